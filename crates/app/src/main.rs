@@ -1,0 +1,2 @@
+//! Sheaf.
+fn main() {}

@@ -1,0 +1,107 @@
+//! Identities and positions: small numbers and strings that must never be mixed up.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.to_owned())
+            }
+        }
+    };
+}
+
+number! {
+    /// A node's number in the replicated log; given once, never reused. 0 is no node.
+    NodeId
+}
+number! {
+    /// Position in the replicated log, counted in commands: the n-th command ever applied has revision n.
+    Revision
+}
+number! {
+    /// Raft term: which election a leader's decision belongs to.
+    Term
+}
+number! {
+    /// Fencing token of a single-node binding: cluster epoch × 2^48 + revision of its Bind. Only grows.
+    Epoch
+}
+number! {
+    /// How often the cluster was re-founded by disaster recovery; starts at 0, at most 65,535.
+    ClusterEpoch
+}
+
+impl Epoch {
+    /// The epoch of a binding made by the command at `revision`.
+    pub fn new(cluster: ClusterEpoch, revision: Revision) -> Self {
+        Self((cluster.0 << 48) | (revision.0 & ((1 << 48) - 1)))
+    }
+}
+
+text! {
+    /// Random identity of a cluster, made when it forms.
+    ClusterId
+}
+text! {
+    /// Random identity of a node's data directory, made when the directory is new; what registers under a `NodeId`.
+    NodeKey
+}
+text! {
+    /// Identity of one boot of a machine, as the kernel names it; deadlines hold within one boot only.
+    BootId
+}
+text! {
+    /// Random identity of one life of an agent process.
+    Incarnation
+}
+text! {
+    /// Chosen by a client so that a repeated request is applied once.
+    RequestId
+}
+text! {
+    /// Who asked for a change: a person, a program or a part of Sheaf, e.g. `cli:alice@ops1`, `leader:3`, `node:7`.
+    Actor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_grows_with_the_revision_and_beyond_any_revision_with_the_cluster_epoch() {
+        let old = Epoch::new(ClusterEpoch(0), Revision((1 << 48) - 1));
+        let new = Epoch::new(ClusterEpoch(1), Revision(1));
+        assert!(Epoch::new(ClusterEpoch(0), Revision(7)) < Epoch::new(ClusterEpoch(0), Revision(8)));
+        assert!(old < new);
+    }
+}

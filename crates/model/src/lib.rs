@@ -1,0 +1,51 @@
+//! The nouns of Sheaf: what there is, without what happens to it.
+//!
+//! Everything here is plain data, valid once built: no clock, no randomness, no network, no async. Read in this
+//! order: [`id`] and [`time`] (positions and clocks), [`name`] (what people call things), [`bucket`] and [`module`]
+//! (what they ask for, with [`rule`], [`template`], [`measure`]), [`node`] and [`verdict`] (what nodes say),
+//! [`binding`] and [`instance`] (what was decided and what runs), [`event`] (what happened), [`settings`],
+//! [`view`] (answers), and [`document`] (what people write, and everything that can be wrong with it).
+//!
+//! ```text
+//!  document ──parse──► PutBucket, ModuleSpec        view ◄──made from── Node, Binding, Instance, Event
+//!      └── or Defects, all at once                    └── printed, or sent as JSON
+//! ```
+//!
+//! Types that are stored derive serde in the plainest way (no skipped, flattened or untagged fields), because the
+//! log and snapshots are written in a compact form that does not describe itself.
+
+pub mod binding;
+pub mod bucket;
+pub mod defect;
+pub mod document;
+pub mod event;
+pub mod id;
+pub mod instance;
+pub mod measure;
+pub mod module;
+pub mod name;
+pub mod node;
+pub mod rule;
+pub mod settings;
+pub mod template;
+pub mod time;
+pub mod verdict;
+pub mod view;
+
+pub use binding::{Binding, Decision, LeaveReason, Residue};
+pub use bucket::{BucketSpec, BucketType, Json, OnNodeLost, Placement, PutBucket};
+pub use defect::Defect;
+pub use event::Event;
+pub use id::{
+    Actor, BootId, ClusterEpoch, ClusterId, Epoch, Incarnation, NodeId, NodeKey, RequestId, Revision, Term,
+};
+pub use instance::{Exit, Instance, Phase};
+pub use measure::Bytes;
+pub use module::{Check, CheckKind, Exec, Limits, ModuleSpec, Restart, RestartWhen, Runtime, Signal, Stop};
+pub use name::{BucketName, FileName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName};
+pub use node::{Facts, Load, Node, NodeStatus};
+pub use rule::{NodeListRules, NodeRule, Pattern};
+pub use settings::{LeaseSettings, Settings, Voters};
+pub use template::{Part, Template, TemplateName};
+pub use time::{Moment, Span, Timestamp};
+pub use verdict::{Gate, GateOutcome, Verdict};

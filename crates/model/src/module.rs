@@ -1,0 +1,264 @@
+//! Modules: the technologies that buckets and subtasks run.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Bytes, FileName, Json, ModuleName, ModuleVersion, Span, Template};
+
+/// How a module is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Runtime {
+    /// A command line, rendered from templates, supervised.
+    Exec,
+    /// A program that speaks `sheaf.module.v1` over a Unix socket.
+    Plugin,
+    /// Part of the binary.
+    Builtin(String),
+}
+
+impl std::fmt::Display for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exec => f.write_str("exec"),
+            Self::Plugin => f.write_str("plugin"),
+            Self::Builtin(name) => write!(f, "builtin:{name}"),
+        }
+    }
+}
+
+/// One condition of gate 3; all of a module's checks must hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What is looked at.
+    pub kind: CheckKind,
+    /// How long it may take; none: 5 s.
+    pub timeout: Option<Span>,
+}
+
+/// What a check looks at, on the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CheckKind {
+    /// A file (not a directory) exists there.
+    File(Template),
+    /// A directory exists there.
+    Dir(Template),
+    /// The agent's environment has this variable (`NAME`), or has it with this value (`NAME=value`).
+    Env(Template),
+    /// A label of the node matches this glob.
+    Label(Template),
+    /// At least so much memory is available. Asked before a start only.
+    MemoryAvailable(Bytes),
+    /// At least so much space is available where the node keeps its instances. Asked before a start only.
+    DiskAvailable(Bytes),
+    /// Nothing listens on this TCP port. Asked before a start only.
+    PortFree(Template),
+    /// This program exits with 0; its output is the reason when it does not.
+    Command(Vec<Template>),
+}
+
+impl CheckKind {
+    /// The word in documents and reasons.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Dir(_) => "dir",
+            Self::Env(_) => "env",
+            Self::Label(_) => "label",
+            Self::MemoryAvailable(_) => "memory_available",
+            Self::DiskAvailable(_) => "disk_available",
+            Self::PortFree(_) => "port_free",
+            Self::Command(_) => "command",
+        }
+    }
+
+    /// Admission checks are asked before a start, never of a running instance, which itself uses what they look at.
+    pub const fn is_admission(&self) -> bool {
+        matches!(self, Self::MemoryAvailable(_) | Self::DiskAvailable(_) | Self::PortFree(_))
+    }
+
+    /// The templates in it, in order.
+    pub fn templates(&self) -> Vec<&Template> {
+        match self {
+            Self::File(t) | Self::Dir(t) | Self::Env(t) | Self::Label(t) | Self::PortFree(t) => vec![t],
+            Self::Command(args) => args.iter().collect(),
+            Self::MemoryAvailable(_) | Self::DiskAvailable(_) => Vec::new(),
+        }
+    }
+}
+
+/// The command line of an `exec` module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// The program; looked up in the agent's `PATH` if it has no slash.
+    pub command: Template,
+    /// Its arguments.
+    pub args: Vec<Template>,
+    /// Added to the environment.
+    pub env: BTreeMap<String, Template>,
+}
+
+/// Which signal asks a program to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is the signal of that name")]
+pub enum Signal {
+    #[default]
+    Term,
+    Int,
+    Hup,
+    Quit,
+    Usr1,
+    Usr2,
+    Kill,
+}
+
+impl Signal {
+    /// Every signal that a document may name.
+    pub const ALL: [Self; 7] =
+        [Self::Term, Self::Int, Self::Hup, Self::Quit, Self::Usr1, Self::Usr2, Self::Kill];
+
+    /// The word in documents, without `SIG`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Term => "TERM",
+            Self::Int => "INT",
+            Self::Hup => "HUP",
+            Self::Quit => "QUIT",
+            Self::Usr1 => "USR1",
+            Self::Usr2 => "USR2",
+            Self::Kill => "KILL",
+        }
+    }
+}
+
+/// How an instance is stopped: the signal, then SIGKILL for all of it after the grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Asked with.
+    pub signal: Signal,
+    /// Waited for.
+    pub grace: Span,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self { signal: Signal::Term, grace: Span::seconds(10) }
+    }
+}
+
+/// When a program that ended is started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartWhen {
+    /// However it ended.
+    Always,
+    /// Unless it exited with 0.
+    #[default]
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+impl RestartWhen {
+    /// The word in documents.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::OnFailure => "on_failure",
+            Self::Never => "never",
+        }
+    }
+}
+
+/// Restart with backoff and a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// When at all.
+    pub policy: RestartWhen,
+    /// The first wait; each further one doubles.
+    pub backoff_min: Span,
+    /// The longest wait.
+    pub backoff_max: Span,
+    /// Gives up when it would restart more than this often …
+    pub give_up_count: u32,
+    /// … within this time.
+    pub give_up_window: Span,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            policy: RestartWhen::OnFailure,
+            backoff_min: Span::seconds(1),
+            backoff_max: Span::seconds(60),
+            give_up_count: 5,
+            give_up_window: Span::seconds(600),
+        }
+    }
+}
+
+/// What one instance may use. Recorded; see the answer's warnings for what is not enforced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory of all its processes.
+    pub memory: Option<Bytes>,
+    /// Processor cores in thousandths.
+    pub cpu_millis: Option<u64>,
+    /// Open files per process.
+    pub open_files: Option<u64>,
+    /// Processes.
+    pub processes: Option<u64>,
+}
+
+/// A technology at one version. The content of a version never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleSpec {
+    /// Its name.
+    pub name: ModuleName,
+    /// Its version.
+    pub version: ModuleVersion,
+    /// How it is run.
+    pub runtime: Runtime,
+    /// May a bucket of it be `multi_node`?
+    pub supports_multi_node: bool,
+    /// Gate 3 of `exec` modules.
+    pub can_run_on_this_node: Vec<Check>,
+    /// What an `exec` module runs.
+    pub exec: Option<Exec>,
+    /// Rendered into the instance's directory before each start.
+    pub files: BTreeMap<FileName, Template>,
+    /// How an instance is stopped.
+    pub stop: Stop,
+    /// When a program that ended is started again.
+    pub restart: Restart,
+    /// JSON Schema of `bucket.config`.
+    pub config_schema: Option<Json>,
+    /// What one instance may use.
+    pub limits: Limits,
+    /// The user to run as; none: the agent's.
+    pub user: Option<String>,
+}
+
+impl ModuleSpec {
+    /// A module with every optional field as when a document leaves it out.
+    pub fn new(name: ModuleName, version: ModuleVersion, runtime: Runtime) -> Self {
+        Self {
+            name,
+            version,
+            runtime,
+            supports_multi_node: true,
+            can_run_on_this_node: Vec::new(),
+            exec: None,
+            files: BTreeMap::new(),
+            stop: Stop::default(),
+            restart: Restart::default(),
+            config_schema: None,
+            limits: Limits::default(),
+            user: None,
+        }
+    }
+
+    /// Whether gate 3 must be asked for each bucket apart: some check uses `${bucket.*}`.
+    pub fn checks_use_bucket(&self) -> bool {
+        self.can_run_on_this_node.iter().flat_map(|check| check.kind.templates()).any(Template::uses_bucket)
+    }
+}

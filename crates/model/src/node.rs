@@ -1,0 +1,115 @@
+//! Nodes: machines that run the agent, and what they say of themselves.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Bytes, NodeId, NodeKey, NodeName, Revision, Timestamp};
+
+/// Where a node stands, as recorded in the replicated state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum NodeStatus {
+    /// Registered, not yet heard in a session.
+    Joining,
+    /// Heard, and takes work.
+    Ready,
+    /// Its agent is away by plan; a stand-in holds its leases.
+    Restarting,
+    /// An operator is emptying it.
+    Draining,
+    /// Not heard of for as long as a lease lasts and a margin.
+    Lost,
+    /// Said goodbye, or was forgotten.
+    Left,
+}
+
+impl NodeStatus {
+    /// The word in answers. (`suspect` is said by the leader alone and never recorded.)
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Ready => "ready",
+            Self::Restarting => "restarting",
+            Self::Draining => "draining",
+            Self::Lost => "lost",
+            Self::Left => "left",
+        }
+    }
+
+    /// Whether the node can hold its name against another: it is neither lost nor left.
+    pub const fn is_alive(self) -> bool {
+        !matches!(self, Self::Lost | Self::Left)
+    }
+}
+
+/// What a node says of itself when it registers and when its config changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Its name, unique among nodes that are alive.
+    pub name: NodeName,
+    /// What `node_list_rules` match; need not be unique.
+    pub hostname: String,
+    /// Where others reach its gRPC port, `host:port`.
+    pub address: String,
+    /// Labels from its config file.
+    pub labels: Vec<String>,
+    /// Names or globs of modules it allows; empty: all.
+    pub allow: Vec<String>,
+    /// Names or globs of modules it denies; wins over `allow`.
+    pub deny: Vec<String>,
+    /// Version of its binary.
+    pub version: String,
+    /// Number of processor cores.
+    pub cpu: u32,
+    /// Memory of the machine.
+    pub memory_total: Bytes,
+    /// What else is worth knowing, one line each, e.g. `limits: memory not enforceable (no cgroup)`.
+    pub notes: Vec<String>,
+}
+
+/// A registered node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// The data directory that holds this registration.
+    pub key: NodeKey,
+    /// What it says of itself.
+    pub facts: Facts,
+    /// Labels given by `sheaf node label`.
+    pub given_labels: Vec<String>,
+    /// Where it stands.
+    pub status: NodeStatus,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, when that is not plain.
+    pub reason: String,
+    /// When it registered; it starts nothing from a state older than this.
+    pub registered: Revision,
+    /// When this record last changed.
+    pub revision: Revision,
+}
+
+impl Node {
+    /// All its labels, config file first, each once.
+    pub fn labels(&self) -> Vec<String> {
+        let mut all = self.facts.labels.clone();
+        for label in &self.given_labels {
+            if !all.contains(label) {
+                all.push(label.clone());
+            }
+        }
+        all
+    }
+}
+
+/// How busy a node is. Ephemeral: in heartbeats and the leader's memory, never in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// One-minute load average.
+    pub load: f64,
+    /// Memory in use.
+    pub memory_used: Bytes,
+    /// Space available where instances are kept.
+    pub disk_available: Bytes,
+    /// Own timers that fired more than 50 ms late since the agent started: a starved machine must be visible.
+    pub late_timers: u64,
+}

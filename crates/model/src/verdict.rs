@@ -1,0 +1,81 @@
+//! Verdicts: a node's answer for one bucket, with all three gates.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BucketName, ModuleRef, Revision};
+
+/// One of the three checks, in the order they are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Gate {
+    /// The node's own config file.
+    LocalConfig,
+    /// The bucket's rules.
+    NodeListRules,
+    /// The module's answer.
+    CanRunOnThisNode,
+}
+
+impl Gate {
+    /// All, in order.
+    pub const ALL: [Self; 3] = [Self::LocalConfig, Self::NodeListRules, Self::CanRunOnThisNode];
+
+    /// The word in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LocalConfig => "local_config",
+            Self::NodeListRules => "node_list_rules",
+            Self::CanRunOnThisNode => "can_run_on_this_node",
+        }
+    }
+}
+
+/// What one gate says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateOutcome {
+    /// Passed, refused, or (none) not asked or not answered.
+    pub pass: Option<bool>,
+    /// Why, for people; empty where a pass needs no reason.
+    pub reason: String,
+}
+
+impl GateOutcome {
+    /// Passed, with what is worth saying about it (may be empty).
+    pub fn pass(reason: impl Into<String>) -> Self {
+        Self { pass: Some(true), reason: reason.into() }
+    }
+
+    /// Refused, and why.
+    pub fn refuse(reason: impl Into<String>) -> Self {
+        Self { pass: Some(false), reason: reason.into() }
+    }
+
+    /// Not asked, or not answered, and why.
+    pub fn unknown(reason: impl Into<String>) -> Self {
+        Self { pass: None, reason: reason.into() }
+    }
+}
+
+/// A node's answer for one bucket. Ephemeral; the leader keeps the newest of each node and bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The bucket's revision it is about.
+    pub revision: Revision,
+    /// The module's version that was asked.
+    pub module: ModuleRef,
+    /// What each gate says, in the order of [`Gate::ALL`].
+    pub gates: [GateOutcome; 3],
+}
+
+impl Verdict {
+    /// Available: all three gates pass.
+    pub fn eligible(&self) -> bool {
+        self.gates.iter().all(|gate| gate.pass == Some(true))
+    }
+
+    /// The first gate that does not pass, with its outcome.
+    pub fn refusal(&self) -> Option<(Gate, &GateOutcome)> {
+        Gate::ALL.into_iter().zip(&self.gates).find(|(_, outcome)| outcome.pass != Some(true))
+    }
+}

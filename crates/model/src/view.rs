@@ -1,0 +1,299 @@
+//! Answers made for people and scripts. The field names are a promise.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a bucket stands as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "each is the promised word; `about` says what it means")]
+pub enum BucketState {
+    Placing,
+    Starting,
+    Running,
+    Partial,
+    Unplaced,
+    Failed,
+    Suspended,
+    Quarantined,
+    Stopping,
+    WaitingForNode,
+}
+
+impl BucketState {
+    /// Every state.
+    pub const ALL: [Self; 10] = [
+        Self::Placing,
+        Self::Starting,
+        Self::Running,
+        Self::Partial,
+        Self::Unplaced,
+        Self::Failed,
+        Self::Suspended,
+        Self::Quarantined,
+        Self::Stopping,
+        Self::WaitingForNode,
+    ];
+
+    /// The word in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Placing => "placing",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Partial => "partial",
+            Self::Unplaced => "unplaced",
+            Self::Failed => "failed",
+            Self::Suspended => "suspended",
+            Self::Quarantined => "quarantined",
+            Self::Stopping => "stopping",
+            Self::WaitingForNode => "waiting_for_node",
+        }
+    }
+
+    /// What it means, in half a sentence.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Placing => "nodes are being asked",
+            Self::Starting => "placed, not yet running",
+            Self::Running => "runs on every node it should",
+            Self::Partial => "runs on some of the nodes it should",
+            Self::Unplaced => "no node is available",
+            Self::Failed => "gave up restarting everywhere",
+            Self::Suspended => "switched off",
+            Self::Quarantined => "stopped for a time by its module",
+            Self::Stopping => "being stopped",
+            Self::WaitingForNode => "waits for its lost node to return",
+        }
+    }
+}
+
+/// An instance, in `bucket status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct InstanceView {
+    pub node: String,
+    pub phase: String,
+    pub epoch: Option<u64>,
+    pub pid: Option<u32>,
+    pub started_at: Option<String>,
+    pub restarts: u32,
+    pub message: String,
+    pub revision: u64,
+}
+
+/// `bucket list` rows, and without `instances` and rules what `bucket status` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct BucketRow {
+    pub name: String,
+    pub state: BucketState,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub module: String,
+    pub multi_node: bool,
+    pub suspended: bool,
+    pub node_affinity: Vec<String>,
+    pub affinity_epoch: Option<u64>,
+    pub affinity_since: Option<String>,
+    pub desired: u32,
+    pub running: u32,
+    pub revision: u64,
+    pub owner: Option<String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// `bucket status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct BucketStatus {
+    pub name: String,
+    pub revision: u64,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub module: String,
+    pub multi_node: bool,
+    pub suspended: bool,
+    pub node_list_rules: Vec<String>,
+    pub node_affinity: Vec<String>,
+    pub affinity_epoch: Option<u64>,
+    pub affinity_since: Option<String>,
+    pub state: BucketState,
+    pub desired: u32,
+    pub running: u32,
+    pub instances: Vec<InstanceView>,
+    pub owner: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    /// Why the bucket is in this state, for people.
+    pub message: String,
+}
+
+/// One gate of one node, in `bucket explain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct GateView {
+    pub gate: String,
+    pub pass: Option<bool>,
+    pub reason: String,
+}
+
+/// One node, in `bucket explain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct NodeExplanation {
+    pub node: String,
+    pub status: String,
+    pub eligible: bool,
+    pub running: bool,
+    pub gates: Vec<GateView>,
+}
+
+/// Why a node was chosen, in `bucket explain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct DecisionView {
+    pub chosen: String,
+    pub epoch: u64,
+    pub at: String,
+    pub why: String,
+    /// Others that were available, best first: node and what spoke against it.
+    pub runners_up: Vec<String>,
+}
+
+/// `bucket explain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct Explanation {
+    pub name: String,
+    pub state: BucketState,
+    pub nodes: Vec<NodeExplanation>,
+    pub decision: Option<DecisionView>,
+    /// What stands in the way of a single-node start, if anything, for people.
+    pub message: String,
+}
+
+/// `node list` rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct NodeRow {
+    pub name: String,
+    pub id: u64,
+    pub hostname: String,
+    pub address: String,
+    pub status: String,
+    pub voter: bool,
+    pub leader: bool,
+    pub labels: Vec<String>,
+    pub allowed_modules: Vec<String>,
+    pub version: String,
+    pub cpu: u32,
+    pub memory_used: u64,
+    pub memory_total: u64,
+    pub load: f64,
+    pub buckets: u32,
+    pub since: String,
+}
+
+/// `node status NAME`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct NodeDetail {
+    #[serde(flatten)]
+    pub row: NodeRow,
+    pub facts: NodeFacts,
+    pub affinity: Vec<AffinityRow>,
+}
+
+/// What a node says of itself, in `node status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the words of the config file and of `node list`")]
+pub struct NodeFacts {
+    pub allow: Vec<String>,
+    pub deny: Vec<String>,
+    pub config_labels: Vec<String>,
+    pub given_labels: Vec<String>,
+    pub disk_available: u64,
+    pub late_timers: u64,
+    pub notes: Vec<String>,
+    pub reason: String,
+}
+
+/// `node affinity` rows: what runs where, since when and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct AffinityRow {
+    pub bucket: String,
+    pub node: String,
+    pub hostname: String,
+    pub epoch: Option<u64>,
+    pub since: Option<String>,
+    pub phase: String,
+    pub why: String,
+    pub multi_node: bool,
+}
+
+/// A member, in `cluster status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct MemberRow {
+    pub name: String,
+    pub id: u64,
+    pub voter: bool,
+    pub role: String,
+    pub match_lag: Option<u64>,
+    pub address: String,
+}
+
+/// Nodes counted, in `cluster status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct NodeCounts {
+    pub ready: u32,
+    pub lost: u32,
+    pub draining: u32,
+}
+
+/// Buckets counted, in `cluster status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct BucketCounts {
+    pub running: u32,
+    pub partial: u32,
+    pub unplaced: u32,
+    pub suspended: u32,
+    pub failed: u32,
+    /// In any other state.
+    pub other: u32,
+}
+
+/// `cluster status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct ClusterStatus {
+    pub leader: Option<String>,
+    pub term: u64,
+    pub commit: u64,
+    pub members: Vec<MemberRow>,
+    pub nodes: NodeCounts,
+    pub buckets: BucketCounts,
+    /// How many voters may fail now with the control plane still working.
+    pub fault_tolerance: u32,
+    pub cluster: String,
+    pub revision: u64,
+    /// What is wrong or still missing, for people; empty when all is well.
+    pub message: String,
+}
+
+/// `module list` rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the words of the document")]
+pub struct ModuleRow {
+    pub name: String,
+    pub version: String,
+    pub runtime: String,
+    pub supports_multi_node: bool,
+    pub buckets: u32,
+    pub newest: bool,
+    pub revision: u64,
+}
