@@ -35,17 +35,20 @@ pub mod view;
 pub use binding::{Binding, Decision, LeaveReason, Residue};
 pub use bucket::{BucketSpec, BucketType, Json, OnNodeLost, Placement, PutBucket};
 pub use defect::Defect;
+pub use document::{Difference, Document, Parsed, nearest};
 pub use event::Event;
 pub use id::{
     Actor, BootId, ClusterEpoch, ClusterId, Epoch, Incarnation, NodeId, NodeKey, RequestId, Revision, Term,
 };
 pub use instance::{Exit, Instance, Phase};
-pub use measure::Bytes;
+pub use measure::{Bytes, MeasureError};
 pub use module::{Check, CheckKind, Exec, Limits, ModuleSpec, Restart, RestartWhen, Runtime, Signal, Stop};
 pub use name::{BucketName, FileName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName};
 pub use node::{Facts, Load, Node, NodeStatus};
-pub use rule::{NodeListRules, NodeRule, Pattern};
+pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError};
 pub use settings::{LeaseSettings, Settings, Voters};
-pub use template::{Part, Template, TemplateName};
+pub use template::{
+    BucketScope, Part, RenderError, Scope, Template, TemplateError, TemplateName, TemplateSet,
+};
 pub use time::{Moment, Span, Timestamp};
 pub use verdict::{Gate, GateOutcome, Verdict};
