@@ -1,1 +1,14 @@
-//! Sheaf.
+//! The verbs of Sheaf: a pure core that decides. No clock, no randomness, no async, no hash-map order.
+
+pub mod apply;
+pub mod change;
+pub mod command;
+pub mod state;
+
+pub use apply::apply;
+pub use change::Change;
+pub use command::{
+    Apply, Bind, Command, ConfirmResidue, DeleteModule, Form, Free, LabelNode, Leave, OnBucket, Outcome,
+    OutcomeVerb, Proposal, RecordPhases, Refusal, Register, Reply, SetNodeStatus,
+};
+pub use state::{Bucket, Cluster, Module, Release, Request, Rollout, State};

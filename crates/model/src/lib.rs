@@ -4,6 +4,7 @@
 //! order: [`id`] and [`time`] (positions and clocks), [`name`] (what people call things), [`bucket`] and [`module`]
 //! (what they ask for, with [`rule`], [`template`], [`measure`]), [`node`] and [`verdict`] (what nodes say),
 //! [`binding`] and [`instance`] (what was decided and what runs), [`event`] (what happened), [`settings`],
+//! [`session`] and [`watch`] (what agents and the control plane say to each other),
 //! [`view`] (answers), and [`document`] (what people write, and everything that can be wrong with it).
 //!
 //! ```text
@@ -26,11 +27,13 @@ pub mod module;
 pub mod name;
 pub mod node;
 pub mod rule;
+pub mod session;
 pub mod settings;
 pub mod template;
 pub mod time;
 pub mod verdict;
 pub mod view;
+pub mod watch;
 
 pub use binding::{Binding, Decision, LeaveReason, Residue};
 pub use bucket::{BucketSpec, BucketType, Json, OnNodeLost, Placement, PutBucket};

@@ -1,0 +1,55 @@
+//! Changes: rows of the replicated state as they are after a command. What memory, SQLite and watchers receive.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sheaf_model::{
+    Binding, BucketName, Event, Instance, ModuleName, ModuleSpec, ModuleVersion, Node, NodeId, Residue, Revision,
+};
+
+use crate::state::{Bucket, Cluster, Module, Release, Request};
+
+/// One row that changed: its whole new content, or that it is gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Change {
+    /// The cluster's identity and settings.
+    Cluster(Cluster),
+    /// A node.
+    Node(Node),
+    /// A module's version.
+    Module(Module),
+    /// A module's version is gone.
+    ModuleGone(ModuleName, ModuleVersion),
+    /// A bucket.
+    Bucket(Arc<Bucket>),
+    /// A bucket is gone.
+    BucketGone(BucketName),
+    /// A binding.
+    Binding(Arc<Binding>),
+    /// A binding is gone.
+    BindingGone(BucketName),
+    /// What a multi-node bucket left behind.
+    Residue(Residue),
+    /// Nothing is left behind any more.
+    ResidueGone(BucketName),
+    /// An instance.
+    Instance(Arc<Instance>),
+    /// An instance is gone.
+    InstanceGone(BucketName, NodeId),
+    /// A request was answered.
+    Request(Request),
+    /// A request is forgotten.
+    RequestGone(Revision),
+    /// A revision of a bucket, kept as history.
+    Release(BucketName, Release),
+    /// A line of history. Lives only in the store.
+    Event(Event),
+}
+
+/// A module is stored with the revision of its registration.
+impl Module {
+    /// The module's content.
+    pub fn spec(&self) -> &ModuleSpec {
+        &self.spec
+    }
+}

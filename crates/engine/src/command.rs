@@ -1,0 +1,251 @@
+//! Commands: everything that can be asked of the replicated state, and the answers.
+
+use serde::{Deserialize, Serialize};
+use sheaf_model::{
+    Actor, BucketName, ClusterId, Decision, Defect, Epoch, Facts, Instance, LeaveReason, ModuleName, ModuleSpec,
+    ModuleVersion, NodeId, NodeKey, NodeStatus, PutBucket, RequestId, Revision, Settings, Term, Timestamp,
+};
+
+/// A command with who asked for it, when, and under which request; what the log carries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Who asked.
+    pub actor: Actor,
+    /// The proposing leader's wall time. For history; nothing is decided by it.
+    pub at: Timestamp,
+    /// Repeating a request under the same id is answered as the first time and changes nothing.
+    pub request: Option<RequestId>,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// Everything that can be asked of the replicated state. New variants are added at the end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// The first command of a cluster. Refused in one that is formed.
+    Form(Form),
+    /// A node's data directory asks for a number, or says that its facts changed.
+    Register(Register),
+    /// The leader records where a node stands.
+    SetNodeStatus(SetNodeStatus),
+    /// Documents, all or none; modules come before buckets.
+    Apply(Apply),
+    /// Switches a bucket off.
+    Suspend(OnBucket),
+    /// Switches a bucket on, and lets nodes that gave up try again.
+    Resume(OnBucket),
+    /// Restarts a bucket's instances once, everywhere.
+    Restart(OnBucket),
+    /// Deletes a bucket. What still runs of it is stopped as if it were suspended.
+    DeleteBucket(OnBucket),
+    /// Deletes a module's version that no bucket uses.
+    DeleteModule(DeleteModule),
+    /// Gives a node labels and takes them away.
+    LabelNode(LabelNode),
+    /// Binds a single-node bucket; verified when applied.
+    Bind(Bind),
+    /// Marks a binding as leaving.
+    Leave(Leave),
+    /// Ends a binding; verified when applied.
+    Free(Free),
+    /// What a node's instances are doing.
+    RecordPhases(RecordPhases),
+    /// A node confirms that nothing multi-node of a name is alive on it.
+    ConfirmResidue(ConfirmResidue),
+}
+
+/// See [`Command::Form`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Form {
+    /// The cluster's identity.
+    pub cluster: ClusterId,
+    /// What the forming node brings.
+    pub settings: Settings,
+}
+
+/// See [`Command::Register`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Register {
+    /// The data directory.
+    pub key: NodeKey,
+    /// What the node says of itself.
+    pub facts: Facts,
+}
+
+/// See [`Command::SetNodeStatus`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetNodeStatus {
+    /// Which node.
+    pub node: NodeId,
+    /// Where it stands now.
+    pub status: NodeStatus,
+    /// Why.
+    pub reason: String,
+    /// The term the leader saw it in; refused in another. None: an operator or the node itself says so.
+    pub term: Option<Term>,
+}
+
+/// See [`Command::Apply`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Apply {
+    /// Registered first.
+    pub modules: Vec<ModuleSpec>,
+    /// Registered or changed.
+    pub buckets: Vec<PutBucket>,
+}
+
+/// A verb on one bucket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnBucket {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Refuse as conflicting unless the bucket is at this revision.
+    pub base: Option<Revision>,
+}
+
+/// See [`Command::DeleteModule`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeleteModule {
+    /// The module.
+    pub name: ModuleName,
+    /// Which version.
+    pub version: ModuleVersion,
+}
+
+/// See [`Command::LabelNode`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LabelNode {
+    /// Which node.
+    pub node: NodeId,
+    /// Labels to give.
+    pub add: Vec<String>,
+    /// Labels to take away; only given ones can be.
+    pub remove: Vec<String>,
+}
+
+/// See [`Command::Bind`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bind {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The node chosen.
+    pub node: NodeId,
+    /// The bucket's revision that the choice was made for; another: stale.
+    pub basis: Revision,
+    /// The term of the decision; another: stale.
+    pub term: Term,
+    /// Why.
+    pub decision: Decision,
+}
+
+/// See [`Command::Leave`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Leave {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The binding meant; another: stale.
+    pub epoch: Epoch,
+    /// Why.
+    pub reason: LeaveReason,
+    /// The term of the decision, when the leader decides; another: stale.
+    pub term: Option<Term>,
+}
+
+/// See [`Command::Free`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Free {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The binding meant; another: stale.
+    pub epoch: Epoch,
+    /// The term of the decision; another: stale.
+    pub term: Term,
+    /// Why: given up by its node, or fenced and waited for.
+    pub why: String,
+}
+
+/// See [`Command::RecordPhases`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordPhases {
+    /// The node that reports.
+    pub node: NodeId,
+    /// Its instances that changed; one in phase `stopped` is recorded as gone.
+    pub instances: Vec<Instance>,
+}
+
+/// See [`Command::ConfirmResidue`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfirmResidue {
+    /// The bucket's name.
+    pub bucket: BucketName,
+    /// The node that confirms.
+    pub node: NodeId,
+    /// Up to which ending.
+    pub revision: Revision,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done; the command's own revision.
+    Done(Revision),
+    /// Nothing to do: it is so already. The revision of the last change.
+    Unchanged(Revision),
+    /// Documents applied: one outcome each, modules first, in the order given.
+    Applied(Vec<Outcome>),
+    /// The number given to a node.
+    Registered(NodeId),
+    /// Refused; the state is untouched.
+    Refused(Refusal),
+}
+
+/// What became of one document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// `Module flume@1.11.0` or `Bucket /logs/web`.
+    pub document: String,
+    /// What was done.
+    pub verb: OutcomeVerb,
+    /// The revision it is at now.
+    pub revision: Revision,
+}
+
+/// What was done with a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is its word")]
+pub enum OutcomeVerb {
+    Created,
+    Updated,
+    Unchanged,
+}
+
+impl OutcomeVerb {
+    /// The word in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// Why a command was refused. The state is as before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// What is named does not exist: its kind and name.
+    #[error("there is no {0} {1}")]
+    NotFound(String, String),
+    /// It changed meanwhile, or exists with other content.
+    #[error("{0}")]
+    Conflict(String),
+    /// A decision that no longer holds; decide again.
+    #[error("stale: {0}")]
+    Stale(String),
+    /// Documents with defects.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Invalid(Vec<Defect>),
+    /// Not possible as things stand.
+    #[error("{0}")]
+    Precondition(String),
+}

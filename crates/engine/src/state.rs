@@ -1,0 +1,242 @@
+//! The replicated state, in memory. Changed by [`crate::apply()`] alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sheaf_model::{
+    Binding, BucketName, BucketSpec, ClusterEpoch, ClusterId, Instance, ModuleName, ModuleRef, ModuleSpec,
+    ModuleVersion, Node, NodeId, NodeName, RequestId, Residue, Revision, Settings, Timestamp,
+};
+
+use crate::change::Change;
+use crate::command::Reply;
+
+/// The cluster's identity and settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Its identity; none: not formed.
+    pub id: Option<ClusterId>,
+    /// How often it was re-founded.
+    pub epoch: ClusterEpoch,
+    /// What holds for all nodes.
+    pub settings: Settings,
+    /// The settings before the last change, while leaders must still wait for the longer of both lease times.
+    pub former: Option<Settings>,
+    /// Nodes registered so far, gone ones too: the next number is one more.
+    pub nodes_ever: u64,
+    /// When it formed.
+    pub formed_at: Timestamp,
+}
+
+/// A module's version, registered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Module {
+    /// Its content.
+    pub spec: Arc<ModuleSpec>,
+    /// When it was registered.
+    pub revision: Revision,
+    /// When that was, for people.
+    pub at: Timestamp,
+}
+
+/// One revision of a bucket: what nodes are released to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    /// The revision; also the basis of placement decisions.
+    pub revision: Revision,
+    /// What the bucket is, the module's version fixed.
+    pub spec: Arc<BucketSpec>,
+    /// When, for people.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+}
+
+/// A rollout under way: `release` runs on the nodes named, the current release on the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The next release.
+    pub release: Release,
+    /// Nodes that may run it.
+    pub released: BTreeSet<NodeId>,
+}
+
+/// A registered bucket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// What runs.
+    pub current: Release,
+    /// What will run, during a rollout.
+    pub next: Option<Rollout>,
+    /// The switch.
+    pub suspended: bool,
+    /// When anything of it last changed: release, switch, restart, nodes that gave up.
+    pub revision: Revision,
+    /// When it was created.
+    pub created: Revision,
+    /// The last `restart` or `resume`: an instance started from an earlier state is started anew.
+    pub restarted: Revision,
+    /// Nodes whose instance gave up restarting since the last update, resume or restart, and why.
+    pub gave_up: BTreeMap<NodeId, String>,
+}
+
+impl Bucket {
+    /// Its path.
+    pub fn name(&self) -> &BucketName {
+        &self.current.spec.name
+    }
+
+    /// What `node` is released to.
+    pub fn release_for(&self, node: NodeId) -> &Release {
+        match &self.next {
+            Some(rollout) if rollout.released.contains(&node) => &rollout.release,
+            _ => &self.current,
+        }
+    }
+
+    /// The newest state of intent: what an instance must have been started from to be up to date on `node`.
+    pub fn basis_for(&self, node: NodeId) -> Revision {
+        self.release_for(node).revision.max(self.restarted)
+    }
+}
+
+/// A request that was answered, kept to recognise its repetition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Its id.
+    pub id: RequestId,
+    /// The revision of the command it made.
+    pub revision: Revision,
+    /// When, by the proposing leader's clock.
+    pub at: Timestamp,
+    /// The answer.
+    pub reply: Reply,
+}
+
+/// Everything that the cluster has agreed on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// The last command applied; the next one gets one more.
+    pub revision: Revision,
+    /// Identity and settings.
+    pub cluster: Cluster,
+    /// Nodes by number.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Modules by name and version.
+    pub modules: BTreeMap<ModuleName, BTreeMap<ModuleVersion, Module>>,
+    /// Buckets by path.
+    pub buckets: BTreeMap<BucketName, Arc<Bucket>>,
+    /// Bindings by bucket; one may outlive its bucket.
+    pub bindings: BTreeMap<BucketName, Arc<Binding>>,
+    /// What ended multi-node buckets left behind, by bucket.
+    pub residues: BTreeMap<BucketName, Residue>,
+    /// Instances by bucket and node.
+    pub instances: BTreeMap<BucketName, BTreeMap<NodeId, Arc<Instance>>>,
+    /// Answered requests, oldest first.
+    pub requests: BTreeMap<Revision, Request>,
+    /// Index of `requests`.
+    pub request_ids: BTreeMap<RequestId, Revision>,
+}
+
+impl State {
+    /// Puts one changed row in place. Events and old releases live only in the store.
+    pub fn put(&mut self, change: &Change) {
+        match change {
+            Change::Cluster(cluster) => self.cluster = cluster.clone(),
+            Change::Node(node) => {
+                self.nodes.insert(node.id, node.clone());
+            }
+            Change::Module(module) => {
+                let versions = self.modules.entry(module.spec.name.clone()).or_default();
+                versions.insert(module.spec.version.clone(), module.clone());
+            }
+            Change::ModuleGone(name, version) => {
+                if let Some(versions) = self.modules.get_mut(name) {
+                    versions.remove(version);
+                    if versions.is_empty() {
+                        self.modules.remove(name);
+                    }
+                }
+            }
+            Change::Bucket(bucket) => {
+                self.buckets.insert(bucket.name().clone(), bucket.clone());
+            }
+            Change::BucketGone(name) => {
+                self.buckets.remove(name);
+            }
+            Change::Binding(binding) => {
+                self.bindings.insert(binding.bucket.clone(), binding.clone());
+            }
+            Change::BindingGone(name) => {
+                self.bindings.remove(name);
+            }
+            Change::Residue(residue) => {
+                self.residues.insert(residue.bucket.clone(), residue.clone());
+            }
+            Change::ResidueGone(name) => {
+                self.residues.remove(name);
+            }
+            Change::Instance(instance) => {
+                let nodes = self.instances.entry(instance.bucket.clone()).or_default();
+                nodes.insert(instance.node, instance.clone());
+            }
+            Change::InstanceGone(name, node) => {
+                if let Some(nodes) = self.instances.get_mut(name) {
+                    nodes.remove(node);
+                    if nodes.is_empty() {
+                        self.instances.remove(name);
+                    }
+                }
+            }
+            Change::Request(request) => {
+                self.request_ids.insert(request.id.clone(), request.revision);
+                self.requests.insert(request.revision, request.clone());
+            }
+            Change::RequestGone(revision) => {
+                if let Some(request) = self.requests.remove(revision) {
+                    self.request_ids.remove(&request.id);
+                }
+            }
+            Change::Release(..) | Change::Event(_) => {}
+        }
+    }
+
+    /// Every row, as changes: putting them into an empty state gives this one (but for its `revision`).
+    pub fn rows(&self) -> impl Iterator<Item = Change> + '_ {
+        std::iter::once(Change::Cluster(self.cluster.clone()))
+            .chain(self.nodes.values().cloned().map(Change::Node))
+            .chain(self.modules.values().flat_map(BTreeMap::values).cloned().map(Change::Module))
+            .chain(self.buckets.values().cloned().map(Change::Bucket))
+            .chain(self.bindings.values().cloned().map(Change::Binding))
+            .chain(self.residues.values().cloned().map(Change::Residue))
+            .chain(self.instances.values().flat_map(BTreeMap::values).cloned().map(Change::Instance))
+            .chain(self.requests.values().cloned().map(Change::Request))
+    }
+
+    /// The module a bucket's release is fixed to.
+    pub fn module(&self, module: &ModuleRef) -> Option<&Module> {
+        self.modules.get(&module.name)?.get(module.version.as_ref()?)
+    }
+
+    /// The newest version of a module, by version order.
+    pub fn newest(&self, name: &ModuleName) -> Option<&Module> {
+        self.modules.get(name)?.values().max_by_key(|module| module.spec.version.newness())
+    }
+
+    /// The node that holds `name` now, else the last one that did.
+    pub fn node_named(&self, name: &str) -> Option<&Node> {
+        let named = || self.nodes.values().filter(|node| node.facts.name.as_str() == name);
+        named().find(|node| node.status.is_alive()).or_else(|| named().last())
+    }
+
+    /// A node's name for people, also of a number that is not known.
+    pub fn node_name(&self, id: NodeId) -> String {
+        self.nodes.get(&id).map_or_else(|| format!("node {id}"), |node| node.facts.name.to_string())
+    }
+
+    /// Names in use now.
+    pub fn names(&self) -> BTreeSet<&NodeName> {
+        self.nodes.values().filter(|node| node.status.is_alive()).map(|node| &node.facts.name).collect()
+    }
+}

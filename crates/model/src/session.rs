@@ -1,0 +1,124 @@
+//! What an agent and the leader say to each other in a session. Ephemeral; never in the log.
+//!
+//! ```text
+//!  agent                                             leader
+//!    ├─ Hello ────────────────────────────────────────►│ the former session of that node ends
+//!    │◄──────────────────────────── Welcome or Redirect┤
+//!    ├─ Heartbeat{sent_at} ───────────────────────────►│ quorum round begun after receiving it
+//!    │◄──────────── Acknowledged{sent_at, ttl, epochs} ┤
+//!    ├─ Verdicts, Phases{seq}, GaveUp, NothingLeft ───►│ proposes what follows from them
+//!    │◄──────────────────────────────── Recorded{seq} ─┤
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BootId, BucketName, ClusterId, Epoch, Facts, Incarnation, Instance, Load, Moment, NodeId, NodeKey, Revision,
+    Span, Verdict,
+};
+
+/// From an agent to the leader.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToLeader {
+    /// The first message of a session.
+    Hello(Hello),
+    /// I am here, and this is when I said so.
+    Heartbeat(Heartbeat),
+    /// Answers for buckets; each replaces the former one of that bucket.
+    Verdicts(Vec<Verdict>),
+    /// Instances that changed; kept by the node and sent again until `Recorded` with this number.
+    Phases {
+        /// Grows with each message of this session.
+        seq: u64,
+        /// The whole of each instance that changed.
+        instances: Vec<Instance>,
+    },
+    /// This epoch is given up, durably, with nothing of it alive. Said again until the binding is gone.
+    GaveUp {
+        /// The bucket.
+        bucket: BucketName,
+        /// Every epoch up to this one.
+        epoch: Epoch,
+    },
+    /// Nothing multi-node of this name is alive or will be started from a state up to this revision.
+    NothingLeft {
+        /// The bucket's name.
+        bucket: BucketName,
+        /// Up to which ending.
+        revision: Revision,
+    },
+    /// The node's facts changed (its config was read again).
+    Facts(Facts),
+    /// The agent stops in an orderly way; what it runs stays for its successor.
+    Goodbye,
+}
+
+/// Who speaks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+    /// Its number.
+    pub node: NodeId,
+    /// Its data directory.
+    pub key: NodeKey,
+    /// This boot of the machine.
+    pub boot: BootId,
+    /// This life of the agent.
+    pub incarnation: Incarnation,
+    /// What it says of itself now; the leader records them if they changed.
+    pub facts: Facts,
+}
+
+/// A sign of life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// When it was sent, by the node's own clock; echoed in the acknowledgement.
+    pub sent_at: Moment,
+    /// How busy the node is.
+    pub load: Load,
+    /// The newest state the node has seen.
+    pub seen: Revision,
+}
+
+/// From the leader to an agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToNode {
+    /// The session stands.
+    Welcome {
+        /// How often to send heartbeats.
+        heartbeat: Span,
+    },
+    /// Not the leader. The session ends here.
+    Redirect {
+        /// Where the leader is, as far as known.
+        leader: Option<String>,
+    },
+    /// Not welcome, and why: another cluster, an unknown node, a second incarnation. The session ends here.
+    Refused {
+        /// For people.
+        reason: String,
+        /// Whether asking again later can help.
+        retry: bool,
+    },
+    /// A heartbeat is acknowledged: the epochs named are valid until `sent_at + ttl`.
+    Acknowledged(Acknowledged),
+    /// The phases up to this message are in the log.
+    Recorded {
+        /// Number of the message.
+        seq: u64,
+    },
+}
+
+/// See [`ToNode::Acknowledged`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// Echo of the boot that the heartbeat came from.
+    pub boot: BootId,
+    /// Echo of the heartbeat.
+    pub sent_at: Moment,
+    /// How long, counted from `sent_at`.
+    pub ttl: Span,
+    /// What the applied state binds to this node and the leader has not fenced. What is not named is not prolonged.
+    pub epochs: Vec<(BucketName, Epoch)>,
+}
