@@ -1,1 +1,42 @@
-//! Sheaf.
+//! SQLite: the durable, searchable image of the replicated state; loads it, writes changes, snapshots it.
+//!
+//! The log decides, memory answers, and this crate remembers: what is written here may lag behind both, because the
+//! log's tail is applied again at start. So a commit does not wait for the disk; only what stands behind
+//! [`Store::make_durable`] may be purged from the log. A power cut can take the last commits, never a part of one.
+//!
+//! ```text
+//!                    load, once at start
+//!   State ◄──────────────────────────────────────┐
+//!     │ apply                                    │
+//!     ▼                                          │
+//!  [Change] ──write, one transaction a batch──► Store ──make_durable──► log may be purged up to here
+//!  + applied position                            │ ▲
+//!                                      backup,   │ │ replace, after a crash finished by the next open
+//!                                      in steps  ▼ │
+//!                                            snapshot file ◄──► another member
+//!
+//!  views, SQL ──events, tail, releases──► Reader (own read-only connections, any thread)
+//! ```
+//!
+//! Read in this order: [`schema`] (what stands where), [`codec`] (how a row's body is written), [`write`](mod@write),
+//! [`load`], [`store`] (open, durability), [`prune`], [`snapshot`], [`reader`] and [`history`], [`error`].
+//!
+//! Everything here blocks; asynchronous callers put it on a thread of its own.
+
+mod codec;
+mod error;
+mod history;
+mod load;
+mod prune;
+mod reader;
+mod schema;
+mod snapshot;
+mod store;
+mod write;
+
+pub use codec::CodecError;
+pub use error::StoreError;
+pub use history::EventFilter;
+pub use prune::Retention;
+pub use reader::Reader;
+pub use store::Store;

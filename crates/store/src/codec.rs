@@ -1,0 +1,125 @@
+//! How a row's body is written: a version byte, then postcard. Stored types know their predecessor.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sheaf_engine::{Bucket, Cluster, Module, Release, Request};
+use sheaf_model::{Binding, Instance, Node, Residue};
+
+/// A type whose encoding lies on disk.
+///
+/// When its shape changes, the old shape is kept as a type of its own beside the new one and becomes `Previous`, and
+/// `VERSION` grows by one: what any earlier Sheaf wrote is read through the chain of predecessors.
+pub(crate) trait Stored: Serialize + DeserializeOwned {
+    /// The version byte.
+    const VERSION: u8;
+    /// What was written before this version.
+    type Previous: Stored;
+    /// The same value in today's shape.
+    fn from_previous(previous: Self::Previous) -> Self;
+}
+
+/// The predecessor of every first version. Has no values.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Nothing {}
+
+impl Stored for Nothing {
+    const VERSION: u8 = 0;
+    type Previous = Self;
+    fn from_previous(previous: Self) -> Self {
+        previous
+    }
+}
+
+macro_rules! first_version {
+    ($($stored:ty),* $(,)?) => {$(
+        impl Stored for $stored {
+            const VERSION: u8 = 1;
+            type Previous = Nothing;
+            fn from_previous(previous: Nothing) -> Self {
+                match previous {}
+            }
+        }
+    )*};
+}
+
+first_version!(Cluster, Node, Module, Bucket, Binding, Residue, Instance, Request, Release);
+
+/// Why a body cannot be read or written. The bytes stay what they are: trying again does not help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// Written by a newer Sheaf.
+    #[error("version {found} of its encoding is not known to this build, which reads up to {known}")]
+    Newer {
+        /// The version byte found.
+        found: u8,
+        /// The newest known.
+        known: u8,
+    },
+    /// Not what it claims to be.
+    #[error("its content is damaged: {0}")]
+    Malformed(postcard::Error),
+    /// No bytes at all.
+    #[error("its content is missing")]
+    Empty,
+}
+
+/// Appends the encoding of `value` to `out`, which keeps what it holds.
+pub(crate) fn encode<T: Stored>(value: &T, mut out: Vec<u8>) -> Result<Vec<u8>, CodecError> {
+    out.push(T::VERSION);
+    postcard::to_extend(value, out).map_err(CodecError::Malformed)
+}
+
+/// Reads what this or any earlier version wrote.
+pub(crate) fn decode<T: Stored>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (&version, body) = bytes.split_first().ok_or(CodecError::Empty)?;
+    if version == T::VERSION {
+        postcard::from_bytes(body).map_err(CodecError::Malformed)
+    } else if version < T::VERSION {
+        decode(bytes).map(T::from_previous)
+    } else {
+        Err(CodecError::Newer { found: version, known: T::VERSION })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Old(u8);
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct New(String);
+
+    impl Stored for Old {
+        const VERSION: u8 = 1;
+        type Previous = Nothing;
+        fn from_previous(previous: Nothing) -> Self {
+            match previous {}
+        }
+    }
+
+    impl Stored for New {
+        const VERSION: u8 = 2;
+        type Previous = Old;
+        fn from_previous(previous: Old) -> Self {
+            Self(previous.0.to_string())
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_is_read() {
+        let old = encode(&Old(7), Vec::new()).unwrap();
+        assert_eq!(decode::<New>(&old), Ok(New("7".to_owned())));
+        let new = encode(&New("8".to_owned()), Vec::new()).unwrap();
+        assert_eq!(new[0], 2);
+        assert_eq!(decode::<New>(&new), Ok(New("8".to_owned())));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        assert_eq!(decode::<Old>(&[2, 7]), Err(CodecError::Newer { found: 2, known: 1 }));
+        assert_eq!(decode::<Old>(&[]), Err(CodecError::Empty));
+        assert!(matches!(decode::<Old>(&[1]), Err(CodecError::Malformed(_))));
+        assert!(matches!(decode::<New>(&[0, 1]), Err(CodecError::Malformed(_))));
+    }
+}
