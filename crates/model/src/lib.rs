@@ -44,7 +44,7 @@ pub use id::{
     Actor, BootId, ClusterEpoch, ClusterId, Epoch, Incarnation, NodeId, NodeKey, RequestId, Revision, Term,
 };
 pub use instance::{Exit, Instance, Phase};
-pub use measure::{Bytes, MeasureError};
+pub use measure::{Bytes, Cores, Frequency, MeasureError, SpanRange};
 pub use module::{Check, CheckKind, Exec, Limits, ModuleSpec, Restart, RestartWhen, Runtime, Signal, Stop};
 pub use name::{BucketName, FileName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName};
 pub use node::{Facts, Load, Node, NodeStatus};

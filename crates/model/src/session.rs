@@ -13,8 +13,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootId, BucketName, ClusterId, Epoch, Facts, Incarnation, Instance, Load, Moment, NodeId, NodeKey, Revision,
-    Span, Verdict,
+    BootId, BucketName, ClusterId, Epoch, Facts, Incarnation, Instance, Load, Moment, NodeId, NodeKey,
+    Revision, Span, Verdict,
 };
 
 /// From an agent to the leader.

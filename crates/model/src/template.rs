@@ -1,10 +1,15 @@
 //! Templates: text in which `${…}` stands for something known when an instance starts.
 
+mod render;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FileName, Revision};
+pub use render::{BucketScope, RenderError, Scope};
+
+use crate::measure::quoted;
+use crate::{FileName, nearest};
 
 /// A text with names to fill in, parsed; kept as data, so that reading it back never fails.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,57 +93,79 @@ pub struct TemplateError {
     pub remedy: String,
 }
 
-/// Why a template cannot be filled in.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{template}: {problem}")]
-pub struct RenderError {
-    /// The name that has no value, e.g. `${bucket.config.agent}`.
-    pub template: String,
-    /// What is missing, and what is there instead.
-    pub problem: String,
-}
+/// Every name, as written in a template, with the sets that it belongs to.
+const NAMES: [(&str, &[TemplateSet]); 13] = {
+    use TemplateSet::{Check, Instance, Subtask};
+    [
+        ("bucket.name", &[Instance, Check]),
+        ("bucket.revision", &[Instance, Check]),
+        ("bucket.config", &[Instance, Check]),
+        ("node.name", &[Instance, Check, Subtask]),
+        ("node.hostname", &[Instance, Check, Subtask]),
+        ("node.labels", &[Instance, Check, Subtask]),
+        ("dir", &[Instance, Subtask]),
+        ("file", &[Instance, Subtask]),
+        ("sheaf", &[Instance, Check, Subtask]),
+        ("item", &[Subtask]),
+        ("job", &[Subtask]),
+        ("subtask", &[Subtask]),
+        ("attempt", &[Subtask]),
+    ]
+};
 
-/// What templates are filled in from. What is absent cannot be named.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Scope<'a> {
-    /// The bucket.
-    pub bucket: Option<BucketScope<'a>>,
-    /// The node's name.
-    pub node_name: &'a str,
-    /// The node's hostname.
-    pub node_hostname: &'a str,
-    /// The node's labels.
-    pub node_labels: &'a [String],
-    /// The instance's directory.
-    pub dir: Option<&'a str>,
-    /// The directory of the rendered files.
-    pub files: Option<&'a str>,
-    /// The path of this binary.
-    pub sheaf: &'a str,
-}
+impl TemplateSet {
+    fn names(self) -> Vec<&'static str> {
+        NAMES.iter().filter(|(_, sets)| sets.contains(&self)).map(|(name, _)| *name).collect()
+    }
 
-/// The bucket's part of a [`Scope`].
-#[derive(Clone, Copy, Debug)]
-pub struct BucketScope<'a> {
-    /// Its path.
-    pub name: &'a str,
-    /// Its revision.
-    pub revision: Revision,
-    /// What its module is told.
-    pub config: &'a serde_json::Value,
+    /// Why a name of another set has no meaning here.
+    const fn lacks(self, name: &TemplateName) -> &'static str {
+        match (self, name) {
+            (Self::Check, TemplateName::Dir | TemplateName::File(_)) => {
+                "checks are asked before there is an instance and its directory"
+            }
+            (Self::Subtask, _) => "a subtask has no bucket",
+            (Self::Instance | Self::Check, _) => "it is known to subtasks only",
+        }
+    }
 }
 
 impl Template {
     /// Reads a template. Only `${…}` is ours: `$${` writes `${`, `$X` is left alone.
     pub fn parse(text: &str, allowed: TemplateSet) -> Result<Self, TemplateError> {
-        let _ = allowed;
-        Ok(Self(vec![Part::Text(text.to_owned())]))
-    }
-
-    /// Fills it in.
-    pub fn render(&self, scope: &Scope<'_>) -> Result<String, RenderError> {
-        let _ = scope;
-        Ok(self.to_string())
+        let mut parts = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some(dollar) = rest.find('$') {
+            plain.push_str(&rest[..dollar]);
+            rest = &rest[dollar..];
+            if let Some(after) = rest.strip_prefix("$${") {
+                plain.push_str("${");
+                rest = after;
+            } else if let Some(inner) = rest.strip_prefix("${") {
+                let position = text[..text.len() - rest.len()].chars().count() + 1;
+                let error = |problem: String, remedy: String| TemplateError { position, problem, remedy };
+                let Some(end) = inner.find('}') else {
+                    let remedy = "close it with }, or write $${ for the characters ${";
+                    return Err(error("${ is never closed".to_owned(), remedy.to_owned()));
+                };
+                if !plain.is_empty() {
+                    parts.push(Part::Text(std::mem::take(&mut plain)));
+                }
+                let name =
+                    parse_name(&inner[..end], allowed).map_err(|(problem, remedy)| error(problem, remedy))?;
+                parts.push(Part::Name(name));
+                rest = &inner[end + 1..];
+            } else {
+                plain.push('$');
+                rest = &rest[1..];
+            }
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            parts.push(Part::Text(plain));
+        }
+        Ok(Self(parts))
     }
 
     /// The names in it, in order.
@@ -148,16 +175,138 @@ impl Template {
             Part::Text(_) => None,
         })
     }
+
+    /// The text, if it names nothing.
+    pub fn literal(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The text that it begins with, whatever is filled in; none if it begins with a name.
+    pub fn prefix(&self) -> Option<&str> {
+        match self.0.first() {
+            Some(Part::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// What is wrong with its names if it stands where only `allowed` ones have a meaning.
+    pub fn misplaced(&self, allowed: TemplateSet) -> Option<(String, String)> {
+        self.names().find_map(|name| check_allowed(name, allowed).err())
+    }
 }
 
 /// A text that reads back as the same template.
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for part in &self.0 {
-            if let Part::Text(text) = part {
-                f.write_str(text)?;
+            match part {
+                Part::Text(text) => f.write_str(&text.replace("${", "$${"))?,
+                Part::Name(name) => write!(f, "${{{name}}}")?,
             }
         }
         Ok(())
     }
 }
+
+/// The name as it stands between `${` and `}`.
+impl fmt::Display for TemplateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.root())?;
+        match self {
+            Self::BucketConfig(keys) | Self::Item(keys) => {
+                keys.iter().try_for_each(|key| write!(f, ".{key}"))
+            }
+            Self::File(name) => write!(f, ".{name}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Problem and remedy.
+type Wrong = (String, String);
+
+/// Reads what stands between `${` and `}`.
+fn parse_name(text: &str, allowed: TemplateSet) -> Result<TemplateName, Wrong> {
+    let name = match text {
+        "bucket.name" => TemplateName::BucketName,
+        "bucket.revision" => TemplateName::BucketRevision,
+        "node.name" => TemplateName::NodeName,
+        "node.hostname" => TemplateName::NodeHostname,
+        "node.labels" => TemplateName::NodeLabels,
+        "dir" => TemplateName::Dir,
+        "sheaf" => TemplateName::Sheaf,
+        "job" => TemplateName::Job,
+        "subtask" => TemplateName::Subtask,
+        "attempt" => TemplateName::Attempt,
+        "bucket.config" => TemplateName::BucketConfig(Vec::new()),
+        "item" => TemplateName::Item(Vec::new()),
+        _ => {
+            if let Some(keys) = text.strip_prefix("bucket.config.") {
+                TemplateName::BucketConfig(parse_keys(text, keys)?)
+            } else if let Some(keys) = text.strip_prefix("item.") {
+                TemplateName::Item(parse_keys(text, keys)?)
+            } else if let Some(file) = text.strip_prefix("file.") {
+                let file = FileName::new(file).map_err(|error| (error.problem, error.remedy))?;
+                TemplateName::File(file)
+            } else {
+                return Err(unknown(text, allowed));
+            }
+        }
+    };
+    check_allowed(&name, allowed)?;
+    Ok(name)
+}
+
+fn parse_keys(text: &str, keys: &str) -> Result<Vec<String>, Wrong> {
+    if keys.split('.').any(str::is_empty) {
+        let remedy = "keys with one dot before each, like ${bucket.config.agent}";
+        return Err((format!("{} has an empty key", quoted(text)), remedy.to_owned()));
+    }
+    Ok(keys.split('.').map(str::to_owned).collect())
+}
+
+fn check_allowed(name: &TemplateName, allowed: TemplateSet) -> Result<(), Wrong> {
+    let known = allowed.names();
+    if known.contains(&name.root()) {
+        return Ok(());
+    }
+    let problem = format!("${{{name}}} has no value here: {}", allowed.lacks(name));
+    Err((problem, format!("one of {}", known.join(", "))))
+}
+
+fn unknown(text: &str, allowed: TemplateSet) -> Wrong {
+    let known = allowed.names();
+    let remedy = match nearest(text.trim(), &known) {
+        Some(name) => format!("did you mean ${{{name}}}? ($${{ writes the characters ${{)"),
+        None => format!("one of {}; $${{ writes the characters ${{", known.join(", ")),
+    };
+    (format!("unknown name {}", quoted(text)), remedy)
+}
+
+impl TemplateName {
+    /// The name without its keys, as in [`NAMES`].
+    const fn root(&self) -> &'static str {
+        match self {
+            Self::BucketName => "bucket.name",
+            Self::BucketRevision => "bucket.revision",
+            Self::BucketConfig(_) => "bucket.config",
+            Self::NodeName => "node.name",
+            Self::NodeHostname => "node.hostname",
+            Self::NodeLabels => "node.labels",
+            Self::Dir => "dir",
+            Self::File(_) => "file",
+            Self::Sheaf => "sheaf",
+            Self::Item(_) => "item",
+            Self::Job => "job",
+            Self::Subtask => "subtask",
+            Self::Attempt => "attempt",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

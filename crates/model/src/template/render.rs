@@ -1,0 +1,124 @@
+//! Filling in: what is known when an instance starts, or a check is asked.
+
+use serde_json::Value;
+
+use super::{Part, Template, TemplateName};
+use crate::Revision;
+
+/// Why a template cannot be filled in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{template}: {problem}")]
+pub struct RenderError {
+    /// The name that has no value, e.g. `${bucket.config.agent}`.
+    pub template: String,
+    /// What is missing, and what is there instead.
+    pub problem: String,
+}
+
+/// What templates are filled in from. What is absent cannot be named.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scope<'a> {
+    /// The bucket.
+    pub bucket: Option<BucketScope<'a>>,
+    /// The node's name.
+    pub node_name: &'a str,
+    /// The node's hostname.
+    pub node_hostname: &'a str,
+    /// The node's labels.
+    pub node_labels: &'a [String],
+    /// The instance's directory.
+    pub dir: Option<&'a str>,
+    /// The directory of the rendered files.
+    pub files: Option<&'a str>,
+    /// The path of this binary.
+    pub sheaf: &'a str,
+}
+
+/// The bucket's part of a [`Scope`].
+#[derive(Clone, Copy, Debug)]
+pub struct BucketScope<'a> {
+    /// Its path.
+    pub name: &'a str,
+    /// Its revision.
+    pub revision: Revision,
+    /// What its module is told.
+    pub config: &'a Value,
+}
+
+impl Template {
+    /// Fills it in.
+    pub fn render(&self, scope: &Scope<'_>) -> Result<String, RenderError> {
+        let mut text = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(plain) => text.push_str(plain),
+                Part::Name(name) => text.push_str(&name.value(scope)?),
+            }
+        }
+        Ok(text)
+    }
+}
+
+impl TemplateName {
+    fn value(&self, scope: &Scope<'_>) -> Result<String, RenderError> {
+        let error = |problem: String| RenderError { template: format!("${{{self}}}"), problem };
+        let bucket = || scope.bucket.as_ref().ok_or_else(|| error("there is no bucket here".to_owned()));
+        let no_directory = || error("there is no instance's directory here".to_owned());
+        Ok(match self {
+            Self::BucketName => bucket()?.name.to_owned(),
+            Self::BucketRevision => bucket()?.revision.to_string(),
+            Self::BucketConfig(keys) => {
+                let value = walk("bucket.config", bucket()?.config, keys).map_err(error)?;
+                written(value).ok_or_else(|| error("its value is null".to_owned()))?
+            }
+            Self::NodeName => scope.node_name.to_owned(),
+            Self::NodeHostname => scope.node_hostname.to_owned(),
+            Self::NodeLabels => scope.node_labels.join(","),
+            Self::Dir => scope.dir.ok_or_else(no_directory)?.to_owned(),
+            Self::File(name) => format!("{}/{name}", scope.files.ok_or_else(no_directory)?),
+            Self::Sheaf => scope.sheaf.to_owned(),
+            Self::Item(_) | Self::Job | Self::Subtask | Self::Attempt => {
+                return Err(error("there is no subtask here".to_owned()));
+            }
+        })
+    }
+}
+
+/// The value that `keys` lead to from `value`, which is called `root`; or why there is none.
+fn walk<'a>(root: &str, value: &'a Value, keys: &[String]) -> Result<&'a Value, String> {
+    let mut place = root.to_owned();
+    let mut value = value;
+    for key in keys {
+        let next = match value {
+            Value::Object(map) => map.get(key),
+            Value::Array(items) => key.parse::<usize>().ok().and_then(|index| items.get(index)),
+            _ => None,
+        };
+        value = next.ok_or_else(|| match value {
+            Value::Object(map) if map.is_empty() => format!("{place} has no key {key:?}; it is empty"),
+            Value::Object(map) => format!("{place} has no key {key:?}; it has {}", listed(map.keys())),
+            Value::Array(items) if items.is_empty() => format!("{place} has no item {key:?}; it is empty"),
+            Value::Array(items) => format!("{place} has no item {key:?}; it has 0 to {}", items.len() - 1),
+            _ => format!("{place} has no key {key:?}; it is no mapping"),
+        })?;
+        place = format!("{place}.{key}");
+    }
+    Ok(value)
+}
+
+/// At most twenty of the keys.
+fn listed<'a>(keys: impl ExactSizeIterator<Item = &'a String>) -> String {
+    const SHOWN: usize = 20;
+    let more = keys.len().saturating_sub(SHOWN);
+    let shown = keys.take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
+}
+
+/// Strings as they are, all else as compact JSON; `null` is no text.
+fn written(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
