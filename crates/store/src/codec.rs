@@ -63,10 +63,12 @@ pub enum CodecError {
     Empty,
 }
 
-/// Appends the encoding of `value` to `out`, which keeps what it holds.
-pub(crate) fn encode<T: Stored>(value: &T, mut out: Vec<u8>) -> Result<Vec<u8>, CodecError> {
+/// Puts the encoding of `value` in the place of what `out` holds.
+pub(crate) fn encode<T: Stored>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    out.clear();
     out.push(T::VERSION);
-    postcard::to_extend(value, out).map_err(CodecError::Malformed)
+    *out = postcard::to_extend(value, std::mem::take(out)).map_err(CodecError::Malformed)?;
+    Ok(())
 }
 
 /// Reads what this or any earlier version wrote.
@@ -108,11 +110,12 @@ mod tests {
 
     #[test]
     fn what_an_earlier_version_wrote_is_read() {
-        let old = encode(&Old(7), Vec::new()).unwrap();
-        assert_eq!(decode::<New>(&old), Ok(New("7".to_owned())));
-        let new = encode(&New("8".to_owned()), Vec::new()).unwrap();
-        assert_eq!(new[0], 2);
-        assert_eq!(decode::<New>(&new), Ok(New("8".to_owned())));
+        let mut bytes = Vec::new();
+        encode(&Old(7), &mut bytes).unwrap();
+        assert_eq!(decode::<New>(&bytes), Ok(New("7".to_owned())));
+        encode(&New("8".to_owned()), &mut bytes).unwrap();
+        assert_eq!(bytes[0], 2);
+        assert_eq!(decode::<New>(&bytes), Ok(New("8".to_owned())));
     }
 
     #[test]

@@ -149,7 +149,9 @@ impl StoreError {
                 }
                 ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy { doing, path, source },
                 ErrorCode::DatabaseCorrupt => Self::Corrupt { doing, path, source },
-                ErrorCode::NotADatabase => Self::Foreign { path, why: "not a SQLite file, or its head is damaged".to_owned() },
+                ErrorCode::NotADatabase => {
+                    Self::Foreign { path, why: "not a SQLite file, or its head is damaged".to_owned() }
+                }
                 _ => Self::Sqlite { doing, path, source },
             }
         }

@@ -1,10 +1,16 @@
 //! History as views read it: events in pages, revisions of buckets.
 
+use std::fmt::Write;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, ToSql, params};
 use sheaf_engine::Release;
 use sheaf_model::{BucketName, Event, Revision, Timestamp};
 
+use crate::codec;
 use crate::error::StoreError;
 use crate::reader::Reader;
+use crate::row::hour;
 
 /// Which events are meant; what is none does not restrict.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +25,14 @@ pub struct EventFilter {
     pub since: Option<Timestamp>,
 }
 
+/// An event's place: revision and number within it.
+type Place = (i64, i64);
+
+/// Before every event.
+const START: Place = (i64::MIN, i64::MIN);
+/// After every event.
+const END: Place = (i64::MAX, i64::MAX);
+
 impl Reader {
     /// Up to `limit` events after the one at `after`, oldest first. `(Revision(0), 0)` is before the first; a page's
     /// last event is where the next begins.
@@ -28,7 +42,7 @@ impl Reader {
         filter: &EventFilter,
         limit: usize,
     ) -> Result<Vec<Event>, StoreError> {
-        unimplemented!("{after:?} {filter:?} {limit}")
+        self.read("read the events of", |db| between(db, place(after), END, filter, "ASC", limit))
     }
 
     /// Up to `limit` events before the one at `before`, or up to the newest, newest first.
@@ -38,16 +52,111 @@ impl Reader {
         filter: &EventFilter,
         limit: usize,
     ) -> Result<Vec<Event>, StoreError> {
-        unimplemented!("{before:?} {filter:?} {limit}")
+        let before = before.map_or(END, place);
+        self.read("read the events of", |db| between(db, START, before, filter, "DESC", limit))
     }
 
     /// Up to `limit` revisions of a bucket, newest first, also of one that was deleted.
     pub fn releases(&self, bucket: &BucketName, limit: usize) -> Result<Vec<Release>, StoreError> {
-        unimplemented!("{bucket} {limit}")
+        let bodies = self.read("read the releases of", |db| {
+            let sql = "SELECT revision, body FROM releases WHERE bucket = ? ORDER BY revision DESC LIMIT ?";
+            let mut statement = db.prepare_cached(sql)?;
+            statement.query_map(params![bucket.as_str(), rows(limit)], body)?.collect::<Result<Vec<_>, _>>()
+        })?;
+        bodies.into_iter().map(|found| self.decode(bucket, found)).collect()
     }
 
     /// What a bucket was at `revision`; none if it was not changed by that command.
     pub fn release(&self, bucket: &BucketName, revision: Revision) -> Result<Option<Release>, StoreError> {
-        unimplemented!("{bucket} {revision}")
+        let found = self.read("read a release of", |db| {
+            let sql = "SELECT revision, body FROM releases WHERE bucket = ? AND revision = ?";
+            let mut statement = db.prepare_cached(sql)?;
+            let mut found = statement.query_map(params![bucket.as_str(), revision.0.cast_signed()], body)?;
+            found.next().transpose()
+        })?;
+        found.map(|found| self.decode(bucket, found)).transpose()
     }
+
+    fn decode(&self, bucket: &BucketName, (revision, body): (i64, Vec<u8>)) -> Result<Release, StoreError> {
+        codec::decode(&body).map_err(|source| StoreError::Row {
+            path: self.path().to_owned(),
+            table: "releases",
+            key: format!("{bucket} at {revision}"),
+            source,
+        })
+    }
+}
+
+fn body(row: &Row<'_>) -> rusqlite::Result<(i64, Vec<u8>)> {
+    Ok((row.get(0)?, row.get(1)?))
+}
+
+fn place((revision, n): (Revision, u32)) -> Place {
+    (revision.0.cast_signed(), i64::from(n))
+}
+
+/// A limit as SQLite takes it; more than it can count is all.
+fn rows(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Up to `limit` events strictly between two places, in `order`.
+fn between(
+    db: &Connection,
+    mut after: Place,
+    before: Place,
+    filter: &EventFilter,
+    order: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<Event>> {
+    if let Some(since) = filter.since {
+        // The primary key finds where to begin; the exact time is looked at below.
+        let sql = "SELECT min(revision) FROM event_hours WHERE hour >= ?";
+        match db.prepare_cached(sql)?.query_row([hour(since)], |row| row.get::<_, Option<i64>>(0))? {
+            Some(first) => after = after.max((first, -1)),
+            None => return Ok(Vec::new()),
+        }
+    }
+    let mut sql = "SELECT revision, n, at, kind, subject, actor, node, before, after, message FROM events \
+                   WHERE (revision, n) > (?, ?) AND (revision, n) < (?, ?)"
+        .to_owned();
+    let mut values: Vec<Value> = [after.0, after.1, before.0, before.1].map(Value::Integer).into();
+    let mut only = |condition: &str, value: Value| {
+        sql.push_str(condition);
+        values.push(value);
+    };
+    if let Some(subject) = &filter.subject {
+        only(" AND subject = ?", subject.clone().into());
+    }
+    if let Some(kind) = &filter.kind {
+        only(" AND substr(kind, 1, ?) = ", rows(kind.chars().count()).into());
+        only("?", kind.clone().into());
+    }
+    if let Some(node) = &filter.node {
+        only(" AND node = ?", node.clone().into());
+    }
+    if let Some(since) = filter.since {
+        only(" AND at >= ?", since.0.cast_signed().into());
+    }
+    only("", rows(limit).into());
+    // Infallible: it writes into a string.
+    let _ = write!(sql, " ORDER BY revision {order}, n {order} LIMIT ?");
+    let mut statement = db.prepare_cached(&sql)?;
+    let values: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
+    statement.query_map(values.as_slice(), event)?.collect()
+}
+
+fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    Ok(Event {
+        revision: Revision(row.get(0).map(i64::cast_unsigned)?),
+        n: row.get(1)?,
+        at: Timestamp(row.get(2).map(i64::cast_unsigned)?),
+        kind: row.get(3)?,
+        subject: row.get(4)?,
+        actor: row.get(5)?,
+        node: row.get(6)?,
+        before: row.get(7)?,
+        after: row.get(8)?,
+        message: row.get(9)?,
+    })
 }

@@ -18,8 +18,8 @@
 //!  views, SQL ──events, tail, releases──► Reader (own read-only connections, any thread)
 //! ```
 //!
-//! Read in this order: [`schema`] (what stands where), [`codec`] (how a row's body is written), [`write`](mod@write),
-//! [`load`], [`store`] (open, durability), [`prune`], [`snapshot`], [`reader`] and [`history`], [`error`].
+//! Read in this order: `schema.sql` (what stands where), `codec` (how a row's body is written), `row` and `write`, `load`,
+//! `store` (open, durability), `prune`, `snapshot`, `reader` and `history`, `error`.
 //!
 //! Everything here blocks; asynchronous callers put it on a thread of its own.
 
@@ -29,6 +29,7 @@ mod history;
 mod load;
 mod prune;
 mod reader;
+mod row;
 mod schema;
 mod snapshot;
 mod store;

@@ -1,13 +1,65 @@
 //! The whole state, read at start.
 
-use sheaf_engine::State;
+use std::sync::Arc;
 
+use rusqlite::types::Value;
+use sheaf_engine::{Bucket, Change, State};
+use sheaf_model::{Binding, Instance};
+
+use crate::codec::{self, Stored};
 use crate::error::StoreError;
-use crate::store::Store;
+use crate::store::{Store, applied, revision};
 
 impl Store {
     /// The state as last written, and the applied position written with it; none: nothing was ever written.
     pub fn load(&self) -> Result<(State, Option<Vec<u8>>), StoreError> {
-        unimplemented!()
+        let mut state = State::default();
+        let mut put = |change| state.put(&change);
+        self.rows("cluster", "id", |row| put(Change::Cluster(row)))?;
+        self.rows("nodes", "id", |row| put(Change::Node(row)))?;
+        self.rows("modules", "name || '@' || version", |row| put(Change::Module(row)))?;
+        self.rows("buckets", "name", |row: Bucket| put(Change::Bucket(Arc::new(row))))?;
+        self.rows("bindings", "bucket", |row: Binding| put(Change::Binding(Arc::new(row))))?;
+        self.rows("residues", "bucket", |row| put(Change::Residue(row)))?;
+        self.rows("instances", "bucket || ' on node ' || node_id", |row: Instance| {
+            put(Change::Instance(Arc::new(row)));
+        })?;
+        self.rows("requests", "revision", |row| put(Change::Request(row)))?;
+        let (db, path) = self.db("load")?;
+        let failed = StoreError::sqlite("load", path);
+        state.revision = revision(db).map_err(&failed)?;
+        Ok((state, applied(db).map_err(&failed)?))
+    }
+
+    /// Gives every row of `table` to `put`. The writer's own connection sees one commit throughout: nobody else writes.
+    fn rows<T: Stored>(
+        &self,
+        table: &'static str,
+        key: &'static str,
+        mut put: impl FnMut(T),
+    ) -> Result<(), StoreError> {
+        let (db, path) = self.db("load")?;
+        let failed = StoreError::sqlite("load", path);
+        let mut statement = db.prepare(&format!("SELECT body, {key} FROM {table}")).map_err(&failed)?;
+        let mut rows = statement.query([]).map_err(&failed)?;
+        while let Some(row) = rows.next().map_err(&failed)? {
+            let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(&failed)?;
+            let value = codec::decode(body).map_err(|source| StoreError::Row {
+                path: path.to_owned(),
+                table,
+                key: row.get(1).map_or_else(|error| error.to_string(), printed),
+                source,
+            })?;
+            put(value);
+        }
+        Ok(())
+    }
+}
+
+fn printed(key: Value) -> String {
+    match key {
+        Value::Integer(number) => number.to_string(),
+        Value::Text(text) => text,
+        other => format!("{other:?}"),
     }
 }

@@ -1,0 +1,285 @@
+//! One change, one row: its key, the columns people ask by, and its body.
+//!
+//! Numbers are unsigned in the model and signed in SQLite. They are stored bit by bit, so that keys stay distinct; they
+//! order as they should below 2^63, which no counter here reaches.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ToSql, params};
+use serde::Serialize;
+use sheaf_engine::{Bucket, Change, Cluster, Module, Release, Request};
+use sheaf_model::{Binding, BucketName, Event, Instance, Node, Residue, Timestamp, Voters};
+
+use crate::codec::{self, Stored};
+use crate::error::StoreError;
+
+/// Writes rows within a transaction.
+pub(crate) struct Rows<'t> {
+    db: &'t Connection,
+    path: &'t Path,
+    /// The body of the row being written; kept for its memory.
+    body: Vec<u8>,
+    /// Events added.
+    events: u64,
+    /// Of the last event.
+    hour: Option<i64>,
+}
+
+/// Hours since 1970.
+pub(crate) fn hour(at: Timestamp) -> i64 {
+    (at.0 / 3_600_000).cast_signed()
+}
+
+impl<'t> Rows<'t> {
+    pub(crate) fn new(db: &'t Connection, path: &'t Path) -> Self {
+        Self { db, path, body: Vec::new(), events: 0, hour: None }
+    }
+
+    /// How many events were added.
+    pub(crate) fn events(&self) -> u64 {
+        self.events
+    }
+
+    pub(crate) fn put(&mut self, change: &Change) -> Result<(), StoreError> {
+        match change {
+            Change::Cluster(cluster) => self.cluster(cluster),
+            Change::Node(node) => self.node(node),
+            Change::Module(module) => self.module(module),
+            Change::ModuleGone(name, version) => self.run(
+                "DELETE FROM modules WHERE name = ? AND version = ?",
+                &[&name.as_str(), &version.as_str()],
+            ),
+            Change::Bucket(bucket) => self.bucket(bucket),
+            Change::BucketGone(name) => self.gone("DELETE FROM buckets WHERE name = ?", name),
+            Change::Binding(binding) => self.binding(binding),
+            Change::BindingGone(name) => self.gone("DELETE FROM bindings WHERE bucket = ?", name),
+            Change::Residue(residue) => self.residue(residue),
+            Change::ResidueGone(name) => self.gone("DELETE FROM residues WHERE bucket = ?", name),
+            Change::Instance(instance) => self.instance(instance),
+            Change::InstanceGone(name, node) => self.run(
+                "DELETE FROM instances WHERE bucket = ? AND node_id = ?",
+                &[&name.as_str(), &node.0.cast_signed()],
+            ),
+            Change::Request(request) => self.request(request),
+            Change::RequestGone(revision) => {
+                self.run("DELETE FROM requests WHERE revision = ?", &[&revision.0.cast_signed()])
+            }
+            Change::Release(name, release) => self.release(name, release),
+            Change::Event(event) => self.event(event),
+        }
+    }
+
+    fn run(&self, sql: &str, values: &[&dyn ToSql]) -> Result<(), StoreError> {
+        let done = self.db.prepare_cached(sql).and_then(|mut statement| statement.execute(values));
+        done.map(drop).map_err(StoreError::sqlite("write to", self.path))
+    }
+
+    fn gone(&self, sql: &str, name: &BucketName) -> Result<(), StoreError> {
+        self.run(sql, &[&name.as_str()])
+    }
+
+    fn encode<T: Stored>(&mut self, table: &'static str, value: &T) -> Result<(), StoreError> {
+        codec::encode(value, &mut self.body).map_err(|source| StoreError::Encode { table, source })
+    }
+
+    fn cluster(&mut self, cluster: &Cluster) -> Result<(), StoreError> {
+        self.encode("cluster", cluster)?;
+        let lease = &cluster.settings.lease;
+        let voters = match cluster.settings.voters {
+            Voters::Auto => "auto".to_owned(),
+            Voters::Fixed(n) => n.to_string(),
+        };
+        self.run(
+            "INSERT OR REPLACE INTO cluster VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                cluster.id.as_ref().map(|id| id.0.as_str()),
+                cluster.epoch.0.cast_signed(),
+                cluster.formed_at.0.cast_signed(),
+                voters,
+                lease.heartbeat.0.cast_signed(),
+                lease.ttl.0.cast_signed(),
+                lease.kill_margin.0.cast_signed(),
+                lease.stand_in.0.cast_signed(),
+                self.body,
+            ],
+        )
+    }
+
+    fn node(&mut self, node: &Node) -> Result<(), StoreError> {
+        self.encode("nodes", node)?;
+        let facts = &node.facts;
+        self.run(
+            "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                node.id.0.cast_signed(),
+                facts.name.as_str(),
+                facts.hostname,
+                facts.address,
+                node.status.as_str(),
+                node.since.0.cast_signed(),
+                node.reason,
+                json(&node.labels()),
+                json(&facts.allow),
+                json(&facts.deny),
+                facts.version,
+                facts.cpu,
+                facts.memory_total.0.cast_signed(),
+                node.registered.0.cast_signed(),
+                node.revision.0.cast_signed(),
+                self.body,
+            ],
+        )
+    }
+
+    fn module(&mut self, module: &Module) -> Result<(), StoreError> {
+        self.encode("modules", module)?;
+        self.run(
+            "INSERT OR REPLACE INTO modules VALUES (?, ?, ?, ?, ?, ?, ?)",
+            params![
+                module.spec.name.as_str(),
+                module.spec.version.as_str(),
+                module.spec.runtime.to_string(),
+                module.spec.supports_multi_node,
+                module.revision.0.cast_signed(),
+                module.at.0.cast_signed(),
+                self.body,
+            ],
+        )
+    }
+
+    fn bucket(&mut self, bucket: &Bucket) -> Result<(), StoreError> {
+        self.encode("buckets", bucket)?;
+        let spec = &bucket.current.spec;
+        let rules: Vec<&str> = spec.node_list_rules.0.iter().map(|rule| rule.text.as_str()).collect();
+        self.run(
+            "INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                spec.name.as_str(),
+                bucket.revision.0.cast_signed(),
+                bucket.current.revision.0.cast_signed(),
+                bucket.next.as_ref().map(|next| next.release.revision.0.cast_signed()),
+                bucket.created.0.cast_signed(),
+                spec.kind.as_str(),
+                spec.module.to_string(),
+                spec.multi_node,
+                bucket.suspended,
+                json(&rules),
+                spec.config.as_str(),
+                spec.poll_frequency.map(|span| span.0.cast_signed()),
+                spec.placement.to_string(),
+                spec.on_node_lost.as_str(),
+                spec.max_parallel,
+                json(&spec.labels),
+                spec.owner,
+                self.body,
+            ],
+        )
+    }
+
+    fn binding(&mut self, binding: &Binding) -> Result<(), StoreError> {
+        self.encode("bindings", binding)?;
+        self.run(
+            "INSERT OR REPLACE INTO bindings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                binding.bucket.as_str(),
+                binding.node.0.cast_signed(),
+                binding.epoch.0.cast_signed(),
+                binding.since.0.cast_signed(),
+                binding.revision.0.cast_signed(),
+                binding.basis.0.cast_signed(),
+                binding.leaving.as_ref().map(ToString::to_string),
+                binding.decision.why,
+                self.body,
+            ],
+        )
+    }
+
+    fn residue(&mut self, residue: &Residue) -> Result<(), StoreError> {
+        self.encode("residues", residue)?;
+        let nodes: Vec<u64> = residue.nodes.keys().map(|node| node.0).collect();
+        self.run(
+            "INSERT OR REPLACE INTO residues VALUES (?, ?, ?)",
+            params![residue.bucket.as_str(), json(&nodes), self.body],
+        )
+    }
+
+    fn instance(&mut self, instance: &Instance) -> Result<(), StoreError> {
+        self.encode("instances", instance)?;
+        self.run(
+            "INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                instance.bucket.as_str(),
+                instance.node.0.cast_signed(),
+                instance.phase.as_str(),
+                instance.epoch.map(|epoch| epoch.0.cast_signed()),
+                instance.revision.0.cast_signed(),
+                instance.pid,
+                instance.started_at.map(|at| at.0.cast_signed()),
+                instance.restarts,
+                instance.exit.map(|exit| exit.to_string()),
+                instance.message,
+                self.body,
+            ],
+        )
+    }
+
+    fn request(&mut self, request: &Request) -> Result<(), StoreError> {
+        self.encode("requests", request)?;
+        self.run(
+            "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?)",
+            params![request.revision.0.cast_signed(), request.id.0, request.at.0.cast_signed(), self.body],
+        )
+    }
+
+    fn release(&mut self, bucket: &BucketName, release: &Release) -> Result<(), StoreError> {
+        self.encode("releases", release)?;
+        self.run(
+            "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, ?, ?, ?)",
+            params![
+                bucket.as_str(),
+                release.revision.0.cast_signed(),
+                release.at.0.cast_signed(),
+                release.actor,
+                release.spec.module.to_string(),
+                self.body,
+            ],
+        )
+    }
+
+    /// An event never changes: one that is there already stays, and is not counted again.
+    fn event(&mut self, event: &Event) -> Result<(), StoreError> {
+        let failed = StoreError::sqlite("write to", self.path);
+        let sql = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let added = self.db.prepare_cached(sql).and_then(|mut statement| {
+            statement.execute(params![
+                event.revision.0.cast_signed(),
+                event.n,
+                event.at.0.cast_signed(),
+                event.kind,
+                event.subject,
+                event.actor,
+                event.node,
+                event.before,
+                event.after,
+                event.message,
+            ])
+        });
+        self.events += added.map_err(failed)? as u64;
+        let hour = hour(event.at);
+        if self.hour.replace(hour) == Some(hour) {
+            // Revisions only grow within a batch, so the first event of the hour was the lowest.
+            return Ok(());
+        }
+        self.run(
+            "INSERT INTO event_hours VALUES (?, ?)
+             ON CONFLICT (hour) DO UPDATE SET revision = min(revision, excluded.revision)",
+            params![hour, event.revision.0.cast_signed()],
+        )
+    }
+}
+
+/// JSON text of what has no way to fail.
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value)
+        .expect("strings and numbers in lists and maps with string keys are always JSON")
+}
