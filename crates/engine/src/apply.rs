@@ -1,10 +1,27 @@
 //! Applying commands to the replicated state: total, deterministic, all or nothing.
+//!
+//! Each command has its file, named by what it is about. A handler first looks at everything that could refuse it
+//! and only then puts rows, so that a refusal leaves the state untouched.
 
-use sheaf_model::Term;
+mod binding;
+mod bucket;
+mod cluster;
+mod module;
+mod node;
+mod phase;
+
+use sheaf_model::{Event, NodeId, Revision, Term};
 
 use crate::change::Change;
-use crate::command::{Proposal, Reply};
-use crate::state::State;
+use crate::command::{Command, Proposal, Refusal, Reply};
+use crate::state::{Request, State};
+
+/// How many answered requests are remembered …
+const REQUESTS_KEPT: usize = 100_000;
+/// … and for how long, by the proposing leaders' clocks: 10 minutes, in milliseconds.
+const REQUESTS_KEPT_FOR: u64 = 600_000;
+/// How many forgotten requests one command sweeps at most, so that no command is slow.
+const SWEPT_AT_ONCE: usize = 16;
 
 /// Applies one proposal of an entry of `term`.
 ///
@@ -12,7 +29,144 @@ use crate::state::State;
 /// never panics and reads nothing else. The proposal takes the next revision even when it is refused. What changed
 /// is put into `state` and appended to `changes`.
 pub fn apply(state: &mut State, term: Term, proposal: &Proposal, changes: &mut Vec<Change>) -> Reply {
-    let _ = (term, proposal, changes);
     state.revision.0 += 1;
-    Reply::Done(state.revision)
+    if let Some(reply) = answered_before(state, proposal) {
+        return reply;
+    }
+    let mut transaction = Transaction { revision: state.revision, events: 0, state, term, proposal, changes };
+    let reply = transaction.run();
+    transaction.remember(&reply);
+    reply
 }
+
+/// The answer this request got the first time.
+fn answered_before(state: &State, proposal: &Proposal) -> Option<Reply> {
+    let revision = state.request_ids.get(proposal.request.as_ref()?)?;
+    state.requests.get(revision).map(|request| request.reply.clone())
+}
+
+/// One command under way.
+struct Transaction<'a> {
+    state: &'a mut State,
+    term: Term,
+    proposal: &'a Proposal,
+    revision: Revision,
+    events: u32,
+    changes: &'a mut Vec<Change>,
+}
+
+impl Transaction<'_> {
+    fn run(&mut self) -> Reply {
+        let result = match &self.proposal.command {
+            Command::Form(form) => self.form(form),
+            _ if self.state.cluster.id.is_none() => {
+                Err(Refusal::Precondition("the cluster is not formed yet".to_owned()))
+            }
+            Command::Register(register) => self.register(register),
+            Command::SetNodeStatus(set) => self.set_node_status(set),
+            Command::Apply(apply) => self.apply_documents(apply),
+            Command::Suspend(on) => self.suspend(on),
+            Command::Resume(on) => self.resume(on),
+            Command::Restart(on) => self.restart(on),
+            Command::DeleteBucket(on) => self.delete_bucket(on),
+            Command::DeleteModule(delete) => self.delete_module(delete),
+            Command::LabelNode(label) => self.label_node(label),
+            Command::Bind(bind) => self.bind(bind),
+            Command::Leave(leave) => self.leave(leave),
+            Command::Free(free) => self.free(free),
+            Command::RecordPhases(record) => self.record_phases(record),
+            Command::ConfirmResidue(confirm) => self.confirm_residue(confirm),
+        };
+        result.unwrap_or_else(Reply::Refused)
+    }
+
+    fn put(&mut self, change: Change) {
+        self.state.put(&change);
+        self.changes.push(change);
+    }
+
+    fn event(&mut self, line: Line) {
+        let n = self.events;
+        self.events += 1;
+        let node = line.node.map(|id| self.state.node_name(id)).unwrap_or_default();
+        self.changes.push(Change::Event(Event {
+            revision: self.revision,
+            n,
+            at: self.proposal.at,
+            kind: line.kind.to_owned(),
+            subject: line.subject,
+            actor: self.proposal.actor.to_string(),
+            node,
+            before: line.before,
+            after: line.after,
+            message: line.message,
+        }));
+    }
+
+    /// Keeps the answer for a repetition of the same request; sweeps what is too old.
+    fn remember(&mut self, reply: &Reply) {
+        let Some(id) = &self.proposal.request else { return };
+        if matches!(reply, Reply::Refused(_)) {
+            return; // Nothing was changed; asking again may well succeed.
+        }
+        for _ in 0..SWEPT_AT_ONCE {
+            let Some((revision, oldest)) = self.state.requests.first_key_value() else { break };
+            let too_old = oldest.at.0.saturating_add(REQUESTS_KEPT_FOR) < self.proposal.at.0;
+            if !too_old && self.state.requests.len() < REQUESTS_KEPT {
+                break;
+            }
+            let revision = *revision;
+            self.put(Change::RequestGone(revision));
+        }
+        self.put(Change::Request(Request {
+            id: id.clone(),
+            revision: self.revision,
+            at: self.proposal.at,
+            reply: reply.clone(),
+        }));
+    }
+
+    /// Refuses a decision that was made in another term.
+    fn in_term(&self, decided: Term) -> Result<(), Refusal> {
+        if decided == self.term {
+            return Ok(());
+        }
+        Err(Refusal::Stale(format!("decided in term {decided}, the entry is of term {}", self.term)))
+    }
+}
+
+/// An event to be; what is left out stays empty.
+#[derive(Default)]
+struct Line {
+    kind: &'static str,
+    subject: String,
+    node: Option<NodeId>,
+    before: String,
+    after: String,
+    message: String,
+}
+
+impl Line {
+    fn new(kind: &'static str, subject: impl ToString) -> Self {
+        Self { kind, subject: subject.to_string(), ..Self::default() }
+    }
+
+    fn node(mut self, node: NodeId) -> Self {
+        self.node = Some(node);
+        self
+    }
+
+    fn went(mut self, before: impl ToString, after: impl ToString) -> Self {
+        self.before = before.to_string();
+        self.after = after.to_string();
+        self
+    }
+
+    fn because(mut self, message: impl ToString) -> Self {
+        self.message = message.to_string();
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

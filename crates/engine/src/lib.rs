@@ -3,7 +3,21 @@
 pub mod apply;
 pub mod change;
 pub mod command;
+pub mod registration;
+pub mod gates;
+pub mod lease;
+pub mod node;
+pub mod reconcile;
+pub mod placement;
+pub mod sessions;
+pub mod status;
+pub mod steward;
+pub mod watched;
+pub mod invariants;
 pub mod state;
+
+#[cfg(test)]
+mod testing;
 
 pub use apply::apply;
 pub use change::Change;
@@ -11,4 +25,5 @@ pub use command::{
     Apply, Bind, Command, ConfirmResidue, DeleteModule, Form, Free, LabelNode, Leave, OnBucket, Outcome,
     OutcomeVerb, Proposal, RecordPhases, Refusal, Register, Reply, SetNodeStatus,
 };
+pub use sessions::Sessions;
 pub use state::{Bucket, Cluster, Module, Release, Request, Rollout, State};

@@ -1,0 +1,62 @@
+//! Modules: registered once per version, deleted when unused.
+
+use std::sync::Arc;
+
+use sheaf_model::ModuleSpec;
+
+use super::{Line, Transaction};
+use crate::change::Change;
+use crate::command::{DeleteModule, Outcome, OutcomeVerb, Refusal, Reply};
+use crate::state::Module;
+
+impl Transaction<'_> {
+    /// Registers a version that is new; the caller has refused one that exists with other content.
+    pub(super) fn put_module(&mut self, spec: &ModuleSpec) -> Outcome {
+        let document = format!("Module {}@{}", spec.name, spec.version);
+        let known = self.state.modules.get(&spec.name).and_then(|versions| versions.get(&spec.version));
+        if let Some(known) = known {
+            return Outcome { document, verb: OutcomeVerb::Unchanged, revision: known.revision };
+        }
+        let verb = if self.state.modules.contains_key(&spec.name) {
+            OutcomeVerb::Updated
+        } else {
+            OutcomeVerb::Created
+        };
+        self.put(Change::Module(Module {
+            spec: Arc::new(spec.clone()),
+            revision: self.revision,
+            at: self.proposal.at,
+        }));
+        let subject = format!("{}@{}", spec.name, spec.version);
+        self.event(Line::new("module.registered", subject).went("", &spec.version));
+        Outcome { document, verb, revision: self.revision }
+    }
+
+    pub(super) fn delete_module(&mut self, delete: &DeleteModule) -> Result<Reply, Refusal> {
+        let subject = format!("{}@{}", delete.name, delete.version);
+        let known = self.state.modules.get(&delete.name).is_some_and(|v| v.contains_key(&delete.version));
+        if !known {
+            return Err(Refusal::NotFound("module".to_owned(), subject));
+        }
+        let uses = |spec: &sheaf_model::BucketSpec| {
+            spec.module.name == delete.name && spec.module.version.as_ref() == Some(&delete.version)
+        };
+        let users: Vec<String> = (self.state.buckets.values())
+            .filter(|bucket| {
+                uses(&bucket.current.spec) || bucket.next.as_ref().is_some_and(|n| uses(&n.release.spec))
+            })
+            .map(|bucket| bucket.name().to_string())
+            .collect();
+        if !users.is_empty() {
+            let (shown, more) = users.split_at(users.len().min(10));
+            let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+            return Err(Refusal::Precondition(format!(
+                "module {subject} is used by {}{more}; delete these buckets or apply them with another version first",
+                shown.join(", ")
+            )));
+        }
+        self.put(Change::ModuleGone(delete.name.clone(), delete.version.clone()));
+        self.event(Line::new("module.deleted", subject));
+        Ok(Reply::Done(self.revision))
+    }
+}

@@ -1,0 +1,422 @@
+//! The node: what an agent must do next. All its decisions are here; the agent only carries them out.
+//!
+//! ```text
+//!  watch ───────────── what shall be ──────┐                     ┌─► Ask: the machine about gate 3
+//!  Answered ────────── what is possible ───┤                     ├─► Start, Stop, BecomeMulti, GiveUp, Confirm,
+//!  Seen, Done ──────── what is ────────────┼─► step ─► actions ──┤   Remove: one at a time per bucket, each
+//!  Acknowledged ────── until when ─────────┤                     │   answered by Done
+//!  session, config, time ──────────────────┘                     ├─► Kill, MoveDeadline: at once
+//!                                                                └─► Say: to the leader; HeartbeatNow
+//! ```
+//!
+//! Read `known` (what the watch says), [`question`] (when gate 3 is asked), `desire` (what follows for one bucket),
+//! then [`crate::reconcile`] (how it differs from what is) and `settle` (what is done about it). `report` is what the
+//! leader hears of it.
+//!
+//! A bucket is looked at when anything that concerns it changes, and then all of it, from the beginning: nothing is
+//! remembered of why it was looked at. A multi-node bucket needs no leader. A single-node bucket is started only under
+//! a lease for exactly its epoch; a binding seen in the watch only makes the node send a heartbeat at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sheaf_model::session::{Acknowledged, ToLeader};
+use sheaf_model::watch::WatchItem;
+use sheaf_model::{
+    BootId, BucketName, BucketSpec, Epoch, Exit, ModuleSpec, Moment, NodeId, Phase, Revision, Span, Timestamp,
+    Verdict,
+};
+
+use crate::gates::{CheckAnswer, Here, Part};
+use crate::lease::{self, Lease, LeaseEvent, LeaseInput, Leases};
+use crate::reconcile::{Mode, Observed, Origin};
+
+mod desire;
+mod known;
+pub mod question;
+mod report;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use known::Known;
+use question::{Key, Question, Questions};
+use report::Reports;
+
+/// How often what the leader has not confirmed is said again.
+const SAY_AGAIN: Span = Span::seconds(1);
+
+/// Who this node is, for one life of its agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its number.
+    pub node: NodeId,
+    /// This boot of the machine.
+    pub boot: BootId,
+}
+
+/// An instance as its keeper, or what its keeper left on disk, tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// By which right, from what, and how far in its life.
+    pub observed: Observed,
+    /// Where it is, for people.
+    pub phase: Phase,
+    /// The program's process id, while it runs.
+    pub pid: Option<u32>,
+    /// When the program last started.
+    pub started_at: Option<Timestamp>,
+    /// How often it was started again since this origin.
+    pub restarts: u32,
+    /// How the program last ended.
+    pub exit: Option<Exit>,
+    /// Why it is in this phase.
+    pub message: String,
+    /// Single-node: the keeper's deadline, of this boot.
+    pub deadline: Option<Moment>,
+}
+
+/// What a node has durably sworn for a bucket's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fences {
+    /// Never again an epoch up to this one.
+    pub gave_up: Epoch,
+    /// Never again multi-node from a state up to this one.
+    pub gave_up_multi: Revision,
+}
+
+/// What is on disk of a bucket when the agent starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Its instance, dead or alive; none: there is only a fence.
+    pub seen: Option<Seen>,
+    /// Its fences.
+    pub fences: Fences,
+}
+
+/// What happens to a node.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The agent has started and looked at its disk. Comes first, once.
+    Found(Vec<Found>),
+    /// The node's config, at start and when it was read again. `here.labels` are those of the file alone.
+    Config(Here),
+    /// A piece of the watch; may be cut anywhere.
+    Watch(Vec<WatchItem>),
+    /// The machine's answer to a question, one for each check asked, in that order.
+    Answered(Key, Part, Vec<CheckAnswer>),
+    /// An instance changed; none: nothing of it is there any more.
+    Seen(BucketName, Option<Box<Seen>>),
+    /// An action of this bucket is done.
+    Done(BucketName, Done),
+    /// The leader acknowledged a heartbeat.
+    Acknowledged(Acknowledged),
+    /// The leader has these phases in the log.
+    Recorded(u64),
+    /// A session with a leader stands.
+    SessionOpened,
+    /// It broke.
+    SessionLost,
+    /// Nothing but time passed.
+    Tick,
+}
+
+/// How an action of one bucket ended. Each of [`Action::Start`] to [`Action::Remove`] has exactly one.
+#[derive(Clone, Debug)]
+pub enum Done {
+    /// The instance's keeper is there, or has refused: this is what there is now.
+    Started(Box<Seen>),
+    /// It was told to stop; that it ended is [`Input::Seen`].
+    Told,
+    /// The instance goes on as multi-node, its epoch durably given up.
+    BecameMulti(Box<Seen>),
+    /// The epoch is durably given up, with nothing of it alive.
+    GaveUp(Epoch),
+    /// Durably, with nothing of it alive: no multi-node start from a state up to this.
+    Confirmed(Revision),
+    /// Its directory is removed.
+    Removed,
+    /// It failed.
+    Failed {
+        /// Why.
+        reason: String,
+        /// Whether trying again may help.
+        again: bool,
+    },
+}
+
+/// What an instance is to be started from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The bucket.
+    pub bucket: Arc<BucketSpec>,
+    /// Its module at the version it is fixed to.
+    pub module: Arc<ModuleSpec>,
+    /// By which right.
+    pub mode: Mode,
+    /// From which state of the bucket.
+    pub origin: Origin,
+    /// Single-node: until when, as acknowledged so far.
+    pub until: Option<Moment>,
+    /// What the node is, for templates.
+    pub here: Arc<Here>,
+}
+
+/// What the agent is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Ask the machine; answered by [`Input::Answered`].
+    Ask(Question),
+    /// Start an instance; its former one is dead.
+    Start(Box<Start>),
+    /// Stop the instance gracefully, and why.
+    Stop(BucketName, &'static str),
+    /// Let the instance go on as multi-node from this state, and give this epoch up.
+    BecomeMulti(BucketName, Revision, Epoch),
+    /// Write down that this epoch is given up.
+    GiveUp(BucketName, Epoch),
+    /// Write down that nothing multi-node is left up to this revision.
+    Confirm(BucketName, Revision),
+    /// Remove the instance's directory.
+    Remove(BucketName),
+    /// The lease of this epoch is over: end everything of it at once.
+    Kill(BucketName, Epoch),
+    /// The lease of this epoch was prolonged: tell its keeper.
+    MoveDeadline(BucketName, Epoch, Moment),
+    /// Send a heartbeat without waiting for the next one.
+    HeartbeatNow,
+    /// Tell the leader. Said again by itself when a session opens.
+    Say(ToLeader),
+    /// For the agent's own log: what is being done about a bucket, on one line.
+    Note(BucketName, String),
+}
+
+/// Everything a node knows and has under way.
+#[derive(Clone, Debug)]
+pub struct NodeState {
+    identity: Identity,
+    config: Here,
+    here: Arc<Here>,
+    known: Known,
+    /// Everything anew, as far as it has come.
+    loading: Option<Known>,
+    /// Changes of a group that has not ended.
+    group: Vec<WatchItem>,
+    /// The watch has said everything once: nothing is decided before.
+    synced: bool,
+    leases: Leases,
+    questions: Questions,
+    places: BTreeMap<BucketName, Place>,
+    reports: Reports,
+    /// Buckets to look at before this step ends.
+    dirty: BTreeSet<BucketName>,
+    retries: BTreeSet<(Moment, BucketName)>,
+    say_again: Option<Moment>,
+}
+
+/// What a node has of one bucket.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    seen: Option<Seen>,
+    fences: Fences,
+    /// An action is under way whose `Done` has not come: there is never a second one.
+    busy: bool,
+    /// The directory shall go once nothing wants it: the bucket left this node for good.
+    decommissioned: bool,
+    /// Starts that failed in a row, and until when the next one waits.
+    failures: u32,
+    retry_at: Option<Moment>,
+    verdict: Option<Verdict>,
+}
+
+impl NodeState {
+    /// A node that knows nothing yet.
+    pub fn new(identity: Identity, config: Here) -> Self {
+        let leases = Leases::new(identity.boot.clone());
+        Self {
+            identity,
+            here: Arc::new(config.clone()),
+            config,
+            known: Known::default(),
+            loading: None,
+            group: Vec::new(),
+            synced: false,
+            leases,
+            questions: Questions::default(),
+            places: BTreeMap::new(),
+            reports: Reports::default(),
+            dirty: BTreeSet::new(),
+            retries: BTreeSet::new(),
+            say_again: None,
+        }
+    }
+
+    /// The newest replicated state that the node has seen whole.
+    pub fn seen(&self) -> Revision {
+        self.known.revision
+    }
+
+    /// What the node is, as gates and templates see it.
+    pub fn here(&self) -> &Arc<Here> {
+        &self.here
+    }
+
+    /// The newest verdict on every bucket.
+    pub fn verdicts(&self) -> impl Iterator<Item = &Verdict> {
+        self.places.values().filter_map(|place| place.verdict.as_ref())
+    }
+
+    /// Every instance, dead or alive.
+    pub fn instances(&self) -> impl Iterator<Item = (&BucketName, &Seen)> {
+        self.places.iter().filter_map(|(bucket, place)| Some((bucket, place.seen.as_ref()?)))
+    }
+
+    /// When [`step`] must be called next, if nothing happens before.
+    pub fn next_wake(&self) -> Option<Moment> {
+        let retry = self.retries.first().map(|(at, _)| *at);
+        let times = [self.leases.next(), self.questions.next(), self.reports.next(), self.say_again, retry];
+        times.into_iter().flatten().min()
+    }
+}
+
+/// Takes in what happened, and says what to do. The same inputs at the same moments give the same actions.
+pub fn step(state: &mut NodeState, input: Input, now: Moment) -> Vec<Action> {
+    let mut out = Vec::new();
+    state.take(input, now, &mut out);
+    state.leases_end(now, &mut out);
+    while state.retries.first().is_some_and(|(at, _)| *at <= now) {
+        if let Some((_, bucket)) = state.retries.pop_first() {
+            state.dirty.insert(bucket);
+        }
+    }
+    if state.synced {
+        for bucket in std::mem::take(&mut state.dirty) {
+            state.settle(&bucket, now, &mut out);
+        }
+        let NodeState { questions, known, here, .. } = state;
+        questions.ask(known, here, now, &mut out);
+    }
+    if state.say_again.is_some_and(|at| at <= now) {
+        state.reports.unconfirmed(now);
+        state.say_owed(now, &mut out);
+    }
+    state.reports.flush(now, &mut out);
+    out
+}
+
+impl NodeState {
+    fn take(&mut self, input: Input, now: Moment, out: &mut Vec<Action>) {
+        match input {
+            Input::Found(found) => found.into_iter().for_each(|it| self.found(it, now)),
+            Input::Config(here) => {
+                self.config = here;
+                self.refresh_here(now);
+            }
+            Input::Watch(items) => items.into_iter().for_each(|item| self.watch(item, now, out)),
+            Input::Answered(key, part, answers) => self.answered(&key, part, &answers, now),
+            Input::Seen(bucket, seen) => {
+                let place = self.places.entry(bucket.clone()).or_default();
+                place.seen = seen.map(|seen| *seen);
+                self.dirty.insert(bucket);
+            }
+            Input::Done(bucket, done) => self.done(bucket, done, now, out),
+            Input::Acknowledged(ack) => {
+                let events = lease::step(&mut self.leases, LeaseInput::Acknowledged(&ack), now);
+                self.leased(events, out);
+            }
+            Input::Recorded(seq) => self.dirty.extend(self.reports.recorded(seq)),
+            Input::SessionOpened => {
+                self.reports.opened(now);
+                self.say_owed(now, out);
+            }
+            Input::SessionLost => self.reports.lost(),
+            Input::Tick => {}
+        }
+    }
+
+    fn found(&mut self, found: Found, now: Moment) {
+        let Found { bucket, seen, fences } = found;
+        if let Some(seen) = &seen
+            && let (Some(epoch), Some(until)) = (seen.observed.mode.epoch(), seen.deadline)
+            && seen.observed.is_alive()
+        {
+            lease::step(&mut self.leases, LeaseInput::Found(&bucket, Lease { epoch, until }), now);
+        }
+        let place = self.places.entry(bucket.clone()).or_default();
+        place.seen = seen;
+        place.fences = fences;
+        self.dirty.insert(bucket);
+    }
+
+    /// What the node is may have changed: every gate is asked again.
+    fn refresh_here(&mut self, now: Moment) {
+        let mut here = self.config.clone();
+        if let Some(own) = &self.known.own {
+            for label in &own.given_labels {
+                if !here.labels.contains(label) {
+                    here.labels.push(label.clone());
+                }
+            }
+        }
+        if here != *self.here {
+            self.here = Arc::new(here);
+            self.questions.ask_all_again(now);
+            self.dirty.extend(self.known.buckets.keys().cloned());
+        }
+    }
+
+    fn answered(&mut self, key: &Key, part: Part, answers: &[CheckAnswer], now: Moment) {
+        let interval = self.known.settings.gate_interval;
+        if self.questions.answered(key, part, answers, self.identity.node, interval, now) {
+            self.dirty.extend(self.known.users(key).cloned());
+        }
+    }
+
+    fn leases_end(&mut self, now: Moment, out: &mut Vec<Action>) {
+        let events = lease::step(&mut self.leases, LeaseInput::Tick, now);
+        self.leased(events, out);
+    }
+
+    fn leased(&mut self, events: Vec<LeaseEvent>, out: &mut Vec<Action>) {
+        for event in events {
+            let (LeaseEvent::Prolonged(bucket, lease) | LeaseEvent::Over(bucket, lease)) = &event;
+            let seen = self.places.get(bucket).and_then(|place| place.seen.as_ref());
+            let runs = seen.is_some_and(|seen| {
+                seen.observed.is_alive() && seen.observed.mode == Mode::Single(lease.epoch)
+            });
+            match event {
+                LeaseEvent::Prolonged(bucket, lease) if runs => {
+                    out.push(Action::MoveDeadline(bucket, lease.epoch, lease.until));
+                }
+                LeaseEvent::Over(bucket, lease) if runs => out.push(Action::Kill(bucket, lease.epoch)),
+                LeaseEvent::Prolonged(bucket, _) | LeaseEvent::Over(bucket, _) => {
+                    self.dirty.insert(bucket);
+                }
+            }
+        }
+    }
+
+    /// What was sworn and the leader has not drawn its conclusion from: said until the binding or residue is gone.
+    fn say_owed(&mut self, now: Moment, out: &mut Vec<Action>) {
+        let mut owed = Vec::new();
+        for (bucket, binding) in &self.known.bindings {
+            let sworn = self.places.get(bucket).map(|place| place.fences.gave_up).unwrap_or_default();
+            if sworn >= binding.epoch {
+                owed.push(ToLeader::GaveUp { bucket: bucket.clone(), epoch: sworn });
+            }
+        }
+        for (bucket, ending) in &self.known.residues {
+            let sworn = self.places.get(bucket).map(|place| place.fences.gave_up_multi).unwrap_or_default();
+            if sworn >= *ending {
+                owed.push(ToLeader::NothingLeft { bucket: bucket.clone(), revision: sworn });
+            }
+        }
+        let waits = !owed.is_empty() || self.reports.waits();
+        self.say_again = waits.then(|| now.after(SAY_AGAIN));
+        if self.reports.is_open() {
+            out.extend(owed.into_iter().map(Action::Say));
+        }
+    }
+}

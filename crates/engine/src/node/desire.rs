@@ -1,0 +1,164 @@
+//! What follows for one bucket: the node's verdict, and what shall run of it here.
+
+use sheaf_model::watch::WatchedBinding;
+use sheaf_model::{BucketName, Moment, Node, NodeStatus, Revision, Verdict};
+
+use super::known::KnownBucket;
+use super::{NodeState, Place};
+use crate::gates::{self, Answer, Asked};
+use crate::reconcile::{Desired, Mode, Run};
+
+impl NodeState {
+    /// The node's answer for a bucket; none while gate 3, on which alone it depends, has not been answered.
+    pub(super) fn verdict(&self, bucket: &KnownBucket, place: &Place) -> Option<Verdict> {
+        let watched = &bucket.watched;
+        let verdict = gates::evaluate(
+            &watched.spec,
+            watched.revision,
+            &bucket.rules,
+            self.known.module(&watched.spec.module).map(|module| &*module.spec),
+            &self.here,
+            self.asked(bucket, place),
+        );
+        let open = verdict.gates[..2].iter().all(|gate| gate.pass == Some(true));
+        let waits = open && verdict.gates[2].pass.is_none() && !self.has_answer(bucket);
+        (!waits).then_some(verdict)
+    }
+
+    fn asked(&self, bucket: &KnownBucket, place: &Place) -> Asked<'_> {
+        self.questions.asked(self.known.key(&bucket.watched).as_ref(), place.is_alive())
+    }
+
+    fn has_answer(&self, bucket: &KnownBucket) -> bool {
+        self.questions.asked(self.known.key(&bucket.watched).as_ref(), true).lasting.is_some()
+    }
+
+    /// What shall be of the bucket here. None: this is not for now to decide, everything stays as it is.
+    pub(super) fn desired(&mut self, name: &BucketName, place: &mut Place, now: Moment) -> Option<Desired> {
+        let own = self.known.own.as_deref()?;
+        if self.known.revision < own.registered {
+            return None; // a view from before this node was
+        }
+        let fences = place.fences;
+        let binding = self.known.bindings.get(name);
+        let leaving = binding.filter(|binding| binding.leaving && binding.epoch > fences.gave_up);
+        let residue = self.known.residues.get(name).copied();
+        let mut desired = Desired {
+            give_up: leaving.map(|binding| binding.epoch),
+            confirm: residue.filter(|ending| *ending > fences.gave_up_multi),
+            ..Desired::default()
+        };
+        let bucket = self.known.buckets.get(name);
+        desired.run = match bucket {
+            Some(bucket) => self.wanted(bucket, place, binding, own),
+            None => Run::default(),
+        };
+        place.decommissioned = match (bucket, desired.run) {
+            (None, _) => true,
+            (Some(_), Run::Want(..)) => false,
+            (Some(bucket), Run::Nothing(_)) => {
+                place.decommissioned || self.leaves_for_good(bucket, place, leaving.is_some(), own)
+            }
+        };
+        desired.remove = place.decommissioned;
+        if let Run::Want(mode, _) = desired.run {
+            desired.hold = self.hold(name, place, mode, now);
+        }
+        Some(desired)
+    }
+
+    fn wanted(&self, bucket: &KnownBucket, place: &Place, binding: Option<&WatchedBinding>, own: &Node) -> Run {
+        let watched = &bucket.watched;
+        if watched.suspended {
+            return Run::Nothing("the bucket is suspended");
+        }
+        if watched.gave_up {
+            return Run::Nothing("it gave up restarting here");
+        }
+        if own.status == NodeStatus::Left {
+            return Run::Nothing("this node has left");
+        }
+        if place.verdict.as_ref().is_some_and(|verdict| refuses(verdict)) {
+            return Run::Nothing("this node is not available");
+        }
+        if watched.spec.multi_node {
+            return self.wanted_multi(bucket, place, own);
+        }
+        match binding {
+            None => Run::Nothing("it is not bound to this node"),
+            Some(binding) if binding.leaving => Run::Nothing("its binding is leaving"),
+            Some(binding) if binding.epoch <= place.fences.gave_up => {
+                Run::Nothing("this epoch was given up")
+            }
+            Some(binding) => Run::Want(Mode::Single(binding.epoch), bucket.origin),
+        }
+    }
+
+    fn wanted_multi(&self, bucket: &KnownBucket, place: &Place, own: &Node) -> Run {
+        if own.status == NodeStatus::Draining {
+            return Run::Nothing("this node is being drained");
+        }
+        let residue = self.known.residues.get(&bucket.watched.spec.name).copied().unwrap_or_default();
+        let ended: Revision = place.fences.gave_up_multi.max(residue);
+        if self.known.revision <= ended {
+            return Run::Nothing("multi-node has ended");
+        }
+        Run::Want(Mode::Multi(self.known.revision), bucket.origin)
+    }
+
+    /// Whether the bucket leaves this node for good, and not only for a while.
+    fn leaves_for_good(&self, bucket: &KnownBucket, place: &Place, leaving: bool, own: &Node) -> bool {
+        let watched = &bucket.watched;
+        if watched.suspended || watched.gave_up {
+            return false;
+        }
+        if own.status == NodeStatus::Draining && watched.spec.multi_node {
+            return true;
+        }
+        let refused = place.verdict.as_ref().is_some_and(|verdict| {
+            let first = verdict.gates[..2].iter().any(|gate| gate.pass == Some(false));
+            first || matches!(self.asked(bucket, place).lasting, Some(Answer::No(_)))
+        });
+        refused || (leaving && !watched.spec.multi_node)
+    }
+
+    /// Why what is wanted may not be started just now.
+    fn hold(&mut self, name: &BucketName, place: &Place, mode: Mode, now: Moment) -> Option<&'static str> {
+        if let Mode::Single(epoch) = mode
+            && self.leases.valid(name, epoch, now).is_none()
+        {
+            return Some("it waits for its lease");
+        }
+        if place.retry_at.is_some_and(|at| at > now) {
+            return Some("the last start failed a moment ago");
+        }
+        if place.is_alive() {
+            return None;
+        }
+        if !place.verdict.as_ref().is_some_and(Verdict::eligible) {
+            return Some("the gates have not been answered");
+        }
+        let bucket = self.known.buckets.get(name)?;
+        let module = self.known.module(&bucket.watched.spec.module)?;
+        let key = self.known.key(&bucket.watched)?;
+        let asks = module.spec.can_run_on_this_node.iter().any(|check| check.kind.is_admission());
+        let finished = place.seen.as_ref().is_some_and(|seen| {
+            seen.observed.is_finished(mode, bucket.origin)
+        });
+        if asks && !finished && !self.questions.is_admission_fresh(&key, now) {
+            return Some("its admission checks are being asked");
+        }
+        None
+    }
+}
+
+/// Whether a gate says no. What is unknown refuses nothing: what runs, runs on.
+fn refuses(verdict: &Verdict) -> bool {
+    verdict.gates.iter().any(|gate| gate.pass == Some(false))
+}
+
+impl Place {
+    pub(super) fn is_alive(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.observed.is_alive())
+    }
+}

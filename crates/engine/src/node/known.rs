@@ -1,0 +1,215 @@
+//! What the watch says: the part of the replicated state that concerns this node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sheaf_model::watch::{WatchItem, WatchedBinding, WatchedBucket};
+use sheaf_model::{
+    BucketName, CompiledRules, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment, Node, Revision, Settings,
+};
+
+use super::question::Key;
+use super::{Action, NodeState};
+use crate::reconcile::{self, Origin};
+
+/// The replicated state as far as this node is concerned, at one revision.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    pub(super) own: Option<Box<Node>>,
+    pub(super) settings: Settings,
+    pub(super) modules: BTreeMap<ModuleName, BTreeMap<ModuleVersion, KnownModule>>,
+    pub(super) buckets: BTreeMap<BucketName, KnownBucket>,
+    pub(super) bindings: BTreeMap<BucketName, WatchedBinding>,
+    pub(super) residues: BTreeMap<BucketName, Revision>,
+    pub(super) revision: Revision,
+}
+
+/// A bucket, with what is worked out from it once.
+#[derive(Clone, Debug)]
+pub(super) struct KnownBucket {
+    pub(super) watched: WatchedBucket,
+    pub(super) rules: CompiledRules,
+    pub(super) origin: Origin,
+}
+
+/// A module, with what is worked out from it once.
+#[derive(Clone, Debug)]
+pub(super) struct KnownModule {
+    pub(super) spec: Arc<ModuleSpec>,
+    /// Gate 3 must be asked for each bucket apart.
+    pub(super) per_bucket: bool,
+}
+
+impl Known {
+    pub(super) fn module(&self, module: &ModuleRef) -> Option<&KnownModule> {
+        self.modules.get(&module.name)?.get(module.version.as_ref()?)
+    }
+
+    /// Whose answer serves this bucket; none: its module is not known yet.
+    pub(super) fn key(&self, bucket: &WatchedBucket) -> Option<Key> {
+        let module = self.module(&bucket.spec.module)?;
+        let name = module.per_bucket.then(|| bucket.spec.name.clone());
+        Some(Key { module: bucket.spec.module.clone(), bucket: name })
+    }
+
+    /// The buckets that an answer serves.
+    pub(super) fn users<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a BucketName> {
+        let one = key.bucket.as_ref().and_then(|bucket| self.buckets.get_key_value(bucket));
+        let all = key.bucket.is_none().then_some(&self.buckets).into_iter().flatten();
+        one.into_iter().chain(all).filter(|(_, it)| it.watched.spec.module == key.module).map(|(name, _)| name)
+    }
+
+    /// Everything that has a name here.
+    fn names(&self) -> impl Iterator<Item = &BucketName> {
+        self.buckets.keys().chain(self.bindings.keys()).chain(self.residues.keys())
+    }
+}
+
+impl NodeState {
+    /// Takes in one item. A group of changes counts once it is whole; what follows `Reset` replaces what was known once
+    /// all of it is there, and only if it is not older: a node that turns to a member behind the former one waits.
+    pub(super) fn watch(&mut self, item: WatchItem, now: Moment, out: &mut Vec<Action>) {
+        match item {
+            WatchItem::Reset => {
+                self.group.clear();
+                self.loading = Some(Known::default());
+            }
+            WatchItem::Synced(revision) => match self.loading.take() {
+                Some(loading) if revision < self.known.revision => self.loading = Some(loading),
+                Some(loading) => self.replace(Known { revision, ..loading }, now, out),
+                None => self.change(revision, now, out),
+            },
+            item => match &mut self.loading {
+                Some(loading) => drop(loading.put(item)),
+                None => self.group.push(item),
+            },
+        }
+    }
+
+    fn replace(&mut self, new: Known, now: Moment, out: &mut Vec<Action>) {
+        self.dirty.extend(self.places.keys().cloned());
+        self.dirty.extend(new.names().cloned());
+        let former = std::mem::replace(&mut self.known, new);
+        if self.known.bindings.values().any(|binding| is_news(&former, binding)) {
+            out.push(Action::HeartbeatNow);
+        }
+        for bucket in self.known.buckets.values() {
+            self.questions.want(&self.known, &bucket.watched, now);
+        }
+        self.refresh_here(now);
+        self.synced = true;
+    }
+
+    fn change(&mut self, revision: Revision, now: Moment, out: &mut Vec<Action>) {
+        for item in std::mem::take(&mut self.group) {
+            if let WatchItem::Binding(binding) = &item
+                && is_news(&self.known, binding)
+            {
+                out.push(Action::HeartbeatNow);
+            }
+            match self.known.put(item) {
+                Put::Bucket(bucket) => {
+                    if let Some(it) = self.known.buckets.get(&bucket) {
+                        self.questions.want(&self.known, &it.watched, now);
+                    }
+                    self.dirty.insert(bucket);
+                }
+                Put::Own => {
+                    self.refresh_here(now);
+                    self.dirty.extend(self.known.names().cloned());
+                }
+                Put::Module(module) => self.module_came(&module, now),
+                Put::Nothing => {}
+            }
+        }
+        self.known.revision = self.known.revision.max(revision);
+    }
+
+    /// Buckets may have come before their module.
+    fn module_came(&mut self, module: &ModuleRef, now: Moment) {
+        for it in self.known.buckets.values().filter(|it| it.watched.spec.module == *module) {
+            self.questions.want(&self.known, &it.watched, now);
+            self.dirty.insert(it.watched.spec.name.clone());
+        }
+    }
+}
+
+/// Whether the node did not know that it is bound under this epoch.
+fn is_news(known: &Known, binding: &WatchedBinding) -> bool {
+    let had = known.bindings.get(&binding.bucket);
+    !binding.leaving && had.is_none_or(|had| had.epoch != binding.epoch)
+}
+
+/// What an item was about.
+enum Put {
+    Bucket(BucketName),
+    Module(ModuleRef),
+    Own,
+    Nothing,
+}
+
+impl Known {
+    fn put(&mut self, item: WatchItem) -> Put {
+        match item {
+            WatchItem::Reset | WatchItem::Synced(_) => Put::Nothing,
+            WatchItem::Own(node) => {
+                self.own = Some(node);
+                Put::Own
+            }
+            WatchItem::Settings(settings) => {
+                self.settings = settings;
+                Put::Nothing
+            }
+            WatchItem::Module(spec) => {
+                let module = ModuleRef { name: spec.name.clone(), version: Some(spec.version.clone()) };
+                let known = KnownModule { per_bucket: spec.checks_use_bucket(), spec };
+                let versions = self.modules.entry(module.name.clone()).or_default();
+                versions.insert(known.spec.version.clone(), known);
+                Put::Module(module)
+            }
+            WatchItem::ModuleGone(name, version) => {
+                if let Some(versions) = self.modules.get_mut(&name) {
+                    versions.remove(&version);
+                }
+                Put::Nothing
+            }
+            WatchItem::Bucket(watched) => {
+                let name = watched.spec.name.clone();
+                self.buckets.insert(name.clone(), KnownBucket::new(watched));
+                Put::Bucket(name)
+            }
+            WatchItem::BucketGone(name) => {
+                self.buckets.remove(&name);
+                Put::Bucket(name)
+            }
+            WatchItem::Binding(binding) => {
+                let name = binding.bucket.clone();
+                self.bindings.insert(name.clone(), binding);
+                Put::Bucket(name)
+            }
+            WatchItem::BindingGone(name) => {
+                self.bindings.remove(&name);
+                Put::Bucket(name)
+            }
+            WatchItem::Residue(name, revision) => {
+                self.residues.insert(name.clone(), revision);
+                Put::Bucket(name)
+            }
+            WatchItem::ResidueGone(name) => {
+                self.residues.remove(&name);
+                Put::Bucket(name)
+            }
+        }
+    }
+}
+
+impl KnownBucket {
+    fn new(watched: WatchedBucket) -> Self {
+        let origin = Origin {
+            revision: watched.revision,
+            basis: watched.basis,
+            content: reconcile::content(&watched.spec),
+        };
+        Self { rules: watched.spec.node_list_rules.compile(), origin, watched }
+    }
+}

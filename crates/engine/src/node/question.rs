@@ -1,0 +1,248 @@
+//! Gate 3: when which question is asked of the machine, and the newest answers.
+//!
+//! One answer per (module version, node) serves all buckets, unless a check uses the bucket. Every answer is renewed
+//! after the gate interval, at moments spread over it by a hash, with at most [`AT_ONCE`] questions under way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sheaf_model::watch::WatchedBucket;
+use sheaf_model::{BucketName, BucketSpec, Check, CheckKind, ModuleRef, Moment, NodeId, Revision, Span};
+
+use super::Action;
+use super::known::Known;
+use crate::gates::{self, Answer, Asked, CheckAnswer, Here, Part};
+use crate::reconcile::fingerprint;
+
+/// Questions under way at the same time: a module whose checks hang must not stop the others, nor load the machine.
+pub const AT_ONCE: usize = 4;
+
+/// How old an answer to the admission checks may be when an instance starts.
+const FRESH: Span = Span::seconds(1);
+
+/// Whom an answer serves: all buckets of a module's version, or one of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The module, with its version.
+    pub module: ModuleRef,
+    /// The one bucket, if the checks use it.
+    pub bucket: Option<BucketName>,
+}
+
+/// Checks to make, and what their templates are filled in from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    /// Goes back with the answer.
+    pub key: Key,
+    /// Goes back with the answer.
+    pub part: Part,
+    /// The checks; never empty.
+    pub checks: Vec<Check>,
+    /// The bucket, if the checks use it.
+    pub bucket: Option<(Arc<BucketSpec>, Revision)>,
+    /// What the node is.
+    pub here: Arc<Here>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Questions {
+    entries: BTreeMap<Key, Entry>,
+    queue: BTreeSet<(Moment, Key, Part)>,
+    under_way: BTreeSet<(Key, Part)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    /// The bucket's revision asked about, where the checks use it.
+    revision: Revision,
+    lasting: Slot,
+    admission: Slot,
+    unclear: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    answer: Option<Answer>,
+    /// When that was, as long as nothing made it doubtful.
+    answered: Option<Moment>,
+    /// When it is in the queue for.
+    due: Option<Moment>,
+    /// What is under way was overtaken: ask again when it comes back.
+    again: bool,
+    /// A start waits for it.
+    awaited: bool,
+}
+
+impl Entry {
+    fn slot(&mut self, part: Part) -> &mut Slot {
+        match part {
+            Part::Lasting => &mut self.lasting,
+            Part::Admission => &mut self.admission,
+        }
+    }
+}
+
+impl Questions {
+    /// A bucket is there or changed: its gate 3 must be known.
+    pub(super) fn want(&mut self, known: &Known, bucket: &WatchedBucket, now: Moment) {
+        let Some(key) = known.key(bucket) else { return };
+        let revision = if key.bucket.is_some() { bucket.revision } else { Revision::default() };
+        let entry = self.entries.get(&key);
+        let same = entry.is_some_and(|entry| entry.revision == revision);
+        let refused = entry.is_some_and(|entry| {
+            let old = entry.lasting.answered.is_none_or(|at| now.since(at) > FRESH);
+            old && !matches!(entry.lasting.answer, None | Some(Answer::Yes))
+        });
+        if !same {
+            self.entries.insert(key.clone(), Entry { revision, ..Entry::default() });
+        }
+        if !same || refused {
+            self.ask_again(&key, Part::Lasting, now);
+            self.ask_again(&key, Part::Admission, now);
+        }
+    }
+
+    /// What all answers depend on changed.
+    pub(super) fn ask_all_again(&mut self, now: Moment) {
+        let keys: Vec<Key> = self.entries.keys().cloned().collect();
+        for key in keys {
+            self.ask_again(&key, Part::Lasting, now);
+            self.ask_again(&key, Part::Admission, now);
+        }
+    }
+
+    fn ask_again(&mut self, key: &Key, part: Part, now: Moment) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let slot = entry.slot(part);
+        slot.answered = None;
+        if self.under_way.contains(&(key.clone(), part)) {
+            slot.again = true;
+            return;
+        }
+        if let Some(due) = slot.due.replace(now) {
+            self.queue.remove(&(due, key.clone(), part));
+        }
+        self.queue.insert((now, key.clone(), part));
+    }
+
+    /// What is known for a bucket.
+    pub(super) fn asked(&self, key: Option<&Key>, running: bool) -> Asked<'_> {
+        match key.and_then(|key| self.entries.get(key)) {
+            Some(entry) => Asked {
+                lasting: entry.lasting.answer.as_ref(),
+                admission: entry.admission.answer.as_ref(),
+                unclear: entry.unclear,
+                running,
+            },
+            None => Asked { running, ..Asked::default() },
+        }
+    }
+
+    /// Whether the admission checks were answered just now; if not, they are asked.
+    pub(super) fn is_admission_fresh(&mut self, key: &Key, now: Moment) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        let slot = &mut entry.admission;
+        if slot.answered.is_some_and(|at| now.since(at) <= FRESH) {
+            return true;
+        }
+        if !slot.awaited {
+            slot.awaited = true;
+            if !self.under_way.contains(&(key.clone(), Part::Admission)) {
+                self.ask_again(key, Part::Admission, now);
+            }
+        }
+        false
+    }
+
+    /// An instance starts: if it takes a port, what was answered before holds for no other start.
+    pub(super) fn started(&mut self, key: &Key, checks: &[Check]) {
+        if !checks.iter().any(|check| matches!(check.kind, CheckKind::PortFree(_))) {
+            return;
+        }
+        let under_way = self.under_way.contains(&(key.clone(), Part::Admission));
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.admission.answered = None;
+            entry.admission.again |= under_way;
+        }
+    }
+
+    /// When the next question is due.
+    pub(super) fn next(&self) -> Option<Moment> {
+        let (due, ..) = self.queue.first()?;
+        (self.under_way.len() < AT_ONCE).then_some(*due)
+    }
+
+    /// Asks what is due. What no bucket needs any more is forgotten.
+    pub(super) fn ask(&mut self, known: &Known, here: &Arc<Here>, now: Moment, out: &mut Vec<Action>) {
+        while self.next().is_some_and(|due| due <= now) {
+            let Some((_, key, part)) = self.queue.pop_first() else { return };
+            let bucket = known.users(&key).next().and_then(|name| known.buckets.get(name));
+            let (Some(bucket), Some(module)) = (bucket, known.module(&key.module)) else {
+                self.forget(&key);
+                continue;
+            };
+            let allowed = gates::local_config(&key.module.name, here).pass == Some(true);
+            let checks: Vec<Check> = gates::checks(&module.spec, part, allowed).cloned().collect();
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            let slot = entry.slot(part);
+            slot.due = None;
+            if checks.is_empty() {
+                slot.answer = Some(Answer::Yes);
+                continue;
+            }
+            self.under_way.insert((key.clone(), part));
+            let bucket =
+                key.bucket.is_some().then(|| (bucket.watched.spec.clone(), bucket.watched.revision));
+            out.push(Action::Ask(Question { key, part, checks, bucket, here: here.clone() }));
+        }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        self.entries.remove(key);
+        for part in [Part::Lasting, Part::Admission] {
+            self.queue.retain(|(_, queued, of)| queued != key || *of != part);
+        }
+    }
+
+    /// Takes in an answer, and says whether anybody must look at it.
+    pub(super) fn answered(
+        &mut self,
+        key: &Key,
+        part: Part,
+        answers: &[CheckAnswer],
+        node: NodeId,
+        interval: Span,
+        now: Moment,
+    ) -> bool {
+        let expected = self.under_way.remove(&(key.clone(), part));
+        let Some(entry) = self.entries.get_mut(key).filter(|_| expected) else { return false };
+        let slot = entry.slot(part);
+        if std::mem::take(&mut slot.again) {
+            self.ask_again(key, part, now);
+            return false;
+        }
+        let answer = Answer::of(answers);
+        let is_unclear = matches!(answer, Answer::Unclear(_));
+        let mut changed = slot.answer.as_ref() != Some(&answer) || std::mem::take(&mut slot.awaited);
+        slot.answer = Some(answer);
+        slot.answered = Some(now);
+        let due = next_due(node, key, interval, now);
+        slot.due = Some(due);
+        self.queue.insert((due, key.clone(), part));
+        if part == Part::Lasting {
+            let unclear = if is_unclear { entry.unclear.saturating_add(1) } else { 0 };
+            changed |= std::mem::replace(&mut entry.unclear, unclear) != unclear;
+        }
+        changed
+    }
+}
+
+/// The next moment after now that this key has of every interval, by a hash: never further away than one interval.
+fn next_due(node: NodeId, key: &Key, interval: Span, now: Moment) -> Moment {
+    let interval = interval.0.max(1);
+    let bucket = key.bucket.as_ref().map_or("", BucketName::as_str);
+    let hash = fingerprint(&[&node.0.to_be_bytes(), key.module.to_string().as_bytes(), bucket.as_bytes()]);
+    let offset = hash % interval;
+    let base = now.0 - now.0 % interval + offset;
+    Moment(if base > now.0 { base } else { base.saturating_add(interval) })
+}

@@ -1,0 +1,171 @@
+//! What the leader hears of this node: verdicts at once, phases gathered for a moment, since they go into the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sheaf_model::session::ToLeader;
+use sheaf_model::{BucketName, Instance, Moment, NodeId, Phase, Revision, Span, Verdict};
+
+use super::{Action, SAY_AGAIN, Seen};
+
+/// How long phases are gathered: short-lived ones never reach the log, and many share one entry.
+const GATHER: Span = Span::millis(20);
+/// Verdicts or instances in one message.
+const CHUNK: usize = 500;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reports {
+    open: bool,
+    verdicts: BTreeMap<BucketName, Verdict>,
+    new_verdicts: BTreeSet<BucketName>,
+    instances: BTreeMap<BucketName, Reported>,
+    changed: BTreeSet<BucketName>,
+    flush_at: Option<Moment>,
+    seq: u64,
+    sent: BTreeMap<u64, Sent>,
+}
+
+#[derive(Clone, Debug)]
+struct Reported {
+    instance: Instance,
+    recorded: bool,
+}
+
+/// A message that the leader has not confirmed.
+#[derive(Clone, Debug)]
+struct Sent {
+    at: Moment,
+    instances: Vec<Instance>,
+}
+
+impl Reports {
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// A session stands: everything is said again, for this leader may know nothing.
+    pub(super) fn opened(&mut self, now: Moment) {
+        self.open = true;
+        self.sent.clear();
+        self.new_verdicts = self.verdicts.keys().cloned().collect();
+        let worth = |it: &Reported| !(it.recorded && it.instance.phase == Phase::Stopped);
+        let all = self.instances.iter().filter(|(_, it)| worth(it)).map(|(bucket, _)| bucket.clone());
+        self.changed = all.collect();
+        self.flush_at = Some(now);
+    }
+
+    pub(super) fn lost(&mut self) {
+        self.open = false;
+        self.sent.clear();
+    }
+
+    pub(super) fn verdict(&mut self, verdict: &Verdict) {
+        self.new_verdicts.insert(verdict.bucket.clone());
+        self.verdicts.insert(verdict.bucket.clone(), verdict.clone());
+    }
+
+    pub(super) fn verdict_gone(&mut self, bucket: &BucketName) {
+        self.verdicts.remove(bucket);
+        self.new_verdicts.remove(bucket);
+    }
+
+    /// An instance as it shall be known; said if that is new.
+    pub(super) fn instance(
+        &mut self,
+        bucket: &BucketName,
+        node: NodeId,
+        phase: Phase,
+        revision: Revision,
+        seen: &Seen,
+        now: Moment,
+    ) {
+        let instance = Instance {
+            bucket: bucket.clone(),
+            node,
+            phase,
+            epoch: seen.observed.mode.epoch(),
+            revision,
+            pid: seen.pid.filter(|_| seen.observed.is_alive()),
+            started_at: seen.started_at,
+            restarts: seen.restarts,
+            exit: seen.exit,
+            message: seen.message.clone(),
+        };
+        if self.instances.get(bucket).is_some_and(|it| it.instance == instance) {
+            return;
+        }
+        self.instances.insert(bucket.clone(), Reported { instance, recorded: false });
+        self.changed.insert(bucket.clone());
+        self.flush_at.get_or_insert(now.after(GATHER));
+    }
+
+    /// Nothing is there any more that could be told of.
+    pub(super) fn forget(&mut self, bucket: &BucketName) {
+        self.instances.remove(bucket);
+        self.changed.remove(bucket);
+    }
+
+    /// Whether the log holds that the instance is gone.
+    pub(super) fn is_recorded(&self, bucket: &BucketName) -> bool {
+        self.instances.get(bucket).is_none_or(|it| it.recorded && it.instance.phase == Phase::Stopped)
+    }
+
+    /// The log holds all messages up to this; says whose state it holds as it is now.
+    pub(super) fn recorded(&mut self, seq: u64) -> Vec<BucketName> {
+        let later = self.sent.split_off(&seq.saturating_add(1));
+        let held = std::mem::replace(&mut self.sent, later);
+        let mut recorded = Vec::new();
+        for instance in held.into_values().flat_map(|sent| sent.instances) {
+            if let Some(it) = self.instances.get_mut(&instance.bucket).filter(|it| it.instance == instance) {
+                it.recorded = true;
+                recorded.push(instance.bucket);
+            }
+        }
+        recorded
+    }
+
+    /// What was sent a while ago and not confirmed is sent again.
+    pub(super) fn unconfirmed(&mut self, now: Moment) {
+        let late = |sent: &Sent| now.since(sent.at) >= SAY_AGAIN;
+        let seqs: Vec<u64> = self.sent.iter().filter(|(_, sent)| late(sent)).map(|(seq, _)| *seq).collect();
+        for sent in seqs.into_iter().filter_map(|seq| self.sent.remove(&seq)) {
+            let still = |it: &Instance| self.instances.get(&it.bucket).is_some_and(|now| now.instance == *it);
+            let again = sent.instances.iter().filter(|it| still(it)).map(|it| it.bucket.clone());
+            self.changed.extend(again);
+            self.flush_at = Some(now);
+        }
+    }
+
+    /// Whether something sent waits for the leader.
+    pub(super) fn waits(&self) -> bool {
+        !self.sent.is_empty()
+    }
+
+    /// When there is something to send.
+    pub(super) fn next(&self) -> Option<Moment> {
+        self.flush_at.filter(|_| self.open && !self.changed.is_empty())
+    }
+
+    /// Sends what is to be sent now.
+    pub(super) fn flush(&mut self, now: Moment, out: &mut Vec<Action>) {
+        if !self.open {
+            return;
+        }
+        let new: Vec<BucketName> = std::mem::take(&mut self.new_verdicts).into_iter().collect();
+        for chunk in new.chunks(CHUNK) {
+            let verdicts = chunk.iter().filter_map(|bucket| self.verdicts.get(bucket).cloned()).collect();
+            out.push(Action::Say(ToLeader::Verdicts(verdicts)));
+        }
+        if !self.flush_at.is_some_and(|at| at <= now) {
+            return;
+        }
+        self.flush_at = None;
+        let changed: Vec<BucketName> = std::mem::take(&mut self.changed).into_iter().collect();
+        for chunk in changed.chunks(CHUNK) {
+            let known = chunk.iter().filter_map(|bucket| self.instances.get(bucket));
+            let instances: Vec<Instance> = known.map(|it| it.instance.clone()).collect();
+            self.seq += 1;
+            self.sent.insert(self.seq, Sent { at: now, instances: instances.clone() });
+            out.push(Action::Say(ToLeader::Phases { seq: self.seq, instances }));
+        }
+    }
+}

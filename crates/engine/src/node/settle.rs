@@ -1,0 +1,224 @@
+//! Looking at one bucket, and doing the first step of what differs. And what follows when it is done.
+
+use sheaf_model::session::ToLeader;
+use sheaf_model::{BucketName, Moment, Phase, Span};
+
+use super::{Action, Done, NodeState, Place, SAY_AGAIN, Seen, Start};
+use crate::reconcile::{Desired, Ended, Life, Mode, Observed, Origin, Run, Step, Steps, diff};
+
+/// The first wait after a start that failed; each further one doubles.
+const RETRY_MIN: Span = Span::seconds(1);
+/// The longest wait.
+const RETRY_MAX: Span = Span::seconds(60);
+/// Starts that failed in a row, until the node gives up.
+const RETRIES: u32 = 5;
+
+impl NodeState {
+    /// Looks at everything that concerns a bucket, and does what is to be done first.
+    pub(super) fn settle(&mut self, bucket: &BucketName, now: Moment, out: &mut Vec<Action>) {
+        let mut place = self.places.remove(bucket).unwrap_or_default();
+        self.judge(bucket, &mut place);
+        let Some(desired) = self.desired(bucket, &mut place, now) else {
+            self.report_instance(bucket, &place, None, now);
+            self.places.insert(bucket.clone(), place);
+            return;
+        };
+        let steps = diff(&desired, place.seen.as_ref().map(|seen| &seen.observed));
+        self.report_instance(bucket, &place, Some((&desired, &steps)), now);
+        if !place.busy
+            && let Some(step) = steps.0.first()
+            && self.may(bucket, *step)
+        {
+            out.push(Action::Note(bucket.clone(), steps.to_string()));
+            place.busy = true;
+            self.act(bucket, *step, now, out);
+        }
+        if place.is_of_use() || self.known.buckets.contains_key(bucket) {
+            self.places.insert(bucket.clone(), place);
+        }
+    }
+
+    fn judge(&mut self, bucket: &BucketName, place: &mut Place) {
+        let verdict = self.known.buckets.get(bucket).map(|known| self.verdict(known, place));
+        match verdict {
+            Some(Some(verdict)) => {
+                if place.verdict.as_ref() != Some(&verdict) {
+                    self.reports.verdict(&verdict);
+                    place.verdict = Some(verdict);
+                }
+            }
+            Some(None) => place.verdict = None,
+            None => {
+                place.verdict = None;
+                self.reports.verdict_gone(bucket);
+            }
+        }
+    }
+
+    /// A directory goes only after the leader has recorded that its instance is gone: afterwards nobody could say it.
+    fn may(&self, bucket: &BucketName, step: Step) -> bool {
+        step != Step::Remove || self.reports.is_recorded(bucket)
+    }
+
+    fn act(&mut self, bucket: &BucketName, step: Step, now: Moment, out: &mut Vec<Action>) {
+        let name = bucket.clone();
+        out.push(match step {
+            Step::Stop(why) => Action::Stop(name, why),
+            Step::BecomeMulti(state, epoch) => Action::BecomeMulti(name, state, epoch),
+            Step::GiveUp(epoch) => Action::GiveUp(name, epoch),
+            Step::Confirm(revision) => Action::Confirm(name, revision),
+            Step::Remove => Action::Remove(name),
+            Step::Start(mode, origin) => match self.start(bucket, mode, origin, now) {
+                Some(start) => Action::Start(Box::new(start)),
+                None => return,
+            },
+        });
+    }
+
+    fn start(&mut self, bucket: &BucketName, mode: Mode, origin: Origin, now: Moment) -> Option<Start> {
+        let known = self.known.buckets.get(bucket)?;
+        let module = self.known.module(&known.watched.spec.module)?;
+        if let Some(key) = self.known.key(&known.watched) {
+            self.questions.started(&key, &module.spec.can_run_on_this_node);
+        }
+        Some(Start {
+            bucket: known.watched.spec.clone(),
+            module: module.spec.clone(),
+            mode,
+            origin,
+            until: mode.epoch().and_then(|epoch| self.leases.valid(bucket, epoch, now)),
+            here: self.here.clone(),
+        })
+    }
+
+    fn report_instance(
+        &mut self,
+        bucket: &BucketName,
+        place: &Place,
+        plan: Option<(&Desired, &Steps)>,
+        now: Moment,
+    ) {
+        let Some(seen) = &place.seen else {
+            self.reports.forget(bucket);
+            return;
+        };
+        let first = plan.and_then(|(_, steps)| steps.0.first().copied());
+        let wanted = plan.is_some_and(|(desired, _)| matches!(desired.run, Run::Want(..)));
+        let phase = match seen.observed.life {
+            _ if first == Some(Step::Remove) => Phase::Stopped,
+            Life::Dead(Ended::Stopped) if wanted => Phase::Pending,
+            Life::Dead(_) if !matches!(seen.phase, Phase::Failed | Phase::Backoff) => Phase::Stopped,
+            Life::Stopping => Phase::Stopping,
+            Life::Alive | Life::Dead(_) => seen.phase,
+        };
+        // An instance that a newer release leaves alone runs that release.
+        let revision = match plan.map(|(desired, _)| desired.run) {
+            Some(Run::Want(_, wanted)) if !seen.observed.origin.outdated(wanted) => wanted.revision,
+            _ => seen.observed.origin.revision,
+        };
+        self.reports.instance(bucket, self.identity.node, phase, revision, seen, now);
+    }
+
+    /// An action has ended.
+    pub(super) fn done(&mut self, bucket: BucketName, done: Done, now: Moment, out: &mut Vec<Action>) {
+        let place = self.places.entry(bucket.clone()).or_default();
+        place.busy = false;
+        let mut say = None;
+        match done {
+            Done::Started(seen) => {
+                place.failures = 0;
+                place.retry_at = None;
+                place.seen = Some(*seen);
+            }
+            Done::BecameMulti(seen) => {
+                if let Some(Mode::Single(epoch)) = place.seen.as_ref().map(|seen| seen.observed.mode) {
+                    place.fences.gave_up = place.fences.gave_up.max(epoch);
+                    say = Some(ToLeader::GaveUp { bucket: bucket.clone(), epoch });
+                }
+                place.seen = Some(*seen);
+            }
+            Done::Told => {
+                if let Some(seen) = place.seen.as_mut().filter(|seen| seen.observed.life == Life::Alive) {
+                    seen.observed.life = Life::Stopping;
+                }
+            }
+            Done::GaveUp(epoch) => {
+                place.fences.gave_up = place.fences.gave_up.max(epoch);
+                say = Some(ToLeader::GaveUp { bucket: bucket.clone(), epoch });
+            }
+            Done::Confirmed(revision) => {
+                place.fences.gave_up_multi = place.fences.gave_up_multi.max(revision);
+                say = Some(ToLeader::NothingLeft { bucket: bucket.clone(), revision });
+            }
+            Done::Removed => place.seen = None,
+            Done::Failed { reason, again } => self.failed(&bucket, reason, again, now),
+        }
+        self.say_again.get_or_insert(now.after(SAY_AGAIN));
+        if self.reports.is_open() {
+            out.extend(say.map(Action::Say));
+        }
+        self.catch_up(&bucket, now, out);
+        self.dirty.insert(bucket);
+    }
+
+    /// The lease may have moved on while the keeper was being started.
+    fn catch_up(&self, bucket: &BucketName, now: Moment, out: &mut Vec<Action>) {
+        let Some(seen) = self.places.get(bucket).and_then(|place| place.seen.as_ref()) else { return };
+        let Mode::Single(epoch) = seen.observed.mode else { return };
+        let Some(until) = self.leases.valid(bucket, epoch, now) else { return };
+        if seen.observed.is_alive() && seen.deadline.is_some_and(|deadline| deadline < until) {
+            out.push(Action::MoveDeadline(bucket.clone(), epoch, until));
+        }
+    }
+
+    /// A step failed. It is tried again after a while; a start that cannot succeed, or fails again and again, counts as
+    /// an instance that gave up.
+    fn failed(&mut self, bucket: &BucketName, reason: String, again: bool, now: Moment) {
+        let wanted = self.wanted_now(bucket);
+        let Some(place) = self.places.get_mut(bucket) else { return };
+        place.failures = place.failures.saturating_add(1);
+        let wait = RETRY_MIN.0.saturating_mul(1 << (place.failures - 1).min(16)).min(RETRY_MAX.0);
+        let at = now.after(Span(wait));
+        place.retry_at = Some(at);
+        self.retries.insert((at, bucket.clone()));
+        let Some((mode, origin)) = wanted else { return };
+        if place.is_alive() {
+            return;
+        }
+        let gives_up = !again || place.failures >= RETRIES;
+        let ended = if gives_up { Ended::Finished } else { Ended::Stopped };
+        let phase = if gives_up { Phase::Failed } else { Phase::Backoff };
+        let restarts = place.failures - 1;
+        if gives_up {
+            place.failures = 0;
+        }
+        place.seen = Some(Seen {
+            observed: Observed { mode, origin, life: Life::Dead(ended) },
+            phase,
+            pid: None,
+            started_at: None,
+            restarts,
+            exit: None,
+            message: reason,
+            deadline: None,
+        });
+    }
+
+    /// What the bucket's start would have been.
+    fn wanted_now(&self, bucket: &BucketName) -> Option<(Mode, Origin)> {
+        let known = self.known.buckets.get(bucket)?;
+        let mode = match self.known.bindings.get(bucket) {
+            _ if known.watched.spec.multi_node => Mode::Multi(self.known.revision),
+            Some(binding) => Mode::Single(binding.epoch),
+            None => return None,
+        };
+        Some((mode, known.origin))
+    }
+}
+
+impl Place {
+    /// Whether anything would be lost with it.
+    fn is_of_use(&self) -> bool {
+        self.seen.is_some() || self.busy || self.fences != super::Fences::default()
+    }
+}

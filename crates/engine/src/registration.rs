@@ -1,0 +1,195 @@
+//! What can be wrong with documents only against what is registered already. Used by apply and by `validate_only`.
+
+use std::collections::BTreeMap;
+
+use sheaf_model::{
+    BucketName, BucketSpec, Defect, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeStatus, PutBucket,
+    Revision, Template, TemplateName,
+};
+
+use crate::command::{Apply, Refusal};
+use crate::state::State;
+
+/// Modules of the same request, which count as registered.
+type Batch<'a> = BTreeMap<(&'a ModuleName, &'a ModuleVersion), &'a ModuleSpec>;
+
+/// Checks a whole request. The specs come back with their module's version fixed, in the order given.
+///
+/// All defects of all documents are refused at once; if there are none, all conflicts; if there are none, the
+/// first change that is not possible as things stand.
+pub fn check(state: &State, apply: &Apply) -> Result<Vec<BucketSpec>, Refusal> {
+    let mut findings = Findings::default();
+    let mut batch = Batch::new();
+    for spec in &apply.modules {
+        findings.module(state, spec);
+        batch.insert((&spec.name, &spec.version), spec);
+    }
+    let specs = apply.buckets.iter().map(|put| findings.bucket(state, &batch, put)).collect();
+    findings.refusal().map_or(Ok(specs), Err)
+}
+
+/// The refusal of a change that was based on another revision.
+pub fn moved_on(name: &BucketName, base: Revision, now: Revision) -> Refusal {
+    if base == Revision(0) {
+        return Refusal::Conflict(format!("bucket {name} exists already, at revision {now}"));
+    }
+    Refusal::Conflict(format!(
+        "bucket {name} is at revision {now}, not at {base}; look at what changed (sheaf bucket history {name}) and \
+         apply again"
+    ))
+}
+
+#[derive(Default)]
+struct Findings {
+    defects: Vec<Defect>,
+    conflicts: Vec<String>,
+    impossible: Vec<String>,
+}
+
+impl Findings {
+    fn refusal(self) -> Option<Refusal> {
+        if !self.defects.is_empty() {
+            let conflicts = self.conflicts.into_iter().map(|text| Defect::new("", text, ""));
+            return Some(Refusal::Invalid(self.defects.into_iter().chain(conflicts).collect()));
+        }
+        if !self.conflicts.is_empty() {
+            return Some(Refusal::Conflict(self.conflicts.join("\n")));
+        }
+        (!self.impossible.is_empty()).then(|| Refusal::Precondition(self.impossible.join("\n")))
+    }
+
+    fn module(&mut self, state: &State, spec: &ModuleSpec) {
+        let known = state.modules.get(&spec.name).and_then(|versions| versions.get(&spec.version));
+        if known.is_some_and(|known| *known.spec != *spec) {
+            self.conflicts.push(format!(
+                "module {}@{} is registered with other content, and a version never changes; give it a new version",
+                spec.name, spec.version
+            ));
+        }
+    }
+
+    fn bucket(&mut self, state: &State, batch: &Batch<'_>, put: &PutBucket) -> BucketSpec {
+        let mut spec = put.spec.clone();
+        let former = state.buckets.get(&spec.name);
+        let document = format!("Bucket {}", spec.name);
+        match (put.base, former) {
+            (None | Some(Revision(0)), None) => {}
+            (Some(base), None) => {
+                let text = format!("bucket {} does not exist, so it is not at revision {base}", spec.name);
+                self.conflicts.push(text);
+            }
+            (Some(base), Some(bucket)) if base != bucket.revision => {
+                self.conflicts.push(moved_on(&spec.name, base, bucket.revision).to_string());
+            }
+            _ => {}
+        }
+        let keep = former.map(|bucket| &bucket.current.spec.module).filter(|_| !put.latest);
+        match find_module(state, batch, &spec.module, keep) {
+            Ok(module) => {
+                spec.module.version = Some(module.version.clone());
+                let defects = against_module(&spec, module);
+                self.defects.extend(defects.into_iter().map(|defect| defect.of(&document)));
+            }
+            Err(defect) => self.defects.push(defect.of(&document)),
+        }
+        if former.is_some_and(|bucket| bucket.current.spec.multi_node) && !spec.multi_node {
+            self.end_of_multi_node(state, &spec.name);
+        }
+        spec
+    }
+
+    /// Ending multi-node needs every node's word; a node that cannot give it now is named.
+    fn end_of_multi_node(&mut self, state: &State, name: &BucketName) {
+        let unreachable: Vec<&str> = (state.nodes.values())
+            .filter(|node| node.status == NodeStatus::Lost)
+            .map(|node| node.facts.name.as_str())
+            .collect();
+        if !unreachable.is_empty() {
+            self.impossible.push(format!(
+                "bucket {name} cannot become single-node while {} may still run it; wait until they are back, or use \
+                 another name",
+                unreachable.join(", ")
+            ));
+        }
+    }
+}
+
+fn find_module<'a>(
+    state: &'a State,
+    batch: &Batch<'a>,
+    wanted: &ModuleRef,
+    former: Option<&ModuleRef>,
+) -> Result<&'a ModuleSpec, Defect> {
+    let registered = state.modules.get(&wanted.name).into_iter().flatten();
+    let versions: BTreeMap<&ModuleVersion, &ModuleSpec> = (registered.map(|(v, m)| (v, &*m.spec)))
+        .chain(batch.iter().filter(|((name, _), _)| **name == wanted.name).map(|((_, v), spec)| (*v, *spec)))
+        .collect();
+    let kept = former.filter(|former| former.name == wanted.name).and_then(|former| former.version.as_ref());
+    let found = match wanted.version.as_ref().or(kept) {
+        Some(version) => versions.get(version),
+        None => versions.values().max_by_key(|spec| spec.version.newness()),
+    };
+    found.copied().ok_or_else(|| {
+        let known: Vec<&str> = if versions.is_empty() {
+            state.modules.keys().map(ModuleName::as_str).take(20).collect()
+        } else {
+            versions.keys().map(|version| version.as_str()).collect()
+        };
+        let remedy = match (versions.is_empty(), known.is_empty()) {
+            (_, true) => "register it first: sheaf module apply -f FILE".to_owned(),
+            (true, false) => format!("registered modules: {}", known.join(", ")),
+            (false, false) => format!("registered versions: {}", known.join(", ")),
+        };
+        Defect::new("module", format!("there is no module {wanted}"), remedy)
+    })
+}
+
+/// What a bucket asks of its module that the module cannot give.
+fn against_module(spec: &BucketSpec, module: &ModuleSpec) -> Vec<Defect> {
+    let mut defects = Vec::new();
+    if spec.multi_node && !module.supports_multi_node {
+        defects.push(Defect::new(
+            "multi_node",
+            format!("module {}@{} says supports_multi_node: false", module.name, module.version),
+            "multi_node: false, or another module",
+        ));
+    }
+    let config = spec.config.value();
+    let mut missing: BTreeMap<String, &'static str> = BTreeMap::new();
+    for (place, template) in templates(module) {
+        for name in template.names() {
+            if let TemplateName::BucketConfig(path) = name
+                && lookup(&config, path).is_none()
+            {
+                missing.entry(path.join(".")).or_insert(place);
+            }
+        }
+    }
+    for (path, place) in missing {
+        let field = if path.is_empty() { "config".to_owned() } else { format!("config.{path}") };
+        defects.push(Defect::new(
+            &field,
+            format!("missing; module {}@{} uses ${{bucket.{field}}} in its {place}", module.name, module.version),
+            format!("set {field}"),
+        ));
+    }
+    defects
+}
+
+fn templates(module: &ModuleSpec) -> impl Iterator<Item = (&'static str, &Template)> {
+    let exec = module.exec.iter().flat_map(|exec| {
+        std::iter::once(("command", &exec.command))
+            .chain(exec.args.iter().map(|template| ("args", template)))
+            .chain(exec.env.values().map(|template| ("env", template)))
+    });
+    let checks = module.can_run_on_this_node.iter().flat_map(|check| check.kind.templates());
+    exec.chain(module.files.values().map(|template| ("files", template)))
+        .chain(checks.map(|template| ("can_run_on_this_node", template)))
+}
+
+fn lookup<'a>(value: &'a serde_json::Value, path: &[String]) -> Option<&'a serde_json::Value> {
+    path.iter().try_fold(value, |value, key| match value {
+        serde_json::Value::Array(items) => items.get(key.parse::<usize>().ok()?),
+        other => other.get(key),
+    })
+}

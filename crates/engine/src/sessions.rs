@@ -1,0 +1,303 @@
+//! The leader's side of sessions: who was heard when, what nodes answered, and which epochs it still acknowledges.
+//!
+//! Ephemeral: a new leader begins with an empty [`Sessions`] at its election. Everything here is decided under one
+//! lock, so that an epoch that is fenced is never acknowledged again in this term.
+//!
+//! ```text
+//!  heartbeat ──heard──► waiting ──take_round──► (quorum round) ──acknowledge──► epochs named, unless fenced
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sheaf_model::session::{Acknowledged, Heartbeat};
+use sheaf_model::{
+    BootId, BucketName, Epoch, Incarnation, Load, Moment, NodeId, Revision, Span, Term, Verdict,
+};
+
+use crate::state::State;
+
+/// How many heartbeats a node may miss before people are told.
+const SUSPECT_AFTER: u64 = 3;
+
+/// What the leader knows of one term of its own.
+#[derive(Debug)]
+pub struct Sessions {
+    /// The term; another leadership begins anew.
+    pub term: Term,
+    /// When this leader was elected, by its own clock.
+    pub elected: Moment,
+    nodes: BTreeMap<NodeId, Session>,
+    answers: BTreeMap<BucketName, Answers>,
+    waiting: Vec<Waiting>,
+    seen: BTreeMap<BucketName, Seen>,
+    given_up: BTreeMap<BucketName, (NodeId, Epoch)>,
+}
+
+/// A node, as heard in this term.
+#[derive(Debug)]
+struct Session {
+    incarnation: Incarnation,
+    boot: BootId,
+    connected: bool,
+    last_heard: Moment,
+    load: Load,
+}
+
+/// Verdicts for one revision of a bucket.
+#[derive(Debug)]
+struct Answers {
+    revision: Revision,
+    first: Moment,
+    verdicts: BTreeMap<NodeId, Verdict>,
+}
+
+/// A heartbeat that waits for a quorum round begun after it.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// Who sent it.
+    pub node: NodeId,
+    /// In which boot.
+    pub boot: BootId,
+    /// When, by its clock.
+    pub sent_at: Moment,
+}
+
+/// A binding as this leader knows it.
+#[derive(Debug)]
+struct Seen {
+    epoch: Epoch,
+    /// When this leader first saw it applied; not before its election.
+    applied: Moment,
+    /// When it was first seen leaving.
+    leaving: Option<Moment>,
+    /// From when on W counts, once it is named no more.
+    fenced: Option<Moment>,
+}
+
+/// What may happen to an epoch now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Not yet; look again at this moment, if any.
+    Hold(Option<Moment>),
+    /// It may be freed, and why.
+    Free(String),
+}
+
+impl Sessions {
+    /// A leadership that begins `now`, in `term`.
+    pub fn new(term: Term, now: Moment) -> Self {
+        Self {
+            term,
+            elected: now,
+            nodes: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            waiting: Vec::new(),
+            seen: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+        }
+    }
+
+    /// A session opens. A live agent of another incarnation with the same number is not replaced while it is heard.
+    ///
+    /// # Errors
+    /// What to tell the newcomer.
+    pub fn opened(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        boot: BootId,
+        now: Moment,
+        live_for: Span,
+    ) -> Result<(), String> {
+        if let Some(former) = self.nodes.get(&node)
+            && former.connected
+            && former.incarnation != incarnation
+            && now.since(former.last_heard) < live_for
+        {
+            return Err(format!("another agent is live as node {node}; one data directory serves one agent"));
+        }
+        let load = self.nodes.get(&node).map(|former| former.load).unwrap_or_default();
+        let session = Session { incarnation, boot, connected: true, last_heard: now, load };
+        self.nodes.insert(node, session);
+        Ok(())
+    }
+
+    /// The session's stream ended. The node counts as heard until now; its leases run on.
+    pub fn closed(&mut self, node: NodeId, incarnation: &Incarnation) {
+        if let Some(session) = self.nodes.get_mut(&node)
+            && session.incarnation == *incarnation
+        {
+            session.connected = false;
+        }
+    }
+
+    /// A heartbeat came. It is acknowledged after a quorum round that begins later than this.
+    pub fn heard(&mut self, node: NodeId, heartbeat: &Heartbeat, now: Moment) {
+        let Some(session) = self.nodes.get_mut(&node) else { return };
+        session.last_heard = now;
+        session.load = heartbeat.load;
+        let boot = session.boot.clone();
+        self.waiting.retain(|waiting| waiting.node != node);
+        self.waiting.push(Waiting { node, boot, sent_at: heartbeat.sent_at });
+    }
+
+    /// Verdicts came. Those about an older revision than known are dropped.
+    pub fn answered(&mut self, node: NodeId, verdicts: Vec<Verdict>, now: Moment) {
+        for verdict in verdicts {
+            let fresh = || Answers { revision: verdict.revision, first: now, verdicts: BTreeMap::new() };
+            let answers = self.answers.entry(verdict.bucket.clone()).or_insert_with(fresh);
+            if verdict.revision > answers.revision {
+                // Of a node that has not answered anew the old answer still tells people something.
+                answers.revision = verdict.revision;
+                answers.first = now;
+            }
+            if verdict.revision == answers.revision {
+                answers.verdicts.insert(node, verdict);
+            }
+        }
+    }
+
+    /// A node reported that it gave up an epoch, durably, with nothing of it alive.
+    pub fn gave_up(&mut self, node: NodeId, bucket: BucketName, epoch: Epoch) {
+        self.given_up.insert(bucket, (node, epoch));
+    }
+
+    /// The heartbeats that the quorum round beginning now will serve.
+    pub fn take_round(&mut self) -> Vec<Waiting> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Whether any heartbeat waits for a round.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The round is done and `state` has applied at least what was committed when it began, with an entry of this
+    /// term: names to each node what is bound to it and not fenced.
+    pub fn acknowledge(&self, state: &State, round: Vec<Waiting>) -> Vec<(NodeId, Acknowledged)> {
+        let asked: BTreeSet<NodeId> = round.iter().map(|waiting| waiting.node).collect();
+        let mut bound: BTreeMap<NodeId, Vec<(BucketName, Epoch)>> = BTreeMap::new();
+        for binding in state.bindings.values().filter(|binding| asked.contains(&binding.node)) {
+            if !self.is_fenced(&binding.bucket, binding.epoch) {
+                bound.entry(binding.node).or_default().push((binding.bucket.clone(), binding.epoch));
+            }
+        }
+        let ttl = state.cluster.settings.lease.ttl;
+        let answer = |waiting: Waiting| {
+            let epochs = bound.remove(&waiting.node).unwrap_or_default();
+            (waiting.node, Acknowledged { boot: waiting.boot, sent_at: waiting.sent_at, ttl, epochs })
+        };
+        round.into_iter().map(answer).collect()
+    }
+
+    fn is_fenced(&self, bucket: &BucketName, epoch: Epoch) -> bool {
+        self.seen.get(bucket).is_some_and(|seen| seen.epoch == epoch && seen.fenced.is_some())
+    }
+
+    /// Takes note of bindings that are new, leaving or gone, and of buckets that are gone. Call before [`Self::release`].
+    pub fn observe(&mut self, state: &State, now: Moment) {
+        for (name, binding) in &state.bindings {
+            let fresh = || Seen { epoch: binding.epoch, applied: now, leaving: None, fenced: None };
+            let seen = self.seen.entry(name.clone()).or_insert_with(fresh);
+            if seen.epoch != binding.epoch {
+                *seen = fresh();
+            }
+            if binding.leaving.is_some() && seen.leaving.is_none() {
+                seen.leaving = Some(now);
+            }
+        }
+        if self.seen.len() > state.bindings.len() {
+            self.seen.retain(|name, _| state.bindings.contains_key(name));
+        }
+        if self.given_up.len() > state.bindings.len() {
+            self.given_up.retain(|name, _| state.bindings.contains_key(name));
+        }
+        if self.answers.len() > state.buckets.len() {
+            self.answers.retain(|name, _| state.buckets.contains_key(name));
+        }
+    }
+
+    /// What may happen to the epoch bound under `bucket` now. Fences it when it is time; a fence is never undone.
+    ///
+    /// `stop_grace` is how long the module may take to stop; `keep` says that a lost node keeps this bucket.
+    pub fn release(
+        &mut self,
+        state: &State,
+        bucket: &BucketName,
+        stop_grace: Span,
+        keep: bool,
+        now: Moment,
+    ) -> Release {
+        /// How long after its stop grace a leaving epoch of a live node is fenced.
+        const PATIENCE: Span = Span::seconds(5);
+        let Some(binding) = state.bindings.get(bucket) else { return Release::Hold(None) };
+        if self.given_up.get(bucket) == Some(&(binding.node, binding.epoch)) {
+            return Release::Free("given up by its node".to_owned());
+        }
+        let wait = longest_wait(state);
+        let heard = self.nodes.get(&binding.node).map_or(self.elected, |session| session.last_heard);
+        let heard = heard.max(self.elected);
+        let Some(seen) = self.seen.get_mut(bucket) else { return Release::Hold(Some(now)) };
+        if seen.fenced.is_none() {
+            let silent_until = heard.after(wait);
+            let patience_until = seen.leaving.map(|since| since.after(stop_grace).after(PATIENCE));
+            let silent = now >= silent_until && (!keep || binding.leaving.is_some());
+            if !silent && patience_until.is_none_or(|until| now < until) {
+                let silence = (!keep || binding.leaving.is_some()).then_some(silent_until);
+                return Release::Hold([silence, patience_until].into_iter().flatten().min());
+            }
+            seen.fenced = Some(heard.max(seen.applied));
+        }
+        let since = seen.fenced.unwrap_or(now);
+        let free_at = since.after(wait);
+        if now < free_at {
+            return Release::Hold(Some(free_at));
+        }
+        let name = state.node_name(binding.node);
+        Release::Free(format!("fenced: not acknowledged to node {name} for {}", now.since(since)))
+    }
+
+    /// Nodes connected now.
+    pub fn connected(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes.iter().filter(|(_, session)| session.connected).map(|(id, _)| *id)
+    }
+
+    /// Whether the node's session stands.
+    pub fn is_connected(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|session| session.connected)
+    }
+
+    /// When the node was last heard in this term; the election if never.
+    pub fn last_heard(&self, node: NodeId) -> Moment {
+        self.nodes.get(&node).map_or(self.elected, |session| session.last_heard)
+    }
+
+    /// Whether the node missed heartbeats lately.
+    pub fn is_suspect(&self, node: NodeId, heartbeat: Span, now: Moment) -> bool {
+        now.since(self.last_heard(node)).0 > SUSPECT_AFTER * heartbeat.0
+    }
+
+    /// How busy the node said it is.
+    pub fn load(&self, node: NodeId) -> Load {
+        self.nodes.get(&node).map(|session| session.load).unwrap_or_default()
+    }
+
+    /// The node's newest answer for a bucket, if it is about `revision`.
+    pub fn verdict(&self, bucket: &BucketName, revision: Revision, node: NodeId) -> Option<&Verdict> {
+        let answers = self.answers.get(bucket)?;
+        answers.verdicts.get(&node).filter(|verdict| verdict.revision == revision)
+    }
+
+    /// When the first answer about this revision of a bucket came.
+    pub fn first_answer(&self, bucket: &BucketName, revision: Revision) -> Option<Moment> {
+        let answers = self.answers.get(bucket)?;
+        (answers.revision == revision && !answers.verdicts.is_empty()).then_some(answers.first)
+    }
+}
+
+/// W; after a change of the settings the larger of old and new.
+pub fn longest_wait(state: &State) -> Span {
+    let former = state.cluster.former.map(|settings| settings.lease.wait()).unwrap_or_default();
+    state.cluster.settings.lease.wait().max(former)
+}
+

@@ -1,0 +1,265 @@
+//! Where a bucket stands.
+
+use sheaf_model::view::{BucketCounts, BucketRow, BucketState, BucketStatus, InstanceView};
+use sheaf_model::{Instance, LeaveReason, NodeId, NodeStatus, OnNodeLost, Phase};
+
+use super::Sight;
+use crate::state::Bucket;
+
+/// Counts over the nodes of one bucket.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    /// Nodes that should run it now.
+    desired: u32,
+    /// Of these, up to date and running.
+    running: u32,
+    /// Nodes that should run it but gave up.
+    gave_up: u32,
+    /// Nodes whose answer is still awaited.
+    awaited: u32,
+    /// Instances that exist in any phase but stopped and failed.
+    alive: u32,
+}
+
+impl Sight<'_> {
+    /// The bucket's state and why, for people.
+    pub fn bucket_state(&self, bucket: &Bucket) -> (BucketState, String) {
+        if bucket.current.spec.multi_node {
+            self.multi_state(bucket, self.tally(bucket))
+        } else {
+            self.single_state(bucket, self.tally(bucket))
+        }
+    }
+
+    /// A row of `bucket list`.
+    pub fn bucket_row(&self, bucket: &Bucket) -> BucketRow {
+        let status = self.bucket_status(bucket);
+        BucketRow {
+            name: status.name,
+            state: status.state,
+            kind: status.kind,
+            module: status.module,
+            multi_node: status.multi_node,
+            suspended: status.suspended,
+            node_affinity: status.node_affinity,
+            affinity_epoch: status.affinity_epoch,
+            affinity_since: status.affinity_since,
+            desired: status.desired,
+            running: status.running,
+            revision: status.revision,
+            owner: status.owner,
+            labels: status.labels,
+        }
+    }
+
+    /// `bucket status` of one bucket.
+    pub fn bucket_status(&self, bucket: &Bucket) -> BucketStatus {
+        let spec = &bucket.current.spec;
+        let (state, message) = self.bucket_state(bucket);
+        let tally = self.tally(bucket);
+        let binding = self.state.bindings.get(bucket.name()).filter(|_| !spec.multi_node);
+        BucketStatus {
+            name: spec.name.to_string(),
+            revision: bucket.revision.0,
+            kind: spec.kind.as_str().to_owned(),
+            module: spec.module.to_string(),
+            multi_node: spec.multi_node,
+            suspended: bucket.suspended,
+            node_list_rules: spec.node_list_rules.texts(),
+            node_affinity: self.affinity_of(bucket).into_iter().map(|node| self.hostname(node)).collect(),
+            affinity_epoch: binding.map(|binding| binding.epoch.0),
+            affinity_since: binding.map(|binding| binding.since.to_string()),
+            state,
+            desired: if spec.multi_node { tally.desired } else { u32::from(!bucket.suspended) },
+            running: tally.running,
+            instances: self.instances(bucket).map(|instance| self.instance_view(instance)).collect(),
+            owner: spec.owner.clone(),
+            labels: spec.labels.clone(),
+            message,
+        }
+    }
+
+    /// All buckets, counted by state.
+    pub fn bucket_counts(&self) -> BucketCounts {
+        let mut counts = BucketCounts::default();
+        for bucket in self.state.buckets.values() {
+            let count = match self.bucket_state(bucket).0 {
+                BucketState::Running => &mut counts.running,
+                BucketState::Partial => &mut counts.partial,
+                BucketState::Unplaced => &mut counts.unplaced,
+                BucketState::Suspended => &mut counts.suspended,
+                BucketState::Failed => &mut counts.failed,
+                _ => &mut counts.other,
+            };
+            *count += 1;
+        }
+        counts
+    }
+
+    /// The nodes a bucket is bound to: of a multi-node one, those that run it.
+    pub fn affinity_of(&self, bucket: &Bucket) -> Vec<NodeId> {
+        if !bucket.current.spec.multi_node {
+            return self.state.bindings.get(bucket.name()).map(|binding| binding.node).into_iter().collect();
+        }
+        self.instances(bucket)
+            .filter(|instance| is_alive(instance) && self.is_reachable(instance.node))
+            .map(|instance| instance.node)
+            .collect()
+    }
+
+    fn instances(&self, bucket: &Bucket) -> impl Iterator<Item = &Instance> + '_ {
+        let nodes = self.state.instances.get(bucket.name());
+        nodes.into_iter().flatten().map(|(_, instance)| &**instance)
+    }
+
+    fn instance_view(&self, instance: &Instance) -> InstanceView {
+        let mut message = instance.message.clone();
+        if !self.is_reachable(instance.node) {
+            message = format!("as last heard: {}", instance.phase.as_str());
+        }
+        InstanceView {
+            node: self.state.node_name(instance.node),
+            phase: instance.phase.as_str().to_owned(),
+            epoch: instance.epoch.map(|epoch| epoch.0),
+            pid: instance.pid,
+            started_at: instance.started_at.map(|at| at.to_string()),
+            restarts: instance.restarts,
+            message,
+            revision: instance.revision.0,
+        }
+    }
+
+    /// A node's hostname for `node_affinity`.
+    pub fn hostname(&self, node: NodeId) -> String {
+        let node = self.state.nodes.get(&node);
+        node.map(|node| node.facts.hostname.clone()).unwrap_or_default()
+    }
+
+    fn is_reachable(&self, node: NodeId) -> bool {
+        self.state.nodes.get(&node).is_some_and(|node| node.status.is_alive())
+    }
+
+    fn runs_up_to_date(&self, bucket: &Bucket, node: NodeId) -> bool {
+        let instance = self.state.instances.get(bucket.name()).and_then(|nodes| nodes.get(&node));
+        let basis = bucket.basis_for(node);
+        self.is_reachable(node)
+            && instance.is_some_and(|i| i.phase == Phase::Running && i.revision >= basis)
+    }
+
+    fn tally(&self, bucket: &Bucket) -> Tally {
+        let mut tally = Tally {
+            alive: u32::try_from(self.instances(bucket).filter(|i| is_alive(i)).count()).unwrap_or(u32::MAX),
+            ..Tally::default()
+        };
+        let nodes = self.state.nodes.values().filter(|node| node.status.is_alive());
+        let multi = bucket.current.spec.multi_node;
+        for node in nodes {
+            let verdict = self.sessions.map(|sessions| {
+                sessions.verdict(bucket.name(), bucket.release_for(node.id).revision, node.id)
+            });
+            let running = self.runs_up_to_date(bucket, node.id);
+            let available = match verdict {
+                Some(Some(verdict)) => verdict.eligible() || (multi && running),
+                Some(None) => {
+                    let known = self.sessions.is_some_and(|sessions| sessions.is_connected(node.id));
+                    tally.awaited += u32::from(known && node.status != NodeStatus::Joining);
+                    running
+                }
+                None => running,
+            };
+            tally.desired += u32::from(available);
+            tally.running += u32::from(running);
+            tally.gave_up += u32::from(available && bucket.gave_up.contains_key(&node.id));
+        }
+        if bucket.suspended {
+            tally.desired = 0;
+        } else if !multi {
+            let bound = self.state.bindings.get(bucket.name());
+            tally.running = u32::from(bound.is_some_and(|bound| self.runs_up_to_date(bucket, bound.node)));
+        }
+        tally
+    }
+
+    fn multi_state(&self, bucket: &Bucket, tally: Tally) -> (BucketState, String) {
+        let Tally { desired, running, gave_up, awaited, alive } = tally;
+        if bucket.suspended {
+            return match alive {
+                0 => (BucketState::Suspended, String::new()),
+                n => (BucketState::Stopping, format!("{n} instances are being stopped")),
+            };
+        }
+        match desired {
+            0 if awaited > 0 || self.sessions.is_none() => {
+                (BucketState::Placing, format!("{awaited} nodes have not answered yet"))
+            }
+            0 => (BucketState::Unplaced, "no node is available".to_owned()),
+            n if gave_up == n => (BucketState::Failed, "its instances gave up restarting".to_owned()),
+            n if running >= n => (BucketState::Running, String::new()),
+            n if running == 0 => (BucketState::Starting, format!("0 of {n} run")),
+            n => (BucketState::Partial, format!("{running} of {n} run")),
+        }
+    }
+
+    fn single_state(&self, bucket: &Bucket, tally: Tally) -> (BucketState, String) {
+        let name = bucket.name();
+        let Some(binding) = self.state.bindings.get(name) else {
+            if bucket.suspended {
+                return (BucketState::Suspended, String::new());
+            }
+            return self.unbound_state(bucket, tally);
+        };
+        let node = self.state.node_name(binding.node);
+        let lost = !self.is_reachable(binding.node);
+        if let Some(reason) = &binding.leaving {
+            if let LeaveReason::GaveUp(message) = reason
+                && tally.desired == tally.gave_up
+            {
+                return (BucketState::Failed, message.clone());
+            }
+            let wait = if lost { " which is lost; its lease must surely be over first" } else { "" };
+            return (BucketState::Stopping, format!("leaves node {node}{wait}: {reason}"));
+        }
+        if lost && bucket.current.spec.on_node_lost == OnNodeLost::Wait {
+            return (BucketState::WaitingForNode, format!("node {node} is lost; on_node_lost: wait"));
+        }
+        if lost {
+            return (BucketState::Placing, format!("node {node} is lost; its lease must surely be over first"));
+        }
+        if tally.running > 0 {
+            return (BucketState::Running, String::new());
+        }
+        let instance = self.state.instances.get(name).and_then(|nodes| nodes.get(&binding.node));
+        match instance {
+            Some(i) if i.phase == Phase::Failed => (BucketState::Failed, i.message.clone()),
+            Some(i) => (BucketState::Starting, format!("{} on node {node}; {}", i.phase.as_str(), i.message)),
+            None => (BucketState::Starting, format!("bound to node {node}, not started yet")),
+        }
+    }
+
+    fn unbound_state(&self, bucket: &Bucket, tally: Tally) -> (BucketState, String) {
+        if let Some(residue) = self.state.residues.get(bucket.name()) {
+            let nodes: Vec<String> = residue.nodes.keys().map(|node| self.state.node_name(*node)).collect();
+            let message = format!(
+                "was multi-node until lately; waits for {} to confirm that nothing of it is left there",
+                nodes.join(", ")
+            );
+            return (BucketState::Placing, message);
+        }
+        match tally.desired {
+            0 if tally.awaited > 0 || self.sessions.is_none() => {
+                (BucketState::Placing, format!("{} nodes have not answered yet", tally.awaited))
+            }
+            0 => (BucketState::Unplaced, "no node is available".to_owned()),
+            n if tally.gave_up == n => {
+                let last = bucket.gave_up.values().next_back().cloned().unwrap_or_default();
+                (BucketState::Failed, format!("gave up restarting on every available node: {last}"))
+            }
+            _ => (BucketState::Placing, "a node is being chosen".to_owned()),
+        }
+    }
+}
+
+/// Whether the instance is, or is about to be, a process.
+const fn is_alive(instance: &Instance) -> bool {
+    !matches!(instance.phase, Phase::Stopped | Phase::Failed)
+}

@@ -1,0 +1,72 @@
+//! Why a bucket runs where it runs, and why not elsewhere: every node, every gate, every reason.
+
+use sheaf_model::view::{DecisionView, Explanation, GateView, NodeExplanation};
+use sheaf_model::{Gate, GateOutcome, Node, NodeStatus};
+
+use super::Sight;
+use crate::state::Bucket;
+
+impl Sight<'_> {
+    /// `bucket explain`.
+    pub fn explain(&self, bucket: &Bucket) -> Explanation {
+        let (state, message) = self.bucket_state(bucket);
+        let nodes = self.state.nodes.values().filter(|node| node.status != NodeStatus::Left);
+        Explanation {
+            name: bucket.name().to_string(),
+            state,
+            nodes: nodes.map(|node| self.explain_node(bucket, node)).collect(),
+            decision: self.decision(bucket),
+            message,
+        }
+    }
+
+    fn explain_node(&self, bucket: &Bucket, node: &Node) -> NodeExplanation {
+        let revision = bucket.release_for(node.id).revision;
+        let verdict = self.sessions.and_then(|s| s.verdict(bucket.name(), revision, node.id));
+        let unknown;
+        let gates = match verdict {
+            Some(verdict) => &verdict.gates,
+            None => {
+                unknown = std::array::from_fn(|_| GateOutcome::unknown(self.no_answer(node)));
+                &unknown
+            }
+        };
+        let views = Gate::ALL.into_iter().zip(gates).map(|(gate, outcome)| GateView {
+            gate: gate.as_str().to_owned(),
+            pass: outcome.pass,
+            reason: outcome.reason.clone(),
+        });
+        NodeExplanation {
+            node: node.facts.name.to_string(),
+            status: self.node_status(node).to_owned(),
+            eligible: verdict.is_some_and(|verdict| verdict.eligible()) && node.status.is_alive(),
+            running: self.runs_on(bucket, node.id),
+            gates: views.collect(),
+        }
+    }
+
+    /// Why there is no answer of this node.
+    fn no_answer(&self, node: &Node) -> String {
+        match self.sessions {
+            None => "not known here: only the leader has the nodes' answers".to_owned(),
+            Some(_) if !node.status.is_alive() => format!("the node is {}", node.status.as_str()),
+            Some(sessions) if !sessions.is_connected(node.id) => "the node is not connected now".to_owned(),
+            Some(_) => "not answered yet".to_owned(),
+        }
+    }
+
+    fn decision(&self, bucket: &Bucket) -> Option<DecisionView> {
+        let binding = self.state.bindings.get(bucket.name()).filter(|_| !bucket.current.spec.multi_node)?;
+        let named = |(node, why): &(sheaf_model::NodeId, String)| {
+            let name = self.state.node_name(*node);
+            if why.starts_with(&name) { why.clone() } else { format!("{name}: {why}") }
+        };
+        Some(DecisionView {
+            chosen: self.state.node_name(binding.node),
+            epoch: binding.epoch.0,
+            at: binding.since.to_string(),
+            why: binding.decision.why.clone(),
+            runners_up: binding.decision.runners_up.iter().map(named).collect(),
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! Scenarios of what people are told.
+
+use sheaf_model::view::BucketState;
+use sheaf_model::*;
+
+use super::Sight;
+use crate::Sessions;
+use crate::command::Command;
+use crate::testing::World;
+
+fn sessions(world: &World, nodes: u64) -> Sessions {
+    let mut sessions = Sessions::new(world.term, Moment(0));
+    for node in 1..=nodes {
+        let opened = sessions.opened(NodeId(node), "i".into(), "b".into(), Moment(0), Span(0));
+        opened.expect("nobody else is live as this node");
+    }
+    sessions
+}
+
+fn state(world: &World, sessions: &Sessions, bucket: &str) -> (BucketState, u32, u32) {
+    let sight = Sight { state: &world.state, sessions: Some(sessions), now: Moment(0) };
+    let status = sight.bucket_status(&world.bucket(bucket));
+    (status.state, status.desired, status.running)
+}
+
+#[test]
+fn a12_a_node_that_is_not_available_is_not_a_failure() {
+    let mut world = World::with_nodes(3);
+    world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    let mut sessions = sessions(&world, 3);
+    assert_eq!(state(&world, &sessions, "/m"), (BucketState::Placing, 0, 0));
+    for (node, refusal) in [(1, None), (2, None), (3, Some("no"))] {
+        let verdict = world.verdict("/m", refusal);
+        sessions.answered(NodeId(node), vec![verdict], Moment(0));
+    }
+    assert_eq!(state(&world, &sessions, "/m"), (BucketState::Starting, 2, 0));
+    world.phase("/m", 1, None, Phase::Running);
+    assert_eq!(state(&world, &sessions, "/m"), (BucketState::Partial, 2, 1));
+    world.phase("/m", 2, None, Phase::Running);
+    assert_eq!(state(&world, &sessions, "/m"), (BucketState::Running, 2, 2));
+    world.on("/m", Command::Suspend);
+    assert_eq!(state(&world, &sessions, "/m").0, BucketState::Stopping);
+    world.phase("/m", 1, None, Phase::Stopped);
+    world.phase("/m", 2, None, Phase::Stopped);
+    assert_eq!(state(&world, &sessions, "/m").0, BucketState::Suspended);
+}
+
+#[test]
+fn a_single_node_bucket_passes_through_its_states() {
+    let mut world = World::with_nodes(2);
+    world.apply_bucket("/a", |_| {});
+    let mut sessions = sessions(&world, 2);
+    assert_eq!(state(&world, &sessions, "/a").0, BucketState::Placing);
+    for node in [1, 2] {
+        let verdict = world.verdict("/a", Some("no"));
+        sessions.answered(NodeId(node), vec![verdict], Moment(0));
+    }
+    assert_eq!(state(&world, &sessions, "/a").0, BucketState::Unplaced);
+    let verdict = world.verdict("/a", None);
+    sessions.answered(NodeId(1), vec![verdict], Moment(0));
+    assert_eq!(state(&world, &sessions, "/a").0, BucketState::Placing);
+    let basis = world.bucket("/a").current.revision;
+    world.propose(Command::Bind(world.bind_command("/a", 1, basis)));
+    assert_eq!(state(&world, &sessions, "/a").0, BucketState::Starting);
+    let epoch = world.binding("/a").epoch;
+    world.phase("/a", 1, Some(epoch), Phase::Running);
+    assert_eq!(state(&world, &sessions, "/a"), (BucketState::Running, 1, 1));
+    world.set_status(1, NodeStatus::Lost);
+    assert_eq!(state(&world, &sessions, "/a").0, BucketState::Placing);
+    world.apply_bucket("/a", |put| put.spec.on_node_lost = OnNodeLost::Wait);
+    assert_eq!(state(&world, &sessions, "/a").0, BucketState::WaitingForNode);
+    world.on("/a", Command::Suspend);
+    assert_eq!(state(&world, &sessions, "/a").0, BucketState::Stopping);
+    world.free("/a", epoch);
+    assert_eq!(state(&world, &sessions, "/a").0, BucketState::Suspended);
+}
+
+#[test]
+fn an_instance_of_an_older_revision_does_not_count_as_running() {
+    let mut world = World::with_nodes(1);
+    let epoch = world.bound("/a", 1);
+    world.phase("/a", 1, Some(epoch), Phase::Running);
+    let sessions = sessions(&world, 1);
+    assert_eq!(state(&world, &sessions, "/a").0, BucketState::Running);
+    world.on("/a", Command::Restart);
+    assert_eq!(state(&world, &sessions, "/a").0, BucketState::Starting);
+}
+
+#[test]
+fn a1_explain_gives_every_gate_of_every_node() {
+    let mut world = World::with_nodes(3);
+    world.apply_bucket("/a", |_| {});
+    world.set_status(3, NodeStatus::Lost);
+    let mut sessions = sessions(&world, 2);
+    let mut verdict = world.verdict("/a", Some("no flume"));
+    verdict.gates[0] = GateOutcome::refuse("not allowed here");
+    sessions.answered(NodeId(1), vec![verdict], Moment(0));
+    let sight = Sight { state: &world.state, sessions: Some(&sessions), now: Moment(0) };
+    let explanation = sight.explain(&world.bucket("/a"));
+    assert_eq!(explanation.nodes.len(), 3);
+    let gates: Vec<_> = explanation.nodes[0].gates.iter().map(|g| (g.pass, g.reason.as_str())).collect();
+    assert_eq!(gates, [(Some(false), "not allowed here"), (Some(true), ""), (Some(false), "no flume")]);
+    assert_eq!(explanation.nodes[1].gates[2].reason, "not answered yet");
+    assert_eq!(explanation.nodes[2].status, "lost");
+    assert!(explanation.nodes.iter().all(|node| node.gates.len() == 3 && !node.eligible));
+}

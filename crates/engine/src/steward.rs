@@ -1,0 +1,227 @@
+//! What the leader owes the cluster now. It looks at everything, every time; nothing is remembered but sessions.
+
+use std::collections::BTreeMap;
+
+use sheaf_model::{
+    Gate, LeaveReason, Moment, Node, NodeId, NodeStatus, OnNodeLost, Placement, Span, Stop,
+};
+
+use crate::command::{Bind, Command, Free, Leave, SetNodeStatus};
+use crate::placement::{self, Candidate};
+use crate::sessions::{Release, Sessions, longest_wait};
+use crate::state::{Bucket, State};
+
+/// What to propose, and when to look again if nothing happens before.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// In this order.
+    pub commands: Vec<Command>,
+    /// None: only a change or an answer can make more due.
+    pub wake_at: Option<Moment>,
+}
+
+impl Due {
+    fn wake(&mut self, at: Moment) {
+        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    }
+}
+
+/// Everything that is due at `now`, in the term of `sessions`. Decides fences on the way.
+pub fn due(state: &State, sessions: &mut Sessions, now: Moment) -> Due {
+    let mut due = Due::default();
+    sessions.observe(state, now);
+    nodes(state, sessions, now, &mut due);
+    bindings(state, sessions, now, &mut due);
+    unbound(state, sessions, now, &mut due);
+    due
+}
+
+/// Who is ready, who is lost.
+fn nodes(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
+    let wait = longest_wait(state);
+    for node in state.nodes.values() {
+        let silent_until = sessions.last_heard(node.id).max(sessions.elected).after(wait);
+        let silent = now >= silent_until;
+        let connected = sessions.is_connected(node.id) && !silent;
+        let verdict = match node.status {
+            NodeStatus::Joining | NodeStatus::Lost | NodeStatus::Restarting if connected => {
+                Some((NodeStatus::Ready, String::new()))
+            }
+            NodeStatus::Ready | NodeStatus::Restarting | NodeStatus::Draining if silent => {
+                Some((NodeStatus::Lost, format!("not heard for {wait}")))
+            }
+            NodeStatus::Ready | NodeStatus::Restarting | NodeStatus::Draining => {
+                due.wake(silent_until);
+                None
+            }
+            NodeStatus::Joining | NodeStatus::Lost | NodeStatus::Left => None,
+        };
+        if let Some((status, reason)) = verdict {
+            let term = Some(sessions.term);
+            due.commands.push(Command::SetNodeStatus(SetNodeStatus { node: node.id, status, reason, term }));
+        }
+    }
+}
+
+/// Which bindings are to leave, which may be freed.
+fn bindings(state: &State, sessions: &mut Sessions, now: Moment, due: &mut Due) {
+    for binding in state.bindings.values() {
+        let bucket = state.buckets.get(&binding.bucket).filter(|b| !b.current.spec.multi_node);
+        let keep = bucket.is_some_and(|bucket| bucket.current.spec.on_node_lost == OnNodeLost::Wait);
+        let grace = bucket.map_or(Stop::default().grace, |bucket| stop_grace(state, bucket));
+        match sessions.release(state, &binding.bucket, grace, keep, now) {
+            Release::Free(why) => {
+                let (bucket, epoch) = (binding.bucket.clone(), binding.epoch);
+                due.commands.push(Command::Free(Free { bucket, epoch, term: sessions.term, why }));
+                continue;
+            }
+            Release::Hold(Some(at)) => due.wake(at),
+            Release::Hold(None) => {}
+        }
+        let (Some(bucket), None) = (bucket, &binding.leaving) else { continue };
+        let release = bucket.release_for(binding.node);
+        let verdict = sessions.verdict(&binding.bucket, release.revision, binding.node);
+        let refused = verdict.and_then(|verdict| verdict.refusal()).filter(|(_, o)| o.pass == Some(false));
+        if let Some((gate, outcome)) = refused {
+            due.commands.push(Command::Leave(Leave {
+                bucket: binding.bucket.clone(),
+                epoch: binding.epoch,
+                reason: LeaveReason::NotAvailable(gate, outcome.reason.clone()),
+                term: Some(sessions.term),
+            }));
+        }
+    }
+}
+
+/// How long the bucket's module may take to stop.
+fn stop_grace(state: &State, bucket: &Bucket) -> Span {
+    state.module(&bucket.current.spec.module).map_or(Stop::default().grace, |module| module.spec.stop.grace)
+}
+
+/// Places what should run and is bound nowhere.
+fn unbound(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
+    let waiting = |bucket: &&std::sync::Arc<Bucket>| {
+        let name = bucket.name();
+        !bucket.suspended
+            && !bucket.current.spec.multi_node
+            && !state.bindings.contains_key(name)
+            && !state.residues.contains_key(name)
+    };
+    let mut occupancy: Option<Occupancy> = None;
+    for bucket in state.buckets.values().filter(waiting) {
+        if !ready_to_choose(state, sessions, bucket, now, due) {
+            continue;
+        }
+        let occupancy = occupancy.get_or_insert_with(|| Occupancy::count(state));
+        if let Some(bind) = place(state, sessions, bucket, occupancy) {
+            occupancy.add(bucket, bind.node, state);
+            due.commands.push(Command::Bind(bind));
+        }
+    }
+}
+
+/// Every connected node has answered, or the offer window after the first answer is over.
+fn ready_to_choose(state: &State, sessions: &Sessions, bucket: &Bucket, now: Moment, due: &mut Due) -> bool {
+    let window = state.cluster.settings.offer_window;
+    let revision = bucket.current.revision;
+    let Some(first) = sessions.first_answer(bucket.name(), revision) else { return false };
+    let settled = sessions.elected.after(window);
+    // Just after an election nodes are still on their way to the new leader.
+    let expected = |node: &&Node| {
+        sessions.is_connected(node.id) || (now < settled && node.status == NodeStatus::Ready)
+    };
+    let silent = |node: &Node| sessions.verdict(bucket.name(), revision, node.id).is_none();
+    if !state.nodes.values().filter(expected).any(silent) {
+        return true;
+    }
+    let until = first.after(window);
+    if now < until {
+        due.wake(until);
+    }
+    now >= until
+}
+
+fn place(state: &State, sessions: &Sessions, bucket: &Bucket, occupancy: &Occupancy) -> Option<Bind> {
+    let spec = &bucket.current.spec;
+    let (mut candidates, mut refusals, mut silent) = (Vec::new(), Vec::new(), 0);
+    for node in state.nodes.values().filter(|node| sessions.is_connected(node.id)) {
+        match sessions.verdict(bucket.name(), bucket.current.revision, node.id) {
+            None => silent += 1,
+            Some(verdict) => match verdict.refusal() {
+                Some((gate, outcome)) => refusals.push((gate, outcome.reason.clone())),
+                None if bucket.gave_up.contains_key(&node.id) => {
+                    refusals.push((Gate::CanRunOnThisNode, "its instance gave up restarting".to_owned()));
+                }
+                None if node.status == NodeStatus::Ready => {
+                    candidates.push(occupancy.candidate(bucket, node, sessions));
+                }
+                None => {}
+            },
+        }
+    }
+    let basis = bucket.current.revision;
+    let choice = placement::choose(bucket.name(), basis, &spec.placement, &candidates, refusals, silent)?;
+    Some(Bind {
+        bucket: bucket.name().clone(),
+        node: choice.node,
+        basis,
+        term: sessions.term,
+        decision: choice.decision,
+    })
+}
+
+/// Single-node bindings counted by node, and by module and node; with those decided in this very pass.
+struct Occupancy {
+    by_node: BTreeMap<NodeId, u32>,
+    by_module: BTreeMap<String, BTreeMap<NodeId, u32>>,
+    labels: BTreeMap<NodeId, Vec<String>>,
+}
+
+impl Occupancy {
+    fn count(state: &State) -> Self {
+        let labels = state.nodes.values().map(|node| (node.id, node.labels())).collect();
+        let mut counted = Self { by_node: BTreeMap::new(), by_module: BTreeMap::new(), labels };
+        for binding in state.bindings.values() {
+            match state.buckets.get(&binding.bucket) {
+                Some(bucket) => counted.add(bucket, binding.node, state),
+                None => *counted.by_node.entry(binding.node).or_default() += 1,
+            }
+        }
+        counted
+    }
+
+    fn add(&mut self, bucket: &Bucket, node: NodeId, _state: &State) {
+        *self.by_node.entry(node).or_default() += 1;
+        let module = self.by_module.entry(bucket.current.spec.module.name.to_string()).or_default();
+        *module.entry(node).or_default() += 1;
+    }
+
+    fn zone(&self, node: NodeId, label: &str) -> Option<&str> {
+        let labels = self.labels.get(&node)?;
+        labels.iter().find_map(|text| text.strip_prefix(label)?.strip_prefix('='))
+    }
+
+    fn candidate(&self, bucket: &Bucket, node: &Node, sessions: &Sessions) -> Candidate {
+        let spec = &bucket.current.spec;
+        let (mut zone, mut zone_bound) = (None, 0);
+        if let Placement::Spread(label) = &spec.placement {
+            zone = self.zone(node.id, label).map(str::to_owned);
+            if let Some(zone) = zone.as_deref() {
+                let bound = self.by_module.get(spec.module.name.as_str()).into_iter().flatten();
+                zone_bound =
+                    bound.filter(|(id, _)| self.zone(**id, label) == Some(zone)).map(|(_, n)| n).sum();
+            }
+        }
+        Candidate {
+            node: node.id,
+            name: node.facts.name.to_string(),
+            bound: self.by_node.get(&node.id).copied().unwrap_or_default(),
+            load: sessions.load(node.id).load / f64::from(node.facts.cpu.max(1)),
+            zone,
+            zone_bound,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

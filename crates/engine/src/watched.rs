@@ -1,0 +1,75 @@
+//! What one node must know of the replicated state: everything at first, then what changes.
+
+use sheaf_model::NodeId;
+use sheaf_model::watch::{WatchItem, WatchedBinding, WatchedBucket};
+
+use crate::change::Change;
+use crate::state::{Bucket, State};
+
+/// Everything that `node` must know, for an empty memory; ends with `Synced`.
+pub fn everything(state: &State, node: NodeId) -> impl Iterator<Item = WatchItem> + '_ {
+    let own = state.nodes.get(&node).map(|node| WatchItem::Own(Box::new(node.clone())));
+    let modules = state.modules.values().flat_map(|versions| versions.values());
+    let bindings = state.bindings.values().filter(move |binding| binding.node == node);
+    let residues = state.residues.values();
+    std::iter::once(WatchItem::Reset)
+        .chain(std::iter::once(WatchItem::Settings(state.cluster.settings)))
+        .chain(own)
+        .chain(modules.map(|module| WatchItem::Module(module.spec.clone())))
+        .chain(state.buckets.values().map(move |bucket| WatchItem::Bucket(watched(bucket, node))))
+        .chain(bindings.map(|binding| {
+            WatchItem::Binding(WatchedBinding {
+                bucket: binding.bucket.clone(),
+                epoch: binding.epoch,
+                leaving: binding.leaving.is_some(),
+            })
+        }))
+        .chain(residues.filter_map(move |residue| {
+            let ending = residue.nodes.get(&node)?;
+            Some(WatchItem::Residue(residue.bucket.clone(), *ending))
+        }))
+        .chain(std::iter::once(WatchItem::Synced(state.revision)))
+}
+
+/// What a change means to `node`; none: nothing.
+pub fn item(change: &Change, node: NodeId) -> Option<WatchItem> {
+    match change {
+        Change::Cluster(cluster) => Some(WatchItem::Settings(cluster.settings)),
+        Change::Node(row) if row.id == node => Some(WatchItem::Own(Box::new(row.clone()))),
+        Change::Module(module) => Some(WatchItem::Module(module.spec.clone())),
+        Change::ModuleGone(name, version) => Some(WatchItem::ModuleGone(name.clone(), version.clone())),
+        Change::Bucket(bucket) => Some(WatchItem::Bucket(watched(bucket, node))),
+        Change::BucketGone(name) => Some(WatchItem::BucketGone(name.clone())),
+        Change::Binding(binding) if binding.node == node => Some(WatchItem::Binding(WatchedBinding {
+            bucket: binding.bucket.clone(),
+            epoch: binding.epoch,
+            leaving: binding.leaving.is_some(),
+        })),
+        // Bound elsewhere or not at all: not here.
+        Change::Binding(binding) => Some(WatchItem::BindingGone(binding.bucket.clone())),
+        Change::BindingGone(name) => Some(WatchItem::BindingGone(name.clone())),
+        Change::Residue(residue) => Some(match residue.nodes.get(&node) {
+            Some(ending) => WatchItem::Residue(residue.bucket.clone(), *ending),
+            None => WatchItem::ResidueGone(residue.bucket.clone()),
+        }),
+        Change::ResidueGone(name) => Some(WatchItem::ResidueGone(name.clone())),
+        Change::Node(_)
+        | Change::Instance(_)
+        | Change::InstanceGone(..)
+        | Change::Request(_)
+        | Change::RequestGone(_)
+        | Change::Release(..)
+        | Change::Event(_) => None,
+    }
+}
+
+fn watched(bucket: &Bucket, node: NodeId) -> WatchedBucket {
+    let release = bucket.release_for(node);
+    WatchedBucket {
+        spec: release.spec.clone(),
+        revision: release.revision,
+        basis: bucket.basis_for(node),
+        suspended: bucket.suspended,
+        gave_up: bucket.gave_up.contains_key(&node),
+    }
+}
