@@ -1,1 +1,4 @@
 //! Sheaf.
+pub mod keeper;
+pub mod keepers;
+pub mod logs;

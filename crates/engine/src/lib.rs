@@ -14,6 +14,8 @@ pub mod status;
 pub mod steward;
 pub mod watched;
 pub mod invariants;
+pub mod keep;
+pub mod restart;
 pub mod state;
 
 #[cfg(test)]

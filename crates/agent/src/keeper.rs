@@ -1,0 +1,45 @@
+//! The keeper: the small process that supervises one instance and outlives the agent.
+//!
+//! ```text
+//!  agent                     keeper (`sheaf keep`)                    second stage (`sheaf keep --exec`)
+//!    │ plan.json                │                                        │
+//!    ├─ spawns ────────────────►│ own session, subreaper, bucket's lock  │
+//!    │◄──────── Status ─────────┤ timer armed                            │
+//!    │                          ├─ spawns, in a group of its own ───────►│ dies with its parent
+//!    │                          │ check at exec                          │
+//!    │                          ├─ go ──────────────────────────────────►│ becomes the program
+//!    ├─ Deadline, Stop ────────►│                                        │
+//!    │◄──────── Status ─────────┤◄────────────── output, exit ───────────┤
+//! ```
+//!
+//! Nothing here is asynchronous: [`keep_main`] is one thread around `poll`, and what it does is what
+//! [`sheaf_engine::keep`] says. The agent's side is [`crate::keepers`], reading the output is [`crate::logs`].
+//!
+//! # On disk, below the agent's data directory
+//!
+//! ```text
+//! instances/logs+web/          of bucket /logs/web; mode 0700, like all directories here
+//!   plan.json                  what to run; written by the agent before it spawns a keeper, under the bucket's lock
+//!   status.json                where it is; written by the keeper at every change, synced when it is the last one
+//!   keeper.sock                one JSON value a line, both ways; relative paths only, as a socket's is short
+//!   keeper.log                 what a keeper has to say when all else fails
+//!   output/current.log, 1.log… `MILLISECONDS STREAM TEXT` a line, newest file first; STREAM is o, e, or s for a start
+//!   dir/                       the program's own directory: `${dir}`, `SHEAF_DIR`; its rendered files are in it
+//! fences/logs+web.json         what was given up for good; outlives the instance
+//! fences/logs+web.lock         the bucket's lock: held by its keeper for life, and by whoever writes the three above
+//! ```
+//!
+//! A bucket's path becomes a directory's name by leaving out its first slash and writing `+` for the others, which no
+//! bucket's path contains.
+
+pub mod clock;
+mod plan;
+
+pub use plan::{FromKeeper, KeeperProcess, OutputLimits, Plan, Status, ToKeeper};
+
+/// Runs a keeper, or its second stage; `args` are those after `sheaf keep`. Call it before any runtime or thread
+/// exists: the program dies with the thread that spawned it.
+pub fn keep_main(args: impl Iterator<Item = std::ffi::OsString>) -> std::process::ExitCode {
+    let _ = args;
+    std::process::ExitCode::FAILURE
+}

@@ -1,0 +1,141 @@
+//! What a keeper is told and what it says.
+
+use serde::{Deserialize, Serialize};
+use sheaf_engine::keep::{End, Lease};
+use sheaf_model::{
+    BootId, BucketName, Bytes, Epoch, Exit, FileName, Moment, NodeName, Phase, Restart, Revision, Stop,
+    Timestamp,
+};
+
+/// What to run, everything rendered. `plan.json`.
+///
+/// The program gets the agent's environment, then `SHEAF_NODE`, `SHEAF_BUCKET`, `SHEAF_REVISION`, `SHEAF_DIR` and
+/// for single-node work `SHEAF_EPOCH`, then `env`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The node's name.
+    pub node: NodeName,
+    /// The bucket's revision, for the program.
+    pub revision: Revision,
+    /// The state it is started from ([`sheaf_engine::Bucket::basis_for`]); only copied into the status.
+    pub basis: Revision,
+    /// By what right.
+    pub lease: Lease,
+    /// The program; looked up in `PATH` if it has no slash.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Added to the environment.
+    pub env: Vec<(String, String)>,
+    /// Written into the instance's directory before each start.
+    pub files: Vec<(FileName, String)>,
+    /// How it is stopped.
+    pub stop: Stop,
+    /// When it is started again.
+    pub restart: Restart,
+    /// How much of its output is kept.
+    pub output: OutputLimits,
+    /// How often it was started again since the bucket last changed; see [`Plan::carry_on`].
+    pub restarts: u32,
+    /// The moments of those that count against the limit.
+    pub recent: Vec<Moment>,
+}
+
+impl Plan {
+    /// Goes on counting where an earlier keeper of the same basis has left off.
+    /// Moments of another boot mean nothing in this one and are left out.
+    pub fn carry_on(&mut self, former: &Status, boot: &BootId) {
+        if former.basis == self.basis {
+            self.restarts = former.restarts;
+            self.recent = if former.boot == *boot { former.recent.clone() } else { Vec::new() };
+        }
+    }
+}
+
+/// How much output is kept: `files` files of `file` bytes each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputLimits {
+    /// Bytes per file.
+    pub file: Bytes,
+    /// Number of files, the current one included; at least 1.
+    pub files: u32,
+}
+
+impl Default for OutputLimits {
+    fn default() -> Self {
+        Self { file: Bytes(10 << 20), files: 5 }
+    }
+}
+
+/// Where an instance is. `status.json`, and what a keeper pushes at every change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// From the plan: the state it was started from.
+    pub basis: Revision,
+    /// Single-node: under which epoch.
+    pub epoch: Option<Epoch>,
+    /// Its phase.
+    pub phase: Phase,
+    /// Why, for people; with the last lines of output when it failed.
+    pub message: String,
+    /// The program's process and process group, while it runs.
+    pub pid: Option<u32>,
+    /// When the program last started.
+    pub started_at: Option<Timestamp>,
+    /// How often it was started again since the bucket last changed.
+    pub restarts: u32,
+    /// The moments of those that count against the limit.
+    pub recent: Vec<Moment>,
+    /// How the program last ended.
+    pub exit: Option<Exit>,
+    /// Set when the keeper is done, and why; nothing of the instance is alive then.
+    pub end: Option<End>,
+    /// Which process keeps it.
+    pub keeper: KeeperProcess,
+    /// The boot all this is said in; after another one nothing of it is alive.
+    pub boot: BootId,
+    /// When this was said.
+    pub at: Timestamp,
+}
+
+/// A process that cannot be mistaken for a later one with its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeeperProcess {
+    /// Its id, which is also its session's.
+    pub pid: u32,
+    /// When it started, in the kernel's ticks since boot.
+    pub started: u64,
+}
+
+/// From an agent to a keeper, one JSON value a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToKeeper {
+    /// A heartbeat was acknowledged: the epoch is valid until then. Counts only for the same epoch and boot.
+    Deadline {
+        /// The epoch acknowledged.
+        epoch: Epoch,
+        /// The boot in which `until` holds.
+        boot: BootId,
+        /// The new deadline.
+        until: Moment,
+    },
+    /// End the instance: signal, grace, SIGKILL for all of it.
+    Stop,
+    /// Say where the instance is. (Said without being asked on connecting and at every change.)
+    Status,
+}
+
+/// From a keeper to an agent, one JSON value a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromKeeper {
+    /// Where the instance is.
+    Status(Box<Status>),
+    /// Another keeper holds the bucket; this one ends and has done nothing.
+    Busy,
+    /// It could not begin, and why; nothing was started.
+    Failed(String),
+}

@@ -1,0 +1,224 @@
+//! The life of a keeper, step by step.
+
+use super::{
+    Action, End, Exit, Input, Keep, Lease, Life, Moment, Next, NoExec, Phase, Report, Restart, Sight, Signal,
+    Stop, Then, may_exec, restart,
+};
+
+impl Keep {
+    /// A keeper that has not begun. `restarts` and `recent` are what an earlier keeper of the same bucket, at the
+    /// same revision and in the same boot, has counted.
+    pub fn new(lease: Lease, stop: Stop, restart: Restart, restarts: u32, recent: Vec<Moment>) -> Self {
+        Self { lease, stop, restart, restarts, recent, exit: None, trouble: None, life: Life::New }
+    }
+
+    /// By what right the instance runs now.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Moments of the restarts that count.
+    pub fn recent(&self) -> &[Moment] {
+        &self.recent
+    }
+
+    /// Whether everything is to be killed, or the group to be empty soon: the shell then looks for its end.
+    pub fn wants_empty(&self) -> bool {
+        matches!(self.life, Life::Clearing(_) | Life::Stopping(_))
+    }
+
+    /// What follows from `input` at `now`. Inputs that come too late for where the keeper is change nothing.
+    pub fn step(&mut self, input: Input, now: Moment) -> Vec<Action> {
+        if let Some(actions) = self.deadline_passed(&input, now) {
+            return actions;
+        }
+        match input {
+            Input::Begin if self.life == Life::New => self.clear(Then::Start),
+            Input::Emptied => self.emptied(now),
+            Input::Spawned if self.life == Life::Placing => {
+                self.life = Life::Checking;
+                vec![Action::Look]
+            }
+            Input::Looked(sight) if self.life == Life::Checking => self.looked(&sight, now),
+            Input::Executed if self.life == Life::Executing => {
+                self.life = Life::Running;
+                vec![self.report(Phase::Running, String::new())]
+            }
+            Input::NotExecuted(why) if self.is_starting() => {
+                self.trouble = Some(why);
+                self.clear(Then::Judge(Exit::NotStarted))
+            }
+            Input::Ended(exit) => self.ended(exit),
+            Input::StopAsked => self.stop_asked(now),
+            Input::DeadlineMoved { .. } => self.deadline_moved(input, now),
+            Input::Tick => self.tick(now),
+            Input::Begin | Input::Spawned | Input::Looked(_) | Input::Executed | Input::NotExecuted(_) => {
+                vec![]
+            }
+        }
+    }
+
+    /// Whatever comes in once the deadline has passed, everything is killed, and nothing is started again.
+    /// (What has not been executed yet is refused by the check.)
+    fn deadline_passed(&mut self, input: &Input, now: Moment) -> Option<Vec<Action>> {
+        if self.lease.until().is_none_or(|until| now < until) {
+            return None;
+        }
+        let end = || Then::Over(End::LeaseEnded, "killed at the end of its lease".to_owned());
+        match &self.life {
+            Life::Placing | Life::Executing | Life::Running | Life::Stopping(_) => {
+                if let Input::Ended(exit) = input {
+                    self.exit = Some(*exit);
+                }
+                Some(self.clear(end()))
+            }
+            Life::Clearing(Then::Judge(_)) => {
+                self.life = Life::Clearing(Then::Over(End::LeaseEnded, "its lease has ended".to_owned()));
+                None
+            }
+            Life::Waiting(_) => Some(self.over(End::LeaseEnded, "its lease has ended".to_owned())),
+            Life::New | Life::Clearing(_) | Life::Checking | Life::Over => None,
+        }
+    }
+
+    fn is_starting(&self) -> bool {
+        matches!(self.life, Life::Placing | Life::Checking | Life::Executing)
+    }
+
+    fn clear(&mut self, then: Then) -> Vec<Action> {
+        self.life = Life::Clearing(then);
+        vec![Action::KillAll]
+    }
+
+    fn emptied(&mut self, now: Moment) -> Vec<Action> {
+        match std::mem::replace(&mut self.life, Life::Over) {
+            Life::Clearing(Then::Start) => self.start(),
+            Life::Clearing(Then::Judge(exit)) => self.judge(exit, now),
+            Life::Clearing(Then::Over(end, message)) => self.over(end, message),
+            Life::Stopping(_) => self.over(End::Stopped, String::new()),
+            life => {
+                self.life = life;
+                vec![]
+            }
+        }
+    }
+
+    fn start(&mut self) -> Vec<Action> {
+        self.life = Life::Placing;
+        self.trouble = None;
+        let mut actions = vec![self.report(Phase::Starting, String::new())];
+        actions.extend(self.lease.until().map(Action::Arm));
+        actions.push(Action::Spawn);
+        actions
+    }
+
+    fn looked(&mut self, sight: &Sight, now: Moment) -> Vec<Action> {
+        match may_exec(&self.lease, sight, now) {
+            Ok(()) => {
+                self.life = Life::Executing;
+                vec![Action::Go]
+            }
+            Err(NoExec::NotEmpty) => self.clear(Then::Start),
+            Err(refusal @ NoExec::LeaseEnded) => {
+                self.clear(Then::Over(End::LeaseEnded, format!("not started: {refusal}")))
+            }
+            Err(refusal) => self.clear(Then::Over(End::Refused, format!("not started: {refusal}"))),
+        }
+    }
+
+    fn ended(&mut self, exit: Exit) -> Vec<Action> {
+        match self.life {
+            Life::Placing | Life::Checking | Life::Executing | Life::Running => {
+                self.exit = Some(exit);
+                self.clear(Then::Judge(exit))
+            }
+            // The rest of it has until the end of the grace.
+            Life::Stopping(_) | Life::Clearing(Then::Over(..)) => {
+                self.exit = Some(exit);
+                vec![]
+            }
+            _ => vec![],
+        }
+    }
+
+    fn judge(&mut self, exit: Exit, now: Moment) -> Vec<Action> {
+        self.exit = Some(exit);
+        let said = |why: String| match &self.trouble {
+            Some(trouble) => format!("{trouble}; {why}"),
+            None => why,
+        };
+        match restart::next(&self.restart, &self.recent, exit, now) {
+            Next::Finished(why) => self.over(End::Finished, why),
+            Next::GiveUp(why) => {
+                let message = said(why);
+                self.over(End::GaveUp, message)
+            }
+            Next::At(at) => {
+                let wait = at.since(now);
+                let message = said(format!("{exit}; starts again in {wait}"));
+                self.recent = restart::within(&self.restart, &self.recent, now).to_vec();
+                self.life = Life::Waiting(at);
+                vec![self.report(Phase::Backoff, message), Action::Wake(at)]
+            }
+        }
+    }
+
+    fn stop_asked(&mut self, now: Moment) -> Vec<Action> {
+        let stopped = Then::Over(End::Stopped, String::new());
+        match &self.life {
+            Life::New | Life::Waiting(_) => self.over(End::Stopped, String::new()),
+            Life::Running if self.stop.signal == Signal::Kill => self.clear(stopped),
+            Life::Running => {
+                let until = now.after(self.stop.grace);
+                self.life = Life::Stopping(until);
+                let report = self.report(Phase::Stopping, format!("has {} to end", self.stop.grace));
+                vec![Action::Signal(self.stop.signal), Action::Wake(until), report]
+            }
+            Life::Placing | Life::Checking | Life::Executing => self.clear(stopped),
+            Life::Clearing(Then::Start | Then::Judge(_)) => {
+                self.life = Life::Clearing(stopped);
+                vec![]
+            }
+            Life::Clearing(Then::Over(..)) | Life::Stopping(_) | Life::Over => vec![],
+        }
+    }
+
+    fn deadline_moved(&mut self, moved: Input, now: Moment) -> Vec<Action> {
+        let Input::DeadlineMoved { epoch, boot, until } = moved else { return vec![] };
+        match &mut self.lease {
+            Lease::Single { epoch: held, boot: held_boot, until: held_until }
+                if *held == epoch && *held_boot == boot && *held_until < until && now < *held_until =>
+            {
+                *held_until = until;
+                if matches!(self.life, Life::New | Life::Over) { vec![] } else { vec![Action::Arm(until)] }
+            }
+            _ => vec![],
+        }
+    }
+
+    fn tick(&mut self, now: Moment) -> Vec<Action> {
+        match self.life {
+            Life::Stopping(until) if now >= until => {
+                let message = format!("killed: had not ended {} after the signal", self.stop.grace);
+                self.clear(Then::Over(End::Stopped, message))
+            }
+            Life::Waiting(at) if now >= at => {
+                self.restarts = self.restarts.saturating_add(1);
+                self.recent.push(now);
+                self.clear(Then::Start)
+            }
+            _ => vec![],
+        }
+    }
+
+    fn over(&mut self, end: End, message: String) -> Vec<Action> {
+        self.life = Life::Over;
+        let phase = if end == End::GaveUp { Phase::Failed } else { Phase::Stopped };
+        let Action::Report(report) = self.report(phase, message) else { return vec![Action::Exit] };
+        vec![Action::Report(Report { end: Some(end), ..report }), Action::Exit]
+    }
+
+    fn report(&self, phase: Phase, message: String) -> Action {
+        Action::Report(Report { phase, message, restarts: self.restarts, exit: self.exit, end: None })
+    }
+}
