@@ -10,11 +10,13 @@
 //!    │◄──────────────────────────────── Recorded{seq} ─┤
 //! ```
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootId, BucketName, ClusterId, Epoch, Facts, Incarnation, Instance, Load, Moment, NodeId, NodeKey,
-    Revision, Span, Verdict,
+    BootId, BucketName, BucketSpec, ClusterId, Epoch, Facts, Incarnation, Instance, Load, ModuleSpec, Moment,
+    NodeId, NodeKey, Revision, Span, Verdict,
 };
 
 /// From an agent to the leader.
@@ -46,6 +48,13 @@ pub enum ToLeader {
         bucket: BucketName,
         /// Up to which ending.
         revision: Revision,
+    },
+    /// The answer to `Judge`.
+    Judged {
+        /// Echo of the question.
+        question: u64,
+        /// All three gates, for the bucket as asked; its revision is 0.
+        verdict: Verdict,
     },
     /// The node's facts changed (its config was read again).
     Facts(Facts),
@@ -103,6 +112,16 @@ pub enum ToNode {
     },
     /// A heartbeat is acknowledged: the epochs named are valid until `sent_at + ttl`.
     Acknowledged(Acknowledged),
+    /// Would you run this, and why not? For `plan`: nothing is started, kept or reported of it but the one `Judged`,
+    /// also after checks that take long; gate 3 is asked as before a start.
+    Judge {
+        /// Number of the question, echoed.
+        question: u64,
+        /// The bucket as it would be, its module's version fixed.
+        spec: Arc<BucketSpec>,
+        /// That module; it need not be registered.
+        module: Arc<ModuleSpec>,
+    },
     /// The phases up to this message are in the log.
     Recorded {
         /// Number of the message.
