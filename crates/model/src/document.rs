@@ -1,15 +1,43 @@
 //! The documents people write: YAML or JSON, several in a file.
+//!
+//! ```text
+//!  bytes ──text──► values ──reader, bucket, module──► specs ──sense──► documents
+//!             └─────────────────┴── defects, all of them ──┴─────────► and what is wrong
+//!  specs ──write──► values ──► YAML that reads back as the same specs; difference compares two values
+//! ```
 
+mod bucket;
+mod difference;
+mod module;
+mod reader;
+mod sense;
+#[cfg(test)]
+mod tests;
+mod text;
 mod word;
+mod write;
 
-pub use word::nearest;
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::{BucketSpec, Defect, ModuleSpec, PutBucket, Revision};
+pub use bucket::bucket_defects;
+pub use difference::{Difference, differences};
+pub use sense::module_defects;
+pub use word::nearest;
+pub use write::{bucket_value, bucket_yaml, module_value, module_yaml, yaml};
 
-/// Longest file in bytes.
+use crate::measure::quoted;
+use crate::{Bytes, Defect, ModuleSpec, PutBucket};
+
+/// Longest text in bytes.
 pub const FILE_MAX: usize = 4 << 20;
+/// Longest document in bytes of JSON: it must fit one entry of the log.
+pub const DOCUMENT_MAX: usize = 512 << 10;
+/// Most documents in a text.
+pub const DOCUMENTS_MAX: usize = 10_000;
+/// Most defects in an answer; nobody reads more, and a bad text must not make a far larger answer.
+pub const DEFECTS_MAX: usize = 1_000;
 
 /// A document of any kind that this version knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +46,16 @@ pub enum Document {
     Module(Box<ModuleSpec>),
     /// `kind: Bucket`
     Bucket(Box<PutBucket>),
+}
+
+impl Document {
+    /// What it is called in defects, e.g. `Bucket /logs/web`; no two documents of a text share it.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Module(spec) => format!("Module {}@{}", spec.name, spec.version),
+            Self::Bucket(put) => format!("Bucket {}", put.spec.name),
+        }
+    }
 }
 
 /// What a text holds: the documents that could be built, and everything that is wrong.
@@ -33,56 +71,167 @@ pub struct Parsed {
 /// Reads a text of one or more documents. Total: whatever the bytes, the answer is documents and defects.
 /// `file` is only said in the defects; empty if there is none.
 pub fn parse(file: &str, bytes: &[u8]) -> Parsed {
-    let _ = (file, bytes);
-    Parsed::default()
+    let mut reading = Reading::default();
+    let values = text::values(file, bytes);
+    for (number, value) in (1..).zip(values) {
+        match value {
+            Ok(value) => reading.document(number, &value),
+            Err(defect) if number == 1 => reading.parsed.defects.push(defect),
+            Err(defect) => reading.parsed.defects.push(defect.of(format!("document {number}"))),
+        }
+    }
+    reading.finish(file)
 }
 
 /// The same for documents that are values already, e.g. out of a JSON request.
 pub fn parse_values(file: &str, values: &[Value]) -> Parsed {
-    let _ = (file, values);
-    Parsed::default()
+    let mut reading = Reading::default();
+    for (number, value) in (1..).zip(values) {
+        reading.document(number, value);
+    }
+    reading.finish(file)
 }
 
-/// The document of a bucket, its fields in the documented order and those at their defaults left out.
-pub fn bucket_value(spec: &BucketSpec, suspended: bool, revision: Option<Revision>) -> Value {
-    let _ = (spec, suspended, revision);
-    Value::Null
+#[derive(Default)]
+struct Reading {
+    parsed: Parsed,
+    /// The documents so far by what they are called, each with its number.
+    seen: BTreeMap<String, usize>,
 }
 
-/// The document of a module, its fields in the documented order and those at their defaults left out.
-pub fn module_value(spec: &ModuleSpec) -> Value {
-    let _ = spec;
-    Value::Null
+impl Reading {
+    fn document(&mut self, number: usize, value: &Value) {
+        if self.full() {
+            return;
+        }
+        let mut defects = Vec::new();
+        let mut document = None;
+        if number > DOCUMENTS_MAX {
+            let problem = format!("there are more than {DOCUMENTS_MAX} documents");
+            defects.push(Defect::new("", problem, "several smaller files"));
+        } else {
+            document = read(value, &mut defects);
+        }
+        if let Some(document) = &document {
+            let first = *self.seen.entry(document.label()).or_insert(number);
+            if first != number {
+                let problem = format!("document {first} has this name already");
+                defects.push(Defect::new("name", problem, "each name once"));
+            }
+        }
+        if !defects.is_empty() {
+            let label = document.as_ref().map_or_else(|| label_of(number, value), Document::label);
+            self.parsed.defects.extend(defects.into_iter().map(|defect| defect.of(label.as_str())));
+        }
+        self.parsed.documents.extend(document);
+    }
+
+    fn full(&self) -> bool {
+        self.parsed.defects.len() > DEFECTS_MAX
+    }
+
+    fn finish(self, file: &str) -> Parsed {
+        let mut parsed = self.parsed;
+        if parsed.documents.is_empty() && parsed.defects.is_empty() {
+            parsed.defects.push(Defect::new(
+                "",
+                "there is no document",
+                "kind: Bucket or kind: Module, and so on",
+            ));
+        }
+        if parsed.defects.len() > DEFECTS_MAX {
+            parsed.defects.truncate(DEFECTS_MAX);
+            parsed.defects.push(Defect::new(
+                "",
+                "there is more wrong than is said here",
+                "correct these first",
+            ));
+        }
+        for defect in &mut parsed.defects {
+            defect.file = file.to_owned();
+            for text in [&mut defect.problem, &mut defect.remedy, &mut defect.path] {
+                clip(text);
+            }
+        }
+        parsed
+    }
 }
 
-/// [`bucket_value`] as YAML, which can be applied again.
-pub fn bucket_yaml(spec: &BucketSpec, suspended: bool, revision: Option<Revision>) -> String {
-    yaml(&bucket_value(spec, suspended, revision))
+/// What is wrong need not be said at any length, even where what is quoted has one.
+fn clip(text: &mut String) {
+    const LONGEST: usize = 1_000;
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
+    }
 }
 
-/// [`module_value`] as YAML, which can be applied again.
-pub fn module_yaml(spec: &ModuleSpec) -> String {
-    yaml(&module_value(spec))
+/// What to call a document that could not be built: by its kind and name where they are there.
+fn label_of(number: usize, value: &Value) -> String {
+    let text = |field: &str| value.get(field).and_then(Value::as_str);
+    match (text("kind"), text("name")) {
+        (Some(kind @ ("Bucket" | "Module")), Some(name))
+            if !name.is_empty() && name.len() <= 200 && !name.contains(char::is_control) =>
+        {
+            format!("{kind} {name}")
+        }
+        _ => format!("document {number}"),
+    }
 }
 
-/// Any JSON value as YAML 1.2, in block style.
-pub fn yaml(value: &Value) -> String {
-    value.to_string()
+fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
+    const REMEDY: &str = "kind: Bucket or kind: Module";
+    let Value::Object(fields) = value else {
+        let mut defect = reader::wrong_type("a mapping", value);
+        defect.remedy = match value {
+            Value::Array(_) => "documents one after the other, with a line --- between them",
+            _ => REMEDY,
+        }
+        .to_owned();
+        defects.push(defect);
+        return None;
+    };
+    let length = value.to_string().len();
+    if length > DOCUMENT_MAX {
+        let problem = format!("the document has {length} bytes, more than {}", Bytes(DOCUMENT_MAX as u64));
+        defects.push(Defect::new("", problem, "less in it"));
+        return None;
+    }
+    match fields.get("kind") {
+        None | Some(Value::Null) => defects.push(Defect::new("kind", "this field is missing", REMEDY)),
+        Some(Value::String(kind)) => match kind.as_str() {
+            "Bucket" => {
+                let put = bucket::read(value, defects)?;
+                add(defects, bucket_defects(&put.spec));
+                return Some(Document::Bucket(Box::new(put)));
+            }
+            "Module" => {
+                let spec = module::read(value, defects)?;
+                add(defects, module_defects(&spec));
+                return Some(Document::Module(Box::new(spec)));
+            }
+            "Job" | "Backend" | "Sink" | "Thread" => {
+                defects.push(Defect::new("kind", format!("this version does not know kind {kind}"), REMEDY));
+            }
+            other => {
+                let remedy =
+                    nearest(other, &["Bucket", "Module"]).map(|kind| format!("did you mean {kind}?"));
+                let problem = format!("unknown kind {}", quoted(other));
+                defects.push(Defect::new("kind", problem, remedy.as_deref().unwrap_or(REMEDY)));
+            }
+        },
+        Some(other) => defects.push(reader::wrong_type("Bucket or Module", other).under("kind")),
+    }
+    None
 }
 
-/// A field in which two documents differ.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Difference {
-    /// Field path, e.g. `config.port`.
-    pub path: String,
-    /// The old value; none: the field was not there.
-    pub before: Option<Value>,
-    /// The new value; none: the field is gone.
-    pub after: Option<Value>,
-}
-
-/// The fields in which `new` differs from `old`, the deepest that tell them apart, in the order of `old`.
-pub fn differences(old: &Value, new: &Value) -> Vec<Difference> {
-    let _ = (old, new);
-    Vec::new()
+/// Adds what makes no sense, but for fields that could not be read and so stand at a default of ours.
+fn add(defects: &mut Vec<Defect>, more: Vec<Defect>) {
+    let within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let related = |a: &Defect, b: &Defect| within(&a.path, &b.path) || within(&b.path, &a.path);
+    let more: Vec<Defect> =
+        more.into_iter().filter(|defect| !defects.iter().any(|known| related(known, defect))).collect();
+    defects.extend(more);
 }

@@ -1,0 +1,231 @@
+//! What is wrong with a module whose fields are each of the right type, whichever way it came here.
+
+use std::collections::BTreeMap;
+
+use crate::measure::quoted;
+use crate::{
+    Check, CheckKind, Defect, Exec, FileName, Limits, ModuleSpec, Restart, Runtime, Span, Template,
+    TemplateName, TemplateSet,
+};
+
+/// The shortest first wait before a restart: nothing restarts in a tight loop.
+const BACKOFF_LEAST: Span = Span::millis(10);
+/// Set by Sheaf for every instance or subtask; a module's own value would never be seen.
+const RESERVED_ENV: [&str; 9] = [
+    "SHEAF_NODE",
+    "SHEAF_BUCKET",
+    "SHEAF_EPOCH",
+    "SHEAF_REVISION",
+    "SHEAF_DIR",
+    "SHEAF_JOB",
+    "SHEAF_SUBTASK",
+    "SHEAF_ATTEMPT",
+    "SHEAF_ITEM",
+];
+
+/// What is wrong with `spec` as a whole: missing or unknown parts, amounts that make no sense.
+pub fn module_defects(spec: &ModuleSpec) -> Vec<Defect> {
+    let mut found = Found::default();
+    match (&spec.runtime, &spec.exec) {
+        (Runtime::Exec, None) => {
+            found.wrong("exec", "runtime exec needs to know what to execute", "exec: {command: …}");
+        }
+        (Runtime::Exec, Some(exec)) => found.exec(exec, &spec.files),
+        (other, _) => {
+            found.wrong(
+                "runtime",
+                format!("this version runs exec modules only, not {other}"),
+                "runtime: exec",
+            );
+        }
+    }
+    for (index, check) in spec.can_run_on_this_node.iter().enumerate() {
+        found.check(&format!("can_run_on_this_node[{index}]"), check);
+    }
+    for (name, template) in &spec.files {
+        found.template(&format!("files.{name}"), template, TemplateSet::Instance, Some(&spec.files));
+    }
+    found.restart(&spec.restart);
+    found.limits(&spec.limits);
+    if spec.config_schema.as_ref().is_some_and(|schema| !schema.as_str().starts_with('{')) {
+        found.wrong("config_schema", "expected a mapping", "a JSON Schema, like {type: object}");
+    }
+    if let Some(user) = &spec.user {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '$');
+        if user.is_empty() || user.len() > 32 || user.starts_with('-') || !user.chars().all(plain) {
+            found.wrong(
+                "user",
+                format!("{} is no name of a user", quoted(user)),
+                "a user of the machine, like flume",
+            );
+        }
+    }
+    found.0
+}
+
+#[derive(Default)]
+struct Found(Vec<Defect>);
+
+impl Found {
+    fn wrong(&mut self, path: &str, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.0.push(Defect::new(path, problem, remedy));
+    }
+
+    fn exec(&mut self, exec: &Exec, files: &BTreeMap<FileName, Template>) {
+        if exec.command.literal().is_some_and(|text| text.trim().is_empty()) {
+            self.wrong(
+                "exec.command",
+                "the command is empty",
+                "the program to run, like /opt/flume/bin/flume-ng",
+            );
+        }
+        self.argument("exec.command", &exec.command, TemplateSet::Instance, Some(files));
+        for (index, argument) in exec.args.iter().enumerate() {
+            self.argument(&format!("exec.args[{index}]"), argument, TemplateSet::Instance, Some(files));
+        }
+        for (name, value) in &exec.env {
+            let path = format!("exec.env.{}", super::reader::segment(name)).replace(".[", "[");
+            if !is_env_name(name) {
+                let problem = format!("{} is no name of a variable", quoted(name));
+                self.wrong(&path, problem, "letters, digits and _, no digit first");
+            } else if RESERVED_ENV.contains(&name.as_str()) {
+                self.wrong(&path, format!("{name} is set by Sheaf itself"), "another name");
+            }
+            self.argument(&path, value, TemplateSet::Instance, Some(files));
+        }
+    }
+
+    /// Names that have a value here, and files that there are.
+    fn template(
+        &mut self,
+        path: &str,
+        template: &Template,
+        set: TemplateSet,
+        files: Option<&BTreeMap<FileName, Template>>,
+    ) {
+        if let Some((problem, remedy)) = template.misplaced(set) {
+            self.wrong(path, problem, remedy);
+        }
+        let Some(files) = files else { return };
+        for name in template.names() {
+            let TemplateName::File(file) = name else { continue };
+            if !files.contains_key(file) {
+                let known: Vec<&str> = files.keys().map(FileName::as_str).collect();
+                let remedy = match crate::nearest(file.as_str(), &known) {
+                    Some(known) => format!("did you mean ${{file.{known}}}?"),
+                    None if known.is_empty() => "a file of that name under files".to_owned(),
+                    None => format!("one of {}", known.join(", ")),
+                };
+                self.wrong(path, format!("${{{name}}} is no file of this module"), remedy);
+            }
+        }
+    }
+
+    /// A template that is handed to a program, where a zero byte would end it.
+    fn argument(
+        &mut self,
+        path: &str,
+        template: &Template,
+        set: TemplateSet,
+        files: Option<&BTreeMap<FileName, Template>>,
+    ) {
+        if template.to_string().contains('\0') {
+            self.wrong(path, "there is a zero byte in it", "the text without it");
+        }
+        self.template(path, template, set, files);
+    }
+
+    fn check(&mut self, path: &str, check: &Check) {
+        if check.timeout.is_some_and(|timeout| timeout.0 == 0) {
+            self.wrong(&format!("{path}.timeout"), "no check ends in no time", "a time like 2s");
+        }
+        let path = format!("{path}.{}", check.kind.as_str());
+        for (index, template) in check.kind.templates().into_iter().enumerate() {
+            let path = match &check.kind {
+                CheckKind::Command(_) => format!("{path}[{index}]"),
+                _ => path.clone(),
+            };
+            self.argument(&path, template, TemplateSet::Check, None);
+        }
+        match &check.kind {
+            CheckKind::File(place) | CheckKind::Dir(place) => {
+                if place.0.is_empty() || place.prefix().is_some_and(|text| !text.starts_with('/')) {
+                    let problem = format!("{} is no absolute path", quoted(&place.to_string()));
+                    self.wrong(&path, problem, "a path that begins with /");
+                }
+            }
+            CheckKind::Env(wanted) => {
+                let name = wanted.prefix().unwrap_or_default().split('=').next().unwrap_or_default();
+                let whole =
+                    wanted.literal().is_some() || wanted.prefix().is_some_and(|text| text.contains('='));
+                if whole && !is_env_name(name) {
+                    let problem = format!("{} is no name of a variable", quoted(name));
+                    self.wrong(&path, problem, "NAME or NAME=value");
+                }
+            }
+            CheckKind::Label(glob) => {
+                if glob.0.is_empty() {
+                    self.wrong(&path, "the label is empty", "a label or a glob, like gpu or zone=*");
+                }
+            }
+            CheckKind::PortFree(port) => {
+                let literal = port.literal();
+                let is_port = |text: &str| {
+                    text.bytes().all(|b| b.is_ascii_digit()) && text.parse().is_ok_and(|port: u16| port > 0)
+                };
+                if literal.is_some_and(|text| !is_port(text)) {
+                    let problem = format!("{} is no port", quoted(literal.unwrap_or_default()));
+                    self.wrong(&path, problem, "from 1 to 65535, or a template like ${bucket.config.port}");
+                }
+            }
+            CheckKind::Command(command) => {
+                let program = command.first().and_then(Template::literal);
+                if command.is_empty() || program.is_some_and(|text| text.trim().is_empty()) {
+                    self.wrong(
+                        &path,
+                        "the command is empty",
+                        "a program and its arguments, like [\"/bin/true\"]",
+                    );
+                }
+            }
+            CheckKind::MemoryAvailable(_) | CheckKind::DiskAvailable(_) => {}
+        }
+    }
+
+    fn restart(&mut self, restart: &Restart) {
+        let (min, max) = (restart.backoff_min, restart.backoff_max);
+        if min > max {
+            self.wrong(
+                "restart.backoff",
+                format!("{min}..{max} begins above its end"),
+                format!("{max}..{min}"),
+            );
+        } else if min < BACKOFF_LEAST {
+            let problem = format!("a first wait of {min} would restart in a tight loop");
+            self.wrong("restart.backoff", problem, format!("at least {BACKOFF_LEAST}, like 1s..60s"));
+        }
+        if restart.give_up_window.0 == 0 {
+            self.wrong("restart.give_up_after", "the time is zero", "a limit like 5 in 10m");
+        }
+    }
+
+    fn limits(&mut self, limits: &Limits) {
+        let amounts = [
+            ("memory", limits.memory.map(|bytes| bytes.0)),
+            ("cpu", limits.cpu_millis),
+            ("open_files", limits.open_files),
+            ("processes", limits.processes),
+        ];
+        for (name, amount) in amounts {
+            if amount == Some(0) {
+                let path = format!("limits.{name}");
+                self.wrong(&path, "nothing can run with a limit of zero", "more; leave it out for no limit");
+            }
+        }
+    }
+}
+
+fn is_env_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}

@@ -1,0 +1,251 @@
+//! From bytes to values: YAML 1.2 or JSON, within limits.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::{DOCUMENTS_MAX, FILE_MAX};
+use crate::{Bytes, Defect};
+
+/// Deepest nesting of mappings and lists; what is read is later walked recursively.
+const DEPTH_MAX: usize = 64;
+
+/// The values of the documents in `bytes`, each or what is wrong with it. After a syntax error nothing follows.
+pub(super) fn values(file: &str, bytes: &[u8]) -> Vec<Result<Value, Defect>> {
+    if bytes.len() > FILE_MAX {
+        let problem = format!("the text has {} bytes, more than {}", bytes.len(), Bytes(FILE_MAX as u64));
+        return vec![Err(Defect::new("", problem, "several smaller files"))];
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(error) => {
+            let problem = format!("this is no text: byte {} is not UTF-8", error.valid_up_to() + 1);
+            return vec![Err(Defect::new("", problem, "YAML or JSON, saved as UTF-8"))];
+        }
+    };
+    if let Some(at) = text.find('\0') {
+        let problem = format!("this is no text: byte {} is zero", at + 1);
+        return vec![Err(Defect::new("", problem, "YAML or JSON, saved as UTF-8"))];
+    }
+    // JSON first: YAML reads nearly all of it, but neither two documents in a row nor `\ud83d\ude00`.
+    if text.trim_start().starts_with('{') {
+        match read_json(text) {
+            Ok(values) => return values.into_iter().map(Ok).collect(),
+            // What is well-formed JSON with a key there twice is no better YAML.
+            Err((error, defect)) if error.is_data() || file.ends_with(".json") => return vec![Err(defect)],
+            Err(_) => {}
+        }
+    }
+    read_yaml(text)
+}
+
+fn read_json(text: &str) -> Result<Vec<Value>, (serde_json::Error, Defect)> {
+    let documents = serde_json::Deserializer::from_str(text).into_iter::<Document>();
+    let values: Result<Vec<Value>, _> = documents.take(DOCUMENTS_MAX + 1).map(|d| d.map(|d| d.0)).collect();
+    values.map_err(|error| {
+        let said = error.to_string();
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let problem = said.strip_suffix(&place).unwrap_or(&said);
+        let problem = format!("line {}, column {}: {problem}", error.line(), error.column());
+        let remedy = if error.is_data() { "" } else { "valid JSON" };
+        (error, Defect::new("", problem, remedy))
+    })
+}
+
+fn read_yaml(text: &str) -> Vec<Result<Value, Defect>> {
+    let options = serde_saphyr::options! {
+        // The budget is per document.
+        budget: serde_saphyr::budget! {
+            max_depth: DEPTH_MAX,
+            flow_nesting_limit: DEPTH_MAX,
+            max_nodes: 200_000,
+            max_aliases: 1_000,
+            max_total_scalar_bytes: 2 * FILE_MAX,
+            max_recorded_anchor_events: 200_000,
+            enforce_alias_anchor_ratio: false,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 50_000 },
+        // YAML 1.2: yes, no, on and off are texts. So are 0755 and 1_000, which other readers take for numbers.
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        reject_unsupported_tags: true,
+        with_snippet: false,
+    };
+    let mut bytes = text.as_bytes();
+    serde_saphyr::read_with_options::<_, Document>(&mut bytes, options)
+        .take(DOCUMENTS_MAX + 1)
+        .map(|read| read.map(|document| document.0).map_err(|error| explain(&error)))
+        .collect()
+}
+
+/// A YAML error with its place first, in our words where people meet it often.
+fn explain(error: &serde_saphyr::Error) -> Defect {
+    use serde_saphyr::Error as E;
+    let error = error.without_snippet();
+    let (problem, remedy) = match error {
+        E::DuplicateMappingKey { key, .. } => {
+            (format!("the key {:?} is there twice", key.as_deref().unwrap_or_default()), "each key once")
+        }
+        E::AliasReplayLimitExceeded { .. }
+        | E::AliasExpansionLimitExceeded { .. }
+        | E::AliasReplayStackDepthExceeded { .. }
+        | E::AliasReplayCounterOverflow { .. } => {
+            ("the aliases expand to too much".to_owned(), "fewer aliases, or the text itself")
+        }
+        E::AliasError { error, .. } => return explain(error),
+        E::Budget { breach, .. } => budget(breach),
+        E::UnknownAnchor { .. } => (
+            "the alias names no anchor".to_owned(),
+            "an anchor before it, or quotes around a text that begins with *",
+        ),
+        E::NonFiniteFloat { value, .. } => {
+            (format!("the number {value} is not finite"), "a finite number, or quotes")
+        }
+        E::UnsupportedTag { tag, .. } => {
+            (format!("the tag {tag} has no meaning here"), "the value without it")
+        }
+        other => {
+            let text = other.to_string();
+            let problem =
+                text.rsplit_once(" at line ").map_or(text.as_str(), |(problem, _)| problem).to_owned();
+            let remedy = remedy(&problem);
+            (problem, remedy)
+        }
+    };
+    let place = error.location().map(|at| format!("line {}, column {}: ", at.line(), at.column()));
+    Defect::new("", format!("{}{problem}", place.unwrap_or_default()), remedy)
+}
+
+fn budget(breach: &serde_saphyr::budget::BudgetBreach) -> (String, &'static str) {
+    use serde_saphyr::budget::BudgetBreach as B;
+    match breach {
+        B::Depth { .. } => (format!("nested deeper than {DEPTH_MAX}"), "less nesting"),
+        B::Aliases { .. } | B::Anchors { .. } => ("too many aliases".to_owned(), "the text itself"),
+        B::Nodes { .. } | B::Events { .. } | B::ScalarBytes { .. } => (
+            "the document is too much, its aliases expanded".to_owned(),
+            "smaller documents, and fewer aliases",
+        ),
+        other => (format!("the document is beyond what is read: {other:?}"), "a smaller document"),
+    }
+}
+
+/// What was expected where the scanner stopped.
+fn remedy(problem: &str) -> &'static str {
+    let hints = [
+        (
+            "mapping values are not allowed",
+            "the same indent for all keys of a mapping, quotes around a text with \": \"",
+        ),
+        ("unclosed bracket", "a closing ] or }"),
+        ("unclosed quote", "a closing quote"),
+        ("quoted scalar", "a closing quote"),
+        ("tab", "spaces to indent with"),
+        ("unexpected character", "quotes around the text"),
+        ("illegal placement of ':'", "a closing ] or } before it, or quotes around the text"),
+        ("<document start>", "--- on a line of its own before a further document"),
+        ("block mapping", "KEY: VALUE, with the same indent for all keys of a mapping"),
+        ("recursion limit", "less nesting, at most 64 deep"),
+        ("null into string", "a key that is a text"),
+    ];
+    hints.iter().find(|(text, _)| problem.contains(text)).map_or("valid YAML 1.2 or JSON", |(_, hint)| hint)
+}
+
+/// One document's value.
+struct Document(Value);
+
+impl<'de> serde::Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Strict { depth: 0 }.deserialize(deserializer).map(Self)
+    }
+}
+
+/// Reads a value as `serde_json` does, but refuses a key that is there twice and nesting that is too deep.
+struct Strict {
+    depth: usize,
+}
+
+impl Strict {
+    fn deeper<E: Error>(&self) -> Result<usize, E> {
+        match self.depth + 1 {
+            depth if depth <= DEPTH_MAX => Ok(depth),
+            _ => Err(E::custom(format_args!("nested deeper than {DEPTH_MAX}"))),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value of JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        let number = serde_json::Number::from_f64(value);
+        number.map(Value::Number).ok_or_else(|| E::custom(format_args!("the number {value} is not finite")))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let depth = self.deeper()?;
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(Self { depth })? {
+            list.push(item);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let depth = self.deeper()?;
+        let mut map = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if map.contains_key(&key) {
+                return Err(A::Error::custom(format_args!("the key {key:?} is there twice")));
+            }
+            let value = entries.next_value_seed(Self { depth })?;
+            map.insert(key, value);
+        }
+        Ok(map.into())
+    }
+}
