@@ -345,7 +345,7 @@ fn aliases_expand_within_limits() {
     let [Document::Bucket(put)] = parsed.documents.as_slice() else { panic!("{:?}", parsed.defects) };
     assert_eq!(put.spec.config.as_str(), r#"{"a":{"p":1},"b":{"p":1},"c":{"p":1,"q":2}}"#);
 
-    let nine = |text: &str| vec![text; 9].join(", ");
+    let nine = |text: &str| [text; 9].join(", ");
     let mut bomb = format!("a0: &a0 [{}]\n", nine("lol"));
     for level in 1..10 {
         bomb += &format!("a{level}: &a{level} [{}]\n", nine(&format!("*a{}", level - 1)));

@@ -33,24 +33,26 @@ pub(super) fn values(file: &str, bytes: &[u8]) -> Vec<Result<Value, Defect>> {
         match read_json(text) {
             Ok(values) => return values.into_iter().map(Ok).collect(),
             // What is well-formed JSON with a key there twice is no better YAML.
-            Err((error, defect)) if error.is_data() || file.ends_with(".json") => return vec![Err(defect)],
+            Err(error) if error.is_data() || file.ends_with(".json") => {
+                return vec![Err(explain_json(&error))];
+            }
             Err(_) => {}
         }
     }
     read_yaml(text)
 }
 
-fn read_json(text: &str) -> Result<Vec<Value>, (serde_json::Error, Defect)> {
+fn read_json(text: &str) -> Result<Vec<Value>, serde_json::Error> {
     let documents = serde_json::Deserializer::from_str(text).into_iter::<Document>();
-    let values: Result<Vec<Value>, _> = documents.take(DOCUMENTS_MAX + 1).map(|d| d.map(|d| d.0)).collect();
-    values.map_err(|error| {
-        let said = error.to_string();
-        let place = format!(" at line {} column {}", error.line(), error.column());
-        let problem = said.strip_suffix(&place).unwrap_or(&said);
-        let problem = format!("line {}, column {}: {problem}", error.line(), error.column());
-        let remedy = if error.is_data() { "" } else { "valid JSON" };
-        (error, Defect::new("", problem, remedy))
-    })
+    documents.take(DOCUMENTS_MAX + 1).map(|document| document.map(|document| document.0)).collect()
+}
+
+fn explain_json(error: &serde_json::Error) -> Defect {
+    let said = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let problem = said.strip_suffix(&place).unwrap_or(&said);
+    let problem = format!("line {}, column {}: {problem}", error.line(), error.column());
+    Defect::new("", problem, if error.is_data() { "" } else { "valid JSON" })
 }
 
 fn read_yaml(text: &str) -> Vec<Result<Value, Defect>> {
@@ -76,15 +78,27 @@ fn read_yaml(text: &str) -> Vec<Result<Value, Defect>> {
     let mut bytes = text.as_bytes();
     serde_saphyr::read_with_options::<_, Document>(&mut bytes, options)
         .take(DOCUMENTS_MAX + 1)
-        .map(|read| read.map(|document| document.0).map_err(|error| explain(&error)))
+        .map(|read| read.map(|document| document.0).map_err(|error| explain_yaml(&error)))
         .collect()
 }
 
-/// A YAML error with its place first, in our words where people meet it often.
-fn explain(error: &serde_saphyr::Error) -> Defect {
-    use serde_saphyr::Error as E;
+/// A YAML error with its place first.
+fn explain_yaml(error: &serde_saphyr::Error) -> Defect {
     let error = error.without_snippet();
-    let (problem, remedy) = match error {
+    let place = match error {
+        // Where the alias stands, not what it stands for.
+        serde_saphyr::Error::AliasError { locations, .. } => Some(locations.reference_location),
+        other => other.location(),
+    };
+    let place = place.map(|at| format!("line {}, column {}: ", at.line(), at.column())).unwrap_or_default();
+    let (problem, remedy) = explain(error);
+    Defect::new("", format!("{place}{problem}"), remedy)
+}
+
+/// Problem and remedy, in our words where people meet it often.
+fn explain(error: &serde_saphyr::Error) -> (String, &'static str) {
+    use serde_saphyr::Error as E;
+    match error {
         E::DuplicateMappingKey { key, .. } => {
             (format!("the key {:?} is there twice", key.as_deref().unwrap_or_default()), "each key once")
         }
@@ -94,7 +108,7 @@ fn explain(error: &serde_saphyr::Error) -> Defect {
         | E::AliasReplayCounterOverflow { .. } => {
             ("the aliases expand to too much".to_owned(), "fewer aliases, or the text itself")
         }
-        E::AliasError { error, .. } => return explain(error),
+        E::AliasError { error, .. } => explain(error.without_snippet()),
         E::Budget { breach, .. } => budget(breach),
         E::UnknownAnchor { .. } => (
             "the alias names no anchor".to_owned(),
@@ -113,9 +127,7 @@ fn explain(error: &serde_saphyr::Error) -> Defect {
             let remedy = remedy(&problem);
             (problem, remedy)
         }
-    };
-    let place = error.location().map(|at| format!("line {}, column {}: ", at.line(), at.column()));
-    Defect::new("", format!("{}{problem}", place.unwrap_or_default()), remedy)
+    }
 }
 
 fn budget(breach: &serde_saphyr::budget::BudgetBreach) -> (String, &'static str) {
