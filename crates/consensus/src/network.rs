@@ -1,0 +1,235 @@
+//! openraft's network: turns its requests into messages, `Peers` carries them.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use openraft::entry::RaftEntry;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, stream_append_sequential};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::type_config::alias::SnapshotOf;
+use openraft::{BasicNode, RaftNetworkFactory, RaftNetworkV2};
+
+use crate::codec::CodecError;
+use crate::peer::{self, Peer, PeerError, PeerStream, Peers, kind};
+use crate::snapshot::{Copies, SnapshotFile};
+use crate::types::{self, LogId, Types, Vote};
+
+type RpcError = RPCError<Types>;
+type AppendStream<'a> = BoxStream<'a, Result<StreamAppendResult<Types>, RpcError>>;
+
+/// Makes the clients that openraft's tasks own, three for each peer: entries, heartbeats, snapshots.
+pub(crate) struct Network {
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) copies: Copies,
+    /// How long an append may take: disk and network of the peer together. Longer than an election, so that a slow
+    /// disk does not make the leader send everything again.
+    pub(crate) append_deadline: Duration,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Client;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Client {
+        Client {
+            peer: Peer { node: types::node_id(target), address: node.addr.clone() },
+            peers: self.peers.clone(),
+            copies: self.copies.clone(),
+            append_deadline: self.append_deadline,
+            pipelined: true,
+        }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &BasicNode) -> Client {
+        Client { pipelined: false, ..self.new_client(target, node).await }
+    }
+}
+
+/// One peer, as one of openraft's tasks sees it.
+pub(crate) struct Client {
+    peer: Peer,
+    peers: Arc<dyn Peers>,
+    copies: Copies,
+    append_deadline: Duration,
+    /// Entries go over a stream if the transport has one; heartbeats never wait behind them.
+    pipelined: bool,
+}
+
+impl Client {
+    async fn call(&self, message: Bytes, deadline: Duration) -> Result<Bytes, RpcError> {
+        self.peers.call(&self.peer, message, deadline).await.map_err(|error| rpc_error(&error))
+    }
+
+    fn decoded<T>(&self, answer: Result<T, CodecError>) -> Result<T, RpcError> {
+        answer.map_err(|error| RPCError::Unreachable(Unreachable::from_string(format!("{}: {error}", self.peer))))
+    }
+}
+
+impl RaftNetworkV2<Types> for Client {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RpcError> {
+        let deadline = if request.entries.is_empty() { option.hard_ttl() } else { self.append_deadline };
+        let answer = self.call(peer::encode_append(&request), deadline).await?;
+        self.decoded(peer::decode_appended(&answer))
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<AppendStream<'s>, RpcError>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+    {
+        if !self.pipelined || !self.peers.has_streams() {
+            return stream_append_sequential(self, input, option);
+        }
+        let sent = Sent::default();
+        let messages = messages(input, sent.clone());
+        let (peer, peers, deadline) = (self.peer.clone(), self.peers.clone(), self.append_deadline);
+        Box::pin(async move {
+            let answers = match tokio::time::timeout(deadline, peers.stream(&peer, messages)).await {
+                Ok(opened) => opened.map_err(|error| rpc_error(&error))?,
+                Err(_) => return Err(rpc_error(&PeerError::TimedOut { peer, after: deadline })),
+            };
+            Ok(pipelined(Pipeline { peer, answers, sent, deadline }))
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RpcError> {
+        let answer = self.call(peer::encode_vote_request(kind::VOTE, &request), option.hard_ttl()).await?;
+        self.decoded(peer::decode_voted(kind::VOTE, &answer))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RpcError> {
+        let answer = self.call(peer::encode_vote_request(kind::PRE_VOTE, &request), option.hard_ttl()).await?;
+        self.decoded(peer::decode_voted(kind::PRE_VOTE, &answer))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        _snapshot: SnapshotOf<Types, SnapshotFile>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        // openraft's snapshot is a position only; what is sent is the database as it is now, which is never older.
+        let failed = |error: std::io::Error| {
+            StreamingError::Unreachable(Unreachable::from_string(format!("snapshot for {}: {error}", self.peer)))
+        };
+        let copy = self.copies.make().await.map_err(failed)?;
+        let (head, chunks) = copy.open(&vote).await.map_err(failed)?;
+        tracing::info!(peer = %self.peer, bytes = copy.bytes(), "sending a snapshot");
+        let answer = tokio::select! {
+            // Dropping the upload breaks it off; the receiver discards what it got.
+            answer = self.peers.upload(&self.peer, head, chunks) => {
+                answer.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?
+            }
+            closed = cancel => return Err(closed.into()),
+        };
+        let vote = self.decoded(peer::decode_snapshot_answer(&answer))?;
+        Ok(SnapshotResponse::new(vote))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RpcError> {
+        let answer = self.call(peer::encode_transfer(&request), self.append_deadline).await?;
+        self.decoded(peer::decode_transferred(&answer))
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        // Short and bounded: a member that comes back should not wait a second for its entries.
+        let delays = [50, 100, 200].into_iter().chain(std::iter::repeat(300));
+        Some(Backoff::new(delays.map(Duration::from_millis)))
+    }
+}
+
+/// What was sent and not answered yet, oldest first: the log ids before and at the end of each message.
+type Sent = Arc<Mutex<VecDeque<(Option<LogId>, Option<LogId>)>>>;
+
+/// A stream of appends in flight.
+struct Pipeline {
+    peer: Peer,
+    answers: PeerStream,
+    sent: Sent,
+    /// Within which an answer must come while any is owed.
+    deadline: Duration,
+}
+
+fn messages(
+    input: impl Stream<Item = AppendEntriesRequest<Types>> + Send + 'static,
+    sent: Sent,
+) -> BoxStream<'static, Bytes> {
+    input
+        .map(move |request| {
+            let last = request.entries.last().map(RaftEntry::log_id).or(request.prev_log_id);
+            sent.lock().unwrap_or_else(PoisonError::into_inner).push_back((request.prev_log_id, last));
+            peer::encode_append(&request)
+        })
+        .boxed()
+}
+
+/// Answers in the order of the messages; ends after the first that is not a success, as openraft expects.
+fn pipelined(pipeline: Pipeline) -> AppendStream<'static> {
+    stream::unfold(Some(pipeline), |pipeline| async move {
+        let mut pipeline = pipeline?;
+        let answer = match pipeline.next().await? {
+            Ok(answer) => answer,
+            Err(error) => return Some((Err(rpc_error(&error)), None)),
+        };
+        let sent = pipeline.sent.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let (Some((before, last)), Ok(response)) = (sent, peer::decode_appended(&answer)) else {
+            let error = NetworkError::from_string(format!("{}: an answer that fits no message", pipeline.peer));
+            return Some((Err(RPCError::Network(error)), None));
+        };
+        let result = response.into_stream_result(before, last);
+        let next = result.is_ok().then_some(pipeline);
+        Some((Ok(result), next))
+    })
+    .boxed()
+}
+
+impl Pipeline {
+    /// The next answer. An idle stream may be silent for ever; one that owes an answer may not.
+    async fn next(&mut self) -> Option<Result<Bytes, PeerError>> {
+        loop {
+            match tokio::time::timeout(self.deadline, self.answers.next()).await {
+                Ok(answer) => return answer,
+                Err(_) if self.sent.lock().unwrap_or_else(PoisonError::into_inner).is_empty() => {}
+                Err(_) => {
+                    return Some(Err(PeerError::TimedOut { peer: self.peer.clone(), after: self.deadline }));
+                }
+            }
+        }
+    }
+}
+
+/// Every failure to reach a peer is retried after the backoff, never at once: a connection refused in microseconds
+/// must not become a busy loop.
+fn rpc_error(error: &PeerError) -> RpcError {
+    RPCError::Unreachable(Unreachable::new(error))
+}

@@ -1,0 +1,95 @@
+//! Linearizable reads. Many callers share one quorum round: those that come while a round runs wait for the next, so
+//! each gets a round that began after it asked.
+
+use std::time::Duration;
+
+use openraft::ReadPolicy;
+use openraft::errors::{Fatal, LinearizableReadError, RaftError};
+use sheaf_model::{NodeId, Revision, Term};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::error::ReadError;
+use crate::types::{self, Raft, Types};
+
+/// Callers that may wait for the next round; more wait for a place in the queue, each within its own deadline.
+const QUEUE: usize = 1024;
+
+type Answer = Result<Term, ReadError>;
+
+/// The callers' side.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadsHandle {
+    asks: mpsc::Sender<oneshot::Sender<Answer>>,
+}
+
+impl ReadsHandle {
+    /// See [`crate::Replica::confirm_leadership`].
+    pub(crate) async fn confirm(&self) -> Answer {
+        let (answer, confirmed) = oneshot::channel();
+        self.asks.send(answer).await.map_err(|_| ReadError::Stopped)?;
+        confirmed.await.map_err(|_| ReadError::Stopped)?
+    }
+}
+
+/// The task that makes the rounds.
+pub(crate) struct Reads {
+    asks: mpsc::Receiver<oneshot::Sender<Answer>>,
+    applied: watch::Receiver<Option<u64>>,
+    /// How long applying what a round found may take. A leader that lost its term may never apply it.
+    patience: Duration,
+}
+
+pub(crate) fn new(applied: watch::Receiver<Option<u64>>, patience: Duration) -> (Reads, ReadsHandle) {
+    let (sender, asks) = mpsc::channel(QUEUE);
+    (Reads { asks, applied, patience }, ReadsHandle { asks: sender })
+}
+
+impl Reads {
+    /// Runs until every handle is gone.
+    pub(crate) async fn run(mut self, raft: Raft) {
+        let mut waiting = Vec::new();
+        while self.asks.recv_many(&mut waiting, QUEUE).await > 0 {
+            let confirmed = self.round(&raft).await;
+            for caller in waiting.drain(..) {
+                // A caller that stopped waiting needs no answer.
+                drop(caller.send(confirmed.clone()));
+            }
+        }
+    }
+
+    /// ReadIndex: a majority answers a heartbeat sent from now on, and an entry of this very term, and everything
+    /// committed until now, is applied.
+    async fn round(&mut self, raft: &Raft) -> Answer {
+        let (read, _) = raft.get_read_log_id(ReadPolicy::ReadIndex).await.map_err(|error| read_error(&error))?;
+        let index = read.index();
+        let applied = self.applied.wait_for(|applied| applied.is_some_and(|applied| applied >= index));
+        match tokio::time::timeout(self.patience, applied).await {
+            Ok(Ok(_)) => Ok(types::term_of(read.log_id())),
+            Ok(Err(_)) => Err(ReadError::Stopped),
+            Err(_) => Err(ReadError::Behind { after: self.patience }),
+        }
+    }
+}
+
+fn read_error(error: &RaftError<Types, LinearizableReadError<Types>>) -> ReadError {
+    match error {
+        RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
+            ReadError::NotLeader { leader: forward.leader_id.map(NodeId) }
+        }
+        RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => ReadError::NoQuorum,
+        RaftError::Fatal(Fatal::Stopped | Fatal::Panicked | Fatal::StorageError(_)) => ReadError::Stopped,
+    }
+}
+
+/// Waits until this replica has applied `revision`.
+pub(crate) async fn reached(
+    revision: &mut watch::Receiver<Revision>,
+    wanted: Revision,
+    patience: Duration,
+) -> Result<(), ReadError> {
+    match tokio::time::timeout(patience, revision.wait_for(|now| *now >= wanted)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(ReadError::Stopped),
+        Err(_) => Err(ReadError::Behind { after: patience }),
+    }
+}

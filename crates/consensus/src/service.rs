@@ -1,0 +1,200 @@
+//! Opening a replica and running what belongs to it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use openraft::async_runtime::watch::WatchReceiver;
+use sheaf_model::{NodeId, Term};
+use sheaf_store::Store;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{OpenError, ServiceError};
+use crate::log::LogStore;
+use crate::machine::{Machine, Shared};
+use crate::network::Network;
+use crate::options::Options;
+use crate::peer::Peers;
+use crate::proposer;
+use crate::reads;
+use crate::replica::{Inner, Leadership, Replica, follow_leadership};
+use crate::snapshot::Copies;
+use crate::space;
+use crate::types::Raft;
+use crate::writer;
+
+/// How long the end may take: openraft's last messages, then SQLite's last transaction.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// Owns the runtime, the tasks and the thread behind a [`Replica`]. Run it; dropping it ends them without order.
+pub struct Service {
+    replica: Replica,
+    tasks: JoinSet<()>,
+    writer: JoinHandle<()>,
+    runtime: OwnRuntime,
+}
+
+/// A runtime that may be dropped inside another one.
+struct OwnRuntime(Option<Runtime>);
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Replica {
+    /// Opens this node's replica: loads the state that `store` holds, and lets openraft apply the rest of the log. A
+    /// directory that is new belongs to no cluster yet: [`Replica::initialize`], or the leader adds this member.
+    ///
+    /// The store belongs to the replica from now on; take a reader from it before. `node` is the number that this data directory has in the log, always the same one.
+    pub async fn open(
+        options: Options,
+        store: Store,
+        node: NodeId,
+        peers: Arc<dyn Peers>,
+    ) -> Result<(Self, Service), OpenError> {
+        let config = Arc::new(options.raft_config()?);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(options.threads.max(1))
+            .thread_name("sheaf-raft")
+            .enable_all()
+            .build()
+            .map_err(OpenError::Threads)?;
+        let opening = Opening { options, config, store, node, peers };
+        // On its own runtime: openraft starts its tasks where it is opened.
+        let opened = runtime.spawn(opening.open(runtime.handle().clone())).await;
+        let runtime = OwnRuntime(Some(runtime));
+        let Parts { replica, tasks, writer } = opened.map_err(|error| OpenError::Start(error.to_string()))??;
+        Ok((replica.clone(), Service { replica, tasks, writer, runtime }))
+    }
+}
+
+struct Opening {
+    options: Options,
+    config: Arc<openraft::Config>,
+    store: Store,
+    node: NodeId,
+    peers: Arc<dyn Peers>,
+}
+
+struct Parts {
+    replica: Replica,
+    tasks: JoinSet<()>,
+    writer: JoinHandle<()>,
+}
+
+impl Opening {
+    async fn open(self, runtime: tokio::runtime::Handle) -> Result<Parts, OpenError> {
+        let Self { options, config, store, node, peers } = self;
+        let log = open_log(&options.dir)?;
+        let copies = Copies::new(store.reader(), &options.dir).map_err(|source| log_error(&options.dir, source))?;
+        let (state, position) = writer::load(&store)?;
+        let (jobs, writer) = writer::start(store, position.clone()).map_err(OpenError::Threads)?;
+
+        let shared = Arc::new(Shared::new(state, position.clone(), options.ring_rows));
+        let machine = Machine::new(shared.clone(), jobs, position);
+        let patience = 2 * options.election_max;
+        let network = Network { peers: peers.clone(), copies: copies.clone(), append_deadline: patience };
+        let raft = Raft::new(node.0, config, network, log, machine).await;
+        let raft = raft.map_err(|error| OpenError::Start(error.to_string()))?;
+
+        let unknown = Leadership { term: Term(0), leader: None, leading: false, since: Instant::now() };
+        let (leadership_sender, leadership) = watch::channel(unknown);
+        let (space_sender, space) = watch::channel(space::look(&options.dir, options.reserve_bytes));
+        let (proposer, proposer_handle) = proposer::new(leadership.clone(), space.clone());
+        let (reads, reads_handle) = reads::new(shared.applied.subscribe(), patience);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow_leadership(raft.clone(), node, leadership_sender));
+        tasks.spawn(space::watch(options.dir.clone(), options.reserve_bytes, space_sender));
+        tasks.spawn(proposer.run(raft.clone()));
+        tasks.spawn(reads.run(raft.clone()));
+        elect_if_alone(&raft, node).await;
+
+        let inner = Inner {
+            node,
+            raft,
+            shared,
+            peers,
+            copies,
+            proposer: proposer_handle,
+            reads: reads_handle,
+            leadership,
+            space,
+            runtime,
+            patience,
+        };
+        Ok(Parts { replica: Replica { inner: Arc::new(inner) }, tasks, writer })
+    }
+}
+
+fn open_log(dir: &Path) -> Result<LogStore, OpenError> {
+    std::fs::create_dir_all(dir).and_then(|()| LogStore::open(dir)).map_err(|source| log_error(dir, source))
+}
+
+fn log_error(dir: &Path, source: std::io::Error) -> OpenError {
+    OpenError::Log { dir: dir.display().to_string(), source }
+}
+
+/// A cluster of one has nobody to wait for.
+async fn elect_if_alone(raft: &Raft, node: NodeId) {
+    let alone = {
+        let metrics = raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.voter_ids().eq([node.0])
+    };
+    if alone && let Err(error) = raft.trigger().elect(false).await {
+        tracing::warn!("cannot stand for election at once: {error}");
+    }
+}
+
+impl Service {
+    /// Runs until `stop`, then closes in order: openraft, the proposals still waiting (each gets an answer), SQLite.
+    /// Returns earlier only when consensus has failed.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), ServiceError> {
+        let mut metrics = self.replica.inner.raft.metrics();
+        let failed = async {
+            loop {
+                let state = metrics.borrow_and_update().running_state.clone();
+                match state {
+                    Err(error) => return error.to_string(),
+                    Ok(()) if metrics.changed().await.is_err() => return "its core is gone".to_owned(),
+                    Ok(()) => {}
+                }
+            }
+        };
+        let failure = tokio::select! {
+            // Both only watch: dropping one loses nothing.
+            () = stop.cancelled() => None,
+            failure = failed => Some(failure),
+        };
+        self.close().await;
+        failure.map_or(Ok(()), |why| Err(ServiceError::Failed(why)))
+    }
+
+    async fn close(mut self) {
+        let raft = self.replica.inner.raft.clone();
+        if tokio::time::timeout(CLOSE, raft.shutdown()).await.is_err() {
+            tracing::warn!("openraft did not stop within {CLOSE:?}");
+        }
+        self.tasks.shutdown().await;
+        // openraft's tasks hold the machine, the machine holds the writer's queue: first they end, then the writer
+        // finishes what waits. The runtime's end also closes the log's files.
+        let (mut runtime, writer) = (self.runtime, self.writer);
+        let ended = tokio::task::spawn_blocking(move || {
+            if let Some(runtime) = runtime.0.take() {
+                runtime.shutdown_timeout(CLOSE);
+            }
+            writer.join()
+        });
+        if !matches!(ended.await, Ok(Ok(()))) {
+            tracing::error!("the thread that writes SQLite panicked; the log still holds what is missing");
+        }
+    }
+}

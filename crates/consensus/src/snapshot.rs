@@ -1,0 +1,144 @@
+//! Snapshots: the SQLite database as a file, copied while it is written, sent and received in chunks, never whole in
+//! memory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use sheaf_store::{Reader, Store, StoreError};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::codec::{self, LogIdV1, MembershipV1, Position, VoteV1};
+use crate::peer::{self, SnapshotHeadV1};
+use crate::types::Vote;
+
+/// Bytes of one chunk: a few chunks fit in a connection's window, and each is far below gRPC's 4 MiB.
+const CHUNK: usize = 256 << 10;
+/// How the names of files begin that are worthless after a restart.
+const PREFIX: &str = "snapshot-";
+
+/// What openraft passes around as a snapshot.
+#[derive(Debug)]
+pub(crate) enum SnapshotFile {
+    /// This member's own database; copied only when it is sent.
+    Live,
+    /// A database received from the leader, complete and on disk.
+    Received(TempFile),
+}
+
+/// A file that is removed when nobody needs it any more.
+#[derive(Debug)]
+pub(crate) struct TempFile(PathBuf);
+
+impl TempFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        // Gone already when it became the database. What cannot be removed now is removed at the next start.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+/// Makes copies of the database.
+#[derive(Clone)]
+pub(crate) struct Copies {
+    database: Reader,
+    dir: PathBuf,
+    made: Arc<AtomicU64>,
+}
+
+impl Copies {
+    /// Copies go to `dir`; what earlier processes left there is removed.
+    pub(crate) fn new(database: Reader, dir: &Path) -> io::Result<Self> {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self { database, dir: dir.to_owned(), made: Arc::default() })
+    }
+
+    fn temp(&self, purpose: &str) -> TempFile {
+        let n = self.made.fetch_add(1, Ordering::Relaxed);
+        TempFile(self.dir.join(format!("{PREFIX}{purpose}-{n}")))
+    }
+
+    /// A consistent copy of the database as it is now; writing goes on meanwhile.
+    pub(crate) async fn make(&self) -> io::Result<DatabaseCopy> {
+        let (database, file) = (self.database.clone(), self.temp("out"));
+        let copied = tokio::task::spawn_blocking(move || {
+            database.backup(file.path())?;
+            let position = Store::read_applied(file.path())?;
+            Ok::<_, StoreError>((file, position))
+        });
+        let (file, position) = copied.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let bytes = std::fs::metadata(file.path())?.len();
+        let position = position.as_deref().map(codec::decode_position).transpose().map_err(io::Error::other)?;
+        Ok(DatabaseCopy { file, position: position.unwrap_or_default(), bytes })
+    }
+
+    /// Writes a received database to disk. Fails unless exactly `bytes` bytes come.
+    pub(crate) async fn receive<E>(
+        &self,
+        bytes: u64,
+        mut chunks: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    ) -> io::Result<TempFile>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let temp = self.temp("in");
+        let mut file = File::create(temp.path()).await?;
+        let mut received = 0;
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(io::Error::other)?;
+            received += chunk.len() as u64;
+            file.write_all(&chunk).await?;
+        }
+        if received != bytes {
+            let why = format!("{received} of {bytes} bytes came");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+        }
+        file.sync_all().await?;
+        Ok(temp)
+    }
+}
+
+/// A copy of the database, to be sent.
+pub(crate) struct DatabaseCopy {
+    file: TempFile,
+    position: Position,
+    bytes: u64,
+}
+
+impl DatabaseCopy {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What is sent: the head, and the file in chunks. The copy must live until the chunks are read.
+    pub(crate) async fn open(&self, vote: &Vote) -> io::Result<(Bytes, BoxStream<'static, io::Result<Bytes>>)> {
+        let head = SnapshotHeadV1 {
+            vote: VoteV1::from(vote),
+            last: self.position.applied.as_ref().map(LogIdV1::from),
+            membership_log_id: self.position.membership.log_id().as_ref().map(LogIdV1::from),
+            membership: MembershipV1::from(self.position.membership.membership()),
+            bytes: self.bytes,
+        };
+        let file = File::open(self.file.path()).await?;
+        let chunks = stream::try_unfold(file, |mut file| async move {
+            let mut chunk = BytesMut::with_capacity(CHUNK);
+            while chunk.len() < CHUNK && file.read_buf(&mut chunk).await? > 0 {}
+            Ok((!chunk.is_empty()).then(|| (chunk.freeze(), file)))
+        });
+        Ok((peer::encode_snapshot_head(&head), chunks.boxed()))
+    }
+}

@@ -1,0 +1,186 @@
+//! The thread that carries applied changes into SQLite: the only one that writes there.
+//!
+//! It takes everything that waits and writes it as one transaction together with the position it leads to, so SQLite is
+//! always the state at some position, a little behind memory. What it has not written yet is in the log.
+
+use std::io;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use sheaf_engine::State;
+use sheaf_model::Revision;
+use sheaf_store::{Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::codec::{self, CodecError, Position};
+use crate::log::end_process;
+use crate::ring::ChangeSet;
+use crate::snapshot::TempFile;
+
+/// Entries that may wait for SQLite. Past it applying waits, and soon proposals do: memory stays bounded. At 100 entries
+/// a second, each a batch, it is seconds of lag.
+const QUEUE: usize = 256;
+/// Rows in one transaction, about: enough to make its cost vanish, few enough that a reader sees progress.
+const ROWS: usize = 8192;
+/// Pause before a failed transaction is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often a failure that lasts is logged.
+const REMIND: Duration = Duration::from_secs(30);
+
+/// What one entry changed, and what the state is after it.
+pub(crate) struct Batch {
+    pub(crate) sets: Vec<ChangeSet>,
+    pub(crate) revision: Revision,
+    pub(crate) position: Position,
+}
+
+enum Job {
+    Write(Batch),
+    Sync { done: oneshot::Sender<Position> },
+    Replace { file: TempFile, done: oneshot::Sender<io::Result<(State, Position)>> },
+}
+
+/// The way to the writer. The thread ends when the last handle is dropped and all jobs are done.
+#[derive(Clone)]
+pub(crate) struct WriterHandle {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl WriterHandle {
+    /// Queues what one entry changed. Waits while SQLite is far behind.
+    pub(crate) async fn write(&self, batch: Batch) -> io::Result<()> {
+        self.jobs.send(Job::Write(batch)).await.map_err(|_| stopped())
+    }
+
+    /// Returns once everything queued before is on disk for good, and up to where that is.
+    pub(crate) async fn sync(&self) -> io::Result<Position> {
+        let (done, answer) = oneshot::channel();
+        self.jobs.send(Job::Sync { done }).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())
+    }
+
+    /// Puts a received database in the place of the present one, durably, and loads it.
+    pub(crate) async fn replace(&self, file: TempFile) -> io::Result<(State, Position)> {
+        let (done, answer) = oneshot::channel();
+        self.jobs.send(Job::Replace { file, done }).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the thread that writes SQLite has stopped")
+}
+
+/// Starts the thread, which owns the store from now on. `position` is what the store holds.
+pub(crate) fn start(store: Store, position: Position) -> io::Result<(WriterHandle, JoinHandle<()>)> {
+    let (jobs, queue) = mpsc::channel(QUEUE);
+    let writer = Writer { store, queue, position };
+    let thread = std::thread::Builder::new().name("sheaf-store".to_owned()).spawn(move || writer.run())?;
+    Ok((WriterHandle { jobs }, thread))
+}
+
+struct Writer {
+    store: Store,
+    queue: mpsc::Receiver<Job>,
+    /// What SQLite holds.
+    position: Position,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut next = self.queue.blocking_recv();
+        while let Some(job) = next.take() {
+            match job {
+                Job::Write(batch) => next = self.write(batch),
+                Job::Sync { done } => {
+                    if self.persevere("make SQLite durable", |store| store.make_durable().map(drop)) {
+                        // Whoever stopped waiting for it needs no answer.
+                        drop(done.send(self.position.clone()));
+                    }
+                }
+                Job::Replace { file, done } => drop(done.send(self.replace(&file))),
+            }
+            if next.is_none() {
+                next = self.queue.blocking_recv();
+            }
+        }
+    }
+
+    /// Writes this batch and those that wait behind it; returns the first job that is something else.
+    fn write(&mut self, first: Batch) -> Option<Job> {
+        let mut rows = first.rows();
+        let mut batches = vec![first];
+        let mut other = None;
+        while rows < ROWS {
+            match self.queue.try_recv() {
+                Ok(Job::Write(batch)) => {
+                    rows += batch.rows();
+                    batches.push(batch);
+                }
+                Ok(job) => {
+                    other = Some(job);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let Some(Batch { revision, position, .. }) = batches.last() else { return other };
+        let encoded = codec::encode_position(position);
+        let changes = || batches.iter().flat_map(|batch| &batch.sets).flat_map(|set| set.changes.iter());
+        if self.persevere("write SQLite", |store| store.write(changes(), *revision, &encoded)) {
+            self.position = position.clone();
+        }
+        other
+    }
+
+    fn replace(&mut self, file: &TempFile) -> io::Result<(State, Position)> {
+        self.store.replace(file.path()).map_err(io::Error::other)?;
+        let (state, position) = load(&self.store).map_err(io::Error::other)?;
+        self.position = position.clone();
+        Ok((state, position))
+    }
+
+    /// Tries until it works where that can help: a full disk passes, and until then the log holds everything. Any other
+    /// failure ends the process, as it does for the log. False only if the replica is closed meanwhile.
+    fn persevere(&mut self, doing: &str, attempt: impl Fn(&mut Store) -> Result<(), StoreError>) -> bool {
+        let mut reminded: Option<Instant> = None;
+        loop {
+            let Err(error) = attempt(&mut self.store) else { return true };
+            if !error.retry_helps() {
+                end_process(doing, &error);
+            }
+            if self.queue.is_closed() {
+                tracing::warn!("cannot {doing} while closing: {error}; the log still holds what is missing");
+                return false;
+            }
+            if reminded.is_none_or(|at| at.elapsed() > REMIND) {
+                tracing::error!("cannot {doing}: {error}; trying again every {RETRY:?}");
+                reminded = Some(Instant::now());
+            }
+            // A thread of its own, with nothing else to do.
+            std::thread::park_timeout(RETRY);
+        }
+    }
+}
+
+impl Batch {
+    fn rows(&self) -> usize {
+        self.sets.iter().map(|set| set.changes.len()).sum()
+    }
+}
+
+/// Why the store's content could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Position(#[from] CodecError),
+}
+
+/// The state in the store, and the position it stands for.
+pub(crate) fn load(store: &Store) -> Result<(State, Position), LoadError> {
+    let (state, position) = store.load()?;
+    let position = position.as_deref().map(codec::decode_position).transpose()?;
+    Ok((state, position.unwrap_or_default()))
+}

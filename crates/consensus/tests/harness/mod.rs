@@ -1,0 +1,260 @@
+//! Replicas in one process: real disks, an in-memory network that can be cut.
+
+#![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub, reason = "shared by tests and the example")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, StreamExt};
+use sheaf_consensus::{Options, Peer, PeerError, PeerStream, Peers, Replica};
+use sheaf_engine::{Command, Proposal, Register};
+use sheaf_model::{Actor, Bytes as Amount, Facts, NodeId, NodeKey, Revision, Timestamp};
+use sheaf_store::Store;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Who is there, and who is cut off.
+#[derive(Default)]
+pub struct Mesh {
+    members: Mutex<BTreeMap<NodeId, Replica>>,
+    cut: Mutex<BTreeSet<NodeId>>,
+}
+
+impl Mesh {
+    pub fn cut(&self, node: NodeId) {
+        self.cut.lock().unwrap().insert(node);
+    }
+
+    pub fn heal(&self) {
+        self.cut.lock().unwrap().clear();
+    }
+
+    fn open(&self, from: NodeId, to: NodeId) -> bool {
+        let cut = self.cut.lock().unwrap();
+        !cut.contains(&from) && !cut.contains(&to)
+    }
+
+    fn reach(&self, from: NodeId, peer: &Peer) -> Result<Replica, PeerError> {
+        let unreachable = || PeerError::Unreachable { peer: peer.clone(), why: "cut off".to_owned() };
+        if !self.open(from, peer.node) {
+            return Err(unreachable());
+        }
+        self.members.lock().unwrap().get(&peer.node).cloned().ok_or_else(unreachable)
+    }
+}
+
+pub struct MeshPeers {
+    pub mesh: Arc<Mesh>,
+    pub from: NodeId,
+    pub streams: bool,
+}
+
+fn refused(peer: &Peer, error: impl std::fmt::Display) -> PeerError {
+    PeerError::Refused { peer: peer.clone(), why: error.to_string() }
+}
+
+impl Peers for MeshPeers {
+    fn call<'a>(
+        &'a self,
+        peer: &'a Peer,
+        message: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
+        Box::pin(async move {
+            let replica = self.mesh.reach(self.from, peer)?;
+            let answer = replica.runtime().clone().spawn(async move { replica.handle_peer(message).await });
+            let answer = tokio::time::timeout(deadline, answer).await;
+            let answer = answer.map_err(|_| PeerError::TimedOut { peer: peer.clone(), after: deadline })?;
+            // The way back can be cut too.
+            self.mesh.reach(self.from, peer)?;
+            answer.map_err(|error| refused(peer, error))?.map_err(|error| refused(peer, error))
+        })
+    }
+
+    fn has_streams(&self) -> bool {
+        self.streams
+    }
+
+    fn stream<'a>(
+        &'a self,
+        peer: &'a Peer,
+        messages: BoxStream<'static, Bytes>,
+    ) -> BoxFuture<'a, Result<PeerStream, PeerError>> {
+        Box::pin(async move {
+            let replica = self.mesh.reach(self.from, peer)?;
+            let (mesh, from, to) = (self.mesh.clone(), self.from, peer.clone());
+            let open = move |_: &Bytes| futures::future::ready(mesh.open(from, to.node));
+            let messages = messages.take_while(open);
+            let (mesh, to) = (self.mesh.clone(), peer.clone());
+            let answers = replica.handle_append_stream(messages).map(move |answer| {
+                mesh.reach(from, &to)?;
+                answer.map_err(|error| refused(&to, error))
+            });
+            Ok(answers.boxed())
+        })
+    }
+
+    fn upload<'a>(
+        &'a self,
+        peer: &'a Peer,
+        head: Bytes,
+        chunks: BoxStream<'static, std::io::Result<Bytes>>,
+    ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
+        Box::pin(async move {
+            let replica = self.mesh.reach(self.from, peer)?;
+            replica.handle_snapshot(head, chunks).await.map_err(|error| refused(peer, error))
+        })
+    }
+}
+
+/// One member, running or stopped; its directory stays.
+pub struct Member {
+    pub node: NodeId,
+    pub dir: TempDir,
+    running: Option<(Replica, JoinHandle<()>, CancellationToken)>,
+}
+
+impl Member {
+    pub fn replica(&self) -> &Replica {
+        &self.running.as_ref().unwrap().0
+    }
+
+    /// As a kill that loses nothing of what was synced: a clean stop, since all tests share one process.
+    pub async fn stop(&mut self, mesh: &Mesh) {
+        let Some((replica, service, stop)) = self.running.take() else { return };
+        mesh.members.lock().unwrap().remove(&self.node);
+        drop(replica);
+        stop.cancel();
+        service.await.unwrap();
+    }
+
+    pub async fn start(&mut self, cluster: &Setting, mesh: &Arc<Mesh>) {
+        let data = self.dir.path();
+        let store = Store::open(&data.join("state.db")).unwrap();
+        let mut options = (cluster.options)(data.join("raft"));
+        options.reserve_bytes = 0;
+        let peers = MeshPeers { mesh: mesh.clone(), from: self.node, streams: cluster.streams };
+        // The log's lock is released a moment after the former service has ended.
+        let (replica, service) = Replica::open(options, store, self.node, Arc::new(peers)).await.unwrap();
+        mesh.members.lock().unwrap().insert(self.node, replica.clone());
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let service = tokio::spawn(async move { service.run(stopped).await.unwrap() });
+        self.running = Some((replica, service, stop));
+    }
+}
+
+pub struct Setting {
+    pub streams: bool,
+    pub options: fn(PathBuf) -> Options,
+}
+
+pub struct Cluster {
+    pub mesh: Arc<Mesh>,
+    pub setting: Setting,
+    pub members: Vec<Member>,
+}
+
+impl Cluster {
+    /// Three voters, formed as in production: one alone, the others added.
+    pub async fn of_three(streams: bool, options: fn(PathBuf) -> Options) -> Self {
+        Self::of_three_in(None, streams, options).await
+    }
+
+    pub async fn of_three_in(parent: Option<PathBuf>, streams: bool, options: fn(PathBuf) -> Options) -> Self {
+        let mesh = Arc::new(Mesh::default());
+        let setting = Setting { streams, options };
+        let mut members = Vec::new();
+        for n in 1..=3 {
+            let dir = parent.as_ref().map_or_else(TempDir::new, TempDir::new_in).unwrap();
+            let mut member = Member { node: NodeId(n), dir, running: None };
+            member.start(&setting, &mesh).await;
+            members.push(member);
+        }
+        let first = members[0].replica().clone();
+        first.initialize("node-1").await.unwrap();
+        first.leadership().wait_for(|now| now.leading).await.unwrap();
+        first.confirm_leadership().await.unwrap();
+        for n in 2..=3 {
+            first.add_learner(NodeId(n), format!("node-{n}")).await.unwrap();
+        }
+        first.change_voters(&(1..=3).map(NodeId).collect()).await.unwrap();
+        Self { mesh, setting, members }
+    }
+
+    /// The member that leads, among those that are running and not cut off, confirmed by a majority.
+    pub async fn leader(&self) -> Replica {
+        let found = async {
+            loop {
+                for member in self.members.iter().filter(|member| member.running.is_some()) {
+                    if member.replica().leadership().borrow().leading
+                        && member.replica().confirm_leadership().await.is_ok()
+                    {
+                        return member.replica().clone();
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(15), found).await.expect("a leader is found within 15 s")
+    }
+
+    pub fn follower(&self, leader: NodeId) -> usize {
+        self.members.iter().position(|member| member.node != leader).unwrap()
+    }
+
+    /// Waits until all running members have applied `revision`, and checks that their states are equal.
+    pub async fn agree(&self, revision: Revision) {
+        let replicas: Vec<&Replica> =
+            self.members.iter().filter(|member| member.running.is_some()).map(Member::replica).collect();
+        for replica in &replicas {
+            let reached = tokio::time::timeout(Duration::from_secs(15), replica.wait_for(revision)).await;
+            assert!(reached.is_ok(), "node {} is at {:?}", replica.node(), replica.metrics());
+        }
+        for pair in replicas.windows(2) {
+            let (left, right) = (pair[0].state(), pair[1].state());
+            if left.revision == right.revision {
+                assert!(*left == *right, "nodes {} and {} differ", pair[0].node(), pair[1].node());
+            }
+        }
+    }
+
+    pub async fn stop(&mut self) {
+        for member in &mut self.members {
+            member.stop(&self.mesh).await;
+        }
+    }
+}
+
+pub fn quick(dir: PathBuf) -> Options {
+    Options::new(dir)
+}
+
+/// Registers a node named after `n`.
+pub fn proposal(n: usize) -> Proposal {
+    Proposal {
+        actor: Actor("test".to_owned()),
+        at: Timestamp(n as u64),
+        request: None,
+        command: Command::Register(Register {
+            key: NodeKey(format!("key-{n}")),
+            facts: Facts {
+                name: sheaf_model::NodeName::new(&format!("node-{n}")).unwrap(),
+                hostname: format!("host-{n}.example.com"),
+                address: "10.0.0.1:7420".to_owned(),
+                labels: vec!["import".to_owned()],
+                allow: Vec::new(),
+                deny: Vec::new(),
+                version: "0.1.0".to_owned(),
+                cpu: 2,
+                memory_total: Amount(8 << 30),
+                notes: Vec::new(),
+            },
+        }),
+    }
+}
