@@ -11,7 +11,8 @@
 
 use sheaf_model::rule::glob_matches;
 use sheaf_model::{
-    BucketSpec, Check, CheckKind, CompiledRules, GateOutcome, ModuleName, ModuleSpec, Revision, Runtime, Verdict,
+    BucketSpec, Check, CheckKind, CompiledRules, GateOutcome, ModuleName, ModuleSpec, Revision, Runtime,
+    Verdict,
 };
 
 /// Of a running instance only this many unclear answers in a row refuse.
@@ -122,7 +123,9 @@ pub fn local_config(module: &ModuleName, here: &Here) -> GateOutcome {
     let matches = |list: &[String]| list.iter().any(|glob| glob_matches(glob, name));
     if matches(&here.deny) {
         let list = here.deny.join(", ");
-        return GateOutcome::refuse(format!("module {name:?} is in this node's [modules] deny list ({list})"));
+        return GateOutcome::refuse(format!(
+            "module {name:?} is in this node's [modules] deny list ({list})"
+        ));
     }
     if here.allow.is_empty() || matches(&here.allow) {
         return GateOutcome::pass("");
@@ -142,7 +145,10 @@ pub fn node_list_rules(rules: &CompiledRules, here: &Here) -> GateOutcome {
 /// Gate 3: what follows from the machine's answers. `allowed` says whether gate 1 passes.
 pub fn can_run(module: &ModuleSpec, allowed: bool, asked: Asked<'_>) -> GateOutcome {
     if module.runtime != Runtime::Exec {
-        return GateOutcome::refuse(format!("this node's agent cannot run modules of runtime {}", module.runtime));
+        return GateOutcome::refuse(format!(
+            "this node's agent cannot run modules of runtime {}",
+            module.runtime
+        ));
     }
     let lasting = of_part(module, Part::Lasting, allowed, asked);
     let admission = if asked.running {

@@ -23,25 +23,30 @@ use std::sync::Arc;
 use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    BootId, BucketName, BucketSpec, Epoch, Exit, ModuleSpec, Moment, NodeId, Phase, Revision, Span, Timestamp,
-    Verdict,
+    BootId, BucketName, BucketSpec, Epoch, Exit, ModuleSpec, Moment, NodeId, Phase, Revision, Span,
+    Timestamp, Verdict,
 };
 
 use crate::gates::{CheckAnswer, Here, Part};
-use crate::lease::{self, Lease, LeaseEvent, LeaseInput, Leases};
-use crate::reconcile::{Mode, Observed, Origin};
+use crate::lease::Leases;
+use crate::reconcile::{Mode, Observed, Origin, Step};
 
 mod desire;
+mod judge;
 mod known;
 pub mod question;
 mod report;
 mod settle;
+mod step;
 #[cfg(test)]
 mod tests;
 
+use judge::Judging;
 use known::Known;
 use question::{Key, Question, Questions};
 use report::Reports;
+
+pub use step::step;
 
 /// How often what the leader has not confirmed is said again.
 const SAY_AGAIN: Span = Span::seconds(1);
@@ -115,6 +120,15 @@ pub enum Input {
     Acknowledged(Acknowledged),
     /// The leader has these phases in the log.
     Recorded(u64),
+    /// The leader asks what this node would say of a bucket that is not registered, or not like this.
+    Judge {
+        /// Goes back with the verdict.
+        question: u64,
+        /// The bucket.
+        spec: Arc<BucketSpec>,
+        /// Its module.
+        module: Arc<ModuleSpec>,
+    },
     /// A session with a leader stands.
     SessionOpened,
     /// It broke.
@@ -210,6 +224,7 @@ pub struct NodeState {
     questions: Questions,
     places: BTreeMap<BucketName, Place>,
     reports: Reports,
+    judging: Judging,
     /// Buckets to look at before this step ends.
     dirty: BTreeSet<BucketName>,
     retries: BTreeSet<(Moment, BucketName)>,
@@ -222,10 +237,10 @@ struct Place {
     seen: Option<Seen>,
     fences: Fences,
     /// An action is under way whose `Done` has not come: there is never a second one.
-    busy: bool,
+    busy: Option<Step>,
     /// The directory shall go once nothing wants it: the bucket left this node for good.
     decommissioned: bool,
-    /// Starts that failed in a row, and until when the next one waits.
+    /// Steps that failed in a row, and until when the next one waits.
     failures: u32,
     retry_at: Option<Moment>,
     verdict: Option<Verdict>,
@@ -247,6 +262,7 @@ impl NodeState {
             questions: Questions::default(),
             places: BTreeMap::new(),
             reports: Reports::default(),
+            judging: Judging::default(),
             dirty: BTreeSet::new(),
             retries: BTreeSet::new(),
             say_again: None,
@@ -278,145 +294,5 @@ impl NodeState {
         let retry = self.retries.first().map(|(at, _)| *at);
         let times = [self.leases.next(), self.questions.next(), self.reports.next(), self.say_again, retry];
         times.into_iter().flatten().min()
-    }
-}
-
-/// Takes in what happened, and says what to do. The same inputs at the same moments give the same actions.
-pub fn step(state: &mut NodeState, input: Input, now: Moment) -> Vec<Action> {
-    let mut out = Vec::new();
-    state.take(input, now, &mut out);
-    state.leases_end(now, &mut out);
-    while state.retries.first().is_some_and(|(at, _)| *at <= now) {
-        if let Some((_, bucket)) = state.retries.pop_first() {
-            state.dirty.insert(bucket);
-        }
-    }
-    if state.synced {
-        for bucket in std::mem::take(&mut state.dirty) {
-            state.settle(&bucket, now, &mut out);
-        }
-        let NodeState { questions, known, here, .. } = state;
-        questions.ask(known, here, now, &mut out);
-    }
-    if state.say_again.is_some_and(|at| at <= now) {
-        state.reports.unconfirmed(now);
-        state.say_owed(now, &mut out);
-    }
-    state.reports.flush(now, &mut out);
-    out
-}
-
-impl NodeState {
-    fn take(&mut self, input: Input, now: Moment, out: &mut Vec<Action>) {
-        match input {
-            Input::Found(found) => found.into_iter().for_each(|it| self.found(it, now)),
-            Input::Config(here) => {
-                self.config = here;
-                self.refresh_here(now);
-            }
-            Input::Watch(items) => items.into_iter().for_each(|item| self.watch(item, now, out)),
-            Input::Answered(key, part, answers) => self.answered(&key, part, &answers, now),
-            Input::Seen(bucket, seen) => {
-                let place = self.places.entry(bucket.clone()).or_default();
-                place.seen = seen.map(|seen| *seen);
-                self.dirty.insert(bucket);
-            }
-            Input::Done(bucket, done) => self.done(bucket, done, now, out),
-            Input::Acknowledged(ack) => {
-                let events = lease::step(&mut self.leases, LeaseInput::Acknowledged(&ack), now);
-                self.leased(events, out);
-            }
-            Input::Recorded(seq) => self.dirty.extend(self.reports.recorded(seq)),
-            Input::SessionOpened => {
-                self.reports.opened(now);
-                self.say_owed(now, out);
-            }
-            Input::SessionLost => self.reports.lost(),
-            Input::Tick => {}
-        }
-    }
-
-    fn found(&mut self, found: Found, now: Moment) {
-        let Found { bucket, seen, fences } = found;
-        if let Some(seen) = &seen
-            && let (Some(epoch), Some(until)) = (seen.observed.mode.epoch(), seen.deadline)
-            && seen.observed.is_alive()
-        {
-            lease::step(&mut self.leases, LeaseInput::Found(&bucket, Lease { epoch, until }), now);
-        }
-        let place = self.places.entry(bucket.clone()).or_default();
-        place.seen = seen;
-        place.fences = fences;
-        self.dirty.insert(bucket);
-    }
-
-    /// What the node is may have changed: every gate is asked again.
-    fn refresh_here(&mut self, now: Moment) {
-        let mut here = self.config.clone();
-        if let Some(own) = &self.known.own {
-            for label in &own.given_labels {
-                if !here.labels.contains(label) {
-                    here.labels.push(label.clone());
-                }
-            }
-        }
-        if here != *self.here {
-            self.here = Arc::new(here);
-            self.questions.ask_all_again(now);
-            self.dirty.extend(self.known.buckets.keys().cloned());
-        }
-    }
-
-    fn answered(&mut self, key: &Key, part: Part, answers: &[CheckAnswer], now: Moment) {
-        let interval = self.known.settings.gate_interval;
-        if self.questions.answered(key, part, answers, self.identity.node, interval, now) {
-            self.dirty.extend(self.known.users(key).cloned());
-        }
-    }
-
-    fn leases_end(&mut self, now: Moment, out: &mut Vec<Action>) {
-        let events = lease::step(&mut self.leases, LeaseInput::Tick, now);
-        self.leased(events, out);
-    }
-
-    fn leased(&mut self, events: Vec<LeaseEvent>, out: &mut Vec<Action>) {
-        for event in events {
-            let (LeaseEvent::Prolonged(bucket, lease) | LeaseEvent::Over(bucket, lease)) = &event;
-            let seen = self.places.get(bucket).and_then(|place| place.seen.as_ref());
-            let runs = seen.is_some_and(|seen| {
-                seen.observed.is_alive() && seen.observed.mode == Mode::Single(lease.epoch)
-            });
-            match event {
-                LeaseEvent::Prolonged(bucket, lease) if runs => {
-                    out.push(Action::MoveDeadline(bucket, lease.epoch, lease.until));
-                }
-                LeaseEvent::Over(bucket, lease) if runs => out.push(Action::Kill(bucket, lease.epoch)),
-                LeaseEvent::Prolonged(bucket, _) | LeaseEvent::Over(bucket, _) => {
-                    self.dirty.insert(bucket);
-                }
-            }
-        }
-    }
-
-    /// What was sworn and the leader has not drawn its conclusion from: said until the binding or residue is gone.
-    fn say_owed(&mut self, now: Moment, out: &mut Vec<Action>) {
-        let mut owed = Vec::new();
-        for (bucket, binding) in &self.known.bindings {
-            let sworn = self.places.get(bucket).map(|place| place.fences.gave_up).unwrap_or_default();
-            if sworn >= binding.epoch {
-                owed.push(ToLeader::GaveUp { bucket: bucket.clone(), epoch: sworn });
-            }
-        }
-        for (bucket, ending) in &self.known.residues {
-            let sworn = self.places.get(bucket).map(|place| place.fences.gave_up_multi).unwrap_or_default();
-            if sworn >= *ending {
-                owed.push(ToLeader::NothingLeft { bucket: bucket.clone(), revision: sworn });
-            }
-        }
-        let waits = !owed.is_empty() || self.reports.waits();
-        self.say_again = waits.then(|| now.after(SAY_AGAIN));
-        if self.reports.is_open() {
-            out.extend(owed.into_iter().map(Action::Say));
-        }
     }
 }

@@ -117,8 +117,10 @@ pub enum Life {
 /// Why nothing of an instance is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was stopped, its lease ended, the machine went down: wanted again, it is started again.
+    /// It was asked to stop: wanted again, it is started again.
     Stopped,
+    /// Its lease ended, its keeper or its machine died, the check at exec said no: the same, but not at once.
+    Lost,
     /// The program ended and is not to be started again as things stand: it had done its work, or it gave up.
     Finished,
 }

@@ -12,25 +12,23 @@ impl NodeState {
     /// The node's answer for a bucket; none while gate 3, on which alone it depends, has not been answered.
     pub(super) fn verdict(&self, bucket: &KnownBucket, place: &Place) -> Option<Verdict> {
         let watched = &bucket.watched;
+        let asked = self.asked(bucket, place);
         let verdict = gates::evaluate(
             &watched.spec,
             watched.revision,
             &bucket.rules,
             self.known.module(&watched.spec.module).map(|module| &*module.spec),
             &self.here,
-            self.asked(bucket, place),
+            asked,
         );
         let open = verdict.gates[..2].iter().all(|gate| gate.pass == Some(true));
-        let waits = open && verdict.gates[2].pass.is_none() && !self.has_answer(bucket);
+        let unclear = asked.running && asked.lasting.is_some();
+        let waits = open && verdict.gates[2].pass.is_none() && !unclear;
         (!waits).then_some(verdict)
     }
 
     fn asked(&self, bucket: &KnownBucket, place: &Place) -> Asked<'_> {
         self.questions.asked(self.known.key(&bucket.watched).as_ref(), place.is_alive())
-    }
-
-    fn has_answer(&self, bucket: &KnownBucket) -> bool {
-        self.questions.asked(self.known.key(&bucket.watched).as_ref(), true).lasting.is_some()
     }
 
     /// What shall be of the bucket here. None: this is not for now to decide, everything stays as it is.
@@ -67,7 +65,13 @@ impl NodeState {
         Some(desired)
     }
 
-    fn wanted(&self, bucket: &KnownBucket, place: &Place, binding: Option<&WatchedBinding>, own: &Node) -> Run {
+    fn wanted(
+        &self,
+        bucket: &KnownBucket,
+        place: &Place,
+        binding: Option<&WatchedBinding>,
+        own: &Node,
+    ) -> Run {
         let watched = &bucket.watched;
         if watched.suspended {
             return Run::Nothing("the bucket is suspended");
@@ -78,7 +82,7 @@ impl NodeState {
         if own.status == NodeStatus::Left {
             return Run::Nothing("this node has left");
         }
-        if place.verdict.as_ref().is_some_and(|verdict| refuses(verdict)) {
+        if place.verdict.as_ref().is_some_and(refuses) {
             return Run::Nothing("this node is not available");
         }
         if watched.spec.multi_node {
@@ -87,9 +91,7 @@ impl NodeState {
         match binding {
             None => Run::Nothing("it is not bound to this node"),
             Some(binding) if binding.leaving => Run::Nothing("its binding is leaving"),
-            Some(binding) if binding.epoch <= place.fences.gave_up => {
-                Run::Nothing("this epoch was given up")
-            }
+            Some(binding) if binding.epoch <= place.fences.gave_up => Run::Nothing("this epoch was given up"),
             Some(binding) => Run::Want(Mode::Single(binding.epoch), bucket.origin),
         }
     }
@@ -129,9 +131,6 @@ impl NodeState {
         {
             return Some("it waits for its lease");
         }
-        if place.retry_at.is_some_and(|at| at > now) {
-            return Some("the last start failed a moment ago");
-        }
         if place.is_alive() {
             return None;
         }
@@ -142,9 +141,7 @@ impl NodeState {
         let module = self.known.module(&bucket.watched.spec.module)?;
         let key = self.known.key(&bucket.watched)?;
         let asks = module.spec.can_run_on_this_node.iter().any(|check| check.kind.is_admission());
-        let finished = place.seen.as_ref().is_some_and(|seen| {
-            seen.observed.is_finished(mode, bucket.origin)
-        });
+        let finished = place.seen.as_ref().is_some_and(|seen| seen.observed.is_finished(mode, bucket.origin));
         if asks && !finished && !self.questions.is_admission_fresh(&key, now) {
             return Some("its admission checks are being asked");
         }

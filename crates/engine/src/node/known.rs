@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use sheaf_model::watch::{WatchItem, WatchedBinding, WatchedBucket};
 use sheaf_model::{
-    BucketName, CompiledRules, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment, Node, Revision, Settings,
+    BucketName, CompiledRules, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment, Node, Revision,
+    Settings,
 };
 
 use super::question::Key;
@@ -49,14 +50,17 @@ impl Known {
     pub(super) fn key(&self, bucket: &WatchedBucket) -> Option<Key> {
         let module = self.module(&bucket.spec.module)?;
         let name = module.per_bucket.then(|| bucket.spec.name.clone());
-        Some(Key { module: bucket.spec.module.clone(), bucket: name })
+        Some(Key { bucket: name, ..Key::of(&bucket.spec.module) })
     }
 
     /// The buckets that an answer serves.
     pub(super) fn users<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a BucketName> {
         let one = key.bucket.as_ref().and_then(|bucket| self.buckets.get_key_value(bucket));
         let all = key.bucket.is_none().then_some(&self.buckets).into_iter().flatten();
-        one.into_iter().chain(all).filter(|(_, it)| it.watched.spec.module == key.module).map(|(name, _)| name)
+        one.into_iter()
+            .chain(all)
+            .filter(|(_, it)| it.watched.spec.module == key.module)
+            .map(|(name, _)| name)
     }
 
     /// Everything that has a name here.
@@ -101,16 +105,20 @@ impl NodeState {
     }
 
     fn change(&mut self, revision: Revision, now: Moment, out: &mut Vec<Action>) {
-        for item in std::mem::take(&mut self.group) {
-            if let WatchItem::Binding(binding) = &item
-                && is_news(&self.known, binding)
-            {
-                out.push(Action::HeartbeatNow);
-            }
+        let group = std::mem::take(&mut self.group);
+        let news = |item: &WatchItem| matches!(item, WatchItem::Binding(it) if is_news(&self.known, it));
+        if group.iter().any(news) {
+            out.push(Action::HeartbeatNow);
+        }
+        for item in group {
             match self.known.put(item) {
                 Put::Bucket(bucket) => {
                     if let Some(it) = self.known.buckets.get(&bucket) {
                         self.questions.want(&self.known, &it.watched, now);
+                    }
+                    if let Some(place) = self.places.get_mut(&bucket) {
+                        place.retry_at = None; // what failed may now succeed
+                        place.failures = 0;
                     }
                     self.dirty.insert(bucket);
                 }

@@ -27,6 +27,15 @@ pub struct Key {
     pub module: ModuleRef,
     /// The one bucket, if the checks use it.
     pub bucket: Option<BucketName>,
+    /// The leader's question that alone it serves.
+    pub question: Option<u64>,
+}
+
+impl Key {
+    /// All buckets of a module's version.
+    pub fn of(module: &ModuleRef) -> Self {
+        Self { module: module.clone(), bucket: None, question: None }
+    }
 }
 
 /// Checks to make, and what their templates are filled in from.
@@ -73,6 +82,13 @@ struct Slot {
     awaited: bool,
 }
 
+impl Slot {
+    /// The same place in the queue, without its answer.
+    fn doubted(&self) -> Self {
+        Self { answer: None, answered: None, ..self.clone() }
+    }
+}
+
 impl Entry {
     fn slot(&mut self, part: Part) -> &mut Slot {
         match part {
@@ -94,6 +110,7 @@ impl Questions {
             old && !matches!(entry.lasting.answer, None | Some(Answer::Yes))
         });
         if !same {
+            self.forget(&key);
             self.entries.insert(key.clone(), Entry { revision, ..Entry::default() });
         }
         if !same || refused {
@@ -102,10 +119,15 @@ impl Questions {
         }
     }
 
-    /// What all answers depend on changed.
+    /// What all answers depend on changed: they are not believed any more.
     pub(super) fn ask_all_again(&mut self, now: Moment) {
         let keys: Vec<Key> = self.entries.keys().cloned().collect();
         for key in keys {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.lasting = entry.lasting.doubted();
+                entry.admission = entry.admission.doubted();
+                entry.unclear = 0;
+            }
             self.ask_again(&key, Part::Lasting, now);
             self.ask_again(&key, Part::Admission, now);
         }
@@ -166,10 +188,33 @@ impl Questions {
         }
     }
 
+    /// An instance ended: what was said while it was there (its own port, taken) holds no longer.
+    pub(super) fn ended(&mut self, key: &Key, now: Moment) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.admission = entry.admission.doubted();
+            self.ask_again(key, Part::Admission, now);
+        }
+    }
+
+    /// Whether one more question may be under way.
+    pub(super) fn has_room(&self, at_once: usize) -> bool {
+        self.under_way.len() < at_once
+    }
+
+    /// A question that has no place in the queue is under way.
+    pub(super) fn is_asked(&mut self, key: &Key, part: Part) {
+        self.under_way.insert((key.clone(), part));
+    }
+
+    /// Its answer came.
+    pub(super) fn is_answered(&mut self, key: &Key, part: Part) {
+        self.under_way.remove(&(key.clone(), part));
+    }
+
     /// When the next question is due.
     pub(super) fn next(&self) -> Option<Moment> {
         let (due, ..) = self.queue.first()?;
-        (self.under_way.len() < AT_ONCE).then_some(*due)
+        self.has_room(AT_ONCE).then_some(*due)
     }
 
     /// Asks what is due. What no bucket needs any more is forgotten.
@@ -191,16 +236,17 @@ impl Questions {
                 continue;
             }
             self.under_way.insert((key.clone(), part));
-            let bucket =
-                key.bucket.is_some().then(|| (bucket.watched.spec.clone(), bucket.watched.revision));
+            let bucket = key.bucket.is_some().then(|| (bucket.watched.spec.clone(), bucket.watched.revision));
             out.push(Action::Ask(Question { key, part, checks, bucket, here: here.clone() }));
         }
     }
 
     fn forget(&mut self, key: &Key) {
-        self.entries.remove(key);
-        for part in [Part::Lasting, Part::Admission] {
-            self.queue.retain(|(_, queued, of)| queued != key || *of != part);
+        let Some(entry) = self.entries.remove(key) else { return };
+        for (part, due) in [(Part::Lasting, entry.lasting.due), (Part::Admission, entry.admission.due)] {
+            if let Some(due) = due {
+                self.queue.remove(&(due, key.clone(), part));
+            }
         }
     }
 
@@ -223,7 +269,8 @@ impl Questions {
         }
         let answer = Answer::of(answers);
         let is_unclear = matches!(answer, Answer::Unclear(_));
-        let mut changed = slot.answer.as_ref() != Some(&answer) || std::mem::take(&mut slot.awaited);
+        let awaited = std::mem::take(&mut slot.awaited);
+        let mut changed = awaited || slot.answer.as_ref() != Some(&answer);
         slot.answer = Some(answer);
         slot.answered = Some(now);
         let due = next_due(node, key, interval, now);
@@ -245,4 +292,11 @@ fn next_due(node: NodeId, key: &Key, interval: Span, now: Moment) -> Moment {
     let offset = hash % interval;
     let base = now.0 - now.0 % interval + offset;
     Moment(if base > now.0 { base } else { base.saturating_add(interval) })
+}
+
+#[cfg(test)]
+impl Questions {
+    pub(super) fn under_way_now(&self) -> Vec<(Key, Part)> {
+        self.under_way.iter().cloned().collect()
+    }
 }

@@ -155,7 +155,7 @@ impl Reports {
             let verdicts = chunk.iter().filter_map(|bucket| self.verdicts.get(bucket).cloned()).collect();
             out.push(Action::Say(ToLeader::Verdicts(verdicts)));
         }
-        if !self.flush_at.is_some_and(|at| at <= now) {
+        if self.flush_at.is_none_or(|at| at > now) {
             return;
         }
         self.flush_at = None;

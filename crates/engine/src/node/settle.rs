@@ -25,13 +25,14 @@ impl NodeState {
         };
         let steps = diff(&desired, place.seen.as_ref().map(|seen| &seen.observed));
         self.report_instance(bucket, &place, Some((&desired, &steps)), now);
-        if !place.busy
+        if place.busy.is_none()
+            && place.retry_at.is_none_or(|at| at <= now)
             && let Some(step) = steps.0.first()
             && self.may(bucket, *step)
+            && let Some(action) = self.action(bucket, *step, now)
         {
-            out.push(Action::Note(bucket.clone(), steps.to_string()));
-            place.busy = true;
-            self.act(bucket, *step, now, out);
+            place.busy = Some(*step);
+            out.extend([Action::Note(bucket.clone(), steps.to_string()), action]);
         }
         if place.is_of_use() || self.known.buckets.contains_key(bucket) {
             self.places.insert(bucket.clone(), place);
@@ -60,19 +61,16 @@ impl NodeState {
         step != Step::Remove || self.reports.is_recorded(bucket)
     }
 
-    fn act(&mut self, bucket: &BucketName, step: Step, now: Moment, out: &mut Vec<Action>) {
+    fn action(&mut self, bucket: &BucketName, step: Step, now: Moment) -> Option<Action> {
         let name = bucket.clone();
-        out.push(match step {
+        Some(match step {
             Step::Stop(why) => Action::Stop(name, why),
             Step::BecomeMulti(state, epoch) => Action::BecomeMulti(name, state, epoch),
             Step::GiveUp(epoch) => Action::GiveUp(name, epoch),
             Step::Confirm(revision) => Action::Confirm(name, revision),
             Step::Remove => Action::Remove(name),
-            Step::Start(mode, origin) => match self.start(bucket, mode, origin, now) {
-                Some(start) => Action::Start(Box::new(start)),
-                None => return,
-            },
-        });
+            Step::Start(mode, origin) => Action::Start(Box::new(self.start(bucket, mode, origin, now)?)),
+        })
     }
 
     fn start(&mut self, bucket: &BucketName, mode: Mode, origin: Origin, now: Moment) -> Option<Start> {
@@ -106,7 +104,7 @@ impl NodeState {
         let wanted = plan.is_some_and(|(desired, _)| matches!(desired.run, Run::Want(..)));
         let phase = match seen.observed.life {
             _ if first == Some(Step::Remove) => Phase::Stopped,
-            Life::Dead(Ended::Stopped) if wanted => Phase::Pending,
+            Life::Dead(Ended::Stopped | Ended::Lost) if wanted => Phase::Pending,
             Life::Dead(_) if !matches!(seen.phase, Phase::Failed | Phase::Backoff) => Phase::Stopped,
             Life::Stopping => Phase::Stopping,
             Life::Alive | Life::Dead(_) => seen.phase,
@@ -122,12 +120,15 @@ impl NodeState {
     /// An action has ended.
     pub(super) fn done(&mut self, bucket: BucketName, done: Done, now: Moment, out: &mut Vec<Action>) {
         let place = self.places.entry(bucket.clone()).or_default();
-        place.busy = false;
+        let step = place.busy.take();
+        if !matches!(done, Done::Failed { .. }) {
+            place.failures = 0;
+            place.retry_at = None;
+        }
+        let started = matches!(done, Done::Started(_));
         let mut say = None;
         match done {
             Done::Started(seen) => {
-                place.failures = 0;
-                place.retry_at = None;
                 place.seen = Some(*seen);
             }
             Done::BecameMulti(seen) => {
@@ -151,13 +152,15 @@ impl NodeState {
                 say = Some(ToLeader::NothingLeft { bucket: bucket.clone(), revision });
             }
             Done::Removed => place.seen = None,
-            Done::Failed { reason, again } => self.failed(&bucket, reason, again, now),
+            Done::Failed { reason, again } => self.failed(&bucket, step, reason, again, now),
         }
         self.say_again.get_or_insert(now.after(SAY_AGAIN));
         if self.reports.is_open() {
             out.extend(say.map(Action::Say));
         }
-        self.catch_up(&bucket, now, out);
+        if started {
+            self.catch_up(&bucket, now, out);
+        }
         self.dirty.insert(bucket);
     }
 
@@ -173,18 +176,14 @@ impl NodeState {
 
     /// A step failed. It is tried again after a while; a start that cannot succeed, or fails again and again, counts as
     /// an instance that gave up.
-    fn failed(&mut self, bucket: &BucketName, reason: String, again: bool, now: Moment) {
-        let wanted = self.wanted_now(bucket);
+    fn failed(&mut self, bucket: &BucketName, step: Option<Step>, reason: String, again: bool, now: Moment) {
         let Some(place) = self.places.get_mut(bucket) else { return };
         place.failures = place.failures.saturating_add(1);
         let wait = RETRY_MIN.0.saturating_mul(1 << (place.failures - 1).min(16)).min(RETRY_MAX.0);
         let at = now.after(Span(wait));
         place.retry_at = Some(at);
         self.retries.insert((at, bucket.clone()));
-        let Some((mode, origin)) = wanted else { return };
-        if place.is_alive() {
-            return;
-        }
+        let Some(Step::Start(mode, origin)) = step else { return };
         let gives_up = !again || place.failures >= RETRIES;
         let ended = if gives_up { Ended::Finished } else { Ended::Stopped };
         let phase = if gives_up { Phase::Failed } else { Phase::Backoff };
@@ -203,22 +202,11 @@ impl NodeState {
             deadline: None,
         });
     }
-
-    /// What the bucket's start would have been.
-    fn wanted_now(&self, bucket: &BucketName) -> Option<(Mode, Origin)> {
-        let known = self.known.buckets.get(bucket)?;
-        let mode = match self.known.bindings.get(bucket) {
-            _ if known.watched.spec.multi_node => Mode::Multi(self.known.revision),
-            Some(binding) => Mode::Single(binding.epoch),
-            None => return None,
-        };
-        Some((mode, known.origin))
-    }
 }
 
 impl Place {
     /// Whether anything would be lost with it.
     fn is_of_use(&self) -> bool {
-        self.seen.is_some() || self.busy || self.fences != super::Fences::default()
+        self.seen.is_some() || self.busy.is_some() || self.fences != super::Fences::default()
     }
 }

@@ -1,1 +1,230 @@
-//! x
+//! Scenarios: a node beside a real replicated state, what it does written down line by line.
+
+use std::fmt::Write as _;
+
+use sheaf_model::{Check, CheckKind, NodeListRules, NodeStatus, Part as TemplatePart, Template};
+
+use super::*;
+use crate::reconcile::{Ended, Life};
+use crate::testing::World;
+use crate::watched;
+use crate::{Command, OnBucket};
+
+mod availability;
+mod running;
+
+/// Node 1 of a cluster. Everything it is told to do is done at once and successfully, unless a test says otherwise.
+struct Scene {
+    world: World,
+    node: NodeState,
+    now: Moment,
+    told: usize,
+    lines: Vec<String>,
+    /// What the machine says to every check.
+    machine: CheckAnswer,
+    /// What was asked and not answered, when answers are held back.
+    held: Option<Vec<Question>>,
+    serial: u32,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With checks of the module `sleep@1`.
+    fn with(change: impl FnOnce(&mut ModuleSpec)) -> Self {
+        let mut world = World::with_nodes(3);
+        world.apply_module("sleep", "2", change);
+        let here = Here { name: "n1".into(), hostname: "n1.example.com".into(), ..Here::default() };
+        let identity = Identity { node: NodeId(1), boot: "b1".into() };
+        let mut scene = Self {
+            world,
+            node: NodeState::new(identity, here),
+            now: Moment(100_000),
+            told: 0,
+            lines: Vec::new(),
+            machine: CheckAnswer::Holds,
+            held: None,
+            serial: 100,
+        };
+        scene.input(Input::Found(Vec::new()));
+        scene.watch_anew();
+        scene.input(Input::SessionOpened);
+        scene.lines.clear();
+        scene
+    }
+
+    /// The watch starts again with everything.
+    fn watch_anew(&mut self) {
+        let items = watched::everything(&self.world.state, NodeId(1)).collect();
+        self.told = self.world.changes.len();
+        self.input(Input::Watch(items));
+    }
+
+    /// The watch tells what has changed.
+    fn sync(&mut self) {
+        let news = self.world.changes[self.told..].iter();
+        let mut items: Vec<_> = news.filter_map(|change| watched::item(change, NodeId(1))).collect();
+        items.push(WatchItem::Synced(self.world.state.revision));
+        self.told = self.world.changes.len();
+        self.input(Input::Watch(items));
+    }
+
+    fn input(&mut self, input: Input) {
+        let actions = step(&mut self.node, input, self.now);
+        for action in actions {
+            self.perform(action);
+        }
+    }
+
+    fn pass(&mut self, span: u64) {
+        let end = self.now.after(Span(span));
+        while let Some(wake) = self.node.next_wake().filter(|wake| *wake <= end) {
+            self.now = self.now.max(wake);
+            self.input(Input::Tick);
+        }
+        self.now = end;
+        self.input(Input::Tick);
+    }
+
+    fn acknowledge(&mut self, epochs: &[(&str, Epoch)]) {
+        let epochs = epochs.iter().map(|(name, epoch)| (self.world.name(name), *epoch)).collect();
+        let ack = Acknowledged { boot: "b1".into(), sent_at: self.now, ttl: Span::seconds(3), epochs };
+        self.input(Input::Acknowledged(ack));
+    }
+
+    fn seen(&mut self, mode: Mode, origin: Origin, life: Life, phase: Phase) -> Box<Seen> {
+        self.serial += 1;
+        Box::new(Seen {
+            observed: Observed { mode, origin, life },
+            phase,
+            pid: Some(self.serial),
+            started_at: None,
+            restarts: 0,
+            exit: None,
+            message: String::new(),
+            deadline: mode.epoch().and(Some(self.now)),
+        })
+    }
+
+    fn keeper_says(&mut self, bucket: &str, life: Life, phase: Phase) {
+        let name = self.world.name(bucket);
+        let mut seen = self.node.places[&name].seen.clone().expect("it has an instance");
+        seen.observed.life = life;
+        seen.phase = phase;
+        self.input(Input::Seen(name, Some(Box::new(seen))));
+    }
+
+    fn perform(&mut self, action: Action) {
+        let note = |scene: &mut Self, line: String| scene.lines.push(line);
+        match action {
+            Action::Ask(question) => {
+                let text = if question.key.question.is_some() { "for plan" } else { "" };
+                note(
+                    self,
+                    format!("ask {:?} of {} {text}", question.part, question.key.module).trim_end().into(),
+                );
+                match &mut self.held {
+                    Some(held) => held.push(question),
+                    None => self.answer(question),
+                }
+            }
+            Action::Start(start) => {
+                note(self, format!("start {} {:?}", start.bucket.name, start.mode));
+                let seen = self.seen(start.mode, start.origin, Life::Alive, Phase::Running);
+                self.input(Input::Done(start.bucket.name.clone(), Done::Started(seen)));
+            }
+            Action::Stop(bucket, why) => {
+                note(self, format!("stop {bucket} ({why})"));
+                self.input(Input::Done(bucket.clone(), Done::Told));
+                self.keeper_says(bucket.as_str(), Life::Dead(Ended::Stopped), Phase::Stopped);
+            }
+            Action::BecomeMulti(bucket, state, epoch) => {
+                note(self, format!("{bucket} becomes multi-node and gives up {epoch}"));
+                let had = self.node.places[&bucket].seen.clone().expect("it has an instance");
+                let observed = Observed { mode: Mode::Multi(state), ..had.observed };
+                self.input(Input::Done(bucket, Done::BecameMulti(Box::new(Seen { observed, ..had }))));
+            }
+            Action::GiveUp(bucket, epoch) => {
+                note(self, format!("give up {bucket} {epoch}"));
+                self.input(Input::Done(bucket, Done::GaveUp(epoch)));
+            }
+            Action::Confirm(bucket, revision) => {
+                note(self, format!("confirm {bucket} {revision}"));
+                self.input(Input::Done(bucket, Done::Confirmed(revision)));
+            }
+            Action::Remove(bucket) => {
+                note(self, format!("remove {bucket}"));
+                self.input(Input::Done(bucket, Done::Removed));
+            }
+            Action::Kill(bucket, epoch) => note(self, format!("kill {bucket} {epoch}")),
+            Action::MoveDeadline(bucket, _, until) => note(self, format!("deadline {bucket} {}", until.0)),
+            Action::HeartbeatNow => note(self, "heartbeat".to_owned()),
+            Action::Say(message) => self.said(message),
+            Action::Note(..) => {}
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        let answers = question.checks.iter().map(|_| self.machine.clone()).collect();
+        self.input(Input::Answered(question.key, question.part, answers));
+    }
+
+    /// What the leader hears; it records phases at once.
+    fn said(&mut self, message: ToLeader) {
+        match message {
+            ToLeader::Verdicts(verdicts) => {
+                for verdict in verdicts {
+                    let mut line = format!("verdict {} at {}:", verdict.bucket, verdict.revision);
+                    match verdict.refusal() {
+                        None => line.push_str(" yes"),
+                        Some((gate, it)) => {
+                            let pass = if it.pass.is_none() { "unknown" } else { "no" };
+                            write!(line, " {pass}, {}: {}", gate.as_str(), it.reason).expect("a string");
+                        }
+                    }
+                    self.lines.push(line);
+                }
+            }
+            ToLeader::Phases { seq, instances } => {
+                for it in instances {
+                    self.lines.push(format!("phase {} {}", it.bucket, it.phase.as_str()));
+                }
+                self.input(Input::Recorded(seq));
+            }
+            ToLeader::GaveUp { bucket, epoch } => self.lines.push(format!("say gave up {bucket} {epoch}")),
+            ToLeader::NothingLeft { bucket, revision } => {
+                self.lines.push(format!("say nothing left {bucket} {revision}"));
+            }
+            ToLeader::Judged { verdict, .. } => {
+                self.lines.push(format!("judged {}: {}", verdict.bucket, verdict.eligible()));
+            }
+            other => self.lines.push(format!("say {other:?}")),
+        }
+    }
+
+    /// The lines since the last time, and that there are no others.
+    #[track_caller]
+    fn expect(&mut self, lines: &[&str]) {
+        assert_eq!(std::mem::take(&mut self.lines), lines);
+    }
+
+    fn pid(&self, bucket: &str) -> Option<u32> {
+        self.node.places[&self.world.name(bucket)].seen.as_ref().and_then(|seen| seen.pid)
+    }
+}
+
+fn file_check(module: &mut ModuleSpec) {
+    let kind = CheckKind::File(Template(vec![TemplatePart::Text("/x".to_owned())]));
+    module.can_run_on_this_node.push(Check { kind, timeout: None });
+}
+
+fn port_check(module: &mut ModuleSpec) {
+    let kind = CheckKind::PortFree(Template(vec![TemplatePart::Text("514".to_owned())]));
+    module.can_run_on_this_node.push(Check { kind, timeout: None });
+}
+
+fn rules(texts: &[&str]) -> NodeListRules {
+    NodeListRules::parse(texts).expect("good rules")
+}

@@ -1,0 +1,101 @@
+//! Questions for `plan`: what this node would say of a bucket that is not registered, or not like this.
+//!
+//! Gate 3 is asked as before a start. Nothing is kept of it but until the one answer is given.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sheaf_model::session::ToLeader;
+use sheaf_model::{BucketSpec, Check, ModuleSpec, Revision};
+
+use super::question::{Key, Question, Questions};
+use super::{Action, NodeState};
+use crate::gates::{self, Answer, Asked, CheckAnswer, Part};
+
+/// Asked at a time; more are put off until some are answered.
+const AT_ONCE: usize = super::question::AT_ONCE;
+
+/// Questions that have no answer yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Judging {
+    open: BTreeMap<u64, Asking>,
+}
+
+#[derive(Clone, Debug)]
+struct Asking {
+    spec: Arc<BucketSpec>,
+    module: Arc<ModuleSpec>,
+    /// Still to be asked.
+    parts: Vec<Part>,
+    lasting: Option<Answer>,
+    admission: Option<Answer>,
+}
+
+impl Judging {
+    pub(super) fn put(&mut self, question: u64, spec: Arc<BucketSpec>, module: Arc<ModuleSpec>) {
+        let parts = vec![Part::Admission, Part::Lasting];
+        self.open.insert(question, Asking { spec, module, parts, lasting: None, admission: None });
+    }
+
+    /// The session broke: nobody waits for an answer.
+    pub(super) fn clear(&mut self) {
+        self.open.clear();
+    }
+
+    pub(super) fn answered(&mut self, question: u64, part: Part, answers: &[CheckAnswer]) {
+        if let Some(asking) = self.open.get_mut(&question) {
+            asking.put(part, Answer::of(answers));
+        }
+    }
+}
+
+impl Asking {
+    fn put(&mut self, part: Part, answer: Answer) {
+        match part {
+            Part::Lasting => self.lasting = Some(answer),
+            Part::Admission => self.admission = Some(answer),
+        }
+    }
+}
+
+impl NodeState {
+    /// Asks what has not been asked, as far as there is room, and gives the answers that are complete.
+    pub(super) fn judge_open(&mut self, out: &mut Vec<Action>) {
+        let NodeState { judging, questions, here, .. } = self;
+        for (question, asking) in &mut judging.open {
+            let name = &asking.spec.module.name;
+            let allowed = gates::local_config(name, here).pass == Some(true);
+            while questions.has_room(AT_ONCE)
+                && let Some(part) = asking.parts.pop()
+            {
+                let checks: Vec<Check> = gates::checks(&asking.module, part, allowed).cloned().collect();
+                if checks.is_empty() {
+                    asking.put(part, Answer::Yes);
+                    continue;
+                }
+                let key = Key { question: Some(*question), ..Key::of(&asking.spec.module) };
+                let bucket = Some((asking.spec.clone(), Revision::default()));
+                out.push(ask(questions, Question { key, part, checks, bucket, here: here.clone() }));
+            }
+        }
+        let done = |asking: &Asking| asking.lasting.is_some() && asking.admission.is_some();
+        let ready: Vec<u64> = judging.open.iter().filter(|(_, it)| done(it)).map(|(id, _)| *id).collect();
+        for question in ready {
+            let Some(asking) = judging.open.remove(&question) else { continue };
+            let asked = Asked {
+                lasting: asking.lasting.as_ref(),
+                admission: asking.admission.as_ref(),
+                ..Asked::default()
+            };
+            let rules = asking.spec.node_list_rules.compile();
+            let none = Revision::default();
+            let verdict = gates::evaluate(&asking.spec, none, &rules, Some(&asking.module), here, asked);
+            out.push(Action::Say(ToLeader::Judged { question, verdict }));
+        }
+    }
+}
+
+fn ask(questions: &mut Questions, question: Question) -> Action {
+    questions.is_asked(&question.key, question.part);
+    Action::Ask(question)
+}

@@ -1,0 +1,201 @@
+//! Where it may run: gate 3 over time, the config, draining, and what fails.
+
+use super::*;
+
+#[test]
+fn gate_3_is_asked_once_for_all_buckets_of_a_module_and_again_every_interval() {
+    let mut scene = Scene::with(file_check);
+    for name in ["/a", "/b", "/c"] {
+        scene.world.apply_bucket(name, |put| put.spec.multi_node = true);
+    }
+    scene.sync();
+    let asked = |scene: &Scene| scene.lines.iter().filter(|line| line.starts_with("ask")).count();
+    assert_eq!(asked(&scene), 1, "{:?}", scene.lines);
+    assert_eq!(scene.lines.iter().filter(|line| line.starts_with("start")).count(), 3);
+    scene.lines.clear();
+    scene.pass(90_000);
+    assert!((3..=4).contains(&asked(&scene)), "every 30 s: {:?}", scene.lines);
+}
+
+#[test]
+fn a_plain_no_stops_what_runs_and_a_doubt_only_the_third_time() {
+    let mut scene = Scene::with(file_check);
+    scene.world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    scene.sync();
+    scene.pass(31_000);
+    scene.lines.clear();
+    scene.machine = CheckAnswer::Unclear("/x: no answer within 5s".to_owned());
+    scene.pass(60_000);
+    let lines = std::mem::take(&mut scene.lines);
+    assert!(!lines.iter().any(|line| line.starts_with("stop")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("unclear 2 of 3")), "{lines:?}");
+    scene.pass(31_000);
+    let lines = std::mem::take(&mut scene.lines);
+    assert!(lines.iter().any(|line| line.starts_with("stop /m")), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.starts_with("remove")), "a doubt decommissions nothing: {lines:?}");
+    scene.machine = CheckAnswer::Holds;
+    scene.pass(31_000);
+    assert!(scene.lines.iter().any(|line| line.starts_with("start /m")), "{:?}", scene.lines);
+    scene.machine = CheckAnswer::Fails("/x does not exist".to_owned());
+    scene.lines.clear();
+    scene.pass(31_000);
+    let lines = std::mem::take(&mut scene.lines);
+    assert!(lines.iter().any(|line| line.starts_with("stop /m")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.ends_with("/x does not exist")), "{lines:?}");
+    assert!(lines.contains(&"remove /m".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn a_port_that_its_own_instance_took_refuses_nothing_and_only_one_gets_it() {
+    let mut scene = Scene::with(port_check);
+    scene.held = Some(Vec::new());
+    scene.world.apply_bucket("/a", |put| put.spec.multi_node = true);
+    scene.world.apply_bucket("/b", |put| put.spec.multi_node = true);
+    scene.sync();
+    let first = scene.held.as_mut().expect("held back").remove(0);
+    scene.lines.clear();
+    scene.answer(first);
+    let starts = |scene: &Scene| scene.lines.iter().filter(|line| line.starts_with("start")).count();
+    assert_eq!(starts(&scene), 1, "the other one asks anew: {:?}", scene.lines);
+    scene.machine = CheckAnswer::Fails("port 514 is in use".to_owned());
+    scene.held = None;
+    scene.pass(100);
+    for question in scene.node.questions.under_way_now() {
+        let answers = vec![scene.machine.clone()];
+        scene.input(Input::Answered(question.0, question.1, answers));
+    }
+    scene.pass(90_000);
+    assert_eq!(starts(&scene), 1, "{:?}", scene.lines);
+    assert!(!scene.lines.iter().any(|line| line.starts_with("stop")), "{:?}", scene.lines);
+    assert!(scene.lines.iter().any(|line| line.contains("verdict /b") && line.contains("in use")));
+}
+
+#[test]
+fn a_config_that_denies_the_module_stops_it_and_a_command_is_not_asked() {
+    let mut scene = Scene::new();
+    scene.world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    scene.sync();
+    scene.pass(50);
+    scene.lines.clear();
+    let deny = |deny: &[&str]| Here {
+        name: "n1".into(),
+        hostname: "n1.example.com".into(),
+        deny: deny.iter().map(|name| (*name).to_owned()).collect(),
+        ..Here::default()
+    };
+    scene.input(Input::Config(deny(&["sleep"])));
+    assert_eq!(scene.lines[0], "stop /m (this node is not available)");
+    scene.pass(50);
+    scene.lines.clear();
+    scene.input(Input::Config(deny(&[])));
+    assert!(scene.lines.iter().any(|line| line.starts_with("start /m")), "{:?}", scene.lines);
+}
+
+/// A42
+#[test]
+fn a42_an_instance_that_gave_up_stays_down_until_something_changes() {
+    let mut scene = Scene::new();
+    scene.world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    scene.sync();
+    scene.pass(50);
+    scene.keeper_says("/m", Life::Dead(Ended::Finished), Phase::Failed);
+    scene.pass(50);
+    scene.lines.clear();
+    scene.pass(5000);
+    scene.expect(&[]);
+    scene.world.phase("/m", 1, None, Phase::Failed);
+    scene.sync();
+    scene.pass(5000);
+    scene.lines.clear();
+    scene.world.on("/m", Command::Resume);
+    scene.sync();
+    assert!(scene.lines.iter().any(|line| line.starts_with("start /m")), "{:?}", scene.lines);
+}
+
+#[test]
+fn a_view_from_before_is_waited_out() {
+    let mut scene = Scene::new();
+    let old: Vec<_> = watched::everything(&scene.world.state, NodeId(1)).collect();
+    let then = scene.told;
+    scene.world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    scene.sync();
+    scene.pass(50);
+    scene.lines.clear();
+    scene.input(Input::Watch(old));
+    scene.pass(50);
+    scene.expect(&[]);
+    scene.told = then; // the member that is behind tells what follows its own view
+    scene.sync();
+    scene.pass(50);
+    scene.expect(&[]);
+}
+
+#[test]
+fn a_start_that_cannot_be_carried_out_is_tried_again_and_then_given_up() {
+    let mut scene = Scene::new();
+    scene.world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    let name = scene.world.name("/m");
+    let mut items: Vec<_> = scene.world.changes[scene.told..]
+        .iter()
+        .filter_map(|change| watched::item(change, NodeId(1)))
+        .collect();
+    items.push(WatchItem::Synced(scene.world.state.revision));
+    scene.told = scene.world.changes.len();
+    let mut actions = step(&mut scene.node, Input::Watch(items), scene.now);
+    let mut starts = 0;
+    for _ in 0..10 {
+        if actions.iter().any(|action| matches!(action, Action::Start(_))) {
+            starts += 1;
+            let failed = Done::Failed { reason: "no more processes".to_owned(), again: true };
+            step(&mut scene.node, Input::Done(name.clone(), failed), scene.now);
+        }
+        scene.now = scene.now.after(Span::seconds(70));
+        actions = step(&mut scene.node, Input::Tick, scene.now);
+    }
+    assert_eq!(starts, 5);
+    let seen = scene.node.places[&name].seen.as_ref().expect("what became of it");
+    assert_eq!((seen.phase, seen.message.as_str()), (Phase::Failed, "no more processes"));
+}
+
+#[test]
+fn a_bucket_that_is_not_registered_is_judged_and_nothing_is_kept_of_it() {
+    let mut scene = Scene::with(file_check);
+    let spec = Arc::new(BucketSpec::new(
+        scene.world.name("/p"),
+        sheaf_model::ModuleRef::parse("sleep@2").expect("a reference"),
+    ));
+    let module = scene.world.state.module(&spec.module).expect("it is registered").spec.clone();
+    scene.input(Input::Judge { question: 5, spec, module });
+    scene.expect(&["ask Lasting of sleep@2 for plan", "judged /p: true"]);
+    scene.pass(60_000);
+    scene.expect(&[]);
+    assert!(scene.node.places.is_empty());
+}
+
+#[test]
+fn a_drained_node_runs_no_multi_node_work() {
+    let mut scene = Scene::new();
+    scene.world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    scene.sync();
+    scene.pass(50);
+    scene.lines.clear();
+    scene.world.set_status(1, NodeStatus::Draining);
+    scene.sync();
+    assert_eq!(scene.lines[0], "stop /m (this node is being drained)");
+}
+
+#[test]
+fn the_same_inputs_give_the_same_actions() {
+    let run = || {
+        let mut scene = Scene::with(file_check);
+        for n in 0..50 {
+            scene.world.apply_bucket(&format!("/m{n}"), |put| put.spec.multi_node = n % 2 == 0);
+        }
+        scene.sync();
+        scene.world.on("/m4", |on: OnBucket| Command::DeleteBucket(on));
+        scene.sync();
+        scene.pass(61_000);
+        scene.lines
+    };
+    assert_eq!(run(), run());
+}
