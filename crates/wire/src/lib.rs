@@ -1,1 +1,44 @@
-//! Sheaf.
+//! gRPC: sole owner of the generated code of `sheaf.v1` and `sheaf.peer.v1`. Everything that leaves this crate speaks
+//! `model`; nobody else sees a message.
+//!
+//! ```text
+//!  console, web, others                     any node                                        the node that answers
+//!      │ Client::apply_bucket(ApplyBucket)      │                                                    │
+//!      ├─ message ─────────────────────────────►│ Front: class, Route::target                        │
+//!      │                                        ├─ the same bytes, one hop on ──────────────────────►│ Front: Local
+//!      │                                        │                                                    ├─ spec::read
+//!      │                                        │                                                    ├─ BucketApi::apply
+//!      │◄─ Applied or ApiError ─────────────────┤◄───────────────────────────────────────────────────┤
+//!
+//!  agents among themselves: PeerClient ──► PeerApi, AgentApi, LogsApi (never forwarded)
+//! ```
+//!
+//! Read in this order: [`error`](ApiError) and [`Caller`] (what all calls share), [`bucket`] (the pattern: what is
+//! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`event`], [`logs`], then [`peer`],
+//! `spec` (documents as messages), [`forward`], [`Server`], [`Client`].
+
+mod call;
+mod caller;
+mod change;
+mod client;
+mod codec;
+mod error;
+mod proto;
+mod server;
+mod spec;
+
+pub mod bucket;
+pub mod cluster;
+pub mod event;
+pub mod forward;
+pub mod logs;
+pub mod module;
+pub mod node;
+pub mod peer;
+
+pub use caller::{CALLER_TEXT_MAX, Caller, DEFAULT_DEADLINE};
+pub use change::{Answers, Applied, Done, Filter, Outcome, OutcomeVerb, PAGE_MAX, Page, PageOf, Term};
+pub use client::{Client, Options};
+pub use error::{ApiError, Applies};
+pub use forward::{Alone, Class, Route, Target};
+pub use server::{Health, MESSAGE_MAX, ServeError, ServeOptions, Server};

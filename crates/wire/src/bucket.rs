@@ -1,0 +1,193 @@
+//! Buckets over the wire: what is asked, what is answered, and both ends of it.
+//!
+//! ```text
+//!  console ──► Client::apply_bucket ──► sheaf.v1.BucketService ──► Serve<A: BucketApi> ──► control
+//! ```
+
+mod client;
+mod convert;
+mod serve;
+mod view;
+
+use std::future::Future;
+
+use sheaf_model::view::{BucketRow, BucketStatus, Explanation, NodeExplanation};
+use sheaf_model::{BucketName, BucketSpec, Difference, PutBucket, RequestId, Revision, Timestamp};
+
+pub(crate) use convert::name;
+pub(crate) use serve::Serve;
+
+use crate::logs::{LogLine, LogsOf};
+use crate::{Answers, ApiError, Applied, Caller, Done, Filter, Outcome, Page, PageOf};
+
+/// See `BucketService.Apply`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplyBucket {
+    /// The document.
+    pub put: PutBucket,
+    /// The same id again is answered as the first time.
+    pub request: Option<RequestId>,
+    /// Check everything, change nothing.
+    pub validate_only: bool,
+}
+
+/// A change of a bucket that needs no more than its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnBucket {
+    /// Which one.
+    pub bucket: BucketName,
+    /// Refuse as conflicting unless it is at this revision.
+    pub base: Option<Revision>,
+    /// The same id again is answered as the first time.
+    pub request: Option<RequestId>,
+}
+
+/// See `BucketService.Plan`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// What Apply would do.
+    pub outcome: Outcome,
+    /// Field by field.
+    pub differences: Vec<Difference>,
+    /// Every node: `eligible` as it would be, `running` as it is.
+    pub nodes: Vec<NodeExplanation>,
+    /// For people.
+    pub warnings: Vec<String>,
+}
+
+/// See `BucketService.Get`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GotBucket {
+    /// What it shall be, the module's version fixed.
+    pub spec: BucketSpec,
+    /// Where it stands.
+    pub status: BucketStatus,
+}
+
+/// See `BucketService.List`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListBuckets {
+    /// Which part.
+    pub page: PageOf,
+    /// Which buckets.
+    pub filter: Filter,
+}
+
+/// See `BucketService.Watch`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WatchBuckets {
+    /// Which one; none: all.
+    pub bucket: Option<BucketName>,
+    /// The last revision synced before: only what changed since, if that is still known.
+    pub after: Option<Revision>,
+}
+
+/// One step of a watch: either `Reset`, every bucket and `Synced`, or what changed and `Synced`; then changes, each
+/// group ending with `Synced`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketStep {
+    /// The state it belongs to; what to resume with after `Synced`.
+    pub revision: Revision,
+    /// What is said.
+    pub change: BucketChange,
+}
+
+/// See [`BucketStep`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BucketChange {
+    /// Forget what was known.
+    Reset,
+    /// A bucket as it is now.
+    Bucket(Box<BucketStatus>),
+    /// It is gone.
+    Gone(BucketName),
+    /// Everything up to the revision has been said.
+    Synced,
+}
+
+/// See `BucketService.Logs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketLogs {
+    /// Of what, since when, and whether to stay.
+    pub of: LogsOf,
+    /// Only of the node of this name.
+    pub node: Option<String>,
+}
+
+/// See `BucketService.History`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketHistory {
+    /// Which one; may be deleted already.
+    pub bucket: BucketName,
+    /// Which part.
+    pub page: PageOf,
+}
+
+/// One revision of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketRelease {
+    /// The revision.
+    pub revision: Revision,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Who made it.
+    pub actor: String,
+    /// What the bucket was to be.
+    pub spec: BucketSpec,
+}
+
+/// What answers `sheaf.v1.BucketService`. The errors of each call are those of its comment in the proto file.
+pub trait BucketApi: Send + Sync + 'static {
+    /// Registers or changes one bucket.
+    fn apply(
+        &self,
+        caller: Caller,
+        ask: ApplyBucket,
+    ) -> impl Future<Output = Result<Applied, ApiError>> + Send;
+    /// What `apply` would change; changes nothing.
+    fn plan(&self, caller: Caller, ask: PutBucket) -> impl Future<Output = Result<Plan, ApiError>> + Send;
+    /// What it shall be and where it stands.
+    fn get(
+        &self,
+        caller: Caller,
+        ask: BucketName,
+    ) -> impl Future<Output = Result<GotBucket, ApiError>> + Send;
+    /// Buckets in the order of their names.
+    fn list(
+        &self,
+        caller: Caller,
+        ask: ListBuckets,
+    ) -> impl Future<Output = Result<Page<BucketRow>, ApiError>> + Send;
+    /// All gates of all nodes.
+    fn explain(
+        &self,
+        caller: Caller,
+        ask: BucketName,
+    ) -> impl Future<Output = Result<Explanation, ApiError>> + Send;
+    /// As they are, then whenever they change.
+    fn watch(
+        &self,
+        caller: Caller,
+        ask: WatchBuckets,
+    ) -> impl Future<Output = Result<Answers<BucketStep>, ApiError>> + Send;
+    /// What its instances printed, everywhere.
+    fn logs(
+        &self,
+        caller: Caller,
+        ask: BucketLogs,
+    ) -> impl Future<Output = Result<Answers<LogLine>, ApiError>> + Send;
+    /// Switches it off.
+    fn suspend(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    /// Switches it on.
+    fn resume(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    /// Restarts its instances once.
+    fn restart(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    /// Its revisions, newest first.
+    fn history(
+        &self,
+        caller: Caller,
+        ask: BucketHistory,
+    ) -> impl Future<Output = Result<Page<BucketRelease>, ApiError>> + Send;
+    /// Deletes it.
+    fn delete(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
+}

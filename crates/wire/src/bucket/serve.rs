@@ -1,0 +1,116 @@
+//! The server side of `sheaf.v1.BucketService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{BucketApi, convert};
+use crate::call::{self, Messages};
+use crate::proto::v1;
+use crate::proto::v1::bucket_service_server::BucketService;
+
+/// Messages in, questions to `A`, messages out.
+#[derive(Debug)]
+pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+
+#[tonic::async_trait]
+impl<A: BucketApi> BucketService for Serve<A> {
+    async fn apply(
+        &self,
+        request: Request<v1::ApplyBucketRequest>,
+    ) -> Result<Response<v1::ApplyResponse>, Status> {
+        call::unary(request, convert::apply, |caller, ask| self.0.apply(caller, ask), Into::into).await
+    }
+
+    async fn plan(
+        &self,
+        request: Request<v1::PlanBucketRequest>,
+    ) -> Result<Response<v1::PlanBucketResponse>, Status> {
+        call::unary(request, |q, _| convert::plan(q), |caller, ask| self.0.plan(caller, ask), Into::into)
+            .await
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetBucketRequest>,
+    ) -> Result<Response<v1::GetBucketResponse>, Status> {
+        let read = |q: v1::GetBucketRequest, _: &_| convert::name(&q.name);
+        call::unary(request, read, |caller, ask| self.0.get(caller, ask), Into::into).await
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListBucketsRequest>,
+    ) -> Result<Response<v1::ListBucketsResponse>, Status> {
+        call::unary(request, |q, _| convert::list(q), |caller, ask| self.0.list(caller, ask), Into::into)
+            .await
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainBucketRequest>,
+    ) -> Result<Response<v1::Explanation>, Status> {
+        let read = |q: v1::ExplainBucketRequest, _: &_| convert::name(&q.name);
+        call::unary(request, read, |caller, ask| self.0.explain(caller, ask), Into::into).await
+    }
+
+    type WatchStream = Messages<v1::WatchBucketsResponse>;
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchBucketsRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let ask = |caller, ask| self.0.watch(caller, ask);
+        call::stream(request, |q, _| convert::watch(&q), ask, |step| Ok(step.into())).await
+    }
+
+    type LogsStream = Messages<v1::LogLine>;
+
+    async fn logs(
+        &self,
+        request: Request<v1::BucketLogsRequest>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
+        let ask = |caller, ask| self.0.logs(caller, ask);
+        call::stream(request, |q, _| convert::logs(q), ask, |line| Ok(line.into())).await
+    }
+
+    async fn suspend(
+        &self,
+        request: Request<v1::SuspendBucketRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.suspend(caller, ask);
+        call::unary(request, v1::SuspendBucketRequest::read, ask, Into::into).await
+    }
+
+    async fn resume(
+        &self,
+        request: Request<v1::ResumeBucketRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.resume(caller, ask);
+        call::unary(request, v1::ResumeBucketRequest::read, ask, Into::into).await
+    }
+
+    async fn restart(
+        &self,
+        request: Request<v1::RestartBucketRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.restart(caller, ask);
+        call::unary(request, v1::RestartBucketRequest::read, ask, Into::into).await
+    }
+
+    async fn history(
+        &self,
+        request: Request<v1::BucketHistoryRequest>,
+    ) -> Result<Response<v1::BucketHistoryResponse>, Status> {
+        let ask = |caller, ask| self.0.history(caller, ask);
+        call::unary(request, |q, _| convert::history(q), ask, Into::into).await
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteBucketRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.delete(caller, ask);
+        call::unary(request, v1::DeleteBucketRequest::read, ask, Into::into).await
+    }
+}

@@ -1,0 +1,166 @@
+//! The client of any node's public API. Its calls stand beside what they ask: [`crate::bucket`] and its siblings.
+
+mod channel;
+
+use std::future::Future;
+use std::time::Duration;
+
+use sheaf_model::{RequestId, Revision};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+pub(crate) use channel::{Pings, broke, endpoint, explain, never_sent};
+
+use crate::caller::{ACTOR, DEFECTS, REQUEST_ID, REVISION};
+use crate::error::from_status;
+use crate::{ApiError, DEFAULT_DEADLINE};
+
+/// How a client calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Who asks, for history, e.g. `cli:alice@ops1`; printable ASCII. None: the server takes the peer's address.
+    pub actor: Option<String>,
+    /// How long a call may take that is no stream.
+    pub deadline: Duration,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { actor: None, deadline: DEFAULT_DEADLINE, connect_timeout: Duration::from_secs(3) }
+    }
+}
+
+/// A connection to one node, shared by its clones; any node answers every call. Reconnects by itself.
+#[derive(Clone, Debug)]
+pub struct Client {
+    address: String,
+    channel: Channel,
+    options: Options,
+    actor: Option<MetadataValue<Ascii>>,
+    revision: Option<Revision>,
+}
+
+impl Client {
+    /// Connects to `address` (`host:port`).
+    pub async fn connect(address: &str, options: Options) -> Result<Self, ApiError> {
+        let endpoint = endpoint(address, options.connect_timeout, Pings::default())?;
+        let connecting = tokio::time::timeout(options.connect_timeout, endpoint.connect());
+        let channel = match connecting.await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(error)) => {
+                return Err(ApiError::Unreachable { address: address.to_owned(), why: explain(&error) });
+            }
+            Err(_) => {
+                let why = format!("no connection within {:?}", options.connect_timeout);
+                return Err(ApiError::Unreachable { address: address.to_owned(), why });
+            }
+        };
+        Self::over(address, channel, options)
+    }
+
+    /// A client that connects when it is first used.
+    pub fn lazy(address: &str, options: Options) -> Result<Self, ApiError> {
+        let channel = endpoint(address, options.connect_timeout, Pings::default())?.connect_lazy();
+        Self::over(address, channel, options)
+    }
+
+    fn over(address: &str, channel: Channel, options: Options) -> Result<Self, ApiError> {
+        let actor = match &options.actor {
+            Some(actor) => Some(actor.parse().map_err(|_| {
+                ApiError::invalid("actor", format!("{actor:?} cannot be sent"), "printable ASCII")
+            })?),
+            None => None,
+        };
+        Ok(Self { address: address.to_owned(), channel, options, actor, revision: None })
+    }
+
+    /// Where it connects to.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The same connection with another deadline.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        let options = Options { deadline, ..self.options.clone() };
+        Self { options, ..self.clone() }
+    }
+
+    /// The same connection whose answers come from a state at least as new as `revision`, e.g. that of a change.
+    #[must_use]
+    pub fn at_least(&self, revision: Revision) -> Self {
+        Self { revision: Some(revision), ..self.clone() }
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// A message with what every call brings along.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let metadata = request.metadata_mut();
+        metadata.insert(DEFECTS, MetadataValue::from_static("all"));
+        if let Some(actor) = &self.actor {
+            metadata.insert(ACTOR, actor.clone());
+        }
+        if let Some(revision) = self.revision {
+            metadata.insert(REVISION, MetadataValue::from(revision.0));
+        }
+        request
+    }
+
+    /// The same for a change.
+    pub(crate) fn change<T>(&self, message: T, id: Option<&RequestId>) -> Request<T> {
+        let mut request = self.request(message);
+        // An id that no header can carry is in the message all the same.
+        if let Some(id) = id.and_then(|id| MetadataValue::try_from(id.0.as_str()).ok()) {
+            request.metadata_mut().insert(REQUEST_ID, id);
+        }
+        request
+    }
+
+    /// Makes a call that is no stream, within the deadline.
+    pub(crate) async fn unary<T, U, F>(
+        &self,
+        mut request: Request<T>,
+        call: impl FnOnce(Request<T>) -> F,
+    ) -> Result<U, ApiError>
+    where
+        F: Future<Output = Result<Response<U>, Status>>,
+    {
+        let deadline = self.options.deadline;
+        request.set_timeout(deadline);
+        match tokio::time::timeout(deadline, call(request)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(from_status(&self.address, &status)),
+            Err(_) => Err(self.late()),
+        }
+    }
+
+    /// Opens a stream within the deadline, which does not hold for what comes after.
+    pub(crate) async fn stream<T, U, F>(
+        &self,
+        request: Request<T>,
+        call: impl FnOnce(Request<T>) -> F,
+    ) -> Result<U, ApiError>
+    where
+        F: Future<Output = Result<Response<U>, Status>>,
+    {
+        match tokio::time::timeout(self.options.deadline, call(request)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(from_status(&self.address, &status)),
+            Err(_) => Err(self.late()),
+        }
+    }
+
+    fn late(&self) -> ApiError {
+        ApiError::DeadlineExceeded(format!(
+            "no answer from {} within {:?}",
+            self.address, self.options.deadline
+        ))
+    }
+}

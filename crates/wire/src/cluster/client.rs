@@ -1,0 +1,36 @@
+//! The client side of `sheaf.v1.ClusterService`.
+
+use sheaf_model::view::{ClusterStatus, MemberRow};
+use tonic::transport::Channel;
+
+use super::Apply;
+use crate::proto::v1;
+use crate::proto::v1::cluster_service_client::ClusterServiceClient;
+use crate::server::MESSAGE_MAX;
+use crate::{ApiError, Applied, Client};
+
+impl Client {
+    fn cluster(&self) -> ClusterServiceClient<Channel> {
+        ClusterServiceClient::new(self.channel()).max_decoding_message_size(MESSAGE_MAX)
+    }
+
+    /// Applies documents in one transaction: all or none.
+    pub async fn apply(&self, ask: Apply) -> Result<Applied, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::ApplyRequest::from(ask), id.as_ref());
+        self.unary(request, async |request| self.cluster().apply(request).await).await?.try_into()
+    }
+
+    /// Leader, members and counts.
+    pub async fn cluster_status(&self) -> Result<ClusterStatus, ApiError> {
+        let request = self.request(v1::ClusterStatusRequest {});
+        Ok(self.unary(request, async |request| self.cluster().status(request).await).await?.into())
+    }
+
+    /// The members alone.
+    pub async fn members(&self) -> Result<Vec<MemberRow>, ApiError> {
+        let request = self.request(v1::MembersRequest {});
+        let answer = self.unary(request, async |request| self.cluster().members(request).await).await?;
+        Ok(answer.members.into_iter().map(Into::into).collect())
+    }
+}

@@ -1,0 +1,123 @@
+//! Questions and answers about the cluster, to and from messages.
+
+use sheaf_model::view::{BucketCounts, ClusterStatus, MemberRow, NodeCounts};
+
+use super::Apply;
+use crate::proto::v1;
+use crate::spec::{BucketMessage, bucket_request, module_request, read};
+use crate::{ApiError, Caller};
+
+pub(super) fn apply(message: v1::ApplyRequest, caller: &Caller) -> Result<Apply, ApiError> {
+    let request = caller.request_id(message.request_id)?;
+    if message.modules.is_empty() && message.buckets.is_empty() {
+        return Err(ApiError::invalid("", "no document", "at least one of modules and buckets"));
+    }
+    let bucket = |document: v1::BucketDocument| BucketMessage {
+        bucket: document.bucket,
+        base_revision: document.base_revision,
+        latest: document.latest,
+        suspended: document.suspended,
+    };
+    let modules = message.modules.into_iter().map(Some).collect();
+    let documents = read(modules, message.buckets.into_iter().map(bucket).collect())?;
+    Ok(Apply {
+        modules: documents.modules,
+        buckets: documents.buckets,
+        request,
+        validate_only: message.validate_only,
+    })
+}
+
+impl From<Apply> for v1::ApplyRequest {
+    fn from(ask: Apply) -> Self {
+        let bucket = |put: sheaf_model::PutBucket| v1::BucketDocument {
+            bucket: Some(bucket_request(put.spec)),
+            base_revision: put.base.map(|revision| revision.0),
+            latest: put.latest,
+            suspended: put.suspended,
+        };
+        Self {
+            modules: ask.modules.into_iter().map(module_request).collect(),
+            buckets: ask.buckets.into_iter().map(bucket).collect(),
+            request_id: ask.request.map(|id| id.0).unwrap_or_default(),
+            validate_only: ask.validate_only,
+        }
+    }
+}
+
+impl From<MemberRow> for v1::MemberRow {
+    fn from(row: MemberRow) -> Self {
+        Self {
+            name: row.name,
+            id: row.id,
+            voter: row.voter,
+            role: row.role,
+            match_lag: row.match_lag,
+            address: row.address,
+        }
+    }
+}
+
+impl From<v1::MemberRow> for MemberRow {
+    fn from(row: v1::MemberRow) -> Self {
+        Self {
+            name: row.name,
+            id: row.id,
+            voter: row.voter,
+            role: row.role,
+            match_lag: row.match_lag,
+            address: row.address,
+        }
+    }
+}
+
+impl From<ClusterStatus> for v1::ClusterStatus {
+    fn from(status: ClusterStatus) -> Self {
+        let (nodes, buckets) = (status.nodes, status.buckets);
+        Self {
+            cluster: status.cluster,
+            leader: status.leader,
+            term: status.term,
+            commit: status.commit,
+            revision: status.revision,
+            members: status.members.into_iter().map(Into::into).collect(),
+            nodes: Some(v1::NodeCounts { ready: nodes.ready, lost: nodes.lost, draining: nodes.draining }),
+            buckets: Some(v1::BucketCounts {
+                running: buckets.running,
+                partial: buckets.partial,
+                unplaced: buckets.unplaced,
+                suspended: buckets.suspended,
+                failed: buckets.failed,
+                other: buckets.other,
+            }),
+            fault_tolerance: status.fault_tolerance,
+            message: status.message,
+        }
+    }
+}
+
+impl From<v1::ClusterStatus> for ClusterStatus {
+    fn from(status: v1::ClusterStatus) -> Self {
+        let nodes = status.nodes.unwrap_or_default();
+        let buckets = status.buckets.unwrap_or_default();
+        Self {
+            cluster: status.cluster,
+            leader: status.leader,
+            term: status.term,
+            commit: status.commit,
+            revision: status.revision,
+            members: status.members.into_iter().map(Into::into).collect(),
+            nodes: NodeCounts { ready: nodes.ready, lost: nodes.lost, draining: nodes.draining },
+            buckets: BucketCounts {
+                running: buckets.running,
+                partial: buckets.partial,
+                unplaced: buckets.unplaced,
+                suspended: buckets.suspended,
+                failed: buckets.failed,
+                other: buckets.other,
+            },
+            fault_tolerance: status.fault_tolerance,
+            message: status.message,
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The server side of `sheaf.v1.ClusterService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{ClusterApi, convert};
+use crate::call;
+use crate::proto::v1;
+use crate::proto::v1::cluster_service_server::ClusterService;
+
+/// Messages in, questions to `A`, messages out.
+#[derive(Debug)]
+pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+
+#[tonic::async_trait]
+impl<A: ClusterApi> ClusterService for Serve<A> {
+    async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
+        call::unary(request, convert::apply, |caller, ask| self.0.apply(caller, ask), Into::into).await
+    }
+
+    async fn status(
+        &self,
+        request: Request<v1::ClusterStatusRequest>,
+    ) -> Result<Response<v1::ClusterStatus>, Status> {
+        call::unary(request, |_, _| Ok(()), |caller, ()| self.0.status(caller), Into::into).await
+    }
+
+    async fn members(
+        &self,
+        request: Request<v1::MembersRequest>,
+    ) -> Result<Response<v1::MembersResponse>, Status> {
+        let write =
+            |rows: Vec<_>| v1::MembersResponse { members: rows.into_iter().map(Into::into).collect() };
+        call::unary(request, |_, _| Ok(()), |caller, ()| self.0.members(caller), write).await
+    }
+}

@@ -1,0 +1,131 @@
+//! History over the wire.
+
+mod client;
+mod convert;
+mod serve;
+
+use std::fmt;
+use std::future::Future;
+use std::str::FromStr;
+
+use sheaf_model::{Event, Revision, Timestamp};
+
+pub(crate) use serve::Serve;
+
+use crate::{Answers, ApiError, Caller};
+
+/// A place in history: just after an event. Written `REVISION.N`, or `REVISION` for after all of that revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// The event's revision.
+    pub revision: Revision,
+    /// Its place among the events of that revision.
+    pub n: u32,
+}
+
+impl Cursor {
+    /// The place of an event.
+    pub fn of(event: &Event) -> Self {
+        Self { revision: event.revision, n: event.n }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.n {
+            u32::MAX => self.revision.fmt(f),
+            n => write!(f, "{}.{n}", self.revision),
+        }
+    }
+}
+
+/// Why a text is no cursor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no cursor")]
+pub struct CursorError(String);
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let error = || CursorError(text.chars().take(100).collect());
+        let (revision, n) = match text.split_once('.') {
+            Some((revision, n)) => (revision, n.parse().map_err(|_| error())?),
+            None => (text, u32::MAX),
+        };
+        Ok(Self { revision: Revision(revision.parse().map_err(|_| error())?), n })
+    }
+}
+
+/// Which events; what is none selects all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Exactly this subject.
+    pub subject: Option<String>,
+    /// This kind, or all that begin with it and a dot.
+    pub kind: Option<String>,
+    /// Exactly this node's name.
+    pub node: Option<String>,
+    /// Not before this time.
+    pub since: Option<Timestamp>,
+}
+
+impl EventFilter {
+    /// Whether it selects `event`.
+    pub fn selects(&self, event: &Event) -> bool {
+        let kind = |kind: &str| {
+            event.kind.strip_prefix(kind).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.subject.as_ref().is_none_or(|subject| *subject == event.subject)
+            && self.node.as_ref().is_none_or(|node| *node == event.node)
+            && self.since.is_none_or(|since| event.at >= since)
+            && self.kind.as_deref().is_none_or(kind)
+    }
+}
+
+/// See `EventService.List`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListEvents {
+    /// Only events after this place, or before it if `newest_first`.
+    pub after: Option<Cursor>,
+    /// At most so many, 1 to [`crate::PAGE_MAX`]; 0 from a client: the most.
+    pub limit: u32,
+    /// Which.
+    pub filter: EventFilter,
+    /// The other way round.
+    pub newest_first: bool,
+}
+
+/// See `EventService.List`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventPage {
+    /// In the order asked for.
+    pub events: Vec<Event>,
+    /// To go on with; none: that was all.
+    pub next: Option<Cursor>,
+}
+
+/// See `EventService.Watch`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WatchEvents {
+    /// History after this place comes first; none: only what happens from now on.
+    pub after: Option<Cursor>,
+    /// Which.
+    pub filter: EventFilter,
+}
+
+/// What answers `sheaf.v1.EventService`. The errors of each call are those of its comment in the proto file.
+pub trait EventApi: Send + Sync + 'static {
+    /// A page of history.
+    fn list(
+        &self,
+        caller: Caller,
+        ask: ListEvents,
+    ) -> impl Future<Output = Result<EventPage, ApiError>> + Send;
+    /// History from a place on, then what happens.
+    fn watch(
+        &self,
+        caller: Caller,
+        ask: WatchEvents,
+    ) -> impl Future<Output = Result<Answers<Event>, ApiError>> + Send;
+}

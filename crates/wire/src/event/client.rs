@@ -1,0 +1,29 @@
+//! The client side of `sheaf.v1.EventService`.
+
+use sheaf_model::Event;
+use tonic::transport::Channel;
+
+use super::{EventPage, ListEvents, WatchEvents};
+use crate::proto::v1;
+use crate::proto::v1::event_service_client::EventServiceClient;
+use crate::server::MESSAGE_MAX;
+use crate::{Answers, ApiError, Client, call};
+
+impl Client {
+    fn events(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel()).max_decoding_message_size(MESSAGE_MAX)
+    }
+
+    /// A page of history.
+    pub async fn list_events(&self, ask: ListEvents) -> Result<EventPage, ApiError> {
+        let request = self.request(v1::ListEventsRequest::from(ask));
+        self.unary(request, async |request| self.events().list(request).await).await?.try_into()
+    }
+
+    /// History from a place on, then what happens.
+    pub async fn watch_events(&self, ask: WatchEvents) -> Result<Answers<Event>, ApiError> {
+        let request = self.request(v1::WatchEventsRequest::from(ask));
+        let events = self.stream(request, async |request| self.events().watch(request).await).await?;
+        Ok(call::incoming(self.address(), events, |event| Ok(event.into())))
+    }
+}

@@ -1,0 +1,163 @@
+//! History, to and from messages.
+
+use sheaf_model::{Event, Revision, Timestamp};
+
+use super::{Cursor, EventFilter, EventPage, ListEvents, WatchEvents};
+use crate::change::{page_of, timestamp, timestamp_from};
+use crate::proto::v1;
+use crate::{ApiError, PAGE_MAX};
+
+impl From<Event> for v1::Event {
+    fn from(event: Event) -> Self {
+        Self {
+            cursor: Cursor::of(&event).to_string(),
+            revision: event.revision.0,
+            n: event.n,
+            at: Some(timestamp(event.at)),
+            kind: event.kind,
+            subject: event.subject,
+            actor: event.actor,
+            node: event.node,
+            before: event.before,
+            after: event.after,
+            message: event.message,
+        }
+    }
+}
+
+impl From<v1::Event> for Event {
+    fn from(event: v1::Event) -> Self {
+        Self {
+            revision: Revision(event.revision),
+            n: event.n,
+            at: event.at.as_ref().map_or(Timestamp(0), timestamp_from),
+            kind: event.kind,
+            subject: event.subject,
+            actor: event.actor,
+            node: event.node,
+            before: event.before,
+            after: event.after,
+            message: event.message,
+        }
+    }
+}
+
+fn cursor(text: &str) -> Result<Option<Cursor>, ApiError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |error: super::CursorError| {
+        ApiError::invalid("after", error.to_string(), "the cursor of an event, or a revision")
+    };
+    text.parse().map(Some).map_err(wrong)
+}
+
+fn filter(message: Option<v1::EventFilter>) -> EventFilter {
+    let message = message.unwrap_or_default();
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    EventFilter {
+        subject: some(message.subject),
+        kind: some(message.kind),
+        node: some(message.node),
+        since: message.since.as_ref().map(timestamp_from),
+    }
+}
+
+impl From<EventFilter> for v1::EventFilter {
+    fn from(filter: EventFilter) -> Self {
+        Self {
+            subject: filter.subject.unwrap_or_default(),
+            kind: filter.kind.unwrap_or_default(),
+            node: filter.node.unwrap_or_default(),
+            since: filter.since.map(timestamp),
+        }
+    }
+}
+
+pub(super) fn list(message: v1::ListEventsRequest) -> Result<ListEvents, ApiError> {
+    let limit = page_of(message.limit, String::new(), PAGE_MAX)
+        .map_err(|_| ApiError::invalid("limit", message.limit.to_string(), format!("at most {PAGE_MAX}")))?;
+    Ok(ListEvents {
+        after: cursor(&message.after)?,
+        limit: limit.size,
+        filter: filter(message.filter),
+        newest_first: message.newest_first,
+    })
+}
+
+impl From<ListEvents> for v1::ListEventsRequest {
+    fn from(ask: ListEvents) -> Self {
+        Self {
+            after: ask.after.map(|cursor| cursor.to_string()).unwrap_or_default(),
+            limit: ask.limit,
+            filter: Some(ask.filter.into()),
+            newest_first: ask.newest_first,
+        }
+    }
+}
+
+impl From<EventPage> for v1::ListEventsResponse {
+    fn from(page: EventPage) -> Self {
+        Self {
+            events: page.events.into_iter().map(Into::into).collect(),
+            next: page.next.map(|cursor| cursor.to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<v1::ListEventsResponse> for EventPage {
+    type Error = ApiError;
+
+    fn try_from(page: v1::ListEventsResponse) -> Result<Self, ApiError> {
+        Ok(Self { events: page.events.into_iter().map(Into::into).collect(), next: cursor(&page.next)? })
+    }
+}
+
+pub(super) fn watch(message: v1::WatchEventsRequest) -> Result<WatchEvents, ApiError> {
+    Ok(WatchEvents { after: cursor(&message.after)?, filter: filter(message.filter) })
+}
+
+impl From<WatchEvents> for v1::WatchEventsRequest {
+    fn from(ask: WatchEvents) -> Self {
+        let after = ask.after.map(|cursor| cursor.to_string()).unwrap_or_default();
+        Self { after, filter: Some(ask.filter.into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_are_read_and_refused() {
+        for text in ["7", "7.0", "7.3"] {
+            let read = cursor(text).expect("a cursor").expect("one");
+            assert_eq!(read.to_string(), text);
+        }
+        for text in ["x", "7.", ".1", "7.x", "-1", "7.1.1"] {
+            assert!(matches!(cursor(text), Err(ApiError::Invalid(_))), "{text}");
+        }
+        let (early, late) = (Cursor { revision: Revision(7), n: 3 }, "7".parse().expect("a cursor"));
+        assert!(early < late, "a revision alone means all of its events");
+    }
+
+    #[test]
+    fn a_kind_selects_what_begins_with_it_and_a_dot() {
+        let event = Event {
+            revision: Revision(1),
+            n: 0,
+            at: Timestamp(5),
+            kind: "bucket.bound".to_owned(),
+            subject: "/a".to_owned(),
+            actor: "cli".to_owned(),
+            node: String::new(),
+            before: String::new(),
+            after: String::new(),
+            message: String::new(),
+        };
+        let of = |kind: &str| EventFilter { kind: Some(kind.to_owned()), ..EventFilter::default() };
+        assert!(of("bucket").selects(&event) && of("bucket.bound").selects(&event));
+        assert!(!of("buck").selects(&event) && !of("node").selects(&event));
+        assert_eq!(Event::from(v1::Event::from(event.clone())), event);
+    }
+}

@@ -1,0 +1,35 @@
+//! The server side of `sheaf.v1.EventService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{EventApi, convert};
+use crate::call::{self, Messages};
+use crate::proto::v1;
+use crate::proto::v1::event_service_server::EventService;
+
+/// Messages in, questions to `A`, messages out.
+#[derive(Debug)]
+pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+
+#[tonic::async_trait]
+impl<A: EventApi> EventService for Serve<A> {
+    async fn list(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        call::unary(request, |q, _| convert::list(q), |caller, ask| self.0.list(caller, ask), Into::into)
+            .await
+    }
+
+    type WatchStream = Messages<v1::Event>;
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let ask = |caller, ask| self.0.watch(caller, ask);
+        call::stream(request, |q, _| convert::watch(q), ask, |event| Ok(event.into())).await
+    }
+}

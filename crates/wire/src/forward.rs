@@ -1,0 +1,46 @@
+//! Every call works on every node: what must be answered elsewhere is carried there and back, bytes passed through.
+//!
+//! ```text
+//!  client ──call──► Front ──class──► Route::target ─┬─ Local ───────────► the service here
+//!                     ▲                             ├─ To(address) ─────► the same Front there, one hop on
+//!                     └── asked again until the     └─ Unavailable ─────► wait a little
+//!                         deadline if nothing was
+//!                         applied for sure
+//! ```
+//!
+//! Read `class` (which call goes where), `front` (the loop above), `body` (what flows through), `peers` (connections).
+
+mod body;
+mod class;
+mod front;
+mod peers;
+
+pub use class::{Class, class};
+pub(crate) use front::{Front, Handler};
+
+/// Where a call is answered now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// By this node.
+    Local,
+    /// By the node at this address, `host:port`.
+    To(String),
+    /// By nobody for the moment, and why, for people. The call waits until its deadline.
+    Unavailable(String),
+}
+
+/// Knows where calls are answered. Asked for every call and again after every failure, so it must be cheap.
+pub trait Route: Send + Sync + 'static {
+    /// Where a call of this class is answered; `path` is `/PACKAGE.SERVICE/METHOD`. Never asked for [`Class::Own`].
+    fn target(&self, class: Class, path: &str) -> Target;
+}
+
+/// A node that answers everything itself: a cluster of one, and tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone;
+
+impl Route for Alone {
+    fn target(&self, _: Class, _: &str) -> Target {
+        Target::Local
+    }
+}

@@ -1,0 +1,423 @@
+//! The outermost service of a node.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use tonic::body::Body;
+use tonic::transport::server::TcpConnectInfo;
+use tonic::{Code, Status};
+use tower::{Service as _, ServiceExt as _};
+
+use super::body::{Answer, Question};
+use super::class::method;
+use super::peers::Peers;
+use super::{Class, Route, Target};
+use crate::caller::{
+    ACTOR, DEFECTS, Deadline, FORWARDED, NOT_APPLIED, OUTCOME, REQUEST_ID, TIMEOUT, peer_actor,
+};
+use crate::client::{explain, never_sent};
+use crate::error::to_status;
+use crate::{ApiError, Applies, DEFAULT_DEADLINE};
+
+/// How often a call is carried on before it must run in a circle.
+const HOPS_MAX: u32 = 3;
+/// The first wait before a call is routed anew; each further one doubles, up to `PAUSE_MAX`.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// A caller that names its deadline hears from us a tenth of it, at most this long, before: what we say is more
+/// precise than what its own timer can.
+const EARLY_MAX: Duration = Duration::from_millis(250);
+
+/// Answers the calls of one service.
+pub(crate) type Handler =
+    Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> + Send + Sync>;
+
+/// See [`super`].
+pub(crate) struct Front<R>(Arc<Inner<R>>);
+
+impl<R> Clone for Front<R> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+struct Inner<R> {
+    /// By `PACKAGE.SERVICE`.
+    handlers: BTreeMap<&'static str, Handler>,
+    route: Arc<R>,
+    peers: Peers,
+    /// Calls under way that are neither streams nor `Own`.
+    calls: AtomicUsize,
+    calls_max: usize,
+    /// True from when the node stops.
+    stopping: watch::Receiver<bool>,
+}
+
+impl<R: Route> Front<R> {
+    pub(crate) fn new(
+        handlers: BTreeMap<&'static str, Handler>,
+        route: Arc<R>,
+        calls_max: usize,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let (peers, calls) = (Peers::default(), AtomicUsize::new(0));
+        Self(Arc::new(Inner { handlers, route, peers, calls, calls_max, stopping }))
+    }
+}
+
+impl<R: Route> tower::Service<Request<Body>> for Front<R> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let inner = self.0.clone();
+        // Now, not when first polled: the transport's timer must not be earlier.
+        let begun = Instant::now();
+        Box::pin(async move { Ok(inner.answer(request, begun).await) })
+    }
+}
+
+/// What must be known of a call to carry it on.
+struct Call {
+    class: Class,
+    stream: bool,
+    parts: Parts,
+    question: Question,
+    /// How often it was forwarded before.
+    hops: u32,
+    begun: Instant,
+    deadline: Instant,
+    /// Asking it twice does no harm.
+    repeatable: bool,
+    long: bool,
+}
+
+/// What came of one attempt.
+enum Attempt {
+    /// For the caller.
+    Answered(Response<Body>),
+    /// Not answered, and why; whether it may have been applied.
+    Failed(String, Applies),
+}
+
+impl<R: Route> Inner<R> {
+    async fn answer(&self, request: Request<Body>, begun: Instant) -> Response<Body> {
+        let (class, stream) = method(request.uri().path());
+        let long = request.headers().get(DEFECTS).is_some_and(|value| value == "all");
+        if *self.stopping.borrow() {
+            return refuse(ApiError::unavailable("this node is stopping"), long);
+        }
+        if class == Class::Own {
+            let response = self.local(request).await;
+            return if stream { self.ending(response) } else { response };
+        }
+        let _slot = match Slot::take(&self.calls, self.calls_max) {
+            Some(slot) => slot,
+            None => {
+                let reason =
+                    format!("{} calls are under way on this node, the most it takes", self.calls_max);
+                return refuse(ApiError::Exhausted(reason), long);
+            }
+        };
+        let asked = request.headers().get(TIMEOUT).and_then(timeout);
+        let deadline = begun + asked.map_or(DEFAULT_DEADLINE, |asked| asked - (asked / 10).min(EARLY_MAX));
+        let (mut parts, body) = request.into_parts();
+        if !stream || asked.is_some() {
+            parts.extensions.insert(Deadline(deadline));
+        }
+        let question = match timeout_at(deadline, Question::read(body)).await {
+            Ok(Ok(question)) => question,
+            Ok(Err(status)) => return status.into_http(),
+            Err(_) => {
+                return refuse(ApiError::DeadlineExceeded("the request did not arrive in time".into()), long);
+            }
+        };
+        let hops =
+            parts.headers.get(FORWARDED).and_then(|hops| hops.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let repeatable = class != Class::Change || parts.headers.contains_key(REQUEST_ID);
+        self.carry(Call { class, stream, parts, question, hops, begun, deadline, repeatable, long }).await
+    }
+
+    /// Routes a call until it is answered or its deadline has come.
+    async fn carry(&self, mut call: Call) -> Response<Body> {
+        let mut pause = PAUSE_MIN;
+        let mut applied = Applies::No;
+        loop {
+            let (why, outcome) = match timeout_at(call.deadline, self.attempt(&mut call)).await {
+                Ok(Attempt::Answered(response)) => return response,
+                Ok(Attempt::Failed(why, outcome)) => (why, outcome),
+                Err(_) => return refuse(late(&call), call.long),
+            };
+            if outcome == Applies::Perhaps {
+                applied = Applies::Perhaps;
+            }
+            // Whoever forwarded it knows better where to ask next, and has kept the question.
+            let give_up = call.hops > 0 || !call.question.can_ask_again();
+            if give_up || (outcome == Applies::Perhaps && !call.repeatable) {
+                return refuse(unanswered(&call, why, applied), call.long);
+            }
+            if Instant::now() + pause >= call.deadline {
+                let waited = call.begun.elapsed().as_secs_f32();
+                let why = format!("not answered within {waited:.1} s: {why}");
+                return refuse(unanswered(&call, why, applied), call.long);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn attempt(&self, call: &mut Call) -> Attempt {
+        match self.route.target(call.class, call.parts.uri.path()) {
+            Target::Unavailable(reason) => Attempt::Failed(reason, Applies::No),
+            Target::Local => {
+                let Some(body) = call.question.ask() else {
+                    return Attempt::Failed(
+                        "the request is too large to be asked again".to_owned(),
+                        Applies::No,
+                    );
+                };
+                let response = self.local(Request::from_parts(call.parts.clone(), body)).await;
+                let attempt = judged(call, response);
+                match attempt {
+                    Attempt::Answered(response) if call.stream => Attempt::Answered(self.ending(response)),
+                    other => other,
+                }
+            }
+            Target::To(address) if call.hops >= HOPS_MAX => Attempt::Failed(
+                format!("forwarded {HOPS_MAX} times and still not where it is answered, now to {address}"),
+                Applies::No,
+            ),
+            Target::To(address) => self.forward(&address, call).await,
+        }
+    }
+
+    async fn local(&self, request: Request<Body>) -> Response<Body> {
+        let service = request.uri().path().split('/').nth(1).unwrap_or_default();
+        match self.handlers.get(service) {
+            Some(handler) => match handler(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            None => Status::unimplemented(format!("this node has no service {service:?}")).into_http(),
+        }
+    }
+
+    async fn forward(&self, address: &str, call: &mut Call) -> Attempt {
+        let connected = match self.peers.connected(address).await {
+            Ok(connected) => connected,
+            Err(why) => return Attempt::Failed(why, Applies::No),
+        };
+        let Some(body) = call.question.ask() else {
+            return Attempt::Failed("the request is too large to be asked again".to_owned(), Applies::No);
+        };
+        let mut channel = connected.channel.clone();
+        let ready = match channel.ready().await {
+            Ok(ready) => ready,
+            Err(error) => {
+                self.peers.broken(address, &connected);
+                return Attempt::Failed(format!("reach {address}: {}", explain(&error)), Applies::No);
+            }
+        };
+        match ready.call(onward(call, body)).await {
+            Ok(response) => match judged(call, response) {
+                Attempt::Answered(response) => Attempt::Answered(self.relayed(call, response)),
+                failed => failed,
+            },
+            Err(error) => {
+                self.peers.broken(address, &connected);
+                let applied = if never_sent(&error) || call.class != Class::Change {
+                    Applies::No
+                } else {
+                    Applies::Perhaps
+                };
+                Attempt::Failed(format!("the connection to {address} broke: {}", explain(&error)), applied)
+            }
+        }
+    }
+
+    /// An answer that comes from elsewhere: when that breaks, it ends with a status all the same.
+    fn relayed(&self, call: &Call, response: Response<Body>) -> Response<Body> {
+        let broken: fn(&Status) -> Status =
+            if call.class == Class::Change { broken_change } else { broken_read };
+        let stopping = call.stream.then(|| self.stopped());
+        response.map(|body| {
+            let answer = Answer::new(body).or_if_broken(broken);
+            Body::new(match stopping {
+                Some(stopping) => answer.until(stopping),
+                None => answer,
+            })
+        })
+    }
+
+    /// A stream of this node's: it ends when the node stops.
+    fn ending(&self, response: Response<Body>) -> Response<Body> {
+        response.map(|body| {
+            if http_body::Body::is_end_stream(&body) {
+                return body;
+            }
+            Body::new(Answer::new(body).until(self.stopped()))
+        })
+    }
+
+    fn stopped(&self) -> BoxFuture<'static, Status> {
+        let mut stopping = self.stopping.clone();
+        async move {
+            // An error means that whoever would say so is gone, which is the same.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+            to_status(ApiError::unavailable("this node is stopping"), false)
+        }
+        .boxed()
+    }
+}
+
+/// The request to another node: the same, one hop on.
+fn onward(call: &Call, body: Body) -> Request<Body> {
+    let mut headers = call.parts.headers.clone();
+    headers.insert(FORWARDED, HeaderValue::from(call.hops + 1));
+    if !headers.contains_key(ACTOR) {
+        let from = call.parts.extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        if let Ok(actor) = HeaderValue::try_from(peer_actor(from).0) {
+            headers.insert(ACTOR, actor);
+        }
+    }
+    if !call.stream || headers.contains_key(TIMEOUT) {
+        let left = call.deadline.saturating_duration_since(Instant::now());
+        // At most eight digits, so whole days of milliseconds.
+        let left = left.as_millis().clamp(1, 99_999_999);
+        if let Ok(left) = HeaderValue::try_from(format!("{left}m")) {
+            headers.insert(TIMEOUT, left);
+        }
+    }
+    let mut request = Request::new(body);
+    *request.method_mut() = call.parts.method.clone();
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.uri_mut() = call.parts.uri.clone();
+    *request.headers_mut() = headers;
+    request
+}
+
+/// An answer for the caller, unless it says that nothing was applied: then another may know better.
+fn judged(call: &Call, response: Response<Body>) -> Attempt {
+    let not_applied = response.headers().get(OUTCOME).is_some_and(|outcome| outcome == NOT_APPLIED);
+    if !not_applied || !call.question.can_ask_again() || call.hops > 0 {
+        return Attempt::Answered(response);
+    }
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() == Code::Unavailable => {
+            Attempt::Failed(status.message().to_owned(), Applies::No)
+        }
+        _ => Attempt::Answered(response),
+    }
+}
+
+fn late(call: &Call) -> ApiError {
+    let waited = call.begun.elapsed().as_secs_f32();
+    ApiError::DeadlineExceeded(match call.class {
+        Class::Change => {
+            format!("no answer within {waited:.1} s; the change may have been applied, or may still be")
+        }
+        _ => format!("no answer within {waited:.1} s"),
+    })
+}
+
+fn unanswered(call: &Call, why: String, applied: Applies) -> ApiError {
+    let reason = match (call.class, applied) {
+        (Class::Change, Applies::Perhaps) => format!("{why}; the change may have been applied"),
+        (Class::Change, Applies::No) => format!("{why}; nothing was applied"),
+        _ => why,
+    };
+    ApiError::Unavailable { reason, applied }
+}
+
+fn broken_change(status: &Status) -> Status {
+    let reason =
+        format!("the connection to the leader broke: {}; the change may have been applied", status.message());
+    to_status(ApiError::Unavailable { reason, applied: Applies::Perhaps }, false)
+}
+
+fn broken_read(status: &Status) -> Status {
+    to_status(
+        ApiError::unavailable(format!("the connection to the node that answers broke: {}", status.message())),
+        false,
+    )
+}
+
+fn refuse(error: ApiError, long: bool) -> Response<Body> {
+    to_status(error, long).into_http()
+}
+
+/// A `grpc-timeout`: up to eight digits and a unit.
+fn timeout(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+/// A place among the calls under way, given back when dropped.
+struct Slot<'a>(&'a AtomicUsize);
+
+impl<'a> Slot<'a> {
+    fn take(calls: &'a AtomicUsize, max: usize) -> Option<Self> {
+        let slot = Self(calls);
+        (calls.fetch_add(1, Ordering::Relaxed) < max).then_some(slot)
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_grpc_writes_them() {
+        let read = |text: &str| timeout(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(read("13m"), Some(Duration::from_millis(13)));
+        assert_eq!(read("2H"), Some(Duration::from_secs(7200)));
+        for bad in ["", "m", "123456789S", "-1S", "+1S", "1", "1x", "é"] {
+            assert_eq!(HeaderValue::from_str(bad).ok().and_then(|value| timeout(&value)), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn slots_are_given_back() {
+        let calls = AtomicUsize::new(0);
+        let first = Slot::take(&calls, 1);
+        assert!(first.is_some() && Slot::take(&calls, 1).is_none());
+        drop(first);
+        assert!(Slot::take(&calls, 1).is_some());
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
+    }
+}

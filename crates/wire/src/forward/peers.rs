@@ -1,0 +1,87 @@
+//! Connections to other nodes, one for each address, made when first needed and thrown away when they break.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+use tonic::transport::Channel;
+
+use crate::client::{Pings, endpoint, explain};
+
+/// A node that takes no connection for so long is taken for dead.
+const CONNECT: Duration = Duration::from_secs(1);
+/// One that does not answer pings for so long is taken for hung.
+const PINGS: Pings = Pings { every: Duration::from_secs(2), within: Duration::from_secs(3), idle: false };
+/// More addresses than any cluster has members: beyond, all are forgotten.
+const ADDRESSES_MAX: usize = 64;
+
+/// One attempt to connect, shared by all who wait for it, so that a dead node costs them one time-out together.
+type Connecting = Shared<BoxFuture<'static, Result<Channel, String>>>;
+
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    /// Held for a look-up only.
+    by_address: Mutex<(u64, BTreeMap<String, (u64, Connecting)>)>,
+}
+
+/// A connection, and which attempt made it.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) channel: Channel,
+    attempt: u64,
+}
+
+impl Peers {
+    /// The connection to `address`; the error says in words why there is none.
+    pub(super) async fn connected(&self, address: &str) -> Result<Connected, String> {
+        let (attempt, connecting) = {
+            let mut guard = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            let (attempts, by_address) = &mut *guard;
+            match by_address.get(address) {
+                Some((attempt, connecting)) => (*attempt, connecting.clone()),
+                None => {
+                    *attempts += 1;
+                    let connecting = connect(address.to_owned());
+                    if by_address.len() >= ADDRESSES_MAX {
+                        by_address.clear();
+                    }
+                    by_address.insert(address.to_owned(), (*attempts, connecting.clone()));
+                    (*attempts, connecting)
+                }
+            }
+        };
+        match connecting.await {
+            Ok(channel) => Ok(Connected { channel, attempt }),
+            Err(why) => {
+                self.forget(address, attempt);
+                Err(why)
+            }
+        }
+    }
+
+    /// The connection broke: whoever asks next connects anew.
+    pub(super) fn broken(&self, address: &str, connected: &Connected) {
+        self.forget(address, connected.attempt);
+    }
+
+    fn forget(&self, address: &str, attempt: u64) {
+        let mut guard = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if guard.1.get(address).is_some_and(|(current, _)| *current == attempt) {
+            guard.1.remove(address);
+        }
+    }
+}
+
+fn connect(address: String) -> Connecting {
+    let connecting = async move {
+        let endpoint = endpoint(&address, CONNECT, PINGS).map_err(|error| error.to_string())?;
+        match tokio::time::timeout(CONNECT, endpoint.connect()).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(error)) => Err(format!("connect to {address}: {}", explain(&error))),
+            Err(_) => Err(format!("connect to {address}: no connection within {CONNECT:?}")),
+        }
+    };
+    connecting.boxed().shared()
+}

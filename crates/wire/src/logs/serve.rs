@@ -1,0 +1,25 @@
+//! The server side of `sheaf.peer.v1.LogService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{LogsApi, convert};
+use crate::call::{self, Messages};
+use crate::proto::peer::v1::ReadLogsRequest;
+use crate::proto::peer::v1::log_service_server::LogService;
+use crate::proto::v1;
+
+/// Messages in, questions to `A`, messages out.
+#[derive(Debug)]
+pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+
+#[tonic::async_trait]
+impl<A: LogsApi> LogService for Serve<A> {
+    type ReadStream = Messages<v1::LogLine>;
+
+    async fn read(&self, request: Request<ReadLogsRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        let ask = |caller, ask| self.0.read(caller, ask);
+        call::stream(request, |q, _| convert::read(&q), ask, |line| Ok(line.into())).await
+    }
+}

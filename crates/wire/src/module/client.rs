@@ -1,0 +1,43 @@
+//! The client side of `sheaf.v1.ModuleService`.
+
+use sheaf_model::ModuleRef;
+use sheaf_model::view::ModuleRow;
+use tonic::transport::Channel;
+
+use super::{ApplyModule, DeleteModule, GotModule, ListModules};
+use crate::proto::v1;
+use crate::proto::v1::module_service_client::ModuleServiceClient;
+use crate::server::MESSAGE_MAX;
+use crate::{ApiError, Applied, Client, Done, Page};
+
+impl Client {
+    fn modules(&self) -> ModuleServiceClient<Channel> {
+        ModuleServiceClient::new(self.channel()).max_decoding_message_size(MESSAGE_MAX)
+    }
+
+    /// Registers a module's version.
+    pub async fn apply_module(&self, ask: ApplyModule) -> Result<Applied, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::ApplyModuleRequest::from(ask), id.as_ref());
+        self.unary(request, async |request| self.modules().apply(request).await).await?.try_into()
+    }
+
+    /// One version of a module, or the newest.
+    pub async fn module(&self, module: &ModuleRef) -> Result<GotModule, ApiError> {
+        let request = self.request(v1::GetModuleRequest::from(module));
+        self.unary(request, async |request| self.modules().get(request).await).await?.try_into()
+    }
+
+    /// A page of modules, by name, newest version first.
+    pub async fn list_modules(&self, ask: ListModules) -> Result<Page<ModuleRow>, ApiError> {
+        let request = self.request(v1::ListModulesRequest::from(ask));
+        Ok(self.unary(request, async |request| self.modules().list(request).await).await?.into())
+    }
+
+    /// Deletes a module's version.
+    pub async fn delete_module(&self, ask: DeleteModule) -> Result<Done, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::DeleteModuleRequest::from(ask), id.as_ref());
+        Ok(self.unary(request, async |request| self.modules().delete(request).await).await?.into())
+    }
+}

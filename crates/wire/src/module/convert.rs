@@ -1,0 +1,142 @@
+//! Questions and answers about modules, to and from messages.
+
+use sheaf_model::view::ModuleRow;
+use sheaf_model::{Defect, ModuleName, ModuleRef, ModuleVersion};
+
+use super::{ApplyModule, DeleteModule, GotModule, ListModules};
+use crate::change::page_of;
+use crate::proto::v1;
+use crate::spec::{module_answer, module_request, module_spec, read};
+use crate::{ApiError, Caller, Filter, PAGE_MAX, Page};
+
+const KEYS: &[&str] = &["name", "version", "runtime", "newest"];
+
+pub(super) fn apply(message: v1::ApplyModuleRequest, caller: &Caller) -> Result<ApplyModule, ApiError> {
+    let request = caller.request_id(message.request_id)?;
+    let mut documents = read(vec![message.module], Vec::new())?;
+    let module =
+        documents.modules.pop().ok_or_else(|| ApiError::invalid("module", "missing", "a ModuleSpec"))?;
+    Ok(ApplyModule { module, request, validate_only: message.validate_only })
+}
+
+impl From<ApplyModule> for v1::ApplyModuleRequest {
+    fn from(ask: ApplyModule) -> Self {
+        Self {
+            module: Some(module_request(ask.module)),
+            request_id: ask.request.map(|id| id.0).unwrap_or_default(),
+            validate_only: ask.validate_only,
+        }
+    }
+}
+
+/// Name and version, with the defects of both.
+fn names(name: &str, version: &str) -> (Option<ModuleName>, Option<ModuleVersion>, Vec<Defect>) {
+    let mut defects = Vec::new();
+    let name = ModuleName::new(name).map_err(|e| defects.push(Defect::new("name", e.problem, e.remedy))).ok();
+    let version = ModuleVersion::new(version)
+        .map_err(|e| defects.push(Defect::new("version", e.problem, e.remedy)))
+        .ok();
+    (name, version, defects)
+}
+
+pub(super) fn get(message: &v1::GetModuleRequest) -> Result<ModuleRef, ApiError> {
+    let newest = message.version.is_empty();
+    match names(&message.name, if newest { "0" } else { &message.version }) {
+        (Some(name), Some(version), _) => Ok(ModuleRef { name, version: (!newest).then_some(version) }),
+        (_, _, defects) => Err(ApiError::Invalid(defects)),
+    }
+}
+
+impl From<&ModuleRef> for v1::GetModuleRequest {
+    fn from(module: &ModuleRef) -> Self {
+        let version = module.version.as_ref().map(|version| version.as_str().to_owned());
+        Self { name: module.name.as_str().to_owned(), version: version.unwrap_or_default() }
+    }
+}
+
+impl From<GotModule> for v1::GetModuleResponse {
+    fn from(got: GotModule) -> Self {
+        Self { spec: Some(module_answer(got.spec)), row: Some(got.row.into()) }
+    }
+}
+
+impl TryFrom<v1::GetModuleResponse> for GotModule {
+    type Error = ApiError;
+
+    fn try_from(got: v1::GetModuleResponse) -> Result<Self, ApiError> {
+        let row = got.row.ok_or_else(|| ApiError::Internal("the answer has no row".to_owned()))?;
+        Ok(Self { spec: module_spec(got.spec)?, row: row.into() })
+    }
+}
+
+impl From<ModuleRow> for v1::ModuleRow {
+    fn from(row: ModuleRow) -> Self {
+        Self {
+            name: row.name,
+            version: row.version,
+            runtime: row.runtime,
+            supports_multi_node: row.supports_multi_node,
+            buckets: row.buckets,
+            newest: row.newest,
+            revision: row.revision,
+        }
+    }
+}
+
+impl From<v1::ModuleRow> for ModuleRow {
+    fn from(row: v1::ModuleRow) -> Self {
+        Self {
+            name: row.name,
+            version: row.version,
+            runtime: row.runtime,
+            supports_multi_node: row.supports_multi_node,
+            buckets: row.buckets,
+            newest: row.newest,
+            revision: row.revision,
+        }
+    }
+}
+
+pub(super) fn list(message: v1::ListModulesRequest) -> Result<ListModules, ApiError> {
+    Ok(ListModules {
+        page: page_of(message.page_size, message.page_token, PAGE_MAX)?,
+        filter: Filter::parse(&message.filter, KEYS).map_err(ApiError::Invalid)?,
+    })
+}
+
+impl From<ListModules> for v1::ListModulesRequest {
+    fn from(ask: ListModules) -> Self {
+        Self { page_size: ask.page.size, page_token: ask.page.token, filter: ask.filter.to_string() }
+    }
+}
+
+impl From<Page<ModuleRow>> for v1::ListModulesResponse {
+    fn from(page: Page<ModuleRow>) -> Self {
+        Self { modules: page.rows.into_iter().map(Into::into).collect(), next_page_token: page.next }
+    }
+}
+
+impl From<v1::ListModulesResponse> for Page<ModuleRow> {
+    fn from(page: v1::ListModulesResponse) -> Self {
+        Self { rows: page.modules.into_iter().map(Into::into).collect(), next: page.next_page_token }
+    }
+}
+
+pub(super) fn delete(message: v1::DeleteModuleRequest, caller: &Caller) -> Result<DeleteModule, ApiError> {
+    match names(&message.name, &message.version) {
+        (Some(name), Some(version), _) => {
+            Ok(DeleteModule { name, version, request: caller.request_id(message.request_id)? })
+        }
+        (_, _, defects) => Err(ApiError::Invalid(defects)),
+    }
+}
+
+impl From<DeleteModule> for v1::DeleteModuleRequest {
+    fn from(ask: DeleteModule) -> Self {
+        Self {
+            name: ask.name.as_str().to_owned(),
+            version: ask.version.as_str().to_owned(),
+            request_id: ask.request.map(|id| id.0).unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The client side of `sheaf.v1.NodeService`.
+
+use sheaf_model::view::{AffinityRow, NodeDetail, NodeRow};
+use tonic::transport::Channel;
+
+use super::{Affinity, LabelNode, Labelled, ListNodes};
+use crate::proto::v1;
+use crate::proto::v1::node_service_client::NodeServiceClient;
+use crate::server::MESSAGE_MAX;
+use crate::{ApiError, Client, Page};
+
+impl Client {
+    fn nodes(&self) -> NodeServiceClient<Channel> {
+        NodeServiceClient::new(self.channel()).max_decoding_message_size(MESSAGE_MAX)
+    }
+
+    /// A page of nodes, in the order of their names.
+    pub async fn list_nodes(&self, ask: ListNodes) -> Result<Page<NodeRow>, ApiError> {
+        let request = self.request(v1::ListNodesRequest::from(ask));
+        Ok(self.unary(request, async |request| self.nodes().list(request).await).await?.into())
+    }
+
+    /// One node, by name or number.
+    pub async fn node(&self, name: &str) -> Result<NodeDetail, ApiError> {
+        let request = self.request(v1::GetNodeRequest { name: name.to_owned() });
+        self.unary(request, async |request| self.nodes().get(request).await).await?.try_into()
+    }
+
+    /// A page of what runs where, since when and why.
+    pub async fn affinity(&self, ask: Affinity) -> Result<Page<AffinityRow>, ApiError> {
+        let request = self.request(v1::AffinityRequest::from(ask));
+        Ok(self.unary(request, async |request| self.nodes().affinity(request).await).await?.into())
+    }
+
+    /// Gives a node labels and takes them away.
+    pub async fn label_node(&self, ask: LabelNode) -> Result<Labelled, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::LabelNodeRequest::from(ask), id.as_ref());
+        Ok(self.unary(request, async |request| self.nodes().label(request).await).await?.into())
+    }
+}

@@ -1,0 +1,45 @@
+//! The server side of `sheaf.v1.NodeService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{NodeApi, convert};
+use crate::call;
+use crate::proto::v1;
+use crate::proto::v1::node_service_server::NodeService;
+
+/// Messages in, questions to `A`, messages out.
+#[derive(Debug)]
+pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+
+#[tonic::async_trait]
+impl<A: NodeApi> NodeService for Serve<A> {
+    async fn list(
+        &self,
+        request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        call::unary(request, |q, _| convert::list(q), |caller, ask| self.0.list(caller, ask), Into::into)
+            .await
+    }
+
+    async fn get(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::NodeDetail>, Status> {
+        let read = |q: v1::GetNodeRequest, _: &_| convert::node(q.name);
+        call::unary(request, read, |caller, ask| self.0.get(caller, ask), Into::into).await
+    }
+
+    async fn affinity(
+        &self,
+        request: Request<v1::AffinityRequest>,
+    ) -> Result<Response<v1::AffinityResponse>, Status> {
+        let ask = |caller, ask| self.0.affinity(caller, ask);
+        call::unary(request, |q, _| convert::affinity(q), ask, Into::into).await
+    }
+
+    async fn label(
+        &self,
+        request: Request<v1::LabelNodeRequest>,
+    ) -> Result<Response<v1::LabelNodeResponse>, Status> {
+        call::unary(request, convert::label, |caller, ask| self.0.label(caller, ask), Into::into).await
+    }
+}

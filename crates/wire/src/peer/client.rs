@@ -1,0 +1,197 @@
+//! The client side of `sheaf.peer.v1`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use sheaf_model::session::{ToLeader, ToNode};
+use sheaf_model::watch::WatchItem;
+use tokio::time::{Instant, timeout};
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use super::{Greeting, HelloAsk, JoinAsk, Joined, PeerHeader, WatchNode, convert};
+use crate::client::{Pings, endpoint};
+use crate::error::from_status;
+use crate::logs::{LogLine, LogsOf};
+use crate::proto::peer::v1;
+use crate::proto::peer::v1::agent_service_client::AgentServiceClient;
+use crate::proto::peer::v1::log_service_client::LogServiceClient;
+use crate::proto::peer::v1::peer_service_client::PeerServiceClient;
+use crate::server::MESSAGE_MAX;
+use crate::{Answers, ApiError, call};
+
+/// A peer that takes no connection for so long is taken for dead.
+const CONNECT: Duration = Duration::from_secs(1);
+/// After a partition a connection may be dead without knowing; these find out, also while it is idle.
+const PINGS: Pings = Pings { every: Duration::from_secs(2), within: Duration::from_secs(3), idle: true };
+/// A snapshot of which no piece was taken for so long has failed.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// Two connections to one agent, shared by clones: one for what must not wait (heartbeats, votes, hello, join, session),
+/// one for streams that may be long (entries, snapshots, watches, logs). They connect when first used, on the runtime
+/// that uses them first, and reconnect by themselves.
+#[derive(Clone, Debug)]
+pub struct PeerClient {
+    address: String,
+    quick: Channel,
+    bulk: Channel,
+}
+
+impl PeerClient {
+    /// A client of the agent at `address` (`host:port`). To be called within a runtime.
+    pub fn new(address: &str) -> Result<Self, ApiError> {
+        let endpoint = endpoint(address, CONNECT, PINGS)?;
+        Ok(Self {
+            address: address.to_owned(),
+            quick: endpoint.connect_lazy(),
+            bulk: endpoint.connect_lazy(),
+        })
+    }
+
+    /// Where it connects to.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn peer(&self, channel: &Channel) -> PeerServiceClient<Channel> {
+        PeerServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+    }
+
+    fn agent(&self, channel: &Channel) -> AgentServiceClient<Channel> {
+        AgentServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+    }
+
+    async fn within<T>(
+        &self,
+        deadline: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, ApiError> {
+        match timeout(deadline, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(from_status(&self.address, &status)),
+            Err(_) => Err(ApiError::DeadlineExceeded(format!(
+                "no answer from {} within {deadline:?}",
+                self.address
+            ))),
+        }
+    }
+
+    /// Who are you, and whom do you know?
+    pub async fn hello(&self, ask: HelloAsk, deadline: Duration) -> Result<Greeting, ApiError> {
+        self.within(deadline, self.peer(&self.quick).hello(v1::HelloRequest::from(ask))).await?.try_into()
+    }
+
+    /// Asks for a number.
+    pub async fn join(&self, ask: &JoinAsk, deadline: Duration) -> Result<Joined, ApiError> {
+        let request = v1::JoinRequest::try_from(ask)?;
+        self.within(deadline, self.peer(&self.quick).join(request)).await?.try_into()
+    }
+
+    /// Sends one message of the replicated log.
+    pub async fn raft(
+        &self,
+        header: PeerHeader,
+        message: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, ApiError> {
+        let request = v1::RaftMessage { header: Some(header.into()), message };
+        Ok(self.within(deadline, self.peer(&self.quick).raft(request)).await?.message)
+    }
+
+    /// Opens a stream of messages answered one for one, in order; `deadline` is for the opening alone.
+    pub async fn raft_stream(
+        &self,
+        header: PeerHeader,
+        messages: BoxStream<'static, Bytes>,
+        deadline: Duration,
+    ) -> Result<Answers<Bytes>, ApiError> {
+        let mut header = Some(v1::PeerHeader::from(header));
+        let messages = messages.map(move |message| v1::RaftMessage { header: header.take(), message });
+        let answers = self.within(deadline, self.peer(&self.bulk).raft_stream(messages)).await?;
+        Ok(call::incoming(&self.address, answers, |answer| Ok(answer.message)))
+    }
+
+    /// Sends a snapshot: its head, then the file in order. Takes as long as it takes, as long as something moves.
+    pub async fn raft_snapshot(
+        &self,
+        header: PeerHeader,
+        head: Bytes,
+        pieces: BoxStream<'static, std::io::Result<Bytes>>,
+    ) -> Result<Bytes, ApiError> {
+        let sent = Arc::new(Mutex::new(Sent { last: Instant::now(), failed: None }));
+        let first = v1::RaftMessage { header: Some(header.into()), message: head };
+        let pieces = pieces.scan(sent.clone(), |sent, piece| {
+            let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.last = Instant::now();
+            std::future::ready(match piece {
+                Ok(message) => Some(v1::RaftMessage { header: None, message }),
+                Err(error) => {
+                    sent.failed = Some(error);
+                    None
+                }
+            })
+        });
+        let messages = futures::stream::once(std::future::ready(first)).chain(pieces);
+        let mut client = self.peer(&self.bulk);
+        let mut call = std::pin::pin!(client.raft_snapshot(messages));
+        loop {
+            let answer = timeout(STALLED, &mut call).await;
+            let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(error) = sent.failed.take() {
+                return Err(ApiError::Internal(format!("read a snapshot to send: {error}")));
+            }
+            match answer {
+                Ok(Ok(answer)) => return Ok(answer.into_inner().message),
+                Ok(Err(status)) => return Err(from_status(&self.address, &status)),
+                Err(_) if sent.last.elapsed() < STALLED => {}
+                Err(_) => {
+                    let reason = format!("{} took nothing of a snapshot for {STALLED:?}", self.address);
+                    return Err(ApiError::DeadlineExceeded(reason));
+                }
+            }
+        }
+    }
+
+    /// Opens a session; `deadline` is for the opening alone.
+    pub async fn session(
+        &self,
+        messages: BoxStream<'static, ToLeader>,
+        deadline: Duration,
+    ) -> Result<Answers<ToNode>, ApiError> {
+        // One that cannot be written ends the session; the agent opens another.
+        let messages = messages.map(|message| convert::json("ToLeader", &message));
+        let messages = messages.take_while(|json| std::future::ready(json.is_ok()));
+        let messages = messages.map(|json| v1::SessionMessage { json: json.unwrap_or_default() });
+        let answers = self.within(deadline, self.agent(&self.quick).session(messages)).await?;
+        Ok(call::incoming(&self.address, answers, |answer| convert::from_json("ToNode", &answer.json)))
+    }
+
+    /// Everything a node must know, then what changes; `deadline` is for the opening alone.
+    pub async fn watch(
+        &self,
+        ask: WatchNode,
+        deadline: Duration,
+    ) -> Result<Answers<Vec<WatchItem>>, ApiError> {
+        let request = Request::new(v1::WatchNodeRequest::from(ask));
+        let items = self.within(deadline, self.agent(&self.bulk).watch(request)).await?;
+        Ok(call::incoming(&self.address, items, |items| convert::from_json("WatchItem", &items.json)))
+    }
+
+    /// What the instances of that agent printed; `deadline` is for the opening alone.
+    pub async fn logs(&self, ask: LogsOf, deadline: Duration) -> Result<Answers<LogLine>, ApiError> {
+        let mut client = LogServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
+        let lines = self.within(deadline, client.read(v1::ReadLogsRequest::from(ask))).await?;
+        Ok(call::incoming(&self.address, lines, TryInto::try_into))
+    }
+}
+
+/// How far a snapshot is.
+struct Sent {
+    /// When the last piece was taken.
+    last: Instant,
+    /// Why there is no next one.
+    failed: Option<std::io::Error>,
+}

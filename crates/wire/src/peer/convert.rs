@@ -1,0 +1,155 @@
+//! What agents say to each other, to and from messages.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sheaf_model::{ClusterId, NodeId, NodeKey, NodeName};
+
+use super::{Greeting, HelloAsk, JoinAsk, Joined, PeerHeader, WatchNode};
+use crate::ApiError;
+use crate::proto::peer::v1;
+
+/// A value as JSON; `what` it is, for the error.
+pub(super) fn json(what: &str, value: &impl Serialize) -> Result<Bytes, ApiError> {
+    let text =
+        serde_json::to_vec(value).map_err(|error| ApiError::Internal(format!("write {what}: {error}")))?;
+    Ok(text.into())
+}
+
+/// A value from JSON.
+pub(super) fn from_json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(text).map_err(|error| {
+        ApiError::invalid("json", format!("this is no {what}: {error}"), "what a Sheaf of this version sends")
+    })
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn required(field: &str, text: String) -> Result<String, ApiError> {
+    if text.is_empty() { Err(ApiError::invalid(field, "missing", "")) } else { Ok(text) }
+}
+
+impl From<PeerHeader> for v1::PeerHeader {
+    fn from(header: PeerHeader) -> Self {
+        Self { cluster: header.cluster.0, from: header.from.0, to: header.to.0 }
+    }
+}
+
+pub(super) fn header(header: Option<v1::PeerHeader>) -> Result<PeerHeader, ApiError> {
+    let Some(header) = header else { return Err(ApiError::invalid("header", "missing", "a PeerHeader")) };
+    Ok(PeerHeader {
+        cluster: ClusterId(required("header.cluster", header.cluster)?),
+        from: NodeId(header.from),
+        to: NodeId(header.to),
+    })
+}
+
+impl From<HelloAsk> for v1::HelloRequest {
+    fn from(ask: HelloAsk) -> Self {
+        let cluster = ask.cluster.map(|cluster| cluster.0).unwrap_or_default();
+        Self { instance: ask.instance, key: ask.key.0, cluster }
+    }
+}
+
+pub(super) fn hello(message: v1::HelloRequest) -> Result<HelloAsk, ApiError> {
+    Ok(HelloAsk {
+        instance: required("instance", message.instance)?,
+        key: NodeKey(required("key", message.key)?),
+        cluster: some(message.cluster).map(ClusterId),
+    })
+}
+
+impl From<Greeting> for v1::HelloResponse {
+    fn from(greeting: Greeting) -> Self {
+        Self {
+            instance: greeting.instance,
+            key: greeting.key.0,
+            name: greeting.name.as_str().to_owned(),
+            address: greeting.address,
+            cluster: greeting.cluster.map(|cluster| cluster.0).unwrap_or_default(),
+            node: greeting.node.map_or(0, |node| node.0),
+            member: greeting.member,
+            leader: greeting.leader.unwrap_or_default(),
+            seen: greeting.seen,
+        }
+    }
+}
+
+impl TryFrom<v1::HelloResponse> for Greeting {
+    type Error = ApiError;
+
+    fn try_from(message: v1::HelloResponse) -> Result<Self, ApiError> {
+        let name = NodeName::new(&message.name)
+            .map_err(|error| ApiError::Internal(format!("the greeting's name: {error}")))?;
+        Ok(Self {
+            instance: message.instance,
+            key: NodeKey(message.key),
+            name,
+            address: message.address,
+            cluster: some(message.cluster).map(ClusterId),
+            node: (message.node != 0).then_some(NodeId(message.node)),
+            member: message.member,
+            leader: some(message.leader),
+            seen: message.seen,
+        })
+    }
+}
+
+impl TryFrom<&JoinAsk> for v1::JoinRequest {
+    type Error = ApiError;
+
+    fn try_from(ask: &JoinAsk) -> Result<Self, ApiError> {
+        let cluster = ask.cluster.as_ref().map(|cluster| cluster.0.clone()).unwrap_or_default();
+        Ok(Self { key: ask.key.0.clone(), cluster, facts: json("Facts", &ask.facts)? })
+    }
+}
+
+pub(super) fn join(message: v1::JoinRequest) -> Result<JoinAsk, ApiError> {
+    Ok(JoinAsk {
+        key: NodeKey(required("key", message.key)?),
+        cluster: some(message.cluster).map(ClusterId),
+        facts: from_json("Facts", &message.facts)?,
+    })
+}
+
+impl From<Joined> for v1::JoinResponse {
+    fn from(joined: Joined) -> Self {
+        use v1::join_response::Answer;
+        let answer = match joined {
+            Joined::Registered { cluster, node } => {
+                Answer::Joined(v1::Joined { cluster: cluster.0, node: node.0 })
+            }
+            Joined::Redirect(leader) => Answer::Redirect(leader.unwrap_or_default()),
+            Joined::Refused(why) => Answer::Refused(why),
+        };
+        Self { answer: Some(answer) }
+    }
+}
+
+impl TryFrom<v1::JoinResponse> for Joined {
+    type Error = ApiError;
+
+    fn try_from(message: v1::JoinResponse) -> Result<Self, ApiError> {
+        use v1::join_response::Answer;
+        Ok(match message.answer {
+            Some(Answer::Joined(joined)) => {
+                Self::Registered { cluster: ClusterId(joined.cluster), node: NodeId(joined.node) }
+            }
+            Some(Answer::Redirect(leader)) => Self::Redirect(some(leader)),
+            Some(Answer::Refused(why)) => Self::Refused(why),
+            None => return Err(ApiError::Internal("the answer to a join says nothing".to_owned())),
+        })
+    }
+}
+
+impl From<WatchNode> for v1::WatchNodeRequest {
+    fn from(ask: WatchNode) -> Self {
+        Self { cluster: ask.cluster.0, node: ask.node.0 }
+    }
+}
+
+pub(super) fn watch(message: v1::WatchNodeRequest) -> Result<WatchNode, ApiError> {
+    Ok(WatchNode { cluster: ClusterId(required("cluster", message.cluster)?), node: NodeId(message.node) })
+}

@@ -1,0 +1,108 @@
+//! The server side of `sheaf.peer.v1`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{AgentApi, PeerApi, PeerHeader, convert};
+use crate::call::{self, Messages, messages};
+use crate::error::to_status;
+use crate::proto::peer::v1;
+use crate::proto::peer::v1::agent_service_server::AgentService;
+use crate::proto::peer::v1::peer_service_server::PeerService;
+use crate::{Answers, ApiError, Caller};
+
+/// Messages in, questions to `A`, messages out.
+#[derive(Debug)]
+pub(crate) struct ServePeer<A>(pub(crate) Arc<A>);
+
+/// Errors between agents are read by agents.
+fn refused(error: ApiError) -> Status {
+    to_status(error, true)
+}
+
+/// The first message of a stream: its header and what it says; then what all others say.
+async fn opened(
+    mut stream: Streaming<v1::RaftMessage>,
+) -> Result<(PeerHeader, Bytes, Answers<Bytes>), Status> {
+    let first = stream.message().await?;
+    let first =
+        first.ok_or_else(|| refused(ApiError::invalid("header", "an empty stream", "a first message")))?;
+    let header = convert::header(first.header).map_err(refused)?;
+    Ok((header, first.message, call::incoming("the peer", stream, |message| Ok(message.message))))
+}
+
+#[tonic::async_trait]
+impl<A: PeerApi> PeerService for ServePeer<A> {
+    async fn hello(&self, request: Request<v1::HelloRequest>) -> Result<Response<v1::HelloResponse>, Status> {
+        let ask = |caller, ask| self.0.hello(caller, ask);
+        call::unary(request, |q, _| convert::hello(q), ask, Into::into).await
+    }
+
+    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        let ask = |caller, ask| self.0.join(caller, ask);
+        call::unary(request, |q, _| convert::join(q), ask, Into::into).await
+    }
+
+    async fn raft(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftAnswer>, Status> {
+        let asked = request.into_inner();
+        let header = convert::header(asked.header).map_err(refused)?;
+        let message = self.0.raft(header, asked.message).await.map_err(refused)?;
+        Ok(Response::new(v1::RaftAnswer { message }))
+    }
+
+    type RaftStreamStream = Messages<v1::RaftAnswer>;
+
+    async fn raft_stream(
+        &self,
+        request: Request<Streaming<v1::RaftMessage>>,
+    ) -> Result<Response<Self::RaftStreamStream>, Status> {
+        let (header, first, rest) = opened(request.into_inner()).await?;
+        let all = futures::stream::once(std::future::ready(Ok(first))).chain(rest).boxed();
+        let answers = self.0.raft_stream(header, all).await.map_err(refused)?;
+        Ok(Response::new(messages(answers, true, |message| Ok(v1::RaftAnswer { message }))))
+    }
+
+    async fn raft_snapshot(
+        &self,
+        request: Request<Streaming<v1::RaftMessage>>,
+    ) -> Result<Response<v1::RaftAnswer>, Status> {
+        let (header, head, pieces) = opened(request.into_inner()).await?;
+        let message = self.0.raft_snapshot(header, head, pieces).await.map_err(refused)?;
+        Ok(Response::new(v1::RaftAnswer { message }))
+    }
+}
+
+/// Messages in, questions to `A`, messages out.
+#[derive(Debug)]
+pub(crate) struct ServeAgent<A>(pub(crate) Arc<A>);
+
+#[tonic::async_trait]
+impl<A: AgentApi> AgentService for ServeAgent<A> {
+    type SessionStream = Messages<v1::SessionMessage>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::SessionMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let caller = Caller::of(&request).map_err(refused)?;
+        let read = |message: v1::SessionMessage| convert::from_json("ToLeader", &message.json);
+        let questions = call::incoming("the agent", request.into_inner(), read);
+        let answers = self.0.session(caller, questions).await.map_err(refused)?;
+        let write = |answer| Ok(v1::SessionMessage { json: convert::json("ToNode", &answer)? });
+        Ok(Response::new(messages(answers, true, write)))
+    }
+
+    type WatchStream = Messages<v1::WatchItems>;
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchNodeRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let ask = |caller, ask| self.0.watch(caller, ask);
+        let write = |items: Vec<_>| Ok(v1::WatchItems { json: convert::json("WatchItem", &items)? });
+        call::stream(request, |q, _| convert::watch(q), ask, write).await
+    }
+}

@@ -1,0 +1,244 @@
+//! The server side: every service of a node behind one port.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::bucket::BucketApi;
+use crate::cluster::ClusterApi;
+use crate::event::EventApi;
+use crate::forward::{Front, Handler, Route};
+use crate::logs::LogsApi;
+use crate::module::ModuleApi;
+use crate::node::NodeApi;
+use crate::peer::{AgentApi, PeerApi};
+use crate::proto::{DESCRIPTORS, peer, v1};
+use crate::{bucket, cluster, event, logs, module, node, peer as peers};
+
+/// Longest message in bytes, either way.
+pub const MESSAGE_MAX: usize = 16 << 20;
+/// What one stream may have under way, in bytes, before its reader must have caught up.
+pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
+/// The same for all streams of a connection together.
+pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Most calls at a time on one connection; forwarding nodes carry those of many clients on one.
+const STREAMS_MAX: u32 = 4096;
+/// Pings, so that dead clients do not keep their streams.
+const PING: Duration = Duration::from_secs(15);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Probes on connections without a call.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServeOptions {
+    /// How long calls under way may take to end once the node stops. Streams end at once.
+    pub grace: Duration,
+    /// Most public calls at a time that are no streams; beyond, they are refused as `RESOURCE_EXHAUSTED`.
+    pub calls: usize,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(3), calls: 8192 }
+    }
+}
+
+/// Why serving ended other than by being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The descriptors cannot be served for reflection.
+    #[error("prepare reflection: {0}")]
+    Reflection(String),
+    /// The transport failed.
+    #[error("serve gRPC: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// The services of a node. Reflection (v1 and v1alpha) and health come by themselves.
+#[derive(Default)]
+pub struct Server {
+    handlers: BTreeMap<&'static str, Handler>,
+    health: HealthReporter,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("services", &self.handlers.keys()).finish_non_exhaustive()
+    }
+}
+
+/// Adds a service with the limits of all.
+macro_rules! serve {
+    ($self:ident, $server:path, $serve:path, $api:ident) => {{
+        let server = <$server>::new($serve($api));
+        $self.add(server.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
+    }};
+}
+
+impl Server {
+    /// No service yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Serves `sheaf.v1.ClusterService`.
+    #[must_use]
+    pub fn cluster<A: ClusterApi>(self, api: Arc<A>) -> Self {
+        serve!(self, v1::cluster_service_server::ClusterServiceServer<_>, cluster::Serve, api)
+    }
+
+    /// Serves `sheaf.v1.BucketService`.
+    #[must_use]
+    pub fn buckets<A: BucketApi>(self, api: Arc<A>) -> Self {
+        serve!(self, v1::bucket_service_server::BucketServiceServer<_>, bucket::Serve, api)
+    }
+
+    /// Serves `sheaf.v1.ModuleService`.
+    #[must_use]
+    pub fn modules<A: ModuleApi>(self, api: Arc<A>) -> Self {
+        serve!(self, v1::module_service_server::ModuleServiceServer<_>, module::Serve, api)
+    }
+
+    /// Serves `sheaf.v1.NodeService`.
+    #[must_use]
+    pub fn nodes<A: NodeApi>(self, api: Arc<A>) -> Self {
+        serve!(self, v1::node_service_server::NodeServiceServer<_>, node::Serve, api)
+    }
+
+    /// Serves `sheaf.v1.EventService`.
+    #[must_use]
+    pub fn events<A: EventApi>(self, api: Arc<A>) -> Self {
+        serve!(self, v1::event_service_server::EventServiceServer<_>, event::Serve, api)
+    }
+
+    /// Serves `sheaf.peer.v1.PeerService`.
+    #[must_use]
+    pub fn peers<A: PeerApi>(self, api: Arc<A>) -> Self {
+        serve!(self, peer::v1::peer_service_server::PeerServiceServer<_>, peers::ServePeer, api)
+    }
+
+    /// Serves `sheaf.peer.v1.AgentService`.
+    #[must_use]
+    pub fn agents<A: AgentApi>(self, api: Arc<A>) -> Self {
+        serve!(self, peer::v1::agent_service_server::AgentServiceServer<_>, peers::ServeAgent, api)
+    }
+
+    /// Serves `sheaf.peer.v1.LogService`.
+    #[must_use]
+    pub fn logs<A: LogsApi>(self, api: Arc<A>) -> Self {
+        serve!(self, peer::v1::log_service_server::LogServiceServer<_>, logs::Serve, api)
+    }
+
+    /// What the health service says; healthy from the start.
+    pub fn health(&self) -> Health {
+        Health { reporter: self.health.clone(), services: self.public() }
+    }
+
+    fn public(&self) -> Vec<&'static str> {
+        self.handlers.keys().copied().filter(|name| name.starts_with("sheaf.v1.")).collect()
+    }
+
+    fn add<S>(mut self, service: S) -> Self
+    where
+        S: tower::Service<
+                Request<Body>,
+                Response = Response<Body>,
+                Error = std::convert::Infallible,
+                Future = tonic::codegen::BoxFuture<Response<Body>, std::convert::Infallible>,
+            > + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        // The generated services are always ready.
+        let handler: Handler = Arc::new(move |request| service.clone().call(request));
+        self.handlers.insert(S::NAME, handler);
+        self
+    }
+
+    /// Answers calls until `stop` is done and those under way have ended, or the grace has.
+    pub async fn serve<R: Route>(
+        self,
+        listener: TcpListener,
+        route: Arc<R>,
+        options: ServeOptions,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServeError> {
+        let health = self.health();
+        health.set(true).await;
+        let server = self.with_reflection()?;
+        let (stopping, stopped) = watch::channel(false);
+        let front = Front::new(server.handlers, route, options.calls, stopped.clone());
+        let stop = async {
+            stop.await;
+            health.set(false).await;
+            stopping.send_replace(true);
+        };
+        let incoming =
+            TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
+        let serving = tonic::transport::Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(STREAMS_MAX)
+            .http2_keepalive_interval(Some(PING))
+            .http2_keepalive_timeout(Some(PING_TIMEOUT))
+            .serve_with_incoming_shutdown(front, incoming, stop);
+        let mut stopped = stopped;
+        let graceless = async {
+            let _ = stopped.wait_for(|stopping| *stopping).await;
+            tokio::time::sleep(options.grace).await;
+        };
+        tokio::select! {
+            // Dropped: connections that would not end are cut off with the process.
+            served = serving => served.map_err(ServeError::from),
+            // Dropped: a timer.
+            () = graceless => Ok(()),
+        }
+    }
+
+    fn with_reflection(mut self) -> Result<Self, ServeError> {
+        let mut names = self.public();
+        names.extend(["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"]);
+        names.push("grpc.reflection.v1alpha.ServerReflection");
+        let builder = || {
+            let builder = tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+            names.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+        };
+        let failed = |error: tonic_reflection::server::Error| ServeError::Reflection(error.to_string());
+        let v1 = builder().build_v1().map_err(failed)?;
+        let v1alpha = builder().build_v1alpha().map_err(failed)?;
+        let health = tonic_health::server::HealthService::from_health_reporter(self.health.clone());
+        self = self.add(v1).add(v1alpha);
+        Ok(self.add(tonic_health::pb::health_server::HealthServer::new(health)))
+    }
+}
+
+/// Says to the health service how this node is.
+#[derive(Clone, Debug)]
+pub struct Health {
+    reporter: HealthReporter,
+    services: Vec<&'static str>,
+}
+
+impl Health {
+    /// Whether this node answers calls: `SERVING` or `NOT_SERVING`, for the node and each public service.
+    pub async fn set(&self, healthy: bool) {
+        let status = if healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in self.services.iter().copied().chain([""]) {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Documents as messages. What comes in becomes the value of a document and is read by the one reader of documents,
+//! `sheaf_model::document`, so that YAML and gRPC are judged alike.
+
+mod bucket;
+mod config;
+mod module;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+use sheaf_model::document::{Document, parse_values};
+use sheaf_model::{Defect, ModuleSpec, PutBucket};
+
+pub(crate) use bucket::{bucket_answer, bucket_request, bucket_spec};
+pub(crate) use module::{module_answer, module_request, module_spec};
+
+use crate::ApiError;
+use crate::proto::v1;
+
+/// A bucket's document as every message has it.
+#[derive(Debug, Default)]
+pub(crate) struct BucketMessage {
+    pub(crate) bucket: Option<v1::BucketSpec>,
+    pub(crate) base_revision: Option<u64>,
+    pub(crate) latest: bool,
+    pub(crate) suspended: Option<bool>,
+}
+
+/// Everything in a request that is a document.
+#[derive(Debug, Default)]
+pub(crate) struct Documents {
+    pub(crate) modules: Vec<ModuleSpec>,
+    pub(crate) buckets: Vec<PutBucket>,
+}
+
+/// Reads all documents of a request; the error has the defects of all.
+pub(crate) fn read(
+    modules: Vec<Option<v1::ModuleSpec>>,
+    buckets: Vec<BucketMessage>,
+) -> Result<Documents, ApiError> {
+    let mut defects = Vec::new();
+    let mut values = Vec::with_capacity(modules.len() + buckets.len());
+    let latest: Vec<bool> = buckets.iter().map(|bucket| bucket.latest).collect();
+    for (index, module) in modules.into_iter().enumerate() {
+        match module {
+            Some(module) => values.push(module::value(module, &mut defects)),
+            None => defects.push(missing("module", index, "a ModuleSpec")),
+        }
+    }
+    for (index, message) in buckets.into_iter().enumerate() {
+        match message.bucket {
+            Some(bucket) => {
+                values.push(bucket::value(bucket, message.suspended, message.base_revision, &mut defects))
+            }
+            None => defects.push(missing("bucket", index, "a BucketSpec")),
+        }
+    }
+    let parsed = parse_values("", &values);
+    defects.extend(parsed.defects.into_iter().map(as_field));
+    if !defects.is_empty() {
+        return Err(ApiError::Invalid(defects));
+    }
+    let mut documents = Documents::default();
+    let mut latest = latest.into_iter();
+    for document in parsed.documents {
+        match document {
+            Document::Module(module) => documents.modules.push(*module),
+            Document::Bucket(mut put) => {
+                put.latest = latest.next().unwrap_or_default();
+                documents.buckets.push(*put);
+            }
+        }
+    }
+    if documents.modules.len() + documents.buckets.len() == values.len() {
+        Ok(documents)
+    } else {
+        Err(ApiError::Internal("the documents were read as fewer than there are".to_owned()))
+    }
+}
+
+fn missing(path: &str, index: usize, remedy: &str) -> Defect {
+    let path = if index == 0 { path.to_owned() } else { format!("{path}[{index}]") };
+    Defect::new(path, "missing", remedy)
+}
+
+/// Fields that a document writes as one text have names of their own in messages.
+fn as_field(mut defect: Defect) -> Defect {
+    const NAMES: [(&str, &str); 5] = [
+        ("poll_frequency", "poll_frequency_ms"),
+        ("stop.grace", "stop.grace_ms"),
+        ("restart.backoff", "restart.backoff_min_ms"),
+        ("restart.give_up_after", "restart.give_up_count"),
+        ("limits.cpu", "limits.cpu_millis"),
+    ];
+    if let Some((_, name)) = NAMES.iter().find(|(path, _)| *path == defect.path) {
+        defect.path = (*name).to_owned();
+    } else if defect.path.starts_with("can_run_on_this_node[") && defect.path.ends_with("].timeout") {
+        defect.path.push_str("_ms");
+    }
+    defect
+}
+
+/// A document under construction.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn new(kind: &'static str) -> Self {
+        let mut fields = Self(Map::new());
+        fields.put("kind", kind);
+        fields
+    }
+
+    fn put(&mut self, name: &'static str, value: impl Into<Value>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+
+    fn put_some(&mut self, name: &'static str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.put(name, value);
+        }
+    }
+
+    /// Messages cannot tell an empty text from one that is not there.
+    fn put_text(&mut self, name: &'static str, value: String) {
+        if !value.is_empty() {
+            self.put(name, value);
+        }
+    }
+}
+
+/// Milliseconds as documents write a length of time.
+fn millis(ms: u64) -> String {
+    format!("{ms}ms")
+}
+
+/// The number of an enum that nobody knows.
+fn unknown_number(path: &str, number: i32, known: impl Into<Cow<'static, str>>, document: &str) -> Defect {
+    Defect::new(path, format!("{number} has no meaning"), known.into()).of(document)
+}
+
+/// A document out of an answer: what the server sent must be right, or it is of another version.
+fn answered<T>(read: Result<T, ApiError>) -> Result<T, ApiError> {
+    read.map_err(|error| match error {
+        ApiError::Invalid(defects) => {
+            let defects: Vec<_> = defects.iter().map(ToString::to_string).collect();
+            ApiError::Internal(format!(
+                "the answer holds a document that is not valid here: {}",
+                defects.join(", ")
+            ))
+        }
+        other => other,
+    })
+}
