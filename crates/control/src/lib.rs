@@ -1,1 +1,45 @@
-//! Sheaf.
+//! The control plane on one node: the API's services, agents' sessions, and the leader's loops.
+//!
+//! ```text
+//!  callers ──sheaf.v1──► bucket, module, node, cluster, event ──propose──► replica ──► the log
+//!                                     ▲ views                                │ changes
+//!                                     │                                      ▼
+//!  agents ──session──► session ──► Sessions (live) ◄── conductor ◄──── watch ──► agents, callers
+//!                          │            ▲                  │ steward::due
+//!                          ▼            │                  ▼
+//!                       recorder   acknowledger         propose
+//!  nodes ──hello, join, raft──► peer ──► replica
+//! ```
+//!
+//! Reading order: `bucket` (a change and its way into the log: `propose`), `watch` (the way back), `session`,
+//! `acknowledger`, `conductor` (what agents say and what the leader does about it), `recorder`; then `place` (where
+//! this node stands), `directory` (whom it knows), `route` (where a call goes), `peer` and `peers` (between members).
+
+mod acknowledger;
+mod bucket;
+mod clock;
+mod cluster;
+mod conductor;
+mod directory;
+mod event;
+mod filter;
+mod live;
+mod logs;
+mod module;
+mod node;
+mod peer;
+mod peers;
+mod place;
+mod plan;
+mod propose;
+mod recorder;
+mod route;
+mod session;
+mod service;
+mod watch;
+
+pub use clock::Clock;
+pub use directory::hello;
+pub use peers::RemotePeers;
+pub use place::{Identity, Member, Members, Opener, Place, Registration};
+pub use service::{Control, Service};

@@ -1,0 +1,149 @@
+//! Buckets: `sheaf.v1.BucketService`.
+
+use sheaf_engine::status::Sight;
+use sheaf_engine::{Bucket, Command, OnBucket as Verb};
+use sheaf_model::view::{BucketRow, Explanation};
+use sheaf_model::{BucketName, PutBucket};
+use sheaf_wire::bucket::{
+    ApplyBucket, BucketApi, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets, OnBucket,
+    Plan, WatchBuckets,
+};
+use sheaf_wire::cluster::Apply;
+use sheaf_wire::logs::LogLine;
+use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Page};
+
+use crate::Control;
+use crate::event::store_error;
+use crate::filter::{label, page, selects};
+
+impl BucketApi for Control {
+    async fn apply(&self, caller: Caller, ask: ApplyBucket) -> Result<Applied, ApiError> {
+        let ApplyBucket { put, request, validate_only } = ask;
+        let apply = Apply { modules: Vec::new(), buckets: vec![put], request, validate_only };
+        self.apply_documents(&caller, apply).await
+    }
+
+    async fn plan(&self, caller: Caller, ask: PutBucket) -> Result<Plan, ApiError> {
+        self.caught_up(&caller).await?;
+        self.plan_bucket(ask).await
+    }
+
+    async fn get(&self, caller: Caller, ask: BucketName) -> Result<GotBucket, ApiError> {
+        self.caught_up(&caller).await?;
+        self.see_bucket(&ask, |sight, bucket| GotBucket {
+            spec: (*bucket.current.spec).clone(),
+            status: sight.bucket_status(bucket),
+        })
+    }
+
+    async fn list(&self, caller: Caller, ask: ListBuckets) -> Result<Page<BucketRow>, ApiError> {
+        self.caught_up(&caller).await?;
+        self.see(|sight| {
+            let rows = after(&sight, &ask.page.token).map(|bucket| sight.bucket_row(bucket));
+            let rows = rows.filter(|row| selects(&ask.filter, &|key| value(row, key)));
+            page(&ask.page, rows, |row| row.name.clone())
+        })
+    }
+
+    async fn explain(&self, caller: Caller, ask: BucketName) -> Result<Explanation, ApiError> {
+        self.caught_up(&caller).await?;
+        self.see_bucket(&ask, |sight, bucket| sight.explain(bucket))
+    }
+
+    async fn watch(&self, caller: Caller, ask: WatchBuckets) -> Result<Answers<BucketStep>, ApiError> {
+        self.caught_up(&caller).await?;
+        self.watch_buckets(ask)
+    }
+
+    async fn logs(&self, caller: Caller, ask: BucketLogs) -> Result<Answers<LogLine>, ApiError> {
+        self.caught_up(&caller).await?;
+        self.gather_logs(caller, ask).await
+    }
+
+    async fn suspend(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
+        self.verb(&caller, ask, Command::Suspend).await
+    }
+
+    async fn resume(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
+        self.verb(&caller, ask, Command::Resume).await
+    }
+
+    async fn restart(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
+        self.verb(&caller, ask, Command::Restart).await
+    }
+
+    async fn delete(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
+        self.verb(&caller, ask, Command::DeleteBucket).await
+    }
+
+    async fn history(&self, caller: Caller, ask: BucketHistory) -> Result<Page<BucketRelease>, ApiError> {
+        self.caught_up(&caller).await?;
+        let reader = self.member()?.reader;
+        let before: Option<u64> = match ask.page.token.as_str() {
+            "" => None,
+            token => Some(token.parse().map_err(|_| {
+                ApiError::invalid("page_token", format!("{token:?} is no token of this list"), "as answered")
+            })?),
+        };
+        let bucket = ask.bucket.clone();
+        let releases = tokio::task::spawn_blocking(move || reader.releases(&bucket, usize::MAX)).await;
+        let releases = releases.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)?;
+        if releases.is_empty() {
+            return Err(no_bucket(&ask.bucket));
+        }
+        let older = releases.into_iter().filter(|release| before.is_none_or(|b| release.revision.0 < b));
+        let rows = older.map(|release| BucketRelease {
+            revision: release.revision,
+            at: release.at,
+            actor: release.actor,
+            spec: (*release.spec).clone(),
+        });
+        Ok(page(&ask.page, rows, |release| release.revision.to_string()))
+    }
+}
+
+impl Control {
+    async fn verb(
+        &self,
+        caller: &Caller,
+        ask: OnBucket,
+        command: fn(Verb) -> Command,
+    ) -> Result<Done, ApiError> {
+        let verb = Verb { bucket: ask.bucket, base: ask.base };
+        self.change(caller, ask.request, command(verb)).await
+    }
+
+    fn see_bucket<T>(
+        &self,
+        name: &BucketName,
+        view: impl FnOnce(Sight<'_>, &Bucket) -> T,
+    ) -> Result<T, ApiError> {
+        self.see(|sight| sight.state.buckets.get(name).map(|bucket| view(sight, bucket)))?
+            .ok_or_else(|| no_bucket(name))
+    }
+}
+
+pub(crate) fn no_bucket(name: &BucketName) -> ApiError {
+    ApiError::NotFound(format!("there is no bucket {name}"))
+}
+
+/// Buckets whose names come after `token`, by name.
+fn after<'a>(sight: &Sight<'a>, token: &str) -> impl Iterator<Item = &'a Bucket> + use<'a> {
+    use std::ops::Bound;
+    let from = if token.is_empty() { Bound::Unbounded } else { Bound::Excluded(token) };
+    sight.state.buckets.range::<str, _>((from, Bound::Unbounded)).map(|(_, bucket)| &**bucket)
+}
+
+/// What a row says under a filter's key.
+fn value(row: &BucketRow, key: &str) -> Option<String> {
+    match key {
+        "name" => Some(row.name.clone()),
+        "state" => Some(row.state.as_str().to_owned()),
+        "type" => Some(row.kind.clone()),
+        "module" => Some(row.module.split('@').next().unwrap_or_default().to_owned()),
+        "multi_node" => Some(row.multi_node.to_string()),
+        "suspended" => Some(row.suspended.to_string()),
+        "owner" => row.owner.clone(),
+        key => label(&row.labels, key),
+    }
+}

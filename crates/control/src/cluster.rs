@@ -1,0 +1,192 @@
+//! The cluster as a whole: documents in one transaction, and how it stands.
+
+use sheaf_engine::{Command, Reply, registration};
+use sheaf_model::view::{ClusterStatus, MemberRow};
+use sheaf_model::{ModuleSpec, PutBucket};
+use sheaf_wire::cluster::{Apply, ClusterApi};
+use sheaf_wire::{ApiError, Applied, Caller, Outcome, OutcomeVerb};
+
+use crate::Control;
+use crate::propose::{newest, refused};
+
+impl ClusterApi for Control {
+    async fn apply(&self, caller: Caller, ask: Apply) -> Result<Applied, ApiError> {
+        self.apply_documents(&caller, ask).await
+    }
+
+    async fn status(&self, caller: Caller) -> Result<ClusterStatus, ApiError> {
+        self.caught_up(&caller).await?;
+        Ok(self.cluster_status())
+    }
+
+    async fn members(&self, _caller: Caller) -> Result<Vec<MemberRow>, ApiError> {
+        self.member()?;
+        Ok(self.member_rows())
+    }
+}
+
+impl Control {
+    /// Applies documents, all or none; or only says what would be wrong.
+    pub(crate) async fn apply_documents(&self, caller: &Caller, ask: Apply) -> Result<Applied, ApiError> {
+        let warnings = warnings(&ask.modules, &ask.buckets);
+        let command = sheaf_engine::Apply { modules: ask.modules, buckets: ask.buckets };
+        if ask.validate_only {
+            let outcomes = self.outcomes_of(&command)?;
+            return Ok(Applied { revision: newest(&outcomes), outcomes, warnings });
+        }
+        match self.propose(caller, ask.request, Command::Apply(command)).await? {
+            Reply::Applied(outcomes) => {
+                let outcomes: Vec<Outcome> = outcomes.into_iter().map(outcome).collect();
+                Ok(Applied { revision: newest(&outcomes), outcomes, warnings })
+            }
+            Reply::Refused(refusal) => Err(refused(refusal)),
+            other => Err(ApiError::Internal(format!("an answer that fits no documents: {other:?}"))),
+        }
+    }
+
+    /// What applying these documents now would do: applied to a copy of the rows they touch.
+    pub(crate) fn outcomes_of(&self, apply: &sheaf_engine::Apply) -> Result<Vec<Outcome>, ApiError> {
+        let member = self.member()?;
+        let state = member.replica.state();
+        let specs = registration::check(&state, apply).map_err(refused)?;
+        let modules = apply.modules.iter().map(|spec| {
+            let versions = state.modules.get(&spec.name);
+            let known = versions.and_then(|versions| versions.get(&spec.version));
+            Outcome {
+                document: format!("Module {}@{}", spec.name, spec.version),
+                verb: match (known, versions) {
+                    (Some(_), _) => OutcomeVerb::Unchanged,
+                    (None, Some(_)) => OutcomeVerb::Updated,
+                    (None, None) => OutcomeVerb::Created,
+                },
+                revision: known.map(|known| known.revision).unwrap_or_default(),
+            }
+        });
+        let buckets = apply.buckets.iter().zip(&specs).map(|(put, spec)| {
+            let known = state.buckets.get(&spec.name);
+            let same = known.is_some_and(|known| {
+                *known.current.spec == *spec && put.suspended.is_none_or(|suspended| suspended == known.suspended)
+            });
+            Outcome {
+                document: format!("Bucket {}", spec.name),
+                verb: match (known, same) {
+                    (None, _) => OutcomeVerb::Created,
+                    (Some(_), true) => OutcomeVerb::Unchanged,
+                    (Some(_), false) => OutcomeVerb::Updated,
+                },
+                revision: known.map(|known| known.revision).unwrap_or_default(),
+            }
+        });
+        Ok(modules.chain(buckets).collect())
+    }
+
+    fn cluster_status(&self) -> ClusterStatus {
+        let waiting = self.place.waiting_for.borrow().clone();
+        let Some(member) = self.place.member() else {
+            let cluster = self.place.registration.borrow().as_ref().map(|r| r.cluster.to_string());
+            let waiting = if waiting.is_empty() { "this node is no member of a cluster yet".to_owned() } else { waiting };
+            return ClusterStatus { cluster: cluster.unwrap_or_default(), message: waiting, ..ClusterStatus::default() };
+        };
+        let leadership = *member.replica.leadership().borrow();
+        let metrics = member.replica.metrics();
+        let members = self.member_rows();
+        let (counts, buckets, cluster, revision, ready) = {
+            let Ok(seen) = self.see(|sight| {
+                let id = sight.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
+                let voters = metrics.members.iter().filter(|member| member.voter);
+                let alive = |id| sight.state.nodes.get(id).is_some_and(|node| node.status.is_alive());
+                let ready = voters.filter(|member| alive(&member.peer.node)).count();
+                (sight.node_counts(), sight.bucket_counts(), id, sight.state.revision.0, ready)
+            }) else {
+                return ClusterStatus::default();
+            };
+            seen
+        };
+        let voters = metrics.members.iter().filter(|member| member.voter).count();
+        let quorum = voters / 2 + 1;
+        let message = match leadership.leader {
+            None if waiting.is_empty() => format!("no leader: {quorum} of {voters} voters must see each other"),
+            None => waiting,
+            Some(_) => String::new(),
+        };
+        ClusterStatus {
+            leader: leadership.leader.map(|leader| self.node_name(leader)),
+            term: leadership.term.0,
+            commit: metrics.committed.unwrap_or_default(),
+            members,
+            nodes: counts,
+            buckets,
+            fault_tolerance: u32::try_from(ready.saturating_sub(quorum)).unwrap_or(u32::MAX),
+            cluster,
+            revision,
+            message,
+        }
+    }
+
+    fn member_rows(&self) -> Vec<MemberRow> {
+        let Some(member) = self.place.member() else { return Vec::new() };
+        let metrics = member.replica.metrics();
+        let state = member.replica.state();
+        let row = |known: &sheaf_consensus::MemberMetrics| {
+            let node = known.peer.node;
+            let role = match (metrics.leader == Some(node), known.voter) {
+                (true, _) => "leader",
+                (false, true) => "follower",
+                (false, false) => "learner",
+            };
+            MemberRow {
+                name: state.node_name(node),
+                id: node.0,
+                voter: known.voter,
+                role: role.to_owned(),
+                match_lag: known.match_lag,
+                address: known.peer.address.clone(),
+            }
+        };
+        metrics.members.iter().map(row).collect()
+    }
+}
+
+pub(crate) fn outcome(outcome: sheaf_engine::Outcome) -> Outcome {
+    let verb = match outcome.verb {
+        sheaf_engine::OutcomeVerb::Created => OutcomeVerb::Created,
+        sheaf_engine::OutcomeVerb::Updated => OutcomeVerb::Updated,
+        sheaf_engine::OutcomeVerb::Unchanged => OutcomeVerb::Unchanged,
+    };
+    Outcome { document: outcome.document, verb, revision: outcome.revision }
+}
+
+/// What is registered as asked but not acted upon by this version.
+fn warnings(modules: &[ModuleSpec], buckets: &[PutBucket]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for module in modules {
+        let mut fields = Vec::new();
+        if module.limits != sheaf_model::Limits::default() {
+            fields.push("limits");
+        }
+        if module.user.is_some() {
+            fields.push("user");
+        }
+        if module.config_schema.is_some() {
+            fields.push("config_schema");
+        }
+        if !fields.is_empty() {
+            let (name, version) = (&module.name, &module.version);
+            warnings.push(format!("Module {name}@{version}: {} is kept but not enforced yet", fields.join(", ")));
+        }
+    }
+    for put in buckets {
+        let mut fields = Vec::new();
+        if put.spec.poll_frequency.is_some() {
+            fields.push("poll_frequency");
+        }
+        if put.spec.max_parallel.is_some() {
+            fields.push("max_parallel");
+        }
+        if !fields.is_empty() {
+            let name = &put.spec.name;
+            warnings.push(format!("Bucket {name}: {} is kept but not acted upon yet", fields.join(", ")));
+        }
+    }
+    warnings
+}

@@ -1,0 +1,154 @@
+//! The leader's loop: asks the steward what is due, proposes it, and looks again when something may have changed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sheaf_consensus::Replica;
+use sheaf_engine::{Command, Proposal, Reply, steward};
+use sheaf_model::{Actor, NodeId, NodeStatus, Term};
+use tokio_util::sync::CancellationToken;
+
+use crate::Control;
+
+/// Looks are at least so far apart: under a storm of answers each look serves many.
+const SPACING: Duration = Duration::from_millis(2);
+/// Looks are at most so far apart, whatever was missed.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+/// How long a decision may take to be applied before it is decided anew.
+const DECIDE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a new member may take to catch up.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
+/// How often the number of voters is looked at.
+const VOTERS_EVERY: Duration = Duration::from_millis(250);
+
+impl Control {
+    /// Follows leadership and conducts while this node leads. Runs until told to stop.
+    pub(crate) async fn run_conductor(&self, replica: Replica, stop: CancellationToken) {
+        let mut leadership = replica.leadership();
+        loop {
+            let now = *leadership.borrow_and_update();
+            if now.leading {
+                self.live.begin(now.term, self.clock.moment());
+                tracing::info!(term = %now.term, "this node leads");
+                let changed = leadership.wait_for(|then| !then.leading || then.term != now.term);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    // Dropping these loses nothing: both look at everything again when they begin.
+                    _ = changed => {}
+                    () = self.conduct(&replica, now.term) => {}
+                    () = self.keep_voters(&replica) => {}
+                }
+                self.live.end();
+                continue;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                // Dropping `changed` loses nothing: the value stays.
+                changed = leadership.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Never ends by itself.
+    async fn conduct(&self, replica: &Replica, term: Term) {
+        let mut revision = replica.revision();
+        // Nothing may be decided before an entry of this term is applied; reading the index waits for that.
+        while replica.confirm_leadership().await.is_err() {
+            tokio::time::sleep(SPACING).await;
+        }
+        loop {
+            revision.mark_unchanged();
+            let wake_in = self.look(replica, term).await;
+            tokio::select! {
+                // Dropping these loses at most a wake-up, and the next look comes within a second anyway.
+                () = self.live.conduct.notified() => {}
+                _ = revision.changed() => {}
+                () = tokio::time::sleep(wake_in) => {}
+            }
+            tokio::time::sleep(SPACING).await;
+        }
+    }
+
+    /// Does all that is due; returns how long nothing more will be.
+    async fn look(&self, replica: &Replica, term: Term) -> Duration {
+        let now = self.clock.moment();
+        let due = {
+            let mut live = self.live.lock();
+            let Some(sessions) = live.sessions.as_mut().filter(|sessions| sessions.term == term) else {
+                return AT_LEAST_EVERY;
+            };
+            steward::due(&replica.state(), sessions, now)
+        };
+        let proposals = due.commands.into_iter().map(|command| self.decide(replica, term, command));
+        futures::future::join_all(proposals).await;
+        let wake_in = due.wake_at.map(|at| at.since(now).duration());
+        wake_in.unwrap_or(AT_LEAST_EVERY).clamp(SPACING, AT_LEAST_EVERY)
+    }
+
+    async fn decide(&self, replica: &Replica, term: Term, command: Command) {
+        let proposal = Proposal {
+            actor: Actor(format!("leader:{}", self.place.identity.name)),
+            at: self.clock.wall(),
+            request: None,
+            command,
+        };
+        let proposed = tokio::time::timeout(DECIDE_WITHIN, replica.propose_in_term(term, &proposal)).await;
+        match proposed {
+            Ok(Ok(applied)) => match applied.reply {
+                Reply::Refused(refusal) => tracing::debug!(%refusal, command = ?proposal.command, "not decided"),
+                _ => tracing::debug!(command = ?proposal.command, "decided"),
+            },
+            Ok(Err(error)) => tracing::debug!(%error, "not decided"),
+            Err(_) => tracing::warn!("a decision was not applied within {DECIDE_WITHIN:?}: no quorum?"),
+        }
+    }
+
+    /// Makes ready nodes voters until there are as many as there should be. Never ends by itself.
+    async fn keep_voters(&self, replica: &Replica) {
+        loop {
+            tokio::time::sleep(VOTERS_EVERY).await;
+            if let Some((voters, new)) = wanted_voters(replica)
+                && let Err(error) = self.add_voters(replica, voters, new).await
+            {
+                tracing::warn!(%error, "voters not changed; trying again");
+                tokio::time::sleep(4 * VOTERS_EVERY).await;
+            }
+        }
+    }
+
+    async fn add_voters(
+        &self,
+        replica: &Replica,
+        mut voters: BTreeSet<NodeId>,
+        new: Vec<(NodeId, String)>,
+    ) -> Result<(), String> {
+        for (node, address) in new {
+            let added = tokio::time::timeout(CATCH_UP_WITHIN, replica.add_learner(node, address.clone())).await;
+            added
+                .map_err(|_| format!("node {node} at {address} did not catch up within {CATCH_UP_WITHIN:?}"))?
+                .map_err(|error| format!("node {node} at {address}: {error}"))?;
+            voters.insert(node);
+        }
+        replica.change_voters(&voters).await.map_err(|error| error.to_string())?;
+        tracing::info!(voters = ?voters.iter().map(|node| node.0).collect::<Vec<_>>(), "voters changed");
+        Ok(())
+    }
+}
+
+/// Voters now, and the ready nodes to add so that their number is the odd one nearest to what is wanted. None:
+/// nothing to do. A lost voter is not replaced here.
+fn wanted_voters(replica: &Replica) -> Option<(BTreeSet<NodeId>, Vec<(NodeId, String)>)> {
+    let metrics = replica.metrics();
+    let members = metrics.members.iter().filter(|member| member.voter);
+    let voters: BTreeSet<NodeId> = members.map(|member| member.peer.node).collect();
+    let state = replica.state();
+    let ready: Vec<_> = state.nodes.values().filter(|node| node.status == NodeStatus::Ready).collect();
+    let target = state.cluster.settings.voters.target(ready.len()).min(ready.len());
+    let target = if target.is_multiple_of(2) { target.saturating_sub(1) } else { target };
+    if voters.len() >= target {
+        return None;
+    }
+    let new = ready.iter().filter(|node| !voters.contains(&node.id)).take(target - voters.len());
+    let new = new.map(|node| (node.id, node.facts.address.clone())).collect();
+    Some((voters, new))
+}

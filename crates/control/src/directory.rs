@@ -1,0 +1,92 @@
+//! Whom a node knows while it is no member: it asks one member every second, and others when that one is silent.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
+use sheaf_wire::{ApiError, Client, Options};
+use tokio_util::sync::CancellationToken;
+
+use crate::Control;
+use crate::place::{Members, Place};
+
+/// How often a known member is asked; after a failure others are asked at once.
+const EVERY: Duration = Duration::from_secs(1);
+/// How often, while nobody answers.
+const EVERY_WITHOUT: Duration = Duration::from_millis(200);
+/// How long an answer may take.
+const WITHIN: Duration = Duration::from_secs(1);
+/// Addresses of all members are asked for every so many greetings.
+const MEMBERS_EVERY: u32 = 10;
+
+/// Asks the node at `address` who it is.
+///
+/// # Errors
+/// As the client's; among others that nobody answers there.
+pub async fn hello(place: &Place, address: &str) -> Result<Greeting, ApiError> {
+    let ask = HelloAsk {
+        instance: place.identity.instance.clone(),
+        key: place.identity.key.clone(),
+        cluster: place.registration.borrow().as_ref().map(|registration| registration.cluster.clone()),
+    };
+    PeerClient::new(address)?.hello(ask, WITHIN).await
+}
+
+impl Control {
+    /// Runs until told to stop, or until this node is a member and need not ask anybody.
+    pub(crate) async fn run_directory(&self, stop: CancellationToken) {
+        let mut turn: u32 = 0;
+        loop {
+            if self.place.member().is_some() {
+                return;
+            }
+            let found = self.place.registration.borrow().is_some() && self.look_around(turn).await;
+            turn = if found { turn.wrapping_add(1) } else { 0 };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(if found { EVERY } else { EVERY_WITHOUT }) => {}
+            }
+        }
+    }
+
+    /// Greets the member known, else everybody known; whether one of this cluster answered.
+    async fn look_around(&self, turn: u32) -> bool {
+        let members = self.place.members.borrow().clone();
+        if let Some(member) = &members.member
+            && self.greet(member, turn.is_multiple_of(MEMBERS_EVERY)).await
+        {
+            return true;
+        }
+        let others = members.known.iter().filter(|address| Some(*address) != members.member.as_ref());
+        for address in others {
+            if self.greet(address, true).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn greet(&self, address: &str, all: bool) -> bool {
+        let Ok(greeting) = hello(&self.place, address).await else { return false };
+        let ours = self.place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
+        if !greeting.member || greeting.cluster != ours {
+            return false;
+        }
+        let known = if all { members_at(address).await } else { BTreeSet::new() };
+        self.place.members.send_if_modified(|members: &mut Members| {
+            let before = members.clone();
+            members.member = Some(address.to_owned());
+            members.leader.clone_from(&greeting.leader);
+            members.known.extend(known);
+            *members != before
+        });
+        true
+    }
+}
+
+/// Where all members are, as the one at `address` says; empty when it does not.
+async fn members_at(address: &str) -> BTreeSet<String> {
+    let options = Options { deadline: WITHIN, ..Options::default() };
+    let Ok(client) = Client::lazy(address, options) else { return BTreeSet::new() };
+    client.members().await.map(|rows| rows.into_iter().map(|row| row.address).collect()).unwrap_or_default()
+}

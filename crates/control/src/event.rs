@@ -1,0 +1,156 @@
+//! History: `sheaf.v1.EventService`. Read from SQLite, then followed as it is made.
+
+use std::collections::VecDeque;
+
+use futures::{StreamExt, stream};
+use sheaf_consensus::Changes;
+use sheaf_engine::Change;
+use sheaf_model::{Event, Revision};
+use sheaf_store::{EventFilter as StoreFilter, Reader, StoreError};
+use sheaf_wire::event::{Cursor, EventApi, EventFilter, EventPage, ListEvents, WatchEvents};
+use sheaf_wire::{Answers, ApiError, Caller};
+
+use crate::Control;
+
+/// Events read at once.
+const PAGE: usize = 1000;
+
+impl EventApi for Control {
+    async fn list(&self, caller: Caller, ask: ListEvents) -> Result<EventPage, ApiError> {
+        self.caught_up(&caller).await?;
+        let member = self.member()?;
+        let limit = if ask.limit == 0 { sheaf_wire::PAGE_MAX } else { ask.limit };
+        let limit = usize::try_from(limit).unwrap_or(PAGE).min(PAGE);
+        let now = member.replica.state().revision;
+        written(&member.reader, now).await;
+        let mut events = page(member.reader, ask.after, ask.filter, limit + 1, ask.newest_first).await?;
+        let more = events.len() > limit;
+        events.truncate(limit);
+        let next = if more { events.last().map(Cursor::of) } else { None };
+        Ok(EventPage { events, next })
+    }
+
+    async fn watch(&self, caller: Caller, ask: WatchEvents) -> Result<Answers<Event>, ApiError> {
+        self.caught_up(&caller).await?;
+        let member = self.member()?;
+        let now = member.replica.state().revision;
+        let changes = member.replica.changes(now);
+        let place = ask.after.unwrap_or(Cursor { revision: now, n: u32::MAX });
+        let watch = Watch {
+            control: self.clone(),
+            reader: member.reader,
+            filter: ask.filter,
+            ready: VecDeque::new(),
+            place,
+            history_until: (place.revision < now || place.n != u32::MAX).then_some(now),
+            changes,
+        };
+        let events = stream::try_unfold(watch, |mut watch| async move {
+            let event = watch.next().await?;
+            Ok(Some((event, watch)))
+        });
+        Ok(events.boxed())
+    }
+}
+
+/// One follower of history.
+struct Watch {
+    control: Control,
+    reader: Reader,
+    filter: EventFilter,
+    ready: VecDeque<Event>,
+    place: Cursor,
+    /// History up to here comes from SQLite before changes are followed.
+    history_until: Option<Revision>,
+    changes: Changes,
+}
+
+impl Watch {
+    async fn next(&mut self) -> Result<Event, ApiError> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                self.place = Cursor::of(&event);
+                return Ok(event);
+            }
+            match self.history_until {
+                Some(until) => self.read_history(until).await?,
+                None => self.follow().await?,
+            }
+        }
+    }
+
+    async fn read_history(&mut self, until: Revision) -> Result<(), ApiError> {
+        written(&self.reader, until).await;
+        let events = page(self.reader.clone(), Some(self.place), self.filter.clone(), PAGE, false).await?;
+        let full = events.len() == PAGE;
+        self.ready = events.into_iter().filter(|event| event.revision <= until).collect();
+        if self.ready.is_empty() || !full {
+            self.history_until = None;
+        }
+        Ok(())
+    }
+
+    async fn follow(&mut self) -> Result<(), ApiError> {
+        match self.changes.next(PAGE).await {
+            Ok(sets) => {
+                let place = self.place;
+                let changes = sets.iter().flat_map(|set| set.changes.iter());
+                let events = changes.filter_map(|change| match change {
+                    Change::Event(event) if Cursor::of(event) > place && self.filter.selects(event) => {
+                        Some(event.clone())
+                    }
+                    _ => None,
+                });
+                self.ready = events.collect();
+            }
+            Err(_) => {
+                // Too slow for memory: SQLite has what was missed.
+                let member = self.control.member()?;
+                let now = member.replica.state().revision;
+                self.place = self.place.max(Cursor { revision: self.changes.position(), n: u32::MAX });
+                self.changes = member.replica.changes(now);
+                self.history_until = Some(now);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits, for a moment at most, until SQLite has what memory has: a caller that was told of a change finds it.
+async fn written(reader: &Reader, revision: Revision) {
+    for _ in 0..200 {
+        if reader.revision().is_ok_and(|written| written >= revision) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+async fn page(
+    reader: Reader,
+    after: Option<Cursor>,
+    filter: EventFilter,
+    limit: usize,
+    newest_first: bool,
+) -> Result<Vec<Event>, ApiError> {
+    let filter = StoreFilter {
+        subject: filter.subject,
+        kind: filter.kind,
+        node: filter.node,
+        since: filter.since,
+    };
+    let place = after.map(|cursor| (cursor.revision, cursor.n));
+    let read = tokio::task::spawn_blocking(move || {
+        if newest_first {
+            reader.tail(place, &filter, limit)
+        } else {
+            reader.events(place.unwrap_or_default(), &filter, limit)
+        }
+    });
+    read.await.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)
+}
+
+/// A failed read of history.
+pub(crate) fn store_error(error: StoreError) -> ApiError {
+    ApiError::unavailable(error.to_string())
+}

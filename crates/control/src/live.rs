@@ -1,0 +1,115 @@
+//! What the leader knows beyond the replicated state: its sessions, and how to reach the agents behind them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sheaf_engine::Sessions;
+use sheaf_model::session::ToNode;
+use sheaf_model::{Incarnation, Moment, NodeId, Term, Verdict};
+use tokio::sync::{Notify, mpsc};
+
+/// How many messages to one agent may wait; a session that reads slower is closed and opens anew.
+pub(crate) const TO_NODE_QUEUE: usize = 256;
+
+/// Shared by the session service, the acknowledger and the conductor.
+#[derive(Default)]
+pub(crate) struct Live {
+    /// Everything that is decided about leases is decided under this one lock: an epoch that was fenced must never be
+    /// named again. Held for microseconds, across no await.
+    inner: Mutex<Inner>,
+    /// A heartbeat waits for a quorum round.
+    pub(crate) round: Notify,
+    /// Something was answered, given up, opened or closed: the conductor should look.
+    pub(crate) conduct: Notify,
+}
+
+/// See [`Live`].
+#[derive(Default)]
+pub(crate) struct Inner {
+    /// Sessions of the term this node leads in; none: it does not lead.
+    pub(crate) sessions: Option<Sessions>,
+    links: BTreeMap<NodeId, Link>,
+    questions: BTreeMap<u64, mpsc::Sender<(NodeId, Verdict)>>,
+    asked: u64,
+}
+
+struct Link {
+    incarnation: Incarnation,
+    to_node: mpsc::Sender<ToNode>,
+}
+
+impl Live {
+    /// The lock; see [`Live`].
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leadership begins: nothing is known yet.
+    pub(crate) fn begin(&self, term: Term, now: Moment) {
+        let mut inner = self.lock();
+        *inner = Inner { sessions: Some(Sessions::new(term, now)), ..Inner::default() };
+        self.conduct.notify_one();
+    }
+
+    /// Leadership is over: every session ends, and its agent looks for the new leader.
+    pub(crate) fn end(&self) {
+        *self.lock() = Inner::default();
+    }
+}
+
+impl Inner {
+    /// Remembers how to reach an agent; a former link of the node ends.
+    pub(crate) fn link(&mut self, node: NodeId, incarnation: Incarnation) -> mpsc::Receiver<ToNode> {
+        let (to_node, receiver) = mpsc::channel(TO_NODE_QUEUE);
+        self.links.insert(node, Link { incarnation, to_node });
+        receiver
+    }
+
+    /// Forgets a link, unless a newer session has taken its place.
+    pub(crate) fn unlink(&mut self, node: NodeId, incarnation: &Incarnation) {
+        if self.links.get(&node).is_some_and(|link| link.incarnation == *incarnation && link.to_node.is_closed()) {
+            self.links.remove(&node);
+        }
+    }
+
+    /// Says something to an agent. One that does not read is cut off.
+    pub(crate) fn say(&mut self, node: NodeId, message: ToNode) {
+        if let Some(link) = self.links.get(&node)
+            && link.to_node.try_send(message).is_err()
+        {
+            self.links.remove(&node);
+        }
+    }
+
+    /// Asks every connected agent; answers arrive at the receiver as they come.
+    pub(crate) fn ask_all(
+        &mut self,
+        ask: impl Fn(u64) -> ToNode,
+    ) -> (u64, usize, mpsc::Receiver<(NodeId, Verdict)>) {
+        self.asked += 1;
+        let question = self.asked;
+        let nodes: Vec<NodeId> = self.links.keys().copied().collect();
+        let (sender, receiver) = mpsc::channel(nodes.len().max(1));
+        for node in &nodes {
+            self.say(*node, ask(question));
+        }
+        self.questions.insert(question, sender);
+        (question, nodes.len(), receiver)
+    }
+
+    /// An agent answered; an answer to a question nobody waits for is dropped.
+    pub(crate) fn judged(&mut self, question: u64, node: NodeId, verdict: Verdict) {
+        if let Some(asker) = self.questions.get(&question) {
+            // Each node is asked once and there is room for each answer: full means that a node answers twice.
+            let _ = asker.try_send((node, verdict));
+        }
+    }
+
+    /// Nobody waits for answers to this question any more.
+    pub(crate) fn forget(&mut self, question: u64) {
+        self.questions.remove(&question);
+    }
+}
+
+/// Shared by everything in this crate.
+pub(crate) type SharedLive = Arc<Live>;

@@ -1,0 +1,88 @@
+//! Modules: `sheaf.v1.ModuleService`.
+
+use sheaf_engine::{Command, Module, State};
+use sheaf_model::view::ModuleRow;
+use sheaf_model::{ModuleName, ModuleRef};
+use sheaf_wire::cluster::Apply;
+use sheaf_wire::module::{ApplyModule, DeleteModule, GotModule, ListModules, ModuleApi};
+use sheaf_wire::{ApiError, Applied, Caller, Done, Page};
+
+use crate::Control;
+use crate::filter::{page, selects};
+
+impl ModuleApi for Control {
+    async fn apply(&self, caller: Caller, ask: ApplyModule) -> Result<Applied, ApiError> {
+        let ApplyModule { module, request, validate_only } = ask;
+        let apply = Apply { modules: vec![module], buckets: Vec::new(), request, validate_only };
+        self.apply_documents(&caller, apply).await
+    }
+
+    async fn get(&self, caller: Caller, ask: ModuleRef) -> Result<GotModule, ApiError> {
+        self.caught_up(&caller).await?;
+        let found = self.see(|sight| {
+            let module = match ask.version {
+                Some(_) => sight.state.module(&ask),
+                None => sight.state.newest(&ask.name),
+            }?;
+            Some(GotModule { spec: (*module.spec).clone(), row: row(sight.state, module) })
+        })?;
+        found.ok_or_else(|| ApiError::NotFound(format!("there is no module {ask}")))
+    }
+
+    async fn list(&self, caller: Caller, ask: ListModules) -> Result<Page<ModuleRow>, ApiError> {
+        self.caught_up(&caller).await?;
+        self.see(|sight| {
+            let rows = newest_first(sight.state).map(|module| row(sight.state, module));
+            let rows = rows.filter(|row| selects(&ask.filter, &|key| value(row, key)));
+            let token = ask.page.token.clone();
+            let rows = rows.skip_while(|row| !token.is_empty() && place(row) != token);
+            let rows = rows.skip(usize::from(!token.is_empty()));
+            page(&ask.page, rows, place)
+        })
+    }
+
+    async fn delete(&self, caller: Caller, ask: DeleteModule) -> Result<Done, ApiError> {
+        let DeleteModule { name, version, request } = ask;
+        let command = Command::DeleteModule(sheaf_engine::DeleteModule { name, version });
+        self.change(&caller, request, command).await
+    }
+}
+
+fn newest_first(state: &State) -> impl Iterator<Item = &Module> {
+    state.modules.values().flat_map(|versions| {
+        let mut modules: Vec<&Module> = versions.values().collect();
+        modules.sort_by(|a, b| b.spec.version.newness().cmp(&a.spec.version.newness()));
+        modules
+    })
+}
+
+fn place(row: &ModuleRow) -> String {
+    format!("{}@{}", row.name, row.version)
+}
+
+fn row(state: &State, module: &Module) -> ModuleRow {
+    let spec = &module.spec;
+    let name: &ModuleName = &spec.name;
+    let uses = |module: &ModuleRef| module.name == *name && module.version.as_ref() == Some(&spec.version);
+    let buckets = state.buckets.values().filter(|bucket| uses(&bucket.current.spec.module)).count();
+    let newest = state.newest(name).is_some_and(|newest| newest.spec.version == spec.version);
+    ModuleRow {
+        name: name.to_string(),
+        version: spec.version.to_string(),
+        runtime: spec.runtime.to_string(),
+        supports_multi_node: spec.supports_multi_node,
+        buckets: u32::try_from(buckets).unwrap_or(u32::MAX),
+        newest,
+        revision: module.revision.0,
+    }
+}
+
+fn value(row: &ModuleRow, key: &str) -> Option<String> {
+    match key {
+        "name" => Some(row.name.clone()),
+        "version" => Some(row.version.clone()),
+        "runtime" => Some(row.runtime.clone()),
+        "newest" => Some(row.newest.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,96 @@
+//! Nodes: `sheaf.v1.NodeService`.
+
+use sheaf_engine::{Command, LabelNode as Label, State};
+use sheaf_model::view::{AffinityRow, NodeDetail, NodeRow};
+use sheaf_model::{Node, NodeId};
+use sheaf_wire::node::{Affinity, LabelNode, Labelled, ListNodes, NodeApi};
+use sheaf_wire::{ApiError, Caller, Page};
+
+use crate::Control;
+use crate::filter::{page, selects};
+
+impl NodeApi for Control {
+    async fn list(&self, caller: Caller, ask: ListNodes) -> Result<Page<NodeRow>, ApiError> {
+        self.caught_up(&caller).await?;
+        let (voters, leader) = self.voters()?;
+        self.see(|sight| {
+            let mut nodes: Vec<&Node> = sight.state.nodes.values().collect();
+            nodes.sort_by_key(|node| (node.facts.name.clone(), node.id));
+            let place = |node: &Node| format!("{}/{:020}", node.facts.name, node.id.0);
+            let rows = (nodes.into_iter().filter(|node| place(node) > ask.page.token))
+                .map(|node| sight.node_row(node, voters.contains(&node.id), leader == Some(node.id)))
+                .filter(|row| selects(&ask.filter, &|key| value(row, key)));
+            page(&ask.page, rows, |row| format!("{}/{:020}", row.name, row.id))
+        })
+    }
+
+    async fn get(&self, caller: Caller, ask: String) -> Result<NodeDetail, ApiError> {
+        self.caught_up(&caller).await?;
+        let (voters, leader) = self.voters()?;
+        self.see(|sight| {
+            let node = find(sight.state, &ask)?;
+            Ok(sight.node_detail(node, voters.contains(&node.id), leader == Some(node.id)))
+        })?
+    }
+
+    async fn affinity(&self, caller: Caller, ask: Affinity) -> Result<Page<AffinityRow>, ApiError> {
+        self.caught_up(&caller).await?;
+        self.see(|sight| {
+            let place = |row: &AffinityRow| format!("{}\u{0}{}", row.bucket, row.node);
+            let rows: Vec<AffinityRow> = match &ask.node {
+                Some(node) => sight.affinity_on(find(sight.state, node)?.id).collect(),
+                None => sight.affinity().filter(|row| place(row) > ask.page.token).collect(),
+            };
+            let rows = rows.into_iter().filter(|row| place(row) > ask.page.token);
+            Ok(page(&ask.page, rows, place))
+        })?
+    }
+
+    async fn label(&self, caller: Caller, ask: LabelNode) -> Result<Labelled, ApiError> {
+        let node = self.see(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
+        let command = Command::LabelNode(Label { node, add: ask.add, remove: ask.remove });
+        let done = self.change(&caller, ask.request, command).await?;
+        let labels = self.see(|sight| sight.state.nodes.get(&node).map(Node::labels))?;
+        Ok(Labelled { done, labels: labels.unwrap_or_default() })
+    }
+}
+
+impl Control {
+    /// Who votes and who leads.
+    fn voters(&self) -> Result<(std::collections::BTreeSet<NodeId>, Option<NodeId>), ApiError> {
+        let metrics = self.member()?.replica.metrics();
+        let voters = metrics.members.iter().filter(|member| member.voter).map(|member| member.peer.node);
+        Ok((voters.collect(), metrics.leader))
+    }
+}
+
+/// A node by name or number.
+fn find<'a>(state: &'a State, text: &str) -> Result<&'a Node, ApiError> {
+    let by_number = || state.nodes.get(&NodeId(text.parse().ok()?));
+    let found = state.node_named(text).or_else(by_number);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = state.names().into_iter().map(sheaf_model::NodeName::as_str).collect();
+        let hint = sheaf_model::nearest(text, &names).map(|name| format!("; did you mean {name}?"));
+        ApiError::NotFound(format!("there is no node {text}{}", hint.unwrap_or_default()))
+    })
+}
+
+fn value(row: &NodeRow, key: &str) -> Option<String> {
+    match key {
+        "name" => Some(row.name.clone()),
+        "hostname" => Some(row.hostname.clone()),
+        "status" => Some(row.status.clone()),
+        "voter" => Some(row.voter.to_string()),
+        "leader" => Some(row.leader.to_string()),
+        "version" => Some(row.version.clone()),
+        key => {
+            // Labels of nodes are words or KEY=VALUE.
+            let key = key.strip_prefix("label.")?;
+            row.labels.iter().find_map(|label| match label.split_once('=') {
+                Some((name, value)) if name == key => Some(value.to_owned()),
+                None if label == key => Some("true".to_owned()),
+                _ => None,
+            })
+        }
+    }
+}

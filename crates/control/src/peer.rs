@@ -1,0 +1,138 @@
+//! What other nodes ask of this one: who it is, a number, messages of the replicated log.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use sheaf_engine::{Command, Register, Reply};
+use sheaf_model::{Actor, NodeId};
+use sheaf_wire::peer::{Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerHeader};
+use sheaf_wire::{Answers, ApiError, Caller};
+
+use crate::Control;
+use crate::place::{Identity, Member};
+
+impl PeerApi for Control {
+    async fn hello(&self, _caller: Caller, ask: HelloAsk) -> Result<Greeting, ApiError> {
+        let place = &self.place;
+        if ask.cluster.is_none() {
+            place.seen.send_if_modified(|seen| seen.insert(ask.instance.clone()));
+        }
+        let registration = place.registration.borrow().clone();
+        let Identity { instance, key, name, address } = place.identity.clone();
+        let leader = if place.leads() { Some(address.clone()) } else { place.leader_address() };
+        Ok(Greeting {
+            instance,
+            key,
+            name,
+            address,
+            cluster: registration.as_ref().map(|registration| registration.cluster.clone()),
+            node: registration.as_ref().map(|registration| registration.node),
+            member: place.member().is_some(),
+            leader,
+            seen: place.seen.borrow().iter().cloned().collect(),
+        })
+    }
+
+    async fn join(&self, caller: Caller, ask: JoinAsk) -> Result<Joined, ApiError> {
+        let leader = self.place.leader_address();
+        let Some(member) = self.place.member().filter(|_| self.place.leads()) else {
+            return Ok(Joined::Redirect(leader));
+        };
+        let cluster = member.replica.state().cluster.id.clone();
+        let Some(cluster) = cluster else { return Ok(Joined::Redirect(None)) };
+        if ask.cluster.as_ref().is_some_and(|wanted| *wanted != cluster) {
+            return Ok(Joined::Refused(format!(
+                "this data directory belongs to cluster {}, but the nodes it is told to join are cluster {cluster}; \
+                 give it the right join list, or an empty data directory",
+                ask.cluster.unwrap_or_default()
+            )));
+        }
+        let actor = Actor(format!("node:{}", ask.facts.name));
+        let register = Command::Register(Register { key: ask.key, facts: ask.facts });
+        match self.propose_as(actor, None, register, caller.deadline).await {
+            Ok(Reply::Registered(node)) => Ok(Joined::Registered { cluster, node }),
+            Ok(Reply::Refused(refusal)) => Ok(Joined::Refused(refusal.to_string())),
+            Ok(other) => Err(ApiError::Internal(format!("an answer that fits no registration: {other:?}"))),
+            Err(error) if error.can_retry() => Ok(Joined::Redirect(self.place.leader_address())),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn raft(&self, header: PeerHeader, message: Bytes) -> Result<Bytes, ApiError> {
+        let replica = self.addressed(&header).await?.replica;
+        let answering = replica.clone();
+        // On the runtime of consensus: nothing else that this node does delays a vote or a heartbeat.
+        let answer = replica.runtime().spawn(async move { answering.handle_peer(message).await });
+        answer.await.map_err(stopped)?.map_err(|error| ApiError::unavailable(error.to_string()))
+    }
+
+    async fn raft_stream(
+        &self,
+        header: PeerHeader,
+        messages: Answers<Bytes>,
+    ) -> Result<Answers<Bytes>, ApiError> {
+        let replica = self.addressed(&header).await?.replica;
+        let messages = messages.filter_map(|message| async move { message.ok() }).boxed();
+        let answers = replica.handle_append_stream(messages);
+        Ok(answers.map(|answer| answer.map_err(|error| ApiError::unavailable(error.to_string()))).boxed())
+    }
+
+    async fn raft_snapshot(
+        &self,
+        header: PeerHeader,
+        head: Bytes,
+        pieces: Answers<Bytes>,
+    ) -> Result<Bytes, ApiError> {
+        let replica = self.addressed(&header).await?.replica;
+        let receiving = replica.clone();
+        let answer = replica.runtime().spawn(async move { receiving.handle_snapshot(head, pieces).await });
+        answer.await.map_err(stopped)?.map_err(|error| ApiError::unavailable(error.to_string()))
+    }
+}
+
+impl Control {
+    /// The replica that a member's message is meant for. A registered node that the leader has chosen as a member
+    /// learns it from the first message, and opens its replica then.
+    async fn addressed(&self, header: &PeerHeader) -> Result<Member, ApiError> {
+        let registration = self.place.registration.borrow().clone();
+        let Some(registration) = registration else {
+            return Err(ApiError::Precondition("this node belongs to no cluster".to_owned()));
+        };
+        if registration.cluster != header.cluster {
+            return Err(ApiError::Precondition(format!(
+                "this is a node of cluster {}, not of {}",
+                registration.cluster, header.cluster
+            )));
+        }
+        if registration.node != header.to {
+            return Err(ApiError::Precondition(format!(
+                "this is node {}, not {}",
+                registration.node, header.to
+            )));
+        }
+        if let Some(member) = self.place.member() {
+            return Ok(member);
+        }
+        tracing::info!(from = %header.from, "this node becomes a member");
+        self.become_member(registration.node).await
+    }
+
+    /// Opens this node's replica, once, and lets everybody know.
+    ///
+    /// # Errors
+    /// That it could not be opened, and why.
+    pub async fn become_member(&self, node: NodeId) -> Result<Member, ApiError> {
+        let member = self.place.opener.open(node).await.map_err(ApiError::Internal)?;
+        self.place.member.send_if_modified(|known| {
+            let fresh = known.is_none();
+            if fresh {
+                *known = Some(member.clone());
+            }
+            fresh
+        });
+        Ok(member)
+    }
+}
+
+fn stopped(_: tokio::task::JoinError) -> ApiError {
+    ApiError::unavailable("this node is stopping")
+}

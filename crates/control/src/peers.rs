@@ -1,0 +1,104 @@
+//! How members' messages reach other members: `sheaf.peer.v1` over kept connections.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use sheaf_consensus::{Peer, PeerError, PeerStream, Peers};
+use sheaf_model::{ClusterId, NodeId};
+use sheaf_wire::ApiError;
+use sheaf_wire::peer::{PeerClient, PeerHeader};
+
+/// How long opening a stream may take.
+const OPEN_WITHIN: Duration = Duration::from_secs(1);
+
+/// Implements consensus' [`Peers`] over the wire.
+pub struct RemotePeers {
+    cluster: ClusterId,
+    node: NodeId,
+    /// One connection per address, made when first used. Held for a look-up only.
+    clients: Mutex<BTreeMap<String, PeerClient>>,
+}
+
+impl RemotePeers {
+    /// What node `node` of `cluster` sends.
+    pub fn new(cluster: ClusterId, node: NodeId) -> Arc<Self> {
+        Arc::new(Self { cluster, node, clients: Mutex::default() })
+    }
+
+    fn header(&self, to: NodeId) -> PeerHeader {
+        PeerHeader { cluster: self.cluster.clone(), from: self.node, to }
+    }
+
+    fn client(&self, peer: &Peer) -> Result<PeerClient, PeerError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&peer.address) {
+            return Ok(client.clone());
+        }
+        let client = PeerClient::new(&peer.address).map_err(|error| peer_error(peer, error))?;
+        clients.insert(peer.address.clone(), client.clone());
+        Ok(client)
+    }
+}
+
+fn peer_error(peer: &Peer, error: ApiError) -> PeerError {
+    let (peer, why) = (peer.clone(), error.to_string());
+    match error {
+        ApiError::Unreachable { .. } | ApiError::Unavailable { .. } | ApiError::DeadlineExceeded(_) => {
+            PeerError::Unreachable { peer, why }
+        }
+        _ => PeerError::Refused { peer, why },
+    }
+}
+
+impl Peers for RemotePeers {
+    fn call<'a>(
+        &'a self,
+        peer: &'a Peer,
+        message: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
+        Box::pin(async move {
+            let client = self.client(peer)?;
+            match client.raft(self.header(peer.node), message, deadline).await {
+                Err(ApiError::DeadlineExceeded(_)) => Err(PeerError::TimedOut { peer: peer.clone(), after: deadline }),
+                answer => answer.map_err(|error| peer_error(peer, error)),
+            }
+        })
+    }
+
+    fn has_streams(&self) -> bool {
+        true
+    }
+
+    fn stream<'a>(
+        &'a self,
+        peer: &'a Peer,
+        messages: BoxStream<'static, Bytes>,
+    ) -> BoxFuture<'a, Result<PeerStream, PeerError>> {
+        Box::pin(async move {
+            let client = self.client(peer)?;
+            let answers = client.raft_stream(self.header(peer.node), messages, OPEN_WITHIN).await;
+            let answers = answers.map_err(|error| peer_error(peer, error))?;
+            let peer = peer.clone();
+            Ok(answers.map(move |answer| answer.map_err(|error| peer_error(&peer, error))).boxed())
+        })
+    }
+
+    fn upload<'a>(
+        &'a self,
+        peer: &'a Peer,
+        head: Bytes,
+        chunks: BoxStream<'static, std::io::Result<Bytes>>,
+    ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
+        Box::pin(async move {
+            let client = self.client(peer)?;
+            let answer = client.raft_snapshot(self.header(peer.node), head, chunks).await;
+            answer.map_err(|error| peer_error(peer, error))
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! Where this node stands: which cluster it belongs to, which replica it holds, whom it knows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use sheaf_consensus::{Leadership, Replica};
+use sheaf_model::{ClusterId, NodeId, NodeKey, NodeName};
+use sheaf_store::Reader;
+use tokio::sync::watch;
+
+/// What a node is before it belongs to anything.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Random identity of this life; how a node finds itself in a list of addresses.
+    pub instance: String,
+    /// Its data directory.
+    pub key: NodeKey,
+    /// Its name.
+    pub name: NodeName,
+    /// Where it wants to be reached, `host:port`.
+    pub address: String,
+}
+
+/// A node's number in its cluster. Once it has one it never gets another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The number.
+    pub node: NodeId,
+}
+
+/// A replica with what reads its database.
+#[derive(Clone)]
+pub struct Member {
+    /// The replicated state.
+    pub replica: Replica,
+    /// History in SQLite.
+    pub reader: Reader,
+}
+
+/// Opens this node's replica when it becomes a member. Implemented where everything is put together, which also runs
+/// what belongs to it.
+pub trait Opener: Send + Sync + 'static {
+    /// Opens the replica, once; asked again it gives the same.
+    fn open(&self, node: NodeId) -> BoxFuture<'_, Result<Member, String>>;
+}
+
+/// What a node that is not a member knows of the members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Where a member answered last.
+    pub member: Option<String>,
+    /// Where the leader is, as that member knew.
+    pub leader: Option<String>,
+    /// Addresses where members were seen, for when that one is gone.
+    pub known: BTreeSet<String>,
+}
+
+/// Where this node stands. Each part is a watch, so that whoever depends on it wakes.
+pub struct Place {
+    /// What it is.
+    pub identity: Identity,
+    /// Its registration, once it has one.
+    pub registration: watch::Sender<Option<Registration>>,
+    /// Its replica, once it is a member.
+    pub member: watch::Sender<Option<Member>>,
+    /// Whom it knows, while it is no member.
+    pub members: watch::Sender<Members>,
+    /// Lives seen while forming, this one included.
+    pub seen: watch::Sender<BTreeSet<String>>,
+    /// What this node waits for, for people; empty when it waits for nothing.
+    pub waiting_for: watch::Sender<String>,
+    pub(crate) opener: Arc<dyn Opener>,
+}
+
+impl Place {
+    /// A node that knows only itself.
+    pub fn new(identity: Identity, opener: Arc<dyn Opener>) -> Self {
+        let seen = BTreeSet::from([identity.instance.clone()]);
+        Self {
+            identity,
+            registration: watch::Sender::new(None),
+            member: watch::Sender::new(None),
+            members: watch::Sender::new(Members::default()),
+            seen: watch::Sender::new(seen),
+            waiting_for: watch::Sender::new(String::new()),
+            opener,
+        }
+    }
+
+    /// The replica, if this node is a member.
+    pub fn member(&self) -> Option<Member> {
+        self.member.borrow().clone()
+    }
+
+    /// Who leads, if this node is a member.
+    pub fn leadership(&self) -> Option<Leadership> {
+        self.member.borrow().as_ref().map(|member| *member.replica.leadership().borrow())
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.leadership().is_some_and(|leadership| leadership.leading)
+    }
+
+    /// Where the leader is, as far as known.
+    pub fn leader_address(&self) -> Option<String> {
+        match self.member() {
+            Some(member) => {
+                let leader = member.replica.leadership().borrow().leader?;
+                Some(member.replica.peer(leader)?.address)
+            }
+            None => self.members.borrow().leader.clone(),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What applying a bucket would change, and what every node would say of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheaf_model::session::ToNode;
+use sheaf_model::view::{GateView, NodeExplanation};
+use sheaf_model::{Gate, GateOutcome, ModuleSpec, NodeId, NodeStatus, PutBucket, Verdict, document};
+use sheaf_wire::ApiError;
+use sheaf_wire::bucket::Plan;
+
+use crate::Control;
+use crate::propose::refused;
+
+/// How long nodes are waited for: as long as a check may take by default, and a little.
+const ANSWER_WITHIN: Duration = Duration::from_secs(6);
+
+impl Control {
+    pub(crate) async fn plan_bucket(&self, put: PutBucket) -> Result<Plan, ApiError> {
+        let apply = sheaf_engine::Apply { modules: Vec::new(), buckets: vec![put] };
+        let outcome = self.outcomes_of(&apply)?.pop();
+        let outcome = outcome.ok_or_else(|| ApiError::Internal("a plan without an outcome".to_owned()))?;
+        let (spec, module, differences) = self.see(|sight| {
+            let spec = sheaf_engine::registration::check(sight.state, &apply).map_err(refused)?.pop();
+            let put = apply.buckets.first();
+            let (Some(spec), Some(put)) = (spec, put) else {
+                return Err(ApiError::Internal("a plan without a bucket".to_owned()));
+            };
+            let module = sight.state.module(&spec.module).map(|module| module.spec.clone());
+            let module = module.ok_or_else(|| ApiError::NotFound(format!("there is no module {}", spec.module)))?;
+            let known = sight.state.buckets.get(&spec.name);
+            let before = known.map(|b| document::bucket_value(&b.current.spec, b.suspended, None));
+            let suspended = put.suspended.unwrap_or_else(|| known.is_some_and(|bucket| bucket.suspended));
+            let after = document::bucket_value(&spec, suspended, None);
+            let differences = document::differences(&before.unwrap_or(serde_json::json!({})), &after);
+            Ok((spec, module, differences))
+        })??;
+        let running: std::collections::BTreeSet<NodeId> = self.see(|sight| {
+            let nodes = sight.state.instances.get(&spec.name).into_iter().flatten();
+            nodes.filter(|(_, i)| i.phase == sheaf_model::Phase::Running).map(|(node, _)| *node).collect()
+        })?;
+        let verdicts = self.judge(Arc::new(spec), module).await;
+        let nodes = self.see(|sight| {
+            let nodes = sight.state.nodes.values().filter(|node| node.status != NodeStatus::Left);
+            let explained = nodes.map(|node| NodeExplanation {
+                node: node.facts.name.to_string(),
+                status: sight.node_status(node).to_owned(),
+                eligible: verdicts.get(&node.id).is_some_and(Verdict::eligible),
+                running: running.contains(&node.id),
+                gates: gates(verdicts.get(&node.id)),
+            });
+            explained.collect()
+        })?;
+        Ok(Plan { outcome, differences, nodes, warnings: Vec::new() })
+    }
+
+    /// Asks every connected node; those that do not answer in time are missing.
+    async fn judge(
+        &self,
+        spec: Arc<sheaf_model::BucketSpec>,
+        module: Arc<ModuleSpec>,
+    ) -> BTreeMap<NodeId, Verdict> {
+        let (question, asked, mut answers) = self.live.lock().ask_all(|question| ToNode::Judge {
+            question,
+            spec: spec.clone(),
+            module: module.clone(),
+        });
+        let mut verdicts = BTreeMap::new();
+        let collect = async {
+            while verdicts.len() < asked
+                && let Some((node, verdict)) = answers.recv().await
+            {
+                verdicts.insert(node, verdict);
+            }
+        };
+        // Too late is an answer too: the node is shown as not having answered.
+        let _ = tokio::time::timeout(ANSWER_WITHIN, collect).await;
+        self.live.lock().forget(question);
+        verdicts
+    }
+}
+
+fn gates(verdict: Option<&Verdict>) -> Vec<GateView> {
+    let silent = std::array::from_fn(|_| GateOutcome::unknown("not answered"));
+    let gates = verdict.map_or(&silent, |verdict| &verdict.gates);
+    let view = |(gate, outcome): (Gate, &GateOutcome)| GateView {
+        gate: gate.as_str().to_owned(),
+        pass: outcome.pass,
+        reason: outcome.reason.clone(),
+    };
+    Gate::ALL.into_iter().zip(gates).map(view).collect()
+}

@@ -1,0 +1,103 @@
+//! Changes: into the log, and what its answer means to a caller.
+
+use std::future::Future;
+use std::time::Duration;
+
+use sheaf_consensus::ProposeError;
+use sheaf_engine::{Command, Proposal, Refusal, Reply};
+use sheaf_model::{Actor, RequestId, Revision};
+use sheaf_wire::{Applies, ApiError, Caller, Done};
+use tokio::time::Instant;
+
+use crate::Control;
+
+/// How long a change may take whose caller does not say.
+const WITHIN: Duration = Duration::from_secs(10);
+
+impl Control {
+    /// Proposes a command for a caller and waits until it is applied here.
+    pub(crate) async fn propose(
+        &self,
+        caller: &Caller,
+        request: Option<RequestId>,
+        command: Command,
+    ) -> Result<Reply, ApiError> {
+        self.propose_as(caller.actor.clone(), request, command, caller.deadline).await
+    }
+
+    pub(crate) async fn propose_as(
+        &self,
+        actor: Actor,
+        request: Option<RequestId>,
+        command: Command,
+        deadline: Option<Instant>,
+    ) -> Result<Reply, ApiError> {
+        let member = self.member()?;
+        let proposal = Proposal { actor, at: self.clock.wall(), request, command };
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + WITHIN);
+        match tokio::time::timeout_at(deadline, member.replica.propose(&proposal)).await {
+            Ok(Ok(applied)) => Ok(applied.reply),
+            Ok(Err(error)) => Err(api_error(&error)),
+            Err(_) => Err(ApiError::DeadlineExceeded(
+                "the change was not confirmed in time (no quorum?); it may still be made".to_owned(),
+            )),
+        }
+    }
+
+    /// Proposes a verb whose answer is only done or refused.
+    pub(crate) async fn change(
+        &self,
+        caller: &Caller,
+        request: Option<RequestId>,
+        command: Command,
+    ) -> Result<Done, ApiError> {
+        match self.propose(caller, request, command).await? {
+            Reply::Done(revision) => Ok(Done { revision, ..Done::default() }),
+            Reply::Unchanged(revision) => Ok(Done { revision, unchanged: true, ..Done::default() }),
+            Reply::Refused(refusal) => Err(refused(refusal)),
+            other => Err(ApiError::Internal(format!("an answer that fits no verb: {other:?}"))),
+        }
+    }
+
+    /// Waits until the caller's revision is applied here, so that it reads what it wrote.
+    pub(crate) async fn caught_up(&self, caller: &Caller) -> Result<(), ApiError> {
+        let Some(revision) = caller.revision else { return Ok(()) };
+        let member = self.member()?;
+        within(caller, member.replica.wait_for(revision)).await.map_err(|()| {
+            let now = member.replica.state().revision;
+            ApiError::DeadlineExceeded(format!("this node is at revision {now}, not yet at {revision}"))
+        })
+    }
+}
+
+/// Waits for `future` within the caller's deadline.
+pub(crate) async fn within<T>(caller: &Caller, future: impl Future<Output = T>) -> Result<T, ()> {
+    let deadline = caller.deadline.unwrap_or_else(|| Instant::now() + WITHIN);
+    tokio::time::timeout_at(deadline, future).await.map_err(|_| ())
+}
+
+/// What a refusal means to a caller.
+pub(crate) fn refused(refusal: Refusal) -> ApiError {
+    match refusal {
+        Refusal::NotFound(..) => ApiError::NotFound(refusal.to_string()),
+        Refusal::Conflict(text) => ApiError::Conflict(text),
+        Refusal::Invalid(defects) => ApiError::Invalid(defects),
+        Refusal::Stale(_) | Refusal::Precondition(_) => ApiError::Precondition(refusal.to_string()),
+    }
+}
+
+fn api_error(error: &ProposeError) -> ApiError {
+    let applied = match error {
+        ProposeError::Unknown { .. } | ProposeError::Stopped => Applies::Perhaps,
+        ProposeError::TooLarge { .. } | ProposeError::Encode { .. } => {
+            return ApiError::invalid("", error.to_string(), "a smaller change");
+        }
+        _ => Applies::No,
+    };
+    ApiError::Unavailable { reason: error.to_string(), applied }
+}
+
+/// The revision of a change made of several outcomes.
+pub(crate) fn newest(outcomes: &[sheaf_wire::Outcome]) -> Revision {
+    outcomes.iter().map(|outcome| outcome.revision).max().unwrap_or_default()
+}

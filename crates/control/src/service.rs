@@ -1,0 +1,101 @@
+//! The control plane as one component: a handle that answers calls, and the loops behind it.
+
+use std::sync::Arc;
+
+use sheaf_engine::status::Sight;
+use sheaf_model::{Moment, NodeId, Settings};
+use sheaf_wire::ApiError;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::live::{Live, SharedLive};
+use crate::place::{Member, Place};
+use crate::recorder::{self, Record};
+
+/// Answers every call of the API and of agents. Cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    pub(crate) place: Arc<Place>,
+    pub(crate) live: SharedLive,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) records: mpsc::Sender<Record>,
+}
+
+/// The loops behind a [`Control`].
+pub struct Service {
+    control: Control,
+    records: mpsc::Receiver<Record>,
+}
+
+impl Control {
+    /// The control plane of a node that stands at `place`.
+    pub fn new(place: Arc<Place>, clock: Arc<dyn Clock>) -> (Self, Service) {
+        let (sender, records) = mpsc::channel(recorder::QUEUE);
+        let control = Self { place, live: Arc::new(Live::default()), clock, records: sender };
+        (control.clone(), Service { control, records })
+    }
+
+    /// Where this node stands.
+    pub fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
+    /// The replica; a node without one cannot answer by itself.
+    pub(crate) fn member(&self) -> Result<Member, ApiError> {
+        self.place.member().ok_or_else(|| {
+            let waiting = self.place.waiting_for.borrow();
+            let why = if waiting.is_empty() { "this node is no member of a cluster yet" } else { &*waiting };
+            ApiError::unavailable(why)
+        })
+    }
+
+    /// Derives an answer from the state and, on the leader, from its sessions.
+    pub(crate) fn see<T>(&self, view: impl FnOnce(Sight<'_>) -> T) -> Result<T, ApiError> {
+        let member = self.member()?;
+        let now: Moment = self.clock.moment();
+        let live = self.live.lock();
+        let state = member.replica.state();
+        Ok(view(Sight { state: &state, sessions: live.sessions.as_ref(), now }))
+    }
+
+    /// The cluster's settings; the defaults before there is a cluster.
+    pub(crate) fn settings(&self) -> Settings {
+        self.place.member().map(|member| member.replica.state().cluster.settings).unwrap_or_default()
+    }
+
+    /// A node's name for people.
+    pub(crate) fn node_name(&self, node: NodeId) -> String {
+        match self.place.member() {
+            Some(member) => member.replica.state().node_name(node),
+            None => format!("node {node}"),
+        }
+    }
+}
+
+impl Service {
+    /// Runs until told to stop: finds members while this node is none, conducts once it is one.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { control, records } = self;
+        let mut loops = JoinSet::new();
+        let (recorder, acknowledger, directory) = (control.clone(), control.clone(), control.clone());
+        let (stop_1, stop_2, stop_3) = (stop.clone(), stop.clone(), stop.clone());
+        loops.spawn(async move { recorder.run_recorder(records, stop_1).await });
+        loops.spawn(async move { acknowledger.run_acknowledger(stop_2).await });
+        loops.spawn(async move { directory.run_directory(stop_3).await });
+        let mut member = control.place.member.subscribe();
+        let replica = tokio::select! {
+            () = stop.cancelled() => None,
+            // Dropping `wait_for` loses nothing: the value stays.
+            found = member.wait_for(Option::is_some) => {
+                found.ok().and_then(|member| member.as_ref().map(|member| member.replica.clone()))
+            }
+        };
+        if let Some(replica) = replica {
+            control.run_conductor(replica, stop.clone()).await;
+        }
+        stop.cancelled().await;
+        while loops.join_next().await.is_some() {}
+    }
+}

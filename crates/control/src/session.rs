@@ -1,0 +1,226 @@
+//! Sessions of agents with the leader.
+//!
+//! ```text
+//!  agent ──Hello──► session ──► Sessions::opened          acknowledger ──quorum round──► Acknowledged
+//!        ──Heartbeat──► Sessions::heard ──wakes──────────────┘
+//!        ──Verdicts, GaveUp──► Sessions ──wakes──► conductor
+//!        ──Phases, NothingLeft, Facts──► recorder ──► the log
+//! ```
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use sheaf_engine::{Command, ConfirmResidue, RecordPhases, Register, Reply};
+use sheaf_model::session::{Hello, ToLeader, ToNode};
+use sheaf_model::{Actor, Incarnation, NodeId};
+use sheaf_wire::{Answers, ApiError, Caller};
+use tokio::sync::mpsc;
+
+use crate::Control;
+use crate::recorder::Record;
+
+/// How long an agent may take to say hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+/// One session under way.
+struct Session {
+    control: Control,
+    node: NodeId,
+    incarnation: Incarnation,
+    from_agent: Answers<ToLeader>,
+    to_agent: mpsc::Receiver<ToNode>,
+}
+
+impl Control {
+    /// Serves one session until the agent ends it, leadership ends, or the agent reads too slowly.
+    pub(crate) async fn serve_session(
+        &self,
+        mut from_agent: Answers<ToLeader>,
+    ) -> Result<Answers<ToNode>, ApiError> {
+        if !self.place.leads() {
+            return Ok(only(ToNode::Redirect { leader: self.place.leader_address() }));
+        }
+        let hello = match tokio::time::timeout(HELLO_WITHIN, from_agent.next()).await {
+            Ok(Some(Ok(ToLeader::Hello(hello)))) => hello,
+            Ok(Some(Err(error))) => return Err(error),
+            Ok(None) => return Ok(stream::empty().boxed()),
+            Ok(Some(Ok(_))) | Err(_) => {
+                return Err(ApiError::Precondition("a session begins with Hello".to_owned()));
+            }
+        };
+        if let Err(refusal) = self.recognise(&hello).await {
+            return Ok(only(refusal));
+        }
+        let heartbeat = self.settings().lease.heartbeat;
+        let to_agent = match self.open(&hello) {
+            Ok(to_agent) => to_agent,
+            Err(refusal) => return Ok(only(refusal)),
+        };
+        tracing::debug!(node = %hello.node, "session opened");
+        let session = Session {
+            control: self.clone(),
+            node: hello.node,
+            incarnation: hello.incarnation,
+            from_agent,
+            to_agent,
+        };
+        let answers = stream::unfold(session, |mut session| async move {
+            let message = session.next().await?;
+            Some((Ok(message), session))
+        });
+        Ok(stream::once(async move { Ok(ToNode::Welcome { heartbeat }) }).chain(answers).boxed())
+    }
+
+    /// Is this a node of ours? Its facts are recorded if they changed.
+    async fn recognise(&self, hello: &Hello) -> Result<(), ToNode> {
+        let refused = |reason: String, retry| Err(ToNode::Refused { reason, retry });
+        let Some(member) = self.place.member() else { return Err(ToNode::Redirect { leader: None }) };
+        let (known, cluster) = {
+            let state = member.replica.state();
+            (state.nodes.get(&hello.node).cloned(), state.cluster.id.clone())
+        };
+        if cluster.as_ref() != Some(&hello.cluster) {
+            return refused(format!("this is another cluster than {}", hello.cluster), false);
+        }
+        match known {
+            None => refused(format!("node {} is not registered here (yet)", hello.node), true),
+            Some(node) if node.key != hello.key => {
+                refused(format!("node {} is another data directory", hello.node), false)
+            }
+            Some(node) => {
+                let register = Register { key: hello.key.clone(), facts: hello.facts.clone() };
+                let actor = Actor(format!("node:{}", node.facts.name));
+                if node.facts == hello.facts && node.status.is_alive() {
+                    return Ok(());
+                }
+                match self.propose_as(actor, None, Command::Register(register), None).await {
+                    Ok(Reply::Refused(refusal)) => refused(refusal.to_string(), true),
+                    Ok(_) => Ok(()),
+                    Err(_) => Err(ToNode::Redirect { leader: self.place.leader_address() }),
+                }
+            }
+        }
+    }
+
+    fn open(&self, hello: &Hello) -> Result<mpsc::Receiver<ToNode>, ToNode> {
+        let ttl = self.settings().lease.ttl;
+        let now = self.clock.moment();
+        let mut live = self.live.lock();
+        let Some(sessions) = &mut live.sessions else {
+            return Err(ToNode::Redirect { leader: self.place.leader_address() });
+        };
+        let opened =
+            sessions.opened(hello.node, hello.incarnation.clone(), hello.boot.clone(), now, ttl);
+        opened.map_err(|reason| ToNode::Refused { reason, retry: true })?;
+        let to_agent = live.link(hello.node, hello.incarnation.clone());
+        self.live.conduct.notify_one();
+        Ok(to_agent)
+    }
+}
+
+impl Session {
+    /// Takes in what the agent says until there is something to say to it; none: the session is over.
+    async fn next(&mut self) -> Option<ToNode> {
+        loop {
+            tokio::select! {
+                biased;
+                // Dropping `recv` loses nothing: a message stays in the channel.
+                message = self.to_agent.recv() => return message,
+                // Dropping `next` loses nothing: a message is handed out whole or not at all.
+                message = self.from_agent.next() => match message {
+                    Some(Ok(ToLeader::Goodbye)) | Some(Err(_)) | None => return None,
+                    Some(Ok(message)) => self.control.take(self.node, message).await,
+                },
+            }
+        }
+    }
+
+}
+
+impl Control {
+    /// Takes in what an agent says.
+    async fn take(&self, node: NodeId, message: ToLeader) {
+        match message {
+            ToLeader::Heartbeat(heartbeat) => {
+                let now = self.clock.moment();
+                if let Some(sessions) = &mut self.live.lock().sessions {
+                    sessions.heard(node, &heartbeat, now);
+                }
+                self.live.round.notify_one();
+            }
+            ToLeader::Verdicts(verdicts) => {
+                let now = self.clock.moment();
+                if let Some(sessions) = &mut self.live.lock().sessions {
+                    sessions.answered(node, verdicts, now);
+                }
+                self.live.conduct.notify_one();
+            }
+            ToLeader::GaveUp { bucket, epoch } => {
+                if let Some(sessions) = &mut self.live.lock().sessions {
+                    sessions.gave_up(node, bucket, epoch);
+                }
+                self.live.conduct.notify_one();
+            }
+            ToLeader::Judged { question, verdict } => self.live.lock().judged(question, node, verdict),
+            ToLeader::Phases { seq, instances } => {
+                let record = RecordPhases { node, instances };
+                self.record(node, Command::RecordPhases(record), Some(seq)).await;
+            }
+            ToLeader::NothingLeft { bucket, revision } => {
+                let confirm = ConfirmResidue { bucket, node, revision };
+                self.record(node, Command::ConfirmResidue(confirm), None).await;
+            }
+            ToLeader::Facts(facts) => self.register(node, facts).await,
+            ToLeader::Hello(_) | ToLeader::Goodbye => {}
+        }
+    }
+
+    /// Hands something to the recorder. Waits while its queue is full: the agent is then slowed down, and heartbeats
+    /// with it, which is right, since the log does not keep up.
+    async fn record(&self, node: NodeId, command: Command, seq: Option<u64>) {
+        // The recorder ends only with the process.
+        let _ = self.records.send(Record { node, command, seq }).await;
+    }
+
+    async fn register(&self, node: NodeId, facts: sheaf_model::Facts) {
+        let known = self.place.member();
+        let key = known.and_then(|m| m.replica.state().nodes.get(&node).map(|node| node.key.clone()));
+        if let Some(key) = key {
+            self.record(node, Command::Register(Register { key, facts }), None).await;
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.to_agent.close();
+        let mut live = self.control.live.lock();
+        live.unlink(self.node, &self.incarnation);
+        if let Some(sessions) = &mut live.sessions {
+            sessions.closed(self.node, &self.incarnation);
+        }
+        self.control.live.conduct.notify_one();
+    }
+}
+
+fn only(message: ToNode) -> Answers<ToNode> {
+    stream::once(async move { Ok(message) }).boxed()
+}
+
+impl sheaf_wire::peer::AgentApi for Control {
+    async fn session(
+        &self,
+        _caller: Caller,
+        messages: Answers<ToLeader>,
+    ) -> Result<Answers<ToNode>, ApiError> {
+        self.serve_session(messages).await
+    }
+
+    async fn watch(
+        &self,
+        _caller: Caller,
+        ask: sheaf_wire::peer::WatchNode,
+    ) -> Result<Answers<Vec<sheaf_model::watch::WatchItem>>, ApiError> {
+        self.watch_node(&ask)
+    }
+}

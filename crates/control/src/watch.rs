@@ -1,0 +1,186 @@
+//! Watches: first everything, then what changes, each with its revision. One for nodes, one for people.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use futures::{StreamExt, stream};
+use sheaf_consensus::{ChangeSet, Changes};
+use sheaf_engine::{Change, watched};
+use sheaf_model::watch::WatchItem;
+use sheaf_model::{BucketName, NodeId, Revision};
+use sheaf_wire::bucket::{BucketChange, BucketStep, WatchBuckets};
+use sheaf_wire::peer::WatchNode;
+use sheaf_wire::{Answers, ApiError};
+
+use crate::Control;
+use crate::place::Member;
+
+/// Rows taken from memory at once.
+const ROWS: usize = 1000;
+/// Items in one message to a node.
+const ITEMS: usize = 500;
+
+/// One node's watch.
+struct NodeWatch {
+    member: Member,
+    node: NodeId,
+    changes: Changes,
+    ready: VecDeque<Vec<WatchItem>>,
+}
+
+impl Control {
+    pub(crate) fn watch_node(&self, ask: &WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError> {
+        let member = self.member()?;
+        let known = {
+            let state = member.replica.state();
+            if state.cluster.id.as_ref() != Some(&ask.cluster) {
+                return Err(ApiError::Precondition(format!("this is another cluster than {}", ask.cluster)));
+            }
+            state.nodes.contains_key(&ask.node)
+        };
+        if !known {
+            // A member that lags behind does not know a node that registered just now.
+            return Err(ApiError::unavailable(format!("node {} is not registered here (yet)", ask.node)));
+        }
+        let (ready, changes) = NodeWatch::from_the_start(&member, ask.node);
+        let watch = NodeWatch { member, node: ask.node, changes, ready };
+        let items = stream::unfold(watch, |mut watch| async move {
+            let items = watch.next().await;
+            Some((Ok(items), watch))
+        });
+        Ok(items.boxed())
+    }
+}
+
+impl NodeWatch {
+    fn from_the_start(member: &Member, node: NodeId) -> (VecDeque<Vec<WatchItem>>, Changes) {
+        let state = member.replica.state();
+        let items: Vec<WatchItem> = watched::everything(&state, node).collect();
+        let changes = member.replica.changes(state.revision);
+        (items.chunks(ITEMS).map(<[WatchItem]>::to_vec).collect(), changes)
+    }
+
+    async fn next(&mut self) -> Vec<WatchItem> {
+        loop {
+            if let Some(items) = self.ready.pop_front() {
+                return items;
+            }
+            match self.changes.next(ROWS).await {
+                Ok(sets) => {
+                    let mut items: Vec<WatchItem> = (sets.iter().flat_map(|set| set.changes.iter()))
+                        .filter_map(|change| watched::item(change, self.node))
+                        .collect();
+                    if !items.is_empty() {
+                        items.push(WatchItem::Synced(self.changes.position()));
+                        self.ready.push_back(items);
+                    }
+                }
+                // Too slow for what is kept in memory: from the start again.
+                Err(_) => (self.ready, self.changes) = Self::from_the_start(&self.member, self.node),
+            }
+        }
+    }
+}
+
+/// A watch for people: the status of buckets.
+struct BucketWatch {
+    control: Control,
+    member: Member,
+    only: Option<BucketName>,
+    changes: Changes,
+    ready: VecDeque<BucketStep>,
+}
+
+impl Control {
+    pub(crate) fn watch_buckets(&self, ask: WatchBuckets) -> Result<Answers<BucketStep>, ApiError> {
+        let member = self.member()?;
+        let now = member.replica.state().revision;
+        let changes = member.replica.changes(ask.after.unwrap_or(now));
+        let mut watch =
+            BucketWatch { control: self.clone(), member, only: ask.bucket, changes, ready: VecDeque::new() };
+        match ask.after {
+            None => watch.start_again()?,
+            // Whoever resumes learns at once up to where nothing has changed.
+            Some(after) if after >= now => watch.synced(now),
+            Some(_) => {}
+        }
+        let steps = stream::try_unfold(watch, |mut watch| async move {
+            let step = watch.next().await?;
+            Ok(Some((step, watch)))
+        });
+        Ok(steps.boxed())
+    }
+}
+
+impl BucketWatch {
+    fn start_again(&mut self) -> Result<(), ApiError> {
+        let only = self.only.clone();
+        let (revision, buckets) = self.control.see(|sight| {
+            let wanted = |name: &BucketName| only.as_ref().is_none_or(|only| only == name);
+            let buckets = sight.state.buckets.values().filter(|bucket| wanted(bucket.name()));
+            let buckets: Vec<_> = buckets.map(|bucket| sight.bucket_status(bucket)).collect();
+            (sight.state.revision, buckets)
+        })?;
+        self.changes = self.member.replica.changes(revision);
+        self.ready.push_back(BucketStep { revision, change: BucketChange::Reset });
+        let steps = buckets.into_iter().map(|status| BucketStep {
+            revision,
+            change: BucketChange::Bucket(Box::new(status)),
+        });
+        self.ready.extend(steps);
+        self.synced(revision);
+        Ok(())
+    }
+
+    fn synced(&mut self, revision: Revision) {
+        self.ready.push_back(BucketStep { revision, change: BucketChange::Synced });
+    }
+
+    async fn next(&mut self) -> Result<BucketStep, ApiError> {
+        loop {
+            if let Some(step) = self.ready.pop_front() {
+                return Ok(step);
+            }
+            match self.changes.next(ROWS).await {
+                Ok(sets) => self.changed(&sets)?,
+                Err(_) => self.start_again()?,
+            }
+        }
+    }
+
+    fn changed(&mut self, sets: &[ChangeSet]) -> Result<(), ApiError> {
+        let names: BTreeSet<&BucketName> = sets.iter().flat_map(|set| set.changes.iter()).filter_map(about).collect();
+        let names = names.into_iter().filter(|name| self.only.as_ref().is_none_or(|only| only == *name));
+        let revision = self.changes.position();
+        let steps: Vec<BucketStep> = self.control.see(|sight| {
+            names
+                .map(|name| {
+                    let change = match sight.state.buckets.get(name) {
+                        Some(bucket) => BucketChange::Bucket(Box::new(sight.bucket_status(bucket))),
+                        None => BucketChange::Gone(name.clone()),
+                    };
+                    BucketStep { revision, change }
+                })
+                .collect()
+        })?;
+        if !steps.is_empty() {
+            self.ready.extend(steps);
+            self.synced(revision);
+        }
+        Ok(())
+    }
+}
+
+/// The bucket that a change is about.
+fn about(change: &Change) -> Option<&BucketName> {
+    match change {
+        Change::Bucket(bucket) => Some(bucket.name()),
+        Change::Binding(binding) => Some(&binding.bucket),
+        Change::Instance(instance) => Some(&instance.bucket),
+        Change::Residue(residue) => Some(&residue.bucket),
+        Change::BucketGone(name)
+        | Change::BindingGone(name)
+        | Change::ResidueGone(name)
+        | Change::InstanceGone(name, _) => Some(name),
+        _ => None,
+    }
+}
