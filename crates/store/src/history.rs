@@ -160,3 +160,38 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         message: row.get(9)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+
+    /// How SQLite would answer, step by step.
+    fn plan(db: &Connection, condition: &str, order: &str) -> Vec<String> {
+        let sql = format!(
+            "EXPLAIN QUERY PLAN SELECT message FROM events WHERE (revision, n) > (1, 2) AND (revision, n) < (8, 9)
+             {condition} ORDER BY revision {order}, n {order} LIMIT 10"
+        );
+        let mut statement = db.prepare(&sql).unwrap();
+        let steps = statement.query_map([], |row| row.get(3)).unwrap();
+        steps.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_page_is_found_by_an_index_and_never_sorted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state.db")).unwrap();
+        let (db, _) = store.db("explain").unwrap();
+        for order in ["ASC", "DESC"] {
+            let any = plan(db, "AND node = 'a' AND at >= 7", order);
+            assert_eq!(any, ["SEARCH events USING PRIMARY KEY ((revision,n)>(?,?) AND (revision,n)<(?,?))"]);
+            let subject = plan(db, "AND subject = '/a'", order);
+            assert_eq!(
+                subject,
+                [
+                    "SEARCH events USING INDEX events_subject (subject=? AND (revision,n)>(?,?) AND (revision,n)<(?,?))"
+                ]
+            );
+        }
+    }
+}

@@ -28,7 +28,10 @@ impl Store {
         let (db, path) = self.db("load")?;
         let failed = StoreError::sqlite("load", path);
         state.revision = revision(db).map_err(&failed)?;
-        Ok((state, applied(db).map_err(&failed)?))
+        let applied = applied(db).map_err(&failed)?;
+        // The pages just read are not read again; the state in memory answers.
+        db.execute_batch("PRAGMA shrink_memory").map_err(&failed)?;
+        Ok((state, applied))
     }
 
     /// Gives every row of `table` to `put`. The writer's own connection sees one commit throughout: nobody else writes.

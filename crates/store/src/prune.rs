@@ -6,8 +6,8 @@ use sheaf_model::{Span, Timestamp};
 use crate::error::StoreError;
 use crate::store::Store;
 
-/// Events dropped at a time: some ten milliseconds.
-const PORTION: u64 = 5_000;
+/// Events dropped at a time: some ten milliseconds on a busy machine.
+const PORTION: u64 = 1_000;
 
 /// How much history is kept; what exceeds either bound goes, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -118,7 +118,7 @@ CREATE TABLE requests (
   body     BLOB NOT NULL
 ) STRICT;
 
--- Every revision of every bucket, also of deleted ones.
+-- Every revision of every bucket, also of deleted ones. In the order they came, so that writing appends.
 CREATE TABLE releases (
   bucket   TEXT NOT NULL,
   revision INTEGER NOT NULL,
@@ -126,8 +126,9 @@ CREATE TABLE releases (
   actor    TEXT NOT NULL,
   module   TEXT NOT NULL,              -- name@version
   body     BLOB NOT NULL,
-  PRIMARY KEY (bucket, revision)
+  PRIMARY KEY (revision, bucket)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX releases_bucket ON releases (bucket, revision);
 
 -- What happened. The columns are all there is of it.
 CREATE TABLE events (

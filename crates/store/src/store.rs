@@ -18,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const CHECKPOINT_PAGES: i64 = 4000;
 /// To what size the write-ahead log shrinks again after a backup or a long query made it grow.
 const LOG_BYTES: i64 = 64 << 20;
-/// Memory for pages, in KiB: the tables that change often, of a few thousand buckets.
-const CACHE_KIB: i64 = 8 << 10;
+/// Memory for pages, in KiB, taken as they are written: about the tables that change often, of 10,000 buckets.
+const CACHE_KIB: i64 = 16 << 10;
 /// Statements kept prepared: more than there are, so that none is ever prepared twice.
 const STATEMENTS: usize = 64;
 

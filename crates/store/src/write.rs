@@ -36,3 +36,56 @@ impl Store {
         transaction.commit().map_err(&failed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sheaf_model::{Event, Timestamp};
+
+    use super::*;
+
+    fn long_event(revision: u64) -> Change {
+        Change::Event(Event {
+            revision: Revision(revision),
+            n: 0,
+            at: Timestamp(revision),
+            kind: "bucket.updated".to_owned(),
+            subject: "/logs/web".to_owned(),
+            actor: "cli:alice@ops1".to_owned(),
+            node: String::new(),
+            before: String::new(),
+            after: String::new(),
+            message: "x".repeat(10_000),
+        })
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_whole_and_can_be_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&folder.path().join("state.db")).unwrap();
+        let room = |store: &Store, pages: u32| {
+            let (db, _) = store.db("limit").unwrap();
+            db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+        };
+        room(&store, 60);
+        let write = |store: &mut Store, revision: u64| {
+            store.write(
+                &[long_event(revision), long_event(revision + 1)],
+                Revision(revision + 1),
+                b"position",
+            )
+        };
+        let mut revision = 1;
+        let error = loop {
+            match write(&mut store, revision) {
+                Ok(()) => revision += 2,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
+        assert!(error.retry_helps());
+        assert_eq!(store.load().unwrap().0.revision, Revision(revision - 1));
+        room(&store, 1000);
+        write(&mut store, revision).unwrap();
+        assert_eq!(store.load().unwrap().0.revision, Revision(revision + 1));
+    }
+}

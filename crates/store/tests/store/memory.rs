@@ -1,0 +1,131 @@
+//! What the store reads back equals what memory and the caller had, whatever was written in whatever batches.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use sheaf_engine::{Change, State};
+use sheaf_model::{Event, Revision, Timestamp};
+use sheaf_store::{EventFilter, Store};
+
+use crate::kit;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_state_is_read_back_as_it_is_in_memory(batches in vec(vec(kit::row(), 0..12), 1..6)) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let mut store = Store::open(&path).unwrap();
+        let mut memory = State::default();
+        prop_assert_eq!(store.load().unwrap(), (State::default(), None));
+        for (number, batch) in batches.iter().enumerate() {
+            batch.iter().for_each(|change| memory.put(change));
+            memory.revision = Revision(number as u64 + 1);
+            let applied = [number as u8; 3];
+            store.write(batch, memory.revision, &applied).unwrap();
+            prop_assert_eq!(store.load().unwrap(), (memory.clone(), Some(applied.to_vec())));
+        }
+        drop(store);
+        let reopened = Store::open(&path).unwrap();
+        prop_assert_eq!(&reopened.load().unwrap().0, &memory);
+
+        // The state's own rows, written to an empty store, make the same state.
+        let copy = folder.path().join("copy.db");
+        let mut copy = Store::open(&copy).unwrap();
+        let rows: Vec<Change> = memory.rows().collect();
+        copy.write(&rows, memory.revision, b"").unwrap();
+        prop_assert_eq!(copy.load().unwrap().0, memory);
+    }
+
+    #[test]
+    fn releases_are_read_back_newest_first(written in vec(kit::any_release(), 1..20)) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&folder.path().join("state.db")).unwrap();
+        let mut memory = std::collections::BTreeMap::new();
+        for (name, release) in &written {
+            memory.insert((name.clone(), release.revision), release.clone());
+        }
+        let changes: Vec<_> = written.iter().map(|(name, release)| Change::Release(name.clone(), release.clone())).collect();
+        store.write(&changes, Revision(1), b"").unwrap();
+        let reader = store.reader();
+        for (name, _) in &written {
+            let mine = || memory.iter().rev().filter(|((bucket, _), _)| bucket == name).map(|(_, release)| release.clone());
+            prop_assert_eq!(reader.releases(name, 100).unwrap(), mine().collect::<Vec<_>>());
+            prop_assert_eq!(reader.releases(name, 2).unwrap(), mine().take(2).collect::<Vec<_>>());
+            let first = mine().next().unwrap();
+            prop_assert_eq!(reader.release(name, first.revision).unwrap(), Some(first));
+            prop_assert_eq!(reader.release(name, Revision(99)).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn pages_of_events_put_together_are_what_the_filter_lets_through(
+        content in vec((kit::any_event(), any::<bool>()), 0..60),
+        filter in any_filter(),
+        page in 1..7_usize,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&folder.path().join("state.db")).unwrap();
+        let history = numbered(content);
+        let changes: Vec<_> = history.iter().cloned().map(Change::Event).collect();
+        for batch in changes.chunks(13) {
+            store.write(batch, Revision(1), b"").unwrap();
+        }
+        let mut expected: Vec<_> = history.into_iter().filter(|event| lets_through(&filter, event)).collect();
+
+        let reader = store.reader();
+        let mut read: Vec<Event> = Vec::new();
+        loop {
+            let after = read.last().map_or((Revision(0), 0), |event| (event.revision, event.n));
+            let events = reader.events(after, &filter, page).unwrap();
+            prop_assert!(events.len() <= page);
+            if events.is_empty() {
+                break;
+            }
+            read.extend(events);
+        }
+        prop_assert_eq!(&read, &expected);
+
+        expected.reverse();
+        let mut read: Vec<Event> = Vec::new();
+        loop {
+            let before = read.last().map(|event| (event.revision, event.n));
+            let events = reader.tail(before, &filter, page).unwrap();
+            if events.is_empty() {
+                break;
+            }
+            read.extend(events);
+        }
+        prop_assert_eq!(&read, &expected);
+    }
+}
+
+/// Gives each event its place; `true`: another one of the same revision as the one before.
+fn numbered(content: Vec<(Event, bool)>) -> Vec<Event> {
+    let mut place = (1, 0);
+    let numbered = content.into_iter().map(|(event, same)| {
+        place = if same { (place.0, place.1 + 1) } else { (place.0 + 1, 0) };
+        Event { revision: Revision(place.0), n: place.1, ..event }
+    });
+    numbered.collect()
+}
+
+fn any_filter() -> impl Strategy<Value = EventFilter> {
+    use proptest::option::of;
+    let subject = of((0..3_u8).prop_map(|n| kit::bucket_name(n).to_string()));
+    let kind = of(prop_oneof![
+        Just("bucket.".to_owned()),
+        Just("i".to_owned()),
+        Just("instance.running".to_owned())
+    ]);
+    let node = of(prop_oneof![Just(String::new()), Just("import-01".to_owned())]);
+    (subject, kind, node, of((0..25_000_000_u64).prop_map(Timestamp)))
+        .prop_map(|(subject, kind, node, since)| EventFilter { subject, kind, node, since })
+}
+
+fn lets_through(filter: &EventFilter, event: &Event) -> bool {
+    filter.subject.as_ref().is_none_or(|subject| *subject == event.subject)
+        && filter.kind.as_ref().is_none_or(|kind| event.kind.starts_with(kind))
+        && filter.node.as_ref().is_none_or(|node| *node == event.node)
+        && filter.since.is_none_or(|since| event.at >= since)
+}
