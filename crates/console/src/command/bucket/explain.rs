@@ -1,0 +1,234 @@
+//! `sheaf bucket explain NAME`: every node, every gate, every reason.
+
+use clap::Args;
+use sheaf_model::view::{Explanation, GateView, NodeExplanation};
+use sheaf_model::{BucketName, Gate, Timestamp};
+use sheaf_wire::Client;
+
+use super::bucket_name;
+use crate::exit::{Exit, Failure};
+use crate::output::{Format, Terminal};
+use crate::table::{self, Column, Listed, Listing};
+use crate::{text, when};
+
+/// `sheaf bucket explain`
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Shows for every node whether each of the three gates lets the bucket run there: the node's own config \
+(local_config), the bucket's rules (node_list_rules) and the module's answer (can_run_on_this_node). Reasons for a \
+pass are shown with -o wide. A node that is not eligible is not a failure.
+
+Examples:
+  sheaf bucket explain /logs/web
+  sheaf bucket explain /logs/web -o name      # the nodes where it may run")]
+pub struct Explain {
+    /// The bucket's path
+    #[arg(value_parser = bucket_name)]
+    name: BucketName,
+}
+
+impl Explain {
+    pub(super) async fn run(
+        self,
+        client: &Client,
+        format: Format,
+        out: &mut Terminal,
+    ) -> Result<Exit, Failure> {
+        let explanation = client.explain_bucket(&self.name).await?;
+        match format {
+            Format::Table | Format::Wide => print(out, format, &explanation)?,
+            Format::Json => out.json(&table::json(&explanation))?,
+            Format::Yaml => out.yaml(&table::json(&explanation))?,
+            Format::Name => {
+                for node in explanation.nodes.iter().filter(|node| node.eligible) {
+                    out.line(&node.node)?;
+                }
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Listed for NodeExplanation {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("NODE"),
+        Column::new("STATUS"),
+        Column::new("RUNS"),
+        Column::new("LOCAL_CONFIG"),
+        Column::new("NODE_LIST_RULES"),
+        Column::new("CAN_RUN"),
+    ];
+
+    fn name(&self) -> String {
+        self.node.clone()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<String> {
+        let runs = if self.running { "yes" } else { "no" };
+        let gates = Gate::ALL.into_iter().map(|gate| {
+            let answer = self.gates.iter().find(|view| view.gate == gate.as_str());
+            word(answer.and_then(|view| view.pass)).to_owned()
+        });
+        [self.node.clone(), self.status.clone(), runs.to_owned()].into_iter().chain(gates).collect()
+    }
+}
+
+/// What a gate says, in a word.
+pub(super) const fn word(pass: Option<bool>) -> &'static str {
+    match pass {
+        Some(true) => "pass",
+        Some(false) => "refuse",
+        None => "unknown",
+    }
+}
+
+/// The matrix for eyes: the decision, nodes by gates, then every reason once, with the nodes that give it.
+fn print(out: &mut Terminal, format: Format, explanation: &Explanation) -> Result<(), Failure> {
+    let state = text::paint(explanation.state.as_str(), out.colour());
+    out.line(&format!("{}  {state}: {}", explanation.name, explanation.state.about()))?;
+    if !explanation.message.is_empty() && explanation.message != explanation.state.about() {
+        paragraph(out, 2, &explanation.message)?;
+    }
+    if let Some(decision) = &explanation.decision {
+        let since = when::age_of(out.now(), Some(&decision.at));
+        paragraph(
+            out,
+            2,
+            &format!(
+                "chosen: {}, {since} ago, under epoch {}: {}",
+                decision.chosen, decision.epoch, decision.why
+            ),
+        )?;
+        for other in &decision.runners_up {
+            paragraph(out, 2, &format!("not chosen: {other}"))?;
+        }
+    }
+    out.line("")?;
+    Listing::whole(out, format, &explanation.nodes)?;
+    reasons(out, format, &explanation.nodes)
+}
+
+/// A reason, and the nodes that give it.
+struct Reason<'a> {
+    pass: Option<bool>,
+    /// As the first node says it.
+    text: &'a str,
+    /// The same with that node's name left open: others say it of themselves.
+    open: String,
+    nodes: Vec<&'a str>,
+}
+
+/// Every reason, grouped by gate: what is refused or unknown, and with `-o wide` what passes.
+pub(super) fn reasons(out: &mut Terminal, format: Format, nodes: &[NodeExplanation]) -> Result<(), Failure> {
+    for gate in Gate::ALL {
+        let said = grouped(gate, format == Format::Wide, nodes);
+        if said.is_empty() {
+            continue;
+        }
+        out.line(&format!("\n{}", gate.as_str()))?;
+        for Reason { pass, text, open, nodes } in said {
+            let word = word(pass);
+            match nodes.as_slice() {
+                [node] => paragraph(out, 2, &format!("{word} on {node}: {text}"))?,
+                nodes => {
+                    let count = text::count(nodes.len(), "node");
+                    paragraph(out, 2, &format!("{word} on {count}: {open}"))?;
+                    paragraph(out, 6, &nodes.join(", "))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn grouped(gate: Gate, passes: bool, nodes: &[NodeExplanation]) -> Vec<Reason<'_>> {
+    let mut groups: Vec<Reason<'_>> = Vec::new();
+    let told = |view: &&GateView| {
+        view.gate == gate.as_str() && !view.reason.is_empty() && (passes || view.pass != Some(true))
+    };
+    for node in nodes {
+        let Some(view) = node.gates.iter().find(told) else { continue };
+        let open = view.reason.replace(&format!("\"{}\"", node.node), "<node>");
+        match groups.iter_mut().find(|group| group.open == open && group.pass == view.pass) {
+            Some(group) => group.nodes.push(&node.node),
+            None => {
+                groups.push(Reason { pass: view.pass, text: &view.reason, open, nodes: vec![&node.node] })
+            }
+        }
+    }
+    groups
+}
+
+fn paragraph(out: &mut Terminal, indent: usize, line: &str) -> Result<(), Failure> {
+    let text = text::paragraph(line, indent, out.width());
+    out.line(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::example;
+    use super::*;
+    use crate::output::recorded;
+
+    fn printed(format: Format) -> String {
+        let (mut out, recording) = recorded::terminal("");
+        print(&mut out, format, &example::explanation()).expect("it prints");
+        recording.data()
+    }
+
+    #[test]
+    fn every_node_every_gate_and_every_reason_fit_in_80_columns() {
+        let text = printed(Format::Table);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        insta::assert_snapshot!(text, @r#"
+        /logs/web  running: runs on every node it should
+          chosen: import-01, 3h ago, under epoch 42: least_loaded: 0 single-node
+            instances, load 0.10
+          not chosen: import-02: 3 single-node instances, load 1.20
+
+        NODE       STATUS   RUNS  LOCAL_CONFIG  NODE_LIST_RULES  CAN_RUN
+        import-01  ready    yes   pass          pass             pass
+        import-03  ready    no    pass          refuse           refuse
+        web-01     ready    no    refuse        refuse           unknown
+        web-02     ready    no    refuse        refuse           unknown
+        web-03     ready    no    refuse        refuse           unknown
+        web-04     ready    no    refuse        refuse           unknown
+        web-05     ready    no    refuse        refuse           unknown
+        web-06     ready    no    refuse        refuse           unknown
+        web-07     ready    no    refuse        refuse           unknown
+        web-08     ready    no    refuse        refuse           unknown
+        web-09     ready    no    refuse        refuse           unknown
+        web-10     ready    no    refuse        refuse           unknown
+        web-11     ready    no    refuse        refuse           unknown
+        web-12     ready    no    refuse        refuse           unknown
+        web-13     ready    no    refuse        refuse           unknown
+        web-14     ready    no    refuse        refuse           unknown
+        web-15     ready    no    refuse        refuse           unknown
+        web-16     suspect  no    refuse        refuse           unknown
+
+        local_config
+          refuse on 16 nodes: module "flume" is not in this node's [modules] allow list
+            (webcrawl)
+              web-01, web-02, web-03, web-04, web-05, web-06, web-07, web-08, web-09,
+                web-10, web-11, web-12, web-13, web-14, web-15, web-16
+
+        node_list_rules
+          refuse on import-03: excluded by rule "-import-03"
+          refuse on 16 nodes: hostname <node> matches no include rule of ["+import-*"]
+              web-01, web-02, web-03, web-04, web-05, web-06, web-07, web-08, web-09,
+                web-10, web-11, web-12, web-13, web-14, web-15, web-16
+
+        can_run_on_this_node
+          refuse on import-03: /opt/flume/bin/flume-ng does not exist
+          unknown on 16 nodes: not asked: refused by local_config
+              web-01, web-02, web-03, web-04, web-05, web-06, web-07, web-08, web-09,
+                web-10, web-11, web-12, web-13, web-14, web-15, web-16
+        "#);
+    }
+
+    #[test]
+    fn wide_says_why_it_passes_too() {
+        let text = printed(Format::Wide);
+        assert!(text.contains("pass on import-01: hostname \"import-01\" matches \"+import-*\""), "{text}");
+    }
+}

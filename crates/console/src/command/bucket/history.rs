@@ -1,0 +1,121 @@
+//! `sheaf bucket history NAME`
+
+use clap::Args;
+use serde_json::Value;
+use sheaf_model::{BucketName, Timestamp, document};
+use sheaf_wire::Client;
+use sheaf_wire::bucket::{BucketHistory, BucketRelease};
+
+use super::bucket_name;
+use crate::command::page;
+use crate::exit::{Exit, Failure};
+use crate::options::Page;
+use crate::output::{Format, Terminal};
+use crate::table::{Column, Listed, Listing};
+use crate::when;
+
+/// `sheaf bucket history`
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  sheaf bucket history /logs/web
+  sheaf bucket history /logs/web --limit 1 -o yaml      # the document as it is")]
+pub struct History {
+    /// The bucket's path; it may be deleted already
+    #[arg(value_parser = bucket_name)]
+    name: BucketName,
+    #[command(flatten)]
+    page: Page,
+}
+
+impl History {
+    pub(super) async fn run(
+        self,
+        client: &Client,
+        format: Format,
+        out: &mut Terminal,
+    ) -> Result<Exit, Failure> {
+        let fetch =
+            async |page| Ok(client.bucket_history(BucketHistory { bucket: self.name.clone(), page }).await?);
+        let mut listing = Listing::new(format);
+        // A release is shown once the one before it is known: it says what it changed.
+        let mut held: Option<BucketRelease> = None;
+        let mut first = true;
+        let show = async |out: &mut Terminal, releases: Vec<BucketRelease>| {
+            if format == Format::Yaml {
+                for release in &releases {
+                    if !std::mem::take(&mut first) {
+                        out.line("---")?;
+                    }
+                    out.documents(&document::yaml(&value(release)))?;
+                }
+                return Ok(());
+            }
+            let mut rows = Vec::new();
+            for release in releases {
+                if let Some(newer) = held.take() {
+                    rows.push(ReleaseRow::new(&newer, Some(&release)));
+                }
+                held = Some(release);
+            }
+            listing.page(out, &rows)
+        };
+        page::each(&self.page, out, fetch, show).await?;
+        if let Some(oldest) = held {
+            listing.page(out, &[ReleaseRow::new(&oldest, None)])?;
+        }
+        if format != Format::Yaml {
+            listing.end(out)?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn value(release: &BucketRelease) -> Value {
+    document::bucket_value(&release.spec, false, None)
+}
+
+/// A release as it is printed.
+#[derive(serde::Serialize)]
+struct ReleaseRow {
+    revision: u64,
+    at: String,
+    actor: String,
+    /// Paths of the fields that it changed; none known of the oldest.
+    changed: Vec<String>,
+    bucket: Value,
+}
+
+impl ReleaseRow {
+    fn new(release: &BucketRelease, before: Option<&BucketRelease>) -> Self {
+        let bucket = value(release);
+        let changed = before.map_or_else(Vec::new, |before| {
+            document::differences(&value(before), &bucket).into_iter().map(|field| field.path).collect()
+        });
+        Self {
+            revision: release.revision.0,
+            at: release.at.to_string(),
+            actor: release.actor.clone(),
+            changed,
+            bucket,
+        }
+    }
+}
+
+impl Listed for ReleaseRow {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("REVISION").number(),
+        Column::new("AGO").number(),
+        Column::new("ACTOR"),
+        Column::new("CHANGED"),
+    ];
+
+    fn name(&self) -> String {
+        self.revision.to_string()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        let changed = if self.changed.is_empty() { "-".to_owned() } else { self.changed.join(", ") };
+        vec![self.revision.to_string(), when::age_of(now, Some(&self.at)), self.actor.clone(), changed]
+    }
+}

@@ -1,0 +1,330 @@
+//! `sheaf bucket plan -f FILE`: what apply would change, and where each bucket would run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Value, json};
+use sheaf_model::view::NodeExplanation;
+use sheaf_model::{Difference, Document, ModuleSpec, PutBucket, Timestamp, document};
+use sheaf_wire::bucket::Plan as Answer;
+use sheaf_wire::{ApiError, Applied, Client, Outcome, OutcomeVerb};
+
+use super::explain;
+use crate::command::apply::{OutcomeRow, validate, warn};
+use crate::documents;
+use crate::exit::{Exit, Failure};
+use crate::output::{Format, Terminal};
+use crate::table::{Column, Listed, Listing};
+use crate::text;
+
+/// `sheaf bucket plan`
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Changes nothing. Exits with 0 when apply would change nothing, with 10 when it would.
+
+Examples:
+  sheaf bucket plan -f buckets/
+  sheaf bucket plan -f web.yaml -o json")]
+pub struct Plan {
+    /// A file, a directory of .yaml, .yml and .json files, or - for stdin
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-", required = true)]
+    files: Vec<PathBuf>,
+    /// Plan with the newest version of each bucket's module
+    #[arg(long)]
+    latest: bool,
+}
+
+/// What is planned for one document.
+#[derive(Debug)]
+struct Planned {
+    outcome: OutcomeRow,
+    differences: Vec<Difference>,
+    nodes: Vec<NodeExplanation>,
+    warnings: Vec<String>,
+    multi_node: bool,
+    /// What cannot be told, and why.
+    note: &'static str,
+}
+
+impl Plan {
+    pub(super) async fn run(
+        self,
+        client: &Client,
+        format: Format,
+        out: &mut Terminal,
+    ) -> Result<Exit, Failure> {
+        let mut written = documents::read(out, &self.files);
+        for put in written.buckets_mut() {
+            put.latest |= self.latest;
+        }
+        let checked = validate(&written, client, out).await?;
+        let brought: Vec<&ModuleSpec> = written.sources.iter().flat_map(documents::Source::modules).collect();
+        let mut plans = Vec::new();
+        for (_, document) in written.documents() {
+            let outcome = outcome(document, &checked);
+            plans.push(match document {
+                Document::Module(_) => Planned::bare(outcome),
+                Document::Bucket(put) if comes_along(put, &brought, &checked) => {
+                    Planned::unseen(outcome, put, client).await?
+                }
+                Document::Bucket(put) => Planned::told(client.plan_bucket((**put).clone()).await?, put),
+            });
+        }
+        let changes = plans.iter().any(|plan| plan.outcome.outcome != OutcomeVerb::Unchanged.as_str());
+        print(out, format, &plans)?;
+        Ok(if changes { Exit::Changes } else { Exit::Done })
+    }
+}
+
+/// What the check said of this document.
+fn outcome(document: &Document, checked: &Applied) -> OutcomeRow {
+    let title = document.label();
+    let found = checked.outcomes.iter().find(|outcome| outcome.document == title);
+    found.map_or_else(
+        || OutcomeRow::of(documents::kind(document), &title, "unchanged", checked.revision),
+        Into::into,
+    )
+}
+
+/// Whether the bucket's module is registered by the very documents that are planned: then nobody has answered for it.
+fn comes_along(put: &PutBucket, brought: &[&ModuleSpec], checked: &Applied) -> bool {
+    brought.iter().any(|module| {
+        let wanted = put.spec.module.version.as_ref().is_none_or(|version| *version == module.version);
+        let title = format!("Module {}@{}", module.name, module.version);
+        let new = |outcome: &Outcome| outcome.document == title && outcome.verb == OutcomeVerb::Created;
+        put.spec.module.name == module.name && wanted && checked.outcomes.iter().any(new)
+    })
+}
+
+impl Planned {
+    fn bare(outcome: OutcomeRow) -> Self {
+        Self {
+            outcome,
+            differences: Vec::new(),
+            nodes: Vec::new(),
+            warnings: Vec::new(),
+            multi_node: false,
+            note: "",
+        }
+    }
+
+    fn told(answer: Answer, put: &PutBucket) -> Self {
+        Self {
+            outcome: OutcomeRow::from(&answer.outcome),
+            differences: answer.differences,
+            nodes: answer.nodes,
+            warnings: answer.warnings,
+            multi_node: put.spec.multi_node,
+            note: "",
+        }
+    }
+
+    /// A bucket whose module no node knows yet: the difference is told here, the nodes cannot be asked.
+    async fn unseen(outcome: OutcomeRow, put: &PutBucket, client: &Client) -> Result<Self, Failure> {
+        let old = match client.bucket(&put.spec.name).await {
+            Ok(got) => document::bucket_value(&got.spec, got.status.suspended, None),
+            Err(ApiError::NotFound(_)) => json!({}),
+            Err(error) => return Err(error.into()),
+        };
+        let switched = put.suspended.unwrap_or_else(|| old.get("suspended") == Some(&Value::Bool(true)));
+        let new = document::bucket_value(&put.spec, switched, None);
+        let note =
+            "its module comes with the same documents: apply it first to see where the bucket would run";
+        let differences = document::differences(&old, &new);
+        Ok(Self { differences, multi_node: put.spec.multi_node, note, ..Self::bare(outcome) })
+    }
+
+    fn json(&self) -> Value {
+        let differences: Vec<Value> = self
+            .differences
+            .iter()
+            .map(|field| json!({"path": field.path, "before": field.before, "after": field.after}))
+            .collect();
+        json!({
+            "kind": self.outcome.kind,
+            "name": self.outcome.name,
+            "outcome": self.outcome.outcome,
+            "revision": self.outcome.revision,
+            "differences": differences,
+            "nodes": self.nodes,
+            "warnings": self.warnings,
+            "note": self.note,
+        })
+    }
+}
+
+fn print(out: &mut Terminal, format: Format, plans: &[Planned]) -> Result<(), Failure> {
+    let changed = |plan: &&Planned| plan.outcome.outcome != OutcomeVerb::Unchanged.as_str();
+    match format {
+        Format::Json => out.json(&plans.iter().map(Planned::json).collect()),
+        Format::Yaml => out.yaml(&plans.iter().map(Planned::json).collect()),
+        Format::Name => plans.iter().filter(changed).try_for_each(|plan| out.line(&plan.outcome.name)),
+        Format::Table | Format::Wide => {
+            for (index, plan) in plans.iter().enumerate() {
+                if index > 0 {
+                    out.line("")?;
+                }
+                plan.print(out, format)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Planned {
+    /// What would change, then where it would run.
+    fn print(&self, out: &mut Terminal, format: Format) -> Result<(), Failure> {
+        let OutcomeRow { kind, name, outcome, revision } = &self.outcome;
+        let would = match outcome.as_str() {
+            "unchanged" => format!("unchanged at revision {revision}"),
+            "updated" => {
+                format!("would be {}, is at revision {revision}", text::paint("updated", out.colour()))
+            }
+            other => format!("would be {}", text::paint(other, out.colour())),
+        };
+        out.line(&format!("{kind} {name}: {would}"))?;
+        for field in &self.differences {
+            let line = format!("{}: {} → {}", field.path, value(&field.before), value(&field.after));
+            out.line(&text::paragraph(&line, 2, out.width()))?;
+        }
+        if !self.note.is_empty() {
+            out.line(&text::paragraph(self.note, 2, out.width()))?;
+        }
+        warn(out, &self.warnings);
+        if self.nodes.is_empty() {
+            return Ok(());
+        }
+        let eligible = self.nodes.iter().filter(|node| node.eligible).count();
+        let of = text::count(self.nodes.len(), "node");
+        out.line(&match (self.multi_node, eligible) {
+            (_, 0) => format!("\n  would run nowhere: none of {of} is available"),
+            (true, all) => format!("\n  would run on {all} of {of}"),
+            (false, all) => format!("\n  would run on one of the {all} available of {of}"),
+        })?;
+        out.line("")?;
+        let rows: Vec<PlannedNode<'_>> =
+            self.nodes.iter().map(|node| PlannedNode { node, multi_node: self.multi_node }).collect();
+        Listing::whole(out, format, &rows)?;
+        explain::reasons(out, format, &self.nodes)
+    }
+}
+
+/// A field's value on one line; strings as they are where that is plain.
+fn value(value: &Option<Value>) -> String {
+    value.as_ref().map_or_else(|| "(none)".to_owned(), ToString::to_string)
+}
+
+/// A node in a plan: whether it runs the bucket now, and whether it would.
+#[derive(Debug, Serialize)]
+struct PlannedNode<'a> {
+    node: &'a NodeExplanation,
+    multi_node: bool,
+}
+
+impl Listed for PlannedNode<'_> {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("NODE"),
+        Column::new("STATUS"),
+        Column::new("NOW"),
+        Column::new("THEN"),
+        Column::new("LOCAL_CONFIG"),
+        Column::new("NODE_LIST_RULES"),
+        Column::new("CAN_RUN"),
+    ];
+
+    fn name(&self) -> String {
+        self.node.node.clone()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        let then = match (self.node.eligible, self.multi_node) {
+            (false, _) => "no",
+            (true, true) => "runs",
+            (true, false) => "may",
+        };
+        let mut cells = self.node.cells(now);
+        cells[2] = if self.node.running { "runs" } else { "no" }.to_owned();
+        cells.insert(3, then.to_owned());
+        cells
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_model::Revision;
+
+    use super::super::example;
+    use super::*;
+    use crate::output::recorded;
+
+    fn planned(outcome: &str) -> Planned {
+        let field = |path: &str, before: Option<Value>, after: Option<Value>| Difference {
+            path: path.to_owned(),
+            before,
+            after,
+        };
+        Planned {
+            outcome: OutcomeRow::of("Bucket", "/logs/web", outcome, Revision(7)),
+            differences: vec![
+                field("config.port", Some(json!(5140)), Some(json!(5141))),
+                field("node_list_rules[1]", None, Some(json!("-import-03"))),
+                field("owner", Some(json!("data-eng")), None),
+            ],
+            nodes: example::explanation().nodes.into_iter().take(3).collect(),
+            multi_node: true,
+            ..Planned::bare(OutcomeRow::of("", "", "", Revision(0)))
+        }
+    }
+
+    #[test]
+    fn a_plan_shows_what_changes_and_where_it_would_run() {
+        let (mut out, recording) = recorded::terminal("");
+        let module = Planned::bare(OutcomeRow::of("Module", "flume@1.11.0", "unchanged", Revision(3)));
+        print(&mut out, Format::Table, &[module, planned("updated")]).expect("it prints");
+        insta::assert_snapshot!(recording.data(), @r#"
+        Module flume@1.11.0: unchanged at revision 3
+
+        Bucket /logs/web: would be updated, is at revision 7
+          config.port: 5140 → 5141
+          node_list_rules[1]: (none) → "-import-03"
+          owner: "data-eng" → (none)
+
+          would run on 1 of 3 nodes
+
+        NODE       STATUS  NOW   THEN  LOCAL_CONFIG  NODE_LIST_RULES  CAN_RUN
+        import-01  ready   runs  runs  pass          pass             pass
+        import-03  ready   no    no    pass          refuse           refuse
+        web-01     ready   no    no    refuse        refuse           unknown
+
+        local_config
+          refuse on web-01: module "flume" is not in this node's [modules] allow list
+            (webcrawl)
+
+        node_list_rules
+          refuse on import-03: excluded by rule "-import-03"
+          refuse on web-01: hostname "web-01" matches no include rule of ["+import-*"]
+
+        can_run_on_this_node
+          refuse on import-03: /opt/flume/bin/flume-ng does not exist
+          unknown on web-01: not asked: refused by local_config
+        "#);
+    }
+
+    #[test]
+    fn names_are_those_that_change() {
+        let (mut out, recording) = recorded::terminal("");
+        print(&mut out, Format::Name, &[planned("unchanged"), planned("created")]).expect("it prints");
+        assert_eq!(recording.data(), "/logs/web\n");
+    }
+
+    #[test]
+    fn json_has_every_field() {
+        let value = planned("created").json();
+        assert_eq!(
+            value["differences"][1],
+            json!({"path": "node_list_rules[1]", "before": null, "after": "-import-03"})
+        );
+        assert_eq!(value["nodes"][1]["gates"][1]["pass"], false);
+    }
+}

@@ -1,0 +1,197 @@
+//! `sheaf module …`
+
+use clap::{Args, Subcommand};
+use sheaf_model::view::ModuleRow;
+use sheaf_model::{ModuleRef, NameError, document};
+use sheaf_wire::module::{DeleteModule, GotModule, ListModules};
+use sheaf_wire::{ApiError, Client};
+
+use crate::command::apply::{self, OutcomeRow, warn};
+use crate::command::page;
+use crate::connect;
+use crate::exit::{Exit, Failure};
+use crate::options::{Page, Wait, Yes};
+use crate::output::{Format, Terminal};
+use crate::table::{self, Listing};
+use crate::text;
+use crate::wait::{self, Goal};
+
+/// What to do when there is nothing to list.
+const EMPTY: &str = "no modules yet; register one: sheaf apply -f deploy/examples/flume.yaml";
+const NONE_SUCH: &str = "no module is like that; `sheaf module list` shows all";
+
+/// `sheaf module …`
+#[derive(Debug, Subcommand)]
+pub enum Module {
+    /// Register modules; a version's content never changes
+    Apply(apply::Apply),
+    /// List the versions of all modules
+    List(List),
+    /// Show one version, or the newest; without a name, list all
+    Status(Status),
+    /// Delete versions that no bucket uses
+    Delete(Delete),
+}
+
+/// `sheaf module list`
+#[derive(Args, Debug)]
+pub struct List {
+    /// Only those: name (with * and ?), version, runtime, newest
+    #[arg(long = "where", value_name = "KEY=VALUE", value_delimiter = ',')]
+    filter: Vec<String>,
+    #[command(flatten)]
+    page: Page,
+}
+
+/// `sheaf module status`
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+With -o json its row and its document; with -o yaml the document, which can be applied again.
+
+Examples:
+  sheaf module status flume
+  sheaf module status flume@1.11.0 -o yaml")]
+pub struct Status {
+    /// The module, or one version of it; without it all are listed
+    #[arg(value_parser = module_ref, value_name = "NAME[@VERSION]")]
+    name: Option<ModuleRef>,
+    #[command(flatten)]
+    list: List,
+}
+
+/// `sheaf module delete`
+#[derive(Args, Debug)]
+pub struct Delete {
+    /// The versions
+    #[arg(value_parser = module_ref, required = true, value_name = "NAME@VERSION")]
+    names: Vec<ModuleRef>,
+    #[command(flatten)]
+    yes: Yes,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+fn module_ref(text: &str) -> Result<ModuleRef, String> {
+    ModuleRef::parse(text).map_err(|NameError { problem, remedy }| format!("{problem}; {remedy}"))
+}
+
+impl Module {
+    pub(crate) async fn run(
+        self,
+        client: &Client,
+        format: Format,
+        out: &mut Terminal,
+    ) -> Result<Exit, Failure> {
+        match self {
+            Self::Apply(apply) => apply.run_only("Module", client, format, out).await,
+            Self::List(list) => list.run(client, format, out).await,
+            Self::Status(status) => status.run(client, format, out).await,
+            Self::Delete(delete) => delete.run(client, format, out).await,
+        }
+    }
+}
+
+impl List {
+    async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        let filter = page::filter(&self.filter)?;
+        let empty = if filter.terms.is_empty() { EMPTY } else { NONE_SUCH };
+        let fetch =
+            async |page| Ok(client.list_modules(ListModules { page, filter: filter.clone() }).await?);
+        if format == Format::Yaml {
+            let mut first = true;
+            let show = async |out: &mut Terminal, rows| documents(client, out, rows, &mut first).await;
+            if page::each(&self.page, out, fetch, show).await? == 0 {
+                out.say(empty);
+            }
+        } else {
+            page::print(&self.page, format, out, empty, fetch).await?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// The documents of these versions, which can be applied again. One deleted meanwhile is left out.
+async fn documents(
+    client: &Client,
+    out: &mut Terminal,
+    rows: Vec<ModuleRow>,
+    first: &mut bool,
+) -> Result<(), Failure> {
+    for row in rows {
+        let name = module_ref(&format!("{}@{}", row.name, row.version)).map_err(Failure::Refused)?;
+        match client.module(&name).await {
+            Ok(got) => {
+                if !std::mem::take(first) {
+                    out.line("---")?;
+                }
+                out.documents(&document::module_yaml(&got.spec))?;
+            }
+            Err(ApiError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+impl Status {
+    async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        let Some(name) = self.name else { return self.list.run(client, format, out).await };
+        let GotModule { spec, row } = client.module(&name).await?;
+        match format {
+            Format::Json => {
+                let mut value = table::json(&row);
+                if let Some(fields) = value.as_object_mut() {
+                    fields.insert("module".to_owned(), document::module_value(&spec));
+                }
+                out.json(&value)?;
+            }
+            Format::Yaml => out.documents(&document::module_yaml(&spec))?,
+            Format::Name => out.line(&format!("{}@{}", row.name, row.version))?,
+            Format::Table | Format::Wide => {
+                out.write(&text::facts(&facts(&row)))?;
+                out.line("")?;
+                out.documents(&document::module_yaml(&spec))?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn facts(row: &ModuleRow) -> Vec<(&'static str, String)> {
+    let newest = if row.newest { "yes" } else { "no" };
+    vec![
+        ("module", format!("{}@{}", row.name, row.version)),
+        ("newest", newest.to_owned()),
+        ("used by", text::count(row.buckets as usize, "bucket")),
+        ("revision", row.revision.to_string()),
+    ]
+}
+
+impl Delete {
+    async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        let mut versions = Vec::new();
+        for ModuleRef { name, version } in self.names {
+            let Some(version) = version else {
+                let remedy =
+                    format!("like {name}@1.0; `sheaf module list --where name={name}` shows its versions");
+                return Err(Failure::usage(format!("{name} has no version"), remedy));
+            };
+            versions.push((name, version));
+        }
+        let titles: Vec<String> =
+            versions.iter().map(|(name, version)| format!("{name}@{version}")).collect();
+        if !self.yes.yes && !out.confirm(&format!("delete {}?", titles.join(", "))) {
+            return Err(Failure::Refused("nothing was deleted".to_owned()));
+        }
+        let mut listing = Listing::new(format);
+        for ((name, version), title) in versions.into_iter().zip(&titles) {
+            let done =
+                client.delete_module(DeleteModule { name, version, request: connect::request() }).await?;
+            warn(out, &done.warnings);
+            listing.page(out, &[OutcomeRow::of("Module", title, "deleted", done.revision)])?;
+        }
+        listing.end(out)?;
+        wait::until(client, out, self.wait, Goal::Gone, &[]).await?;
+        Ok(Exit::Done)
+    }
+}

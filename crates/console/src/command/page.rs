@@ -1,0 +1,112 @@
+//! Lists, a page at a time: no list is ever held whole.
+
+use sheaf_wire::{Filter, PAGE_MAX, Page as Rows, PageOf, Term};
+
+use crate::exit::Failure;
+use crate::options::Page;
+use crate::output::{Format, Terminal};
+use crate::table::{Listed, Listing};
+
+/// Asks for page after page until there are as many rows as wanted, and shows each; how many there were. Says how to
+/// go on when there are more.
+pub(super) async fn each<R>(
+    page: &Page,
+    out: &mut Terminal,
+    mut fetch: impl AsyncFnMut(PageOf) -> Result<Rows<R>, Failure>,
+    mut show: impl AsyncFnMut(&mut Terminal, Vec<R>) -> Result<(), Failure>,
+) -> Result<usize, Failure> {
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let mut token = page.after.clone().unwrap_or_default();
+    let mut shown = 0;
+    loop {
+        let left = u32::try_from(limit.saturating_sub(shown)).unwrap_or(PAGE_MAX);
+        let size = if page.all { PAGE_MAX } else { left.min(PAGE_MAX) };
+        let answer = fetch(PageOf { size, token }).await?;
+        shown += answer.rows.len();
+        show(out, answer.rows).await?;
+        if answer.next.is_empty() {
+            return Ok(shown);
+        }
+        if !page.all && shown >= limit {
+            out.flush()?;
+            out.say(&format!("there are more: go on with --after {}, or ask for --all", answer.next));
+            return Ok(shown);
+        }
+        token = answer.next;
+    }
+}
+
+/// Prints a list in any format, page by page. `empty` says what to do when there is nothing at all.
+pub(super) async fn print<R: Listed>(
+    page: &Page,
+    format: Format,
+    out: &mut Terminal,
+    empty: &str,
+    fetch: impl AsyncFnMut(PageOf) -> Result<Rows<R>, Failure>,
+) -> Result<(), Failure> {
+    let mut listing = Listing::new(format);
+    each(page, out, fetch, async |out, rows| listing.page(out, &rows)).await?;
+    if listing.end(out)? == 0 {
+        out.say(empty);
+    }
+    Ok(())
+}
+
+/// What a list is narrowed to: terms `KEY=VALUE` or `KEY!=VALUE`. Which keys there are, the other side knows.
+pub(super) fn filter(texts: &[String]) -> Result<Filter, Failure> {
+    let terms = texts.iter().map(|text| {
+        let Some((key, value)) = text.split_once('=') else {
+            let remedy = "KEY=VALUE or KEY!=VALUE, like state=running";
+            return Err(Failure::usage(format!("--where {text:?} has no value"), remedy));
+        };
+        let (key, not) = key.strip_suffix('!').map_or((key, false), |key| (key, true));
+        Ok(Term { key: key.trim().to_owned(), not, value: value.trim().to_owned() })
+    });
+    Ok(Filter { terms: terms.collect::<Result<_, _>>()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::recorded;
+
+    /// Answers from 2,500 numbers.
+    async fn numbers(page: PageOf) -> Result<Rows<u32>, Failure> {
+        let from = page.token.parse().unwrap_or(0);
+        let to = (from + page.size).min(2500);
+        Ok(Rows { rows: (from..to).collect(), next: if to < 2500 { to.to_string() } else { String::new() } })
+    }
+
+    async fn asked(page: Page) -> (usize, String) {
+        let (mut out, recording) = recorded::terminal("");
+        let mut sum = 0;
+        let count = each(&page, &mut out, numbers, async |_, rows| {
+            sum += rows.len();
+            Ok(())
+        });
+        let count = count.await.expect("numbers are there");
+        assert_eq!(count, sum);
+        (count, recording.talk())
+    }
+
+    #[tokio::test]
+    async fn a_list_ends_at_its_limit_and_says_how_to_go_on() {
+        let page = |limit, after: Option<&str>, all| Page { limit, after: after.map(str::to_owned), all };
+        let more = |cursor: &str| format!("there are more: go on with --after {cursor}, or ask for --all\n");
+        assert_eq!(asked(page(1000, None, false)).await, (1000, more("1000")));
+        assert_eq!(asked(page(10, Some("7"), false)).await, (10, more("17")));
+        assert_eq!(asked(page(2000, None, false)).await, (2000, more("2000")));
+        assert_eq!(asked(page(1000, Some("1500"), false)).await, (1000, String::new()));
+        assert_eq!(asked(page(1000, None, true)).await, (2500, String::new()));
+    }
+
+    #[test]
+    fn a_filter_is_made_of_terms() {
+        let read = |texts: &[&str]| filter(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            read(&["state!=running", "name=/logs/*"]).expect("a filter").to_string(),
+            "state!=running,name=/logs/*"
+        );
+        assert_eq!(read(&["x"]).expect_err("no value").exit().code(), 2);
+    }
+}

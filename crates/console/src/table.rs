@@ -1,0 +1,280 @@
+//! Lists of like things in every format, page by page: no list is ever held whole.
+
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use serde::Serialize;
+use serde_json::Value;
+use sheaf_model::Timestamp;
+
+use crate::exit::Failure;
+use crate::output::{Format, Terminal};
+use crate::text::{one_line, paint};
+
+/// Blank columns between two columns.
+const GAP: u16 = 2;
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Column {
+    title: &'static str,
+    wide: bool,
+    number: bool,
+}
+
+impl Column {
+    /// A column that is always there.
+    pub(crate) const fn new(title: &'static str) -> Self {
+        Self { title, wide: false, number: false }
+    }
+
+    /// The same in `-o wide` only.
+    pub(crate) const fn wide(self) -> Self {
+        Self { wide: true, ..self }
+    }
+
+    /// The same, aligned to the right.
+    pub(crate) const fn number(self) -> Self {
+        Self { number: true, ..self }
+    }
+}
+
+/// Something that is listed.
+pub(crate) trait Listed: Serialize {
+    /// The columns of its table.
+    const COLUMNS: &'static [Column];
+
+    /// What `-o name` prints.
+    fn name(&self) -> String;
+
+    /// Its cells, one for each of [`Self::COLUMNS`].
+    fn cells(&self, now: Timestamp) -> Vec<String>;
+
+    /// Its JSON.
+    fn json(&self) -> Value {
+        json(self)
+    }
+}
+
+/// The JSON of a view.
+pub(crate) fn json<T: Serialize + ?Sized>(view: &T) -> Value {
+    serde_json::to_value(view).expect("a view is plain data whose maps have text keys")
+}
+
+/// A list being printed: any number of pages between `new` and `end`.
+pub(crate) struct Listing {
+    format: Format,
+    widths: Vec<u16>,
+    rows: usize,
+}
+
+impl Listing {
+    /// Begins a list.
+    pub(crate) const fn new(format: Format) -> Self {
+        Self { format, widths: Vec::new(), rows: 0 }
+    }
+
+    /// The whole of a short list.
+    pub(crate) fn whole<R: Listed>(out: &mut Terminal, format: Format, rows: &[R]) -> Result<(), Failure> {
+        let mut listing = Self::new(format);
+        listing.page(out, rows)?;
+        listing.end(out).map(|_| ())
+    }
+
+    /// Prints a page of rows.
+    pub(crate) fn page<R: Listed>(&mut self, out: &mut Terminal, rows: &[R]) -> Result<(), Failure> {
+        match self.format {
+            Format::Table | Format::Wide if !rows.is_empty() => self.table(out, rows)?,
+            Format::Table | Format::Wide => {}
+            Format::Json => {
+                for (index, row) in rows.iter().enumerate() {
+                    out.write(if self.rows + index == 0 { "[\n  " } else { ",\n  " })?;
+                    out.write(&row.json().to_string())?;
+                }
+            }
+            Format::Yaml => {
+                for row in rows {
+                    out.yaml(&Value::Array(vec![row.json()]))?;
+                }
+            }
+            Format::Name => {
+                for row in rows {
+                    out.line(&row.name())?;
+                }
+            }
+        }
+        self.rows += rows.len();
+        Ok(())
+    }
+
+    /// Ends the list; how many rows it had.
+    pub(crate) fn end(self, out: &mut Terminal) -> Result<usize, Failure> {
+        match (self.format, self.rows) {
+            (Format::Json | Format::Yaml, 0) => out.line("[]")?,
+            (Format::Json, _) => out.line("\n]")?,
+            _ => {}
+        }
+        Ok(self.rows)
+    }
+
+    fn table<R: Listed>(&mut self, out: &mut Terminal, rows: &[R]) -> Result<(), Failure> {
+        let now = out.now();
+        let wide = self.format == Format::Wide;
+        let shown = |index: &usize| wide || !R::COLUMNS[*index].wide;
+        let columns: Vec<Column> = (0..R::COLUMNS.len()).filter(shown).map(|i| R::COLUMNS[i]).collect();
+        let cells: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| {
+                let cells = row.cells(now);
+                debug_assert_eq!(cells.len(), R::COLUMNS.len(), "a cell for each column");
+                let cells = cells.into_iter().enumerate().filter(|(index, _)| shown(index));
+                cells.map(|(_, cell)| one_line(&cell)).collect()
+            })
+            .collect();
+        let header = self.rows == 0 && self.widths.is_empty();
+        let text = self.layout(&columns, &cells, header);
+        for (index, line) in text.lines().enumerate() {
+            let row = if header { index.checked_sub(1) } else { Some(index) };
+            match row.and_then(|row| cells.get(row)).filter(|_| out.colour()) {
+                Some(cells) => out.line(&self.painted(line.trim_end(), &columns, cells))?,
+                None => out.line(line.trim_end())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Lays the cells out below each other, at least as wide as the pages before.
+    fn layout(&mut self, columns: &[Column], cells: &[Vec<String>], header: bool) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        if header {
+            table.set_header(columns.iter().map(|column| column.title));
+        }
+        table.add_rows(cells.iter().map(|row| row.iter().map(String::as_str)));
+        let mut widths = table.column_max_content_widths();
+        for (width, before) in widths.iter_mut().zip(&self.widths) {
+            *width = (*width).max(*before);
+        }
+        for ((column, width), style) in columns.iter().zip(&widths).zip(table.column_iter_mut()) {
+            style
+                .set_padding((0, GAP))
+                .set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(*width + GAP)));
+            if column.number {
+                style.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        self.widths = widths;
+        table.to_string()
+    }
+
+    /// The line with its words of state coloured.
+    fn painted(&self, line: &str, columns: &[Column], cells: &[String]) -> String {
+        let mut painted = String::new();
+        let mut rest = line;
+        for ((column, cell), width) in columns.iter().zip(cells).zip(&self.widths) {
+            let end = rest.char_indices().nth(usize::from(*width + GAP)).map_or(rest.len(), |(at, _)| at);
+            let (part, after) = rest.split_at(end);
+            rest = after;
+            if !column.number && part.trim_end() == cell {
+                painted.push_str(&paint(cell, true));
+                painted.push_str(&part[cell.len()..]);
+            } else {
+                painted.push_str(part);
+            }
+        }
+        painted + rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::recorded;
+
+    #[derive(Serialize)]
+    struct Ship(&'static str, &'static str, u32);
+
+    impl Listed for Ship {
+        const COLUMNS: &'static [Column] = &[
+            Column::new("NAME"),
+            Column::new("STATE"),
+            Column::new("CREW").number(),
+            Column::new("ID").wide(),
+        ];
+
+        fn name(&self) -> String {
+            self.0.to_owned()
+        }
+
+        fn cells(&self, _now: Timestamp) -> Vec<String> {
+            vec![self.0.to_owned(), self.1.to_owned(), self.2.to_string(), "x".to_owned()]
+        }
+    }
+
+    const SHIPS: [Ship; 2] = [Ship("/logs/web", "running", 4), Ship("/a", "lost\nor not", 12)];
+
+    fn printed(format: Format) -> String {
+        let (mut out, recording) = recorded::terminal("");
+        Listing::whole(&mut out, format, &SHIPS).expect("it prints");
+        recording.data()
+    }
+
+    #[test]
+    fn a_list_prints_in_every_format() {
+        insta::assert_snapshot!(printed(Format::Table), @r"
+        NAME       STATE        CREW
+        /logs/web  running         4
+        /a         lost or not    12
+        ");
+        insta::assert_snapshot!(printed(Format::Wide), @r"
+        NAME       STATE        CREW  ID
+        /logs/web  running         4  x
+        /a         lost or not    12  x
+        ");
+        insta::assert_snapshot!(printed(Format::Json), @r#"
+        [
+          ["/logs/web","running",4],
+          ["/a","lost\nor not",12]
+        ]
+        "#);
+        insta::assert_snapshot!(printed(Format::Name), @r"
+        /logs/web
+        /a
+        ");
+    }
+
+    #[test]
+    fn an_empty_list_is_an_empty_array() {
+        for (format, text) in
+            [(Format::Json, "[]\n"), (Format::Yaml, "[]\n"), (Format::Table, ""), (Format::Name, "")]
+        {
+            let (mut out, recording) = recorded::terminal("");
+            Listing::whole::<Ship>(&mut out, format, &[]).expect("it prints");
+            assert_eq!(recording.data(), text);
+        }
+    }
+
+    #[test]
+    fn pages_share_one_header_and_one_array() {
+        let paged = |format| {
+            let (mut out, recording) = recorded::terminal("");
+            let mut listing = Listing::new(format);
+            for ship in SHIPS {
+                listing.page(&mut out, &[ship]).expect("it prints");
+            }
+            assert_eq!(listing.end(&mut out).expect("it prints"), 2);
+            recording.data()
+        };
+        insta::assert_snapshot!(paged(Format::Table), @r"
+        NAME       STATE    CREW
+        /logs/web  running     4
+        /a         lost or not    12
+        ");
+        assert_eq!(paged(Format::Json), printed(Format::Json));
+    }
+
+    #[test]
+    fn words_of_state_have_their_colour_on_a_terminal() {
+        let (out, recording) = recorded::terminal("");
+        Listing::whole(&mut out.coloured(), Format::Table, &SHIPS[..1]).expect("it prints");
+        assert_eq!(recording.data(), "NAME       STATE    CREW\n/logs/web  \x1b[32mrunning\x1b[0m     4\n");
+    }
+}

@@ -1,0 +1,185 @@
+//! `--wait`: until the cluster is as asked.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use sheaf_model::view::{BucketState, BucketStatus};
+use sheaf_model::{BucketName, Revision};
+use sheaf_wire::{ApiError, Client, DEFAULT_DEADLINE};
+use tokio::time::{Instant, sleep};
+
+use crate::exit::Failure;
+use crate::options::Wait;
+use crate::output::Terminal;
+
+/// Between two looks; short beside what a start takes.
+const PAUSE: Duration = Duration::from_millis(100);
+/// So often in a row a bucket must be found without a node: verdicts may be on their way from a node that just came.
+const SURE: u32 = 3;
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// It runs wherever it should; one that is switched off does not.
+    Runs,
+    /// Nothing of it runs.
+    NothingRuns,
+    /// There is no such bucket.
+    Gone,
+}
+
+/// What a look at a bucket says about the goal.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    /// It is so.
+    There,
+    /// Not yet.
+    NotYet,
+    /// Not as things stand: no node is available.
+    Unplaced,
+    /// It will not come by waiting.
+    Failed,
+}
+
+fn look(goal: Goal, status: &BucketStatus, least: Revision) -> Look {
+    if status.revision < least.0 {
+        return Look::NotYet;
+    }
+    let goal = if status.suspended { Goal::NothingRuns } else { goal };
+    match (goal, status.state) {
+        (Goal::Runs, BucketState::Running) | (Goal::NothingRuns, BucketState::Suspended) => Look::There,
+        (Goal::Runs, BucketState::Unplaced) => Look::Unplaced,
+        (Goal::Runs, BucketState::Failed) => Look::Failed,
+        _ => Look::NotYet,
+    }
+}
+
+/// Waits for each of these buckets, if that is asked for, until the time is up. The revision is that of the change
+/// waited for.
+pub(crate) async fn until(
+    client: &Client,
+    out: &mut Terminal,
+    wait: Wait,
+    goal: Goal,
+    buckets: &[(BucketName, Revision)],
+) -> Result<(), Failure> {
+    if !wait.wait {
+        return Ok(());
+    }
+    let progress = if out.progress() { spinner() } else { ProgressBar::hidden() };
+    let deadline = Instant::now() + wait.timeout;
+    let all = async {
+        for (index, (bucket, revision)) in buckets.iter().enumerate() {
+            let place = format!("({} of {})", index + 1, buckets.len());
+            one(&client.at_least(*revision), &progress, &place, deadline, goal, bucket, *revision).await?;
+        }
+        Ok(())
+    };
+    let ended = or_interrupted(all).await;
+    progress.finish_and_clear();
+    ended
+}
+
+async fn one(
+    client: &Client,
+    progress: &ProgressBar,
+    place: &str,
+    deadline: Instant,
+    goal: Goal,
+    bucket: &BucketName,
+    revision: Revision,
+) -> Result<(), Failure> {
+    let mut unplaced = 0;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now()).clamp(PAUSE, DEFAULT_DEADLINE);
+        let seen = match client.with_deadline(left).bucket(bucket).await {
+            Ok(got) => {
+                let status = got.status;
+                match look(goal, &status, revision) {
+                    Look::There => return Ok(()),
+                    Look::Failed => return Err(Failure::Refused(said(&status))),
+                    Look::Unplaced if unplaced + 1 >= SURE => {
+                        let why = format!("`sheaf bucket explain {bucket}` says why");
+                        return Err(Failure::Unplaceable(format!("{}; {why}", said(&status))));
+                    }
+                    Look::Unplaced => unplaced += 1,
+                    Look::NotYet => unplaced = 0,
+                }
+                said(&status)
+            }
+            Err(ApiError::NotFound(_)) if goal == Goal::Gone => return Ok(()),
+            Err(error) if error.can_retry() => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        if Instant::now() >= deadline {
+            return Err(Failure::TimedOut(format!("the time to wait is over: {seen}")));
+        }
+        progress.set_message(format!("{place} {seen}"));
+        sleep(PAUSE).await;
+    }
+}
+
+/// Where a bucket stands, in a sentence.
+fn said(status: &BucketStatus) -> String {
+    let message = if status.message.is_empty() { status.state.about() } else { &status.message };
+    format!(
+        "{} is {}, runs on {} of {}: {message}",
+        status.name,
+        status.state.as_str(),
+        status.running,
+        status.desired,
+    )
+}
+
+fn spinner() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} waiting {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+/// The work, or its end by Ctrl-C. For what may take long: elsewhere the signal's own way is good enough.
+pub(crate) async fn or_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::select! {
+        // Only reads are under way; what is dropped with them changes nothing.
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        // The signal is for this wait alone.
+        ended = work => ended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::bucket::example;
+
+    #[test]
+    fn a_look_tells_what_is_so_from_what_cannot_be() {
+        let at = |state, suspended| BucketStatus { state, suspended, ..example::status() };
+        let least = Revision(at(BucketState::Running, false).revision);
+        let runs = |state| look(Goal::Runs, &at(state, false), least);
+        assert_eq!(runs(BucketState::Running), Look::There);
+        assert_eq!(runs(BucketState::Partial), Look::NotYet);
+        assert_eq!(runs(BucketState::Placing), Look::NotYet);
+        assert_eq!(runs(BucketState::Unplaced), Look::Unplaced);
+        assert_eq!(runs(BucketState::Failed), Look::Failed);
+        let off = |goal, state| look(goal, &at(state, true), least);
+        assert_eq!(off(Goal::NothingRuns, BucketState::Stopping), Look::NotYet);
+        assert_eq!(off(Goal::NothingRuns, BucketState::Suspended), Look::There);
+        assert_eq!(off(Goal::Runs, BucketState::Suspended), Look::There, "applied while switched off");
+        let later = Revision(least.0 + 1);
+        assert_eq!(look(Goal::Runs, &at(BucketState::Running, false), later), Look::NotYet);
+        assert_eq!(look(Goal::Gone, &at(BucketState::Suspended, false), least), Look::NotYet);
+    }
+
+    #[test]
+    fn a_sentence_says_where_it_stands() {
+        let status = BucketStatus { state: BucketState::Partial, running: 1, ..example::status() };
+        assert_eq!(
+            said(&status),
+            "/logs/web is partial, runs on 1 of 2: runs on some of the nodes it should"
+        );
+    }
+}
