@@ -256,3 +256,6 @@ fn put_varint(out: &mut BytesMut, mut value: u64) {
     }
     out.put_u8(value as u8);
 }
+
+#[cfg(test)]
+mod tests;

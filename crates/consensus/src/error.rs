@@ -22,6 +22,16 @@ pub enum OpenError {
         /// What failed.
         source: std::io::Error,
     },
+    /// The log was removed or lost while the database stayed: without its vote the member could vote twice in one term.
+    #[error(
+        "open the log in {dir}: it is new, but the database beside it is at entry {applied}; this node's log was lost, so          move the whole data directory away and let it join as a new node"
+    )]
+    LogLost {
+        /// Where the log should be.
+        dir: String,
+        /// What the database holds.
+        applied: u64,
+    },
     /// The database.
     #[error("load the state: {0}")]
     Store(#[source] StoreError),

@@ -112,6 +112,19 @@ impl LogStore {
         Ok(Self { log: Arc::new(Mutex::new(RaftLog::open(Arc::new(config))?)) })
     }
 
+    /// Whether it holds nothing: no vote, no entry, nothing purged. A log that ever took part holds a vote.
+    pub(crate) fn is_pristine(&self) -> bool {
+        let log = self.lock();
+        let state = log.log_state();
+        state.vote().is_none() && state.last().is_none()
+    }
+
+    /// Bytes of its files.
+    pub(crate) fn bytes(&self) -> u64 {
+        let stat = self.lock().stat();
+        stat.open_chunk.size + stat.closed_chunks.iter().map(|chunk| chunk.size).sum::<u64>()
+    }
+
     fn lock(&self) -> MutexGuard<'_, RaftLog<LogTypes>> {
         // A panic while holding it can only come from raft-log itself; its next answer tells what is wrong.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
@@ -234,9 +247,14 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let mut log = self.lock();
+        let keep = last_log_id.map_or(0, |id| id.index + 1);
+        if log.log_state().last().is_none_or(|last| last.index < keep) {
+            return Ok(());
+        }
         // Reaches the disk in order with the append that follows; a crash in between brings back entries that were
         // never acknowledged, which Raft allows.
-        self.lock().truncate(last_log_id.map_or(0, |id| id.index + 1)).map(drop)
+        log.truncate(keep).map(drop)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {

@@ -21,6 +21,7 @@ use sheaf_model::Term;
 use tokio::sync::watch;
 
 use crate::codec::{self, Position};
+use crate::log::end_process;
 use crate::ring::{ChangeSet, Ring};
 use crate::snapshot::SnapshotFile;
 use crate::types::{self, Entry, EntryPayload, LogId, Replies, StoredMembership, Types};
@@ -101,6 +102,7 @@ impl Machine {
         if self.position.applied.is_some_and(|applied| log_id.index <= applied.index) {
             return Ok(Replies::default());
         }
+        let _unharmed = EndOnPanic;
         let (replies, sets) = match entry.payload {
             EntryPayload::Blank => Default::default(),
             EntryPayload::Membership(membership) => {
@@ -118,6 +120,18 @@ impl Machine {
         self.shared.applied.send_replace(Some(log_id.index));
         self.writer.write(Batch { sets, revision, position: self.position.clone() }).await?;
         Ok(replies)
+    }
+}
+
+/// A panic while applying leaves a state that may be half of a change, and openraft waiting for ever: the process ends
+/// instead, as it would for a broken disk.
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            end_process("apply a committed entry", &io::Error::other("applying it panicked, see above"));
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Options {
     pub snapshot_every: u64,
     /// Entries kept in the log behind that point, so that a member away for a moment needs no snapshot.
     pub keep_entries: u64,
+    /// Size of the log's files past which it is cut earlier than that, for entries that are large.
+    pub log_bytes: u64,
     /// Changed rows kept in memory for watchers.
     pub ring_rows: usize,
     /// Bytes on the disk that only votes may use.
@@ -42,6 +44,7 @@ impl Options {
             election_max: Duration::from_millis(500),
             snapshot_every: 5000,
             keep_entries: 1000,
+            log_bytes: 64 << 20,
             ring_rows: 16_384,
             reserve_bytes: 32 << 20,
             threads: 2,

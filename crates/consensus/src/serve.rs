@@ -96,7 +96,7 @@ impl Replica {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let head = peer::decode_snapshot_head(&head)?;
-        self.check_space()?;
+        self.inner.copies.check_space(head.bytes)?;
         let file = self.inner.copies.receive(head.bytes, chunks).await?;
         let membership = head.membership.restore()?;
         let last_membership = StoredMembership::new(head.membership_log_id.map(LogIdV1::restore), membership);

@@ -94,15 +94,21 @@ impl Opening {
     async fn open(self, runtime: tokio::runtime::Handle) -> Result<Parts, OpenError> {
         let Self { options, config, store, node, peers } = self;
         let log = open_log(&options.dir)?;
-        let copies = Copies::new(store.reader(), &options.dir).map_err(|source| log_error(&options.dir, source))?;
+        let copies = Copies::new(store.reader(), &options.dir, options.reserve_bytes);
+        let copies = copies.map_err(|source| log_error(&options.dir, source))?;
         let (state, position) = writer::load(&store)?;
+        if let Some(applied) = position.applied
+            && log.is_pristine()
+        {
+            return Err(OpenError::LogLost { dir: options.dir.display().to_string(), applied: applied.index });
+        }
         let (jobs, writer) = writer::start(store, position.clone()).map_err(OpenError::Threads)?;
 
         let shared = Arc::new(Shared::new(state, position.clone(), options.ring_rows));
         let machine = Machine::new(shared.clone(), jobs, position);
         let patience = 2 * options.election_max;
         let network = Network { peers: peers.clone(), copies: copies.clone(), append_deadline: patience };
-        let raft = Raft::new(node.0, config, network, log, machine).await;
+        let raft = Raft::new(node.0, config, network, log.clone(), machine).await;
         let raft = raft.map_err(|error| OpenError::Start(error.to_string()))?;
 
         let unknown = Leadership { term: Term(0), leader: None, leading: false, since: Instant::now() };
@@ -115,6 +121,7 @@ impl Opening {
         tasks.spawn(space::watch(options.dir.clone(), options.reserve_bytes, space_sender));
         tasks.spawn(proposer.run(raft.clone()));
         tasks.spawn(reads.run(raft.clone()));
+        tasks.spawn(compact(raft.clone(), log, shared.clone(), options.log_bytes));
         elect_if_alone(&raft, node).await;
 
         let inner = Inner {
@@ -151,6 +158,26 @@ async fn elect_if_alone(raft: &Raft, node: NodeId) {
     };
     if alone && let Err(error) = raft.trigger().elect(false).await {
         tracing::warn!("cannot stand for election at once: {error}");
+    }
+}
+
+/// Keeps the log's files below `limit` where entries are large: openraft counts entries only. Keeps a few for members
+/// that are a moment behind. Runs until it is dropped.
+async fn compact(raft: Raft, log: LogStore, shared: Arc<Shared>, limit: u64) {
+    const EVERY: Duration = Duration::from_secs(2);
+    const KEEP: u64 = 32;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        if log.bytes() <= limit {
+            continue;
+        }
+        // What is durable now may be cut; what is applied now becomes durable, for the next time.
+        let durable = shared.durable.borrow().applied.map_or(0, |log_id| log_id.index);
+        if raft.trigger().purge_log(durable.saturating_sub(KEEP)).await.is_err()
+            || raft.trigger().snapshot().await.is_err()
+        {
+            return;
+        }
     }
 }
 

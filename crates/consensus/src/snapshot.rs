@@ -13,7 +13,8 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::codec::{self, LogIdV1, MembershipV1, Position, VoteV1};
-use crate::peer::{self, SnapshotHeadV1};
+use crate::peer::{self, HandleError, SnapshotHeadV1};
+use crate::space::{self, Space};
 use crate::types::Vote;
 
 /// Bytes of one chunk: a few chunks fit in a connection's window, and each is far below gRPC's 4 MiB.
@@ -52,19 +53,21 @@ impl Drop for TempFile {
 pub(crate) struct Copies {
     database: Reader,
     dir: PathBuf,
+    /// See `Options::reserve_bytes`.
+    reserve: u64,
     made: Arc<AtomicU64>,
 }
 
 impl Copies {
     /// Copies go to `dir`; what earlier processes left there is removed.
-    pub(crate) fn new(database: Reader, dir: &Path) -> io::Result<Self> {
+    pub(crate) fn new(database: Reader, dir: &Path, reserve: u64) -> io::Result<Self> {
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(PREFIX) {
                 std::fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { database, dir: dir.to_owned(), made: Arc::default() })
+        Ok(Self { database, dir: dir.to_owned(), reserve, made: Arc::default() })
     }
 
     fn temp(&self, purpose: &str) -> TempFile {
@@ -84,6 +87,14 @@ impl Copies {
         let bytes = std::fs::metadata(file.path())?.len();
         let position = position.as_deref().map(codec::decode_position).transpose().map_err(io::Error::other)?;
         Ok(DatabaseCopy { file, position: position.unwrap_or_default(), bytes })
+    }
+
+    /// Whether `bytes` more fit on the disk without touching what only votes may use.
+    pub(crate) fn check_space(&self, bytes: u64) -> Result<(), HandleError> {
+        match space::look(&self.dir, self.reserve.saturating_add(bytes)) {
+            Space::Enough => Ok(()),
+            Space::Short { free_bytes } => Err(HandleError::DiskFull { free_bytes }),
+        }
     }
 
     /// Writes a received database to disk. Fails unless exactly `bytes` bytes come.
@@ -120,6 +131,11 @@ pub(crate) struct DatabaseCopy {
 }
 
 impl DatabaseCopy {
+    #[cfg(test)]
+    pub(crate) fn into_file(self) -> TempFile {
+        self.file
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

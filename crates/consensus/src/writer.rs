@@ -4,22 +4,25 @@
 //! always the state at some position, a little behind memory. What it has not written yet is in the log.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sheaf_engine::State;
 use sheaf_model::Revision;
 use sheaf_store::{Store, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::codec::{self, CodecError, Position};
 use crate::log::end_process;
 use crate::ring::ChangeSet;
 use crate::snapshot::TempFile;
 
-/// Entries that may wait for SQLite. Past it applying waits, and soon proposals do: memory stays bounded. At 100 entries
-/// a second, each a batch, it is seconds of lag.
-const QUEUE: usize = 256;
+/// Entries that may wait for SQLite: seconds of lag.
+const QUEUE: usize = 4096;
+/// Rows that may wait for SQLite. Past it applying waits, and soon proposals do: memory stays bounded while the disk is
+/// full or slow.
+const WAITING_ROWS: usize = 32_768;
 /// Rows in one transaction, about: enough to make its cost vanish, few enough that a reader sees progress.
 const ROWS: usize = 8192;
 /// Pause before a failed transaction is tried again.
@@ -35,7 +38,8 @@ pub(crate) struct Batch {
 }
 
 enum Job {
-    Write(Batch),
+    /// The permit gives the rows back to `WAITING_ROWS` when they are written.
+    Write(Batch, OwnedSemaphorePermit),
     Sync { done: oneshot::Sender<Position> },
     Replace { file: TempFile, done: oneshot::Sender<io::Result<(State, Position)>> },
 }
@@ -44,12 +48,16 @@ enum Job {
 #[derive(Clone)]
 pub(crate) struct WriterHandle {
     jobs: mpsc::Sender<Job>,
+    budget: Arc<Semaphore>,
 }
 
 impl WriterHandle {
     /// Queues what one entry changed. Waits while SQLite is far behind.
     pub(crate) async fn write(&self, batch: Batch) -> io::Result<()> {
-        self.jobs.send(Job::Write(batch)).await.map_err(|_| stopped())
+        // Never zero, and never more than there is: a huge entry goes when nothing else waits.
+        let rows = batch.rows().clamp(1, WAITING_ROWS) as u32;
+        let permit = self.budget.clone().acquire_many_owned(rows).await.map_err(|_| stopped())?;
+        self.jobs.send(Job::Write(batch, permit)).await.map_err(|_| stopped())
     }
 
     /// Returns once everything queued before is on disk for good, and up to where that is.
@@ -76,7 +84,8 @@ pub(crate) fn start(store: Store, position: Position) -> io::Result<(WriterHandl
     let (jobs, queue) = mpsc::channel(QUEUE);
     let writer = Writer { store, queue, position };
     let thread = std::thread::Builder::new().name("sheaf-store".to_owned()).spawn(move || writer.run())?;
-    Ok((WriterHandle { jobs }, thread))
+    let budget = Arc::new(Semaphore::new(WAITING_ROWS));
+    Ok((WriterHandle { jobs, budget }, thread))
 }
 
 struct Writer {
@@ -91,7 +100,7 @@ impl Writer {
         let mut next = self.queue.blocking_recv();
         while let Some(job) = next.take() {
             match job {
-                Job::Write(batch) => next = self.write(batch),
+                Job::Write(batch, permit) => next = self.write(batch, permit),
                 Job::Sync { done } => {
                     if self.persevere("make SQLite durable", |store| store.make_durable().map(drop)) {
                         // Whoever stopped waiting for it needs no answer.
@@ -107,15 +116,17 @@ impl Writer {
     }
 
     /// Writes this batch and those that wait behind it; returns the first job that is something else.
-    fn write(&mut self, first: Batch) -> Option<Job> {
+    fn write(&mut self, first: Batch, permit: OwnedSemaphorePermit) -> Option<Job> {
         let mut rows = first.rows();
         let mut batches = vec![first];
+        let mut permits = vec![permit];
         let mut other = None;
         while rows < ROWS {
             match self.queue.try_recv() {
-                Ok(Job::Write(batch)) => {
+                Ok(Job::Write(batch, permit)) => {
                     rows += batch.rows();
                     batches.push(batch);
+                    permits.push(permit);
                 }
                 Ok(job) => {
                     other = Some(job);

@@ -11,8 +11,10 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
 use sheaf_consensus::{Options, Peer, PeerError, PeerStream, Peers, Replica};
-use sheaf_engine::{Command, Proposal, Register};
-use sheaf_model::{Actor, Bytes as Amount, Facts, NodeId, NodeKey, Revision, Timestamp};
+use sheaf_engine::{Command, Form, Proposal, Register};
+use sheaf_model::{
+    Actor, Bytes as Amount, ClusterId, Facts, NodeId, NodeKey, NodeName, Revision, Settings, Timestamp,
+};
 use sheaf_store::Store;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -139,7 +141,6 @@ impl Member {
         let mut options = (cluster.options)(data.join("raft"));
         options.reserve_bytes = 0;
         let peers = MeshPeers { mesh: mesh.clone(), from: self.node, streams: cluster.streams };
-        // The log's lock is released a moment after the former service has ended.
         let (replica, service) = Replica::open(options, store, self.node, Arc::new(peers)).await.unwrap();
         mesh.members.lock().unwrap().insert(self.node, replica.clone());
         let stop = CancellationToken::new();
@@ -184,6 +185,8 @@ impl Cluster {
             first.add_learner(NodeId(n), format!("node-{n}")).await.unwrap();
         }
         first.change_voters(&(1..=3).map(NodeId).collect()).await.unwrap();
+        let form = Command::Form(Form { cluster: ClusterId("test".to_owned()), settings: Settings::default() });
+        first.propose(&by_test(0, form)).await.unwrap();
         Self { mesh, setting, members }
     }
 
@@ -237,24 +240,21 @@ pub fn quick(dir: PathBuf) -> Options {
 
 /// Registers a node named after `n`.
 pub fn proposal(n: usize) -> Proposal {
-    Proposal {
-        actor: Actor("test".to_owned()),
-        at: Timestamp(n as u64),
-        request: None,
-        command: Command::Register(Register {
-            key: NodeKey(format!("key-{n}")),
-            facts: Facts {
-                name: sheaf_model::NodeName::new(&format!("node-{n}")).unwrap(),
-                hostname: format!("host-{n}.example.com"),
-                address: "10.0.0.1:7420".to_owned(),
-                labels: vec!["import".to_owned()],
-                allow: Vec::new(),
-                deny: Vec::new(),
-                version: "0.1.0".to_owned(),
-                cpu: 2,
-                memory_total: Amount(8 << 30),
-                notes: Vec::new(),
-            },
-        }),
-    }
+    let facts = Facts {
+        name: NodeName::new(&format!("node-{n}")).unwrap(),
+        hostname: format!("host-{n}.example.com"),
+        address: "10.0.0.1:7420".to_owned(),
+        labels: vec!["import".to_owned()],
+        allow: Vec::new(),
+        deny: Vec::new(),
+        version: "0.1.0".to_owned(),
+        cpu: 2,
+        memory_total: Amount(8 << 30),
+        notes: Vec::new(),
+    };
+    by_test(n, Command::Register(Register { key: NodeKey(format!("key-{n}")), facts }))
+}
+
+fn by_test(n: usize, command: Command) -> Proposal {
+    Proposal { actor: Actor("test".to_owned()), at: Timestamp(n as u64), request: None, command }
 }

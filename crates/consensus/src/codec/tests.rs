@@ -1,0 +1,137 @@
+//! What version 1 looks like on disk and on the wire, byte for byte. A golden file is never changed: a build that writes
+//! other bytes writes version 2, and goes on reading these.
+
+use openraft::raft::AppendEntriesRequest;
+use sheaf_engine::{Command, Form, Free};
+use sheaf_model::{Actor, BucketName, ClusterId, Epoch, RequestId, Settings, Term, Timestamp};
+
+use super::*;
+use crate::peer::{self, SnapshotHeadV1};
+use crate::types::log_id;
+
+fn proposals() -> Vec<Proposal> {
+    let by = |command| Proposal {
+        actor: Actor("cli:alice@ops1".to_owned()),
+        at: Timestamp(1_700_000_000_000),
+        request: Some(RequestId("7f0c-1".to_owned())),
+        command,
+    };
+    vec![
+        by(Command::Form(Form { cluster: ClusterId("c0ffee".to_owned()), settings: Settings::default() })),
+        by(Command::Free(Free {
+            bucket: BucketName::new("/logs/web").unwrap(),
+            epoch: Epoch(41),
+            term: Term(7),
+            why: "given up".to_owned(),
+        })),
+    ]
+}
+
+fn batch() -> Bytes {
+    let encoded: Vec<_> = proposals().iter().map(|proposal| encode_proposal(proposal).unwrap()).collect();
+    encode_batch(encoded.iter().map(Vec::as_slice))
+}
+
+fn membership() -> Membership {
+    let members = (1..=4).map(|id| (id, BasicNode::new(format!("10.0.0.{id}:7420"))));
+    let members: std::collections::BTreeMap<_, _> = members.collect();
+    Membership::new(vec![[1, 2, 3].into(), [2, 3, 4].into()], members).unwrap()
+}
+
+fn position() -> Position {
+    Position { applied: Some(log_id(7, 300)), membership: StoredMembership::new(Some(log_id(6, 128)), membership()) }
+}
+
+fn append() -> AppendEntriesRequest<crate::types::Types> {
+    AppendEntriesRequest {
+        vote: Vote::new_committed(7, 2),
+        prev_log_id: Some(log_id(6, 299)),
+        entries: vec![
+            Entry::new(log_id(7, 300), EntryPayload::Blank),
+            Entry::new(log_id(7, 301), EntryPayload::Normal(Payload(batch()))),
+        ],
+        leader_commit: Some(log_id(6, 298)),
+    }
+}
+
+fn snapshot_head() -> Bytes {
+    let position = position();
+    peer::encode_snapshot_head(&SnapshotHeadV1 {
+        vote: VoteV1::from(&Vote::new_committed(7, 2)),
+        last: position.applied.as_ref().map(LogIdV1::from),
+        membership_log_id: position.membership.log_id().as_ref().map(LogIdV1::from),
+        membership: MembershipV1::from(position.membership.membership()),
+        bytes: 1 << 20,
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let lines: Vec<String> =
+        bytes.chunks(32).map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+    lines.join("\n")
+}
+
+/// Every encoding with its golden file.
+fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
+    vec![
+        ("entry-blank", encode_entry(&EntryPayload::Blank), include_str!("golden/v1-entry-blank.hex")),
+        ("entry-batch", batch(), include_str!("golden/v1-entry-batch.hex")),
+        (
+            "entry-membership",
+            encode_entry(&EntryPayload::Membership(membership())),
+            include_str!("golden/v1-entry-membership.hex"),
+        ),
+        ("vote", encode_vote(&Vote::new_committed(7, 2)).into(), include_str!("golden/v1-vote.hex")),
+        ("position", encode_position(&position()).into(), include_str!("golden/v1-position.hex")),
+        ("append", peer::encode_append(&append()), include_str!("golden/v1-append.hex")),
+        ("snapshot-head", snapshot_head(), include_str!("golden/v1-snapshot-head.hex")),
+    ]
+}
+
+#[test]
+fn version_1_is_written_as_it_was_first_shipped() {
+    for (name, encoded, golden) in golden() {
+        if std::env::var_os("SHEAF_WRITE_GOLDEN").is_some() && golden.trim().is_empty() {
+            let file = format!("{}/src/codec/golden/v1-{name}.hex", env!("CARGO_MANIFEST_DIR"));
+            std::fs::write(file, hex(&encoded) + "\n").unwrap();
+            continue;
+        }
+        assert_eq!(hex(&encoded), golden.trim(), "{name}");
+    }
+}
+
+#[test]
+fn what_was_written_is_read() {
+    assert_eq!(decode_batch(&batch()).unwrap(), proposals());
+    for payload in [EntryPayload::Blank, EntryPayload::Normal(Payload(batch())), EntryPayload::Membership(membership())]
+    {
+        let entry = decode_entry(log_id(7, 300), &encode_entry(&payload)).unwrap();
+        assert_eq!(entry, Entry::new(log_id(7, 300), payload));
+    }
+    assert_eq!(decode_position(&encode_position(&position())).unwrap(), position());
+    let appended = peer::decode_append(&peer::encode_append(&append())).unwrap();
+    assert_eq!(format!("{appended:?}"), format!("{:?}", append()));
+    assert_eq!(decode_vote(&encode_vote(&Vote::new(7, 2))).unwrap().restore(), Vote::new(7, 2));
+    assert_eq!(peer::decode_snapshot_head(&snapshot_head()).unwrap().bytes, 1 << 20);
+}
+
+#[test]
+fn a_batch_is_what_postcard_makes_of_its_proposals() {
+    let all = vec![proposals().remove(1); 300];
+    let encoded: Vec<_> = all.iter().map(|proposal| encode_proposal(proposal).unwrap()).collect();
+    let joined = encode_batch(encoded.iter().map(Vec::as_slice));
+    assert_eq!(joined[2..], postcard::to_stdvec(&all).unwrap());
+}
+
+#[test]
+fn a_newer_version_and_damage_are_named_and_never_panic() {
+    let newer = decode_batch(&[2, 1, 0]).unwrap_err();
+    assert_eq!(newer.to_string(), "decode log entry: version 2 is not known to this build (it reads 1)");
+    for (_, encoded, _) in golden() {
+        for end in 0..encoded.len() {
+            let cut = encoded.slice(..end);
+            drop((decode_batch(&cut), decode_entry(log_id(1, 1), &cut), decode_position(&cut)));
+            drop((decode_vote(&cut), peer::decode_append(&cut), peer::decode_snapshot_head(&cut)));
+        }
+    }
+}
