@@ -32,14 +32,27 @@
 //! A bucket's path becomes a directory's name by leaving out its first slash and writing `+` for the others, which no
 //! bucket's path contains.
 
+use std::ffi::OsString;
+use std::process::ExitCode;
+
 pub mod clock;
+mod exec;
+pub(crate) mod layout;
+pub(crate) mod output;
 mod plan;
+pub(crate) mod proc;
+mod program;
+mod run;
+mod wires;
 
 pub use plan::{FromKeeper, KeeperProcess, OutputLimits, Plan, Status, ToKeeper};
 
 /// Runs a keeper, or its second stage; `args` are those after `sheaf keep`. Call it before any runtime or thread
 /// exists: the program dies with the thread that spawned it.
-pub fn keep_main(args: impl Iterator<Item = std::ffi::OsString>) -> std::process::ExitCode {
-    let _ = args;
-    std::process::ExitCode::FAILURE
+pub fn keep_main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut args = args.peekable();
+    if args.next_if(|arg| arg == "--exec").is_some() {
+        return exec::second_stage(args);
+    }
+    if run::run(args) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

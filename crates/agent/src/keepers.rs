@@ -1,15 +1,35 @@
 //! The agent's side of its keepers: spawning them, finding them again, speaking with them, giving up for good.
 
+use std::fs;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use sheaf_engine::keep::Fence;
 use sheaf_model::{BucketName, Epoch, Revision};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
 
-use crate::keeper::{Plan, Status};
+use crate::keeper::layout::{self, FileError, Layout, Lock};
+use crate::keeper::{Plan, Status, clock, proc};
 
 mod handle;
 
 pub use handle::Handle;
+use handle::{Greeting, Wire, greet};
+
+/// How long a keeper may take to say its first word; it waits 2 s for a predecessor that is about to end.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+/// How long a killed process may take to be gone, looked at every [`LOOK_AGAIN`].
+const LOOKS: usize = 200;
+/// The same for one try of [`Keepers::kill`].
+const KILL_LOOKS: usize = 50;
+/// See [`LOOKS`].
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Where and with what.
 #[derive(Clone, Debug)]
@@ -106,83 +126,278 @@ pub enum KeeperError {
     },
 }
 
+impl From<FileError> for KeeperError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { operation, path, source } => Self::Io { operation, path, source },
+            FileError::Content { path, source } => Self::Content { path, source },
+        }
+    }
+}
+
 /// The door to all keepers of one data directory. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Keepers {
-    options: KeeperOptions,
+    data_dir: PathBuf,
+    binary: PathBuf,
 }
 
 impl Keepers {
     /// Makes the directories.
     pub fn open(options: KeeperOptions) -> Result<Self, KeeperError> {
-        Ok(Self { options })
+        let KeeperOptions { data_dir, binary } = options;
+        layout::make_dir(&layout::instances(&data_dir))?;
+        layout::make_dir(&layout::fences(&data_dir))?;
+        let absolute =
+            fs::canonicalize(&data_dir).map_err(|error| FileError::io("resolve", &data_dir, error))?;
+        // Fences must not go with a directory that a crash has forgotten.
+        fs::File::open(&absolute)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|error| FileError::io("sync", &absolute, error))?;
+        Ok(Self { data_dir: absolute, binary })
     }
 
     /// Every instance on disk, whether its keeper lives or not. No state of the agent is needed.
     /// Blocks for a few system calls per instance.
     pub fn scan(&self) -> Result<Vec<Found>, KeeperError> {
-        Ok(Vec::new())
+        let dir = layout::instances(&self.data_dir);
+        let entries = fs::read_dir(&dir).map_err(|error| FileError::io("read", &dir, error))?;
+        let mut names: Vec<BucketName> =
+            entries.flatten().filter_map(|entry| layout::decode(entry.file_name().to_str()?)).collect();
+        names.sort();
+        names.into_iter().map(|bucket| self.find(bucket)).collect()
+    }
+
+    fn find(&self, bucket: BucketName) -> Result<Found, KeeperError> {
+        let layout = self.layout(&bucket);
+        Ok(match layout.try_lock()? {
+            None => Found::Alive { bucket },
+            Some(_held) => Found::Dead {
+                bucket,
+                plan: layout.read_plan().ok().flatten().map(Box::new),
+                status: layout.read_status().ok().flatten().map(Box::new),
+            },
+        })
     }
 
     /// Starts a keeper for `plan` and waits until it holds the bucket (not until the program runs).
     /// What an earlier keeper of the bucket may have left is killed by it first.
     /// [`KeeperError::Busy`] if another one holds the bucket; that one is not disturbed.
     pub async fn spawn(&self, plan: Plan) -> Result<Handle, KeeperError> {
-        Err(KeeperError::Busy { bucket: plan.bucket })
+        let bucket = plan.bucket.clone();
+        let layout = self.layout(&bucket);
+        write_plan(&layout, &plan)?;
+        let (stream, mut child) = self.start(&layout, &bucket)?;
+        let mut wire = Wire::new(stream);
+        let greeting = timeout(FIRST_WORD, greet(&mut wire, &layout)).await;
+        let reason = match greeting {
+            Ok(Ok(Greeting::Status(status))) => return Ok(Handle::new(wire, *status, layout, Some(child))),
+            Ok(Ok(Greeting::Busy)) => {
+                let _ended = child.wait().await;
+                return Err(KeeperError::Busy { bucket });
+            }
+            Ok(Ok(Greeting::Failed(reason))) => reason,
+            // It has died without a word; what it wrote last may say why.
+            Ok(Ok(Greeting::Closed)) => {
+                fs::read_to_string(layout.log()).unwrap_or_default().trim().to_owned()
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_elapsed) => return Err(KeeperError::Silent { bucket }),
+        };
+        let ended = child.wait().await.map(|status| format!(" ({status})")).unwrap_or_default();
+        Err(KeeperError::Failed { bucket, reason: format!("{reason}{ended}") })
+    }
+
+    /// The keeper's process, with one end of a connection as its standard input.
+    fn start(&self, layout: &Layout, bucket: &BucketName) -> Result<(UnixStream, Child), KeeperError> {
+        let start = || -> std::io::Result<(UnixStream, Child)> {
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            let log = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(layout.log())?;
+            let child = Command::new(&self.binary)
+                .arg("keep")
+                .arg(&self.data_dir)
+                .arg(bucket.as_str())
+                .current_dir(&self.data_dir)
+                .stdin(Stdio::from(OwnedFd::from(theirs)))
+                .stdout(Stdio::null())
+                .stderr(Stdio::from(log))
+                .spawn()?;
+            Ok((UnixStream::from_std(ours)?, child))
+        };
+        start().map_err(|error| FileError::io("start", &self.binary, error).into())
     }
 
     /// Takes over a keeper that lives, e.g. one found by [`Keepers::scan`] or reported as [`KeeperError::Busy`].
     /// [`KeeperError::Gone`] if it has ended meanwhile.
     pub async fn adopt(&self, bucket: &BucketName) -> Result<Handle, KeeperError> {
-        Err(KeeperError::Gone { bucket: bucket.clone() })
+        let layout = self.layout(bucket);
+        let adopted = timeout(FIRST_WORD, async {
+            // A keeper that has just taken its lock does not listen yet.
+            loop {
+                if layout.try_lock()?.is_some() {
+                    return Err(KeeperError::Gone { bucket: bucket.clone() });
+                }
+                if let Ok(stream) = connect(&layout).await {
+                    let mut wire = Wire::new(stream);
+                    if let Ok(Greeting::Status(status)) = greet(&mut wire, &layout).await {
+                        return Ok(Handle::new(wire, *status, layout.clone(), None));
+                    }
+                }
+                sleep(LOOK_AGAIN).await;
+            }
+        });
+        adopted.await.unwrap_or_else(|_elapsed| Err(KeeperError::Silent { bucket: bucket.clone() }))
     }
 
     /// What was given up of a bucket's name.
-    pub fn fence(&self, _bucket: &BucketName) -> Result<Fence, KeeperError> {
-        Ok(Fence::default())
+    pub fn fence(&self, bucket: &BucketName) -> Result<Fence, KeeperError> {
+        Ok(self.layout(bucket).read_fence()?)
     }
 
     /// Gives up every epoch up to `epoch`, for good: with the bucket's lock held it ends what may be left of an
     /// instance whose keeper was killed, then writes it down durably. Only then may it be reported.
-    /// [`KeeperError::Busy`] while a keeper lives. Blocks on the disk.
-    pub fn give_up(&self, _bucket: &BucketName, _epoch: Epoch) -> Result<(), KeeperError> {
-        Ok(())
+    /// [`KeeperError::Busy`] while a keeper lives. Blocks on the disk, and up to 2 s on leftovers.
+    pub fn give_up(&self, bucket: &BucketName, epoch: Epoch) -> Result<(), KeeperError> {
+        self.raise_fence(bucket, |fence| fence.gave_up = fence.gave_up.max(epoch))
     }
 
     /// The same for multi-node work started from a state up to `revision`.
-    pub fn give_up_multi(&self, _bucket: &BucketName, _revision: Revision) -> Result<(), KeeperError> {
-        Ok(())
+    pub fn give_up_multi(&self, bucket: &BucketName, revision: Revision) -> Result<(), KeeperError> {
+        self.raise_fence(bucket, |fence| fence.gave_up_multi = fence.gave_up_multi.max(revision))
+    }
+
+    fn raise_fence(&self, bucket: &BucketName, raise: impl FnOnce(&mut Fence)) -> Result<(), KeeperError> {
+        let layout = self.layout(bucket);
+        let held = hold(&layout, bucket)?;
+        sweep(&layout, bucket)?;
+        let before = layout.read_fence()?;
+        let mut fence = before;
+        raise(&mut fence);
+        if fence == before { Ok(()) } else { Ok(layout.write_fence(&held, &fence)?) }
     }
 
     /// Removes the instance's directory, its output too; what was given up stays. Ends leftovers first.
     /// [`KeeperError::Busy`] while a keeper lives. Nothing to remove is no error. Blocks on the disk.
-    pub fn remove(&self, _bucket: &BucketName) -> Result<(), KeeperError> {
-        Ok(())
+    pub fn remove(&self, bucket: &BucketName) -> Result<(), KeeperError> {
+        let layout = self.layout(bucket);
+        let _held = hold(&layout, bucket)?;
+        sweep(&layout, bucket)?;
+        match fs::remove_dir_all(&layout.instance) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(FileError::io("remove", &layout.instance, error).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// SIGKILL for all processes of a bucket, its keeper included, without its help: the second enforcer of a
-    /// deadline. True when nothing is left. Blocks for a scan of `/proc`.
-    pub fn kill(&self, _bucket: &BucketName) -> Result<bool, KeeperError> {
-        Ok(true)
+    /// deadline. True: nothing is left; else it is worth another try. Blocks for some scans of `/proc`, up to half a
+    /// second.
+    pub fn kill(&self, bucket: &BucketName) -> Result<bool, KeeperError> {
+        let layout = self.layout(bucket);
+        // An unreadable status hides the keeper's number, not what it started.
+        let status = layout.read_status().ok().flatten();
+        let keeper =
+            status.as_ref().filter(|status| handle::keeper_lives(status)).map(|status| status.keeper);
+        if let Some(keeper) = keeper {
+            proc::kill_keeper(keeper);
+        }
+        for _ in 0..KILL_LOOKS {
+            if sweep_once(&layout, status.as_ref()).is_empty()
+                && keeper.is_none_or(|keeper| !proc::is_alive(keeper))
+            {
+                return Ok(true);
+            }
+            clock::pause(LOOK_AGAIN);
+        }
+        Ok(false)
     }
 
-    /// The last plan and status of a bucket, as on disk.
-    pub fn last(&self, _bucket: &BucketName) -> (Option<Plan>, Option<Status>) {
-        (None, None)
+    /// The last plan and status of a bucket, as on disk; none where there is none that can be read.
+    pub fn last(&self, bucket: &BucketName) -> (Option<Plan>, Option<Status>) {
+        let layout = self.layout(bucket);
+        (layout.read_plan().ok().flatten(), layout.read_status().ok().flatten())
     }
 
     /// The program's own directory: `${dir}`, and where `${file.NAME}` is. Absolute.
     pub fn program_dir(&self, bucket: &BucketName) -> PathBuf {
-        self.options.data_dir.join(bucket.as_str())
+        self.layout(bucket).dir()
     }
 
     /// Where the output of a bucket's instance is, for [`crate::logs`].
     pub fn output_dir(&self, bucket: &BucketName) -> PathBuf {
-        self.options.data_dir.join(bucket.as_str())
+        self.layout(bucket).output()
     }
 
     /// The data directory, absolute.
     pub fn data_dir(&self) -> &Path {
-        &self.options.data_dir
+        &self.data_dir
     }
+
+    fn layout(&self, bucket: &BucketName) -> Layout {
+        Layout::new(&self.data_dir, bucket)
+    }
+}
+
+fn hold(layout: &Layout, bucket: &BucketName) -> Result<Lock, KeeperError> {
+    layout.try_lock()?.ok_or_else(|| KeeperError::Busy { bucket: bucket.clone() })
+}
+
+/// Writes the plan, and removes the files that only the former plan has rendered.
+fn write_plan(layout: &Layout, plan: &Plan) -> Result<(), KeeperError> {
+    let _held = hold(layout, &plan.bucket)?;
+    layout.make()?;
+    if let Ok(Some(former)) = layout.read_plan() {
+        for (name, _) in former.files.iter().filter(|(name, _)| plan.files.iter().all(|(new, _)| new != name))
+        {
+            let path = layout.dir().join(name.as_str());
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(FileError::io("remove", &path, error).into());
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(layout::write_json(&layout.plan(), plan, false)?)
+}
+
+/// Connects to a keeper's socket, however long its path is.
+async fn connect(layout: &Layout) -> std::io::Result<UnixStream> {
+    let dir = rustix::fs::open(
+        &layout.instance,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), layout::SOCKET)).await
+}
+
+/// SIGKILL to what a killed keeper may have left; who was found.
+fn sweep_once(layout: &Layout, status: Option<&Status>) -> Vec<i32> {
+    let left = proc::leftovers(&layout.dir(), status, &clock::boot_id());
+    proc::kill_each(&left);
+    left
+}
+
+/// The same until nothing is left.
+fn sweep(layout: &Layout, bucket: &BucketName) -> Result<(), KeeperError> {
+    let status = layout.read_status().ok().flatten();
+    let mut left = Vec::new();
+    for _ in 0..LOOKS {
+        left = sweep_once(layout, status.as_ref());
+        if left.is_empty() {
+            return Ok(());
+        }
+        clock::pause(LOOK_AGAIN);
+    }
+    Err(KeeperError::StillAlive {
+        bucket: bucket.clone(),
+        pids: left.into_iter().map(i32::unsigned_abs).collect(),
+    })
 }

@@ -22,6 +22,8 @@ use sheaf_model::{BootId, Epoch, Exit, Moment, Phase, Restart, Revision, Signal,
 use crate::restart::{self, Next};
 
 mod life;
+#[cfg(test)]
+mod scenario;
 
 /// By what right an instance runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

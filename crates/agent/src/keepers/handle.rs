@@ -1,25 +1,66 @@
-//! The handle of one keeper.
+//! The handle of one keeper, and the task behind it.
+//!
+//! ```text
+//!  executor ──deadline, stop──► watch<Orders> ──► link ──JSON lines──► keeper
+//!           ◄─── watch<Status> ────────────────── link ◄──JSON lines── keeper
+//! ```
 
-use sheaf_model::{BootId, Epoch, Moment};
+use std::io;
+use std::time::Duration;
+
+use sheaf_engine::keep::End;
+use sheaf_model::{BootId, Epoch, Moment, Phase};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::Child;
 use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, warn};
 
-use crate::keeper::Status;
+use super::KeeperError;
+use crate::keeper::layout::{Layout, Lock};
+use crate::keeper::{FromKeeper, Status, ToKeeper, clock, proc};
+
+/// How often it is looked whether a keeper that has closed its connection is gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A connection to one keeper, kept up in the background. Dropping it ends the connection, never the keeper.
 #[derive(Debug)]
 pub struct Handle {
+    orders: watch::Sender<Orders>,
     status: watch::Receiver<Status>,
+    _link: AbortOnDropHandle<()>,
+}
+
+/// What the keeper is to know; said again on every new connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Orders {
+    deadline: Option<(Epoch, BootId, Moment)>,
+    stop: bool,
 }
 
 impl Handle {
+    pub(super) fn new(wire: Wire, first: Status, layout: Layout, child: Option<Child>) -> Self {
+        let (orders, theirs) = watch::channel(Orders::default());
+        let (status, ours) = watch::channel(first);
+        let link = Link { layout, child, orders: theirs, status };
+        Self { orders, status: ours, _link: AbortOnDropHandle::new(tokio::spawn(link.run(wire))) }
+    }
+
     /// Tells the keeper a new deadline; the newest one wins. Never waits.
-    pub fn deadline(&self, _epoch: Epoch, _boot: BootId, _until: Moment) {}
+    pub fn deadline(&self, epoch: Epoch, boot: BootId, until: Moment) {
+        self.orders.send_modify(|orders| orders.deadline = Some((epoch, boot, until)));
+    }
 
     /// Asks for an orderly end. Never waits; see [`Handle::ended`].
-    pub fn stop(&self) {}
+    pub fn stop(&self) {
+        self.orders.send_if_modified(|orders| !std::mem::replace(&mut orders.stop, true));
+    }
 
     /// Where the instance is. The channel closes when the keeper is gone and its bucket's lock is free; the last
-    /// value then has `end` set ([`sheaf_engine::keep::End::KeeperLost`] if the keeper was killed).
+    /// value then has `end` set ([`End::KeeperLost`] if the keeper was killed).
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
     }
@@ -28,7 +69,155 @@ impl Handle {
     pub async fn ended(&self) -> Status {
         let mut status = self.status();
         while status.changed().await.is_ok() {}
-        let last = status.borrow().clone();
-        last
+        status.borrow().clone()
     }
+}
+
+/// One connection to a keeper.
+#[derive(Debug)]
+pub(super) struct Wire {
+    lines: Lines<BufReader<OwnedReadHalf>>,
+    writer: OwnedWriteHalf,
+}
+
+impl Wire {
+    pub(super) fn new(stream: UnixStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self { lines: BufReader::new(reader).lines(), writer }
+    }
+
+    /// What the keeper says next; none: it has closed the connection. Dropping the future loses nothing.
+    pub(super) async fn hear(&mut self) -> io::Result<Option<FromKeeper>> {
+        let Some(line) = self.lines.next_line().await? else { return Ok(None) };
+        Ok(Some(serde_json::from_str(&line)?))
+    }
+
+    async fn say(&mut self, message: &ToKeeper) -> io::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        self.writer.write_all(&line).await
+    }
+
+    async fn order(&mut self, orders: &Orders) -> io::Result<()> {
+        if let Some((epoch, boot, until)) = orders.deadline.clone() {
+            self.say(&ToKeeper::Deadline { epoch, boot, until }).await?;
+        }
+        if orders.stop { self.say(&ToKeeper::Stop).await } else { Ok(()) }
+    }
+}
+
+struct Link {
+    layout: Layout,
+    /// The keeper's process, if it is a child of ours.
+    child: Option<Child>,
+    orders: watch::Receiver<Orders>,
+    status: watch::Sender<Status>,
+}
+
+impl Link {
+    async fn run(mut self, mut wire: Wire) {
+        loop {
+            if let Err(error) = self.talk(&mut wire).await {
+                debug!(%error, bucket = %self.status.borrow().bucket, "connection to a keeper");
+            }
+            match self.gone_or_again().await {
+                Ok(lock) => return self.settle(lock).await,
+                Err(again) => wire = again,
+            }
+        }
+    }
+
+    /// Until the connection ends.
+    async fn talk(&mut self, wire: &mut Wire) -> io::Result<()> {
+        let orders = self.orders.borrow_and_update().clone();
+        wire.order(&orders).await?;
+        loop {
+            tokio::select! {
+                // Both keep what they have when dropped: a line in the reader, a change as not yet seen.
+                heard = wire.hear() => match heard? {
+                    Some(FromKeeper::Status(status)) => {
+                        self.status.send_replace(*status);
+                    }
+                    Some(FromKeeper::Busy | FromKeeper::Failed(_)) => {}
+                    None => return Ok(()),
+                },
+                changed = self.orders.changed() => {
+                    // The handle is gone; so are we at the next turn.
+                    if changed.is_err() { return Ok(()) }
+                    let orders = self.orders.borrow_and_update().clone();
+                    wire.order(&orders).await?;
+                }
+            }
+        }
+    }
+
+    /// The lock, if the keeper is gone; else another connection.
+    async fn gone_or_again(&self) -> Result<Lock, Wire> {
+        loop {
+            match self.layout.try_lock() {
+                Ok(Some(lock)) => return Ok(lock),
+                Ok(None) => {}
+                Err(error) => warn!(%error, "looking after a keeper"),
+            }
+            if let Ok(stream) = super::connect(&self.layout).await {
+                return Err(Wire::new(stream));
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// The last word: the keeper's, or, if it was killed, ours, after the end of all that it has left.
+    async fn settle(mut self, lock: Lock) {
+        if let Some(child) = &mut self.child
+            && let Err(error) = child.wait().await
+        {
+            warn!(%error, "waiting for a keeper's process");
+        }
+        let said = self.status.borrow().clone();
+        let written = self.layout.read_status().ok().flatten().filter(|status| status.keeper == said.keeper);
+        let mut last = if said.end.is_some() { said } else { written.unwrap_or(said) };
+        if last.end.is_none() {
+            while !super::sweep_once(&self.layout, Some(&last)).is_empty() {
+                sleep(LOOK_AGAIN).await;
+            }
+            last.phase = Phase::Failed;
+            last.message = "its keeper was killed, and the program with it".to_owned();
+            last.pid = None;
+            last.end = Some(End::KeeperLost);
+            last.at = clock::wall();
+            if let Err(error) = self.layout.write_status(&last, true) {
+                warn!(%error, bucket = %last.bucket, "writing a killed keeper's last status");
+            }
+        }
+        drop(lock);
+        self.status.send_replace(last);
+    }
+}
+
+/// Waits for the first thing a keeper says, which is its status.
+pub(super) async fn greet(wire: &mut Wire, layout: &Layout) -> Result<Greeting, KeeperError> {
+    let heard = wire.hear().await.map_err(|source| KeeperError::Io {
+        operation: "listen to",
+        path: layout.socket(),
+        source,
+    })?;
+    Ok(match heard {
+        Some(FromKeeper::Status(status)) => Greeting::Status(status),
+        Some(FromKeeper::Busy) => Greeting::Busy,
+        Some(FromKeeper::Failed(reason)) => Greeting::Failed(reason),
+        None => Greeting::Closed,
+    })
+}
+
+/// See [`greet`].
+pub(super) enum Greeting {
+    Status(Box<Status>),
+    Busy,
+    Failed(String),
+    Closed,
+}
+
+/// Whether a process of an instance's keeper is alive.
+pub(super) fn keeper_lives(status: &Status) -> bool {
+    status.boot == clock::boot_id() && proc::is_alive(status.keeper)
 }

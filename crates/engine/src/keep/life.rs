@@ -22,9 +22,9 @@ impl Keep {
         &self.recent
     }
 
-    /// Whether everything is to be killed, or the group to be empty soon: the shell then looks for its end.
-    pub fn wants_empty(&self) -> bool {
-        matches!(self.life, Life::Clearing(_) | Life::Stopping(_))
+    /// Asked to end, and within its grace: the shell says `Emptied` as soon as nothing is left.
+    pub fn is_stopping(&self) -> bool {
+        matches!(self.life, Life::Stopping(_))
     }
 
     /// What follows from `input` at `now`. Inputs that come too late for where the keeper is change nothing.
@@ -64,16 +64,17 @@ impl Keep {
         if self.lease.until().is_none_or(|until| now < until) {
             return None;
         }
-        let end = || Then::Over(End::LeaseEnded, "killed at the end of its lease".to_owned());
+        let end = |what: &str| Then::Over(End::LeaseEnded, what.to_owned());
         match &self.life {
-            Life::Placing | Life::Executing | Life::Running | Life::Stopping(_) => {
+            Life::Placing => Some(self.clear(end("not started: its lease has ended"))),
+            Life::Executing | Life::Running | Life::Stopping(_) => {
                 if let Input::Ended(exit) = input {
                     self.exit = Some(*exit);
                 }
-                Some(self.clear(end()))
+                Some(self.clear(end("killed at the end of its lease")))
             }
             Life::Clearing(Then::Judge(_)) => {
-                self.life = Life::Clearing(Then::Over(End::LeaseEnded, "its lease has ended".to_owned()));
+                self.life = Life::Clearing(end("its lease has ended"));
                 None
             }
             Life::Waiting(_) => Some(self.over(End::LeaseEnded, "its lease has ended".to_owned())),

@@ -1,0 +1,88 @@
+//! The second stage: a process that waits for the keeper's word and then becomes the program.
+//!
+//! Its standard input is one end of a socket pair. `go` comes in there; when the program has been executed the socket
+//! closes, since it is close-on-exec; when it could not be, the reason is written there first.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
+/// Before the name of a variable that is the program's only: the second stage itself must not feel, say, a
+/// `LD_LIBRARY_PATH`.
+pub(crate) const VARIABLE: &str = "sheaf:";
+/// What the keeper says when the check at exec has passed.
+pub(crate) const GO: u8 = b'g';
+
+/// Runs it; `args` are `KEEPER_PID -- PROGRAM ARGS…`. Returns only if the program could not be executed.
+pub(crate) fn second_stage(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let keeper = args.next().and_then(|pid| pid.to_str()?.parse::<i32>().ok());
+    let dashes = args.next();
+    let (Some(keeper), Some(program), true) =
+        (keeper, args.next(), dashes.as_deref() == Some(OsStr::new("--")))
+    else {
+        eprintln!("sheaf keep --exec: expected KEEPER_PID -- PROGRAM ARGS");
+        return ExitCode::from(2);
+    };
+    let Ok(mut keepers_word) = prepare(keeper) else { return ExitCode::FAILURE };
+    let mut word = [0];
+    match keepers_word.read(&mut word) {
+        Ok(1) if word == [GO] => {}
+        // The keeper has died or thought better of it.
+        _ => return ExitCode::FAILURE,
+    }
+    let error = command(&program, args).exec();
+    let reason = reason(&program, &error);
+    // If the keeper is gone, so are we in a moment.
+    let _ = keepers_word.write_all(reason.as_bytes());
+    ExitCode::from(127)
+}
+
+/// Dies with the keeper from here on, and has nothing for input. The keeper may have died just before: then somebody
+/// else is the parent.
+fn prepare(keeper: i32) -> io::Result<UnixStream> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid().map(|parent| parent.as_raw_nonzero().get()) != Some(keeper) {
+        return Err(io::Error::other("the keeper is gone"));
+    }
+    let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(UnixStream::from(socket))
+}
+
+/// The program with its own environment; `exec` gives it the default answers to signals and an empty mask.
+fn command(program: &OsStr, args: impl Iterator<Item = OsString>) -> Command {
+    let mut command = Command::new(program);
+    command.args(args);
+    for (name, value) in env::vars_os() {
+        if let Some(own) = name.as_bytes().strip_prefix(VARIABLE.as_bytes()) {
+            command.env_remove(&name).env(OsString::from_vec(own.to_vec()), value);
+        }
+    }
+    command
+}
+
+/// `PROGRAM: why it cannot be executed`.
+fn reason(program: &OsStr, error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let shown = program.to_string_lossy();
+    match error.kind() {
+        io::ErrorKind::NotFound if !program.as_bytes().contains(&b'/') => {
+            format!("{shown}: not found in PATH")
+        }
+        io::ErrorKind::NotFound if Path::new(program).exists() => {
+            format!("{shown}: the interpreter it names, or its loader, does not exist")
+        }
+        io::ErrorKind::PermissionDenied if Path::new(program).is_dir() => format!("{shown}: is a directory"),
+        _ => format!("{shown}: {text}"),
+    }
+}

@@ -1,0 +1,247 @@
+//! Processes: who is below us, what a killed keeper has left behind, who has died.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, wait};
+use sheaf_model::{BootId, Exit, Signal};
+
+use super::{KeeperProcess, Status};
+
+/// What the kernel says of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    zombie: bool,
+    parent: i32,
+    session: i32,
+    /// In ticks since boot.
+    started: u64,
+}
+
+/// `/proc/PID/stat`; none: there is no such process.
+fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold anything, brackets too.
+    let rest = &text[text.iter().rposition(|&byte| byte == b')')? + 1..];
+    let rest = String::from_utf8_lossy(rest);
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    Some(Stat {
+        zombie: matches!(*fields.first()?, "Z" | "X"),
+        parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// All processes of this machine.
+fn all() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// This process, unmistakably.
+pub(crate) fn this_process() -> KeeperProcess {
+    let pid = getpid().as_raw_nonzero().get();
+    KeeperProcess { pid: pid.unsigned_abs(), started: stat(pid).map_or(0, |stat| stat.started) }
+}
+
+/// Whether that very process is there and no zombie.
+pub(crate) fn is_alive(process: KeeperProcess) -> bool {
+    i32::try_from(process.pid)
+        .ok()
+        .and_then(stat)
+        .is_some_and(|stat| stat.started == process.started && !stat.zombie)
+}
+
+/// The children of a process, those of all its threads; zombies too. None: the kernel does not list them.
+fn listed_children(pid: i32) -> Option<Vec<i32>> {
+    let mut children = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        match fs::read_to_string(task.path().join("children")) {
+            Ok(text) => {
+                children.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            }
+            // The thread has ended, or the kernel was built without these files.
+            Err(_) if task.path().join("stat").exists() => return None,
+            Err(_) => {}
+        }
+    }
+    Some(children)
+}
+
+/// Every descendant of `root`, parents first.
+fn descendants(root: i32) -> Vec<i32> {
+    let mut found = vec![root];
+    let mut scanned: Option<BTreeMap<i32, Vec<i32>>> = None;
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        next += 1;
+        let children = match (&scanned, listed_children(pid)) {
+            (None, Some(children)) => children,
+            (None, None) if stat(pid).is_none() => Vec::new(),
+            _ => scanned.get_or_insert_with(by_parent).get(&pid).cloned().unwrap_or_default(),
+        };
+        let new: Vec<i32> = children.into_iter().filter(|child| !found.contains(child)).collect();
+        found.extend(new);
+    }
+    found.remove(0);
+    found
+}
+
+fn by_parent() -> BTreeMap<i32, Vec<i32>> {
+    let mut parents: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for pid in all() {
+        if let Some(stat) = stat(pid) {
+            parents.entry(stat.parent).or_default().push(pid);
+        }
+    }
+    parents
+}
+
+/// Every descendant of this process.
+pub(crate) fn below_us() -> Vec<i32> {
+    descendants(getpid().as_raw_nonzero().get())
+}
+
+/// Sends a signal to the group of `leader` and to every other descendant of this process.
+pub(crate) fn signal_all(leader: Option<i32>, signal: rustix::process::Signal) {
+    if let Some(group) = leader.and_then(Pid::from_raw) {
+        // No such group: its members have ended.
+        let _ = kill_process_group(group, signal);
+    }
+    for pid in below_us() {
+        let in_group = leader.is_some()
+            && Pid::from_raw(pid).and_then(|pid| rustix::process::getpgid(Some(pid)).ok()).map(pid_number)
+                == leader;
+        if !in_group {
+            send(pid, signal);
+        }
+    }
+}
+
+fn send(pid: i32, signal: rustix::process::Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        // It may have ended, or not be ours to signal; who counts what is left finds it again.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+fn pid_number(pid: Pid) -> i32 {
+    pid.as_raw_nonzero().get()
+}
+
+/// The kernel's name of a signal that documents may name.
+pub(crate) fn kernel_signal(signal: Signal) -> rustix::process::Signal {
+    use rustix::process::Signal as Kernel;
+    match signal {
+        Signal::Term => Kernel::TERM,
+        Signal::Int => Kernel::INT,
+        Signal::Hup => Kernel::HUP,
+        Signal::Quit => Kernel::QUIT,
+        Signal::Usr1 => Kernel::USR1,
+        Signal::Usr2 => Kernel::USR2,
+        Signal::Kill => Kernel::KILL,
+    }
+}
+
+/// A child that has ended.
+pub(crate) enum Reaped {
+    /// This one, like this.
+    Child(i32, Exit),
+    /// Children live, none has ended.
+    NoneYet,
+    /// There is no child at all. As a subreaper's: nothing that it ever started is left.
+    NoChild,
+}
+
+/// Takes note of one child that has ended.
+pub(crate) fn reap() -> Reaped {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                if let Some(exit) = exit_of(status) {
+                    return Reaped::Child(pid_number(pid), exit);
+                }
+            }
+            Ok(None) => return Reaped::NoneYet,
+            Err(Errno::INTR) => {}
+            Err(_) => return Reaped::NoChild,
+        }
+    }
+}
+
+fn exit_of(status: WaitStatus) -> Option<Exit> {
+    status.exit_status().map(Exit::Code).or_else(|| status.terminating_signal().map(Exit::Signal))
+}
+
+/// What a killed keeper may have left: processes that carry the instance's directory in their environment, or belong
+/// to that keeper's session. Neither the keeper itself nor this process is among them.
+pub(crate) fn leftovers(program_dir: &Path, status: Option<&Status>, boot: &BootId) -> Vec<i32> {
+    let mut marker = b"SHEAF_DIR=".to_vec();
+    marker.extend_from_slice(program_dir.as_os_str().as_bytes());
+    let keeper = status.filter(|status| status.boot == *boot).map(|status| status.keeper);
+    let us = getpid().as_raw_nonzero().get();
+    let is_left = |pid: i32, stat: Stat| {
+        let marked = || {
+            fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|environment| environment.split(|&byte| byte == 0).any(|entry| entry == marker))
+        };
+        keeper.is_some_and(|keeper| is_in_session_of(stat, keeper)) || marked()
+    };
+    all()
+        .into_iter()
+        .filter(|&pid| pid != us && keeper.is_none_or(|keeper| pid.unsigned_abs() != keeper.pid))
+        .filter(|&pid| stat(pid).is_some_and(|stat| !stat.zombie && is_left(pid, stat)))
+        .collect()
+}
+
+/// Whether a process is in the session that a keeper once led. The session's number may have been given anew since:
+/// then its leader is another process, or the process is older than the keeper.
+fn is_in_session_of(process: Stat, keeper: KeeperProcess) -> bool {
+    let Ok(session) = i32::try_from(keeper.pid) else { return false };
+    process.session == session
+        && process.started >= keeper.started
+        && stat(session).is_none_or(|leader| leader.started == keeper.started)
+}
+
+/// SIGKILL to each.
+pub(crate) fn kill_each(pids: &[i32]) {
+    for &pid in pids {
+        send(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// SIGKILL to a keeper, unless it is another process by now.
+pub(crate) fn kill_keeper(keeper: KeeperProcess) {
+    let Ok(pid) = i32::try_from(keeper.pid) else { return };
+    let Some(process) = Pid::from_raw(pid) else { return };
+    // The descriptor stands for the process that has the number now; then we look whether it is the one we mean.
+    let Ok(descriptor) = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()) else {
+        return;
+    };
+    if is_alive(keeper) {
+        let _ = rustix::process::pidfd_send_signal(descriptor, rustix::process::Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_knows_itself_and_its_children() {
+        let us = this_process();
+        assert!(is_alive(us));
+        assert!(!is_alive(KeeperProcess { started: us.started + 1, ..us }));
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        assert!(below_us().contains(&pid));
+        assert!(by_parent()[&us.pid.cast_signed()].contains(&pid), "the fallback sees it too");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(stat(pid), None);
+    }
+}

@@ -1,0 +1,166 @@
+//! One start of the program: its second stage, its streams, and how the exec went.
+
+use std::fs;
+use std::io::{self, Read, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
+
+use rustix::process::getpid;
+use sheaf_model::Timestamp;
+
+use super::layout::{FileError, Layout, write};
+use super::output::{Output, STDERR, STDOUT};
+use super::{Plan, exec};
+
+/// How much is read of a stream at a time.
+const READ: usize = 32 << 10;
+/// How much is read of a stream whose writers are all dead; somebody outside may have been given it.
+const REST: usize = 1 << 20;
+
+/// A started process.
+#[derive(Debug)]
+pub(crate) struct Program {
+    /// Its process and its group.
+    pub(crate) pid: i32,
+    /// Its end was taken note of; its number may soon be another's.
+    pub(crate) ended: bool,
+    /// Where the second stage waits for the word, and says why it could not execute the program.
+    word: Option<UnixStream>,
+    reason: Vec<u8>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+}
+
+/// How an exec went.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Executed {
+    Yes,
+    No(String),
+}
+
+impl Program {
+    /// Renders the plan's files and starts the second stage in a group of its own. The error is for people.
+    pub(crate) fn place(plan: &Plan, layout: &Layout) -> Result<Self, String> {
+        let dir = layout.dir();
+        render(plan, layout).map_err(|error| error.to_string())?;
+        let place = || -> io::Result<Self> {
+            let (word, its_end) = UnixStream::pair()?;
+            word.set_nonblocking(true)?;
+            // Our own file, also when an upgrade has put another one in its place.
+            let mut command = Command::new("/proc/self/exe");
+            command
+                .arg0("sheaf")
+                .args(["keep", "--exec", &getpid().as_raw_nonzero().to_string(), "--", &plan.program])
+                .args(&plan.args)
+                .current_dir(&dir)
+                .env("SHEAF_NODE", plan.node.as_str())
+                .env("SHEAF_BUCKET", plan.bucket.as_str())
+                .env("SHEAF_REVISION", plan.revision.to_string())
+                .env("SHEAF_DIR", &dir)
+                .env_remove("SHEAF_EPOCH")
+                .stdin(Stdio::from(OwnedFd::from(its_end)))
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .process_group(0);
+            if let Some(epoch) = plan.lease.epoch() {
+                command.env("SHEAF_EPOCH", epoch.to_string());
+            }
+            for (name, value) in &plan.env {
+                command.env(format!("{}{name}", exec::VARIABLE), value);
+            }
+            let mut child = command.spawn()?;
+            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+            for stream in
+                [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)].into_iter().flatten()
+            {
+                rustix::io::ioctl_fionbio(stream, true)?;
+            }
+            let pid = child.id().cast_signed();
+            Ok(Self { pid, ended: false, word: Some(word), reason: Vec::new(), stdout, stderr })
+        };
+        place().map_err(|error| format!("{}: cannot be started: {error}", plan.program))
+    }
+
+    /// Lets the second stage become the program.
+    pub(crate) fn go(&mut self) {
+        if let Some(word) = &mut self.word {
+            // One byte into an empty socket. If nobody is there to read it, its end is noticed.
+            let _ = word.write_all(&[exec::GO]);
+        }
+    }
+
+    /// What to poll.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let word = self.word.as_ref().map(AsFd::as_fd);
+        let streams = [self.stdout.as_ref().map(AsFd::as_fd), self.stderr.as_ref().map(AsFd::as_fd)];
+        word.into_iter().chain(streams.into_iter().flatten())
+    }
+
+    /// How the exec went, said once, as soon as it is known.
+    pub(crate) fn executed(&mut self) -> Option<Executed> {
+        let word = self.word.as_mut()?;
+        let mut buffer = [0; 512];
+        loop {
+            match word.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => self.reason.extend_from_slice(&buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The second stage was killed before it read the word.
+                Err(_) => break,
+            }
+        }
+        self.word = None;
+        let reason = String::from_utf8_lossy(&self.reason).into_owned();
+        Some(if reason.is_empty() { Executed::Yes } else { Executed::No(reason) })
+    }
+
+    /// Keeps what has been written, a little of each stream, so that a loud program does not keep us from our timers.
+    pub(crate) fn listen(&mut self, output: &mut Output, at: Timestamp) {
+        read_some(&mut self.stdout, STDOUT, READ, output, at);
+        read_some(&mut self.stderr, STDERR, READ, output, at);
+    }
+
+    /// Keeps the rest, when nothing of the program is left.
+    pub(crate) fn finish(mut self, output: &mut Output, at: Timestamp) {
+        read_some(&mut self.stdout, STDOUT, REST, output, at);
+        read_some(&mut self.stderr, STDERR, REST, output, at);
+        output.finish(at);
+    }
+}
+
+/// Reads at most about `most` bytes; at the stream's end it is closed.
+fn read_some<R: Read>(stream: &mut Option<R>, mark: u8, most: usize, output: &mut Output, at: Timestamp) {
+    let mut buffer = [0; 8192];
+    let mut left = most;
+    while let Some(reader) = stream {
+        match reader.read(&mut buffer) {
+            Ok(0) => *stream = None,
+            Ok(read) => {
+                output.take(mark, &buffer[..read], at);
+                left = left.saturating_sub(read);
+                if left == 0 {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => *stream = None,
+        }
+    }
+}
+
+/// Writes the plan's files anew.
+fn render(plan: &Plan, layout: &Layout) -> Result<(), FileError> {
+    layout.make()?;
+    for (name, content) in &plan.files {
+        let path = layout.dir().join(name.as_str());
+        if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+            return Err(FileError::io("write", &path, io::Error::from(io::ErrorKind::IsADirectory)));
+        }
+        write(&path, content.as_bytes(), false)?;
+    }
+    Ok(())
+}

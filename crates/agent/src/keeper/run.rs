@@ -1,0 +1,434 @@
+//! The keeper's loop: it waits for something to happen, asks the engine what follows, and does that.
+
+use std::collections::VecDeque;
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+use sheaf_engine::keep::{Action, End, Input, Keep, Report, Sight};
+use sheaf_model::{BootId, BucketName, Moment, Phase};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+
+use super::layout::{FileError, Layout, Lock};
+use super::output::Output;
+use super::proc::{self, Reaped};
+use super::program::{Executed, Program};
+use super::wires::Wires;
+use super::{FromKeeper, Plan, Status, ToKeeper, clock};
+
+/// How long it waits for a predecessor that is about to end.
+const PREDECESSOR: u64 = 2000;
+/// How often it looks again, in milliseconds, while something refuses to die.
+const LOOK_AGAIN: [i64; 5] = [1, 2, 5, 20, 100];
+
+/// Why a keeper cannot begin.
+#[derive(Debug, thiserror::Error)]
+enum BeginError {
+    #[error("another keeper holds the bucket")]
+    Busy,
+    #[error("{0}")]
+    File(#[from] FileError),
+    #[error("there is no plan at {0}")]
+    NoPlan(PathBuf),
+    #[error("the plan is of bucket {0}")]
+    OtherPlan(BucketName),
+    #[error("cannot {operation}: {source}")]
+    System { operation: &'static str, source: io::Error },
+}
+
+fn system<E: Into<io::Error>>(operation: &'static str) -> impl Fn(E) -> BeginError {
+    move |error| BeginError::System { operation, source: error.into() }
+}
+
+/// Keeps the instance of one bucket until its end. `args` are `DATA_DIR BUCKET`.
+pub(crate) fn run(mut args: impl Iterator<Item = OsString>) -> bool {
+    let data_dir = args.next().map(PathBuf::from);
+    let bucket = args.next().and_then(|name| BucketName::new(name.to_str()?).ok());
+    let (Some(data_dir), Some(bucket), None) = (data_dir, bucket, args.next()) else {
+        eprintln!("sheaf keep: expected DATA_DIR BUCKET");
+        return false;
+    };
+    let mut wires = Wires::new(first_wire());
+    match Keeper::begin(&Layout::new(&data_dir, &bucket), &bucket, &mut wires) {
+        Ok(keeper) => {
+            keeper.keep(wires);
+            true
+        }
+        Err(error) => {
+            eprintln!("sheaf keep {bucket}: {error}");
+            wires.say(&match error {
+                BeginError::Busy => FromKeeper::Busy,
+                other => FromKeeper::Failed(other.to_string()),
+            });
+            false
+        }
+    }
+}
+
+/// The connection that comes as standard input, if it is one.
+fn first_wire() -> Option<UnixStream> {
+    let kind = rustix::fs::fstat(rustix::stdio::stdin()).ok()?.st_mode;
+    if rustix::fs::FileType::from_raw_mode(kind) != rustix::fs::FileType::Socket {
+        return None;
+    }
+    let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).ok()?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null").ok()?).ok()?;
+    Some(UnixStream::from(socket))
+}
+
+struct Keeper {
+    layout: Layout,
+    plan: Plan,
+    boot: BootId,
+    keep: Keep,
+    status: Status,
+    output: Output,
+    program: Option<Program>,
+    /// Everything is being killed: how often it was tried.
+    clearing: Option<usize>,
+    /// An earlier keeper of the bucket was killed, in this boot; what it has left is not below us.
+    orphaned: Option<Status>,
+    deadline: OwnedFd,
+    wake: OwnedFd,
+    signals: UnixStream,
+    stop: Arc<AtomicBool>,
+    done: bool,
+    _lock: Lock,
+}
+
+impl Keeper {
+    fn begin(layout: &Layout, bucket: &BucketName, wires: &mut Wires) -> Result<Self, BeginError> {
+        // Already the leader of a group: then started by hand, and not worth a failure.
+        let _ = rustix::process::setsid();
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .map_err(system("become a subreaper"))?;
+        let lock = take_lock(layout)?;
+        let layout = layout.clone();
+        layout.make()?;
+        env::set_current_dir(&layout.instance).map_err(system("enter the instance's directory"))?;
+        let plan = layout.read_plan()?.ok_or_else(|| BeginError::NoPlan(layout.plan()))?;
+        if plan.bucket != *bucket {
+            return Err(BeginError::OtherPlan(plan.bucket));
+        }
+        let boot = clock::boot_id();
+        // A status that cannot be read is no reason to run nothing: what it would tell is then looked for.
+        let former = layout.read_status().ok().flatten();
+        let orphaned = former.filter(|former| former.end.is_none() && former.boot == boot);
+        let (signals, stop) = signals().map_err(system("listen to signals"))?;
+        let timer = || {
+            timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
+                .map_err(system("make a timer"))
+        };
+        wires.listen().map_err(system("listen on keeper.sock"))?;
+        let keep = Keep::new(plan.lease.clone(), plan.stop, plan.restart, plan.restarts, plan.recent.clone());
+        let output = Output::new(layout.output(), plan.output);
+        let keeper = Self {
+            status: first_status(&plan, &boot),
+            layout,
+            boot,
+            keep,
+            output,
+            program: None,
+            clearing: None,
+            orphaned,
+            deadline: timer()?,
+            wake: timer()?,
+            signals,
+            stop,
+            done: false,
+            _lock: lock,
+            plan,
+        };
+        // Before anything is started: a keeper killed from here on is known to have been one.
+        keeper.layout.write_status(&keeper.status, false)?;
+        wires.say(&FromKeeper::Status(Box::new(keeper.status.clone())));
+        Ok(keeper)
+    }
+
+    fn keep(mut self, mut wires: Wires) {
+        self.feed(Input::Begin, &mut wires);
+        self.look_for_emptiness(&mut wires);
+        while !self.done {
+            self.wait(&wires);
+            self.feed(Input::Tick, &mut wires);
+            self.hear_program(&mut wires);
+            self.hear_signals(&mut wires);
+            let status = &self.status;
+            for asked in wires.turn(&|| FromKeeper::Status(Box::new(status.clone()))) {
+                match asked {
+                    ToKeeper::Deadline { epoch, boot, until } => {
+                        self.feed(Input::DeadlineMoved { epoch, boot, until }, &mut wires);
+                    }
+                    ToKeeper::Stop => self.feed(Input::StopAsked, &mut wires),
+                    ToKeeper::Status => {}
+                }
+            }
+            self.look_for_emptiness(&mut wires);
+        }
+        wires.close();
+    }
+
+    /// Until something happens, or it is time to look again whether all is dead.
+    fn wait(&self, wires: &Wires) {
+        let mut fds: Vec<PollFd<'_>> = [self.deadline.as_fd(), self.wake.as_fd(), self.signals.as_fd()]
+            .into_iter()
+            .chain(self.program.iter().flat_map(Program::descriptors))
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        fds.extend(wires.descriptors().map(|(fd, writes)| {
+            PollFd::from_borrowed_fd(fd, if writes { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN })
+        }));
+        let pause = self.clearing.map(|tries| Timespec {
+            tv_sec: 0,
+            tv_nsec: LOOK_AGAIN[tries.min(LOOK_AGAIN.len() - 1)] * 1_000_000,
+        });
+        // An error is a signal that came; whatever it was, everything is looked at.
+        let _ = poll(&mut fds, pause.as_ref());
+        let mut buffer = [0; 8];
+        for timer in [&self.deadline, &self.wake] {
+            let _ = rustix::io::read(timer, &mut buffer);
+        }
+    }
+
+    /// Tells the engine what happened, and does what it says, and so on.
+    fn feed(&mut self, input: Input, wires: &mut Wires) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for action in self.keep.step(input, clock::now()) {
+                inputs.extend(self.act(action, wires));
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action, wires: &mut Wires) -> Option<Input> {
+        match action {
+            Action::KillAll => {
+                self.clearing = Some(0);
+                self.kill_all();
+                None
+            }
+            Action::Arm(until) => {
+                arm(&self.deadline, until);
+                None
+            }
+            Action::Wake(at) => {
+                arm(&self.wake, at);
+                None
+            }
+            Action::Spawn => Some(match Program::place(&self.plan, &self.layout) {
+                Ok(program) => {
+                    self.output.started(program.pid.unsigned_abs(), clock::wall());
+                    self.program = Some(program);
+                    Input::Spawned
+                }
+                Err(why) => Input::NotExecuted(why),
+            }),
+            Action::Look => Some(self.look()),
+            Action::Go => {
+                if let Some(program) = &mut self.program {
+                    program.go();
+                }
+                None
+            }
+            Action::Signal(signal) => {
+                proc::signal_all(self.leader(), proc::kernel_signal(signal));
+                None
+            }
+            Action::Report(report) => {
+                self.report(report, wires);
+                None
+            }
+            Action::Exit => {
+                self.done = true;
+                None
+            }
+        }
+    }
+
+    /// What the check at exec needs. A fence that cannot be read lets nothing start.
+    fn look(&self) -> Input {
+        let waiting = self.leader();
+        match self.layout.read_fence() {
+            Ok(fence) => Input::Looked(Sight {
+                empty: proc::below_us().into_iter().all(|pid| Some(pid) == waiting),
+                fence,
+                boot: clock::boot_id(),
+            }),
+            Err(error) => Input::NotExecuted(error.to_string()),
+        }
+    }
+
+    fn report(&mut self, report: Report, wires: &mut Wires) {
+        let status = &mut self.status;
+        if report.phase == Phase::Running {
+            status.started_at = Some(clock::wall());
+        }
+        status.pid = match report.phase {
+            Phase::Running | Phase::Stopping => {
+                self.program.as_ref().map(|program| program.pid.unsigned_abs())
+            }
+            _ => None,
+        };
+        status.phase = report.phase;
+        status.message = report.message;
+        if report.phase == Phase::Failed {
+            let last = self.output.last_lines();
+            if !last.is_empty() {
+                status.message = format!("{}\n{last}", status.message);
+            }
+        }
+        status.restarts = report.restarts;
+        status.recent = self.keep.recent().to_vec();
+        status.exit = report.exit;
+        status.end = report.end;
+        status.at = clock::wall();
+        // What agents decide by is the last word; a keeper that cannot write it says it all the same.
+        if let Err(error) = self.layout.write_status(status, status.end.is_some()) {
+            eprintln!("sheaf keep {}: {error}", self.plan.bucket);
+        }
+        wires.say(&FromKeeper::Status(Box::new(self.status.clone())));
+    }
+
+    fn hear_program(&mut self, wires: &mut Wires) {
+        let Some(program) = &mut self.program else { return };
+        program.listen(&mut self.output, clock::wall());
+        match program.executed() {
+            Some(Executed::Yes) => self.feed(Input::Executed, wires),
+            Some(Executed::No(why)) => self.feed(Input::NotExecuted(why), wires),
+            None => {}
+        }
+    }
+
+    fn hear_signals(&mut self, wires: &mut Wires) {
+        let mut buffer = [0; 64];
+        while matches!((&self.signals).read(&mut buffer), Ok(read) if read > 0) {}
+        if self.stop.swap(false, Ordering::Relaxed) {
+            self.feed(Input::StopAsked, wires);
+        }
+        if self.reap(wires) && self.clearing.is_none() && self.keep.is_stopping() {
+            self.clearing = Some(0);
+        }
+    }
+
+    /// Takes note of who has ended; true: no child is left.
+    fn reap(&mut self, wires: &mut Wires) -> bool {
+        loop {
+            match proc::reap() {
+                Reaped::Child(pid, exit) if self.leader() == Some(pid) => {
+                    // A program that ends at once may have been executed and ended before we looked.
+                    self.hear_program(wires);
+                    if let Some(program) = &mut self.program {
+                        program.ended = true;
+                    }
+                    self.feed(Input::Ended(exit), wires);
+                }
+                Reaped::Child(..) => {}
+                Reaped::NoneYet => return false,
+                Reaped::NoChild => return true,
+            }
+        }
+    }
+
+    /// The program's process while its number is surely its own: until its end was taken note of.
+    fn leader(&self) -> Option<i32> {
+        self.program.as_ref().filter(|program| !program.ended).map(|program| program.pid)
+    }
+
+    fn kill_all(&self) {
+        proc::signal_all(self.leader(), rustix::process::Signal::KILL);
+    }
+
+    /// While everything is to end: kills again, and says when nothing is left.
+    fn look_for_emptiness(&mut self, wires: &mut Wires) {
+        let Some(tries) = self.clearing else { return };
+        let mut empty = self.reap(wires);
+        if empty && let Some(former) = &self.orphaned {
+            let left = proc::leftovers(&self.layout.dir(), Some(former), &self.boot);
+            proc::kill_each(&left);
+            empty = left.is_empty();
+            if empty {
+                self.orphaned = None;
+            }
+        }
+        if !empty {
+            self.kill_all();
+            self.clearing = Some(tries + 1);
+            return;
+        }
+        self.clearing = None;
+        if let Some(program) = self.program.take() {
+            program.finish(&mut self.output, clock::wall());
+        }
+        self.feed(Input::Emptied, wires);
+    }
+}
+
+fn take_lock(layout: &Layout) -> Result<Lock, BeginError> {
+    let give_up = clock::now().after(sheaf_model::Span::millis(PREDECESSOR));
+    loop {
+        if let Some(lock) = layout.try_lock()? {
+            return Ok(lock);
+        }
+        if clock::now() >= give_up {
+            return Err(BeginError::Busy);
+        }
+        clock::pause(Duration::from_millis(10));
+    }
+}
+
+fn first_status(plan: &Plan, boot: &BootId) -> Status {
+    Status {
+        bucket: plan.bucket.clone(),
+        basis: plan.basis,
+        epoch: plan.lease.epoch(),
+        phase: Phase::Starting,
+        message: String::new(),
+        pid: None,
+        started_at: None,
+        restarts: plan.restarts,
+        recent: plan.recent.clone(),
+        exit: None,
+        end: None::<End>,
+        keeper: proc::this_process(),
+        boot: boot.clone(),
+        at: clock::wall(),
+    }
+}
+
+/// SIGCHLD wakes us; SIGTERM asks for an orderly end; SIGINT and SIGHUP are none of our business.
+/// (They are caught, not ignored, so that the program gets them with their usual meaning.)
+fn signals() -> io::Result<(UnixStream, Arc<AtomicBool>)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGTERM, Arc::clone(&stop))?;
+    for signal in [SIGHUP, SIGINT] {
+        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+    }
+    signal_hook::low_level::pipe::register(SIGTERM, theirs.try_clone()?)?;
+    signal_hook::low_level::pipe::register(SIGCHLD, theirs)?;
+    Ok((ours, stop))
+}
+
+fn arm(timer: &OwnedFd, at: Moment) {
+    let value = Timespec {
+        tv_sec: i64::try_from(at.0 / 1000).unwrap_or(i64::MAX),
+        // A timer at 0 would be none.
+        tv_nsec: i64::try_from(at.0 % 1000).unwrap_or(0) * 1_000_000 + i64::from(at.0 == 0),
+    };
+    let spec = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+    // The descriptor is a timer and the time is in range: the kernel has nothing to refuse.
+    let _ = timerfd_settime(timer, TimerfdTimerFlags::ABSTIME, &spec);
+}

@@ -1,0 +1,146 @@
+//! The keeper's connections to agents: lines of JSON, never waited for.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use super::layout::SOCKET;
+use super::{FromKeeper, ToKeeper};
+
+/// Connections at a time; an agent has one, people who look have some.
+const CONNECTIONS: usize = 8;
+/// Longest line that is read.
+const LINE_MAX: usize = 64 << 10;
+/// What may wait to be read by the other side before it is cut off.
+const OUTBOX_MAX: usize = 1 << 20;
+
+/// All connections, and where new ones come in.
+#[derive(Debug)]
+pub(crate) struct Wires {
+    listener: Option<UnixListener>,
+    wires: Vec<Wire>,
+}
+
+#[derive(Debug)]
+struct Wire {
+    stream: UnixStream,
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
+}
+
+impl Wires {
+    /// With the connection that the keeper was born with, if any.
+    pub(crate) fn new(first: Option<UnixStream>) -> Self {
+        let mut wires = Self { listener: None, wires: Vec::new() };
+        if let Some(stream) = first {
+            wires.add(stream);
+        }
+        wires
+    }
+
+    /// Listens in the current directory. Only with the bucket's lock held: a socket that is there is a dead one's.
+    pub(crate) fn listen(&mut self) -> io::Result<()> {
+        match fs::remove_file(SOCKET) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(SOCKET)?;
+        listener.set_nonblocking(true)?;
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    fn add(&mut self, stream: UnixStream) {
+        if self.wires.len() < CONNECTIONS && stream.set_nonblocking(true).is_ok() {
+            self.wires.push(Wire { stream, inbox: Vec::new(), outbox: Vec::new() });
+        }
+    }
+
+    /// What to poll, each with whether it waits to be written to.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
+        let listener = self.listener.iter().map(|listener| (listener.as_fd(), false));
+        listener.chain(self.wires.iter().map(|wire| (wire.stream.as_fd(), !wire.outbox.is_empty())))
+    }
+
+    /// Accepts, reads and writes what can be without waiting. `greeting` is said to every new connection.
+    /// A connection that says what it should not is closed, and no other.
+    pub(crate) fn turn(&mut self, greeting: &dyn Fn() -> FromKeeper) -> Vec<ToKeeper> {
+        while let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) {
+            let before = self.wires.len();
+            self.add(stream);
+            if let Some(wire) = self.wires.get_mut(before) {
+                wire.say(&greeting());
+            }
+        }
+        let mut asked = Vec::new();
+        self.wires.retain_mut(|wire| wire.read(&mut asked, greeting) && wire.flush());
+        asked
+    }
+
+    /// Says something to all of them.
+    pub(crate) fn say(&mut self, message: &FromKeeper) {
+        self.wires.retain_mut(|wire| {
+            wire.say(message);
+            wire.flush()
+        });
+    }
+
+    /// Takes the socket away.
+    pub(crate) fn close(self) {
+        if self.listener.is_some() {
+            // It is in a directory of ours; the next keeper would remove it.
+            let _ = fs::remove_file(SOCKET);
+        }
+    }
+}
+
+impl Wire {
+    fn say(&mut self, message: &FromKeeper) {
+        // A message is plain data: it always has a JSON form.
+        if let Ok(line) = serde_json::to_vec(message) {
+            self.outbox.extend_from_slice(&line);
+            self.outbox.push(b'\n');
+        }
+    }
+
+    /// False: this connection is over.
+    fn flush(&mut self) -> bool {
+        while !self.outbox.is_empty() {
+            match self.stream.write(&self.outbox) {
+                Ok(written) => drop(self.outbox.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.outbox.len() <= OUTBOX_MAX;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// False: this connection is over.
+    fn read(&mut self, asked: &mut Vec<ToKeeper>, greeting: &dyn Fn() -> FromKeeper) -> bool {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(read) => self.inbox.extend_from_slice(&buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return false,
+            }
+            while let Some(end) = self.inbox.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.inbox.drain(..=end).collect();
+                match serde_json::from_slice(&line) {
+                    Ok(ToKeeper::Status) => self.say(&greeting()),
+                    Ok(message) => asked.push(message),
+                    Err(_) => return false,
+                }
+            }
+            if self.inbox.len() > LINE_MAX {
+                return false;
+            }
+        }
+    }
+}
