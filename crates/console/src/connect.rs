@@ -50,7 +50,6 @@ impl Reconnect {
         match error {
             Some(error) if !self.begun || !error.can_retry() => return Err(error.into()),
             Some(error) if !self.told => {
-                out.flush()?;
                 out.say(&format!("{}; trying again", Failure::from(error)));
                 self.told = true;
             }

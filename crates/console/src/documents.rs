@@ -1,12 +1,12 @@
 //! `-f FILE|DIR|-`: reading what people wrote.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use sheaf_model::document::{self, FILE_MAX};
-use sheaf_model::{Defect, Document, ModuleSpec, PutBucket};
+use sheaf_model::{Defect, Document, ModuleName, ModuleSpec, PutBucket};
 
 use crate::output::Terminal;
 
@@ -138,18 +138,24 @@ impl Written {
     /// transaction sees what was applied before it. Files that need each other stay as they were named.
     pub(crate) fn in_order(self) -> Vec<Source> {
         let mut waiting = self.sources;
+        // How often each module stands in the files that wait.
+        let mut brought: BTreeMap<ModuleName, usize> = BTreeMap::new();
+        for module in waiting.iter().flat_map(Source::modules) {
+            *brought.entry(module.name.clone()).or_default() += 1;
+        }
         let mut ordered = Vec::new();
         while !waiting.is_empty() {
-            let next = (0..waiting.len()).find(|&index| {
-                let brought: BTreeSet<&str> = waiting
-                    .iter()
-                    .enumerate()
-                    .filter(|(other, _)| *other != index)
-                    .flat_map(|(_, source)| source.modules().map(|module| module.name.as_str()))
-                    .collect();
-                waiting[index].buckets().all(|put| !brought.contains(put.spec.module.name.as_str()))
+            let next = waiting.iter().position(|source| {
+                source.buckets().map(|put| &put.spec.module.name).all(|needed| {
+                    let own = source.modules().filter(|module| module.name == *needed).count();
+                    brought.get(needed).copied().unwrap_or_default() <= own
+                })
             });
-            ordered.push(waiting.remove(next.unwrap_or(0)));
+            let source = waiting.remove(next.unwrap_or(0));
+            for module in source.modules() {
+                brought.entry(module.name.clone()).and_modify(|files| *files -= 1);
+            }
+            ordered.push(source);
         }
         ordered
     }
@@ -185,12 +191,14 @@ fn unreadable(file: &Path, error: &io::Error) -> Defect {
         io::ErrorKind::NotFound => "the path of a file or a directory, or - for stdin",
         _ => "",
     };
-    defect(file, &format!("cannot be read: {error}"), remedy)
+    let error = error.to_string();
+    let plain = error.split(" (os error").next().unwrap_or(&error);
+    defect(file, &format!("cannot be read: {plain}"), remedy)
 }
 
 #[cfg(test)]
 mod tests {
-    use sheaf_model::{BucketName, BucketSpec, ModuleName, ModuleRef, ModuleVersion, Runtime};
+    use sheaf_model::{BucketName, BucketSpec, ModuleRef, ModuleVersion, Runtime};
 
     use super::*;
     use crate::output::recorded;

@@ -85,7 +85,7 @@ impl Terminal {
 
     /// Writes data as it is.
     pub(crate) fn write(&mut self, text: &str) -> Result<(), Failure> {
-        self.data.write_all(text.as_bytes()).map_err(|source| stdout(source))
+        self.data.write_all(text.as_bytes()).map_err(stdout)
     }
 
     /// Writes a line of data.
@@ -96,11 +96,13 @@ impl Terminal {
 
     /// Makes what was written visible; at the end, and after each line of what is followed.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        self.data.flush().map_err(|source| stdout(source))
+        self.data.flush().map_err(stdout)
     }
 
-    /// Says something to the person. A stderr that is gone is no reason to stop.
+    /// Says something to the person, after the data that came before it. A stderr that is gone is no reason to stop;
+    /// data that cannot be written is noticed when the next of it is.
     pub(crate) fn say(&mut self, text: &str) {
+        let _ = self.data.flush();
         let _ = writeln!(self.talk, "{text}");
     }
 
@@ -213,7 +215,25 @@ pub(crate) mod recorded {
         (terminal, Recording { data, talk })
     }
 
+    /// A pipe whose reader has left.
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
     impl Terminal {
+        pub(crate) fn closed(mut self) -> Self {
+            self.data = Box::new(Closed);
+            self
+        }
+
         pub(crate) fn coloured(mut self) -> Self {
             self.colour = true;
             self

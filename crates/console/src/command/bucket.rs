@@ -73,6 +73,9 @@ impl Bucket {
     }
 }
 
+#[cfg(test)]
+pub(super) use watch::row;
+
 /// Reads a bucket's name for clap.
 pub(crate) fn bucket_name(text: &str) -> Result<BucketName, String> {
     BucketName::new(text).map_err(|NameError { problem, remedy }| format!("{problem}; {remedy}"))

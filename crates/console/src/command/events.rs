@@ -98,7 +98,6 @@ async fn newest(
     let mut printer = Printer::new(format);
     printer.print(out, &rows)?;
     if before.is_some() {
-        out.flush()?;
         out.say("older events are left out: --all shows everything, --since what is newer than that");
     }
     printer.end(out)
@@ -124,7 +123,6 @@ async fn onward(
         let Some(next) = answer.next else { return printer.end(out) };
         if printer.rows >= limit {
             let rows = printer.end(out)?;
-            out.flush()?;
             out.say(&format!("there are more: go on with --after {next}, or ask for --all"));
             return Ok(rows);
         }

@@ -264,12 +264,12 @@ fn said(row: &NodeRow, facts: &NodeFacts) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Nodes as a cluster shows them, for tests.
 #[cfg(test)]
-mod tests {
+pub(super) mod example {
     use sheaf_model::view::AffinityRow;
 
-    use super::*;
-    use crate::output::recorded;
+    use super::{NodeDetail, NodeFacts, NodeRow};
 
     fn row(id: u64, name: &str) -> NodeRow {
         NodeRow {
@@ -292,11 +292,11 @@ mod tests {
         }
     }
 
-    fn nodes() -> Vec<NodeRow> {
+    pub(crate) fn nodes() -> Vec<NodeRow> {
         vec![row(12, "import-01"), row(13, "import-02"), row(140, "web-01")]
     }
 
-    fn detail() -> NodeDetail {
+    pub(crate) fn detail() -> NodeDetail {
         let facts = NodeFacts {
             allow: vec!["flume".to_owned()],
             deny: Vec::new(),
@@ -319,6 +319,13 @@ mod tests {
         };
         NodeDetail { row: row(12, "import-01"), facts, affinity: vec![affinity] }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::example::{detail, nodes};
+    use super::*;
+    use crate::output::recorded;
 
     #[test]
     fn nodes_are_a_table() {

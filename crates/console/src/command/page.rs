@@ -28,7 +28,6 @@ pub(super) async fn each<R>(
             return Ok(shown);
         }
         if !page.all && shown >= limit {
-            out.flush()?;
             out.say(&format!("there are more: go on with --after {}, or ask for --all", answer.next));
             return Ok(shown);
         }

@@ -152,7 +152,7 @@ fn grouped(gate: Gate, passes: bool, nodes: &[NodeExplanation]) -> Vec<Reason<'_
         match groups.iter_mut().find(|group| group.open == open && group.pass == view.pass) {
             Some(group) => group.nodes.push(&node.node),
             None => {
-                groups.push(Reason { pass: view.pass, text: &view.reason, open, nodes: vec![&node.node] })
+                groups.push(Reason { pass: view.pass, text: &view.reason, open, nodes: vec![&node.node] });
             }
         }
     }

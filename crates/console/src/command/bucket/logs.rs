@@ -84,7 +84,6 @@ fn print(out: &mut Terminal, format: Format, line: &LogLine) -> Result<(), Failu
                 .to_string(),
         ),
         (Format::Table | Format::Name, LogStream::Sheaf) | (Format::Wide, LogStream::Sheaf) => {
-            out.flush()?;
             out.say(&format!("{}: {}", line.node, line.text));
             Ok(())
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sheaf_model::view::NodeExplanation;
@@ -17,6 +18,9 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Format, Terminal};
 use crate::table::{Column, Listed, Listing};
 use crate::text;
+
+/// Buckets that are asked about at a time: each is put to every node.
+const AT_A_TIME: usize = 8;
 
 /// `sheaf bucket plan`
 #[derive(Args, Debug)]
@@ -60,17 +64,17 @@ impl Plan {
         }
         let checked = validate(&written, client, out).await?;
         let brought: Vec<&ModuleSpec> = written.sources.iter().flat_map(documents::Source::modules).collect();
-        let mut plans = Vec::new();
-        for (_, document) in written.documents() {
+        let planned = written.documents().map(async |(_, document)| {
             let outcome = outcome(document, &checked);
-            plans.push(match document {
-                Document::Module(_) => Planned::bare(outcome),
+            match document {
+                Document::Module(_) => Ok(Planned::bare(outcome)),
                 Document::Bucket(put) if comes_along(put, &brought, &checked) => {
-                    Planned::unseen(outcome, put, client).await?
+                    Planned::unseen(outcome, put, client).await
                 }
-                Document::Bucket(put) => Planned::told(client.plan_bucket((**put).clone()).await?, put),
-            });
-        }
+                Document::Bucket(put) => Ok(Planned::told(client.plan_bucket((**put).clone()).await?, put)),
+            }
+        });
+        let plans: Vec<Planned> = stream::iter(planned).buffered(AT_A_TIME).try_collect().await?;
         let changes = plans.iter().any(|plan| plan.outcome.outcome != OutcomeVerb::Unchanged.as_str());
         print(out, format, &plans)?;
         Ok(if changes { Exit::Changes } else { Exit::Done })
@@ -92,7 +96,7 @@ fn comes_along(put: &PutBucket, brought: &[&ModuleSpec], checked: &Applied) -> b
     brought.iter().any(|module| {
         let wanted = put.spec.module.version.as_ref().is_none_or(|version| *version == module.version);
         let title = format!("Module {}@{}", module.name, module.version);
-        let new = |outcome: &Outcome| outcome.document == title && outcome.verb == OutcomeVerb::Created;
+        let new = |outcome: &Outcome| outcome.document == title && outcome.verb != OutcomeVerb::Unchanged;
         put.spec.module.name == module.name && wanted && checked.outcomes.iter().any(new)
     })
 }

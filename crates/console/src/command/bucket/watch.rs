@@ -61,7 +61,7 @@ impl Watch {
                             BucketChange::Synced => after = Some(revision),
                             BucketChange::Reset => {}
                             BucketChange::Bucket(status) => {
-                                bucket(out, format, &mut listing, revision, *status)?
+                                bucket(out, format, &mut listing, revision, *status)?;
                             }
                             BucketChange::Gone(name) => gone(out, format, revision, &name)?,
                         }
@@ -108,7 +108,7 @@ fn gone(out: &mut Terminal, format: Format, revision: Revision, name: &BucketNam
 }
 
 /// The row that a list would show.
-pub(super) fn row(status: BucketStatus) -> BucketRow {
+pub(in crate::command) fn row(status: BucketStatus) -> BucketRow {
     BucketRow {
         name: status.name,
         state: status.state,

@@ -1,0 +1,386 @@
+//! A cluster that is made up: it keeps what is applied, and says of every bucket what a test wants it to say.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use sheaf_model::view::{
+    AffinityRow, BucketRow, BucketState, BucketStatus, ClusterStatus, Explanation, MemberRow,
+};
+use sheaf_model::view::{ModuleRow, NodeDetail, NodeRow};
+use sheaf_model::{
+    BucketName, BucketSpec, Difference, Event, ModuleRef, ModuleSpec, PutBucket, Revision, Timestamp,
+    document,
+};
+use sheaf_wire::bucket::{
+    ApplyBucket, BucketApi, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket,
+    ListBuckets, OnBucket, Plan, WatchBuckets,
+};
+use sheaf_wire::cluster::{Apply, ClusterApi};
+use sheaf_wire::event::{Cursor, EventApi, EventPage, ListEvents, WatchEvents};
+use sheaf_wire::logs::{LogLine, LogStream};
+use sheaf_wire::module::{ApplyModule, DeleteModule, GotModule, ListModules, ModuleApi};
+use sheaf_wire::node::{Affinity, LabelNode, Labelled, ListNodes, NodeApi};
+use sheaf_wire::{
+    Alone, Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page, PageOf, ServeOptions, Server,
+};
+use tokio::net::TcpListener;
+
+use super::bucket::example;
+
+/// What the cluster holds, and what was asked of it.
+#[derive(Default)]
+pub(super) struct Held {
+    buckets: BTreeMap<BucketName, (BucketSpec, bool, u64)>,
+    modules: Vec<ModuleSpec>,
+    revision: u64,
+    /// What every bucket's state is said to be; none: running.
+    pub(super) state: Option<BucketState>,
+    /// Actors and request ids of the changes, in their order.
+    pub(super) changes: Vec<(String, Option<String>)>,
+    /// How many documents each apply held, and whether it was to be checked only.
+    pub(super) applies: Vec<(usize, bool)>,
+}
+
+/// The cluster.
+#[derive(Default)]
+pub(super) struct Fake(Mutex<Held>);
+
+impl Fake {
+    /// Serves a new one; where it is reached, and the cluster itself.
+    pub(super) async fn serve() -> (String, Arc<Self>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let fake = Arc::new(Self::default());
+        let server = Server::new().cluster(fake.clone()).buckets(fake.clone()).modules(fake.clone());
+        let server = server.nodes(fake.clone()).events(fake.clone());
+        tokio::spawn(server.serve(
+            listener,
+            Arc::new(Alone),
+            ServeOptions::default(),
+            std::future::pending(),
+        ));
+        (address, fake)
+    }
+
+    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap()
+    }
+
+    fn change(&self, caller: &Caller, request: Option<sheaf_model::RequestId>) -> u64 {
+        let mut held = self.held();
+        held.changes.push((caller.actor.to_string(), request.map(|id| id.0)));
+        held.revision += 1;
+        held.revision
+    }
+
+    fn on(
+        &self,
+        caller: &Caller,
+        ask: OnBucket,
+        act: impl FnOnce(&mut Held, &BucketName, u64),
+    ) -> Result<Done, ApiError> {
+        let at = self.held().buckets.get(&ask.bucket).map(|bucket| bucket.2);
+        let at = at.ok_or_else(|| ApiError::NotFound(format!("there is no bucket {}", ask.bucket)))?;
+        if ask.base.is_some_and(|base| base.0 != at) {
+            return Err(ApiError::Conflict(format!("bucket {} is at revision {at}", ask.bucket)));
+        }
+        let revision = self.change(caller, ask.request);
+        act(&mut self.held(), &ask.bucket, revision);
+        Ok(Done { revision: Revision(revision), ..Done::default() })
+    }
+}
+
+impl Held {
+    fn status(&self, name: &BucketName) -> Option<BucketStatus> {
+        let (spec, suspended, revision) = self.buckets.get(name)?;
+        let state =
+            if *suspended { BucketState::Suspended } else { self.state.unwrap_or(BucketState::Running) };
+        Some(BucketStatus {
+            name: name.to_string(),
+            suspended: *suspended,
+            revision: *revision,
+            state,
+            labels: spec.labels.clone(),
+            ..example::status()
+        })
+    }
+
+    fn outcome(&self, put: &PutBucket) -> Result<Outcome, ApiError> {
+        let known = self.buckets.get(&put.spec.name);
+        let at = known.map_or(0, |bucket| bucket.2);
+        if put.base.is_some_and(|base| base.0 != at) {
+            return Err(ApiError::Conflict(format!("bucket {} is at revision {at}", put.spec.name)));
+        }
+        let verb = match known {
+            None => OutcomeVerb::Created,
+            Some((spec, ..)) if *spec == put.spec => OutcomeVerb::Unchanged,
+            Some(_) => OutcomeVerb::Updated,
+        };
+        Ok(Outcome { document: format!("Bucket {}", put.spec.name), verb, revision: Revision(at) })
+    }
+}
+
+/// A page of rows whose tokens are numbers.
+fn page<T>(rows: Vec<T>, of: &PageOf) -> Page<T> {
+    let from = of.token.parse().unwrap_or(0);
+    let to = from + of.size as usize;
+    let next = if to < rows.len() { to.to_string() } else { String::new() };
+    Page { rows: rows.into_iter().skip(from).take(to - from).collect(), next }
+}
+
+impl ClusterApi for Fake {
+    async fn apply(&self, caller: Caller, ask: Apply) -> Result<Applied, ApiError> {
+        self.held().applies.push((ask.modules.len() + ask.buckets.len(), ask.validate_only));
+        let mut outcomes = Vec::new();
+        let mut defects = Vec::new();
+        for module in &ask.modules {
+            let known = self.held().modules.contains(module);
+            let verb = if known { OutcomeVerb::Unchanged } else { OutcomeVerb::Created };
+            let document = format!("Module {}@{}", module.name, module.version);
+            outcomes.push(Outcome { document, verb, revision: Revision(1) });
+        }
+        for put in &ask.buckets {
+            let held = self.held();
+            let named = |module: &ModuleSpec| module.name == put.spec.module.name;
+            if !held.modules.iter().any(named) && !ask.modules.iter().any(named) {
+                let problem = format!("there is no module {:?}", put.spec.module.name.as_str());
+                let defect = sheaf_model::Defect::new("module", problem, "one that is registered");
+                defects.push(defect.of(format!("Bucket {}", put.spec.name)));
+            }
+            outcomes.push(held.outcome(put)?);
+        }
+        if !defects.is_empty() {
+            return Err(ApiError::Invalid(defects));
+        }
+        if !ask.validate_only {
+            let revision = self.change(&caller, ask.request);
+            let mut held = self.held();
+            held.modules.extend(ask.modules);
+            for put in ask.buckets {
+                held.buckets.insert(put.spec.name.clone(), (put.spec, put.suspended == Some(true), revision));
+            }
+            outcomes.iter_mut().for_each(|outcome| outcome.revision = Revision(revision));
+        }
+        Ok(Applied {
+            outcomes,
+            warnings: vec!["limits are kept, not enforced".to_owned()],
+            ..Applied::default()
+        })
+    }
+
+    async fn status(&self, _: Caller) -> Result<ClusterStatus, ApiError> {
+        Ok(ClusterStatus {
+            message: "1 of 3 seen, waiting for b and c".to_owned(),
+            ..ClusterStatus::default()
+        })
+    }
+
+    async fn members(&self, _: Caller) -> Result<Vec<MemberRow>, ApiError> {
+        Ok(Vec::new())
+    }
+}
+
+impl BucketApi for Fake {
+    async fn apply(&self, _: Caller, _: ApplyBucket) -> Result<Applied, ApiError> {
+        Err(ApiError::Unimplemented("one bucket alone".to_owned()))
+    }
+
+    async fn plan(&self, _: Caller, ask: PutBucket) -> Result<Plan, ApiError> {
+        let outcome = self.held().outcome(&ask)?;
+        let new = document::bucket_value(&ask.spec, false, None);
+        let differences: Vec<Difference> = match self.held().buckets.get(&ask.spec.name) {
+            Some((old, ..)) => document::differences(&document::bucket_value(old, false, None), &new),
+            None => Vec::new(),
+        };
+        Ok(Plan { outcome, differences, nodes: example::explanation().nodes, warnings: Vec::new() })
+    }
+
+    async fn get(&self, _: Caller, ask: BucketName) -> Result<GotBucket, ApiError> {
+        let held = self.held();
+        let status =
+            held.status(&ask).ok_or_else(|| ApiError::NotFound(format!("there is no bucket {ask}")))?;
+        Ok(GotBucket { spec: held.buckets[&ask].0.clone(), status })
+    }
+
+    async fn list(&self, _: Caller, ask: ListBuckets) -> Result<Page<BucketRow>, ApiError> {
+        let held = self.held();
+        let rows = held.buckets.keys().filter_map(|name| held.status(name)).map(super::bucket::row);
+        let labelled = rows.filter(|row| {
+            let holds = |(key, value): (&String, &String)| {
+                ask.filter.terms.iter().all(|term| term.key == format!("label.{key}") && term.value == *value)
+            };
+            ask.filter.terms.is_empty() || row.labels.iter().any(holds)
+        });
+        Ok(page(labelled.collect(), &ask.page))
+    }
+
+    async fn explain(&self, _: Caller, _: BucketName) -> Result<Explanation, ApiError> {
+        Ok(example::explanation())
+    }
+
+    async fn watch(&self, _: Caller, ask: WatchBuckets) -> Result<Answers<BucketStep>, ApiError> {
+        let step = |revision, change| Ok(BucketStep { revision: Revision(revision), change });
+        let steps = match ask.after {
+            None => vec![
+                step(7, BucketChange::Reset),
+                step(7, BucketChange::Bucket(Box::new(example::status()))),
+                step(7, BucketChange::Synced),
+                Err(ApiError::unavailable("the node stops")),
+            ],
+            // The second try goes on where the first broke off, and then something breaks for good.
+            Some(after) => vec![
+                step(after.0 + 1, BucketChange::Gone(BucketName::new("/logs/web").unwrap())),
+                Err(ApiError::Internal("for the test".to_owned())),
+            ],
+        };
+        Ok(Box::pin(futures::stream::iter(steps)))
+    }
+
+    async fn logs(&self, _: Caller, ask: BucketLogs) -> Result<Answers<LogLine>, ApiError> {
+        let line = |node: &str, stream, text: &str| {
+            Ok(LogLine { node: node.to_owned(), at: Timestamp(0), stream, text: text.to_owned() })
+        };
+        let lines = vec![
+            line("n1", LogStream::Stdout, "listening"),
+            line("n2", LogStream::Stderr, "no route"),
+            line("n2", LogStream::Sheaf, "exited with exit code 1"),
+        ];
+        let wanted = move |line: &Result<LogLine, ApiError>| match (line, &ask.node) {
+            (Ok(line), Some(node)) => line.node == *node,
+            _ => true,
+        };
+        Ok(Box::pin(futures::stream::iter(lines.into_iter().filter(wanted).collect::<Vec<_>>())))
+    }
+
+    async fn suspend(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
+        self.on(&caller, ask, |held, name, revision| {
+            held.buckets.entry(name.clone()).and_modify(|bucket| (bucket.1, bucket.2) = (true, revision));
+        })
+    }
+
+    async fn resume(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
+        self.on(&caller, ask, |held, name, revision| {
+            held.buckets.entry(name.clone()).and_modify(|bucket| (bucket.1, bucket.2) = (false, revision));
+        })
+    }
+
+    async fn restart(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
+        self.on(&caller, ask, |_, _, _| {})
+    }
+
+    async fn history(&self, _: Caller, ask: BucketHistory) -> Result<Page<BucketRelease>, ApiError> {
+        let Some((spec, ..)) = self.held().buckets.get(&ask.bucket).cloned() else {
+            return Err(ApiError::NotFound(format!("there never was a bucket {}", ask.bucket)));
+        };
+        let release = |revision, owner: &str| BucketRelease {
+            revision: Revision(revision),
+            at: Timestamp(crate::output::recorded::NOW.0 - 60_000),
+            actor: "cli:alice@ops1".to_owned(),
+            spec: BucketSpec { owner: Some(owner.to_owned()), ..spec.clone() },
+        };
+        Ok(page(vec![release(9, "web"), release(4, "data-eng")], &ask.page))
+    }
+
+    async fn delete(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
+        self.on(&caller, ask, |held, name, _| {
+            held.buckets.remove(name);
+        })
+    }
+}
+
+impl ModuleApi for Fake {
+    async fn apply(&self, _: Caller, _: ApplyModule) -> Result<Applied, ApiError> {
+        Err(ApiError::Unimplemented("one module alone".to_owned()))
+    }
+
+    async fn get(&self, _: Caller, ask: ModuleRef) -> Result<GotModule, ApiError> {
+        let held = self.held();
+        let spec = held.modules.iter().find(|module| module.name == ask.name);
+        let spec = spec.ok_or_else(|| ApiError::NotFound(format!("there is no module {ask}")))?;
+        Ok(GotModule { spec: spec.clone(), row: row(spec) })
+    }
+
+    async fn list(&self, _: Caller, ask: ListModules) -> Result<Page<ModuleRow>, ApiError> {
+        Ok(page(self.held().modules.iter().map(row).collect(), &ask.page))
+    }
+
+    async fn delete(&self, caller: Caller, ask: DeleteModule) -> Result<Done, ApiError> {
+        let revision = self.change(&caller, ask.request);
+        self.held().modules.retain(|module| module.name != ask.name);
+        Ok(Done { revision: Revision(revision), ..Done::default() })
+    }
+}
+
+fn row(spec: &ModuleSpec) -> ModuleRow {
+    ModuleRow {
+        name: spec.name.to_string(),
+        version: spec.version.to_string(),
+        runtime: spec.runtime.to_string(),
+        supports_multi_node: spec.supports_multi_node,
+        buckets: 0,
+        newest: true,
+        revision: 1,
+    }
+}
+
+impl NodeApi for Fake {
+    async fn list(&self, _: Caller, ask: ListNodes) -> Result<Page<NodeRow>, ApiError> {
+        Ok(page(super::node::example::nodes(), &ask.page))
+    }
+
+    async fn get(&self, _: Caller, ask: String) -> Result<NodeDetail, ApiError> {
+        match ask.as_str() {
+            "import-01" | "12" => Ok(super::node::example::detail()),
+            other => Err(ApiError::NotFound(format!("there is no node {other}"))),
+        }
+    }
+
+    async fn affinity(&self, _: Caller, _: Affinity) -> Result<Page<AffinityRow>, ApiError> {
+        Ok(Page { rows: super::node::example::detail().affinity, next: String::new() })
+    }
+
+    async fn label(&self, caller: Caller, ask: LabelNode) -> Result<Labelled, ApiError> {
+        let revision = Revision(self.change(&caller, ask.request));
+        Ok(Labelled { done: Done { revision, ..Done::default() }, labels: [ask.add, ask.remove].concat() })
+    }
+}
+
+fn event(revision: u64) -> Event {
+    let text = |text: &str| text.to_owned();
+    Event {
+        revision: Revision(revision),
+        n: 0,
+        at: Timestamp(crate::output::recorded::NOW.0 - 1000),
+        kind: text("bucket.updated"),
+        subject: text("/logs/web"),
+        actor: text("cli:alice@ops1"),
+        node: String::new(),
+        before: String::new(),
+        after: String::new(),
+        message: String::new(),
+    }
+}
+
+impl EventApi for Fake {
+    async fn list(&self, _: Caller, ask: ListEvents) -> Result<EventPage, ApiError> {
+        let beyond = |event: &Event| match ask.after {
+            None => true,
+            Some(place) if ask.newest_first => Cursor::of(event) < place,
+            Some(place) => Cursor::of(event) > place,
+        };
+        let mut events: Vec<Event> = (1..=5).map(event).filter(beyond).collect();
+        if ask.newest_first {
+            events.reverse();
+        }
+        let more = events.len() > ask.limit as usize;
+        events.truncate(ask.limit as usize);
+        let next = events.last().filter(|_| more).map(Cursor::of);
+        Ok(EventPage { events, next })
+    }
+
+    async fn watch(&self, _: Caller, ask: WatchEvents) -> Result<Answers<Event>, ApiError> {
+        let from = ask.after.map_or(6, |place| place.revision.0 + 1);
+        let events = vec![Ok(event(from)), Err(ApiError::Internal("for the test".to_owned()))];
+        Ok(Box::pin(futures::stream::iter(events)))
+    }
+}
