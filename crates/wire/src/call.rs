@@ -13,6 +13,21 @@ use crate::{Answers, ApiError, Caller};
 /// Messages of a stream on their way out.
 pub(crate) type Messages<P> = BoxStream<'static, Result<P, Status>>;
 
+/// A client's stream without a lifetime in its type: the compiler forgets that a boxed stream is `'static` when it asks
+/// whether a future that holds one may be sent to another thread, and then refuses it.
+pub(crate) struct Outgoing<P>(pub(crate) BoxStream<'static, P>);
+
+impl<P> futures::Stream for Outgoing<P> {
+    type Item = P;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<P>> {
+        self.0.poll_next_unpin(context)
+    }
+}
+
 /// Server side of a unary call: reads the message, asks, writes the answer.
 pub(crate) async fn unary<Q, A, R, P, F>(
     request: Request<Q>,

@@ -8,9 +8,11 @@
 //!                         applied for sure
 //! ```
 //!
-//! Read `class` (which call goes where), `front` (the loop above), `body` (what flows through), `peers` (connections).
+//! Read `class` (which call goes where), `front` (the loop above), `call` (what is carried),
+//! `body` (what flows through), `peers` (connections).
 
 mod body;
+mod call;
 mod class;
 mod front;
 mod peers;
@@ -31,7 +33,9 @@ pub enum Target {
 
 /// Knows where calls are answered. Asked for every call and again after every failure, so it must be cheap.
 pub trait Route: Send + Sync + 'static {
-    /// Where a call of this class is answered; `path` is `/PACKAGE.SERVICE/METHOD`. Never asked for [`Class::Own`].
+    /// Where a call of this class is answered; `path` is `/PACKAGE.SERVICE/METHOD`, for the few that differ from
+    /// their class: the status of a cluster without a leader, say, is better told here than by nobody. Never asked
+    /// for [`Class::Own`].
     fn target(&self, class: Class, path: &str) -> Target;
 }
 

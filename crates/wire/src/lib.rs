@@ -27,6 +27,9 @@ mod proto;
 mod server;
 mod spec;
 
+#[cfg(test)]
+mod tests;
+
 pub mod bucket;
 pub mod cluster;
 pub mod event;

@@ -191,6 +191,8 @@ impl Server {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(STREAMS_MAX)
+            // A node that forwards many calls may give them all up at once, at their deadline.
+            .http2_max_pending_accept_reset_streams(Some(STREAMS_MAX as usize))
             .http2_keepalive_interval(Some(PING))
             .http2_keepalive_timeout(Some(PING_TIMEOUT))
             .serve_with_incoming_shutdown(front, incoming, stop);

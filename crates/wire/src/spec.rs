@@ -43,19 +43,24 @@ pub(crate) fn read(
     let mut defects = Vec::new();
     let mut values = Vec::with_capacity(modules.len() + buckets.len());
     let latest: Vec<bool> = buckets.iter().map(|bucket| bucket.latest).collect();
-    for (index, module) in modules.into_iter().enumerate() {
+    for module in modules {
         match module {
             Some(module) => values.push(module::value(module, &mut defects)),
-            None => defects.push(missing("module", index, "a ModuleSpec")),
+            None => defects.push(Defect::new("module", "missing", "a ModuleSpec")),
         }
     }
+    let many = buckets.len() > 1;
     for (index, message) in buckets.into_iter().enumerate() {
-        match message.bucket {
-            Some(bucket) => {
-                values.push(bucket::value(bucket, message.suspended, message.base_revision, &mut defects))
-            }
-            None => defects.push(missing("bucket", index, "a BucketSpec")),
+        if let Some(bucket) = message.bucket {
+            let value = bucket::value(bucket, message.suspended, message.base_revision, &mut defects);
+            values.push(value);
+        } else {
+            let path = if many { format!("buckets[{index}].bucket") } else { "bucket".to_owned() };
+            defects.push(Defect::new(path, "missing", "a BucketSpec"));
         }
+    }
+    if values.is_empty() && !defects.is_empty() {
+        return Err(ApiError::Invalid(defects));
     }
     let parsed = parse_values("", &values);
     defects.extend(parsed.defects.into_iter().map(as_field));
@@ -80,9 +85,13 @@ pub(crate) fn read(
     }
 }
 
-fn missing(path: &str, index: usize, remedy: &str) -> Defect {
-    let path = if index == 0 { path.to_owned() } else { format!("{path}[{index}]") };
-    Defect::new(path, "missing", remedy)
+/// The beginning of a text that nobody has checked yet.
+fn short(text: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 200;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
 }
 
 /// Fields that a document writes as one text have names of their own in messages.

@@ -28,6 +28,8 @@ impl Default for Pings {
 
 /// Longest headers that are read: errors may carry many defects.
 const HEADERS: u32 = 1 << 20;
+/// Calls given up whose late answers are still expected.
+const RESET_MAX: usize = 1024;
 
 /// How to connect to `host:port`.
 pub(crate) fn endpoint(address: &str, connect_timeout: Duration, pings: Pings) -> Result<Endpoint, ApiError> {
@@ -53,7 +55,10 @@ pub(crate) fn endpoint(address: &str, connect_timeout: Duration, pings: Pings) -
         .keep_alive_while_idle(pings.idle)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_max_header_list_size(HEADERS))
+        .http2_max_header_list_size(HEADERS)
+        // Answers to calls given up at their deadline come late and must not end the connection of all others.
+        .http2_max_concurrent_reset_streams(RESET_MAX)
+        .http2_max_local_error_reset_streams(None))
 }
 
 /// An error with its causes, each once.

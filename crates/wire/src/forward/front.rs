@@ -10,22 +10,19 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::request::Parts;
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
-use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 use tower::{Service as _, ServiceExt as _};
 
 use super::body::{Answer, Question};
+use super::call::{Call, broken_change, broken_read, timeout};
 use super::class::method;
 use super::peers::Peers;
 use super::{Class, Route, Target};
-use crate::caller::{
-    ACTOR, DEFECTS, Deadline, FORWARDED, NOT_APPLIED, OUTCOME, REQUEST_ID, TIMEOUT, peer_actor,
-};
+use crate::caller::{DEFECTS, Deadline, FORWARDED, NOT_APPLIED, OUTCOME, REQUEST_ID, TIMEOUT};
 use crate::client::{explain, never_sent};
 use crate::error::to_status;
 use crate::{ApiError, Applies, DEFAULT_DEADLINE};
@@ -93,21 +90,6 @@ impl<R: Route> tower::Service<Request<Body>> for Front<R> {
     }
 }
 
-/// What must be known of a call to carry it on.
-struct Call {
-    class: Class,
-    stream: bool,
-    parts: Parts,
-    question: Question,
-    /// How often it was forwarded before.
-    hops: u32,
-    begun: Instant,
-    deadline: Instant,
-    /// Asking it twice does no harm.
-    repeatable: bool,
-    long: bool,
-}
-
 /// What came of one attempt.
 enum Attempt {
     /// For the caller.
@@ -127,13 +109,9 @@ impl<R: Route> Inner<R> {
             let response = self.local(request).await;
             return if stream { self.ending(response) } else { response };
         }
-        let _slot = match Slot::take(&self.calls, self.calls_max) {
-            Some(slot) => slot,
-            None => {
-                let reason =
-                    format!("{} calls are under way on this node, the most it takes", self.calls_max);
-                return refuse(ApiError::Exhausted(reason), long);
-            }
+        let Some(_slot) = Slot::take(&self.calls, self.calls_max) else {
+            let reason = format!("{} calls are under way on this node, the most it takes", self.calls_max);
+            return refuse(ApiError::Exhausted(reason), long);
         };
         let asked = request.headers().get(TIMEOUT).and_then(timeout);
         let deadline = begun + asked.map_or(DEFAULT_DEADLINE, |asked| asked - (asked / 10).min(EARLY_MAX));
@@ -151,7 +129,19 @@ impl<R: Route> Inner<R> {
         let hops =
             parts.headers.get(FORWARDED).and_then(|hops| hops.to_str().ok()?.parse().ok()).unwrap_or(0);
         let repeatable = class != Class::Change || parts.headers.contains_key(REQUEST_ID);
-        self.carry(Call { class, stream, parts, question, hops, begun, deadline, repeatable, long }).await
+        self.carry(Call {
+            class,
+            stream,
+            parts,
+            question,
+            hops,
+            begun,
+            deadline,
+            repeatable,
+            asked: false,
+            long,
+        })
+        .await
     }
 
     /// Routes a call until it is answered or its deadline has come.
@@ -162,20 +152,21 @@ impl<R: Route> Inner<R> {
             let (why, outcome) = match timeout_at(call.deadline, self.attempt(&mut call)).await {
                 Ok(Attempt::Answered(response)) => return response,
                 Ok(Attempt::Failed(why, outcome)) => (why, outcome),
-                Err(_) => return refuse(late(&call), call.long),
+                Err(_) => return refuse(call.late(), call.long),
             };
             if outcome == Applies::Perhaps {
                 applied = Applies::Perhaps;
             }
+            call.asked = applied == Applies::Perhaps;
             // Whoever forwarded it knows better where to ask next, and has kept the question.
             let give_up = call.hops > 0 || !call.question.can_ask_again();
             if give_up || (outcome == Applies::Perhaps && !call.repeatable) {
-                return refuse(unanswered(&call, why, applied), call.long);
+                return refuse(call.unanswered(why, applied), call.long);
             }
             if Instant::now() + pause >= call.deadline {
                 let waited = call.begun.elapsed().as_secs_f32();
                 let why = format!("not answered within {waited:.1} s: {why}");
-                return refuse(unanswered(&call, why, applied), call.long);
+                return refuse(call.unanswered(why, applied), call.long);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -192,6 +183,7 @@ impl<R: Route> Inner<R> {
                         Applies::No,
                     );
                 };
+                call.asked = true;
                 let response = self.local(Request::from_parts(call.parts.clone(), body)).await;
                 let attempt = judged(call, response);
                 match attempt {
@@ -234,7 +226,8 @@ impl<R: Route> Inner<R> {
                 return Attempt::Failed(format!("reach {address}: {}", explain(&error)), Applies::No);
             }
         };
-        match ready.call(onward(call, body)).await {
+        call.asked = true;
+        match ready.call(call.onward(body)).await {
             Ok(response) => match judged(call, response) {
                 Attempt::Answered(response) => Attempt::Answered(self.relayed(call, response)),
                 failed => failed,
@@ -286,32 +279,6 @@ impl<R: Route> Inner<R> {
     }
 }
 
-/// The request to another node: the same, one hop on.
-fn onward(call: &Call, body: Body) -> Request<Body> {
-    let mut headers = call.parts.headers.clone();
-    headers.insert(FORWARDED, HeaderValue::from(call.hops + 1));
-    if !headers.contains_key(ACTOR) {
-        let from = call.parts.extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        if let Ok(actor) = HeaderValue::try_from(peer_actor(from).0) {
-            headers.insert(ACTOR, actor);
-        }
-    }
-    if !call.stream || headers.contains_key(TIMEOUT) {
-        let left = call.deadline.saturating_duration_since(Instant::now());
-        // At most eight digits, so whole days of milliseconds.
-        let left = left.as_millis().clamp(1, 99_999_999);
-        if let Ok(left) = HeaderValue::try_from(format!("{left}m")) {
-            headers.insert(TIMEOUT, left);
-        }
-    }
-    let mut request = Request::new(body);
-    *request.method_mut() = call.parts.method.clone();
-    *request.version_mut() = http::Version::HTTP_2;
-    *request.uri_mut() = call.parts.uri.clone();
-    *request.headers_mut() = headers;
-    request
-}
-
 /// An answer for the caller, unless it says that nothing was applied: then another may know better.
 fn judged(call: &Call, response: Response<Body>) -> Attempt {
     let not_applied = response.headers().get(OUTCOME).is_some_and(|outcome| outcome == NOT_APPLIED);
@@ -326,59 +293,8 @@ fn judged(call: &Call, response: Response<Body>) -> Attempt {
     }
 }
 
-fn late(call: &Call) -> ApiError {
-    let waited = call.begun.elapsed().as_secs_f32();
-    ApiError::DeadlineExceeded(match call.class {
-        Class::Change => {
-            format!("no answer within {waited:.1} s; the change may have been applied, or may still be")
-        }
-        _ => format!("no answer within {waited:.1} s"),
-    })
-}
-
-fn unanswered(call: &Call, why: String, applied: Applies) -> ApiError {
-    let reason = match (call.class, applied) {
-        (Class::Change, Applies::Perhaps) => format!("{why}; the change may have been applied"),
-        (Class::Change, Applies::No) => format!("{why}; nothing was applied"),
-        _ => why,
-    };
-    ApiError::Unavailable { reason, applied }
-}
-
-fn broken_change(status: &Status) -> Status {
-    let reason =
-        format!("the connection to the leader broke: {}; the change may have been applied", status.message());
-    to_status(ApiError::Unavailable { reason, applied: Applies::Perhaps }, false)
-}
-
-fn broken_read(status: &Status) -> Status {
-    to_status(
-        ApiError::unavailable(format!("the connection to the node that answers broke: {}", status.message())),
-        false,
-    )
-}
-
 fn refuse(error: ApiError, long: bool) -> Response<Body> {
     to_status(error, long).into_http()
-}
-
-/// A `grpc-timeout`: up to eight digits and a unit.
-fn timeout(value: &HeaderValue) -> Option<Duration> {
-    let text = value.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let count: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(count * 3600),
-        "M" => Duration::from_secs(count * 60),
-        "S" => Duration::from_secs(count),
-        "m" => Duration::from_millis(count),
-        "u" => Duration::from_micros(count),
-        "n" => Duration::from_nanos(count),
-        _ => return None,
-    })
 }
 
 /// A place among the calls under way, given back when dropped.
@@ -400,16 +316,6 @@ impl Drop for Slot<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn timeouts_are_read_as_grpc_writes_them() {
-        let read = |text: &str| timeout(&HeaderValue::from_str(text).unwrap());
-        assert_eq!(read("13m"), Some(Duration::from_millis(13)));
-        assert_eq!(read("2H"), Some(Duration::from_secs(7200)));
-        for bad in ["", "m", "123456789S", "-1S", "+1S", "1", "1x", "é"] {
-            assert_eq!(HeaderValue::from_str(bad).ok().and_then(|value| timeout(&value)), None, "{bad}");
-        }
-    }
 
     #[test]
     fn slots_are_given_back() {

@@ -23,7 +23,15 @@ type Connecting = Shared<BoxFuture<'static, Result<Channel, String>>>;
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     /// Held for a look-up only.
-    by_address: Mutex<(u64, BTreeMap<String, (u64, Connecting)>)>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// So many attempts were made; the next one's number.
+    attempts: u64,
+    /// The newest attempt of each address, and its number.
+    by_address: BTreeMap<String, (u64, Connecting)>,
 }
 
 /// A connection, and which attempt made it.
@@ -37,19 +45,17 @@ impl Peers {
     /// The connection to `address`; the error says in words why there is none.
     pub(super) async fn connected(&self, address: &str) -> Result<Connected, String> {
         let (attempt, connecting) = {
-            let mut guard = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-            let (attempts, by_address) = &mut *guard;
-            match by_address.get(address) {
-                Some((attempt, connecting)) => (*attempt, connecting.clone()),
-                None => {
-                    *attempts += 1;
-                    let connecting = connect(address.to_owned());
-                    if by_address.len() >= ADDRESSES_MAX {
-                        by_address.clear();
-                    }
-                    by_address.insert(address.to_owned(), (*attempts, connecting.clone()));
-                    (*attempts, connecting)
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((attempt, connecting)) = known.by_address.get(address) {
+                (*attempt, connecting.clone())
+            } else {
+                known.attempts += 1;
+                let (attempt, connecting) = (known.attempts, connect(address.to_owned()));
+                if known.by_address.len() >= ADDRESSES_MAX {
+                    known.by_address.clear();
                 }
+                known.by_address.insert(address.to_owned(), (attempt, connecting.clone()));
+                (attempt, connecting)
             }
         };
         match connecting.await {
@@ -67,9 +73,9 @@ impl Peers {
     }
 
     fn forget(&self, address: &str, attempt: u64) {
-        let mut guard = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if guard.1.get(address).is_some_and(|(current, _)| *current == attempt) {
-            guard.1.remove(address);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.by_address.get(address).is_some_and(|(current, _)| *current == attempt) {
+            known.by_address.remove(address);
         }
     }
 }

@@ -110,6 +110,7 @@ impl PeerClient {
     ) -> Result<Answers<Bytes>, ApiError> {
         let mut header = Some(v1::PeerHeader::from(header));
         let messages = messages.map(move |message| v1::RaftMessage { header: header.take(), message });
+        let messages = call::Outgoing(messages.boxed());
         let answers = self.within(deadline, self.peer(&self.bulk).raft_stream(messages)).await?;
         Ok(call::incoming(&self.address, answers, |answer| Ok(answer.message)))
     }
@@ -134,7 +135,7 @@ impl PeerClient {
                 }
             })
         });
-        let messages = futures::stream::once(std::future::ready(first)).chain(pieces);
+        let messages = call::Outgoing(futures::stream::once(std::future::ready(first)).chain(pieces).boxed());
         let mut client = self.peer(&self.bulk);
         let mut call = std::pin::pin!(client.raft_snapshot(messages));
         loop {
@@ -165,6 +166,7 @@ impl PeerClient {
         let messages = messages.map(|message| convert::json("ToLeader", &message));
         let messages = messages.take_while(|json| std::future::ready(json.is_ok()));
         let messages = messages.map(|json| v1::SessionMessage { json: json.unwrap_or_default() });
+        let messages = call::Outgoing(messages.boxed());
         let answers = self.within(deadline, self.agent(&self.quick).session(messages)).await?;
         Ok(call::incoming(&self.address, answers, |answer| convert::from_json("ToNode", &answer.json)))
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sheaf_model::{BucketSpec, BucketType, Defect, Json, OnNodeLost, PutBucket};
 
-use super::{BucketMessage, Fields, answered, config, millis, read, unknown_number};
+use super::{BucketMessage, Fields, answered, config, millis, read, short, unknown_number};
 use crate::ApiError;
 use crate::proto::v1;
 
@@ -14,7 +14,7 @@ pub(super) fn value(
     base: Option<u64>,
     defects: &mut Vec<Defect>,
 ) -> Value {
-    let document = format!("Bucket {}", bucket.name);
+    let document = format!("Bucket {}", short(&bucket.name));
     let kind = match v1::BucketType::try_from(bucket.r#type) {
         Ok(v1::BucketType::Unspecified) => None,
         Ok(v1::BucketType::Harvest) => Some(BucketType::Harvest.as_str()),
@@ -105,7 +105,7 @@ fn message(spec: BucketSpec) -> v1::BucketSpec {
     }
 }
 
-pub(crate) const fn kind(kind: BucketType) -> v1::BucketType {
+const fn kind(kind: BucketType) -> v1::BucketType {
     match kind {
         BucketType::Harvest => v1::BucketType::Harvest,
         BucketType::Analytic => v1::BucketType::Analytic,

@@ -5,6 +5,8 @@ use prost_types::value::Kind;
 use serde_json::{Map, Number, Value};
 use sheaf_model::{Defect, Json};
 
+use super::short;
+
 /// Integers up to this are the same as a double.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -41,7 +43,7 @@ pub(super) fn value(
 fn map(path: &str, object: Struct, document: &str, defects: &mut Vec<Defect>) -> Map<String, Value> {
     let mut map = Map::with_capacity(object.fields.len());
     for (key, value) in object.fields {
-        let value = json(&format!("{path}.{key}"), value, document, defects);
+        let value = json(&format!("{path}.{}", short(&key)), value, document, defects);
         map.insert(key, value);
     }
     map

@@ -5,14 +5,14 @@ use sheaf_model::{
     Check, CheckKind, Defect, Exec, Limits, ModuleSpec, Restart, RestartWhen, Signal, Stop, Template,
 };
 
-use super::{Fields, answered, config, millis, read, unknown_number};
+use super::{Fields, answered, config, millis, read, short, unknown_number};
 use crate::ApiError;
 use crate::proto::v1;
 use crate::proto::v1::check::Kind;
 
 /// The document that a message stands for. What only a message can get wrong goes to `defects`.
 pub(super) fn value(module: v1::ModuleSpec, defects: &mut Vec<Defect>) -> Value {
-    let document = format!("Module {}@{}", module.name, module.version);
+    let document = format!("Module {}@{}", short(&module.name), short(&module.version));
     let schema =
         config::value("config_schema", module.config_schema, module.config_schema_json, &document, defects);
     let mut fields = Fields::new("Module");
@@ -145,7 +145,7 @@ fn limits_value(limits: v1::Limits) -> Option<Value> {
 
 /// Thousandths of cores as documents write cores.
 fn cores(millis: u64) -> Value {
-    if millis % 1000 == 0 { (millis / 1000).into() } else { (millis as f64 / 1000.0).into() }
+    if millis.is_multiple_of(1000) { (millis / 1000).into() } else { (millis as f64 / 1000.0).into() }
 }
 
 /// The spec of an answer.

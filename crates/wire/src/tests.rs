@@ -1,0 +1,8 @@
+//! Whole calls between real servers and clients on loopback.
+
+mod fake;
+mod forwarding;
+mod peers;
+mod serving;
+mod strange;
+mod views;

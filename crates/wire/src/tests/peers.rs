@@ -1,0 +1,185 @@
+//! Agents among themselves.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use sheaf_model::session::{Heartbeat, ToLeader, ToNode};
+use sheaf_model::watch::WatchItem;
+use sheaf_model::{ClusterId, Facts, Load, Moment, NodeId, NodeKey, NodeName, Revision, Span};
+use tokio::net::TcpListener;
+
+use super::fake::name;
+use crate::logs::{LogLine, LogsApi, LogsOf};
+use crate::peer::{
+    AgentApi, Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerClient, PeerHeader, WatchNode,
+};
+use crate::{Alone, Answers, ApiError, Caller, ServeOptions, Server};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// Echoes; of a snapshot it answers how many bytes came.
+#[derive(Default)]
+struct Echo {
+    headers: Mutex<Vec<PeerHeader>>,
+}
+
+fn greeting(key: NodeKey) -> Greeting {
+    Greeting {
+        instance: "me".to_owned(),
+        key,
+        name: NodeName::new("n1").unwrap(),
+        address: "a:1".to_owned(),
+        cluster: Some(ClusterId::from("c")),
+        node: Some(NodeId(3)),
+        member: true,
+        leader: None,
+        seen: vec!["me".to_owned(), "you".to_owned()],
+    }
+}
+
+impl PeerApi for Echo {
+    async fn hello(&self, _: Caller, ask: HelloAsk) -> Result<Greeting, ApiError> {
+        Ok(greeting(ask.key))
+    }
+
+    async fn join(&self, _: Caller, ask: JoinAsk) -> Result<Joined, ApiError> {
+        Ok(match ask.cluster {
+            None => Joined::Registered { cluster: ClusterId::from("c"), node: NodeId(4) },
+            Some(cluster) if cluster.0 == "c" => Joined::Redirect(Some(ask.facts.address)),
+            Some(cluster) => Joined::Refused(format!("you belong to {cluster}")),
+        })
+    }
+
+    async fn raft(&self, header: PeerHeader, message: Bytes) -> Result<Bytes, ApiError> {
+        self.headers.lock().unwrap().push(header);
+        Ok(message)
+    }
+
+    async fn raft_stream(
+        &self,
+        header: PeerHeader,
+        messages: Answers<Bytes>,
+    ) -> Result<Answers<Bytes>, ApiError> {
+        self.headers.lock().unwrap().push(header);
+        Ok(messages)
+    }
+
+    async fn raft_snapshot(
+        &self,
+        header: PeerHeader,
+        head: Bytes,
+        pieces: Answers<Bytes>,
+    ) -> Result<Bytes, ApiError> {
+        self.headers.lock().unwrap().push(header);
+        let size: usize =
+            pieces.map(|piece| piece.unwrap().len()).fold(0, |sum, size| async move { sum + size }).await;
+        Ok(Bytes::from(format!("{} and {size}", head.len())))
+    }
+}
+
+impl AgentApi for Echo {
+    async fn session(&self, _: Caller, messages: Answers<ToLeader>) -> Result<Answers<ToNode>, ApiError> {
+        let answers = messages.map(|message| match message? {
+            ToLeader::Heartbeat(heartbeat) => Ok(ToNode::Recorded { seq: heartbeat.seen.0 }),
+            _ => Ok(ToNode::Welcome { heartbeat: Span::millis(500) }),
+        });
+        Ok(answers.boxed())
+    }
+
+    async fn watch(&self, _: Caller, ask: WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError> {
+        let items = vec![WatchItem::Reset, WatchItem::Synced(Revision(ask.node.0))];
+        Ok(futures::stream::iter([Ok(items)]).boxed())
+    }
+}
+
+impl LogsApi for Echo {
+    async fn read(&self, _: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
+        Err(ApiError::NotFound(format!("{} never ran here", ask.bucket)))
+    }
+}
+
+async fn start() -> (Arc<Echo>, PeerClient) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let echo = Arc::new(Echo::default());
+    let server = Server::new().peers(echo.clone()).agents(echo.clone()).logs(echo.clone());
+    tokio::spawn(server.serve(listener, Arc::new(Alone), ServeOptions::default(), std::future::pending()));
+    (echo, PeerClient::new(&address).unwrap())
+}
+
+fn header() -> PeerHeader {
+    PeerHeader { cluster: ClusterId::from("c"), from: NodeId(1), to: NodeId(2) }
+}
+
+fn facts() -> Facts {
+    Facts {
+        name: NodeName::new("n2").unwrap(),
+        hostname: "h2".to_owned(),
+        address: "b:2".to_owned(),
+        labels: vec!["gpu".to_owned()],
+        allow: Vec::new(),
+        deny: Vec::new(),
+        version: "0.1.0".to_owned(),
+        cpu: 2,
+        memory_total: sheaf_model::Bytes(1 << 30),
+        notes: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn nodes_greet_and_join() {
+    let (_, client) = start().await;
+    let ask = HelloAsk { instance: "you".to_owned(), key: NodeKey::from("k"), cluster: None };
+    assert_eq!(client.hello(ask, SOON).await.unwrap(), greeting(NodeKey::from("k")));
+    let mut ask = JoinAsk { key: NodeKey::from("k"), cluster: None, facts: facts() };
+    let joined = Joined::Registered { cluster: ClusterId::from("c"), node: NodeId(4) };
+    assert_eq!(client.join(&ask, SOON).await.unwrap(), joined);
+    ask.cluster = Some(ClusterId::from("c"));
+    assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Redirect(Some("b:2".to_owned())));
+    ask.cluster = Some(ClusterId::from("d"));
+    assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Refused("you belong to d".to_owned()));
+    let nobody = HelloAsk { instance: String::new(), key: NodeKey::from("k"), cluster: None };
+    assert!(matches!(client.hello(nobody, SOON).await, Err(ApiError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn the_log_travels_as_bytes_with_a_header() {
+    let (echo, client) = start().await;
+    let large = Bytes::from(vec![7; 3 << 20]);
+    assert_eq!(client.raft(header(), large.clone(), SOON).await.unwrap(), large);
+    let messages = futures::stream::iter((0..100_u8).map(|n| Bytes::from(vec![n; 1000]))).boxed();
+    let answers = client.raft_stream(header(), messages, SOON).await.unwrap();
+    let answers: Vec<_> = answers.map(|answer| answer.unwrap()[0]).collect().await;
+    assert_eq!(answers, (0..100).collect::<Vec<u8>>());
+    let pieces = futures::stream::iter((0..20).map(|_| Ok(Bytes::from(vec![0; 1 << 20])))).boxed();
+    let answer = client.raft_snapshot(header(), Bytes::from_static(b"head"), pieces).await.unwrap();
+    assert_eq!(answer, format!("4 and {}", 20 << 20));
+    assert_eq!(*echo.headers.lock().unwrap(), [header(), header(), header()]);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_read_is_the_senders_error() {
+    let (_, client) = start().await;
+    let broken = std::io::Error::other("disk on fire");
+    let pieces = futures::stream::iter([Ok(Bytes::from_static(b"x")), Err(broken)]).boxed();
+    let error = client.raft_snapshot(header(), Bytes::new(), pieces).await.unwrap_err();
+    assert!(error.to_string().contains("disk on fire"), "{error}");
+}
+
+#[tokio::test]
+async fn agents_hold_sessions_and_watch() {
+    let (_, client) = start().await;
+    let heartbeat = Heartbeat { sent_at: Moment(5), load: Load::default(), seen: Revision(9) };
+    let messages = vec![ToLeader::Goodbye, ToLeader::Heartbeat(heartbeat)];
+    let answers = client.session(futures::stream::iter(messages).boxed(), SOON).await.unwrap();
+    let answers: Vec<_> = answers.map(Result::unwrap).collect().await;
+    assert_eq!(answers, [ToNode::Welcome { heartbeat: Span::millis(500) }, ToNode::Recorded { seq: 9 }]);
+    let ask = WatchNode { cluster: ClusterId::from("c"), node: NodeId(7) };
+    let items: Vec<_> = client.watch(ask, SOON).await.unwrap().map(Result::unwrap).collect().await;
+    assert_eq!(items, [vec![WatchItem::Reset, WatchItem::Synced(Revision(7))]]);
+    let of = LogsOf { bucket: name("/a"), follow: false, since: None, tail: None, previous: false };
+    let error = client.logs(of, SOON).await.err().unwrap();
+    assert_eq!(error, ApiError::NotFound("/a never ran here".to_owned()));
+}
