@@ -186,7 +186,8 @@ impl Keepers {
     pub async fn spawn(&self, plan: Plan) -> Result<Handle, KeeperError> {
         let bucket = plan.bucket.clone();
         let layout = self.layout(&bucket);
-        write_plan(&layout, &plan)?;
+        let writing = layout.clone();
+        off_the_runtime(&layout, move || write_plan(&writing, &plan)).await?;
         let (stream, mut child) = self.start(&layout, &bucket)?;
         let mut wire = Wire::new(stream);
         let greeting = timeout(FIRST_WORD, greet(&mut wire, &layout)).await;
@@ -347,6 +348,18 @@ impl Keepers {
 
 fn hold(layout: &Layout, bucket: &BucketName) -> Result<Lock, KeeperError> {
     layout.try_lock()?.ok_or_else(|| KeeperError::Busy { bucket: bucket.clone() })
+}
+
+/// Does what may wait for a disk or scans `/proc`.
+async fn off_the_runtime<T: Send + 'static>(
+    layout: &Layout,
+    work: impl FnOnce() -> Result<T, KeeperError> + Send + 'static,
+) -> Result<T, KeeperError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    // It has panicked, or the runtime is going down.
+    done.unwrap_or_else(|error| {
+        Err(FileError::io("work in", &layout.instance, std::io::Error::other(error)).into())
+    })
 }
 
 /// Writes the plan, and removes the files that only the former plan has rendered.

@@ -119,27 +119,33 @@ impl Program {
 
     /// Keeps what has been written, a little of each stream, so that a loud program does not keep us from our timers.
     pub(crate) fn listen(&mut self, output: &mut Output, at: Timestamp) {
-        read_some(&mut self.stdout, STDOUT, READ, output, at);
-        read_some(&mut self.stderr, STDERR, READ, output, at);
+        self.listen_to(READ, output, at);
     }
 
     /// Keeps the rest, when nothing of the program is left.
     pub(crate) fn finish(mut self, output: &mut Output, at: Timestamp) {
-        read_some(&mut self.stdout, STDOUT, REST, output, at);
-        read_some(&mut self.stderr, STDERR, REST, output, at);
+        self.listen_to(REST, output, at);
         output.finish(at);
+    }
+
+    /// Errors are read first and kept last: so they never stand before what was written before them.
+    fn listen_to(&mut self, most: usize, output: &mut Output, at: Timestamp) {
+        let mut errors = Vec::new();
+        read_some(&mut self.stderr, most, |bytes| errors.extend_from_slice(bytes));
+        read_some(&mut self.stdout, most, |bytes| output.take(STDOUT, bytes, at));
+        output.take(STDERR, &errors, at);
     }
 }
 
 /// Reads at most about `most` bytes; at the stream's end it is closed.
-fn read_some<R: Read>(stream: &mut Option<R>, mark: u8, most: usize, output: &mut Output, at: Timestamp) {
+fn read_some<R: Read>(stream: &mut Option<R>, most: usize, mut take: impl FnMut(&[u8])) {
     let mut buffer = [0; 8192];
     let mut left = most;
     while let Some(reader) = stream {
         match reader.read(&mut buffer) {
             Ok(0) => *stream = None,
             Ok(read) => {
-                output.take(mark, &buffer[..read], at);
+                take(&buffer[..read]);
                 left = left.saturating_sub(read);
                 if left == 0 {
                     return;

@@ -177,9 +177,7 @@ impl Link {
         let written = self.layout.read_status().ok().flatten().filter(|status| status.keeper == said.keeper);
         let mut last = if said.end.is_some() { said } else { written.unwrap_or(said) };
         if last.end.is_none() {
-            while !super::sweep_once(&self.layout, Some(&last)).is_empty() {
-                sleep(LOOK_AGAIN).await;
-            }
+            self.sweep(&last).await;
             last.phase = Phase::Failed;
             last.message = "its keeper was killed, and the program with it".to_owned();
             last.pid = None;
@@ -191,6 +189,22 @@ impl Link {
         }
         drop(lock);
         self.status.send_replace(last);
+    }
+}
+
+impl Link {
+    /// Until nothing of what the killed keeper has started is left.
+    async fn sweep(&self, last: &Status) {
+        loop {
+            let (layout, last) = (self.layout.clone(), last.clone());
+            let look = move || Ok(super::sweep_once(&layout, Some(&last)));
+            match super::off_the_runtime(&self.layout, look).await {
+                Ok(left) if left.is_empty() => return,
+                Ok(_) => {}
+                Err(error) => warn!(%error, "ending what a killed keeper has left"),
+            }
+            sleep(LOOK_AGAIN).await;
+        }
     }
 }
 
