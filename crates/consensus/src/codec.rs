@@ -19,7 +19,7 @@ use openraft::entry::RaftEntry;
 use serde::{Deserialize, Serialize};
 use sheaf_engine::Proposal;
 
-use crate::types::{self, Entry, EntryPayload, LogId, Membership, Payload, StoredMembership, Vote};
+use crate::raft::{self, Entry, EntryPayload, LogId, Membership, Payload, StoredMembership, Vote};
 
 /// The only version so far, of every encoding in this file.
 pub const VERSION: u8 = 1;
@@ -149,7 +149,7 @@ impl From<&LogId> for LogIdV1 {
 
 impl LogIdV1 {
     pub(crate) fn restore(self) -> LogId {
-        types::log_id(self.term, self.index)
+        raft::log_id(self.term, self.index)
     }
 }
 
@@ -177,7 +177,11 @@ impl From<&Vote> for VoteV1 {
 
 impl VoteV1 {
     pub(crate) fn restore(self) -> Vote {
-        if self.committed { Vote::new_committed(self.term, self.node) } else { Vote::new(self.term, self.node) }
+        if self.committed {
+            Vote::new_committed(self.term, self.node)
+        } else {
+            Vote::new(self.term, self.node)
+        }
     }
 }
 
@@ -218,7 +222,8 @@ struct PositionV1 {
 
 pub(crate) fn versioned<T: Serialize>(value: &T) -> Vec<u8> {
     let out = vec![VERSION];
-    postcard::to_extend(value, out).expect("postcard into memory fails only on types without a length, none of ours")
+    postcard::to_extend(value, out)
+        .expect("postcard into memory fails only on types without a length, none of ours")
 }
 
 pub(crate) fn with_kind<T: Serialize>(kind: u8, value: &T) -> Bytes {
@@ -228,7 +233,10 @@ pub(crate) fn with_kind<T: Serialize>(kind: u8, value: &T) -> Bytes {
         .into()
 }
 
-pub(crate) fn read_versioned<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Result<T, CodecError> {
+pub(crate) fn read_versioned<'a, T: Deserialize<'a>>(
+    what: &'static str,
+    bytes: &'a [u8],
+) -> Result<T, CodecError> {
     match bytes.split_first() {
         Some((&VERSION, body)) => read(what, body),
         Some((&found, _)) => Err(CodecError::Version { what, found }),

@@ -29,6 +29,7 @@ mod network;
 mod options;
 mod peer;
 mod proposer;
+mod raft;
 mod reads;
 mod replica;
 mod ring;
@@ -36,7 +37,6 @@ mod serve;
 mod service;
 mod snapshot;
 mod space;
-mod types;
 mod writer;
 
 pub use codec::{CodecError, VERSION, decode_batch, encode_batch, encode_proposal};

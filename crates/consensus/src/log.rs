@@ -24,7 +24,7 @@ use raft_log::{Config, RaftLog};
 use tokio::sync::oneshot;
 
 use crate::codec::{self, LogIdV1, VoteV1};
-use crate::types::{Entry, LogId, Types, Vote};
+use crate::raft::{Entry, LogId, Types, Vote};
 
 /// Size at which a new file is begun. All entries of the newest file stay in memory, so this bounds memory; files are
 /// removed whole, so it also bounds what outlives a purge.
@@ -167,7 +167,10 @@ impl RaftLogReader<Types> for LogStore {
         self.read(start, end, READ_BYTES)
     }
 
-    async fn entries_stream<R>(&mut self, range: R) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
+    async fn entries_stream<R>(
+        &mut self,
+        range: R,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
     where
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {

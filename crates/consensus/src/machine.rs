@@ -22,9 +22,9 @@ use tokio::sync::watch;
 
 use crate::codec::{self, Position};
 use crate::log::end_process;
+use crate::raft::{self, Entry, EntryPayload, LogId, Replies, StoredMembership, Types};
 use crate::ring::{ChangeSet, Ring};
 use crate::snapshot::SnapshotFile;
-use crate::types::{self, Entry, EntryPayload, LogId, Replies, StoredMembership, Types};
 use crate::writer::{Batch, WriterHandle};
 
 /// Proposals applied under one hold of the write lock: readers and watchers wait some hundred microseconds at most.
@@ -111,7 +111,7 @@ impl Machine {
             }
             EntryPayload::Normal(batch) => {
                 let proposals = codec::decode_batch(&batch.0).map_err(io::Error::other)?;
-                self.shared.apply(types::term_of(&log_id), &proposals)
+                self.shared.apply(raft::term_of(&log_id), &proposals)
             }
         };
         self.position.applied = Some(log_id);
@@ -172,7 +172,8 @@ impl RaftStateMachine<Types> for Machine {
         };
         let (state, position) = self.writer.replace(file).await?;
         if position.applied < meta.last_log_id {
-            let why = format!("the snapshot holds {:?}, its head says {:?}", position.applied, meta.last_log_id);
+            let why =
+                format!("the snapshot holds {:?}, its head says {:?}", position.applied, meta.last_log_id);
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         tracing::info!(revision = %state.revision, "installed a snapshot");
@@ -215,6 +216,7 @@ fn index(position: &Position) -> Option<u64> {
 }
 
 fn snapshot(position: Position) -> SnapshotOf<Types, SnapshotFile> {
-    let meta = SnapshotMetaOf::<Types> { last_log_id: position.applied, last_membership: position.membership };
+    let meta =
+        SnapshotMetaOf::<Types> { last_log_id: position.applied, last_membership: position.membership };
     openraft::Snapshot { meta, snapshot: SnapshotFile::Live }
 }

@@ -8,8 +8,8 @@ use openraft::{BasicNode, ChangeMembers};
 use sheaf_model::NodeId;
 
 use crate::error::MembershipError;
+use crate::raft::Types;
 use crate::replica::Replica;
-use crate::types::Types;
 
 type Written = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
 
@@ -78,7 +78,8 @@ fn done(operation: &'static str, written: Written) -> Result<(), MembershipError
                 MembershipError::NotNow { operation, why: error.to_string() }
             }
             ClientWriteError::ChangeMembershipError(
-                error @ (ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_)),
+                error @ (ChangeMembershipError::InProgress(_)
+                | ChangeMembershipError::UncommittedLeaderLog(_)),
             ) => MembershipError::NotNow { operation, why: error.to_string() },
             ClientWriteError::ChangeMembershipError(error) => {
                 MembershipError::Refused { operation, why: error.to_string() }

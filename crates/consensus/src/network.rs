@@ -20,8 +20,8 @@ use openraft::{BasicNode, RaftNetworkFactory, RaftNetworkV2};
 
 use crate::codec::CodecError;
 use crate::peer::{self, Peer, PeerError, PeerStream, Peers, kind};
+use crate::raft::{self, LogId, Types, Vote};
 use crate::snapshot::{Copies, SnapshotFile};
-use crate::types::{self, LogId, Types, Vote};
 
 type RpcError = RPCError<Types>;
 type AppendStream<'a> = BoxStream<'a, Result<StreamAppendResult<Types>, RpcError>>;
@@ -40,7 +40,7 @@ impl RaftNetworkFactory<Types> for Network {
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Client {
         Client {
-            peer: Peer { node: types::node_id(target), address: node.addr.clone() },
+            peer: Peer { node: raft::node_id(target), address: node.addr.clone() },
             peers: self.peers.clone(),
             copies: self.copies.clone(),
             append_deadline: self.append_deadline,
@@ -69,7 +69,9 @@ impl Client {
     }
 
     fn decoded<T>(&self, answer: Result<T, CodecError>) -> Result<T, RpcError> {
-        answer.map_err(|error| RPCError::Unreachable(Unreachable::from_string(format!("{}: {error}", self.peer))))
+        answer.map_err(|error| {
+            RPCError::Unreachable(Unreachable::from_string(format!("{}: {error}", self.peer)))
+        })
     }
 }
 
@@ -123,7 +125,8 @@ impl RaftNetworkV2<Types> for Client {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RpcError> {
-        let answer = self.call(peer::encode_vote_request(kind::PRE_VOTE, &request), option.hard_ttl()).await?;
+        let answer =
+            self.call(peer::encode_vote_request(kind::PRE_VOTE, &request), option.hard_ttl()).await?;
         self.decoded(peer::decode_voted(kind::PRE_VOTE, &answer))
     }
 
@@ -136,7 +139,10 @@ impl RaftNetworkV2<Types> for Client {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         // openraft's snapshot is a position only; what is sent is the database as it is now, which is never older.
         let failed = |error: std::io::Error| {
-            StreamingError::Unreachable(Unreachable::from_string(format!("snapshot for {}: {error}", self.peer)))
+            StreamingError::Unreachable(Unreachable::from_string(format!(
+                "snapshot for {}: {error}",
+                self.peer
+            )))
         };
         let copy = self.copies.make().await.map_err(failed)?;
         let (head, chunks) = copy.open(&vote).await.map_err(failed)?;
@@ -203,7 +209,8 @@ fn pipelined(pipeline: Pipeline) -> AppendStream<'static> {
         };
         let sent = pipeline.sent.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let (Some((before, last)), Ok(response)) = (sent, peer::decode_appended(&answer)) else {
-            let error = NetworkError::from_string(format!("{}: an answer that fits no message", pipeline.peer));
+            let error =
+                NetworkError::from_string(format!("{}: an answer that fits no message", pipeline.peer));
             return Some((Err(RPCError::Network(error)), None));
         };
         let result = response.into_stream_result(before, last);

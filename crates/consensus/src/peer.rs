@@ -16,14 +16,14 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use openraft::entry::RaftEntry;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use serde::{Deserialize, Serialize};
 use sheaf_model::NodeId;
 
 use crate::codec::{self, CodecError, LogIdV1, MembershipV1, VoteV1};
-use crate::types::{Types, Vote};
+use crate::raft::{Types, Vote};
 
 /// A member, and where it is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,7 +151,8 @@ struct AppendV1 {
 }
 
 pub(crate) fn encode_append(request: &AppendEntriesRequest<Types>) -> Bytes {
-    let stored: Vec<Bytes> = request.entries.iter().map(|entry| codec::encode_entry(&entry.payload)).collect();
+    let stored: Vec<Bytes> =
+        request.entries.iter().map(|entry| codec::encode_entry(&entry.payload)).collect();
     let sizes = stored.iter().map(|bytes| bytes.len() as u32);
     let head = AppendV1 {
         vote: VoteV1::from(&request.vote),
@@ -230,7 +231,8 @@ struct AskVoteV1 {
 
 pub(crate) fn encode_vote_request(kind: u8, request: &VoteRequest<Types>) -> Bytes {
     let last = request.last_log_id.as_ref().map(LogIdV1::from);
-    let request = AskVoteV1 { vote: VoteV1::from(&request.vote), last, transfer: request.leadership_transfer };
+    let request =
+        AskVoteV1 { vote: VoteV1::from(&request.vote), last, transfer: request.leadership_transfer };
     codec::with_kind(kind, &request)
 }
 
@@ -250,7 +252,10 @@ struct VotedV1 {
 
 pub(crate) fn encode_voted(kind: u8, response: &VoteResponse<Types>) -> Bytes {
     let last = response.last_log_id.as_ref().map(LogIdV1::from);
-    codec::with_kind(kind, &VotedV1 { vote: VoteV1::from(&response.vote), granted: response.vote_granted, last })
+    codec::with_kind(
+        kind,
+        &VotedV1 { vote: VoteV1::from(&response.vote), granted: response.vote_granted, last },
+    )
 }
 
 pub(crate) fn decode_voted(kind: u8, answer: &[u8]) -> Result<VoteResponse<Types>, CodecError> {

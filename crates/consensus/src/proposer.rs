@@ -23,9 +23,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::codec;
 use crate::error::ProposeError;
+use crate::raft::{Payload, Raft, Types};
 use crate::replica::Leadership;
 use crate::space::Space;
-use crate::types::{Payload, Raft, Types};
 
 /// Bytes of one entry, and so of one proposal.
 pub const ENTRY_BYTES: usize = 1 << 20;
@@ -68,10 +68,14 @@ pub(crate) struct ProposerHandle {
 
 impl ProposerHandle {
     /// See [`crate::Replica::propose`].
-    pub(crate) async fn propose(&self, proposal: &Proposal, term: Option<Term>) -> Result<Applied, ProposeError> {
+    pub(crate) async fn propose(
+        &self,
+        proposal: &Proposal,
+        term: Option<Term>,
+    ) -> Result<Applied, ProposeError> {
         self.check(term)?;
-        let bytes =
-            codec::encode_proposal(proposal).map_err(|error| ProposeError::Encode { why: error.to_string() })?;
+        let bytes = codec::encode_proposal(proposal)
+            .map_err(|error| ProposeError::Encode { why: error.to_string() })?;
         // An entry's own few bytes must fit too.
         if bytes.len() + 16 > ENTRY_BYTES {
             return Err(ProposeError::TooLarge { bytes: bytes.len(), limit: ENTRY_BYTES - 16 });

@@ -9,7 +9,7 @@ use sheaf_model::{NodeId, Revision, Term};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::ReadError;
-use crate::types::{self, Raft, Types};
+use crate::raft::{self, Raft, Types};
 
 /// Callers that may wait for the next round; more wait for a place in the queue, each within its own deadline.
 const QUEUE: usize = 1024;
@@ -60,11 +60,12 @@ impl Reads {
     /// ReadIndex: a majority answers a heartbeat sent from now on, and an entry of this very term, and everything
     /// committed until now, is applied.
     async fn round(&mut self, raft: &Raft) -> Answer {
-        let (read, _) = raft.get_read_log_id(ReadPolicy::ReadIndex).await.map_err(|error| read_error(&error))?;
+        let (read, _) =
+            raft.get_read_log_id(ReadPolicy::ReadIndex).await.map_err(|error| read_error(&error))?;
         let index = read.index();
         let applied = self.applied.wait_for(|applied| applied.is_some_and(|applied| applied >= index));
         match tokio::time::timeout(self.patience, applied).await {
-            Ok(Ok(_)) => Ok(types::term_of(read.log_id())),
+            Ok(Ok(_)) => Ok(raft::term_of(read.log_id())),
             Ok(Err(_)) => Err(ReadError::Stopped),
             Err(_) => Err(ReadError::Behind { after: self.patience }),
         }

@@ -15,11 +15,11 @@ use crate::error::{ProposeError, ReadError};
 use crate::machine::Shared;
 use crate::peer::{self, Peer, Peers, ReadIndexV1};
 use crate::proposer::{Applied, ProposerHandle};
+use crate::raft::Raft;
 use crate::reads::{self, ReadsHandle};
 use crate::ring::Changes;
 use crate::snapshot::Copies;
 use crate::space::Space;
-use crate::types::Raft;
 
 /// Who leads, as this member sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +173,9 @@ impl Replica {
         let last = metrics.last_log_index;
         let lag = |node: u64| {
             let matched = metrics.replication.as_ref()?.get(&node)?;
-            Some(last.map_or(0, |last| last + 1).saturating_sub(matched.as_ref().map_or(0, |at| at.index + 1)))
+            Some(
+                last.map_or(0, |last| last + 1).saturating_sub(matched.as_ref().map_or(0, |at| at.index + 1)),
+            )
         };
         Metrics {
             node: self.inner.node,

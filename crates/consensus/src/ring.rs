@@ -25,7 +25,9 @@ pub struct ChangeSet {
 
 /// The cursor's place is no longer (or never was) in memory: read `State` and go on from its revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("read changes after revision {after}: only those after {oldest} are still in memory; start again from the state")]
+#[error(
+    "read changes after revision {after}: only those after {oldest} are still in memory; start again from the state"
+)]
 pub struct Lagged {
     /// Where the cursor stood.
     pub after: Revision,

@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use crate::codec::{self, CodecError, LogIdV1};
 use crate::error::ReadError;
 use crate::peer::{self, HandleError, ReadIndexV1, kind};
+use crate::raft::{StoredMembership, Types};
 use crate::replica::Replica;
 use crate::snapshot::SnapshotFile;
 use crate::space::Space;
-use crate::types::{StoredMembership, Types};
 
 impl Replica {
     /// Answers one message. Call it on [`Replica::runtime`].
@@ -45,7 +45,9 @@ impl Replica {
                 Ok(peer::encode_transferred(&response))
             }
             kind::READ_INDEX => Ok(peer::encode_read_answer(self.answer_read_index().await?)),
-            other => Err(CodecError::Malformed { what: "a peer's message", why: format!("kind {other}") }.into()),
+            other => {
+                Err(CodecError::Malformed { what: "a peer's message", why: format!("kind {other}") }.into())
+            }
         }
     }
 
@@ -59,10 +61,11 @@ impl Replica {
         // first failure ends it.
         let (failed, failure) = mpsc::channel(1);
         let replica = self.clone();
-        let requests = messages.map(move |message| replica.append_request(&message)).scan(failed, |failed, request| {
-            let request = request.map_err(|error| failed.try_send(error)).ok();
-            futures::future::ready(request)
-        });
+        let requests =
+            messages.map(move |message| replica.append_request(&message)).scan(failed, |failed, request| {
+                let request = request.map_err(|error| failed.try_send(error)).ok();
+                futures::future::ready(request)
+            });
         let answers = self.inner.raft.stream_append(requests).map(|answer| {
             let response = match answer.map_err(stopped)? {
                 // With its log id: it may be less than what was sent.
@@ -71,7 +74,8 @@ impl Replica {
             };
             Ok(peer::encode_appended(&response))
         });
-        let failure = stream::unfold(failure, |mut failure| async move { Some((Err(failure.recv().await?), failure)) });
+        let failure =
+            stream::unfold(failure, |mut failure| async move { Some((Err(failure.recv().await?), failure)) });
         answers.chain(failure).boxed()
     }
 

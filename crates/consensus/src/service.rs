@@ -20,11 +20,11 @@ use crate::network::Network;
 use crate::options::Options;
 use crate::peer::Peers;
 use crate::proposer;
+use crate::raft::Raft;
 use crate::reads;
 use crate::replica::{Inner, Leadership, Replica, follow_leadership};
 use crate::snapshot::Copies;
 use crate::space;
-use crate::types::Raft;
 use crate::writer;
 
 /// How long the end may take: openraft's last messages, then SQLite's last transaction.
@@ -71,7 +71,8 @@ impl Replica {
         // On its own runtime: openraft starts its tasks where it is opened.
         let opened = runtime.spawn(opening.open(runtime.handle().clone())).await;
         let runtime = OwnRuntime(Some(runtime));
-        let Parts { replica, tasks, writer } = opened.map_err(|error| OpenError::Start(error.to_string()))??;
+        let Parts { replica, tasks, writer } =
+            opened.map_err(|error| OpenError::Start(error.to_string()))??;
         Ok((replica.clone(), Service { replica, tasks, writer, runtime }))
     }
 }
@@ -100,7 +101,10 @@ impl Opening {
         if let Some(applied) = position.applied
             && log.is_pristine()
         {
-            return Err(OpenError::LogLost { dir: options.dir.display().to_string(), applied: applied.index });
+            return Err(OpenError::LogLost {
+                dir: options.dir.display().to_string(),
+                applied: applied.index,
+            });
         }
         let (jobs, writer) = writer::start(store, position.clone()).map_err(OpenError::Threads)?;
 

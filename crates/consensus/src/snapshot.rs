@@ -14,8 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::codec::{self, LogIdV1, MembershipV1, Position, VoteV1};
 use crate::peer::{self, HandleError, SnapshotHeadV1};
+use crate::raft::Vote;
 use crate::space::{self, Space};
-use crate::types::Vote;
 
 /// Bytes of one chunk: a few chunks fit in a connection's window, and each is far below gRPC's 4 MiB.
 const CHUNK: usize = 256 << 10;
@@ -85,7 +85,8 @@ impl Copies {
         });
         let (file, position) = copied.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         let bytes = std::fs::metadata(file.path())?.len();
-        let position = position.as_deref().map(codec::decode_position).transpose().map_err(io::Error::other)?;
+        let position =
+            position.as_deref().map(codec::decode_position).transpose().map_err(io::Error::other)?;
         Ok(DatabaseCopy { file, position: position.unwrap_or_default(), bytes })
     }
 
@@ -141,7 +142,10 @@ impl DatabaseCopy {
     }
 
     /// What is sent: the head, and the file in chunks. The copy must live until the chunks are read.
-    pub(crate) async fn open(&self, vote: &Vote) -> io::Result<(Bytes, BoxStream<'static, io::Result<Bytes>>)> {
+    pub(crate) async fn open(
+        &self,
+        vote: &Vote,
+    ) -> io::Result<(Bytes, BoxStream<'static, io::Result<Bytes>>)> {
         let head = SnapshotHeadV1 {
             vote: VoteV1::from(vote),
             last: self.position.applied.as_ref().map(LogIdV1::from),

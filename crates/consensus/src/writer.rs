@@ -40,8 +40,13 @@ pub(crate) struct Batch {
 enum Job {
     /// The permit gives the rows back to `WAITING_ROWS` when they are written.
     Write(Batch, OwnedSemaphorePermit),
-    Sync { done: oneshot::Sender<Position> },
-    Replace { file: TempFile, done: oneshot::Sender<io::Result<(State, Position)>> },
+    Sync {
+        done: oneshot::Sender<Position>,
+    },
+    Replace {
+        file: TempFile,
+        done: oneshot::Sender<io::Result<(State, Position)>>,
+    },
 }
 
 /// The way to the writer. The thread ends when the last handle is dropped and all jobs are done.

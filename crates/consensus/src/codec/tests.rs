@@ -7,7 +7,7 @@ use sheaf_model::{Actor, BucketName, ClusterId, Epoch, RequestId, Settings, Term
 
 use super::*;
 use crate::peer::{self, SnapshotHeadV1};
-use crate::types::log_id;
+use crate::raft::log_id;
 
 fn proposals() -> Vec<Proposal> {
     let by = |command| Proposal {
@@ -39,10 +39,13 @@ fn membership() -> Membership {
 }
 
 fn position() -> Position {
-    Position { applied: Some(log_id(7, 300)), membership: StoredMembership::new(Some(log_id(6, 128)), membership()) }
+    Position {
+        applied: Some(log_id(7, 300)),
+        membership: StoredMembership::new(Some(log_id(6, 128)), membership()),
+    }
 }
 
-fn append() -> AppendEntriesRequest<crate::types::Types> {
+fn append() -> AppendEntriesRequest<crate::raft::Types> {
     AppendEntriesRequest {
         vote: Vote::new_committed(7, 2),
         prev_log_id: Some(log_id(6, 299)),
@@ -103,7 +106,8 @@ fn version_1_is_written_as_it_was_first_shipped() {
 #[test]
 fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch()).unwrap(), proposals());
-    for payload in [EntryPayload::Blank, EntryPayload::Normal(Payload(batch())), EntryPayload::Membership(membership())]
+    for payload in
+        [EntryPayload::Blank, EntryPayload::Normal(Payload(batch())), EntryPayload::Membership(membership())]
     {
         let entry = decode_entry(log_id(7, 300), &encode_entry(&payload)).unwrap();
         assert_eq!(entry, Entry::new(log_id(7, 300), payload));

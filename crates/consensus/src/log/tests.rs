@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::codec::Position;
 use crate::machine::{Builder, Machine, Shared};
+use crate::raft::{EntryPayload, StoredMembership, log_id};
 use crate::snapshot::{Copies, SnapshotFile};
-use crate::types::{EntryPayload, StoredMembership, log_id};
 use crate::writer;
 
 fn entry(term: u64, index: u64) -> Entry {
@@ -23,7 +23,7 @@ fn entry(term: u64, index: u64) -> Entry {
 
 fn large_entry(index: u64) -> Entry {
     let batch = codec::encode_batch([vec![7; 100_000].as_slice()].into_iter());
-    Entry::new(log_id(1, index), EntryPayload::Normal(crate::types::Payload(batch)))
+    Entry::new(log_id(1, index), EntryPayload::Normal(crate::raft::Payload(batch)))
 }
 
 async fn append(log: &mut LogStore, entries: Vec<Entry>) {

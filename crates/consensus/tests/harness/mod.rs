@@ -1,6 +1,12 @@
 //! Replicas in one process: real disks, an in-memory network that can be cut.
 
-#![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub, reason = "shared by tests and the example")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "shared by tests and the example"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -167,7 +173,11 @@ impl Cluster {
         Self::of_three_in(None, streams, options).await
     }
 
-    pub async fn of_three_in(parent: Option<PathBuf>, streams: bool, options: fn(PathBuf) -> Options) -> Self {
+    pub async fn of_three_in(
+        parent: Option<PathBuf>,
+        streams: bool,
+        options: fn(PathBuf) -> Options,
+    ) -> Self {
         let mesh = Arc::new(Mesh::default());
         let setting = Setting { streams, options };
         let mut members = Vec::new();
@@ -185,7 +195,8 @@ impl Cluster {
             first.add_learner(NodeId(n), format!("node-{n}")).await.unwrap();
         }
         first.change_voters(&(1..=3).map(NodeId).collect()).await.unwrap();
-        let form = Command::Form(Form { cluster: ClusterId("test".to_owned()), settings: Settings::default() });
+        let form =
+            Command::Form(Form { cluster: ClusterId("test".to_owned()), settings: Settings::default() });
         first.propose(&by_test(0, form)).await.unwrap();
         Self { mesh, setting, members }
     }
@@ -240,9 +251,14 @@ pub fn quick(dir: PathBuf) -> Options {
 
 /// Registers a node named after `n`.
 pub fn proposal(n: usize) -> Proposal {
+    registration(n, n)
+}
+
+/// Registers node `n`, or changes what it says of itself.
+pub fn registration(n: usize, host: usize) -> Proposal {
     let facts = Facts {
         name: NodeName::new(&format!("node-{n}")).unwrap(),
-        hostname: format!("host-{n}.example.com"),
+        hostname: format!("host-{host}.example.com"),
         address: "10.0.0.1:7420".to_owned(),
         labels: vec!["import".to_owned()],
         allow: Vec::new(),
