@@ -1,4 +1,32 @@
-//! Sheaf.
+//! The node side of Sheaf: it asks the machine what it may run, runs it, and tells the leader.
+//!
+//! ```text
+//!  any member ── watch ──►┐                              ┌─► executor ──► keepers ──► programs
+//!  the leader ◄─ session ─┤ agent: node::step (engine) ──┼─► checks ────► the machine
+//!                         └──────────────────────────────┘
+//! ```
+//!
+//! Read in this order: [`agent`] (the loop), `link` (its two streams), [`checks`] (gate 3), `executor` and `report`
+//! (what is done about instances and what is heard of them), [`facts`], [`handle`] (what others may ask of a running
+//! agent). Then the keeper, a process of its own: [`keeper`], the agent's side of it [`keepers`], and [`logs`].
+//! What to do is never decided here but in [`sheaf_engine::node`].
+
+pub mod agent;
+pub mod checks;
+pub mod error;
+pub mod facts;
+pub mod handle;
 pub mod keeper;
 pub mod keepers;
 pub mod logs;
+
+mod alarm;
+mod executor;
+mod link;
+mod report;
+
+pub use agent::{Agent, Options};
+pub use error::AgentError;
+pub use facts::{NodeConfig, NodeFile};
+pub use handle::{Handle, Running, State, Stopped};
+pub use link::Members;

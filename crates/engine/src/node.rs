@@ -144,7 +144,7 @@ pub enum Done {
     Started(Box<Seen>),
     /// It was told to stop; that it ended is [`Input::Seen`].
     Told,
-    /// The instance goes on as multi-node, its epoch durably given up.
+    /// The instance goes on as multi-node.
     BecameMulti(Box<Seen>),
     /// The epoch is durably given up, with nothing of it alive.
     GaveUp(Epoch),
@@ -187,7 +187,11 @@ pub enum Action {
     Start(Box<Start>),
     /// Stop the instance gracefully, and why.
     Stop(BucketName, &'static str),
-    /// Let the instance go on as multi-node from this state, and give this epoch up.
+    /// Let the instance that was started under this epoch go on as multi-node from this state, without a lease.
+    ///
+    /// The epoch is not given up by this: it is only sworn with nothing alive. Its binding ends by the leader's fence,
+    /// for which the instance counts no longer, since all nodes may run the bucket; and before anything single-node of
+    /// the name is bound again, this node must confirm that the instance is gone (the residue of that ending).
     BecomeMulti(BucketName, Revision, Epoch),
     /// Write down that this epoch is given up.
     GiveUp(BucketName, Epoch),

@@ -130,7 +130,7 @@ pub enum Ended {
 pub enum Step {
     /// Stop it, gracefully, and why.
     Stop(&'static str),
-    /// It goes on without interruption as multi-node from this state, and this epoch of it is given up.
+    /// It goes on without interruption as multi-node from this state, and no longer under this epoch.
     BecomeMulti(Revision, Epoch),
     /// Write down that this epoch is given up.
     GiveUp(Epoch),
@@ -147,7 +147,7 @@ impl fmt::Display for Step {
         match self {
             Self::Stop(why) => write!(f, "stop ({why})"),
             Self::BecomeMulti(state, epoch) => {
-                write!(f, "go on as multi-node from state {state} and give up epoch {epoch}")
+                write!(f, "go on as multi-node from state {state}, not under epoch {epoch}")
             }
             Self::GiveUp(epoch) => write!(f, "give up epoch {epoch}"),
             Self::Confirm(revision) => write!(f, "confirm that nothing multi-node is left up to {revision}"),
@@ -163,7 +163,6 @@ impl fmt::Display for Step {
 /// The steps from `observed` to `desired`, in order.
 pub fn diff(desired: &Desired, observed: Option<&Observed>) -> Steps {
     let mut steps = Vec::new();
-    let mut gives_up = desired.give_up;
     let alive = observed.filter(|it| it.is_alive());
     let finished = |mode, origin| observed.is_some_and(|it| it.is_finished(mode, origin));
     let mut stays = false;
@@ -172,7 +171,6 @@ pub fn diff(desired: &Desired, observed: Option<&Observed>) -> Steps {
             Fate::Stays => stays = true,
             Fate::Becomes(state, epoch) => {
                 stays = true;
-                gives_up = gives_up.filter(|leaving| *leaving > epoch);
                 steps.push(Step::BecomeMulti(state, epoch));
             }
             Fate::Stops(_) if it.life == Life::Stopping => return Steps(steps), // it is under way
@@ -182,7 +180,7 @@ pub fn diff(desired: &Desired, observed: Option<&Observed>) -> Steps {
     if stays {
         return Steps(steps);
     }
-    steps.extend(gives_up.map(Step::GiveUp));
+    steps.extend(desired.give_up.map(Step::GiveUp));
     steps.extend(desired.confirm.map(Step::Confirm));
     match desired.run {
         Run::Want(mode, origin) if desired.hold.is_none() && !finished(mode, origin) => {

@@ -104,10 +104,14 @@ impl NodeState {
         let wanted = plan.is_some_and(|(desired, _)| matches!(desired.run, Run::Want(..)));
         let phase = match seen.observed.life {
             _ if first == Some(Step::Remove) => Phase::Stopped,
+            Life::Dead(Ended::Finished) if seen.phase == Phase::Failed => Phase::Failed,
+            Life::Dead(Ended::Stopped | Ended::Lost) if wanted && seen.phase == Phase::Backoff => {
+                Phase::Backoff
+            }
             Life::Dead(Ended::Stopped | Ended::Lost) if wanted => Phase::Pending,
-            Life::Dead(_) if !matches!(seen.phase, Phase::Failed | Phase::Backoff) => Phase::Stopped,
+            Life::Dead(_) => Phase::Stopped,
             Life::Stopping => Phase::Stopping,
-            Life::Alive | Life::Dead(_) => seen.phase,
+            Life::Alive => seen.phase,
         };
         // An instance that a newer release leaves alone runs that release.
         let revision = match plan.map(|(desired, _)| desired.run) {
@@ -128,14 +132,7 @@ impl NodeState {
         let started = matches!(done, Done::Started(_));
         let mut say = None;
         match done {
-            Done::Started(seen) => {
-                place.seen = Some(*seen);
-            }
-            Done::BecameMulti(seen) => {
-                if let Some(Mode::Single(epoch)) = place.seen.as_ref().map(|seen| seen.observed.mode) {
-                    place.fences.gave_up = place.fences.gave_up.max(epoch);
-                    say = Some(ToLeader::GaveUp { bucket: bucket.clone(), epoch });
-                }
+            Done::Started(seen) | Done::BecameMulti(seen) => {
                 place.seen = Some(*seen);
             }
             Done::Told => {

@@ -141,7 +141,7 @@ impl Scene {
                 self.keeper_says(bucket.as_str(), Life::Dead(Ended::Stopped), Phase::Stopped);
             }
             Action::BecomeMulti(bucket, state, epoch) => {
-                note(self, format!("{bucket} becomes multi-node and gives up {epoch}"));
+                note(self, format!("{bucket} becomes multi-node, not under {epoch}"));
                 let had = self.node.places[&bucket].seen.clone().expect("it has an instance");
                 let observed = Observed { mode: Mode::Multi(state), ..had.observed };
                 self.input(Input::Done(bucket, Done::BecameMulti(Box::new(Seen { observed, ..had }))));

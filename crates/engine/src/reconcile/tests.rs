@@ -56,7 +56,7 @@ fn the_difference_is_a_line() {
         (&nothing("suspended"), Some(Observed { life: Life::Stopping, ..alive(MULTI) }), "as it shall be"),
         (&leaving, Some(alive(SINGLE)), "stop (its binding is leaving), give up epoch 7, remove"),
         (&leaving, None, "give up epoch 7"),
-        (&becomes, Some(alive(SINGLE)), "go on as multi-node from state 20 and give up epoch 7"),
+        (&becomes, Some(alive(SINGLE)), "go on as multi-node from state 20, not under epoch 7"),
         (&becomes, Some(dead(SINGLE, Ended::Lost)), "give up epoch 7, start revision 5"),
         (&changed, Some(alive(MULTI)), "stop (changed), start revision 9"),
         (&rules_only, Some(alive(MULTI)), "as it shall be"),

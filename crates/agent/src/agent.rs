@@ -1,0 +1,276 @@
+//! The agent as a component: one loop around the node's decisions.
+//!
+//! ```text
+//!  link (watch, session) ─┐                                ┌─► executor ─► keepers
+//!  executor ──────────────┼─► Input ─► node::step ─► Action ┼─► checks ─► the machine
+//!  checks, alarm, handle ─┘                                └─► link ─► the leader
+//! ```
+//!
+//! The loop never waits for anything but inputs, so nothing that hangs (a check, a keeper, a leader) holds up another.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheaf_engine::gates::{CheckAnswer, Here, Part};
+use sheaf_engine::node::question::{Key, Question};
+use sheaf_engine::node::{self, Action, Identity, Input, NodeState};
+use sheaf_model::session::ToLeader;
+use sheaf_model::{ClusterId, Facts, Incarnation, NodeId, NodeKey, Span};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::alarm::Alarm;
+use crate::checks::Checks;
+use crate::error::AgentError;
+use crate::executor::Executor;
+use crate::facts::{self, LoadMeter, NodeConfig};
+use crate::handle::{Handle, Request, Running, State};
+use crate::keeper::clock;
+use crate::keepers::{KeeperOptions, Keepers};
+use crate::link::{self, Link, Members, Signals};
+
+/// Inputs that wait for the loop; who has more waits too.
+const INPUTS: usize = 1024;
+/// Messages that wait for the session. When there is no room the session begins anew and all is said again.
+const MESSAGES: usize = 1024;
+/// Requests that wait for the loop.
+const REQUESTS: usize = 16;
+/// A timer this late is counted: the machine is starved.
+const LATE: Span = Span::millis(50);
+/// For the streams' farewell when the agent stops.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Who the node is and where things are.
+#[derive(Clone)]
+pub struct Options {
+    /// The node's data directory.
+    pub data_dir: PathBuf,
+    /// The cluster it has joined.
+    pub cluster: ClusterId,
+    /// Its number there.
+    pub node: NodeId,
+    /// Its data directory's identity.
+    pub key: NodeKey,
+    /// This life of the agent.
+    pub incarnation: Incarnation,
+    /// What its config file says of it.
+    pub config: NodeConfig,
+    /// Version of its binary, for its facts.
+    pub version: String,
+    /// Its own gRPC port, as it reaches it itself, e.g. `127.0.0.1:7420`.
+    pub own: String,
+    /// Where members are, as far as is known now.
+    pub members: Members,
+    /// The program that is a keeper when called with `keep …`: outside of tests the running binary, which is also
+    /// `${sheaf}`.
+    pub binary: PathBuf,
+}
+
+/// The node side of the binary. See [`Agent::run`].
+pub struct Agent {
+    options: Options,
+    keepers: Keepers,
+    facts: watch::Sender<Facts>,
+    requests: mpsc::Receiver<Request>,
+}
+
+impl Agent {
+    /// Prepares the data directory. Nothing runs before [`Agent::run`].
+    pub fn new(options: Options) -> Result<(Self, Handle), AgentError> {
+        let keeper = KeeperOptions { data_dir: options.data_dir.clone(), binary: options.binary.clone() };
+        let keepers = Keepers::open(keeper).map_err(AgentError::Instances)?;
+        let (facts, _) = watch::channel(facts::facts(&options.config, &options.version));
+        let (sender, requests) = mpsc::channel(REQUESTS);
+        let handle = Handle::new(sender, keepers.clone(), options.config.name.clone());
+        Ok((Self { options, keepers, facts, requests }, handle))
+    }
+
+    /// Runs until `stop` is cancelled. What the agent has started goes on running: its keepers outlive it, and its next
+    /// life takes them over.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
+        let Self { options, keepers, facts, requests } = self;
+        let boot = clock::boot_id();
+        let mut executor =
+            Executor::new(keepers, options.config.name.clone(), boot.clone(), options.binary.clone());
+        let found = executor.find().await?;
+        let meter = Arc::new(LoadMeter::new(options.data_dir.clone()));
+        let signals = Arc::new(Signals::default());
+        let (inputs_in, inputs) = mpsc::channel(INPUTS);
+        let (say, said) = mpsc::channel(MESSAGES);
+        let link = Link {
+            cluster: options.cluster,
+            node: options.node,
+            key: options.key,
+            boot: boot.clone(),
+            incarnation: options.incarnation,
+            own: options.own,
+            members: options.members,
+            meter: meter.clone(),
+            facts: facts.subscribe(),
+            inputs: inputs_in,
+            signals: signals.clone(),
+        };
+        let mut streams = JoinSet::new();
+        streams.spawn(link::watch(link.clone(), stop.clone()));
+        streams.spawn(link::session(link, said, stop.clone()));
+        let alarm = Alarm::new().map_err(|source| AgentError::Alarm { source })?;
+        let checks =
+            Checks { data_dir: options.data_dir, binary: options.binary.to_string_lossy().into_owned() };
+        let mut agent = Loop {
+            node: NodeState::new(Identity { node: options.node, boot }, here(&options.config)),
+            executor,
+            checks: Arc::new(checks),
+            checking: JoinSet::new(),
+            say,
+            signals,
+            meter,
+            facts,
+            version: options.version,
+            alarm,
+            inputs,
+            requests,
+            has_session: false,
+        };
+        agent.step(Input::Found(found));
+        let ended = agent.run(&stop, &mut streams).await;
+        // Whoever still sends into the loop finds nobody there any more.
+        drop(agent);
+        let all = async { while streams.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(FAREWELL, all).await; // what still hangs ends with the set
+        ended
+    }
+}
+
+/// What of a node's config gates and templates see.
+fn here(config: &NodeConfig) -> Here {
+    Here {
+        name: config.name.to_string(),
+        hostname: config.hostname.clone(),
+        labels: config.labels.clone(),
+        allow: config.allow.clone(),
+        deny: config.deny.clone(),
+    }
+}
+
+/// Everything the loop holds.
+struct Loop {
+    node: NodeState,
+    executor: Executor,
+    checks: Arc<Checks>,
+    checking: JoinSet<(Key, Part, Vec<CheckAnswer>)>,
+    say: mpsc::Sender<ToLeader>,
+    signals: Arc<Signals>,
+    meter: Arc<LoadMeter>,
+    facts: watch::Sender<Facts>,
+    version: String,
+    alarm: Alarm,
+    inputs: mpsc::Receiver<Input>,
+    requests: mpsc::Receiver<Request>,
+    has_session: bool,
+}
+
+impl Loop {
+    async fn run(&mut self, stop: &CancellationToken, streams: &mut JoinSet<()>) -> Result<(), AgentError> {
+        loop {
+            let wake = self.node.next_wake();
+            self.alarm.set(wake).map_err(|source| AgentError::Alarm { source })?;
+            let input = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                // A channel keeps what was not taken.
+                Some(input) = self.inputs.recv() => input,
+                // A set keeps what has ended until it is taken; the same for checks and streams.
+                Some(input) = self.executor.next() => input,
+                Some(checked) = self.checking.join_next(), if !self.checking.is_empty() => match checked {
+                    Ok((key, part, answers)) => Input::Answered(key, part, answers),
+                    Err(error) => {
+                        tracing::error!(%error, "a check broke off");
+                        continue;
+                    }
+                },
+                Some(request) = self.requests.recv() => match self.requested(request) {
+                    Some(input) => input,
+                    None => continue,
+                },
+                Some(_) = streams.join_next() => {
+                    return if stop.is_cancelled() { Ok(()) } else { Err(AgentError::Ended("link")) };
+                }
+                // The alarm stays as it was set.
+                fired = self.alarm.fired() => {
+                    let due = fired.map_err(|source| AgentError::Alarm { source })?;
+                    if clock::now().since(due) > LATE {
+                        self.meter.timer_was_late();
+                    }
+                    Input::Tick
+                }
+            };
+            self.step(input);
+        }
+    }
+
+    /// One input, and all that follows from it at once.
+    fn step(&mut self, input: Input) {
+        let mut next = vec![input];
+        while let Some(input) = next.pop() {
+            match &input {
+                Input::SessionOpened => self.has_session = true,
+                Input::SessionLost => self.has_session = false,
+                _ => {}
+            }
+            for action in node::step(&mut self.node, input, clock::now()) {
+                next.extend(self.perform(action));
+            }
+            self.signals.saw(self.node.seen());
+        }
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Input> {
+        match action {
+            Action::Ask(question) => self.ask(question),
+            Action::HeartbeatNow => self.signals.heartbeat.notify_one(),
+            Action::Say(message) => {
+                if self.say.try_send(message).is_err() {
+                    self.signals.reset.notify_one();
+                }
+            }
+            Action::Note(bucket, line) => tracing::info!(%bucket, "{line}"),
+            action => return self.executor.perform(action),
+        }
+        None
+    }
+
+    fn ask(&mut self, question: Question) {
+        let checks = self.checks.clone();
+        self.checking.spawn(async move {
+            let answers = checks.answer(&question).await;
+            (question.key, question.part, answers)
+        });
+    }
+
+    fn requested(&mut self, request: Request) -> Option<Input> {
+        match request {
+            Request::Reload(config, done) => {
+                self.facts.send_replace(facts::facts(&config, &self.version));
+                let _ = done.send(()); // whoever asked may have gone
+                Some(Input::Config(here(&config)))
+            }
+            Request::State(answer) => {
+                let running = self.node.instances().map(|(bucket, seen)| Running {
+                    bucket: bucket.clone(),
+                    phase: seen.phase,
+                    pid: seen.pid,
+                    message: seen.message.clone(),
+                });
+                let state = State {
+                    has_session: self.has_session,
+                    seen: self.node.seen(),
+                    instances: running.collect(),
+                    verdicts: self.node.verdicts().cloned().collect(),
+                };
+                let _ = answer.send(state); // whoever asked may have gone
+                None
+            }
+        }
+    }
+}

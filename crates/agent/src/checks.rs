@@ -1,0 +1,179 @@
+//! Gate 3: the eight checks, made on this machine, each within its time limit.
+//!
+//! A check that fails says precisely what is not so. What could not be found out (an error, a time-out, a crash) is
+//! unclear, which is not the same: see [`sheaf_engine::gates`]. Whatever a check does, the agent is unharmed.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheaf_engine::gates::{CheckAnswer, Here};
+use sheaf_engine::node::question::Question;
+use sheaf_model::rule::glob_matches;
+use sheaf_model::{BucketScope, Bytes, Check, CheckKind, RenderError, Scope, Span, Template};
+
+use crate::facts;
+
+mod command;
+
+/// How long a check may take that says nothing of it.
+const DEFAULT_TIMEOUT: Span = Span::seconds(5);
+
+/// What checks look at beside the machine.
+#[derive(Clone, Debug)]
+pub struct Checks {
+    /// Where instances are kept.
+    pub data_dir: PathBuf,
+    /// `${sheaf}`.
+    pub binary: String,
+}
+
+impl Checks {
+    /// Makes all checks of a question, side by side; one answer each, in their order.
+    pub async fn answer(&self, question: &Question) -> Vec<CheckAnswer> {
+        let config = question.bucket.as_ref().map(|(spec, _)| spec.config.value());
+        let bucket = question.bucket.as_ref().zip(config.as_ref()).map(|((spec, revision), config)| {
+            BucketScope { name: spec.name.as_str(), revision: *revision, config }
+        });
+        let scope = Scope {
+            bucket,
+            node_name: &question.here.name,
+            node_hostname: &question.here.hostname,
+            node_labels: &question.here.labels,
+            dir: None,
+            files: None,
+            sheaf: &self.binary,
+        };
+        let checks = question.checks.iter().map(|check| self.check(check, &scope, &question.here));
+        futures::future::join_all(checks).await
+    }
+
+    async fn check(&self, check: &Check, scope: &Scope<'_>, here: &Arc<Here>) -> CheckAnswer {
+        let limit = check.timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let rendered: Result<Vec<String>, RenderError> =
+            check.kind.templates().into_iter().map(|template: &Template| template.render(scope)).collect();
+        let texts = match rendered {
+            Ok(texts) => texts,
+            Err(error) => return CheckAnswer::Fails(format!("{}: {error}", check.kind.as_str())),
+        };
+        let first = texts.first().cloned().unwrap_or_default();
+        match &check.kind {
+            CheckKind::Command(_) => command::run(&texts, limit).await,
+            CheckKind::Label(_) => label(&first, &here.labels),
+            CheckKind::Env(_) => env(&first),
+            CheckKind::File(_) => aside(limit, first.clone(), move || file(Path::new(&first))).await,
+            CheckKind::Dir(_) => aside(limit, first.clone(), move || dir(Path::new(&first))).await,
+            CheckKind::PortFree(_) => port_free(&first),
+            CheckKind::MemoryAvailable(wanted) => match facts::memory() {
+                Ok(memory) => amount("memory_available", memory.available, *wanted),
+                Err(error) => CheckAnswer::Unclear(format!("memory_available: {error}")),
+            },
+            CheckKind::DiskAvailable(wanted) => {
+                let (wanted, data_dir) = (*wanted, self.data_dir.clone());
+                let look = move || disk_available(&data_dir, wanted);
+                aside(limit, "disk_available".to_owned(), look).await
+            }
+        }
+    }
+}
+
+/// Runs what may hang (a file on a server that is gone) on a thread of its own; the thread is left to its fate.
+async fn aside(
+    limit: Span,
+    subject: String,
+    look: impl FnOnce() -> CheckAnswer + Send + 'static,
+) -> CheckAnswer {
+    match tokio::time::timeout(limit.duration(), tokio::task::spawn_blocking(look)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => CheckAnswer::Unclear(format!("{subject}: the check broke off")),
+        Err(_) => CheckAnswer::Unclear(format!("{subject}: no answer within {limit}")),
+    }
+}
+
+fn file(path: &Path) -> CheckAnswer {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => CheckAnswer::Fails(format!("{} is a directory", path.display())),
+        Ok(_) => CheckAnswer::Holds,
+        Err(error) => absent(path, &error),
+    }
+}
+
+fn dir(path: &Path) -> CheckAnswer {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => CheckAnswer::Holds,
+        Ok(_) => CheckAnswer::Fails(format!("{} is not a directory", path.display())),
+        Err(error) => absent(path, &error),
+    }
+}
+
+fn absent(path: &Path, error: &std::io::Error) -> CheckAnswer {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            CheckAnswer::Fails(format!("{} does not exist", path.display()))
+        }
+        ErrorKind::PermissionDenied => {
+            CheckAnswer::Fails(format!("{} cannot be seen: permission denied", path.display()))
+        }
+        _ => CheckAnswer::Unclear(format!("{}: {error}", path.display())),
+    }
+}
+
+fn env(text: &str) -> CheckAnswer {
+    let (name, wanted) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+    match (std::env::var_os(name), wanted) {
+        (None, _) => CheckAnswer::Fails(format!("environment variable {name} is not set")),
+        (Some(value), Some(wanted)) if value != wanted => {
+            CheckAnswer::Fails(format!("environment variable {name} is {value:?}, not {wanted:?}"))
+        }
+        (Some(_), _) => CheckAnswer::Holds,
+    }
+}
+
+fn label(glob: &str, labels: &[String]) -> CheckAnswer {
+    if labels.iter().any(|label| glob_matches(glob, label)) {
+        return CheckAnswer::Holds;
+    }
+    let has = if labels.is_empty() { "it has none".to_owned() } else { labels.join(", ") };
+    CheckAnswer::Fails(format!("no label of this node matches {glob:?} ({has})"))
+}
+
+/// Whether nothing listens: the port can be taken on all addresses. It is let go at once.
+fn port_free(text: &str) -> CheckAnswer {
+    let Ok(port) = text.trim().parse::<u16>() else {
+        return CheckAnswer::Fails(format!("port_free: {text:?} is no port"));
+    };
+    match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
+        Ok(_) => CheckAnswer::Holds,
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            CheckAnswer::Fails(format!("port {port} is in use"))
+        }
+        // Whether the program may take it is for the program (its user may be another) to find out.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => CheckAnswer::Holds,
+        Err(error) => CheckAnswer::Unclear(format!("port {port}: {error}")),
+    }
+}
+
+fn disk_available(data_dir: &Path, wanted: Bytes) -> CheckAnswer {
+    match facts::disk_available(data_dir) {
+        Ok(available) => amount("disk_available", available, wanted),
+        Err(error) => CheckAnswer::Unclear(format!("disk_available: {}: {error}", data_dir.display())),
+    }
+}
+
+fn amount(what: &str, available: Bytes, wanted: Bytes) -> CheckAnswer {
+    if available >= wanted {
+        return CheckAnswer::Holds;
+    }
+    let whole = Bytes(available.0 >> 20 << 20); // MiB: a reason that changes with every byte is no reason
+    CheckAnswer::Fails(format!("{what}: {wanted} wanted, {whole} available"))
+}
+
+/// For time limits of what a check starts.
+fn remaining(limit: Span, since: std::time::Instant) -> Duration {
+    limit.duration().saturating_sub(since.elapsed())
+}
+
+#[cfg(test)]
+mod tests;

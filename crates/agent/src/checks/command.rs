@@ -1,0 +1,116 @@
+//! The `command` check: a program that exits with 0, or says why not.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use sheaf_engine::gates::CheckAnswer;
+use sheaf_model::Span;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+
+use super::remaining;
+
+/// Lines of output that make a reason.
+const REASON_LINES: usize = 3;
+/// Bytes of a reason; more output is read and thrown away.
+const REASON_BYTES: usize = 600;
+/// How long output may still come after the program ended: something it started may hold on to it for ever.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Runs it as a process group of its own and ends all of that group, at the latest when the time is over.
+pub(super) async fn run(words: &[String], limit: Span) -> CheckAnswer {
+    let Some((program, args)) = words.split_first() else {
+        return CheckAnswer::Fails("command: nothing to run".to_owned());
+    };
+    let started = Instant::now();
+    let spawned = Command::new(program)
+        .args(args)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(error) => return CheckAnswer::Unclear(format!("{program} could not be started: {error}")),
+    };
+    let group = Group::of(&child);
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let ended = {
+        let reading = async { tokio::join!(read(out, &mut stdout), read(err, &mut stderr)) };
+        tokio::pin!(reading);
+        let mut all_read = false;
+        let ended = tokio::select! {
+            // Dropping the wait loses nothing: the child is waited for again below, or killed.
+            ended = tokio::time::timeout(remaining(limit, started), child.wait()) => ended,
+            // All output was closed; the program may still run.
+            _ = &mut reading => {
+                all_read = true;
+                tokio::time::timeout(remaining(limit, started), child.wait()).await
+            }
+        };
+        if ended.is_ok() && !all_read {
+            let _ = tokio::time::timeout(LAST_WORDS, reading).await; // what comes later is not the reason
+        }
+        ended
+    };
+    drop(group); // everything it started
+    let reason = first_lines(&stdout, &stderr);
+    match ended {
+        Err(_) => {
+            let _ = child.wait().await; // killed with its group: this only collects it
+            CheckAnswer::Unclear(format!("{}: no answer within {limit}", words.join(" ")))
+        }
+        Ok(Err(error)) => CheckAnswer::Unclear(format!("{program}: {error}")),
+        Ok(Ok(status)) if status.success() => CheckAnswer::Holds,
+        Ok(Ok(status)) => match (status.code(), reason) {
+            (Some(_), Some(reason)) => CheckAnswer::Fails(reason),
+            (Some(code), None) => CheckAnswer::Fails(format!("{}: exit code {code}", words.join(" "))),
+            (None, _) => CheckAnswer::Unclear(format!("{} crashed: {status}", words.join(" "))),
+        },
+    }
+}
+
+/// The program's process group; ended when this is dropped, also when nobody waits for the answer any more.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL); // it fails only if nothing is left of it
+        }
+    }
+}
+
+/// Keeps the beginning and reads on to the end, or the program would be stopped by a full pipe.
+async fn read(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut pipe) = pipe else { return };
+    let mut buffer = [0; 1024];
+    while let Ok(length) = pipe.read(&mut buffer).await {
+        if length == 0 {
+            return;
+        }
+        let room = REASON_BYTES.saturating_sub(kept.len()).min(length);
+        kept.extend_from_slice(&buffer[..room]);
+    }
+}
+
+/// The first lines that say anything, of what it printed, else of what it complained about.
+fn first_lines(stdout: &[u8], stderr: &[u8]) -> Option<String> {
+    let lines = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        let said = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        said.take(REASON_LINES).collect::<Vec<_>>().join("; ")
+    };
+    [stdout, stderr].into_iter().map(lines).find(|text| !text.is_empty())
+}

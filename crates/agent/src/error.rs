@@ -1,0 +1,43 @@
+//! What can go wrong in an agent as a whole. What goes wrong with one bucket is that bucket's phase or verdict.
+
+use std::path::PathBuf;
+
+use crate::keepers::KeeperError;
+
+/// Why an agent does not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The file system said no.
+    #[error("cannot {operation} {path}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The node's identity cannot be read. It is never replaced: restore it, or remove the whole data directory to come
+    /// back as a new node.
+    #[error(
+        "{path} is no identity of a node; restore it, or remove the data directory to join as a new node"
+    )]
+    NodeFile {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The instances of an earlier life cannot be looked at.
+    #[error("cannot look at the instances on disk")]
+    Instances(#[source] KeeperError),
+    /// The clock of leases cannot be waited for.
+    #[error("cannot use a timer on the boot clock")]
+    Alarm {
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A part of the agent ended although nobody asked it to.
+    #[error("the agent's {0} ended by itself")]
+    Ended(&'static str),
+}

@@ -1,0 +1,364 @@
+//! Carries out what the node decides about instances: keepers spawned, stopped and killed, things sworn, directories
+//! removed. Never waits: everything that takes time is a task, and its end is an [`Outcome`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use sheaf_engine::keep::Fence;
+use sheaf_engine::node::{Action, Done, Found as NodeFound, Input, Seen};
+use sheaf_engine::reconcile::Mode;
+use sheaf_model::{BootId, BucketName, Epoch, Moment, NodeName, Revision, Span};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::error::AgentError;
+use crate::keeper::{Status, clock};
+use crate::keepers::{Found, Handle, KeeperError, Keepers};
+use crate::report::{self, Birth};
+
+mod origin;
+mod plan;
+mod start;
+
+/// Keepers spawned, fences written and directories removed at a time: enough for any disk, gentle to a small machine.
+const AT_ONCE: usize = 32;
+/// Beyond its grace, until a keeper that was told to stop is taken for hung.
+const HUNG_AFTER: Span = Span::seconds(5);
+/// Between two looks at something that is about to end.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How often to look before it is a failure.
+const LOOKS: u32 = 50;
+/// Ten years.
+const NEVER: Span = Span::seconds(10 * 365 * 24 * 3600);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    shared: Arc<Shared>,
+    held: BTreeMap<BucketName, Held>,
+    tasks: JoinSet<Outcome>,
+    serial: u64,
+}
+
+/// What every task may use.
+#[derive(Debug)]
+struct Shared {
+    keepers: Keepers,
+    node: NodeName,
+    boot: BootId,
+    binary: PathBuf,
+    slots: Semaphore,
+}
+
+/// A keeper that lives.
+#[derive(Clone, Debug)]
+struct Held {
+    handle: Arc<Handle>,
+    birth: Birth,
+    grace: Span,
+    /// Tells it apart from a former keeper of the bucket, whose last words may come late.
+    serial: u64,
+}
+
+/// What a task ended with.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// An action is done.
+    Done(BucketName, Done),
+    /// A start is done: its keeper is there.
+    Started(BucketName, Box<Fresh>),
+    /// A keeper said something new, or (closed) is gone.
+    Said { bucket: BucketName, serial: u64, status: watch::Receiver<Status>, closed: bool },
+    /// Its keeper did not answer, and now does or is gone.
+    Adopted(BucketName, Option<Box<Fresh>>),
+    /// Nothing that the node must know; its keeper says the rest.
+    Nothing,
+}
+
+/// A keeper that was just spawned or adopted.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    handle: Handle,
+    birth: Birth,
+    grace: Span,
+}
+
+impl Executor {
+    /// Over the keepers of one data directory. `binary` is `${sheaf}`.
+    pub(crate) fn new(keepers: Keepers, node: NodeName, boot: BootId, binary: PathBuf) -> Self {
+        let shared = Shared { keepers, node, boot, binary, slots: Semaphore::new(AT_ONCE) };
+        Self { shared: Arc::new(shared), held: BTreeMap::new(), tasks: JoinSet::new(), serial: 0 }
+    }
+
+    /// Looks at what an earlier life of the agent has left, and takes over the keepers that live.
+    pub(crate) async fn find(&mut self) -> Result<Vec<NodeFound>, AgentError> {
+        let shared = self.shared.clone();
+        let look = move || -> Result<Vec<(Found, Fence)>, KeeperError> {
+            let all = shared.keepers.scan()?.into_iter();
+            all.map(|found| shared.keepers.fence(found.bucket()).map(|fence| (found, fence))).collect()
+        };
+        let all = blocking(look).await.ok_or(AgentError::Ended("look at the disk"))?;
+        let all = all.map_err(AgentError::Instances)?;
+        let alive = all.iter().filter(|(found, _)| matches!(found, Found::Alive { .. }));
+        let alive: Vec<BucketName> = alive.map(|(found, _)| found.bucket().clone()).collect();
+        let shared = self.shared.clone();
+        // Side by side: leases are running out, and one that does not answer must not hold up the others.
+        let mut adopting = stream::iter(alive)
+            .map(|bucket| {
+                let shared = shared.clone();
+                async move { (start::adopt(&shared, &bucket).await, bucket) }
+            })
+            .buffer_unordered(AT_ONCE);
+        let mut adopted = BTreeMap::new();
+        while let Some((fresh, bucket)) = adopting.next().await {
+            let seen = self.adopted(&bucket, fresh);
+            adopted.insert(bucket, seen);
+        }
+        drop(adopting);
+        let found = all.into_iter().map(|(found, fence)| {
+            let bucket = found.bucket().clone();
+            let seen = match found {
+                Found::Alive { .. } => adopted.remove(&bucket),
+                Found::Dead { plan, status, .. } => {
+                    let birth = plan.map_or_else(Birth::unknown, |plan| self.birth(&bucket, &plan));
+                    Some(report::dead(status.as_deref(), &birth))
+                }
+            };
+            report::found(bucket, seen, fence)
+        });
+        Ok(found.collect())
+    }
+
+    fn birth(&self, bucket: &BucketName, plan: &crate::keeper::Plan) -> Birth {
+        Birth::found(plan, origin::read(&self.shared.keepers, bucket), &self.shared.boot)
+    }
+
+    fn adopted(&mut self, bucket: &BucketName, fresh: Result<Fresh, KeeperError>) -> Seen {
+        let error = match fresh {
+            Ok(fresh) => return self.hold(bucket, fresh),
+            Err(error) => error,
+        };
+        let (plan, status) = self.shared.keepers.last(bucket);
+        let birth = plan.map_or_else(Birth::unknown, |plan| self.birth(bucket, &plan));
+        if matches!(error, KeeperError::Gone { .. }) {
+            return report::dead(status.as_ref(), &birth);
+        }
+        tracing::warn!(%bucket, %error, "its keeper lives and does not answer; asking again");
+        self.tasks.spawn(start::adopt_again(self.shared.clone(), bucket.clone()));
+        report::silent(status.as_ref(), &birth)
+    }
+
+    /// Keeps the connection, and listens to what its keeper says.
+    fn hold(&mut self, bucket: &BucketName, fresh: Fresh) -> Seen {
+        self.serial += 1;
+        let Fresh { handle, birth, grace } = fresh;
+        let mut status = handle.status();
+        let seen = report::seen(&status.borrow_and_update(), &birth);
+        let held = Held { handle: Arc::new(handle), birth, grace, serial: self.serial };
+        self.tasks.spawn(listen(bucket.clone(), self.serial, status));
+        self.held.insert(bucket.clone(), held);
+        seen
+    }
+
+    /// Begins what the node asks for. Some things are done at once.
+    pub(crate) fn perform(&mut self, action: Action) -> Option<Input> {
+        match action {
+            Action::Start(start) => {
+                self.tasks.spawn(start::start(self.shared.clone(), start));
+            }
+            Action::Stop(bucket, why) => return self.stop(bucket, why),
+            Action::BecomeMulti(bucket, state, epoch) => {
+                return Some(self.become_multi(bucket, state, epoch));
+            }
+            Action::GiveUp(bucket, epoch) => {
+                let done = Done::GaveUp(epoch);
+                let swear = move |keepers: &Keepers, bucket: &BucketName| keepers.give_up(bucket, epoch);
+                self.tasks.spawn(patiently(self.shared.clone(), bucket, done, swear));
+            }
+            Action::Confirm(bucket, revision) => {
+                let done = Done::Confirmed(revision);
+                let swear =
+                    move |keepers: &Keepers, bucket: &BucketName| keepers.give_up_multi(bucket, revision);
+                self.tasks.spawn(patiently(self.shared.clone(), bucket, done, swear));
+            }
+            Action::Remove(bucket) => {
+                let remove = |keepers: &Keepers, bucket: &BucketName| keepers.remove(bucket);
+                self.tasks.spawn(patiently(self.shared.clone(), bucket, Done::Removed, remove));
+            }
+            Action::Kill(bucket, epoch) => self.kill(bucket, epoch),
+            Action::MoveDeadline(bucket, epoch, until) => self.move_deadline(&bucket, epoch, until),
+            Action::Ask(_) | Action::HeartbeatNow | Action::Say(_) | Action::Note(..) => {}
+        }
+        None
+    }
+
+    fn stop(&mut self, bucket: BucketName, why: &'static str) -> Option<Input> {
+        tracing::info!(%bucket, why, "stopping");
+        let Some(held) = self.held.get(&bucket) else {
+            // Nothing can be told to a keeper that does not answer.
+            self.tasks.spawn(end(self.shared.clone(), bucket.clone()));
+            return Some(Input::Done(bucket, Done::Told));
+        };
+        held.handle.stop();
+        let (shared, handle, name) = (self.shared.clone(), held.handle.clone(), bucket.clone());
+        let patience = Span(held.grace.0.saturating_add(HUNG_AFTER.0)).duration();
+        self.tasks.spawn(async move {
+            if tokio::time::timeout(patience, handle.ended()).await.is_err() {
+                tracing::warn!(bucket = %name, "its keeper does not end it; killing all of it");
+                return end(shared, name).await;
+            }
+            Outcome::Nothing
+        });
+        Some(Input::Done(bucket, Done::Told))
+    }
+
+    /// All nodes may run the bucket now, so the instance needs no lease: its keeper gets a deadline that never comes.
+    /// That is the keeper's word for it; it still holds the bucket's lock, without which nothing can be sworn.
+    fn become_multi(&mut self, bucket: BucketName, state: Revision, epoch: Epoch) -> Input {
+        let Some(held) = self.held.get_mut(&bucket) else {
+            let reason = "its keeper does not answer".to_owned();
+            return Input::Done(bucket, Done::Failed { reason, again: true });
+        };
+        held.birth.mode = Mode::Multi(state);
+        held.birth.until = None;
+        held.handle.deadline(epoch, self.shared.boot.clone(), clock::now().after(NEVER));
+        let seen = report::seen(&held.handle.status().borrow(), &held.birth);
+        Input::Done(bucket, Done::BecameMulti(Box::new(seen)))
+    }
+
+    /// The second enforcer of a deadline; the keeper is the first.
+    fn kill(&mut self, bucket: BucketName, epoch: Epoch) {
+        let is_that = |held: &Held| held.birth.mode.epoch() == Some(epoch);
+        if self.held.get(&bucket).is_none_or(is_that) {
+            tracing::warn!(%bucket, %epoch, "its lease is over; killing all of it");
+            self.tasks.spawn(end(self.shared.clone(), bucket));
+        }
+    }
+
+    fn move_deadline(&mut self, bucket: &BucketName, epoch: Epoch, until: Moment) {
+        if let Some(held) = self.held.get_mut(bucket) {
+            held.birth.until = held.birth.until.max(Some(until));
+            held.handle.deadline(epoch, self.shared.boot.clone(), until);
+        }
+    }
+
+    /// The next end of a task, as what the node must hear of it. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Option<Input> {
+        while let Some(joined) = self.tasks.join_next().await {
+            match joined {
+                Ok(outcome) => {
+                    if let Some(input) = self.take(outcome) {
+                        return Some(input);
+                    }
+                }
+                Err(error) => tracing::error!(%error, "an action broke off"),
+            }
+        }
+        // Nothing is under way, so nothing will ever come until something is begun.
+        std::future::pending().await
+    }
+
+    fn take(&mut self, outcome: Outcome) -> Option<Input> {
+        match outcome {
+            Outcome::Nothing => None,
+            Outcome::Done(bucket, done) => Some(Input::Done(bucket, done)),
+            Outcome::Started(bucket, fresh) => {
+                let seen = Box::new(self.hold(&bucket, *fresh));
+                Some(Input::Done(bucket, Done::Started(seen)))
+            }
+            Outcome::Adopted(bucket, fresh) => {
+                let seen = match fresh {
+                    Some(fresh) => self.hold(&bucket, *fresh),
+                    None => {
+                        let (plan, status) = self.shared.keepers.last(&bucket);
+                        let birth = plan.map_or_else(Birth::unknown, |plan| self.birth(&bucket, &plan));
+                        report::dead(status.as_ref(), &birth)
+                    }
+                };
+                Some(Input::Seen(bucket, Some(Box::new(seen))))
+            }
+            Outcome::Said { bucket, serial, mut status, closed } => {
+                let held = self.held.get(&bucket).filter(|held| held.serial == serial)?;
+                let seen = if closed {
+                    report::dead(Some(&status.borrow_and_update()), &held.birth)
+                } else {
+                    report::seen(&status.borrow_and_update(), &held.birth)
+                };
+                if closed {
+                    self.held.remove(&bucket);
+                } else {
+                    self.tasks.spawn(listen(bucket.clone(), serial, status));
+                }
+                Some(Input::Seen(bucket, Some(Box::new(seen))))
+            }
+        }
+    }
+}
+
+/// Waits for a keeper's next word. Its last one counts only once the keeper is gone and the bucket's lock is free:
+/// what follows an end needs the lock.
+async fn listen(bucket: BucketName, serial: u64, mut status: watch::Receiver<Status>) -> Outcome {
+    let closed = loop {
+        match status.changed().await {
+            Ok(()) if status.borrow().end.is_some() => {}
+            Ok(()) => break false,
+            Err(_) => break true,
+        }
+    };
+    Outcome::Said { bucket, serial, status, closed }
+}
+
+/// Runs what blocks on the disk; none if it broke off.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+/// Does what needs the bucket's lock, waiting a while for a keeper that is about to end.
+async fn patiently(
+    shared: Arc<Shared>,
+    bucket: BucketName,
+    done: Done,
+    work: impl Fn(&Keepers, &BucketName) -> Result<(), KeeperError> + Clone + Send + 'static,
+) -> Outcome {
+    let _slot = shared.slots.acquire().await; // never closed
+    for look in 0.. {
+        let (work, with, name) = (work.clone(), shared.clone(), bucket.clone());
+        let error = match blocking(move || work(&with.keepers, &name)).await {
+            Some(Ok(())) => return Outcome::Done(bucket, done),
+            Some(Err(KeeperError::Busy { .. })) if look < LOOKS => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
+            }
+            Some(Err(error)) => start::text(&error),
+            None => "it broke off".to_owned(),
+        };
+        tracing::warn!(%bucket, error, "could not be carried out; trying again later");
+        return Outcome::Done(bucket, Done::Failed { reason: error, again: true });
+    }
+    Outcome::Nothing
+}
+
+/// SIGKILL to everything of a bucket, until nothing is left.
+async fn end(shared: Arc<Shared>, bucket: BucketName) -> Outcome {
+    for _ in 0..LOOKS {
+        let (with, name) = (shared.clone(), bucket.clone());
+        match blocking(move || with.keepers.kill(&name)).await {
+            Some(Ok(true)) => return Outcome::Nothing,
+            Some(Ok(false)) | None => tokio::time::sleep(LOOK_AGAIN).await,
+            Some(Err(error)) => {
+                tracing::error!(%bucket, error = start::text(&error), "cannot be killed");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+    Outcome::Nothing
+}
+
+/// The directory of a bucket's instance.
+fn instance_dir(keepers: &Keepers, bucket: &BucketName) -> PathBuf {
+    let dir = keepers.program_dir(bucket);
+    dir.parent().map_or(dir.clone(), Path::to_path_buf)
+}

@@ -1,0 +1,153 @@
+//! From what is to be started to what a keeper needs: everything rendered.
+
+use std::path::Path;
+
+use sheaf_engine::keep::Lease;
+use sheaf_engine::node::Start;
+use sheaf_engine::reconcile::Mode;
+use sheaf_model::{BootId, BucketScope, NodeName, RenderError, Scope};
+
+use crate::keeper::{OutputLimits, Plan};
+
+/// Why an instance cannot be started as its documents stand. Trying again does not help.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PlanError {
+    /// A template has no value here.
+    #[error("{place}: {source}")]
+    Render {
+        /// Where the template stands.
+        place: String,
+        /// What is missing.
+        source: RenderError,
+    },
+    /// The module does not say what to run.
+    #[error("module {0} says nothing to execute")]
+    NoExec(String),
+    /// A single-node start without a lease. The node never asks for one.
+    #[error("there is no lease")]
+    NoLease,
+}
+
+/// What all plans of a node share.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) node: &'a NodeName,
+    pub(super) boot: &'a BootId,
+    /// `${dir}`, where the rendered files are too.
+    pub(super) dir: &'a Path,
+    /// `${sheaf}`.
+    pub(super) binary: &'a str,
+}
+
+/// Renders the plan of a start.
+pub(super) fn plan(start: &Start, place: &Place<'_>) -> Result<Plan, PlanError> {
+    let module = &start.module;
+    let exec = module.exec.as_ref().ok_or_else(|| PlanError::NoExec(start.bucket.module.to_string()))?;
+    let lease = match (start.mode, start.until) {
+        (Mode::Multi(from), _) => Lease::Multi { from },
+        (Mode::Single(epoch), Some(until)) => Lease::Single { epoch, boot: place.boot.clone(), until },
+        (Mode::Single(_), None) => return Err(PlanError::NoLease),
+    };
+    let config = start.bucket.config.value();
+    let dir = place.dir.to_string_lossy();
+    let scope = Scope {
+        bucket: Some(BucketScope {
+            name: start.bucket.name.as_str(),
+            revision: start.origin.revision,
+            config: &config,
+        }),
+        node_name: &start.here.name,
+        node_hostname: &start.here.hostname,
+        node_labels: &start.here.labels,
+        dir: Some(&dir),
+        files: Some(&dir),
+        sheaf: place.binary,
+    };
+    let render = |place: String, template: &sheaf_model::Template| {
+        template.render(&scope).map_err(|source| PlanError::Render { place, source })
+    };
+    let mut args = Vec::new();
+    for (index, arg) in exec.args.iter().enumerate() {
+        args.push(render(format!("exec.args[{index}]"), arg)?);
+    }
+    let mut env = Vec::new();
+    for (name, value) in &exec.env {
+        env.push((name.clone(), render(format!("exec.env.{name}"), value)?));
+    }
+    let mut files = Vec::new();
+    for (name, text) in &module.files {
+        files.push((name.clone(), render(format!("files.{name}"), text)?));
+    }
+    Ok(Plan {
+        bucket: start.bucket.name.clone(),
+        node: place.node.clone(),
+        revision: start.origin.revision,
+        basis: start.origin.basis,
+        lease,
+        program: render("exec.command".to_owned(), &exec.command)?,
+        args,
+        env,
+        files,
+        stop: module.stop,
+        restart: module.restart,
+        output: OutputLimits::default(),
+        restarts: 0,
+        recent: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use sheaf_engine::gates::Here;
+    use sheaf_engine::reconcile::Origin;
+    use sheaf_model::{
+        BucketName, BucketSpec, Exec, Json, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment,
+        Revision, Runtime, Template, TemplateSet,
+    };
+
+    use super::*;
+
+    fn start(command: &str, mode: Mode, until: Option<Moment>) -> Start {
+        let template = |text| Template::parse(text, TemplateSet::Instance).expect("a template");
+        let name = ModuleName::new("m").expect("a name");
+        let mut module = ModuleSpec::new(name, ModuleVersion::new("1").expect("a version"), Runtime::Exec);
+        let env = BTreeMap::from([("A".to_owned(), template("${node.name}"))]);
+        let args = vec![template("${bucket.config.port}"), template("${dir}/x")];
+        module.exec = Some(Exec { command: template(command), args, env });
+        let reference = ModuleRef::parse("m@1").expect("a reference");
+        let mut bucket = BucketSpec::new(BucketName::new("/a").expect("a name"), reference);
+        bucket.config = Json::new(&serde_json::json!({"port": 514}));
+        let origin = Origin { revision: Revision(7), basis: Revision(9), content: 1 };
+        let here = Arc::new(Here { name: "n1".to_owned(), ..Here::default() });
+        Start { bucket: Arc::new(bucket), module: Arc::new(module), mode, origin, until, here }
+    }
+
+    fn render(start: &Start) -> Result<Plan, PlanError> {
+        let node = NodeName::new("n1").expect("a name");
+        let place = Place { node: &node, boot: &"b1".into(), dir: Path::new("/d"), binary: "/usr/bin/sheaf" };
+        plan(start, &place)
+    }
+
+    #[test]
+    fn everything_is_rendered() {
+        let mode = Mode::Single(sheaf_model::Epoch(4));
+        let plan = render(&start("${sheaf}", mode, Some(Moment(5)))).expect("a plan");
+        assert_eq!(plan.program, "/usr/bin/sheaf");
+        assert_eq!(plan.args, ["514", "/d/x"]);
+        assert_eq!(plan.env, [("A".to_owned(), "n1".to_owned())]);
+        assert_eq!(plan.lease.until(), Some(Moment(5)));
+        assert_eq!((plan.revision, plan.basis), (Revision(7), Revision(9)));
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_place() {
+        let multi = Mode::Multi(Revision(1));
+        let error = render(&start("${bucket.config.host}", multi, None)).expect_err("no such key");
+        assert!(error.to_string().starts_with("exec.command: ${bucket.config.host}"), "{error}");
+        let single = Mode::Single(sheaf_model::Epoch(4));
+        assert!(matches!(render(&start("/bin/true", single, None)), Err(PlanError::NoLease)));
+    }
+}

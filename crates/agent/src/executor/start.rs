@@ -1,0 +1,92 @@
+//! Starting an instance, and taking one over.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheaf_engine::node::{Done, Start};
+use sheaf_model::{BucketName, Span};
+
+use super::{Fresh, Outcome, Shared, blocking, origin, plan};
+use crate::keeper::Plan;
+use crate::keepers::KeeperError;
+use crate::report::Birth;
+
+/// Between two tries to reach a keeper that does not answer.
+const ADOPT_AGAIN: Duration = Duration::from_secs(1);
+
+/// Starts an instance; its former one is dead.
+pub(super) async fn start(shared: Arc<Shared>, start: Box<Start>) -> Outcome {
+    let bucket = start.bucket.name.clone();
+    let _slot = shared.slots.acquire().await; // never closed
+    match spawn(&shared, &start).await {
+        Ok(fresh) => Outcome::Started(bucket, Box::new(fresh)),
+        Err((reason, again)) => {
+            tracing::warn!(%bucket, reason, "cannot be started");
+            Outcome::Done(bucket, Done::Failed { reason, again })
+        }
+    }
+}
+
+/// Spawns the keeper; an error says why, and whether trying again can help.
+async fn spawn(shared: &Arc<Shared>, start: &Start) -> Result<Fresh, (String, bool)> {
+    let bucket = &start.bucket.name;
+    let dir = shared.keepers.program_dir(bucket);
+    let binary = shared.binary.to_string_lossy();
+    let place = plan::Place { node: &shared.node, boot: &shared.boot, dir: &dir, binary: &binary };
+    let mut plan = plan::plan(start, &place).map_err(|error| (error.to_string(), false))?;
+    let (with, name) = (shared.clone(), bucket.clone());
+    if let Some((_, Some(former))) = blocking(move || with.keepers.last(&name)).await {
+        plan.carry_on(&former, &shared.boot);
+    }
+    let birth = Birth { mode: start.mode, origin: start.origin, until: start.until };
+    let grace = plan.stop.grace;
+    let handle = match shared.keepers.spawn(plan).await {
+        Ok(handle) => handle,
+        // A keeper that this agent did not know: whatever it runs, the node decides about it.
+        Err(KeeperError::Busy { .. }) => {
+            return adopt(shared, bucket).await.map_err(|error| (text(&error), true));
+        }
+        Err(error) => return Err((text(&error), true)),
+    };
+    let (with, name, content) = (shared.clone(), bucket.clone(), start.origin.content);
+    match blocking(move || origin::write(&with.keepers, &name, content)).await {
+        Some(Ok(())) => {}
+        failed => tracing::warn!(%bucket, ?failed, "its origin.json could not be written"),
+    }
+    Ok(Fresh { handle, birth, grace })
+}
+
+/// Takes over a keeper that lives.
+pub(super) async fn adopt(shared: &Arc<Shared>, bucket: &BucketName) -> Result<Fresh, KeeperError> {
+    let handle = shared.keepers.adopt(bucket).await?;
+    let (with, name) = (shared.clone(), bucket.clone());
+    let read = move || (with.keepers.last(&name).0, origin::read(&with.keepers, &name));
+    let (plan, content): (Option<Plan>, Option<u64>) = blocking(read).await.unwrap_or_default();
+    let grace = plan.as_ref().map_or(Span::default(), |plan| plan.stop.grace);
+    let birth = plan.map_or_else(Birth::unknown, |plan| Birth::found(&plan, content, &shared.boot));
+    Ok(Fresh { handle, birth, grace })
+}
+
+/// Tries to take over a keeper until it answers or is gone.
+pub(super) async fn adopt_again(shared: Arc<Shared>, bucket: BucketName) -> Outcome {
+    loop {
+        tokio::time::sleep(ADOPT_AGAIN).await;
+        match adopt(&shared, &bucket).await {
+            Ok(fresh) => return Outcome::Adopted(bucket, Some(Box::new(fresh))),
+            Err(KeeperError::Gone { .. }) => return Outcome::Adopted(bucket, None),
+            Err(error) => tracing::debug!(%bucket, %error, "its keeper still does not answer"),
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(super) fn text(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

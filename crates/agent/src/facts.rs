@@ -1,0 +1,211 @@
+//! What a node says of itself: who it is (`node.json` in its data directory), what its machine is, how busy it is.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use sheaf_model::{Bytes, ClusterId, Facts, Incarnation, Load, NodeId, NodeKey, NodeName};
+use sysinfo::{MemoryRefreshKind, System};
+
+use crate::error::AgentError;
+
+/// How long a look at the machine serves: heartbeats are frequent, and nothing is decided by the last percent.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Who a data directory is. Written once it is new, and again when it has joined; synced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFile {
+    /// The directory's random identity.
+    pub key: NodeKey,
+    /// The cluster it belongs to.
+    pub cluster: Option<ClusterId>,
+    /// The number it was given there.
+    pub node: Option<NodeId>,
+}
+
+impl NodeFile {
+    /// Where it is in a data directory.
+    pub fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join("node.json")
+    }
+
+    /// Reads it, or makes a new identity and writes it. A file that cannot be read as one is an error, never replaced:
+    /// the node would come back as another one.
+    pub fn load_or_create(data_dir: &Path) -> Result<Self, AgentError> {
+        let path = Self::path(data_dir);
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| AgentError::NodeFile { path, source })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let new = Self { key: NodeKey(random_id()), cluster: None, node: None };
+                new.save(data_dir)?;
+                Ok(new)
+            }
+            Err(source) => Err(AgentError::Io { operation: "read", path, source }),
+        }
+    }
+
+    /// Writes it so that a crash leaves the old or the new one.
+    pub fn save(&self, data_dir: &Path) -> Result<(), AgentError> {
+        let path = Self::path(data_dir);
+        let failed = |operation| {
+            let path = path.clone();
+            move |source| AgentError::Io { operation, path, source }
+        };
+        std::fs::create_dir_all(data_dir).map_err(failed("create the directory of"))?;
+        let text = serde_json::to_vec_pretty(self)
+            .map_err(|source| AgentError::NodeFile { path: path.clone(), source })?;
+        let new = path.with_extension("json.new");
+        std::fs::write(&new, text).map_err(failed("write"))?;
+        std::fs::File::open(&new).and_then(|file| file.sync_all()).map_err(failed("sync"))?;
+        std::fs::rename(&new, &path).map_err(failed("replace"))?;
+        std::fs::File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(failed("sync the directory of"))
+    }
+}
+
+/// A random identity.
+pub fn random_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// A new life of an agent.
+pub fn new_incarnation() -> Incarnation {
+    Incarnation(random_id())
+}
+
+/// The machine's hostname, as the kernel has it.
+pub fn machine_hostname() -> String {
+    hostname::get().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// What the config file says of a node; read again on SIGHUP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Its name.
+    pub name: NodeName,
+    /// What `node_list_rules` match.
+    pub hostname: String,
+    /// Where others reach it.
+    pub address: String,
+    /// Labels.
+    pub labels: Vec<String>,
+    /// Modules it allows.
+    pub allow: Vec<String>,
+    /// Modules it denies.
+    pub deny: Vec<String>,
+}
+
+/// Everything a node says of itself when it registers and in its session.
+pub fn facts(config: &NodeConfig, version: &str) -> Facts {
+    let cpu = std::thread::available_parallelism().map_or(1, usize::from);
+    Facts {
+        name: config.name.clone(),
+        hostname: config.hostname.clone(),
+        address: config.address.clone(),
+        labels: config.labels.clone(),
+        allow: config.allow.clone(),
+        deny: config.deny.clone(),
+        version: version.to_owned(),
+        cpu: u32::try_from(cpu).unwrap_or(u32::MAX),
+        memory_total: memory().unwrap_or_default().total,
+        notes: Vec::new(),
+    }
+}
+
+/// Memory of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// All of it.
+    pub total: Bytes,
+    /// What programs could still get.
+    pub available: Bytes,
+}
+
+/// Looks at the machine's memory; one small file is read.
+pub fn memory() -> Result<Memory, sysinfo::Error> {
+    let mut system = System::new()?;
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    Ok(Memory { total: Bytes(system.total_memory()), available: Bytes(system.available_memory()) })
+}
+
+/// Space that programs could still get where `path` is.
+pub fn disk_available(path: &Path) -> std::io::Result<Bytes> {
+    let space = rustix::fs::statvfs(path)?;
+    Ok(Bytes(space.f_bavail.saturating_mul(space.f_frsize)))
+}
+
+/// How busy the node is, looked at now and then.
+#[derive(Debug)]
+pub struct LoadMeter {
+    data_dir: PathBuf,
+    late_timers: AtomicU64,
+    /// Two heartbeats at once may ask; whoever comes first looks.
+    last: Mutex<Option<(Instant, Load)>>,
+}
+
+impl LoadMeter {
+    /// Of this machine, with its disk where `data_dir` is.
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self { data_dir, late_timers: AtomicU64::new(0), last: Mutex::new(None) }
+    }
+
+    /// A timer of the agent fired more than 50 ms late.
+    pub fn timer_was_late(&self) {
+        self.late_timers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The load, at most [`LOOK_AGAIN`] old but for the timers.
+    pub fn load(&self) -> Load {
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut load = match *last {
+            Some((at, load)) if at.elapsed() < LOOK_AGAIN => load,
+            _ => {
+                let load = self.look();
+                *last = Some((Instant::now(), load));
+                load
+            }
+        };
+        load.late_timers = self.late_timers.load(Ordering::Relaxed);
+        load
+    }
+
+    fn look(&self) -> Load {
+        let memory = memory().unwrap_or_default();
+        Load {
+            load: System::load_average().map_or(0.0, |load| load.one),
+            memory_used: Bytes(memory.total.0.saturating_sub(memory.available.0)),
+            disk_available: disk_available(&self.data_dir).unwrap_or_default(),
+            late_timers: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_keeps_its_identity() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let first = NodeFile::load_or_create(dir.path()).expect("it is made");
+        assert_eq!(first.node, None);
+        let joined = NodeFile { cluster: Some("c".into()), node: Some(NodeId(7)), ..first };
+        joined.save(dir.path()).expect("it is written");
+        assert_eq!(NodeFile::load_or_create(dir.path()).expect("it is read"), joined);
+        std::fs::write(NodeFile::path(dir.path()), "{").expect("it is broken");
+        let error = NodeFile::load_or_create(dir.path()).expect_err("it is not replaced");
+        assert!(error.to_string().contains("node.json"), "{error}");
+    }
+
+    #[test]
+    fn the_machine_has_memory_and_disk() {
+        let memory = memory().expect("this machine has memory");
+        assert!(memory.total > Bytes(0) && memory.available <= memory.total, "{memory:?}");
+        let meter = LoadMeter::new(PathBuf::from("/"));
+        meter.timer_was_late();
+        assert_eq!(meter.load().late_timers, 1);
+    }
+}

@@ -1,0 +1,149 @@
+//! The handle of a running agent: reading its config again, its instances' output, where it stands.
+
+use futures::stream;
+use sheaf_model::{BucketName, NodeName, Phase, Revision, Verdict};
+use sheaf_wire::logs::{LogLine, LogStream, LogsApi, LogsOf};
+use sheaf_wire::{Answers, ApiError, Caller};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::facts::NodeConfig;
+use crate::keepers::Keepers;
+use crate::logs::{LogQuery, LogReader, Stream};
+
+/// What a handle asks of the loop.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Reload(Box<NodeConfig>, oneshot::Sender<()>),
+    State(oneshot::Sender<State>),
+}
+
+/// Where an agent stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// It has a session with a leader.
+    pub has_session: bool,
+    /// The newest replicated state it has seen.
+    pub seen: Revision,
+    /// Its instances, dead or alive.
+    pub instances: Vec<Running>,
+    /// Its verdicts.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// One instance of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Where it is.
+    pub phase: Phase,
+    /// The program's process, while it runs.
+    pub pid: Option<u32>,
+    /// Why it is there, for people.
+    pub message: String,
+}
+
+/// The agent has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the agent has stopped")]
+pub struct Stopped;
+
+/// Speaks with an agent that runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    keepers: Keepers,
+    node: NodeName,
+}
+
+impl Handle {
+    pub(crate) fn new(requests: mpsc::Sender<Request>, keepers: Keepers, node: NodeName) -> Self {
+        Self { requests, keepers, node }
+    }
+
+    /// The config file was read again and is good: all gates are asked anew, and the leader hears of it.
+    pub async fn reload(&self, config: NodeConfig) -> Result<(), Stopped> {
+        let (done, waits) = oneshot::channel();
+        self.requests.send(Request::Reload(Box::new(config), done)).await.map_err(|_| Stopped)?;
+        waits.await.map_err(|_| Stopped)
+    }
+
+    /// Where the agent stands now.
+    pub async fn state(&self) -> Result<State, Stopped> {
+        let (answer, waits) = oneshot::channel();
+        self.requests.send(Request::State(answer)).await.map_err(|_| Stopped)?;
+        waits.await.map_err(|_| Stopped)
+    }
+
+    /// What an instance of this node has printed.
+    pub async fn logs(&self, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
+        let query = LogQuery {
+            tail: ask.tail.map(|lines| usize::try_from(lines).unwrap_or(usize::MAX)),
+            since: ask.since,
+            previous: ask.previous,
+        };
+        let dir = self.keepers.output_dir(&ask.bucket);
+        let failed = move |error: std::io::Error| {
+            ApiError::Internal(format!("cannot read the output of {}: {error}", ask.bucket))
+        };
+        let opened = tokio::task::spawn_blocking(move || LogReader::open(&dir, &query)).await;
+        let reader = opened.map_err(std::io::Error::other).and_then(|opened| opened).map_err(&failed)?;
+        let node = self.node.to_string();
+        let follow = ask.follow && !ask.previous;
+        let reading = Reading { reader: Some(reader), follow };
+        let batches = stream::try_unfold(reading, move |reading| {
+            let failed = failed.clone();
+            async move { reading.next().await.map_err(failed) }
+        });
+        let lines = move |batch: Result<Vec<crate::logs::Line>, ApiError>| {
+            let node = node.clone();
+            stream::iter(match batch {
+                Ok(batch) => batch.into_iter().map(|line| Ok(log_line(&node, line))).collect(),
+                Err(error) => vec![Err(error)],
+            })
+        };
+        Ok(Box::pin(futures::StreamExt::flat_map(batches, lines)))
+    }
+}
+
+/// What every agent answers to others about its own instances.
+impl LogsApi for Handle {
+    async fn read(&self, _caller: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
+        self.logs(ask).await
+    }
+}
+
+fn log_line(node: &str, line: crate::logs::Line) -> LogLine {
+    let stream = match line.stream {
+        Stream::Stdout => LogStream::Stdout,
+        Stream::Stderr => LogStream::Stderr,
+    };
+    LogLine { node: node.to_owned(), at: line.at, stream, text: line.text }
+}
+
+/// How far an answer has read.
+struct Reading {
+    /// None after an error.
+    reader: Option<LogReader>,
+    follow: bool,
+}
+
+impl Reading {
+    /// The next lines; none at the end.
+    async fn next(mut self) -> std::io::Result<Option<(Vec<crate::logs::Line>, Self)>> {
+        let Some(mut reader) = self.reader.take() else { return Ok(None) };
+        let read = move || {
+            let batch = reader.batch();
+            (batch, reader)
+        };
+        let (batch, mut reader) = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)?;
+        let mut batch = batch?;
+        if batch.is_empty() && self.follow {
+            batch = reader.follow().await?;
+        }
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some((batch, Self { reader: Some(reader), ..self })))
+    }
+}

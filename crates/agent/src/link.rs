@@ -1,0 +1,128 @@
+//! The agent's two streams: the watch from any member, and the session with the leader.
+//!
+//! ```text
+//!  link::watch ◄── everything, then changes ── any member          inputs ──► the agent's loop
+//!  link::session ── Hello, heartbeats, what the node says ──► the leader
+//!                ◄── acknowledgements, questions ──────────
+//! ```
+//!
+//! Both speak through `wire`, to the node's own port first. Both try for ever: what breaks is opened again, and
+//! everything is said again then.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sheaf_engine::node::Input;
+use sheaf_model::session::{Hello, ToLeader};
+use sheaf_model::{BootId, ClusterId, Facts, Incarnation, NodeId, NodeKey, Revision};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::facts::LoadMeter;
+
+mod search;
+mod session;
+mod watching;
+
+pub(crate) use session::session;
+pub(crate) use watching::watch;
+
+/// Opening a stream takes at most so long.
+const OPENING: Duration = Duration::from_secs(1);
+
+/// The addresses of members, newest knowledge first; asked each time a stream is opened.
+pub type Members = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// What both streams need to know.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) cluster: ClusterId,
+    pub(crate) node: NodeId,
+    pub(crate) key: NodeKey,
+    pub(crate) boot: BootId,
+    pub(crate) incarnation: Incarnation,
+    /// The node's own port, as it reaches it itself.
+    pub(crate) own: String,
+    pub(crate) members: Members,
+    pub(crate) meter: Arc<LoadMeter>,
+    pub(crate) facts: watch::Receiver<Facts>,
+    /// To the agent's loop, which never waits for either stream.
+    pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) signals: Arc<Signals>,
+}
+
+/// What the agent's loop tells the session beside messages.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    /// Send a heartbeat without waiting for the next one.
+    pub(crate) heartbeat: Notify,
+    /// Messages were lost because too many waited: open a new session, in which everything is said again.
+    pub(crate) reset: Notify,
+    seen: AtomicU64,
+}
+
+impl Signals {
+    /// The newest state the node has seen whole.
+    pub(crate) fn saw(&self, revision: Revision) {
+        self.seen.store(revision.0, Ordering::Relaxed);
+    }
+
+    fn seen(&self) -> Revision {
+        Revision(self.seen.load(Ordering::Relaxed))
+    }
+}
+
+impl Link {
+    fn hello(&self) -> ToLeader {
+        ToLeader::Hello(Hello {
+            cluster: self.cluster.clone(),
+            node: self.node,
+            key: self.key.clone(),
+            boot: self.boot.clone(),
+            incarnation: self.incarnation.clone(),
+            facts: self.facts.borrow().clone(),
+        })
+    }
+
+    /// The node's own port, then the members', each once.
+    fn addresses(&self) -> Vec<String> {
+        let mut all = vec![self.own.clone()];
+        for address in (self.members)() {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        all
+    }
+}
+
+/// A wait of up to `span`, by chance: what broke for all at once is not to come back all at once.
+fn jitter(span: Duration) -> Duration {
+    let chance = uuid::Uuid::new_v4().as_u64_pair().0 % 1000;
+    span.mul_f64(f64::from(u32::try_from(chance).unwrap_or(0)) / 1000.0)
+}
+
+/// Waits that grow from one failure to the next, with jitter.
+#[derive(Debug)]
+struct Backoff {
+    next: Duration,
+    max: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(50);
+
+    fn new(max: Duration) -> Self {
+        Self { next: Self::FIRST, max }
+    }
+
+    fn reset(&mut self) {
+        self.next = Self::FIRST;
+    }
+
+    fn wait(&mut self) -> Duration {
+        let wait = self.next;
+        self.next = (self.next * 2).min(self.max);
+        wait / 2 + jitter(wait)
+    }
+}

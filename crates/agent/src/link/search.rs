@@ -1,0 +1,107 @@
+//! Finding the leader: whoever might know is asked at once, and whoever welcomes first has the session.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use sheaf_model::Span;
+use sheaf_model::session::{ToLeader, ToNode};
+use sheaf_wire::peer::PeerClient;
+use sheaf_wire::{Answers, ApiError};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Link, OPENING};
+
+/// Messages on their way to one leader. More waiting than this means that it does not take them.
+const ON_THEIR_WAY: usize = 64;
+/// The others' start before the one that has just not acknowledged: it may welcome again and still not acknowledge.
+const HEAD_START: Duration = Duration::from_millis(200);
+
+/// A session that stands.
+pub(super) struct Opened {
+    pub(super) address: String,
+    pub(super) messages: mpsc::Sender<ToLeader>,
+    pub(super) answers: Answers<ToNode>,
+    pub(super) heartbeat: Span,
+}
+
+/// What one node answered to `Hello`.
+enum Reply {
+    Welcome(Box<Opened>),
+    Redirect(Option<String>),
+    Refused { reason: String, retry: bool },
+    Failed(ApiError),
+}
+
+/// Why there is no session.
+pub(super) enum NoLeader {
+    /// Nobody leads, or nobody could be reached: soon perhaps.
+    Yet,
+    /// This node is not welcome, as the log says: not soon.
+    Refused,
+}
+
+/// Asks all `addresses` at once, `suspect` after the others, and follows where they point.
+pub(super) async fn search(
+    link: &Link,
+    addresses: Vec<String>,
+    suspect: Option<&str>,
+) -> Result<Opened, NoLeader> {
+    let mut asked: BTreeSet<String> = addresses.iter().cloned().collect();
+    let mut asking = FuturesUnordered::new();
+    for address in addresses {
+        let wait = if suspect == Some(address.as_str()) { HEAD_START } else { Duration::ZERO };
+        asking.push(ask(link, address, wait).boxed());
+    }
+    let mut refused = false;
+    while let Some((address, reply)) = asking.next().await {
+        match reply {
+            Reply::Welcome(opened) => return Ok(*opened),
+            Reply::Redirect(Some(leader)) if asked.insert(leader.clone()) => {
+                asking.push(ask(link, leader, Duration::ZERO).boxed());
+            }
+            Reply::Redirect(_) => {}
+            Reply::Refused { reason, retry } => {
+                tracing::warn!(address, reason, "this node is not welcome");
+                refused |= !retry;
+            }
+            Reply::Failed(error) => tracing::debug!(address, %error, "no session"),
+        }
+    }
+    Err(if refused { NoLeader::Refused } else { NoLeader::Yet })
+}
+
+async fn ask(link: &Link, address: String, wait: Duration) -> (String, Reply) {
+    tokio::time::sleep(wait).await;
+    let opening = async {
+        match open(link, &address).await {
+            Ok(reply) => reply,
+            Err(error) => Reply::Failed(error),
+        }
+    };
+    let reply = match tokio::time::timeout(OPENING, opening).await {
+        Ok(reply) => reply,
+        Err(_) => Reply::Failed(ApiError::DeadlineExceeded(format!("no welcome within {OPENING:?}"))),
+    };
+    (address, reply)
+}
+
+async fn open(link: &Link, address: &str) -> Result<Reply, ApiError> {
+    let (messages, waiting) = mpsc::channel(ON_THEIR_WAY);
+    let hello = futures::stream::once(std::future::ready(link.hello()));
+    let stream = hello.chain(ReceiverStream::new(waiting)).boxed();
+    let mut answers = PeerClient::new(address)?.session(stream, OPENING).await?;
+    match answers.next().await {
+        Some(Ok(ToNode::Welcome { heartbeat })) => {
+            let address = address.to_owned();
+            Ok(Reply::Welcome(Box::new(Opened { address, messages, answers, heartbeat })))
+        }
+        Some(Ok(ToNode::Redirect { leader })) => Ok(Reply::Redirect(leader)),
+        Some(Ok(ToNode::Refused { reason, retry })) => Ok(Reply::Refused { reason, retry }),
+        Some(Ok(other)) => Err(ApiError::Internal(format!("{address} begins a session with {other:?}"))),
+        Some(Err(error)) => Err(error),
+        None => Err(ApiError::unavailable(format!("{address} has ended the session"))),
+    }
+}

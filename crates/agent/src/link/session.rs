@@ -1,0 +1,212 @@
+//! The session: heartbeats on time, what the node has to say, and what the leader answers.
+//!
+//! A heartbeat that is not acknowledged for two heartbeats may mean a dead leader, and leases are running out: all who
+//! might know the new one are asked at once.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures::StreamExt;
+use sheaf_engine::node::Input;
+use sheaf_model::session::{Heartbeat, ToLeader, ToNode};
+use sheaf_model::{Moment, Span};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::search::{NoLeader, Opened, search};
+use super::{Backoff, Link, jitter};
+use crate::keeper::clock;
+
+/// From the second try on, all nodes of a cluster do not ask in the same moment.
+const SPREAD: Duration = Duration::from_millis(300);
+/// The longest wait after a refusal that asking again does not help.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// A timer this late is counted: the machine is starved.
+const LATE: Duration = Duration::from_millis(50);
+/// For the last message on its way out.
+const FAREWELL: Duration = Duration::from_millis(300);
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// The agent stops.
+    Stop,
+    /// The leader does not acknowledge, or takes no messages.
+    Silent,
+    /// The stream broke, or the leader ended it.
+    Broken,
+}
+
+/// Keeps a session open until it is to stop. `say` is what the node has to say, in order.
+pub(crate) async fn session(link: Link, mut say: mpsc::Receiver<ToLeader>, stop: CancellationToken) {
+    let mut refusals = Backoff::new(LONGEST_WAIT);
+    let mut leader: Option<String> = None;
+    let mut suspect = None;
+    let mut tries = 0_u32;
+    loop {
+        let mut addresses = link.addresses();
+        addresses
+            .extend(leader.iter().filter(|leader| !addresses.contains(leader)).cloned().collect::<Vec<_>>());
+        let found = tokio::select! {
+            () = stop.cancelled() => return,
+            // Dropping it drops streams in which nothing but Hello was said.
+            found = search(&link, addresses, suspect.as_deref()) => found,
+        };
+        let wait = match found {
+            Ok(opened) => {
+                tries = 0;
+                refusals.reset();
+                let address = opened.address.clone();
+                tracing::debug!(address, "a session stands");
+                let over = keep(&link, opened, &mut say, &stop).await;
+                if over == Over::Stop || link.inputs.send(Input::SessionLost).await.is_err() {
+                    return;
+                }
+                tracing::info!(address, ?over, "the session is over; looking for the leader");
+                suspect = (over == Over::Silent).then(|| address.clone());
+                leader = Some(address);
+                Duration::ZERO
+            }
+            Err(NoLeader::Refused) => refusals.wait(),
+            Err(NoLeader::Yet) => {
+                tries = tries.saturating_add(1);
+                suspect = None;
+                Backoff::FIRST + if tries > 1 { jitter(SPREAD) } else { Duration::ZERO }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {} // dropping a wait loses nothing
+        }
+    }
+}
+
+/// One session, from its welcome to its end.
+async fn keep(
+    link: &Link,
+    opened: Opened,
+    say: &mut mpsc::Receiver<ToLeader>,
+    stop: &CancellationToken,
+) -> Over {
+    let mut session = Session { link, opened, unanswered: VecDeque::new() };
+    while say.try_recv().is_ok() {} // said to nobody: all that matters is said again now
+    if link.inputs.send(Input::SessionOpened).await.is_err() {
+        return Over::Stop;
+    }
+    let over = session.run(say, stop).await;
+    if over == Over::Stop {
+        session.farewell().await;
+    }
+    over
+}
+
+struct Session<'a> {
+    link: &'a Link,
+    opened: Opened,
+    /// When heartbeats were sent that nobody has acknowledged, oldest first.
+    unanswered: VecDeque<Moment>,
+}
+
+impl Session<'_> {
+    async fn run(&mut self, say: &mut mpsc::Receiver<ToLeader>, stop: &CancellationToken) -> Over {
+        let period = self.opened.heartbeat.duration().max(Duration::from_millis(10));
+        let mut beats = tokio::time::interval(period);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut facts = self.link.facts.clone();
+        facts.mark_unchanged();
+        loop {
+            let sent = tokio::select! {
+                () = stop.cancelled() => return Over::Stop,
+                // A tick that is dropped comes again at once.
+                due = beats.tick() => self.beat(due).await,
+                () = self.link.signals.heartbeat.notified() => self.heartbeat().await, // a permit is kept
+                // A new session says everything again; a permit is kept.
+                () = self.link.signals.reset.notified() => return Over::Silent,
+                Some(message) = say.recv() => self.send(message).await, // dropped, it has taken nothing
+                Ok(()) = facts.changed() => { // the newest value stays to be seen
+                    let message = ToLeader::Facts(facts.borrow_and_update().clone());
+                    self.send(message).await
+                }
+                answer = self.opened.answers.next() => match answer { // a stream keeps what was not taken
+                    Some(Ok(answer)) => self.answered(answer).await,
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "the session broke");
+                        return Over::Broken;
+                    }
+                    None => return Over::Broken,
+                },
+            };
+            if let Err(over) = sent {
+                return over;
+            }
+        }
+    }
+
+    async fn beat(&mut self, due: Instant) -> Result<(), Over> {
+        if due.elapsed() > LATE {
+            self.link.meter.timer_was_late();
+        }
+        let patience = Span(2 * self.opened.heartbeat.0);
+        let now = clock::now();
+        if self.unanswered.front().is_some_and(|sent| now.since(*sent) >= patience) {
+            return Err(Over::Silent);
+        }
+        self.heartbeat().await
+    }
+
+    async fn heartbeat(&mut self) -> Result<(), Over> {
+        let load = self.link.meter.load();
+        let seen = self.link.signals.seen();
+        let sent_at = clock::now();
+        self.unanswered.push_back(sent_at);
+        self.send(ToLeader::Heartbeat(Heartbeat { sent_at, load, seen })).await
+    }
+
+    /// A leader that takes nothing for two heartbeats is as good as dead.
+    async fn send(&mut self, message: ToLeader) -> Result<(), Over> {
+        let patience = 2 * self.opened.heartbeat.duration();
+        match tokio::time::timeout(patience, self.opened.messages.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Over::Broken),
+            Err(_) => Err(Over::Silent),
+        }
+    }
+
+    async fn answered(&mut self, answer: ToNode) -> Result<(), Over> {
+        let input = match answer {
+            ToNode::Acknowledged(ack) => {
+                if ack.boot == self.link.boot {
+                    while self.unanswered.front().is_some_and(|sent| *sent <= ack.sent_at) {
+                        self.unanswered.pop_front();
+                    }
+                }
+                Input::Acknowledged(ack)
+            }
+            ToNode::Recorded { seq } => Input::Recorded(seq),
+            ToNode::Judge { question, spec, module } => Input::Judge { question, spec, module },
+            ToNode::Redirect { .. } => return Err(Over::Broken),
+            ToNode::Refused { reason, .. } => {
+                tracing::warn!(reason, "the leader ends the session");
+                return Err(Over::Broken);
+            }
+            ToNode::Welcome { heartbeat } => {
+                self.opened.heartbeat = heartbeat;
+                return Ok(());
+            }
+        };
+        self.link.inputs.send(input).await.map_err(|_| Over::Stop)
+    }
+
+    /// The agent stops in an orderly way; what it runs stays.
+    async fn farewell(self) {
+        let Opened { messages, mut answers, .. } = self.opened;
+        let said = async {
+            if messages.send(ToLeader::Goodbye).await.is_ok() {
+                drop(messages); // the stream ends behind it
+                while let Some(Ok(_)) = answers.next().await {}
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL, said).await; // it was only polite
+    }
+}

@@ -1,0 +1,62 @@
+//! The watch: everything a node must know of the replicated state, from any member.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use sheaf_engine::node::Input;
+use sheaf_model::watch::WatchItem;
+use sheaf_wire::peer::{PeerClient, WatchNode};
+use sheaf_wire::{Answers, ApiError};
+use tokio_util::sync::CancellationToken;
+
+use super::{Backoff, Link, OPENING};
+
+/// The longest wait before the next member is tried.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// Keeps a watch open until it is to stop, or nobody listens any more.
+pub(crate) async fn watch(link: Link, stop: CancellationToken) {
+    let mut backoff = Backoff::new(LONGEST_WAIT);
+    let mut turn = 0;
+    while !stop.is_cancelled() && !link.inputs.is_closed() {
+        let addresses = link.addresses();
+        let address = &addresses[turn % addresses.len()];
+        tokio::select! {
+            () = stop.cancelled() => return,
+            // Dropping it ends the watch, which holds nothing.
+            ended = follow(&link, address, &mut backoff) => {
+                tracing::debug!(address, error = %ended, "the watch ended");
+            }
+        }
+        turn += 1; // a member that cut this node off may be busy: the next one
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(backoff.wait()) => {} // dropping a wait loses nothing
+        }
+    }
+}
+
+/// Passes on what one member says, until it says no more.
+async fn follow(link: &Link, address: &str, backoff: &mut Backoff) -> ApiError {
+    let mut items = match open(link, address).await {
+        Ok(items) => items,
+        Err(error) => return error,
+    };
+    while let Some(items) = items.next().await {
+        match items {
+            Ok(items) => {
+                backoff.reset();
+                if link.inputs.send(Input::Watch(items)).await.is_err() {
+                    return ApiError::unavailable("the agent stops");
+                }
+            }
+            Err(error) => return error,
+        }
+    }
+    ApiError::unavailable(format!("{address} has ended the watch"))
+}
+
+async fn open(link: &Link, address: &str) -> Result<Answers<Vec<WatchItem>>, ApiError> {
+    let ask = WatchNode { cluster: link.cluster.clone(), node: link.node };
+    PeerClient::new(address)?.watch(ask, OPENING).await
+}
