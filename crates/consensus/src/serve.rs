@@ -66,6 +66,8 @@ impl Replica {
                 let request = request.map_err(|error| failed.try_send(error)).ok();
                 futures::future::ready(request)
             });
+        // openraft reads the messages in a task of its own: on our runtime, wherever the transport runs.
+        let _ours = self.inner.runtime.enter();
         let answers = self.inner.raft.stream_append(requests).map(|answer| {
             let response = match answer.map_err(stopped)? {
                 // With its log id: it may be less than what was sent.
