@@ -167,7 +167,8 @@ impl Server {
         self
     }
 
-    /// Answers calls until `stop` is done and those under way have ended, or the grace has.
+    /// Answers calls until `stop` is done and those under way have ended, or the grace has. From then on peers are
+    /// refused too: whoever leads hands over before.
     pub async fn serve<R: Route>(
         self,
         listener: TcpListener,

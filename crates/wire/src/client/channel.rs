@@ -64,14 +64,12 @@ pub(crate) fn endpoint(address: &str, connect_timeout: Duration, pings: Pings) -
 /// An error with its causes, each once.
 pub(crate) fn explain(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let said = error.to_string();
+    for cause in causes(error) {
+        let said = cause.to_string();
         if !said.is_empty() && said != "transport error" && !text.contains(&said) {
             let colon = if text.is_empty() { "" } else { ": " };
             let _ = write!(text, "{colon}{said}");
         }
-        cause = error.source();
     }
     if text.is_empty() { error.to_string() } else { text }
 }
@@ -79,34 +77,38 @@ pub(crate) fn explain(error: &(dyn Error + 'static)) -> String {
 /// Whether the error shows that nothing of the call can have reached anyone who would act on it: no connection, or
 /// one that closed before, or a peer that refused the stream unread.
 pub(crate) fn never_sent(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let refused = |h2: &h2::Error| {
-            h2.reason() == Some(h2::Reason::REFUSED_STREAM)
-                // Streams beyond the last one that the peer still answers.
-                || (h2.is_go_away() && h2.is_remote() && h2.reason() == Some(h2::Reason::NO_ERROR))
-        };
-        if error.is::<tonic::ConnectError>()
+    let refused = |h2: &h2::Error| {
+        h2.reason() == Some(h2::Reason::REFUSED_STREAM)
+            // Streams beyond the last one that the peer still answers.
+            || (h2.is_go_away() && h2.is_remote() && h2.reason() == Some(h2::Reason::NO_ERROR))
+    };
+    causes(error).any(|error| {
+        error.is::<tonic::ConnectError>()
             || error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
             || error.downcast_ref::<h2::Error>().is_some_and(refused)
-        {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    })
 }
 
 /// Whether the error is the connection's, not an answer.
 pub(crate) fn broke(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<tonic::transport::Error>() || error.is::<hyper::Error>() || error.is::<h2::Error>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    caused_by::<tonic::transport::Error>(error)
+        || caused_by::<hyper::Error>(error)
+        || caused_by::<h2::Error>(error)
+}
+
+/// The error, then what caused it, outermost first.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}
+
+/// Whether the error or one of its causes is a `T`.
+pub(crate) fn caused_by<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|error| error.is::<T>())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tonic_types::pb;
 
 use super::{ApiError, Applies};
 use crate::caller::{DETAILS_LONG, DETAILS_SHORT, NOT_APPLIED, OUTCOME};
-use crate::client::{broke, explain, never_sent};
+use crate::client::{broke, caused_by, explain, never_sent};
 use crate::proto::v1;
 
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
@@ -165,15 +165,11 @@ fn from_transport(address: &str, status: &Status) -> Option<ApiError> {
         return Some(late());
     }
     let source = status.source()?;
-    let mut cause = Some(source);
-    while let Some(error) = cause {
-        if error.is::<TimeoutExpired>() {
-            return Some(late());
-        }
-        if error.is::<tonic::ConnectError>() {
-            return Some(ApiError::Unreachable { address: address.to_owned(), why: explain(error) });
-        }
-        cause = error.source();
+    if caused_by::<TimeoutExpired>(source) {
+        return Some(late());
+    }
+    if caused_by::<tonic::ConnectError>(source) {
+        return Some(ApiError::Unreachable { address: address.to_owned(), why: explain(source) });
     }
     if never_sent(source) {
         let reason = format!("the connection to {address} was closed before the call was sent");

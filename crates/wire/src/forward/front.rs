@@ -14,7 +14,7 @@ use http::{Request, Response};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 use tower::{Service as _, ServiceExt as _};
 
 use super::body::{Answer, Question};
@@ -23,7 +23,7 @@ use super::class::method;
 use super::peers::Peers;
 use super::{Class, Route, Target};
 use crate::caller::{DEFECTS, Deadline, FORWARDED, NOT_APPLIED, OUTCOME, REQUEST_ID, TIMEOUT};
-use crate::client::{explain, never_sent};
+use crate::client::{caused_by, explain, never_sent};
 use crate::error::to_status;
 use crate::{ApiError, Applies, DEFAULT_DEADLINE};
 
@@ -232,6 +232,8 @@ impl<R: Route> Inner<R> {
                 Attempt::Answered(response) => Attempt::Answered(self.relayed(call, response)),
                 failed => failed,
             },
+            // The transport's own timer, a little early: ours ends the attempt.
+            Err(error) if caused_by::<TimeoutExpired>(&error) => std::future::pending().await,
             Err(error) => {
                 self.peers.broken(address, &connected);
                 let applied = if never_sent(&error) || call.class != Class::Change {
@@ -279,15 +281,21 @@ impl<R: Route> Inner<R> {
     }
 }
 
-/// An answer for the caller, unless it says that nothing was applied: then another may know better.
+/// An answer for the caller, unless it is that nobody could answer, and asking again does no harm: then another may
+/// know better.
 fn judged(call: &Call, response: Response<Body>) -> Attempt {
-    let not_applied = response.headers().get(OUTCOME).is_some_and(|outcome| outcome == NOT_APPLIED);
-    if !not_applied || !call.question.can_ask_again() || call.hops > 0 {
+    // Whoever forwarded it judges for itself.
+    if call.hops > 0
+        || !call.question.can_ask_again()
+        || !response.headers().contains_key(Status::GRPC_STATUS)
+    {
         return Attempt::Answered(response);
     }
+    let not_applied = response.headers().get(OUTCOME).is_some_and(|outcome| outcome == NOT_APPLIED);
+    let applied = if not_applied || call.class != Class::Change { Applies::No } else { Applies::Perhaps };
     match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() == Code::Unavailable => {
-            Attempt::Failed(status.message().to_owned(), Applies::No)
+        Some(status) if status.code() == Code::Unavailable && (not_applied || call.repeatable) => {
+            Attempt::Failed(status.message().to_owned(), applied)
         }
         _ => Attempt::Answered(response),
     }

@@ -174,7 +174,7 @@ proptest! {
         base in option::of(any::<u64>()),
         latest in any::<bool>(),
     ) {
-        prop_assert_eq!(bucket_spec(Some(bucket_answer(spec.clone()))).unwrap(), spec.clone());
+        prop_assert_eq!(&bucket_spec(Some(bucket_answer(spec.clone()))).unwrap(), &spec);
         let put = PutBucket { spec, suspended, base: base.map(Revision), latest };
         let documents = read(Vec::new(), vec![put.clone().into()]).unwrap();
         prop_assert_eq!(documents.buckets, vec![put]);
@@ -182,7 +182,7 @@ proptest! {
 
     #[test]
     fn a_module_survives_being_asked_and_answered(spec in module()) {
-        prop_assert_eq!(module_spec(Some(module_answer(spec.clone()))).unwrap(), spec.clone());
+        prop_assert_eq!(&module_spec(Some(module_answer(spec.clone()))).unwrap(), &spec);
         let documents = read(vec![Some(module_request(spec.clone()))], Vec::new()).unwrap();
         prop_assert_eq!(documents.modules, vec![spec]);
     }
@@ -229,7 +229,7 @@ fn unknown_numbers_and_bad_texts_of_a_bucket_are_refused_together() {
         poll_frequency_ms: Some(0),
         ..v1::BucketSpec::default()
     };
-    let found = defects(Vec::new(), vec![asked(bucket.clone())]);
+    let found = defects(Vec::new(), vec![asked(bucket)]);
     let found = paths(&found);
     for path in ["type", "on_node_lost", "name", "module", "node_list_rules[1]", "config", "placement"] {
         assert!(found.contains(&path), "{path} in {found:?}");

@@ -103,6 +103,21 @@ async fn an_answer_that_nothing_was_applied_is_not_the_last_word() {
     assert_eq!(leader.fake.callers.lock().unwrap().len(), 4);
 }
 
+#[tokio::test]
+async fn an_answer_of_an_unknown_outcome_is_asked_again_only_under_a_request_id() {
+    let (node, leader) = pair().await;
+    let lost = || ApiError::Unavailable { reason: "lost the majority".to_owned(), applied: Applies::Perhaps };
+    let first = std::sync::Arc::new(AtomicUsize::new(0));
+    let times = first.clone();
+    *leader.fake.refusal.lock().unwrap() =
+        Some(Box::new(move || (times.fetch_add(1, Ordering::Relaxed) == 0).then(lost)));
+    let client = node.client().await;
+    assert_eq!(client.apply_bucket(apply(None)).await.unwrap_err(), lost());
+    first.store(0, Ordering::Relaxed);
+    client.apply_bucket(apply(Some("r1"))).await.unwrap();
+    assert_eq!(leader.fake.callers.lock().unwrap().len(), 3);
+}
+
 /// Takes a connection, reads a little and hangs up, so often; then nobody listens.
 async fn hangs_up(times: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

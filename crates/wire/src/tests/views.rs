@@ -16,14 +16,14 @@ use crate::proto::v1;
 const AT: &str = "2026-01-02T03:04:05.678Z";
 
 /// The view that this JSON says, no field of which may be forgotten.
-fn view<T: DeserializeOwned + Serialize>(value: serde_json::Value) -> T {
+fn view<T: DeserializeOwned + Serialize>(value: &serde_json::Value) -> T {
     let view: T = serde_json::from_value(value.clone()).unwrap();
-    assert_eq!(serde_json::to_value(&view).unwrap(), value, "the test says every field");
+    assert_eq!(serde_json::to_value(&view).unwrap(), *value, "the test says every field");
     view
 }
 
 fn status(state: BucketState) -> BucketStatus {
-    view(json!({
+    view(&json!({
         "name": "/a", "revision": 7, "type": "analytic", "module": "flume@1", "multi_node": true,
         "suspended": true, "node_list_rules": ["a", "-b"], "node_affinity": ["h1"], "affinity_epoch": 9,
         "affinity_since": AT, "state": state.as_str(), "desired": 3, "running": 2,
@@ -41,7 +41,7 @@ fn buckets() {
         let status = status(state);
         assert_eq!(BucketStatus::try_from(v1::BucketStatus::from(status.clone())).unwrap(), status);
     }
-    let row: BucketRow = view(json!({
+    let row: BucketRow = view(&json!({
         "name": "/a", "state": "running", "type": "harvest", "module": "flume@1", "multi_node": true,
         "suspended": true, "node_affinity": ["h1"], "affinity_epoch": 9, "affinity_since": AT, "desired": 3,
         "running": 2, "revision": 7, "owner": "o", "labels": {"team": "web"}
@@ -56,7 +56,7 @@ fn buckets() {
 
 #[test]
 fn explanations() {
-    let explanation: Explanation = view(json!({
+    let explanation: Explanation = view(&json!({
         "name": "/a", "state": "unplaced",
         "nodes": [{
             "node": "n1", "status": "ready", "eligible": true, "running": true,
@@ -79,13 +79,13 @@ fn nodes() {
         "leader": true, "labels": ["gpu"], "allowed_modules": ["flume"], "version": "0.1.0", "cpu": 4,
         "memory_used": 5, "memory_total": 6, "load": 0.5, "buckets": 7, "since": AT
     });
-    let node: NodeRow = view(row.clone());
+    let node: NodeRow = view(&row);
     assert_eq!(NodeRow::from(v1::NodeRow::from(node.clone())), node);
     let affinity = json!({
         "bucket": "/a", "node": "n1", "hostname": "h1", "epoch": 9, "since": AT, "phase": "running", "why": "w",
         "multi_node": true
     });
-    let affinity_row: AffinityRow = view(affinity.clone());
+    let affinity_row: AffinityRow = view(&affinity);
     assert_eq!(AffinityRow::from(v1::AffinityRow::from(affinity_row.clone())), affinity_row);
     let mut detail = row;
     detail["facts"] = json!({
@@ -93,13 +93,13 @@ fn nodes() {
         "late_timers": 2, "notes": ["n"], "reason": "r"
     });
     detail["affinity"] = json!([affinity]);
-    let detail: NodeDetail = view(detail);
+    let detail: NodeDetail = view(&detail);
     assert_eq!(NodeDetail::try_from(v1::NodeDetail::from(detail.clone())).unwrap(), detail);
 }
 
 #[test]
 fn clusters_and_modules() {
-    let status: ClusterStatus = view(json!({
+    let status: ClusterStatus = view(&json!({
         "leader": "n1", "term": 1, "commit": 2,
         "members": [{
             "name": "n1", "id": 3, "voter": true, "role": "leader", "match_lag": 4, "address": "a:1"
@@ -109,7 +109,7 @@ fn clusters_and_modules() {
         "fault_tolerance": 1, "cluster": "c", "revision": 8, "message": "m"
     }));
     assert_eq!(ClusterStatus::from(v1::ClusterStatus::from(status.clone())), status);
-    let row: ModuleRow = view(json!({
+    let row: ModuleRow = view(&json!({
         "name": "flume", "version": "1", "runtime": "exec", "supports_multi_node": true, "buckets": 2,
         "newest": true, "revision": 3
     }));
