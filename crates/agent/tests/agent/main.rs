@@ -1,0 +1,314 @@
+//! A whole agent with real keepers and programs, against a leader behind a real port.
+
+#![allow(clippy::unwrap_used, reason = "this is all test; the linter knows that of #[test] functions only")]
+
+mod leader;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use leader::{Leader, NODE, name};
+use rustix::process::{Pid, Signal, kill_process_group};
+use sheaf_agent::{Agent, AgentError, Handle, NodeConfig, NodeFile, Options, facts};
+use sheaf_engine::{Command, Register};
+use sheaf_model::{
+    Check, CheckKind, Exec, Gate, Json, ModuleName, ModuleSpec, ModuleVersion, NodeName, Part, Phase,
+    Runtime, Span, Stop, Template,
+};
+use sheaf_wire::logs::LogsOf;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Longer than anything takes on a busy machine; only a failing test waits for so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct World {
+    leader: Leader,
+    address: String,
+    dir: TempDir,
+    _serving: AbortOnDropHandle<()>,
+}
+
+struct Life {
+    handle: Handle,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), AgentError>>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (leader, address, serving) = Leader::serve().await;
+        let dir = tempfile::tempdir().unwrap();
+        let world = Self { leader, address, dir, _serving: serving };
+        let key = NodeFile::load_or_create(world.dir.path()).unwrap().key;
+        world.leader.register(Register { key, facts: facts::facts(&world.config(), "1") });
+        world.leader.apply(module(|_| {}));
+        world
+    }
+
+    fn config(&self) -> NodeConfig {
+        NodeConfig {
+            name: NodeName::new("n1").unwrap(),
+            hostname: "n1".to_owned(),
+            address: self.address.clone(),
+            labels: Vec::new(),
+            allow: Vec::new(),
+            deny: Vec::new(),
+        }
+    }
+
+    fn agent(&self) -> Life {
+        let options = Options {
+            data_dir: self.dir.path().to_owned(),
+            cluster: "c".into(),
+            node: NODE,
+            key: NodeFile::load_or_create(self.dir.path()).unwrap().key,
+            incarnation: facts::new_incarnation(),
+            config: self.config(),
+            version: "1".to_owned(),
+            own: self.address.clone(),
+            members: Arc::new(Vec::new),
+            binary: PathBuf::from(env!("CARGO_BIN_EXE_keeper-probe")),
+        };
+        let (agent, handle) = Agent::new(options).unwrap();
+        let stop = CancellationToken::new();
+        Life { handle, stop: stop.clone(), running: tokio::spawn(agent.run(stop)) }
+    }
+
+    async fn until_phase(&self, bucket: &str, phase: Phase) -> Option<u32> {
+        until(&format!("{bucket} is {}", phase.as_str()), || {
+            self.leader.instance(bucket).is_some_and(|instance| instance.phase == phase)
+        })
+        .await;
+        self.leader.instance(bucket).and_then(|instance| instance.pid)
+    }
+
+    fn has_directory(&self, bucket: &str) -> bool {
+        let file = bucket.trim_start_matches('/').replace('/', "+");
+        self.dir.path().join("instances").join(file).exists()
+    }
+}
+
+impl Life {
+    async fn end(self) {
+        self.stop.cancel();
+        timeout(PATIENCE, self.running).await.unwrap().unwrap().unwrap();
+    }
+}
+
+/// No test leaves a process behind, not even one that fails.
+impl Drop for World {
+    fn drop(&mut self) {
+        for pid in processes_below(self.dir.path()) {
+            if let Some(pid) = Pid::from_raw(pid) {
+                let _ = kill_process_group(pid, Signal::KILL);
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+fn processes_below(dir: &Path) -> Vec<i32> {
+    let dir = dir.to_string_lossy().into_owned();
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let names_it = |pid: &i32| {
+        ["environ", "cmdline"].iter().any(|file| {
+            let text = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            String::from_utf8_lossy(&text).contains(&dir)
+        })
+    };
+    pids.filter(names_it).collect()
+}
+
+fn template(text: &str) -> Template {
+    Template(vec![Part::Text(text.to_owned())])
+}
+
+fn module(change: impl FnOnce(&mut ModuleSpec)) -> ModuleSpec {
+    let mut module =
+        ModuleSpec::new(ModuleName::new("m").unwrap(), ModuleVersion::new("1").unwrap(), Runtime::Exec);
+    let script = "echo up; trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    let args = vec![template("-c"), template(script)];
+    module.exec = Some(Exec { command: template("/bin/sh"), args, env: Default::default() });
+    module.stop = Stop { grace: Span::seconds(20), ..Stop::default() };
+    change(&mut module);
+    module
+}
+
+fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+}
+
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let wait = async {
+        while !condition() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(timeout(PATIENCE, wait).await.is_ok(), "waited in vain until {what}");
+}
+
+/// A29, A44
+#[tokio::test]
+async fn a44_an_agent_that_restarts_finds_what_it_runs_and_ends_what_is_gone() {
+    let world = World::new().await;
+    let life = world.agent();
+    world.leader.put("/m/stays", |spec| spec.multi_node = true);
+    world.leader.put("/m/goes", |spec| spec.multi_node = true);
+    let stays = world.until_phase("/m/stays", Phase::Running).await.unwrap();
+    let goes = world.until_phase("/m/goes", Phase::Running).await.unwrap();
+    life.end().await;
+    assert!(is_alive(stays) && is_alive(goes), "keepers outlive the agent");
+    world.leader.on("/m/goes", Command::DeleteBucket);
+    // Only where it runs changes: nothing is restarted, also not by an agent that was away.
+    world.leader.put("/m/stays", |spec| {
+        spec.multi_node = true;
+        spec.owner = Some("me".to_owned());
+    });
+
+    let life = world.agent();
+    until("what was deleted is gone", || !is_alive(goes) && !world.has_directory("/m/goes")).await;
+    until("its end is confirmed", || !world.leader.has_residue("/m/goes")).await;
+    until("what stays is known again", || {
+        world
+            .leader
+            .instance("/m/stays")
+            .is_some_and(|it| it.pid == Some(stays) && it.phase == Phase::Running)
+    })
+    .await;
+    assert!(is_alive(stays));
+
+    let ask = LogsOf { bucket: name("/m/stays"), follow: false, since: None, tail: Some(5), previous: false };
+    let lines: Vec<_> = life.handle.logs(ask).await.unwrap().collect().await;
+    assert!(lines.iter().any(|line| line.as_ref().is_ok_and(|line| line.text == "up" && line.node == "n1")));
+    let state = life.handle.state().await.unwrap();
+    assert!(state.has_session && state.instances.iter().any(|it| it.pid == Some(stays)), "{state:?}");
+    world.leader.on("/m/stays", Command::Suspend);
+    until("it is suspended", || !is_alive(stays)).await;
+    assert!(world.has_directory("/m/stays"), "kept for its return");
+    life.end().await;
+}
+
+#[tokio::test]
+async fn a_single_node_instance_lives_as_long_as_it_is_acknowledged() {
+    let world = World::new().await;
+    let life = world.agent();
+    world.leader.put("/s", |_| {});
+    until("the node has answered", || world.leader.verdict("/s").is_some_and(|it| it.eligible())).await;
+    let epoch = world.leader.bind("/s");
+    let pid = world.until_phase("/s", Phase::Running).await.unwrap();
+    assert_eq!(world.leader.instance("/s").unwrap().epoch, Some(epoch));
+    sleep(Duration::from_millis(3500)).await; // longer than a lease: it is prolonged all the time
+    assert!(is_alive(pid));
+    world.leader.keep_silent(true);
+    until("its lease is over", || !is_alive(pid)).await;
+    world.leader.keep_silent(false);
+    until("it runs again", || {
+        world.leader.instance("/s").is_some_and(|it| it.phase == Phase::Running && it.pid != Some(pid))
+    })
+    .await;
+    world.leader.on("/s", Command::Suspend);
+    until("it is given up", || world.leader.gave_up("/s") == Some(epoch)).await;
+    assert!(processes_below(world.dir.path()).is_empty(), "given up with nothing of it alive");
+    life.end().await;
+}
+
+/// A27
+#[tokio::test]
+async fn a27_from_single_to_multi_without_interruption_and_back_with_a_confirmation() {
+    let world = World::new().await;
+    let life = world.agent();
+    world.leader.put("/s", |_| {});
+    until("the node has answered", || world.leader.verdict("/s").is_some_and(|it| it.eligible())).await;
+    let epoch = world.leader.bind("/s");
+    let pid = world.until_phase("/s", Phase::Running).await.unwrap();
+    world.leader.put("/s", |spec| spec.multi_node = true);
+    until("it counts as multi-node", || world.leader.instance("/s").is_some_and(|it| it.epoch.is_none()))
+        .await;
+    world.leader.free("/s", epoch);
+    sleep(Duration::from_millis(3500)).await; // longer than a lease: it needs none
+    assert!(is_alive(pid), "not interrupted");
+    life.end().await;
+
+    let life = world.agent();
+    until("it is known again", || world.leader.instance("/s").is_some_and(|it| it.epoch.is_none())).await;
+    assert!(is_alive(pid), "not interrupted by a restart of the agent either");
+    world.leader.put("/s", |spec| spec.multi_node = false);
+    until("its end is confirmed", || !world.leader.has_residue("/s")).await;
+    assert!(!is_alive(pid));
+    life.end().await;
+}
+
+/// A25, A42
+#[tokio::test]
+async fn a25_a42_changes_restart_once_and_crashes_end_in_failed() {
+    let world = World::new().await;
+    let life = world.agent();
+    world.leader.put("/m", |spec| spec.multi_node = true);
+    let first = world.until_phase("/m", Phase::Running).await.unwrap();
+    let changed = |port: u64| Json::new(&serde_json::json!({ "port": port }));
+    world.leader.put("/m", |spec| {
+        spec.multi_node = true;
+        spec.config = changed(1);
+    });
+    until("it was restarted", || {
+        world.leader.instance("/m").is_some_and(|it| it.phase == Phase::Running && it.pid != Some(first))
+    })
+    .await;
+    assert!(!is_alive(first));
+    world.leader.apply(module(|module| {
+        module.version = ModuleVersion::new("2").unwrap();
+        module.exec.as_mut().unwrap().args = vec![template("-c"), template("echo no luck; exit 7")];
+        module.restart.backoff_min = Span::millis(10);
+        module.restart.backoff_max = Span::millis(20);
+    }));
+    world.leader.put("/m", |spec| {
+        spec.multi_node = true;
+        spec.module = sheaf_model::ModuleRef::parse("m@2").unwrap();
+    });
+    world.until_phase("/m", Phase::Failed).await;
+    let failed = world.leader.instance("/m").unwrap();
+    assert!(failed.message.contains("no luck"), "{failed:?}");
+    assert_eq!(failed.restarts, 5);
+    life.end().await;
+}
+
+/// A1, A13, A41
+#[tokio::test]
+async fn all_three_gates_are_told_and_a_config_read_again_counts() {
+    let world = World::new().await;
+    let life = world.agent();
+    world.leader.apply(module(|module| {
+        module.version = ModuleVersion::new("3").unwrap();
+        let kind = CheckKind::File(template("/opt/flume/bin/flume-ng"));
+        module.can_run_on_this_node = vec![Check { kind, timeout: None }];
+    }));
+    world.leader.put("/no", |spec| {
+        spec.multi_node = true;
+        spec.module = sheaf_model::ModuleRef::parse("m@3").unwrap();
+    });
+    world.leader.put("/yes", |spec| spec.multi_node = true);
+    let pid = world.until_phase("/yes", Phase::Running).await.unwrap();
+    until("the refusal is told", || world.leader.verdict("/no").is_some()).await;
+    let verdict = world.leader.verdict("/no").unwrap();
+    let (gate, outcome) = verdict.refusal().unwrap();
+    assert_eq!(
+        (gate, outcome.reason.as_str()),
+        (Gate::CanRunOnThisNode, "/opt/flume/bin/flume-ng does not exist")
+    );
+    let config = NodeConfig { deny: vec!["m".to_owned()], ..world.config() };
+    life.handle.reload(config).await.unwrap();
+    until("what is denied stops", || !is_alive(pid)).await;
+    until("and the leader hears why", || {
+        world.leader.verdict("/yes").is_some_and(|it| it.gates[0].pass == Some(false))
+    })
+    .await;
+    life.end().await;
+}

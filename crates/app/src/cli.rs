@@ -1,0 +1,173 @@
+//! The whole command line, and the way from it to what it asks for.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use sheaf_console::{ClientCommand, Terminal};
+
+use crate::config::Config;
+use crate::dev::Dev;
+use crate::example::Example;
+use crate::telemetry::{self, LogFormat};
+
+/// Sheaf runs harvest and analytic technologies across a fleet of nodes
+#[derive(Debug, Parser)]
+#[command(name = "sheaf", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    options: sheaf_console::Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole cluster on this machine, with examples, to try things
+    Dev(Dev),
+    /// Run the node agent
+    Agent(Agent),
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// The programs of the examples
+    #[command(subcommand, hide = true)]
+    Example(Example),
+    /// The keeper of one instance; started by the agent
+    #[command(hide = true)]
+    Keep,
+}
+
+/// Run the node agent
+///
+/// The same configuration file serves every node. Without one, the agent is a cluster of one. Keys are overridden by
+/// SHEAF_CONFIG_<SECTION>_<KEY> and by --set.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLE_CONFIG, args_conflicts_with_subcommands = true)]
+struct Agent {
+    #[command(flatten)]
+    how: AgentOptions,
+    #[command(subcommand)]
+    verb: Option<AgentVerb>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct AgentOptions {
+    /// The configuration file [default: /etc/sheaf/agent.toml, if it exists]
+    #[arg(long, value_name = "FILE", env = "SHEAF_CONFIG")]
+    config: Option<PathBuf>,
+    /// Override a key, e.g. --set lease.ttl=6s
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// How log lines on stderr look
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// End when the parent process ends
+    #[arg(long, hide = true)]
+    with_parent: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum AgentVerb {
+    /// Check configuration and surroundings, start nothing
+    Check(AgentOptions),
+}
+
+const EXAMPLE_CONFIG: &str = include_str!("../../../deploy/agent.toml");
+
+/// Parses the command line and does what it says.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Client(command) => client(command, &cli.options),
+        Command::Agent(Agent { how, verb: None }) => {
+            telemetry::init(how.log_format);
+            match load(&how) {
+                Ok(config) => report(agent(config, how)),
+                Err(code) => code,
+            }
+        }
+        Command::Agent(Agent { verb: Some(AgentVerb::Check(how)), .. }) => match load(&how) {
+            Ok(config) => check(&config),
+            Err(code) => code,
+        },
+        Command::Dev(dev) => match runtime() {
+            Ok(runtime) => match runtime.block_on(crate::dev::run(dev)) {
+                Ok(code) => code,
+                Err(error) => failed(&error),
+            },
+            Err(error) => failed(&error),
+        },
+        Command::Example(example) => example.run(),
+        Command::Keep => sheaf_agent::keeper::keep_main(std::env::args_os().skip(2)),
+    }
+}
+
+fn client(command: ClientCommand, options: &sheaf_console::Options) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let mut terminal = Terminal::of_process();
+    let running = sheaf_console::run(command, options, Cli::command(), &mut terminal);
+    runtime.block_on(running).into()
+}
+
+fn agent(config: Config, how: AgentOptions) -> anyhow::Result<()> {
+    if how.with_parent {
+        use rustix::process::{Signal, set_parent_process_death_signal};
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+    }
+    let reload = Box::new(move || read(&how));
+    runtime()?.block_on(crate::agent::run(config, reload))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+fn read(how: &AgentOptions) -> Result<Config, Vec<sheaf_model::Defect>> {
+    // A value that is no text cannot be meant for us.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(how.config.as_deref().map(Path::new), environment, &how.set)
+}
+
+fn load(how: &AgentOptions) -> Result<Config, ExitCode> {
+    read(how).map_err(|defects| {
+        let mut stderr = std::io::stderr().lock();
+        for defect in defects {
+            // Nobody is left to tell when stderr is closed.
+            let _ = writeln!(stderr, "sheaf: {defect}");
+        }
+        ExitCode::from(2)
+    })
+}
+
+fn check(config: &Config) -> ExitCode {
+    match crate::check::run(config, &mut std::io::stdout().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => failed(&error.into()),
+    }
+}
+
+fn report(result: anyhow::Result<()>) -> ExitCode {
+    result.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    // The whole chain on one line; no stack trace.
+    let _ = writeln!(std::io::stderr().lock(), "sheaf: {error:#}");
+    ExitCode::from(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,141 @@
+//! The agent's configuration: one file that is the same on every node, then the environment, then flags.
+//!
+//! Every defect is found before anything is started: unknown keys with the nearest known name, wrong types, values out
+//! of range, each with where it comes from.
+
+mod read;
+mod values;
+
+use std::path::{Path, PathBuf};
+
+use sheaf_model::{Defect, LeaseSettings, NodeName, Span, Voters};
+
+/// Where the configuration is looked for when no `--config` is given; it need not exist.
+pub(crate) const DEFAULT_FILE: &str = "/etc/sheaf/agent.toml";
+/// Prefix of variables that override a key: `SHEAF_CONFIG_<SECTION>_<KEY>`.
+pub(crate) const ENVIRONMENT: &str = "SHEAF_CONFIG_";
+
+/// What an agent is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Unique among nodes that are not lost or left.
+    pub(crate) name: NodeName,
+    /// What `node_list_rules` match.
+    pub(crate) hostname: String,
+    pub(crate) labels: Vec<String>,
+    /// Where the API, agents and members are served.
+    pub(crate) grpc: String,
+    /// Kept for the dashboard; nothing listens there yet.
+    pub(crate) http: String,
+    /// Where others reach `grpc`; none: found out.
+    pub(crate) advertise: Option<String>,
+    /// The same list on every node; empty: a cluster of one.
+    pub(crate) join: Vec<String>,
+    /// How many of `join` must see each other to form a cluster; by default all of them.
+    pub(crate) bootstrap_expect: u32,
+    pub(crate) voters: Voters,
+    pub(crate) allow: Vec<String>,
+    pub(crate) deny: Vec<String>,
+    /// What the forming node brings.
+    pub(crate) lease: LeaseSettings,
+    pub(crate) raft: Raft,
+    /// Kept for jobs: subtasks at a time, 0 for the number of cores.
+    pub(crate) slots: u32,
+    /// The data directory.
+    pub(crate) dir: PathBuf,
+}
+
+/// Timing of elections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Raft {
+    pub(crate) heartbeat: Span,
+    pub(crate) election_min: Span,
+    pub(crate) election_max: Span,
+}
+
+impl Config {
+    /// Reads the file, then the environment, then `key=value` flags; later ones win.
+    ///
+    /// # Errors
+    /// All defects at once.
+    pub(crate) fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &[String],
+    ) -> Result<Self, Vec<Defect>> {
+        let (path, required) = match file {
+            Some(path) => (path.to_owned(), true),
+            None => (PathBuf::from(DEFAULT_FILE), false),
+        };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => String::new(),
+            Err(error) => {
+                let remedy = "a readable TOML file; sheaf help agent shows one";
+                return Err(vec![Defect::new("", format!("cannot be read: {error}"), remedy).at(&path)]);
+            }
+        };
+        let mut values = values::Values::from_toml(&path.display().to_string(), &text)?;
+        values.override_by_environment(environment);
+        values.override_by_flags(flags);
+        read::config(values)
+    }
+
+    /// What is wrong with the combination of values.
+    fn defects(&self) -> Vec<Defect> {
+        let mut defects = self.lease.defects();
+        let Raft { heartbeat, election_min, election_max } = self.raft;
+        if heartbeat.0 == 0 || election_min.0 < 3 * heartbeat.0 {
+            let problem = format!("election_min {election_min} is shorter than three heartbeats of {heartbeat}");
+            defects.push(Defect::new("raft.election_min", problem, "at least three times raft.heartbeat"));
+        }
+        if election_max.0 <= election_min.0 {
+            let problem = format!("election_max {election_max} is not longer than election_min {election_min}");
+            defects.push(Defect::new("raft.election_max", problem, "well above raft.election_min, to break ties"));
+        }
+        if !self.join.is_empty() && self.bootstrap_expect as usize > self.join.len() {
+            let problem =
+                format!("expects {} nodes, but join lists only {}", self.bootstrap_expect, self.join.len());
+            defects.push(Defect::new("cluster.bootstrap_expect", problem, "at most as many as cluster.join lists"));
+        }
+        defects
+    }
+
+    /// What deserves a word in the log though it is allowed.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let LeaseSettings { ttl, heartbeat, .. } = self.lease;
+        let election = Span(2 * self.raft.election_max.0 + 500);
+        let slack = Span(ttl.0.saturating_sub(heartbeat.0));
+        let mut warnings = Vec::new();
+        if slack < election {
+            warnings.push(format!(
+                "lease.ttl {ttl} leaves {slack} after a heartbeat, less than two of the longest elections and 0.5s \
+                 ({election}): an election would cost single-node work"
+            ));
+        }
+        if 2 * self.bootstrap_expect as usize <= self.join.len() {
+            warnings.push(format!(
+                "cluster.bootstrap_expect {} is not more than half of the {} nodes in cluster.join: were the network \
+                 cut in two while they first start, both halves could form a cluster",
+                self.bootstrap_expect,
+                self.join.len()
+            ));
+        }
+        warnings
+    }
+}
+
+/// Where a defect stands.
+pub(crate) trait At {
+    fn at(self, path: &Path) -> Self;
+}
+
+impl At for Defect {
+    fn at(mut self, path: &Path) -> Self {
+        self.file = path.display().to_string();
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! From values to a configuration.
+
+use std::path::PathBuf;
+
+use sheaf_model::{Defect, LeaseSettings, NodeName, Span, Voters};
+use toml::Value;
+
+use super::values::Values;
+use super::{Config, Raft};
+
+/// Builds the configuration, or gives all defects.
+pub(super) fn config(mut values: Values) -> Result<Config, Vec<Defect>> {
+    let machine = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let hostname = text(&mut values, "node.hostname").unwrap_or_else(|| machine.clone());
+    let name = name(&mut values, &machine);
+    let lease = LeaseSettings::default();
+    let join: Vec<String> = texts(&mut values, "cluster.join").into_iter().map(with_port).collect();
+    let expect_all = u32::try_from(join.len()).unwrap_or(u32::MAX).max(1);
+    let config = Config {
+        hostname,
+        labels: texts(&mut values, "node.labels"),
+        grpc: address(&mut values, "listen.grpc").unwrap_or_else(|| "0.0.0.0:7420".to_owned()),
+        http: address(&mut values, "listen.http").unwrap_or_else(|| "127.0.0.1:7421".to_owned()),
+        advertise: address(&mut values, "listen.advertise"),
+        bootstrap_expect: number(&mut values, "cluster.bootstrap_expect", 1).unwrap_or(expect_all),
+        join,
+        voters: voters(&mut values),
+        allow: texts(&mut values, "modules.allow"),
+        deny: texts(&mut values, "modules.deny"),
+        lease: LeaseSettings {
+            heartbeat: span(&mut values, "lease.heartbeat").unwrap_or(lease.heartbeat),
+            ttl: span(&mut values, "lease.ttl").unwrap_or(lease.ttl),
+            kill_margin: span(&mut values, "lease.kill_margin").unwrap_or(lease.kill_margin),
+            stand_in: span(&mut values, "lease.stand_in").unwrap_or(lease.stand_in),
+        },
+        raft: Raft {
+            heartbeat: span(&mut values, "raft.heartbeat").unwrap_or(Span::millis(75)),
+            election_min: span(&mut values, "raft.election_min").unwrap_or(Span::millis(300)),
+            election_max: span(&mut values, "raft.election_max").unwrap_or(Span::millis(500)),
+        },
+        slots: number(&mut values, "jobs.slots", 0).unwrap_or(0),
+        dir: text(&mut values, "storage.dir").map_or_else(|| PathBuf::from("/var/lib/sheaf"), PathBuf::from),
+        name: name.clone().unwrap_or_else(|| NodeName::new("unnamed").expect("a name of letters is a name")),
+    };
+    let mut defects = values.defects;
+    defects.extend(config.defects());
+    if defects.is_empty() { Ok(config) } else { Err(defects) }
+}
+
+fn name(values: &mut Values, machine: &str) -> Option<NodeName> {
+    let given = values.take("node.name");
+    let (from, text) = match given {
+        Some(given) => match given.value {
+            Value::String(text) => (given.from, text),
+            other => {
+                values.wrong("node.name", &given.from, kind_problem("a text", &other), "a name, like \"import-01\"");
+                return None;
+            }
+        },
+        None => ("the machine's hostname".to_owned(), machine.split('.').next().unwrap_or_default().to_owned()),
+    };
+    match NodeName::new(&text) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            values.wrong("node.name", &from, error.problem, error.remedy);
+            None
+        }
+    }
+}
+
+fn text(values: &mut Values, key: &'static str) -> Option<String> {
+    let given = values.take(key)?;
+    match given.value {
+        Value::String(text) if !text.is_empty() => Some(text),
+        other => {
+            values.wrong(key, &given.from, kind_problem("a text", &other), "a text that is not empty");
+            None
+        }
+    }
+}
+
+/// A list of texts; from the environment and from flags, separated by commas.
+fn texts(values: &mut Values, key: &'static str) -> Vec<String> {
+    let Some(given) = values.take(key) else { return Vec::new() };
+    let split = |text: &str| text.split(',').map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()).collect();
+    match given.value {
+        Value::String(text) => split(&text),
+        Value::Array(items) => {
+            let mut texts = Vec::new();
+            for (index, item) in items.into_iter().enumerate() {
+                match item {
+                    Value::String(text) if !text.trim().is_empty() => texts.push(text.trim().to_owned()),
+                    other => {
+                        let problem = format!("item {}: {}", index + 1, kind_problem("a text", &other));
+                        values.wrong(key, &given.from, problem, "a list of texts, like [\"a\", \"b\"]");
+                    }
+                }
+            }
+            texts
+        }
+        other => {
+            values.wrong(key, &given.from, kind_problem("a list", &other), "a list of texts, like [\"a\", \"b\"]");
+            Vec::new()
+        }
+    }
+}
+
+fn number(values: &mut Values, key: &'static str, least: u32) -> Option<u32> {
+    let given = values.take(key)?;
+    let number = match &given.value {
+        Value::Integer(number) => u32::try_from(*number).ok(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    match number.filter(|number| (least..=100_000).contains(number)) {
+        Some(number) => Some(number),
+        None => {
+            let problem = format!("{} is no number from {least} to 100000", given.value);
+            values.wrong(key, &given.from, problem, format!("a whole number, at least {least}"));
+            None
+        }
+    }
+}
+
+fn span(values: &mut Values, key: &'static str) -> Option<Span> {
+    let given = values.take(key)?;
+    let parsed = match &given.value {
+        Value::String(text) => text.parse::<Span>().map_err(|error| (error.problem, error.remedy)),
+        other => Err((kind_problem("a duration", other), "a text, like \"500ms\" or \"3s\"".to_owned())),
+    };
+    match parsed {
+        Ok(span) => Some(span),
+        Err((problem, remedy)) => {
+            values.wrong(key, &given.from, problem, remedy);
+            None
+        }
+    }
+}
+
+fn voters(values: &mut Values) -> Voters {
+    let Some(given) = values.take("cluster.voters") else { return Voters::Auto };
+    let found = match &given.value {
+        Value::String(text) if text == "auto" => Some(Voters::Auto),
+        Value::String(text) => text.parse().ok().map(Voters::Fixed),
+        Value::Integer(number) => u8::try_from(*number).ok().map(Voters::Fixed),
+        _ => None,
+    };
+    match found {
+        Some(Voters::Auto) => Voters::Auto,
+        Some(Voters::Fixed(n @ (1 | 3 | 5 | 7))) => Voters::Fixed(n),
+        _ => {
+            let problem = format!("{} is no number of voters", given.value);
+            values.wrong("cluster.voters", &given.from, problem, "\"auto\", 1, 3, 5 or 7");
+            Voters::Auto
+        }
+    }
+}
+
+/// `host:port`, with a port from 0 to 65535.
+fn address(values: &mut Values, key: &'static str) -> Option<String> {
+    let given = values.take(key)?;
+    let remedy = "host:port, like 10.0.0.11:7420";
+    match &given.value {
+        Value::String(text) => {
+            let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+            if port.is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+                return Some(text.clone());
+            }
+            values.wrong(key, &given.from, format!("{text:?} is no address"), remedy);
+        }
+        other => values.wrong(key, &given.from, kind_problem("an address", other), remedy),
+    }
+    None
+}
+
+/// An entry of the join list may leave out the port.
+fn with_port(entry: String) -> String {
+    match entry.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => entry,
+        _ => format!("{entry}:7420"),
+    }
+}
+
+fn kind_problem(wanted: &str, found: &Value) -> String {
+    format!("expected {wanted}, found {} {found}", found.type_str())
+}

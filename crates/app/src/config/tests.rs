@@ -1,0 +1,107 @@
+//! What a configuration says, and what can be wrong with it.
+
+use super::*;
+
+fn load(text: &str, environment: &[(&str, &str)], flags: &[&str]) -> Result<Config, Vec<Defect>> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("agent.toml");
+    std::fs::write(&path, text).expect("the file is written");
+    let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    Config::load(Some(&path), environment, &flags)
+}
+
+const DOCUMENTED: &str = r#"
+[node]
+name = "import-01"
+hostname = "import-01"
+labels = ["import", "zone=a"]
+[listen]
+grpc = "0.0.0.0:7420"
+http = "127.0.0.1:7421"
+advertise = "10.0.0.11:7420"
+[cluster]
+join = ["10.0.0.11:7420", "10.0.0.12", "10.0.0.13:7420"]
+bootstrap_expect = 3
+voters = "auto"
+[modules]
+allow = ["flume"]
+deny = []
+[lease]
+heartbeat = "500ms"
+ttl = "3s"
+kill_margin = "1s"
+stand_in = "60s"
+[raft]
+heartbeat = "75ms"
+election_min = "300ms"
+election_max = "500ms"
+[jobs]
+slots = 0
+[storage]
+dir = "/var/lib/sheaf"
+"#;
+
+#[test]
+fn the_documented_file_is_read() {
+    let config = load(DOCUMENTED, &[], &[]).expect("no defects");
+    assert_eq!(config.name.as_str(), "import-01");
+    assert_eq!(config.join[1], "10.0.0.12:7420");
+    assert_eq!(config.lease, LeaseSettings::default());
+    assert!(config.warnings().is_empty());
+}
+
+#[test]
+fn an_empty_file_is_a_cluster_of_one() {
+    let config = load("[node]\nname = \"a\"", &[], &[]).expect("no defects");
+    assert!(config.join.is_empty());
+    assert_eq!((config.bootstrap_expect, config.voters), (1, Voters::Auto));
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_flags_over_both() {
+    let environment = [("SHEAF_CONFIG_LEASE_TTL", "6s"), ("SHEAF_CONFIG_CLUSTER_BOOTSTRAP_EXPECT", "2")];
+    let config = load(DOCUMENTED, &environment, &["lease.ttl=7s", "modules.allow=a, b"]).expect("no defects");
+    assert_eq!(config.lease.ttl, Span::seconds(7));
+    assert_eq!(config.bootstrap_expect, 2);
+    assert_eq!(config.allow, ["a", "b"]);
+}
+
+#[test]
+fn every_defect_is_found_with_its_place_and_remedy() {
+    let text = r#"
+        colour = "red"
+        [node]
+        name = "bad name"
+        [cluster]
+        voters = 2
+        bootstrap_expect = 0
+        [lease]
+        tll = "3s"
+        kill_margin = "10ms"
+        [raft]
+        election_min = 300
+    "#;
+    let defects = load(text, &[("SHEAF_CONFIG_RAFT_HEARTBEATS", "1s")], &["x"]).expect_err("defects");
+    let places: Vec<&str> = defects.iter().map(|defect| defect.path.as_str()).collect();
+    for place in [
+        "colour",
+        "node.name",
+        "cluster.voters",
+        "cluster.bootstrap_expect",
+        "lease.tll",
+        "lease.kill_margin",
+        "raft.election_min",
+        "raft.heartbeats",
+    ] {
+        assert!(places.contains(&place), "{place} in {defects:#?}");
+    }
+    let unknown = defects.iter().find(|defect| defect.path == "lease.tll").expect("found above");
+    assert_eq!(unknown.remedy, "did you mean lease.ttl?");
+}
+
+#[test]
+fn a_syntax_error_names_line_and_column() {
+    let defects = load("[node]\nname = ", &[], &[]).expect_err("no TOML");
+    assert!(defects[0].problem.contains("line 2"), "{}", defects[0]);
+}

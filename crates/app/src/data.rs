@@ -1,0 +1,164 @@
+//! The data directory: one agent at a time, and who it is.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use sheaf_model::{ClusterId, NodeId, NodeKey};
+
+/// Version of `node.json` that this build writes.
+const VERSION: u32 = 1;
+
+/// A data directory that is ours as long as this lives.
+pub(crate) struct DataDir {
+    path: PathBuf,
+    /// Who this is.
+    pub(crate) record: Record,
+    _lock: File,
+}
+
+/// `node.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    version: u32,
+    /// Made when the directory was new.
+    pub(crate) key: NodeKey,
+    /// The cluster it belongs to.
+    #[serde(default)]
+    pub(crate) cluster: Option<ClusterId>,
+    /// Its number there.
+    #[serde(default)]
+    pub(crate) node: Option<NodeId>,
+    /// It holds a replica.
+    #[serde(default)]
+    pub(crate) member: bool,
+    /// Where members were seen last.
+    #[serde(default)]
+    pub(crate) members: Vec<String>,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DataError {
+    #[error("data directory {path}: {doing}: {source}")]
+    Io { path: String, doing: &'static str, source: std::io::Error },
+    #[error("data directory {0} is in use by another agent; stop that one, or set another [storage] dir")]
+    InUse(String),
+    #[error("data directory {path}: node.json is damaged ({why}); move the directory away to start as a new node")]
+    Damaged { path: String, why: String },
+    #[error("data directory {path}: node.json is of version {found}, this build knows {VERSION}; use a newer sheaf")]
+    Newer { path: String, found: u32 },
+}
+
+impl DataDir {
+    /// Opens the directory, made when missing, and takes its lock.
+    pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+        let shown = path.display().to_string();
+        let failed = |doing| move |source| DataError::Io { path: shown.clone(), doing, source };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create"))?;
+        let shown = path.display().to_string();
+        let path = path.canonicalize().map_err(|source| DataError::Io { path: shown.clone(), doing: "resolve", source })?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"));
+        let lock = lock.map_err(|source| DataError::Io { path: shown.clone(), doing: "open lock", source })?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(DataError::InUse(shown));
+        }
+        let record = match std::fs::read(path.join("node.json")) {
+            Ok(bytes) => read(&shown, &bytes)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let key = NodeKey(uuid::Uuid::new_v4().to_string());
+                Record { version: VERSION, key, cluster: None, node: None, member: false, members: Vec::new() }
+            }
+            Err(source) => return Err(DataError::Io { path: shown, doing: "read node.json", source }),
+        };
+        let dir = Self { path, record, _lock: lock };
+        dir.save()?;
+        Ok(dir)
+    }
+
+    /// Where it is, absolute.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Changes the record and has it on disk, synced, when this returns.
+    pub(crate) fn update(&mut self, change: impl FnOnce(&mut Record)) -> Result<(), DataError> {
+        let before = self.record.clone();
+        change(&mut self.record);
+        if self.record == before { Ok(()) } else { self.save() }
+    }
+
+    fn save(&self) -> Result<(), DataError> {
+        let path = self.path.display().to_string();
+        let text = serde_json::to_vec_pretty(&self.record)
+            .map_err(|error| DataError::Damaged { path: path.clone(), why: error.to_string() })?;
+        let write = || {
+            let new = self.path.join("node.json.new");
+            let mut file = File::create(&new)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            std::fs::rename(&new, self.path.join("node.json"))?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|source| DataError::Io { path, doing: "write node.json", source })
+    }
+}
+
+fn read(path: &str, bytes: &[u8]) -> Result<Record, DataError> {
+    let damaged = |error: serde_json::Error| DataError::Damaged { path: path.to_owned(), why: error.to_string() };
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+    }
+    let head: Head = serde_json::from_slice(bytes).map_err(damaged)?;
+    if head.version > VERSION {
+        return Err(DataError::Newer { path: path.to_owned(), found: head.version });
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
+}
+
+/// The data directory, shared by those who write down what they learned.
+#[derive(Clone)]
+pub(crate) struct SharedData(Arc<Mutex<DataDir>>);
+
+impl SharedData {
+    pub(crate) fn new(data: DataDir) -> Self {
+        Self(Arc::new(Mutex::new(data)))
+    }
+
+    /// Changes the record and has it on disk, synced, when this returns.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Record)) -> Result<(), DataError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).update(change)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_keeps_its_key_and_serves_one_agent() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let path = temporary.path().join("a/b");
+        let mut first = DataDir::open(&path).expect("a new directory");
+        let key = first.record.key.clone();
+        assert!(matches!(DataDir::open(&path), Err(DataError::InUse(_))));
+        first.update(|record| record.node = Some(NodeId(7))).expect("written");
+        drop(first);
+        let second = DataDir::open(&path).expect("the same directory");
+        assert_eq!((second.record.key.clone(), second.record.node), (key, Some(NodeId(7))));
+    }
+
+    #[test]
+    fn damage_and_newer_versions_are_told() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(temporary.path().join("node.json"), b"{").expect("written");
+        assert!(matches!(DataDir::open(temporary.path()), Err(DataError::Damaged { .. })));
+        std::fs::write(temporary.path().join("node.json"), br#"{"version": 9}"#).expect("written");
+        assert!(matches!(DataDir::open(temporary.path()), Err(DataError::Newer { found: 9, .. })));
+    }
+}

@@ -1,0 +1,235 @@
+//! How a node comes to belong to a cluster: it forms one with the others of its list, or joins one that is there.
+//!
+//! ```text
+//!  dial every entry of `join` ──► somebody knows a cluster? ──yes──► ask its leader for a number
+//!        ▲                                  │ no
+//!        │                                  ▼
+//!        └──────── not yet ◄── do enough of the list see each other, and is mine the smallest instance id?
+//!                                           │ yes
+//!                                           ▼ found: the log of one member, Form, Register
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use sheaf_control::{Clock, Control, Member, Registration};
+use sheaf_engine::{Command, Form, Proposal, Register, Reply};
+use sheaf_model::{Actor, ClusterId, Facts, NodeId, Settings};
+use sheaf_wire::ApiError;
+use sheaf_wire::peer::{Greeting, JoinAsk, Joined, PeerClient};
+
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::data::SharedData;
+use crate::replica::ReplicaOpener;
+
+/// How often the list is dialled.
+const EVERY: Duration = Duration::from_millis(250);
+/// How long a leader may take to give a number.
+const JOIN_WITHIN: Duration = Duration::from_secs(10);
+/// How long the founding member may take to elect itself and to write its first entries.
+const FOUND_WITHIN: Duration = Duration::from_secs(30);
+
+/// Everything that forming needs.
+pub(crate) struct Forming {
+    pub(crate) config: Arc<Config>,
+    pub(crate) control: Control,
+    pub(crate) data: SharedData,
+    pub(crate) opener: Arc<ReplicaOpener>,
+    pub(crate) facts: Facts,
+}
+
+impl Forming {
+    /// Returns when this node is registered. Fails only with what waiting cannot mend.
+    pub(crate) async fn run(&self) -> anyhow::Result<Registration> {
+        let registration = self.registered().await?;
+        self.control.place().waiting_for.send_replace(String::new());
+        Ok(registration)
+    }
+
+    async fn registered(&self) -> anyhow::Result<Registration> {
+        let known = self.control.place().registration.borrow().clone();
+        if let Some(known) = known {
+            if known.node == FOUNDER {
+                self.found(known.cluster.clone()).await?;
+            }
+            return Ok(known);
+        }
+        if self.config.join.is_empty() {
+            return self.found(new_cluster()).await;
+        }
+        loop {
+            let greetings = self.dial().await;
+            if let Some(registration) = self.join_one(&greetings).await? {
+                return Ok(registration);
+            }
+            if self.should_found(&greetings) {
+                return self.found(new_cluster()).await;
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    /// Greets every entry of the list at once; those that answered, by entry.
+    async fn dial(&self) -> BTreeMap<String, Greeting> {
+        let place = self.control.place();
+        let dials = self.config.join.iter().map(|entry| async move {
+            sheaf_control::hello(place, entry).await.ok().map(|greeting| (entry.clone(), greeting))
+        });
+        futures::future::join_all(dials).await.into_iter().flatten().collect()
+    }
+
+    /// Asks for a number where a cluster is known. None: nobody knows one, or nobody could give a number now.
+    async fn join_one(&self, greetings: &BTreeMap<String, Greeting>) -> anyhow::Result<Option<Registration>> {
+        let own = &self.control.place().identity.instance;
+        let others = greetings.iter().filter(|(_, greeting)| greeting.instance != *own);
+        let mut targets: BTreeSet<String> = BTreeSet::new();
+        for (entry, greeting) in others.filter(|(_, greeting)| greeting.cluster.is_some()) {
+            targets.insert(greeting.leader.clone().unwrap_or_else(|| entry.clone()));
+        }
+        for target in targets {
+            match self.ask_to_join(&target).await {
+                Ok(Joined::Registered { cluster, node }) => {
+                    return self.remember(Registration { cluster, node }, greetings, false).map(Some);
+                }
+                Ok(Joined::Refused(reason)) => bail!("the cluster at {target} refuses this node: {reason}"),
+                Ok(Joined::Redirect(_)) => self.wait_for(format!("the cluster at {target} has no leader now")),
+                Err(error) => self.wait_for(format!("joining at {target}: {error}")),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn ask_to_join(&self, target: &str) -> Result<Joined, ApiError> {
+        let mut target = target.to_owned();
+        // A redirect or two: whoever is asked may know the leader better.
+        for _ in 0..3 {
+            let ask =
+                JoinAsk { key: self.facts_key(), cluster: None, facts: self.facts.clone() };
+            match PeerClient::new(&target)?.join(&ask, JOIN_WITHIN).await? {
+                Joined::Redirect(Some(leader)) if leader != target => target = leader,
+                answer => return Ok(answer),
+            }
+        }
+        Ok(Joined::Redirect(None))
+    }
+
+    fn facts_key(&self) -> sheaf_model::NodeKey {
+        self.control.place().identity.key.clone()
+    }
+
+    /// Enough nodes of the list see each other, none knows a cluster, and this one has the smallest instance id.
+    fn should_found(&self, greetings: &BTreeMap<String, Greeting>) -> bool {
+        let own = &self.control.place().identity.instance;
+        let listed: BTreeSet<&String> = greetings.values().map(|greeting| &greeting.instance).collect();
+        let expect = self.config.bootstrap_expect as usize;
+        if !listed.contains(own) {
+            let list = self.config.join.join(", ");
+            self.wait_for(format!("waiting for a cluster at {list} (this node is not in the list)"));
+            return false;
+        }
+        if listed.len() < expect {
+            let silent = self.config.join.iter().filter(|entry| !greetings.contains_key(*entry));
+            let silent: Vec<&str> = silent.map(String::as_str).collect();
+            self.wait_for(format!("{} of {expect} seen, waiting for {}", listed.len(), silent.join(", ")));
+            return false;
+        }
+        if greetings.values().any(|greeting| greeting.cluster.is_some()) {
+            return false;
+        }
+        let blind = greetings.iter().find(|(_, greeting)| !listed.iter().all(|id| greeting.seen.contains(id)));
+        if let Some((entry, _)) = blind {
+            self.wait_for(format!("waiting until {entry} sees the others too"));
+            return false;
+        }
+        self.wait_for("the first node of the list is forming the cluster".to_owned());
+        listed.first() == Some(&own)
+    }
+
+    fn wait_for(&self, what: String) {
+        self.control.place().waiting_for.send_if_modified(|known| {
+            let changed = *known != what;
+            if changed {
+                tracing::info!("{what}");
+                *known = what;
+            }
+            changed
+        });
+    }
+
+    /// Forms a cluster of this node alone; the others join it. Goes on where an earlier life was interrupted.
+    async fn found(&self, cluster: ClusterId) -> anyhow::Result<Registration> {
+        let registration = Registration { cluster, node: FOUNDER };
+        self.remember(registration.clone(), &BTreeMap::new(), true)?;
+        let place = self.control.place();
+        let member = match place.member() {
+            Some(member) => member,
+            None => self.control.become_member(FOUNDER).await.context("open the replica")?,
+        };
+        let founding = async {
+            if !member.replica.is_initialized() {
+                member.replica.initialize(place.identity.address.clone()).await?;
+            }
+            if member.replica.state().cluster.id.is_none() {
+                self.write_first_entries(&member, &registration.cluster).await?;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(FOUND_WITHIN, founding)
+            .await
+            .map_err(|_| anyhow::anyhow!("forming a cluster took longer than {FOUND_WITHIN:?}; is the disk slow?"))??;
+        Ok(registration)
+    }
+
+    async fn write_first_entries(&self, member: &Member, cluster: &ClusterId) -> anyhow::Result<()> {
+        let mut leadership = member.replica.leadership();
+        leadership.wait_for(|now| now.leading || now.leader.is_some()).await.context("wait for the first election")?;
+        if !leadership.borrow().leading {
+            return Ok(()); // The others formed it already; this is only a member that has not caught up.
+        }
+        let settings = Settings { lease: self.config.lease, voters: self.config.voters, ..Settings::default() };
+        let form = Command::Form(Form { cluster: cluster.clone(), settings });
+        let register = Command::Register(Register { key: self.facts_key(), facts: self.facts.clone() });
+        for command in [form, register] {
+            let actor = Actor(format!("node:{}", self.facts.name));
+            let proposal = Proposal { actor, at: SystemClock.wall(), request: None, command };
+            let applied = member.replica.propose(&proposal).await.context("write the first entries")?;
+            if let Reply::Refused(refusal) = applied.reply {
+                bail!("form the cluster: {refusal}");
+            }
+        }
+        tracing::info!(%cluster, "formed a cluster");
+        Ok(())
+    }
+
+    /// On disk first, then known to everybody.
+    fn remember(
+        &self,
+        registration: Registration,
+        greetings: &BTreeMap<String, Greeting>,
+        member: bool,
+    ) -> anyhow::Result<Registration> {
+        self.data.update(|record| {
+            record.cluster = Some(registration.cluster.clone());
+            record.node = Some(registration.node);
+            record.member |= member;
+        })?;
+        let place = self.control.place();
+        place.members.send_modify(|members| {
+            members.known.extend(greetings.values().map(|greeting| greeting.address.clone()));
+        });
+        self.opener.belongs_to(registration.cluster.clone());
+        place.registration.send_replace(Some(registration.clone()));
+        tracing::info!(cluster = %registration.cluster, node = %registration.node, "registered");
+        Ok(registration)
+    }
+}
+
+/// The first node that registers gets this number; the member that forms the log must know it before.
+const FOUNDER: NodeId = NodeId(1);
+
+fn new_cluster() -> ClusterId {
+    ClusterId(uuid::Uuid::new_v4().to_string())
+}

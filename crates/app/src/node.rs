@@ -1,0 +1,152 @@
+//! The node side within the agent process: started once the node is registered, reloaded on SIGHUP.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context;
+use sheaf_agent::{Agent, Handle, NodeConfig, Options};
+use sheaf_control::{Place, Registration};
+use sheaf_model::{Facts, NodeKey};
+use sheaf_wire::logs::{LogLine, LogsApi, LogsOf};
+use sheaf_wire::{Answers, ApiError, Caller};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::Reload;
+use crate::config::Config;
+use crate::form::Forming;
+
+/// What the node side needs before it can start.
+pub(crate) struct Node {
+    dir: PathBuf,
+    key: NodeKey,
+    config: NodeConfig,
+    /// Its own port, as it reaches it itself.
+    own: String,
+    binary: PathBuf,
+    logs: Arc<Logs>,
+}
+
+/// Output of this node's instances, served from the start and answered once the agent runs.
+#[derive(Default)]
+pub(crate) struct Logs(OnceLock<Handle>);
+
+impl Node {
+    pub(crate) fn new(
+        config: &Config,
+        dir: &Path,
+        listening: SocketAddr,
+        address: &str,
+        key: NodeKey,
+    ) -> anyhow::Result<Self> {
+        let mut own = listening;
+        if own.ip().is_unspecified() {
+            own.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            key,
+            config: node_config(config, address),
+            own: own.to_string(),
+            binary: std::env::current_exe().context("find this binary, which keepers run")?,
+            logs: Arc::new(Logs::default()),
+        })
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        sheaf_agent::facts::facts(&self.config, VERSION)
+    }
+
+    pub(crate) fn logs(&self) -> Arc<Logs> {
+        self.logs.clone()
+    }
+
+    /// Waits for a registration, then runs the agent until told to stop.
+    pub(crate) async fn run(self, forming: Forming, reload: Reload, stop: CancellationToken) -> anyhow::Result<()> {
+        let registration = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            // Dropped only when the process ends; what was reached is on disk.
+            registered = forming.run() => registered?,
+        };
+        let place = forming.control.place().clone();
+        let (agent, handle) = Agent::new(self.options(&registration, place.clone()))?;
+        // Set once: this runs once.
+        let _ = self.logs.0.set(handle.clone());
+        let reloading = reloads(handle, reload, place.identity.address.clone());
+        tokio::select! {
+            ended = agent.run(stop) => ended.context("run the agent"),
+            // Dropped when the agent has ended: nobody is left to reload.
+            ended = reloading => ended,
+        }
+    }
+
+    fn options(&self, registration: &Registration, place: Arc<Place>) -> Options {
+        Options {
+            data_dir: self.dir.clone(),
+            cluster: registration.cluster.clone(),
+            node: registration.node,
+            key: self.key.clone(),
+            incarnation: sheaf_agent::facts::new_incarnation(),
+            config: self.config.clone(),
+            version: VERSION.to_owned(),
+            own: self.own.clone(),
+            members: Arc::new(move || members(&place)),
+            binary: self.binary.clone(),
+        }
+    }
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Where members are: the leader first, then the others.
+fn members(place: &Place) -> Vec<String> {
+    let leader = place.leader_address();
+    let others: Vec<String> = match place.member() {
+        Some(member) => member.replica.metrics().members.into_iter().map(|member| member.peer.address).collect(),
+        None => place.members.borrow().known.iter().cloned().collect(),
+    };
+    let others = others.into_iter().filter(|address| Some(address) != leader.as_ref());
+    leader.clone().into_iter().chain(others).collect()
+}
+
+fn node_config(config: &Config, address: &str) -> NodeConfig {
+    NodeConfig {
+        name: config.name.clone(),
+        hostname: config.hostname.clone(),
+        address: address.to_owned(),
+        labels: config.labels.clone(),
+        allow: config.allow.clone(),
+        deny: config.deny.clone(),
+    }
+}
+
+/// Reads `[modules]` and labels again at each SIGHUP. A bad file is refused, and the old values stay.
+async fn reloads(handle: Handle, reload: Reload, address: String) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
+    loop {
+        if hangup.recv().await.is_none() {
+            return std::future::pending().await;
+        }
+        match reload() {
+            Ok(config) => {
+                handle.reload(node_config(&config, &address)).await?;
+                tracing::info!(allow = ?config.allow, deny = ?config.deny, labels = ?config.labels, "configuration read again");
+            }
+            Err(defects) => {
+                for defect in defects {
+                    tracing::error!("configuration not read again: {defect}");
+                }
+            }
+        }
+    }
+}
+
+impl LogsApi for Logs {
+    async fn read(&self, caller: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
+        match self.0.get() {
+            Some(handle) => handle.read(caller, ask).await,
+            None => Err(ApiError::unavailable("this node is not registered yet")),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Opens this node's replica when it becomes a member, and hands what belongs to it to whoever runs services.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+use sheaf_consensus::{Options, Replica, Service};
+use sheaf_control::{Member, Opener, RemotePeers};
+use sheaf_model::{ClusterId, NodeId};
+use sheaf_store::Store;
+use tokio::sync::{OnceCell, mpsc};
+
+use crate::config::Config;
+use crate::data::SharedData;
+
+/// Opens once; see [`Opener`].
+pub(crate) struct ReplicaOpener {
+    config: Arc<Config>,
+    dir: std::path::PathBuf,
+    data: SharedData,
+    /// Known when the node is registered, which is before it can become a member.
+    cluster: Mutex<Option<ClusterId>>,
+    opened: OnceCell<Member>,
+    services: mpsc::Sender<Service>,
+}
+
+impl ReplicaOpener {
+    /// `services` receives the one service that must be run.
+    pub(crate) fn new(
+        config: Arc<Config>,
+        dir: std::path::PathBuf,
+        data: SharedData,
+        services: mpsc::Sender<Service>,
+    ) -> Self {
+        Self { config, dir, data, cluster: Mutex::new(None), opened: OnceCell::new(), services }
+    }
+
+    /// The cluster this node is registered in.
+    pub(crate) fn belongs_to(&self, cluster: ClusterId) {
+        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = Some(cluster);
+    }
+
+    async fn open_once(&self, node: NodeId) -> Result<Member, String> {
+        let cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let cluster = cluster.ok_or_else(|| "this node belongs to no cluster".to_owned())?;
+        // On disk before the first vote is: a member that forgot that it is one would not come back by itself.
+        self.data.update(|record| record.member = true).map_err(|error| error.to_string())?;
+        let path = self.dir.join("state.db");
+        let opening = tokio::task::spawn_blocking(move || Store::open(&path));
+        let store = opening.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let reader = store.reader();
+        let raft = self.config.raft;
+        let options = Options {
+            heartbeat: raft.heartbeat.duration(),
+            election_min: raft.election_min.duration(),
+            election_max: raft.election_max.duration(),
+            ..Options::new(self.dir.join("raft"))
+        };
+        let peers = RemotePeers::new(cluster, node);
+        let opened = Replica::open(options, store, node, peers).await;
+        let (replica, service) = opened.map_err(|error| error.to_string())?;
+        self.services.send(service).await.map_err(|_| "this node is stopping".to_owned())?;
+        Ok(Member { replica, reader })
+    }
+}
+
+impl Opener for ReplicaOpener {
+    fn open(&self, node: NodeId) -> BoxFuture<'_, Result<Member, String>> {
+        Box::pin(async move {
+            let member = self.opened.get_or_try_init(|| self.open_once(node)).await?;
+            Ok(member.clone())
+        })
+    }
+}
