@@ -110,7 +110,12 @@ async fn session(home: &Home, nodes: &[Node], agents: &mut Agents) -> anyhow::Re
 }
 
 /// Ends everything that runs, whoever started it; a second signal makes it quick.
-async fn end(home: &Home, mut agents: Agents, binary: &std::path::Path, stops: &mut Stops) -> anyhow::Result<()> {
+async fn end(
+    home: &Home,
+    mut agents: Agents,
+    binary: &std::path::Path,
+    stops: &mut Stops,
+) -> anyhow::Result<()> {
     let progress = Progress::new();
     progress.say("stopping the agents");
     tokio::select! {

@@ -80,7 +80,10 @@ impl Pace {
 }
 
 /// Waits until it is worth looking again.
-#[expect(clippy::disallowed_methods, reason = "a program of its own, of one thread: nothing else waits for it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program of its own, of one thread: nothing else waits for it"
+)]
 fn pause(time: Duration) {
     std::thread::sleep(time);
 }
