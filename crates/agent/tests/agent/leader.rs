@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::{StreamExt as _, stream};
 use sheaf_engine::{
     Apply, Bind, Change, Command, ConfirmResidue, Form, Free, OnBucket, Proposal, RecordPhases, Register,
-    Reply, State, apply, watched,
+    Reply, SetNodeStatus, State, apply, watched,
 };
 use sheaf_model::session::{Acknowledged, ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
     Actor, BootId, BucketName, BucketSpec, Decision, Epoch, Instance, ModuleRef, ModuleSpec, NodeId,
-    PutBucket, Settings, Span, Term, Timestamp, Verdict,
+    NodeStatus, PutBucket, Settings, Span, Term, Timestamp, Verdict,
 };
 use sheaf_wire::peer::{AgentApi, WatchNode};
 use sheaf_wire::{Alone, Answers, ApiError, Caller, ServeOptions, Server};
@@ -70,6 +70,13 @@ impl Leader {
 
     pub(crate) fn register(&self, register: Register) {
         assert_eq!(self.propose(Command::Register(register)), Reply::Registered(NODE));
+        let (status, reason) = (NodeStatus::Ready, String::new());
+        self.propose(Command::SetNodeStatus(SetNodeStatus {
+            node: NODE,
+            status,
+            reason,
+            term: Some(Term(1)),
+        }));
     }
 
     pub(crate) fn apply(&self, module: ModuleSpec) {
