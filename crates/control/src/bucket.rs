@@ -39,9 +39,14 @@ impl BucketApi for Control {
     async fn list(&self, caller: Caller, ask: ListBuckets) -> Result<Page<BucketRow>, ApiError> {
         self.caught_up(&caller).await?;
         self.see(|sight| {
-            let rows = after(&sight, &ask.page.token).map(|bucket| sight.bucket_row(bucket));
-            let rows = rows.filter(|row| selects(&ask.filter, &|key| value(row, key)));
-            page(&ask.page, rows, |row| row.name.clone())
+            let rows = after(&sight, &ask.page.token).map(|bucket| (bucket, sight.bucket_row(bucket)));
+            let selected = rows.filter(|(bucket, row)| {
+                selects(&ask.filter, &|key| match key {
+                    "node" => nodes_of(&sight, bucket),
+                    key => values(row, key),
+                })
+            });
+            page(&ask.page, selected.map(|(_, row)| row), |row| row.name.clone())
         })
     }
 
@@ -134,16 +139,25 @@ fn after<'a>(sight: &Sight<'a>, token: &str) -> impl Iterator<Item = &'a Bucket>
     sight.state.buckets.range::<str, _>((from, Bound::Unbounded)).map(|(_, bucket)| &**bucket)
 }
 
+/// The nodes a bucket is bound to, by name and by hostname.
+fn nodes_of(sight: &Sight<'_>, bucket: &Bucket) -> Vec<String> {
+    let nodes = sight.affinity_of(bucket).into_iter();
+    nodes.flat_map(|node| [sight.state.node_name(node), sight.hostname(node)]).collect()
+}
+
 /// What a row says under a filter's key.
-fn value(row: &BucketRow, key: &str) -> Option<String> {
+fn values(row: &BucketRow, key: &str) -> Vec<String> {
     match key {
-        "name" => Some(row.name.clone()),
-        "state" => Some(row.state.as_str().to_owned()),
-        "type" => Some(row.kind.clone()),
-        "module" => Some(row.module.split('@').next().unwrap_or_default().to_owned()),
-        "multi_node" => Some(row.multi_node.to_string()),
-        "suspended" => Some(row.suspended.to_string()),
-        "owner" => row.owner.clone(),
+        "name" => vec![row.name.clone()],
+        "state" => vec![row.state.as_str().to_owned()],
+        "type" => vec![row.kind.clone()],
+        "module" => {
+            let name = row.module.split('@').next().unwrap_or_default();
+            vec![name.to_owned(), row.module.clone()]
+        }
+        "multi_node" => vec![row.multi_node.to_string()],
+        "suspended" => vec![row.suspended.to_string()],
+        "owner" => row.owner.clone().into_iter().collect(),
         key => label(&row.labels, key),
     }
 }

@@ -50,15 +50,10 @@ impl Control {
         let state = member.replica.state();
         let specs = registration::check(&state, apply).map_err(refused)?;
         let modules = apply.modules.iter().map(|spec| {
-            let versions = state.modules.get(&spec.name);
-            let known = versions.and_then(|versions| versions.get(&spec.version));
+            let known = state.modules.get(&spec.name).and_then(|versions| versions.get(&spec.version));
             Outcome {
                 document: format!("Module {}@{}", spec.name, spec.version),
-                verb: match (known, versions) {
-                    (Some(_), _) => OutcomeVerb::Unchanged,
-                    (None, Some(_)) => OutcomeVerb::Updated,
-                    (None, None) => OutcomeVerb::Created,
-                },
+                verb: if known.is_some() { OutcomeVerb::Unchanged } else { OutcomeVerb::Created },
                 revision: known.map(|known| known.revision).unwrap_or_default(),
             }
         });

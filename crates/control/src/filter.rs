@@ -2,19 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use sheaf_model::rule::glob_matches;
 use sheaf_wire::{Filter, Page, PageOf};
 
-/// What a row says under a filter's key; none: the row has no such value.
-pub(crate) type Value<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// What a row says under a filter's key: any of these; none: the row has no such value.
+pub(crate) type Values<'a> = &'a dyn Fn(&str) -> Vec<String>;
 
-/// Whether all terms hold. A key without a value is equal to nothing.
-pub(crate) fn selects(filter: &Filter, value: Value<'_>) -> bool {
-    filter.terms.iter().all(|term| (value(&term.key).as_deref() == Some(&term.value)) != term.not)
+/// Whether all terms hold. A key without a value is equal to nothing; names are matched as globs.
+pub(crate) fn selects(filter: &Filter, values: Values<'_>) -> bool {
+    filter.terms.iter().all(|term| {
+        let matches = |value: &String| match term.key.as_str() {
+            "name" | "hostname" => glob_matches(&term.value, value),
+            _ => *value == term.value,
+        };
+        values(&term.key).iter().any(matches) != term.not
+    })
 }
 
 /// The value of `label.KEY`.
-pub(crate) fn label(labels: &BTreeMap<String, String>, key: &str) -> Option<String> {
-    labels.get(key.strip_prefix("label.")?).cloned()
+pub(crate) fn label(labels: &BTreeMap<String, String>, key: &str) -> Vec<String> {
+    let value = key.strip_prefix("label.").and_then(|key| labels.get(key));
+    value.cloned().into_iter().collect()
 }
 
 /// One page of rows that come in the order of `key`, starting after the page's token.
@@ -51,7 +59,17 @@ mod tests {
     #[test]
     fn a_negated_term_selects_rows_without_the_value_too() {
         let filter = Filter::parse("owner!=ops", &["owner"]).expect("a filter");
-        assert!(selects(&filter, &|_| None));
-        assert!(!selects(&filter, &|_| Some("ops".to_owned())));
+        assert!(selects(&filter, &|_| Vec::new()));
+        assert!(!selects(&filter, &|_| vec!["ops".to_owned()]));
+    }
+
+    #[test]
+    fn names_are_globs_and_any_of_several_values_will_do() {
+        let filter = Filter::parse("name=/logs/*,module=flume@1", &["name", "module"]).expect("a filter");
+        let values = |key: &str| match key {
+            "name" => vec!["/logs/web".to_owned()],
+            _ => vec!["flume".to_owned(), "flume@1".to_owned()],
+        };
+        assert!(selects(&filter, &values));
     }
 }

@@ -33,7 +33,7 @@ impl ModuleApi for Control {
         self.caught_up(&caller).await?;
         self.see(|sight| {
             let rows = newest_first(sight.state).map(|module| row(sight.state, module));
-            let rows = rows.filter(|row| selects(&ask.filter, &|key| value(row, key)));
+            let rows = rows.filter(|row| selects(&ask.filter, &|key| values(row, key)));
             let token = ask.page.token.clone();
             let rows = rows.skip_while(|row| !token.is_empty() && place(row) != token);
             let rows = rows.skip(usize::from(!token.is_empty()));
@@ -77,12 +77,12 @@ fn row(state: &State, module: &Module) -> ModuleRow {
     }
 }
 
-fn value(row: &ModuleRow, key: &str) -> Option<String> {
+fn values(row: &ModuleRow, key: &str) -> Vec<String> {
     match key {
-        "name" => Some(row.name.clone()),
-        "version" => Some(row.version.clone()),
-        "runtime" => Some(row.runtime.clone()),
-        "newest" => Some(row.newest.to_string()),
-        _ => None,
+        "name" => vec![row.name.clone()],
+        "version" => vec![row.version.clone()],
+        "runtime" => vec![row.runtime.clone()],
+        "newest" => vec![row.newest.to_string()],
+        _ => Vec::new(),
     }
 }

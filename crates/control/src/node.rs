@@ -19,7 +19,7 @@ impl NodeApi for Control {
             let place = |node: &Node| format!("{}/{:020}", node.facts.name, node.id.0);
             let rows = (nodes.into_iter().filter(|node| place(node) > ask.page.token))
                 .map(|node| sight.node_row(node, voters.contains(&node.id), leader == Some(node.id)))
-                .filter(|row| selects(&ask.filter, &|key| value(row, key)));
+                .filter(|row| selects(&ask.filter, &|key| values(row, key)));
             page(&ask.page, rows, |row| format!("{}/{:020}", row.name, row.id))
         })
     }
@@ -75,22 +75,14 @@ fn find<'a>(state: &'a State, text: &str) -> Result<&'a Node, ApiError> {
     })
 }
 
-fn value(row: &NodeRow, key: &str) -> Option<String> {
+fn values(row: &NodeRow, key: &str) -> Vec<String> {
     match key {
-        "name" => Some(row.name.clone()),
-        "hostname" => Some(row.hostname.clone()),
-        "status" => Some(row.status.clone()),
-        "voter" => Some(row.voter.to_string()),
-        "leader" => Some(row.leader.to_string()),
-        "version" => Some(row.version.clone()),
-        key => {
-            // Labels of nodes are words or KEY=VALUE.
-            let key = key.strip_prefix("label.")?;
-            row.labels.iter().find_map(|label| match label.split_once('=') {
-                Some((name, value)) if name == key => Some(value.to_owned()),
-                None if label == key => Some("true".to_owned()),
-                _ => None,
-            })
-        }
+        "name" => vec![row.name.clone()],
+        "hostname" => vec![row.hostname.clone()],
+        "status" => vec![row.status.clone()],
+        "voter" => vec![row.voter.to_string()],
+        // Whole labels, words or KEY=VALUE.
+        "label" => row.labels.clone(),
+        _ => Vec::new(),
     }
 }

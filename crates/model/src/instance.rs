@@ -78,7 +78,7 @@ pub struct Instance {
     pub phase: Phase,
     /// Single-node: under which epoch.
     pub epoch: Option<Epoch>,
-    /// The bucket's revision it runs.
+    /// The newest release or restart of the bucket that it is up to date with.
     pub revision: Revision,
     /// The program's process id, while it runs.
     pub pid: Option<u32>,

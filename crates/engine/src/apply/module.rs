@@ -17,11 +17,6 @@ impl Transaction<'_> {
         if let Some(known) = known {
             return Outcome { document, verb: OutcomeVerb::Unchanged, revision: known.revision };
         }
-        let verb = if self.state.modules.contains_key(&spec.name) {
-            OutcomeVerb::Updated
-        } else {
-            OutcomeVerb::Created
-        };
         self.put(Change::Module(Module {
             spec: Arc::new(spec.clone()),
             revision: self.revision,
@@ -29,7 +24,7 @@ impl Transaction<'_> {
         }));
         let subject = format!("{}@{}", spec.name, spec.version);
         self.event(Line::new("module.registered", subject).went("", &spec.version));
-        Outcome { document, verb, revision: self.revision }
+        Outcome { document, verb: OutcomeVerb::Created, revision: self.revision }
     }
 
     pub(super) fn delete_module(&mut self, delete: &DeleteModule) -> Result<Reply, Refusal> {

@@ -115,8 +115,8 @@ impl NodeState {
         };
         // An instance that a newer release leaves alone runs that release.
         let revision = match plan.map(|(desired, _)| desired.run) {
-            Some(Run::Want(_, wanted)) if !seen.observed.origin.outdated(wanted) => wanted.revision,
-            _ => seen.observed.origin.revision,
+            Some(Run::Want(_, wanted)) if !seen.observed.origin.outdated(wanted) => wanted.basis,
+            _ => seen.observed.origin.basis,
         };
         self.reports.instance(bucket, self.identity.node, phase, revision, seen, now);
     }

@@ -66,7 +66,7 @@ impl Sight<'_> {
             multi_node: spec.multi_node,
             suspended: bucket.suspended,
             node_list_rules: spec.node_list_rules.texts(),
-            node_affinity: self.affinity_of(bucket).into_iter().map(|node| self.hostname(node)).collect(),
+            node_affinity: self.hostnames(bucket),
             affinity_epoch: binding.map(|binding| binding.epoch.0),
             affinity_since: binding.map(|binding| binding.since.to_string()),
             state,
@@ -129,6 +129,13 @@ impl Sight<'_> {
         }
     }
 
+    fn hostnames(&self, bucket: &Bucket) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.affinity_of(bucket).into_iter().map(|node| self.hostname(node)).collect();
+        names.sort();
+        names
+    }
+
     /// A node's hostname for `node_affinity`.
     pub fn hostname(&self, node: NodeId) -> String {
         let node = self.state.nodes.get(&node);
@@ -147,8 +154,10 @@ impl Sight<'_> {
     }
 
     fn tally(&self, bucket: &Bucket) -> Tally {
+        // What a lost node still runs of it is not known, and ends when it is heard again.
+        let alive = self.instances(bucket).filter(|i| is_alive(i) && self.is_reachable(i.node));
         let mut tally = Tally {
-            alive: u32::try_from(self.instances(bucket).filter(|i| is_alive(i)).count()).unwrap_or(u32::MAX),
+            alive: u32::try_from(alive.count()).unwrap_or(u32::MAX),
             ..Tally::default()
         };
         let nodes = self.state.nodes.values().filter(|node| node.status.is_alive());
@@ -194,7 +203,8 @@ impl Sight<'_> {
             }
             0 => (BucketState::Unplaced, "no node is available".to_owned()),
             n if gave_up == n => (BucketState::Failed, "its instances gave up restarting".to_owned()),
-            n if running >= n => (BucketState::Running, String::new()),
+            n if running >= n && awaited == 0 => (BucketState::Running, String::new()),
+            n if running >= n => (BucketState::Partial, format!("{awaited} nodes have not answered yet")),
             n if running == 0 => (BucketState::Starting, format!("0 of {n} run")),
             n => (BucketState::Partial, format!("{running} of {n} run")),
         }
