@@ -17,17 +17,6 @@ pub enum AgentError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The node's identity cannot be read. It is never replaced: restore it, or remove the whole data directory to come
-    /// back as a new node.
-    #[error(
-        "{path} is no identity of a node; restore it, or remove the data directory to join as a new node"
-    )]
-    NodeFile {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
     /// The instances of an earlier life cannot be looked at.
     #[error("cannot look at the instances on disk")]
     Instances(#[source] KeeperError),

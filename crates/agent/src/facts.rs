@@ -1,79 +1,19 @@
-//! What a node says of itself: who it is (`node.json` in its data directory), what its machine is, how busy it is.
+//! What a node says of itself: what its machine is, what its config file says, how busy it is.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-use sheaf_model::{Bytes, ClusterId, Facts, Incarnation, Load, NodeId, NodeKey, NodeName};
+use sheaf_model::{Bytes, Facts, Incarnation, Load, NodeName};
 use sysinfo::{MemoryRefreshKind, System};
-
-use crate::error::AgentError;
 
 /// How long a look at the machine serves: heartbeats are frequent, and nothing is decided by the last percent.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Who a data directory is. Written once it is new, and again when it has joined; synced.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeFile {
-    /// The directory's random identity.
-    pub key: NodeKey,
-    /// The cluster it belongs to.
-    pub cluster: Option<ClusterId>,
-    /// The number it was given there.
-    pub node: Option<NodeId>,
-}
-
-impl NodeFile {
-    /// Where it is in a data directory.
-    pub fn path(data_dir: &Path) -> PathBuf {
-        data_dir.join("node.json")
-    }
-
-    /// Reads it, or makes a new identity and writes it. A file that cannot be read as one is an error, never replaced:
-    /// the node would come back as another one.
-    pub fn load_or_create(data_dir: &Path) -> Result<Self, AgentError> {
-        let path = Self::path(data_dir);
-        match std::fs::read(&path) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|source| AgentError::NodeFile { path, source })
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let new = Self { key: NodeKey(random_id()), cluster: None, node: None };
-                new.save(data_dir)?;
-                Ok(new)
-            }
-            Err(source) => Err(AgentError::Io { operation: "read", path, source }),
-        }
-    }
-
-    /// Writes it so that a crash leaves the old or the new one.
-    pub fn save(&self, data_dir: &Path) -> Result<(), AgentError> {
-        let path = Self::path(data_dir);
-        let failed = |operation| {
-            let path = path.clone();
-            move |source| AgentError::Io { operation, path, source }
-        };
-        std::fs::create_dir_all(data_dir).map_err(failed("create the directory of"))?;
-        let text = serde_json::to_vec_pretty(self)
-            .map_err(|source| AgentError::NodeFile { path: path.clone(), source })?;
-        let new = path.with_extension("json.new");
-        std::fs::write(&new, text).map_err(failed("write"))?;
-        std::fs::File::open(&new).and_then(|file| file.sync_all()).map_err(failed("sync"))?;
-        std::fs::rename(&new, &path).map_err(failed("replace"))?;
-        std::fs::File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(failed("sync the directory of"))
-    }
-}
-
-/// A random identity.
-pub fn random_id() -> String {
-    uuid::Uuid::new_v4().to_string()
-}
-
 /// A new life of an agent.
 pub fn new_incarnation() -> Incarnation {
-    Incarnation(random_id())
+    Incarnation(uuid::Uuid::new_v4().to_string())
 }
 
 /// The machine's hostname, as the kernel has it.
@@ -186,19 +126,6 @@ impl LoadMeter {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_data_directory_keeps_its_identity() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let first = NodeFile::load_or_create(dir.path()).expect("it is made");
-        assert_eq!(first.node, None);
-        let joined = NodeFile { cluster: Some("c".into()), node: Some(NodeId(7)), ..first };
-        joined.save(dir.path()).expect("it is written");
-        assert_eq!(NodeFile::load_or_create(dir.path()).expect("it is read"), joined);
-        std::fs::write(NodeFile::path(dir.path()), "{").expect("it is broken");
-        let error = NodeFile::load_or_create(dir.path()).expect_err("it is not replaced");
-        assert!(error.to_string().contains("node.json"), "{error}");
-    }
 
     #[test]
     fn the_machine_has_memory_and_disk() {

@@ -27,6 +27,6 @@ mod report;
 
 pub use agent::{Agent, Options};
 pub use error::AgentError;
-pub use facts::{NodeConfig, NodeFile};
+pub use facts::NodeConfig;
 pub use handle::{Handle, Running, State, Stopped};
 pub use link::Members;

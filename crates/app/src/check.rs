@@ -65,7 +65,7 @@ fn data_dir(dir: &Path) -> Finding {
         let remedy = "run as a user that may write there, or set another [storage] dir";
         return Finding::Wrong(format!("{shown}: cannot write: {error}; {remedy}"));
     }
-    let space = rustix::fs::statvfs(existing).map(|stat| stat.f_bavail * stat.f_frsize).unwrap_or(u64::MAX);
+    let space = rustix::fs::statvfs(existing).map_or(u64::MAX, |stat| stat.f_bavail * stat.f_frsize);
     let text = format!("{shown}: a synced write takes {took:.1?}, {} MiB free", space >> 20);
     if space < LITTLE_SPACE {
         return Finding::Warning(format!("{text}; little space"));
@@ -79,10 +79,12 @@ fn data_dir(dir: &Path) -> Finding {
 fn port(address: &str) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) => Finding::Fine(format!("{address} is free")),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            Finding::Wrong(format!("{address} is in use; is an agent running already? else set [listen] grpc"))
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Finding::Wrong(format!(
+            "{address} is in use; is an agent running already? else set [listen] grpc"
+        )),
+        Err(error) => {
+            Finding::Wrong(format!("{address}: {error}; set [listen] grpc to an address of this machine"))
         }
-        Err(error) => Finding::Wrong(format!("{address}: {error}; set [listen] grpc to an address of this machine")),
     }
 }
 
@@ -90,7 +92,9 @@ fn clock() -> Finding {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     // Leases use the boot clock; wall time only dates history, so a wrong one is no obstacle.
     if now < Duration::from_secs(1_704_067_200) {
-        return Finding::Warning("the wall clock is before 2024; dates in the history will be wrong".to_owned());
+        return Finding::Warning(
+            "the wall clock is before 2024; dates in the history will be wrong".to_owned(),
+        );
     }
     Finding::Fine("plausible".to_owned())
 }
@@ -99,7 +103,9 @@ fn reachable(entry: &str) -> Finding {
     let addresses = match entry.to_socket_addrs() {
         Ok(addresses) => addresses,
         Err(error) => {
-            return Finding::Wrong(format!("{entry} cannot be resolved: {error}; correct [cluster] join or the DNS"));
+            return Finding::Wrong(format!(
+                "{entry} cannot be resolved: {error}; correct [cluster] join or the DNS"
+            ));
         }
     };
     for address in addresses {
@@ -107,5 +113,7 @@ fn reachable(entry: &str) -> Finding {
             return Finding::Fine(format!("{entry} accepts connections"));
         }
     }
-    Finding::Warning(format!("{entry} does not accept connections (yet); it may be this node, or not started"))
+    Finding::Warning(format!(
+        "{entry} does not accept connections (yet); it may be this node, or not started"
+    ))
 }

@@ -86,17 +86,27 @@ impl Config {
         let mut defects = self.lease.defects();
         let Raft { heartbeat, election_min, election_max } = self.raft;
         if heartbeat.0 == 0 || election_min.0 < 3 * heartbeat.0 {
-            let problem = format!("election_min {election_min} is shorter than three heartbeats of {heartbeat}");
+            let problem =
+                format!("election_min {election_min} is shorter than three heartbeats of {heartbeat}");
             defects.push(Defect::new("raft.election_min", problem, "at least three times raft.heartbeat"));
         }
         if election_max.0 <= election_min.0 {
-            let problem = format!("election_max {election_max} is not longer than election_min {election_min}");
-            defects.push(Defect::new("raft.election_max", problem, "well above raft.election_min, to break ties"));
+            let problem =
+                format!("election_max {election_max} is not longer than election_min {election_min}");
+            defects.push(Defect::new(
+                "raft.election_max",
+                problem,
+                "well above raft.election_min, to break ties",
+            ));
         }
         if !self.join.is_empty() && self.bootstrap_expect as usize > self.join.len() {
             let problem =
                 format!("expects {} nodes, but join lists only {}", self.bootstrap_expect, self.join.len());
-            defects.push(Defect::new("cluster.bootstrap_expect", problem, "at most as many as cluster.join lists"));
+            defects.push(Defect::new(
+                "cluster.bootstrap_expect",
+                problem,
+                "at most as many as cluster.join lists",
+            ));
         }
         defects
     }

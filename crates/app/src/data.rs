@@ -48,9 +48,13 @@ pub(crate) enum DataError {
     Io { path: String, doing: &'static str, source: std::io::Error },
     #[error("data directory {0} is in use by another agent; stop that one, or set another [storage] dir")]
     InUse(String),
-    #[error("data directory {path}: node.json is damaged ({why}); move the directory away to start as a new node")]
+    #[error(
+        "data directory {path}: node.json is damaged ({why}); move the directory away to start as a new node"
+    )]
     Damaged { path: String, why: String },
-    #[error("data directory {path}: node.json is of version {found}, this build knows {VERSION}; use a newer sheaf")]
+    #[error(
+        "data directory {path}: node.json is of version {found}, this build knows {VERSION}; use a newer sheaf"
+    )]
     Newer { path: String, found: u32 },
 }
 
@@ -61,9 +65,15 @@ impl DataDir {
         let failed = |doing| move |source| DataError::Io { path: shown.clone(), doing, source };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create"))?;
         let shown = path.display().to_string();
-        let path = path.canonicalize().map_err(|source| DataError::Io { path: shown.clone(), doing: "resolve", source })?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"));
-        let lock = lock.map_err(|source| DataError::Io { path: shown.clone(), doing: "open lock", source })?;
+        let path = path.canonicalize().map_err(|source| DataError::Io {
+            path: shown.clone(),
+            doing: "resolve",
+            source,
+        })?;
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"));
+        let lock =
+            lock.map_err(|source| DataError::Io { path: shown.clone(), doing: "open lock", source })?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(DataError::InUse(shown));
         }
@@ -71,7 +81,14 @@ impl DataDir {
             Ok(bytes) => read(&shown, &bytes)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let key = NodeKey(uuid::Uuid::new_v4().to_string());
-                Record { version: VERSION, key, cluster: None, node: None, member: false, members: Vec::new() }
+                Record {
+                    version: VERSION,
+                    key,
+                    cluster: None,
+                    node: None,
+                    member: false,
+                    members: Vec::new(),
+                }
             }
             Err(source) => return Err(DataError::Io { path: shown, doing: "read node.json", source }),
         };
@@ -109,7 +126,8 @@ impl DataDir {
 }
 
 fn read(path: &str, bytes: &[u8]) -> Result<Record, DataError> {
-    let damaged = |error: serde_json::Error| DataError::Damaged { path: path.to_owned(), why: error.to_string() };
+    let damaged =
+        |error: serde_json::Error| DataError::Damaged { path: path.to_owned(), why: error.to_string() };
     #[derive(Deserialize)]
     struct Head {
         version: u32,

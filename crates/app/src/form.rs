@@ -95,7 +95,9 @@ impl Forming {
                     return self.remember(Registration { cluster, node }, greetings, false).map(Some);
                 }
                 Ok(Joined::Refused(reason)) => bail!("the cluster at {target} refuses this node: {reason}"),
-                Ok(Joined::Redirect(_)) => self.wait_for(format!("the cluster at {target} has no leader now")),
+                Ok(Joined::Redirect(_)) => {
+                    self.wait_for(format!("the cluster at {target} has no leader now"));
+                }
                 Err(error) => self.wait_for(format!("joining at {target}: {error}")),
             }
         }
@@ -106,8 +108,7 @@ impl Forming {
         let mut target = target.to_owned();
         // A redirect or two: whoever is asked may know the leader better.
         for _ in 0..3 {
-            let ask =
-                JoinAsk { key: self.facts_key(), cluster: None, facts: self.facts.clone() };
+            let ask = JoinAsk { key: self.facts_key(), cluster: None, facts: self.facts.clone() };
             match PeerClient::new(&target)?.join(&ask, JOIN_WITHIN).await? {
                 Joined::Redirect(Some(leader)) if leader != target => target = leader,
                 answer => return Ok(answer),
@@ -139,7 +140,8 @@ impl Forming {
         if greetings.values().any(|greeting| greeting.cluster.is_some()) {
             return false;
         }
-        let blind = greetings.iter().find(|(_, greeting)| !listed.iter().all(|id| greeting.seen.contains(id)));
+        let blind =
+            greetings.iter().find(|(_, greeting)| !listed.iter().all(|id| greeting.seen.contains(id)));
         if let Some((entry, _)) = blind {
             self.wait_for(format!("waiting until {entry} sees the others too"));
             return false;
@@ -177,19 +179,23 @@ impl Forming {
             }
             anyhow::Ok(())
         };
-        tokio::time::timeout(FOUND_WITHIN, founding)
-            .await
-            .map_err(|_| anyhow::anyhow!("forming a cluster took longer than {FOUND_WITHIN:?}; is the disk slow?"))??;
+        tokio::time::timeout(FOUND_WITHIN, founding).await.map_err(|_| {
+            anyhow::anyhow!("forming a cluster took longer than {FOUND_WITHIN:?}; is the disk slow?")
+        })??;
         Ok(registration)
     }
 
     async fn write_first_entries(&self, member: &Member, cluster: &ClusterId) -> anyhow::Result<()> {
         let mut leadership = member.replica.leadership();
-        leadership.wait_for(|now| now.leading || now.leader.is_some()).await.context("wait for the first election")?;
+        leadership
+            .wait_for(|now| now.leading || now.leader.is_some())
+            .await
+            .context("wait for the first election")?;
         if !leadership.borrow().leading {
             return Ok(()); // The others formed it already; this is only a member that has not caught up.
         }
-        let settings = Settings { lease: self.config.lease, voters: self.config.voters, ..Settings::default() };
+        let settings =
+            Settings { lease: self.config.lease, voters: self.config.voters, ..Settings::default() };
         let form = Command::Form(Form { cluster: cluster.clone(), settings });
         let register = Command::Register(Register { key: self.facts_key(), facts: self.facts.clone() });
         for command in [form, register] {

@@ -63,7 +63,12 @@ impl Node {
     }
 
     /// Waits for a registration, then runs the agent until told to stop.
-    pub(crate) async fn run(self, forming: Forming, reload: Reload, stop: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn run(
+        self,
+        forming: Forming,
+        reload: Reload,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
         let registration = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             // Dropped only when the process ends; what was reached is on disk.
@@ -103,7 +108,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 fn members(place: &Place) -> Vec<String> {
     let leader = place.leader_address();
     let others: Vec<String> = match place.member() {
-        Some(member) => member.replica.metrics().members.into_iter().map(|member| member.peer.address).collect(),
+        Some(member) => {
+            member.replica.metrics().members.into_iter().map(|member| member.peer.address).collect()
+        }
         None => place.members.borrow().known.iter().cloned().collect(),
     };
     let others = others.into_iter().filter(|address| Some(address) != leader.as_ref());

@@ -3,14 +3,15 @@
 //! It takes everything that waits and writes it as one transaction together with the position it leads to, so SQLite is
 //! always the state at some position, a little behind memory. What it has not written yet is in the log.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use sheaf_engine::State;
-use sheaf_model::Revision;
-use sheaf_store::{Store, StoreError};
+use sheaf_model::{Revision, Timestamp};
+use sheaf_store::{Retention, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::codec::{self, CodecError, Position};
@@ -27,6 +28,8 @@ const WAITING_ROWS: usize = 32_768;
 const ROWS: usize = 8192;
 /// Pause before a failed transaction is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Portions of old history dropped each time that SQLite is made durable; what remains goes the next time.
+const PRUNED_AT_ONCE: usize = 32;
 /// How often a failure that lasts is logged.
 const REMIND: Duration = Duration::from_secs(30);
 
@@ -107,6 +110,7 @@ impl Writer {
             match job {
                 Job::Write(batch, permit) => next = self.write(batch, permit),
                 Job::Sync { done } => {
+                    self.prune();
                     if self.persevere("make SQLite durable", |store| store.make_durable().map(drop)) {
                         // Whoever stopped waiting for it needs no answer.
                         drop(done.send(self.position.clone()));
@@ -147,6 +151,21 @@ impl Writer {
             self.position = position.clone();
         }
         other
+    }
+
+    /// Drops history that is older, or more, than is kept.
+    fn prune(&mut self) {
+        let now = Timestamp::from_system(SystemTime::now());
+        for _ in 0..PRUNED_AT_ONCE {
+            let dropped = Cell::new(0);
+            let pruned = self.persevere("prune the history", |store| {
+                dropped.set(store.prune(&Retention::default(), now)?);
+                Ok(())
+            });
+            if !pruned || dropped.get() == 0 {
+                return;
+            }
+        }
     }
 
     fn replace(&mut self, file: &TempFile) -> io::Result<(State, Position)> {

@@ -5,8 +5,8 @@ use sheaf_engine::{Bucket, Command, OnBucket as Verb};
 use sheaf_model::view::{BucketRow, Explanation};
 use sheaf_model::{BucketName, PutBucket};
 use sheaf_wire::bucket::{
-    ApplyBucket, BucketApi, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets, OnBucket,
-    Plan, WatchBuckets,
+    ApplyBucket, BucketApi, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets,
+    OnBucket, Plan, WatchBuckets,
 };
 use sheaf_wire::cluster::Apply;
 use sheaf_wire::logs::LogLine;
@@ -92,7 +92,8 @@ impl BucketApi for Control {
         };
         let bucket = ask.bucket.clone();
         let releases = tokio::task::spawn_blocking(move || reader.releases(&bucket, usize::MAX)).await;
-        let releases = releases.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)?;
+        let releases =
+            releases.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)?;
         if releases.is_empty() {
             return Err(no_bucket(&ask.bucket));
         }

@@ -60,7 +60,8 @@ impl Control {
         let buckets = apply.buckets.iter().zip(&specs).map(|(put, spec)| {
             let known = state.buckets.get(&spec.name);
             let same = known.is_some_and(|known| {
-                *known.current.spec == *spec && put.suspended.is_none_or(|suspended| suspended == known.suspended)
+                *known.current.spec == *spec
+                    && put.suspended.is_none_or(|suspended| suspended == known.suspended)
             });
             Outcome {
                 document: format!("Bucket {}", spec.name),
@@ -79,8 +80,16 @@ impl Control {
         let waiting = self.place.waiting_for.borrow().clone();
         let Some(member) = self.place.member() else {
             let cluster = self.place.registration.borrow().as_ref().map(|r| r.cluster.to_string());
-            let waiting = if waiting.is_empty() { "this node is no member of a cluster yet".to_owned() } else { waiting };
-            return ClusterStatus { cluster: cluster.unwrap_or_default(), message: waiting, ..ClusterStatus::default() };
+            let waiting = if waiting.is_empty() {
+                "this node is no member of a cluster yet".to_owned()
+            } else {
+                waiting
+            };
+            return ClusterStatus {
+                cluster: cluster.unwrap_or_default(),
+                message: waiting,
+                ..ClusterStatus::default()
+            };
         };
         let leadership = *member.replica.leadership().borrow();
         let metrics = member.replica.metrics();
@@ -100,7 +109,9 @@ impl Control {
         let voters = metrics.members.iter().filter(|member| member.voter).count();
         let quorum = voters / 2 + 1;
         let message = match leadership.leader {
-            None if waiting.is_empty() => format!("no leader: {quorum} of {voters} voters must see each other"),
+            None if waiting.is_empty() => {
+                format!("no leader: {quorum} of {voters} voters must see each other")
+            }
             None => waiting,
             Some(_) => String::new(),
         };
@@ -167,7 +178,8 @@ fn warnings(modules: &[ModuleSpec], buckets: &[PutBucket]) -> Vec<String> {
         }
         if !fields.is_empty() {
             let (name, version) = (&module.name, &module.version);
-            warnings.push(format!("Module {name}@{version}: {} is kept but not enforced yet", fields.join(", ")));
+            warnings
+                .push(format!("Module {name}@{version}: {} is kept but not enforced yet", fields.join(", ")));
         }
     }
     for put in buckets {

@@ -95,7 +95,9 @@ impl Control {
         let proposed = tokio::time::timeout(DECIDE_WITHIN, replica.propose_in_term(term, &proposal)).await;
         match proposed {
             Ok(Ok(applied)) => match applied.reply {
-                Reply::Refused(refusal) => tracing::debug!(%refusal, command = ?proposal.command, "not decided"),
+                Reply::Refused(refusal) => {
+                    tracing::debug!(%refusal, command = ?proposal.command, "not decided");
+                }
                 _ => tracing::debug!(command = ?proposal.command, "decided"),
             },
             Ok(Err(error)) => tracing::debug!(%error, "not decided"),
@@ -120,10 +122,11 @@ impl Control {
         &self,
         replica: &Replica,
         mut voters: BTreeSet<NodeId>,
-        new: Vec<(NodeId, String)>,
+        new: Vec<Newcomer>,
     ) -> Result<(), String> {
         for (node, address) in new {
-            let added = tokio::time::timeout(CATCH_UP_WITHIN, replica.add_learner(node, address.clone())).await;
+            let added =
+                tokio::time::timeout(CATCH_UP_WITHIN, replica.add_learner(node, address.clone())).await;
             added
                 .map_err(|_| format!("node {node} at {address} did not catch up within {CATCH_UP_WITHIN:?}"))?
                 .map_err(|error| format!("node {node} at {address}: {error}"))?;
@@ -135,9 +138,12 @@ impl Control {
     }
 }
 
+/// A node that is to become a voter, and where it is reached.
+type Newcomer = (NodeId, String);
+
 /// Voters now, and the ready nodes to add so that their number is the odd one nearest to what is wanted. None:
 /// nothing to do. A lost voter is not replaced here.
-fn wanted_voters(replica: &Replica) -> Option<(BTreeSet<NodeId>, Vec<(NodeId, String)>)> {
+fn wanted_voters(replica: &Replica) -> Option<(BTreeSet<NodeId>, Vec<Newcomer>)> {
     let metrics = replica.metrics();
     let members = metrics.members.iter().filter(|member| member.voter);
     let voters: BTreeSet<NodeId> = members.map(|member| member.peer.node).collect();

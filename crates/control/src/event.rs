@@ -133,12 +133,8 @@ async fn page(
     limit: usize,
     newest_first: bool,
 ) -> Result<Vec<Event>, ApiError> {
-    let filter = StoreFilter {
-        subject: filter.subject,
-        kind: filter.kind,
-        node: filter.node,
-        since: filter.since,
-    };
+    let filter =
+        StoreFilter { subject: filter.subject, kind: filter.kind, node: filter.node, since: filter.since };
     let place = after.map(|cursor| (cursor.revision, cursor.n));
     let read = tokio::task::spawn_blocking(move || {
         if newest_first {
@@ -151,6 +147,7 @@ async fn page(
 }
 
 /// A failed read of history.
+#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 pub(crate) fn store_error(error: StoreError) -> ApiError {
     ApiError::unavailable(error.to_string())
 }

@@ -34,8 +34,8 @@ mod plan;
 mod propose;
 mod recorder;
 mod route;
-mod session;
 mod service;
+mod session;
 mod watch;
 
 pub use clock::Clock;

@@ -67,7 +67,11 @@ impl Inner {
 
     /// Forgets a link, unless a newer session has taken its place.
     pub(crate) fn unlink(&mut self, node: NodeId, incarnation: &Incarnation) {
-        if self.links.get(&node).is_some_and(|link| link.incarnation == *incarnation && link.to_node.is_closed()) {
+        if self
+            .links
+            .get(&node)
+            .is_some_and(|link| link.incarnation == *incarnation && link.to_node.is_closed())
+        {
             self.links.remove(&node);
         }
     }

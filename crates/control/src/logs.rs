@@ -19,7 +19,11 @@ const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 impl Control {
     /// Lines of every node that runs, or ran, the bucket, merged as they come. A node that cannot be read says so in
     /// a line of its own.
-    pub(crate) async fn gather_logs(&self, _caller: Caller, ask: BucketLogs) -> Result<Answers<LogLine>, ApiError> {
+    pub(crate) async fn gather_logs(
+        &self,
+        _caller: Caller,
+        ask: BucketLogs,
+    ) -> Result<Answers<LogLine>, ApiError> {
         let nodes = self.nodes_with_logs(&ask)?;
         let mut merged = SelectAll::new();
         let opening = nodes.into_iter().map(|(name, address)| {
@@ -39,7 +43,11 @@ impl Control {
         for (name, lines) in futures::future::join_all(opening).await.into_iter().flatten() {
             let clock = self.clock.clone();
             // A node that breaks off says so and does not end the others.
-            merged.push(lines.map(move |line| line.or_else(|e| Ok(trouble(&name, clock.wall(), &e.to_string())))).boxed());
+            merged.push(
+                lines
+                    .map(move |line| line.or_else(|e| Ok(trouble(&name, clock.wall(), &e.to_string()))))
+                    .boxed(),
+            );
         }
         Ok(merged.boxed())
     }
@@ -53,7 +61,9 @@ impl Control {
             }
             let alive = state.nodes.values().filter(|node| node.status != NodeStatus::Left);
             if let Some(only) = &ask.node {
-                let node = state.node_named(only).ok_or_else(|| ApiError::NotFound(format!("there is no node {only}")))?;
+                let node = state
+                    .node_named(only)
+                    .ok_or_else(|| ApiError::NotFound(format!("there is no node {only}")))?;
                 return Ok(vec![(node.facts.name.to_string(), node.facts.address.clone())]);
             }
             // A node keeps the output of what it ran before, so all that are reachable are asked.

@@ -51,7 +51,7 @@ impl ModuleApi for Control {
 fn newest_first(state: &State) -> impl Iterator<Item = &Module> {
     state.modules.values().flat_map(|versions| {
         let mut modules: Vec<&Module> = versions.values().collect();
-        modules.sort_by(|a, b| b.spec.version.newness().cmp(&a.spec.version.newness()));
+        modules.sort_by_key(|module| std::cmp::Reverse(module.spec.version.newness()));
         modules
     })
 }

@@ -39,13 +39,13 @@ impl RemotePeers {
         if let Some(client) = clients.get(&peer.address) {
             return Ok(client.clone());
         }
-        let client = PeerClient::new(&peer.address).map_err(|error| peer_error(peer, error))?;
+        let client = PeerClient::new(&peer.address).map_err(|error| peer_error(peer, &error))?;
         clients.insert(peer.address.clone(), client.clone());
         Ok(client)
     }
 }
 
-fn peer_error(peer: &Peer, error: ApiError) -> PeerError {
+fn peer_error(peer: &Peer, error: &ApiError) -> PeerError {
     let (peer, why) = (peer.clone(), error.to_string());
     match error {
         ApiError::Unreachable { .. } | ApiError::Unavailable { .. } | ApiError::DeadlineExceeded(_) => {
@@ -65,8 +65,10 @@ impl Peers for RemotePeers {
         Box::pin(async move {
             let client = self.client(peer)?;
             match client.raft(self.header(peer.node), message, deadline).await {
-                Err(ApiError::DeadlineExceeded(_)) => Err(PeerError::TimedOut { peer: peer.clone(), after: deadline }),
-                answer => answer.map_err(|error| peer_error(peer, error)),
+                Err(ApiError::DeadlineExceeded(_)) => {
+                    Err(PeerError::TimedOut { peer: peer.clone(), after: deadline })
+                }
+                answer => answer.map_err(|error| peer_error(peer, &error)),
             }
         })
     }
@@ -83,9 +85,9 @@ impl Peers for RemotePeers {
         Box::pin(async move {
             let client = self.client(peer)?;
             let answers = client.raft_stream(self.header(peer.node), messages, OPEN_WITHIN).await;
-            let answers = answers.map_err(|error| peer_error(peer, error))?;
+            let answers = answers.map_err(|error| peer_error(peer, &error))?;
             let peer = peer.clone();
-            Ok(answers.map(move |answer| answer.map_err(|error| peer_error(&peer, error))).boxed())
+            Ok(answers.map(move |answer| answer.map_err(|error| peer_error(&peer, &error))).boxed())
         })
     }
 
@@ -98,7 +100,7 @@ impl Peers for RemotePeers {
         Box::pin(async move {
             let client = self.client(peer)?;
             let answer = client.raft_snapshot(self.header(peer.node), head, chunks).await;
-            answer.map_err(|error| peer_error(peer, error))
+            answer.map_err(|error| peer_error(peer, &error))
         })
     }
 }

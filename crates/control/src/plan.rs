@@ -28,7 +28,8 @@ impl Control {
                 return Err(ApiError::Internal("a plan without a bucket".to_owned()));
             };
             let module = sight.state.module(&spec.module).map(|module| module.spec.clone());
-            let module = module.ok_or_else(|| ApiError::NotFound(format!("there is no module {}", spec.module)))?;
+            let module =
+                module.ok_or_else(|| ApiError::NotFound(format!("there is no module {}", spec.module)))?;
             let known = sight.state.buckets.get(&spec.name);
             let before = known.map(|b| document::bucket_value(&b.current.spec, b.suspended, None));
             let suspended = put.suspended.unwrap_or_else(|| known.is_some_and(|bucket| bucket.suspended));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sheaf_consensus::ProposeError;
 use sheaf_engine::{Command, Proposal, Refusal, Reply};
 use sheaf_model::{Actor, RequestId, Revision};
-use sheaf_wire::{Applies, ApiError, Caller, Done};
+use sheaf_wire::{ApiError, Applies, Caller, Done};
 use tokio::time::Instant;
 
 use crate::Control;

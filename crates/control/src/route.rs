@@ -45,7 +45,9 @@ impl Control {
         let waiting = self.place.waiting_for.borrow();
         match (self.place.registration.borrow().is_some(), waiting.is_empty()) {
             (_, false) => waiting.clone(),
-            (true, true) => "the cluster has no leader now (no quorum, or an election is under way)".to_owned(),
+            (true, true) => {
+                "the cluster has no leader now (no quorum, or an election is under way)".to_owned()
+            }
             (false, true) => "this node belongs to no cluster yet".to_owned(),
         }
     }

@@ -109,8 +109,7 @@ impl Control {
         let Some(sessions) = &mut live.sessions else {
             return Err(ToNode::Redirect { leader: self.place.leader_address() });
         };
-        let opened =
-            sessions.opened(hello.node, hello.incarnation.clone(), hello.boot.clone(), now, ttl);
+        let opened = sessions.opened(hello.node, hello.incarnation.clone(), hello.boot.clone(), now, ttl);
         opened.map_err(|reason| ToNode::Refused { reason, retry: true })?;
         let to_agent = live.link(hello.node, hello.incarnation.clone());
         self.live.conduct.notify_one();
@@ -134,7 +133,6 @@ impl Session {
             }
         }
     }
-
 }
 
 impl Control {

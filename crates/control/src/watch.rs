@@ -122,10 +122,9 @@ impl BucketWatch {
         })?;
         self.changes = self.member.replica.changes(revision);
         self.ready.push_back(BucketStep { revision, change: BucketChange::Reset });
-        let steps = buckets.into_iter().map(|status| BucketStep {
-            revision,
-            change: BucketChange::Bucket(Box::new(status)),
-        });
+        let steps = buckets
+            .into_iter()
+            .map(|status| BucketStep { revision, change: BucketChange::Bucket(Box::new(status)) });
         self.ready.extend(steps);
         self.synced(revision);
         Ok(())
@@ -148,7 +147,8 @@ impl BucketWatch {
     }
 
     fn changed(&mut self, sets: &[ChangeSet]) -> Result<(), ApiError> {
-        let names: BTreeSet<&BucketName> = sets.iter().flat_map(|set| set.changes.iter()).filter_map(about).collect();
+        let names: BTreeSet<&BucketName> =
+            sets.iter().flat_map(|set| set.changes.iter()).filter_map(about).collect();
         let names = names.into_iter().filter(|name| self.only.as_ref().is_none_or(|only| only == *name));
         let revision = self.changes.position();
         let steps: Vec<BucketStep> = self.control.see(|sight| {

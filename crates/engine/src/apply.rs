@@ -146,6 +146,10 @@ struct Line {
     message: String,
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "callers read better without a reference to what they name"
+)]
 impl Line {
     fn new(kind: &'static str, subject: impl ToString) -> Self {
         Self { kind, subject: subject.to_string(), ..Self::default() }

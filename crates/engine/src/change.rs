@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Binding, BucketName, Event, Instance, ModuleName, ModuleSpec, ModuleVersion, Node, NodeId, Residue, Revision,
+    Binding, BucketName, Event, Instance, ModuleName, ModuleSpec, ModuleVersion, Node, NodeId, Residue,
+    Revision,
 };
 
 use crate::state::{Bucket, Cluster, Module, Release, Request};

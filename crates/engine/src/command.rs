@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Actor, BucketName, ClusterId, Decision, Defect, Epoch, Facts, Instance, LeaveReason, ModuleName, ModuleSpec,
-    ModuleVersion, NodeId, NodeKey, NodeStatus, PutBucket, RequestId, Revision, Settings, Term, Timestamp,
+    Actor, BucketName, ClusterId, Decision, Defect, Epoch, Facts, Instance, LeaveReason, ModuleName,
+    ModuleSpec, ModuleVersion, NodeId, NodeKey, NodeStatus, PutBucket, RequestId, Revision, Settings, Term,
+    Timestamp,
 };
 
 /// A command with who asked for it, when, and under which request; what the log carries.

@@ -43,7 +43,8 @@ pub fn check(state: &State) -> Vec<String> {
                 None => true,
             };
             if !stands {
-                broken.push(format!("{name} has an instance on node {node} under an epoch that is not bound"));
+                broken
+                    .push(format!("{name} has an instance on node {node} under an epoch that is not bound"));
             }
         }
     }

@@ -3,20 +3,20 @@
 pub mod apply;
 pub mod change;
 pub mod command;
-pub mod registration;
 pub mod gates;
+pub mod invariants;
+pub mod keep;
 pub mod lease;
 pub mod node;
-pub mod reconcile;
 pub mod placement;
+pub mod reconcile;
+pub mod registration;
+pub mod restart;
 pub mod sessions;
+pub mod state;
 pub mod status;
 pub mod steward;
 pub mod watched;
-pub mod invariants;
-pub mod keep;
-pub mod restart;
-pub mod state;
 
 #[cfg(test)]
 mod testing;

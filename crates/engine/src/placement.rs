@@ -48,9 +48,8 @@ pub fn choose(
     refusals: impl IntoIterator<Item = (Gate, String)>,
     silent: u32,
 ) -> Option<Choice> {
-    let mut ranked: Vec<(Rank, &Candidate)> = (candidates.iter())
-        .map(|candidate| (rank(bucket, basis, strategy, candidate), candidate))
-        .collect();
+    let mut ranked: Vec<(Rank, &Candidate)> =
+        (candidates.iter()).map(|candidate| (rank(bucket, basis, strategy, candidate), candidate)).collect();
     ranked.sort_by(|(a, _), (b, _)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
     let (_, first) = ranked.first()?;
     let why = format!("{strategy} among {} available: {}", candidates.len(), describe(strategy, first));
@@ -83,7 +82,9 @@ fn describe(strategy: &Placement, candidate: &Candidate) -> String {
     match (strategy, zone) {
         (Placement::Random, _) => name.clone(),
         (Placement::Spread(label), Some(zone)) => {
-            format!("{name} in {label}={zone} with {zone_bound} of this module there, {bound} bound, load {load:.2}")
+            format!(
+                "{name} in {label}={zone} with {zone_bound} of this module there, {bound} bound, load {load:.2}"
+            )
         }
         (Placement::Spread(label), None) => format!("{name} has no label {label}=…"),
         (Placement::LeastLoaded, _) => format!("{name} with {bound} bound, load {load:.2}"),

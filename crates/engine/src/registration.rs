@@ -169,7 +169,10 @@ fn against_module(spec: &BucketSpec, module: &ModuleSpec) -> Vec<Defect> {
         let field = if path.is_empty() { "config".to_owned() } else { format!("config.{path}") };
         defects.push(Defect::new(
             &field,
-            format!("missing; module {}@{} uses ${{bucket.{field}}} in its {place}", module.name, module.version),
+            format!(
+                "missing; module {}@{} uses ${{bucket.{field}}} in its {place}",
+                module.name, module.version
+            ),
             format!("set {field}"),
         ));
     }

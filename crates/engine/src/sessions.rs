@@ -300,4 +300,3 @@ pub fn longest_wait(state: &State) -> Span {
     let former = state.cluster.former.map(|settings| settings.lease.wait()).unwrap_or_default();
     state.cluster.settings.lease.wait().max(former)
 }
-

@@ -227,7 +227,7 @@ impl State {
     /// The node that holds `name` now, else the last one that did.
     pub fn node_named(&self, name: &str) -> Option<&Node> {
         let named = || self.nodes.values().filter(|node| node.facts.name.as_str() == name);
-        named().find(|node| node.status.is_alive()).or_else(|| named().last())
+        named().find(|node| node.status.is_alive()).or_else(|| named().next_back())
     }
 
     /// A node's name for people, also of a number that is not known.

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sheaf_model::{
-    Gate, LeaveReason, Moment, Node, NodeId, NodeStatus, OnNodeLost, Placement, Span, Stop,
-};
+use sheaf_model::{Gate, LeaveReason, Moment, Node, NodeId, NodeStatus, OnNodeLost, Placement, Span, Stop};
 
 use crate::command::{Bind, Command, Free, Leave, SetNodeStatus};
 use crate::placement::{self, Candidate};
@@ -127,9 +125,8 @@ fn ready_to_choose(state: &State, sessions: &Sessions, bucket: &Bucket, now: Mom
     let Some(first) = sessions.first_answer(bucket.name(), revision) else { return false };
     let settled = sessions.elected.after(window);
     // Just after an election nodes are still on their way to the new leader.
-    let expected = |node: &&Node| {
-        sessions.is_connected(node.id) || (now < settled && node.status == NodeStatus::Ready)
-    };
+    let expected =
+        |node: &&Node| sessions.is_connected(node.id) || (now < settled && node.status == NodeStatus::Ready);
     let silent = |node: &Node| sessions.verdict(bucket.name(), revision, node.id).is_none();
     if !state.nodes.values().filter(expected).any(silent) {
         return true;

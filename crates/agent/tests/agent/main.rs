@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use leader::{Leader, NODE, name};
 use rustix::process::{Pid, Signal, kill_process_group};
-use sheaf_agent::{Agent, AgentError, Handle, NodeConfig, NodeFile, Options, facts};
+use sheaf_agent::{Agent, AgentError, Handle, NodeConfig, Options, facts};
 use sheaf_engine::{Command, Register};
 use sheaf_model::{
     Check, CheckKind, Exec, Gate, Json, ModuleName, ModuleSpec, ModuleVersion, NodeName, Part, Phase,
@@ -40,13 +40,15 @@ struct Life {
     running: JoinHandle<Result<(), AgentError>>,
 }
 
+/// The data directory's identity.
+const KEY: &str = "k";
+
 impl World {
     async fn new() -> Self {
         let (leader, address, serving) = Leader::serve().await;
         let dir = tempfile::tempdir().unwrap();
         let world = Self { leader, address, dir, _serving: serving };
-        let key = NodeFile::load_or_create(world.dir.path()).unwrap().key;
-        world.leader.register(Register { key, facts: facts::facts(&world.config(), "1") });
+        world.leader.register(Register { key: KEY.into(), facts: facts::facts(&world.config(), "1") });
         world.leader.apply(module(|_| {}));
         world
     }
@@ -67,7 +69,7 @@ impl World {
             data_dir: self.dir.path().to_owned(),
             cluster: "c".into(),
             node: NODE,
-            key: NodeFile::load_or_create(self.dir.path()).unwrap().key,
+            key: KEY.into(),
             incarnation: facts::new_incarnation(),
             config: self.config(),
             version: "1".to_owned(),

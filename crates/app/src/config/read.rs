@@ -40,7 +40,7 @@ pub(super) fn config(mut values: Values) -> Result<Config, Vec<Defect>> {
         },
         slots: number(&mut values, "jobs.slots", 0).unwrap_or(0),
         dir: text(&mut values, "storage.dir").map_or_else(|| PathBuf::from("/var/lib/sheaf"), PathBuf::from),
-        name: name.clone().unwrap_or_else(|| NodeName::new("unnamed").expect("a name of letters is a name")),
+        name: name.unwrap_or_else(|| NodeName::new("unnamed").expect("a name of letters is a name")),
     };
     let mut defects = values.defects;
     defects.extend(config.defects());
@@ -53,11 +53,18 @@ fn name(values: &mut Values, machine: &str) -> Option<NodeName> {
         Some(given) => match given.value {
             Value::String(text) => (given.from, text),
             other => {
-                values.wrong("node.name", &given.from, kind_problem("a text", &other), "a name, like \"import-01\"");
+                values.wrong(
+                    "node.name",
+                    &given.from,
+                    kind_problem("a text", &other),
+                    "a name, like \"import-01\"",
+                );
                 return None;
             }
         },
-        None => ("the machine's hostname".to_owned(), machine.split('.').next().unwrap_or_default().to_owned()),
+        None => {
+            ("the machine's hostname".to_owned(), machine.split('.').next().unwrap_or_default().to_owned())
+        }
     };
     match NodeName::new(&text) {
         Ok(name) => Some(name),
@@ -99,7 +106,12 @@ fn texts(values: &mut Values, key: &'static str) -> Vec<String> {
             texts
         }
         other => {
-            values.wrong(key, &given.from, kind_problem("a list", &other), "a list of texts, like [\"a\", \"b\"]");
+            values.wrong(
+                key,
+                &given.from,
+                kind_problem("a list", &other),
+                "a list of texts, like [\"a\", \"b\"]",
+            );
             Vec::new()
         }
     }

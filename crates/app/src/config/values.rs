@@ -73,7 +73,10 @@ impl Values {
     }
 
     /// `SHEAF_CONFIG_LEASE_TTL=6s` sets `lease.ttl`.
-    pub(super) fn override_by_environment(&mut self, environment: impl IntoIterator<Item = (String, String)>) {
+    pub(super) fn override_by_environment(
+        &mut self,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) {
         for (name, value) in environment {
             let Some(rest) = name.strip_prefix(ENVIRONMENT) else { continue };
             let key = rest.to_ascii_lowercase().replacen('_', ".", 1);
@@ -117,7 +120,13 @@ impl Values {
     }
 
     /// A value that cannot be used.
-    pub(super) fn wrong(&mut self, key: &'static str, from: &str, problem: String, remedy: impl Into<String>) {
+    pub(super) fn wrong(
+        &mut self,
+        key: &'static str,
+        from: &str,
+        problem: String,
+        remedy: impl Into<String>,
+    ) {
         self.defects.push(Defect { file: from.to_owned(), ..Defect::new(key, problem, remedy) });
     }
 }

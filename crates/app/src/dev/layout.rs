@@ -147,15 +147,16 @@ impl Node {
         self.dir.join("agent.log")
     }
 
-    /// Number `index` of a cluster: two import nodes, then one for other work, and so on.
-    fn new(index: usize, home: &Path) -> Self {
+    /// Number `index` of a cluster: two import nodes, then one for other work, and so on. The first one is where
+    /// people look from, so it is not to be killed: it has no single-node work, as it does not allow the module.
+    fn new(index: usize, number: usize, home: &Path) -> Self {
         let (round, place) = (index / 3, index % 3);
         let zone = ["zone=a", "zone=b"][index % 2];
         let (name, role) = match place {
             2 => (format!("work-{:02}", round + 1), "work"),
             _ => (format!("import-{:02}", round * 2 + place + 1), "import"),
         };
-        let allow = if index == 1 { vec!["collect".to_owned()] } else { Vec::new() };
+        let allow = if index == 0 && number > 1 { vec!["collect".to_owned()] } else { Vec::new() };
         let dir = home.join(&name);
         Self { name, labels: vec![role.to_owned(), zone.to_owned()], allow, port: 0, dir }
     }
@@ -185,12 +186,12 @@ impl Node {
 
 /// Decides who the nodes are and where they listen, and has a configuration file for each.
 pub(super) fn plan(home: &Home, wanted: Option<u16>, first: Option<u16>) -> anyhow::Result<Vec<Node>> {
-    let known = (0..).take_while(|index| Node::new(*index, home.path()).config().exists()).count();
+    let known = (0..).take_while(|index| Node::new(*index, 1, home.path()).config().exists()).count();
     let number = wanted.map_or(known.max(usize::from(if known == 0 { NODES } else { 0 })), usize::from);
     if number < known {
         bail!("{} holds {known} nodes; --nodes {known} or more, or another --dir", home.path().display());
     }
-    let mut nodes: Vec<Node> = (0..number).map(|index| Node::new(index, home.path())).collect();
+    let mut nodes: Vec<Node> = (0..number).map(|index| Node::new(index, number, home.path())).collect();
     for node in &mut nodes[..known] {
         node.port = port_of(&node.config())?;
         if !is_free(node.port) {
@@ -255,10 +256,11 @@ mod tests {
 
     #[test]
     fn nodes_are_of_two_kinds_and_one_allows_less() {
-        let nodes: Vec<Node> = (0..6).map(|index| Node::new(index, Path::new("/d"))).collect();
+        let nodes: Vec<Node> = (0..6).map(|index| Node::new(index, 6, Path::new("/d"))).collect();
         let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         assert_eq!(names, ["import-01", "import-02", "work-01", "import-03", "import-04", "work-02"]);
-        assert_eq!(nodes[1].allow, ["collect"]);
+        assert_eq!(nodes[0].allow, ["collect"]);
+        assert!(Node::new(0, 1, Path::new("/d")).allow.is_empty(), "alone it does everything");
         assert_eq!(nodes.iter().filter(|node| !node.allow.is_empty()).count(), 1);
         assert_eq!(nodes[2].labels, ["work", "zone=a"]);
     }

@@ -8,6 +8,9 @@ use sheaf_model::view::{BucketStatus, Explanation};
 use super::examples::Seen;
 use super::layout::{Home, Node, PORT};
 
+/// Width of the column of commands, at most.
+const COLUMN: usize = 60;
+
 /// A line on stderr that changes; none where stderr is no terminal.
 pub(super) struct Progress {
     shown: bool,
@@ -82,6 +85,7 @@ impl Screen<'_> {
             let labels = row.map_or_else(|| node.labels.join(","), |row| row.labels.join(","));
             let allows = match row.map_or(&node.allow, |row| &row.allowed_modules).as_slice() {
                 [] => "all modules".to_owned(),
+                [all] if all == "*" => "all modules".to_owned(),
                 some => some.join(","),
             };
             let agent = format!("pid {}", self.pid(&node.name));
@@ -95,16 +99,17 @@ impl Screen<'_> {
     fn next(&self) -> String {
         let sheaf = how_to_call();
         let home = self.home.path().display();
-        let mut text = "\nTry next, in another terminal:\n".to_owned();
-        let mut line = |command: String, about: &str| text.push_str(&format!("  {command:<52} {about}\n"));
+        let mut lines = Vec::new();
+        let mut line = |command: String, about: &str| lines.push((command, about.to_owned()));
         if let Some(first) = self.nodes.first().filter(|first| first.port != PORT) {
-            line(format!("export SHEAF_ADDRESS={}", first.address()), "port 7420 was taken");
+            line(format!("export SHEAF_ADDRESS={}", first.address()), "where this cluster is");
         }
         line(format!("{sheaf} node affinity"), "what runs where, since when and why");
         line(format!("{sheaf} bucket explain /dev/report"), "every node, every gate, every reason");
         line(format!("{sheaf} bucket logs -f /dev/logs"), "from all its nodes at once");
+        line(format!("cat {home}/report/report.txt"), "what /dev/report has counted");
         if let Some(worker) = self.nodes.iter().find(|node| node.labels.iter().any(|label| label == "work")) {
-            let about = "its rules include that label: it comes there, too";
+            let about = "/dev/logs asks for that label: it comes there, too";
             line(format!("{sheaf} node label {} collect", worker.name), about);
         }
         if let Some((node, pid)) = self.lost_next() {
@@ -112,13 +117,20 @@ impl Screen<'_> {
             line(format!("kill -9 {pid}"), &about);
             line(format!("{sheaf} agent --config {home}/{node}/agent.toml"), "brings that node back");
         }
-        line(format!("cat {home}/report/report.txt"), "what /dev/report has counted");
+        let lengths = lines.iter().map(|(command, _)| command.chars().count());
+        let width = lengths.filter(|length| *length <= COLUMN).max().unwrap_or(COLUMN);
+        let mut text = "\nTry next, in another terminal:\n".to_owned();
+        for (command, about) in lines {
+            // What is too long for the column has its explanation below.
+            let gap = if command.chars().count() > width { format!("\n  {:width$}", "") } else { String::new() };
+            text.push_str(&format!("  {command:<width$}{gap}   {about}\n"));
+        }
         text.push_str("Ctrl-C stops everything.\n");
         text
     }
 
-    /// The node whose loss is worth watching, with its agent: where /dev/report runs, if it can run elsewhere and this
-    /// screen's address stays good.
+    /// The node whose loss is worth watching, with its agent: where /dev/report runs, if it can run elsewhere and a
+    /// majority of voters stays.
     fn lost_next(&self) -> Option<(&str, u32)> {
         let (status, explanation) = self.seen.buckets.iter().find(|(status, _)| !status.multi_node)?;
         let others = explanation.nodes.iter().filter(|node| node.eligible).count();

@@ -69,9 +69,11 @@ impl Transaction<'_> {
         }
         let name = node.facts.name.clone();
         if set.status.is_alive() && !node.status.is_alive() {
-            let holder = self.state.nodes.values().find(|other| {
-                other.id != node.id && other.facts.name == name && other.status.is_alive()
-            });
+            let holder = self
+                .state
+                .nodes
+                .values()
+                .find(|other| other.id != node.id && other.facts.name == name && other.status.is_alive());
             if let Some(other) = holder {
                 return Err(Refusal::Conflict(format!("the name {name} is now node {}'s", other.id)));
             }

@@ -37,7 +37,9 @@ impl Transaction<'_> {
         if former.as_deref() == Some(&instance) || (over && former.is_none()) {
             return;
         }
-        if before != instance.phase.as_str() || former.as_ref().is_some_and(|f| f.restarts != instance.restarts) {
+        if before != instance.phase.as_str()
+            || former.as_ref().is_some_and(|f| f.restarts != instance.restarts)
+        {
             let line = Line::new(kind_of(instance.phase), name).node(node);
             self.event(line.went(before, instance.phase.as_str()).because(&instance.message));
         }
@@ -79,7 +81,9 @@ impl Transaction<'_> {
             return false;
         }
         match instance.epoch {
-            None => bucket.current.spec.multi_node && instance.exit.is_some_and(sheaf_model::Exit::is_success),
+            None => {
+                bucket.current.spec.multi_node && instance.exit.is_some_and(sheaf_model::Exit::is_success)
+            }
             Some(epoch) => (self.state.bindings.get(&instance.bucket))
                 .is_some_and(|binding| binding.epoch == epoch && binding.leaving.is_none()),
         }

@@ -22,7 +22,9 @@ fn nodes_get_numbers_once_and_a_name_only_while_nobody_alive_has_it() {
     world.form();
     assert_eq!(world.register("k1", "n1"), Reply::Registered(NodeId(1)));
     assert_eq!(world.register("k1", "n1"), Reply::Registered(NodeId(1)), "again: the same number");
-    assert!(matches!(world.register("k2", "n1"), Reply::Refused(Refusal::Conflict(text)) if text.contains("n1")));
+    assert!(
+        matches!(world.register("k2", "n1"), Reply::Refused(Refusal::Conflict(text)) if text.contains("n1"))
+    );
     world.set_status(1, NodeStatus::Lost);
     assert_eq!(world.register("k2", "n1"), Reply::Registered(NodeId(2)), "takes the name of a lost one");
     let back = Command::SetNodeStatus(SetNodeStatus {
@@ -31,7 +33,10 @@ fn nodes_get_numbers_once_and_a_name_only_while_nobody_alive_has_it() {
         reason: String::new(),
         term: Some(world.term),
     });
-    assert!(matches!(world.propose(back), Reply::Refused(Refusal::Conflict(_))), "the lost one is not let back");
+    assert!(
+        matches!(world.propose(back), Reply::Refused(Refusal::Conflict(_))),
+        "the lost one is not let back"
+    );
     assert!(matches!(world.register("k1", "n1"), Reply::Refused(Refusal::Conflict(_))));
 }
 
@@ -62,7 +67,8 @@ fn a22_all_defects_of_all_documents_come_at_once_and_nothing_is_stored() {
     let unknown = world.put("/a", |put| put.spec.module = ModuleRef::parse("nothing").expect("a name"));
     let no_such = world.put("/b", |put| put.spec.module = ModuleRef::parse("sleep@9").expect("a name"));
     let good = world.put("/c", |_| {});
-    let reply = world.propose(Command::Apply(Apply { modules: vec![], buckets: vec![unknown, no_such, good] }));
+    let reply =
+        world.propose(Command::Apply(Apply { modules: vec![], buckets: vec![unknown, no_such, good] }));
     let Reply::Refused(Refusal::Invalid(defects)) = reply else { panic!("{reply:?}") };
     let places: Vec<_> = defects.iter().map(|d| (d.document.as_str(), d.path.as_str())).collect();
     assert_eq!(places, [("Bucket /a", "module"), ("Bucket /b", "module")]);

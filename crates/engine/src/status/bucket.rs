@@ -149,17 +149,13 @@ impl Sight<'_> {
     fn runs_up_to_date(&self, bucket: &Bucket, node: NodeId) -> bool {
         let instance = self.state.instances.get(bucket.name()).and_then(|nodes| nodes.get(&node));
         let basis = bucket.basis_for(node);
-        self.is_reachable(node)
-            && instance.is_some_and(|i| i.phase == Phase::Running && i.revision >= basis)
+        self.is_reachable(node) && instance.is_some_and(|i| i.phase == Phase::Running && i.revision >= basis)
     }
 
     fn tally(&self, bucket: &Bucket) -> Tally {
         // What a lost node still runs of it is not known, and ends when it is heard again.
         let alive = self.instances(bucket).filter(|i| is_alive(i) && self.is_reachable(i.node));
-        let mut tally = Tally {
-            alive: u32::try_from(alive.count()).unwrap_or(u32::MAX),
-            ..Tally::default()
-        };
+        let mut tally = Tally { alive: u32::try_from(alive.count()).unwrap_or(u32::MAX), ..Tally::default() };
         let nodes = self.state.nodes.values().filter(|node| node.status.is_alive());
         let multi = bucket.current.spec.multi_node;
         for node in nodes {
@@ -233,7 +229,10 @@ impl Sight<'_> {
             return (BucketState::WaitingForNode, format!("node {node} is lost; on_node_lost: wait"));
         }
         if lost {
-            return (BucketState::Placing, format!("node {node} is lost; its lease must surely be over first"));
+            return (
+                BucketState::Placing,
+                format!("node {node} is lost; its lease must surely be over first"),
+            );
         }
         if tally.running > 0 {
             return (BucketState::Running, String::new());

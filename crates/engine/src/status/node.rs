@@ -10,7 +10,8 @@ impl<'a> Sight<'a> {
     /// The node's status for people: as recorded, or `suspect` when the leader misses heartbeats of it.
     pub fn node_status(&self, node: &Node) -> &'static str {
         let heartbeat = self.state.cluster.settings.lease.heartbeat;
-        let suspect = |sessions: &crate::sessions::Sessions| sessions.is_suspect(node.id, heartbeat, self.now);
+        let suspect =
+            |sessions: &crate::sessions::Sessions| sessions.is_suspect(node.id, heartbeat, self.now);
         match node.status {
             NodeStatus::Ready if self.sessions.is_some_and(suspect) => "suspect",
             status => status.as_str(),
@@ -20,7 +21,8 @@ impl<'a> Sight<'a> {
     /// A row of `node list`; who votes and leads is told apart, since the state does not know it.
     pub fn node_row(&self, node: &Node, voter: bool, leader: bool) -> NodeRow {
         let load = self.sessions.map(|sessions| sessions.load(node.id)).unwrap_or_default();
-        let allowed = if node.facts.allow.is_empty() { vec!["*".to_owned()] } else { node.facts.allow.clone() };
+        let allowed =
+            if node.facts.allow.is_empty() { vec!["*".to_owned()] } else { node.facts.allow.clone() };
         let denied = node.facts.deny.iter().map(|name| format!("-{name}"));
         NodeRow {
             name: node.facts.name.to_string(),

@@ -264,7 +264,8 @@ fn nothing_single_node_is_bound_while_a_residue_remains() {
 fn a_second_live_agent_of_the_same_node_is_refused() {
     let mut leader = Leader::new(1);
     let other = Incarnation("other".to_owned());
-    let mut open = |now| leader.sessions.opened(NodeId(1), other.clone(), "boot".into(), now, Span::seconds(3));
+    let mut open =
+        |now| leader.sessions.opened(NodeId(1), other.clone(), "boot".into(), now, Span::seconds(3));
     assert!(open(Moment(100)).is_err());
     assert!(open(Moment(3000)).is_ok(), "the former is silent for a ttl");
 }
