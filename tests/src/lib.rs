@@ -1,1 +1,35 @@
-//! Cross-crate proof.
+//! What cross-crate proof needs: real agents on this machine, a way to ask them, and a clean end.
+//!
+//! ```text
+//!  Machine ── takes the machine-wide lock, has the binary built, owns a directory; its end leaves no process
+//!     └── Cluster ── agents with ports, config files and data directories of their own
+//!            ├── Agent ── start, signal, kill, log        └── cli ── Output, Follower
+//!            └── Cases ── many cases on one cluster, each with its name and its time
+//! ```
+//!
+//! Read [`machine`], [`cluster`], [`agent`], [`cli`], then [`wait`] and [`cases`]. Tests wait for conditions, never for
+//! a time.
+//!
+//! Environment: `SHEAF_BIN` (the binary to test; else it is built), `SHEAF_TEST_KEEP` (the directories stay),
+//! `SHEAF_TEST_CASE` (only cases whose name contains it), `CI` (what is missing is a failure, not a reason to skip).
+
+pub mod agent;
+mod binary;
+pub mod cases;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod documents;
+pub mod machine;
+pub mod need;
+mod ports;
+pub mod processes;
+pub mod wait;
+
+pub use agent::Agent;
+pub use cases::Cases;
+pub use cli::{Follower, Output};
+pub use cluster::Cluster;
+pub use config::NodePlan;
+pub use machine::Machine;
+pub use wait::{wait_for, wait_until};

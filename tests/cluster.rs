@@ -1,0 +1,77 @@
+//! The product as it is used: real agents, real programs, the command line and the API. Cases taken over from elsewhere
+//! carry their ids (A1 and so on).
+//!
+//! | test | agents | what it proves |
+//! | --- | --- | --- |
+//! | `placement` | 5, then 6 | gates, single-node and multi-node buckets, changes, and how people see and explain them |
+//! | `faults` | 5 | nothing acknowledged is lost and nothing runs twice, whoever is killed |
+//! | `twenty` | 20 | the flume and the webcrawl example |
+//! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
+//! | `input` | 1 | everything that people and programs can get wrong |
+//!
+//! Starting agents takes longer than most cases, so cases share clusters; each has its own buckets.
+
+#[path = "cluster/calls.rs"]
+mod calls;
+#[path = "cluster/change.rs"]
+mod change;
+#[path = "cluster/forming.rs"]
+mod forming;
+#[path = "cluster/input.rs"]
+mod input;
+#[path = "cluster/load.rs"]
+mod load;
+#[path = "cluster/loss.rs"]
+mod loss;
+#[path = "cluster/multi.rs"]
+mod multi;
+#[path = "cluster/people.rs"]
+mod people;
+#[path = "cluster/reload.rs"]
+mod reload;
+#[path = "cluster/restart.rs"]
+mod restart;
+#[path = "cluster/scene.rs"]
+mod scene;
+#[path = "cluster/single.rs"]
+mod single;
+#[path = "cluster/stop.rs"]
+mod stop;
+#[path = "cluster/twenty.rs"]
+mod twenty;
+
+use sheaf_tests::{Cases, Cluster};
+
+/// Gates and runs: first five nodes, then a sixth. Nodes 1 to 3 have a label that some modules ask for.
+#[test]
+fn placement() {
+    let mut cluster = Cluster::start_with(5, |number, plan| {
+        if number <= 3 {
+            plan.labels = vec!["three".to_owned()];
+        }
+        plan.deny = vec!["denied".to_owned()];
+    });
+    let mut cases = Cases::of("placement");
+    cluster.apply(&scene::modules());
+    single::cases(&mut cases, &cluster);
+    multi::cases(&mut cases, &cluster);
+    multi::cases_of_a_sixth_node(&mut cases, &mut cluster);
+    change::cases(&mut cases, &cluster);
+    stop::cases(&mut cases, &cluster);
+    people::cases(&mut cases, &cluster);
+    reload::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// Who is killed, restarted or away; in this order, for what a case leaves behind is what the next begins with.
+#[test]
+fn faults() {
+    let cluster = Cluster::start(5);
+    let mut cases = Cases::of("faults");
+    cluster.apply(&scene::modules());
+    calls::cases(&mut cases, &cluster);
+    loss::cases(&mut cases, &cluster);
+    restart::cases(&mut cases, &cluster);
+    load::cases(&mut cases, &cluster);
+    cases.end();
+}

@@ -1,0 +1,130 @@
+//! Agents and machines that die.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use sheaf_tests::documents::{Trace, bucket, program};
+use sheaf_tests::{Agent, Cases, Cluster, wait_for};
+
+use crate::scene::{epoch, event_kinds, explain, only_node, pids, trace};
+
+/// Silence until the lease is surely over, an election, and time to place and start on a busy machine.
+const FAILOVER: Duration = Duration::from_secs(30);
+
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
+    cluster.apply(&beating());
+    cases.run("A8 the agent of its node is killed", || {
+        a8(cluster, "/a8/agent", follower(cluster), Agent::kill)
+    });
+    cases.run("A8 the leader's machine dies with it", || {
+        a8(cluster, "/a8/leader", cluster.leader(), Agent::kill_machine);
+    });
+    cases.run("A29 deleted while a node is down", || a29(cluster));
+}
+
+/// Programs that say, many times a second, that they run: who, under which epoch, and when.
+fn beating() -> String {
+    let script =
+        r#"while :; do echo "$SHEAF_NODE $$ $SHEAF_EPOCH $(date +%s%N)" >> "$TRACE"; sleep 0.05; done"#;
+    program("beating", script, "")
+}
+
+fn follower(cluster: &Cluster) -> &Agent {
+    let leader = cluster.leader().name();
+    cluster.agents().iter().rfind(|agent| agent.name() != leader).expect("not all of them lead")
+}
+
+fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) {
+    let (trace, node) = (trace(cluster, &name.replace('/', ".")), victim.name());
+    cluster.apply_and_wait(&bucket(name, "beating", &trace, &format!("node_list_rules: [{node}]")));
+    let before = cluster.status(name);
+    assert_eq!(only_node(&before), node);
+    // Every node may have it now; it stays where it is.
+    cluster.apply_and_wait(&bucket(name, "beating", &trace, ""));
+    assert_eq!(
+        (only_node(&cluster.status(name)), epoch(&cluster.status(name))),
+        (node.clone(), epoch(&before))
+    );
+    wait_for("it beats", Duration::from_secs(5), || trace_begins(&trace));
+    kill(victim);
+    let after = cluster.wait_status_within(name, "runs elsewhere", FAILOVER, |status| {
+        status["state"] == "running" && !status["node_affinity"].to_string().contains(&node)
+    });
+    assert!(epoch(&after) > epoch(&before), "{} after {}", epoch(&after), epoch(&before));
+    let second = only_node(&after);
+    wait_for("the new one beats", Duration::from_secs(5), || {
+        if beats(&trace).contains_key(&epoch(&after)) { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    no_overlap(&beats(&trace));
+    assert!(victim.programs(name).is_empty(), "what ran there has ended: {:?}", victim.programs(name));
+    let kinds = event_kinds(cluster, name);
+    assert_eq!(kinds.iter().filter(|kind| *kind == "bucket.bound").count(), 2, "{kinds:?}");
+    let lost = cluster.cli(&["events", "--all", "--where", &format!("node={node}"), "-o", "json"]).ok();
+    assert!(lost.stdout.contains("\"node.lost\""), "history says why: {lost}");
+    let decision = &explain(cluster, name)["decision"];
+    assert_eq!((&decision["chosen"], &decision["epoch"]), (&second.as_str().into(), &epoch(&after).into()));
+    victim.start();
+    cluster.wait_ready();
+    // It is back, and takes nothing back.
+    let settled = cluster.wait_state(name, "running");
+    assert_eq!((only_node(&settled), epoch(&settled)), (second, epoch(&after)));
+    assert!(victim.programs(name).is_empty(), "{:?}", victim.programs(name));
+    cluster.delete(&[name]);
+    no_overlap(&beats(&trace));
+}
+
+fn trace_begins(trace: &Trace) -> Result<(), String> {
+    if beats(trace).is_empty() { Err("no beat".to_owned()) } else { Ok(()) }
+}
+
+/// First and last beat of each epoch, in nanoseconds.
+fn beats(trace: &Trace) -> BTreeMap<u64, (u64, u64)> {
+    let mut spans: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    for line in fs::read_to_string(trace.path()).unwrap_or_default().lines() {
+        let mut numbers = line.split(' ').skip(2).filter_map(|word| word.parse::<u64>().ok());
+        // A line that was being written when its program died has no time.
+        if let (Some(epoch), Some(at)) = (numbers.next(), numbers.next()) {
+            let span = spans.entry(epoch).or_insert((at, at));
+            *span = (span.0.min(at), span.1.max(at));
+        }
+    }
+    spans
+}
+
+/// One epoch ends before the next begins.
+fn no_overlap(spans: &BTreeMap<u64, (u64, u64)>) {
+    let in_order: Vec<_> = spans.iter().collect();
+    for pair in in_order.windows(2) {
+        let ((old, (_, last)), (new, (first, _))) = (pair[0], pair[1]);
+        assert!(last < first, "epoch {old} beat at {last}, epoch {new} from {first} on");
+    }
+}
+
+fn a29(cluster: &Cluster) {
+    let (everywhere, one) = (trace(cluster, "a29.all"), trace(cluster, "a29.one"));
+    let victim = follower(cluster);
+    let node = victim.name();
+    cluster.apply_and_wait(&bucket("/a29/all", "steady", &everywhere, "multi_node: true"));
+    cluster.apply_and_wait(&bucket("/a29/one", "steady", &one, &format!("node_list_rules: [{node}]")));
+    let pid = pids(&cluster.status("/a29/all"))[&node];
+    victim.kill();
+    assert_eq!(victim.programs("/a29/all").len(), 1, "a keeper outlives its agent");
+    cluster.cli(&["bucket", "delete", "--yes", "/a29/all", "/a29/one"]).ok();
+    cluster.cli(&["bucket", "status", "/a29/all"]).exits(3).calm();
+    cluster.cli(&["bucket", "status", "/a29/one"]).exits(3).calm();
+    for agent in cluster.agents().iter().filter(|agent| agent.name() != node) {
+        wait_for(&format!("{} runs nothing of it", agent.name()), Duration::from_secs(20), || nothing(agent));
+    }
+    let still: Vec<_> = victim.programs("/a29/all").iter().map(|program| u64::from(program.pid)).collect();
+    assert_eq!(still, [pid], "nobody could tell the node that is down");
+    victim.start();
+    cluster.wait_ready();
+    wait_for(&format!("{node} runs nothing of it"), Duration::from_secs(20), || nothing(victim));
+    assert_eq!((everywhere.starts().len(), one.starts().len()), (5, 1), "and has started nothing of it");
+}
+
+fn nothing(agent: &Agent) -> Result<(), String> {
+    let left = [agent.programs("/a29/all"), agent.programs("/a29/one")].concat();
+    if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+}

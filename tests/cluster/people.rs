@@ -1,0 +1,228 @@
+//! What people do with a cluster: wait, plan, follow, label.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use sheaf_tests::cluster::SOON;
+use sheaf_tests::documents::{bucket, module, program};
+use sheaf_tests::{Cases, Cluster, wait_for};
+
+use crate::multi::config;
+use crate::scene::{affinity, event_kinds, explain, gates, names, trace};
+
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
+    cases.run("--wait exits with 0, 4 and 5", || wait_codes(cluster));
+    cases.run("plan exits with 0 and 10, and shows where and why not", || plan(cluster));
+    cases.run("logs of several nodes, and followed", || logs(cluster));
+    cases.run("events, listed and followed", || events(cluster));
+    cases.run("labels that are given count in rules", || labels(cluster));
+    cases.run("selectors, pages, names", || lists(cluster));
+}
+
+fn wait_codes(cluster: &Cluster) {
+    let trace = trace(cluster, "codes");
+    let wait = |document: &str, timeout: &str| {
+        cluster.cli_with(&["apply", "-f", "-", "--wait", "--timeout", timeout], document.as_bytes())
+    };
+    wait(&bucket("/codes/runs", "steady", &trace, ""), "20s").ok();
+    let refused = wait(&bucket("/codes/nowhere", "refusing", &trace, ""), "20s").exits(5);
+    refused.mentions(&["/codes/nowhere is unplaced", "sheaf bucket explain /codes/nowhere"]);
+    let nowhere = wait(
+        &bucket("/codes/nobody", "steady", &trace, "multi_node: true\nnode_list_rules: [no-such-host]"),
+        "20s",
+    );
+    nowhere.exits(5).mentions(&["/codes/nobody is unplaced"]);
+    // It crashes and is started again, for longer than anybody waits here.
+    let module = program(
+        "flapping",
+        "exit 1",
+        "restart: {policy: always, backoff: 30s..60s, give_up_after: 9 in 10m}",
+    );
+    let late = wait(&[module, bucket("/codes/late", "flapping", &trace, "")].concat(), "1s").exits(4);
+    late.mentions(&["the time to wait is over: /codes/late is "]);
+    cluster.delete(&["/codes/runs", "/codes/nowhere", "/codes/nobody", "/codes/late"]);
+}
+
+fn plan(cluster: &Cluster) {
+    let trace = trace(cluster, "plan");
+    let ask = |document: &str, json: bool| {
+        let form = if json { "json" } else { "table" };
+        cluster.cli_with(&["bucket", "plan", "-f", "-", "-o", form], document.as_bytes())
+    };
+    let first = bucket(
+        "/plan",
+        "picky",
+        &trace,
+        &format!("multi_node: true\nnode_list_rules: ['-n1']\n{}", config(&trace, 1)),
+    );
+    let planned = ask(&first, true).exits(10).json();
+    assert_eq!(planned[0]["outcome"], "created", "{planned:#}");
+    let eligible = |planned: &serde_json::Value| -> Vec<String> {
+        let nodes = planned[0]["nodes"].as_array().into_iter().flatten();
+        nodes
+            .filter(|node| node["eligible"] == true)
+            .filter_map(|node| Some(node["node"].as_str()?.to_owned()))
+            .collect()
+    };
+    assert_eq!(eligible(&planned), ["n2", "n3"], "{planned:#}");
+    let text = ask(&first, false).exits(10).stdout;
+    for part in ["would be created", "would run on 2 of 6 nodes", "excluded by rule \"-n1\""] {
+        assert!(text.contains(part), "{part:?} in\n{text}");
+    }
+    cluster.cli(&["bucket", "status", "/plan"]).exits(3);
+    cluster.apply_and_wait(&first);
+    ask(&first, false).exits(0);
+    let second = bucket("/plan", "picky", &trace, &format!("multi_node: true\n{}", config(&trace, 2)));
+    let planned = ask(&second, true).exits(10).json();
+    assert_eq!(planned[0]["outcome"], "updated");
+    let differences = planned[0]["differences"].as_array().cloned().unwrap_or_default();
+    let value =
+        differences.iter().find(|one| one["path"] == "config.value").expect("the changed value is shown");
+    assert_eq!((&value["before"], &value["after"]), (&1.into(), &2.into()));
+    assert!(
+        differences
+            .iter()
+            .any(|one| one["path"].as_str().is_some_and(|path| path.starts_with("node_list_rules")))
+    );
+    assert_eq!(affinity(&cluster.status("/plan")), names([2, 3]), "nothing changed");
+    ask("kind: Bucket\nname: /plan\nmodule: none\n", false).exits(1).mentions(&["there is no module none"]);
+    cluster.delete(&["/plan"]);
+}
+
+fn logs(cluster: &Cluster) {
+    cluster.apply_and_wait(&bucket(
+        "/talk",
+        "talker",
+        &trace(cluster, "talk"),
+        "multi_node: true\nnode_list_rules: [n1, n2, n3]",
+    ));
+    let all = wait_for("each node's line", SOON, || {
+        let logs = cluster.cli(&["bucket", "logs", "/talk"]).ok();
+        let heard = |n: usize| logs.stdout.contains(&format!("n{n} | hello from n{n}\n"));
+        if (1..=3).all(heard) { Ok(logs) } else { Err(logs.to_string()) }
+    });
+    assert!(all.stdout.contains("n2 | n2 complains\n"), "stderr of the program, too: {all}");
+    let one = cluster.cli(&["bucket", "logs", "/talk", "--node", "n2"]).ok();
+    assert!(one.stdout.contains("n2 | ") && !one.stdout.contains("n1 | "), "{one}");
+    let tail = cluster.cli(&["bucket", "logs", "/talk", "--tail", "1", "-o", "json"]).ok().json_lines();
+    let printed = tail.iter().filter(|line| line["stream"] != "sheaf").count();
+    assert!(printed <= 3, "one line of each: {tail:?}");
+    // Followed by a node that runs none of it; a restart on each node is heard.
+    let follower = cluster.agent(6).follow(&["bucket", "logs", "/talk", "-f", "--tail", "0"]);
+    cluster.cli(&["bucket", "restart", "/talk", "--wait"]).ok();
+    for number in 1..=3 {
+        let wanted = format!("n{number} | hello from n{number}");
+        follower.wait_for_line(&wanted, SOON, |line| line == wanted);
+    }
+    // One that comes to it later is heard as well.
+    cluster.apply_and_wait(&bucket(
+        "/talk",
+        "talker",
+        &trace(cluster, "talk"),
+        "multi_node: true\nnode_list_rules: [n1, n2, n3, n4]",
+    ));
+    follower.wait_for_line("a line of n4", SOON, |line| line == "n4 | hello from n4");
+    assert_eq!(follower.end(Signal::INT), 130);
+    let previous = cluster.cli(&["bucket", "logs", "/talk", "--node", "n1", "--previous"]).ok();
+    assert!(previous.stdout.contains("n1 | hello from n1"), "{previous}");
+    cluster.cli(&["bucket", "logs", "/no/such"]).exits(3).calm();
+    cluster.delete(&["/talk"]);
+}
+
+fn events(cluster: &Cluster) {
+    let follower =
+        cluster.agent(5).follow(&["events", "--follow", "--where", "subject=/events", "-o", "json"]);
+    let trace = trace(cluster, "events");
+    // The follower hears what happens after it is connected: changes are made until it hears one.
+    wait_for("the follower is connected", SOON, || {
+        cluster.apply(&bucket("/events", "steady", &trace, "suspended: true"));
+        cluster.delete(&["/events"]);
+        if follower.lines().is_empty() { Err(follower.talk()) } else { Ok(()) }
+    });
+    cluster.apply_and_wait(&bucket("/events", "steady", &trace, ""));
+    let bound = follower.wait_for_line("the binding", SOON, |line| line.contains("\"bucket.bound\""));
+    let event: serde_json::Value = serde_json::from_str(&bound).expect("one object a line");
+    for field in ["revision", "at", "kind", "subject", "actor", "node", "before", "after", "message"] {
+        assert!(!event[field].is_null(), "{field} in {event}");
+    }
+    follower.wait_for_line("that it runs", SOON, |line| line.contains("\"instance.running\""));
+    cluster.cli(&["bucket", "suspend", "/events", "--wait"]).ok();
+    follower.wait_for_line("the switch", SOON, |line| line.contains("\"bucket.suspended\""));
+    assert_eq!(follower.end(Signal::INT), 130);
+    let kinds = event_kinds(cluster, "/events");
+    for kind in ["bucket.created", "bucket.bound", "instance.running", "bucket.suspended", "bucket.deleted"] {
+        assert!(kinds.iter().any(|found| found == kind), "{kind} in {kinds:?}");
+    }
+    let since = event["revision"].to_string();
+    let later = cluster
+        .cli(&["events", "--since", &since, "--where", "subject=/events", "-o", "json"])
+        .ok()
+        .json_lines();
+    assert!(later.iter().all(|one| one["revision"].as_u64() > event["revision"].as_u64()), "{later:?}");
+    assert!(later.iter().any(|one| one["kind"] == "bucket.suspended"), "{later:?}");
+    cluster.delete(&["/events"]);
+}
+
+fn labels(cluster: &Cluster) {
+    let trace = trace(cluster, "labels");
+    let document =
+        bucket("/labels", "steady", &trace, "multi_node: true\nnode_list_rules: ['$gpu*', '-$old']");
+    cluster.apply(&document);
+    cluster.wait_state("/labels", "unplaced");
+    cluster.cli(&["node", "label", "n2", "gpu=a"]).ok();
+    cluster.cli(&["node", "label", "n5", "gpu=b", "rack=7"]).ok();
+    cluster.wait_status("/labels", "runs on n2 and n5", |status| {
+        status["running"] == 2 && affinity(status) == names([2, 5])
+    });
+    let rows = cluster.json(&["node", "list", "-l", "gpu=b", "-o", "json"]);
+    assert_eq!((rows.as_array().map(Vec::len), &rows[0]["name"]), (Some(1), &"n5".into()), "{rows:#}");
+    cluster.cli(&["node", "label", "n2", "old"]).ok();
+    cluster
+        .wait_status("/labels", "left n2", |status| status["running"] == 1 && affinity(status) == names([5]));
+    let [_, rules, _] = gates(&explain(cluster, "/labels"), "n2");
+    assert_eq!(rules.0, Some(false));
+    assert!(rules.1.contains("-$old"), "{}", rules.1);
+    let fixed = cluster.cli(&["node", "label", "n1", "three-"]).exits(1).calm();
+    assert!(fixed.stderr.contains("comes from the node's config file"), "{fixed}");
+    for (node, label) in [("n2", "gpu=a-"), ("n2", "old-"), ("n5", "gpu=b-"), ("n5", "rack=7-")] {
+        cluster.cli(&["node", "label", node, label]).ok();
+    }
+    cluster.wait_state("/labels", "unplaced");
+    cluster.cli(&["node", "label", "n99", "x"]).exits(3).calm();
+    cluster.delete(&["/labels"]);
+}
+
+fn lists(cluster: &Cluster) {
+    let trace = trace(cluster, "lists");
+    let named = |n: u32| {
+        bucket(
+            &format!("/lists/{n:02}"),
+            "steady",
+            &trace,
+            &format!("suspended: true\nlabels: {{half: '{}'}}", n % 2),
+        )
+    };
+    let documents: String = (0..12).map(named).collect();
+    cluster.apply(&[module("listed", ""), documents].concat());
+    let names_of = |args: &[&str]| -> Vec<String> {
+        let output = cluster.cli(&[&["bucket", "list", "-o", "name"], args].concat()).ok();
+        output.stdout.lines().map(str::to_owned).collect()
+    };
+    let odd = names_of(&["-l", "half=1"]);
+    assert_eq!(odd, ["/lists/01", "/lists/03", "/lists/05", "/lists/07", "/lists/09", "/lists/11"]);
+    assert_eq!(names_of(&["--where", "name=/lists/0?,state=suspended"]).len(), 10);
+    let page =
+        cluster.cli(&["bucket", "list", "--where", "name=/lists/*", "--limit", "5", "-o", "name"]).ok();
+    assert_eq!(page.stdout.lines().count(), 5);
+    let cursor = page.stderr.split("--after ").nth(1).and_then(|rest| rest.split([' ', ',', '\n']).next());
+    let cursor = cursor.unwrap_or_else(|| panic!("the cursor to go on with: {page}"));
+    let rest = names_of(&["--where", "name=/lists/*", "--after", cursor]);
+    assert_eq!((rest.len(), rest[0].as_str()), (7, "/lists/05"), "{rest:?}");
+    assert_eq!(names_of(&["--where", "name=/lists/*", "--all"]).len(), 12);
+    let all: Vec<String> = (0..12).map(|n| format!("/lists/{n:02}")).collect();
+    cluster.delete(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    wait_for("they are gone", Duration::from_secs(5), || {
+        let left = cluster.try_json(&["bucket", "list", "--where", "name=/lists/*", "-o", "json"])?;
+        if left.as_array().is_some_and(Vec::is_empty) { Ok(left) } else { Err(left.to_string()) }
+    });
+}

@@ -1,0 +1,82 @@
+//! SIGHUP: a node's config file is read anew.
+
+use rustix::process::Signal;
+use sheaf_tests::cluster::SOON;
+use sheaf_tests::documents::bucket;
+use sheaf_tests::{Cases, Cluster, wait_for};
+
+use crate::scene::{affinity, explain, gates, names, pids, trace};
+
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
+    cases.run("SIGHUP changes what a node allows", || allow(cluster));
+    cases.run("SIGHUP changes a node's labels", || labels(cluster));
+    cases.run("SIGHUP with a bad file changes nothing", || bad(cluster));
+}
+
+fn allow(cluster: &Cluster) {
+    cluster.apply_and_wait(&bucket("/reload/a", "steady", &trace(cluster, "reload-a"), "multi_node: true"));
+    let before = pids(&cluster.status("/reload/a"));
+    let agent = cluster.agent(4);
+    agent.change(|plan| plan.allow = vec!["other*".to_owned()]);
+    agent.signal(Signal::HUP);
+    let five = names([1, 2, 3, 5, 6]);
+    cluster.wait_status("/reload/a", "left n4", |status| affinity(status) == five && status["desired"] == 5);
+    let [local, rules, can_run] = gates(&explain(cluster, "/reload/a"), "n4");
+    let reason = "module \"steady\" is not in this node's [modules] allow list (other*)";
+    assert_eq!(local, (Some(false), reason.to_owned()));
+    assert_eq!((rules.0, can_run.0), (Some(true), Some(true)));
+    wait_for("nothing of it is alive on n4", SOON, || match agent.programs("/reload/a").as_slice() {
+        [] => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
+    let row = cluster.json(&["node", "status", "n4", "-o", "json"]);
+    assert_eq!(row["facts"]["allow"], serde_json::json!(["other*"]));
+    agent.change(|plan| plan.allow.clear());
+    agent.signal(Signal::HUP);
+    let status = cluster.wait_status("/reload/a", "runs on n4 again", |status| status["running"] == 6);
+    let others = five.iter().all(|name| pids(&status)[name] == before[name]);
+    assert!(others, "the others were left alone: {before:?}, {status:#}");
+    cluster.delete(&["/reload/a"]);
+}
+
+fn labels(cluster: &Cluster) {
+    let rules = "multi_node: true\nnode_list_rules: ['$zone=*']";
+    cluster.apply(&bucket("/reload/b", "steady", &trace(cluster, "reload-b"), rules));
+    cluster.wait_state("/reload/b", "unplaced");
+    for number in [1, 6] {
+        let agent = cluster.agent(number);
+        agent.change(|plan| plan.labels.push("zone=a".to_owned()));
+        agent.signal(Signal::HUP);
+    }
+    cluster.wait_status("/reload/b", "runs where the label is", |status| {
+        affinity(status) == names([1, 6]) && status["running"] == 2
+    });
+    let row = cluster.json(&["node", "status", "n1", "-o", "json"]);
+    assert_eq!(row["labels"], serde_json::json!(["three", "zone=a"]), "{row:#}");
+    for number in [1, 6] {
+        let agent = cluster.agent(number);
+        agent.change(|plan| plan.labels.retain(|label| label != "zone=a"));
+        agent.signal(Signal::HUP);
+    }
+    cluster.wait_state("/reload/b", "unplaced");
+    cluster.delete(&["/reload/b"]);
+}
+
+fn bad(cluster: &Cluster) {
+    cluster.apply_and_wait(&bucket("/reload/c", "steady", &trace(cluster, "reload-c"), "multi_node: true"));
+    let agent = cluster.agent(3);
+    let before = (agent.pid(), pids(&cluster.status("/reload/c")));
+    let good = std::fs::read_to_string(agent.config()).expect("the config file is there");
+    agent.write_config(&good.replace("deny = [\"denied\"]", "deny = [\"steady\"]\nalow = []"));
+    agent.signal(Signal::HUP);
+    wait_for("the agent says what is wrong", SOON, || {
+        let log = agent.log();
+        let said = log.contains("modules.alow") && log.contains("did you mean modules.allow?");
+        if said { Ok(()) } else { Err(agent.log_tail()) }
+    });
+    let row = cluster.json(&["node", "status", "n3", "-o", "json"]);
+    assert_eq!(row["facts"]["deny"], serde_json::json!(["denied"]), "the old values stay");
+    assert_eq!((agent.pid(), pids(&cluster.status("/reload/c"))), before);
+    agent.write_config(&good);
+    cluster.delete(&["/reload/c"]);
+}

@@ -1,0 +1,46 @@
+//! Many cases on one cluster: starting agents for each would take longer than the cases themselves.
+
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use crate::need::say;
+
+/// Runs cases one after the other; one that fails does not keep the others from running.
+#[derive(Debug)]
+pub struct Cases {
+    test: &'static str,
+    only: Option<String>,
+    failed: Vec<String>,
+}
+
+impl Cases {
+    /// The cases of a test.
+    pub fn of(test: &'static str) -> Self {
+        let only = env::var("SHEAF_TEST_CASE").ok().filter(|part| !part.is_empty());
+        Self { test, only, failed: Vec::new() }
+    }
+
+    /// Runs a case. Its name begins with the ids of the parity cases that it proves.
+    pub fn run(&mut self, name: &str, case: impl FnOnce()) {
+        if self.only.as_ref().is_some_and(|part| !name.contains(part.as_str())) {
+            return;
+        }
+        let begun = Instant::now();
+        let ended = catch_unwind(AssertUnwindSafe(case));
+        let seconds = begun.elapsed().as_secs_f64();
+        let word = if ended.is_ok() { "ok" } else { "FAILED" };
+        say(&format!("{}: {name} … {word} ({seconds:.1} s)", self.test));
+        if ended.is_err() {
+            self.failed.push(name.to_owned());
+        }
+    }
+
+    /// Fails if a case did. Its text was printed when it happened.
+    ///
+    /// # Panics
+    /// With the names of those that failed.
+    pub fn end(self) {
+        assert!(self.failed.is_empty(), "failed: {}", self.failed.join("; "));
+    }
+}

@@ -1,0 +1,306 @@
+//! Several agents that form a cluster, and short ways to ask it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::config::Timing;
+use crate::need::say;
+use crate::wait::wait_for;
+use crate::{Agent, Machine, NodePlan, Output, ports};
+
+/// How long agents may take to become ready.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a bucket may take to get where it should.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Agents on loopback, `n1`, `n2` and so on, killed when this ends.
+#[derive(Debug)]
+pub struct Cluster {
+    // Dropped before the machine, which then looks for what is left.
+    agents: Vec<Agent>,
+    machine: Arc<Machine>,
+    name: String,
+}
+
+impl Cluster {
+    /// Starts `count` agents and waits until all are ready. The first three, if there are so many, are the ones listed
+    /// in `join` and become voters.
+    pub fn start(count: usize) -> Self {
+        Self::start_with(count, |_, _| {})
+    }
+
+    /// The same; `change` gets each node's number, from 1, and its config.
+    pub fn start_with(count: usize, change: impl FnMut(usize, &mut NodePlan)) -> Self {
+        let cluster = Self::plan(&Arc::new(Machine::take()), "", count, change);
+        cluster.start_all();
+        cluster.wait_ready();
+        cluster
+    }
+
+    /// Prepares agents, and starts none. `prefix` comes before their names.
+    pub fn plan(
+        machine: &Arc<Machine>,
+        prefix: &str,
+        count: usize,
+        mut change: impl FnMut(usize, &mut NodePlan),
+    ) -> Self {
+        let ports = ports::free(2 * count);
+        let address = |index: usize| format!("127.0.0.1:{}", ports[2 * index]);
+        let join: Vec<String> =
+            if count == 1 { Vec::new() } else { (0..count.min(3)).map(address).collect() };
+        let mut cluster = Self { agents: Vec::new(), machine: Arc::clone(machine), name: prefix.to_owned() };
+        for index in 0..count {
+            let name = format!("{prefix}n{}", index + 1);
+            let mut plan = NodePlan {
+                hostname: name.clone(),
+                labels: Vec::new(),
+                address: address(index),
+                http: format!("127.0.0.1:{}", ports[2 * index + 1]),
+                join: join.clone(),
+                expect: join.len().max(1),
+                allow: Vec::new(),
+                deny: Vec::new(),
+                timing: Timing::for_nodes(count),
+                dir: machine.path(&name),
+                more: String::new(),
+                environment: Vec::new(),
+                name,
+            };
+            change(index + 1, &mut plan);
+            let id = plan.name.clone();
+            cluster.agents.push(Agent::new(machine, &id, plan));
+        }
+        cluster
+    }
+
+    /// Adds one more node that joins the others; it is not started.
+    pub fn add(&mut self, change: impl FnOnce(&mut NodePlan)) -> &Agent {
+        let ports = ports::free(2);
+        let name = format!("{}n{}", self.name, self.agents.len() + 1);
+        let mut plan = NodePlan {
+            hostname: name.clone(),
+            labels: Vec::new(),
+            address: format!("127.0.0.1:{}", ports[0]),
+            http: format!("127.0.0.1:{}", ports[1]),
+            join: self.agents.iter().take(3).map(Agent::address).collect(),
+            expect: self.agents.len().min(3),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            timing: Timing::for_nodes(self.agents.len()),
+            dir: self.machine.path(&name),
+            more: String::new(),
+            environment: Vec::new(),
+            name: name.clone(),
+        };
+        change(&mut plan);
+        self.agents.push(Agent::new(&self.machine, &name, plan));
+        self.agents.last().expect("one was just added")
+    }
+
+    /// Starts every agent that does not run.
+    pub fn start_all(&self) {
+        self.agents.iter().filter(|agent| !agent.is_running()).for_each(Agent::start);
+    }
+
+    /// Waits until every agent is ready, and there are as many voters as there should be.
+    pub fn wait_ready(&self) {
+        self.wait_ready_nodes(self.agents.len());
+    }
+
+    /// Waits until so many nodes are ready, and there are as many voters as there should be.
+    ///
+    /// # Panics
+    /// If it takes too long, or an agent ends meanwhile.
+    pub fn wait_ready_nodes(&self, count: usize) {
+        let voters = match self.agents.len() {
+            0..=2 => 1,
+            3..=9 => 3,
+            _ => 5,
+        };
+        wait_for(&format!("{count} nodes are ready, {voters} voters"), READY_WITHIN, || {
+            let status = self.try_json(&["cluster", "status", "-o", "json"])?;
+            let rows = self.try_json(&["node", "list", "-o", "json"])?;
+            let ready = rows.as_array().into_iter().flatten().filter(|row| row["status"] == "ready").count();
+            let found = members(&status).filter(|member| member["voter"] == true).count();
+            if status["leader"].is_string() && ready == count && found == voters {
+                Ok(())
+            } else {
+                Err(format!(
+                    "leader {}, {ready} ready, {found} voters; {}",
+                    status["leader"], status["message"]
+                ))
+            }
+        });
+    }
+
+    /// The machine it runs on.
+    pub fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    /// All agents, in the order of their numbers.
+    pub fn agents(&self) -> &[Agent] {
+        &self.agents
+    }
+
+    /// The agent of a number, from 1.
+    pub fn agent(&self, number: usize) -> &Agent {
+        &self.agents[number - 1]
+    }
+
+    /// The agent of a node's name.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn named(&self, name: &str) -> &Agent {
+        let found = self.agents.iter().find(|agent| agent.name() == name);
+        found.unwrap_or_else(|| panic!("no agent is named {name}"))
+    }
+
+    /// The agent whose node leads.
+    ///
+    /// # Panics
+    /// If none does for long.
+    pub fn leader(&self) -> &Agent {
+        let name = wait_for("there is a leader", SOON, || {
+            let status = self.try_json(&["cluster", "status", "-o", "json"])?;
+            let name = status["leader"].as_str().ok_or_else(|| status.to_string())?.to_owned();
+            // A follower may not have noticed yet that the former leader is gone.
+            if self.named(&name).is_running() { Ok(name) } else { Err(format!("{name}, which is down")) }
+        });
+        self.named(&name)
+    }
+
+    /// The agents that vote.
+    pub fn voters(&self) -> Vec<&Agent> {
+        let status = self.json(&["cluster", "status", "-o", "json"]);
+        let voters = members(&status).filter(|member| member["voter"] == true);
+        voters.filter_map(|member| member["name"].as_str()).map(|name| self.named(name)).collect()
+    }
+
+    /// The agents that hold no replica.
+    pub fn watchers(&self) -> Vec<&Agent> {
+        let status = self.json(&["cluster", "status", "-o", "json"]);
+        let held: Vec<&str> = members(&status).filter_map(|member| member["name"].as_str()).collect();
+        self.agents.iter().filter(|agent| !held.contains(&agent.name().as_str())).collect()
+    }
+
+    /// Runs a command that asks the first agent that runs.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        self.cli_with(args, b"")
+    }
+
+    /// The same with an input.
+    ///
+    /// # Panics
+    /// If no agent runs.
+    pub fn cli_with(&self, args: &[&str], input: &[u8]) -> Output {
+        let running = self.agents.iter().find(|agent| agent.is_running());
+        running.expect("an agent runs that can be asked").cli_with(args, input)
+    }
+
+    /// The JSON that a command prints.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn json(&self, args: &[&str]) -> Value {
+        self.try_json(args).unwrap_or_else(|output| panic!("{output}"))
+    }
+
+    /// The same, for a wait.
+    ///
+    /// # Errors
+    /// What the command printed.
+    pub fn try_json(&self, args: &[&str]) -> Result<Value, String> {
+        let output = self.cli(args);
+        if output.code == 0 { output.try_json() } else { Err(output.to_string()) }
+    }
+
+    /// Registers documents.
+    ///
+    /// # Panics
+    /// If they are refused.
+    pub fn apply(&self, documents: &str) -> Output {
+        self.cli_with(&["apply", "-f", "-"], documents.as_bytes()).ok()
+    }
+
+    /// Registers documents, and waits until they are as asked.
+    ///
+    /// # Panics
+    /// If they are refused, or do not come true.
+    pub fn apply_and_wait(&self, documents: &str) -> Output {
+        self.cli_with(&["apply", "-f", "-", "--wait"], documents.as_bytes()).ok()
+    }
+
+    /// The status of a bucket.
+    ///
+    /// # Panics
+    /// If it does not exist.
+    pub fn status(&self, bucket: &str) -> Value {
+        self.json(&["bucket", "status", bucket, "-o", "json"])
+    }
+
+    /// Waits until a bucket's status is as wanted, and gives it.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub fn wait_status(&self, bucket: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        self.wait_status_within(bucket, what, SOON, is_so)
+    }
+
+    /// The same with a time.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub fn wait_status_within(
+        &self,
+        bucket: &str,
+        what: &str,
+        within: Duration,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> Value {
+        wait_for(&format!("{bucket}: {what}"), within, || {
+            let status = self.try_json(&["bucket", "status", bucket, "-o", "json"])?;
+            if is_so(&status) { Ok(status) } else { Err(format!("{status:#}")) }
+        })
+    }
+
+    /// Waits until a bucket is in this state, and gives its status.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub fn wait_state(&self, bucket: &str, state: &str) -> Value {
+        self.wait_status(bucket, state, |status| status["state"] == state)
+    }
+
+    /// Deletes buckets, and waits until nothing of them is alive.
+    ///
+    /// # Panics
+    /// If it is refused, or something stays.
+    pub fn delete(&self, buckets: &[&str]) {
+        self.cli(&[&["bucket", "delete", "--yes"], buckets].concat()).ok();
+        for bucket in buckets {
+            wait_for(&format!("nothing of {bucket} is alive"), SOON, || {
+                let programs: Vec<_> = self.agents.iter().flat_map(|agent| agent.programs(bucket)).collect();
+                if programs.is_empty() { Ok(()) } else { Err(format!("{programs:?}")) }
+            });
+        }
+    }
+}
+
+/// The members in a cluster's status.
+fn members(status: &Value) -> impl Iterator<Item = &Value> {
+    status["members"].as_array().into_iter().flatten()
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for agent in &self.agents {
+                say(&format!("--- log of {}\n{}", agent.name(), agent.log_tail()));
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What an agent's config file says.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// Timing of elections and leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Of Raft.
+    pub heartbeat: &'static str,
+    /// Shortest and longest wait before an election.
+    pub election: (&'static str, &'static str),
+    /// How long single-node work may run after a heartbeat was sent.
+    pub ttl: &'static str,
+}
+
+impl Timing {
+    /// Generous enough for so many agents on a machine with two cores.
+    pub const fn for_nodes(count: usize) -> Self {
+        if count < 10 {
+            Self { heartbeat: "100ms", election: ("500ms", "1s"), ttl: "3s" }
+        } else {
+            Self { heartbeat: "150ms", election: ("1s", "2s"), ttl: "6s" }
+        }
+    }
+}
+
+/// An agent's config, to be changed by a test before it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodePlan {
+    /// `node.name`
+    pub name: String,
+    /// `node.hostname`
+    pub hostname: String,
+    /// `node.labels`
+    pub labels: Vec<String>,
+    /// `listen.grpc`, which others reach it by.
+    pub address: String,
+    /// `listen.http`
+    pub http: String,
+    /// `cluster.join`
+    pub join: Vec<String>,
+    /// `cluster.bootstrap_expect`
+    pub expect: usize,
+    /// `modules.allow`
+    pub allow: Vec<String>,
+    /// `modules.deny`
+    pub deny: Vec<String>,
+    /// `lease` and `raft`
+    pub timing: Timing,
+    /// `storage.dir`
+    pub dir: PathBuf,
+    /// Lines put at the end as they are.
+    pub more: String,
+    /// Variables of the agent's environment, and so of its instances.
+    pub environment: Vec<(String, String)>,
+}
+
+impl NodePlan {
+    /// The config file.
+    pub fn toml(&self) -> String {
+        let Timing { heartbeat, election: (min, max), ttl } = &self.timing;
+        let mut text = String::new();
+        let _ = write!(
+            text,
+            "[node]\nname = {:?}\nhostname = {:?}\nlabels = {:?}\n\
+             [listen]\ngrpc = {:?}\nhttp = {:?}\n\
+             [cluster]\njoin = {:?}\nbootstrap_expect = {}\n\
+             [modules]\nallow = {:?}\ndeny = {:?}\n\
+             [lease]\nheartbeat = \"500ms\"\nttl = {ttl:?}\nkill_margin = \"1s\"\n\
+             [raft]\nheartbeat = {heartbeat:?}\nelection_min = {min:?}\nelection_max = {max:?}\n\
+             [storage]\ndir = {:?}\n{}",
+            self.name,
+            self.hostname,
+            self.labels,
+            self.address,
+            self.http,
+            self.join,
+            self.expect,
+            self.allow,
+            self.deny,
+            self.dir.display().to_string(),
+            self.more,
+        );
+        text
+    }
+}

@@ -1,0 +1,124 @@
+//! This machine, for one test at a time.
+
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::need::say;
+use crate::{binary, processes};
+
+/// What directories of tests begin with.
+const PREFIX: &str = "sheaf-t.";
+
+/// The machine-wide right to start agents, with a directory for them. Its end ends all that was started in it.
+///
+/// Agents of two tests at a time would starve each other: heartbeats would be late, and a test would fail for it.
+#[derive(Debug)]
+pub struct Machine {
+    place: PathBuf,
+    binary: PathBuf,
+    /// Locked as long as this lives, for other threads and other processes alike.
+    _lock: File,
+}
+
+impl Machine {
+    /// Waits for the lock, ends what an earlier test that was killed has left over, and has the binary built.
+    pub fn take() -> Self {
+        let lock = lock();
+        sweep();
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let place = env::temp_dir().join(format!("{PREFIX}{}.{count}", std::process::id()));
+        fs::create_dir_all(&place).expect("a directory can be made for temporary files");
+        let place = place.canonicalize().expect("the directory was just made");
+        // A link of its own: a build of somebody else must not replace the binary while agents run.
+        let binary = place.join("sheaf");
+        let built = binary::path();
+        if fs::hard_link(built, &binary).is_err() {
+            fs::copy(built, &binary).unwrap_or_else(|error| panic!("copying {}: {error}", built.display()));
+        }
+        Self { place, binary, _lock: lock }
+    }
+
+    /// The directory of everything in this test: short, absolute, without links.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// The binary under test.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// A path in the directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.place.join(name)
+    }
+
+    /// Writes a file into the directory and gives its path.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.place.join(name);
+        let folder = path.parent().expect("the path is below the directory");
+        fs::create_dir_all(folder).expect("a directory can be made in the test's own");
+        fs::write(&path, content).expect("a file can be written in the test's own directory");
+        path
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let left = processes::end_all(&self.place);
+        let failed = thread::panicking();
+        if failed || env::var_os("SHEAF_TEST_KEEP").is_some_and(|value| !value.is_empty()) {
+            say(&format!("kept: {}", self.place.display()));
+        } else if let Err(error) = fs::remove_dir_all(&self.place) {
+            say(&format!("{}: not removed: {error}", self.place.display()));
+        }
+        let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+        assert!(failed || left.is_empty(), "processes that outlived their keeper:\n  {}", left.join("\n  "));
+    }
+}
+
+fn lock() -> File {
+    let path = env::temp_dir().join("sheaf-tests.lock");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap_or_else(|error| panic!("opening {}: {error}", path.display()));
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        flock(&file, FlockOperation::LockExclusive).expect("a lock can be waited for");
+    }
+    // For people who wonder who has it.
+    let _ = file.set_len(0);
+    let _ = writeln!(file, "{}", std::process::id());
+    file
+}
+
+/// Ends what earlier tests have left over whose end could not do it: they were killed. The lock says that none of them
+/// is alive.
+fn sweep() {
+    for entry in fs::read_dir(env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
+        let owner = rest.split('.').next().and_then(|pid| pid.parse().ok()).unwrap_or(0);
+        if owner != std::process::id() && !processes::is_alive(owner) {
+            for process in processes::end_all(&entry.path()) {
+                say(&format!("left over by an earlier test and ended: {process}"));
+            }
+            // What failed stays to be looked at for a while.
+            let age =
+                entry.metadata().and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
+            if age.is_some_and(|age| age.as_secs() > 3600) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}

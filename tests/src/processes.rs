@@ -1,0 +1,126 @@
+//! Processes that belong to a test, found in `/proc`.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait;
+
+/// Set for every agent, and so in all that it starts: the directory of the machine it belongs to.
+pub const PLACE: &str = "SHEAF_TEST_PLACE";
+
+/// A process that is alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its command line, words separated by spaces.
+    pub command: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pid, self.command)
+    }
+}
+
+impl Process {
+    /// Whether it is a keeper.
+    pub fn is_keeper(&self) -> bool {
+        self.command.split(' ').nth(1) == Some("keep")
+    }
+}
+
+/// Every process, this one left out, that was started for `place` or stands in it, by its environment, its program or its
+/// working directory.
+pub fn of(place: &Path) -> Vec<Process> {
+    let mut found: Vec<Process> =
+        all().into_iter().filter(|process| belongs(process.pid, place.as_os_str().as_bytes())).collect();
+    found.sort_by_key(|process| process.pid);
+    found
+}
+
+/// Those of [`of`] whose environment has `SHEAF_BUCKET=bucket` and `SHEAF_NODE=node`: the programs of its instance.
+pub fn of_instance(place: &Path, bucket: &str, node: &str) -> Vec<Process> {
+    let wanted = [format!("SHEAF_BUCKET={bucket}"), format!("SHEAF_NODE={node}")];
+    let has = |pid| wanted.iter().all(|setting| environment(pid).any(|found| found == setting.as_bytes()));
+    of(place).into_iter().filter(|process| has(process.pid)).collect()
+}
+
+/// Whether the process is alive; one that ended and was not waited for is not.
+pub fn is_alive(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+    !matches!(state, Some("Z" | "X") | None)
+}
+
+/// Sends a signal; a process that is gone does not mind.
+pub fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Ends everything of `place`: agents first, then keepers, whose death must end what they keep. What is left after that
+/// is killed, too, and given back: nothing should be.
+pub(crate) fn end_all(place: &Path) -> Vec<Process> {
+    let agents = of(place).into_iter().filter(|process| process.command.split(' ').nth(1) == Some("agent"));
+    for agent in agents {
+        signal(agent.pid, Signal::KILL);
+    }
+    let mut left = of(place);
+    // A keeper may be starting while the first look is taken.
+    for _ in 0..50 {
+        for keeper in left.iter().filter(|process| process.is_keeper()) {
+            signal(keeper.pid, Signal::KILL);
+        }
+        wait::pause();
+        left = of(place);
+        if left.is_empty() {
+            break;
+        }
+    }
+    for process in &left {
+        signal(process.pid, Signal::KILL);
+    }
+    if !left.is_empty() {
+        wait::wait_for("killed processes are gone", Duration::from_secs(10), || match of(place).as_slice() {
+            [] => Ok(()),
+            rest => Err(format!("{rest:?}")),
+        });
+    }
+    left
+}
+
+fn all() -> Vec<Process> {
+    let own = std::process::id();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let live = pids.filter(|pid| *pid != own && is_alive(*pid));
+    live.map(|pid| Process { pid, command: command(pid) }).collect()
+}
+
+fn command(pid: u32) -> String {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = words.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    words.join(" ").trim_end().to_owned()
+}
+
+fn environment(pid: u32) -> impl Iterator<Item = Vec<u8>> {
+    let all = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    all.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter()
+}
+
+fn belongs(pid: u32, place: &[u8]) -> bool {
+    let setting = [PLACE.as_bytes(), b"=", place].concat();
+    let within = |link: &str| {
+        let target = fs::read_link(format!("/proc/{pid}/{link}")).unwrap_or_default();
+        let rest = target.as_os_str().as_bytes().strip_prefix(place).map(<[u8]>::to_vec);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    };
+    environment(pid).any(|found| found == setting) || within("exe") || within("cwd")
+}
