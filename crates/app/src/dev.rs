@@ -99,7 +99,7 @@ async fn session(home: &Home, nodes: &[Node], agents: &mut Agents) -> anyhow::Re
     };
     progress.say("registering the examples");
     let notes = examples::apply(&client, home).await?;
-    let seen = Box::pin(examples::look(&client, &progress)).await?;
+    let seen = Box::pin(examples::look(&client, home, &progress)).await?;
     progress.clear();
     let screen = screen::Screen { home, nodes, agents: agents.pids(), seen: &seen, notes: &notes };
     say(&screen.text())?;

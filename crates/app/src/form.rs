@@ -52,6 +52,7 @@ impl Forming {
     async fn registered(&self) -> anyhow::Result<Registration> {
         let known = self.control.place().registration.borrow().clone();
         if let Some(known) = known {
+            self.refuse_another_cluster(&known).await?;
             if known.node == FOUNDER {
                 self.found(known.cluster.clone()).await?;
             }
@@ -70,6 +71,27 @@ impl Forming {
             }
             tokio::time::sleep(EVERY).await;
         }
+    }
+
+    /// A data directory of another cluster than the one that the list leads to is not used: somebody gave it the wrong
+    /// list, or moved the directory. Nodes that do not answer now say nothing either way.
+    async fn refuse_another_cluster(&self, known: &Registration) -> anyhow::Result<()> {
+        let own = &self.control.place().identity.instance;
+        let greetings = self.dial().await;
+        let others = greetings.iter().filter(|(_, greeting)| greeting.instance != *own);
+        let found: Vec<(&String, &ClusterId)> =
+            others.filter_map(|(entry, greeting)| Some((entry, greeting.cluster.as_ref()?))).collect();
+        if let Some((entry, other)) = found.first()
+            && !found.iter().any(|(_, cluster)| **cluster == known.cluster)
+        {
+            bail!(
+                "the data directory {} belongs to cluster {}, but {entry} is of cluster {other}; correct [cluster] \
+                 join, or give this node another [storage] dir to join there as a new node",
+                self.config.dir.display(),
+                known.cluster
+            );
+        }
+        Ok(())
     }
 
     /// Greets every entry of the list at once; those that answered, by entry.

@@ -109,11 +109,35 @@ impl Control {
     async fn keep_voters(&self, replica: &Replica) {
         loop {
             tokio::time::sleep(VOTERS_EVERY).await;
+            self.keep_addresses(replica).await;
             if let Some((voters, new)) = wanted_voters(replica)
                 && let Err(error) = self.add_voters(replica, voters, new).await
             {
                 tracing::warn!(%error, "voters not changed; trying again");
                 tokio::time::sleep(4 * VOTERS_EVERY).await;
+            }
+        }
+    }
+
+    /// A member that came back at another address is reached there from now on.
+    async fn keep_addresses(&self, replica: &Replica) {
+        let moved: Vec<(NodeId, String)> = {
+            let state = replica.state();
+            let address = |node: NodeId| Some(state.nodes.get(&node)?.facts.address.clone());
+            let members = replica.metrics().members.into_iter().map(|member| member.peer);
+            let moved = members.filter_map(|peer| {
+                let now = address(peer.node).filter(|now| *now != peer.address)?;
+                Some((peer.node, now))
+            });
+            moved.collect()
+        };
+        for (node, address) in moved {
+            match replica.set_address(node, address.clone()).await {
+                Ok(()) => tracing::info!(%node, address, "a member is reached elsewhere now"),
+                Err(error) => {
+                    tracing::warn!(%node, %error, "a member's address is not changed; trying again");
+                    tokio::time::sleep(4 * VOTERS_EVERY).await;
+                }
             }
         }
     }

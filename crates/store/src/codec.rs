@@ -84,6 +84,9 @@ pub(crate) fn decode<T: Stored>(bytes: &[u8]) -> Result<T, CodecError> {
 }
 
 #[cfg(test)]
+mod golden;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

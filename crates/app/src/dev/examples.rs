@@ -12,6 +12,7 @@ use sheaf_wire::{ApiError, Client, Options};
 use tokio::time::{Instant, sleep};
 
 use super::layout::{Home, Node};
+use super::leftovers::runs_below;
 use super::screen::Progress;
 
 /// Modules and buckets.
@@ -102,7 +103,7 @@ pub(super) async fn apply(client: &Client, home: &Home) -> anyhow::Result<Vec<St
 }
 
 /// Waits until the examples run as they should, or long enough, and looks at everything.
-pub(super) async fn look(client: &Client, progress: &Progress) -> anyhow::Result<Seen> {
+pub(super) async fn look(client: &Client, home: &Home, progress: &Progress) -> anyhow::Result<Seen> {
     let names = names();
     let deadline = Instant::now() + RUN;
     let mut buckets = Vec::new();
@@ -110,7 +111,7 @@ pub(super) async fn look(client: &Client, progress: &Progress) -> anyhow::Result
         let status = loop {
             let found = client.bucket(name).await;
             match found {
-                Ok(got) if settled(&got.status) || Instant::now() > deadline => break got.status,
+                Ok(got) if settled(&got.status, home) || Instant::now() > deadline => break got.status,
                 Ok(got) => progress.say(&format!("{name} is {}", got.status.state.as_str())),
                 Err(ApiError::NotFound(_)) if Instant::now() > deadline => bail!("there is no bucket {name}"),
                 Err(error) if !error.can_retry() || Instant::now() > deadline => {
@@ -129,10 +130,12 @@ pub(super) async fn look(client: &Client, progress: &Progress) -> anyhow::Result
     Ok(Seen { nodes, voters, buckets, wait })
 }
 
-/// Runs wherever it should, or is not to.
-fn settled(status: &BucketStatus) -> bool {
+/// Runs wherever it should, or is not to. What a node has reported before it was stopped does not count.
+fn settled(status: &BucketStatus, home: &Home) -> bool {
     let still = matches!(status.state, BucketState::Running | BucketState::Suspended | BucketState::Failed);
-    still && status.running == status.desired
+    let mut pids = status.instances.iter().filter(|instance| instance.phase == "running").map(|instance| instance.pid);
+    let is_there = |pid: Option<u32>| pid.is_some_and(|pid| runs_below(home.path(), pid));
+    still && status.running == status.desired && pids.all(is_there)
 }
 
 fn names() -> Vec<BucketName> {

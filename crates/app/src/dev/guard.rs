@@ -5,12 +5,18 @@
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::process::{Child, Command};
 
 use super::layout::{Home, lock};
 use super::leftovers;
+
+/// How often the lock is asked for: the kernel may close the pipe of a process that was killed before its lock.
+const TRIES: u32 = 20;
+/// How long between.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The guard's process and our end of the pipe.
 pub(super) struct Guard {
@@ -47,8 +53,15 @@ pub(super) async fn serve(directory: &Path, temporary: bool, binary: &Path) -> a
     if said > 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    // Whoever holds the lock by now goes on with what is there.
-    let Some(_lock) = lock(&directory)? else { return Ok(ExitCode::SUCCESS) };
+    let mut locked = lock(&directory)?;
+    for _ in 0..TRIES {
+        if locked.is_none() {
+            tokio::time::sleep(PAUSE).await;
+            locked = lock(&directory)?;
+        }
+    }
+    // Whoever holds the lock still goes on with what is there.
+    let Some(_lock) = locked else { return Ok(ExitCode::SUCCESS) };
     let left = leftovers::end(&directory, binary).await;
     if temporary {
         std::fs::remove_dir_all(&directory).context("remove the directory")?;

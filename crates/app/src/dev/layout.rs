@@ -226,11 +226,10 @@ fn ports(number: usize, known: usize, first: Option<u16>) -> anyhow::Result<Vec<
         let bound = usual(index).and_then(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
         held.push(match (bound, first) {
             (Some(listener), _) => listener,
-            (None, Some(first)) => bail!(
-                "port {} is taken or none (node {}, with --port {first}); another --port, or none to take free ones",
-                usual(index).map_or_else(|| "above 65534".to_owned(), |port| port.to_string()),
-                known + index + 1
-            ),
+            (None, Some(first)) => match usual(index) {
+                Some(port) => bail!("port {port} is taken; another --port than {first}, or none to take free ones"),
+                None => bail!("there are not enough ports from {first} on; a lower --port"),
+            },
             (None, None) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?,
         });
     }

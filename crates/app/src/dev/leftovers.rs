@@ -90,6 +90,13 @@ async fn stop_instance(keepers: &Keepers, bucket: BucketName) {
     }
 }
 
+/// Whether this process is an instance that runs below the directory.
+pub(super) fn runs_below(directory: &Path, pid: u32) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let below = |bytes: &[u8]| Path::new(std::ffi::OsStr::from_bytes(bytes)).starts_with(directory);
+    variable(&environment, b"SHEAF_DIR").is_some_and(below)
+}
+
 /// The data directories of all nodes that ever were here.
 fn data_directories(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
@@ -113,10 +120,9 @@ fn strays(directory: &Path, binary: &Path) -> Vec<Stray> {
 
 fn stray(pid: u32, directory: &Path, binary: &Path) -> Option<Stray> {
     let process = PathBuf::from(format!("/proc/{pid}"));
-    // A process that is gone, or another user's, cannot be read and is none of ours. A zombie has neither.
-    let environment = fs::read(process.join("environ")).ok()?;
+    // A process that is gone, or another user's, cannot be read and is none of ours.
+    let runs = runs_below(directory, pid);
     let below = |bytes: &[u8]| Path::new(std::ffi::OsStr::from_bytes(bytes)).starts_with(directory);
-    let runs = variable(&environment, b"SHEAF_DIR").is_some_and(below);
     let line = fs::read(process.join("cmdline")).ok()?;
     let mut arguments = line.split(|byte| *byte == 0);
     let verb = arguments.nth(1).unwrap_or_default();

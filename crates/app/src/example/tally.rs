@@ -66,9 +66,9 @@ impl Tally {
     }
 }
 
-/// Words of three letters and more; numbers are none.
+/// Words of three letters and more; numbers and times are none.
 fn is_token(word: &str) -> bool {
-    word.len() <= LONGEST && word.chars().count() >= 3 && word.chars().any(char::is_alphabetic)
+    word.len() <= LONGEST && word.chars().count() >= 3 && word.starts_with(char::is_alphabetic)
 }
 
 #[cfg(test)]

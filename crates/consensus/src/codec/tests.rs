@@ -2,8 +2,15 @@
 //! other bytes writes version 2, and goes on reading these.
 
 use openraft::raft::AppendEntriesRequest;
-use sheaf_engine::{Command, Form, Free};
-use sheaf_model::{Actor, BucketName, ClusterId, Epoch, RequestId, Settings, Term, Timestamp};
+use sheaf_engine::{
+    Apply, Bind, Command, ConfirmResidue, DeleteModule, Form, Free, LabelNode, Leave, OnBucket, RecordPhases,
+    Register, SetNodeStatus,
+};
+use sheaf_model::{
+    Actor, BucketName, BucketSpec, ClusterId, Decision, Epoch, Exit, Facts, Instance, LeaveReason,
+    ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeId, NodeName, NodeStatus, Phase, PutBucket,
+    RequestId, Revision, Runtime, Settings, Term, Timestamp,
+};
 
 use super::*;
 use crate::peer::{self, SnapshotHeadV1};
@@ -25,6 +32,77 @@ fn proposals() -> Vec<Proposal> {
             why: "given up".to_owned(),
         })),
     ]
+}
+
+/// Every command that this version can write, beyond those in `proposals`.
+fn every_command() -> Vec<Proposal> {
+    let bucket = BucketName::new("/logs/web").unwrap();
+    let on = || OnBucket { bucket: bucket.clone(), base: Some(Revision(7)) };
+    let facts = Facts {
+        name: NodeName::new("n3").unwrap(),
+        hostname: "n3.example.com".to_owned(),
+        address: "10.0.0.3:7420".to_owned(),
+        labels: vec!["import".to_owned()],
+        allow: vec!["flume".to_owned()],
+        deny: vec![],
+        version: "0.1.0".to_owned(),
+        cpu: 2,
+        memory_total: sheaf_model::Bytes(1 << 34),
+        notes: vec![],
+    };
+    let name = ModuleName::new("flume").unwrap();
+    let version = ModuleVersion::new("1.11.0").unwrap();
+    let module = ModuleSpec::new(name.clone(), version.clone(), Runtime::Exec);
+    let spec = BucketSpec::new(bucket.clone(), ModuleRef::parse("flume").unwrap());
+    let put = PutBucket { spec, suspended: Some(true), base: None, latest: true };
+    let instance = Instance {
+        bucket: bucket.clone(),
+        node: NodeId(3),
+        phase: Phase::Running,
+        epoch: Some(Epoch(11)),
+        revision: Revision(8),
+        pid: Some(4711),
+        started_at: None,
+        restarts: 2,
+        exit: Some(Exit::Code(1)),
+        message: String::new(),
+    };
+    let (node, epoch, term) = (NodeId(3), Epoch(11), Term(7));
+    let (status, reason) = (NodeStatus::Lost, "not heard".to_owned());
+    let (add, remove) = (vec!["a".to_owned()], vec!["b".to_owned()]);
+    let commands = vec![
+        Command::Register(Register { key: "k3".into(), facts }),
+        Command::SetNodeStatus(SetNodeStatus { node, status, reason, term: Some(term) }),
+        Command::Apply(Apply { modules: vec![module], buckets: vec![put] }),
+        Command::Suspend(on()),
+        Command::Resume(on()),
+        Command::Restart(on()),
+        Command::DeleteBucket(on()),
+        Command::DeleteModule(DeleteModule { name, version }),
+        Command::LabelNode(LabelNode { node, add, remove }),
+        Command::Bind(Bind {
+            bucket: bucket.clone(),
+            node,
+            basis: Revision(7),
+            term,
+            decision: Decision::default(),
+        }),
+        Command::Leave(Leave {
+            bucket: bucket.clone(),
+            epoch,
+            reason: LeaveReason::Move(Some(node)),
+            term: None,
+        }),
+        Command::RecordPhases(RecordPhases { node, instances: vec![instance] }),
+        Command::ConfirmResidue(ConfirmResidue { bucket, node, revision: Revision(12) }),
+    ];
+    let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };
+    commands.into_iter().map(by).collect()
+}
+
+fn every_command_batch() -> Bytes {
+    let encoded: Vec<_> = every_command().iter().map(|proposal| encode_proposal(proposal).unwrap()).collect();
+    encode_batch(encoded.iter().map(Vec::as_slice))
 }
 
 fn batch() -> Bytes {
@@ -79,6 +157,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
     vec![
         ("entry-blank", encode_entry(&EntryPayload::Blank), include_str!("golden/v1-entry-blank.hex")),
         ("entry-batch", batch(), include_str!("golden/v1-entry-batch.hex")),
+        ("entry-commands", every_command_batch(), include_str!("golden/v1-entry-commands.hex")),
         (
             "entry-membership",
             encode_entry(&EntryPayload::Membership(membership())),
@@ -106,6 +185,7 @@ fn version_1_is_written_as_it_was_first_shipped() {
 #[test]
 fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch()).unwrap(), proposals());
+    assert_eq!(decode_batch(&every_command_batch()).unwrap(), every_command());
     for payload in
         [EntryPayload::Blank, EntryPayload::Normal(Payload(batch())), EntryPayload::Membership(membership())]
     {

@@ -1,0 +1,229 @@
+//! What version 1 of every stored row looks like, byte for byte. The golden file is never changed: a build that writes
+//! other bytes writes version 2, and goes on reading these.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sheaf_engine::{
+    Bucket, Cluster, Module, Outcome, OutcomeVerb, Refusal, Release, Reply, Request, Rollout,
+};
+use sheaf_model::*;
+
+use super::{Stored, decode, encode};
+
+fn bucket_name() -> BucketName {
+    BucketName::new("/logs/web").unwrap()
+}
+
+fn template() -> Template {
+    use TemplateName::{
+        Attempt, BucketConfig, BucketName, BucketRevision, Dir, File, Item, Job, NodeHostname, NodeLabels,
+        NodeName, Sheaf, Subtask,
+    };
+    let names = [
+        BucketName,
+        BucketRevision,
+        BucketConfig(vec!["a".to_owned()]),
+        NodeName,
+        NodeHostname,
+        NodeLabels,
+        Dir,
+        File(FileName::new("f.conf").unwrap()),
+        Sheaf,
+        Item(vec![]),
+        Job,
+        Subtask,
+        Attempt,
+    ];
+    Template(std::iter::once(Part::Text("x".to_owned())).chain(names.into_iter().map(Part::Name)).collect())
+}
+
+fn checks() -> Vec<Check> {
+    use CheckKind::{Command, Dir, DiskAvailable, Env, File, Label, MemoryAvailable, PortFree};
+    let text = || Template(vec![Part::Text("t".to_owned())]);
+    let kinds = [
+        File(text()),
+        Dir(text()),
+        Env(text()),
+        Label(text()),
+        MemoryAvailable(Bytes(1 << 30)),
+        DiskAvailable(Bytes(2 << 30)),
+        PortFree(text()),
+        Command(vec![text(), text()]),
+    ];
+    kinds.map(|kind| Check { kind, timeout: Some(Span::seconds(2)) }).into()
+}
+
+fn module() -> Module {
+    let name = ModuleName::new("flume").unwrap();
+    let version = ModuleVersion::new("1.11.0").unwrap();
+    let spec = ModuleSpec {
+        supports_multi_node: false,
+        can_run_on_this_node: checks(),
+        exec: Some(Exec {
+            command: template(),
+            args: vec![template()],
+            env: BTreeMap::from([("A".to_owned(), template())]),
+        }),
+        files: BTreeMap::from([(FileName::new("f.conf").unwrap(), template())]),
+        stop: Stop { signal: Signal::Usr2, grace: Span::seconds(7) },
+        restart: Restart { policy: RestartWhen::Always, ..Restart::default() },
+        config_schema: Some(Json::default()),
+        limits: Limits {
+            memory: Some(Bytes(1)),
+            cpu_millis: Some(2),
+            open_files: Some(3),
+            processes: Some(4),
+        },
+        user: Some("flume".to_owned()),
+        ..ModuleSpec::new(name, version, Runtime::Builtin("http".to_owned()))
+    };
+    Module { spec: Arc::new(spec), revision: Revision(5), at: Timestamp(1_700_000_000_000) }
+}
+
+fn release(revision: u64) -> Release {
+    let rule = |text: &str| NodeRule::parse(text).unwrap();
+    let spec = BucketSpec {
+        kind: BucketType::Analytic,
+        multi_node: true,
+        node_list_rules: NodeListRules(vec![rule("+import-*"), rule("-$/gpu\\/x/i")]),
+        config: Json::new(&serde_json::json!({"agent": "a1"})),
+        poll_frequency: Some(Span::seconds(600)),
+        placement: Placement::Spread("zone".to_owned()),
+        on_node_lost: OnNodeLost::Wait,
+        max_parallel: Some(1),
+        labels: BTreeMap::from([("team".to_owned(), "web".to_owned())]),
+        owner: Some("data-eng".to_owned()),
+        ..BucketSpec::new(bucket_name(), ModuleRef::parse("flume@1.11.0").unwrap())
+    };
+    let (revision, at) = (Revision(revision), Timestamp(1_700_000_000_000));
+    Release { revision, spec: Arc::new(spec), at, actor: "cli:alice@ops1".to_owned() }
+}
+
+fn bucket() -> Bucket {
+    Bucket {
+        current: release(7),
+        next: Some(Rollout { release: release(9), released: [NodeId(3)].into() }),
+        suspended: true,
+        revision: Revision(10),
+        created: Revision(6),
+        restarted: Revision(8),
+        gave_up: BTreeMap::from([(NodeId(2), "why".to_owned())]),
+    }
+}
+
+fn node() -> Node {
+    Node {
+        id: NodeId(3),
+        key: "k3".into(),
+        facts: Facts {
+            name: NodeName::new("n3").unwrap(),
+            hostname: "n3.example.com".to_owned(),
+            address: "10.0.0.3:7420".to_owned(),
+            labels: vec!["import".to_owned()],
+            allow: vec!["flume".to_owned()],
+            deny: vec!["web*".to_owned()],
+            version: "0.1.0".to_owned(),
+            cpu: 2,
+            memory_total: Bytes(1 << 34),
+            notes: vec!["note".to_owned()],
+        },
+        given_labels: vec!["zone=a".to_owned()],
+        status: NodeStatus::Draining,
+        since: Timestamp(1_700_000_000_000),
+        reason: "maintenance".to_owned(),
+        registered: Revision(3),
+        revision: Revision(4),
+    }
+}
+
+fn binding() -> Binding {
+    Binding {
+        bucket: bucket_name(),
+        node: NodeId(3),
+        epoch: Epoch((1 << 48) | 11),
+        since: Timestamp(1_700_000_000_000),
+        revision: Revision(11),
+        basis: Revision(7),
+        leaving: Some(LeaveReason::NotAvailable(Gate::CanRunOnThisNode, "no".to_owned())),
+        decision: Decision {
+            why: "least_loaded".to_owned(),
+            runners_up: vec![(NodeId(2), "busy".to_owned())],
+            refusals: vec![(Gate::LocalConfig, "not allowed".to_owned(), 4)],
+            silent: 1,
+        },
+    }
+}
+
+fn instance() -> Instance {
+    Instance {
+        bucket: bucket_name(),
+        node: NodeId(3),
+        phase: Phase::Backoff,
+        epoch: Some(Epoch(11)),
+        revision: Revision(8),
+        pid: Some(4711),
+        started_at: Some(Timestamp(1_700_000_000_000)),
+        restarts: 2,
+        exit: Some(Exit::Signal(9)),
+        message: "ended".to_owned(),
+    }
+}
+
+fn cluster() -> Cluster {
+    Cluster {
+        id: Some("c0ffee".into()),
+        epoch: ClusterEpoch(1),
+        settings: Settings { voters: Voters::Fixed(5), ..Settings::default() },
+        former: Some(Settings::default()),
+        nodes_ever: 3,
+        formed_at: Timestamp(1_700_000_000_000),
+    }
+}
+
+fn requests() -> Vec<Request> {
+    let outcome = |verb| Outcome { document: "Bucket /a".to_owned(), verb, revision: Revision(7) };
+    let outcomes = [OutcomeVerb::Created, OutcomeVerb::Updated, OutcomeVerb::Unchanged].map(outcome);
+    let replies = [
+        Reply::Done(Revision(7)),
+        Reply::Unchanged(Revision(7)),
+        Reply::Applied(outcomes.into()),
+        Reply::Registered(NodeId(3)),
+        Reply::Refused(Refusal::Conflict("no".to_owned())),
+    ];
+    let request = |reply| Request { id: "7f0c-1".into(), revision: Revision(7), at: Timestamp(1), reply };
+    replies.map(request).into()
+}
+
+/// The bytes in hex, after seeing that they are read back as what was written.
+fn written<T: Stored + PartialEq + std::fmt::Debug>(name: &str, value: &T) -> String {
+    let mut bytes = Vec::new();
+    encode(value, &mut bytes).unwrap();
+    assert_eq!(&decode::<T>(&bytes).unwrap(), value, "{name}");
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{name} {hex}\n")
+}
+
+#[test]
+fn version_1_is_written_as_it_was_first_shipped() {
+    let residue = Residue { bucket: bucket_name(), nodes: BTreeMap::from([(NodeId(3), Revision(12))]) };
+    let rows = [
+        written("cluster", &cluster()),
+        written("node", &node()),
+        written("module", &module()),
+        written("bucket", &bucket()),
+        written("release", &release(7)),
+        written("binding", &binding()),
+        written("residue", &residue),
+        written("instance", &instance()),
+    ];
+    let requests = requests().into_iter().map(|request| written("request", &request));
+    let all: String = rows.into_iter().chain(requests).collect();
+    let golden = include_str!("golden/v1-rows.hex");
+    if golden.is_empty() && std::env::var_os("SHEAF_WRITE_GOLDEN").is_some() {
+        let file = format!("{}/src/codec/golden/v1-rows.hex", env!("CARGO_MANIFEST_DIR"));
+        std::fs::write(file, all).unwrap();
+        return;
+    }
+    assert_eq!(all, golden);
+}
