@@ -133,7 +133,8 @@ pub(super) async fn look(client: &Client, home: &Home, progress: &Progress) -> a
 /// Runs wherever it should, or is not to. What a node has reported before it was stopped does not count.
 fn settled(status: &BucketStatus, home: &Home) -> bool {
     let still = matches!(status.state, BucketState::Running | BucketState::Suspended | BucketState::Failed);
-    let mut pids = status.instances.iter().filter(|instance| instance.phase == "running").map(|instance| instance.pid);
+    let mut pids =
+        status.instances.iter().filter(|instance| instance.phase == "running").map(|instance| instance.pid);
     let is_there = |pid: Option<u32>| pid.is_some_and(|pid| runs_below(home.path(), pid));
     still && status.running == status.desired && pids.all(is_there)
 }

@@ -227,7 +227,9 @@ fn ports(number: usize, known: usize, first: Option<u16>) -> anyhow::Result<Vec<
         held.push(match (bound, first) {
             (Some(listener), _) => listener,
             (None, Some(first)) => match usual(index) {
-                Some(port) => bail!("port {port} is taken; another --port than {first}, or none to take free ones"),
+                Some(port) => {
+                    bail!("port {port} is taken; another --port than {first}, or none to take free ones")
+                }
                 None => bail!("there are not enough ports from {first} on; a lower --port"),
             },
             (None, None) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?,

@@ -122,7 +122,8 @@ impl Screen<'_> {
         let mut text = "\nTry next, in another terminal:\n".to_owned();
         for (command, about) in lines {
             // What is too long for the column has its explanation below.
-            let gap = if command.chars().count() > width { format!("\n  {:width$}", "") } else { String::new() };
+            let gap =
+                if command.chars().count() > width { format!("\n  {:width$}", "") } else { String::new() };
             text.push_str(&format!("  {command:<width$}{gap}   {about}\n"));
         }
         text.push_str("Ctrl-C stops everything.\n");
