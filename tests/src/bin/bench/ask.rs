@@ -1,0 +1,88 @@
+//! What is asked of the benchmarks on the command line.
+
+use std::str::FromStr;
+
+/// A benchmark's name and options; an option that is not given has the benchmark's own default.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ask {
+    pub(crate) name: String,
+    rounds: Option<usize>,
+    seconds: Option<u64>,
+    trials: Option<usize>,
+    buckets: Option<usize>,
+    writers: Option<Vec<usize>>,
+    to: To,
+}
+
+/// Whom writers ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum To {
+    /// The member that leads; it forwards nothing.
+    #[default]
+    Leader,
+    /// All members, by turns.
+    All,
+}
+
+impl Ask {
+    /// Reads `NAME [--OPTION VALUE]…`.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let name = words.next().ok_or("which benchmark?")?;
+        let mut ask = Self { name, ..Self::default() };
+        while let Some(option) = words.next() {
+            let value = words.next().ok_or_else(|| format!("{option} lacks its value"))?;
+            match option.as_str() {
+                "--rounds" => ask.rounds = Some(number(&option, &value)?),
+                "--seconds" => ask.seconds = Some(number(&option, &value)?),
+                "--trials" => ask.trials = Some(number(&option, &value)?),
+                "--buckets" => ask.buckets = Some(number(&option, &value)?),
+                "--writers" => {
+                    let counts = value.split(',').map(|count| number(&option, count));
+                    ask.writers = Some(counts.collect::<Result<_, _>>()?);
+                }
+                "--to" => {
+                    ask.to = match value.as_str() {
+                        "leader" => To::Leader,
+                        "all" => To::All,
+                        _ => return Err(format!("--to {value}: leader or all")),
+                    }
+                }
+                _ => return Err(format!("there is no option {option}")),
+            }
+        }
+        Ok(ask)
+    }
+
+    pub(crate) fn rounds(&self, default: usize) -> usize {
+        self.rounds.unwrap_or(default)
+    }
+
+    pub(crate) fn seconds(&self, default: u64) -> u64 {
+        self.seconds.unwrap_or(default)
+    }
+
+    pub(crate) fn trials(&self, default: usize) -> usize {
+        self.trials.unwrap_or(default)
+    }
+
+    pub(crate) fn buckets(&self, default: usize) -> usize {
+        self.buckets.unwrap_or(default)
+    }
+
+    pub(crate) fn writers(&self, default: &[usize]) -> Vec<usize> {
+        self.writers.clone().unwrap_or_else(|| default.to_vec())
+    }
+
+    pub(crate) fn to(&self) -> To {
+        self.to
+    }
+}
+
+/// A whole number above 0.
+fn number<T: FromStr + Default + PartialEq>(option: &str, text: &str) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| *number != T::default());
+    number.ok_or_else(|| format!("{option} {text}: a whole number above 0"))
+}

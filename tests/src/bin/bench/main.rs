@@ -1,0 +1,122 @@
+//! The benchmarks: how fast, how soon, how much. Each starts what it needs and prints one line for each figure, beside
+//! the goal and the machine it was measured on. Nothing is tuned for them: agents run with the product's defaults.
+//!
+//! `cargo run --release -p sheaf-tests --bin bench -- NAME [OPTIONS]`; `bench list` says which there are.
+//!
+//! ```text
+//!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone
+//!                       ├──► placement, apply, gates, idle, start ── scene: clusters and documents
+//!                       └──► figure: lines ◄── machine: cores, load, fsync
+//! ```
+//!
+//! Read `ask`, `figure`, `scene`, then any benchmark.
+
+mod apply;
+mod ask;
+mod burst;
+mod changes;
+mod etcd;
+mod figure;
+mod gates;
+mod idle;
+mod machine;
+mod placement;
+mod scene;
+mod start;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use sheaf_tests::Machine;
+
+use ask::Ask;
+use figure::{Figures, say};
+
+/// A benchmark.
+struct Bench {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Ask, &Arc<Machine>, &Figures),
+}
+
+const BENCHES: [Bench; 6] = [
+    Bench {
+        name: "changes",
+        about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
+        run: changes::run,
+    },
+    Bench {
+        name: "placement",
+        about: "from apply until it runs: 20 agents multi-node, 5 agents single-node  [--trials 50]",
+        run: placement::run,
+    },
+    Bench {
+        name: "apply",
+        about: "apply -f with 1,000 buckets through the command line  [--buckets 1000] [--trials 5]",
+        run: apply::run,
+    },
+    Bench {
+        name: "gates",
+        about: "10,000 buckets: gates of one agent, first page of the list  [--buckets 10000] [--trials 50]",
+        run: gates::run,
+    },
+    Bench {
+        name: "idle",
+        about: "memory and processor of idle agents, members and others  [--seconds 60]",
+        run: idle::run,
+    },
+    Bench {
+        name: "start",
+        about: "cold start of a node with 10,000 buckets on disk  [--buckets 10000] [--trials 5]",
+        run: start::run,
+    },
+];
+
+fn main() -> ExitCode {
+    let ask = match Ask::parse(std::env::args().skip(1)) {
+        Ok(ask) => ask,
+        Err(problem) => {
+            say(&format!("{problem}\n"));
+            list();
+            return ExitCode::from(2);
+        }
+    };
+    if ask.name == "list" {
+        list();
+        return ExitCode::SUCCESS;
+    }
+    let chosen: Vec<&Bench> =
+        BENCHES.iter().filter(|bench| ask.name == "all" || ask.name == bench.name).collect();
+    if chosen.is_empty() {
+        say(&format!("there is no benchmark {:?}\n", ask.name));
+        list();
+        return ExitCode::from(2);
+    }
+    // Each that fails has said why; the others are run all the same.
+    let failed = chosen.into_iter().filter(|bench| !measured(bench, &ask)).count();
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn list() {
+    for bench in &BENCHES {
+        say(&format!("{:10} {}", bench.name, bench.about));
+    }
+    say(&format!("{:10} all of them, one after the other", "all"));
+}
+
+/// Runs a benchmark in a directory of its own; whether it got to its end.
+fn measured(bench: &Bench, ask: &Ask) -> bool {
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let machine = Arc::new(Machine::take());
+        let figures = Figures::on(bench.name, machine::look(machine.place()));
+        (bench.run)(ask, &machine, &figures);
+    }));
+    if ended.is_err() {
+        say(&format!(
+            "{}: FAILED, for the reason above; what is missing of its figures was not measured",
+            bench.name
+        ));
+    }
+    ended.is_ok()
+}

@@ -1,0 +1,118 @@
+//! Clusters with the product's defaults, the documents they get, and clients.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sheaf_model::{BucketName, BucketSpec, Json, ModuleRef, PutBucket, document};
+use sheaf_tests::config::Timing;
+use sheaf_tests::{Agent, Cluster, Machine};
+use sheaf_wire::bucket::ListBuckets;
+use sheaf_wire::{Client, Options};
+use tokio::runtime::Runtime;
+
+/// What agents do whose config file says nothing of timing. (The files of these say it, with these values.)
+const DEFAULTS: Timing = Timing { heartbeat: "75ms", election: ("300ms", "500ms"), ttl: "3s" };
+/// Bytes of a bucket's spec, as JSON.
+pub(crate) const SPEC: usize = 300;
+/// Documents of a file.
+const FILE: usize = 1000;
+/// The module of every bucket, with a small program.
+pub(crate) const MODULE: &str = "kind: Module\nname: bench\nversion: '1'\nruntime: exec\nexec: {command: /bin/sleep, args: ['100000']}\n---\n";
+
+/// Starts agents and waits until they are ready. Prefixes tell the clusters of a machine apart.
+pub(crate) fn cluster(machine: &Arc<Machine>, prefix: &str, count: usize) -> Cluster {
+    let cluster = Cluster::plan(machine, prefix, count, |_, plan| plan.timing = DEFAULTS);
+    cluster.start_all();
+    cluster.wait_ready();
+    cluster.apply(MODULE);
+    cluster
+}
+
+/// Ends a cluster and removes its data, so that the next one has the disk for itself.
+pub(crate) fn end(cluster: Cluster) {
+    let dirs: Vec<_> = cluster.agents().iter().map(Agent::dir).collect();
+    drop(cluster);
+    for dir in dirs {
+        // Left where it is, it disturbs nothing but the disk's free space.
+        let _ = fs::remove_dir_all(dir);
+    }
+    settle_disk();
+}
+
+/// Waits until what was written before is on the disk: it must not be in the way of what is measured next.
+pub(crate) fn settle_disk() {
+    rustix::fs::sync();
+}
+
+/// A bucket of [`SPEC`] bytes that is switched off: nothing is started of it.
+pub(crate) fn suspended(name: &str) -> PutBucket {
+    let mut spec = BucketSpec::new(bucket_name(name), module());
+    let config = |pad: usize| Json::new(&json!({"pad": "x".repeat(pad)}));
+    spec.config = config(0);
+    let bare = json_of(&spec).len();
+    spec.config = config(SPEC.saturating_sub(bare));
+    PutBucket { spec, suspended: Some(true), base: None, latest: false }
+}
+
+/// A bucket that runs.
+pub(crate) fn running(name: &str, multi_node: bool) -> PutBucket {
+    let mut spec = BucketSpec::new(bucket_name(name), module());
+    spec.multi_node = multi_node;
+    PutBucket { spec, suspended: Some(false), base: None, latest: false }
+}
+
+/// The document of a suspended bucket, as JSON.
+pub(crate) fn json_of(spec: &BucketSpec) -> String {
+    document::bucket_value(spec, true, None).to_string()
+}
+
+pub(crate) fn bucket_name(name: &str) -> BucketName {
+    BucketName::new(name).expect("the names of benchmarks are paths")
+}
+
+pub(crate) fn module() -> ModuleRef {
+    ModuleRef::parse("bench@1").expect("a module's name with its version")
+}
+
+/// Documents of suspended buckets: `PREFIX/0000000` and so on.
+pub(crate) fn documents(prefix: &str, numbers: std::ops::Range<usize>) -> String {
+    let mut text = String::new();
+    for number in numbers {
+        let put = suspended(&format!("{prefix}/{number:07}"));
+        let _ = writeln!(text, "{}---", document::bucket_yaml(&put.spec, true, None));
+    }
+    text
+}
+
+/// Registers so many suspended buckets; how long it took.
+pub(crate) fn fill(cluster: &Cluster, count: usize) -> Duration {
+    let begun = Instant::now();
+    for first in (0..count).step_by(FILE) {
+        let text = documents("/filled", first..count.min(first + FILE));
+        cluster.cli_with(&["apply", "-f", "-"], text.as_bytes()).ok();
+    }
+    begun.elapsed()
+}
+
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("threads can be started")
+}
+
+/// A client of an agent's; made within a runtime.
+pub(crate) fn client(address: &str) -> Client {
+    Client::lazy(address, Options::default()).expect("an agent's address is one")
+}
+
+/// How long the first page of the list takes, and its rows.
+pub(crate) async fn first_page(client: &Client) -> Result<(Duration, usize), String> {
+    let begun = Instant::now();
+    let page = client.list_buckets(ListBuckets::default()).await.map_err(|error| error.to_string())?;
+    Ok((begun.elapsed(), page.rows.len()))
+}
