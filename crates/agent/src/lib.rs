@@ -25,7 +25,7 @@ mod executor;
 mod link;
 mod report;
 
-pub use agent::{Agent, Options};
+pub use agent::{Agent, Options, end_with_parent};
 pub use error::AgentError;
 pub use facts::NodeConfig;
 pub use handle::{Handle, Running, State, Stopped};

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::address;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::data::{DataDir, SharedData};
+use crate::data::{DataDir, SharedDir};
 use crate::form::Forming;
 use crate::node::{Logs, Node};
 use crate::replica::ReplicaOpener;
@@ -45,7 +45,7 @@ pub(crate) async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     let data = DataDir::open(&config.dir)?;
     let dir = data.path().to_owned();
     let record = data.record.clone();
-    let data = SharedData::new(data);
+    let data = SharedDir::new(data);
     let listener = TcpListener::bind(&config.grpc).await.with_context(|| {
         format!("listen on {}: is another agent running here? else set [listen] grpc", config.grpc)
     })?;
@@ -132,7 +132,7 @@ async fn run_replica(
 /// Writes down where members are, for the next start.
 async fn remember_members(
     place: Arc<Place>,
-    data: SharedData,
+    data: SharedDir,
     stop: CancellationToken,
 ) -> (&'static str, anyhow::Result<()>) {
     let mut members = place.members.subscribe();

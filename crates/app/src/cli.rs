@@ -115,8 +115,7 @@ fn client(command: ClientCommand, options: &sheaf_console::Options) -> ExitCode 
 
 fn agent(config: Config, how: AgentOptions) -> anyhow::Result<()> {
     if how.with_parent {
-        use rustix::process::{Signal, set_parent_process_death_signal};
-        set_parent_process_death_signal(Some(Signal::TERM))?;
+        sheaf_agent::end_with_parent()?;
     }
     let reload = Box::new(move || read(&how));
     runtime()?.block_on(crate::agent::run(config, reload))

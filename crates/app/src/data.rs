@@ -141,9 +141,9 @@ fn read(path: &str, bytes: &[u8]) -> Result<Record, DataError> {
 
 /// The data directory, shared by those who write down what they learned.
 #[derive(Clone)]
-pub(crate) struct SharedData(Arc<Mutex<DataDir>>);
+pub(crate) struct SharedDir(Arc<Mutex<DataDir>>);
 
-impl SharedData {
+impl SharedDir {
     pub(crate) fn new(data: DataDir) -> Self {
         Self(Arc::new(Mutex::new(data)))
     }

@@ -22,7 +22,7 @@ use sheaf_wire::peer::{Greeting, JoinAsk, Joined, PeerClient};
 
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::data::SharedData;
+use crate::data::SharedDir;
 use crate::replica::ReplicaOpener;
 
 /// How often the list is dialled.
@@ -36,7 +36,7 @@ const FOUND_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) struct Forming {
     pub(crate) config: Arc<Config>,
     pub(crate) control: Control,
-    pub(crate) data: SharedData,
+    pub(crate) data: SharedDir,
     pub(crate) opener: Arc<ReplicaOpener>,
     pub(crate) facts: Facts,
 }

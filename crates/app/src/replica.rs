@@ -10,13 +10,13 @@ use sheaf_store::Store;
 use tokio::sync::{OnceCell, mpsc};
 
 use crate::config::Config;
-use crate::data::SharedData;
+use crate::data::SharedDir;
 
 /// Opens once; see [`Opener`].
 pub(crate) struct ReplicaOpener {
     config: Arc<Config>,
     dir: std::path::PathBuf,
-    data: SharedData,
+    data: SharedDir,
     /// Known when the node is registered, which is before it can become a member.
     cluster: Mutex<Option<ClusterId>>,
     opened: OnceCell<Member>,
@@ -28,7 +28,7 @@ impl ReplicaOpener {
     pub(crate) fn new(
         config: Arc<Config>,
         dir: std::path::PathBuf,
-        data: SharedData,
+        data: SharedDir,
         services: mpsc::Sender<Service>,
     ) -> Self {
         Self { config, dir, data, cluster: Mutex::new(None), opened: OnceCell::new(), services }
