@@ -117,14 +117,14 @@ async fn end(
     stops: &mut Stops,
 ) -> anyhow::Result<()> {
     let progress = Progress::new();
-    progress.say("stopping the agents");
+    progress.say("stopping the agents, Ctrl-C again kills them");
     tokio::select! {
         () = agents.stop() => {}
         // Those that are left are killed next.
         () = stops.next() => {}
     }
     agents.kill().await;
-    progress.say("stopping what they ran");
+    progress.say("stopping what they ran, Ctrl-C again kills it");
     let left = {
         let gently = Box::pin(leftovers::end(home.path(), binary));
         tokio::select! {

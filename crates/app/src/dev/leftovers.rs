@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::future::join_all;
 use rustix::process::Signal;
 use sheaf_agent::keepers::{Found, KeeperOptions, Keepers};
 use sheaf_model::BucketName;
@@ -38,9 +39,8 @@ pub(super) async fn end(directory: &Path, binary: &Path) -> anyhow::Result<Vec<u
             let _ = signal(agent, Signal::KILL);
         }
     }
-    for data in data_directories(directory) {
-        stop_instances(&data, binary).await;
-    }
+    let directories = data_directories(directory);
+    join_all(directories.iter().map(|data| stop_instances(data, binary))).await;
     Ok(kill(directory, binary).await)
 }
 
@@ -79,7 +79,7 @@ async fn stop_instances(data: &Path, binary: &Path) {
     });
     let stops = alive.map(|bucket| stop_instance(&keepers, bucket));
     // What does not end in time is killed by the caller.
-    let _ = timeout(GRACE, futures::future::join_all(stops)).await;
+    let _ = timeout(GRACE, join_all(stops)).await;
 }
 
 async fn stop_instance(keepers: &Keepers, bucket: BucketName) {

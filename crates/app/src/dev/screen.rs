@@ -3,13 +3,16 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use sheaf_model::view::{BucketStatus, Explanation};
+use sheaf_model::view::{BucketStatus, Explanation, NodeExplanation};
 
 use super::examples::Seen;
 use super::layout::{Home, Node, PORT};
 
 /// Width of the column of commands, at most.
 const COLUMN: usize = 60;
+
+/// Nodes shown of a bucket, and reasons.
+const SHOWN: usize = 4;
 
 /// A line on stderr that changes; none where stderr is no terminal.
 pub(super) struct Progress {
@@ -140,11 +143,11 @@ impl Screen<'_> {
     }
 }
 
-/// Where a bucket runs, why, and why not elsewhere.
+/// Where a bucket runs, why, and why not elsewhere; the first few of each.
 fn bucket(status: &BucketStatus, explanation: &Explanation) -> String {
     let kind = if status.multi_node { "every available node" } else { "one node" };
     let mut text = format!("\n{}: {} on {kind}, {}", status.name, status.module, status.state.as_str());
-    let places: Vec<String> = status
+    let mut places: Vec<String> = status
         .instances
         .iter()
         .map(|instance| match instance.pid {
@@ -152,21 +155,41 @@ fn bucket(status: &BucketStatus, explanation: &Explanation) -> String {
             None => format!("{} ({})", instance.node, instance.phase),
         })
         .collect();
+    places.sort();
     if places.is_empty() {
         text.push_str(&format!(": {}\n", or(&status.message, status.state.about())));
     } else {
-        text.push_str(&format!(" on {}\n", places.join(", ")));
+        let more = more(&mut places);
+        text.push_str(&format!(" on {}{more}\n", places.join(", ")));
     }
     if let Some(decision) = &explanation.decision {
         text.push_str(&format!("  {} under epoch {}: {}\n", decision.chosen, decision.epoch, decision.why));
     }
-    for node in explanation.nodes.iter().filter(|node| !node.eligible) {
-        let refusal = node.gates.iter().find(|gate| gate.pass != Some(true));
-        let why =
-            refusal.map_or_else(|| node.status.clone(), |gate| format!("{}: {}", gate.gate, gate.reason));
-        text.push_str(&format!("  not on {}: {why}\n", node.node));
+    let mut refusals: Vec<String> =
+        explanation.nodes.iter().filter(|node| !node.eligible).map(refusal).collect();
+    refusals.sort();
+    let more = more(&mut refusals);
+    for refusal in refusals {
+        text.push_str(&format!("  not on {refusal}\n"));
+    }
+    if !more.is_empty() {
+        text.push_str(&format!("  not on{more}\n"));
     }
     text
+}
+
+/// A node and the first gate that does not let the bucket run there.
+fn refusal(node: &NodeExplanation) -> String {
+    let gate = node.gates.iter().find(|gate| gate.pass != Some(true));
+    let why = gate.map_or_else(|| node.status.clone(), |gate| format!("{}: {}", gate.gate, gate.reason));
+    format!("{}: {why}", node.node)
+}
+
+/// Leaves the first few, and says how many more there were.
+fn more(all: &mut Vec<String>) -> String {
+    let more = all.len().saturating_sub(SHOWN);
+    all.truncate(SHOWN);
+    if more == 0 { String::new() } else { format!(" and {more} more") }
 }
 
 fn or<'a>(text: &'a str, other: &'a str) -> &'a str {
@@ -204,7 +227,7 @@ fn shortest<'a>(binary: &'a Path, here: &Path) -> &'a Path {
 
 #[cfg(test)]
 mod tests {
-    use sheaf_model::view::{BucketState, DecisionView, GateView, InstanceView, NodeExplanation};
+    use sheaf_model::view::{BucketState, DecisionView, GateView, InstanceView};
 
     use super::*;
 
