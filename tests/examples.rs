@@ -224,6 +224,6 @@ fn gpmetis_partitions_a_graph_on_one_node() {
     // Another graph: the program is restarted once and reads it.
     let smaller = with(&example("partition.yaml"), "parts: 2", "parts: 3");
     cluster.apply_and_wait(&smaller);
-    wait_for_log(&cluster, "/graph/partition", &format!("7 vertices in 3 parts, "));
+    wait_for_log(&cluster, "/graph/partition", "7 vertices in 3 parts, ");
     cluster.delete(&["/graph/partition"]);
 }

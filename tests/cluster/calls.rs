@@ -13,7 +13,7 @@ use crate::scene::{revision, trace};
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("three of five are members, the others watch", || members(cluster));
     cases.run("every call on every node", || {
-        cluster.agents().iter().for_each(|agent| every_call(cluster, agent))
+        cluster.agents().iter().for_each(|agent| every_call(cluster, agent));
     });
     cases.run("a change is seen by who asks another node next", || read_what_was_written(cluster));
     cases.run("nodes that are no members watch", || watchers(cluster));

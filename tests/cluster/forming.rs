@@ -52,14 +52,21 @@ fn no_quorum(cluster: &Cluster) {
         let output = first.cli(&["cluster", "status"]);
         if output.code == 1 && output.stdout.contains(&awaited) { Ok(()) } else { Err(output.to_string()) }
     });
-    // Nothing else is answered, nothing is accepted, and nothing crashes.
+    // Nothing else is answered, nothing is accepted, and nothing crashes. A call waits for a leader as long as it may:
+    // they do it all at once.
     let document = bucket("/early", "steady", &trace(cluster, "early"), "");
-    for args in [&["bucket", "list"][..], &["node", "list"], &["events"], &["bucket", "status", "/early"]] {
-        let refused = first.cli(args).exits(1).calm();
+    let asks = [
+        &["bucket", "list"][..],
+        &["node", "list"],
+        &["events"],
+        &["bucket", "status", "/early"],
+        &["apply", "-f", "-"],
+    ];
+    let asked = asks.map(|args| first.begin(args, document.as_bytes()));
+    for refused in asked.map(|follower| follower.finish(SOON)) {
+        let refused = refused.exits(1).calm();
         assert!(refused.stderr.starts_with("error: ") && refused.stderr.contains("2 of 3 seen"), "{refused}");
     }
-    let refused = first.cli_with(&["apply", "-f", "-"], document.as_bytes()).exits(1).calm();
-    assert!(refused.stderr.contains("2 of 3 seen"), "{refused}");
 }
 
 fn of_one(machine: &Arc<Machine>) {
@@ -86,6 +93,18 @@ fn refused(agent: &Agent, parts: &[&str]) {
         assert!(last.contains(part), "{part:?} in {last:?}; all of it:\n{}", agent.log_tail());
     }
     assert!(!log.contains("panicked"), "{}", agent.log_tail());
+}
+
+/// An agent that is told why it is not welcome. It stays and asks again: the reason may go away.
+fn unwelcome(agent: &Agent, parts: &[&str]) {
+    agent.start();
+    wait_for(&format!("{} is not welcome", agent.name()), SOON, || {
+        let log = agent.log();
+        let said = log.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+        if said { Ok(()) } else { Err(agent.log_tail()) }
+    });
+    assert!(agent.is_running() && !agent.log().contains("panicked"), "{}", agent.log_tail());
+    agent.kill();
 }
 
 /// A plan for one more node that joins a cluster.
@@ -129,8 +148,10 @@ fn copied_dir(cluster: &Cluster) {
     let copy = cluster.machine().path("copied");
     copy_dir(&cluster.agent(2).dir(), &copy);
     let second = more(cluster, "copy", |plan| plan.dir.clone_from(&copy));
-    refused(&second, &[&cluster.agent(2).address(), "data directory"]);
+    let pid = cluster.agent(2).pid();
+    unwelcome(&second, &["another agent is live as node ", "one data directory serves one agent"]);
     wait_ready(cluster, "n2");
+    assert_eq!(cluster.agent(2).pid(), pid);
 }
 
 /// Regular files only: no sockets, and of what vanishes meanwhile nothing.
@@ -153,7 +174,7 @@ fn other_cluster(cluster: &Cluster) {
     assert_eq!(other.agent(1).stop(), 0);
     let dir = other.agent(1).dir();
     let stray = more(cluster, "stray", |plan| plan.dir.clone_from(&dir));
-    refused(&stray, &[&dir.display().to_string(), "another cluster", "move"]);
+    refused(&stray, &[&dir.display().to_string(), "belongs to cluster ", "[cluster] join", "[storage] dir"]);
     let rows = cluster.json(&["node", "list", "-o", "json"]);
     assert!(!rows.to_string().contains("stray"), "{rows:#}");
     // What it was it still is.
@@ -215,6 +236,9 @@ fn lost_name(cluster: &mut Cluster) {
     wait_ready(cluster, &name);
     assert!(id(cluster) > before, "a node's number is never used again");
     // The old one returns and finds its name taken.
-    refused(cluster.named(&name), &[&name, &heir.address()]);
+    unwelcome(
+        cluster.named(&name),
+        &[&format!("the name {name} is taken by node "), &heir.address(), "[node] name"],
+    );
     wait_ready(cluster, &name);
 }

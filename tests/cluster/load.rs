@@ -23,7 +23,7 @@ const WRITERS: usize = 4;
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("the leader is killed while 200 buckets are registered: each is there once", || {
-        leader_killed(cluster)
+        leader_killed(cluster);
     });
     cases.run("a voter away for 20,000 entries catches up by snapshot", || away(cluster));
 }

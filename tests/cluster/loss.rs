@@ -15,7 +15,7 @@ const FAILOVER: Duration = Duration::from_secs(30);
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cluster.apply(&beating());
     cases.run("A8 the agent of its node is killed", || {
-        a8(cluster, "/a8/agent", follower(cluster), Agent::kill)
+        a8(cluster, "/a8/agent", follower(cluster), Agent::kill);
     });
     cases.run("A8 the leader's machine dies with it", || {
         a8(cluster, "/a8/leader", cluster.leader(), Agent::kill_machine);

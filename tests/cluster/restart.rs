@@ -11,7 +11,7 @@ use crate::scene::{epoch, only_node, pids, trace};
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("A44 A28 agents restarted one by one: programs keep their pids, what is off stays off", || {
-        a44(cluster)
+        a44(cluster);
     });
     cases.run("all agents killed, all restarted: the same state", || all_killed(cluster));
 }

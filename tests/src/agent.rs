@@ -185,8 +185,13 @@ impl Agent {
 
     /// Starts a command that stays and asks this node.
     pub fn follow(&self, args: &[&str]) -> Follower {
+        self.begin(args, b"")
+    }
+
+    /// Starts a command that may take its time, with an input.
+    pub fn begin(&self, args: &[&str], input: &[u8]) -> Follower {
         let address = self.address();
-        Follower::start(&self.machine, &[args, &["--address", &address]].concat())
+        Follower::start(&self.machine, &[args, &["--address", &address]].concat(), input)
     }
 
     /// What the agent has logged in all its lives.

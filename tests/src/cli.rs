@@ -153,8 +153,8 @@ pub struct Follower(Started);
 
 impl Follower {
     /// Starts it.
-    pub fn start(machine: &Machine, args: &[&str]) -> Self {
-        Self(Started::new(machine, args, b""))
+    pub fn start(machine: &Machine, args: &[&str], input: &[u8]) -> Self {
+        Self(Started::new(machine, args, input))
     }
 
     /// The whole lines it has printed so far.
@@ -182,15 +182,28 @@ impl Follower {
         })
     }
 
+    /// Waits until it ends by itself.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn finish(mut self, within: Duration) -> Output {
+        let code = self.wait(within);
+        self.0.output(code)
+    }
+
     /// Sends it a signal, and gives its exit status.
     ///
     /// # Panics
     /// If it does not end.
     pub fn end(mut self, signal: Signal) -> i32 {
         processes::signal(self.0.child.id(), signal);
+        self.wait(Duration::from_secs(20))
+    }
+
+    fn wait(&mut self, within: Duration) -> i32 {
         let what = format!("{} ends", self.0.command);
         let child = &mut self.0.child;
-        wait::wait_for(&what, Duration::from_secs(20), || match child.try_wait() {
+        wait::wait_for(&what, within, || match child.try_wait() {
             Ok(Some(status)) => Ok(code(status)),
             other => Err(format!("{other:?}")),
         })

@@ -18,7 +18,7 @@ impl Timing {
     /// Generous enough for so many agents on a machine with two cores.
     pub const fn for_nodes(count: usize) -> Self {
         if count < 10 {
-            Self { heartbeat: "100ms", election: ("500ms", "1s"), ttl: "3s" }
+            Self { heartbeat: "100ms", election: ("400ms", "700ms"), ttl: "4s" }
         } else {
             Self { heartbeat: "150ms", election: ("1s", "2s"), ttl: "6s" }
         }

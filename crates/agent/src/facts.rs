@@ -97,7 +97,7 @@ impl LoadMeter {
         self.late_timers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The load, at most [`LOOK_AGAIN`] old but for the timers.
+    /// The load, at most two seconds old but for the timers.
     pub fn load(&self) -> Load {
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut load = match *last {

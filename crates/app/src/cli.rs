@@ -41,7 +41,7 @@ enum Command {
 /// Run the node agent
 ///
 /// The same configuration file serves every node. Without one, the agent is a cluster of one. Keys are overridden by
-/// SHEAF_CONFIG_<SECTION>_<KEY> and by --set.
+/// `SHEAF_CONFIG_SECTION_KEY` and by --set.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLE_CONFIG, args_conflicts_with_subcommands = true)]
 struct Agent {

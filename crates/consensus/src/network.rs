@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{self, BoxFuture};
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use openraft::entry::RaftEntry;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -100,9 +100,13 @@ impl RaftNetworkV2<Types> for Client {
             return stream_append_sequential(self, input, option);
         }
         let sent = Sent::default();
-        let messages = messages(input, sent.clone());
+        let mut messages = messages(input, sent.clone());
         let (peer, peers, deadline) = (self.peer.clone(), self.peers.clone(), self.append_deadline);
         Box::pin(async move {
+            // openraft waits out its backoff where it makes the first message. Opened before that, a stream to a peer
+            // that refuses connections would be tried again at once, thousands of times a second.
+            let Some(first) = messages.next().await else { return Ok(stream::empty().boxed()) };
+            let messages = stream::once(future::ready(first)).chain(messages).boxed();
             let answers = match tokio::time::timeout(deadline, peers.stream(&peer, messages)).await {
                 Ok(opened) => opened.map_err(|error| rpc_error(&error))?,
                 Err(_) => return Err(rpc_error(&PeerError::TimedOut { peer, after: deadline })),

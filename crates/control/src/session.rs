@@ -88,6 +88,7 @@ impl Control {
                 refused(format!("node {} is another data directory", hello.node), false)
             }
             Some(node) => {
+                self.admit(hello)?;
                 let register = Register { key: hello.key.clone(), facts: hello.facts.clone() };
                 let actor = Actor(format!("node:{}", node.facts.name));
                 if node.facts == hello.facts && node.status.is_alive() {
@@ -100,6 +101,17 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// An agent that is not to be let in must not change what is known of the one that is.
+    fn admit(&self, hello: &Hello) -> Result<(), ToNode> {
+        let (ttl, now) = (self.settings().lease.ttl, self.clock.moment());
+        let live = self.live.lock();
+        let Some(sessions) = &live.sessions else {
+            return Err(ToNode::Redirect { leader: self.place.leader_address() });
+        };
+        let admitted = sessions.admits(hello.node, &hello.incarnation, now, ttl);
+        admitted.map_err(|reason| ToNode::Refused { reason, retry: true })
     }
 
     fn open(&self, hello: &Hello) -> Result<mpsc::Receiver<ToNode>, ToNode> {

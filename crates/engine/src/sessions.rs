@@ -97,10 +97,34 @@ impl Sessions {
         }
     }
 
-    /// A session opens. A live agent of another incarnation with the same number is not replaced while it is heard.
+    /// Whether a session may open: a live agent of another incarnation with the same number is not replaced while it is
+    /// heard. To be asked before anything that the newcomer says of itself is believed.
     ///
     /// # Errors
     /// What to tell the newcomer.
+    pub fn admits(
+        &self,
+        node: NodeId,
+        incarnation: &Incarnation,
+        now: Moment,
+        live_for: Span,
+    ) -> Result<(), String> {
+        match self.nodes.get(&node) {
+            Some(former)
+                if former.connected
+                    && former.incarnation != *incarnation
+                    && now.since(former.last_heard) < live_for =>
+            {
+                Err(format!("another agent is live as node {node}; one data directory serves one agent"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A session opens.
+    ///
+    /// # Errors
+    /// As [`Sessions::admits`].
     pub fn opened(
         &mut self,
         node: NodeId,
@@ -109,13 +133,7 @@ impl Sessions {
         now: Moment,
         live_for: Span,
     ) -> Result<(), String> {
-        if let Some(former) = self.nodes.get(&node)
-            && former.connected
-            && former.incarnation != incarnation
-            && now.since(former.last_heard) < live_for
-        {
-            return Err(format!("another agent is live as node {node}; one data directory serves one agent"));
-        }
+        self.admits(node, &incarnation, now, live_for)?;
         let load = self.nodes.get(&node).map(|former| former.load).unwrap_or_default();
         let session = Session { incarnation, boot, connected: true, last_heard: now, load };
         self.nodes.insert(node, session);
