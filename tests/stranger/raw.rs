@@ -230,7 +230,7 @@ fn values(raw: &Raw, _: &Cluster) {
     let long = [apply(&[]), bytes(3, &[b'x'; 129])].concat();
     let status = raw.refused("BucketService/Apply", long);
     assert!(status.code() == Code::InvalidArgument && status.message().contains("request_id"), "{status:?}");
-    let status = raw.refused("BucketService/List", bytes(2, b"no token of ours"));
+    let status = raw.refused("EventService/List", bytes(1, b"no cursor of ours"));
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     let status = raw.refused("BucketService/List", bytes(3, b"colour=red"));
     assert!(status.code() == Code::InvalidArgument && status.message().contains("colour"), "{status:?}");
