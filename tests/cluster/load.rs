@@ -18,6 +18,8 @@ use crate::scene::{event_kinds, trace};
 const BUCKETS: usize = 200;
 /// Entries that a voter misses: far more than the log keeps.
 const ENTRIES: u64 = 20_000;
+/// Longest time that may take.
+const AWAY: Duration = Duration::from_secs(180);
 /// Who write them. More writers would share entries, and so make fewer of them.
 const WRITERS: usize = 4;
 
@@ -93,7 +95,7 @@ fn leader_killed(cluster: &Cluster) {
     // Nodes that forward ask the next leader by themselves, so a client may not notice at all.
     assert!(attempts >= BUCKETS, "{attempts} attempts");
     leader.start();
-    cluster.wait_ready();
+    cluster.wait_back(leader);
     let expected: BTreeSet<String> = (0..BUCKETS).map(|number| format!("/load/{number:03}")).collect();
     for agent in cluster.agents() {
         let rows = agent.cli(&["bucket", "list", "--where", "name=/load/*", "-o", "json"]).ok().json();
@@ -175,7 +177,9 @@ fn away(cluster: &Cluster) {
 
 /// Changes a bucket to and fro until the log is long enough.
 async fn write_until(client: Client, puts: [PutBucket; 2], goal: u64) {
+    let begun = Instant::now();
     for turn in 0.. {
+        assert!(begun.elapsed() < AWAY, "not done within {AWAY:?}, after {turn} changes by one of {WRITERS}");
         let ask = ApplyBucket { put: puts[turn % 2].clone(), request: None, validate_only: false };
         if let Err(error) = client.apply_bucket(ask).await {
             assert!(error.can_retry(), "{error}");

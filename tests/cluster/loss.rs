@@ -65,7 +65,7 @@ fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) 
     let decision = &explain(cluster, name)["decision"];
     assert_eq!((&decision["chosen"], &decision["epoch"]), (&second.as_str().into(), &epoch(&after).into()));
     victim.start();
-    cluster.wait_ready();
+    cluster.wait_back(victim);
     // It is back, and takes nothing back.
     let settled = cluster.wait_state(name, "running");
     assert_eq!((only_node(&settled), epoch(&settled)), (second, epoch(&after)));
@@ -119,7 +119,7 @@ fn a29(cluster: &Cluster) {
     let still: Vec<_> = victim.programs("/a29/all").iter().map(|program| u64::from(program.pid)).collect();
     assert_eq!(still, [pid], "nobody could tell the node that is down");
     victim.start();
-    cluster.wait_ready();
+    cluster.wait_back(victim);
     wait_for(&format!("{node} runs nothing of it"), Duration::from_secs(20), || nothing(victim));
     assert_eq!((everywhere.starts().len(), one.starts().len()), (5, 1), "and has started nothing of it");
 }

@@ -28,7 +28,7 @@ fn a44(cluster: &Cluster) {
         for agent in cluster.agents() {
             stop(agent);
             agent.start();
-            cluster.wait_ready();
+            cluster.wait_back(agent);
             let what = format!("round {round}, after the restart of {}", agent.name());
             let status = cluster.wait_status("/a44/all", &what, |status| status["running"] == 5);
             assert_eq!(pids(&status), pids(&before.0), "{what}");

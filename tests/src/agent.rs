@@ -93,6 +93,11 @@ impl Agent {
         self.child.borrow_mut().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Whether it was started, and has ended without being asked to.
+    pub fn has_ended(&self) -> bool {
+        self.child.borrow_mut().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))))
+    }
+
     /// Changes the config file; the agent is not told.
     pub fn change(&self, change: impl FnOnce(&mut NodePlan)) {
         change(&mut self.plan.borrow_mut());

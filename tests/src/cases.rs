@@ -1,5 +1,6 @@
 //! Many cases on one cluster: starting agents for each would take longer than the cases themselves.
 
+use std::any::Any;
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -29,10 +30,12 @@ impl Cases {
         let begun = Instant::now();
         let ended = catch_unwind(AssertUnwindSafe(case));
         let seconds = begun.elapsed().as_secs_f64();
-        let word = if ended.is_ok() { "ok" } else { "FAILED" };
-        say(&format!("{}: {name} … {word} ({seconds:.1} s)", self.test));
-        if ended.is_err() {
-            self.failed.push(name.to_owned());
+        match ended {
+            Ok(()) => say(&format!("{}: {name} … ok ({seconds:.1} s)", self.test)),
+            Err(panic) => {
+                say(&format!("{}: {name} … FAILED ({seconds:.1} s): {}", self.test, text(&*panic)));
+                self.failed.push(name.to_owned());
+            }
         }
     }
 
@@ -43,4 +46,10 @@ impl Cases {
     pub fn end(self) {
         assert!(self.failed.is_empty(), "failed: {}", self.failed.join("; "));
     }
+}
+
+/// What a panic says.
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text")
 }

@@ -120,6 +120,7 @@ impl Cluster {
             _ => 5,
         };
         wait_for(&format!("{count} nodes are ready, {voters} voters"), READY_WITHIN, || {
+            self.assert_alive();
             let status = self.try_json(&["cluster", "status", "-o", "json"])?;
             let rows = self.try_json(&["node", "list", "-o", "json"])?;
             let ready = rows.as_array().into_iter().flatten().filter(|row| row["status"] == "ready").count();
@@ -133,6 +134,33 @@ impl Cluster {
                 ))
             }
         });
+    }
+
+    /// No agent has ended that was not asked to.
+    ///
+    /// # Panics
+    /// With the end of the log of one that has.
+    pub fn assert_alive(&self) {
+        for agent in self.agents.iter().filter(|agent| agent.has_ended()) {
+            panic!("the agent of {} has ended by itself:\n{}", agent.name(), agent.log_tail());
+        }
+    }
+
+    /// Waits until a node that was started again answers for itself, and the cluster counts it as ready.
+    ///
+    /// # Panics
+    /// If it takes too long.
+    pub fn wait_back(&self, agent: &Agent) {
+        wait_for(&format!("{} is back", agent.name()), READY_WITHIN, || {
+            self.assert_alive();
+            let output = agent.cli(&["node", "status", &agent.name(), "-o", "json"]);
+            if output.code == 0 && output.json()["status"] == "ready" {
+                Ok(())
+            } else {
+                Err(output.to_string())
+            }
+        });
+        self.wait_ready();
     }
 
     /// The machine it runs on.

@@ -193,7 +193,7 @@ impl Forming {
             None => self.control.become_member(FOUNDER).await.context("open the replica")?,
         };
         let founding = async {
-            if !member.replica.is_initialized() {
+            if !member.replica.is_initialized().await? {
                 member.replica.initialize(place.identity.address.clone()).await?;
             }
             if member.replica.state().cluster.id.is_none() {

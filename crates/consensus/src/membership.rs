@@ -14,6 +14,13 @@ use crate::replica::Replica;
 type Written = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
 
 impl Replica {
+    /// Whether this member was ever in a cluster. openraft itself is asked: its metrics say nothing for a moment after
+    /// a start.
+    pub async fn is_initialized(&self) -> Result<bool, MembershipError> {
+        let asked = self.inner.raft.is_initialized().await;
+        asked.map_err(|_| MembershipError::Stopped { operation: "look for a cluster" })
+    }
+
     /// Forms a cluster of this member alone. Refused when it has ever been in one. It leads soon after; watch
     /// [`Replica::leadership`].
     pub async fn initialize(&self, address: impl Into<String>) -> Result<(), MembershipError> {

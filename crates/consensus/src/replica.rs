@@ -205,13 +205,6 @@ impl Replica {
         Some(Peer { node, address })
     }
 
-    /// Whether this member belongs to a formed cluster: it has a membership.
-    pub fn is_initialized(&self) -> bool {
-        let metrics = self.inner.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.membership_config.log_id().is_some()
-    }
-
     /// The runtime of consensus. Serve peers' calls here, so that no storm of API calls delays a heartbeat; nothing
     /// else belongs on it.
     pub fn runtime(&self) -> &tokio::runtime::Handle {
