@@ -141,7 +141,7 @@ impl Cluster {
     /// # Panics
     /// With the end of the log of one that has.
     pub fn assert_alive(&self) {
-        for agent in self.agents.iter().filter(|agent| agent.has_ended()) {
+        if let Some(agent) = self.agents.iter().find(|agent| agent.has_ended()) {
             panic!("the agent of {} has ended by itself:\n{}", agent.name(), agent.log_tail());
         }
     }

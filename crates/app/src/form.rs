@@ -196,7 +196,7 @@ impl Forming {
             if !member.replica.is_initialized().await? {
                 member.replica.initialize(place.identity.address.clone()).await?;
             }
-            if member.replica.state().cluster.id.is_none() {
+            if member.replica.state().nodes.is_empty() {
                 self.write_first_entries(&member, &registration.cluster).await?;
             }
             anyhow::Ok(())
@@ -224,8 +224,12 @@ impl Forming {
             let actor = Actor(format!("node:{}", self.facts.name));
             let proposal = Proposal { actor, at: SystemClock.wall(), request: None, command };
             let applied = member.replica.propose(&proposal).await.context("write the first entries")?;
-            if let Reply::Refused(refusal) = applied.reply {
-                bail!("form the cluster: {refusal}");
+            // After a restart the log may hold them already; it was not applied yet when that was looked at.
+            let formed = member.replica.state().cluster.id.as_ref() == Some(cluster);
+            match applied.reply {
+                Reply::Refused(_) if formed && matches!(proposal.command, Command::Form(_)) => {}
+                Reply::Refused(refusal) => bail!("form the cluster: {refusal}"),
+                _ => {}
             }
         }
         tracing::info!(%cluster, "formed a cluster");

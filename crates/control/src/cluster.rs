@@ -91,7 +91,7 @@ impl Control {
                 ..ClusterStatus::default()
             };
         };
-        let leadership = *member.replica.leadership().borrow();
+        let leader = self.place.leader(&member);
         let metrics = member.replica.metrics();
         let members = self.member_rows();
         let (counts, buckets, cluster, revision, ready) = {
@@ -108,7 +108,7 @@ impl Control {
         };
         let voters = metrics.members.iter().filter(|member| member.voter).count();
         let quorum = voters / 2 + 1;
-        let message = match leadership.leader {
+        let message = match leader {
             None if waiting.is_empty() => {
                 format!("no leader: {quorum} of {voters} voters must see each other")
             }
@@ -116,8 +116,8 @@ impl Control {
             Some(_) => String::new(),
         };
         ClusterStatus {
-            leader: leadership.leader.map(|leader| self.node_name(leader)),
-            term: leadership.term.0,
+            leader: leader.map(|leader| self.node_name(leader)),
+            term: metrics.term.0,
             commit: metrics.committed.unwrap_or_default(),
             members,
             nodes: counts,

@@ -1,6 +1,8 @@
-//! Whom a node knows while it is no member: it asks one member every second, and others when that one is silent.
+//! Whom a node knows. While it is no member it asks one member every second, and others when that one is silent; a
+//! member asks whether its leader still answers, since without a majority nobody else tells it.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
@@ -8,12 +10,14 @@ use sheaf_wire::{ApiError, Client, Options};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
-use crate::place::{Members, Place};
+use crate::place::{Member, Members, Place};
 
 /// How often a known member is asked; after a failure others are asked at once.
 const EVERY: Duration = Duration::from_secs(1);
 /// How often, while nobody answers.
 const EVERY_WITHOUT: Duration = Duration::from_millis(200);
+/// How often a member asks whether its leader answers.
+const LEADER_EVERY: Duration = Duration::from_millis(500);
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(1);
 /// Addresses of all members are asked for every so many greetings.
@@ -33,12 +37,16 @@ pub async fn hello(place: &Place, address: &str) -> Result<Greeting, ApiError> {
 }
 
 impl Control {
-    /// Runs until told to stop, or until this node is a member and need not ask anybody.
+    /// Runs until told to stop.
     pub(crate) async fn run_directory(&self, stop: CancellationToken) {
         let mut turn: u32 = 0;
         loop {
-            if self.place.member().is_some() {
-                return;
+            if let Some(member) = self.place.member() {
+                self.look_at_leader(&member).await;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(LEADER_EVERY) => continue,
+                }
             }
             let found = self.place.registration.borrow().is_some() && self.look_around(turn).await;
             turn = if found { turn.wrapping_add(1) } else { 0 };
@@ -47,6 +55,18 @@ impl Control {
                 () = tokio::time::sleep(if found { EVERY } else { EVERY_WITHOUT }) => {}
             }
         }
+    }
+
+    /// Notes whether the leader that this member follows answers.
+    async fn look_at_leader(&self, member: &Member) {
+        let leadership = *member.replica.leadership().borrow();
+        let address = leadership.leader.filter(|_| !leadership.leading);
+        let silent = match address.and_then(|leader| member.replica.peer(leader)) {
+            Some(leader) => hello(&self.place, &leader.address).await.is_err(),
+            None => false,
+        };
+        let term = if silent { leadership.term.0 } else { 0 };
+        self.place.silent_term.store(term, Ordering::Relaxed);
     }
 
     /// Greets the member known, else everybody known; whether one of this cluster answered.

@@ -37,7 +37,11 @@ impl PeerApi for Control {
         let Some(member) = self.place.member().filter(|_| self.place.leads()) else {
             return Ok(Joined::Redirect(leader));
         };
-        let cluster = member.replica.state().cluster.id.clone();
+        let cluster = {
+            let state = member.replica.state();
+            // The first number is the founding node's: its log has it already. Nobody comes before it.
+            state.cluster.id.clone().filter(|_| !state.nodes.is_empty())
+        };
         let Some(cluster) = cluster else { return Ok(Joined::Redirect(None)) };
         if ask.cluster.as_ref().is_some_and(|wanted| *wanted != cluster) {
             return Ok(Joined::Refused(format!(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
 use sheaf_consensus::{Leadership, Replica};
@@ -72,6 +73,8 @@ pub struct Place {
     pub seen: watch::Sender<BTreeSet<String>>,
     /// What this node waits for, for people; empty when it waits for nothing.
     pub waiting_for: watch::Sender<String>,
+    /// The term whose leader did not answer lately; 0: none. A follower without a majority never hears of another term.
+    pub(crate) silent_term: AtomicU64,
     pub(crate) opener: Arc<dyn Opener>,
 }
 
@@ -86,6 +89,7 @@ impl Place {
             members: watch::Sender::new(Members::default()),
             seen: watch::Sender::new(seen),
             waiting_for: watch::Sender::new(String::new()),
+            silent_term: AtomicU64::new(0),
             opener,
         }
     }
@@ -105,13 +109,17 @@ impl Place {
         self.leadership().is_some_and(|leadership| leadership.leading)
     }
 
+    /// Who leads and was heard lately, as a member knows.
+    pub fn leader(&self, member: &Member) -> Option<NodeId> {
+        let leadership = *member.replica.leadership().borrow();
+        let silent = self.silent_term.load(Ordering::Relaxed) == leadership.term.0;
+        leadership.leader.filter(|_| leadership.leading || !silent)
+    }
+
     /// Where the leader is, as far as known.
     pub fn leader_address(&self) -> Option<String> {
         match self.member() {
-            Some(member) => {
-                let leader = member.replica.leadership().borrow().leader?;
-                Some(member.replica.peer(leader)?.address)
-            }
+            Some(member) => Some(member.replica.peer(self.leader(&member)?)?.address),
             None => self.members.borrow().leader.clone(),
         }
     }
