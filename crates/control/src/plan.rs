@@ -51,7 +51,9 @@ impl Control {
                 running: running.contains(&node.id),
                 gates: gates(verdicts.get(&node.id)),
             });
-            explained.collect()
+            let mut explained: Vec<NodeExplanation> = explained.collect();
+            explained.sort_by(|a, b| a.node.cmp(&b.node));
+            explained
         })?;
         Ok(Plan { outcome, differences, nodes, warnings: Vec::new() })
     }

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 use crate::Control;
 
+/// How long a follower that is to show what it has asks the leader whether that is all.
+const FRESH_WITHIN: Duration = Duration::from_secs(1);
 /// How long a change may take whose caller does not say.
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -59,9 +61,19 @@ impl Control {
         }
     }
 
-    /// Waits until the caller's revision is applied here, so that it reads what it wrote.
+    /// Waits until the caller's revision is applied here, so that it reads what it wrote. A caller that names none
+    /// reads what was acknowledged to anybody before it asked, as long as the leader can be asked.
     pub(crate) async fn caught_up(&self, caller: &Caller) -> Result<(), ApiError> {
-        let Some(revision) = caller.revision else { return Ok(()) };
+        let Some(revision) = caller.revision else {
+            if let Some(member) = self.place.member()
+                && !self.place.leads()
+                && self.place.leader(&member).is_some()
+            {
+                // Without an answer what is known here is the best there is.
+                let _ = tokio::time::timeout(FRESH_WITHIN, member.replica.read_index()).await;
+            }
+            return Ok(());
+        };
         let member = self.member()?;
         within(caller, member.replica.wait_for(revision)).await.map_err(|()| {
             let now = member.replica.state().revision;

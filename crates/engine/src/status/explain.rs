@@ -11,10 +11,12 @@ impl Sight<'_> {
     pub fn explain(&self, bucket: &Bucket) -> Explanation {
         let (state, message) = self.bucket_state(bucket);
         let nodes = self.state.nodes.values().filter(|node| node.status != NodeStatus::Left);
+        let mut nodes: Vec<NodeExplanation> = nodes.map(|node| self.explain_node(bucket, node)).collect();
+        nodes.sort_by(|a, b| a.node.cmp(&b.node));
         Explanation {
             name: bucket.name().to_string(),
             state,
-            nodes: nodes.map(|node| self.explain_node(bucket, node)).collect(),
+            nodes,
             decision: self.decision(bucket),
             message,
         }
