@@ -7,6 +7,7 @@
 //! | `faults` | 5 | nothing acknowledged is lost and nothing runs twice, whoever is killed |
 //! | `twenty` | 20 | the flume and the webcrawl example |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
+//! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
 //! | `input` | 1 | everything that people and programs can get wrong |
 //!
 //! Starting agents takes longer than most cases, so cases share clusters; each has its own buckets.
@@ -15,6 +16,8 @@
 mod calls;
 #[path = "cluster/change.rs"]
 mod change;
+#[path = "cluster/dev.rs"]
+mod dev;
 #[path = "cluster/forming.rs"]
 mod forming;
 #[path = "cluster/input.rs"]

@@ -1,0 +1,73 @@
+//! `sheaf dev`: a newcomer's first command.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use sheaf_tests::{Follower, Machine, cli, processes, wait_for};
+
+/// Three agents, the examples, and the screen.
+const UP: Duration = Duration::from_secs(60);
+
+#[test]
+fn dev_shows_a_cluster_and_leaves_no_process() {
+    let machine = Machine::take();
+    let dir = machine.path("dev").display().to_string();
+    let start = || {
+        let dev = Follower::start(&machine, &["dev", "--dir", &dir], b"");
+        dev.wait_for_line("that it is ready", UP, |line| line.starts_with("Ctrl-C stops everything"));
+        dev
+    };
+    let dev = start();
+    // A node that the report never runs on: it allows collecting only.
+    let address = node(&dev.lines(), "import-01").1;
+    let ask = |args: &[&str]| {
+        cli::run(&machine, &[args, &["-o", "json", "--address", &address]].concat(), b"").ok()
+    };
+    let logs = ask(&["bucket", "status", "/dev/logs"]).json();
+    assert_eq!(logs["node_affinity"], serde_json::json!(["import-01", "import-02"]), "{logs:#}");
+    let report = ask(&["bucket", "status", "/dev/report"]).json();
+    let shown = dev.lines().join("\n");
+    for instance in [&logs, &report].into_iter().flat_map(|status| status["instances"].as_array()).flatten() {
+        assert!(shown.contains(&format!("(pid {})", instance["pid"])), "{instance} in\n{shown}");
+    }
+    let counted = format!("{dir}/report/report.txt");
+    wait_for("something real was counted", Duration::from_secs(20), || match fs::read_to_string(&counted) {
+        Ok(text) if text.chars().any(|c| c.is_ascii_digit()) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    // What it says to try next.
+    let home = report["node_affinity"][0].as_str().expect("it runs somewhere").to_owned();
+    let pid = node(&dev.lines(), &home).0;
+    processes::signal(pid, Signal::KILL);
+    wait_for("/dev/report moves", Duration::from_secs(30), || {
+        let status: Value = ask(&["bucket", "status", "/dev/report"]).json();
+        let moved = status["state"] == "running" && status["node_affinity"][0] != home.as_str();
+        if moved { Ok(()) } else { Err(format!("{status:#}")) }
+    });
+    assert_eq!(dev.end(Signal::INT), 0);
+    assert_eq!(processes::of(machine.place()), [], "nothing is left after Ctrl-C");
+    // What was kept goes on, and even a kill of the parent leaves nothing.
+    let again = start();
+    let address = node(&again.lines(), "import-01").1;
+    let kept =
+        cli::run(&machine, &["bucket", "history", "/dev/logs", "-o", "json", "--address", &address], b"");
+    assert_eq!(kept.ok().json().as_array().map(Vec::len), Some(1), "registered once, kept");
+    assert_eq!(again.end(Signal::KILL), 128 + 9);
+    wait_for("nothing is left after a kill", Duration::from_secs(40), || {
+        match processes::of(machine.place()).as_slice() {
+            [] => Ok(()),
+            left => Err(format!("{left:?}")),
+        }
+    });
+}
+
+/// The agent's process and address that the screen shows for a node.
+fn node(lines: &[String], name: &str) -> (u32, String) {
+    let words = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let row = lines.iter().map(words).find(|words| words.first().is_some_and(|first| first == name));
+    let row = row.unwrap_or_else(|| panic!("{name} in {lines:#?}"));
+    let pid = row.get(3).and_then(|word| word.parse().ok());
+    (pid.unwrap_or_else(|| panic!("a process in {row:?}")), row[1].clone())
+}
