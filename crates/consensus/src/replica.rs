@@ -63,6 +63,8 @@ pub struct Metrics {
     pub applied: Option<u64>,
     /// The last entry that SQLite is known to hold durably; the log is cut somewhere before.
     pub durable: Option<u64>,
+    /// Index of the last entry that was cut off its log: who lacks it gets a snapshot.
+    pub purged: Option<u64>,
     /// Every member, by number.
     pub members: Vec<MemberMetrics>,
 }
@@ -185,6 +187,7 @@ impl Replica {
             committed: metrics.local_committed.map(|log_id| log_id.index),
             applied: *self.inner.shared.applied.borrow(),
             durable: self.inner.shared.durable.borrow().applied.map(|log_id| log_id.index),
+            purged: metrics.purged.map(|log_id| log_id.index),
             members: metrics
                 .membership_config
                 .nodes()
