@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | `placement` | 5, then 6 | gates, single-node and multi-node buckets, changes, and how people see and explain them |
 //! | `faults` | 5 | nothing acknowledged is lost and nothing runs twice, whoever is killed |
+//! | `planned` | 3 | drain, move, hand over, settings, forget: nothing of it is a failure |
 //! | `twenty` | 20 | the flume and the webcrawl example |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
@@ -30,6 +31,8 @@ mod loss;
 mod multi;
 #[path = "cluster/people.rs"]
 mod people;
+#[path = "cluster/planned.rs"]
+mod planned;
 #[path = "cluster/reload.rs"]
 mod reload;
 #[path = "cluster/restart.rs"]
@@ -40,6 +43,8 @@ mod scene;
 mod single;
 #[path = "cluster/stop.rs"]
 mod stop;
+#[path = "cluster/storm.rs"]
+mod storm;
 #[path = "cluster/twenty.rs"]
 mod twenty;
 
@@ -73,8 +78,19 @@ fn faults() {
     let mut cases = Cases::of("faults");
     cluster.apply(&scene::modules());
     calls::cases(&mut cases, &cluster);
+    storm::cases(&mut cases, &cluster);
     loss::cases(&mut cases, &cluster);
     restart::cases(&mut cases, &cluster);
     load::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// What operators do; at last a node is forgotten.
+#[test]
+fn planned() {
+    let cluster = Cluster::start(3);
+    let mut cases = Cases::of("planned");
+    cluster.apply(&scene::modules());
+    planned::cases(&mut cases, &cluster);
     cases.end();
 }

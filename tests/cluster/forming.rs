@@ -26,7 +26,8 @@ fn forming() {
     cases.run("a copy of a live node's data directory is refused", || copied_dir(&cluster));
     cases.run("a data directory of another cluster is refused", || other_cluster(&cluster));
     cases.run("an address in use, a directory that cannot be written", || unusable(&cluster));
-    cases.run("without a majority the cluster says so, and goes on with it", || no_majority(&cluster));
+    cases.run("a leader without a majority says so, and goes on with it", || no_majority(&cluster, "n1"));
+    cases.run("a follower without a majority says so, and goes on with it", || no_majority(&cluster, "n2"));
     cases.run("a new node takes the name of a lost one", || lost_name(&mut cluster));
     cases.end();
 }
@@ -196,7 +197,9 @@ fn unusable(cluster: &Cluster) {
     cli::run(cluster.machine(), &["agent", "check", "--config", &config], b"").ok();
 }
 
-fn no_majority(cluster: &Cluster) {
+/// `leader` leads when all but the first are killed.
+fn no_majority(cluster: &Cluster, leader: &str) {
+    cluster.cli(&["cluster", "transfer", "--to", leader]).ok();
     let before = cluster.json(&["node", "list", "-o", "json"]).as_array().map(Vec::len);
     cluster.agent(2).kill();
     cluster.agent(3).kill();
@@ -204,7 +207,8 @@ fn no_majority(cluster: &Cluster) {
     wait_for("it says that there is no quorum", SOON, || {
         let status = first.cli(&["cluster", "status"]);
         let said = status.stdout.contains("2 of 3 voters must see each other");
-        if status.code == 1 && said { Ok(()) } else { Err(status.to_string()) }
+        let nobody_leads = !status.stdout.contains("leader    yes");
+        if status.code == 1 && said && nobody_leads { Ok(()) } else { Err(status.to_string()) }
     });
     let document = bucket("/late", "steady", &trace(cluster, "late"), "");
     let refused = first.cli_with(&["apply", "-f", "-"], document.as_bytes()).exits(1).calm();

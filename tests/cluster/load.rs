@@ -31,7 +31,8 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a voter away for 20,000 entries catches up by snapshot", || away(cluster));
 }
 
-fn put(cluster: &Cluster, name: &str, owner: &str) -> PutBucket {
+/// A suspended bucket: registered, and nothing runs.
+pub(crate) fn put(cluster: &Cluster, name: &str, owner: &str) -> PutBucket {
     let trace = trace(cluster, "load");
     let more = format!("suspended: true\nowner: {owner}");
     let text = sheaf_tests::documents::bucket(name, "steady", &trace, &more);
@@ -43,7 +44,8 @@ fn put(cluster: &Cluster, name: &str, owner: &str) -> PutBucket {
     }
 }
 
-fn runtime() -> Runtime {
+/// For clients in this process.
+pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

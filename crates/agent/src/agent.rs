@@ -223,7 +223,7 @@ impl Loop {
         let mut next = vec![input];
         while let Some(input) = next.pop() {
             match &input {
-                Input::SessionOpened => self.has_session = true,
+                Input::SessionOpened { .. } => self.has_session = true,
                 Input::SessionLost => self.has_session = false,
                 _ => {}
             }

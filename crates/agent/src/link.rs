@@ -10,7 +10,7 @@
 //! everything is said again then.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sheaf_engine::node::Input;
@@ -59,12 +59,18 @@ pub(crate) struct Signals {
     /// Messages were lost because too many waited: open a new session, in which everything is said again.
     pub(crate) reset: Notify,
     seen: AtomicU64,
+    /// A leader has welcomed this life of the agent.
+    welcomed: AtomicBool,
 }
 
 impl Signals {
     /// The newest state the node has seen whole.
     pub(crate) fn saw(&self, revision: Revision) {
         self.seen.store(revision.0, Ordering::Relaxed);
+    }
+
+    fn welcomed(&self) {
+        self.welcomed.store(true, Ordering::Relaxed);
     }
 
     fn seen(&self) -> Revision {
@@ -81,6 +87,7 @@ impl Link {
             boot: self.boot.clone(),
             incarnation: self.incarnation.clone(),
             facts: self.facts.borrow().clone(),
+            fresh: !self.signals.welcomed.load(Ordering::Relaxed),
         })
     }
 

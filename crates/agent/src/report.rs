@@ -31,6 +31,12 @@ impl Birth {
         Self { mode, origin, until }
     }
 
+    /// The same, with the deadline that its keeper got since.
+    pub(crate) fn prolonged(self, status: &Status, boot: &BootId) -> Self {
+        let told = status.until.filter(|_| status.boot == *boot && status.epoch == self.mode.epoch());
+        Self { until: self.until.max(told), ..self }
+    }
+
     /// Where there is a directory and no plan that could be read: nothing is known but that it must not stay.
     pub(crate) fn unknown() -> Self {
         let none = Revision::default();

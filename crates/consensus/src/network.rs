@@ -148,6 +148,10 @@ impl RaftNetworkV2<Types> for Client {
                 self.peer
             )))
         };
+        // openraft asks again after every failure, several times a second: the database is copied only for a peer that
+        // answers. Any question that changes nothing there will do.
+        let asked = self.peers.call(&self.peer, peer::encode_read_index(), self.append_deadline).await;
+        asked.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
         let copy = self.copies.make().await.map_err(failed)?;
         let (head, chunks) = copy.open(&vote).await.map_err(failed)?;
         tracing::info!(peer = %self.peer, bytes = copy.bytes(), "sending a snapshot");

@@ -30,9 +30,13 @@ pub struct Options {
     pub ring_rows: usize,
     /// Bytes on the disk that only votes may use.
     pub reserve_bytes: u64,
-    /// Threads of consensus' own runtime: one for the core, one for what it waits for.
+    /// Threads of consensus' own runtime. With one, its tasks wake each other without waking a thread; the log and SQLite
+    /// have threads of their own.
     pub threads: usize,
 }
+
+/// Messages in each of openraft's queues. The proposer and the reader have a few under way; peers' streams have one each.
+const QUEUES: u64 = 2048;
 
 impl Options {
     /// The defaults, in `dir`.
@@ -47,7 +51,7 @@ impl Options {
             log_bytes: 64 << 20,
             ring_rows: 16_384,
             reserve_bytes: 32 << 20,
-            threads: 2,
+            threads: 1,
         }
     }
 
@@ -74,6 +78,9 @@ impl Options {
             // A leader without a majority falls silent, so that members that hear it but whom it does not hear can
             // elect another.
             quorum_loss_probe_interval: Some(2 * millis(self.election_max)),
+            // Far below openraft's own: what a core that is stuck lets wait must stay small.
+            api_channel_size: Some(QUEUES),
+            notification_channel_size: Some(QUEUES),
             ..Config::default()
         };
         config.validate().map_err(|error| OpenError::Options(error.to_string()))

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::{Arc, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use openraft::ServerState;
+use openraft::{Instant as _, ServerState};
 use openraft::async_runtime::watch::WatchReceiver;
 use sheaf_engine::{Proposal, State};
 use sheaf_model::{NodeId, Revision, Term};
@@ -20,6 +20,7 @@ use crate::reads::{self, ReadsHandle};
 use crate::ring::Changes;
 use crate::snapshot::Copies;
 use crate::space::Space;
+use crate::writer::Written;
 
 /// Who leads, as this member sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +89,7 @@ pub(crate) struct Inner {
     pub(crate) runtime: tokio::runtime::Handle,
     /// How long a follower waits for the leader's answer and then for the leader's state: two elections.
     pub(crate) patience: Duration,
+    pub(crate) written: Written,
 }
 
 impl Replica {
@@ -158,6 +160,12 @@ impl Replica {
         }
     }
 
+    /// Returns when SQLite holds `revision`, which is soon after it is applied. Waits for ever if it never comes, and
+    /// while the disk is full: give it a deadline.
+    pub async fn stored(&self, revision: Revision) {
+        self.inner.written.clone().reached(revision).await;
+    }
+
     /// The changes after `after`. For a snapshot and then changes: read `State`, take its revision, start here.
     pub fn changes(&self, after: Revision) -> Changes {
         Changes::new(self.inner.shared.ring.clone(), after)
@@ -166,6 +174,18 @@ impl Replica {
     /// Who leads, now and whenever it changes.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.inner.leadership.clone()
+    }
+
+    /// On the leader: whether a majority answered it lately, within two elections; a new one has as long for its first
+    /// answer. A leader that was cut off goes on calling itself one, since nobody tells it otherwise. False elsewhere.
+    pub fn is_heard(&self) -> bool {
+        let leadership = *self.inner.leadership.borrow();
+        if !leadership.leading || leadership.since.elapsed() < self.inner.patience {
+            return leadership.leading;
+        }
+        let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        metrics.membership_config.voter_ids().eq([self.inner.node.0])
+            || metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < self.inner.patience)
     }
 
     /// Where this member stands.

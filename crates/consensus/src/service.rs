@@ -106,7 +106,8 @@ impl Opening {
                 applied: applied.index,
             });
         }
-        let (jobs, writer) = writer::start(store, position.clone()).map_err(OpenError::Threads)?;
+        let writer = writer::start(store, position.clone(), state.revision).map_err(OpenError::Threads)?;
+        let writer::Started { handle: jobs, written, thread: writer } = writer;
 
         let shared = Arc::new(Shared::new(state, position.clone(), options.ring_rows));
         let machine = Machine::new(shared.clone(), jobs, position);
@@ -140,6 +141,7 @@ impl Opening {
             space,
             runtime,
             patience,
+            written,
         };
         Ok(Parts { replica: Replica { inner: Arc::new(inner) }, tasks, writer })
     }

@@ -6,13 +6,14 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
 use sheaf_engine::State;
 use sheaf_model::{Revision, Timestamp};
 use sheaf_store::{Retention, Store, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::codec::{self, CodecError, Position};
 use crate::log::end_process;
@@ -26,6 +27,11 @@ const QUEUE: usize = 4096;
 const WAITING_ROWS: usize = 32_768;
 /// Rows in one transaction, about: enough to make its cost vanish, few enough that a reader sees progress.
 const ROWS: usize = 8192;
+/// Transactions are so far apart: each costs whole pages, so that one for many changes costs little more than one for
+/// one. Who reads SQLite and needs what memory has says so ([`Written`]).
+const SPACING: Duration = Duration::from_millis(250);
+/// How often is looked whether so many rows wait that the next transaction is due before its time.
+const LOOK: Duration = Duration::from_millis(25);
 /// Pause before a failed transaction is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Portions of old history dropped each time that SQLite is made durable; what remains goes the next time.
@@ -57,6 +63,41 @@ enum Job {
 pub(crate) struct WriterHandle {
     jobs: mpsc::Sender<Job>,
     budget: Arc<Semaphore>,
+    hurry: Hurry,
+}
+
+/// What SQLite holds, for who reads it. Does not keep the writer alive.
+#[derive(Clone)]
+pub(crate) struct Written {
+    revision: watch::Receiver<Revision>,
+    hurry: Hurry,
+}
+
+impl Written {
+    /// Returns once SQLite holds `revision`. Until then transactions are not held back.
+    pub(crate) async fn reached(&mut self, revision: Revision) {
+        if *self.revision.borrow() >= revision {
+            return;
+        }
+        self.hurry.up();
+        if self.revision.wait_for(|now| *now >= revision).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Makes the writer write what waits, now.
+#[derive(Clone)]
+struct Hurry {
+    wanted: Arc<AtomicBool>,
+    thread: Thread,
+}
+
+impl Hurry {
+    fn up(&self) {
+        self.wanted.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
 }
 
 impl WriterHandle {
@@ -70,6 +111,7 @@ impl WriterHandle {
 
     /// Returns once everything queued before is on disk for good, and up to where that is.
     pub(crate) async fn sync(&self) -> io::Result<Position> {
+        self.hurry.up();
         let (done, answer) = oneshot::channel();
         self.jobs.send(Job::Sync { done }).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())
@@ -77,6 +119,7 @@ impl WriterHandle {
 
     /// Puts a received database in the place of the present one, durably, and loads it.
     pub(crate) async fn replace(&self, file: TempFile) -> io::Result<(State, Position)> {
+        self.hurry.up();
         let (done, answer) = oneshot::channel();
         self.jobs.send(Job::Replace { file, done }).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
@@ -87,13 +130,25 @@ fn stopped() -> io::Error {
     io::Error::other("the thread that writes SQLite has stopped")
 }
 
-/// Starts the thread, which owns the store from now on. `position` is what the store holds.
-pub(crate) fn start(store: Store, position: Position) -> io::Result<(WriterHandle, JoinHandle<()>)> {
+/// The thread, and the ways to it.
+pub(crate) struct Started {
+    pub(crate) handle: WriterHandle,
+    pub(crate) written: Written,
+    pub(crate) thread: JoinHandle<()>,
+}
+
+/// Starts the thread, which owns the store from now on. `position` and `revision` are what the store holds.
+pub(crate) fn start(store: Store, position: Position, revision: Revision) -> io::Result<Started> {
     let (jobs, queue) = mpsc::channel(QUEUE);
-    let writer = Writer { store, queue, position };
-    let thread = std::thread::Builder::new().name("sheaf-store".to_owned()).spawn(move || writer.run())?;
     let budget = Arc::new(Semaphore::new(WAITING_ROWS));
-    Ok((WriterHandle { jobs, budget }, thread))
+    let wanted = Arc::new(AtomicBool::new(false));
+    let pace = Pace { written: None, hurry: wanted.clone(), budget: budget.clone() };
+    let (says, revision) = watch::channel(revision);
+    let writer = Writer { store, queue, position, pace, says };
+    let thread = std::thread::Builder::new().name("sheaf-store".to_owned()).spawn(move || writer.run())?;
+    let hurry = Hurry { wanted, thread: thread.thread().clone() };
+    let written = Written { revision, hurry: hurry.clone() };
+    Ok(Started { handle: WriterHandle { jobs, budget, hurry }, written, thread })
 }
 
 struct Writer {
@@ -101,6 +156,32 @@ struct Writer {
     queue: mpsc::Receiver<Job>,
     /// What SQLite holds.
     position: Position,
+    pace: Pace,
+    /// The revision that SQLite holds.
+    says: watch::Sender<Revision>,
+}
+
+/// When the next transaction is due.
+struct Pace {
+    /// When SQLite was last written.
+    written: Option<Instant>,
+    hurry: Arc<AtomicBool>,
+    /// What is missing from it waits.
+    budget: Arc<Semaphore>,
+}
+
+impl Pace {
+    /// Waits until a transaction is due: a while after the last, when many rows wait, or when somebody needs it.
+    fn wait(&self) {
+        while let Some(early) = self.written.and_then(|at| SPACING.checked_sub(at.elapsed())) {
+            let waiting = WAITING_ROWS.saturating_sub(self.budget.available_permits());
+            if waiting >= ROWS || self.hurry.swap(false, Ordering::Acquire) {
+                return;
+            }
+            // A thread of its own, with nothing else to do; looks now and then how many rows wait.
+            std::thread::park_timeout(early.min(LOOK));
+        }
+    }
 }
 
 impl Writer {
@@ -126,6 +207,7 @@ impl Writer {
 
     /// Writes this batch and those that wait behind it; returns the first job that is something else.
     fn write(&mut self, first: Batch, permit: OwnedSemaphorePermit) -> Option<Job> {
+        self.pace.wait();
         let mut rows = first.rows();
         let mut batches = vec![first];
         let mut permits = vec![permit];
@@ -149,7 +231,9 @@ impl Writer {
         let changes = || batches.iter().flat_map(|batch| &batch.sets).flat_map(|set| set.changes.iter());
         if self.persevere("write SQLite", |store| store.write(changes(), *revision, &encoded)) {
             self.position = position.clone();
+            self.says.send_replace(*revision);
         }
+        self.pace.written = Some(Instant::now());
         other
     }
 
@@ -172,6 +256,7 @@ impl Writer {
         self.store.replace(file.path()).map_err(io::Error::other)?;
         let (state, position) = load(&self.store).map_err(io::Error::other)?;
         self.position = position.clone();
+        self.says.send_replace(state.revision);
         Ok((state, position))
     }
 

@@ -5,6 +5,7 @@
 mod harness;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -141,6 +142,15 @@ async fn a_member_away_for_many_entries_catches_up_by_a_snapshot() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), cut).await.expect("the log is cut");
+    let refused = cluster.mesh.refused.load(Ordering::Relaxed);
+    let tried = async {
+        while cluster.mesh.refused.load(Ordering::Relaxed) < refused + 10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), tried).await.expect("it is tried again and again");
+    let uploads = cluster.mesh.uploads.load(Ordering::Relaxed);
+    assert_eq!(uploads, 0, "the database is not copied for a member that does not answer");
     cluster.mesh.heal();
     cluster.agree(newest).await;
     assert!(replica.metrics().durable.unwrap() > behind + 100, "it came as a snapshot");

@@ -10,6 +10,10 @@ use crate::Control;
 /// A round that takes longer is given up; its heartbeats are not acknowledged, and newer ones get a round of their own.
 const ROUND_WITHIN: Duration = Duration::from_millis(1500);
 
+/// Rounds are so far apart: the first heartbeat is served at once, those of many nodes share rounds. Far less than a
+/// heartbeat, which leases are counted by.
+const SPACING: Duration = Duration::from_millis(20);
+
 impl Control {
     /// Runs until told to stop.
     pub(crate) async fn run_acknowledger(&self, stop: CancellationToken) {
@@ -20,6 +24,7 @@ impl Control {
                 () = self.live.round.notified() => {}
             }
             self.acknowledge().await;
+            tokio::time::sleep(SPACING).await;
         }
     }
 

@@ -3,18 +3,19 @@
 use sheaf_engine::status::Sight;
 use sheaf_engine::{Bucket, Command, OnBucket as Verb};
 use sheaf_model::view::{BucketRow, Explanation};
-use sheaf_model::{BucketName, PutBucket};
+use sheaf_model::{BucketName, NodeId, PutBucket};
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets,
-    OnBucket, Plan, WatchBuckets,
+    MoveBucket, OnBucket, Plan, WatchBuckets,
 };
 use sheaf_wire::cluster::Apply;
 use sheaf_wire::logs::LogLine;
 use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Page};
 
 use crate::Control;
-use crate::event::store_error;
+use crate::event::{store_error, stored};
 use crate::filter::{label, page, selects};
+use crate::node::find;
 
 impl BucketApi for Control {
     async fn apply(&self, caller: Caller, ask: ApplyBucket) -> Result<Applied, ApiError> {
@@ -65,6 +66,15 @@ impl BucketApi for Control {
         self.gather_logs(caller, ask).await
     }
 
+    async fn move_bucket(&self, caller: Caller, ask: MoveBucket) -> Result<Done, ApiError> {
+        let to = match &ask.to {
+            Some(name) => Some(self.see(|sight| takes(&sight, &ask.bucket, name))??),
+            None => None,
+        };
+        let command = Command::Move(sheaf_engine::MoveBucket { bucket: ask.bucket, to, base: ask.base });
+        self.change(&caller, ask.request, command).await
+    }
+
     async fn suspend(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
         self.verb(&caller, ask, Command::Suspend).await
     }
@@ -83,7 +93,10 @@ impl BucketApi for Control {
 
     async fn history(&self, caller: Caller, ask: BucketHistory) -> Result<Page<BucketRelease>, ApiError> {
         self.caught_up(&caller).await?;
-        let reader = self.member()?.reader;
+        let member = self.member()?;
+        let reader = member.reader;
+        let now = member.replica.state().revision;
+        stored(&member.replica, now).await;
         let before: Option<u64> = match ask.page.token.as_str() {
             "" => None,
             token => Some(token.parse().map_err(|_| {
@@ -126,6 +139,26 @@ impl Control {
     ) -> Result<T, ApiError> {
         self.see(|sight| sight.state.buckets.get(name).map(|bucket| view(sight, bucket)))?
             .ok_or_else(|| no_bucket(name))
+    }
+}
+
+/// The node named, if as far as the leader knows it is available for the bucket.
+fn takes(sight: &Sight<'_>, bucket: &BucketName, name: &str) -> Result<NodeId, ApiError> {
+    let node = find(sight.state, name)?;
+    let Some(known) = sight.state.buckets.get(bucket) else { return Err(no_bucket(bucket)) };
+    let to = &node.facts.name;
+    let refused =
+        |why: String| Err(ApiError::Precondition(format!("bucket {bucket} cannot go to node {to}: {why}")));
+    let Some(sessions) = sight.sessions else { return Err(ApiError::unavailable("this node does not lead")) };
+    if !node.status.is_alive() || !sessions.is_connected(node.id) {
+        return refused(format!("it is {} and not connected", node.status.as_str()));
+    }
+    match sessions.verdict(bucket, known.current.revision, node.id) {
+        None => refused("it has not answered yet".to_owned()),
+        Some(verdict) => match verdict.refusal() {
+            Some((gate, outcome)) => refused(format!("{}: {}", gate.as_str(), outcome.reason)),
+            None => Ok(node.id),
+        },
     }
 }
 

@@ -1,12 +1,16 @@
 //! The cluster as a whole: documents in one transaction, and how it stands.
 
+use std::time::Duration;
+
+use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, registration};
 use sheaf_model::view::{ClusterStatus, MemberRow};
-use sheaf_model::{ModuleSpec, PutBucket};
-use sheaf_wire::cluster::{Apply, ClusterApi};
+use sheaf_model::{Defect, ModuleSpec, NodeId, PutBucket};
+use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi};
 use sheaf_wire::{ApiError, Applied, Caller, Outcome, OutcomeVerb};
 
 use crate::Control;
+use crate::node::find;
 use crate::propose::{newest, refused};
 
 impl ClusterApi for Control {
@@ -23,9 +27,83 @@ impl ClusterApi for Control {
         self.member()?;
         Ok(self.member_rows())
     }
+
+    async fn settings(&self, caller: Caller, ask: ChangeSettings) -> Result<AllSettings, ApiError> {
+        let mut settings = self.settings();
+        let wrong = ask.changes.iter().filter_map(|(key, value)| settings.set(key, value).err());
+        let mut defects: Vec<Defect> = wrong.collect();
+        defects.extend(settings.defects());
+        let done = match (ask.changes.is_empty(), defects.is_empty()) {
+            (true, _) => None,
+            (false, false) => return Err(ApiError::Invalid(defects)),
+            (false, true) => {
+                Some(self.change(&caller, ask.request, Command::ChangeSettings(settings)).await?)
+            }
+        };
+        let named = self.settings().named().into_iter().map(|(key, value)| (key.to_owned(), value));
+        Ok(AllSettings { done, settings: named.collect() })
+    }
+
+    async fn transfer(&self, _: Caller, to: Option<String>) -> Result<String, ApiError> {
+        let heir = self.heir(to.as_deref())?;
+        let member = self.member()?;
+        if heir != member.replica.node() {
+            // What is acknowledged from here on would only delay the heir's first decisions.
+            self.freeze(true);
+            let handed = tokio::time::timeout(TRANSFER_WITHIN, hand_over(&member.replica, heir)).await;
+            self.freeze(false);
+            handed.unwrap_or_else(|_| {
+                let name = self.node_name(heir);
+                Err(ApiError::DeadlineExceeded(format!(
+                    "node {name} did not take leadership within {TRANSFER_WITHIN:?}"
+                )))
+            })?;
+        }
+        Ok(self.node_name(heir))
+    }
+}
+
+/// Longer than an election takes; then this node goes on leading.
+const TRANSFER_WITHIN: Duration = Duration::from_secs(3);
+
+/// Returns when `heir` leads, as this node sees it.
+async fn hand_over(replica: &Replica, heir: NodeId) -> Result<(), ApiError> {
+    let mut leadership = replica.leadership();
+    replica.transfer_leader(heir).await.map_err(|error| ApiError::unavailable(error.to_string()))?;
+    let led = leadership.wait_for(|now| now.leader == Some(heir)).await;
+    led.map(drop).map_err(|_| ApiError::unavailable("this node is stopping"))
 }
 
 impl Control {
+    /// The voter that is to lead: the one named, else the one that lacks the least of the log.
+    fn heir(&self, to: Option<&str>) -> Result<NodeId, ApiError> {
+        let member = self.member()?;
+        if !member.replica.leadership().borrow().leading {
+            return Err(ApiError::unavailable("this node does not lead"));
+        }
+        let metrics = member.replica.metrics();
+        let voters: Vec<_> = metrics.members.iter().filter(|member| member.voter).collect();
+        let Some(to) = to else {
+            let others = voters.iter().filter(|voter| voter.peer.node != metrics.node);
+            let nearest = others.min_by_key(|voter| voter.match_lag.unwrap_or(u64::MAX));
+            return nearest.map(|voter| voter.peer.node).ok_or_else(|| {
+                ApiError::Precondition("there is no other voter to hand leadership to".to_owned())
+            });
+        };
+        let node = self.see(|sight| find(sight.state, to).map(|node| node.id))??;
+        if voters.iter().any(|voter| voter.peer.node == node) {
+            return Ok(node);
+        }
+        let names: Vec<String> = voters.iter().map(|voter| self.node_name(voter.peer.node)).collect();
+        Err(ApiError::Precondition(format!("node {to} does not vote; voters: {}", names.join(", "))))
+    }
+
+    fn freeze(&self, frozen: bool) {
+        if let Some(sessions) = &mut self.live.lock().sessions {
+            sessions.freeze(frozen);
+        }
+    }
+
     /// Applies documents, all or none; or only says what would be wrong.
     pub(crate) async fn apply_documents(&self, caller: &Caller, ask: Apply) -> Result<Applied, ApiError> {
         let warnings = warnings(&ask.modules, &ask.buckets);
@@ -132,10 +210,11 @@ impl Control {
     fn member_rows(&self) -> Vec<MemberRow> {
         let Some(member) = self.place.member() else { return Vec::new() };
         let metrics = member.replica.metrics();
+        let leader = self.place.leader(&member);
         let state = member.replica.state();
         let row = |known: &sheaf_consensus::MemberMetrics| {
             let node = known.peer.node;
-            let role = match (metrics.leader == Some(node), known.voter) {
+            let role = match (leader == Some(node), known.voter) {
                 (true, _) => "leader",
                 (false, true) => "follower",
                 (false, false) => "learner",

@@ -1,7 +1,7 @@
 //! The leader's loop: asks the steward what is due, proposes it, and looks again when something may have changed.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Proposal, Reply, steward};
@@ -12,6 +12,9 @@ use crate::Control;
 
 /// Looks are at least so far apart: under a storm of answers each look serves many.
 const SPACING: Duration = Duration::from_millis(2);
+/// So many times the time that a look took passes before the next: looking at everything costs at most a tenth of a
+/// core, however much there is and however often it changes.
+const REST: u32 = 9;
 /// Looks are at most so far apart, whatever was missed.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 /// How long a decision may take to be applied before it is decided anew.
@@ -20,6 +23,14 @@ const DECIDE_WITHIN: Duration = Duration::from_secs(5);
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
 /// How often the number of voters is looked at.
 const VOTERS_EVERY: Duration = Duration::from_millis(250);
+
+/// One look at everything.
+struct Looked {
+    /// How long nothing more will be due.
+    wake_in: Duration,
+    /// How long it took to see what is due.
+    took: Duration,
+}
 
 impl Control {
     /// Follows leadership and conducts while this node leads. Runs until told to stop.
@@ -58,31 +69,33 @@ impl Control {
         }
         loop {
             revision.mark_unchanged();
-            let wake_in = self.look(replica, term).await;
+            let Looked { wake_in, took } = self.look(replica, term).await;
             tokio::select! {
                 // Dropping these loses at most a wake-up, and the next look comes within a second anyway.
                 () = self.live.conduct.notified() => {}
                 _ = revision.changed() => {}
                 () = tokio::time::sleep(wake_in) => {}
             }
-            tokio::time::sleep(SPACING).await;
+            tokio::time::sleep(SPACING.max(took.saturating_mul(REST))).await;
         }
     }
 
-    /// Does all that is due; returns how long nothing more will be.
-    async fn look(&self, replica: &Replica, term: Term) -> Duration {
+    /// Does all that is due.
+    async fn look(&self, replica: &Replica, term: Term) -> Looked {
         let now = self.clock.moment();
+        let began = Instant::now();
         let due = {
             let mut live = self.live.lock();
             let Some(sessions) = live.sessions.as_mut().filter(|sessions| sessions.term == term) else {
-                return AT_LEAST_EVERY;
+                return Looked { wake_in: AT_LEAST_EVERY, took: Duration::ZERO };
             };
             steward::due(&replica.state(), sessions, now)
         };
+        let took = began.elapsed();
         let proposals = due.commands.into_iter().map(|command| self.decide(replica, term, command));
         futures::future::join_all(proposals).await;
-        let wake_in = due.wake_at.map(|at| at.since(now).duration());
-        wake_in.unwrap_or(AT_LEAST_EVERY).clamp(SPACING, AT_LEAST_EVERY)
+        let wake_in = due.wake_at.map_or(AT_LEAST_EVERY, |at| at.since(now).duration());
+        Looked { wake_in: wake_in.clamp(SPACING, AT_LEAST_EVERY), took }
     }
 
     async fn decide(&self, replica: &Replica, term: Term, command: Command) {

@@ -1,5 +1,6 @@
 //! Whom a node knows. While it is no member it asks one member every second, and others when that one is silent; a
-//! member asks whether its leader still answers, since without a majority nobody else tells it.
+//! member asks whether its leader still answers, and a leader whether a majority still answers it, since without one
+//! nobody else tells them.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use crate::place::{Member, Members, Place};
 const EVERY: Duration = Duration::from_secs(1);
 /// How often, while nobody answers.
 const EVERY_WITHOUT: Duration = Duration::from_millis(200);
-/// How often a member asks whether its leader answers.
+/// How often a member looks whether its leader answers, or is answered.
 const LEADER_EVERY: Duration = Duration::from_millis(500);
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -57,11 +58,11 @@ impl Control {
         }
     }
 
-    /// Notes whether the leader that this member follows answers.
+    /// Notes whether the leader that this member follows answers; if it leads itself, whether a majority does.
     async fn look_at_leader(&self, member: &Member) {
         let leadership = *member.replica.leadership().borrow();
-        let address = leadership.leader.filter(|_| !leadership.leading);
-        let silent = match address.and_then(|leader| member.replica.peer(leader)) {
+        let silent = match leadership.leader.and_then(|leader| member.replica.peer(leader)) {
+            _ if leadership.leading => !member.replica.is_heard(),
             Some(leader) => hello(&self.place, &leader.address).await.is_err(),
             None => false,
         };

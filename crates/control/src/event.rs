@@ -1,9 +1,10 @@
 //! History: `sheaf.v1.EventService`. Read from SQLite, then followed as it is made.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use sheaf_consensus::Changes;
+use sheaf_consensus::{Changes, Replica};
 use sheaf_engine::Change;
 use sheaf_model::{Event, Revision};
 use sheaf_store::{EventFilter as StoreFilter, Reader, StoreError};
@@ -14,6 +15,8 @@ use crate::Control;
 
 /// Events read at once.
 const PAGE: usize = 1000;
+/// How long a reader of history waits for SQLite.
+const STORED_WITHIN: Duration = Duration::from_secs(2);
 
 impl EventApi for Control {
     async fn list(&self, caller: Caller, ask: ListEvents) -> Result<EventPage, ApiError> {
@@ -22,7 +25,7 @@ impl EventApi for Control {
         let limit = if ask.limit == 0 { sheaf_wire::PAGE_MAX } else { ask.limit };
         let limit = usize::try_from(limit).unwrap_or(PAGE).min(PAGE);
         let now = member.replica.state().revision;
-        written(&member.reader, now).await;
+        stored(&member.replica, now).await;
         let mut events = page(member.reader, ask.after, ask.filter, limit + 1, ask.newest_first).await?;
         let more = events.len() > limit;
         events.truncate(limit);
@@ -38,6 +41,7 @@ impl EventApi for Control {
         let place = ask.after.unwrap_or(Cursor { revision: now, n: u32::MAX });
         let watch = Watch {
             control: self.clone(),
+            replica: member.replica,
             reader: member.reader,
             filter: ask.filter,
             ready: VecDeque::new(),
@@ -56,6 +60,7 @@ impl EventApi for Control {
 /// One follower of history.
 struct Watch {
     control: Control,
+    replica: Replica,
     reader: Reader,
     filter: EventFilter,
     ready: VecDeque<Event>,
@@ -80,7 +85,7 @@ impl Watch {
     }
 
     async fn read_history(&mut self, until: Revision) -> Result<(), ApiError> {
-        written(&self.reader, until).await;
+        stored(&self.replica, until).await;
         let events = page(self.reader.clone(), Some(self.place), self.filter.clone(), PAGE, false).await?;
         let full = events.len() == PAGE;
         self.ready = events.into_iter().filter(|event| event.revision <= until).collect();
@@ -117,13 +122,8 @@ impl Watch {
 }
 
 /// Waits, for a moment at most, until SQLite has what memory has: a caller that was told of a change finds it.
-async fn written(reader: &Reader, revision: Revision) {
-    for _ in 0..200 {
-        if reader.revision().is_ok_and(|written| written >= revision) {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+pub(crate) async fn stored(replica: &Replica, revision: Revision) {
+    let _ = tokio::time::timeout(STORED_WITHIN, replica.stored(revision)).await; // a full disk keeps nobody waiting
 }
 
 async fn page(

@@ -1,10 +1,13 @@
 //! Nodes: `sheaf.v1.NodeService`.
 
-use sheaf_engine::{Command, LabelNode as Label, State};
+use sheaf_engine::status::Sight;
+use sheaf_engine::{Command, DrainNode as Drain, LabelNode as Label, State, steward};
 use sheaf_model::view::{AffinityRow, NodeDetail, NodeRow};
 use sheaf_model::{Node, NodeId};
-use sheaf_wire::node::{Affinity, LabelNode, Labelled, ListNodes, NodeApi};
-use sheaf_wire::{ApiError, Caller, Page};
+use sheaf_wire::node::{
+    Affinity, DrainNode, Drained, Going, LabelNode, Labelled, ListNodes, NodeApi, OnNode,
+};
+use sheaf_wire::{ApiError, Caller, Done, Page};
 
 use crate::Control;
 use crate::filter::{page, selects};
@@ -53,6 +56,65 @@ impl NodeApi for Control {
         let labels = self.see(|sight| sight.state.nodes.get(&node).map(Node::labels))?;
         Ok(Labelled { done, labels: labels.unwrap_or_default() })
     }
+
+    async fn drain(&self, caller: Caller, ask: DrainNode) -> Result<Drained, ApiError> {
+        let drain = ask.drain;
+        let (node, going) = self.see(|sight| {
+            let node = find(sight.state, &ask.node)?;
+            Ok::<_, ApiError>((node.id, going(&sight, node.id, drain.keep_multi_node)))
+        })??;
+        let command = Command::Drain(Drain { node, drain });
+        let done = if ask.validate_only {
+            self.rehearse(&caller, command)?
+        } else {
+            self.change(&caller, ask.request, command).await?
+        };
+        Ok(Drained { done, going })
+    }
+
+    async fn undrain(&self, caller: Caller, ask: OnNode) -> Result<Done, ApiError> {
+        let node = self.see(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
+        self.change(&caller, ask.request, Command::Undrain(node)).await
+    }
+
+    async fn forget(&self, caller: Caller, ask: OnNode) -> Result<Done, ApiError> {
+        let node = self.see(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
+        self.change(&caller, ask.request, Command::Forget(node)).await
+    }
+}
+
+/// What becomes of everything that runs on a node once it is drained.
+fn going(sight: &Sight<'_>, node: NodeId, keep_multi_node: bool) -> Vec<Going> {
+    let (state, mut all) = (sight.state, Vec::new());
+    for binding in state.bindings.values().filter(|binding| binding.node == node) {
+        let bucket = state.buckets.get(&binding.bucket);
+        let place = sight.sessions.zip(bucket).and_then(|(sessions, bucket)| {
+            let (to, why) = steward::elsewhere(state, sessions, bucket, node)?;
+            Some((state.node_name(to), why))
+        });
+        let (to, why) = match (place, &binding.leaving) {
+            (_, Some(reason)) => (String::new(), format!("leaving already: {reason}")),
+            (Some(place), None) => place,
+            (None, None) => {
+                (String::new(), "no other node is available: it stays until the deadline".to_owned())
+            }
+        };
+        all.push(Going { bucket: binding.bucket.to_string(), to, why });
+    }
+    if !keep_multi_node {
+        let here = state
+            .instances
+            .iter()
+            .filter(|(_, nodes)| nodes.get(&node).is_some_and(|instance| instance.epoch.is_none()));
+        let why = "multi-node: it stops here and goes on elsewhere";
+        all.extend(here.map(|(bucket, _)| Going {
+            bucket: bucket.to_string(),
+            to: String::new(),
+            why: why.to_owned(),
+        }));
+    }
+    all.sort_by(|a, b| a.bucket.cmp(&b.bucket));
+    all
 }
 
 impl Control {
@@ -65,7 +127,7 @@ impl Control {
 }
 
 /// A node by name or number.
-fn find<'a>(state: &'a State, text: &str) -> Result<&'a Node, ApiError> {
+pub(crate) fn find<'a>(state: &'a State, text: &str) -> Result<&'a Node, ApiError> {
     let by_number = || state.nodes.get(&NodeId(text.parse().ok()?));
     let found = state.node_named(text).or_else(by_number);
     found.ok_or_else(|| {

@@ -73,7 +73,8 @@ pub struct Place {
     pub seen: watch::Sender<BTreeSet<String>>,
     /// What this node waits for, for people; empty when it waits for nothing.
     pub waiting_for: watch::Sender<String>,
-    /// The term whose leader did not answer lately; 0: none. A follower without a majority never hears of another term.
+    /// The term whose leader did not answer lately, or was answered by no majority if that is this node; 0: none.
+    /// Without a majority nobody hears of another term.
     pub(crate) silent_term: AtomicU64,
     pub(crate) opener: Arc<dyn Opener>,
 }
@@ -104,16 +105,19 @@ impl Place {
         self.member.borrow().as_ref().map(|member| *member.replica.leadership().borrow())
     }
 
-    /// Whether this node leads, as far as it knows.
+    /// Whether this node leads, as far as it knows, and a majority answered it lately.
     pub fn leads(&self) -> bool {
-        self.leadership().is_some_and(|leadership| leadership.leading)
+        self.leadership().is_some_and(|leadership| leadership.leading && !self.is_silent(leadership))
     }
 
     /// Who leads and was heard lately, as a member knows.
     pub fn leader(&self, member: &Member) -> Option<NodeId> {
         let leadership = *member.replica.leadership().borrow();
-        let silent = self.silent_term.load(Ordering::Relaxed) == leadership.term.0;
-        leadership.leader.filter(|_| leadership.leading || !silent)
+        leadership.leader.filter(|_| !self.is_silent(leadership))
+    }
+
+    fn is_silent(&self, leadership: Leadership) -> bool {
+        self.silent_term.load(Ordering::Relaxed) == leadership.term.0
     }
 
     /// Where the leader is, as far as known.

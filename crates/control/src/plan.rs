@@ -90,7 +90,7 @@ fn gates(verdict: Option<&Verdict>) -> Vec<GateView> {
     let view = |(gate, outcome): (Gate, &GateOutcome)| GateView {
         gate: gate.as_str().to_owned(),
         pass: outcome.pass,
-        reason: outcome.reason.clone(),
+        reason: outcome.reason.to_string(),
     };
     Gate::ALL.into_iter().zip(gates).map(view).collect()
 }

@@ -53,12 +53,18 @@ impl Control {
         request: Option<RequestId>,
         command: Command,
     ) -> Result<Done, ApiError> {
-        match self.propose(caller, request, command).await? {
-            Reply::Done(revision) => Ok(Done { revision, ..Done::default() }),
-            Reply::Unchanged(revision) => Ok(Done { revision, unchanged: true, ..Done::default() }),
-            Reply::Refused(refusal) => Err(refused(refusal)),
-            other => Err(ApiError::Internal(format!("an answer that fits no verb: {other:?}"))),
-        }
+        done(self.propose(caller, request, command).await?)
+    }
+
+    /// What [`Self::change`] would answer now, without the change: it is applied to a copy of the state.
+    pub(crate) fn rehearse(&self, caller: &Caller, command: Command) -> Result<Done, ApiError> {
+        let member = self.member()?;
+        let mut copy = member.replica.state().clone();
+        let term = member.replica.leadership().borrow().term;
+        let proposal =
+            Proposal { actor: caller.actor.clone(), at: self.clock.wall(), request: None, command };
+        let reply = sheaf_engine::apply(&mut copy, term, &proposal, &mut Vec::new());
+        done(reply).map(|done| Done { revision: Revision(0), ..done })
     }
 
     /// Waits until the caller's revision is applied here, so that it reads what it wrote. A caller that names none
@@ -86,6 +92,15 @@ impl Control {
 pub(crate) async fn within<T>(caller: &Caller, future: impl Future<Output = T>) -> Result<T, ()> {
     let deadline = caller.deadline.unwrap_or_else(|| Instant::now() + WITHIN);
     tokio::time::timeout_at(deadline, future).await.map_err(|_| ())
+}
+
+fn done(reply: Reply) -> Result<Done, ApiError> {
+    match reply {
+        Reply::Done(revision) => Ok(Done { revision, ..Done::default() }),
+        Reply::Unchanged(revision) => Ok(Done { revision, unchanged: true, ..Done::default() }),
+        Reply::Refused(refusal) => Err(refused(refusal)),
+        other => Err(ApiError::Internal(format!("an answer that fits no verb: {other:?}"))),
+    }
 }
 
 /// What a refusal means to a caller.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use sheaf_engine::{Command, ConfirmResidue, RecordPhases, Register, Reply};
 use sheaf_model::session::{Hello, ToLeader, ToNode};
-use sheaf_model::{Actor, Incarnation, NodeId};
+use sheaf_model::{Actor, Incarnation, NodeId, Span};
 use sheaf_wire::{Answers, ApiError, Caller};
 use tokio::sync::mpsc;
 
@@ -52,8 +52,8 @@ impl Control {
             return Ok(only(refusal));
         }
         let heartbeat = self.settings().lease.heartbeat;
-        let to_agent = match self.open(&hello) {
-            Ok(to_agent) => to_agent,
+        let (to_agent, start_in) = match self.open(&hello) {
+            Ok(opened) => opened,
             Err(refusal) => return Ok(only(refusal)),
         };
         tracing::debug!(node = %hello.node, "session opened");
@@ -68,7 +68,7 @@ impl Control {
             let message = session.next().await?;
             Some((Ok(message), session))
         });
-        Ok(stream::once(async move { Ok(ToNode::Welcome { heartbeat }) }).chain(answers).boxed())
+        Ok(stream::once(async move { Ok(ToNode::Welcome { heartbeat, start_in }) }).chain(answers).boxed())
     }
 
     /// Is this a node of ours? Its facts are recorded if they changed.
@@ -114,18 +114,18 @@ impl Control {
         admitted.map_err(|reason| ToNode::Refused { reason, retry: true })
     }
 
-    fn open(&self, hello: &Hello) -> Result<mpsc::Receiver<ToNode>, ToNode> {
-        let ttl = self.settings().lease.ttl;
+    fn open(&self, hello: &Hello) -> Result<(mpsc::Receiver<ToNode>, Span), ToNode> {
+        let Some(member) = self.place.member() else { return Err(ToNode::Redirect { leader: None }) };
         let now = self.clock.moment();
         let mut live = self.live.lock();
         let Some(sessions) = &mut live.sessions else {
             return Err(ToNode::Redirect { leader: self.place.leader_address() });
         };
-        let opened = sessions.opened(hello.node, hello.incarnation.clone(), hello.boot.clone(), now, ttl);
-        opened.map_err(|reason| ToNode::Refused { reason, retry: true })?;
+        let opened = sessions.opened(hello, &member.replica.state(), now);
+        let start_in = opened.map_err(|reason| ToNode::Refused { reason, retry: true })?;
         let to_agent = live.link(hello.node, hello.incarnation.clone());
         self.live.conduct.notify_one();
-        Ok(to_agent)
+        Ok((to_agent, start_in))
     }
 }
 

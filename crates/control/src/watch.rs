@@ -1,6 +1,7 @@
 //! Watches: first everything, then what changes, each with its revision. One for nodes, one for people.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use sheaf_consensus::{ChangeSet, Changes};
@@ -10,6 +11,7 @@ use sheaf_model::{BucketName, NodeId, Revision};
 use sheaf_wire::bucket::{BucketChange, BucketStep, WatchBuckets};
 use sheaf_wire::peer::WatchNode;
 use sheaf_wire::{Answers, ApiError};
+use tokio::time::Instant;
 
 use crate::Control;
 use crate::place::Member;
@@ -18,6 +20,8 @@ use crate::place::Member;
 const ROWS: usize = 1000;
 /// Items in one message to a node.
 const ITEMS: usize = 500;
+/// Messages to a node are so far apart: the first change goes at once, those of a storm share messages.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// One node's watch.
 struct NodeWatch {
@@ -25,6 +29,8 @@ struct NodeWatch {
     node: NodeId,
     changes: Changes,
     ready: VecDeque<Vec<WatchItem>>,
+    /// When changes were last sent.
+    sent: Option<Instant>,
 }
 
 impl Control {
@@ -42,7 +48,7 @@ impl Control {
             return Err(ApiError::unavailable(format!("node {} is not registered here (yet)", ask.node)));
         }
         let (ready, changes) = NodeWatch::from_the_start(&member, ask.node);
-        let watch = NodeWatch { member, node: ask.node, changes, ready };
+        let watch = NodeWatch { member, node: ask.node, changes, ready, sent: None };
         let items = stream::unfold(watch, |mut watch| async move {
             let items = watch.next().await;
             Some((Ok(items), watch))
@@ -64,8 +70,12 @@ impl NodeWatch {
             if let Some(items) = self.ready.pop_front() {
                 return items;
             }
+            if let Some(sent) = self.sent {
+                tokio::time::sleep_until(sent + GATHER).await;
+            }
             match self.changes.next(ROWS).await {
                 Ok(sets) => {
+                    self.sent = Some(Instant::now());
                     let mut items: Vec<WatchItem> = (sets.iter().flat_map(|set| set.changes.iter()))
                         .filter_map(|change| watched::item(change, self.node))
                         .collect();

@@ -6,6 +6,7 @@
 mod binding;
 mod bucket;
 mod cluster;
+mod leaving;
 mod module;
 mod node;
 mod phase;
@@ -76,6 +77,12 @@ impl Transaction<'_> {
             Command::Free(free) => self.free(free),
             Command::RecordPhases(record) => self.record_phases(record),
             Command::ConfirmResidue(confirm) => self.confirm_residue(confirm),
+            Command::Drain(drain) => self.drain(drain),
+            Command::Undrain(node) => self.undrain(*node),
+            Command::Forget(node) => self.forget(*node),
+            Command::Move(move_bucket) => self.move_bucket(move_bucket),
+            Command::ChangeSettings(settings) => self.change_settings(*settings),
+            Command::DropFormer(term) => self.drop_former(*term),
         };
         result.unwrap_or_else(Reply::Refused)
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Actor, BucketName, ClusterId, Decision, Defect, Epoch, Facts, Instance, LeaveReason, ModuleName,
+    Actor, BucketName, ClusterId, Decision, Defect, Drain, Epoch, Facts, Instance, LeaveReason, ModuleName,
     ModuleSpec, ModuleVersion, NodeId, NodeKey, NodeStatus, PutBucket, RequestId, Revision, Settings, Term,
     Timestamp,
 };
@@ -53,6 +53,38 @@ pub enum Command {
     RecordPhases(RecordPhases),
     /// A node confirms that nothing multi-node of a name is alive on it.
     ConfirmResidue(ConfirmResidue),
+    /// Empties a node.
+    Drain(DrainNode),
+    /// Lets it take work again.
+    Undrain(NodeId),
+    /// Vouches that nothing of a node that is gone is alive, and never will be again.
+    Forget(NodeId),
+    /// Takes a single-node bucket from its node.
+    Move(MoveBucket),
+    /// Changes what holds for all nodes.
+    ChangeSettings(Settings),
+    /// Every lease given under the settings before the last change is over.
+    DropFormer(Term),
+}
+
+/// See [`Command::Drain`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrainNode {
+    /// Which node.
+    pub node: NodeId,
+    /// How.
+    pub drain: Drain,
+}
+
+/// See [`Command::Move`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MoveBucket {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// To this node if it is available then; none: anywhere else.
+    pub to: Option<NodeId>,
+    /// Refuse as conflicting unless the bucket is at this revision.
+    pub base: Option<Revision>,
 }
 
 /// See [`Command::Form`].

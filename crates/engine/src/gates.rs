@@ -137,7 +137,7 @@ pub fn local_config(module: &ModuleName, here: &Here) -> GateOutcome {
 /// Gate 2: the bucket's rules.
 pub fn node_list_rules(rules: &CompiledRules, here: &Here) -> GateOutcome {
     match rules.check(&here.hostname, &here.labels) {
-        Ok(reason) => GateOutcome::pass(reason),
+        Ok(reason) => GateOutcome::pass(&reason),
         Err(reason) => GateOutcome::refuse(reason),
     }
 }
@@ -175,14 +175,14 @@ fn of_part(module: &ModuleSpec, part: Part, allowed: bool, asked: Asked<'_>) -> 
     match answer {
         None => GateOutcome::unknown("not answered yet"),
         Some(Answer::Yes) => GateOutcome::pass(""),
-        Some(Answer::No(reason)) => GateOutcome::refuse(reason),
+        Some(Answer::No(reason)) => GateOutcome::refuse(reason.as_str()),
         Some(Answer::Unclear(reason)) if asked.running && asked.unclear < UNCLEAR_REFUSES => {
             GateOutcome::unknown(format!(
                 "{reason} (unclear {} of {UNCLEAR_REFUSES} times in a row; it runs on)",
                 asked.unclear.max(1)
             ))
         }
-        Some(Answer::Unclear(reason)) => GateOutcome::refuse(reason),
+        Some(Answer::Unclear(reason)) => GateOutcome::refuse(reason.as_str()),
     }
 }
 

@@ -24,8 +24,8 @@ mod testing;
 pub use apply::apply;
 pub use change::Change;
 pub use command::{
-    Apply, Bind, Command, ConfirmResidue, DeleteModule, Form, Free, LabelNode, Leave, OnBucket, Outcome,
-    OutcomeVerb, Proposal, RecordPhases, Refusal, Register, Reply, SetNodeStatus,
+    Apply, Bind, Command, ConfirmResidue, DeleteModule, DrainNode, Form, Free, LabelNode, Leave, MoveBucket,
+    OnBucket, Outcome, OutcomeVerb, Proposal, RecordPhases, Refusal, Register, Reply, SetNodeStatus,
 };
 pub use sessions::Sessions;
 pub use state::{Bucket, Cluster, Module, Release, Request, Rollout, State};

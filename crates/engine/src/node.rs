@@ -36,6 +36,7 @@ mod judge;
 mod known;
 pub mod question;
 mod report;
+mod rules;
 mod settle;
 mod step;
 #[cfg(test)]
@@ -130,7 +131,10 @@ pub enum Input {
         module: Arc<ModuleSpec>,
     },
     /// A session with a leader stands.
-    SessionOpened,
+    SessionOpened {
+        /// For so long no single-node work may be started.
+        start_in: Span,
+    },
     /// It broke.
     SessionLost,
     /// Nothing but time passed.
@@ -232,6 +236,8 @@ pub struct NodeState {
     /// Buckets to look at before this step ends.
     dirty: BTreeSet<BucketName>,
     retries: BTreeSet<(Moment, BucketName)>,
+    /// Until then a former life of this node's agent may run single-node work that this one does not know of.
+    start_from: Moment,
     say_again: Option<Moment>,
 }
 
@@ -247,7 +253,7 @@ struct Place {
     /// Steps that failed in a row, and until when the next one waits.
     failures: u32,
     retry_at: Option<Moment>,
-    verdict: Option<Verdict>,
+    verdict: Option<Arc<Verdict>>,
 }
 
 impl NodeState {
@@ -269,6 +275,7 @@ impl NodeState {
             judging: Judging::default(),
             dirty: BTreeSet::new(),
             retries: BTreeSet::new(),
+            start_from: Moment(0),
             say_again: None,
         }
     }
@@ -285,7 +292,7 @@ impl NodeState {
 
     /// The newest verdict on every bucket.
     pub fn verdicts(&self) -> impl Iterator<Item = &Verdict> {
-        self.places.values().filter_map(|place| place.verdict.as_ref())
+        self.places.values().filter_map(|place| place.verdict.as_deref())
     }
 
     /// Every instance, dead or alive.

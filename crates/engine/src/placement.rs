@@ -1,6 +1,7 @@
 //! Choosing the node of a single-node bucket.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sheaf_model::{BucketName, Decision, Gate, NodeId, Placement, Revision};
 
@@ -45,7 +46,7 @@ pub fn choose(
     basis: Revision,
     strategy: &Placement,
     candidates: &[Candidate],
-    refusals: impl IntoIterator<Item = (Gate, String)>,
+    refusals: impl IntoIterator<Item = (Gate, Arc<str>)>,
     silent: u32,
 ) -> Option<Choice> {
     let mut ranked: Vec<(Rank, &Candidate)> =
@@ -91,14 +92,11 @@ fn describe(strategy: &Placement, candidate: &Candidate) -> String {
     }
 }
 
-fn counted(refusals: impl IntoIterator<Item = (Gate, String)>) -> Vec<(Gate, String, u32)> {
+fn counted(refusals: impl IntoIterator<Item = (Gate, Arc<str>)>) -> Vec<(Gate, String, u32)> {
     let mut counts: BTreeMap<(Gate, String), u32> = BTreeMap::new();
-    for (gate, mut reason) in refusals {
-        if reason.len() > REASON_BYTES {
-            let end = (0..=REASON_BYTES).rev().find(|&end| reason.is_char_boundary(end)).unwrap_or(0);
-            reason.truncate(end);
-        }
-        *counts.entry((gate, reason)).or_default() += 1;
+    for (gate, reason) in refusals {
+        let short = reason.floor_char_boundary(REASON_BYTES);
+        *counts.entry((gate, reason[..short].to_owned())).or_default() += 1;
     }
     let mut counted: Vec<_> = counts.into_iter().map(|((gate, reason), n)| (gate, reason, n)).collect();
     counted.sort_by_key(|(.., n)| std::cmp::Reverse(*n));
@@ -176,9 +174,9 @@ mod tests {
     fn refusals_are_counted_by_gate_and_reason() {
         let bucket = BucketName::new("/a").expect("a bucket's name");
         let refusals = [
-            (Gate::LocalConfig, "no".to_owned()),
-            (Gate::NodeListRules, "x".repeat(1000)),
-            (Gate::LocalConfig, "no".to_owned()),
+            (Gate::LocalConfig, "no".into()),
+            (Gate::NodeListRules, "x".repeat(1000).into()),
+            (Gate::LocalConfig, "no".into()),
         ];
         let nodes = [candidate(1, 0, 0.0, None)];
         let choice = choose(&bucket, Revision(1), &Placement::LeastLoaded, &nodes, refusals, 3);

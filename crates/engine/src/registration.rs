@@ -1,6 +1,7 @@
 //! What can be wrong with documents only against what is registered already. Used by apply and by `validate_only`.
 
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sheaf_model::{
     BucketName, BucketSpec, Defect, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeStatus, PutBucket,
@@ -120,20 +121,22 @@ fn find_module<'a>(
     wanted: &ModuleRef,
     former: Option<&ModuleRef>,
 ) -> Result<&'a ModuleSpec, Defect> {
-    let registered = state.modules.get(&wanted.name).into_iter().flatten();
-    let versions: BTreeMap<&ModuleVersion, &ModuleSpec> = (registered.map(|(v, m)| (v, &*m.spec)))
-        .chain(batch.iter().filter(|((name, _), _)| **name == wanted.name).map(|((_, v), spec)| (*v, *spec)))
-        .collect();
+    let versions = || {
+        let registered = state.modules.get(&wanted.name).into_iter().flatten().map(|(_, m)| &*m.spec);
+        let new = batch.iter().filter(|((name, _), _)| **name == wanted.name).map(|(_, spec)| *spec);
+        registered.chain(new)
+    };
     let kept = former.filter(|former| former.name == wanted.name).and_then(|former| former.version.as_ref());
     let found = match wanted.version.as_ref().or(kept) {
-        Some(version) => versions.get(version),
-        None => versions.values().max_by_key(|spec| spec.version.newness()),
+        Some(version) => versions().find(|spec| spec.version == *version),
+        None => versions().max_by_key(|spec| spec.version.newness()),
     };
-    found.copied().ok_or_else(|| {
+    found.ok_or_else(|| {
+        let versions: BTreeSet<&ModuleVersion> = versions().map(|spec| &spec.version).collect();
         let known: Vec<&str> = if versions.is_empty() {
             state.modules.keys().map(ModuleName::as_str).take(20).collect()
         } else {
-            versions.keys().map(|version| version.as_str()).collect()
+            versions.iter().map(|version| version.as_str()).collect()
         };
         let remedy = match (versions.is_empty(), known.is_empty()) {
             (_, true) => "register it first: sheaf module apply -f FILE".to_owned(),
@@ -154,12 +157,13 @@ fn against_module(spec: &BucketSpec, module: &ModuleSpec) -> Vec<Defect> {
             "multi_node: false, or another module",
         ));
     }
-    let config = spec.config.value();
+    // Parsed only for modules that use it.
+    let config = OnceCell::new();
     let mut missing: BTreeMap<String, &'static str> = BTreeMap::new();
     for (place, template) in templates(module) {
         for name in template.names() {
             if let TemplateName::BucketConfig(path) = name
-                && lookup(&config, path).is_none()
+                && lookup(config.get_or_init(|| spec.config.value()), path).is_none()
             {
                 missing.entry(path.join(".")).or_insert(place);
             }

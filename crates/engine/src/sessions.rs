@@ -8,10 +8,12 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use sheaf_model::session::{Acknowledged, Heartbeat};
+use sheaf_model::session::{Acknowledged, Heartbeat, Hello};
 use sheaf_model::{
-    BootId, BucketName, Epoch, Incarnation, Load, Moment, NodeId, Revision, Span, Term, Verdict,
+    BootId, BucketName, Epoch, Incarnation, LeaveReason, Load, Moment, Node, NodeId, NodeStatus, Revision,
+    Settings, Span, Term, Verdict,
 };
 
 use crate::state::State;
@@ -31,6 +33,24 @@ pub struct Sessions {
     waiting: Vec<Waiting>,
     seen: BTreeMap<BucketName, Seen>,
     given_up: BTreeMap<BucketName, (NodeId, Epoch)>,
+    /// Since when this leader sees each drain.
+    drains: BTreeMap<NodeId, Moment>,
+    /// Since when this leader sees that leases may be out under former settings.
+    former: Option<(Settings, Moment)>,
+    /// Where buckets that an operator moves are to go.
+    moves: BTreeMap<BucketName, Hint>,
+    /// Leadership is being handed over: nothing is acknowledged or decided.
+    frozen: bool,
+}
+
+/// An operator's wish for a bucket that leaves its node. Forgotten with this leadership: then the steward chooses as it
+/// would for any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// Not here, if there is another.
+    pub from: NodeId,
+    /// Here, if it is available.
+    pub to: Option<NodeId>,
 }
 
 /// A node, as heard in this term.
@@ -38,9 +58,29 @@ pub struct Sessions {
 struct Session {
     incarnation: Incarnation,
     boot: BootId,
-    connected: bool,
+    /// How many streams of this incarnation stand. A new one may open before the end of the former one is noticed.
+    standing: u32,
     last_heard: Moment,
     load: Load,
+    /// What it said last of any bucket. Of many buckets it says the same, and that is kept once.
+    said: Option<Arc<Verdict>>,
+}
+
+impl Session {
+    const fn is_connected(&self) -> bool {
+        self.standing > 0
+    }
+
+    fn share(&mut self, verdict: &mut Arc<Verdict>) {
+        match &self.said {
+            Some(said) if said.gates == verdict.gates && said.module == verdict.module => {
+                let verdict = Arc::make_mut(verdict);
+                verdict.gates = said.gates.clone();
+                verdict.module = said.module.clone();
+            }
+            _ => self.said = Some(verdict.clone()),
+        }
+    }
 }
 
 /// Verdicts for one revision of a bucket.
@@ -48,7 +88,7 @@ struct Session {
 struct Answers {
     revision: Revision,
     first: Moment,
-    verdicts: BTreeMap<NodeId, Verdict>,
+    verdicts: BTreeMap<NodeId, Arc<Verdict>>,
 }
 
 /// A heartbeat that waits for a quorum round begun after it.
@@ -94,7 +134,22 @@ impl Sessions {
             waiting: Vec::new(),
             seen: BTreeMap::new(),
             given_up: BTreeMap::new(),
+            drains: BTreeMap::new(),
+            former: None,
+            moves: BTreeMap::new(),
+            frozen: false,
         }
+    }
+
+    /// Leadership is about to be handed over, or after all it is not. While frozen nothing is acknowledged, fenced or
+    /// decided; what is heard still counts.
+    pub fn freeze(&mut self, frozen: bool) {
+        self.frozen = frozen;
+    }
+
+    /// Whether leadership is being handed over.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
     }
 
     /// Whether a session may open: a live agent of another incarnation with the same number is not replaced while it is
@@ -111,7 +166,7 @@ impl Sessions {
     ) -> Result<(), String> {
         match self.nodes.get(&node) {
             Some(former)
-                if former.connected
+                if former.is_connected()
                     && former.incarnation != *incarnation
                     && now.since(former.last_heard) < live_for =>
             {
@@ -121,31 +176,43 @@ impl Sessions {
         }
     }
 
-    /// A session opens.
+    /// A session opens. Returns for how long the node may start no single-node work: a former life of its agent, on this
+    /// machine or on another with a copy of its data directory, may run until W after it was last heard. A node that is
+    /// joining never had one.
     ///
     /// # Errors
     /// As [`Sessions::admits`].
-    pub fn opened(
-        &mut self,
-        node: NodeId,
-        incarnation: Incarnation,
-        boot: BootId,
-        now: Moment,
-        live_for: Span,
-    ) -> Result<(), String> {
-        self.admits(node, &incarnation, now, live_for)?;
-        let load = self.nodes.get(&node).map(|former| former.load).unwrap_or_default();
-        let session = Session { incarnation, boot, connected: true, last_heard: now, load };
-        self.nodes.insert(node, session);
-        Ok(())
+    pub fn opened(&mut self, hello: &Hello, state: &State, now: Moment) -> Result<Span, String> {
+        self.admits(hello.node, &hello.incarnation, now, state.cluster.settings.lease.ttl)?;
+        let joining = state.nodes.get(&hello.node).is_some_and(|node| node.status == NodeStatus::Joining);
+        let former = self.nodes.get(&hello.node);
+        let heard = match former {
+            Some(former) if former.incarnation == hello.incarnation => None,
+            Some(former) => Some(former.last_heard),
+            // Whoever led before may have heard it until now.
+            None if hello.fresh && !joining => Some(self.elected),
+            None => None,
+        };
+        let same = former.filter(|former| former.incarnation == hello.incarnation);
+        let standing = same.map_or(0, |former| former.standing).saturating_add(1);
+        let session = Session {
+            incarnation: hello.incarnation.clone(),
+            boot: hello.boot.clone(),
+            standing,
+            last_heard: now,
+            load: former.map(|former| former.load).unwrap_or_default(),
+            said: None,
+        };
+        self.nodes.insert(hello.node, session);
+        Ok(heard.map_or(Span(0), |heard| heard.after(longest_wait(state)).since(now)))
     }
 
-    /// The session's stream ended. The node counts as heard until now; its leases run on.
+    /// A session's stream ended, once for each that opened. The node counts as heard until now; its leases run on.
     pub fn closed(&mut self, node: NodeId, incarnation: &Incarnation) {
         if let Some(session) = self.nodes.get_mut(&node)
             && session.incarnation == *incarnation
         {
-            session.connected = false;
+            session.standing = session.standing.saturating_sub(1);
         }
     }
 
@@ -153,6 +220,8 @@ impl Sessions {
     pub fn heard(&mut self, node: NodeId, heartbeat: &Heartbeat, now: Moment) {
         let Some(session) = self.nodes.get_mut(&node) else { return };
         session.last_heard = now;
+        // What is heard comes through a session that stands, whatever ended of an earlier term.
+        session.standing = session.standing.max(1);
         session.load = heartbeat.load;
         let boot = session.boot.clone();
         self.waiting.retain(|waiting| waiting.node != node);
@@ -160,8 +229,11 @@ impl Sessions {
     }
 
     /// Verdicts came. Those about an older revision than known are dropped.
-    pub fn answered(&mut self, node: NodeId, verdicts: Vec<Verdict>, now: Moment) {
-        for verdict in verdicts {
+    pub fn answered(&mut self, node: NodeId, verdicts: Vec<Arc<Verdict>>, now: Moment) {
+        for mut verdict in verdicts {
+            if let Some(session) = self.nodes.get_mut(&node) {
+                session.share(&mut verdict);
+            }
             let fresh = || Answers { revision: verdict.revision, first: now, verdicts: BTreeMap::new() };
             let answers = self.answers.entry(verdict.bucket.clone()).or_insert_with(fresh);
             if verdict.revision > answers.revision {
@@ -193,6 +265,9 @@ impl Sessions {
     /// The round is done and `state` has applied at least what was committed when it began, with an entry of this
     /// term: names to each node what is bound to it and not fenced.
     pub fn acknowledge(&self, state: &State, round: Vec<Waiting>) -> Vec<(NodeId, Acknowledged)> {
+        if self.frozen {
+            return Vec::new();
+        }
         let asked: BTreeSet<NodeId> = round.iter().map(|waiting| waiting.node).collect();
         let mut bound: BTreeMap<NodeId, Vec<(BucketName, Epoch)>> = BTreeMap::new();
         for binding in state.bindings.values().filter(|binding| asked.contains(&binding.node)) {
@@ -223,7 +298,17 @@ impl Sessions {
             if binding.leaving.is_some() && seen.leaving.is_none() {
                 seen.leaving = Some(now);
             }
+            match &binding.leaving {
+                Some(LeaveReason::Move(to)) => {
+                    self.moves.insert(name.clone(), Hint { from: binding.node, to: *to });
+                }
+                _ if self.moves.is_empty() => {}
+                _ => drop(self.moves.remove(name)),
+            }
         }
+        self.moves.retain(|name, _| state.buckets.contains_key(name));
+        self.observe_former(state, now);
+        self.observe_drains(state, now);
         if self.seen.len() > state.bindings.len() {
             self.seen.retain(|name, _| state.bindings.contains_key(name));
         }
@@ -233,6 +318,40 @@ impl Sessions {
         if self.answers.len() > state.buckets.len() {
             self.answers.retain(|name, _| state.buckets.contains_key(name));
         }
+    }
+
+    fn observe_former(&mut self, state: &State, now: Moment) {
+        self.former = match (state.cluster.former, self.former) {
+            (Some(former), Some((known, since))) if former == known => Some((known, since)),
+            (Some(former), _) => Some((former, now)),
+            (None, _) => None,
+        };
+    }
+
+    fn observe_drains(&mut self, state: &State, now: Moment) {
+        for node in state.nodes.values() {
+            if node.drain.is_some() {
+                self.drains.entry(node.id).or_insert(now);
+            } else if !self.drains.is_empty() {
+                self.drains.remove(&node.id);
+            }
+        }
+    }
+
+    /// When every lease under the former settings is over; none: there are no former settings.
+    pub fn former_over(&self) -> Option<Moment> {
+        self.former.map(|(former, since)| since.after(former.lease.wait()))
+    }
+
+    /// When a drain's deadline is; none: it has none, or there is no drain.
+    pub fn drain_over(&self, node: &Node) -> Option<Moment> {
+        let deadline = node.drain?.deadline?;
+        self.drains.get(&node.id).map(|since| since.after(deadline))
+    }
+
+    /// Where an operator wants a bucket that it moves.
+    pub fn hint(&self, bucket: &BucketName) -> Option<Hint> {
+        self.moves.get(bucket).copied()
     }
 
     /// What may happen to the epoch bound under `bucket` now. Fences it when it is time; a fence is never undone.
@@ -255,10 +374,14 @@ impl Sessions {
         let wait = longest_wait(state);
         let heard = self.nodes.get(&binding.node).map_or(self.elected, |session| session.last_heard);
         let heard = heard.max(self.elected);
+        let drain_over = state.nodes.get(&binding.node).and_then(|node| self.drain_over(node));
         let Some(seen) = self.seen.get_mut(bucket) else { return Release::Hold(Some(now)) };
         if seen.fenced.is_none() {
             let silent_until = heard.after(wait);
-            let patience_until = seen.leaving.map(|since| since.after(stop_grace).after(PATIENCE));
+            let patience_until = seen.leaving.map(|since| {
+                let until = since.after(stop_grace).after(PATIENCE);
+                drain_over.map_or(until, |over| over.min(until))
+            });
             let silent = now >= silent_until && (!keep || binding.leaving.is_some());
             if !silent && patience_until.is_none_or(|until| now < until) {
                 let silence = (!keep || binding.leaving.is_some()).then_some(silent_until);
@@ -277,12 +400,12 @@ impl Sessions {
 
     /// Nodes connected now.
     pub fn connected(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.nodes.iter().filter(|(_, session)| session.connected).map(|(id, _)| *id)
+        self.nodes.iter().filter(|(_, session)| session.is_connected()).map(|(id, _)| *id)
     }
 
     /// Whether the node's session stands.
     pub fn is_connected(&self, node: NodeId) -> bool {
-        self.nodes.get(&node).is_some_and(|session| session.connected)
+        self.nodes.get(&node).is_some_and(Session::is_connected)
     }
 
     /// When the node was last heard in this term; the election if never.
@@ -303,7 +426,7 @@ impl Sessions {
     /// The node's newest answer for a bucket, if it is about `revision`.
     pub fn verdict(&self, bucket: &BucketName, revision: Revision, node: NodeId) -> Option<&Verdict> {
         let answers = self.answers.get(bucket)?;
-        answers.verdicts.get(&node).filter(|verdict| verdict.revision == revision)
+        answers.verdicts.get(&node).map(|verdict| &**verdict).filter(|verdict| verdict.revision == revision)
     }
 
     /// When the first answer about this revision of a bucket came.
@@ -317,4 +440,38 @@ impl Sessions {
 pub fn longest_wait(state: &State) -> Span {
     let former = state.cluster.former.map(|settings| settings.lease.wait()).unwrap_or_default();
     state.cluster.settings.lease.wait().max(former)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId(1);
+
+    fn open(sessions: &mut Sessions, incarnation: &str, now: u64) -> Result<Span, String> {
+        let world = crate::testing::World::unformed();
+        sessions.opened(&world.hello(NODE.0, incarnation), &world.state, Moment(now))
+    }
+
+    #[test]
+    fn the_late_end_of_a_former_stream_does_not_disconnect_the_agent_that_opened_another() {
+        let mut sessions = Sessions::new(Term(1), Moment(0));
+        open(&mut sessions, "i1", 1).expect("nobody else is live");
+        open(&mut sessions, "i1", 2).expect("the same agent, whose first stream is not known to be over");
+        sessions.closed(NODE, &"i1".into());
+        assert!(sessions.is_connected(NODE), "its second stream stands");
+        assert!(open(&mut sessions, "i2", 3).is_err(), "and so another agent is refused");
+        sessions.closed(NODE, &"i1".into());
+        assert!(!sessions.is_connected(NODE));
+    }
+
+    #[test]
+    fn a_heartbeat_outweighs_the_end_of_a_stream_of_an_earlier_term() {
+        let mut sessions = Sessions::new(Term(2), Moment(0));
+        open(&mut sessions, "i1", 1).expect("nobody else is live");
+        sessions.closed(NODE, &"i1".into()); // opened in term 1, noticed now
+        let heartbeat = Heartbeat { sent_at: Moment(9), load: Load::default(), seen: Revision(0) };
+        sessions.heard(NODE, &heartbeat, Moment(10));
+        assert!(sessions.is_connected(NODE));
+    }
 }

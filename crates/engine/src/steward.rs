@@ -9,6 +9,8 @@ use crate::placement::{self, Candidate};
 use crate::sessions::{Release, Sessions, longest_wait};
 use crate::state::{Bucket, State};
 
+mod drains;
+
 /// What to propose, and when to look again if nothing happens before.
 #[derive(Debug, Default)]
 pub struct Due {
@@ -27,8 +29,19 @@ impl Due {
 /// Everything that is due at `now`, in the term of `sessions`. Decides fences on the way.
 pub fn due(state: &State, sessions: &mut Sessions, now: Moment) -> Due {
     let mut due = Due::default();
+    if sessions.is_frozen() {
+        return due;
+    }
     sessions.observe(state, now);
+    if let Some(over) = sessions.former_over() {
+        if now >= over {
+            due.commands.push(Command::DropFormer(sessions.term));
+        } else {
+            due.wake(over);
+        }
+    }
     nodes(state, sessions, now, &mut due);
+    drains::due(state, sessions, now, &mut due);
     bindings(state, sessions, now, &mut due);
     unbound(state, sessions, now, &mut due);
     due
@@ -43,7 +56,8 @@ fn nodes(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
         let connected = sessions.is_connected(node.id) && !silent;
         let verdict = match node.status {
             NodeStatus::Joining | NodeStatus::Lost | NodeStatus::Restarting if connected => {
-                Some((NodeStatus::Ready, String::new()))
+                let back = if node.drain.is_some() { NodeStatus::Draining } else { NodeStatus::Ready };
+                Some((back, String::new()))
             }
             NodeStatus::Ready | NodeStatus::Restarting | NodeStatus::Draining if silent => {
                 Some((NodeStatus::Lost, format!("not heard for {wait}")))
@@ -84,7 +98,7 @@ fn bindings(state: &State, sessions: &mut Sessions, now: Moment, due: &mut Due) 
             due.commands.push(Command::Leave(Leave {
                 bucket: binding.bucket.clone(),
                 epoch: binding.epoch,
-                reason: LeaveReason::NotAvailable(gate, outcome.reason.clone()),
+                reason: LeaveReason::NotAvailable(gate, outcome.reason.to_string()),
                 term: Some(sessions.term),
             }));
         }
@@ -111,7 +125,7 @@ fn unbound(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
             continue;
         }
         let occupancy = occupancy.get_or_insert_with(|| Occupancy::count(state));
-        if let Some(bind) = place(state, sessions, bucket, occupancy) {
+        if let Some(bind) = place(state, sessions, bucket, occupancy, None) {
             occupancy.add(bucket, bind.node, state);
             due.commands.push(Command::Bind(bind));
         }
@@ -138,16 +152,34 @@ fn ready_to_choose(state: &State, sessions: &Sessions, bucket: &Bucket, now: Mom
     now >= until
 }
 
-fn place(state: &State, sessions: &Sessions, bucket: &Bucket, occupancy: &Occupancy) -> Option<Bind> {
+/// Where a bucket would go now if it left `from`, and why there; none: nowhere.
+pub fn elsewhere(
+    state: &State,
+    sessions: &Sessions,
+    bucket: &Bucket,
+    from: NodeId,
+) -> Option<(NodeId, String)> {
+    let bind = place(state, sessions, bucket, &Occupancy::count(state), Some(from))?;
+    Some((bind.node, bind.decision.why))
+}
+
+fn place(
+    state: &State,
+    sessions: &Sessions,
+    bucket: &Bucket,
+    occupancy: &Occupancy,
+    except: Option<NodeId>,
+) -> Option<Bind> {
     let spec = &bucket.current.spec;
     let (mut candidates, mut refusals, mut silent) = (Vec::new(), Vec::new(), 0);
-    for node in state.nodes.values().filter(|node| sessions.is_connected(node.id)) {
+    let there = |node: &&Node| sessions.is_connected(node.id) && Some(node.id) != except;
+    for node in state.nodes.values().filter(there) {
         match sessions.verdict(bucket.name(), bucket.current.revision, node.id) {
             None => silent += 1,
             Some(verdict) => match verdict.refusal() {
                 Some((gate, outcome)) => refusals.push((gate, outcome.reason.clone())),
                 None if bucket.gave_up.contains_key(&node.id) => {
-                    refusals.push((Gate::CanRunOnThisNode, "its instance gave up restarting".to_owned()));
+                    refusals.push((Gate::CanRunOnThisNode, "its instance gave up restarting".into()));
                 }
                 None if node.status == NodeStatus::Ready => {
                     candidates.push(occupancy.candidate(bucket, node, sessions));
@@ -155,6 +187,13 @@ fn place(state: &State, sessions: &Sessions, bucket: &Bucket, occupancy: &Occupa
                 None => {}
             },
         }
+    }
+    let hint = sessions.hint(bucket.name());
+    let wanted = hint.and_then(|hint| hint.to);
+    if let Some(wanted) = wanted.filter(|node| candidates.iter().any(|it| it.node == *node)) {
+        candidates.retain(|candidate| candidate.node == wanted);
+    } else if let Some(hint) = hint.filter(|_| candidates.len() > 1) {
+        candidates.retain(|candidate| candidate.node != hint.from);
     }
     let basis = bucket.current.revision;
     let choice = placement::choose(bucket.name(), basis, &spec.placement, &candidates, refusals, silent)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sheaf_model::session::Heartbeat;
+use sheaf_model::session::{Heartbeat, Hello};
 use sheaf_model::*;
 
 use crate::command::*;
@@ -182,6 +182,19 @@ impl World {
             revision: bucket.current.revision,
             module: bucket.current.spec.module.clone(),
             gates: [GateOutcome::pass(""), GateOutcome::pass(""), gate],
+        }
+    }
+
+    /// What the agent of `node` says first, in the life named.
+    pub(crate) fn hello(&self, node: u64, life: &str) -> Hello {
+        Hello {
+            cluster: "c".into(),
+            node: NodeId(node),
+            key: NodeKey(format!("k{node}")),
+            boot: "boot".into(),
+            incarnation: life.into(),
+            facts: self.facts(&format!("n{node}")),
+            fresh: false,
         }
     }
 

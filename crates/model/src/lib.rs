@@ -47,7 +47,7 @@ pub use instance::{Exit, Instance, Phase};
 pub use measure::{Bytes, Cores, Frequency, MeasureError, SpanRange};
 pub use module::{Check, CheckKind, Exec, Limits, ModuleSpec, Restart, RestartWhen, Runtime, Signal, Stop};
 pub use name::{BucketName, FileName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName};
-pub use node::{Facts, Load, Node, NodeStatus};
+pub use node::{Drain, Facts, Load, Node, NodeStatus};
 pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError};
 pub use settings::{LeaseSettings, Settings, Voters};
 pub use template::{

@@ -1,6 +1,8 @@
-//! Names people give: buckets, modules, versions, nodes. Each is valid once built.
+//! Names people give: buckets, modules, versions, nodes. Each is valid once built, and cheap to copy: names are keys of
+//! nearly every map.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,13 +16,13 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Checks and wraps `text`; the error says what is wrong and what would be right.
             pub fn new(text: &str) -> Result<Self, NameError> {
                 $check(text)?;
-                Ok(Self(text.to_owned()))
+                Ok(Self(text.into()))
             }
 
             /// The name as written.

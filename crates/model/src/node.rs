@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, NodeId, NodeKey, NodeName, Revision, Timestamp};
+use crate::{Bytes, NodeId, NodeKey, NodeName, Revision, Span, Timestamp};
 
 /// Where a node stands, as recorded in the replicated state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,6 +65,16 @@ pub struct Facts {
     pub notes: Vec<String>,
 }
 
+/// How an operator empties a node. Stands until it is undone, also while the node is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// After so long what could not go elsewhere is stopped; each leader counts from when it first sees the drain.
+    /// None: it stays until it can go.
+    pub deadline: Option<Span>,
+    /// Multi-node buckets go on running there.
+    pub keep_multi_node: bool,
+}
+
 /// A registered node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -86,6 +96,8 @@ pub struct Node {
     pub registered: Revision,
     /// When this record last changed.
     pub revision: Revision,
+    /// It is being emptied.
+    pub drain: Option<Drain>,
 }
 
 impl Node {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::measure::quoted;
 
 /// One rule, parsed; kept as data, so that reading it back never fails.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeRule {
     /// The rule as written.
     pub text: String,
@@ -21,7 +21,7 @@ pub struct NodeRule {
 }
 
 /// What a rule matches.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Pattern {
     /// Anchored, ignores case; only `*` and `?` are special.
     Glob(String),
@@ -35,7 +35,7 @@ pub enum Pattern {
 }
 
 /// All rules of a bucket. Order does not matter; none: every node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeListRules(pub Vec<NodeRule>);
 

@@ -27,7 +27,7 @@ pub enum ToLeader {
     /// I am here, and this is when I said so.
     Heartbeat(Heartbeat),
     /// Answers for buckets; each replaces the former one of that bucket.
-    Verdicts(Vec<Verdict>),
+    Verdicts(Vec<Arc<Verdict>>),
     /// Instances that changed; kept by the node and sent again until `Recorded` with this number.
     Phases {
         /// Grows with each message of this session.
@@ -77,6 +77,9 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// What it says of itself now; the leader records them if they changed.
     pub facts: Facts,
+    /// No leader has welcomed this life of the agent yet: a former one may still run what it runs.
+    #[serde(default)]
+    pub fresh: bool,
 }
 
 /// A sign of life.
@@ -97,6 +100,10 @@ pub enum ToNode {
     Welcome {
         /// How often to send heartbeats.
         heartbeat: Span,
+        /// For so long no single-node work may be started (what runs is prolonged): a former life of this node's agent
+        /// was heard lately.
+        #[serde(default)]
+        start_in: Span,
     },
     /// Not the leader. The session ends here.
     Redirect {

@@ -73,7 +73,26 @@ pub enum Voters {
     Fixed(u8),
 }
 
+impl std::fmt::Display for Voters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fixed(n) => write!(f, "{n}"),
+        }
+    }
+}
+
 impl Voters {
+    /// What is wrong with this number, under the path `voters`.
+    pub fn defect(self) -> Option<Defect> {
+        match self {
+            Self::Auto | Self::Fixed(1 | 3 | 5 | 7) => None,
+            Self::Fixed(n) => {
+                Some(Defect::new("voters", format!("{n} voters cannot be"), "auto, 1, 3, 5 or 7"))
+            }
+        }
+    }
+
     /// How many voters a cluster of `nodes` live nodes should have.
     pub fn target(self, nodes: usize) -> usize {
         match self {
@@ -95,6 +114,66 @@ pub struct Settings {
     pub offer_window: Span,
     /// How often gate 3 is asked again of a node.
     pub gate_interval: Span,
+}
+
+impl Settings {
+    /// Every setting's name and value, as people write them.
+    pub fn named(&self) -> [(&'static str, String); 7] {
+        [
+            ("lease.heartbeat", self.lease.heartbeat.to_string()),
+            ("lease.ttl", self.lease.ttl.to_string()),
+            ("lease.kill_margin", self.lease.kill_margin.to_string()),
+            ("lease.stand_in", self.lease.stand_in.to_string()),
+            ("voters", self.voters.to_string()),
+            ("offer_window", self.offer_window.to_string()),
+            ("gate_interval", self.gate_interval.to_string()),
+        ]
+    }
+
+    /// Changes one by its name.
+    ///
+    /// # Errors
+    /// What is wrong with the name or the value.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), Defect> {
+        let span = || {
+            value.parse::<Span>().map_err(|_| {
+                Defect::new(
+                    key,
+                    format!("{value:?} is no duration"),
+                    "a number with a unit, like 500ms, 3s or 1m",
+                )
+            })
+        };
+        match key {
+            "lease.heartbeat" => self.lease.heartbeat = span()?,
+            "lease.ttl" => self.lease.ttl = span()?,
+            "lease.kill_margin" => self.lease.kill_margin = span()?,
+            "lease.stand_in" => self.lease.stand_in = span()?,
+            "offer_window" => self.offer_window = span()?,
+            "gate_interval" => self.gate_interval = span()?,
+            "voters" => {
+                let number = value.parse().map(Voters::Fixed).ok();
+                let voters = if value == "auto" { Some(Voters::Auto) } else { number };
+                self.voters = voters.ok_or_else(|| {
+                    Defect::new(key, format!("{value:?} is no number of voters"), "auto, 1, 3, 5 or 7")
+                })?;
+            }
+            _ => {
+                let names = self.named().map(|(name, _)| name);
+                let near = crate::nearest(key, &names).map(|name| format!("did you mean {name}?"));
+                let remedy = near.unwrap_or_else(|| format!("one of {}", names.join(", ")));
+                return Err(Defect::new(key, "there is no such setting", remedy));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that is wrong with them, each under its path.
+    pub fn defects(&self) -> Vec<Defect> {
+        let mut defects = self.lease.defects();
+        defects.extend(self.voters.defect());
+        defects
+    }
 }
 
 impl Default for Settings {

@@ -1,5 +1,7 @@
 //! Verdicts: a node's answer for one bucket, with all three gates.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{BucketName, ModuleRef, Revision};
@@ -35,24 +37,29 @@ pub struct GateOutcome {
     /// Passed, refused, or (none) not asked or not answered.
     pub pass: Option<bool>,
     /// Why, for people; empty where a pass needs no reason.
-    pub reason: String,
+    pub reason: Arc<str>,
 }
 
 impl GateOutcome {
     /// Passed, with what is worth saying about it (may be empty).
-    pub fn pass(reason: impl Into<String>) -> Self {
-        Self { pass: Some(true), reason: reason.into() }
+    pub fn pass(reason: &str) -> Self {
+        Self { pass: Some(true), reason: shared(reason) }
     }
 
     /// Refused, and why.
-    pub fn refuse(reason: impl Into<String>) -> Self {
+    pub fn refuse(reason: impl Into<Arc<str>>) -> Self {
         Self { pass: Some(false), reason: reason.into() }
     }
 
     /// Not asked, or not answered, and why.
-    pub fn unknown(reason: impl Into<String>) -> Self {
+    pub fn unknown(reason: impl Into<Arc<str>>) -> Self {
         Self { pass: None, reason: reason.into() }
     }
+}
+
+/// Most reasons of a pass are empty; the empty one is never allocated.
+fn shared(text: &str) -> Arc<str> {
+    if text.is_empty() { Arc::default() } else { text.into() }
 }
 
 /// A node's answer for one bucket. Ephemeral; the leader keeps the newest of each node and bucket.

@@ -3,7 +3,9 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sheaf_engine::{Bucket, Cluster, Module, Release, Request};
-use sheaf_model::{Binding, Instance, Node, Residue};
+use sheaf_model::{
+    Binding, Facts, Instance, Node, NodeId, NodeKey, NodeStatus, Residue, Revision, Timestamp,
+};
 
 /// A type whose encoding lies on disk.
 ///
@@ -42,7 +44,31 @@ macro_rules! first_version {
     )*};
 }
 
-first_version!(Cluster, Node, Module, Bucket, Binding, Residue, Instance, Request, Release);
+first_version!(Cluster, NodeV1, Module, Bucket, Binding, Residue, Instance, Request, Release);
+
+/// A node before it could be drained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodeV1 {
+    id: NodeId,
+    key: NodeKey,
+    facts: Facts,
+    given_labels: Vec<String>,
+    status: NodeStatus,
+    since: Timestamp,
+    reason: String,
+    registered: Revision,
+    revision: Revision,
+}
+
+impl Stored for Node {
+    const VERSION: u8 = 2;
+    type Previous = NodeV1;
+    fn from_previous(previous: NodeV1) -> Self {
+        let NodeV1 { id, key, facts, given_labels, status, since, reason, registered, revision } = previous;
+        let drain = None;
+        Self { id, key, facts, given_labels, status, since, reason, registered, revision, drain }
+    }
+}
 
 /// Why a body cannot be read or written. The bytes stay what they are: trying again does not help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -15,7 +15,7 @@ use crate::{schema, snapshot};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pages (of 4 KiB) of the write-ahead log at which it is carried over into the database. Larger saves writing a page
 /// that changes often, smaller keeps the file small.
-const CHECKPOINT_PAGES: i64 = 4000;
+const CHECKPOINT_PAGES: i64 = 16_000;
 /// To what size the write-ahead log shrinks again after a backup or a long query made it grow.
 const LOG_BYTES: i64 = 64 << 20;
 /// Memory for pages, in KiB, taken as they are written: about the tables that change often, of 10,000 buckets.

@@ -42,6 +42,19 @@ pub struct OnBucket {
     pub request: Option<RequestId>,
 }
 
+/// See `BucketService.Move`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveBucket {
+    /// Which one.
+    pub bucket: BucketName,
+    /// To this node, by name or number; none: to any other.
+    pub to: Option<String>,
+    /// Refuse as conflicting unless it is at this revision.
+    pub base: Option<Revision>,
+    /// The same id again is answered as the first time.
+    pub request: Option<RequestId>,
+}
+
 /// See `BucketService.Plan`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -176,6 +189,12 @@ pub trait BucketApi: Send + Sync + 'static {
         caller: Caller,
         ask: BucketLogs,
     ) -> impl Future<Output = Result<Answers<LogLine>, ApiError>> + Send;
+    /// Takes it from its node.
+    fn move_bucket(
+        &self,
+        caller: Caller,
+        ask: MoveBucket,
+    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
     /// Switches it off.
     fn suspend(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
     /// Switches it on.

@@ -11,7 +11,7 @@ use sheaf_model::{ModuleSpec, PutBucket, RequestId};
 
 pub(crate) use serve::Serve;
 
-use crate::{ApiError, Applied, Caller};
+use crate::{ApiError, Applied, Caller, Done};
 
 /// See `ClusterService.Apply`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,24 @@ pub struct Apply {
     pub validate_only: bool,
 }
 
+/// See `ClusterService.Settings`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangeSettings {
+    /// Keys and values; none: only answer.
+    pub changes: Vec<(String, String)>,
+    /// The same id again is answered as the first time.
+    pub request: Option<RequestId>,
+}
+
+/// Every setting of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllSettings {
+    /// The change, if one was asked for.
+    pub done: Option<Done>,
+    /// Keys and values, as people write them.
+    pub settings: Vec<(String, String)>,
+}
+
 /// What answers `sheaf.v1.ClusterService`. The errors of each call are those of its comment in the proto file.
 pub trait ClusterApi: Send + Sync + 'static {
     /// All documents or none.
@@ -34,4 +52,16 @@ pub trait ClusterApi: Send + Sync + 'static {
     fn status(&self, caller: Caller) -> impl Future<Output = Result<ClusterStatus, ApiError>> + Send;
     /// The members alone.
     fn members(&self, caller: Caller) -> impl Future<Output = Result<Vec<MemberRow>, ApiError>> + Send;
+    /// Changes what holds for all nodes, and shows it.
+    fn settings(
+        &self,
+        caller: Caller,
+        ask: ChangeSettings,
+    ) -> impl Future<Output = Result<AllSettings, ApiError>> + Send;
+    /// Hands leadership to another voter, by name or number; answers with the name of the one that leads then.
+    fn transfer(
+        &self,
+        caller: Caller,
+        to: Option<String>,
+    ) -> impl Future<Output = Result<String, ApiError>> + Send;
 }

@@ -2,12 +2,14 @@
 
 mod client;
 mod convert;
+mod leaving;
 mod serve;
 
 use std::future::Future;
 
-use sheaf_model::RequestId;
+use serde::Serialize;
 use sheaf_model::view::{AffinityRow, NodeDetail, NodeRow};
+use sheaf_model::{Drain, RequestId};
 
 pub(crate) use serve::Serve;
 
@@ -53,6 +55,48 @@ pub struct Labelled {
     pub labels: Vec<String>,
 }
 
+/// See `NodeService.Drain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DrainNode {
+    /// Name or number.
+    pub node: String,
+    /// How.
+    pub drain: Drain,
+    /// Only say what would move where.
+    pub validate_only: bool,
+    /// The same id again is answered as the first time.
+    pub request: Option<RequestId>,
+}
+
+/// What becomes of one bucket of a node that is drained.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Going {
+    /// The bucket.
+    pub bucket: String,
+    /// The node it would go to now; empty: nowhere.
+    pub to: String,
+    /// Why.
+    pub why: String,
+}
+
+/// See `NodeService.Drain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// The change; nothing with `validate_only`.
+    pub done: Done,
+    /// What runs there, by bucket.
+    pub going: Vec<Going>,
+}
+
+/// A change to a node that needs no more than its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OnNode {
+    /// Name or number.
+    pub node: String,
+    /// The same id again is answered as the first time.
+    pub request: Option<RequestId>,
+}
+
 /// What answers `sheaf.v1.NodeService`. The errors of each call are those of its comment in the proto file.
 pub trait NodeApi: Send + Sync + 'static {
     /// Nodes in the order of their names.
@@ -75,4 +119,11 @@ pub trait NodeApi: Send + Sync + 'static {
         caller: Caller,
         ask: LabelNode,
     ) -> impl Future<Output = Result<Labelled, ApiError>> + Send;
+    /// Empties a node.
+    fn drain(&self, caller: Caller, ask: DrainNode)
+    -> impl Future<Output = Result<Drained, ApiError>> + Send;
+    /// Lets it take work again.
+    fn undrain(&self, caller: Caller, ask: OnNode) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    /// Vouches for a lost one.
+    fn forget(&self, caller: Caller, ask: OnNode) -> impl Future<Output = Result<Done, ApiError>> + Send;
 }

@@ -65,6 +65,7 @@ pub(super) async fn adopt(shared: &Arc<Shared>, bucket: &BucketName) -> Result<F
     let (plan, content): (Option<Plan>, Option<u64>) = blocking(read).await.unwrap_or_default();
     let grace = plan.as_ref().map_or(Span::default(), |plan| plan.stop.grace);
     let birth = plan.map_or_else(Birth::unknown, |plan| Birth::found(&plan, content, &shared.boot));
+    let birth = birth.prolonged(&handle.status().borrow(), &shared.boot);
     Ok(Fresh { handle, birth, grace })
 }
 

@@ -78,6 +78,9 @@ pub struct Status {
     pub basis: Revision,
     /// Single-node: under which epoch.
     pub epoch: Option<Epoch>,
+    /// Single-node: until when it may live in `boot`. On disk as of the last change, from the keeper as of now.
+    #[serde(default)]
+    pub until: Option<Moment>,
     /// Its phase.
     pub phase: Phase,
     /// Why, for people; with the last lines of output when it failed.

@@ -43,6 +43,8 @@ enum BeginError {
     NoPlan(PathBuf),
     #[error("the plan is of bucket {0}")]
     OtherPlan(BucketName),
+    #[error("the agent that started it is gone, and no other knows of it")]
+    Abandoned,
     #[error("cannot {operation}: {source}")]
     System { operation: &'static str, source: io::Error },
 }
@@ -121,6 +123,11 @@ impl Keeper {
         if plan.bucket != *bucket {
             return Err(BeginError::OtherPlan(plan.bucket));
         }
+        // A new agent may have looked before the lock was taken. A lease would end what it does not know of; without
+        // one nothing ever would.
+        if plan.lease.epoch().is_none() && wires.are_abandoned() {
+            return Err(BeginError::Abandoned);
+        }
         let boot = clock::boot_id();
         // A status that cannot be read is no reason to run nothing: what it would tell is then looked for.
         let former = layout.read_status().ok().flatten();
@@ -169,6 +176,7 @@ impl Keeper {
                 match asked {
                     ToKeeper::Deadline { epoch, boot, until } => {
                         self.feed(Input::DeadlineMoved { epoch, boot, until }, &mut wires);
+                        self.status.until = self.keep.lease().until();
                     }
                     ToKeeper::Stop => self.feed(Input::StopAsked, &mut wires),
                     ToKeeper::Status => {}
@@ -377,10 +385,12 @@ impl Keeper {
 fn take_lock(layout: &Layout) -> Result<Lock, BeginError> {
     let give_up = clock::now().after(sheaf_model::Span::millis(PREDECESSOR));
     loop {
+        // Looked at first: a machine that stood still in between has not waited.
+        let last = clock::now() >= give_up;
         if let Some(lock) = layout.try_lock()? {
             return Ok(lock);
         }
-        if clock::now() >= give_up {
+        if last {
             return Err(BeginError::Busy);
         }
         clock::pause(Duration::from_millis(10));
@@ -392,6 +402,7 @@ fn first_status(plan: &Plan, boot: &BootId) -> Status {
         bucket: plan.bucket.clone(),
         basis: plan.basis,
         epoch: plan.lease.epoch(),
+        until: plan.lease.until(),
         phase: Phase::Starting,
         message: String::new(),
         pid: None,

@@ -5,6 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::layout::SOCKET;
 use super::{FromKeeper, ToKeeper};
 
@@ -37,6 +39,15 @@ impl Wires {
             wires.add(stream);
         }
         wires
+    }
+
+    /// Whether whoever is connected has ended, or waits no more. Nobody was ever connected: false.
+    pub(crate) fn are_abandoned(&self) -> bool {
+        let mut fds: Vec<PollFd<'_>> =
+            self.wires.iter().map(|wire| PollFd::new(&wire.stream, PollFlags::IN)).collect();
+        // An error is a signal that came; then nothing is known, and the connection's end is seen later.
+        let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        !fds.is_empty() && fds.iter().all(|fd| fd.revents().contains(PollFlags::HUP))
     }
 
     /// Listens in the current directory. Only with the bucket's lock held: a socket that is there is a dead one's.

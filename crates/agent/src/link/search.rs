@@ -25,6 +25,8 @@ pub(super) struct Opened {
     pub(super) messages: mpsc::Sender<ToLeader>,
     pub(super) answers: Answers<ToNode>,
     pub(super) heartbeat: Span,
+    /// For so long no single-node work may be started.
+    pub(super) start_in: Span,
 }
 
 /// What one node answered to `Hello`.
@@ -94,9 +96,9 @@ async fn open(link: &Link, address: &str) -> Result<Reply, ApiError> {
     let stream = hello.chain(ReceiverStream::new(waiting)).boxed();
     let mut answers = PeerClient::new(address)?.session(stream, OPENING).await?;
     match answers.next().await {
-        Some(Ok(ToNode::Welcome { heartbeat })) => {
+        Some(Ok(ToNode::Welcome { heartbeat, start_in })) => {
             let address = address.to_owned();
-            Ok(Reply::Welcome(Box::new(Opened { address, messages, answers, heartbeat })))
+            Ok(Reply::Welcome(Box::new(Opened { address, messages, answers, heartbeat, start_in })))
         }
         Some(Ok(ToNode::Redirect { leader })) => Ok(Reply::Redirect(leader)),
         Some(Ok(ToNode::Refused { reason, retry })) => Ok(Reply::Refused { reason, retry }),

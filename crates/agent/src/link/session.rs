@@ -91,9 +91,11 @@ async fn keep(
 ) -> Over {
     let mut session = Session { link, opened, unanswered: VecDeque::new() };
     while say.try_recv().is_ok() {} // said to nobody: all that matters is said again now
-    if link.inputs.send(Input::SessionOpened).await.is_err() {
+    let start_in = session.opened.start_in;
+    if link.inputs.send(Input::SessionOpened { start_in }).await.is_err() {
         return Over::Stop;
     }
+    link.signals.welcomed();
     let over = session.run(say, stop).await;
     if over == Over::Stop {
         session.farewell().await;
@@ -190,7 +192,7 @@ impl Session<'_> {
                 tracing::warn!(reason, "the leader ends the session");
                 return Err(Over::Broken);
             }
-            ToNode::Welcome { heartbeat } => {
+            ToNode::Welcome { heartbeat, .. } => {
                 self.opened.heartbeat = heartbeat;
                 return Ok(());
             }

@@ -147,7 +147,7 @@ impl Leader {
                 (!inner.silent).then_some(ToNode::Acknowledged(ack))
             }
             ToLeader::Verdicts(verdicts) => {
-                let named = verdicts.into_iter().map(|verdict| (verdict.bucket.clone(), verdict));
+                let named = verdicts.into_iter().map(|verdict| (verdict.bucket.clone(), (*verdict).clone()));
                 self.lock().verdicts.extend(named);
                 None
             }
@@ -187,7 +187,7 @@ impl AgentApi for Leader {
             let answer = message.ok().and_then(|message| leader.answer(&hello.boot, message));
             std::future::ready(answer.map(Ok))
         });
-        let welcome = ToNode::Welcome { heartbeat: Span::millis(100) };
+        let welcome = ToNode::Welcome { heartbeat: Span::millis(100), start_in: Span(0) };
         Ok(stream::once(std::future::ready(Ok(welcome))).chain(answers).boxed())
     }
 

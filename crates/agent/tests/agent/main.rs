@@ -301,10 +301,7 @@ async fn all_three_gates_are_told_and_a_config_read_again_counts() {
     until("the refusal is told", || world.leader.verdict("/no").is_some()).await;
     let verdict = world.leader.verdict("/no").unwrap();
     let (gate, outcome) = verdict.refusal().unwrap();
-    assert_eq!(
-        (gate, outcome.reason.as_str()),
-        (Gate::CanRunOnThisNode, "/opt/flume/bin/flume-ng does not exist")
-    );
+    assert_eq!((gate, &*outcome.reason), (Gate::CanRunOnThisNode, "/opt/flume/bin/flume-ng does not exist"));
     let config = NodeConfig { deny: vec!["m".to_owned()], ..world.config() };
     life.handle.reload(config).await.unwrap();
     until("what is denied stops", || !is_alive(pid)).await;

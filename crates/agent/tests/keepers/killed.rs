@@ -1,6 +1,8 @@
 //! Keepers and agents that are killed.
 
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -8,7 +10,7 @@ use sheaf_agent::keepers::Found;
 use sheaf_engine::keep::End;
 use sheaf_model::{Epoch, Phase};
 
-use crate::world::{World, ended, in_ms, is_alive, kill, open, single, until, until_phase};
+use crate::world::{PATIENCE, World, ended, in_ms, is_alive, kill, open, single, until, until_phase};
 
 #[tokio::test]
 async fn the_keepers_death_kills_the_program_and_what_it_has_started() {
@@ -101,4 +103,31 @@ async fn a_new_agent_finds_the_keeper_again_and_the_program_notices_nothing() {
     let Found::Dead { plan: Some(found), .. } = &keepers.scan().unwrap()[0] else { panic!() };
     assert_eq!(**found, plan);
     world.until_nothing_runs().await;
+}
+
+/// The agent is killed between starting a keeper and its first word; the next one may have looked before it held the
+/// bucket, and never hears of it.
+#[tokio::test]
+async fn a_keeper_that_nobody_waits_for_runs_nothing_for_ever() {
+    let world = World::new();
+    let plan = world.plan("echo up; sleep 1000");
+    let handle = world.keepers.spawn(plan.clone()).await.unwrap();
+    until("it has run once", || world.output(&plan) == ["up"]).await;
+    handle.stop();
+    ended(&handle).await;
+    world.until_nothing_runs().await;
+
+    let (agent, keeper) = UnixStream::pair().unwrap();
+    drop(agent);
+    let mut late = tokio::process::Command::new(env!("CARGO_BIN_EXE_keeper-probe"))
+        .arg("keep")
+        .args([world.dir.path().as_os_str(), plan.bucket.as_str().as_ref()])
+        .stdin(Stdio::from(OwnedFd::from(keeper)))
+        .spawn()
+        .unwrap();
+    let exit = tokio::time::timeout(PATIENCE, late.wait()).await;
+    assert!(exit.is_ok_and(|exit| !exit.unwrap().success()));
+    assert_eq!(world.output(&plan), ["up"], "it has started nothing");
+    world.until_nothing_runs().await;
+    assert!(matches!(world.keepers.scan().unwrap()[..], [Found::Dead { .. }]));
 }

@@ -7,7 +7,7 @@ use sheaf_agent::keeper::clock;
 use sheaf_engine::keep::{End, Fence, Lease};
 use sheaf_model::{BootId, Epoch, Moment, Phase, Revision};
 
-use crate::world::{World, ended, in_ms, is_alive, kill, single, until, until_phase};
+use crate::world::{PATIENCE, World, ended, in_ms, is_alive, kill, single, until, until_phase};
 
 #[tokio::test]
 async fn everything_dies_at_the_deadline() {
@@ -41,6 +41,26 @@ async fn only_a_deadline_of_the_same_epoch_and_boot_prolongs() {
     assert_eq!(ended(&handle).await.end, Some(End::LeaseEnded));
     assert!(clock::now() >= prolonged);
     assert!(!is_alive(pid));
+}
+
+/// A new agent is the second enforcer of what it finds, so it must know until when.
+#[tokio::test]
+async fn a_keeper_tells_a_new_agent_its_present_deadline() {
+    let world = World::new();
+    let mut plan = world.plan("sleep 1000");
+    plan.lease = single(7, in_ms(600_000));
+    let handle = world.keepers.spawn(plan.clone()).await.unwrap();
+    assert_eq!(handle.status().borrow().until, plan.lease.until());
+    let prolonged = in_ms(700_000);
+    handle.deadline(Epoch(7), clock::boot_id(), prolonged);
+    let told = async {
+        while world.keepers.adopt(&plan.bucket).await.unwrap().status().borrow().until != Some(prolonged) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("the new agent is told");
+    handle.stop();
+    ended(&handle).await;
 }
 
 #[tokio::test]

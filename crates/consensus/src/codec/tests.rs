@@ -3,13 +3,13 @@
 
 use openraft::raft::AppendEntriesRequest;
 use sheaf_engine::{
-    Apply, Bind, Command, ConfirmResidue, DeleteModule, Form, Free, LabelNode, Leave, OnBucket, RecordPhases,
-    Register, SetNodeStatus,
+    Apply, Bind, Command, ConfirmResidue, DeleteModule, DrainNode, Form, Free, LabelNode, Leave, MoveBucket,
+    OnBucket, RecordPhases, Register, SetNodeStatus,
 };
 use sheaf_model::{
-    Actor, BucketName, BucketSpec, ClusterId, Decision, Epoch, Exit, Facts, Instance, LeaveReason,
+    Actor, BucketName, BucketSpec, ClusterId, Decision, Drain, Epoch, Exit, Facts, Instance, LeaveReason,
     ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeId, NodeName, NodeStatus, Phase, PutBucket,
-    RequestId, Revision, Runtime, Settings, Term, Timestamp,
+    RequestId, Revision, Runtime, Settings, Span, Term, Timestamp,
 };
 
 use super::*;
@@ -34,7 +34,7 @@ fn proposals() -> Vec<Proposal> {
     ]
 }
 
-/// Every command that this version can write, beyond those in `proposals`.
+/// Every command of the first build, beyond those in `proposals`.
 fn every_command() -> Vec<Proposal> {
     let bucket = BucketName::new("/logs/web").unwrap();
     let on = || OnBucket { bucket: bucket.clone(), base: Some(Revision(7)) };
@@ -100,13 +100,24 @@ fn every_command() -> Vec<Proposal> {
     commands.into_iter().map(by).collect()
 }
 
-fn every_command_batch() -> Bytes {
-    let encoded: Vec<_> = every_command().iter().map(|proposal| encode_proposal(proposal).unwrap()).collect();
-    encode_batch(encoded.iter().map(Vec::as_slice))
+/// The commands that came later, in the order they came.
+fn later_commands() -> Vec<Proposal> {
+    let (bucket, node) = (BucketName::new("/logs/web").unwrap(), NodeId(3));
+    let drain = Drain { deadline: Some(Span::seconds(300)), keep_multi_node: true };
+    let commands = vec![
+        Command::Drain(DrainNode { node, drain }),
+        Command::Undrain(node),
+        Command::Forget(node),
+        Command::Move(MoveBucket { bucket, to: Some(node), base: Some(Revision(7)) }),
+        Command::ChangeSettings(Settings::default()),
+        Command::DropFormer(Term(7)),
+    ];
+    let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };
+    commands.into_iter().map(by).collect()
 }
 
-fn batch() -> Bytes {
-    let encoded: Vec<_> = proposals().iter().map(|proposal| encode_proposal(proposal).unwrap()).collect();
+fn batch_of(proposals: &[Proposal]) -> Bytes {
+    let encoded: Vec<_> = proposals.iter().map(|proposal| encode_proposal(proposal).unwrap()).collect();
     encode_batch(encoded.iter().map(Vec::as_slice))
 }
 
@@ -129,7 +140,7 @@ fn append() -> AppendEntriesRequest<crate::raft::Types> {
         prev_log_id: Some(log_id(6, 299)),
         entries: vec![
             Entry::new(log_id(7, 300), EntryPayload::Blank),
-            Entry::new(log_id(7, 301), EntryPayload::Normal(Payload(batch()))),
+            Entry::new(log_id(7, 301), EntryPayload::Normal(Payload(batch_of(&proposals())))),
         ],
         leader_commit: Some(log_id(6, 298)),
     }
@@ -156,8 +167,9 @@ fn hex(bytes: &[u8]) -> String {
 fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
     vec![
         ("entry-blank", encode_entry(&EntryPayload::Blank), include_str!("golden/v1-entry-blank.hex")),
-        ("entry-batch", batch(), include_str!("golden/v1-entry-batch.hex")),
-        ("entry-commands", every_command_batch(), include_str!("golden/v1-entry-commands.hex")),
+        ("entry-batch", batch_of(&proposals()), include_str!("golden/v1-entry-batch.hex")),
+        ("entry-commands", batch_of(&every_command()), include_str!("golden/v1-entry-commands.hex")),
+        ("entry-commands-2", batch_of(&later_commands()), include_str!("golden/v1-entry-commands-2.hex")),
         (
             "entry-membership",
             encode_entry(&EntryPayload::Membership(membership())),
@@ -184,11 +196,14 @@ fn version_1_is_written_as_it_was_first_shipped() {
 
 #[test]
 fn what_was_written_is_read() {
-    assert_eq!(decode_batch(&batch()).unwrap(), proposals());
-    assert_eq!(decode_batch(&every_command_batch()).unwrap(), every_command());
-    for payload in
-        [EntryPayload::Blank, EntryPayload::Normal(Payload(batch())), EntryPayload::Membership(membership())]
-    {
+    assert_eq!(decode_batch(&batch_of(&proposals())).unwrap(), proposals());
+    assert_eq!(decode_batch(&batch_of(&every_command())).unwrap(), every_command());
+    assert_eq!(decode_batch(&batch_of(&later_commands())).unwrap(), later_commands());
+    for payload in [
+        EntryPayload::Blank,
+        EntryPayload::Normal(Payload(batch_of(&proposals()))),
+        EntryPayload::Membership(membership()),
+    ] {
         let entry = decode_entry(log_id(7, 300), &encode_entry(&payload)).unwrap();
         assert_eq!(entry, Entry::new(log_id(7, 300), payload));
     }

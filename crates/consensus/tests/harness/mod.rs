@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,6 +32,10 @@ use tokio_util::sync::CancellationToken;
 pub struct Mesh {
     members: Mutex<BTreeMap<NodeId, Replica>>,
     cut: Mutex<BTreeSet<NodeId>>,
+    /// Messages that did not get through because somebody was cut off.
+    pub refused: AtomicU64,
+    /// Snapshots that anybody began to send.
+    pub uploads: AtomicU64,
 }
 
 impl Mesh {
@@ -50,6 +55,7 @@ impl Mesh {
     fn reach(&self, from: NodeId, peer: &Peer) -> Result<Replica, PeerError> {
         let unreachable = || PeerError::Unreachable { peer: peer.clone(), why: "cut off".to_owned() };
         if !self.open(from, peer.node) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(unreachable());
         }
         self.members.lock().unwrap().get(&peer.node).cloned().ok_or_else(unreachable)
@@ -114,6 +120,7 @@ impl Peers for MeshPeers {
         chunks: BoxStream<'static, std::io::Result<Bytes>>,
     ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
         Box::pin(async move {
+            self.mesh.uploads.fetch_add(1, Ordering::Relaxed);
             let replica = self.mesh.reach(self.from, peer)?;
             replica.handle_snapshot(head, chunks).await.map_err(|error| refused(peer, error))
         })

@@ -1,12 +1,18 @@
 //! `sheaf cluster …`
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use sheaf_model::Timestamp;
 use sheaf_model::view::ClusterStatus;
 use sheaf_wire::Client;
+use sheaf_wire::cluster::ChangeSettings;
 
+use crate::command::apply::warn;
+use crate::connect;
 use crate::exit::{Exit, Failure};
+use crate::options::label;
 use crate::output::{Format, Terminal};
-use crate::table::{self, Listing};
+use crate::table::{self, Column, Listed, Listing};
 use crate::text;
 
 /// `sheaf cluster …`
@@ -16,6 +22,65 @@ pub enum ClusterVerb {
     Status,
     /// List the members: the nodes that hold a replica of the log
     Members,
+    /// Show what holds for all nodes, or change it: KEY=VALUE…
+    Settings(Settings),
+    /// Hand leadership to another voter
+    Transfer(Transfer),
+}
+
+/// `sheaf cluster settings`
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  sheaf cluster settings
+  sheaf cluster settings lease.ttl=3s lease.kill_margin=1s
+  sheaf cluster settings voters=5")]
+pub struct Settings {
+    /// What to change; without any, all are shown
+    #[arg(value_name = "KEY=VALUE", value_parser = label)]
+    changes: Vec<(String, String)>,
+}
+
+/// `sheaf cluster transfer`
+#[derive(Args, Debug)]
+pub struct Transfer {
+    /// To this voter: its name or its id; without it to the one that lacks the least
+    #[arg(long, value_name = "NODE")]
+    to: Option<String>,
+}
+
+/// One setting.
+#[derive(Serialize)]
+struct Setting {
+    key: String,
+    value: String,
+}
+
+impl Listed for Setting {
+    const COLUMNS: &'static [Column] = &[Column::new("KEY"), Column::new("VALUE")];
+
+    fn name(&self) -> String {
+        self.key.clone()
+    }
+
+    fn cells(&self, _: Timestamp) -> Vec<String> {
+        vec![self.key.clone(), self.value.clone()]
+    }
+}
+
+impl Settings {
+    async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        let ask = ChangeSettings { changes: self.changes, request: connect::request() };
+        let all = client.settings(ask).await?;
+        if let Some(done) = &all.done {
+            warn(out, &done.warnings);
+            out.say(if done.unchanged { "unchanged" } else { "changed, for all nodes" });
+        }
+        let rows: Vec<Setting> =
+            all.settings.into_iter().map(|(key, value)| Setting { key, value }).collect();
+        Listing::whole(out, format, &rows)?;
+        Ok(Exit::Done)
+    }
 }
 
 impl ClusterVerb {
@@ -37,6 +102,13 @@ impl ClusterVerb {
                 if members.is_empty() {
                     out.say("no cluster yet; `sheaf cluster status` says what is missing");
                 }
+                Ok(Exit::Done)
+            }
+            Self::Settings(settings) => settings.run(client, format, out).await,
+            Self::Transfer(transfer) => {
+                let leader = client.transfer(transfer.to).await?;
+                out.line(&leader)?;
+                out.say(&format!("{leader} leads"));
                 Ok(Exit::Done)
             }
         }

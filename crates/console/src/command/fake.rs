@@ -13,13 +13,15 @@ use sheaf_model::{
 };
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket,
-    ListBuckets, OnBucket, Plan, WatchBuckets,
+    ListBuckets, MoveBucket, OnBucket, Plan, WatchBuckets,
 };
-use sheaf_wire::cluster::{Apply, ClusterApi};
+use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi};
 use sheaf_wire::event::{Cursor, EventApi, EventPage, ListEvents, WatchEvents};
 use sheaf_wire::logs::{LogLine, LogStream};
 use sheaf_wire::module::{ApplyModule, DeleteModule, GotModule, ListModules, ModuleApi};
-use sheaf_wire::node::{Affinity, LabelNode, Labelled, ListNodes, NodeApi};
+use sheaf_wire::node::{
+    Affinity, DrainNode, Drained, Going, LabelNode, Labelled, ListNodes, NodeApi, OnNode,
+};
 use sheaf_wire::{
     Alone, Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page, PageOf, ServeOptions, Server,
 };
@@ -178,6 +180,22 @@ impl ClusterApi for Fake {
     async fn members(&self, _: Caller) -> Result<Vec<MemberRow>, ApiError> {
         Ok(Vec::new())
     }
+
+    async fn settings(&self, caller: Caller, ask: ChangeSettings) -> Result<AllSettings, ApiError> {
+        let mut settings = sheaf_model::Settings::default();
+        let wrong: Vec<_> =
+            ask.changes.iter().filter_map(|(key, value)| settings.set(key, value).err()).collect();
+        if !wrong.is_empty() {
+            return Err(ApiError::Invalid(wrong));
+        }
+        let revision = Revision(self.change(&caller, ask.request));
+        let settings = settings.named().map(|(key, value)| (key.to_owned(), value)).into();
+        Ok(AllSettings { done: Some(Done { revision, ..Done::default() }), settings })
+    }
+
+    async fn transfer(&self, _: Caller, to: Option<String>) -> Result<String, ApiError> {
+        Ok(to.unwrap_or_else(|| "b".to_owned()))
+    }
 }
 
 impl BucketApi for Fake {
@@ -250,6 +268,11 @@ impl BucketApi for Fake {
             _ => true,
         };
         Ok(Box::pin(futures::stream::iter(lines.into_iter().filter(wanted).collect::<Vec<_>>())))
+    }
+
+    async fn move_bucket(&self, caller: Caller, ask: MoveBucket) -> Result<Done, ApiError> {
+        let MoveBucket { bucket, base, request, .. } = ask;
+        self.on(&caller, OnBucket { bucket, base, request }, |_, _, _| {})
     }
 
     async fn suspend(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
@@ -342,6 +365,21 @@ impl NodeApi for Fake {
     async fn label(&self, caller: Caller, ask: LabelNode) -> Result<Labelled, ApiError> {
         let revision = Revision(self.change(&caller, ask.request));
         Ok(Labelled { done: Done { revision, ..Done::default() }, labels: [ask.add, ask.remove].concat() })
+    }
+
+    async fn drain(&self, caller: Caller, ask: DrainNode) -> Result<Drained, ApiError> {
+        let revision = Revision(self.change(&caller, ask.request));
+        let going =
+            Going { bucket: "/logs/web".to_owned(), to: "b".to_owned(), why: "least_loaded".to_owned() };
+        Ok(Drained { done: Done { revision, ..Done::default() }, going: vec![going] })
+    }
+
+    async fn undrain(&self, caller: Caller, ask: OnNode) -> Result<Done, ApiError> {
+        Ok(Done { revision: Revision(self.change(&caller, ask.request)), ..Done::default() })
+    }
+
+    async fn forget(&self, _: Caller, ask: OnNode) -> Result<Done, ApiError> {
+        Err(ApiError::Precondition(format!("node {} is ready", ask.node)))
     }
 }
 

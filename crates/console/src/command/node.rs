@@ -1,5 +1,7 @@
 //! `sheaf node …`
 
+mod drain;
+
 use clap::{Args, Subcommand};
 use sheaf_model::view::{NodeDetail, NodeFacts, NodeRow};
 use sheaf_wire::node::{Affinity as AffinityOf, LabelNode, ListNodes};
@@ -26,6 +28,12 @@ pub enum Node {
     Affinity(Affinity),
     /// Give a node labels and take them away
     Label(Label),
+    /// Empty a node: show what moves where, then move it
+    Drain(drain::Drain),
+    /// Let a drained node take work again
+    Undrain(drain::Undrain),
+    /// Vouch that a lost node will never run again what it ran
+    Forget(drain::Forget),
 }
 
 /// `sheaf node list`
@@ -103,6 +111,9 @@ impl Node {
             Self::Status(status) => status.run(client, format, out).await,
             Self::Affinity(affinity) => affinity.run(client, format, out).await,
             Self::Label(label) => label.run(client, format, out).await,
+            Self::Drain(drain) => drain.run(client, format, out).await,
+            Self::Undrain(undrain) => undrain.run(client, format, out).await,
+            Self::Forget(forget) => forget.run(client, format, out).await,
         }
     }
 }

@@ -194,7 +194,7 @@ impl Transaction<'_> {
     }
 
     /// The bucket a verb is about, if it exists and is at the revision asked for.
-    fn bucket(&self, on: &OnBucket) -> Result<Arc<Bucket>, Refusal> {
+    pub(super) fn bucket(&self, on: &OnBucket) -> Result<Arc<Bucket>, Refusal> {
         let name = &on.bucket;
         let Some(bucket) = self.state.buckets.get(name) else {
             return Err(Refusal::NotFound("bucket".to_owned(), name.to_string()));

@@ -1,4 +1,6 @@
-//! Forming a cluster.
+//! Forming a cluster, and what holds for all its nodes.
+
+use sheaf_model::{Settings, Term};
 
 use super::{Line, Transaction};
 use crate::change::Change;
@@ -10,7 +12,7 @@ impl Transaction<'_> {
         if let Some(id) = &self.state.cluster.id {
             return Err(Refusal::Conflict(format!("this cluster is formed already: {id}")));
         }
-        let defects = form.settings.lease.defects();
+        let defects = form.settings.defects();
         if !defects.is_empty() {
             return Err(Refusal::Invalid(defects));
         }
@@ -23,4 +25,45 @@ impl Transaction<'_> {
         self.event(Line::new("cluster.formed", &form.cluster));
         Ok(Reply::Done(self.revision))
     }
+
+    /// Leaders go on waiting for the longest lease that may have been given, until [`Self::drop_former`].
+    pub(super) fn change_settings(&mut self, settings: Settings) -> Result<Reply, Refusal> {
+        let defects = settings.defects();
+        if !defects.is_empty() {
+            return Err(Refusal::Invalid(defects));
+        }
+        let mut cluster = self.state.cluster.clone();
+        let before = cluster.settings;
+        if before == settings {
+            return Ok(Reply::Unchanged(self.revision));
+        }
+        if before.lease != settings.lease {
+            let longest = cluster.former.filter(|former| former.lease.wait() > before.lease.wait());
+            cluster.former = Some(longest.unwrap_or(before));
+        }
+        cluster.settings = settings;
+        self.put(Change::Cluster(cluster));
+        let subject = self.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
+        let changed = changed(&before, &settings);
+        self.event(Line::new("cluster.settings", subject).because(changed));
+        Ok(Reply::Done(self.revision))
+    }
+
+    pub(super) fn drop_former(&mut self, term: Term) -> Result<Reply, Refusal> {
+        self.in_term(term)?;
+        if self.state.cluster.former.is_none() {
+            return Ok(Reply::Unchanged(self.revision));
+        }
+        self.put(Change::Cluster(Cluster { former: None, ..self.state.cluster.clone() }));
+        Ok(Reply::Done(self.revision))
+    }
+}
+
+/// What differs, as `key before -> after`.
+fn changed(before: &Settings, after: &Settings) -> String {
+    let pairs = before.named().into_iter().zip(after.named());
+    let changed = pairs.filter(|((_, before), (_, after))| before != after);
+    let words: Vec<String> =
+        changed.map(|((key, before), (_, after))| format!("{key} {before} -> {after}")).collect();
+    words.join(", ")
 }

@@ -53,6 +53,7 @@ impl Transaction<'_> {
             reason: String::new(),
             registered: self.revision,
             revision: self.revision,
+            drain: None,
         }));
         let name = &register.facts.name;
         self.event(Line::new("node.registered", name).node(id).because(&register.facts.address));

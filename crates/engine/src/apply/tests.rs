@@ -40,6 +40,87 @@ fn nodes_get_numbers_once_and_a_name_only_while_nobody_alive_has_it() {
     assert!(matches!(world.register("k1", "n1"), Reply::Refused(Refusal::Conflict(_))));
 }
 
+fn refusal(reply: Reply) -> String {
+    match reply {
+        Reply::Refused(refusal) => refusal.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_last_node_that_takes_work_is_not_drained() {
+    let mut world = World::with_nodes(2);
+    let drain = |node| Command::Drain(DrainNode { node: NodeId(node), drain: Drain::default() });
+    assert!(matches!(world.propose(drain(1)), Reply::Done(_)));
+    assert!(matches!(world.propose(drain(1)), Reply::Unchanged(_)));
+    assert!(refusal(world.propose(drain(2))).contains("n2 is the last that takes work"));
+    world.set_status(2, NodeStatus::Lost);
+    assert!(refusal(world.propose(drain(2))).contains("forget n2"));
+    assert!(refusal(world.propose(drain(9))).contains("there is no node 9"));
+    assert!(matches!(world.propose(Command::Undrain(NodeId(2))), Reply::Unchanged(_)));
+    assert_eq!(invariants::check(&world.state), Vec::<String>::new());
+}
+
+#[test]
+fn only_a_node_that_is_gone_is_forgotten_and_it_is_vouched_for() {
+    let mut world = World::with_nodes(2);
+    world.bound("/single", 1);
+    world.apply_bucket("/was", |put| put.spec.multi_node = true);
+    world.phase("/was", 1, None, Phase::Running);
+    assert!(refusal(world.propose(Command::Forget(NodeId(1)))).contains("stop its agent first"));
+    world.on("/was", Command::DeleteBucket);
+    world.set_status(1, NodeStatus::Lost);
+    assert!(matches!(world.propose(Command::Forget(NodeId(1))), Reply::Done(_)));
+    assert_eq!(world.binding("/single").leaving, Some(LeaveReason::Forgotten), "freed only by its fence");
+    let left = world.state.residues.get("/was").expect("node 2 has not confirmed");
+    assert_eq!(left.nodes.keys().copied().collect::<Vec<_>>(), [NodeId(2)]);
+    assert!(matches!(world.propose(Command::Forget(NodeId(1))), Reply::Unchanged(_)));
+    assert_eq!(invariants::check(&world.state), Vec::<String>::new());
+}
+
+#[test]
+fn a_bucket_is_moved_only_where_it_can_go() {
+    let mut world = World::with_nodes(3);
+    world.bound("/a", 1);
+    world.apply_bucket("/multi", |put| put.spec.multi_node = true);
+    let ask = |world: &World, bucket: &str, to: Option<u64>| {
+        Command::Move(MoveBucket { bucket: world.name(bucket), to: to.map(NodeId), base: None })
+    };
+    for (bucket, to, says) in [
+        ("/multi", None, "every available node"),
+        ("/none", None, "there is no bucket /none"),
+        ("/a", Some(9), "there is no node 9"),
+    ] {
+        let ask = ask(&world, bucket, to);
+        assert!(refusal(world.propose(ask)).contains(says), "{bucket} {to:?}");
+    }
+    let same = ask(&world, "/a", Some(1));
+    assert!(matches!(world.propose(same), Reply::Unchanged(_)));
+    world.set_status(2, NodeStatus::Lost);
+    let lost = ask(&world, "/a", Some(2));
+    assert!(refusal(world.propose(lost)).contains("cannot go to node n2, which is lost"));
+    let good = ask(&world, "/a", Some(3));
+    assert!(matches!(world.propose(good), Reply::Done(_)));
+    let again = ask(&world, "/a", None);
+    assert!(refusal(world.propose(again)).contains("is leaving its node already"));
+}
+
+#[test]
+fn settings_that_break_the_margin_are_refused_and_change_nothing() {
+    let mut world = World::with_nodes(1);
+    let before = world.state.cluster.clone();
+    let mut settings = before.settings;
+    settings.lease.ttl = Span::millis(900);
+    settings.voters = Voters::Fixed(2);
+    settings.lease.kill_margin = Span::millis(100);
+    let Reply::Refused(Refusal::Invalid(defects)) = world.propose(Command::ChangeSettings(settings)) else {
+        panic!("taken");
+    };
+    let paths: Vec<&str> = defects.iter().map(|defect| defect.path.as_str()).collect();
+    assert_eq!(paths, ["lease.ttl", "lease.kill_margin", "voters"], "all at once");
+    assert_eq!(world.state.cluster, before);
+}
+
 #[test]
 fn a23_applying_the_same_again_changes_nothing() {
     let mut world = World::with_nodes(1);

@@ -82,7 +82,7 @@ impl NodeState {
         if own.status == NodeStatus::Left {
             return Run::Nothing("this node has left");
         }
-        if place.verdict.as_ref().is_some_and(refuses) {
+        if place.verdict.as_deref().is_some_and(refuses) {
             return Run::Nothing("this node is not available");
         }
         if watched.spec.multi_node {
@@ -97,7 +97,7 @@ impl NodeState {
     }
 
     fn wanted_multi(&self, bucket: &KnownBucket, place: &Place, own: &Node) -> Run {
-        if own.status == NodeStatus::Draining {
+        if own.drain.is_some_and(|drain| !drain.keep_multi_node) {
             return Run::Nothing("this node is being drained");
         }
         let residue = self.known.residues.get(&bucket.watched.spec.name).copied().unwrap_or_default();
@@ -114,10 +114,10 @@ impl NodeState {
         if watched.suspended || watched.gave_up {
             return false;
         }
-        if own.status == NodeStatus::Draining && watched.spec.multi_node {
+        if own.drain.is_some_and(|drain| !drain.keep_multi_node) && watched.spec.multi_node {
             return true;
         }
-        let refused = place.verdict.as_ref().is_some_and(|verdict| {
+        let refused = place.verdict.as_deref().is_some_and(|verdict| {
             let first = verdict.gates[..2].iter().any(|gate| gate.pass == Some(false));
             first || matches!(self.asked(bucket, place).lasting, Some(Answer::No(_)))
         });
@@ -134,7 +134,11 @@ impl NodeState {
         if place.is_alive() {
             return None;
         }
-        if !place.verdict.as_ref().is_some_and(Verdict::eligible) {
+        if mode.epoch().is_some() && now < self.start_from {
+            self.retries.insert((self.start_from, name.clone()));
+            return Some("a former life of this agent was heard lately");
+        }
+        if !place.verdict.as_deref().is_some_and(Verdict::eligible) {
             return Some("the gates have not been answered");
         }
         let bucket = self.known.buckets.get(name)?;

@@ -10,6 +10,7 @@ use sheaf_model::{
 };
 
 use super::question::Key;
+use super::rules::Rules;
 use super::{Action, NodeState};
 use crate::reconcile::{self, Origin};
 
@@ -23,13 +24,14 @@ pub(super) struct Known {
     pub(super) bindings: BTreeMap<BucketName, WatchedBinding>,
     pub(super) residues: BTreeMap<BucketName, Revision>,
     pub(super) revision: Revision,
+    rules: Rules,
 }
 
 /// A bucket, with what is worked out from it once.
 #[derive(Clone, Debug)]
 pub(super) struct KnownBucket {
     pub(super) watched: WatchedBucket,
-    pub(super) rules: CompiledRules,
+    pub(super) rules: Arc<CompiledRules>,
     pub(super) origin: Origin,
 }
 
@@ -183,7 +185,8 @@ impl Known {
             }
             WatchItem::Bucket(watched) => {
                 let name = watched.spec.name.clone();
-                self.buckets.insert(name.clone(), KnownBucket::new(watched));
+                let rules = self.rules.compiled(&watched.spec.node_list_rules);
+                self.buckets.insert(name.clone(), KnownBucket::new(watched, rules));
                 Put::Bucket(name)
             }
             WatchItem::BucketGone(name) => {
@@ -212,12 +215,12 @@ impl Known {
 }
 
 impl KnownBucket {
-    fn new(watched: WatchedBucket) -> Self {
+    fn new(watched: WatchedBucket, rules: Arc<CompiledRules>) -> Self {
         let origin = Origin {
             revision: watched.revision,
             basis: watched.basis,
             content: reconcile::content(&watched.spec),
         };
-        Self { rules: watched.spec.node_list_rules.compile(), origin, watched }
+        Self { rules, origin, watched }
     }
 }

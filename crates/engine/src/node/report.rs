@@ -1,6 +1,7 @@
-//! What the leader hears of this node: verdicts at once, phases gathered for a moment, since they go into the log.
+//! What the leader hears of this node: verdicts almost at once, phases gathered for a moment, since they go into the log.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sheaf_model::session::ToLeader;
 use sheaf_model::{BucketName, Instance, Moment, NodeId, Phase, Revision, Span, Verdict};
@@ -9,14 +10,18 @@ use super::{Action, SAY_AGAIN, Seen};
 
 /// How long phases are gathered: short-lived ones never reach the log, and many share one entry.
 const GATHER: Span = Span::millis(20);
+/// Messages with verdicts are so far apart: the first verdict goes at once, those of a storm share messages.
+const SPREAD: Span = Span::millis(10);
 /// Verdicts or instances in one message.
 const CHUNK: usize = 500;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reports {
     open: bool,
-    verdicts: BTreeMap<BucketName, Verdict>,
+    verdicts: BTreeMap<BucketName, Arc<Verdict>>,
     new_verdicts: BTreeSet<BucketName>,
+    /// From when on the next verdicts may be sent.
+    verdicts_at: Option<Moment>,
     instances: BTreeMap<BucketName, Reported>,
     changed: BTreeSet<BucketName>,
     flush_at: Option<Moment>,
@@ -45,6 +50,7 @@ impl Reports {
     /// A session stands: everything is said again, for this leader may know nothing.
     pub(super) fn opened(&mut self, now: Moment) {
         self.open = true;
+        self.verdicts_at = None;
         self.sent.clear();
         self.new_verdicts = self.verdicts.keys().cloned().collect();
         let worth = |it: &Reported| !(it.recorded && it.instance.phase == Phase::Stopped);
@@ -58,7 +64,7 @@ impl Reports {
         self.sent.clear();
     }
 
-    pub(super) fn verdict(&mut self, verdict: &Verdict) {
+    pub(super) fn verdict(&mut self, verdict: &Arc<Verdict>) {
         self.new_verdicts.insert(verdict.bucket.clone());
         self.verdicts.insert(verdict.bucket.clone(), verdict.clone());
     }
@@ -142,7 +148,9 @@ impl Reports {
 
     /// When there is something to send.
     pub(super) fn next(&self) -> Option<Moment> {
-        self.flush_at.filter(|_| self.open && !self.changed.is_empty())
+        let phases = self.flush_at.filter(|_| self.open && !self.changed.is_empty());
+        let verdicts = self.verdicts_at.filter(|_| self.open && !self.new_verdicts.is_empty());
+        phases.into_iter().chain(verdicts).min()
     }
 
     /// Sends what is to be sent now.
@@ -150,10 +158,13 @@ impl Reports {
         if !self.open {
             return;
         }
-        let new: Vec<BucketName> = std::mem::take(&mut self.new_verdicts).into_iter().collect();
-        for chunk in new.chunks(CHUNK) {
-            let verdicts = chunk.iter().filter_map(|bucket| self.verdicts.get(bucket).cloned()).collect();
-            out.push(Action::Say(ToLeader::Verdicts(verdicts)));
+        if !self.new_verdicts.is_empty() && self.verdicts_at.is_none_or(|at| at <= now) {
+            self.verdicts_at = Some(now.after(SPREAD));
+            let new: Vec<BucketName> = std::mem::take(&mut self.new_verdicts).into_iter().collect();
+            for chunk in new.chunks(CHUNK) {
+                let verdicts = chunk.iter().filter_map(|bucket| self.verdicts.get(bucket).cloned()).collect();
+                out.push(Action::Say(ToLeader::Verdicts(verdicts)));
+            }
         }
         if self.flush_at.is_none_or(|at| at > now) {
             return;

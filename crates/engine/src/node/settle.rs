@@ -1,5 +1,7 @@
 //! Looking at one bucket, and doing the first step of what differs. And what follows when it is done.
 
+use std::sync::Arc;
+
 use sheaf_model::session::ToLeader;
 use sheaf_model::{BucketName, Moment, Phase, Span};
 
@@ -43,7 +45,8 @@ impl NodeState {
         let verdict = self.known.buckets.get(bucket).map(|known| self.verdict(known, place));
         match verdict {
             Some(Some(verdict)) => {
-                if place.verdict.as_ref() != Some(&verdict) {
+                if place.verdict.as_deref() != Some(&verdict) {
+                    let verdict = Arc::new(verdict);
                     self.reports.verdict(&verdict);
                     place.verdict = Some(verdict);
                 }

@@ -46,7 +46,7 @@ pub fn step(state: &mut NodeState, input: Input, now: Moment) -> Vec<Action> {
 impl NodeState {
     fn take(&mut self, input: Input, now: Moment, out: &mut Vec<Action>) {
         match input {
-            Input::Found(found) => found.into_iter().for_each(|it| self.found(it, now)),
+            Input::Found(found) => found.into_iter().for_each(|it| self.found(it, now, out)),
             Input::Config(here) => {
                 self.config = here;
                 self.refresh_here(now);
@@ -68,7 +68,8 @@ impl NodeState {
                 self.leased(events, out);
             }
             Input::Recorded(seq) => self.dirty.extend(self.reports.recorded(seq)),
-            Input::SessionOpened => {
+            Input::SessionOpened { start_in } => {
+                self.start_from = self.start_from.max(now.after(start_in));
                 self.reports.opened(now);
                 self.say_owed(now, out);
             }
@@ -81,13 +82,20 @@ impl NodeState {
         }
     }
 
-    fn found(&mut self, found: Found, now: Moment) {
+    fn found(&mut self, found: Found, now: Moment, out: &mut Vec<Action>) {
         let Found { bucket, seen, fences } = found;
         if let Some(seen) = &seen
-            && let (Some(epoch), Some(until)) = (seen.observed.mode.epoch(), seen.deadline)
+            && let Some(epoch) = seen.observed.mode.epoch()
             && seen.observed.is_alive()
         {
-            lease::step(&mut self.leases, LeaseInput::Found(&bucket, Lease { epoch, until }), now);
+            match seen.deadline.filter(|until| now < *until) {
+                Some(until) => {
+                    let lease = Lease { epoch, until };
+                    lease::step(&mut self.leases, LeaseInput::Found(&bucket, lease), now);
+                }
+                // Its keeper is hung, or it would have ended it.
+                None => out.push(Action::Kill(bucket.clone(), epoch)),
+            }
         }
         let place = self.places.entry(bucket.clone()).or_default();
         place.seen = seen;

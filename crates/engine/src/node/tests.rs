@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sheaf_model::{Check, CheckKind, NodeListRules, NodeStatus, Part as TemplatePart, Template};
+use sheaf_model::{Check, CheckKind, NodeListRules, Part as TemplatePart, Template};
 
 use super::*;
 use crate::reconcile::{Ended, Life};
@@ -50,7 +50,7 @@ impl Scene {
         };
         scene.input(Input::Found(Vec::new()));
         scene.watch_anew();
-        scene.input(Input::SessionOpened);
+        scene.input(Input::SessionOpened { start_in: Span(0) });
         scene.lines.clear();
         scene
     }
@@ -69,6 +69,15 @@ impl Scene {
         items.push(WatchItem::Synced(self.world.state.revision));
         self.told = self.world.changes.len();
         self.input(Input::Watch(items));
+    }
+
+    /// A new life of the agent begins, which finds this.
+    fn restart(&mut self, found: Vec<Found>) {
+        self.node = NodeState::new(
+            Identity { node: NodeId(1), boot: "b1".into() },
+            Here { name: "n1".into(), hostname: "n1.example.com".into(), ..Here::default() },
+        );
+        self.input(Input::Found(found));
     }
 
     fn input(&mut self, input: Input) {

@@ -1,7 +1,7 @@
 //! Where a bucket stands.
 
 use sheaf_model::view::{BucketCounts, BucketRow, BucketState, BucketStatus, InstanceView};
-use sheaf_model::{Instance, LeaveReason, NodeId, NodeStatus, OnNodeLost, Phase};
+use sheaf_model::{Instance, LeaveReason, Node, NodeId, NodeStatus, OnNodeLost, Phase};
 
 use super::Sight;
 use crate::state::Bucket;
@@ -152,6 +152,13 @@ impl Sight<'_> {
         self.is_reachable(node) && instance.is_some_and(|i| i.phase == Phase::Running && i.revision >= basis)
     }
 
+    /// Whether the node is being drained, and of this bucket, too.
+    fn is_emptied_of(&self, bucket: &Bucket, node: &Node) -> bool {
+        let bound = self.state.bindings.get(bucket.name()).is_some_and(|bound| bound.node == node.id);
+        let stays = |keep_multi_node| bound || (bucket.current.spec.multi_node && keep_multi_node);
+        node.drain.is_some_and(|drain| !stays(drain.keep_multi_node))
+    }
+
     fn tally(&self, bucket: &Bucket) -> Tally {
         // What a lost node still runs of it is not known, and ends when it is heard again.
         let alive = self.instances(bucket).filter(|i| is_alive(i) && self.is_reachable(i.node));
@@ -172,6 +179,7 @@ impl Sight<'_> {
                 }
                 None => running,
             };
+            let available = available && (running || !self.is_emptied_of(bucket, node));
             tally.desired += u32::from(available);
             tally.running += u32::from(running);
             tally.gave_up += u32::from(available && bucket.gave_up.contains_key(&node.id));

@@ -36,7 +36,7 @@ impl Sight<'_> {
         let views = Gate::ALL.into_iter().zip(gates).map(|(gate, outcome)| GateView {
             gate: gate.as_str().to_owned(),
             pass: outcome.pass,
-            reason: outcome.reason.clone(),
+            reason: outcome.reason.to_string(),
         });
         NodeExplanation {
             node: node.facts.name.to_string(),

@@ -11,7 +11,8 @@ use crate::testing::World;
 fn sessions(world: &World, nodes: u64) -> Sessions {
     let mut sessions = Sessions::new(world.term, Moment(0));
     for node in 1..=nodes {
-        let opened = sessions.opened(NodeId(node), "i".into(), "b".into(), Moment(0), Span(0));
+        let hello = world.hello(node, "i");
+        let opened = sessions.opened(&hello, &world.state, Moment(0));
         opened.expect("nobody else is live as this node");
     }
     sessions
@@ -31,7 +32,7 @@ fn a12_a_node_that_is_not_available_is_not_a_failure() {
     assert_eq!(state(&world, &sessions, "/m"), (BucketState::Placing, 0, 0));
     for (node, refusal) in [(1, None), (2, None), (3, Some("no"))] {
         let verdict = world.verdict("/m", refusal);
-        sessions.answered(NodeId(node), vec![verdict], Moment(0));
+        sessions.answered(NodeId(node), vec![verdict.into()], Moment(0));
     }
     assert_eq!(state(&world, &sessions, "/m"), (BucketState::Starting, 2, 0));
     world.phase("/m", 1, None, Phase::Running);
@@ -53,11 +54,11 @@ fn a_single_node_bucket_passes_through_its_states() {
     assert_eq!(state(&world, &sessions, "/a").0, BucketState::Placing);
     for node in [1, 2] {
         let verdict = world.verdict("/a", Some("no"));
-        sessions.answered(NodeId(node), vec![verdict], Moment(0));
+        sessions.answered(NodeId(node), vec![verdict.into()], Moment(0));
     }
     assert_eq!(state(&world, &sessions, "/a").0, BucketState::Unplaced);
     let verdict = world.verdict("/a", None);
-    sessions.answered(NodeId(1), vec![verdict], Moment(0));
+    sessions.answered(NodeId(1), vec![verdict.into()], Moment(0));
     assert_eq!(state(&world, &sessions, "/a").0, BucketState::Placing);
     let basis = world.bucket("/a").current.revision;
     world.propose(Command::Bind(world.bind_command("/a", 1, basis)));
@@ -94,7 +95,7 @@ fn a1_explain_gives_every_gate_of_every_node() {
     let mut sessions = sessions(&world, 2);
     let mut verdict = world.verdict("/a", Some("no flume"));
     verdict.gates[0] = GateOutcome::refuse("not allowed here");
-    sessions.answered(NodeId(1), vec![verdict], Moment(0));
+    sessions.answered(NodeId(1), vec![verdict.into()], Moment(0));
     let sight = Sight { state: &world.state, sessions: Some(&sessions), now: Moment(0) };
     let explanation = sight.explain(&world.bucket("/a"));
     assert_eq!(explanation.nodes.len(), 3);

@@ -1,9 +1,10 @@
 //! Scenarios of what the leader owes.
 
+use sheaf_model::session::Hello;
 use sheaf_model::*;
 
 use super::*;
-use crate::command::Reply;
+use crate::command::{DrainNode, MoveBucket, Reply};
 use crate::testing::World;
 
 /// A leader elected at moment 0 with its nodes connected; time passes by hand.
@@ -22,15 +23,22 @@ impl Leader {
     }
 
     fn connect(&mut self, node: u64) {
-        let incarnation = Incarnation(format!("i{node}"));
-        let opened =
-            self.sessions.opened(NodeId(node), incarnation, "boot".into(), self.now, Span::seconds(3));
-        opened.expect("nobody else is live as this node");
+        let hello = self.world.hello(node, &format!("i{node}"));
+        self.open(&hello).expect("nobody else is live as this node");
+    }
+
+    fn open(&mut self, hello: &Hello) -> Result<Span, String> {
+        self.sessions.opened(hello, &self.world.state, self.now)
+    }
+
+    fn drain(&mut self, node: u64, drain: Drain) {
+        let reply = self.world.propose(Command::Drain(DrainNode { node: NodeId(node), drain }));
+        assert!(matches!(reply, Reply::Done(_)), "{reply:?}");
     }
 
     fn answer(&mut self, node: u64, bucket: &str, refusal: Option<&str>) {
         let verdict = self.world.verdict(bucket, refusal);
-        self.sessions.answered(NodeId(node), vec![verdict], self.now);
+        self.sessions.answered(NodeId(node), vec![verdict.into()], self.now);
     }
 
     /// Time passes; the nodes named are heard all the while.
@@ -142,7 +150,7 @@ fn a_verdict_that_is_unknown_does_not_end_affinity() {
     leader.world.bound("/a", 1);
     let mut verdict = leader.world.verdict("/a", None);
     verdict.gates[2] = GateOutcome::unknown("timed out, first time");
-    leader.sessions.answered(NodeId(1), vec![verdict], leader.now);
+    leader.sessions.answered(NodeId(1), vec![verdict.into()], leader.now);
     assert!(leader.act().is_empty());
 }
 
@@ -263,9 +271,133 @@ fn nothing_single_node_is_bound_while_a_residue_remains() {
 #[test]
 fn a_second_live_agent_of_the_same_node_is_refused() {
     let mut leader = Leader::new(1);
-    let other = Incarnation("other".to_owned());
-    let mut open =
-        |now| leader.sessions.opened(NodeId(1), other.clone(), "boot".into(), now, Span::seconds(3));
-    assert!(open(Moment(100)).is_err());
-    assert!(open(Moment(3000)).is_ok(), "the former is silent for a ttl");
+    let other = leader.world.hello(1, "other");
+    leader.now = Moment(100);
+    assert!(leader.open(&other).is_err());
+    leader.now = Moment(3000);
+    assert_eq!(leader.open(&other), Ok(Span::seconds(1)), "the former is silent for a ttl, not yet for W");
+    assert_eq!(leader.open(&other), Ok(Span(0)), "the same life again has nothing more to wait for");
+}
+
+#[test]
+fn a_new_life_unknown_to_this_leader_waits_from_the_election() {
+    let mut leader = Leader::new(1);
+    leader.world.register("k2", "n2");
+    leader.now = Moment(1500);
+    let fresh = Hello { fresh: true, ..leader.world.hello(2, "first") };
+    assert_eq!(leader.open(&fresh), Ok(Span(0)), "there never was another");
+    leader.world.set_status(2, NodeStatus::Ready);
+    leader.sessions = Sessions::new(Term(2), Moment(1000));
+    assert_eq!(leader.open(&fresh), Ok(Span::millis(3500)));
+    leader.sessions = Sessions::new(Term(3), Moment(1200));
+    let known = Hello { fresh: false, ..fresh };
+    assert_eq!(leader.open(&known), Ok(Span(0)), "it has waited, or counts for itself");
+}
+
+#[test]
+fn a_node_is_drained_one_bucket_after_the_other() {
+    let mut leader = Leader::new(3);
+    for bucket in ["/a", "/b"] {
+        leader.world.bound(bucket, 1);
+        (2..=3).for_each(|node| leader.answer(node, bucket, None));
+    }
+    leader.world.bound("/stays", 1);
+    leader.answer(2, "/stays", Some("no flume here"));
+    leader.drain(1, Drain::default());
+    assert_eq!(leader.act(), ["leave /a"]);
+    assert!(leader.act().is_empty(), "one at a time");
+    let epoch = leader.world.binding("/a").epoch;
+    leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), epoch);
+    assert_eq!(leader.act(), ["free /a"]);
+    leader.answer(1, "/a", None);
+    let words = leader.act();
+    assert_eq!(words.len(), 2, "{words:?}");
+    assert_eq!(words[0], "leave /b");
+    assert!(words[1].starts_with("bind /a") && !words[1].ends_with(" 1"), "{words:?}");
+    let epoch = leader.world.binding("/b").epoch;
+    leader.sessions.gave_up(NodeId(1), leader.world.name("/b"), epoch);
+    leader.act();
+    leader.answer(1, "/b", None);
+    leader.act();
+    assert!(leader.act().is_empty(), "what can go nowhere stays while there is no deadline");
+    assert!(leader.world.binding("/stays").leaving.is_none());
+}
+
+#[test]
+fn at_the_deadline_of_a_drain_everything_leaves_and_is_fenced() {
+    let mut leader = Leader::new(2);
+    leader.world.bound("/a", 1);
+    leader.drain(1, Drain { deadline: Some(Span::seconds(6)), keep_multi_node: false });
+    assert!(leader.act().is_empty());
+    leader.pass(Span::seconds(6), &[1, 2]);
+    assert_eq!(leader.act(), ["leave /a"]);
+    assert!(leader.act().is_empty(), "fenced at once, W begins");
+    assert_eq!(leader.named(1), Vec::<u64>::new());
+    leader.pass(Span::seconds(4), &[1, 2]);
+    assert_eq!(leader.act(), ["free /a"]);
+}
+
+#[test]
+fn a_node_that_is_drained_and_comes_back_is_still_drained() {
+    let mut leader = Leader::new(2);
+    leader.drain(1, Drain::default());
+    leader.pass(Span::seconds(4), &[2]);
+    assert_eq!(leader.act(), ["1 lost"]);
+    leader.connect(1);
+    assert_eq!(leader.act(), ["1 draining"]);
+    leader.world.propose(Command::Undrain(NodeId(1)));
+    assert_eq!(leader.world.state.nodes[&NodeId(1)].status, NodeStatus::Ready);
+    assert!(leader.act().is_empty());
+}
+
+#[test]
+fn a_bucket_is_moved_where_the_operator_wants_it_or_anywhere_else() {
+    for (to, lands) in [(Some(3), vec![3]), (None, vec![2, 3])] {
+        let mut leader = Leader::new(3);
+        let epoch = leader.world.bound("/a", 1);
+        (1..=3).for_each(|node| leader.answer(node, "/a", None));
+        leader.world.bound("/busy", 3);
+        leader.act();
+        let ask = MoveBucket { bucket: leader.world.name("/a"), to: to.map(NodeId), base: None };
+        leader.world.propose(Command::Move(ask));
+        leader.act();
+        leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), epoch);
+        assert_eq!(leader.act(), ["free /a"]);
+        leader.act();
+        let node = leader.world.binding("/a").node.0;
+        assert!(lands.contains(&node), "to {to:?}: {node}");
+    }
+}
+
+#[test]
+fn while_leadership_is_handed_over_nothing_is_acknowledged_or_decided() {
+    let mut leader = Leader::new(2);
+    let epoch = leader.world.bound("/a", 1);
+    leader.act();
+    leader.sessions.freeze(true);
+    assert_eq!(leader.named(1), Vec::<u64>::new());
+    leader.pass(Span::seconds(60), &[]);
+    assert!(leader.act().is_empty());
+    leader.pass(Span::millis(100), &[1, 2]);
+    leader.sessions.freeze(false);
+    assert_eq!(leader.named(1), [epoch.0], "the transfer failed: it goes on as before");
+}
+
+#[test]
+fn after_a_change_of_the_lease_the_longer_wait_counts_for_one_old_w() {
+    let mut leader = Leader::new(2);
+    leader.world.bound("/a", 1);
+    leader.act();
+    let mut settings = leader.world.state.cluster.settings;
+    settings.lease.ttl = Span::millis(1500);
+    settings.lease.kill_margin = Span::millis(500);
+    leader.world.propose(Command::ChangeSettings(settings));
+    leader.act();
+    leader.pass(Span::seconds(2), &[2]);
+    assert!(leader.act().is_empty(), "leases of the old ttl may still run");
+    leader.pass(Span::seconds(2), &[2]);
+    let words = leader.act();
+    assert_eq!(words, ["DropFormer(Term(1))", "1 lost", "free /a"]);
+    assert_eq!(leader.world.state.cluster.former, None);
+    assert_eq!(longest_wait(&leader.world.state), Span::seconds(2));
 }

@@ -8,8 +8,8 @@ use proptest::option;
 use proptest::prelude::*;
 use sheaf_engine::{Bucket, Change, Cluster, Module, Release, Reply, Request, Rollout};
 use sheaf_model::{
-    Binding, BucketName, BucketSpec, Bytes, ClusterEpoch, ClusterId, Decision, Epoch, Event, Exit, Facts,
-    Gate, Instance, Json, LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId,
+    Binding, BucketName, BucketSpec, Bytes, ClusterEpoch, ClusterId, Decision, Drain, Epoch, Event, Exit,
+    Facts, Gate, Instance, Json, LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId,
     NodeKey, NodeName, NodeStatus, Phase, Placement, RequestId, Residue, Revision, Runtime, Settings, Span,
     Timestamp,
 };
@@ -171,6 +171,10 @@ fn node() -> impl Strategy<Value = Node> {
             reason: text,
             registered: Revision(number),
             revision: Revision(number),
+            drain: (cpu % 2 == 0).then(|| Drain {
+                deadline: (cpu % 3 == 0).then_some(Span(number)),
+                keep_multi_node: cpu % 5 == 0,
+            }),
         },
     )
 }

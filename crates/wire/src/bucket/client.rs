@@ -5,8 +5,8 @@ use sheaf_model::{BucketName, PutBucket};
 use tonic::transport::Channel;
 
 use super::{
-    ApplyBucket, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets, OnBucket,
-    Plan, WatchBuckets,
+    ApplyBucket, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets, MoveBucket,
+    OnBucket, Plan, WatchBuckets,
 };
 use crate::logs::LogLine;
 use crate::proto::v1;
@@ -62,6 +62,13 @@ impl Client {
         let request = self.request(v1::BucketLogsRequest::from(ask));
         let lines = self.stream(request, async |request| self.buckets().logs(request).await).await?;
         Ok(call::incoming(self.address(), lines, TryInto::try_into))
+    }
+
+    /// Takes a single-node bucket from its node.
+    pub async fn move_bucket(&self, ask: MoveBucket) -> Result<Done, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::MoveBucketRequest::from(ask), id.as_ref());
+        Ok(self.unary(request, async |request| self.buckets().r#move(request).await).await?.into())
     }
 
     /// Switches a bucket off.

@@ -5,7 +5,7 @@ use sheaf_model::{BucketName, Difference, PutBucket, Revision, Timestamp};
 
 use super::{
     ApplyBucket, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets,
-    OnBucket, Plan, WatchBuckets,
+    MoveBucket, OnBucket, Plan, WatchBuckets,
 };
 use crate::change::{page_of, timestamp, timestamp_from};
 use crate::logs::LogsOf;
@@ -246,6 +246,26 @@ macro_rules! on_bucket {
 }
 
 on_bucket! { SuspendBucketRequest ResumeBucketRequest RestartBucketRequest DeleteBucketRequest }
+
+pub(super) fn move_bucket(message: v1::MoveBucketRequest, caller: &Caller) -> Result<MoveBucket, ApiError> {
+    Ok(MoveBucket {
+        bucket: name(&message.name)?,
+        to: (!message.to.is_empty()).then_some(message.to),
+        base: message.base_revision.map(Revision),
+        request: caller.request_id(message.request_id)?,
+    })
+}
+
+impl From<MoveBucket> for v1::MoveBucketRequest {
+    fn from(ask: MoveBucket) -> Self {
+        Self {
+            name: ask.bucket.as_str().to_owned(),
+            to: ask.to.unwrap_or_default(),
+            base_revision: ask.base.map(|revision| revision.0),
+            request_id: ask.request.map(|id| id.0).unwrap_or_default(),
+        }
+    }
+}
 
 pub(super) fn history(message: v1::BucketHistoryRequest) -> Result<BucketHistory, ApiError> {
     Ok(BucketHistory {

@@ -74,6 +74,14 @@ impl<A: BucketApi> BucketService for Serve<A> {
         call::stream(request, |q, _| convert::logs(q), ask, |line| Ok(line.into())).await
     }
 
+    async fn r#move(
+        &self,
+        request: Request<v1::MoveBucketRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.move_bucket(caller, ask);
+        call::unary(request, convert::move_bucket, ask, Into::into).await
+    }
+
     async fn suspend(
         &self,
         request: Request<v1::SuspendBucketRequest>,

@@ -3,7 +3,7 @@
 use sheaf_model::view::{ClusterStatus, MemberRow};
 use tonic::transport::Channel;
 
-use super::Apply;
+use super::{AllSettings, Apply, ChangeSettings};
 use crate::proto::v1;
 use crate::proto::v1::cluster_service_client::ClusterServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -32,5 +32,18 @@ impl Client {
         let request = self.request(v1::MembersRequest {});
         let answer = self.unary(request, async |request| self.cluster().members(request).await).await?;
         Ok(answer.members.into_iter().map(Into::into).collect())
+    }
+
+    /// Changes what holds for all nodes, and shows it.
+    pub async fn settings(&self, ask: ChangeSettings) -> Result<AllSettings, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::SettingsRequest::from(ask), id.as_ref());
+        Ok(self.unary(request, async |request| self.cluster().settings(request).await).await?.into())
+    }
+
+    /// Hands leadership to another voter; returns the name of the one that leads then.
+    pub async fn transfer(&self, to: Option<String>) -> Result<String, ApiError> {
+        let request = self.request(v1::TransferRequest { to: to.unwrap_or_default() });
+        Ok(self.unary(request, async |request| self.cluster().transfer(request).await).await?.leader)
     }
 }

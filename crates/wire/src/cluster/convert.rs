@@ -2,7 +2,7 @@
 
 use sheaf_model::view::{BucketCounts, ClusterStatus, MemberRow, NodeCounts};
 
-use super::Apply;
+use super::{AllSettings, Apply, ChangeSettings};
 use crate::proto::v1;
 use crate::spec::{BucketMessage, bucket_request, module_request, read};
 use crate::{ApiError, Caller};
@@ -119,5 +119,35 @@ impl From<v1::ClusterStatus> for ClusterStatus {
             fault_tolerance: status.fault_tolerance,
             message: status.message,
         }
+    }
+}
+
+pub(super) fn settings(message: v1::SettingsRequest, caller: &Caller) -> Result<ChangeSettings, ApiError> {
+    let changes = message.changes.into_iter().map(|setting| (setting.key, setting.value)).collect();
+    Ok(ChangeSettings { changes, request: caller.request_id(message.request_id)? })
+}
+
+fn setting((key, value): (String, String)) -> v1::Setting {
+    v1::Setting { key, value }
+}
+
+impl From<ChangeSettings> for v1::SettingsRequest {
+    fn from(ask: ChangeSettings) -> Self {
+        let changes = ask.changes.into_iter().map(setting).collect();
+        Self { changes, request_id: ask.request.map(|id| id.0).unwrap_or_default() }
+    }
+}
+
+impl From<AllSettings> for v1::SettingsResponse {
+    fn from(all: AllSettings) -> Self {
+        let settings = all.settings.into_iter().map(setting).collect();
+        Self { change: all.done.map(Into::into), settings }
+    }
+}
+
+impl From<v1::SettingsResponse> for AllSettings {
+    fn from(answer: v1::SettingsResponse) -> Self {
+        let settings = answer.settings.into_iter().map(|setting| (setting.key, setting.value)).collect();
+        Self { done: answer.change.map(Into::into), settings }
     }
 }

@@ -34,4 +34,21 @@ impl<A: ClusterApi> ClusterService for Serve<A> {
             |rows: Vec<_>| v1::MembersResponse { members: rows.into_iter().map(Into::into).collect() };
         call::unary(request, |_, _| Ok(()), |caller, ()| self.0.members(caller), write).await
     }
+
+    async fn settings(
+        &self,
+        request: Request<v1::SettingsRequest>,
+    ) -> Result<Response<v1::SettingsResponse>, Status> {
+        let ask = |caller, ask| self.0.settings(caller, ask);
+        call::unary(request, convert::settings, ask, Into::into).await
+    }
+
+    async fn transfer(
+        &self,
+        request: Request<v1::TransferRequest>,
+    ) -> Result<Response<v1::TransferResponse>, Status> {
+        let read = |q: v1::TransferRequest, _: &_| Ok((!q.to.is_empty()).then_some(q.to));
+        let write = |leader| v1::TransferResponse { leader };
+        call::unary(request, read, |caller, to| self.0.transfer(caller, to), write).await
+    }
 }

@@ -28,9 +28,10 @@ pub(super) fn method(path: &str) -> (Class, bool) {
     };
     match (service, method) {
         ("ClusterService" | "BucketService" | "ModuleService", "Apply")
-        | ("BucketService", "Suspend" | "Resume" | "Restart")
+        | ("ClusterService", "Settings" | "Transfer")
+        | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move")
         | ("BucketService" | "ModuleService", "Delete")
-        | ("NodeService", "Label") => (Class::Change, false),
+        | ("NodeService", "Label" | "Drain" | "Undrain" | "Forget") => (Class::Change, false),
         ("ClusterService", "Status" | "Members")
         | ("BucketService", "Plan" | "Get" | "List" | "Explain")
         | ("NodeService", "List" | "Get" | "Affinity") => (Class::LiveRead, false),
@@ -67,7 +68,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 25);
+        assert_eq!(calls, 31);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use sheaf_model::view::{AffinityRow, NodeDetail, NodeRow};
 use tonic::transport::Channel;
 
-use super::{Affinity, LabelNode, Labelled, ListNodes};
+use super::{Affinity, DrainNode, Drained, LabelNode, Labelled, ListNodes, OnNode};
 use crate::proto::v1;
 use crate::proto::v1::node_service_client::NodeServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{ApiError, Client, Page};
+use crate::{ApiError, Client, Done, Page};
 
 impl Client {
     fn nodes(&self) -> NodeServiceClient<Channel> {
@@ -37,5 +37,26 @@ impl Client {
         let id = ask.request.clone();
         let request = self.change(v1::LabelNodeRequest::from(ask), id.as_ref());
         Ok(self.unary(request, async |request| self.nodes().label(request).await).await?.into())
+    }
+
+    /// Empties a node, or only says what would move where.
+    pub async fn drain_node(&self, ask: DrainNode) -> Result<Drained, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::DrainNodeRequest::from(ask), id.as_ref());
+        Ok(self.unary(request, async |request| self.nodes().drain(request).await).await?.into())
+    }
+
+    /// Lets a node take work again.
+    pub async fn undrain_node(&self, ask: OnNode) -> Result<Done, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::UndrainNodeRequest::from(ask), id.as_ref());
+        Ok(self.unary(request, async |request| self.nodes().undrain(request).await).await?.into())
+    }
+
+    /// Vouches for a node that is lost.
+    pub async fn forget_node(&self, ask: OnNode) -> Result<Done, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::ForgetNodeRequest::from(ask), id.as_ref());
+        Ok(self.unary(request, async |request| self.nodes().forget(request).await).await?.into())
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{NodeApi, convert};
+use super::{NodeApi, convert, leaving};
 use crate::call;
 use crate::proto::v1;
 use crate::proto::v1::node_service_server::NodeService;
@@ -41,5 +41,28 @@ impl<A: NodeApi> NodeService for Serve<A> {
         request: Request<v1::LabelNodeRequest>,
     ) -> Result<Response<v1::LabelNodeResponse>, Status> {
         call::unary(request, convert::label, |caller, ask| self.0.label(caller, ask), Into::into).await
+    }
+
+    async fn drain(
+        &self,
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        call::unary(request, leaving::drain, |caller, ask| self.0.drain(caller, ask), Into::into).await
+    }
+
+    async fn undrain(
+        &self,
+        request: Request<v1::UndrainNodeRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.undrain(caller, ask);
+        call::unary(request, v1::UndrainNodeRequest::read, ask, Into::into).await
+    }
+
+    async fn forget(
+        &self,
+        request: Request<v1::ForgetNodeRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.forget(caller, ask);
+        call::unary(request, v1::ForgetNodeRequest::read, ask, Into::into).await
     }
 }

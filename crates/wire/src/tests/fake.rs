@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::bucket::{
     ApplyBucket, BucketApi, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets,
-    OnBucket, Plan, WatchBuckets,
+    MoveBucket, OnBucket, Plan, WatchBuckets,
 };
 use crate::event::{EventApi, EventPage, ListEvents, WatchEvents};
 use crate::logs::{LogLine, LogStream};
@@ -81,6 +81,10 @@ impl BucketApi for Fake {
         };
         let lines = futures::stream::iter([Ok(line("one")), Ok(line("two"))]);
         Ok(if ask.of.follow { lines.chain(futures::stream::pending()).boxed() } else { lines.boxed() })
+    }
+
+    async fn move_bucket(&self, _: Caller, _: MoveBucket) -> Result<Done, ApiError> {
+        not_here()
     }
 
     async fn suspend(&self, _: Caller, ask: OnBucket) -> Result<Done, ApiError> {

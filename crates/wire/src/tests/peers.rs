@@ -83,7 +83,7 @@ impl AgentApi for Echo {
     async fn session(&self, _: Caller, messages: Answers<ToLeader>) -> Result<Answers<ToNode>, ApiError> {
         let answers = messages.map(|message| match message? {
             ToLeader::Heartbeat(heartbeat) => Ok(ToNode::Recorded { seq: heartbeat.seen.0 }),
-            _ => Ok(ToNode::Welcome { heartbeat: Span::millis(500) }),
+            _ => Ok(ToNode::Welcome { heartbeat: Span::millis(500), start_in: Span(0) }),
         });
         Ok(answers.boxed())
     }
@@ -175,7 +175,10 @@ async fn agents_hold_sessions_and_watch() {
     let messages = vec![ToLeader::Goodbye, ToLeader::Heartbeat(heartbeat)];
     let answers = client.session(futures::stream::iter(messages).boxed(), SOON).await.unwrap();
     let answers: Vec<_> = answers.map(Result::unwrap).collect().await;
-    assert_eq!(answers, [ToNode::Welcome { heartbeat: Span::millis(500) }, ToNode::Recorded { seq: 9 }]);
+    assert_eq!(
+        answers,
+        [ToNode::Welcome { heartbeat: Span::millis(500), start_in: Span(0) }, ToNode::Recorded { seq: 9 }]
+    );
     let ask = WatchNode { cluster: ClusterId::from("c"), node: NodeId(7) };
     let items: Vec<_> = client.watch(ask, SOON).await.unwrap().map(Result::unwrap).collect().await;
     assert_eq!(items, [vec![WatchItem::Reset, WatchItem::Synced(Revision(7))]]);

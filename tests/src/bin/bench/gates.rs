@@ -70,7 +70,7 @@ fn new_node() -> NodeState {
     let identity = Identity { node: NodeId(1), boot: "b1".into() };
     let mut node = NodeState::new(identity, here());
     step(&mut node, Input::Found(Vec::new()), now());
-    step(&mut node, Input::SessionOpened, now());
+    step(&mut node, Input::SessionOpened { start_in: sheaf_model::Span(0) }, now());
     node
 }
 

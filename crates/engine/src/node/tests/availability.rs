@@ -1,6 +1,9 @@
 //! Where it may run: gate 3 over time, the config, draining, and what fails.
 
+use sheaf_model::Drain;
+
 use super::*;
+use crate::DrainNode;
 
 #[test]
 fn gate_3_is_asked_once_for_all_buckets_of_a_module_and_again_every_interval() {
@@ -179,9 +182,35 @@ fn a_drained_node_runs_no_multi_node_work() {
     scene.sync();
     scene.pass(50);
     scene.lines.clear();
-    scene.world.set_status(1, NodeStatus::Draining);
+    let drain = |keep_multi_node| {
+        let drain = Drain { keep_multi_node, ..Drain::default() };
+        Command::Drain(DrainNode { node: NodeId(1), drain })
+    };
+    scene.world.propose(drain(true));
+    scene.sync();
+    assert!(scene.lines.is_empty(), "{:?}", scene.lines);
+    scene.world.propose(drain(false));
     scene.sync();
     assert_eq!(scene.lines[0], "stop /m (this node is being drained)");
+}
+
+#[test]
+fn a_new_life_starts_no_single_node_work_until_the_former_cannot_run() {
+    let mut scene = Scene::new();
+    scene.input(Input::SessionLost);
+    scene.input(Input::SessionOpened { start_in: Span::seconds(4) });
+    let epoch = scene.world.bound("/a", 1);
+    scene.world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    scene.sync();
+    scene.acknowledge(&[("/a", epoch)]);
+    scene.pass(50);
+    assert!(scene.lines.iter().any(|line| line.starts_with("start /m")), "{:?}", scene.lines);
+    assert!(!scene.lines.iter().any(|line| line.starts_with("start /a")), "{:?}", scene.lines);
+    for _ in 0..8 {
+        scene.pass(500);
+        scene.acknowledge(&[("/a", epoch)]);
+    }
+    assert!(scene.lines.iter().any(|line| line.starts_with("start /a")), "{:?}", scene.lines);
 }
 
 #[test]

@@ -9,7 +9,7 @@ fn a_multi_node_bucket_starts_at_once_and_without_a_leader() {
     let at = scene.world.apply_bucket("/m", |put| put.spec.multi_node = true).revision;
     scene.sync();
     scene.expect(&[&format!("start /m Multi(Revision({at}))")]);
-    scene.input(Input::SessionOpened);
+    scene.input(Input::SessionOpened { start_in: Span(0) });
     scene.expect(&[&format!("verdict /m at {at}: yes"), "phase /m running"]);
     scene.pass(5000);
     scene.expect(&[]);
@@ -194,13 +194,9 @@ fn a29_a44_what_is_found_is_adopted_or_stopped() {
         let bucket = scene.world.name(bucket);
         found.push(Found { bucket, seen: Some(*seen), fences: Fences::default() });
     }
-    scene.node = NodeState::new(
-        Identity { node: NodeId(1), boot: "b1".into() },
-        Here { name: "n1".into(), hostname: "n1.example.com".into(), ..Here::default() },
-    );
-    scene.input(Input::Found(found));
+    scene.restart(found);
     scene.expect(&[]);
-    scene.input(Input::SessionOpened);
+    scene.input(Input::SessionOpened { start_in: Span(0) });
     scene.watch_anew();
     scene.pass(50);
     let lines = std::mem::take(&mut scene.lines);
@@ -210,4 +206,22 @@ fn a29_a44_what_is_found_is_adopted_or_stopped() {
     assert!(lines.contains(&"remove /gone".to_owned()), "{lines:?}");
     scene.acknowledge(&[("/single", epoch)]);
     scene.expect(&["deadline /single 103050"]);
+}
+
+/// Its keeper does not answer, so that nobody knows whether it still has a lease; or knows that it has none.
+#[test]
+fn what_is_found_alive_without_a_lease_is_killed() {
+    let mut scene = Scene::new();
+    let none = Revision(0);
+    let origin = Origin { revision: none, basis: none, content: 0 };
+    let lease_ends = [("/hung", None), ("/late", Some(Moment(100_000))), ("/held", Some(Moment(100_001)))];
+    let found = lease_ends.map(|(bucket, deadline)| {
+        let seen = scene.seen(Mode::Single(Epoch(7)), origin, Life::Alive, Phase::Running);
+        let seen = Some(Seen { deadline, ..*seen });
+        Found { bucket: scene.world.name(bucket), seen, fences: Fences::default() }
+    });
+    scene.restart(found.into());
+    scene.expect(&["kill /hung 7", "kill /late 7"]);
+    scene.pass(1);
+    scene.expect(&["kill /held 7"]);
 }

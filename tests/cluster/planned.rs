@@ -1,0 +1,192 @@
+//! What operators do on purpose: drain, move, hand over, change settings, forget. Nothing of it is a failure.
+
+use std::time::Duration;
+
+use sheaf_tests::documents::bucket;
+use sheaf_tests::{Agent, Cases, Cluster, Follower, wait_for};
+
+use crate::scene::{affinity, epoch, event_kinds, names, only_node, pids, trace};
+
+/// A stop, a placement and a start, on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
+    cases.run("a node is drained and takes work again", || drained(cluster));
+    cases.run("what cannot go elsewhere stays until the deadline", || deadline(cluster));
+    cases.run("a bucket is moved", || moved(cluster));
+    cases.run("leadership is handed over without a failed call", || handed_over(cluster));
+    cases.run("settings are changed for all nodes, or refused with every defect", || settings(cluster));
+    cases.run("A10 a bucket waits for its node", || a10(cluster));
+    cases.run("only a node that is lost is forgotten", || forgotten(cluster));
+}
+
+fn drained(cluster: &Cluster) {
+    let (one, all) = (trace(cluster, "drain.one"), trace(cluster, "drain.all"));
+    cluster.apply_and_wait(&bucket("/drain/all", "steady", &all, "multi_node: true"));
+    for name in ["/drain/a", "/drain/b"] {
+        cluster.apply_and_wait(&bucket(name, "steady", &one, "node_list_rules: [n1]"));
+        cluster.apply_and_wait(&bucket(name, "steady", &one, ""));
+    }
+    let before = epoch(&cluster.status("/drain/a"));
+    let plan = cluster.json(&["node", "drain", "n1", "--dry-run", "-o", "json"]);
+    let rows: Vec<&serde_json::Value> = plan.as_array().into_iter().flatten().collect();
+    assert_eq!(rows.len(), 3, "{plan:#}");
+    for row in &rows[1..] {
+        assert!(
+            names([2, 3]).contains(row["to"].as_str().unwrap_or_default()) || row["bucket"] == "/drain/all"
+        );
+    }
+    assert_eq!(only_node(&cluster.status("/drain/a")), "n1", "nothing has happened");
+    cluster.cli(&["node", "drain", "n1", "--wait"]).ok();
+    for name in ["/drain/a", "/drain/b"] {
+        let status = cluster.wait_state(name, "running");
+        assert_ne!(only_node(&status), "n1");
+        assert!(epoch(&status) > before);
+        assert!(event_kinds(cluster, name).contains(&"bucket.leaving".to_owned()));
+    }
+    assert!(cluster.agent(1).programs("/drain/all").is_empty());
+    assert_eq!(node_status(cluster, "n1"), "draining");
+    cluster.cli(&["node", "drain", "n2"]).ok();
+    cluster.cli(&["node", "drain", "n3"]).exits(1).mentions(&["n3 is the last that takes work"]);
+    for node in ["n1", "n2"] {
+        cluster.cli(&["node", "undrain", node]).ok();
+    }
+    cluster.wait_status("/drain/all", "runs everywhere again", |status| {
+        status["state"] == "running" && affinity(status) == names([1, 2, 3])
+    });
+    cluster.delete(&["/drain/all", "/drain/a", "/drain/b"]);
+}
+
+fn node_status(cluster: &Cluster, node: &str) -> String {
+    let status = cluster.json(&["node", "status", node, "-o", "json"]);
+    status["status"].as_str().unwrap_or_default().to_owned()
+}
+
+fn deadline(cluster: &Cluster) {
+    let stays = trace(cluster, "drain.stays");
+    cluster.apply_and_wait(&bucket("/drain/stays", "steady", &stays, "node_list_rules: [n1]"));
+    cluster.cli(&["node", "drain", "n1", "--wait", "--timeout", "1s"]).exits(4).mentions(&["/drain/stays"]);
+    assert_eq!(cluster.status("/drain/stays")["state"], "running");
+    cluster.cli(&["node", "drain", "n1", "--deadline", "500ms", "--wait"]).ok();
+    cluster.wait_state("/drain/stays", "unplaced");
+    assert!(cluster.agent(1).programs("/drain/stays").is_empty());
+    cluster.cli(&["node", "undrain", "n1"]).ok();
+    cluster.wait_state("/drain/stays", "running");
+    cluster.delete(&["/drain/stays"]);
+}
+
+fn moved(cluster: &Cluster) {
+    let one = trace(cluster, "move.one");
+    cluster.apply_and_wait(&bucket("/move/one", "steady", &one, "node_list_rules: [n1, n2]"));
+    let before = cluster.status("/move/one");
+    let from = only_node(&before);
+    let to = if from == "n1" { "n2" } else { "n1" };
+    let move_to = |node: &str| cluster.cli(&["bucket", "move", "/move/one", "--to", node]);
+    move_to("n3").exits(1).mentions(&["cannot go to node n3", "node_list_rules"]);
+    move_to("n9").exits(3).mentions(&["no node n9"]);
+    cluster.cli(&["bucket", "move", "/move/none"]).exits(3).mentions(&["/move/none"]);
+    assert_eq!(epoch(&cluster.status("/move/one")), epoch(&before), "nothing has changed");
+    cluster.cli(&["bucket", "move", "/move/one", "--to", to, "--wait"]).ok();
+    let after = cluster.wait_status_within("/move/one", "runs there", SOON, |status| {
+        status["state"] == "running" && affinity(status).contains(to)
+    });
+    assert!(epoch(&after) > epoch(&before));
+    cluster.cli(&["bucket", "move", "/move/one"]).ok();
+    cluster.wait_status_within("/move/one", "runs elsewhere again", SOON, |status| {
+        status["state"] == "running" && affinity(status).contains(&from)
+    });
+    cluster.delete(&["/move/one"]);
+}
+
+fn handed_over(cluster: &Cluster) {
+    let (one, off) = (trace(cluster, "over.one"), trace(cluster, "over.off"));
+    cluster.apply_and_wait(&bucket("/over/one", "steady", &one, ""));
+    let (leader, before) = (cluster.leader().name(), cluster.status("/over/one"));
+    // They are under way while leadership is handed over.
+    let writers: Vec<Follower> = (0..20)
+        .map(|number| {
+            let documents = bucket(&format!("/over/{number:02}"), "steady", &off, "suspended: true");
+            cluster.agent(number % 3 + 1).begin(&["apply", "-f", "-"], documents.as_bytes())
+        })
+        .collect();
+    cluster.cli(&["cluster", "transfer"]).ok();
+    for writer in writers {
+        writer.finish(SOON).ok();
+    }
+    assert_ne!(cluster.leader().name(), leader);
+    cluster.cli(&["cluster", "transfer", "--to", &leader]).ok();
+    assert_eq!(cluster.leader().name(), leader);
+    let after = cluster.status("/over/one");
+    assert_eq!((pids(&after), epoch(&after)), (pids(&before), epoch(&before)), "nothing was interrupted");
+    let all: Vec<String> = (0..20).map(|number| format!("/over/{number:02}")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).chain(["/over/one"]).collect();
+    cluster.delete(&all);
+}
+
+fn settings(cluster: &Cluster) {
+    let get = |key: &str| {
+        let all = cluster.json(&["cluster", "settings", "-o", "json"]);
+        let found = all.as_array().into_iter().flatten().find(|setting| setting["key"] == key).cloned();
+        found.unwrap_or_else(|| panic!("{key} in {all:#}"))["value"].as_str().unwrap_or_default().to_owned()
+    };
+    let (ttl, window) = (get("lease.ttl"), get("offer_window"));
+    let set = |changes: &[&str]| cluster.cli(&[&["cluster", "settings"], changes].concat());
+    set(&["lease.ttl=1s", "lease.kill_margin=1ms", "voters=2"]).exits(1).mentions(&[
+        "lease.ttl",
+        "lease.kill_margin",
+        "voters",
+    ]);
+    set(&["lease.tll=1s"]).exits(1).mentions(&["did you mean lease.ttl?"]);
+    assert_eq!(get("lease.ttl"), ttl, "nothing has changed");
+    set(&["offer_window=900ms"]).ok();
+    assert_eq!(get("offer_window"), "900ms");
+    set(&[&format!("offer_window={window}")]).ok();
+}
+
+fn a10(cluster: &Cluster) {
+    let waits = trace(cluster, "a10");
+    let more = |rest: &str| format!("on_node_lost: wait\n{rest}");
+    let victim = follower(cluster);
+    let node = victim.name();
+    let only = more(&format!("node_list_rules: [{node}]"));
+    cluster.apply_and_wait(&bucket("/a10", "steady", &waits, &only));
+    cluster.apply_and_wait(&bucket("/a10", "steady", &waits, &more("")));
+    let before = epoch(&cluster.status("/a10"));
+    victim.kill_machine();
+    wait_for(&format!("{node} is lost"), SOON, || {
+        let status = node_status(cluster, &node);
+        if status == "lost" { Ok(()) } else { Err(status) }
+    });
+    let meanwhile = cluster.wait_state("/a10", "waiting_for_node");
+    assert_eq!((only_node(&meanwhile), epoch(&meanwhile)), (node.clone(), before), "it is not moved");
+    victim.start();
+    cluster.wait_back(victim);
+    let back = cluster.wait_state("/a10", "running");
+    assert_eq!((only_node(&back), epoch(&back)), (node, before), "the same binding");
+    cluster.delete(&["/a10"]);
+}
+
+fn follower(cluster: &Cluster) -> &Agent {
+    let leader = cluster.leader().name();
+    cluster.agents().iter().rfind(|agent| agent.name() != leader).expect("not all of them lead")
+}
+
+fn forgotten(cluster: &Cluster) {
+    let victim = follower(cluster);
+    let node = victim.name();
+    let forget = || cluster.cli(&["node", "forget", "--yes", &node]);
+    forget().exits(1).mentions(&["stop its agent first"]);
+    let all = trace(cluster, "forget.all");
+    cluster.apply_and_wait(&bucket("/forget/all", "steady", &all, "multi_node: true"));
+    victim.kill_machine();
+    wait_for(&format!("{node} is lost"), SOON, || {
+        let status = node_status(cluster, &node);
+        if status == "lost" { Ok(()) } else { Err(status) }
+    });
+    // Its name may run a single-node bucket of that name only once somebody vouches for it.
+    cluster.cli(&["bucket", "delete", "--yes", "/forget/all"]).ok();
+    forget().ok();
+    assert_eq!(node_status(cluster, &node), "left");
+    cluster.apply_and_wait(&bucket("/forget/all", "steady", &all, ""));
+    cluster.delete(&["/forget/all"]);
+}
