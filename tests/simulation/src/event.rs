@@ -1,0 +1,164 @@
+//! What can happen, and to whom.
+
+use std::sync::Arc;
+
+use sheaf_engine::Proposal;
+use sheaf_engine::gates::{CheckAnswer, Part};
+use sheaf_engine::node::question::Key;
+use sheaf_engine::node::{Done, Start};
+use sheaf_model::session::{ToLeader, ToNode};
+use sheaf_model::watch::WatchItem;
+use sheaf_model::{BootId, BucketName, Epoch, Moment, NodeId, Revision, Term};
+
+use crate::faults::Undo;
+use crate::machine::Status;
+use crate::raft::Rpc;
+
+/// Whoever events happen to. Each has a life that ends with a crash, and can be paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Process {
+    Voter(usize),
+    Agent(usize),
+    /// On a machine, by its number there.
+    Keeper(usize, u64),
+    /// What goes on on a machine without any of ours: programs.
+    Kernel(usize),
+    Client(usize),
+    /// Faults and checks.
+    World,
+}
+
+/// Something that will happen.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) to: Process,
+    /// Only in this life of the process.
+    pub(crate) life: u64,
+    /// Not before the clock of its machine shows this.
+    pub(crate) due: Option<Moment>,
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large ones are the frequent ones")]
+pub(crate) enum What {
+    Rpc(usize, Rpc),
+    Voter(AtVoter),
+    /// On a connection, by its number.
+    Words(u64, Words),
+    Asked(Ask),
+    Agent(AtAgent),
+    Keeper(AtKeeper),
+    Kernel(AtKernel),
+    Client(AtClient),
+    World(AtWorld),
+}
+
+/// What goes over a connection.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is sent when a session opens, and moved twice")]
+pub(crate) enum Words {
+    ToLeader(ToLeader),
+    ToNode(ToNode),
+    WatchAsk(NodeId),
+    Watched(Vec<WatchItem>),
+    /// The other end is gone.
+    Closed,
+}
+
+/// A change asked for over the network.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) from: Process,
+    /// Counts the tries; an answer carries it back.
+    pub(crate) number: u64,
+    pub(crate) proposal: Arc<Proposal>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum AtVoter {
+    Election,
+    Beat(Term),
+    Synced,
+    /// The shell learns that this voter leads, or leads no more.
+    Begin(Term),
+    End(Term),
+    Look(u64),
+    /// What was decided is given up waiting for.
+    DecidedLate(u64),
+    Round,
+    RoundLate(u64),
+    Confirm(Term),
+    EndSession(u64),
+    FlushWatches,
+    /// A deposed leader's decision, forwarded (planted only).
+    Forwarded(Arc<Proposal>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum AtAgent {
+    /// It has looked at its disk.
+    Found,
+    Join,
+    Joined(NodeId),
+    Wake,
+    /// A late copy of what was said, on the same connection.
+    Echo(u64, Box<Words>),
+    Search,
+    SearchLate(u64),
+    AskSuspect(u64, usize),
+    Beat(u64),
+    OpenWatch,
+    WatchLate(u64),
+    Answered(Key, Part, Vec<CheckAnswer>),
+    WritePlan(Box<Start>),
+    StartLate(BucketName, u64),
+    FirstWord(BucketName, u64),
+    Busy(BucketName, u64),
+    Said(u64, Box<Status>),
+    KeeperGone(u64),
+    /// What needs the bucket's lock: the work and how often it was tried.
+    Work(BucketName, Done, u32),
+    Swept(BucketName, Done),
+    Sworn(BucketName, Done),
+    /// The instance is ended without its keeper's help.
+    EndAll(BucketName),
+    Hung(BucketName, u64),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum AtKeeper {
+    TakeLock(u64),
+    Placed,
+    Look,
+    Executed,
+    ProgramEnded(u64, i32),
+    Tick,
+    Deadline(Epoch, BootId, Moment),
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AtKernel {
+    /// A keeper's process is there.
+    KeeperBegins(u64),
+    Exec(u64),
+    /// A program ends with this code; negative: by this signal.
+    Ends(u64, i32),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum AtClient {
+    Next,
+    Again(u64),
+    Answer(u64, sheaf_engine::Reply, Revision),
+    Elsewhere(u64),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum AtWorld {
+    Fault,
+    Undo(Undo),
+    Heal,
+    Judge,
+}

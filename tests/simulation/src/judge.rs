@@ -1,0 +1,127 @@
+//! The end of a run: everything must be as it shall be.
+
+use std::collections::BTreeSet;
+
+use sheaf_engine::Bucket;
+use sheaf_engine::reconcile::Mode;
+use sheaf_model::{BucketName, NodeId, NodeStatus, OnNodeLost};
+
+use crate::outcome::Rule;
+use crate::world::World;
+
+impl World {
+    pub(crate) fn judge_all(&mut self) {
+        self.judge_replicas();
+        self.judge_clients();
+        let buckets: Vec<_> = self.truth.state.buckets.values().cloned().collect();
+        for bucket in &buckets {
+            if bucket.current.spec.multi_node {
+                self.judge_multi(bucket);
+            } else {
+                self.judge_single(bucket);
+            }
+        }
+        for name in self.lives.buckets() {
+            if !self.truth.state.buckets.contains_key(&name) {
+                self.broken(Rule::Everywhere, format!("{name} is deleted and still runs"));
+            }
+        }
+        self.end();
+    }
+
+    fn judge_replicas(&mut self) {
+        if let Some(lost) = self.truth.lost_by(&self.truth.state) {
+            let what = format!("{lost} was acknowledged and is forgotten");
+            self.broken(Rule::Acknowledged, what);
+        }
+        for v in 0..self.voters.len() {
+            let voter = &self.voters[v];
+            if voter.applied == self.truth.length() && voter.state != self.truth.state {
+                self.broken(Rule::Replicas, format!("voter {v} differs in the end"));
+            }
+        }
+        if self.leader().is_none() {
+            self.broken(Rule::Runs, "nobody leads".to_owned());
+        }
+    }
+
+    /// Machines on which a bucket may run, with their numbers in the log.
+    fn available(&self, bucket: &Bucket) -> Vec<(usize, NodeId)> {
+        let spec = &bucket.current.spec;
+        let rules = spec.node_list_rules.compile();
+        let may = |m: &usize| {
+            let machine = &self.machines[*m];
+            let id = machine.disk.node?;
+            let node = self.truth.state.nodes.get(&id)?;
+            let passes = rules.check(&node.facts.hostname, &node.labels()).is_ok();
+            let there = machine.gate.up && self.agents[*m].gate.is_there();
+            (there && passes && machine.has_file && !bucket.gave_up.contains_key(&id)).then_some((*m, id))
+        };
+        (0..self.machines.len()).filter_map(|m| may(&m)).collect()
+    }
+
+    fn judge_multi(&mut self, bucket: &Bucket) {
+        let name = bucket.name().clone();
+        let wanted: BTreeSet<usize> = match bucket.suspended {
+            true => BTreeSet::new(),
+            false => self.available(bucket).into_iter().map(|(m, _)| m).collect(),
+        };
+        for m in 0..self.machines.len() {
+            let runs = self.lives.on(&name, m);
+            if runs != usize::from(wanted.contains(&m)) {
+                let why = self.why(&name, m);
+                let gave_up = &bucket.gave_up;
+                let what = format!("{name} runs {runs} times on n{m}, gave up {gave_up:?}: {why}");
+                self.broken(Rule::Everywhere, what);
+            }
+        }
+    }
+
+    fn judge_single(&mut self, bucket: &Bucket) {
+        let name = bucket.name().clone();
+        let lives = self.lives.of(&name);
+        if bucket.suspended {
+            if !lives.is_empty() {
+                self.broken(Rule::Runs, format!("{name} is suspended and runs on {lives:?}"));
+            }
+            return;
+        }
+        let state = &self.truth.state;
+        let gone = |id: &NodeId| state.nodes.get(id).is_none_or(|node| node.status == NodeStatus::Lost);
+        let binding = state.bindings.get(&name);
+        let waits = bucket.current.spec.on_node_lost == OnNodeLost::Wait
+            && binding.is_some_and(|binding| gone(&binding.node));
+        let residue = state.residues.get(&name).is_some_and(|residue| residue.nodes.keys().any(gone));
+        if self.available(bucket).is_empty() || waits || residue {
+            return;
+        }
+        let as_bound = |(m, mode): &(usize, Mode)| {
+            binding.is_some_and(|it| {
+                self.machines[*m].disk.node == Some(it.node) && mode.epoch() == Some(it.epoch)
+            })
+        };
+        if lives.len() != 1 || !lives.iter().all(as_bound) {
+            let bound = binding.map(|it| (it.node, it.epoch, it.leaving.clone()));
+            let at = binding.and_then(|it| {
+                (0..self.machines.len()).find(|m| self.machines[*m].disk.node == Some(it.node))
+            });
+            let why = at.map(|m| self.why(&name, m)).unwrap_or_default();
+            let statuses: Vec<_> = state.nodes.values().map(|node| (node.id.0, node.status)).collect();
+            let live = self.leader().and_then(|v| self.voters[v].live.sessions.as_ref());
+            let connected: Vec<u64> =
+                live.map(|it| it.connected().map(|id| id.0).collect()).unwrap_or_default();
+            let what = format!(
+                "{name} runs on {lives:?}, is bound to {bound:?}: {why}, nodes {statuses:?}, connected {connected:?}"
+            );
+            self.broken(Rule::Runs, what);
+        }
+    }
+
+    /// What a node has of a bucket, for people.
+    fn why(&self, bucket: &BucketName, m: usize) -> String {
+        let Some(node) = &self.agents[m].node else { return "its agent is not there".to_owned() };
+        let seen = node.instances().find(|(name, _)| *name == bucket).map(|(_, seen)| seen);
+        let verdict = node.verdicts().find(|verdict| verdict.bucket == *bucket);
+        format!("n{m} at revision {} has {seen:?}, {verdict:?}", node.seen())
+    }
+}

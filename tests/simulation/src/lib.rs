@@ -1,0 +1,55 @@
+//! The engine of production under every fault, in virtual time and one thread.
+//!
+//! Everything that decides is [`sheaf_engine`] itself: the state machine, the leader's sessions and steward, the node,
+//! its leases, the keeper, what watches say, the invariants. What is simulated is what surrounds it: clocks, disks,
+//! processes, the network, the replicated log, and the thin shells, which do here what the shells of the product do.
+//!
+//! ```text
+//!  clients ──Ask──► voters ──raft──► committed entries ──apply──► truth: epochs, invariants, equal replicas
+//!                     │ leader: sessions, rounds, steward
+//!       ┌─session─────┤ ┌──────────watch──────────┘
+//!       ▼             ▼ ▼
+//!     agents ──node::step──► executor ──► keepers ──Keep::step──► programs ──► lives: nothing overlaps
+//!       ▲                                    ▲                       ▲
+//!       └────────── faults: crash, pause, freeze, cut, delay, drift, slow ──────── until healed, then judge
+//! ```
+//!
+//! Read in this order: [`Plan`] and [`Outcome`], `world` (the loop), `event`, `raft` and `voter`, `leader`, `agent` with
+//! `link` and `executor`, `keeper`, `machine`, `client`, `faults`, `storms`; what is checked: `truth`, `lives`, `judge`.
+//!
+//! The same seed and plan give the same [`Outcome`], trace included. Not simulated: stand-ins, changes of the voters or
+//! of settings, and what the manual documents as not provable, which is excused where it happens (a machine whose clock
+//! stood still, one that was paused beyond a lease) or not done (keeper and agent paused together).
+
+pub mod clock;
+pub mod outcome;
+pub mod plan;
+pub mod random;
+
+mod agent;
+mod begin;
+mod client;
+mod event;
+mod executor;
+mod faults;
+mod judge;
+mod keeper;
+mod leader;
+mod link;
+mod lives;
+mod machine;
+mod network;
+mod raft;
+mod report;
+mod storms;
+mod truth;
+mod voter;
+mod world;
+
+pub use outcome::{Counts, Outcome, Rule, Violation};
+pub use plan::{Plan, Planted};
+
+/// Runs one seed to its end, or to the first broken rule.
+pub fn run(seed: u64, plan: &Plan) -> Outcome {
+    world::World::new(seed, plan.clone()).run()
+}

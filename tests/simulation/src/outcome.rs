@@ -1,0 +1,95 @@
+//! What came of a run.
+
+use std::fmt;
+
+use crate::clock::{SECOND, Time};
+
+/// A rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule.
+    pub rule: Rule,
+    /// By what, in words.
+    pub what: String,
+    /// At which true time, in microseconds.
+    pub at: Time,
+}
+
+/// The rules that are checked. The numbers are those of the manual's list of invariants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// 1: no two instances of a single-node bucket overlap.
+    Overlap,
+    /// 2: epochs grow, and nothing runs under one that was never bound.
+    Epoch,
+    /// 3: nothing is started where the last conclusive check said no.
+    Available,
+    /// 4: with a quorum and an available node every unsuspended bucket runs.
+    Runs,
+    /// 5: each available node runs a multi-node bucket exactly once.
+    Everywhere,
+    /// 6: what was acknowledged is never lost.
+    Acknowledged,
+    /// What must hold of the replicated state.
+    State,
+    /// Replicas that applied the same entries are equal; a committed entry stays.
+    Replicas,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} at {}.{:06}: {}", self.rule, self.at / SECOND, self.at % SECOND, self.what)
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// The first rule that was broken, if any; the run ends there.
+    pub violation: Option<Violation>,
+    /// A hash of everything that happened: equal for the same seed and plan.
+    pub trace: u64,
+    /// How many events there were.
+    pub steps: u64,
+    /// What there was of everything worth counting.
+    pub counts: Counts,
+    /// A line of every event worth reading, if the plan asked for it.
+    pub lines: Vec<String>,
+}
+
+/// How often things happened: a run in which nothing happens proves nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Leaders elected.
+    pub elections: u64,
+    /// Leaders elected within W (4 s) of the one before.
+    pub elections_within_wait: u64,
+    /// Bindings made.
+    pub binds: u64,
+    /// Of those, to the node that had the bucket before.
+    pub binds_to_same: u64,
+    /// Programs started.
+    pub starts: u64,
+    /// Client changes acknowledged.
+    pub acknowledged: u64,
+    /// Faults.
+    pub faults: u64,
+    /// Decisions that were refused or never committed.
+    pub refused: u64,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seed, c) = (self.seed, &self.counts);
+        match &self.violation {
+            None => write!(f, "seed {seed}: {} steps, {c:?}", self.steps),
+            Some(violation) => write!(
+                f,
+                "seed {seed} fails, {violation}; repeat it: SHEAF_SEED={seed} cargo test -p sheaf-simulation --test \
+                 seeds -- --exact one_seed --nocapture"
+            ),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What a run is made of.
+
+use crate::clock::{SECOND, Time};
+
+/// The size of a run and what goes wrong in it. The seed decides the rest.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Machines, each with an agent.
+    pub nodes: usize,
+    /// The first so many machines vote.
+    pub voters: usize,
+    /// Buckets, registered and changed by clients.
+    pub buckets: usize,
+    /// One in so many of them is multi-node.
+    pub multi_every: usize,
+    /// For how long faults happen and clients change things, in microseconds.
+    pub chaos: Time,
+    /// How long after the last fault everything must be as it shall be, in microseconds.
+    pub healing: Time,
+    /// The mean time between two faults, in microseconds; 0: none.
+    pub fault_every: Time,
+    /// Messages lost all the time, of 1000.
+    pub loss: u64,
+    /// Whether clients go on changing buckets after registering them.
+    pub changes: bool,
+    /// Keep a line of every event worth reading.
+    pub lines: bool,
+    /// The bug planted, if any.
+    #[cfg(feature = "planted")]
+    pub planted: Option<Planted>,
+}
+
+impl Plan {
+    /// A small cluster with all faults; its exact size follows from the seed.
+    pub fn of_seed(seed: u64) -> Self {
+        let voters = if seed % 5 == 4 { 5 } else { 3 };
+        let nodes = voters + usize::try_from(seed / 5 % 4).unwrap_or(0);
+        Self {
+            nodes,
+            voters,
+            buckets: 5,
+            multi_every: 5,
+            chaos: 40 * SECOND,
+            healing: 45 * SECOND,
+            fault_every: 900 * 1000,
+            loss: [0, 0, 10, 50][usize::try_from(seed / 20 % 4).unwrap_or(0)],
+            changes: true,
+            lines: false,
+            #[cfg(feature = "planted")]
+            planted: None,
+        }
+    }
+
+    /// A large cluster for one virtual minute, in which `loss` of 1000 messages are lost.
+    pub fn large(nodes: usize, buckets: usize, loss: u64) -> Self {
+        Self {
+            nodes,
+            voters: 5.min(nodes),
+            buckets,
+            multi_every: 100,
+            chaos: 15 * SECOND,
+            healing: 45 * SECOND,
+            fault_every: 3 * SECOND,
+            loss,
+            changes: false,
+            lines: false,
+            #[cfg(feature = "planted")]
+            planted: None,
+        }
+    }
+
+    /// So many events are more than any run of this size needs.
+    pub(crate) fn most_steps(&self) -> u64 {
+        400_000 + 100_000 * (self.nodes + self.buckets) as u64
+    }
+
+    /// Whether this bug is planted; never without the feature.
+    #[cfg(feature = "planted")]
+    pub(crate) fn has(&self, bug: Planted) -> bool {
+        self.planted == Some(bug)
+    }
+
+    /// Whether this bug is planted; never without the feature.
+    #[cfg(not(feature = "planted"))]
+    #[expect(clippy::unused_self, reason = "the same signature as with the feature")]
+    pub(crate) const fn has(&self, _bug: Planted) -> bool {
+        false
+    }
+}
+
+/// A bug that the checks must find. Each is planted in the shells around the engine, never in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// The node counts a lease from the receipt of the acknowledgement, not from the heartbeat's sending.
+    LeaseFromReceipt,
+    /// The leader acknowledges without asking a majority.
+    NoQuorumRound,
+    /// A new leader believes it has led for an hour.
+    NoWaitAfterElection,
+    /// A report about an older epoch counts for the present one, and so does an acknowledgement.
+    EpochNotChecked,
+    /// The keeper ignores its deadline.
+    KeeperDoesNotKill,
+    /// The binding of a suspended bucket is freed at once.
+    ReleaseOnSuspend,
+    /// Any acknowledgement prolongs everything that the node's watch shows as bound to it.
+    NodeWideLease,
+    /// What a deposed leader had decided is proposed by its successor as its own.
+    ForwardedDecision,
+    /// The keeper looks at its clock when its plan is written, and not again before the program runs.
+    LateExec,
+    /// What is given up is not written down.
+    GaveUpInMemory,
+}
+
+impl Planted {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::LeaseFromReceipt,
+        Self::NoQuorumRound,
+        Self::NoWaitAfterElection,
+        Self::EpochNotChecked,
+        Self::KeeperDoesNotKill,
+        Self::ReleaseOnSuspend,
+        Self::NodeWideLease,
+        Self::ForwardedDecision,
+        Self::LateExec,
+        Self::GaveUpInMemory,
+    ];
+}

@@ -1,0 +1,62 @@
+//! Bugs on purpose: the recorded seed of each breaks a rule with the bug, and none without it.
+#![cfg(feature = "planted")]
+
+use sheaf_simulation::{Outcome, Plan, Planted, Rule, run};
+
+/// Seeds that a search goes through.
+const SEARCHED: u64 = 2000;
+
+/// The first seed that shows each bug, and the rule it breaks; what `search` prints. Whatever changes what happens in a
+/// seed may make a new search necessary.
+const RECORDED: [(Planted, u64, Rule); 10] = [
+    (Planted::LeaseFromReceipt, 186, Rule::Overlap),
+    (Planted::NoQuorumRound, 32, Rule::Overlap),
+    (Planted::NoWaitAfterElection, 3, Rule::Overlap),
+    (Planted::EpochNotChecked, 38, Rule::Overlap),
+    (Planted::KeeperDoesNotKill, 10, Rule::Overlap),
+    (Planted::ReleaseOnSuspend, 3, Rule::Overlap),
+    (Planted::NodeWideLease, 12, Rule::Overlap),
+    (Planted::ForwardedDecision, 22, Rule::Overlap),
+    (Planted::LateExec, 94, Rule::Overlap),
+    (Planted::GaveUpInMemory, 214, Rule::Overlap),
+];
+
+fn with(bug: Planted, seed: u64) -> Outcome {
+    run(seed, &Plan { planted: Some(bug), ..Plan::of_seed(seed) })
+}
+
+#[test]
+fn each_bug_is_found_in_its_seed_and_without_it_the_seed_is_clean() {
+    assert_eq!(RECORDED.map(|(bug, ..)| bug), Planted::ALL);
+    let mut wrong = Vec::new();
+    for (bug, seed, rule) in RECORDED {
+        let found = with(bug, seed).violation;
+        if found.as_ref().map(|violation| violation.rule) != Some(rule) {
+            wrong.push(format!("{bug:?} in seed {seed}: {found:?}"));
+        }
+        let clean = run(seed, &Plan::of_seed(seed)).violation;
+        if clean.is_some() {
+            wrong.push(format!("seed {seed} without {bug:?}: {clean:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "search again (-- --ignored search):\n{}", wrong.join("\n"));
+}
+
+/// Finds the first seed that shows each bug, or those named in `SHEAF_PLANTED`. Prints what `RECORDED` is made of.
+#[test]
+#[ignore = "a search; its result is recorded above"]
+fn search() {
+    let only = std::env::var("SHEAF_PLANTED").ok();
+    let wanted = |bug: &Planted| {
+        let name = format!("{bug:?}");
+        only.as_ref().is_none_or(|only| only.split(',').any(|it| it == name))
+    };
+    for bug in Planted::ALL.into_iter().filter(wanted) {
+        match (0..SEARCHED).find_map(|seed| Some((seed, with(bug, seed).violation?))) {
+            Some((seed, violation)) => {
+                println!("    (Planted::{bug:?}, {seed}, Rule::{:?}), // {violation}", violation.rule);
+            }
+            None => println!("    // {bug:?}: not found within {SEARCHED}"),
+        }
+    }
+}

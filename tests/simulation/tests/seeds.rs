@@ -1,0 +1,59 @@
+//! Many seeds, no broken rule. `SHEAF_SEEDS` says how many, `SHEAF_SEED` repeats one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use sheaf_simulation::{Outcome, Plan, run};
+
+/// How many seeds without a wish.
+const SEEDS: u64 = 500;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// On all cores; the outcomes in the order of their seeds.
+fn run_all(seeds: u64) -> Vec<Outcome> {
+    let next = AtomicU64::new(0);
+    let threads = thread::available_parallelism().map_or(2, usize::from);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return done;
+            }
+            done.push(run(seed, &Plan::of_seed(seed)));
+        }
+    };
+    let mut all: Vec<Outcome> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a run never panics")).collect()
+    });
+    all.sort_by_key(|outcome| outcome.seed);
+    all
+}
+
+#[test]
+fn no_seed_breaks_a_rule() {
+    let all = run_all(number("SHEAF_SEEDS").unwrap_or(SEEDS));
+    let failed: Vec<String> =
+        all.iter().filter(|it| it.violation.is_some()).map(ToString::to_string).collect();
+    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), all.len(), failed.join("\n"));
+    let sum = |count: fn(&Outcome) -> u64| all.iter().map(count).sum::<u64>();
+    let n = all.len() as u64;
+    assert!(sum(|it| it.counts.elections_within_wait) > 2 * n, "several leaders within W");
+    assert!(sum(|it| it.counts.binds_to_same) > n, "bound again to the same node");
+    assert!(sum(|it| it.counts.refused) > n, "decisions that died with their term");
+}
+
+#[test]
+fn one_seed() {
+    let Some(seed) = number("SHEAF_SEED") else { return };
+    let outcome = run(seed, &Plan { lines: true, ..Plan::of_seed(seed) });
+    for line in &outcome.lines {
+        println!("{line}");
+    }
+    println!("{outcome}");
+    assert_eq!(outcome.violation, None);
+}
