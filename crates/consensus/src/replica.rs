@@ -5,8 +5,8 @@ use std::ops::Deref;
 use std::sync::{Arc, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use openraft::{Instant as _, ServerState};
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant as _, ServerState};
 use sheaf_engine::{Proposal, State};
 use sheaf_model::{NodeId, Revision, Term};
 use tokio::sync::watch;

@@ -45,7 +45,9 @@ mod tests {
         let mut book = Rules::default();
         let first = book.compiled(&rules("+/^a/i"));
         for number in 0..10 * SPARE {
-            assert!(book.compiled(&rules(&format!("+/^b{number}$/"))).check(&format!("b{number}"), &[]).is_ok());
+            assert!(
+                book.compiled(&rules(&format!("+/^b{number}$/"))).check(&format!("b{number}"), &[]).is_ok()
+            );
         }
         assert!(Arc::ptr_eq(&first, &book.compiled(&rules("+/^a/i"))));
         assert!(first.check("A1", &[]).is_ok() && first.check("b1", &[]).is_err());
