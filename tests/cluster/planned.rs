@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sheaf_tests::documents::bucket;
-use sheaf_tests::{Agent, Cases, Cluster, Follower, wait_for};
+use sheaf_tests::{Agent, Cases, Cluster, Follower, cli, wait_for};
 
 use crate::scene::{affinity, epoch, event_kinds, names, only_node, pids, trace};
 
@@ -16,6 +16,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a bucket is moved", || moved(cluster));
     cases.run("leadership is handed over without a failed call", || handed_over(cluster));
     cases.run("settings are changed for all nodes, or refused with every defect", || settings(cluster));
+    cases.run("an agent that stops for longer hands its work over first", || released(cluster));
     cases.run("A10 a bucket waits for its node", || a10(cluster));
     cases.run("only a node that is lost is forgotten", || forgotten(cluster));
 }
@@ -121,6 +122,37 @@ fn handed_over(cluster: &Cluster) {
     let all: Vec<String> = (0..20).map(|number| format!("/over/{number:02}")).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).chain(["/over/one"]).collect();
     cluster.delete(&all);
+}
+
+fn released(cluster: &Cluster) {
+    let (one, all) = (trace(cluster, "release.one"), trace(cluster, "release.all"));
+    let agent = cluster.leader();
+    cluster.apply_and_wait(&bucket("/release/all", "steady", &all, "multi_node: true"));
+    let only = format!("node_list_rules: [{}]", agent.name());
+    for name in ["/release/a", "/release/b"] {
+        cluster.apply_and_wait(&bucket(name, "steady", &one, &only));
+        cluster.apply_and_wait(&bucket(name, "steady", &one, ""));
+    }
+    let before = cluster.status("/release/all");
+    let config = agent.config().display().to_string();
+    let stopped = cli::run(cluster.machine(), &["agent", "stop", "--release", "--config", &config], b"").ok();
+    assert!(stopped.stdout.contains("hands its single-node buckets over"), "{stopped}");
+    assert_eq!(agent.exit(SOON), 0, "{}", agent.log_tail());
+    assert_eq!(agent.stand_in(), None, "there is no lease left to hold");
+    for name in ["/release/a", "/release/b"] {
+        let status = cluster.wait_state(name, "running");
+        assert_ne!(only_node(&status), agent.name());
+    }
+    // The node's own programs run on, and its next life finds them.
+    assert_eq!(agent.programs("/release/all").len(), 1);
+    cli::run(cluster.machine(), &["agent", "stop", "--config", &config], b"")
+        .exits(1)
+        .mentions(&["no agent runs"]);
+    agent.start();
+    cluster.wait_back(agent);
+    let status = cluster.wait_status("/release/all", "runs everywhere", |status| status["running"] == 3);
+    assert_eq!(pids(&status), pids(&before));
+    cluster.delete(&["/release/all", "/release/a", "/release/b"]);
 }
 
 fn settings(cluster: &Cluster) {

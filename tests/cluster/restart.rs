@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use sheaf_tests::documents::bucket;
-use sheaf_tests::{Agent, Cases, Cluster, wait_for};
+use sheaf_tests::{Agent, Cases, Cluster, processes, wait::watch_for, wait_for};
 
 use crate::scene::{epoch, only_node, pids, trace};
 
@@ -13,6 +14,9 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("A44 A28 agents restarted one by one: programs keep their pids, what is off stays off", || {
         a44(cluster);
     });
+    cases.run("A44 an agent is away for longer than a lease: its stand-in holds it", || away(cluster));
+    cases.run("a stand-in that is hung does not keep the agent from coming back", || hung(cluster));
+    cases.run("the machine dies while its agent is away: its work moves as ever", || dies(cluster));
     cases.run("all agents killed, all restarted: the same state", || all_killed(cluster));
 }
 
@@ -39,6 +43,77 @@ fn a44(cluster: &Cluster) {
     assert_eq!((everywhere.starts().len(), one.starts().len(), off.starts().len()), (5, 1, 0));
     assert_eq!(cluster.status("/a28")["state"], "suspended");
     cluster.delete(&["/a44/all", "/a44/one", "/a28"]);
+}
+
+/// A bucket on its node, whose agent then stops and leaves a stand-in; the agent that leads, if it does.
+fn stopped<'a>(cluster: &'a Cluster, name: &str, leads: bool) -> (&'a Agent, Value) {
+    let leader = cluster.leader().name();
+    let agent =
+        cluster.agents().iter().find(|agent| (agent.name() == leader) == leads).expect("one that does");
+    let steady = trace(cluster, &name.replace('/', "."));
+    let only = format!("node_list_rules: [{}]", agent.name());
+    cluster.apply_and_wait(&bucket(name, "steady", &steady, &only));
+    cluster.apply_and_wait(&bucket(name, "steady", &steady, ""));
+    let before = cluster.status(name);
+    assert_eq!(only_node(&before), agent.name());
+    assert_eq!(agent.stop(), 0, "{}", agent.log_tail());
+    wait_for("it shows as restarting", Duration::from_secs(20), || {
+        let row = cluster.try_json(&["node", "status", &agent.name(), "-o", "json"])?;
+        if row["status"] == "restarting" { Ok(()) } else { Err(format!("{row:#}")) }
+    });
+    (agent, before)
+}
+
+/// The lease and its kill margin.
+fn lease(cluster: &Cluster) -> Duration {
+    let all = cluster.json(&["cluster", "settings", "-o", "json"]);
+    let get = |key: &str| {
+        let mut settings = all.as_array().into_iter().flatten();
+        let text = settings.find(|setting| setting["key"] == key).and_then(|found| found["value"].as_str());
+        let span = text.and_then(|text| text.parse::<sheaf_model::Span>().ok());
+        span.unwrap_or_else(|| panic!("{key} in {all:#}"))
+    };
+    get("lease.ttl").duration() + get("lease.kill_margin").duration()
+}
+
+fn away(cluster: &Cluster) {
+    let (agent, before) = stopped(cluster, "/away/one", true);
+    let lasts = lease(cluster) + Duration::from_secs(1);
+    watch_for("nothing moves", lasts, || {
+        let status = cluster.status("/away/one");
+        let same = (pids(&status), epoch(&status)) == (pids(&before), epoch(&before));
+        if same { Ok(()) } else { Err(format!("{status:#}")) }
+    });
+    agent.start();
+    cluster.wait_back(agent);
+    let status = cluster.wait_state("/away/one", "running");
+    assert_eq!((pids(&status), epoch(&status)), (pids(&before), epoch(&before)), "adopted as it was");
+    assert!(agent.log().contains("the stand-in has handed over"), "{}", agent.log_tail());
+    assert_eq!(agent.stand_in(), None);
+    cluster.delete(&["/away/one"]);
+}
+
+fn hung(cluster: &Cluster) {
+    let (agent, _) = stopped(cluster, "/away/hung", false);
+    let stand_in = agent.stand_in().expect("a stand-in is there");
+    processes::signal(stand_in, Signal::STOP);
+    agent.start();
+    cluster.wait_back(agent);
+    assert_eq!(agent.stand_in(), None);
+    cluster.wait_status("/away/hung", "runs", |status| status["running"] == 1);
+    cluster.delete(&["/away/hung"]);
+}
+
+fn dies(cluster: &Cluster) {
+    let (agent, before) = stopped(cluster, "/away/dies", false);
+    agent.kill_machine();
+    let status = cluster.wait_status_within("/away/dies", "moves", Duration::from_secs(30), |status| {
+        status["running"] == 1 && epoch(status) > epoch(&before)
+    });
+    assert_ne!(only_node(&status), agent.name());
+    agent.start();
+    cluster.wait_back(agent);
+    cluster.delete(&["/away/dies"]);
 }
 
 /// What must be the same before and after, asked of one node.

@@ -171,6 +171,11 @@ impl Agent {
         keepers.chain(processes::of(&dir).into_iter().filter(|process| !process.is_keeper())).collect()
     }
 
+    /// What holds this node's leases while its agent is away.
+    pub fn stand_in(&self) -> Option<u32> {
+        self.processes().into_iter().find(|process| process.is("stand-in")).map(|process| process.pid)
+    }
+
     /// Programs of a bucket on this node.
     pub fn programs(&self, bucket: &str) -> Vec<Process> {
         processes::of_instance(self.machine.place(), bucket, &self.name())

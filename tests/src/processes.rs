@@ -31,7 +31,12 @@ impl fmt::Display for Process {
 impl Process {
     /// Whether it is a keeper.
     pub fn is_keeper(&self) -> bool {
-        self.command.split(' ').nth(1) == Some("keep")
+        self.is("keep")
+    }
+
+    /// Whether it is this subcommand of the binary.
+    pub fn is(&self, subcommand: &str) -> bool {
+        self.command.split(' ').nth(1) == Some(subcommand)
     }
 }
 
@@ -65,11 +70,10 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// Ends everything of `place`: agents first, then keepers, whose death must end what they keep. What is left after that
+/// Ends everything of `place`: agents and stand-ins first, then keepers, whose death must end what they keep. What is left after that
 /// is killed, too, and given back: nothing should be.
 pub(crate) fn end_all(place: &Path) -> Vec<Process> {
-    let agents = of(place).into_iter().filter(|process| process.command.split(' ').nth(1) == Some("agent"));
-    for agent in agents {
+    for agent in of(place).iter().filter(|process| process.is("agent") || process.is("stand-in")) {
         signal(agent.pid, Signal::KILL);
     }
     let mut left = of(place);

@@ -17,7 +17,7 @@ use sheaf_engine::node::question::{Key, Question};
 use sheaf_engine::node::{self, Action, Identity, Input, NodeState};
 use sheaf_model::session::ToLeader;
 use sheaf_model::{ClusterId, Facts, Incarnation, NodeId, NodeKey, Span};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,7 @@ use crate::handle::{Handle, Request, Running, State};
 use crate::keeper::clock;
 use crate::keepers::{KeeperOptions, Keepers};
 use crate::link::{self, Link, Members, Signals};
+use crate::stand_in::{self, Orders};
 
 /// Inputs that wait for the loop; who has more waits too.
 const INPUTS: usize = 1024;
@@ -66,6 +67,8 @@ pub struct Options {
     /// The program that is a keeper when called with `keep …`: outside of tests the running binary, which is also
     /// `${sheaf}`.
     pub binary: PathBuf,
+    /// Whether a stand-in is left when the agent stops, as long as the cluster's settings want one.
+    pub stand_in: bool,
 }
 
 /// The node side of the binary. See [`Agent::run`].
@@ -87,11 +90,12 @@ impl Agent {
         Ok((Self { options, keepers, facts, requests }, handle))
     }
 
-    /// Runs until `stop` is cancelled. What the agent has started goes on running: its keepers outlive it, and its next
-    /// life takes them over.
+    /// Runs until `stop` is cancelled. What the agent has started goes on running: its keepers outlive it, a stand-in
+    /// holds the leases, and its next life takes them over.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
         let Self { options, keepers, facts, requests } = self;
         let boot = clock::boot_id();
+        stand_in::relieve(&options.data_dir).await;
         let mut executor =
             Executor::new(keepers, options.config.name.clone(), boot.clone(), options.binary.clone());
         let found = executor.find().await?;
@@ -99,25 +103,31 @@ impl Agent {
         let signals = Arc::new(Signals::default());
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
         let (say, said) = mpsc::channel(MESSAGES);
+        let (own, members) = (Some(options.own.clone()), options.members.clone());
         let link = Link {
-            cluster: options.cluster,
+            cluster: options.cluster.clone(),
             node: options.node,
-            key: options.key,
+            key: options.key.clone(),
             boot: boot.clone(),
-            incarnation: options.incarnation,
-            own: options.own,
-            members: options.members,
+            incarnation: options.incarnation.clone(),
+            own,
+            members,
             meter: meter.clone(),
             facts: facts.subscribe(),
             inputs: inputs_in,
             signals: signals.clone(),
+            stand_in: false,
         };
+        // They end after the agent's loop: its stand-in begins before the session's farewell.
+        let over = CancellationToken::new();
         let mut streams = JoinSet::new();
-        streams.spawn(link::watch(link.clone(), stop.clone()));
-        streams.spawn(link::session(link, said, stop.clone()));
+        streams.spawn(link::watch(link.clone(), over.clone()));
+        streams.spawn(link::session(link, said, over.clone()));
         let alarm = Alarm::new().map_err(|source| AgentError::Alarm { source })?;
-        let checks =
-            Checks { data_dir: options.data_dir, binary: options.binary.to_string_lossy().into_owned() };
+        let checks = Checks {
+            data_dir: options.data_dir.clone(),
+            binary: options.binary.to_string_lossy().into_owned(),
+        };
         let mut agent = Loop {
             node: NodeState::new(Identity { node: options.node, boot }, here(&options.config)),
             executor,
@@ -127,14 +137,19 @@ impl Agent {
             signals,
             meter,
             facts,
-            version: options.version,
+            version: options.version.clone(),
             alarm,
             inputs,
             requests,
             has_session: false,
+            leaving: Vec::new(),
         };
         agent.step(Input::Found(found));
         let ended = agent.run(&stop, &mut streams).await;
+        if ended.is_ok() {
+            agent.leave_stand_in(&options).await;
+        }
+        over.cancel();
         // Whoever still sends into the loop finds nobody there any more.
         drop(agent);
         let all = async { while streams.join_next().await.is_some() {} };
@@ -178,6 +193,8 @@ struct Loop {
     inputs: mpsc::Receiver<Input>,
     requests: mpsc::Receiver<Request>,
     has_session: bool,
+    /// Who waits until nothing is left here.
+    leaving: Vec<oneshot::Sender<()>>,
 }
 
 impl Loop {
@@ -203,7 +220,7 @@ impl Loop {
                     None => continue,
                 },
                 Some(_) = streams.join_next() => {
-                    return if stop.is_cancelled() { Ok(()) } else { Err(AgentError::Ended("link")) };
+                    return Err(AgentError::Ended("link"));
                 }
                 // The alarm stays as it was set.
                 fired = self.alarm.fired() => {
@@ -215,6 +232,32 @@ impl Loop {
                 }
             };
             self.step(input);
+        }
+    }
+
+    /// While the agent is away a stand-in prolongs the leases of what runs.
+    async fn leave_stand_in(&self, options: &Options) {
+        let lasts = self.node.settings().lease.stand_in;
+        if !options.stand_in || lasts.0 == 0 || self.node.is_leaving() {
+            return;
+        }
+        let orders = Orders {
+            cluster: options.cluster.clone(),
+            node: options.node,
+            key: options.key.clone(),
+            boot: clock::boot_id(),
+            incarnation: options.incarnation.clone(),
+            facts: self.facts.borrow().clone(),
+            members: (options.members)(),
+            binary: options.binary.clone(),
+            seen: self.node.seen(),
+            lasts,
+        };
+        match stand_in::leave(&options.data_dir, &orders).await {
+            Ok(()) => tracing::info!(%lasts, "a stand-in holds the leases until the agent is back"),
+            Err(error) => {
+                tracing::warn!(%error, "no stand-in could be left: leases end unless the agent is back soon");
+            }
         }
     }
 
@@ -231,6 +274,11 @@ impl Loop {
                 next.extend(self.perform(action));
             }
             self.signals.saw(self.node.seen());
+        }
+        if !self.leaving.is_empty() && self.node.has_left() {
+            for waiting in self.leaving.drain(..) {
+                let _ = waiting.send(()); // whoever asked may have gone
+            }
         }
     }
 
@@ -263,6 +311,10 @@ impl Loop {
                 self.facts.send_replace(facts::facts(&config, &self.version));
                 let _ = done.send(()); // whoever asked may have gone
                 Some(Input::Config(here(&config)))
+            }
+            Request::Leave(leaving, left) => {
+                self.leaving.push(left);
+                Some(Input::Leave(leaving))
             }
             Request::State(answer) => {
                 let running = self.node.instances().map(|(bucket, seen)| Running {

@@ -1,5 +1,6 @@
 //! What can go wrong in an agent as a whole. What goes wrong with one bucket is that bucket's phase or verdict.
 
+use std::error::Error;
 use std::path::PathBuf;
 
 use crate::keepers::KeeperError;
@@ -26,7 +27,24 @@ pub enum AgentError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A stand-in cannot be reached by the agent that comes.
+    #[error("cannot listen for the agent that comes")]
+    StandIn {
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A part of the agent ended although nobody asked it to.
     #[error("the agent's {0} ended by itself")]
     Ended(&'static str),
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn text(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

@@ -14,7 +14,7 @@ use sheaf_model::{BootId, BucketName, Epoch, Moment, NodeName, Revision, Span};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::error::AgentError;
+use crate::error::{AgentError, text};
 use crate::keeper::{Status, clock};
 use crate::keepers::{Found, Handle, KeeperError, Keepers};
 use crate::report::{self, Birth};
@@ -332,7 +332,7 @@ async fn patiently(
                 tokio::time::sleep(LOOK_AGAIN).await;
                 continue;
             }
-            Some(Err(error)) => start::text(&error),
+            Some(Err(error)) => text(&error),
             None => "it broke off".to_owned(),
         };
         tracing::warn!(%bucket, error, "could not be carried out; trying again later");
@@ -349,7 +349,7 @@ async fn end(shared: Arc<Shared>, bucket: BucketName) -> Outcome {
             Some(Ok(true)) => return Outcome::Nothing,
             Some(Ok(false)) | None => tokio::time::sleep(LOOK_AGAIN).await,
             Some(Err(error)) => {
-                tracing::error!(%bucket, error = start::text(&error), "cannot be killed");
+                tracing::error!(%bucket, error = text(&error), "cannot be killed");
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         }

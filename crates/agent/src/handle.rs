@@ -1,6 +1,7 @@
 //! The handle of a running agent: reading its config again, its instances' output, where it stands.
 
 use futures::stream;
+use sheaf_engine::node::Leaving;
 use sheaf_model::{BucketName, NodeName, Phase, Revision, Verdict};
 use sheaf_wire::logs::{LogLine, LogStream, LogsApi, LogsOf};
 use sheaf_wire::{Answers, ApiError, Caller};
@@ -15,6 +16,7 @@ use crate::logs::{LogQuery, LogReader, Stream};
 pub(crate) enum Request {
     Reload(Box<NodeConfig>, oneshot::Sender<()>),
     State(oneshot::Sender<State>),
+    Leave(Leaving, oneshot::Sender<()>),
 }
 
 /// Where an agent stands.
@@ -65,6 +67,13 @@ impl Handle {
     pub async fn reload(&self, config: NodeConfig) -> Result<(), Stopped> {
         let (done, waits) = oneshot::channel();
         self.requests.send(Request::Reload(Box::new(config), done)).await.map_err(|_| Stopped)?;
+        waits.await.map_err(|_| Stopped)
+    }
+
+    /// Lets this node's work go elsewhere, and returns when it has. Nothing more comes here until the agent's next life.
+    pub async fn leave(&self, leaving: Leaving) -> Result<(), Stopped> {
+        let (left, waits) = oneshot::channel();
+        self.requests.send(Request::Leave(leaving, left)).await.map_err(|_| Stopped)?;
         waits.await.map_err(|_| Stopped)
     }
 

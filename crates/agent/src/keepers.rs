@@ -244,7 +244,7 @@ impl Keepers {
                 if layout.try_lock()?.is_some() {
                     return Err(KeeperError::Gone { bucket: bucket.clone() });
                 }
-                if let Ok(stream) = connect(&layout).await {
+                if let Ok(stream) = connect(&layout.instance, layout::SOCKET).await {
                     let mut wire = Wire::new(stream);
                     if let Ok(Greeting::Status(status)) = greet(&mut wire, &layout).await {
                         return Ok(Handle::new(wire, *status, layout.clone(), None));
@@ -381,14 +381,10 @@ fn write_plan(layout: &Layout, plan: &Plan) -> Result<(), KeeperError> {
     Ok(layout::write_json(&layout.plan(), plan, false)?)
 }
 
-/// Connects to a keeper's socket, however long its path is.
-async fn connect(layout: &Layout) -> std::io::Result<UnixStream> {
-    let dir = rustix::fs::open(
-        &layout.instance,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    UnixStream::connect(format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), layout::SOCKET)).await
+/// Connects to a socket, however long its directory's path is.
+pub(crate) async fn connect(dir: &Path, socket: &str) -> std::io::Result<UnixStream> {
+    let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{socket}", dir.as_raw_fd())).await
 }
 
 /// SIGKILL to what a killed keeper may have left; who was found.

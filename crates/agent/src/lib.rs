@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Read in this order: [`agent`] (the loop), `link` (its two streams), [`checks`] (gate 3), `executor` and `report`
-//! (what is done about instances and what is heard of them), [`facts`], [`handle`] (what others may ask of a running
+//! (what is done about instances and what is heard of them), `stand_in` (who holds the leases meanwhile), [`facts`], [`handle`] (what others may ask of a running
 //! agent). Then the keeper, a process of its own: [`keeper`], the agent's side of it [`keepers`], and [`logs`].
 //! What to do is never decided here but in [`sheaf_engine::node`].
 
@@ -24,9 +24,12 @@ mod alarm;
 mod executor;
 mod link;
 mod report;
+mod stand_in;
 
 pub use agent::{Agent, Options, end_with_parent};
 pub use error::AgentError;
 pub use facts::NodeConfig;
 pub use handle::{Handle, Running, State, Stopped};
 pub use link::Members;
+pub use sheaf_engine::node::Leaving;
+pub use stand_in::stand_in_main;

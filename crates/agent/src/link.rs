@@ -41,14 +41,16 @@ pub(crate) struct Link {
     pub(crate) key: NodeKey,
     pub(crate) boot: BootId,
     pub(crate) incarnation: Incarnation,
-    /// The node's own port, as it reaches it itself.
-    pub(crate) own: String,
+    /// The node's own port, as it reaches it itself; none: nothing is served here.
+    pub(crate) own: Option<String>,
     pub(crate) members: Members,
     pub(crate) meter: Arc<LoadMeter>,
     pub(crate) facts: watch::Receiver<Facts>,
     /// To the agent's loop, which never waits for either stream.
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) signals: Arc<Signals>,
+    /// This is the stand-in of an agent that restarts.
+    pub(crate) stand_in: bool,
 }
 
 /// What the agent's loop tells the session beside messages.
@@ -64,6 +66,14 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
+    /// Of a life of the agent that had a session, and has seen `seen`.
+    pub(crate) fn of_a_welcomed_life(seen: Revision) -> Self {
+        let signals = Self::default();
+        signals.welcomed();
+        signals.saw(seen);
+        signals
+    }
+
     /// The newest state the node has seen whole.
     pub(crate) fn saw(&self, revision: Revision) {
         self.seen.store(revision.0, Ordering::Relaxed);
@@ -88,12 +98,13 @@ impl Link {
             incarnation: self.incarnation.clone(),
             facts: self.facts.borrow().clone(),
             fresh: !self.signals.welcomed.load(Ordering::Relaxed),
+            stand_in: self.stand_in,
         })
     }
 
     /// The node's own port, then the members', each once.
     fn addresses(&self) -> Vec<String> {
-        let mut all = vec![self.own.clone()];
+        let mut all: Vec<String> = self.own.iter().cloned().collect();
         for address in (self.members)() {
             if !all.contains(&address) {
                 all.push(address);

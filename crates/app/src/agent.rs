@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use sheaf_agent::Leaving;
 use sheaf_control::{Control, Identity, Place};
 use sheaf_wire::{ServeOptions, Server};
 use tokio::net::TcpListener;
@@ -29,6 +30,8 @@ use crate::replica::ReplicaOpener;
 
 /// How long parts may take to end once told to.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// How long the node's work may take to go elsewhere, for an agent that is to release it.
+const RELEASE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Reads the configuration anew, for SIGHUP.
 pub(crate) type Reload = Box<dyn Fn() -> Result<Config, Vec<sheaf_model::Defect>> + Send>;
@@ -36,8 +39,22 @@ pub(crate) type Reload = Box<dyn Fn() -> Result<Config, Vec<sheaf_model::Defect>
 /// What runs, by name: the first to end ends all.
 type Services = JoinSet<(&'static str, anyhow::Result<()>)>;
 
+/// The part that ends first when the agent is to stop.
+const NODE: &str = "agent";
+
+/// What SIGTERM and SIGINT mean to an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// It is soon started again: a stand-in holds its leases, so that its node's work stays where it is.
+    Restart,
+    /// It is away for longer: its node's work goes elsewhere first.
+    Release(Leaving),
+    /// Everything ends with it.
+    End,
+}
+
 /// Runs an agent until a signal or a failure.
-pub(crate) async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
+pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) -> anyhow::Result<()> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -71,14 +88,15 @@ pub(crate) async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
         place.registration.send_replace(Some(sheaf_control::Registration { cluster, node }));
     }
     let (control, loops) = Control::new(place.clone(), Arc::new(SystemClock));
-    let node = Node::new(&config, &dir, listening, &identity.address, record.key.clone())?;
+    let node = Node::new(&config, &dir, listening, &identity.address, record.key.clone(), departure)?;
 
     let token = stop.clone();
     services.spawn(async move {
         loops.run(token).await;
         ("control", Ok(()))
     });
-    let serving = serve(listener, control.clone(), node.logs(), stop.clone());
+    let logs = node.logs();
+    let serving = serve(listener, control.clone(), logs.clone(), stop.clone());
     services.spawn(async move { ("server", serving.await) });
     services.spawn(run_replica(replicas, stop.clone()));
     services.spawn(remember_members(place.clone(), data.clone(), stop.clone()));
@@ -86,10 +104,12 @@ pub(crate) async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
         control.become_member(number).await.context("open the replica")?;
     }
     let facts = node.facts();
-    let forming = Forming { config: config.clone(), control, data, opener, facts };
-    let token = stop.clone();
-    services.spawn(async move { ("agent", node.run(forming, reload, token).await) });
-    drain(services, stop).await
+    let forming = Forming { config: config.clone(), control: control.clone(), data, opener, facts };
+    let leave = stop.child_token();
+    let token = leave.clone();
+    services.spawn(async move { (NODE, node.run(forming, reload, token).await) });
+    let leaver = Leaver { control, logs, leave, stop };
+    leaver.wait(services, departure).await
 }
 
 /// Serves everything on one port.
@@ -149,37 +169,91 @@ async fn remember_members(
     }
 }
 
-/// Waits for a signal or for the first part that ends, tells the others to end, and waits for them.
-async fn drain(mut services: Services, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
-    let first = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        // Dropping `join_next` loses nothing: the set keeps what has ended.
-        ended = services.join_next() => ended,
-    };
-    tracing::info!("stopping");
-    stop.cancel();
-    let mut result = first.map_or(Ok(()), ended);
-    let rest = async {
-        while let Some(next) = services.join_next().await {
-            let next = ended(next);
-            if result.is_ok() {
-                result = next;
-            }
-        }
-    };
-    if tokio::time::timeout(DRAIN_WITHIN, rest).await.is_err() {
-        tracing::warn!("some parts did not end within {DRAIN_WITHIN:?}");
-    }
-    result
+/// What it takes to stop in an orderly way.
+struct Leaver {
+    control: Control,
+    logs: Arc<Logs>,
+    /// Ends the node's part.
+    leave: CancellationToken,
+    /// Ends everything.
+    stop: CancellationToken,
 }
 
-fn ended(joined: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>) -> anyhow::Result<()> {
+impl Leaver {
+    /// Waits for a signal or for the first part that ends, and for all others. By a signal another node leads first,
+    /// then the node's work is left in other hands, and only then does this member fall silent.
+    async fn wait(self, mut services: Services, departure: Departure) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
+        let mut release = signal(SignalKind::user_defined1()).context("wait for SIGUSR1")?;
+        let (departure, first) = tokio::select! {
+            _ = terminate.recv() => (Some(departure), None),
+            _ = interrupt.recv() => (Some(departure), None),
+            _ = release.recv() => (Some(released(departure)), None),
+            // Dropping `join_next` loses nothing: the set keeps what has ended.
+            ended = services.join_next() => (None, ended),
+        };
+        tracing::info!("stopping");
+        if let Some(Departure::Release(leaving)) = departure {
+            tokio::select! {
+                () = self.release(leaving) => {}
+                _ = terminate.recv() => tracing::warn!("asked again: stopping before all is handed over"),
+            }
+        }
+        let mut result = first.map_or(Ok(()), |first| ended(first).1);
+        let rest = self.end(&mut services, departure.is_some(), &mut result);
+        if tokio::time::timeout(DRAIN_WITHIN, rest).await.is_err() {
+            tracing::warn!("some parts did not end within {DRAIN_WITHIN:?}");
+        }
+        result
+    }
+
+    /// Lets the node's work go elsewhere.
+    async fn release(&self, leaving: Leaving) {
+        let Some(agent) = self.logs.agent() else { return };
+        tracing::info!("this node's work goes elsewhere first");
+        match tokio::time::timeout(RELEASE_WITHIN, agent.leave(leaving)).await {
+            Ok(Ok(())) => tracing::info!("nothing is bound to this node any more"),
+            Ok(Err(error)) => tracing::warn!(%error, "work may be left here"),
+            Err(_) => tracing::warn!("work is left here after {RELEASE_WITHIN:?}"),
+        }
+    }
+
+    /// Ends all parts in their order; `result` is the first failure of all.
+    async fn end(&self, services: &mut Services, asked: bool, result: &mut anyhow::Result<()>) {
+        if asked {
+            self.control.hand_over().await;
+            self.leave.cancel();
+        } else {
+            self.stop.cancel();
+        }
+        while let Some(next) = services.join_next().await {
+            let (name, next) = ended(next);
+            if result.is_ok() {
+                *result = next;
+            }
+            if name.is_none_or(|name| name == NODE) {
+                self.stop.cancel();
+            }
+        }
+    }
+}
+
+/// What is meant by asking for a release.
+fn released(departure: Departure) -> Departure {
+    match departure {
+        Departure::Restart | Departure::End => Departure::Release(Leaving::SingleNode),
+        Departure::Release(leaving) => Departure::Release(leaving),
+    }
+}
+
+/// Which part ended, if it could say, and how.
+fn ended(
+    joined: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>,
+) -> (Option<&'static str>, anyhow::Result<()>) {
     match joined {
-        Ok((name, result)) => result.with_context(|| name.to_owned()),
-        Err(error) if error.is_cancelled() => Ok(()),
-        Err(error) => Err(anyhow::anyhow!("a part of the agent panicked: {error}")),
+        Ok((name, result)) => (Some(name), result.with_context(|| name.to_owned())),
+        Err(error) if error.is_cancelled() => (None, Ok(())),
+        Err(error) => (None, Err(anyhow::anyhow!("a part of the agent panicked: {error}"))),
     }
 }

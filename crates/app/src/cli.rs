@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use sheaf_agent::Leaving;
 use sheaf_console::{ClientCommand, Terminal};
 
+use crate::agent::Departure;
 use crate::config::Config;
 use crate::dev::Dev;
 use crate::example::Example;
@@ -36,6 +38,9 @@ enum Command {
     /// The keeper of one instance; started by the agent
     #[command(hide = true)]
     Keep,
+    /// What holds a node's leases while its agent restarts; started by the agent
+    #[command(hide = true)]
+    StandIn,
 }
 
 /// Run the node agent
@@ -71,6 +76,17 @@ struct AgentOptions {
 enum AgentVerb {
     /// Check configuration and surroundings, start nothing
     Check(AgentOptions),
+    /// Stop the agent of this machine; what it runs goes on, and waits for it for a minute
+    Stop(StopOptions),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct StopOptions {
+    #[command(flatten)]
+    how: AgentOptions,
+    /// Let the single-node buckets of this node go to others first: it will be away for longer
+    #[arg(long)]
+    release: bool,
 }
 
 const EXAMPLE_CONFIG: &str = include_str!("../../../deploy/agent.toml");
@@ -91,6 +107,12 @@ pub(crate) fn main() -> ExitCode {
             Ok(config) => check(&config),
             Err(code) => code,
         },
+        Command::Agent(Agent { verb: Some(AgentVerb::Stop(StopOptions { how, release })), .. }) => {
+            match load(&how) {
+                Ok(config) => report(crate::stop::run(&config, release, &mut std::io::stdout().lock())),
+                Err(code) => code,
+            }
+        }
         Command::Dev(dev) => match runtime() {
             Ok(runtime) => match runtime.block_on(crate::dev::run(dev)) {
                 Ok(code) => code,
@@ -100,6 +122,7 @@ pub(crate) fn main() -> ExitCode {
         },
         Command::Example(example) => example.run(),
         Command::Keep => sheaf_agent::keeper::keep_main(std::env::args_os().skip(2)),
+        Command::StandIn => sheaf_agent::stand_in_main(std::env::args_os().skip(2)),
     }
 }
 
@@ -117,8 +140,13 @@ fn agent(config: Config, how: AgentOptions) -> anyhow::Result<()> {
     if how.with_parent {
         sheaf_agent::end_with_parent()?;
     }
+    let departure = match (std::process::id(), how.with_parent) {
+        (1, _) => Departure::Release(Leaving::Everything),
+        (_, true) => Departure::End,
+        (_, false) => Departure::Restart,
+    };
     let reload = Box::new(move || read(&how));
-    runtime()?.block_on(crate::agent::run(config, reload))
+    runtime()?.block_on(crate::agent::run(config, reload, departure))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -1,7 +1,7 @@
 //! The data directory: one agent at a time, and who it is.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,6 +77,11 @@ impl DataDir {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(DataError::InUse(shown));
         }
+        let whose = || {
+            (&lock).write_all(format!("{}\n", std::process::id()).as_bytes())?;
+            lock.set_len((&lock).stream_position()?)
+        };
+        whose().map_err(|source| DataError::Io { path: shown.clone(), doing: "write lock", source })?;
         let record = match std::fs::read(path.join("node.json")) {
             Ok(bytes) => read(&shown, &bytes)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -123,6 +128,21 @@ impl DataDir {
         };
         write().map_err(|source| DataError::Io { path, doing: "write node.json", source })
     }
+}
+
+/// The process of the agent that has the data directory at `path`; none: no agent runs there.
+pub(crate) fn holder(path: &Path) -> Result<Option<u32>, DataError> {
+    let failed = |doing| move |source| DataError::Io { path: path.display().to_string(), doing, source };
+    let lock = match File::open(path.join("lock")) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("open lock")(error)),
+    };
+    if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
+        return Ok(None);
+    }
+    let text = std::io::read_to_string(lock).map_err(failed("read lock"))?;
+    Ok(Some(text.trim().parse().unwrap_or_default()))
 }
 
 fn read(path: &str, bytes: &[u8]) -> Result<Record, DataError> {

@@ -4,6 +4,7 @@
 //!  sheaf agent ──► agent (config, data, place, control, server, forming, node)
 //!  sheaf dev ────► dev   (agents as child processes, examples)
 //!  sheaf keep ───► the keeper of one instance, before anything else is started
+//!  sheaf stand-in  what holds the leases while the agent restarts
 //!  anything else ► console (a client of any node)
 //! ```
 
@@ -19,15 +20,21 @@ mod example;
 mod form;
 mod node;
 mod replica;
+mod stop;
 mod telemetry;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
+    let first = arguments.next().unwrap_or_default();
     // A keeper is small and outlives everything: no runtime, no command line parser.
-    if arguments.next().is_some_and(|first| first == "keep") {
+    if first == "keep" {
         return sheaf_agent::keeper::keep_main(arguments);
+    }
+    if first == "stand-in" {
+        telemetry::init(telemetry::LogFormat::Pretty);
+        return sheaf_agent::stand_in_main(arguments);
     }
     cli::main()
 }

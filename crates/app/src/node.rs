@@ -13,7 +13,7 @@ use sheaf_wire::{Answers, ApiError, Caller};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::Reload;
+use crate::agent::{Departure, Reload};
 use crate::config::Config;
 use crate::form::Forming;
 
@@ -25,6 +25,8 @@ pub(crate) struct Node {
     /// Its own port, as it reaches it itself.
     own: String,
     binary: PathBuf,
+    /// What it means that the agent stops.
+    departure: Departure,
     logs: Arc<Logs>,
 }
 
@@ -39,6 +41,7 @@ impl Node {
         listening: SocketAddr,
         address: &str,
         key: NodeKey,
+        departure: Departure,
     ) -> anyhow::Result<Self> {
         let mut own = listening;
         if own.ip().is_unspecified() {
@@ -50,6 +53,7 @@ impl Node {
             config: node_config(config, address),
             own: own.to_string(),
             binary: std::env::current_exe().context("find this binary, which keepers run")?,
+            departure,
             logs: Arc::new(Logs::default()),
         })
     }
@@ -98,6 +102,7 @@ impl Node {
             own: self.own.clone(),
             members: Arc::new(move || members(&place)),
             binary: self.binary.clone(),
+            stand_in: self.departure == Departure::Restart,
         }
     }
 }
@@ -146,6 +151,13 @@ async fn reloads(handle: Handle, reload: Reload, address: String) -> anyhow::Res
                 }
             }
         }
+    }
+}
+
+impl Logs {
+    /// The agent, once it runs.
+    pub(crate) fn agent(&self) -> Option<&Handle> {
+        self.0.get()
     }
 }
 

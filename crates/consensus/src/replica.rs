@@ -70,6 +70,13 @@ pub struct Metrics {
     pub members: Vec<MemberMetrics>,
 }
 
+impl Metrics {
+    /// Those members that vote.
+    pub fn voters(&self) -> impl Iterator<Item = &MemberMetrics> {
+        self.members.iter().filter(|member| member.voter)
+    }
+}
+
 /// This node's replica of the state. Cheap to clone; every clone is the same replica.
 #[derive(Clone)]
 pub struct Replica {

@@ -150,8 +150,8 @@ fn takes(sight: &Sight<'_>, bucket: &BucketName, name: &str) -> Result<NodeId, A
     let refused =
         |why: String| Err(ApiError::Precondition(format!("bucket {bucket} cannot go to node {to}: {why}")));
     let Some(sessions) = sight.sessions else { return Err(ApiError::unavailable("this node does not lead")) };
-    if !node.status.is_alive() || !sessions.is_connected(node.id) {
-        return refused(format!("it is {} and not connected", node.status.as_str()));
+    if !node.status.is_alive() || !sessions.is_answering(node.id) {
+        return refused(format!("it is {} and does not answer now", node.status.as_str()));
     }
     match sessions.verdict(bucket, known.current.revision, node.id) {
         None => refused("it has not answered yet".to_owned()),

@@ -45,7 +45,40 @@ impl ClusterApi for Control {
     }
 
     async fn transfer(&self, _: Caller, to: Option<String>) -> Result<String, ApiError> {
-        let heir = self.heir(to.as_deref())?;
+        self.transfer_to(to.as_deref()).await
+    }
+}
+
+/// Longer than an election takes; then this node goes on leading.
+const TRANSFER_WITHIN: Duration = Duration::from_secs(3);
+
+/// The same for a node that is about to stop: then the others elect one.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Returns when `heir` leads, as this node sees it.
+async fn hand_over(replica: &Replica, heir: NodeId) -> Result<(), ApiError> {
+    let mut leadership = replica.leadership();
+    replica.transfer_leader(heir).await.map_err(|error| ApiError::unavailable(error.to_string()))?;
+    let led = leadership.wait_for(|now| now.leader == Some(heir)).await;
+    led.map(drop).map_err(|_| ApiError::unavailable("this node is stopping"))
+}
+
+impl Control {
+    /// Before this node stops: if it leads, another voter is to lead, so that nobody has to notice its end first.
+    pub async fn hand_over(&self) {
+        let voters = self.place.member().map_or(0, |member| member.replica.metrics().voters().count());
+        if !self.place.leads() || voters < 2 {
+            return;
+        }
+        match tokio::time::timeout(LEAVE_WITHIN, self.transfer_to(None)).await {
+            Ok(Ok(heir)) => tracing::info!(heir, "another node leads now"),
+            Ok(Err(error)) => tracing::warn!(%error, "nobody has taken leadership"),
+            Err(_) => tracing::warn!("nobody has taken leadership within {LEAVE_WITHIN:?}"),
+        }
+    }
+
+    async fn transfer_to(&self, to: Option<&str>) -> Result<String, ApiError> {
+        let heir = self.heir(to)?;
         let member = self.member()?;
         if heir != member.replica.node() {
             // What is acknowledged from here on would only delay the heir's first decisions.
@@ -61,20 +94,7 @@ impl ClusterApi for Control {
         }
         Ok(self.node_name(heir))
     }
-}
 
-/// Longer than an election takes; then this node goes on leading.
-const TRANSFER_WITHIN: Duration = Duration::from_secs(3);
-
-/// Returns when `heir` leads, as this node sees it.
-async fn hand_over(replica: &Replica, heir: NodeId) -> Result<(), ApiError> {
-    let mut leadership = replica.leadership();
-    replica.transfer_leader(heir).await.map_err(|error| ApiError::unavailable(error.to_string()))?;
-    let led = leadership.wait_for(|now| now.leader == Some(heir)).await;
-    led.map(drop).map_err(|_| ApiError::unavailable("this node is stopping"))
-}
-
-impl Control {
     /// The voter that is to lead: the one named, else the one that lacks the least of the log.
     fn heir(&self, to: Option<&str>) -> Result<NodeId, ApiError> {
         let member = self.member()?;
@@ -82,7 +102,7 @@ impl Control {
             return Err(ApiError::unavailable("this node does not lead"));
         }
         let metrics = member.replica.metrics();
-        let voters: Vec<_> = metrics.members.iter().filter(|member| member.voter).collect();
+        let voters: Vec<_> = metrics.voters().collect();
         let Some(to) = to else {
             let others = voters.iter().filter(|voter| voter.peer.node != metrics.node);
             let nearest = others.min_by_key(|voter| voter.match_lag.unwrap_or(u64::MAX));
@@ -175,16 +195,15 @@ impl Control {
         let (counts, buckets, cluster, revision, ready) = {
             let Ok(seen) = self.see(|sight| {
                 let id = sight.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
-                let voters = metrics.members.iter().filter(|member| member.voter);
                 let alive = |id| sight.state.nodes.get(id).is_some_and(|node| node.status.is_alive());
-                let ready = voters.filter(|member| alive(&member.peer.node)).count();
+                let ready = metrics.voters().filter(|member| alive(&member.peer.node)).count();
                 (sight.node_counts(), sight.bucket_counts(), id, sight.state.revision.0, ready)
             }) else {
                 return ClusterStatus::default();
             };
             seen
         };
-        let voters = metrics.members.iter().filter(|member| member.voter).count();
+        let voters = metrics.voters().count();
         let quorum = voters / 2 + 1;
         let message = match leader {
             None if waiting.is_empty() => {

@@ -85,14 +85,16 @@ impl Inner {
         }
     }
 
-    /// Asks every connected agent; answers arrive at the receiver as they come.
+    /// Asks every connected agent, and no stand-in; answers arrive at the receiver as they come.
     pub(crate) fn ask_all(
         &mut self,
         ask: impl Fn(u64) -> ToNode,
     ) -> (u64, usize, mpsc::Receiver<(NodeId, Verdict)>) {
         self.asked += 1;
         let question = self.asked;
-        let nodes: Vec<NodeId> = self.links.keys().copied().collect();
+        let restarting =
+            |node: &NodeId| self.sessions.as_ref().is_some_and(|sessions| sessions.is_restarting(*node));
+        let nodes: Vec<NodeId> = self.links.keys().copied().filter(|node| !restarting(node)).collect();
         let (sender, receiver) = mpsc::channel(nodes.len().max(1));
         for node in &nodes {
             self.say(*node, ask(question));

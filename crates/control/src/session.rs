@@ -181,6 +181,12 @@ impl Control {
                 self.record(node, Command::ConfirmResidue(confirm), None).await;
             }
             ToLeader::Facts(facts) => self.register(node, facts).await,
+            ToLeader::Release => {
+                if let Some(sessions) = &mut self.live.lock().sessions {
+                    sessions.release_all(node);
+                }
+                self.live.conduct.notify_one();
+            }
             ToLeader::Hello(_) | ToLeader::Goodbye => {}
         }
     }

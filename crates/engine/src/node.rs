@@ -23,7 +23,7 @@ use std::sync::Arc;
 use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    BootId, BucketName, BucketSpec, Epoch, Exit, ModuleSpec, Moment, NodeId, Phase, Revision, Span,
+    BootId, BucketName, BucketSpec, Epoch, Exit, ModuleSpec, Moment, NodeId, Phase, Revision, Settings, Span,
     Timestamp, Verdict,
 };
 
@@ -137,8 +137,19 @@ pub enum Input {
     },
     /// It broke.
     SessionLost,
+    /// The agent is about to stop: this node's work is to go elsewhere. Never undone.
+    Leave(Leaving),
     /// Nothing but time passed.
     Tick,
+}
+
+/// How much of a node's work is to end before its agent does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Leaving {
+    /// What is bound to this node, so that it is handed over and not missed.
+    SingleNode,
+    /// Multi-node instances as well: their keepers cannot outlive the agent here.
+    Everything,
 }
 
 /// How an action of one bucket ended. Each of [`Action::Start`] to [`Action::Remove`] has exactly one.
@@ -239,6 +250,7 @@ pub struct NodeState {
     /// Until then a former life of this node's agent may run single-node work that this one does not know of.
     start_from: Moment,
     say_again: Option<Moment>,
+    leaving: Option<Leaving>,
 }
 
 /// What a node has of one bucket.
@@ -277,7 +289,29 @@ impl NodeState {
             retries: BTreeSet::new(),
             start_from: Moment(0),
             say_again: None,
+            leaving: None,
         }
+    }
+
+    /// Whether the node was told to leave.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// Whether nothing is left of what was to go before the agent stops.
+    pub fn has_left(&self) -> bool {
+        let stays = |seen: &Seen| {
+            let is_single = seen.observed.mode.epoch().is_some();
+            seen.observed.is_alive() && (is_single || self.leaving == Some(Leaving::Everything))
+        };
+        self.leaving.is_some()
+            && self.known.bindings.is_empty()
+            && !self.places.values().filter_map(|place| place.seen.as_ref()).any(stays)
+    }
+
+    /// The cluster's settings, as far as the node has seen.
+    pub fn settings(&self) -> &Settings {
+        &self.known.settings
     }
 
     /// The newest replicated state that the node has seen whole.

@@ -60,6 +60,10 @@ struct Session {
     boot: BootId,
     /// How many streams of this incarnation stand. A new one may open before the end of the former one is noticed.
     standing: u32,
+    /// A stand-in opened the newest of them: the agent is away by plan.
+    stand_in: bool,
+    /// Its agent stops once nothing is bound to it.
+    releases: bool,
     last_heard: Moment,
     load: Load,
     /// What it said last of any bucket. Of many buckets it says the same, and that is kept once.
@@ -199,6 +203,8 @@ impl Sessions {
             incarnation: hello.incarnation.clone(),
             boot: hello.boot.clone(),
             standing,
+            stand_in: hello.stand_in,
+            releases: false,
             last_heard: now,
             load: former.map(|former| former.load).unwrap_or_default(),
             said: None,
@@ -406,6 +412,28 @@ impl Sessions {
     /// Whether the node's session stands.
     pub fn is_connected(&self, node: NodeId) -> bool {
         self.nodes.get(&node).is_some_and(Session::is_connected)
+    }
+
+    /// Whether a stand-in holds the node's leases while its agent restarts.
+    pub fn is_restarting(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|session| session.is_connected() && session.stand_in)
+    }
+
+    /// Whether the node's agent is there and can be asked.
+    pub fn is_answering(&self, node: NodeId) -> bool {
+        self.is_connected(node) && !self.is_restarting(node)
+    }
+
+    /// A node is to be left without work, since its agent is about to stop.
+    pub fn release_all(&mut self, node: NodeId) {
+        if let Some(session) = self.nodes.get_mut(&node) {
+            session.releases = true;
+        }
+    }
+
+    /// Whether the node's agent waits for that.
+    pub fn is_releasing(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|session| session.is_connected() && session.releases)
     }
 
     /// When the node was last heard in this term; the election if never.

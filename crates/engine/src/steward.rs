@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sheaf_model::{Gate, LeaveReason, Moment, Node, NodeId, NodeStatus, OnNodeLost, Placement, Span, Stop};
+use sheaf_model::{
+    Binding, Gate, LeaveReason, Moment, Node, NodeId, NodeStatus, OnNodeLost, Placement, Span, Stop,
+};
 
 use crate::command::{Bind, Command, Free, Leave, SetNodeStatus};
 use crate::placement::{self, Candidate};
@@ -54,8 +56,12 @@ fn nodes(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
         let silent_until = sessions.last_heard(node.id).max(sessions.elected).after(wait);
         let silent = now >= silent_until;
         let connected = sessions.is_connected(node.id) && !silent;
+        let restarting = sessions.is_restarting(node.id);
         let verdict = match node.status {
-            NodeStatus::Joining | NodeStatus::Lost | NodeStatus::Restarting if connected => {
+            NodeStatus::Ready | NodeStatus::Draining if connected && restarting => {
+                Some((NodeStatus::Restarting, "a stand-in holds its leases".to_owned()))
+            }
+            NodeStatus::Joining | NodeStatus::Lost | NodeStatus::Restarting if connected && !restarting => {
                 let back = if node.drain.is_some() { NodeStatus::Draining } else { NodeStatus::Ready };
                 Some((back, String::new()))
             }
@@ -91,18 +97,27 @@ fn bindings(state: &State, sessions: &mut Sessions, now: Moment, due: &mut Due) 
             Release::Hold(None) => {}
         }
         let (Some(bucket), None) = (bucket, &binding.leaving) else { continue };
+        if sessions.is_releasing(binding.node) {
+            due.commands.push(leave(sessions, binding, LeaveReason::Drained));
+            continue;
+        }
         let release = bucket.release_for(binding.node);
         let verdict = sessions.verdict(&binding.bucket, release.revision, binding.node);
         let refused = verdict.and_then(|verdict| verdict.refusal()).filter(|(_, o)| o.pass == Some(false));
         if let Some((gate, outcome)) = refused {
-            due.commands.push(Command::Leave(Leave {
-                bucket: binding.bucket.clone(),
-                epoch: binding.epoch,
-                reason: LeaveReason::NotAvailable(gate, outcome.reason.to_string()),
-                term: Some(sessions.term),
-            }));
+            let reason = LeaveReason::NotAvailable(gate, outcome.reason.to_string());
+            due.commands.push(leave(sessions, binding, reason));
         }
     }
+}
+
+fn leave(sessions: &Sessions, binding: &Binding, reason: LeaveReason) -> Command {
+    Command::Leave(Leave {
+        bucket: binding.bucket.clone(),
+        epoch: binding.epoch,
+        reason,
+        term: Some(sessions.term),
+    })
 }
 
 /// How long the bucket's module may take to stop.
@@ -140,7 +155,7 @@ fn ready_to_choose(state: &State, sessions: &Sessions, bucket: &Bucket, now: Mom
     let settled = sessions.elected.after(window);
     // Just after an election nodes are still on their way to the new leader.
     let expected =
-        |node: &&Node| sessions.is_connected(node.id) || (now < settled && node.status == NodeStatus::Ready);
+        |node: &&Node| sessions.is_answering(node.id) || (now < settled && node.status == NodeStatus::Ready);
     let silent = |node: &Node| sessions.verdict(bucket.name(), revision, node.id).is_none();
     if !state.nodes.values().filter(expected).any(silent) {
         return true;
@@ -172,7 +187,9 @@ fn place(
 ) -> Option<Bind> {
     let spec = &bucket.current.spec;
     let (mut candidates, mut refusals, mut silent) = (Vec::new(), Vec::new(), 0);
-    let there = |node: &&Node| sessions.is_connected(node.id) && Some(node.id) != except;
+    let there = |node: &&Node| {
+        sessions.is_answering(node.id) && !sessions.is_releasing(node.id) && Some(node.id) != except
+    };
     for node in state.nodes.values().filter(there) {
         match sessions.verdict(bucket.name(), bucket.current.revision, node.id) {
             None => silent += 1,

@@ -195,6 +195,7 @@ impl World {
             incarnation: life.into(),
             facts: self.facts(&format!("n{node}")),
             fresh: false,
+            stand_in: false,
         }
     }
 

@@ -58,6 +58,9 @@ pub enum ToLeader {
     },
     /// The node's facts changed (its config was read again).
     Facts(Facts),
+    /// This node is to be left without work before its agent stops: what is bound to it is to go elsewhere, and nothing
+    /// more is to come. Said again in every session.
+    Release,
     /// The agent stops in an orderly way; what it runs stays for its successor.
     Goodbye,
 }
@@ -80,6 +83,10 @@ pub struct Hello {
     /// No leader has welcomed this life of the agent yet: a former one may still run what it runs.
     #[serde(default)]
     pub fresh: bool,
+    /// A stand-in speaks for this life of the agent, which is restarting: leases are to be prolonged, nothing is to be
+    /// asked or placed.
+    #[serde(default)]
+    pub stand_in: bool,
 }
 
 /// A sign of life.

@@ -154,6 +154,12 @@ impl World {
                 let confirm = ConfirmResidue { bucket, node, revision };
                 self.record(v, node, Command::ConfirmResidue(confirm), None);
             }
+            ToLeader::Release => {
+                if let Some(sessions) = &mut live.sessions {
+                    sessions.release_all(node);
+                }
+                self.conduct_soon(v);
+            }
             ToLeader::Goodbye => self.end_session(v, conn),
             ToLeader::Hello(_) | ToLeader::Judged { .. } | ToLeader::Facts(_) => {}
         }

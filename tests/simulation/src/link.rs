@@ -79,6 +79,7 @@ impl World {
             incarnation: self.incarnation(m),
             facts: facts(m, key),
             fresh: !self.agents[m].welcomed,
+            stand_in: false,
         };
         let conn = self.connect(me, Process::Voter(v));
         if let Session::Searching(_, asked) = &mut self.agents[m].session {

@@ -1,6 +1,5 @@
 //! Starting an instance, and taking one over.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use sheaf_engine::node::{Done, Start};
 use sheaf_model::{BucketName, Span};
 
 use super::{Fresh, Outcome, Shared, blocking, origin, plan};
+use crate::error::text;
 use crate::keeper::Plan;
 use crate::keepers::KeeperError;
 use crate::report::Birth;
@@ -79,15 +79,4 @@ pub(super) async fn adopt_again(shared: Arc<Shared>, bucket: BucketName) -> Outc
             Err(error) => tracing::debug!(%bucket, %error, "its keeper still does not answer"),
         }
     }
-}
-
-/// An error with its causes, on one line.
-pub(super) fn text(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::KeeperError;
-use crate::keeper::layout::{Layout, Lock};
+use crate::keeper::layout::{Layout, Lock, SOCKET};
 use crate::keeper::{FromKeeper, Status, ToKeeper, clock, proc};
 
 /// How often it is looked whether a keeper that has closed its connection is gone.
@@ -159,7 +159,7 @@ impl Link {
                 Ok(None) => {}
                 Err(error) => warn!(%error, "looking after a keeper"),
             }
-            if let Ok(stream) = super::connect(&self.layout).await {
+            if let Ok(stream) = super::connect(&self.layout.instance, SOCKET).await {
                 return Err(Wire::new(stream));
             }
             sleep(LOOK_AGAIN).await;

@@ -163,7 +163,11 @@ impl Leader {
                 self.propose(Command::ConfirmResidue(ConfirmResidue { bucket, node: NODE, revision }));
                 None
             }
-            ToLeader::Hello(_) | ToLeader::Judged { .. } | ToLeader::Facts(_) | ToLeader::Goodbye => None,
+            ToLeader::Hello(_)
+            | ToLeader::Judged { .. }
+            | ToLeader::Facts(_)
+            | ToLeader::Release
+            | ToLeader::Goodbye => None,
         }
     }
 

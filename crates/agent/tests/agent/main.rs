@@ -76,6 +76,7 @@ impl World {
             own: self.address.clone(),
             members: Arc::new(Vec::new),
             binary: PathBuf::from(env!("CARGO_BIN_EXE_keeper-probe")),
+            stand_in: false,
         };
         let (agent, handle) = Agent::new(options).unwrap();
         let stop = CancellationToken::new();

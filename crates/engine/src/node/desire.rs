@@ -4,7 +4,7 @@ use sheaf_model::watch::WatchedBinding;
 use sheaf_model::{BucketName, Moment, Node, NodeStatus, Revision, Verdict};
 
 use super::known::KnownBucket;
-use super::{NodeState, Place};
+use super::{Leaving, NodeState, Place};
 use crate::gates::{self, Answer, Asked};
 use crate::reconcile::{Desired, Mode, Run};
 
@@ -97,6 +97,9 @@ impl NodeState {
     }
 
     fn wanted_multi(&self, bucket: &KnownBucket, place: &Place, own: &Node) -> Run {
+        if self.leaving == Some(Leaving::Everything) {
+            return Run::Nothing("this node's agent is stopping");
+        }
         if own.drain.is_some_and(|drain| !drain.keep_multi_node) {
             return Run::Nothing("this node is being drained");
         }

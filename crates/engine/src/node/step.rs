@@ -72,6 +72,14 @@ impl NodeState {
                 self.start_from = self.start_from.max(now.after(start_in));
                 self.reports.opened(now);
                 self.say_owed(now, out);
+                if self.leaving.is_some() {
+                    out.push(Action::Say(ToLeader::Release));
+                }
+            }
+            Input::Leave(leaving) => {
+                self.leaving = self.leaving.max(Some(leaving));
+                self.dirty.extend(self.places.keys().cloned());
+                out.push(Action::Say(ToLeader::Release));
             }
             Input::SessionLost => {
                 self.reports.lost();

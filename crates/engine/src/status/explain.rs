@@ -53,6 +53,7 @@ impl Sight<'_> {
             None => "not known here: only the leader has the nodes' answers".to_owned(),
             Some(_) if !node.status.is_alive() => format!("the node is {}", node.status.as_str()),
             Some(sessions) if !sessions.is_connected(node.id) => "the node is not connected now".to_owned(),
+            Some(sessions) if sessions.is_restarting(node.id) => "its agent is restarting".to_owned(),
             Some(_) => "not answered yet".to_owned(),
         }
     }

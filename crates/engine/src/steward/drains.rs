@@ -2,10 +2,9 @@
 
 use std::cell::OnceCell;
 
-use sheaf_model::{Binding, LeaveReason, Moment};
+use sheaf_model::{Binding, LeaveReason, Moment, Node};
 
-use super::{Due, Occupancy, place};
-use crate::command::{Command, Leave};
+use super::{Due, Occupancy, leave, place};
 use crate::sessions::Sessions;
 use crate::state::State;
 
@@ -16,12 +15,15 @@ pub(super) fn due(state: &State, sessions: &Sessions, now: Moment, due: &mut Due
         let occupancy = occupancy.get_or_init(|| Occupancy::count(state));
         place(state, sessions, bucket, occupancy, Some(binding.node)).is_some()
     };
-    for node in state.nodes.values().filter(|node| node.drain.is_some() && node.status.is_alive()) {
+    // A stand-in gives nothing up: a node that restarts is emptied when its agent is back.
+    let is_emptied =
+        |node: &&Node| node.drain.is_some() && node.status.is_alive() && !sessions.is_restarting(node.id);
+    for node in state.nodes.values().filter(is_emptied) {
         let over = sessions.drain_over(node);
         let mut bound = state.bindings.values().filter(|binding| binding.node == node.id);
         if over.is_some_and(|over| now >= over) {
             let staying = bound.filter(|binding| binding.leaving.is_none());
-            due.commands.extend(staying.map(|binding| leave(sessions, binding)));
+            due.commands.extend(staying.map(|binding| leave(sessions, binding, LeaveReason::Drained)));
             continue;
         }
         if let Some(over) = over {
@@ -31,16 +33,7 @@ pub(super) fn due(state: &State, sessions: &Sessions, now: Moment, due: &mut Due
             continue; // one at a time
         }
         if let Some(next) = bound.find(|binding| can_go(binding)) {
-            due.commands.push(leave(sessions, next));
+            due.commands.push(leave(sessions, next, LeaveReason::Drained));
         }
     }
-}
-
-fn leave(sessions: &Sessions, binding: &Binding) -> Command {
-    Command::Leave(Leave {
-        bucket: binding.bucket.clone(),
-        epoch: binding.epoch,
-        reason: LeaveReason::Drained,
-        term: Some(sessions.term),
-    })
 }

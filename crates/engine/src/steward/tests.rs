@@ -294,6 +294,65 @@ fn a_new_life_unknown_to_this_leader_waits_from_the_election() {
     assert_eq!(leader.open(&known), Ok(Span(0)), "it has waited, or counts for itself");
 }
 
+/// A44: its stand-in prolongs the leases; nothing new is placed there, and nothing is taken away.
+#[test]
+fn a44_a_node_that_restarts_keeps_its_work_and_gets_no_more() {
+    let mut leader = Leader::new(2);
+    let epoch = leader.world.bound("/a", 1);
+    let stand_in = Hello { stand_in: true, ..leader.world.hello(1, "i1") };
+    leader.open(&stand_in).expect("it speaks for the same life");
+    leader.sessions.closed(NodeId(1), &"i1".into()); // the agent's own stream
+    assert_eq!(leader.act(), ["1 restarting"]);
+    leader.pass(Span::seconds(20), &[1, 2]);
+    assert!(leader.act().is_empty(), "it is heard all the while");
+    assert_eq!(leader.named(1), [epoch.0]);
+    leader.world.apply_bucket("/b", |_| {});
+    leader.answer(2, "/b", None);
+    assert_eq!(leader.act(), ["bind /b 2"], "nobody waits for its answer");
+
+    let back = Hello { fresh: true, ..leader.world.hello(1, "later") };
+    assert!(leader.open(&back).is_err(), "not beside the stand-in");
+    leader.sessions.closed(NodeId(1), &"i1".into());
+    assert_eq!(leader.open(&back), Ok(Span::seconds(4)), "what it adopts is not meant");
+    assert_eq!(leader.act(), ["1 ready"]);
+    assert_eq!(leader.named(1), [epoch.0]);
+}
+
+#[test]
+fn a_machine_that_dies_while_its_agent_restarts_is_lost_as_ever() {
+    let mut leader = Leader::new(2);
+    leader.world.bound("/a", 1);
+    let stand_in = Hello { stand_in: true, ..leader.world.hello(1, "i1") };
+    leader.open(&stand_in).expect("it speaks for the same life");
+    assert_eq!(leader.act(), ["1 restarting"]);
+    leader.answer(2, "/a", None);
+    leader.pass(Span::seconds(4), &[2]);
+    assert_eq!(leader.act(), ["1 lost", "free /a"]);
+}
+
+#[test]
+fn a_node_whose_agent_stops_for_longer_is_left_without_work_first() {
+    let mut leader = Leader::new(2);
+    for bucket in ["/a", "/b"] {
+        leader.world.bound(bucket, 1);
+        (1..=2).for_each(|node| leader.answer(node, bucket, None));
+    }
+    leader.sessions.release_all(NodeId(1));
+    assert_eq!(leader.act(), ["leave /a", "leave /b"], "all at once: its agent waits");
+    leader.world.apply_bucket("/c", |_| {});
+    (1..=2).for_each(|node| leader.answer(node, "/c", None));
+    assert_eq!(leader.act(), ["bind /c 2"], "nothing more comes");
+    for bucket in ["/a", "/b"] {
+        let epoch = leader.world.binding(bucket).epoch;
+        leader.sessions.gave_up(NodeId(1), leader.world.name(bucket), epoch);
+    }
+    assert_eq!(leader.act(), ["free /a", "free /b"]);
+    (1..=2).for_each(|node| ["/a", "/b"].iter().for_each(|bucket| leader.answer(node, bucket, None)));
+    assert_eq!(leader.act(), ["bind /a 2", "bind /b 2"]);
+    leader.connect(1);
+    assert!(!leader.sessions.is_releasing(NodeId(1)), "it counts for one session");
+}
+
 #[test]
 fn a_node_is_drained_one_bucket_after_the_other() {
     let mut leader = Leader::new(3);

@@ -1,0 +1,48 @@
+//! `sheaf agent stop`: asks the agent of this machine to stop, and waits until it has.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::config::Config;
+use crate::data;
+
+/// How long it may take: the agent gives up before.
+const WITHIN: Duration = Duration::from_secs(120);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+/// What asks an agent to let its node's work go before it stops; SIGTERM asks it to stop for a restart.
+pub(crate) const RELEASE: Signal = Signal::USR1;
+
+/// Stops the agent whose data directory the configuration names.
+///
+/// # Errors
+/// When none runs there, it cannot be asked, or does not stop in time.
+pub(crate) fn run(config: &Config, release: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let dir = config.dir.display();
+    let Some(agent) = data::holder(&config.dir)? else {
+        bail!("no agent runs with data directory {dir}; --config or [storage] dir may be meant for another");
+    };
+    let pid = i32::try_from(agent).ok().and_then(Pid::from_raw);
+    let pid = pid.with_context(|| format!("the lock of {dir} names no process: {agent}"))?;
+    let signal = if release { RELEASE } else { Signal::TERM };
+    kill_process(pid, signal).with_context(|| format!("ask the agent (process {agent}) to stop"))?;
+    let how = if release { "hands its single-node buckets over and stops" } else { "stops" };
+    writeln!(out, "the agent with data directory {dir} (process {agent}) {how}")?;
+    let begun = Instant::now();
+    while data::holder(&config.dir)? == Some(agent) {
+        if begun.elapsed() > WITHIN {
+            bail!("the agent (process {agent}) has not stopped within {WITHIN:?}; its log says why");
+        }
+        pause();
+    }
+    writeln!(out, "stopped")?;
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the pause between two looks; this process does nothing else")]
+fn pause() {
+    std::thread::sleep(PAUSE);
+}
