@@ -169,15 +169,6 @@ fn here(config: &NodeConfig) -> Here {
     }
 }
 
-/// Makes this process end, as by SIGTERM, when the one that started it ends, however it does.
-///
-/// # Errors
-/// What the kernel says.
-pub fn end_with_parent() -> std::io::Result<()> {
-    use rustix::process::{Signal, set_parent_process_death_signal};
-    Ok(set_parent_process_death_signal(Some(Signal::TERM))?)
-}
-
 /// Everything the loop holds.
 struct Loop {
     node: NodeState,

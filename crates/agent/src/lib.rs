@@ -23,13 +23,15 @@ pub mod logs;
 mod alarm;
 mod executor;
 mod link;
+mod process;
 mod report;
 mod stand_in;
 
-pub use agent::{Agent, Options, end_with_parent};
+pub use agent::{Agent, Options};
 pub use error::AgentError;
 pub use facts::NodeConfig;
 pub use handle::{Handle, Running, State, Stopped};
 pub use link::Members;
+pub use process::{ask_to_stop, end_with_parent};
 pub use sheaf_engine::node::Leaving;
 pub use stand_in::stand_in_main;

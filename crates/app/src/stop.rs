@@ -4,7 +4,6 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::config::Config;
 use crate::data;
@@ -13,8 +12,6 @@ use crate::data;
 const WITHIN: Duration = Duration::from_secs(120);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
-/// What asks an agent to let its node's work go before it stops; SIGTERM asks it to stop for a restart.
-pub(crate) const RELEASE: Signal = Signal::USR1;
 
 /// Stops the agent whose data directory the configuration names.
 ///
@@ -25,10 +22,8 @@ pub(crate) fn run(config: &Config, release: bool, out: &mut impl Write) -> anyho
     let Some(agent) = data::holder(&config.dir)? else {
         bail!("no agent runs with data directory {dir}; --config or [storage] dir may be meant for another");
     };
-    let pid = i32::try_from(agent).ok().and_then(Pid::from_raw);
-    let pid = pid.with_context(|| format!("the lock of {dir} names no process: {agent}"))?;
-    let signal = if release { RELEASE } else { Signal::TERM };
-    kill_process(pid, signal).with_context(|| format!("ask the agent (process {agent}) to stop"))?;
+    sheaf_agent::ask_to_stop(agent, release)
+        .with_context(|| format!("ask the agent (process {agent}) to stop"))?;
     let how = if release { "hands its single-node buckets over and stops" } else { "stops" };
     writeln!(out, "the agent with data directory {dir} (process {agent}) {how}")?;
     let begun = Instant::now();

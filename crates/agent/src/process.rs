@@ -1,0 +1,24 @@
+//! The agent as a process: who ends it, and how it is asked to.
+
+use std::io;
+
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+
+/// Makes this process end, as by SIGTERM, when the one that started it ends, however it does.
+///
+/// # Errors
+/// What the kernel says.
+pub fn end_with_parent() -> io::Result<()> {
+    Ok(set_parent_process_death_signal(Some(Signal::TERM))?)
+}
+
+/// Asks the agent that is process `agent` to stop: by SIGTERM, for a restart; by SIGUSR1 to let its node's work go to
+/// others before.
+///
+/// # Errors
+/// What the kernel says; among others that there is no such process.
+pub fn ask_to_stop(agent: u32, release: bool) -> io::Result<()> {
+    let pid = i32::try_from(agent).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "that is no process"))?;
+    Ok(kill_process(pid, if release { Signal::USR1 } else { Signal::TERM })?)
+}
