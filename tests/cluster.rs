@@ -85,12 +85,13 @@ fn faults() {
     cases.end();
 }
 
-/// What operators do; at last a node is forgotten.
+/// What operators do; at last a node is forgotten, and the voters are made up.
 #[test]
 fn planned() {
-    let cluster = Cluster::start(3);
+    let mut cluster = Cluster::start(3);
     let mut cases = Cases::of("planned");
     cluster.apply(&scene::modules());
     planned::cases(&mut cases, &cluster);
+    planned::repair(&mut cases, &mut cluster);
     cases.end();
 }

@@ -185,10 +185,7 @@ fn a10(cluster: &Cluster) {
     cluster.apply_and_wait(&bucket("/a10", "steady", &waits, &more("")));
     let before = epoch(&cluster.status("/a10"));
     victim.kill_machine();
-    wait_for(&format!("{node} is lost"), SOON, || {
-        let status = node_status(cluster, &node);
-        if status == "lost" { Ok(()) } else { Err(status) }
-    });
+    wait_status(cluster, &node, "lost");
     let meanwhile = cluster.wait_state("/a10", "waiting_for_node");
     assert_eq!((only_node(&meanwhile), epoch(&meanwhile)), (node.clone(), before), "it is not moved");
     victim.start();
@@ -203,6 +200,66 @@ fn follower(cluster: &Cluster) -> &Agent {
     cluster.agents().iter().rfind(|agent| agent.name() != leader).expect("not all of them lead")
 }
 
+/// Voters that do not come back are replaced; the third one was forgotten before this.
+pub(crate) fn repair(cases: &mut Cases, cluster: &mut Cluster) {
+    let fourth = cluster.add(|_| {}).name();
+    let fifth = cluster.add(|_| {}).name();
+    cases.run("a voter that was forgotten is replaced, and removed", || {
+        let known = members(cluster);
+        cluster.named(&fourth).start();
+        wait_members(cluster, "the new node votes", |found| {
+            let votes = |name: &String| found.iter().any(|(member, voter)| member == name && *voter);
+            votes(&fourth) && found.iter().filter(|(_, voter)| *voter).count() == 3 && found.len() == 3
+        });
+        assert_ne!(known, members(cluster));
+    });
+    cases.run("a voter that is lost for longer than is waited for is replaced, and welcome again", || {
+        cluster.named(&fifth).start();
+        wait_status(cluster, &fifth, "ready");
+        cluster.cli(&["cluster", "settings", "repair.after=1s"]).ok();
+        let leader = cluster.leader().name();
+        let lost =
+            cluster.voters().into_iter().find(|agent| agent.name() != leader).expect("two others vote");
+        lost.kill_machine();
+        wait_members(cluster, "the fifth votes in its place", |found| {
+            found.contains(&(fifth.clone(), true)) && found.contains(&(lost.name(), false))
+        });
+        let status = cluster.json(&["cluster", "status", "-o", "json"]);
+        assert_eq!(status["fault_tolerance"], 1, "{status:#}");
+        lost.start();
+        wait_status(cluster, &lost.name(), "ready");
+        // Without a vote, and with everything.
+        cluster.apply_and_wait(&bucket("/repair/a", "steady", &trace(cluster, "repair"), ""));
+        let list = |agent: &Agent| agent.cli(&["bucket", "list", "-o", "yaml"]).ok().stdout;
+        assert_eq!(list(lost), list(cluster.leader()));
+        cluster.delete(&["/repair/a"]);
+    });
+}
+
+fn wait_status(cluster: &Cluster, node: &str, wanted: &str) {
+    wait_for(&format!("{node} is {wanted}"), SOON, || {
+        let row = cluster.try_json(&["node", "status", node, "-o", "json"])?;
+        if row["status"] == wanted { Ok(()) } else { Err(row["status"].to_string()) }
+    });
+}
+
+/// Who is a member, and who of them votes.
+fn members(cluster: &Cluster) -> Vec<(String, bool)> {
+    let rows = cluster.json(&["cluster", "members", "-o", "json"]);
+    let row = |row: &serde_json::Value| {
+        (row["name"].as_str().unwrap_or_default().to_owned(), row["voter"] == serde_json::Value::Bool(true))
+    };
+    rows.as_array().into_iter().flatten().map(row).collect()
+}
+
+/// No vote is taken away within 30 s of an election.
+fn wait_members(cluster: &Cluster, what: &str, is_so: impl Fn(&[(String, bool)]) -> bool) {
+    wait_for(what, Duration::from_secs(90), || {
+        let found = members(cluster);
+        if is_so(&found) { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+}
+
 fn forgotten(cluster: &Cluster) {
     let victim = follower(cluster);
     let node = victim.name();
@@ -211,10 +268,7 @@ fn forgotten(cluster: &Cluster) {
     let all = trace(cluster, "forget.all");
     cluster.apply_and_wait(&bucket("/forget/all", "steady", &all, "multi_node: true"));
     victim.kill_machine();
-    wait_for(&format!("{node} is lost"), SOON, || {
-        let status = node_status(cluster, &node);
-        if status == "lost" { Ok(()) } else { Err(status) }
-    });
+    wait_status(cluster, &node, "lost");
     // Its name may run a single-node bucket of that name only once somebody vouches for it.
     cluster.cli(&["bucket", "delete", "--yes", "/forget/all"]).ok();
     forget().ok();

@@ -44,11 +44,11 @@ impl Replica {
         done("add a learner", self.inner.raft.add_learner(node.0, member, true).await)
     }
 
-    /// Makes exactly `voters` the voters; each must be a member already. Former voters leave the membership. Returns
+    /// Makes exactly `voters` the voters; each must be a member already. Former voters stay members without a vote. Returns
     /// when the change is committed by old and new majorities.
     pub async fn change_voters(&self, voters: &BTreeSet<NodeId>) -> Result<(), MembershipError> {
         let voters: BTreeSet<u64> = voters.iter().map(|node| node.0).collect();
-        done("change the voters", self.inner.raft.change_membership(voters, false).await)
+        done("change the voters", self.inner.raft.change_membership(voters, true).await)
     }
 
     /// Removes a learner.

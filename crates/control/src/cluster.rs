@@ -29,18 +29,16 @@ impl ClusterApi for Control {
     }
 
     async fn settings(&self, caller: Caller, ask: ChangeSettings) -> Result<AllSettings, ApiError> {
-        let mut settings = self.settings();
-        let wrong = ask.changes.iter().filter_map(|(key, value)| settings.set(key, value).err());
+        let mut wanted = self.changeable();
+        let wrong = ask.changes.iter().filter_map(|(key, value)| wanted.set(key, value).err());
         let mut defects: Vec<Defect> = wrong.collect();
-        defects.extend(settings.defects());
+        defects.extend(wanted.defects());
         let done = match (ask.changes.is_empty(), defects.is_empty()) {
             (true, _) => None,
             (false, false) => return Err(ApiError::Invalid(defects)),
-            (false, true) => {
-                Some(self.change(&caller, ask.request, Command::ChangeSettings(settings)).await?)
-            }
+            (false, true) => Some(self.change(&caller, ask.request, Command::ChangeSettings(wanted)).await?),
         };
-        let named = self.settings().named().into_iter().map(|(key, value)| (key.to_owned(), value));
+        let named = self.changeable().named().into_iter().map(|(key, value)| (key.to_owned(), value));
         Ok(AllSettings { done, settings: named.collect() })
     }
 

@@ -1,11 +1,10 @@
 //! The leader's loop: asks the steward what is due, proposes it, and looks again when something may have changed.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Proposal, Reply, steward};
-use sheaf_model::{Actor, NodeId, NodeStatus, Term};
+use sheaf_model::{Actor, Term};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
@@ -19,10 +18,6 @@ const REST: u32 = 9;
 const AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 /// How long a decision may take to be applied before it is decided anew.
 const DECIDE_WITHIN: Duration = Duration::from_secs(5);
-/// How long a new member may take to catch up.
-const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
-/// How often the number of voters is looked at.
-const VOTERS_EVERY: Duration = Duration::from_millis(250);
 
 /// One look at everything.
 struct Looked {
@@ -47,7 +42,7 @@ impl Control {
                     // Dropping these loses nothing: both look at everything again when they begin.
                     _ = changed => {}
                     () = self.conduct(&replica, now.term) => {}
-                    () = self.keep_voters(&replica) => {}
+                    () = self.keep_members(&replica, now.since) => {}
                 }
                 self.live.end();
                 continue;
@@ -117,81 +112,4 @@ impl Control {
             Err(_) => tracing::warn!("a decision was not applied within {DECIDE_WITHIN:?}: no quorum?"),
         }
     }
-
-    /// Makes ready nodes voters until there are as many as there should be. Never ends by itself.
-    async fn keep_voters(&self, replica: &Replica) {
-        loop {
-            tokio::time::sleep(VOTERS_EVERY).await;
-            self.keep_addresses(replica).await;
-            if let Some((voters, new)) = wanted_voters(replica)
-                && let Err(error) = self.add_voters(replica, voters, new).await
-            {
-                tracing::warn!(%error, "voters not changed; trying again");
-                tokio::time::sleep(4 * VOTERS_EVERY).await;
-            }
-        }
-    }
-
-    /// A member that came back at another address is reached there from now on.
-    async fn keep_addresses(&self, replica: &Replica) {
-        let moved: Vec<(NodeId, String)> = {
-            let state = replica.state();
-            let address = |node: NodeId| Some(state.nodes.get(&node)?.facts.address.clone());
-            let members = replica.metrics().members.into_iter().map(|member| member.peer);
-            let moved = members.filter_map(|peer| {
-                let now = address(peer.node).filter(|now| *now != peer.address)?;
-                Some((peer.node, now))
-            });
-            moved.collect()
-        };
-        for (node, address) in moved {
-            match replica.set_address(node, address.clone()).await {
-                Ok(()) => tracing::info!(%node, address, "a member is reached elsewhere now"),
-                Err(error) => {
-                    tracing::warn!(%node, %error, "a member's address is not changed; trying again");
-                    tokio::time::sleep(4 * VOTERS_EVERY).await;
-                }
-            }
-        }
-    }
-
-    async fn add_voters(
-        &self,
-        replica: &Replica,
-        mut voters: BTreeSet<NodeId>,
-        new: Vec<Newcomer>,
-    ) -> Result<(), String> {
-        for (node, address) in new {
-            let added =
-                tokio::time::timeout(CATCH_UP_WITHIN, replica.add_learner(node, address.clone())).await;
-            added
-                .map_err(|_| format!("node {node} at {address} did not catch up within {CATCH_UP_WITHIN:?}"))?
-                .map_err(|error| format!("node {node} at {address}: {error}"))?;
-            voters.insert(node);
-        }
-        replica.change_voters(&voters).await.map_err(|error| error.to_string())?;
-        tracing::info!(voters = ?voters.iter().map(|node| node.0).collect::<Vec<_>>(), "voters changed");
-        Ok(())
-    }
-}
-
-/// A node that is to become a voter, and where it is reached.
-type Newcomer = (NodeId, String);
-
-/// Voters now, and the ready nodes to add so that their number is the odd one nearest to what is wanted. None:
-/// nothing to do. A lost voter is not replaced here.
-fn wanted_voters(replica: &Replica) -> Option<(BTreeSet<NodeId>, Vec<Newcomer>)> {
-    let metrics = replica.metrics();
-    let members = metrics.members.iter().filter(|member| member.voter);
-    let voters: BTreeSet<NodeId> = members.map(|member| member.peer.node).collect();
-    let state = replica.state();
-    let ready: Vec<_> = state.nodes.values().filter(|node| node.status == NodeStatus::Ready).collect();
-    let target = state.cluster.settings.voters.target(ready.len()).min(ready.len());
-    let target = if target.is_multiple_of(2) { target.saturating_sub(1) } else { target };
-    if voters.len() >= target {
-        return None;
-    }
-    let new = ready.iter().filter(|node| !voters.contains(&node.id)).take(target - voters.len());
-    let new = new.map(|node| (node.id, node.facts.address.clone())).collect();
-    Some((voters, new))
 }

@@ -29,27 +29,56 @@ const MEMBERS_EVERY: u32 = 10;
 /// # Errors
 /// As the client's; among others that nobody answers there.
 pub async fn hello(place: &Place, address: &str) -> Result<Greeting, ApiError> {
+    greet(place, &PeerClient::new(address)?).await
+}
+
+async fn greet(place: &Place, peer: &PeerClient) -> Result<Greeting, ApiError> {
     let ask = HelloAsk {
         instance: place.identity.instance.clone(),
         key: place.identity.key.clone(),
         cluster: place.registration.borrow().as_ref().map(|registration| registration.cluster.clone()),
     };
-    PeerClient::new(address)?.hello(ask, WITHIN).await
+    peer.hello(ask, WITHIN).await
+}
+
+/// The node that is asked again and again: one connection serves until it fails.
+#[derive(Default)]
+struct Asked(Option<PeerClient>);
+
+impl Asked {
+    async fn hello(&mut self, place: &Place, address: &str) -> Result<Greeting, ApiError> {
+        if let Some(peer) = self.0.take().filter(|peer| peer.address() == address) {
+            match greet(place, &peer).await {
+                // It may have been started again since: the connection's end says nothing of it.
+                Err(error) if !matches!(error, ApiError::DeadlineExceeded(_)) => {}
+                answer => {
+                    self.0 = answer.is_ok().then_some(peer);
+                    return answer;
+                }
+            }
+        }
+        let peer = PeerClient::new(address)?;
+        let greeting = greet(place, &peer).await?;
+        self.0 = Some(peer);
+        Ok(greeting)
+    }
 }
 
 impl Control {
     /// Runs until told to stop.
     pub(crate) async fn run_directory(&self, stop: CancellationToken) {
         let mut turn: u32 = 0;
+        let mut asked = Asked::default();
         loop {
             if let Some(member) = self.place.member() {
-                self.look_at_leader(&member).await;
+                self.look_at_leader(&member, &mut asked).await;
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(LEADER_EVERY) => continue,
                 }
             }
-            let found = self.place.registration.borrow().is_some() && self.look_around(turn).await;
+            let found =
+                self.place.registration.borrow().is_some() && self.look_around(turn, &mut asked).await;
             turn = if found { turn.wrapping_add(1) } else { 0 };
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -59,11 +88,11 @@ impl Control {
     }
 
     /// Notes whether the leader that this member follows answers; if it leads itself, whether a majority does.
-    async fn look_at_leader(&self, member: &Member) {
+    async fn look_at_leader(&self, member: &Member, asked: &mut Asked) {
         let leadership = *member.replica.leadership().borrow();
         let silent = match leadership.leader.and_then(|leader| member.replica.peer(leader)) {
             _ if leadership.leading => !member.replica.is_heard(),
-            Some(leader) => hello(&self.place, &leader.address).await.is_err(),
+            Some(leader) => asked.hello(&self.place, &leader.address).await.is_err(),
             None => false,
         };
         let term = if silent { leadership.term.0 } else { 0 };
@@ -71,24 +100,24 @@ impl Control {
     }
 
     /// Greets the member known, else everybody known; whether one of this cluster answered.
-    async fn look_around(&self, turn: u32) -> bool {
+    async fn look_around(&self, turn: u32, asked: &mut Asked) -> bool {
         let members = self.place.members.borrow().clone();
         if let Some(member) = &members.member
-            && self.greet(member, turn.is_multiple_of(MEMBERS_EVERY)).await
+            && self.greet(member, turn.is_multiple_of(MEMBERS_EVERY), asked).await
         {
             return true;
         }
         let others = members.known.iter().filter(|address| Some(*address) != members.member.as_ref());
         for address in others {
-            if self.greet(address, true).await {
+            if self.greet(address, true, asked).await {
                 return true;
             }
         }
         false
     }
 
-    async fn greet(&self, address: &str, all: bool) -> bool {
-        let Ok(greeting) = hello(&self.place, address).await else { return false };
+    async fn greet(&self, address: &str, all: bool, asked: &mut Asked) -> bool {
+        let Ok(greeting) = asked.hello(&self.place, address).await else { return false };
         let ours = self.place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
         if !greeting.member || greeting.cluster != ours {
             return false;

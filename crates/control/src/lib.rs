@@ -25,6 +25,7 @@ mod event;
 mod filter;
 mod live;
 mod logs;
+mod members;
 mod module;
 mod node;
 mod peer;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sheaf_engine::status::Sight;
-use sheaf_model::{Moment, NodeId, Settings};
+use sheaf_model::{Changeable, Moment, NodeId, Settings};
 use sheaf_wire::ApiError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -63,6 +63,11 @@ impl Control {
     /// The cluster's settings; the defaults before there is a cluster.
     pub(crate) fn settings(&self) -> Settings {
         self.place.member().map(|member| member.replica.state().cluster.settings).unwrap_or_default()
+    }
+
+    /// What can be changed of the cluster, as far as is known here.
+    pub(crate) fn changeable(&self) -> Changeable {
+        self.place.member().map(|member| member.replica.state().cluster.changeable()).unwrap_or_default()
     }
 
     /// A node's name for people.

@@ -81,7 +81,7 @@ impl Transaction<'_> {
             Command::Undrain(node) => self.undrain(*node),
             Command::Forget(node) => self.forget(*node),
             Command::Move(move_bucket) => self.move_bucket(move_bucket),
-            Command::ChangeSettings(settings) => self.change_settings(*settings),
+            Command::ChangeSettings(wanted) => self.change_settings(wanted),
             Command::DropFormer(term) => self.drop_former(*term),
         };
         result.unwrap_or_else(Reply::Refused)

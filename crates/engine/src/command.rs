@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Actor, BucketName, ClusterId, Decision, Defect, Drain, Epoch, Facts, Instance, LeaveReason, ModuleName,
-    ModuleSpec, ModuleVersion, NodeId, NodeKey, NodeStatus, PutBucket, RequestId, Revision, Settings, Term,
-    Timestamp,
+    Actor, BucketName, Changeable, ClusterId, Decision, Defect, Drain, Epoch, Facts, Instance, LeaveReason,
+    ModuleName, ModuleSpec, ModuleVersion, NodeId, NodeKey, NodeStatus, PutBucket, RequestId, Revision,
+    Settings, Term, Timestamp,
 };
 
 /// A command with who asked for it, when, and under which request; what the log carries.
@@ -62,7 +62,7 @@ pub enum Command {
     /// Takes a single-node bucket from its node.
     Move(MoveBucket),
     /// Changes what holds for all nodes.
-    ChangeSettings(Settings),
+    ChangeSettings(Changeable),
     /// Every lease given under the settings before the last change is over.
     DropFormer(Term),
 }

@@ -7,6 +7,7 @@ pub mod gates;
 pub mod invariants;
 pub mod keep;
 pub mod lease;
+pub mod membership;
 pub mod node;
 pub mod placement;
 pub mod reconcile;

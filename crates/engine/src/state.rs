@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Binding, BucketName, BucketSpec, ClusterEpoch, ClusterId, Instance, ModuleName, ModuleRef, ModuleSpec,
-    ModuleVersion, Node, NodeId, NodeName, RequestId, Residue, Revision, Settings, Timestamp,
+    Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance, ModuleName, ModuleRef,
+    ModuleSpec, ModuleVersion, Node, NodeId, NodeName, Repair, RequestId, Residue, Revision, Settings,
+    Timestamp,
 };
 
 use crate::change::Change;
@@ -27,6 +28,15 @@ pub struct Cluster {
     pub nodes_ever: u64,
     /// When it formed.
     pub formed_at: Timestamp,
+    /// How lost voters are replaced.
+    pub repair: Repair,
+}
+
+impl Cluster {
+    /// What of it can be changed.
+    pub fn changeable(&self) -> Changeable {
+        Changeable { settings: self.settings, repair: self.repair.clone() }
+    }
 }
 
 /// A module's version, registered.

@@ -49,7 +49,7 @@ pub use module::{Check, CheckKind, Exec, Limits, ModuleSpec, Restart, RestartWhe
 pub use name::{BucketName, FileName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName};
 pub use node::{Drain, Facts, Load, Node, NodeStatus};
 pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError};
-pub use settings::{LeaseSettings, Settings, Voters};
+pub use settings::{Changeable, LeaseSettings, Repair, Settings, Voters};
 pub use template::{
     BucketScope, Part, RenderError, Scope, Template, TemplateError, TemplateName, TemplateSet,
 };

@@ -116,9 +116,89 @@ pub struct Settings {
     pub gate_interval: Span,
 }
 
+/// How lost voters are replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// How long a voter is waited for that is lost.
+    pub after: Span,
+    /// The label over whose values voters are spread, e.g. `zone` for `zone=a` and `zone=b`; none: over nothing.
+    pub spread: Option<String>,
+}
+
+impl Default for Repair {
+    fn default() -> Self {
+        Self { after: Span::seconds(300), spread: None }
+    }
+}
+
+/// What can be changed while the cluster runs, under one set of names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changeable {
+    /// What every node must know.
+    pub settings: Settings,
+    /// What the leader must know.
+    pub repair: Repair,
+}
+
+impl Changeable {
+    /// Every setting's name and value, as people write them.
+    pub fn named(&self) -> Vec<(&'static str, String)> {
+        let mut named: Vec<_> = self.settings.named().into();
+        named.push(("repair.after", self.repair.after.to_string()));
+        named.push(("repair.spread", self.repair.spread.clone().unwrap_or_default()));
+        named
+    }
+
+    /// Changes one by its name.
+    ///
+    /// # Errors
+    /// What is wrong with the name or the value.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), Defect> {
+        match key {
+            "repair.after" => self.repair.after = span(key, value)?,
+            "repair.spread" => self.repair.spread = (!value.is_empty()).then(|| value.to_owned()),
+            _ if self.settings.set(key, value)? => {}
+            _ => {
+                let names: Vec<&str> = self.named().into_iter().map(|(name, _)| name).collect();
+                let near = crate::nearest(key, &names).map(|name| format!("did you mean {name}?"));
+                let remedy = near.unwrap_or_else(|| format!("one of {}", names.join(", ")));
+                return Err(Defect::new(key, "there is no such setting", remedy));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that is wrong with them, each under its path.
+    pub fn defects(&self) -> Vec<Defect> {
+        let mut defects = self.settings.defects();
+        let after = self.repair.after;
+        if after.0 < Span::seconds(1).0 {
+            defects.push(Defect::new(
+                "repair.after",
+                format!("{after} is less than any node needs to come back"),
+                "at least 1s; the default is 5m",
+            ));
+        }
+        if self.repair.spread.as_ref().is_some_and(|label| label.contains(['=', ',', ' '])) {
+            defects.push(Defect::new(
+                "repair.spread",
+                "no label has such a key",
+                "the part before =, e.g. zone",
+            ));
+        }
+        defects
+    }
+}
+
+fn span(key: &str, value: &str) -> Result<Span, Defect> {
+    value.parse::<Span>().map_err(|_| {
+        Defect::new(key, format!("{value:?} is no duration"), "a number with a unit, like 500ms, 3s or 1m")
+    })
+}
+
 impl Settings {
     /// Every setting's name and value, as people write them.
-    pub fn named(&self) -> [(&'static str, String); 7] {
+    fn named(&self) -> [(&'static str, String); 7] {
         [
             ("lease.heartbeat", self.lease.heartbeat.to_string()),
             ("lease.ttl", self.lease.ttl.to_string()),
@@ -130,20 +210,9 @@ impl Settings {
         ]
     }
 
-    /// Changes one by its name.
-    ///
-    /// # Errors
-    /// What is wrong with the name or the value.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), Defect> {
-        let span = || {
-            value.parse::<Span>().map_err(|_| {
-                Defect::new(
-                    key,
-                    format!("{value:?} is no duration"),
-                    "a number with a unit, like 500ms, 3s or 1m",
-                )
-            })
-        };
+    /// Changes one by its name; false: there is no such one.
+    fn set(&mut self, key: &str, value: &str) -> Result<bool, Defect> {
+        let span = || span(key, value);
         match key {
             "lease.heartbeat" => self.lease.heartbeat = span()?,
             "lease.ttl" => self.lease.ttl = span()?,
@@ -158,14 +227,9 @@ impl Settings {
                     Defect::new(key, format!("{value:?} is no number of voters"), "auto, 1, 3, 5 or 7")
                 })?;
             }
-            _ => {
-                let names = self.named().map(|(name, _)| name);
-                let near = crate::nearest(key, &names).map(|name| format!("did you mean {name}?"));
-                let remedy = near.unwrap_or_else(|| format!("one of {}", names.join(", ")));
-                return Err(Defect::new(key, "there is no such setting", remedy));
-            }
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Everything that is wrong with them, each under its path.

@@ -4,7 +4,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sheaf_engine::{Bucket, Cluster, Module, Release, Request};
 use sheaf_model::{
-    Binding, Facts, Instance, Node, NodeId, NodeKey, NodeStatus, Residue, Revision, Timestamp,
+    Binding, ClusterEpoch, ClusterId, Facts, Instance, Node, NodeId, NodeKey, NodeStatus, Repair, Residue,
+    Revision, Settings, Timestamp,
 };
 
 /// A type whose encoding lies on disk.
@@ -44,7 +45,7 @@ macro_rules! first_version {
     )*};
 }
 
-first_version!(Cluster, NodeV1, Module, Bucket, Binding, Residue, Instance, Request, Release);
+first_version!(ClusterV1, NodeV1, Module, Bucket, Binding, Residue, Instance, Request, Release);
 
 /// A node before it could be drained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,26 @@ impl Stored for Node {
         let NodeV1 { id, key, facts, given_labels, status, since, reason, registered, revision } = previous;
         let drain = None;
         Self { id, key, facts, given_labels, status, since, reason, registered, revision, drain }
+    }
+}
+
+/// A cluster before lost voters were replaced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ClusterV1 {
+    id: Option<ClusterId>,
+    epoch: ClusterEpoch,
+    settings: Settings,
+    former: Option<Settings>,
+    nodes_ever: u64,
+    formed_at: Timestamp,
+}
+
+impl Stored for Cluster {
+    const VERSION: u8 = 2;
+    type Previous = ClusterV1;
+    fn from_previous(previous: ClusterV1) -> Self {
+        let ClusterV1 { id, epoch, settings, former, nodes_ever, formed_at } = previous;
+        Self { id, epoch, settings, former, nodes_ever, formed_at, repair: Repair::default() }
     }
 }
 

@@ -7,9 +7,9 @@ use sheaf_engine::{
     OnBucket, RecordPhases, Register, SetNodeStatus,
 };
 use sheaf_model::{
-    Actor, BucketName, BucketSpec, ClusterId, Decision, Drain, Epoch, Exit, Facts, Instance, LeaveReason,
-    ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeId, NodeName, NodeStatus, Phase, PutBucket,
-    RequestId, Revision, Runtime, Settings, Span, Term, Timestamp,
+    Actor, BucketName, BucketSpec, Changeable, ClusterId, Decision, Drain, Epoch, Exit, Facts, Instance,
+    LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeId, NodeName, NodeStatus, Phase,
+    PutBucket, RequestId, Revision, Runtime, Settings, Span, Term, Timestamp,
 };
 
 use super::*;
@@ -109,7 +109,7 @@ fn later_commands() -> Vec<Proposal> {
         Command::Undrain(node),
         Command::Forget(node),
         Command::Move(MoveBucket { bucket, to: Some(node), base: Some(Revision(7)) }),
-        Command::ChangeSettings(Settings::default()),
+        Command::ChangeSettings(Changeable::default()),
         Command::DropFormer(Term(7)),
     ];
     let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };

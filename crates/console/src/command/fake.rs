@@ -182,14 +182,14 @@ impl ClusterApi for Fake {
     }
 
     async fn settings(&self, caller: Caller, ask: ChangeSettings) -> Result<AllSettings, ApiError> {
-        let mut settings = sheaf_model::Settings::default();
+        let mut settings = sheaf_model::Changeable::default();
         let wrong: Vec<_> =
             ask.changes.iter().filter_map(|(key, value)| settings.set(key, value).err()).collect();
         if !wrong.is_empty() {
             return Err(ApiError::Invalid(wrong));
         }
         let revision = Revision(self.change(&caller, ask.request));
-        let settings = settings.named().map(|(key, value)| (key.to_owned(), value)).into();
+        let settings = settings.named().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         Ok(AllSettings { done: Some(Done { revision, ..Done::default() }), settings })
     }
 

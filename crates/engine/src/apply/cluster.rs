@@ -1,6 +1,6 @@
 //! Forming a cluster, and what holds for all its nodes.
 
-use sheaf_model::{Settings, Term};
+use sheaf_model::{Changeable, Term};
 
 use super::{Line, Transaction};
 use crate::change::Change;
@@ -27,24 +27,26 @@ impl Transaction<'_> {
     }
 
     /// Leaders go on waiting for the longest lease that may have been given, until [`Self::drop_former`].
-    pub(super) fn change_settings(&mut self, settings: Settings) -> Result<Reply, Refusal> {
-        let defects = settings.defects();
+    pub(super) fn change_settings(&mut self, wanted: &Changeable) -> Result<Reply, Refusal> {
+        let defects = wanted.defects();
         if !defects.is_empty() {
             return Err(Refusal::Invalid(defects));
         }
         let mut cluster = self.state.cluster.clone();
-        let before = cluster.settings;
-        if before == settings {
+        let before = cluster.changeable();
+        if before == *wanted {
             return Ok(Reply::Unchanged(self.revision));
         }
-        if before.lease != settings.lease {
-            let longest = cluster.former.filter(|former| former.lease.wait() > before.lease.wait());
-            cluster.former = Some(longest.unwrap_or(before));
+        let was = before.settings;
+        if was.lease != wanted.settings.lease {
+            let longest = cluster.former.filter(|former| former.lease.wait() > was.lease.wait());
+            cluster.former = Some(longest.unwrap_or(was));
         }
-        cluster.settings = settings;
+        cluster.settings = wanted.settings;
+        cluster.repair = wanted.repair.clone();
         self.put(Change::Cluster(cluster));
         let subject = self.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
-        let changed = changed(&before, &settings);
+        let changed = changed(&before, wanted);
         self.event(Line::new("cluster.settings", subject).because(changed));
         Ok(Reply::Done(self.revision))
     }
@@ -60,7 +62,7 @@ impl Transaction<'_> {
 }
 
 /// What differs, as `key before -> after`.
-fn changed(before: &Settings, after: &Settings) -> String {
+fn changed(before: &Changeable, after: &Changeable) -> String {
     let pairs = before.named().into_iter().zip(after.named());
     let changed = pairs.filter(|((_, before), (_, after))| before != after);
     let words: Vec<String> =

@@ -109,15 +109,17 @@ fn a_bucket_is_moved_only_where_it_can_go() {
 fn settings_that_break_the_margin_are_refused_and_change_nothing() {
     let mut world = World::with_nodes(1);
     let before = world.state.cluster.clone();
-    let mut settings = before.settings;
-    settings.lease.ttl = Span::millis(900);
-    settings.voters = Voters::Fixed(2);
-    settings.lease.kill_margin = Span::millis(100);
-    let Reply::Refused(Refusal::Invalid(defects)) = world.propose(Command::ChangeSettings(settings)) else {
+    let mut wanted = before.changeable();
+    wanted.settings.lease.ttl = Span::millis(900);
+    wanted.settings.voters = Voters::Fixed(2);
+    wanted.settings.lease.kill_margin = Span::millis(100);
+    wanted.repair = Repair { after: Span(0), spread: Some("zone=a".to_owned()) };
+    let Reply::Refused(Refusal::Invalid(defects)) = world.propose(Command::ChangeSettings(wanted)) else {
         panic!("taken");
     };
     let paths: Vec<&str> = defects.iter().map(|defect| defect.path.as_str()).collect();
-    assert_eq!(paths, ["lease.ttl", "lease.kill_margin", "voters"], "all at once");
+    let all = ["lease.ttl", "lease.kill_margin", "voters", "repair.after", "repair.spread"];
+    assert_eq!(paths, all, "all at once");
     assert_eq!(world.state.cluster, before);
 }
 

@@ -447,10 +447,10 @@ fn after_a_change_of_the_lease_the_longer_wait_counts_for_one_old_w() {
     let mut leader = Leader::new(2);
     leader.world.bound("/a", 1);
     leader.act();
-    let mut settings = leader.world.state.cluster.settings;
-    settings.lease.ttl = Span::millis(1500);
-    settings.lease.kill_margin = Span::millis(500);
-    leader.world.propose(Command::ChangeSettings(settings));
+    let mut wanted = leader.world.state.cluster.changeable();
+    wanted.settings.lease.ttl = Span::millis(1500);
+    wanted.settings.lease.kill_margin = Span::millis(500);
+    leader.world.propose(Command::ChangeSettings(wanted));
     leader.act();
     leader.pass(Span::seconds(2), &[2]);
     assert!(leader.act().is_empty(), "leases of the old ttl may still run");

@@ -9,7 +9,7 @@ use sheaf_engine::{
 };
 use sheaf_model::*;
 
-use super::{NodeV1, Stored, decode, encode};
+use super::{ClusterV1, NodeV1, Stored, decode, encode};
 
 fn bucket_name() -> BucketName {
     BucketName::new("/logs/web").unwrap()
@@ -175,8 +175,8 @@ fn instance() -> Instance {
     }
 }
 
-fn cluster() -> Cluster {
-    Cluster {
+fn cluster_v1() -> ClusterV1 {
+    ClusterV1 {
         id: Some("c0ffee".into()),
         epoch: ClusterEpoch(1),
         settings: Settings { voters: Voters::Fixed(5), ..Settings::default() },
@@ -184,6 +184,11 @@ fn cluster() -> Cluster {
         nodes_ever: 3,
         formed_at: Timestamp(1_700_000_000_000),
     }
+}
+
+fn cluster() -> Cluster {
+    let repair = Repair { after: Span::seconds(60), spread: Some("zone".to_owned()) };
+    Cluster { repair, ..Cluster::from_previous(cluster_v1()) }
 }
 
 fn requests() -> Vec<Request> {
@@ -213,7 +218,7 @@ fn written<T: Stored + PartialEq + std::fmt::Debug>(name: &str, value: &T) -> St
 fn version_1_is_written_as_it_was_first_shipped() {
     let residue = Residue { bucket: bucket_name(), nodes: BTreeMap::from([(NodeId(3), Revision(12))]) };
     let rows = [
-        written("cluster", &cluster()),
+        written("cluster", &cluster_v1()),
         written("node", &node_v1()),
         written("module", &module()),
         written("bucket", &bucket()),
@@ -235,7 +240,7 @@ fn version_1_is_written_as_it_was_first_shipped() {
 
 #[test]
 fn version_2_is_written_as_it_was_first_shipped() {
-    let all = written("node", &node());
+    let all = written("node", &node()) + &written("cluster", &cluster());
     let golden = include_str!("golden/v2-rows.hex");
     if golden.is_empty() && std::env::var_os("SHEAF_WRITE_GOLDEN").is_some() {
         let file = format!("{}/src/codec/golden/v2-rows.hex", env!("CARGO_MANIFEST_DIR"));
@@ -250,4 +255,6 @@ fn version_2_is_written_as_it_was_first_shipped() {
         Ok(Node { drain: None, ..node() }),
         "what an earlier Sheaf wrote is read"
     );
+    encode(&cluster_v1(), &mut first).unwrap();
+    assert_eq!(decode::<Cluster>(&first), Ok(Cluster { repair: Repair::default(), ..cluster() }));
 }

@@ -10,8 +10,8 @@ use sheaf_engine::{Bucket, Change, Cluster, Module, Release, Reply, Request, Rol
 use sheaf_model::{
     Binding, BucketName, BucketSpec, Bytes, ClusterEpoch, ClusterId, Decision, Drain, Epoch, Event, Exit,
     Facts, Gate, Instance, Json, LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId,
-    NodeKey, NodeName, NodeStatus, Phase, Placement, RequestId, Residue, Revision, Runtime, Settings, Span,
-    Timestamp,
+    NodeKey, NodeName, NodeStatus, Phase, Placement, Repair, RequestId, Residue, Revision, Runtime, Settings,
+    Span, Timestamp,
 };
 use sheaf_store::{EventFilter, Store};
 
@@ -233,6 +233,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         former: former.then(Settings::default),
         nodes_ever: number,
         formed_at: Timestamp(number),
+        repair: Repair { spread: former.then(|| "zone".to_owned()), ..Repair::default() },
     })
 }
 

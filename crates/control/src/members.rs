@@ -1,0 +1,118 @@
+//! The leader's care for the membership: as many voters as there should be, each where it is, lost ones replaced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use sheaf_consensus::Replica;
+use sheaf_engine::membership::{Membership, MembershipChange, next_change};
+use sheaf_model::NodeId;
+
+use crate::Control;
+
+/// How long a new voter may take to catch up.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
+/// How often the membership is looked at.
+const EVERY: Duration = Duration::from_millis(250);
+/// No vote is taken away so soon after an election: who is missing then may be on its way.
+const CALM_AFTER: Duration = Duration::from_secs(30);
+
+impl Control {
+    /// Makes one change after the other. Never ends by itself.
+    pub(crate) async fn keep_members(&self, replica: &Replica, elected: Instant) {
+        let mut lost: BTreeMap<NodeId, Instant> = BTreeMap::new();
+        loop {
+            tokio::time::sleep(EVERY).await;
+            self.keep_addresses(replica).await;
+            let change = next_change(&replica.state(), &membership(replica, elected, &mut lost));
+            let Some(change) = change else { continue };
+            if let Err(error) = make(replica, &change).await {
+                tracing::warn!(%error, ?change, "the membership is not changed; trying again");
+                tokio::time::sleep(4 * EVERY).await;
+            }
+        }
+    }
+
+    /// A member that came back at another address is reached there from now on.
+    async fn keep_addresses(&self, replica: &Replica) {
+        let moved: Vec<(NodeId, String)> = {
+            let state = replica.state();
+            let address = |node: NodeId| Some(state.nodes.get(&node)?.facts.address.clone());
+            let members = replica.metrics().members.into_iter().map(|member| member.peer);
+            let moved = members.filter_map(|peer| {
+                let now = address(peer.node).filter(|now| *now != peer.address)?;
+                Some((peer.node, now))
+            });
+            moved.collect()
+        };
+        for (node, address) in moved {
+            match replica.set_address(node, address.clone()).await {
+                Ok(()) => tracing::info!(%node, address, "a member is reached elsewhere now"),
+                Err(error) => {
+                    tracing::warn!(%node, %error, "a member's address is not changed; trying again");
+                    tokio::time::sleep(4 * EVERY).await;
+                }
+            }
+        }
+    }
+}
+
+/// What there is now. `lost` remembers since when this leader sees each node as lost.
+fn membership(replica: &Replica, elected: Instant, lost: &mut BTreeMap<NodeId, Instant>) -> Membership {
+    let metrics = replica.metrics();
+    let state = replica.state();
+    let is_lost = |node: &NodeId| state.nodes.get(node).is_some_and(|node| !node.status.is_alive());
+    lost.retain(|node, _| is_lost(node));
+    for node in metrics.members.iter().map(|member| member.peer.node).filter(is_lost) {
+        lost.entry(node).or_insert_with(Instant::now);
+    }
+    let after = state.cluster.repair.after.duration();
+    let (voters, learners): (Vec<_>, Vec<_>) = metrics.members.iter().partition(|member| member.voter);
+    let nodes = |members: Vec<&sheaf_consensus::MemberMetrics>| -> BTreeSet<NodeId> {
+        members.into_iter().map(|member| member.peer.node).collect()
+    };
+    Membership {
+        voters: nodes(voters),
+        learners: nodes(learners),
+        leader: metrics.node,
+        gone: lost.iter().filter(|(_, since)| since.elapsed() >= after).map(|(node, _)| *node).collect(),
+        is_calm: elected.elapsed() >= CALM_AFTER,
+    }
+}
+
+async fn make(replica: &Replica, change: &MembershipChange) -> Result<(), String> {
+    match change {
+        MembershipChange::Voters { add, remove } => {
+            let members = replica.metrics();
+            let mut voters: BTreeSet<NodeId> = members.voters().map(|voter| voter.peer.node).collect();
+            for node in add {
+                catch_up(replica, *node).await?;
+            }
+            voters.extend(add);
+            voters.retain(|node| !remove.contains(node));
+            replica.change_voters(&voters).await.map_err(|error| error.to_string())?;
+            let numbers =
+                |nodes: &mut dyn Iterator<Item = &NodeId>| nodes.map(|node| node.0).collect::<Vec<_>>();
+            tracing::info!(
+                voters = ?numbers(&mut voters.iter()),
+                added = ?numbers(&mut add.iter()),
+                removed = ?numbers(&mut remove.iter()),
+                "voters changed"
+            );
+        }
+        MembershipChange::Remove(node) => {
+            replica.remove_learner(*node).await.map_err(|error| error.to_string())?;
+            tracing::info!(%node, "a member that was forgotten is removed");
+        }
+    }
+    Ok(())
+}
+
+/// Makes a node a member without a vote, and returns when it has nearly everything.
+async fn catch_up(replica: &Replica, node: NodeId) -> Result<(), String> {
+    let address = replica.state().nodes.get(&node).map(|node| node.facts.address.clone());
+    let address = address.ok_or_else(|| format!("node {node} is not registered"))?;
+    let added = tokio::time::timeout(CATCH_UP_WITHIN, replica.add_learner(node, address.clone())).await;
+    added
+        .map_err(|_| format!("node {node} at {address} did not catch up within {CATCH_UP_WITHIN:?}"))?
+        .map_err(|error| format!("node {node} at {address}: {error}"))
+}

@@ -1,0 +1,214 @@
+//! Who votes: the next change that the cluster needs, one at a time.
+//!
+//! Nobody's vote is taken away while nobody can take it over: a voter that is lost still counts once it is back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sheaf_model::{Node, NodeId, NodeStatus};
+
+use crate::state::State;
+
+/// What is to be done about the members of the replicated log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembershipChange {
+    /// These become voters once they have caught up, in the same step in which those cease to be. Who ceases stays a
+    /// member without a vote: it is welcome when it comes back.
+    Voters {
+        /// Nodes that are ready and do not vote yet.
+        add: Vec<NodeId>,
+        /// Voters; never the leader.
+        remove: Vec<NodeId>,
+    },
+    /// A member without a vote that will not come back.
+    Remove(NodeId),
+}
+
+/// What the leader sees of the membership.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// Who votes.
+    pub voters: BTreeSet<NodeId>,
+    /// Members without a vote.
+    pub learners: BTreeSet<NodeId>,
+    /// Itself.
+    pub leader: NodeId,
+    /// Nodes that it has seen lost for longer than is waited for.
+    pub gone: BTreeSet<NodeId>,
+    /// The last election was long enough ago to take votes away.
+    pub is_calm: bool,
+}
+
+/// The next change; none: all is as it should be, or nothing can be done about it.
+pub fn next_change(state: &State, members: &Membership) -> Option<MembershipChange> {
+    let left = |node: &NodeId| state.nodes.get(node).is_none_or(|node| node.status == NodeStatus::Left);
+    let mut candidates = Candidates::new(state, members);
+    let ready = state.nodes.values().filter(|node| node.status == NodeStatus::Ready).count();
+    let wanted = state.cluster.settings.voters.target(ready);
+    let possible = odd(wanted.min(ready));
+    if members.voters.len() < possible {
+        let missing = possible - members.voters.len();
+        let add: Vec<NodeId> = (0..missing).map_while(|_| candidates.take(None)).collect();
+        return (!add.is_empty()).then(|| MembershipChange::Voters { add, remove: Vec::new() });
+    }
+    if !members.is_calm {
+        return None;
+    }
+    let dispensable = members.voters.iter().filter(|node| **node != members.leader);
+    let mut dead = dispensable.clone().filter(|node| left(node) || members.gone.contains(node));
+    if let Some(dead) = dead.next().copied() {
+        if let Some(heir) = candidates.take(Some(dead)) {
+            return Some(MembershipChange::Voters { add: vec![heir], remove: vec![dead] });
+        }
+    } else if members.voters.len() > shrunk(state) {
+        let surplus = members.voters.len() - shrunk(state);
+        let remove = dispensable.rev().take(surplus).copied().collect();
+        return Some(MembershipChange::Voters { add: Vec::new(), remove });
+    }
+    members.learners.iter().find(|node| left(node)).copied().map(MembershipChange::Remove)
+}
+
+/// How many voters are too few to take one away: what the settings want of all nodes that belong to the cluster, be they
+/// there or not, so that votes do not come and go with nodes.
+fn shrunk(state: &State) -> usize {
+    let registered = state.nodes.values().filter(|node| node.status != NodeStatus::Left).count();
+    odd(state.cluster.settings.voters.target(registered))
+}
+
+/// An even number of voters tolerates no more than one less would.
+fn odd(voters: usize) -> usize {
+    if voters.is_multiple_of(2) { voters.saturating_sub(1) } else { voters }
+}
+
+/// Ready nodes without a vote.
+struct Candidates<'a> {
+    nodes: BTreeMap<NodeId, &'a Node>,
+    /// How many voters each value of the label has over which they are spread.
+    zones: BTreeMap<Option<&'a str>, usize>,
+    label: Option<&'a str>,
+    state: &'a State,
+}
+
+impl<'a> Candidates<'a> {
+    fn new(state: &'a State, members: &Membership) -> Self {
+        let label = state.cluster.repair.spread.as_deref();
+        let ready = state.nodes.values().filter(|node| node.status == NodeStatus::Ready);
+        let nodes = ready.filter(|node| !members.voters.contains(&node.id));
+        let nodes = nodes.map(|node| (node.id, node)).collect();
+        let mut all = Self { nodes, zones: BTreeMap::new(), label, state };
+        for voter in &members.voters {
+            *all.zones.entry(all.zone(*voter)).or_default() += 1;
+        }
+        all
+    }
+
+    /// The best one: of the zone with the fewest voters, `leaving` not counted; then the one that joined first.
+    fn take(&mut self, leaving: Option<NodeId>) -> Option<NodeId> {
+        let voters_beside = |node: &NodeId| {
+            let zone = self.zone(*node);
+            let voters = self.zones.get(&zone).copied().unwrap_or_default();
+            voters - usize::from(leaving.is_some_and(|leaving| self.zone(leaving) == zone).min(voters > 0))
+        };
+        let best = self.nodes.keys().min_by_key(|node| (voters_beside(node), **node)).copied()?;
+        self.nodes.remove(&best);
+        *self.zones.entry(self.zone(best)).or_default() += 1;
+        Some(best)
+    }
+
+    fn zone(&self, node: NodeId) -> Option<&'a str> {
+        let (node, label) = (self.state.nodes.get(&node)?, self.label?);
+        let labels = node.facts.labels.iter().chain(&node.given_labels);
+        labels.filter_map(|text| text.split_once('=')).find(|(key, _)| *key == label).map(|(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_model::{Repair, Voters};
+
+    use super::*;
+    use crate::testing::World;
+
+    fn world(nodes: u64, voters: Voters) -> World {
+        let mut world = World::with_nodes(nodes);
+        world.state.cluster.settings.voters = voters;
+        world
+    }
+
+    fn members(voters: impl IntoIterator<Item = u64>) -> Membership {
+        let voters = voters.into_iter().map(NodeId).collect();
+        Membership { voters, leader: NodeId(1), is_calm: true, ..Membership::default() }
+    }
+
+    fn gone(mut members: Membership, nodes: &[u64]) -> Membership {
+        members.gone.extend(nodes.iter().copied().map(NodeId));
+        members
+    }
+
+    fn change(add: &[u64], remove: &[u64]) -> Option<MembershipChange> {
+        let ids = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect();
+        Some(MembershipChange::Voters { add: ids(add), remove: ids(remove) })
+    }
+
+    #[test]
+    fn voters_grow_with_the_cluster_in_odd_numbers_and_at_once() {
+        let forming = Membership { is_calm: false, ..members([1]) };
+        assert_eq!(next_change(&world(2, Voters::Auto).state, &forming), None, "two are no better than one");
+        assert_eq!(next_change(&world(3, Voters::Auto).state, &forming), change(&[2, 3], &[]));
+        assert_eq!(next_change(&world(10, Voters::Auto).state, &members([1, 2, 3])), change(&[4, 5], &[]));
+        assert_eq!(next_change(&world(4, Voters::Fixed(7)).state, &members([1])), change(&[2, 3], &[]));
+        assert_eq!(next_change(&world(9, Voters::Auto).state, &members([1, 2, 3])), None);
+    }
+
+    #[test]
+    fn a_voter_that_is_gone_is_replaced_when_it_is_calm_and_somebody_can() {
+        let mut five = world(5, Voters::Auto);
+        five.set_status(2, NodeStatus::Lost);
+        let lost = members([1, 2, 3]);
+        assert_eq!(next_change(&five.state, &lost), None, "it may come back");
+        let dead = gone(lost, &[2]);
+        assert_eq!(next_change(&five.state, &dead), change(&[4], &[2]));
+        let elected = Membership { is_calm: false, ..dead };
+        assert_eq!(next_change(&five.state, &elected), None, "not so soon after an election");
+
+        let mut three = world(3, Voters::Auto);
+        three.set_status(2, NodeStatus::Lost);
+        let dead = gone(members([1, 2, 3]), &[2]);
+        assert_eq!(next_change(&three.state, &dead), None, "nobody can take its place");
+    }
+
+    #[test]
+    fn who_was_forgotten_is_replaced_at_once_and_then_removed() {
+        let mut world = world(4, Voters::Auto);
+        world.set_status(3, NodeStatus::Left);
+        assert_eq!(next_change(&world.state, &members([1, 2, 3])), change(&[4], &[3]));
+        let replaced = Membership { learners: [NodeId(3)].into(), ..members([1, 2, 4]) };
+        assert_eq!(next_change(&world.state, &replaced), Some(MembershipChange::Remove(NodeId(3))));
+        let lost = Membership { learners: [NodeId(2)].into(), ..members([1, 4]) };
+        world.set_status(2, NodeStatus::Lost);
+        assert_eq!(next_change(&world.state, &lost), None, "who is only lost is welcome back");
+    }
+
+    #[test]
+    fn fewer_voters_are_taken_by_the_settings_alone_and_never_from_the_leader() {
+        let mut many = world(12, Voters::Fixed(3));
+        let five = Membership { leader: NodeId(5), ..members(1..=5) };
+        assert_eq!(next_change(&many.state, &five), change(&[], &[4, 3]));
+        many.state.cluster.settings.voters = Voters::Auto;
+        (6..=12).for_each(|node| many.set_status(node, NodeStatus::Lost));
+        assert_eq!(next_change(&many.state, &five), None, "nodes that are lost still belong to the cluster");
+    }
+
+    #[test]
+    fn voters_are_spread_over_zones() {
+        let mut world = world(6, Voters::Auto);
+        world.state.cluster.repair = Repair { spread: Some("zone".to_owned()), ..Repair::default() };
+        for (node, zone) in [(1, "a"), (2, "a"), (3, "b"), (4, "a"), (5, "b"), (6, "c")] {
+            let node = world.state.nodes.get_mut(&NodeId(node)).expect("it is registered");
+            node.given_labels.push(format!("zone={zone}"));
+        }
+        assert_eq!(next_change(&world.state, &members([1])), change(&[3, 6], &[]));
+        let dead = gone(members([1, 3, 6]), &[3]);
+        world.set_status(3, NodeStatus::Lost);
+        assert_eq!(next_change(&world.state, &dead), change(&[5], &[3]), "its zone has none without it");
+    }
+}
