@@ -8,6 +8,7 @@
 //! | `planned` | 3 | drain, move, hand over, settings, forget: nothing of it is a failure |
 //! | `twenty` | 20 | the flume and the webcrawl example |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
+//! | `full_disk` | 3 | a full disk stops changes, not votes |
 //! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
 //! | `input` | 1 | everything that people and programs can get wrong |
 //!
@@ -19,6 +20,8 @@ mod calls;
 mod change;
 #[path = "cluster/dev.rs"]
 mod dev;
+#[path = "cluster/disk.rs"]
+mod disk;
 #[path = "cluster/forming.rs"]
 mod forming;
 #[path = "cluster/input.rs"]

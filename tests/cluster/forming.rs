@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_tests::cluster::SOON;
-use sheaf_tests::documents::bucket;
+use sheaf_tests::documents::{bucket, module};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, wait_for};
 
 use crate::scene::trace;
@@ -26,6 +26,7 @@ fn forming() {
     cases.run("a copy of a live node's data directory is refused", || copied_dir(&cluster));
     cases.run("a data directory of another cluster is refused", || other_cluster(&cluster));
     cases.run("an address in use, a directory that cannot be written", || unusable(&cluster));
+    cases.run("a torn log is cut back, a damaged one is refused", || broken_log(&machine));
     cases.run("a leader without a majority says so, and goes on with it", || no_majority(&cluster, "n1"));
     cases.run("a follower without a majority says so, and goes on with it", || no_majority(&cluster, "n2"));
     cases.run("a new node takes the name of a lost one", || lost_name(&mut cluster));
@@ -195,6 +196,34 @@ fn unusable(cluster: &Cluster) {
     let good = more(cluster, "good", |_| {});
     let config = good.config().display().to_string();
     cli::run(cluster.machine(), &["agent", "check", "--config", &config], b"").ok();
+}
+
+/// A crash leaves a torn end; anything else is damage.
+fn broken_log(machine: &Arc<Machine>) {
+    let alone = Cluster::plan(machine, "torn-", 1, |_, _| {});
+    alone.start_all();
+    alone.wait_ready();
+    alone.apply(&module("torn", ""));
+    assert_eq!(alone.agent(1).stop(), 0);
+    let log = fs::read_dir(alone.agent(1).dir().join("raft")).expect("the log is there").flatten();
+    let log = log.map(|file| file.path()).find(|file| file.extension().is_some_and(|end| end == "wal"));
+    let log = log.expect("it has a file");
+    let written = fs::read(&log).expect("the log can be read");
+    // It begins with a record; here is the beginning of another.
+    fs::write(&log, [&written[..], &written[..12]].concat()).expect("the log can be written");
+    alone.start_all();
+    alone.wait_ready();
+    alone.cli(&["module", "status", "torn@1"]).ok();
+    assert!(alone.agent(1).log().contains("truncating"), "it is said loudly:\n{}", alone.agent(1).log_tail());
+    assert_eq!(alone.agent(1).stop(), 0);
+    let mut damaged = fs::read(&log).expect("the log can be read");
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 0xff;
+    fs::write(&log, damaged).expect("the log can be written");
+    refused(
+        alone.agent(1),
+        &["is damaged", "move the whole data directory away", "joins empty as a new node"],
+    );
 }
 
 /// `leader` leads when all but the first are killed.

@@ -19,6 +19,7 @@ pub mod cases;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod disk;
 pub mod documents;
 pub mod machine;
 pub mod need;

@@ -229,7 +229,10 @@ impl Loop {
     /// While the agent is away a stand-in prolongs the leases of what runs.
     async fn leave_stand_in(&self, options: &Options) {
         let lasts = self.node.settings().lease.stand_in;
-        if !options.stand_in || lasts.0 == 0 || self.node.is_leaving() {
+        // While this node is the only member, nobody is there to whom a stand-in could speak.
+        let own = &options.config.address;
+        let members: Vec<String> = (options.members)().into_iter().filter(|member| member != own).collect();
+        if !options.stand_in || lasts.0 == 0 || members.is_empty() || self.node.is_leaving() {
             return;
         }
         let orders = Orders {
@@ -239,7 +242,7 @@ impl Loop {
             boot: clock::boot_id(),
             incarnation: options.incarnation.clone(),
             facts: self.facts.borrow().clone(),
-            members: (options.members)(),
+            members,
             binary: options.binary.clone(),
             seen: self.node.seen(),
             lasts,

@@ -22,6 +22,19 @@ pub enum OpenError {
         /// What failed.
         source: std::io::Error,
     },
+    /// The log holds what was never written like this, and not only at its end. What this member has promised the others
+    /// stands there, so it takes no part before it has forgotten all of it.
+    #[error(
+        "the log in {dir} is damaged: {source}; this node cannot tell any more what it has voted for. Unless it is the \
+         only member, the others have everything: move the whole data directory away and start the agent again, so that \
+         it joins empty as a new node"
+    )]
+    LogDamaged {
+        /// Where.
+        dir: String,
+        /// What is wrong.
+        source: std::io::Error,
+    },
     /// The log was removed or lost while the database stayed: without its vote the member could vote twice in one term.
     #[error(
         "open the log in {dir}: it is new, but the database beside it is at entry {applied}; this node's log was lost, so          move the whole data directory away and let it join as a new node"

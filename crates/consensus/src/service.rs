@@ -29,6 +29,8 @@ use crate::writer;
 
 /// How long the end may take: openraft's last messages, then SQLite's last transaction.
 const CLOSE: Duration = Duration::from_secs(5);
+/// How often it is looked whether consensus has failed.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Owns the runtime, the tasks and the thread behind a [`Replica`]. Run it; dropping it ends them without order.
 pub struct Service {
@@ -152,7 +154,11 @@ fn open_log(dir: &Path) -> Result<LogStore, OpenError> {
 }
 
 fn log_error(dir: &Path, source: std::io::Error) -> OpenError {
-    OpenError::Log { dir: dir.display().to_string(), source }
+    let dir = dir.display().to_string();
+    match source.kind() {
+        std::io::ErrorKind::InvalidData => OpenError::LogDamaged { dir, source },
+        _ => OpenError::Log { dir, source },
+    }
 }
 
 /// A cluster of one has nobody to wait for.
@@ -191,14 +197,18 @@ impl Service {
     /// Runs until `stop`, then closes in order: openraft, the proposals still waiting (each gets an answer), SQLite.
     /// Returns earlier only when consensus has failed.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ServiceError> {
-        let mut metrics = self.replica.inner.raft.metrics();
+        let metrics = self.replica.inner.raft.metrics();
+        let mut server = self.replica.inner.raft.server_metrics();
         let failed = async {
             loop {
-                let state = metrics.borrow_and_update().running_state.clone();
-                match state {
-                    Err(error) => return error.to_string(),
-                    Ok(()) if metrics.changed().await.is_err() => return "its core is gone".to_owned(),
-                    Ok(()) => {}
+                if let Err(error) = &metrics.borrow_watched().running_state {
+                    return error.to_string();
+                }
+                tokio::select! {
+                    // These change seldom; those that tell of a failure change with every message, and would wake us for
+                    // each. Dropping either loses nothing.
+                    changed = server.changed() => if changed.is_err() { return "its core is gone".to_owned() },
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
                 }
             }
         };

@@ -119,6 +119,10 @@ fn api_error(error: &ProposeError) -> ApiError {
         ProposeError::TooLarge { .. } | ProposeError::Encode { .. } => {
             return ApiError::invalid("", error.to_string(), "a smaller change");
         }
+        // Soon it is not over: who asks should hear of it now.
+        ProposeError::DiskFull { .. } => {
+            return ApiError::Exhausted(format!("{error}: nothing is changed until there is room"));
+        }
         _ => Applies::No,
     };
     ApiError::Unavailable { reason: error.to_string(), applied }

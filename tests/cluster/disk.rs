@@ -1,0 +1,68 @@
+//! A full disk. Changes are refused and say why; who leads is still decided; with room again all goes on by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheaf_tests::cluster::SOON;
+use sheaf_tests::disk::SmallDisk;
+use sheaf_tests::documents::bucket;
+use sheaf_tests::{Cases, Cluster, Machine, wait_for};
+
+use crate::scene::{self, epoch, pids, trace};
+
+/// Less than what agents keep for votes.
+const LEFT: u64 = 16 << 20;
+
+/// Three agents on one small disk.
+#[test]
+fn full_disk() {
+    let machine = Arc::new(Machine::take());
+    let Some(disk) = SmallDisk::mount(&machine, "small", 128) else { return };
+    let cluster = Cluster::plan(&machine, "", 3, |_, plan| plan.dir = disk.path().join(&plan.name));
+    cluster.start_all();
+    cluster.wait_ready();
+    let mut cases = Cases::of("full_disk");
+    cases.run("changes are refused, votes are not, and what runs runs on", || full(&cluster, &disk));
+    cases.end();
+}
+
+fn full(cluster: &Cluster, disk: &SmallDisk) {
+    cluster.apply(&scene::modules());
+    let steady = trace(cluster, "full");
+    cluster.apply_and_wait(&bucket("/full/runs", "steady", &steady, ""));
+    let before = cluster.status("/full/runs");
+    disk.fill(LEFT);
+    let document = bucket("/full/new", "steady", &steady, "suspended: true");
+    // One that comes before the leader has noticed waits for room, and is not confirmed in time.
+    wait_for("changes are refused for it", SOON, || {
+        let applied = cluster.cli_with(&["apply", "-f", "-"], document.as_bytes()).calm();
+        let said = applied.code == 1 && applied.stderr.contains("bytes are free on the leader's disk");
+        if said { Ok(()) } else { Err(applied.to_string()) }
+    });
+    // A vote needs its place on the disk, too.
+    let leader = cluster.leader();
+    let name = leader.name();
+    leader.kill();
+    wait_for("another one leads", SOON, || {
+        let status = cluster.try_json(&["cluster", "status", "-o", "json"])?;
+        if status["leader"].is_string() && status["leader"] != name {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
+    });
+    assert!(cluster.cli_with(&["apply", "-f", "-"], document.as_bytes()).code != 0, "it is still full");
+    disk.clear();
+    wait_for("with room again changes are taken", Duration::from_secs(30), || {
+        let applied = cluster.cli_with(&["apply", "-f", "-"], document.as_bytes());
+        if applied.code == 0 { Ok(()) } else { Err(applied.to_string()) }
+    });
+    leader.start();
+    cluster.wait_back(leader);
+    let after = cluster.wait_state("/full/runs", "running");
+    if before["node_affinity"] == after["node_affinity"] && epoch(&before) == epoch(&after) {
+        assert_eq!(pids(&before), pids(&after), "it was not interrupted");
+    }
+    cluster.delete(&["/full/runs"]);
+    cluster.cli(&["bucket", "delete", "--yes", "/full/new"]).ok();
+}
