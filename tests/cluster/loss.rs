@@ -1,10 +1,9 @@
 //! Agents and machines that die.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::time::Duration;
 
-use sheaf_tests::documents::{Trace, bucket, program};
+use sheaf_tests::beats::{self, lives, no_overlap};
+use sheaf_tests::documents::{Trace, bucket};
 use sheaf_tests::{Agent, Cases, Cluster, wait_for};
 
 use crate::scene::{epoch, event_kinds, explain, only_node, pids, trace};
@@ -13,7 +12,7 @@ use crate::scene::{epoch, event_kinds, explain, only_node, pids, trace};
 const FAILOVER: Duration = Duration::from_secs(30);
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
-    cluster.apply(&beating());
+    cluster.apply(&beats::module());
     cases.run("A8 the agent of its node is killed", || {
         a8(cluster, "/a8/agent", follower(cluster), Agent::kill);
     });
@@ -21,13 +20,6 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
         a8(cluster, "/a8/leader", cluster.leader(), Agent::kill_machine);
     });
     cases.run("A29 deleted while a node is down", || a29(cluster));
-}
-
-/// Programs that say, many times a second, that they run: who, under which epoch, and when.
-fn beating() -> String {
-    let script =
-        r#"while :; do echo "$SHEAF_NODE $$ $SHEAF_EPOCH $(date +%s%N)" >> "$TRACE"; sleep 0.05; done"#;
-    program("beating", script, "")
 }
 
 fn follower(cluster: &Cluster) -> &Agent {
@@ -54,9 +46,9 @@ fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) 
     assert!(epoch(&after) > epoch(&before), "{} after {}", epoch(&after), epoch(&before));
     let second = only_node(&after);
     wait_for("the new one beats", Duration::from_secs(5), || {
-        if beats(&trace).contains_key(&epoch(&after)) { Ok(()) } else { Err("not yet".to_owned()) }
+        if lives(&trace).contains_key(&epoch(&after)) { Ok(()) } else { Err("not yet".to_owned()) }
     });
-    no_overlap(&beats(&trace));
+    assert_eq!(no_overlap(&lives(&trace)), Ok(()));
     assert!(victim.programs(name).is_empty(), "what ran there has ended: {:?}", victim.programs(name));
     let kinds = event_kinds(cluster, name);
     assert_eq!(kinds.iter().filter(|kind| *kind == "bucket.bound").count(), 2, "{kinds:?}");
@@ -71,34 +63,11 @@ fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) 
     assert_eq!((only_node(&settled), epoch(&settled)), (second, epoch(&after)));
     assert!(victim.programs(name).is_empty(), "{:?}", victim.programs(name));
     cluster.delete(&[name]);
-    no_overlap(&beats(&trace));
+    assert_eq!(no_overlap(&lives(&trace)), Ok(()));
 }
 
 fn trace_begins(trace: &Trace) -> Result<(), String> {
-    if beats(trace).is_empty() { Err("no beat".to_owned()) } else { Ok(()) }
-}
-
-/// First and last beat of each epoch, in nanoseconds.
-fn beats(trace: &Trace) -> BTreeMap<u64, (u64, u64)> {
-    let mut spans: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
-    for line in fs::read_to_string(trace.path()).unwrap_or_default().lines() {
-        let mut numbers = line.split(' ').skip(2).filter_map(|word| word.parse::<u64>().ok());
-        // A line that was being written when its program died has no time.
-        if let (Some(epoch), Some(at)) = (numbers.next(), numbers.next()) {
-            let span = spans.entry(epoch).or_insert((at, at));
-            *span = (span.0.min(at), span.1.max(at));
-        }
-    }
-    spans
-}
-
-/// One epoch ends before the next begins.
-fn no_overlap(spans: &BTreeMap<u64, (u64, u64)>) {
-    let in_order: Vec<_> = spans.iter().collect();
-    for pair in in_order.windows(2) {
-        let ((old, (_, last)), (new, (first, _))) = (pair[0], pair[1]);
-        assert!(last < first, "epoch {old} beat at {last}, epoch {new} from {first} on");
-    }
+    if lives(trace).is_empty() { Err("no beat".to_owned()) } else { Ok(()) }
 }
 
 fn a29(cluster: &Cluster) {

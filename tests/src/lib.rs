@@ -14,6 +14,7 @@
 //! `SHEAF_TEST_CASE` (only cases whose name contains it), `CI` (what is missing is a failure, not a reason to skip).
 
 pub mod agent;
+pub mod beats;
 mod binary;
 pub mod cases;
 pub mod cli;

@@ -122,7 +122,8 @@ impl Agent {
         let over = CancellationToken::new();
         let mut streams = JoinSet::new();
         streams.spawn(link::watch(link.clone(), over.clone()));
-        streams.spawn(link::session(link, said, over.clone()));
+        let last = CancellationToken::new();
+        streams.spawn(link::session(link, said, last.clone(), over.clone()));
         let alarm = Alarm::new().map_err(|source| AgentError::Alarm { source })?;
         let checks = Checks {
             data_dir: options.data_dir.clone(),
@@ -147,6 +148,7 @@ impl Agent {
         agent.step(Input::Found(found));
         let ended = agent.run(&stop, &mut streams).await;
         if ended.is_ok() {
+            last.cancel();
             agent.leave_stand_in(&options).await;
         }
         over.cancel();
@@ -241,6 +243,7 @@ impl Loop {
             key: options.key.clone(),
             boot: clock::boot_id(),
             incarnation: options.incarnation.clone(),
+            agent: std::process::id(),
             facts: self.facts.borrow().clone(),
             members,
             binary: options.binary.clone(),

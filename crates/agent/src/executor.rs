@@ -13,6 +13,7 @@ use sheaf_engine::reconcile::Mode;
 use sheaf_model::{BootId, BucketName, Epoch, Moment, NodeName, Revision, Span};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::error::{AgentError, text};
 use crate::keeper::{Status, clock};
@@ -31,6 +32,10 @@ const HUNG_AFTER: Span = Span::seconds(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How often to look before it is a failure.
 const LOOKS: u32 = 50;
+/// How long a keeper may take to answer an agent that has just started: other instances' leases are running out.
+const ADOPT_WITHIN: Duration = Duration::from_secs(1);
+/// How long a lease usually lasts.
+const LEASE: Span = Span::seconds(3);
 /// Ten years.
 const NEVER: Span = Span::seconds(10 * 365 * 24 * 3600);
 
@@ -109,7 +114,11 @@ impl Executor {
         let mut adopting = stream::iter(alive)
             .map(|bucket| {
                 let shared = shared.clone();
-                async move { (start::adopt(&shared, &bucket).await, bucket) }
+                async move {
+                    let adopted = timeout(ADOPT_WITHIN, start::adopt(&shared, &bucket)).await;
+                    let silent = |_| Err(KeeperError::Silent { bucket: bucket.clone() });
+                    (adopted.unwrap_or_else(silent), bucket)
+                }
             })
             .buffer_unordered(AT_ONCE);
         let mut adopted = BTreeMap::new();
@@ -146,6 +155,8 @@ impl Executor {
         if matches!(error, KeeperError::Gone { .. }) {
             return report::dead(status.as_ref(), &birth);
         }
+        // Nobody else knows its deadline: it may have as long as a lease lasts, or its keeper is hung.
+        let birth = Birth { until: birth.until.max(Some(clock::now().after(LEASE))), ..birth };
         tracing::warn!(%bucket, %error, "its keeper lives and does not answer; asking again");
         self.tasks.spawn(start::adopt_again(self.shared.clone(), bucket.clone()));
         report::silent(status.as_ref(), &birth)

@@ -61,6 +61,8 @@ pub(crate) struct Orders {
     pub(crate) key: NodeKey,
     pub(crate) boot: BootId,
     pub(crate) incarnation: Incarnation,
+    /// The process it stands in for.
+    pub(crate) agent: u32,
     pub(crate) facts: Facts,
     /// Where members are.
     pub(crate) members: Vec<String>,
@@ -156,6 +158,10 @@ fn begin(mut args: impl Iterator<Item = OsString>) -> bool {
 async fn stand(data_dir: &Path, orders: Orders) -> Result<(), AgentError> {
     let boot = clock::boot_id();
     let listener = listen(data_dir).map_err(|source| AgentError::StandIn { source })?;
+    // From here on the next agent finds it. One that came before has said so in the lock, and asks no more.
+    if holder(data_dir).is_some_and(|agent| agent != orders.agent) {
+        return Ok(());
+    }
     let keeper = KeeperOptions { data_dir: data_dir.to_owned(), binary: orders.binary.clone() };
     let keepers = Keepers::open(keeper).map_err(AgentError::Instances)?;
     let mut executor = Executor::new(keepers, orders.facts.name.clone(), boot.clone(), orders.binary.clone());
@@ -180,7 +186,7 @@ async fn stand(data_dir: &Path, orders: Orders) -> Result<(), AgentError> {
         stand_in: true,
     };
     let stop = CancellationToken::new();
-    let session = tokio::spawn(link::session(link, said, stop.clone()));
+    let session = tokio::spawn(link::session(link, said, CancellationToken::new(), stop.clone()));
     let mut holder = Holder {
         node: NodeState::new(Identity { node: orders.node, boot }, Here::default()),
         executor,
@@ -212,6 +218,11 @@ fn listen(data_dir: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     UnixListener::bind(SOCKET)
+}
+
+/// The agent that has the data directory, or had it last: it writes its process into the directory's lock.
+fn holder(data_dir: &Path) -> Option<u32> {
+    fs::read_to_string(data_dir.join("lock")).ok()?.trim().parse().ok()
 }
 
 /// Leases, and the keepers that have them.

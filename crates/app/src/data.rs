@@ -13,6 +13,11 @@ use sheaf_model::{ClusterId, NodeId, NodeKey};
 /// Version of `node.json` that this build writes.
 const VERSION: u32 = 1;
 
+/// How often it is tried to get the directory.
+const LOOKS: u32 = 10;
+/// Between two tries.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// A data directory that is ours as long as this lives.
 pub(crate) struct DataDir {
     path: PathBuf,
@@ -74,8 +79,14 @@ impl DataDir {
             OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"));
         let lock =
             lock.map_err(|source| DataError::Io { path: shown.clone(), doing: "open lock", source })?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(DataError::InUse(shown));
+        let mut looks = 0;
+        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            // Somebody may only be looking whether an agent runs here.
+            looks += 1;
+            if looks > LOOKS {
+                return Err(DataError::InUse(shown));
+            }
+            pause();
         }
         let whose = || {
             (&lock).write_all(format!("{}\n", std::process::id()).as_bytes())?;
@@ -128,6 +139,11 @@ impl DataDir {
         };
         write().map_err(|source| DataError::Io { path, doing: "write node.json", source })
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a few milliseconds, before anything else is started")]
+fn pause() {
+    std::thread::sleep(LOOK_AGAIN);
 }
 
 /// The process of the agent that has the data directory at `path`; none: no agent runs there.

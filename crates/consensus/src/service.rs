@@ -199,15 +199,18 @@ impl Service {
     pub async fn run(self, stop: CancellationToken) -> Result<(), ServiceError> {
         let metrics = self.replica.inner.raft.metrics();
         let mut server = self.replica.inner.raft.server_metrics();
+        let said = || metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
         let failed = async {
             loop {
-                if let Err(error) = &metrics.borrow_watched().running_state {
-                    return error.to_string();
+                if let Some(error) = said() {
+                    return error;
                 }
                 tokio::select! {
                     // These change seldom; those that tell of a failure change with every message, and would wake us for
                     // each. Dropping either loses nothing.
-                    changed = server.changed() => if changed.is_err() { return "its core is gone".to_owned() },
+                    changed = server.changed() => if changed.is_err() {
+                        return said().unwrap_or_else(|| "its core is gone".to_owned());
+                    },
                     () = tokio::time::sleep(LOOK_EVERY) => {}
                 }
             }

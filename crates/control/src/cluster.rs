@@ -43,7 +43,7 @@ impl ClusterApi for Control {
     }
 
     async fn transfer(&self, _: Caller, to: Option<String>) -> Result<String, ApiError> {
-        self.transfer_to(to.as_deref()).await
+        self.transfer_to(to.as_deref(), TRANSFER_WITHIN).await
     }
 }
 
@@ -52,6 +52,22 @@ const TRANSFER_WITHIN: Duration = Duration::from_secs(3);
 
 /// The same for a node that is about to stop: then the others elect one.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
+
+/// While it lives this leader acknowledges and decides nothing; whoever asked for it may go away meanwhile.
+struct Frozen<'a>(&'a Control);
+
+impl<'a> Frozen<'a> {
+    fn begin(control: &'a Control) -> Self {
+        control.freeze(true);
+        Self(control)
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.freeze(false);
+    }
+}
 
 /// Returns when `heir` leads, as this node sees it.
 async fn hand_over(replica: &Replica, heir: NodeId) -> Result<(), ApiError> {
@@ -68,25 +84,23 @@ impl Control {
         if !self.place.leads() || voters < 2 {
             return;
         }
-        match tokio::time::timeout(LEAVE_WITHIN, self.transfer_to(None)).await {
-            Ok(Ok(heir)) => tracing::info!(heir, "another node leads now"),
-            Ok(Err(error)) => tracing::warn!(%error, "nobody has taken leadership"),
-            Err(_) => tracing::warn!("nobody has taken leadership within {LEAVE_WITHIN:?}"),
+        match self.transfer_to(None, LEAVE_WITHIN).await {
+            Ok(heir) => tracing::info!(heir, "another node leads now"),
+            Err(error) => tracing::warn!(%error, "nobody has taken leadership"),
         }
     }
 
-    async fn transfer_to(&self, to: Option<&str>) -> Result<String, ApiError> {
+    async fn transfer_to(&self, to: Option<&str>, within: Duration) -> Result<String, ApiError> {
         let heir = self.heir(to)?;
         let member = self.member()?;
         if heir != member.replica.node() {
             // What is acknowledged from here on would only delay the heir's first decisions.
-            self.freeze(true);
-            let handed = tokio::time::timeout(TRANSFER_WITHIN, hand_over(&member.replica, heir)).await;
-            self.freeze(false);
+            let _frozen = Frozen::begin(self);
+            let handed = tokio::time::timeout(within, hand_over(&member.replica, heir)).await;
             handed.unwrap_or_else(|_| {
                 let name = self.node_name(heir);
                 Err(ApiError::DeadlineExceeded(format!(
-                    "node {name} did not take leadership within {TRANSFER_WITHIN:?}"
+                    "node {name} did not take leadership within {within:?}"
                 )))
             })?;
         }

@@ -43,23 +43,30 @@ async fn greet(place: &Place, peer: &PeerClient) -> Result<Greeting, ApiError> {
 
 /// The node that is asked again and again: one connection serves until it fails.
 #[derive(Default)]
-struct Asked(Option<PeerClient>);
+struct Asked {
+    peer: Option<PeerClient>,
+    /// Failures in a row.
+    failures: u32,
+}
+
+/// So often in a row a leader must not answer until it counts as silent: one late answer is no silence.
+const SILENT_AFTER: u32 = 2;
 
 impl Asked {
     async fn hello(&mut self, place: &Place, address: &str) -> Result<Greeting, ApiError> {
-        if let Some(peer) = self.0.take().filter(|peer| peer.address() == address) {
+        if let Some(peer) = self.peer.take().filter(|peer| peer.address() == address) {
             match greet(place, &peer).await {
                 // It may have been started again since: the connection's end says nothing of it.
                 Err(error) if !matches!(error, ApiError::DeadlineExceeded(_)) => {}
                 answer => {
-                    self.0 = answer.is_ok().then_some(peer);
+                    self.peer = answer.is_ok().then_some(peer);
                     return answer;
                 }
             }
         }
         let peer = PeerClient::new(address)?;
         let greeting = greet(place, &peer).await?;
-        self.0 = Some(peer);
+        self.peer = Some(peer);
         Ok(greeting)
     }
 }
@@ -92,7 +99,11 @@ impl Control {
         let leadership = *member.replica.leadership().borrow();
         let silent = match leadership.leader.and_then(|leader| member.replica.peer(leader)) {
             _ if leadership.leading => !member.replica.is_heard(),
-            Some(leader) => asked.hello(&self.place, &leader.address).await.is_err(),
+            Some(leader) => {
+                let failed = asked.hello(&self.place, &leader.address).await.is_err();
+                asked.failures = if failed { asked.failures.saturating_add(1) } else { 0 };
+                asked.failures >= SILENT_AFTER
+            }
             None => false,
         };
         let term = if silent { leadership.term.0 } else { 0 };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use sheaf_consensus::Replica;
+use sheaf_consensus::{MembershipError, Replica};
 use sheaf_engine::membership::{Membership, MembershipChange, next_change};
 use sheaf_model::NodeId;
 
@@ -11,6 +11,8 @@ use crate::Control;
 
 /// How long a new voter may take to catch up.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
+/// How long others are preferred to one that could not.
+const UNFIT_FOR: Duration = Duration::from_secs(300);
 /// How often the membership is looked at.
 const EVERY: Duration = Duration::from_millis(250);
 /// No vote is taken away so soon after an election: who is missing then may be on its way.
@@ -20,13 +22,20 @@ impl Control {
     /// Makes one change after the other. Never ends by itself.
     pub(crate) async fn keep_members(&self, replica: &Replica, elected: Instant) {
         let mut lost: BTreeMap<NodeId, Instant> = BTreeMap::new();
+        let mut unfit: BTreeMap<NodeId, Instant> = BTreeMap::new();
         loop {
             tokio::time::sleep(EVERY).await;
             self.keep_addresses(replica).await;
-            let change = next_change(&replica.state(), &membership(replica, elected, &mut lost));
+            unfit.retain(|_, since| since.elapsed() < UNFIT_FOR);
+            let members = Membership {
+                unfit: unfit.keys().copied().collect(),
+                ..membership(replica, elected, &mut lost)
+            };
+            let change = next_change(&replica.state(), &members);
             let Some(change) = change else { continue };
-            if let Err(error) = make(replica, &change).await {
-                tracing::warn!(%error, ?change, "the membership is not changed; trying again");
+            if let Err(failed) = make(replica, &change).await {
+                tracing::warn!(error = failed.why, ?change, "the membership is not changed; trying again");
+                unfit.extend(failed.node.map(|node| (node, Instant::now())));
                 tokio::time::sleep(4 * EVERY).await;
             }
         }
@@ -76,20 +85,34 @@ fn membership(replica: &Replica, elected: Instant, lost: &mut BTreeMap<NodeId, I
         leader: metrics.node,
         gone: lost.iter().filter(|(_, since)| since.elapsed() >= after).map(|(node, _)| *node).collect(),
         is_calm: elected.elapsed() >= CALM_AFTER,
+        ..Membership::default()
     }
 }
 
-async fn make(replica: &Replica, change: &MembershipChange) -> Result<(), String> {
+/// Why a change was not made.
+struct Failed {
+    /// Who could not catch up.
+    node: Option<NodeId>,
+    why: String,
+}
+
+impl From<MembershipError> for Failed {
+    fn from(error: MembershipError) -> Self {
+        Self { node: None, why: error.to_string() }
+    }
+}
+
+async fn make(replica: &Replica, change: &MembershipChange) -> Result<(), Failed> {
     match change {
         MembershipChange::Voters { add, remove } => {
             let members = replica.metrics();
             let mut voters: BTreeSet<NodeId> = members.voters().map(|voter| voter.peer.node).collect();
             for node in add {
-                catch_up(replica, *node).await?;
+                catch_up(replica, *node).await.map_err(|why| Failed { node: Some(*node), why })?;
             }
             voters.extend(add);
             voters.retain(|node| !remove.contains(node));
-            replica.change_voters(&voters).await.map_err(|error| error.to_string())?;
+            replica.change_voters(&voters).await?;
             let numbers =
                 |nodes: &mut dyn Iterator<Item = &NodeId>| nodes.map(|node| node.0).collect::<Vec<_>>();
             tracing::info!(
@@ -100,7 +123,7 @@ async fn make(replica: &Replica, change: &MembershipChange) -> Result<(), String
             );
         }
         MembershipChange::Remove(node) => {
-            replica.remove_learner(*node).await.map_err(|error| error.to_string())?;
+            replica.remove_learner(*node).await?;
             tracing::info!(%node, "a member that was forgotten is removed");
         }
     }

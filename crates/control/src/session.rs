@@ -140,7 +140,7 @@ impl Session {
                 // Dropping `next` loses nothing: a message is handed out whole or not at all.
                 message = self.from_agent.next() => match message {
                     Some(Ok(ToLeader::Goodbye)) | Some(Err(_)) | None => return None,
-                    Some(Ok(message)) => self.control.take(self.node, message).await,
+                    Some(Ok(message)) => self.control.take(self.node, &self.incarnation, message).await,
                 },
             }
         }
@@ -149,11 +149,14 @@ impl Session {
 
 impl Control {
     /// Takes in what an agent says.
-    async fn take(&self, node: NodeId, message: ToLeader) {
+    async fn take(&self, node: NodeId, of: &Incarnation, message: ToLeader) {
         match message {
             ToLeader::Heartbeat(heartbeat) => {
                 let now = self.clock.moment();
-                if let Some(sessions) = &mut self.live.lock().sessions {
+                // A late one of a former life, perhaps of another boot, is not this one's.
+                if let Some(sessions) = &mut self.live.lock().sessions
+                    && sessions.is_of(node, of)
+                {
                     sessions.heard(node, &heartbeat, now);
                 }
                 self.live.round.notify_one();
@@ -182,7 +185,9 @@ impl Control {
             }
             ToLeader::Facts(facts) => self.register(node, facts).await,
             ToLeader::Release => {
-                if let Some(sessions) = &mut self.live.lock().sessions {
+                if let Some(sessions) = &mut self.live.lock().sessions
+                    && sessions.is_of(node, of)
+                {
                     sessions.release_all(node);
                 }
                 self.live.conduct.notify_one();

@@ -34,6 +34,8 @@ pub struct Membership {
     pub leader: NodeId,
     /// Nodes that it has seen lost for longer than is waited for.
     pub gone: BTreeSet<NodeId>,
+    /// Nodes that could not catch up lately.
+    pub unfit: BTreeSet<NodeId>,
     /// The last election was long enough ago to take votes away.
     pub is_calm: bool,
 }
@@ -60,9 +62,14 @@ pub fn next_change(state: &State, members: &Membership) -> Option<MembershipChan
             return Some(MembershipChange::Voters { add: vec![heir], remove: vec![dead] });
         }
     } else if members.voters.len() > shrunk(state) {
-        let surplus = members.voters.len() - shrunk(state);
-        let remove = dispensable.rev().take(surplus).copied().collect();
-        return Some(MembershipChange::Voters { add: Vec::new(), remove });
+        let alive = |node: &NodeId| state.nodes.get(node).is_some_and(|node| node.status.is_alive());
+        let mut remove: Vec<NodeId> = dispensable.rev().copied().collect();
+        remove.sort_by_key(alive); // stable: of each kind who joined last goes first
+        remove.truncate(members.voters.len() - shrunk(state));
+        let rest = members.voters.iter().filter(|node| !remove.contains(node));
+        let (up, all) = (rest.clone().filter(|node| alive(node)).count(), rest.count());
+        // A majority of those that stay must be there, or nothing could be agreed on any more.
+        return (2 * up > all).then_some(MembershipChange::Voters { add: Vec::new(), remove });
     }
     members.learners.iter().find(|node| left(node)).copied().map(MembershipChange::Remove)
 }
@@ -92,7 +99,8 @@ impl<'a> Candidates<'a> {
     fn new(state: &'a State, members: &Membership) -> Self {
         let label = state.cluster.repair.spread.as_deref();
         let ready = state.nodes.values().filter(|node| node.status == NodeStatus::Ready);
-        let nodes = ready.filter(|node| !members.voters.contains(&node.id));
+        let nodes =
+            ready.filter(|node| ![&members.voters, &members.unfit].iter().any(|not| not.contains(&node.id)));
         let nodes = nodes.map(|node| (node.id, node)).collect();
         let mut all = Self { nodes, zones: BTreeMap::new(), label, state };
         for voter in &members.voters {
@@ -170,6 +178,13 @@ mod tests {
         let elected = Membership { is_calm: false, ..dead };
         assert_eq!(next_change(&five.state, &elected), None, "not so soon after an election");
 
+        let unfit = Membership { unfit: [NodeId(4)].into(), ..gone(members([1, 2, 3]), &[2]) };
+        assert_eq!(
+            next_change(&five.state, &unfit),
+            change(&[5], &[2]),
+            "who cannot catch up is passed over"
+        );
+
         let mut three = world(3, Voters::Auto);
         three.set_status(2, NodeStatus::Lost);
         let dead = gone(members([1, 2, 3]), &[2]);
@@ -196,6 +211,15 @@ mod tests {
         many.state.cluster.settings.voters = Voters::Auto;
         (6..=12).for_each(|node| many.set_status(node, NodeStatus::Lost));
         assert_eq!(next_change(&many.state, &five), None, "nodes that are lost still belong to the cluster");
+
+        many.state.cluster.settings.voters = Voters::Fixed(3);
+        many.set_status(2, NodeStatus::Lost);
+        assert_eq!(next_change(&many.state, &five), change(&[], &[2, 4]), "who is not there goes first");
+        many.state.cluster.settings.voters = Voters::Fixed(1);
+        assert_eq!(next_change(&many.state, &five), change(&[], &[2, 4, 3, 1]));
+        let mut few = world(5, Voters::Fixed(3));
+        [1, 2, 3, 4].into_iter().for_each(|node| few.set_status(node, NodeStatus::Lost));
+        assert_eq!(next_change(&few.state, &five), None, "who stays must be a majority");
     }
 
     #[test]

@@ -305,6 +305,7 @@ impl NodeState {
             seen.observed.is_alive() && (is_single || self.leaving == Some(Leaving::Everything))
         };
         self.leaving.is_some()
+            && self.synced
             && self.known.bindings.is_empty()
             && !self.places.values().filter_map(|place| place.seen.as_ref()).any(stays)
     }

@@ -213,6 +213,11 @@ impl Sessions {
         Ok(heard.map_or(Span(0), |heard| heard.after(longest_wait(state)).since(now)))
     }
 
+    /// Whether what a stream of this incarnation brings is what the node says now.
+    pub fn is_of(&self, node: NodeId, incarnation: &Incarnation) -> bool {
+        self.nodes.get(&node).is_some_and(|session| session.incarnation == *incarnation)
+    }
+
     /// A session's stream ended, once for each that opened. The node counts as heard until now; its leases run on.
     pub fn closed(&mut self, node: NodeId, incarnation: &Incarnation) {
         if let Some(session) = self.nodes.get_mut(&node)

@@ -38,8 +38,14 @@ enum Over {
     Broken,
 }
 
-/// Keeps a session open until it is to stop. `say` is what the node has to say, in order.
-pub(crate) async fn session(link: Link, mut say: mpsc::Receiver<ToLeader>, stop: CancellationToken) {
+/// Keeps a session open until it is to stop. `say` is what the node has to say, in order. Once `last` is cancelled no
+/// other one is opened: a stand-in has, or will.
+pub(crate) async fn session(
+    link: Link,
+    mut say: mpsc::Receiver<ToLeader>,
+    last: CancellationToken,
+    stop: CancellationToken,
+) {
     let mut refusals = Backoff::new(LONGEST_WAIT);
     let mut leader: Option<String> = None;
     let mut suspect = None;
@@ -60,7 +66,8 @@ pub(crate) async fn session(link: Link, mut say: mpsc::Receiver<ToLeader>, stop:
                 let address = opened.address.clone();
                 tracing::debug!(address, "a session stands");
                 let over = keep(&link, opened, &mut say, &stop).await;
-                if over == Over::Stop || link.inputs.send(Input::SessionLost).await.is_err() {
+                let ends = over == Over::Stop || last.is_cancelled();
+                if ends || link.inputs.send(Input::SessionLost).await.is_err() {
                     return;
                 }
                 tracing::info!(address, ?over, "the session is over; looking for the leader");

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone
-//!                       ├──► placement, apply, gates, idle, start ── scene: clusters and documents
+//!                       ├──► placement, apply, gates, idle, start, failover ── scene: clusters and documents
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
 //! ```
 //!
@@ -16,6 +16,7 @@ mod ask;
 mod burst;
 mod changes;
 mod etcd;
+mod failover;
 mod figure;
 mod gates;
 mod idle;
@@ -40,7 +41,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
@@ -70,6 +71,11 @@ const BENCHES: [Bench; 6] = [
         name: "start",
         about: "cold start of a node with 10,000 buckets on disk  [--buckets 10000] [--trials 5]",
         run: start::run,
+    },
+    Bench {
+        name: "failover",
+        about: "7 agents: a bucket's node is lost, the leader is killed or hands over  [--trials 20]",
+        run: failover::run,
     },
 ];
 
