@@ -86,7 +86,7 @@ impl DataDir {
             if looks > LOOKS {
                 return Err(DataError::InUse(shown));
             }
-            pause();
+            pause(LOOK_AGAIN);
         }
         let whose = || {
             (&lock).write_all(format!("{}\n", std::process::id()).as_bytes())?;
@@ -141,9 +141,10 @@ impl DataDir {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a few milliseconds, before anything else is started")]
-fn pause() {
-    std::thread::sleep(LOOK_AGAIN);
+/// Between two looks at a lock, in a process that does nothing else meanwhile.
+#[expect(clippy::disallowed_methods, reason = "nothing else is started yet, or ever will be")]
+pub(crate) fn pause(span: std::time::Duration) {
+    std::thread::sleep(span);
 }
 
 /// The process of the agent that has the data directory at `path`; none: no agent runs there.

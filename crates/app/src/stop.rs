@@ -31,13 +31,8 @@ pub(crate) fn run(config: &Config, release: bool, out: &mut impl Write) -> anyho
         if begun.elapsed() > WITHIN {
             bail!("the agent (process {agent}) has not stopped within {WITHIN:?}; its log says why");
         }
-        pause();
+        data::pause(PAUSE);
     }
     writeln!(out, "stopped")?;
     Ok(())
-}
-
-#[expect(clippy::disallowed_methods, reason = "the pause between two looks; this process does nothing else")]
-fn pause() {
-    std::thread::sleep(PAUSE);
 }

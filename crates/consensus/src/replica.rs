@@ -190,7 +190,8 @@ impl Replica {
         if !leadership.leading || leadership.since.elapsed() < self.inner.patience {
             return leadership.leading;
         }
-        let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
         metrics.membership_config.voter_ids().eq([self.inner.node.0])
             || metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < self.inner.patience)
     }

@@ -121,7 +121,7 @@ impl Control {
     /// Who votes and who leads.
     fn voters(&self) -> Result<(std::collections::BTreeSet<NodeId>, Option<NodeId>), ApiError> {
         let metrics = self.member()?.replica.metrics();
-        let voters = metrics.members.iter().filter(|member| member.voter).map(|member| member.peer.node);
+        let voters = metrics.voters().map(|member| member.peer.node);
         Ok((voters.collect(), metrics.leader))
     }
 }
