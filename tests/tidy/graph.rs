@@ -6,6 +6,7 @@ use crate::tree::File;
 
 /// Each crate under `crates/`, and the crates that it may depend on. Layers are in this order.
 const EDGES: &[(&str, &[&str])] = &[
+    ("histogram", &[]),
     ("model", &[]),
     ("engine", &["model"]),
     ("wire", &["model"]),
@@ -172,7 +173,12 @@ fn crate_of(path: &str) -> Option<&str> {
 }
 
 fn package_of(krate: &str) -> String {
-    if krate == "app" { "sheaf".to_owned() } else { format!("sheaf-{krate}") }
+    match krate {
+        "app" => "sheaf".to_owned(),
+        // Stands in for a package of that name.
+        "histogram" => "base2histogram".to_owned(),
+        _ => format!("sheaf-{krate}"),
+    }
 }
 
 fn package_name(table: &Table) -> &str {

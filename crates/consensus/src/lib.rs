@@ -20,6 +20,7 @@
 //!
 //! Everything of openraft runs on a runtime of its own, so that no storm of API calls delays a heartbeat.
 
+mod beat;
 mod codec;
 mod error;
 mod log;

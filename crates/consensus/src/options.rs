@@ -15,8 +15,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// How often a leader shows that it lives.
     pub heartbeat: Duration,
-    /// A member that heard no leader for this long, or up to `election_max`, stands for election. Well above
-    /// `heartbeat` and one fsync.
+    /// A member that heard no leader for this long, or up to `election_max`, stands for election. More than
+    /// twice `heartbeat`, and well above one fsync.
     pub election_min: Duration,
     /// See `election_min`. Also how long members stay loyal to a leader they heard.
     pub election_max: Duration,
@@ -30,9 +30,6 @@ pub struct Options {
     pub ring_rows: usize,
     /// Bytes on the disk that only votes may use.
     pub reserve_bytes: u64,
-    /// Threads of consensus' own runtime. With one, its tasks wake each other without waking a thread; the log and SQLite
-    /// have threads of their own.
-    pub threads: usize,
 }
 
 /// Messages in each of openraft's queues. The proposer and the reader have a few under way; peers' streams have one each.
@@ -43,7 +40,7 @@ impl Options {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
-            heartbeat: Duration::from_millis(75),
+            heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(300),
             election_max: Duration::from_millis(500),
             snapshot_every: 5000,
@@ -51,7 +48,6 @@ impl Options {
             log_bytes: 64 << 20,
             ring_rows: 16_384,
             reserve_bytes: 32 << 20,
-            threads: 1,
         }
     }
 
@@ -59,7 +55,12 @@ impl Options {
         let millis = |duration: Duration| duration.as_millis() as u64;
         let config = Config {
             cluster_name: "sheaf".to_owned(),
-            heartbeat_interval: millis(self.heartbeat),
+            // Its timer only starts elections, in steps of a fifth of this: `beat` sends the heartbeats. It is
+            // also how long a heartbeat's answer is waited for.
+            heartbeat_interval: 2 * millis(self.heartbeat),
+            enable_heartbeat: false,
+            // A member that has just answered an append needs none.
+            heartbeat_min_interval: Some(millis(self.heartbeat) / 2),
             election_timeout_min: millis(self.election_min),
             election_timeout_max: millis(self.election_max),
             // Entries per message; the log's reader bounds the bytes.

@@ -7,10 +7,15 @@ use openraft::ReadPolicy;
 use openraft::errors::{Fatal, LinearizableReadError, RaftError};
 use sheaf_model::{NodeId, Revision, Term};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
+use crate::beat::Rounds;
 use crate::error::ReadError;
 use crate::raft::{self, Raft, Types};
 
+/// A round that is asked for sooner after the one before waits for more callers. A lone one begins at once; a thousand
+/// agents, each with two heartbeats a second, cost no more than a hundred rounds.
+const PACE: Duration = Duration::from_millis(10);
 /// Callers that may wait for the next round; more wait for a place in the queue, each within its own deadline.
 const QUEUE: usize = 1024;
 
@@ -35,20 +40,35 @@ impl ReadsHandle {
 pub(crate) struct Reads {
     asks: mpsc::Receiver<oneshot::Sender<Answer>>,
     applied: watch::Receiver<Option<u64>>,
+    rounds: Rounds,
     /// How long applying what a round found may take. A leader that lost its term may never apply it.
     patience: Duration,
 }
 
-pub(crate) fn new(applied: watch::Receiver<Option<u64>>, patience: Duration) -> (Reads, ReadsHandle) {
+pub(crate) fn new(
+    applied: watch::Receiver<Option<u64>>,
+    rounds: Rounds,
+    patience: Duration,
+) -> (Reads, ReadsHandle) {
     let (sender, asks) = mpsc::channel(QUEUE);
-    (Reads { asks, applied, patience }, ReadsHandle { asks: sender })
+    (Reads { asks, applied, rounds, patience }, ReadsHandle { asks: sender })
 }
 
 impl Reads {
     /// Runs until every handle is gone.
     pub(crate) async fn run(mut self, raft: Raft) {
         let mut waiting = Vec::new();
+        let mut last: Option<Instant> = None;
         while self.asks.recv_many(&mut waiting, QUEUE).await > 0 {
+            if let Some(last) = last {
+                tokio::time::sleep_until(last + PACE).await;
+                while waiting.len() < QUEUE
+                    && let Ok(another) = self.asks.try_recv()
+                {
+                    waiting.push(another);
+                }
+            }
+            last = Some(Instant::now());
             let confirmed = self.round(&raft).await;
             for caller in waiting.drain(..) {
                 // A caller that stopped waiting needs no answer.
@@ -60,6 +80,7 @@ impl Reads {
     /// ReadIndex: a majority answers a heartbeat sent from now on, and an entry of this very term, and everything
     /// committed until now, is applied.
     async fn round(&mut self, raft: &Raft) -> Answer {
+        self.rounds.begin();
         let (read, _) =
             raft.get_read_log_id(ReadPolicy::ReadIndex).await.map_err(|error| read_error(&error))?;
         let index = read.index();

@@ -1,5 +1,6 @@
 //! Opening a replica and running what belongs to it.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,11 +9,12 @@ use std::time::{Duration, Instant};
 use openraft::async_runtime::watch::WatchReceiver;
 use sheaf_model::{NodeId, Term};
 use sheaf_store::Store;
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::beat::{self, Rounds};
 use crate::error::{OpenError, ServiceError};
 use crate::log::LogStore;
 use crate::machine::{Machine, Shared};
@@ -40,13 +42,32 @@ pub struct Service {
     runtime: OwnRuntime,
 }
 
-/// A runtime that may be dropped inside another one.
-struct OwnRuntime(Option<Runtime>);
+/// One thread on which everything of openraft runs: its tasks wake each other without waking a thread, which is most of
+/// what an idle member does. The log and SQLite have threads of their own. Dropped, it ends without being waited for.
+struct OwnRuntime {
+    /// Dropped to end it.
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
 
-impl Drop for OwnRuntime {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
+impl OwnRuntime {
+    fn start() -> io::Result<(Self, Handle)> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("sheaf-raft".to_owned()).spawn(move || {
+            // Never sent: the other end is dropped.
+            drop(runtime.block_on(stopped));
+            runtime.shutdown_timeout(CLOSE);
+        })?;
+        Ok((Self { stop, thread }, handle))
+    }
+
+    /// Waits for its last task.
+    fn end(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread of consensus panicked");
         }
     }
 }
@@ -63,16 +84,10 @@ impl Replica {
         peers: Arc<dyn Peers>,
     ) -> Result<(Self, Service), OpenError> {
         let config = Arc::new(options.raft_config()?);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(options.threads.max(1))
-            .thread_name("sheaf-raft")
-            .enable_all()
-            .build()
-            .map_err(OpenError::Threads)?;
+        let (runtime, handle) = OwnRuntime::start().map_err(OpenError::Threads)?;
         let opening = Opening { options, config, store, node, peers };
         // On its own runtime: openraft starts its tasks where it is opened.
-        let opened = runtime.spawn(opening.open(runtime.handle().clone())).await;
-        let runtime = OwnRuntime(Some(runtime));
+        let opened = handle.spawn(opening.open(handle.clone())).await;
         let Parts { replica, tasks, writer } =
             opened.map_err(|error| OpenError::Start(error.to_string()))??;
         Ok((replica.clone(), Service { replica, tasks, writer, runtime }))
@@ -94,7 +109,7 @@ struct Parts {
 }
 
 impl Opening {
-    async fn open(self, runtime: tokio::runtime::Handle) -> Result<Parts, OpenError> {
+    async fn open(self, runtime: Handle) -> Result<Parts, OpenError> {
         let Self { options, config, store, node, peers } = self;
         let log = open_log(&options.dir)?;
         let copies = Copies::new(store.reader(), &options.dir, options.reserve_bytes);
@@ -122,9 +137,11 @@ impl Opening {
         let (leadership_sender, leadership) = watch::channel(unknown);
         let (space_sender, space) = watch::channel(space::look(&options.dir, options.reserve_bytes));
         let (proposer, proposer_handle) = proposer::new(leadership.clone(), space.clone());
-        let (reads, reads_handle) = reads::new(shared.applied.subscribe(), patience);
+        let rounds = Rounds::default();
+        let (reads, reads_handle) = reads::new(shared.applied.subscribe(), rounds.clone(), patience);
         let mut tasks = JoinSet::new();
         tasks.spawn(follow_leadership(raft.clone(), node, leadership_sender));
+        tasks.spawn(beat::run(raft.clone(), leadership.clone(), rounds.clone(), options.heartbeat));
         tasks.spawn(space::watch(options.dir.clone(), options.reserve_bytes, space_sender));
         tasks.spawn(proposer.run(raft.clone()));
         tasks.spawn(reads.run(raft.clone()));
@@ -232,11 +249,9 @@ impl Service {
         self.tasks.shutdown().await;
         // openraft's tasks hold the machine, the machine holds the writer's queue: first they end, then the writer
         // finishes what waits. The runtime's end also closes the log's files.
-        let (mut runtime, writer) = (self.runtime, self.writer);
+        let (runtime, writer) = (self.runtime, self.writer);
         let ended = tokio::task::spawn_blocking(move || {
-            if let Some(runtime) = runtime.0.take() {
-                runtime.shutdown_timeout(CLOSE);
-            }
+            runtime.end();
             writer.join()
         });
         if !matches!(ended.await, Ok(Ok(()))) {

@@ -34,7 +34,7 @@ pub(super) fn config(mut values: Values) -> Result<Config, Vec<Defect>> {
             stand_in: span(&mut values, "lease.stand_in").unwrap_or(lease.stand_in),
         },
         raft: Raft {
-            heartbeat: span(&mut values, "raft.heartbeat").unwrap_or(Span::millis(75)),
+            heartbeat: span(&mut values, "raft.heartbeat").unwrap_or(Span::millis(100)),
             election_min: span(&mut values, "raft.election_min").unwrap_or(Span::millis(300)),
             election_max: span(&mut values, "raft.election_max").unwrap_or(Span::millis(500)),
         },

@@ -14,7 +14,7 @@ use sheaf_wire::{Client, Options};
 use tokio::runtime::Runtime;
 
 /// What agents do whose config file says nothing of timing. (The files of these say it, with these values.)
-const DEFAULTS: Timing = Timing { heartbeat: "75ms", election: ("300ms", "500ms"), ttl: "3s" };
+const DEFAULTS: Timing = Timing { heartbeat: "100ms", election: ("300ms", "500ms"), ttl: "3s" };
 /// Bytes of a bucket's spec, as JSON.
 pub(crate) const SPEC: usize = 300;
 /// Documents of a file.

@@ -1,0 +1,54 @@
+//! The leader's heartbeats.
+//!
+//! openraft would send them itself, from a timer that wakes every member, leader or not, five times for each heartbeat;
+//! that timer is left to elections, at half the pace ([`crate::Options`]). What an idle member costs is its wake-ups.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::raft::Raft;
+use crate::replica::Leadership;
+
+/// When all members were last asked for an answer, by a heartbeat or by a read, which sends the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rounds {
+    latest: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Rounds {
+    /// One begins now.
+    pub(crate) fn begin(&self) {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    pub(crate) fn latest(&self) -> Option<Instant> {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While this member leads, sends a heartbeat whenever nothing else was asked of the members for `every`. Runs until
+/// openraft has stopped.
+pub(crate) async fn run(
+    raft: Raft,
+    mut leadership: watch::Receiver<Leadership>,
+    rounds: Rounds,
+    every: Duration,
+) {
+    while leadership.wait_for(|known| known.leading).await.is_ok() {
+        while leadership.borrow().leading {
+            let now = Instant::now();
+            let due = rounds.latest().map_or(now, |latest| latest + every);
+            if now < due {
+                tokio::time::sleep_until(due).await;
+                continue;
+            }
+            rounds.begin();
+            if raft.trigger().heartbeat().await.is_err() {
+                return;
+            }
+        }
+    }
+}
