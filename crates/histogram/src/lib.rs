@@ -1,9 +1,8 @@
 //! Counts of values by size, in the shape that openraft and raft-log ask for.
 //!
-//! It stands in for the package `base2histogram` of crates.io (`[patch.crates-io]` in the workspace's manifest), which
-//! fills tables for all sixteen resolutions as soon as one histogram exists: 26 MiB in every member of a cluster, more
-//! than all the rest of an idle one. Both libraries make histograms whether or not anybody reads them, and we read none.
-//! Here a histogram that counted nothing holds nothing, and one that did holds two kilobytes.
+//! It stands in for the public package `base2histogram` (see the end of the workspace's manifest), which fills tables for
+//! all sixteen resolutions as soon as one histogram exists: 26 MiB in every member of a cluster, more than all the rest
+//! of an idle one. Both libraries make histograms whether or not anybody reads them, and we read none. Here a histogram that counted nothing holds nothing, and one that did holds two kilobytes.
 //!
 //! Only what those two use is offered. Delete this crate when `base2histogram` makes its tables on demand.
 //!
