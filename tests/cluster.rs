@@ -6,6 +6,7 @@
 //! | `placement` | 5, then 6 | gates, single-node and multi-node buckets, changes, and how people see and explain them |
 //! | `faults` | 5 | nothing acknowledged is lost and nothing runs twice, whoever is killed |
 //! | `planned` | 3 | drain, move, hand over, settings, forget: nothing of it is a failure |
+//! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `full_disk` | 3 | a full disk stops changes, not votes |
@@ -20,6 +21,8 @@ mod calls;
 mod change;
 #[path = "cluster/dev.rs"]
 mod dev;
+#[path = "cluster/disaster.rs"]
+mod disaster;
 #[path = "cluster/disk.rs"]
 mod disk;
 #[path = "cluster/forming.rs"]
@@ -85,6 +88,16 @@ fn faults() {
     loss::cases(&mut cases, &cluster);
     restart::cases(&mut cases, &cluster);
     load::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// What is left is enough to go on.
+#[test]
+fn disaster() {
+    let cluster = Cluster::start(5);
+    let mut cases = Cases::of("disaster");
+    cluster.apply(&scene::modules());
+    disaster::cases(&mut cases, &cluster);
     cases.end();
 }
 

@@ -9,8 +9,8 @@
 //! Both speak through `wire`, to the node's own port first. Both try for ever: what breaks is opened again, and
 //! everything is said again then.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sheaf_engine::node::Input;
@@ -63,9 +63,21 @@ pub(crate) struct Signals {
     seen: AtomicU64,
     /// A leader has welcomed this life of the agent.
     welcomed: AtomicBool,
+    /// Why this node was last refused; empty since it was last welcome.
+    refusal: Mutex<String>,
 }
 
 impl Signals {
+    /// Whether this reason is another than the last one: it is asked for several times a second.
+    pub(super) fn is_news(&self, reason: &str) -> bool {
+        let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = *refusal != reason;
+        if is_news {
+            reason.clone_into(&mut refusal);
+        }
+        is_news
+    }
+
     /// Of a life of the agent that had a session, and has seen `seen`.
     pub(crate) fn of_a_welcomed_life(seen: Revision) -> Self {
         let signals = Self::default();

@@ -1,6 +1,8 @@
 //! The agent as a process: who ends it, and how it is asked to.
 
 use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
@@ -21,4 +23,14 @@ pub fn ask_to_stop(agent: u32, release: bool) -> io::Result<()> {
     let pid = i32::try_from(agent).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "that is no process"))?;
     Ok(kill_process(pid, if release { Signal::USR1 } else { Signal::TERM })?)
+}
+
+/// Replaces this process by a new life of the same program, with the same arguments, under the same number. Returns only if
+/// that fails, with what the kernel says.
+pub fn run_again() -> io::Error {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    Command::new(program).args(std::env::args_os().skip(1)).exec()
 }

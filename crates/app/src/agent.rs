@@ -23,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 use crate::address;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::data::{DataDir, SharedDir};
+use crate::data::{DataDir, SharedDir, replica_dir};
 use crate::form::Forming;
 use crate::node::{Logs, Node};
+use crate::recover;
 use crate::replica::ReplicaOpener;
 
 /// How long parts may take to end once told to.
@@ -100,7 +101,14 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     services.spawn(async move { ("server", serving.await) });
     services.spawn(run_replica(replicas, stop.clone()));
     services.spawn(remember_members(place.clone(), data.clone(), stop.clone()));
+    services.spawn(follow_successor(place.clone(), data.clone(), stop.clone()));
     if let (true, Some(number)) = (record.member, record.node) {
+        // A replica of a cluster that was founded anew must not bring the former one back to life.
+        let cluster = record.cluster.clone().unwrap_or_default();
+        let mut known = place.members.borrow().known.clone();
+        known.extend(sheaf_consensus::members_on_disk(&replica_dir(&dir, &cluster)));
+        sheaf_control::meet(&place, known).await;
+        refuse_succeeded(&place, &data)?;
         control.become_member(number).await.context("open the replica")?;
     }
     let facts = node.facts();
@@ -147,6 +155,31 @@ async fn run_replica(
         Some(service) => ("replica", service.run(stop).await.context("replicate")),
         None => ("replica", Ok(())),
     }
+}
+
+/// This node's cluster was founded anew after a disaster: the process starts again, as a node of the new one.
+#[derive(Debug, thiserror::Error)]
+#[error("this node's cluster was founded anew as {0}; starting again as a node of that one")]
+pub(crate) struct Refounded(sheaf_model::ClusterId);
+
+fn refuse_succeeded(place: &Place, data: &SharedDir) -> anyhow::Result<()> {
+    let Some(successor) = place.successor.borrow().clone() else { return Ok(()) };
+    recover::follow(data, &successor)?;
+    Err(Refounded(successor).into())
+}
+
+async fn follow_successor(
+    place: Arc<Place>,
+    data: SharedDir,
+    stop: CancellationToken,
+) -> (&'static str, anyhow::Result<()>) {
+    let mut successor = place.successor.subscribe();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        // Dropping it loses nothing: the value stays.
+        _ = successor.wait_for(Option::is_some) => {}
+    }
+    ("founding", refuse_succeeded(&place, &data))
 }
 
 /// Writes down where members are, for the next start.

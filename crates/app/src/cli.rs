@@ -4,11 +4,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use sheaf_agent::Leaving;
 use sheaf_console::{ClientCommand, Terminal};
 
-use crate::agent::Departure;
+use crate::agent::{Departure, Refounded};
 use crate::config::Config;
 use crate::dev::Dev;
 use crate::example::Example;
@@ -32,6 +33,8 @@ enum Command {
     Agent(Agent),
     #[command(flatten)]
     Client(ClientCommand),
+    /// After a disaster: make this node the only member of a new cluster that goes on from what it holds
+    Recover(Recover),
     /// The programs of the examples
     #[command(subcommand, hide = true)]
     Example(Example),
@@ -89,6 +92,23 @@ struct StopOptions {
     release: bool,
 }
 
+/// After a disaster: make this node the only member of a new cluster that goes on from what it holds
+///
+/// For when a majority of the voters is lost for good. Run it on one of those that are left, with its agent stopped, on
+/// the one that holds the most (`sheaf cluster status` showed the log's position). What the lost voters acknowledged and
+/// this one does not hold is lost. Everything is started anew; nodes that reach this one follow by themselves.
+#[derive(Debug, clap::Args)]
+struct Recover {
+    #[command(flatten)]
+    how: AgentOptions,
+    /// Say that you mean it
+    #[arg(long, required = true)]
+    force_new_cluster: bool,
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    yes: bool,
+}
+
 const EXAMPLE_CONFIG: &str = include_str!("../../../deploy/agent.toml");
 
 /// Parses the command line and does what it says.
@@ -120,10 +140,22 @@ pub(crate) fn main() -> ExitCode {
             },
             Err(error) => failed(&error),
         },
+        Command::Recover(Recover { how, yes, .. }) => match load(&how) {
+            Ok(config) => recover(&config, yes),
+            Err(code) => code,
+        },
         Command::Example(example) => example.run(),
         Command::Keep => sheaf_agent::keeper::keep_main(std::env::args_os().skip(2)),
         Command::StandIn => sheaf_agent::stand_in_main(std::env::args_os().skip(2)),
     }
+}
+
+fn recover(config: &Config, yes: bool) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    report(runtime.block_on(crate::recover::run(config, yes, &mut std::io::stdout())))
 }
 
 fn client(command: ClientCommand, options: &sheaf_console::Options) -> ExitCode {
@@ -146,7 +178,14 @@ fn agent(config: Config, how: AgentOptions) -> anyhow::Result<()> {
         (_, false) => Departure::Restart,
     };
     let reload = Box::new(move || read(&how));
-    runtime()?.block_on(crate::agent::run(config, reload, departure))
+    let ended = runtime()?.block_on(crate::agent::run(config, reload, departure));
+    match ended {
+        Err(error) if error.downcast_ref::<Refounded>().is_some() => {
+            tracing::warn!("{error:#}");
+            Err(sheaf_agent::run_again()).context("start this program again")
+        }
+        ended => ended,
+    }
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

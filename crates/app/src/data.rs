@@ -141,6 +141,15 @@ impl DataDir {
     }
 }
 
+/// Where the replica of `cluster` is in the data directory `dir`. One that was founded anew has a folder of its own, beside
+/// what was there before: nothing of the former cluster is ever lost by it.
+pub(crate) fn replica_dir(dir: &Path, cluster: &ClusterId) -> PathBuf {
+    match cluster.refounding() {
+        Some(refounding) => dir.join(format!("founded-{refounding}")),
+        None => dir.to_owned(),
+    }
+}
+
 /// Between two looks at a lock, in a process that does nothing else meanwhile.
 #[expect(clippy::disallowed_methods, reason = "nothing else is started yet, or ever will be")]
 pub(crate) fn pause(span: std::time::Duration) {

@@ -53,7 +53,7 @@ impl Forming {
         let known = self.control.place().registration.borrow().clone();
         if let Some(known) = known {
             self.refuse_another_cluster(&known).await?;
-            if known.node == FOUNDER {
+            if known.node == FOUNDER && known.cluster.refounding().is_none() {
                 self.found(known.cluster.clone()).await?;
             }
             return Ok(known);
@@ -79,8 +79,9 @@ impl Forming {
         let own = &self.control.place().identity.instance;
         let greetings = self.dial().await;
         let others = greetings.iter().filter(|(_, greeting)| greeting.instance != *own);
-        let found: Vec<(&String, &ClusterId)> =
-            others.filter_map(|(entry, greeting)| Some((entry, greeting.cluster.as_ref()?))).collect();
+        let related = |other: &ClusterId| other.succeeds(&known.cluster) || known.cluster.succeeds(other);
+        let found = others.filter_map(|(entry, greeting)| Some((entry, greeting.cluster.as_ref()?)));
+        let found: Vec<(&String, &ClusterId)> = found.filter(|(_, other)| !related(other)).collect();
         if let Some((entry, other)) = found.first()
             && !found.iter().any(|(_, cluster)| **cluster == known.cluster)
         {

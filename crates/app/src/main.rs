@@ -19,6 +19,7 @@ mod dev;
 mod example;
 mod form;
 mod node;
+mod recover;
 mod replica;
 mod stop;
 mod telemetry;

@@ -10,7 +10,7 @@ use sheaf_store::Store;
 use tokio::sync::{OnceCell, mpsc};
 
 use crate::config::Config;
-use crate::data::SharedDir;
+use crate::data::{SharedDir, replica_dir};
 
 /// Opens once; see [`Opener`].
 pub(crate) struct ReplicaOpener {
@@ -44,7 +44,9 @@ impl ReplicaOpener {
         let cluster = cluster.ok_or_else(|| "this node belongs to no cluster".to_owned())?;
         // On disk before the first vote is: a member that forgot that it is one would not come back by itself.
         self.data.update(|record| record.member = true).map_err(|error| error.to_string())?;
-        let path = self.dir.join("state.db");
+        let dir = replica_dir(&self.dir, &cluster);
+        std::fs::create_dir_all(&dir).map_err(|error| format!("create {}: {error}", dir.display()))?;
+        let path = dir.join(sheaf_consensus::DATABASE);
         let opening = tokio::task::spawn_blocking(move || Store::open(&path));
         let store = opening.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         let reader = store.reader();
@@ -53,7 +55,7 @@ impl ReplicaOpener {
             heartbeat: raft.heartbeat.duration(),
             election_min: raft.election_min.duration(),
             election_max: raft.election_max.duration(),
-            ..Options::new(self.dir.join("raft"))
+            ..Options::new(dir.join(sheaf_consensus::LOG))
         };
         let peers = RemotePeers::new(cluster, node);
         let opened = Replica::open(options, store, node, peers).await;

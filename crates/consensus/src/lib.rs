@@ -16,7 +16,7 @@
 //!
 //! Reading order: `replica` (the handle), `proposer`, `machine`, `writer`, `ring`, `log`, `reads`; then `peer` (what
 //! members say to each other), `network` (asking), `serve` (answering), `snapshot`; `codec` holds every byte written to
-//! disk, `membership` and `service` the rest of the handle: forming, opening, closing.
+//! disk, `membership` and `service` the rest of the handle: forming, opening, closing; `offline` is for after a disaster.
 //!
 //! Everything of openraft runs on a runtime of its own, so that no storm of API calls delays a heartbeat.
 
@@ -27,6 +27,7 @@ mod log;
 mod machine;
 mod membership;
 mod network;
+mod offline;
 mod options;
 mod peer;
 mod proposer;
@@ -42,6 +43,7 @@ mod writer;
 
 pub use codec::{CodecError, VERSION, decode_batch, encode_batch, encode_proposal};
 pub use error::{MembershipError, OpenError, ProposeError, ReadError, ServiceError};
+pub use offline::{DATABASE, LOG, Offline, OfflineError, members_on_disk};
 pub use options::Options;
 pub use peer::{HandleError, Peer, PeerError, PeerStream, Peers};
 pub use proposer::{Applied, ENTRY_BYTES};

@@ -119,6 +119,29 @@ impl LogStore {
         state.vote().is_none() && state.last().is_none()
     }
 
+    /// The latest term that it voted in or holds an entry of; 0: none.
+    pub(crate) fn term(&self) -> u64 {
+        let log = self.lock();
+        let state = log.log_state();
+        let voted = state.vote().map_or(0, |vote| vote.restore().leader_id.term);
+        voted.max(state.last().map_or(0, |last| last.term))
+    }
+
+    /// One past its last entry.
+    pub(crate) fn end(&self) -> u64 {
+        self.lock().log_state().last().map_or(0, |last| last.index + 1)
+    }
+
+    /// Some entries from `index` on, at least one where there is one.
+    pub(crate) fn entries_from(&self, index: u64) -> io::Result<Vec<Entry>> {
+        let entries = self.read(index, self.end(), READ_BYTES)?;
+        if entries.is_empty() {
+            let why = format!("entry {index} is missing");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        Ok(entries)
+    }
+
     /// Bytes of its files.
     pub(crate) fn bytes(&self) -> u64 {
         let stat = self.lock().stat();

@@ -170,7 +170,7 @@ fn open_log(dir: &Path) -> Result<LogStore, OpenError> {
     std::fs::create_dir_all(dir).and_then(|()| LogStore::open(dir)).map_err(|source| log_error(dir, source))
 }
 
-fn log_error(dir: &Path, source: std::io::Error) -> OpenError {
+pub(crate) fn log_error(dir: &Path, source: std::io::Error) -> OpenError {
     let dir = dir.display().to_string();
     match source.kind() {
         std::io::ErrorKind::InvalidData => OpenError::LogDamaged { dir, source },

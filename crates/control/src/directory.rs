@@ -19,6 +19,9 @@ const EVERY: Duration = Duration::from_secs(1);
 const EVERY_WITHOUT: Duration = Duration::from_millis(200);
 /// How often a member looks whether its leader answers, or is answered.
 const LEADER_EVERY: Duration = Duration::from_millis(500);
+/// Every so many of these looks a member greets the others: one of them may have been made the first of a cluster founded
+/// anew while this one was away, and would answer no other question.
+const SUCCESSOR_EVERY: u32 = 10;
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(1);
 /// Addresses of all members are asked for every so many greetings.
@@ -32,13 +35,24 @@ pub async fn hello(place: &Place, address: &str) -> Result<Greeting, ApiError> {
     greet(place, &PeerClient::new(address)?).await
 }
 
+/// Greets everybody at `addresses` at once, so that a cluster founded anew is met ([`Place::successor`]).
+pub async fn meet(place: &Place, addresses: impl IntoIterator<Item = String>) {
+    let own = place.identity.address.clone();
+    let others = addresses.into_iter().filter(|address| *address != own);
+    let greetings = others.map(|address| async move { hello(place, &address).await.map(drop) });
+    // Who does not answer has nothing to say.
+    drop(futures::future::join_all(greetings).await);
+}
+
 async fn greet(place: &Place, peer: &PeerClient) -> Result<Greeting, ApiError> {
     let ask = HelloAsk {
         instance: place.identity.instance.clone(),
         key: place.identity.key.clone(),
         cluster: place.registration.borrow().as_ref().map(|registration| registration.cluster.clone()),
     };
-    peer.hello(ask, WITHIN).await
+    let greeting = peer.hello(ask, WITHIN).await?;
+    place.met(greeting.cluster.as_ref());
+    Ok(greeting)
 }
 
 /// The node that is asked again and again: one connection serves until it fails.
@@ -79,6 +93,11 @@ impl Control {
         loop {
             if let Some(member) = self.place.member() {
                 self.look_at_leader(&member, &mut asked).await;
+                turn = turn.wrapping_add(1);
+                if turn.is_multiple_of(SUCCESSOR_EVERY) {
+                    let members = member.replica.metrics().members;
+                    meet(&self.place, members.into_iter().map(|member| member.peer.address)).await;
+                }
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(LEADER_EVERY) => continue,
@@ -118,7 +137,8 @@ impl Control {
         {
             return true;
         }
-        let others = members.known.iter().filter(|address| Some(*address) != members.member.as_ref());
+        let others = members.known.iter().chain(&members.leader);
+        let others = others.filter(|address| Some(*address) != members.member.as_ref());
         for address in others {
             if self.greet(address, true, asked).await {
                 return true;

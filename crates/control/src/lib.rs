@@ -41,7 +41,7 @@ mod session;
 mod watch;
 
 pub use clock::Clock;
-pub use directory::hello;
+pub use directory::{hello, meet};
 pub use peers::RemotePeers;
 pub use place::{Identity, Member, Members, Opener, Place, Registration};
 pub use service::{Control, Service};

@@ -71,6 +71,8 @@ pub struct Place {
     pub members: watch::Sender<Members>,
     /// Lives seen while forming, this one included.
     pub seen: watch::Sender<BTreeSet<String>>,
+    /// The cluster that this one goes on as, once somebody says that it was founded anew after a disaster.
+    pub successor: watch::Sender<Option<ClusterId>>,
     /// What this node waits for, for people; empty when it waits for nothing.
     pub waiting_for: watch::Sender<String>,
     /// The term whose leader did not answer lately, or was answered by no majority if that is this node; 0: none.
@@ -89,6 +91,7 @@ impl Place {
             member: watch::Sender::new(None),
             members: watch::Sender::new(Members::default()),
             seen: watch::Sender::new(seen),
+            successor: watch::Sender::new(None),
             waiting_for: watch::Sender::new(String::new()),
             silent_term: AtomicU64::new(0),
             opener,
@@ -118,6 +121,19 @@ impl Place {
 
     fn is_silent(&self, leadership: Leadership) -> bool {
         self.silent_term.load(Ordering::Relaxed) == leadership.term.0
+    }
+
+    /// Notes the cluster of somebody that answered, if this node's goes on as that one.
+    pub fn met(&self, cluster: Option<&ClusterId>) {
+        let ours = self.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
+        let Some((cluster, ours)) = cluster.zip(ours) else { return };
+        self.successor.send_if_modified(|known| {
+            let newer = cluster.succeeds(known.as_ref().unwrap_or(&ours));
+            if newer {
+                *known = Some(cluster.clone());
+            }
+            newer
+        });
     }
 
     /// Where the leader is, as far as known.

@@ -79,6 +79,9 @@ impl Control {
             let state = member.replica.state();
             (state.nodes.get(&hello.node).cloned(), state.cluster.id.clone())
         };
+        if let Some(successor) = cluster.as_ref().filter(|cluster| cluster.succeeds(&hello.cluster)) {
+            return refused(format!("cluster {} was founded anew as {successor}", hello.cluster), true);
+        }
         if cluster.as_ref() != Some(&hello.cluster) {
             return refused(format!("this is another cluster than {}", hello.cluster), false);
         }

@@ -6,6 +6,7 @@
 mod binding;
 mod bucket;
 mod cluster;
+mod founding;
 mod leaving;
 mod module;
 mod node;
@@ -83,6 +84,7 @@ impl Transaction<'_> {
             Command::Move(move_bucket) => self.move_bucket(move_bucket),
             Command::ChangeSettings(wanted) => self.change_settings(wanted),
             Command::DropFormer(term) => self.drop_former(*term),
+            Command::Refound(refound) => self.refound(refound),
         };
         result.unwrap_or_else(Reply::Refused)
     }

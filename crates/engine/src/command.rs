@@ -65,6 +65,15 @@ pub enum Command {
     ChangeSettings(Changeable),
     /// Every lease given under the settings before the last change is over.
     DropFormer(Term),
+    /// The state goes on as another cluster, after a disaster. Never in a log: `recover` and `restore` write it.
+    Refound(Refound),
+}
+
+/// See [`Command::Refound`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refound {
+    /// The cluster's new identity, which succeeds the present one.
+    pub cluster: ClusterId,
 }
 
 /// See [`Command::Drain`].

@@ -26,7 +26,7 @@ pub use apply::apply;
 pub use change::Change;
 pub use command::{
     Apply, Bind, Command, ConfirmResidue, DeleteModule, DrainNode, Form, Free, LabelNode, Leave, MoveBucket,
-    OnBucket, Outcome, OutcomeVerb, Proposal, RecordPhases, Refusal, Register, Reply, SetNodeStatus,
+    OnBucket, Outcome, OutcomeVerb, Proposal, RecordPhases, Refound, Refusal, Register, Reply, SetNodeStatus,
 };
 pub use sessions::Sessions;
 pub use state::{Bucket, Cluster, Module, Release, Request, Rollout, State};

@@ -155,7 +155,7 @@ impl AsciiChart {
 
     /// With one more row, below the others.
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "the name that openraft calls")]
+    #[expect(clippy::needless_pass_by_value, reason = "as openraft calls it")]
     pub fn add<T>(mut self, name: impl Into<String>, histogram: Histogram<T>) -> Self {
         self.rows.push((name.into(), histogram.percentile_stats()));
         self

@@ -72,6 +72,38 @@ text! {
     /// Random identity of a cluster, made when it forms.
     ClusterId
 }
+
+impl ClusterId {
+    /// The identity of the cluster that goes on from this one's state after a disaster: `ROOT+N-RANDOM`, where `ROOT` is
+    /// what the first one made up. `random` keeps apart what two operators found at the same time.
+    #[must_use]
+    pub fn founded_anew(&self, epoch: ClusterEpoch, random: &str) -> Self {
+        Self(format!("{}+{epoch}-{random}", self.root()))
+    }
+
+    /// How often it was founded anew; 0: never.
+    pub fn founding(&self) -> ClusterEpoch {
+        let number = self.0.split_once('+').and_then(|(_, rest)| rest.split('-').next()?.parse().ok());
+        ClusterEpoch(number.unwrap_or(0))
+    }
+
+    /// What follows the root of one that was founded anew: `N-RANDOM`, of letters, digits and dashes only; none: it never was.
+    pub fn refounding(&self) -> Option<&str> {
+        let (_, rest) = self.0.split_once('+')?;
+        let plain = rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        (plain && !rest.is_empty()).then_some(rest)
+    }
+
+    /// Whether it goes on from a state of `other`: what belongs to that one belongs to this one now.
+    pub fn succeeds(&self, other: &Self) -> bool {
+        self.root() == other.root() && self.founding() > other.founding()
+    }
+
+    fn root(&self) -> &str {
+        self.0.split_once('+').map_or(self.0.as_str(), |(root, _)| root)
+    }
+}
+
 text! {
     /// Random identity of a node's data directory, made when the directory is new; what registers under a `NodeId`.
     NodeKey
@@ -96,6 +128,20 @@ text! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_founded_anew_succeeds_all_that_went_before_and_no_other() {
+        let first = ClusterId("c0ffee".to_owned());
+        let second = first.founded_anew(ClusterEpoch(1), "1a2b");
+        let twin = first.founded_anew(ClusterEpoch(1), "3c4d");
+        let third = second.founded_anew(ClusterEpoch(2), "5e6f");
+        assert_eq!(third.0, "c0ffee+2-5e6f");
+        assert_eq!((first.refounding(), third.refounding()), (None, Some("2-5e6f")));
+        assert_eq!((first.founding(), third.founding()), (ClusterEpoch(0), ClusterEpoch(2)));
+        assert!(second.succeeds(&first) && third.succeeds(&first) && third.succeeds(&twin));
+        assert!(!second.succeeds(&twin) && !first.succeeds(&second) && !second.succeeds(&second));
+        assert!(!second.succeeds(&ClusterId("tea".to_owned())));
+    }
 
     #[test]
     fn an_epoch_grows_with_the_revision_and_beyond_any_revision_with_the_cluster_epoch() {

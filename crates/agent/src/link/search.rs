@@ -60,13 +60,18 @@ pub(super) async fn search(
     let mut refused = false;
     while let Some((address, reply)) = asking.next().await {
         match reply {
-            Reply::Welcome(opened) => return Ok(*opened),
+            Reply::Welcome(opened) => {
+                link.signals.is_news("");
+                return Ok(*opened);
+            }
             Reply::Redirect(Some(leader)) if asked.insert(leader.clone()) => {
                 asking.push(ask(link, leader, Duration::ZERO).boxed());
             }
             Reply::Redirect(_) => {}
             Reply::Refused { reason, retry } => {
-                tracing::warn!(address, reason, "this node is not welcome");
+                if link.signals.is_news(&reason) {
+                    tracing::warn!(address, reason, "this node is not welcome");
+                }
                 refused |= !retry;
             }
             Reply::Failed(error) => tracing::debug!(address, %error, "no session"),

@@ -4,7 +4,7 @@
 use openraft::raft::AppendEntriesRequest;
 use sheaf_engine::{
     Apply, Bind, Command, ConfirmResidue, DeleteModule, DrainNode, Form, Free, LabelNode, Leave, MoveBucket,
-    OnBucket, RecordPhases, Register, SetNodeStatus,
+    OnBucket, RecordPhases, Refound, Register, SetNodeStatus,
 };
 use sheaf_model::{
     Actor, BucketName, BucketSpec, Changeable, ClusterId, Decision, Drain, Epoch, Exit, Facts, Instance,
@@ -116,6 +116,13 @@ fn later_commands() -> Vec<Proposal> {
     commands.into_iter().map(by).collect()
 }
 
+/// The command that no log holds, and those that came after it.
+fn latest_commands() -> Vec<Proposal> {
+    let cluster = ClusterId("c0ffee+1-1a2b".to_owned());
+    let command = Command::Refound(Refound { cluster });
+    vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
+}
+
 fn batch_of(proposals: &[Proposal]) -> Bytes {
     let encoded: Vec<_> = proposals.iter().map(|proposal| encode_proposal(proposal).unwrap()).collect();
     encode_batch(encoded.iter().map(Vec::as_slice))
@@ -170,6 +177,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-batch", batch_of(&proposals()), include_str!("golden/v1-entry-batch.hex")),
         ("entry-commands", batch_of(&every_command()), include_str!("golden/v1-entry-commands.hex")),
         ("entry-commands-2", batch_of(&later_commands()), include_str!("golden/v1-entry-commands-2.hex")),
+        ("entry-commands-3", batch_of(&latest_commands()), include_str!("golden/v1-entry-commands-3.hex")),
         (
             "entry-membership",
             encode_entry(&EntryPayload::Membership(membership())),
@@ -199,6 +207,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&proposals())).unwrap(), proposals());
     assert_eq!(decode_batch(&batch_of(&every_command())).unwrap(), every_command());
     assert_eq!(decode_batch(&batch_of(&later_commands())).unwrap(), later_commands());
+    assert_eq!(decode_batch(&batch_of(&latest_commands())).unwrap(), latest_commands());
     for payload in [
         EntryPayload::Blank,
         EntryPayload::Normal(Payload(batch_of(&proposals()))),

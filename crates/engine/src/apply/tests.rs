@@ -420,3 +420,40 @@ mod total {
         }
     }
 }
+
+#[test]
+fn a_cluster_founded_anew_knows_nothing_that_nodes_could_contradict() {
+    let mut world = World::with_nodes(3);
+    world.apply_module("flume", "1", |_| {});
+    world.apply_bucket("/single", |_| {});
+    world.apply_bucket("/multi", |put| put.spec.multi_node = true);
+    let former = world.bound("/single", 2);
+    world.phase("/single", 2, Some(former), Phase::Running);
+    world.phase("/multi", 3, None, Phase::Running);
+    let id = world.state.cluster.id.clone().unwrap();
+    let refound = |cluster| Command::Refound(Refound { cluster });
+
+    assert!(matches!(world.propose(refound(id.clone())), Reply::Refused(Refusal::Conflict(_))));
+    let other = ClusterId("other".to_owned()).founded_anew(ClusterEpoch(1), "1a2b");
+    assert!(matches!(world.propose(refound(other)), Reply::Refused(Refusal::Conflict(_))));
+
+    let new = id.founded_anew(ClusterEpoch(1), "1a2b");
+    let Reply::Done(revision) = world.propose(refound(new.clone())) else { panic!("refused") };
+    let state = &world.state;
+    assert_eq!((state.revision, revision), (Revision(1 << 32), Revision(1 << 32)));
+    assert_eq!((state.cluster.id.clone(), state.cluster.epoch), (Some(new), ClusterEpoch(1)));
+    assert!(state.bindings.is_empty());
+    assert!(state.nodes.values().all(|node| node.status == NodeStatus::Lost));
+    let running: Vec<_> = state.instances.keys().map(ToString::to_string).collect();
+    assert_eq!(running, ["/multi"]);
+    assert!(state.buckets.values().all(|bucket| bucket.basis_for(NodeId(3)) == revision), "started anew");
+    assert_eq!(invariants::check(state), Vec::<String>::new());
+
+    world.set_status(2, NodeStatus::Ready);
+    let basis = world.bucket("/single").current.revision;
+    let bind = Command::Bind(world.bind_command("/single", 2, basis));
+    assert!(matches!(world.propose(bind), Reply::Done(_)));
+    let later = world.binding("/single").epoch;
+    assert!(later > former && later > Epoch::new(ClusterEpoch(0), Revision((1 << 48) - 1)));
+    assert_eq!(world.register("k9", "n9"), Reply::Registered(NodeId(10_004)), "numbers are not given twice");
+}

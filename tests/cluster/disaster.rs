@@ -1,0 +1,134 @@
+//! A majority of the voters is lost for good: one that is left founds the cluster anew, and everybody else follows.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sheaf_tests::documents::bucket;
+use sheaf_tests::{Agent, Cases, Cluster, Output, cli, wait_for};
+
+use crate::scene::{affinity, epoch, event_kinds, names, only_node, trace};
+
+/// Detection, leases, elections, restarts.
+const SOON: Duration = Duration::from_secs(40);
+/// Above every epoch that the first founding may give out.
+const SECOND: u64 = 1 << 48;
+
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
+    let voters: [String; 3] = sorted(cluster.voters()).try_into().expect("three of five nodes vote");
+    let watchers: [String; 2] = sorted(cluster.watchers()).try_into().expect("two do not");
+    let scene = Scene { cluster, voters, watchers };
+    cases.run("recover refuses what would lose something that is there", || scene.refused());
+    cases.run("the last voter founds the cluster anew, and the nodes follow", || scene.recovered());
+    cases.run("voters that come back are welcome, and bring nothing of the former cluster", || {
+        scene.returned();
+    });
+}
+
+fn sorted(agents: Vec<&Agent>) -> Vec<String> {
+    let names: BTreeSet<String> = agents.into_iter().map(Agent::name).collect();
+    names.into_iter().collect()
+}
+
+struct Scene<'a> {
+    cluster: &'a Cluster,
+    /// The last one survives.
+    voters: [String; 3],
+    watchers: [String; 2],
+}
+
+fn recover(cluster: &Cluster, agent: &Agent, more: &[&str]) -> Output {
+    let config = agent.config().display().to_string();
+    cli::run(cluster.machine(), &[&["recover", "--config", &config], more].concat(), b"")
+}
+
+impl Scene<'_> {
+    fn last(&self) -> &Agent {
+        self.cluster.named(&self.voters[2])
+    }
+
+    fn lost(&self) -> &[String] {
+        &self.voters[..2]
+    }
+
+    fn left(&self) -> BTreeSet<String> {
+        self.watchers.iter().chain([&self.voters[2]]).cloned().collect()
+    }
+
+    fn refused(&self) {
+        let (cluster, last) = (self.cluster, self.last());
+        let (all, one) = (trace(cluster, "all"), trace(cluster, "one"));
+        cluster.apply_and_wait(&bucket("/disaster/all", "steady", &all, "multi_node: true"));
+        cluster.apply_and_wait(&bucket("/disaster/one", "steady", &one, ""));
+        let forced = ["--force-new-cluster", "--yes"];
+        recover(cluster, last, &forced).exits(1).mentions(&["in use by another agent"]);
+        last.stop();
+        recover(cluster, last, &[]).exits(2).mentions(&["--force-new-cluster"]);
+        let output = recover(cluster, last, &forced).exits(1).calm();
+        output.mentions(&["still answer", &self.voters[0], &self.voters[1]]);
+        let watcher = cluster.named(&self.watchers[0]);
+        watcher.stop();
+        recover(cluster, watcher, &forced).exits(1).mentions(&["holds no replica"]);
+        watcher.start();
+        last.start();
+        cluster.wait_ready();
+    }
+
+    fn recovered(&self) {
+        let (cluster, last) = (self.cluster, self.last());
+        let before = cluster.status("/disaster/one");
+        let pids = self.watchers.each_ref().map(|name| cluster.named(name).pid());
+        for name in self.lost() {
+            cluster.named(name).kill_machine();
+        }
+        last.stop();
+        recover(cluster, last, &["--force-new-cluster"]).exits(1).mentions(&["give --yes"]);
+        let output = recover(cluster, last, &["--force-new-cluster", "--yes"]).ok();
+        let lost = self.lost().join(", ");
+        assert!(output.stdout.contains(&format!("had votes besides this node: {lost}")), "{output}");
+        last.start();
+        let nodes = ["node", "list", "-o", "json"];
+        wait("the watchers follow", last, &nodes, |rows| ready(rows) == self.left());
+        assert_eq!(
+            self.watchers.each_ref().map(|name| cluster.named(name).pid()),
+            pids,
+            "as the same processes"
+        );
+        let all = ["bucket", "status", "/disaster/all", "-o", "json"];
+        wait("it runs on all that are left", last, &all, |status| {
+            status["state"] == "running" && affinity(status) == self.left()
+        });
+        let one = ["bucket", "status", "/disaster/one", "-o", "json"];
+        wait("it runs on one of them", last, &one, |status| status["state"] == "running");
+        let after = last.cli(&one).ok().json();
+        assert!(self.left().contains(&only_node(&after)));
+        assert!(epoch(&before) < SECOND && epoch(&after) > SECOND, "{} {}", epoch(&before), epoch(&after));
+        let status = cluster.named(&self.watchers[0]).cli(&["cluster", "status", "-o", "json"]).ok().json();
+        assert!(status["cluster"].as_str().is_some_and(|id| id.contains("+1-")), "{status:#}");
+    }
+
+    fn returned(&self) {
+        let cluster = self.cluster;
+        for name in self.lost() {
+            cluster.named(name).start();
+        }
+        cluster.wait_ready();
+        cluster.wait_status("/disaster/all", "runs on all nodes", |status| {
+            status["state"] == "running" && affinity(status) == names(1..=5)
+        });
+        let id = cluster.json(&["cluster", "status", "-o", "json"])["cluster"].as_str().map(str::to_owned);
+        assert_eq!(event_kinds(cluster, &id.unwrap_or_default()), ["cluster.refounded"]);
+        cluster.delete(&["/disaster/all", "/disaster/one"]);
+    }
+}
+
+fn ready(rows: &serde_json::Value) -> BTreeSet<String> {
+    let ready = rows.as_array().into_iter().flatten().filter(|row| row["status"] == "ready");
+    ready.filter_map(|row| row["name"].as_str().map(str::to_owned)).collect()
+}
+
+fn wait(what: &str, agent: &Agent, args: &[&str], is_so: impl Fn(&serde_json::Value) -> bool) {
+    wait_for(what, SOON, || {
+        let output = agent.cli(args);
+        if output.code == 0 && is_so(&output.json()) { Ok(()) } else { Err(output.to_string()) }
+    });
+}
