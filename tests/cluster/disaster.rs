@@ -22,6 +22,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("voters that come back are welcome, and bring nothing of the former cluster", || {
         scene.returned();
     });
+    cases.run("a snapshot is saved, and restored when no voter is left", || scene.restored());
 }
 
 fn sorted(agents: Vec<&Agent>) -> Vec<String> {
@@ -84,7 +85,7 @@ impl Scene<'_> {
         recover(cluster, last, &["--force-new-cluster"]).exits(1).mentions(&["give --yes"]);
         let output = recover(cluster, last, &["--force-new-cluster", "--yes"]).ok();
         let lost = self.lost().join(", ");
-        assert!(output.stdout.contains(&format!("had votes besides this node: {lost}")), "{output}");
+        assert!(output.stdout.contains(&format!("other voters, all silent: {lost}")), "{output}");
         last.start();
         let nodes = ["node", "list", "-o", "json"];
         wait("the watchers follow", last, &nodes, |rows| ready(rows) == self.left());
@@ -117,6 +118,56 @@ impl Scene<'_> {
         });
         let id = cluster.json(&["cluster", "status", "-o", "json"])["cluster"].as_str().map(str::to_owned);
         assert_eq!(event_kinds(cluster, &id.unwrap_or_default()), ["cluster.refounded"]);
+    }
+
+    fn restored(&self) {
+        let cluster = self.cluster;
+        let file = cluster.machine().path("cluster.snapshot").display().to_string();
+        cluster.agent(5).cli(&["cluster", "snapshot", "save", &file]).ok();
+        let head = cluster.json(&["cluster", "snapshot", "inspect", &file, "-o", "json"]);
+        let count = |key: &str| head[key].as_u64().unwrap_or_default();
+        assert_eq!((count("cluster_epoch"), count("buckets")), (1, 2), "{head:#}");
+        let later = trace(cluster, "later");
+        cluster.apply_and_wait(&bucket("/disaster/later", "steady", &later, ""));
+        let before = epoch(&cluster.status("/disaster/one"));
+
+        // The first machine is there again, with an empty disk.
+        let first = cluster.agent(1);
+        let restore = |file: &str, more: &[&str]| {
+            let config = first.config().display().to_string();
+            let ask = ["cluster", "snapshot", "restore", file, "--config", &config, "--yes"];
+            cli::run(cluster.machine(), &[&ask, more].concat(), b"")
+        };
+        restore(&file, &[]).exits(1).mentions(&["in use by another agent"]);
+        first.kill_machine();
+        restore(&file, &[]).exits(1).mentions(&["a node of cluster", "unused"]);
+        first.change(|plan| plan.dir = cluster.machine().path("n1.new"));
+        restore(&file, &[]).exits(1).calm().mentions(&["still answer"]);
+        for agent in cluster.agents() {
+            if agent.is_running() {
+                agent.kill_machine();
+            }
+        }
+        let short = cluster.machine().path("short.snapshot");
+        let whole = std::fs::read(&file).expect("the snapshot is there");
+        std::fs::write(&short, &whole[..whole.len() / 2]).expect("it can be written");
+        restore(&short.display().to_string(), &[]).exits(1).mentions(&["is damaged", "use another copy"]);
+        restore(&file, &["--cluster-epoch", "1"]).exits(1).mentions(&["at least 2"]);
+        restore(&file, &[]).ok();
+        restore(&file, &[]).exits(1).mentions(&["a node of cluster"]);
+        for agent in cluster.agents() {
+            agent.start();
+        }
+        let all = ["bucket", "status", "/disaster/all", "-o", "json"];
+        wait("it runs on all nodes", first, &all, |status| {
+            status["state"] == "running" && affinity(status) == names(1..=5)
+        });
+        let one = ["bucket", "status", "/disaster/one", "-o", "json"];
+        wait("it runs somewhere", first, &one, |status| status["state"] == "running");
+        assert!(epoch(&first.cli(&one).ok().json()) > before + SECOND / 2);
+        first.cli(&["bucket", "status", "/disaster/later"]).exits(3);
+        let status = first.cli(&["cluster", "status", "-o", "json"]).ok().json();
+        assert!(status["cluster"].as_str().is_some_and(|id| id.contains("+2-")), "{status:#}");
         cluster.delete(&["/disaster/all", "/disaster/one"]);
     }
 }

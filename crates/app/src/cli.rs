@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use sheaf_agent::Leaving;
+use sheaf_console::command::cluster::{ClusterVerb, Restore, Snapshot};
 use sheaf_console::{ClientCommand, Terminal};
 
 use crate::agent::{Departure, Refounded};
@@ -115,6 +116,9 @@ const EXAMPLE_CONFIG: &str = include_str!("../../../deploy/agent.toml");
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
+        Command::Client(ClientCommand::Cluster(ClusterVerb::Snapshot(Snapshot::Restore(restore)))) => {
+            restored(&restore)
+        }
         Command::Client(command) => client(command, &cli.options),
         Command::Agent(Agent { how, verb: None }) => {
             telemetry::init(how.log_format);
@@ -151,11 +155,28 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn recover(config: &Config, yes: bool) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error.into()),
+    alone(crate::recover::run(config, yes, &mut std::io::stdout()))
+}
+
+fn restored(ask: &Restore) -> ExitCode {
+    let how = AgentOptions {
+        config: ask.config.clone(),
+        set: ask.set.clone(),
+        log_format: LogFormat::default(),
+        with_parent: false,
     };
-    report(runtime.block_on(crate::recover::run(config, yes, &mut std::io::stdout())))
+    match load(&how) {
+        Ok(config) => alone(crate::restore::run(&config, ask, &mut std::io::stdout())),
+        Err(code) => code,
+    }
+}
+
+/// Runs what works on a data directory while no agent does.
+fn alone(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => report(runtime.block_on(work)),
+        Err(error) => failed(&error.into()),
+    }
 }
 
 fn client(command: ClientCommand, options: &sheaf_console::Options) -> ExitCode {

@@ -21,6 +21,7 @@ mod form;
 mod node;
 mod recover;
 mod replica;
+mod restore;
 mod stop;
 mod telemetry;
 

@@ -122,6 +122,11 @@ fn members(place: &Place) -> Vec<String> {
     leader.clone().into_iter().chain(others).collect()
 }
 
+/// What this node says of itself to others, reached at `address`.
+pub(crate) fn facts(config: &Config, address: &str) -> Facts {
+    sheaf_agent::facts::facts(&node_config(config, address), VERSION)
+}
+
 fn node_config(config: &Config, address: &str) -> NodeConfig {
     NodeConfig {
         name: config.name.clone(),

@@ -53,11 +53,12 @@ pub(crate) async fn run(config: &Config, yes: bool, out: &mut impl Write) -> any
     refuse_the_living(&record.key, &cluster, &others).await?;
     let state = offline.state();
     writeln!(out, "{}", summary(state))?;
-    let names: Vec<String> = others.iter().map(|voter| state.node_name(voter.node)).collect();
-    let lost = if names.is_empty() { "nobody else".to_owned() } else { names.join(", ") };
+    let mut names: Vec<String> = others.iter().map(|voter| state.node_name(voter.node)).collect();
+    names.sort();
+    let lost = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
     writeln!(
         out,
-        "had votes besides this node: {lost}. What they acknowledged and this node does not hold is lost. They must stay \
+        "other voters, all silent: {lost}. What they acknowledged and this node does not hold is lost. They must stay \
          off until this node's agent runs; then they join again by themselves."
     )?;
     agree(yes, out)?;
@@ -82,17 +83,21 @@ pub(crate) async fn run(config: &Config, yes: bool, out: &mut impl Write) -> any
     Ok(())
 }
 
-fn random() -> String {
+pub(crate) fn random() -> String {
     uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect()
 }
 
-fn refound(cluster: &ClusterId) -> Proposal {
+pub(crate) fn refound(cluster: &ClusterId) -> Proposal {
     let command = Command::Refound(Refound { cluster: cluster.clone() });
     Proposal { actor: Actor("operator".to_owned()), at: SystemClock.wall(), request: None, command }
 }
 
 /// While one of them lives, nothing is lost that this would bring back.
-async fn refuse_the_living(key: &NodeKey, cluster: &ClusterId, voters: &[Peer]) -> anyhow::Result<()> {
+pub(crate) async fn refuse_the_living(
+    key: &NodeKey,
+    cluster: &ClusterId,
+    voters: &[Peer],
+) -> anyhow::Result<()> {
     let ask = || HelloAsk { instance: random(), key: key.clone(), cluster: Some(cluster.clone()) };
     let asked = voters.iter().map(|voter| async move {
         let greeting = PeerClient::new(&voter.address).ok()?.hello(ask(), WITHIN).await.ok()?;
@@ -110,14 +115,14 @@ async fn refuse_the_living(key: &NodeKey, cluster: &ClusterId, voters: &[Peer]) 
     )
 }
 
-fn summary(state: &State) -> String {
+pub(crate) fn summary(state: &State) -> String {
     let cluster = state.cluster.id.clone().unwrap_or_default();
     let (nodes, buckets) = (state.nodes.len(), state.buckets.len());
     format!("cluster {cluster} at revision {}: {nodes} nodes, {buckets} buckets", state.revision)
 }
 
 /// Asks on a terminal; elsewhere only `--yes` will do.
-fn agree(yes: bool, out: &mut impl Write) -> anyhow::Result<()> {
+pub(crate) fn agree(yes: bool, out: &mut impl Write) -> anyhow::Result<()> {
     if yes {
         return Ok(());
     }
@@ -136,7 +141,7 @@ fn agree(yes: bool, out: &mut impl Write) -> anyhow::Result<()> {
 
 /// The former cluster's majority is silent, so its last acknowledgement lies behind us: after this no lease of it holds, and
 /// the new one may bind at once.
-async fn wait_for_leases(state: &State, out: &mut impl Write) -> anyhow::Result<()> {
+pub(crate) async fn wait_for_leases(state: &State, out: &mut impl Write) -> anyhow::Result<()> {
     let former = state.cluster.former.map(|former| former.lease.wait());
     let longest: Span = state.cluster.settings.lease.wait().max(former.unwrap_or_default());
     writeln!(out, "waiting {longest} until no lease of the former cluster can hold any more")?;

@@ -50,3 +50,4 @@ pub use proposer::{Applied, ENTRY_BYTES};
 pub use replica::{Leadership, MemberMetrics, Metrics, Replica};
 pub use ring::{ChangeSet, Changes, Lagged};
 pub use service::Service;
+pub use snapshot::SavedCopy;

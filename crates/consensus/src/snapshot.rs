@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, Stream, StreamExt};
+use sheaf_engine::State;
 use sheaf_store::{Reader, Store, StoreError};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::codec::{self, LogIdV1, MembershipV1, Position, VoteV1};
 use crate::peer::{self, HandleError, SnapshotHeadV1};
 use crate::raft::Vote;
+use crate::replica::Replica;
 use crate::space::{self, Space};
 
 /// Bytes of one chunk: a few chunks fit in a connection's window, and each is far below gRPC's 4 MiB.
@@ -153,12 +155,56 @@ impl DatabaseCopy {
             membership: MembershipV1::from(self.position.membership.membership()),
             bytes: self.bytes,
         };
+        Ok((peer::encode_snapshot_head(&head), self.chunks().await?))
+    }
+
+    async fn chunks(&self) -> io::Result<BoxStream<'static, io::Result<Bytes>>> {
         let file = File::open(self.file.path()).await?;
         let chunks = stream::try_unfold(file, |mut file| async move {
             let mut chunk = BytesMut::with_capacity(CHUNK);
             while chunk.len() < CHUNK && file.read_buf(&mut chunk).await? > 0 {}
             Ok((!chunk.is_empty()).then(|| (chunk.freeze(), file)))
         });
-        Ok((peer::encode_snapshot_head(&head), chunks.boxed()))
+        Ok(chunks.boxed())
+    }
+
+    /// Loads what it holds, as a restore would, and goes on to its bytes.
+    async fn loaded(self) -> io::Result<SavedCopy> {
+        let path = self.file.path().to_owned();
+        let loading = tokio::task::spawn_blocking(move || {
+            let store = Store::open(&path)?;
+            Ok::<_, StoreError>(store.load()?.0)
+        });
+        let state = loading.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        // Opening it may have changed its size by what SQLite keeps beside the rows.
+        let bytes = std::fs::metadata(self.file.path())?.len();
+        let chunks = self.chunks().await?;
+        // The copy is removed when its last byte has been read, or nobody reads it any more.
+        let chunks = chunks.map(move |chunk| {
+            let _kept = &self;
+            chunk
+        });
+        Ok(SavedCopy { state, bytes, chunks: chunks.boxed() })
+    }
+}
+
+/// A copy of the database for whoever keeps it.
+pub struct SavedCopy {
+    /// What it holds.
+    pub state: State,
+    /// Its size.
+    pub bytes: u64,
+    /// Its bytes, in order.
+    pub chunks: BoxStream<'static, io::Result<Bytes>>,
+}
+
+impl Replica {
+    /// A copy of the database as it is now, checked to be loadable. Memory may be ahead of it: see [`Replica::stored`].
+    /// Fails when the disk has no room for it.
+    pub async fn copy(&self) -> io::Result<SavedCopy> {
+        let copies = &self.inner.copies;
+        let size = copies.database.size()?;
+        copies.check_space(size).map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
+        copies.make().await?.loaded().await
     }
 }

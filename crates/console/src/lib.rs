@@ -36,6 +36,7 @@ pub mod exit;
 pub mod options;
 pub mod output;
 pub mod profile;
+pub mod snapshot;
 mod table;
 mod text;
 mod wait;

@@ -1,15 +1,18 @@
 //! The cluster as a whole: documents in one transaction, and how it stands.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, registration};
-use sheaf_model::view::{ClusterStatus, MemberRow};
+use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead};
 use sheaf_model::{Defect, ModuleSpec, NodeId, PutBucket};
-use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi};
-use sheaf_wire::{ApiError, Applied, Caller, Outcome, OutcomeVerb};
+use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi, SnapshotPart};
+use sheaf_wire::{Answers, ApiError, Applied, Caller, Outcome, OutcomeVerb};
 
 use crate::Control;
+use crate::event::stored;
 use crate::node::find;
 use crate::propose::{newest, refused};
 
@@ -44,6 +47,36 @@ impl ClusterApi for Control {
 
     async fn transfer(&self, _: Caller, to: Option<String>) -> Result<String, ApiError> {
         self.transfer_to(to.as_deref(), TRANSFER_WITHIN).await
+    }
+
+    async fn save_snapshot(&self, caller: Caller) -> Result<Answers<SnapshotPart>, ApiError> {
+        self.caught_up(&caller).await?;
+        let member = self.member()?;
+        let now = member.replica.state().revision;
+        stored(&member.replica, now).await;
+        let copy = member.replica.copy().await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::StorageFull => ApiError::Exhausted(error.to_string()),
+            _ => ApiError::Internal(format!("copy the database: {error}")),
+        })?;
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let state = &copy.state;
+        let head = SnapshotHead {
+            cluster: state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default(),
+            cluster_epoch: state.cluster.epoch.0,
+            revision: state.revision.0,
+            nodes: count(state.nodes.len()),
+            modules: count(state.modules.values().map(BTreeMap::len).sum()),
+            buckets: count(state.buckets.len()),
+            node: self.place.identity.name.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            taken_at: self.clock.wall().to_string(),
+            bytes: copy.bytes,
+        };
+        let data = copy.chunks.map(|chunk| {
+            let chunk = chunk.map_err(|error| ApiError::Internal(format!("read the copy: {error}")))?;
+            Ok(SnapshotPart::Data(chunk))
+        });
+        Ok(stream::once(async move { Ok(SnapshotPart::Head(head)) }).chain(data).boxed())
     }
 }
 

@@ -285,6 +285,27 @@ pub struct ClusterStatus {
     pub message: String,
 }
 
+/// What a snapshot is of: the head of its file, and `cluster snapshot inspect`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct SnapshotHead {
+    pub cluster: String,
+    /// How often the cluster had been founded anew.
+    pub cluster_epoch: u64,
+    pub revision: u64,
+    pub nodes: u32,
+    pub modules: u32,
+    pub buckets: u32,
+    /// The node whose database it is a copy of.
+    pub node: String,
+    /// Of the Sheaf that made it.
+    pub version: String,
+    /// By that node's clock.
+    pub taken_at: String,
+    /// Size of the database.
+    pub bytes: u64,
+}
+
 /// `module list` rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the words of the document")]

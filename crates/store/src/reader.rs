@@ -35,6 +35,11 @@ impl Reader {
         self.pool.lend(|db| snapshot::backup(db, &self.pool, to))
     }
 
+    /// Size of the database in bytes, without what is still beside it in the write-ahead log.
+    pub fn size(&self) -> std::io::Result<u64> {
+        Ok(std::fs::metadata(self.path())?.len())
+    }
+
     /// Where the database is.
     pub(crate) fn path(&self) -> &Path {
         self.pool.path()

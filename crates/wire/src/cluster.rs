@@ -6,12 +6,13 @@ mod serve;
 
 use std::future::Future;
 
-use sheaf_model::view::{ClusterStatus, MemberRow};
+use bytes::Bytes;
+use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead};
 use sheaf_model::{ModuleSpec, PutBucket, RequestId};
 
 pub(crate) use serve::Serve;
 
-use crate::{ApiError, Applied, Caller, Done};
+use crate::{Answers, ApiError, Applied, Caller, Done};
 
 /// See `ClusterService.Apply`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,15 @@ pub struct AllSettings {
     pub settings: Vec<(String, String)>,
 }
 
+/// A part of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotPart {
+    /// The first one.
+    Head(SnapshotHead),
+    /// Bytes of the database, in order.
+    Data(Bytes),
+}
+
 /// What answers `sheaf.v1.ClusterService`. The errors of each call are those of its comment in the proto file.
 pub trait ClusterApi: Send + Sync + 'static {
     /// All documents or none.
@@ -64,4 +74,9 @@ pub trait ClusterApi: Send + Sync + 'static {
         caller: Caller,
         to: Option<String>,
     ) -> impl Future<Output = Result<String, ApiError>> + Send;
+    /// A copy of everything agreed on: its head, then the database.
+    fn save_snapshot(
+        &self,
+        caller: Caller,
+    ) -> impl Future<Output = Result<Answers<SnapshotPart>, ApiError>> + Send;
 }

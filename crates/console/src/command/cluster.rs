@@ -1,17 +1,21 @@
 //! `sheaf cluster …`
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
+use futures::StreamExt;
 use serde::Serialize;
-use sheaf_model::Timestamp;
-use sheaf_model::view::ClusterStatus;
+use sheaf_model::view::{ClusterStatus, SnapshotHead};
+use sheaf_model::{Bytes, Timestamp};
 use sheaf_wire::Client;
-use sheaf_wire::cluster::ChangeSettings;
+use sheaf_wire::cluster::{ChangeSettings, SnapshotPart};
 
 use crate::command::apply::warn;
 use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::options::label;
 use crate::output::{Format, Terminal};
+use crate::snapshot;
 use crate::table::{self, Column, Listed, Listing};
 use crate::text;
 
@@ -26,6 +30,96 @@ pub enum ClusterVerb {
     Settings(Settings),
     /// Hand leadership to another voter
     Transfer(Transfer),
+    /// Copies of everything that the cluster has agreed on
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+}
+
+/// `sheaf cluster snapshot …`
+#[derive(Debug, Subcommand)]
+pub enum Snapshot {
+    /// Write a copy of everything that the cluster has agreed on until now to a file
+    Save(SnapshotFile),
+    /// Check a snapshot and show what it is of; asks no cluster
+    Inspect(SnapshotFile),
+    /// Start a cluster of this node alone from a snapshot, in an unused data directory; asks no cluster
+    Restore(Restore),
+}
+
+/// `sheaf cluster snapshot save` and `inspect`
+#[derive(Args, Debug)]
+pub struct SnapshotFile {
+    /// The snapshot
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// `sheaf cluster snapshot restore`
+///
+/// For when no voter is left. What was agreed on after the snapshot is lost. Nodes of the former cluster that reach this
+/// one follow it by themselves; those that registered after the snapshot need an empty data directory. The agent is
+/// started afterwards, as ever.
+#[derive(Args, Clone, Debug)]
+pub struct Restore {
+    /// The snapshot
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The agent's configuration file [default: /etc/sheaf/agent.toml, if it exists]
+    #[arg(long, value_name = "FILE", env = "SHEAF_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Override a key, e.g. --set storage.dir=/var/lib/sheaf
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The new cluster's epoch; above every one that the cluster has had since the snapshot [default: one more than the
+    /// snapshot's]
+    #[arg(long, value_name = "N")]
+    pub cluster_epoch: Option<u64>,
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+}
+
+impl SnapshotFile {
+    async fn save(&self, client: &Client, out: &mut Terminal) -> Result<Exit, Failure> {
+        let failed = |source| Failure::Write { what: self.file.display().to_string(), source };
+        let mut parts = client.save_snapshot().await?;
+        let Some(SnapshotPart::Head(head)) = parts.next().await.transpose()? else {
+            return Err(Failure::Refused("the node sent no head of a snapshot".to_owned()));
+        };
+        let mut writer = snapshot::Writer::new(&self.file, &head).map_err(failed)?;
+        while let Some(part) = parts.next().await.transpose()? {
+            if let SnapshotPart::Data(bytes) = part {
+                writer.data(&bytes).map_err(failed)?;
+            }
+        }
+        writer.finish().map_err(failed)?;
+        let SnapshotHead { cluster, revision, bytes, .. } = &head;
+        let file = self.file.display();
+        out.say(&format!("{file}: cluster {cluster} at revision {revision}, {}", Bytes(*bytes)));
+        Ok(Exit::Done)
+    }
+
+    pub(crate) fn inspect(&self, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        let head = snapshot::read(&self.file, &mut std::io::sink());
+        let head = head.map_err(|error| Failure::Refused(error.to_string()))?;
+        match format {
+            Format::Json => out.json(&table::json(&head))?,
+            Format::Yaml => out.yaml(&table::json(&head))?,
+            Format::Name => out.line(&head.cluster)?,
+            Format::Table | Format::Wide => out.write(&text::facts(&[
+                ("Cluster", head.cluster.clone()),
+                ("Cluster epoch", head.cluster_epoch.to_string()),
+                ("Revision", head.revision.to_string()),
+                ("Nodes", head.nodes.to_string()),
+                ("Modules", head.modules.to_string()),
+                ("Buckets", head.buckets.to_string()),
+                ("Taken", format!("{} from {}", head.taken_at, head.node)),
+                ("Sheaf", head.version.clone()),
+                ("Size", Bytes(head.bytes).to_string()),
+            ]))?,
+        }
+        Ok(Exit::Done)
+    }
 }
 
 /// `sheaf cluster settings`
@@ -105,6 +199,9 @@ impl ClusterVerb {
                 Ok(Exit::Done)
             }
             Self::Settings(settings) => settings.run(client, format, out).await,
+            Self::Snapshot(Snapshot::Save(file)) => file.save(client, out).await,
+            Self::Snapshot(Snapshot::Inspect(file)) => file.inspect(format, out),
+            Self::Snapshot(Snapshot::Restore(_)) => Err(offline()),
             Self::Transfer(transfer) => {
                 let leader = client.transfer(transfer.to).await?;
                 out.line(&leader)?;
@@ -113,6 +210,11 @@ impl ClusterVerb {
             }
         }
     }
+}
+
+/// What needs no cluster and no connection is done by the binary itself.
+fn offline() -> Failure {
+    Failure::usage("restore works on a data directory", "run it with the sheaf binary of that node")
 }
 
 fn print(out: &mut Terminal, format: Format, status: &ClusterStatus) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sheaf_model::view::{
-    AffinityRow, BucketRow, BucketState, BucketStatus, ClusterStatus, Explanation, MemberRow,
+    AffinityRow, BucketRow, BucketState, BucketStatus, ClusterStatus, Explanation, MemberRow, SnapshotHead,
 };
 use sheaf_model::view::{ModuleRow, NodeDetail, NodeRow};
 use sheaf_model::{
@@ -15,7 +15,7 @@ use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket,
     ListBuckets, MoveBucket, OnBucket, Plan, WatchBuckets,
 };
-use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi};
+use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi, SnapshotPart};
 use sheaf_wire::event::{Cursor, EventApi, EventPage, ListEvents, WatchEvents};
 use sheaf_wire::logs::{LogLine, LogStream};
 use sheaf_wire::module::{ApplyModule, DeleteModule, GotModule, ListModules, ModuleApi};
@@ -195,6 +195,14 @@ impl ClusterApi for Fake {
 
     async fn transfer(&self, _: Caller, to: Option<String>) -> Result<String, ApiError> {
         Ok(to.unwrap_or_else(|| "b".to_owned()))
+    }
+
+    async fn save_snapshot(&self, _: Caller) -> Result<Answers<SnapshotPart>, ApiError> {
+        let data = b"a database".repeat(1000);
+        let bytes = data.len() as u64;
+        let head = SnapshotHead { cluster: "c1".to_owned(), revision: 7, bytes, ..SnapshotHead::default() };
+        let parts = [SnapshotPart::Head(head), SnapshotPart::Data(data.into())];
+        Ok(Box::pin(futures::stream::iter(parts.map(Ok))))
     }
 }
 

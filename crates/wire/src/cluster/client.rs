@@ -3,11 +3,12 @@
 use sheaf_model::view::{ClusterStatus, MemberRow};
 use tonic::transport::Channel;
 
-use super::{AllSettings, Apply, ChangeSettings};
+use super::{AllSettings, Apply, ChangeSettings, SnapshotPart};
+use crate::call;
 use crate::proto::v1;
 use crate::proto::v1::cluster_service_client::ClusterServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{ApiError, Applied, Client};
+use crate::{Answers, ApiError, Applied, Client};
 
 impl Client {
     fn cluster(&self) -> ClusterServiceClient<Channel> {
@@ -45,5 +46,12 @@ impl Client {
     pub async fn transfer(&self, to: Option<String>) -> Result<String, ApiError> {
         let request = self.request(v1::TransferRequest { to: to.unwrap_or_default() });
         Ok(self.unary(request, async |request| self.cluster().transfer(request).await).await?.leader)
+    }
+
+    /// A copy of everything agreed on: its head, then the database.
+    pub async fn save_snapshot(&self) -> Result<Answers<SnapshotPart>, ApiError> {
+        let request = self.request(v1::SaveSnapshotRequest {});
+        let parts = self.stream(request, async |request| self.cluster().save_snapshot(request).await).await?;
+        Ok(call::incoming(self.address(), parts, TryInto::try_into))
     }
 }

@@ -1,8 +1,9 @@
 //! Questions and answers about the cluster, to and from messages.
 
-use sheaf_model::view::{BucketCounts, ClusterStatus, MemberRow, NodeCounts};
+use sheaf_model::view::{BucketCounts, ClusterStatus, MemberRow, NodeCounts, SnapshotHead};
 
-use super::{AllSettings, Apply, ChangeSettings};
+use super::{AllSettings, Apply, ChangeSettings, SnapshotPart};
+use crate::change::{timestamp_of_text, timestamp_text};
 use crate::proto::v1;
 use crate::spec::{BucketMessage, bucket_request, module_request, read};
 use crate::{ApiError, Caller};
@@ -149,5 +150,61 @@ impl From<v1::SettingsResponse> for AllSettings {
     fn from(answer: v1::SettingsResponse) -> Self {
         let settings = answer.settings.into_iter().map(|setting| (setting.key, setting.value)).collect();
         Self { done: answer.change.map(Into::into), settings }
+    }
+}
+
+impl From<SnapshotPart> for v1::SnapshotPart {
+    fn from(part: SnapshotPart) -> Self {
+        let part = match part {
+            SnapshotPart::Head(head) => v1::snapshot_part::Part::Head(head.into()),
+            SnapshotPart::Data(bytes) => v1::snapshot_part::Part::Data(bytes),
+        };
+        Self { part: Some(part) }
+    }
+}
+
+impl TryFrom<v1::SnapshotPart> for SnapshotPart {
+    type Error = ApiError;
+
+    fn try_from(message: v1::SnapshotPart) -> Result<Self, ApiError> {
+        match message.part {
+            Some(v1::snapshot_part::Part::Head(head)) => Ok(Self::Head(head.into())),
+            Some(v1::snapshot_part::Part::Data(bytes)) => Ok(Self::Data(bytes)),
+            None => Err(ApiError::Internal("a part of a snapshot that is empty".to_owned())),
+        }
+    }
+}
+
+impl From<SnapshotHead> for v1::SnapshotHead {
+    fn from(head: SnapshotHead) -> Self {
+        Self {
+            cluster: head.cluster,
+            cluster_epoch: head.cluster_epoch,
+            revision: head.revision,
+            nodes: head.nodes,
+            modules: head.modules,
+            buckets: head.buckets,
+            node: head.node,
+            version: head.version,
+            taken_at: timestamp_of_text(&head.taken_at),
+            bytes: head.bytes,
+        }
+    }
+}
+
+impl From<v1::SnapshotHead> for SnapshotHead {
+    fn from(head: v1::SnapshotHead) -> Self {
+        Self {
+            cluster: head.cluster,
+            cluster_epoch: head.cluster_epoch,
+            revision: head.revision,
+            nodes: head.nodes,
+            modules: head.modules,
+            buckets: head.buckets,
+            node: head.node,
+            version: head.version,
+            taken_at: head.taken_at.as_ref().map(timestamp_text).unwrap_or_default(),
+            bytes: head.bytes,
+        }
     }
 }

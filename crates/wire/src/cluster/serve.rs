@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{ClusterApi, convert};
-use crate::call;
+use crate::call::{self, Messages};
 use crate::proto::v1;
 use crate::proto::v1::cluster_service_server::ClusterService;
 
@@ -50,5 +50,15 @@ impl<A: ClusterApi> ClusterService for Serve<A> {
         let read = |q: v1::TransferRequest, _: &_| Ok((!q.to.is_empty()).then_some(q.to));
         let write = |leader| v1::TransferResponse { leader };
         call::unary(request, read, |caller, to| self.0.transfer(caller, to), write).await
+    }
+
+    type SaveSnapshotStream = Messages<v1::SnapshotPart>;
+
+    async fn save_snapshot(
+        &self,
+        request: Request<v1::SaveSnapshotRequest>,
+    ) -> Result<Response<Self::SaveSnapshotStream>, Status> {
+        let ask = |caller, ()| self.0.save_snapshot(caller);
+        call::stream(request, |_, _| Ok(()), ask, |part| Ok(part.into())).await
     }
 }

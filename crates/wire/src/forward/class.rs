@@ -39,7 +39,9 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         ("BucketService", "History") | ("ModuleService", "Get" | "List") | ("EventService", "List") => {
             (Class::Read, false)
         }
-        ("BucketService", "Logs") | ("EventService", "Watch") => (Class::Read, true),
+        ("BucketService", "Logs") | ("EventService", "Watch") | ("ClusterService", "SaveSnapshot") => {
+            (Class::Read, true)
+        }
         _ => (Class::Own, true),
     }
 }

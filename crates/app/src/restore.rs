@@ -1,0 +1,109 @@
+//! `sheaf cluster snapshot restore`: a cluster of this node alone that goes on from a snapshot, when no voter is left.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use sheaf_consensus::{Offline, Peer};
+use sheaf_console::command::cluster::Restore;
+use sheaf_console::snapshot;
+use sheaf_engine::{Command, Proposal, Register};
+use sheaf_model::{Actor, ClusterEpoch, NodeId};
+
+use crate::address;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::data::{DataDir, replica_dir};
+use crate::node;
+use crate::recover::{agree, random, refound, refuse_the_living, summary, wait_for_leases};
+use sheaf_control::Clock;
+
+/// The snapshot's database while it is looked at; removed in the end.
+struct Unpacked(PathBuf);
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        for suffix in ["", "-wal", "-shm"] {
+            let mut path = self.0.as_os_str().to_owned();
+            path.push(suffix);
+            // Gone already, or in nobody's way: the next restore writes it anew.
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+/// Makes the unused data directory of `config` that of the only member of a cluster that goes on from the snapshot.
+///
+/// # Errors
+/// Whatever speaks against it; the directory stays unused then.
+pub(crate) async fn run(config: &Config, ask: &Restore, out: &mut impl Write) -> anyhow::Result<()> {
+    let shown = config.dir.display();
+    let mut dir = DataDir::open(&config.dir)?;
+    if let Some(cluster) = &dir.record.cluster {
+        bail!(
+            "data directory {shown} is that of a node of cluster {cluster}. A snapshot is restored into an unused one: move \
+             this one away, or name another with --set storage.dir=DIR"
+        );
+    }
+    let unpacked = Unpacked(dir.path().join("restoring.db"));
+    let mut database =
+        File::create(&unpacked.0).with_context(|| format!("create {}", unpacked.0.display()))?;
+    snapshot::read(&ask.file, &mut database)?;
+    drop(database);
+    let offline = Offline::open(&unpacked.0, None)?;
+    let state = offline.state();
+    let former = state.cluster.id.clone().unwrap_or_default();
+    let least = state.cluster.epoch.0 + 1;
+    let epoch = ask.cluster_epoch.unwrap_or(least);
+    if epoch < least {
+        bail!("--cluster-epoch {epoch} is not above the snapshot's, {}: at least {least}", least - 1);
+    }
+    refuse_the_living(&dir.record.key, &former, &offline.voters()).await?;
+    writeln!(out, "{}", summary(state))?;
+    writeln!(out, "what was agreed on after that is lost; this node will be the only member")?;
+    agree(ask.yes, out)?;
+    let new = former.founded_anew(ClusterEpoch(epoch), &random());
+    wait_for_leases(state, out).await?;
+    let facts = node::facts(config, &advertised(config)?);
+    let (address, key) = (facts.address.clone(), dir.record.key.clone());
+    let register = Register { key: key.clone(), facts };
+    let actor = Actor(format!("node:{}", config.name));
+    let register =
+        Proposal { actor, at: SystemClock.wall(), request: None, command: Command::Register(register) };
+    let folder = replica_dir(dir.path(), &new);
+    let member = |state: &sheaf_engine::State| {
+        let registered = state.nodes.values().find(|node| node.key == key);
+        Peer { node: registered.map_or(NodeId(0), |node| node.id), address }
+    };
+    let founded = offline.found(&folder, &[refound(&new), register], member).await;
+    let founded = founded.map_err(anyhow::Error::from).and_then(|(_, member)| {
+        dir.update(|record| {
+            record.cluster = Some(new.clone());
+            record.node = Some(member.node);
+            record.member = true;
+        })?;
+        Ok(())
+    });
+    if founded.is_err() {
+        // What cannot be removed is in nobody's way: its name is never used again.
+        drop(std::fs::remove_dir_all(&folder));
+    }
+    founded?;
+    writeln!(out, "this node is the only member of cluster {new} now; start its agent")?;
+    Ok(())
+}
+
+/// Where this node's agent will be reached, as far as can be told while it does not run; it corrects this when it starts.
+fn advertised(config: &Config) -> anyhow::Result<String> {
+    let listening: SocketAddr = config
+        .grpc
+        .parse()
+        .or_else(|_| {
+            use std::net::ToSocketAddrs;
+            config.grpc.to_socket_addrs().map(|mut found| found.next()).ok().flatten().ok_or(())
+        })
+        .map_err(|()| anyhow::anyhow!("[listen] grpc {:?} is no address", config.grpc))?;
+    Ok(address::advertised(config, listening))
+}
