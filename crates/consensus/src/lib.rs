@@ -20,9 +20,14 @@
 //!
 //! Everything of openraft runs on a runtime of its own, so that no storm of API calls delays a heartbeat.
 
+#[cfg(test)]
+extern crate self as sheaf_consensus;
+
 mod beat;
 mod codec;
 mod error;
+#[cfg(test)]
+mod faults;
 mod log;
 mod machine;
 mod membership;

@@ -63,8 +63,16 @@ impl raft_log::Types for LogTypes {
 #[derive(Clone, Debug)]
 struct Stored(Bytes);
 
-/// Whom to tell that everything written so far is on disk.
-enum Flushed {
+/// What to do when everything written so far is on disk.
+struct Flushed {
+    tell: Tell,
+    /// Where that ends, for a test that takes away what was not.
+    #[cfg(test)]
+    mark: crate::faults::Mark,
+}
+
+/// Whom to tell.
+enum Tell {
     Raft(IOFlushed<Types>),
     Caller(oneshot::Sender<()>),
 }
@@ -74,10 +82,12 @@ impl raft_log::Callback for Flushed {
         if let Err(error) = result {
             end_process("write and sync the log", &error);
         }
-        match self {
-            Self::Raft(callback) => callback.io_completed(Ok(())),
+        #[cfg(test)]
+        self.mark.reached();
+        match self.tell {
+            Tell::Raft(callback) => callback.io_completed(Ok(())),
             // A caller that stopped waiting needs no answer.
-            Self::Caller(caller) => drop(caller.send(())),
+            Tell::Caller(caller) => drop(caller.send(())),
         }
     }
 }
@@ -172,7 +182,7 @@ impl LogStore {
     /// Returns once everything written before is on disk.
     async fn sync(&self) -> io::Result<()> {
         let (caller, flushed) = oneshot::channel();
-        self.lock().flush(true, Some(Flushed::Caller(caller)))?;
+        flush(&mut self.lock(), Tell::Caller(caller))?;
         flushed.await.map_err(|_| io::Error::other("the log's flush worker has stopped"))
     }
 }
@@ -269,7 +279,7 @@ impl RaftLogStorage<Types> for LogStore {
             .into_iter()
             .map(|entry| (LogIdV1::from(&entry.log_id()), Stored(codec::encode_entry(&entry.payload))));
         log.append(records)?;
-        log.flush(true, Some(Flushed::Raft(callback)))
+        flush(&mut log, Tell::Raft(callback))
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
@@ -288,6 +298,18 @@ impl RaftLogStorage<Types> for LogStore {
         log.purge(LogIdV1::from(&log_id))?;
         log.flush(true, None)
     }
+}
+
+/// Has everything written so far synced, then tells.
+fn flush(log: &mut RaftLog<LogTypes>, tell: Tell) -> io::Result<()> {
+    #[cfg(test)]
+    let mark = crate::faults::Mark::of(&log.config().wal.dir, log.stat().open_chunk.global_end);
+    let flushed = Flushed {
+        tell,
+        #[cfg(test)]
+        mark,
+    };
+    log.flush(true, Some(flushed))
 }
 
 fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {

@@ -72,6 +72,12 @@ impl Copies {
         Ok(Self { database, dir: dir.to_owned(), reserve, made: Arc::default() })
     }
 
+    /// A copy for a test.
+    #[cfg(test)]
+    pub(crate) fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        self.database.backup(to)
+    }
+
     fn temp(&self, purpose: &str) -> TempFile {
         let n = self.made.fetch_add(1, Ordering::Relaxed);
         TempFile(self.dir.join(format!("{PREFIX}{purpose}-{n}")))

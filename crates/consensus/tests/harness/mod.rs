@@ -47,6 +47,10 @@ impl Mesh {
         self.cut.lock().unwrap().clear();
     }
 
+    pub fn mend(&self, node: NodeId) {
+        self.cut.lock().unwrap().remove(&node);
+    }
+
     fn open(&self, from: NodeId, to: NodeId) -> bool {
         let cut = self.cut.lock().unwrap();
         !cut.contains(&from) && !cut.contains(&to)
@@ -135,6 +139,10 @@ pub struct Member {
 }
 
 impl Member {
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     pub fn replica(&self) -> &Replica {
         &self.running.as_ref().unwrap().0
     }
