@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
@@ -25,12 +26,8 @@ pub fn ask_to_stop(agent: u32, release: bool) -> io::Result<()> {
     Ok(kill_process(pid, if release { Signal::USR1 } else { Signal::TERM })?)
 }
 
-/// Replaces this process by a new life of the same program, with the same arguments, under the same number. Returns only if
-/// that fails, with what the kernel says.
-pub fn run_again() -> io::Error {
-    let program = match std::env::current_exe() {
-        Ok(program) => program,
-        Err(error) => return error,
-    };
+/// Replaces this process by a new life of `program`, with the same arguments, under the same number. Returns only if that
+/// fails, with what the kernel says.
+pub fn run_again(program: &Path) -> io::Error {
     Command::new(program).args(std::env::args_os().skip(1)).exec()
 }

@@ -88,6 +88,14 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
         opener.belongs_to(cluster.clone());
         place.registration.send_replace(Some(sheaf_control::Registration { cluster, node }));
     }
+    if let (true, Some(cluster)) = (record.member, &record.cluster) {
+        // Before anybody is answered: a replica of a cluster that was founded anew must not bring the former one back to
+        // life, and the others' votes would open it.
+        let mut known = place.members.borrow().known.clone();
+        known.extend(sheaf_consensus::nodes_on_disk(&replica_dir(&dir, cluster)));
+        sheaf_control::meet(&place, known).await;
+        refuse_succeeded(&place, &data)?;
+    }
     let (control, loops) = Control::new(place.clone(), Arc::new(SystemClock));
     let node = Node::new(&config, &dir, listening, &identity.address, record.key.clone(), departure)?;
 
@@ -103,12 +111,6 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     services.spawn(remember_members(place.clone(), data.clone(), stop.clone()));
     services.spawn(follow_successor(place.clone(), data.clone(), stop.clone()));
     if let (true, Some(number)) = (record.member, record.node) {
-        // A replica of a cluster that was founded anew must not bring the former one back to life.
-        let cluster = record.cluster.clone().unwrap_or_default();
-        let mut known = place.members.borrow().known.clone();
-        known.extend(sheaf_consensus::members_on_disk(&replica_dir(&dir, &cluster)));
-        sheaf_control::meet(&place, known).await;
-        refuse_succeeded(&place, &data)?;
         control.become_member(number).await.context("open the replica")?;
     }
     let facts = node.facts();
@@ -234,11 +236,13 @@ impl Leaver {
             }
         }
         let mut result = first.map_or(Ok(()), |first| ended(first).1);
-        let rest = self.end(&mut services, departure.is_some(), &mut result);
+        let asked = departure.is_some();
+        let rest = self.end(&mut services, asked, &mut result);
         if tokio::time::timeout(DRAIN_WITHIN, rest).await.is_err() {
             tracing::warn!("some parts did not end within {DRAIN_WITHIN:?}");
         }
-        result
+        // Who was asked to stop does not start again.
+        result.or_else(|error| if asked && error.is::<Refounded>() { Ok(()) } else { Err(error) })
     }
 
     /// Lets the node's work go elsewhere.

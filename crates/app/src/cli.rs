@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -110,6 +111,9 @@ struct Recover {
     yes: bool,
 }
 
+/// How long what blocks a thread may take before the agent starts again.
+const LAST_WORK: Duration = Duration::from_secs(2);
+
 const EXAMPLE_CONFIG: &str = include_str!("../../../deploy/agent.toml");
 
 /// Parses the command line and does what it says.
@@ -199,11 +203,15 @@ fn agent(config: Config, how: AgentOptions) -> anyhow::Result<()> {
         (_, false) => Departure::Restart,
     };
     let reload = Box::new(move || read(&how));
-    let ended = runtime()?.block_on(crate::agent::run(config, reload, departure));
+    // Now: an upgrade may replace it while it runs.
+    let program = std::env::current_exe().context("find this binary")?;
+    let runtime = runtime()?;
+    let ended = runtime.block_on(crate::agent::run(config, reload, departure));
     match ended {
-        Err(error) if error.downcast_ref::<Refounded>().is_some() => {
+        Err(error) if error.is::<Refounded>() => {
             tracing::warn!("{error:#}");
-            Err(sheaf_agent::run_again()).context("start this program again")
+            runtime.shutdown_timeout(LAST_WORK);
+            Err(sheaf_agent::run_again(&program)).context("start this program again")
         }
         ended => ended,
     }

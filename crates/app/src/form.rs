@@ -56,7 +56,7 @@ impl Forming {
             if known.node == FOUNDER && known.cluster.refounding().is_none() {
                 self.found(known.cluster.clone()).await?;
             }
-            return Ok(known);
+            return Ok(self.number_anew(known).await);
         }
         if self.config.join.is_empty() {
             return self.found(new_cluster()).await;
@@ -71,6 +71,29 @@ impl Forming {
             }
             tokio::time::sleep(EVERY).await;
         }
+    }
+
+    /// A node of a cluster that was founded anew may have registered after the state that this one goes on from: its leader
+    /// gives it a number then. Where the leader cannot be asked now, the known one counts, and the work that needs none goes
+    /// on.
+    async fn number_anew(&self, known: Registration) -> Registration {
+        let place = self.control.place();
+        if known.cluster.refounding().is_none() || place.member().is_some() {
+            return known;
+        }
+        let addresses = place.members.borrow().known.clone();
+        let greetings = addresses.iter().map(|address| sheaf_control::hello(place, address));
+        let greetings = futures::future::join_all(greetings).await.into_iter().flatten();
+        let ours = greetings.filter(|greeting| greeting.cluster.as_ref() == Some(&known.cluster));
+        for leader in ours.filter_map(|greeting| greeting.leader).collect::<BTreeSet<_>>() {
+            if let Ok(Joined::Registered { cluster, node }) = self.ask_to_join(&leader).await
+                && cluster == known.cluster
+            {
+                let registration = Registration { cluster, node };
+                return self.remember(registration, &BTreeMap::new(), false).unwrap_or(known);
+            }
+        }
+        known
     }
 
     /// A data directory of another cluster than the one that the list leads to is not used: somebody gave it the wrong
@@ -245,9 +268,12 @@ impl Forming {
         member: bool,
     ) -> anyhow::Result<Registration> {
         self.data.update(|record| {
-            record.cluster = Some(registration.cluster.clone());
-            record.node = Some(registration.node);
-            record.member |= member;
+            // It may have learned meanwhile that the cluster goes on as another.
+            if record.cluster.as_ref().is_none_or(|known| !known.succeeds(&registration.cluster)) {
+                record.cluster = Some(registration.cluster.clone());
+                record.node = Some(registration.node);
+                record.member |= member;
+            }
         })?;
         let place = self.control.place();
         place.members.send_modify(|members| {

@@ -1,5 +1,6 @@
 //! The node side within the agent process: started once the node is registered, reloaded on SIGHUP.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -109,15 +110,22 @@ impl Node {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Where members are: the leader first, then the others.
+/// Where members are: the leader first, then the others. Of a cluster that was founded anew there are none any more.
 fn members(place: &Place) -> Vec<String> {
+    if place.successor.borrow().is_some() {
+        return Vec::new();
+    }
     let leader = place.leader_address();
-    let others: Vec<String> = match place.member() {
-        Some(member) => {
-            member.replica.metrics().members.into_iter().map(|member| member.peer.address).collect()
-        }
-        None => place.members.borrow().known.iter().cloned().collect(),
-    };
+    let mut others: BTreeSet<String> = place
+        .member()
+        .into_iter()
+        .flat_map(|member| member.replica.metrics().members)
+        .map(|member| member.peer.address)
+        .collect();
+    // A replica that is still empty knows nobody.
+    if others.is_empty() {
+        others.clone_from(&place.members.borrow().known);
+    }
     let others = others.into_iter().filter(|address| Some(address) != leader.as_ref());
     leader.clone().into_iter().chain(others).collect()
 }

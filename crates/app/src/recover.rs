@@ -10,7 +10,9 @@
 //!  a replica in a folder of its own, Refound in it ──► node.json names the new cluster; from here on it counts
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -18,7 +20,7 @@ use sheaf_consensus::{DATABASE, LOG, Offline, Peer};
 use sheaf_control::Clock;
 use sheaf_engine::{Command, Proposal, Refound, State};
 use sheaf_model::{Actor, ClusterEpoch, ClusterId, NodeKey, Span};
-use sheaf_wire::peer::{HelloAsk, PeerClient};
+use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
 
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -48,10 +50,18 @@ pub(crate) async fn run(config: &Config, yes: bool, out: &mut impl Write) -> any
     };
     let from = replica_dir(dir.path(), &cluster);
     let offline = Offline::open(&from.join(DATABASE), Some(&from.join(LOG)))?;
-    let voters = offline.voters();
-    let others: Vec<Peer> = voters.iter().filter(|voter| voter.node != node).cloned().collect();
-    refuse_the_living(&record.key, &cluster, &others).await?;
+    let known = config.join.iter().chain(&record.members).cloned();
+    let mut former = Former::of(&offline, &cluster, &record.key, known);
+    let own = former.voters.iter().find(|voter| voter.node == node).map(|voter| voter.address.clone());
+    former.voters.retain(|voter| voter.node != node);
+    let others = former.voters.clone();
+    let known_epoch = former.refuse_the_living().await?;
     let state = offline.state();
+    if known_epoch > state.cluster.epoch {
+        bail!(
+            "cluster {cluster} was founded anew elsewhere already; start this node's agent, and it joins that one"
+        );
+    }
     writeln!(out, "{}", summary(state))?;
     let mut names: Vec<String> = others.iter().map(|voter| state.node_name(voter.node)).collect();
     names.sort();
@@ -63,56 +73,97 @@ pub(crate) async fn run(config: &Config, yes: bool, out: &mut impl Write) -> any
     )?;
     agree(yes, out)?;
     let new = cluster.founded_anew(ClusterEpoch(state.cluster.epoch.0 + 1), &random());
-    let address = voters.iter().find(|voter| voter.node == node).map(|voter| voter.address.clone());
-    let address = address
+    let address = own
         .or_else(|| Some(state.nodes.get(&node)?.facts.address.clone()))
         .context("this node is not registered in its own state")?;
-    wait_for_leases(state, out).await?;
+    wait_for_leases(config, state, out).await?;
+    // One may have come back while this waited.
+    former.refuse_the_living().await?;
     let folder = replica_dir(dir.path(), &new);
-    let founded = offline.found(&folder, &[refound(&new)], |_| Peer { node, address }).await;
-    let founded = founded.map_err(anyhow::Error::from).and_then(|_| {
-        dir.update(|record| record.cluster = Some(new.clone()))?;
-        Ok(())
-    });
-    if founded.is_err() {
-        // What cannot be removed is in nobody's way: its name is never used again.
-        drop(std::fs::remove_dir_all(&folder));
-    }
-    founded?;
+    let proposals = [refound(&new, false)];
+    offline.found(&folder, &proposals, |_| Peer { node, address }).await.inspect_err(|_| discard(&folder))?;
+    dir.update(|record| record.cluster = Some(new.clone()))?;
     writeln!(out, "this node is the only member of cluster {new} now; start its agent")?;
     Ok(())
+}
+
+/// A replica that never counted. What cannot be removed is in nobody's way: its name is never used again.
+pub(crate) fn discard(folder: &Path) {
+    drop(std::fs::remove_dir_all(folder));
 }
 
 pub(crate) fn random() -> String {
     uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect()
 }
 
-pub(crate) fn refound(cluster: &ClusterId) -> Proposal {
-    let command = Command::Refound(Refound { cluster: cluster.clone() });
+pub(crate) fn refound(cluster: &ClusterId, from_snapshot: bool) -> Proposal {
+    let command = Command::Refound(Refound { cluster: cluster.clone(), from_snapshot });
     Proposal { actor: Actor("operator".to_owned()), at: SystemClock.wall(), request: None, command }
 }
 
-/// While one of them lives, nothing is lost that this would bring back.
-pub(crate) async fn refuse_the_living(
-    key: &NodeKey,
-    cluster: &ClusterId,
-    voters: &[Peer],
-) -> anyhow::Result<()> {
-    let ask = || HelloAsk { instance: random(), key: key.clone(), cluster: Some(cluster.clone()) };
-    let asked = voters.iter().map(|voter| async move {
-        let greeting = PeerClient::new(&voter.address).ok()?.hello(ask(), WITHIN).await.ok()?;
-        let related = greeting.cluster.as_ref().is_some_and(|of| of == cluster || of.succeeds(cluster));
-        related.then(|| format!("{} at {}", greeting.name, voter.address))
-    });
-    let living: Vec<String> = futures::future::join_all(asked).await.into_iter().flatten().collect();
-    if living.is_empty() {
-        return Ok(());
+/// Whoever may still be part of the cluster that is to be succeeded.
+pub(crate) struct Former<'a> {
+    pub(crate) cluster: &'a ClusterId,
+    pub(crate) key: &'a NodeKey,
+    /// Who voted, as the state says.
+    pub(crate) voters: Vec<Peer>,
+    /// Where nodes, members and entries of `join` may be.
+    pub(crate) addresses: BTreeSet<String>,
+}
+
+impl<'a> Former<'a> {
+    pub(crate) fn of(
+        offline: &Offline,
+        cluster: &'a ClusterId,
+        key: &'a NodeKey,
+        known: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let voters = offline.voters();
+        let mut addresses: BTreeSet<String> = known.into_iter().collect();
+        addresses.extend(voters.iter().map(|voter| voter.address.clone()));
+        addresses.extend(offline.state().nodes.values().map(|node| node.facts.address.clone()));
+        Self { cluster, key, voters, addresses }
     }
-    bail!(
-        "voters of this cluster still answer: {}. With a majority of the voters started again the cluster goes on by itself \
-         and loses nothing. If that cannot be, stop those that are left, and run this on the one that holds the most",
-        living.join(", ")
-    )
+
+    /// Refuses while it lives: then nothing is lost that a new one would bring back. Returns the highest epoch that anybody
+    /// knows of.
+    pub(crate) async fn refuse_the_living(&self) -> anyhow::Result<ClusterEpoch> {
+        let mut greetings = self.greet(&self.addresses).await;
+        let leaders: BTreeSet<String> =
+            greetings.values().filter_map(|greeting| greeting.leader.clone()).collect();
+        let unasked = leaders.difference(&self.addresses).cloned().collect();
+        greetings.extend(self.greet(&unasked).await);
+        let votes = |address: &String| self.voters.iter().any(|voter| voter.address == *address);
+        let leads = |greeting: &Greeting| greeting.leader.as_ref() == Some(&greeting.address);
+        // A learner of a majority that is gone is no sign of life; a member that came after this state is.
+        let living = greetings.iter().filter(|(address, greeting)| {
+            greeting.member && (votes(address) || leads(greeting) || !self.addresses.contains(*address))
+        });
+        let living: Vec<String> =
+            living.map(|(address, greeting)| format!("{} at {address}", greeting.name)).collect();
+        if !living.is_empty() {
+            bail!(
+                "voters of this cluster still answer: {}. With a majority of the voters started again the cluster goes on \
+                 by itself and loses nothing. If that cannot be, stop those that are left, and run this on the one that \
+                 holds the most",
+                living.join(", ")
+            );
+        }
+        let foundings = greetings.values().filter_map(|greeting| Some(greeting.cluster.as_ref()?.founding()));
+        Ok(foundings.max().unwrap_or_default())
+    }
+
+    /// Those that answer and belong to this cluster, or to one founded from it.
+    async fn greet(&self, addresses: &BTreeSet<String>) -> BTreeMap<String, Greeting> {
+        let ask = || HelloAsk { instance: random(), key: self.key.clone(), cluster: None };
+        let asked = addresses.iter().map(|address| async move {
+            let greeting = PeerClient::new(address).ok()?.hello(ask(), WITHIN).await.ok()?;
+            let of = greeting.cluster.as_ref()?;
+            let related = of == self.cluster || of.succeeds(self.cluster) || self.cluster.succeeds(of);
+            related.then(|| (address.clone(), greeting))
+        });
+        futures::future::join_all(asked).await.into_iter().flatten().collect()
+    }
 }
 
 pub(crate) fn summary(state: &State) -> String {
@@ -140,11 +191,20 @@ pub(crate) fn agree(yes: bool, out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 /// The former cluster's majority is silent, so its last acknowledgement lies behind us: after this no lease of it holds, and
-/// the new one may bind at once.
-pub(crate) async fn wait_for_leases(state: &State, out: &mut impl Write) -> anyhow::Result<()> {
+/// the new one may bind at once. Its settings may be newer than this state: the config file's count too.
+pub(crate) async fn wait_for_leases(
+    config: &Config,
+    state: &State,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let former = state.cluster.former.map(|former| former.lease.wait());
-    let longest: Span = state.cluster.settings.lease.wait().max(former.unwrap_or_default());
-    writeln!(out, "waiting {longest} until no lease of the former cluster can hold any more")?;
+    let settings = state.cluster.settings.lease.wait().max(config.lease.wait());
+    let longest: Span = settings.max(former.unwrap_or_default());
+    writeln!(
+        out,
+        "waiting {longest} until no lease of the former cluster can hold any more (if its lease.ttl was longer than known \
+         here, set [lease] ttl in the config file)"
+    )?;
     tokio::time::sleep(longest.duration()).await;
     Ok(())
 }

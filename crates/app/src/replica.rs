@@ -10,7 +10,7 @@ use sheaf_store::Store;
 use tokio::sync::{OnceCell, mpsc};
 
 use crate::config::Config;
-use crate::data::{SharedDir, replica_dir};
+use crate::data::{Record, SharedDir, replica_dir};
 
 /// Opens once; see [`Opener`].
 pub(crate) struct ReplicaOpener {
@@ -43,7 +43,8 @@ impl ReplicaOpener {
         let cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let cluster = cluster.ok_or_else(|| "this node belongs to no cluster".to_owned())?;
         // On disk before the first vote is: a member that forgot that it is one would not come back by itself.
-        self.data.update(|record| record.member = true).map_err(|error| error.to_string())?;
+        let of = |record: &Record| record.cluster.as_ref() == Some(&cluster);
+        self.data.update(|record| record.member |= of(record)).map_err(|error| error.to_string())?;
         let dir = replica_dir(&self.dir, &cluster);
         std::fs::create_dir_all(&dir).map_err(|error| format!("create {}: {error}", dir.display()))?;
         let path = dir.join(sheaf_consensus::DATABASE);

@@ -1,14 +1,16 @@
 //! `sheaf cluster snapshot restore`: a cluster of this node alone that goes on from a snapshot, when no voter is left.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use sheaf_consensus::{Offline, Peer};
 use sheaf_console::command::cluster::Restore;
 use sheaf_console::snapshot;
+use sheaf_control::Clock;
 use sheaf_engine::{Command, Proposal, Register};
 use sheaf_model::{Actor, ClusterEpoch, NodeId};
 
@@ -17,20 +19,25 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::data::{DataDir, replica_dir};
 use crate::node;
-use crate::recover::{agree, random, refound, refuse_the_living, summary, wait_for_leases};
-use sheaf_control::Clock;
+use crate::recover::{Former, agree, discard, random, refound, summary, wait_for_leases};
 
 /// The snapshot's database while it is looked at; removed in the end.
 struct Unpacked(PathBuf);
 
-impl Drop for Unpacked {
-    fn drop(&mut self) {
+impl Unpacked {
+    fn remove(&self) {
         for suffix in ["", "-wal", "-shm"] {
             let mut path = self.0.as_os_str().to_owned();
             path.push(suffix);
             // Gone already, or in nobody's way: the next restore writes it anew.
             drop(std::fs::remove_file(path));
         }
+    }
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
@@ -44,30 +51,36 @@ pub(crate) async fn run(config: &Config, ask: &Restore, out: &mut impl Write) ->
     if let Some(cluster) = &dir.record.cluster {
         bail!(
             "data directory {shown} is that of a node of cluster {cluster}. A snapshot is restored into an unused one: move \
-             this one away, or name another with --set storage.dir=DIR"
+             this one away, after what it runs was stopped, or name another with --set storage.dir=DIR"
         );
     }
     let unpacked = Unpacked(dir.path().join("restoring.db"));
-    let mut database =
-        File::create(&unpacked.0).with_context(|| format!("create {}", unpacked.0.display()))?;
+    unpacked.remove();
+    let mut database = OpenOptions::new();
+    let database = database.write(true).create_new(true).mode(0o600).open(&unpacked.0);
+    let mut database = database.with_context(|| format!("create {}", unpacked.0.display()))?;
     snapshot::read(&ask.file, &mut database)?;
     drop(database);
     let offline = Offline::open(&unpacked.0, None)?;
     let state = offline.state();
-    let former = state.cluster.id.clone().unwrap_or_default();
-    let least = state.cluster.epoch.0 + 1;
+    let cluster = state.cluster.id.clone().unwrap_or_default();
+    let key = dir.record.key.clone();
+    let former = Former::of(&offline, &cluster, &key, config.join.iter().cloned());
+    let known = former.refuse_the_living().await?;
+    let least = known.max(state.cluster.epoch).0 + 1;
     let epoch = ask.cluster_epoch.unwrap_or(least);
     if epoch < least {
-        bail!("--cluster-epoch {epoch} is not above the snapshot's, {}: at least {least}", least - 1);
+        bail!("--cluster-epoch {epoch} is not above {}, which the cluster had: at least {least}", least - 1);
     }
-    refuse_the_living(&dir.record.key, &former, &offline.voters()).await?;
     writeln!(out, "{}", summary(state))?;
     writeln!(out, "what was agreed on after that is lost; this node will be the only member")?;
     agree(ask.yes, out)?;
-    let new = former.founded_anew(ClusterEpoch(epoch), &random());
-    wait_for_leases(state, out).await?;
+    let new = cluster.founded_anew(ClusterEpoch(epoch), &random());
+    wait_for_leases(config, state, out).await?;
+    // One may have come back while this waited.
+    former.refuse_the_living().await?;
     let facts = node::facts(config, &advertised(config)?);
-    let (address, key) = (facts.address.clone(), dir.record.key.clone());
+    let address = facts.address.clone();
     let register = Register { key: key.clone(), facts };
     let actor = Actor(format!("node:{}", config.name));
     let register =
@@ -77,20 +90,14 @@ pub(crate) async fn run(config: &Config, ask: &Restore, out: &mut impl Write) ->
         let registered = state.nodes.values().find(|node| node.key == key);
         Peer { node: registered.map_or(NodeId(0), |node| node.id), address }
     };
-    let founded = offline.found(&folder, &[refound(&new), register], member).await;
-    let founded = founded.map_err(anyhow::Error::from).and_then(|(_, member)| {
-        dir.update(|record| {
-            record.cluster = Some(new.clone());
-            record.node = Some(member.node);
-            record.member = true;
-        })?;
-        Ok(())
-    });
-    if founded.is_err() {
-        // What cannot be removed is in nobody's way: its name is never used again.
-        drop(std::fs::remove_dir_all(&folder));
-    }
-    founded?;
+    let proposals = [refound(&new, true), register];
+    let founded = offline.found(&folder, &proposals, member).await.inspect_err(|_| discard(&folder));
+    let (_, member) = founded?;
+    dir.update(|record| {
+        record.cluster = Some(new.clone());
+        record.node = Some(member.node);
+        record.member = true;
+    })?;
     writeln!(out, "this node is the only member of cluster {new} now; start its agent")?;
     Ok(())
 }

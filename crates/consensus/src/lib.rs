@@ -48,7 +48,7 @@ mod writer;
 
 pub use codec::{CodecError, VERSION, decode_batch, encode_batch, encode_proposal};
 pub use error::{MembershipError, OpenError, ProposeError, ReadError, ServiceError};
-pub use offline::{DATABASE, LOG, Offline, OfflineError, members_on_disk};
+pub use offline::{DATABASE, LOG, Offline, OfflineError, nodes_on_disk};
 pub use options::Options;
 pub use peer::{HandleError, Peer, PeerError, PeerStream, Peers};
 pub use proposer::{Applied, ENTRY_BYTES};

@@ -5,7 +5,7 @@
 //!     (only read)                (only read)                          its member alone; a log with nothing but a vote
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,12 +58,15 @@ pub enum OfflineError {
     },
 }
 
-/// Where the members were reached when the database in `dir` was last written; none where there is no database, or none that
-/// can be read: whoever opens it will say why.
-pub fn members_on_disk(dir: &Path) -> Vec<String> {
-    let position = Store::read_applied(&dir.join(DATABASE)).ok().flatten();
+/// Where members and nodes were reached when the database in `dir` was last written; none where there is no database, or none
+/// that can be read: whoever opens it will say why.
+pub fn nodes_on_disk(dir: &Path) -> BTreeSet<String> {
+    let database = dir.join(DATABASE);
+    let position = Store::read_applied(&database).ok().flatten();
     let position = position.and_then(|position| codec::decode_position(&position).ok()).unwrap_or_default();
-    position.membership.nodes().map(|(_, node)| node.addr.clone()).collect()
+    let nodes = Store::read_nodes(&database).unwrap_or_default();
+    let members = position.membership.nodes().map(|(_, node)| node.addr.clone());
+    members.chain(nodes.into_iter().map(|node| node.facts.address)).collect()
 }
 
 /// A replica that no process runs.
@@ -92,6 +95,10 @@ impl Offline {
         let mut offline = Self { database: database.to_owned(), store, state, position, tail, term };
         if let Some(dir) = log {
             let log = LogStore::open(dir).map_err(|source| service::log_error(dir, source))?;
+            if let (Some(applied), true) = (offline.position.applied, log.is_pristine()) {
+                let dir = dir.display().to_string();
+                return Err(OpenError::LogLost { dir, applied: applied.index }.into());
+            }
             offline.read_tail(&log)?;
         }
         if offline.state.cluster.id.is_none() {
@@ -105,10 +112,13 @@ impl Offline {
         let unread = |source| OpenError::Log { dir: self.database.display().to_string(), source };
         let mut next = self.position.applied.map_or(0, |applied| applied.index + 1);
         while next < log.end() {
-            let entries = log.entries_from(next).map_err(unread)?;
-            next += entries.len() as u64;
-            for entry in entries {
+            for entry in log.entries_from(next).map_err(unread)? {
                 let log_id = entry.log_id();
+                if log_id.index != next {
+                    let why = format!("entry {next} is missing, the next one is {}", log_id.index);
+                    return Err(unread(io::Error::new(io::ErrorKind::InvalidData, why)).into());
+                }
+                next += 1;
                 match entry.payload {
                     EntryPayload::Blank => {}
                     EntryPayload::Membership(membership) => {

@@ -4,8 +4,9 @@
 //! "SHEAF SNAPSHOT" · version u8 · length of the head u32 LE · head, JSON · the SQLite database · CRC-32 u32 LE of all before
 //! ```
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use sheaf_model::view::SnapshotHead;
@@ -63,9 +64,10 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(path: &Path, head: &SnapshotHead) -> io::Result<Self> {
         let mut partial = path.as_os_str().to_owned();
-        partial.push(".part");
+        partial.push(format!(".{}.part", std::process::id()));
         let partial = PathBuf::from(partial);
-        let file = File::create(&partial)?;
+        // What it holds is for nobody but who may read the data directory.
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
         let crc = crc32fast::Hasher::new();
         let mut writer = Self { path: path.to_owned(), partial, file, crc, missing: head.bytes };
         let text = serde_json::to_vec(head)?;
@@ -97,7 +99,9 @@ impl Writer {
         let crc = self.crc.clone().finalize();
         self.file.write_all(&crc.to_le_bytes())?;
         self.file.sync_all()?;
-        std::fs::rename(&self.partial, &self.path)
+        std::fs::rename(&self.partial, &self.path)?;
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 }
 

@@ -52,12 +52,21 @@ impl ClusterApi for Control {
     async fn save_snapshot(&self, caller: Caller) -> Result<Answers<SnapshotPart>, ApiError> {
         self.caught_up(&caller).await?;
         let member = self.member()?;
-        let now = member.replica.state().revision;
+        // A copy that lacks what was acknowledged must not look like one.
+        let now = member.replica.read_index().await.map_err(|error| {
+            ApiError::unavailable(format!("what the cluster has agreed on is not known here now: {error}"))
+        })?;
         stored(&member.replica, now).await;
         let copy = member.replica.copy().await.map_err(|error| match error.kind() {
             std::io::ErrorKind::StorageFull => ApiError::Exhausted(error.to_string()),
             _ => ApiError::Internal(format!("copy the database: {error}")),
         })?;
+        if copy.state.revision < now {
+            return Err(ApiError::unavailable(format!(
+                "the database of this node is at revision {}, not yet at {now}: its disk is slow or full",
+                copy.state.revision
+            )));
+        }
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let state = &copy.state;
         let head = SnapshotHead {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sheaf_model::NodeStatus;
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
 use sheaf_wire::{ApiError, Client, Options};
 use tokio_util::sync::CancellationToken;
@@ -19,9 +20,11 @@ const EVERY: Duration = Duration::from_secs(1);
 const EVERY_WITHOUT: Duration = Duration::from_millis(200);
 /// How often a member looks whether its leader answers, or is answered.
 const LEADER_EVERY: Duration = Duration::from_millis(500);
-/// Every so many of these looks a member greets the others: one of them may have been made the first of a cluster founded
-/// anew while this one was away, and would answer no other question.
+/// Every so many of these looks a member greets the others and the lost nodes. A node of a cluster founded anew while this
+/// one was away answers no other question of it; and one that was away then learns it by being greeted.
 const SUCCESSOR_EVERY: u32 = 10;
+/// Lost nodes greeted at most.
+const LOST_GREETED: usize = 64;
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(1);
 /// Addresses of all members are asked for every so many greetings.
@@ -95,8 +98,7 @@ impl Control {
                 self.look_at_leader(&member, &mut asked).await;
                 turn = turn.wrapping_add(1);
                 if turn.is_multiple_of(SUCCESSOR_EVERY) {
-                    let members = member.replica.metrics().members;
-                    meet(&self.place, members.into_iter().map(|member| member.peer.address)).await;
+                    meet(&self.place, self.silent_ones(&member)).await;
                 }
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -111,6 +113,17 @@ impl Control {
                 () = tokio::time::sleep(if found { EVERY } else { EVERY_WITHOUT }) => {}
             }
         }
+    }
+
+    /// Where those may be who belong to a cluster founded anew from this one, or from which this one was: members, nodes
+    /// that are lost here, and whoever was ever known.
+    fn silent_ones(&self, member: &Member) -> BTreeSet<String> {
+        let mut addresses = self.place.members.borrow().known.clone();
+        addresses.extend(member.replica.metrics().members.into_iter().map(|member| member.peer.address));
+        let state = member.replica.state();
+        let lost = state.nodes.values().filter(|node| node.status == NodeStatus::Lost);
+        addresses.extend(lost.map(|node| node.facts.address.clone()).take(LOST_GREETED));
+        addresses
     }
 
     /// Notes whether the leader that this member follows answers; if it leads itself, whether a majority does.

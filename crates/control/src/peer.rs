@@ -13,6 +13,7 @@ use crate::place::{Identity, Member};
 impl PeerApi for Control {
     async fn hello(&self, _caller: Caller, ask: HelloAsk) -> Result<Greeting, ApiError> {
         let place = &self.place;
+        place.met(ask.cluster.as_ref());
         if ask.cluster.is_none() {
             place.seen.send_if_modified(|seen| seen.insert(ask.instance.clone()));
         }

@@ -74,6 +74,9 @@ pub enum Command {
 pub struct Refound {
     /// The cluster's new identity, which succeeds the present one.
     pub cluster: ClusterId,
+    /// The state is an earlier one than that which ran last: any bucket may have been multi-node since, so that each node
+    /// must confirm that it runs nothing of it before it is bound.
+    pub from_snapshot: bool,
 }
 
 /// See [`Command::Drain`].

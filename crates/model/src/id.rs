@@ -61,6 +61,11 @@ number! {
     ClusterEpoch
 }
 
+impl ClusterEpoch {
+    /// The highest there is: epochs are numbers below 2^63, of which 48 bits count revisions.
+    pub const MAX: Self = Self((1 << 15) - 1);
+}
+
 impl Epoch {
     /// The epoch of a binding made by the command at `revision`.
     pub fn new(cluster: ClusterEpoch, revision: Revision) -> Self {

@@ -1,10 +1,11 @@
 //! The whole state, read at start.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::types::Value;
 use sheaf_engine::{Bucket, Change, State};
-use sheaf_model::{Binding, Instance};
+use sheaf_model::{Binding, Instance, Node};
 
 use crate::codec::{self, Stored};
 use crate::error::StoreError;
@@ -32,6 +33,16 @@ impl Store {
         // The pages just read are not read again; the state in memory answers.
         db.execute_batch("PRAGMA shrink_memory").map_err(&failed)?;
         Ok((state, applied))
+    }
+
+    /// The nodes in the database at `path`, which nobody has open for writing; none where there is no database.
+    pub fn read_nodes(path: &Path) -> Result<Vec<Node>, StoreError> {
+        if !path.is_file() {
+            return Ok(Vec::new());
+        }
+        let mut nodes = Vec::new();
+        Self::open(path)?.rows("nodes", "id", |row| nodes.push(row))?;
+        Ok(nodes)
     }
 
     /// Gives every row of `table` to `put`. The writer's own connection sees one commit throughout: nobody else writes.

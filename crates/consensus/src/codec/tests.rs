@@ -119,7 +119,7 @@ fn later_commands() -> Vec<Proposal> {
 /// The command that no log holds, and those that came after it.
 fn latest_commands() -> Vec<Proposal> {
     let cluster = ClusterId("c0ffee+1-1a2b".to_owned());
-    let command = Command::Refound(Refound { cluster });
+    let command = Command::Refound(Refound { cluster, from_snapshot: true });
     vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
 }
 

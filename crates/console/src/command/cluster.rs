@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use futures::StreamExt;
 use serde::Serialize;
 use sheaf_model::view::{ClusterStatus, SnapshotHead};
-use sheaf_model::{Bytes, Timestamp};
+use sheaf_model::{Bytes, ClusterEpoch, Timestamp};
 use sheaf_wire::Client;
 use sheaf_wire::cluster::{ChangeSettings, SnapshotPart};
 
@@ -71,8 +71,8 @@ pub struct Restore {
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
     /// The new cluster's epoch; above every one that the cluster has had since the snapshot [default: one more than the
-    /// snapshot's]
-    #[arg(long, value_name = "N")]
+    /// highest that the snapshot and the nodes that answer know]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=ClusterEpoch::MAX.0))]
     pub cluster_epoch: Option<u64>,
     /// Do not ask
     #[arg(long, short = 'y')]

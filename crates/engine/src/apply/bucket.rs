@@ -89,7 +89,7 @@ impl Transaction<'_> {
     }
 
     /// Leaves behind, by name, every registered node that may run something of this bucket.
-    fn end_multi_node(&mut self, name: &BucketName) {
+    pub(super) fn end_multi_node(&mut self, name: &BucketName) {
         let mut nodes = self.state.residues.get(name).map(|r| r.nodes.clone()).unwrap_or_default();
         let registered = self.state.nodes.values().filter(|node| node.status != NodeStatus::Left);
         nodes.extend(registered.map(|node| (node.id, self.revision)));

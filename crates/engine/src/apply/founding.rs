@@ -5,10 +5,10 @@
 //! this has waited until no lease of the former cluster holds. Every instance is started anew, from this state. Revisions
 //! and node numbers go on far beyond any that the former cluster may have given out after this state was taken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sheaf_model::{BucketName, Node, NodeId, NodeStatus, Revision};
+use sheaf_model::{BucketName, ClusterEpoch, Node, NodeId, NodeStatus, Revision};
 
 use super::{Line, Transaction};
 use crate::change::Change;
@@ -28,6 +28,9 @@ impl Transaction<'_> {
             return Err(Refusal::Conflict(format!("cluster {wanted} does not succeed {present}")));
         }
         let epoch = refound.cluster.founding();
+        if epoch > ClusterEpoch::MAX {
+            return Err(Refusal::Precondition(format!("no cluster epoch is above {}", ClusterEpoch::MAX)));
+        }
         self.revision = self.revision.max(Revision(epoch.0.saturating_mul(1 << REVISIONS)));
         self.state.revision = self.revision;
         let cluster = &self.state.cluster;
@@ -42,6 +45,7 @@ impl Transaction<'_> {
         self.end_single_work();
         self.lose_nodes();
         self.restart_all();
+        self.leave_residues(refound.from_snapshot);
         Ok(Reply::Done(self.revision))
     }
 
@@ -72,6 +76,16 @@ impl Transaction<'_> {
                 revision: self.revision,
                 ..node
             }));
+        }
+    }
+
+    /// What a node confirmed in the former cluster says nothing of what it ran afterwards.
+    fn leave_residues(&mut self, from_snapshot: bool) {
+        let single = self.state.buckets.values().filter(|bucket| !bucket.current.spec.multi_node);
+        let single = single.filter(|_| from_snapshot).map(|bucket| bucket.name().clone());
+        let names: BTreeSet<BucketName> = self.state.residues.keys().cloned().chain(single).collect();
+        for name in names {
+            self.end_multi_node(&name);
         }
     }
 

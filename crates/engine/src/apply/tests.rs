@@ -431,11 +431,13 @@ fn a_cluster_founded_anew_knows_nothing_that_nodes_could_contradict() {
     world.phase("/single", 2, Some(former), Phase::Running);
     world.phase("/multi", 3, None, Phase::Running);
     let id = world.state.cluster.id.clone().unwrap();
-    let refound = |cluster| Command::Refound(Refound { cluster });
+    let refound = |cluster| Command::Refound(Refound { cluster, from_snapshot: false });
 
     assert!(matches!(world.propose(refound(id.clone())), Reply::Refused(Refusal::Conflict(_))));
     let other = ClusterId("other".to_owned()).founded_anew(ClusterEpoch(1), "1a2b");
     assert!(matches!(world.propose(refound(other)), Reply::Refused(Refusal::Conflict(_))));
+    let late = id.founded_anew(ClusterEpoch(1 << 15), "1a2b");
+    assert!(matches!(world.propose(refound(late)), Reply::Refused(Refusal::Precondition(_))));
 
     let new = id.founded_anew(ClusterEpoch(1), "1a2b");
     let Reply::Done(revision) = world.propose(refound(new.clone())) else { panic!("refused") };
@@ -456,4 +458,30 @@ fn a_cluster_founded_anew_knows_nothing_that_nodes_could_contradict() {
     let later = world.binding("/single").epoch;
     assert!(later > former && later > Epoch::new(ClusterEpoch(0), Revision((1 << 48) - 1)));
     assert_eq!(world.register("k9", "n9"), Reply::Registered(NodeId(10_004)), "numbers are not given twice");
+}
+
+#[test]
+fn a_cluster_from_a_snapshot_waits_for_every_node_that_may_run_something_multi_node() {
+    let mut world = World::with_nodes(2);
+    world.apply_module("flume", "1", |_| {});
+    world.apply_bucket("/single", |_| {});
+    let id = world.state.cluster.id.clone().unwrap();
+    let cluster = id.founded_anew(ClusterEpoch(1), "1a2b");
+    world.propose(Command::Refound(Refound { cluster, from_snapshot: true }));
+    let basis = world.bucket("/single").current.revision;
+    let bind = |world: &World| Command::Bind(world.bind_command("/single", 1, basis));
+    let asked = bind(&world);
+    assert!(matches!(world.propose(asked), Reply::Refused(_)), "nobody has confirmed");
+    let ending = Revision(1 << 32);
+    for node in [1, 2] {
+        let earlier = world.confirm_command("/single", node, Revision(ending.0 - 2));
+        world.propose(earlier);
+        let asked = bind(&world);
+        assert!(matches!(world.propose(asked), Reply::Refused(_)), "a word from the former cluster");
+        let confirm = world.confirm_command("/single", node, ending);
+        world.propose(confirm);
+    }
+    world.set_status(1, NodeStatus::Ready);
+    let asked = bind(&world);
+    assert!(matches!(world.propose(asked), Reply::Done(_)));
 }

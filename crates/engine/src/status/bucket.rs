@@ -256,10 +256,18 @@ impl Sight<'_> {
     fn unbound_state(&self, bucket: &Bucket, tally: Tally) -> (BucketState, String) {
         if let Some(residue) = self.state.residues.get(bucket.name()) {
             let nodes: Vec<String> = residue.nodes.keys().map(|node| self.state.node_name(*node)).collect();
-            let message = format!(
-                "was multi-node until lately; waits for {} to confirm that nothing of it is left there",
+            let alive =
+                |node: &&NodeId| self.state.nodes.get(node).is_some_and(|node| node.status.is_alive());
+            let lost: Vec<String> =
+                residue.nodes.keys().filter(|node| !alive(node)).map(ToString::to_string).collect();
+            let mut message = format!(
+                "may have been multi-node until lately; waits for {} to confirm that nothing of it is left there",
                 nodes.join(", ")
             );
+            if !lost.is_empty() {
+                message.push_str("; of those that are gone for good say so: sheaf node forget ");
+                message.push_str(&lost.join(" "));
+            }
             return (BucketState::Placing, message);
         }
         match tally.desired {

@@ -70,7 +70,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 31);
+        assert_eq!(calls, 32);
     }
 
     #[test]
