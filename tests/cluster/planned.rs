@@ -170,6 +170,10 @@ fn settings(cluster: &Cluster) {
     ]);
     set(&["lease.tll=1s"]).exits(1).mentions(&["did you mean lease.ttl?"]);
     assert_eq!(get("lease.ttl"), ttl, "nothing has changed");
+    let tight = set(&["lease.ttl=1500ms"]).ok();
+    assert!(tight.stderr.contains("an election would cost single-node work"), "{tight}");
+    let plenty = set(&[&format!("lease.ttl={ttl}")]).ok();
+    assert!(!plenty.stderr.contains("an election"), "{plenty}");
     set(&["offer_window=900ms"]).ok();
     assert_eq!(get("offer_window"), "900ms");
     set(&[&format!("offer_window={window}")]).ok();

@@ -113,16 +113,8 @@ impl Config {
 
     /// What deserves a word in the log though it is allowed.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let LeaseSettings { ttl, heartbeat, .. } = self.lease;
-        let election = Span(2 * self.raft.election_max.0 + 500);
-        let slack = Span(ttl.0.saturating_sub(heartbeat.0));
-        let mut warnings = Vec::new();
-        if slack < election {
-            warnings.push(format!(
-                "lease.ttl {ttl} leaves {slack} after a heartbeat, less than two of the longest elections and 0.5s \
-                 ({election}): an election would cost single-node work"
-            ));
-        }
+        let mut warnings: Vec<String> =
+            self.lease.election_warning(self.raft.election_max).into_iter().collect();
         if 2 * self.bootstrap_expect as usize <= self.join.len() {
             warnings.push(format!(
                 "cluster.bootstrap_expect {} is not more than half of the {} nodes in cluster.join: were the network \

@@ -236,6 +236,11 @@ impl Replica {
         Some(Peer { node, address })
     }
 
+    /// How long members wait at most before they stand for election.
+    pub fn longest_election(&self) -> Duration {
+        self.inner.patience / 2
+    }
+
     /// The runtime of consensus. Serve peers' calls here, so that no storm of API calls delays a heartbeat; nothing
     /// else belongs on it.
     pub fn runtime(&self) -> &tokio::runtime::Handle {

@@ -7,9 +7,9 @@ use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, registration};
 use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead};
-use sheaf_model::{Defect, ModuleSpec, NodeId, PutBucket};
+use sheaf_model::{Defect, ModuleSpec, NodeId, PutBucket, Span};
 use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi, SnapshotPart};
-use sheaf_wire::{Answers, ApiError, Applied, Caller, Outcome, OutcomeVerb};
+use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb};
 
 use crate::Control;
 use crate::event::stored;
@@ -36,10 +36,15 @@ impl ClusterApi for Control {
         let wrong = ask.changes.iter().filter_map(|(key, value)| wanted.set(key, value).err());
         let mut defects: Vec<Defect> = wrong.collect();
         defects.extend(wanted.defects());
+        let longest = Span::millis(self.member()?.replica.longest_election().as_millis() as u64);
+        let warning = wanted.settings.lease.election_warning(longest);
         let done = match (ask.changes.is_empty(), defects.is_empty()) {
             (true, _) => None,
             (false, false) => return Err(ApiError::Invalid(defects)),
-            (false, true) => Some(self.change(&caller, ask.request, Command::ChangeSettings(wanted)).await?),
+            (false, true) => {
+                let changed = self.change(&caller, ask.request, Command::ChangeSettings(wanted)).await?;
+                Some(Done { warnings: changed.warnings.into_iter().chain(warning).collect(), ..changed })
+            }
         };
         let named = self.changeable().named().into_iter().map(|(key, value)| (key.to_owned(), value));
         Ok(AllSettings { done, settings: named.collect() })

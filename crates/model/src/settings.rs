@@ -34,6 +34,20 @@ impl LeaseSettings {
         Span(self.ttl.0.saturating_add(self.kill_margin.0))
     }
 
+    /// That an election would cost single-node work: what is left of a lease after a heartbeat is shorter than two elections
+    /// of the `longest` kind and half a second.
+    pub fn election_warning(&self, longest: Span) -> Option<String> {
+        let elections = Span(longest.0.saturating_mul(2).saturating_add(500));
+        let slack = Span(self.ttl.0.saturating_sub(self.heartbeat.0));
+        (slack < elections).then(|| {
+            format!(
+                "lease.ttl {} leaves {slack} after a heartbeat, less than two of the longest elections and 0.5s \
+                 ({elections}): an election would cost single-node work",
+                self.ttl
+            )
+        })
+    }
+
     /// What is wrong with these settings, under the path `lease`.
     ///
     /// The margin covers 1 % clock drift on both sides and a kill that takes `k` ≥ 250 ms:

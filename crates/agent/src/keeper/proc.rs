@@ -227,11 +227,28 @@ pub(crate) fn kill_keeper(keeper: KeeperProcess) {
     }
 }
 
+/// Takes note of the end of a keeper that a former life of this very process started: the kernel keeps its entry until then.
+/// Returns whether nothing of it is left.
+pub(crate) fn reap_keeper(keeper: KeeperProcess) -> bool {
+    let is_it = |pid: i32| stat(pid).filter(|stat| stat.started == keeper.started);
+    let Some((pid, stat)) = i32::try_from(keeper.pid).ok().and_then(|pid| Some((pid, is_it(pid)?))) else {
+        return true;
+    };
+    // As long as it is not reaped its number is not given anew. Another process' child is for that one to reap.
+    if stat.zombie
+        && let Some(process) = Pid::from_raw(pid)
+    {
+        let _ = rustix::process::waitpid(Some(process), WaitOptions::NOHANG);
+    }
+    is_it(pid).is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "that is what is taken note of")]
     fn a_process_knows_itself_and_its_children() {
         let us = this_process();
         assert!(is_alive(us));
@@ -240,8 +257,15 @@ mod tests {
         let pid = child.id().cast_signed();
         assert!(below_us().contains(&pid));
         assert!(by_parent()[&us.pid.cast_signed()].contains(&pid), "the fallback sees it too");
+        let keeper = KeeperProcess { pid: child.id(), started: stat(pid).unwrap().started };
+        assert!(!reap_keeper(keeper), "it lives, so nothing is noted");
         child.kill().unwrap();
-        child.wait().unwrap();
+        while stat(pid).is_some_and(|stat| !stat.zombie) {
+            std::thread::yield_now();
+        }
+        assert!(reap_keeper(KeeperProcess { started: keeper.started + 1, ..keeper }), "another process");
+        assert!(stat(pid).is_some());
+        assert!(reap_keeper(keeper));
         assert_eq!(stat(pid), None);
     }
 }

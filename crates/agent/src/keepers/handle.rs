@@ -21,10 +21,12 @@ use tracing::{debug, warn};
 
 use super::KeeperError;
 use crate::keeper::layout::{Layout, Lock, SOCKET};
-use crate::keeper::{FromKeeper, Status, ToKeeper, clock, proc};
+use crate::keeper::{FromKeeper, KeeperProcess, Status, ToKeeper, clock, proc};
 
 /// How often it is looked whether a keeper that has closed its connection is gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How often the same is looked of one that has given its lock back: it is, but for a moment.
+const LOOKS: u32 = 10;
 
 /// A connection to one keeper, kept up in the background. Dropping it ends the connection, never the keeper.
 #[derive(Debug)]
@@ -174,6 +176,9 @@ impl Link {
             warn!(%error, "waiting for a keeper's process");
         }
         let said = self.status.borrow().clone();
+        if self.child.is_none() {
+            reap(said.keeper).await;
+        }
         let written = self.layout.read_status().ok().flatten().filter(|status| status.keeper == said.keeper);
         let mut last = if said.end.is_some() { said } else { written.unwrap_or(said) };
         if last.end.is_none() {
@@ -189,6 +194,16 @@ impl Link {
         }
         drop(lock);
         self.status.send_replace(last);
+    }
+}
+
+/// A keeper gives its lock back a moment before it is gone.
+async fn reap(keeper: KeeperProcess) {
+    for _ in 0..LOOKS {
+        if proc::reap_keeper(keeper) {
+            return;
+        }
+        sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -204,3 +204,20 @@ fn a_position_survives_its_encoding() {
     let empty = Position::default();
     assert_eq!(codec::decode_position(&codec::encode_position(&empty)).unwrap(), empty);
 }
+
+/// The log's tail does not follow on what the database holds: nothing may be founded on that.
+#[tokio::test]
+async fn a_gap_between_database_and_log_is_an_error() {
+    let dir = TempDir::new().unwrap();
+    let (database, raft) = (dir.path().join(crate::DATABASE), dir.path().join(crate::LOG));
+    std::fs::create_dir(&raft).unwrap();
+    drop(Store::open(&database).unwrap());
+    {
+        let mut log = LogStore::open(&raft).unwrap();
+        append(&mut log, (0..10).map(|index| entry(1, index)).collect()).await;
+        log.purge(log_id(1, 4)).await.unwrap();
+        log.sync().await.unwrap();
+    }
+    let refused = crate::Offline::open(&database, Some(&raft)).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("entry 0 is missing, the next one is 5"), "{refused}");
+}
