@@ -149,17 +149,13 @@ pub(crate) fn main() -> ExitCode {
             Err(error) => failed(&error),
         },
         Command::Recover(Recover { how, yes, .. }) => match load(&how) {
-            Ok(config) => recover(&config, yes),
+            Ok(config) => here(crate::recover::run(&config, yes, &mut std::io::stdout()), report),
             Err(code) => code,
         },
         Command::Example(example) => example.run(),
         Command::Keep => sheaf_agent::keeper::keep_main(std::env::args_os().skip(2)),
         Command::StandIn => sheaf_agent::stand_in_main(std::env::args_os().skip(2)),
     }
-}
-
-fn recover(config: &Config, yes: bool) -> ExitCode {
-    alone(crate::recover::run(config, yes, &mut std::io::stdout()))
 }
 
 fn restored(ask: &Restore) -> ExitCode {
@@ -170,27 +166,22 @@ fn restored(ask: &Restore) -> ExitCode {
         with_parent: false,
     };
     match load(&how) {
-        Ok(config) => alone(crate::restore::run(&config, ask, &mut std::io::stdout())),
+        Ok(config) => here(crate::restore::run(&config, ask, &mut std::io::stdout()), report),
         Err(code) => code,
     }
 }
 
-/// Runs what works on a data directory while no agent does.
-fn alone(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+/// Runs what needs no more than this thread.
+fn here<T>(work: impl Future<Output = T>, code: impl FnOnce(T) -> ExitCode) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => report(runtime.block_on(work)),
+        Ok(runtime) => code(runtime.block_on(work)),
         Err(error) => failed(&error.into()),
     }
 }
 
 fn client(command: ClientCommand, options: &sheaf_console::Options) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error.into()),
-    };
     let mut terminal = Terminal::of_process();
-    let running = sheaf_console::run(command, options, Cli::command(), &mut terminal);
-    runtime.block_on(running).into()
+    here(sheaf_console::run(command, options, Cli::command(), &mut terminal), Into::into)
 }
 
 fn agent(config: Config, how: AgentOptions) -> anyhow::Result<()> {

@@ -62,7 +62,7 @@ impl Forming {
             return self.found(new_cluster()).await;
         }
         loop {
-            let greetings = self.dial().await;
+            let greetings = self.dial(&self.config.join).await;
             if let Some(registration) = self.join_one(&greetings).await? {
                 return Ok(registration);
             }
@@ -82,25 +82,16 @@ impl Forming {
             return known;
         }
         let addresses = place.members.borrow().known.clone();
-        let greetings = addresses.iter().map(|address| sheaf_control::hello(place, address));
-        let greetings = futures::future::join_all(greetings).await.into_iter().flatten();
-        let ours = greetings.filter(|greeting| greeting.cluster.as_ref() == Some(&known.cluster));
-        for leader in ours.filter_map(|greeting| greeting.leader).collect::<BTreeSet<_>>() {
-            if let Ok(Joined::Registered { cluster, node }) = self.ask_to_join(&leader).await
-                && cluster == known.cluster
-            {
-                let registration = Registration { cluster, node };
-                return self.remember(registration, &BTreeMap::new(), false).unwrap_or(known);
-            }
-        }
-        known
+        let mut greetings = self.dial(&addresses).await;
+        greetings.retain(|_, greeting| greeting.cluster.as_ref() == Some(&known.cluster));
+        self.join_one(&greetings).await.ok().flatten().unwrap_or(known)
     }
 
     /// A data directory of another cluster than the one that the list leads to is not used: somebody gave it the wrong
     /// list, or moved the directory. Nodes that do not answer now say nothing either way.
     async fn refuse_another_cluster(&self, known: &Registration) -> anyhow::Result<()> {
         let own = &self.control.place().identity.instance;
-        let greetings = self.dial().await;
+        let greetings = self.dial(&self.config.join).await;
         let others = greetings.iter().filter(|(_, greeting)| greeting.instance != *own);
         let related = |other: &ClusterId| other.succeeds(&known.cluster) || known.cluster.succeeds(other);
         let found = others.filter_map(|(entry, greeting)| Some((entry, greeting.cluster.as_ref()?)));
@@ -118,10 +109,10 @@ impl Forming {
         Ok(())
     }
 
-    /// Greets every entry of the list at once; those that answered, by entry.
-    async fn dial(&self) -> BTreeMap<String, Greeting> {
+    /// Greets all of them at once; those that answered, by address.
+    async fn dial(&self, addresses: impl IntoIterator<Item = &String>) -> BTreeMap<String, Greeting> {
         let place = self.control.place();
-        let dials = self.config.join.iter().map(|entry| async move {
+        let dials = addresses.into_iter().map(|entry| async move {
             sheaf_control::hello(place, entry).await.ok().map(|greeting| (entry.clone(), greeting))
         });
         futures::future::join_all(dials).await.into_iter().flatten().collect()
@@ -152,9 +143,11 @@ impl Forming {
 
     async fn ask_to_join(&self, target: &str) -> Result<Joined, ApiError> {
         let mut target = target.to_owned();
+        let registration = self.control.place().registration.borrow().clone();
+        let cluster = registration.map(|registration| registration.cluster);
         // A redirect or two: whoever is asked may know the leader better.
         for _ in 0..3 {
-            let ask = JoinAsk { key: self.facts_key(), cluster: None, facts: self.facts.clone() };
+            let ask = JoinAsk { key: self.facts_key(), cluster: cluster.clone(), facts: self.facts.clone() };
             match PeerClient::new(&target)?.join(&ask, JOIN_WITHIN).await? {
                 Joined::Redirect(Some(leader)) if leader != target => target = leader,
                 answer => return Ok(answer),

@@ -54,7 +54,6 @@ pub(crate) async fn run(config: &Config, yes: bool, out: &mut impl Write) -> any
     let mut former = Former::of(&offline, &cluster, &record.key, known);
     let own = former.voters.iter().find(|voter| voter.node == node).map(|voter| voter.address.clone());
     former.voters.retain(|voter| voter.node != node);
-    let others = former.voters.clone();
     let known_epoch = former.refuse_the_living().await?;
     let state = offline.state();
     if known_epoch > state.cluster.epoch {
@@ -63,7 +62,7 @@ pub(crate) async fn run(config: &Config, yes: bool, out: &mut impl Write) -> any
         );
     }
     writeln!(out, "{}", summary(state))?;
-    let mut names: Vec<String> = others.iter().map(|voter| state.node_name(voter.node)).collect();
+    let mut names: Vec<String> = former.voters.iter().map(|voter| state.node_name(voter.node)).collect();
     names.sort();
     let lost = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
     writeln!(

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::ToSocketAddrs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -104,13 +104,7 @@ pub(crate) async fn run(config: &Config, ask: &Restore, out: &mut impl Write) ->
 
 /// Where this node's agent will be reached, as far as can be told while it does not run; it corrects this when it starts.
 fn advertised(config: &Config) -> anyhow::Result<String> {
-    let listening: SocketAddr = config
-        .grpc
-        .parse()
-        .or_else(|_| {
-            use std::net::ToSocketAddrs;
-            config.grpc.to_socket_addrs().map(|mut found| found.next()).ok().flatten().ok_or(())
-        })
-        .map_err(|()| anyhow::anyhow!("[listen] grpc {:?} is no address", config.grpc))?;
+    let listening = config.grpc.to_socket_addrs().ok().and_then(|mut found| found.next());
+    let listening = listening.with_context(|| format!("[listen] grpc {:?} is no address", config.grpc))?;
     Ok(address::advertised(config, listening))
 }

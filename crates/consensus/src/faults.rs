@@ -2,7 +2,7 @@
 //! acknowledged is lost, nothing is there twice, and all end in the same state.
 //!
 //! A power cut takes away what was not synced. The log tells where each completed sync ended ([`Mark`]); everything behind
-//! is cut off, or left torn in the middle. SQLite's file goes back to an older commit, as far as the log may have been
+//! is cut off, somewhere torn, or zeros. SQLite's file goes back to an older commit, as far as the log may have been
 //! purged on the strength of it. The node is off the network before its disk is copied, and an answer that it gave counts
 //! only if it was out before that.
 //!
@@ -114,9 +114,7 @@ impl Told {
     /// Registers one node after the other with whoever leads.
     async fn write(self: Arc<Self>, replicas: Arc<Mutex<BTreeMap<NodeId, Replica>>>) {
         while !self.enough.load(Ordering::Relaxed) {
-            let leading = |replica: &&Replica| replica.leadership().borrow().leading;
-            let leader = replicas.lock().unwrap().values().find(leading).cloned();
-            let Some(leader) = leader else {
+            let Some(leader) = leading(&replicas) else {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
             };
@@ -132,6 +130,10 @@ impl Told {
             }
         }
     }
+}
+
+fn leading(replicas: &Mutex<BTreeMap<NodeId, Replica>>) -> Option<Replica> {
+    replicas.lock().unwrap().values().find(|replica| replica.leadership().borrow().leading).cloned()
 }
 
 /// A cluster, and what is kept of its disks.
@@ -177,23 +179,16 @@ impl Scene {
             }
             3 | 4 => self.cut_power(&[0, 1, 2]).await,
             5 | 6 => {
-                let node = self.cluster.members[self.dice.below(3) as usize].node;
-                self.cluster.mesh.cut(node);
+                let who = self.some_member();
+                self.cluster.mesh.cut(self.cluster.members[who].node);
             }
             7 => self.cluster.mesh.heal(),
             8 => self.keep_databases(),
             _ => {
-                let heir = self.cluster.members[self.dice.below(3) as usize].node;
-                let leader = self
-                    .replicas
-                    .lock()
-                    .unwrap()
-                    .values()
-                    .find(|one| one.leadership().borrow().leading)
-                    .cloned();
-                if let Some(leader) = leader {
+                let heir = self.some_member();
+                if let Some(leader) = leading(&self.replicas) {
                     // It may have lost its term meanwhile.
-                    drop(leader.transfer_leader(heir).await);
+                    drop(leader.transfer_leader(self.cluster.members[heir].node).await);
                 }
             }
         }

@@ -141,7 +141,7 @@ impl Opening {
         let (reads, reads_handle) = reads::new(shared.applied.subscribe(), rounds.clone(), patience);
         let mut tasks = JoinSet::new();
         tasks.spawn(follow_leadership(raft.clone(), node, leadership_sender));
-        tasks.spawn(beat::run(raft.clone(), leadership.clone(), rounds.clone(), options.heartbeat));
+        tasks.spawn(beat::run(raft.clone(), leadership.clone(), rounds, options.heartbeat));
         tasks.spawn(space::watch(options.dir.clone(), options.reserve_bytes, space_sender));
         tasks.spawn(proposer.run(raft.clone()));
         tasks.spawn(reads.run(raft.clone()));

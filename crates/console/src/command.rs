@@ -14,7 +14,6 @@ pub mod version;
 
 use clap::Subcommand;
 
-use self::cluster::{ClusterVerb, Snapshot};
 use crate::connect::connect;
 use crate::exit::{Exit, Failure};
 use crate::options::Options;
@@ -76,10 +75,7 @@ async fn carry_out(
         ClientCommand::Bucket(bucket) => bucket.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Module(module) => module.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Node(node) => node.run(&connect(options).await?, options.output, out).await,
-        ClientCommand::Cluster(ClusterVerb::Snapshot(Snapshot::Inspect(file))) => {
-            file.inspect(options.output, out)
-        }
-        ClientCommand::Cluster(verb) => verb.run(&connect(options).await?, options.output, out).await,
+        ClientCommand::Cluster(verb) => verb.run(options, out).await,
         ClientCommand::Events(events) => events.run(&connect(options).await?, options.output, out).await,
     }
 }

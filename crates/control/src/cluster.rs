@@ -36,12 +36,13 @@ impl ClusterApi for Control {
         let wrong = ask.changes.iter().filter_map(|(key, value)| wanted.set(key, value).err());
         let mut defects: Vec<Defect> = wrong.collect();
         defects.extend(wanted.defects());
-        let longest = Span::millis(self.member()?.replica.longest_election().as_millis() as u64);
-        let warning = wanted.settings.lease.election_warning(longest);
         let done = match (ask.changes.is_empty(), defects.is_empty()) {
             (true, _) => None,
             (false, false) => return Err(ApiError::Invalid(defects)),
             (false, true) => {
+                let longest = self.member()?.replica.longest_election();
+                let warning =
+                    wanted.settings.lease.election_warning(Span::millis(longest.as_millis() as u64));
                 let changed = self.change(&caller, ask.request, Command::ChangeSettings(wanted)).await?;
                 Some(Done { warnings: changed.warnings.into_iter().chain(warning).collect(), ..changed })
             }
@@ -54,8 +55,7 @@ impl ClusterApi for Control {
         self.transfer_to(to.as_deref(), TRANSFER_WITHIN).await
     }
 
-    async fn save_snapshot(&self, caller: Caller) -> Result<Answers<SnapshotPart>, ApiError> {
-        self.caught_up(&caller).await?;
+    async fn save_snapshot(&self, _: Caller) -> Result<Answers<SnapshotPart>, ApiError> {
         let member = self.member()?;
         // A copy that lacks what was acknowledged must not look like one.
         let now = member.replica.read_index().await.map_err(|error| {
@@ -254,8 +254,7 @@ impl Control {
         let (counts, buckets, cluster, revision, ready) = {
             let Ok(seen) = self.see(|sight| {
                 let id = sight.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
-                let alive = |id| sight.state.nodes.get(id).is_some_and(|node| node.status.is_alive());
-                let ready = metrics.voters().filter(|member| alive(&member.peer.node)).count();
+                let ready = metrics.voters().filter(|member| sight.state.is_alive(member.peer.node)).count();
                 (sight.node_counts(), sight.bucket_counts(), id, sight.state.revision.0, ready)
             }) else {
                 return ClusterStatus::default();

@@ -62,7 +62,7 @@ pub fn next_change(state: &State, members: &Membership) -> Option<MembershipChan
             return Some(MembershipChange::Voters { add: vec![heir], remove: vec![dead] });
         }
     } else if members.voters.len() > shrunk(state) {
-        let alive = |node: &NodeId| state.nodes.get(node).is_some_and(|node| node.status.is_alive());
+        let alive = |node: &NodeId| state.is_alive(*node);
         let mut remove: Vec<NodeId> = dispensable.rev().copied().collect();
         remove.sort_by_key(alive); // stable: of each kind who joined last goes first
         remove.truncate(members.voters.len() - shrunk(state));

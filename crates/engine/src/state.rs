@@ -240,6 +240,11 @@ impl State {
         named().find(|node| node.status.is_alive()).or_else(|| named().next_back())
     }
 
+    /// Whether the node is registered and heard of.
+    pub fn is_alive(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| node.status.is_alive())
+    }
+
     /// A node's name for people, also of a number that is not known.
     pub fn node_name(&self, id: NodeId) -> String {
         self.nodes.get(&id).map_or_else(|| format!("node {id}"), |node| node.facts.name.to_string())

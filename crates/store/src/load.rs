@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use rusqlite::types::Value;
 use sheaf_engine::{Bucket, Change, State};
 use sheaf_model::{Binding, Instance, Node};
 
 use crate::codec::{self, Stored};
 use crate::error::StoreError;
-use crate::store::{Store, applied, revision};
+use crate::schema;
+use crate::store::{Store, applied, open_for_reading, revision};
 
 impl Store {
     /// The state as last written, and the applied position written with it; none: nothing was ever written.
@@ -35,13 +37,13 @@ impl Store {
         Ok((state, applied))
     }
 
-    /// The nodes in the database at `path`, which nobody has open for writing; none where there is no database.
+    /// The nodes in the database at `path`, without opening it for more than reading.
     pub fn read_nodes(path: &Path) -> Result<Vec<Node>, StoreError> {
-        if !path.is_file() {
-            return Ok(Vec::new());
-        }
+        let db = open_for_reading(path)?;
         let mut nodes = Vec::new();
-        Self::open(path)?.rows("nodes", "id", |row| nodes.push(row))?;
+        if let schema::Kind::Ours(_) = schema::identify(&db, path)? {
+            rows(&db, path, "nodes", "id", |row| nodes.push(row))?;
+        }
         Ok(nodes)
     }
 
@@ -50,24 +52,34 @@ impl Store {
         &self,
         table: &'static str,
         key: &'static str,
-        mut put: impl FnMut(T),
+        put: impl FnMut(T),
     ) -> Result<(), StoreError> {
         let (db, path) = self.db("load")?;
-        let failed = StoreError::sqlite("load", path);
-        let mut statement = db.prepare(&format!("SELECT body, {key} FROM {table}")).map_err(&failed)?;
-        let mut rows = statement.query([]).map_err(&failed)?;
-        while let Some(row) = rows.next().map_err(&failed)? {
-            let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(&failed)?;
-            let value = codec::decode(body).map_err(|source| StoreError::Row {
-                path: path.to_owned(),
-                table,
-                key: row.get(1).map_or_else(|error| error.to_string(), printed),
-                source,
-            })?;
-            put(value);
-        }
-        Ok(())
+        rows(db, path, table, key, put)
     }
+}
+
+fn rows<T: Stored>(
+    db: &Connection,
+    path: &Path,
+    table: &'static str,
+    key: &'static str,
+    mut put: impl FnMut(T),
+) -> Result<(), StoreError> {
+    let failed = StoreError::sqlite("load", path);
+    let mut statement = db.prepare(&format!("SELECT body, {key} FROM {table}")).map_err(&failed)?;
+    let mut rows = statement.query([]).map_err(&failed)?;
+    while let Some(row) = rows.next().map_err(&failed)? {
+        let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(&failed)?;
+        let value = codec::decode(body).map_err(|source| StoreError::Row {
+            path: path.to_owned(),
+            table,
+            key: row.get(1).map_or_else(|error| error.to_string(), printed),
+            source,
+        })?;
+        put(value);
+    }
+    Ok(())
 }
 
 fn printed(key: Value) -> String {

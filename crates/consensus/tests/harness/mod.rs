@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
-use sheaf_consensus::{Options, Peer, PeerError, PeerStream, Peers, Replica};
+use sheaf_consensus::{DATABASE, LOG, Options, Peer, PeerError, PeerStream, Peers, Replica};
 use sheaf_engine::{Command, Form, Proposal, Register};
 use sheaf_model::{
     Actor, Bytes as Amount, ClusterId, Facts, NodeId, NodeKey, NodeName, Revision, Settings, Timestamp,
@@ -158,8 +158,8 @@ impl Member {
 
     pub async fn start(&mut self, cluster: &Setting, mesh: &Arc<Mesh>) {
         let data = self.dir.path();
-        let store = Store::open(&data.join("state.db")).unwrap();
-        let mut options = (cluster.options)(data.join("raft"));
+        let store = Store::open(&data.join(DATABASE)).unwrap();
+        let mut options = (cluster.options)(data.join(LOG));
         options.reserve_bytes = 0;
         let peers = MeshPeers { mesh: mesh.clone(), from: self.node, streams: cluster.streams };
         let (replica, service) = Replica::open(options, store, self.node, Arc::new(peers)).await.unwrap();

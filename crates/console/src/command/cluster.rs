@@ -13,7 +13,7 @@ use sheaf_wire::cluster::{ChangeSettings, SnapshotPart};
 use crate::command::apply::warn;
 use crate::connect;
 use crate::exit::{Exit, Failure};
-use crate::options::label;
+use crate::options::{Options, label};
 use crate::output::{Format, Terminal};
 use crate::snapshot;
 use crate::table::{self, Column, Listed, Listing};
@@ -57,8 +57,7 @@ pub struct SnapshotFile {
 /// `sheaf cluster snapshot restore`
 ///
 /// For when no voter is left. What was agreed on after the snapshot is lost. Nodes of the former cluster that reach this
-/// one follow it by themselves; those that registered after the snapshot need an empty data directory. The agent is
-/// started afterwards, as ever.
+/// one follow it by themselves. The agent is started afterwards, as ever.
 #[derive(Args, Clone, Debug)]
 pub struct Restore {
     /// The snapshot
@@ -99,7 +98,7 @@ impl SnapshotFile {
         Ok(Exit::Done)
     }
 
-    pub(crate) fn inspect(&self, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+    fn inspect(&self, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
         let head = snapshot::read(&self.file, &mut std::io::sink());
         let head = head.map_err(|error| Failure::Refused(error.to_string()))?;
         match format {
@@ -178,32 +177,28 @@ impl Settings {
 }
 
 impl ClusterVerb {
-    pub(crate) async fn run(
-        self,
-        client: &Client,
-        format: Format,
-        out: &mut Terminal,
-    ) -> Result<Exit, Failure> {
+    pub(crate) async fn run(self, options: &Options, out: &mut Terminal) -> Result<Exit, Failure> {
+        let (format, client) = (options.output, || connect::connect(options));
         match self {
             Self::Status => {
-                let status = client.cluster_status().await?;
+                let status = client().await?.cluster_status().await?;
                 print(out, format, &status)?;
                 Ok(if status.leader.is_some() { Exit::Done } else { Exit::Error })
             }
             Self::Members => {
-                let members = client.members().await?;
+                let members = client().await?.members().await?;
                 Listing::whole(out, format, &members)?;
                 if members.is_empty() {
                     out.say("no cluster yet; `sheaf cluster status` says what is missing");
                 }
                 Ok(Exit::Done)
             }
-            Self::Settings(settings) => settings.run(client, format, out).await,
-            Self::Snapshot(Snapshot::Save(file)) => file.save(client, out).await,
+            Self::Settings(settings) => settings.run(&client().await?, format, out).await,
+            Self::Snapshot(Snapshot::Save(file)) => file.save(&client().await?, out).await,
             Self::Snapshot(Snapshot::Inspect(file)) => file.inspect(format, out),
             Self::Snapshot(Snapshot::Restore(_)) => Err(offline()),
             Self::Transfer(transfer) => {
-                let leader = client.transfer(transfer.to).await?;
+                let leader = client().await?.transfer(transfer.to).await?;
                 out.line(&leader)?;
                 out.say(&format!("{leader} leads"));
                 Ok(Exit::Done)

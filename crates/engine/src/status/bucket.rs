@@ -143,7 +143,7 @@ impl Sight<'_> {
     }
 
     fn is_reachable(&self, node: NodeId) -> bool {
-        self.state.nodes.get(&node).is_some_and(|node| node.status.is_alive())
+        self.state.is_alive(node)
     }
 
     fn runs_up_to_date(&self, bucket: &Bucket, node: NodeId) -> bool {
@@ -256,10 +256,8 @@ impl Sight<'_> {
     fn unbound_state(&self, bucket: &Bucket, tally: Tally) -> (BucketState, String) {
         if let Some(residue) = self.state.residues.get(bucket.name()) {
             let nodes: Vec<String> = residue.nodes.keys().map(|node| self.state.node_name(*node)).collect();
-            let alive =
-                |node: &&NodeId| self.state.nodes.get(node).is_some_and(|node| node.status.is_alive());
-            let lost: Vec<String> =
-                residue.nodes.keys().filter(|node| !alive(node)).map(ToString::to_string).collect();
+            let lost = residue.nodes.keys().filter(|node| !self.state.is_alive(**node));
+            let lost: Vec<String> = lost.map(ToString::to_string).collect();
             let mut message = format!(
                 "may have been multi-node until lately; waits for {} to confirm that nothing of it is left there",
                 nodes.join(", ")

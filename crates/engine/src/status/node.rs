@@ -101,8 +101,7 @@ impl<'a> Sight<'a> {
     /// Whether an instance of the bucket runs there, whatever revision.
     pub(super) fn runs_on(&self, bucket: &Bucket, node: NodeId) -> bool {
         let instance = self.state.instances.get(bucket.name()).and_then(|nodes| nodes.get(&node));
-        instance.is_some_and(|instance| instance.phase == Phase::Running)
-            && self.state.nodes.get(&node).is_some_and(|node| node.status.is_alive())
+        instance.is_some_and(|instance| instance.phase == Phase::Running) && self.state.is_alive(node)
     }
 
     fn nodes_of(&self, name: &sheaf_model::BucketName) -> Vec<NodeId> {
