@@ -9,6 +9,7 @@
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
+//! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `full_disk` | 3 | a full disk stops changes, not votes |
 //! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
 //! | `input` | 1 | everything that people and programs can get wrong |
@@ -35,6 +36,8 @@ mod load;
 mod loss;
 #[path = "cluster/multi.rs"]
 mod multi;
+#[path = "cluster/nemesis.rs"]
+mod nemesis;
 #[path = "cluster/people.rs"]
 mod people;
 #[path = "cluster/planned.rs"]

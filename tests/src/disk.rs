@@ -1,6 +1,7 @@
 //! A file system so small that a test can fill it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use crate::{Machine, need};
 
 /// What is written at a time while filling.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 256 << 10;
 /// What fills it.
 const FILLER: &str = "filler";
 
@@ -44,10 +45,9 @@ impl SmallDisk {
 
     /// Fills it until less than so many bytes are free.
     pub fn fill(&self, free: u64) {
-        let mut filler = Vec::new();
+        let mut filler = File::create(self.path.join(FILLER)).expect("there is room for a file");
         while self.free() >= free {
-            filler.resize(filler.len() + PIECE, 1);
-            fs::write(self.path.join(FILLER), &filler).expect("there is room for it");
+            filler.write_all(&[1; PIECE]).expect("there is room for it");
         }
     }
 

@@ -1,9 +1,10 @@
 //! Processes that belong to a test, found in `/proc`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -63,6 +64,37 @@ pub fn is_alive(pid: u32) -> bool {
     !matches!(state, Some("Z" | "X") | None)
 }
 
+/// The processes that have the sockets of these inodes open; one that was closed, or is another user's, is left out.
+pub fn owners_of_sockets(inodes: &BTreeSet<u64>) -> BTreeMap<u64, u32> {
+    let socket = |target: PathBuf| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+    let own = |pid: u32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        files.filter_map(move |file| Some((socket(fs::read_link(file.path()).ok()?)?, pid)))
+    };
+    let mut found = BTreeMap::new();
+    for pid in pids() {
+        found.extend(own(pid).filter(|(inode, _)| inodes.contains(inode)));
+        if found.len() == inodes.len() {
+            break;
+        }
+    }
+    found
+}
+
+/// A variable of a process's environment, as it was when it started.
+pub fn variable(pid: u32, name: &str) -> Option<String> {
+    let begin = [name.as_bytes(), b"="].concat();
+    let value = environment(pid).find_map(|setting| Some(setting.strip_prefix(&*begin)?.to_vec()))?;
+    String::from_utf8(value).ok()
+}
+
+/// How often the process has waited for something, and so come to the end of what it had to do; none: it is gone.
+pub fn turns(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    line.trim().parse().ok()
+}
+
 /// Sends a signal; a process that is gone does not mind.
 pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
@@ -102,10 +134,13 @@ pub(crate) fn end_all(place: &Path) -> Vec<Process> {
 
 fn all() -> Vec<Process> {
     let own = std::process::id();
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let live = pids.filter(|pid| *pid != own && is_alive(*pid));
+    let live = pids().filter(|pid| *pid != own && is_alive(*pid));
     live.map(|pid| Process { pid, command: command(pid) }).collect()
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 fn command(pid: u32) -> String {

@@ -8,6 +8,8 @@ pub(crate) struct Ask {
     pub(crate) name: String,
     rounds: Option<usize>,
     seconds: Option<u64>,
+    minutes: Option<u64>,
+    seed: Option<u64>,
     trials: Option<usize>,
     buckets: Option<usize>,
     writers: Option<Vec<usize>>,
@@ -37,6 +39,8 @@ impl Ask {
             match option.as_str() {
                 "--rounds" => ask.rounds = Some(number(&option, &value)?),
                 "--seconds" => ask.seconds = Some(number(&option, &value)?),
+                "--minutes" => ask.minutes = Some(number(&option, &value)?),
+                "--seed" => ask.seed = Some(number(&option, &value)?),
                 "--trials" => ask.trials = Some(number(&option, &value)?),
                 "--buckets" => ask.buckets = Some(number(&option, &value)?),
                 "--writers" => {
@@ -62,6 +66,14 @@ impl Ask {
 
     pub(crate) fn seconds(&self, default: u64) -> u64 {
         self.seconds.unwrap_or(default)
+    }
+
+    pub(crate) fn minutes(&self, default: u64) -> u64 {
+        self.minutes.unwrap_or(default)
+    }
+
+    pub(crate) fn seed(&self, default: u64) -> u64 {
+        self.seed.unwrap_or(default)
     }
 
     pub(crate) fn trials(&self, default: usize) -> usize {

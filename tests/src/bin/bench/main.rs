@@ -21,6 +21,7 @@ mod figure;
 mod gates;
 mod idle;
 mod machine;
+mod nemesis;
 mod placement;
 mod scene;
 mod start;
@@ -41,7 +42,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 8] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
@@ -77,9 +78,26 @@ const BENCHES: [Bench; 7] = [
         about: "7 agents: a bucket's node is lost, the leader is killed or hands over  [--trials 20]",
         run: failover::run,
     },
+    Bench {
+        name: "nemesis",
+        about: "7 agents under everything that goes wrong, checked  [--minutes 20] [--seed 1] [--trials 20]",
+        run: nemesis::run,
+    },
 ];
 
 fn main() -> ExitCode {
+    // The program of the nemesis' buckets.
+    if let [word, file] = &std::env::args().skip(1).collect::<Vec<_>>()[..]
+        && word == "beat"
+    {
+        return match sheaf_tests::beats::run(file.as_ref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                say(&format!("{file}: {error}"));
+                ExitCode::FAILURE
+            }
+        };
+    }
     let ask = match Ask::parse(std::env::args().skip(1)) {
         Ok(ask) => ask,
         Err(problem) => {

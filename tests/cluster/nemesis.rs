@@ -1,0 +1,23 @@
+//! Everything at once, by chance.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheaf_tests::Machine;
+use sheaf_tests::nemesis::{self, Plan};
+
+/// How long things go wrong here; `bench nemesis` takes longer.
+const CHAOS: Duration = Duration::from_secs(60);
+/// What is done, unless `SHEAF_SEED` says otherwise.
+const SEED: u64 = 1;
+
+#[test]
+fn nemesis() {
+    let seed = std::env::var("SHEAF_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
+    let machine = Arc::new(Machine::take());
+    let plan = Plan { seed, chaos: CHAOS, beat: env!("CARGO_BIN_EXE_bench").into() };
+    let report = nemesis::run(&machine, &plan);
+    println!("nemesis: {report:?}");
+    assert!(report.faults.0.values().sum::<usize>() > 20, "{report:?}");
+    assert!(report.calls.0 > 500, "{report:?}");
+}
