@@ -39,7 +39,8 @@ pub fn quick_module(beat: &Path) -> String {
 #[expect(clippy::disallowed_methods, reason = "the program does nothing else between two beats")]
 pub fn run(file: &Path) -> std::io::Result<()> {
     let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| "0".to_owned());
-    let who = format!("{} {} {}", variable("SHEAF_NODE"), std::process::id(), variable("SHEAF_EPOCH"));
+    // When it began tells it from any other, as its process id would not: another container may have the same.
+    let who = format!("{} {} {}", variable("SHEAF_NODE"), now(), variable("SHEAF_EPOCH"));
     let mut file = OpenOptions::new().create(true).append(true).open(file)?;
     loop {
         // One write, so that lines of several programs stay whole.
@@ -84,8 +85,8 @@ pub fn no_overlap(lives: &Lives) -> Result<(), String> {
 pub struct Life {
     /// Where it ran.
     pub node: String,
-    /// Its process.
-    pub pid: u64,
+    /// What tells it from others.
+    pub id: u64,
     /// Under which epoch; 0 for multi-node work.
     pub epoch: u64,
     /// First beat.
@@ -103,14 +104,14 @@ pub fn programs(trace: &Trace) -> Vec<Life> {
         let node = words.next().unwrap_or_default();
         let mut numbers = words.filter_map(|word| word.parse::<u64>().ok());
         // A line that was being written when its program died has no time.
-        if let (Some(pid), Some(epoch), Some(at)) = (numbers.next(), numbers.next(), numbers.next()) {
-            let life = found.entry((node, pid, epoch)).or_insert((at, at));
+        if let (Some(id), Some(epoch), Some(at)) = (numbers.next(), numbers.next(), numbers.next()) {
+            let life = found.entry((node, id, epoch)).or_insert((at, at));
             *life = (life.0.min(at), life.1.max(at));
         }
     }
     let mut lives: Vec<Life> = found
         .into_iter()
-        .map(|((node, pid, epoch), (first, last))| Life { node: node.to_owned(), pid, epoch, first, last })
+        .map(|((node, id, epoch), (first, last))| Life { node: node.to_owned(), id, epoch, first, last })
         .collect();
     lives.sort_by_key(|life| life.first);
     lives
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     fn life(epoch: u64, first: u64, last: u64) -> Life {
-        Life { node: "n1".to_owned(), pid: 7, epoch, first, last }
+        Life { node: "n1".to_owned(), id: 7, epoch, first, last }
     }
 
     #[test]

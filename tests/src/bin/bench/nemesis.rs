@@ -106,7 +106,7 @@ fn overlap(cluster: &Cluster, number: usize) -> Duration {
         let rest = victim.programs(&name);
         if rest.is_empty() { Ok(()) } else { Err(format!("{rest:?}")) }
     });
-    let old = beats::programs(&trace).into_iter().find(|life| life.pid == stopped[0].pid);
+    let old = beats::programs(&trace).into_iter().find(|life| life.id == stopped[0].id);
     cluster.delete(&[&name]);
     Duration::from_nanos(old.map_or(0, |old| old.last.saturating_sub(stopped[1].first)))
 }
