@@ -1,7 +1,7 @@
 //! The leader's heartbeats.
 //!
-//! openraft would send them itself, from a timer that wakes every member, leader or not, five times for each heartbeat;
-//! that timer is left to elections, at half the pace ([`crate::Options`]). What an idle member costs is its wake-ups.
+//! openraft would send them itself, from a timer that wakes every member, leader or not, five times for each heartbeat.
+//! What an idle member costs is its wake-ups.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

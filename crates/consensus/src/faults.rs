@@ -12,7 +12,7 @@
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -295,19 +295,34 @@ fn backup(member: &Member, to: &Path) -> Position {
     position.map(|position| decode_position(&position).unwrap()).unwrap_or_default()
 }
 
+/// Up to where a log that is in use was synced, and what its files held then: a file is removed after the record that says
+/// so was synced.
+fn at_a_moment(log: &Path) -> (u64, BTreeMap<String, Vec<u8>>) {
+    let names = || {
+        let names = fs::read_dir(log).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".wal")).collect::<BTreeSet<String>>()
+    };
+    let moment = || (SYNCED.lock().unwrap().get(log).copied().unwrap_or_default(), names());
+    loop {
+        let (synced, names) = moment();
+        let read = |name: &String| Some((name.clone(), fs::read(log.join(name)).ok()?));
+        let files: Option<BTreeMap<_, _>> = names.iter().map(read).collect();
+        if let Some(files) = files
+            && moment() == (synced, names)
+        {
+            return (synced, files);
+        }
+    }
+}
+
 /// Copies a log as a disk holds it that was not told to sync the rest: cut off, or torn somewhere behind.
 fn copy_synced(from: &Path, to: &Path, dice: &mut Dice) {
-    let synced = SYNCED.lock().unwrap().get(from).copied().unwrap_or_default();
+    let (synced, files) = at_a_moment(from);
     SYNCED.lock().unwrap().insert(to.to_owned(), synced);
     fs::create_dir(to).unwrap();
-    let mut names: Vec<_> = fs::read_dir(from).unwrap().map(|file| file.unwrap().path()).collect();
-    names.retain(|path| path.extension().is_some_and(|end| end == "wal"));
-    names.sort();
-    for path in names {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    for (name, bytes) in files {
         let digits: String = name.chars().filter(char::is_ascii_digit).collect();
         let start: u64 = digits.parse().unwrap();
-        let bytes = fs::read(&path).unwrap();
         let keep = synced.saturating_sub(start).min(bytes.len() as u64) as usize;
         if keep == 0 && start > 0 {
             continue; // Its creation was not synced either.

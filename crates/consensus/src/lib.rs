@@ -16,7 +16,8 @@
 //!
 //! Reading order: `replica` (the handle), `proposer`, `machine`, `writer`, `ring`, `log`, `reads`; then `peer` (what
 //! members say to each other), `network` (asking), `serve` (answering), `snapshot`; `codec` holds every byte written to
-//! disk, `membership` and `service` the rest of the handle: forming, opening, closing; `offline` is for after a disaster.
+//! disk, `membership` and `service` the rest of the handle: forming, opening, closing; `beat` and `elect` are the timers of
+//! a leader and of everybody else; `offline` is for after a disaster.
 //!
 //! Everything of openraft runs on a runtime of its own, so that no storm of API calls delays a heartbeat.
 
@@ -25,6 +26,7 @@ extern crate self as sheaf_consensus;
 
 mod beat;
 mod codec;
+mod elect;
 mod error;
 #[cfg(test)]
 mod faults;

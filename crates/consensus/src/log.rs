@@ -75,6 +75,8 @@ struct Flushed {
 enum Tell {
     Raft(IOFlushed<Types>),
     Caller(oneshot::Sender<()>),
+    /// Nobody waits; a failure ends the process all the same.
+    Nobody,
 }
 
 impl raft_log::Callback for Flushed {
@@ -88,6 +90,7 @@ impl raft_log::Callback for Flushed {
             Tell::Raft(callback) => callback.io_completed(Ok(())),
             // A caller that stopped waiting needs no answer.
             Tell::Caller(caller) => drop(caller.send(())),
+            Tell::Nobody => {}
         }
     }
 }
@@ -296,7 +299,7 @@ impl RaftLogStorage<Types> for LogStore {
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         let mut log = self.lock();
         log.purge(LogIdV1::from(&log_id))?;
-        log.flush(true, None)
+        flush(&mut log, Tell::Nobody)
     }
 }
 

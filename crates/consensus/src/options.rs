@@ -15,10 +15,11 @@ pub struct Options {
     pub dir: PathBuf,
     /// How often a leader shows that it lives.
     pub heartbeat: Duration,
-    /// A member that heard no leader for this long, or up to `election_max`, stands for election. More than
-    /// twice `heartbeat`, and well above one fsync.
+    /// A member that knows of no leader, at the start or after an election that nobody won, stands for election after
+    /// this time, or up to `election_max`. More than twice `heartbeat`, and well above one fsync.
     pub election_min: Duration,
-    /// See `election_min`. Also how long members stay loyal to a leader they heard.
+    /// So long members stay loyal to a leader they heard; then they stand after a time by chance, at most what this is
+    /// longer than `election_min`.
     pub election_max: Duration,
     /// Entries after which SQLite is made durable and the log is cut.
     pub snapshot_every: u64,
@@ -55,10 +56,11 @@ impl Options {
         let millis = |duration: Duration| duration.as_millis() as u64;
         let config = Config {
             cluster_name: "sheaf".to_owned(),
-            // Its timer only starts elections, in steps of a fifth of this: `beat` sends the heartbeats. It is
-            // also how long a heartbeat's answer is waited for.
+            // How long a heartbeat's answer is waited for. Its own timer, which would wake every member all the time, is
+            // off: `beat` sends the heartbeats, `elect` starts the elections.
             heartbeat_interval: 2 * millis(self.heartbeat),
             enable_heartbeat: false,
+            enable_tick: false,
             // A member that has just answered an append needs none.
             heartbeat_min_interval: Some(millis(self.heartbeat) / 2),
             election_timeout_min: millis(self.election_min),

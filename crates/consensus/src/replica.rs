@@ -11,6 +11,7 @@ use sheaf_engine::{Proposal, State};
 use sheaf_model::{NodeId, Revision, Term};
 use tokio::sync::watch;
 
+use crate::elect::Patience;
 use crate::error::{ProposeError, ReadError};
 use crate::machine::Shared;
 use crate::peer::{self, Peer, Peers, ReadIndexV1};
@@ -96,6 +97,7 @@ pub(crate) struct Inner {
     pub(crate) runtime: tokio::runtime::Handle,
     /// How long a follower waits for the leader's answer and then for the leader's state: two elections.
     pub(crate) patience: Duration,
+    pub(crate) election: Patience,
     pub(crate) written: Written,
 }
 

@@ -22,16 +22,16 @@ impl Replica {
         let (kind, _) = codec::kind_and_body("a peer's message", &message)?;
         match kind {
             kind::APPEND => {
-                let request = peer::decode_append(&message)?;
-                if !request.entries.is_empty() {
-                    self.check_space()?;
-                }
+                let request = self.append_request(&message)?;
                 let response = raft.append_entries(request).await.map_err(stopped)?;
                 Ok(peer::encode_appended(&response))
             }
             kind::VOTE => {
                 let request = peer::decode_vote_request(kind, &message)?;
                 let response = raft.vote(request).await.map_err(stopped)?;
+                if response.vote_granted {
+                    self.inner.election.vacant();
+                }
                 Ok(peer::encode_voted(kind, &response))
             }
             kind::PRE_VOTE => {
@@ -86,6 +86,7 @@ impl Replica {
         message: &Bytes,
     ) -> Result<openraft::raft::AppendEntriesRequest<Types>, HandleError> {
         let request = peer::decode_append(message)?;
+        self.inner.election.heard(&request.vote);
         if !request.entries.is_empty() {
             self.check_space()?;
         }
@@ -102,6 +103,7 @@ impl Replica {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let head = peer::decode_snapshot_head(&head)?;
+        self.inner.election.heard(&head.vote.restore());
         self.inner.copies.check_space(head.bytes)?;
         let file = self.inner.copies.receive(head.bytes, chunks).await?;
         let membership = head.membership.restore()?;

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::beat::{self, Rounds};
+use crate::elect::{self, Patience};
 use crate::error::{OpenError, ServiceError};
 use crate::log::LogStore;
 use crate::machine::{Machine, Shared};
@@ -139,7 +140,9 @@ impl Opening {
         let (proposer, proposer_handle) = proposer::new(leadership.clone(), space.clone());
         let rounds = Rounds::default();
         let (reads, reads_handle) = reads::new(shared.applied.subscribe(), rounds.clone(), patience);
+        let election = Patience::new(&options, leadership.clone());
         let mut tasks = JoinSet::new();
+        tasks.spawn(elect::run(raft.clone(), node, election.clone()));
         tasks.spawn(follow_leadership(raft.clone(), node, leadership_sender));
         tasks.spawn(beat::run(raft.clone(), leadership.clone(), rounds, options.heartbeat));
         tasks.spawn(space::watch(options.dir.clone(), options.reserve_bytes, space_sender));
@@ -160,6 +163,7 @@ impl Opening {
             space,
             runtime,
             patience,
+            election,
             written,
         };
         Ok(Parts { replica: Replica { inner: Arc::new(inner) }, tasks, writer })
