@@ -139,7 +139,7 @@ impl World {
                 }
             }
             AtAgent::Wake => self.wake(m),
-            AtAgent::Echo(conn, words) => self.toss(Process::Agent(m), conn, &words),
+            AtAgent::Echo(conn, words) => self.toss(Process::Agent(m), conn, *words),
             AtAgent::Search => self.search(m),
             AtAgent::SearchLate(number) => self.search_late(m, number),
             AtAgent::AskSuspect(number, v) => self.ask_suspect(m, number, v),
@@ -200,7 +200,7 @@ impl World {
         let it = Arc::new(proposal("node", self.now, Command::Register(register)));
         for v in 0..self.voters.len() {
             let ask = Ask { from: Process::Agent(m), number: 0, proposal: it.clone() };
-            self.datagram(Process::Agent(m), Process::Voter(v), &What::Asked(ask));
+            self.datagram(Process::Agent(m), Process::Voter(v), What::Asked(ask));
         }
         self.later(SECOND, Process::Agent(m), What::Agent(AtAgent::Join));
     }
@@ -247,7 +247,7 @@ impl World {
         let tossed = matches!(message, ToLeader::GaveUp { .. } | ToLeader::NothingLeft { .. });
         let words = crate::event::Words::ToLeader(message);
         if tossed {
-            self.toss(Process::Agent(m), conn, &words);
+            self.toss(Process::Agent(m), conn, words.clone());
             if self.random.chance(400) {
                 let delay = self.random.between(100 * MS, 4 * SECOND);
                 self.later(delay, Process::Agent(m), What::Agent(AtAgent::Echo(conn, Box::new(words))));

@@ -10,6 +10,7 @@ use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{BootId, BucketName, Epoch, Moment, NodeId, Revision, Term};
 
+use crate::clock::Time;
 use crate::faults::Undo;
 use crate::machine::Status;
 use crate::raft::Rpc;
@@ -160,5 +161,9 @@ pub(crate) enum AtWorld {
     Fault,
     Undo(Undo),
     Heal,
+    /// Many machines are lost at once.
+    Lose,
+    /// Whether everything runs again; since then.
+    Restored(Time),
     Judge,
 }

@@ -39,6 +39,7 @@ mod link;
 mod lives;
 mod machine;
 mod network;
+mod queue;
 mod raft;
 mod report;
 mod storms;

@@ -185,7 +185,7 @@ impl World {
         open.unanswered.push_back(sent_at);
         let conn = open.conn;
         let heartbeat = Heartbeat { sent_at, load: Load::default(), seen };
-        self.toss(Process::Agent(m), conn, &Words::ToLeader(ToLeader::Heartbeat(heartbeat)));
+        self.toss(Process::Agent(m), conn, Words::ToLeader(ToLeader::Heartbeat(heartbeat)));
         self.paused_at_heartbeat(m);
     }
 

@@ -35,7 +35,7 @@ struct Life {
 impl Lives {
     /// How many programs of a bucket live on a machine.
     pub(crate) fn on(&self, bucket: &BucketName, m: usize) -> usize {
-        self.now.get(bucket).map_or(0, |all| all.keys().filter(|(of, _)| *of == m).count())
+        self.now.get(bucket).map_or(0, |all| all.range((m, 0)..=(m, u64::MAX)).count())
     }
 
     /// Where programs of a bucket live, and by which right.

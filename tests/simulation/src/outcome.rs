@@ -78,6 +78,10 @@ pub struct Counts {
     pub faults: u64,
     /// Decisions that were refused or never committed.
     pub refused: u64,
+    /// How many buckets ended with the machines that were lost at once.
+    pub interrupted: u64,
+    /// After how long, in microseconds, every bucket ran again.
+    pub restored: Option<Time>,
 }
 
 impl fmt::Display for Outcome {

@@ -6,6 +6,7 @@
 //! ```text
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone
 //!                       ├──► placement, apply, gates, idle, start, failover ── scene: clusters and documents
+//!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
 //! ```
 //!
@@ -22,7 +23,9 @@ mod gates;
 mod idle;
 mod machine;
 mod placement;
+mod plant;
 mod scene;
+mod simulate;
 mod start;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,7 +44,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 9] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
@@ -76,6 +79,16 @@ const BENCHES: [Bench; 7] = [
         name: "failover",
         about: "7 agents: a bucket's node is lost, the leader is killed or hands over  [--trials 20]",
         run: failover::run,
+    },
+    Bench {
+        name: "simulate",
+        about: "the engine under every fault: many seeds on all cores, large clusters  [--seeds 500] [--large yes|no|only]",
+        run: simulate::run,
+    },
+    Bench {
+        name: "plant",
+        about: "whether the simulation finds each of ten bugs planted on purpose, within 2,000 seeds",
+        run: plant::run,
     },
 ];
 
