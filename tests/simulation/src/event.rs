@@ -161,6 +161,9 @@ pub(crate) enum AtWorld {
     Fault,
     Undo(Undo),
     Heal,
+    /// A drain is to end.
+    Undrain(NodeId),
+    UndrainAll,
     /// Many machines are lost at once.
     Lose,
     /// Whether everything runs again; since then.

@@ -152,7 +152,7 @@ impl World {
         if clock_stood {
             self.machines[m].clock.go(self.now);
         }
-        let excuse = if clock_stood { 3 * SECOND + 700 * MS } else { 700 * MS };
+        let excuse = if clock_stood { crate::operator::LONGEST_TTL + 700 * MS } else { 700 * MS };
         self.machines[m].excused_until = self.now + excuse;
         for ((of, _), life) in self.lives.now.values_mut().flatten() {
             if *of == m {
@@ -187,6 +187,9 @@ impl World {
             self.counts.binds += 1;
             self.counts.binds_to_same += u64::from(*same);
             self.line(|| format!("{bucket} is bound to node {node} under epoch {epoch}"));
+        }
+        if let Some(done) = &new.done {
+            self.operated(&done.command);
         }
         for what in &new.broken {
             self.broken(Rule::State, what.clone());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sheaf_engine::{Change, State, invariants};
+use sheaf_engine::{Change, Proposal, Reply, State, invariants};
 use sheaf_model::{BucketName, Epoch, NodeId, RequestId, Term};
 
 use crate::raft::Entry;
@@ -33,6 +33,8 @@ pub(crate) struct New {
     pub(crate) broken: Vec<String>,
     /// An epoch that did not grow.
     pub(crate) shrunk: Option<String>,
+    /// What changed something.
+    pub(crate) done: Option<Arc<Proposal>>,
 }
 
 impl Truth {
@@ -66,8 +68,9 @@ impl Truth {
         }
         let Some(proposal) = &entry.proposal else { return Ok(Some(New::default())) };
         let mut changes = Vec::new();
-        sheaf_engine::apply(&mut self.state, entry.term, proposal, &mut changes);
-        let mut new = New::default();
+        let reply = sheaf_engine::apply(&mut self.state, entry.term, proposal, &mut changes);
+        let done = matches!(reply, Reply::Done(_)).then(|| proposal.clone());
+        let mut new = New { done, ..New::default() };
         if looks {
             new.broken = invariants::check(&self.state);
         }

@@ -243,6 +243,8 @@ impl World {
             AtWorld::Fault => self.next_fault(),
             AtWorld::Undo(undo) => self.undo(undo),
             AtWorld::Heal => self.heal(),
+            AtWorld::Undrain(node) => self.undrain(node),
+            AtWorld::UndrainAll => self.undrain_all(),
             AtWorld::Lose => self.lose_at_once(),
             AtWorld::Restored(since) => self.look_whether_restored(since),
             AtWorld::Judge => self.judge_all(),
