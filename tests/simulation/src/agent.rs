@@ -22,6 +22,7 @@ use crate::event::{Ask, AtAgent, Process, What};
 use crate::executor::Held;
 use crate::link::{Session, Watch};
 use crate::plan::Planted;
+use crate::stand_in::StandIn;
 use crate::voter::proposal;
 use crate::world::{Gate, World};
 
@@ -38,6 +39,8 @@ pub(crate) struct Agent {
     /// Keepers that were spawned and have not said anything, and what for.
     pub(crate) starting: BTreeMap<BucketName, (u64, Box<Start>)>,
     pub(crate) session: Session,
+    /// What is here only stands in for an agent.
+    pub(crate) stand_in: Option<StandIn>,
     pub(crate) watch: Watch,
     pub(crate) tries: u64,
     pub(crate) suspect: Option<usize>,
@@ -60,6 +63,7 @@ impl Agent {
             held: BTreeMap::new(),
             starting: BTreeMap::new(),
             session: Session::None,
+            stand_in: None,
             watch: Watch::default(),
             tries: 0,
             suspect: None,
@@ -147,6 +151,7 @@ impl World {
             AtAgent::OpenWatch => self.open_watch(m),
             AtAgent::WatchLate(conn) => self.watch_late(m, conn),
             AtAgent::Answered(key, part, answers) => self.checked(m, &key, part, &answers),
+            AtAgent::StoodLongEnough => self.stood_long_enough(m),
             it => self.on_executor(m, it),
         }
     }
@@ -163,7 +168,9 @@ impl World {
         let found = self.find_instances(m);
         self.input(m, Input::Found(found));
         self.search(m);
-        self.open_watch(m);
+        if self.agents[m].stand_in.is_none() {
+            self.open_watch(m);
+        }
     }
 
     fn find_instances(&mut self, m: usize) -> Vec<Found> {
@@ -230,6 +237,10 @@ impl World {
     }
 
     fn perform(&mut self, m: usize, action: Action) -> Option<Input> {
+        if self.agents[m].stand_in.is_some() {
+            self.stand_in_performs(m, action);
+            return None;
+        }
         match action {
             Action::Ask(question) => self.ask_machine(m, question),
             Action::HeartbeatNow => self.heartbeat(m),
@@ -240,7 +251,7 @@ impl World {
         None
     }
 
-    fn say_to_leader(&mut self, m: usize, message: ToLeader) {
+    pub(crate) fn say_to_leader(&mut self, m: usize, message: ToLeader) {
         let Session::Open(open) = &self.agents[m].session else { return };
         let conn = open.conn;
         // What is said again until it has its effect may be doubled and overtaken.

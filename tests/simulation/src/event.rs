@@ -110,6 +110,8 @@ pub(crate) enum AtAgent {
     AskSuspect(u64, usize),
     Beat(u64),
     OpenWatch,
+    /// A stand-in may stay no longer.
+    StoodLongEnough,
     WatchLate(u64),
     Answered(Key, Part, Vec<CheckAnswer>),
     WritePlan(Box<Start>),

@@ -79,7 +79,7 @@ impl World {
             incarnation: self.incarnation(m),
             facts: facts(m, key),
             fresh: !self.agents[m].welcomed,
-            stand_in: false,
+            stand_in: self.agents[m].stand_in.is_some(),
         };
         let conn = self.connect(me, Process::Voter(v));
         if let Session::Searching(_, asked) = &mut self.agents[m].session {

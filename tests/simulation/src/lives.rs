@@ -44,6 +44,14 @@ impl Lives {
         all.map(|((m, _), life)| (*m, life.mode)).collect()
     }
 
+    /// How many single-node programs live on a machine since before then.
+    pub(crate) fn single_since(&self, m: usize, since: Time) -> u64 {
+        let of = |(of, life): &(&(usize, u64), &Life)| {
+            of.0 == m && life.since < since && matches!(life.mode, Mode::Single(_))
+        };
+        self.now.values().flatten().filter(of).count() as u64
+    }
+
     /// Every bucket of which anything lives.
     pub(crate) fn buckets(&self) -> Vec<BucketName> {
         self.now.iter().filter(|(_, all)| !all.is_empty()).map(|(bucket, _)| bucket.clone()).collect()

@@ -88,6 +88,14 @@ pub struct Counts {
     pub leases_changed: u64,
     /// … after which those given before were waited for, and over.
     pub leases_settled: u64,
+    /// Agents that stopped by plan and left a stand-in.
+    pub stand_ins: u64,
+    /// Stand-ins that an agent relieved.
+    pub relieved: u64,
+    /// Stand-ins whose machine lost power.
+    pub stand_ins_lost: u64,
+    /// Single-node programs that lived on under a stand-in for longer than any lease.
+    pub outlived_leases: u64,
     /// How many buckets ended with the machines that were lost at once.
     pub interrupted: u64,
     /// After how long, in microseconds, every bucket ran again.
