@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sheaf_model::{BucketName, Decision, Gate, NodeId, Placement, Revision};
+use sheaf_model::{BucketName, Decision, Gate, NodeId, NodeName, Placement, Revision};
 
 /// A node that could take the bucket.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,7 +11,7 @@ pub struct Candidate {
     /// The node.
     pub node: NodeId,
     /// Its name, for people.
-    pub name: String,
+    pub name: NodeName,
     /// Single-node instances bound to it now.
     pub bound: u32,
     /// One-minute load average per core.
@@ -51,10 +51,17 @@ pub fn choose(
 ) -> Option<Choice> {
     let mut ranked: Vec<(Rank, &Candidate)> =
         (candidates.iter()).map(|candidate| (rank(bucket, basis, strategy, candidate), candidate)).collect();
-    ranked.sort_by(|(a, _), (b, _)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
+    let by_rank = |(a, _): &(Rank, &Candidate), (b, _): &(Rank, &Candidate)| {
+        a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
+    };
+    if ranked.len() > RUNNERS_UP + 1 {
+        ranked.select_nth_unstable_by(RUNNERS_UP, by_rank);
+        ranked.truncate(RUNNERS_UP + 1);
+    }
+    ranked.sort_by(by_rank);
     let (_, first) = ranked.first()?;
     let why = format!("{strategy} among {} available: {}", candidates.len(), describe(strategy, first));
-    let runners_up = (ranked.iter().skip(1).take(RUNNERS_UP))
+    let runners_up = (ranked.iter().skip(1))
         .map(|(_, candidate)| (candidate.node, describe(strategy, candidate)))
         .collect();
     Some(Choice {
@@ -81,7 +88,7 @@ fn rank(bucket: &BucketName, basis: Revision, strategy: &Placement, candidate: &
 fn describe(strategy: &Placement, candidate: &Candidate) -> String {
     let Candidate { name, bound, load, zone, zone_bound, .. } = candidate;
     match (strategy, zone) {
-        (Placement::Random, _) => name.clone(),
+        (Placement::Random, _) => name.to_string(),
         (Placement::Spread(label), Some(zone)) => {
             format!(
                 "{name} in {label}={zone} with {zone_bound} of this module there, {bound} bound, load {load:.2}"
@@ -120,7 +127,7 @@ mod tests {
     fn candidate(node: u64, bound: u32, load: f64, zone: Option<(&str, u32)>) -> Candidate {
         Candidate {
             node: NodeId(node),
-            name: format!("n{node}"),
+            name: NodeName::new(&format!("n{node}")).expect("a node's name"),
             bound,
             load,
             zone: zone.map(|(zone, _)| zone.to_owned()),

@@ -78,9 +78,11 @@ impl Session {
     fn share(&mut self, verdict: &mut Arc<Verdict>) {
         match &self.said {
             Some(said) if said.gates == verdict.gates && said.module == verdict.module => {
-                let verdict = Arc::make_mut(verdict);
-                verdict.gates = said.gates.clone();
-                verdict.module = said.module.clone();
+                // What somebody else keeps as well would only become one more.
+                if let Some(verdict) = Arc::get_mut(verdict) {
+                    verdict.gates = said.gates.clone();
+                    verdict.module = said.module.clone();
+                }
             }
             _ => self.said = Some(verdict.clone()),
         }
@@ -460,6 +462,16 @@ impl Sessions {
     pub fn verdict(&self, bucket: &BucketName, revision: Revision, node: NodeId) -> Option<&Verdict> {
         let answers = self.answers.get(bucket)?;
         answers.verdicts.get(&node).map(|verdict| &**verdict).filter(|verdict| verdict.revision == revision)
+    }
+
+    /// The newest answers for a bucket that are about `revision`, by node.
+    pub(crate) fn verdicts(
+        &self,
+        bucket: &BucketName,
+        revision: Revision,
+    ) -> impl Iterator<Item = (NodeId, &Verdict)> {
+        let answers = self.answers.get(bucket).into_iter().flat_map(|answers| &answers.verdicts);
+        answers.map(|(node, verdict)| (*node, &**verdict)).filter(move |(_, it)| it.revision == revision)
     }
 
     /// When the first answer about this revision of a bucket came.

@@ -1,9 +1,11 @@
 //! What the leader owes the cluster now. It looks at everything, every time; nothing is remembered but sessions.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 
 use sheaf_model::{
-    Binding, Gate, LeaveReason, Moment, Node, NodeId, NodeStatus, OnNodeLost, Placement, Span, Stop,
+    Binding, Gate, LeaveReason, ModuleName, Moment, Node, NodeId, NodeStatus, OnNodeLost, Placement, Span,
+    Stop, Verdict,
 };
 
 use crate::command::{Bind, Command, Free, Leave, SetNodeStatus};
@@ -134,37 +136,67 @@ fn unbound(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
             && !state.bindings.contains_key(name)
             && !state.residues.contains_key(name)
     };
-    let mut occupancy: Option<Occupancy> = None;
+    let mut floor: Option<(Vec<NodeId>, Occupancy<'_>)> = None;
     for bucket in state.buckets.values().filter(waiting) {
-        if !ready_to_choose(state, sessions, bucket, now, due) {
+        let (expected, occupancy) =
+            floor.get_or_insert_with(|| (expected(state, sessions, now), Occupancy::count(state, sessions)));
+        if !ready_to_choose(state, sessions, bucket, (expected, now), due) {
             continue;
         }
-        let occupancy = occupancy.get_or_insert_with(|| Occupancy::count(state));
-        if let Some(bind) = place(state, sessions, bucket, occupancy, None) {
-            occupancy.add(bucket, bind.node, state);
+        if let Some(bind) = place(sessions, bucket, occupancy, None) {
+            occupancy.add(bucket, bind.node);
             due.commands.push(Command::Bind(bind));
         }
     }
 }
 
-/// Every connected node has answered, or the offer window after the first answer is over.
-fn ready_to_choose(state: &State, sessions: &Sessions, bucket: &Bucket, now: Moment, due: &mut Due) -> bool {
-    let window = state.cluster.settings.offer_window;
+/// Nodes whose answers are waited for, in order: those connected, and just after an election also those that are still
+/// on their way to the new leader.
+fn expected(state: &State, sessions: &Sessions, now: Moment) -> Vec<NodeId> {
+    let settled = sessions.elected.after(state.cluster.settings.offer_window);
+    let is_expected =
+        |node: &&Node| sessions.is_answering(node.id) || (now < settled && node.status == NodeStatus::Ready);
+    state.nodes.values().filter(is_expected).map(|node| node.id).collect()
+}
+
+/// Every node that is expected to has answered, or the offer window after the first answer is over.
+fn ready_to_choose(
+    state: &State,
+    sessions: &Sessions,
+    bucket: &Bucket,
+    (expected, now): (&[NodeId], Moment),
+    due: &mut Due,
+) -> bool {
     let revision = bucket.current.revision;
     let Some(first) = sessions.first_answer(bucket.name(), revision) else { return false };
-    let settled = sessions.elected.after(window);
-    // Just after an election nodes are still on their way to the new leader.
-    let expected =
-        |node: &&Node| sessions.is_answering(node.id) || (now < settled && node.status == NodeStatus::Ready);
-    let silent = |node: &Node| sessions.verdict(bucket.name(), revision, node.id).is_none();
-    if !state.nodes.values().filter(expected).any(silent) {
+    let mut answers = Answers::new(sessions, bucket);
+    if expected.iter().all(|node| answers.of(*node).is_some()) {
         return true;
     }
-    let until = first.after(window);
+    let until = first.after(state.cluster.settings.offer_window);
     if now < until {
         due.wake(until);
     }
     now >= until
+}
+
+/// What nodes answered for a bucket, to be asked for in the order of nodes: one walk over all of them.
+struct Answers<'a, I: Iterator<Item = (NodeId, &'a Verdict)>>(Peekable<I>);
+
+impl<'a> Answers<'a, std::iter::Empty<(NodeId, &'a Verdict)>> {
+    fn new(
+        sessions: &'a Sessions,
+        bucket: &Bucket,
+    ) -> Answers<'a, impl Iterator<Item = (NodeId, &'a Verdict)>> {
+        Answers(sessions.verdicts(bucket.name(), bucket.current.revision).peekable())
+    }
+}
+
+impl<'a, I: Iterator<Item = (NodeId, &'a Verdict)>> Answers<'a, I> {
+    fn of(&mut self, node: NodeId) -> Option<&'a Verdict> {
+        while self.0.next_if(|(id, _)| *id < node).is_some() {}
+        self.0.next_if(|(id, _)| *id == node).map(|(_, verdict)| verdict)
+    }
 }
 
 /// Where a bucket would go now if it left `from`, and why there; none: nowhere.
@@ -174,24 +206,22 @@ pub fn elsewhere(
     bucket: &Bucket,
     from: NodeId,
 ) -> Option<(NodeId, String)> {
-    let bind = place(state, sessions, bucket, &Occupancy::count(state), Some(from))?;
+    let bind = place(sessions, bucket, &Occupancy::count(state, sessions), Some(from))?;
     Some((bind.node, bind.decision.why))
 }
 
 fn place(
-    state: &State,
     sessions: &Sessions,
     bucket: &Bucket,
-    occupancy: &Occupancy,
+    occupancy: &Occupancy<'_>,
     except: Option<NodeId>,
 ) -> Option<Bind> {
     let spec = &bucket.current.spec;
     let (mut candidates, mut refusals, mut silent) = (Vec::new(), Vec::new(), 0);
-    let there = |node: &&Node| {
-        sessions.is_answering(node.id) && !sessions.is_releasing(node.id) && Some(node.id) != except
-    };
-    for node in state.nodes.values().filter(there) {
-        match sessions.verdict(bucket.name(), bucket.current.revision, node.id) {
+    let zones = occupancy.zones(bucket);
+    let mut answers = Answers::new(sessions, bucket);
+    for node in occupancy.there.iter().filter(|node| Some(node.id) != except) {
+        match answers.of(node.id) {
             None => silent += 1,
             Some(verdict) => match verdict.refusal() {
                 Some((gate, outcome)) => refusals.push((gate, outcome.reason.clone())),
@@ -199,7 +229,7 @@ fn place(
                     refusals.push((Gate::CanRunOnThisNode, "its instance gave up restarting".into()));
                 }
                 None if node.status == NodeStatus::Ready => {
-                    candidates.push(occupancy.candidate(bucket, node, sessions));
+                    candidates.push(occupancy.candidate(bucket, node, &zones, sessions));
                 }
                 None => {}
             },
@@ -223,57 +253,75 @@ fn place(
     })
 }
 
-/// Single-node bindings counted by node, and by module and node; with those decided in this very pass.
-struct Occupancy {
+/// Nodes that can be asked, and single-node bindings counted by node, and by module and node; with those decided in
+/// this very pass.
+struct Occupancy<'a> {
+    state: &'a State,
+    there: Vec<&'a Node>,
     by_node: BTreeMap<NodeId, u32>,
-    by_module: BTreeMap<String, BTreeMap<NodeId, u32>>,
-    labels: BTreeMap<NodeId, Vec<String>>,
+    by_module: BTreeMap<ModuleName, BTreeMap<NodeId, u32>>,
 }
 
-impl Occupancy {
-    fn count(state: &State) -> Self {
-        let labels = state.nodes.values().map(|node| (node.id, node.labels())).collect();
-        let mut counted = Self { by_node: BTreeMap::new(), by_module: BTreeMap::new(), labels };
+impl<'a> Occupancy<'a> {
+    fn count(state: &'a State, sessions: &Sessions) -> Self {
+        let is_there = |node: &&Node| sessions.is_answering(node.id) && !sessions.is_releasing(node.id);
+        let there = state.nodes.values().filter(is_there).collect();
+        let mut counted = Self { state, there, by_node: BTreeMap::new(), by_module: BTreeMap::new() };
         for binding in state.bindings.values() {
             match state.buckets.get(&binding.bucket) {
-                Some(bucket) => counted.add(bucket, binding.node, state),
+                Some(bucket) => counted.add(bucket, binding.node),
                 None => *counted.by_node.entry(binding.node).or_default() += 1,
             }
         }
         counted
     }
 
-    fn add(&mut self, bucket: &Bucket, node: NodeId, _state: &State) {
+    fn add(&mut self, bucket: &Bucket, node: NodeId) {
         *self.by_node.entry(node).or_default() += 1;
-        let module = self.by_module.entry(bucket.current.spec.module.name.to_string()).or_default();
+        let module = self.by_module.entry(bucket.current.spec.module.name.clone()).or_default();
         *module.entry(node).or_default() += 1;
     }
 
-    fn zone(&self, node: NodeId, label: &str) -> Option<&str> {
-        let labels = self.labels.get(&node)?;
-        labels.iter().find_map(|text| text.strip_prefix(label)?.strip_prefix('='))
-    }
-
-    fn candidate(&self, bucket: &Bucket, node: &Node, sessions: &Sessions) -> Candidate {
+    /// How many of the bucket's module are bound in each zone over which it is spread.
+    fn zones(&self, bucket: &Bucket) -> BTreeMap<&'a str, u32> {
+        let mut zones = BTreeMap::new();
         let spec = &bucket.current.spec;
-        let (mut zone, mut zone_bound) = (None, 0);
         if let Placement::Spread(label) = &spec.placement {
-            zone = self.zone(node.id, label).map(str::to_owned);
-            if let Some(zone) = zone.as_deref() {
-                let bound = self.by_module.get(spec.module.name.as_str()).into_iter().flatten();
-                zone_bound =
-                    bound.filter(|(id, _)| self.zone(**id, label) == Some(zone)).map(|(_, n)| n).sum();
+            for (node, bound) in self.by_module.get(&spec.module.name).into_iter().flatten() {
+                if let Some(zone) = self.state.nodes.get(node).and_then(|node| zone(node, label)) {
+                    *zones.entry(zone).or_default() += bound;
+                }
             }
         }
+        zones
+    }
+
+    fn candidate(
+        &self,
+        bucket: &Bucket,
+        node: &Node,
+        zones: &BTreeMap<&str, u32>,
+        sessions: &Sessions,
+    ) -> Candidate {
+        let zone = match &bucket.current.spec.placement {
+            Placement::Spread(label) => zone(node, label),
+            _ => None,
+        };
         Candidate {
             node: node.id,
-            name: node.facts.name.to_string(),
+            name: node.facts.name.clone(),
             bound: self.by_node.get(&node.id).copied().unwrap_or_default(),
             load: sessions.load(node.id).load / f64::from(node.facts.cpu.max(1)),
-            zone,
-            zone_bound,
+            zone: zone.map(str::to_owned),
+            zone_bound: zone.and_then(|zone| zones.get(zone)).copied().unwrap_or_default(),
         }
     }
+}
+
+/// The value of the first of the node's labels with this key.
+fn zone<'a>(node: &'a Node, label: &str) -> Option<&'a str> {
+    let mut labels = node.facts.labels.iter().chain(&node.given_labels);
+    labels.find_map(|text| text.strip_prefix(label)?.strip_prefix('='))
 }
 
 #[cfg(test)]

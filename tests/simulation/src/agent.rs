@@ -22,6 +22,7 @@ use crate::event::{Ask, AtAgent, Process, What};
 use crate::executor::Held;
 use crate::link::{Session, Watch};
 use crate::plan::Planted;
+use crate::stand_in::StandIn;
 use crate::voter::proposal;
 use crate::world::{Gate, World};
 
@@ -38,6 +39,8 @@ pub(crate) struct Agent {
     /// Keepers that were spawned and have not said anything, and what for.
     pub(crate) starting: BTreeMap<BucketName, (u64, Box<Start>)>,
     pub(crate) session: Session,
+    /// What is here only stands in for an agent.
+    pub(crate) stand_in: Option<StandIn>,
     pub(crate) watch: Watch,
     pub(crate) tries: u64,
     pub(crate) suspect: Option<usize>,
@@ -60,6 +63,7 @@ impl Agent {
             held: BTreeMap::new(),
             starting: BTreeMap::new(),
             session: Session::None,
+            stand_in: None,
             watch: Watch::default(),
             tries: 0,
             suspect: None,
@@ -139,7 +143,7 @@ impl World {
                 }
             }
             AtAgent::Wake => self.wake(m),
-            AtAgent::Echo(conn, words) => self.toss(Process::Agent(m), conn, &words),
+            AtAgent::Echo(conn, words) => self.toss(Process::Agent(m), conn, *words),
             AtAgent::Search => self.search(m),
             AtAgent::SearchLate(number) => self.search_late(m, number),
             AtAgent::AskSuspect(number, v) => self.ask_suspect(m, number, v),
@@ -147,6 +151,7 @@ impl World {
             AtAgent::OpenWatch => self.open_watch(m),
             AtAgent::WatchLate(conn) => self.watch_late(m, conn),
             AtAgent::Answered(key, part, answers) => self.checked(m, &key, part, &answers),
+            AtAgent::StoodLongEnough => self.stood_long_enough(m),
             it => self.on_executor(m, it),
         }
     }
@@ -163,7 +168,9 @@ impl World {
         let found = self.find_instances(m);
         self.input(m, Input::Found(found));
         self.search(m);
-        self.open_watch(m);
+        if self.agents[m].stand_in.is_none() {
+            self.open_watch(m);
+        }
     }
 
     fn find_instances(&mut self, m: usize) -> Vec<Found> {
@@ -200,7 +207,7 @@ impl World {
         let it = Arc::new(proposal("node", self.now, Command::Register(register)));
         for v in 0..self.voters.len() {
             let ask = Ask { from: Process::Agent(m), number: 0, proposal: it.clone() };
-            self.datagram(Process::Agent(m), Process::Voter(v), &What::Asked(ask));
+            self.datagram(Process::Agent(m), Process::Voter(v), What::Asked(ask));
         }
         self.later(SECOND, Process::Agent(m), What::Agent(AtAgent::Join));
     }
@@ -230,6 +237,10 @@ impl World {
     }
 
     fn perform(&mut self, m: usize, action: Action) -> Option<Input> {
+        if self.agents[m].stand_in.is_some() {
+            self.stand_in_performs(m, action);
+            return None;
+        }
         match action {
             Action::Ask(question) => self.ask_machine(m, question),
             Action::HeartbeatNow => self.heartbeat(m),
@@ -240,14 +251,14 @@ impl World {
         None
     }
 
-    fn say_to_leader(&mut self, m: usize, message: ToLeader) {
+    pub(crate) fn say_to_leader(&mut self, m: usize, message: ToLeader) {
         let Session::Open(open) = &self.agents[m].session else { return };
         let conn = open.conn;
         // What is said again until it has its effect may be doubled and overtaken.
         let tossed = matches!(message, ToLeader::GaveUp { .. } | ToLeader::NothingLeft { .. });
         let words = crate::event::Words::ToLeader(message);
         if tossed {
-            self.toss(Process::Agent(m), conn, &words);
+            self.toss(Process::Agent(m), conn, words.clone());
             if self.random.chance(400) {
                 let delay = self.random.between(100 * MS, 4 * SECOND);
                 self.later(delay, Process::Agent(m), What::Agent(AtAgent::Echo(conn, Box::new(words))));

@@ -31,7 +31,6 @@ impl World {
             self.voters.push(Voter::new(log.clone()));
             self.set_election(v);
         }
-        self.truth.seldom = self.plan.buckets as u64 / 50;
         for m in 0..self.plan.nodes {
             self.start_agent(m);
         }
@@ -43,6 +42,9 @@ impl World {
         }
         if self.plan.fault_every > 0 {
             self.later(3 * SECOND, Process::World, What::World(AtWorld::Fault));
+        }
+        if self.plan.lost_at_once > 0 {
+            self.later(self.plan.chaos, Process::World, What::World(AtWorld::Lose));
         }
         self.later(self.plan.chaos, Process::World, What::World(AtWorld::Heal));
     }

@@ -85,7 +85,7 @@ impl World {
         let (me, number) = (Process::Client(c), client.number);
         let v = client.turn % self.voters.len();
         let ask = Ask { from: me, number, proposal: proposal.clone() };
-        self.datagram(me, Process::Voter(v), &What::Asked(ask));
+        self.datagram(me, Process::Voter(v), What::Asked(ask));
         self.later(SECOND, me, What::Client(AtClient::Again(tries)));
     }
 
@@ -95,6 +95,9 @@ impl World {
             return;
         }
         let now = self.clients[c].expected;
+        if !self.plan.changes && now.exists && !now.suspended && self.clients[c].away.is_none() {
+            return;
+        }
         let (command, expected) = if now.exists { self.verb(c, now) } else { self.put(c, now.multi) };
         let client = &mut self.clients[c];
         client.number += 1;
@@ -138,13 +141,15 @@ impl World {
         let away = self.clients[c].away.take();
         let rules: Vec<String> = match self.random.below(5) {
             _ if away.is_some() => away.iter().map(|m| format!("-n{m}")).collect(),
+            _ if self.plan.anywhere => Vec::new(),
             0 => vec![format!("n{}", self.random.index(nodes))],
             1 => vec![format!("n{}", self.random.index(nodes)), format!("n{}", self.random.index(nodes))],
             2 => vec![format!("-n{}", self.random.index(nodes))],
             3 => vec!["$zone=a".to_owned()],
             _ => Vec::new(),
         };
-        let lost = if self.random.chance(100) { OnNodeLost::Wait } else { OnNodeLost::Move };
+        let lost =
+            if !self.plan.anywhere && self.random.chance(100) { OnNodeLost::Wait } else { OnNodeLost::Move };
         let placement = match self.random.below(3) {
             0 => Placement::LeastLoaded,
             1 => Placement::Random,

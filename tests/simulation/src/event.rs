@@ -10,6 +10,7 @@ use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{BootId, BucketName, Epoch, Moment, NodeId, Revision, Term};
 
+use crate::clock::Time;
 use crate::faults::Undo;
 use crate::machine::Status;
 use crate::raft::Rpc;
@@ -109,6 +110,8 @@ pub(crate) enum AtAgent {
     AskSuspect(u64, usize),
     Beat(u64),
     OpenWatch,
+    /// A stand-in may stay no longer.
+    StoodLongEnough,
     WatchLate(u64),
     Answered(Key, Part, Vec<CheckAnswer>),
     WritePlan(Box<Start>),
@@ -160,5 +163,12 @@ pub(crate) enum AtWorld {
     Fault,
     Undo(Undo),
     Heal,
+    /// A drain is to end.
+    Undrain(NodeId),
+    UndrainAll,
+    /// Many machines are lost at once.
+    Lose,
+    /// Whether everything runs again; since then.
+    Restored(Time),
     Judge,
 }

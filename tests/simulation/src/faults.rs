@@ -23,6 +23,9 @@ pub(crate) enum Undo {
     Noise(u64),
     CutLeader,
     CrashAgent(usize),
+    LosePower(usize),
+    /// An agent that restarts by plan is back.
+    Relieve(usize),
 }
 
 impl World {
@@ -51,6 +54,9 @@ impl World {
             Undo::Noise(noise) => self.network.noise = self.network.noise.saturating_sub(noise),
             Undo::CutLeader => self.cut_leader(),
             Undo::CrashAgent(m) => self.fault_crash_agent(m),
+            Undo::LosePower(m) if self.healed => self.line(|| format!("n{m} keeps its power")),
+            Undo::LosePower(m) => self.fault_crash_machine(m),
+            Undo::Relieve(m) => self.relieve(m),
         }
     }
 
@@ -60,7 +66,7 @@ impl World {
         }
         self.counts.faults += 1;
         let m = self.random.index(self.machines.len());
-        match self.random.below(28) {
+        match self.random.below(37) {
             0..3 => self.leaders_in_a_row(),
             3 | 4 => self.cut_machine(m),
             5 => self.split(),
@@ -81,6 +87,11 @@ impl World {
             23 => self.agents[m].pause_at_heartbeat = true,
             24 | 25 => self.ambush(m, Ambush::Crash),
             26 => self.ambush(m, Ambush::Cut),
+            27 => self.drain(m),
+            28 | 29 => self.move_bucket(m),
+            30 | 31 => self.forget_the_gone(),
+            32 => self.change_lease(),
+            33..36 => self.restart_agent(m),
             _ => self.slow_start_and_crash(m),
         }
         let every = self.plan.fault_every;
@@ -310,6 +321,7 @@ impl World {
         for c in 0..self.clients.len() {
             self.later(MS, Process::Client(c), What::Client(crate::event::AtClient::Next));
         }
+        self.undrain_all();
         self.later(self.plan.healing, Process::World, What::World(AtWorld::Judge));
     }
 }

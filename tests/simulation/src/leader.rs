@@ -249,7 +249,7 @@ impl World {
         let tossed = matches!(message, ToNode::Acknowledged(_));
         let words = Words::ToNode(message);
         if tossed {
-            self.toss(Process::Voter(v), conn, &words);
+            self.toss(Process::Voter(v), conn, words);
         } else {
             self.say(Process::Voter(v), conn, words);
         }
@@ -407,7 +407,7 @@ impl World {
         }
         for to in 0..self.voters.len() {
             let what = What::Voter(AtVoter::Forwarded(it.clone()));
-            self.datagram(Process::Voter(v), Process::Voter(to), &what);
+            self.datagram(Process::Voter(v), Process::Voter(to), what);
         }
     }
 

@@ -15,11 +15,11 @@
 //! ```
 //!
 //! Read in this order: [`Plan`] and [`Outcome`], `world` (the loop), `event`, `raft` and `voter`, `leader`, `agent` with
-//! `link` and `executor`, `keeper`, `machine`, `client`, `faults`, `storms`; what is checked: `truth`, `lives`, `judge`.
+//! `link`, `executor` and `stand_in`, `keeper`, `machine`, `client`, `operator`, `faults`, `storms`; what is checked: `truth`, `lives`, `judge`.
 //!
-//! The same seed and plan give the same [`Outcome`], trace included. Not simulated: stand-ins, changes of the voters or
-//! of settings, and what the manual documents as not provable, which is excused where it happens (a machine whose clock
-//! stood still, one that was paused beyond a lease) or not done (keeper and agent paused together).
+//! The same seed and plan give the same [`Outcome`], trace included. Not simulated: changes of the voters, a
+//! cluster founded anew, and what the manual documents as not provable, which is excused where it happens (a machine
+//! whose clock stood still, one that was paused beyond a lease) or not done (keeper and agent paused together).
 
 pub mod clock;
 pub mod outcome;
@@ -39,8 +39,11 @@ mod link;
 mod lives;
 mod machine;
 mod network;
+mod operator;
+mod queue;
 mod raft;
 mod report;
+mod stand_in;
 mod storms;
 mod truth;
 mod voter;

@@ -79,7 +79,7 @@ impl World {
             incarnation: self.incarnation(m),
             facts: facts(m, key),
             fresh: !self.agents[m].welcomed,
-            stand_in: false,
+            stand_in: self.agents[m].stand_in.is_some(),
         };
         let conn = self.connect(me, Process::Voter(v));
         if let Session::Searching(_, asked) = &mut self.agents[m].session {
@@ -185,7 +185,7 @@ impl World {
         open.unanswered.push_back(sent_at);
         let conn = open.conn;
         let heartbeat = Heartbeat { sent_at, load: Load::default(), seen };
-        self.toss(Process::Agent(m), conn, &Words::ToLeader(ToLeader::Heartbeat(heartbeat)));
+        self.toss(Process::Agent(m), conn, Words::ToLeader(ToLeader::Heartbeat(heartbeat)));
         self.paused_at_heartbeat(m);
     }
 

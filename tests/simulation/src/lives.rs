@@ -35,13 +35,21 @@ struct Life {
 impl Lives {
     /// How many programs of a bucket live on a machine.
     pub(crate) fn on(&self, bucket: &BucketName, m: usize) -> usize {
-        self.now.get(bucket).map_or(0, |all| all.keys().filter(|(of, _)| *of == m).count())
+        self.now.get(bucket).map_or(0, |all| all.range((m, 0)..=(m, u64::MAX)).count())
     }
 
     /// Where programs of a bucket live, and by which right.
     pub(crate) fn of(&self, bucket: &BucketName) -> Vec<(usize, Mode)> {
         let all = self.now.get(bucket).into_iter().flatten();
         all.map(|((m, _), life)| (*m, life.mode)).collect()
+    }
+
+    /// How many single-node programs live on a machine since before then.
+    pub(crate) fn single_since(&self, m: usize, since: Time) -> u64 {
+        let of = |(of, life): &(&(usize, u64), &Life)| {
+            of.0 == m && life.since < since && matches!(life.mode, Mode::Single(_))
+        };
+        self.now.values().flatten().filter(of).count() as u64
     }
 
     /// Every bucket of which anything lives.
@@ -152,7 +160,7 @@ impl World {
         if clock_stood {
             self.machines[m].clock.go(self.now);
         }
-        let excuse = if clock_stood { 3 * SECOND + 700 * MS } else { 700 * MS };
+        let excuse = if clock_stood { crate::operator::LONGEST_TTL + 700 * MS } else { 700 * MS };
         self.machines[m].excused_until = self.now + excuse;
         for ((of, _), life) in self.lives.now.values_mut().flatten() {
             if *of == m {
@@ -187,6 +195,9 @@ impl World {
             self.counts.binds += 1;
             self.counts.binds_to_same += u64::from(*same);
             self.line(|| format!("{bucket} is bound to node {node} under epoch {epoch}"));
+        }
+        if let Some(done) = &new.done {
+            self.operated(&done.command);
         }
         for what in &new.broken {
             self.broken(Rule::State, what.clone());

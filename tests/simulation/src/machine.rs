@@ -243,6 +243,8 @@ impl World {
 
     /// The machine loses power: nothing but its disk stays.
     pub(crate) fn crash_machine(&mut self, m: usize) {
+        let stands_in = self.agents[m].stand_in.is_some() && self.agents[m].gate.up;
+        self.counts.stand_ins_lost += u64::from(stands_in);
         self.crash_agent(m);
         if m < self.voters.len() {
             self.crash_voter(m);

@@ -78,6 +78,28 @@ pub struct Counts {
     pub faults: u64,
     /// Decisions that were refused or never committed.
     pub refused: u64,
+    /// Nodes that were to be emptied.
+    pub drained: u64,
+    /// Buckets that an operator moved.
+    pub moved: u64,
+    /// Nodes that were forgotten.
+    pub forgotten: u64,
+    /// Changes of how long leases last …
+    pub leases_changed: u64,
+    /// … after which those given before were waited for, and over.
+    pub leases_settled: u64,
+    /// Agents that stopped by plan and left a stand-in.
+    pub stand_ins: u64,
+    /// Stand-ins that an agent relieved.
+    pub relieved: u64,
+    /// Stand-ins whose machine lost power.
+    pub stand_ins_lost: u64,
+    /// Single-node programs that lived on under a stand-in for longer than any lease.
+    pub outlived_leases: u64,
+    /// How many buckets ended with the machines that were lost at once.
+    pub interrupted: u64,
+    /// After how long, in microseconds, every bucket ran again.
+    pub restored: Option<Time>,
 }
 
 impl fmt::Display for Outcome {

@@ -23,6 +23,10 @@ pub struct Plan {
     pub loss: u64,
     /// Whether clients go on changing buckets after registering them.
     pub changes: bool,
+    /// Whether every node is available for every bucket, and a bucket moves when its node is lost.
+    pub anywhere: bool,
+    /// So many machines, none of which votes, lose power for good and all at once.
+    pub lost_at_once: usize,
     /// Keep a line of every event worth reading.
     pub lines: bool,
     /// The bug planted, if any.
@@ -45,6 +49,8 @@ impl Plan {
             fault_every: 900 * 1000,
             loss: [0, 0, 10, 50][usize::try_from(seed / 20 % 4).unwrap_or(0)],
             changes: true,
+            anywhere: false,
+            lost_at_once: 0,
             lines: false,
             #[cfg(feature = "planted")]
             planted: None,
@@ -63,9 +69,25 @@ impl Plan {
             fault_every: 3 * SECOND,
             loss,
             changes: false,
+            anywhere: false,
+            lost_at_once: 0,
             lines: false,
             #[cfg(feature = "planted")]
             planted: None,
+        }
+    }
+
+    /// A large cluster with single-node buckets only, which loses one in ten of its nodes at once and nothing else.
+    /// [`Counts::restored`](crate::Counts::restored) says how long it took until everything ran again.
+    pub fn losing(nodes: usize, buckets: usize) -> Self {
+        Self {
+            multi_every: usize::MAX,
+            chaos: 12 * SECOND,
+            healing: 15 * SECOND,
+            fault_every: 0,
+            anywhere: true,
+            lost_at_once: nodes / 10,
+            ..Self::large(nodes, buckets, 0)
         }
     }
 

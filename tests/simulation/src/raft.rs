@@ -14,13 +14,15 @@ use sheaf_model::{Span, Term};
 use crate::clock::MS;
 use crate::event::{AtVoter, Process, What};
 use crate::outcome::Rule;
-use crate::voter::{Leading, ReadFor, Role, Waiter};
+use crate::voter::{Flow, Leading, ReadFor, Role, Waiter};
 use crate::world::World;
 
 /// Between two rounds of a leader.
 const BEAT: u64 = 100;
 /// How many entries one message carries.
 const AT_ONCE: usize = 256;
+/// How many entries are on their way to one voter at most.
+const WINDOW: u64 = 4 * AT_ONCE as u64;
 
 /// One entry. Without a proposal it is a new leader's first.
 #[derive(Clone, Debug)]
@@ -77,7 +79,7 @@ pub(crate) enum Then {
 
 impl World {
     pub(crate) fn tell(&mut self, from: usize, to: usize, rpc: Rpc) {
-        self.datagram(Process::Voter(from), Process::Voter(to), &What::Rpc(from, rpc));
+        self.datagram(Process::Voter(from), Process::Voter(to), What::Rpc(from, rpc));
     }
 
     pub(crate) fn set_election(&mut self, v: usize) {
@@ -199,8 +201,11 @@ impl World {
     }
 
     pub(crate) fn beat(&mut self, v: usize, term: Term) {
-        if self.voters[v].leading(term).is_none() {
-            return;
+        let Some(leading) = self.voters[v].leading(term) else { return };
+        for flow in &mut leading.flow {
+            if let Flow::Probe { waits } = flow {
+                *waits = false;
+            }
         }
         self.append_to_all(v);
         let next = self.clock(Process::Voter(v)).after(Span::millis(BEAT));
@@ -213,13 +218,23 @@ impl World {
         }
     }
 
+    /// The next entries, or none if enough are on their way; in any case the round and what is committed.
     fn append_to(&mut self, v: usize, to: usize) {
         let voter = &mut self.voters[v];
         let Role::Leader(leading) = &mut voter.role else { return };
-        let prev = leading.next[to] - 1;
+        let (next, matched) = (leading.next[to], leading.matched[to]);
+        // What is lost of a stream is noticed by what follows it, entries or not.
+        let (prev, most) = match leading.flow[to] {
+            Flow::Probe { waits: true } => (matched, 0),
+            Flow::Stream if next - matched > WINDOW => (next - 1, 0),
+            Flow::Probe { waits: false } | Flow::Stream => (next - 1, AT_ONCE),
+        };
         let start = usize::try_from(prev).unwrap_or(usize::MAX);
-        let entries: Vec<Entry> = voter.log.iter().skip(start).take(AT_ONCE).cloned().collect();
-        leading.next[to] += entries.len() as u64;
+        let entries: Vec<Entry> = voter.log.iter().skip(start).take(most).cloned().collect();
+        match &mut leading.flow[to] {
+            Flow::Probe { waits } => *waits |= !entries.is_empty(),
+            Flow::Stream => leading.next[to] += entries.len() as u64,
+        }
         let round = leading.round;
         let prev_term = voter.term_at(prev);
         let rpc = Rpc::Append { term: voter.term, prev, prev_term, entries, commit: voter.commit, round };
@@ -347,8 +362,16 @@ impl World {
         leading.rounds[from] = leading.rounds[from].max(round);
         if ok {
             leading.matched[from] = leading.matched[from].max(last);
-            leading.next[from] = leading.next[from].max(last + 1);
-            let more = leading.next[from] <= end;
+            let next = leading.matched[from] + 1;
+            match leading.flow[from] {
+                Flow::Probe { .. } if next >= leading.next[from] => {
+                    leading.next[from] = next;
+                    leading.flow[from] = Flow::Stream;
+                }
+                Flow::Probe { .. } => {}
+                Flow::Stream => leading.next[from] = leading.next[from].max(next),
+            }
+            let more = leading.flow[from] == Flow::Stream && leading.next[from] <= end;
             self.advance(v);
             if more {
                 self.append_to(v, from);
@@ -357,6 +380,7 @@ impl World {
             let next = (last + 1).max(leading.matched[from] + 1);
             if next < leading.next[from] {
                 leading.next[from] = next;
+                leading.flow[from] = Flow::Probe { waits: false };
                 self.append_to(v, from);
             }
             self.answer_reads(v);

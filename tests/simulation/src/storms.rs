@@ -3,7 +3,7 @@
 use sheaf_model::BucketName;
 
 use crate::clock::{MS, SECOND, Time};
-use crate::event::Process;
+use crate::event::{AtWorld, Process, What};
 use crate::faults::Undo;
 use crate::world::World;
 
@@ -103,5 +103,30 @@ impl World {
         });
         let duration = self.random.between(500 * MS, 5 * SECOND);
         self.cut_all(pairs.collect(), duration);
+    }
+
+    /// Machines that do not vote lose power, evenly spread, and stay off.
+    pub(crate) fn lose_at_once(&mut self) {
+        let (voters, lost) = (self.voters.len(), self.plan.lost_at_once);
+        let every = (self.machines.len() - voters) / lost;
+        for m in (voters..).step_by(every).take(lost) {
+            self.crash_machine(m);
+        }
+        self.counts.interrupted = self.resting() as u64;
+        self.look_whether_restored(self.now);
+    }
+
+    pub(crate) fn look_whether_restored(&mut self, since: Time) {
+        if self.resting() == 0 {
+            self.counts.restored = Some(self.now - since);
+        } else {
+            self.later(10 * MS, Process::World, What::World(AtWorld::Restored(since)));
+        }
+    }
+
+    /// How many buckets that shall run do not.
+    fn resting(&self) -> usize {
+        let shall_run = self.truth.state.buckets.values().filter(|bucket| !bucket.suspended);
+        shall_run.filter(|bucket| self.lives.of(bucket.name()).is_empty()).count()
     }
 }

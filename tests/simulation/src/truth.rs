@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sheaf_engine::{Change, State, invariants};
+use sheaf_engine::{Change, Proposal, Reply, State, invariants};
 use sheaf_model::{BucketName, Epoch, NodeId, RequestId, Term};
 
 use crate::raft::Entry;
+
+/// So many rows of a state are looked at for each entry, or it would be nothing but looking.
+const ROWS_PER_ENTRY: u64 = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
@@ -17,8 +20,9 @@ pub(crate) struct Truth {
     last: BTreeMap<BucketName, (Epoch, NodeId)>,
     /// Requests that clients got an answer to that changed something.
     acknowledged: Vec<RequestId>,
-    /// The state's own rules are checked after every so many entries, less one.
-    pub(crate) seldom: u64,
+    /// The last entry after which the state was looked at as a whole, and the next: each one, unless the state is large.
+    looked_at: u64,
+    look_at: u64,
 }
 
 /// What an entry did that nobody had applied before.
@@ -29,6 +33,8 @@ pub(crate) struct New {
     pub(crate) broken: Vec<String>,
     /// An epoch that did not grow.
     pub(crate) shrunk: Option<String>,
+    /// What changed something.
+    pub(crate) done: Option<Arc<Proposal>>,
 }
 
 impl Truth {
@@ -49,17 +55,23 @@ impl Truth {
             if !same {
                 return Err(format!("applied another entry at {index} than the others"));
             }
-            if index == known && index.is_multiple_of(self.seldom + 1) && *state != self.state {
+            if index == known && index == self.looked_at && *state != self.state {
                 return Err(format!("differs from the others at {index}"));
             }
             return Ok(None);
         }
         self.entries.push(entry.clone());
+        let looks = index >= self.look_at;
+        if looks {
+            self.looked_at = index;
+            self.look_at = index + 1 + rows(&self.state) / ROWS_PER_ENTRY;
+        }
         let Some(proposal) = &entry.proposal else { return Ok(Some(New::default())) };
         let mut changes = Vec::new();
-        sheaf_engine::apply(&mut self.state, entry.term, proposal, &mut changes);
-        let mut new = New::default();
-        if index.is_multiple_of(self.seldom + 1) {
+        let reply = sheaf_engine::apply(&mut self.state, entry.term, proposal, &mut changes);
+        let done = matches!(reply, Reply::Done(_)).then(|| proposal.clone());
+        let mut new = New { done, ..New::default() };
+        if looks {
             new.broken = invariants::check(&self.state);
         }
         for change in &changes {
@@ -103,6 +115,11 @@ impl Truth {
     pub(crate) fn length(&self) -> u64 {
         self.entries.len() as u64
     }
+}
+
+fn rows(state: &State) -> u64 {
+    let instances: usize = state.instances.values().map(BTreeMap::len).sum();
+    (state.nodes.len() + state.buckets.len() + instances) as u64
 }
 
 impl Entry {

@@ -77,6 +77,7 @@ pub(crate) enum Role {
 pub(crate) struct Leading {
     pub(crate) next: Vec<u64>,
     pub(crate) matched: Vec<u64>,
+    pub(crate) flow: Vec<Flow>,
     pub(crate) round: u64,
     pub(crate) rounds: Vec<u64>,
     /// Round, index, and who asks.
@@ -84,6 +85,15 @@ pub(crate) struct Leading {
     /// The first entry of this term.
     pub(crate) first: u64,
     pub(crate) waiters: BTreeMap<u64, Waiter>,
+}
+
+/// How a leader sends entries to another voter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// Where that one's log agrees is not known: one message at a time.
+    Probe { waits: bool },
+    /// Many messages on their way.
+    Stream,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +117,7 @@ impl Leading {
         Self {
             next: vec![first; n],
             matched: vec![0; n],
+            flow: vec![Flow::Probe { waits: false }; n],
             round: 0,
             rounds: vec![0; n],
             reads: Vec::new(),
@@ -212,7 +223,8 @@ impl World {
             voter.sets.push((voter.state.revision, Arc::new(changes)));
         }
         let on_disk = voter.disk.log.get(at).is_some_and(|it| it.term == entry.term);
-        if index.is_multiple_of(IMAGE_EVERY * (1 + self.truth.seldom)) && on_disk {
+        let seldom = 1 + (self.plan.nodes + self.plan.buckets) as u64 / 50;
+        if index.is_multiple_of(IMAGE_EVERY * seldom) && on_disk {
             voter.disk.image = (index, voter.state.clone());
         }
         self.applied(v, index, &entry);
@@ -248,7 +260,7 @@ impl World {
             (Process::Agent(_), _) => return,
             (_, reply) => What::Client(AtClient::Answer(ask.number, reply, revision)),
         };
-        self.datagram(Process::Voter(v), ask.from, &what);
+        self.datagram(Process::Voter(v), ask.from, what);
     }
 
     /// A client, or a node that joins, asks for a change. Only the leader takes it.
@@ -258,7 +270,7 @@ impl World {
             && matches!(ask.from, Process::Client(_))
         {
             let what = What::Client(AtClient::Elsewhere(ask.number));
-            self.datagram(Process::Voter(v), ask.from, &what);
+            self.datagram(Process::Voter(v), ask.from, what);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Everything that is simulated, and the loop that makes it happen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use sheaf_model::Moment;
 
@@ -13,6 +13,7 @@ use crate::machine::Machine;
 use crate::network::Network;
 use crate::outcome::{Counts, Outcome, Rule, Violation};
 use crate::plan::Plan;
+use crate::queue::Queue;
 use crate::random::Random;
 use crate::truth::Truth;
 use crate::voter::Voter;
@@ -40,8 +41,7 @@ pub(crate) struct World {
     pub(crate) healed: bool,
     /// Voters that have new entries to send.
     pub(crate) replicate: BTreeSet<usize>,
-    queue: BTreeMap<(Time, u64), Event>,
-    sequence: u64,
+    queue: Queue,
     steps: u64,
     trace: u64,
     violation: Option<Violation>,
@@ -88,8 +88,7 @@ impl World {
             counts: Counts::default(),
             healed: false,
             replicate: BTreeSet::new(),
-            queue: BTreeMap::new(),
-            sequence: 0,
+            queue: Queue::default(),
             steps: 0,
             trace: 0xcbf2_9ce4_8422_2325,
             violation: None,
@@ -102,7 +101,7 @@ impl World {
     /// Until a rule is broken or the plan is over.
     pub(crate) fn run(mut self) -> Outcome {
         self.begin();
-        while let Some(((at, _), event)) = self.queue.pop_first() {
+        while let Some((at, event)) = self.queue.pop() {
             self.now = at;
             if self.steps > self.plan.most_steps() {
                 self.broken(Rule::Runs, format!("it goes round in circles: {event:?}"));
@@ -147,8 +146,7 @@ impl World {
     }
 
     pub(crate) fn post(&mut self, at: Time, event: Event) {
-        self.sequence += 1;
-        self.queue.insert((at.max(self.now), self.sequence), event);
+        self.queue.push(at.max(self.now), event);
     }
 
     /// Something happens to a process after `delay`, unless it ends before.
@@ -245,16 +243,25 @@ impl World {
             AtWorld::Fault => self.next_fault(),
             AtWorld::Undo(undo) => self.undo(undo),
             AtWorld::Heal => self.heal(),
+            AtWorld::Undrain(node) => self.undrain(node),
+            AtWorld::UndrainAll => self.undrain_all(),
+            AtWorld::Lose => self.lose_at_once(),
+            AtWorld::Restored(since) => self.look_whether_restored(since),
             AtWorld::Judge => self.judge_all(),
         }
     }
 
     /// A datagram, which may be lost, late or doubled.
-    pub(crate) fn datagram(&mut self, from: Process, to: Process, what: &What) {
+    pub(crate) fn datagram(&mut self, from: Process, to: Process, what: What) {
         let place = |world: &Self, it| world.machine_of(it).unwrap_or(usize::MAX);
         let ends = (place(self, from), place(self, to));
-        for delay in self.network.datagram(&mut self.random, ends.0, ends.1) {
+        let mut delays = self.network.datagram(&mut self.random, ends.0, ends.1);
+        let last = delays.pop();
+        for delay in delays {
             self.later(delay, to, what.clone());
+        }
+        if let Some(last) = last {
+            self.later(last, to, what);
         }
     }
 
@@ -282,18 +289,23 @@ impl World {
     }
 
     /// The same, but it may be lost, late, doubled or overtaken: for what must stand that.
-    pub(crate) fn toss(&mut self, from: Process, conn: u64, words: &Words) {
+    pub(crate) fn toss(&mut self, from: Process, conn: u64, words: Words) {
         let life = self.life(from);
         let end = self.network.conns.get(&conn).and_then(|it| it.end_of(from, life).filter(|e| it.open[*e]));
         let Some(end) = end else { return };
-        let Some((event, (from, to))) = self.words_event(conn, 1 - end, words.clone()) else { return };
-        for delay in self.network.datagram(&mut self.random, from, to) {
+        let Some((event, (from, to))) = self.words_event(conn, 1 - end, words) else { return };
+        let mut delays = self.network.datagram(&mut self.random, from, to);
+        let last = delays.pop();
+        for delay in delays {
             self.post(self.now + delay, event.clone());
+        }
+        if let Some(last) = last {
+            self.post(self.now + last, event);
         }
     }
 
     fn push(&mut self, conn: u64, towards: usize, words: Words) {
-        let Some((event, (from, to))) = self.words_event(conn, towards, words.clone()) else { return };
+        let Some((from, to)) = self.way(conn, towards) else { return };
         let cut = self.network.is_cut(from, to);
         let Some(it) = self.network.conns.get_mut(&conn) else { return };
         if cut || !it.stalled[towards].is_empty() {
@@ -306,12 +318,20 @@ impl World {
             return;
         }
         let at = self.network.in_order(&mut self.random, conn, towards, (from, to), self.now);
-        self.post(at, event);
+        if let Some((event, _)) = self.words_event(conn, towards, words) {
+            self.post(at, event);
+        }
+    }
+
+    /// From which machine to which.
+    fn way(&self, conn: u64, towards: usize) -> Option<(usize, usize)> {
+        let it = self.network.conns.get(&conn)?;
+        Some((self.machine_of(it.ends[1 - towards].0)?, self.machine_of(it.ends[towards].0)?))
     }
 
     /// Tries again what found its way cut.
     pub(crate) fn unstall(&mut self, conn: u64, towards: usize) {
-        let Some((_, (from, to))) = self.words_event(conn, towards, Words::Closed) else { return };
+        let Some((from, to)) = self.way(conn, towards) else { return };
         let cut = self.network.is_cut(from, to);
         let Some(it) = self.network.conns.get_mut(&conn) else { return };
         if !cut {

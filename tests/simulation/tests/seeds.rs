@@ -45,6 +45,17 @@ fn no_seed_breaks_a_rule() {
     assert!(sum(|it| it.counts.elections_within_wait) > 2 * n, "several leaders within W");
     assert!(sum(|it| it.counts.binds_to_same) > n, "bound again to the same node");
     assert!(sum(|it| it.counts.refused) > n, "decisions that died with their term");
+    assert!(sum(|it| it.counts.drained) > n / 2, "nodes were emptied");
+    assert!(sum(|it| it.counts.moved) > n / 2, "buckets were moved");
+    assert!(sum(|it| it.counts.forgotten) > n / 20, "machines without a disk were forgotten");
+    assert!(sum(|it| it.counts.leases_changed) > n / 2, "leases became longer or shorter");
+    assert!(sum(|it| it.counts.leases_settled) > n / 2, "what was given before was waited for");
+    assert!(
+        sum(|it| it.counts.stand_ins) > n && sum(|it| it.counts.relieved) > n,
+        "agents restarted by plan"
+    );
+    assert!(sum(|it| it.counts.stand_ins_lost) > n / 20, "machines died under a stand-in");
+    assert!(sum(|it| it.counts.outlived_leases) > n / 20, "stand-ins held leases");
 }
 
 #[test]

@@ -69,6 +69,9 @@ impl Transaction<'_> {
             return Ok(Reply::Unchanged(node.revision));
         }
         let name = node.facts.name.clone();
+        if let Some(why) = outdated(&node, set.status) {
+            return Err(Refusal::Stale(format!("node {name} {why}")));
+        }
         if set.status.is_alive() && !node.status.is_alive() {
             let holder = self
                 .state
@@ -151,4 +154,14 @@ fn label_defect(text: &str) -> Option<Defect> {
             format!("1 to {LABEL_MAX} bytes without spaces and commas, like zone=a"),
         )
     })
+}
+
+/// What an operator did to a node since a leader decided on its status; none: nothing that matters to it.
+fn outdated(node: &Node, status: NodeStatus) -> Option<&'static str> {
+    match (status, node.drain) {
+        _ if node.status == NodeStatus::Left => Some("has left"),
+        (NodeStatus::Ready, Some(_)) => Some("is being drained"),
+        (NodeStatus::Draining, None) => Some("is drained no more"),
+        _ => None,
+    }
 }

@@ -62,6 +62,26 @@ fn the_last_node_that_takes_work_is_not_drained() {
 }
 
 #[test]
+fn a_status_that_was_decided_before_a_drain_ended_or_a_node_left_is_stale() {
+    let mut world = World::with_nodes(3);
+    let set = |status| {
+        let term = Some(Term(1));
+        Command::SetNodeStatus(SetNodeStatus { node: NodeId(1), status, reason: String::new(), term })
+    };
+    world.propose(Command::Drain(DrainNode { node: NodeId(1), drain: Drain::default() }));
+    world.set_status(1, NodeStatus::Restarting);
+    assert!(refusal(world.propose(set(NodeStatus::Ready))).contains("is being drained"));
+    world.propose(Command::Undrain(NodeId(1)));
+    assert!(refusal(world.propose(set(NodeStatus::Draining))).contains("is drained no more"));
+    assert!(matches!(world.propose(set(NodeStatus::Ready)), Reply::Done(_)));
+
+    world.set_status(1, NodeStatus::Lost);
+    world.propose(Command::Forget(NodeId(1)));
+    assert!(refusal(world.propose(set(NodeStatus::Ready))).contains("has left"), "it stays vouched for");
+    assert_eq!(world.state.nodes[&NodeId(1)].status, NodeStatus::Left);
+}
+
+#[test]
 fn only_a_node_that_is_gone_is_forgotten_and_it_is_vouched_for() {
     let mut world = World::with_nodes(2);
     world.bound("/single", 1);

@@ -11,7 +11,7 @@ use sheaf_model::{
 
 use super::question::Key;
 use super::rules::Rules;
-use super::{Action, NodeState};
+use super::{Action, NodeState, Place};
 use crate::reconcile::{self, Origin};
 
 /// The replicated state as far as this node is concerned, at one revision.
@@ -115,13 +115,13 @@ impl NodeState {
         for item in group {
             match self.known.put(item) {
                 Put::Bucket(bucket) => {
-                    if let Some(it) = self.known.buckets.get(&bucket) {
-                        self.questions.want(&self.known, &it.watched, now);
-                    }
-                    if let Some(place) = self.places.get_mut(&bucket) {
-                        place.retry_at = None; // what failed may now succeed
-                        place.failures = 0;
-                    }
+                    self.may_succeed_now(&bucket, now);
+                    self.dirty.insert(bucket);
+                }
+                // Whatever is bound anywhere is told to all nodes: most of it changes nothing here.
+                Put::Elsewhere(bucket) if self.is_well(&bucket) => {}
+                Put::Elsewhere(bucket) => {
+                    self.may_succeed_now(&bucket, now);
                     self.dirty.insert(bucket);
                 }
                 Put::Own => {
@@ -133,6 +133,25 @@ impl NodeState {
             }
         }
         self.known.revision = self.known.revision.max(revision);
+    }
+
+    /// Whether nothing of a bucket failed here, and gate 3 does not refuse it.
+    fn is_well(&self, bucket: &BucketName) -> bool {
+        let passes = |place: &Place| place.verdict.as_ref().is_some_and(|it| it.gates[2].pass == Some(true));
+        self.places
+            .get(bucket)
+            .is_some_and(|place| place.retry_at.is_none() && place.failures == 0 && passes(place))
+    }
+
+    /// Something of a bucket changed: gate 3 must be known, and what failed may now succeed.
+    fn may_succeed_now(&mut self, bucket: &BucketName, now: Moment) {
+        if let Some(it) = self.known.buckets.get(bucket) {
+            self.questions.want(&self.known, &it.watched, now);
+        }
+        if let Some(place) = self.places.get_mut(bucket) {
+            place.retry_at = None;
+            place.failures = 0;
+        }
     }
 
     /// Buckets may have come before their module.
@@ -153,6 +172,8 @@ fn is_news(known: &Known, binding: &WatchedBinding) -> bool {
 /// What an item was about.
 enum Put {
     Bucket(BucketName),
+    /// About a bucket, but nothing that this node knew or has to know.
+    Elsewhere(BucketName),
     Module(ModuleRef),
     Own,
     Nothing,
@@ -199,16 +220,16 @@ impl Known {
                 Put::Bucket(name)
             }
             WatchItem::BindingGone(name) => {
-                self.bindings.remove(&name);
-                Put::Bucket(name)
+                let had = self.bindings.remove(&name).is_some();
+                if had { Put::Bucket(name) } else { Put::Elsewhere(name) }
             }
             WatchItem::Residue(name, revision) => {
                 self.residues.insert(name.clone(), revision);
                 Put::Bucket(name)
             }
             WatchItem::ResidueGone(name) => {
-                self.residues.remove(&name);
-                Put::Bucket(name)
+                let had = self.residues.remove(&name).is_some();
+                if had { Put::Bucket(name) } else { Put::Elsewhere(name) }
             }
         }
     }

@@ -18,12 +18,11 @@ const RETRIES: u32 = 5;
 impl NodeState {
     /// Looks at everything that concerns a bucket, and does what is to be done first.
     pub(super) fn settle(&mut self, bucket: &BucketName, now: Moment, out: &mut Vec<Action>) {
-        let mut place = self.places.remove(bucket).unwrap_or_default();
+        let mut place = self.places.get_mut(bucket).map(std::mem::take).unwrap_or_default();
         self.judge(bucket, &mut place);
         let Some(desired) = self.desired(bucket, &mut place, now) else {
             self.report_instance(bucket, &place, None, now);
-            self.places.insert(bucket.clone(), place);
-            return;
+            return self.put_back(bucket, place);
         };
         let steps = diff(&desired, place.seen.as_ref().map(|seen| &seen.observed));
         self.report_instance(bucket, &place, Some((&desired, &steps)), now);
@@ -37,7 +36,17 @@ impl NodeState {
             out.extend([Action::Note(bucket.clone(), steps.to_string()), action]);
         }
         if place.is_of_use() || self.known.buckets.contains_key(bucket) {
-            self.places.insert(bucket.clone(), place);
+            self.put_back(bucket, place);
+        } else {
+            self.places.remove(bucket);
+        }
+    }
+
+    /// There are many places and they are large: what is there already is not moved.
+    fn put_back(&mut self, bucket: &BucketName, place: Place) {
+        match self.places.get_mut(bucket) {
+            Some(there) => *there = place,
+            None => drop(self.places.insert(bucket.clone(), place)),
         }
     }
 

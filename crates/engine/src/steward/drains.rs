@@ -12,8 +12,8 @@ pub(super) fn due(state: &State, sessions: &Sessions, now: Moment, due: &mut Due
     let occupancy = OnceCell::new();
     let can_go = |binding: &Binding| {
         let Some(bucket) = state.buckets.get(&binding.bucket) else { return true };
-        let occupancy = occupancy.get_or_init(|| Occupancy::count(state));
-        place(state, sessions, bucket, occupancy, Some(binding.node)).is_some()
+        let occupancy = occupancy.get_or_init(|| Occupancy::count(state, sessions));
+        place(sessions, bucket, occupancy, Some(binding.node)).is_some()
     };
     // A stand-in gives nothing up: a node that restarts is emptied when its agent is back.
     let is_emptied =

@@ -12,6 +12,8 @@ pub(crate) struct Ask {
     seed: Option<u64>,
     trials: Option<usize>,
     buckets: Option<usize>,
+    seeds: Option<u64>,
+    large: Large,
     writers: Option<Vec<usize>>,
     to: To,
 }
@@ -24,6 +26,17 @@ pub(crate) enum To {
     Leader,
     /// All members, by turns.
     All,
+}
+
+/// Whether large clusters are simulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Large {
+    /// After the seeds.
+    #[default]
+    Yes,
+    No,
+    /// And no seeds.
+    Only,
 }
 
 impl Ask {
@@ -43,6 +56,15 @@ impl Ask {
                 "--seed" => ask.seed = Some(number(&option, &value)?),
                 "--trials" => ask.trials = Some(number(&option, &value)?),
                 "--buckets" => ask.buckets = Some(number(&option, &value)?),
+                "--seeds" => ask.seeds = Some(number(&option, &value)?),
+                "--large" => {
+                    ask.large = match value.as_str() {
+                        "yes" => Large::Yes,
+                        "no" => Large::No,
+                        "only" => Large::Only,
+                        _ => return Err(format!("--large {value}: yes, no or only")),
+                    }
+                }
                 "--writers" => {
                     let counts = value.split(',').map(|count| number(&option, count));
                     ask.writers = Some(counts.collect::<Result<_, _>>()?);
@@ -82,6 +104,14 @@ impl Ask {
 
     pub(crate) fn buckets(&self, default: usize) -> usize {
         self.buckets.unwrap_or(default)
+    }
+
+    pub(crate) fn seeds(&self, default: u64) -> u64 {
+        self.seeds.unwrap_or(default)
+    }
+
+    pub(crate) fn large(&self) -> Large {
+        self.large
     }
 
     pub(crate) fn writers(&self, default: &[usize]) -> Vec<usize> {

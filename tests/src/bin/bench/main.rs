@@ -6,6 +6,7 @@
 //! ```text
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone
 //!                       ├──► placement, apply, gates, idle, start, failover ── scene: clusters and documents
+//!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
 //! ```
 //!
@@ -23,7 +24,9 @@ mod idle;
 mod machine;
 mod nemesis;
 mod placement;
+mod plant;
 mod scene;
+mod simulate;
 mod start;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,7 +45,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 8] = [
+const BENCHES: [Bench; 10] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
@@ -82,6 +85,16 @@ const BENCHES: [Bench; 8] = [
         name: "nemesis",
         about: "7 agents under everything that goes wrong, checked  [--minutes 20] [--seed 1] [--trials 20]",
         run: nemesis::run,
+    },
+    Bench {
+        name: "simulate",
+        about: "the engine under every fault: many seeds on all cores, large clusters  [--seeds 500] [--large yes|no|only]",
+        run: simulate::run,
+    },
+    Bench {
+        name: "plant",
+        about: "whether the simulation finds each of ten bugs planted on purpose, within 2,000 seeds",
+        run: plant::run,
     },
 ];
 

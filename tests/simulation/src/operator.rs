@@ -1,0 +1,97 @@
+//! An operator: drains and empties nodes, moves buckets, forgets machines that will not come back, changes how long
+//! leases last. It asks whoever leads and does not wait for an answer; what it asked for may be made late, or never.
+
+use std::sync::Arc;
+
+use sheaf_engine::{Command, DrainNode, MoveBucket};
+use sheaf_model::{BucketName, Drain, LeaseSettings, NodeId, NodeStatus, Span};
+
+use crate::clock::{MS, SECOND};
+use crate::event::{Ask, AtWorld, Process, What};
+use crate::voter::proposal;
+use crate::world::World;
+
+/// The longest lease that any settings here give.
+pub(crate) const LONGEST_TTL: u64 = 5 * SECOND;
+
+impl World {
+    fn operate(&mut self, command: Command) {
+        self.line(|| format!("the operator asks for {command:?}"));
+        let it = Arc::new(proposal("operator", self.now, command));
+        for v in 0..self.voters.len() {
+            let ask = Ask { from: Process::World, number: 0, proposal: it.clone() };
+            self.datagram(Process::World, Process::Voter(v), What::Asked(ask));
+        }
+    }
+
+    /// Counts what was made of it.
+    pub(crate) fn operated(&mut self, command: &Command) {
+        let counts = &mut self.counts;
+        match command {
+            Command::Drain(_) => counts.drained += 1,
+            Command::Move(_) => counts.moved += 1,
+            Command::Forget(_) => counts.forgotten += 1,
+            Command::ChangeSettings(_) => counts.leases_changed += 1,
+            Command::DropFormer(_) => counts.leases_settled += 1,
+            _ => {}
+        }
+    }
+
+    /// A node is to be emptied, and is given back after a while.
+    pub(crate) fn drain(&mut self, m: usize) {
+        let Some(node) = self.machines[m].disk.node else { return };
+        let deadline = self.random.chance(500).then(|| Span::millis(self.random.between(200, 6000)));
+        let keep_multi_node = self.random.chance(300);
+        self.operate(Command::Drain(DrainNode { node, drain: Drain { deadline, keep_multi_node } }));
+        let delay = self.random.between(500 * MS, 10 * SECOND);
+        self.later(delay, Process::World, What::World(AtWorld::Undrain(node)));
+    }
+
+    /// Until it is done.
+    pub(crate) fn undrain(&mut self, node: NodeId) {
+        if self.truth.state.nodes.get(&node).is_some_and(|node| node.drain.is_some()) {
+            self.operate(Command::Undrain(node));
+            self.later(SECOND, Process::World, What::World(AtWorld::Undrain(node)));
+        }
+    }
+
+    /// Whatever was drained, however late, is given back in the end.
+    pub(crate) fn undrain_all(&mut self) {
+        let drained = self.truth.state.nodes.values().filter(|node| node.drain.is_some());
+        let drained: Vec<NodeId> = drained.map(|node| node.id).collect();
+        for node in drained {
+            self.operate(Command::Undrain(node));
+        }
+        self.later(2 * SECOND, Process::World, What::World(AtWorld::UndrainAll));
+    }
+
+    /// A bucket that is bound is to go to another node, or to this one.
+    pub(crate) fn move_bucket(&mut self, m: usize) {
+        let bound = self.truth.state.bindings.values().filter(|binding| binding.leaving.is_none());
+        let bound: Vec<BucketName> = bound.map(|binding| binding.bucket.clone()).collect();
+        if !bound.is_empty() {
+            let bucket = bound[self.random.index(bound.len())].clone();
+            let to = self.machines[m].disk.node.filter(|_| self.random.chance(500));
+            self.operate(Command::Move(MoveBucket { bucket, to, base: None }));
+        }
+    }
+
+    /// Who is lost and has no disk any more never comes back: that nothing of it is alive can be vouched for.
+    pub(crate) fn forget_the_gone(&mut self) {
+        let here: Vec<NodeId> = self.machines.iter().filter_map(|machine| machine.disk.node).collect();
+        let lost = self.truth.state.nodes.values().filter(|node| node.status == NodeStatus::Lost);
+        let gone: Vec<NodeId> = lost.map(|node| node.id).filter(|id| !here.contains(id)).collect();
+        for node in gone {
+            self.operate(Command::Forget(node));
+        }
+    }
+
+    /// Leases become longer or shorter, while those given before run on.
+    pub(crate) fn change_lease(&mut self) {
+        let mut wanted = self.truth.state.cluster.changeable();
+        let ttl = [2 * SECOND, 3 * SECOND, LONGEST_TTL][self.random.index(3)];
+        let kill_margin = Span::millis(self.random.between(750, 1500));
+        wanted.settings.lease = LeaseSettings { ttl: Span(ttl / MS), kill_margin, ..wanted.settings.lease };
+        self.operate(Command::ChangeSettings(wanted));
+    }
+}
