@@ -6,6 +6,7 @@
 //! | `placement` | 5, then 6 | gates, single-node and multi-node buckets, changes, and how people see and explain them |
 //! | `faults` | 5 | nothing acknowledged is lost and nothing runs twice, whoever is killed |
 //! | `planned` | 3 | drain, move, hand over, settings, forget: nothing of it is a failure |
+//! | `plugins` | 3 | modules that speak `sheaf.module.v1`, good ones and bad ones |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
@@ -42,6 +43,8 @@ mod nemesis;
 mod people;
 #[path = "cluster/planned.rs"]
 mod planned;
+#[path = "cluster/plugin.rs"]
+mod plugin;
 #[path = "cluster/reload.rs"]
 mod reload;
 #[path = "cluster/restart.rs"]
@@ -101,6 +104,15 @@ fn disaster() {
     let mut cases = Cases::of("disaster");
     cluster.apply(&scene::modules());
     disaster::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// Technologies with a life cycle of their own..
+#[test]
+fn plugins() {
+    let cluster = Cluster::start(3);
+    let mut cases = Cases::of("plugins");
+    plugin::cases(&mut cases, &cluster);
     cases.end();
 }
 

@@ -141,3 +141,8 @@ fn the_lock_file_keeps_to_the_deny_list() {
 fn everything_in_the_interface_has_a_comment() {
     judge("The proto files are the documentation", proto::comments(files()));
 }
+
+#[test]
+fn packaged_copies_are_copies() {
+    judge("A packaged copy is the original, byte for byte", proto::packaged(files()));
+}

@@ -171,7 +171,7 @@ fn bad_modules(cluster: &Cluster) {
     let plugin = "kind: Module\nname: bad\nversion: '1'\nruntime: plugin\n";
     let output = cluster.cli_with(&["module", "apply", "-f", "-"], plugin.as_bytes()).exits(1).calm();
     assert!(
-        output.stderr.starts_with("stdin: Module bad@1: runtime: this version runs exec modules only"),
+        output.stderr.starts_with("stdin: Module bad@1: exec: runtime plugin needs to know what to execute"),
         "{output}"
     );
 }

@@ -40,6 +40,17 @@ pub(crate) fn comments(files: &[File]) -> Vec<String> {
     violations
 }
 
+/// Where a crate that is published by itself has its copy of a file.
+const PACKAGED: [(&str, &str); 1] =
+    [("proto/sheaf/module/v1/module.proto", "crates/module/proto/sheaf/module/v1/module.proto")];
+
+/// Packaged copies that are not what they are copies of, byte for byte.
+pub(crate) fn packaged(files: &[File]) -> Vec<String> {
+    let text = |path: &str| files.iter().find(|file| file.path == path).map(|file| &file.text);
+    let differs = PACKAGED.iter().filter(|(original, copy)| text(original) != text(copy));
+    differs.map(|(original, copy)| format!("{copy}:1: is not {original}: copy that one over it")).collect()
+}
+
 /// Whether a line (text, and the same without comments) is a comment that says something.
 fn is_comment((text, code): (&str, &str)) -> bool {
     code.trim().is_empty() && text.chars().any(char::is_alphabetic)
@@ -146,4 +157,12 @@ fn comments_above_and_behind_count() {
 fn other_comments_do_not_count() {
     let bad = "// A line.\n\nmessage A {\n  string a = 1; // of a\n  string b = 2;\n  // ----\n  string c = 3;\n  string d = 4; //\n}\n";
     assert_eq!(uncommented(bad), ["3: message A", "5: field b", "7: field c", "8: field d"]);
+}
+
+#[test]
+fn a_copy_that_differs_is_found() {
+    let [(original, copy)] = PACKAGED;
+    assert!(packaged(&[File::new(original, "a"), File::new(copy, "a")]).is_empty());
+    assert_eq!(packaged(&[File::new(original, "a"), File::new(copy, "b")]).len(), 1);
+    assert_eq!(packaged(&[File::new(original, "a")]).len(), 1);
 }

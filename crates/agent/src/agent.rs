@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::alarm::Alarm;
-use crate::checks::Checks;
+use crate::checks::{Checks, Plugins};
 use crate::error::AgentError;
 use crate::executor::Executor;
 use crate::facts::{self, LoadMeter, NodeConfig};
@@ -125,10 +125,7 @@ impl Agent {
         let last = CancellationToken::new();
         streams.spawn(link::session(link, said, last.clone(), over.clone()));
         let alarm = Alarm::new().map_err(|source| AgentError::Alarm { source })?;
-        let checks = Checks {
-            data_dir: options.data_dir.clone(),
-            binary: options.binary.to_string_lossy().into_owned(),
-        };
+        let checks = checks(&options).await?;
         let mut agent = Loop {
             node: NodeState::new(Identity { node: options.node, boot }, here(&options.config)),
             executor,
@@ -158,6 +155,18 @@ impl Agent {
         let _ = tokio::time::timeout(FAREWELL, all).await; // what still hangs ends with the set
         ended
     }
+}
+
+/// Who asks the machine, with nothing left of who asked for a former life of the agent.
+async fn checks(options: &Options) -> Result<Checks, AgentError> {
+    let plugins = Plugins::open(&options.data_dir, &options.binary, &options.config.name);
+    let plugins = plugins.map_err(AgentError::Instances)?;
+    plugins.sweep().await;
+    Ok(Checks {
+        data_dir: options.data_dir.clone(),
+        binary: options.binary.to_string_lossy().into_owned(),
+        plugins,
+    })
 }
 
 /// What of a node's config gates and templates see.
@@ -282,6 +291,7 @@ impl Loop {
     fn perform(&mut self, action: Action) -> Option<Input> {
         match action {
             Action::Ask(question) => self.ask(question),
+            Action::Retire(module) => self.checks.plugins.retire(&module),
             Action::HeartbeatNow => self.signals.heartbeat.notify_one(),
             Action::Say(message) => {
                 if self.say.try_send(message).is_err() {

@@ -1,4 +1,4 @@
-//! Gate 3: the eight checks, made on this machine, each within its time limit.
+//! Gate 3: the eight checks, made on this machine, and what plugins say themselves, each within its time limit.
 //!
 //! A check that fails says precisely what is not so. What could not be found out (an error, a time-out, a crash) is
 //! unclear, which is not the same: see [`sheaf_engine::gates`]. Whatever a check does, the agent is unharmed.
@@ -17,9 +17,12 @@ use sheaf_model::{BucketScope, Bytes, Check, CheckKind, RenderError, Scope, Span
 use crate::facts;
 
 mod command;
+mod plugins;
+
+pub(crate) use plugins::Plugins;
 
 /// How long a check may take that says nothing of it.
-const DEFAULT_TIMEOUT: Span = Span::seconds(5);
+pub(crate) const DEFAULT_TIMEOUT: Span = Span::seconds(5);
 
 /// What checks look at beside the machine.
 #[derive(Clone, Debug)]
@@ -28,10 +31,12 @@ pub struct Checks {
     pub data_dir: PathBuf,
     /// `${sheaf}`.
     pub binary: String,
+    /// Who asks plugins.
+    pub(crate) plugins: Plugins,
 }
 
 impl Checks {
-    /// Makes all checks of a question, side by side; one answer each, in their order.
+    /// Makes all checks of a question, side by side; one answer each, in their order, and a plugin's after them.
     pub async fn answer(&self, question: &Question) -> Vec<CheckAnswer> {
         let config = question.bucket.as_ref().map(|(spec, _)| spec.config.value());
         let bucket = question.bucket.as_ref().zip(config.as_ref()).map(|((spec, revision), config)| {
@@ -47,7 +52,15 @@ impl Checks {
             sheaf: &self.binary,
         };
         let checks = question.checks.iter().map(|check| self.check(check, &scope, &question.here));
-        futures::future::join_all(checks).await
+        let asked = async {
+            match &question.plugin {
+                Some(module) => Some(self.plugins.ask(module, question).await),
+                None => None,
+            }
+        };
+        let (mut answers, asked) = tokio::join!(futures::future::join_all(checks), asked);
+        answers.extend(asked);
+        answers
     }
 
     async fn check(&self, check: &Check, scope: &Scope<'_>, here: &Arc<Here>) -> CheckAnswer {

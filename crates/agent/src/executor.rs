@@ -21,7 +21,7 @@ use crate::keepers::{Found, Handle, KeeperError, Keepers};
 use crate::report::{self, Birth};
 
 mod origin;
-mod plan;
+pub(crate) mod plan;
 mod start;
 
 /// Keepers spawned, fences written and directories removed at a time: enough for any disk, gentle to a small machine.
@@ -201,7 +201,8 @@ impl Executor {
             }
             Action::Kill(bucket, epoch) => self.kill(bucket, epoch),
             Action::MoveDeadline(bucket, epoch, until) => self.move_deadline(&bucket, epoch, until),
-            Action::Ask(_) | Action::HeartbeatNow | Action::Say(_) | Action::Note(..) => {}
+            Action::Ask(_) | Action::Retire(_) | Action::HeartbeatNow | Action::Say(_) | Action::Note(..) => {
+            }
         }
         None
     }

@@ -12,8 +12,8 @@
 //!    │◄──────── Status ─────────┤◄────────────── output, exit ───────────┤
 //! ```
 //!
-//! Nothing here is asynchronous: [`keep_main`] is one thread around `poll`, and what it does is what
-//! [`sheaf_engine::keep`] says. The agent's side is [`crate::keepers`], reading the output is [`crate::logs`].
+//! [`keep_main`] is one thread around `poll`, and what it does is what [`sheaf_engine::keep`] says. Only the keeper of a
+//! plugin has a second one, with the runtime that gRPC needs: `caller`. The agent's side is [`crate::keepers`], reading the output is [`crate::logs`].
 //!
 //! # On disk, below the agent's data directory
 //!
@@ -25,6 +25,9 @@
 //!   keeper.log                 what a keeper has to say when all else fails
 //!   output/current.log, 1.log… `MILLISECONDS STREAM TEXT` a line, newest file first; STREAM is o, e, or s for a start
 //!   dir/                       the program's own directory: `${dir}`, `SHEAF_DIR`; its rendered files are in it
+//! sockets/4711.m, 4711.c       where a plugin serves its module, and is served its context; by its keeper's process id, as
+//!                              a socket's path must be short
+//! gates/instances/…            the same for the processes of plugins that are asked gate 3; their keepers end with the agent
 //! fences/logs+web.json         what was given up for good; outlives the instance
 //! fences/logs+web.lock         the bucket's lock: held by its keeper for life, and by whoever writes the three above
 //! ```
@@ -35,6 +38,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+pub(crate) mod caller;
 pub mod clock;
 mod exec;
 pub(crate) mod layout;
@@ -45,7 +49,7 @@ mod program;
 mod run;
 mod wires;
 
-pub use plan::{FromKeeper, KeeperProcess, OutputLimits, Plan, Status, ToKeeper};
+pub use plan::{FromKeeper, KeeperProcess, OutputLimits, Plan, Plugin, Status, ToKeeper};
 
 /// Runs a keeper, or its second stage; `args` are those after `sheaf keep`. Call it before any runtime or thread
 /// exists: the program dies with the thread that spawned it.

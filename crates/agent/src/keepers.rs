@@ -326,6 +326,11 @@ impl Keepers {
         (layout.read_plan().ok().flatten(), layout.read_status().ok().flatten())
     }
 
+    /// Where the plugin that a keeper's process supervises serves its module.
+    pub(crate) fn module_socket(&self, status: &Status) -> PathBuf {
+        self.layout(&status.bucket).sockets_of(status.keeper.pid).module
+    }
+
     /// The program's own directory: `${dir}`, and where `${file.NAME}` is. Absolute.
     pub fn program_dir(&self, bucket: &BucketName) -> PathBuf {
         self.layout(bucket).dir()

@@ -113,6 +113,11 @@ pub fn checks(module: &ModuleSpec, part: Part, allowed: bool) -> impl Iterator<I
     })
 }
 
+/// Whether the module itself is asked, as the last of a part's answers. Where gate 1 refuses (`allowed` is false) it is not.
+pub fn asks_plugin(module: &ModuleSpec, part: Part, allowed: bool) -> bool {
+    module.runtime == Runtime::Plugin && part == Part::Lasting && allowed
+}
+
 fn is_command(check: &Check) -> bool {
     matches!(check.kind, CheckKind::Command(_))
 }
@@ -144,7 +149,7 @@ pub fn node_list_rules(rules: &CompiledRules, here: &Here) -> GateOutcome {
 
 /// Gate 3: what follows from the machine's answers. `allowed` says whether gate 1 passes.
 pub fn can_run(module: &ModuleSpec, allowed: bool, asked: Asked<'_>) -> GateOutcome {
-    if module.runtime != Runtime::Exec {
+    if matches!(module.runtime, Runtime::Builtin(_)) {
         return GateOutcome::refuse(format!(
             "this node's agent cannot run modules of runtime {}",
             module.runtime
@@ -157,8 +162,8 @@ pub fn can_run(module: &ModuleSpec, allowed: bool, asked: Asked<'_>) -> GateOutc
         of_part(module, Part::Admission, allowed, asked)
     };
     let outcome = both(lasting, admission);
-    let commands = module.can_run_on_this_node.iter().any(is_command);
-    if outcome.pass == Some(true) && commands && !allowed {
+    let executes = module.runtime == Runtime::Plugin || module.can_run_on_this_node.iter().any(is_command);
+    if outcome.pass == Some(true) && executes && !allowed {
         return GateOutcome::unknown("not asked: refused by local_config");
     }
     outcome
@@ -169,7 +174,7 @@ fn of_part(module: &ModuleSpec, part: Part, allowed: bool, asked: Asked<'_>) -> 
         Part::Lasting => asked.lasting,
         Part::Admission => asked.admission,
     };
-    if checks(module, part, allowed).next().is_none() {
+    if checks(module, part, allowed).next().is_none() && !asks_plugin(module, part, allowed) {
         return GateOutcome::pass("");
     }
     match answer {

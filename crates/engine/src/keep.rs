@@ -10,20 +10,30 @@
 //!            ▲  (all of it         (second stage in     (rule 8)    (go)       │     │
 //!            │   is killed)         its group, timer                        Executed │
 //!            │                      armed)                                     ▼     │
-//!            ├──────── Ended, deadline, grace over ─────────────── Stopping ◄─ Running
-//!            │                                                (asked)                │
+//!            │                                             (a plugin only: Opening)  │
+//!            │                                                                 ▼     │
+//!            ├──────── Ended, deadline, grace over ── Stopping ◄─ (Parting) ◄─ Running
+//!            │                                                         (asked)       │
 //!            └─ Emptied ─► Waiting (backoff) ────────────────────────────────────────┘
 //!                      └─► Over (finished, stopped, gave up, lease ended, refused)
 //! ```
+//!
+//! A plugin is told of its life by calls ([`Call`]), one at a time: it runs once the calls of its opening succeeded, and is
+//! told that it stops before the signal comes.
+
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{BootId, Epoch, Exit, Moment, Phase, Restart, Revision, Signal, Stop};
 
 use crate::restart::{self, Next};
 
+mod calls;
 mod life;
 #[cfg(test)]
 mod scenario;
+
+pub use calls::Call;
 
 /// By what right an instance runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +186,10 @@ pub enum Input {
         /// To this moment.
         until: Moment,
     },
+    /// The call under way was answered; the error is for people.
+    Called(Result<(), String>),
+    /// The program says how it is, in a line for people; empty: nothing to say.
+    Said(String),
     /// Time passed.
     Tick,
 }
@@ -193,6 +207,8 @@ pub enum Action {
     Look,
     /// Let the second stage become the program; then `Executed`, `NotExecuted` or `Ended`.
     Go,
+    /// Make this call; then `Called`, at the latest when [`Call::limit`] is over.
+    Call(Call),
     /// Send this to the program's group and everything else that it started.
     Signal(Signal),
     /// `Tick` at this moment; replaces the former one.
@@ -231,6 +247,14 @@ pub struct Keep {
     exit: Option<Exit>,
     /// Why the last start came to nothing; said in place of its exit.
     trouble: Option<String>,
+    /// The calls that a start begins with; none: the program is no plugin.
+    opening: Vec<Call>,
+    /// Still to be made, in this order.
+    queue: VecDeque<Call>,
+    /// Under way, and when it is given up.
+    calling: Option<(Call, Moment)>,
+    /// What the program said of itself since it runs.
+    said: String,
     life: Life,
 }
 
@@ -243,7 +267,11 @@ enum Life {
     Placing,
     Checking,
     Executing,
+    /// A plugin's program is there, and is told of its bucket.
+    Opening,
     Running,
+    /// A plugin is told that it stops; killed at this moment.
+    Parting(Moment),
     /// Asked to end; killed at this moment.
     Stopping(Moment),
     /// Started again at this moment.

@@ -23,8 +23,8 @@ use std::sync::Arc;
 use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    BootId, BucketName, BucketSpec, Epoch, Exit, ModuleSpec, Moment, NodeId, Phase, Revision, Settings, Span,
-    Timestamp, Verdict,
+    BootId, BucketName, BucketSpec, Epoch, Exit, ModuleRef, ModuleSpec, Moment, NodeId, Phase, Revision,
+    Settings, Span, Timestamp, Verdict,
 };
 
 use crate::gates::{CheckAnswer, Here, Part};
@@ -198,6 +198,8 @@ pub struct Start {
 pub enum Action {
     /// Ask the machine; answered by [`Input::Answered`].
     Ask(Question),
+    /// Gate 3 of this module is not asked any more: its process, if there is one, has nothing to wait for.
+    Retire(ModuleRef),
     /// Start an instance; its former one is dead.
     Start(Box<Start>),
     /// Stop the instance gracefully, and why.
@@ -251,6 +253,8 @@ pub struct NodeState {
     start_from: Moment,
     say_again: Option<Moment>,
     leaving: Option<Leaving>,
+    /// Something changed after which a plugin may have nothing to be asked any more.
+    retire: bool,
 }
 
 /// What a node has of one bucket.
@@ -290,6 +294,7 @@ impl NodeState {
             start_from: Moment(0),
             say_again: None,
             leaving: None,
+            retire: false,
         }
     }
 

@@ -87,7 +87,7 @@ impl CheckKind {
     }
 }
 
-/// The command line of an `exec` module.
+/// The command line of an `exec` module, or of a plugin's program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
     /// The program; looked up in the agent's `PATH` if it has no slash.
@@ -220,9 +220,9 @@ pub struct ModuleSpec {
     pub runtime: Runtime,
     /// May a bucket of it be `multi_node`?
     pub supports_multi_node: bool,
-    /// Gate 3 of `exec` modules.
+    /// Gate 3 of `exec` modules; a plugin is asked in addition.
     pub can_run_on_this_node: Vec<Check>,
-    /// What an `exec` module runs.
+    /// What an `exec` module runs, and the program that a plugin is.
     pub exec: Option<Exec>,
     /// Rendered into the instance's directory before each start.
     pub files: BTreeMap<FileName, Template>,
@@ -257,8 +257,12 @@ impl ModuleSpec {
         }
     }
 
-    /// Whether gate 3 must be asked for each bucket apart: some check uses `${bucket.*}`.
+    /// Whether gate 3 must be asked for each bucket apart: some check uses `${bucket.*}`, or a plugin is told the bucket.
     pub fn checks_use_bucket(&self) -> bool {
+        self.runtime == Runtime::Plugin || self.declared_checks_use_bucket()
+    }
+
+    fn declared_checks_use_bucket(&self) -> bool {
         self.can_run_on_this_node.iter().flat_map(|check| check.kind.templates()).any(Template::uses_bucket)
     }
 }

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use sheaf_engine::gates::Part;
 use sheaf_engine::node::question::Key;
-use sheaf_model::{ModuleRef, Part as TemplatePart};
+use sheaf_model::{ModuleRef, NodeName, Part as TemplatePart};
 
 use super::*;
 
@@ -11,11 +11,16 @@ fn template(text: &str) -> Template {
 }
 
 async fn ask(kinds: Vec<CheckKind>, timeout: Option<Span>) -> Vec<CheckAnswer> {
-    let checks = Checks { data_dir: PathBuf::from("/"), binary: "/usr/bin/sheaf".to_owned() };
+    let dir = tempfile::tempdir().expect("a directory");
+    let binary = PathBuf::from("/usr/bin/sheaf");
+    let plugins =
+        Plugins::open(dir.path(), &binary, &NodeName::new("n1").expect("a name")).expect("a directory");
+    let checks = Checks { data_dir: PathBuf::from("/"), binary: "/usr/bin/sheaf".to_owned(), plugins };
     let question = Question {
         key: Key::of(&ModuleRef::parse("m@1").expect("a reference")),
         part: Part::Lasting,
         checks: kinds.into_iter().map(|kind| Check { kind, timeout }).collect(),
+        plugin: None,
         bucket: None,
         here: Arc::new(Here { labels: vec!["zone=a".to_owned()], ..Here::default() }),
     };

@@ -2,16 +2,20 @@
 
 use std::path::Path;
 
+use sheaf_engine::gates::Here;
 use sheaf_engine::keep::Lease;
 use sheaf_engine::node::Start;
 use sheaf_engine::reconcile::Mode;
-use sheaf_model::{BootId, BucketScope, NodeName, RenderError, Scope};
+use sheaf_model::{
+    BootId, BucketName, BucketScope, BucketSpec, Bytes, FileName, ModuleSpec, NodeName, RenderError, Restart,
+    RestartWhen, Revision, Runtime, Scope,
+};
 
-use crate::keeper::{OutputLimits, Plan};
+use crate::keeper::{OutputLimits, Plan, Plugin};
 
 /// Why an instance cannot be started as its documents stand. Trying again does not help.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PlanError {
+pub(crate) enum PlanError {
     /// A template has no value here.
     #[error("{place}: {source}")]
     Render {
@@ -30,24 +34,24 @@ pub(super) enum PlanError {
 
 /// What all plans of a node share.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
-    pub(super) node: &'a NodeName,
-    pub(super) boot: &'a BootId,
+pub(crate) struct Place<'a> {
+    pub(crate) node: &'a NodeName,
+    pub(crate) boot: &'a BootId,
     /// `${dir}`, where the rendered files are too.
-    pub(super) dir: &'a Path,
+    pub(crate) dir: &'a Path,
     /// `${sheaf}`.
-    pub(super) binary: &'a str,
+    pub(crate) binary: &'a str,
 }
 
 /// Renders the plan of a start.
 pub(super) fn plan(start: &Start, place: &Place<'_>) -> Result<Plan, PlanError> {
     let module = &start.module;
-    let exec = module.exec.as_ref().ok_or_else(|| PlanError::NoExec(start.bucket.module.to_string()))?;
     let lease = match (start.mode, start.until) {
         (Mode::Multi(from), _) => Lease::Multi { from },
         (Mode::Single(epoch), Some(until)) => Lease::Single { epoch, boot: place.boot.clone(), until },
         (Mode::Single(_), None) => return Err(PlanError::NoLease),
     };
+    let plugin = || Plugin::Instance(Box::new(instance(start, place)));
     let config = start.bucket.config.value();
     let dir = place.dir.to_string_lossy();
     let scope = Scope {
@@ -63,8 +67,76 @@ pub(super) fn plan(start: &Start, place: &Place<'_>) -> Result<Plan, PlanError> 
         files: Some(&dir),
         sheaf: place.binary,
     };
+    let rendered = render(module, &scope)?;
+    Ok(Plan {
+        bucket: start.bucket.name.clone(),
+        node: place.node.clone(),
+        revision: start.origin.revision,
+        basis: start.origin.basis,
+        lease,
+        program: rendered.program,
+        args: rendered.args,
+        env: rendered.env,
+        files: rendered.files,
+        stop: module.stop,
+        restart: module.restart,
+        output: OutputLimits::default(),
+        restarts: 0,
+        recent: Vec::new(),
+        plugin: (module.runtime == Runtime::Plugin).then(plugin),
+    })
+}
+
+/// The plan of a process that is asked gate 3 of a plugin: of no bucket, and never started again by its keeper.
+pub(crate) fn gate(
+    module: &ModuleSpec,
+    name: BucketName,
+    here: &Here,
+    place: &Place<'_>,
+) -> Result<Plan, PlanError> {
+    let dir = place.dir.to_string_lossy();
+    let scope = Scope {
+        bucket: None,
+        node_name: &here.name,
+        node_hostname: &here.hostname,
+        node_labels: &here.labels,
+        dir: Some(&dir),
+        files: Some(&dir),
+        sheaf: place.binary,
+    };
+    let rendered = render(module, &scope)?;
+    Ok(Plan {
+        bucket: name,
+        node: place.node.clone(),
+        revision: Revision(1),
+        basis: Revision(1),
+        lease: Lease::Multi { from: Revision(1) },
+        program: rendered.program,
+        args: rendered.args,
+        env: rendered.env,
+        files: rendered.files,
+        stop: module.stop,
+        restart: Restart { policy: RestartWhen::Never, ..module.restart },
+        output: OutputLimits { file: Bytes(1 << 20), files: 2 },
+        restarts: 0,
+        recent: Vec::new(),
+        plugin: Some(Plugin::Gate),
+    })
+}
+
+/// A module's templates, filled in.
+struct Rendered {
+    program: String,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    files: Vec<(FileName, String)>,
+}
+
+fn render(module: &ModuleSpec, scope: &Scope<'_>) -> Result<Rendered, PlanError> {
+    let no_exec = || PlanError::NoExec(format!("{}@{}", module.name, module.version));
+    let exec = module.exec.as_ref().ok_or_else(no_exec)?;
     let render = |place: String, template: &sheaf_model::Template| {
-        template.render(&scope).map_err(|source| PlanError::Render { place, source })
+        template.render(scope).map_err(|source| PlanError::Render { place, source })
     };
     let mut args = Vec::new();
     for (index, arg) in exec.args.iter().enumerate() {
@@ -78,22 +150,41 @@ pub(super) fn plan(start: &Start, place: &Place<'_>) -> Result<Plan, PlanError> 
     for (name, text) in &module.files {
         files.push((name.clone(), render(format!("files.{name}"), text)?));
     }
-    Ok(Plan {
-        bucket: start.bucket.name.clone(),
-        node: place.node.clone(),
-        revision: start.origin.revision,
-        basis: start.origin.basis,
-        lease,
-        program: render("exec.command".to_owned(), &exec.command)?,
-        args,
-        env,
-        files,
-        stop: module.stop,
-        restart: module.restart,
-        output: OutputLimits::default(),
-        restarts: 0,
-        recent: Vec::new(),
-    })
+    let program = render("exec.command".to_owned(), &exec.command)?;
+    Ok(Rendered { program, args, env, files })
+}
+
+/// What a plugin is told of itself.
+fn instance(start: &Start, place: &Place<'_>) -> sheaf_module::Instance {
+    sheaf_module::Instance {
+        bucket: bucket(&start.bucket, start.origin.revision),
+        node: node(&start.here),
+        epoch: start.mode.epoch().map(|epoch| epoch.0),
+        dir: place.dir.to_owned(),
+    }
+}
+
+/// A bucket as plugins know it.
+pub(crate) fn bucket(spec: &BucketSpec, revision: Revision) -> sheaf_module::Bucket {
+    sheaf_module::Bucket {
+        name: spec.name.to_string(),
+        revision: revision.0,
+        kind: spec.kind.as_str().to_owned(),
+        module: spec.module.to_string(),
+        multi_node: spec.multi_node,
+        config_json: spec.config.as_str().to_owned(),
+        labels: spec.labels.clone(),
+        owner: spec.owner.clone().unwrap_or_default(),
+    }
+}
+
+/// A node as plugins know it.
+pub(crate) fn node(here: &Here) -> sheaf_module::Node {
+    sheaf_module::Node {
+        name: here.name.clone(),
+        hostname: here.hostname.clone(),
+        labels: here.labels.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -101,12 +192,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use sheaf_engine::gates::Here;
     use sheaf_engine::reconcile::Origin;
-    use sheaf_model::{
-        BucketName, BucketSpec, Exec, Json, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment,
-        Revision, Runtime, Template, TemplateSet,
-    };
+    use sheaf_model::{Exec, Json, ModuleName, ModuleRef, ModuleVersion, Moment, Template, TemplateSet};
 
     use super::*;
 

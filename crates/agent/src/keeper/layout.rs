@@ -17,6 +17,9 @@ use super::{Plan, Status};
 /// The socket's name, relative to the instance's directory.
 pub(crate) const SOCKET: &str = "keeper.sock";
 
+/// Longest path of a socket that is promised to plugins, in bytes; the kernel allows 107.
+pub(crate) const SOCKET_PATH_MAX: usize = 100;
+
 /// Why a file of an instance could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
@@ -39,12 +42,27 @@ pub(crate) struct Layout {
     pub(crate) instance: PathBuf,
     /// `fences/NAME`, without ending.
     fence: PathBuf,
+    /// `sockets`
+    sockets: PathBuf,
+}
+
+/// The sockets of one keeper's plugin.
+#[derive(Clone, Debug)]
+pub(crate) struct Sockets {
+    /// Where the plugin serves its module.
+    pub(crate) module: PathBuf,
+    /// Where it is served its context.
+    pub(crate) context: PathBuf,
 }
 
 impl Layout {
     pub(crate) fn new(data_dir: &Path, bucket: &BucketName) -> Self {
         let name = encode(bucket);
-        Self { instance: instances(data_dir).join(&name), fence: fences(data_dir).join(name) }
+        Self {
+            instance: instances(data_dir).join(&name),
+            fence: fences(data_dir).join(name),
+            sockets: data_dir.join("sockets"),
+        }
     }
 
     pub(crate) fn plan(&self) -> PathBuf {
@@ -65,6 +83,27 @@ impl Layout {
 
     pub(crate) fn output(&self) -> PathBuf {
         self.instance.join("output")
+    }
+
+    /// Where the plugin of a keeper's process is reached.
+    pub(crate) fn sockets_of(&self, keeper: u32) -> Sockets {
+        let socket = |ending: &str| self.sockets.join(format!("{keeper}.{ending}"));
+        Sockets { module: socket("m"), context: socket("c") }
+    }
+
+    /// The same for this process, in a directory that is there. The error is for people.
+    pub(crate) fn own_sockets(&self) -> Result<Sockets, String> {
+        make_dir(&self.sockets).map_err(|error| error.to_string())?;
+        let sockets = self.sockets_of(std::process::id());
+        let length = sockets.context.as_os_str().len();
+        if length > SOCKET_PATH_MAX {
+            return Err(format!(
+                "the data directory's path is too long for plugins: {} would have {length} bytes, at most {SOCKET_PATH_MAX} are \
+                 possible",
+                sockets.context.display()
+            ));
+        }
+        Ok(sockets)
     }
 
     /// The program's own directory.

@@ -10,7 +10,7 @@ use sheaf_model::{
 /// What to run, everything rendered. `plan.json`.
 ///
 /// The program gets the agent's environment, then `SHEAF_NODE`, `SHEAF_BUCKET`, `SHEAF_REVISION`, `SHEAF_DIR` and
-/// for single-node work `SHEAF_EPOCH`, then `env`.
+/// for single-node work `SHEAF_EPOCH`, then `env`. A plugin gets its sockets too, and one for gate 3 no `SHEAF_BUCKET`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The bucket.
@@ -41,6 +41,18 @@ pub struct Plan {
     pub restarts: u32,
     /// The moments of those that count against the limit.
     pub recent: Vec<Moment>,
+    /// Set if the program speaks `sheaf.module.v1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<Plugin>,
+}
+
+/// What a plugin's process is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Plugin {
+    /// To run a bucket: its keeper tells it this.
+    Instance(Box<sheaf_module::Instance>),
+    /// To be asked gate 3, by the agent. Its keeper tells it nothing, and ends with the agent.
+    Gate,
 }
 
 impl Plan {

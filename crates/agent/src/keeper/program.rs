@@ -10,9 +10,9 @@ use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use rustix::process::getpid;
 use sheaf_model::Timestamp;
 
-use super::layout::{FileError, Layout, write};
+use super::layout::{FileError, Layout, Sockets, write};
 use super::output::{Output, STDERR, STDOUT};
-use super::{Plan, exec};
+use super::{Plan, Plugin, exec};
 
 /// How much is read of a stream at a time.
 const READ: usize = 32 << 10;
@@ -42,7 +42,7 @@ pub(crate) enum Executed {
 
 impl Program {
     /// Renders the plan's files and starts the second stage in a group of its own. The error is for people.
-    pub(crate) fn place(plan: &Plan, layout: &Layout) -> Result<Self, String> {
+    pub(crate) fn place(plan: &Plan, layout: &Layout, sockets: Option<&Sockets>) -> Result<Self, String> {
         let dir = layout.dir();
         render(plan, layout).map_err(|error| error.to_string())?;
         let place = || -> io::Result<Self> {
@@ -66,6 +66,9 @@ impl Program {
                 .process_group(0);
             if let Some(epoch) = plan.lease.epoch() {
                 command.env("SHEAF_EPOCH", epoch.to_string());
+            }
+            if let (Some(plugin), Some(sockets)) = (&plan.plugin, sockets) {
+                speak(&mut command, plugin, sockets);
             }
             for (name, value) in &plan.env {
                 command.env(format!("{}{name}", exec::VARIABLE), value);
@@ -135,6 +138,17 @@ impl Program {
         read_some(&mut self.stdout, most, |bytes| output.take(STDOUT, bytes, at));
         output.take(STDERR, &errors, at);
     }
+}
+
+/// What a plugin's program finds in its environment.
+fn speak(command: &mut Command, plugin: &Plugin, sockets: &Sockets) {
+    command
+        .env(sheaf_module::SOCKET, &sockets.module)
+        .env(sheaf_module::PROTOCOL_VARIABLE, sheaf_module::PROTOCOL.to_string());
+    match plugin {
+        Plugin::Instance(_) => command.env(sheaf_module::CONTEXT, &sockets.context),
+        Plugin::Gate => command.env_remove("SHEAF_BUCKET").env_remove("SHEAF_REVISION"),
+    };
 }
 
 /// Reads at most about `most` bytes; at the stream's end it is closed.

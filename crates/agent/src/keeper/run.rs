@@ -16,16 +16,17 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
-use sheaf_engine::keep::{Action, End, Input, Keep, Report, Sight};
+use sheaf_engine::keep::{Action, Call, End, Input, Keep, Report, Sight};
 use sheaf_model::{BootId, BucketName, Moment, Phase};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
+use super::caller::{Caller, Heard};
 use super::layout::{FileError, Layout, Lock};
 use super::output::Output;
 use super::proc::{self, Reaped};
 use super::program::{Executed, Program};
 use super::wires::Wires;
-use super::{FromKeeper, Plan, Status, ToKeeper, clock};
+use super::{FromKeeper, Plan, Plugin, Status, ToKeeper, clock};
 
 /// How long it waits for a predecessor that is about to end.
 const PREDECESSOR: u64 = 2000;
@@ -97,6 +98,8 @@ struct Keeper {
     status: Status,
     output: Output,
     program: Option<Program>,
+    /// The line to it, if it is a plugin that runs a bucket.
+    caller: Option<Caller>,
     /// Everything is being killed: how often it was tried.
     clearing: Option<usize>,
     /// An earlier keeper of the bucket was killed, in this boot; what it has left is not below us.
@@ -138,7 +141,12 @@ impl Keeper {
                 .map_err(system("make a timer"))
         };
         wires.listen().map_err(system("listen on keeper.sock"))?;
-        let keep = Keep::new(plan.lease.clone(), plan.stop, plan.restart, plan.restarts, plan.recent.clone());
+        let opening = match &plan.plugin {
+            Some(Plugin::Instance(_)) => Call::OPENING.to_vec(),
+            Some(Plugin::Gate) | None => Vec::new(),
+        };
+        let keep = Keep::new(plan.lease.clone(), plan.stop, plan.restart, plan.restarts, plan.recent.clone())
+            .opening_with(opening);
         let output = Output::new(layout.output(), plan.output);
         let keeper = Self {
             status: first_status(&plan, &boot),
@@ -147,6 +155,7 @@ impl Keeper {
             keep,
             output,
             program: None,
+            caller: None,
             clearing: None,
             orphaned,
             deadline: timer()?,
@@ -171,6 +180,7 @@ impl Keeper {
             self.feed(Input::Tick, &mut wires);
             self.hear_program(&mut wires);
             self.hear_signals(&mut wires);
+            self.hear_caller(&mut wires);
             let status = &self.status;
             for asked in wires.turn(&|| FromKeeper::Status(Box::new(status.clone()))) {
                 match asked {
@@ -182,6 +192,9 @@ impl Keeper {
                     ToKeeper::Status => {}
                 }
             }
+            if self.plan.plugin == Some(Plugin::Gate) && wires.are_none() {
+                self.feed(Input::StopAsked, &mut wires); // nobody is left who would ask it anything
+            }
             self.look_for_emptiness(&mut wires);
         }
         wires.close();
@@ -192,6 +205,7 @@ impl Keeper {
         let mut fds: Vec<PollFd<'_>> = [self.deadline.as_fd(), self.wake.as_fd(), self.signals.as_fd()]
             .into_iter()
             .chain(self.program.iter().flat_map(Program::descriptors))
+            .chain(self.caller.iter().map(Caller::descriptor))
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
         fds.extend(wires.descriptors().map(|(fd, writes)| {
@@ -234,7 +248,7 @@ impl Keeper {
                 arm(&self.wake, at);
                 None
             }
-            Action::Spawn => Some(match Program::place(&self.plan, &self.layout) {
+            Action::Spawn => Some(match self.place() {
                 Ok(program) => {
                     self.output.started(program.pid.unsigned_abs(), clock::wall());
                     self.program = Some(program);
@@ -242,6 +256,12 @@ impl Keeper {
                 }
                 Err(why) => Input::NotExecuted(why),
             }),
+            Action::Call(call) => {
+                if let Some(caller) = &self.caller {
+                    caller.call(call);
+                }
+                None
+            }
             Action::Look => Some(self.look()),
             Action::Go => {
                 if let Some(program) = &mut self.program {
@@ -264,6 +284,17 @@ impl Keeper {
         }
     }
 
+    /// Starts the second stage, and before it the line to a plugin. The error is for people.
+    fn place(&mut self) -> Result<Program, String> {
+        self.caller = None;
+        let sockets = self.plan.plugin.as_ref().map(|_| self.layout.own_sockets()).transpose()?;
+        if let (Some(Plugin::Instance(instance)), Some(sockets)) = (&self.plan.plugin, &sockets) {
+            let caller = Caller::start(sockets.clone(), (**instance).clone());
+            self.caller = Some(caller.map_err(|error| format!("its context cannot be served: {error}"))?);
+        }
+        Program::place(&self.plan, &self.layout, sockets.as_ref())
+    }
+
     /// What the check at exec needs. A fence that cannot be read lets nothing start.
     fn look(&self) -> Input {
         let waiting = self.leader();
@@ -279,7 +310,7 @@ impl Keeper {
 
     fn report(&mut self, report: Report, wires: &mut Wires) {
         let status = &mut self.status;
-        if report.phase == Phase::Running {
+        if report.phase == Phase::Running && status.phase != Phase::Running {
             status.started_at = Some(clock::wall());
         }
         status.pid = match report.phase {
@@ -315,6 +346,18 @@ impl Keeper {
             Some(Executed::Yes) => self.feed(Input::Executed, wires),
             Some(Executed::No(why)) => self.feed(Input::NotExecuted(why), wires),
             None => {}
+        }
+    }
+
+    fn hear_caller(&mut self, wires: &mut Wires) {
+        for heard in self.caller.as_mut().map(Caller::hear).unwrap_or_default() {
+            self.feed(
+                match heard {
+                    Heard::Called(result) => Input::Called(result),
+                    Heard::Said(line) => Input::Said(line),
+                },
+                wires,
+            );
         }
     }
 
@@ -375,6 +418,7 @@ impl Keeper {
             return;
         }
         self.clearing = None;
+        self.caller = None;
         if let Some(program) = self.program.take() {
             program.finish(&mut self.output, clock::wall());
         }

@@ -50,6 +50,11 @@ impl Wires {
         !fds.is_empty() && fds.iter().all(|fd| fd.revents().contains(PollFlags::HUP))
     }
 
+    /// Whether nobody is connected.
+    pub(crate) fn are_none(&self) -> bool {
+        self.wires.is_empty()
+    }
+
     /// Listens in the current directory. Only with the bucket's lock held: a socket that is there is a dead one's.
     pub(crate) fn listen(&mut self) -> io::Result<()> {
         match fs::remove_file(SOCKET) {

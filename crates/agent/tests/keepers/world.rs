@@ -45,6 +45,7 @@ impl World {
             output: OutputLimits::default(),
             restarts: 0,
             recent: Vec::new(),
+            plugin: None,
         }
     }
 

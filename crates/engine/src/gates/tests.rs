@@ -114,3 +114,20 @@ fn a_verdict_has_all_three_gates_also_where_the_first_refuses() {
     assert_eq!(verdict.gates[2].pass, None);
     assert_eq!(&*verdict.gates[2].reason, "module flume@1 is not known on this node yet");
 }
+
+#[test]
+fn a_plugin_is_asked_itself_but_not_where_gate_1_refuses() {
+    let mut module = module(vec![]);
+    module.runtime = Runtime::Plugin;
+    assert!(asks_plugin(&module, Part::Lasting, true) && !asks_plugin(&module, Part::Lasting, false));
+    assert!(!asks_plugin(&module, Part::Admission, true) && module.checks_use_bucket());
+    let outcome = |allowed, lasting: Option<&Answer>| {
+        let outcome = can_run(&module, allowed, Asked { lasting, ..Asked::default() });
+        (outcome.pass, outcome.reason.to_string())
+    };
+    assert_eq!(outcome(true, None), (None, "not answered yet".to_owned()));
+    assert_eq!(outcome(true, Some(&Answer::Yes)), (Some(true), String::new()));
+    let hung = Answer::Unclear("CanRunOnThisNode: no answer within 5s".to_owned());
+    assert_eq!(outcome(true, Some(&hung)), (Some(false), "CanRunOnThisNode: no answer within 5s".to_owned()));
+    assert_eq!(outcome(false, None), (None, "not asked: refused by local_config".to_owned()));
+}

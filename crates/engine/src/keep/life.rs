@@ -1,15 +1,35 @@
 //! The life of a keeper, step by step.
 
+use std::collections::VecDeque;
+
 use super::{
-    Action, End, Exit, Input, Keep, Lease, Life, Moment, Next, NoExec, Phase, Report, Restart, Sight, Signal,
-    Stop, Then, may_exec, restart,
+    Action, Call, End, Exit, Input, Keep, Lease, Life, Moment, Next, NoExec, Phase, Report, Restart, Sight,
+    Signal, Stop, Then, may_exec, restart,
 };
 
 impl Keep {
     /// A keeper that has not begun. `restarts` and `recent` are what an earlier keeper of the same bucket, at the
     /// same revision and in the same boot, has counted.
     pub fn new(lease: Lease, stop: Stop, restart: Restart, restarts: u32, recent: Vec<Moment>) -> Self {
-        Self { lease, stop, restart, restarts, recent, exit: None, trouble: None, life: Life::New }
+        Self {
+            lease,
+            stop,
+            restart,
+            restarts,
+            recent,
+            exit: None,
+            trouble: None,
+            opening: Vec::new(),
+            queue: VecDeque::new(),
+            calling: None,
+            said: String::new(),
+            life: Life::New,
+        }
+    }
+
+    /// The same for a plugin; its starts begin with these calls.
+    pub fn opening_with(self, opening: Vec<Call>) -> Self {
+        Self { opening, ..self }
     }
 
     /// By what right the instance runs now.
@@ -24,7 +44,7 @@ impl Keep {
 
     /// Asked to end, and within its grace: the shell says `Emptied` as soon as nothing is left.
     pub fn is_stopping(&self) -> bool {
-        matches!(self.life, Life::Stopping(_))
+        matches!(self.life, Life::Parting(_) | Life::Stopping(_))
     }
 
     /// What follows from `input` at `now`. Inputs that come too late for where the keeper is change nothing.
@@ -40,10 +60,7 @@ impl Keep {
                 vec![Action::Look]
             }
             Input::Looked(sight) if self.life == Life::Checking => self.looked(&sight, now),
-            Input::Executed if self.life == Life::Executing => {
-                self.life = Life::Running;
-                vec![self.report(Phase::Running, String::new())]
-            }
+            Input::Executed if self.life == Life::Executing => self.executed(now),
             Input::NotExecuted(why) if self.is_starting() => {
                 self.trouble = Some(why);
                 self.clear(Then::Judge(Exit::NotStarted))
@@ -51,6 +68,8 @@ impl Keep {
             Input::Ended(exit) => self.ended(exit),
             Input::StopAsked => self.stop_asked(now),
             Input::DeadlineMoved { .. } => self.deadline_moved(input, now),
+            Input::Called(result) => self.called(result, now),
+            Input::Said(line) => self.heard(line),
             Input::Tick => self.tick(now),
             Input::Begin | Input::Spawned | Input::Looked(_) | Input::Executed | Input::NotExecuted(_) => {
                 vec![]
@@ -67,7 +86,7 @@ impl Keep {
         let end = |what: &str| Then::Over(End::LeaseEnded, what.to_owned());
         match &self.life {
             Life::Placing => Some(self.clear(end("not started: its lease has ended"))),
-            Life::Executing | Life::Running | Life::Stopping(_) => {
+            Life::Executing | Life::Opening | Life::Running | Life::Parting(_) | Life::Stopping(_) => {
                 if let Input::Ended(exit) = input {
                     self.exit = Some(*exit);
                 }
@@ -86,8 +105,9 @@ impl Keep {
         matches!(self.life, Life::Placing | Life::Checking | Life::Executing)
     }
 
-    fn clear(&mut self, then: Then) -> Vec<Action> {
+    pub(super) fn clear(&mut self, then: Then) -> Vec<Action> {
         self.life = Life::Clearing(then);
+        self.hang_up();
         vec![Action::KillAll]
     }
 
@@ -96,7 +116,10 @@ impl Keep {
             Life::Clearing(Then::Start) => self.start(),
             Life::Clearing(Then::Judge(exit)) => self.judge(exit, now),
             Life::Clearing(Then::Over(end, message)) => self.over(end, message),
-            Life::Stopping(_) => self.over(End::Stopped, String::new()),
+            Life::Parting(_) | Life::Stopping(_) => {
+                let message = self.trouble.take().unwrap_or_default();
+                self.over(End::Stopped, message)
+            }
             life => {
                 self.life = life;
                 vec![]
@@ -129,12 +152,17 @@ impl Keep {
 
     fn ended(&mut self, exit: Exit) -> Vec<Action> {
         match self.life {
+            Life::Opening => {
+                self.exit = Some(exit);
+                self.trouble = self.calling.map(|(call, _)| format!("it ended before it answered {call}"));
+                self.clear(Then::Judge(exit))
+            }
             Life::Placing | Life::Checking | Life::Executing | Life::Running => {
                 self.exit = Some(exit);
                 self.clear(Then::Judge(exit))
             }
             // The rest of it has until the end of the grace.
-            Life::Stopping(_) | Life::Clearing(Then::Over(..)) => {
+            Life::Parting(_) | Life::Stopping(_) | Life::Clearing(Then::Over(..)) => {
                 self.exit = Some(exit);
                 vec![]
             }
@@ -168,10 +196,12 @@ impl Keep {
         let stopped = Then::Over(End::Stopped, String::new());
         match &self.life {
             Life::New | Life::Waiting(_) => self.over(End::Stopped, String::new()),
-            Life::Running if self.stop.signal == Signal::Kill => self.clear(stopped),
-            Life::Running => {
+            Life::Running if self.is_plugin() => self.part(now),
+            Life::Opening | Life::Running if self.stop.signal == Signal::Kill => self.clear(stopped),
+            Life::Opening | Life::Running => {
                 let until = now.after(self.stop.grace);
                 self.life = Life::Stopping(until);
+                self.hang_up();
                 let report = self.report(Phase::Stopping, format!("has {} to end", self.stop.grace));
                 vec![Action::Signal(self.stop.signal), Action::Wake(until), report]
             }
@@ -180,7 +210,7 @@ impl Keep {
                 self.life = Life::Clearing(stopped);
                 vec![]
             }
-            Life::Clearing(Then::Over(..)) | Life::Stopping(_) | Life::Over => vec![],
+            Life::Clearing(Then::Over(..)) | Life::Parting(_) | Life::Stopping(_) | Life::Over => vec![],
         }
     }
 
@@ -199,6 +229,14 @@ impl Keep {
 
     fn tick(&mut self, now: Moment) -> Vec<Action> {
         match self.life {
+            Life::Opening | Life::Running if self.calling.is_some_and(|(_, until)| now >= until) => {
+                self.not_answered(now)
+            }
+            Life::Parting(until) if now >= until => {
+                let call = self.calling.map_or(Call::Stop, |(call, _)| call);
+                let message = format!("killed: {call} was not answered within {}", self.stop.grace);
+                self.clear(Then::Over(End::Stopped, message))
+            }
             Life::Stopping(until) if now >= until => {
                 let message = format!("killed: had not ended {} after the signal", self.stop.grace);
                 self.clear(Then::Over(End::Stopped, message))
@@ -219,7 +257,7 @@ impl Keep {
         vec![Action::Report(Report { end: Some(end), ..report }), Action::Exit]
     }
 
-    fn report(&self, phase: Phase, message: String) -> Action {
+    pub(super) fn report(&self, phase: Phase, message: String) -> Action {
         Action::Report(Report { phase, message, restarts: self.restarts, exit: self.exit, end: None })
     }
 }

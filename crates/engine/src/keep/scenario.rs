@@ -3,6 +3,7 @@
 //! ```text
 //! lease single 5 until 3000        what it was told; also: lease multi from 40, stop SIGNAL GRACE,
 //! restart on_failure 1s..4s 2 in 60s
+//! plugin                           it is told of its life by calls
 //!
 //! 10 begin                         at this moment this happens …
 //!   kill all                       … and exactly this is done
@@ -10,7 +11,7 @@
 
 use sheaf_model::{BootId, Epoch, Exit, Moment, Restart, RestartWhen, Revision, Signal, Span, Stop};
 
-use super::{Action, End, Fence, Input, Keep, Lease, Sight};
+use super::{Action, Call, End, Fence, Input, Keep, Lease, Sight};
 
 #[test]
 fn starting() {
@@ -40,6 +41,11 @@ fn the_deadline() {
 #[test]
 fn the_check_at_exec() {
     run(include_str!("scenarios/check.txt"));
+}
+
+#[test]
+fn a_plugin() {
+    run(include_str!("scenarios/plugin.txt"));
 }
 
 /// Several keepers in a file, each beginning with its lease.
@@ -76,6 +82,7 @@ fn begin(told: &[&str]) -> Keep {
     let mut lease = Lease::Multi { from: Revision(1) };
     let mut stop = Stop::default();
     let mut restart = Restart::default();
+    let mut opening = Vec::new();
     for line in told {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["lease", "multi", "from", from] => lease = Lease::Multi { from: Revision(number(from)) },
@@ -86,6 +93,7 @@ fn begin(told: &[&str]) -> Keep {
                     until: Moment(number(until)),
                 };
             }
+            ["plugin"] => opening = Call::OPENING.to_vec(),
             ["stop", signal, grace] => stop = Stop { signal: parse_signal(signal), grace: span(grace) },
             ["restart", policy, backoff, count, "in", window] => {
                 let (min, max) = backoff.split_once("..").unwrap();
@@ -103,7 +111,7 @@ fn begin(told: &[&str]) -> Keep {
             _ => panic!("not understood: {line}"),
         }
     }
-    Keep::new(lease, stop, restart, 0, Vec::new())
+    Keep::new(lease, stop, restart, 0, Vec::new()).opening_with(opening)
 }
 
 fn parse_input(text: &str) -> Input {
@@ -116,6 +124,9 @@ fn parse_input(text: &str) -> Input {
         ["died", "of", signal] => Input::Ended(Exit::Signal(signal.parse().unwrap())),
         ["stop", "asked"] => Input::StopAsked,
         ["tick"] => Input::Tick,
+        ["called"] => Input::Called(Ok(())),
+        ["failed", ref why @ ..] => Input::Called(Err(why.join(" "))),
+        ["said", ref line @ ..] => Input::Said(line.join(" ")),
         ["deadline", epoch, "in", at, "until", until] => {
             Input::DeadlineMoved { epoch: Epoch(number(epoch)), boot: boot(at), until: Moment(number(until)) }
         }
@@ -145,6 +156,7 @@ fn print(action: &Action) -> String {
         Action::Spawn => "spawn".to_owned(),
         Action::Look => "look".to_owned(),
         Action::Go => "go".to_owned(),
+        Action::Call(call) => format!("call {call}"),
         Action::Signal(signal) => format!("signal {}", signal.as_str()),
         Action::Wake(at) => format!("wake {at:?}").replace("Moment(", "").replace(')', ""),
         Action::Exit => "exit".to_owned(),

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sheaf_model::session::ToLeader;
-use sheaf_model::{BucketSpec, Check, ModuleSpec, Revision};
+use sheaf_model::{BucketSpec, Check, ModuleRef, ModuleSpec, Revision};
 
-use super::question::{Key, Question, Questions};
+use super::question::{Key, Question};
 use super::{Action, NodeState};
 use crate::gates::{self, Answer, Asked, CheckAnswer, Part};
 
@@ -37,6 +37,11 @@ impl Judging {
         self.open.insert(question, Asking { spec, module, parts, lasting: None, admission: None });
     }
 
+    /// Whether a bucket of this module is being asked about.
+    pub(super) fn asks(&self, module: &ModuleRef) -> bool {
+        self.open.values().any(|asking| asking.spec.module == *module)
+    }
+
     /// The session broke: nobody waits for an answer.
     pub(super) fn clear(&mut self) {
         self.open.clear();
@@ -61,7 +66,7 @@ impl Asking {
 impl NodeState {
     /// Asks what has not been asked, as far as there is room, and gives the answers that are complete.
     pub(super) fn judge_open(&mut self, out: &mut Vec<Action>) {
-        let NodeState { judging, questions, here, .. } = self;
+        let NodeState { judging, questions, here, retire, .. } = self;
         for (question, asking) in &mut judging.open {
             let name = &asking.spec.module.name;
             let allowed = gates::local_config(name, here).pass == Some(true);
@@ -69,13 +74,16 @@ impl NodeState {
                 && let Some(part) = asking.parts.pop()
             {
                 let checks: Vec<Check> = gates::checks(&asking.module, part, allowed).cloned().collect();
-                if checks.is_empty() {
+                let plugin = gates::asks_plugin(&asking.module, part, allowed).then(|| asking.module.clone());
+                if checks.is_empty() && plugin.is_none() {
                     asking.put(part, Answer::Yes);
                     continue;
                 }
                 let key = Key { question: Some(*question), ..Key::of(&asking.spec.module) };
                 let bucket = Some((asking.spec.clone(), Revision::default()));
-                out.push(ask(questions, Question { key, part, checks, bucket, here: here.clone() }));
+                let question = Question { key, part, checks, plugin, bucket, here: here.clone() };
+                questions.is_asked(&question);
+                out.push(Action::Ask(question));
             }
         }
         let done = |asking: &Asking| asking.lasting.is_some() && asking.admission.is_some();
@@ -91,11 +99,7 @@ impl NodeState {
             let none = Revision::default();
             let verdict = gates::evaluate(&asking.spec, none, &rules, Some(&asking.module), here, asked);
             out.push(Action::Say(ToLeader::Judged { question, verdict }));
+            *retire = true;
         }
     }
-}
-
-fn ask(questions: &mut Questions, question: Question) -> Action {
-    questions.is_asked(&question.key, question.part);
-    Action::Ask(question)
 }

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sheaf_model::watch::WatchedBucket;
-use sheaf_model::{BucketName, BucketSpec, Check, CheckKind, ModuleRef, Moment, NodeId, Revision, Span};
+use sheaf_model::{
+    BucketName, BucketSpec, Check, CheckKind, ModuleRef, ModuleSpec, Moment, NodeId, Revision, Span,
+};
 
 use super::Action;
 use super::known::Known;
@@ -45,9 +47,11 @@ pub struct Question {
     pub key: Key,
     /// Goes back with the answer.
     pub part: Part,
-    /// The checks; never empty.
+    /// The checks; empty only if a plugin is asked.
     pub checks: Vec<Check>,
-    /// The bucket, if the checks use it.
+    /// The module that is asked itself, after its checks; its answer is the last one.
+    pub plugin: Option<Arc<ModuleSpec>>,
+    /// The bucket, if the checks use it; always, if a plugin is asked.
     pub bucket: Option<(Arc<BucketSpec>, Revision)>,
     /// What the node is.
     pub here: Arc<Here>,
@@ -58,6 +62,8 @@ pub(super) struct Questions {
     entries: BTreeMap<Key, Entry>,
     queue: BTreeSet<(Moment, Key, Part)>,
     under_way: BTreeSet<(Key, Part)>,
+    /// Modules that were asked themselves: somewhere a process may wait for more.
+    plugins: BTreeSet<ModuleRef>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -202,8 +208,23 @@ impl Questions {
     }
 
     /// A question that has no place in the queue is under way.
-    pub(super) fn is_asked(&mut self, key: &Key, part: Part) {
-        self.under_way.insert((key.clone(), part));
+    pub(super) fn is_asked(&mut self, question: &Question) {
+        self.under_way.insert((question.key.clone(), question.part));
+        self.note_plugin(question);
+    }
+
+    fn note_plugin(&mut self, question: &Question) {
+        if question.plugin.is_some() && !self.plugins.contains(&question.key.module) {
+            self.plugins.insert(question.key.module.clone());
+        }
+    }
+
+    /// Modules that were asked themselves, and will not be again as things stand.
+    pub(super) fn retire(&mut self, is_used: impl Fn(&ModuleRef) -> bool) -> Vec<ModuleRef> {
+        let retired: Vec<ModuleRef> =
+            self.plugins.iter().filter(|module| !is_used(module)).cloned().collect();
+        self.plugins.retain(|module| !retired.contains(module));
+        retired
     }
 
     /// Its answer came.
@@ -228,16 +249,19 @@ impl Questions {
             };
             let allowed = gates::local_config(&key.module.name, here).pass == Some(true);
             let checks: Vec<Check> = gates::checks(&module.spec, part, allowed).cloned().collect();
+            let plugin = gates::asks_plugin(&module.spec, part, allowed).then(|| module.spec.clone());
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             let slot = entry.slot(part);
             slot.due = None;
-            if checks.is_empty() {
+            if checks.is_empty() && plugin.is_none() {
                 slot.answer = Some(Answer::Yes);
                 continue;
             }
             self.under_way.insert((key.clone(), part));
             let bucket = key.bucket.is_some().then(|| (bucket.watched.spec.clone(), bucket.watched.revision));
-            out.push(Action::Ask(Question { key, part, checks, bucket, here: here.clone() }));
+            let question = Question { key, part, checks, plugin, bucket, here: here.clone() };
+            self.note_plugin(&question);
+            out.push(Action::Ask(question));
         }
     }
 

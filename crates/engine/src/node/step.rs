@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use sheaf_model::session::ToLeader;
-use sheaf_model::{BucketName, Moment, Span};
+use sheaf_model::{BucketName, ModuleRef, Moment, Span};
 
 use super::question::Key;
 use super::{Action, Found, Input, NodeState, SAY_AGAIN};
-use crate::gates::{CheckAnswer, Part};
+use crate::gates::{self, CheckAnswer, Part};
 use crate::lease::{self, Lease, LeaseEvent, LeaseInput};
 use crate::reconcile::{Ended, Life, Mode};
 
@@ -31,6 +31,9 @@ pub fn step(state: &mut NodeState, input: Input, now: Moment) -> Vec<Action> {
         }
         let NodeState { questions, known, here, .. } = state;
         questions.ask(known, here, now, &mut out);
+        if std::mem::take(&mut state.retire) {
+            state.retire_plugins(&mut out);
+        }
     }
     if state.say_again.is_some_and(|at| at <= now) {
         state.reports.unconfirmed(now);
@@ -49,9 +52,13 @@ impl NodeState {
             Input::Found(found) => found.into_iter().for_each(|it| self.found(it, now, out)),
             Input::Config(here) => {
                 self.config = here;
+                self.retire = true;
                 self.refresh_here(now);
             }
-            Input::Watch(items) => items.into_iter().for_each(|item| self.watch(item, now, out)),
+            Input::Watch(items) => {
+                self.retire = true;
+                items.into_iter().for_each(|item| self.watch(item, now, out));
+            }
             Input::Answered(key, part, answers) => self.answered(&key, part, &answers, now),
             Input::Seen(bucket, seen) => {
                 let place = self.places.entry(bucket.clone()).or_default();
@@ -82,12 +89,24 @@ impl NodeState {
                 out.push(Action::Say(ToLeader::Release));
             }
             Input::SessionLost => {
+                self.retire = true;
                 self.reports.lost();
                 self.judging.clear();
             }
             Input::Judge { question, spec, module } => self.judging.put(question, spec, module),
             Input::Tick => {}
         }
+    }
+
+    /// A plugin's process for gate 3 is kept as long as a bucket may need it that this node's config lets it run.
+    fn retire_plugins(&mut self, out: &mut Vec<Action>) {
+        let Self { questions, known, judging, here, .. } = self;
+        let is_used = |module: &ModuleRef| {
+            let used = known.buckets.values().any(|bucket| bucket.watched.spec.module == *module);
+            let allowed = gates::local_config(&module.name, here).pass == Some(true);
+            judging.asks(module) || (used && allowed)
+        };
+        out.extend(questions.retire(is_used).into_iter().map(Action::Retire));
     }
 
     fn found(&mut self, found: Found, now: Moment, out: &mut Vec<Action>) {

@@ -171,12 +171,14 @@ impl Scene {
             Action::MoveDeadline(bucket, _, until) => note(self, format!("deadline {bucket} {}", until.0)),
             Action::HeartbeatNow => note(self, "heartbeat".to_owned()),
             Action::Say(message) => self.said(message),
+            Action::Retire(module) => note(self, format!("retire {module}")),
             Action::Note(..) => {}
         }
     }
 
     fn answer(&mut self, question: Question) {
-        let answers = question.checks.iter().map(|_| self.machine.clone()).collect();
+        let asked = question.checks.len() + usize::from(question.plugin.is_some());
+        let answers = vec![self.machine.clone(); asked];
         self.input(Input::Answered(question.key, question.part, answers));
     }
 

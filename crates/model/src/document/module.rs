@@ -58,7 +58,7 @@ fn read_runtime(text: &str) -> Result<Runtime, Wrong> {
         ("exec", _) => Ok(Runtime::Exec),
         ("plugin", _) => Ok(Runtime::Plugin),
         (_, Some(name)) if !name.is_empty() => Ok(Runtime::Builtin(name.to_owned())),
-        _ => Err(Wrong::new(format!("unknown runtime {}", quoted(text)), "exec")),
+        _ => Err(Wrong::new(format!("unknown runtime {}", quoted(text)), "exec or plugin")),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
 /// The shortest first wait before a restart: nothing restarts in a tight loop.
 const BACKOFF_LEAST: Span = Span::millis(10);
 /// Set by Sheaf for every instance or subtask; a module's own value would never be seen.
-const RESERVED_ENV: [&str; 9] = [
+const RESERVED_ENV: [&str; 12] = [
     "SHEAF_NODE",
     "SHEAF_BUCKET",
     "SHEAF_EPOCH",
@@ -21,22 +21,27 @@ const RESERVED_ENV: [&str; 9] = [
     "SHEAF_SUBTASK",
     "SHEAF_ATTEMPT",
     "SHEAF_ITEM",
+    "SHEAF_MODULE_SOCKET",
+    "SHEAF_MODULE_PROTOCOL",
+    "SHEAF_CONTEXT_SOCKET",
 ];
 
 /// What is wrong with `spec` as a whole: missing or unknown parts, amounts that make no sense.
 pub fn module_defects(spec: &ModuleSpec) -> Vec<Defect> {
     let mut found = Found::default();
     match (&spec.runtime, &spec.exec) {
-        (Runtime::Exec, None) => {
-            found.wrong("exec", "runtime exec needs to know what to execute", "exec: {command: …}");
+        (runtime @ (Runtime::Exec | Runtime::Plugin), None) => {
+            let problem = format!("runtime {runtime} needs to know what to execute");
+            found.wrong("exec", problem, "exec: {command: …}");
         }
         (Runtime::Exec, Some(exec)) => found.exec(exec, &spec.files),
-        (other, _) => {
-            found.wrong(
-                "runtime",
-                format!("this version runs exec modules only, not {other}"),
-                "runtime: exec",
-            );
+        (Runtime::Plugin, Some(exec)) => {
+            found.exec(exec, &spec.files);
+            found.of_no_bucket(exec, &spec.files);
+        }
+        (other @ Runtime::Builtin(_), _) => {
+            let problem = format!("this version runs exec and plugin modules, not {other}");
+            found.wrong("runtime", problem, "runtime: exec or runtime: plugin");
         }
     }
     for (index, check) in spec.can_run_on_this_node.iter().enumerate() {
@@ -92,6 +97,25 @@ impl Found {
                 self.wrong(&path, format!("{name} is set by Sheaf itself"), "another name");
             }
             self.argument(&path, value, TemplateSet::Instance, Some(files));
+        }
+    }
+
+    /// One process of a plugin answers gate 3 for all buckets, so its command line can be of none.
+    fn of_no_bucket(&mut self, exec: &Exec, files: &BTreeMap<FileName, Template>) {
+        let args = exec.args.iter().enumerate().map(|(index, arg)| (format!("exec.args[{index}]"), arg));
+        let env = exec.env.iter().map(|(name, value)| {
+            (format!("exec.env.{}", super::reader::segment(name)).replace(".[", "["), value)
+        });
+        let files = files.iter().map(|(name, text)| (format!("files.{name}"), text));
+        let all =
+            std::iter::once(("exec.command".to_owned(), &exec.command)).chain(args).chain(env).chain(files);
+        for (path, _) in all.filter(|(_, template)| template.uses_bucket()) {
+            let problem = "a plugin is started for gate 3 without any bucket";
+            self.wrong(
+                &path,
+                problem,
+                "the text without ${bucket.…}: the plugin is told its bucket by OnNewSource",
+            );
         }
     }
 

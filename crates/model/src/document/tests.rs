@@ -162,12 +162,39 @@ fn bad_fields_of_a_bucket() {
 }
 
 #[test]
+fn a_plugin_needs_a_program_that_is_of_no_bucket() {
+    let plugin =
+        |rest: &str| defects(format!("kind: Module\nname: m\nversion: '1'\nruntime: plugin\n{rest}\n"));
+    assert_eq!(
+        plugin("exec: {command: /bin/m, args: ['${dir}', '${node.name}']}\nlimits: {memory: 1GiB}"),
+        [""; 0]
+    );
+    let needs = "Module m@1: exec: runtime plugin needs to know what to execute; exec: {command: …}";
+    assert_eq!(plugin(""), [needs]);
+    let remedy = "the text without ${bucket.…}: the plugin is told its bucket by OnNewSource";
+    let of_bucket = |path: &str| {
+        format!("Module m@1: {path}: a plugin is started for gate 3 without any bucket; {remedy}")
+    };
+    assert_eq!(
+        plugin(
+            "exec: {command: '/${bucket.name}', args: [a, '${bucket.config.x}'], env: {A: '${bucket.revision}'}}\nfiles: {f: '${bucket.name}'}"
+        ),
+        ["exec.command", "exec.args[1]", "exec.env.A", "files.f"].map(of_bucket)
+    );
+    assert_eq!(
+        plugin("exec: {command: /m, env: {SHEAF_CONTEXT_SOCKET: x}}"),
+        [
+            "Module m@1: exec.env.SHEAF_CONTEXT_SOCKET: SHEAF_CONTEXT_SOCKET is set by Sheaf itself; another name"
+        ]
+    );
+}
+
+#[test]
 fn bad_fields_of_a_module() {
     #[rustfmt::skip]
     let table = [
-        ("runtime: plugin", "runtime: this version runs exec modules only, not plugin; runtime: exec"),
-        ("runtime: builtin:http", "runtime: this version runs exec modules only, not builtin:http; runtime: exec"),
-        ("runtime: docker", "runtime: unknown runtime \"docker\"; exec"),
+        ("runtime: builtin:http", "runtime: this version runs exec and plugin modules, not builtin:http; runtime: exec or runtime: plugin"),
+        ("runtime: docker", "runtime: unknown runtime \"docker\"; exec or plugin"),
         ("can_run_on_this_node: [{file: /a}, {fil: /b}]", "can_run_on_this_node[1]: no check is named; one of file, dir, env, \
             label, memory_available, disk_available, port_free, command\n\
             can_run_on_this_node[1].fil: unknown field \"fil\"; did you mean file?"),

@@ -1,6 +1,6 @@
 //! Where it may run: gate 3 over time, the config, draining, and what fails.
 
-use sheaf_model::Drain;
+use sheaf_model::{Drain, Runtime};
 
 use super::*;
 use crate::DrainNode;
@@ -227,4 +227,21 @@ fn the_same_inputs_give_the_same_actions() {
         scene.lines
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn a_plugin_is_asked_about_each_bucket_and_retired_with_the_last_one_it_may_run() {
+    let mut scene = Scene::with(|module| module.runtime = Runtime::Plugin);
+    for name in ["/a", "/b"] {
+        scene.world.apply_bucket(name, |put| put.spec.multi_node = true);
+    }
+    scene.sync();
+    let asked = scene.lines.iter().filter(|line| line.starts_with("ask")).count();
+    assert_eq!(asked, 2, "{:?}", scene.lines);
+    scene.world.on("/a", Command::DeleteBucket);
+    scene.sync();
+    assert!(!scene.lines.iter().any(|line| line.starts_with("retire")), "{:?}", scene.lines);
+    scene.world.on("/b", Command::DeleteBucket);
+    scene.sync();
+    assert_eq!(scene.lines.iter().filter(|line| line.starts_with("retire")).count(), 1, "{:?}", scene.lines);
 }

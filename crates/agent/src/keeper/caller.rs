@@ -1,0 +1,231 @@
+//! The keeper's line to a plugin: a thread with a small runtime of its own, in keepers of plugins only.
+//!
+//! ```text
+//!  keeper's loop ── Call ──► Caller's thread ── one call at a time ──► the module's socket
+//!        ▲                        │
+//!        └── Heard, and a byte ◄──┴──── context socket ◄── SetStatus ─────── the module's process
+//! ```
+//!
+//! There is one for each start of the program, and what it says of a former start is never heard: it is dropped first.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use sheaf_engine::keep::Call;
+use sheaf_model::Span;
+use sheaf_module::Instance;
+use sheaf_module::host::{CallError, ContextServer, Host, Said};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::layout::Sockets;
+
+/// Calls that wait: the engine makes one after the other.
+const CALLS: usize = 2;
+/// What was heard and not taken.
+const HEARD: usize = 8;
+/// Between two tries to reach a socket that is not there yet.
+const CONNECT_AGAIN: Duration = Duration::from_millis(10);
+/// Between two lines of status that are passed on.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// A connection that breaks usually does so because the program ended: that is said first, then.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// What comes from a plugin.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// The call under way has ended.
+    Called(Result<(), String>),
+    /// The newest line of status.
+    Said(String),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    calls: mpsc::Sender<Call>,
+    heard: Receiver<Heard>,
+    /// Readable when something was heard.
+    wake: UnixStream,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+    sockets: Sockets,
+}
+
+impl Caller {
+    /// Serves the context and is ready to call. Before the program is started.
+    pub(crate) fn start(sockets: Sockets, instance: Instance) -> io::Result<Self> {
+        sockets.remove();
+        let listener = UnixListener::bind(&sockets.context)?;
+        listener.set_nonblocking(true)?;
+        let (calls, asked) = mpsc::channel(CALLS);
+        let (tell, heard) = sync_channel(HEARD);
+        let (wake, waker) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        waker.set_nonblocking(true)?;
+        let stop = CancellationToken::new();
+        let line = Line { socket: sockets.module.clone(), instance, teller: Teller { tell, waker } };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new().name("caller".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    // Everything under way is to end with the start it belongs to.
+                    () = stopped.cancelled() => {}
+                    () = line.run(listener, asked) => {}
+                }
+            });
+        })?;
+        Ok(Self { calls, heard, wake, stop, thread: Some(thread), sockets })
+    }
+
+    /// Begins a call; its end is heard.
+    pub(crate) fn call(&self, call: Call) {
+        // A thread that is gone answers nothing; the engine gives the call up by itself.
+        let _ = self.calls.try_send(call);
+    }
+
+    /// What to poll.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// What was heard since, without waiting.
+    pub(crate) fn hear(&mut self) -> Vec<Heard> {
+        let mut buffer = [0; 64];
+        while matches!((&self.wake).read(&mut buffer), Ok(read) if read > 0) {}
+        self.heard.try_iter().collect()
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // it has ended; a panic of it was said on stderr
+        }
+        self.sockets.remove();
+    }
+}
+
+/// The thread's side.
+struct Line {
+    socket: PathBuf,
+    instance: Instance,
+    teller: Teller,
+}
+
+struct Teller {
+    tell: SyncSender<Heard>,
+    waker: UnixStream,
+}
+
+impl Teller {
+    /// Never waits: what finds no room is lost, which only a line of status can be.
+    fn tell(&self, heard: Heard) {
+        if self.tell.try_send(heard).is_ok() {
+            let _ = (&self.waker).write(&[1]); // a full socket wakes as well
+        }
+    }
+}
+
+impl Line {
+    async fn run(self, listener: UnixListener, asked: mpsc::Receiver<Call>) {
+        let listener = match tokio::net::UnixListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return self.teller.tell(Heard::Called(Err(format!("its context: {error}")))),
+        };
+        let (server, said) = ContextServer::new(self.instance.clone());
+        tokio::join!(
+            async {
+                if let Err(error) = server.serve(listener).await {
+                    eprintln!("sheaf keep {}: its context ended: {error}", self.instance.bucket.name);
+                }
+            },
+            self.pass_on(said),
+            self.speak(asked),
+        );
+    }
+
+    async fn pass_on(&self, mut said: watch::Receiver<Said>) {
+        while said.changed().await.is_ok() {
+            let status = said.borrow_and_update().status.clone();
+            self.teller.tell(Heard::Said(status));
+            sleep(STATUS_EVERY).await;
+        }
+    }
+
+    async fn speak(&self, mut asked: mpsc::Receiver<Call>) {
+        let mut host = None;
+        while let Some(call) = asked.recv().await {
+            let until = Instant::now() + call.limit().duration();
+            let result = match (call, &host) {
+                (Call::Hello, _) => greet(&self.socket, call.limit(), until).await.map(|found| {
+                    host = Some(found);
+                }),
+                (_, None) => Err(format!("{call}: there was no handshake")),
+                (_, Some(host)) => match timeout_at(until, self.make(host, call)).await {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(error)) => Err(after_last_words(&error).await),
+                    Err(_) => Err(format!("{call}: no answer within {}", call.limit())),
+                },
+            };
+            self.teller.tell(Heard::Called(result));
+        }
+    }
+
+    async fn make(&self, host: &Host, call: Call) -> Result<(), CallError> {
+        match call {
+            Call::Hello => Ok(()),
+            Call::Init => host.on_init(self.instance.clone()).await,
+            Call::NewSource => host.on_new_source(self.instance.bucket.clone()).await,
+            Call::Stop => host.on_stop().await,
+        }
+    }
+}
+
+/// Connects as soon as the program listens, and shakes hands. The error is for people.
+pub(crate) async fn greet(socket: &Path, limit: Span, until: Instant) -> Result<Host, String> {
+    let listening = async {
+        while tokio::net::UnixStream::connect(socket).await.is_err() {
+            sleep(CONNECT_AGAIN).await;
+        }
+    };
+    if timeout_at(until, listening).await.is_err() {
+        let variable = sheaf_module::SOCKET;
+        return Err(format!("Hello: nothing listens at {variable} {limit} after its start"));
+    }
+    let hello = async {
+        let host = Host::connect(socket).await?;
+        host.hello(env!("CARGO_PKG_VERSION")).await.map(|()| host)
+    };
+    match timeout_at(until, hello).await {
+        Ok(Ok(host)) => Ok(host),
+        Ok(Err(error)) => Err(after_last_words(&error).await),
+        Err(_) => Err(format!("Hello: no answer within {limit} of its start")),
+    }
+}
+
+async fn after_last_words(error: &CallError) -> String {
+    if matches!(error, CallError::Broken { .. }) {
+        sleep(LAST_WORDS).await;
+    }
+    error.to_string()
+}
+
+impl Sockets {
+    /// Takes away what a former start, or a former process of this number, has left.
+    fn remove(&self) {
+        for socket in [&self.module, &self.context] {
+            // Nothing is there, or binding says what is wrong.
+            let _ = fs::remove_file(socket);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Collects what is new in the files of a directory: each new line becomes a line of the bucket's output.
+//!
+//! ```yaml
+//! kind: Module
+//! name: collector
+//! version: "1"
+//! runtime: plugin
+//! exec: {command: /usr/local/bin/collector}
+//! ---
+//! kind: Bucket
+//! name: /logs/app
+//! module: collector
+//! config: {directory: /var/log/app, suffix: .log}
+//! ```
+//!
+//! How far it has read is kept in the instance's directory, so a restart on the same node goes on where the former process
+//! stopped. It says a line at least once: a process that is killed between writing and noting says its last lines again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use sheaf_module::{Bucket, CanRun, Context, Failure, Module, Node, ServeError, serve};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+/// Between two looks at the directory.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Read of one file at a look; the rest comes with the next.
+const READ_MAX: u64 = 1 << 20;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    /// What to collect; must exist.
+    directory: PathBuf,
+    /// Only files whose names end so.
+    #[serde(default)]
+    suffix: String,
+}
+
+#[derive(Default)]
+struct Collector {
+    context: Mutex<Option<Context>>,
+    work: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), ServeError> {
+    serve(Collector::default()).await
+}
+
+impl Module for Collector {
+    async fn can_run_on_this_node(&self, bucket: Bucket, _node: Node) -> Result<CanRun, Failure> {
+        let config: Config = bucket.config()?;
+        Ok(match fs::read_dir(&config.directory) {
+            Ok(_) => CanRun::Yes,
+            Err(error) => CanRun::No(format!("{}: {error}", config.directory.display())),
+        })
+    }
+
+    async fn on_init(&self, context: Context) -> Result<(), Failure> {
+        *self.context.lock().await = Some(context);
+        Ok(())
+    }
+
+    async fn on_new_source(&self, bucket: Bucket) -> Result<(), Failure> {
+        let config: Config = bucket.config()?;
+        fs::read_dir(&config.directory)
+            .map_err(|error| format!("{}: {error}", config.directory.display()))?;
+        let context = self.context.lock().await.clone().ok_or("on_init has not been called")?;
+        let positions = Positions::load(context.instance().dir.join("positions.json"))?;
+        *self.work.lock().await = Some(tokio::spawn(collect(config, positions, context)));
+        Ok(())
+    }
+
+    async fn on_stop(&self) -> Result<(), Failure> {
+        if let Some(work) = self.work.lock().await.take() {
+            work.abort(); // between two looks: whatever was said is noted
+            let _ = work.await;
+        }
+        Ok(())
+    }
+}
+
+async fn collect(config: Config, mut positions: Positions, context: Context) {
+    let mut lines = 0;
+    loop {
+        let told = match look(&config, &mut positions) {
+            Ok(0) => None,
+            Ok(new) => {
+                lines += new;
+                Some(format!("{lines} lines collected"))
+            }
+            Err(error) => Some(format!("{}: {error}", config.directory.display())),
+        };
+        if let Some(told) = told
+            && let Err(error) = context.set_status(told).await
+        {
+            eprintln!("{error}");
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Says every whole line that is new, and how many these were.
+fn look(config: &Config, positions: &mut Positions) -> io::Result<u64> {
+    let mut lines = 0;
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(&config.directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(&config.suffix) && entry.file_type()?.is_file() {
+            found.insert(name, entry.path());
+        }
+    }
+    let mut out = io::stdout().lock();
+    for (name, path) in &found {
+        let from = positions.read.entry(name.clone()).or_default();
+        let new = whole_lines(path, from)?;
+        for line in new.split_inclusive(|&byte| byte == b'\n') {
+            out.write_all(line)?;
+            lines += 1;
+        }
+    }
+    out.flush()?;
+    let known = positions.read.len();
+    positions.read.retain(|name, _| found.contains_key(name));
+    if lines > 0 || positions.read.len() != known {
+        positions.store()?;
+    }
+    Ok(lines)
+}
+
+/// What a file has from there on, up to its last line feed; moves the place behind it. A file that has become shorter is
+/// another one.
+fn whole_lines(path: &Path, from: &mut u64) -> io::Result<Vec<u8>> {
+    let mut file = match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        file => file?,
+    };
+    if file.metadata()?.len() < *from {
+        *from = 0;
+    }
+    file.seek(SeekFrom::Start(*from))?;
+    let mut bytes = Vec::new();
+    file.take(READ_MAX).read_to_end(&mut bytes)?;
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    // A line longer than a look takes comes in pieces.
+    let whole = if whole == 0 && bytes.len() as u64 == READ_MAX { bytes.len() } else { whole };
+    bytes.truncate(whole);
+    *from += whole as u64;
+    Ok(bytes)
+}
+
+/// How far each file was read, by name.
+struct Positions {
+    path: PathBuf,
+    read: BTreeMap<String, u64>,
+}
+
+impl Positions {
+    fn load(path: PathBuf) -> Result<Self, Failure> {
+        let read = match fs::read(&path) {
+            Ok(text) => {
+                serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { path, read })
+    }
+
+    /// Replaces the file as a whole.
+    fn store(&self) -> io::Result<()> {
+        let new = self.path.with_extension("new");
+        fs::write(&new, serde_json::to_vec(&self.read)?)?;
+        fs::rename(&new, &self.path)
+    }
+}

@@ -1,0 +1,185 @@
+//! The other side: who starts a module's program, calls it, and serves its context.
+//!
+//! [`Host`] is one connection to one process. Nothing here has a time limit: a call that takes too long is dropped by who
+//! made it, and is then cancelled.
+
+use std::path::{Path, PathBuf};
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Status};
+use tower::service_fn;
+
+use crate::failure::causes;
+use crate::proto::module_service_client::ModuleServiceClient;
+use crate::proto::{CanRunOnThisNodeRequest, HelloRequest, OnInitRequest, OnNewSourceRequest, OnStopRequest};
+use crate::{Bucket, CanRun, Instance, MESSAGE_MAX, Node, PROTOCOL};
+
+mod context;
+
+pub use context::{ContextServer, Said};
+
+/// Longest text of a module that is passed on, in characters.
+const TEXT_MAX: usize = 1000;
+
+/// A connection to a module's process. Cheap to clone; clones call side by side.
+#[derive(Clone, Debug)]
+pub struct Host {
+    client: ModuleServiceClient<Channel>,
+}
+
+/// Why a call came to nothing. Its text is for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The module speaks another version of the protocol.
+    #[error("it speaks version {theirs} of sheaf.module.v1's protocol, this node speaks version {PROTOCOL}")]
+    OtherProtocol {
+        /// What it said.
+        theirs: u32,
+    },
+    /// The module has no such call. To most callers that is an answer.
+    #[error("{call}: it does not implement this call")]
+    Unimplemented {
+        /// Which call.
+        call: &'static str,
+    },
+    /// The module says that it failed.
+    #[error("{call}: {reason}")]
+    Failed {
+        /// Which call.
+        call: &'static str,
+        /// In its words.
+        reason: String,
+    },
+    /// What came over the socket was no answer: the connection broke, or there is no gRPC spoken, or far too much.
+    #[error("{call}: no answer came over its socket: {reason}")]
+    Broken {
+        /// Which call.
+        call: &'static str,
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+impl Host {
+    /// Connects to a socket on which somebody listens already. Nothing is said before the first call.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub async fn connect(socket: &Path) -> Result<Self, CallError> {
+        let channel = channel(socket)
+            .await
+            .map_err(|error| CallError::Broken { call: "connecting", reason: causes(&error) })?;
+        let client = ModuleServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_MAX)
+            .max_encoding_message_size(MESSAGE_MAX);
+        Ok(Self { client })
+    }
+
+    /// The handshake; `sheaf` is the caller's own version.
+    ///
+    /// # Errors
+    /// Also if the module speaks another version of the protocol.
+    pub async fn hello(&self, sheaf: &str) -> Result<(), CallError> {
+        let request = HelloRequest { protocol: PROTOCOL, sheaf: sheaf.to_owned() };
+        let answer = self.client.clone().hello(request).await.map_err(|status| failed("Hello", &status))?;
+        match answer.into_inner().protocol {
+            PROTOCOL => Ok(()),
+            theirs => Err(CallError::OtherProtocol { theirs }),
+        }
+    }
+
+    /// Gate 3. A module that does not implement it can run anywhere.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub async fn can_run_on_this_node(&self, bucket: Bucket, node: Node) -> Result<CanRun, CallError> {
+        let request = CanRunOnThisNodeRequest { bucket: Some(bucket.into()), node: Some(node.into()) };
+        let answer = match self.client.clone().can_run_on_this_node(request).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => {
+                return done(failed("CanRunOnThisNode", &status)).map(|()| CanRun::Yes);
+            }
+        };
+        Ok(match (answer.can_run, shown(&answer.reason)) {
+            (true, _) => CanRun::Yes,
+            (false, reason) if reason.is_empty() => CanRun::No("the module says no, and not why".to_owned()),
+            (false, reason) => CanRun::No(reason),
+        })
+    }
+
+    /// Tells the process who it is.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn on_init(&self, instance: Instance) -> Result<(), CallError> {
+        let request = OnInitRequest { instance: Some(instance.into()) };
+        settled("OnInit", self.client.clone().on_init(request).await)
+    }
+
+    /// The bucket is to run in that process.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn on_new_source(&self, bucket: Bucket) -> Result<(), CallError> {
+        let request = OnNewSourceRequest { bucket: Some(bucket.into()) };
+        settled("OnNewSource", self.client.clone().on_new_source(request).await)
+    }
+
+    /// The process is about to end.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn on_stop(&self) -> Result<(), CallError> {
+        settled("OnStop", self.client.clone().on_stop(OnStopRequest {}).await)
+    }
+}
+
+fn settled<T>(call: &'static str, answer: Result<tonic::Response<T>, Status>) -> Result<(), CallError> {
+    answer.map(drop).or_else(|status| done(failed(call, &status)))
+}
+
+/// A call that the module does not know is done.
+fn done(error: CallError) -> Result<(), CallError> {
+    match error {
+        CallError::Unimplemented { .. } => Ok(()),
+        error => Err(error),
+    }
+}
+
+fn failed(call: &'static str, status: &Status) -> CallError {
+    // A status that came over the wire has no source; our own side's has.
+    if let Some(source) = std::error::Error::source(status) {
+        return CallError::Broken { call, reason: shown(&causes(source)) };
+    }
+    let reason = match shown(status.message()) {
+        text if text.is_empty() => format!("gRPC status {:?}", status.code()),
+        text => text,
+    };
+    match status.code() {
+        Code::Unimplemented => CallError::Unimplemented { call },
+        _ => CallError::Failed { call, reason },
+    }
+}
+
+/// What is shown of a module's text.
+fn shown(text: &str) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(TEXT_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// A channel over a Unix socket.
+pub(crate) async fn channel(socket: &Path) -> Result<Channel, tonic::transport::Error> {
+    let socket: PathBuf = socket.to_owned();
+    // The name is never resolved: the connector goes to the socket.
+    let endpoint = Endpoint::from_static("http://module.sheaf");
+    let connector = service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    endpoint.connect_with_connector(connector).await
+}

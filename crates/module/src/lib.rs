@@ -1,0 +1,56 @@
+//! Write a module of Sheaf in Rust: implement [`Module`], call [`serve`].
+//!
+//! ```text
+//!  the node's agent, or the bucket's keeper            the module's program
+//!    Host ── Hello, OnInit, OnNewSource … ──────────────► serve(MyModule)
+//!    ContextServer ◄────────────── SetStatus, WhoAmI ────── Context
+//! ```
+//!
+//! ```no_run
+//! use sheaf_module::{Bucket, Failure, Module};
+//!
+//! struct Hello;
+//!
+//! impl Module for Hello {
+//!     async fn on_new_source(&self, bucket: Bucket) -> Result<(), Failure> {
+//!         println!("hello from {}", bucket.name);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), sheaf_module::ServeError> {
+//!     sheaf_module::serve(Hello).await
+//! }
+//! ```
+//!
+//! Read `proto/sheaf/module/v1/module.proto` first: it says what is called when, and how things fail. Then [`Module`],
+//! [`serve`] and [`Context`], the module's side; and [`host`], the other one, which an agent is built with.
+//! `examples/rust` collects a directory.
+
+mod bucket;
+mod context;
+mod failure;
+pub mod host;
+mod module;
+mod proto;
+mod serve;
+
+pub use bucket::{Bucket, Instance, Node};
+pub use context::{Context, ContextError};
+pub use failure::Failure;
+pub use module::{CanRun, Module};
+pub use serve::{ServeError, serve};
+
+/// The version of the protocol that this crate speaks, on both sides.
+pub const PROTOCOL: u32 = 1;
+/// Names the socket at which the program serves its module.
+pub const SOCKET: &str = "SHEAF_MODULE_SOCKET";
+/// Names the socket at which the program is served its context.
+pub const CONTEXT: &str = "SHEAF_CONTEXT_SOCKET";
+/// Names the version of the protocol that the caller speaks.
+pub const PROTOCOL_VARIABLE: &str = "SHEAF_MODULE_PROTOCOL";
+/// No message of either side is larger, in bytes.
+pub const MESSAGE_MAX: usize = 4 << 20;
+/// Longest line of [`Context::set_status`], in bytes.
+pub const STATUS_MAX: usize = 500;

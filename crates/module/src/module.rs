@@ -1,0 +1,48 @@
+//! What a module implements.
+
+use std::future::{Future, ready};
+
+use crate::{Bucket, Context, Failure, Node};
+
+/// A module. Every call has a default: it does nothing and succeeds.
+///
+/// What is called when, and how long it may take, is said at each call of `proto/sheaf/module/v1/module.proto`. A call
+/// that panics fails with the panic's text.
+pub trait Module: Send + Sync + 'static {
+    /// Gate 3: may this node run this bucket? Must not change anything, and may be asked of several buckets at a time, in
+    /// a process that is told nothing else.
+    fn can_run_on_this_node(
+        &self,
+        bucket: Bucket,
+        node: Node,
+    ) -> impl Future<Output = Result<CanRun, Failure>> + Send {
+        let _ = (bucket, node);
+        ready(Ok(CanRun::Yes))
+    }
+
+    /// Who the process is; comes first, and once.
+    fn on_init(&self, context: Context) -> impl Future<Output = Result<(), Failure>> + Send {
+        let _ = context;
+        ready(Ok(()))
+    }
+
+    /// The bucket is to run in this process from now on. Begin in the background, and return.
+    fn on_new_source(&self, bucket: Bucket) -> impl Future<Output = Result<(), Failure>> + Send {
+        let _ = bucket;
+        ready(Ok(()))
+    }
+
+    /// The process is about to end.
+    fn on_stop(&self) -> impl Future<Output = Result<(), Failure>> + Send {
+        ready(Ok(()))
+    }
+}
+
+/// A module's answer for gate 3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CanRun {
+    /// It can.
+    Yes,
+    /// It cannot, and why, for people.
+    No(String),
+}

@@ -1,0 +1,277 @@
+//! Plugins: one that works, and all that can be wrong with one. Whatever it is, the agent is unharmed, and others go on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sheaf_tests::{Cases, Cluster, processes, wait_for};
+
+use crate::scene::{epoch, explain, gates, only_node, pids};
+
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
+    for how in ["", "exit", "deaf", "silent", "garbage"] {
+        cluster.apply(&faulty(how));
+    }
+    let collector = example("collector").display().to_string();
+    cluster.apply(&format!(
+        "kind: Module\nname: collector\nversion: '1'\nruntime: plugin\nexec: {{command: '{collector}'}}\n---\n"
+    ));
+    cases.run("a directory is collected by a plugin, and taken up again where it was left", || {
+        collects(cluster)
+    });
+    cases.run("A41 gate 3 of a plugin says no, fails, panics, crashes, hangs", || a41(cluster));
+    cases.run("a plugin's process for gate 3 is one per node, and ends with its last bucket", || {
+        one_gate(cluster)
+    });
+    cases.run("A6 a plugin that fails to start is tried elsewhere, with its text", || a6(cluster));
+    cases.run("a plugin that exits, is deaf, is silent, talks garbage", || strange(cluster));
+    cases.run("a plugin that floods its output runs on", || flood(cluster));
+    cases.run("A18 a plugin that does not support multi-node", || a18(cluster));
+    cases.run("a plugin's document is wrong", || documents(cluster));
+    cases.run("A44 an agent restarts, and plugins keep their processes", || a44(cluster));
+}
+
+/// The module `faulty` for no argument, else `faulty-HOW`.
+fn faulty(how: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_faulty");
+    let name = if how.is_empty() { "faulty".to_owned() } else { format!("faulty-{how}") };
+    format!(
+        "kind: Module\nname: {name}\nversion: '1'\nruntime: plugin\nexec: {{command: '{program}', args: ['{how}']}}\n\
+         restart: {{policy: on_failure, backoff: 100ms..100ms, give_up_after: 1 in 1m}}\nstop: {{grace: 2s}}\n---\n"
+    )
+}
+
+/// An example of the SDK, which cargo builds with the workspace's tests.
+fn example(name: &str) -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_faulty")).with_file_name("examples").join(name);
+    assert!(built.exists(), "{}: cargo build -p sheaf-module --examples makes it", built.display());
+    built
+}
+
+fn bucket(name: &str, module: &str, config: &str, more: &str) -> String {
+    format!("kind: Bucket\nname: {name}\nmodule: {module}\nconfig: {config}\n{more}\n---\n")
+}
+
+fn collects(cluster: &Cluster) {
+    let dir = cluster.machine().path("collected");
+    let config = format!("{{directory: '{}', suffix: .log}}", dir.display());
+    cluster.apply(&bucket("/collected", "collector", &config, "node_list_rules: [n2]"));
+    // Gate 3: what it needs is not there yet.
+    let refused = wait_for("n2 has answered", Duration::from_secs(10), || {
+        let third = gates(&explain(cluster, "/collected"), "n2")[2].clone();
+        if third.0.is_some() { Ok(third) } else { Err(format!("{third:?}")) }
+    });
+    assert_eq!(refused.0, Some(false));
+    assert!(refused.1.contains("collected: No such file or directory"), "{refused:?}");
+    fs::create_dir(&dir).expect("a directory");
+    fs::write(dir.join("a.log"), "one\ntwo\nunfini").expect("a file");
+    fs::write(dir.join("b.txt"), "not this\n").expect("a file");
+    cluster.apply_and_wait(&bucket("/collected", "collector", &config, "node_list_rules: [n2]\nowner: me"));
+    let lines = || cluster.cli(&["bucket", "logs", "/collected"]).ok().stdout;
+    let wait_lines = |wanted: &[&str]| {
+        wait_for(&format!("{wanted:?}"), Duration::from_secs(10), || {
+            let text = lines();
+            let found: Vec<&str> = text.lines().filter_map(|line| line.rsplit(' ').next()).collect();
+            if found == wanted { Ok(()) } else { Err(text) }
+        });
+    };
+    wait_lines(&["one", "two"]);
+    fs::write(dir.join("a.log"), "one\ntwo\nunfinished\n").expect("a file");
+    wait_lines(&["one", "two", "unfinished"]);
+    cluster.wait_status("/collected", "it says how far it is", |status| {
+        status["instances"][0]["message"] == "3 lines collected"
+    });
+    let before = cluster.status("/collected");
+    cluster.cli(&["bucket", "restart", "/collected", "--wait"]).ok();
+    let after = cluster.wait_state("/collected", "running");
+    assert_ne!(pids(&before), pids(&after));
+    assert!(epoch(&after) >= epoch(&before));
+    fs::write(dir.join("c.log"), "three\n").expect("a file");
+    wait_lines(&["one", "two", "unfinished", "three"]);
+    cluster.delete(&["/collected"]);
+}
+
+fn a41(cluster: &Cluster) {
+    let cases = [
+        ("no", "n1 lacks what it takes"),
+        ("fail", "CanRunOnThisNode: the answer is unknown"),
+        ("panic", "CanRunOnThisNode: it panicked: gate of /a41/panic"),
+        ("hang", "CanRunOnThisNode: no answer within 5s"),
+        ("crash", "famous last words"),
+    ];
+    // One that is well, of the same module, is not kept from running by any of them but the crash.
+    cluster.apply_and_wait(&bucket("/a41/well", "faulty", "{}", "node_list_rules: [n1]"));
+    let before = pids(&cluster.status("/a41/well"));
+    for (fault, reason) in cases {
+        let name = format!("/a41/{fault}");
+        let asked = Instant::now();
+        cluster.apply(&bucket(&name, "faulty", &format!("{{gate: {fault}}}"), "node_list_rules: [n1]"));
+        let third = wait_for(&format!("{name} is answered"), Duration::from_secs(9), || {
+            let third = gates(&explain(cluster, &name), "n1")[2].clone();
+            if third.0.is_some() { Ok(third) } else { Err(format!("{third:?}")) }
+        });
+        assert_eq!(third.0, Some(false), "{name}: {third:?}");
+        let ended =
+            fault != "crash" || third.1.contains("the module's program ended: signal 6; it said last: ");
+        assert!(third.1.ends_with(reason) && ended, "{name}: {third:?}");
+        assert!(asked.elapsed() < Duration::from_secs(8), "{name}: {:?}", asked.elapsed());
+        assert_eq!(cluster.status(&name)["state"], "unplaced");
+        cluster.delete(&[&name]);
+    }
+    assert_eq!(pids(&cluster.status("/a41/well")), before, "it runs on all the time");
+    cluster.assert_alive();
+    cluster.delete(&["/a41/well"]);
+}
+
+fn one_gate(cluster: &Cluster) {
+    let names: Vec<String> = (0..20).map(|n| format!("/gate/{n}")).collect();
+    let buckets: String = names
+        .iter()
+        .map(|name| bucket(name, "faulty", "{}", "node_list_rules: [n3]\nsuspended: true"))
+        .collect();
+    cluster.apply(&buckets);
+    let at_gate = || gate_processes(cluster, 3);
+    wait_for("one process for twenty buckets", Duration::from_secs(10), || match at_gate()[..] {
+        [pid] => Ok(pid),
+        ref found => Err(format!("{found:?}")),
+    });
+    for name in &names {
+        let third = wait_for(&format!("{name} is answered"), Duration::from_secs(10), || {
+            let third = gates(&explain(cluster, name), "n3")[2].clone();
+            if third.0.is_some() { Ok(third) } else { Err(format!("{third:?}")) }
+        });
+        assert_eq!(third.0, Some(true), "{third:?}");
+    }
+    assert_eq!(at_gate().len(), 1);
+    cluster.delete(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    wait_for("nobody needs it any more", Duration::from_secs(10), || {
+        let found = at_gate();
+        if found.is_empty() { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+}
+
+/// Processes of the module `faulty` that a node asks gate 3.
+fn gate_processes(cluster: &Cluster, node: usize) -> Vec<u32> {
+    let dir = cluster.machine().path(&format!("n{node}")).display().to_string();
+    let is_gates = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&environment).into_owned();
+        text.split('\0')
+            .any(|entry| entry.starts_with("SHEAF_DIR=") && entry.contains(&dir) && entry.contains("/gates/"))
+            && fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("faulty"))
+    };
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_gates).collect()
+}
+
+fn a6(cluster: &Cluster) {
+    let failing = "{start: 'the port is taken on this one'}";
+    cluster.apply(&bucket("/a6", "faulty", failing, ""));
+    let status = cluster.wait_state("/a6", "failed");
+    let said = status.to_string();
+    assert!(said.contains("OnNewSource: the port is taken on this one"), "{status:#}");
+    let history = cluster.cli(&["events", "--all", "--where", "subject=/a6", "-o", "json"]).ok();
+    let nodes: std::collections::BTreeSet<String> = (history.json_lines().iter())
+        .filter(|event| event["kind"] == "instance.failed")
+        .filter_map(|event| event["node"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(nodes.len(), 3, "every try is in the history: {history}");
+    cluster.delete(&["/a6"]);
+}
+
+fn strange(cluster: &Cluster) {
+    for (how, reason) in [
+        ("exit", "it ended before it answered Hello; exit code 7"),
+        ("deaf", "Hello: nothing listens at SHEAF_MODULE_SOCKET 10s after its start"),
+        ("silent", "Hello: no answer within 10s of its start"),
+        ("garbage", "Hello: no answer came over its socket"),
+    ] {
+        let name = format!("/strange/{how}");
+        cluster.apply(&bucket(&name, &format!("faulty-{how}"), "{}", "node_list_rules: [n1]"));
+        let third = wait_for(&format!("{name} is answered"), Duration::from_secs(15), || {
+            let third = gates(&explain(cluster, &name), "n1")[2].clone();
+            if third.0.is_some() { Ok(third) } else { Err(format!("{third:?}")) }
+        });
+        assert_eq!(third.0, Some(false), "{name}: {third:?}");
+        let by_gate = match how {
+            "exit" => "the module's program ended: exit code 7; it said last: no mood today",
+            "deaf" | "silent" => "the module's program has not answered Hello 5s after its start",
+            _ => reason,
+        };
+        assert!(third.1.contains(by_gate), "{name}: {third:?}");
+        cluster.delete(&[&name]);
+        // The same of the bucket's own process, where gate 3 was answered well.
+        let module = faulty(how)
+            .replace(&format!("faulty-{how}"), &format!("own-{how}"))
+            .replace(&format!("['{how}']"), &format!("['{how}', instance]"))
+            .replace("policy: on_failure", "policy: never");
+        cluster
+            .apply(&[module, bucket(&name, &format!("own-{how}"), "{}", "node_list_rules: [n1]")].concat());
+        let status = cluster.wait_state(&name, "failed");
+        assert!(status["message"].to_string().contains(reason), "{name}: {status:#}");
+        cluster.delete(&[&name]);
+    }
+    cluster.assert_alive();
+}
+
+fn flood(cluster: &Cluster) {
+    cluster.apply_and_wait(&bucket("/flood", "faulty", "{start: flood}", ""));
+    let agent = cluster.named(&only_node(&cluster.status("/flood")));
+    let output = agent.dir().join("instances/flood/output");
+    let kept: u64 = fs::read_dir(&output)
+        .map(|entries| {
+            entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
+        })
+        .unwrap_or_default();
+    assert!(kept <= 52 << 20, "{kept} bytes are kept in {}", output.display());
+    cluster.cli(&["bucket", "suspend", "/flood", "--wait"]).ok();
+    let last = cluster.cli(&["bucket", "logs", "/flood", "--tail", "1"]).ok();
+    assert!(last.stdout.contains("told to stop"), "{last}");
+    cluster.delete(&["/flood"]);
+}
+
+fn a18(cluster: &Cluster) {
+    let module = faulty("").replace("name: faulty", "name: lonely\nsupports_multi_node: false");
+    cluster.apply(&module);
+    let refused = cluster
+        .cli_with(&["apply", "-f", "-"], bucket("/a18", "lonely", "{}", "multi_node: true").as_bytes());
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("lonely") && refused.stderr.contains("multi_node"), "{refused}");
+}
+
+fn documents(cluster: &Cluster) {
+    let refused = |text: &str| {
+        let output = cluster.cli_with(&["apply", "-f", "-"], text.as_bytes());
+        assert_ne!(output.code, 0, "{output}");
+        output.stderr
+    };
+    let head = "kind: Module\nname: wrong\nversion: '1'\nruntime: plugin\n";
+    let said = refused(head);
+    assert!(said.contains("runtime plugin needs to know what to execute"), "{said}");
+    let said = refused(&format!(
+        "{head}exec: {{command: /bin/x, args: ['${{bucket.name}}'], env: {{SHEAF_MODULE_SOCKET: x}}}}\n"
+    ));
+    assert!(said.contains("exec.args[0]: a plugin is started for gate 3 without any bucket"), "{said}");
+    assert!(
+        said.contains("exec.env.SHEAF_MODULE_SOCKET: SHEAF_MODULE_SOCKET is set by Sheaf itself"),
+        "{said}"
+    );
+}
+
+fn a44(cluster: &Cluster) {
+    cluster.apply_and_wait(&bucket("/a44", "faulty", "{}", "node_list_rules: [n3]"));
+    let before = cluster.status("/a44");
+    let agent = cluster.named("n3");
+    agent.stop();
+    agent.start();
+    cluster.wait_back(agent);
+    let after = cluster.wait_state("/a44", "running");
+    assert_eq!((pids(&before), epoch(&before)), (pids(&after), epoch(&after)));
+    let pid = u32::try_from(pids(&after)["n3"]).expect("a process id");
+    // Its keeper, which the new life of the agent did not start, still speaks with it.
+    cluster.cli(&["bucket", "suspend", "/a44", "--wait"]).ok();
+    assert!(!processes::is_alive(pid));
+    let last = cluster.cli(&["bucket", "logs", "/a44", "--tail", "1"]).ok();
+    assert!(last.stdout.contains("told to stop"), "{last}");
+    cluster.delete(&["/a44"]);
+}

@@ -1,0 +1,96 @@
+//! A plugin that does what modules should not, as its first argument or its bucket's config says. For tests only.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+
+use serde_json::Value;
+use sheaf_module::{Bucket, CanRun, Context, Failure, Module, Node, serve};
+
+struct Faulty;
+
+impl Module for Faulty {
+    async fn can_run_on_this_node(&self, bucket: Bucket, node: Node) -> Result<CanRun, Failure> {
+        match told(&bucket, "gate").as_str() {
+            "no" => Ok(CanRun::No(format!("{} lacks what it takes", node.name))),
+            "fail" => Err(Failure::new("the answer is unknown")),
+            "panic" => panic!("gate of {}", bucket.name),
+            fault => act(fault).await.map(|()| CanRun::Yes),
+        }
+    }
+
+    async fn on_init(&self, context: Context) -> Result<(), Failure> {
+        act(&told(&context.instance().bucket, "init")).await
+    }
+
+    async fn on_new_source(&self, bucket: Bucket) -> Result<(), Failure> {
+        println!("new source {}", bucket.name);
+        act(&told(&bucket, "start")).await
+    }
+
+    async fn on_stop(&self) -> Result<(), Failure> {
+        println!("told to stop");
+        Ok(())
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let how = args.next().unwrap_or_default();
+    // Only as a bucket's own process: gate 3 is answered well.
+    let is_well =
+        args.next().as_deref() == Some("instance") && std::env::var_os(sheaf_module::CONTEXT).is_none();
+    let how = if is_well { String::new() } else { how };
+    let socket = std::env::var_os(sheaf_module::SOCKET).unwrap_or_default();
+    let listen = || UnixListener::bind(&socket).expect("the socket can be made");
+    match how.as_str() {
+        "exit" => {
+            eprintln!("no mood today");
+            return ExitCode::from(7);
+        }
+        "deaf" => std::future::pending().await,
+        "silent" => {
+            let _kept = listen();
+            std::future::pending::<()>().await;
+        }
+        "garbage" => {
+            let listener = listen();
+            let mut kept = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept() {
+                let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.6\r\n");
+                kept.push(stream);
+            }
+        }
+        _ => {}
+    }
+    match serve(Faulty).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// A field of the bucket's config; empty if it is not there.
+fn told(bucket: &Bucket, field: &str) -> String {
+    let config: Value = bucket.config().unwrap_or_default();
+    config[field].as_str().unwrap_or_default().to_owned()
+}
+
+async fn act(fault: &str) -> Result<(), Failure> {
+    match fault {
+        "" => Ok(()),
+        "hang" => std::future::pending().await,
+        "crash" => {
+            eprintln!("famous last words");
+            std::process::abort()
+        }
+        "flood" => {
+            let line = "x".repeat(1023) + "\n";
+            for _ in 0..100 << 10 {
+                print!("{line}"); // 100 MiB
+            }
+            Ok(())
+        }
+        text => Err(Failure::new(text)),
+    }
+}
