@@ -220,6 +220,7 @@ impl KnownBucket {
             revision: watched.revision,
             basis: watched.basis,
             content: reconcile::content(&watched.spec),
+            live: None,
         };
         Self { rules, origin, watched }
     }
