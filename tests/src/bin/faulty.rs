@@ -1,4 +1,5 @@
 //! A plugin that does what modules should not, as its first argument or its bucket's config says. For tests only.
+#![expect(clippy::print_stdout, reason = "what a module prints is the output of its bucket")]
 
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
