@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use sheaf_tests::wait::watch_for;
 use sheaf_tests::{Cases, Cluster, processes, wait_for};
 
 use crate::scene::{epoch, explain, gates, only_node, pids};
@@ -17,17 +18,21 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
         "kind: Module\nname: collector\nversion: '1'\nruntime: plugin\nexec: {{command: '{collector}'}}\n---\n"
     ));
     cases.run("a directory is collected by a plugin, and taken up again where it was left", || {
-        collects(cluster)
+        collects(cluster);
     });
     cases.run("A41 gate 3 of a plugin says no, fails, panics, crashes, hangs", || a41(cluster));
     cases.run("a plugin's process for gate 3 is one per node, and ends with its last bucket", || {
-        one_gate(cluster)
+        one_gate(cluster);
     });
     cases.run("A6 a plugin that fails to start is tried elsewhere, with its text", || a6(cluster));
     cases.run("a plugin that exits, is deaf, is silent, talks garbage", || strange(cluster));
     cases.run("a plugin that floods its output runs on", || flood(cluster));
     cases.run("A18 a plugin that does not support multi-node", || a18(cluster));
     cases.run("a plugin's document is wrong", || documents(cluster));
+    cases.run("A25 a plugin is told of a change and goes on, or starts anew", || a25(cluster));
+    cases.run("A26 a plugin is told that it is suspended, and resumes", || a26(cluster));
+    cases.run("A31 A32 A33 a plugin is polled where it runs, as long as its bucket says so", || a31(cluster));
+    cases.run("a plugin is told that its bucket leaves the node, or is deleted", || farewells(cluster));
     cases.run("A44 an agent restarts, and plugins keep their processes", || a44(cluster));
 }
 
@@ -256,6 +261,120 @@ fn documents(cluster: &Cluster) {
         said.contains("exec.env.SHEAF_MODULE_SOCKET: SHEAF_MODULE_SOCKET is set by Sheaf itself"),
         "{said}"
     );
+}
+
+/// What the programs of a bucket wrote, oldest first.
+fn lines(cluster: &Cluster, bucket: &str) -> Vec<String> {
+    let text = cluster.cli(&["bucket", "logs", bucket]).ok().stdout;
+    text.lines().map(str::to_owned).collect()
+}
+
+fn count(cluster: &Cluster, bucket: &str, ending: &str) -> usize {
+    lines(cluster, bucket).iter().filter(|line| line.ends_with(ending)).count()
+}
+
+fn wait_line(cluster: &Cluster, bucket: &str, ending: &str) {
+    wait_for(ending, Duration::from_secs(10), || {
+        if count(cluster, bucket, ending) > 0 { Ok(()) } else { Err(lines(cluster, bucket).join("\n")) }
+    });
+}
+
+fn a25(cluster: &Cluster) {
+    cluster.apply_and_wait(&bucket("/a25", "faulty", "{port: 1}", ""));
+    let before = cluster.status("/a25");
+    cluster.apply_and_wait(&bucket("/a25", "faulty", "{port: 2}", "owner: me"));
+    wait_line(cluster, "/a25", "config.port 1 2");
+    wait_line(cluster, "/a25", "owner - \"me\"");
+    let after = cluster.wait_state("/a25", "running");
+    assert_eq!((pids(&before), epoch(&before)), (pids(&after), epoch(&after)), "the process goes on");
+    // It says that it cannot take this one as it runs.
+    cluster.apply(&bucket("/a25", "faulty", "{port: 2, update: restart}", "owner: me"));
+    cluster.wait_status("/a25", "runs anew", |status| {
+        status["state"] == "running" && !pids(status).is_empty() && pids(status) != pids(&after)
+    });
+    let anew = cluster.status("/a25");
+    assert_eq!(epoch(&after), epoch(&anew), "on the same node, under the same epoch");
+    assert_eq!(count(cluster, "/a25", "new source /a25"), 2);
+    // One that fails is that instance's failure; it begins again with what is new.
+    cluster.apply(&bucket("/a25", "faulty", "{update: 'no such port'}", "owner: me"));
+    cluster.wait_status("/a25", "failed and began again", |status| {
+        status["state"] == "running" && status["instances"][0]["restarts"] == 1
+    });
+    cluster.delete(&["/a25"]);
+}
+
+fn a26(cluster: &Cluster) {
+    cluster.apply_and_wait(&bucket("/a26", "faulty", "{}", "node_list_rules: [n2]"));
+    cluster.cli(&["bucket", "suspend", "/a26", "--wait"]).ok();
+    let said = lines(cluster, "/a26").join("\n");
+    assert!(said.contains("suspended") && said.ends_with("told to stop"), "{said}");
+    cluster.cli(&["bucket", "resume", "/a26", "--wait"]).ok();
+    wait_line(cluster, "/a26", "resumed /a26");
+    assert_eq!(count(cluster, "/a26", "new source /a26"), 1);
+    cluster.delete(&["/a26"]);
+}
+
+fn a31(cluster: &Cluster) {
+    cluster.apply_and_wait(
+        &[
+            bucket("/a31/due", "faulty", "{}", "poll_frequency: 200ms"),
+            bucket("/a31/later", "faulty", "{}", "poll_frequency: 1h"),
+            bucket("/a31/never", "faulty", "{}", ""),
+            bucket("/a31/away", "faulty", "{poll: 'the source is away'}", "poll_frequency: 200ms"),
+        ]
+        .concat(),
+    );
+    let since = Instant::now();
+    let polls = || count(cluster, "/a31/due", "polled /a31/due");
+    wait_for("three polls", Duration::from_secs(10), || {
+        if polls() >= 3 { Ok(()) } else { Err(polls().to_string()) }
+    });
+    // Each takes 700 ms and the next comes 200 ms after it: never two at a time, and none is made up for.
+    assert!(since.elapsed() > Duration::from_millis(1500), "{:?}", since.elapsed());
+    assert_eq!(count(cluster, "/a31/later", "polled /a31/later"), 0);
+    assert_eq!(count(cluster, "/a31/never", "polled /a31/never"), 0);
+    cluster.wait_status("/a31/away", "a failed poll is shown, and it runs on", |status| {
+        status["state"] == "running"
+            && status["instances"][0]["restarts"] == 0
+            && status["instances"][0]["message"] == "OnPeriodicPoll: the source is away"
+    });
+    // A33: no longer asked for. The process goes on.
+    let before = pids(&cluster.status("/a31/due"));
+    cluster.apply_and_wait(&bucket("/a31/due", "faulty", "{}", ""));
+    wait_line(cluster, "/a31/due", "poll_frequency \"200ms\" -");
+    let polled = polls();
+    watch_for("no poll", Duration::from_millis(1500), || {
+        if polls() == polled { Ok(()) } else { Err(polls().to_string()) }
+    });
+    assert_eq!(before, pids(&cluster.status("/a31/due")));
+    // A32: suspended.
+    cluster.cli(&["bucket", "suspend", "/a31/away", "--wait"]).ok();
+    let polls = || count(cluster, "/a31/away", "polled /a31/away");
+    let polled = polls();
+    watch_for("no poll", Duration::from_millis(1500), || {
+        if polls() == polled { Ok(()) } else { Err(polls().to_string()) }
+    });
+    cluster.delete(&["/a31/due", "/a31/later", "/a31/never", "/a31/away"]);
+}
+
+fn farewells(cluster: &Cluster) {
+    let word = |bucket: &str, node: usize, wanted: &str| {
+        let file = cluster.machine().path(&format!("word{}.n{node}", bucket.replace('/', "+")));
+        wait_for(&format!("{wanted} in {}", file.display()), Duration::from_secs(10), || {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            if text == wanted { Ok(()) } else { Err(text) }
+        });
+    };
+    cluster.apply_and_wait(&bucket("/bye/moved", "faulty", "{}", "node_list_rules: [n1]"));
+    cluster.apply_and_wait(&bucket("/bye/moved", "faulty", "{}", "node_list_rules: [n2]"));
+    word("/bye/moved", 1, "decommissioned");
+    cluster.apply_and_wait(&bucket("/bye/multi", "faulty", "{}", "multi_node: true"));
+    cluster.apply_and_wait(&bucket("/bye/multi", "faulty", "{}", "multi_node: true\nnode_list_rules: [-n3]"));
+    word("/bye/multi", 3, "decommissioned");
+    cluster.delete(&["/bye/moved", "/bye/multi"]);
+    word("/bye/moved", 2, "deleted");
+    word("/bye/multi", 1, "deleted");
+    word("/bye/multi", 2, "deleted");
 }
 
 fn a44(cluster: &Cluster) {

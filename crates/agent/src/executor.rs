@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use sheaf_engine::keep::Fence;
-use sheaf_engine::node::{Action, Done, Found as NodeFound, Input, Seen};
+use sheaf_engine::keep::{Call, Fence};
+use sheaf_engine::node::{Action, Done, Found as NodeFound, Input, Seen, Start};
 use sheaf_engine::reconcile::Mode;
 use sheaf_model::{BootId, BucketName, Epoch, Moment, NodeName, Revision, Span};
 use tokio::sync::{Semaphore, watch};
@@ -23,6 +23,8 @@ use crate::report::{self, Birth};
 mod origin;
 pub(crate) mod plan;
 mod start;
+
+pub(crate) use origin::StartedFrom;
 
 /// Keepers spawned, fences written and directories removed at a time: enough for any disk, gentle to a small machine.
 const AT_ONCE: usize = 32;
@@ -64,6 +66,8 @@ struct Held {
     handle: Arc<Handle>,
     birth: Birth,
     grace: Span,
+    /// Whether it is a plugin's, which is told things.
+    speaks: bool,
     /// Tells it apart from a former keeper of the bucket, whose last words may come late.
     serial: u64,
 }
@@ -89,6 +93,7 @@ pub(crate) struct Fresh {
     handle: Handle,
     birth: Birth,
     grace: Span,
+    speaks: bool,
 }
 
 impl Executor {
@@ -165,10 +170,10 @@ impl Executor {
     /// Keeps the connection, and listens to what its keeper says.
     fn hold(&mut self, bucket: &BucketName, fresh: Fresh) -> Seen {
         self.serial += 1;
-        let Fresh { handle, birth, grace } = fresh;
+        let Fresh { handle, birth, grace, speaks } = fresh;
         let mut status = handle.status();
         let seen = report::seen(&status.borrow_and_update(), &birth);
-        let held = Held { handle: Arc::new(handle), birth, grace, serial: self.serial };
+        let held = Held { handle: Arc::new(handle), birth, grace, speaks, serial: self.serial };
         self.tasks.spawn(listen(bucket.clone(), self.serial, status));
         self.held.insert(bucket.clone(), held);
         seen
@@ -180,7 +185,8 @@ impl Executor {
             Action::Start(start) => {
                 self.tasks.spawn(start::start(self.shared.clone(), start));
             }
-            Action::Stop(bucket, why) => return self.stop(bucket, why),
+            Action::Update(start) => return self.update(&start),
+            Action::Stop(bucket, why, farewell) => return self.stop(bucket, why, farewell),
             Action::BecomeMulti(bucket, state, epoch) => {
                 return Some(self.become_multi(bucket, state, epoch));
             }
@@ -207,14 +213,55 @@ impl Executor {
         None
     }
 
-    fn stop(&mut self, bucket: BucketName, why: &'static str) -> Option<Input> {
+    /// Tells a plugin's keeper what its instance is to go on with.
+    fn update(&mut self, start: &Start) -> Option<Input> {
+        let bucket = start.bucket.name.clone();
+        let shared = self.shared.clone();
+        let dir = shared.keepers.program_dir(&bucket);
+        let binary = shared.binary.to_string_lossy();
+        let place = plan::Place { node: &shared.node, boot: &shared.boot, dir: &dir, binary: &binary };
+        let plan = plan::plan(start, &place).map_err(|error| error.to_string());
+        let held = self.held.get(&bucket).ok_or_else(|| "its keeper does not answer".to_owned());
+        let (plan, held) = match plan.and_then(|plan| held.map(|held| (plan, held))) {
+            Ok(both) => both,
+            Err(reason) => return Some(Input::Done(bucket, Done::Failed { reason, again: true })),
+        };
+        let birth = Birth { origin: start.origin, ..held.birth };
+        let seen = report::seen(&held.handle.status().borrow(), &birth);
+        let (handle, from, basis) = (held.handle.clone(), start.origin.into(), plan.basis);
+        let (with, name) = (shared.clone(), bucket.clone());
+        let lay_out = move || {
+            with.keepers.lay_out_update(&plan)?;
+            if let Err(error) = origin::write(&with.keepers, &name, from) {
+                tracing::warn!(%error, bucket = %name, "its origin.json could not be written");
+            }
+            Ok::<(), KeeperError>(())
+        };
+        self.tasks.spawn(async move {
+            let reason = match blocking(lay_out).await {
+                Some(Ok(())) => {
+                    handle.update(basis);
+                    return Outcome::Done(bucket, Done::Updated(Box::new(seen)));
+                }
+                Some(Err(error)) => text(&error),
+                None => "it broke off".to_owned(),
+            };
+            Outcome::Done(bucket, Done::Failed { reason, again: true })
+        });
+        None
+    }
+
+    fn stop(&mut self, bucket: BucketName, why: &'static str, farewell: Option<Call>) -> Option<Input> {
         tracing::info!(%bucket, why, "stopping");
         let Some(held) = self.held.get(&bucket) else {
             // Nothing can be told to a keeper that does not answer.
             self.tasks.spawn(end(self.shared.clone(), bucket.clone()));
             return Some(Input::Done(bucket, Done::Told));
         };
-        held.handle.stop();
+        match farewell.filter(|_| held.speaks) {
+            Some(call) => held.handle.part(call),
+            None => held.handle.stop(),
+        }
         let (shared, handle, name) = (self.shared.clone(), held.handle.clone(), bucket.clone());
         let patience = Span(held.grace.0.saturating_add(HUNG_AFTER.0)).duration();
         self.tasks.spawn(async move {
@@ -276,7 +323,12 @@ impl Executor {
     fn take(&mut self, outcome: Outcome) -> Option<Input> {
         match outcome {
             Outcome::Nothing => None,
-            Outcome::Done(bucket, done) => Some(Input::Done(bucket, done)),
+            Outcome::Done(bucket, done) => {
+                if let (Done::Updated(seen), Some(held)) = (&done, self.held.get_mut(&bucket)) {
+                    held.birth.origin = seen.observed.origin;
+                }
+                Some(Input::Done(bucket, done))
+            }
             Outcome::Started(bucket, fresh) => {
                 let seen = Box::new(self.hold(&bucket, *fresh));
                 Some(Input::Done(bucket, Done::Started(seen)))

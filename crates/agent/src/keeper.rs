@@ -20,6 +20,7 @@
 //! ```text
 //! instances/logs+web/          of bucket /logs/web; mode 0700, like all directories here
 //!   plan.json                  what to run; written by the agent before it spawns a keeper, under the bucket's lock
+//!   update.json                what a plugin goes on with after a change; written by the agent before it says so
 //!   status.json                where it is; written by the keeper at every change, synced when it is the last one
 //!   keeper.sock                one JSON value a line, both ways; relative paths only, as a socket's is short
 //!   keeper.log                 what a keeper has to say when all else fails

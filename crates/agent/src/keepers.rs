@@ -326,6 +326,11 @@ impl Keepers {
         (layout.read_plan().ok().flatten(), layout.read_status().ok().flatten())
     }
 
+    /// Lays out what a keeper is to go on with; [`Handle::update`] tells it. Blocks on the disk.
+    pub(crate) fn lay_out_update(&self, plan: &Plan) -> Result<(), KeeperError> {
+        Ok(layout::write_json(&self.layout(&plan.bucket).update(), plan, false)?)
+    }
+
     /// Where the plugin that a keeper's process supervises serves its module.
     pub(crate) fn module_socket(&self, status: &Status) -> PathBuf {
         self.layout(&status.bucket).sockets_of(status.keeper.pid).module

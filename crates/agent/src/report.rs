@@ -5,6 +5,7 @@ use sheaf_engine::node::{Fences, Found, Seen};
 use sheaf_engine::reconcile::{Ended, Life, Mode, Observed, Origin};
 use sheaf_model::{BootId, BucketName, Moment, Phase, Revision};
 
+use crate::executor::StartedFrom;
 use crate::keeper::{Plan, Status};
 
 /// By what right and from what an instance was started: what of it a keeper does not know.
@@ -19,15 +20,15 @@ pub(crate) struct Birth {
 impl Birth {
     /// Of an instance found on disk. An unknown `content` is told apart from every known one, so that a change while
     /// the agent was away is not missed.
-    pub(crate) fn found(plan: &Plan, content: Option<u64>, boot: &BootId) -> Self {
+    pub(crate) fn found(plan: &Plan, started: StartedFrom, boot: &BootId) -> Self {
         let (mode, until) = match &plan.lease {
             Lease::Multi { from } => (Mode::Multi(*from), None),
             Lease::Single { epoch, boot: of, until } => {
                 (Mode::Single(*epoch), (of == boot).then_some(*until))
             }
         };
-        let origin =
-            Origin { revision: plan.revision, basis: plan.basis, content: content.unwrap_or_default() };
+        let StartedFrom { content, live } = started;
+        let origin = Origin { revision: plan.revision, basis: plan.basis, content, live };
         Self { mode, origin, until }
     }
 
@@ -40,7 +41,7 @@ impl Birth {
     /// Where there is a directory and no plan that could be read: nothing is known but that it must not stay.
     pub(crate) fn unknown() -> Self {
         let none = Revision::default();
-        let origin = Origin { revision: none, basis: none, content: 0 };
+        let origin = Origin { revision: none, basis: none, content: 0, live: None };
         Self { mode: Mode::Multi(none), origin, until: None }
     }
 }

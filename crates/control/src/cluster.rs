@@ -7,7 +7,7 @@ use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, registration};
 use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead};
-use sheaf_model::{Defect, ModuleSpec, NodeId, PutBucket, Span};
+use sheaf_model::{Defect, ModuleRef, ModuleSpec, NodeId, PutBucket, Runtime, Span};
 use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi, SnapshotPart};
 use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb};
 
@@ -183,9 +183,23 @@ impl Control {
         }
     }
 
+    /// Whether a bucket with this reference is, or would be, of a plugin.
+    fn is_plugin(&self, applied: &[ModuleSpec], module: &ModuleRef) -> bool {
+        let is_meant = |spec: &&ModuleSpec| {
+            spec.name == module.name && module.version.as_ref().is_none_or(|version| *version == spec.version)
+        };
+        if let Some(spec) = applied.iter().rfind(is_meant) {
+            return spec.runtime == Runtime::Plugin;
+        }
+        let Ok(member) = self.member() else { return false };
+        let state = member.replica.state();
+        let known = if module.version.is_some() { state.module(module) } else { state.newest(&module.name) };
+        known.is_some_and(|known| known.spec.runtime == Runtime::Plugin)
+    }
+
     /// Applies documents, all or none; or only says what would be wrong.
     pub(crate) async fn apply_documents(&self, caller: &Caller, ask: Apply) -> Result<Applied, ApiError> {
-        let warnings = warnings(&ask.modules, &ask.buckets);
+        let warnings = warnings(&ask.modules, &ask.buckets, |module| self.is_plugin(&ask.modules, module));
         let command = sheaf_engine::Apply { modules: ask.modules, buckets: ask.buckets };
         if ask.validate_only {
             let outcomes = self.outcomes_of(&command)?;
@@ -319,7 +333,11 @@ pub(crate) fn outcome(outcome: sheaf_engine::Outcome) -> Outcome {
 }
 
 /// What is registered as asked but not acted upon by this version.
-fn warnings(modules: &[ModuleSpec], buckets: &[PutBucket]) -> Vec<String> {
+fn warnings(
+    modules: &[ModuleSpec],
+    buckets: &[PutBucket],
+    is_plugin: impl Fn(&ModuleRef) -> bool,
+) -> Vec<String> {
     let mut warnings = Vec::new();
     for module in modules {
         let mut fields = Vec::new();
@@ -340,7 +358,7 @@ fn warnings(modules: &[ModuleSpec], buckets: &[PutBucket]) -> Vec<String> {
     }
     for put in buckets {
         let mut fields = Vec::new();
-        if put.spec.poll_frequency.is_some() {
+        if put.spec.poll_frequency.is_some() && !is_plugin(&put.spec.module) {
             fields.push("poll_frequency");
         }
         if put.spec.max_parallel.is_some() {

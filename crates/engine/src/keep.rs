@@ -24,7 +24,7 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-use sheaf_model::{BootId, Epoch, Exit, Moment, Phase, Restart, Revision, Signal, Stop};
+use sheaf_model::{BootId, Epoch, Exit, Moment, Phase, Restart, Revision, Signal, Span, Stop};
 
 use crate::restart::{self, Next};
 
@@ -186,8 +186,16 @@ pub enum Input {
         /// To this moment.
         until: Moment,
     },
+    /// The agent asks for an orderly end, and a plugin is to be told this before.
+    PartAsked(Call),
+    /// The bucket changed, and its program may go on with the new document.
+    UpdateAsked,
     /// The call under way was answered; the error is for people.
     Called(Result<(), String>),
+    /// No answer came in time.
+    NotAnswered,
+    /// The program does not know how to go on with a changed bucket.
+    NotTaken,
     /// The program says how it is, in a line for people; empty: nothing to say.
     Said(String),
     /// Time passed.
@@ -255,6 +263,12 @@ pub struct Keep {
     calling: Option<(Call, Moment)>,
     /// What the program said of itself since it runs.
     said: String,
+    /// It is polled so often, while it runs.
+    poll_every: Option<Span>,
+    /// The next time.
+    poll_at: Option<Moment>,
+    /// Its end is to be followed by a new start.
+    again: bool,
     life: Life,
 }
 

@@ -28,6 +28,7 @@ use sheaf_model::{
 };
 
 use crate::gates::{CheckAnswer, Here, Part};
+use crate::keep::Call;
 use crate::lease::Leases;
 use crate::reconcile::{Mode, Observed, Origin, Step};
 
@@ -157,6 +158,8 @@ pub enum Leaving {
 pub enum Done {
     /// The instance's keeper is there, or has refused: this is what there is now.
     Started(Box<Seen>),
+    /// It was told of a change, and that it is started from now.
+    Updated(Box<Seen>),
     /// It was told to stop; that it ended is [`Input::Seen`].
     Told,
     /// The instance goes on as multi-node.
@@ -202,8 +205,10 @@ pub enum Action {
     Retire(ModuleRef),
     /// Start an instance; its former one is dead.
     Start(Box<Start>),
-    /// Stop the instance gracefully, and why.
-    Stop(BucketName, &'static str),
+    /// Stop the instance gracefully, and why; a plugin is told the call before.
+    Stop(BucketName, &'static str, Option<Call>),
+    /// Let the instance that runs go on with this; its module is the same.
+    Update(Box<Start>),
     /// Let the instance that was started under this epoch go on as multi-node from this state, without a lease.
     ///
     /// The epoch is not given up by this: it is only sworn with nothing alive. Its binding ends by the leader's fence,

@@ -36,6 +36,8 @@ pub struct Origin {
     pub basis: Revision,
     /// [`content`] of the bucket's spec.
     pub content: u64,
+    /// The [`program`] that runs, if it takes changes of its bucket as it runs; none: it is started anew.
+    pub live: Option<u64>,
 }
 
 impl Origin {
@@ -47,6 +49,13 @@ impl Origin {
         let same_but_released = wanted.basis == wanted.revision && wanted.content == self.content;
         wanted.basis > self.basis && !same_but_released
     }
+
+    /// Whether an instance started from `self` is to be told of `wanted` as it runs: the same program, a later release, and
+    /// no restart that was asked for.
+    pub fn is_told(self, wanted: Self) -> bool {
+        let released = wanted.basis > self.basis && wanted.basis == wanted.revision;
+        released && wanted.live.is_some() && wanted.live == self.live
+    }
 }
 
 /// A number that tells apart what an instance of the bucket would run: its module's version and its config.
@@ -54,6 +63,11 @@ impl Origin {
 pub fn content(spec: &BucketSpec) -> u64 {
     let module = spec.module.to_string();
     fingerprint(&[module.as_bytes(), spec.config.as_str().as_bytes()])
+}
+
+/// A number that tells apart which program a bucket runs: its module's version. As for [`content`].
+pub fn program(spec: &BucketSpec) -> u64 {
+    fingerprint(&[spec.module.to_string().as_bytes()])
 }
 
 /// FNV-1a of all parts, each ended by a byte that no UTF-8 text has.
@@ -136,6 +150,8 @@ pub enum Step {
     GiveUp(Epoch),
     /// Write down that nothing multi-node is left up to this revision.
     Confirm(Revision),
+    /// Tell it that it runs this from now on.
+    Update(Mode, Origin),
     /// Start it.
     Start(Mode, Origin),
     /// Remove its directory.
@@ -151,6 +167,7 @@ impl fmt::Display for Step {
             }
             Self::GiveUp(epoch) => write!(f, "give up epoch {epoch}"),
             Self::Confirm(revision) => write!(f, "confirm that nothing multi-node is left up to {revision}"),
+            Self::Update(_, to) => write!(f, "tell it of revision {}", to.revision),
             Self::Start(Mode::Single(epoch), from) => {
                 write!(f, "start revision {} under epoch {epoch}", from.revision)
             }
@@ -178,6 +195,11 @@ pub fn diff(desired: &Desired, observed: Option<&Observed>) -> Steps {
         }
     }
     if stays {
+        if let (Run::Want(mode, origin), Some(it), None) = (desired.run, alive, desired.hold)
+            && it.origin.is_told(origin)
+        {
+            steps.push(Step::Update(mode, origin));
+        }
         return Steps(steps);
     }
     steps.extend(desired.give_up.map(Step::GiveUp));
@@ -215,7 +237,9 @@ fn fate(desired: &Desired, it: &Observed) -> Fate {
     match (it.mode, mode) {
         (Mode::Single(has), Mode::Single(wants)) if has != wants => Fate::Stops("another epoch"),
         (Mode::Multi(_), Mode::Single(_)) => Fate::Stops("the bucket is single-node now"),
-        _ if it.origin.outdated(origin) && desired.hold.is_none() => Fate::Stops("changed"),
+        _ if it.origin.outdated(origin) && !it.origin.is_told(origin) && desired.hold.is_none() => {
+            Fate::Stops("changed")
+        }
         (Mode::Single(_), Mode::Multi(_)) if desired.confirm.is_some() => Fate::Stops("multi-node has ended"),
         (Mode::Single(epoch), Mode::Multi(state)) => Fate::Becomes(state, epoch),
         (Mode::Single(_), Mode::Single(_)) | (Mode::Multi(_), Mode::Multi(_)) => Fate::Stays,

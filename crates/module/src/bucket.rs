@@ -27,6 +27,20 @@ pub struct Bucket {
     pub labels: BTreeMap<String, String>,
     /// Whose it is; empty if it does not say.
     pub owner: String,
+    /// Its `poll_frequency` in milliseconds; none: it is not polled.
+    #[serde(default)]
+    pub poll_frequency_ms: Option<u64>,
+}
+
+/// A field in which two buckets differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Its path in the bucket's document, e.g. `config.port`.
+    pub path: String,
+    /// The old value as JSON; none: the field was not there.
+    pub before_json: Option<String>,
+    /// The new value as JSON; none: the field is gone.
+    pub after_json: Option<String>,
 }
 
 impl Bucket {
@@ -75,6 +89,7 @@ impl From<Bucket> for proto::Bucket {
             config_json: bucket.config_json,
             labels: bucket.labels,
             owner: bucket.owner,
+            poll_frequency_ms: bucket.poll_frequency_ms.unwrap_or_default(),
         }
     }
 }
@@ -90,7 +105,20 @@ impl From<proto::Bucket> for Bucket {
             config_json: bucket.config_json,
             labels: bucket.labels,
             owner: bucket.owner,
+            poll_frequency_ms: Some(bucket.poll_frequency_ms).filter(|every| *every > 0),
         }
+    }
+}
+
+impl From<Difference> for proto::Difference {
+    fn from(it: Difference) -> Self {
+        Self { path: it.path, before_json: it.before_json, after_json: it.after_json }
+    }
+}
+
+impl From<proto::Difference> for Difference {
+    fn from(it: proto::Difference) -> Self {
+        Self { path: it.path, before_json: it.before_json, after_json: it.after_json }
     }
 }
 

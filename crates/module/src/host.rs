@@ -13,8 +13,12 @@ use tower::service_fn;
 
 use crate::failure::causes;
 use crate::proto::module_service_client::ModuleServiceClient;
-use crate::proto::{CanRunOnThisNodeRequest, HelloRequest, OnInitRequest, OnNewSourceRequest, OnStopRequest};
-use crate::{Bucket, CanRun, Instance, MESSAGE_MAX, Node, PROTOCOL};
+use crate::proto::{
+    CanRunOnThisNodeRequest, HelloRequest, OnDecommissionRequest, OnDeleteRequest, OnInitRequest,
+    OnNewSourceRequest, OnPeriodicPollRequest, OnResumeRequest, OnStopRequest, OnSuspendRequest,
+    OnUpdatedSourceRequest,
+};
+use crate::{Bucket, CanRun, Difference, Instance, MESSAGE_MAX, Node, PROTOCOL};
 
 mod context;
 
@@ -125,6 +129,68 @@ impl Host {
     pub async fn on_new_source(&self, bucket: Bucket) -> Result<(), CallError> {
         let request = OnNewSourceRequest { bucket: Some(bucket.into()) };
         settled("OnNewSource", self.client.clone().on_new_source(request).await)
+    }
+
+    /// The same, after the bucket was suspended on this node. A module that does not know it gets OnNewSource.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn on_resume(&self, bucket: Bucket) -> Result<(), CallError> {
+        let request = OnResumeRequest { bucket: Some(bucket.clone().into()) };
+        match self.client.clone().on_resume(request).await.map_err(|status| failed("OnResume", &status)) {
+            Ok(_) => Ok(()),
+            Err(CallError::Unimplemented { .. }) => self.on_new_source(bucket).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The bucket changed.
+    ///
+    /// # Errors
+    /// [`CallError::Unimplemented`] if the process is to be started anew for it.
+    pub async fn on_updated_source(
+        &self,
+        old: Bucket,
+        new: Bucket,
+        differences: Vec<Difference>,
+    ) -> Result<(), CallError> {
+        let differences = differences.into_iter().map(Into::into).collect();
+        let request = OnUpdatedSourceRequest { old: Some(old.into()), new: Some(new.into()), differences };
+        let answer = self.client.clone().on_updated_source(request).await;
+        answer.map(drop).map_err(|status| failed("OnUpdatedSource", &status))
+    }
+
+    /// The bucket's `poll_frequency` has passed.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn on_periodic_poll(&self, bucket: Bucket) -> Result<(), CallError> {
+        let request = OnPeriodicPollRequest { bucket: Some(bucket.into()) };
+        settled("OnPeriodicPoll", self.client.clone().on_periodic_poll(request).await)
+    }
+
+    /// The bucket was suspended.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn on_suspend(&self) -> Result<(), CallError> {
+        settled("OnSuspend", self.client.clone().on_suspend(OnSuspendRequest {}).await)
+    }
+
+    /// The bucket was deleted.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn on_delete(&self) -> Result<(), CallError> {
+        settled("OnDelete", self.client.clone().on_delete(OnDeleteRequest {}).await)
+    }
+
+    /// The bucket leaves the node for good.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn on_decommission(&self) -> Result<(), CallError> {
+        settled("OnDecommission", self.client.clone().on_decommission(OnDecommissionRequest {}).await)
     }
 
     /// The process is about to end.

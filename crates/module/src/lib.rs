@@ -36,10 +36,10 @@ mod module;
 mod proto;
 mod serve;
 
-pub use bucket::{Bucket, Instance, Node};
+pub use bucket::{Bucket, Difference, Instance, Node};
 pub use context::{Context, ContextError};
 pub use failure::Failure;
-pub use module::{CanRun, Module};
+pub use module::{CanRun, Module, Taken};
 pub use serve::{ServeError, serve};
 
 /// The version of the protocol that this crate speaks, on both sides.

@@ -2,7 +2,7 @@
 
 use std::future::{Future, ready};
 
-use crate::{Bucket, Context, Failure, Node};
+use crate::{Bucket, Context, Difference, Failure, Node};
 
 /// A module. Every call has a default: it does nothing and succeeds.
 ///
@@ -32,10 +32,56 @@ pub trait Module: Send + Sync + 'static {
         ready(Ok(()))
     }
 
+    /// As [`Module::on_new_source`], which it is by default, after the bucket was suspended on this node.
+    fn on_resume(&self, bucket: Bucket) -> impl Future<Output = Result<(), Failure>> + Send {
+        self.on_new_source(bucket)
+    }
+
+    /// The bucket's document changed. By default the process is started anew for it.
+    fn on_updated_source(
+        &self,
+        old: Bucket,
+        new: Bucket,
+        differences: Vec<Difference>,
+    ) -> impl Future<Output = Result<Taken, Failure>> + Send {
+        let _ = (old, new, differences);
+        ready(Ok(Taken::Restart))
+    }
+
+    /// The bucket's `poll_frequency` has passed.
+    fn on_periodic_poll(&self, bucket: Bucket) -> impl Future<Output = Result<(), Failure>> + Send {
+        let _ = bucket;
+        ready(Ok(()))
+    }
+
+    /// The bucket was suspended; the end follows.
+    fn on_suspend(&self) -> impl Future<Output = Result<(), Failure>> + Send {
+        ready(Ok(()))
+    }
+
+    /// The bucket was deleted; the end follows.
+    fn on_delete(&self) -> impl Future<Output = Result<(), Failure>> + Send {
+        ready(Ok(()))
+    }
+
+    /// The bucket leaves this node for good; the end follows.
+    fn on_decommission(&self) -> impl Future<Output = Result<(), Failure>> + Send {
+        ready(Ok(()))
+    }
+
     /// The process is about to end.
     fn on_stop(&self) -> impl Future<Output = Result<(), Failure>> + Send {
         ready(Ok(()))
     }
+}
+
+/// What becomes of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The process goes on with the new document.
+    Live,
+    /// The process is to be started anew with it.
+    Restart,
 }
 
 /// A module's answer for gate 3.

@@ -12,11 +12,14 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use crate::module::{CanRun, Module};
+use crate::module::{CanRun, Module, Taken};
 use crate::proto::module_service_server::{ModuleService as Calls, ModuleServiceServer};
 use crate::proto::{
-    CanRunOnThisNodeRequest, CanRunOnThisNodeResponse, HelloRequest, HelloResponse, OnInitRequest,
-    OnInitResponse, OnNewSourceRequest, OnNewSourceResponse, OnStopRequest, OnStopResponse,
+    CanRunOnThisNodeRequest, CanRunOnThisNodeResponse, HelloRequest, HelloResponse, OnDecommissionRequest,
+    OnDecommissionResponse, OnDeleteRequest, OnDeleteResponse, OnInitRequest, OnInitResponse,
+    OnNewSourceRequest, OnNewSourceResponse, OnPeriodicPollRequest, OnPeriodicPollResponse, OnResumeRequest,
+    OnResumeResponse, OnStopRequest, OnStopResponse, OnSuspendRequest, OnSuspendResponse,
+    OnUpdatedSourceRequest, OnUpdatedSourceResponse,
 };
 use crate::{CONTEXT, Context, Failure, MESSAGE_MAX, PROTOCOL, SOCKET};
 
@@ -113,6 +116,67 @@ impl<M: Module> Calls for Served<M> {
         let module = self.module.clone();
         run(async move { module.on_new_source(bucket).await }).await?;
         Ok(Response::new(OnNewSourceResponse {}))
+    }
+
+    async fn on_resume(
+        &self,
+        request: Request<OnResumeRequest>,
+    ) -> Result<Response<OnResumeResponse>, Status> {
+        let bucket = request.into_inner().bucket.unwrap_or_default().into();
+        let module = self.module.clone();
+        run(async move { module.on_resume(bucket).await }).await?;
+        Ok(Response::new(OnResumeResponse {}))
+    }
+
+    async fn on_periodic_poll(
+        &self,
+        request: Request<OnPeriodicPollRequest>,
+    ) -> Result<Response<OnPeriodicPollResponse>, Status> {
+        let bucket = request.into_inner().bucket.unwrap_or_default().into();
+        let module = self.module.clone();
+        run(async move { module.on_periodic_poll(bucket).await }).await?;
+        Ok(Response::new(OnPeriodicPollResponse {}))
+    }
+
+    async fn on_updated_source(
+        &self,
+        request: Request<OnUpdatedSourceRequest>,
+    ) -> Result<Response<OnUpdatedSourceResponse>, Status> {
+        let OnUpdatedSourceRequest { old, new, differences } = request.into_inner();
+        let (old, new) = (old.unwrap_or_default().into(), new.unwrap_or_default().into());
+        let differences = differences.into_iter().map(Into::into).collect();
+        let module = self.module.clone();
+        match run(async move { module.on_updated_source(old, new, differences).await }).await? {
+            Taken::Live => Ok(Response::new(OnUpdatedSourceResponse {})),
+            Taken::Restart => Err(Status::unimplemented("the module is to be started anew")),
+        }
+    }
+
+    async fn on_suspend(
+        &self,
+        _request: Request<OnSuspendRequest>,
+    ) -> Result<Response<OnSuspendResponse>, Status> {
+        let module = self.module.clone();
+        run(async move { module.on_suspend().await }).await?;
+        Ok(Response::new(OnSuspendResponse {}))
+    }
+
+    async fn on_delete(
+        &self,
+        _request: Request<OnDeleteRequest>,
+    ) -> Result<Response<OnDeleteResponse>, Status> {
+        let module = self.module.clone();
+        run(async move { module.on_delete().await }).await?;
+        Ok(Response::new(OnDeleteResponse {}))
+    }
+
+    async fn on_decommission(
+        &self,
+        _request: Request<OnDecommissionRequest>,
+    ) -> Result<Response<OnDecommissionResponse>, Status> {
+        let module = self.module.clone();
+        run(async move { module.on_decommission().await }).await?;
+        Ok(Response::new(OnDecommissionResponse {}))
     }
 
     async fn on_stop(&self, _request: Request<OnStopRequest>) -> Result<Response<OnStopResponse>, Status> {

@@ -84,7 +84,9 @@ impl World {
                 self.check_gates(m, &start);
                 self.later_agent(m, takes, AtAgent::WritePlan(start));
             }
-            Action::Stop(bucket, _) => return Some(self.stop(m, bucket)),
+            // No program of the simulation is a plugin.
+            Action::Update(_) => {}
+            Action::Stop(bucket, ..) => return Some(self.stop(m, bucket)),
             Action::BecomeMulti(bucket, state, epoch) => {
                 return Some(self.become_multi(m, bucket, state, epoch));
             }

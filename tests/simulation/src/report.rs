@@ -26,7 +26,7 @@ impl Birth {
 
     fn unknown() -> Self {
         let none = Revision::default();
-        let origin = Origin { revision: none, basis: none, content: 0 };
+        let origin = Origin { revision: none, basis: none, content: 0, live: None };
         Self { mode: Mode::Multi(none), origin, until: None }
     }
 }

@@ -1,11 +1,12 @@
 //! A plugin that does what modules should not, as its first argument or its bucket's config says. For tests only.
+#![expect(clippy::print_stdout, reason = "what a module prints is the output of its bucket")]
 
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 
 use serde_json::Value;
-use sheaf_module::{Bucket, CanRun, Context, Failure, Module, Node, serve};
+use sheaf_module::{Bucket, CanRun, Context, Difference, Failure, Module, Node, Taken, serve};
 
 struct Faulty;
 
@@ -26,6 +27,47 @@ impl Module for Faulty {
     async fn on_new_source(&self, bucket: Bucket) -> Result<(), Failure> {
         println!("new source {}", bucket.name);
         act(&told(&bucket, "start")).await
+    }
+
+    async fn on_resume(&self, bucket: Bucket) -> Result<(), Failure> {
+        println!("resumed {}", bucket.name);
+        Ok(())
+    }
+
+    async fn on_updated_source(
+        &self,
+        old: Bucket,
+        new: Bucket,
+        differences: Vec<Difference>,
+    ) -> Result<Taken, Failure> {
+        for it in differences {
+            let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+            println!("{} {} {}", it.path, text(it.before_json), text(it.after_json));
+        }
+        assert!(old.revision < new.revision, "{} {}", old.revision, new.revision);
+        match told(&new, "update").as_str() {
+            "restart" => Ok(Taken::Restart),
+            fault => act(fault).await.map(|()| Taken::Live),
+        }
+    }
+
+    async fn on_periodic_poll(&self, bucket: Bucket) -> Result<(), Failure> {
+        println!("polled {}", bucket.name);
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        act(&told(&bucket, "poll")).await
+    }
+
+    async fn on_suspend(&self) -> Result<(), Failure> {
+        println!("suspended");
+        Ok(())
+    }
+
+    async fn on_delete(&self) -> Result<(), Failure> {
+        leave_word("deleted")
+    }
+
+    async fn on_decommission(&self) -> Result<(), Failure> {
+        leave_word("decommissioned")
     }
 
     async fn on_stop(&self) -> Result<(), Failure> {
@@ -74,6 +116,15 @@ async fn main() -> ExitCode {
 fn told(bucket: &Bucket, field: &str) -> String {
     let config: Value = bucket.config().unwrap_or_default();
     config[field].as_str().unwrap_or_default().to_owned()
+}
+
+/// Beside the data directories, for what is said when nothing of the instance stays.
+fn leave_word(word: &str) -> Result<(), Failure> {
+    let name = std::env::var("SHEAF_BUCKET")?.replace('/', "+");
+    let dir = std::env::var("SHEAF_DIR")?;
+    let above = std::path::Path::new(&dir).ancestors().nth(4).ok_or("no such directory")?;
+    let node = std::env::var("SHEAF_NODE")?;
+    Ok(std::fs::write(above.join(format!("word{name}.{node}")), word)?)
 }
 
 async fn act(fault: &str) -> Result<(), Failure> {

@@ -1,25 +1,37 @@
-//! `origin.json` beside a keeper's plan: the content an instance was started from, by which a later life of the agent
-//! tells a release that changes what runs from one that changes only where it runs.
+//! `origin.json` beside a keeper's plan: what an instance was started from, as far as its plan does not say it, by which a
+//! later life of the agent tells a release that changes what runs from one that changes only where it runs.
 
 use serde::{Deserialize, Serialize};
+use sheaf_engine::reconcile::Origin;
 use sheaf_model::BucketName;
 
 use super::instance_dir;
 use crate::keepers::Keepers;
 
-#[derive(Debug, Serialize, Deserialize)]
-struct OriginFile {
-    content: u64,
+/// What the file holds. None of it known is told apart from everything that is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StartedFrom {
+    /// As in [`Origin`].
+    pub(crate) content: u64,
+    /// As in [`Origin`].
+    #[serde(default)]
+    pub(crate) live: Option<u64>,
+}
+
+impl From<Origin> for StartedFrom {
+    fn from(origin: Origin) -> Self {
+        Self { content: origin.content, live: origin.live }
+    }
 }
 
 /// Writes it. Not synced: without it an instance is at worst restarted once more than needed.
-pub(super) fn write(keepers: &Keepers, bucket: &BucketName, content: u64) -> std::io::Result<()> {
-    let text = serde_json::to_vec(&OriginFile { content })?;
+pub(super) fn write(keepers: &Keepers, bucket: &BucketName, from: StartedFrom) -> std::io::Result<()> {
+    let text = serde_json::to_vec(&from)?;
     std::fs::write(instance_dir(keepers, bucket).join("origin.json"), text)
 }
 
-/// Reads it; none if it is not there or cannot be read.
-pub(super) fn read(keepers: &Keepers, bucket: &BucketName) -> Option<u64> {
-    let text = std::fs::read(instance_dir(keepers, bucket).join("origin.json")).ok()?;
-    serde_json::from_slice::<OriginFile>(&text).ok().map(|file| file.content)
+/// Reads it; nothing is known if it is not there or cannot be read.
+pub(super) fn read(keepers: &Keepers, bucket: &BucketName) -> StartedFrom {
+    let text = std::fs::read(instance_dir(keepers, bucket).join("origin.json")).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
 }

@@ -175,6 +175,7 @@ pub(crate) fn bucket(spec: &BucketSpec, revision: Revision) -> sheaf_module::Buc
         config_json: spec.config.as_str().to_owned(),
         labels: spec.labels.clone(),
         owner: spec.owner.clone().unwrap_or_default(),
+        poll_frequency_ms: spec.poll_frequency.map(|every| every.0),
     }
 }
 
@@ -207,7 +208,7 @@ mod tests {
         let reference = ModuleRef::parse("m@1").expect("a reference");
         let mut bucket = BucketSpec::new(BucketName::new("/a").expect("a name"), reference);
         bucket.config = Json::new(&serde_json::json!({"port": 514}));
-        let origin = Origin { revision: Revision(7), basis: Revision(9), content: 1 };
+        let origin = Origin { revision: Revision(7), basis: Revision(9), content: 1, live: None };
         let here = Arc::new(Here { name: "n1".to_owned(), ..Here::default() });
         Start { bucket: Arc::new(bucket), module: Arc::new(module), mode, origin, until, here }
     }

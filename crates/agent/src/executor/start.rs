@@ -6,7 +6,7 @@ use std::time::Duration;
 use sheaf_engine::node::{Done, Start};
 use sheaf_model::{BucketName, Span};
 
-use super::{Fresh, Outcome, Shared, blocking, origin, plan};
+use super::{Fresh, Outcome, Shared, StartedFrom, blocking, origin, plan};
 use crate::error::text;
 use crate::keeper::Plan;
 use crate::keepers::KeeperError;
@@ -40,7 +40,7 @@ async fn spawn(shared: &Arc<Shared>, start: &Start) -> Result<Fresh, (String, bo
         plan.carry_on(&former, &shared.boot);
     }
     let birth = Birth { mode: start.mode, origin: start.origin, until: start.until };
-    let grace = plan.stop.grace;
+    let (grace, speaks) = (plan.stop.grace, plan.plugin.is_some());
     let handle = match shared.keepers.spawn(plan).await {
         Ok(handle) => handle,
         // A keeper that this agent did not know: whatever it runs, the node decides about it.
@@ -49,12 +49,12 @@ async fn spawn(shared: &Arc<Shared>, start: &Start) -> Result<Fresh, (String, bo
         }
         Err(error) => return Err((text(&error), true)),
     };
-    let (with, name, content) = (shared.clone(), bucket.clone(), start.origin.content);
-    match blocking(move || origin::write(&with.keepers, &name, content)).await {
+    let (with, name, from) = (shared.clone(), bucket.clone(), start.origin.into());
+    match blocking(move || origin::write(&with.keepers, &name, from)).await {
         Some(Ok(())) => {}
         failed => tracing::warn!(%bucket, ?failed, "its origin.json could not be written"),
     }
-    Ok(Fresh { handle, birth, grace })
+    Ok(Fresh { handle, birth, grace, speaks })
 }
 
 /// Takes over a keeper that lives.
@@ -62,11 +62,12 @@ pub(super) async fn adopt(shared: &Arc<Shared>, bucket: &BucketName) -> Result<F
     let handle = shared.keepers.adopt(bucket).await?;
     let (with, name) = (shared.clone(), bucket.clone());
     let read = move || (with.keepers.last(&name).0, origin::read(&with.keepers, &name));
-    let (plan, content): (Option<Plan>, Option<u64>) = blocking(read).await.unwrap_or_default();
+    let (plan, from): (Option<Plan>, StartedFrom) = blocking(read).await.unwrap_or_default();
+    let speaks = plan.as_ref().is_some_and(|plan| plan.plugin.is_some());
     let grace = plan.as_ref().map_or(Span::default(), |plan| plan.stop.grace);
-    let birth = plan.map_or_else(Birth::unknown, |plan| Birth::found(&plan, content, &shared.boot));
+    let birth = plan.map_or_else(Birth::unknown, |plan| Birth::found(&plan, from, &shared.boot));
     let birth = birth.prolonged(&handle.status().borrow(), &shared.boot);
-    Ok(Fresh { handle, birth, grace })
+    Ok(Fresh { handle, birth, grace, speaks })
 }
 
 /// Tries to take over a keeper until it answers or is gone.

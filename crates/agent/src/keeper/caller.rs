@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use sheaf_engine::keep::Call;
 use sheaf_model::Span;
-use sheaf_module::Instance;
 use sheaf_module::host::{CallError, ContextServer, Host, Said};
+use sheaf_module::{Bucket, Difference, Instance};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,10 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 pub(crate) enum Heard {
     /// The call under way has ended.
     Called(Result<(), String>),
+    /// It has no answer in time.
+    NotAnswered,
+    /// The change of its bucket is not for the process that runs.
+    NotTaken,
     /// The newest line of status.
     Said(String),
 }
@@ -50,7 +54,7 @@ pub(crate) enum Heard {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Caller {
-    calls: mpsc::Sender<Call>,
+    calls: mpsc::Sender<(Call, Bucket)>,
     heard: Receiver<Heard>,
     /// Readable when something was heard.
     wake: UnixStream,
@@ -86,10 +90,10 @@ impl Caller {
         Ok(Self { calls, heard, wake, stop, thread: Some(thread), sockets })
     }
 
-    /// Begins a call; its end is heard.
-    pub(crate) fn call(&self, call: Call) {
+    /// Begins a call about the bucket as it is now; its end is heard.
+    pub(crate) fn call(&self, call: Call, bucket: Bucket) {
         // A thread that is gone answers nothing; the engine gives the call up by itself.
-        let _ = self.calls.try_send(call);
+        let _ = self.calls.try_send((call, bucket));
     }
 
     /// What to poll.
@@ -137,7 +141,7 @@ impl Teller {
 }
 
 impl Line {
-    async fn run(self, listener: UnixListener, asked: mpsc::Receiver<Call>) {
+    async fn run(self, listener: UnixListener, asked: mpsc::Receiver<(Call, Bucket)>) {
         let listener = match tokio::net::UnixListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => return self.teller.tell(Heard::Called(Err(format!("its context: {error}")))),
@@ -162,33 +166,80 @@ impl Line {
         }
     }
 
-    async fn speak(&self, mut asked: mpsc::Receiver<Call>) {
+    async fn speak(&self, mut asked: mpsc::Receiver<(Call, Bucket)>) {
         let mut host = None;
-        while let Some(call) = asked.recv().await {
+        let mut told = self.instance.bucket.clone();
+        while let Some((call, bucket)) = asked.recv().await {
             let until = Instant::now() + call.limit().duration();
             let result = match (call, &host) {
                 (Call::Hello, _) => greet(&self.socket, call.limit(), until).await.map(|found| {
                     host = Some(found);
                 }),
                 (_, None) => Err(format!("{call}: there was no handshake")),
-                (_, Some(host)) => match timeout_at(until, self.make(host, call)).await {
-                    Ok(Ok(())) => Ok(()),
-                    Ok(Err(error)) => Err(after_last_words(&error).await),
-                    Err(_) => Err(format!("{call}: no answer within {}", call.limit())),
-                },
+                (_, Some(host)) => {
+                    match timeout_at(until, self.make(host, call, &told, bucket.clone())).await {
+                        Ok(Ok(())) => Ok(()),
+                        Ok(Err(CallError::Unimplemented { .. })) => {
+                            self.teller.tell(Heard::NotTaken);
+                            continue;
+                        }
+                        Ok(Err(error)) => Err(after_last_words(&error).await),
+                        Err(_) => {
+                            self.teller.tell(Heard::NotAnswered);
+                            continue;
+                        }
+                    }
+                }
             };
+            if call == Call::UpdatedSource && result.is_ok() {
+                told = bucket;
+            }
             self.teller.tell(Heard::Called(result));
         }
     }
 
-    async fn make(&self, host: &Host, call: Call) -> Result<(), CallError> {
+    /// `told` is what the process was told of its bucket, `bucket` what it is now.
+    async fn make(&self, host: &Host, call: Call, told: &Bucket, bucket: Bucket) -> Result<(), CallError> {
         match call {
             Call::Hello => Ok(()),
             Call::Init => host.on_init(self.instance.clone()).await,
-            Call::NewSource => host.on_new_source(self.instance.bucket.clone()).await,
+            Call::NewSource => host.on_new_source(told.clone()).await,
+            Call::Resume => host.on_resume(told.clone()).await,
+            Call::UpdatedSource => {
+                let differences = differences(told, &bucket);
+                host.on_updated_source(told.clone(), bucket, differences).await
+            }
+            Call::PeriodicPoll => host.on_periodic_poll(told.clone()).await,
+            Call::Suspend => host.on_suspend().await,
+            Call::Delete => host.on_delete().await,
+            Call::Decommission => host.on_decommission().await,
             Call::Stop => host.on_stop().await,
         }
     }
+}
+
+/// In which fields of its document a bucket changed, as far as plugins know it.
+fn differences(old: &Bucket, new: &Bucket) -> Vec<Difference> {
+    let value = |bucket: &Bucket| {
+        let config: serde_json::Value = serde_json::from_str(&bucket.config_json).unwrap_or_default();
+        serde_json::json!({
+            "type": bucket.kind,
+            "module": bucket.module,
+            "multi_node": bucket.multi_node,
+            "config": config,
+            "labels": bucket.labels,
+            "owner": bucket.owner,
+            "poll_frequency": bucket.poll_frequency_ms.map(|every| Span::millis(every).to_string()),
+        })
+    };
+    let found = sheaf_model::document::differences(&value(old), &value(new)).into_iter();
+    // An owner and a frequency that are not there are null and empty here.
+    let json = |value: Option<serde_json::Value>| {
+        value.filter(|value| !value.is_null() && value != "").map(|value| value.to_string())
+    };
+    found
+        .map(|it| Difference { path: it.path, before_json: json(it.before), after_json: json(it.after) })
+        .collect()
 }
 
 /// Connects as soon as the program listens, and shakes hands. The error is for people.

@@ -69,6 +69,10 @@ impl Layout {
         self.instance.join("plan.json")
     }
 
+    pub(crate) fn update(&self) -> PathBuf {
+        self.instance.join("update.json")
+    }
+
     pub(crate) fn status(&self) -> PathBuf {
         self.instance.join("status.json")
     }
@@ -126,6 +130,10 @@ impl Layout {
 
     pub(crate) fn read_plan(&self) -> Result<Option<Plan>, FileError> {
         read_json(&self.plan())
+    }
+
+    pub(crate) fn read_update(&self) -> Result<Option<Plan>, FileError> {
+        read_json(&self.update())
     }
 
     pub(crate) fn read_status(&self) -> Result<Option<Status>, FileError> {

@@ -1,9 +1,9 @@
 //! What a keeper is told and what it says.
 
 use serde::{Deserialize, Serialize};
-use sheaf_engine::keep::{End, Lease};
+use sheaf_engine::keep::{Call, End, Lease};
 use sheaf_model::{
-    BootId, BucketName, Bytes, Epoch, Exit, FileName, Moment, NodeName, Phase, Restart, Revision, Stop,
+    BootId, BucketName, Bytes, Epoch, Exit, FileName, Moment, NodeName, Phase, Restart, Revision, Span, Stop,
     Timestamp,
 };
 
@@ -56,6 +56,14 @@ pub enum Plugin {
 }
 
 impl Plan {
+    /// How often a plugin is polled.
+    pub(crate) fn poll_every(&self) -> Option<Span> {
+        match &self.plugin {
+            Some(Plugin::Instance(instance)) => instance.bucket.poll_frequency_ms.map(Span::millis),
+            Some(Plugin::Gate) | None => None,
+        }
+    }
+
     /// Goes on counting where an earlier keeper of the same basis has left off.
     /// Moments of another boot mean nothing in this one and are left out.
     pub fn carry_on(&mut self, former: &Status, boot: &BootId) {
@@ -109,6 +117,9 @@ pub struct Status {
     pub exit: Option<Exit>,
     /// Set when the keeper is done, and why; nothing of the instance is alive then.
     pub end: Option<End>,
+    /// It was suspended: a next start here resumes it.
+    #[serde(default)]
+    pub suspended: bool,
     /// Which process keeps it.
     pub keeper: KeeperProcess,
     /// The boot all this is said in; after another one nothing of it is alive.
@@ -138,6 +149,11 @@ pub enum ToKeeper {
         /// The new deadline.
         until: Moment,
     },
+    /// A plugin's bucket changed: go on with the plan in `update.json`, and tell it. (Not in this line: a plan may be long.) One
+    /// that is not newer than the present one says nothing.
+    Update,
+    /// As `Stop`; a plugin is told this before.
+    Part(Call),
     /// End the instance: signal, grace, SIGKILL for all of it.
     Stop,
     /// Say where the instance is. (Said without being asked on connecting and at every change.)

@@ -21,7 +21,7 @@ use sheaf_model::{BootId, BucketName, Moment, Phase};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::caller::{Caller, Heard};
-use super::layout::{FileError, Layout, Lock};
+use super::layout::{FileError, Layout, Lock, write_json};
 use super::output::Output;
 use super::proc::{self, Reaped};
 use super::program::{Executed, Program};
@@ -134,6 +134,7 @@ impl Keeper {
         let boot = clock::boot_id();
         // A status that cannot be read is no reason to run nothing: what it would tell is then looked for.
         let former = layout.read_status().ok().flatten();
+        let resumed = former.as_ref().is_some_and(|former| former.suspended);
         let orphaned = former.filter(|former| former.end.is_none() && former.boot == boot);
         let (signals, stop) = signals().map_err(system("listen to signals"))?;
         let timer = || {
@@ -142,11 +143,13 @@ impl Keeper {
         };
         wires.listen().map_err(system("listen on keeper.sock"))?;
         let opening = match &plan.plugin {
-            Some(Plugin::Instance(_)) => Call::OPENING.to_vec(),
+            Some(Plugin::Instance(_)) => Call::opening(resumed),
             Some(Plugin::Gate) | None => Vec::new(),
         };
-        let keep = Keep::new(plan.lease.clone(), plan.stop, plan.restart, plan.restarts, plan.recent.clone())
-            .opening_with(opening);
+        let mut keep =
+            Keep::new(plan.lease.clone(), plan.stop, plan.restart, plan.restarts, plan.recent.clone())
+                .opening_with(opening);
+        keep.poll_every(plan.poll_every());
         let output = Output::new(layout.output(), plan.output);
         let keeper = Self {
             status: first_status(&plan, &boot),
@@ -187,6 +190,11 @@ impl Keeper {
                     ToKeeper::Deadline { epoch, boot, until } => {
                         self.feed(Input::DeadlineMoved { epoch, boot, until }, &mut wires);
                         self.status.until = self.keep.lease().until();
+                    }
+                    ToKeeper::Update => self.update(&mut wires),
+                    ToKeeper::Part(call) => {
+                        self.status.suspended |= call == Call::Suspend;
+                        self.feed(Input::PartAsked(call), &mut wires);
                     }
                     ToKeeper::Stop => self.feed(Input::StopAsked, &mut wires),
                     ToKeeper::Status => {}
@@ -257,8 +265,8 @@ impl Keeper {
                 Err(why) => Input::NotExecuted(why),
             }),
             Action::Call(call) => {
-                if let Some(caller) = &self.caller {
-                    caller.call(call);
+                if let (Some(caller), Some(Plugin::Instance(instance))) = (&self.caller, &self.plan.plugin) {
+                    caller.call(call, instance.bucket.clone());
                 }
                 None
             }
@@ -282,6 +290,29 @@ impl Keeper {
                 None
             }
         }
+    }
+
+    /// The bucket of a plugin changed: later starts are of the new plan, and the program that is there is told.
+    fn update(&mut self, wires: &mut Wires) {
+        let plan = match self.layout.read_update() {
+            Ok(Some(plan)) => plan,
+            Ok(None) => return,
+            Err(error) => return eprintln!("sheaf keep {}: {error}", self.plan.bucket),
+        };
+        if plan.bucket != self.plan.bucket || plan.basis <= self.plan.basis || plan.plugin.is_none() {
+            return;
+        }
+        if let Err(error) = write_json(&self.layout.plan(), &plan, false) {
+            eprintln!("sheaf keep {}: {error}", self.plan.bucket); // it is in our memory, which is what counts
+        }
+        self.status.basis = plan.basis;
+        self.keep.poll_every(plan.poll_every());
+        self.plan = plan;
+        self.feed(Input::UpdateAsked, wires);
+        if let Err(error) = self.layout.write_status(&self.status, false) {
+            eprintln!("sheaf keep {}: {error}", self.plan.bucket);
+        }
+        wires.say(&FromKeeper::Status(Box::new(self.status.clone())));
     }
 
     /// Starts the second stage, and before it the line to a plugin. The error is for people.
@@ -354,6 +385,8 @@ impl Keeper {
             self.feed(
                 match heard {
                     Heard::Called(result) => Input::Called(result),
+                    Heard::NotAnswered => Input::NotAnswered,
+                    Heard::NotTaken => Input::NotTaken,
                     Heard::Said(line) => Input::Said(line),
                 },
                 wires,
@@ -455,6 +488,7 @@ fn first_status(plan: &Plan, boot: &BootId) -> Status {
         recent: plan.recent.clone(),
         exit: None,
         end: None::<End>,
+        suspended: false,
         keeper: proc::this_process(),
         boot: boot.clone(),
         at: clock::wall(),

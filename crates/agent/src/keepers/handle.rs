@@ -8,8 +8,8 @@
 use std::io;
 use std::time::Duration;
 
-use sheaf_engine::keep::End;
-use sheaf_model::{BootId, Epoch, Moment, Phase};
+use sheaf_engine::keep::{Call, End};
+use sheaf_model::{BootId, Epoch, Moment, Phase, Revision};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -40,7 +40,11 @@ pub struct Handle {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Orders {
     deadline: Option<(Epoch, BootId, Moment)>,
+    /// What it goes on with; said until its status is from there.
+    update: Option<Revision>,
     stop: bool,
+    /// Said before the stop.
+    farewell: Option<Call>,
 }
 
 impl Handle {
@@ -56,9 +60,25 @@ impl Handle {
         self.orders.send_modify(|orders| orders.deadline = Some((epoch, boot, until)));
     }
 
+    /// Tells a plugin's keeper to go on with what was laid out for it, which is of this basis. Never waits.
+    pub(crate) fn update(&self, basis: Revision) {
+        self.orders.send_modify(|orders| orders.update = orders.update.max(Some(basis)));
+    }
+
     /// Asks for an orderly end. Never waits; see [`Handle::ended`].
     pub fn stop(&self) {
         self.orders.send_if_modified(|orders| !std::mem::replace(&mut orders.stop, true));
+    }
+
+    /// The same of a plugin, which is told this before, unless it is asked to stop already.
+    pub fn part(&self, farewell: Call) {
+        self.orders.send_if_modified(|orders| {
+            if orders.stop {
+                return false;
+            }
+            (orders.stop, orders.farewell) = (true, Some(farewell));
+            true
+        });
     }
 
     /// Where the instance is. The channel closes when the keeper is gone and its bucket's lock is free; the last
@@ -100,11 +120,19 @@ impl Wire {
         self.writer.write_all(&line).await
     }
 
-    async fn order(&mut self, orders: &Orders) -> io::Result<()> {
+    /// `basis` is the state that the keeper has said its instance is of.
+    async fn order(&mut self, orders: &Orders, basis: Revision) -> io::Result<()> {
         if let Some((epoch, boot, until)) = orders.deadline.clone() {
             self.say(&ToKeeper::Deadline { epoch, boot, until }).await?;
         }
-        if orders.stop { self.say(&ToKeeper::Stop).await } else { Ok(()) }
+        if orders.update.is_some_and(|update| update > basis) {
+            self.say(&ToKeeper::Update).await?;
+        }
+        match orders.farewell {
+            _ if !orders.stop => Ok(()),
+            Some(call) => self.say(&ToKeeper::Part(call)).await,
+            None => self.say(&ToKeeper::Stop).await,
+        }
     }
 }
 
@@ -132,7 +160,8 @@ impl Link {
     /// Until the connection ends.
     async fn talk(&mut self, wire: &mut Wire) -> io::Result<()> {
         let orders = self.orders.borrow_and_update().clone();
-        wire.order(&orders).await?;
+        let basis = self.status.borrow().basis;
+        wire.order(&orders, basis).await?;
         loop {
             tokio::select! {
                 // Both keep what they have when dropped: a line in the reader, a change as not yet seen.
@@ -147,7 +176,8 @@ impl Link {
                     // The handle is gone; so are we at the next turn.
                     if changed.is_err() { return Ok(()) }
                     let orders = self.orders.borrow_and_update().clone();
-                    wire.order(&orders).await?;
+                    let basis = self.status.borrow().basis;
+                    wire.order(&orders, basis).await?;
                 }
             }
         }

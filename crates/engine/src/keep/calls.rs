@@ -19,19 +19,34 @@ pub enum Call {
     Init,
     /// The bucket runs in this process from now on.
     NewSource,
+    /// The same, after it was suspended here.
+    Resume,
+    /// The bucket changed.
+    UpdatedSource,
+    /// Its `poll_frequency` has passed.
+    PeriodicPoll,
+    /// It was suspended.
+    Suspend,
+    /// It was deleted.
+    Delete,
+    /// It leaves the node for good.
+    Decommission,
     /// The process is about to end.
     Stop,
 }
 
 impl Call {
-    /// The calls that begin a plugin's start.
-    pub const OPENING: [Self; 3] = [Self::Hello, Self::Init, Self::NewSource];
+    /// The calls that begin a plugin's start, new to its bucket or `resumed`.
+    pub fn opening(resumed: bool) -> Vec<Self> {
+        vec![Self::Hello, Self::Init, if resumed { Self::Resume } else { Self::NewSource }]
+    }
 
     /// How long it may take. A stop's limit is the grace.
     pub const fn limit(self) -> Span {
         match self {
             Self::Hello => Span::seconds(10),
-            Self::Init | Self::NewSource | Self::Stop => Span::seconds(30),
+            Self::PeriodicPoll => Span::seconds(60),
+            _ => Span::seconds(30),
         }
     }
 }
@@ -42,6 +57,12 @@ impl fmt::Display for Call {
             Self::Hello => "Hello",
             Self::Init => "OnInit",
             Self::NewSource => "OnNewSource",
+            Self::Resume => "OnResume",
+            Self::UpdatedSource => "OnUpdatedSource",
+            Self::PeriodicPoll => "OnPeriodicPoll",
+            Self::Suspend => "OnSuspend",
+            Self::Delete => "OnDelete",
+            Self::Decommission => "OnDecommission",
             Self::Stop => "OnStop",
         })
     }
@@ -68,7 +89,7 @@ impl Keep {
         if self.calling.is_some() {
             return vec![];
         }
-        let Some(call) = self.queue.pop_front() else { return self.all_called() };
+        let Some(call) = self.queue.pop_front() else { return self.all_called(now) };
         let until = match self.life {
             Life::Parting(until) => until,
             _ => now.after(call.limit()).after(BACKSTOP),
@@ -82,12 +103,15 @@ impl Keep {
     }
 
     /// Nothing is left to be said for now.
-    fn all_called(&mut self) -> Vec<Action> {
+    fn all_called(&mut self, now: Moment) -> Vec<Action> {
         match self.life {
             Life::Opening => {
                 self.life = Life::Running;
-                vec![self.report(Phase::Running, self.said.clone())]
+                let mut actions = vec![self.report(Phase::Running, self.said.clone())];
+                actions.extend(self.wait_for_poll(now));
+                actions
             }
+            Life::Running => self.wait_for_poll(now),
             Life::Parting(_) if self.stop.signal == Signal::Kill => {
                 let message = self.trouble.take().unwrap_or_default();
                 self.clear(Then::Over(End::Stopped, message))
@@ -100,21 +124,77 @@ impl Keep {
         }
     }
 
-    /// A plugin that runs is to end: it is told so, and then gets the signal, all within the grace.
-    pub(super) fn part(&mut self, now: Moment) -> Vec<Action> {
+    /// How often it is polled from now on.
+    pub fn poll_every(&mut self, every: Option<Span>) {
+        let every = every.filter(|every| every.0 > 0);
+        if self.poll_every != every {
+            self.poll_every = every;
+            self.poll_at = None;
+        }
+    }
+
+    /// The next poll: its time counts from the end of the last one, so that what was missed is not made up for; what came due
+    /// during another call comes now.
+    fn wait_for_poll(&mut self, now: Moment) -> Vec<Action> {
+        self.poll_at = self.poll_every.map(|every| self.poll_at.unwrap_or(now.after(every)));
+        self.poll_at.map(Action::Wake).into_iter().collect()
+    }
+
+    /// Whether the running program is to be polled now.
+    pub(super) fn poll(&mut self, now: Moment) -> Vec<Action> {
+        if self.life != Life::Running || self.calling.is_some() || self.poll_at.is_none_or(|at| now < at) {
+            return vec![];
+        }
+        self.poll_at = None;
+        self.queue.push_back(Call::PeriodicPoll);
+        self.next_call(now)
+    }
+
+    /// The bucket changed; a program that is there is told. One that is not begins with what is new anyway.
+    pub(super) fn update_asked(&mut self, now: Moment) -> Vec<Action> {
+        if !self.is_plugin() || !matches!(self.life, Life::Opening | Life::Running) {
+            return vec![];
+        }
+        if !self.queue.contains(&Call::UpdatedSource) {
+            self.queue.push_back(Call::UpdatedSource);
+        }
+        self.next_call(now)
+    }
+
+    /// The program does not take the change as it runs: it ends in an orderly way, and begins anew.
+    pub(super) fn not_taken(&mut self, now: Moment) -> Vec<Action> {
+        let is_there = matches!(self.life, Life::Opening | Life::Running);
+        if self.calling.take().is_none() || !is_there {
+            return vec![];
+        }
+        self.again = true;
+        self.queue.clear();
+        self.part(None, now)
+    }
+
+    /// A plugin that runs is to end: it is told why, if there is anything to tell, then that it ends, and then gets the
+    /// signal, all within the grace.
+    pub(super) fn part(&mut self, why: Option<Call>, now: Moment) -> Vec<Action> {
         let until = now.after(self.stop.grace);
         self.life = Life::Parting(until);
-        self.queue.push_back(Call::Stop);
+        self.queue.clear();
+        self.queue.extend(why.into_iter().chain([Call::Stop]));
         let mut actions = vec![self.report(Phase::Stopping, format!("has {} to end", self.stop.grace))];
+        if self.calling.is_some() {
+            actions.push(Action::Wake(until)); // the call under way is waited for, but not longer than the rest
+        }
         actions.extend(self.next_call(now));
         actions
     }
 
     pub(super) fn called(&mut self, result: Result<(), String>, now: Moment) -> Vec<Action> {
-        if self.calling.take().is_none() {
-            return vec![]; // it comes too late
-        }
+        let Some((call, _)) = self.calling.take() else { return vec![] }; // it comes too late
         match (&self.life, result) {
+            (Life::Running, Err(why)) if call == Call::PeriodicPoll => {
+                let mut actions = vec![self.report(Phase::Running, why)];
+                actions.extend(self.next_call(now));
+                actions
+            }
             (Life::Opening | Life::Running, Err(why)) => {
                 self.trouble = Some(why);
                 self.clear(Then::Judge(Exit::NotStarted))
@@ -129,9 +209,10 @@ impl Keep {
     }
 
     /// The call under way was given up.
-    pub(super) fn not_answered(&mut self, now: Moment) -> Vec<Action> {
-        let Some((call, _)) = self.calling else { return vec![] };
-        self.called(Err(format!("{call}: no answer within {}", call.limit())), now)
+    pub(super) fn not_answered(&mut self) -> Vec<Action> {
+        let Some((call, _)) = self.calling.take() else { return vec![] };
+        self.trouble = Some(format!("{call}: no answer within {}", call.limit()));
+        self.clear(Then::Judge(Exit::NotStarted))
     }
 
     /// No call is under way any more, or to be made.
@@ -139,6 +220,7 @@ impl Keep {
         self.queue.clear();
         self.calling = None;
         self.said.clear();
+        self.poll_at = None;
     }
 
     /// What a running program says of itself is shown until its phase changes.

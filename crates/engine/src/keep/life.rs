@@ -23,6 +23,9 @@ impl Keep {
             queue: VecDeque::new(),
             calling: None,
             said: String::new(),
+            poll_every: None,
+            poll_at: None,
+            again: false,
             life: Life::New,
         }
     }
@@ -66,7 +69,11 @@ impl Keep {
                 self.clear(Then::Judge(Exit::NotStarted))
             }
             Input::Ended(exit) => self.ended(exit),
-            Input::StopAsked => self.stop_asked(now),
+            Input::StopAsked => self.stop_asked(None, now),
+            Input::PartAsked(call) => self.stop_asked(Some(call), now),
+            Input::UpdateAsked => self.update_asked(now),
+            Input::NotTaken => self.not_taken(now),
+            Input::NotAnswered => self.not_answered(),
             Input::DeadlineMoved { .. } => self.deadline_moved(input, now),
             Input::Called(result) => self.called(result, now),
             Input::Said(line) => self.heard(line),
@@ -118,7 +125,7 @@ impl Keep {
             Life::Clearing(Then::Over(end, message)) => self.over(end, message),
             Life::Parting(_) | Life::Stopping(_) => {
                 let message = self.trouble.take().unwrap_or_default();
-                self.over(End::Stopped, message)
+                if std::mem::take(&mut self.again) { self.start() } else { self.over(End::Stopped, message) }
             }
             life => {
                 self.life = life;
@@ -130,6 +137,7 @@ impl Keep {
     fn start(&mut self) -> Vec<Action> {
         self.life = Life::Placing;
         self.trouble = None;
+        self.again = false;
         let mut actions = vec![self.report(Phase::Starting, String::new())];
         actions.extend(self.lease.until().map(Action::Arm));
         actions.push(Action::Spawn);
@@ -192,11 +200,12 @@ impl Keep {
         }
     }
 
-    fn stop_asked(&mut self, now: Moment) -> Vec<Action> {
+    fn stop_asked(&mut self, why: Option<Call>, now: Moment) -> Vec<Action> {
+        self.again = false;
         let stopped = Then::Over(End::Stopped, String::new());
         match &self.life {
             Life::New | Life::Waiting(_) => self.over(End::Stopped, String::new()),
-            Life::Running if self.is_plugin() => self.part(now),
+            Life::Running if self.is_plugin() => self.part(why, now),
             Life::Opening | Life::Running if self.stop.signal == Signal::Kill => self.clear(stopped),
             Life::Opening | Life::Running => {
                 let until = now.after(self.stop.grace);
@@ -230,24 +239,28 @@ impl Keep {
     fn tick(&mut self, now: Moment) -> Vec<Action> {
         match self.life {
             Life::Opening | Life::Running if self.calling.is_some_and(|(_, until)| now >= until) => {
-                self.not_answered(now)
+                self.not_answered()
             }
             Life::Parting(until) if now >= until => {
                 let call = self.calling.map_or(Call::Stop, |(call, _)| call);
                 let message = format!("killed: {call} was not answered within {}", self.stop.grace);
-                self.clear(Then::Over(End::Stopped, message))
+                self.clear(self.after_grace(message))
             }
             Life::Stopping(until) if now >= until => {
                 let message = format!("killed: had not ended {} after the signal", self.stop.grace);
-                self.clear(Then::Over(End::Stopped, message))
+                self.clear(self.after_grace(message))
             }
             Life::Waiting(at) if now >= at => {
                 self.restarts = self.restarts.saturating_add(1);
                 self.recent.push(now);
                 self.clear(Then::Start)
             }
-            _ => vec![],
+            _ => self.poll(now),
         }
+    }
+
+    fn after_grace(&self, message: String) -> Then {
+        if self.again { Then::Start } else { Then::Over(End::Stopped, message) }
     }
 
     fn over(&mut self, end: End, message: String) -> Vec<Action> {

@@ -83,6 +83,7 @@ fn begin(told: &[&str]) -> Keep {
     let mut stop = Stop::default();
     let mut restart = Restart::default();
     let mut opening = Vec::new();
+    let mut poll = None;
     for line in told {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["lease", "multi", "from", from] => lease = Lease::Multi { from: Revision(number(from)) },
@@ -93,7 +94,8 @@ fn begin(told: &[&str]) -> Keep {
                     until: Moment(number(until)),
                 };
             }
-            ["plugin"] => opening = Call::OPENING.to_vec(),
+            ["plugin"] => opening = Call::opening(false),
+            ["polled", "every", every] => poll = Some(span(every)),
             ["stop", signal, grace] => stop = Stop { signal: parse_signal(signal), grace: span(grace) },
             ["restart", policy, backoff, count, "in", window] => {
                 let (min, max) = backoff.split_once("..").unwrap();
@@ -111,7 +113,9 @@ fn begin(told: &[&str]) -> Keep {
             _ => panic!("not understood: {line}"),
         }
     }
-    Keep::new(lease, stop, restart, 0, Vec::new()).opening_with(opening)
+    let mut keep = Keep::new(lease, stop, restart, 0, Vec::new()).opening_with(opening);
+    keep.poll_every(poll);
+    keep
 }
 
 fn parse_input(text: &str) -> Input {
@@ -124,6 +128,10 @@ fn parse_input(text: &str) -> Input {
         ["died", "of", signal] => Input::Ended(Exit::Signal(signal.parse().unwrap())),
         ["stop", "asked"] => Input::StopAsked,
         ["tick"] => Input::Tick,
+        ["part", "asked"] => Input::PartAsked(Call::Suspend),
+        ["update", "asked"] => Input::UpdateAsked,
+        ["not", "taken"] => Input::NotTaken,
+        ["not", "answered"] => Input::NotAnswered,
         ["called"] => Input::Called(Ok(())),
         ["failed", ref why @ ..] => Input::Called(Err(why.join(" "))),
         ["said", ref line @ ..] => Input::Said(line.join(" ")),

@@ -1,12 +1,12 @@
 //! What follows for one bucket: the node's verdict, and what shall run of it here.
 
 use sheaf_model::watch::WatchedBinding;
-use sheaf_model::{BucketName, Moment, Node, NodeStatus, Revision, Verdict};
+use sheaf_model::{BucketName, Moment, Node, NodeStatus, Revision, Runtime, Verdict};
 
 use super::known::KnownBucket;
 use super::{Leaving, NodeState, Place};
 use crate::gates::{self, Answer, Asked};
-use crate::reconcile::{Desired, Mode, Run};
+use crate::reconcile::{self, Desired, Mode, Origin, Run};
 
 impl NodeState {
     /// The node's answer for a bucket; none while gate 3, on which alone it depends, has not been answered.
@@ -92,7 +92,7 @@ impl NodeState {
             None => Run::Nothing("it is not bound to this node"),
             Some(binding) if binding.leaving => Run::Nothing("its binding is leaving"),
             Some(binding) if binding.epoch <= place.fences.gave_up => Run::Nothing("this epoch was given up"),
-            Some(binding) => Run::Want(Mode::Single(binding.epoch), bucket.origin),
+            Some(binding) => Run::Want(Mode::Single(binding.epoch), self.origin(bucket)),
         }
     }
 
@@ -108,7 +108,15 @@ impl NodeState {
         if self.known.revision <= ended {
             return Run::Nothing("multi-node has ended");
         }
-        Run::Want(Mode::Multi(self.known.revision), bucket.origin)
+        Run::Want(Mode::Multi(self.known.revision), self.origin(bucket))
+    }
+
+    /// What the bucket is started from: a plugin takes changes as it runs, as long as its module is the same.
+    fn origin(&self, bucket: &KnownBucket) -> Origin {
+        let spec = &bucket.watched.spec;
+        let is_plugin =
+            self.known.module(&spec.module).is_some_and(|module| module.spec.runtime == Runtime::Plugin);
+        Origin { live: is_plugin.then(|| reconcile::program(spec)), ..bucket.origin }
     }
 
     /// Whether the bucket leaves this node for good, and not only for a while.

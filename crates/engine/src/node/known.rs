@@ -241,6 +241,7 @@ impl KnownBucket {
             revision: watched.revision,
             basis: watched.basis,
             content: reconcile::content(&watched.spec),
+            live: None,
         };
         Self { rules, origin, watched }
     }

@@ -6,6 +6,7 @@ use sheaf_model::session::ToLeader;
 use sheaf_model::{BucketName, Moment, Phase, Span};
 
 use super::{Action, Done, NodeState, Place, SAY_AGAIN, Seen, Start};
+use crate::keep::Call;
 use crate::reconcile::{Desired, Ended, Life, Mode, Observed, Origin, Run, Step, Steps, diff};
 
 /// The first wait after a start that failed; each further one doubles.
@@ -30,7 +31,7 @@ impl NodeState {
             && place.retry_at.is_none_or(|at| at <= now)
             && let Some(step) = steps.0.first()
             && self.may(bucket, *step)
-            && let Some(action) = self.action(bucket, *step, now)
+            && let Some(action) = self.action(bucket, *step, place.decommissioned, now)
         {
             place.busy = Some(*step);
             out.extend([Action::Note(bucket.clone(), steps.to_string()), action]);
@@ -73,16 +74,26 @@ impl NodeState {
         step != Step::Remove || self.reports.is_recorded(bucket)
     }
 
-    fn action(&mut self, bucket: &BucketName, step: Step, now: Moment) -> Option<Action> {
+    fn action(&mut self, bucket: &BucketName, step: Step, for_good: bool, now: Moment) -> Option<Action> {
         let name = bucket.clone();
         Some(match step {
-            Step::Stop(why) => Action::Stop(name, why),
+            Step::Stop(why) => Action::Stop(name, why, self.farewell(bucket, for_good)),
+            Step::Update(mode, origin) => Action::Update(Box::new(self.start(bucket, mode, origin, now)?)),
             Step::BecomeMulti(state, epoch) => Action::BecomeMulti(name, state, epoch),
             Step::GiveUp(epoch) => Action::GiveUp(name, epoch),
             Step::Confirm(revision) => Action::Confirm(name, revision),
             Step::Remove => Action::Remove(name),
             Step::Start(mode, origin) => Action::Start(Box::new(self.start(bucket, mode, origin, now)?)),
         })
+    }
+
+    /// What a plugin is told before it stops; none: only that it does, for it may be started here again.
+    fn farewell(&self, bucket: &BucketName, for_good: bool) -> Option<Call> {
+        match self.known.buckets.get(bucket) {
+            None => Some(Call::Delete),
+            Some(known) if known.watched.suspended => Some(Call::Suspend),
+            Some(_) => for_good.then_some(Call::Decommission),
+        }
     }
 
     fn start(&mut self, bucket: &BucketName, mode: Mode, origin: Origin, now: Moment) -> Option<Start> {
@@ -144,7 +155,7 @@ impl NodeState {
         let started = matches!(done, Done::Started(_));
         let mut say = None;
         match done {
-            Done::Started(seen) | Done::BecameMulti(seen) => {
+            Done::Started(seen) | Done::Updated(seen) | Done::BecameMulti(seen) => {
                 place.seen = Some(*seen);
             }
             Done::Told => {

@@ -144,7 +144,12 @@ impl Scene {
                 let seen = self.seen(start.mode, start.origin, Life::Alive, Phase::Running);
                 self.input(Input::Done(start.bucket.name.clone(), Done::Started(seen)));
             }
-            Action::Stop(bucket, why) => {
+            Action::Update(start) => {
+                let seen = self.seen(start.mode, start.origin, Life::Alive, Phase::Running);
+                note(self, format!("update {} to {}", start.bucket.name, start.origin.revision));
+                self.input(Input::Done(start.bucket.name.clone(), Done::Updated(seen)));
+            }
+            Action::Stop(bucket, why, _) => {
                 note(self, format!("stop {bucket} ({why})"));
                 self.input(Input::Done(bucket.clone(), Done::Told));
                 self.keeper_says(bucket.as_str(), Life::Dead(Ended::Stopped), Phase::Stopped);

@@ -245,3 +245,24 @@ fn a_plugin_is_asked_about_each_bucket_and_retired_with_the_last_one_it_may_run(
     scene.sync();
     assert_eq!(scene.lines.iter().filter(|line| line.starts_with("retire")).count(), 1, "{:?}", scene.lines);
 }
+
+/// A25
+#[test]
+fn a25_a_plugin_is_told_of_a_change_and_restarted_only_for_another_module() {
+    let mut scene = Scene::with(|module| module.runtime = Runtime::Plugin);
+    scene.world.apply_bucket("/a", |put| put.spec.multi_node = true);
+    scene.sync();
+    scene.lines.clear();
+    scene.world.apply_bucket("/a", |put| {
+        put.spec.multi_node = true;
+        put.spec.owner = Some("me".to_owned());
+    });
+    scene.sync();
+    let lines = std::mem::take(&mut scene.lines);
+    assert!(lines.iter().any(|line| line.starts_with("update /a to")), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.starts_with("stop") || line.starts_with("start")), "{lines:?}");
+    scene.world.on("/a", Command::Restart);
+    scene.sync();
+    let lines = std::mem::take(&mut scene.lines);
+    assert!(lines.iter().any(|line| line.starts_with("stop /a")), "{lines:?}");
+}
