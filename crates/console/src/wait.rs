@@ -46,6 +46,9 @@ fn look(goal: Goal, status: &BucketStatus, least: Revision) -> Look {
         return Look::NotYet;
     }
     let goal = if status.suspended { Goal::NothingRuns } else { goal };
+    if goal == Goal::Runs && status.rollout.as_ref().is_some_and(|rollout| rollout.stopped.is_some()) {
+        return Look::Failed;
+    }
     match (goal, status.state) {
         (Goal::Runs, BucketState::Running) | (Goal::NothingRuns, BucketState::Suspended) => Look::There,
         (Goal::Runs, BucketState::Unplaced) => Look::Unplaced,

@@ -1,12 +1,12 @@
 //! Buckets: `sheaf.v1.BucketService`.
 
 use sheaf_engine::status::Sight;
-use sheaf_engine::{Bucket, Command, OnBucket as Verb};
+use sheaf_engine::{Bucket, Command, OnBucket as Verb, Release};
 use sheaf_model::view::{BucketRow, Explanation};
 use sheaf_model::{BucketName, NodeId, PutBucket};
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets,
-    MoveBucket, OnBucket, Plan, WatchBuckets,
+    MoveBucket, OnBucket, Plan, RollbackBucket, WatchBuckets,
 };
 use sheaf_wire::cluster::Apply;
 use sheaf_wire::logs::LogLine;
@@ -32,7 +32,7 @@ impl BucketApi for Control {
     async fn get(&self, caller: Caller, ask: BucketName) -> Result<GotBucket, ApiError> {
         self.caught_up(&caller).await?;
         self.see_bucket(&ask, |sight, bucket| GotBucket {
-            spec: (*bucket.current.spec).clone(),
+            spec: (*bucket.newest().spec).clone(),
             status: sight.bucket_status(bucket),
         })
     }
@@ -75,6 +75,10 @@ impl BucketApi for Control {
         self.change(&caller, ask.request, command).await
     }
 
+    async fn rollback(&self, caller: Caller, ask: RollbackBucket) -> Result<Done, ApiError> {
+        self.roll_back(caller, ask).await
+    }
+
     async fn suspend(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
         self.verb(&caller, ask, Command::Suspend).await
     }
@@ -93,20 +97,13 @@ impl BucketApi for Control {
 
     async fn history(&self, caller: Caller, ask: BucketHistory) -> Result<Page<BucketRelease>, ApiError> {
         self.caught_up(&caller).await?;
-        let member = self.member()?;
-        let reader = member.reader;
-        let now = member.replica.state().revision;
-        stored(&member.replica, now).await;
         let before: Option<u64> = match ask.page.token.as_str() {
             "" => None,
             token => Some(token.parse().map_err(|_| {
                 ApiError::invalid("page_token", format!("{token:?} is no token of this list"), "as answered")
             })?),
         };
-        let bucket = ask.bucket.clone();
-        let releases = tokio::task::spawn_blocking(move || reader.releases(&bucket, usize::MAX)).await;
-        let releases =
-            releases.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)?;
+        let releases = self.releases(&ask.bucket).await?;
         if releases.is_empty() {
             return Err(no_bucket(&ask.bucket));
         }
@@ -122,6 +119,17 @@ impl BucketApi for Control {
 }
 
 impl Control {
+    /// Every release of a bucket that is kept, newest first.
+    pub(crate) async fn releases(&self, bucket: &BucketName) -> Result<Vec<Release>, ApiError> {
+        let member = self.member()?;
+        let reader = member.reader;
+        let now = member.replica.state().revision;
+        stored(&member.replica, now).await;
+        let bucket = bucket.clone();
+        let releases = tokio::task::spawn_blocking(move || reader.releases(&bucket, usize::MAX)).await;
+        releases.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)
+    }
+
     async fn verb(
         &self,
         caller: &Caller,

@@ -231,7 +231,7 @@ impl Control {
         let buckets = apply.buckets.iter().zip(&specs).map(|(put, spec)| {
             let known = state.buckets.get(&spec.name);
             let same = known.is_some_and(|known| {
-                *known.current.spec == *spec
+                *known.newest().spec == *spec
                     && put.suspended.is_none_or(|suspended| suspended == known.suspended)
             });
             Outcome {
@@ -361,11 +361,11 @@ fn warnings(
         if put.spec.poll_frequency.is_some() && !is_plugin(&put.spec.module) {
             fields.push("poll_frequency");
         }
-        if put.spec.max_parallel.is_some() {
-            fields.push("max_parallel");
+        let name = &put.spec.name;
+        if put.spec.max_parallel.is_some() && !put.spec.multi_node {
+            warnings.push(format!("Bucket {name}: max_parallel has no effect, since it runs on one node"));
         }
         if !fields.is_empty() {
-            let name = &put.spec.name;
             warnings.push(format!("Bucket {name}: {} is kept but not acted upon yet", fields.join(", ")));
         }
     }

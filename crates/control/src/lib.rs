@@ -35,6 +35,7 @@ mod place;
 mod plan;
 mod propose;
 mod recorder;
+mod rollback;
 mod route;
 mod service;
 mod session;

@@ -31,7 +31,7 @@ impl Control {
             let module =
                 module.ok_or_else(|| ApiError::NotFound(format!("there is no module {}", spec.module)))?;
             let known = sight.state.buckets.get(&spec.name);
-            let before = known.map(|b| document::bucket_value(&b.current.spec, b.suspended, None));
+            let before = known.map(|b| document::bucket_value(&b.newest().spec, b.suspended, None));
             let suspended = put.suspended.unwrap_or_else(|| known.is_some_and(|bucket| bucket.suspended));
             let after = document::bucket_value(&spec, suspended, None);
             let differences = document::differences(&before.unwrap_or(serde_json::json!({})), &after);

@@ -11,6 +11,7 @@ mod leaving;
 mod module;
 mod node;
 mod phase;
+mod rollout;
 
 use sheaf_model::{Event, NodeId, Revision, Term};
 
@@ -85,6 +86,10 @@ impl Transaction<'_> {
             Command::ChangeSettings(wanted) => self.change_settings(wanted),
             Command::DropFormer(term) => self.drop_former(*term),
             Command::Refound(refound) => self.refound(refound),
+            Command::ReleaseNodes(release) => self.release_nodes(release),
+            Command::StopRollout(stop) => self.stop_rollout(stop),
+            Command::FinishRollout(finish) => self.finish_rollout(finish),
+            Command::Rollback(rollback) => self.rollback(rollback),
         };
         result.unwrap_or_else(Reply::Refused)
     }

@@ -67,6 +67,62 @@ pub enum Command {
     DropFormer(Term),
     /// The state goes on as another cluster, after a disaster. Never in a log: `recover` and `restore` write it.
     Refound(Refound),
+    /// Releases nodes to the next release of a bucket.
+    ReleaseNodes(ReleaseNodes),
+    /// Releases no further node to a bucket's next release until an operator says so.
+    StopRollout(StopRollout),
+    /// A bucket's next release runs wherever it should, and becomes the current one.
+    FinishRollout(FinishRollout),
+    /// A bucket goes back to what it was at an earlier revision.
+    Rollback(Rollback),
+}
+
+/// See [`Command::ReleaseNodes`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseNodes {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Its next release; another: stale.
+    pub release: Revision,
+    /// Which nodes.
+    pub nodes: Vec<NodeId>,
+    /// The term of the decision; another: stale.
+    pub term: Term,
+}
+
+/// See [`Command::StopRollout`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StopRollout {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Its next release; another: stale.
+    pub release: Revision,
+    /// Where it failed.
+    pub node: NodeId,
+    /// How, for people.
+    pub why: String,
+    /// The term of the decision; another: stale.
+    pub term: Term,
+}
+
+/// See [`Command::FinishRollout`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FinishRollout {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Its next release; another: stale.
+    pub release: Revision,
+    /// The term of the decision; another: stale.
+    pub term: Term,
+}
+
+/// See [`Command::Rollback`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// What the bucket was then, as a change of what it is.
+    pub put: PutBucket,
+    /// The revision of that release.
+    pub to: Revision,
 }
 
 /// See [`Command::Refound`].

@@ -84,7 +84,7 @@ impl Findings {
             }
             _ => {}
         }
-        let keep = former.map(|bucket| &bucket.current.spec.module).filter(|_| !put.latest);
+        let keep = former.map(|bucket| &bucket.newest().spec.module).filter(|_| !put.latest);
         match find_module(state, batch, &spec.module, keep) {
             Ok(module) => {
                 spec.module.version = Some(module.version.clone());

@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use sheaf_model::session::{Acknowledged, Heartbeat, Hello};
 use sheaf_model::{
-    BootId, BucketName, Epoch, Incarnation, LeaveReason, Load, Moment, Node, NodeId, NodeStatus, Revision,
-    Settings, Span, Term, Verdict,
+    BootId, BucketName, Epoch, Incarnation, LeaveReason, Load, Moment, Node, NodeId, NodeStatus, Phase,
+    Revision, Settings, Span, Term, Verdict,
 };
 
-use crate::state::State;
+use crate::state::{Bucket, State};
 
 /// How many heartbeats a node may miss before people are told.
 const SUSPECT_AFTER: u64 = 3;
@@ -39,6 +39,8 @@ pub struct Sessions {
     former: Option<(Settings, Moment)>,
     /// Where buckets that an operator moves are to go.
     moves: BTreeMap<BucketName, Hint>,
+    /// Since when instances are seen to run what a rollout brought them.
+    running: BTreeMap<(BucketName, NodeId), (Revision, Moment)>,
     /// Leadership is being handed over: nothing is acknowledged or decided.
     frozen: bool,
 }
@@ -143,6 +145,7 @@ impl Sessions {
             drains: BTreeMap::new(),
             former: None,
             moves: BTreeMap::new(),
+            running: BTreeMap::new(),
             frozen: false,
         }
     }
@@ -241,7 +244,7 @@ impl Sessions {
         self.waiting.push(Waiting { node, boot, sent_at: heartbeat.sent_at });
     }
 
-    /// Verdicts came. Those about an older revision than known are dropped.
+    /// Verdicts came. During a rollout they are about different revisions; of each node the newest word counts.
     pub fn answered(&mut self, node: NodeId, verdicts: Vec<Arc<Verdict>>, now: Moment) {
         for mut verdict in verdicts {
             if let Some(session) = self.nodes.get_mut(&node) {
@@ -254,9 +257,7 @@ impl Sessions {
                 answers.revision = verdict.revision;
                 answers.first = now;
             }
-            if verdict.revision == answers.revision {
-                answers.verdicts.insert(node, verdict);
-            }
+            answers.verdicts.insert(node, verdict);
         }
     }
 
@@ -322,6 +323,7 @@ impl Sessions {
         self.moves.retain(|name, _| state.buckets.contains_key(name));
         self.observe_former(state, now);
         self.observe_drains(state, now);
+        self.observe_rollouts(state, now);
         if self.seen.len() > state.bindings.len() {
             self.seen.retain(|name, _| state.bindings.contains_key(name));
         }
@@ -349,6 +351,31 @@ impl Sessions {
                 self.drains.remove(&node.id);
             }
         }
+    }
+
+    fn observe_rollouts(&mut self, state: &State, now: Moment) {
+        let rolling = |bucket: &&Arc<Bucket>| bucket.next.is_some();
+        let mut running = BTreeMap::new();
+        for bucket in state.buckets.values().filter(rolling) {
+            let instances = state.instances.get(bucket.name()).into_iter().flatten();
+            for (node, instance) in instances.filter(|(_, instance)| instance.phase == Phase::Running) {
+                let key = (bucket.name().clone(), *node);
+                let known = self.running.get(&key).filter(|(revision, _)| *revision == instance.revision);
+                running.insert(key, known.copied().unwrap_or((instance.revision, now)));
+            }
+        }
+        self.running = running;
+    }
+
+    /// Since when a node is seen to run this revision of a bucket that is being rolled out, without a break.
+    pub(crate) fn running_since(
+        &self,
+        bucket: &BucketName,
+        node: NodeId,
+        revision: Revision,
+    ) -> Option<Moment> {
+        let (seen, since) = self.running.get(&(bucket.clone(), node))?;
+        (*seen == revision).then_some(*since)
     }
 
     /// When every lease under the former settings is over; none: there are no former settings.

@@ -70,6 +70,10 @@ pub struct Rollout {
     pub release: Release,
     /// Nodes that may run it.
     pub released: BTreeSet<NodeId>,
+    /// Those of them that ran the bucket when they were released: there the module is known to have been welcome.
+    pub ran: BTreeSet<NodeId>,
+    /// Why no further node is released until an operator says so; none: it goes on.
+    pub stopped: Option<String>,
 }
 
 /// A registered bucket.
@@ -89,6 +93,8 @@ pub struct Bucket {
     pub restarted: Revision,
     /// Nodes whose instance gave up restarting since the last update, resume or restart, and why.
     pub gave_up: BTreeMap<NodeId, String>,
+    /// Nodes whose instance had given up and is to be started anew as of this revision, while the others run on.
+    pub again: BTreeMap<NodeId, Revision>,
 }
 
 impl Bucket {
@@ -107,7 +113,13 @@ impl Bucket {
 
     /// The newest state of intent: what an instance must have been started from to be up to date on `node`.
     pub fn basis_for(&self, node: NodeId) -> Revision {
-        self.release_for(node).revision.max(self.restarted)
+        let again = self.again.get(&node).copied().unwrap_or_default();
+        self.release_for(node).revision.max(self.restarted).max(again)
+    }
+
+    /// What was registered last, whether all nodes are released to it or not.
+    pub fn newest(&self) -> &Release {
+        self.next.as_ref().map_or(&self.current, |rollout| &rollout.release)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::sessions::{Release, Sessions, longest_wait};
 use crate::state::{Bucket, State};
 
 mod drains;
+mod rollouts;
 
 /// What to propose, and when to look again if nothing happens before.
 #[derive(Debug, Default)]
@@ -46,6 +47,7 @@ pub fn due(state: &State, sessions: &mut Sessions, now: Moment) -> Due {
     }
     nodes(state, sessions, now, &mut due);
     drains::due(state, sessions, now, &mut due);
+    rollouts::due(state, sessions, now, &mut due);
     bindings(state, sessions, now, &mut due);
     unbound(state, sessions, now, &mut due);
     due

@@ -104,6 +104,21 @@ pub struct BucketRow {
     pub labels: BTreeMap<String, String>,
 }
 
+/// How far a bucket's next release has come, in `bucket status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutView {
+    /// The revision that nodes are released to.
+    pub revision: u64,
+    /// Nodes that are released to it, by name.
+    pub released: Vec<String>,
+    /// How many nodes there are in all.
+    pub nodes: u32,
+    /// Nodes that were released to it and are lost.
+    pub waits_for: Vec<String>,
+    /// Why no further node is released until an operator says so.
+    pub stopped: Option<String>,
+}
+
 /// `bucket status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the promised fields")]
@@ -127,6 +142,9 @@ pub struct BucketStatus {
     pub labels: BTreeMap<String, String>,
     /// Why the bucket is in this state, for people.
     pub message: String,
+    /// While nodes are released to a change one after the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutView>,
 }
 
 /// One gate of one node, in `bucket explain`.

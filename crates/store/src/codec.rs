@@ -1,8 +1,10 @@
 //! How a row's body is written: a version byte, then postcard. Stored types know their predecessor.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sheaf_engine::{Bucket, Cluster, Module, Release, Request};
+use sheaf_engine::{Bucket, Cluster, Module, Release, Request, Rollout};
 use sheaf_model::{
     Binding, ClusterEpoch, ClusterId, Facts, Instance, Node, NodeId, NodeKey, NodeStatus, Repair, Residue,
     Revision, Settings, Timestamp,
@@ -45,7 +47,7 @@ macro_rules! first_version {
     )*};
 }
 
-first_version!(ClusterV1, NodeV1, Module, Bucket, Binding, Residue, Instance, Request, Release);
+first_version!(ClusterV1, NodeV1, Module, BucketV1, Binding, Residue, Instance, Request, Release);
 
 /// A node before it could be drained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +90,41 @@ impl Stored for Cluster {
     fn from_previous(previous: ClusterV1) -> Self {
         let ClusterV1 { id, epoch, settings, former, nodes_ever, formed_at } = previous;
         Self { id, epoch, settings, former, nodes_ever, formed_at, repair: Repair::default() }
+    }
+}
+
+/// A bucket before rollouts could stop, and nodes could begin anew one by one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BucketV1 {
+    current: Release,
+    next: Option<RolloutV1>,
+    suspended: bool,
+    revision: Revision,
+    created: Revision,
+    restarted: Revision,
+    gave_up: BTreeMap<NodeId, String>,
+}
+
+/// See [`BucketV1`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RolloutV1 {
+    release: Release,
+    released: BTreeSet<NodeId>,
+}
+
+impl Stored for Bucket {
+    const VERSION: u8 = 2;
+    type Previous = BucketV1;
+    fn from_previous(previous: BucketV1) -> Self {
+        let BucketV1 { current, next, suspended, revision, created, restarted, gave_up } = previous;
+        let next = next.map(|RolloutV1 { release, released }| Rollout {
+            release,
+            released,
+            ran: BTreeSet::new(),
+            stopped: None,
+        });
+        let again = BTreeMap::new();
+        Self { current, next, suspended, revision, created, restarted, gave_up, again }
     }
 }
 

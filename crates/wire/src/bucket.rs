@@ -136,6 +136,19 @@ pub struct BucketHistory {
     pub page: PageOf,
 }
 
+/// A return to what a bucket was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollbackBucket {
+    /// Which one.
+    pub bucket: BucketName,
+    /// To what it was at this revision; none: to the last one that was different.
+    pub to: Option<Revision>,
+    /// Refuse as conflicting unless it is at this revision.
+    pub base: Option<Revision>,
+    /// The same id again is answered as the first time.
+    pub request: Option<RequestId>,
+}
+
 /// One revision of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketRelease {
@@ -207,6 +220,12 @@ pub trait BucketApi: Send + Sync + 'static {
         caller: Caller,
         ask: BucketHistory,
     ) -> impl Future<Output = Result<Page<BucketRelease>, ApiError>> + Send;
+    /// Makes it what it was.
+    fn rollback(
+        &self,
+        caller: Caller,
+        ask: RollbackBucket,
+    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
     /// Deletes it.
     fn delete(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
 }

@@ -3,8 +3,9 @@
 
 use openraft::raft::AppendEntriesRequest;
 use sheaf_engine::{
-    Apply, Bind, Command, ConfirmResidue, DeleteModule, DrainNode, Form, Free, LabelNode, Leave, MoveBucket,
-    OnBucket, RecordPhases, Refound, Register, SetNodeStatus,
+    Apply, Bind, Command, ConfirmResidue, DeleteModule, DrainNode, FinishRollout, Form, Free, LabelNode,
+    Leave, MoveBucket, OnBucket, RecordPhases, Refound, Register, ReleaseNodes, Rollback, SetNodeStatus,
+    StopRollout,
 };
 use sheaf_model::{
     Actor, BucketName, BucketSpec, Changeable, ClusterId, Decision, Drain, Epoch, Exit, Facts, Instance,
@@ -123,6 +124,22 @@ fn latest_commands() -> Vec<Proposal> {
     vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
 }
 
+/// The commands of rollouts.
+fn rollout_commands() -> Vec<Proposal> {
+    let bucket = || BucketName::new("/logs/web").unwrap();
+    let (release, node, term) = (Revision(9), NodeId(3), Term(7));
+    let spec = BucketSpec::new(bucket(), ModuleRef::parse("flume@1.11.0").unwrap());
+    let put = PutBucket { spec, suspended: None, base: Some(Revision(9)), latest: false };
+    let commands = vec![
+        Command::ReleaseNodes(ReleaseNodes { bucket: bucket(), release, nodes: vec![node], term }),
+        Command::StopRollout(StopRollout { bucket: bucket(), release, node, why: "ended".to_owned(), term }),
+        Command::FinishRollout(FinishRollout { bucket: bucket(), release, term }),
+        Command::Rollback(Rollback { put, to: Revision(7) }),
+    ];
+    let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };
+    commands.into_iter().map(by).collect()
+}
+
 fn batch_of(proposals: &[Proposal]) -> Bytes {
     let encoded: Vec<_> = proposals.iter().map(|proposal| encode_proposal(proposal).unwrap()).collect();
     encode_batch(encoded.iter().map(Vec::as_slice))
@@ -178,6 +195,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-commands", batch_of(&every_command()), include_str!("golden/v1-entry-commands.hex")),
         ("entry-commands-2", batch_of(&later_commands()), include_str!("golden/v1-entry-commands-2.hex")),
         ("entry-commands-3", batch_of(&latest_commands()), include_str!("golden/v1-entry-commands-3.hex")),
+        ("entry-commands-4", batch_of(&rollout_commands()), include_str!("golden/v1-entry-commands-4.hex")),
         (
             "entry-membership",
             encode_entry(&EntryPayload::Membership(membership())),

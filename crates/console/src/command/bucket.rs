@@ -9,6 +9,7 @@ mod list;
 mod logs;
 mod plan;
 mod relocate;
+mod rollback;
 mod status;
 mod switch;
 mod watch;
@@ -48,6 +49,8 @@ pub enum Bucket {
     Move(relocate::Move),
     /// Show a bucket's revisions and what each changed, newest first
     History(history::History),
+    /// Make a bucket what it was at an earlier revision
+    Rollback(rollback::Rollback),
     /// Delete buckets; what runs of them is stopped
     Delete(delete::Delete),
 }
@@ -72,6 +75,7 @@ impl Bucket {
             Self::Restart(switch) => switch.run(switch::To::Again, client, format, out).await,
             Self::Move(relocate) => relocate.run(client, format, out).await,
             Self::History(history) => history.run(client, format, out).await,
+            Self::Rollback(rollback) => rollback.run(client, format, out).await,
             Self::Delete(delete) => delete.run(client, format, out).await,
         }
     }

@@ -13,7 +13,7 @@ use sheaf_model::{
 };
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket,
-    ListBuckets, MoveBucket, OnBucket, Plan, WatchBuckets,
+    ListBuckets, MoveBucket, OnBucket, Plan, RollbackBucket, WatchBuckets,
 };
 use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi, SnapshotPart};
 use sheaf_wire::event::{Cursor, EventApi, EventPage, ListEvents, WatchEvents};
@@ -280,6 +280,11 @@ impl BucketApi for Fake {
 
     async fn move_bucket(&self, caller: Caller, ask: MoveBucket) -> Result<Done, ApiError> {
         let MoveBucket { bucket, base, request, .. } = ask;
+        self.on(&caller, OnBucket { bucket, base, request }, |_, _, _| {})
+    }
+
+    async fn rollback(&self, caller: Caller, ask: RollbackBucket) -> Result<Done, ApiError> {
+        let RollbackBucket { bucket, base, request, .. } = ask;
         self.on(&caller, OnBucket { bucket, base, request }, |_, _, _| {})
     }
 

@@ -7,7 +7,7 @@ use sheaf_model::{
     BucketName, BucketSpec, LeaveReason, NodeId, NodeStatus, Phase, PutBucket, Residue, Revision,
 };
 
-use super::{Line, Transaction};
+use super::{Line, Transaction, rollout};
 use crate::change::Change;
 use crate::command::{Apply, OnBucket, Outcome, OutcomeVerb, Refusal, Reply};
 use crate::registration;
@@ -24,7 +24,7 @@ impl Transaction<'_> {
     }
 
     /// Registers or changes a bucket; `spec` is what was asked with the module's version fixed.
-    fn put_bucket(&mut self, put: &PutBucket, spec: BucketSpec) -> Outcome {
+    pub(super) fn put_bucket(&mut self, put: &PutBucket, spec: BucketSpec) -> Outcome {
         let name = spec.name.clone();
         let document = format!("Bucket {name}");
         let former = self.state.buckets.get(&name).cloned();
@@ -40,12 +40,13 @@ impl Transaction<'_> {
                 next: None,
                 suspended,
                 gave_up: BTreeMap::new(),
+                again: BTreeMap::new(),
             })));
             let state = if suspended { "suspended" } else { "active" };
             self.event(Line::new("bucket.created", &name).went("", state));
             return Outcome { document, verb: OutcomeVerb::Created, revision: self.revision };
         };
-        let respecified = *former.current.spec != spec;
+        let respecified = *former.newest().spec != spec;
         if !respecified && former.suspended == suspended {
             return Outcome { document, verb: OutcomeVerb::Unchanged, revision: former.revision };
         }
@@ -72,12 +73,15 @@ impl Transaction<'_> {
         let was_multi = former.current.spec.multi_node;
         let multi = spec.multi_node;
         let release = self.release(spec);
-        let before = former.current.revision;
+        let before = former.newest().revision;
         self.put(Change::Release(name.clone(), release.clone()));
+        let (current, next) = rollout::begin(former, release);
         self.put(Change::Bucket(Arc::new(Bucket {
-            current: release,
+            current,
+            next,
             revision: self.revision,
             gave_up: BTreeMap::new(),
+            again: BTreeMap::new(),
             ..former.clone()
         })));
         self.event(Line::new("bucket.updated", &name).went(before, self.revision));
@@ -120,6 +124,8 @@ impl Transaction<'_> {
         if !suspended {
             bucket.restarted = self.revision;
             bucket.gave_up.clear();
+            bucket.again.clear();
+            bucket.lift_stop();
         }
         self.put(Change::Bucket(Arc::new(bucket)));
         if suspended {
@@ -153,11 +159,28 @@ impl Transaction<'_> {
 
     pub(super) fn resume(&mut self, on: &OnBucket) -> Result<Reply, Refusal> {
         let bucket = self.bucket(on)?;
-        if !bucket.suspended && bucket.gave_up.is_empty() {
+        if bucket.suspended {
+            self.switch(&on.bucket, false);
+        } else if !self.try_again(&bucket) {
             return Ok(Reply::Unchanged(bucket.revision));
         }
-        self.switch(&on.bucket, false);
         Ok(Reply::Done(self.revision))
+    }
+
+    /// Lets nodes that gave up begin anew, and a rollout that stopped go on. False: there is neither.
+    fn try_again(&mut self, bucket: &Bucket) -> bool {
+        let mut bucket = bucket.clone();
+        let stopped = bucket.lift_stop();
+        if bucket.gave_up.is_empty() && !stopped {
+            return false;
+        }
+        let gave_up = std::mem::take(&mut bucket.gave_up);
+        bucket.again.extend(gave_up.into_keys().map(|node| (node, self.revision)));
+        bucket.revision = self.revision;
+        let name = bucket.name().clone();
+        self.put(Change::Bucket(Arc::new(bucket)));
+        self.event(Line::new("bucket.resumed", &name).went("failed", "active"));
+        true
     }
 
     pub(super) fn restart(&mut self, on: &OnBucket) -> Result<Reply, Refusal> {
@@ -171,6 +194,7 @@ impl Transaction<'_> {
         bucket.restarted = self.revision;
         bucket.revision = self.revision;
         bucket.gave_up.clear();
+        bucket.again.clear();
         self.put(Change::Bucket(Arc::new(bucket)));
         self.event(Line::new("bucket.restarted", &on.bucket));
         Ok(Reply::Done(self.revision))
@@ -189,7 +213,7 @@ impl Transaction<'_> {
             self.put(Change::InstanceGone(name.clone(), node));
         }
         self.put(Change::BucketGone(name.clone()));
-        self.event(Line::new("bucket.deleted", &name).went(bucket.current.revision, ""));
+        self.event(Line::new("bucket.deleted", &name).went(bucket.newest().revision, ""));
         Ok(Reply::Done(self.revision))
     }
 

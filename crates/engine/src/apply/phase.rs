@@ -52,8 +52,12 @@ impl Transaction<'_> {
         let failed = instance.phase == Phase::Failed;
         let message = instance.message.clone();
         let revision = instance.revision;
+        let fails = failed || instance.phase == Phase::Backoff;
         self.put(Change::Instance(Arc::new(instance)));
-        if let (true, Some(bucket)) = (failed, bucket) {
+        if let (true, Some(bucket)) = (fails, &bucket) {
+            self.fails_rollout(bucket, node, revision, &message);
+        }
+        if failed && let Some(bucket) = self.state.buckets.get(name).cloned() {
             self.gave_up(&bucket, node, revision, message);
         }
     }

@@ -1,10 +1,10 @@
 //! Where a bucket stands.
 
-use sheaf_model::view::{BucketCounts, BucketRow, BucketState, BucketStatus, InstanceView};
+use sheaf_model::view::{BucketCounts, BucketRow, BucketState, BucketStatus, InstanceView, RolloutView};
 use sheaf_model::{Instance, LeaveReason, Node, NodeId, NodeStatus, OnNodeLost, Phase};
 
 use super::Sight;
-use crate::state::Bucket;
+use crate::state::{Bucket, Rollout};
 
 /// Counts over the nodes of one bucket.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,11 +24,41 @@ struct Tally {
 impl Sight<'_> {
     /// The bucket's state and why, for people.
     pub fn bucket_state(&self, bucket: &Bucket) -> (BucketState, String) {
-        if bucket.current.spec.multi_node {
-            self.multi_state(bucket, self.tally(bucket))
-        } else {
-            self.single_state(bucket, self.tally(bucket))
+        if !bucket.current.spec.multi_node {
+            return self.single_state(bucket, self.tally(bucket));
         }
+        let (state, message) = self.multi_state(bucket, self.tally(bucket));
+        match self.rollout(bucket) {
+            Some(rollout) if state == BucketState::Running => {
+                (BucketState::Partial, under_way(bucket, &rollout))
+            }
+            Some(rollout) if message.is_empty() => (state, under_way(bucket, &rollout)),
+            Some(rollout) => (state, format!("{message}; {}", under_way(bucket, &rollout))),
+            None => (state, message),
+        }
+    }
+
+    /// How far the bucket's next release has come; none: it is not being rolled out.
+    fn rollout(&self, bucket: &Bucket) -> Option<RolloutView> {
+        let rollout = bucket.next.as_ref().filter(|_| !bucket.suspended)?;
+        let alive = self.state.nodes.values().filter(|node| node.status.is_alive());
+        let released = rollout.released.iter();
+        Some(RolloutView {
+            revision: rollout.release.revision.0,
+            released: released.map(|node| self.state.node_name(*node)).collect(),
+            nodes: u32::try_from(alive.count()).unwrap_or(u32::MAX),
+            waits_for: self.unreachable_released(rollout),
+            stopped: rollout.stopped.clone(),
+        })
+    }
+
+    /// Lost nodes that a rollout waits for: nobody knows how they do.
+    fn unreachable_released(&self, rollout: &Rollout) -> Vec<String> {
+        let lost = rollout
+            .released
+            .iter()
+            .filter(|node| self.state.nodes.get(node).is_some_and(|node| node.status == NodeStatus::Lost));
+        lost.map(|node| self.state.node_name(*node)).collect()
     }
 
     /// A row of `bucket list`.
@@ -54,7 +84,7 @@ impl Sight<'_> {
 
     /// `bucket status` of one bucket.
     pub fn bucket_status(&self, bucket: &Bucket) -> BucketStatus {
-        let spec = &bucket.current.spec;
+        let spec = &bucket.newest().spec;
         let (state, message) = self.bucket_state(bucket);
         let tally = self.tally(bucket);
         let binding = self.state.bindings.get(bucket.name()).filter(|_| !spec.multi_node);
@@ -76,6 +106,7 @@ impl Sight<'_> {
             owner: spec.owner.clone(),
             labels: spec.labels.clone(),
             message,
+            rollout: self.rollout(bucket),
         }
     }
 
@@ -279,6 +310,24 @@ impl Sight<'_> {
             }
             _ => (BucketState::Placing, "a node is being chosen".to_owned()),
         }
+    }
+}
+
+/// How a rollout stands, for people.
+fn under_way(bucket: &Bucket, rollout: &RolloutView) -> String {
+    let bucket = bucket.name();
+    let RolloutView { revision, released, nodes, waits_for, stopped } = rollout;
+    let so_far = format!("{} of {nodes} nodes are released to revision {revision}", released.len());
+    match stopped {
+        Some(why) => format!(
+            "{so_far}, and no more: {why}; go back with `sheaf bucket rollback {bucket}`, or on with \
+             `sheaf bucket resume {bucket}` once that is mended"
+        ),
+        None if !waits_for.is_empty() => format!(
+            "{so_far}; lost since: {}; of one that is gone for good say so: sheaf node forget NODE",
+            waits_for.join(", ")
+        ),
+        None => so_far,
     }
 }
 

@@ -5,6 +5,8 @@ use sheaf_model::*;
 
 use super::*;
 use crate::command::{DrainNode, MoveBucket, Reply};
+
+mod rollouts;
 use crate::testing::World;
 
 /// A leader elected at moment 0 with its nodes connected; time passes by hand.
@@ -79,6 +81,9 @@ fn word(command: &Command) -> String {
         Command::Free(free) => format!("free {}", free.bucket),
         Command::Leave(leave) => format!("leave {}", leave.bucket),
         Command::SetNodeStatus(set) => format!("{} {}", set.node, set.status.as_str()),
+        Command::ReleaseNodes(release) => format!("release {:?}", release.nodes),
+        Command::StopRollout(stop) => format!("stop at {}: {}", stop.node, stop.why),
+        Command::FinishRollout(_) => "finish".to_owned(),
         other => format!("{other:?}"),
     }
 }

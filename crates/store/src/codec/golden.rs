@@ -9,7 +9,7 @@ use sheaf_engine::{
 };
 use sheaf_model::*;
 
-use super::{ClusterV1, NodeV1, Stored, decode, encode};
+use super::{BucketV1, ClusterV1, NodeV1, RolloutV1, Stored, decode, encode};
 
 fn bucket_name() -> BucketName {
     BucketName::new("/logs/web").unwrap()
@@ -100,16 +100,26 @@ fn release(revision: u64) -> Release {
     Release { revision, spec: Arc::new(spec), at, actor: "cli:alice@ops1".to_owned() }
 }
 
-fn bucket() -> Bucket {
-    Bucket {
+fn bucket_v1() -> BucketV1 {
+    BucketV1 {
         current: release(7),
-        next: Some(Rollout { release: release(9), released: [NodeId(3)].into() }),
+        next: Some(RolloutV1 { release: release(9), released: [NodeId(3)].into() }),
         suspended: true,
         revision: Revision(10),
         created: Revision(6),
         restarted: Revision(8),
         gave_up: BTreeMap::from([(NodeId(2), "why".to_owned())]),
     }
+}
+
+fn bucket() -> Bucket {
+    let former = Bucket::from_previous(bucket_v1());
+    let next = former.next.map(|rollout| Rollout {
+        ran: [NodeId(3)].into(),
+        stopped: Some("node n3: ended".to_owned()),
+        ..rollout
+    });
+    Bucket { next, again: BTreeMap::from([(NodeId(4), Revision(10))]), ..former }
 }
 
 fn node_v1() -> NodeV1 {
@@ -221,7 +231,7 @@ fn version_1_is_written_as_it_was_first_shipped() {
         written("cluster", &cluster_v1()),
         written("node", &node_v1()),
         written("module", &module()),
-        written("bucket", &bucket()),
+        written("bucket", &bucket_v1()),
         written("release", &release(7)),
         written("binding", &binding()),
         written("residue", &residue),
@@ -229,25 +239,23 @@ fn version_1_is_written_as_it_was_first_shipped() {
     ];
     let requests = requests().into_iter().map(|request| written("request", &request));
     let all: String = rows.into_iter().chain(requests).collect();
-    let golden = include_str!("golden/v1-rows.hex");
+    compare("v1-rows", &all, include_str!("golden/v1-rows.hex"));
+}
+
+/// Compares with a golden file, or writes one that is there and empty, when asked to.
+fn compare(name: &str, all: &str, golden: &str) {
     if golden.is_empty() && std::env::var_os("SHEAF_WRITE_GOLDEN").is_some() {
-        let file = format!("{}/src/codec/golden/v1-rows.hex", env!("CARGO_MANIFEST_DIR"));
-        std::fs::write(file, all).unwrap();
-        return;
+        let file = format!("{}/src/codec/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+        return std::fs::write(file, all).unwrap();
     }
-    assert_eq!(all, golden);
+    assert_eq!(all, golden, "{name}");
 }
 
 #[test]
 fn version_2_is_written_as_it_was_first_shipped() {
     let all = written("node", &node()) + &written("cluster", &cluster());
-    let golden = include_str!("golden/v2-rows.hex");
-    if golden.is_empty() && std::env::var_os("SHEAF_WRITE_GOLDEN").is_some() {
-        let file = format!("{}/src/codec/golden/v2-rows.hex", env!("CARGO_MANIFEST_DIR"));
-        std::fs::write(file, all).unwrap();
-        return;
-    }
-    assert_eq!(all, golden);
+    compare("v2-rows", &all, include_str!("golden/v2-rows.hex"));
+    compare("v2-bucket", &written("bucket", &bucket()), include_str!("golden/v2-bucket.hex"));
     let mut first = Vec::new();
     encode(&node_v1(), &mut first).unwrap();
     assert_eq!(
@@ -257,4 +265,6 @@ fn version_2_is_written_as_it_was_first_shipped() {
     );
     encode(&cluster_v1(), &mut first).unwrap();
     assert_eq!(decode::<Cluster>(&first), Ok(Cluster { repair: Repair::default(), ..cluster() }));
+    encode(&bucket_v1(), &mut first).unwrap();
+    assert_eq!(decode::<Bucket>(&first), Ok(Bucket::from_previous(bucket_v1())));
 }

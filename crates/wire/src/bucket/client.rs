@@ -6,7 +6,7 @@ use tonic::transport::Channel;
 
 use super::{
     ApplyBucket, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets, MoveBucket,
-    OnBucket, Plan, WatchBuckets,
+    OnBucket, Plan, RollbackBucket, WatchBuckets,
 };
 use crate::logs::LogLine;
 use crate::proto::v1;
@@ -69,6 +69,13 @@ impl Client {
         let id = ask.request.clone();
         let request = self.change(v1::MoveBucketRequest::from(ask), id.as_ref());
         Ok(self.unary(request, async |request| self.buckets().r#move(request).await).await?.into())
+    }
+
+    /// Makes a bucket what it was.
+    pub async fn rollback_bucket(&self, ask: RollbackBucket) -> Result<Done, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::RollbackBucketRequest::from(ask), id.as_ref());
+        Ok(self.unary(request, async |request| self.buckets().rollback(request).await).await?.into())
     }
 
     /// Switches a bucket off.

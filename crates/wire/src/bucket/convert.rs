@@ -5,7 +5,7 @@ use sheaf_model::{BucketName, Difference, PutBucket, Revision, Timestamp};
 
 use super::{
     ApplyBucket, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets,
-    MoveBucket, OnBucket, Plan, WatchBuckets,
+    MoveBucket, OnBucket, Plan, RollbackBucket, WatchBuckets,
 };
 use crate::change::{page_of, timestamp, timestamp_from};
 use crate::logs::LogsOf;
@@ -246,6 +246,29 @@ macro_rules! on_bucket {
 }
 
 on_bucket! { SuspendBucketRequest ResumeBucketRequest RestartBucketRequest DeleteBucketRequest }
+
+pub(super) fn rollback(
+    message: v1::RollbackBucketRequest,
+    caller: &Caller,
+) -> Result<RollbackBucket, ApiError> {
+    Ok(RollbackBucket {
+        bucket: name(&message.name)?,
+        to: message.to_revision.map(Revision),
+        base: message.base_revision.map(Revision),
+        request: caller.request_id(message.request_id)?,
+    })
+}
+
+impl From<RollbackBucket> for v1::RollbackBucketRequest {
+    fn from(ask: RollbackBucket) -> Self {
+        Self {
+            name: ask.bucket.as_str().to_owned(),
+            to_revision: ask.to.map(|revision| revision.0),
+            base_revision: ask.base.map(|revision| revision.0),
+            request_id: ask.request.map(|id| id.0).unwrap_or_default(),
+        }
+    }
+}
 
 pub(super) fn move_bucket(message: v1::MoveBucketRequest, caller: &Caller) -> Result<MoveBucket, ApiError> {
     Ok(MoveBucket {

@@ -82,6 +82,14 @@ impl<A: BucketApi> BucketService for Serve<A> {
         call::unary(request, convert::move_bucket, ask, Into::into).await
     }
 
+    async fn rollback(
+        &self,
+        request: Request<v1::RollbackBucketRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.rollback(caller, ask);
+        call::unary(request, convert::rollback, ask, Into::into).await
+    }
+
     async fn suspend(
         &self,
         request: Request<v1::SuspendBucketRequest>,

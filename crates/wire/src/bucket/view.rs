@@ -3,6 +3,7 @@
 use sheaf_model::BucketType;
 use sheaf_model::view::{
     BucketRow, BucketState, BucketStatus, DecisionView, Explanation, GateView, InstanceView, NodeExplanation,
+    RolloutView,
 };
 
 use crate::ApiError;
@@ -107,6 +108,7 @@ impl From<BucketStatus> for v1::BucketStatus {
             owner: status.owner,
             labels: status.labels,
             message: status.message,
+            rollout: status.rollout.map(Into::into),
         }
     }
 }
@@ -133,7 +135,22 @@ impl TryFrom<v1::BucketStatus> for BucketStatus {
             owner: status.owner,
             labels: status.labels,
             message: status.message,
+            rollout: status.rollout.map(Into::into),
         })
+    }
+}
+
+impl From<RolloutView> for v1::BucketRollout {
+    fn from(rollout: RolloutView) -> Self {
+        let RolloutView { revision, released, nodes, waits_for, stopped } = rollout;
+        Self { revision, released, nodes, waits_for, stopped }
+    }
+}
+
+impl From<v1::BucketRollout> for RolloutView {
+    fn from(rollout: v1::BucketRollout) -> Self {
+        let v1::BucketRollout { revision, released, nodes, waits_for, stopped } = rollout;
+        Self { revision, released, nodes, waits_for, stopped }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::bucket::{
     ApplyBucket, BucketApi, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets,
-    MoveBucket, OnBucket, Plan, WatchBuckets,
+    MoveBucket, OnBucket, Plan, RollbackBucket, WatchBuckets,
 };
 use crate::event::{EventApi, EventPage, ListEvents, WatchEvents};
 use crate::logs::{LogLine, LogStream};
@@ -84,6 +84,10 @@ impl BucketApi for Fake {
     }
 
     async fn move_bucket(&self, _: Caller, _: MoveBucket) -> Result<Done, ApiError> {
+        not_here()
+    }
+
+    async fn rollback(&self, _: Caller, _: RollbackBucket) -> Result<Done, ApiError> {
         not_here()
     }
 

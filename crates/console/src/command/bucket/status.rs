@@ -1,7 +1,7 @@
 //! `sheaf bucket status [NAME]`
 
 use clap::Args;
-use sheaf_model::view::{BucketStatus, InstanceView};
+use sheaf_model::view::{BucketStatus, InstanceView, RolloutView};
 use sheaf_model::{BucketName, Timestamp, document};
 use sheaf_wire::Client;
 use sheaf_wire::bucket::GotBucket;
@@ -116,10 +116,17 @@ fn facts(status: &BucketStatus, now: Timestamp) -> Vec<(&'static str, String)> {
         ("rules", rules),
         ("affinity", affinity),
         ("revision", status.revision.to_string()),
+        ("rollout", status.rollout.as_ref().map(rollout).unwrap_or_default()),
         ("suspended", if status.suspended { "yes".to_owned() } else { String::new() }),
         ("owner", status.owner.clone().unwrap_or_default()),
         ("labels", list::labels(status.labels.iter())),
     ]
+}
+
+fn rollout(rollout: &RolloutView) -> String {
+    let RolloutView { revision, released, nodes, stopped, .. } = rollout;
+    let how = if stopped.is_some() { "stopped" } else { "under way" };
+    format!("to revision {revision}, {how}: {} of {nodes} nodes ({})", released.len(), released.join(", "))
 }
 
 #[cfg(test)]
