@@ -8,7 +8,7 @@
 //! | `planned` | 3 | drain, move, hand over, settings, forget: nothing of it is a failure |
 //! | `plugins` | 3 | modules that speak `sheaf.module.v1`, good ones and bad ones |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
-//! | `twenty` | 20 | the flume and the webcrawl example |
+//! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `full_disk` | 3 | a full disk stops changes, not votes |
@@ -49,6 +49,8 @@ mod plugin;
 mod reload;
 #[path = "cluster/restart.rs"]
 mod restart;
+#[path = "cluster/rollout.rs"]
+mod rollout;
 #[path = "cluster/scene.rs"]
 mod scene;
 #[path = "cluster/single.rs"]

@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use sheaf_tests::{Cluster, wait_for};
+use sheaf_tests::{Cases, Cluster, wait_for};
 
+use crate::rollout;
 use crate::scene::{affinity, explain, gates};
 
 /// Where the example looks for Flume.
@@ -64,6 +65,9 @@ fn a16_a17_flume_on_four_of_twenty_the_web_crawl_on_the_rest() {
     a16(&cluster, &place);
     a17(&cluster);
     both_and_gone(&cluster);
+    let mut cases = Cases::of("twenty");
+    rollout::cases(&mut cases, &cluster);
+    cases.end();
 }
 
 /// As in the table: rules unset. What keeps the others out is that they have no Flume.

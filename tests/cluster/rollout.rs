@@ -1,0 +1,108 @@
+//! A change of a module's version reaches one node after the other, and stops at the first where it fails.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sheaf_tests::documents::{Trace, bucket, program};
+use sheaf_tests::{Cases, Cluster};
+
+use crate::scene::{event_kinds, pids, texts, trace};
+
+/// Ten of the nodes.
+const RULE: &str = "/^worker-(0[5-9]|1[0-4])$/";
+const NODES: usize = 10;
+const WITHIN: Duration = Duration::from_secs(120);
+
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
+    cluster.apply(&[version(1, ""), version(2, FAILS), version(3, "")].concat());
+    let trace = trace(cluster, "rollout");
+    cases.run("a version that fails on the third of ten nodes stops there", || stops(cluster, &trace));
+    cases.run("what was stopped is rolled back", || goes_back(cluster, &trace));
+    cases.run("a good version reaches all, some at a time", || reaches_all(cluster, &trace));
+    cases.run("back to a revision that is named", || named(cluster));
+    cluster.delete(&["/rollout"]);
+}
+
+/// On the third node it cannot run.
+const FAILS: &str = r#"[ "$SHEAF_NODE" = worker-07 ] && { echo "no room for version 2 here"; exit 3; }; "#;
+
+fn version(number: u32, first: &str) -> String {
+    let trace = r#"echo "$SHEAF_NODE $$ ${SHEAF_EPOCH:-0} $SHEAF_REVISION" >> "$TRACE"; exec sleep 100000"#;
+    program("roller", &format!("{first}{trace}"), "").replace("version: '1'", &format!("version: '{number}'"))
+}
+
+fn document(trace: &Trace, version: u32, parallel: u32) -> String {
+    let more = format!("multi_node: true\nmax_parallel: {parallel}\nnode_list_rules: ['{RULE}']");
+    bucket("/rollout", &format!("roller@{version}"), trace, &more)
+}
+
+/// Nodes on which the bucket was started so often.
+fn started(trace: &Trace, times: usize) -> Vec<String> {
+    let workers = (5..15).map(|number| format!("worker-{number:02}"));
+    workers.filter(|name| trace.on(name).len() == times).collect()
+}
+
+fn is_over(status: &Value) -> bool {
+    status["state"] == "running" && status["running"] == NODES && status["rollout"].is_null()
+}
+
+fn stops(cluster: &Cluster, trace: &Trace) {
+    cluster.apply_and_wait(&document(trace, 1, 1));
+    let before = pids(&cluster.status("/rollout"));
+    assert_eq!(before.len(), NODES);
+    let document = document(trace, 2, 1);
+    let refused = cluster.cli_with(&["apply", "-f", "-", "--wait", "--timeout", "2m"], document.as_bytes());
+    let refused = refused.exits(1).calm();
+    for part in ["worker-07", "no room for version 2 here", "sheaf bucket rollback /rollout"] {
+        assert!(refused.stderr.contains(part), "{part}: {refused}");
+    }
+    let status = cluster.status("/rollout");
+    assert_eq!(status["module"], "roller@2", "what it shall be");
+    let released = texts(&status["rollout"]["released"]);
+    assert!(released.contains("worker-06") && !released.contains("worker-08"), "{released:?}");
+    assert_eq!(started(trace, 2), ["worker-05", "worker-06"], "those before it run the new one");
+    let now = pids(&status);
+    let untouched = (8..15).map(|number| format!("worker-{number:02}"));
+    assert!(
+        untouched.into_iter().all(|name| now[&name] == before[&name]),
+        "those after it run on: {status:#}"
+    );
+    cluster.cli(&["bucket", "status", "/rollout"]).ok().says("stopped");
+}
+
+fn goes_back(cluster: &Cluster, trace: &Trace) {
+    let before = pids(&cluster.status("/rollout"));
+    cluster.cli(&["bucket", "rollback", "/rollout", "--wait", "--timeout", "2m"]).ok().says("rolled back");
+    let status = cluster.wait_status_within("/rollout", "is as it was", WITHIN, is_over);
+    assert_eq!(status["module"], "roller@1");
+    let now = pids(&status);
+    let untouched = (8..15).map(|number| format!("worker-{number:02}"));
+    assert!(untouched.into_iter().all(|name| now[&name] == before[&name]), "not started anew: {status:#}");
+    assert_eq!(started(trace, 3), ["worker-05", "worker-06"], "started, updated, and back");
+    let kinds = event_kinds(cluster, "/rollout");
+    let once = |kind: &str| kinds.iter().filter(|found| *found == kind).count() == 1;
+    assert!(once("bucket.rollout_stopped") && once("bucket.rolled_back"), "{kinds:?}");
+    cluster.cli(&["bucket", "rollback", "/rollout", "--to", "1"]).exits(3).calm();
+}
+
+fn reaches_all(cluster: &Cluster, trace: &Trace) {
+    let before: usize = trace.starts().len();
+    cluster.apply(&document(trace, 3, 4));
+    cluster.wait_status_within("/rollout", "some have it and some do not", WITHIN, |status| {
+        status["state"] == "partial" && !texts(&status["rollout"]["released"]).is_empty()
+    });
+    cluster.wait_status_within("/rollout", "all have it", WITHIN, is_over);
+    assert_eq!(trace.starts().len(), before + NODES, "each was started anew, once");
+}
+
+fn named(cluster: &Cluster) {
+    let history = cluster.json(&["bucket", "history", "/rollout", "-o", "json"]);
+    let revisions: Vec<u64> =
+        history.as_array().into_iter().flatten().filter_map(|row| row["revision"].as_u64()).collect();
+    assert_eq!(revisions.len(), 4, "first, failed, back, good: {history:#}");
+    let first = revisions[3].to_string();
+    cluster.cli(&["bucket", "rollback", "/rollout", "--to", &first, "--wait", "--timeout", "2m"]).ok();
+    assert_eq!(cluster.status("/rollout")["module"], "roller@1");
+    let again = cluster.cli(&["bucket", "rollback", "/rollout", "--to", &first, "-o", "json"]).ok().json();
+    assert_eq!(again[0]["outcome"], "unchanged", "{again:#}");
+}
