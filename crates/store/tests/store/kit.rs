@@ -72,6 +72,7 @@ pub(crate) fn bucket(name: BucketName, revision: u64) -> Bucket {
         created: Revision(revision),
         restarted: Revision(0),
         gave_up: std::collections::BTreeMap::new(),
+        again: std::collections::BTreeMap::new(),
     }
 }
 
@@ -131,11 +132,13 @@ fn release(name: BucketName) -> impl Strategy<Value = Release> {
 
 fn any_bucket() -> impl Strategy<Value = Bucket> {
     name().prop_flat_map(|name| {
-        let rollout = (release(name.clone()), proptest::collection::btree_set(node_id(), 0..3))
-            .prop_map(|(release, released)| Rollout { release, released });
+        let nodes = || proptest::collection::btree_set(node_id(), 0..3);
+        let rollout = (release(name.clone()), nodes(), nodes(), option::of(text()))
+            .prop_map(|(release, released, ran, stopped)| Rollout { release, released, ran, stopped });
         let gave_up = btree_map(node_id(), text(), 0..3);
-        (release(name), option::of(rollout), any::<bool>(), number(), gave_up).prop_map(
-            |(current, next, suspended, revision, gave_up)| Bucket {
+        let again = btree_map(node_id(), number().prop_map(Revision), 0..3);
+        (release(name), option::of(rollout), any::<bool>(), number(), gave_up, again).prop_map(
+            |(current, next, suspended, revision, gave_up, again)| Bucket {
                 current,
                 next,
                 suspended,
@@ -143,6 +146,7 @@ fn any_bucket() -> impl Strategy<Value = Bucket> {
                 created: Revision(1),
                 restarted: Revision(revision / 2),
                 gave_up,
+                again,
             },
         )
     })
