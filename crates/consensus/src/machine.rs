@@ -116,7 +116,7 @@ impl Machine {
         };
         self.position.applied = Some(log_id);
         let revision = self.shared.state().revision;
-        self.shared.ring.publish(sets.iter().cloned(), revision);
+        self.shared.ring.publish(sets.iter().map(ChangeSet::without_values), revision);
         self.shared.applied.send_replace(Some(log_id.index));
         self.writer.write(Batch { sets, revision, position: self.position.clone() }).await?;
         Ok(replies)

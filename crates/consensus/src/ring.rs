@@ -23,6 +23,30 @@ pub struct ChangeSet {
     pub changes: Arc<[Change]>,
 }
 
+impl ChangeSet {
+    /// The same without values of objects: what is kept in memory must not grow with them.
+    pub(crate) fn without_values(&self) -> Self {
+        let is_value = |change: &Change| matches!(change, Change::ObjectValue(..));
+        if !self.changes.iter().any(is_value) {
+            return self.clone();
+        }
+        let kept = self.changes.iter().filter(|change| !is_value(change)).cloned();
+        Self { revision: self.revision, changes: kept.collect() }
+    }
+
+    /// About how many rows it is to SQLite: a large value is as much work, and memory until then, as many small rows.
+    pub(crate) fn weight(&self) -> usize {
+        let weight = |change: &Change| match change {
+            Change::ObjectValue(_, _, value) => 1 + value.len() / ROW_BYTES,
+            _ => 1,
+        };
+        self.changes.iter().map(weight).sum()
+    }
+}
+
+/// Bytes of a row of usual size.
+const ROW_BYTES: usize = 1024;
+
 /// The cursor's place is no longer (or never was) in memory: read `State` and go on from its revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -149,6 +173,8 @@ impl Changes {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_model::{BucketName, ObjectKey, ObjectValue};
+
     use super::*;
 
     fn set(revision: u64, rows: usize) -> ChangeSet {
@@ -169,6 +195,17 @@ mod tests {
         assert_eq!(revisions(&cursor.next(2).await.unwrap()), [13]);
         ring.publish([set(15, 1)], Revision(15));
         assert_eq!(revisions(&cursor.next(2).await.unwrap()), [15]);
+    }
+
+    #[test]
+    fn values_are_heavy_and_never_kept() {
+        let (bucket, key) = (BucketName::new("/a").unwrap(), ObjectKey::new("k").unwrap());
+        let value = ObjectValue::from(vec![7; 10 << 10].as_slice());
+        let gone = Change::ObjectGone(bucket.clone(), key.clone());
+        let changes = vec![Change::ObjectValue(bucket, key, value), gone.clone()];
+        let set = ChangeSet { revision: Revision(7), changes: changes.into() };
+        assert_eq!(set.weight(), 12);
+        assert_eq!(set.without_values().changes[..], [gone]);
     }
 
     #[tokio::test]

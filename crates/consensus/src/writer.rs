@@ -22,7 +22,7 @@ use crate::snapshot::TempFile;
 
 /// Entries that may wait for SQLite: seconds of lag.
 const QUEUE: usize = 4096;
-/// Rows that may wait for SQLite. Past it applying waits, and soon proposals do: memory stays bounded while the disk is
+/// Rows that may wait for SQLite, where large values count as many. Past it applying waits, and soon proposals do: memory stays bounded while the disk is
 /// full or slow.
 const WAITING_ROWS: usize = 32_768;
 /// Rows in one transaction, about: enough to make its cost vanish, few enough that a reader sees progress.
@@ -285,7 +285,7 @@ impl Writer {
 
 impl Batch {
     fn rows(&self) -> usize {
-        self.sets.iter().map(|set| set.changes.len()).sum()
+        self.sets.iter().map(ChangeSet::weight).sum()
     }
 }
 

@@ -77,14 +77,14 @@ impl Control {
 
     /// Does all that is due.
     async fn look(&self, replica: &Replica, term: Term) -> Looked {
-        let now = self.clock.moment();
+        let (now, wall) = (self.clock.moment(), self.clock.wall());
         let began = Instant::now();
         let due = {
             let mut live = self.live.lock();
             let Some(sessions) = live.sessions.as_mut().filter(|sessions| sessions.term == term) else {
                 return Looked { wake_in: AT_LEAST_EVERY, took: Duration::ZERO };
             };
-            steward::due(&replica.state(), sessions, now)
+            steward::due(&replica.state(), sessions, now, wall)
         };
         let took = began.elapsed();
         let proposals = due.commands.into_iter().map(|command| self.decide(replica, term, command));

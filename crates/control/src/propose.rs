@@ -110,6 +110,7 @@ pub(crate) fn refused(refusal: Refusal) -> ApiError {
         Refusal::Conflict(text) => ApiError::Conflict(text),
         Refusal::Invalid(defects) => ApiError::Invalid(defects),
         Refusal::Stale(_) | Refusal::Precondition(_) => ApiError::Precondition(refusal.to_string()),
+        Refusal::Exhausted(text) => ApiError::Exhausted(text),
     }
 }
 

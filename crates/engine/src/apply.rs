@@ -6,10 +6,12 @@
 mod binding;
 mod bucket;
 mod cluster;
+mod emergency;
 mod founding;
 mod leaving;
 mod module;
 mod node;
+mod object;
 mod phase;
 mod rollout;
 
@@ -90,6 +92,12 @@ impl Transaction<'_> {
             Command::StopRollout(stop) => self.stop_rollout(stop),
             Command::FinishRollout(finish) => self.finish_rollout(finish),
             Command::Rollback(rollback) => self.rollback(rollback),
+            Command::PutObject(put) => self.put_object(put),
+            Command::DeleteObject(delete) => self.delete_object(delete),
+            Command::AddStatusLine(add) => self.add_status_line(add),
+            Command::Disable(disable) => self.disable(disable),
+            Command::Quarantine(ask) => self.quarantine(ask),
+            Command::EndQuarantine(end) => self.end_quarantine(end),
         };
         result.unwrap_or_else(Reply::Refused)
     }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Binding, BucketName, Event, Instance, ModuleName, ModuleSpec, ModuleVersion, Node, NodeId, Residue,
-    Revision,
+    Binding, BucketName, Event, Instance, ModuleName, ModuleSpec, ModuleVersion, Node, NodeId, ObjectKey,
+    ObjectValue, Residue, Revision,
 };
 
+use crate::objects::Object;
 use crate::state::{Bucket, Cluster, Module, Release, Request};
 
 /// One row that changed: its whole new content, or that it is gone.
@@ -45,6 +46,14 @@ pub enum Change {
     Release(BucketName, Release),
     /// A line of history. Lives only in the store.
     Event(Event),
+    /// An object, without its value.
+    Object(Object),
+    /// The value of an object. Lives only in the store; no watcher is given it.
+    ObjectValue(BucketName, ObjectKey, ObjectValue),
+    /// An object is gone.
+    ObjectGone(BucketName, ObjectKey),
+    /// All objects of a bucket are gone.
+    ObjectsGone(BucketName),
 }
 
 /// A module is stored with the revision of its registration.

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Actor, BucketName, Changeable, ClusterId, Decision, Defect, Drain, Epoch, Facts, Instance, LeaveReason,
-    ModuleName, ModuleSpec, ModuleVersion, NodeId, NodeKey, NodeStatus, PutBucket, RequestId, Revision,
-    Settings, Term, Timestamp,
+    Actor, BucketName, Changeable, Claim, ClusterId, Decision, Defect, Drain, Epoch, Facts, Instance,
+    LeaveReason, ModuleName, ModuleSpec, ModuleVersion, NodeId, NodeKey, NodeStatus, ObjectKey, ObjectValue,
+    PutBucket, RequestId, Revision, Settings, Term, Timestamp,
 };
 
 /// A command with who asked for it, when, and under which request; what the log carries.
@@ -75,6 +75,18 @@ pub enum Command {
     FinishRollout(FinishRollout),
     /// A bucket goes back to what it was at an earlier revision.
     Rollback(Rollback),
+    /// An instance writes an object of its bucket.
+    PutObject(PutObject),
+    /// An instance deletes an object of its bucket.
+    DeleteObject(DeleteObject),
+    /// An instance says something to its bucket's owner.
+    AddStatusLine(AddStatusLine),
+    /// An instance has its bucket suspended.
+    Disable(Disable),
+    /// An instance has its bucket stopped for a time.
+    Quarantine(Quarantine),
+    /// The time is over; verified when applied.
+    EndQuarantine(EndQuarantine),
 }
 
 /// See [`Command::ReleaseNodes`].
@@ -123,6 +135,85 @@ pub struct Rollback {
     pub put: PutBucket,
     /// The revision of that release.
     pub to: Revision,
+}
+
+/// See [`Command::AddStatusLine`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AddStatusLine {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Who says it; another than who runs the bucket now: stale.
+    pub claim: Claim,
+    /// Of what kind, one word of the module's.
+    pub kind: String,
+    /// The line.
+    pub text: String,
+}
+
+/// See [`Command::Disable`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Disable {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Who asks; another than who runs the bucket now: stale.
+    pub claim: Claim,
+    /// Why, in the module's words.
+    pub reason: String,
+}
+
+/// See [`Command::Quarantine`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Who asks; another than who runs the bucket now: stale.
+    pub claim: Claim,
+    /// By the leader's clock.
+    pub until: Timestamp,
+    /// Why, in the module's words.
+    pub reason: String,
+}
+
+/// See [`Command::EndQuarantine`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndQuarantine {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The quarantine meant; another: stale.
+    pub until: Timestamp,
+    /// The term of the decision; another: stale.
+    pub term: Term,
+}
+
+/// See [`Command::PutObject`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PutObject {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Which of its objects.
+    pub key: ObjectKey,
+    /// Its new value.
+    pub value: ObjectValue,
+    /// Refuse as conflicting unless the object is at this version; 0: unless there is none.
+    pub base: Option<Revision>,
+    /// Who writes; another than who runs the bucket now: stale.
+    pub claim: Claim,
+    /// Chosen at random by the writer: the same again is answered as the first time, as long as nothing else was written
+    /// to the object since. 0: none.
+    pub token: u64,
+}
+
+/// See [`Command::DeleteObject`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeleteObject {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Which of its objects.
+    pub key: ObjectKey,
+    /// Refuse as conflicting if the object is at another version; one that is gone is gone.
+    pub base: Option<Revision>,
+    /// Who deletes; another than who runs the bucket now: stale.
+    pub claim: Claim,
 }
 
 /// See [`Command::Refound`].
@@ -349,4 +440,7 @@ pub enum Refusal {
     /// Not possible as things stand.
     #[error("{0}")]
     Precondition(String),
+    /// More than is kept.
+    #[error("{0}")]
+    Exhausted(String),
 }

@@ -19,9 +19,9 @@ pub fn check(state: &State) -> Vec<String> {
         if binding.epoch.0 & ((1 << 48) - 1) != binding.revision.0 || binding.revision > state.revision {
             broken.push(format!("{name} has epoch {} from revision {}", binding.epoch, binding.revision));
         }
-        let suspended = state.buckets.get(name).is_some_and(|bucket| bucket.suspended);
-        if suspended && binding.leaving.is_none() {
-            broken.push(format!("{name} is suspended but its binding is not leaving"));
+        let off = state.buckets.get(name).is_some_and(|bucket| bucket.is_off());
+        if off && binding.leaving.is_none() {
+            broken.push(format!("{name} is switched off but its binding is not leaving"));
         }
     }
     for (name, bucket) in &state.buckets {
@@ -47,6 +47,9 @@ pub fn check(state: &State) -> Vec<String> {
                     .push(format!("{name} has an instance on node {node} under an epoch that is not bound"));
             }
         }
+    }
+    for name in state.objects.keys().filter(|name| !state.buckets.contains_key(*name)) {
+        broken.push(format!("{name} has objects and is gone"));
     }
     let mut names: Vec<_> = state.nodes.values().filter(|n| n.status.is_alive()).collect();
     names.sort_by(|a, b| a.facts.name.cmp(&b.facts.name));

@@ -9,6 +9,7 @@ pub mod keep;
 pub mod lease;
 pub mod membership;
 pub mod node;
+pub mod objects;
 pub mod placement;
 pub mod reconcile;
 pub mod registration;
@@ -25,9 +26,11 @@ mod testing;
 pub use apply::apply;
 pub use change::Change;
 pub use command::{
-    Apply, Bind, Command, ConfirmResidue, DeleteModule, DrainNode, FinishRollout, Form, Free, LabelNode,
-    Leave, MoveBucket, OnBucket, Outcome, OutcomeVerb, Proposal, RecordPhases, Refound, Refusal, Register,
-    ReleaseNodes, Reply, Rollback, SetNodeStatus, StopRollout,
+    AddStatusLine, Apply, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject, Disable, DrainNode,
+    EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket, Outcome, OutcomeVerb,
+    Proposal, PutObject, Quarantine, RecordPhases, Refound, Refusal, Register, ReleaseNodes, Reply, Rollback,
+    SetNodeStatus, StopRollout,
 };
+pub use objects::{Entry, Object, Objects};
 pub use sessions::Sessions;
-pub use state::{Bucket, Cluster, Module, Release, Request, Rollout, State};
+pub use state::{Bucket, Cluster, Emergency, Module, Release, Request, Rollout, State};

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
     Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance, ModuleName, ModuleRef,
-    ModuleSpec, ModuleVersion, Node, NodeId, NodeName, Repair, RequestId, Residue, Revision, Settings,
-    Timestamp,
+    ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair, RequestId, Residue, Revision,
+    Settings, Timestamp,
 };
 
 use crate::change::Change;
 use crate::command::Reply;
+use crate::objects::{self, Object, Objects};
 
 /// The cluster's identity and settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -95,6 +96,34 @@ pub struct Bucket {
     pub gave_up: BTreeMap<NodeId, String>,
     /// Nodes whose instance had given up and is to be started anew as of this revision, while the others run on.
     pub again: BTreeMap<NodeId, Revision>,
+    /// That its module had it stopped, until it is resumed.
+    pub emergency: Option<Emergency>,
+}
+
+/// How a module had its own bucket stopped, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Emergency {
+    /// It is suspended, for good.
+    Disabled {
+        /// In its words.
+        reason: String,
+    },
+    /// Nothing of it runs for a time.
+    Quarantined {
+        /// By the leader's clock.
+        until: Timestamp,
+        /// In its words.
+        reason: String,
+    },
+}
+
+impl Emergency {
+    /// Why, in the module's words.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Disabled { reason } | Self::Quarantined { reason, .. } => reason,
+        }
+    }
 }
 
 impl Bucket {
@@ -159,10 +188,12 @@ pub struct State {
     pub requests: BTreeMap<Revision, Request>,
     /// Index of `requests`.
     pub request_ids: BTreeMap<RequestId, Revision>,
+    /// Objects by bucket, without their values.
+    pub objects: BTreeMap<BucketName, Arc<Objects>>,
 }
 
 impl State {
-    /// Puts one changed row in place. Events and old releases live only in the store.
+    /// Puts one changed row in place. Events, old releases and values of objects live only in the store.
     pub fn put(&mut self, change: &Change) {
         match change {
             Change::Cluster(cluster) => self.cluster = cluster.clone(),
@@ -220,7 +251,25 @@ impl State {
                     self.request_ids.remove(&request.id);
                 }
             }
-            Change::Release(..) | Change::Event(_) => {}
+            Change::Object(object) => self.put_object(object),
+            Change::ObjectGone(bucket, key) => self.remove_object(bucket, key),
+            Change::ObjectsGone(bucket) => {
+                self.objects.remove(bucket);
+            }
+            Change::Release(..) | Change::Event(_) | Change::ObjectValue(..) => {}
+        }
+    }
+
+    fn put_object(&mut self, object: &Object) {
+        let objects = self.objects.entry(object.bucket.clone()).or_default();
+        Arc::make_mut(objects).put(object.key.clone(), object.entry);
+    }
+
+    fn remove_object(&mut self, bucket: &BucketName, key: &ObjectKey) {
+        let Some(objects) = self.objects.get_mut(bucket) else { return };
+        Arc::make_mut(objects).remove(key);
+        if objects.is_empty() {
+            self.objects.remove(bucket);
         }
     }
 
@@ -234,6 +283,7 @@ impl State {
             .chain(self.residues.values().cloned().map(Change::Residue))
             .chain(self.instances.values().flat_map(BTreeMap::values).cloned().map(Change::Instance))
             .chain(self.requests.values().cloned().map(Change::Request))
+            .chain(objects::rows(&self.objects).map(Change::Object))
     }
 
     /// The module a bucket's release is fixed to.

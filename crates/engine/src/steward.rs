@@ -5,7 +5,7 @@ use std::iter::Peekable;
 
 use sheaf_model::{
     Binding, Gate, LeaveReason, ModuleName, Moment, Node, NodeId, NodeStatus, OnNodeLost, Placement, Span,
-    Stop, Verdict,
+    Stop, Timestamp, Verdict,
 };
 
 use crate::command::{Bind, Command, Free, Leave, SetNodeStatus};
@@ -14,6 +14,7 @@ use crate::sessions::{Release, Sessions, longest_wait};
 use crate::state::{Bucket, State};
 
 mod drains;
+mod quarantines;
 mod rollouts;
 
 /// What to propose, and when to look again if nothing happens before.
@@ -31,8 +32,8 @@ impl Due {
     }
 }
 
-/// Everything that is due at `now`, in the term of `sessions`. Decides fences on the way.
-pub fn due(state: &State, sessions: &mut Sessions, now: Moment) -> Due {
+/// Everything that is due at `now`, which is `wall` for people, in the term of `sessions`. Decides fences on the way.
+pub fn due(state: &State, sessions: &mut Sessions, now: Moment, wall: Timestamp) -> Due {
     let mut due = Due::default();
     if sessions.is_frozen() {
         return due;
@@ -48,6 +49,7 @@ pub fn due(state: &State, sessions: &mut Sessions, now: Moment) -> Due {
     nodes(state, sessions, now, &mut due);
     drains::due(state, sessions, now, &mut due);
     rollouts::due(state, sessions, now, &mut due);
+    quarantines::due(state, sessions, now, wall, &mut due);
     bindings(state, sessions, now, &mut due);
     unbound(state, sessions, now, &mut due);
     due
@@ -133,7 +135,7 @@ fn stop_grace(state: &State, bucket: &Bucket) -> Span {
 fn unbound(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
     let waiting = |bucket: &&std::sync::Arc<Bucket>| {
         let name = bucket.name();
-        !bucket.suspended
+        !bucket.is_off()
             && !bucket.current.spec.multi_node
             && !state.bindings.contains_key(name)
             && !state.residues.contains_key(name)

@@ -59,7 +59,11 @@ pub fn item(change: &Change, node: NodeId) -> Option<WatchItem> {
         | Change::Request(_)
         | Change::RequestGone(_)
         | Change::Release(..)
-        | Change::Event(_) => None,
+        | Change::Event(_)
+        | Change::Object(_)
+        | Change::ObjectValue(..)
+        | Change::ObjectGone(..)
+        | Change::ObjectsGone(_) => None,
     }
 }
 
@@ -69,7 +73,7 @@ fn watched(bucket: &Bucket, node: NodeId) -> WatchedBucket {
         spec: release.spec.clone(),
         revision: release.revision,
         basis: bucket.basis_for(node),
-        suspended: bucket.suspended,
+        suspended: bucket.is_off(),
         gave_up: bucket.gave_up.contains_key(&node),
     }
 }

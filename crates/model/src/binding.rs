@@ -40,6 +40,8 @@ pub enum LeaveReason {
     GaveUp(String),
     /// Its node was lost.
     NodeLost,
+    /// Its module had it stopped, and why.
+    Emergency(String),
 }
 
 impl std::fmt::Display for LeaveReason {
@@ -57,6 +59,7 @@ impl std::fmt::Display for LeaveReason {
             }
             Self::GaveUp(message) => write!(f, "its instance gave up restarting: {message}"),
             Self::NodeLost => f.write_str("its node was lost"),
+            Self::Emergency(reason) => write!(f, "its module had it stopped: {reason}"),
         }
     }
 }

@@ -71,6 +71,11 @@ impl Epoch {
     pub fn new(cluster: ClusterEpoch, revision: Revision) -> Self {
         Self((cluster.0 << 48) | (revision.0 & ((1 << 48) - 1)))
     }
+
+    /// The revision of the command that made the binding.
+    pub const fn revision(self) -> Revision {
+        Revision(self.0 & ((1 << 48) - 1))
+    }
 }
 
 text! {

@@ -3,7 +3,7 @@
 //! Everything here is plain data, valid once built: no clock, no randomness, no network, no async. Read in this
 //! order: [`id`] and [`time`] (positions and clocks), [`name`] (what people call things), [`bucket`] and [`module`]
 //! (what they ask for, with [`rule`], [`template`], [`measure`]), [`node`] and [`verdict`] (what nodes say),
-//! [`binding`] and [`instance`] (what was decided and what runs), [`event`] (what happened), [`settings`],
+//! [`binding`] and [`instance`] (what was decided and what runs), [`object`] (what modules keep), [`event`] (what happened), [`settings`],
 //! [`session`] and [`watch`] (what agents and the control plane say to each other),
 //! [`view`] (answers), and [`document`] (what people write, and everything that can be wrong with it).
 //!
@@ -26,6 +26,7 @@ pub mod measure;
 pub mod module;
 pub mod name;
 pub mod node;
+pub mod object;
 pub mod rule;
 pub mod session;
 pub mod settings;
@@ -46,8 +47,12 @@ pub use id::{
 pub use instance::{Exit, Instance, Phase};
 pub use measure::{Bytes, Cores, Frequency, MeasureError, SpanRange};
 pub use module::{Check, CheckKind, Exec, Limits, ModuleSpec, Restart, RestartWhen, Runtime, Signal, Stop};
-pub use name::{BucketName, FileName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName};
+pub use name::{BucketName, FileName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName, ObjectKey};
 pub use node::{Drain, Facts, Load, Node, NodeStatus};
+pub use object::{
+    Claim, OBJECT_KEY_MAX, OBJECT_VALUE_MAX, OBJECTS_BYTES_MAX, OBJECTS_MAX, ObjectValue, STATUS_KIND_MAX,
+    STATUS_LINE_MAX,
+};
 pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError};
 pub use settings::{Changeable, LeaseSettings, Repair, Settings, Voters};
 pub use template::{

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::object::OBJECT_KEY_MAX;
+
 /// Longest bucket path in bytes; it must still fit a directory's name.
 pub const BUCKET_NAME_MAX: usize = 200;
 /// Longest other name in bytes.
@@ -64,6 +66,26 @@ name! {
 name! {
     /// A file of a module, rendered into the instance's directory: one path segment, not `.` or `..`.
     FileName, check_plain
+}
+
+name! {
+    /// The key of an object, e.g. `offsets/web-3`: visible ASCII, no spaces. What begins with `.` is Sheaf's own.
+    ObjectKey, check_key
+}
+
+impl ObjectKey {
+    /// Where a bucket's checkpoint is kept; of a multi-node one, that of the node named.
+    pub fn checkpoint(node: Option<&NodeName>) -> Self {
+        Self(match node {
+            Some(node) => format!(".checkpoint/{node}").into(),
+            None => ".checkpoint".into(),
+        })
+    }
+
+    /// Whether it is Sheaf's own: modules reach it by a call made for it.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with('.')
+    }
 }
 
 /// Why a text is no name.
@@ -142,6 +164,23 @@ fn check_version(text: &str) -> Result<(), NameError> {
     }
     match text.chars().find(|&c| !segment_char(c) && c != '+') {
         Some(c) => error(format!("version {text:?} contains {c:?}"), REMEDY),
+        None => Ok(()),
+    }
+}
+
+fn check_key(text: &str) -> Result<(), NameError> {
+    const REMEDY: &str = "visible ASCII characters without spaces, like offsets/web-3";
+    if text.is_empty() {
+        return error("the key is empty".to_owned(), REMEDY);
+    }
+    if text.len() > OBJECT_KEY_MAX {
+        return error(
+            format!("a key of {} bytes is longer than {OBJECT_KEY_MAX}", text.len()),
+            "a shorter key",
+        );
+    }
+    match text.chars().find(|c| !c.is_ascii_graphic()) {
+        Some(c) => error(format!("key {text:?} contains {c:?}"), REMEDY),
         None => Ok(()),
     }
 }
@@ -226,6 +265,22 @@ mod tests {
             let [old, new] = pair else { unreachable!("windows of two") };
             let key = |text| ModuleVersion::new(text).expect("a version").newness();
             assert!(key(old) < key(new), "{old} before {new}");
+        }
+    }
+
+    #[test]
+    fn keys_of_objects_are_visible_ascii_of_a_bounded_length() {
+        for text in ["a", "offsets/web-3", "~!", ".checkpoint"] {
+            assert_eq!(ObjectKey::new(text).expect("a key").as_str(), text);
+        }
+        for text in ["", "a b", "a\n", "größe", "\u{7f}"] {
+            ObjectKey::new(text).expect_err("no key");
+        }
+        assert!(ObjectKey::new(&"k".repeat(OBJECT_KEY_MAX)).is_ok());
+        assert!(ObjectKey::new(&"k".repeat(OBJECT_KEY_MAX + 1)).is_err());
+        let node = NodeName::new(&"n".repeat(NAME_MAX)).expect("a name");
+        for key in [ObjectKey::checkpoint(None), ObjectKey::checkpoint(Some(&node))] {
+            assert!(key.is_reserved() && ObjectKey::new(key.as_str()).is_ok(), "{key}");
         }
     }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// Wall time in milliseconds since 1970 (UTC). For people and history; nothing is decided by it.
+/// Wall time in milliseconds since 1970 (UTC). For people and history; nothing is decided by it but the end of a quarantine,
+/// which its module names as people would.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);

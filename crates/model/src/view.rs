@@ -145,6 +145,14 @@ pub struct BucketStatus {
     /// While nodes are released to a change one after the other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutView>,
+    /// RFC 3339; its module had it stopped until then.
+    pub quarantined_until: Option<String>,
+    /// Why its module had it stopped, or suspended.
+    pub emergency: Option<String>,
+    /// How many objects its module keeps.
+    pub objects: u64,
+    /// Bytes of their keys and values.
+    pub object_bytes: u64,
 }
 
 /// One gate of one node, in `bucket explain`.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sheaf_engine::{Bucket, Cluster, Module, Release, Request, Rollout};
+use sheaf_engine::{Bucket, Cluster, Module, Object, Release, Request, Rollout};
 use sheaf_model::{
     Binding, ClusterEpoch, ClusterId, Facts, Instance, Node, NodeId, NodeKey, NodeStatus, Repair, Residue,
     Revision, Settings, Timestamp,
@@ -47,7 +47,7 @@ macro_rules! first_version {
     )*};
 }
 
-first_version!(ClusterV1, NodeV1, Module, BucketV1, Binding, Residue, Instance, Request, Release);
+first_version!(ClusterV1, NodeV1, Module, BucketV1, Binding, Residue, Instance, Request, Release, Object);
 
 /// A node before it could be drained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,7 +112,20 @@ pub(crate) struct RolloutV1 {
     released: BTreeSet<NodeId>,
 }
 
-impl Stored for Bucket {
+/// A bucket before its module could have it stopped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BucketV2 {
+    current: Release,
+    next: Option<Rollout>,
+    suspended: bool,
+    revision: Revision,
+    created: Revision,
+    restarted: Revision,
+    gave_up: BTreeMap<NodeId, String>,
+    again: BTreeMap<NodeId, Revision>,
+}
+
+impl Stored for BucketV2 {
     const VERSION: u8 = 2;
     type Previous = BucketV1;
     fn from_previous(previous: BucketV1) -> Self {
@@ -125,6 +138,15 @@ impl Stored for Bucket {
         });
         let again = BTreeMap::new();
         Self { current, next, suspended, revision, created, restarted, gave_up, again }
+    }
+}
+
+impl Stored for Bucket {
+    const VERSION: u8 = 3;
+    type Previous = BucketV2;
+    fn from_previous(previous: BucketV2) -> Self {
+        let BucketV2 { current, next, suspended, revision, created, restarted, gave_up, again } = previous;
+        Self { current, next, suspended, revision, created, restarted, gave_up, again, emergency: None }
     }
 }
 

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Read in this order: `schema.sql` (what stands where), `codec` (how a row's body is written), `row` and `write`, `load`,
-//! `store` (open, durability), `prune`, `snapshot`, `reader` and `history`, `error`.
+//! `store` (open, durability), `prune`, `snapshot`, `reader`, `history` and `object`, `error`.
 //!
 //! Everything here blocks; asynchronous callers put it on a thread of its own.
 
@@ -27,6 +27,7 @@ mod codec;
 mod error;
 mod history;
 mod load;
+mod object;
 mod prune;
 mod reader;
 mod row;

@@ -28,6 +28,7 @@ impl Store {
             put(Change::Instance(Arc::new(row)));
         })?;
         self.rows("requests", "revision", |row| put(Change::Request(row)))?;
+        self.rows("objects", "bucket || ' ' || key", |row| put(Change::Object(row)))?;
         let (db, path) = self.db("load")?;
         let failed = StoreError::sqlite("load", path);
         state.revision = revision(db).map_err(&failed)?;

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use rusqlite::{Connection, ToSql, params};
 use serde::Serialize;
-use sheaf_engine::{Bucket, Change, Cluster, Module, Release, Request};
-use sheaf_model::{Binding, BucketName, Event, Instance, Node, Residue, Timestamp, Voters};
+use sheaf_engine::{Bucket, Change, Cluster, Emergency, Module, Object, Release, Request};
+use sheaf_model::{
+    Binding, BucketName, Event, Instance, Node, ObjectKey, ObjectValue, Residue, Timestamp, Voters,
+};
 
 use crate::codec::{self, Stored};
 use crate::error::StoreError;
@@ -66,6 +68,17 @@ impl<'t> Rows<'t> {
             }
             Change::Release(name, release) => self.release(name, release),
             Change::Event(event) => self.event(event),
+            Change::Object(object) => self.object(object),
+            Change::ObjectValue(bucket, key, value) => self.object_value(bucket, key, value),
+            Change::ObjectGone(bucket, key) => {
+                let of: [&dyn ToSql; 2] = [&bucket.as_str(), &key.as_str()];
+                self.run("DELETE FROM objects WHERE bucket = ? AND key = ?", &of)?;
+                self.run("DELETE FROM object_values WHERE bucket = ? AND key = ?", &of)
+            }
+            Change::ObjectsGone(bucket) => {
+                self.gone("DELETE FROM objects WHERE bucket = ?", bucket)?;
+                self.gone("DELETE FROM object_values WHERE bucket = ?", bucket)
+            }
         }
     }
 
@@ -152,7 +165,7 @@ impl<'t> Rows<'t> {
         let spec = &bucket.current.spec;
         let rules: Vec<&str> = spec.node_list_rules.0.iter().map(|rule| rule.text.as_str()).collect();
         self.run(
-            "INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 spec.name.as_str(),
                 bucket.revision.0.cast_signed(),
@@ -172,6 +185,8 @@ impl<'t> Rows<'t> {
                 json(&spec.labels),
                 spec.owner,
                 self.body,
+                bucket.quarantined_until().map(|until| until.0.cast_signed()),
+                bucket.emergency.as_ref().map(Emergency::reason),
             ],
         )
     }
@@ -243,6 +258,33 @@ impl<'t> Rows<'t> {
                 release.spec.module.to_string(),
                 self.body,
             ],
+        )
+    }
+
+    fn object(&mut self, object: &Object) -> Result<(), StoreError> {
+        self.encode("objects", object)?;
+        self.run(
+            "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?)",
+            params![
+                object.bucket.as_str(),
+                object.key.as_str(),
+                object.entry.version.0.cast_signed(),
+                object.entry.size,
+                object.entry.at.0.cast_signed(),
+                self.body,
+            ],
+        )
+    }
+
+    fn object_value(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        value: &ObjectValue,
+    ) -> Result<(), StoreError> {
+        self.run(
+            "INSERT OR REPLACE INTO object_values VALUES (?, ?, ?)",
+            params![bucket.as_str(), key.as_str(), value.as_bytes()],
         )
     }
 

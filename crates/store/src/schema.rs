@@ -9,7 +9,16 @@ use crate::error::StoreError;
 /// Marks a SQLite file as Sheaf's: "SHEF".
 const APPLICATION: i64 = 0x5348_4546;
 /// The newest schema this build knows. Grows with each step in [`bring_up`].
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
+
+/// One step of [`bring_up`]. A new file takes none: `schema.sql` makes it whole at once.
+struct Step {
+    /// The schema that it leads to, from the one before.
+    to: i64,
+    sql: &'static str,
+}
+
+const STEPS: [Step; 1] = [Step { to: 2, sql: include_str!("schema/to-2.sql") }];
 
 /// What a file is, before anything of it is touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +55,52 @@ pub(crate) fn bring_up(db: &mut Connection, path: &Path, kind: Kind) -> Result<(
     }
     let failed = StoreError::sqlite("create the tables of", path);
     let transaction = db.transaction().map_err(&failed)?;
-    // A step from an older schema stands here, before the one below, which makes a new file whole at once.
-    if kind == Kind::New {
-        transaction.execute_batch(include_str!("schema.sql")).map_err(&failed)?;
+    match kind {
+        Kind::New => transaction.execute_batch(include_str!("schema.sql")).map_err(&failed)?,
+        Kind::Ours(found) => {
+            for step in STEPS.iter().filter(|step| step.to > found) {
+                transaction.execute_batch(step.sql).map_err(&failed)?;
+            }
+        }
     }
     transaction.pragma_update(None, "application_id", APPLICATION).map_err(&failed)?;
     transaction.pragma_update(None, "user_version", SCHEMA).map_err(&failed)?;
     transaction.commit().map_err(&failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every table and index, as SQLite tells of them.
+    fn everything(db: &Connection) -> Vec<(String, String)> {
+        let mut statement = db.prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let mut all: Vec<(String, String)> = rows.collect::<Result<_, _>>().unwrap();
+        // Where a column was added its definition stands on the last line.
+        all.iter_mut().for_each(|(_, sql)| *sql = plain(sql));
+        all.sort();
+        all
+    }
+
+    /// Without comments and spaces.
+    fn plain(sql: &str) -> String {
+        let lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
+        lines.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect()
+    }
+
+    #[test]
+    fn a_file_of_schema_1_becomes_what_a_new_one_is() {
+        let path = Path::new("state.db");
+        let mut new = Connection::open_in_memory().unwrap();
+        bring_up(&mut new, path, Kind::New).unwrap();
+        let mut old = Connection::open_in_memory().unwrap();
+        old.execute_batch(include_str!("schema/1.sql")).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        assert_eq!(identify(&old, path).unwrap(), Kind::Ours(1));
+        bring_up(&mut old, path, Kind::Ours(1)).unwrap();
+        assert_eq!(identify(&old, path).unwrap(), Kind::Ours(SCHEMA));
+        assert_eq!(everything(&old), everything(&new));
+    }
 }

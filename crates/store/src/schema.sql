@@ -1,4 +1,4 @@
--- Schema 1 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
+-- Schema 2 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
 -- (crate store, codec) and wins where the two differ. Times are milliseconds since 1970 (UTC), spans milliseconds,
 -- yes and no 1 and 0. Columns said to be JSON hold JSON text.
 
@@ -72,7 +72,9 @@ CREATE TABLE buckets (
   max_parallel    INTEGER,
   labels          TEXT NOT NULL,       -- JSON object
   owner           TEXT,
-  body            BLOB NOT NULL
+  body            BLOB NOT NULL,
+  quarantined_until INTEGER,           -- by its module
+  emergency       TEXT                 -- why its module had it stopped
 ) STRICT, WITHOUT ROWID;
 
 -- Affinity of single-node buckets. May outlive its bucket.
@@ -151,4 +153,23 @@ CREATE INDEX events_subject ON events (subject, revision, n);
 CREATE TABLE event_hours (
   hour     INTEGER PRIMARY KEY,        -- at / 3,600,000
   revision INTEGER NOT NULL
+) STRICT;
+
+-- What buckets' modules keep, without the values.
+CREATE TABLE objects (
+  bucket  TEXT NOT NULL,
+  key     TEXT NOT NULL,
+  version INTEGER NOT NULL,            -- revision of its last change
+  size    INTEGER NOT NULL,            -- bytes of its value
+  at      INTEGER NOT NULL,            -- of its last change
+  body    BLOB NOT NULL,
+  PRIMARY KEY (bucket, key)
+) STRICT, WITHOUT ROWID;
+
+-- The values, apart: they are large, and never read but one by one.
+CREATE TABLE object_values (
+  bucket TEXT NOT NULL,
+  key    TEXT NOT NULL,
+  value  BLOB NOT NULL,
+  PRIMARY KEY (bucket, key)
 ) STRICT;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use sheaf_engine::sessions::Waiting;
 use sheaf_engine::{Command, ConfirmResidue, Proposal, RecordPhases, Register, Reply, Sessions, steward};
 use sheaf_model::session::{Hello, ToLeader, ToNode};
-use sheaf_model::{Incarnation, Moment, NodeId, Span, Term};
+use sheaf_model::{Incarnation, Moment, NodeId, Span, Term, Timestamp};
 
 use crate::clock::{MS, SECOND};
 use crate::event::{AtVoter, Process, What, Words};
@@ -350,7 +350,7 @@ impl World {
         live.notified = false;
         let number = live.looks;
         let term = sessions.term;
-        let mut due = steward::due(&voter.state, sessions, now);
+        let mut due = steward::due(&voter.state, sessions, now, Timestamp(self.now / MS));
         if self.plan.has(Planted::ReleaseOnSuspend) {
             release_suspended(&self.voters[v].state, term, &mut due.commands);
         }

@@ -3,14 +3,14 @@
 
 use openraft::raft::AppendEntriesRequest;
 use sheaf_engine::{
-    Apply, Bind, Command, ConfirmResidue, DeleteModule, DrainNode, FinishRollout, Form, Free, LabelNode,
-    Leave, MoveBucket, OnBucket, RecordPhases, Refound, Register, ReleaseNodes, Rollback, SetNodeStatus,
-    StopRollout,
+    AddStatusLine, Apply, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject, Disable, DrainNode,
+    EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket, PutObject, Quarantine,
+    RecordPhases, Refound, Register, ReleaseNodes, Rollback, SetNodeStatus, StopRollout,
 };
 use sheaf_model::{
-    Actor, BucketName, BucketSpec, Changeable, ClusterId, Decision, Drain, Epoch, Exit, Facts, Instance,
-    LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeId, NodeName, NodeStatus, Phase,
-    PutBucket, RequestId, Revision, Runtime, Settings, Span, Term, Timestamp,
+    Actor, BucketName, BucketSpec, Changeable, Claim, ClusterId, Decision, Drain, Epoch, Exit, Facts,
+    Instance, LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeId, NodeName, NodeStatus,
+    ObjectKey, Phase, PutBucket, RequestId, Revision, Runtime, Settings, Span, Term, Timestamp,
 };
 
 use super::*;
@@ -117,6 +117,41 @@ fn later_commands() -> Vec<Proposal> {
     commands.into_iter().map(by).collect()
 }
 
+/// What instances ask for.
+fn commands_of_instances() -> Vec<Proposal> {
+    let bucket = BucketName::new("/logs/web").unwrap();
+    let key = ObjectKey::new("offsets/web-3").unwrap();
+    let claim = Claim { node: NodeId(3), epoch: Some(Epoch(11)) };
+    let base = Some(Revision(7));
+    let commands = vec![
+        Command::PutObject(PutObject {
+            bucket: bucket.clone(),
+            key: key.clone(),
+            value: b"\0\x01\xff".as_slice().into(),
+            base,
+            claim,
+            token: 0xfeed,
+        }),
+        Command::DeleteObject(DeleteObject { bucket: bucket.clone(), key, base, claim }),
+        Command::AddStatusLine(AddStatusLine {
+            bucket: bucket.clone(),
+            claim,
+            kind: "progress".to_owned(),
+            text: "half of it".to_owned(),
+        }),
+        Command::Disable(Disable { bucket: bucket.clone(), claim, reason: "no such source".to_owned() }),
+        Command::Quarantine(Quarantine {
+            bucket: bucket.clone(),
+            claim,
+            until: Timestamp(1_700_000_060_000),
+            reason: "the source asks for a pause".to_owned(),
+        }),
+        Command::EndQuarantine(EndQuarantine { bucket, until: Timestamp(1_700_000_060_000), term: Term(7) }),
+    ];
+    let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };
+    commands.into_iter().map(by).collect()
+}
+
 /// The command that no log holds, and those that came after it.
 fn latest_commands() -> Vec<Proposal> {
     let cluster = ClusterId("c0ffee+1-1a2b".to_owned());
@@ -197,6 +232,11 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-commands-3", batch_of(&latest_commands()), include_str!("golden/v1-entry-commands-3.hex")),
         ("entry-commands-4", batch_of(&rollout_commands()), include_str!("golden/v1-entry-commands-4.hex")),
         (
+            "entry-instances",
+            batch_of(&commands_of_instances()),
+            include_str!("golden/v1-entry-instances.hex"),
+        ),
+        (
             "entry-membership",
             encode_entry(&EntryPayload::Membership(membership())),
             include_str!("golden/v1-entry-membership.hex"),
@@ -226,6 +266,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&every_command())).unwrap(), every_command());
     assert_eq!(decode_batch(&batch_of(&later_commands())).unwrap(), later_commands());
     assert_eq!(decode_batch(&batch_of(&latest_commands())).unwrap(), latest_commands());
+    assert_eq!(decode_batch(&batch_of(&commands_of_instances())).unwrap(), commands_of_instances());
     for payload in [
         EntryPayload::Blank,
         EntryPayload::Normal(Payload(batch_of(&proposals()))),

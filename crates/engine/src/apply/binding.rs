@@ -15,8 +15,8 @@ impl Transaction<'_> {
         let name = &bind.bucket;
         let stale = |why: String| Err(Refusal::Stale(format!("bucket {name} {why}")));
         let Some(bucket) = self.state.buckets.get(name) else { return stale("is gone".to_owned()) };
-        if bucket.suspended {
-            return stale("is suspended".to_owned());
+        if bucket.is_off() {
+            return stale(format!("is {}", bucket.switch_word()));
         }
         if bucket.current.spec.multi_node {
             return stale("is multi-node".to_owned());

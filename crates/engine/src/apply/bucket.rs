@@ -11,7 +11,7 @@ use super::{Line, Transaction, rollout};
 use crate::change::Change;
 use crate::command::{Apply, OnBucket, Outcome, OutcomeVerb, Refusal, Reply};
 use crate::registration;
-use crate::state::{Bucket, Release};
+use crate::state::{Bucket, Emergency, Release};
 
 impl Transaction<'_> {
     pub(super) fn apply_documents(&mut self, apply: &Apply) -> Result<Reply, Refusal> {
@@ -41,6 +41,7 @@ impl Transaction<'_> {
                 suspended,
                 gave_up: BTreeMap::new(),
                 again: BTreeMap::new(),
+                emergency: None,
             })));
             let state = if suspended { "suspended" } else { "active" };
             self.event(Line::new("bucket.created", &name).went("", state));
@@ -53,8 +54,10 @@ impl Transaction<'_> {
         if respecified {
             self.respecify(&former, spec);
         }
-        if suspended != former.suspended {
-            self.switch(&name, suspended);
+        match (former.suspended, suspended) {
+            (false, true) => self.switch_off(&name, None, None),
+            (true, false) => self.switch_on(&name, ""),
+            (true, true) | (false, false) => {}
         }
         Outcome { document, verb: OutcomeVerb::Updated, revision: self.revision }
     }
@@ -116,25 +119,48 @@ impl Transaction<'_> {
         self.event(line.went(epoch, epoch));
     }
 
-    fn switch(&mut self, name: &BucketName, suspended: bool) {
+    /// Suspends it, or puts it into quarantine: by an operator, or in an emergency by the instance on a node.
+    pub(super) fn switch_off(
+        &mut self,
+        name: &BucketName,
+        emergency: Option<Emergency>,
+        node: Option<NodeId>,
+    ) {
         let Some(bucket) = self.state.buckets.get(name) else { return };
+        let before = bucket.switch_word();
         let mut bucket = (**bucket).clone();
-        bucket.suspended = suspended;
+        bucket.suspended = !matches!(emergency, Some(Emergency::Quarantined { .. }));
+        bucket.emergency = emergency;
         bucket.revision = self.revision;
-        if !suspended {
-            bucket.restarted = self.revision;
-            bucket.gave_up.clear();
-            bucket.again.clear();
-            bucket.lift_stop();
-        }
+        let (after, until) = (bucket.switch_word(), bucket.quarantined_until());
+        let reason = bucket.emergency.as_ref().map(|emergency| emergency.reason().to_owned());
         self.put(Change::Bucket(Arc::new(bucket)));
-        if suspended {
-            self.event(Line::new("bucket.suspended", name).went("active", "suspended"));
-            self.mark_leaving(name, LeaveReason::Suspended);
-            self.forget_ended(name);
-        } else {
-            self.event(Line::new("bucket.resumed", name).went("suspended", "active"));
-        }
+        let kind = if until.is_some() { "bucket.quarantined" } else { "bucket.suspended" };
+        let why = match (until, &reason) {
+            (Some(until), Some(reason)) => format!("until {until}: {reason}"),
+            (None, Some(reason)) => reason.clone(),
+            (_, None) => String::new(),
+        };
+        let line = Line { node, ..Line::new(kind, name).went(before, after).because(why) };
+        self.event(line);
+        self.mark_leaving(name, reason.map_or(LeaveReason::Suspended, LeaveReason::Emergency));
+        self.forget_ended(name);
+    }
+
+    /// Lets it run again, wherever it gave up before.
+    pub(super) fn switch_on(&mut self, name: &BucketName, why: &str) {
+        let Some(bucket) = self.state.buckets.get(name) else { return };
+        let before = bucket.switch_word();
+        let mut bucket = (**bucket).clone();
+        bucket.suspended = false;
+        bucket.emergency = None;
+        bucket.revision = self.revision;
+        bucket.restarted = self.revision;
+        bucket.gave_up.clear();
+        bucket.again.clear();
+        bucket.lift_stop();
+        self.put(Change::Bucket(Arc::new(bucket)));
+        self.event(Line::new("bucket.resumed", name).went(before, "active").because(why));
     }
 
     /// Drops the records of instances that are over.
@@ -153,14 +179,14 @@ impl Transaction<'_> {
         if bucket.suspended {
             return Ok(Reply::Unchanged(bucket.revision));
         }
-        self.switch(&on.bucket, true);
+        self.switch_off(&on.bucket, None, None);
         Ok(Reply::Done(self.revision))
     }
 
     pub(super) fn resume(&mut self, on: &OnBucket) -> Result<Reply, Refusal> {
         let bucket = self.bucket(on)?;
-        if bucket.suspended {
-            self.switch(&on.bucket, false);
+        if bucket.is_off() {
+            self.switch_on(&on.bucket, "");
         } else if !self.try_again(&bucket) {
             return Ok(Reply::Unchanged(bucket.revision));
         }
@@ -185,10 +211,10 @@ impl Transaction<'_> {
 
     pub(super) fn restart(&mut self, on: &OnBucket) -> Result<Reply, Refusal> {
         let mut bucket = (*self.bucket(on)?).clone();
-        if bucket.suspended {
-            let name = &on.bucket;
+        if bucket.is_off() {
+            let (name, word) = (&on.bucket, bucket.switch_word());
             return Err(Refusal::Precondition(format!(
-                "bucket {name} is suspended; sheaf bucket resume {name} starts it"
+                "bucket {name} is {word}; sheaf bucket resume {name} starts it"
             )));
         }
         bucket.restarted = self.revision;
@@ -211,6 +237,9 @@ impl Transaction<'_> {
             self.state.instances.get(&name).into_iter().flatten().map(|(node, _)| *node).collect();
         for node in nodes {
             self.put(Change::InstanceGone(name.clone(), node));
+        }
+        if self.state.objects.contains_key(&name) {
+            self.put(Change::ObjectsGone(name.clone()));
         }
         self.put(Change::BucketGone(name.clone()));
         self.event(Line::new("bucket.deleted", &name).went(bucket.newest().revision, ""));

@@ -81,7 +81,7 @@ impl Transaction<'_> {
     /// A program that ended as wanted stays on record while the bucket still wants it there.
     fn stays(&self, instance: &Instance, bucket: Option<&Bucket>) -> bool {
         let Some(bucket) = bucket else { return false };
-        if bucket.suspended {
+        if bucket.is_off() {
             return false;
         }
         match instance.epoch {

@@ -373,7 +373,7 @@ mod total {
         let name = prop_oneof![Just("/a"), Just("/b"), Just("/c")];
         let node = 0..4_u64;
         let number = 0..40_u64;
-        (0..14_u8, name, node, number, any::<bool>()).prop_map(|(kind, name, node, n, flag)| {
+        (0..20_u8, name, node, number, any::<bool>()).prop_map(|(kind, name, node, n, flag)| {
             let world = World::unformed();
             let bucket = world.name(name);
             let on = OnBucket { bucket: bucket.clone(), base: flag.then_some(Revision(n)) };
@@ -408,6 +408,10 @@ mod total {
                     key: NodeKey(format!("k{n}")),
                     facts: world.facts(&format!("n{node}")),
                 }),
+                11..16 => {
+                    of_an_instance(kind, bucket, Claim { node, epoch: (n % 2 == 0).then_some(epoch) }, n)
+                }
+                16 => Command::EndQuarantine(EndQuarantine { bucket, until: Timestamp(n), term }),
                 _ => {
                     let modules = vec![world.module("sleep", if flag { "1" } else { "2" })];
                     let multi = |put: &mut PutBucket| put.spec.multi_node = flag;
@@ -415,6 +419,22 @@ mod total {
                 }
             }
         })
+    }
+
+    fn of_an_instance(kind: u8, bucket: BucketName, claim: Claim, n: u64) -> Command {
+        let key = ObjectKey::new(&format!("k{}", n % 3)).expect("a key");
+        let base = (n % 5 == 0).then_some(Revision(n));
+        let text = "why".to_owned();
+        match kind {
+            11 => Command::DeleteObject(DeleteObject { bucket, key, base, claim }),
+            12 => Command::AddStatusLine(AddStatusLine { bucket, claim, kind: text.clone(), text }),
+            13 => Command::Disable(Disable { bucket, claim, reason: text }),
+            14 => Command::Quarantine(Quarantine { bucket, claim, until: Timestamp(n), reason: text }),
+            _ => {
+                let value = vec![7; n as usize].as_slice().into();
+                Command::PutObject(PutObject { bucket, key, value, base, claim, token: n % 4 })
+            }
+        }
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use sheaf_model::view::{BucketCounts, BucketRow, BucketState, BucketStatus, Inst
 use sheaf_model::{Instance, LeaveReason, Node, NodeId, NodeStatus, OnNodeLost, Phase};
 
 use super::Sight;
-use crate::state::{Bucket, Rollout};
+use crate::state::{Bucket, Emergency, Rollout};
 
 /// Counts over the nodes of one bucket.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,6 +87,7 @@ impl Sight<'_> {
         let spec = &bucket.newest().spec;
         let (state, message) = self.bucket_state(bucket);
         let tally = self.tally(bucket);
+        let objects = self.state.objects.get(bucket.name());
         let binding = self.state.bindings.get(bucket.name()).filter(|_| !spec.multi_node);
         BucketStatus {
             name: spec.name.to_string(),
@@ -100,13 +101,17 @@ impl Sight<'_> {
             affinity_epoch: binding.map(|binding| binding.epoch.0),
             affinity_since: binding.map(|binding| binding.since.to_string()),
             state,
-            desired: if spec.multi_node { tally.desired } else { u32::from(!bucket.suspended) },
+            desired: if spec.multi_node { tally.desired } else { u32::from(!bucket.is_off()) },
             running: tally.running,
             instances: self.instances(bucket).map(|instance| self.instance_view(instance)).collect(),
             owner: spec.owner.clone(),
             labels: spec.labels.clone(),
             message,
             rollout: self.rollout(bucket),
+            quarantined_until: bucket.quarantined_until().map(|until| until.to_string()),
+            emergency: bucket.emergency.as_ref().map(|emergency| emergency.reason().to_owned()),
+            objects: objects.map_or(0, |objects| objects.len() as u64),
+            object_bytes: objects.map_or(0, |objects| objects.bytes()),
         }
     }
 
@@ -215,7 +220,7 @@ impl Sight<'_> {
             tally.running += u32::from(running);
             tally.gave_up += u32::from(available && bucket.gave_up.contains_key(&node.id));
         }
-        if bucket.suspended {
+        if bucket.is_off() {
             tally.desired = 0;
         } else if !multi {
             let bound = self.state.bindings.get(bucket.name());
@@ -226,9 +231,9 @@ impl Sight<'_> {
 
     fn multi_state(&self, bucket: &Bucket, tally: Tally) -> (BucketState, String) {
         let Tally { desired, running, gave_up, awaited, alive } = tally;
-        if bucket.suspended {
+        if bucket.is_off() {
             return match alive {
-                0 => (BucketState::Suspended, String::new()),
+                0 => off_state(bucket),
                 n => (BucketState::Stopping, format!("{n} instances are being stopped")),
             };
         }
@@ -248,8 +253,8 @@ impl Sight<'_> {
     fn single_state(&self, bucket: &Bucket, tally: Tally) -> (BucketState, String) {
         let name = bucket.name();
         let Some(binding) = self.state.bindings.get(name) else {
-            if bucket.suspended {
-                return (BucketState::Suspended, String::new());
+            if bucket.is_off() {
+                return off_state(bucket);
             }
             return self.unbound_state(bucket, tally);
         };
@@ -328,6 +333,19 @@ fn under_way(bucket: &Bucket, rollout: &RolloutView) -> String {
             waits_for.join(", ")
         ),
         None => so_far,
+    }
+}
+
+/// Where a bucket that is switched off stands once nothing of it runs.
+fn off_state(bucket: &Bucket) -> (BucketState, String) {
+    match &bucket.emergency {
+        None => (BucketState::Suspended, String::new()),
+        Some(Emergency::Disabled { reason }) => {
+            (BucketState::Suspended, format!("its module had it suspended: {reason}"))
+        }
+        Some(Emergency::Quarantined { until, reason }) => {
+            (BucketState::Quarantined, format!("its module had it stopped until {until}: {reason}"))
+        }
     }
 }
 

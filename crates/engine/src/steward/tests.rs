@@ -57,7 +57,7 @@ impl Leader {
 
     /// Does what is due, as the conductor would; the commands in words.
     fn act(&mut self) -> Vec<String> {
-        let commands = due(&self.world.state, &mut self.sessions, self.now).commands;
+        let commands = due(&self.world.state, &mut self.sessions, self.now, self.world.now).commands;
         let words = commands.iter().map(word).collect();
         for command in commands {
             let reply = self.world.propose(command);
@@ -114,7 +114,7 @@ fn a5_silent_nodes_are_waited_for_until_the_offer_window_ends() {
     leader.world.apply_bucket("/a", |_| {});
     leader.answer(1, "/a", Some("no"));
     leader.answer(2, "/a", None);
-    let wake = due(&leader.world.state, &mut leader.sessions, leader.now).wake_at;
+    let wake = due(&leader.world.state, &mut leader.sessions, leader.now, leader.world.now).wake_at;
     assert_eq!(wake, Some(leader.now.after(Span::seconds(1))));
     leader.pass(Span::seconds(1), &[1, 2, 3, 4]);
     assert_eq!(leader.act(), ["bind /a 2"]);
@@ -179,7 +179,7 @@ fn a_fenced_epoch_is_never_named_again() {
     leader.act();
     leader.pass(Span::seconds(4), &[2]);
     // Decided, but its proposal is still on its way when the node is heard again.
-    let due = due(&leader.world.state, &mut leader.sessions, leader.now);
+    let due = due(&leader.world.state, &mut leader.sessions, leader.now, leader.world.now);
     assert_eq!(due.commands.iter().map(word).collect::<Vec<_>>(), ["1 lost", "free /a"]);
     assert_eq!(leader.named(1), Vec::<u64>::new());
     leader.world.free("/a", epoch);
@@ -464,4 +464,28 @@ fn after_a_change_of_the_lease_the_longer_wait_counts_for_one_old_w() {
     assert_eq!(words, ["DropFormer(Term(1))", "1 lost", "free /a"]);
     assert_eq!(leader.world.state.cluster.former, None);
     assert_eq!(longest_wait(&leader.world.state), Span::seconds(2));
+}
+
+#[test]
+fn a_quarantine_ends_by_the_leaders_clock_on_the_wall() {
+    let mut leader = Leader::new(1);
+    let epoch = leader.world.bound("/a", 1);
+    let until = Timestamp(leader.world.now.0 + 2000);
+    let quarantine = crate::command::Quarantine {
+        bucket: leader.world.name("/a"),
+        claim: Claim { node: NodeId(1), epoch: Some(epoch) },
+        until,
+        reason: "why".to_owned(),
+    };
+    leader.world.propose(Command::Quarantine(quarantine));
+    leader.world.free("/a", epoch);
+    leader.world.now.0 += 500;
+    assert!(leader.act().is_empty(), "it lasts, and nothing is placed");
+    let wake = due(&leader.world.state, &mut leader.sessions, leader.now, leader.world.now).wake_at;
+    assert!(wake.is_some_and(|at| at <= leader.now.after(Span::millis(1500))), "{wake:?}");
+    leader.world.now = until;
+    let words = leader.act();
+    assert!(matches!(&words[..], [word] if word.starts_with("EndQuarantine")), "{words:?}");
+    assert!(!leader.world.bucket("/a").is_off());
+    assert!(leader.act().is_empty());
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sheaf_engine::{
-    Bucket, Cluster, Module, Outcome, OutcomeVerb, Refusal, Release, Reply, Request, Rollout,
+    Bucket, Cluster, Emergency, Entry, Module, Object, Outcome, OutcomeVerb, Refusal, Release, Reply,
+    Request, Rollout,
 };
 use sheaf_model::*;
 
-use super::{BucketV1, ClusterV1, NodeV1, RolloutV1, Stored, decode, encode};
+use super::{BucketV1, BucketV2, ClusterV1, NodeV1, RolloutV1, Stored, decode, encode};
 
 fn bucket_name() -> BucketName {
     BucketName::new("/logs/web").unwrap()
@@ -112,14 +113,20 @@ fn bucket_v1() -> BucketV1 {
     }
 }
 
-fn bucket() -> Bucket {
-    let former = Bucket::from_previous(bucket_v1());
+fn bucket_v2() -> BucketV2 {
+    let former = BucketV2::from_previous(bucket_v1());
     let next = former.next.map(|rollout| Rollout {
         ran: [NodeId(3)].into(),
         stopped: Some("node n3: ended".to_owned()),
         ..rollout
     });
-    Bucket { next, again: BTreeMap::from([(NodeId(4), Revision(10))]), ..former }
+    BucketV2 { next, again: BTreeMap::from([(NodeId(4), Revision(10))]), ..former }
+}
+
+fn bucket() -> Bucket {
+    let (until, reason) = (Timestamp(1_700_000_060_000), "the source asks for a pause".to_owned());
+    let emergency = Some(Emergency::Quarantined { until, reason });
+    Bucket { emergency, ..Bucket::from_previous(bucket_v2()) }
 }
 
 fn node_v1() -> NodeV1 {
@@ -252,10 +259,28 @@ fn compare(name: &str, all: &str, golden: &str) {
 }
 
 #[test]
+fn version_3_of_a_bucket_is_written_as_it_was_first_shipped() {
+    let disabled = Some(Emergency::Disabled { reason: "no such source".to_owned() });
+    let all = written("bucket", &bucket()) + &written("bucket", &Bucket { emergency: disabled, ..bucket() });
+    compare("v3-bucket", &all, include_str!("golden/v3-bucket.hex"));
+    let mut former = Vec::new();
+    encode(&bucket_v2(), &mut former).unwrap();
+    let read = decode::<Bucket>(&former);
+    assert_eq!(read, Ok(Bucket { emergency: None, ..bucket() }), "what an earlier Sheaf wrote is read");
+}
+
+#[test]
+fn objects_are_written_as_they_were_first_shipped() {
+    let entry = Entry { version: Revision(12), size: 3, token: 0xfeed, at: Timestamp(1_700_000_000_000) };
+    let object = Object { bucket: bucket_name(), key: ObjectKey::new("offsets/web").unwrap(), entry };
+    compare("v1-object", &written("object", &object), include_str!("golden/v1-object.hex"));
+}
+
+#[test]
 fn version_2_is_written_as_it_was_first_shipped() {
     let all = written("node", &node()) + &written("cluster", &cluster());
     compare("v2-rows", &all, include_str!("golden/v2-rows.hex"));
-    compare("v2-bucket", &written("bucket", &bucket()), include_str!("golden/v2-bucket.hex"));
+    compare("v2-bucket", &written("bucket", &bucket_v2()), include_str!("golden/v2-bucket.hex"));
     let mut first = Vec::new();
     encode(&node_v1(), &mut first).unwrap();
     assert_eq!(
@@ -266,5 +291,5 @@ fn version_2_is_written_as_it_was_first_shipped() {
     encode(&cluster_v1(), &mut first).unwrap();
     assert_eq!(decode::<Cluster>(&first), Ok(Cluster { repair: Repair::default(), ..cluster() }));
     encode(&bucket_v1(), &mut first).unwrap();
-    assert_eq!(decode::<Bucket>(&first), Ok(Bucket::from_previous(bucket_v1())));
+    assert_eq!(decode::<Bucket>(&first), Ok(Bucket::from_previous(BucketV2::from_previous(bucket_v1()))));
 }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
-use sheaf_engine::{Bucket, Change, Cluster, Module, Release, Reply, Request, Rollout};
+use sheaf_engine::{
+    Bucket, Change, Cluster, Emergency, Entry, Module, Object, Release, Reply, Request, Rollout,
+};
 use sheaf_model::{
     Binding, BucketName, BucketSpec, Bytes, ClusterEpoch, ClusterId, Decision, Drain, Epoch, Event, Exit,
     Facts, Gate, Instance, Json, LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId,
-    NodeKey, NodeName, NodeStatus, Phase, Placement, Repair, RequestId, Residue, Revision, Runtime, Settings,
-    Span, Timestamp,
+    NodeKey, NodeName, NodeStatus, ObjectKey, Phase, Placement, Repair, RequestId, Residue, Revision,
+    Runtime, Settings, Span, Timestamp,
 };
 use sheaf_store::{EventFilter, Store};
 
@@ -73,6 +75,7 @@ pub(crate) fn bucket(name: BucketName, revision: u64) -> Bucket {
         restarted: Revision(0),
         gave_up: std::collections::BTreeMap::new(),
         again: std::collections::BTreeMap::new(),
+        emergency: None,
     }
 }
 
@@ -147,6 +150,8 @@ fn any_bucket() -> impl Strategy<Value = Bucket> {
                 restarted: Revision(revision / 2),
                 gave_up,
                 again,
+                emergency: suspended
+                    .then(|| Emergency::Quarantined { until: Timestamp(revision), reason: "why".to_owned() }),
             },
         )
     })
@@ -248,6 +253,32 @@ fn version() -> impl Strategy<Value = (ModuleName, ModuleVersion)> {
     })
 }
 
+pub(crate) fn key() -> impl Strategy<Value = ObjectKey> {
+    (0..4_u8).prop_map(|n| ObjectKey::new(&format!("k/{n}'\"")).expect("a key"))
+}
+
+fn object() -> impl Strategy<Value = Object> {
+    (name(), key(), number(), any::<u32>()).prop_map(|(bucket, key, number, size)| Object {
+        bucket,
+        key,
+        entry: Entry { version: Revision(number), size, token: number, at: Timestamp(number) },
+    })
+}
+
+/// Any change to the objects of buckets, with their values.
+pub(crate) fn object_change() -> impl Strategy<Value = Vec<Change>> {
+    let put = (object(), vec(any::<u8>(), 0..9)).prop_map(|(mut object, value)| {
+        object.entry.size = value.len() as u32;
+        let (bucket, key) = (object.bucket.clone(), object.key.clone());
+        vec![Change::ObjectValue(bucket, key, value.as_slice().into()), Change::Object(object)]
+    });
+    prop_oneof![
+        4 => put,
+        1 => (name(), key()).prop_map(|(name, key)| vec![Change::ObjectGone(name, key)]),
+        1 => name().prop_map(|name| vec![Change::ObjectsGone(name)]),
+    ]
+}
+
 /// Any change of the state itself.
 pub(crate) fn row() -> impl Strategy<Value = Change> {
     let request = (0..6_u64, number()).prop_map(|(revision, at)| Request {
@@ -273,6 +304,9 @@ pub(crate) fn row() -> impl Strategy<Value = Change> {
         (name(), node_id()).prop_map(|(name, node)| Change::InstanceGone(name, node)),
         request.prop_map(Change::Request),
         (0..6_u64).prop_map(|revision| Change::RequestGone(Revision(revision))),
+        object().prop_map(Change::Object),
+        (name(), key()).prop_map(|(name, key)| Change::ObjectGone(name, key)),
+        name().prop_map(Change::ObjectsGone),
     ]
 }
 

@@ -38,6 +38,37 @@ proptest! {
     }
 
     #[test]
+    fn the_value_of_an_object_is_that_of_its_version(batches in vec(vec(kit::object_change(), 0..6), 1..6)) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&folder.path().join("state.db")).unwrap();
+        let mut values = std::collections::BTreeMap::new();
+        let mut seen = std::collections::BTreeSet::new();
+        for batch in batches {
+            let batch = batch.concat();
+            for change in &batch {
+                match change {
+                    Change::ObjectValue(bucket, key, value) => {
+                        seen.insert((bucket.clone(), key.clone()));
+                        values.insert((bucket.clone(), key.clone()), (Revision(0), value.clone()));
+                    }
+                    Change::Object(object) => {
+                        let found = values.get_mut(&(object.bucket.clone(), object.key.clone()));
+                        found.expect("its value comes first").0 = object.entry.version;
+                    }
+                    Change::ObjectGone(bucket, key) => drop(values.remove(&(bucket.clone(), key.clone()))),
+                    Change::ObjectsGone(bucket) => values.retain(|(of, _), _| of != bucket),
+                    other => panic!("{other:?}"),
+                }
+            }
+            store.write(&batch, Revision(1), b"").unwrap();
+            for (bucket, key) in &seen {
+                let read = store.reader().object(bucket, key).unwrap();
+                prop_assert_eq!(read.as_ref(), values.get(&(bucket.clone(), key.clone())));
+            }
+        }
+    }
+
+    #[test]
     fn releases_are_read_back_newest_first(written in vec(kit::any_release(), 1..20)) {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(&folder.path().join("state.db")).unwrap();

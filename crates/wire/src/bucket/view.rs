@@ -109,6 +109,10 @@ impl From<BucketStatus> for v1::BucketStatus {
             labels: status.labels,
             message: status.message,
             rollout: status.rollout.map(Into::into),
+            quarantined_until: status.quarantined_until.as_deref().and_then(timestamp_of_text),
+            emergency: status.emergency,
+            objects: status.objects,
+            object_bytes: status.object_bytes,
         }
     }
 }
@@ -136,6 +140,10 @@ impl TryFrom<v1::BucketStatus> for BucketStatus {
             labels: status.labels,
             message: status.message,
             rollout: status.rollout.map(Into::into),
+            quarantined_until: status.quarantined_until.as_ref().map(timestamp_text),
+            emergency: status.emergency,
+            objects: status.objects,
+            object_bytes: status.object_bytes,
         })
     }
 }

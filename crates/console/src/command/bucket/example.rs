@@ -37,6 +37,10 @@ pub(crate) fn status() -> BucketStatus {
         labels: BTreeMap::from([("team".to_owned(), "web".to_owned())]),
         message: String::new(),
         rollout: None,
+        quarantined_until: None,
+        emergency: None,
+        objects: 0,
+        object_bytes: 0,
     }
 }
 

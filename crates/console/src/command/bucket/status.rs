@@ -118,6 +118,7 @@ fn facts(status: &BucketStatus, now: Timestamp) -> Vec<(&'static str, String)> {
         ("revision", status.revision.to_string()),
         ("rollout", status.rollout.as_ref().map(rollout).unwrap_or_default()),
         ("suspended", if status.suspended { "yes".to_owned() } else { String::new() }),
+        ("objects", objects(status)),
         ("owner", status.owner.clone().unwrap_or_default()),
         ("labels", list::labels(status.labels.iter())),
     ]
@@ -127,6 +128,14 @@ fn rollout(rollout: &RolloutView) -> String {
     let RolloutView { revision, released, nodes, stopped, .. } = rollout;
     let how = if stopped.is_some() { "stopped" } else { "under way" };
     format!("to revision {revision}, {how}: {} of {nodes} nodes ({})", released.len(), released.join(", "))
+}
+
+/// What its module keeps in the cluster; nothing to say where that is nothing.
+fn objects(status: &BucketStatus) -> String {
+    match status.objects {
+        0 => String::new(),
+        count => format!("{count}, {}", text::size(status.object_bytes)),
+    }
 }
 
 #[cfg(test)]
