@@ -135,6 +135,7 @@ async fn serve(
         .buckets(control.clone())
         .modules(control.clone())
         .nodes(control.clone())
+        .instances(control.clone())
         .events(control.clone())
         .peers(control.clone())
         .agents(control.clone())

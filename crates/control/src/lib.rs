@@ -24,6 +24,7 @@ mod conductor;
 mod directory;
 mod event;
 mod filter;
+mod instance;
 mod live;
 mod logs;
 mod members;

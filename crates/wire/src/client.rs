@@ -89,6 +89,13 @@ impl Client {
         Self { options, ..self.clone() }
     }
 
+    /// The same connection, on which another asks, see [`Options::actor`].
+    pub fn acting_as(&self, actor: &str) -> Result<Self, ApiError> {
+        let options = Options { actor: Some(actor.to_owned()), ..self.options.clone() };
+        let asking = Self::over(&self.address, self.channel.clone(), options)?;
+        Ok(Self { revision: self.revision, ..asking })
+    }
+
     /// The same connection whose answers come from a state at least as new as `revision`, e.g. that of a change.
     #[must_use]
     pub fn at_least(&self, revision: Revision) -> Self {

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Read in this order: [`error`](ApiError) and [`Caller`] (what all calls share), [`bucket`] (the pattern: what is
-//! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`event`], [`logs`], then [`peer`],
+//! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`event`], [`logs`], then [`peer`],
 //! `spec` (documents as messages), [`forward`], [`Server`], [`Client`].
 
 mod call;
@@ -34,6 +34,7 @@ pub mod bucket;
 pub mod cluster;
 pub mod event;
 pub mod forward;
+pub mod instance;
 pub mod logs;
 pub mod module;
 pub mod node;

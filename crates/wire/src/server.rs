@@ -17,12 +17,13 @@ use crate::bucket::BucketApi;
 use crate::cluster::ClusterApi;
 use crate::event::EventApi;
 use crate::forward::{Front, Handler, Route};
+use crate::instance::InstanceApi;
 use crate::logs::LogsApi;
 use crate::module::ModuleApi;
 use crate::node::NodeApi;
 use crate::peer::{AgentApi, PeerApi};
 use crate::proto::{DESCRIPTORS, peer, v1};
-use crate::{bucket, cluster, event, logs, module, node, peer as peers};
+use crate::{bucket, cluster, event, instance, logs, module, node, peer as peers};
 
 /// Longest message in bytes, either way.
 pub const MESSAGE_MAX: usize = 16 << 20;
@@ -113,6 +114,12 @@ impl Server {
     #[must_use]
     pub fn nodes<A: NodeApi>(self, api: Arc<A>) -> Self {
         serve!(self, v1::node_service_server::NodeServiceServer<_>, node::Serve, api)
+    }
+
+    /// Serves `sheaf.v1.InstanceService`.
+    #[must_use]
+    pub fn instances<A: InstanceApi>(self, api: Arc<A>) -> Self {
+        serve!(self, v1::instance_service_server::InstanceServiceServer<_>, instance::Serve, api)
     }
 
     /// Serves `sheaf.v1.EventService`.

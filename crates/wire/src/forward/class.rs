@@ -31,17 +31,22 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         | ("ClusterService", "Settings" | "Transfer")
         | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move" | "Rollback")
         | ("BucketService" | "ModuleService", "Delete")
-        | ("NodeService", "Label" | "Drain" | "Undrain" | "Forget") => (Class::Change, false),
+        | ("NodeService", "Label" | "Drain" | "Undrain" | "Forget")
+        | ("InstanceService", "PutObject" | "DeleteObject" | "AddStatusLine" | "Disable" | "Quarantine") => {
+            (Class::Change, false)
+        }
         ("ClusterService", "Status" | "Members")
         | ("BucketService", "Plan" | "Get" | "List" | "Explain")
         | ("NodeService", "List" | "Get" | "Affinity") => (Class::LiveRead, false),
         ("BucketService", "Watch") => (Class::LiveRead, true),
-        ("BucketService", "History") | ("ModuleService", "Get" | "List") | ("EventService", "List") => {
-            (Class::Read, false)
-        }
-        ("BucketService", "Logs") | ("EventService", "Watch") | ("ClusterService", "SaveSnapshot") => {
-            (Class::Read, true)
-        }
+        ("BucketService", "History")
+        | ("ModuleService", "Get" | "List")
+        | ("EventService", "List")
+        | ("InstanceService", "GetObject" | "ListObjects" | "ListPeers") => (Class::Read, false),
+        ("BucketService", "Logs")
+        | ("EventService", "Watch")
+        | ("ClusterService", "SaveSnapshot")
+        | ("InstanceService", "WatchObjects") => (Class::Read, true),
         _ => (Class::Own, true),
     }
 }
@@ -70,7 +75,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 33);
+        assert_eq!(calls, 42);
     }
 
     #[test]

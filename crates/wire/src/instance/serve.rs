@@ -1,0 +1,91 @@
+//! The server side of `sheaf.v1.InstanceService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{InstanceApi, convert};
+use crate::call::{self, Messages};
+use crate::proto::v1;
+use crate::proto::v1::instance_service_server::InstanceService;
+
+/// Messages in, questions to `A`, messages out.
+#[derive(Debug)]
+pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+
+#[tonic::async_trait]
+impl<A: InstanceApi> InstanceService for Serve<A> {
+    async fn get_object(
+        &self,
+        request: Request<v1::GetObjectRequest>,
+    ) -> Result<Response<v1::Object>, Status> {
+        let ask = |caller, ask| self.0.get_object(caller, ask);
+        call::unary(request, |q, _| convert::get(&q), ask, Into::into).await
+    }
+
+    async fn list_objects(
+        &self,
+        request: Request<v1::ListObjectsRequest>,
+    ) -> Result<Response<v1::ListObjectsResponse>, Status> {
+        let ask = |caller, ask| self.0.list_objects(caller, ask);
+        call::unary(request, |q, _| convert::list(q), ask, Into::into).await
+    }
+
+    type WatchObjectsStream = Messages<v1::ObjectChange>;
+
+    async fn watch_objects(
+        &self,
+        request: Request<v1::WatchObjectsRequest>,
+    ) -> Result<Response<Self::WatchObjectsStream>, Status> {
+        let ask = |caller, ask| self.0.watch_objects(caller, ask);
+        call::stream(request, |q, _| convert::watch(q), ask, |step| Ok(step.into())).await
+    }
+
+    async fn put_object(
+        &self,
+        request: Request<v1::PutObjectRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.put_object(caller, ask);
+        call::unary(request, |q, _| convert::put(q), ask, Into::into).await
+    }
+
+    async fn delete_object(
+        &self,
+        request: Request<v1::DeleteObjectRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.delete_object(caller, ask);
+        call::unary(request, |q, _| convert::delete(&q), ask, Into::into).await
+    }
+
+    async fn add_status_line(
+        &self,
+        request: Request<v1::AddStatusLineRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.add_status_line(caller, ask);
+        call::unary(request, convert::add_status_line, ask, Into::into).await
+    }
+
+    async fn disable(
+        &self,
+        request: Request<v1::DisableRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.disable(caller, ask);
+        call::unary(request, |q, _| convert::disable(&q), ask, Into::into).await
+    }
+
+    async fn quarantine(
+        &self,
+        request: Request<v1::QuarantineRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.quarantine(caller, ask);
+        call::unary(request, |q, _| convert::quarantine(&q), ask, Into::into).await
+    }
+
+    async fn list_peers(
+        &self,
+        request: Request<v1::ListPeersRequest>,
+    ) -> Result<Response<v1::ListPeersResponse>, Status> {
+        let ask = |caller, ask| self.0.peers(caller, ask);
+        call::unary(request, |q, _| convert::peers(&q), ask, Into::into).await
+    }
+}
