@@ -20,9 +20,11 @@ use sheaf_model::{ClusterId, Facts, Incarnation, NodeId, NodeKey, Span};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::alarm::Alarm;
 use crate::checks::{Checks, Plugins};
+use crate::context::Context;
 use crate::error::AgentError;
 use crate::executor::Executor;
 use crate::facts::{self, LoadMeter, NodeConfig};
@@ -96,6 +98,7 @@ impl Agent {
         let Self { options, keepers, facts, requests } = self;
         let boot = clock::boot_id();
         stand_in::relieve(&options.data_dir).await;
+        let _context = serve_context(&options, keepers.clone());
         let mut executor =
             Executor::new(keepers, options.config.name.clone(), boot.clone(), options.binary.clone());
         let found = executor.find().await?;
@@ -155,6 +158,20 @@ impl Agent {
         let _ = tokio::time::timeout(FAREWELL, all).await; // what still hangs ends with the set
         ended
     }
+}
+
+/// Answers what plugins ask of the cluster, for as long as it is held.
+fn serve_context(options: &Options, keepers: Keepers) -> Option<AbortOnDropHandle<()>> {
+    let context = Context::new(keepers, options.node, options.config.name.clone(), &options.own);
+    let context = match context {
+        Ok(context) => context,
+        Err(error) => {
+            tracing::error!(%error, "plugins cannot ask anything of the cluster");
+            return None;
+        }
+    };
+    let data_dir = options.data_dir.clone();
+    Some(AbortOnDropHandle::new(tokio::spawn(async move { context.serve(&data_dir).await })))
 }
 
 /// Who asks the machine, with nothing left of who asked for a former life of the agent.

@@ -28,6 +28,7 @@
 //!   dir/                       the program's own directory: `${dir}`, `SHEAF_DIR`; its rendered files are in it
 //! sockets/4711.m, 4711.c       where a plugin serves its module, and is served its context; by its keeper's process id, as
 //!                              a socket's path must be short
+//! sockets/agent                where the agent answers what plugins ask of the cluster, while it is up
 //! gates/instances/…            the same for the processes of plugins that are asked gate 3; their keepers end with the agent
 //! fences/logs+web.json         what was given up for good; outlives the instance
 //! fences/logs+web.lock         the bucket's lock: held by its keeper for life, and by whoever writes the three above

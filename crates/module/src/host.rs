@@ -20,8 +20,11 @@ use crate::proto::{
 };
 use crate::{Bucket, CanRun, Difference, Instance, MESSAGE_MAX, Node, PROTOCOL};
 
+mod cluster;
 mod context;
+mod forward;
 
+pub use cluster::{ClusterApi, Line, Put, Steps, serve_cluster};
 pub use context::{ContextServer, Said};
 
 /// Longest text of a module that is passed on, in characters.
@@ -248,4 +251,13 @@ pub(crate) async fn channel(socket: &Path) -> Result<Channel, tonic::transport::
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
     endpoint.connect_with_connector(connector).await
+}
+
+/// The same to where nobody may listen yet: it connects when it is first used, and again after that breaks.
+pub(crate) fn lazy_channel(socket: PathBuf) -> Channel {
+    let connector = service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://agent.sheaf").connect_with_connector_lazy(connector)
 }

@@ -4,6 +4,7 @@
 //!  the node's agent, or the bucket's keeper            the module's program
 //!    Host ── Hello, OnInit, OnNewSource … ──────────────► serve(MyModule)
 //!    ContextServer ◄────────────── SetStatus, WhoAmI ────── Context
+//!     └─ forwards ─► serve_cluster ◄── objects, checkpoint … ──┘
 //! ```
 //!
 //! ```no_run
@@ -33,13 +34,17 @@ mod context;
 mod failure;
 pub mod host;
 mod module;
+mod object;
 mod proto;
+mod refused;
 mod serve;
 
 pub use bucket::{Bucket, Difference, Instance, Node};
-pub use context::{Context, ContextError};
+pub use context::{Context, ContextError, ObjectWatch};
 pub use failure::Failure;
 pub use module::{CanRun, Module, Taken};
+pub use object::{OBJECT_MAX, Object, ObjectChange, ObjectHead, ObjectPage, ObjectStep};
+pub use refused::{Refused, Why};
 pub use serve::{ServeError, serve};
 
 /// The version of the protocol that this crate speaks, on both sides.

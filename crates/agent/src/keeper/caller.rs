@@ -4,6 +4,7 @@
 //!  keeper's loop ── Call ──► Caller's thread ── one call at a time ──► the module's socket
 //!        ▲                        │
 //!        └── Heard, and a byte ◄──┴──── context socket ◄── SetStatus ─────── the module's process
+//!                                            └── objects, checkpoint … ──► the agent's socket, byte for byte
 //! ```
 //!
 //! There is one for each start of the program, and what it says of a former start is never heard: it is dropped first.
@@ -75,7 +76,8 @@ impl Caller {
         wake.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
         let stop = CancellationToken::new();
-        let line = Line { socket: sockets.module.clone(), instance, teller: Teller { tell, waker } };
+        let (socket, agent) = (sockets.module.clone(), sockets.agent.clone());
+        let line = Line { socket, agent, instance, teller: Teller { tell, waker } };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("caller".to_owned()).spawn(move || {
@@ -122,6 +124,7 @@ impl Drop for Caller {
 /// The thread's side.
 struct Line {
     socket: PathBuf,
+    agent: PathBuf,
     instance: Instance,
     teller: Teller,
 }
@@ -146,7 +149,7 @@ impl Line {
             Ok(listener) => listener,
             Err(error) => return self.teller.tell(Heard::Called(Err(format!("its context: {error}")))),
         };
-        let (server, said) = ContextServer::new(self.instance.clone());
+        let (server, said) = ContextServer::new(self.instance.clone(), self.agent.clone());
         tokio::join!(
             async {
                 if let Err(error) = server.serve(listener).await {

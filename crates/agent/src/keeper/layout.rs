@@ -17,6 +17,17 @@ use super::{Plan, Status};
 /// The socket's name, relative to the instance's directory.
 pub(crate) const SOCKET: &str = "keeper.sock";
 
+/// Where the agent serves keepers, in the directory of sockets.
+const AGENT: &str = "agent";
+
+/// Where the agent serves its keepers.
+pub(crate) fn agent_socket(data_dir: &Path) -> PathBuf {
+    data_dir.join(SOCKETS).join(AGENT)
+}
+
+/// The directory of plugins' sockets.
+const SOCKETS: &str = "sockets";
+
 /// Longest path of a socket that is promised to plugins, in bytes; the kernel allows 107.
 pub(crate) const SOCKET_PATH_MAX: usize = 100;
 
@@ -53,6 +64,8 @@ pub(crate) struct Sockets {
     pub(crate) module: PathBuf,
     /// Where it is served its context.
     pub(crate) context: PathBuf,
+    /// Where the node's agent is, while it is up.
+    pub(crate) agent: PathBuf,
 }
 
 impl Layout {
@@ -61,7 +74,7 @@ impl Layout {
         Self {
             instance: instances(data_dir).join(&name),
             fence: fences(data_dir).join(name),
-            sockets: data_dir.join("sockets"),
+            sockets: data_dir.join(SOCKETS),
         }
     }
 
@@ -92,7 +105,7 @@ impl Layout {
     /// Where the plugin of a keeper's process is reached.
     pub(crate) fn sockets_of(&self, keeper: u32) -> Sockets {
         let socket = |ending: &str| self.sockets.join(format!("{keeper}.{ending}"));
-        Sockets { module: socket("m"), context: socket("c") }
+        Sockets { module: socket("m"), context: socket("c"), agent: self.sockets.join(AGENT) }
     }
 
     /// The same for this process, in a directory that is there. The error is for people.

@@ -13,8 +13,9 @@
 //! config: {directory: /var/log/app, suffix: .log}
 //! ```
 //!
-//! How far it has read is kept in the instance's directory, so a restart on the same node goes on where the former process
-//! stopped. It says a line at least once: a process that is killed between writing and noting says its last lines again.
+//! How far it has read is the bucket's checkpoint, so whichever process comes next goes on where this one stopped, on this
+//! node or, where the directory is the same, on another. It says a line at least once: what a process said and could not note
+//! before it was killed is said again, and nothing else.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use sheaf_module::{Bucket, CanRun, Context, Failure, Module, Node, ServeError, serve};
+use sheaf_module::{Bucket, CanRun, Context, ContextError, Failure, Module, Node, ServeError, Why, serve};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -31,6 +32,8 @@ use tokio::task::JoinHandle;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Read of one file at a look; the rest comes with the next.
 const READ_MAX: u64 = 1 << 20;
+/// How long the start waits for the checkpoint; it must be over within 30 s.
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,14 +75,14 @@ impl Module for Collector {
         fs::read_dir(&config.directory)
             .map_err(|error| format!("{}: {error}", config.directory.display()))?;
         let context = self.context.lock().await.clone().ok_or("on_init has not been called")?;
-        let positions = Positions::load(context.instance().dir.join("positions.json"))?;
+        let positions = Positions::load(&context.within(CHECKPOINT_WITHIN)).await?;
         *self.work.lock().await = Some(tokio::spawn(collect(config, positions, context)));
         Ok(())
     }
 
     async fn on_stop(&self) -> Result<(), Failure> {
         if let Some(work) = self.work.lock().await.take() {
-            work.abort(); // between two looks: whatever was said is noted
+            work.abort(); // what was said and is not noted yet is said again by the next
             let _ = work.await;
         }
         Ok(())
@@ -97,6 +100,13 @@ async fn collect(config: Config, mut positions: Positions, context: Context) {
             }
             Err(error) => Some(format!("{}: {error}", config.directory.display())),
         };
+        // First what was said is noted, then more is said.
+        if let Err(error) = positions.store(&context).await {
+            eprintln!("{error}");
+            if error.why() == Some(Why::Fenced) {
+                return; // Another process has the bucket: not a line more.
+            }
+        }
         if let Some(told) = told
             && let Err(error) = context.set_status(told).await
         {
@@ -127,11 +137,7 @@ fn look(config: &Config, positions: &mut Positions) -> io::Result<u64> {
         }
     }
     out.flush()?;
-    let known = positions.read.len();
     positions.read.retain(|name, _| found.contains_key(name));
-    if lines > 0 || positions.read.len() != known {
-        positions.store()?;
-    }
     Ok(lines)
 }
 
@@ -158,26 +164,29 @@ fn whole_lines(path: &Path, from: &mut u64) -> io::Result<Vec<u8>> {
 
 /// How far each file was read, by name.
 struct Positions {
-    path: PathBuf,
     read: BTreeMap<String, u64>,
+    /// As it was noted last.
+    noted: BTreeMap<String, u64>,
 }
 
 impl Positions {
-    fn load(path: PathBuf) -> Result<Self, Failure> {
-        let read = match fs::read(&path) {
-            Ok(text) => {
-                serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?
+    async fn load(context: &Context) -> Result<Self, Failure> {
+        let read: BTreeMap<String, u64> = match context.checkpoint().await? {
+            Some(text) => {
+                serde_json::from_slice(&text).map_err(|error| format!("the checkpoint: {error}"))?
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(error.into()),
+            None => BTreeMap::new(),
         };
-        Ok(Self { path, read })
+        Ok(Self { noted: read.clone(), read })
     }
 
-    /// Replaces the file as a whole.
-    fn store(&self) -> io::Result<()> {
-        let new = self.path.with_extension("new");
-        fs::write(&new, serde_json::to_vec(&self.read)?)?;
-        fs::rename(&new, &self.path)
+    async fn store(&mut self, context: &Context) -> Result<(), ContextError> {
+        if self.read == self.noted {
+            return Ok(());
+        }
+        let text = serde_json::to_vec(&self.read).expect("names and numbers are always JSON");
+        context.set_checkpoint(text).await?;
+        self.noted.clone_from(&self.read);
+        Ok(())
     }
 }

@@ -1,4 +1,7 @@
-//! The context's server: what a bucket's process asks is answered, what it says is passed on.
+//! The context's server: what a bucket's process asks is answered, what it says is passed on, and what it asks of the cluster
+//! is forwarded to the node's agent.
+
+use std::path::PathBuf;
 
 use tokio::net::UnixListener;
 use tokio::sync::watch;
@@ -6,6 +9,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
+use crate::host::forward::Forward;
 use crate::proto::context_service_server::{ContextService, ContextServiceServer as Calls};
 use crate::proto::{SetStatusRequest, SetStatusResponse, WhoAmIRequest, WhoAmIResponse};
 use crate::{Instance, MESSAGE_MAX, STATUS_MAX};
@@ -14,6 +18,7 @@ use crate::{Instance, MESSAGE_MAX, STATUS_MAX};
 #[derive(Debug)]
 pub struct ContextServer {
     served: Served,
+    agent: PathBuf,
 }
 
 /// What the process has said so far.
@@ -30,10 +35,11 @@ struct Served {
 }
 
 impl ContextServer {
-    /// A context of this instance, and what its process says.
-    pub fn new(instance: Instance) -> (Self, watch::Receiver<Said>) {
+    /// A context of this instance, and what its process says. `agent` is where the node's agent serves
+    /// [`crate::host::serve_cluster`] while it is up.
+    pub fn new(instance: Instance, agent: PathBuf) -> (Self, watch::Receiver<Said>) {
         let (said, heard) = watch::channel(Said::default());
-        (Self { served: Served { instance, said } }, heard)
+        (Self { served: Served { instance, said }, agent }, heard)
     }
 
     /// Serves until it is dropped.
@@ -41,10 +47,12 @@ impl ContextServer {
     /// # Errors
     /// If the server ends by itself.
     pub async fn serve(self, listener: UnixListener) -> Result<(), tonic::transport::Error> {
+        let forward = Forward::new(&self.served.instance.bucket.name, self.agent);
         let calls = Calls::new(self.served)
             .max_decoding_message_size(MESSAGE_MAX)
             .max_encoding_message_size(MESSAGE_MAX);
-        Server::builder().add_service(calls).serve_with_incoming(UnixListenerStream::new(listener)).await
+        let server = Server::builder().add_service(calls).add_service(forward);
+        server.serve_with_incoming(UnixListenerStream::new(listener)).await
     }
 }
 

@@ -38,7 +38,7 @@ impl Module for Named {
         let context = self.context.lock().unwrap().clone().ok_or("no context")?;
         context.set_status(format!("epoch\n{:?} of {}", context.instance().epoch, bucket.name)).await?;
         match context.set_status("x".repeat(501)).await {
-            Err(ContextError::Refused { reason, .. }) => Err(Failure::new(reason)),
+            Err(ContextError::Refused { refused, .. }) => Err(Failure::new(refused.text)),
             other => Err(Failure::new(format!("{other:?}"))),
         }
     }
@@ -85,7 +85,7 @@ async fn a_process_knows_itself_and_says_how_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let (socket, context) = (dir.path().join("m"), dir.path().join("c"));
     let instance = Instance { epoch: Some(7), dir: dir.path().to_owned(), ..Instance::default() };
-    let (server, mut said) = ContextServer::new(instance.clone());
+    let (server, mut said) = ContextServer::new(instance.clone(), dir.path().join("nobody"));
     let listener = UnixListener::bind(&context).unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { drop(server.serve(listener).await) });
