@@ -21,6 +21,8 @@
 mod calls;
 #[path = "cluster/change.rs"]
 mod change;
+#[path = "cluster/context.rs"]
+mod context;
 #[path = "cluster/dev.rs"]
 mod dev;
 #[path = "cluster/disaster.rs"]
@@ -115,6 +117,7 @@ fn plugins() {
     let cluster = Cluster::start(3);
     let mut cases = Cases::of("plugins");
     plugin::cases(&mut cases, &cluster);
+    context::cases(&mut cases, &cluster);
     cases.end();
 }
 

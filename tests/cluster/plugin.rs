@@ -47,13 +47,13 @@ fn faulty(how: &str) -> String {
 }
 
 /// An example of the SDK, which cargo builds with the workspace's tests.
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let built = Path::new(env!("CARGO_BIN_EXE_faulty")).with_file_name("examples").join(name);
     assert!(built.exists(), "{}: cargo build -p sheaf-module --examples makes it", built.display());
     built
 }
 
-fn bucket(name: &str, module: &str, config: &str, more: &str) -> String {
+pub(crate) fn bucket(name: &str, module: &str, config: &str, more: &str) -> String {
     format!("kind: Bucket\nname: {name}\nmodule: {module}\nconfig: {config}\n{more}\n---\n")
 }
 

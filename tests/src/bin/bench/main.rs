@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone
-//!                       ├──► placement, apply, gates, idle, start, failover ── scene: clusters and documents
+//!                       ├──► placement, apply, gates, idle, start, failover, objects ── scene: clusters and documents
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
 //! ```
@@ -23,6 +23,7 @@ mod gates;
 mod idle;
 mod machine;
 mod nemesis;
+mod objects;
 mod placement;
 mod plant;
 mod scene;
@@ -45,7 +46,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 10] = [
+const BENCHES: [Bench; 11] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
@@ -82,6 +83,11 @@ const BENCHES: [Bench; 10] = [
         run: failover::run,
     },
     Bench {
+        name: "objects",
+        about: "3 members: compare and set from a module, one and many at a time  [--seconds 5] [--writers 1,64]",
+        run: objects::run,
+    },
+    Bench {
         name: "nemesis",
         about: "7 agents under everything that goes wrong, checked  [--minutes 20] [--seed 1] [--trials 20]",
         run: nemesis::run,
@@ -110,6 +116,10 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         };
+    }
+    // The module of the objects' buckets.
+    if std::env::args().nth(1).as_deref() == Some("race") {
+        return objects::module();
     }
     let ask = match Ask::parse(std::env::args().skip(1)) {
         Ok(ask) => ask,
