@@ -22,7 +22,7 @@ pub(super) fn begin(former: &Bucket, release: Release) -> (Release, Option<Rollo
     let noticed = reconcile::content(was) != reconcile::content(is)
         || was.node_list_rules != is.node_list_rules
         || former.next.is_some();
-    let rolls = was.multi_node && is.multi_node && is.max_parallel.is_some() && !former.suspended && noticed;
+    let rolls = was.multi_node && is.multi_node && is.max_parallel.is_some() && !former.is_off() && noticed;
     if !rolls {
         return (release, None);
     }
@@ -116,7 +116,7 @@ impl Transaction<'_> {
     /// The bucket, if it is being rolled out to this release and nobody has stopped that.
     fn rolling(&self, name: &BucketName, release: Revision, term: Term) -> Result<Bucket, Refusal> {
         self.in_term(term)?;
-        let bucket = self.state.buckets.get(name).filter(|bucket| !bucket.suspended);
+        let bucket = self.state.buckets.get(name).filter(|bucket| !bucket.is_off());
         let rolls = |rollout: &Rollout| rollout.release.revision == release && rollout.stopped.is_none();
         match bucket {
             Some(bucket) if bucket.next.as_ref().is_some_and(rolls) => Ok((**bucket).clone()),

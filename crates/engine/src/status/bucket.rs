@@ -40,7 +40,7 @@ impl Sight<'_> {
 
     /// How far the bucket's next release has come; none: it is not being rolled out.
     fn rollout(&self, bucket: &Bucket) -> Option<RolloutView> {
-        let rollout = bucket.next.as_ref().filter(|_| !bucket.suspended)?;
+        let rollout = bucket.next.as_ref().filter(|_| !bucket.is_off())?;
         let alive = self.state.nodes.values().filter(|node| node.status.is_alive());
         let released = rollout.released.iter();
         Some(RolloutView {
