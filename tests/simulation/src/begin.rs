@@ -45,8 +45,8 @@ impl World {
             self.later(3 * SECOND, Process::World, What::World(AtWorld::Fault));
         }
         let every = self.plan.cut_leader_every;
-        if every > 0 {
-            (1..=self.plan.chaos / every).for_each(|turn| self.undo_in(turn * every, Undo::CutLeader));
+        for turn in 1..=self.plan.chaos.checked_div(every).unwrap_or(0) {
+            self.undo_in(turn * every, Undo::CutLeader);
         }
         if self.plan.lost_at_once > 0 {
             self.later(self.plan.chaos, Process::World, What::World(AtWorld::Lose));
