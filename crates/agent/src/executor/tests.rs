@@ -10,34 +10,35 @@ fn executor(dir: &Path) -> Executor {
     Executor::new(keepers, NodeName::new("n1").expect("a name"), clock::boot_id(), binary)
 }
 
-/// What a new life of the agent believes of an instance whose keeper lives and does not answer: for how long from now
-/// it may run.
-async fn believed(dir: &Path) -> Span {
+/// A new life of the agent gives an instance whose keeper lives and does not answer so long, from when it looks.
+async fn gives(dir: &Path, ttl: Span) {
+    let mut executor = executor(dir);
     let layout = Layout::new(dir, &BucketName::new("/a").expect("a name"));
     layout.make().expect("a directory");
     let held = layout.try_lock().expect("a lock").expect("nobody else has it");
-    let found = executor(dir).find().await.expect("it can be read");
+    let before = clock::now();
+    let found = executor.find().await.expect("it can be read");
+    let after = clock::now();
     drop(held);
     let seen = found[0].seen.as_ref().expect("an instance");
     assert!(seen.observed.is_alive());
-    seen.deadline.expect("nobody lives for ever").since(clock::now())
+    let deadline = seen.deadline.expect("nobody lives for ever");
+    assert!(
+        before.after(ttl) <= deadline && deadline <= after.after(ttl),
+        "{deadline:?}, looked at {after:?}"
+    );
 }
 
 #[tokio::test]
 async fn an_instance_whose_keeper_is_silent_has_as_long_as_a_lease_of_its_cluster() {
     let dir = tempfile::tempdir().expect("a directory");
-    let usual = LeaseSettings::default().ttl;
-    let first = believed(dir.path()).await;
-    assert!(first <= usual && first > Span::seconds(1), "{first}");
-
+    gives(dir.path(), LeaseSettings::default().ttl).await;
     let mut former = executor(dir.path());
-    former.lease_lasts(Span::seconds(1));
-    until_idle(&mut former).await;
-    let shorter = believed(dir.path()).await;
-    assert!(shorter <= Span::seconds(1), "{shorter}");
-    former.lease_lasts(Span::seconds(600));
-    until_idle(&mut former).await;
-    assert!(believed(dir.path()).await > Span::seconds(500));
+    for ttl in [Span::seconds(1), Span::seconds(600)] {
+        former.lease_lasts(ttl);
+        until_idle(&mut former).await;
+        gives(dir.path(), ttl).await;
+    }
 }
 
 async fn until_idle(executor: &mut Executor) {
