@@ -24,7 +24,7 @@ fn containers() {
     }
     let machine = Arc::new(Machine::take());
     let nodes = Nodes::start(&machine, 5, env!("CARGO_BIN_EXE_bench").as_ref());
-    nodes.apply(&beats::quick_module("/beat".as_ref()));
+    nodes.apply(&beats::module("/beat".as_ref()));
     nodes.apply(&nodes.bucket("/all", "multi_node: true"));
     nodes.apply(&nodes.bucket("/one", ""));
     nodes.wait_running("/all", 5);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sheaf_tests::beats::{self, lives, no_overlap};
+use sheaf_tests::beats::{self, one_at_a_time, programs};
 use sheaf_tests::documents::{Trace, bucket};
 use sheaf_tests::{Agent, Cases, Cluster, wait_for};
 
@@ -12,7 +12,8 @@ use crate::scene::{epoch, event_kinds, explain, only_node, pids, trace};
 const FAILOVER: Duration = Duration::from_secs(30);
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
-    cluster.apply(&beats::module());
+    let beat = cluster.machine().program(env!("CARGO_BIN_EXE_bench").as_ref(), "beat");
+    cluster.apply(&beats::module(&beat));
     cases.run("A8 the agent of its node is killed", || {
         a8(cluster, "/a8/agent", follower(cluster), Agent::kill);
     });
@@ -46,9 +47,10 @@ fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) 
     assert!(epoch(&after) > epoch(&before), "{} after {}", epoch(&after), epoch(&before));
     let second = only_node(&after);
     wait_for("the new one beats", Duration::from_secs(5), || {
-        if lives(&trace).contains_key(&epoch(&after)) { Ok(()) } else { Err("not yet".to_owned()) }
+        let lives = programs(&trace);
+        if lives.iter().any(|life| life.epoch == epoch(&after)) { Ok(()) } else { Err(format!("{lives:?}")) }
     });
-    assert_eq!(no_overlap(&lives(&trace)), Ok(()));
+    assert_eq!(one_at_a_time(&programs(&trace)), Ok(()));
     assert!(victim.programs(name).is_empty(), "what ran there has ended: {:?}", victim.programs(name));
     let kinds = event_kinds(cluster, name);
     assert_eq!(kinds.iter().filter(|kind| *kind == "bucket.bound").count(), 2, "{kinds:?}");
@@ -63,11 +65,11 @@ fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) 
     assert_eq!((only_node(&settled), epoch(&settled)), (second, epoch(&after)));
     assert!(victim.programs(name).is_empty(), "{:?}", victim.programs(name));
     cluster.delete(&[name]);
-    assert_eq!(no_overlap(&lives(&trace)), Ok(()));
+    assert_eq!(one_at_a_time(&programs(&trace)), Ok(()));
 }
 
 fn trace_begins(trace: &Trace) -> Result<(), String> {
-    if lives(trace).is_empty() { Err("no beat".to_owned()) } else { Ok(()) }
+    if programs(trace).is_empty() { Err("no beat".to_owned()) } else { Ok(()) }
 }
 
 fn a29(cluster: &Cluster) {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use sheaf_tests::config::Timing;
 use sheaf_tests::documents::{self, Trace};
 use sheaf_tests::{Machine, NodePlan, wait_for};
 
@@ -72,22 +71,9 @@ impl Nodes {
     }
 
     fn run(&self, name: &str) {
-        let join = ["n1", "n2", "n3"].map(|name| format!("{name}:7420"));
-        let plan = NodePlan {
-            name: name.to_owned(),
-            hostname: name.to_owned(),
-            labels: Vec::new(),
-            address: "0.0.0.0:7420".to_owned(),
-            http: "127.0.0.1:7421".to_owned(),
-            expect: join.len(),
-            join: join.to_vec(),
-            allow: Vec::new(),
-            deny: Vec::new(),
-            timing: Timing::for_nodes(self.count),
-            dir: "/var/lib/sheaf".into(),
-            more: String::new(),
-            environment: Vec::new(),
-        };
+        let join = ["n1", "n2", "n3"].map(|name| format!("{name}:7420")).to_vec();
+        let (address, http) = ("0.0.0.0:7420".to_owned(), "127.0.0.1:7421".to_owned());
+        let plan = NodePlan::new(name, address, http, join, self.count, "/var/lib/sheaf".into());
         let config = self.machine.write(&format!("{name}.toml"), plan.toml());
         let dir = self.machine.path(name);
         fs::create_dir_all(&dir).expect("a directory can be made in the test's own");
@@ -191,7 +177,7 @@ impl Nodes {
     /// The document of a bucket whose programs beat.
     pub(crate) fn bucket(&self, name: &str, more: &str) -> String {
         let inside = Path::new("/traces").join(name.trim_start_matches('/'));
-        documents::bucket(name, "ticking", &Trace::new(inside), more)
+        documents::bucket(name, "beating", &Trace::new(inside), more)
     }
 
     /// What its programs have written.

@@ -6,26 +6,17 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::documents::{Trace, program};
+use crate::documents::Trace;
 
 /// Between two beats of [`run`].
 const BEAT: Duration = Duration::from_millis(20);
 
-/// First and last beat of each epoch, in nanoseconds since 1970.
-pub type Lives = BTreeMap<u64, (u64, u64)>;
-
-/// The module `beating@1`: its programs write many times a second who they are, their epoch, and when it is.
-pub fn module() -> String {
-    let script =
-        r#"while :; do echo "$SHEAF_NODE $$ $SHEAF_EPOCH $(date +%s%N)" >> "$TRACE"; sleep 0.05; done"#;
-    program("beating", script, "")
-}
-
-/// The module `ticking@1`: the same by a program that costs next to nothing, so that there may be many. `beat` is a
-/// program that calls [`run`] when it is started as `beat beat FILE`.
-pub fn quick_module(beat: &Path) -> String {
+/// The module `beating@1`: its programs write many times a second who they are, their epoch, and when it is. `beat` is
+/// a program that calls [`run`] when it is started as `beat beat FILE`; it costs next to nothing, so that there may be
+/// many.
+pub fn module(beat: &Path) -> String {
     format!(
-        "kind: Module\nname: ticking\nversion: '1'\nruntime: exec\nexec:\n  command: {}\n  \
+        "kind: Module\nname: beating\nversion: '1'\nruntime: exec\nexec:\n  command: {}\n  \
          args: [beat, '${{bucket.config.trace}}']\nrestart: {{policy: always, backoff: 100ms..1s, \
          give_up_after: 100 in 10m}}\nstop: {{grace: 1s}}\n---\n",
         beat.display()
@@ -53,31 +44,6 @@ pub fn run(file: &Path) -> std::io::Result<()> {
 pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// What was written so far.
-pub fn lives(trace: &Trace) -> Lives {
-    let mut lives = Lives::new();
-    for life in programs(trace) {
-        let all = lives.entry(life.epoch).or_insert((life.first, life.last));
-        *all = (all.0.min(life.first), all.1.max(life.last));
-    }
-    lives
-}
-
-/// Which epochs lived at once, if any did.
-///
-/// # Errors
-/// With the first two.
-pub fn no_overlap(lives: &Lives) -> Result<(), String> {
-    let in_order: Vec<_> = lives.iter().collect();
-    for pair in in_order.windows(2) {
-        let ((old, (_, last)), (new, (first, _))) = (pair[0], pair[1]);
-        if last >= first {
-            return Err(format!("epoch {old} beat at {last}, epoch {new} from {first} on"));
-        }
-    }
-    Ok(())
 }
 
 /// A program, from its first beat to its last, in nanoseconds since 1970.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::config::Timing;
 use crate::need::say;
 use crate::wait::wait_for;
 use crate::{Agent, Machine, NodePlan, Output, ports};
@@ -53,21 +52,9 @@ impl Cluster {
         let mut cluster = Self { agents: Vec::new(), machine: Arc::clone(machine), name: prefix.to_owned() };
         for index in 0..count {
             let name = format!("{prefix}n{}", index + 1);
-            let mut plan = NodePlan {
-                hostname: name.clone(),
-                labels: Vec::new(),
-                address: address(index),
-                http: format!("127.0.0.1:{}", ports[2 * index + 1]),
-                join: join.clone(),
-                expect: join.len().max(1),
-                allow: Vec::new(),
-                deny: Vec::new(),
-                timing: Timing::for_nodes(count),
-                dir: machine.path(&name),
-                more: String::new(),
-                environment: Vec::new(),
-                name,
-            };
+            let http = format!("127.0.0.1:{}", ports[2 * index + 1]);
+            let dir = machine.path(&name);
+            let mut plan = NodePlan::new(&name, address(index), http, join.clone(), count, dir);
             change(index + 1, &mut plan);
             let id = plan.name.clone();
             cluster.agents.push(Agent::new(machine, &id, plan));
@@ -79,21 +66,10 @@ impl Cluster {
     pub fn add(&mut self, change: impl FnOnce(&mut NodePlan)) -> &Agent {
         let ports = ports::free(2);
         let name = format!("{}n{}", self.name, self.agents.len() + 1);
-        let mut plan = NodePlan {
-            hostname: name.clone(),
-            labels: Vec::new(),
-            address: format!("127.0.0.1:{}", ports[0]),
-            http: format!("127.0.0.1:{}", ports[1]),
-            join: self.agents.iter().take(3).map(Agent::address).collect(),
-            expect: self.agents.len().min(3),
-            allow: Vec::new(),
-            deny: Vec::new(),
-            timing: Timing::for_nodes(self.agents.len()),
-            dir: self.machine.path(&name),
-            more: String::new(),
-            environment: Vec::new(),
-            name: name.clone(),
-        };
+        let [address, http] = [0, 1].map(|index| format!("127.0.0.1:{}", ports[index]));
+        let join: Vec<String> = self.agents.iter().take(3).map(Agent::address).collect();
+        let dir = self.machine.path(&name);
+        let mut plan = NodePlan::new(&name, address, http, join, self.agents.len(), dir);
         change(&mut plan);
         self.agents.push(Agent::new(&self.machine, &name, plan));
         self.agents.last().expect("one was just added")

@@ -57,6 +57,33 @@ pub struct NodePlan {
 }
 
 impl NodePlan {
+    /// A node that allows every module and joins those that listen at `join`, all of which form the cluster; `count` is
+    /// how many nodes there are.
+    pub fn new(
+        name: &str,
+        address: String,
+        http: String,
+        join: Vec<String>,
+        count: usize,
+        dir: PathBuf,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            hostname: name.to_owned(),
+            labels: Vec::new(),
+            address,
+            http,
+            expect: join.len().max(1),
+            join,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            timing: Timing::for_nodes(count),
+            dir,
+            more: String::new(),
+            environment: Vec::new(),
+        }
+    }
+
     /// The config file.
     pub fn toml(&self) -> String {
         let Timing { heartbeat, election: (min, max), ttl } = &self.timing;

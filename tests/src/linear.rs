@@ -8,7 +8,7 @@
 //! operation that cannot be explained without it: wherever else it stood, it could be moved there, since nothing says by
 //! when it was done, or be left out.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 /// Sets of operations that are looked at before the search gives up. A history of a few hundred calls by a handful of
 /// callers needs some thousands.
@@ -214,9 +214,6 @@ impl Search<'_> {
         )
     }
 }
-
-/// Operations of many registers, by the register's name.
-pub type Histories = BTreeMap<String, Vec<Operation>>;
 
 #[cfg(test)]
 mod tests {

@@ -36,13 +36,13 @@ impl Machine {
         let place = env::temp_dir().join(format!("{PREFIX}{}.{count}", std::process::id()));
         fs::create_dir_all(&place).expect("a directory can be made for temporary files");
         let place = place.canonicalize().expect("the directory was just made");
-        // A link of its own: a build of somebody else must not replace the binary while agents run.
-        let binary = place.join("sheaf");
-        let built = binary::path();
-        if fs::hard_link(built, &binary).is_err() {
-            fs::copy(built, &binary).unwrap_or_else(|error| panic!("copying {}: {error}", built.display()));
-        }
+        let binary = program(binary::path(), place.join("sheaf"));
         Self { place, binary, _lock: lock }
+    }
+
+    /// A program of the tests, by this name in the directory.
+    pub fn program(&self, built: &Path, name: &str) -> PathBuf {
+        program(built, self.place.join(name))
     }
 
     /// The directory of everything in this test: short, absolute, without links.
@@ -82,6 +82,14 @@ impl Drop for Machine {
         let left: Vec<String> = left.iter().map(ToString::to_string).collect();
         assert!(failed || left.is_empty(), "processes that outlived their keeper:\n  {}", left.join("\n  "));
     }
+}
+
+/// A link of its own, unless there is one: a build of somebody else must not replace a program while it runs.
+fn program(built: &Path, link: PathBuf) -> PathBuf {
+    if !link.exists() && fs::hard_link(built, &link).is_err() {
+        fs::copy(built, &link).unwrap_or_else(|error| panic!("copying {}: {error}", built.display()));
+    }
+    link
 }
 
 fn lock() -> File {

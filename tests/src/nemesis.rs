@@ -84,12 +84,8 @@ struct World {
 pub fn run(machine: &Arc<Machine>, plan: &Plan) -> Report {
     let mut random = Random::new(plan.seed);
     let world = World::start(machine);
-    let beat = machine.path("beat");
-    // A link of its own: a build of somebody else must not replace the program while it runs.
-    if !beat.exists() && std::fs::hard_link(&plan.beat, &beat).is_err() {
-        std::fs::copy(&plan.beat, &beat).expect("a program can be copied into the test's own directory");
-    }
-    world.cluster.apply(&beats::quick_module(&beat));
+    let beat = machine.program(&plan.beat, "beat");
+    world.cluster.apply(&beats::module(&beat));
     world.cluster.apply_and_wait(&world.documents());
     let begun = Instant::now();
     let calling = callers::Calling::begin(&world, random.any());
@@ -168,10 +164,10 @@ impl World {
             let rules = Self::allowed(number)
                 .map(|nodes| format!("node_list_rules: {:?}\n", nodes.map(|node| format!("n{node}"))));
             let more = format!("{}suspended: false", rules.unwrap_or_default());
-            bucket(&name, "ticking", &self.trace(&name), &more)
+            bucket(&name, "beating", &self.trace(&name), &more)
         };
         let multi =
-            |name: String| bucket(&name, "ticking", &self.trace(&name), "multi_node: true\nsuspended: false");
+            |name: String| bucket(&name, "beating", &self.trace(&name), "multi_node: true\nsuspended: false");
         Self::singles().enumerate().map(single).chain(Self::multis().map(multi)).collect()
     }
 

@@ -33,6 +33,8 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// Connections that may wait for that; more wait before it.
 const QUESTIONS: usize = 256;
+/// How often it is looked for: the system's table may leave one out while others come and go.
+const LOOKS: u32 = 10;
 
 /// From whom to whom, by the nodes' numbers.
 pub type Way = (usize, usize);
@@ -47,8 +49,11 @@ pub struct Net {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Whose the connection is that comes from an address, and whom to tell.
-type Question = (SocketAddr, oneshot::Sender<usize>);
+/// A connection as its caller sees it: its own address, and the one that it called. The first alone may belong to several.
+type Ends = (SocketAddr, SocketAddr);
+
+/// Whose the connection is, and whom to tell.
+type Question = (Ends, oneshot::Sender<usize>);
 
 /// What every proxy has.
 #[derive(Clone)]
@@ -127,10 +132,12 @@ async fn serve(node: usize, listener: TcpListener, agent: String, proxy: Proxy) 
             taken = listener.accept() => {
                 // Refused for want of files, say: whoever connects asks again.
                 let Ok((caller, peer)) = taken else { continue };
+                let Ok(called) = caller.local_addr() else { continue };
                 let (agent, proxy) = (agent.clone(), proxy.clone());
                 connections.spawn(async move {
                     let (tell, told) = oneshot::channel();
-                    if proxy.questions.send((peer, tell)).await.is_ok() && let Ok(from) = told.await {
+                    let ends = (peer, called);
+                    if proxy.questions.send((ends, tell)).await.is_ok() && let Ok(from) = told.await {
                         // How it ended the two at its ends know.
                         let _ = pass(caller, agent, (from, node), proxy.cut).await;
                     }
@@ -141,25 +148,35 @@ async fn serve(node: usize, listener: TcpListener, agent: String, proxy: Proxy) 
     }
 }
 
-/// Answers whose connections are, by the nodes' numbers; 0: no agent's.
+/// Answers whose connections are, by the nodes' numbers; 0: no agent's. One that cannot be found is not passed on.
 fn tell_who(questions: &mut mpsc::Receiver<Question>, proxies: &[String]) {
     let number = |pid: u32| {
         let address = processes::variable(pid, ADVERTISE)?;
         proxies.iter().position(|proxy| *proxy == address).map(|index| index + 1)
     };
-    while let Some(first) = questions.blocking_recv() {
-        pause();
-        let mut asked = vec![first];
-        while let Ok(more) = questions.try_recv() {
-            asked.push(more);
+    // Each with how often it was looked for.
+    let mut asked: Vec<(Question, u32)> = Vec::new();
+    loop {
+        if asked.is_empty() {
+            match questions.blocking_recv() {
+                Some(first) => asked.push((first, 0)),
+                None => return,
+            }
         }
-        let callers: BTreeSet<SocketAddr> = asked.iter().map(|(peer, _)| *peer).collect();
-        let sockets = sockets(&callers);
+        pause();
+        while let Ok(more) = questions.try_recv() {
+            asked.push((more, 0));
+        }
+        let wanted: BTreeSet<Ends> = asked.iter().map(|((ends, _), _)| *ends).collect();
+        let sockets = sockets(&fs::read_to_string("/proc/net/tcp").unwrap_or_default(), &wanted);
         let owners = processes::owners_of_sockets(&sockets.values().copied().collect());
-        for (peer, tell) in asked {
-            let owner = sockets.get(&peer).and_then(|socket| owners.get(socket));
-            // Whoever asked may have ended.
-            let _ = tell.send(owner.and_then(|pid| number(*pid)).unwrap_or(0));
+        for ((ends, tell), looks) in std::mem::take(&mut asked) {
+            match sockets.get(&ends).and_then(|socket| owners.get(socket)) {
+                // Whoever asked may have ended.
+                Some(pid) => drop(tell.send(number(*pid).unwrap_or(0))),
+                None if looks + 1 < LOOKS => asked.push(((ends, tell), looks + 1)),
+                None => {}
+            }
         }
     }
 }
@@ -169,17 +186,20 @@ fn pause() {
     thread::sleep(GATHER);
 }
 
-/// The inodes of the sockets with these local addresses.
-fn sockets(local: &BTreeSet<SocketAddr>) -> BTreeMap<SocketAddr, u64> {
-    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+/// The inodes of the sockets with these ends, by a table like `/proc/net/tcp`.
+fn sockets(table: &str, wanted: &BTreeSet<Ends>) -> BTreeMap<Ends, u64> {
+    let address = |text: &str| {
+        let (address, port) = text.split_once(':')?;
+        let address = u32::from_str_radix(address, 16).ok()?.to_le_bytes();
+        Some(SocketAddr::from((address, u16::from_str_radix(port, 16).ok()?)))
+    };
     let row = |row: &str| {
         let mut words = row.split_whitespace();
-        let (address, port) = words.nth(1)?.split_once(':')?;
-        let address = u32::from_str_radix(address, 16).ok()?.to_le_bytes();
-        let address = SocketAddr::from((address, u16::from_str_radix(port, 16).ok()?));
-        Some((address, words.nth(7)?.parse().ok()?))
+        let ends = (address(words.nth(1)?)?, address(words.next()?)?);
+        Some((ends, words.nth(6)?.parse().ok()?))
     };
-    table.lines().filter_map(row).filter(|(address, _)| local.contains(address)).collect()
+    // A connection that is over and still remembered has no inode.
+    table.lines().filter_map(row).filter(|(ends, inode)| *inode != 0 && wanted.contains(ends)).collect()
 }
 
 /// Passes on what the two say until one of them is gone.
@@ -223,6 +243,19 @@ mod tests {
     use std::net;
 
     use super::*;
+
+    /// A port may have been another connection's before, and may be at the same time.
+    #[test]
+    fn a_socket_is_found_by_both_its_ends() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:9C40 0100007F:4EC4 01 00000000:00000000 02:000A7214 00000000     0        0 11 2 0 20 4 30 10 -1
+   1: 0100007F:9C40 0100007F:4EC6 06 00000000:00000000 03:00001500 00000000     0        0 0 3 0
+   2: 0100007F:9C40 0100007F:4EC5 01 00000000:00000000 02:000A7214 00000000     0        0 12 2 0 20 4 30 10 -1";
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let ends = |called: u16| (at(40_000), at(called));
+        let found = sockets(table, &[20_164, 20_165, 20_166].map(ends).into());
+        assert_eq!(found, BTreeMap::from([(ends(20_164), 11), (ends(20_165), 12)]));
+    }
 
     /// One that connects from here belongs to no node; the way from 0 stands for it.
     #[test]

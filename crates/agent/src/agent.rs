@@ -16,7 +16,7 @@ use sheaf_engine::gates::{CheckAnswer, Here, Part};
 use sheaf_engine::node::question::{Key, Question};
 use sheaf_engine::node::{self, Action, Identity, Input, NodeState};
 use sheaf_model::session::ToLeader;
-use sheaf_model::{ClusterId, Facts, Incarnation, NodeId, NodeKey, Span};
+use sheaf_model::{ClusterId, Facts, Incarnation, NodeId, NodeKey, Revision, Span};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,8 @@ const MESSAGES: usize = 1024;
 const REQUESTS: usize = 16;
 /// A timer this late is counted: the machine is starved.
 const LATE: Span = Span::millis(50);
+/// For what is being started when the agent is told to stop. It takes milliseconds, unless the machine starves.
+const STARTED_WITHIN: Duration = Duration::from_secs(3);
 /// For the streams' farewell when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -219,25 +221,45 @@ struct Loop {
 impl Loop {
     async fn run(&mut self, stop: &CancellationToken, streams: &mut JoinSet<()>) -> Result<(), AgentError> {
         loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                // Dropped, it has taken nothing that is not done.
+                input = self.next(streams) => self.step(input?),
+            }
+        }
+        self.executor.begin_no_more();
+        let started = async {
+            while self.executor.is_starting() {
+                let input = self.next(streams).await?;
+                self.step(input);
+            }
+            Ok(())
+        };
+        tokio::time::timeout(STARTED_WITHIN, started).await.unwrap_or_else(|_| {
+            tracing::warn!("some instances have not started within {STARTED_WITHIN:?}; they may be lost");
+            Ok(())
+        })
+    }
+
+    /// What happens next.
+    async fn next(&mut self, streams: &mut JoinSet<()>) -> Result<Input, AgentError> {
+        loop {
             let wake = self.node.next_wake();
             self.alarm.set(wake).map_err(|source| AgentError::Alarm { source })?;
-            let input = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+            tokio::select! {
                 // A channel keeps what was not taken.
-                Some(input) = self.inputs.recv() => input,
+                Some(input) = self.inputs.recv() => return Ok(input),
                 // A set keeps what has ended until it is taken; the same for checks and streams.
-                Some(input) = self.executor.next() => input,
+                Some(input) = self.executor.next() => return Ok(input),
                 Some(checked) = self.checking.join_next(), if !self.checking.is_empty() => match checked {
-                    Ok((key, part, answers)) => Input::Answered(key, part, answers),
-                    Err(error) => {
-                        tracing::error!(%error, "a check broke off");
-                        continue;
+                    Ok((key, part, answers)) => return Ok(Input::Answered(key, part, answers)),
+                    Err(error) => tracing::error!(%error, "a check broke off"),
+                },
+                Some(request) = self.requests.recv() => {
+                    if let Some(input) = self.requested(request) {
+                        return Ok(input);
                     }
-                },
-                Some(request) = self.requests.recv() => match self.requested(request) {
-                    Some(input) => input,
-                    None => continue,
-                },
+                }
                 Some(_) = streams.join_next() => {
                     return Err(AgentError::Ended("link"));
                 }
@@ -247,10 +269,9 @@ impl Loop {
                     if clock::now().since(due) > LATE {
                         self.meter.timer_was_late();
                     }
-                    Input::Tick
+                    return Ok(Input::Tick);
                 }
-            };
-            self.step(input);
+            }
         }
     }
 
@@ -297,6 +318,9 @@ impl Loop {
                 next.extend(self.perform(action));
             }
             self.signals.saw(self.node.seen());
+        }
+        if self.node.seen() > Revision::default() {
+            self.executor.lease_lasts(self.node.settings().lease.ttl);
         }
         if !self.leaving.is_empty() && self.node.has_left() {
             for waiting in self.leaving.drain(..) {

@@ -1,16 +1,16 @@
 //! Carries out what the node decides about instances: keepers spawned, stopped and killed, things sworn, directories
 //! removed. Never waits: everything that takes time is a task, and its end is an [`Outcome`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use sheaf_engine::keep::{Call, Fence};
-use sheaf_engine::node::{Action, Done, Found as NodeFound, Input, Seen, Start};
+use sheaf_engine::node::{Action, Birth, Done, Found as NodeFound, Input, Seen, Start};
 use sheaf_engine::reconcile::Mode;
-use sheaf_model::{BootId, BucketName, Epoch, Moment, NodeName, Revision, Span};
+use sheaf_model::{BootId, BucketName, Epoch, LeaseSettings, Moment, NodeName, Revision, Span};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -18,11 +18,13 @@ use tokio::time::timeout;
 use crate::error::{AgentError, text};
 use crate::keeper::{Status, clock};
 use crate::keepers::{Found, Handle, KeeperError, Keepers};
-use crate::report::{self, Birth};
 
+mod lease;
 mod origin;
 pub(crate) mod plan;
 mod start;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use origin::StartedFrom;
 
@@ -36,8 +38,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const LOOKS: u32 = 50;
 /// How long a keeper may take to answer an agent that has just started: other instances' leases are running out.
 const ADOPT_WITHIN: Duration = Duration::from_secs(1);
-/// How long a lease usually lasts.
-const LEASE: Span = Span::seconds(3);
 /// Ten years.
 const NEVER: Span = Span::seconds(10 * 365 * 24 * 3600);
 
@@ -47,6 +47,10 @@ pub(crate) struct Executor {
     shared: Arc<Shared>,
     held: BTreeMap<BucketName, Held>,
     tasks: JoinSet<Outcome>,
+    /// What is being started: its keeper may not hold the bucket yet.
+    starting: BTreeSet<BucketName>,
+    /// How long a lease lasts, as far as is known.
+    ttl: Span,
     serial: u64,
 }
 
@@ -57,6 +61,7 @@ struct Shared {
     node: NodeName,
     boot: BootId,
     binary: PathBuf,
+    /// Closed when nothing more is to be begun.
     slots: Semaphore,
 }
 
@@ -100,18 +105,27 @@ impl Executor {
     /// Over the keepers of one data directory. `binary` is `${sheaf}`.
     pub(crate) fn new(keepers: Keepers, node: NodeName, boot: BootId, binary: PathBuf) -> Self {
         let shared = Shared { keepers, node, boot, binary, slots: Semaphore::new(AT_ONCE) };
-        Self { shared: Arc::new(shared), held: BTreeMap::new(), tasks: JoinSet::new(), serial: 0 }
+        Self {
+            shared: Arc::new(shared),
+            held: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            starting: BTreeSet::new(),
+            ttl: LeaseSettings::default().ttl,
+            serial: 0,
+        }
     }
 
     /// Looks at what an earlier life of the agent has left, and takes over the keepers that live.
     pub(crate) async fn find(&mut self) -> Result<Vec<NodeFound>, AgentError> {
         let shared = self.shared.clone();
-        let look = move || -> Result<Vec<(Found, Fence)>, KeeperError> {
+        let look = move || -> Result<(Span, Vec<(Found, Fence)>), KeeperError> {
             let all = shared.keepers.scan()?.into_iter();
-            all.map(|found| shared.keepers.fence(found.bucket()).map(|fence| (found, fence))).collect()
+            let all = all.map(|found| shared.keepers.fence(found.bucket()).map(|fence| (found, fence)));
+            Ok((lease::read(shared.keepers.data_dir()), all.collect::<Result<_, _>>()?))
         };
-        let all = blocking(look).await.ok_or(AgentError::Ended("look at the disk"))?;
-        let all = all.map_err(AgentError::Instances)?;
+        let looked = blocking(look).await.ok_or(AgentError::Ended("look at the disk"))?;
+        let (ttl, all) = looked.map_err(AgentError::Instances)?;
+        self.ttl = ttl;
         let alive = all.iter().filter(|(found, _)| matches!(found, Found::Alive { .. }));
         let alive: Vec<BucketName> = alive.map(|(found, _)| found.bucket().clone()).collect();
         let shared = self.shared.clone();
@@ -138,16 +152,16 @@ impl Executor {
                 Found::Alive { .. } => adopted.remove(&bucket),
                 Found::Dead { plan, status, .. } => {
                     let birth = plan.map_or_else(Birth::unknown, |plan| self.birth(&bucket, &plan));
-                    Some(report::dead(status.as_deref(), &birth))
+                    Some(birth.dead(status.as_deref().map(Status::told).as_ref()))
                 }
             };
-            report::found(bucket, seen, fence)
+            NodeFound { bucket, seen, fence }
         });
         Ok(found.collect())
     }
 
     fn birth(&self, bucket: &BucketName, plan: &crate::keeper::Plan) -> Birth {
-        Birth::found(plan, origin::read(&self.shared.keepers, bucket), &self.shared.boot)
+        origin::read(&self.shared.keepers, bucket).birth(plan, &self.shared.boot)
     }
 
     fn adopted(&mut self, bucket: &BucketName, fresh: Result<Fresh, KeeperError>) -> Seen {
@@ -157,14 +171,15 @@ impl Executor {
         };
         let (plan, status) = self.shared.keepers.last(bucket);
         let birth = plan.map_or_else(Birth::unknown, |plan| self.birth(bucket, &plan));
+        let told = status.as_ref().map(Status::told);
         if matches!(error, KeeperError::Gone { .. }) {
-            return report::dead(status.as_ref(), &birth);
+            return birth.dead(told.as_ref());
         }
         // Nobody else knows its deadline: it may have as long as a lease lasts, or its keeper is hung.
-        let birth = Birth { until: birth.until.max(Some(clock::now().after(LEASE))), ..birth };
+        let birth = Birth { until: birth.until.max(Some(clock::now().after(self.ttl))), ..birth };
         tracing::warn!(%bucket, %error, "its keeper lives and does not answer; asking again");
         self.tasks.spawn(start::adopt_again(self.shared.clone(), bucket.clone()));
-        report::silent(status.as_ref(), &birth)
+        birth.silent(told.as_ref())
     }
 
     /// Keeps the connection, and listens to what its keeper says.
@@ -172,17 +187,42 @@ impl Executor {
         self.serial += 1;
         let Fresh { handle, birth, grace, speaks } = fresh;
         let mut status = handle.status();
-        let seen = report::seen(&status.borrow_and_update(), &birth);
+        let seen = birth.seen(&status.borrow_and_update().told());
         let held = Held { handle: Arc::new(handle), birth, grace, speaks, serial: self.serial };
         self.tasks.spawn(listen(bucket.clone(), self.serial, status));
         self.held.insert(bucket.clone(), held);
         seen
     }
 
+    /// How long a lease lasts from now on; later lives of the agent must know, too.
+    pub(crate) fn lease_lasts(&mut self, ttl: Span) {
+        if std::mem::replace(&mut self.ttl, ttl) == ttl {
+            return;
+        }
+        let shared = self.shared.clone();
+        self.tasks.spawn(async move {
+            if let Some(Err(error)) = blocking(move || lease::write(shared.keepers.data_dir(), ttl)).await {
+                tracing::warn!(error = text(&error), "how long leases last was not written down");
+            }
+            Outcome::Nothing
+        });
+    }
+
+    /// From now on nothing is begun that is not under way.
+    pub(crate) fn begin_no_more(&self) {
+        self.shared.slots.close();
+    }
+
+    /// Whether keepers are on their way that neither a stand-in nor a later life of the agent could find.
+    pub(crate) fn is_starting(&self) -> bool {
+        !self.starting.is_empty()
+    }
+
     /// Begins what the node asks for. Some things are done at once.
     pub(crate) fn perform(&mut self, action: Action) -> Option<Input> {
         match action {
             Action::Start(start) => {
+                self.starting.insert(start.bucket.name.clone());
                 self.tasks.spawn(start::start(self.shared.clone(), start));
             }
             Action::Update(start) => return self.update(&start),
@@ -227,7 +267,7 @@ impl Executor {
             Err(reason) => return Some(Input::Done(bucket, Done::Failed { reason, again: true })),
         };
         let birth = Birth { origin: start.origin, ..held.birth };
-        let seen = report::seen(&held.handle.status().borrow(), &birth);
+        let seen = birth.seen(&held.handle.status().borrow().told());
         let (handle, from, basis) = (held.handle.clone(), start.origin.into(), plan.basis);
         let (with, name) = (shared.clone(), bucket.clone());
         let lay_out = move || {
@@ -284,7 +324,7 @@ impl Executor {
         held.birth.mode = Mode::Multi(state);
         held.birth.until = None;
         held.handle.deadline(epoch, self.shared.boot.clone(), clock::now().after(NEVER));
-        let seen = report::seen(&held.handle.status().borrow(), &held.birth);
+        let seen = held.birth.seen(&held.handle.status().borrow().told());
         Input::Done(bucket, Done::BecameMulti(Box::new(seen)))
     }
 
@@ -324,12 +364,14 @@ impl Executor {
         match outcome {
             Outcome::Nothing => None,
             Outcome::Done(bucket, done) => {
+                self.starting.remove(&bucket);
                 if let (Done::Updated(seen), Some(held)) = (&done, self.held.get_mut(&bucket)) {
                     held.birth.origin = seen.observed.origin;
                 }
                 Some(Input::Done(bucket, done))
             }
             Outcome::Started(bucket, fresh) => {
+                self.starting.remove(&bucket);
                 let seen = Box::new(self.hold(&bucket, *fresh));
                 Some(Input::Done(bucket, Done::Started(seen)))
             }
@@ -339,18 +381,15 @@ impl Executor {
                     None => {
                         let (plan, status) = self.shared.keepers.last(&bucket);
                         let birth = plan.map_or_else(Birth::unknown, |plan| self.birth(&bucket, &plan));
-                        report::dead(status.as_ref(), &birth)
+                        birth.dead(status.as_ref().map(Status::told).as_ref())
                     }
                 };
                 Some(Input::Seen(bucket, Some(Box::new(seen))))
             }
             Outcome::Said { bucket, serial, mut status, closed } => {
                 let held = self.held.get(&bucket).filter(|held| held.serial == serial)?;
-                let seen = if closed {
-                    report::dead(Some(&status.borrow_and_update()), &held.birth)
-                } else {
-                    report::seen(&status.borrow_and_update(), &held.birth)
-                };
+                let told = status.borrow_and_update().told();
+                let seen = if closed { held.birth.dead(Some(&told)) } else { held.birth.seen(&told) };
                 if closed {
                     self.held.remove(&bucket);
                 } else {
@@ -387,7 +426,7 @@ async fn patiently(
     done: Done,
     work: impl Fn(&Keepers, &BucketName) -> Result<(), KeeperError> + Clone + Send + 'static,
 ) -> Outcome {
-    let _slot = shared.slots.acquire().await; // never closed
+    let Ok(_slot) = shared.slots.acquire().await else { return Outcome::Nothing };
     for look in 0.. {
         let (work, with, name) = (work.clone(), shared.clone(), bucket.clone());
         let error = match blocking(move || work(&with.keepers, &name)).await {

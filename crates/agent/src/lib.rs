@@ -6,9 +6,10 @@
 //!                         └──────────────────────────────┘
 //! ```
 //!
-//! Read in this order: [`agent`] (the loop), `link` (its two streams), [`checks`] (gate 3), `executor` and `report`
-//! (what is done about instances and what is heard of them), `context` (what plugins ask of the cluster), `stand_in` (who holds the leases meanwhile), [`facts`], [`handle`] (what others may ask of a running
-//! agent). Then the keeper, a process of its own: [`keeper`], the agent's side of it [`keepers`], and [`logs`].
+//! Read in this order: [`agent`] (the loop), `link` (its two streams), [`checks`] (gate 3), `executor` (what is done about
+//! instances and heard of them), `context` (what plugins ask of the cluster), `stand_in` (who holds the leases meanwhile),
+//! [`facts`], [`handle`] (what others may ask of a running agent). Then the keeper, a process of its own: [`keeper`], the
+//! agent's side of it [`keepers`], and [`logs`].
 //! What to do is never decided here but in [`sheaf_engine::node`].
 
 pub mod agent;
@@ -25,7 +26,6 @@ mod context;
 mod executor;
 mod link;
 mod process;
-mod report;
 mod stand_in;
 
 pub use agent::{Agent, Options};

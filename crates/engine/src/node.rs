@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Read `known` (what the watch says), [`question`] (when gate 3 is asked), `desire` (what follows for one bucket),
-//! then [`crate::reconcile`] (how it differs from what is) and `settle` (what is done about it). `report` is what the
-//! leader hears of it.
+//! then [`crate::reconcile`] (how it differs from what is) and `settle` (what is done about it). `told` is what keepers
+//! say of what is, `report` what the leader hears of it.
 //!
 //! A bucket is looked at when anything that concerns it changes, and then all of it, from the beginning: nothing is
 //! remembered of why it was looked at. A multi-node bucket needs no leader. A single-node bucket is started only under
@@ -23,12 +23,12 @@ use std::sync::Arc;
 use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    BootId, BucketName, BucketSpec, Epoch, Exit, ModuleRef, ModuleSpec, Moment, NodeId, Phase, Revision,
-    Settings, Span, Timestamp, Verdict,
+    BootId, BucketName, BucketSpec, Epoch, Exit, ModuleRef, ModuleSpec, Moment, NodeId, NodeStatus, Phase,
+    Revision, Settings, Span, Timestamp, Verdict,
 };
 
 use crate::gates::{CheckAnswer, Here, Part};
-use crate::keep::Call;
+use crate::keep::{Call, Fence};
 use crate::lease::Leases;
 use crate::reconcile::{Mode, Observed, Origin, Step};
 
@@ -42,6 +42,7 @@ mod settle;
 mod step;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use judge::Judging;
 use known::Known;
@@ -49,6 +50,7 @@ use question::{Key, Question, Questions};
 use report::Reports;
 
 pub use step::step;
+pub use told::{Birth, Told};
 
 /// How often what the leader has not confirmed is said again.
 const SAY_AGAIN: Span = Span::seconds(1);
@@ -83,15 +85,6 @@ pub struct Seen {
     pub deadline: Option<Moment>,
 }
 
-/// What a node has durably sworn for a bucket's name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fences {
-    /// Never again an epoch up to this one.
-    pub gave_up: Epoch,
-    /// Never again multi-node from a state up to this one.
-    pub gave_up_multi: Revision,
-}
-
 /// What is on disk of a bucket when the agent starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -99,8 +92,8 @@ pub struct Found {
     pub bucket: BucketName,
     /// Its instance, dead or alive; none: there is only a fence.
     pub seen: Option<Seen>,
-    /// Its fences.
-    pub fences: Fences,
+    /// What of its name was given up.
+    pub fence: Fence,
 }
 
 /// What happens to a node.
@@ -258,15 +251,27 @@ pub struct NodeState {
     start_from: Moment,
     say_again: Option<Moment>,
     leaving: Option<Leaving>,
+    company: Company,
     /// Something changed after which a plugin may have nothing to be asked any more.
     retire: bool,
+}
+
+/// Whether a leader hears this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Company {
+    /// A session stands.
+    Leader,
+    /// None does, since then.
+    AloneSince(Moment),
+    /// None has for so long that every leader takes the node for lost.
+    Forgotten,
 }
 
 /// What a node has of one bucket.
 #[derive(Clone, Debug, Default)]
 struct Place {
     seen: Option<Seen>,
-    fences: Fences,
+    fence: Fence,
     /// An action is under way whose `Done` has not come: there is never a second one.
     busy: Option<Step>,
     /// The directory shall go once nothing wants it: the bucket left this node for good.
@@ -299,6 +304,7 @@ impl NodeState {
             start_from: Moment(0),
             say_again: None,
             leaving: None,
+            company: Company::AloneSince(Moment(0)),
             retire: false,
         }
     }
@@ -308,7 +314,7 @@ impl NodeState {
         self.leaving.is_some()
     }
 
-    /// Whether nothing is left of what was to go before the agent stops.
+    /// Whether nothing is left of what was to go before the agent stops, and nothing can come any more.
     pub fn has_left(&self) -> bool {
         let stays = |seen: &Seen| {
             let is_single = seen.observed.mode.epoch().is_some();
@@ -316,8 +322,24 @@ impl NodeState {
         };
         self.leaving.is_some()
             && self.synced
+            && self.is_passed_over()
             && self.known.bindings.is_empty()
             && !self.places.values().filter_map(|place| place.seen.as_ref()).any(stays)
+    }
+
+    /// Whether no binding can be on its way to this node: the log has it as not ready, or no leader has had a session
+    /// with it for so long that none counts on it.
+    fn is_passed_over(&self) -> bool {
+        let is_ready = self.known.own.as_ref().is_some_and(|own| own.status == NodeStatus::Ready);
+        !is_ready || self.company == Company::Forgotten
+    }
+
+    /// When a node without a session counts as lost.
+    fn forgotten_at(&self) -> Option<Moment> {
+        match self.company {
+            Company::AloneSince(since) => Some(since.after(self.known.settings.lease.wait())),
+            Company::Leader | Company::Forgotten => None,
+        }
     }
 
     /// The cluster's settings, as far as the node has seen.
@@ -348,7 +370,9 @@ impl NodeState {
     /// When [`step`] must be called next, if nothing happens before.
     pub fn next_wake(&self) -> Option<Moment> {
         let retry = self.retries.first().map(|(at, _)| *at);
-        let times = [self.leases.next(), self.questions.next(), self.reports.next(), self.say_again, retry];
+        let alone = self.forgotten_at().filter(|_| self.leaving.is_some());
+        let (leases, questions, reports) = (self.leases.next(), self.questions.next(), self.reports.next());
+        let times = [leases, questions, reports, self.say_again, retry, alone];
         times.into_iter().flatten().min()
     }
 }

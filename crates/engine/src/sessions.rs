@@ -64,7 +64,7 @@ struct Session {
     standing: u32,
     /// A stand-in opened the newest of them: the agent is away by plan.
     stand_in: bool,
-    /// Its agent stops once nothing is bound to it.
+    /// Its agent stops once nothing is bound to it; never undone in this life of it.
     releases: bool,
     last_heard: Moment,
     load: Load,
@@ -209,7 +209,7 @@ impl Sessions {
             boot: hello.boot.clone(),
             standing,
             stand_in: hello.stand_in,
-            releases: false,
+            releases: same.is_some_and(|former| former.releases),
             last_heard: now,
             load: former.map(|former| former.load).unwrap_or_default(),
             said: None,

@@ -63,11 +63,18 @@ fn nodes(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
         let silent = now >= silent_until;
         let connected = sessions.is_connected(node.id) && !silent;
         let restarting = sessions.is_restarting(node.id);
+        let releasing = sessions.is_releasing(node.id);
         let verdict = match node.status {
             NodeStatus::Ready | NodeStatus::Draining if connected && restarting => {
                 Some((NodeStatus::Restarting, "a stand-in holds its leases".to_owned()))
             }
-            NodeStatus::Joining | NodeStatus::Lost | NodeStatus::Restarting if connected && !restarting => {
+            // Once this is in the log nothing can be bound there, whatever was decided before: its agent waits for that.
+            NodeStatus::Ready if connected && releasing => {
+                Some((NodeStatus::Restarting, "its agent stops and hands its work over".to_owned()))
+            }
+            NodeStatus::Joining | NodeStatus::Lost | NodeStatus::Restarting
+                if connected && !restarting && !releasing =>
+            {
                 let back = if node.drain.is_some() { NodeStatus::Draining } else { NodeStatus::Ready };
                 Some((back, String::new()))
             }

@@ -11,7 +11,8 @@ pub enum NodeStatus {
     Joining,
     /// Heard, and takes work.
     Ready,
-    /// Its agent is away by plan; a stand-in holds its leases.
+    /// Its agent is away by plan and a stand-in holds its leases, or it is about to go and hands them over: nothing new is
+    /// bound to it.
     Restarting,
     /// An operator is emptying it.
     Draining,

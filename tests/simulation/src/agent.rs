@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use sheaf_engine::gates::{CheckAnswer, Here, Part};
 use sheaf_engine::node::question::Question;
-use sheaf_engine::node::{self, Action, Done, Fences, Found, Identity, Input, NodeState, Start};
+use sheaf_engine::node::{self, Action, Done, Found, Identity, Input, NodeState, Start};
 use sheaf_engine::{Command, Register};
 use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
@@ -38,6 +38,12 @@ pub(crate) struct Agent {
     pub(crate) held: BTreeMap<BucketName, Held>,
     /// Keepers that were spawned and have not said anything, and what for.
     pub(crate) starting: BTreeMap<BucketName, (u64, Box<Start>)>,
+    /// Plans that are being written for further ones.
+    pub(crate) plans: usize,
+    /// It begins nothing any more and ends when what it has begun is there.
+    pub(crate) closing: bool,
+    /// It was told to leave, and ends when it has.
+    pub(crate) leaves: bool,
     pub(crate) session: Session,
     /// What is here only stands in for an agent.
     pub(crate) stand_in: Option<StandIn>,
@@ -62,6 +68,9 @@ impl Agent {
             wakes_at: None,
             held: BTreeMap::new(),
             starting: BTreeMap::new(),
+            plans: 0,
+            closing: false,
+            leaves: false,
             session: Session::None,
             stand_in: None,
             watch: Watch::default(),
@@ -152,6 +161,8 @@ impl World {
             AtAgent::WatchLate(conn) => self.watch_late(m, conn),
             AtAgent::Answered(key, part, answers) => self.checked(m, &key, part, &answers),
             AtAgent::StoodLongEnough => self.stood_long_enough(m),
+            AtAgent::Left { late } => self.left(m, late),
+            AtAgent::Close(departure, give_up) => self.close(m, departure, give_up),
             it => self.on_executor(m, it),
         }
     }
@@ -181,19 +192,13 @@ impl World {
         let mut found = Vec::new();
         for bucket in names {
             let fence = self.machines[m].fence(&bucket);
-            let fences = Fences { gave_up: fence.gave_up, gave_up_multi: fence.gave_up_multi };
             let seen = self.find_instance(m, &bucket);
-            found.push(Found { bucket, seen: Some(seen), fences });
+            found.push(Found { bucket, seen: Some(seen), fence });
         }
         let only = self.machines[m].disk.fences.iter();
         let only = only.filter(|(bucket, _)| found.iter().all(|it| it.bucket != **bucket));
-        let only: Vec<Found> = only
-            .map(|(bucket, fence)| Found {
-                bucket: bucket.clone(),
-                seen: None,
-                fences: Fences { gave_up: fence.gave_up, gave_up_multi: fence.gave_up_multi },
-            })
-            .collect();
+        let only: Vec<Found> =
+            only.map(|(bucket, fence)| Found { bucket: bucket.clone(), seen: None, fence: *fence }).collect();
         found.into_iter().chain(only).collect()
     }
 
@@ -228,6 +233,7 @@ impl World {
                 next.extend(self.perform(m, action));
             }
         }
+        self.look_whether_left(m);
         let Some(due) = self.agents[m].node.as_ref().and_then(NodeState::next_wake) else { return };
         let at = self.machines[m].clock.when(due, self.now).max(self.now + 1);
         if self.agents[m].wakes_at.is_none_or(|earlier| at < earlier) {

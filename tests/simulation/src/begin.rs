@@ -12,6 +12,7 @@ use crate::agent::{Agent, facts, node_key};
 use crate::client::Client;
 use crate::clock::{Clock, MS, SECOND};
 use crate::event::{AtClient, AtWorld, Process, What};
+use crate::faults::Undo;
 use crate::machine::Machine;
 use crate::raft::Entry;
 use crate::voter::{Voter, proposal};
@@ -42,6 +43,10 @@ impl World {
         }
         if self.plan.fault_every > 0 {
             self.later(3 * SECOND, Process::World, What::World(AtWorld::Fault));
+        }
+        let every = self.plan.cut_leader_every;
+        for turn in 1..=self.plan.chaos.checked_div(every).unwrap_or(0) {
+            self.undo_in(turn * every, Undo::CutLeader);
         }
         if self.plan.lost_at_once > 0 {
             self.later(self.plan.chaos, Process::World, What::World(AtWorld::Lose));

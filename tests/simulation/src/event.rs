@@ -12,6 +12,7 @@ use sheaf_model::{BootId, BucketName, Epoch, Moment, NodeId, Revision, Term};
 
 use crate::clock::Time;
 use crate::faults::Undo;
+use crate::leaving::Departure;
 use crate::machine::Status;
 use crate::raft::Rpc;
 
@@ -110,6 +111,12 @@ pub(crate) enum AtAgent {
     AskSuspect(u64, usize),
     Beat(u64),
     OpenWatch,
+    /// It has left, or has tried for long enough.
+    Left {
+        late: bool,
+    },
+    /// It ends as soon as nothing is being started, or at this time.
+    Close(Departure, Time),
     /// A stand-in may stay no longer.
     StoodLongEnough,
     WatchLate(u64),

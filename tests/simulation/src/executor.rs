@@ -2,7 +2,7 @@
 //! time ends with an event, and what is under way when the agent crashes goes on without it.
 
 use sheaf_engine::keep::Lease;
-use sheaf_engine::node::{Action, Done, Input, Seen, Start};
+use sheaf_engine::node::{Action, Birth, Done, Input, Seen, Start};
 use sheaf_engine::reconcile::Mode;
 use sheaf_model::{BucketName, Epoch, Revision, Span};
 
@@ -13,7 +13,6 @@ use crate::keeper::Keeper;
 use crate::machine::{Holder, Plan, Status};
 use crate::outcome::Rule;
 use crate::plan::Planted;
-use crate::report::{Birth, birth_on_disk, dead, seen};
 use crate::world::World;
 
 /// How often work waits for a keeper that is about to end, each time for [`LOOK_AGAIN`].
@@ -45,7 +44,8 @@ impl World {
             Some(seen) => seen,
             None => {
                 let machine = &self.machines[m];
-                dead(machine.disk.statuses.get(bucket), &birth_on_disk(machine, m, bucket))
+                let told = machine.disk.statuses.get(bucket).map(|status| &status.told);
+                machine.birth(m, bucket).dead(told)
             }
         }
     }
@@ -55,7 +55,7 @@ impl World {
         let machine = &self.machines[m];
         let number = machine.keeper_of(bucket)?;
         let status = machine.keepers.get(&number)?.status.clone()?;
-        let birth = birth_on_disk(machine, m, bucket);
+        let birth = machine.birth(m, bucket);
         let birth = Birth { until: birth.until.max(status.until), ..birth };
         let grace = machine.disk.plans.get(bucket).map(|plan| plan.stop.grace).unwrap_or_default();
         Some(self.hold(m, bucket, number, (status, birth, grace)))
@@ -68,7 +68,7 @@ impl World {
         number: u64,
         (status, birth, grace): (Status, Birth, Span),
     ) -> Seen {
-        let seen = seen(&status, &birth);
+        let seen = birth.seen(&status.told);
         self.agents[m].held.insert(bucket.clone(), Held { number, birth, grace, status });
         seen
     }
@@ -80,7 +80,11 @@ impl World {
     pub(crate) fn execute(&mut self, m: usize, action: Action) -> Option<Input> {
         let takes = self.disk_takes(m);
         match action {
+            Action::Start(start) if self.agents[m].closing => {
+                return Some(Input::Done(start.bucket.name.clone(), failed("the agent stops")));
+            }
             Action::Start(start) => {
+                self.agents[m].plans += 1;
                 self.check_gates(m, &start);
                 self.later_agent(m, takes, AtAgent::WritePlan(start));
             }
@@ -150,7 +154,7 @@ impl World {
         };
         held.birth.mode = Mode::Multi(state);
         held.birth.until = None;
-        let seen = seen(&held.status, &held.birth);
+        let seen = held.birth.seen(&held.status.told);
         let number = held.number;
         let never = now.after(Span::seconds(10 * 365 * 24 * 3600));
         self.later(300, Process::Keeper(m, number), What::Keeper(AtKeeper::Deadline(epoch, boot, never)));
@@ -194,6 +198,7 @@ impl World {
     }
 
     fn write_plan(&mut self, m: usize, start: Box<Start>) {
+        self.agents[m].plans -= 1;
         let bucket = start.bucket.name.clone();
         let written = self.clock(Process::Agent(m));
         let takes = self.spawn_takes(m);
@@ -223,7 +228,7 @@ impl World {
         };
         let boot = machine.boot;
         if let Some(former) = machine.disk.statuses.get(&bucket).filter(|it| it.basis == plan.origin.basis) {
-            plan.restarts = former.restarts;
+            plan.restarts = former.told.restarts;
             plan.recent = if former.boot == boot { former.recent.clone() } else { Vec::new() };
         }
         machine.disk.plans.insert(bucket.clone(), plan);
@@ -271,8 +276,8 @@ impl World {
         let Some(bucket) = self.held_by(m, number) else { return };
         let Some(held) = self.agents[m].held.get_mut(&bucket) else { return };
         held.status = status;
-        if held.status.end.is_none() {
-            let seen = seen(&held.status, &held.birth);
+        if held.status.told.end.is_none() {
+            let seen = held.birth.seen(&held.status.told);
             self.input(m, Input::Seen(bucket, Some(Box::new(seen))));
         }
     }
@@ -283,7 +288,7 @@ impl World {
             return self.keeper_is_gone(m, number, 10 * MS); // what is left is being killed
         }
         if let Some(held) = self.agents[m].held.remove(&bucket) {
-            let seen = dead(Some(&held.status), &held.birth);
+            let seen = held.birth.dead(Some(&held.status.told));
             self.input(m, Input::Seen(bucket, Some(Box::new(seen))));
         }
     }

@@ -26,6 +26,7 @@ pub(crate) enum Undo {
     LosePower(usize),
     /// An agent that restarts by plan is back.
     Relieve(usize),
+    PauseKeeper(usize),
 }
 
 impl World {
@@ -57,6 +58,8 @@ impl World {
             Undo::LosePower(m) if self.healed => self.line(|| format!("n{m} keeps its power")),
             Undo::LosePower(m) => self.fault_crash_machine(m),
             Undo::Relieve(m) => self.relieve(m),
+            Undo::PauseKeeper(m) if self.healed => self.line(|| format!("no keeper of n{m} is paused")),
+            Undo::PauseKeeper(m) => self.pause_keeper_beside_stand_in(m),
         }
     }
 
@@ -66,7 +69,7 @@ impl World {
         }
         self.counts.faults += 1;
         let m = self.random.index(self.machines.len());
-        match self.random.below(37) {
+        match self.random.below(40) {
             0..3 => self.leaders_in_a_row(),
             3 | 4 => self.cut_machine(m),
             5 => self.split(),
@@ -84,7 +87,7 @@ impl World {
             19 => self.transfer(),
             20 => self.stale_watch(),
             21 | 22 => self.slow_start_and_cut(m),
-            23 => self.agents[m].pause_at_heartbeat = true,
+            23 | 38 => self.agents[m].pause_at_heartbeat = true,
             24 | 25 => self.ambush(m, Ambush::Crash),
             26 => self.ambush(m, Ambush::Cut),
             27 => self.drain(m),
@@ -92,6 +95,7 @@ impl World {
             30 | 31 => self.forget_the_gone(),
             32 => self.change_lease(),
             33..36 => self.restart_agent(m),
+            36 | 37 => self.release_agent(m),
             _ => self.slow_start_and_crash(m),
         }
         let every = self.plan.fault_every;
@@ -201,19 +205,26 @@ impl World {
     }
 
     /// A keeper is paused while its agent is there: both at once is documented as not provable.
+    /// [`Self::pause_keeper_beside_stand_in`] does it when something stands in for the agent.
     fn pause_keeper(&mut self, m: usize) {
         let machine = &self.machines[m];
         if !self.is_whole(m) || self.now < machine.agent_alone_until {
             return;
         }
-        let keepers: Vec<u64> = machine.keepers.keys().copied().collect();
+        let duration = self.random.between(200 * MS, 8 * SECOND);
+        self.pause_any_keeper(m, duration);
+    }
+
+    /// Whether there was one.
+    pub(crate) fn pause_any_keeper(&mut self, m: usize, duration: Time) -> bool {
+        let keepers: Vec<u64> = self.machines[m].keepers.keys().copied().collect();
         if keepers.is_empty() {
-            return;
+            return false;
         }
         let number = keepers[self.random.index(keepers.len())];
-        let duration = self.random.between(200 * MS, 8 * SECOND);
         self.machines[m].keeper_paused_until = self.now + duration + SECOND;
         self.pause(Process::Keeper(m, number), duration);
+        true
     }
 
     fn freeze_machine(&mut self, m: usize) {

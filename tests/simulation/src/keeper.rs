@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use sheaf_engine::keep::{Action, Input, Keep, Lease, Report, Sight};
+use sheaf_engine::node::Told;
 use sheaf_engine::reconcile::Mode;
 use sheaf_model::{BucketName, Exit, Moment, Phase, Revision, Signal, Timestamp};
 
@@ -84,19 +85,17 @@ impl World {
         keeper.keep =
             Some(Keep::new(plan.lease, plan.stop, plan.restart, plan.restarts, plan.recent.clone()));
         keeper.written = plan.written;
-        let status = Status {
-            basis: plan.origin.basis,
-            until,
+        let told = Told {
             phase: Phase::Starting,
             message: String::new(),
             pid: None,
             started_at: None,
             restarts: plan.restarts,
-            recent: plan.recent,
             exit: None,
             end: None,
-            boot: machine.boot,
         };
+        let (basis, recent, boot) = (plan.origin.basis, plan.recent, machine.boot);
+        let status = Status { basis, until, told, recent, boot };
         keeper.status = Some(status.clone());
         machine.disk.statuses.insert(bucket.clone(), status);
         self.later(300, Process::Agent(m), What::Agent(AtAgent::FirstWord(bucket, number)));
@@ -253,17 +252,13 @@ impl World {
         let now = self.now;
         let Some(keeper) = self.machines[m].keepers.get_mut(&number) else { return };
         let (program, Some(status)) = (keeper.program, &mut keeper.status) else { return };
-        if report.phase == Phase::Running {
-            status.started_at = Some(Timestamp(now / MS));
-        }
-        let runs = matches!(report.phase, Phase::Running | Phase::Stopping);
-        status.pid = program.filter(|_| runs).and_then(|pid| u32::try_from(pid).ok());
-        status.phase = report.phase;
-        status.message = report.message;
-        status.restarts = report.restarts;
+        let Report { phase, message, restarts, exit, end } = report;
+        let started_at =
+            if phase == Phase::Running { Some(Timestamp(now / MS)) } else { status.told.started_at };
+        let runs = matches!(phase, Phase::Running | Phase::Stopping);
+        let pid = program.filter(|_| runs).and_then(|pid| u32::try_from(pid).ok());
+        status.told = Told { phase, message, pid, started_at, restarts, exit, end };
         status.recent = keeper.keep.as_ref().map(|keep| keep.recent().to_vec()).unwrap_or_default();
-        status.exit = report.exit;
-        status.end = report.end;
         let (status, bucket) = (status.clone(), keeper.bucket.clone());
         self.machines[m].disk.statuses.insert(bucket, status.clone());
         self.later(300, Process::Agent(m), What::Agent(AtAgent::Said(number, Box::new(status))));

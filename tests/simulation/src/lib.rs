@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Read in this order: [`Plan`] and [`Outcome`], `world` (the loop), `event`, `raft` and `voter`, `leader`, `agent` with
-//! `link`, `executor` and `stand_in`, `keeper`, `machine`, `client`, `operator`, `faults`, `storms`; what is checked: `truth`, `lives`, `judge`.
+//! `link`, `executor`, `leaving` and `stand_in`, `keeper`, `machine`, `client`, `operator`, `faults`, `storms`; what is
+//! checked: `truth`, `lives`, `judge`.
 //!
 //! The same seed and plan give the same [`Outcome`], trace included. Not simulated: changes of the voters, a
 //! cluster founded anew, and what the manual documents as not provable, which is excused where it happens (a machine
@@ -35,6 +36,7 @@ mod faults;
 mod judge;
 mod keeper;
 mod leader;
+mod leaving;
 mod link;
 mod lives;
 mod machine;
@@ -42,7 +44,6 @@ mod network;
 mod operator;
 mod queue;
 mod raft;
-mod report;
 mod stand_in;
 mod storms;
 mod truth;

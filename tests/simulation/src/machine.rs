@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sheaf_engine::keep::{End, Fence, Lease};
+use sheaf_engine::keep::{Fence, Lease};
+use sheaf_engine::node::{Birth, Told};
 use sheaf_engine::reconcile::{Mode, Origin};
-use sheaf_model::{BootId, BucketName, Exit, Moment, NodeId, Phase, Restart, Revision, Stop, Timestamp};
+use sheaf_model::{BootId, BucketName, Moment, NodeId, Restart, Revision, Stop};
 
 use crate::clock::{Clock, MS, Time};
 use crate::event::{AtKeeper, AtKernel, Process, What};
@@ -68,28 +69,13 @@ pub(crate) struct Plan {
     pub(crate) written: Moment,
 }
 
-impl Plan {
-    pub(crate) fn mode(&self) -> Mode {
-        match &self.lease {
-            Lease::Multi { from } => Mode::Multi(*from),
-            Lease::Single { epoch, .. } => Mode::Single(*epoch),
-        }
-    }
-}
-
 /// Where an instance is, as its keeper says and writes down.
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     pub(crate) basis: Revision,
     pub(crate) until: Option<Moment>,
-    pub(crate) phase: Phase,
-    pub(crate) message: String,
-    pub(crate) pid: Option<u32>,
-    pub(crate) started_at: Option<Timestamp>,
-    pub(crate) restarts: u32,
+    pub(crate) told: Told,
     pub(crate) recent: Vec<Moment>,
-    pub(crate) exit: Option<Exit>,
-    pub(crate) end: Option<End>,
     pub(crate) boot: u64,
 }
 
@@ -143,6 +129,12 @@ impl Machine {
     pub(crate) fn alive(&self, bucket: &BucketName) -> Vec<u64> {
         let of = |(pid, it): (&u64, &Program)| (it.bucket == *bucket).then_some(*pid);
         self.programs.iter().filter_map(of).collect()
+    }
+
+    /// How the last instance of a bucket was started, as far as the disk says.
+    pub(crate) fn birth(&self, m: usize, bucket: &BucketName) -> Birth {
+        let plan = self.disk.plans.get(bucket);
+        plan.map_or_else(Birth::unknown, |plan| Birth::of(&plan.lease, plan.origin, &self.boot_id(m)))
     }
 
     /// The keeper that holds a bucket.

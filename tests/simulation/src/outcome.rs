@@ -96,6 +96,14 @@ pub struct Counts {
     pub stand_ins_lost: u64,
     /// Single-node programs that lived on under a stand-in for longer than any lease.
     pub outlived_leases: u64,
+    /// Keepers paused while only a stand-in watched over them.
+    pub paused_beside_stand_ins: u64,
+    /// Agents that stopped once their work was elsewhere …
+    pub released: u64,
+    /// … with so many bindings of theirs after all, …
+    pub left_behind: u64,
+    /// … and those for which that took too long.
+    pub released_late: u64,
     /// How many buckets ended with the machines that were lost at once.
     pub interrupted: u64,
     /// After how long, in microseconds, every bucket ran again.

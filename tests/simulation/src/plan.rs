@@ -19,6 +19,8 @@ pub struct Plan {
     pub healing: Time,
     /// The mean time between two faults, in microseconds; 0: none.
     pub fault_every: Time,
+    /// How often the leader is cut off beside that, in microseconds; 0: only by chance.
+    pub cut_leader_every: Time,
     /// Messages lost all the time, of 1000.
     pub loss: u64,
     /// Whether clients go on changing buckets after registering them.
@@ -47,6 +49,7 @@ impl Plan {
             chaos: 40 * SECOND,
             healing: 45 * SECOND,
             fault_every: 900 * 1000,
+            cut_leader_every: 0,
             loss: [0, 0, 10, 50][usize::try_from(seed / 20 % 4).unwrap_or(0)],
             changes: true,
             anywhere: false,
@@ -57,7 +60,7 @@ impl Plan {
         }
     }
 
-    /// A large cluster for one virtual minute, in which `loss` of 1000 messages are lost.
+    /// A large cluster for one virtual minute, in which `loss` of 1000 messages are lost and leaders are cut off.
     pub fn large(nodes: usize, buckets: usize, loss: u64) -> Self {
         Self {
             nodes,
@@ -67,6 +70,7 @@ impl Plan {
             chaos: 15 * SECOND,
             healing: 45 * SECOND,
             fault_every: 3 * SECOND,
+            cut_leader_every: 4 * SECOND,
             loss,
             changes: false,
             anywhere: false,
@@ -85,6 +89,7 @@ impl Plan {
             chaos: 12 * SECOND,
             healing: 15 * SECOND,
             fault_every: 0,
+            cut_leader_every: 0,
             anywhere: true,
             lost_at_once: nodes / 10,
             ..Self::large(nodes, buckets, 0)

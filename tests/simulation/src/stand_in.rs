@@ -17,34 +17,60 @@ use crate::world::{Gate, World};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StandIn {
     since: Time,
+    /// When it goes, at the latest.
+    until: Time,
 }
 
+/// Before a stand-in goes nothing that it watches over may still be paused: from then on nobody would, for a moment.
+const ALONE: Time = SECOND;
+
 impl World {
-    /// An agent stops by plan and leaves a stand-in; the next life comes in a while, or later than the stand-in stays.
-    pub(crate) fn restart_agent(&mut self, m: usize) {
-        if !self.is_whole(m) || !self.agents[m].welcomed || self.agents[m].stand_in.is_some() {
-            return;
-        }
+    /// An agent leaves a stand-in; the next life comes in a while, or later than the stand-in stays.
+    pub(crate) fn leave_stand_in(&mut self, m: usize) {
         self.line(|| format!("agent {m} stops and leaves a stand-in"));
         self.crash_agent(m);
         let incarnation = self.agents[m].incarnation;
         let gate = Gate { up: true, ..std::mem::take(&mut self.agents[m].gate) };
         let mut agent = Agent::new(gate, incarnation);
         agent.welcomed = true;
-        agent.stand_in = Some(StandIn { since: self.now });
+        let away = self.random.between(100 * MS, 12 * SECOND);
+        let lasts = self.random.between(2 * SECOND, 40 * SECOND);
+        agent.stand_in = Some(StandIn { since: self.now, until: self.now + away.min(lasts) });
         self.agents[m] = agent;
         self.counts.stand_ins += 1;
         let delay = self.random.between(5 * MS, 80 * MS);
         self.later(delay, Process::Agent(m), What::Agent(AtAgent::Found));
-        let away = self.random.between(100 * MS, 12 * SECOND);
-        let lasts = self.random.between(2 * SECOND, 40 * SECOND);
         self.later(lasts, Process::Agent(m), What::Agent(AtAgent::StoodLongEnough));
         self.machines[m].agent_alone_until = self.now + away + 2 * SECOND;
         if self.random.chance(150) {
             let delay = self.random.below(away);
             self.undo_in(delay, Undo::LosePower(m));
         }
+        if self.random.chance(300) {
+            let delay = self.random.below(away);
+            self.undo_in(delay, Undo::PauseKeeper(m));
+        }
         self.undo_in(away, Undo::Relieve(m));
+    }
+
+    /// A keeper is paused: the stand-in is the one that ends what outlives its lease.
+    pub(crate) fn pause_keeper_beside_stand_in(&mut self, m: usize) {
+        let (agent, is_paused) = (&self.agents[m], self.now < self.machines[m].keeper_paused_until);
+        let is_there = self.machines[m].gate.up && !self.machines[m].frozen && agent.gate.is_there();
+        let Some(StandIn { until, .. }) = agent.stand_in.filter(|_| is_there && agent.node.is_some()) else {
+            return;
+        };
+        let room = until.saturating_sub(self.now + ALONE);
+        if is_paused || room < 200 * MS {
+            return;
+        }
+        let duration = self.random.between(100 * MS, room);
+        if self.pause_any_keeper(m, duration) {
+            self.counts.paused_beside_stand_ins += 1;
+            if self.random.chance(500) {
+                self.cut_machine(m);
+            }
+        }
     }
 
     /// The agent's next life begins; what stands in for it stops sending first, or is killed.
@@ -68,7 +94,7 @@ impl World {
     }
 
     fn stand_in_goes(&mut self, m: usize) {
-        if let Some(StandIn { since }) = self.agents[m].stand_in
+        if let Some(StandIn { since, .. }) = self.agents[m].stand_in
             && self.now - since > crate::operator::LONGEST_TTL
         {
             self.counts.outlived_leases += self.lives.single_since(m, since);

@@ -56,6 +56,10 @@ fn no_seed_breaks_a_rule() {
     );
     assert!(sum(|it| it.counts.stand_ins_lost) > n / 20, "machines died under a stand-in");
     assert!(sum(|it| it.counts.outlived_leases) > n / 20, "stand-ins held leases");
+    assert!(sum(|it| it.counts.paused_beside_stand_ins) > n / 20, "keepers were paused beside stand-ins");
+    assert!(sum(|it| it.counts.released) > n / 4, "agents handed their work over and stopped");
+    let behind: Vec<u64> = all.iter().filter(|it| it.counts.left_behind > 0).map(|it| it.seed).collect();
+    assert!(behind.is_empty(), "something came to an agent that had left: seeds {behind:?}");
 }
 
 #[test]

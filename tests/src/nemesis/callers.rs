@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{NODES, World};
 use crate::documents::{Trace, bucket};
-use crate::linear::{Answer, Ask, Histories, Operation};
+use crate::linear::{Answer, Ask, Operation};
 
 /// Callers of registers.
 const CALLERS: u64 = 6;
@@ -38,8 +38,8 @@ pub(super) struct Seen {
 /// What callers were answered.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// What was asked of each register, and answered.
-    pub(super) histories: Histories,
+    /// What was asked of each register, and answered, by its name.
+    pub(super) histories: BTreeMap<String, Vec<Operation>>,
     /// What each register held first.
     pub(super) first: BTreeMap<String, Seen>,
     /// What each register was acknowledged to be at a revision, or was read as.
@@ -147,7 +147,7 @@ impl Calling {
 /// A bucket that is nothing but its owner.
 fn register(name: &str, value: u64, base: Option<u64>) -> PutBucket {
     let more = format!("suspended: true\nowner: v{value}");
-    let mut puts = puts(&bucket(name, "ticking", &Trace::new("nowhere".into()), &more));
+    let mut puts = puts(&bucket(name, "beating", &Trace::new("nowhere".into()), &more));
     let (_, put) = puts.pop_first().expect("the document is a bucket's");
     PutBucket { base: base.map(Revision), ..put }
 }

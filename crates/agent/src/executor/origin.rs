@@ -2,10 +2,12 @@
 //! later life of the agent tells a release that changes what runs from one that changes only where it runs.
 
 use serde::{Deserialize, Serialize};
+use sheaf_engine::node::Birth;
 use sheaf_engine::reconcile::Origin;
-use sheaf_model::BucketName;
+use sheaf_model::{BootId, BucketName};
 
 use super::instance_dir;
+use crate::keeper::{Plan, Status};
 use crate::keepers::Keepers;
 
 /// What the file holds. None of it known is told apart from everything that is.
@@ -22,6 +24,22 @@ impl From<Origin> for StartedFrom {
     fn from(origin: Origin) -> Self {
         Self { content: origin.content, live: origin.live }
     }
+}
+
+impl StartedFrom {
+    /// How an instance that is found on disk was started. An unknown `content` is told apart from every known one, so
+    /// that a change while the agent was away is not missed.
+    pub(super) fn birth(self, plan: &Plan, boot: &BootId) -> Birth {
+        let Self { content, live } = self;
+        let origin = Origin { revision: plan.revision, basis: plan.basis, content, live };
+        Birth::of(&plan.lease, origin, boot)
+    }
+}
+
+/// The same, with the deadline that its keeper got since.
+pub(super) fn prolonged(birth: Birth, status: &Status, boot: &BootId) -> Birth {
+    let told = status.until.filter(|_| status.boot == *boot && status.epoch == birth.mode.epoch());
+    Birth { until: birth.until.max(told), ..birth }
 }
 
 /// Writes it. Not synced: without it an instance is at worst restarted once more than needed.

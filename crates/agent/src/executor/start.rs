@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_engine::node::{Done, Start};
+use sheaf_engine::node::{Birth, Done, Start};
 use sheaf_model::{BucketName, Span};
 
 use super::{Fresh, Outcome, Shared, StartedFrom, blocking, origin, plan};
 use crate::error::text;
 use crate::keeper::Plan;
 use crate::keepers::KeeperError;
-use crate::report::Birth;
 
 /// Between two tries to reach a keeper that does not answer.
 const ADOPT_AGAIN: Duration = Duration::from_secs(1);
@@ -18,7 +17,9 @@ const ADOPT_AGAIN: Duration = Duration::from_secs(1);
 /// Starts an instance; its former one is dead.
 pub(super) async fn start(shared: Arc<Shared>, start: Box<Start>) -> Outcome {
     let bucket = start.bucket.name.clone();
-    let _slot = shared.slots.acquire().await; // never closed
+    let Ok(_slot) = shared.slots.acquire().await else {
+        return Outcome::Done(bucket, Done::Failed { reason: "the agent stops".to_owned(), again: true });
+    };
     match spawn(&shared, &start).await {
         Ok(fresh) => Outcome::Started(bucket, Box::new(fresh)),
         Err((reason, again)) => {
@@ -65,8 +66,8 @@ pub(super) async fn adopt(shared: &Arc<Shared>, bucket: &BucketName) -> Result<F
     let (plan, from): (Option<Plan>, StartedFrom) = blocking(read).await.unwrap_or_default();
     let speaks = plan.as_ref().is_some_and(|plan| plan.plugin.is_some());
     let grace = plan.as_ref().map_or(Span::default(), |plan| plan.stop.grace);
-    let birth = plan.map_or_else(Birth::unknown, |plan| Birth::found(&plan, from, &shared.boot));
-    let birth = birth.prolonged(&handle.status().borrow(), &shared.boot);
+    let birth = plan.map_or_else(Birth::unknown, |plan| from.birth(&plan, &shared.boot));
+    let birth = origin::prolonged(birth, &handle.status().borrow(), &shared.boot);
     Ok(Fresh { handle, birth, grace, speaks })
 }
 

@@ -220,7 +220,7 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), FileError> {
         .map_err(|error| FileError::io("make directory", dir, error))
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sheaf_engine::keep::{Call, End, Lease};
+use sheaf_engine::node::Told;
 use sheaf_model::{
     BootId, BucketName, Bytes, Epoch, Exit, FileName, Moment, NodeName, Phase, Restart, Revision, Span, Stop,
     Timestamp,
@@ -126,6 +127,21 @@ pub struct Status {
     pub boot: BootId,
     /// When this was said.
     pub at: Timestamp,
+}
+
+impl Status {
+    /// What of it the node must know.
+    pub(crate) fn told(&self) -> Told {
+        Told {
+            phase: self.phase,
+            message: self.message.clone(),
+            pid: self.pid,
+            started_at: self.started_at,
+            restarts: self.restarts,
+            exit: self.exit,
+            end: self.end.clone(),
+        }
+    }
 }
 
 /// A process that cannot be mistaken for a later one with its number.

@@ -4,6 +4,7 @@
 
 mod leader;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,11 @@ impl World {
     }
 
     fn agent(&self) -> Life {
+        self.agent_with(PathBuf::from(env!("CARGO_BIN_EXE_keeper-probe")))
+    }
+
+    /// An agent whose keepers are this program.
+    fn agent_with(&self, binary: PathBuf) -> Life {
         let options = Options {
             data_dir: self.dir.path().to_owned(),
             cluster: "c".into(),
@@ -75,7 +81,7 @@ impl World {
             version: "1".to_owned(),
             own: self.address.clone(),
             members: Arc::new(Vec::new),
-            binary: PathBuf::from(env!("CARGO_BIN_EXE_keeper-probe")),
+            binary,
             stand_in: false,
         };
         let (agent, handle) = Agent::new(options).unwrap();
@@ -89,6 +95,16 @@ impl World {
         })
         .await;
         self.leader.instance(bucket).and_then(|instance| instance.pid)
+    }
+
+    /// A program that is a keeper after a while, and leaves a file before.
+    fn slow_keeper(&self) -> (PathBuf, PathBuf) {
+        let (program, begun) = (self.dir.path().join("slow-keeper"), self.dir.path().join("begun"));
+        let keeper = env!("CARGO_BIN_EXE_keeper-probe");
+        let script = format!("#!/bin/sh\n: > {}\nsleep 0.5\nexec {keeper} \"$@\"\n", begun.display());
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        (program, begun)
     }
 
     fn has_directory(&self, bucket: &str) -> bool {
@@ -220,6 +236,28 @@ async fn a_single_node_instance_lives_as_long_as_it_is_acknowledged() {
     world.leader.on("/s", Command::Suspend);
     until("it is given up", || world.leader.gave_up("/s") == Some(epoch)).await;
     assert!(processes_below(world.dir.path()).is_empty(), "given up with nothing of it alive");
+    life.end().await;
+}
+
+/// Neither its next life nor a stand-in could find what is not there yet, and nobody would prolong its lease.
+#[tokio::test]
+async fn an_agent_that_stops_waits_for_what_it_is_starting() {
+    let world = World::new().await;
+    let (keeper, begun) = world.slow_keeper();
+    let life = world.agent_with(keeper);
+    world.leader.put("/s", |_| {});
+    until("the node has answered", || world.leader.verdict("/s").is_some_and(|it| it.eligible())).await;
+    let epoch = world.leader.bind("/s");
+    until("its keeper is being started", || begun.exists()).await;
+    life.end().await;
+    assert!(world.dir.path().join("instances/s/status.json").exists(), "its keeper holds the bucket");
+
+    let life = world.agent();
+    world.until_phase("/s", Phase::Running).await.unwrap();
+    assert_eq!(world.leader.instance("/s").unwrap().epoch, Some(epoch));
+    let ask = LogsOf { bucket: name("/s"), follow: false, since: None, tail: Some(5), previous: false };
+    let lines: Vec<_> = life.handle.logs(ask).await.unwrap().collect().await;
+    assert_eq!(lines.len(), 1, "it was started once: {lines:?}");
     life.end().await;
 }
 

@@ -37,13 +37,13 @@ impl NodeState {
         if self.known.revision < own.registered {
             return None; // a view from before this node was
         }
-        let fences = place.fences;
+        let fence = place.fence;
         let binding = self.known.bindings.get(name);
-        let leaving = binding.filter(|binding| binding.leaving && binding.epoch > fences.gave_up);
+        let leaving = binding.filter(|binding| binding.leaving && binding.epoch > fence.gave_up);
         let residue = self.known.residues.get(name).copied();
         let mut desired = Desired {
             give_up: leaving.map(|binding| binding.epoch),
-            confirm: residue.filter(|ending| *ending > fences.gave_up_multi),
+            confirm: residue.filter(|ending| *ending > fence.gave_up_multi),
             ..Desired::default()
         };
         let bucket = self.known.buckets.get(name);
@@ -91,7 +91,7 @@ impl NodeState {
         match binding {
             None => Run::Nothing("it is not bound to this node"),
             Some(binding) if binding.leaving => Run::Nothing("its binding is leaving"),
-            Some(binding) if binding.epoch <= place.fences.gave_up => Run::Nothing("this epoch was given up"),
+            Some(binding) if binding.epoch <= place.fence.gave_up => Run::Nothing("this epoch was given up"),
             Some(binding) => Run::Want(Mode::Single(binding.epoch), self.origin(bucket)),
         }
     }
@@ -104,7 +104,7 @@ impl NodeState {
             return Run::Nothing("this node is being drained");
         }
         let residue = self.known.residues.get(&bucket.watched.spec.name).copied().unwrap_or_default();
-        let ended: Revision = place.fences.gave_up_multi.max(residue);
+        let ended: Revision = place.fence.gave_up_multi.max(residue);
         if self.known.revision <= ended {
             return Run::Nothing("multi-node has ended");
         }

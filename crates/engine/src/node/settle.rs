@@ -164,11 +164,11 @@ impl NodeState {
                 }
             }
             Done::GaveUp(epoch) => {
-                place.fences.gave_up = place.fences.gave_up.max(epoch);
+                place.fence.gave_up = place.fence.gave_up.max(epoch);
                 say = Some(ToLeader::GaveUp { bucket: bucket.clone(), epoch });
             }
             Done::Confirmed(revision) => {
-                place.fences.gave_up_multi = place.fences.gave_up_multi.max(revision);
+                place.fence.gave_up_multi = place.fence.gave_up_multi.max(revision);
                 say = Some(ToLeader::NothingLeft { bucket: bucket.clone(), revision });
             }
             Done::Removed => place.seen = None,
@@ -227,6 +227,6 @@ impl NodeState {
 impl Place {
     /// Whether anything would be lost with it.
     fn is_of_use(&self) -> bool {
-        self.seen.is_some() || self.busy.is_some() || self.fences != super::Fences::default()
+        self.seen.is_some() || self.busy.is_some() || self.fence != crate::keep::Fence::default()
     }
 }

@@ -6,7 +6,7 @@ use sheaf_model::session::ToLeader;
 use sheaf_model::{BucketName, ModuleRef, Moment, Span};
 
 use super::question::Key;
-use super::{Action, Found, Input, NodeState, SAY_AGAIN};
+use super::{Action, Company, Found, Input, NodeState, SAY_AGAIN};
 use crate::gates::{self, CheckAnswer, Part};
 use crate::lease::{self, Lease, LeaseEvent, LeaseInput};
 use crate::reconcile::{Ended, Life, Mode};
@@ -19,6 +19,9 @@ pub fn step(state: &mut NodeState, input: Input, now: Moment) -> Vec<Action> {
     let mut out = Vec::new();
     state.take(input, now, &mut out);
     state.leases_end(now, &mut out);
+    if state.forgotten_at().is_some_and(|at| at <= now) {
+        state.company = Company::Forgotten;
+    }
     while state.retries.first().is_some_and(|(at, _)| *at <= now) {
         if let Some((_, bucket)) = state.retries.pop_first() {
             state.dirty.insert(bucket);
@@ -49,7 +52,10 @@ pub fn step(state: &mut NodeState, input: Input, now: Moment) -> Vec<Action> {
 impl NodeState {
     fn take(&mut self, input: Input, now: Moment, out: &mut Vec<Action>) {
         match input {
-            Input::Found(found) => found.into_iter().for_each(|it| self.found(it, now, out)),
+            Input::Found(found) => {
+                self.company = Company::AloneSince(now);
+                found.into_iter().for_each(|it| self.found(it, now, out));
+            }
             Input::Config(here) => {
                 self.config = here;
                 self.retire = true;
@@ -76,6 +82,7 @@ impl NodeState {
             }
             Input::Recorded(seq) => self.dirty.extend(self.reports.recorded(seq)),
             Input::SessionOpened { start_in } => {
+                self.company = Company::Leader;
                 self.start_from = self.start_from.max(now.after(start_in));
                 self.reports.opened(now);
                 self.say_owed(now, out);
@@ -89,6 +96,7 @@ impl NodeState {
                 out.push(Action::Say(ToLeader::Release));
             }
             Input::SessionLost => {
+                self.company = Company::AloneSince(now);
                 self.retire = true;
                 self.reports.lost();
                 self.judging.clear();
@@ -110,7 +118,7 @@ impl NodeState {
     }
 
     fn found(&mut self, found: Found, now: Moment, out: &mut Vec<Action>) {
-        let Found { bucket, seen, fences } = found;
+        let Found { bucket, seen, fence } = found;
         if let Some(seen) = &seen
             && let Some(epoch) = seen.observed.mode.epoch()
             && seen.observed.is_alive()
@@ -126,7 +134,7 @@ impl NodeState {
         }
         let place = self.places.entry(bucket.clone()).or_default();
         place.seen = seen;
-        place.fences = fences;
+        place.fence = fence;
         self.dirty.insert(bucket);
     }
 
@@ -200,13 +208,13 @@ impl NodeState {
     fn say_owed(&mut self, now: Moment, out: &mut Vec<Action>) {
         let mut owed = Vec::new();
         for (bucket, binding) in &self.known.bindings {
-            let sworn = self.places.get(bucket).map(|place| place.fences.gave_up).unwrap_or_default();
+            let sworn = self.places.get(bucket).map(|place| place.fence.gave_up).unwrap_or_default();
             if sworn >= binding.epoch {
                 owed.push(ToLeader::GaveUp { bucket: bucket.clone(), epoch: sworn });
             }
         }
         for (bucket, ending) in &self.known.residues {
-            let sworn = self.places.get(bucket).map(|place| place.fences.gave_up_multi).unwrap_or_default();
+            let sworn = self.places.get(bucket).map(|place| place.fence.gave_up_multi).unwrap_or_default();
             if sworn >= *ending {
                 owed.push(ToLeader::NothingLeft { bucket: bucket.clone(), revision: sworn });
             }

@@ -11,6 +11,7 @@ use crate::watched;
 use crate::{Command, OnBucket};
 
 mod availability;
+mod leaving;
 mod running;
 
 /// Node 1 of a cluster. Everything it is told to do is done at once and successfully, unless a test says otherwise.

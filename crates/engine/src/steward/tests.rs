@@ -4,10 +4,10 @@ use sheaf_model::session::Hello;
 use sheaf_model::*;
 
 use super::*;
-use crate::command::{DrainNode, MoveBucket, Reply};
+use crate::command::{DrainNode, MoveBucket, Refusal, Reply};
+use crate::testing::World;
 
 mod rollouts;
-use crate::testing::World;
 
 /// A leader elected at moment 0 with its nodes connected; time passes by hand.
 struct Leader {
@@ -343,7 +343,7 @@ fn a_node_whose_agent_stops_for_longer_is_left_without_work_first() {
         (1..=2).for_each(|node| leader.answer(node, bucket, None));
     }
     leader.sessions.release_all(NodeId(1));
-    assert_eq!(leader.act(), ["leave /a", "leave /b"], "all at once: its agent waits");
+    assert_eq!(leader.act(), ["1 restarting", "leave /a", "leave /b"], "all at once: its agent waits");
     leader.world.apply_bucket("/c", |_| {});
     (1..=2).for_each(|node| leader.answer(node, "/c", None));
     assert_eq!(leader.act(), ["bind /c 2"], "nothing more comes");
@@ -355,7 +355,32 @@ fn a_node_whose_agent_stops_for_longer_is_left_without_work_first() {
     (1..=2).for_each(|node| ["/a", "/b"].iter().for_each(|bucket| leader.answer(node, bucket, None)));
     assert_eq!(leader.act(), ["bind /a 2", "bind /b 2"]);
     leader.connect(1);
-    assert!(!leader.sessions.is_releasing(NodeId(1)), "it counts for one session");
+    assert!(leader.sessions.is_releasing(NodeId(1)), "whichever stream it says the rest on");
+    leader.sessions.closed(NodeId(1), &"i1".into());
+    leader.sessions.closed(NodeId(1), &"i1".into());
+    let back = leader.world.hello(1, "later");
+    leader.open(&back).expect("the former life has gone");
+    assert_eq!(leader.act(), ["1 ready"], "it counts for one life of its agent");
+}
+
+/// It was decided before the leader heard that the node's agent stops, and comes to the log after it.
+#[test]
+fn a_binding_on_its_way_to_a_node_whose_agent_stops_is_stale() {
+    let mut leader = Leader::new(2);
+    leader.world.apply_bucket("/a", |_| {});
+    leader.answer(1, "/a", None);
+    leader.answer(2, "/a", Some("no"));
+    let decided = due(&leader.world.state, &mut leader.sessions, leader.now).commands;
+    assert_eq!(decided.iter().map(word).collect::<Vec<_>>(), ["bind /a 1"]);
+    leader.sessions.release_all(NodeId(1));
+    assert_eq!(leader.act(), ["1 restarting"]);
+    for command in decided {
+        let reply = leader.world.propose(command);
+        assert!(
+            matches!(&reply, Reply::Refused(Refusal::Stale(why)) if why.contains("restarting")),
+            "{reply:?}"
+        );
+    }
 }
 
 #[test]

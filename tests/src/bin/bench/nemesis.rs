@@ -28,7 +28,7 @@ pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
     let mut rounds = 0;
     while begun.elapsed() < whole {
         let seed = first + rounds;
-        let report = nemesis::run(machine, &Plan { seed, chaos: CHAOS, beat: this() });
+        let report = nemesis::run(machine, &Plan { seed, chaos: CHAOS, beat: scene::this() });
         rounds += 1;
         figures.note(&format!("seed {seed}: {}", line(&report)));
         report.faults.0.iter().for_each(|(what, count)| *faults.entry(what).or_default() += count);
@@ -52,10 +52,6 @@ pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
     together(ask, machine, figures);
 }
 
-fn this() -> std::path::PathBuf {
-    std::env::current_exe().expect("a running program has a path")
-}
-
 fn line(report: &Report) -> String {
     let (answered, silent) = report.calls;
     format!(
@@ -71,8 +67,7 @@ fn line(report: &Report) -> String {
 /// until its keeper has its turn. How long it does.
 fn together(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
     let cluster = scene::cluster(machine, "t", 3);
-    let beat = machine.path("beat");
-    cluster.apply(&beats::quick_module(&beat));
+    scene::beating(&cluster);
     let times: Vec<Duration> = (0..ask.trials(20)).map(|number| overlap(&cluster, number)).collect();
     let both = times.iter().filter(|time| !time.is_zero()).count();
     let times: Times = times.into_iter().collect();
@@ -87,8 +82,8 @@ fn overlap(cluster: &Cluster, number: usize) -> Duration {
     let name = format!("/together/{number}");
     let trace = Trace::new(cluster.machine().path(&format!("trace.together.{number}")));
     let only = format!("node_list_rules: [{}]", victim.name());
-    cluster.apply_and_wait(&bucket(&name, "ticking", &trace, &only));
-    cluster.apply_and_wait(&bucket(&name, "ticking", &trace, ""));
+    cluster.apply_and_wait(&bucket(&name, "beating", &trace, &only));
+    cluster.apply_and_wait(&bucket(&name, "beating", &trace, ""));
     let lives = |count: usize| {
         wait_for(&format!("{count} programs have lived"), LONGEST, || match beats::programs(&trace) {
             lives if lives.len() >= count => Ok(lives),

@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sheaf_model::{BucketName, BucketSpec, Json, ModuleRef, PutBucket, document};
+use sheaf_tests::beats;
 use sheaf_tests::config::Timing;
+use sheaf_tests::net::Net;
 use sheaf_tests::{Agent, Cluster, Machine};
 use sheaf_wire::bucket::ListBuckets;
 use sheaf_wire::{Client, Options};
@@ -24,11 +27,36 @@ pub(crate) const MODULE: &str = "kind: Module\nname: bench\nversion: '1'\nruntim
 
 /// Starts agents and waits until they are ready. Prefixes tell the clusters of a machine apart.
 pub(crate) fn cluster(machine: &Arc<Machine>, prefix: &str, count: usize) -> Cluster {
-    let cluster = Cluster::plan(machine, prefix, count, |_, plan| plan.timing = DEFAULTS);
+    started(Cluster::plan(machine, prefix, count, |_, plan| plan.timing = DEFAULTS))
+}
+
+/// The same, with a network between the agents that can be cut; what passes through it takes a little longer.
+pub(crate) fn cluster_and_net(machine: &Arc<Machine>, prefix: &str, count: usize) -> (Cluster, Net) {
+    let mut net = Net::new(count);
+    let cluster = Cluster::plan(machine, prefix, count, |number, plan| {
+        plan.timing = DEFAULTS;
+        net.put_between(number, plan);
+    });
+    let addresses: Vec<String> = cluster.agents().iter().map(Agent::address).collect();
+    net.run(&addresses);
+    (started(cluster), net)
+}
+
+fn started(cluster: Cluster) -> Cluster {
     cluster.start_all();
     cluster.wait_ready();
     cluster.apply(MODULE);
     cluster
+}
+
+/// Registers the module `beating`, whose program is this one.
+pub(crate) fn beating(cluster: &Cluster) {
+    cluster.apply(&beats::module(&cluster.machine().program(&this(), "beat")));
+}
+
+/// The file of this program.
+pub(crate) fn this() -> PathBuf {
+    std::env::current_exe().expect("a running program has a path")
 }
 
 /// Ends a cluster and removes its data, so that the next one has the disk for itself.

@@ -193,7 +193,7 @@ fn a29_a44_what_is_found_is_adopted_or_stopped() {
         let mut seen = scene.seen(mode, origin, Life::Alive, Phase::Running);
         seen.deadline = mode.epoch().map(|_| Moment(102_000));
         let bucket = scene.world.name(bucket);
-        found.push(Found { bucket, seen: Some(*seen), fences: Fences::default() });
+        found.push(Found { bucket, seen: Some(*seen), fence: Fence::default() });
     }
     scene.restart(found);
     scene.expect(&[]);
@@ -219,7 +219,7 @@ fn what_is_found_alive_without_a_lease_is_killed() {
     let found = lease_ends.map(|(bucket, deadline)| {
         let seen = scene.seen(Mode::Single(Epoch(7)), origin, Life::Alive, Phase::Running);
         let seen = Some(Seen { deadline, ..*seen });
-        Found { bucket: scene.world.name(bucket), seen, fences: Fences::default() }
+        Found { bucket: scene.world.name(bucket), seen, fence: Fence::default() }
     });
     scene.restart(found.into());
     scene.expect(&["kill /hung 7", "kill /late 7"]);

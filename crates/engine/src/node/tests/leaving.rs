@@ -1,0 +1,48 @@
+//! An agent that is about to stop for longer.
+
+use sheaf_model::NodeStatus;
+
+use super::*;
+
+#[test]
+fn an_agent_that_leaves_waits_for_a_binding_that_is_on_its_way_to_it() {
+    let mut scene = Scene::new();
+    scene.input(Input::Leave(Leaving::SingleNode));
+    scene.expect(&["say Release"]);
+    assert!(!scene.node.has_left(), "the leader may have decided something before it heard that");
+    let epoch = scene.world.bound("/s", 1);
+    scene.world.set_status(1, NodeStatus::Restarting);
+    scene.sync();
+    assert!(!scene.node.has_left(), "it had");
+    scene.world.free("/s", epoch);
+    scene.sync();
+    assert!(scene.node.has_left());
+}
+
+#[test]
+fn what_was_asked_of_one_leader_is_asked_of_the_next() {
+    let mut scene = Scene::new();
+    scene.input(Input::Leave(Leaving::SingleNode));
+    scene.lines.clear();
+    scene.input(Input::SessionLost);
+    scene.input(Input::SessionOpened { start_in: Span(0) });
+    scene.expect(&["say Release"]);
+    assert!(!scene.node.has_left());
+    scene.world.set_status(1, NodeStatus::Restarting);
+    scene.sync();
+    assert!(scene.node.has_left());
+}
+
+#[test]
+fn an_agent_that_no_leader_hears_does_not_wait_for_one_longer_than_it_counts_as_live() {
+    let mut scene = Scene::new();
+    scene.pass(60_000);
+    scene.input(Input::SessionLost);
+    scene.input(Input::Leave(Leaving::SingleNode));
+    scene.pass(3900);
+    assert!(!scene.node.has_left());
+    assert!(scene.node.next_wake().is_some(), "it will look again by itself");
+    scene.pass(100);
+    assert!(scene.node.has_left());
+    assert_eq!(scene.node.next_wake(), None, "once");
+}
