@@ -370,7 +370,7 @@ fn a_binding_on_its_way_to_a_node_whose_agent_stops_is_stale() {
     leader.world.apply_bucket("/a", |_| {});
     leader.answer(1, "/a", None);
     leader.answer(2, "/a", Some("no"));
-    let decided = due(&leader.world.state, &mut leader.sessions, leader.now).commands;
+    let decided = due(&leader.world.state, &mut leader.sessions, leader.now, leader.world.now).commands;
     assert_eq!(decided.iter().map(word).collect::<Vec<_>>(), ["bind /a 1"]);
     leader.sessions.release_all(NodeId(1));
     assert_eq!(leader.act(), ["1 restarting"]);
