@@ -212,7 +212,7 @@ fn own_key(text: &str) -> Result<ObjectKey, Refused> {
     Ok(key)
 }
 
-fn head(head: instance::ObjectHead) -> ObjectHead {
+fn head(head: &instance::ObjectHead) -> ObjectHead {
     ObjectHead { key: head.key.to_string(), version: head.version.0, size: head.size }
 }
 
@@ -221,7 +221,7 @@ fn step(step: instance::ObjectStep) -> Option<ObjectStep> {
     let change = match step.change {
         instance::ObjectChange::Reset => ObjectChange::Reset,
         instance::ObjectChange::Put(it) if it.key.is_reserved() => return None,
-        instance::ObjectChange::Put(it) => ObjectChange::Put(head(it)),
+        instance::ObjectChange::Put(it) => ObjectChange::Put(head(&it)),
         instance::ObjectChange::Gone(key) if key.is_reserved() => return None,
         instance::ObjectChange::Gone(key) => ObjectChange::Gone(key.to_string()),
         instance::ObjectChange::Synced => ObjectChange::Synced,
@@ -280,7 +280,7 @@ impl ClusterApi for Context {
         let ask = ListObjects { bucket: by.bucket.clone(), prefix, page };
         let page = by.reader(seen).list_objects(ask).await.map_err(|error| refused(&error))?;
         let own = page.rows.into_iter().filter(|row| !row.key.is_reserved());
-        Ok(ObjectPage { objects: own.map(head).collect(), next: page.next })
+        Ok(ObjectPage { objects: own.map(|it| head(&it)).collect(), next: page.next })
     }
 
     async fn watch_objects(

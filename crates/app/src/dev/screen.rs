@@ -248,7 +248,7 @@ mod tests {
             "name": "/dev/report", "revision": 5, "type": "analytic", "module": "count@1", "multi_node": false,
             "suspended": false, "node_list_rules": [], "node_affinity": ["work-01"], "affinity_epoch": 9,
             "affinity_since": null, "state": "running", "desired": 1, "running": 1, "owner": null, "labels": {},
-            "message": "", "instances": [],
+            "message": "", "instances": [], "quarantined_until": null, "emergency": null, "objects": 0, "object_bytes": 0,
         });
         let mut status: BucketStatus = serde_json::from_value(status).expect("a status");
         status.instances.push(InstanceView {

@@ -423,7 +423,7 @@ mod total {
 
     fn of_an_instance(kind: u8, bucket: BucketName, claim: Claim, n: u64) -> Command {
         let key = ObjectKey::new(&format!("k{}", n % 3)).expect("a key");
-        let base = (n % 5 == 0).then_some(Revision(n));
+        let base = (n.is_multiple_of(5)).then_some(Revision(n));
         let text = "why".to_owned();
         match kind {
             11 => Command::DeleteObject(DeleteObject { bucket, key, base, claim }),

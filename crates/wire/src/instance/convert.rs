@@ -170,7 +170,7 @@ impl TryFrom<v1::ObjectChange> for ObjectStep {
     }
 }
 
-pub(super) fn put(message: v1::PutObjectRequest) -> Result<PutObject, ApiError> {
+pub(super) fn put(message: &v1::PutObjectRequest) -> Result<PutObject, ApiError> {
     let size = message.value.len();
     if size > OBJECT_VALUE_MAX {
         let remedy = format!("at most {OBJECT_VALUE_MAX} bytes");
@@ -324,7 +324,7 @@ mod tests {
             let claim = Claim { node: NodeId(3), epoch };
             let (value, base) = (b"\0v".as_slice().into(), Some(Revision(0)));
             let ask = PutObject { bucket: bucket(), key: object_key(), value, base, claim, token: 9 };
-            assert_eq!(put(ask.clone().into()), Ok(ask));
+            assert_eq!(put(&ask.clone().into()), Ok(ask));
             let ask = DeleteObject { bucket: bucket(), key: object_key(), base, claim };
             assert_eq!(delete(&ask.clone().into()), Ok(ask));
             let (kind, text, request) = ("progress".to_owned(), "half".to_owned(), Some("r".into()));
@@ -369,7 +369,7 @@ mod tests {
             ("claim", v1::PutObjectRequest { claim: None, ..good }),
         ];
         for (field, message) in bad {
-            assert_eq!(path(put(message).map(drop)), field);
+            assert_eq!(path(put(&message).map(drop)), field);
         }
         let line = |kind: &str, text: &str| v1::AddStatusLineRequest {
             bucket: "/a".to_owned(),

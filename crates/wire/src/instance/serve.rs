@@ -46,7 +46,7 @@ impl<A: InstanceApi> InstanceService for Serve<A> {
         request: Request<v1::PutObjectRequest>,
     ) -> Result<Response<v1::ChangeResponse>, Status> {
         let ask = |caller, ask| self.0.put_object(caller, ask);
-        call::unary(request, |q, _| convert::put(q), ask, Into::into).await
+        call::unary(request, |q, _| convert::put(&q), ask, Into::into).await
     }
 
     async fn delete_object(
