@@ -53,7 +53,7 @@ fn stops(cluster: &Cluster, trace: &Trace) {
     let document = document(trace, 2, 1);
     let refused = cluster.cli_with(&["apply", "-f", "-", "--wait", "--timeout", "2m"], document.as_bytes());
     let refused = refused.exits(1).calm();
-    for part in ["worker-07", "no room for version 2 here", "sheaf bucket rollback /rollout"] {
+    for part in ["node worker-07: exit code 3", "sheaf bucket rollback /rollout"] {
         assert!(refused.stderr.contains(part), "{part}: {refused}");
     }
     let status = cluster.status("/rollout");
@@ -67,12 +67,17 @@ fn stops(cluster: &Cluster, trace: &Trace) {
         untouched.into_iter().all(|name| now[&name] == before[&name]),
         "those after it run on: {status:#}"
     );
-    cluster.cli(&["bucket", "status", "/rollout"]).ok().says("stopped");
+    let shown = cluster.cli(&["bucket", "status", "/rollout"]).ok();
+    assert!(shown.stdout.contains("stopped: "), "{shown}");
+    let logs = cluster.cli(&["bucket", "logs", "/rollout", "--node", "worker-07"]).ok();
+    assert!(logs.stdout.contains("no room for version 2 here"), "{logs}");
 }
 
 fn goes_back(cluster: &Cluster, trace: &Trace) {
     let before = pids(&cluster.status("/rollout"));
-    cluster.cli(&["bucket", "rollback", "/rollout", "--wait", "--timeout", "2m"]).ok().says("rolled back");
+    let done =
+        cluster.cli(&["bucket", "rollback", "/rollout", "--wait", "--timeout", "2m", "-o", "json"]).ok();
+    assert_eq!(done.json()[0]["outcome"], "rolled back", "{done}");
     let status = cluster.wait_status_within("/rollout", "is as it was", WITHIN, is_over);
     assert_eq!(status["module"], "roller@1");
     let now = pids(&status);
