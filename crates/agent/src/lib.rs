@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Read in this order: [`agent`] (the loop), `link` (its two streams), [`checks`] (gate 3), `executor` and `report`
-//! (what is done about instances and what is heard of them), `stand_in` (who holds the leases meanwhile), [`facts`], [`handle`] (what others may ask of a running
+//! (what is done about instances and what is heard of them), `artifacts` (what is fetched before), `stand_in` (who holds the leases meanwhile), [`facts`], [`handle`] (what others may ask of a running
 //! agent). Then the keeper, a process of its own: [`keeper`], the agent's side of it [`keepers`], and [`logs`].
 //! What to do is never decided here but in [`sheaf_engine::node`].
 
@@ -21,6 +21,7 @@ pub mod keepers;
 pub mod logs;
 
 mod alarm;
+mod artifacts;
 mod executor;
 mod link;
 mod process;

@@ -3,6 +3,7 @@
 //! Each command has its file, named by what it is about. A handler first looks at everything that could refuse it
 //! and only then puts rows, so that a refusal leaves the state untouched.
 
+mod artifact;
 mod binding;
 mod bucket;
 mod cluster;
@@ -11,6 +12,8 @@ mod leaving;
 mod module;
 mod node;
 mod phase;
+
+pub use artifact::check as check_artifact;
 
 use sheaf_model::{Event, NodeId, Revision, Term};
 
@@ -85,6 +88,7 @@ impl Transaction<'_> {
             Command::ChangeSettings(wanted) => self.change_settings(wanted),
             Command::DropFormer(term) => self.drop_former(*term),
             Command::Refound(refound) => self.refound(refound),
+            Command::PutArtifact(artifact) => self.put_artifact(artifact),
         };
         result.unwrap_or_else(Reply::Refused)
     }

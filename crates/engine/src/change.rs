@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Binding, BucketName, Event, Instance, ModuleName, ModuleSpec, ModuleVersion, Node, NodeId, Residue,
-    Revision,
+    Binding, BucketName, Event, Instance, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId,
+    Residue, Revision,
 };
 
-use crate::state::{Bucket, Cluster, Module, Release, Request};
+use crate::state::{Bucket, Cluster, Module, Pushed, Release, Request};
 
 /// One row that changed: its whole new content, or that it is gone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,10 @@ pub enum Change {
     Release(BucketName, Release),
     /// A line of history. Lives only in the store.
     Event(Event),
+    /// The artifact of a module's version.
+    Artifact(Pushed),
+    /// A module's version has no artifact any more.
+    ArtifactGone(ModuleRef),
 }
 
 /// A module is stored with the revision of its registration.

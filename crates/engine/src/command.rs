@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Actor, BucketName, Changeable, ClusterId, Decision, Defect, Drain, Epoch, Facts, Instance, LeaveReason,
-    ModuleName, ModuleSpec, ModuleVersion, NodeId, NodeKey, NodeStatus, PutBucket, RequestId, Revision,
-    Settings, Term, Timestamp,
+    Actor, Artifact, BucketName, Changeable, ClusterId, Decision, Defect, Drain, Epoch, Facts, Instance,
+    LeaveReason, ModuleName, ModuleSpec, ModuleVersion, NodeId, NodeKey, NodeStatus, PutBucket, RequestId,
+    Revision, Settings, Term, Timestamp,
 };
 
 /// A command with who asked for it, when, and under which request; what the log carries.
@@ -67,6 +67,8 @@ pub enum Command {
     DropFormer(Term),
     /// The state goes on as another cluster, after a disaster. Never in a log: `recover` and `restore` write it.
     Refound(Refound),
+    /// A blob that a majority of the voters hold becomes the artifact of a module's version.
+    PutArtifact(Artifact),
 }
 
 /// See [`Command::Refound`].

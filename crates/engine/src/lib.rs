@@ -1,6 +1,7 @@
 //! The verbs of Sheaf: a pure core that decides. No clock, no randomness, no async, no hash-map order.
 
 pub mod apply;
+pub mod artifact;
 pub mod change;
 pub mod command;
 pub mod gates;
@@ -29,4 +30,4 @@ pub use command::{
     OnBucket, Outcome, OutcomeVerb, Proposal, RecordPhases, Refound, Refusal, Register, Reply, SetNodeStatus,
 };
 pub use sessions::Sessions;
-pub use state::{Bucket, Cluster, Module, Release, Request, Rollout, State};
+pub use state::{Bucket, Cluster, Module, Pushed, Release, Request, Rollout, State};

@@ -9,7 +9,7 @@
 //!                                                                └─► Say: to the leader; HeartbeatNow
 //! ```
 //!
-//! Read `known` (what the watch says), [`question`] (when gate 3 is asked), `desire` (what follows for one bucket),
+//! Read `known` (what the watch says), [`artifact`] (which ones are needed), [`question`] (when gate 3 is asked), `desire` (what follows for one bucket),
 //! then [`crate::reconcile`] (how it differs from what is) and `settle` (what is done about it). `report` is what the
 //! leader hears of it.
 //!
@@ -23,8 +23,8 @@ use std::sync::Arc;
 use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    BootId, BucketName, BucketSpec, Epoch, Exit, ModuleRef, ModuleSpec, Moment, NodeId, Phase, Revision,
-    Settings, Span, Timestamp, Verdict,
+    BootId, BucketName, BucketSpec, Digest, Epoch, Exit, Holding, ModuleRef, ModuleSpec, Moment, NodeId,
+    Phase, Revision, Settings, Span, Timestamp, Verdict,
 };
 
 use crate::gates::{CheckAnswer, Here, Part};
@@ -32,6 +32,7 @@ use crate::keep::Call;
 use crate::lease::Leases;
 use crate::reconcile::{Mode, Observed, Origin, Step};
 
+pub mod artifact;
 mod desire;
 mod judge;
 mod known;
@@ -43,6 +44,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+use artifact::{Holdings, Wanted};
 use judge::Judging;
 use known::Known;
 use question::{Key, Question, Questions};
@@ -140,6 +142,8 @@ pub enum Input {
     SessionLost,
     /// The agent is about to stop: this node's work is to go elsewhere. Never undone.
     Leave(Leaving),
+    /// What the cache has of an artifact that this node wants.
+    Holds(Digest, Holding),
     /// Nothing but time passed.
     Tick,
 }
@@ -194,6 +198,8 @@ pub struct Start {
     pub until: Option<Moment>,
     /// What the node is, for templates.
     pub here: Arc<Here>,
+    /// Where the module's artifact is, if its version has one.
+    pub artifact: Option<String>,
 }
 
 /// What the agent is to do.
@@ -203,6 +209,9 @@ pub enum Action {
     Ask(Question),
     /// Gate 3 of this module is not asked any more: its process, if there is one, has nothing to wait for.
     Retire(ModuleRef),
+    /// Have these artifacts, and no others than these must stay; answered by [`Input::Holds`] for each that is needed, as
+    /// often as it changes.
+    WantArtifacts(Wanted),
     /// Start an instance; its former one is dead.
     Start(Box<Start>),
     /// Stop the instance gracefully, and why; a plugin is told the call before.
@@ -251,6 +260,7 @@ pub struct NodeState {
     places: BTreeMap<BucketName, Place>,
     reports: Reports,
     judging: Judging,
+    holdings: Holdings,
     /// Buckets to look at before this step ends.
     dirty: BTreeSet<BucketName>,
     retries: BTreeSet<(Moment, BucketName)>,
@@ -258,7 +268,7 @@ pub struct NodeState {
     start_from: Moment,
     say_again: Option<Moment>,
     leaving: Option<Leaving>,
-    /// Something changed after which a plugin may have nothing to be asked any more.
+    /// Something changed after which a plugin may have nothing to be asked any more, or other artifacts be needed.
     retire: bool,
 }
 
@@ -275,6 +285,8 @@ struct Place {
     failures: u32,
     retry_at: Option<Moment>,
     verdict: Option<Arc<Verdict>>,
+    /// What the instance was started with, as far as this life of the agent knows.
+    artifact: Option<Digest>,
 }
 
 impl NodeState {
@@ -294,6 +306,7 @@ impl NodeState {
             places: BTreeMap::new(),
             reports: Reports::default(),
             judging: Judging::default(),
+            holdings: Holdings::default(),
             dirty: BTreeSet::new(),
             retries: BTreeSet::new(),
             start_from: Moment(0),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance, ModuleName, ModuleRef,
-    ModuleSpec, ModuleVersion, Node, NodeId, NodeName, Repair, RequestId, Residue, Revision, Settings,
-    Timestamp,
+    Artifact, Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance, ModuleName,
+    ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, Repair, RequestId, Residue, Revision,
+    Settings, Timestamp,
 };
 
 use crate::change::Change;
@@ -44,6 +44,17 @@ impl Cluster {
 pub struct Module {
     /// Its content.
     pub spec: Arc<ModuleSpec>,
+    /// When it was registered.
+    pub revision: Revision,
+    /// When that was, for people.
+    pub at: Timestamp,
+}
+
+/// An artifact, registered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pushed {
+    /// Which blob belongs to which version.
+    pub artifact: Arc<Artifact>,
     /// When it was registered.
     pub revision: Revision,
     /// When that was, for people.
@@ -135,6 +146,8 @@ pub struct State {
     pub nodes: BTreeMap<NodeId, Node>,
     /// Modules by name and version.
     pub modules: BTreeMap<ModuleName, BTreeMap<ModuleVersion, Module>>,
+    /// Artifacts by the module's version that they belong to.
+    pub artifacts: BTreeMap<ModuleRef, Pushed>,
     /// Buckets by path.
     pub buckets: BTreeMap<BucketName, Arc<Bucket>>,
     /// Bindings by bucket; one may outlive its bucket.
@@ -208,6 +221,12 @@ impl State {
                     self.request_ids.remove(&request.id);
                 }
             }
+            Change::Artifact(pushed) => {
+                self.artifacts.insert(pushed.artifact.module.clone(), pushed.clone());
+            }
+            Change::ArtifactGone(module) => {
+                self.artifacts.remove(module);
+            }
             Change::Release(..) | Change::Event(_) => {}
         }
     }
@@ -217,6 +236,7 @@ impl State {
         std::iter::once(Change::Cluster(self.cluster.clone()))
             .chain(self.nodes.values().cloned().map(Change::Node))
             .chain(self.modules.values().flat_map(BTreeMap::values).cloned().map(Change::Module))
+            .chain(self.artifacts.values().cloned().map(Change::Artifact))
             .chain(self.buckets.values().cloned().map(Change::Bucket))
             .chain(self.bindings.values().cloned().map(Change::Binding))
             .chain(self.residues.values().cloned().map(Change::Residue))

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sheaf_engine::{Bucket, Cluster, Module, Release, Request};
+use sheaf_engine::{Bucket, Cluster, Module, Pushed, Release, Request};
 use sheaf_model::{
     Binding, ClusterEpoch, ClusterId, Facts, Instance, Node, NodeId, NodeKey, NodeStatus, Repair, Residue,
     Revision, Settings, Timestamp,
@@ -45,7 +45,7 @@ macro_rules! first_version {
     )*};
 }
 
-first_version!(ClusterV1, NodeV1, Module, Bucket, Binding, Residue, Instance, Request, Release);
+first_version!(ClusterV1, NodeV1, Module, Bucket, Binding, Residue, Instance, Request, Release, Pushed);
 
 /// A node before it could be drained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

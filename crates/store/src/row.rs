@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, ToSql, params};
 use serde::Serialize;
-use sheaf_engine::{Bucket, Change, Cluster, Module, Release, Request};
+use sheaf_engine::{Bucket, Change, Cluster, Module, Pushed, Release, Request};
 use sheaf_model::{Binding, BucketName, Event, Instance, Node, Residue, Timestamp, Voters};
 
 use crate::codec::{self, Stored};
@@ -66,6 +66,10 @@ impl<'t> Rows<'t> {
             }
             Change::Release(name, release) => self.release(name, release),
             Change::Event(event) => self.event(event),
+            Change::Artifact(pushed) => self.artifact(pushed),
+            Change::ArtifactGone(module) => {
+                self.run("DELETE FROM artifacts WHERE module = ?", &[&module.to_string()])
+            }
         }
     }
 
@@ -142,6 +146,23 @@ impl<'t> Rows<'t> {
                 module.spec.supports_multi_node,
                 module.revision.0.cast_signed(),
                 module.at.0.cast_signed(),
+                self.body,
+            ],
+        )
+    }
+
+    fn artifact(&mut self, pushed: &Pushed) -> Result<(), StoreError> {
+        self.encode("artifacts", pushed)?;
+        let artifact = &pushed.artifact;
+        self.run(
+            "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?)",
+            params![
+                artifact.module.to_string(),
+                artifact.digest.to_string(),
+                artifact.size.cast_signed(),
+                artifact.shape.file(),
+                pushed.revision.0.cast_signed(),
+                pushed.at.0.cast_signed(),
                 self.body,
             ],
         )

@@ -9,7 +9,9 @@ use crate::error::StoreError;
 /// Marks a SQLite file as Sheaf's: "SHEF".
 const APPLICATION: i64 = 0x5348_4546;
 /// The newest schema this build knows. Grows with each step in [`bring_up`].
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
+/// From schema 1 to 2: artifacts.
+const TO_2: &str = include_str!("schema/2.sql");
 
 /// What a file is, before anything of it is touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,9 @@ pub(crate) fn bring_up(db: &mut Connection, path: &Path, kind: Kind) -> Result<(
     let failed = StoreError::sqlite("create the tables of", path);
     let transaction = db.transaction().map_err(&failed)?;
     // A step from an older schema stands here, before the one below, which makes a new file whole at once.
+    if kind == Kind::Ours(1) {
+        transaction.execute_batch(TO_2).map_err(&failed)?;
+    }
     if kind == Kind::New {
         transaction.execute_batch(include_str!("schema.sql")).map_err(&failed)?;
     }

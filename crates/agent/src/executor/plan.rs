@@ -13,6 +13,9 @@ use sheaf_model::{
 
 use crate::keeper::{OutputLimits, Plan, Plugin};
 
+/// Where a program finds its artifact; not set if its version has none.
+const ARTIFACT: &str = "SHEAF_ARTIFACT";
+
 /// Why an instance cannot be started as its documents stand. Trying again does not help.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlanError {
@@ -66,6 +69,7 @@ pub(super) fn plan(start: &Start, place: &Place<'_>) -> Result<Plan, PlanError> 
         dir: Some(&dir),
         files: Some(&dir),
         sheaf: place.binary,
+        artifact: start.artifact.as_deref(),
     };
     let rendered = render(module, &scope)?;
     Ok(Plan {
@@ -92,6 +96,7 @@ pub(crate) fn gate(
     module: &ModuleSpec,
     name: BucketName,
     here: &Here,
+    artifact: Option<&str>,
     place: &Place<'_>,
 ) -> Result<Plan, PlanError> {
     let dir = place.dir.to_string_lossy();
@@ -103,6 +108,7 @@ pub(crate) fn gate(
         dir: Some(&dir),
         files: Some(&dir),
         sheaf: place.binary,
+        artifact,
     };
     let rendered = render(module, &scope)?;
     Ok(Plan {
@@ -146,6 +152,7 @@ fn render(module: &ModuleSpec, scope: &Scope<'_>) -> Result<Rendered, PlanError>
     for (name, value) in &exec.env {
         env.push((name.clone(), render(format!("exec.env.{name}"), value)?));
     }
+    env.extend(scope.artifact.map(|path| (ARTIFACT.to_owned(), path.to_owned())));
     let mut files = Vec::new();
     for (name, text) in &module.files {
         files.push((name.clone(), render(format!("files.{name}"), text)?));
@@ -210,7 +217,15 @@ mod tests {
         bucket.config = Json::new(&serde_json::json!({"port": 514}));
         let origin = Origin { revision: Revision(7), basis: Revision(9), content: 1, live: None };
         let here = Arc::new(Here { name: "n1".to_owned(), ..Here::default() });
-        Start { bucket: Arc::new(bucket), module: Arc::new(module), mode, origin, until, here }
+        Start {
+            bucket: Arc::new(bucket),
+            module: Arc::new(module),
+            mode,
+            origin,
+            until,
+            here,
+            artifact: None,
+        }
     }
 
     fn render(start: &Start) -> Result<Plan, PlanError> {

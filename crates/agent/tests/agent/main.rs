@@ -76,6 +76,7 @@ impl World {
             own: self.address.clone(),
             members: Arc::new(Vec::new),
             binary: PathBuf::from(env!("CARGO_BIN_EXE_keeper-probe")),
+            cache: sheaf_artifact::Cache::open(&self.dir.path().join("artifacts"), 0).unwrap(),
             stand_in: false,
         };
         let (agent, handle) = Agent::new(options).unwrap();

@@ -7,9 +7,10 @@ use sheaf_engine::{
     OnBucket, RecordPhases, Refound, Register, SetNodeStatus,
 };
 use sheaf_model::{
-    Actor, BucketName, BucketSpec, Changeable, ClusterId, Decision, Drain, Epoch, Exit, Facts, Instance,
-    LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeId, NodeName, NodeStatus, Phase,
-    PutBucket, RequestId, Revision, Runtime, Settings, Span, Term, Timestamp,
+    Actor, Artifact, BucketName, BucketSpec, Changeable, ClusterId, Decision, Digest, Drain, Epoch, Exit,
+    Facts, FileName, Instance, LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeId,
+    NodeName, NodeStatus, Phase, PutBucket, RequestId, Revision, Runtime, Settings, Shape, Span, Term,
+    Timestamp,
 };
 
 use super::*;
@@ -123,6 +124,18 @@ fn latest_commands() -> Vec<Proposal> {
     vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
 }
 
+/// Artifacts.
+fn artifact_commands() -> Vec<Proposal> {
+    let artifact = Artifact {
+        module: ModuleRef::parse("flume@1.11.0").unwrap(),
+        digest: Digest([0xab; 32]),
+        size: 200_000_000,
+        shape: Shape::File(FileName::new("run.sh").unwrap()),
+    };
+    let command = Command::PutArtifact(artifact);
+    vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
+}
+
 fn batch_of(proposals: &[Proposal]) -> Bytes {
     let encoded: Vec<_> = proposals.iter().map(|proposal| encode_proposal(proposal).unwrap()).collect();
     encode_batch(encoded.iter().map(Vec::as_slice))
@@ -178,6 +191,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-commands", batch_of(&every_command()), include_str!("golden/v1-entry-commands.hex")),
         ("entry-commands-2", batch_of(&later_commands()), include_str!("golden/v1-entry-commands-2.hex")),
         ("entry-commands-3", batch_of(&latest_commands()), include_str!("golden/v1-entry-commands-3.hex")),
+        ("entry-commands-4", batch_of(&artifact_commands()), include_str!("golden/v1-entry-commands-4.hex")),
         (
             "entry-membership",
             encode_entry(&EntryPayload::Membership(membership())),
@@ -208,6 +222,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&every_command())).unwrap(), every_command());
     assert_eq!(decode_batch(&batch_of(&later_commands())).unwrap(), later_commands());
     assert_eq!(decode_batch(&batch_of(&latest_commands())).unwrap(), latest_commands());
+    assert_eq!(decode_batch(&batch_of(&artifact_commands())).unwrap(), artifact_commands());
     for payload in [
         EntryPayload::Blank,
         EntryPayload::Normal(Payload(batch_of(&proposals()))),

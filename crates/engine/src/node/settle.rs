@@ -33,6 +33,10 @@ impl NodeState {
             && self.may(bucket, *step)
             && let Some(action) = self.action(bucket, *step, place.decommissioned, now)
         {
+            if let Action::Start(start) = &action {
+                let artifact = self.known.artifacts.get(&start.bucket.module);
+                place.artifact = artifact.map(|artifact| artifact.digest);
+            }
             place.busy = Some(*step);
             out.extend([Action::Note(bucket.clone(), steps.to_string()), action]);
         }
@@ -109,6 +113,7 @@ impl NodeState {
             origin,
             until: mode.epoch().and_then(|epoch| self.leases.valid(bucket, epoch, now)),
             here: self.here.clone(),
+            artifact: self.holdings.path(&self.known, &known.watched.spec.module, &module.spec).ok()?,
         })
     }
 

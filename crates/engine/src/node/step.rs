@@ -29,9 +29,10 @@ pub fn step(state: &mut NodeState, input: Input, now: Moment) -> Vec<Action> {
         for bucket in std::mem::take(&mut state.dirty) {
             state.settle(&bucket, now, &mut out);
         }
-        let NodeState { questions, known, here, .. } = state;
-        questions.ask(known, here, now, &mut out);
+        let NodeState { questions, known, holdings, here, .. } = state;
+        questions.ask(known, holdings, here, now, &mut out);
         if std::mem::take(&mut state.retire) {
+            state.want_artifacts(&mut out);
             state.retire_plugins(&mut out);
         }
     }
@@ -65,6 +66,7 @@ impl NodeState {
                 let was_alive = place.is_alive();
                 place.seen = seen.map(|seen| *seen);
                 if was_alive && !place.is_alive() {
+                    self.retire |= place.artifact.is_some();
                     self.ended(&bucket, now);
                 }
                 self.dirty.insert(bucket);
@@ -94,6 +96,7 @@ impl NodeState {
                 self.judging.clear();
             }
             Input::Judge { question, spec, module } => self.judging.put(question, spec, module),
+            Input::Holds(digest, holding) => self.holds(digest, holding, now),
             Input::Tick => {}
         }
     }

@@ -63,7 +63,7 @@ fn what_is_no_template_is_refused_with_position_and_remedy() {
         ("${file.a/b}", Instance, 1, "contains '/'", "letters, digits"),
         ("${file.}", Instance, 1, "the name is empty", "letters, digits"),
         ("${item.x}", Instance, 1, "known to subtasks only", "one of bucket.name,"),
-        ("${dir}", Check, 1, "checks are asked before there is an instance", "node.labels, sheaf"),
+        ("${dir}", Check, 1, "checks are asked before there is an instance", "node.labels, sheaf, artifact"),
         ("${file.a}", Check, 1, "checks are asked before there is an instance", "one of bucket.name,"),
         ("${bucket.name}", Subtask, 1, "a subtask has no bucket", "item, job, subtask, attempt"),
     ];

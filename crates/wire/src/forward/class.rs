@@ -30,6 +30,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         ("ClusterService" | "BucketService" | "ModuleService", "Apply")
         | ("ClusterService", "Settings" | "Transfer")
         | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move")
+        | ("ModuleService", "BeginPush" | "PushPiece" | "FinishPush")
         | ("BucketService" | "ModuleService", "Delete")
         | ("NodeService", "Label" | "Drain" | "Undrain" | "Forget") => (Class::Change, false),
         ("ClusterService", "Status" | "Members")
@@ -70,7 +71,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 32);
+        assert_eq!(calls, 35);
     }
 
     #[test]
