@@ -25,8 +25,9 @@ mod testing;
 pub use apply::apply;
 pub use change::Change;
 pub use command::{
-    Apply, Bind, Command, ConfirmResidue, DeleteModule, DrainNode, Form, Free, LabelNode, Leave, MoveBucket,
-    OnBucket, Outcome, OutcomeVerb, Proposal, RecordPhases, Refound, Refusal, Register, Reply, SetNodeStatus,
+    Apply, ApplyV1, Bind, Command, ConfirmResidue, DeleteModule, DrainNode, Form, Free, LabelNode, Leave,
+    MoveBucket, OnBucket, Outcome, OutcomeVerb, Proposal, RecordPhases, Refound, Refusal, Register, Reply,
+    SetNodeStatus,
 };
 pub use sessions::Sessions;
 pub use state::{Bucket, Cluster, Module, Release, Request, Rollout, State};

@@ -1,11 +1,13 @@
 //! How a row's body is written: a version byte, then postcard. Stored types know their predecessor.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sheaf_engine::{Bucket, Cluster, Module, Release, Request};
 use sheaf_model::{
-    Binding, ClusterEpoch, ClusterId, Facts, Instance, Node, NodeId, NodeKey, NodeStatus, Repair, Residue,
-    Revision, Settings, Timestamp,
+    Binding, ClusterEpoch, ClusterId, Facts, Instance, ModuleSpecV1, Node, NodeId, NodeKey, NodeStatus,
+    Repair, Residue, Revision, Settings, Timestamp,
 };
 
 /// A type whose encoding lies on disk.
@@ -45,7 +47,7 @@ macro_rules! first_version {
     )*};
 }
 
-first_version!(ClusterV1, NodeV1, Module, Bucket, Binding, Residue, Instance, Request, Release);
+first_version!(ClusterV1, NodeV1, ModuleV1, Bucket, Binding, Residue, Instance, Request, Release);
 
 /// A node before it could be drained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,6 +70,23 @@ impl Stored for Node {
         let NodeV1 { id, key, facts, given_labels, status, since, reason, registered, revision } = previous;
         let drain = None;
         Self { id, key, facts, given_labels, status, since, reason, registered, revision, drain }
+    }
+}
+
+/// A module before it could say anything of the calls of a bucket's life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModuleV1 {
+    spec: ModuleSpecV1,
+    revision: Revision,
+    at: Timestamp,
+}
+
+impl Stored for Module {
+    const VERSION: u8 = 2;
+    type Previous = ModuleV1;
+    fn from_previous(previous: ModuleV1) -> Self {
+        let ModuleV1 { spec, revision, at } = previous;
+        Self { spec: Arc::new(spec.into()), revision, at }
     }
 }
 
