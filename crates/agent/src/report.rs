@@ -1,7 +1,7 @@
 //! What keepers say, and what they left on disk, in the words of the node.
 
 use sheaf_engine::keep::{End, Lease};
-use sheaf_engine::node::{Fences, Found, Seen};
+use sheaf_engine::node::{Fences, Found, Purged, Seen};
 use sheaf_engine::reconcile::{Ended, Life, Mode, Observed, Origin};
 use sheaf_model::{BootId, BucketName, Moment, Phase, Revision};
 
@@ -64,7 +64,13 @@ pub(crate) fn seen(status: &Status, birth: &Birth) -> Seen {
         exit: status.exit,
         message: status.message.clone(),
         deadline: birth.until,
+        purged: purged(status),
     }
+}
+
+fn purged(status: &Status) -> Option<Purged> {
+    let (revision, failure) = status.purged.clone()?;
+    Some(Purged { revision, failure })
 }
 
 /// An instance whose keeper is not there.
@@ -83,6 +89,7 @@ pub(crate) fn dead(status: Option<&Status>, birth: &Birth) -> Seen {
                 exit: told.as_ref().and_then(|told| told.exit),
                 message: "its keeper is gone".to_owned(),
                 deadline: None,
+                purged: status.and_then(purged),
             }
         }
     }

@@ -87,6 +87,10 @@ impl BucketApi for Control {
         self.verb(&caller, ask, Command::Restart).await
     }
 
+    async fn purge(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
+        self.verb(&caller, ask, Command::Purge).await
+    }
+
     async fn delete(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
         self.verb(&caller, ask, Command::DeleteBucket).await
     }

@@ -11,6 +11,7 @@ mod leaving;
 mod module;
 mod node;
 mod phase;
+mod purge;
 
 use sheaf_model::{Event, NodeId, Revision, Term};
 
@@ -67,6 +68,8 @@ impl Transaction<'_> {
             Command::Register(register) => self.register(register),
             Command::SetNodeStatus(set) => self.set_node_status(set),
             Command::Apply(apply) => self.apply_documents(apply),
+            Command::Purge(on) => self.purge(on),
+            Command::RecordPurge(record) => self.record_purge(record),
             Command::ApplyV1(former) => self.apply_documents(&former.clone().into()),
             Command::Suspend(on) => self.suspend(on),
             Command::Resume(on) => self.resume(on),

@@ -69,6 +69,23 @@ pub enum Command {
     Refound(Refound),
     /// Documents, all or none; modules come before buckets.
     Apply(Apply),
+    /// Throws away what a bucket has collected, wherever it runs.
+    Purge(OnBucket),
+    /// How a purge went on a node.
+    RecordPurge(RecordPurge),
+}
+
+/// See [`Command::RecordPurge`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordPurge {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The node that reports.
+    pub node: NodeId,
+    /// The purge meant; another: of no interest any more.
+    pub revision: Revision,
+    /// Why it failed; empty: it did not.
+    pub failure: String,
 }
 
 /// See [`Command::Refound`].

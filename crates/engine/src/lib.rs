@@ -26,8 +26,8 @@ pub use apply::apply;
 pub use change::Change;
 pub use command::{
     Apply, ApplyV1, Bind, Command, ConfirmResidue, DeleteModule, DrainNode, Form, Free, LabelNode, Leave,
-    MoveBucket, OnBucket, Outcome, OutcomeVerb, Proposal, RecordPhases, Refound, Refusal, Register, Reply,
-    SetNodeStatus,
+    MoveBucket, OnBucket, Outcome, OutcomeVerb, Proposal, RecordPhases, RecordPurge, Refound, Refusal,
+    Register, Reply, SetNodeStatus,
 };
 pub use sessions::Sessions;
-pub use state::{Bucket, Cluster, Module, Release, Request, Rollout, State};
+pub use state::{Bucket, Cluster, Module, Purge, Release, Request, Rollout, State};

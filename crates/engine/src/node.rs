@@ -34,6 +34,7 @@ use crate::reconcile::{Mode, Observed, Origin, Step};
 mod desire;
 mod judge;
 mod known;
+mod purge;
 pub mod question;
 mod report;
 mod rules;
@@ -80,6 +81,17 @@ pub struct Seen {
     pub message: String,
     /// Single-node: the keeper's deadline, of this boot.
     pub deadline: Option<Moment>,
+    /// The last purge that was done here.
+    pub purged: Option<Purged>,
+}
+
+/// A purge that was done, or came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Which.
+    pub revision: Revision,
+    /// Why it failed, for people; empty: it did not.
+    pub failure: String,
 }
 
 /// What a node has durably sworn for a bucket's name.
@@ -220,6 +232,8 @@ pub enum Action {
     Confirm(BucketName, Revision),
     /// Remove the instance's directory. If it ended without having been told this, and can be, it is told before.
     Remove(BucketName, Call),
+    /// Tell the instance to throw away what it has collected, as asked at this revision; that it did is [`Seen::purged`].
+    Purge(BucketName, Revision),
     /// The lease of this epoch is over: end everything of it at once.
     Kill(BucketName, Epoch),
     /// The lease of this epoch was prolonged: tell its keeper.
@@ -274,6 +288,8 @@ struct Place {
     failures: u32,
     retry_at: Option<Moment>,
     verdict: Option<Arc<Verdict>>,
+    /// The instance that is alive was told of this purge.
+    purging: Option<Revision>,
 }
 
 impl NodeState {

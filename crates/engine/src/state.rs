@@ -89,6 +89,19 @@ pub struct Bucket {
     pub restarted: Revision,
     /// Nodes whose instance gave up restarting since the last update, resume or restart, and why.
     pub gave_up: BTreeMap<NodeId, String>,
+    /// The last purge that was asked for.
+    pub purge: Option<Purge>,
+}
+
+/// What a bucket has collected is to be thrown away, wherever it ran when that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purge {
+    /// When it was asked for.
+    pub revision: Revision,
+    /// Nodes that have not said how it went.
+    pub waiting: BTreeSet<NodeId>,
+    /// Nodes where it failed, and why.
+    pub failed: BTreeMap<NodeId, String>,
 }
 
 impl Bucket {

@@ -30,16 +30,19 @@ pub enum Call {
     Decommission,
     /// The process is about to end.
     Stop,
+    /// What the bucket has collected so far is to be thrown away.
+    Purge,
 }
 
 impl Call {
     /// Every call that a document may say something about, in the order of a bucket's life.
-    pub const IN_DOCUMENTS: [Self; 9] = [
+    pub const IN_DOCUMENTS: [Self; 10] = [
         Self::Init,
         Self::NewSource,
         Self::Resume,
         Self::UpdatedSource,
         Self::PeriodicPoll,
+        Self::Purge,
         Self::Suspend,
         Self::Delete,
         Self::Decommission,
@@ -59,6 +62,7 @@ impl Call {
             Self::Delete => "on_delete",
             Self::Decommission => "on_decommission",
             Self::Stop => "on_stop",
+            Self::Purge => "on_purge",
         }
     }
 
@@ -66,7 +70,7 @@ impl Call {
     pub const fn limit(self) -> Span {
         match self {
             Self::Hello => Span::seconds(10),
-            Self::PeriodicPoll => Span::seconds(60),
+            Self::PeriodicPoll | Self::Purge => Span::seconds(60),
             _ => Span::seconds(30),
         }
     }
@@ -91,6 +95,7 @@ impl fmt::Display for Call {
             Self::Delete => "OnDelete",
             Self::Decommission => "OnDecommission",
             Self::Stop => "OnStop",
+            Self::Purge => "OnPurge",
         })
     }
 }

@@ -49,6 +49,9 @@ pub struct WatchedBucket {
     pub suspended: bool,
     /// This node's instance gave up restarting; it is not started again as things stand.
     pub gave_up: bool,
+    /// This node is still to purge what the bucket has collected, as asked at this revision.
+    #[serde(default)]
+    pub purge: Option<Revision>,
 }
 
 /// A single-node bucket's binding to this node.

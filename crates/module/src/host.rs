@@ -15,8 +15,8 @@ use crate::failure::causes;
 use crate::proto::module_service_client::ModuleServiceClient;
 use crate::proto::{
     CanRunOnThisNodeRequest, HelloRequest, OnDecommissionRequest, OnDeleteRequest, OnInitRequest,
-    OnNewSourceRequest, OnPeriodicPollRequest, OnResumeRequest, OnStopRequest, OnSuspendRequest,
-    OnUpdatedSourceRequest,
+    OnNewSourceRequest, OnPeriodicPollRequest, OnPurgeRequest, OnResumeRequest, OnStopRequest,
+    OnSuspendRequest, OnUpdatedSourceRequest,
 };
 use crate::{Bucket, CanRun, Difference, Instance, MESSAGE_MAX, Node, PROTOCOL};
 
@@ -167,6 +167,14 @@ impl Host {
     pub async fn on_periodic_poll(&self, bucket: Bucket) -> Result<(), CallError> {
         let request = OnPeriodicPollRequest { bucket: Some(bucket.into()) };
         settled("OnPeriodicPoll", self.client.clone().on_periodic_poll(request).await)
+    }
+
+    /// What the bucket has collected is to be thrown away.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn on_purge(&self) -> Result<(), CallError> {
+        settled("OnPurge", self.client.clone().on_purge(OnPurgeRequest {}).await)
     }
 
     /// The bucket was suspended.

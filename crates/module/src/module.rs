@@ -54,6 +54,11 @@ pub trait Module: Send + Sync + 'static {
         ready(Ok(()))
     }
 
+    /// What the bucket has collected so far is to be thrown away.
+    fn on_purge(&self) -> impl Future<Output = Result<(), Failure>> + Send {
+        ready(Ok(()))
+    }
+
     /// The bucket was suspended; the end follows.
     fn on_suspend(&self) -> impl Future<Output = Result<(), Failure>> + Send {
         ready(Ok(()))

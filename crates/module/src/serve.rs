@@ -17,9 +17,9 @@ use crate::proto::module_service_server::{ModuleService as Calls, ModuleServiceS
 use crate::proto::{
     CanRunOnThisNodeRequest, CanRunOnThisNodeResponse, HelloRequest, HelloResponse, OnDecommissionRequest,
     OnDecommissionResponse, OnDeleteRequest, OnDeleteResponse, OnInitRequest, OnInitResponse,
-    OnNewSourceRequest, OnNewSourceResponse, OnPeriodicPollRequest, OnPeriodicPollResponse, OnResumeRequest,
-    OnResumeResponse, OnStopRequest, OnStopResponse, OnSuspendRequest, OnSuspendResponse,
-    OnUpdatedSourceRequest, OnUpdatedSourceResponse,
+    OnNewSourceRequest, OnNewSourceResponse, OnPeriodicPollRequest, OnPeriodicPollResponse, OnPurgeRequest,
+    OnPurgeResponse, OnResumeRequest, OnResumeResponse, OnStopRequest, OnStopResponse, OnSuspendRequest,
+    OnSuspendResponse, OnUpdatedSourceRequest, OnUpdatedSourceResponse,
 };
 use crate::{CONTEXT, Context, Failure, MESSAGE_MAX, PROTOCOL, SOCKET};
 
@@ -150,6 +150,12 @@ impl<M: Module> Calls for Served<M> {
             Taken::Live => Ok(Response::new(OnUpdatedSourceResponse {})),
             Taken::Restart => Err(Status::unimplemented("the module is to be started anew")),
         }
+    }
+
+    async fn on_purge(&self, _request: Request<OnPurgeRequest>) -> Result<Response<OnPurgeResponse>, Status> {
+        let module = self.module.clone();
+        run(async move { module.on_purge().await }).await?;
+        Ok(Response::new(OnPurgeResponse {}))
     }
 
     async fn on_suspend(

@@ -1,10 +1,11 @@
 //! How a row's body is written: a version byte, then postcard. Stored types know their predecessor.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sheaf_engine::{Bucket, Cluster, Module, Release, Request};
+use sheaf_engine::{Bucket, Cluster, Module, Release, Request, Rollout};
 use sheaf_model::{
     Binding, ClusterEpoch, ClusterId, Facts, Instance, ModuleSpecV1, Node, NodeId, NodeKey, NodeStatus,
     Repair, Residue, Revision, Settings, Timestamp,
@@ -47,7 +48,7 @@ macro_rules! first_version {
     )*};
 }
 
-first_version!(ClusterV1, NodeV1, ModuleV1, Bucket, Binding, Residue, Instance, Request, Release);
+first_version!(ClusterV1, NodeV1, ModuleV1, BucketV1, Binding, Residue, Instance, Request, Release);
 
 /// A node before it could be drained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,6 +88,27 @@ impl Stored for Module {
     fn from_previous(previous: ModuleV1) -> Self {
         let ModuleV1 { spec, revision, at } = previous;
         Self { spec: Arc::new(spec.into()), revision, at }
+    }
+}
+
+/// A bucket before it could be purged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BucketV1 {
+    current: Release,
+    next: Option<Rollout>,
+    suspended: bool,
+    revision: Revision,
+    created: Revision,
+    restarted: Revision,
+    gave_up: BTreeMap<NodeId, String>,
+}
+
+impl Stored for Bucket {
+    const VERSION: u8 = 2;
+    type Previous = BucketV1;
+    fn from_previous(previous: BucketV1) -> Self {
+        let BucketV1 { current, next, suspended, revision, created, restarted, gave_up } = previous;
+        Self { current, next, suspended, revision, created, restarted, gave_up, purge: None }
     }
 }
 

@@ -201,6 +201,8 @@ pub trait BucketApi: Send + Sync + 'static {
     fn resume(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
     /// Restarts its instances once.
     fn restart(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    /// Throws away what it has collected.
+    fn purge(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
     /// Its revisions, newest first.
     fn history(
         &self,

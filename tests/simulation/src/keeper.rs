@@ -189,7 +189,7 @@ impl World {
                 }
             }
             // No program of the simulation is a plugin.
-            Action::Call(..) | Action::HangUp => {}
+            Action::Call(..) | Action::HangUp | Action::Purged(_) => {}
             Action::Signal(signal) => self.signal_program(m, number, signal),
             Action::Report(report) => self.keeper_reports(m, number, report),
             Action::Exit => {

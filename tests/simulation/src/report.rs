@@ -49,6 +49,7 @@ pub(crate) fn seen(status: &Status, birth: &Birth) -> Seen {
         exit: status.exit,
         message: status.message.clone(),
         deadline: birth.until,
+        purged: None,
     }
 }
 
@@ -66,6 +67,7 @@ pub(crate) fn dead(status: Option<&Status>, birth: &Birth) -> Seen {
             exit: told.as_ref().and_then(|told| told.exit),
             message: "its keeper is gone".to_owned(),
             deadline: None,
+            purged: None,
         },
     }
 }

@@ -57,6 +57,11 @@ impl Module for Faulty {
         act(&told(&bucket, "poll")).await
     }
 
+    async fn on_purge(&self) -> Result<(), Failure> {
+        println!("purged");
+        Ok(())
+    }
+
     async fn on_suspend(&self) -> Result<(), Failure> {
         println!("suspended");
         Ok(())

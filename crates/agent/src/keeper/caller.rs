@@ -217,6 +217,7 @@ impl Line {
             Call::Delete => host.on_delete().await,
             Call::Decommission => host.on_decommission().await,
             Call::Stop => host.on_stop().await,
+            Call::Purge => host.on_purge().await,
         }
     }
 }

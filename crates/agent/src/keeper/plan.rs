@@ -161,6 +161,12 @@ pub struct Status {
     /// What its program was told last of why it ends.
     #[serde(default)]
     pub told: Option<Call>,
+    /// The last purge that was done, and why it failed if it did. Kept over restarts.
+    #[serde(default)]
+    pub purged: Option<(Revision, String)>,
+    /// Its keeper knows of purges; one from before an upgrade does not, and must not be told.
+    #[serde(default)]
+    pub purges: bool,
     /// Which process keeps it.
     pub keeper: KeeperProcess,
     /// The boot all this is said in; after another one nothing of it is alive.
@@ -193,6 +199,8 @@ pub enum ToKeeper {
     /// The bucket changed: go on with the plan in `update.json`, and tell the program. (Not in this line: a plan may be long.)
     /// One that is not newer than the present one says nothing.
     Update,
+    /// What the bucket has collected is to be thrown away, as asked at this revision. One that was done says nothing.
+    Purge(Revision),
     /// As `Stop`; the program is told this before.
     Part(Call),
     /// End the instance: signal, grace, SIGKILL for all of it.

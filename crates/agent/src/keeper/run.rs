@@ -17,7 +17,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 use sheaf_engine::keep::{Action, End, Input, Keep, Report, Sight};
-use sheaf_model::{BootId, BucketName, Call, Moment, Phase, Span};
+use sheaf_model::{BootId, BucketName, Call, Moment, Phase, Revision, Span};
 use sheaf_module::Bucket;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
@@ -107,6 +107,8 @@ struct Keeper {
     command: Option<commands::Running>,
     /// The bucket as a program that is no plugin was told, or started with.
     told: Option<Bucket>,
+    /// The purge that is asked for.
+    purging: Option<Revision>,
     /// Everything is being killed: how often it was tried.
     clearing: Option<usize>,
     /// An earlier keeper of the bucket was killed, in this boot; what it has left is not below us.
@@ -142,6 +144,7 @@ impl Keeper {
         // A status that cannot be read is no reason to run nothing: what it would tell is then looked for.
         let former = layout.read_status().ok().flatten();
         let resumed = former.as_ref().is_some_and(|former| former.suspended);
+        let purged = former.as_ref().and_then(|former| former.purged.clone());
         let orphaned = former.filter(|former| former.end.is_none() && former.boot == boot);
         let (signals, stop) = signals().map_err(system("listen to signals"))?;
         let timer = || {
@@ -156,7 +159,7 @@ impl Keeper {
         keep.poll_every(plan.poll_every());
         let output = Output::new(layout.output(), plan.output);
         let keeper = Self {
-            status: first_status(&plan, &boot),
+            status: Status { purged, ..first_status(&plan, &boot) },
             layout,
             boot,
             keep,
@@ -165,6 +168,7 @@ impl Keeper {
             caller: None,
             command: None,
             told: None,
+            purging: None,
             clearing: None,
             orphaned,
             deadline: timer()?,
@@ -198,6 +202,7 @@ impl Keeper {
                         self.status.until = self.keep.lease().until();
                     }
                     ToKeeper::Update => self.update(&mut wires),
+                    ToKeeper::Purge(revision) => self.purge(revision, &mut wires),
                     ToKeeper::Part(call) => {
                         self.status.suspended |= call == Call::Suspend;
                         self.feed(Input::PartAsked(call), &mut wires);
@@ -274,6 +279,10 @@ impl Keeper {
             Action::Call(call, limit) => self.tell(call, limit),
             Action::HangUp => {
                 self.hang_up();
+                None
+            }
+            Action::Purged(result) => {
+                self.purged(result.err().unwrap_or_default(), wires);
                 None
             }
             Action::Look => Some(self.look()),
@@ -517,6 +526,8 @@ fn first_status(plan: &Plan, boot: &BootId) -> Status {
         end: None::<End>,
         suspended: false,
         told: None,
+        purged: None,
+        purges: true,
         keeper: proc::this_process(),
         boot: boot.clone(),
         at: clock::wall(),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use openraft::raft::AppendEntriesRequest;
 use sheaf_engine::{
     Apply, ApplyV1, Bind, Command, ConfirmResidue, DeleteModule, DrainNode, Form, Free, LabelNode, Leave,
-    MoveBucket, OnBucket, RecordPhases, Refound, Register, SetNodeStatus,
+    MoveBucket, OnBucket, RecordPhases, RecordPurge, Refound, Register, SetNodeStatus,
 };
 use sheaf_model::{
     Actor, BucketName, BucketSpec, Call, Changeable, ClusterId, Decision, Drain, Epoch, Exit, Facts,
@@ -150,6 +150,16 @@ fn documents() -> Vec<Proposal> {
     vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
 }
 
+/// A purge, and how it went.
+fn purges() -> Vec<Proposal> {
+    let bucket = BucketName::new("/logs/web").unwrap();
+    let on = OnBucket { bucket: bucket.clone(), base: Some(Revision(7)) };
+    let failure = "in use".to_owned();
+    let record = RecordPurge { bucket, node: NodeId(3), revision: Revision(12), failure };
+    let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };
+    vec![by(Command::Purge(on)), by(Command::RecordPurge(record))]
+}
+
 /// The command that no log holds, and those that came after it.
 fn latest_commands() -> Vec<Proposal> {
     let cluster = ClusterId("c0ffee+1-1a2b".to_owned());
@@ -213,6 +223,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-commands-2", batch_of(&later_commands()), include_str!("golden/v1-entry-commands-2.hex")),
         ("entry-commands-3", batch_of(&latest_commands()), include_str!("golden/v1-entry-commands-3.hex")),
         ("entry-commands-4", batch_of(&documents()), include_str!("golden/v1-entry-commands-4.hex")),
+        ("entry-commands-5", batch_of(&purges()), include_str!("golden/v1-entry-commands-5.hex")),
         (
             "entry-membership",
             encode_entry(&EntryPayload::Membership(membership())),
@@ -244,6 +255,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&later_commands())).unwrap(), later_commands());
     assert_eq!(decode_batch(&batch_of(&latest_commands())).unwrap(), latest_commands());
     assert_eq!(decode_batch(&batch_of(&documents())).unwrap(), documents());
+    assert_eq!(decode_batch(&batch_of(&purges())).unwrap(), purges());
     for payload in [
         EntryPayload::Blank,
         EntryPayload::Normal(Payload(batch_of(&proposals()))),

@@ -44,6 +44,8 @@ pub enum Bucket {
     Resume(switch::Switch),
     /// Restart a bucket's instances once, everywhere
     Restart(switch::Switch),
+    /// Throw away what a bucket has collected: its module is told, once, on every node where it runs
+    Purge(switch::Switch),
     /// Take a single-node bucket from its node
     Move(relocate::Move),
     /// Show a bucket's revisions and what each changed, newest first
@@ -70,6 +72,7 @@ impl Bucket {
             Self::Suspend(switch) => switch.run(switch::To::Off, client, format, out).await,
             Self::Resume(switch) => switch.run(switch::To::On, client, format, out).await,
             Self::Restart(switch) => switch.run(switch::To::Again, client, format, out).await,
+            Self::Purge(switch) => switch.run(switch::To::Empty, client, format, out).await,
             Self::Move(relocate) => relocate.run(client, format, out).await,
             Self::History(history) => history.run(client, format, out).await,
             Self::Delete(delete) => delete.run(client, format, out).await,

@@ -299,6 +299,10 @@ impl BucketApi for Fake {
         self.on(&caller, ask, |_, _, _| {})
     }
 
+    async fn purge(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
+        self.on(&caller, ask, |_, _, _| {})
+    }
+
     async fn history(&self, _: Caller, ask: BucketHistory) -> Result<Page<BucketRelease>, ApiError> {
         let Some((spec, ..)) = self.held().buckets.get(&ask.bucket).cloned() else {
             return Err(ApiError::NotFound(format!("there never was a bucket {}", ask.bucket)));

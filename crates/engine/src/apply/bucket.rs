@@ -40,6 +40,7 @@ impl Transaction<'_> {
                 next: None,
                 suspended,
                 gave_up: BTreeMap::new(),
+                purge: None,
             })));
             let state = if suspended { "suspended" } else { "active" };
             self.event(Line::new("bucket.created", &name).went("", state));

@@ -228,12 +228,74 @@ fn documents_of_an_earlier_sheaf_are_applied_as_its_own() {
         user: spec.user.clone(),
     };
     let put = world.put("/old", |put| put.spec.module = ModuleRef::parse("old").expect("a name"));
-    let reply = world.propose(Command::ApplyV1(ApplyV1 { modules: vec![former], buckets: vec![put.clone()] }));
+    let reply =
+        world.propose(Command::ApplyV1(ApplyV1 { modules: vec![former], buckets: vec![put.clone()] }));
     assert!(matches!(&reply, Reply::Applied(outcomes) if outcomes.len() == 2), "{reply:?}");
     // The same again, as a build of today asks for it.
     let reply = world.propose(Command::Apply(Apply { modules: vec![spec], buckets: vec![put] }));
     let Reply::Applied(outcomes) = reply else { panic!("{reply:?}") };
     assert!(outcomes.iter().all(|it| it.verb == OutcomeVerb::Unchanged), "{outcomes:?}");
+}
+
+#[test]
+fn a_purge_is_waited_for_on_every_node_where_the_bucket_runs() {
+    let mut world = World::with_nodes(3);
+    world.apply_module("told", "1", |module| {
+        module.life_cycle.insert(Call::Purge, LifeCycleCall::default());
+    });
+    world.apply_bucket("/bare", |_| {});
+    world.apply_bucket("/a", |put| {
+        put.spec.multi_node = true;
+        put.spec.module = ModuleRef::parse("told").expect("a name");
+    });
+    let on = |world: &World, bucket| Command::Purge(OnBucket { bucket: world.name(bucket), base: None });
+    let refused = |reply: Reply, what: &str| {
+        assert!(
+            matches!(&reply, Reply::Refused(Refusal::Precondition(text)) if text.contains(what)),
+            "{reply:?}"
+        );
+    };
+    let reply = world.propose(on(&world, "/bare"));
+    refused(reply, "nothing to purge: module sleep@1");
+    let reply = world.propose(on(&world, "/a"));
+    refused(reply, "runs nowhere");
+    for node in [1, 2] {
+        let instance = Instance {
+            bucket: world.name("/a"),
+            node: NodeId(node),
+            phase: Phase::Running,
+            epoch: None,
+            revision: world.state.revision,
+            pid: Some(1),
+            started_at: None,
+            restarts: 0,
+            exit: None,
+            message: String::new(),
+        };
+        world.propose(Command::RecordPhases(RecordPhases { node: NodeId(node), instances: vec![instance] }));
+    }
+    let Reply::Done(revision) = world.propose(on(&world, "/a")) else { panic!("it runs on two") };
+    let waiting = |world: &World| {
+        let bucket = &world.state.buckets[&world.name("/a")];
+        bucket.purge.as_ref().map(|it| (it.waiting.clone(), it.failed.clone()))
+    };
+    assert_eq!(waiting(&world), Some(([NodeId(1), NodeId(2)].into(), [].into())));
+    let record = |world: &World, node, revision, failure: &str| {
+        let failure = failure.to_owned();
+        Command::RecordPurge(RecordPurge { bucket: world.name("/a"), node: NodeId(node), revision, failure })
+    };
+    // An earlier one, and a node that was not asked, are of no interest.
+    for command in [record(&world, 1, Revision(1), ""), record(&world, 3, revision, "")] {
+        assert!(matches!(world.propose(command), Reply::Unchanged(_)));
+    }
+    let reply = world.propose(record(&world, 1, revision, "in use"));
+    assert!(matches!(reply, Reply::Done(_)), "{reply:?}");
+    assert_eq!(waiting(&world), Some(([NodeId(2)].into(), [(NodeId(1), "in use".to_owned())].into())));
+    world.propose(record(&world, 2, revision, ""));
+    assert_eq!(waiting(&world).map(|it| it.0), Some([].into()));
+    world.on("/a", Command::Suspend);
+    let reply = world.propose(on(&world, "/a"));
+    refused(reply, "is suspended");
 }
 
 #[test]

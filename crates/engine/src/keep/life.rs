@@ -22,6 +22,7 @@ impl Keep {
             telling: Telling::default(),
             farewell: None,
             changed: false,
+            purge: false,
             queue: VecDeque::new(),
             calling: None,
             said: String::new(),
@@ -83,6 +84,7 @@ impl Keep {
             Input::StopAsked => self.stop_asked(None, now),
             Input::PartAsked(call) => self.stop_asked(Some(call), now),
             Input::UpdateAsked => self.update_asked(now),
+            Input::PurgeAsked => self.purge_asked(now),
             Input::NotTaken => self.not_taken(now),
             Input::NotAnswered => self.not_answered(now),
             Input::DeadlineMoved { .. } => self.deadline_moved(input, now),
@@ -130,8 +132,16 @@ impl Keep {
 
     pub(super) fn clear(&mut self, then: Then) -> Vec<Action> {
         self.life = Life::Clearing(then);
+        let mut actions = vec![Action::KillAll];
+        // One that was under way is not tried again: it may be why the program has ended.
+        if self.calling.is_some_and(|(call, _)| call == Call::Purge) {
+            let name = self.telling.name(Call::Purge);
+            let why =
+                self.trouble.clone().unwrap_or_else(|| format!("{name}: it was ended before it was done"));
+            actions.push(Action::Purged(Err(why)));
+        }
         self.hang_up();
-        vec![Action::KillAll]
+        actions
     }
 
     fn emptied(&mut self, now: Moment) -> Vec<Action> {

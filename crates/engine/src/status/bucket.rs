@@ -1,6 +1,8 @@
 //! Where a bucket stands.
 
-use sheaf_model::view::{BucketCounts, BucketRow, BucketState, BucketStatus, InstanceView};
+use sheaf_model::view::{
+    BucketCounts, BucketRow, BucketState, BucketStatus, InstanceView, PurgeFailure, PurgeView,
+};
 use sheaf_model::{Instance, LeaveReason, Node, NodeId, NodeStatus, OnNodeLost, Phase};
 
 use super::Sight;
@@ -76,6 +78,16 @@ impl Sight<'_> {
             owner: spec.owner.clone(),
             labels: spec.labels.clone(),
             message,
+            purge: bucket.purge.as_ref().map(|purge| PurgeView {
+                revision: purge.revision.0,
+                waiting: purge.waiting.iter().map(|node| self.state.node_name(*node)).collect(),
+                failed: (purge.failed.iter())
+                    .map(|(node, why)| PurgeFailure {
+                        node: self.state.node_name(*node),
+                        message: why.clone(),
+                    })
+                    .collect(),
+            }),
         }
     }
 

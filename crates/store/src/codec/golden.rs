@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sheaf_engine::{
-    Bucket, Cluster, Module, Outcome, OutcomeVerb, Refusal, Release, Reply, Request, Rollout,
+    Bucket, Cluster, Module, Outcome, OutcomeVerb, Purge, Refusal, Release, Reply, Request, Rollout,
 };
 use sheaf_model::*;
 
-use super::{ClusterV1, ModuleV1, NodeV1, Stored, decode, encode};
+use super::{BucketV1, ClusterV1, ModuleV1, NodeV1, Stored, decode, encode};
 
 fn bucket_name() -> BucketName {
     BucketName::new("/logs/web").unwrap()
@@ -114,8 +114,8 @@ fn release(revision: u64) -> Release {
     Release { revision, spec: Arc::new(spec), at, actor: "cli:alice@ops1".to_owned() }
 }
 
-fn bucket() -> Bucket {
-    Bucket {
+fn bucket_v1() -> BucketV1 {
+    BucketV1 {
         current: release(7),
         next: Some(Rollout { release: release(9), released: [NodeId(3)].into() }),
         suspended: true,
@@ -124,6 +124,12 @@ fn bucket() -> Bucket {
         restarted: Revision(8),
         gave_up: BTreeMap::from([(NodeId(2), "why".to_owned())]),
     }
+}
+
+fn bucket() -> Bucket {
+    let (waiting, failed) = ([NodeId(1)].into(), BTreeMap::from([(NodeId(2), "why".to_owned())]));
+    let purge = Some(Purge { revision: Revision(11), waiting, failed });
+    Bucket { purge, ..Bucket::from_previous(bucket_v1()) }
 }
 
 fn node_v1() -> NodeV1 {
@@ -235,7 +241,7 @@ fn version_1_is_written_as_it_was_first_shipped() {
         written("cluster", &cluster_v1()),
         written("node", &node_v1()),
         written("module", &module_v1()),
-        written("bucket", &bucket()),
+        written("bucket", &bucket_v1()),
         written("release", &release(7)),
         written("binding", &binding()),
         written("residue", &residue),
@@ -287,4 +293,19 @@ fn version_2_of_a_module_is_written_as_it_was_first_shipped() {
     encode(&module_v1(), &mut first).unwrap();
     assert_eq!(decode::<Module>(&first), Ok(Module::from_previous(module_v1())));
     assert!(Module::from_previous(module_v1()).spec.life_cycle.is_empty());
+}
+
+#[test]
+fn version_2_of_a_bucket_is_written_as_it_was_first_shipped() {
+    let all = written("bucket", &bucket());
+    let golden = include_str!("golden/v2-bucket.hex");
+    if golden.is_empty() && std::env::var_os("SHEAF_WRITE_GOLDEN").is_some() {
+        let file = format!("{}/src/codec/golden/v2-bucket.hex", env!("CARGO_MANIFEST_DIR"));
+        std::fs::write(file, all).unwrap();
+        return;
+    }
+    assert_eq!(all, golden);
+    let mut first = Vec::new();
+    encode(&bucket_v1(), &mut first).unwrap();
+    assert_eq!(decode::<Bucket>(&first), Ok(Bucket { purge: None, ..bucket() }));
 }

@@ -92,6 +92,13 @@ impl Client {
         Ok(self.unary(request, async |request| self.buckets().restart(request).await).await?.into())
     }
 
+    /// Throws away what a bucket has collected, wherever it runs.
+    pub async fn purge_bucket(&self, ask: OnBucket) -> Result<Done, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::PurgeBucketRequest::from(ask), id.as_ref());
+        Ok(self.unary(request, async |request| self.buckets().purge(request).await).await?.into())
+    }
+
     /// A page of a bucket's revisions, newest first.
     pub async fn bucket_history(&self, ask: BucketHistory) -> Result<Page<BucketRelease>, ApiError> {
         let request = self.request(v1::BucketHistoryRequest::from(ask));

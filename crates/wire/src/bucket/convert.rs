@@ -220,7 +220,7 @@ impl From<BucketLogs> for v1::BucketLogsRequest {
     }
 }
 
-/// The four changes that need no more than a name have messages alike.
+/// The five changes that need no more than a name have messages alike.
 macro_rules! on_bucket {
     ($($message:ident)*) => {$(
         impl From<OnBucket> for v1::$message {
@@ -245,7 +245,7 @@ macro_rules! on_bucket {
     )*};
 }
 
-on_bucket! { SuspendBucketRequest ResumeBucketRequest RestartBucketRequest DeleteBucketRequest }
+on_bucket! { SuspendBucketRequest ResumeBucketRequest RestartBucketRequest PurgeBucketRequest DeleteBucketRequest }
 
 pub(super) fn move_bucket(message: v1::MoveBucketRequest, caller: &Caller) -> Result<MoveBucket, ApiError> {
     Ok(MoveBucket {

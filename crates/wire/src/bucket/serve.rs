@@ -106,6 +106,14 @@ impl<A: BucketApi> BucketService for Serve<A> {
         call::unary(request, v1::RestartBucketRequest::read, ask, Into::into).await
     }
 
+    async fn purge(
+        &self,
+        request: Request<v1::PurgeBucketRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.purge(caller, ask);
+        call::unary(request, v1::PurgeBucketRequest::read, ask, Into::into).await
+    }
+
     async fn history(
         &self,
         request: Request<v1::BucketHistoryRequest>,

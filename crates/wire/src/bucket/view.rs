@@ -3,6 +3,7 @@
 use sheaf_model::BucketType;
 use sheaf_model::view::{
     BucketRow, BucketState, BucketStatus, DecisionView, Explanation, GateView, InstanceView, NodeExplanation,
+    PurgeFailure, PurgeView,
 };
 
 use crate::ApiError;
@@ -107,6 +108,7 @@ impl From<BucketStatus> for v1::BucketStatus {
             owner: status.owner,
             labels: status.labels,
             message: status.message,
+            purge: status.purge.map(Into::into),
         }
     }
 }
@@ -133,7 +135,24 @@ impl TryFrom<v1::BucketStatus> for BucketStatus {
             owner: status.owner,
             labels: status.labels,
             message: status.message,
+            purge: status.purge.map(Into::into),
         })
+    }
+}
+
+impl From<PurgeView> for v1::PurgeStatus {
+    fn from(purge: PurgeView) -> Self {
+        let failed =
+            purge.failed.into_iter().map(|it| v1::PurgeFailure { node: it.node, message: it.message });
+        Self { revision: purge.revision, waiting: purge.waiting, failed: failed.collect() }
+    }
+}
+
+impl From<v1::PurgeStatus> for PurgeView {
+    fn from(purge: v1::PurgeStatus) -> Self {
+        let failed =
+            purge.failed.into_iter().map(|it| PurgeFailure { node: it.node, message: it.message }).collect();
+        Self { revision: purge.revision, waiting: purge.waiting, failed }
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
     match (service, method) {
         ("ClusterService" | "BucketService" | "ModuleService", "Apply")
         | ("ClusterService", "Settings" | "Transfer")
-        | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move")
+        | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move" | "Purge")
         | ("BucketService" | "ModuleService", "Delete")
         | ("NodeService", "Label" | "Drain" | "Undrain" | "Forget") => (Class::Change, false),
         ("ClusterService", "Status" | "Members")
@@ -70,7 +70,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 32);
+        assert_eq!(calls, 33);
     }
 
     #[test]

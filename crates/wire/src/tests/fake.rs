@@ -99,6 +99,10 @@ impl BucketApi for Fake {
         not_here()
     }
 
+    async fn purge(&self, _: Caller, _: OnBucket) -> Result<Done, ApiError> {
+        not_here()
+    }
+
     async fn history(&self, _: Caller, _: BucketHistory) -> Result<Page<BucketRelease>, ApiError> {
         not_here()
     }

@@ -31,7 +31,8 @@ fn status(state: BucketState) -> BucketStatus {
             "node": "n1", "phase": "running", "epoch": 9, "pid": 77, "started_at": AT, "restarts": 4,
             "message": "m", "revision": 6
         }],
-        "owner": "o", "labels": {"team": "web"}, "message": "why"
+        "owner": "o", "labels": {"team": "web"}, "message": "why",
+        "purge": {"revision": 6, "waiting": ["n1"], "failed": [{"node": "n2", "message": "in use"}]}
     }))
 }
 

@@ -114,6 +114,7 @@ fn items(texts: &[&str], buckets: usize) -> Vec<WatchItem> {
             basis: revision,
             suspended: false,
             gave_up: false,
+            purge: None,
         })
     };
     let mut items = vec![WatchItem::Reset, WatchItem::Settings(Settings::default())];

@@ -36,6 +36,7 @@ pub(crate) fn status() -> BucketStatus {
         owner: Some("data-eng".to_owned()),
         labels: BTreeMap::from([("team".to_owned(), "web".to_owned())]),
         message: String::new(),
+        purge: None,
     }
 }
 

@@ -184,7 +184,8 @@ fn module() -> impl Strategy<Value = ModuleSpec> {
             let grace = stop.1;
             let life_cycle = stop.2.into_iter().map(|(call, (args, timeout))| {
                 let call = Call::IN_DOCUMENTS[call];
-                let command = std::iter::once(Template::parse("/bin/x", TemplateSet::Instance).expect("a template"));
+                let command =
+                    std::iter::once(Template::parse("/bin/x", TemplateSet::Instance).expect("a template"));
                 // Those at the end must fit into the grace.
                 let timeout = timeout.filter(|timeout| !call.is_farewell() || *timeout <= grace).map(Span);
                 (call, LifeCycleCall { command: command.chain(args).collect(), timeout })
