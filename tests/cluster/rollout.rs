@@ -23,7 +23,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cluster.delete(&["/rollout"]);
 }
 
-/// On the third node it cannot run.
+/// On one of them it cannot run.
 const FAILS: &str = r#"[ "$SHEAF_NODE" = worker-07 ] && { echo "no room for version 2 here"; exit 3; }; "#;
 
 fn version(number: u32, first: &str) -> String {

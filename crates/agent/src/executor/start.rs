@@ -14,6 +14,9 @@ use crate::keepers::KeeperError;
 /// Between two tries to reach a keeper that does not answer.
 const ADOPT_AGAIN: Duration = Duration::from_secs(1);
 
+/// So often a keeper is spawned whose place is still held by one that then turns out to have just ended.
+const TRIES: u32 = 3;
+
 /// Starts an instance; its former one is dead.
 pub(super) async fn start(shared: Arc<Shared>, start: Box<Start>) -> Outcome {
     let bucket = start.bucket.name.clone();
@@ -42,13 +45,19 @@ async fn spawn(shared: &Arc<Shared>, start: &Start) -> Result<Fresh, (String, bo
     }
     let birth = Birth { mode: start.mode, origin: start.origin, until: start.until };
     let (grace, speaks) = (plan.stop.grace, plan.plugin.is_some());
-    let handle = match shared.keepers.spawn(plan).await {
-        Ok(handle) => handle,
-        // A keeper that this agent did not know: whatever it runs, the node decides about it.
-        Err(KeeperError::Busy { .. }) => {
-            return adopt(shared, bucket).await.map_err(|error| (text(&error), true));
+    let mut tries = TRIES;
+    let handle = loop {
+        tries -= 1;
+        match shared.keepers.spawn(plan.clone()).await {
+            Ok(handle) => break handle,
+            // A keeper that this agent did not know: whatever it runs, the node decides about it.
+            Err(KeeperError::Busy { .. }) => match adopt(shared, bucket).await {
+                // It was the former one, on its last steps; its place is free now.
+                Err(KeeperError::Gone { .. }) if tries > 0 => {}
+                adopted => return adopted.map_err(|error| (text(&error), true)),
+            },
+            Err(error) => return Err((text(&error), true)),
         }
-        Err(error) => return Err((text(&error), true)),
     };
     let (with, name, from) = (shared.clone(), bucket.clone(), start.origin.into());
     match blocking(move || origin::write(&with.keepers, &name, from)).await {
