@@ -20,6 +20,8 @@ fn dev_shows_a_cluster_and_leaves_no_process() {
         dev
     };
     let dev = start();
+    let ending = |word: &str| dev.lines().iter().filter(|line| line.trim_end().ends_with(word)).count();
+    assert_eq!((ending("  leader"), ending("  voter")), (1, 2), "one may be killed: {:#?}", dev.lines());
     // A node that the report never runs on: it allows collecting only.
     let address = node(&dev.lines(), "import-01").1;
     let ask = |args: &[&str]| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use sheaf_model::document::{self, Document};
 use sheaf_model::view::{BucketState, BucketStatus, Explanation, NodeRow};
-use sheaf_model::{BucketName, Json, LeaseSettings};
+use sheaf_model::{BucketName, Json, LeaseSettings, Voters};
 use sheaf_wire::cluster::Apply;
 use sheaf_wire::node::ListNodes;
 use sheaf_wire::{ApiError, Client, Options};
@@ -19,6 +19,8 @@ use super::screen::Progress;
 const DOCUMENTS: &str = include_str!("examples.yaml");
 /// How long agents may take to form a cluster: with twenty of them on a small machine, this long.
 const READY: Duration = Duration::from_secs(90);
+/// Until those that are to vote do. Not longer: in a kept directory somebody may have wanted fewer.
+const VOTES: Duration = Duration::from_secs(10);
 /// How long the examples may take to run before it is shown how far they are.
 const RUN: Duration = Duration::from_secs(30);
 /// Between two looks; short beside what a start takes.
@@ -33,22 +35,29 @@ pub(super) struct Seen {
     pub(super) wait: String,
 }
 
-/// Waits until every node is ready, and returns a client of the first one.
+/// Waits until every node is ready and those vote that should, so that one of them may be killed, and returns a client of
+/// the first one.
 pub(super) async fn ready(nodes: &[Node], progress: &Progress) -> anyhow::Result<Client> {
     let first = nodes.first().context("there is no node")?;
     let options = Options { actor: Some("dev".to_owned()), ..Options::default() };
     let client = Client::lazy(&first.address(), options)?;
     let deadline = Instant::now() + READY;
+    let wanted = voters(nodes.len());
+    let mut all_ready = None;
     loop {
         let seen = match client.list_nodes(ListNodes::default()).await {
             Ok(page) => {
                 let is_ready =
                     |node: &&Node| page.rows.iter().any(|row| row.name == node.name && row.status == "ready");
                 let ready = nodes.iter().filter(is_ready).count();
-                if ready == nodes.len() {
+                let vote = page.rows.iter().filter(|row| row.voter).count();
+                if ready < nodes.len() {
+                    format!("{ready} of {} nodes are ready", nodes.len())
+                } else if vote >= wanted || all_ready.get_or_insert_with(Instant::now).elapsed() > VOTES {
                     return Ok(client);
+                } else {
+                    format!("{vote} of {wanted} voters are in")
                 }
-                format!("{ready} of {} nodes are ready", nodes.len())
             }
             Err(error) if error.can_retry() || matches!(error, ApiError::Precondition(_)) => {
                 format!("waiting for a cluster of {}", nodes.len())
@@ -65,6 +74,12 @@ pub(super) async fn ready(nodes: &[Node], progress: &Progress) -> anyhow::Result
         progress.say(&seen);
         sleep(PAUSE).await;
     }
+}
+
+/// How many of so many nodes vote by default: an odd number.
+fn voters(nodes: usize) -> usize {
+    let most = Voters::Auto.target(nodes).min(nodes);
+    if most.is_multiple_of(2) { most.saturating_sub(1) } else { most }
 }
 
 /// The documents, with this directory in their configuration.
