@@ -6,7 +6,7 @@
 //! | `placement` | 5, then 6 | gates, single-node and multi-node buckets, changes, and how people see and explain them |
 //! | `faults` | 5 | nothing acknowledged is lost and nothing runs twice, whoever is killed |
 //! | `planned` | 3 | drain, move, hand over, settings, forget: nothing of it is a failure |
-//! | `plugins` | 3 | modules that speak `sheaf.module.v1`, good ones and bad ones |
+//! | `plugins` | 3 | modules that are told of their bucket's life: plugins, good ones and bad ones, and commands |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
@@ -33,6 +33,8 @@ mod disk;
 mod forming;
 #[path = "cluster/input.rs"]
 mod input;
+#[path = "cluster/life.rs"]
+mod life;
 #[path = "cluster/load.rs"]
 mod load;
 #[path = "cluster/loss.rs"]
@@ -118,6 +120,7 @@ fn plugins() {
     let mut cases = Cases::of("plugins");
     plugin::cases(&mut cases, &cluster);
     context::cases(&mut cases, &cluster);
+    life::cases(&mut cases, &cluster);
     cases.end();
 }
 

@@ -10,7 +10,7 @@ use sheaf_tests::{Cases, Cluster, processes, wait_for};
 use crate::scene::{epoch, explain, gates, only_node, pids};
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
-    for how in ["", "exit", "deaf", "silent", "garbage"] {
+    for how in ["", "exit", "deaf", "silent", "garbage", "version"] {
         cluster.apply(&faulty(how));
     }
     let collector = example("collector").display().to_string();
@@ -25,8 +25,11 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
         one_gate(cluster);
     });
     cases.run("A6 a plugin that fails to start is tried elsewhere, with its text", || a6(cluster));
-    cases.run("a plugin that exits, is deaf, is silent, talks garbage", || strange(cluster));
+    cases.run("a plugin that exits, is deaf, is silent, talks garbage, speaks another version", || {
+        strange(cluster)
+    });
     cases.run("a plugin that floods its output runs on", || flood(cluster));
+    cases.run("a plugin that forks and detaches leaves nothing behind", || detached(cluster));
     cases.run("A18 a plugin that does not support multi-node", || a18(cluster));
     cases.run("a plugin's document is wrong", || documents(cluster));
     cases.run("A25 a plugin is told of a change and goes on, or starts anew", || a25(cluster));
@@ -190,6 +193,7 @@ fn strange(cluster: &Cluster) {
         ("deaf", "Hello: nothing listens at SHEAF_MODULE_SOCKET 10s after its start"),
         ("silent", "Hello: no answer within 10s of its start"),
         ("garbage", "Hello: no answer came over its socket"),
+        ("version", "it speaks version 9 of sheaf.module.v1's protocol, this node speaks version 1"),
     ] {
         let name = format!("/strange/{how}");
         cluster.apply(&bucket(&name, &format!("faulty-{how}"), "{}", "node_list_rules: [n1]"));
@@ -235,6 +239,17 @@ fn flood(cluster: &Cluster) {
     cluster.delete(&["/flood"]);
 }
 
+fn detached(cluster: &Cluster) {
+    cluster.apply_and_wait(&bucket("/detached", "faulty", "{start: detach}", ""));
+    let said = lines(cluster, "/detached").join("\n");
+    let pid = said.lines().find_map(|line| line.split_once("detached ")?.1.trim().parse::<u32>().ok());
+    let pid = pid.unwrap_or_else(|| panic!("a process of its own in {said}"));
+    assert!(processes::is_alive(pid), "{said}");
+    cluster.cli(&["bucket", "suspend", "/detached", "--wait"]).ok();
+    assert!(!processes::is_alive(pid), "{pid} lives on");
+    cluster.delete(&["/detached"]);
+}
+
 fn a18(cluster: &Cluster) {
     let module = faulty("").replace("name: faulty", "name: lonely\nsupports_multi_node: false");
     cluster.apply(&module);
@@ -264,16 +279,16 @@ fn documents(cluster: &Cluster) {
 }
 
 /// What the programs of a bucket wrote, oldest first.
-fn lines(cluster: &Cluster, bucket: &str) -> Vec<String> {
+pub(crate) fn lines(cluster: &Cluster, bucket: &str) -> Vec<String> {
     let text = cluster.cli(&["bucket", "logs", bucket]).ok().stdout;
     text.lines().map(str::to_owned).collect()
 }
 
-fn count(cluster: &Cluster, bucket: &str, ending: &str) -> usize {
+pub(crate) fn count(cluster: &Cluster, bucket: &str, ending: &str) -> usize {
     lines(cluster, bucket).iter().filter(|line| line.ends_with(ending)).count()
 }
 
-fn wait_line(cluster: &Cluster, bucket: &str, ending: &str) {
+pub(crate) fn wait_line(cluster: &Cluster, bucket: &str, ending: &str) {
     wait_for(ending, Duration::from_secs(10), || {
         if count(cluster, bucket, ending) > 0 { Ok(()) } else { Err(lines(cluster, bucket).join("\n")) }
     });

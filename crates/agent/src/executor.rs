@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use sheaf_engine::keep::{Call, Fence};
+use sheaf_engine::keep::Fence;
 use sheaf_engine::node::{Action, Birth, Done, Found as NodeFound, Input, Seen, Start};
 use sheaf_engine::reconcile::Mode;
-use sheaf_model::{BootId, BucketName, Epoch, LeaseSettings, Moment, NodeName, Revision, Span};
+use sheaf_model::{BootId, BucketName, Call, Epoch, LeaseSettings, Moment, NodeName, Revision, Span};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -22,6 +22,7 @@ use crate::keepers::{Found, Handle, KeeperError, Keepers};
 mod lease;
 mod origin;
 pub(crate) mod plan;
+mod remove;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -71,7 +72,7 @@ struct Held {
     handle: Arc<Handle>,
     birth: Birth,
     grace: Span,
-    /// Whether it is a plugin's, which is told things.
+    /// Whether its program is told things.
     speaks: bool,
     /// Tells it apart from a former keeper of the bucket, whose last words may come late.
     serial: u64,
@@ -241,9 +242,8 @@ impl Executor {
                     move |keepers: &Keepers, bucket: &BucketName| keepers.give_up_multi(bucket, revision);
                 self.tasks.spawn(patiently(self.shared.clone(), bucket, done, swear));
             }
-            Action::Remove(bucket) => {
-                let remove = |keepers: &Keepers, bucket: &BucketName| keepers.remove(bucket);
-                self.tasks.spawn(patiently(self.shared.clone(), bucket, Done::Removed, remove));
+            Action::Remove(bucket, call) => {
+                self.tasks.spawn(remove::remove(self.shared.clone(), bucket, call));
             }
             Action::Kill(bucket, epoch) => self.kill(bucket, epoch),
             Action::MoveDeadline(bucket, epoch, until) => self.move_deadline(&bucket, epoch, until),
@@ -253,7 +253,7 @@ impl Executor {
         None
     }
 
-    /// Tells a plugin's keeper what its instance is to go on with.
+    /// Tells a keeper what its instance is to go on with.
     fn update(&mut self, start: &Start) -> Option<Input> {
         let bucket = start.bucket.name.clone();
         let shared = self.shared.clone();

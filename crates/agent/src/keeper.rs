@@ -20,7 +20,8 @@
 //! ```text
 //! instances/logs+web/          of bucket /logs/web; mode 0700, like all directories here
 //!   plan.json                  what to run; written by the agent before it spawns a keeper, under the bucket's lock
-//!   update.json                what a plugin goes on with after a change; written by the agent before it says so
+//!   update.json                what a program goes on with after a change; written by the agent before it says so
+//!   change.json                what changed, for the command that tells the program; written by the keeper
 //!   status.json                where it is; written by the keeper at every change, synced when it is the last one
 //!   keeper.sock                one JSON value a line, both ways; relative paths only, as a socket's is short
 //!   keeper.log                 what a keeper has to say when all else fails
@@ -41,6 +42,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub(crate) mod caller;
+mod change;
 pub mod clock;
 mod exec;
 pub(crate) mod layout;
@@ -51,7 +53,7 @@ mod program;
 mod run;
 mod wires;
 
-pub use plan::{FromKeeper, KeeperProcess, OutputLimits, Plan, Plugin, Status, ToKeeper};
+pub use plan::{Commands, FromKeeper, KeeperProcess, OutputLimits, Plan, Plugin, Status, ToKeeper};
 
 /// Runs a keeper, or its second stage; `args` are those after `sheaf keep`. Call it before any runtime or thread
 /// exists: the program dies with the thread that spawned it.

@@ -7,7 +7,7 @@ use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, registration};
 use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead};
-use sheaf_model::{Defect, ModuleRef, ModuleSpec, NodeId, PutBucket, Runtime, Span};
+use sheaf_model::{Call, Defect, ModuleRef, ModuleSpec, NodeId, PutBucket, Span};
 use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi, SnapshotPart};
 use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb};
 
@@ -183,23 +183,24 @@ impl Control {
         }
     }
 
-    /// Whether a bucket with this reference is, or would be, of a plugin.
-    fn is_plugin(&self, applied: &[ModuleSpec], module: &ModuleRef) -> bool {
+    /// Whether a bucket with this reference is, or would be, of a module that can be polled.
+    fn can_be_polled(&self, applied: &[ModuleSpec], module: &ModuleRef) -> bool {
         let is_meant = |spec: &&ModuleSpec| {
             spec.name == module.name && module.version.as_ref().is_none_or(|version| *version == spec.version)
         };
         if let Some(spec) = applied.iter().rfind(is_meant) {
-            return spec.runtime == Runtime::Plugin;
+            return spec.takes(Call::PeriodicPoll);
         }
         let Ok(member) = self.member() else { return false };
         let state = member.replica.state();
         let known = if module.version.is_some() { state.module(module) } else { state.newest(&module.name) };
-        known.is_some_and(|known| known.spec.runtime == Runtime::Plugin)
+        known.is_some_and(|known| known.spec.takes(Call::PeriodicPoll))
     }
 
     /// Applies documents, all or none; or only says what would be wrong.
     pub(crate) async fn apply_documents(&self, caller: &Caller, ask: Apply) -> Result<Applied, ApiError> {
-        let warnings = warnings(&ask.modules, &ask.buckets, |module| self.is_plugin(&ask.modules, module));
+        let can_be_polled = |module: &ModuleRef| self.can_be_polled(&ask.modules, module);
+        let warnings = warnings(&ask.modules, &ask.buckets, can_be_polled);
         let command = sheaf_engine::Apply { modules: ask.modules, buckets: ask.buckets };
         if ask.validate_only {
             let outcomes = self.outcomes_of(&command)?;
@@ -336,7 +337,7 @@ pub(crate) fn outcome(outcome: sheaf_engine::Outcome) -> Outcome {
 fn warnings(
     modules: &[ModuleSpec],
     buckets: &[PutBucket],
-    is_plugin: impl Fn(&ModuleRef) -> bool,
+    can_be_polled: impl Fn(&ModuleRef) -> bool,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
     for module in modules {
@@ -357,16 +358,15 @@ fn warnings(
         }
     }
     for put in buckets {
-        let mut fields = Vec::new();
-        if put.spec.poll_frequency.is_some() && !is_plugin(&put.spec.module) {
-            fields.push("poll_frequency");
-        }
         let name = &put.spec.name;
+        if put.spec.poll_frequency.is_some() && !can_be_polled(&put.spec.module) {
+            warnings.push(format!(
+                "Bucket {name}: poll_frequency has no effect, module {} gives no command in life_cycle.on_periodic_poll",
+                put.spec.module
+            ));
+        }
         if put.spec.max_parallel.is_some() && !put.spec.multi_node {
             warnings.push(format!("Bucket {name}: max_parallel has no effect, since it runs on one node"));
-        }
-        if !fields.is_empty() {
-            warnings.push(format!("Bucket {name}: {} is kept but not acted upon yet", fields.join(", ")));
         }
     }
     warnings

@@ -70,6 +70,7 @@ impl Transaction<'_> {
             Command::Register(register) => self.register(register),
             Command::SetNodeStatus(set) => self.set_node_status(set),
             Command::Apply(apply) => self.apply_documents(apply),
+            Command::ApplyV1(former) => self.apply_documents(&former.clone().into()),
             Command::Suspend(on) => self.suspend(on),
             Command::Resume(on) => self.resume(on),
             Command::Restart(on) => self.restart(on),

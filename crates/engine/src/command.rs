@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
     Actor, BucketName, Changeable, Claim, ClusterId, Decision, Defect, Drain, Epoch, Facts, Instance,
-    LeaveReason, ModuleName, ModuleSpec, ModuleVersion, NodeId, NodeKey, NodeStatus, ObjectKey, ObjectValue,
-    PutBucket, RequestId, Revision, Settings, Term, Timestamp,
+    LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1, ModuleVersion, NodeId, NodeKey, NodeStatus, ObjectKey,
+    ObjectValue, PutBucket, RequestId, Revision, Settings, Term, Timestamp,
 };
 
 /// A command with who asked for it, when, and under which request; what the log carries.
@@ -29,8 +29,8 @@ pub enum Command {
     Register(Register),
     /// The leader records where a node stands.
     SetNodeStatus(SetNodeStatus),
-    /// Documents, all or none; modules come before buckets.
-    Apply(Apply),
+    /// [`Command::Apply`] as earlier builds wrote it. Never proposed any more.
+    ApplyV1(ApplyV1),
     /// Switches a bucket off.
     Suspend(OnBucket),
     /// Switches a bucket on, and lets nodes that gave up try again.
@@ -87,6 +87,8 @@ pub enum Command {
     Quarantine(Quarantine),
     /// The time is over; verified when applied.
     EndQuarantine(EndQuarantine),
+    /// Documents, all or none; modules come before buckets.
+    Apply(Apply),
 }
 
 /// See [`Command::ReleaseNodes`].
@@ -284,6 +286,22 @@ pub struct Apply {
     pub modules: Vec<ModuleSpec>,
     /// Registered or changed.
     pub buckets: Vec<PutBucket>,
+}
+
+/// See [`Command::ApplyV1`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApplyV1 {
+    /// Registered first.
+    pub modules: Vec<ModuleSpecV1>,
+    /// Registered or changed.
+    pub buckets: Vec<PutBucket>,
+}
+
+impl From<ApplyV1> for Apply {
+    fn from(former: ApplyV1) -> Self {
+        let ApplyV1 { modules, buckets } = former;
+        Self { modules: modules.into_iter().map(ModuleSpec::from).collect(), buckets }
+    }
 }
 
 /// A verb on one bucket.

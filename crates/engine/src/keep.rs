@@ -18,13 +18,14 @@
 //!                      └─► Over (finished, stopped, gave up, lease ended, refused)
 //! ```
 //!
-//! A plugin is told of its life by calls ([`Call`]), one at a time: it runs once the calls of its opening succeeded, and is
-//! told that it stops before the signal comes.
+//! A program may be told of its life ([`Telling`]), by one [`Call`] at a time: a plugin by answering it, and it runs once the
+//! calls of its opening succeeded; any other by a command that its keeper runs, the first before it is placed (Clearing ─►
+//! Sighting, the check at exec ─► Preparing ─► Clearing ─► Placing). It is told that it stops before the signal comes.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-use sheaf_model::{BootId, Epoch, Exit, Moment, Phase, Restart, Revision, Signal, Span, Stop};
+use sheaf_model::{BootId, Call, Epoch, Exit, Moment, Phase, Restart, Revision, Signal, Span, Stop};
 
 use crate::restart::{self, Next};
 
@@ -32,8 +33,9 @@ mod calls;
 mod life;
 #[cfg(test)]
 mod scenario;
+mod telling;
 
-pub use calls::Call;
+pub use telling::Telling;
 
 /// By what right an instance runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,7 +188,7 @@ pub enum Input {
         /// To this moment.
         until: Moment,
     },
-    /// The agent asks for an orderly end, and a plugin is to be told this before.
+    /// The agent asks for an orderly end, and the program is to be told this before.
     PartAsked(Call),
     /// The bucket changed, and its program may go on with the new document.
     UpdateAsked,
@@ -215,8 +217,10 @@ pub enum Action {
     Look,
     /// Let the second stage become the program; then `Executed`, `NotExecuted` or `Ended`.
     Go,
-    /// Make this call; then `Called`, at the latest when [`Call::limit`] is over.
-    Call(Call),
+    /// Make this call; then `Called`, or `NotAnswered` once it has taken so long.
+    Call(Call, Span),
+    /// End the call under way: nobody waits for its answer any more.
+    HangUp,
     /// Send this to the program's group and everything else that it started.
     Signal(Signal),
     /// `Tick` at this moment; replaces the former one.
@@ -255,8 +259,12 @@ pub struct Keep {
     exit: Option<Exit>,
     /// Why the last start came to nothing; said in place of its exit.
     trouble: Option<String>,
-    /// The calls that a start begins with; none: the program is no plugin.
-    opening: Vec<Call>,
+    /// How the program is told of its life.
+    telling: Telling,
+    /// Nothing is to be started, but this call made.
+    farewell: Option<Call>,
+    /// The bucket changed since the program was placed.
+    changed: bool,
     /// Still to be made, in this order.
     queue: VecDeque<Call>,
     /// Under way, and when it is given up.
@@ -278,13 +286,17 @@ enum Life {
     New,
     /// Everything is being killed; what follows when nothing is left.
     Clearing(Then),
+    /// The check at exec, for the commands before a start.
+    Sighting,
+    /// Commands are run before the program is placed.
+    Preparing,
     Placing,
     Checking,
     Executing,
     /// A plugin's program is there, and is told of its bucket.
     Opening,
     Running,
-    /// A plugin is told that it stops; killed at this moment.
+    /// The program is told that it stops; killed at this moment.
     Parting(Moment),
     /// Asked to end; killed at this moment.
     Stopping(Moment),
@@ -296,6 +308,10 @@ enum Life {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Then {
     Start,
+    /// What had to be told before it was told.
+    Place,
+    /// Only this call is made.
+    Farewell(Call),
     /// The program ended by itself like this.
     Judge(Exit),
     Over(End, String),

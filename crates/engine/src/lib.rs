@@ -26,10 +26,10 @@ mod testing;
 pub use apply::apply;
 pub use change::Change;
 pub use command::{
-    AddStatusLine, Apply, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject, Disable, DrainNode,
-    EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket, Outcome, OutcomeVerb,
-    Proposal, PutObject, Quarantine, RecordPhases, Refound, Refusal, Register, ReleaseNodes, Reply, Rollback,
-    SetNodeStatus, StopRollout,
+    AddStatusLine, Apply, ApplyV1, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject, Disable,
+    DrainNode, EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket, Outcome,
+    OutcomeVerb, Proposal, PutObject, Quarantine, RecordPhases, Refound, Refusal, Register, ReleaseNodes,
+    Reply, Rollback, SetNodeStatus, StopRollout,
 };
 pub use objects::{Entry, Object, Objects};
 pub use sessions::Sessions;

@@ -23,12 +23,12 @@ use std::sync::Arc;
 use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    BootId, BucketName, BucketSpec, Epoch, Exit, ModuleRef, ModuleSpec, Moment, NodeId, NodeStatus, Phase,
-    Revision, Settings, Span, Timestamp, Verdict,
+    BootId, BucketName, BucketSpec, Call, Epoch, Exit, ModuleRef, ModuleSpec, Moment, NodeId, NodeStatus,
+    Phase, Revision, Settings, Span, Timestamp, Verdict,
 };
 
 use crate::gates::{CheckAnswer, Here, Part};
-use crate::keep::{Call, Fence};
+use crate::keep::Fence;
 use crate::lease::Leases;
 use crate::reconcile::{Mode, Observed, Origin, Step};
 
@@ -198,7 +198,7 @@ pub enum Action {
     Retire(ModuleRef),
     /// Start an instance; its former one is dead.
     Start(Box<Start>),
-    /// Stop the instance gracefully, and why; a plugin is told the call before.
+    /// Stop the instance gracefully, and why; its program is told the call before, if it can be.
     Stop(BucketName, &'static str, Option<Call>),
     /// Let the instance that runs go on with this; its module is the same.
     Update(Box<Start>),
@@ -212,8 +212,8 @@ pub enum Action {
     GiveUp(BucketName, Epoch),
     /// Write down that nothing multi-node is left up to this revision.
     Confirm(BucketName, Revision),
-    /// Remove the instance's directory.
-    Remove(BucketName),
+    /// Remove the instance's directory. If it ended without having been told this, and can be, it is told before.
+    Remove(BucketName, Call),
     /// The lease of this epoch is over: end everything of it at once.
     Kill(BucketName, Epoch),
     /// The lease of this epoch was prolonged: tell its keeper.

@@ -190,8 +190,10 @@ fn templates(module: &ModuleSpec) -> impl Iterator<Item = (&'static str, &Templa
             .chain(exec.env.values().map(|template| ("env", template)))
     });
     let checks = module.can_run_on_this_node.iter().flat_map(|check| check.kind.templates());
+    let calls = module.life_cycle.values().flat_map(|it| &it.command);
     exec.chain(module.files.values().map(|template| ("files", template)))
         .chain(checks.map(|template| ("can_run_on_this_node", template)))
+        .chain(calls.map(|template| ("life_cycle", template)))
 }
 
 fn lookup<'a>(value: &'a serde_json::Value, path: &[String]) -> Option<&'a serde_json::Value> {

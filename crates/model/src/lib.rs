@@ -2,8 +2,9 @@
 //!
 //! Everything here is plain data, valid once built: no clock, no randomness, no network, no async. Read in this
 //! order: [`id`] and [`time`] (positions and clocks), [`name`] (what people call things), [`bucket`] and [`module`]
-//! (what they ask for, with [`rule`], [`template`], [`measure`]), [`node`] and [`verdict`] (what nodes say),
-//! [`binding`] and [`instance`] (what was decided and what runs), [`object`] (what modules keep), [`event`] (what happened), [`settings`],
+//! (what they ask for, with [`rule`], [`template`], [`life_cycle`], [`measure`]), [`node`] and [`verdict`] (what nodes say),
+//! [`binding`] and [`instance`] (what was decided and what runs), [`object`] (what modules keep), [`event`] (what happened),
+//! [`settings`],
 //! [`session`] and [`watch`] (what agents and the control plane say to each other),
 //! [`view`] (answers), and [`document`] (what people write, and everything that can be wrong with it).
 //!
@@ -22,6 +23,7 @@ pub mod document;
 pub mod event;
 pub mod id;
 pub mod instance;
+pub mod life_cycle;
 pub mod measure;
 pub mod module;
 pub mod name;
@@ -45,8 +47,11 @@ pub use id::{
     Actor, BootId, ClusterEpoch, ClusterId, Epoch, Incarnation, NodeId, NodeKey, RequestId, Revision, Term,
 };
 pub use instance::{Exit, Instance, Phase};
+pub use life_cycle::{Call, LifeCycleCall};
 pub use measure::{Bytes, Cores, Frequency, MeasureError, SpanRange};
-pub use module::{Check, CheckKind, Exec, Limits, ModuleSpec, Restart, RestartWhen, Runtime, Signal, Stop};
+pub use module::{
+    Check, CheckKind, Exec, Limits, ModuleSpec, ModuleSpecV1, Restart, RestartWhen, Runtime, Signal, Stop,
+};
 pub use name::{BucketName, FileName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName, ObjectKey};
 pub use node::{Drain, Facts, Load, Node, NodeStatus};
 pub use object::{

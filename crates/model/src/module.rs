@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, FileName, Json, ModuleName, ModuleVersion, Span, Template};
+use crate::{Bytes, Call, FileName, Json, LifeCycleCall, ModuleName, ModuleVersion, Span, Template};
 
 /// How a module is run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -236,6 +236,59 @@ pub struct ModuleSpec {
     pub limits: Limits,
     /// The user to run as; none: the agent's.
     pub user: Option<String>,
+    /// What it says of the calls of a bucket's life. (Absent in what an earlier Sheaf sends as JSON.)
+    #[serde(default)]
+    pub life_cycle: BTreeMap<Call, LifeCycleCall>,
+}
+
+/// A module as it was stored, and stood in the log, before it could say anything of the calls of a bucket's life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is as in ModuleSpec")]
+pub struct ModuleSpecV1 {
+    pub name: ModuleName,
+    pub version: ModuleVersion,
+    pub runtime: Runtime,
+    pub supports_multi_node: bool,
+    pub can_run_on_this_node: Vec<Check>,
+    pub exec: Option<Exec>,
+    pub files: BTreeMap<FileName, Template>,
+    pub stop: Stop,
+    pub restart: Restart,
+    pub config_schema: Option<Json>,
+    pub limits: Limits,
+    pub user: Option<String>,
+}
+
+impl From<ModuleSpecV1> for ModuleSpec {
+    fn from(former: ModuleSpecV1) -> Self {
+        let ModuleSpecV1 {
+            name,
+            version,
+            runtime,
+            supports_multi_node,
+            can_run_on_this_node,
+            exec,
+            files,
+            ..
+        } = former;
+        let ModuleSpecV1 { stop, restart, config_schema, limits, user, .. } = former;
+        let life_cycle = BTreeMap::new();
+        Self {
+            name,
+            version,
+            runtime,
+            supports_multi_node,
+            can_run_on_this_node,
+            exec,
+            files,
+            stop,
+            restart,
+            config_schema,
+            limits,
+            user,
+            life_cycle,
+        }
+    }
 }
 
 impl ModuleSpec {
@@ -254,6 +307,22 @@ impl ModuleSpec {
             config_schema: None,
             limits: Limits::default(),
             user: None,
+            life_cycle: BTreeMap::new(),
+        }
+    }
+
+    /// How long a call may take.
+    pub fn limit(&self, call: Call) -> Span {
+        let own = self.life_cycle.get(&call).and_then(|it| it.timeout);
+        own.unwrap_or(if call.is_farewell() { self.stop.grace } else { call.limit() })
+    }
+
+    /// Whether its instances may be told this: a plugin's any call, an `exec` module's those that it gives a command for.
+    pub fn takes(&self, call: Call) -> bool {
+        match self.runtime {
+            Runtime::Plugin => true,
+            Runtime::Exec => self.life_cycle.contains_key(&call),
+            Runtime::Builtin(_) => false,
         }
     }
 

@@ -1,13 +1,14 @@
 //! How a row's body is written: a version byte, then postcard. Stored types know their predecessor.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sheaf_engine::{Bucket, Cluster, Module, Object, Release, Request, Rollout};
 use sheaf_model::{
-    Binding, ClusterEpoch, ClusterId, Facts, Instance, Node, NodeId, NodeKey, NodeStatus, Repair, Residue,
-    Revision, Settings, Timestamp,
+    Binding, ClusterEpoch, ClusterId, Facts, Instance, ModuleSpecV1, Node, NodeId, NodeKey, NodeStatus,
+    Repair, Residue, Revision, Settings, Timestamp,
 };
 
 /// A type whose encoding lies on disk.
@@ -47,7 +48,7 @@ macro_rules! first_version {
     )*};
 }
 
-first_version!(ClusterV1, NodeV1, Module, BucketV1, Binding, Residue, Instance, Request, Release, Object);
+first_version!(ClusterV1, NodeV1, ModuleV1, BucketV1, Binding, Residue, Instance, Request, Release, Object);
 
 /// A node before it could be drained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +71,23 @@ impl Stored for Node {
         let NodeV1 { id, key, facts, given_labels, status, since, reason, registered, revision } = previous;
         let drain = None;
         Self { id, key, facts, given_labels, status, since, reason, registered, revision, drain }
+    }
+}
+
+/// A module before it could say anything of the calls of a bucket's life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModuleV1 {
+    spec: ModuleSpecV1,
+    revision: Revision,
+    at: Timestamp,
+}
+
+impl Stored for Module {
+    const VERSION: u8 = 2;
+    type Previous = ModuleV1;
+    fn from_previous(previous: ModuleV1) -> Self {
+        let ModuleV1 { spec, revision, at } = previous;
+        Self { spec: Arc::new(spec.into()), revision, at }
     }
 }
 

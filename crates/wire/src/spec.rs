@@ -105,7 +105,9 @@ fn as_field(mut defect: Defect) -> Defect {
     ];
     if let Some((_, name)) = NAMES.iter().find(|(path, _)| *path == defect.path) {
         defect.path = (*name).to_owned();
-    } else if defect.path.starts_with("can_run_on_this_node[") && defect.path.ends_with("].timeout") {
+    } else if (defect.path.starts_with("can_run_on_this_node[") && defect.path.ends_with("].timeout"))
+        || (defect.path.starts_with("life_cycle.") && defect.path.ends_with(".timeout"))
+    {
         defect.path.push_str("_ms");
     }
     defect

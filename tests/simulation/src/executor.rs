@@ -100,7 +100,7 @@ impl World {
             Action::Confirm(bucket, revision) => {
                 self.later_agent(m, takes, AtAgent::Work(bucket, Done::Confirmed(revision), 0));
             }
-            Action::Remove(bucket) => {
+            Action::Remove(bucket, _) => {
                 self.later_agent(m, takes, AtAgent::Work(bucket, Done::Removed, 0));
             }
             Action::Kill(bucket, epoch) => {

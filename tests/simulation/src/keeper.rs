@@ -188,7 +188,7 @@ impl World {
                 }
             }
             // No program of the simulation is a plugin.
-            Action::Call(_) => {}
+            Action::Call(..) | Action::HangUp => {}
             Action::Signal(signal) => self.signal_program(m, number, signal),
             Action::Report(report) => self.keeper_reports(m, number, report),
             Action::Exit => {

@@ -1,7 +1,7 @@
 //! A plugin that does what modules should not, as its first argument or its bucket's config says. For tests only.
 #![expect(clippy::print_stdout, reason = "what a module prints is the output of its bucket")]
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 
@@ -104,11 +104,42 @@ async fn main() -> ExitCode {
                 kept.push(stream);
             }
         }
+        "version" => speak_another_version(&listen()),
         _ => {}
     }
     match serve(Faulty).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Answers Hello with protocol 9, in bare HTTP/2: the SDK would not.
+fn speak_another_version(listener: &UnixListener) {
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // Frames of stream 1: `:status: 200` and `content-type: application/grpc`; a HelloResponse; `grpc-status: 0`.
+    let headers =
+        [b"\x00\x00\x14\x01\x04\x00\x00\x00\x01\x88\x0f\x10\x10".as_slice(), b"application/grpc"].concat();
+    let message = b"\x00\x00\x07\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x02\x08\x09".as_slice();
+    let trailers =
+        [b"\x00\x00\x0f\x01\x05\x00\x00\x00\x01\x00\x0b".as_slice(), b"grpc-status", b"\x010"].concat();
+    for mut stream in listener.incoming().flatten() {
+        let mut answer = || -> std::io::Result<()> {
+            stream.write_all(SETTINGS)?;
+            stream.read_exact(&mut [0; 24])?; // the preface
+            loop {
+                let mut head = [0; 9];
+                stream.read_exact(&mut head)?;
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+                stream.read_exact(&mut vec![0; length])?;
+                match (head[3], head[4] & 1) {
+                    (4, 0) => stream.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0])?, // settings: acknowledged
+                    (0, 1) => stream.write_all(&[&headers, message, &trailers].concat())?, // the end of the request
+                    _ => {}
+                }
+            }
+        };
+        // Whoever only looks whether somebody listens has closed it again.
+        let _closed = answer();
     }
 }
 
@@ -140,6 +171,11 @@ async fn act(fault: &str) -> Result<(), Failure> {
             for _ in 0..100 << 10 {
                 print!("{line}"); // 100 MiB
             }
+            Ok(())
+        }
+        "detach" => {
+            let child = std::process::Command::new("setsid").args(["sleep", "100000"]).spawn()?;
+            println!("detached {}", child.id());
             Ok(())
         }
         text => Err(Failure::new(text)),

@@ -16,9 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sheaf_engine::gates::{CheckAnswer, Here};
-use sheaf_engine::keep::Call;
 use sheaf_engine::node::question::Question;
-use sheaf_model::{BucketName, Exit, ModuleRef, ModuleSpec, NodeName};
+use sheaf_model::{BucketName, Call, Exit, ModuleRef, ModuleSpec, NodeName};
 use sheaf_module::CanRun;
 use sheaf_module::host::{CallError, Host};
 use tokio::sync::{Notify, watch};

@@ -1,5 +1,6 @@
 //! From what is to be started to what a keeper needs: everything rendered.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use sheaf_engine::gates::Here;
@@ -7,11 +8,11 @@ use sheaf_engine::keep::Lease;
 use sheaf_engine::node::Start;
 use sheaf_engine::reconcile::Mode;
 use sheaf_model::{
-    BootId, BucketName, BucketScope, BucketSpec, Bytes, FileName, ModuleSpec, NodeName, RenderError, Restart,
-    RestartWhen, Revision, Runtime, Scope,
+    BootId, BucketName, BucketScope, BucketSpec, Bytes, Call, FileName, LifeCycleCall, ModuleSpec, NodeName,
+    RenderError, Restart, RestartWhen, Revision, Runtime, Scope,
 };
 
-use crate::keeper::{OutputLimits, Plan, Plugin};
+use crate::keeper::{Commands, OutputLimits, Plan, Plugin};
 
 /// Why an instance cannot be started as its documents stand. Trying again does not help.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,9 @@ pub(super) fn plan(start: &Start, place: &Place<'_>) -> Result<Plan, PlanError> 
         sheaf: place.binary,
     };
     let rendered = render(module, &scope)?;
+    let lines = if module.runtime == Runtime::Exec { lines(module, &scope)? } else { BTreeMap::new() };
+    let commands = (!lines.is_empty())
+        .then(|| Box::new(Commands { bucket: bucket(&start.bucket, start.origin.revision), lines }));
     Ok(Plan {
         bucket: start.bucket.name.clone(),
         node: place.node.clone(),
@@ -84,7 +88,22 @@ pub(super) fn plan(start: &Start, place: &Place<'_>) -> Result<Plan, PlanError> 
         restarts: 0,
         recent: Vec::new(),
         plugin: (module.runtime == Runtime::Plugin).then(plugin),
+        commands,
+        limits: module.life_cycle.iter().filter_map(|(call, it)| Some((*call, it.timeout?))).collect(),
+        farewell: None,
     })
+}
+
+/// The commands that tell the program of its life.
+fn lines(module: &ModuleSpec, scope: &Scope<'_>) -> Result<BTreeMap<Call, Vec<String>>, PlanError> {
+    let line = |(call, it): (&Call, &LifeCycleCall)| {
+        let words = it.command.iter().enumerate().map(|(index, word)| {
+            let place = format!("life_cycle.{}.command[{index}]", call.as_str());
+            word.render(scope).map_err(|source| PlanError::Render { place, source })
+        });
+        Ok((*call, words.collect::<Result<_, _>>()?))
+    };
+    module.life_cycle.iter().map(line).collect()
 }
 
 /// The plan of a process that is asked gate 3 of a plugin: of no bucket, and never started again by its keeper.
@@ -121,6 +140,9 @@ pub(crate) fn gate(
         restarts: 0,
         recent: Vec::new(),
         plugin: Some(Plugin::Gate),
+        commands: None,
+        limits: BTreeMap::new(),
+        farewell: None,
     })
 }
 
@@ -190,7 +212,6 @@ pub(crate) fn node(here: &Here) -> sheaf_module::Node {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use sheaf_engine::reconcile::Origin;

@@ -44,7 +44,7 @@ async fn spawn(shared: &Arc<Shared>, start: &Start) -> Result<Fresh, (String, bo
         plan.carry_on(&former, &shared.boot);
     }
     let birth = Birth { mode: start.mode, origin: start.origin, until: start.until };
-    let (grace, speaks) = (plan.stop.grace, plan.plugin.is_some());
+    let (grace, speaks) = (plan.stop.grace, plan.tells());
     let mut tries = TRIES;
     let handle = loop {
         tries -= 1;
@@ -73,7 +73,7 @@ pub(super) async fn adopt(shared: &Arc<Shared>, bucket: &BucketName) -> Result<F
     let (with, name) = (shared.clone(), bucket.clone());
     let read = move || (with.keepers.last(&name).0, origin::read(&with.keepers, &name));
     let (plan, from): (Option<Plan>, StartedFrom) = blocking(read).await.unwrap_or_default();
-    let speaks = plan.as_ref().is_some_and(|plan| plan.plugin.is_some());
+    let speaks = plan.as_ref().is_some_and(Plan::tells);
     let grace = plan.as_ref().map_or(Span::default(), |plan| plan.stop.grace);
     let birth = plan.map_or_else(Birth::unknown, |plan| from.birth(&plan, &shared.boot));
     let birth = origin::prolonged(birth, &handle.status().borrow(), &shared.boot);

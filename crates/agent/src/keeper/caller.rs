@@ -18,14 +18,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use sheaf_engine::keep::Call;
-use sheaf_model::Span;
+use sheaf_model::{Call, Span};
 use sheaf_module::host::{CallError, ContextServer, Host, Said};
-use sheaf_module::{Bucket, Difference, Instance};
+use sheaf_module::{Bucket, Instance};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::change::differences;
 use super::layout::Sockets;
 
 /// Calls that wait: the engine makes one after the other.
@@ -52,10 +52,13 @@ pub(crate) enum Heard {
     Said(String),
 }
 
+/// A call to be made, how long it may take, and the bucket as it is now.
+type Asked = (Call, Span, Bucket);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Caller {
-    calls: mpsc::Sender<(Call, Bucket)>,
+    calls: mpsc::Sender<Asked>,
     heard: Receiver<Heard>,
     /// Readable when something was heard.
     wake: UnixStream,
@@ -93,9 +96,9 @@ impl Caller {
     }
 
     /// Begins a call about the bucket as it is now; its end is heard.
-    pub(crate) fn call(&self, call: Call, bucket: Bucket) {
+    pub(crate) fn call(&self, call: Call, limit: Span, bucket: Bucket) {
         // A thread that is gone answers nothing; the engine gives the call up by itself.
-        let _ = self.calls.try_send((call, bucket));
+        let _ = self.calls.try_send((call, limit, bucket));
     }
 
     /// What to poll.
@@ -144,7 +147,7 @@ impl Teller {
 }
 
 impl Line {
-    async fn run(self, listener: UnixListener, asked: mpsc::Receiver<(Call, Bucket)>) {
+    async fn run(self, listener: UnixListener, asked: mpsc::Receiver<Asked>) {
         let listener = match tokio::net::UnixListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => return self.teller.tell(Heard::Called(Err(format!("its context: {error}")))),
@@ -169,13 +172,13 @@ impl Line {
         }
     }
 
-    async fn speak(&self, mut asked: mpsc::Receiver<(Call, Bucket)>) {
+    async fn speak(&self, mut asked: mpsc::Receiver<Asked>) {
         let mut host = None;
         let mut told = self.instance.bucket.clone();
-        while let Some((call, bucket)) = asked.recv().await {
-            let until = Instant::now() + call.limit().duration();
+        while let Some((call, limit, bucket)) = asked.recv().await {
+            let until = Instant::now() + limit.duration();
             let result = match (call, &host) {
-                (Call::Hello, _) => greet(&self.socket, call.limit(), until).await.map(|found| {
+                (Call::Hello, _) => greet(&self.socket, limit, until).await.map(|found| {
                     host = Some(found);
                 }),
                 (_, None) => Err(format!("{call}: there was no handshake")),
@@ -219,30 +222,6 @@ impl Line {
             Call::Stop => host.on_stop().await,
         }
     }
-}
-
-/// In which fields of its document a bucket changed, as far as plugins know it.
-fn differences(old: &Bucket, new: &Bucket) -> Vec<Difference> {
-    let value = |bucket: &Bucket| {
-        let config: serde_json::Value = serde_json::from_str(&bucket.config_json).unwrap_or_default();
-        serde_json::json!({
-            "type": bucket.kind,
-            "module": bucket.module,
-            "multi_node": bucket.multi_node,
-            "config": config,
-            "labels": bucket.labels,
-            "owner": bucket.owner,
-            "poll_frequency": bucket.poll_frequency_ms.map(|every| Span::millis(every).to_string()),
-        })
-    };
-    let found = sheaf_model::document::differences(&value(old), &value(new)).into_iter();
-    // An owner and a frequency that are not there are null and empty here.
-    let json = |value: Option<serde_json::Value>| {
-        value.filter(|value| !value.is_null() && value != "").map(|value| value.to_string())
-    };
-    found
-        .map(|it| Difference { path: it.path, before_json: json(it.before), after_json: json(it.after) })
-        .collect()
 }
 
 /// Connects as soon as the program listens, and shakes hands. The error is for people.

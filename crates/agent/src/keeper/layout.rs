@@ -86,6 +86,10 @@ impl Layout {
         self.instance.join("update.json")
     }
 
+    pub(crate) fn change(&self) -> PathBuf {
+        self.instance.join("change.json")
+    }
+
     pub(crate) fn status(&self) -> PathBuf {
         self.instance.join("status.json")
     }

@@ -35,17 +35,19 @@ pub(crate) struct Output {
     limits: OutputLimits,
     file: Option<File>,
     size: u64,
-    /// What has come of a line that is not at its end, for stdout and stderr.
-    open: [Vec<u8>; 2],
+    /// What has come of a line that is not at its end, for stdout and stderr, and for those of a command.
+    open: [Vec<u8>; 4],
     last: VecDeque<String>,
+    /// The last line of the command that runs or ran beside the program.
+    last_aside: String,
     /// The file system did not take everything.
     lost: bool,
 }
 
 impl Output {
     pub(crate) fn new(dir: PathBuf, limits: OutputLimits) -> Self {
-        let open = [Vec::new(), Vec::new()];
-        Self { dir, limits, file: None, size: 0, open, last: VecDeque::new(), lost: false }
+        let (open, last) = (Default::default(), VecDeque::new());
+        Self { dir, limits, file: None, size: 0, open, last, last_aside: String::new(), lost: false }
     }
 
     /// A new start: what follows belongs to it.
@@ -58,7 +60,15 @@ impl Output {
 
     /// What the program has just written to `stream`.
     pub(crate) fn take(&mut self, stream: u8, bytes: &[u8], at: Timestamp) {
-        let index = usize::from(stream == STDERR);
+        self.take_of(stream, usize::from(stream == STDERR), bytes, at);
+    }
+
+    /// The same of a command beside it: their lines are not mixed up.
+    pub(crate) fn take_aside(&mut self, stream: u8, bytes: &[u8], at: Timestamp) {
+        self.take_of(stream, 2 + usize::from(stream == STDERR), bytes, at);
+    }
+
+    fn take_of(&mut self, stream: u8, index: usize, bytes: &[u8], at: Timestamp) {
         let mut line = std::mem::take(&mut self.open[index]);
         let mut records = Vec::with_capacity(bytes.len() + bytes.len() / 4 + 64);
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -68,13 +78,13 @@ impl Output {
             };
             for part in chunks(text) {
                 if line.len() + part.len() > LINE_MAX {
-                    self.keep(&mut records, at, stream, &line);
+                    self.keep(&mut records, at, stream, index, &line);
                     line.clear();
                 }
                 line.extend_from_slice(part);
             }
             if ends {
-                self.keep(&mut records, at, stream, &line);
+                self.keep(&mut records, at, stream, index, &line);
                 line.clear();
             }
         }
@@ -84,11 +94,21 @@ impl Output {
 
     /// Both streams have ended; what is left of them is a line, too.
     pub(crate) fn finish(&mut self, at: Timestamp) {
-        for (stream, index) in [(STDOUT, 0), (STDERR, 1)] {
+        self.finish_of([(STDOUT, 0), (STDERR, 1)], at);
+    }
+
+    /// The same of a command, whose last line comes back; empty: it has said nothing.
+    pub(crate) fn finish_aside(&mut self, at: Timestamp) -> String {
+        self.finish_of([(STDOUT, 2), (STDERR, 3)], at);
+        std::mem::take(&mut self.last_aside)
+    }
+
+    fn finish_of(&mut self, streams: [(u8, usize); 2], at: Timestamp) {
+        for (stream, index) in streams {
             let line = std::mem::take(&mut self.open[index]);
             if !line.is_empty() {
                 let mut records = Vec::new();
-                self.keep(&mut records, at, stream, &line);
+                self.keep(&mut records, at, stream, index, &line);
                 self.write(&records);
             }
         }
@@ -99,12 +119,15 @@ impl Output {
         self.last.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
-    fn keep(&mut self, records: &mut Vec<u8>, at: Timestamp, stream: u8, line: &[u8]) {
+    fn keep(&mut self, records: &mut Vec<u8>, at: Timestamp, stream: u8, index: usize, line: &[u8]) {
         push(records, at, stream, line);
         if self.last.len() == LAST_LINES {
             self.last.pop_front();
         }
         let shown = String::from_utf8_lossy(&line[..line.len().min(LAST_LINE_MAX)]);
+        if index >= 2 && !shown.trim().is_empty() {
+            shown.trim().clone_into(&mut self.last_aside);
+        }
         self.last.push_back(shown.trim_end().to_owned());
     }
 

@@ -1,11 +1,13 @@
 //! What a keeper is told and what it says.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use sheaf_engine::keep::{Call, End, Lease};
+use sheaf_engine::keep::{End, Lease, Telling};
 use sheaf_engine::node::Told;
 use sheaf_model::{
-    BootId, BucketName, Bytes, Epoch, Exit, FileName, Moment, NodeName, Phase, Restart, Revision, Span, Stop,
-    Timestamp,
+    BootId, BucketName, Bytes, Call, Epoch, Exit, FileName, Moment, NodeName, Phase, Restart, Revision, Span,
+    Stop, Timestamp,
 };
 
 /// What to run, everything rendered. `plan.json`.
@@ -45,6 +47,24 @@ pub struct Plan {
     /// Set if the program speaks `sheaf.module.v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<Plugin>,
+    /// Set if commands are run to tell the program of its life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commands: Option<Box<Commands>>,
+    /// How long calls may take, as far as the module's document says it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<Call, Span>,
+    /// Nothing is started: this is only told, for an instance that had ended before it could be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub farewell: Option<Call>,
+}
+
+/// What tells a program of its life that cannot be called: of an `exec` module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commands {
+    /// The bucket as it is in this plan.
+    pub bucket: sheaf_module::Bucket,
+    /// A program and its arguments for each call that the module has one for.
+    pub lines: BTreeMap<Call, Vec<String>>,
 }
 
 /// What a plugin's process is for.
@@ -57,12 +77,30 @@ pub enum Plugin {
 }
 
 impl Plan {
-    /// How often a plugin is polled.
-    pub(crate) fn poll_every(&self) -> Option<Span> {
-        match &self.plugin {
-            Some(Plugin::Instance(instance)) => instance.bucket.poll_frequency_ms.map(Span::millis),
-            Some(Plugin::Gate) | None => None,
+    /// How its program is told of its life; `resumed`: the instance was suspended before.
+    pub(crate) fn telling(&self, resumed: bool) -> Telling {
+        match (&self.plugin, &self.commands) {
+            (Some(Plugin::Instance(_)), _) => Telling::plugin(self.limits.clone(), resumed),
+            (None, Some(commands)) => {
+                Telling::commands(commands.lines.keys().copied().collect(), self.limits.clone(), resumed)
+            }
+            (Some(Plugin::Gate), _) | (None, None) => Telling::default(),
         }
+    }
+
+    /// Whether its program may be told anything while it runs or at its end.
+    pub(crate) fn tells(&self) -> bool {
+        self.plugin.is_some() || self.commands.is_some()
+    }
+
+    /// How often it is polled.
+    pub(crate) fn poll_every(&self) -> Option<Span> {
+        let bucket = match (&self.plugin, &self.commands) {
+            (Some(Plugin::Instance(instance)), _) => &instance.bucket,
+            (None, Some(commands)) if commands.lines.contains_key(&Call::PeriodicPoll) => &commands.bucket,
+            _ => return None,
+        };
+        bucket.poll_frequency_ms.map(Span::millis)
     }
 
     /// Goes on counting where an earlier keeper of the same basis has left off.
@@ -121,6 +159,9 @@ pub struct Status {
     /// It was suspended: a next start here resumes it.
     #[serde(default)]
     pub suspended: bool,
+    /// What its program was told last of why it ends.
+    #[serde(default)]
+    pub told: Option<Call>,
     /// Which process keeps it.
     pub keeper: KeeperProcess,
     /// The boot all this is said in; after another one nothing of it is alive.
@@ -165,10 +206,10 @@ pub enum ToKeeper {
         /// The new deadline.
         until: Moment,
     },
-    /// A plugin's bucket changed: go on with the plan in `update.json`, and tell it. (Not in this line: a plan may be long.) One
-    /// that is not newer than the present one says nothing.
+    /// The bucket changed: go on with the plan in `update.json`, and tell the program. (Not in this line: a plan may be long.)
+    /// One that is not newer than the present one says nothing.
     Update,
-    /// As `Stop`; a plugin is told this before.
+    /// As `Stop`; the program is told this before.
     Part(Call),
     /// End the instance: signal, grace, SIGKILL for all of it.
     Stop,

@@ -122,6 +122,17 @@ pub(crate) fn signal_all(leader: Option<i32>, signal: rustix::process::Signal) {
     }
 }
 
+/// SIGKILL to what is left below us of the group that `leader` led. Its number may be another's already: only our own
+/// descendants are looked at.
+pub(crate) fn kill_group_of(leader: i32) {
+    for pid in below_us() {
+        let group = Pid::from_raw(pid).and_then(|pid| rustix::process::getpgid(Some(pid)).ok());
+        if group.map(pid_number) == Some(leader) {
+            send(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 fn send(pid: i32, signal: rustix::process::Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         // It may have ended, or not be ours to signal; who counts what is left finds it again.

@@ -1,5 +1,6 @@
 //! One start of the program: its second stage, its streams, and how the exec went.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,6 +32,8 @@ pub(crate) struct Program {
     reason: Vec<u8>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
+    /// It is a command beside the instance's program.
+    aside: bool,
 }
 
 /// How an exec went.
@@ -43,47 +46,39 @@ pub(crate) enum Executed {
 impl Program {
     /// Renders the plan's files and starts the second stage in a group of its own. The error is for people.
     pub(crate) fn place(plan: &Plan, layout: &Layout, sockets: Option<&Sockets>) -> Result<Self, String> {
-        let dir = layout.dir();
         render(plan, layout).map_err(|error| error.to_string())?;
-        let place = || -> io::Result<Self> {
-            let (word, its_end) = UnixStream::pair()?;
-            word.set_nonblocking(true)?;
-            // Our own file, also when an upgrade has put another one in its place.
-            let mut command = Command::new("/proc/self/exe");
-            command
-                .arg0("sheaf")
-                .args(["keep", "--exec", &getpid().as_raw_nonzero().to_string(), "--", &plan.program])
-                .args(&plan.args)
-                .current_dir(&dir)
-                .env("SHEAF_NODE", plan.node.as_str())
-                .env("SHEAF_BUCKET", plan.bucket.as_str())
-                .env("SHEAF_REVISION", plan.revision.to_string())
-                .env("SHEAF_DIR", &dir)
-                .env_remove("SHEAF_EPOCH")
-                .stdin(Stdio::from(OwnedFd::from(its_end)))
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .process_group(0);
-            if let Some(epoch) = plan.lease.epoch() {
-                command.env("SHEAF_EPOCH", epoch.to_string());
-            }
-            if let (Some(plugin), Some(sockets)) = (&plan.plugin, sockets) {
-                speak(&mut command, plugin, sockets);
-            }
-            for (name, value) in &plan.env {
-                command.env(format!("{}{name}", exec::VARIABLE), value);
-            }
-            let mut child = command.spawn()?;
-            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-            for stream in
-                [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)].into_iter().flatten()
-            {
-                rustix::io::ioctl_fionbio(stream, true)?;
-            }
-            let pid = child.id().cast_signed();
-            Ok(Self { pid, ended: false, word: Some(word), reason: Vec::new(), stdout, stderr })
-        };
-        place().map_err(|error| format!("{}: cannot be started: {error}", plan.program))
+        let mut command = second_stage(plan, layout, &plan.program, &plan.args);
+        if let (Some(plugin), Some(sockets)) = (&plan.plugin, sockets) {
+            speak(&mut command, plugin, sockets);
+        }
+        Self::start(command, false).map_err(|error| format!("{}: cannot be started: {error}", plan.program))
+    }
+
+    /// The same for a command that tells the program something, `more` in its environment. It runs beside the program.
+    pub(crate) fn place_aside(
+        plan: &Plan,
+        layout: &Layout,
+        line: &[String],
+        more: &[(&str, OsString)],
+    ) -> Result<Self, String> {
+        let (program, args) = line.split_first().ok_or("there is nothing to run")?;
+        let mut command = second_stage(plan, layout, program, args);
+        command.envs(more.iter().map(|(name, value)| (name, value)));
+        Self::start(command, true).map_err(|error| format!("{program}: cannot be started: {error}"))
+    }
+
+    fn start(mut command: Command, aside: bool) -> io::Result<Self> {
+        let (word, its_end) = UnixStream::pair()?;
+        word.set_nonblocking(true)?;
+        let mut child = command.stdin(Stdio::from(OwnedFd::from(its_end))).spawn()?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        for stream in
+            [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)].into_iter().flatten()
+        {
+            rustix::io::ioctl_fionbio(stream, true)?;
+        }
+        let pid = child.id().cast_signed();
+        Ok(Self { pid, ended: false, word: Some(word), reason: Vec::new(), stdout, stderr, aside })
     }
 
     /// Lets the second stage become the program.
@@ -131,13 +126,47 @@ impl Program {
         output.finish(at);
     }
 
+    /// The same of a command: its last line comes back.
+    pub(crate) fn finish_aside(mut self, output: &mut Output, at: Timestamp) -> String {
+        self.listen_to(REST, output, at);
+        output.finish_aside(at)
+    }
+
     /// Errors are read first and kept last: so they never stand before what was written before them.
     fn listen_to(&mut self, most: usize, output: &mut Output, at: Timestamp) {
         let mut errors = Vec::new();
         read_some(&mut self.stderr, most, |bytes| errors.extend_from_slice(bytes));
-        read_some(&mut self.stdout, most, |bytes| output.take(STDOUT, bytes, at));
-        output.take(STDERR, &errors, at);
+        let take = if self.aside { Output::take_aside } else { Output::take };
+        read_some(&mut self.stdout, most, |bytes| take(output, STDOUT, bytes, at));
+        take(output, STDERR, &errors, at);
     }
+}
+
+/// The second stage that is to become `program`, in the instance's directory and environment and in a group of its own.
+fn second_stage(plan: &Plan, layout: &Layout, program: &str, args: &[String]) -> Command {
+    let dir = layout.dir();
+    // Our own file, also when an upgrade has put another one in its place.
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("sheaf")
+        .args(["keep", "--exec", &getpid().as_raw_nonzero().to_string(), "--", program])
+        .args(args)
+        .current_dir(&dir)
+        .env("SHEAF_NODE", plan.node.as_str())
+        .env("SHEAF_BUCKET", plan.bucket.as_str())
+        .env("SHEAF_REVISION", plan.revision.to_string())
+        .env("SHEAF_DIR", &dir)
+        .env_remove("SHEAF_EPOCH")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    if let Some(epoch) = plan.lease.epoch() {
+        command.env("SHEAF_EPOCH", epoch.to_string());
+    }
+    for (name, value) in &plan.env {
+        command.env(format!("{}{name}", exec::VARIABLE), value);
+    }
+    command
 }
 
 /// What a plugin's program finds in its environment.
@@ -173,7 +202,7 @@ fn read_some<R: Read>(stream: &mut Option<R>, most: usize, mut take: impl FnMut(
 }
 
 /// Writes the plan's files anew.
-fn render(plan: &Plan, layout: &Layout) -> Result<(), FileError> {
+pub(super) fn render(plan: &Plan, layout: &Layout) -> Result<(), FileError> {
     layout.make()?;
     for (name, content) in &plan.files {
         let path = layout.dir().join(name.as_str());

@@ -16,8 +16,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
-use sheaf_engine::keep::{Action, Call, End, Input, Keep, Report, Sight};
-use sheaf_model::{BootId, BucketName, Moment, Phase};
+use sheaf_engine::keep::{Action, End, Input, Keep, Report, Sight};
+use sheaf_model::{BootId, BucketName, Call, Moment, Phase, Span};
+use sheaf_module::Bucket;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::caller::{Caller, Heard};
@@ -27,6 +28,8 @@ use super::proc::{self, Reaped};
 use super::program::{Executed, Program};
 use super::wires::Wires;
 use super::{FromKeeper, Plan, Plugin, Status, ToKeeper, clock};
+
+mod commands;
 
 /// How long it waits for a predecessor that is about to end.
 const PREDECESSOR: u64 = 2000;
@@ -100,6 +103,10 @@ struct Keeper {
     program: Option<Program>,
     /// The line to it, if it is a plugin that runs a bucket.
     caller: Option<Caller>,
+    /// The command that tells it something just now, if it is no plugin.
+    command: Option<commands::Running>,
+    /// The bucket as a program that is no plugin was told, or started with.
+    told: Option<Bucket>,
     /// Everything is being killed: how often it was tried.
     clearing: Option<usize>,
     /// An earlier keeper of the bucket was killed, in this boot; what it has left is not below us.
@@ -142,13 +149,10 @@ impl Keeper {
                 .map_err(system("make a timer"))
         };
         wires.listen().map_err(system("listen on keeper.sock"))?;
-        let opening = match &plan.plugin {
-            Some(Plugin::Instance(_)) => Call::opening(resumed),
-            Some(Plugin::Gate) | None => Vec::new(),
-        };
         let mut keep =
             Keep::new(plan.lease.clone(), plan.stop, plan.restart, plan.restarts, plan.recent.clone())
-                .opening_with(opening);
+                .telling(plan.telling(resumed))
+                .only(plan.farewell);
         keep.poll_every(plan.poll_every());
         let output = Output::new(layout.output(), plan.output);
         let keeper = Self {
@@ -159,6 +163,8 @@ impl Keeper {
             output,
             program: None,
             caller: None,
+            command: None,
+            told: None,
             clearing: None,
             orphaned,
             deadline: timer()?,
@@ -213,6 +219,7 @@ impl Keeper {
         let mut fds: Vec<PollFd<'_>> = [self.deadline.as_fd(), self.wake.as_fd(), self.signals.as_fd()]
             .into_iter()
             .chain(self.program.iter().flat_map(Program::descriptors))
+            .chain(self.command.iter().flat_map(|running| running.program.descriptors()))
             .chain(self.caller.iter().map(Caller::descriptor))
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
@@ -264,10 +271,9 @@ impl Keeper {
                 }
                 Err(why) => Input::NotExecuted(why),
             }),
-            Action::Call(call) => {
-                if let (Some(caller), Some(Plugin::Instance(instance))) = (&self.caller, &self.plan.plugin) {
-                    caller.call(call, instance.bucket.clone());
-                }
+            Action::Call(call, limit) => self.tell(call, limit),
+            Action::HangUp => {
+                self.hang_up();
                 None
             }
             Action::Look => Some(self.look()),
@@ -292,14 +298,29 @@ impl Keeper {
         }
     }
 
-    /// The bucket of a plugin changed: later starts are of the new plan, and the program that is there is told.
+    /// Makes a call: of a plugin, or by a command.
+    fn tell(&mut self, call: Call, limit: Span) -> Option<Input> {
+        if matches!(call, Call::Suspend | Call::Delete | Call::Decommission) {
+            self.status.told = Some(call);
+        }
+        match (&self.caller, &self.plan.plugin) {
+            (Some(caller), Some(Plugin::Instance(instance))) => {
+                caller.call(call, limit, instance.bucket.clone());
+                None
+            }
+            (_, None) => self.run_command(call),
+            _ => None,
+        }
+    }
+
+    /// The bucket changed: later starts are of the new plan, and the program that is there is told.
     fn update(&mut self, wires: &mut Wires) {
         let plan = match self.layout.read_update() {
             Ok(Some(plan)) => plan,
             Ok(None) => return,
             Err(error) => return eprintln!("sheaf keep {}: {error}", self.plan.bucket),
         };
-        if plan.bucket != self.plan.bucket || plan.basis <= self.plan.basis || plan.plugin.is_none() {
+        if plan.bucket != self.plan.bucket || plan.basis <= self.plan.basis || !plan.tells() {
             return;
         }
         if let Err(error) = write_json(&self.layout.plan(), &plan, false) {
@@ -323,6 +344,7 @@ impl Keeper {
             let caller = Caller::start(sockets.clone(), (**instance).clone());
             self.caller = Some(caller.map_err(|error| format!("its context cannot be served: {error}"))?);
         }
+        self.told = self.plan.commands.as_ref().map(|commands| commands.bucket.clone());
         Program::place(&self.plan, &self.layout, sockets.as_ref())
     }
 
@@ -371,6 +393,9 @@ impl Keeper {
     }
 
     fn hear_program(&mut self, wires: &mut Wires) {
+        if let Some(running) = &mut self.command {
+            running.program.listen(&mut self.output, clock::wall());
+        }
         let Some(program) = &mut self.program else { return };
         program.listen(&mut self.output, clock::wall());
         match program.executed() {
@@ -417,6 +442,7 @@ impl Keeper {
                     }
                     self.feed(Input::Ended(exit), wires);
                 }
+                Reaped::Child(pid, exit) if self.is_command(pid) => self.command_ended(exit, wires),
                 Reaped::Child(..) => {}
                 Reaped::NoneYet => return false,
                 Reaped::NoChild => return true,
@@ -452,6 +478,7 @@ impl Keeper {
         }
         self.clearing = None;
         self.caller = None;
+        self.hang_up();
         if let Some(program) = self.program.take() {
             program.finish(&mut self.output, clock::wall());
         }
@@ -489,6 +516,7 @@ fn first_status(plan: &Plan, boot: &BootId) -> Status {
         exit: None,
         end: None::<End>,
         suspended: false,
+        told: None,
         keeper: proc::this_process(),
         boot: boot.clone(),
         at: clock::wall(),

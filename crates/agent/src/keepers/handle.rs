@@ -8,8 +8,8 @@
 use std::io;
 use std::time::Duration;
 
-use sheaf_engine::keep::{Call, End};
-use sheaf_model::{BootId, Epoch, Moment, Phase, Revision};
+use sheaf_engine::keep::End;
+use sheaf_model::{BootId, Call, Epoch, Moment, Phase, Revision};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};

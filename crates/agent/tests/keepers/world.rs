@@ -46,6 +46,9 @@ impl World {
             restarts: 0,
             recent: Vec::new(),
             plugin: None,
+            commands: None,
+            limits: Default::default(),
+            farewell: None,
         }
     }
 

@@ -1,16 +1,19 @@
 //! What version 1 looks like on disk and on the wire, byte for byte. A golden file is never changed: a build that writes
 //! other bytes writes version 2, and goes on reading these.
 
+use std::collections::BTreeMap;
+
 use openraft::raft::AppendEntriesRequest;
 use sheaf_engine::{
-    AddStatusLine, Apply, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject, Disable, DrainNode,
-    EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket, PutObject, Quarantine,
-    RecordPhases, Refound, Register, ReleaseNodes, Rollback, SetNodeStatus, StopRollout,
+    AddStatusLine, Apply, ApplyV1, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject, Disable,
+    DrainNode, EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket, PutObject,
+    Quarantine, RecordPhases, Refound, Register, ReleaseNodes, Rollback, SetNodeStatus, StopRollout,
 };
 use sheaf_model::{
-    Actor, BucketName, BucketSpec, Changeable, Claim, ClusterId, Decision, Drain, Epoch, Exit, Facts,
-    Instance, LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeId, NodeName, NodeStatus,
-    ObjectKey, Phase, PutBucket, RequestId, Revision, Runtime, Settings, Span, Term, Timestamp,
+    Actor, BucketName, BucketSpec, Call, Changeable, Claim, ClusterId, Decision, Drain, Epoch, Exit, Facts,
+    Instance, LeaveReason, LifeCycleCall, Limits, ModuleName, ModuleRef, ModuleSpec, ModuleSpecV1,
+    ModuleVersion, NodeId, NodeName, NodeStatus, ObjectKey, Phase, PutBucket, RequestId, Restart, Revision,
+    Runtime, Settings, Span, Stop, Template, TemplateSet, Term, Timestamp,
 };
 
 use super::*;
@@ -53,7 +56,7 @@ fn every_command() -> Vec<Proposal> {
     };
     let name = ModuleName::new("flume").unwrap();
     let version = ModuleVersion::new("1.11.0").unwrap();
-    let module = ModuleSpec::new(name.clone(), version.clone(), Runtime::Exec);
+    let module = module_v1(name.clone(), version.clone());
     let spec = BucketSpec::new(bucket.clone(), ModuleRef::parse("flume").unwrap());
     let put = PutBucket { spec, suspended: Some(true), base: None, latest: true };
     let instance = Instance {
@@ -74,7 +77,7 @@ fn every_command() -> Vec<Proposal> {
     let commands = vec![
         Command::Register(Register { key: "k3".into(), facts }),
         Command::SetNodeStatus(SetNodeStatus { node, status, reason, term: Some(term) }),
-        Command::Apply(Apply { modules: vec![module], buckets: vec![put] }),
+        Command::ApplyV1(ApplyV1 { modules: vec![module], buckets: vec![put] }),
         Command::Suspend(on()),
         Command::Resume(on()),
         Command::Restart(on()),
@@ -150,6 +153,37 @@ fn commands_of_instances() -> Vec<Proposal> {
     ];
     let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };
     commands.into_iter().map(by).collect()
+}
+
+/// A module as the first builds knew it.
+fn module_v1(name: ModuleName, version: ModuleVersion) -> ModuleSpecV1 {
+    ModuleSpecV1 {
+        name,
+        version,
+        runtime: Runtime::Exec,
+        supports_multi_node: true,
+        can_run_on_this_node: vec![],
+        exec: None,
+        files: BTreeMap::new(),
+        stop: Stop::default(),
+        restart: Restart::default(),
+        config_schema: None,
+        limits: Limits::default(),
+        user: None,
+    }
+}
+
+/// Documents, with what modules say of the calls of a bucket's life.
+fn documents() -> Vec<Proposal> {
+    let name = ModuleName::new("flume").unwrap();
+    let mut module = ModuleSpec::new(name, ModuleVersion::new("2").unwrap(), Runtime::Exec);
+    let command = vec![Template::parse("/bin/x", TemplateSet::Instance).unwrap()];
+    let call = LifeCycleCall { command, timeout: Some(Span::seconds(5)) };
+    module.life_cycle = [Call::NewSource, Call::Stop].map(|name| (name, call.clone())).into();
+    let spec = BucketSpec::new(BucketName::new("/a").unwrap(), ModuleRef::parse("flume@2").unwrap());
+    let put = PutBucket { spec, suspended: None, base: None, latest: false };
+    let command = Command::Apply(Apply { modules: vec![module], buckets: vec![put] });
+    vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
 }
 
 /// The command that no log holds, and those that came after it.
@@ -231,6 +265,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-commands-2", batch_of(&later_commands()), include_str!("golden/v1-entry-commands-2.hex")),
         ("entry-commands-3", batch_of(&latest_commands()), include_str!("golden/v1-entry-commands-3.hex")),
         ("entry-commands-4", batch_of(&rollout_commands()), include_str!("golden/v1-entry-commands-4.hex")),
+        ("entry-documents", batch_of(&documents()), include_str!("golden/v1-entry-documents.hex")),
         (
             "entry-instances",
             batch_of(&commands_of_instances()),
@@ -267,6 +302,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&later_commands())).unwrap(), later_commands());
     assert_eq!(decode_batch(&batch_of(&latest_commands())).unwrap(), latest_commands());
     assert_eq!(decode_batch(&batch_of(&commands_of_instances())).unwrap(), commands_of_instances());
+    assert_eq!(decode_batch(&batch_of(&documents())).unwrap(), documents());
     for payload in [
         EntryPayload::Blank,
         EntryPayload::Normal(Payload(batch_of(&proposals()))),

@@ -208,6 +208,35 @@ fn a_version_of_a_module_never_changes_and_is_kept_while_used() {
     assert!(matches!(world.propose(delete), Reply::Done(_)));
 }
 
+/// As the first builds wrote it to their logs.
+#[test]
+fn documents_of_an_earlier_sheaf_are_applied_as_its_own() {
+    let mut world = World::with_nodes(1);
+    let spec = world.module("old", "1");
+    let former = sheaf_model::ModuleSpecV1 {
+        name: spec.name.clone(),
+        version: spec.version.clone(),
+        runtime: spec.runtime.clone(),
+        supports_multi_node: spec.supports_multi_node,
+        can_run_on_this_node: spec.can_run_on_this_node.clone(),
+        exec: spec.exec.clone(),
+        files: spec.files.clone(),
+        stop: spec.stop,
+        restart: spec.restart,
+        config_schema: spec.config_schema.clone(),
+        limits: spec.limits.clone(),
+        user: spec.user.clone(),
+    };
+    let put = world.put("/old", |put| put.spec.module = ModuleRef::parse("old").expect("a name"));
+    let reply =
+        world.propose(Command::ApplyV1(ApplyV1 { modules: vec![former], buckets: vec![put.clone()] }));
+    assert!(matches!(&reply, Reply::Applied(outcomes) if outcomes.len() == 2), "{reply:?}");
+    // The same again, as a build of today asks for it.
+    let reply = world.propose(Command::Apply(Apply { modules: vec![spec], buckets: vec![put] }));
+    let Reply::Applied(outcomes) = reply else { panic!("{reply:?}") };
+    assert!(outcomes.iter().all(|it| it.verb == OutcomeVerb::Unchanged), "{outcomes:?}");
+}
+
 #[test]
 fn a_bucket_keeps_its_modules_version_until_asked_for_another() {
     let mut world = World::with_nodes(1);

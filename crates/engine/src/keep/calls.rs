@@ -1,87 +1,40 @@
-//! What a plugin is told, one call at a time.
+//! What a program is told, one call at a time.
 
-use std::fmt;
+use sheaf_model::{Call, Exit, Moment, Phase, Signal, Span};
 
-use serde::{Deserialize, Serialize};
-use sheaf_model::{Exit, Moment, Phase, Signal, Span};
-
-use super::{Action, End, Keep, Life, Then};
-
-/// Beyond a call's limit, until it is given up although nobody said so.
-const BACKSTOP: Span = Span::seconds(1);
-
-/// A call of `sheaf.module.v1` that a keeper makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Call {
-    /// The handshake, once the program listens.
-    Hello,
-    /// Who it is.
-    Init,
-    /// The bucket runs in this process from now on.
-    NewSource,
-    /// The same, after it was suspended here.
-    Resume,
-    /// The bucket changed.
-    UpdatedSource,
-    /// Its `poll_frequency` has passed.
-    PeriodicPoll,
-    /// It was suspended.
-    Suspend,
-    /// It was deleted.
-    Delete,
-    /// It leaves the node for good.
-    Decommission,
-    /// The process is about to end.
-    Stop,
-}
-
-impl Call {
-    /// The calls that begin a plugin's start, new to its bucket or `resumed`.
-    pub fn opening(resumed: bool) -> Vec<Self> {
-        vec![Self::Hello, Self::Init, if resumed { Self::Resume } else { Self::NewSource }]
-    }
-
-    /// How long it may take. A stop's limit is the grace.
-    pub const fn limit(self) -> Span {
-        match self {
-            Self::Hello => Span::seconds(10),
-            Self::PeriodicPoll => Span::seconds(60),
-            _ => Span::seconds(30),
-        }
-    }
-}
-
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Hello => "Hello",
-            Self::Init => "OnInit",
-            Self::NewSource => "OnNewSource",
-            Self::Resume => "OnResume",
-            Self::UpdatedSource => "OnUpdatedSource",
-            Self::PeriodicPoll => "OnPeriodicPoll",
-            Self::Suspend => "OnSuspend",
-            Self::Delete => "OnDelete",
-            Self::Decommission => "OnDecommission",
-            Self::Stop => "OnStop",
-        })
-    }
-}
+use super::{Action, Keep, Life, Then};
 
 impl Keep {
-    pub(super) fn is_plugin(&self) -> bool {
-        !self.opening.is_empty()
+    /// Before the program is started: what is to be told then is told now.
+    pub(super) fn prepare(&mut self, now: Moment) -> Vec<Action> {
+        self.life = Life::Preparing;
+        self.queue.extend(self.telling.before.iter().copied());
+        self.next_call(now)
+    }
+
+    /// Nothing is started: one call is made, for an instance that did not run when it was to be made.
+    pub(super) fn farewell(&mut self, call: Call, now: Moment) -> Vec<Action> {
+        self.life = Life::Parting(now.after(self.stop.grace));
+        self.queue.push_back(call);
+        let mut actions =
+            vec![self.report(Phase::Stopping, format!("{} is under way", self.telling.name(call)))];
+        actions.extend(self.next_call(now));
+        actions
     }
 
     /// The program is there; a plugin is told of its bucket before it counts as running.
     pub(super) fn executed(&mut self, now: Moment) -> Vec<Action> {
-        if !self.is_plugin() {
-            self.life = Life::Running;
-            return vec![self.report(Phase::Running, String::new())];
+        let changed = std::mem::take(&mut self.changed).then_some(Call::UpdatedSource);
+        if !self.telling.opening.is_empty() {
+            self.life = Life::Opening;
+            self.queue.extend(self.telling.opening.iter().copied().chain(changed));
+            return self.next_call(now);
         }
-        self.life = Life::Opening;
-        self.queue.extend(self.opening.iter().copied());
-        self.next_call(now)
+        self.life = Life::Running;
+        self.queue.extend(changed);
+        let mut actions = vec![self.report(Phase::Running, String::new())];
+        actions.extend(self.next_call(now));
+        actions
     }
 
     /// Begins the next call, if none is under way.
@@ -90,14 +43,21 @@ impl Keep {
             return vec![];
         }
         let Some(call) = self.queue.pop_front() else { return self.all_called(now) };
+        let limit = self.telling.limit(call, self.stop.grace);
+        let given_up = now.after(limit).after(self.telling.backstop());
         let until = match self.life {
-            Life::Parting(until) => until,
-            _ => now.after(call.limit()).after(BACKSTOP),
+            Life::Parting(until) => until.min(given_up),
+            _ => given_up,
         };
         self.calling = Some((call, until));
-        let mut actions = vec![Action::Call(call), Action::Wake(until)];
-        if self.life == Life::Opening {
-            actions.push(self.report(Phase::Starting, format!("waits for its answer to {call}")));
+        let mut actions = vec![Action::Call(call, limit), Action::Wake(until)];
+        let name = self.telling.name(call);
+        match self.life {
+            Life::Opening => {
+                actions.push(self.report(Phase::Starting, format!("waits for its answer to {name}")));
+            }
+            Life::Preparing => actions.push(self.report(Phase::Starting, format!("{name} is under way"))),
+            _ => {}
         }
         actions
     }
@@ -105,6 +65,8 @@ impl Keep {
     /// Nothing is left to be said for now.
     fn all_called(&mut self, now: Moment) -> Vec<Action> {
         match self.life {
+            // What the commands have left is ended before the program starts.
+            Life::Preparing => self.clear(Then::Place),
             Life::Opening => {
                 self.life = Life::Running;
                 let mut actions = vec![self.report(Phase::Running, self.said.clone())];
@@ -112,9 +74,9 @@ impl Keep {
                 actions
             }
             Life::Running => self.wait_for_poll(now),
-            Life::Parting(_) if self.stop.signal == Signal::Kill => {
+            Life::Parting(_) if self.stop.signal == Signal::Kill || self.farewell.is_some() => {
                 let message = self.trouble.take().unwrap_or_default();
-                self.clear(Then::Over(End::Stopped, message))
+                self.clear(self.after_grace(message))
             }
             Life::Parting(until) => {
                 self.life = Life::Stopping(until);
@@ -150,15 +112,27 @@ impl Keep {
         self.next_call(now)
     }
 
-    /// The bucket changed; a program that is there is told. One that is not begins with what is new anyway.
+    /// The bucket changed. A program that is there is told; one that was placed before is, once it is there; what comes
+    /// later begins with what is new anyway.
     pub(super) fn update_asked(&mut self, now: Moment) -> Vec<Action> {
-        if !self.is_plugin() || !matches!(self.life, Life::Opening | Life::Running) {
+        if !self.telling.takes(Call::UpdatedSource) {
             return vec![];
         }
-        if !self.queue.contains(&Call::UpdatedSource) {
-            self.queue.push_back(Call::UpdatedSource);
+        match self.life {
+            // It was told of the former one.
+            Life::Preparing => self.clear(Then::Start),
+            Life::Placing | Life::Checking | Life::Executing => {
+                self.changed = true;
+                vec![]
+            }
+            Life::Opening | Life::Running => {
+                if !self.queue.contains(&Call::UpdatedSource) {
+                    self.queue.push_back(Call::UpdatedSource);
+                }
+                self.next_call(now)
+            }
+            _ => vec![],
         }
-        self.next_call(now)
     }
 
     /// The program does not take the change as it runs: it ends in an orderly way, and begins anew.
@@ -172,13 +146,14 @@ impl Keep {
         self.part(None, now)
     }
 
-    /// A plugin that runs is to end: it is told why, if there is anything to tell, then that it ends, and then gets the
+    /// A program that runs is to end: it is told why, if there is anything to tell, then that it ends, and then gets the
     /// signal, all within the grace.
     pub(super) fn part(&mut self, why: Option<Call>, now: Moment) -> Vec<Action> {
         let until = now.after(self.stop.grace);
         self.life = Life::Parting(until);
         self.queue.clear();
-        self.queue.extend(why.into_iter().chain([Call::Stop]));
+        let telling = &self.telling;
+        self.queue.extend(why.into_iter().chain([Call::Stop]).filter(|call| telling.takes(*call)));
         let mut actions = vec![self.report(Phase::Stopping, format!("has {} to end", self.stop.grace))];
         if self.calling.is_some() {
             actions.push(Action::Wake(until)); // the call under way is waited for, but not longer than the rest
@@ -195,7 +170,7 @@ impl Keep {
                 actions.extend(self.next_call(now));
                 actions
             }
-            (Life::Opening | Life::Running, Err(why)) => {
+            (Life::Preparing | Life::Opening | Life::Running, Err(why)) => {
                 self.trouble = Some(why);
                 self.clear(Then::Judge(Exit::NotStarted))
             }
@@ -203,15 +178,23 @@ impl Keep {
                 self.trouble = Some(why);
                 self.next_call(now)
             }
-            (Life::Opening | Life::Running | Life::Parting(_), Ok(())) => self.next_call(now),
+            (Life::Preparing | Life::Opening | Life::Running | Life::Parting(_), Ok(())) => {
+                self.next_call(now)
+            }
             _ => vec![],
         }
     }
 
-    /// The call under way was given up.
-    pub(super) fn not_answered(&mut self) -> Vec<Action> {
+    /// The call under way was given up. What comes at the end goes on with what is left of it.
+    pub(super) fn not_answered(&mut self, now: Moment) -> Vec<Action> {
         let Some((call, _)) = self.calling.take() else { return vec![] };
-        self.trouble = Some(format!("{call}: no answer within {}", call.limit()));
+        let limit = self.telling.limit(call, self.stop.grace);
+        self.trouble = Some(self.telling.too_long(call, limit));
+        if matches!(self.life, Life::Parting(_)) {
+            let mut actions = vec![Action::HangUp];
+            actions.extend(self.next_call(now));
+            return actions;
+        }
         self.clear(Then::Judge(Exit::NotStarted))
     }
 

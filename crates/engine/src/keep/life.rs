@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{
     Action, Call, End, Exit, Input, Keep, Lease, Life, Moment, Next, NoExec, Phase, Report, Restart, Sight,
-    Signal, Stop, Then, may_exec, restart,
+    Signal, Stop, Telling, Then, may_exec, restart,
 };
 
 impl Keep {
@@ -19,7 +19,9 @@ impl Keep {
             recent,
             exit: None,
             trouble: None,
-            opening: Vec::new(),
+            telling: Telling::default(),
+            farewell: None,
+            changed: false,
             queue: VecDeque::new(),
             calling: None,
             said: String::new(),
@@ -30,9 +32,14 @@ impl Keep {
         }
     }
 
-    /// The same for a plugin; its starts begin with these calls.
-    pub fn opening_with(self, opening: Vec<Call>) -> Self {
-        Self { opening, ..self }
+    /// The same, of a program that is told of its life.
+    pub fn telling(self, telling: Telling) -> Self {
+        Self { telling, ..self }
+    }
+
+    /// The same, but nothing is started: this call is made, and then it is over.
+    pub fn only(self, farewell: Option<Call>) -> Self {
+        Self { farewell, ..self }
     }
 
     /// By what right the instance runs now.
@@ -56,13 +63,17 @@ impl Keep {
             return actions;
         }
         match input {
-            Input::Begin if self.life == Life::New => self.clear(Then::Start),
+            Input::Begin if self.life == Life::New => {
+                self.clear(self.farewell.map_or(Then::Start, Then::Farewell))
+            }
             Input::Emptied => self.emptied(now),
             Input::Spawned if self.life == Life::Placing => {
                 self.life = Life::Checking;
                 vec![Action::Look]
             }
-            Input::Looked(sight) if self.life == Life::Checking => self.looked(&sight, now),
+            Input::Looked(sight) if matches!(self.life, Life::Sighting | Life::Checking) => {
+                self.looked(&sight, now)
+            }
             Input::Executed if self.life == Life::Executing => self.executed(now),
             Input::NotExecuted(why) if self.is_starting() => {
                 self.trouble = Some(why);
@@ -73,7 +84,7 @@ impl Keep {
             Input::PartAsked(call) => self.stop_asked(Some(call), now),
             Input::UpdateAsked => self.update_asked(now),
             Input::NotTaken => self.not_taken(now),
-            Input::NotAnswered => self.not_answered(),
+            Input::NotAnswered => self.not_answered(now),
             Input::DeadlineMoved { .. } => self.deadline_moved(input, now),
             Input::Called(result) => self.called(result, now),
             Input::Said(line) => self.heard(line),
@@ -93,7 +104,12 @@ impl Keep {
         let end = |what: &str| Then::Over(End::LeaseEnded, what.to_owned());
         match &self.life {
             Life::Placing => Some(self.clear(end("not started: its lease has ended"))),
-            Life::Executing | Life::Opening | Life::Running | Life::Parting(_) | Life::Stopping(_) => {
+            Life::Preparing
+            | Life::Executing
+            | Life::Opening
+            | Life::Running
+            | Life::Parting(_)
+            | Life::Stopping(_) => {
                 if let Input::Ended(exit) = input {
                     self.exit = Some(*exit);
                 }
@@ -104,12 +120,12 @@ impl Keep {
                 None
             }
             Life::Waiting(_) => Some(self.over(End::LeaseEnded, "its lease has ended".to_owned())),
-            Life::New | Life::Clearing(_) | Life::Checking | Life::Over => None,
+            Life::New | Life::Clearing(_) | Life::Sighting | Life::Checking | Life::Over => None,
         }
     }
 
     fn is_starting(&self) -> bool {
-        matches!(self.life, Life::Placing | Life::Checking | Life::Executing)
+        matches!(self.life, Life::Sighting | Life::Placing | Life::Checking | Life::Executing)
     }
 
     pub(super) fn clear(&mut self, then: Then) -> Vec<Action> {
@@ -121,6 +137,8 @@ impl Keep {
     fn emptied(&mut self, now: Moment) -> Vec<Action> {
         match std::mem::replace(&mut self.life, Life::Over) {
             Life::Clearing(Then::Start) => self.start(),
+            Life::Clearing(Then::Place) => self.place(),
+            Life::Clearing(Then::Farewell(call)) => self.farewell(call, now),
             Life::Clearing(Then::Judge(exit)) => self.judge(exit, now),
             Life::Clearing(Then::Over(end, message)) => self.over(end, message),
             Life::Parting(_) | Life::Stopping(_) => {
@@ -135,17 +153,28 @@ impl Keep {
     }
 
     fn start(&mut self) -> Vec<Action> {
-        self.life = Life::Placing;
         self.trouble = None;
         self.again = false;
         let mut actions = vec![self.report(Phase::Starting, String::new())];
         actions.extend(self.lease.until().map(Action::Arm));
-        actions.push(Action::Spawn);
+        if self.telling.before.is_empty() {
+            actions.extend(self.place());
+        } else {
+            self.life = Life::Sighting;
+            actions.push(Action::Look);
+        }
         actions
+    }
+
+    fn place(&mut self) -> Vec<Action> {
+        self.life = Life::Placing;
+        self.changed = false;
+        vec![Action::Spawn]
     }
 
     fn looked(&mut self, sight: &Sight, now: Moment) -> Vec<Action> {
         match may_exec(&self.lease, sight, now) {
+            Ok(()) if self.life == Life::Sighting => self.prepare(now),
             Ok(()) => {
                 self.life = Life::Executing;
                 vec![Action::Go]
@@ -205,7 +234,9 @@ impl Keep {
         let stopped = Then::Over(End::Stopped, String::new());
         match &self.life {
             Life::New | Life::Waiting(_) => self.over(End::Stopped, String::new()),
-            Life::Running if self.is_plugin() => self.part(why, now),
+            Life::Running if why.into_iter().chain([Call::Stop]).any(|call| self.telling.takes(call)) => {
+                self.part(why, now)
+            }
             Life::Opening | Life::Running if self.stop.signal == Signal::Kill => self.clear(stopped),
             Life::Opening | Life::Running => {
                 let until = now.after(self.stop.grace);
@@ -214,8 +245,10 @@ impl Keep {
                 let report = self.report(Phase::Stopping, format!("has {} to end", self.stop.grace));
                 vec![Action::Signal(self.stop.signal), Action::Wake(until), report]
             }
-            Life::Placing | Life::Checking | Life::Executing => self.clear(stopped),
-            Life::Clearing(Then::Start | Then::Judge(_)) => {
+            Life::Sighting | Life::Preparing | Life::Placing | Life::Checking | Life::Executing => {
+                self.clear(stopped)
+            }
+            Life::Clearing(Then::Start | Then::Place | Then::Farewell(_) | Then::Judge(_)) => {
                 self.life = Life::Clearing(stopped);
                 vec![]
             }
@@ -238,13 +271,15 @@ impl Keep {
 
     fn tick(&mut self, now: Moment) -> Vec<Action> {
         match self.life {
-            Life::Opening | Life::Running if self.calling.is_some_and(|(_, until)| now >= until) => {
-                self.not_answered()
-            }
             Life::Parting(until) if now >= until => {
                 let call = self.calling.map_or(Call::Stop, |(call, _)| call);
-                let message = format!("killed: {call} was not answered within {}", self.stop.grace);
+                let message = format!("killed: {}", self.telling.too_long(call, self.stop.grace));
                 self.clear(self.after_grace(message))
+            }
+            Life::Preparing | Life::Opening | Life::Running | Life::Parting(_)
+                if self.calling.is_some_and(|(_, until)| now >= until) =>
+            {
+                self.not_answered(now)
             }
             Life::Stopping(until) if now >= until => {
                 let message = format!("killed: had not ended {} after the signal", self.stop.grace);
@@ -259,7 +294,7 @@ impl Keep {
         }
     }
 
-    fn after_grace(&self, message: String) -> Then {
+    pub(super) fn after_grace(&self, message: String) -> Then {
         if self.again { Then::Start } else { Then::Over(End::Stopped, message) }
     }
 

@@ -3,7 +3,10 @@
 //! ```text
 //! lease single 5 until 3000        what it was told; also: lease multi from 40, stop SIGNAL GRACE,
 //! restart on_failure 1s..4s 2 in 60s
-//! plugin                           it is told of its life by calls
+//! plugin                           it is told of its life by calls; also: plugin resumed
+//! commands on_stop …               by commands for these calls; also: resumed commands on_stop …
+//! limit on_stop 2s                 so long a call may take
+//! farewell on_delete               nothing is started, only this said
 //!
 //! 10 begin                         at this moment this happens …
 //!   kill all                       … and exactly this is done
@@ -11,7 +14,9 @@
 
 use sheaf_model::{BootId, Epoch, Exit, Moment, Restart, RestartWhen, Revision, Signal, Span, Stop};
 
-use super::{Action, Call, End, Fence, Input, Keep, Lease, Sight};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Action, Call, End, Fence, Input, Keep, Lease, Sight, Telling};
 
 #[test]
 fn starting() {
@@ -41,6 +46,11 @@ fn the_deadline() {
 #[test]
 fn the_check_at_exec() {
     run(include_str!("scenarios/check.txt"));
+}
+
+#[test]
+fn commands() {
+    run(include_str!("scenarios/commands.txt"));
 }
 
 #[test]
@@ -82,8 +92,10 @@ fn begin(told: &[&str]) -> Keep {
     let mut lease = Lease::Multi { from: Revision(1) };
     let mut stop = Stop::default();
     let mut restart = Restart::default();
-    let mut opening = Vec::new();
     let mut poll = None;
+    let mut limits = BTreeMap::new();
+    let mut takes: Option<(bool, BTreeSet<Call>)> = None;
+    let (mut plugin, mut farewell) = (None, None);
     for line in told {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["lease", "multi", "from", from] => lease = Lease::Multi { from: Revision(number(from)) },
@@ -94,7 +106,14 @@ fn begin(told: &[&str]) -> Keep {
                     until: Moment(number(until)),
                 };
             }
-            ["plugin"] => opening = Call::opening(false),
+            ["plugin"] => plugin = Some(false),
+            ["plugin", "resumed"] => plugin = Some(true),
+            ["commands", ref calls @ ..] => takes = Some((false, calls.iter().map(|it| call(it)).collect())),
+            ["resumed", "commands", ref calls @ ..] => {
+                takes = Some((true, calls.iter().map(|it| call(it)).collect()));
+            }
+            ["limit", name, limit] => drop(limits.insert(call(name), span(limit))),
+            ["farewell", name] => farewell = Some(call(name)),
             ["polled", "every", every] => poll = Some(span(every)),
             ["stop", signal, grace] => stop = Stop { signal: parse_signal(signal), grace: span(grace) },
             ["restart", policy, backoff, count, "in", window] => {
@@ -113,7 +132,12 @@ fn begin(told: &[&str]) -> Keep {
             _ => panic!("not understood: {line}"),
         }
     }
-    let mut keep = Keep::new(lease, stop, restart, 0, Vec::new()).opening_with(opening);
+    let telling = match (plugin, takes) {
+        (Some(resumed), _) => Telling::plugin(limits, resumed),
+        (None, Some((resumed, takes))) => Telling::commands(takes, limits, resumed),
+        (None, None) => Telling::default(),
+    };
+    let mut keep = Keep::new(lease, stop, restart, 0, Vec::new()).telling(telling).only(farewell);
     keep.poll_every(poll);
     keep
 }
@@ -164,7 +188,8 @@ fn print(action: &Action) -> String {
         Action::Spawn => "spawn".to_owned(),
         Action::Look => "look".to_owned(),
         Action::Go => "go".to_owned(),
-        Action::Call(call) => format!("call {call}"),
+        Action::Call(call, _) => format!("call {call}"),
+        Action::HangUp => "hang up".to_owned(),
         Action::Signal(signal) => format!("signal {}", signal.as_str()),
         Action::Wake(at) => format!("wake {at:?}").replace("Moment(", "").replace(')', ""),
         Action::Exit => "exit".to_owned(),
@@ -185,6 +210,10 @@ fn print(action: &Action) -> String {
             format!("report {}{end}{restarts}{message}", report.phase.as_str())
         }
     }
+}
+
+fn call(word: &str) -> Call {
+    Call::IN_DOCUMENTS.into_iter().find(|call| call.as_str() == word).unwrap()
 }
 
 fn number(text: &str) -> u64 {

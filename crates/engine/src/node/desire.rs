@@ -1,7 +1,7 @@
 //! What follows for one bucket: the node's verdict, and what shall run of it here.
 
 use sheaf_model::watch::WatchedBinding;
-use sheaf_model::{BucketName, Moment, Node, NodeStatus, Revision, Runtime, Verdict};
+use sheaf_model::{BucketName, Call, Moment, Node, NodeStatus, Revision, Verdict};
 
 use super::known::KnownBucket;
 use super::{Leaving, NodeState, Place};
@@ -111,12 +111,12 @@ impl NodeState {
         Run::Want(Mode::Multi(self.known.revision), self.origin(bucket))
     }
 
-    /// What the bucket is started from: a plugin takes changes as it runs, as long as its module is the same.
+    /// What the bucket is started from: some modules take changes as they run, as long as the module is the same.
     fn origin(&self, bucket: &KnownBucket) -> Origin {
         let spec = &bucket.watched.spec;
-        let is_plugin =
-            self.known.module(&spec.module).is_some_and(|module| module.spec.runtime == Runtime::Plugin);
-        Origin { live: is_plugin.then(|| reconcile::program(spec)), ..bucket.origin }
+        let module = self.known.module(&spec.module);
+        let takes_changes = module.is_some_and(|module| module.spec.takes(Call::UpdatedSource));
+        Origin { live: takes_changes.then(|| reconcile::program(spec)), ..bucket.origin }
     }
 
     /// Whether the bucket leaves this node for good, and not only for a while.

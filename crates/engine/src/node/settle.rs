@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use sheaf_model::session::ToLeader;
-use sheaf_model::{BucketName, Moment, Phase, Span};
+use sheaf_model::{BucketName, Call, Moment, Phase, Span};
 
 use super::{Action, Done, NodeState, Place, SAY_AGAIN, Seen, Start};
-use crate::keep::Call;
 use crate::reconcile::{Desired, Ended, Life, Mode, Observed, Origin, Run, Step, Steps, diff};
 
 /// The first wait after a start that failed; each further one doubles.
@@ -82,12 +81,15 @@ impl NodeState {
             Step::BecomeMulti(state, epoch) => Action::BecomeMulti(name, state, epoch),
             Step::GiveUp(epoch) => Action::GiveUp(name, epoch),
             Step::Confirm(revision) => Action::Confirm(name, revision),
-            Step::Remove => Action::Remove(name),
+            Step::Remove => {
+                let is_gone = !self.known.buckets.contains_key(bucket);
+                Action::Remove(name, if is_gone { Call::Delete } else { Call::Decommission })
+            }
             Step::Start(mode, origin) => Action::Start(Box::new(self.start(bucket, mode, origin, now)?)),
         })
     }
 
-    /// What a plugin is told before it stops; none: only that it does, for it may be started here again.
+    /// What the program is told before it stops; none: only that it does, for it may be started here again.
     fn farewell(&self, bucket: &BucketName, for_good: bool) -> Option<Call> {
         match self.known.buckets.get(bucket) {
             None => Some(Call::Delete),

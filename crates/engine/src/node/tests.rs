@@ -169,7 +169,7 @@ impl Scene {
                 note(self, format!("confirm {bucket} {revision}"));
                 self.input(Input::Done(bucket, Done::Confirmed(revision)));
             }
-            Action::Remove(bucket) => {
+            Action::Remove(bucket, _) => {
                 note(self, format!("remove {bucket}"));
                 self.input(Input::Done(bucket, Done::Removed));
             }

@@ -1,5 +1,7 @@
 //! `kind: Module`.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::bucket::object;
@@ -9,8 +11,9 @@ use super::reader::{
 };
 use crate::measure::quoted;
 use crate::{
-    Bytes, Check, CheckKind, Cores, Exec, FileName, Frequency, Limits, ModuleName, ModuleSpec, ModuleVersion,
-    Part, Restart, RestartWhen, Runtime, Signal, SpanRange, Stop, Template, TemplateSet,
+    Bytes, Call, Check, CheckKind, Cores, Exec, FileName, Frequency, LifeCycleCall, Limits, ModuleName,
+    ModuleSpec, ModuleVersion, Part, Restart, RestartWhen, Runtime, Signal, SpanRange, Stop, Template,
+    TemplateSet,
 };
 
 /// Reads a module; none if name or version cannot be read. Fields with defects stay at their defaults.
@@ -38,6 +41,7 @@ pub(super) fn read(value: &Value, defects: &mut Defects) -> Option<ModuleSpec> {
     let config_schema = fields.get("config_schema", object);
     let limits = fields.get("limits", read_limits);
     let user = fields.get("user", string);
+    let life_cycle = fields.get("life_cycle", read_life_cycle);
     fields.finish();
 
     let mut spec = ModuleSpec::new(name?, version?, runtime.unwrap_or(Runtime::Exec));
@@ -50,7 +54,26 @@ pub(super) fn read(value: &Value, defects: &mut Defects) -> Option<ModuleSpec> {
     spec.config_schema = config_schema;
     spec.limits = limits.unwrap_or_default();
     spec.user = user;
+    spec.life_cycle = life_cycle.unwrap_or_default();
     Some(spec)
+}
+
+fn read_life_cycle(value: &Value, defects: &mut Defects) -> Option<BTreeMap<Call, LifeCycleCall>> {
+    let mut fields = Fields::of(value, defects)?;
+    let mut calls = BTreeMap::new();
+    for call in Call::IN_DOCUMENTS {
+        let found = fields.get(call.as_str(), |value, defects| {
+            let mut fields = Fields::of(value, defects)?;
+            let command =
+                fields.get("command", |value, defects| read_command(value, TemplateSet::Instance, defects));
+            let timeout = fields.get("timeout", measure("a duration like 30s"));
+            fields.finish();
+            Some(LifeCycleCall { command: command.unwrap_or_default(), timeout })
+        });
+        calls.extend(found.map(|found| (call, found)));
+    }
+    fields.finish();
+    Some(calls)
 }
 
 fn read_runtime(text: &str) -> Result<Runtime, Wrong> {
@@ -94,7 +117,9 @@ fn read_check(value: &Value, defects: &mut Defects) -> Option<Check> {
     }
     let port = fields.get("port_free", read_port).map(CheckKind::PortFree);
     note("port_free", &mut fields, port);
-    let command = fields.get("command", read_command).map(CheckKind::Command);
+    let command = fields
+        .get("command", |value, defects| read_command(value, TemplateSet::Check, defects))
+        .map(CheckKind::Command);
     note("command", &mut fields, command);
     match named.as_slice() {
         [] => fields.wrong("no check is named", format!("one of {kinds}")),
@@ -120,7 +145,7 @@ fn read_port(value: &Value, defects: &mut Defects) -> Option<Template> {
     }
 }
 
-fn read_command(value: &Value, defects: &mut Defects) -> Option<Vec<Template>> {
+fn read_command(value: &Value, set: TemplateSet, defects: &mut Defects) -> Option<Vec<Template>> {
     if let Value::String(text) = value {
         let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
         let mut defect = wrong_type("a list of strings", value);
@@ -128,7 +153,7 @@ fn read_command(value: &Value, defects: &mut Defects) -> Option<Vec<Template>> {
         defects.push(defect);
         return None;
     }
-    list("strings", template(TemplateSet::Check), || Some(Template::default()))(value, defects)
+    list("strings", template(set), || Some(Template::default()))(value, defects)
 }
 
 fn read_exec(value: &Value, defects: &mut Defects) -> Option<Exec> {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::measure::quoted;
 use crate::{
-    Check, CheckKind, Defect, Exec, FileName, Limits, ModuleSpec, Restart, Runtime, Span, Template,
-    TemplateName, TemplateSet,
+    Call, Check, CheckKind, Defect, Exec, FileName, LifeCycleCall, Limits, ModuleSpec, Restart, Runtime,
+    Span, Template, TemplateName, TemplateSet,
 };
 
 /// The shortest first wait before a restart: nothing restarts in a tight loop.
 const BACKOFF_LEAST: Span = Span::millis(10);
 /// Set by Sheaf for every instance or subtask; a module's own value would never be seen.
-const RESERVED_ENV: [&str; 12] = [
+const RESERVED_ENV: [&str; 14] = [
     "SHEAF_NODE",
     "SHEAF_BUCKET",
     "SHEAF_EPOCH",
@@ -24,6 +24,8 @@ const RESERVED_ENV: [&str; 12] = [
     "SHEAF_MODULE_SOCKET",
     "SHEAF_MODULE_PROTOCOL",
     "SHEAF_CONTEXT_SOCKET",
+    "SHEAF_PID",
+    "SHEAF_CHANGE",
 ];
 
 /// What is wrong with `spec` as a whole: missing or unknown parts, amounts that make no sense.
@@ -49,6 +51,9 @@ pub fn module_defects(spec: &ModuleSpec) -> Vec<Defect> {
     }
     for (name, template) in &spec.files {
         found.template(&format!("files.{name}"), template, TemplateSet::Instance, Some(&spec.files));
+    }
+    for (call, it) in &spec.life_cycle {
+        found.life_cycle(spec, *call, it);
     }
     found.restart(&spec.restart);
     found.limits(&spec.limits);
@@ -213,6 +218,46 @@ impl Found {
                 }
             }
             CheckKind::MemoryAvailable(_) | CheckKind::DiskAvailable(_) => {}
+        }
+    }
+
+    fn life_cycle(&mut self, spec: &ModuleSpec, call: Call, it: &LifeCycleCall) {
+        let path = format!("life_cycle.{}", call.as_str());
+        let command = format!("{path}.command");
+        let program = it.command.first().and_then(Template::literal);
+        match (&spec.runtime, it.command.is_empty()) {
+            (Runtime::Plugin, false) => {
+                let problem = format!("a plugin is called itself, by {call}");
+                self.wrong(&command, problem, "only its timeout, or runtime: exec");
+            }
+            (Runtime::Plugin, true) if it.timeout.is_none() => {
+                self.wrong(&path, "nothing is said of this call", "a time limit, like {timeout: 30s}");
+            }
+            (Runtime::Exec, _) if call == Call::Init => {
+                self.wrong(&path, "only a plugin is told who it is", "on_new_source, run before each start");
+            }
+            (Runtime::Exec, true) => {
+                let remedy = "a program and its arguments, like {command: [\"/bin/true\"]}";
+                self.wrong(&command, "there is nothing to run", remedy);
+            }
+            (Runtime::Exec, false) if program.is_some_and(|text| text.trim().is_empty()) => {
+                let remedy = "a program and its arguments, like [\"/bin/true\"]";
+                self.wrong(&command, "the command is empty", remedy);
+            }
+            _ => {}
+        }
+        for (index, template) in it.command.iter().enumerate() {
+            let path = format!("{command}[{index}]");
+            self.argument(&path, template, TemplateSet::Instance, Some(&spec.files));
+        }
+        let Some(timeout) = it.timeout else { return };
+        let (path, grace) = (format!("{path}.timeout"), spec.stop.grace);
+        if timeout.0 == 0 {
+            self.wrong(&path, "no call ends in no time", "a time like 30s");
+        } else if call.is_farewell() && timeout > grace {
+            let problem =
+                format!("{timeout} is more than stop.grace ({grace}), which all calls at the end share");
+            self.wrong(&path, problem, format!("at most {grace}, or a longer stop.grace"));
         }
     }
 

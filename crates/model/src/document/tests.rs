@@ -233,6 +233,15 @@ fn bad_fields_of_a_module() {
             cores with at most three decimals, like 2 or 0.5\n\
             limits.open_files: expected a whole number, found a string \"many\"\n\
             limits.memory: nothing can run with a limit of zero; more; leave it out for no limit"),
+        (
+            "life_cycle: {on_stop: {command: [/bin/x], timeout: 11s}}",
+            "life_cycle.on_stop.timeout: 11s is more than stop.grace (10s), which all calls at the end share; at most \
+             10s, or a longer stop.grace",
+        ),
+        (
+            "life_cycle: {on_resumed: {}}",
+            "life_cycle.on_resumed: unknown field \"on_resumed\"; did you mean on_resume?",
+        ),
         ("user: a/b", "user: \"a/b\" is no name of a user; a user of the machine, like flume"),
         ("supports_multi_node: on", "supports_multi_node: expected true or false, found a string \"on\"; true or false, without quotes"),
     ];

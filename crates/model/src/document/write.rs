@@ -1,10 +1,12 @@
 //! The way back: documents as values and as YAML, which read back as what they were made from.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
-    BucketSpec, Bytes, Check, CheckKind, Cores, Exec, Frequency, Limits, ModuleSpec, OnNodeLost, Placement,
-    Restart, Revision, SpanRange, Stop, Template,
+    BucketSpec, Bytes, Call, Check, CheckKind, Cores, Exec, Frequency, LifeCycleCall, Limits, ModuleSpec,
+    OnNodeLost, Placement, Restart, Revision, SpanRange, Stop, Template,
 };
 
 /// The document of a bucket, its fields in the documented order. `name`, `type`, `module` and `multi_node` are
@@ -47,6 +49,7 @@ pub fn module_value(spec: &ModuleSpec) -> Value {
     fields.some("config_schema", spec.config_schema.as_ref().map(crate::Json::value));
     fields.some("limits", (spec.limits != Limits::default()).then(|| limits(&spec.limits)));
     fields.some("user", spec.user.clone());
+    fields.map("life_cycle", life_cycle(&spec.life_cycle));
     fields.0.into()
 }
 
@@ -92,6 +95,16 @@ fn exec(exec: &Exec) -> Value {
     fields.list("args", exec.args.iter().map(text_of).collect());
     fields.map("env", exec.env.iter().map(|(name, value)| (name.clone(), text_of(value))).collect());
     fields.0.into()
+}
+
+fn life_cycle(calls: &BTreeMap<Call, LifeCycleCall>) -> Map<String, Value> {
+    let call = |it: &LifeCycleCall| {
+        let mut fields = Writer::default();
+        fields.list("command", it.command.iter().map(text_of).collect());
+        fields.some("timeout", it.timeout.map(|timeout| timeout.to_string()));
+        Value::from(fields.0)
+    };
+    calls.iter().map(|(name, it)| (name.as_str().to_owned(), call(it))).collect()
 }
 
 fn stop(stop: &Stop) -> Value {

@@ -10,7 +10,7 @@ use sheaf_engine::{
 };
 use sheaf_model::*;
 
-use super::{BucketV1, BucketV2, ClusterV1, NodeV1, RolloutV1, Stored, decode, encode};
+use super::{BucketV1, BucketV2, ClusterV1, ModuleV1, NodeV1, RolloutV1, Stored, decode, encode};
 
 fn bucket_name() -> BucketName {
     BucketName::new("/logs/web").unwrap()
@@ -55,10 +55,13 @@ fn checks() -> Vec<Check> {
     kinds.map(|kind| Check { kind, timeout: Some(Span::seconds(2)) }).into()
 }
 
-fn module() -> Module {
+fn module_v1() -> ModuleV1 {
     let name = ModuleName::new("flume").unwrap();
     let version = ModuleVersion::new("1.11.0").unwrap();
-    let spec = ModuleSpec {
+    let spec = ModuleSpecV1 {
+        name,
+        version,
+        runtime: Runtime::Builtin("http".to_owned()),
         supports_multi_node: false,
         can_run_on_this_node: checks(),
         exec: Some(Exec {
@@ -77,9 +80,20 @@ fn module() -> Module {
             processes: Some(4),
         },
         user: Some("flume".to_owned()),
-        ..ModuleSpec::new(name, version, Runtime::Builtin("http".to_owned()))
     };
-    Module { spec: Arc::new(spec), revision: Revision(5), at: Timestamp(1_700_000_000_000) }
+    ModuleV1 { spec, revision: Revision(5), at: Timestamp(1_700_000_000_000) }
+}
+
+fn module() -> Module {
+    let former = Module::from_previous(module_v1());
+    let call = |n: u64| LifeCycleCall { command: vec![template()], timeout: Some(Span::seconds(n)) };
+    use sheaf_model::Call::{
+        Decommission, Delete, Hello, Init, NewSource, PeriodicPoll, Resume, Stop, Suspend, UpdatedSource,
+    };
+    let calls =
+        [Hello, Init, NewSource, Resume, UpdatedSource, PeriodicPoll, Suspend, Delete, Decommission, Stop];
+    let life_cycle = calls.into_iter().zip(1..).map(|(name, n)| (name, call(n))).collect();
+    Module { spec: Arc::new(ModuleSpec { life_cycle, ..(*former.spec).clone() }), ..former }
 }
 
 fn release(revision: u64) -> Release {
@@ -237,7 +251,7 @@ fn version_1_is_written_as_it_was_first_shipped() {
     let rows = [
         written("cluster", &cluster_v1()),
         written("node", &node_v1()),
-        written("module", &module()),
+        written("module", &module_v1()),
         written("bucket", &bucket_v1()),
         written("release", &release(7)),
         written("binding", &binding()),
@@ -292,4 +306,13 @@ fn version_2_is_written_as_it_was_first_shipped() {
     assert_eq!(decode::<Cluster>(&first), Ok(Cluster { repair: Repair::default(), ..cluster() }));
     encode(&bucket_v1(), &mut first).unwrap();
     assert_eq!(decode::<Bucket>(&first), Ok(Bucket::from_previous(BucketV2::from_previous(bucket_v1()))));
+}
+
+#[test]
+fn version_2_of_a_module_is_written_as_it_was_first_shipped() {
+    compare("v2-module", &written("module", &module()), include_str!("golden/v2-module.hex"));
+    let mut first = Vec::new();
+    encode(&module_v1(), &mut first).unwrap();
+    assert_eq!(decode::<Module>(&first), Ok(Module::from_previous(module_v1())));
+    assert!(Module::from_previous(module_v1()).spec.life_cycle.is_empty());
 }

@@ -34,7 +34,22 @@ pub(super) fn value(module: v1::ModuleSpec, defects: &mut Vec<Defect>) -> Value 
     fields.put_some("config_schema", schema);
     fields.put_some("limits", module.limits.and_then(limits_value));
     fields.put_some("user", module.user);
+    if !module.life_cycle.is_empty() {
+        let calls = module.life_cycle.into_iter().map(|(name, call)| (name, life_cycle_value(call)));
+        fields.put("life_cycle", Value::Object(calls.collect()));
+    }
     Value::Object(fields.0)
+}
+
+fn life_cycle_value(call: v1::LifeCycleCall) -> Value {
+    let mut fields = Map::new();
+    if !call.command.is_empty() {
+        fields.insert("command".to_owned(), call.command.into());
+    }
+    if let Some(timeout) = call.timeout_ms {
+        fields.insert("timeout".to_owned(), millis(timeout).into());
+    }
+    Value::Object(fields)
 }
 
 fn texts(map: impl IntoIterator<Item = (String, String)>) -> Value {
@@ -191,6 +206,12 @@ fn message(spec: ModuleSpec) -> v1::ModuleSpec {
             processes: spec.limits.processes,
         }),
         user: spec.user,
+        life_cycle: (spec.life_cycle.into_iter())
+            .map(|(call, it)| {
+                let timeout_ms = it.timeout.map(|span| span.0);
+                (call.as_str().to_owned(), v1::LifeCycleCall { command: written(&it.command), timeout_ms })
+            })
+            .collect(),
     }
 }
 

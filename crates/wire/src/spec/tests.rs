@@ -7,9 +7,9 @@ use proptest::option;
 use proptest::prelude::*;
 use serde_json::json;
 use sheaf_model::{
-    BucketName, BucketSpec, BucketType, Bytes, Check, CheckKind, Defect, Exec, FileName, Json, Limits,
-    ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeListRules, OnNodeLost, Placement, PutBucket,
-    Restart, RestartWhen, Revision, Runtime, Signal, Span, Stop, Template, TemplateSet,
+    BucketName, BucketSpec, BucketType, Bytes, Call, Check, CheckKind, Defect, Exec, FileName, Json,
+    LifeCycleCall, Limits, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeListRules, OnNodeLost,
+    Placement, PutBucket, Restart, RestartWhen, Revision, Runtime, Signal, Span, Stop, Template, TemplateSet,
 };
 
 use super::*;
@@ -144,10 +144,11 @@ fn limits() -> impl Strategy<Value = Limits> {
 
 fn module() -> impl Strategy<Value = ModuleSpec> {
     let files = btree_map(name(), template(TemplateSet::Instance), 0..3);
-    let stop = (prop::sample::select(Signal::ALL.to_vec()), 0..60_000_u64);
+    // Calls at the end must fit into the grace.
+    let stop = (prop::sample::select(Signal::ALL.to_vec()), 5_000..60_000_u64, life_cycle());
     let first = (name(), "[0-9]\\.[0-9]{1,2}(-rc1)?", any::<bool>(), vec(check(), 0..4), exec());
     (first, files, stop, restart(), option::of(object()), limits(), option::of("[a-z]{1,8}")).prop_map(
-        |(first, files, (signal, grace), restart, config_schema, limits, user)| ModuleSpec {
+        |(first, files, (signal, grace, life_cycle), restart, config_schema, limits, user)| ModuleSpec {
             name: ModuleName::new(&first.0).unwrap(),
             version: ModuleVersion::new(&first.1).unwrap(),
             runtime: Runtime::Exec,
@@ -160,8 +161,15 @@ fn module() -> impl Strategy<Value = ModuleSpec> {
             config_schema,
             limits,
             user,
+            life_cycle: life_cycle.into_iter().filter(|(call, _)| *call != Call::Init).collect(),
         },
     )
+}
+
+fn life_cycle() -> impl Strategy<Value = BTreeMap<Call, LifeCycleCall>> {
+    let call = (vec(template(TemplateSet::Instance), 1..3), option::of(1..5_000_u64))
+        .prop_map(|(command, timeout)| LifeCycleCall { command, timeout: timeout.map(Span) });
+    btree_map(prop::sample::select(Call::IN_DOCUMENTS.to_vec()), call, 0..4)
 }
 
 proptest! {

@@ -170,7 +170,8 @@ fn module() -> impl Strategy<Value = ModuleSpec> {
         option::of("[a-z_][a-z0-9_-]{0,8}"),
     );
     let head = ("[a-z0-9][A-Za-z0-9_.-]{0,8}", "[A-Za-z0-9_.+-]{1,8}", any::<bool>(), option::of(object()));
-    let stop = (0..Signal::ALL.len(), any::<u64>());
+    let call = (vec(instance(), 0..3), option::of(1..=u64::MAX));
+    let stop = (0..Signal::ALL.len(), any::<u64>(), btree_map(0..Call::IN_DOCUMENTS.len(), call, 0..3));
     (head, vec(check(), 0..4), exec, files, stop, restart, limits).prop_map(
         |((name, version, multi, schema), checks, (command, args, env), files, stop, restart, limits)| {
             let name = ModuleName::new(&name).expect("a name");
@@ -180,7 +181,18 @@ fn module() -> impl Strategy<Value = ModuleSpec> {
                 files.into_iter().map(|(name, text)| (file(&name), text)).collect();
             files.insert(file("a.conf"), Template::default());
             let policies = [RestartWhen::Always, RestartWhen::OnFailure, RestartWhen::Never];
+            let grace = stop.1;
+            let life_cycle = stop.2.into_iter().map(|(call, (args, timeout))| {
+                let call = Call::IN_DOCUMENTS[call];
+                let command =
+                    std::iter::once(Template::parse("/bin/x", TemplateSet::Instance).expect("a template"));
+                // Those at the end must fit into the grace.
+                let timeout = timeout.filter(|timeout| !call.is_farewell() || *timeout <= grace).map(Span);
+                (call, LifeCycleCall { command: command.chain(args).collect(), timeout })
+            });
             ModuleSpec {
+                // No command line is told who it is.
+                life_cycle: life_cycle.filter(|(call, _)| *call != Call::Init).collect(),
                 supports_multi_node: multi,
                 can_run_on_this_node: checks,
                 exec: Some(Exec { command, args, env }),
@@ -248,7 +260,7 @@ proptest! {
 
     #[test]
     fn no_value_makes_it_panic(kind in "Bucket|Module", fields in btree_map(
-        "name|version|runtime|module|exec|files|stop|restart|limits|config|labels|can_run_on_this_node|placement|owner",
+        "name|version|runtime|module|exec|files|stop|restart|limits|life_cycle|config|labels|can_run_on_this_node|placement|owner",
         value(),
         0..8,
     )) {
