@@ -224,9 +224,8 @@ fn documents(cluster: &Cluster) {
         "{head}runtime: exec\nlife_cycle:\n  on_init: {{command: [/bin/x]}}\n  on_stop: {{timeout: 3s}}\n  on_resumed: {{}}\n  \
          on_delete: {{command: ['${{file.none}}'], timeout: 0s}}\n"
     ));
-    for defect in ["life_cycle.on_resumed: unknown field \"on_resumed\"; did you mean on_resume?"] {
-        assert!(said.contains(defect), "{defect} in {said}");
-    }
+    let defect = "life_cycle.on_resumed: unknown field \"on_resumed\"; did you mean on_resume?";
+    assert!(said.contains(defect), "{defect} in {said}");
     let said = refused(&format!(
         "{head}runtime: exec\nlife_cycle:\n  on_init: {{command: [/bin/x]}}\n  on_stop: {{timeout: 3s}}\n  \
          on_delete: {{command: ['${{file.none}}'], timeout: 0s}}\n"

@@ -26,7 +26,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     });
     cases.run("A6 a plugin that fails to start is tried elsewhere, with its text", || a6(cluster));
     cases.run("a plugin that exits, is deaf, is silent, talks garbage, speaks another version", || {
-        strange(cluster)
+        strange(cluster);
     });
     cases.run("a plugin that floods its output runs on", || flood(cluster));
     cases.run("a plugin that forks and detaches leaves nothing behind", || detached(cluster));

@@ -28,7 +28,7 @@ fn untold(keepers: &Keepers, bucket: &BucketName, call: Call) -> Option<Plan> {
     let plan = plan.filter(|plan| plan.commands.as_ref().is_some_and(|it| it.lines.contains_key(&call)))?;
     // Nothing runs under a lease here any more, and nothing is started.
     let lease = Lease::Multi { from: plan.basis };
-    status.is_none_or(|status| status.told != Some(call)).then(|| Plan {
+    status.is_none_or(|status| status.told != Some(call)).then_some(Plan {
         farewell: Some(call),
         lease,
         ..plan
