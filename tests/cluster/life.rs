@@ -77,8 +77,8 @@ fn a25(cluster: &Cluster) {
     cluster.apply_and_wait(&told(cluster, name, "port: 2", "owner: me"));
     wait_line(cluster, name, "port 2");
     let said = lines(cluster, name).join("\n");
-    assert!(said.contains(r#"{"after":2,"before":1,"path":"config.port"}"#), "{said}");
-    assert!(said.contains(r#"{"after":"me","before":null,"path":"owner"}"#), "{said}");
+    assert!(said.contains(r#"{"path":"config.port","before":1,"after":2}"#), "{said}");
+    assert!(said.contains(r#"{"path":"owner","before":null,"after":"me"}"#), "{said}");
     let after = cluster.wait_state(name, "running");
     assert_eq!((pids(&before), epoch(&before)), (pids(&after), epoch(&after)), "the program goes on");
     // One that fails is that instance's failure; it begins again with what is new.
@@ -169,7 +169,7 @@ fn failing(cluster: &Cluster) {
     let name = "/told/failing";
     cluster.apply(&told(cluster, name, "start: 4", "node_list_rules: [n1]"));
     let status = cluster.wait_state(name, "failed");
-    let message = status["instances"][0]["message"].to_string();
+    let message = status["message"].to_string();
     assert!(message.contains("on_new_source: exit code 4: port 1"), "{status:#}");
     assert_eq!(count(cluster, name, "started"), 0, "the program was never started");
     cluster.delete(&[name]);
@@ -182,7 +182,7 @@ fn failing(cluster: &Cluster) {
     cluster
         .apply(&[slow, bucket(name, "slow", &config(cluster, name, ""), "node_list_rules: [n1]")].concat());
     let status = cluster.wait_state(name, "failed");
-    let message = status["instances"][0]["message"].to_string();
+    let message = status["message"].to_string();
     assert!(message.contains("on_new_source: had not ended within 300ms"), "{status:#}");
     cluster.delete(&[name]); // nothing of it is alive
 }
