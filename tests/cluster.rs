@@ -35,6 +35,8 @@ mod forming;
 mod input;
 #[path = "cluster/life.rs"]
 mod life;
+#[path = "cluster/limits.rs"]
+mod limits;
 #[path = "cluster/load.rs"]
 mod load;
 #[path = "cluster/loss.rs"]
@@ -63,6 +65,8 @@ mod single;
 mod stop;
 #[path = "cluster/storm.rs"]
 mod storm;
+#[path = "cluster/trial.rs"]
+mod trial;
 #[path = "cluster/twenty.rs"]
 mod twenty;
 
@@ -113,7 +117,18 @@ fn disaster() {
     cases.end();
 }
 
-/// Technologies with a life cycle of their own..
+/// What a module's document says beside its life cycle.
+#[test]
+fn trials() {
+    let cluster = Cluster::start(3);
+    cluster.apply(&plugin::faulty(""));
+    let mut cases = Cases::of("trials");
+    trial::cases(&mut cases, &cluster);
+    limits::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// Technologies with a life cycle of their own.
 #[test]
 fn plugins() {
     let cluster = Cluster::start(3);

@@ -33,6 +33,7 @@ life_cycle:
       - 'cat \"$SHEAF_CHANGE\"; echo; kill -HUP $SHEAF_PID; echo no such port; exit ${bucket.config.update}'
   on_periodic_poll: {command: [/bin/sh, -c, 'echo polled; sleep 0.3; echo away; exit ${bucket.config.poll}']}
   on_suspend: {command: [/bin/sh, -c, 'echo suspended']}
+  on_purge: {command: [/bin/sh, -c, 'echo purged; exit ${bucket.config.purge}']}
   on_delete: {command: [/bin/sh, -c, 'echo -n deleted >> ${bucket.config.word}.$SHEAF_NODE']}
   on_decommission: {command: [/bin/sh, -c, 'echo -n decommissioned >> ${bucket.config.word}.$SHEAF_NODE']}
   on_stop: {command: [/bin/sh, -c, 'echo stopping $SHEAF_PID']}
@@ -44,6 +45,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("A25 a command tells a program of a change, and it goes on", || a25(cluster));
     cases.run("A26 commands tell that a bucket is suspended, and resumes", || a26(cluster));
     cases.run("A31 A32 A33 a command polls where the bucket runs", || a31(cluster));
+    cases.run("a bucket is purged where it runs, once, also by a node that was away", || purge(cluster));
     cases.run("a command before the start fails, or takes too long", || failing(cluster));
     cases.run("commands tell that a bucket leaves the node, or is deleted, also if nothing ran", || {
         farewells(cluster);
@@ -54,7 +56,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
 /// What a bucket of `told` is told.
 fn config(cluster: &Cluster, bucket: &str, change: &str) -> String {
     let word = cluster.machine().path(&format!("told{}", bucket.replace('/', "+")));
-    let usual = [("port", "1"), ("start", "0"), ("update", "0"), ("poll", "0")];
+    let usual = [("port", "1"), ("start", "0"), ("update", "0"), ("poll", "0"), ("purge", "0")];
     let fields = usual.map(|(name, value)| {
         let changed = change.strip_prefix(name).and_then(|rest| rest.strip_prefix(": "));
         format!("{name}: {}", changed.unwrap_or(value))
@@ -163,6 +165,49 @@ fn a31(cluster: &Cluster) {
     ));
     assert!(warned.stderr.contains("poll_frequency has no effect"), "{warned}");
     cluster.delete(&["/told/unpolled"]);
+}
+
+fn purge(cluster: &Cluster) {
+    let (name, bad) = ("/told/purge", "/told/in_use");
+    cluster.apply_and_wait(&told(cluster, name, "", "multi_node: true"));
+    let before = pids(&cluster.status(name));
+    cluster.cli(&["bucket", "purge", name, "--wait"]).ok();
+    assert_eq!(count(cluster, name, "purged"), 3, "on each of three nodes");
+    assert_eq!(before, pids(&cluster.status(name)), "all of them run on");
+    let purge = &cluster.status(name)["purge"];
+    assert_eq!((&purge["waiting"], &purge["failed"]), (&serde_json::json!([]), &serde_json::json!([])));
+    // Not again by itself, also after a restart; and by a node that was away as it was asked for.
+    let away = cluster.named("n3");
+    away.stop();
+    cluster.cli(&["bucket", "purge", name]).ok();
+    cluster.wait_status(name, "two nodes have done it", |status| {
+        status["purge"]["waiting"] == serde_json::json!(["n3"])
+    });
+    away.start();
+    cluster.wait_back(away);
+    cluster
+        .wait_status(name, "all have done it", |status| status["purge"]["waiting"] == serde_json::json!([]));
+    cluster.cli(&["bucket", "restart", name, "--wait"]).ok();
+    assert_eq!(count(cluster, name, "purged"), 6, "{:#?}", lines(cluster, name));
+    let events = cluster.cli(&["events", "--all", "--where", &format!("subject={name}"), "-o", "json"]).ok();
+    let kinds = |kind: &str| events.json_lines().iter().filter(|event| event["kind"] == kind).count();
+    assert_eq!((kinds("bucket.purging"), kinds("bucket.purged")), (2, 6));
+    // One that fails is shown, and the program runs on.
+    cluster.apply_and_wait(&told(cluster, bad, "purge: 5", "node_list_rules: [n1]"));
+    let before = pids(&cluster.status(bad));
+    let failed = cluster.cli(&["bucket", "purge", bad, "--wait"]);
+    assert_eq!(failed.code, 1, "{failed}");
+    let text = "/told/in_use could not be purged on n1: on_purge: exit code 5: purged";
+    assert!(failed.stderr.contains(text), "{failed}");
+    assert_eq!(before, pids(&cluster.status(bad)));
+    // Who has nothing to purge says so; a plugin is asked itself.
+    cluster.cli(&["bucket", "suspend", bad, "--wait"]).ok();
+    let refused = cluster.cli(&["bucket", "purge", bad]);
+    assert!(refused.code == 1 && refused.stderr.contains("is suspended"), "{refused}");
+    cluster.apply_and_wait(&bucket("/told/plugin", "faulty", "{}", ""));
+    cluster.cli(&["bucket", "purge", "/told/plugin", "--wait"]).ok();
+    assert_eq!(count(cluster, "/told/plugin", "purged"), 1);
+    cluster.delete(&[name, bad, "/told/plugin"]);
 }
 
 fn failing(cluster: &Cluster) {

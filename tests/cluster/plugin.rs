@@ -40,7 +40,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
 }
 
 /// The module `faulty` for no argument, else `faulty-HOW`.
-fn faulty(how: &str) -> String {
+pub(crate) fn faulty(how: &str) -> String {
     let program = env!("CARGO_BIN_EXE_faulty");
     let name = if how.is_empty() { "faulty".to_owned() } else { format!("faulty-{how}") };
     format!(

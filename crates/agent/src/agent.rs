@@ -29,7 +29,7 @@ use crate::error::AgentError;
 use crate::executor::Executor;
 use crate::facts::{self, LoadMeter, NodeConfig};
 use crate::handle::{Handle, Request, Running, State};
-use crate::keeper::clock;
+use crate::keeper::{cgroup, clock};
 use crate::keepers::{KeeperOptions, Keepers};
 use crate::link::{self, Link, Members, Signals};
 use crate::stand_in::{self, Orders};
@@ -88,6 +88,7 @@ impl Agent {
     pub fn new(options: Options) -> Result<(Self, Handle), AgentError> {
         let keeper = KeeperOptions { data_dir: options.data_dir.clone(), binary: options.binary.clone() };
         let keepers = Keepers::open(keeper).map_err(AgentError::Instances)?;
+        cgroup::settle();
         let (facts, _) = watch::channel(facts::facts(&options.config, &options.version));
         let (sender, requests) = mpsc::channel(REQUESTS);
         let handle = Handle::new(sender, keepers.clone(), options.config.name.clone());

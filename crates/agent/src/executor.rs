@@ -245,6 +245,12 @@ impl Executor {
             Action::Remove(bucket, call) => {
                 self.tasks.spawn(remove::remove(self.shared.clone(), bucket, call));
             }
+            // One that is not there any more is told when it is again.
+            Action::Purge(bucket, revision) => {
+                if let Some(held) = self.held.get(&bucket) {
+                    held.handle.purge(revision);
+                }
+            }
             Action::Kill(bucket, epoch) => self.kill(bucket, epoch),
             Action::MoveDeadline(bucket, epoch, until) => self.move_deadline(&bucket, epoch, until),
             Action::Ask(_) | Action::Retire(_) | Action::HeartbeatNow | Action::Say(_) | Action::Note(..) => {

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use sheaf_model::{Bytes, Facts, Incarnation, Load, NodeName};
 use sysinfo::{MemoryRefreshKind, System};
 
+use crate::keeper::confine;
+
 /// How long a look at the machine serves: heartbeats are frequent, and nothing is decided by the last percent.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -51,7 +53,7 @@ pub fn facts(config: &NodeConfig, version: &str) -> Facts {
         version: version.to_owned(),
         cpu: u32::try_from(cpu).unwrap_or(u32::MAX),
         memory_total: memory().unwrap_or_default().total,
-        notes: Vec::new(),
+        notes: confine::unenforced(),
     }
 }
 

@@ -18,7 +18,8 @@
 //! # On disk, below the agent's data directory
 //!
 //! ```text
-//! instances/logs+web/          of bucket /logs/web; mode 0700, like all directories here
+//! instances/logs+web/          of bucket /logs/web; mode 0700, like all directories here, but for those above the directory
+//!                              of an instance that runs as another user, who must pass
 //!   plan.json                  what to run; written by the agent before it spawns a keeper, under the bucket's lock
 //!   update.json                what a program goes on with after a change; written by the agent before it says so
 //!   change.json                what changed, for the command that tells the program; written by the keeper
@@ -27,7 +28,7 @@
 //!   keeper.log                 what a keeper has to say when all else fails
 //!   output/current.log, 1.log… `MILLISECONDS STREAM TEXT` a line, newest file first; STREAM is o, e, or s for a start
 //!   dir/                       the program's own directory: `${dir}`, `SHEAF_DIR`; its rendered files are in it
-//! sockets/4711.m, 4711.c       where a plugin serves its module, and is served its context; by its keeper's process id, as
+//! sockets/4711/m, 4711/c       where a plugin serves its module, and is served its context; by its keeper's process id, as
 //!                              a socket's path must be short
 //! sockets/agent                where the agent answers what plugins ask of the cluster, while it is up
 //! gates/instances/…            the same for the processes of plugins that are asked gate 3; their keepers end with the agent
@@ -42,8 +43,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub(crate) mod caller;
+pub(crate) mod cgroup;
 mod change;
 pub mod clock;
+pub(crate) mod confine;
 mod exec;
 pub(crate) mod layout;
 pub(crate) mod output;
@@ -53,6 +56,7 @@ mod program;
 mod run;
 mod wires;
 
+pub use confine::Confine;
 pub use plan::{Commands, FromKeeper, KeeperProcess, OutputLimits, Plan, Plugin, Status, ToKeeper};
 
 /// Runs a keeper, or its second stage; `args` are those after `sheaf keep`. Call it before any runtime or thread

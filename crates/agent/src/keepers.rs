@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+use crate::keeper::cgroup;
 use crate::keeper::layout::{self, FileError, Layout, Lock};
 use crate::keeper::{Plan, Status, clock, proc};
 
@@ -289,6 +290,7 @@ impl Keepers {
         let layout = self.layout(bucket);
         let _held = hold(&layout, bucket)?;
         sweep(&layout, bucket)?;
+        cgroup::remove(&cgroup::name(&layout.instance));
         match fs::remove_dir_all(&layout.instance) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(FileError::io("remove", &layout.instance, error).into())

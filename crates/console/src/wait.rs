@@ -24,6 +24,8 @@ pub(crate) enum Goal {
     Runs,
     /// Nothing of it runs.
     NothingRuns,
+    /// Every node that ran it when that was asked for has purged it.
+    Purged,
     /// There is no such bucket.
     Gone,
 }
@@ -42,6 +44,15 @@ enum Look {
 }
 
 fn look(goal: Goal, status: &BucketStatus, least: Revision) -> Look {
+    if goal == Goal::Purged {
+        // Asked for again since: that one counts.
+        return match &status.purge {
+            Some(purge) if purge.revision < least.0 || !purge.waiting.is_empty() => Look::NotYet,
+            Some(purge) if !purge.failed.is_empty() => Look::Failed,
+            Some(_) => Look::There,
+            None => Look::NotYet,
+        };
+    }
     if status.revision < least.0 {
         return Look::NotYet;
     }
@@ -100,6 +111,7 @@ async fn one(
                 let status = got.status;
                 match look(goal, &status, revision) {
                     Look::There => return Ok(()),
+                    Look::Failed if goal == Goal::Purged => return Err(Failure::Refused(unpurged(&status))),
                     Look::Failed => return Err(Failure::Refused(said(&status))),
                     Look::Unplaced if unplaced + 1 >= SURE => {
                         let why = format!("`sheaf bucket explain {bucket}` says why");
@@ -120,6 +132,15 @@ async fn one(
         progress.set_message(format!("{place} {seen}"));
         sleep(PAUSE).await;
     }
+}
+
+/// Where a purge failed, and why.
+fn unpurged(status: &BucketStatus) -> String {
+    let failed = status.purge.iter().flat_map(|purge| &purge.failed);
+    let each: Vec<String> = failed
+        .map(|it| format!("{} could not be purged on {}: {}", status.name, it.node, it.message))
+        .collect();
+    each.join("\n")
 }
 
 /// Where a bucket stands, in a sentence.
@@ -155,6 +176,8 @@ pub(crate) async fn or_interrupted<T>(work: impl Future<Output = Result<T, Failu
 
 #[cfg(test)]
 mod tests {
+    use sheaf_model::view::{PurgeFailure, PurgeView};
+
     use super::*;
     use crate::command::bucket::example;
 
@@ -174,6 +197,18 @@ mod tests {
         assert_eq!(off(Goal::Runs, BucketState::Suspended), Look::There, "applied while switched off");
         let later = Revision(least.0 + 1);
         assert_eq!(look(Goal::Runs, &at(BucketState::Running, false), later), Look::NotYet);
+        let purge = |revision, waiting: &[&str], failed: &[(&str, &str)]| {
+            let waiting = waiting.iter().map(ToString::to_string).collect();
+            let failure =
+                |(node, why): &(&str, &str)| PurgeFailure { node: (*node).into(), message: (*why).into() };
+            let failed = failed.iter().map(failure).collect();
+            let purge = Some(PurgeView { revision, waiting, failed });
+            look(Goal::Purged, &BucketStatus { purge, ..example::status() }, Revision(9))
+        };
+        assert_eq!(purge(8, &[], &[]), Look::NotYet, "an earlier one");
+        assert_eq!(purge(9, &["n1"], &[("n2", "in use")]), Look::NotYet);
+        assert_eq!(purge(9, &[], &[("n2", "in use")]), Look::Failed);
+        assert_eq!(purge(9, &[], &[]), Look::There);
         assert_eq!(look(Goal::Gone, &at(BucketState::Suspended, false), least), Look::NotYet);
     }
 

@@ -6,7 +6,7 @@ use sheaf_model::view::{BucketRow, Explanation};
 use sheaf_model::{BucketName, NodeId, PutBucket};
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets,
-    MoveBucket, OnBucket, Plan, RollbackBucket, WatchBuckets,
+    MoveBucket, OnBucket, Plan, RollbackBucket, TestBucket, TestStep, WatchBuckets,
 };
 use sheaf_wire::cluster::Apply;
 use sheaf_wire::logs::LogLine;
@@ -91,8 +91,16 @@ impl BucketApi for Control {
         self.verb(&caller, ask, Command::Restart).await
     }
 
+    async fn purge(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
+        self.verb(&caller, ask, Command::Purge).await
+    }
+
     async fn delete(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
         self.verb(&caller, ask, Command::DeleteBucket).await
+    }
+
+    async fn test(&self, caller: Caller, ask: TestBucket) -> Result<Answers<TestStep>, ApiError> {
+        self.test_bucket(caller, ask).await
     }
 
     async fn history(&self, caller: Caller, ask: BucketHistory) -> Result<Page<BucketRelease>, ApiError> {

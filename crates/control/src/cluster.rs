@@ -7,7 +7,7 @@ use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, registration};
 use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead};
-use sheaf_model::{Call, Defect, ModuleRef, ModuleSpec, NodeId, PutBucket, Span};
+use sheaf_model::{Call, Defect, ModuleRef, ModuleSpec, NodeId, Span};
 use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi, SnapshotPart};
 use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb};
 
@@ -15,6 +15,7 @@ use crate::Control;
 use crate::event::stored;
 use crate::node::find;
 use crate::propose::{newest, refused};
+use crate::warnings;
 
 impl ClusterApi for Control {
     async fn apply(&self, caller: Caller, ask: Apply) -> Result<Applied, ApiError> {
@@ -200,8 +201,11 @@ impl Control {
     /// Applies documents, all or none; or only says what would be wrong.
     pub(crate) async fn apply_documents(&self, caller: &Caller, ask: Apply) -> Result<Applied, ApiError> {
         let can_be_polled = |module: &ModuleRef| self.can_be_polled(&ask.modules, module);
-        let warnings = warnings(&ask.modules, &ask.buckets, can_be_polled);
+        let mut warnings = warnings::without_effect(&ask.buckets, can_be_polled);
+        warnings
+            .extend(self.see(|sight| warnings::unenforced(&ask.modules, sight.state)).unwrap_or_default());
         let command = sheaf_engine::Apply { modules: ask.modules, buckets: ask.buckets };
+        self.check_schemas(&command)?;
         if ask.validate_only {
             let outcomes = self.outcomes_of(&command)?;
             return Ok(Applied { revision: newest(&outcomes), outcomes, warnings });
@@ -331,43 +335,4 @@ pub(crate) fn outcome(outcome: sheaf_engine::Outcome) -> Outcome {
         sheaf_engine::OutcomeVerb::Unchanged => OutcomeVerb::Unchanged,
     };
     Outcome { document: outcome.document, verb, revision: outcome.revision }
-}
-
-/// What is registered as asked but not acted upon by this version.
-fn warnings(
-    modules: &[ModuleSpec],
-    buckets: &[PutBucket],
-    can_be_polled: impl Fn(&ModuleRef) -> bool,
-) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for module in modules {
-        let mut fields = Vec::new();
-        if module.limits != sheaf_model::Limits::default() {
-            fields.push("limits");
-        }
-        if module.user.is_some() {
-            fields.push("user");
-        }
-        if module.config_schema.is_some() {
-            fields.push("config_schema");
-        }
-        if !fields.is_empty() {
-            let (name, version) = (&module.name, &module.version);
-            warnings
-                .push(format!("Module {name}@{version}: {} is kept but not enforced yet", fields.join(", ")));
-        }
-    }
-    for put in buckets {
-        let name = &put.spec.name;
-        if put.spec.poll_frequency.is_some() && !can_be_polled(&put.spec.module) {
-            warnings.push(format!(
-                "Bucket {name}: poll_frequency has no effect, module {} gives no command in life_cycle.on_periodic_poll",
-                put.spec.module
-            ));
-        }
-        if put.spec.max_parallel.is_some() && !put.spec.multi_node {
-            warnings.push(format!("Bucket {name}: max_parallel has no effect, since it runs on one node"));
-        }
-    }
-    warnings
 }

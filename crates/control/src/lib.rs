@@ -38,8 +38,11 @@ mod propose;
 mod recorder;
 mod rollback;
 mod route;
+mod schema;
 mod service;
 mod session;
+mod test;
+mod warnings;
 mod watch;
 
 pub use clock::Clock;

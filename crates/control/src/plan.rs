@@ -19,6 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(6);
 impl Control {
     pub(crate) async fn plan_bucket(&self, put: PutBucket) -> Result<Plan, ApiError> {
         let apply = sheaf_engine::Apply { modules: Vec::new(), buckets: vec![put] };
+        self.check_schemas(&apply)?;
         let outcome = self.outcomes_of(&apply)?.pop();
         let outcome = outcome.ok_or_else(|| ApiError::Internal("a plan without an outcome".to_owned()))?;
         let (spec, module, differences) = self.see(|sight| {

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use sheaf_engine::{Command, ConfirmResidue, RecordPhases, Register, Reply};
+use sheaf_engine::{Command, ConfirmResidue, RecordPhases, RecordPurge, Register, Reply};
 use sheaf_model::session::{Hello, ToLeader, ToNode};
 use sheaf_model::{Actor, Incarnation, NodeId, Span};
 use sheaf_wire::{Answers, ApiError, Caller};
@@ -185,6 +185,10 @@ impl Control {
             ToLeader::NothingLeft { bucket, revision } => {
                 let confirm = ConfirmResidue { bucket, node, revision };
                 self.record(node, Command::ConfirmResidue(confirm), None).await;
+            }
+            ToLeader::Purged { bucket, revision, failure } => {
+                let record = RecordPurge { bucket, node, revision, failure };
+                self.record(node, Command::RecordPurge(record), None).await;
             }
             ToLeader::Facts(facts) => self.register(node, facts).await,
             ToLeader::Release => {

@@ -13,7 +13,9 @@ mod module;
 mod node;
 mod object;
 mod phase;
+mod purge;
 mod rollout;
+mod trial;
 
 use sheaf_model::{Event, NodeId, Revision, Term};
 
@@ -99,6 +101,9 @@ impl Transaction<'_> {
             Command::Disable(disable) => self.disable(disable),
             Command::Quarantine(ask) => self.quarantine(ask),
             Command::EndQuarantine(end) => self.end_quarantine(end),
+            Command::Purge(on) => self.purge(on),
+            Command::RecordPurge(record) => self.record_purge(record),
+            Command::PutTrial(put) => self.put_trial(put),
         };
         result.unwrap_or_else(Reply::Refused)
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sheaf_model::{
     Actor, BucketName, Changeable, Claim, ClusterId, Decision, Defect, Drain, Epoch, Facts, Instance,
     LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1, ModuleVersion, NodeId, NodeKey, NodeStatus, ObjectKey,
-    ObjectValue, PutBucket, RequestId, Revision, Settings, Term, Timestamp,
+    ObjectValue, PutBucket, RequestId, Revision, Settings, Term, Timestamp, Trial,
 };
 
 /// A command with who asked for it, when, and under which request; what the log carries.
@@ -89,6 +89,34 @@ pub enum Command {
     EndQuarantine(EndQuarantine),
     /// Documents, all or none; modules come before buckets.
     Apply(Apply),
+    /// Throws away what a bucket has collected, wherever it runs.
+    Purge(OnBucket),
+    /// How a purge went on a node.
+    RecordPurge(RecordPurge),
+    /// Registers a bucket that is a trial.
+    PutTrial(PutTrial),
+}
+
+/// See [`Command::PutTrial`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PutTrial {
+    /// What is tried, under a name of its own.
+    pub put: PutBucket,
+    /// How long, and how much of it.
+    pub trial: Trial,
+}
+
+/// See [`Command::RecordPurge`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordPurge {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The node that reports.
+    pub node: NodeId,
+    /// The purge meant; another: of no interest any more.
+    pub revision: Revision,
+    /// Why it failed; empty: it did not.
+    pub failure: String,
 }
 
 /// See [`Command::ReleaseNodes`].

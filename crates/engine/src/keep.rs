@@ -192,6 +192,10 @@ pub enum Input {
     PartAsked(Call),
     /// The bucket changed, and its program may go on with the new document.
     UpdateAsked,
+    /// What the machine says of why the program is about to be seen as ended.
+    Noted(String),
+    /// What the bucket has collected is to be thrown away.
+    PurgeAsked,
     /// The call under way was answered; the error is for people.
     Called(Result<(), String>),
     /// No answer came in time.
@@ -221,6 +225,8 @@ pub enum Action {
     Call(Call, Span),
     /// End the call under way: nobody waits for its answer any more.
     HangUp,
+    /// Write down and say how the purge that was asked for went; the error is for people.
+    Purged(Result<(), String>),
     /// Send this to the program's group and everything else that it started.
     Signal(Signal),
     /// `Tick` at this moment; replaces the former one.
@@ -265,6 +271,10 @@ pub struct Keep {
     farewell: Option<Call>,
     /// The bucket changed since the program was placed.
     changed: bool,
+    /// A purge was asked for while no program was there.
+    purge: bool,
+    /// It has shown what it was to show: its end is a good one.
+    tested: bool,
     /// Still to be made, in this order.
     queue: VecDeque<Call>,
     /// Under way, and when it is given up.

@@ -28,9 +28,9 @@ pub use change::Change;
 pub use command::{
     AddStatusLine, Apply, ApplyV1, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject, Disable,
     DrainNode, EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket, Outcome,
-    OutcomeVerb, Proposal, PutObject, Quarantine, RecordPhases, Refound, Refusal, Register, ReleaseNodes,
-    Reply, Rollback, SetNodeStatus, StopRollout,
+    OutcomeVerb, Proposal, PutObject, PutTrial, Quarantine, RecordPhases, RecordPurge, Refound, Refusal,
+    Register, ReleaseNodes, Reply, Rollback, SetNodeStatus, StopRollout,
 };
 pub use objects::{Entry, Object, Objects};
 pub use sessions::Sessions;
-pub use state::{Bucket, Cluster, Emergency, Module, Release, Request, Rollout, State};
+pub use state::{Bucket, Cluster, Emergency, Module, Purge, Release, Request, Rollout, State};

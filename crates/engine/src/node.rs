@@ -24,7 +24,7 @@ use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
     BootId, BucketName, BucketSpec, Call, Epoch, Exit, ModuleRef, ModuleSpec, Moment, NodeId, NodeStatus,
-    Phase, Revision, Settings, Span, Timestamp, Verdict,
+    Phase, Revision, Settings, Span, Timestamp, Trial, Verdict,
 };
 
 use crate::gates::{CheckAnswer, Here, Part};
@@ -35,6 +35,7 @@ use crate::reconcile::{Mode, Observed, Origin, Step};
 mod desire;
 mod judge;
 mod known;
+mod purge;
 pub mod question;
 mod report;
 mod rules;
@@ -83,6 +84,17 @@ pub struct Seen {
     pub message: String,
     /// Single-node: the keeper's deadline, of this boot.
     pub deadline: Option<Moment>,
+    /// The last purge that was done here.
+    pub purged: Option<Purged>,
+}
+
+/// A purge that was done, or came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Which.
+    pub revision: Revision,
+    /// Why it failed, for people; empty: it did not.
+    pub failure: String,
 }
 
 /// What is on disk of a bucket when the agent starts.
@@ -187,6 +199,8 @@ pub struct Start {
     pub until: Option<Moment>,
     /// What the node is, for templates.
     pub here: Arc<Here>,
+    /// It is a trial.
+    pub trial: Option<Trial>,
 }
 
 /// What the agent is to do.
@@ -214,6 +228,8 @@ pub enum Action {
     Confirm(BucketName, Revision),
     /// Remove the instance's directory. If it ended without having been told this, and can be, it is told before.
     Remove(BucketName, Call),
+    /// Tell the instance to throw away what it has collected, as asked at this revision; that it did is [`Seen::purged`].
+    Purge(BucketName, Revision),
     /// The lease of this epoch is over: end everything of it at once.
     Kill(BucketName, Epoch),
     /// The lease of this epoch was prolonged: tell its keeper.
@@ -280,6 +296,10 @@ struct Place {
     failures: u32,
     retry_at: Option<Moment>,
     verdict: Option<Arc<Verdict>>,
+    /// The instance that is alive was told of this purge.
+    purging: Option<Revision>,
+    /// This purge was asked for, and nothing was there, nor about to be, that could have been told.
+    unpurged: Option<Revision>,
 }
 
 impl NodeState {

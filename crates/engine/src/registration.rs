@@ -29,6 +29,18 @@ pub fn check(state: &State, apply: &Apply) -> Result<Vec<BucketSpec>, Refusal> {
     findings.refusal().map_or(Ok(specs), Err)
 }
 
+/// The module that each bucket of a request would be bound to if it were applied now, in the order given; none: the module
+/// or its version is neither registered nor in the request.
+pub fn modules_of<'a>(state: &'a State, apply: &'a Apply) -> Vec<Option<&'a ModuleSpec>> {
+    let batch: Batch<'a> = apply.modules.iter().map(|spec| ((&spec.name, &spec.version), spec)).collect();
+    let module = |put: &PutBucket| {
+        let former = state.buckets.get(&put.spec.name).filter(|_| !put.latest);
+        let keep = former.map(|bucket| &bucket.newest().spec.module);
+        find_module(state, &batch, &put.spec.module, keep).ok()
+    };
+    apply.buckets.iter().map(module).collect()
+}
+
 /// The refusal of a change that was based on another revision.
 pub fn moved_on(name: &BucketName, base: Revision, now: Revision) -> Refusal {
     if base == Revision(0) {
@@ -85,6 +97,10 @@ impl Findings {
             _ => {}
         }
         let keep = former.map(|bucket| &bucket.newest().spec.module).filter(|_| !put.latest);
+        if former.is_some_and(|bucket| bucket.trial.is_some()) {
+            self.impossible
+                .push(format!("bucket {} is a test that is under way; use another name", spec.name));
+        }
         match find_module(state, batch, &spec.module, keep) {
             Ok(module) => {
                 spec.module.version = Some(module.version.clone());

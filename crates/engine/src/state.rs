@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sheaf_model::{
     Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance, ModuleName, ModuleRef,
     ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair, RequestId, Residue, Revision,
-    Settings, Timestamp,
+    Settings, Timestamp, Trial,
 };
 
 use crate::change::Change;
@@ -98,6 +98,10 @@ pub struct Bucket {
     pub again: BTreeMap<NodeId, Revision>,
     /// That its module had it stopped, until it is resumed.
     pub emergency: Option<Emergency>,
+    /// The last purge that was asked for.
+    pub purge: Option<Purge>,
+    /// It is a trial, which is deleted when its time is over.
+    pub trial: Option<Trial>,
 }
 
 /// How a module had its own bucket stopped, and why.
@@ -124,6 +128,17 @@ impl Emergency {
             Self::Disabled { reason } | Self::Quarantined { reason, .. } => reason,
         }
     }
+}
+
+/// What a bucket has collected is to be thrown away, wherever it ran when that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purge {
+    /// When it was asked for.
+    pub revision: Revision,
+    /// Nodes that have not said how it went.
+    pub waiting: BTreeSet<NodeId>,
+    /// Nodes where it failed, and why.
+    pub failed: BTreeMap<NodeId, String>,
 }
 
 impl Bucket {

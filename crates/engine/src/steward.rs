@@ -16,6 +16,7 @@ use crate::state::{Bucket, State};
 mod drains;
 mod quarantines;
 mod rollouts;
+mod trials;
 
 /// What to propose, and when to look again if nothing happens before.
 #[derive(Debug, Default)]
@@ -50,6 +51,7 @@ pub fn due(state: &State, sessions: &mut Sessions, now: Moment, wall: Timestamp)
     drains::due(state, sessions, now, &mut due);
     rollouts::due(state, sessions, now, &mut due);
     quarantines::due(state, sessions, now, wall, &mut due);
+    trials::due(state, now, wall, &mut due);
     bindings(state, sessions, now, &mut due);
     unbound(state, sessions, now, &mut due);
     due
@@ -144,6 +146,8 @@ fn unbound(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
         let name = bucket.name();
         !bucket.is_off()
             && !bucket.current.spec.multi_node
+            // A trial is made once.
+            && (bucket.trial.is_none() || bucket.gave_up.is_empty())
             && !state.bindings.contains_key(name)
             && !state.residues.contains_key(name)
     };

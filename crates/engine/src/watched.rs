@@ -75,5 +75,11 @@ fn watched(bucket: &Bucket, node: NodeId) -> WatchedBucket {
         basis: bucket.basis_for(node),
         suspended: bucket.is_off(),
         gave_up: bucket.gave_up.contains_key(&node),
+        purge: bucket
+            .purge
+            .as_ref()
+            .filter(|purge| purge.waiting.contains(&node))
+            .map(|purge| purge.revision),
+        trial: bucket.trial,
     }
 }

@@ -34,6 +34,7 @@ pub mod session;
 pub mod settings;
 pub mod template;
 pub mod time;
+pub mod trial;
 pub mod verdict;
 pub mod view;
 pub mod watch;
@@ -64,4 +65,5 @@ pub use template::{
     BucketScope, Part, RenderError, Scope, Template, TemplateError, TemplateName, TemplateSet,
 };
 pub use time::{Moment, Span, Timestamp};
+pub use trial::Trial;
 pub use verdict::{Gate, GateOutcome, Verdict};

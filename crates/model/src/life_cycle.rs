@@ -30,20 +30,26 @@ pub enum Call {
     Decommission,
     /// The process is about to end.
     Stop,
+    /// What the bucket has collected so far is to be thrown away.
+    Purge,
+    /// The process is there to show what it makes of the bucket, and for nothing else.
+    TestSource,
 }
 
 impl Call {
     /// Every call that a document may say something about, in the order of a bucket's life.
-    pub const IN_DOCUMENTS: [Self; 9] = [
+    pub const IN_DOCUMENTS: [Self; 11] = [
         Self::Init,
         Self::NewSource,
         Self::Resume,
         Self::UpdatedSource,
         Self::PeriodicPoll,
+        Self::Purge,
         Self::Suspend,
         Self::Delete,
         Self::Decommission,
         Self::Stop,
+        Self::TestSource,
     ];
 
     /// The word in documents, e.g. `on_new_source`.
@@ -59,6 +65,8 @@ impl Call {
             Self::Delete => "on_delete",
             Self::Decommission => "on_decommission",
             Self::Stop => "on_stop",
+            Self::Purge => "on_purge",
+            Self::TestSource => "on_test_source",
         }
     }
 
@@ -66,7 +74,7 @@ impl Call {
     pub const fn limit(self) -> Span {
         match self {
             Self::Hello => Span::seconds(10),
-            Self::PeriodicPoll => Span::seconds(60),
+            Self::PeriodicPoll | Self::Purge => Span::seconds(60),
             _ => Span::seconds(30),
         }
     }
@@ -91,6 +99,8 @@ impl fmt::Display for Call {
             Self::Delete => "OnDelete",
             Self::Decommission => "OnDecommission",
             Self::Stop => "OnStop",
+            Self::Purge => "OnPurge",
+            Self::TestSource => "OnTestSource",
         })
     }
 }

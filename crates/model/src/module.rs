@@ -196,7 +196,7 @@ impl Default for Restart {
     }
 }
 
-/// What one instance may use. Recorded; see the answer's warnings for what is not enforced.
+/// What one instance may use. What a node cannot enforce it says in the notes of its facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Memory of all its processes.

@@ -49,6 +49,15 @@ pub enum ToLeader {
         /// Up to which ending.
         revision: Revision,
     },
+    /// A purge that was asked for is done here, or came to nothing. Said again until it is not waited for any more.
+    Purged {
+        /// The bucket.
+        bucket: BucketName,
+        /// Which purge.
+        revision: Revision,
+        /// Why it failed, for people; empty: it did not.
+        failure: String,
+    },
     /// The answer to `Judge`.
     Judged {
         /// Echo of the question.

@@ -153,6 +153,29 @@ pub struct BucketStatus {
     pub objects: u64,
     /// Bytes of their keys and values.
     pub object_bytes: u64,
+    /// The last purge that was asked for; none: there was none since the bucket was last deleted.
+    #[serde(default)]
+    pub purge: Option<PurgeView>,
+}
+
+/// How far a purge is, in `bucket status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is its word")]
+pub struct PurgeView {
+    /// The revision at which it was asked for.
+    pub revision: u64,
+    /// Nodes that have not done it yet.
+    pub waiting: Vec<String>,
+    /// Nodes where it failed.
+    pub failed: Vec<PurgeFailure>,
+}
+
+/// A node where a purge failed, in `bucket status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is its word")]
+pub struct PurgeFailure {
+    pub node: String,
+    pub message: String,
 }
 
 /// One gate of one node, in `bucket explain`.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BucketName, BucketSpec, Epoch, ModuleName, ModuleSpec, ModuleVersion, Node, Revision, Settings};
+use crate::{
+    BucketName, BucketSpec, Epoch, ModuleName, ModuleSpec, ModuleVersion, Node, Revision, Settings, Trial,
+};
 
 /// One piece of a node's watch. Within a stream the order is: `Reset`, everything, `Synced`, then changes, each
 /// group ending with `Synced`.
@@ -49,6 +51,12 @@ pub struct WatchedBucket {
     pub suspended: bool,
     /// This node's instance gave up restarting; it is not started again as things stand.
     pub gave_up: bool,
+    /// This node is still to purge what the bucket has collected, as asked at this revision.
+    #[serde(default)]
+    pub purge: Option<Revision>,
+    /// It is a trial of a bucket.
+    #[serde(default)]
+    pub trial: Option<Trial>,
 }
 
 /// A single-node bucket's binding to this node.

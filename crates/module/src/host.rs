@@ -15,8 +15,8 @@ use crate::failure::causes;
 use crate::proto::module_service_client::ModuleServiceClient;
 use crate::proto::{
     CanRunOnThisNodeRequest, HelloRequest, OnDecommissionRequest, OnDeleteRequest, OnInitRequest,
-    OnNewSourceRequest, OnPeriodicPollRequest, OnResumeRequest, OnStopRequest, OnSuspendRequest,
-    OnUpdatedSourceRequest,
+    OnNewSourceRequest, OnPeriodicPollRequest, OnPurgeRequest, OnResumeRequest, OnStopRequest,
+    OnSuspendRequest, OnTestSourceRequest, OnUpdatedSourceRequest,
 };
 use crate::{Bucket, CanRun, Difference, Instance, MESSAGE_MAX, Node, PROTOCOL};
 
@@ -170,6 +170,36 @@ impl Host {
     pub async fn on_periodic_poll(&self, bucket: Bucket) -> Result<(), CallError> {
         let request = OnPeriodicPollRequest { bucket: Some(bucket.into()) };
         settled("OnPeriodicPoll", self.client.clone().on_periodic_poll(request).await)
+    }
+
+    /// What the bucket has collected is to be thrown away.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn on_purge(&self) -> Result<(), CallError> {
+        settled("OnPurge", self.client.clone().on_purge(OnPurgeRequest {}).await)
+    }
+
+    /// The process is to show what comes of a bucket: so many objects, in so many milliseconds.
+    ///
+    /// # Errors
+    /// If it fails, or the module cannot be tested.
+    pub async fn on_test_source(
+        &self,
+        bucket: Bucket,
+        max_objects: u64,
+        max_time_ms: u64,
+    ) -> Result<(), CallError> {
+        let call = "OnTestSource";
+        let request = OnTestSourceRequest { bucket: Some(bucket.into()), max_objects, max_time_ms };
+        let answer = self.client.clone().on_test_source(request).await;
+        answer.map(drop).map_err(|status| match failed(call, &status) {
+            CallError::Unimplemented { .. } => {
+                let reason = "the module cannot be tested, for it does not implement this call".to_owned();
+                CallError::Failed { call, reason }
+            }
+            error => error,
+        })
     }
 
     /// The bucket was suspended.

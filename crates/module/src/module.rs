@@ -1,6 +1,7 @@
 //! What a module implements.
 
 use std::future::{Future, ready};
+use std::time::Duration;
 
 use crate::{Bucket, Context, Difference, Failure, Node};
 
@@ -52,6 +53,23 @@ pub trait Module: Send + Sync + 'static {
     fn on_periodic_poll(&self, bucket: Bucket) -> impl Future<Output = Result<(), Failure>> + Send {
         let _ = bucket;
         ready(Ok(()))
+    }
+
+    /// What the bucket has collected so far is to be thrown away.
+    fn on_purge(&self) -> impl Future<Output = Result<(), Failure>> + Send {
+        ready(Ok(()))
+    }
+
+    /// Show what comes of a bucket, one line on standard output for each object, without touching what the real one has.
+    /// By default a module cannot be tested.
+    fn on_test_source(
+        &self,
+        bucket: Bucket,
+        max_objects: u64,
+        max_time: Duration,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        let _ = (bucket, max_objects, max_time);
+        ready(Err(Failure::new("this module cannot be tested: it has no on_test_source")))
     }
 
     /// The bucket was suspended; the end follows.

@@ -4,6 +4,7 @@ use std::env;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,9 +18,10 @@ use crate::proto::module_service_server::{ModuleService as Calls, ModuleServiceS
 use crate::proto::{
     CanRunOnThisNodeRequest, CanRunOnThisNodeResponse, HelloRequest, HelloResponse, OnDecommissionRequest,
     OnDecommissionResponse, OnDeleteRequest, OnDeleteResponse, OnInitRequest, OnInitResponse,
-    OnNewSourceRequest, OnNewSourceResponse, OnPeriodicPollRequest, OnPeriodicPollResponse, OnResumeRequest,
-    OnResumeResponse, OnStopRequest, OnStopResponse, OnSuspendRequest, OnSuspendResponse,
-    OnUpdatedSourceRequest, OnUpdatedSourceResponse,
+    OnNewSourceRequest, OnNewSourceResponse, OnPeriodicPollRequest, OnPeriodicPollResponse, OnPurgeRequest,
+    OnPurgeResponse, OnResumeRequest, OnResumeResponse, OnStopRequest, OnStopResponse, OnSuspendRequest,
+    OnSuspendResponse, OnTestSourceRequest, OnTestSourceResponse, OnUpdatedSourceRequest,
+    OnUpdatedSourceResponse,
 };
 use crate::{CONTEXT, Context, Failure, MESSAGE_MAX, PROTOCOL, SOCKET};
 
@@ -150,6 +152,23 @@ impl<M: Module> Calls for Served<M> {
             Taken::Live => Ok(Response::new(OnUpdatedSourceResponse {})),
             Taken::Restart => Err(Status::unimplemented("the module is to be started anew")),
         }
+    }
+
+    async fn on_purge(&self, _request: Request<OnPurgeRequest>) -> Result<Response<OnPurgeResponse>, Status> {
+        let module = self.module.clone();
+        run(async move { module.on_purge().await }).await?;
+        Ok(Response::new(OnPurgeResponse {}))
+    }
+
+    async fn on_test_source(
+        &self,
+        request: Request<OnTestSourceRequest>,
+    ) -> Result<Response<OnTestSourceResponse>, Status> {
+        let OnTestSourceRequest { bucket, max_objects, max_time_ms } = request.into_inner();
+        let (bucket, max_time) = (bucket.unwrap_or_default().into(), Duration::from_millis(max_time_ms));
+        let module = self.module.clone();
+        run(async move { module.on_test_source(bucket, max_objects, max_time).await }).await?;
+        Ok(Response::new(OnTestSourceResponse {}))
     }
 
     async fn on_suspend(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sheaf_engine::{Bucket, Cluster, Module, Object, Release, Request, Rollout};
+use sheaf_engine::{Bucket, Cluster, Emergency, Module, Object, Release, Request, Rollout};
 use sheaf_model::{
     Binding, ClusterEpoch, ClusterId, Facts, Instance, ModuleSpecV1, Node, NodeId, NodeKey, NodeStatus,
     Repair, Residue, Revision, Settings, Timestamp,
@@ -159,12 +159,48 @@ impl Stored for BucketV2 {
     }
 }
 
-impl Stored for Bucket {
+/// A bucket before it could be purged, or be a trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BucketV3 {
+    current: Release,
+    next: Option<Rollout>,
+    suspended: bool,
+    revision: Revision,
+    created: Revision,
+    restarted: Revision,
+    gave_up: BTreeMap<NodeId, String>,
+    again: BTreeMap<NodeId, Revision>,
+    emergency: Option<Emergency>,
+}
+
+impl Stored for BucketV3 {
     const VERSION: u8 = 3;
     type Previous = BucketV2;
     fn from_previous(previous: BucketV2) -> Self {
         let BucketV2 { current, next, suspended, revision, created, restarted, gave_up, again } = previous;
         Self { current, next, suspended, revision, created, restarted, gave_up, again, emergency: None }
+    }
+}
+
+impl Stored for Bucket {
+    const VERSION: u8 = 4;
+    type Previous = BucketV3;
+    fn from_previous(previous: BucketV3) -> Self {
+        let BucketV3 { current, next, suspended, revision, created, restarted, gave_up, again, emergency } =
+            previous;
+        Self {
+            current,
+            next,
+            suspended,
+            revision,
+            created,
+            restarted,
+            gave_up,
+            again,
+            emergency,
+            purge: None,
+            trial: None,
+        }
     }
 }
 

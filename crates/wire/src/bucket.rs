@@ -7,12 +7,13 @@
 mod client;
 mod convert;
 mod serve;
+mod test;
 mod view;
 
 use std::future::Future;
 
 use sheaf_model::view::{BucketRow, BucketStatus, Explanation, NodeExplanation};
-use sheaf_model::{BucketName, BucketSpec, Difference, PutBucket, RequestId, Revision, Timestamp};
+use sheaf_model::{BucketName, BucketSpec, Difference, PutBucket, RequestId, Revision, Span, Timestamp};
 
 pub(crate) use convert::name;
 pub(crate) use serve::Serve;
@@ -136,6 +137,59 @@ pub struct BucketHistory {
     pub page: PageOf,
 }
 
+/// See `BucketService.Test`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestBucket {
+    /// What it would be.
+    pub spec: BucketSpec,
+    /// With the newest version of its module.
+    pub latest: bool,
+    /// It ends after so many objects.
+    pub max_objects: u64,
+    /// How long it may run.
+    pub max_time: Span,
+    /// How long it may take until it runs.
+    pub start_within: Span,
+}
+
+/// A step of a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TestStep {
+    /// It has been placed.
+    Started {
+        /// The bucket that the test is, while it lasts.
+        bucket: BucketName,
+        /// The node's name.
+        node: String,
+    },
+    /// It has printed a line.
+    Line(LogLine),
+    /// It is over.
+    Ended(TestEnd),
+}
+
+/// How a test ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestEnd {
+    /// How it went.
+    pub result: TestResult,
+    /// What ended it, for people.
+    pub message: String,
+    /// How many objects were sent.
+    pub objects: u64,
+}
+
+/// How a test went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestResult {
+    /// As it should.
+    Passed,
+    /// It did not start in time, failed, or was lost with its node.
+    Failed,
+    /// No node is available for it.
+    NotPlaced,
+}
+
 /// A return to what a bucket was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollbackBucket {
@@ -214,6 +268,14 @@ pub trait BucketApi: Send + Sync + 'static {
     fn resume(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
     /// Restarts its instances once.
     fn restart(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    /// Throws away what it has collected.
+    fn purge(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    /// Runs it once, apart from the real one.
+    fn test(
+        &self,
+        caller: Caller,
+        ask: TestBucket,
+    ) -> impl Future<Output = Result<Answers<TestStep>, ApiError>> + Send;
     /// Its revisions, newest first.
     fn history(
         &self,

@@ -93,6 +93,7 @@ impl World {
             restarts: plan.restarts,
             exit: None,
             end: None,
+            purged: None,
         };
         let (basis, recent, boot) = (plan.origin.basis, plan.recent, machine.boot);
         let status = Status { basis, until, told, recent, boot };
@@ -188,7 +189,7 @@ impl World {
                 }
             }
             // No program of the simulation is a plugin.
-            Action::Call(..) | Action::HangUp => {}
+            Action::Call(..) | Action::HangUp | Action::Purged(_) => {}
             Action::Signal(signal) => self.signal_program(m, number, signal),
             Action::Report(report) => self.keeper_reports(m, number, report),
             Action::Exit => {
@@ -257,7 +258,7 @@ impl World {
             if phase == Phase::Running { Some(Timestamp(now / MS)) } else { status.told.started_at };
         let runs = matches!(phase, Phase::Running | Phase::Stopping);
         let pid = program.filter(|_| runs).and_then(|pid| u32::try_from(pid).ok());
-        status.told = Told { phase, message, pid, started_at, restarts, exit, end };
+        status.told = Told { phase, message, pid, started_at, restarts, exit, end, purged: None };
         status.recent = keeper.keep.as_ref().map(|keep| keep.recent().to_vec()).unwrap_or_default();
         let (status, bucket) = (status.clone(), keeper.bucket.clone());
         self.machines[m].disk.statuses.insert(bucket, status.clone());

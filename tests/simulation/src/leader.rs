@@ -147,6 +147,8 @@ impl World {
                 }
                 self.conduct_soon(v);
             }
+            // Nobody purges anything in a simulation.
+            ToLeader::Purged { .. } => {}
             ToLeader::Phases { seq, instances } => {
                 self.record(v, node, Command::RecordPhases(RecordPhases { node, instances }), Some(seq));
             }

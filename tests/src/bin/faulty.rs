@@ -4,6 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::Value;
 use sheaf_module::{Bucket, CanRun, Context, Difference, Failure, Module, Node, Taken, serve};
@@ -55,6 +56,23 @@ impl Module for Faulty {
         println!("polled {}", bucket.name);
         tokio::time::sleep(std::time::Duration::from_millis(700)).await;
         act(&told(&bucket, "poll")).await
+    }
+
+    async fn on_purge(&self) -> Result<(), Failure> {
+        println!("purged");
+        Ok(())
+    }
+
+    async fn on_test_source(
+        &self,
+        bucket: Bucket,
+        max_objects: u64,
+        _max_time: Duration,
+    ) -> Result<(), Failure> {
+        for n in 0..max_objects {
+            println!("object {n} of {}", bucket.name);
+        }
+        act(&told(&bucket, "test")).await
     }
 
     async fn on_suspend(&self) -> Result<(), Failure> {

@@ -9,10 +9,13 @@ use sheaf_engine::node::Start;
 use sheaf_engine::reconcile::Mode;
 use sheaf_model::{
     BootId, BucketName, BucketScope, BucketSpec, Bytes, Call, FileName, LifeCycleCall, ModuleSpec, NodeName,
-    RenderError, Restart, RestartWhen, Revision, Runtime, Scope,
+    RenderError, Restart, RestartWhen, Revision, Runtime, Scope, Span, Trial,
 };
 
-use crate::keeper::{Commands, OutputLimits, Plan, Plugin};
+use crate::keeper::{Commands, Confine, OutputLimits, Plan, Plugin};
+
+/// A plugin is given longer than its test may take before its keeper gives it up: who asked for the test ends it in time.
+const TEST_LONGER: Span = Span::seconds(10);
 
 /// Why an instance cannot be started as its documents stand. Trying again does not help.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +71,19 @@ pub(super) fn plan(start: &Start, place: &Place<'_>) -> Result<Plan, PlanError> 
         files: Some(&dir),
         sheaf: place.binary,
     };
-    let rendered = render(module, &scope)?;
-    let lines = if module.runtime == Runtime::Exec { lines(module, &scope)? } else { BTreeMap::new() };
+    let mut rendered = render(module, &scope)?;
+    let mut lines = if module.runtime == Runtime::Exec { lines(module, &scope)? } else { BTreeMap::new() };
+    let test = lines.remove(&Call::TestSource);
+    let mut limits: BTreeMap<Call, Span> =
+        module.life_cycle.iter().filter_map(|(call, it)| Some((*call, it.timeout?))).collect();
+    let mut restart = module.restart;
+    if let Some(trial) = &start.trial {
+        // Apart from the real bucket: nothing is done at its end that the real one's might notice.
+        lines.clear();
+        rendered.tries(trial, test.as_deref());
+        limits.insert(Call::TestSource, Span(trial.max_time.0.saturating_add(TEST_LONGER.0)));
+        restart.policy = RestartWhen::Never;
+    }
     let commands = (!lines.is_empty())
         .then(|| Box::new(Commands { bucket: bucket(&start.bucket, start.origin.revision), lines }));
     Ok(Plan {
@@ -83,14 +97,16 @@ pub(super) fn plan(start: &Start, place: &Place<'_>) -> Result<Plan, PlanError> 
         env: rendered.env,
         files: rendered.files,
         stop: module.stop,
-        restart: module.restart,
+        restart,
         output: OutputLimits::default(),
         restarts: 0,
         recent: Vec::new(),
         plugin: (module.runtime == Runtime::Plugin).then(plugin),
         commands,
-        limits: module.life_cycle.iter().filter_map(|(call, it)| Some((*call, it.timeout?))).collect(),
+        limits,
         farewell: None,
+        confine: confine(module),
+        trial: start.trial,
     })
 }
 
@@ -143,7 +159,13 @@ pub(crate) fn gate(
         commands: None,
         limits: BTreeMap::new(),
         farewell: None,
+        confine: confine(module),
+        trial: None,
     })
+}
+
+fn confine(module: &ModuleSpec) -> Confine {
+    Confine { limits: module.limits.clone(), user: module.user.clone() }
 }
 
 /// A module's templates, filled in.
@@ -152,6 +174,18 @@ struct Rendered {
     args: Vec<String>,
     env: Vec<(String, String)>,
     files: Vec<(FileName, String)>,
+}
+
+impl Rendered {
+    /// What is run in a trial: the module's own command for it, if there is one, else what it always runs. Either is told
+    /// what is asked for.
+    fn tries(&mut self, trial: &Trial, command: Option<&[String]>) {
+        if let Some((program, args)) = command.and_then(<[String]>::split_first) {
+            (self.program, self.args) = (program.clone(), args.to_vec());
+        }
+        self.env.push(("SHEAF_TEST_MAX_OBJECTS".to_owned(), trial.max_objects.to_string()));
+        self.env.push(("SHEAF_TEST_MAX_TIME_MS".to_owned(), trial.max_time.0.to_string()));
+    }
 }
 
 fn render(module: &ModuleSpec, scope: &Scope<'_>) -> Result<Rendered, PlanError> {
@@ -231,7 +265,7 @@ mod tests {
         bucket.config = Json::new(&serde_json::json!({"port": 514}));
         let origin = Origin { revision: Revision(7), basis: Revision(9), content: 1, live: None };
         let here = Arc::new(Here { name: "n1".to_owned(), ..Here::default() });
-        Start { bucket: Arc::new(bucket), module: Arc::new(module), mode, origin, until, here }
+        Start { bucket: Arc::new(bucket), module: Arc::new(module), mode, origin, until, here, trial: None }
     }
 
     fn render(start: &Start) -> Result<Plan, PlanError> {
@@ -249,6 +283,31 @@ mod tests {
         assert_eq!(plan.env, [("A".to_owned(), "n1".to_owned())]);
         assert_eq!(plan.lease.until(), Some(Moment(5)));
         assert_eq!((plan.revision, plan.basis), (Revision(7), Revision(9)));
+    }
+
+    #[test]
+    fn a_trial_runs_the_command_for_it_once_and_tells_nothing_of_its_life() {
+        let template = |text| Template::parse(text, TemplateSet::Instance).expect("a template");
+        let mut start = start("/bin/real", Mode::Multi(Revision(1)), None);
+        start.trial =
+            Some(Trial { until: sheaf_model::Timestamp(1), max_objects: 10, max_time: Span::seconds(5) });
+        let plan = render(&start).expect("a plan");
+        assert_eq!((&*plan.program, plan.restart.policy), ("/bin/real", RestartWhen::Never));
+        let module = Arc::make_mut(&mut start.module);
+        for call in [Call::TestSource, Call::Delete, Call::NewSource] {
+            let command = vec![template("/bin/show"), template(call.as_str())];
+            module.life_cycle.insert(call, LifeCycleCall { command, timeout: None });
+        }
+        let plan = render(&start).expect("a plan");
+        assert_eq!((&*plan.program, &*plan.args), ("/bin/show", &["on_test_source".to_owned()][..]));
+        assert_eq!(plan.commands, None);
+        assert!(plan.env.contains(&("SHEAF_TEST_MAX_OBJECTS".to_owned(), "10".to_owned())), "{:?}", plan.env);
+        // Without a trial it is the other way round.
+        start.trial = None;
+        let plan = render(&start).expect("a plan");
+        assert_eq!(plan.program, "/bin/real");
+        let told: Vec<Call> = plan.commands.expect("commands").lines.into_keys().collect();
+        assert_eq!(told, [Call::NewSource, Call::Delete]);
     }
 
     #[test]

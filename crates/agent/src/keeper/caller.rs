@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use sheaf_model::{Call, Span};
+use sheaf_model::{Call, Span, Trial};
 use sheaf_module::host::{CallError, ContextServer, Host, Said};
 use sheaf_module::{Bucket, Instance};
 use tokio::sync::{mpsc, watch};
@@ -69,8 +69,8 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// Serves the context and is ready to call. Before the program is started.
-    pub(crate) fn start(sockets: Sockets, instance: Instance) -> io::Result<Self> {
-        sockets.remove();
+    pub(crate) fn start(sockets: Sockets, instance: Instance, trial: Option<Trial>) -> io::Result<Self> {
+        sockets.clear();
         let listener = UnixListener::bind(&sockets.context)?;
         listener.set_nonblocking(true)?;
         let (calls, asked) = mpsc::channel(CALLS);
@@ -80,7 +80,7 @@ impl Caller {
         waker.set_nonblocking(true)?;
         let stop = CancellationToken::new();
         let (socket, agent) = (sockets.module.clone(), sockets.agent.clone());
-        let line = Line { socket, agent, instance, teller: Teller { tell, waker } };
+        let line = Line { socket, agent, instance, trial, teller: Teller { tell, waker } };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("caller".to_owned()).spawn(move || {
@@ -120,7 +120,7 @@ impl Drop for Caller {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join(); // it has ended; a panic of it was said on stderr
         }
-        self.sockets.remove();
+        self.sockets.leave();
     }
 }
 
@@ -129,6 +129,7 @@ struct Line {
     socket: PathBuf,
     agent: PathBuf,
     instance: Instance,
+    trial: Option<Trial>,
     teller: Teller,
 }
 
@@ -220,6 +221,11 @@ impl Line {
             Call::Delete => host.on_delete().await,
             Call::Decommission => host.on_decommission().await,
             Call::Stop => host.on_stop().await,
+            Call::Purge => host.on_purge().await,
+            Call::TestSource => {
+                let (objects, time) = self.trial.map_or((1, Span(0)), |it| (it.max_objects, it.max_time));
+                host.on_test_source(told.clone(), objects, time.0).await
+            }
         }
     }
 }
@@ -254,8 +260,14 @@ async fn after_last_words(error: &CallError) -> String {
 }
 
 impl Sockets {
+    /// Takes away all of it.
+    pub(crate) fn leave(&self) {
+        self.clear();
+        let _ = fs::remove_dir(self.dir()); // the program may have left something there
+    }
+
     /// Takes away what a former start, or a former process of this number, has left.
-    fn remove(&self) {
+    fn clear(&self) {
         for socket in [&self.module, &self.context] {
             // Nothing is there, or binding says what is wrong.
             let _ = fs::remove_file(socket);

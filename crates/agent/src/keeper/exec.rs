@@ -16,52 +16,71 @@ use std::process::{Command, ExitCode};
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
+use super::confine;
+
 /// Before the name of a variable that is the program's only: the second stage itself must not feel, say, a
 /// `LD_LIBRARY_PATH`.
 pub(crate) const VARIABLE: &str = "sheaf:";
 /// What the keeper says when the check at exec has passed.
 pub(crate) const GO: u8 = b'g';
 
-/// Runs it; `args` are `KEEPER_PID -- PROGRAM ARGS…`. Returns only if the program could not be executed.
+/// Runs it; `args` are `KEEPER_PID ORDER… -- PROGRAM ARGS…`, with orders of [`confine`]. Returns only if the program could
+/// not be executed.
 pub(crate) fn second_stage(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let keeper = args.next().and_then(|pid| pid.to_str()?.parse::<i32>().ok());
-    let dashes = args.next();
-    let (Some(keeper), Some(program), true) =
-        (keeper, args.next(), dashes.as_deref() == Some(OsStr::new("--")))
-    else {
-        eprintln!("sheaf keep --exec: expected KEEPER_PID -- PROGRAM ARGS");
+    let orders: Vec<OsString> = args.by_ref().take_while(|arg| arg != "--").collect();
+    let (Some(keeper), Some(program)) = (keeper, args.next()) else {
+        eprintln!("sheaf keep --exec: expected KEEPER_PID ORDERS -- PROGRAM ARGS");
         return ExitCode::from(2);
     };
     let Ok(mut keepers_word) = prepare(keeper) else { return ExitCode::FAILURE };
-    let mut word = [0];
-    match keepers_word.read(&mut word) {
-        Ok(1) if word == [GO] => {}
-        // The keeper has died or thought better of it.
-        _ => return ExitCode::FAILURE,
-    }
-    let error = command(&program, args).exec();
-    let reason = reason(&program, &error);
+    let reason = match confine::obey(&orders) {
+        Ok(variables) => {
+            // The keeper's death kills also whoever has become another user, which undoes what was said before.
+            if die_with(keeper).is_err() {
+                return ExitCode::FAILURE;
+            }
+            let mut word = [0];
+            match keepers_word.read(&mut word) {
+                Ok(1) if word == [GO] => {}
+                // The keeper has died or thought better of it.
+                _ => return ExitCode::FAILURE,
+            }
+            let error = command(&program, args, variables).exec();
+            reason(&program, &error)
+        }
+        Err(reason) => reason,
+    };
     // If the keeper is gone, so are we in a moment.
     let _ = keepers_word.write_all(reason.as_bytes());
     ExitCode::from(127)
 }
 
-/// Dies with the keeper from here on, and has nothing for input. The keeper may have died just before: then somebody
-/// else is the parent.
-fn prepare(keeper: i32) -> io::Result<UnixStream> {
+/// The keeper may have died just before: then somebody else is the parent.
+fn die_with(keeper: i32) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     if getppid().map(|parent| parent.as_raw_nonzero().get()) != Some(keeper) {
         return Err(io::Error::other("the keeper is gone"));
     }
+    Ok(())
+}
+
+/// Dies with the keeper from here on, and has nothing for input.
+fn prepare(keeper: i32) -> io::Result<UnixStream> {
+    die_with(keeper)?;
     let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     Ok(UnixStream::from(socket))
 }
 
 /// The program with its own environment; `exec` gives it the default answers to signals and an empty mask.
-fn command(program: &OsStr, args: impl Iterator<Item = OsString>) -> Command {
+fn command(
+    program: &OsStr,
+    args: impl Iterator<Item = OsString>,
+    variables: Vec<(&'static str, OsString)>,
+) -> Command {
     let mut command = Command::new(program);
-    command.args(args);
+    command.args(args).envs(variables);
     for (name, value) in env::vars_os() {
         if let Some(own) = name.as_bytes().strip_prefix(VARIABLE.as_bytes()) {
             command.env_remove(&name).env(OsString::from_vec(own.to_vec()), value);

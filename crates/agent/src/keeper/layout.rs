@@ -68,6 +68,13 @@ pub(crate) struct Sockets {
     pub(crate) agent: PathBuf,
 }
 
+impl Sockets {
+    /// Where both of the plugin's are.
+    pub(crate) fn dir(&self) -> &Path {
+        self.module.parent().unwrap_or(Path::new("."))
+    }
+}
+
 impl Layout {
     pub(crate) fn new(data_dir: &Path, bucket: &BucketName) -> Self {
         let name = encode(bucket);
@@ -76,6 +83,11 @@ impl Layout {
             fence: fences(data_dir).join(name),
             sockets: data_dir.join(SOCKETS),
         }
+    }
+
+    /// The agent's data directory.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.sockets.parent().unwrap_or(Path::new("."))
     }
 
     pub(crate) fn plan(&self) -> PathBuf {
@@ -108,14 +120,14 @@ impl Layout {
 
     /// Where the plugin of a keeper's process is reached.
     pub(crate) fn sockets_of(&self, keeper: u32) -> Sockets {
-        let socket = |ending: &str| self.sockets.join(format!("{keeper}.{ending}"));
+        let socket = |name: &str| self.sockets.join(keeper.to_string()).join(name);
         Sockets { module: socket("m"), context: socket("c"), agent: self.sockets.join(AGENT) }
     }
 
     /// The same for this process, in a directory that is there. The error is for people.
     pub(crate) fn own_sockets(&self) -> Result<Sockets, String> {
-        make_dir(&self.sockets).map_err(|error| error.to_string())?;
         let sockets = self.sockets_of(std::process::id());
+        make_dir(sockets.dir()).map_err(|error| error.to_string())?;
         let length = sockets.context.as_os_str().len();
         if length > SOCKET_PATH_MAX {
             return Err(format!(

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sheaf_engine::keep::{End, Lease, Telling};
-use sheaf_engine::node::Told;
+use sheaf_engine::node::{Purged, Told};
 use sheaf_model::{
     BootId, BucketName, Bytes, Call, Epoch, Exit, FileName, Moment, NodeName, Phase, Restart, Revision, Span,
-    Stop, Timestamp,
+    Stop, Timestamp, Trial,
 };
+
+use super::confine::Confine;
 
 /// What to run, everything rendered. `plan.json`.
 ///
@@ -56,6 +58,12 @@ pub struct Plan {
     /// Nothing is started: this is only told, for an instance that had ended before it could be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub farewell: Option<Call>,
+    /// What it may use, and whom it runs as.
+    #[serde(default, skip_serializing_if = "Confine::is_none")]
+    pub confine: Confine,
+    /// Set if it is a trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
 }
 
 /// What tells a program of its life that cannot be called: of an `exec` module.
@@ -80,6 +88,7 @@ impl Plan {
     /// How its program is told of its life; `resumed`: the instance was suspended before.
     pub(crate) fn telling(&self, resumed: bool) -> Telling {
         match (&self.plugin, &self.commands) {
+            (Some(Plugin::Instance(_)), _) if self.trial.is_some() => Telling::trial(self.limits.clone()),
             (Some(Plugin::Instance(_)), _) => Telling::plugin(self.limits.clone(), resumed),
             (None, Some(commands)) => {
                 Telling::commands(commands.lines.keys().copied().collect(), self.limits.clone(), resumed)
@@ -162,6 +171,12 @@ pub struct Status {
     /// What its program was told last of why it ends.
     #[serde(default)]
     pub told: Option<Call>,
+    /// The last purge that was done, and why it failed if it did. Kept over restarts.
+    #[serde(default)]
+    pub purged: Option<(Revision, String)>,
+    /// Its keeper knows of purges; one from before an upgrade does not, and must not be told.
+    #[serde(default)]
+    pub purges: bool,
     /// Which process keeps it.
     pub keeper: KeeperProcess,
     /// The boot all this is said in; after another one nothing of it is alive.
@@ -181,6 +196,7 @@ impl Status {
             restarts: self.restarts,
             exit: self.exit,
             end: self.end.clone(),
+            purged: self.purged.clone().map(|(revision, failure)| Purged { revision, failure }),
         }
     }
 }
@@ -209,6 +225,8 @@ pub enum ToKeeper {
     /// The bucket changed: go on with the plan in `update.json`, and tell the program. (Not in this line: a plan may be long.)
     /// One that is not newer than the present one says nothing.
     Update,
+    /// What the bucket has collected is to be thrown away, as asked at this revision. One that was done says nothing.
+    Purge(Revision),
     /// As `Stop`; the program is told this before.
     Part(Call),
     /// End the instance: signal, grace, SIGKILL for all of it.

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 
 use rustix::process::getpid;
@@ -47,8 +48,10 @@ impl Program {
     /// Renders the plan's files and starts the second stage in a group of its own. The error is for people.
     pub(crate) fn place(plan: &Plan, layout: &Layout, sockets: Option<&Sockets>) -> Result<Self, String> {
         render(plan, layout).map_err(|error| error.to_string())?;
-        let mut command = second_stage(plan, layout, &plan.program, &plan.args);
+        let mut command = second_stage(plan, layout, &plan.program, &plan.args)?;
         if let (Some(plugin), Some(sockets)) = (&plan.plugin, sockets) {
+            let context = matches!(plugin, Plugin::Instance(_)).then_some(&*sockets.context);
+            plan.confine.hand_over(layout.data_dir(), sockets.dir(), context.as_slice())?;
             speak(&mut command, plugin, sockets);
         }
         Self::start(command, false).map_err(|error| format!("{}: cannot be started: {error}", plan.program))
@@ -62,7 +65,7 @@ impl Program {
         more: &[(&str, OsString)],
     ) -> Result<Self, String> {
         let (program, args) = line.split_first().ok_or("there is nothing to run")?;
-        let mut command = second_stage(plan, layout, program, args);
+        let mut command = second_stage(plan, layout, program, args)?;
         command.envs(more.iter().map(|(name, value)| (name, value)));
         Self::start(command, true).map_err(|error| format!("{program}: cannot be started: {error}"))
     }
@@ -142,14 +145,21 @@ impl Program {
     }
 }
 
-/// The second stage that is to become `program`, in the instance's directory and environment and in a group of its own.
-fn second_stage(plan: &Plan, layout: &Layout, program: &str, args: &[String]) -> Command {
+/// The second stage that is to become `program`, in the instance's directory and environment and in a group of its own. The
+/// error is for people.
+fn second_stage(plan: &Plan, layout: &Layout, program: &str, args: &[String]) -> Result<Command, String> {
     let dir = layout.dir();
+    let files: Vec<PathBuf> = plan.files.iter().map(|(name, _)| dir.join(name.as_str())).collect();
+    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    plan.confine.hand_over(layout.data_dir(), &dir, &files)?;
+    let orders = plan.confine.prepare(&layout.instance)?;
     // Our own file, also when an upgrade has put another one in its place.
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("sheaf")
-        .args(["keep", "--exec", &getpid().as_raw_nonzero().to_string(), "--", program])
+        .args(["keep", "--exec", &getpid().as_raw_nonzero().to_string()])
+        .args(orders)
+        .args(["--", program])
         .args(args)
         .current_dir(&dir)
         .env("SHEAF_NODE", plan.node.as_str())
@@ -166,7 +176,7 @@ fn second_stage(plan: &Plan, layout: &Layout, program: &str, args: &[String]) ->
     for (name, value) in &plan.env {
         command.env(format!("{}{name}", exec::VARIABLE), value);
     }
-    command
+    Ok(command)
 }
 
 /// What a plugin's program finds in its environment.

@@ -17,7 +17,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 use sheaf_engine::keep::{Action, End, Input, Keep, Report, Sight};
-use sheaf_model::{BootId, BucketName, Call, Moment, Phase, Span};
+use sheaf_model::{BootId, BucketName, Call, Moment, Phase, Revision, Span};
 use sheaf_module::Bucket;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
@@ -27,7 +27,7 @@ use super::output::Output;
 use super::proc::{self, Reaped};
 use super::program::{Executed, Program};
 use super::wires::Wires;
-use super::{FromKeeper, Plan, Plugin, Status, ToKeeper, clock};
+use super::{FromKeeper, Plan, Plugin, Status, ToKeeper, cgroup, clock};
 
 mod commands;
 
@@ -107,6 +107,10 @@ struct Keeper {
     command: Option<commands::Running>,
     /// The bucket as a program that is no plugin was told, or started with.
     told: Option<Bucket>,
+    /// The purge that is asked for.
+    purging: Option<Revision>,
+    /// How many of its processes the kernel had killed for its memory before this start.
+    killed: u64,
     /// Everything is being killed: how often it was tried.
     clearing: Option<usize>,
     /// An earlier keeper of the bucket was killed, in this boot; what it has left is not below us.
@@ -142,6 +146,7 @@ impl Keeper {
         // A status that cannot be read is no reason to run nothing: what it would tell is then looked for.
         let former = layout.read_status().ok().flatten();
         let resumed = former.as_ref().is_some_and(|former| former.suspended);
+        let purged = former.as_ref().and_then(|former| former.purged.clone());
         let orphaned = former.filter(|former| former.end.is_none() && former.boot == boot);
         let (signals, stop) = signals().map_err(system("listen to signals"))?;
         let timer = || {
@@ -156,7 +161,7 @@ impl Keeper {
         keep.poll_every(plan.poll_every());
         let output = Output::new(layout.output(), plan.output);
         let keeper = Self {
-            status: first_status(&plan, &boot),
+            status: Status { purged, ..first_status(&plan, &boot) },
             layout,
             boot,
             keep,
@@ -165,6 +170,8 @@ impl Keeper {
             caller: None,
             command: None,
             told: None,
+            purging: None,
+            killed: 0,
             clearing: None,
             orphaned,
             deadline: timer()?,
@@ -198,6 +205,7 @@ impl Keeper {
                         self.status.until = self.keep.lease().until();
                     }
                     ToKeeper::Update => self.update(&mut wires),
+                    ToKeeper::Purge(revision) => self.purge(revision, &mut wires),
                     ToKeeper::Part(call) => {
                         self.status.suspended |= call == Call::Suspend;
                         self.feed(Input::PartAsked(call), &mut wires);
@@ -212,6 +220,10 @@ impl Keeper {
             self.look_for_emptiness(&mut wires);
         }
         wires.close();
+        if let (Some(Plugin::Gate), Ok(sockets)) = (&self.plan.plugin, self.layout.own_sockets()) {
+            sockets.leave();
+        }
+        cgroup::remove(&cgroup::name(&self.layout.instance));
     }
 
     /// Until something happens, or it is time to look again whether all is dead.
@@ -274,6 +286,10 @@ impl Keeper {
             Action::Call(call, limit) => self.tell(call, limit),
             Action::HangUp => {
                 self.hang_up();
+                None
+            }
+            Action::Purged(result) => {
+                self.purged(result.err().unwrap_or_default(), wires);
                 None
             }
             Action::Look => Some(self.look()),
@@ -341,10 +357,11 @@ impl Keeper {
         self.caller = None;
         let sockets = self.plan.plugin.as_ref().map(|_| self.layout.own_sockets()).transpose()?;
         if let (Some(Plugin::Instance(instance)), Some(sockets)) = (&self.plan.plugin, &sockets) {
-            let caller = Caller::start(sockets.clone(), (**instance).clone());
+            let caller = Caller::start(sockets.clone(), (**instance).clone(), self.plan.trial);
             self.caller = Some(caller.map_err(|error| format!("its context cannot be served: {error}"))?);
         }
         self.told = self.plan.commands.as_ref().map(|commands| commands.bucket.clone());
+        self.killed = cgroup::killed(&cgroup::name(&self.layout.instance));
         Program::place(&self.plan, &self.layout, sockets.as_ref())
     }
 
@@ -359,6 +376,13 @@ impl Keeper {
             }),
             Err(error) => Input::NotExecuted(error.to_string()),
         }
+    }
+
+    /// Whether the kernel has killed something of it since its start for what it is limited to.
+    fn out_of_memory(&self) -> Option<String> {
+        let limit = self.plan.confine.limits.memory?;
+        let killed = cgroup::killed(&cgroup::name(&self.layout.instance));
+        (killed > self.killed).then(|| format!("it wanted more memory than limits.memory, which is {limit}"))
     }
 
     fn report(&mut self, report: Report, wires: &mut Wires) {
@@ -440,6 +464,9 @@ impl Keeper {
                     if let Some(program) = &mut self.program {
                         program.ended = true;
                     }
+                    if let Some(why) = self.out_of_memory() {
+                        self.feed(Input::Noted(why), wires);
+                    }
                     self.feed(Input::Ended(exit), wires);
                 }
                 Reaped::Child(pid, exit) if self.is_command(pid) => self.command_ended(exit, wires),
@@ -517,6 +544,8 @@ fn first_status(plan: &Plan, boot: &BootId) -> Status {
         end: None::<End>,
         suspended: false,
         told: None,
+        purged: None,
+        purges: true,
         keeper: proc::this_process(),
         boot: boot.clone(),
         at: clock::wall(),

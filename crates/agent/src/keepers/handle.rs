@@ -42,6 +42,8 @@ struct Orders {
     deadline: Option<(Epoch, BootId, Moment)>,
     /// What it goes on with; said until its status is from there.
     update: Option<Revision>,
+    /// What it has collected is to be thrown away; said until its status has it.
+    purge: Option<Revision>,
     stop: bool,
     /// Said before the stop.
     farewell: Option<Call>,
@@ -63,6 +65,11 @@ impl Handle {
     /// Tells a plugin's keeper to go on with what was laid out for it, which is of this basis. Never waits.
     pub(crate) fn update(&self, basis: Revision) {
         self.orders.send_modify(|orders| orders.update = orders.update.max(Some(basis)));
+    }
+
+    /// Tells the keeper of a purge; the newest one counts. Never waits.
+    pub(crate) fn purge(&self, revision: Revision) {
+        self.orders.send_modify(|orders| orders.purge = orders.purge.max(Some(revision)));
     }
 
     /// Asks for an orderly end. Never waits; see [`Handle::ended`].
@@ -120,13 +127,16 @@ impl Wire {
         self.writer.write_all(&line).await
     }
 
-    /// `basis` is the state that the keeper has said its instance is of.
-    async fn order(&mut self, orders: &Orders, basis: Revision) -> io::Result<()> {
+    /// `basis` is the state that the keeper has said its instance is of; `purges`, that it knows of purges.
+    async fn order(&mut self, orders: &Orders, (basis, purges): (Revision, bool)) -> io::Result<()> {
         if let Some((epoch, boot, until)) = orders.deadline.clone() {
             self.say(&ToKeeper::Deadline { epoch, boot, until }).await?;
         }
         if orders.update.is_some_and(|update| update > basis) {
             self.say(&ToKeeper::Update).await?;
+        }
+        if let Some(revision) = orders.purge.filter(|_| purges) {
+            self.say(&ToKeeper::Purge(revision)).await?;
         }
         match orders.farewell {
             _ if !orders.stop => Ok(()),
@@ -157,11 +167,17 @@ impl Link {
         }
     }
 
+    /// What the keeper's last status says of its basis, and of purges.
+    fn known(&self) -> (Revision, bool) {
+        let status = self.status.borrow();
+        (status.basis, status.purges)
+    }
+
     /// Until the connection ends.
     async fn talk(&mut self, wire: &mut Wire) -> io::Result<()> {
         let orders = self.orders.borrow_and_update().clone();
-        let basis = self.status.borrow().basis;
-        wire.order(&orders, basis).await?;
+        let known = self.known();
+        wire.order(&orders, known).await?;
         loop {
             tokio::select! {
                 // Both keep what they have when dropped: a line in the reader, a change as not yet seen.
@@ -176,8 +192,8 @@ impl Link {
                     // The handle is gone; so are we at the next turn.
                     if changed.is_err() { return Ok(()) }
                     let orders = self.orders.borrow_and_update().clone();
-                    let basis = self.status.borrow().basis;
-                    wire.order(&orders, basis).await?;
+                    let known = self.known();
+                    wire.order(&orders, known).await?;
                 }
             }
         }

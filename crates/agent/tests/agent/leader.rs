@@ -166,6 +166,7 @@ impl Leader {
             ToLeader::Hello(_)
             | ToLeader::Judged { .. }
             | ToLeader::Facts(_)
+            | ToLeader::Purged { .. }
             | ToLeader::Release
             | ToLeader::Goodbye => None,
         }

@@ -49,6 +49,8 @@ impl World {
             commands: None,
             limits: Default::default(),
             farewell: None,
+            confine: sheaf_agent::keeper::Confine::default(),
+            trial: None,
         }
     }
 

@@ -7,13 +7,14 @@ use openraft::raft::AppendEntriesRequest;
 use sheaf_engine::{
     AddStatusLine, Apply, ApplyV1, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject, Disable,
     DrainNode, EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket, PutObject,
-    Quarantine, RecordPhases, Refound, Register, ReleaseNodes, Rollback, SetNodeStatus, StopRollout,
+    PutTrial, Quarantine, RecordPhases, RecordPurge, Refound, Register, ReleaseNodes, Rollback,
+    SetNodeStatus, StopRollout,
 };
 use sheaf_model::{
     Actor, BucketName, BucketSpec, Call, Changeable, Claim, ClusterId, Decision, Drain, Epoch, Exit, Facts,
     Instance, LeaveReason, LifeCycleCall, Limits, ModuleName, ModuleRef, ModuleSpec, ModuleSpecV1,
     ModuleVersion, NodeId, NodeName, NodeStatus, ObjectKey, Phase, PutBucket, RequestId, Restart, Revision,
-    Runtime, Settings, Span, Stop, Template, TemplateSet, Term, Timestamp,
+    Runtime, Settings, Span, Stop, Template, TemplateSet, Term, Timestamp, Trial,
 };
 
 use super::*;
@@ -186,6 +187,21 @@ fn documents() -> Vec<Proposal> {
     vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
 }
 
+/// A purge, and how it went; and a trial.
+fn purges() -> Vec<Proposal> {
+    let bucket = BucketName::new("/logs/web").unwrap();
+    let on = OnBucket { bucket: bucket.clone(), base: Some(Revision(7)) };
+    let failure = "in use".to_owned();
+    let record = RecordPurge { bucket, node: NodeId(3), revision: Revision(12), failure };
+    let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };
+    let module = ModuleRef::parse("flume@1.11.0").unwrap();
+    let spec = BucketSpec::new(BucketName::new("/logs/web.test-1").unwrap(), module);
+    let put = PutBucket { spec, suspended: None, base: None, latest: false };
+    let trial = Trial { until: Timestamp(9), max_objects: 10, max_time: Span::seconds(5) };
+    let trial = Command::PutTrial(PutTrial { put, trial });
+    vec![by(Command::Purge(on)), by(Command::RecordPurge(record)), by(trial)]
+}
+
 /// The command that no log holds, and those that came after it.
 fn latest_commands() -> Vec<Proposal> {
     let cluster = ClusterId("c0ffee+1-1a2b".to_owned());
@@ -271,6 +287,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
             batch_of(&commands_of_instances()),
             include_str!("golden/v1-entry-instances.hex"),
         ),
+        ("entry-purges", batch_of(&purges()), include_str!("golden/v1-entry-purges.hex")),
         (
             "entry-membership",
             encode_entry(&EntryPayload::Membership(membership())),
@@ -303,6 +320,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&latest_commands())).unwrap(), latest_commands());
     assert_eq!(decode_batch(&batch_of(&commands_of_instances())).unwrap(), commands_of_instances());
     assert_eq!(decode_batch(&batch_of(&documents())).unwrap(), documents());
+    assert_eq!(decode_batch(&batch_of(&purges())).unwrap(), purges());
     for payload in [
         EntryPayload::Blank,
         EntryPayload::Normal(Payload(batch_of(&proposals()))),

@@ -12,6 +12,7 @@ mod relocate;
 mod rollback;
 mod status;
 mod switch;
+mod test;
 mod watch;
 
 use clap::Subcommand;
@@ -45,6 +46,10 @@ pub enum Bucket {
     Resume(switch::Switch),
     /// Restart a bucket's instances once, everywhere
     Restart(switch::Switch),
+    /// Run a bucket once, apart from the real one, and see what comes of it
+    Test(test::Test),
+    /// Throw away what a bucket has collected: its module is told, once, on every node where it runs
+    Purge(switch::Switch),
     /// Take a single-node bucket from its node
     Move(relocate::Move),
     /// Show a bucket's revisions and what each changed, newest first
@@ -73,6 +78,8 @@ impl Bucket {
             Self::Suspend(switch) => switch.run(switch::To::Off, client, format, out).await,
             Self::Resume(switch) => switch.run(switch::To::On, client, format, out).await,
             Self::Restart(switch) => switch.run(switch::To::Again, client, format, out).await,
+            Self::Test(test) => test.run(client, format, out).await,
+            Self::Purge(switch) => switch.run(switch::To::Empty, client, format, out).await,
             Self::Move(relocate) => relocate.run(client, format, out).await,
             Self::History(history) => history.run(client, format, out).await,
             Self::Rollback(rollback) => rollback.run(client, format, out).await,

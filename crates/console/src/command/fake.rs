@@ -13,7 +13,8 @@ use sheaf_model::{
 };
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket,
-    ListBuckets, MoveBucket, OnBucket, Plan, RollbackBucket, WatchBuckets,
+    ListBuckets, MoveBucket, OnBucket, Plan, RollbackBucket, TestBucket, TestEnd, TestResult, TestStep,
+    WatchBuckets,
 };
 use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi, SnapshotPart};
 use sheaf_wire::event::{Cursor, EventApi, EventPage, ListEvents, WatchEvents};
@@ -302,6 +303,26 @@ impl BucketApi for Fake {
 
     async fn restart(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
         self.on(&caller, ask, |_, _, _| {})
+    }
+
+    async fn purge(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError> {
+        self.on(&caller, ask, |_, _, _| {})
+    }
+
+    async fn test(&self, _: Caller, ask: TestBucket) -> Result<Answers<TestStep>, ApiError> {
+        let line = |stream, text: &str| {
+            let (node, at) = ("n1".to_owned(), Timestamp(1));
+            Ok(TestStep::Line(LogLine { node, at, stream, text: text.to_owned() }))
+        };
+        let end =
+            TestEnd { result: TestResult::Passed, message: "it has ended by itself".to_owned(), objects: 1 };
+        let steps = [
+            Ok(TestStep::Started { bucket: ask.spec.name, node: "n1".to_owned() }),
+            line(LogStream::Stdout, "an object"),
+            line(LogStream::Stderr, "a word"),
+            Ok(TestStep::Ended(end)),
+        ];
+        Ok(Box::pin(futures::stream::iter(steps)))
     }
 
     async fn history(&self, _: Caller, ask: BucketHistory) -> Result<Page<BucketRelease>, ApiError> {

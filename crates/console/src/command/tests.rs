@@ -66,6 +66,7 @@ fn documented_command_lines_are_understood() {
         "bucket suspend /a /b --wait",
         "bucket resume /a --if-revision 3",
         "bucket restart /a",
+        "bucket purge /a --wait",
         "bucket history /a --limit 3",
         "bucket delete /a --yes --wait --timeout 500ms",
         "module apply -f a.yaml",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sheaf_model::{
-    BucketName, BucketSpec, LeaveReason, NodeId, NodeStatus, Phase, PutBucket, Residue, Revision,
+    BucketName, BucketSpec, LeaveReason, NodeId, NodeStatus, Phase, PutBucket, Residue, Revision, Trial,
 };
 
 use super::{Line, Transaction, rollout};
@@ -30,19 +30,7 @@ impl Transaction<'_> {
         let former = self.state.buckets.get(&name).cloned();
         let suspended = put.suspended.unwrap_or_else(|| former.as_ref().is_some_and(|b| b.suspended));
         let Some(former) = former else {
-            let release = self.release(spec);
-            self.put(Change::Release(name.clone(), release.clone()));
-            self.put(Change::Bucket(Arc::new(Bucket {
-                revision: self.revision,
-                created: self.revision,
-                restarted: Revision(0),
-                current: release,
-                next: None,
-                suspended,
-                gave_up: BTreeMap::new(),
-                again: BTreeMap::new(),
-                emergency: None,
-            })));
+            self.create(spec, suspended, None);
             let state = if suspended { "suspended" } else { "active" };
             self.event(Line::new("bucket.created", &name).went("", state));
             return Outcome { document, verb: OutcomeVerb::Created, revision: self.revision };
@@ -172,6 +160,25 @@ impl Transaction<'_> {
         for node in ended {
             self.put(Change::InstanceGone(name.clone(), node));
         }
+    }
+
+    /// A bucket that was not there before.
+    pub(super) fn create(&mut self, spec: BucketSpec, suspended: bool, trial: Option<Trial>) {
+        let release = self.release(spec);
+        self.put(Change::Release(release.spec.name.clone(), release.clone()));
+        self.put(Change::Bucket(Arc::new(Bucket {
+            revision: self.revision,
+            created: self.revision,
+            restarted: Revision(0),
+            current: release,
+            next: None,
+            suspended,
+            gave_up: BTreeMap::new(),
+            again: BTreeMap::new(),
+            emergency: None,
+            purge: None,
+            trial,
+        })));
     }
 
     pub(super) fn suspend(&mut self, on: &OnBucket) -> Result<Reply, Refusal> {

@@ -89,6 +89,7 @@ impl Transaction<'_> {
     }
 
     fn vouch(&mut self, id: NodeId) {
+        self.purge_without(id);
         let residues: Vec<Residue> =
             self.state.residues.values().filter(|residue| residue.nodes.contains_key(&id)).cloned().collect();
         for mut residue in residues {

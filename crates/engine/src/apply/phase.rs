@@ -31,7 +31,7 @@ impl Transaction<'_> {
             return;
         }
         let mut instance = reported.clone();
-        truncate(&mut instance.message);
+        truncate(&mut instance.message, MESSAGE_MAX);
         let before = former.as_ref().map_or("", |former| former.phase.as_str());
         let over = instance.phase == Phase::Stopped && !self.stays(&instance, bucket.as_deref());
         if former.as_deref() == Some(&instance) || (over && former.is_none()) {
@@ -121,9 +121,10 @@ const fn kind_of(phase: Phase) -> &'static str {
     }
 }
 
-fn truncate(text: &mut String) {
-    if text.len() > MESSAGE_MAX {
-        let mut end = MESSAGE_MAX;
+/// Cuts a text off after `most` bytes, between two characters.
+pub(super) fn truncate(text: &mut String, most: usize) {
+    if text.len() > most {
+        let mut end = most;
         while !text.is_char_boundary(end) {
             end -= 1;
         }

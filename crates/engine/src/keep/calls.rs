@@ -25,13 +25,14 @@ impl Keep {
     /// The program is there; a plugin is told of its bucket before it counts as running.
     pub(super) fn executed(&mut self, now: Moment) -> Vec<Action> {
         let changed = std::mem::take(&mut self.changed).then_some(Call::UpdatedSource);
+        let later = changed.into_iter().chain(std::mem::take(&mut self.purge).then_some(Call::Purge));
         if !self.telling.opening.is_empty() {
             self.life = Life::Opening;
-            self.queue.extend(self.telling.opening.iter().copied().chain(changed));
+            self.queue.extend(self.telling.opening.iter().copied().chain(later));
             return self.next_call(now);
         }
         self.life = Life::Running;
-        self.queue.extend(changed);
+        self.queue.extend(later);
         let mut actions = vec![self.report(Phase::Running, String::new())];
         actions.extend(self.next_call(now));
         actions
@@ -70,7 +71,12 @@ impl Keep {
             Life::Opening => {
                 self.life = Life::Running;
                 let mut actions = vec![self.report(Phase::Running, self.said.clone())];
-                actions.extend(self.wait_for_poll(now));
+                if self.telling.tests {
+                    self.queue.push_back(Call::TestSource);
+                    actions.extend(self.next_call(now));
+                } else {
+                    actions.extend(self.wait_for_poll(now));
+                }
                 actions
             }
             Life::Running => self.wait_for_poll(now),
@@ -135,6 +141,26 @@ impl Keep {
         }
     }
 
+    /// What the bucket has collected is to be thrown away: by a program that is there, or once it is.
+    pub(super) fn purge_asked(&mut self, now: Moment) -> Vec<Action> {
+        let under_way = self.calling.is_some_and(|(call, _)| call == Call::Purge);
+        if !self.telling.takes(Call::Purge) {
+            return vec![Action::Purged(Err("the module has nothing to purge".to_owned()))];
+        }
+        match self.life {
+            Life::Opening | Life::Running => {
+                if !under_way && !self.queue.contains(&Call::Purge) {
+                    self.queue.push_back(Call::Purge);
+                }
+                self.next_call(now)
+            }
+            _ => {
+                self.purge = true;
+                vec![]
+            }
+        }
+    }
+
     /// The program does not take the change as it runs: it ends in an orderly way, and begins anew.
     pub(super) fn not_taken(&mut self, now: Moment) -> Vec<Action> {
         let is_there = matches!(self.life, Life::Opening | Life::Running);
@@ -142,7 +168,6 @@ impl Keep {
             return vec![];
         }
         self.again = true;
-        self.queue.clear();
         self.part(None, now)
     }
 
@@ -151,6 +176,7 @@ impl Keep {
     pub(super) fn part(&mut self, why: Option<Call>, now: Moment) -> Vec<Action> {
         let until = now.after(self.stop.grace);
         self.life = Life::Parting(until);
+        self.purge |= self.queue.contains(&Call::Purge);
         self.queue.clear();
         let telling = &self.telling;
         self.queue.extend(why.into_iter().chain([Call::Stop]).filter(|call| telling.takes(*call)));
@@ -164,7 +190,16 @@ impl Keep {
 
     pub(super) fn called(&mut self, result: Result<(), String>, now: Moment) -> Vec<Action> {
         let Some((call, _)) = self.calling.take() else { return vec![] }; // it comes too late
+        if call == Call::Purge {
+            let mut actions = vec![Action::Purged(result)];
+            actions.extend(self.next_call(now));
+            return actions;
+        }
         match (&self.life, result) {
+            (Life::Running, Ok(())) if call == Call::TestSource => {
+                self.tested = true;
+                self.part(None, now)
+            }
             (Life::Running, Err(why)) if call == Call::PeriodicPoll => {
                 let mut actions = vec![self.report(Phase::Running, why)];
                 actions.extend(self.next_call(now));
@@ -187,10 +222,11 @@ impl Keep {
 
     /// The call under way was given up. What comes at the end goes on with what is left of it.
     pub(super) fn not_answered(&mut self, now: Moment) -> Vec<Action> {
-        let Some((call, _)) = self.calling.take() else { return vec![] };
+        let Some((call, _)) = self.calling else { return vec![] };
         let limit = self.telling.limit(call, self.stop.grace);
         self.trouble = Some(self.telling.too_long(call, limit));
         if matches!(self.life, Life::Parting(_)) {
+            self.calling = None;
             let mut actions = vec![Action::HangUp];
             actions.extend(self.next_call(now));
             return actions;
@@ -200,6 +236,7 @@ impl Keep {
 
     /// No call is under way any more, or to be made.
     pub(super) fn hang_up(&mut self) {
+        self.purge |= self.queue.contains(&Call::Purge);
         self.queue.clear();
         self.calling = None;
         self.said.clear();

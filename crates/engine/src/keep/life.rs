@@ -22,6 +22,8 @@ impl Keep {
             telling: Telling::default(),
             farewell: None,
             changed: false,
+            purge: false,
+            tested: false,
             queue: VecDeque::new(),
             calling: None,
             said: String::new(),
@@ -83,6 +85,11 @@ impl Keep {
             Input::StopAsked => self.stop_asked(None, now),
             Input::PartAsked(call) => self.stop_asked(Some(call), now),
             Input::UpdateAsked => self.update_asked(now),
+            Input::Noted(why) => {
+                self.trouble.get_or_insert(why);
+                vec![]
+            }
+            Input::PurgeAsked => self.purge_asked(now),
             Input::NotTaken => self.not_taken(now),
             Input::NotAnswered => self.not_answered(now),
             Input::DeadlineMoved { .. } => self.deadline_moved(input, now),
@@ -130,8 +137,16 @@ impl Keep {
 
     pub(super) fn clear(&mut self, then: Then) -> Vec<Action> {
         self.life = Life::Clearing(then);
+        let mut actions = vec![Action::KillAll];
+        // One that was under way is not tried again: it may be why the program has ended.
+        if self.calling.is_some_and(|(call, _)| call == Call::Purge) {
+            let name = self.telling.name(Call::Purge);
+            let why =
+                self.trouble.clone().unwrap_or_else(|| format!("{name}: it was ended before it was done"));
+            actions.push(Action::Purged(Err(why)));
+        }
         self.hang_up();
-        vec![Action::KillAll]
+        actions
     }
 
     fn emptied(&mut self, now: Moment) -> Vec<Action> {
@@ -143,7 +158,7 @@ impl Keep {
             Life::Clearing(Then::Over(end, message)) => self.over(end, message),
             Life::Parting(_) | Life::Stopping(_) => {
                 let message = self.trouble.take().unwrap_or_default();
-                if std::mem::take(&mut self.again) { self.start() } else { self.over(End::Stopped, message) }
+                if std::mem::take(&mut self.again) { self.start() } else { self.over(self.parted(), message) }
             }
             life => {
                 self.life = life;
@@ -216,7 +231,11 @@ impl Keep {
         match restart::next(&self.restart, &self.recent, exit, now) {
             Next::Finished(why) => self.over(End::Finished, why),
             Next::GiveUp(why) => {
-                let message = said(why);
+                let message = match &self.trouble {
+                    // Nobody expects that a test is made again.
+                    Some(trouble) if self.telling.tests => trouble.clone(),
+                    _ => said(why),
+                };
                 self.over(End::GaveUp, message)
             }
             Next::At(at) => {
@@ -295,7 +314,12 @@ impl Keep {
     }
 
     pub(super) fn after_grace(&self, message: String) -> Then {
-        if self.again { Then::Start } else { Then::Over(End::Stopped, message) }
+        if self.again { Then::Start } else { Then::Over(self.parted(), message) }
+    }
+
+    /// Why one that was to end is over.
+    fn parted(&self) -> End {
+        if self.tested { End::Finished } else { End::Stopped }
     }
 
     fn over(&mut self, end: End, message: String) -> Vec<Action> {

@@ -15,6 +15,8 @@ pub struct Telling {
     takes: BTreeSet<Call>,
     limits: BTreeMap<Call, Span>,
     by_commands: bool,
+    /// It runs for its test, and ends when that is answered.
+    pub(super) tests: bool,
 }
 
 impl Telling {
@@ -23,6 +25,12 @@ impl Telling {
         let opening = vec![Call::Hello, Call::Init, if resumed { Call::Resume } else { Call::NewSource }];
         let takes = Call::IN_DOCUMENTS.into();
         Self { opening, takes, limits, ..Self::default() }
+    }
+
+    /// A plugin's in a trial: it is told who it is, then to show what it makes of its bucket, and that it ends.
+    pub fn trial(limits: BTreeMap<Call, Span>) -> Self {
+        let opening = vec![Call::Hello, Call::Init];
+        Self { opening, takes: [Call::Stop].into(), limits, tests: true, ..Self::default() }
     }
 
     /// That of a program which knows nothing of it: a command is run for each of these calls.

@@ -35,6 +35,8 @@ impl NodeState {
             place.busy = Some(*step);
             out.extend([Action::Note(bucket.clone(), steps.to_string()), action]);
         }
+        let idle = steps.0.is_empty() && place.busy.is_none();
+        self.purge(bucket, &mut place, idle, now, out);
         if place.is_of_use() || self.known.buckets.contains_key(bucket) {
             self.put_back(bucket, place);
         } else {
@@ -111,6 +113,7 @@ impl NodeState {
             origin,
             until: mode.epoch().and_then(|epoch| self.leases.valid(bucket, epoch, now)),
             here: self.here.clone(),
+            trial: known.watched.trial,
         })
     }
 
@@ -222,6 +225,7 @@ impl NodeState {
             exit: None,
             message: reason,
             deadline: None,
+            purged: None,
         });
     }
 }

@@ -219,6 +219,7 @@ impl NodeState {
                 owed.push(ToLeader::NothingLeft { bucket: bucket.clone(), revision: sworn });
             }
         }
+        owed.extend(self.purges_owed());
         let waits = !owed.is_empty() || self.reports.waits();
         self.say_again = waits.then(|| now.after(SAY_AGAIN));
         if self.reports.is_open() {

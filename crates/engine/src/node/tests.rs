@@ -115,6 +115,7 @@ impl Scene {
             exit: None,
             message: String::new(),
             deadline: mode.epoch().and(Some(self.now)),
+            purged: None,
         })
     }
 
@@ -173,6 +174,7 @@ impl Scene {
                 note(self, format!("remove {bucket}"));
                 self.input(Input::Done(bucket, Done::Removed));
             }
+            Action::Purge(bucket, revision) => note(self, format!("purge {bucket} {revision}")),
             Action::Kill(bucket, epoch) => note(self, format!("kill {bucket} {epoch}")),
             Action::MoveDeadline(bucket, _, until) => note(self, format!("deadline {bucket} {}", until.0)),
             Action::HeartbeatNow => note(self, "heartbeat".to_owned()),

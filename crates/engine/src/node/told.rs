@@ -2,7 +2,7 @@
 
 use sheaf_model::{BootId, Exit, Moment, Phase, Revision, Timestamp};
 
-use super::Seen;
+use super::{Purged, Seen};
 use crate::keep::{End, Lease};
 use crate::reconcile::{Ended, Life, Mode, Observed, Origin};
 
@@ -23,6 +23,8 @@ pub struct Told {
     pub exit: Option<Exit>,
     /// Why the keeper is done; nothing of the instance is alive then.
     pub end: Option<End>,
+    /// The last purge that was done, or came to nothing.
+    pub purged: Option<Purged>,
 }
 
 /// By what right and from what an instance was started: what of it a keeper does not tell.
@@ -73,6 +75,7 @@ impl Birth {
             exit: told.exit,
             message: told.message.clone(),
             deadline: self.until,
+            purged: told.purged.clone(),
         }
     }
 
@@ -90,6 +93,7 @@ impl Birth {
                 exit: seen.as_ref().and_then(|seen| seen.exit),
                 message: "its keeper is gone".to_owned(),
                 deadline: None,
+                purged: seen.and_then(|seen| seen.purged),
             },
         }
     }
@@ -115,7 +119,16 @@ mod tests {
 
     fn told(phase: Phase, end: Option<End>) -> Told {
         let started_at = Some(Timestamp(5));
-        Told { phase, message: "so".to_owned(), pid: Some(7), started_at, restarts: 2, exit: None, end }
+        Told {
+            phase,
+            message: "so".to_owned(),
+            pid: Some(7),
+            started_at,
+            restarts: 2,
+            exit: None,
+            end,
+            purged: None,
+        }
     }
 
     fn birth() -> Birth {

@@ -1,6 +1,8 @@
 //! Where a bucket stands.
 
-use sheaf_model::view::{BucketCounts, BucketRow, BucketState, BucketStatus, InstanceView, RolloutView};
+use sheaf_model::view::{
+    BucketCounts, BucketRow, BucketState, BucketStatus, InstanceView, PurgeFailure, PurgeView, RolloutView,
+};
 use sheaf_model::{Instance, LeaveReason, Node, NodeId, NodeStatus, OnNodeLost, Phase};
 
 use super::Sight;
@@ -112,6 +114,16 @@ impl Sight<'_> {
             emergency: bucket.emergency.as_ref().map(|emergency| emergency.reason().to_owned()),
             objects: objects.map_or(0, |objects| objects.len() as u64),
             object_bytes: objects.map_or(0, |objects| objects.bytes()),
+            purge: bucket.purge.as_ref().map(|purge| PurgeView {
+                revision: purge.revision.0,
+                waiting: purge.waiting.iter().map(|node| self.state.node_name(*node)).collect(),
+                failed: (purge.failed.iter())
+                    .map(|(node, why)| PurgeFailure {
+                        node: self.state.node_name(*node),
+                        message: why.clone(),
+                    })
+                    .collect(),
+            }),
         }
     }
 

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sheaf_engine::{
-    Bucket, Cluster, Emergency, Entry, Module, Object, Outcome, OutcomeVerb, Refusal, Release, Reply,
+    Bucket, Cluster, Emergency, Entry, Module, Object, Outcome, OutcomeVerb, Purge, Refusal, Release, Reply,
     Request, Rollout,
 };
 use sheaf_model::*;
 
-use super::{BucketV1, BucketV2, ClusterV1, ModuleV1, NodeV1, RolloutV1, Stored, decode, encode};
-
+use super::{BucketV1, BucketV2, BucketV3, ClusterV1, ModuleV1, NodeV1, RolloutV1, Stored, decode, encode};
 fn bucket_name() -> BucketName {
     BucketName::new("/logs/web").unwrap()
 }
@@ -137,10 +136,18 @@ fn bucket_v2() -> BucketV2 {
     BucketV2 { next, again: BTreeMap::from([(NodeId(4), Revision(10))]), ..former }
 }
 
-fn bucket() -> Bucket {
+fn bucket_v3() -> BucketV3 {
     let (until, reason) = (Timestamp(1_700_000_060_000), "the source asks for a pause".to_owned());
     let emergency = Some(Emergency::Quarantined { until, reason });
-    Bucket { emergency, ..Bucket::from_previous(bucket_v2()) }
+    BucketV3 { emergency, ..BucketV3::from_previous(bucket_v2()) }
+}
+
+fn bucket() -> Bucket {
+    let (waiting, failed) = ([NodeId(1)].into(), BTreeMap::from([(NodeId(2), "why".to_owned())]));
+    let purge = Some(Purge { revision: Revision(11), waiting, failed });
+    let trial =
+        Some(Trial { until: Timestamp(1_700_000_060_000), max_objects: 10, max_time: Span::seconds(5) });
+    Bucket { purge, trial, ..Bucket::from_previous(bucket_v3()) }
 }
 
 fn node_v1() -> NodeV1 {
@@ -275,12 +282,21 @@ fn compare(name: &str, all: &str, golden: &str) {
 #[test]
 fn version_3_of_a_bucket_is_written_as_it_was_first_shipped() {
     let disabled = Some(Emergency::Disabled { reason: "no such source".to_owned() });
-    let all = written("bucket", &bucket()) + &written("bucket", &Bucket { emergency: disabled, ..bucket() });
+    let other = BucketV3 { emergency: disabled, ..bucket_v3() };
+    let all = written("bucket", &bucket_v3()) + &written("bucket", &other);
     compare("v3-bucket", &all, include_str!("golden/v3-bucket.hex"));
     let mut former = Vec::new();
     encode(&bucket_v2(), &mut former).unwrap();
-    let read = decode::<Bucket>(&former);
-    assert_eq!(read, Ok(Bucket { emergency: None, ..bucket() }), "what an earlier Sheaf wrote is read");
+    let read = decode::<BucketV3>(&former);
+    assert_eq!(read, Ok(BucketV3 { emergency: None, ..bucket_v3() }), "what an earlier Sheaf wrote is read");
+}
+
+#[test]
+fn version_4_of_a_bucket_is_written_as_it_was_first_shipped() {
+    compare("v4-bucket", &written("bucket", &bucket()), include_str!("golden/v4-bucket.hex"));
+    let mut former = Vec::new();
+    encode(&bucket_v3(), &mut former).unwrap();
+    assert_eq!(decode::<Bucket>(&former), Ok(Bucket { purge: None, trial: None, ..bucket() }));
 }
 
 #[test]
@@ -305,7 +321,7 @@ fn version_2_is_written_as_it_was_first_shipped() {
     encode(&cluster_v1(), &mut first).unwrap();
     assert_eq!(decode::<Cluster>(&first), Ok(Cluster { repair: Repair::default(), ..cluster() }));
     encode(&bucket_v1(), &mut first).unwrap();
-    assert_eq!(decode::<Bucket>(&first), Ok(Bucket::from_previous(BucketV2::from_previous(bucket_v1()))));
+    assert_eq!(decode::<BucketV2>(&first), Ok(BucketV2::from_previous(bucket_v1())));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use sheaf_engine::{
-    Bucket, Change, Cluster, Emergency, Entry, Module, Object, Release, Reply, Request, Rollout,
+    Bucket, Change, Cluster, Emergency, Entry, Module, Object, Purge, Release, Reply, Request, Rollout,
 };
 use sheaf_model::{
     Binding, BucketName, BucketSpec, Bytes, ClusterEpoch, ClusterId, Decision, Drain, Epoch, Event, Exit,
@@ -76,6 +76,8 @@ pub(crate) fn bucket(name: BucketName, revision: u64) -> Bucket {
         gave_up: std::collections::BTreeMap::new(),
         again: std::collections::BTreeMap::new(),
         emergency: None,
+        purge: None,
+        trial: None,
     }
 }
 
@@ -152,6 +154,12 @@ fn any_bucket() -> impl Strategy<Value = Bucket> {
                 again,
                 emergency: suspended
                     .then(|| Emergency::Quarantined { until: Timestamp(revision), reason: "why".to_owned() }),
+                purge: (revision % 2 == 0).then(|| Purge {
+                    revision: Revision(revision / 2),
+                    waiting: [NodeId(revision)].into(),
+                    failed: [(NodeId(1), "in use".to_owned())].into(),
+                }),
+                trial: None,
             },
         )
     })

@@ -6,7 +6,7 @@ use tonic::transport::Channel;
 
 use super::{
     ApplyBucket, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets, MoveBucket,
-    OnBucket, Plan, RollbackBucket, WatchBuckets,
+    OnBucket, Plan, RollbackBucket, TestBucket, TestStep, WatchBuckets,
 };
 use crate::logs::LogLine;
 use crate::proto::v1;
@@ -97,6 +97,20 @@ impl Client {
         let id = ask.request.clone();
         let request = self.change(v1::RestartBucketRequest::from(ask), id.as_ref());
         Ok(self.unary(request, async |request| self.buckets().restart(request).await).await?.into())
+    }
+
+    /// Throws away what a bucket has collected, wherever it runs.
+    pub async fn purge_bucket(&self, ask: OnBucket) -> Result<Done, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::PurgeBucketRequest::from(ask), id.as_ref());
+        Ok(self.unary(request, async |request| self.buckets().purge(request).await).await?.into())
+    }
+
+    /// Runs a bucket once, apart from the real one.
+    pub async fn test_bucket(&self, ask: TestBucket) -> Result<Answers<TestStep>, ApiError> {
+        let request = self.request(v1::TestBucketRequest::from(ask));
+        let steps = self.stream(request, async |request| self.buckets().test(request).await).await?;
+        Ok(call::incoming(self.address(), steps, TryInto::try_into))
     }
 
     /// A page of a bucket's revisions, newest first.

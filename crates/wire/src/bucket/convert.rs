@@ -22,7 +22,7 @@ pub(crate) fn name(text: &str) -> Result<BucketName, ApiError> {
     BucketName::new(text).map_err(|error| ApiError::invalid("name", error.problem, error.remedy))
 }
 
-fn put(message: BucketMessage) -> Result<PutBucket, ApiError> {
+pub(super) fn put(message: BucketMessage) -> Result<PutBucket, ApiError> {
     let mut documents = read(Vec::new(), vec![message])?;
     documents.buckets.pop().ok_or_else(|| ApiError::invalid("bucket", "missing", "a BucketSpec"))
 }
@@ -220,7 +220,7 @@ impl From<BucketLogs> for v1::BucketLogsRequest {
     }
 }
 
-/// The four changes that need no more than a name have messages alike.
+/// The five changes that need no more than a name have messages alike.
 macro_rules! on_bucket {
     ($($message:ident)*) => {$(
         impl From<OnBucket> for v1::$message {
@@ -245,7 +245,7 @@ macro_rules! on_bucket {
     )*};
 }
 
-on_bucket! { SuspendBucketRequest ResumeBucketRequest RestartBucketRequest DeleteBucketRequest }
+on_bucket! { SuspendBucketRequest ResumeBucketRequest RestartBucketRequest PurgeBucketRequest DeleteBucketRequest }
 
 pub(super) fn rollback(
     message: v1::RollbackBucketRequest,

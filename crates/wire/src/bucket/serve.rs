@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{BucketApi, convert};
+use super::{BucketApi, convert, test};
 use crate::call::{self, Messages};
 use crate::proto::v1;
 use crate::proto::v1::bucket_service_server::BucketService;
@@ -112,6 +112,24 @@ impl<A: BucketApi> BucketService for Serve<A> {
     ) -> Result<Response<v1::ChangeResponse>, Status> {
         let ask = |caller, ask| self.0.restart(caller, ask);
         call::unary(request, v1::RestartBucketRequest::read, ask, Into::into).await
+    }
+
+    async fn purge(
+        &self,
+        request: Request<v1::PurgeBucketRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.purge(caller, ask);
+        call::unary(request, v1::PurgeBucketRequest::read, ask, Into::into).await
+    }
+
+    type TestStream = Messages<v1::TestBucketResponse>;
+
+    async fn test(
+        &self,
+        request: Request<v1::TestBucketRequest>,
+    ) -> Result<Response<Self::TestStream>, Status> {
+        let ask = |caller, ask| self.0.test(caller, ask);
+        call::stream(request, |q, _| test::ask(q), ask, |step| Ok(step.into())).await
     }
 
     async fn history(

@@ -3,7 +3,7 @@
 use sheaf_model::BucketType;
 use sheaf_model::view::{
     BucketRow, BucketState, BucketStatus, DecisionView, Explanation, GateView, InstanceView, NodeExplanation,
-    RolloutView,
+    PurgeFailure, PurgeView, RolloutView,
 };
 
 use crate::ApiError;
@@ -113,6 +113,7 @@ impl From<BucketStatus> for v1::BucketStatus {
             emergency: status.emergency,
             objects: status.objects,
             object_bytes: status.object_bytes,
+            purge: status.purge.map(Into::into),
         }
     }
 }
@@ -144,6 +145,7 @@ impl TryFrom<v1::BucketStatus> for BucketStatus {
             emergency: status.emergency,
             objects: status.objects,
             object_bytes: status.object_bytes,
+            purge: status.purge.map(Into::into),
         })
     }
 }
@@ -159,6 +161,22 @@ impl From<v1::BucketRollout> for RolloutView {
     fn from(rollout: v1::BucketRollout) -> Self {
         let v1::BucketRollout { revision, released, nodes, waits_for, stopped } = rollout;
         Self { revision, released, nodes, waits_for, stopped }
+    }
+}
+
+impl From<PurgeView> for v1::PurgeStatus {
+    fn from(purge: PurgeView) -> Self {
+        let failed =
+            purge.failed.into_iter().map(|it| v1::PurgeFailure { node: it.node, message: it.message });
+        Self { revision: purge.revision, waiting: purge.waiting, failed: failed.collect() }
+    }
+}
+
+impl From<v1::PurgeStatus> for PurgeView {
+    fn from(purge: v1::PurgeStatus) -> Self {
+        let failed =
+            purge.failed.into_iter().map(|it| PurgeFailure { node: it.node, message: it.message }).collect();
+        Self { revision: purge.revision, waiting: purge.waiting, failed }
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
     match (service, method) {
         ("ClusterService" | "BucketService" | "ModuleService", "Apply")
         | ("ClusterService", "Settings" | "Transfer")
-        | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move" | "Rollback")
+        | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move" | "Purge" | "Rollback")
         | ("BucketService" | "ModuleService", "Delete")
         | ("NodeService", "Label" | "Drain" | "Undrain" | "Forget")
         | ("InstanceService", "PutObject" | "DeleteObject" | "AddStatusLine" | "Disable" | "Quarantine") => {
@@ -38,6 +38,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         ("ClusterService", "Status" | "Members")
         | ("BucketService", "Plan" | "Get" | "List" | "Explain")
         | ("NodeService", "List" | "Get" | "Affinity") => (Class::LiveRead, false),
+        ("BucketService", "Test") => (Class::Change, true),
         ("BucketService", "Watch") => (Class::LiveRead, true),
         ("BucketService", "History")
         | ("ModuleService", "Get" | "List")
@@ -75,7 +76,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 42);
+        assert_eq!(calls, 44);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::bucket::{
     ApplyBucket, BucketApi, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets,
-    MoveBucket, OnBucket, Plan, RollbackBucket, WatchBuckets,
+    MoveBucket, OnBucket, Plan, RollbackBucket, TestBucket, TestStep, WatchBuckets,
 };
 use crate::event::{EventApi, EventPage, ListEvents, WatchEvents};
 use crate::logs::{LogLine, LogStream};
@@ -100,6 +100,14 @@ impl BucketApi for Fake {
     }
 
     async fn restart(&self, _: Caller, _: OnBucket) -> Result<Done, ApiError> {
+        not_here()
+    }
+
+    async fn purge(&self, _: Caller, _: OnBucket) -> Result<Done, ApiError> {
+        not_here()
+    }
+
+    async fn test(&self, _: Caller, _: TestBucket) -> Result<Answers<TestStep>, ApiError> {
         not_here()
     }
 

@@ -32,7 +32,8 @@ fn status(state: BucketState) -> BucketStatus {
             "message": "m", "revision": 6
         }],
         "owner": "o", "labels": {"team": "web"}, "message": "why", "quarantined_until": AT,
-        "emergency": "no licence", "objects": 3, "object_bytes": 99
+        "emergency": "no licence", "objects": 3, "object_bytes": 99,
+        "purge": {"revision": 6, "waiting": ["n1"], "failed": [{"node": "n2", "message": "in use"}]}
     }))
 }
 

@@ -114,6 +114,8 @@ fn items(texts: &[&str], buckets: usize) -> Vec<WatchItem> {
             basis: revision,
             suspended: false,
             gave_up: false,
+            purge: None,
+            trial: None,
         })
     };
     let mut items = vec![WatchItem::Reset, WatchItem::Settings(Settings::default())];

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone
-//!                       ├──► placement, apply, gates, idle, start, failover, objects ── scene: clusters and documents
+//!                       ├──► placement, apply, gates, idle, start, failover, objects, modules ── scene: clusters and documents
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
 //! ```
@@ -22,6 +22,7 @@ mod figure;
 mod gates;
 mod idle;
 mod machine;
+mod modules;
 mod nemesis;
 mod objects;
 mod placement;
@@ -46,7 +47,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 11] = [
+const BENCHES: [Bench; 12] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
@@ -86,6 +87,11 @@ const BENCHES: [Bench; 11] = [
         name: "objects",
         about: "3 members: compare and set from a module, one and many at a time  [--seconds 5] [--writers 1,64]",
         run: objects::run,
+    },
+    Bench {
+        name: "modules",
+        about: "one node: gate 3 of a plugin, keepers of 200 instances and their start  [--buckets 1000]",
+        run: modules::run,
     },
     Bench {
         name: "nemesis",

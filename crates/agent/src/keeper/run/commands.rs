@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 
 use sheaf_engine::keep::Input;
-use sheaf_model::{Call, Exit};
+use sheaf_model::{Call, Exit, Revision};
 use sheaf_module::Bucket;
 
 use super::super::change::change;
 use super::super::layout::write_json;
 use super::super::program::{Executed, Program, render};
-use super::super::{clock, proc};
+use super::super::{FromKeeper, clock, proc};
 use super::{Keeper, Wires};
 
 /// One that runs.
@@ -88,5 +88,24 @@ impl Keeper {
             proc::kill_group_of(running.program.pid);
             running.program.finish_aside(&mut self.output, clock::wall());
         }
+    }
+
+    /// A purge is asked for: it is done once, however often that is said.
+    pub(super) fn purge(&mut self, revision: Revision, wires: &mut Wires) {
+        let done = self.status.purged.as_ref().map(|(done, _)| *done);
+        if Some(revision) > done.max(self.purging) {
+            self.purging = Some(revision);
+            self.feed(Input::PurgeAsked, wires);
+        }
+    }
+
+    /// How it went, which agents must hear of also after a restart of the machine.
+    pub(super) fn purged(&mut self, failure: String, wires: &mut Wires) {
+        let Some(revision) = self.purging.take() else { return };
+        self.status.purged = Some((revision, failure));
+        if let Err(error) = self.layout.write_status(&self.status, true) {
+            eprintln!("sheaf keep {}: {error}", self.plan.bucket);
+        }
+        wires.say(&FromKeeper::Status(Box::new(self.status.clone())));
     }
 }

@@ -41,6 +41,7 @@ pub(crate) fn status() -> BucketStatus {
         emergency: None,
         objects: 0,
         object_bytes: 0,
+        purge: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `sheaf bucket status [NAME]`
 
 use clap::Args;
-use sheaf_model::view::{BucketStatus, InstanceView, RolloutView};
+use sheaf_model::view::{BucketStatus, InstanceView, PurgeView, RolloutView};
 use sheaf_model::{BucketName, Timestamp, document};
 use sheaf_wire::Client;
 use sheaf_wire::bucket::GotBucket;
@@ -93,6 +93,13 @@ fn print(out: &mut Terminal, format: Format, status: &BucketStatus) -> Result<()
     Ok(())
 }
 
+/// How far a purge is; one that is done is not worth a line.
+fn purge(purge: &PurgeView) -> String {
+    let waits = (!purge.waiting.is_empty()).then(|| format!("waits for {}", purge.waiting.join(", ")));
+    let failed = purge.failed.iter().map(|it| format!("failed on {}: {}", it.node, it.message));
+    waits.into_iter().chain(failed).collect::<Vec<_>>().join("; ")
+}
+
 fn facts(status: &BucketStatus, now: Timestamp) -> Vec<(&'static str, String)> {
     let affinity = match (status.affinity_epoch, &status.affinity_since) {
         _ if status.node_affinity.is_empty() => "none".to_owned(),
@@ -117,6 +124,7 @@ fn facts(status: &BucketStatus, now: Timestamp) -> Vec<(&'static str, String)> {
         ("affinity", affinity),
         ("revision", status.revision.to_string()),
         ("rollout", status.rollout.as_ref().map(rollout).unwrap_or_default()),
+        ("purge", status.purge.as_ref().map(purge).unwrap_or_default()),
         ("suspended", if status.suspended { "yes".to_owned() } else { String::new() }),
         ("objects", objects(status)),
         ("owner", status.owner.clone().unwrap_or_default()),

@@ -1,4 +1,4 @@
-//! `sheaf bucket suspend|resume|restart NAME…`
+//! `sheaf bucket suspend|resume|restart|purge NAME…`
 
 use clap::Args;
 use sheaf_model::{BucketName, Revision};
@@ -23,6 +23,8 @@ pub(crate) enum To {
     On,
     /// Restarted.
     Again,
+    /// Without what it has collected.
+    Empty,
 }
 
 impl To {
@@ -31,6 +33,7 @@ impl To {
             Self::Off => "suspended",
             Self::On => "resumed",
             Self::Again => "restarted",
+            Self::Empty => "purging",
         }
     }
 
@@ -38,11 +41,12 @@ impl To {
         match self {
             Self::Off => Goal::NothingRuns,
             Self::On | Self::Again => Goal::Runs,
+            Self::Empty => Goal::Purged,
         }
     }
 }
 
-/// `sheaf bucket suspend|resume|restart`
+/// `sheaf bucket suspend|resume|restart|purge`
 #[derive(Args, Debug)]
 pub struct Switch {
     /// The buckets' paths
@@ -73,6 +77,7 @@ impl Switch {
                 To::Off => client.suspend_bucket(ask).await?,
                 To::On => client.resume_bucket(ask).await?,
                 To::Again => client.restart_bucket(ask).await?,
+                To::Empty => client.purge_bucket(ask).await?,
             };
             warn(out, &done.warnings);
             let outcome = if done.unchanged { "unchanged" } else { to.done() };

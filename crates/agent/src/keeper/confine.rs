@@ -1,0 +1,179 @@
+//! What an instance may use, and as whom it runs: said by its keeper, done by the second stage to itself before it becomes
+//! the program.
+//!
+//! ```text
+//!  keeper ── makes groups, says `cgroup=…/cgroup.procs open_files=4096 user=flume` ──► second stage
+//!                                    joins them, takes its limits, becomes the user ◄──┘
+//! ```
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use serde::{Deserialize, Serialize};
+use sheaf_model::Limits;
+use uzers::os::unix::UserExt as _;
+
+use super::cgroup::{self, Controller};
+
+/// What confines an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confine {
+    /// What it may use.
+    pub limits: Limits,
+    /// Whom it runs as; none: as the agent does.
+    pub user: Option<String>,
+}
+
+/// One thing that the second stage does to itself.
+const CGROUP: &str = "cgroup=";
+const OPEN_FILES: &str = "open_files=";
+const PROCESSES: &str = "processes=";
+const MEMORY: &str = "memory=";
+const USER: &str = "user=";
+
+impl Confine {
+    /// Whether there is nothing to do.
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Makes the groups of an instance, and says what its second stage is to do. The error is for people.
+    pub(crate) fn prepare(&self, instance: &Path) -> Result<Vec<OsString>, String> {
+        let Limits { memory, processes, open_files, .. } = &self.limits;
+        let groups = cgroup::make(&cgroup::name(instance), &self.limits)
+            .map_err(|error| format!("its limits cannot be set: {error}"))?;
+        let has = |wanted| groups.iter().any(|(controller, _)| *controller == wanted);
+        let mut orders: Vec<OsString> = Vec::new();
+        let mut say = |order: &str, value: &std::ffi::OsStr| {
+            let mut text = OsString::from(order);
+            text.push(value);
+            orders.push(text);
+        };
+        if let Some(bytes) = memory.filter(|_| !has(Controller::Memory)) {
+            say(MEMORY, bytes.0.to_string().as_ref());
+        }
+        // Without a group it is the user who is counted, and the agent's own user has more than this instance.
+        if let Some(most) = processes.filter(|_| !has(Controller::Pids) && self.user.is_some()) {
+            say(PROCESSES, most.to_string().as_ref());
+        }
+        if let Some(most) = open_files {
+            say(OPEN_FILES, most.to_string().as_ref());
+        }
+        groups.iter().for_each(|(_, procs)| say(CGROUP, procs.as_os_str()));
+        if let Some(user) = &self.user {
+            say(USER, user.as_ref());
+        }
+        Ok(orders)
+    }
+
+    /// Lets the instance's user have its directory, and reach it. The error is for people.
+    pub(crate) fn hand_over(&self, data_dir: &Path, dir: &Path, files: &[&Path]) -> Result<(), String> {
+        let Some(name) = &self.user else { return Ok(()) };
+        let user = find(name)?;
+        if is_me(&user) {
+            return Ok(());
+        }
+        let done = || {
+            for path in std::iter::once(dir).chain(files.iter().copied()) {
+                chown(path, Some(user.uid()), Some(user.primary_group_id()))?;
+            }
+            // Everybody may pass, nobody else may look.
+            for above in dir.ancestors().skip(1).take_while(|above| above.starts_with(data_dir)) {
+                let mode = fs::metadata(above)?.permissions().mode();
+                fs::set_permissions(above, fs::Permissions::from_mode(mode | 0o011))?;
+            }
+            io::Result::Ok(())
+        };
+        done().map_err(|error| format!("user {name} cannot be given {}: {error}", dir.display()))
+    }
+}
+
+fn find(name: &str) -> Result<uzers::User, String> {
+    uzers::get_user_by_name(name).ok_or_else(|| format!("there is no user {name} on this node"))
+}
+
+fn is_me(user: &uzers::User) -> bool {
+    uzers::get_effective_uid() == user.uid()
+}
+
+/// Does what the keeper has said, in this process. Call it before any thread exists. The variables of the user come back.
+/// The error is for people.
+pub(crate) fn obey(orders: &[OsString]) -> Result<Vec<(&'static str, OsString)>, String> {
+    let mut variables = Vec::new();
+    for order in orders {
+        let text = order.to_string_lossy();
+        let number = |value: &str| value.parse::<u64>().map_err(|_| format!("{text}: no number"));
+        let limited = |what: &str, resource, most: u64| {
+            // A lower hard limit of the agent's own stays.
+            let hard = rustix::process::getrlimit(resource).maximum;
+            let most = hard.map_or(most, |hard| hard.min(most));
+            setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+                .map_err(|error| format!("limits.{what} cannot be set: {error}"))
+        };
+        if let Some(procs) = text.strip_prefix(CGROUP) {
+            fs::write(procs, "0").map_err(|error| format!("{procs} cannot be joined: {error}"))?;
+        } else if let Some(most) = text.strip_prefix(OPEN_FILES) {
+            limited("open_files", Resource::Nofile, number(most)?)?;
+        } else if let Some(most) = text.strip_prefix(PROCESSES) {
+            limited("processes", Resource::Nproc, number(most)?)?;
+        } else if let Some(most) = text.strip_prefix(MEMORY) {
+            limited("memory", Resource::As, number(most)?)?;
+        } else if let Some(name) = text.strip_prefix(USER) {
+            variables = become_user(name)?;
+        } else {
+            return Err(format!("{text}: not understood"));
+        }
+    }
+    Ok(variables)
+}
+
+/// Comes last: afterwards there is no way back.
+fn become_user(name: &str) -> Result<Vec<(&'static str, OsString)>, String> {
+    let user = find(name)?;
+    let variables = vec![
+        ("USER", user.name().to_owned()),
+        ("LOGNAME", user.name().to_owned()),
+        ("HOME", user.home_dir().as_os_str().to_owned()),
+    ];
+    if is_me(&user) {
+        return Ok(variables);
+    }
+    let group = rustix::process::Gid::from_raw(user.primary_group_id());
+    let groups = user.groups().unwrap_or_default();
+    let groups: Vec<_> = groups.iter().map(|it| rustix::process::Gid::from_raw(it.gid())).collect();
+    let me = rustix::process::Uid::from_raw(user.uid());
+    set_thread_groups(&groups)
+        .and_then(|()| set_thread_res_gid(group, group, group))
+        .and_then(|()| set_thread_res_uid(me, me, me))
+        .map_err(|error| {
+            format!("it cannot run as user {name}: {error}; only an agent that runs as root can do that")
+        })?;
+    Ok(variables)
+}
+
+/// What of limits and users this node cannot enforce, for people; each begins with the field of a document.
+pub(crate) fn unenforced() -> Vec<String> {
+    let has = |wanted| cgroup::places().iter().any(|place| place.controller == wanted);
+    let mut notes = Vec::new();
+    let why = "the agent cannot make control groups with that controller here";
+    if !has(Controller::Memory) {
+        notes.push(format!(
+            "limits.memory is enforced for each process, not for an instance as a whole: {why}"
+        ));
+    }
+    if !has(Controller::Cpu) {
+        notes.push(format!("limits.cpu is not enforced: {why}"));
+    }
+    if !has(Controller::Pids) {
+        notes.push(format!("limits.processes is enforced only of modules with a user: {why}"));
+    }
+    if !rustix::process::geteuid().is_root() {
+        notes.push("user is possible only for the agent's own: the agent does not run as root".to_owned());
+    }
+    notes
+}

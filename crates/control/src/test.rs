@@ -1,0 +1,311 @@
+//! Tests of buckets: one that is registered for a while under a name of its own, watched, and deleted.
+//!
+//! Everything here is seen from the replicated state and the node's output, so that any leader could go on; the one that was
+//! asked does not survive its own end, and then the trial's time to live does the rest (`engine::steward`).
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use sheaf_engine::{Command, OnBucket, PutTrial, registration};
+use sheaf_model::view::BucketState;
+use sheaf_model::{BucketName, BucketSpec, NodeStatus, OnNodeLost, Phase, PutBucket, Span, Timestamp, Trial};
+use sheaf_wire::bucket::{TestBucket, TestEnd, TestResult, TestStep};
+use sheaf_wire::logs::{LogLine, LogStream, LogsOf};
+use sheaf_wire::peer::PeerClient;
+use sheaf_wire::{Answers, ApiError, Caller};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::Control;
+use crate::propose::refused;
+
+/// Beyond all its times, until a trial is deleted that nobody watches any more.
+const TIME_TO_LIVE: Span = Span::seconds(15);
+/// How often it is looked at how far it is; what a node is not available for is known to the leader alone, and no change.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long its node may take to begin sending what was printed.
+const BEGIN_WITHIN: Duration = Duration::from_secs(5);
+/// How long it is waited for that nothing is left; the time a node may take is its module's grace, and lines are read meanwhile.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+/// Lines on their way to a caller; a slow one slows the reading, not the program.
+const LINES: usize = 256;
+
+type Lines = Pin<Box<dyn Stream<Item = Result<LogLine, ApiError>> + Send>>;
+
+/// One test under way.
+struct Test {
+    control: Control,
+    caller: Caller,
+    ask: TestBucket,
+    bucket: BucketName,
+    steps: mpsc::Sender<Result<TestStep, ApiError>>,
+    /// Lines of the program that were passed on; those of a second reading come after them.
+    passed_on: u64,
+    objects: u64,
+}
+
+/// Where a trial stands.
+enum Stand {
+    Waits(String),
+    NotPlaced(String),
+    Placed { node: String, address: String, phase: Option<Phase>, message: String, over: bool },
+    Lost { node: String },
+    Gone,
+}
+
+impl Control {
+    /// Registers the trial, and sends what becomes of it.
+    pub(crate) async fn test_bucket(
+        &self,
+        caller: Caller,
+        ask: TestBucket,
+    ) -> Result<Answers<TestStep>, ApiError> {
+        let (spec, bucket) = self.to_try(&ask)?;
+        let longest = [ask.start_within, ask.max_time, TIME_TO_LIVE].iter().map(|span| span.0).sum::<u64>();
+        let until = Timestamp(self.clock.wall().0.saturating_add(longest));
+        let trial = Trial { until, max_objects: ask.max_objects, max_time: ask.max_time };
+        let put = PutBucket { spec, suspended: None, base: None, latest: false };
+        self.change(&caller, None, Command::PutTrial(PutTrial { put, trial })).await?;
+        let (steps, said) = mpsc::channel(LINES);
+        let mut test = Test { control: self.clone(), caller, ask, bucket, steps, passed_on: 0, objects: 0 };
+        let run = stream::once(async move { test.run().await }).filter_map(|()| std::future::ready(None));
+        let said = stream::unfold(said, |mut said| async move { Some((said.recv().await?, said)) });
+        // Whoever reads the steps runs the test: when he goes away, the rest is left to its time to live.
+        Ok(stream::select(said, run).boxed())
+    }
+
+    /// What is tried, under a name of its own and with its module's version fixed as apply would.
+    fn to_try(&self, ask: &TestBucket) -> Result<(BucketSpec, BucketName), ApiError> {
+        let put = PutBucket { spec: ask.spec.clone(), suspended: None, base: None, latest: ask.latest };
+        let apply = sheaf_engine::Apply { modules: Vec::new(), buckets: vec![put] };
+        self.check_schemas(&apply)?;
+        let checked = self.see(|sight| registration::check(sight.state, &apply))?.map_err(refused)?.pop();
+        let spec = checked.ok_or_else(|| ApiError::Internal("a test without a bucket".to_owned()))?;
+        let name = format!("{}.test-{:08x}", spec.name, self.clock.wall().0 & 0xffff_ffff);
+        let name = BucketName::new(&name)
+            .map_err(|error| ApiError::invalid("name", error.to_string(), "a shorter name"))?;
+        let trial = BucketSpec {
+            name: name.clone(),
+            multi_node: false,
+            poll_frequency: None,
+            max_parallel: None,
+            on_node_lost: OnNodeLost::Wait,
+            ..spec
+        };
+        Ok((trial, name))
+    }
+}
+
+impl Test {
+    async fn run(&mut self) {
+        let end = match self.place().await {
+            Ok((node, address)) => self.watch(node, address).await,
+            Err(end) => end,
+        };
+        let end = self.clear_away(end).await;
+        self.say(TestStep::Ended(end)).await;
+    }
+
+    async fn say(&self, step: TestStep) {
+        // Nobody hears it any more: then nobody polls this either.
+        let _ = self.steps.send(Ok(step)).await;
+    }
+
+    fn end(&self, result: TestResult, message: impl Into<String>) -> TestEnd {
+        TestEnd { result, message: message.into(), objects: self.objects }
+    }
+
+    /// Until a node has it: its name and address.
+    async fn place(&self) -> Result<(String, String), TestEnd> {
+        let give_up = Instant::now() + self.ask.start_within.duration();
+        loop {
+            let why = match self.stand() {
+                Stand::Placed { node, address, .. } => {
+                    self.say(TestStep::Started { bucket: self.bucket.clone(), node: node.clone() }).await;
+                    return Ok((node, address));
+                }
+                Stand::NotPlaced(why) => return Err(self.end(TestResult::NotPlaced, why)),
+                Stand::Gone => return Err(self.end(TestResult::Failed, "it was deleted")),
+                Stand::Lost { node } => return Err(self.lost(&node)),
+                Stand::Waits(why) => why,
+            };
+            if Instant::now() >= give_up {
+                let text = format!("no node was chosen within {}: {why}", self.ask.start_within);
+                return Err(self.end(TestResult::NotPlaced, text));
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn lost(&self, node: &str) -> TestEnd {
+        self.end(TestResult::Failed, format!("node {node}, where it ran, was lost"))
+    }
+
+    /// Until it is over, passing on what it prints.
+    async fn watch(&mut self, node: String, address: String) -> TestEnd {
+        let start_by = Instant::now() + self.ask.start_within.duration();
+        let mut runs_until: Option<Instant> = None;
+        let mut lines: Option<Lines> = None;
+        loop {
+            let (phase, message, over) = match self.stand() {
+                Stand::Placed { phase, message, over, .. } => (phase, message, over),
+                Stand::Lost { node } => return self.lost(&node),
+                Stand::Gone => return self.end(TestResult::Failed, "it was deleted"),
+                // Between two bindings, which a trial never has: its node has refused it since.
+                Stand::Waits(why) | Stand::NotPlaced(why) => (None, why, true),
+            };
+            if over {
+                return self.over(&address, phase, message).await;
+            }
+            let now = Instant::now();
+            if phase == Some(Phase::Running) && runs_until.is_none() {
+                runs_until = Some(now + self.ask.max_time.duration());
+            }
+            if lines.is_none() && phase.is_some() {
+                lines = self.printed(&address, true).await.ok();
+            }
+            match runs_until {
+                Some(until) if now >= until => {
+                    return self.end(TestResult::Passed, format!("it ran for {}", self.ask.max_time));
+                }
+                None if now >= start_by => {
+                    let mut text = format!("it had not started within {} on {node}", self.ask.start_within);
+                    if !message.is_empty() {
+                        text = format!("{text}: {message}");
+                    }
+                    return self.end(TestResult::Failed, text);
+                }
+                _ => {}
+            }
+            if self.read_for(&mut lines, LOOK_AGAIN).await {
+                return self.enough();
+            }
+        }
+    }
+
+    fn enough(&self) -> TestEnd {
+        let many = if self.objects == 1 { "object" } else { "objects" };
+        self.end(TestResult::Passed, format!("{} {many}, as many as were asked for", self.objects))
+    }
+
+    /// It has ended by itself: what it printed last is read before anything else.
+    async fn over(&mut self, address: &str, phase: Option<Phase>, message: String) -> TestEnd {
+        if let Ok(rest) = self.printed(address, false).await {
+            let known = self.passed_on;
+            let mut seen = 0;
+            let mut rest = rest.filter(move |line| {
+                let again = line.as_ref().is_ok_and(|line| line.stream != LogStream::Sheaf) && seen < known;
+                seen += u64::from(again);
+                std::future::ready(!again)
+            });
+            while let Ok(Some(Ok(line))) = timeout(BEGIN_WITHIN, rest.next()).await {
+                if self.pass_on(line).await {
+                    return self.enough();
+                }
+            }
+        }
+        match phase {
+            Some(Phase::Stopped) if message.is_empty() => {
+                self.end(TestResult::Passed, "it has ended by itself")
+            }
+            Some(Phase::Stopped) => self.end(TestResult::Passed, message),
+            _ => self.end(TestResult::Failed, message),
+        }
+    }
+
+    async fn printed(&self, address: &str, follow: bool) -> Result<Lines, ApiError> {
+        let of = LogsOf { bucket: self.bucket.clone(), follow, since: None, tail: None, previous: false };
+        PeerClient::new(address)?.logs(of, BEGIN_WITHIN).await
+    }
+
+    /// Passes on what comes for so long; true: there are as many objects as were asked for.
+    async fn read_for(&mut self, lines: &mut Option<Lines>, span: Duration) -> bool {
+        let until = Instant::now() + span;
+        while let Some(reading) = lines {
+            match tokio::time::timeout_at(until, reading.next()).await {
+                Err(_) => return false,
+                Ok(Some(Ok(line))) => {
+                    if self.pass_on(line).await {
+                        return true;
+                    }
+                }
+                // It is read anew when it is over; until then its phases are seen.
+                Ok(None | Some(Err(_))) => break,
+            }
+        }
+        tokio::time::sleep_until(until).await;
+        false
+    }
+
+    async fn pass_on(&mut self, line: LogLine) -> bool {
+        let stream = line.stream;
+        self.say(TestStep::Line(line)).await;
+        self.passed_on += u64::from(stream != LogStream::Sheaf);
+        self.objects += u64::from(stream == LogStream::Stdout);
+        self.objects >= self.ask.max_objects
+    }
+
+    /// Deletes it, and waits until nothing of it can be alive.
+    async fn clear_away(&self, end: TestEnd) -> TestEnd {
+        let on = OnBucket { bucket: self.bucket.clone(), base: None };
+        let deleted = self.control.change(&self.caller, None, Command::DeleteBucket(on)).await;
+        if let Err(error) = deleted
+            && !matches!(error, ApiError::NotFound(_))
+        {
+            let message =
+                format!("{}; it could not be removed, which is left to the leader: {error}", end.message);
+            return TestEnd { message, ..end };
+        }
+        let gone = async {
+            while self.is_bound() {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        match timeout(GONE_WITHIN, gone).await {
+            Ok(()) => end,
+            Err(_) => {
+                let message = format!(
+                    "{}; it was still being stopped {} s after its end",
+                    end.message,
+                    GONE_WITHIN.as_secs()
+                );
+                TestEnd { message, ..end }
+            }
+        }
+    }
+
+    fn is_bound(&self) -> bool {
+        self.control.see(|sight| sight.state.bindings.contains_key(&self.bucket)).unwrap_or(false)
+    }
+
+    fn stand(&self) -> Stand {
+        let stand = self.control.see(|sight| {
+            let state = sight.state;
+            let Some(bucket) = state.buckets.get(&self.bucket) else { return Stand::Gone };
+            let bound = state.bindings.get(&self.bucket).map(|binding| binding.node);
+            let gave_up = bucket.gave_up.iter().next();
+            let Some(id) = bound.or(gave_up.map(|(node, _)| *node)) else {
+                let status = sight.bucket_status(bucket);
+                return match status.state {
+                    BucketState::Unplaced => Stand::NotPlaced(status.message),
+                    _ => Stand::Waits(status.message),
+                };
+            };
+            let Some(node) = state.nodes.get(&id) else { return Stand::Gone };
+            let name = node.facts.name.to_string();
+            if matches!(node.status, NodeStatus::Lost | NodeStatus::Left) {
+                return Stand::Lost { node: name };
+            }
+            let instance = state.instances.get(&self.bucket).and_then(|nodes| nodes.get(&id));
+            let message = match (gave_up, instance) {
+                (Some((_, why)), _) => why.clone(),
+                (None, instance) => instance.map(|it| it.message.clone()).unwrap_or_default(),
+            };
+            let phase = if gave_up.is_some() { Some(Phase::Failed) } else { instance.map(|it| it.phase) };
+            let over = matches!(phase, Some(Phase::Failed | Phase::Stopped));
+            Stand::Placed { node: name, address: node.facts.address.clone(), phase, message, over }
+        });
+        stand.unwrap_or_else(|error| Stand::Waits(error.to_string()))
+    }
+}

@@ -1,0 +1,133 @@
+//! What instances may use, and as whom they run.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sheaf_tests::{Cases, Cluster, wait_for};
+
+use crate::plugin::{bucket, lines, wait_line};
+use crate::scene::pids;
+
+fn module(name: &str, script: &str, more: &str) -> String {
+    format!(
+        "kind: Module\nname: {name}\nversion: '1'\nruntime: exec\nexec:\n  command: /bin/sh\n  args: [-c, '{script}']\n\
+         restart: {{policy: on_failure, backoff: 100ms..100ms, give_up_after: 1 in 1m}}\nfiles: {{conf: the file}}\n{more}\n---\n"
+    )
+}
+
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
+    cases.run("an instance has its limits, and says which one ended it", || limits(cluster));
+    cases.run("an instance runs as its module's user", || user(cluster));
+}
+
+/// What the nodes say that they cannot enforce.
+fn notes(cluster: &Cluster) -> Vec<String> {
+    let node = cluster.json(&["node", "status", "n1", "-o", "json"]);
+    let notes = node["facts"]["notes"].as_array().cloned().unwrap_or_default();
+    notes.iter().filter_map(|note| note.as_str().map(str::to_owned)).collect()
+}
+
+/// The directories of a process's groups that are an instance's own.
+fn groups(pid: u64) -> Vec<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it lives");
+    let own = text.lines().filter_map(|line| line.rsplit(':').next()).filter(|path| path.contains("/sheaf."));
+    own.map(|path| PathBuf::from(path.trim_start_matches('/'))).collect()
+}
+
+fn limits(cluster: &Cluster) {
+    let notes = notes(cluster);
+    let lacks = |field: &str| notes.iter().any(|note| note.starts_with(field));
+    let script = "ulimit -n; (for n in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1000 & done); exec sleep 1000";
+    let spec = module("limited", script, "limits: {memory: 64MiB, cpu: 0.5, open_files: 77, processes: 8}");
+    let said = cluster.apply(&spec);
+    for field in ["limits.memory", "limits.cpu", "limits.processes"] {
+        let warned = said.stderr.contains(&format!("Module limited@1: {field} "));
+        assert_eq!(warned, lacks(field), "{field} with {notes:?}: {said}");
+    }
+    cluster.apply_and_wait(&bucket("/limited", "limited", "{}", ""));
+    wait_line(cluster, "/limited", "77");
+    if !lacks("limits.processes") {
+        wait_for("a process too many", Duration::from_secs(10), || {
+            let said = lines(cluster, "/limited").join("\n");
+            if said.to_lowercase().contains("fork") { Ok(()) } else { Err(said) }
+        });
+    }
+    let running = pids(&cluster.status("/limited"));
+    let own = running.values().next().map(|pid| groups(*pid)).unwrap_or_default();
+    let limited =
+        ["limits.memory", "limits.cpu", "limits.processes"].iter().filter(|field| !lacks(field)).count();
+    assert!(own.len() == limited || (own.len() == 1 && limited > 0), "{own:?} {notes:?}");
+    cluster.delete(&["/limited"]);
+    wait_for("its groups are gone", Duration::from_secs(10), || {
+        let roots = ["memory", "cpu", "pids", ""].map(|name| PathBuf::from("/sys/fs/cgroup").join(name));
+        let left: Vec<PathBuf> = roots
+            .iter()
+            .flat_map(|root| own.iter().map(|group| root.join(group)))
+            .filter(|it| it.exists())
+            .collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    // A program that wants too much is ended; with a group it is said why.
+    let greedy = module("greedy", "head -c 300m /dev/zero | tail > dropped", "limits: {memory: 64MiB}");
+    cluster.apply(&greedy);
+    cluster.apply(&bucket("/greedy", "greedy", "{}", "node_list_rules: [n1]"));
+    let status = cluster.wait_state("/greedy", "failed");
+    let message = status["message"].to_string();
+    let why = if lacks("limits.memory") {
+        "memory"
+    } else {
+        "it wanted more memory than limits.memory, which is 64MiB"
+    };
+    assert!(message.contains(why), "{status:#}");
+    cluster.delete(&["/greedy"]);
+}
+
+fn user(cluster: &Cluster) {
+    // The tests' own directory is closed to others.
+    let mut above = cluster.agent(1).dir();
+    while above.pop() && above.starts_with("/tmp") && above.as_path() != Path::new("/tmp") {
+        let _ = fs::set_permissions(&above, fs::Permissions::from_mode(0o711));
+    }
+    let script = "id -un; cat \"$SHEAF_DIR/conf\" && echo && echo mine > \"$SHEAF_DIR/own\" && cat own; echo $USER $HOME; sleep 1000";
+    let said = cluster.apply(&module("other", script, "user: nobody"));
+    cluster.apply(&bucket("/other", "other", "{}", ""));
+    if notes(cluster).iter().any(|note| note.starts_with("user ")) {
+        assert!(said.stderr.contains("Module other@1: user is possible only"), "{said}");
+        let status = cluster.wait_state("/other", "failed");
+        assert!(status["message"].to_string().contains("runs as root"), "{status:#}");
+    } else {
+        cluster.wait_state("/other", "running");
+        for line in ["| nobody", "| the file", "| mine"] {
+            wait_line(cluster, "/other", line);
+        }
+        // What it started is its user's too, and ends with it.
+        cluster.cli(&["bucket", "suspend", "/other", "--wait"]).ok();
+        let plugin = format!(
+            "kind: Module\nname: other_plugin\nversion: '1'\nruntime: plugin\nexec: {{command: '{}'}}\nuser: nobody\n---\n",
+            open_copy(cluster).display()
+        );
+        cluster.apply(&plugin);
+        cluster.apply_and_wait(&bucket("/other_plugin", "other_plugin", "{}", ""));
+        wait_line(cluster, "/other_plugin", "new source /other_plugin");
+        cluster.delete(&["/other_plugin"]);
+    }
+    let nobody = module("stranger", "true", "user: no_such_user");
+    cluster.apply(&nobody);
+    cluster.apply(&bucket("/stranger", "stranger", "{}", ""));
+    let status = cluster.wait_state("/stranger", "failed");
+    assert!(
+        status["message"].to_string().contains("there is no user no_such_user on this node"),
+        "{status:#}"
+    );
+    cluster.delete(&["/other", "/stranger"]);
+}
+
+/// The plugin of the tests where every user can execute it.
+fn open_copy(cluster: &Cluster) -> PathBuf {
+    let copy = cluster.machine().path("faulty");
+    fs::copy(env!("CARGO_BIN_EXE_faulty"), &copy).expect("a copy");
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("its mode");
+    copy
+}
