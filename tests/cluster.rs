@@ -11,7 +11,7 @@
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
-//! | `full_disk` | 3 | a full disk stops changes, not votes |
+//! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
 //! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
 //! | `input` | 1 | everything that people and programs can get wrong |
 //!

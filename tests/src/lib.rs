@@ -29,6 +29,7 @@ pub mod nemesis;
 pub mod net;
 mod ports;
 pub mod processes;
+pub mod syscalls;
 pub mod wait;
 
 pub use agent::Agent;

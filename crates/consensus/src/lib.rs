@@ -27,6 +27,7 @@ extern crate self as sheaf_consensus;
 mod beat;
 mod codec;
 mod elect;
+mod end;
 mod error;
 #[cfg(test)]
 mod faults;

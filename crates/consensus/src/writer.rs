@@ -16,7 +16,7 @@ use sheaf_store::{Retention, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::codec::{self, CodecError, Position};
-use crate::log::end_process;
+use crate::end;
 use crate::ring::ChangeSet;
 use crate::snapshot::TempFile;
 
@@ -267,7 +267,7 @@ impl Writer {
         loop {
             let Err(error) = attempt(&mut self.store) else { return true };
             if !error.retry_helps() {
-                end_process(doing, &error);
+                end::disk_failed(doing, &error);
             }
             if self.queue.is_closed() {
                 tracing::warn!("cannot {doing} while closing: {error}; the log still holds what is missing");
