@@ -59,6 +59,8 @@ mod rollout;
 mod scene;
 #[path = "cluster/single.rs"]
 mod single;
+#[path = "cluster/starved.rs"]
+mod starved;
 #[path = "cluster/stop.rs"]
 mod stop;
 #[path = "cluster/storm.rs"]
@@ -97,6 +99,7 @@ fn faults() {
     cluster.apply(&scene::modules());
     calls::cases(&mut cases, &cluster);
     storm::cases(&mut cases, &cluster);
+    starved::cases(&mut cases, &cluster);
     loss::cases(&mut cases, &cluster);
     restart::cases(&mut cases, &cluster);
     load::cases(&mut cases, &cluster);
