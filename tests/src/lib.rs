@@ -20,6 +20,7 @@ pub mod cases;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod crowd;
 pub mod disk;
 pub mod documents;
 pub mod linear;
