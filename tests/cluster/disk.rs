@@ -83,8 +83,8 @@ fn broken(cluster: &Cluster) {
     for (turn, role) in roles.into_iter().enumerate() {
         let agent = role(cluster);
         let other = others(agent).expect("three vote");
-        let Some(failing) = FailingSyncs::of(agent.pid()) else { return };
         let said = agent.log().len();
+        let Some(failing) = FailingSyncs::of(agent.pid()) else { return };
         let name = format!("/broken/{turn}");
         let document = bucket(&name, "steady", &steady, "suspended: true");
         // Asked of another node, it is answered by whoever leads then.
