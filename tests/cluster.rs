@@ -11,7 +11,8 @@
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
-//! | `full_disk` | 3 | a full disk stops changes, not votes |
+//! | `crowd` | 3, and 300 that are only sessions | a storm of sessions costs no election and no lease |
+//! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
 //! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
 //! | `input` | 1 | everything that people and programs can get wrong |
 //!
@@ -23,6 +24,8 @@ mod calls;
 mod change;
 #[path = "cluster/context.rs"]
 mod context;
+#[path = "cluster/crowd.rs"]
+mod crowd;
 #[path = "cluster/dev.rs"]
 mod dev;
 #[path = "cluster/disaster.rs"]
@@ -61,6 +64,8 @@ mod rollout;
 mod scene;
 #[path = "cluster/single.rs"]
 mod single;
+#[path = "cluster/starved.rs"]
+mod starved;
 #[path = "cluster/stop.rs"]
 mod stop;
 #[path = "cluster/storm.rs"]
@@ -101,6 +106,7 @@ fn faults() {
     cluster.apply(&scene::modules());
     calls::cases(&mut cases, &cluster);
     storm::cases(&mut cases, &cluster);
+    starved::cases(&mut cases, &cluster);
     loss::cases(&mut cases, &cluster);
     restart::cases(&mut cases, &cluster);
     load::cases(&mut cases, &cluster);

@@ -1,6 +1,7 @@
 //! A majority of the voters is lost for good: one that is left founds the cluster anew, and everybody else follows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sheaf_tests::documents::bucket;
@@ -10,6 +11,8 @@ use crate::scene::{affinity, epoch, event_kinds, names, only_node, trace};
 
 /// Detection, leases, elections, restarts.
 const SOON: Duration = Duration::from_secs(40);
+/// What a snapshot begins with.
+const MAGIC: &[u8] = b"SHEAF SNAPSHOT";
 /// Above every epoch that the first founding may give out.
 const SECOND: u64 = 1 << 48;
 
@@ -127,6 +130,11 @@ impl Scene<'_> {
         let head = cluster.json(&["cluster", "snapshot", "inspect", &file, "-o", "json"]);
         let count = |key: &str| head[key].as_u64().unwrap_or_default();
         assert_eq!((count("cluster_epoch"), count("buckets")), (1, 2), "{head:#}");
+        let newer = cluster.machine().path("newer.snapshot").display().to_string();
+        let whole = std::fs::read(&file).expect("the snapshot is there");
+        std::fs::write(&newer, of_another_format(&whole)).expect("it can be written");
+        let inspect = cluster.cli(&["cluster", "snapshot", "inspect", &newer]).exits(1).calm();
+        inspect.mentions(&["a snapshot of version 2, this build reads 1", "use the sheaf that made it"]);
         let later = trace(cluster, "later");
         cluster.apply_and_wait(&bucket("/disaster/later", "steady", &later, ""));
         let before = epoch(&cluster.status("/disaster/one"));
@@ -148,10 +156,7 @@ impl Scene<'_> {
                 agent.kill_machine();
             }
         }
-        let short = cluster.machine().path("short.snapshot");
-        let whole = std::fs::read(&file).expect("the snapshot is there");
-        std::fs::write(&short, &whole[..whole.len() / 2]).expect("it can be written");
-        restore(&short.display().to_string(), &[]).exits(1).mentions(&["is damaged", "use another copy"]);
+        unusable(cluster, &whole, &first.dir(), |file| restore(file, &[]));
         restore(&file, &["--cluster-epoch", "1"]).exits(1).mentions(&["at least 2"]);
         restore(&file, &[]).ok();
         restore(&file, &[]).exits(1).mentions(&["a node of cluster"]);
@@ -178,6 +183,58 @@ impl Scene<'_> {
         assert!(status["cluster"].as_str().is_some_and(|id| id.contains("+2-")), "{status:#}");
         cluster.delete(&["/disaster/all", "/disaster/one"]);
     }
+}
+
+/// A snapshot that is damaged, and two of a later Sheaf: refused, and nothing is changed.
+fn unusable(cluster: &Cluster, whole: &[u8], dir: &Path, restore: impl Fn(&str) -> Output) {
+    let file = cluster.machine().path("unusable.snapshot").display().to_string();
+    let before = content(dir);
+    let others: [(&[u8], _); 3] = [
+        (&whole[..whole.len() / 2], ["is damaged", "use another copy"]),
+        (
+            &of_another_format(whole),
+            ["is a snapshot of version 2, this build reads 1", "use the sheaf that made it"],
+        ),
+        (&of_a_newer_schema(whole), ["its schema is 99, this build knows", "start a Sheaf at least as new"]),
+    ];
+    for (other, said) in others {
+        std::fs::write(&file, other).expect("it can be written");
+        restore(&file).exits(1).calm().mentions(&said);
+        assert_eq!(content(dir), before, "nothing was changed: {said:?}");
+    }
+}
+
+/// As a later Sheaf may write it: another layout of the file.
+fn of_another_format(snapshot: &[u8]) -> Vec<u8> {
+    let mut file = snapshot.to_vec();
+    file[MAGIC.len()] += 1;
+    sealed(file)
+}
+
+/// The same layout, but a database that only a later Sheaf can read.
+fn of_a_newer_schema(snapshot: &[u8]) -> Vec<u8> {
+    let mut file = snapshot.to_vec();
+    let head = file[MAGIC.len() + 1..][..4].try_into().map(u32::from_le_bytes).expect("four bytes");
+    let database = MAGIC.len() + 5 + head as usize;
+    assert_eq!(&file[database..][..15], b"SQLite format 3", "where the database begins");
+    // Where SQLite keeps the version that its user gives.
+    file[database + 60..][..4].copy_from_slice(&99_u32.to_be_bytes());
+    sealed(file)
+}
+
+/// With the checksum of what it holds now: whole, not damaged.
+fn sealed(mut file: Vec<u8>) -> Vec<u8> {
+    let end = file.len() - 4;
+    let crc = crc32fast::hash(&file[..end]);
+    file[end..].copy_from_slice(&crc.to_le_bytes());
+    file
+}
+
+/// What lies in a data directory, with its bytes, but for who has its lock.
+fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = std::fs::read_dir(dir).expect("it is there").map(|entry| entry.expect("readable").path());
+    let entries = entries.filter(|path| !path.ends_with("lock"));
+    entries.filter_map(|path| Some((path.clone(), std::fs::read(path).ok()?))).collect()
 }
 
 fn is_number(text: &str) -> bool {

@@ -1,4 +1,5 @@
-//! A full disk. Changes are refused and say why; who leads is still decided; with room again all goes on by itself.
+//! A full disk: changes are refused and say why; who leads is still decided; with room again all goes on by itself. And a
+//! broken one: nothing is promised on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,12 +7,16 @@ use std::time::Duration;
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::disk::SmallDisk;
 use sheaf_tests::documents::bucket;
-use sheaf_tests::{Cases, Cluster, Machine, wait_for};
+use sheaf_tests::syscalls::FailingSyncs;
+use sheaf_tests::{Agent, Cases, Cluster, Machine, wait_for};
 
 use crate::scene::{self, epoch, pids, trace};
 
 /// Less than what agents keep for votes.
 const LEFT: u64 = 16 << 20;
+
+/// What an agent ends with whose disk failed.
+const DISK_FAILED: i32 = 74;
 
 /// Three agents on one small disk.
 #[test]
@@ -23,6 +28,9 @@ fn full_disk() {
     cluster.wait_ready();
     let mut cases = Cases::of("full_disk");
     cases.run("changes are refused, votes are not, and what runs runs on", || full(&cluster, &disk));
+    cases.run("a voter whose fsync fails ends, and says why; the others go on, and it catches up", || {
+        broken(&cluster);
+    });
     cases.end();
 }
 
@@ -65,4 +73,40 @@ fn full(cluster: &Cluster, disk: &SmallDisk) {
     }
     cluster.delete(&["/full/runs"]);
     cluster.cli(&["bucket", "delete", "--yes", "/full/new"]).ok();
+}
+
+/// First one that follows, then the one that leads: who acknowledges a change has it on disk.
+fn broken(cluster: &Cluster) {
+    let steady = trace(cluster, "broken");
+    let others = |agent: &Agent| cluster.voters().into_iter().find(|other| other.name() != agent.name());
+    let roles: [fn(&Cluster) -> &Agent; 2] = [follower, Cluster::leader];
+    for (turn, role) in roles.into_iter().enumerate() {
+        let agent = role(cluster);
+        let other = others(agent).expect("three vote");
+        let said = agent.log().len();
+        let Some(failing) = FailingSyncs::of(agent.pid()) else { return };
+        let name = format!("/broken/{turn}");
+        let document = bucket(&name, "steady", &steady, "suspended: true");
+        // Asked of another node, it is answered by whoever leads then.
+        other.cli_with(&["apply", "-f", "-"], document.as_bytes()).ok();
+        assert_eq!(agent.exit(SOON), DISK_FAILED, "{}", agent.log_tail());
+        drop(failing);
+        let log = agent.log().split_off(said);
+        for part in [
+            "FATAL: cannot write and sync the log: Input/output error",
+            "ends with status 74; start it again",
+        ] {
+            assert!(log.contains(part), "{part}:\n{log}");
+        }
+        other.cli(&["bucket", "status", &name]).ok();
+        agent.start();
+        cluster.wait_back(agent);
+        agent.cli(&["bucket", "status", &name]).ok();
+    }
+    cluster.cli(&["bucket", "delete", "--yes", "/broken/0", "/broken/1"]).ok();
+}
+
+fn follower(cluster: &Cluster) -> &Agent {
+    let leader = cluster.leader().name();
+    cluster.voters().into_iter().find(|agent| agent.name() != leader).expect("three vote")
 }

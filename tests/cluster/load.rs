@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use serde_json::Value;
 use sheaf_model::{Document, PutBucket, RequestId, document};
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::{Cases, Cluster, wait_for};
-use sheaf_wire::bucket::ApplyBucket;
-use sheaf_wire::{Client, Options};
+use sheaf_wire::bucket::{ApplyBucket, BucketChange, BucketStep, WatchBuckets};
+use sheaf_wire::{Answers, Client, Options};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::scene::{event_kinds, trace};
 
@@ -28,7 +30,9 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("the leader is killed while 200 buckets are registered: each is there once", || {
         leader_killed(cluster);
     });
-    cases.run("a voter away for 20,000 entries catches up by snapshot", || away(cluster));
+    cases.run("a voter away for 20,000 entries catches up by snapshot, a slow watcher is cut off", || {
+        away(cluster);
+    });
 }
 
 /// A suspended bucket: registered, and nothing runs.
@@ -146,6 +150,9 @@ fn away(cluster: &Cluster) {
     let begun = Instant::now();
     runtime().block_on(async {
         let address = cluster.leader().address();
+        let watcher = Client::lazy(&address, Options::default()).expect("an agent's address is one");
+        let slow = watcher.watch_buckets(WatchBuckets::default()).await;
+        let slow = slow.unwrap_or_else(|error| panic!("a watch: {error}"));
         let mut writers = JoinSet::new();
         for part in 0..WRITERS {
             let client = Client::lazy(&address, Options::default()).expect("an agent's address is one");
@@ -155,7 +162,16 @@ fn away(cluster: &Cluster) {
         while let Some(ended) = writers.join_next().await {
             ended.expect("a writer does not panic");
         }
+        assert_eq!(beginnings(slow).await, 2, "who reads too slowly begins anew");
     });
+    let leading = cluster.named(&leader);
+    wait_for("that is counted", SOON, || {
+        let node = leading.cli(&["node", "status", &leader, "-o", "json"]).ok().json();
+        let queues = &node["facts"]["full_queues"];
+        if queues["watches"].as_u64() >= Some(1) { Ok(()) } else { Err(format!("{:#}", node["facts"])) }
+    });
+    let shown = leading.cli(&["node", "status", &leader]).ok();
+    assert!(shown.stdout.contains("full queues") && shown.stdout.contains("watches "), "{shown}");
     let reached = commit(&status());
     assert!(reached >= goal, "{reached} of {goal} after {:?}", begun.elapsed());
     let log = voter.log().len();
@@ -180,6 +196,18 @@ fn away(cluster: &Cluster) {
     let all: Vec<String> = (0..WRITERS).map(|part| format!("/away/{part:02}")).collect();
     let names: Vec<&str> = all.iter().map(String::as_str).collect();
     cluster.cli(&[&["bucket", "delete", "--yes"], &names[..]].concat()).ok();
+}
+
+/// Reads a watch up to its second beginning, or until there is nothing more; how often everything began.
+async fn beginnings(mut steps: Answers<BucketStep>) -> usize {
+    let mut resets = 0;
+    while resets < 2
+        && let Ok(Some(step)) = timeout(SOON, steps.next()).await
+    {
+        let step = step.unwrap_or_else(|error| panic!("a watch goes on: {error}"));
+        resets += usize::from(step.change == BucketChange::Reset);
+    }
+    resets
 }
 
 /// Changes a bucket to and fro until the log is long enough.

@@ -20,6 +20,7 @@ pub mod cases;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod crowd;
 pub mod disk;
 pub mod documents;
 pub mod linear;
@@ -29,6 +30,7 @@ pub mod nemesis;
 pub mod net;
 mod ports;
 pub mod processes;
+pub mod syscalls;
 pub mod wait;
 
 pub use agent::Agent;

@@ -27,7 +27,7 @@ use crate::checks::{Checks, Plugins};
 use crate::context::Context;
 use crate::error::AgentError;
 use crate::executor::Executor;
-use crate::facts::{self, LoadMeter, NodeConfig};
+use crate::facts::{self, Elsewhere, LoadMeter, NodeConfig};
 use crate::handle::{Handle, Request, Running, State};
 use crate::keeper::{cgroup, clock};
 use crate::keepers::{KeeperOptions, Keepers};
@@ -73,6 +73,8 @@ pub struct Options {
     pub binary: PathBuf,
     /// Whether a stand-in is left when the agent stops, as long as the cluster's settings want one.
     pub stand_in: bool,
+    /// What of the rest of the process is shown with this node's load.
+    pub elsewhere: Elsewhere,
 }
 
 /// The node side of the binary. See [`Agent::run`].
@@ -105,7 +107,7 @@ impl Agent {
         let mut executor =
             Executor::new(keepers, options.config.name.clone(), boot.clone(), options.binary.clone());
         let found = executor.find().await?;
-        let meter = Arc::new(LoadMeter::new(options.data_dir.clone()));
+        let meter = Arc::new(LoadMeter::new(options.data_dir.clone(), options.elsewhere.clone()));
         let signals = Arc::new(Signals::default());
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
         let (say, said) = mpsc::channel(MESSAGES);
@@ -337,6 +339,7 @@ impl Loop {
             Action::HeartbeatNow => self.signals.heartbeat.notify_one(),
             Action::Say(message) => {
                 if self.say.try_send(message).is_err() {
+                    self.meter.messages_were_lost();
                     self.signals.reset.notify_one();
                 }
             }

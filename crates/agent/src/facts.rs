@@ -1,11 +1,11 @@
 //! What a node says of itself: what its machine is, what its config file says, how busy it is.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sheaf_model::{Bytes, Facts, Incarnation, Load, NodeName};
+use sheaf_model::{Bytes, Facts, FullQueues, Incarnation, Load, NodeName, Queue};
 use sysinfo::{MemoryRefreshKind, System};
 
 use crate::keeper::confine;
@@ -79,19 +79,44 @@ pub fn disk_available(path: &Path) -> std::io::Result<Bytes> {
     Ok(Bytes(space.f_bavail.saturating_mul(space.f_frsize)))
 }
 
+/// What the rest of the process counts of what must be seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strain {
+    /// Timers that came late.
+    pub late_timers: u64,
+    /// Queues that were full.
+    pub full_queues: FullQueues,
+}
+
+/// How to learn that of the rest of the process.
+pub type Elsewhere = Arc<dyn Fn() -> Strain + Send + Sync>;
+
 /// How busy the node is, looked at now and then.
-#[derive(Debug)]
 pub struct LoadMeter {
     data_dir: PathBuf,
+    elsewhere: Elsewhere,
     late_timers: AtomicU64,
+    inputs_waited: AtomicU64,
+    messages_lost: AtomicU64,
     /// Two heartbeats at once may ask; whoever comes first looks.
     last: Mutex<Option<(Instant, Load)>>,
 }
 
 impl LoadMeter {
     /// Of this machine, with its disk where `data_dir` is.
-    pub fn new(data_dir: PathBuf) -> Self {
-        Self { data_dir, late_timers: AtomicU64::new(0), last: Mutex::new(None) }
+    pub fn new(data_dir: PathBuf, elsewhere: Elsewhere) -> Self {
+        let (late_timers, inputs_waited, messages_lost) = Default::default();
+        Self { data_dir, elsewhere, late_timers, inputs_waited, messages_lost, last: Mutex::new(None) }
+    }
+
+    /// A stream of the agent had to wait until its loop takes what it has.
+    pub(crate) fn input_waited(&self) {
+        self.inputs_waited.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So much waited for the session that another message found no room.
+    pub(crate) fn messages_were_lost(&self) {
+        self.messages_lost.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A timer of the agent fired more than 50 ms late.
@@ -99,7 +124,7 @@ impl LoadMeter {
         self.late_timers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The load, at most two seconds old but for the timers.
+    /// The load, at most two seconds old but for what is counted.
     pub fn load(&self) -> Load {
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut load = match *last {
@@ -110,7 +135,12 @@ impl LoadMeter {
                 load
             }
         };
-        load.late_timers = self.late_timers.load(Ordering::Relaxed);
+        let (counted, elsewhere) = (|count: &AtomicU64| count.load(Ordering::Relaxed), (self.elsewhere)());
+        load.late_timers = counted(&self.late_timers).saturating_add(elsewhere.late_timers);
+        let own = FullQueues::default()
+            .with(Queue::Inputs, counted(&self.inputs_waited))
+            .with(Queue::Messages, counted(&self.messages_lost));
+        load.full_queues = own.and(elsewhere.full_queues);
         load
     }
 
@@ -121,6 +151,7 @@ impl LoadMeter {
             memory_used: Bytes(memory.total.0.saturating_sub(memory.available.0)),
             disk_available: disk_available(&self.data_dir).unwrap_or_default(),
             late_timers: 0,
+            full_queues: FullQueues::default(),
         }
     }
 }
@@ -133,8 +164,18 @@ mod tests {
     fn the_machine_has_memory_and_disk() {
         let memory = memory().expect("this machine has memory");
         assert!(memory.total > Bytes(0) && memory.available <= memory.total, "{memory:?}");
-        let meter = LoadMeter::new(PathBuf::from("/"));
+    }
+
+    #[test]
+    fn what_is_counted_here_and_elsewhere_adds_up() {
+        let elsewhere = Strain { late_timers: 2, full_queues: FullQueues::default().with(Queue::Watches, 5) };
+        let meter = LoadMeter::new(PathBuf::from("/"), Arc::new(move || elsewhere));
         meter.timer_was_late();
-        assert_eq!(meter.load().late_timers, 1);
+        meter.input_waited();
+        meter.messages_were_lost();
+        let load = meter.load();
+        assert_eq!(load.late_timers, 3);
+        let expected = [(Queue::Watches, 5), (Queue::Inputs, 1), (Queue::Messages, 1)];
+        assert_eq!(load.full_queues.counts().collect::<Vec<_>>(), expected);
     }
 }

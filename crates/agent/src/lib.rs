@@ -30,7 +30,7 @@ mod stand_in;
 
 pub use agent::{Agent, Options};
 pub use error::AgentError;
-pub use facts::NodeConfig;
+pub use facts::{NodeConfig, Strain};
 pub use handle::{Handle, Running, State, Stopped};
 pub use link::Members;
 pub use process::{ask_to_stop, end_with_parent, run_again};

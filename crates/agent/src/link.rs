@@ -114,6 +114,14 @@ impl Link {
         })
     }
 
+    /// Hands the loop something. False: it has ended.
+    async fn input(&self, input: Input) -> bool {
+        if self.inputs.capacity() == 0 {
+            self.meter.input_waited();
+        }
+        self.inputs.send(input).await.is_ok()
+    }
+
     /// The node's own port, then the members', each once.
     fn addresses(&self) -> Vec<String> {
         let mut all: Vec<String> = self.own.iter().cloned().collect();

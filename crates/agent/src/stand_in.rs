@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alarm::Alarm;
 use crate::error::AgentError;
 use crate::executor::Executor;
-use crate::facts::LoadMeter;
+use crate::facts::{LoadMeter, Strain};
 use crate::keeper::clock;
 use crate::keepers::{self, KeeperOptions, Keepers};
 use crate::link::{self, Link, Signals};
@@ -179,7 +179,7 @@ async fn stand(data_dir: &Path, orders: Orders) -> Result<(), AgentError> {
         incarnation: orders.incarnation,
         own: None,
         members: Arc::new(move || members.clone()),
-        meter: Arc::new(LoadMeter::new(data_dir.to_owned())),
+        meter: Arc::new(LoadMeter::new(data_dir.to_owned(), Arc::new(Strain::default))),
         facts,
         inputs: inputs_in,
         signals: signals.clone(),

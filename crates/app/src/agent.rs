@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use sheaf_agent::Leaving;
 use sheaf_control::{Control, Identity, Place};
-use sheaf_wire::{ServeOptions, Server};
+use sheaf_wire::{Refused, ServeOptions, Server};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -97,7 +97,9 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
         refuse_succeeded(&place, &data)?;
     }
     let (control, loops) = Control::new(place.clone(), Arc::new(SystemClock));
+    let refused = Refused::default();
     let node = Node::new(&config, &dir, listening, &identity.address, record.key.clone(), departure)?;
+    let node = node.counting(refused.clone());
 
     let token = stop.clone();
     services.spawn(async move {
@@ -105,7 +107,7 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
         ("control", Ok(()))
     });
     let logs = node.logs();
-    let serving = serve(listener, control.clone(), logs.clone(), stop.clone());
+    let serving = serve(listener, control.clone(), logs.clone(), refused, stop.clone());
     services.spawn(async move { ("server", serving.await) });
     services.spawn(run_replica(replicas, stop.clone()));
     services.spawn(remember_members(place.clone(), data.clone(), stop.clone()));
@@ -127,6 +129,7 @@ async fn serve(
     listener: TcpListener,
     control: Control,
     logs: Arc<Logs>,
+    refused: Refused,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let control = Arc::new(control);
@@ -139,7 +142,8 @@ async fn serve(
         .events(control.clone())
         .peers(control.clone())
         .agents(control.clone())
-        .logs(logs);
+        .logs(logs)
+        .counting(refused);
     let stopped = async move { stop.cancelled().await };
     server.serve(listener, control, ServeOptions::default(), stopped).await.context("serve")
 }

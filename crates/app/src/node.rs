@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
-use sheaf_agent::{Agent, Handle, NodeConfig, Options};
-use sheaf_control::{Place, Registration};
-use sheaf_model::{Facts, NodeKey};
+use sheaf_agent::{Agent, Handle, NodeConfig, Options, Strain};
+use sheaf_control::{Control, Place, Registration};
+use sheaf_model::{Facts, NodeKey, Queue};
 use sheaf_wire::logs::{LogLine, LogsApi, LogsOf};
-use sheaf_wire::{Answers, ApiError, Caller};
+use sheaf_wire::{Answers, ApiError, Caller, Refused};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,8 @@ pub(crate) struct Node {
     /// What it means that the agent stops.
     departure: Departure,
     logs: Arc<Logs>,
+    /// Calls that the node's server refused.
+    refused: Refused,
 }
 
 /// Output of this node's instances, served from the start and answered once the agent runs.
@@ -56,7 +58,13 @@ impl Node {
             binary: std::env::current_exe().context("find this binary, which keepers run")?,
             departure,
             logs: Arc::new(Logs::default()),
+            refused: Refused::default(),
         })
+    }
+
+    /// Shows with its load how many calls were refused there.
+    pub(crate) fn counting(self, refused: Refused) -> Self {
+        Self { refused, ..self }
     }
 
     pub(crate) fn facts(&self) -> Facts {
@@ -80,7 +88,7 @@ impl Node {
             registered = forming.run() => registered?,
         };
         let place = forming.control.place().clone();
-        let (agent, handle) = Agent::new(self.options(&registration, place.clone()))?;
+        let (agent, handle) = Agent::new(self.options(&registration, &forming.control))?;
         // Set once: this runs once.
         let _ = self.logs.0.set(handle.clone());
         let reloading = reloads(handle, reload, place.identity.address.clone());
@@ -91,7 +99,8 @@ impl Node {
         }
     }
 
-    fn options(&self, registration: &Registration, place: Arc<Place>) -> Options {
+    fn options(&self, registration: &Registration, control: &Control) -> Options {
+        let (place, control, refused) = (control.place().clone(), control.clone(), self.refused.clone());
         Options {
             data_dir: self.dir.clone(),
             cluster: registration.cluster.clone(),
@@ -104,6 +113,10 @@ impl Node {
             members: Arc::new(move || members(&place)),
             binary: self.binary.clone(),
             stand_in: self.departure == Departure::Restart,
+            elsewhere: Arc::new(move || Strain {
+                late_timers: control.late_timers(),
+                full_queues: control.full_queues().with(Queue::Calls, refused.times()),
+            }),
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::raft::Raft;
 use crate::replica::Leadership;
+use crate::timer::Timers;
 
 /// When all members were last asked for an answer, by a heartbeat or by a read, which sends the same.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,7 @@ pub(crate) async fn run(
     raft: Raft,
     mut leadership: watch::Receiver<Leadership>,
     rounds: Rounds,
+    timers: Timers,
     every: Duration,
 ) {
     while leadership.wait_for(|known| known.leading).await.is_ok() {
@@ -42,7 +44,7 @@ pub(crate) async fn run(
             let now = Instant::now();
             let due = rounds.latest().map_or(now, |latest| latest + every);
             if now < due {
-                tokio::time::sleep_until(due).await;
+                timers.sleep_until(due).await;
                 continue;
             }
             rounds.begin();

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::options::Options;
 use crate::raft::{Raft, Vote};
 use crate::replica::Leadership;
+use crate::timer::Timers;
 
 /// How long a member waits.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +80,7 @@ impl Patience {
 
 /// Stands for election whenever no leader was heard for long enough; a member without a vote is ignored by openraft. Runs
 /// until openraft has stopped.
-pub(crate) async fn run(raft: Raft, node: NodeId, patience: Patience) {
+pub(crate) async fn run(raft: Raft, node: NodeId, patience: Patience, timers: Timers) {
     let mut leadership = patience.leadership.clone();
     loop {
         if leadership.borrow().leading {
@@ -89,7 +90,7 @@ pub(crate) async fn run(raft: Raft, node: NodeId, patience: Patience) {
             patience.vacant();
         }
         let until = patience.until();
-        tokio::time::sleep_until(until + patience.waits.chance()).await;
+        timers.sleep_until(until + patience.waits.chance()).await;
         if patience.until() > until || leadership.borrow().leading {
             continue;
         }

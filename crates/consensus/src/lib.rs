@@ -17,7 +17,7 @@
 //! Reading order: `replica` (the handle), `proposer`, `machine`, `writer`, `ring`, `log`, `reads`; then `peer` (what
 //! members say to each other), `network` (asking), `serve` (answering), `snapshot`; `codec` holds every byte written to
 //! disk, `membership` and `service` the rest of the handle: forming, opening, closing; `beat` and `elect` are the timers of
-//! a leader and of everybody else; `offline` is for after a disaster.
+//! a leader and of everybody else, `timer` counts those that come late; `end` ends the process; `offline` is for after a disaster.
 //!
 //! Everything of openraft runs on a runtime of its own, so that no storm of API calls delays a heartbeat.
 
@@ -27,6 +27,7 @@ extern crate self as sheaf_consensus;
 mod beat;
 mod codec;
 mod elect;
+mod end;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -46,6 +47,7 @@ mod serve;
 mod service;
 mod snapshot;
 mod space;
+mod timer;
 mod writer;
 
 pub use codec::{CodecError, VERSION, decode_batch, encode_batch, encode_proposal};

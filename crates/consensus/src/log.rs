@@ -24,6 +24,7 @@ use raft_log::{Config, RaftLog};
 use tokio::sync::oneshot;
 
 use crate::codec::{self, LogIdV1, VoteV1};
+use crate::end;
 use crate::raft::{Entry, LogId, Types, Vote};
 
 /// Size at which a new file is begun. All entries of the newest file stay in memory, so this bounds memory; files are
@@ -82,7 +83,7 @@ enum Tell {
 impl raft_log::Callback for Flushed {
     fn send(self, result: Result<(), io::Error>) {
         if let Err(error) = result {
-            end_process("write and sync the log", &error);
+            end::disk_failed("write and sync the log", &error);
         }
         #[cfg(test)]
         self.mark.reached();
@@ -93,15 +94,6 @@ impl raft_log::Callback for Flushed {
             Tell::Nobody => {}
         }
     }
-}
-
-/// Ends the process at once: after a failed write or fsync nobody knows what is on disk, so nothing may be promised on
-/// top of it. A restart reads what is really there.
-#[allow(clippy::disallowed_methods)]
-pub(crate) fn end_process(doing: &str, error: &dyn std::error::Error) -> ! {
-    tracing::error!("cannot {doing}: {error}; ending the process, a restart reads what is really on disk");
-    eprintln!("sheaf: FATAL: cannot {doing}: {error}");
-    std::process::abort();
 }
 
 /// The log, shared by openraft's core (writes) and its replication tasks (reads).

@@ -21,7 +21,7 @@ use sheaf_model::Term;
 use tokio::sync::watch;
 
 use crate::codec::{self, Position};
-use crate::log::end_process;
+use crate::end;
 use crate::raft::{self, Entry, EntryPayload, LogId, Replies, StoredMembership, Types};
 use crate::ring::{ChangeSet, Ring};
 use crate::snapshot::SnapshotFile;
@@ -130,7 +130,7 @@ struct EndOnPanic;
 impl Drop for EndOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            end_process("apply a committed entry", &io::Error::other("applying it panicked, see above"));
+            end::broken("applying a committed entry panicked, see above");
         }
     }
 }

@@ -10,6 +10,7 @@
 //! once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -62,6 +63,7 @@ struct Waiting {
 pub(crate) struct ProposerHandle {
     queue: mpsc::Sender<Waiting>,
     budget: Arc<Semaphore>,
+    full: Arc<AtomicU64>,
     leadership: watch::Receiver<Leadership>,
     space: watch::Receiver<Space>,
 }
@@ -91,6 +93,11 @@ impl ProposerHandle {
         applied.await.map_err(|_| ProposeError::Stopped)?
     }
 
+    /// How many proposals found no room.
+    pub(crate) fn times_full(&self) -> u64 {
+        self.full.load(Ordering::Relaxed)
+    }
+
     fn check(&self, term: Option<Term>) -> Result<(), ProposeError> {
         let leadership = self.leadership.borrow();
         if !leadership.leading {
@@ -108,6 +115,7 @@ impl ProposerHandle {
     }
 
     fn full(&self) -> ProposeError {
+        self.full.fetch_add(1, Ordering::Relaxed);
         ProposeError::Full { waiting: self.queue.max_capacity() - self.queue.capacity() }
     }
 }
@@ -124,7 +132,8 @@ pub(crate) fn new(
 ) -> (Proposer, ProposerHandle) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let budget = Arc::new(Semaphore::new(QUEUE_BYTES));
-    let handle = ProposerHandle { queue: sender, budget, leadership: leadership.clone(), space };
+    let full = Arc::default();
+    let handle = ProposerHandle { queue: sender, budget, full, leadership: leadership.clone(), space };
     (Proposer { queue, leadership }, handle)
 }
 

@@ -1,6 +1,8 @@
 //! Linearizable reads. Many callers share one quorum round: those that come while a round runs wait for the next, so
 //! each gets a round that began after it asked.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::ReadPolicy;
@@ -25,14 +27,23 @@ type Answer = Result<Term, ReadError>;
 #[derive(Clone, Debug)]
 pub(crate) struct ReadsHandle {
     asks: mpsc::Sender<oneshot::Sender<Answer>>,
+    full: Arc<AtomicU64>,
 }
 
 impl ReadsHandle {
     /// See [`crate::Replica::confirm_leadership`].
     pub(crate) async fn confirm(&self) -> Answer {
         let (answer, confirmed) = oneshot::channel();
+        if self.asks.capacity() == 0 {
+            self.full.fetch_add(1, Ordering::Relaxed);
+        }
         self.asks.send(answer).await.map_err(|_| ReadError::Stopped)?;
         confirmed.await.map_err(|_| ReadError::Stopped)?
+    }
+
+    /// How many callers found no room, and waited for it.
+    pub(crate) fn times_full(&self) -> u64 {
+        self.full.load(Ordering::Relaxed)
     }
 }
 
@@ -51,7 +62,7 @@ pub(crate) fn new(
     patience: Duration,
 ) -> (Reads, ReadsHandle) {
     let (sender, asks) = mpsc::channel(QUEUE);
-    (Reads { asks, applied, rounds, patience }, ReadsHandle { asks: sender })
+    (Reads { asks, applied, rounds, patience }, ReadsHandle { asks: sender, full: Arc::default() })
 }
 
 impl Reads {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, ServerState};
 use sheaf_engine::{Proposal, State};
-use sheaf_model::{NodeId, Revision, Term};
+use sheaf_model::{FullQueues, NodeId, Queue, Revision, Term};
 use tokio::sync::watch;
 
 use crate::elect::Patience;
@@ -21,6 +21,7 @@ use crate::reads::{self, ReadsHandle};
 use crate::ring::Changes;
 use crate::snapshot::Copies;
 use crate::space::Space;
+use crate::timer::Timers;
 use crate::writer::Written;
 
 /// Who leads, as this member sees it.
@@ -99,6 +100,7 @@ pub(crate) struct Inner {
     pub(crate) patience: Duration,
     pub(crate) election: Patience,
     pub(crate) written: Written,
+    pub(crate) timers: Timers,
 }
 
 impl Replica {
@@ -173,6 +175,21 @@ impl Replica {
     /// while the disk is full: give it a deadline.
     pub async fn stored(&self, revision: Revision) {
         self.inner.written.clone().reached(revision).await;
+    }
+
+    /// How often each bounded queue between callers, log, watchers and SQLite was full since this replica was opened.
+    pub fn full_queues(&self) -> FullQueues {
+        let inner = &self.inner;
+        FullQueues::default()
+            .with(Queue::Proposals, inner.proposer.times_full())
+            .with(Queue::Reads, inner.reads.times_full())
+            .with(Queue::Rows, inner.written.times_full())
+            .with(Queue::Watches, inner.shared.ring.cut_off())
+    }
+
+    /// Heartbeats and elections of this member whose timer came over 50 ms late.
+    pub fn late_timers(&self) -> u64 {
+        self.inner.timers.late()
     }
 
     /// The changes after `after`. For a snapshot and then changes: read `State`, take its revision, start here.

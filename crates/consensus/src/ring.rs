@@ -8,6 +8,7 @@
 //! A slow watcher costs nothing: nobody waits for it, it finds out that it lagged.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sheaf_engine::Change;
@@ -66,6 +67,8 @@ pub(crate) struct Ring {
     kept: RwLock<Kept>,
     /// The newest revision published. Sent after the ring holds it.
     newest: watch::Sender<Revision>,
+    /// Cursors that were too slow.
+    cut_off: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -77,12 +80,14 @@ struct Kept {
     limit: usize,
     /// Everything after this revision is in `sets`.
     after: Revision,
+    /// Who stood before this was thrown off by a snapshot, however fast it was.
+    replaced: Revision,
 }
 
 impl Ring {
     pub(crate) fn new(revision: Revision, limit: usize) -> Self {
-        let kept = Kept { sets: VecDeque::new(), rows: 0, limit, after: revision };
-        Self { kept: RwLock::new(kept), newest: watch::Sender::new(revision) }
+        let kept = Kept { sets: VecDeque::new(), rows: 0, limit, after: revision, replaced: Revision(0) };
+        Self { kept: RwLock::new(kept), newest: watch::Sender::new(revision), cut_off: AtomicU64::new(0) }
     }
 
     /// Appends what the commands up to `revision` changed, in their order, and wakes the cursors.
@@ -108,13 +113,29 @@ impl Ring {
             let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
             kept.sets.clear();
             kept.rows = 0;
-            kept.after = revision;
+            (kept.after, kept.replaced) = (revision, revision);
         }
         self.newest.send_replace(revision);
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Revision> {
         self.newest.subscribe()
+    }
+
+    /// How many cursors were too slow for what is kept.
+    pub(crate) fn cut_off(&self) -> u64 {
+        self.cut_off.load(Ordering::Relaxed)
+    }
+
+    /// A cursor that began at what was kept then stands where nothing is kept any more.
+    fn fell_off(&self, after: Revision) {
+        if after >= self.kept.read().unwrap_or_else(PoisonError::into_inner).replaced {
+            self.cut_off.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn holds(&self, after: Revision) -> bool {
+        self.kept.read().unwrap_or_else(PoisonError::into_inner).after <= after
     }
 
     fn after(&self, after: Revision, at_most: usize) -> Result<Vec<ChangeSet>, Lagged> {
@@ -139,12 +160,15 @@ pub struct Changes {
     ring: Arc<Ring>,
     newest: watch::Receiver<Revision>,
     after: Revision,
+    /// It began with what was kept then: if it lags, it was too slow.
+    followed: bool,
 }
 
 impl Changes {
     pub(crate) fn new(ring: Arc<Ring>, after: Revision) -> Self {
         let newest = ring.subscribe();
-        Self { ring, newest, after }
+        let followed = ring.holds(after);
+        Self { ring, newest, after, followed }
     }
 
     /// Where the cursor stands: everything up to here was handed out, or changed nothing.
@@ -157,7 +181,11 @@ impl Changes {
     pub async fn next(&mut self, at_most: usize) -> Result<Vec<ChangeSet>, Lagged> {
         loop {
             let newest = *self.newest.borrow_and_update();
-            let sets = self.ring.after(self.after, at_most)?;
+            let sets = self.ring.after(self.after, at_most).inspect_err(|_| {
+                if std::mem::take(&mut self.followed) {
+                    self.ring.fell_off(self.after);
+                }
+            })?;
             if let Some(last) = sets.last() {
                 self.after = last.revision;
                 return Ok(sets);
@@ -214,7 +242,18 @@ mod tests {
         ring.publish((1..=5).map(|revision| set(revision, 1)), Revision(5));
         let lagged = Changes::new(ring.clone(), Revision(1)).next(10).await.unwrap_err();
         assert_eq!(lagged, Lagged { after: Revision(1), oldest: Revision(2) });
+        assert_eq!(ring.cut_off(), 0, "it came too late, it was not too slow");
         assert_eq!(revisions(&Changes::new(ring, Revision(2)).next(10).await.unwrap()), [3, 4, 5]);
+    }
+
+    #[tokio::test]
+    async fn a_cursor_that_was_too_slow_is_counted_once() {
+        let ring = Arc::new(Ring::new(Revision(0), 3));
+        let mut cursor = Changes::new(ring.clone(), Revision(0));
+        ring.publish((1..=5).map(|revision| set(revision, 1)), Revision(5));
+        assert_eq!(ring.cut_off(), 0, "nobody knows yet");
+        assert!(cursor.next(10).await.is_err() && cursor.next(10).await.is_err());
+        assert_eq!(ring.cut_off(), 1);
     }
 
     #[tokio::test]
@@ -223,6 +262,7 @@ mod tests {
         let mut cursor = Changes::new(ring.clone(), Revision(0));
         ring.reset(Revision(7));
         assert!(cursor.next(10).await.is_err());
+        assert_eq!(ring.cut_off(), 0, "that is no fault of its reader");
     }
 
     #[tokio::test]

@@ -28,6 +28,7 @@ use crate::reads;
 use crate::replica::{Inner, Leadership, Replica, follow_leadership};
 use crate::snapshot::Copies;
 use crate::space;
+use crate::timer::Timers;
 use crate::writer;
 
 /// How long the end may take: openraft's last messages, then SQLite's last transaction.
@@ -141,10 +142,11 @@ impl Opening {
         let rounds = Rounds::default();
         let (reads, reads_handle) = reads::new(shared.applied.subscribe(), rounds.clone(), patience);
         let election = Patience::new(&options, leadership.clone());
+        let timers = Timers::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(elect::run(raft.clone(), node, election.clone()));
+        tasks.spawn(elect::run(raft.clone(), node, election.clone(), timers.clone()));
         tasks.spawn(follow_leadership(raft.clone(), node, leadership_sender));
-        tasks.spawn(beat::run(raft.clone(), leadership.clone(), rounds, options.heartbeat));
+        tasks.spawn(beat::run(raft.clone(), leadership.clone(), rounds, timers.clone(), options.heartbeat));
         tasks.spawn(space::watch(options.dir.clone(), options.reserve_bytes, space_sender));
         tasks.spawn(proposer.run(raft.clone()));
         tasks.spawn(reads.run(raft.clone()));
@@ -165,6 +167,7 @@ impl Opening {
             patience,
             election,
             written,
+            timers,
         };
         Ok(Parts { replica: Replica { inner: Arc::new(inner) }, tasks, writer })
     }

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,7 +16,7 @@ use sheaf_store::{Retention, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::codec::{self, CodecError, Position};
-use crate::log::end_process;
+use crate::end;
 use crate::ring::ChangeSet;
 use crate::snapshot::TempFile;
 
@@ -63,6 +63,7 @@ enum Job {
 pub(crate) struct WriterHandle {
     jobs: mpsc::Sender<Job>,
     budget: Arc<Semaphore>,
+    full: Arc<AtomicU64>,
     hurry: Hurry,
 }
 
@@ -71,9 +72,15 @@ pub(crate) struct WriterHandle {
 pub(crate) struct Written {
     revision: watch::Receiver<Revision>,
     hurry: Hurry,
+    full: Arc<AtomicU64>,
 }
 
 impl Written {
+    /// How often applying waited because so much waited already.
+    pub(crate) fn times_full(&self) -> u64 {
+        self.full.load(Ordering::Relaxed)
+    }
+
     /// Returns once SQLite holds `revision`. Until then transactions are not held back.
     pub(crate) async fn reached(&mut self, revision: Revision) {
         if *self.revision.borrow() >= revision {
@@ -105,6 +112,9 @@ impl WriterHandle {
     pub(crate) async fn write(&self, batch: Batch) -> io::Result<()> {
         // Never zero, and never more than there is: a huge entry goes when nothing else waits.
         let rows = batch.rows().clamp(1, WAITING_ROWS) as u32;
+        if self.budget.available_permits() < rows as usize || self.jobs.capacity() == 0 {
+            self.full.fetch_add(1, Ordering::Relaxed);
+        }
         let permit = self.budget.clone().acquire_many_owned(rows).await.map_err(|_| stopped())?;
         self.jobs.send(Job::Write(batch, permit)).await.map_err(|_| stopped())
     }
@@ -147,8 +157,9 @@ pub(crate) fn start(store: Store, position: Position, revision: Revision) -> io:
     let writer = Writer { store, queue, position, pace, says };
     let thread = std::thread::Builder::new().name("sheaf-store".to_owned()).spawn(move || writer.run())?;
     let hurry = Hurry { wanted, thread: thread.thread().clone() };
-    let written = Written { revision, hurry: hurry.clone() };
-    Ok(Started { handle: WriterHandle { jobs, budget, hurry }, written, thread })
+    let full = Arc::<AtomicU64>::default();
+    let written = Written { revision, hurry: hurry.clone(), full: full.clone() };
+    Ok(Started { handle: WriterHandle { jobs, budget, full, hurry }, written, thread })
 }
 
 struct Writer {
@@ -267,7 +278,7 @@ impl Writer {
         loop {
             let Err(error) = attempt(&mut self.store) else { return true };
             if !error.retry_helps() {
-                end_process(doing, &error);
+                end::disk_failed(doing, &error);
             }
             if self.queue.is_closed() {
                 tracing::warn!("cannot {doing} while closing: {error}; the log still holds what is missing");

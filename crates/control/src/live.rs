@@ -1,11 +1,13 @@
 //! What the leader knows beyond the replicated state: its sessions, and how to reach the agents behind them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sheaf_engine::Sessions;
 use sheaf_model::session::ToNode;
-use sheaf_model::{Incarnation, Moment, NodeId, Term, Verdict};
+use sheaf_model::{FullQueues, Incarnation, Moment, NodeId, Queue, Term, Verdict};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
 /// How many messages to one agent may wait; a session that reads slower is closed and opens anew.
@@ -21,6 +23,8 @@ pub(crate) struct Live {
     pub(crate) round: Notify,
     /// Something was answered, given up, opened or closed: the conductor should look.
     pub(crate) conduct: Notify,
+    /// Reports that waited for the recorder.
+    pub(crate) reports_waited: AtomicU64,
 }
 
 /// See [`Live`].
@@ -31,6 +35,8 @@ pub(crate) struct Inner {
     links: BTreeMap<NodeId, Link>,
     questions: BTreeMap<u64, mpsc::Sender<(NodeId, Verdict)>>,
     asked: u64,
+    /// Sessions that were cut off since this process began, because their agents read too slowly.
+    cut_off: u64,
 }
 
 struct Link {
@@ -47,13 +53,21 @@ impl Live {
     /// Leadership begins: nothing is known yet.
     pub(crate) fn begin(&self, term: Term, now: Moment) {
         let mut inner = self.lock();
-        *inner = Inner { sessions: Some(Sessions::new(term, now)), ..Inner::default() };
+        let sessions = Some(Sessions::new(term, now));
+        *inner = Inner { sessions, cut_off: inner.cut_off, ..Inner::default() };
         self.conduct.notify_one();
     }
 
     /// Leadership is over: every session ends, and its agent looks for the new leader.
     pub(crate) fn end(&self) {
-        *self.lock() = Inner::default();
+        let mut inner = self.lock();
+        *inner = Inner { cut_off: inner.cut_off, ..Inner::default() };
+    }
+
+    /// How often the queues to and from agents were full.
+    pub(crate) fn full_queues(&self) -> FullQueues {
+        let reports = self.reports_waited.load(Ordering::Relaxed);
+        FullQueues::default().with(Queue::Sessions, self.lock().cut_off).with(Queue::Reports, reports)
     }
 }
 
@@ -78,9 +92,9 @@ impl Inner {
 
     /// Says something to an agent. One that does not read is cut off.
     pub(crate) fn say(&mut self, node: NodeId, message: ToNode) {
-        if let Some(link) = self.links.get(&node)
-            && link.to_node.try_send(message).is_err()
-        {
+        let Some(link) = self.links.get(&node) else { return };
+        if let Err(error) = link.to_node.try_send(message) {
+            self.cut_off += u64::from(matches!(error, TrySendError::Full(_)));
             self.links.remove(&node);
         }
     }
@@ -119,3 +133,25 @@ impl Inner {
 
 /// Shared by everything in this crate.
 pub(crate) type SharedLive = Arc<Live>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_does_not_read_is_cut_off_and_counted_across_leaderships() {
+        let live = Live::default();
+        let (node, life) = (NodeId(7), Incarnation("a".to_owned()));
+        let reader = live.lock().link(node, life.clone());
+        let fill = |n: usize| (0..n).for_each(|_| live.lock().say(node, ToNode::Recorded { seq: 1 }));
+        fill(TO_NODE_QUEUE);
+        assert_eq!(live.full_queues(), FullQueues::default());
+        fill(3);
+        assert_eq!(live.full_queues().times(Queue::Sessions), 1, "nothing more is said to it");
+        assert_eq!(reader.len(), TO_NODE_QUEUE, "what it gets ends there");
+        live.end();
+        drop(live.lock().link(node, life));
+        fill(1);
+        assert_eq!(live.full_queues().times(Queue::Sessions), 1, "one that has gone was not too slow");
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sheaf_engine::status::Sight;
-use sheaf_model::{Changeable, Moment, NodeId, Settings};
+use sheaf_model::{Changeable, FullQueues, Moment, NodeId, Settings};
 use sheaf_wire::ApiError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -49,6 +49,17 @@ impl Control {
             let why = if waiting.is_empty() { "this node is no member of a cluster yet" } else { &*waiting };
             ApiError::unavailable(why)
         })
+    }
+
+    /// How often the queues of the control plane and of the replica were full since this process began.
+    pub fn full_queues(&self) -> FullQueues {
+        let replica = self.place.member().map(|member| member.replica.full_queues());
+        replica.unwrap_or_default().and(self.live.full_queues())
+    }
+
+    /// Timers of this node's consensus that came over 50 ms late.
+    pub fn late_timers(&self) -> u64 {
+        self.place.member().map_or(0, |member| member.replica.late_timers())
     }
 
     /// Derives an answer from the state and, on the leader, from its sessions.

@@ -7,6 +7,7 @@
 //!        ──Phases, NothingLeft, Facts──► recorder ──► the log
 //! ```
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -206,6 +207,9 @@ impl Control {
     /// Hands something to the recorder. Waits while its queue is full: the agent is then slowed down, and heartbeats
     /// with it, which is right, since the log does not keep up.
     async fn record(&self, node: NodeId, command: Command, seq: Option<u64>) {
+        if self.records.capacity() == 0 {
+            self.live.reports_waited.fetch_add(1, Ordering::Relaxed);
+        }
         // The recorder ends only with the process.
         let _ = self.records.send(Record { node, command, seq }).await;
     }

@@ -45,8 +45,7 @@ pub fn next_change(state: &State, members: &Membership) -> Option<MembershipChan
     let left = |node: &NodeId| state.nodes.get(node).is_none_or(|node| node.status == NodeStatus::Left);
     let mut candidates = Candidates::new(state, members);
     let ready = state.nodes.values().filter(|node| node.status == NodeStatus::Ready).count();
-    let wanted = state.cluster.settings.voters.target(ready);
-    let possible = odd(wanted.min(ready));
+    let possible = state.cluster.settings.voters.among(ready);
     if members.voters.len() < possible {
         let missing = possible - members.voters.len();
         let add: Vec<NodeId> = (0..missing).map_while(|_| candidates.take(None)).collect();
@@ -78,12 +77,7 @@ pub fn next_change(state: &State, members: &Membership) -> Option<MembershipChan
 /// there or not, so that votes do not come and go with nodes.
 fn shrunk(state: &State) -> usize {
     let registered = state.nodes.values().filter(|node| node.status != NodeStatus::Left).count();
-    odd(state.cluster.settings.voters.target(registered))
-}
-
-/// An even number of voters tolerates no more than one less would.
-fn odd(voters: usize) -> usize {
-    if voters.is_multiple_of(2) { voters.saturating_sub(1) } else { voters }
+    state.cluster.settings.voters.target(registered)
 }
 
 /// Ready nodes without a vote.

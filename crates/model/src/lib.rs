@@ -2,7 +2,7 @@
 //!
 //! Everything here is plain data, valid once built: no clock, no randomness, no network, no async. Read in this
 //! order: [`id`] and [`time`] (positions and clocks), [`name`] (what people call things), [`bucket`] and [`module`]
-//! (what they ask for, with [`rule`], [`template`], [`life_cycle`], [`measure`]), [`node`] and [`verdict`] (what nodes say),
+//! (what they ask for, with [`rule`], [`template`], [`life_cycle`], [`measure`]), [`node`], [`queue`] and [`verdict`] (what nodes say),
 //! [`binding`] and [`instance`] (what was decided and what runs), [`object`] (what modules keep), [`event`] (what happened),
 //! [`settings`],
 //! [`session`] and [`watch`] (what agents and the control plane say to each other),
@@ -29,6 +29,7 @@ pub mod module;
 pub mod name;
 pub mod node;
 pub mod object;
+pub mod queue;
 pub mod rule;
 pub mod session;
 pub mod settings;
@@ -59,6 +60,7 @@ pub use object::{
     Claim, OBJECT_KEY_MAX, OBJECT_VALUE_MAX, OBJECTS_BYTES_MAX, OBJECTS_MAX, ObjectValue, STATUS_KIND_MAX,
     STATUS_LINE_MAX,
 };
+pub use queue::{FullQueues, Queue};
 pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError};
 pub use settings::{Changeable, LeaseSettings, Repair, Settings, Voters};
 pub use template::{

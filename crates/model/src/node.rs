@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, NodeId, NodeKey, NodeName, Revision, Span, Timestamp};
+use crate::{Bytes, FullQueues, NodeId, NodeKey, NodeName, Revision, Span, Timestamp};
 
 /// Where a node stands, as recorded in the replicated state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -125,4 +125,7 @@ pub struct Load {
     pub disk_available: Bytes,
     /// Own timers that fired more than 50 ms late since the agent started: a starved machine must be visible.
     pub late_timers: u64,
+    /// How often its bounded queues were full since then. Agents of earlier versions do not say.
+    #[serde(default)]
+    pub full_queues: FullQueues,
 }

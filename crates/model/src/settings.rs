@@ -107,14 +107,24 @@ impl Voters {
         }
     }
 
-    /// How many voters a cluster of `nodes` live nodes should have.
+    /// How many voters a cluster of `nodes` nodes should have, were they all fit to vote: an odd number.
     pub fn target(self, nodes: usize) -> usize {
-        match self {
+        odd(match self {
             Self::Auto if nodes >= 10 => 5,
             Self::Auto => 3,
             Self::Fixed(n) => usize::from(n),
-        }
+        })
     }
+
+    /// How many of `nodes` nodes can vote when there are no others: the target, or the odd number that they suffice for.
+    pub fn among(self, nodes: usize) -> usize {
+        odd(self.target(nodes).min(nodes))
+    }
+}
+
+/// An even number of voters tolerates no more than one less would.
+fn odd(voters: usize) -> usize {
+    if voters.is_multiple_of(2) { voters.saturating_sub(1) } else { voters }
 }
 
 /// All replicated settings.
@@ -283,5 +293,15 @@ mod tests {
         assert_eq!(thin.defects().len(), 1);
         let short = LeaseSettings { ttl: Span::millis(449), ..quick };
         assert_eq!(short.defects()[0].path, "lease.ttl");
+    }
+
+    #[test]
+    fn voters_are_an_odd_number_of_the_nodes_that_there_are() {
+        let among = |voters: Voters| [0, 1, 2, 3, 4, 9, 10, 40].map(|nodes| voters.among(nodes));
+        assert_eq!(among(Voters::Auto), [0, 1, 1, 3, 3, 3, 5, 5]);
+        assert_eq!(among(Voters::Fixed(7)), [0, 1, 1, 3, 3, 7, 7, 7]);
+        // Never set, but a log may hold it.
+        assert_eq!(among(Voters::Fixed(4)), [0, 1, 1, 3, 3, 3, 3, 3]);
+        assert_eq!([1, 9, 10].map(|nodes| Voters::Auto.target(nodes)), [3, 3, 5]);
     }
 }

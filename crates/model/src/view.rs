@@ -264,6 +264,9 @@ pub struct NodeFacts {
     pub given_labels: Vec<String>,
     pub disk_available: u64,
     pub late_timers: u64,
+    /// By the queue's name; those that were never full are left out.
+    #[serde(default)]
+    pub full_queues: BTreeMap<String, u64>,
     pub notes: Vec<String>,
     pub reason: String,
 }

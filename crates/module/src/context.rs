@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
-use crate::host::channel;
+use crate::host::keeper_channel;
 use crate::proto::cluster_service_client::ClusterServiceClient;
 use crate::proto::context_service_client::ContextServiceClient;
 use crate::proto::{
@@ -118,7 +118,10 @@ impl Context {
     /// If nobody listens, or the line is too long.
     pub async fn set_status(&self, line: impl Into<String> + Send) -> Result<(), ContextError> {
         let mut client = ContextServiceClient::new(self.channel().await?);
-        let answer = client.set_status(SetStatusRequest { line: line.into() }).await;
+        // Answered by the keeper itself, so at once: not asked again.
+        let said = client.set_status(SetStatusRequest { line: line.into() });
+        let answer = timeout(self.patience, said).await;
+        let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
         answer.map(drop).map_err(|status| ContextError::refused("SetStatus", &status))
     }
 
@@ -216,7 +219,7 @@ impl Context {
     async fn channel(&self) -> Result<Channel, ContextError> {
         let socket = self.inner.socket.as_ref().ok_or(ContextError::None)?;
         let connect = || async {
-            let connected = channel(Path::new(socket)).await;
+            let connected = keeper_channel(Path::new(socket)).await;
             connected.map_err(|source| ContextError::Connect { socket: socket.clone(), source })
         };
         self.inner.channel.get_or_try_init(connect).await.cloned()

@@ -1,9 +1,10 @@
 //! The other side: who starts a module's program, calls it, and serves its context.
 //!
-//! [`Host`] is one connection to one process. Nothing here has a time limit: a call that takes too long is dropped by who
-//! made it, and is then cancelled.
+//! [`Host`] is one connection to one process. Its calls have no time limit here: one that takes too long is dropped by who
+//! made it, and is then cancelled. What a process asks of the cluster has.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -29,6 +30,10 @@ pub use context::{ContextServer, Said};
 
 /// Longest text of a module that is passed on, in characters.
 const TEXT_MAX: usize = 1000;
+/// How often a keeper or an agent is asked whether it is there while a stream from it is held.
+const PING: Duration = Duration::from_secs(10);
+/// A process of this machine that does not answer for so long is stopped or hangs: streams are opened anew.
+const PING_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection to a module's process. Cheap to clone; clones call side by side.
 #[derive(Clone, Debug)]
@@ -271,11 +276,24 @@ fn shown(text: &str) -> String {
     }
 }
 
-/// A channel over a Unix socket.
-pub(crate) async fn channel(socket: &Path) -> Result<Channel, tonic::transport::Error> {
+/// A channel over a Unix socket to a module, whose calls have limits of their own, and which may be busy for as long.
+async fn channel(socket: &Path) -> Result<Channel, tonic::transport::Error> {
+    over(socket, Endpoint::from_static("http://module.sheaf")).await
+}
+
+/// The same to a keeper.
+pub(crate) async fn keeper_channel(socket: &Path) -> Result<Channel, tonic::transport::Error> {
+    over(socket, with_pings(Endpoint::from_static("http://keeper.sheaf"))).await
+}
+
+/// Streams have no deadline: whoever is stopped or hangs is found out by pings, while there are any.
+fn with_pings(endpoint: Endpoint) -> Endpoint {
+    endpoint.http2_keep_alive_interval(PING).keep_alive_timeout(PING_WITHIN)
+}
+
+/// The name is never resolved: the connector goes to the socket.
+async fn over(socket: &Path, endpoint: Endpoint) -> Result<Channel, tonic::transport::Error> {
     let socket: PathBuf = socket.to_owned();
-    // The name is never resolved: the connector goes to the socket.
-    let endpoint = Endpoint::from_static("http://module.sheaf");
     let connector = service_fn(move |_: Uri| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
@@ -289,5 +307,5 @@ pub(crate) fn lazy_channel(socket: PathBuf) -> Channel {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    Endpoint::from_static("http://agent.sheaf").connect_with_connector_lazy(connector)
+    with_pings(Endpoint::from_static("http://agent.sheaf")).connect_with_connector_lazy(connector)
 }

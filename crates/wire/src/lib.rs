@@ -45,4 +45,4 @@ pub use change::{Answers, Applied, Done, Filter, Outcome, OutcomeVerb, PAGE_MAX,
 pub use client::{Client, Options};
 pub use error::{ApiError, Applies};
 pub use forward::{Alone, Class, Route, Target};
-pub use server::{Health, MESSAGE_MAX, ServeError, ServeOptions, Server};
+pub use server::{Health, MESSAGE_MAX, Refused, ServeError, ServeOptions, Server};

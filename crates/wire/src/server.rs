@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -70,6 +71,22 @@ pub enum ServeError {
 pub struct Server {
     handlers: BTreeMap<&'static str, Handler>,
     health: HealthReporter,
+    refused: Refused,
+}
+
+/// How many calls were refused because too many were under way. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Refused(Arc<AtomicU64>);
+
+impl Refused {
+    /// So many.
+    pub fn times(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn another(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Server {
@@ -146,6 +163,12 @@ impl Server {
         serve!(self, peer::v1::log_service_server::LogServiceServer<_>, logs::Serve, api)
     }
 
+    /// Counts there the calls that it refuses.
+    #[must_use]
+    pub fn counting(self, refused: Refused) -> Self {
+        Self { refused, ..self }
+    }
+
     /// What the health service says; healthy from the start.
     pub fn health(&self) -> Health {
         Health { reporter: self.health.clone(), services: self.public() }
@@ -187,7 +210,7 @@ impl Server {
         health.set(true).await;
         let server = self.with_reflection()?;
         let (stopping, stopped) = watch::channel(false);
-        let front = Front::new(server.handlers, route, options.calls, stopped.clone());
+        let front = Front::new(server.handlers, route, (options.calls, server.refused), stopped.clone());
         let stop = async {
             stop.await;
             health.set(false).await;

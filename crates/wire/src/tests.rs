@@ -4,5 +4,6 @@ mod fake;
 mod forwarding;
 mod peers;
 mod serving;
+mod silence;
 mod strange;
 mod views;

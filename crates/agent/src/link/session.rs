@@ -67,7 +67,7 @@ pub(crate) async fn session(
                 tracing::debug!(address, "a session stands");
                 let over = keep(&link, opened, &mut say, &stop).await;
                 let ends = over == Over::Stop || last.is_cancelled();
-                if ends || link.inputs.send(Input::SessionLost).await.is_err() {
+                if ends || !link.input(Input::SessionLost).await {
                     return;
                 }
                 tracing::info!(address, ?over, "the session is over; looking for the leader");
@@ -99,7 +99,7 @@ async fn keep(
     let mut session = Session { link, opened, unanswered: VecDeque::new() };
     while say.try_recv().is_ok() {} // said to nobody: all that matters is said again now
     let start_in = session.opened.start_in;
-    if link.inputs.send(Input::SessionOpened { start_in }).await.is_err() {
+    if !link.input(Input::SessionOpened { start_in }).await {
         return Over::Stop;
     }
     link.signals.welcomed();
@@ -204,7 +204,7 @@ impl Session<'_> {
                 return Ok(());
             }
         };
-        self.link.inputs.send(input).await.map_err(|_| Over::Stop)
+        if self.link.input(input).await { Ok(()) } else { Err(Over::Stop) }
     }
 
     /// The agent stops in an orderly way; what it runs stays.

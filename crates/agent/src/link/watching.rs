@@ -46,7 +46,7 @@ async fn follow(link: &Link, address: &str, backoff: &mut Backoff) -> ApiError {
         match items {
             Ok(items) => {
                 backoff.reset();
-                if link.inputs.send(Input::Watch(items)).await.is_err() {
+                if !link.input(Input::Watch(items)).await {
                     return ApiError::unavailable("the agent stops");
                 }
             }

@@ -83,6 +83,7 @@ impl World {
             members: Arc::new(Vec::new),
             binary,
             stand_in: false,
+            elsewhere: Arc::new(facts::Strain::default),
         };
         let (agent, handle) = Agent::new(options).unwrap();
         let stop = CancellationToken::new();

@@ -42,7 +42,7 @@ pub(super) async fn ready(nodes: &[Node], progress: &Progress) -> anyhow::Result
     let options = Options { actor: Some("dev".to_owned()), ..Options::default() };
     let client = Client::lazy(&first.address(), options)?;
     let deadline = Instant::now() + READY;
-    let wanted = voters(nodes.len());
+    let wanted = Voters::Auto.among(nodes.len());
     let mut all_ready = None;
     loop {
         let seen = match client.list_nodes(ListNodes::default()).await {
@@ -74,12 +74,6 @@ pub(super) async fn ready(nodes: &[Node], progress: &Progress) -> anyhow::Result
         progress.say(&seen);
         sleep(PAUSE).await;
     }
-}
-
-/// How many of so many nodes vote by default: an odd number.
-fn voters(nodes: usize) -> usize {
-    let most = Voters::Auto.target(nodes).min(nodes);
-    if most.is_multiple_of(2) { most.saturating_sub(1) } else { most }
 }
 
 /// The documents, with this directory in their configuration.

@@ -257,6 +257,8 @@ fn said(row: &NodeRow, facts: &NodeFacts) -> Vec<(&'static str, String)> {
         (allow, deny) => format!("{} but not {}", allow.join(", "), deny.join(", ")),
     };
     let late = if facts.late_timers == 0 { String::new() } else { facts.late_timers.to_string() };
+    let full: Vec<String> =
+        facts.full_queues.iter().map(|(queue, times)| format!("{queue} {times}")).collect();
     let memory = format!("{} of {} used", text::size(row.memory_used), text::size(row.memory_total));
     vec![
         ("id", row.id.to_string()),
@@ -271,6 +273,7 @@ fn said(row: &NodeRow, facts: &NodeFacts) -> Vec<(&'static str, String)> {
         ("memory", if row.memory_total == 0 { String::new() } else { memory }),
         ("disk", format!("{} available", text::size(facts.disk_available))),
         ("late timers", late),
+        ("full queues", full.join(", ")),
         ("notes", facts.notes.join("; ")),
     ]
 }
@@ -315,6 +318,7 @@ pub(super) mod example {
             given_labels: vec!["zone=a".to_owned()],
             disk_available: 50 << 30,
             late_timers: 0,
+            full_queues: [("watches".to_owned(), 3), ("proposals".to_owned(), 1)].into(),
             notes: vec!["limits: memory not enforceable (no cgroup)".to_owned()],
             reason: String::new(),
         };
@@ -368,6 +372,7 @@ mod tests {
         cpu           4 cores, load 0.25
         memory        1.5GiB of 8.0GiB used
         disk          50.0GiB available
+        full queues   proposals 1, watches 3
         notes         limits: memory not enforceable (no cgroup)
 
         BUCKET     NODE       PHASE    SINCE  EPOCH  WHY

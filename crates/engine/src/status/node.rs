@@ -56,6 +56,7 @@ impl<'a> Sight<'a> {
                 given_labels: node.given_labels.clone(),
                 disk_available: load.disk_available.0,
                 late_timers: load.late_timers,
+                full_queues: load.full_queues.into(),
                 notes: node.facts.notes.clone(),
                 reason: node.reason.clone(),
             },

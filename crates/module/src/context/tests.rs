@@ -226,7 +226,7 @@ async fn the_other_calls_arrive_as_they_were_made() {
 async fn a_process_speaks_for_its_keepers_bucket_whatever_it_says() {
     let kept = Kept::default();
     let scene = Scene::with_agent(&kept);
-    let mut client = ClusterServiceClient::new(channel(&scene.socket).await.unwrap());
+    let mut client = ClusterServiceClient::new(keeper_channel(&scene.socket).await.unwrap());
     let mut request = tonic::Request::new(crate::proto::GetObjectRequest { key: "k".to_owned() });
     request.metadata_mut().insert("sheaf-bucket", "/other".parse().unwrap());
     request.metadata_mut().insert("sheaf-revision", "99".parse().unwrap());
@@ -269,4 +269,19 @@ async fn a_watch_that_breaks_goes_on_after_what_was_synced() {
         (9, ObjectChange::Synced),
     ];
     assert_eq!(steps, expected);
+}
+
+/// A keeper that was stopped: the kernel still takes connections for it.
+#[tokio::test]
+async fn a_keeper_that_never_answers_is_given_up() {
+    let folder = TempDir::new().unwrap();
+    let socket = folder.path().join("context");
+    let _silent = UnixListener::bind(&socket).unwrap();
+    let context = Context::new(Instance::default(), Some(socket)).within(Duration::from_millis(100));
+    let error = context.set_status("fine").await.unwrap_err();
+    assert_eq!(error.why(), Some(Why::Unavailable), "{error}");
+    let error = context.get("k").await.unwrap_err();
+    assert_eq!(error.why(), Some(Why::Unavailable), "{error}");
+    let error = context.watch("").next().await.unwrap_err();
+    assert_eq!(error.why(), Some(Why::Unavailable), "{error}");
 }

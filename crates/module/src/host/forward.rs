@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
@@ -25,6 +27,10 @@ pub(super) const BUCKET: &str = "sheaf-bucket";
 /// The newest revision that the process was answered, both ways: what it reads is at least as new.
 pub(super) const REVISION: &str = "sheaf-revision";
 
+/// How long a call may take, or a stream to begin: longer than any try of ours (see [`crate::Context`]), for modules that name
+/// no deadline. What hangs for longer is stopped.
+const ANSWERED: Duration = Duration::from_secs(60);
+
 /// Takes the place of the cluster's service. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Forward {
@@ -32,13 +38,14 @@ pub(super) struct Forward {
     /// None: a name that no header can carry, which no bucket has.
     bucket: Option<HeaderValue>,
     seen: Arc<AtomicU64>,
+    within: Duration,
 }
 
 impl Forward {
     /// Forwards what is asked for `bucket`. Within a runtime.
     pub(super) fn new(bucket: &str, agent: PathBuf) -> Self {
         let bucket = HeaderValue::try_from(bucket).ok();
-        Self { agent: lazy_channel(agent), bucket, seen: Arc::default() }
+        Self { agent: lazy_channel(agent), bucket, seen: Arc::default(), within: ANSWERED }
     }
 
     fn sign(&self, headers: &mut HeaderMap) {
@@ -51,9 +58,13 @@ impl Forward {
 
     async fn forward(mut self, mut request: Request<Body>) -> Response<Body> {
         self.sign(request.headers_mut());
-        let answer = match self.agent.ready().await {
-            Ok(agent) => agent.call(request).await,
-            Err(error) => Err(error),
+        let asked = async {
+            let agent = self.agent.ready().await?;
+            agent.call(request).await
+        };
+        let Ok(answer) = timeout(self.within, asked).await else {
+            let why = format!("the node's agent has not answered within {:?}", self.within);
+            return Status::unavailable(why).into_http();
         };
         match answer {
             Ok(answer) => {
@@ -92,4 +103,25 @@ impl Service<Request<Body>> for Forward {
 
 impl NamedService for Forward {
     const NAME: &'static str = SERVICE_NAME;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+    use tonic::Code;
+
+    use super::*;
+
+    /// It takes connections, as a stopped process does: the kernel takes them.
+    #[tokio::test]
+    async fn an_agent_that_never_answers_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("agent");
+        let _silent = UnixListener::bind(&socket).unwrap();
+        let forward = Forward { within: Duration::from_millis(50), ..Forward::new("/a", socket) };
+        let answer = forward.forward(Request::new(Body::empty())).await;
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.message().contains("has not answered within 50ms"), "{status}");
+    }
 }

@@ -25,6 +25,7 @@ use super::{Class, Route, Target};
 use crate::caller::{DEFECTS, Deadline, FORWARDED, NOT_APPLIED, OUTCOME, REQUEST_ID, TIMEOUT};
 use crate::client::{caused_by, explain, never_sent};
 use crate::error::to_status;
+use crate::server::Refused;
 use crate::{ApiError, Applies, DEFAULT_DEADLINE};
 
 /// How often a call is carried on before it must run in a circle.
@@ -57,6 +58,8 @@ struct Inner<R> {
     /// Calls under way that are neither streams nor `Own`.
     calls: AtomicUsize,
     calls_max: usize,
+    /// Calls beyond.
+    refused: Refused,
     /// True from when the node stops.
     stopping: watch::Receiver<bool>,
 }
@@ -65,11 +68,11 @@ impl<R: Route> Front<R> {
     pub(crate) fn new(
         handlers: BTreeMap<&'static str, Handler>,
         route: Arc<R>,
-        calls_max: usize,
+        (calls_max, refused): (usize, Refused),
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let (peers, calls) = (Peers::default(), AtomicUsize::new(0));
-        Self(Arc::new(Inner { handlers, route, peers, calls, calls_max, stopping }))
+        Self(Arc::new(Inner { handlers, route, peers, calls, calls_max, refused, stopping }))
     }
 }
 
@@ -110,6 +113,7 @@ impl<R: Route> Inner<R> {
             return if stream { self.ending(response) } else { response };
         }
         let Some(_slot) = Slot::take(&self.calls, self.calls_max) else {
+            self.refused.another();
             let reason = format!("{} calls are under way on this node, the most it takes", self.calls_max);
             return refuse(ApiError::Exhausted(reason), long);
         };

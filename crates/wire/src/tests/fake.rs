@@ -19,8 +19,8 @@ use crate::bucket::{
 use crate::event::{EventApi, EventPage, ListEvents, WatchEvents};
 use crate::logs::{LogLine, LogStream};
 use crate::{
-    Answers, ApiError, Applied, Caller, Class, Client, Done, Options, Outcome, OutcomeVerb, Page, Route,
-    ServeError, ServeOptions, Server, Target,
+    Answers, ApiError, Applied, Caller, Class, Client, Done, Options, Outcome, OutcomeVerb, Page, Refused,
+    Route, ServeError, ServeOptions, Server, Target,
 };
 
 /// What a call of `apply` answers, instead of done.
@@ -153,6 +153,7 @@ impl Route for Script {
 pub(super) struct Running {
     pub(super) address: String,
     pub(super) fake: Arc<Fake>,
+    pub(super) refused: Refused,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<Result<(), ServeError>>,
 }
@@ -170,13 +171,14 @@ impl Running {
     ) -> Self {
         let address: SocketAddr = listener.local_addr().unwrap();
         let fake = Arc::new(Fake { name: name.to_owned(), ..Fake::default() });
-        let server = Server::new().buckets(fake.clone()).events(fake.clone());
+        let refused = Refused::default();
+        let server = Server::new().buckets(fake.clone()).events(fake.clone()).counting(refused.clone());
         let (stop, stopped) = oneshot::channel();
         let stopped = async {
             let _ = stopped.await;
         };
         let served = tokio::spawn(server.serve(listener, route, options, stopped));
-        Self { address: address.to_string(), fake, stop: Some(stop), served }
+        Self { address: address.to_string(), fake, refused, stop: Some(stop), served }
     }
 
     pub(super) async fn client(&self) -> Client {

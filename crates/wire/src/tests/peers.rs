@@ -17,11 +17,11 @@ use crate::peer::{
 };
 use crate::{Alone, Answers, ApiError, Caller, ServeOptions, Server};
 
-const SOON: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_secs(5);
 
 /// Echoes; of a snapshot it answers how many bytes came.
 #[derive(Default)]
-struct Echo {
+pub(super) struct Echo {
     headers: Mutex<Vec<PeerHeader>>,
 }
 
@@ -100,7 +100,7 @@ impl LogsApi for Echo {
     }
 }
 
-async fn start() -> (Arc<Echo>, PeerClient) {
+pub(super) async fn start() -> (Arc<Echo>, PeerClient) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let echo = Arc::new(Echo::default());
@@ -109,11 +109,11 @@ async fn start() -> (Arc<Echo>, PeerClient) {
     (echo, PeerClient::new(&address).unwrap())
 }
 
-fn header() -> PeerHeader {
+pub(super) fn header() -> PeerHeader {
     PeerHeader { cluster: ClusterId::from("c"), from: NodeId(1), to: NodeId(2) }
 }
 
-fn facts() -> Facts {
+pub(super) fn facts() -> Facts {
     Facts {
         name: NodeName::new("n2").unwrap(),
         hostname: "h2".to_owned(),

@@ -87,8 +87,10 @@ async fn more_calls_than_the_limit_are_refused() {
     while route.asked.load(std::sync::atomic::Ordering::Relaxed) == 0 {
         tokio::task::yield_now().await;
     }
+    assert_eq!(node.refused.times(), 0);
     let error = client.apply_bucket(apply(None)).await.unwrap_err();
     assert!(matches!(error, ApiError::Exhausted(_)), "{error:?}");
+    assert_eq!(node.refused.times(), 1);
     assert!(waiting.await.unwrap().is_err());
 }
 

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone
-//!                       ├──► placement, apply, gates, idle, start, failover, objects, modules ── scene: clusters and documents
+//!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules ── scene: clusters
+//!                       │                                                                     and documents
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
 //! ```
@@ -30,6 +31,7 @@ mod plant;
 mod scene;
 mod simulate;
 mod start;
+mod storm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -47,7 +49,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 12] = [
+const BENCHES: [Bench; 13] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
@@ -82,6 +84,11 @@ const BENCHES: [Bench; 12] = [
         name: "failover",
         about: "7 agents: a bucket's node is lost, the leader is killed or hands over  [--trials 20]",
         run: failover::run,
+    },
+    Bench {
+        name: "storm",
+        about: "5 agents, and 1,000 sessions and watches that lose their leader at once  [--trials 3]",
+        run: storm::run,
     },
     Bench {
         name: "objects",

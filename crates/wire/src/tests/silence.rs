@@ -1,0 +1,121 @@
+//! Peers that take connections and never answer, and peers that fall silent: nothing waits for them for ever.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _};
+use sheaf_model::session::ToLeader;
+use sheaf_model::{ClusterId, NodeId, NodeKey};
+use tokio::io::copy;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::fake::{apply, name};
+use super::peers::{SOON, facts, header, start};
+use crate::bucket::{BucketLogs, ListBuckets, WatchBuckets};
+use crate::event::WatchEvents;
+use crate::instance::WatchObjects;
+use crate::logs::LogsOf;
+use crate::peer::{HelloAsk, JoinAsk, PeerClient, WatchNode};
+use crate::{ApiError, Client, Options};
+
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// An address where connections are taken, and nothing is ever said: so does the kernel for a process that is stopped.
+async fn silent() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+fn is_late<T>(what: &str, answer: Result<T, ApiError>) {
+    let error = answer.err().unwrap_or_else(|| panic!("{what}: nobody can have answered"));
+    assert!(matches!(error, ApiError::DeadlineExceeded(_)), "{what}: {error:?}");
+}
+
+fn logs_of() -> LogsOf {
+    LogsOf { bucket: name("/a"), follow: true, since: None, tail: None, previous: false }
+}
+
+#[tokio::test]
+async fn calls_between_nodes_end_at_their_deadline() {
+    let (_listener, address) = silent().await;
+    let client = PeerClient::new(&address).unwrap();
+    let hello = HelloAsk { instance: "me".to_owned(), key: NodeKey::from("k"), cluster: None };
+    let join = JoinAsk { key: NodeKey::from("k"), cluster: None, facts: facts() };
+    let watch = WatchNode { cluster: ClusterId::from("c"), node: NodeId(7) };
+    let messages = || futures::stream::pending::<Bytes>().boxed();
+    let said = || futures::stream::pending::<ToLeader>().boxed();
+    let all = [
+        ("hello", client.hello(hello, PATIENCE).map(|it| it.map(drop)).boxed()),
+        ("join", client.join(&join, PATIENCE).map(|it| it.map(drop)).boxed()),
+        ("raft", client.raft(header(), Bytes::new(), PATIENCE).map(|it| it.map(drop)).boxed()),
+        ("raft stream", client.raft_stream(header(), messages(), PATIENCE).map(|it| it.map(drop)).boxed()),
+        ("session", client.session(said(), PATIENCE).map(|it| it.map(drop)).boxed()),
+        ("watch", client.watch(watch, PATIENCE).map(|it| it.map(drop)).boxed()),
+        ("logs", client.logs(logs_of(), PATIENCE).map(|it| it.map(drop)).boxed()),
+    ];
+    let ended = all.map(|(what, call)| async move { is_late(what, call.await) });
+    tokio::time::timeout(SOON, futures::future::join_all(ended)).await.expect("each at its deadline");
+}
+
+#[tokio::test]
+async fn calls_of_clients_end_at_their_deadline() {
+    let (_listener, address) = silent().await;
+    let client = Client::lazy(&address, Options { deadline: PATIENCE, ..Options::default() }).unwrap();
+    let objects = WatchObjects { bucket: name("/a"), prefix: String::new(), after: None };
+    let all = [
+        ("a change", client.apply_bucket(apply(None)).map(|it| it.map(drop)).boxed()),
+        ("a list", client.list_buckets(ListBuckets::default()).map(|it| it.map(drop)).boxed()),
+        ("cluster", client.cluster_status().map(|it| it.map(drop)).boxed()),
+        ("snapshot", client.save_snapshot().map(|it| it.map(drop)).boxed()),
+        ("buckets", client.watch_buckets(WatchBuckets::default()).map(|it| it.map(drop)).boxed()),
+        ("events", client.watch_events(WatchEvents::default()).map(|it| it.map(drop)).boxed()),
+        ("objects", client.watch_objects(objects).map(|it| it.map(drop)).boxed()),
+        ("logs", client.bucket_logs(BucketLogs { of: logs_of(), node: None }).map(|it| it.map(drop)).boxed()),
+    ];
+    let ended = all.map(|(what, call)| async move { is_late(what, call.await) });
+    tokio::time::timeout(SOON, futures::future::join_all(ended)).await.expect("each at its deadline");
+}
+
+/// A way to `to` that carries bytes until it is told to carry nothing more; the connection stays.
+async fn way(to: String) -> (String, watch::Sender<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (cut, is_cut) = watch::channel(false);
+    tokio::spawn(async move {
+        let mut carried = Vec::new();
+        while let Ok((here, _)) = listener.accept().await {
+            let there = TcpStream::connect(&to).await.unwrap();
+            let mut is_cut = is_cut.clone();
+            carried.push(tokio::spawn(async move {
+                let ((mut from, mut back), (mut answers, mut forth)) = (here.into_split(), there.into_split());
+                tokio::select! {
+                    _ = async { tokio::join!(copy(&mut from, &mut forth), copy(&mut answers, &mut back)) } => {}
+                    _ = is_cut.wait_for(|cut| *cut) => {}
+                }
+                // Held open, and silent.
+                std::future::pending::<()>().await;
+                drop((from, back, answers, forth));
+            }));
+        }
+    });
+    (address, cut)
+}
+
+/// What a partition does to a stream: nobody says that it is over.
+#[tokio::test]
+async fn a_session_whose_peer_falls_silent_ends_by_its_pings() {
+    let (_, there) = start().await;
+    let (address, cut) = way(there.address().to_owned()).await;
+    let client = PeerClient::new(&address).unwrap();
+    let said = futures::stream::iter([ToLeader::Goodbye]).chain(futures::stream::pending());
+    let mut answers = client.session(said.boxed(), SOON).await.unwrap();
+    answers.next().await.unwrap().unwrap();
+    cut.send_replace(true);
+    let begun = Instant::now();
+    let ended = tokio::time::timeout(Duration::from_secs(15), answers.next()).await;
+    let error = ended.expect("pings find out").expect("as an error").unwrap_err();
+    assert!(error.can_retry(), "{error:?}");
+    assert!(begun.elapsed() > Duration::from_secs(2), "not before they were missed: {:?}", begun.elapsed());
+}

@@ -1,0 +1,61 @@
+//! Far more agents than this machine could run, as far as a leader sees them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sheaf_tests::cluster::SOON;
+use sheaf_tests::crowd::Crowd;
+use sheaf_tests::documents::bucket;
+use sheaf_tests::{Agent, Cases, Cluster, Machine, wait_for};
+
+use crate::scene::{self, epoch, only_node, pids, trace};
+
+/// The benchmark `storm` has 1,000.
+const AGENTS: usize = 300;
+/// For all of them to be with the new leader, on two cores that they share with it.
+const BACK_WITHIN: Duration = Duration::from_secs(20);
+
+#[test]
+fn crowd() {
+    let machine = Arc::new(Machine::take());
+    let cluster = Cluster::plan(&machine, "", 3, |_, _| {});
+    cluster.start_all();
+    cluster.wait_ready();
+    let mut cases = Cases::of("crowd");
+    cases.run("300 agents that look for the new leader cost no further election and no lease", || {
+        led_by_another(&cluster);
+    });
+    cases.end();
+}
+
+fn led_by_another(cluster: &Cluster) {
+    cluster.apply(&scene::modules());
+    let leader = cluster.leader();
+    let others: Vec<&Agent> = cluster.agents().iter().filter(|agent| agent.name() != leader.name()).collect();
+    let rules = format!("node_list_rules: [{}]", others[0].name());
+    cluster.apply_and_wait(&bucket("/crowd", "steady", &trace(cluster, "crowd"), &rules));
+    let before = cluster.status("/crowd");
+    let crowd = Crowd::gather(cluster, AGENTS);
+    crowd.wait_led_by(&leader.address(), SOON);
+    leader.kill();
+    let killed = Instant::now();
+    let ask = || others[0].cli(&["cluster", "status", "-o", "json"]);
+    let (new, term) = wait_for("another one leads", SOON, || {
+        let status = ask().try_json()?;
+        let new = others.iter().find(|agent| status["leader"] == agent.name().as_str());
+        new.map(|new| (*new, status["term"].clone())).ok_or_else(|| status.to_string())
+    });
+    let began = crowd.wait_led_by(&new.address(), BACK_WITHIN);
+    assert!(began.iter().all(|began| *began > killed), "these are new sessions");
+    crowd.take_answers();
+    let mut answers = 0;
+    wait_for("twice as many heartbeats are acknowledged there as there are agents", SOON, || {
+        answers += crowd.take_answers().len();
+        if answers >= 2 * AGENTS { Ok(()) } else { Err(answers.to_string()) }
+    });
+    let status = ask().ok().json();
+    assert_eq!((&status["leader"], &status["term"]), (&new.name().into(), &term), "no further election");
+    let after = others[0].cli(&["bucket", "status", "/crowd", "-o", "json"]).ok().json();
+    assert_eq!(only_node(&after), others[0].name());
+    assert_eq!((epoch(&after), pids(&after)), (epoch(&before), pids(&before)), "no lease was lost");
+}
