@@ -3,6 +3,7 @@
 //! Each command has its file, named by what it is about. A handler first looks at everything that could refuse it
 //! and only then puts rows, so that a refusal leaves the state untouched.
 
+mod artifact;
 mod binding;
 mod bucket;
 mod cluster;
@@ -14,6 +15,8 @@ mod node;
 mod object;
 mod phase;
 mod rollout;
+
+pub use artifact::check as check_artifact;
 
 use sheaf_model::{Event, NodeId, Revision, Term};
 
@@ -99,6 +102,7 @@ impl Transaction<'_> {
             Command::Disable(disable) => self.disable(disable),
             Command::Quarantine(ask) => self.quarantine(ask),
             Command::EndQuarantine(end) => self.end_quarantine(end),
+            Command::PutArtifact(artifact) => self.put_artifact(artifact),
         };
         result.unwrap_or_else(Reply::Refused)
     }

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Actor, BucketName, Changeable, Claim, ClusterId, Decision, Defect, Drain, Epoch, Facts, Instance,
-    LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1, ModuleVersion, NodeId, NodeKey, NodeStatus, ObjectKey,
-    ObjectValue, PutBucket, RequestId, Revision, Settings, Term, Timestamp,
+    Actor, Artifact, BucketName, Changeable, Claim, ClusterId, Decision, Defect, Drain, Epoch, Facts,
+    Instance, LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1, ModuleVersion, NodeId, NodeKey, NodeStatus,
+    ObjectKey, ObjectValue, PutBucket, RequestId, Revision, Settings, Term, Timestamp,
 };
 
 /// A command with who asked for it, when, and under which request; what the log carries.
@@ -89,6 +89,8 @@ pub enum Command {
     EndQuarantine(EndQuarantine),
     /// Documents, all or none; modules come before buckets.
     Apply(Apply),
+    /// A blob that a majority of the voters hold becomes the artifact of a module's version.
+    PutArtifact(Artifact),
 }
 
 /// See [`Command::ReleaseNodes`].

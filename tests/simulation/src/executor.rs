@@ -118,8 +118,12 @@ impl World {
                     self.later(300, keeper, What::Keeper(AtKeeper::Deadline(epoch, boot, until)));
                 }
             }
-            Action::Ask(_) | Action::Retire(_) | Action::HeartbeatNow | Action::Say(_) | Action::Note(..) => {
-            }
+            Action::Ask(_)
+            | Action::Retire(_)
+            | Action::WantArtifacts(_)
+            | Action::HeartbeatNow
+            | Action::Say(_)
+            | Action::Note(..) => {}
         }
         None
     }

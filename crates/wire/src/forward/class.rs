@@ -30,6 +30,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         ("ClusterService" | "BucketService" | "ModuleService", "Apply")
         | ("ClusterService", "Settings" | "Transfer")
         | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move" | "Rollback")
+        | ("ModuleService", "BeginPush" | "PushPiece" | "FinishPush")
         | ("BucketService" | "ModuleService", "Delete")
         | ("NodeService", "Label" | "Drain" | "Undrain" | "Forget")
         | ("InstanceService", "PutObject" | "DeleteObject" | "AddStatusLine" | "Disable" | "Quarantine") => {
@@ -75,7 +76,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 42);
+        assert_eq!(calls, 45);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone
-//!                       ├──► placement, apply, gates, idle, start, failover, objects ── scene: clusters and documents
+//!                       ├──► placement, apply, gates, idle, start, failover, objects, push ── scene: clusters and documents
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
 //! ```
@@ -26,6 +26,7 @@ mod nemesis;
 mod objects;
 mod placement;
 mod plant;
+mod push;
 mod scene;
 mod simulate;
 mod start;
@@ -46,7 +47,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 11] = [
+const BENCHES: [Bench; 12] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
@@ -86,6 +87,11 @@ const BENCHES: [Bench; 11] = [
         name: "objects",
         about: "3 members: compare and set from a module, one and many at a time  [--seconds 5] [--writers 1,64]",
         run: objects::run,
+    },
+    Bench {
+        name: "push",
+        about: "200 MB pushed to 3 members and fetched by 5 agents: how fast, and with how much memory  [--trials 3]",
+        run: push::run,
     },
     Bench {
         name: "nemesis",
