@@ -10,7 +10,7 @@ use sheaf_tests::{Cases, Cluster, wait_for};
 use sheaf_wire::module::{FinishPush, PushPiece};
 use sheaf_wire::{ApiError, Client, Options};
 
-use crate::artifact::{blob, bucket, digest, module, program, push};
+use crate::artifact::{blob, bucket, digest, module, program, push, pushed};
 use crate::load::runtime;
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
@@ -128,5 +128,5 @@ fn evil(cluster: &Cluster) {
     let status = cluster.json(&["module", "status", "evil@1", "-o", "json"]);
     assert!(status["artifact"].is_null(), "{status:#}");
     // Nothing is left of them, and what is honest is taken.
-    push(cluster, "evil@1", &program(cluster, "evil", 100)).ok().says("Module evil@1 pushed");
+    pushed(cluster, "evil@1", &program(cluster, "evil", 100), "Module evil@1 pushed");
 }

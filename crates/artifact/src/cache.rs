@@ -11,6 +11,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -24,6 +25,9 @@ use crate::unpack::{self, UnpackError};
 
 /// One piece on its way: large enough that calls do not count, small enough that many transfers fit into memory.
 pub const PIECE: usize = 512 << 10;
+/// So many bytes are written before the disk begins with them, while the next ones come: synced at the end alone, a large
+/// blob would wait for as long again as it took to come.
+const SYNC_EVERY: u64 = 16 << 20;
 /// What was received and not registered is kept so long: for whoever goes on with a push tomorrow morning.
 const UNREGISTERED: Duration = Duration::from_secs(24 * 3600);
 
@@ -91,6 +95,10 @@ struct Incoming {
     file: File,
     hash: Sha256,
     have: u64,
+    /// Not given to the disk yet.
+    unsynced: u64,
+    /// Syncs what came before. Ends by itself, also if nobody waits for it any more.
+    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 /// What the parts of the agent want to stay.
@@ -174,6 +182,7 @@ impl Cache {
                 it.file.write_all(&piece).map_err(failed)?;
                 it.hash.update(&piece);
                 it.have += piece.len() as u64;
+                it.sync_some(piece.len() as u64).map_err(failed)?;
             }
             let have = it.have;
             if have < size {
@@ -185,7 +194,7 @@ impl Cache {
                 fs::remove_file(&at).map_err(failed)?;
                 return Err(CacheError::Digest { found, wanted: digest });
             }
-            it.file.sync_all().map_err(failed)?;
+            it.synced().and_then(|()| it.file.sync_all()).map_err(failed)?;
             let to = cache.blob(&digest);
             fs::rename(&at, &to).map_err(failed)?;
             File::open(cache.shared.dir.join("blobs")).and_then(|dir| dir.sync_all()).map_err(failed)?;
@@ -413,7 +422,8 @@ impl Incoming {
     /// Goes on where a former try ended.
     fn open(at: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(at)?;
-        let mut it = Self { hash: Sha256::new(), have: 0, file: file.try_clone()? };
+        let hash = Sha256::new();
+        let mut it = Self { hash, have: 0, file: file.try_clone()?, unsynced: 0, syncing: None };
         let mut piece = vec![0; PIECE];
         loop {
             match file.read(&mut piece)? {
@@ -424,6 +434,25 @@ impl Incoming {
                 }
             }
         }
+    }
+
+    /// Has the disk begin with what came, unless it still has enough to do.
+    fn sync_some(&mut self, more: u64) -> io::Result<()> {
+        self.unsynced += more;
+        if self.unsynced < SYNC_EVERY || self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
+            return Ok(());
+        }
+        self.synced()?;
+        self.unsynced = 0;
+        let file = self.file.try_clone()?;
+        self.syncing = Some(thread::spawn(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// Waits for what the disk was given. An error is told once only: it must not be lost.
+    fn synced(&mut self) -> io::Result<()> {
+        let broke_off = |_| Err(io::Error::other("the thread that syncs broke off"));
+        self.syncing.take().map_or(Ok(()), |syncing| syncing.join().unwrap_or_else(broke_off))
     }
 }
 
