@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use sheaf_model::{Artifact, ClusterId, ModuleRef, Shape};
 use sheaf_tests::wait::wait_until;
 use sheaf_tests::{Agent, Cases, Cluster, Output, wait_for};
 
+use crate::load::runtime;
 use crate::plugin::example;
 use crate::scene::{explain, gates};
 
@@ -28,7 +30,9 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
 /// At last: a voter is lost for good.
 pub(crate) fn loss(cases: &mut Cases, cluster: &Cluster) {
     cases.run("what nobody has any more is said, and a push brings it back", || lost_everywhere(cluster));
+    cases.run("what only a node has that does not vote, voters get from there", || only_cached(cluster));
     cases.run("a voter that lost its copy gets another", || lost_copy(cluster));
+    cases.run("a push goes on when the leader is killed", || leader_killed(cluster));
     cases.run("a new voter gets a copy of everything", || new_voter(cluster));
 }
 
@@ -71,18 +75,25 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path that is text")
 }
 
-/// What nodes are to an artifact: `held`, `cached` and so on, by name.
-fn states(cluster: &Cluster, module: &str) -> Vec<(String, String)> {
-    let status = cluster.json(&["module", "status", module, "-o", "json"]);
+/// What nodes are to an artifact: `held`, `cached` and so on, by name. An error, while nobody answers who knows.
+fn states(cluster: &Cluster, module: &str) -> Result<Vec<(String, String)>, String> {
+    let status = cluster.try_json(&["module", "status", module, "-o", "json"])?;
     let nodes = status["artifact"]["nodes"].as_array().cloned().unwrap_or_default();
     let state = |on: &Value| Some((on["node"].as_str()?.to_owned(), on["state"].as_str()?.to_owned()));
-    nodes.iter().filter_map(state).collect()
+    Ok(nodes.iter().filter_map(state).collect())
 }
 
 fn wait_states(cluster: &Cluster, module: &str, what: &str, is_so: impl Fn(&[(String, String)]) -> bool) {
-    wait_for(what, SOON, || {
-        let found = states(cluster, module);
+    wait_for(what, Duration::from_secs(60), || {
+        let found = states(cluster, module)?;
         if is_so(&found) { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+}
+
+/// Waits until the three voters hold it.
+fn wait_held(cluster: &Cluster, module: &str) {
+    wait_states(cluster, module, "the voters hold it", |found| {
+        found.iter().filter(|(_, state)| state == "held").count() == 3
     });
 }
 
@@ -110,9 +121,10 @@ pub(crate) fn wait_refusal(cluster: &Cluster, bucket: &str, node: &str, wanted: 
 }
 
 fn runs_everywhere(cluster: &Cluster) {
-    let more = "multi_node: true\nnode_list_rules: [\"-n4\"]";
-    cluster.apply(&(module("pushed") + &bucket("pushed", more)));
-    wait_refusal(cluster, "/pushed", "n1", "none was pushed for it yet: sheaf module push pushed@1 PATH");
+    let (voter, watcher) = (cluster.leader().name(), cluster.watchers()[0].name());
+    let more = format!("multi_node: true\nnode_list_rules: ['-{watcher}']");
+    cluster.apply(&(module("pushed") + &bucket("pushed", &more)));
+    wait_refusal(cluster, "/pushed", &voter, "none was pushed for it yet: sheaf module push pushed@1 PATH");
     let dir = program(cluster, "pushed", 3 << 20);
     pushed(cluster, "pushed@1", &dir, "Module pushed@1 pushed, sha256 ");
     cluster.wait_status("/pushed", "runs on three", |status| status["running"] == 3);
@@ -134,7 +146,7 @@ fn no_voter(cluster: &Cluster) {
     let on_watcher =
         |found: &[(String, String)], state: &str| found.contains(&(watcher.clone(), state.to_owned()));
     wait_states(cluster, "far@1", "it is cached there", |found| on_watcher(found, "cached"));
-    assert_eq!(states(cluster, "far@1").iter().filter(|(_, state)| state == "held").count(), 3);
+    wait_held(cluster, "far@1");
     let shown = cluster.cli(&["module", "status", "far@1"]).ok().stdout;
     for part in ["held by", "cached on", &watcher, "used by", "/far"] {
         assert!(shown.contains(part), "{part}: {shown}");
@@ -196,7 +208,7 @@ fn goes_on(cluster: &Cluster) {
     let incoming = cluster.leader().dir().join("artifacts/incoming").join(packed.digest.to_string());
     fs::write(&incoming, vec![1; 1 << 20]).expect("other bytes");
     push(cluster, "torn@1", &path).exits(1).mentions(&["digest", "push again"]);
-    assert!(states(cluster, "torn@1").is_empty());
+    assert_eq!(states(cluster, "torn@1"), Ok(Vec::new()));
     pushed(cluster, "torn@1", &path, "torn@1 pushed");
 }
 
@@ -215,9 +227,7 @@ fn deleted(cluster: &Cluster) {
     // The same content for a version that comes later is no leftover.
     cluster.apply(&module("pushed"));
     pushed(cluster, "pushed@1", &program(cluster, "pushed", 3 << 20), "Module pushed@1 pushed");
-    wait_states(cluster, "pushed@1", "the voters hold it again", |found| {
-        found.iter().filter(|(_, state)| state == "held").count() == 3
-    });
+    wait_held(cluster, "pushed@1");
 }
 
 fn lost_everywhere(cluster: &Cluster) {
@@ -236,10 +246,53 @@ fn lost_everywhere(cluster: &Cluster) {
     );
     push(cluster, "torn@1", &program(cluster, "torn", 2 << 20)).ok();
     cluster.wait_state("/torn", "running");
-    wait_states(cluster, "torn@1", "the voters have it again", |found| {
-        found.iter().filter(|(_, state)| state == "held").count() == 3
-    });
+    wait_held(cluster, "torn@1");
     cluster.delete(&["/torn"]);
+}
+
+/// Every member knows who has a copy.
+fn only_cached(cluster: &Cluster) {
+    let watcher = cluster.watchers()[0];
+    cluster.apply(&bucket("torn", &format!("node_list_rules: [{}]", watcher.name())));
+    cluster.wait_state("/torn", "running");
+    let digest = digest(cluster, "torn@1");
+    assert!(blob(watcher, &digest).exists());
+    let voters = cluster.voters();
+    let copies: Vec<PathBuf> = voters.iter().map(|agent| blob(agent, &digest)).collect();
+    // Whoever lost one may have another from a voter that still has it.
+    wait_until("no voter has it", SOON, || {
+        copies.iter().for_each(|copy| drop(fs::remove_file(copy)));
+        !copies.iter().any(|copy| copy.exists())
+    });
+    wait_until("all have it again", Duration::from_secs(60), || copies.iter().all(|copy| copy.exists()));
+    let cluster_id = cluster.json(&["cluster", "status", "-o", "json"])["cluster"].clone();
+    let cluster_id = ClusterId(cluster_id.as_str().expect("an id").to_owned());
+    let packed = sheaf_artifact::pack(&program(cluster, "torn", 2 << 20)).expect("it packs");
+    let module = ModuleRef::parse("torn@1").expect("a version");
+    let artifact = Artifact { module, digest: packed.digest, size: packed.size, shape: Shape::Directory };
+    let found = runtime().block_on(sheaf_artifact::holders(&cluster_id, &artifact, &[voters[1].address()]));
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert!(found.contains(&watcher.address()), "{found:?}");
+    cluster.delete(&["/torn"]);
+}
+
+fn leader_killed(cluster: &Cluster) {
+    cluster.apply(&module("long"));
+    let path = program(cluster, "long", 160 << 20);
+    let packed = sheaf_artifact::pack(&path).expect("it packs");
+    let leader = cluster.leader();
+    let incoming = leader.dir().join("artifacts/incoming").join(packed.digest.to_string());
+    let asked = cluster.watchers()[0];
+    let pushing = asked.begin(&["module", "push", "long@1", text(&path)], b"");
+    wait_until("some of it is there", SOON, || {
+        fs::metadata(&incoming).is_ok_and(|found| found.len() > 4 << 20)
+    });
+    leader.kill();
+    let output = pushing.finish(Duration::from_secs(60)).ok();
+    assert!(output.stdout.contains("Module long@1 pushed"), "{output}");
+    leader.start();
+    cluster.wait_back(leader);
+    wait_held(cluster, "long@1");
 }
 
 fn lost_copy(cluster: &Cluster) {
@@ -260,13 +313,8 @@ fn new_voter(cluster: &Cluster) {
     let lost = voters.iter().find(|agent| agent.name() != leader).expect("a follower");
     lost.kill_machine();
     for module in ["cut@1", "torn@1", "pushed@1"] {
-        wait_for(&format!("{watcher} holds {module}"), Duration::from_secs(120), || {
-            let found = states(cluster, module);
-            if found.contains(&(watcher.clone(), "held".to_owned())) {
-                Ok(())
-            } else {
-                Err(format!("{found:?}"))
-            }
+        wait_states(cluster, module, &format!("{watcher} holds {module}"), |found| {
+            found.contains(&(watcher.clone(), "held".to_owned()))
         });
     }
 }

@@ -14,9 +14,6 @@ use sheaf_model::{
 
 use crate::keeper::{Commands, OutputLimits, Plan, Plugin};
 
-/// Where a program finds its artifact; not set if its version has none.
-const ARTIFACT: &str = "SHEAF_ARTIFACT";
-
 /// Why an instance cannot be started as its documents stand. Trying again does not help.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlanError {
@@ -174,7 +171,7 @@ fn render(module: &ModuleSpec, scope: &Scope<'_>) -> Result<Rendered, PlanError>
     for (name, value) in &exec.env {
         env.push((name.clone(), render(format!("exec.env.{name}"), value)?));
     }
-    env.extend(scope.artifact.map(|path| (ARTIFACT.to_owned(), path.to_owned())));
+    env.extend(scope.artifact.map(|path| (sheaf_module::ARTIFACT.to_owned(), path.to_owned())));
     let mut files = Vec::new();
     for (name, text) in &module.files {
         files.push((name.clone(), render(format!("files.{name}"), text)?));

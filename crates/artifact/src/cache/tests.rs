@@ -101,3 +101,66 @@ async fn what_the_disk_lost_is_not_used_and_fetched_anew() {
     let path = cache.unpacked(&artifact).await.unwrap();
     assert_eq!(fs::read(path).unwrap(), b"#!/bin/sh\n");
 }
+
+async fn all(cache: &Cache, digest: Digest) -> io::Result<Vec<u8>> {
+    let mut pieces = cache.read(digest, 0).await.unwrap();
+    let mut read = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        read.extend_from_slice(&piece?);
+    }
+    Ok(read)
+}
+
+#[tokio::test]
+async fn what_the_disk_lost_is_found_when_it_is_given_to_another_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    let bytes = vec![7; PIECE + 10];
+    receive(&cache, &bytes, 0, bytes.len()).await.unwrap();
+    assert!(all(&cache, digest(&bytes)).await.unwrap() == bytes);
+    let mut torn = bytes.clone();
+    torn[PIECE + 1] ^= 1;
+    fs::write(cache.blob(&digest(&bytes)), torn).unwrap();
+    let error = all(&cache, digest(&bytes)).await.unwrap_err();
+    assert!(error.to_string().contains("the disk lost it"), "{error}");
+    assert!(!cache.has(&digest(&bytes)));
+}
+
+#[tokio::test]
+async fn content_that_is_pushed_again_after_its_version_was_deleted_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    let set = || BTreeSet::from([digest(b"one")]);
+    receive(&cache, b"one", 0, 3).await.unwrap();
+    cache.keep_as_voter(set()).await;
+    cache.keep(Keep { registered: set(), needed: BTreeSet::new() }).await;
+    cache.keep_as_voter(BTreeSet::new()).await;
+    cache.keep(Keep::default()).await;
+    assert!(!cache.has(&digest(b"one")), "its version was deleted");
+    receive(&cache, b"one", 0, 3).await.unwrap();
+    cache.sweep().await;
+    assert!(cache.has(&digest(b"one")), "it is not registered yet");
+    cache.keep_as_voter(set()).await;
+    cache.keep_as_voter(BTreeSet::new()).await;
+    assert!(!cache.has(&digest(b"one")));
+}
+
+#[tokio::test]
+async fn parts_and_files_of_which_nothing_came_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    let (old, new, files, used) = (digest(b"old"), digest(b"new"), digest(b"files"), digest(b"used"));
+    for part in [old, new] {
+        cache.receive(part, 100, 0, Bytes::from_static(b"begun")).await.unwrap();
+    }
+    let long_ago = SystemTime::now() - 2 * UNREGISTERED;
+    File::open(cache.path("incoming", &old)).unwrap().set_modified(long_ago).unwrap();
+    for unpacked in [files, used] {
+        fs::create_dir(cache.path("unpacked", &unpacked)).unwrap();
+    }
+    cache.keep(Keep { registered: BTreeSet::new(), needed: BTreeSet::from([used]) }).await;
+    assert_eq!((cache.received(&old, 100), cache.received(&new, 100)), (0, 5));
+    assert!(!cache.path("unpacked", &files).exists());
+    assert!(cache.path("unpacked", &used).exists(), "something runs from it");
+    assert_eq!(cache.receive(old, 100, 0, Bytes::from_static(b"anew")).await.unwrap(), 4);
+}
