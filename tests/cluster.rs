@@ -7,6 +7,7 @@
 //! | `faults` | 5 | nothing acknowledged is lost and nothing runs twice, whoever is killed |
 //! | `planned` | 3 | drain, move, hand over, settings, forget: nothing of it is a failure |
 //! | `plugins` | 3 | modules that are told of their bucket's life: plugins, good ones and bad ones, and commands |
+//! | `artifacts` | 4 | programs that are pushed, and run where they were not before |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
@@ -18,6 +19,10 @@
 //!
 //! Starting agents takes longer than most cases, so cases share clusters; each has its own buckets.
 
+#[path = "cluster/artifact.rs"]
+mod artifact;
+#[path = "cluster/blobs.rs"]
+mod blobs;
 #[path = "cluster/calls.rs"]
 mod calls;
 #[path = "cluster/change.rs"]
@@ -142,6 +147,17 @@ fn plugins() {
     plugin::cases(&mut cases, &cluster);
     context::cases(&mut cases, &cluster);
     life::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// Programs that no node has had before.
+#[test]
+fn artifacts() {
+    let cluster = Cluster::start(4);
+    let mut cases = Cases::of("artifacts");
+    artifact::cases(&mut cases, &cluster);
+    blobs::cases(&mut cases, &cluster);
+    artifact::loss(&mut cases, &cluster);
     cases.end();
 }
 

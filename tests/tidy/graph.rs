@@ -14,9 +14,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["model", "engine"]),
     ("builtins", &["model", "module"]),
     ("consensus", &["model", "engine", "wire", "store"]),
-    ("agent", &["model", "engine", "wire", "module", "builtins"]),
-    ("console", &["model", "wire", "module"]),
-    ("control", &["model", "engine", "wire", "store", "consensus"]),
+    ("artifact", &["model", "engine", "wire"]),
+    ("agent", &["model", "engine", "wire", "module", "builtins", "artifact"]),
+    ("console", &["model", "wire", "module", "artifact"]),
+    ("control", &["model", "engine", "wire", "store", "consensus", "artifact"]),
     ("web", &["model", "wire"]),
     ("app", &APP),
 ];
@@ -24,7 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Takes the place of an outside package, under that package's name; none of ours asks for it.
 const STAND_IN: &str = "histogram";
 
-const APP: [&str; 11] = [
+const APP: [&str; 12] = [
     "model",
     "engine",
     "wire",
@@ -32,6 +33,7 @@ const APP: [&str; 11] = [
     "store",
     "builtins",
     "consensus",
+    "artifact",
     "agent",
     "console",
     "control",
@@ -48,6 +50,7 @@ const OWNED: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["openraft*", "raft-log"], &["consensus"], "ask consensus' Replica"),
     (&["rusqlite", "libsqlite3-sys"], &["store"], "ask store"),
+    (&["tar", "sha2"], &["artifact"], "ask artifact to pack, unpack or verify"),
     (&["anyhow"], &["app"], "an error enum with thiserror"),
 ];
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_engine::gates::{CheckAnswer, Here, Part};
+use sheaf_engine::node::artifact::Wanted;
 use sheaf_engine::node::question::{Key, Question};
 use sheaf_engine::node::{self, Action, Identity, Input, NodeState};
 use sheaf_model::session::ToLeader;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::alarm::Alarm;
+use crate::artifacts::Artifacts;
 use crate::checks::{Checks, Plugins};
 use crate::context::Context;
 use crate::error::AgentError;
@@ -71,6 +73,8 @@ pub struct Options {
     /// The program that is a keeper when called with `keep …`: outside of tests the running binary, which is also
     /// `${sheaf}`.
     pub binary: PathBuf,
+    /// Where artifacts are kept.
+    pub cache: sheaf_artifact::Cache,
     /// Whether a stand-in is left when the agent stops, as long as the cluster's settings want one.
     pub stand_in: bool,
     /// What of the rest of the process is shown with this node's load.
@@ -111,6 +115,7 @@ impl Agent {
         let signals = Arc::new(Signals::default());
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
         let (say, said) = mpsc::channel(MESSAGES);
+        let (artifacts, want) = Artifacts::new(&options, inputs_in.clone());
         let (own, members) = (Some(options.own.clone()), options.members.clone());
         let link = Link {
             cluster: options.cluster.clone(),
@@ -130,6 +135,7 @@ impl Agent {
         let over = CancellationToken::new();
         let mut streams = JoinSet::new();
         streams.spawn(link::watch(link.clone(), over.clone()));
+        streams.spawn(artifacts.run(over.clone()));
         let last = CancellationToken::new();
         streams.spawn(link::session(link, said, last.clone(), over.clone()));
         let alarm = Alarm::new().map_err(|source| AgentError::Alarm { source })?;
@@ -147,6 +153,7 @@ impl Agent {
             alarm,
             inputs,
             requests,
+            want,
             has_session: false,
             leaving: Vec::new(),
         };
@@ -216,6 +223,8 @@ struct Loop {
     alarm: Alarm,
     inputs: mpsc::Receiver<Input>,
     requests: mpsc::Receiver<Request>,
+    /// Which artifacts are to be here.
+    want: watch::Sender<Option<Wanted>>,
     has_session: bool,
     /// Who waits until nothing is left here.
     leaving: Vec<oneshot::Sender<()>>,
@@ -335,6 +344,7 @@ impl Loop {
     fn perform(&mut self, action: Action) -> Option<Input> {
         match action {
             Action::Ask(question) => self.ask(question),
+            Action::WantArtifacts(wanted) => drop(self.want.send_replace(Some(wanted))),
             Action::Retire(module) => self.checks.plugins.retire(&module),
             Action::HeartbeatNow => self.signals.heartbeat.notify_one(),
             Action::Say(message) => {

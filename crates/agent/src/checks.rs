@@ -50,6 +50,7 @@ impl Checks {
             dir: None,
             files: None,
             sheaf: &self.binary,
+            artifact: question.artifact.as_deref(),
         };
         let checks = question.checks.iter().map(|check| self.check(check, &scope, &question.here));
         let asked = async {

@@ -253,8 +253,12 @@ impl Executor {
             }
             Action::Kill(bucket, epoch) => self.kill(bucket, epoch),
             Action::MoveDeadline(bucket, epoch, until) => self.move_deadline(&bucket, epoch, until),
-            Action::Ask(_) | Action::Retire(_) | Action::HeartbeatNow | Action::Say(_) | Action::Note(..) => {
-            }
+            Action::Ask(_)
+            | Action::WantArtifacts(_)
+            | Action::Retire(_)
+            | Action::HeartbeatNow
+            | Action::Say(_)
+            | Action::Note(..) => {}
         }
         None
     }

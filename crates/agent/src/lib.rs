@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Read in this order: [`agent`] (the loop), `link` (its two streams), [`checks`] (gate 3), `executor` (what is done about
-//! instances and heard of them), `context` (what plugins ask of the cluster), `stand_in` (who holds the leases meanwhile),
-//! [`facts`], [`handle`] (what others may ask of a running agent). Then the keeper, a process of its own: [`keeper`], the
-//! agent's side of it [`keepers`], and [`logs`].
+//! instances and heard of them), `artifacts` (what is fetched before), `context` (what plugins ask of the cluster),
+//! `stand_in` (who holds the leases meanwhile), [`facts`], [`handle`] (what others may ask of a running agent). Then the
+//! keeper, a process of its own: [`keeper`], the agent's side of it [`keepers`], and [`logs`].
 //! What to do is never decided here but in [`sheaf_engine::node`].
 
 pub mod agent;
@@ -22,6 +22,7 @@ pub mod keepers;
 pub mod logs;
 
 mod alarm;
+mod artifacts;
 mod context;
 mod executor;
 mod link;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sheaf_agent::Leaving;
+use sheaf_artifact::Cache;
 use sheaf_control::{Control, Identity, Place};
 use sheaf_wire::{Refused, ServeOptions, Server};
 use tokio::net::TcpListener;
@@ -96,9 +97,11 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
         sheaf_control::meet(&place, known).await;
         refuse_succeeded(&place, &data)?;
     }
-    let (control, loops) = Control::new(place.clone(), Arc::new(SystemClock));
+    let cache =
+        Cache::open(&dir.join("artifacts"), config.artifact_cache.0).context("open the artifact cache")?;
+    let (control, loops) = Control::new(place.clone(), Arc::new(SystemClock), cache.clone());
     let refused = Refused::default();
-    let node = Node::new(&config, &dir, listening, &identity.address, record.key.clone(), departure)?;
+    let node = Node::new(&config, &dir, listening, &identity.address, record.key.clone(), cache, departure)?;
     let node = node.counting(refused.clone());
 
     let token = stop.clone();
@@ -142,6 +145,7 @@ async fn serve(
         .events(control.clone())
         .peers(control.clone())
         .agents(control.clone())
+        .artifacts(control.clone())
         .logs(logs)
         .counting(refused);
     let stopped = async move { stop.cancelled().await };

@@ -8,7 +8,7 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
-use sheaf_model::{Defect, LeaseSettings, NodeName, Span, Voters};
+use sheaf_model::{Bytes, Defect, LeaseSettings, NodeName, Span, Voters};
 
 /// Where the configuration is looked for when no `--config` is given; it need not exist.
 pub(crate) const DEFAULT_FILE: &str = "/etc/sheaf/agent.toml";
@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) slots: u32,
     /// The data directory.
     pub(crate) dir: PathBuf,
+    /// How much of its disk artifacts may take that nothing here uses.
+    pub(crate) artifact_cache: Bytes,
 }
 
 /// Timing of elections.

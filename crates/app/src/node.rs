@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use sheaf_agent::{Agent, Handle, NodeConfig, Options, Strain};
+use sheaf_artifact::Cache;
 use sheaf_control::{Control, Place, Registration};
 use sheaf_model::{Facts, NodeKey, Queue};
 use sheaf_wire::logs::{LogLine, LogsApi, LogsOf};
@@ -26,6 +27,7 @@ pub(crate) struct Node {
     /// Its own port, as it reaches it itself.
     own: String,
     binary: PathBuf,
+    cache: Cache,
     /// What it means that the agent stops.
     departure: Departure,
     logs: Arc<Logs>,
@@ -44,6 +46,7 @@ impl Node {
         listening: SocketAddr,
         address: &str,
         key: NodeKey,
+        cache: Cache,
         departure: Departure,
     ) -> anyhow::Result<Self> {
         let mut own = listening;
@@ -56,6 +59,7 @@ impl Node {
             config: node_config(config, address),
             own: own.to_string(),
             binary: std::env::current_exe().context("find this binary, which keepers run")?,
+            cache,
             departure,
             logs: Arc::new(Logs::default()),
             refused: Refused::default(),
@@ -112,6 +116,7 @@ impl Node {
             own: self.own.clone(),
             members: Arc::new(move || members(&place)),
             binary: self.binary.clone(),
+            cache: self.cache.clone(),
             stand_in: self.departure == Departure::Restart,
             elsewhere: Arc::new(move || Strain {
                 late_timers: control.late_timers(),

@@ -13,10 +13,12 @@
 //!
 //! Reading order: `bucket` (a change and its way into the log: `propose`), `watch` (the way back), `session`,
 //! `acknowledger`, `conductor` (what agents say and what the leader does about it), `recorder`, `members` (who votes);
+//! `artifact` (what is pushed);
 //! then `place` (where this node stands), `directory` (whom it knows), `route` (where a call goes), `peer` and `peers`
 //! (between members).
 
 mod acknowledger;
+mod artifact;
 mod bucket;
 mod clock;
 mod cluster;

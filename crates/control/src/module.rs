@@ -1,10 +1,12 @@
 //! Modules: `sheaf.v1.ModuleService`.
 
-use sheaf_engine::{Command, Module, State};
+use sheaf_engine::{Bucket, Command, Module, State};
 use sheaf_model::view::ModuleRow;
-use sheaf_model::{ModuleName, ModuleRef};
+use sheaf_model::{Artifact, ModuleRef};
 use sheaf_wire::cluster::Apply;
-use sheaf_wire::module::{ApplyModule, DeleteModule, GotModule, ListModules, ModuleApi};
+use sheaf_wire::module::{
+    ApplyModule, DeleteModule, FinishPush, GotModule, ListModules, ModuleApi, PushPiece, PushState,
+};
 use sheaf_wire::{ApiError, Applied, Caller, Done, Page};
 
 use crate::Control;
@@ -24,9 +26,14 @@ impl ModuleApi for Control {
                 Some(_) => sight.state.module(&ask),
                 None => sight.state.newest(&ask.name),
             }?;
-            Some(GotModule { spec: (*module.spec).clone(), row: row(sight.state, module) })
+            let row = row(sight.state, module);
+            let used_by = users(sight.state, module).map(|bucket| bucket.name().to_string()).collect();
+            Some(GotModule { spec: (*module.spec).clone(), row, artifact: None, used_by })
         })?;
-        found.ok_or_else(|| ApiError::NotFound(format!("there is no module {ask}")))
+        let mut found = found.ok_or_else(|| ApiError::NotFound(format!("there is no module {ask}")))?;
+        let module = ModuleRef { name: found.spec.name.clone(), version: Some(found.spec.version.clone()) };
+        found.artifact = self.artifact_status(&module).await?;
+        Ok(found)
     }
 
     async fn list(&self, caller: Caller, ask: ListModules) -> Result<Page<ModuleRow>, ApiError> {
@@ -39,6 +46,18 @@ impl ModuleApi for Control {
             let rows = rows.skip(usize::from(!token.is_empty()));
             page(&ask.page, rows, place)
         })
+    }
+
+    async fn begin_push(&self, _: Caller, ask: Artifact) -> Result<PushState, ApiError> {
+        self.begin(&ask).await
+    }
+
+    async fn push_piece(&self, _: Caller, ask: PushPiece) -> Result<PushState, ApiError> {
+        self.piece(ask).await
+    }
+
+    async fn finish_push(&self, caller: Caller, ask: FinishPush) -> Result<Done, ApiError> {
+        self.finish(&caller, ask).await
     }
 
     async fn delete(&self, caller: Caller, ask: DeleteModule) -> Result<Done, ApiError> {
@@ -60,14 +79,23 @@ fn place(row: &ModuleRow) -> String {
     format!("{}@{}", row.name, row.version)
 }
 
+/// The buckets that are fixed to this version.
+fn users<'s>(state: &'s State, module: &'s Module) -> impl Iterator<Item = &'s Bucket> {
+    let spec = &module.spec;
+    let uses =
+        |module: &ModuleRef| module.name == spec.name && module.version.as_ref() == Some(&spec.version);
+    state.buckets.values().map(|bucket| &**bucket).filter(move |bucket| {
+        let next = bucket.next.as_ref().is_some_and(|next| uses(&next.release.spec.module));
+        next || uses(&bucket.current.spec.module)
+    })
+}
+
 fn row(state: &State, module: &Module) -> ModuleRow {
     let spec = &module.spec;
-    let name: &ModuleName = &spec.name;
-    let uses = |module: &ModuleRef| module.name == *name && module.version.as_ref() == Some(&spec.version);
-    let buckets = state.buckets.values().filter(|bucket| uses(&bucket.current.spec.module)).count();
-    let newest = state.newest(name).is_some_and(|newest| newest.spec.version == spec.version);
+    let buckets = users(state, module).count();
+    let newest = state.newest(&spec.name).is_some_and(|newest| newest.spec.version == spec.version);
     ModuleRow {
-        name: name.to_string(),
+        name: spec.name.to_string(),
         version: spec.version.to_string(),
         runtime: spec.runtime.to_string(),
         supports_multi_node: spec.supports_multi_node,

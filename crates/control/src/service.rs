@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sheaf_artifact::Cache;
 use sheaf_engine::status::Sight;
 use sheaf_model::{Changeable, FullQueues, Moment, NodeId, Settings};
 use sheaf_wire::ApiError;
@@ -21,6 +22,7 @@ pub struct Control {
     pub(crate) live: SharedLive,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) records: mpsc::Sender<Record>,
+    pub(crate) cache: Cache,
 }
 
 /// The loops behind a [`Control`].
@@ -30,10 +32,10 @@ pub struct Service {
 }
 
 impl Control {
-    /// The control plane of a node that stands at `place`.
-    pub fn new(place: Arc<Place>, clock: Arc<dyn Clock>) -> (Self, Service) {
+    /// The control plane of a node that stands at `place`; artifacts are in `cache`.
+    pub fn new(place: Arc<Place>, clock: Arc<dyn Clock>, cache: Cache) -> (Self, Service) {
         let (sender, records) = mpsc::channel(recorder::QUEUE);
-        let control = Self { place, live: Arc::new(Live::default()), clock, records: sender };
+        let control = Self { place, live: Arc::new(Live::default()), clock, records: sender, cache };
         (control.clone(), Service { control, records })
     }
 
@@ -109,6 +111,8 @@ impl Service {
             }
         };
         if let Some(replica) = replica {
+            let (copier, of, stop_4) = (control.clone(), replica.clone(), stop.clone());
+            loops.spawn(async move { copier.run_voter_copies(of, stop_4).await });
             control.run_conductor(replica, stop.clone()).await;
         }
         stop.cancelled().await;

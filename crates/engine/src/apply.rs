@@ -3,6 +3,7 @@
 //! Each command has its file, named by what it is about. A handler first looks at everything that could refuse it
 //! and only then puts rows, so that a refusal leaves the state untouched.
 
+mod artifact;
 mod binding;
 mod bucket;
 mod cluster;
@@ -16,6 +17,8 @@ mod phase;
 mod purge;
 mod rollout;
 mod trial;
+
+pub use artifact::check as check_artifact;
 
 use sheaf_model::{Event, NodeId, Revision, Term};
 
@@ -104,6 +107,7 @@ impl Transaction<'_> {
             Command::Purge(on) => self.purge(on),
             Command::RecordPurge(record) => self.record_purge(record),
             Command::PutTrial(put) => self.put_trial(put),
+            Command::PutArtifact(artifact) => self.put_artifact(artifact),
         };
         result.unwrap_or_else(Reply::Refused)
     }

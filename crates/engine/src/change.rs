@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Binding, BucketName, Event, Instance, ModuleName, ModuleSpec, ModuleVersion, Node, NodeId, ObjectKey,
-    ObjectValue, Residue, Revision,
+    Binding, BucketName, Event, Instance, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId,
+    ObjectKey, ObjectValue, Residue, Revision,
 };
 
 use crate::objects::Object;
-use crate::state::{Bucket, Cluster, Module, Release, Request};
+use crate::state::{Bucket, Cluster, Module, Pushed, Release, Request};
 
 /// One row that changed: its whole new content, or that it is gone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +54,10 @@ pub enum Change {
     ObjectGone(BucketName, ObjectKey),
     /// All objects of a bucket are gone.
     ObjectsGone(BucketName),
+    /// The artifact of a module's version.
+    Artifact(Pushed),
+    /// A module's version has no artifact any more.
+    ArtifactGone(ModuleRef),
 }
 
 /// A module is stored with the revision of its registration.

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Actor, BucketName, Changeable, Claim, ClusterId, Decision, Defect, Drain, Epoch, Facts, Instance,
-    LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1, ModuleVersion, NodeId, NodeKey, NodeStatus, ObjectKey,
-    ObjectValue, PutBucket, RequestId, Revision, Settings, Term, Timestamp, Trial,
+    Actor, Artifact, BucketName, Changeable, Claim, ClusterId, Decision, Defect, Drain, Epoch, Facts,
+    Instance, LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1, ModuleVersion, NodeId, NodeKey, NodeStatus,
+    ObjectKey, ObjectValue, PutBucket, RequestId, Revision, Settings, Term, Timestamp, Trial,
 };
 
 /// A command with who asked for it, when, and under which request; what the log carries.
@@ -95,6 +95,8 @@ pub enum Command {
     RecordPurge(RecordPurge),
     /// Registers a bucket that is a trial.
     PutTrial(PutTrial),
+    /// A blob that a majority of the voters hold becomes the artifact of a module's version.
+    PutArtifact(Artifact),
 }
 
 /// See [`Command::PutTrial`].

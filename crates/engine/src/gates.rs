@@ -11,8 +11,8 @@
 
 use sheaf_model::rule::glob_matches;
 use sheaf_model::{
-    BucketSpec, Check, CheckKind, CompiledRules, GateOutcome, ModuleName, ModuleSpec, Revision, Runtime,
-    Verdict,
+    BucketSpec, Check, CheckKind, CompiledRules, Digest, GateOutcome, ModuleName, ModuleSpec, Revision,
+    Runtime, Verdict,
 };
 
 /// Of a running instance only this many unclear answers in a row refuse.
@@ -104,6 +104,22 @@ pub struct Asked<'a> {
     pub unclear: u32,
     /// Whether an instance of the bucket is alive here.
     pub running: bool,
+    /// Whether the module's artifact is here.
+    pub equipment: Equipment<'a>,
+}
+
+/// Whether a node has what a module needs before it can be asked or run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Equipment<'a> {
+    /// Its artifact is here, or it needs none.
+    #[default]
+    Complete,
+    /// It names `${artifact}`, and none was pushed for its version.
+    NeverPushed,
+    /// So many hundredths are here.
+    Fetching(&'a Digest, u8),
+    /// It cannot be had now, and why.
+    Failed(&'a Digest, &'a str),
 }
 
 /// The checks of `part` that may be asked. Where gate 1 refuses (`allowed` is false) nothing of the module is executed.
@@ -155,6 +171,9 @@ pub fn can_run(module: &ModuleSpec, allowed: bool, asked: Asked<'_>) -> GateOutc
             module.runtime
         ));
     }
+    if let Some(lacking) = lacking(module, allowed, asked) {
+        return lacking;
+    }
     let lasting = of_part(module, Part::Lasting, allowed, asked);
     let admission = if asked.running {
         GateOutcome::pass("") // it takes itself what these look at
@@ -167,6 +186,26 @@ pub fn can_run(module: &ModuleSpec, allowed: bool, asked: Asked<'_>) -> GateOutc
         return GateOutcome::unknown("not asked: refused by local_config");
     }
     outcome
+}
+
+/// What gate 3 says while the module's artifact is not here: nothing of the module is asked. What runs, runs on.
+fn lacking(module: &ModuleSpec, allowed: bool, asked: Asked<'_>) -> Option<GateOutcome> {
+    let reason = match asked.equipment {
+        Equipment::Complete => return None,
+        Equipment::NeverPushed => format!(
+            "module {0}@{1} uses ${{artifact}} and none was pushed for it yet: sheaf module push {0}@{1} PATH",
+            module.name, module.version
+        ),
+        Equipment::Fetching(digest, percent) => {
+            format!("artifact {} is being fetched, {percent} %", digest.short())
+        }
+        Equipment::Failed(digest, why) => format!("artifact {} is not here: {why}", digest.short()),
+    };
+    Some(match (allowed, asked.running) {
+        (false, _) => GateOutcome::unknown("not asked: refused by local_config"),
+        (true, true) => GateOutcome::unknown(format!("{reason}; what runs, runs on")),
+        (true, false) => GateOutcome::refuse(reason),
+    })
 }
 
 fn of_part(module: &ModuleSpec, part: Part, allowed: bool, asked: Asked<'_>) -> GateOutcome {

@@ -1,6 +1,7 @@
 //! The verbs of Sheaf: a pure core that decides. No clock, no randomness, no async, no hash-map order.
 
 pub mod apply;
+pub mod artifact;
 pub mod change;
 pub mod command;
 pub mod gates;
@@ -33,4 +34,4 @@ pub use command::{
 };
 pub use objects::{Entry, Object, Objects};
 pub use sessions::Sessions;
-pub use state::{Bucket, Cluster, Emergency, Module, Purge, Release, Request, Rollout, State};
+pub use state::{Bucket, Cluster, Emergency, Module, Purge, Pushed, Release, Request, Rollout, State};

@@ -9,9 +9,9 @@
 //!                                                                └─► Say: to the leader; HeartbeatNow
 //! ```
 //!
-//! Read `known` (what the watch says), [`question`] (when gate 3 is asked), `desire` (what follows for one bucket),
-//! then [`crate::reconcile`] (how it differs from what is) and `settle` (what is done about it). `told` is what keepers
-//! say of what is, `report` what the leader hears of it.
+//! Read `known` (what the watch says), [`artifact`] (what must be here before), [`question`] (when gate 3 is asked),
+//! `desire` (what follows for one bucket), then [`crate::reconcile`] (how it differs from what is) and `settle` (what is
+//! done about it). `told` is what keepers say of what is, `report` what the leader hears of it.
 //!
 //! A bucket is looked at when anything that concerns it changes, and then all of it, from the beginning: nothing is
 //! remembered of why it was looked at. A multi-node bucket needs no leader. A single-node bucket is started only under
@@ -23,8 +23,8 @@ use std::sync::Arc;
 use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    BootId, BucketName, BucketSpec, Call, Epoch, Exit, ModuleRef, ModuleSpec, Moment, NodeId, NodeStatus,
-    Phase, Revision, Settings, Span, Timestamp, Trial, Verdict,
+    BootId, BucketName, BucketSpec, Call, Digest, Epoch, Exit, Holding, ModuleRef, ModuleSpec, Moment,
+    NodeId, NodeStatus, Phase, Revision, Settings, Span, Timestamp, Trial, Verdict,
 };
 
 use crate::gates::{CheckAnswer, Here, Part};
@@ -32,6 +32,7 @@ use crate::keep::Fence;
 use crate::lease::Leases;
 use crate::reconcile::{Mode, Observed, Origin, Step};
 
+pub mod artifact;
 mod desire;
 mod judge;
 mod known;
@@ -45,6 +46,7 @@ mod step;
 mod tests;
 mod told;
 
+use artifact::{Holdings, Wanted};
 use judge::Judging;
 use known::Known;
 use question::{Key, Question, Questions};
@@ -145,6 +147,8 @@ pub enum Input {
     SessionLost,
     /// The agent is about to stop: this node's work is to go elsewhere. Never undone.
     Leave(Leaving),
+    /// What the cache has of an artifact that this node wants.
+    Holds(Digest, Holding),
     /// Nothing but time passed.
     Tick,
 }
@@ -201,6 +205,8 @@ pub struct Start {
     pub here: Arc<Here>,
     /// It is a trial.
     pub trial: Option<Trial>,
+    /// Where the module's artifact is, if its version has one.
+    pub artifact: Option<String>,
 }
 
 /// What the agent is to do.
@@ -210,6 +216,9 @@ pub enum Action {
     Ask(Question),
     /// Gate 3 of this module is not asked any more: its process, if there is one, has nothing to wait for.
     Retire(ModuleRef),
+    /// Have these artifacts, and no others than these must stay; answered by [`Input::Holds`] for each that is needed, as
+    /// often as it changes.
+    WantArtifacts(Wanted),
     /// Start an instance; its former one is dead.
     Start(Box<Start>),
     /// Stop the instance gracefully, and why; its program is told the call before, if it can be.
@@ -260,6 +269,7 @@ pub struct NodeState {
     places: BTreeMap<BucketName, Place>,
     reports: Reports,
     judging: Judging,
+    holdings: Holdings,
     /// Buckets to look at before this step ends.
     dirty: BTreeSet<BucketName>,
     retries: BTreeSet<(Moment, BucketName)>,
@@ -268,7 +278,7 @@ pub struct NodeState {
     say_again: Option<Moment>,
     leaving: Option<Leaving>,
     company: Company,
-    /// Something changed after which a plugin may have nothing to be asked any more.
+    /// Something changed after which a plugin may have nothing to be asked any more, or other artifacts be needed.
     retire: bool,
 }
 
@@ -319,6 +329,7 @@ impl NodeState {
             places: BTreeMap::new(),
             reports: Reports::default(),
             judging: Judging::default(),
+            holdings: Holdings::default(),
             dirty: BTreeSet::new(),
             retries: BTreeSet::new(),
             start_from: Moment(0),

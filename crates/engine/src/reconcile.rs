@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use sheaf_model::{BucketSpec, Epoch, Revision};
+use sheaf_model::{BucketSpec, Digest, Epoch, Revision};
 
 /// By which right an instance runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Origin {
     pub content: u64,
     /// The [`program`] that runs, if it takes changes of its bucket as it runs; none: it is started anew.
     pub live: Option<u64>,
+    /// Its module's artifact, which is not removed while it runs.
+    pub artifact: Option<Digest>,
 }
 
 impl Origin {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance, ModuleName, ModuleRef,
-    ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair, RequestId, Residue, Revision,
-    Settings, Timestamp, Trial,
+    Artifact, Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance, ModuleName,
+    ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair, RequestId, Residue,
+    Revision, Settings, Timestamp, Trial,
 };
 
 use crate::change::Change;
@@ -45,6 +45,17 @@ impl Cluster {
 pub struct Module {
     /// Its content.
     pub spec: Arc<ModuleSpec>,
+    /// When it was registered.
+    pub revision: Revision,
+    /// When that was, for people.
+    pub at: Timestamp,
+}
+
+/// An artifact, registered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pushed {
+    /// Which blob belongs to which version.
+    pub artifact: Arc<Artifact>,
     /// When it was registered.
     pub revision: Revision,
     /// When that was, for people.
@@ -191,6 +202,8 @@ pub struct State {
     pub nodes: BTreeMap<NodeId, Node>,
     /// Modules by name and version.
     pub modules: BTreeMap<ModuleName, BTreeMap<ModuleVersion, Module>>,
+    /// Artifacts by the module's version that they belong to.
+    pub artifacts: BTreeMap<ModuleRef, Pushed>,
     /// Buckets by path.
     pub buckets: BTreeMap<BucketName, Arc<Bucket>>,
     /// Bindings by bucket; one may outlive its bucket.
@@ -249,14 +262,7 @@ impl State {
                 let nodes = self.instances.entry(instance.bucket.clone()).or_default();
                 nodes.insert(instance.node, instance.clone());
             }
-            Change::InstanceGone(name, node) => {
-                if let Some(nodes) = self.instances.get_mut(name) {
-                    nodes.remove(node);
-                    if nodes.is_empty() {
-                        self.instances.remove(name);
-                    }
-                }
-            }
+            Change::InstanceGone(name, node) => self.remove_instance(name, *node),
             Change::Request(request) => {
                 self.request_ids.insert(request.id.clone(), request.revision);
                 self.requests.insert(request.revision, request.clone());
@@ -271,7 +277,21 @@ impl State {
             Change::ObjectsGone(bucket) => {
                 self.objects.remove(bucket);
             }
+            Change::Artifact(pushed) => {
+                self.artifacts.insert(pushed.artifact.module.clone(), pushed.clone());
+            }
+            Change::ArtifactGone(module) => {
+                self.artifacts.remove(module);
+            }
             Change::Release(..) | Change::Event(_) | Change::ObjectValue(..) => {}
+        }
+    }
+
+    fn remove_instance(&mut self, bucket: &BucketName, node: NodeId) {
+        let Some(nodes) = self.instances.get_mut(bucket) else { return };
+        nodes.remove(&node);
+        if nodes.is_empty() {
+            self.instances.remove(bucket);
         }
     }
 
@@ -293,6 +313,7 @@ impl State {
         std::iter::once(Change::Cluster(self.cluster.clone()))
             .chain(self.nodes.values().cloned().map(Change::Node))
             .chain(self.modules.values().flat_map(BTreeMap::values).cloned().map(Change::Module))
+            .chain(self.artifacts.values().cloned().map(Change::Artifact))
             .chain(self.buckets.values().cloned().map(Change::Bucket))
             .chain(self.bindings.values().cloned().map(Change::Binding))
             .chain(self.residues.values().cloned().map(Change::Residue))

@@ -92,6 +92,17 @@ impl World {
         assert!(matches!(reply, Reply::Applied(_)), "{reply:?}");
     }
 
+    /// An artifact of `sleep` at that version.
+    pub(crate) fn artifact(&self, version: &str, digest: u8) -> Artifact {
+        let module = ModuleRef::parse(&format!("sleep@{version}")).expect("a version of a module");
+        Artifact { module, digest: Digest([digest; 32]), size: 1000, shape: Shape::Directory }
+    }
+
+    pub(crate) fn push(&mut self, version: &str, digest: u8) -> Reply {
+        let artifact = self.artifact(version, digest);
+        self.propose(Command::PutArtifact(artifact))
+    }
+
     pub(crate) fn put(&self, bucket: &str, change: impl FnOnce(&mut PutBucket)) -> PutBucket {
         let spec = BucketSpec::new(self.name(bucket), ModuleRef::parse("sleep").expect("a module's name"));
         let mut put = PutBucket { spec, suspended: None, base: None, latest: false };

@@ -16,6 +16,7 @@ pub fn everything(state: &State, node: NodeId) -> impl Iterator<Item = WatchItem
         .chain(std::iter::once(WatchItem::Settings(state.cluster.settings)))
         .chain(own)
         .chain(modules.map(|module| WatchItem::Module(module.spec.clone())))
+        .chain(state.artifacts.values().map(|pushed| WatchItem::Artifact(pushed.artifact.clone())))
         .chain(state.buckets.values().map(move |bucket| WatchItem::Bucket(watched(bucket, node))))
         .chain(bindings.map(|binding| {
             WatchItem::Binding(WatchedBinding {
@@ -38,6 +39,8 @@ pub fn item(change: &Change, node: NodeId) -> Option<WatchItem> {
         Change::Node(row) if row.id == node => Some(WatchItem::Own(Box::new(row.clone()))),
         Change::Module(module) => Some(WatchItem::Module(module.spec.clone())),
         Change::ModuleGone(name, version) => Some(WatchItem::ModuleGone(name.clone(), version.clone())),
+        Change::Artifact(pushed) => Some(WatchItem::Artifact(pushed.artifact.clone())),
+        Change::ArtifactGone(module) => Some(WatchItem::ArtifactGone(module.clone())),
         Change::Bucket(bucket) => Some(WatchItem::Bucket(watched(bucket, node))),
         Change::BucketGone(name) => Some(WatchItem::BucketGone(name.clone())),
         Change::Binding(binding) if binding.node == node => Some(WatchItem::Binding(WatchedBinding {

@@ -2,10 +2,10 @@
 //!
 //! Everything here is plain data, valid once built: no clock, no randomness, no network, no async. Read in this
 //! order: [`id`] and [`time`] (positions and clocks), [`name`] (what people call things), [`bucket`] and [`module`]
-//! (what they ask for, with [`rule`], [`template`], [`life_cycle`], [`measure`]), [`node`], [`queue`] and [`verdict`] (what nodes say),
-//! [`binding`] and [`instance`] (what was decided and what runs), [`object`] (what modules keep), [`event`] (what happened),
-//! [`settings`],
-//! [`session`] and [`watch`] (what agents and the control plane say to each other),
+//! (what they ask for, with [`rule`], [`template`], [`life_cycle`], [`trial`], [`measure`], [`artifact`]), [`node`],
+//! [`queue`] and [`verdict`] (what nodes say), [`binding`] and [`instance`] (what was decided and what runs), [`object`]
+//! (what modules keep), [`event`] (what happened), [`settings`], [`session`] and [`watch`] (what agents and the control
+//! plane say to each other),
 //! [`view`] (answers), and [`document`] (what people write, and everything that can be wrong with it).
 //!
 //! ```text
@@ -16,6 +16,7 @@
 //! Types that are stored derive serde in the plainest way (no skipped, flattened or untagged fields), because the
 //! log and snapshots are written in a compact form that does not describe itself.
 
+pub mod artifact;
 pub mod binding;
 pub mod bucket;
 pub mod defect;
@@ -40,6 +41,7 @@ pub mod verdict;
 pub mod view;
 pub mod watch;
 
+pub use artifact::{Artifact, Digest, Holding, Shape};
 pub use binding::{Binding, Decision, LeaveReason, Residue};
 pub use bucket::{BucketSpec, BucketType, Json, OnNodeLost, Placement, PutBucket};
 pub use defect::Defect;

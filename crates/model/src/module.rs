@@ -331,6 +331,17 @@ impl ModuleSpec {
         self.runtime == Runtime::Plugin || self.declared_checks_use_bucket()
     }
 
+    /// Whether it cannot run without its artifact: it names `${artifact}`.
+    pub fn uses_artifact(&self) -> bool {
+        let exec = self
+            .exec
+            .iter()
+            .flat_map(|exec| std::iter::once(&exec.command).chain(&exec.args).chain(exec.env.values()));
+        let checks = self.can_run_on_this_node.iter().flat_map(|check| check.kind.templates());
+        let calls = self.life_cycle.values().flat_map(|call| &call.command);
+        exec.chain(self.files.values()).chain(checks).chain(calls).any(Template::uses_artifact)
+    }
+
     fn declared_checks_use_bucket(&self) -> bool {
         self.can_run_on_this_node.iter().flat_map(|check| check.kind.templates()).any(Template::uses_bucket)
     }

@@ -54,9 +54,16 @@ pub enum TemplateName {
     Subtask,
     /// `attempt`
     Attempt,
+    /// `artifact`: the path of what was pushed for the module's version, on this node.
+    Artifact,
 }
 
 impl Template {
+    /// Whether it names the module's artifact.
+    pub fn uses_artifact(&self) -> bool {
+        self.names().any(|name| *name == TemplateName::Artifact)
+    }
+
     /// Whether it depends on the bucket.
     pub fn uses_bucket(&self) -> bool {
         self.0.iter().any(|part| {
@@ -73,9 +80,10 @@ impl Template {
 /// Where a template stands decides which names it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TemplateSet {
-    /// Command, arguments, environment and files of an instance: `bucket.*`, `node.*`, `dir`, `file.NAME`, `sheaf`.
+    /// Command, arguments, environment and files of an instance: `bucket.*`, `node.*`, `dir`, `file.NAME`, `sheaf`,
+    /// `artifact`.
     Instance,
-    /// Checks of `can_run_on_this_node`: `bucket.*`, `node.*`, `sheaf`; there is no instance's directory yet.
+    /// Checks of `can_run_on_this_node`: `bucket.*`, `node.*`, `sheaf`, `artifact`; there is no instance's directory yet.
     Check,
     /// As for an instance, without `bucket.*`, with `item.*`, `job`, `subtask`, `attempt`.
     Subtask,
@@ -94,7 +102,7 @@ pub struct TemplateError {
 }
 
 /// Every name, as written in a template, with the sets that it belongs to.
-const NAMES: [(&str, &[TemplateSet]); 13] = {
+const NAMES: [(&str, &[TemplateSet]); 14] = {
     use TemplateSet::{Check, Instance, Subtask};
     [
         ("bucket.name", &[Instance, Check]),
@@ -110,6 +118,7 @@ const NAMES: [(&str, &[TemplateSet]); 13] = {
         ("job", &[Subtask]),
         ("subtask", &[Subtask]),
         ("attempt", &[Subtask]),
+        ("artifact", &[Instance, Check, Subtask]),
     ]
 };
 
@@ -242,6 +251,7 @@ fn parse_name(text: &str, allowed: TemplateSet) -> Result<TemplateName, Wrong> {
         "job" => TemplateName::Job,
         "subtask" => TemplateName::Subtask,
         "attempt" => TemplateName::Attempt,
+        "artifact" => TemplateName::Artifact,
         "bucket.config" => TemplateName::BucketConfig(Vec::new()),
         "item" => TemplateName::Item(Vec::new()),
         _ => {
@@ -304,6 +314,7 @@ impl TemplateName {
             Self::Job => "job",
             Self::Subtask => "subtask",
             Self::Attempt => "attempt",
+            Self::Artifact => "artifact",
         }
     }
 }

@@ -358,6 +358,44 @@ pub struct SnapshotHead {
     pub bytes: u64,
 }
 
+/// The artifact of a module's version, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the words of the document")]
+pub struct ArtifactStatus {
+    pub digest: String,
+    pub size: u64,
+    /// The name of the one file that was pushed; empty: a directory.
+    pub file: String,
+    pub revision: u64,
+    /// Nodes that have it or some of it, as far as they answered.
+    pub nodes: Vec<ArtifactOnNode>,
+}
+
+/// How much of an artifact a node has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the words of the document")]
+pub struct ArtifactOnNode {
+    pub node: String,
+    pub voter: bool,
+    /// Hundredths; 100: all of it, verified.
+    pub percent: u32,
+    pub state: Holds,
+}
+
+/// What a node is to an artifact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holds {
+    /// A voter, which keeps it.
+    Held,
+    /// Another node, which has it as long as it needs it or has room.
+    Cached,
+    /// Part of it is there.
+    Fetching,
+    /// A voter that has nothing of it yet.
+    Missing,
+}
+
 /// `module list` rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the words of the document")]

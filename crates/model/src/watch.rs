@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BucketName, BucketSpec, Epoch, ModuleName, ModuleSpec, ModuleVersion, Node, Revision, Settings, Trial,
+    Artifact, BucketName, BucketSpec, Epoch, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node,
+    Revision, Settings, Trial,
 };
 
 /// One piece of a node's watch. Within a stream the order is: `Reset`, everything, `Synced`, then changes, each
@@ -36,6 +37,10 @@ pub enum WatchItem {
     ResidueGone(BucketName),
     /// Everything up to this revision has been said.
     Synced(Revision),
+    /// The artifact of a module's version.
+    Artifact(Arc<Artifact>),
+    /// A module's version has no artifact any more.
+    ArtifactGone(ModuleRef),
 }
 
 /// A bucket as one node shall see it.

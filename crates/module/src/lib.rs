@@ -45,7 +45,7 @@ pub use failure::Failure;
 pub use module::{CanRun, Module, Taken};
 pub use object::{OBJECT_MAX, Object, ObjectChange, ObjectHead, ObjectPage, ObjectStep};
 pub use refused::{Refused, Why};
-pub use serve::{ServeError, serve};
+pub use serve::{ServeError, artifact, serve};
 
 /// The version of the protocol that this crate speaks, on both sides.
 pub const PROTOCOL: u32 = 1;
@@ -53,6 +53,8 @@ pub const PROTOCOL: u32 = 1;
 pub const SOCKET: &str = "SHEAF_MODULE_SOCKET";
 /// Names the socket at which the program is served its context.
 pub const CONTEXT: &str = "SHEAF_CONTEXT_SOCKET";
+/// Names where what was pushed for the module's version is; see [`artifact()`].
+pub const ARTIFACT: &str = "SHEAF_ARTIFACT";
 /// Names the version of the protocol that the caller speaks.
 pub const PROTOCOL_VARIABLE: &str = "SHEAF_MODULE_PROTOCOL";
 /// No message of either side is larger, in bytes.

@@ -23,7 +23,7 @@ use crate::proto::{
     OnSuspendResponse, OnTestSourceRequest, OnTestSourceResponse, OnUpdatedSourceRequest,
     OnUpdatedSourceResponse,
 };
-use crate::{CONTEXT, Context, Failure, MESSAGE_MAX, PROTOCOL, SOCKET};
+use crate::{ARTIFACT, CONTEXT, Context, Failure, MESSAGE_MAX, PROTOCOL, SOCKET};
 
 /// Why a module cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,12 @@ pub enum ServeError {
     /// The server ended by itself.
     #[error("the server ended")]
     Ended(#[source] tonic::transport::Error),
+}
+
+/// Where what was pushed for the module's version is: the directory, or the file if one was pushed. It is the same for all
+/// processes of the version on a node, and not to be written to. None if nothing was pushed.
+pub fn artifact() -> Option<PathBuf> {
+    env::var_os(ARTIFACT).map(PathBuf::from)
 }
 
 /// Serves a module where Sheaf wants it, until SIGTERM asks to end. What the module has begun in the background ends with

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sheaf_engine::{Bucket, Cluster, Emergency, Module, Object, Release, Request, Rollout};
+use sheaf_engine::{Bucket, Cluster, Emergency, Module, Object, Pushed, Release, Request, Rollout};
 use sheaf_model::{
     Binding, ClusterEpoch, ClusterId, Facts, Instance, ModuleSpecV1, Node, NodeId, NodeKey, NodeStatus,
     Repair, Residue, Revision, Settings, Timestamp,
@@ -48,7 +48,9 @@ macro_rules! first_version {
     )*};
 }
 
-first_version!(ClusterV1, NodeV1, ModuleV1, BucketV1, Binding, Residue, Instance, Request, Release, Object);
+first_version!(
+    ClusterV1, NodeV1, ModuleV1, BucketV1, Binding, Residue, Instance, Request, Release, Object, Pushed
+);
 
 /// A node before it could be drained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -21,6 +21,7 @@ impl Store {
         self.rows("cluster", "id", |row| put(Change::Cluster(row)))?;
         self.rows("nodes", "id", |row| put(Change::Node(row)))?;
         self.rows("modules", "name || '@' || version", |row| put(Change::Module(row)))?;
+        self.rows("artifacts", "module", |row| put(Change::Artifact(row)))?;
         self.rows("buckets", "name", |row: Bucket| put(Change::Bucket(Arc::new(row))))?;
         self.rows("bindings", "bucket", |row: Binding| put(Change::Binding(Arc::new(row))))?;
         self.rows("residues", "bucket", |row| put(Change::Residue(row)))?;

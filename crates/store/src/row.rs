@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, ToSql, params};
 use serde::Serialize;
-use sheaf_engine::{Bucket, Change, Cluster, Emergency, Module, Object, Release, Request};
+use sheaf_engine::{Bucket, Change, Cluster, Emergency, Module, Object, Pushed, Release, Request};
 use sheaf_model::{
     Binding, BucketName, Event, Instance, Node, ObjectKey, ObjectValue, Residue, Timestamp, Voters,
 };
@@ -78,6 +78,10 @@ impl<'t> Rows<'t> {
             Change::ObjectsGone(bucket) => {
                 self.gone("DELETE FROM objects WHERE bucket = ?", bucket)?;
                 self.gone("DELETE FROM object_values WHERE bucket = ?", bucket)
+            }
+            Change::Artifact(pushed) => self.artifact(pushed),
+            Change::ArtifactGone(module) => {
+                self.run("DELETE FROM artifacts WHERE module = ?", &[&module.to_string()])
             }
         }
     }
@@ -155,6 +159,23 @@ impl<'t> Rows<'t> {
                 module.spec.supports_multi_node,
                 module.revision.0.cast_signed(),
                 module.at.0.cast_signed(),
+                self.body,
+            ],
+        )
+    }
+
+    fn artifact(&mut self, pushed: &Pushed) -> Result<(), StoreError> {
+        self.encode("artifacts", pushed)?;
+        let artifact = &pushed.artifact;
+        self.run(
+            "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?)",
+            params![
+                artifact.module.to_string(),
+                artifact.digest.to_string(),
+                artifact.size.cast_signed(),
+                artifact.shape.file(),
+                pushed.revision.0.cast_signed(),
+                pushed.at.0.cast_signed(),
                 self.body,
             ],
         )

@@ -9,7 +9,7 @@ use crate::error::StoreError;
 /// Marks a SQLite file as Sheaf's: "SHEF".
 const APPLICATION: i64 = 0x5348_4546;
 /// The newest schema this build knows. Grows with each step in [`bring_up`].
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 /// One step of [`bring_up`]. A new file takes none: `schema.sql` makes it whole at once.
 struct Step {
@@ -18,7 +18,10 @@ struct Step {
     sql: &'static str,
 }
 
-const STEPS: [Step; 1] = [Step { to: 2, sql: include_str!("schema/to-2.sql") }];
+const STEPS: [Step; 2] = [
+    Step { to: 2, sql: include_str!("schema/to-2.sql") },
+    Step { to: 3, sql: include_str!("schema/to-3.sql") },
+];
 
 /// What a file is, before anything of it is touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,18 +92,23 @@ mod tests {
         lines.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect()
     }
 
+    /// As they were first shipped, from 1 on.
+    const FORMER: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+
     #[test]
-    fn a_file_of_schema_1_becomes_what_a_new_one_is() {
+    fn a_file_of_a_former_schema_becomes_what_a_new_one_is() {
         let path = Path::new("state.db");
         let mut new = Connection::open_in_memory().unwrap();
         bring_up(&mut new, path, Kind::New).unwrap();
-        let mut old = Connection::open_in_memory().unwrap();
-        old.execute_batch(include_str!("schema/1.sql")).unwrap();
-        old.pragma_update(None, "application_id", APPLICATION).unwrap();
-        old.pragma_update(None, "user_version", 1).unwrap();
-        assert_eq!(identify(&old, path).unwrap(), Kind::Ours(1));
-        bring_up(&mut old, path, Kind::Ours(1)).unwrap();
-        assert_eq!(identify(&old, path).unwrap(), Kind::Ours(SCHEMA));
-        assert_eq!(everything(&old), everything(&new));
+        for (schema, sql) in (1..).zip(FORMER) {
+            let mut old = Connection::open_in_memory().unwrap();
+            old.execute_batch(sql).unwrap();
+            old.pragma_update(None, "application_id", APPLICATION).unwrap();
+            old.pragma_update(None, "user_version", schema).unwrap();
+            assert_eq!(identify(&old, path).unwrap(), Kind::Ours(schema));
+            bring_up(&mut old, path, Kind::Ours(schema)).unwrap();
+            assert_eq!(identify(&old, path).unwrap(), Kind::Ours(SCHEMA));
+            assert_eq!(everything(&old), everything(&new), "from {schema}");
+        }
     }
 }

@@ -1,4 +1,4 @@
--- Schema 2 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
+-- Schema 3 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
 -- (crate store, codec) and wins where the two differ. Times are milliseconds since 1970 (UTC), spans milliseconds,
 -- yes and no 1 and 0. Columns said to be JSON hold JSON text.
 
@@ -52,6 +52,16 @@ CREATE TABLE modules (
   at                  INTEGER NOT NULL,
   body                BLOB NOT NULL,
   PRIMARY KEY (name, version)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE artifacts (
+  module   TEXT PRIMARY KEY,           -- name@version
+  digest   TEXT NOT NULL,              -- SHA-256 of the blob, hexadecimal
+  size     INTEGER NOT NULL,           -- of the blob, in bytes
+  file     TEXT NOT NULL,              -- the name of the one file that was pushed; empty: a directory
+  revision INTEGER NOT NULL,           -- of its registration
+  at       INTEGER NOT NULL,
+  body     BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE buckets (

@@ -30,6 +30,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
+pub mod artifact;
 pub mod bucket;
 pub mod cluster;
 pub mod event;

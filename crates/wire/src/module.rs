@@ -6,8 +6,9 @@ mod serve;
 
 use std::future::Future;
 
-use sheaf_model::view::ModuleRow;
-use sheaf_model::{ModuleName, ModuleRef, ModuleSpec, ModuleVersion, RequestId};
+use bytes::Bytes;
+use sheaf_model::view::{ArtifactStatus, ModuleRow};
+use sheaf_model::{Artifact, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, RequestId};
 
 pub(crate) use serve::Serve;
 
@@ -31,6 +32,42 @@ pub struct GotModule {
     pub spec: ModuleSpec,
     /// Its row in the list.
     pub row: ModuleRow,
+    /// Its artifact and where it is, if one was pushed.
+    pub artifact: Option<ArtifactStatus>,
+    /// The buckets that use it, by path.
+    pub used_by: Vec<String>,
+}
+
+/// Longest piece of a push in bytes.
+pub const PIECE_MAX: usize = 4 << 20;
+
+/// See `ModuleService.PushPiece`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushPiece {
+    /// What is pushed.
+    pub artifact: Artifact,
+    /// Where the piece begins.
+    pub offset: u64,
+    /// The bytes, at most [`PIECE_MAX`].
+    pub data: Bytes,
+}
+
+/// See `ModuleService.FinishPush`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinishPush {
+    /// What was pushed.
+    pub artifact: Artifact,
+    /// The same id again is answered as the first time.
+    pub request: Option<RequestId>,
+}
+
+/// How far a push is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushState {
+    /// So many bytes are there.
+    pub received: u64,
+    /// It is registered: nothing is left to do.
+    pub registered: bool,
 }
 
 /// See `ModuleService.List`.
@@ -70,6 +107,24 @@ pub trait ModuleApi: Send + Sync + 'static {
         caller: Caller,
         ask: ListModules,
     ) -> impl Future<Output = Result<Page<ModuleRow>, ApiError>> + Send;
+    /// Begins a push, or goes on with one.
+    fn begin_push(
+        &self,
+        caller: Caller,
+        ask: Artifact,
+    ) -> impl Future<Output = Result<PushState, ApiError>> + Send;
+    /// The next piece of a push.
+    fn push_piece(
+        &self,
+        caller: Caller,
+        ask: PushPiece,
+    ) -> impl Future<Output = Result<PushState, ApiError>> + Send;
+    /// All pieces are there: copied to the voters, then registered.
+    fn finish_push(
+        &self,
+        caller: Caller,
+        ask: FinishPush,
+    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
     /// Deletes a version that no bucket uses.
     fn delete(
         &self,

@@ -14,6 +14,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::artifact::ArtifactApi;
 use crate::bucket::BucketApi;
 use crate::cluster::ClusterApi;
 use crate::event::EventApi;
@@ -24,7 +25,7 @@ use crate::module::ModuleApi;
 use crate::node::NodeApi;
 use crate::peer::{AgentApi, PeerApi};
 use crate::proto::{DESCRIPTORS, peer, v1};
-use crate::{bucket, cluster, event, instance, logs, module, node, peer as peers};
+use crate::{artifact, bucket, cluster, event, instance, logs, module, node, peer as peers};
 
 /// Longest message in bytes, either way.
 pub const MESSAGE_MAX: usize = 16 << 20;
@@ -167,6 +168,12 @@ impl Server {
     #[must_use]
     pub fn counting(self, refused: Refused) -> Self {
         Self { refused, ..self }
+    }
+
+    /// Serves `sheaf.peer.v1.ArtifactService`.
+    #[must_use]
+    pub fn artifacts<A: ArtifactApi>(self, api: Arc<A>) -> Self {
+        serve!(self, peer::v1::artifact_service_server::ArtifactServiceServer<_>, artifact::Serve, api)
     }
 
     /// What the health service says; healthy from the start.

@@ -121,6 +121,7 @@ impl World {
             Action::Ask(_)
             | Action::Retire(_)
             | Action::Purge(..)
+            | Action::WantArtifacts(_)
             | Action::HeartbeatNow
             | Action::Say(_)
             | Action::Note(..) => {}

@@ -115,7 +115,7 @@ impl Plugins {
             return CheckAnswer::Unclear("the plugin was asked about no bucket".to_owned());
         };
         let until = Instant::now() + DEFAULT_TIMEOUT.duration();
-        let asker = self.asker(&question.key.module, module, &question.here);
+        let asker = self.asker(&question.key.module, module, question);
         let mut state = asker.state.clone();
         let comes = |state: &State| matches!(state, State::Starting | State::Failed { soon: true, .. });
         let waited =
@@ -141,7 +141,7 @@ impl Plugins {
         }
     }
 
-    fn asker(&self, module: &ModuleRef, spec: &Arc<ModuleSpec>, here: &Arc<Here>) -> Arc<Asker> {
+    fn asker(&self, module: &ModuleRef, spec: &Arc<ModuleSpec>, question: &Question) -> Arc<Asker> {
         let mut askers = self.askers();
         if let Some(asker) = askers.get(module) {
             return asker.clone();
@@ -151,7 +151,8 @@ impl Plugins {
         let keeping = Keeping {
             shared: self.shared.clone(),
             spec: spec.clone(),
-            here: here.clone(),
+            here: question.here.clone(),
+            artifact: question.artifact.clone(),
             tell,
             replace: replace.clone(),
             answered: answered.clone(),
@@ -210,6 +211,7 @@ struct Keeping {
     shared: Arc<Shared>,
     spec: Arc<ModuleSpec>,
     here: Arc<Here>,
+    artifact: Option<String>,
     tell: watch::Sender<State>,
     replace: Arc<Notify>,
     answered: Arc<AtomicBool>,
@@ -245,7 +247,8 @@ impl Keeping {
         let (dir, boot) = (keepers.program_dir(&name), clock::boot_id());
         let binary = self.shared.binary.to_string_lossy();
         let place = Place { node: &self.shared.node, boot: &boot, dir: &dir, binary: &binary };
-        let plan = plan::gate(&self.spec, name, &self.here, &place).map_err(|error| error.to_string())?;
+        let plan = plan::gate(&self.spec, name, &self.here, self.artifact.as_deref(), &place);
+        let plan = plan.map_err(|error| error.to_string())?;
         let handle = keepers.spawn(plan).await.map_err(|error| text(&error))?;
         let mut status = handle.status();
         let until = Instant::now() + Call::Hello.limit().duration();

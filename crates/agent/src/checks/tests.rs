@@ -23,6 +23,7 @@ async fn ask(kinds: Vec<CheckKind>, timeout: Option<Span>) -> Vec<CheckAnswer> {
         plugin: None,
         bucket: None,
         here: Arc::new(Here { labels: vec!["zone=a".to_owned()], ..Here::default() }),
+        artifact: None,
     };
     checks.answer(&question).await
 }

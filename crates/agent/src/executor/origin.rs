@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use sheaf_engine::node::Birth;
 use sheaf_engine::reconcile::Origin;
-use sheaf_model::{BootId, BucketName};
+use sheaf_model::{BootId, BucketName, Digest};
 
 use super::instance_dir;
 use crate::keeper::{Plan, Status};
@@ -18,11 +18,14 @@ pub(crate) struct StartedFrom {
     /// As in [`Origin`].
     #[serde(default)]
     pub(crate) live: Option<u64>,
+    /// As in [`Origin`].
+    #[serde(default)]
+    pub(crate) artifact: Option<Digest>,
 }
 
 impl From<Origin> for StartedFrom {
     fn from(origin: Origin) -> Self {
-        Self { content: origin.content, live: origin.live }
+        Self { content: origin.content, live: origin.live, artifact: origin.artifact }
     }
 }
 
@@ -30,8 +33,8 @@ impl StartedFrom {
     /// How an instance that is found on disk was started. An unknown `content` is told apart from every known one, so
     /// that a change while the agent was away is not missed.
     pub(super) fn birth(self, plan: &Plan, boot: &BootId) -> Birth {
-        let Self { content, live } = self;
-        let origin = Origin { revision: plan.revision, basis: plan.basis, content, live };
+        let Self { content, live, artifact } = self;
+        let origin = Origin { revision: plan.revision, basis: plan.basis, content, live, artifact };
         Birth::of(&plan.lease, origin, boot)
     }
 }

@@ -70,6 +70,7 @@ pub(super) fn plan(start: &Start, place: &Place<'_>) -> Result<Plan, PlanError> 
         dir: Some(&dir),
         files: Some(&dir),
         sheaf: place.binary,
+        artifact: start.artifact.as_deref(),
     };
     let mut rendered = render(module, &scope)?;
     let mut lines = if module.runtime == Runtime::Exec { lines(module, &scope)? } else { BTreeMap::new() };
@@ -127,6 +128,7 @@ pub(crate) fn gate(
     module: &ModuleSpec,
     name: BucketName,
     here: &Here,
+    artifact: Option<&str>,
     place: &Place<'_>,
 ) -> Result<Plan, PlanError> {
     let dir = place.dir.to_string_lossy();
@@ -138,6 +140,7 @@ pub(crate) fn gate(
         dir: Some(&dir),
         files: Some(&dir),
         sheaf: place.binary,
+        artifact,
     };
     let rendered = render(module, &scope)?;
     Ok(Plan {
@@ -202,6 +205,7 @@ fn render(module: &ModuleSpec, scope: &Scope<'_>) -> Result<Rendered, PlanError>
     for (name, value) in &exec.env {
         env.push((name.clone(), render(format!("exec.env.{name}"), value)?));
     }
+    env.extend(scope.artifact.map(|path| (sheaf_module::ARTIFACT.to_owned(), path.to_owned())));
     let mut files = Vec::new();
     for (name, text) in &module.files {
         files.push((name.clone(), render(format!("files.{name}"), text)?));
@@ -263,9 +267,19 @@ mod tests {
         let reference = ModuleRef::parse("m@1").expect("a reference");
         let mut bucket = BucketSpec::new(BucketName::new("/a").expect("a name"), reference);
         bucket.config = Json::new(&serde_json::json!({"port": 514}));
-        let origin = Origin { revision: Revision(7), basis: Revision(9), content: 1, live: None };
+        let origin =
+            Origin { revision: Revision(7), basis: Revision(9), content: 1, live: None, artifact: None };
         let here = Arc::new(Here { name: "n1".to_owned(), ..Here::default() });
-        Start { bucket: Arc::new(bucket), module: Arc::new(module), mode, origin, until, here, trial: None }
+        Start {
+            bucket: Arc::new(bucket),
+            module: Arc::new(module),
+            mode,
+            origin,
+            until,
+            here,
+            artifact: None,
+            trial: None,
+        }
     }
 
     fn render(start: &Start) -> Result<Plan, PlanError> {

@@ -82,6 +82,7 @@ impl World {
             own: self.address.clone(),
             members: Arc::new(Vec::new),
             binary,
+            cache: sheaf_artifact::Cache::open(&self.dir.path().join("artifacts"), 0).unwrap(),
             stand_in: false,
             elsewhere: Arc::new(facts::Strain::default),
         };

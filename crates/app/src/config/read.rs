@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sheaf_model::{Defect, LeaseSettings, NodeName, Span, Voters};
+use sheaf_model::{Bytes, Defect, LeaseSettings, NodeName, Span, Voters};
 use toml::Value;
 
 use super::values::Values;
@@ -40,6 +40,7 @@ pub(super) fn config(mut values: Values) -> Result<Config, Vec<Defect>> {
         },
         slots: number(&mut values, "jobs.slots", 0).unwrap_or(0),
         dir: text(&mut values, "storage.dir").map_or_else(|| PathBuf::from("/var/lib/sheaf"), PathBuf::from),
+        artifact_cache: size(&mut values, "storage.artifact_cache").unwrap_or(Bytes(10 << 30)),
         name: name.unwrap_or_else(|| NodeName::new("unnamed").expect("a name of letters is a name")),
     };
     let mut defects = values.defects;
@@ -142,6 +143,21 @@ fn span(values: &mut Values, key: &'static str) -> Option<Span> {
     };
     match parsed {
         Ok(span) => Some(span),
+        Err((problem, remedy)) => {
+            values.wrong(key, &given.from, problem, remedy);
+            None
+        }
+    }
+}
+
+fn size(values: &mut Values, key: &'static str) -> Option<Bytes> {
+    let given = values.take(key)?;
+    let parsed = match &given.value {
+        Value::String(text) => text.parse::<Bytes>().map_err(|error| (error.problem, error.remedy)),
+        other => Err((kind_problem("a size", other), "a text, like \"10GiB\"".to_owned())),
+    };
+    match parsed {
+        Ok(size) => Some(size),
         Err((problem, remedy)) => {
             values.wrong(key, &given.from, problem, remedy);
             None

@@ -40,6 +40,7 @@ election_max = "500ms"
 slots = 0
 [storage]
 dir = "/var/lib/sheaf"
+artifact_cache = "10GiB"
 "#;
 
 #[test]
@@ -48,6 +49,7 @@ fn the_documented_file_is_read() {
     assert_eq!(config.name.as_str(), "import-01");
     assert_eq!(config.join[1], "10.0.0.12:7420");
     assert_eq!(config.lease, LeaseSettings::default());
+    assert_eq!(config.artifact_cache, Bytes(10 << 30));
     assert!(config.warnings().is_empty());
 }
 
@@ -56,6 +58,7 @@ fn an_empty_file_is_a_cluster_of_one() {
     let config = load("[node]\nname = \"a\"", &[], &[]).expect("no defects");
     assert!(config.join.is_empty());
     assert_eq!((config.bootstrap_expect, config.voters), (1, Voters::Auto));
+    assert_eq!(config.artifact_cache, Bytes(10 << 30));
 }
 
 #[test]
@@ -81,6 +84,8 @@ fn every_defect_is_found_with_its_place_and_remedy() {
         kill_margin = "10ms"
         [raft]
         election_min = 300
+        [storage]
+        artifact_cache = 10
     "#;
     let defects = load(text, &[("SHEAF_CONFIG_RAFT_HEARTBEATS", "1s")], &["x"]).expect_err("defects");
     let places: Vec<&str> = defects.iter().map(|defect| defect.path.as_str()).collect();
@@ -93,11 +98,14 @@ fn every_defect_is_found_with_its_place_and_remedy() {
         "lease.kill_margin",
         "raft.election_min",
         "raft.heartbeats",
+        "storage.artifact_cache",
     ] {
         assert!(places.contains(&place), "{place} in {defects:#?}");
     }
     let unknown = defects.iter().find(|defect| defect.path == "lease.tll").expect("found above");
     assert_eq!(unknown.remedy, "did you mean lease.ttl?");
+    let size = defects.iter().find(|defect| defect.path == "storage.artifact_cache").expect("found above");
+    assert!(size.remedy.contains("\"10GiB\""), "{size}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use toml::Value;
 use super::ENVIRONMENT;
 
 /// Every key there is, `section.key`.
-pub(super) const KEYS: [&str; 20] = [
+pub(super) const KEYS: [&str; 21] = [
     "node.name",
     "node.hostname",
     "node.labels",
@@ -29,6 +29,7 @@ pub(super) const KEYS: [&str; 20] = [
     "raft.election_max",
     "jobs.slots",
     "storage.dir",
+    "storage.artifact_cache",
 ];
 
 /// A value and where it comes from, for error texts.

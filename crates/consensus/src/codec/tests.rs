@@ -11,10 +11,11 @@ use sheaf_engine::{
     SetNodeStatus, StopRollout,
 };
 use sheaf_model::{
-    Actor, BucketName, BucketSpec, Call, Changeable, Claim, ClusterId, Decision, Drain, Epoch, Exit, Facts,
-    Instance, LeaveReason, LifeCycleCall, Limits, ModuleName, ModuleRef, ModuleSpec, ModuleSpecV1,
-    ModuleVersion, NodeId, NodeName, NodeStatus, ObjectKey, Phase, PutBucket, RequestId, Restart, Revision,
-    Runtime, Settings, Span, Stop, Template, TemplateSet, Term, Timestamp, Trial,
+    Actor, Artifact, BucketName, BucketSpec, Call, Changeable, Claim, ClusterId, Decision, Digest, Drain,
+    Epoch, Exit, Facts, FileName, Instance, LeaveReason, LifeCycleCall, Limits, ModuleName, ModuleRef,
+    ModuleSpec, ModuleSpecV1, ModuleVersion, NodeId, NodeName, NodeStatus, ObjectKey, Phase, PutBucket,
+    RequestId, Restart, Revision, Runtime, Settings, Shape, Span, Stop, Template, TemplateSet, Term,
+    Timestamp, Trial,
 };
 
 use super::*;
@@ -225,6 +226,18 @@ fn rollout_commands() -> Vec<Proposal> {
     commands.into_iter().map(by).collect()
 }
 
+/// Artifacts.
+fn artifact_commands() -> Vec<Proposal> {
+    let artifact = Artifact {
+        module: ModuleRef::parse("flume@1.11.0").unwrap(),
+        digest: Digest([0xab; 32]),
+        size: 200_000_000,
+        shape: Shape::File(FileName::new("run.sh").unwrap()),
+    };
+    let command = Command::PutArtifact(artifact);
+    vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
+}
+
 fn batch_of(proposals: &[Proposal]) -> Bytes {
     let encoded: Vec<_> = proposals.iter().map(|proposal| encode_proposal(proposal).unwrap()).collect();
     encode_batch(encoded.iter().map(Vec::as_slice))
@@ -288,6 +301,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
             include_str!("golden/v1-entry-instances.hex"),
         ),
         ("entry-purges", batch_of(&purges()), include_str!("golden/v1-entry-purges.hex")),
+        ("entry-artifacts", batch_of(&artifact_commands()), include_str!("golden/v1-entry-artifacts.hex")),
         (
             "entry-membership",
             encode_entry(&EntryPayload::Membership(membership())),
@@ -321,6 +335,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&commands_of_instances())).unwrap(), commands_of_instances());
     assert_eq!(decode_batch(&batch_of(&documents())).unwrap(), documents());
     assert_eq!(decode_batch(&batch_of(&purges())).unwrap(), purges());
+    assert_eq!(decode_batch(&batch_of(&artifact_commands())).unwrap(), artifact_commands());
     for payload in [
         EntryPayload::Blank,
         EntryPayload::Normal(Payload(batch_of(&proposals()))),

@@ -8,8 +8,8 @@ use sheaf_model::view::{
 };
 use sheaf_model::view::{ModuleRow, NodeDetail, NodeRow};
 use sheaf_model::{
-    BucketName, BucketSpec, Difference, Event, ModuleRef, ModuleSpec, PutBucket, Revision, Timestamp,
-    document,
+    Artifact, BucketName, BucketSpec, Difference, Event, ModuleRef, ModuleSpec, PutBucket, Revision,
+    Timestamp, document,
 };
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket,
@@ -19,7 +19,9 @@ use sheaf_wire::bucket::{
 use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi, SnapshotPart};
 use sheaf_wire::event::{Cursor, EventApi, EventPage, ListEvents, WatchEvents};
 use sheaf_wire::logs::{LogLine, LogStream};
-use sheaf_wire::module::{ApplyModule, DeleteModule, GotModule, ListModules, ModuleApi};
+use sheaf_wire::module::{
+    ApplyModule, DeleteModule, FinishPush, GotModule, ListModules, ModuleApi, PushPiece, PushState,
+};
 use sheaf_wire::node::{
     Affinity, DrainNode, Drained, Going, LabelNode, Labelled, ListNodes, NodeApi, OnNode,
 };
@@ -354,11 +356,23 @@ impl ModuleApi for Fake {
         let held = self.held();
         let spec = held.modules.iter().find(|module| module.name == ask.name);
         let spec = spec.ok_or_else(|| ApiError::NotFound(format!("there is no module {ask}")))?;
-        Ok(GotModule { spec: spec.clone(), row: row(spec) })
+        Ok(GotModule { spec: spec.clone(), row: row(spec), artifact: None, used_by: Vec::new() })
     }
 
     async fn list(&self, _: Caller, ask: ListModules) -> Result<Page<ModuleRow>, ApiError> {
         Ok(page(self.held().modules.iter().map(row).collect(), &ask.page))
+    }
+
+    async fn begin_push(&self, _: Caller, _: Artifact) -> Result<PushState, ApiError> {
+        Ok(PushState { received: 0, registered: false })
+    }
+
+    async fn push_piece(&self, _: Caller, ask: PushPiece) -> Result<PushState, ApiError> {
+        Ok(PushState { received: ask.offset + ask.data.len() as u64, registered: false })
+    }
+
+    async fn finish_push(&self, caller: Caller, ask: FinishPush) -> Result<Done, ApiError> {
+        Ok(Done { revision: Revision(self.change(&caller, ask.request)), ..Done::default() })
     }
 
     async fn delete(&self, caller: Caller, ask: DeleteModule) -> Result<Done, ApiError> {

@@ -1,7 +1,9 @@
 //! `sheaf module …`
 
+mod push;
+
 use clap::{Args, Subcommand};
-use sheaf_model::view::ModuleRow;
+use sheaf_model::view::{ArtifactStatus, Holds, ModuleRow};
 use sheaf_model::{ModuleRef, NameError, document};
 use sheaf_wire::module::{DeleteModule, GotModule, ListModules};
 use sheaf_wire::{ApiError, Client};
@@ -29,6 +31,8 @@ pub enum Module {
     List(List),
     /// Show one version, or the newest; without a name, list all
     Status(Status),
+    /// Push the program of a version, which nodes then fetch by themselves
+    Push(push::Push),
     /// Delete versions that no bucket uses
     Delete(Delete),
 }
@@ -46,7 +50,7 @@ pub struct List {
 /// `sheaf module status`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-With -o json its row and its document; with -o yaml the document, which can be applied again.
+Where its artifact is, and which buckets use it. With -o json its row and its document; with -o yaml the document, which can be applied again.
 
 Examples:
   sheaf module status flume
@@ -86,6 +90,7 @@ impl Module {
             Self::Apply(apply) => apply.run_only("Module", client, format, out).await,
             Self::List(list) => list.run(client, format, out).await,
             Self::Status(status) => status.run(client, format, out).await,
+            Self::Push(push) => push.run(client, out).await,
             Self::Delete(delete) => delete.run(client, format, out).await,
         }
     }
@@ -136,35 +141,87 @@ async fn documents(
 impl Status {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
         let Some(name) = self.name else { return self.list.run(client, format, out).await };
-        let GotModule { spec, row } = client.module(&name).await?;
+        let got = client.module(&name).await?;
+        let GotModule { spec, row, artifact, used_by } = &got;
         match format {
             Format::Json => {
-                let mut value = table::json(&row);
+                let mut value = table::json(row);
                 if let Some(fields) = value.as_object_mut() {
-                    fields.insert("module".to_owned(), document::module_value(&spec));
+                    fields.insert("module".to_owned(), document::module_value(spec));
+                    fields.insert("artifact".to_owned(), table::json(artifact));
+                    fields.insert("used_by".to_owned(), table::json(used_by));
                 }
                 out.json(&value)?;
             }
-            Format::Yaml => out.documents(&document::module_yaml(&spec))?,
+            Format::Yaml => out.documents(&document::module_yaml(spec))?,
             Format::Name => out.line(&format!("{}@{}", row.name, row.version))?,
             Format::Table | Format::Wide => {
-                out.write(&text::facts(&facts(&row)))?;
+                out.write(&text::facts(&facts(&got)))?;
                 out.line("")?;
-                out.documents(&document::module_yaml(&spec))?;
+                out.documents(&document::module_yaml(spec))?;
             }
         }
         Ok(Exit::Done)
     }
 }
 
-fn facts(row: &ModuleRow) -> Vec<(&'static str, String)> {
+/// As many names as fit on a line or two, and how many more there are.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn of_artifact(artifact: &ArtifactStatus) -> Vec<(&'static str, String)> {
+    let what = if artifact.file.is_empty() { "a directory" } else { &artifact.file };
+    let mut facts =
+        vec![("artifact", format!("{what}, {} bytes", artifact.size)), ("sha256", artifact.digest.clone())];
+    let states = [
+        ("held by", Holds::Held),
+        ("cached on", Holds::Cached),
+        ("fetched by", Holds::Fetching),
+        ("missing on", Holds::Missing),
+    ];
+    for (title, state) in states {
+        let on = artifact.nodes.iter().filter(|on| on.state == state);
+        let names: Vec<String> = match state {
+            Holds::Fetching => on.map(|on| format!("{} ({} %)", on.node, on.percent)).collect(),
+            Holds::Held | Holds::Cached | Holds::Missing => on.map(|on| on.node.clone()).collect(),
+        };
+        match state {
+            Holds::Held if names.is_empty() => facts.push((title, "no voter that answers".to_owned())),
+            _ if names.is_empty() => {}
+            _ => facts.push((title, some(&names))),
+        }
+    }
+    facts
+}
+
+fn facts(got: &GotModule) -> Vec<(&'static str, String)> {
+    let row = &got.row;
     let newest = if row.newest { "yes" } else { "no" };
-    vec![
+    let used_by = match got.used_by.as_slice() {
+        [] => "no bucket".to_owned(),
+        names => some(names),
+    };
+    let mut facts = vec![
         ("module", format!("{}@{}", row.name, row.version)),
         ("newest", newest.to_owned()),
-        ("used by", text::count(row.buckets as usize, "bucket")),
+        ("used by", used_by),
         ("revision", row.revision.to_string()),
-    ]
+    ];
+    match &got.artifact {
+        Some(artifact) => facts.extend(of_artifact(artifact)),
+        None if got.spec.uses_artifact() => {
+            facts
+                .push(("artifact", format!("none yet: sheaf module push {}@{} PATH", row.name, row.version)));
+        }
+        None => {}
+    }
+    facts
 }
 
 impl Delete {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sheaf_model::ModuleSpec;
+use sheaf_model::{ModuleRef, ModuleSpec};
 
 use super::{Line, Transaction};
 use crate::change::Change;
@@ -49,6 +49,10 @@ impl Transaction<'_> {
                 "module {subject} is used by {}{more}; delete these buckets or apply them with another version first",
                 shown.join(", ")
             )));
+        }
+        let module = ModuleRef { name: delete.name.clone(), version: Some(delete.version.clone()) };
+        if self.state.artifacts.contains_key(&module) {
+            self.put(Change::ArtifactGone(module));
         }
         self.put(Change::ModuleGone(delete.name.clone(), delete.version.clone()));
         self.event(Line::new("module.deleted", subject));

@@ -208,6 +208,21 @@ fn a_version_of_a_module_never_changes_and_is_kept_while_used() {
     assert!(matches!(world.propose(delete), Reply::Done(_)));
 }
 
+#[test]
+fn an_artifact_belongs_to_a_registered_version_and_never_changes() {
+    let mut world = World::with_nodes(1);
+    let reply = world.push("2", 7);
+    assert!(
+        matches!(&reply, Reply::Refused(Refusal::NotFound(_, text)) if text.contains("sleep@2; register it first"))
+    );
+    let Reply::Done(pushed) = world.push("1", 7) else { panic!("not pushed") };
+    assert_eq!(world.push("1", 7), Reply::Unchanged(pushed));
+    let reply = world.push("1", 8);
+    assert!(matches!(&reply, Reply::Refused(Refusal::Conflict(text))
+        if text.contains("has the artifact 070707070707 (a directory)") && text.contains("this is 080808080808")));
+    assert_eq!(world.state.artifacts.len(), 1);
+}
+
 /// As the first builds wrote it to their logs.
 #[test]
 fn documents_of_an_earlier_sheaf_are_applied_as_its_own() {

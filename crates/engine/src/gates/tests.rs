@@ -56,7 +56,7 @@ fn before_a_start_what_is_unclear_refuses_and_of_a_running_instance_only_the_thi
     let unclear = Answer::Unclear("no answer within 5s".to_owned());
     let no = Answer::No("/opt/flume/bin/flume-ng does not exist".to_owned());
     let pass = |answer: Option<&Answer>, unclear, running| {
-        can_run(&module, true, Asked { lasting: answer, admission: None, unclear, running }).pass
+        can_run(&module, true, Asked { lasting: answer, unclear, running, ..Asked::default() }).pass
     };
     assert_eq!(pass(None, 0, false), None, "not answered yet");
     assert_eq!(pass(Some(&Answer::Yes), 0, false), Some(true));

@@ -4,8 +4,8 @@ use sheaf_model::watch::WatchedBinding;
 use sheaf_model::{BucketName, Call, Moment, Node, NodeStatus, Revision, Verdict};
 
 use super::known::KnownBucket;
-use super::{Leaving, NodeState, Place};
-use crate::gates::{self, Answer, Asked};
+use super::{Leaving, NodeState, Place, artifact};
+use crate::gates::{self, Answer, Asked, Equipment};
 use crate::reconcile::{self, Desired, Mode, Origin, Run};
 
 impl NodeState {
@@ -22,13 +22,19 @@ impl NodeState {
             asked,
         );
         let open = verdict.gates[..2].iter().all(|gate| gate.pass == Some(true));
-        let unclear = asked.running && asked.lasting.is_some();
+        let unclear = asked.running && (asked.lasting.is_some() || asked.equipment != Equipment::Complete);
         let waits = open && verdict.gates[2].pass.is_none() && !unclear;
         (!waits).then_some(verdict)
     }
 
     fn asked(&self, bucket: &KnownBucket, place: &Place) -> Asked<'_> {
-        self.questions.asked(self.known.key(&bucket.watched).as_ref(), place.is_alive())
+        let asked = self.questions.asked(self.known.key(&bucket.watched).as_ref(), place.is_alive());
+        let spec = &bucket.watched.spec;
+        let Some(module) = self.known.module(&spec.module) else { return asked };
+        if !artifact::may_run(&spec.module.name, &bucket.rules, &self.here) {
+            return asked;
+        }
+        Asked { equipment: self.holdings.equipment(&self.known, &spec.module, &module.spec), ..asked }
     }
 
     /// What shall be of the bucket here. None: this is not for now to decide, everything stays as it is.
@@ -116,7 +122,8 @@ impl NodeState {
         let spec = &bucket.watched.spec;
         let module = self.known.module(&spec.module);
         let takes_changes = module.is_some_and(|module| module.spec.takes(Call::UpdatedSource));
-        Origin { live: takes_changes.then(|| reconcile::program(spec)), ..bucket.origin }
+        let artifact = self.known.artifacts.get(&spec.module).map(|artifact| artifact.digest);
+        Origin { live: takes_changes.then(|| reconcile::program(spec)), artifact, ..bucket.origin }
     }
 
     /// Whether the bucket leaves this node for good, and not only for a while.
@@ -142,6 +149,11 @@ impl NodeState {
         {
             return Some("it waits for its lease");
         }
+        let bucket = self.known.buckets.get(name)?;
+        let module = self.known.module(&bucket.watched.spec.module)?;
+        if self.holdings.path(&self.known, &bucket.watched.spec.module, &module.spec).is_err() {
+            return Some("its artifact is not here yet");
+        }
         if place.is_alive() {
             return None;
         }
@@ -152,8 +164,6 @@ impl NodeState {
         if !place.verdict.as_deref().is_some_and(Verdict::eligible) {
             return Some("the gates have not been answered");
         }
-        let bucket = self.known.buckets.get(name)?;
-        let module = self.known.module(&bucket.watched.spec.module)?;
         let key = self.known.key(&bucket.watched)?;
         let asks = module.spec.can_run_on_this_node.iter().any(|check| check.kind.is_admission());
         let finished = place.seen.as_ref().is_some_and(|seen| seen.observed.is_finished(mode, bucket.origin));

@@ -66,10 +66,17 @@ impl Asking {
 impl NodeState {
     /// Asks what has not been asked, as far as there is room, and gives the answers that are complete.
     pub(super) fn judge_open(&mut self, out: &mut Vec<Action>) {
-        let NodeState { judging, questions, here, retire, .. } = self;
+        let NodeState { judging, questions, here, retire, known, holdings, .. } = self;
         for (question, asking) in &mut judging.open {
             let name = &asking.spec.module.name;
             let allowed = gates::local_config(name, here).pass == Some(true);
+            let path = holdings.path(known, &asking.spec.module, &asking.module);
+            if path.is_err() {
+                // Nothing is fetched for a question: that its artifact is not here is the answer.
+                for part in std::mem::take(&mut asking.parts) {
+                    asking.put(part, Answer::Yes);
+                }
+            }
             while questions.has_room(AT_ONCE)
                 && let Some(part) = asking.parts.pop()
             {
@@ -81,7 +88,15 @@ impl NodeState {
                 }
                 let key = Key { question: Some(*question), ..Key::of(&asking.spec.module) };
                 let bucket = Some((asking.spec.clone(), Revision::default()));
-                let question = Question { key, part, checks, plugin, bucket, here: here.clone() };
+                let question = Question {
+                    key,
+                    part,
+                    checks,
+                    plugin,
+                    bucket,
+                    here: here.clone(),
+                    artifact: path.clone().ok().flatten(),
+                };
                 questions.is_asked(&question);
                 out.push(Action::Ask(question));
             }
@@ -93,6 +108,7 @@ impl NodeState {
             let asked = Asked {
                 lasting: asking.lasting.as_ref(),
                 admission: asking.admission.as_ref(),
+                equipment: holdings.equipment(known, &asking.spec.module, &asking.module),
                 ..Asked::default()
             };
             let rules = asking.spec.node_list_rules.compile();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sheaf_model::watch::{WatchItem, WatchedBinding, WatchedBucket};
 use sheaf_model::{
-    BucketName, CompiledRules, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment, Node, Revision,
-    Settings,
+    Artifact, BucketName, CompiledRules, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment, Node,
+    Revision, Settings,
 };
 
 use super::question::Key;
@@ -20,6 +20,7 @@ pub(super) struct Known {
     pub(super) own: Option<Box<Node>>,
     pub(super) settings: Settings,
     pub(super) modules: BTreeMap<ModuleName, BTreeMap<ModuleVersion, KnownModule>>,
+    pub(super) artifacts: BTreeMap<ModuleRef, Arc<Artifact>>,
     pub(super) buckets: BTreeMap<BucketName, KnownBucket>,
     pub(super) bindings: BTreeMap<BucketName, WatchedBinding>,
     pub(super) residues: BTreeMap<BucketName, Revision>,
@@ -204,6 +205,15 @@ impl Known {
                 }
                 Put::Nothing
             }
+            WatchItem::Artifact(artifact) => {
+                let module = artifact.module.clone();
+                self.artifacts.insert(module.clone(), artifact);
+                Put::Module(module)
+            }
+            WatchItem::ArtifactGone(module) => {
+                self.artifacts.remove(&module);
+                Put::Module(module)
+            }
             WatchItem::Bucket(watched) => {
                 let name = watched.spec.name.clone();
                 let rules = self.rules.compiled(&watched.spec.node_list_rules);
@@ -242,6 +252,7 @@ impl KnownBucket {
             basis: watched.basis,
             content: reconcile::content(&watched.spec),
             live: None,
+            artifact: None,
         };
         Self { rules, origin, watched }
     }

@@ -12,6 +12,7 @@ use sheaf_model::{
 };
 
 use super::Action;
+use super::artifact::Holdings;
 use super::known::Known;
 use crate::gates::{self, Answer, Asked, CheckAnswer, Here, Part};
 use crate::reconcile::fingerprint;
@@ -55,6 +56,8 @@ pub struct Question {
     pub bucket: Option<(Arc<BucketSpec>, Revision)>,
     /// What the node is.
     pub here: Arc<Here>,
+    /// Where the module's artifact is, if its version has one.
+    pub artifact: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -139,6 +142,15 @@ impl Questions {
         }
     }
 
+    /// A module can be asked now that could not before.
+    pub(super) fn ask_module(&mut self, module: &ModuleRef, now: Moment) {
+        let keys: Vec<Key> = self.entries.keys().filter(|key| key.module == *module).cloned().collect();
+        for key in keys {
+            self.ask_again(&key, Part::Lasting, now);
+            self.ask_again(&key, Part::Admission, now);
+        }
+    }
+
     fn ask_again(&mut self, key: &Key, part: Part, now: Moment) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let slot = entry.slot(part);
@@ -161,6 +173,7 @@ impl Questions {
                 admission: entry.admission.answer.as_ref(),
                 unclear: entry.unclear,
                 running,
+                ..Asked::default()
             },
             None => Asked { running, ..Asked::default() },
         }
@@ -238,8 +251,15 @@ impl Questions {
         self.has_room(AT_ONCE).then_some(*due)
     }
 
-    /// Asks what is due. What no bucket needs any more is forgotten.
-    pub(super) fn ask(&mut self, known: &Known, here: &Arc<Here>, now: Moment, out: &mut Vec<Action>) {
+    /// Asks what is due. What no bucket needs any more is forgotten, what cannot be asked without its artifact waits for it.
+    pub(super) fn ask(
+        &mut self,
+        known: &Known,
+        holdings: &Holdings,
+        here: &Arc<Here>,
+        now: Moment,
+        out: &mut Vec<Action>,
+    ) {
         while self.next().is_some_and(|due| due <= now) {
             let Some((_, key, part)) = self.queue.pop_first() else { return };
             let bucket = known.users(&key).next().and_then(|name| known.buckets.get(name));
@@ -253,13 +273,14 @@ impl Questions {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             let slot = entry.slot(part);
             slot.due = None;
+            let Ok(artifact) = holdings.path(known, &key.module, &module.spec) else { continue };
             if checks.is_empty() && plugin.is_none() {
                 slot.answer = Some(Answer::Yes);
                 continue;
             }
             self.under_way.insert((key.clone(), part));
             let bucket = key.bucket.is_some().then(|| (bucket.watched.spec.clone(), bucket.watched.revision));
-            let question = Question { key, part, checks, plugin, bucket, here: here.clone() };
+            let question = Question { key, part, checks, plugin, bucket, here: here.clone(), artifact };
             self.note_plugin(&question);
             out.push(Action::Ask(question));
         }

@@ -114,6 +114,7 @@ impl NodeState {
             until: mode.epoch().and_then(|epoch| self.leases.valid(bucket, epoch, now)),
             here: self.here.clone(),
             trial: known.watched.trial,
+            artifact: self.holdings.path(&self.known, &known.watched.spec.module, &module.spec).ok()?,
         })
     }
 
@@ -176,7 +177,10 @@ impl NodeState {
                 place.fence.gave_up_multi = place.fence.gave_up_multi.max(revision);
                 say = Some(ToLeader::NothingLeft { bucket: bucket.clone(), revision });
             }
-            Done::Removed => place.seen = None,
+            Done::Removed => {
+                let former = place.seen.take();
+                self.retire |= former.is_some_and(|seen| seen.observed.origin.artifact.is_some());
+            }
             Done::Failed { reason, again } => self.failed(&bucket, step, reason, again, now),
         }
         self.say_again.get_or_insert(now.after(SAY_AGAIN));

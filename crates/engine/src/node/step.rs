@@ -32,9 +32,10 @@ pub fn step(state: &mut NodeState, input: Input, now: Moment) -> Vec<Action> {
         for bucket in std::mem::take(&mut state.dirty) {
             state.settle(&bucket, now, &mut out);
         }
-        let NodeState { questions, known, here, .. } = state;
-        questions.ask(known, here, now, &mut out);
+        let NodeState { questions, known, holdings, here, .. } = state;
+        questions.ask(known, holdings, here, now, &mut out);
         if std::mem::take(&mut state.retire) {
+            state.want_artifacts(&mut out);
             state.retire_plugins(&mut out);
         }
     }
@@ -69,8 +70,10 @@ impl NodeState {
             Input::Seen(bucket, seen) => {
                 let place = self.places.entry(bucket.clone()).or_default();
                 let was_alive = place.is_alive();
+                let of_former = place.artifacts().next().is_some();
                 place.seen = seen.map(|seen| *seen);
                 if was_alive && !place.is_alive() {
+                    self.retire |= of_former;
                     self.ended(&bucket, now);
                 }
                 self.dirty.insert(bucket);
@@ -102,6 +105,7 @@ impl NodeState {
                 self.judging.clear();
             }
             Input::Judge { question, spec, module } => self.judging.put(question, spec, module),
+            Input::Holds(digest, holding) => self.holds(digest, holding, now),
             Input::Tick => {}
         }
     }

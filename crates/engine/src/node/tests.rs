@@ -10,6 +10,7 @@ use crate::testing::World;
 use crate::watched;
 use crate::{Command, OnBucket};
 
+mod artifact;
 mod availability;
 mod leaving;
 mod running;
@@ -180,6 +181,11 @@ impl Scene {
             Action::HeartbeatNow => note(self, "heartbeat".to_owned()),
             Action::Say(message) => self.said(message),
             Action::Retire(module) => note(self, format!("retire {module}")),
+            Action::WantArtifacts(wanted) => {
+                let needed: Vec<String> = wanted.needed.iter().map(|it| it.digest.short()).collect();
+                let keep: Vec<String> = wanted.keep.needed.iter().map(Digest::short).collect();
+                note(self, format!("want {} keep {}", needed.join(" "), keep.join(" ")));
+            }
             Action::Note(..) => {}
         }
     }

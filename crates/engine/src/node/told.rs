@@ -53,7 +53,7 @@ impl Birth {
     /// Where nothing is known but that it must not stay.
     pub fn unknown() -> Self {
         let none = Revision::default();
-        let origin = Origin { revision: none, basis: none, content: 0, live: None };
+        let origin = Origin { revision: none, basis: none, content: 0, live: None, artifact: None };
         Self { mode: Mode::Multi(none), origin, until: None }
     }
 

@@ -1,7 +1,7 @@
 use super::*;
 
 const fn origin(revision: u64, content: u64) -> Origin {
-    Origin { revision: Revision(revision), basis: Revision(revision), content, live: None }
+    Origin { revision: Revision(revision), basis: Revision(revision), content, live: None, artifact: None }
 }
 
 const SINGLE: Mode = Mode::Single(Epoch(7));
@@ -82,7 +82,8 @@ fn an_instance_is_outdated_by_content_and_by_a_restart_and_not_by_rules() {
     assert!(!started.outdated(origin(5, 1)));
     assert!(!started.outdated(origin(9, 1)), "a release that changed only where it runs");
     assert!(started.outdated(origin(9, 2)), "another config");
-    let restarted = Origin { revision: Revision(5), basis: Revision(8), content: 1, live: None };
+    let restarted =
+        Origin { revision: Revision(5), basis: Revision(8), content: 1, live: None, artifact: None };
     assert!(started.outdated(restarted), "a restart was asked for");
     assert!(!restarted.outdated(restarted));
     assert!(!origin(9, 1).outdated(origin(5, 2)), "what is newer than wanted is left alone");

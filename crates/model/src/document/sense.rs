@@ -11,12 +11,13 @@ use crate::{
 /// The shortest first wait before a restart: nothing restarts in a tight loop.
 const BACKOFF_LEAST: Span = Span::millis(10);
 /// Set by Sheaf for every instance or subtask; a module's own value would never be seen.
-const RESERVED_ENV: [&str; 14] = [
+const RESERVED_ENV: [&str; 15] = [
     "SHEAF_NODE",
     "SHEAF_BUCKET",
     "SHEAF_EPOCH",
     "SHEAF_REVISION",
     "SHEAF_DIR",
+    "SHEAF_ARTIFACT",
     "SHEAF_JOB",
     "SHEAF_SUBTASK",
     "SHEAF_ATTEMPT",

@@ -202,7 +202,7 @@ fn bad_fields_of_a_module() {
         ("can_run_on_this_node: [{file: a}]", "can_run_on_this_node[0].file: \"a\" is no absolute path; a path that begins with /"),
         ("can_run_on_this_node: [{file: '${dir}/x'}]", "can_run_on_this_node[0].file: ${dir} has no value here: checks are asked \
             before there is an instance and its directory at position 1; one of bucket.name, bucket.revision, bucket.config, \
-            node.name, node.hostname, node.labels, sheaf"),
+            node.name, node.hostname, node.labels, sheaf, artifact"),
         ("can_run_on_this_node: [{port_free: 0}, {file: 5}, {port_free: '${bucket.config.port}'}, {port_free: 70000}]",
             "can_run_on_this_node[1].file: expected a string, found a number 5; put it in quotes: \"5\"\n\
             can_run_on_this_node[0].port_free: \"0\" is no port; from 1 to 65535, or a template like ${bucket.config.port}\n\
@@ -220,7 +220,7 @@ fn bad_fields_of_a_module() {
         ("files: {a/b: x}", "files[\"a/b\"]: name \"a/b\" contains '/'; letters, digits, _ . - with a letter or digit first, like flume"),
         ("files: {flume.conf: '${file.flum.conf}'}", "files.flume.conf: ${file.flum.conf} is no file of this module; did you mean ${file.flume.conf}?"),
         ("files: {a: '${nope}', b: '${file.a}'}", "files.a: unknown name \"nope\" at position 1; one of bucket.name, bucket.revision, \
-            bucket.config, node.name, node.hostname, node.labels, dir, file, sheaf; $${ writes the characters ${"),
+            bucket.config, node.name, node.hostname, node.labels, dir, file, sheaf, artifact; $${ writes the characters ${"),
         ("stop: {signal: SIGTERM}", "stop.signal: unknown word \"SIGTERM\"; did you mean TERM?"),
         ("stop: {signal: TRM, grace: x}", "stop.signal: unknown word \"TRM\"; did you mean TERM?\n\
             stop.grace: \"x\" is no duration; whole numbers with ms, s, m, h or d, like 500ms, 10m or 1h30m"),

@@ -32,6 +32,8 @@ pub struct Scope<'a> {
     pub files: Option<&'a str>,
     /// The path of this binary.
     pub sheaf: &'a str,
+    /// Where the module's artifact is on this node.
+    pub artifact: Option<&'a str>,
 }
 
 /// The bucket's part of a [`Scope`].
@@ -77,6 +79,10 @@ impl TemplateName {
             Self::Dir => scope.dir.ok_or_else(no_directory)?.to_owned(),
             Self::File(name) => format!("{}/{name}", scope.files.ok_or_else(no_directory)?),
             Self::Sheaf => scope.sheaf.to_owned(),
+            Self::Artifact => {
+                let none = || error("the module's version has no artifact here".to_owned());
+                scope.artifact.ok_or_else(none)?.to_owned()
+            }
             Self::Item(_) | Self::Job | Self::Subtask | Self::Attempt => {
                 return Err(error("there is no subtask here".to_owned()));
             }

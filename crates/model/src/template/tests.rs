@@ -15,6 +15,7 @@ fn with_scope<T>(config: &Value, then: impl FnOnce(&Scope<'_>) -> T) -> T {
         dir: Some("/i"),
         files: Some("/i/files"),
         sheaf: "/usr/bin/sheaf",
+        artifact: Some("/cache/07"),
     })
 }
 
@@ -33,7 +34,7 @@ fn names_are_filled_in_and_all_else_is_left_alone() {
         ("plain", "plain"),
         ("${bucket.name}@${bucket.revision}", "/logs/web@7"),
         ("${node.name} ${node.hostname} ${node.labels}", "n1 n1.example.com import,zone=a"),
-        ("${dir} ${file.flume.conf} ${sheaf}", "/i /i/files/flume.conf /usr/bin/sheaf"),
+        ("${dir} ${file.flume.conf} ${sheaf} ${artifact}/x", "/i /i/files/flume.conf /usr/bin/sheaf /cache/07/x"),
         ("${bucket.config.agent}:${bucket.config.port}", "a1:5140"),
         ("${bucket.config.tls}", "true"),
         ("${bucket.config.peers.0.host}-${bucket.config.peers.1}", "h0-h1"),
@@ -63,7 +64,7 @@ fn what_is_no_template_is_refused_with_position_and_remedy() {
         ("${file.a/b}", Instance, 1, "contains '/'", "letters, digits"),
         ("${file.}", Instance, 1, "the name is empty", "letters, digits"),
         ("${item.x}", Instance, 1, "known to subtasks only", "one of bucket.name,"),
-        ("${dir}", Check, 1, "checks are asked before there is an instance", "node.labels, sheaf"),
+        ("${dir}", Check, 1, "checks are asked before there is an instance", "node.labels, sheaf, artifact"),
         ("${file.a}", Check, 1, "checks are asked before there is an instance", "one of bucket.name,"),
         ("${bucket.name}", Subtask, 1, "a subtask has no bucket", "item, job, subtask, attempt"),
     ];

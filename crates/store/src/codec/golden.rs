@@ -332,3 +332,17 @@ fn version_2_of_a_module_is_written_as_it_was_first_shipped() {
     assert_eq!(decode::<Module>(&first), Ok(Module::from_previous(module_v1())));
     assert!(Module::from_previous(module_v1()).spec.life_cycle.is_empty());
 }
+
+/// Artifacts came later than the rows of version 1, and so has their own file.
+#[test]
+fn an_artifact_is_written_as_it_was_first_shipped() {
+    let artifact = sheaf_model::Artifact {
+        module: sheaf_model::ModuleRef::parse("flume@1.11.0").unwrap(),
+        digest: sheaf_model::Digest([0xab; 32]),
+        size: 200_000_000,
+        shape: sheaf_model::Shape::File(sheaf_model::FileName::new("run.sh").unwrap()),
+    };
+    let at = Timestamp(1_700_000_000_000);
+    let pushed = sheaf_engine::Pushed { artifact: std::sync::Arc::new(artifact), revision: Revision(7), at };
+    assert_eq!(written("artifact", &pushed), include_str!("golden/v1-artifact.hex"));
+}

@@ -7,13 +7,14 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use sheaf_engine::{
-    Bucket, Change, Cluster, Emergency, Entry, Module, Object, Purge, Release, Reply, Request, Rollout,
+    Bucket, Change, Cluster, Emergency, Entry, Module, Object, Purge, Pushed, Release, Reply, Request,
+    Rollout,
 };
 use sheaf_model::{
-    Binding, BucketName, BucketSpec, Bytes, ClusterEpoch, ClusterId, Decision, Drain, Epoch, Event, Exit,
-    Facts, Gate, Instance, Json, LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId,
-    NodeKey, NodeName, NodeStatus, ObjectKey, Phase, Placement, Repair, RequestId, Residue, Revision,
-    Runtime, Settings, Span, Timestamp,
+    Artifact, Binding, BucketName, BucketSpec, Bytes, ClusterEpoch, ClusterId, Decision, Digest, Drain,
+    Epoch, Event, Exit, Facts, FileName, Gate, Instance, Json, LeaveReason, ModuleName, ModuleRef,
+    ModuleSpec, ModuleVersion, Node, NodeId, NodeKey, NodeName, NodeStatus, ObjectKey, Phase, Placement,
+    Repair, RequestId, Residue, Revision, Runtime, Settings, Shape, Span, Timestamp,
 };
 use sheaf_store::{EventFilter, Store};
 
@@ -315,7 +316,22 @@ pub(crate) fn row() -> impl Strategy<Value = Change> {
         object().prop_map(Change::Object),
         (name(), key()).prop_map(|(name, key)| Change::ObjectGone(name, key)),
         name().prop_map(Change::ObjectsGone),
+        pushed().prop_map(Change::Artifact),
+        (0..3_u8).prop_map(|n| Change::ArtifactGone(module_ref(n))),
     ]
+}
+
+fn pushed() -> impl Strategy<Value = Pushed> {
+    (0..3_u8, any::<[u8; 32]>(), number(), any::<bool>()).prop_map(|(n, digest, number, is_file)| {
+        let file = || Shape::File(FileName::new("run.sh").expect("a name"));
+        let artifact = Artifact {
+            module: module_ref(n),
+            digest: Digest(digest),
+            size: number,
+            shape: if is_file { file() } else { Shape::Directory },
+        };
+        Pushed { artifact: Arc::new(artifact), revision: Revision(number), at: Timestamp(number) }
+    })
 }
 
 /// Any release of a bucket.

@@ -30,6 +30,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         ("ClusterService" | "BucketService" | "ModuleService", "Apply")
         | ("ClusterService", "Settings" | "Transfer")
         | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move" | "Purge" | "Rollback")
+        | ("ModuleService", "BeginPush" | "PushPiece" | "FinishPush")
         | ("BucketService" | "ModuleService", "Delete")
         | ("NodeService", "Label" | "Drain" | "Undrain" | "Forget")
         | ("InstanceService", "PutObject" | "DeleteObject" | "AddStatusLine" | "Disable" | "Quarantine") => {
@@ -76,7 +77,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 44);
+        assert_eq!(calls, 47);
     }
 
     #[test]

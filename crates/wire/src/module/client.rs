@@ -1,10 +1,10 @@
 //! The client side of `sheaf.v1.ModuleService`.
 
-use sheaf_model::ModuleRef;
 use sheaf_model::view::ModuleRow;
+use sheaf_model::{Artifact, ModuleRef};
 use tonic::transport::Channel;
 
-use super::{ApplyModule, DeleteModule, GotModule, ListModules};
+use super::{ApplyModule, DeleteModule, FinishPush, GotModule, ListModules, PushPiece, PushState};
 use crate::proto::v1;
 use crate::proto::v1::module_service_client::ModuleServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -39,5 +39,24 @@ impl Client {
         let id = ask.request.clone();
         let request = self.change(v1::DeleteModuleRequest::from(ask), id.as_ref());
         Ok(self.unary(request, async |request| self.modules().delete(request).await).await?.into())
+    }
+
+    /// Begins to push an artifact, or goes on with it.
+    pub async fn begin_push(&self, artifact: &Artifact) -> Result<PushState, ApiError> {
+        let request = self.request(v1::BeginPushRequest { artifact: Some(artifact.into()) });
+        Ok(self.unary(request, async |request| self.modules().begin_push(request).await).await?.into())
+    }
+
+    /// Sends the next piece.
+    pub async fn push_piece(&self, ask: PushPiece) -> Result<PushState, ApiError> {
+        let request = self.request(v1::PushPieceRequest::from(ask));
+        Ok(self.unary(request, async |request| self.modules().push_piece(request).await).await?.into())
+    }
+
+    /// Has what was sent copied to the voters and registered; may take as long as copying takes.
+    pub async fn finish_push(&self, ask: FinishPush) -> Result<Done, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::FinishPushRequest::from(ask), id.as_ref());
+        Ok(self.unary(request, async |request| self.modules().finish_push(request).await).await?.into())
     }
 }

@@ -1,9 +1,10 @@
 //! Questions and answers about modules, to and from messages.
 
-use sheaf_model::view::ModuleRow;
-use sheaf_model::{Defect, ModuleName, ModuleRef, ModuleVersion};
+use sheaf_model::artifact::BLOB_MAX;
+use sheaf_model::view::{ArtifactOnNode, ArtifactStatus, Holds, ModuleRow};
+use sheaf_model::{Artifact, Bytes, Defect, Digest, FileName, ModuleName, ModuleRef, ModuleVersion, Shape};
 
-use super::{ApplyModule, DeleteModule, GotModule, ListModules};
+use super::{ApplyModule, DeleteModule, FinishPush, GotModule, ListModules, PIECE_MAX, PushPiece, PushState};
 use crate::change::page_of;
 use crate::proto::v1;
 use crate::spec::{module_answer, module_request, module_spec, read};
@@ -56,7 +57,12 @@ impl From<&ModuleRef> for v1::GetModuleRequest {
 
 impl From<GotModule> for v1::GetModuleResponse {
     fn from(got: GotModule) -> Self {
-        Self { spec: Some(module_answer(got.spec)), row: Some(got.row.into()) }
+        Self {
+            spec: Some(module_answer(got.spec)),
+            row: Some(got.row.into()),
+            artifact: got.artifact.map(Into::into),
+            used_by: got.used_by,
+        }
     }
 }
 
@@ -65,7 +71,12 @@ impl TryFrom<v1::GetModuleResponse> for GotModule {
 
     fn try_from(got: v1::GetModuleResponse) -> Result<Self, ApiError> {
         let row = got.row.ok_or_else(|| ApiError::Internal("the answer has no row".to_owned()))?;
-        Ok(Self { spec: module_spec(got.spec)?, row: row.into() })
+        Ok(Self {
+            spec: module_spec(got.spec)?,
+            row: row.into(),
+            artifact: got.artifact.map(Into::into),
+            used_by: got.used_by,
+        })
     }
 }
 
@@ -138,5 +149,137 @@ impl From<DeleteModule> for v1::DeleteModuleRequest {
             version: ask.version.as_str().to_owned(),
             request_id: ask.request.map(|id| id.0).unwrap_or_default(),
         }
+    }
+}
+
+impl From<ArtifactStatus> for v1::ArtifactStatus {
+    fn from(it: ArtifactStatus) -> Self {
+        let ArtifactStatus { digest, size, file, revision, nodes } = it;
+        let on = |on: ArtifactOnNode| v1::ArtifactOnNode {
+            node: on.node,
+            voter: on.voter,
+            percent: on.percent,
+            state: v1::artifact_on_node::Holds::from(on.state).into(),
+        };
+        Self { digest, size, file, revision, nodes: nodes.into_iter().map(on).collect() }
+    }
+}
+
+impl From<v1::ArtifactStatus> for ArtifactStatus {
+    fn from(it: v1::ArtifactStatus) -> Self {
+        let v1::ArtifactStatus { digest, size, file, revision, nodes } = it;
+        let on = |on: v1::ArtifactOnNode| ArtifactOnNode {
+            state: on.state().into(),
+            node: on.node,
+            voter: on.voter,
+            percent: on.percent,
+        };
+        Self { digest, size, file, revision, nodes: nodes.into_iter().map(on).collect() }
+    }
+}
+
+impl From<Holds> for v1::artifact_on_node::Holds {
+    fn from(it: Holds) -> Self {
+        match it {
+            Holds::Held => Self::Held,
+            Holds::Cached => Self::Cached,
+            Holds::Fetching => Self::Fetching,
+            Holds::Missing => Self::Missing,
+        }
+    }
+}
+
+impl From<v1::artifact_on_node::Holds> for Holds {
+    fn from(it: v1::artifact_on_node::Holds) -> Self {
+        use v1::artifact_on_node::Holds as Word;
+        match it {
+            Word::Held => Self::Held,
+            Word::Cached => Self::Cached,
+            Word::Fetching => Self::Fetching,
+            Word::Missing | Word::Unspecified => Self::Missing,
+        }
+    }
+}
+
+/// Reads which archive belongs to which version, with all that is wrong with it.
+pub(super) fn artifact(message: Option<v1::ArtifactSpec>) -> Result<Artifact, ApiError> {
+    let it = message.ok_or_else(|| ApiError::invalid("artifact", "missing", "an ArtifactSpec"))?;
+    let (name, version, mut defects) = names(&it.name, &it.version);
+    let mut wrong = |field: &str, problem: String, remedy: String| {
+        defects.push(Defect::new(format!("artifact.{field}"), problem, remedy));
+    };
+    let digest = it.digest.parse::<Digest>();
+    if let Err(error) = digest {
+        wrong("digest", format!("{:?} is no digest", it.digest), error.to_string());
+    }
+    if it.size == 0 || it.size > BLOB_MAX {
+        wrong("size", format!("{} bytes", it.size), format!("from 1 byte to {}", Bytes(BLOB_MAX)));
+    }
+    let shape = match it.file.as_str() {
+        "" => Some(Shape::Directory),
+        file => match FileName::new(file) {
+            Ok(name) => Some(Shape::File(name)),
+            Err(error) => {
+                wrong("file", error.problem, error.remedy);
+                None
+            }
+        },
+    };
+    match (name, version, digest, shape) {
+        (Some(name), Some(version), Ok(digest), Some(shape)) if defects.is_empty() => {
+            let module = ModuleRef { name, version: Some(version) };
+            Ok(Artifact { module, digest, size: it.size, shape })
+        }
+        _ => Err(ApiError::Invalid(defects)),
+    }
+}
+
+impl From<&Artifact> for v1::ArtifactSpec {
+    fn from(it: &Artifact) -> Self {
+        Self {
+            name: it.module.name.to_string(),
+            version: it.module.version.as_ref().map(ToString::to_string).unwrap_or_default(),
+            digest: it.digest.to_string(),
+            size: it.size,
+            file: it.shape.file().to_owned(),
+        }
+    }
+}
+
+pub(super) fn piece(message: v1::PushPieceRequest) -> Result<PushPiece, ApiError> {
+    if message.data.len() > PIECE_MAX {
+        let problem = format!("{} bytes", message.data.len());
+        return Err(ApiError::invalid("data", problem, format!("at most {PIECE_MAX} bytes")));
+    }
+    Ok(PushPiece { artifact: artifact(message.artifact)?, offset: message.offset, data: message.data })
+}
+
+impl From<PushPiece> for v1::PushPieceRequest {
+    fn from(ask: PushPiece) -> Self {
+        Self { artifact: Some((&ask.artifact).into()), offset: ask.offset, data: ask.data }
+    }
+}
+
+pub(super) fn finish(message: v1::FinishPushRequest, caller: &Caller) -> Result<FinishPush, ApiError> {
+    let request = caller.request_id(message.request_id)?;
+    Ok(FinishPush { artifact: artifact(message.artifact)?, request })
+}
+
+impl From<FinishPush> for v1::FinishPushRequest {
+    fn from(ask: FinishPush) -> Self {
+        let request_id = ask.request.map(|id| id.0).unwrap_or_default();
+        Self { artifact: Some((&ask.artifact).into()), request_id }
+    }
+}
+
+impl From<PushState> for v1::PushResponse {
+    fn from(it: PushState) -> Self {
+        Self { received: it.received, registered: it.registered }
+    }
+}
+
+impl From<v1::PushResponse> for PushState {
+    fn from(it: v1::PushResponse) -> Self {
+        Self { received: it.received, registered: it.registered }
     }
 }

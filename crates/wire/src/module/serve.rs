@@ -43,4 +43,27 @@ impl<A: ModuleApi> ModuleService for Serve<A> {
     ) -> Result<Response<v1::ChangeResponse>, Status> {
         call::unary(request, convert::delete, |caller, ask| self.0.delete(caller, ask), Into::into).await
     }
+
+    async fn begin_push(
+        &self,
+        request: Request<v1::BeginPushRequest>,
+    ) -> Result<Response<v1::PushResponse>, Status> {
+        let read = |q: v1::BeginPushRequest, _: &_| convert::artifact(q.artifact);
+        call::unary(request, read, |caller, ask| self.0.begin_push(caller, ask), Into::into).await
+    }
+
+    async fn push_piece(
+        &self,
+        request: Request<v1::PushPieceRequest>,
+    ) -> Result<Response<v1::PushResponse>, Status> {
+        let ask = |caller, ask| self.0.push_piece(caller, ask);
+        call::unary(request, |q, _| convert::piece(q), ask, Into::into).await
+    }
+
+    async fn finish_push(
+        &self,
+        request: Request<v1::FinishPushRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        call::unary(request, convert::finish, |caller, ask| self.0.finish_push(caller, ask), Into::into).await
+    }
 }

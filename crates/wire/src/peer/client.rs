@@ -8,6 +8,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
+use sheaf_model::{Artifact, ClusterId, Digest};
 use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -18,6 +19,7 @@ use crate::error::from_status;
 use crate::logs::{LogLine, LogsOf};
 use crate::proto::peer::v1;
 use crate::proto::peer::v1::agent_service_client::AgentServiceClient;
+use crate::proto::peer::v1::artifact_service_client::ArtifactServiceClient;
 use crate::proto::peer::v1::log_service_client::LogServiceClient;
 use crate::proto::peer::v1::peer_service_client::PeerServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -180,6 +182,64 @@ impl PeerClient {
         let request = Request::new(v1::WatchNodeRequest::from(ask));
         let items = self.within(deadline, self.agent(&self.bulk).watch(request)).await?;
         Ok(call::incoming(&self.address, items, |items| convert::from_json("WatchItem", &items.json)))
+    }
+
+    /// An artifact's archive from an offset on; `deadline` is for the opening alone.
+    pub async fn fetch_artifact(
+        &self,
+        cluster: &ClusterId,
+        digest: Digest,
+        offset: u64,
+        deadline: Duration,
+    ) -> Result<Answers<Bytes>, ApiError> {
+        let mut client = ArtifactServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
+        let request =
+            v1::FetchArtifactRequest { cluster: cluster.0.clone(), digest: digest.0.to_vec().into(), offset };
+        let pieces = self.within(deadline, client.fetch(request)).await?;
+        Ok(call::incoming(&self.address, pieces, |piece| Ok(piece.data)))
+    }
+
+    /// Has that node fetch an artifact from the one at `from`, and waits until it has it on disk.
+    pub async fn hold_artifact(
+        &self,
+        cluster: &ClusterId,
+        artifact: &Artifact,
+        from: &str,
+        deadline: Duration,
+    ) -> Result<(), ApiError> {
+        let mut client = ArtifactServiceClient::new(self.bulk.clone());
+        let artifact = convert::json("Artifact", artifact)?;
+        let message = v1::HoldArtifactRequest { cluster: cluster.0.clone(), artifact, from: from.to_owned() };
+        let mut request = Request::new(message);
+        request.set_timeout(deadline);
+        self.within(deadline, client.hold(request)).await.map(drop)
+    }
+
+    /// How many hundredths of an artifact that node has.
+    pub async fn look_for_artifact(
+        &self,
+        cluster: &ClusterId,
+        digest: Digest,
+        size: u64,
+        deadline: Duration,
+    ) -> Result<u32, ApiError> {
+        let mut client = ArtifactServiceClient::new(self.quick.clone());
+        let digest = digest.0.to_vec().into();
+        let request = v1::LookForArtifactRequest { cluster: cluster.0.clone(), digest, size };
+        Ok(self.within(deadline, client.look(request)).await?.percent)
+    }
+
+    /// Where nodes are that have all of an artifact, as that member finds out.
+    pub async fn artifact_holders(
+        &self,
+        cluster: &ClusterId,
+        artifact: &Artifact,
+        deadline: Duration,
+    ) -> Result<Vec<String>, ApiError> {
+        let mut client = ArtifactServiceClient::new(self.quick.clone());
+        let (digest, size) = (artifact.digest.0.to_vec().into(), artifact.size);
+        let request = v1::LookForArtifactRequest { cluster: cluster.0.clone(), digest, size };
+        Ok(self.within(deadline, client.holders(request)).await?.addresses)
     }
 
     /// What the instances of that agent printed; `deadline` is for the opening alone.

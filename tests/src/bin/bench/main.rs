@@ -5,8 +5,8 @@
 //!
 //! ```text
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone
-//!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules ── scene: clusters
-//!                       │                                                                     and documents
+//!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push ── scene:
+//!                       │                                                                     clusters and documents
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
 //! ```
@@ -28,6 +28,7 @@ mod nemesis;
 mod objects;
 mod placement;
 mod plant;
+mod push;
 mod scene;
 mod simulate;
 mod start;
@@ -49,7 +50,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 13] = [
+const BENCHES: [Bench; 14] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
@@ -99,6 +100,11 @@ const BENCHES: [Bench; 13] = [
         name: "modules",
         about: "one node: gate 3 of a plugin, keepers of 200 instances and their start  [--buckets 1000]",
         run: modules::run,
+    },
+    Bench {
+        name: "push",
+        about: "200 MB pushed to 3 members and fetched by 5 agents: how fast, and with how much memory  [--trials 3]",
+        run: push::run,
     },
     Bench {
         name: "nemesis",

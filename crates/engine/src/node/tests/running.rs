@@ -179,10 +179,11 @@ fn a29_a44_what_is_found_is_adopted_or_stopped() {
         basis: revision,
         content: crate::reconcile::content(&scene.world.bucket(bucket).current.spec),
         live: None,
+        artifact: None,
     };
     let (of_keep, of_single) =
         (origin(keep, "/keep"), origin(scene.world.bucket("/single").current.revision, "/single"));
-    let gone = Origin { revision: Revision(1), basis: Revision(1), content: 0, live: None };
+    let gone = Origin { revision: Revision(1), basis: Revision(1), content: 0, live: None, artifact: None };
     let alive = [
         ("/keep", Mode::Multi(state), of_keep),
         ("/single", Mode::Single(epoch), of_single),
@@ -214,7 +215,7 @@ fn a29_a44_what_is_found_is_adopted_or_stopped() {
 fn what_is_found_alive_without_a_lease_is_killed() {
     let mut scene = Scene::new();
     let none = Revision(0);
-    let origin = Origin { revision: none, basis: none, content: 0, live: None };
+    let origin = Origin { revision: none, basis: none, content: 0, live: None, artifact: None };
     let lease_ends = [("/hung", None), ("/late", Some(Moment(100_000))), ("/held", Some(Moment(100_001)))];
     let found = lease_ends.map(|(bucket, deadline)| {
         let seen = scene.seen(Mode::Single(Epoch(7)), origin, Life::Alive, Phase::Running);

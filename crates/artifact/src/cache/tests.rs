@@ -1,0 +1,166 @@
+use sheaf_model::{ModuleRef, Shape};
+
+use super::*;
+
+fn digest(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
+}
+
+async fn receive(cache: &Cache, bytes: &[u8], from: usize, to: usize) -> Result<u64, CacheError> {
+    let piece = Bytes::copy_from_slice(&bytes[from..to]);
+    cache.receive(digest(bytes), bytes.len() as u64, from as u64, piece).await
+}
+
+#[tokio::test]
+async fn a_blob_comes_in_pieces_and_goes_on_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    assert_eq!(receive(&cache, &bytes, 0, 30_000).await.unwrap(), 30_000);
+    assert_eq!(
+        receive(&cache, &bytes, 0, 30_000).await.unwrap(),
+        30_000,
+        "a piece that is here is left alone"
+    );
+    assert_eq!(
+        receive(&cache, &bytes, 50_000, 60_000).await.unwrap(),
+        30_000,
+        "and one that comes too early"
+    );
+    drop(cache);
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    assert_eq!(cache.received(&digest(&bytes), 100_000), 30_000);
+    assert_eq!(receive(&cache, &bytes, 30_000, 60_000).await.unwrap(), 60_000);
+    assert!(!cache.has(&digest(&bytes)));
+    assert_eq!(receive(&cache, &bytes, 60_000, 100_000).await.unwrap(), 100_000);
+    assert!(cache.has(&digest(&bytes)));
+    let mut pieces = cache.read(digest(&bytes), 40_000).await.unwrap();
+    let mut read = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        read.extend_from_slice(&piece.unwrap());
+    }
+    assert!(read == bytes[40_000..]);
+}
+
+#[tokio::test]
+async fn other_bytes_than_announced_are_thrown_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    let wanted = digest(b"right");
+    let error = cache.receive(wanted, 5, 0, Bytes::from_static(b"wrong")).await.unwrap_err();
+    assert!(matches!(error, CacheError::Digest { .. }), "{error}");
+    assert_eq!(cache.received(&wanted, 5), 0);
+    let error = cache.receive(wanted, 5, 0, Bytes::from_static(b"right and more")).await.unwrap_err();
+    assert_eq!(error.to_string(), "more bytes came than the 5 announced");
+    assert_eq!(cache.receive(wanted, 5, 0, Bytes::from_static(b"right")).await.unwrap(), 5);
+    assert!(matches!(cache.read(digest(b"none"), 0).await, Err(CacheError::Absent(_))));
+}
+
+#[tokio::test]
+async fn what_belongs_to_nobody_goes_and_what_was_just_pushed_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    let blobs = [&b"one"[..], b"two", b"three"];
+    for blob in blobs {
+        receive(&cache, blob, 0, blob.len()).await.unwrap();
+    }
+    let here = || blobs.map(|blob| cache.has(&digest(blob)));
+    cache.keep(Keep::default()).await;
+    assert_eq!(here(), [true; 3], "nobody has said yet that they were registered");
+    let set = |of: &[&[u8]]| of.iter().map(|blob| digest(blob)).collect::<BTreeSet<_>>();
+    cache.keep(Keep { registered: set(&blobs), needed: set(&[b"one", b"two"]) }).await;
+    assert_eq!(here(), [true, true, false], "there is no room for what is not needed");
+    cache.keep_as_voter(set(&[b"two"])).await;
+    cache.keep(Keep { registered: set(&[b"two"]), needed: BTreeSet::new() }).await;
+    assert_eq!(here(), [false, true, false], "a voter keeps what is registered");
+}
+
+#[tokio::test]
+async fn what_the_disk_lost_is_not_used_and_fetched_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("program");
+    fs::write(&source, "#!/bin/sh\n").unwrap();
+    let packed = crate::pack(&source).unwrap();
+    let mut blob = Vec::new();
+    packed.write(&mut blob).unwrap();
+    let artifact = Artifact {
+        module: ModuleRef::parse("m@1").unwrap(),
+        digest: packed.digest,
+        size: packed.size,
+        shape: packed.shape().clone(),
+    };
+    assert!(matches!(artifact.shape, Shape::File(_)));
+    let cache = Cache::open(&folder.path().join("cache"), 0).unwrap();
+    receive(&cache, &blob, 0, blob.len()).await.unwrap();
+    let mut torn = blob.clone();
+    torn[520] ^= 1;
+    fs::write(cache.blob(&packed.digest), &torn).unwrap();
+    assert!(matches!(cache.unpacked(&artifact).await, Err(CacheError::Unpack(UnpackError::Digest { .. }))));
+    assert!(!cache.has(&packed.digest));
+    receive(&cache, &blob, 0, blob.len()).await.unwrap();
+    let path = cache.unpacked(&artifact).await.unwrap();
+    assert_eq!(fs::read(path).unwrap(), b"#!/bin/sh\n");
+}
+
+async fn all(cache: &Cache, digest: Digest) -> io::Result<Vec<u8>> {
+    let mut pieces = cache.read(digest, 0).await.unwrap();
+    let mut read = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        read.extend_from_slice(&piece?);
+    }
+    Ok(read)
+}
+
+#[tokio::test]
+async fn what_the_disk_lost_is_found_when_it_is_given_to_another_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    let bytes = vec![7; PIECE + 10];
+    receive(&cache, &bytes, 0, bytes.len()).await.unwrap();
+    assert!(all(&cache, digest(&bytes)).await.unwrap() == bytes);
+    let mut torn = bytes.clone();
+    torn[PIECE + 1] ^= 1;
+    fs::write(cache.blob(&digest(&bytes)), torn).unwrap();
+    let error = all(&cache, digest(&bytes)).await.unwrap_err();
+    assert!(error.to_string().contains("the disk lost it"), "{error}");
+    assert!(!cache.has(&digest(&bytes)));
+}
+
+#[tokio::test]
+async fn content_that_is_pushed_again_after_its_version_was_deleted_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    let set = || BTreeSet::from([digest(b"one")]);
+    receive(&cache, b"one", 0, 3).await.unwrap();
+    cache.keep_as_voter(set()).await;
+    cache.keep(Keep { registered: set(), needed: BTreeSet::new() }).await;
+    cache.keep_as_voter(BTreeSet::new()).await;
+    cache.keep(Keep::default()).await;
+    assert!(!cache.has(&digest(b"one")), "its version was deleted");
+    receive(&cache, b"one", 0, 3).await.unwrap();
+    cache.sweep().await;
+    assert!(cache.has(&digest(b"one")), "it is not registered yet");
+    cache.keep_as_voter(set()).await;
+    cache.keep_as_voter(BTreeSet::new()).await;
+    assert!(!cache.has(&digest(b"one")));
+}
+
+#[tokio::test]
+async fn parts_and_files_of_which_nothing_came_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    let (old, new, files, used) = (digest(b"old"), digest(b"new"), digest(b"files"), digest(b"used"));
+    for part in [old, new] {
+        cache.receive(part, 100, 0, Bytes::from_static(b"begun")).await.unwrap();
+    }
+    let long_ago = SystemTime::now() - 2 * UNREGISTERED;
+    File::open(cache.path("incoming", &old)).unwrap().set_modified(long_ago).unwrap();
+    for unpacked in [files, used] {
+        fs::create_dir(cache.path("unpacked", &unpacked)).unwrap();
+    }
+    cache.keep(Keep { registered: BTreeSet::new(), needed: BTreeSet::from([used]) }).await;
+    assert_eq!((cache.received(&old, 100), cache.received(&new, 100)), (0, 5));
+    assert!(!cache.path("unpacked", &files).exists());
+    assert!(cache.path("unpacked", &used).exists(), "something runs from it");
+    assert_eq!(cache.receive(old, 100, 0, Bytes::from_static(b"anew")).await.unwrap(), 4);
+}

@@ -1,0 +1,73 @@
+//! The server side of `sheaf.peer.v1.ArtifactService`.
+
+use std::sync::Arc;
+
+use sheaf_model::{ClusterId, Digest};
+use tonic::{Request, Response, Status};
+
+use super::{ArtifactApi, FetchArtifact, HoldArtifact, LookForArtifact};
+use crate::ApiError;
+use crate::call::{self, Messages};
+use crate::proto::peer::v1;
+use crate::proto::peer::v1::artifact_service_server::ArtifactService;
+
+/// Messages in, questions to `A`, messages out.
+#[derive(Debug)]
+pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+
+fn digest(bytes: &[u8]) -> Result<Digest, ApiError> {
+    let bytes = bytes.try_into().map_err(|_| ApiError::invalid("digest", "no digest", "32 bytes"))?;
+    Ok(Digest(bytes))
+}
+
+fn fetch(q: v1::FetchArtifactRequest) -> Result<FetchArtifact, ApiError> {
+    Ok(FetchArtifact { cluster: ClusterId(q.cluster), digest: digest(&q.digest)?, offset: q.offset })
+}
+
+fn hold(q: v1::HoldArtifactRequest) -> Result<HoldArtifact, ApiError> {
+    let wrong =
+        |error: serde_json::Error| ApiError::invalid("artifact", error.to_string(), "JSON of an Artifact");
+    let artifact = serde_json::from_slice(&q.artifact).map_err(wrong)?;
+    Ok(HoldArtifact { cluster: ClusterId(q.cluster), artifact, from: q.from })
+}
+
+fn look(q: v1::LookForArtifactRequest) -> Result<LookForArtifact, ApiError> {
+    Ok(LookForArtifact { cluster: ClusterId(q.cluster), digest: digest(&q.digest)?, size: q.size })
+}
+
+#[tonic::async_trait]
+impl<A: ArtifactApi> ArtifactService for Serve<A> {
+    type FetchStream = Messages<v1::ArtifactPiece>;
+
+    async fn fetch(
+        &self,
+        request: Request<v1::FetchArtifactRequest>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        let ask = |caller, ask| self.0.fetch(caller, ask);
+        call::stream(request, |q, _| fetch(q), ask, |data| Ok(v1::ArtifactPiece { data })).await
+    }
+
+    async fn hold(
+        &self,
+        request: Request<v1::HoldArtifactRequest>,
+    ) -> Result<Response<v1::HoldArtifactResponse>, Status> {
+        let ask = |caller, ask| self.0.hold(caller, ask);
+        call::unary(request, |q, _| hold(q), ask, |()| v1::HoldArtifactResponse {}).await
+    }
+
+    async fn holders(
+        &self,
+        request: Request<v1::LookForArtifactRequest>,
+    ) -> Result<Response<v1::HoldersResponse>, Status> {
+        let write = |addresses| v1::HoldersResponse { addresses };
+        call::unary(request, |q, _| look(q), |caller, ask| self.0.holders(caller, ask), write).await
+    }
+
+    async fn look(
+        &self,
+        request: Request<v1::LookForArtifactRequest>,
+    ) -> Result<Response<v1::LookForArtifactResponse>, Status> {
+        let write = |percent| v1::LookForArtifactResponse { percent };
+        call::unary(request, |q, _| look(q), |caller, ask| self.0.look(caller, ask), write).await
+    }
+}
