@@ -16,12 +16,14 @@ use crate::agent::Options;
 use crate::error::text;
 use crate::link::Members;
 
-/// After a failure what is wanted is tried again.
+/// After a failure what is wanted is tried again; each further time after twice as long, up to the longest: whoever looks for
+/// what nobody has asks all nodes.
 const AGAIN: Duration = Duration::from_secs(2);
+const AGAIN_LONGEST: Duration = Duration::from_secs(15);
 /// What is here is looked at so often all the same: somebody may have removed it.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// The node hears of progress at most so often: each time is a verdict of every bucket that waits.
-const TELL_EVERY: Duration = Duration::from_millis(500);
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// What it takes.
 pub(crate) struct Artifacts {
@@ -62,9 +64,10 @@ impl Artifacts {
     }
 
     async fn keep(&mut self) {
+        let mut again = AGAIN;
         loop {
             let wanted = self.wanted.borrow_and_update().clone();
-            let mut wait = LOOK_EVERY;
+            let mut failed = false;
             if let Some(Wanted { needed, keep }) = wanted {
                 self.cache.keep(keep).await;
                 for artifact in &needed {
@@ -74,12 +77,14 @@ impl Artifacts {
                     let holding = self.have(artifact).await;
                     if let Holding::Failed(why) = &holding {
                         tracing::warn!(module = %artifact.module, why, "its artifact is not here");
-                        wait = AGAIN;
+                        failed = true;
                     }
                     self.tell(artifact.digest, holding).await;
                 }
                 self.cache.sweep().await;
             }
+            let wait = if failed { again } else { LOOK_EVERY };
+            again = if failed { (again * 2).min(AGAIN_LONGEST) } else { AGAIN };
             tokio::select! {
                 // Dropping `changed` loses nothing: the value stays.
                 changed = self.wanted.changed() => if changed.is_err() { return std::future::pending().await },

@@ -24,7 +24,7 @@ use sheaf_wire::artifact::{ArtifactApi, FetchArtifact, HoldArtifact, LookForArti
 use sheaf_wire::module::{FinishPush, PushPiece, PushState};
 use sheaf_wire::peer::PeerClient;
 use sheaf_wire::{Answers, ApiError, Caller, Done};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
@@ -37,6 +37,8 @@ const LOOK_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_AT_ONCE: usize = 64;
 /// A voter looks at what it should have at least so often, whatever it missed.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// And at most so often, however fast the state changes.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Control {
     /// What the registered state says of a push: whether it is done already.
@@ -200,11 +202,14 @@ impl Control {
                 // What was fetched of a blob is on disk, and gone on with.
                 () = looking => {}
             }
+            let next = async {
+                tokio::time::sleep(PAUSE).await;
+                // A copy may be lost without a change.
+                drop(timeout(LOOK_EVERY, revision.changed()).await);
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                // Dropping these loses nothing: everything is looked at again.
-                _ = revision.changed() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = next => {} // dropping it loses nothing: everything is looked at again
             }
         }
     }

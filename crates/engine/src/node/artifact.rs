@@ -120,7 +120,9 @@ impl NodeState {
         if !known.artifacts.is_empty() {
             for bucket in known.buckets.values() {
                 let module = &bucket.watched.spec.module;
+                // One bucket that may run is enough: rules are not looked at more often than need be.
                 if let Some(artifact) = known.artifacts.get(module)
+                    && !needed.contains_key(&artifact.digest)
                     && may_run(&module.name, &bucket.rules, here)
                 {
                     needed.insert(artifact.digest, artifact.clone());

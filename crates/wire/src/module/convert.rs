@@ -283,3 +283,84 @@ impl From<v1::PushResponse> for PushState {
         Self { received: it.received, registered: it.registered }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> v1::ArtifactSpec {
+        let digest = Digest([0xab; 32]).to_string();
+        let (name, version) = ("flume".to_owned(), "1.11.0".to_owned());
+        v1::ArtifactSpec { name, version, digest, size: 2048, file: "run.sh".to_owned() }
+    }
+
+    fn problems(change: impl FnOnce(&mut v1::ArtifactSpec)) -> String {
+        let mut spec = spec();
+        change(&mut spec);
+        artifact(Some(spec)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_artifact_reads_back() {
+        let read = artifact(Some(spec())).unwrap();
+        assert_eq!(read.shape.file(), "run.sh");
+        assert_eq!(v1::ArtifactSpec::from(&read), spec());
+        let directory = v1::ArtifactSpec { file: String::new(), ..spec() };
+        assert_eq!(artifact(Some(directory)).unwrap().shape, Shape::Directory);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_with_an_artifact_is_said_at_once() {
+        let said = problems(|it| {
+            it.digest = "ab".to_owned();
+            it.size = 0;
+            it.file = "../run.sh".to_owned();
+        });
+        for part in [
+            "artifact.digest",
+            "64 hexadecimal digits",
+            "artifact.size",
+            "from 1 byte to 2GiB",
+            "artifact.file",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(problems(|it| it.version.clear()).contains("version"));
+        assert!(problems(|it| it.size = BLOB_MAX + 1).contains("artifact.size"));
+        assert!(artifact(None).unwrap_err().to_string().contains("artifact: missing"));
+    }
+
+    #[test]
+    fn a_piece_has_a_longest() {
+        let of = |length: usize| v1::PushPieceRequest {
+            artifact: Some(spec()),
+            offset: 7,
+            data: vec![0; length].into(),
+        };
+        assert_eq!(piece(of(PIECE_MAX)).unwrap().offset, 7);
+        assert!(piece(of(PIECE_MAX + 1)).unwrap_err().to_string().contains("at most 4194304 bytes"));
+    }
+
+    #[test]
+    fn where_an_artifact_is_reads_back() {
+        let on = |node: &str, voter, percent, state| ArtifactOnNode {
+            node: node.to_owned(),
+            voter,
+            percent,
+            state,
+        };
+        let status = ArtifactStatus {
+            digest: Digest([1; 32]).to_string(),
+            size: 9,
+            file: String::new(),
+            revision: 4,
+            nodes: vec![
+                on("a", true, 100, Holds::Held),
+                on("b", false, 100, Holds::Cached),
+                on("c", false, 40, Holds::Fetching),
+                on("d", true, 0, Holds::Missing),
+            ],
+        };
+        assert_eq!(ArtifactStatus::from(v1::ArtifactStatus::from(status.clone())), status);
+    }
+}
