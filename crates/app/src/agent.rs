@@ -7,6 +7,7 @@
 //!                                                 └─► Agent (gates, keepers, watch, session)┘
 //! ```
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,12 +91,7 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
         place.registration.send_replace(Some(sheaf_control::Registration { cluster, node }));
     }
     if let (true, Some(cluster)) = (record.member, &record.cluster) {
-        // Before anybody is answered: a replica of a cluster that was founded anew must not bring the former one back to
-        // life, and the others' votes would open it.
-        let mut known = place.members.borrow().known.clone();
-        known.extend(sheaf_consensus::nodes_on_disk(&replica_dir(&dir, cluster)));
-        sheaf_control::meet(&place, known).await;
-        refuse_succeeded(&place, &data)?;
+        greet(&place, &data, &replica_dir(&dir, cluster)).await?;
     }
     let cache =
         Cache::open(&dir.join("artifacts"), config.artifact_cache.0).context("open the artifact cache")?;
@@ -125,6 +121,15 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     services.spawn(async move { (NODE, node.run(forming, reload, token).await) });
     let leaver = Leaver { control, logs, leave, stop };
     leaver.wait(services, departure).await
+}
+
+/// Before anybody is answered: a replica of a cluster that was founded anew must not bring the former one back to life, and
+/// the others' votes would open it.
+async fn greet(place: &Arc<Place>, data: &SharedDir, replica: &Path) -> anyhow::Result<()> {
+    let mut known = place.members.borrow().known.clone();
+    known.extend(sheaf_consensus::nodes_on_disk(replica));
+    sheaf_control::meet(place, known).await;
+    refuse_succeeded(place, data)
 }
 
 /// Serves everything on one port.
