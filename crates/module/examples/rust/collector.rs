@@ -80,6 +80,19 @@ impl Module for Collector {
         Ok(())
     }
 
+    /// What is there now, from the beginning, and nothing is noted of it.
+    async fn on_test_source(&self, bucket: Bucket, objects: u64, _time: Duration) -> Result<(), Failure> {
+        let config: Config = bucket.config()?;
+        let (mut positions, mut lines) = (Positions::default(), 0);
+        while lines < objects {
+            match look(&config, &mut positions)? {
+                0 => break,
+                new => lines += new,
+            }
+        }
+        Ok(())
+    }
+
     async fn on_stop(&self) -> Result<(), Failure> {
         if let Some(work) = self.work.lock().await.take() {
             work.abort(); // what was said and is not noted yet is said again by the next
@@ -163,6 +176,7 @@ fn whole_lines(path: &Path, from: &mut u64) -> io::Result<Vec<u8>> {
 }
 
 /// How far each file was read, by name.
+#[derive(Default)]
 struct Positions {
     read: BTreeMap<String, u64>,
     /// As it was noted last.
