@@ -30,6 +30,7 @@ pub mod net;
 mod ports;
 pub mod processes;
 pub mod wait;
+pub mod web;
 
 pub use agent::Agent;
 pub use cases::Cases;
