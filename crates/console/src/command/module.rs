@@ -1,5 +1,7 @@
 //! `sheaf module …`
 
+pub mod attempt;
+
 use clap::{Args, Subcommand};
 use sheaf_model::view::ModuleRow;
 use sheaf_model::{ModuleRef, NameError, document};
@@ -25,6 +27,8 @@ const NONE_SUCH: &str = "no module is like that; `sheaf module list` shows all";
 pub enum Module {
     /// Register modules; a version's content never changes
     Apply(apply::Apply),
+    /// Try a program on this machine, without a cluster
+    Try(attempt::Try),
     /// List the versions of all modules
     List(List),
     /// Show one version, or the newest; without a name, list all
@@ -84,6 +88,7 @@ impl Module {
     ) -> Result<Exit, Failure> {
         match self {
             Self::Apply(apply) => apply.run_only("Module", client, format, out).await,
+            Self::Try(_) => Err(attempt::elsewhere()),
             Self::List(list) => list.run(client, format, out).await,
             Self::Status(status) => status.run(client, format, out).await,
             Self::Delete(delete) => delete.run(client, format, out).await,
