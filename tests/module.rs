@@ -64,6 +64,10 @@ fn fails(machine: &Machine, args: &[&str], document: &str, wanted: &[(&str, &str
 fn nothing_left(machine: &Machine) {
     let left = processes::of(machine.place());
     assert!(left.is_empty(), "{left:?}");
+    let entries = fs::read_dir(machine.place()).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let dirs: Vec<String> = names.filter(|name| name.starts_with("sheaf-try-")).collect();
+    assert!(dirs.is_empty(), "{dirs:?}");
 }
 
 #[test]
@@ -75,6 +79,7 @@ fn modules_are_tried_and_checked() {
     runs(&machine);
     python(&machine);
     nothing_left(&machine);
+    killed(&machine);
 }
 
 fn well(machine: &Machine) {
@@ -164,7 +169,11 @@ fn runs(machine: &Machine) {
     refused("{gate: 'no'}", "CanRunOnThisNode: no: here lacks what it takes");
     refused("{start: 'the port is taken'}", "OnNewSource: the port is taken");
     refused("{start: crash}", "OnNewSource: the module's program ended: signal 6; it said last:");
-    // Killed, it takes everything with it.
+}
+
+fn killed(machine: &Machine) {
+    let program = faulty();
+    // Killed, it takes its processes with it; its directory stays among the temporary files.
     let trial = Follower::start(machine, &["module", "try", program, "-f", "-"], BUCKET.as_bytes());
     trial.wait_for_line("that it runs", Duration::from_secs(20), |line| line == "new source /try/it");
     trial.end(Signal::KILL);
