@@ -59,6 +59,8 @@ mod people;
 mod planned;
 #[path = "cluster/plugin.rs"]
 mod plugin;
+#[path = "cluster/python.rs"]
+mod python;
 #[path = "cluster/reload.rs"]
 mod reload;
 #[path = "cluster/restart.rs"]
@@ -147,6 +149,7 @@ fn plugins() {
     plugin::cases(&mut cases, &cluster);
     context::cases(&mut cases, &cluster);
     life::cases(&mut cases, &cluster);
+    python::cases(&mut cases, &cluster);
     cases.end();
 }
 

@@ -4,26 +4,16 @@
 #[path = "stranger/raw.rs"]
 mod raw;
 
-use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 use sheaf_tests::{Cluster, need};
 
-/// A Python with grpcio and its reflection: `SHEAF_TEST_PYTHON`, or python3 if it has them.
-fn python() -> Option<PathBuf> {
-    let given = env::var_os("SHEAF_TEST_PYTHON").filter(|given| !given.is_empty()).map(PathBuf::from);
-    given.or_else(|| need::program("python3")).filter(|python| {
-        let imports = "import grpc, grpc_reflection.v1alpha.reflection, google.protobuf";
-        Command::new(python).args(["-c", imports]).output().is_ok_and(|done| done.status.success())
-    })
-}
-
 #[test]
 fn a_python_client_finds_its_way_by_reflection() {
-    let Some(python) = python() else {
-        need::skipped("python grpcio (grpcio, grpcio-reflection, protobuf)");
+    let Some(python) = need::python() else {
+        need::skipped("python grpcio (grpcio, grpcio-reflection, grpcio-tools, protobuf)");
         return;
     };
     let cluster = Cluster::start(3);

@@ -10,7 +10,7 @@ use sheaf_tests::{Cases, Cluster, processes, wait_for};
 use crate::scene::{epoch, explain, gates, only_node, pids};
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
-    for how in ["", "exit", "deaf", "silent", "garbage", "version"] {
+    for how in ["", "exit", "deaf", "silent", "garbage", "large", "version"] {
         cluster.apply(&faulty(how));
     }
     let collector = example("collector").display().to_string();
@@ -25,9 +25,13 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
         one_gate(cluster);
     });
     cases.run("A6 a plugin that fails to start is tried elsewhere, with its text", || a6(cluster));
-    cases.run("a plugin that exits, is deaf, is silent, talks garbage, speaks another version", || {
-        strange(cluster);
-    });
+    cases.run(
+        "a plugin that exits, is deaf, is silent, talks garbage, sends 100 MiB, speaks another version",
+        || {
+            strange(cluster);
+        },
+    );
+    cases.run("a plugin that answers too late has failed to start, and others go on", || late(cluster));
     cases.run("a plugin that floods its output runs on", || flood(cluster));
     cases.run("a plugin that forks and detaches leaves nothing behind", || detached(cluster));
     cases.run("A18 a plugin that does not support multi-node", || a18(cluster));
@@ -193,6 +197,7 @@ fn strange(cluster: &Cluster) {
         ("deaf", "Hello: nothing listens at SHEAF_MODULE_SOCKET 10s after its start"),
         ("silent", "Hello: no answer within 10s of its start"),
         ("garbage", "Hello: no answer came over its socket"),
+        ("large", "decoded message length too large: found 104857600 bytes, the limit is: 4194304 bytes"),
         ("version", "it speaks version 9 of sheaf.module.v1's protocol, this node speaks version 1"),
     ] {
         let name = format!("/strange/{how}");
@@ -221,6 +226,21 @@ fn strange(cluster: &Cluster) {
         cluster.delete(&[&name]);
     }
     cluster.assert_alive();
+}
+
+fn late(cluster: &Cluster) {
+    let limited = faulty("")
+        .replace("name: faulty", "name: limited\nlife_cycle: {on_new_source: {timeout: 1s}}")
+        .replace("policy: on_failure", "policy: never");
+    cluster.apply(&limited);
+    cluster.apply_and_wait(&bucket("/late/well", "limited", "{}", "node_list_rules: [n1]"));
+    let before = pids(&cluster.status("/late/well"));
+    cluster.apply(&bucket("/late/hangs", "limited", "{start: hang}", "node_list_rules: [n1]"));
+    let status = cluster.wait_state("/late/hangs", "failed");
+    assert!(status.to_string().contains("OnNewSource: no answer within 1s"), "{status:#}");
+    assert_eq!(pids(&cluster.status("/late/well")), before, "it runs on all the time");
+    cluster.assert_alive();
+    cluster.delete(&["/late/well", "/late/hangs"]);
 }
 
 fn flood(cluster: &Cluster) {

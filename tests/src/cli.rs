@@ -238,6 +238,9 @@ impl Started {
         let open = |path: &Path| File::open(path).expect("the file was just written");
         let mut command = plain(machine.binary(), machine.place());
         command.args(args);
+        if args.starts_with(&["module", "try"]) {
+            command.env("TMPDIR", machine.place()); // what it leaves there can be told from that of others
+        }
         command.stdin(Stdio::from(open(&stdin))).stdout(create(&stdout)).stderr(create(&stderr));
         let child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         Self { command: format!("sheaf {}", args.join(" ")), child, stdin, stdout, stderr }

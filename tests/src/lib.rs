@@ -32,6 +32,7 @@ mod ports;
 pub mod processes;
 pub mod syscalls;
 pub mod wait;
+pub mod web;
 
 pub use agent::Agent;
 pub use cases::Cases;

@@ -3,6 +3,7 @@
 use std::env;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Where a program lies, also in the directories of system programs.
 pub fn program(name: &str) -> Option<PathBuf> {
@@ -23,6 +24,20 @@ fn is_program(file: &Path) -> bool {
 pub fn programs(names: &[&str]) -> bool {
     let missing: Vec<&str> = names.iter().copied().filter(|name| program(name).is_none()).collect();
     missing.is_empty() || skipped(&missing.join(", "))
+}
+
+/// A Python with grpcio, its reflection and its tools: `SHEAF_TEST_PYTHON`, or python3 if it has them.
+pub fn python() -> Option<PathBuf> {
+    let given = env::var_os("SHEAF_TEST_PYTHON").filter(|given| !given.is_empty()).map(PathBuf::from);
+    given.or_else(|| program("python3")).filter(|python| {
+        let imports = "import grpc, grpc_reflection.v1alpha.reflection, grpc_tools.protoc, google.protobuf";
+        Command::new(python).args(["-c", imports]).output().is_ok_and(|done| done.status.success())
+    })
+}
+
+/// A file of the SDK's examples.
+pub fn example_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("crates/module/examples").join(name)
 }
 
 /// Says that a test was skipped for want of something; always false.

@@ -19,7 +19,7 @@ use crate::facts;
 mod command;
 mod plugins;
 
-pub(crate) use plugins::Plugins;
+pub(crate) use plugins::{Plugins, ended};
 
 /// How long a check may take that says nothing of it.
 pub(crate) const DEFAULT_TIMEOUT: Span = Span::seconds(5);

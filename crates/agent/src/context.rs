@@ -202,7 +202,7 @@ fn refused(error: &ApiError) -> Refused {
 }
 
 /// A key of the module's own.
-fn own_key(text: &str) -> Result<ObjectKey, Refused> {
+pub(crate) fn own_key(text: &str) -> Result<ObjectKey, Refused> {
     let key = ObjectKey::new(text)
         .map_err(|error| Refused::new(Why::Invalid, format!("{}: {}", error.problem, error.remedy)))?;
     if key.is_reserved() {

@@ -44,7 +44,7 @@ use std::process::ExitCode;
 
 pub(crate) mod caller;
 pub(crate) mod cgroup;
-mod change;
+pub(crate) mod change;
 pub mod clock;
 pub(crate) mod confine;
 mod exec;

@@ -9,6 +9,8 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use sheaf_agent::Leaving;
 use sheaf_console::command::cluster::{ClusterVerb, Restore, Snapshot};
+use sheaf_console::command::module::Module;
+use sheaf_console::command::module::attempt::Try;
 use sheaf_console::{ClientCommand, Terminal};
 
 use crate::agent::{Departure, Refounded};
@@ -123,6 +125,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Client(ClientCommand::Cluster(ClusterVerb::Snapshot(Snapshot::Restore(restore)))) => {
             restored(&restore)
         }
+        Command::Client(ClientCommand::Module(Module::Try(ask))) => attempt(&ask, &cli.options),
         Command::Client(command) => client(command, &cli.options),
         Command::Agent(Agent { how, verb: None }) => {
             telemetry::init(how.log_format);
@@ -182,6 +185,14 @@ fn here<T>(work: impl Future<Output = T>, code: impl FnOnce(T) -> ExitCode) -> E
 fn client(command: ClientCommand, options: &sheaf_console::Options) -> ExitCode {
     let mut terminal = Terminal::of_process();
     here(sheaf_console::run(command, options, Cli::command(), &mut terminal), Into::into)
+}
+
+fn attempt(ask: &Try, options: &sheaf_console::Options) -> ExitCode {
+    let mut terminal = Terminal::of_process();
+    match std::env::current_exe().context("find this binary") {
+        Ok(binary) => here(crate::attempt::run(ask, &binary, options.output, &mut terminal), Into::into),
+        Err(error) => failed(&error),
+    }
 }
 
 fn agent(config: Config, how: AgentOptions) -> anyhow::Result<()> {

@@ -5,11 +5,13 @@
 //!  sheaf dev ────► dev   (agents as child processes, examples)
 //!  sheaf keep ───► the keeper of one instance, before anything else is started
 //!  sheaf stand-in  what holds the leases while the agent restarts
+//!  sheaf module try   the agent's workbench: one program, no cluster
 //!  anything else ► console (a client of any node)
 //! ```
 
 mod address;
 mod agent;
+mod attempt;
 mod check;
 mod cli;
 mod clock;

@@ -50,6 +50,11 @@ pub enum ClientCommand {
 /// the manual; what went wrong has been said on stderr when this returns.
 pub async fn run(command: ClientCommand, options: &Options, root: clap::Command, out: &mut Terminal) -> Exit {
     let ended = carry_out(command, options, root, out).await;
+    end(ended, out)
+}
+
+/// Says on stderr what went wrong, if something did, and how the command ended.
+pub fn end(ended: Result<Exit, Failure>, out: &mut Terminal) -> Exit {
     match ended.and_then(|exit| out.flush().map(|()| exit)) {
         Ok(exit) => exit,
         Err(failure) if failure.is_closed_pipe() => Exit::Done,

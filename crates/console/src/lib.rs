@@ -42,7 +42,7 @@ mod text;
 mod wait;
 mod when;
 
-pub use command::{ClientCommand, run};
+pub use command::{ClientCommand, end, run};
 pub use exit::{Exit, Failure};
 pub use options::Options;
 pub use output::{Format, Terminal};

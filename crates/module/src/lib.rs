@@ -27,7 +27,8 @@
 //!
 //! Read `proto/sheaf/module/v1/module.proto` first: it says what is called when, and how things fail. Then [`Module`],
 //! [`serve`] and [`Context`], the module's side; and [`host`], the other one, which an agent is built with.
-//! `examples/rust` collects a directory.
+//! `examples/rust` collects a directory; `examples/python` polls a URL, in plain grpcio. `sheaf module try` runs a module without a
+//! cluster, and with `--conformance` checks what every one must do.
 
 mod bucket;
 mod context;

@@ -4,12 +4,16 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
 use sheaf_module::{Bucket, CanRun, Context, Difference, Failure, Module, Node, Taken, serve};
 
 struct Faulty;
+
+/// What it does when it is told to stop; OnStop names no bucket.
+static AT_STOP: OnceLock<String> = OnceLock::new();
 
 impl Module for Faulty {
     async fn can_run_on_this_node(&self, bucket: Bucket, node: Node) -> Result<CanRun, Failure> {
@@ -22,7 +26,9 @@ impl Module for Faulty {
     }
 
     async fn on_init(&self, context: Context) -> Result<(), Failure> {
-        act(&told(&context.instance().bucket, "init")).await
+        let bucket = &context.instance().bucket;
+        let _ = AT_STOP.set(told(bucket, "stop")); // once is all it is told
+        act(&told(bucket, "init")).await
     }
 
     async fn on_new_source(&self, bucket: Bucket) -> Result<(), Failure> {
@@ -90,7 +96,7 @@ impl Module for Faulty {
 
     async fn on_stop(&self) -> Result<(), Failure> {
         println!("told to stop");
-        Ok(())
+        act(AT_STOP.get().map_or("", String::as_str)).await
     }
 }
 
@@ -122,7 +128,8 @@ async fn main() -> ExitCode {
                 kept.push(stream);
             }
         }
-        "version" => speak_another_version(&listen()),
+        "version" => speak(&listen(), b"\x00\x00\x07\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x02\x08\x09"),
+        "large" => speak(&listen(), b"\x00\x00\x05\x00\x00\x00\x00\x00\x01\x00\x06\x40\x00\x00"),
         _ => {}
     }
     match serve(Faulty).await {
@@ -131,13 +138,13 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Answers Hello with protocol 9, in bare HTTP/2: the SDK would not.
-fn speak_another_version(listener: &UnixListener) {
+/// Answers Hello with a frame of data, in bare HTTP/2: protocol 9, or a message that begins by saying that it has 100 MiB. The
+/// SDK would say neither.
+fn speak(listener: &UnixListener, message: &[u8]) {
     const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
-    // Frames of stream 1: `:status: 200` and `content-type: application/grpc`; a HelloResponse; `grpc-status: 0`.
+    // Frames of stream 1: `:status: 200` and `content-type: application/grpc`; `grpc-status: 0`.
     let headers =
         [b"\x00\x00\x14\x01\x04\x00\x00\x00\x01\x88\x0f\x10\x10".as_slice(), b"application/grpc"].concat();
-    let message = b"\x00\x00\x07\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x02\x08\x09".as_slice();
     let trailers =
         [b"\x00\x00\x0f\x01\x05\x00\x00\x00\x01\x00\x0b".as_slice(), b"grpc-status", b"\x010"].concat();
     for mut stream in listener.incoming().flatten() {
@@ -151,7 +158,7 @@ fn speak_another_version(listener: &UnixListener) {
                 stream.read_exact(&mut vec![0; length])?;
                 match (head[3], head[4] & 1) {
                     (4, 0) => stream.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0])?, // settings: acknowledged
-                    (0, 1) => stream.write_all(&[&headers, message, &trailers].concat())?, // the end of the request
+                    (0, 1) => stream.write_all(&[headers.as_slice(), message, &trailers].concat())?, // the end of the request
                     _ => {}
                 }
             }

@@ -280,7 +280,7 @@ impl Keeping {
 }
 
 /// How a process ended, with its last lines of output.
-fn ended(last: &Status) -> String {
+pub(crate) fn ended(last: &Status) -> String {
     let (first, lines) = last.message.split_once('\n').unwrap_or((&last.message, ""));
     let how = match last.exit {
         Some(exit) if exit != Exit::NotStarted => format!("the module's program ended: {exit}"),

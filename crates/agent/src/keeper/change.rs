@@ -35,7 +35,7 @@ fn found(old: &Bucket, new: &Bucket) -> impl Iterator<Item = (String, Option<Val
 }
 
 /// In which fields of its document a bucket changed, as plugins are told.
-pub(super) fn differences(old: &Bucket, new: &Bucket) -> Vec<Difference> {
+pub(crate) fn differences(old: &Bucket, new: &Bucket) -> Vec<Difference> {
     let json = |value: Option<Value>| value.map(|value| value.to_string());
     found(old, new)
         .map(|(path, before, after)| Difference { path, before_json: json(before), after_json: json(after) })

@@ -177,6 +177,9 @@ pub struct Status {
     /// Its keeper knows of purges; one from before an upgrade does not, and must not be told.
     #[serde(default)]
     pub purges: bool,
+    /// What the program had started and left alive when it last ended, by name and process id. All of it is killed then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
     /// Which process keeps it.
     pub keeper: KeeperProcess,
     /// The boot all this is said in; after another one nothing of it is alive.

@@ -106,6 +106,13 @@ pub(crate) fn below_us() -> Vec<i32> {
     descendants(getpid().as_raw_nonzero().get())
 }
 
+/// Those that are no zombies, by name and number.
+pub(crate) fn alive_below_us() -> Vec<String> {
+    let alive = below_us().into_iter().filter(|pid| stat(*pid).is_some_and(|stat| !stat.zombie));
+    let name = |pid: i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    alive.map(|pid| format!("{} ({pid})", name(pid).trim())).collect()
+}
+
 /// Sends a signal to the group of `leader` and to every other descendant of this process.
 pub(crate) fn signal_all(leader: Option<i32>, signal: rustix::process::Signal) {
     if let Some(group) = leader.and_then(Pid::from_raw) {

@@ -467,6 +467,7 @@ impl Keeper {
                     if let Some(why) = self.out_of_memory() {
                         self.feed(Input::Noted(why), wires);
                     }
+                    self.status.left = proc::alive_below_us();
                     self.feed(Input::Ended(exit), wires);
                 }
                 Reaped::Child(pid, exit) if self.is_command(pid) => self.command_ended(exit, wires),
@@ -546,6 +547,7 @@ fn first_status(plan: &Plan, boot: &BootId) -> Status {
         told: None,
         purged: None,
         purges: true,
+        left: Vec::new(),
         keeper: proc::this_process(),
         boot: boot.clone(),
         at: clock::wall(),

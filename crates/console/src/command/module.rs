@@ -1,5 +1,6 @@
 //! `sheaf module …`
 
+pub mod attempt;
 mod push;
 
 use clap::{Args, Subcommand};
@@ -27,6 +28,8 @@ const NONE_SUCH: &str = "no module is like that; `sheaf module list` shows all";
 pub enum Module {
     /// Register modules; a version's content never changes
     Apply(apply::Apply),
+    /// Try a program on this machine, without a cluster
+    Try(attempt::Try),
     /// List the versions of all modules
     List(List),
     /// Show one version, or the newest; without a name, list all
@@ -88,6 +91,7 @@ impl Module {
     ) -> Result<Exit, Failure> {
         match self {
             Self::Apply(apply) => apply.run_only("Module", client, format, out).await,
+            Self::Try(_) => Err(attempt::elsewhere()),
             Self::List(list) => list.run(client, format, out).await,
             Self::Status(status) => status.run(client, format, out).await,
             Self::Push(push) => push.run(client, out).await,

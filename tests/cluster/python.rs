@@ -1,0 +1,111 @@
+//! A plugin in another language, written from the comments of the interface alone: `crates/module/examples/python`.
+
+use std::time::Duration;
+
+use sheaf_tests::web::Web;
+use sheaf_tests::{Cases, Cluster, need, wait_for};
+
+use crate::plugin::{bucket, count, lines, wait_line};
+use crate::scene::{explain, gates, only_node, pids};
+
+/// Silence until the lease is surely over, an election, and the start of a Python on a busy machine.
+const FAILOVER: Duration = Duration::from_secs(40);
+
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
+    let Some(python) = need::python() else {
+        need::skipped("python grpcio-tools (grpcio, grpcio-reflection, grpcio-tools, protobuf)");
+        return;
+    };
+    let (python, poller) = (python.display(), need::example_file("python/http_poller.py"));
+    cluster.apply(&format!(
+        "kind: Module\nname: http_poller\nversion: '1'\nruntime: plugin\nstop: {{grace: 3s}}\n\
+         exec: {{command: '{python}', args: [-B, '{}'], env: {{no_proxy: '*'}}}}\n---\n",
+        poller.display()
+    ));
+    cases.run("a plugin in Python polls, takes changes as it runs, is tested and purged", || polls(cluster));
+    cases.run("a node dies, and a plugin in Python goes on elsewhere without reading anything twice", || {
+        goes_on(cluster);
+    });
+}
+
+fn polled(name: &str, url: &str, more: &str) -> String {
+    bucket(name, "http_poller", &format!("{{url: '{url}'}}"), &format!("poll_frequency: 200ms\n{more}"))
+}
+
+fn polls(cluster: &Cluster) {
+    let web = Web::start("one\ntwo\n");
+    cluster.apply(&polled("/python/wrong", "ftp://nowhere", "node_list_rules: [n1]"));
+    let third = wait_for("gate 3 is answered", Duration::from_secs(15), || {
+        let third = gates(&explain(cluster, "/python/wrong"), "n1")[2].clone();
+        if third.0.is_some() { Ok(third) } else { Err(format!("{third:?}")) }
+    });
+    assert_eq!(third.0, Some(false), "{third:?}");
+    assert!(third.1.contains("ftp://nowhere is no URL of the web"), "{third:?}");
+    cluster.delete(&["/python/wrong"]);
+    let name = "/python/polls";
+    cluster.apply_and_wait(&polled(name, &web.url(), "node_list_rules: [n1]"));
+    wait_line(cluster, name, " two");
+    web.set("one\ntwo\nthree\n");
+    wait_line(cluster, name, " three");
+    assert_eq!(count(cluster, name, " one"), 1, "{:?}", lines(cluster, name));
+    wait_for("what is unchanged is not sent again", Duration::from_secs(10), || {
+        let (sent, unchanged) = web.answers();
+        if unchanged >= 2 { Ok(()) } else { Err(format!("{sent} sent, {unchanged} unchanged")) }
+    });
+    assert_eq!(web.answers().0, 2, "sent once for each text");
+    cluster.wait_status(name, "it says how far it is", |status| {
+        status["instances"][0]["message"] == "3 lines polled"
+    });
+    // A change is taken as it runs: another URL begins anew.
+    let before = pids(&cluster.status(name));
+    let other = Web::start("other\n");
+    cluster.apply_and_wait(&polled(name, &other.url(), "node_list_rules: [n1]"));
+    wait_line(cluster, name, " other");
+    assert_eq!(before, pids(&cluster.status(name)), "the process goes on");
+    cluster.cli(&["bucket", "purge", name, "--wait"]).ok();
+    wait_for("it has forgotten what it read", Duration::from_secs(10), || {
+        match count(cluster, name, " other") {
+            2 => Ok(()),
+            times => Err(format!("{times} times")),
+        }
+    });
+    let tested = cluster.cli_with(
+        &["bucket", "test", "-f", "-", "--max-objects", "2", "-o", "json"],
+        polled(name, &web.url(), "").as_bytes(),
+    );
+    assert_eq!(tested.ok().json()["objects"], serde_json::json!(["one", "two"]));
+    cluster.delete(&[name]);
+}
+
+fn goes_on(cluster: &Cluster) {
+    let web = Web::start("one\ntwo\n");
+    let name = "/python/moves";
+    let leader = cluster.leader().name();
+    let victim = cluster.agents().iter().find(|agent| agent.name() != leader).expect("not all of them lead");
+    let node = victim.name();
+    cluster.apply_and_wait(&polled(name, &web.url(), &format!("node_list_rules: [{node}]")));
+    wait_line(cluster, name, " two");
+    wait_for("it has noted what it read", Duration::from_secs(10), || match web.answers() {
+        (1, unchanged) if unchanged > 0 => Ok(()),
+        answers => Err(format!("{answers:?}")),
+    });
+    cluster.apply_and_wait(&polled(name, &web.url(), ""));
+    assert_eq!(only_node(&cluster.status(name)), node);
+    victim.kill_machine();
+    let after = cluster.wait_status_within(name, "runs elsewhere", FAILOVER, |status| {
+        status["state"] == "running" && !status["node_affinity"].to_string().contains(&node)
+    });
+    assert_ne!(only_node(&after), node);
+    web.set("one\ntwo\nthree\n");
+    let said = wait_for("what is new", Duration::from_secs(15), || {
+        let said = cluster.cli(&["bucket", "logs", name]).stdout;
+        if said.contains(" three") { Ok(said) } else { Err(said) }
+    });
+    let again = said.lines().filter(|line| line.ends_with(" one") || line.ends_with(" two"));
+    // The dead node's lines cannot be read; whoever took over has said none of them.
+    assert_eq!(again.count(), 0, "{said}");
+    assert_eq!(web.answers().0, 2, "and was sent nothing twice");
+    cluster.delete(&[name]);
+    victim.start();
+    cluster.wait_back(victim);
+}
