@@ -57,7 +57,8 @@ impl Workbench {
         let (dir, boot) = (self.keepers.program_dir(&name), clock::boot_id());
         let binary = self.binary.to_string_lossy();
         let place = Place { node: &self.node, boot: &boot, dir: &dir, binary: &binary };
-        let mut plan = plan::gate(&self.module, name.clone(), &self.here, &place)
+        // What is tried lies where it was built: there is no artifact of it yet.
+        let mut plan = plan::gate(&self.module, name.clone(), &self.here, None, &place)
             .map_err(|error| WorkbenchError::Module(error.to_string()))?;
         let mut context = None;
         if what == For::Bucket {
