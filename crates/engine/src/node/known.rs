@@ -105,6 +105,8 @@ impl NodeState {
         }
         self.refresh_here(now);
         self.synced = true;
+        // What an earlier life of the agent has sworn is asked for only now, and nothing else may be left to be done.
+        self.say_again = Some(now);
     }
 
     fn change(&mut self, revision: Revision, now: Moment, out: &mut Vec<Action>) {
@@ -112,6 +114,14 @@ impl NodeState {
         let news = |item: &WatchItem| matches!(item, WatchItem::Binding(it) if is_news(&self.known, it));
         if group.iter().any(news) {
             out.push(Action::HeartbeatNow);
+        }
+        let asks = |item: &WatchItem| match item {
+            WatchItem::Residue(..) => true,
+            WatchItem::Binding(binding) => binding.leaving,
+            _ => false,
+        };
+        if group.iter().any(asks) {
+            self.say_again = Some(now); // it may be sworn already
         }
         for item in group {
             match self.known.put(item) {

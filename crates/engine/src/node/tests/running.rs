@@ -167,6 +167,32 @@ fn a27_single_becomes_multi_without_interruption_and_the_way_back_is_confirmed()
     assert!(lines.contains(&format!("say nothing left /s {back}")), "{lines:?}");
 }
 
+#[test]
+fn what_was_sworn_before_a_restart_is_said_whatever_comes_first() {
+    for session_first in [true, false] {
+        let mut scene = Scene::new();
+        scene.world.apply_bucket("/s", |put| put.spec.multi_node = true);
+        scene.sync();
+        let back = scene.world.apply_bucket("/s", |put| put.spec.multi_node = false).revision;
+        let bucket = scene.world.name("/s");
+        // It was written down, and nobody was told before the agent ended.
+        let fence = Fence { gave_up_multi: back, ..Fence::default() };
+        scene.restart(vec![Found { bucket, seen: None, fence }]);
+        scene.lines.clear();
+        if session_first {
+            scene.input(Input::SessionOpened { start_in: Span(0) });
+            scene.pass(10_000);
+            scene.watch_anew();
+        } else {
+            scene.watch_anew();
+            scene.input(Input::SessionOpened { start_in: Span(0) });
+        }
+        scene.pass(100);
+        let said = format!("say nothing left /s {back}");
+        assert!(scene.lines.contains(&said), "session first: {session_first}: {:?}", scene.lines);
+    }
+}
+
 /// A29, A44
 #[test]
 fn a29_a44_what_is_found_is_adopted_or_stopped() {
