@@ -48,8 +48,8 @@ fn gates(cluster: &Cluster, buckets: usize, figures: &Figures) {
     ));
     // The process is there before anything is measured.
     cluster.apply(&documents(1, "first", "asked", "suspended: true"));
-    let client = scene::client(&cluster.agent(1).address());
     let runtime = scene::runtime();
+    let client = runtime.block_on(async { scene::client(&cluster.agent(1).address()) });
     let answered = |name: &str| {
         wait_for(&format!("{name} is answered"), PATIENCE, || {
             let explained = runtime.block_on(client.explain_bucket(&scene::bucket_name(name)));
