@@ -22,12 +22,17 @@ const TOLD: usize = 50;
 impl Control {
     /// Refuses documents whose schema is none, or whose config breaks its module's, with everything else that is wrong.
     pub(crate) fn check_schemas(&self, apply: &Apply) -> Result<(), ApiError> {
-        let schemas = self.see(|sight| Schemas::of(apply, &registration::modules_of(sight.state, apply)))?;
+        // Of the state alone: every change comes through here, and must not wait for what the leader decides just now.
+        let member = self.member()?;
+        let schemas = {
+            let state = member.replica.state();
+            Schemas::of(apply, &registration::modules_of(&state, apply))
+        };
         let defects = schemas.defects(apply);
         if defects.is_empty() {
             return Ok(());
         }
-        let others = match self.see(|sight| registration::check(sight.state, apply))? {
+        let others = match registration::check(&member.replica.state(), apply) {
             Err(Refusal::Invalid(others)) => others,
             // Nothing else is wrong with the documents themselves.
             Err(_) | Ok(_) => Vec::new(),
