@@ -202,8 +202,10 @@ impl Control {
     pub(crate) async fn apply_documents(&self, caller: &Caller, ask: Apply) -> Result<Applied, ApiError> {
         let can_be_polled = |module: &ModuleRef| self.can_be_polled(&ask.modules, module);
         let mut warnings = warnings::without_effect(&ask.buckets, can_be_polled);
-        warnings
-            .extend(self.see(|sight| warnings::unenforced(&ask.modules, sight.state)).unwrap_or_default());
+        if !ask.modules.is_empty() {
+            let said = self.see(|sight| warnings::unenforced(&ask.modules, sight.state));
+            warnings.extend(said.unwrap_or_default());
+        }
         let command = sheaf_engine::Apply { modules: ask.modules, buckets: ask.buckets };
         self.check_schemas(&command)?;
         if ask.validate_only {
