@@ -14,9 +14,8 @@ use crate::sessions::{Release, Sessions, longest_wait};
 use crate::state::{Bucket, State};
 
 mod drains;
-mod quarantines;
+mod ends;
 mod rollouts;
-mod trials;
 
 /// What to propose, and when to look again if nothing happens before.
 #[derive(Debug, Default)]
@@ -50,8 +49,7 @@ pub fn due(state: &State, sessions: &mut Sessions, now: Moment, wall: Timestamp)
     nodes(state, sessions, now, &mut due);
     drains::due(state, sessions, now, &mut due);
     rollouts::due(state, sessions, now, &mut due);
-    quarantines::due(state, sessions, now, wall, &mut due);
-    trials::due(state, now, wall, &mut due);
+    ends::due(state, sessions, now, wall, &mut due);
     bindings(state, sessions, now, &mut due);
     unbound(state, sessions, now, &mut due);
     due

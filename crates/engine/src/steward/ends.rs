@@ -1,0 +1,35 @@
+//! Ends what lasts until a time of day: quarantines, and trials, whoever asked for one may be gone. It is the leader's clock on
+//! the wall that tells; one that is set meanwhile is looked at again soon.
+
+use sheaf_model::{Moment, Span, Timestamp};
+
+use super::Due;
+use crate::command::{Command, EndQuarantine, OnBucket};
+use crate::sessions::Sessions;
+use crate::state::State;
+
+/// One pass over the buckets for both: there may be very many, and the leader looks often.
+pub(super) fn due(state: &State, sessions: &Sessions, now: Moment, wall: Timestamp, due: &mut Due) {
+    for bucket in state.buckets.values() {
+        if let Some(until) = bucket.quarantined_until()
+            && is_over(until, now, wall, due)
+        {
+            let (bucket, term) = (bucket.name().clone(), sessions.term);
+            due.commands.push(Command::EndQuarantine(EndQuarantine { bucket, until, term }));
+        }
+        if let Some(trial) = bucket.trial
+            && is_over(trial.until, now, wall, due)
+        {
+            let (bucket, base) = (bucket.name().clone(), Some(bucket.revision));
+            due.commands.push(Command::DeleteBucket(OnBucket { bucket, base }));
+        }
+    }
+}
+
+/// Whether that time has come; if not, it is looked at again then.
+fn is_over(until: Timestamp, now: Moment, wall: Timestamp, due: &mut Due) -> bool {
+    if wall < until {
+        due.wake(now.after(Span(until.0 - wall.0)));
+    }
+    wall >= until
+}
