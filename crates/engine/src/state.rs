@@ -218,9 +218,36 @@ pub struct State {
     pub request_ids: BTreeMap<RequestId, Revision>,
     /// Objects by bucket, without their values.
     pub objects: BTreeMap<BucketName, Arc<Objects>>,
+    /// See [`State::unsettled`].
+    pub(crate) unsettled: BTreeSet<BucketName>,
 }
 
 impl State {
+    /// Buckets that the leader may owe something by their own row: those to be placed, rolled out, or ended at a time of
+    /// day. Few of many, so that a leader that looks often need not go over all.
+    pub fn unsettled(&self) -> impl Iterator<Item = &Arc<Bucket>> {
+        self.unsettled.iter().filter_map(|name| self.buckets.get(name))
+    }
+
+    /// Puts `name` among them or takes it out, after anything of it has changed.
+    fn settle(&mut self, name: &BucketName) {
+        let is_unsettled = self.buckets.get(name).is_some_and(|bucket| {
+            let to_place = !bucket.current.spec.multi_node
+                && !bucket.is_off()
+                && !self.bindings.contains_key(name)
+                && !self.residues.contains_key(name);
+            to_place
+                || bucket.next.is_some()
+                || bucket.trial.is_some()
+                || bucket.quarantined_until().is_some()
+        });
+        if is_unsettled && !self.unsettled.contains(name) {
+            self.unsettled.insert(name.clone());
+        } else if !is_unsettled && !self.unsettled.is_empty() {
+            self.unsettled.remove(name);
+        }
+    }
+
     /// Puts one changed row in place. Events, old releases and values of objects live only in the store.
     pub fn put(&mut self, change: &Change) {
         match change {
@@ -232,31 +259,30 @@ impl State {
                 let versions = self.modules.entry(module.spec.name.clone()).or_default();
                 versions.insert(module.spec.version.clone(), module.clone());
             }
-            Change::ModuleGone(name, version) => {
-                if let Some(versions) = self.modules.get_mut(name) {
-                    versions.remove(version);
-                    if versions.is_empty() {
-                        self.modules.remove(name);
-                    }
-                }
-            }
+            Change::ModuleGone(name, version) => self.remove_module(name, version),
             Change::Bucket(bucket) => {
                 self.buckets.insert(bucket.name().clone(), bucket.clone());
+                self.settle(bucket.name());
             }
             Change::BucketGone(name) => {
                 self.buckets.remove(name);
+                self.settle(name);
             }
             Change::Binding(binding) => {
                 self.bindings.insert(binding.bucket.clone(), binding.clone());
+                self.settle(&binding.bucket);
             }
             Change::BindingGone(name) => {
                 self.bindings.remove(name);
+                self.settle(name);
             }
             Change::Residue(residue) => {
                 self.residues.insert(residue.bucket.clone(), residue.clone());
+                self.settle(&residue.bucket);
             }
             Change::ResidueGone(name) => {
                 self.residues.remove(name);
+                self.settle(name);
             }
             Change::Instance(instance) => {
                 let nodes = self.instances.entry(instance.bucket.clone()).or_default();
@@ -284,6 +310,14 @@ impl State {
                 self.artifacts.remove(module);
             }
             Change::Release(..) | Change::Event(_) | Change::ObjectValue(..) => {}
+        }
+    }
+
+    fn remove_module(&mut self, name: &ModuleName, version: &ModuleVersion) {
+        let Some(versions) = self.modules.get_mut(name) else { return };
+        versions.remove(version);
+        if versions.is_empty() {
+            self.modules.remove(name);
         }
     }
 

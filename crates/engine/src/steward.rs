@@ -1,4 +1,4 @@
-//! What the leader owes the cluster now. It looks at everything, every time; nothing is remembered but sessions.
+//! What the leader owes the cluster now. It looks at all that may be due, every time; nothing is remembered but sessions.
 
 use std::collections::BTreeMap;
 use std::iter::Peekable;
@@ -150,7 +150,7 @@ fn unbound(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
             && !state.residues.contains_key(name)
     };
     let mut floor: Option<(Vec<NodeId>, Occupancy<'_>)> = None;
-    for bucket in state.buckets.values().filter(waiting) {
+    for bucket in state.unsettled().filter(waiting) {
         let (expected, occupancy) =
             floor.get_or_insert_with(|| (expected(state, sessions, now), Occupancy::count(state, sessions)));
         if !ready_to_choose(state, sessions, bucket, (expected, now), due) {

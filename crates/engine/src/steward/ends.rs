@@ -8,9 +8,8 @@ use crate::command::{Command, EndQuarantine, OnBucket};
 use crate::sessions::Sessions;
 use crate::state::State;
 
-/// One pass over the buckets for both: there may be very many, and the leader looks often.
 pub(super) fn due(state: &State, sessions: &Sessions, now: Moment, wall: Timestamp, due: &mut Due) {
-    for bucket in state.buckets.values() {
+    for bucket in state.unsettled() {
         if let Some(until) = bucket.quarantined_until()
             && is_over(until, now, wall, due)
         {

@@ -25,7 +25,7 @@ enum Standing {
 }
 
 pub(super) fn due(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
-    for bucket in state.buckets.values().filter(|bucket| !bucket.is_off()) {
+    for bucket in state.unsettled().filter(|bucket| !bucket.is_off()) {
         if let Some(rollout) = bucket.next.as_ref().filter(|rollout| rollout.stopped.is_none()) {
             go_on(state, sessions, bucket, rollout, now, due);
         }
