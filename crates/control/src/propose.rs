@@ -68,8 +68,19 @@ impl Control {
     }
 
     /// Waits until the caller's revision is applied here, so that it reads what it wrote. A caller that names none
-    /// reads what was acknowledged to anybody before it asked, as long as the leader can be asked.
+    /// reads what was acknowledged to anybody before it asked, as long as the leader can be asked. A member that has not
+    /// received the cluster's state yet has nothing to show, and refuses: what it lacks would look as if it were not.
     pub(crate) async fn caught_up(&self, caller: &Caller) -> Result<(), ApiError> {
+        self.read_what_it_wrote(caller).await?;
+        match self.place.member() {
+            Some(member) if member.replica.state().cluster.id.is_none() => Err(ApiError::unavailable(
+                "this node has just become a member and has not received the cluster's state yet",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) async fn read_what_it_wrote(&self, caller: &Caller) -> Result<(), ApiError> {
         let Some(revision) = caller.revision else {
             if let Some(member) = self.place.member()
                 && !self.place.leads()
@@ -133,3 +144,6 @@ fn api_error(error: &ProposeError) -> ApiError {
 pub(crate) fn newest(outcomes: &[sheaf_wire::Outcome]) -> Revision {
     outcomes.iter().map(|outcome| outcome.revision).max().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

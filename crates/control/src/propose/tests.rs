@@ -1,0 +1,109 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use sheaf_artifact::Cache;
+use sheaf_consensus::{Options, Peer, PeerError, Peers, Replica};
+use sheaf_engine::{Command, Form, Proposal};
+use sheaf_model::{Actor, ClusterId, Moment, NodeId, NodeKey, NodeName, Settings, Timestamp};
+use sheaf_store::Store;
+use sheaf_wire::bucket::{BucketApi, ListBuckets};
+use sheaf_wire::cluster::ClusterApi;
+use sheaf_wire::{ApiError, Caller};
+
+use crate::Control;
+use crate::clock::Clock;
+use crate::place::{Identity, Member, Opener, Place};
+
+struct Still;
+
+impl Clock for Still {
+    fn moment(&self) -> Moment {
+        Moment(0)
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp::default()
+    }
+}
+
+/// No other node, and no other replica than the one at hand.
+struct Alone;
+
+impl Peers for Alone {
+    fn call<'a>(
+        &'a self,
+        peer: &'a Peer,
+        _: Bytes,
+        after: Duration,
+    ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
+        Box::pin(async move { Err(PeerError::TimedOut { peer: peer.clone(), after }) })
+    }
+
+    fn upload<'a>(
+        &'a self,
+        peer: &'a Peer,
+        _: Bytes,
+        _: BoxStream<'static, std::io::Result<Bytes>>,
+    ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
+        self.call(peer, Bytes::new(), Duration::ZERO)
+    }
+}
+
+impl Opener for Alone {
+    fn open(&self, _: NodeId) -> BoxFuture<'_, Result<Member, String>> {
+        Box::pin(async { Err("opened already".to_owned()) })
+    }
+}
+
+async fn member(dir: &Path) -> (Member, sheaf_consensus::Service) {
+    let store = Store::open(&dir.join(sheaf_consensus::DATABASE)).expect("a database");
+    let reader = store.reader();
+    let options = Options::new(dir.join(sheaf_consensus::LOG));
+    let opened = Replica::open(options, store, NodeId(1), Arc::new(Alone)).await;
+    let (replica, service) = opened.expect("a replica");
+    (Member { replica, reader }, service)
+}
+
+fn control(dir: &Path, member: Member) -> Control {
+    let identity = Identity {
+        instance: "a".to_owned(),
+        key: NodeKey::from("a"),
+        name: NodeName::new("a").expect("a name"),
+        address: "127.0.0.1:1".to_owned(),
+    };
+    let place = Place::new(identity, Arc::new(Alone));
+    place.member.send_replace(Some(member));
+    let cache = Cache::open(&dir.join("cache"), 1 << 20).expect("a cache");
+    Control::new(Arc::new(place), Arc::new(Still), cache).0
+}
+
+fn somebody() -> Caller {
+    Caller { actor: Actor::from("test"), revision: None, deadline: None, request: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_has_not_received_the_state_shows_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (member, service) = member(dir.path()).await;
+    let replica = member.replica.clone();
+    let control = control(dir.path(), member);
+    let list = || BucketApi::list(&control, somebody(), ListBuckets::default());
+    let refused = list().await.expect_err("there is nothing to list yet, which is not an empty list");
+    assert!(matches!(&refused, ApiError::Unavailable { reason, .. } if reason.contains("not received")));
+    assert!(ClusterApi::status(&control, somebody()).await.is_ok(), "what is known of the cluster is told");
+
+    let running = tokio::spawn(service.run(tokio_util::sync::CancellationToken::new()));
+    replica.initialize("127.0.0.1:1".to_owned()).await.expect("a cluster of one");
+    let mut leadership = replica.leadership();
+    leadership.wait_for(|now| now.leading).await.expect("it leads");
+    let form = Command::Form(Form { cluster: ClusterId::from("c"), settings: Settings::default() });
+    let proposal =
+        Proposal { actor: Actor::from("test"), at: Timestamp::default(), request: None, command: form };
+    replica.propose(&proposal).await.expect("formed");
+    assert_eq!(list().await.expect("a list").rows.len(), 0);
+    running.abort();
+}
