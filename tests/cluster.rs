@@ -7,6 +7,7 @@
 //! | `faults` | 5 | nothing acknowledged is lost and nothing runs twice, whoever is killed |
 //! | `planned` | 3 | drain, move, hand over, settings, forget: nothing of it is a failure |
 //! | `plugins` | 3 | modules that are told of their bucket's life: plugins, good ones and bad ones, and commands |
+//! | `secrets` | 4 | what is set in one place is known to those who must know it, and to nobody else |
 //! | `artifacts` | 4 | programs that are pushed, and run where they were not before |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
@@ -69,6 +70,8 @@ mod restart;
 mod rollout;
 #[path = "cluster/scene.rs"]
 mod scene;
+#[path = "cluster/secret.rs"]
+mod secret;
 #[path = "cluster/single.rs"]
 mod single;
 #[path = "cluster/starved.rs"]
@@ -150,6 +153,15 @@ fn plugins() {
     context::cases(&mut cases, &cluster);
     life::cases(&mut cases, &cluster);
     python::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// What modules must know and nobody else.
+#[test]
+fn secrets() {
+    let cluster = secret::cluster();
+    let mut cases = Cases::of("secrets");
+    secret::cases(&mut cases, &cluster);
     cases.end();
 }
 

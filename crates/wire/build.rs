@@ -5,13 +5,14 @@ use std::path::Path;
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "sheaf/v1/error.proto",
     "sheaf/v1/cluster.proto",
     "sheaf/v1/node.proto",
     "sheaf/v1/event.proto",
     "sheaf/v1/bucket.proto",
     "sheaf/v1/instance.proto",
+    "sheaf/v1/secret.proto",
     "sheaf/peer/v1/peer.proto",
 ];
 
@@ -33,6 +34,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .emit_rerun_if_changed(false)
         .bytes(".")
         .btree_map(".")
+        // It holds a secret's value, which nothing is to print.
+        .skip_debug(["sheaf.v1.SetSecretRequest"])
         .codec_path("crate::codec::Codec")
         .compile_fds(descriptors)?;
     Ok(())

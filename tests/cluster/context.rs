@@ -37,22 +37,40 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
 }
 
 /// A bucket of the module `asking`, and what its processes are told to ask.
-struct Asker<'c> {
+pub(crate) struct Asker<'c> {
     cluster: &'c Cluster,
     bucket: &'static str,
     dir: PathBuf,
+    /// Of its config, beside the directory.
+    config: &'static str,
 }
 
 impl<'c> Asker<'c> {
     fn start(cluster: &'c Cluster, bucket: &'static str, more: &str) -> Self {
-        let dir = cluster.machine().path(&format!("asks{}", bucket.replace('/', "+")));
-        let asker = Self { cluster, bucket, dir };
+        Self::start_with(cluster, bucket, "x: y", more)
+    }
+
+    /// The same with something in its config.
+    pub(crate) fn start_with(
+        cluster: &'c Cluster,
+        bucket: &'static str,
+        config: &'static str,
+        more: &str,
+    ) -> Self {
+        let asker = Self { config, ..Self::of(cluster, bucket) };
         cluster.apply_and_wait(&asker.document(more));
         asker
     }
 
+    /// One that runs already.
+    pub(crate) fn of(cluster: &'c Cluster, bucket: &'static str) -> Self {
+        let dir = cluster.machine().path(&format!("asks{}", bucket.replace('/', "+")));
+        Self { cluster, bucket, dir, config: "x: y" }
+    }
+
     fn document(&self, more: &str) -> String {
-        bucket(self.bucket, "asking", &format!("{{dir: '{}'}}", self.dir.display()), more)
+        let config = format!("{{dir: '{}', {}}}", self.dir.display(), self.config);
+        bucket(self.bucket, "asking", &config, more)
     }
 
     /// Tells the process on a node to ask something, and does not wait for it.
@@ -64,7 +82,7 @@ impl<'c> Asker<'c> {
         path.with_extension("answer")
     }
 
-    fn ask_on(&self, node: &str, question: &str) -> String {
+    pub(crate) fn ask_on(&self, node: &str, question: &str) -> String {
         answer(question, &self.begin(node, "question", question))
     }
 
@@ -74,7 +92,7 @@ impl<'c> Asker<'c> {
     }
 
     /// Asks, and expects that it is done; what was answered.
-    fn done(&self, question: &str) -> String {
+    pub(crate) fn done(&self, question: &str) -> String {
         let answer = self.ask(question);
         answer.strip_prefix("ok").unwrap_or_else(|| panic!("{question}: {answer}")).trim().to_owned()
     }
@@ -84,7 +102,7 @@ impl<'c> Asker<'c> {
         self.begin(&only_node(&self.cluster.status(self.bucket)), "last", question);
     }
 
-    fn refused(&self, question: &str, why: &str, text: &str) {
+    pub(crate) fn refused(&self, question: &str, why: &str, text: &str) {
         let answer = self.ask(question);
         assert!(
             answer.starts_with(&format!("Some({why}) ")) && answer.contains(text),

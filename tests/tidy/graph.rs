@@ -15,9 +15,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("builtins", &["model", "module"]),
     ("consensus", &["model", "engine", "wire", "store"]),
     ("artifact", &["model", "engine", "wire"]),
-    ("agent", &["model", "engine", "wire", "module", "builtins", "artifact"]),
-    ("console", &["model", "wire", "module", "artifact"]),
-    ("control", &["model", "engine", "wire", "store", "consensus", "artifact"]),
+    ("seal", &["model"]),
+    ("agent", &["model", "engine", "wire", "module", "builtins", "artifact", "seal"]),
+    ("console", &["model", "wire", "module", "artifact", "seal"]),
+    ("control", &["model", "engine", "wire", "store", "consensus", "artifact", "seal"]),
     ("web", &["model", "wire"]),
     ("app", &APP),
 ];
@@ -25,7 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Takes the place of an outside package, under that package's name; none of ours asks for it.
 const STAND_IN: &str = "histogram";
 
-const APP: [&str; 12] = [
+const APP: [&str; 13] = [
     "model",
     "engine",
     "wire",
@@ -34,6 +35,7 @@ const APP: [&str; 12] = [
     "builtins",
     "consensus",
     "artifact",
+    "seal",
     "agent",
     "console",
     "control",
@@ -51,6 +53,7 @@ const OWNED: &[(&[&str], &[&str], &str)] = &[
     (&["openraft*", "raft-log"], &["consensus"], "ask consensus' Replica"),
     (&["rusqlite", "libsqlite3-sys"], &["store"], "ask store"),
     (&["tar", "sha2"], &["artifact"], "ask artifact to pack, unpack or verify"),
+    (&["ring"], &["seal"], "ask seal to seal or to open"),
     (&["anyhow"], &["app"], "an error enum with thiserror"),
 ];
 

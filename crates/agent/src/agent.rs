@@ -34,6 +34,7 @@ use crate::handle::{Handle, Request, Running, State};
 use crate::keeper::{cgroup, clock};
 use crate::keepers::{KeeperOptions, Keepers};
 use crate::link::{self, Link, Members, Signals};
+use crate::secrets::Secrets;
 use crate::stand_in::{self, Orders};
 
 /// Inputs that wait for the loop; who has more waits too.
@@ -75,6 +76,8 @@ pub struct Options {
     pub binary: PathBuf,
     /// Where artifacts are kept.
     pub cache: sheaf_artifact::Cache,
+    /// What secrets are opened with here; none: they are not.
+    pub seal: Option<Arc<sheaf_seal::Key>>,
     /// Whether a stand-in is left when the agent stops, as long as the cluster's settings want one.
     pub stand_in: bool,
     /// What of the rest of the process is shown with this node's load.
@@ -107,9 +110,12 @@ impl Agent {
         let Self { options, keepers, facts, requests } = self;
         let boot = clock::boot_id();
         stand_in::relieve(&options.data_dir).await;
-        let _context = serve_context(&options, keepers.clone());
+        let name = options.config.name.clone();
+        let secrets = Secrets::new(options.node, name.clone(), &options.own, options.seal.clone());
+        let secrets = secrets.map_err(|source| AgentError::Own { address: options.own.clone(), source })?;
+        let _context = serve_context(&options, keepers.clone(), secrets.clone());
         let mut executor =
-            Executor::new(keepers, options.config.name.clone(), boot.clone(), options.binary.clone());
+            Executor::new(keepers, name, boot.clone(), options.binary.clone()).opening(secrets);
         let found = executor.find().await?;
         let meter = Arc::new(LoadMeter::new(options.data_dir.clone(), options.elsewhere.clone()));
         let signals = Arc::new(Signals::default());
@@ -173,8 +179,8 @@ impl Agent {
 }
 
 /// Answers what plugins ask of the cluster, for as long as it is held.
-fn serve_context(options: &Options, keepers: Keepers) -> Option<AbortOnDropHandle<()>> {
-    let context = Context::new(keepers, options.node, options.config.name.clone(), &options.own);
+fn serve_context(options: &Options, keepers: Keepers, secrets: Secrets) -> Option<AbortOnDropHandle<()>> {
+    let context = Context::new(keepers, options.node, options.config.name.clone(), &options.own, secrets);
     let context = match context {
         Ok(context) => context,
         Err(error) => {

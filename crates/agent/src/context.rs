@@ -15,9 +15,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt as _;
-use sheaf_model::{BucketName, Claim, NodeId, NodeName, ObjectKey, Revision, Timestamp};
+use sheaf_model::{BucketName, Claim, NodeId, NodeName, ObjectKey, Revision, SecretName, Timestamp};
 use sheaf_module::host::{ClusterApi, Line, Put, Steps, serve_cluster};
-use sheaf_module::{Object, ObjectChange, ObjectHead, ObjectPage, ObjectStep, Refused, Why};
+use sheaf_module::{Object, ObjectChange, ObjectHead, ObjectPage, ObjectStep, Refused, Secret, Why};
 use sheaf_wire::instance::{
     AddStatusLine, DeleteObject, DisableBucket, GetObject, ListObjects, PutObject, QuarantineBucket,
     WatchObjects,
@@ -28,6 +28,7 @@ use tokio::net::UnixListener;
 use crate::keeper::layout::{self, make_dir};
 use crate::keeper::{Plugin, proc};
 use crate::keepers::Keepers;
+use crate::secrets::Secrets;
 
 /// For so long a keeper is what it was seen to be. A process's number comes again much later than that.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
@@ -41,6 +42,7 @@ const LINES_WITHIN: Duration = Duration::from_secs(60);
 /// Answers the keepers of one node.
 pub(crate) struct Context {
     place: Place,
+    secrets: Secrets,
     /// By keeper's process. Held for moments, across no await.
     known: Mutex<BTreeMap<u32, (Speaker, Instant)>>,
     /// When each bucket added its last lines. Held likewise.
@@ -66,10 +68,16 @@ pub(crate) struct Speaker {
 
 impl Context {
     /// `own` is this node's port; nothing is asked there before somebody asks here.
-    pub(crate) fn new(keepers: Keepers, node: NodeId, name: NodeName, own: &str) -> Result<Self, ApiError> {
+    pub(crate) fn new(
+        keepers: Keepers,
+        node: NodeId,
+        name: NodeName,
+        own: &str,
+        secrets: Secrets,
+    ) -> Result<Self, ApiError> {
         let client = Client::lazy(own, sheaf_wire::Options::default())?;
         let place = Place { keepers, node, name, client };
-        Ok(Self { place, known: Mutex::default(), lines: Mutex::default() })
+        Ok(Self { place, secrets, known: Mutex::default(), lines: Mutex::default() })
     }
 
     /// Serves until it is dropped. A node that cannot goes on without: its plugins are then told that nobody answers.
@@ -186,7 +194,7 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
     UnixListener::bind(socket)
 }
 
-fn refused(error: &ApiError) -> Refused {
+pub(crate) fn refused(error: &ApiError) -> Refused {
     let why = match error {
         ApiError::NotFound(_) => Why::NotFound,
         ApiError::Conflict(_) => Why::Conflict,
@@ -353,6 +361,13 @@ impl ClusterApi for Context {
         };
         Ok(peers.into_iter().map(node).collect())
     }
+
+    async fn secret(&self, by: Speaker, name: String) -> Result<Secret, Refused> {
+        let name = SecretName::new(&name)
+            .map_err(|error| Refused::new(Why::Invalid, format!("{}: {}", error.problem, error.remedy)))?;
+        let value = self.secrets.get(&by.bucket, by.claim, &name).await?;
+        Ok(Secret::new(value.reveal()))
+    }
 }
 
 #[cfg(test)]
@@ -364,7 +379,9 @@ mod tests {
         let options = KeeperOptions { data_dir: dir.to_owned(), binary: "/nowhere".into() };
         let keepers = Keepers::open(options).expect("a data directory");
         let name = NodeName::new("n1").expect("a name");
-        Context::new(keepers, NodeId(1), name, "127.0.0.1:1").expect("an address")
+        let own = "127.0.0.1:1";
+        let secrets = Secrets::new(NodeId(1), name.clone(), own, None).expect("an address");
+        Context::new(keepers, NodeId(1), name, own, secrets).expect("an address")
     }
 
     #[tokio::test]

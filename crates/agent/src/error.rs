@@ -27,6 +27,14 @@ pub enum AgentError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Its own port cannot be one.
+    #[error("cannot ask this node's own port {address}")]
+    Own {
+        /// Where it was to be.
+        address: String,
+        /// Why not.
+        source: sheaf_wire::ApiError,
+    },
     /// A stand-in cannot be reached by the agent that comes.
     #[error("cannot listen for the agent that comes")]
     StandIn {

@@ -16,8 +16,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::error::{AgentError, text};
-use crate::keeper::{Status, clock};
+use crate::keeper::{Opened, Plan, Status, clock};
 use crate::keepers::{Found, Handle, KeeperError, Keepers};
+use crate::secrets::Secrets;
 
 mod lease;
 mod origin;
@@ -62,8 +63,20 @@ struct Shared {
     node: NodeName,
     boot: BootId,
     binary: PathBuf,
+    /// None: it starts nothing.
+    secrets: Option<Secrets>,
     /// Closed when nothing more is to be begun.
     slots: Semaphore,
+}
+
+impl Shared {
+    /// The secrets that a plan leaves open. The error is for people.
+    async fn open(&self, plan: &Plan, start: &Start) -> Result<Opened, String> {
+        match &self.secrets {
+            Some(secrets) => secrets.of_plan(plan, start).await.map_err(|error| error.to_string()),
+            None => Ok(Opened::default()),
+        }
+    }
 }
 
 /// A keeper that lives.
@@ -105,7 +118,19 @@ pub(crate) struct Fresh {
 impl Executor {
     /// Over the keepers of one data directory. `binary` is `${sheaf}`.
     pub(crate) fn new(keepers: Keepers, node: NodeName, boot: BootId, binary: PathBuf) -> Self {
-        let shared = Shared { keepers, node, boot, binary, slots: Semaphore::new(AT_ONCE) };
+        let slots = Semaphore::new(AT_ONCE);
+        Self::over(Shared { keepers, node, boot, binary, secrets: None, slots })
+    }
+
+    /// The same, which can give secrets to what it starts.
+    pub(crate) fn opening(self, secrets: Secrets) -> Self {
+        let Shared { keepers, node, boot, binary, .. } = &*self.shared;
+        let (keepers, node, boot, binary) = (keepers.clone(), node.clone(), boot.clone(), binary.clone());
+        let slots = Semaphore::new(AT_ONCE);
+        Self::over(Shared { keepers, node, boot, binary, secrets: Some(secrets), slots })
+    }
+
+    fn over(shared: Shared) -> Self {
         Self {
             shared: Arc::new(shared),
             held: BTreeMap::new(),
@@ -226,7 +251,7 @@ impl Executor {
                 self.starting.insert(start.bucket.name.clone());
                 self.tasks.spawn(start::start(self.shared.clone(), start));
             }
-            Action::Update(start) => return self.update(&start),
+            Action::Update(start) => return self.update(start),
             Action::Stop(bucket, why, farewell) => return self.stop(bucket, why, farewell),
             Action::BecomeMulti(bucket, state, epoch) => {
                 return Some(self.become_multi(bucket, state, epoch));
@@ -264,13 +289,13 @@ impl Executor {
     }
 
     /// Tells a keeper what its instance is to go on with.
-    fn update(&mut self, start: &Start) -> Option<Input> {
+    fn update(&mut self, start: Box<Start>) -> Option<Input> {
         let bucket = start.bucket.name.clone();
         let shared = self.shared.clone();
         let dir = shared.keepers.program_dir(&bucket);
         let binary = shared.binary.to_string_lossy();
         let place = plan::Place { node: &shared.node, boot: &shared.boot, dir: &dir, binary: &binary };
-        let plan = plan::plan(start, &place).map_err(|error| error.to_string());
+        let plan = plan::plan(&start, &place).map_err(|error| error.to_string());
         let held = self.held.get(&bucket).ok_or_else(|| "its keeper does not answer".to_owned());
         let (plan, held) = match plan.and_then(|plan| held.map(|held| (plan, held))) {
             Ok(both) => both,
@@ -280,17 +305,21 @@ impl Executor {
         let seen = birth.seen(&held.handle.status().borrow().told());
         let (handle, from, basis) = (held.handle.clone(), start.origin.into(), plan.basis);
         let (with, name) = (shared.clone(), bucket.clone());
-        let lay_out = move || {
-            with.keepers.lay_out_update(&plan)?;
-            if let Err(error) = origin::write(&with.keepers, &name, from) {
-                tracing::warn!(%error, bucket = %name, "its origin.json could not be written");
-            }
-            Ok::<(), KeeperError>(())
-        };
         self.tasks.spawn(async move {
+            let opened = match shared.open(&plan, &start).await {
+                Ok(opened) => opened,
+                Err(reason) => return Outcome::Done(bucket, Done::Failed { reason, again: true }),
+            };
+            let lay_out = move || {
+                with.keepers.lay_out_update(&plan)?;
+                if let Err(error) = origin::write(&with.keepers, &name, from) {
+                    tracing::warn!(%error, bucket = %name, "its origin.json could not be written");
+                }
+                Ok::<(), KeeperError>(())
+            };
             let reason = match blocking(lay_out).await {
                 Some(Ok(())) => {
-                    handle.update(basis);
+                    handle.update(basis, opened);
                     return Outcome::Done(bucket, Done::Updated(Box::new(seen)));
                 }
                 Some(Err(error)) => text(&error),

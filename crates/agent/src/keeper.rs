@@ -49,6 +49,7 @@ pub mod clock;
 pub(crate) mod confine;
 mod exec;
 pub(crate) mod layout;
+mod opened;
 pub(crate) mod output;
 mod plan;
 pub(crate) mod proc;
@@ -57,6 +58,7 @@ mod run;
 mod wires;
 
 pub use confine::Confine;
+pub use opened::{Confided, Confidential, Opened};
 pub use plan::{Commands, FromKeeper, KeeperProcess, OutputLimits, Plan, Plugin, Status, ToKeeper};
 
 /// Runs a keeper, or its second stage; `args` are those after `sheaf keep`. Call it before any runtime or thread

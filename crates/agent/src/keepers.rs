@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::keeper::cgroup;
 use crate::keeper::layout::{self, FileError, Layout, Lock};
-use crate::keeper::{Plan, Status, clock, proc};
+use crate::keeper::{Opened, Plan, Status, ToKeeper, clock, proc};
 
 mod handle;
 
@@ -185,13 +185,25 @@ impl Keepers {
     /// What an earlier keeper of the bucket may have left is killed by it first.
     /// [`KeeperError::Busy`] if another one holds the bucket; that one is not disturbed.
     pub async fn spawn(&self, plan: Plan) -> Result<Handle, KeeperError> {
+        self.spawn_with(plan, Opened::default()).await
+    }
+
+    /// The same of a plan that leaves secrets open.
+    pub async fn spawn_with(&self, plan: Plan, opened: Opened) -> Result<Handle, KeeperError> {
         let bucket = plan.bucket.clone();
         let layout = self.layout(&bucket);
         let writing = layout.clone();
         off_the_runtime(&layout, move || write_plan(&writing, &plan)).await?;
         let (stream, mut child) = self.start(&layout, &bucket)?;
         let mut wire = Wire::new(stream);
-        let greeting = timeout(FIRST_WORD, greet(&mut wire, &layout)).await;
+        let greeting = timeout(FIRST_WORD, async {
+            if !opened.is_empty() {
+                // One that does not want it says why.
+                let _ = wire.say(&ToKeeper::Secrets(opened)).await;
+            }
+            greet(&mut wire, &layout).await
+        });
+        let greeting = greeting.await;
         let reason = match greeting {
             Ok(Ok(Greeting::Status(status))) => return Ok(Handle::new(wire, *status, layout, Some(child))),
             Ok(Ok(Greeting::Busy)) => {

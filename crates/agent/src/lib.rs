@@ -8,7 +8,7 @@
 //!
 //! Read in this order: [`agent`] (the loop), `link` (its two streams), [`checks`] (gate 3), `executor` (what is done about
 //! instances and heard of them), `artifacts` (what is fetched before), `context` (what plugins ask of the cluster),
-//! `stand_in` (who holds the leases meanwhile), [`facts`], [`handle`] (what others may ask of a running agent). Then the
+//! `secrets` (what is opened here), `stand_in` (who holds the leases meanwhile), [`facts`], [`handle`] (what others may ask of a running agent). Then the
 //! keeper, a process of its own: [`keeper`], the agent's side of it [`keepers`], and [`logs`]. Apart from all of it:
 //! [`workbench`], where developers try a module.
 //! What to do is never decided here but in [`sheaf_engine::node`].
@@ -29,6 +29,7 @@ mod context;
 mod executor;
 mod link;
 mod process;
+mod secrets;
 mod stand_in;
 
 pub use agent::{Agent, Options};

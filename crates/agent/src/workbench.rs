@@ -15,6 +15,7 @@ mod memory;
 mod process;
 mod run;
 
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sheaf_engine::gates::Here;
-use sheaf_model::{BucketSpec, ModuleSpec, NodeName, Revision};
+use sheaf_model::{BucketSpec, ModuleSpec, NodeName, Revision, SecretName, SecretValue};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -87,13 +88,15 @@ pub struct Workbench {
 }
 
 impl Workbench {
-    /// For a module of `runtime: plugin`; `binary` is what keepers are started with. Within a runtime.
+    /// For a module of `runtime: plugin`, which is given these secrets; `binary` is what keepers are started with. Within a
+    /// runtime.
     ///
     /// # Errors
     /// If there is no room for it among the temporary files.
     pub fn open(
         module: ModuleSpec,
         bucket: BucketSpec,
+        secrets: BTreeMap<SecretName, SecretValue>,
         binary: &Path,
         seen: mpsc::Sender<Seen>,
     ) -> Result<Self, WorkbenchError> {
@@ -111,7 +114,9 @@ impl Workbench {
             .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned());
         let node = NodeName::new("here").expect("four letters are a name");
         let here = Here { name: node.to_string(), hostname, ..Here::default() };
-        let memory = Arc::new(Memory::new(plan::node(&here), seen.clone()));
+        let named = module.secrets_for(&bucket);
+        let memory = Memory::new(plan::node(&here), seen.clone()).with_secrets(named, secrets);
+        let memory = Arc::new(memory);
         let cluster = tokio::spawn(Served(memory.clone()).serve(listener));
         Ok(Self {
             module,

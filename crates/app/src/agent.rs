@@ -14,8 +14,9 @@ use std::time::Duration;
 use anyhow::Context;
 use sheaf_agent::Leaving;
 use sheaf_artifact::Cache;
-use sheaf_control::{Control, Identity, Place};
-use sheaf_wire::{Refused, ServeOptions, Server};
+use sheaf_control::{Control, Identity, Place, Sealing};
+use sheaf_seal::Key;
+use sheaf_wire::{Client, Refused, ServeOptions, Server};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -61,6 +62,8 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    let key = config.key_file.as_deref().map(Key::read).transpose().context("use [secrets] key_file")?;
+    let key = key.map(Arc::new);
     let config = Arc::new(config);
     let data = DataDir::open(&config.dir)?;
     let dir = data.path().to_owned();
@@ -98,7 +101,9 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     let (control, loops) = Control::new(place.clone(), Arc::new(SystemClock), cache.clone());
     let refused = Refused::default();
     let node = Node::new(&config, &dir, listening, &identity.address, record.key.clone(), cache, departure)?;
-    let node = node.counting(refused.clone());
+    let node = node.counting(refused.clone()).opening(key.clone());
+    let own = Client::lazy(node.own(), sheaf_wire::Options::default()).context("know its own port")?;
+    let control = control.sealing(Sealing { key, own });
 
     let token = stop.clone();
     services.spawn(async move {
@@ -148,6 +153,7 @@ async fn serve(
         .nodes(control.clone())
         .instances(control.clone())
         .events(control.clone())
+        .secrets(control.clone())
         .peers(control.clone())
         .agents(control.clone())
         .artifacts(control.clone())

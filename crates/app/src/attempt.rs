@@ -17,9 +17,9 @@ pub(crate) async fn run(ask: &Try, binary: &Path, format: Format, out: &mut Term
 }
 
 async fn attempt(ask: &Try, binary: &Path, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-    let Tried { module, bucket, conformance } = ask.read(out)?;
+    let Tried { module, bucket, secrets, conformance } = ask.read(out)?;
     let (tell, mut seen) = mpsc::channel(SEEN);
-    let bench = Workbench::open(module, bucket, binary, tell).map_err(|error| refused(&error))?;
+    let bench = Workbench::open(module, bucket, secrets, binary, tell).map_err(|error| refused(&error))?;
     let mut report = Report::new(format);
     let mut work = std::pin::pin!(async {
         if conformance {

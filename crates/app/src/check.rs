@@ -5,6 +5,8 @@ use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use sheaf_seal::Key;
+
 use crate::config::Config;
 
 /// How long an entry of the join list may take to accept a connection.
@@ -32,6 +34,7 @@ pub(crate) fn run(config: &Config, out: &mut impl Write) -> std::io::Result<bool
         ("grpc port", port(&config.grpc)),
         ("clock", clock()),
     ];
+    findings.extend(config.key_file.as_deref().map(|path| ("secrets", key(path))));
     findings.extend(config.join.iter().map(|entry| ("join", reachable(entry))));
     findings.extend(config.warnings().into_iter().map(|warning| ("config", Finding::Warning(warning))));
     let mut startable = true;
@@ -85,6 +88,13 @@ fn port(address: &str) -> Finding {
         Err(error) => {
             Finding::Wrong(format!("{address}: {error}; set [listen] grpc to an address of this machine"))
         }
+    }
+}
+
+fn key(path: &Path) -> Finding {
+    match Key::read(path) {
+        Ok(key) => Finding::Fine(format!("key {} in {}", key.id(), path.display())),
+        Err(error) => Finding::Wrong(error.to_string()),
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) dir: PathBuf,
     /// How much of its disk artifacts may take that nothing here uses.
     pub(crate) artifact_cache: Bytes,
+    /// Where the cluster's key for secrets stands; none: this node can neither set nor open any.
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 /// Timing of elections.

@@ -10,6 +10,7 @@ use sheaf_agent::{Agent, Handle, NodeConfig, Options, Strain};
 use sheaf_artifact::Cache;
 use sheaf_control::{Control, Place, Registration};
 use sheaf_model::{Facts, NodeKey, Queue};
+use sheaf_seal::Key;
 use sheaf_wire::logs::{LogLine, LogsApi, LogsOf};
 use sheaf_wire::{Answers, ApiError, Caller, Refused};
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +29,8 @@ pub(crate) struct Node {
     own: String,
     binary: PathBuf,
     cache: Cache,
+    /// What secrets are opened with.
+    seal: Option<Arc<Key>>,
     /// What it means that the agent stops.
     departure: Departure,
     logs: Arc<Logs>,
@@ -60,6 +63,7 @@ impl Node {
             own: own.to_string(),
             binary: std::env::current_exe().context("find this binary, which keepers run")?,
             cache,
+            seal: None,
             departure,
             logs: Arc::new(Logs::default()),
             refused: Refused::default(),
@@ -69,6 +73,16 @@ impl Node {
     /// Shows with its load how many calls were refused there.
     pub(crate) fn counting(self, refused: Refused) -> Self {
         Self { refused, ..self }
+    }
+
+    /// Opens secrets with it.
+    pub(crate) fn opening(self, seal: Option<Arc<Key>>) -> Self {
+        Self { seal, ..self }
+    }
+
+    /// Its own port, as it reaches it itself.
+    pub(crate) fn own(&self) -> &str {
+        &self.own
     }
 
     pub(crate) fn facts(&self) -> Facts {
@@ -117,6 +131,7 @@ impl Node {
             members: Arc::new(move || members(&place)),
             binary: self.binary.clone(),
             cache: self.cache.clone(),
+            seal: self.seal.clone(),
             stand_in: self.departure == Departure::Restart,
             elsewhere: Arc::new(move || Strain {
                 late_timers: control.late_timers(),

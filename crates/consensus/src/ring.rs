@@ -39,6 +39,7 @@ impl ChangeSet {
     pub(crate) fn weight(&self) -> usize {
         let weight = |change: &Change| match change {
             Change::ObjectValue(_, _, value) => 1 + value.len() / ROW_BYTES,
+            Change::Secret(secret) => 1 + secret.sealed.ciphertext.len() / ROW_BYTES,
             _ => 1,
         };
         self.changes.iter().map(weight).sum()

@@ -10,6 +10,7 @@ pub mod module;
 pub mod node;
 mod page;
 mod rows;
+pub mod secret;
 pub mod version;
 
 use clap::Subcommand;
@@ -30,6 +31,9 @@ pub enum ClientCommand {
     /// Modules: the technologies that buckets run
     #[command(subcommand)]
     Module(module::Module),
+    /// Secrets: what modules must know and nobody else
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// Nodes: the machines that run the agent
     #[command(subcommand)]
     Node(node::Node),
@@ -79,6 +83,7 @@ async fn carry_out(
         ClientCommand::Apply(apply) => apply.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Bucket(bucket) => bucket.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Module(module) => module.run(&connect(options).await?, options.output, out).await,
+        ClientCommand::Secret(secret) => secret.run(options, out).await,
         ClientCommand::Node(node) => node.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Cluster(verb) => verb.run(options, out).await,
         ClientCommand::Events(events) => events.run(&connect(options).await?, options.output, out).await,

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+
 use serde_json::Value;
 use sheaf_model::{Timestamp, document};
 
@@ -131,6 +133,31 @@ impl Terminal {
         matches!(self.answer().trim().to_ascii_lowercase().as_str(), "y" | "yes")
     }
 
+    /// Whether there is somebody who can be asked.
+    pub(crate) const fn asks(&self) -> bool {
+        self.asks
+    }
+
+    /// Asks for a line of at most `limit` bytes that is not shown as it is typed; none: given up with Ctrl-C.
+    pub(crate) fn ask_unseen(&mut self, question: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let _ = self.data.flush();
+        let _ = write!(self.talk, "{question}: ");
+        let _ = self.talk.flush();
+        let unseen = Unseen::begin();
+        let mut bytes = Vec::new();
+        let mut byte = [0];
+        while bytes.len() < limit && self.input.read(&mut byte)? == 1 && byte != *b"\n" {
+            if byte == [INTERRUPT] {
+                bytes.clear();
+                break;
+            }
+            bytes.push(byte[0]);
+        }
+        drop(unseen);
+        let _ = writeln!(self.talk);
+        Ok((byte != [INTERRUPT]).then_some(bytes))
+    }
+
     /// One line of input; read byte by byte, so that nothing after it is taken.
     fn answer(&mut self) -> String {
         let mut bytes = Vec::new();
@@ -146,6 +173,32 @@ impl Terminal {
         let mut bytes = Vec::new();
         (&mut self.input).take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+}
+
+/// Ctrl-C.
+const INTERRUPT: u8 = 3;
+
+/// What is typed at the terminal is not shown, for as long as it is held. Ctrl-C is a character then, which ends the line: a
+/// signal would leave the terminal as it is.
+struct Unseen(Termios);
+
+impl Unseen {
+    /// None: stdin is no terminal.
+    fn begin() -> Option<Self> {
+        let before = tcgetattr(io::stdin()).ok()?;
+        let mut unseen = before.clone();
+        unseen.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+        unseen.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
+        tcsetattr(io::stdin(), OptionalActions::Flush, &unseen).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Unseen {
+    fn drop(&mut self) {
+        // A terminal that is gone needs nothing.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
     }
 }
 

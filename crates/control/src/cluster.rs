@@ -15,7 +15,7 @@ use crate::Control;
 use crate::event::stored;
 use crate::node::find;
 use crate::propose::{newest, refused};
-use crate::warnings;
+use crate::{secret, warnings};
 
 impl ClusterApi for Control {
     async fn apply(&self, caller: Caller, ask: Apply) -> Result<Applied, ApiError> {
@@ -187,16 +187,9 @@ impl Control {
 
     /// Whether a bucket with this reference is, or would be, of a module that can be polled.
     fn can_be_polled(&self, applied: &[ModuleSpec], module: &ModuleRef) -> bool {
-        let is_meant = |spec: &&ModuleSpec| {
-            spec.name == module.name && module.version.as_ref().is_none_or(|version| *version == spec.version)
-        };
-        if let Some(spec) = applied.iter().rfind(is_meant) {
-            return spec.takes(Call::PeriodicPoll);
-        }
         let Ok(member) = self.member() else { return false };
         let state = member.replica.state();
-        let known = if module.version.is_some() { state.module(module) } else { state.newest(&module.name) };
-        known.is_some_and(|known| known.spec.takes(Call::PeriodicPoll))
+        secret::module_of(module, applied, &state).is_some_and(|known| known.takes(Call::PeriodicPoll))
     }
 
     /// Applies documents, all or none; or only says what would be wrong.
@@ -207,6 +200,8 @@ impl Control {
             let said = self.see(|sight| warnings::unenforced(&ask.modules, sight.state));
             warnings.extend(said.unwrap_or_default());
         }
+        let said = self.see(|sight| secret::missing(&ask.modules, &ask.buckets, sight.state));
+        warnings.extend(said.unwrap_or_default());
         let command = sheaf_engine::Apply { modules: ask.modules, buckets: ask.buckets };
         self.check_schemas(&command)?;
         if ask.validate_only {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use sheaf_consensus::{ChangeSet, Changes};
 use sheaf_engine::{Change, Command, Entry, State};
-use sheaf_model::{BucketName, Claim, ObjectKey, Revision};
+use sheaf_model::{BucketName, Claim, ObjectKey, Revision, Sealed};
 use sheaf_wire::instance::{
-    AddStatusLine, DeleteObject, DisableBucket, GetObject, GotObject, InstanceApi, ListObjects, ObjectChange,
-    ObjectHead, ObjectStep, PeerNode, PutObject, QuarantineBucket, WatchObjects,
+    AddStatusLine, DeleteObject, DisableBucket, GetObject, GetSecret, GotObject, InstanceApi, ListObjects,
+    ObjectChange, ObjectHead, ObjectStep, PeerNode, PutObject, QuarantineBucket, WatchObjects,
 };
 use sheaf_wire::{Answers, ApiError, Caller, Done, Page};
 
@@ -18,7 +18,7 @@ use crate::bucket::no_bucket;
 use crate::event::store_error;
 use crate::filter::page;
 use crate::place::Member;
-use crate::propose::within;
+use crate::propose::{refused, within};
 
 /// Rows taken from memory at once.
 const ROWS: usize = 1000;
@@ -142,6 +142,12 @@ impl InstanceApi for Control {
             Some(peers)
         })?;
         peers.ok_or_else(|| no_bucket(&ask))
+    }
+
+    async fn secret(&self, caller: Caller, ask: GetSecret) -> Result<Sealed, ApiError> {
+        self.caught_up(&caller).await?;
+        let found = self.see(|sight| sight.state.secret_for(&ask.bucket, ask.claim, &ask.name))?;
+        found.map(|secret| secret.sealed.clone()).map_err(refused)
     }
 }
 

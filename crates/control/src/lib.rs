@@ -13,7 +13,7 @@
 //!
 //! Reading order: `bucket` (a change and its way into the log: `propose`), `watch` (the way back), `session`,
 //! `acknowledger`, `conductor` (what agents say and what the leader does about it), `recorder`, `members` (who votes);
-//! `artifact` (what is pushed);
+//! `artifact` (what is pushed), `secret` (what is sealed);
 //! then `place` (where this node stands), `directory` (whom it knows), `route` (where a call goes), `peer` and `peers`
 //! (between members).
 
@@ -41,6 +41,7 @@ mod recorder;
 mod rollback;
 mod route;
 mod schema;
+mod secret;
 mod service;
 mod session;
 mod test;
@@ -51,4 +52,6 @@ pub use clock::Clock;
 pub use directory::{hello, meet};
 pub use peers::RemotePeers;
 pub use place::{Identity, Member, Members, Opener, Place, Registration};
+pub use schema::config_defects;
+pub use secret::Sealing;
 pub use service::{Control, Service};

@@ -12,7 +12,7 @@ impl Route for Control {
         let place = &self.place;
         let member = place.member();
         match class {
-            Class::Own => Target::Local,
+            Class::Own | Class::Here => Target::Local,
             Class::Change if place.leads() => Target::Local,
             Class::Change => match place.leader_address() {
                 Some(leader) => Target::To(leader),

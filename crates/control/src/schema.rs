@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jsonschema::{PatternOptions, Validator};
 use sheaf_engine::{Apply, Refusal, registration};
-use sheaf_model::{Defect, Json, ModuleSpec};
+use sheaf_model::{BucketSpec, Defect, Json, ModuleSpec, PutBucket};
 use sheaf_wire::ApiError;
 
 use crate::Control;
@@ -39,6 +39,13 @@ impl Control {
         };
         Err(refused(Refusal::Invalid(defects.into_iter().chain(others).collect())))
     }
+}
+
+/// What is wrong with a bucket's config by its module's schema, or with the schema itself: the same that a cluster would say.
+pub fn config_defects(module: &ModuleSpec, bucket: &BucketSpec) -> Vec<Defect> {
+    let put = PutBucket { spec: bucket.clone(), suspended: None, base: None, latest: false };
+    let apply = Apply { modules: vec![module.clone()], buckets: vec![put] };
+    Schemas::of(&apply, &[Some(module)]).defects(&apply)
 }
 
 /// The schemas that a request's buckets must keep to.
@@ -141,7 +148,7 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use sheaf_model::{BucketName, BucketSpec, ModuleName, ModuleRef, ModuleVersion, PutBucket, Runtime};
+    use sheaf_model::{BucketName, ModuleName, ModuleRef, ModuleVersion, Runtime};
 
     use super::*;
 

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::live::{Live, SharedLive};
 use crate::place::{Member, Place};
 use crate::recorder::{self, Record};
+use crate::secret::Sealing;
 
 /// Answers every call of the API and of agents. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +24,7 @@ pub struct Control {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) records: mpsc::Sender<Record>,
     pub(crate) cache: Cache,
+    pub(crate) sealing: Option<Sealing>,
 }
 
 /// The loops behind a [`Control`].
@@ -35,8 +37,15 @@ impl Control {
     /// The control plane of a node that stands at `place`; artifacts are in `cache`.
     pub fn new(place: Arc<Place>, clock: Arc<dyn Clock>, cache: Cache) -> (Self, Service) {
         let (sender, records) = mpsc::channel(recorder::QUEUE);
-        let control = Self { place, live: Arc::new(Live::default()), clock, records: sender, cache };
+        let control =
+            Self { place, live: Arc::new(Live::default()), clock, records: sender, cache, sealing: None };
         (control.clone(), Service { control, records })
+    }
+
+    /// The same, which seals secrets.
+    #[must_use]
+    pub fn sealing(self, sealing: Sealing) -> Self {
+        Self { sealing: Some(sealing), ..self }
     }
 
     /// Where this node stands.

@@ -16,6 +16,7 @@ mod object;
 mod phase;
 mod purge;
 mod rollout;
+mod secret;
 mod trial;
 
 pub use artifact::check as check_artifact;
@@ -76,6 +77,7 @@ impl Transaction<'_> {
             Command::SetNodeStatus(set) => self.set_node_status(set),
             Command::Apply(apply) => self.apply_documents(apply),
             Command::ApplyV1(former) => self.apply_documents(&former.clone().into()),
+            Command::ApplyV2(former) => self.apply_documents(&former.clone().into()),
             Command::Suspend(on) => self.suspend(on),
             Command::Resume(on) => self.resume(on),
             Command::Restart(on) => self.restart(on),
@@ -108,6 +110,8 @@ impl Transaction<'_> {
             Command::RecordPurge(record) => self.record_purge(record),
             Command::PutTrial(put) => self.put_trial(put),
             Command::PutArtifact(artifact) => self.put_artifact(artifact),
+            Command::PutSecret(put) => self.put_secret(put),
+            Command::DeleteSecret(name) => self.delete_secret(name),
         };
         result.unwrap_or_else(Reply::Refused)
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
     Binding, BucketName, Event, Instance, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId,
-    ObjectKey, ObjectValue, Residue, Revision,
+    ObjectKey, ObjectValue, Residue, Revision, SecretName,
 };
 
 use crate::objects::Object;
-use crate::state::{Bucket, Cluster, Module, Pushed, Release, Request};
+use crate::state::{Bucket, Cluster, Module, Pushed, Release, Request, Secret};
 
 /// One row that changed: its whole new content, or that it is gone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +58,10 @@ pub enum Change {
     Artifact(Pushed),
     /// A module's version has no artifact any more.
     ArtifactGone(ModuleRef),
+    /// A secret, sealed; no watcher is given it.
+    Secret(Arc<Secret>),
+    /// A secret is gone.
+    SecretGone(SecretName),
 }
 
 /// A module is stored with the revision of its registration.

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
     Actor, Artifact, BucketName, Changeable, Claim, ClusterId, Decision, Defect, Drain, Epoch, Facts,
-    Instance, LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1, ModuleVersion, NodeId, NodeKey, NodeStatus,
-    ObjectKey, ObjectValue, PutBucket, RequestId, Revision, Settings, Term, Timestamp, Trial,
+    Instance, LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1, ModuleSpecV2, ModuleVersion, NodeId,
+    NodeKey, NodeStatus, ObjectKey, ObjectValue, PutBucket, RequestId, Revision, Sealed, SecretName,
+    Settings, Term, Timestamp, Trial,
 };
 
 /// A command with who asked for it, when, and under which request; what the log carries.
@@ -87,8 +88,8 @@ pub enum Command {
     Quarantine(Quarantine),
     /// The time is over; verified when applied.
     EndQuarantine(EndQuarantine),
-    /// Documents, all or none; modules come before buckets.
-    Apply(Apply),
+    /// [`Command::Apply`] as earlier builds wrote it. Never proposed any more.
+    ApplyV2(ApplyV2),
     /// Throws away what a bucket has collected, wherever it runs.
     Purge(OnBucket),
     /// How a purge went on a node.
@@ -97,6 +98,21 @@ pub enum Command {
     PutTrial(PutTrial),
     /// A blob that a majority of the voters hold becomes the artifact of a module's version.
     PutArtifact(Artifact),
+    /// Documents, all or none; modules come before buckets.
+    Apply(Apply),
+    /// Sets a secret, which comes sealed.
+    PutSecret(PutSecret),
+    /// Deletes a secret that nothing names.
+    DeleteSecret(SecretName),
+}
+
+/// See [`Command::PutSecret`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PutSecret {
+    /// Which one.
+    pub name: SecretName,
+    /// Its value.
+    pub sealed: Sealed,
 }
 
 /// See [`Command::PutTrial`].
@@ -330,6 +346,22 @@ pub struct ApplyV1 {
 impl From<ApplyV1> for Apply {
     fn from(former: ApplyV1) -> Self {
         let ApplyV1 { modules, buckets } = former;
+        ApplyV2 { modules: modules.into_iter().map(ModuleSpecV2::from).collect(), buckets }.into()
+    }
+}
+
+/// See [`Command::ApplyV2`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApplyV2 {
+    /// Registered first.
+    pub modules: Vec<ModuleSpecV2>,
+    /// Registered or changed.
+    pub buckets: Vec<PutBucket>,
+}
+
+impl From<ApplyV2> for Apply {
+    fn from(former: ApplyV2) -> Self {
+        let ApplyV2 { modules, buckets } = former;
         Self { modules: modules.into_iter().map(ModuleSpec::from).collect(), buckets }
     }
 }

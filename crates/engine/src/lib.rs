@@ -27,11 +27,13 @@ mod testing;
 pub use apply::apply;
 pub use change::Change;
 pub use command::{
-    AddStatusLine, Apply, ApplyV1, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject, Disable,
-    DrainNode, EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket, Outcome,
-    OutcomeVerb, Proposal, PutObject, PutTrial, Quarantine, RecordPhases, RecordPurge, Refound, Refusal,
-    Register, ReleaseNodes, Reply, Rollback, SetNodeStatus, StopRollout,
+    AddStatusLine, Apply, ApplyV1, ApplyV2, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject,
+    Disable, DrainNode, EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket,
+    Outcome, OutcomeVerb, Proposal, PutObject, PutSecret, PutTrial, Quarantine, RecordPhases, RecordPurge,
+    Refound, Refusal, Register, ReleaseNodes, Reply, Rollback, SetNodeStatus, StopRollout,
 };
 pub use objects::{Entry, Object, Objects};
 pub use sessions::Sessions;
-pub use state::{Bucket, Cluster, Emergency, Module, Purge, Pushed, Release, Request, Rollout, State};
+pub use state::{
+    Bucket, Cluster, Emergency, Module, Purge, Pushed, Release, Request, Rollout, Secret, State,
+};

@@ -4,8 +4,8 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sheaf_model::{
-    BucketName, BucketSpec, Defect, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeStatus, PutBucket,
-    Revision, Template, TemplateName,
+    BucketName, BucketScope, BucketSpec, Defect, ModuleName, ModuleRef, ModuleSpec, ModuleVersion,
+    NodeStatus, PutBucket, Revision, Scope, SecretName, Template, TemplateName,
 };
 
 use crate::command::{Apply, Refusal};
@@ -196,7 +196,24 @@ fn against_module(spec: &BucketSpec, module: &ModuleSpec) -> Vec<Defect> {
             format!("set {field}"),
         ));
     }
+    defects.extend(no_secrets(spec, module));
     defects
+}
+
+/// What the bucket's config says for names of secrets, and is none.
+fn no_secrets(spec: &BucketSpec, module: &ModuleSpec) -> Vec<Defect> {
+    let from_config = module.secrets.iter().filter(|entry| entry.literal().is_none());
+    let wrong = from_config.filter_map(|entry| {
+        let config = spec.config.value();
+        let bucket = BucketScope { name: spec.name.as_str(), revision: Revision(0), config: &config };
+        // One that is missing is told by the others.
+        let text = entry.render(&Scope { bucket: Some(bucket), ..Scope::default() }).ok()?;
+        let error = SecretName::new(&text).err()?;
+        let module = format!("{}@{}", module.name, module.version);
+        let problem = format!("module {module} takes the name of a secret from {entry}: {}", error.problem);
+        Some(Defect::new("config", problem, error.remedy))
+    });
+    wrong.collect()
 }
 
 fn templates(module: &ModuleSpec) -> impl Iterator<Item = (&'static str, &Template)> {
@@ -210,6 +227,7 @@ fn templates(module: &ModuleSpec) -> impl Iterator<Item = (&'static str, &Templa
     exec.chain(module.files.values().map(|template| ("files", template)))
         .chain(checks.map(|template| ("can_run_on_this_node", template)))
         .chain(calls.map(|template| ("life_cycle", template)))
+        .chain(module.secrets.iter().map(|template| ("secrets", template)))
 }
 
 fn lookup<'a>(value: &'a serde_json::Value, path: &[String]) -> Option<&'a serde_json::Value> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sheaf_model::{
     Artifact, Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance, ModuleName,
     ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair, RequestId, Residue,
-    Revision, Settings, Timestamp, Trial,
+    Revision, Sealed, SecretName, Settings, Timestamp, Trial,
 };
 
 use crate::change::Change;
@@ -60,6 +60,21 @@ pub struct Pushed {
     pub revision: Revision,
     /// When that was, for people.
     pub at: Timestamp,
+}
+
+/// A secret, sealed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Secret {
+    /// Its name.
+    pub name: SecretName,
+    /// Its value.
+    pub sealed: Sealed,
+    /// When it was set last.
+    pub revision: Revision,
+    /// When that was, for people.
+    pub at: Timestamp,
+    /// Who set it.
+    pub actor: String,
 }
 
 /// One revision of a bucket: what nodes are released to.
@@ -220,6 +235,8 @@ pub struct State {
     pub objects: BTreeMap<BucketName, Arc<Objects>>,
     /// See [`State::unsettled`].
     pub(crate) unsettled: BTreeSet<BucketName>,
+    /// Secrets by name, sealed.
+    pub secrets: BTreeMap<SecretName, Arc<Secret>>,
 }
 
 impl State {
@@ -309,6 +326,12 @@ impl State {
             Change::ArtifactGone(module) => {
                 self.artifacts.remove(module);
             }
+            Change::Secret(secret) => {
+                self.secrets.insert(secret.name.clone(), secret.clone());
+            }
+            Change::SecretGone(name) => {
+                self.secrets.remove(name);
+            }
             Change::Release(..) | Change::Event(_) | Change::ObjectValue(..) => {}
         }
     }
@@ -354,6 +377,7 @@ impl State {
             .chain(self.instances.values().flat_map(BTreeMap::values).cloned().map(Change::Instance))
             .chain(self.requests.values().cloned().map(Change::Request))
             .chain(objects::rows(&self.objects).map(Change::Object))
+            .chain(self.secrets.values().cloned().map(Change::Secret))
     }
 
     /// The module a bucket's release is fixed to.

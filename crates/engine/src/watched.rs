@@ -66,7 +66,9 @@ pub fn item(change: &Change, node: NodeId) -> Option<WatchItem> {
         | Change::Object(_)
         | Change::ObjectValue(..)
         | Change::ObjectGone(..)
-        | Change::ObjectsGone(_) => None,
+        | Change::ObjectsGone(_)
+        | Change::Secret(_)
+        | Change::SecretGone(_) => None,
     }
 }
 

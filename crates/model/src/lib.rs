@@ -4,7 +4,7 @@
 //! order: [`id`] and [`time`] (positions and clocks), [`name`] (what people call things), [`bucket`] and [`module`]
 //! (what they ask for, with [`rule`], [`template`], [`life_cycle`], [`trial`], [`measure`], [`artifact`]), [`node`],
 //! [`queue`] and [`verdict`] (what nodes say), [`binding`] and [`instance`] (what was decided and what runs), [`object`]
-//! (what modules keep), [`event`] (what happened), [`settings`], [`session`] and [`watch`] (what agents and the control
+//! (what modules keep), [`secret`] (what they must know), [`event`] (what happened), [`settings`], [`session`] and [`watch`] (what agents and the control
 //! plane say to each other),
 //! [`view`] (answers), and [`document`] (what people write, and everything that can be wrong with it).
 //!
@@ -32,6 +32,7 @@ pub mod node;
 pub mod object;
 pub mod queue;
 pub mod rule;
+pub mod secret;
 pub mod session;
 pub mod settings;
 pub mod template;
@@ -54,9 +55,12 @@ pub use instance::{Exit, Instance, Phase};
 pub use life_cycle::{Call, LifeCycleCall};
 pub use measure::{Bytes, Cores, Frequency, MeasureError, SpanRange};
 pub use module::{
-    Check, CheckKind, Exec, Limits, ModuleSpec, ModuleSpecV1, Restart, RestartWhen, Runtime, Signal, Stop,
+    Check, CheckKind, Exec, Limits, ModuleSpec, ModuleSpecV1, ModuleSpecV2, Restart, RestartWhen, Runtime,
+    Signal, Stop,
 };
-pub use name::{BucketName, FileName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName, ObjectKey};
+pub use name::{
+    BucketName, FileName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName, ObjectKey, SecretName,
+};
 pub use node::{Drain, Facts, Load, Node, NodeStatus};
 pub use object::{
     Claim, OBJECT_KEY_MAX, OBJECT_VALUE_MAX, OBJECTS_BYTES_MAX, OBJECTS_MAX, ObjectValue, STATUS_KIND_MAX,
@@ -64,9 +68,10 @@ pub use object::{
 };
 pub use queue::{FullQueues, Queue};
 pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError};
+pub use secret::{KeyId, SEAL_TAG, SECRET_MAX, SECRETS_MAX, Sealed, SecretError, SecretValue};
 pub use settings::{Changeable, LeaseSettings, Repair, Settings, Voters};
 pub use template::{
-    BucketScope, Part, RenderError, Scope, Template, TemplateError, TemplateName, TemplateSet,
+    BucketScope, Part, Piece, RenderError, Scope, Template, TemplateError, TemplateName, TemplateSet,
 };
 pub use time::{Moment, Span, Timestamp};
 pub use trial::Trial;

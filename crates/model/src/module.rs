@@ -239,6 +239,50 @@ pub struct ModuleSpec {
     /// What it says of the calls of a bucket's life. (Absent in what an earlier Sheaf sends as JSON.)
     #[serde(default)]
     pub life_cycle: BTreeMap<Call, LifeCycleCall>,
+    /// Names of secrets that its instances may ask for; each a template, so that its bucket's config may say which.
+    /// (Absent in what an earlier Sheaf sends as JSON.)
+    #[serde(default)]
+    pub secrets: Vec<Template>,
+}
+
+/// A module as it was stored, and stood in the log, before it could name secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is as in ModuleSpec")]
+pub struct ModuleSpecV2 {
+    pub name: ModuleName,
+    pub version: ModuleVersion,
+    pub runtime: Runtime,
+    pub supports_multi_node: bool,
+    pub can_run_on_this_node: Vec<Check>,
+    pub exec: Option<Exec>,
+    pub files: BTreeMap<FileName, Template>,
+    pub stop: Stop,
+    pub restart: Restart,
+    pub config_schema: Option<Json>,
+    pub limits: Limits,
+    pub user: Option<String>,
+    pub life_cycle: BTreeMap<Call, LifeCycleCall>,
+}
+
+impl From<ModuleSpecV2> for ModuleSpec {
+    fn from(former: ModuleSpecV2) -> Self {
+        Self {
+            name: former.name,
+            version: former.version,
+            runtime: former.runtime,
+            supports_multi_node: former.supports_multi_node,
+            can_run_on_this_node: former.can_run_on_this_node,
+            exec: former.exec,
+            files: former.files,
+            stop: former.stop,
+            restart: former.restart,
+            config_schema: former.config_schema,
+            limits: former.limits,
+            user: former.user,
+            life_cycle: former.life_cycle,
+            secrets: Vec::new(),
+        }
+    }
 }
 
 /// A module as it was stored, and stood in the log, before it could say anything of the calls of a bucket's life.
@@ -259,7 +303,7 @@ pub struct ModuleSpecV1 {
     pub user: Option<String>,
 }
 
-impl From<ModuleSpecV1> for ModuleSpec {
+impl From<ModuleSpecV1> for ModuleSpecV2 {
     fn from(former: ModuleSpecV1) -> Self {
         let ModuleSpecV1 {
             name,
@@ -308,6 +352,7 @@ impl ModuleSpec {
             limits: Limits::default(),
             user: None,
             life_cycle: BTreeMap::new(),
+            secrets: Vec::new(),
         }
     }
 

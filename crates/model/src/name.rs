@@ -67,6 +67,10 @@ name! {
     /// A file of a module, rendered into the instance's directory: one path segment, not `.` or `..`.
     FileName, check_plain
 }
+name! {
+    /// A secret's name, e.g. `crawler.token`: `[A-Za-z0-9_.-]`, starting with a letter or digit.
+    SecretName, check_plain
+}
 
 name! {
     /// The key of an object, e.g. `offsets/web-3`: visible ASCII, no spaces. What begins with `.` is Sheaf's own.

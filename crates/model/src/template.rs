@@ -6,10 +6,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use render::{BucketScope, RenderError, Scope};
+pub use render::{BucketScope, Piece, RenderError, Scope};
 
 use crate::measure::quoted;
-use crate::{FileName, nearest};
+use crate::{FileName, SecretName, nearest};
 
 /// A text with names to fill in, parsed; kept as data, so that reading it back never fails.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,9 +56,19 @@ pub enum TemplateName {
     Attempt,
     /// `artifact`: the path of what was pushed for the module's version, on this node.
     Artifact,
+    /// `secret.NAME`: filled in last of all, and by another hand than the rest.
+    Secret(SecretName),
 }
 
 impl Template {
+    /// The secrets in it.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        self.names().filter_map(|name| match name {
+            TemplateName::Secret(secret) => Some(secret),
+            _ => None,
+        })
+    }
+
     /// Whether it names the module's artifact.
     pub fn uses_artifact(&self) -> bool {
         self.names().any(|name| *name == TemplateName::Artifact)
@@ -80,9 +90,12 @@ impl Template {
 /// Where a template stands decides which names it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TemplateSet {
-    /// Command, arguments, environment and files of an instance: `bucket.*`, `node.*`, `dir`, `file.NAME`, `sheaf`,
-    /// `artifact`.
+    /// Command, arguments and the like of an instance: `bucket.*`, `node.*`, `dir`, `file.NAME`, `sheaf`, `artifact`.
     Instance,
+    /// Environment and files of an instance, which nobody else sees: as for an instance, and `secret.NAME`.
+    Confidential,
+    /// Which secrets an instance may ask for: `bucket.name` and `bucket.config`.
+    SecretNames,
     /// Checks of `can_run_on_this_node`: `bucket.*`, `node.*`, `sheaf`, `artifact`; there is no instance's directory yet.
     Check,
     /// As for an instance, without `bucket.*`, with `item.*`, `job`, `subtask`, `attempt`.
@@ -102,23 +115,24 @@ pub struct TemplateError {
 }
 
 /// Every name, as written in a template, with the sets that it belongs to.
-const NAMES: [(&str, &[TemplateSet]); 14] = {
-    use TemplateSet::{Check, Instance, Subtask};
+const NAMES: [(&str, &[TemplateSet]); 15] = {
+    use TemplateSet::{Check, Confidential, Instance, SecretNames, Subtask};
     [
-        ("bucket.name", &[Instance, Check]),
-        ("bucket.revision", &[Instance, Check]),
-        ("bucket.config", &[Instance, Check]),
-        ("node.name", &[Instance, Check, Subtask]),
-        ("node.hostname", &[Instance, Check, Subtask]),
-        ("node.labels", &[Instance, Check, Subtask]),
-        ("dir", &[Instance, Subtask]),
-        ("file", &[Instance, Subtask]),
-        ("sheaf", &[Instance, Check, Subtask]),
+        ("bucket.name", &[Instance, Confidential, SecretNames, Check]),
+        ("bucket.revision", &[Instance, Confidential, Check]),
+        ("bucket.config", &[Instance, Confidential, SecretNames, Check]),
+        ("node.name", &[Instance, Confidential, Check, Subtask]),
+        ("node.hostname", &[Instance, Confidential, Check, Subtask]),
+        ("node.labels", &[Instance, Confidential, Check, Subtask]),
+        ("dir", &[Instance, Confidential, Subtask]),
+        ("file", &[Instance, Confidential, Subtask]),
+        ("sheaf", &[Instance, Confidential, Check, Subtask]),
         ("item", &[Subtask]),
         ("job", &[Subtask]),
         ("subtask", &[Subtask]),
         ("attempt", &[Subtask]),
-        ("artifact", &[Instance, Check, Subtask]),
+        ("artifact", &[Instance, Confidential, Check, Subtask]),
+        ("secret", &[Confidential]),
     ]
 };
 
@@ -130,11 +144,15 @@ impl TemplateSet {
     /// Why a name of another set has no meaning here.
     const fn lacks(self, name: &TemplateName) -> &'static str {
         match (self, name) {
+            (_, TemplateName::Secret(_)) => {
+                "a secret stands in exec.env and files alone, which nobody else sees"
+            }
+            (Self::SecretNames, _) => "which secrets a bucket may have is the same on every node",
             (Self::Check, TemplateName::Dir | TemplateName::File(_)) => {
                 "checks are asked before there is an instance and its directory"
             }
             (Self::Subtask, _) => "a subtask has no bucket",
-            (Self::Instance | Self::Check, _) => "it is known to subtasks only",
+            (Self::Instance | Self::Confidential | Self::Check, _) => "it is known to subtasks only",
         }
     }
 }
@@ -230,6 +248,7 @@ impl fmt::Display for TemplateName {
                 keys.iter().try_for_each(|key| write!(f, ".{key}"))
             }
             Self::File(name) => write!(f, ".{name}"),
+            Self::Secret(name) => write!(f, ".{name}"),
             _ => Ok(()),
         }
     }
@@ -262,6 +281,9 @@ fn parse_name(text: &str, allowed: TemplateSet) -> Result<TemplateName, Wrong> {
             } else if let Some(file) = text.strip_prefix("file.") {
                 let file = FileName::new(file).map_err(|error| (error.problem, error.remedy))?;
                 TemplateName::File(file)
+            } else if let Some(secret) = text.strip_prefix("secret.") {
+                let secret = SecretName::new(secret).map_err(|error| (error.problem, error.remedy))?;
+                TemplateName::Secret(secret)
             } else {
                 return Err(unknown(text, allowed));
             }
@@ -315,6 +337,7 @@ impl TemplateName {
             Self::Subtask => "subtask",
             Self::Attempt => "attempt",
             Self::Artifact => "artifact",
+            Self::Secret(_) => "secret",
         }
     }
 }

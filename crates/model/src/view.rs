@@ -408,3 +408,14 @@ pub struct ModuleRow {
     pub newest: bool,
     pub revision: u64,
 }
+
+/// `secret list` rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the words of the document")]
+pub struct SecretRow {
+    pub name: String,
+    pub key: String,
+    pub revision: u64,
+    pub at: String,
+    pub actor: String,
+}

@@ -18,10 +18,10 @@ use crate::host::keeper_channel;
 use crate::proto::cluster_service_client::ClusterServiceClient;
 use crate::proto::context_service_client::ContextServiceClient;
 use crate::proto::{
-    AddStatusLineRequest, EmergencyDisableRequest, EmergencyQuarantineRequest, ListPeersRequest,
-    SetStatusRequest,
+    AddStatusLineRequest, EmergencyDisableRequest, EmergencyQuarantineRequest, GetSecretRequest,
+    ListPeersRequest, SetStatusRequest,
 };
-use crate::{CONTEXT, Instance, MESSAGE_MAX, Node, Refused, Why};
+use crate::{CONTEXT, Instance, MESSAGE_MAX, Node, Refused, Secret, Why};
 
 pub use watch::ObjectWatch;
 
@@ -184,6 +184,19 @@ impl Context {
             client.list_peers(ListPeersRequest {}).await
         });
         Ok(peers.await?.nodes.into_iter().map(Into::into).collect())
+    }
+
+    /// A secret that the module's document lists under `secrets`, as it is now.
+    ///
+    /// # Errors
+    /// [`Why::NotFound`] as long as nobody has set it, [`Why::Invalid`] if it is not listed.
+    pub async fn secret(&self, name: impl Into<String> + Send) -> Result<Secret, ContextError> {
+        let request = GetSecretRequest { name: name.into() };
+        let secret = self.ask("GetSecret", |mut client: Client| {
+            let request = request.clone();
+            async move { client.get_secret(request).await }
+        });
+        Ok(Secret::new(secret.await?.value))
     }
 
     /// Asks until there is an answer, or patience ends. Every call may be repeated.

@@ -38,6 +38,7 @@ mod module;
 mod object;
 mod proto;
 mod refused;
+mod secret;
 mod serve;
 
 pub use bucket::{Bucket, Difference, Instance, Node};
@@ -46,6 +47,7 @@ pub use failure::Failure;
 pub use module::{CanRun, Module, Taken};
 pub use object::{OBJECT_MAX, Object, ObjectChange, ObjectHead, ObjectPage, ObjectStep};
 pub use refused::{Refused, Why};
+pub use secret::{SECRET_MAX, Secret};
 pub use serve::{ServeError, artifact, serve};
 
 /// The version of the protocol that this crate speaks, on both sides.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sheaf_engine::{Bucket, Cluster, Emergency, Module, Object, Pushed, Release, Request, Rollout};
+use sheaf_engine::{Bucket, Cluster, Emergency, Module, Object, Pushed, Release, Request, Rollout, Secret};
 use sheaf_model::{
-    Binding, ClusterEpoch, ClusterId, Facts, Instance, ModuleSpecV1, Node, NodeId, NodeKey, NodeStatus,
-    Repair, Residue, Revision, Settings, Timestamp,
+    Binding, ClusterEpoch, ClusterId, Facts, Instance, ModuleSpecV1, ModuleSpecV2, Node, NodeId, NodeKey,
+    NodeStatus, Repair, Residue, Revision, Settings, Timestamp,
 };
 
 /// A type whose encoding lies on disk.
@@ -49,7 +49,8 @@ macro_rules! first_version {
 }
 
 first_version!(
-    ClusterV1, NodeV1, ModuleV1, BucketV1, Binding, Residue, Instance, Request, Release, Object, Pushed
+    ClusterV1, NodeV1, ModuleV1, BucketV1, Binding, Residue, Instance, Request, Release, Object, Pushed,
+    Secret
 );
 
 /// A node before it could be drained.
@@ -84,11 +85,28 @@ pub(crate) struct ModuleV1 {
     at: Timestamp,
 }
 
-impl Stored for Module {
+/// A module before it could name secrets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModuleV2 {
+    spec: ModuleSpecV2,
+    revision: Revision,
+    at: Timestamp,
+}
+
+impl Stored for ModuleV2 {
     const VERSION: u8 = 2;
     type Previous = ModuleV1;
     fn from_previous(previous: ModuleV1) -> Self {
         let ModuleV1 { spec, revision, at } = previous;
+        Self { spec: spec.into(), revision, at }
+    }
+}
+
+impl Stored for Module {
+    const VERSION: u8 = 3;
+    type Previous = ModuleV2;
+    fn from_previous(previous: ModuleV2) -> Self {
+        let ModuleV2 { spec, revision, at } = previous;
         Self { spec: Arc::new(spec.into()), revision, at }
     }
 }

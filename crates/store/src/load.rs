@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use rusqlite::types::Value;
-use sheaf_engine::{Bucket, Change, State};
+use sheaf_engine::{Bucket, Change, Secret, State};
 use sheaf_model::{Binding, Instance, Node};
 
 use crate::codec::{self, Stored};
@@ -30,6 +30,7 @@ impl Store {
         })?;
         self.rows("requests", "revision", |row| put(Change::Request(row)))?;
         self.rows("objects", "bucket || ' ' || key", |row| put(Change::Object(row)))?;
+        self.rows("secrets", "name", |row: Secret| put(Change::Secret(Arc::new(row))))?;
         let (db, path) = self.db("load")?;
         let failed = StoreError::sqlite("load", path);
         state.revision = revision(db).map_err(&failed)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, ToSql, params};
 use serde::Serialize;
-use sheaf_engine::{Bucket, Change, Cluster, Emergency, Module, Object, Pushed, Release, Request};
+use sheaf_engine::{Bucket, Change, Cluster, Emergency, Module, Object, Pushed, Release, Request, Secret};
 use sheaf_model::{
     Binding, BucketName, Event, Instance, Node, ObjectKey, ObjectValue, Residue, Timestamp, Voters,
 };
@@ -83,6 +83,8 @@ impl<'t> Rows<'t> {
             Change::ArtifactGone(module) => {
                 self.run("DELETE FROM artifacts WHERE module = ?", &[&module.to_string()])
             }
+            Change::Secret(secret) => self.secret(secret),
+            Change::SecretGone(name) => self.run("DELETE FROM secrets WHERE name = ?", &[&name.as_str()]),
         }
     }
 
@@ -176,6 +178,21 @@ impl<'t> Rows<'t> {
                 artifact.shape.file(),
                 pushed.revision.0.cast_signed(),
                 pushed.at.0.cast_signed(),
+                self.body,
+            ],
+        )
+    }
+
+    fn secret(&mut self, secret: &Secret) -> Result<(), StoreError> {
+        self.encode("secrets", secret)?;
+        self.run(
+            "INSERT OR REPLACE INTO secrets VALUES (?, ?, ?, ?, ?, ?)",
+            params![
+                secret.name.as_str(),
+                secret.sealed.key.to_string(),
+                secret.revision.0.cast_signed(),
+                secret.at.0.cast_signed(),
+                secret.actor,
                 self.body,
             ],
         )

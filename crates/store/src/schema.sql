@@ -1,4 +1,4 @@
--- Schema 3 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
+-- Schema 4 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
 -- (crate store, codec) and wins where the two differ. Times are milliseconds since 1970 (UTC), spans milliseconds,
 -- yes and no 1 and 0. Columns said to be JSON hold JSON text.
 
@@ -183,3 +183,13 @@ CREATE TABLE object_values (
   value  BLOB NOT NULL,
   PRIMARY KEY (bucket, key)
 ) STRICT;
+
+-- Secrets, sealed: only nodes with the cluster's key file can read a value. In no answer to people but by their names.
+CREATE TABLE secrets (
+  name     TEXT PRIMARY KEY,
+  key      TEXT NOT NULL,              -- which key it is sealed with, hexadecimal
+  revision INTEGER NOT NULL,           -- of its last change
+  at       INTEGER NOT NULL,           -- of its last change
+  actor    TEXT NOT NULL,              -- who set it
+  body     BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

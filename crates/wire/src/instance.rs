@@ -6,7 +6,9 @@ mod serve;
 
 use std::future::Future;
 
-use sheaf_model::{BucketName, Claim, ObjectKey, ObjectValue, RequestId, Revision, Timestamp};
+use sheaf_model::{
+    BucketName, Claim, ObjectKey, ObjectValue, RequestId, Revision, Sealed, SecretName, Timestamp,
+};
 
 pub(crate) use serve::Serve;
 
@@ -167,6 +169,17 @@ pub struct PeerNode {
     pub labels: Vec<String>,
 }
 
+/// See `InstanceService.GetSecret`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GetSecret {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Who asks.
+    pub claim: Claim,
+    /// Which secret.
+    pub name: SecretName,
+}
+
 /// What answers `sheaf.v1.InstanceService`. The errors of each call are those of its comment in the proto file.
 pub trait InstanceApi: Send + Sync + 'static {
     /// An object with its value.
@@ -223,4 +236,7 @@ pub trait InstanceApi: Send + Sync + 'static {
         caller: Caller,
         ask: BucketName,
     ) -> impl Future<Output = Result<Vec<PeerNode>, ApiError>> + Send;
+    /// A secret that the bucket's module names, sealed.
+    fn secret(&self, caller: Caller, ask: GetSecret)
+    -> impl Future<Output = Result<Sealed, ApiError>> + Send;
 }

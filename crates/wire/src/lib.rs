@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Read in this order: [`error`](ApiError) and [`Caller`] (what all calls share), [`bucket`] (the pattern: what is
-//! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`event`], [`logs`], then [`peer`],
+//! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`secret`], [`event`], [`logs`], then [`peer`],
 //! `spec` (documents as messages), [`forward`], [`Server`], [`Client`].
 
 mod call;
@@ -40,6 +40,7 @@ pub mod logs;
 pub mod module;
 pub mod node;
 pub mod peer;
+pub mod secret;
 
 pub use caller::{CALLER_TEXT_MAX, Caller, DEFAULT_DEADLINE};
 pub use change::{Answers, Applied, Done, Filter, Outcome, OutcomeVerb, PAGE_MAX, Page, PageOf, Term};

@@ -25,7 +25,8 @@ use crate::module::ModuleApi;
 use crate::node::NodeApi;
 use crate::peer::{AgentApi, PeerApi};
 use crate::proto::{DESCRIPTORS, peer, v1};
-use crate::{artifact, bucket, cluster, event, instance, logs, module, node, peer as peers};
+use crate::secret::SecretApi;
+use crate::{artifact, bucket, cluster, event, instance, logs, module, node, peer as peers, secret};
 
 /// Longest message in bytes, either way.
 pub const MESSAGE_MAX: usize = 16 << 20;
@@ -138,6 +139,12 @@ impl Server {
     #[must_use]
     pub fn instances<A: InstanceApi>(self, api: Arc<A>) -> Self {
         serve!(self, v1::instance_service_server::InstanceServiceServer<_>, instance::Serve, api)
+    }
+
+    /// Serves `sheaf.v1.SecretService`.
+    #[must_use]
+    pub fn secrets<A: SecretApi>(self, api: Arc<A>) -> Self {
+        serve!(self, v1::secret_service_server::SecretServiceServer<_>, secret::Serve, api)
     }
 
     /// Serves `sheaf.v1.EventService`.

@@ -103,6 +103,11 @@ async fn ask(question: &str, context: &Context) -> Result<String, ContextError> 
             let names: Vec<String> = context.peers().await?.into_iter().map(|node| node.name).collect();
             names.join(" ")
         }
+        // Turned round: an answer is written down, and the value must be nowhere.
+        "secret" => {
+            let secret = context.secret(first).await?;
+            secret.text().unwrap_or_default().chars().rev().collect()
+        }
         other => format!("what is {other:?}?"),
     })
 }

@@ -248,7 +248,7 @@ impl Keeping {
         let binary = self.shared.binary.to_string_lossy();
         let place = Place { node: &self.shared.node, boot: &boot, dir: &dir, binary: &binary };
         let plan = plan::gate(&self.spec, name, &self.here, self.artifact.as_deref(), &place);
-        let plan = plan.map_err(|error| error.to_string())?;
+        let plan = plan.map_err(|error| error.to_string())?.without_secrets();
         let handle = keepers.spawn(plan).await.map_err(|error| text(&error))?;
         let mut status = handle.status();
         let until = Instant::now() + Call::Hello.limit().duration();

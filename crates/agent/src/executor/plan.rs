@@ -9,10 +9,10 @@ use sheaf_engine::node::Start;
 use sheaf_engine::reconcile::Mode;
 use sheaf_model::{
     BootId, BucketName, BucketScope, BucketSpec, Bytes, Call, FileName, LifeCycleCall, ModuleSpec, NodeName,
-    RenderError, Restart, RestartWhen, Revision, Runtime, Scope, Span, Trial,
+    Piece, RenderError, Restart, RestartWhen, Revision, Runtime, Scope, Span, Trial,
 };
 
-use crate::keeper::{Commands, Confine, OutputLimits, Plan, Plugin};
+use crate::keeper::{Commands, Confided, Confidential, Confine, OutputLimits, Plan, Plugin};
 
 /// A plugin is given longer than its test may take before its keeper gives it up: who asked for the test ends it in time.
 const TEST_LONGER: Span = Span::seconds(10);
@@ -97,6 +97,7 @@ pub(super) fn plan(start: &Start, place: &Place<'_>) -> Result<Plan, PlanError> 
         args: rendered.args,
         env: rendered.env,
         files: rendered.files,
+        confidential: rendered.confidential,
         stop: module.stop,
         restart,
         output: OutputLimits::default(),
@@ -123,7 +124,8 @@ fn lines(module: &ModuleSpec, scope: &Scope<'_>) -> Result<BTreeMap<Call, Vec<St
     module.life_cycle.iter().map(line).collect()
 }
 
-/// The plan of a process that is asked gate 3 of a plugin: of no bucket, and never started again by its keeper.
+/// The plan of a process that is asked gate 3 of a plugin: of no bucket, and never started again by its keeper. It is given no
+/// secrets: what is to have some is left out by whoever spawns it.
 pub(crate) fn gate(
     module: &ModuleSpec,
     name: BucketName,
@@ -153,6 +155,7 @@ pub(crate) fn gate(
         args: rendered.args,
         env: rendered.env,
         files: rendered.files,
+        confidential: rendered.confidential,
         stop: module.stop,
         restart: Restart { policy: RestartWhen::Never, ..module.restart },
         output: OutputLimits { file: Bytes(1 << 20), files: 2 },
@@ -177,6 +180,7 @@ struct Rendered {
     args: Vec<String>,
     env: Vec<(String, String)>,
     files: Vec<(FileName, String)>,
+    confidential: Vec<Confidential>,
 }
 
 impl Rendered {
@@ -201,17 +205,32 @@ fn render(module: &ModuleSpec, scope: &Scope<'_>) -> Result<Rendered, PlanError>
     for (index, arg) in exec.args.iter().enumerate() {
         args.push(render(format!("exec.args[{index}]"), arg)?);
     }
+    let mut confidential = Vec::new();
+    let mut text = |confided: Confided, place: String, template: &sheaf_model::Template| {
+        let pieces =
+            template.render_but_secrets(scope).map_err(|source| PlanError::Render { place, source })?;
+        Ok::<_, PlanError>(match pieces.as_slice() {
+            [] => Some(String::new()),
+            [Piece::Text(text)] => Some(text.clone()),
+            _ => {
+                confidential.push(Confidential { place: confided, pieces });
+                None
+            }
+        })
+    };
     let mut env = Vec::new();
     for (name, value) in &exec.env {
-        env.push((name.clone(), render(format!("exec.env.{name}"), value)?));
+        let value = text(Confided::Env(name.clone()), format!("exec.env.{name}"), value)?;
+        env.extend(value.map(|value| (name.clone(), value)));
     }
     env.extend(scope.artifact.map(|path| (sheaf_module::ARTIFACT.to_owned(), path.to_owned())));
     let mut files = Vec::new();
-    for (name, text) in &module.files {
-        files.push((name.clone(), render(format!("files.{name}"), text)?));
+    for (name, content) in &module.files {
+        let content = text(Confided::File(name.clone()), format!("files.{name}"), content)?;
+        files.extend(content.map(|content| (name.clone(), content)));
     }
     let program = render("exec.command".to_owned(), &exec.command)?;
-    Ok(Rendered { program, args, env, files })
+    Ok(Rendered { program, args, env, files, confidential })
 }
 
 /// What a plugin is told of itself.
@@ -322,6 +341,25 @@ mod tests {
         assert_eq!(plan.program, "/bin/real");
         let told: Vec<Call> = plan.commands.expect("commands").lines.into_keys().collect();
         assert_eq!(told, [Call::NewSource, Call::Delete]);
+    }
+
+    #[test]
+    fn what_has_secrets_in_it_is_left_open_and_nothing_of_it_is_in_the_plan() {
+        let template = |text| Template::parse(text, TemplateSet::Confidential).expect("a template");
+        let mut start = start("/bin/true", Mode::Multi(Revision(1)), None);
+        let module = Arc::make_mut(&mut start.module);
+        let exec = module.exec.as_mut().expect("a command");
+        exec.env.insert("KEY".to_owned(), template("${node.name}:${secret.token}"));
+        module.files.insert(FileName::new("a.conf").expect("a name"), template("x"));
+        module.files.insert(FileName::new("b.conf").expect("a name"), template("${secret.token}"));
+        let plan = render(&start).expect("a plan");
+        assert_eq!(plan.env, [("A".to_owned(), "n1".to_owned())]);
+        assert_eq!(plan.files.len(), 1);
+        let places: Vec<&Confided> = plan.confidential.iter().map(|it| &it.place).collect();
+        let file = FileName::new("b.conf").expect("a name");
+        assert_eq!(places, [&Confided::Env("KEY".to_owned()), &Confided::File(file)]);
+        let name = sheaf_model::SecretName::new("token").expect("a name");
+        assert_eq!(plan.confidential[0].pieces, [Piece::Text("n1:".to_owned()), Piece::Secret(name)]);
     }
 
     #[test]

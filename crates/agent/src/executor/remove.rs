@@ -28,6 +28,8 @@ fn untold(keepers: &Keepers, bucket: &BucketName, call: Call) -> Option<Plan> {
     let plan = plan.filter(|plan| plan.commands.as_ref().is_some_and(|it| it.lines.contains_key(&call)))?;
     // Nothing runs under a lease here any more, and nothing is started.
     let lease = Lease::Multi { from: plan.basis };
+    // It is given no secrets any more: its bucket is not this node's.
+    let plan = plan.without_secrets();
     status.is_none_or(|status| status.told != Some(call)).then_some(Plan {
         farewell: Some(call),
         lease,

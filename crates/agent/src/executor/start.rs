@@ -43,12 +43,13 @@ async fn spawn(shared: &Arc<Shared>, start: &Start) -> Result<Fresh, (String, bo
     if let Some((_, Some(former))) = blocking(move || with.keepers.last(&name)).await {
         plan.carry_on(&former, &shared.boot);
     }
+    let opened = shared.open(&plan, start).await.map_err(|reason| (reason, true))?;
     let birth = Birth { mode: start.mode, origin: start.origin, until: start.until };
     let (grace, speaks) = (plan.stop.grace, plan.tells());
     let mut tries = TRIES;
     let handle = loop {
         tries -= 1;
-        match shared.keepers.spawn(plan.clone()).await {
+        match shared.keepers.spawn_with(plan.clone(), opened.clone()).await {
             Ok(handle) => break handle,
             // A keeper that this agent did not know: whatever it runs, the node decides about it.
             Err(KeeperError::Busy { .. }) => match adopt(shared, bucket).await {

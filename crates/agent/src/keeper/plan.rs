@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use sheaf_engine::keep::{End, Lease, Telling};
 use sheaf_engine::node::{Purged, Told};
 use sheaf_model::{
-    BootId, BucketName, Bytes, Call, Epoch, Exit, FileName, Moment, NodeName, Phase, Restart, Revision, Span,
-    Stop, Timestamp, Trial,
+    BootId, BucketName, Bytes, Call, Epoch, Exit, FileName, Moment, NodeName, Phase, Piece, Restart,
+    Revision, SecretName, Span, Stop, Timestamp, Trial,
 };
 
 use super::confine::Confine;
+use super::opened::{Confidential, Opened};
 
 /// What to run, everything rendered. `plan.json`.
 ///
@@ -36,6 +37,9 @@ pub struct Plan {
     pub env: Vec<(String, String)>,
     /// Written into the instance's directory before each start.
     pub files: Vec<(FileName, String)>,
+    /// What has secrets in it, of `env` and `files`; its keeper is given them apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confidential: Vec<Confidential>,
     /// How it is stopped.
     pub stop: Stop,
     /// When it is started again.
@@ -100,6 +104,19 @@ impl Plan {
     /// Whether its program may be told anything while it runs or at its end.
     pub(crate) fn tells(&self) -> bool {
         self.plugin.is_some() || self.commands.is_some()
+    }
+
+    /// The same without what has secrets in it.
+    pub(crate) fn without_secrets(self) -> Self {
+        Self { confidential: Vec::new(), ..self }
+    }
+
+    /// The secrets that it leaves open, each as often as it stands there.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        self.confidential.iter().flat_map(|it| &it.pieces).filter_map(|piece| match piece {
+            Piece::Secret(name) => Some(name),
+            Piece::Text(_) => None,
+        })
     }
 
     /// How often it is polled.
@@ -228,6 +245,8 @@ pub enum ToKeeper {
     /// The bucket changed: go on with the plan in `update.json`, and tell the program. (Not in this line: a plan may be long.)
     /// One that is not newer than the present one says nothing.
     Update,
+    /// What the plan that is there, or the next `Update`, leaves open. Kept in memory only.
+    Secrets(Opened),
     /// What the bucket has collected is to be thrown away, as asked at this revision. One that was done says nothing.
     Purge(Revision),
     /// As `Stop`; the program is told this before.

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 
 use rustix::process::getpid;
-use sheaf_model::Timestamp;
+use sheaf_model::{FileName, Timestamp};
 
 use super::layout::{FileError, Layout, Sockets, write};
 use super::output::{Output, STDERR, STDOUT};
-use super::{Plan, Plugin, exec};
+use super::{Confided, Opened, Plan, Plugin, exec};
 
 /// How much is read of a stream at a time.
 const READ: usize = 32 << 10;
@@ -46,9 +46,14 @@ pub(crate) enum Executed {
 
 impl Program {
     /// Renders the plan's files and starts the second stage in a group of its own. The error is for people.
-    pub(crate) fn place(plan: &Plan, layout: &Layout, sockets: Option<&Sockets>) -> Result<Self, String> {
-        render(plan, layout).map_err(|error| error.to_string())?;
-        let mut command = second_stage(plan, layout, &plan.program, &plan.args)?;
+    pub(crate) fn place(
+        plan: &Plan,
+        opened: &Opened,
+        layout: &Layout,
+        sockets: Option<&Sockets>,
+    ) -> Result<Self, String> {
+        render(plan, opened, layout)?;
+        let mut command = second_stage(plan, opened, layout, &plan.program, &plan.args)?;
         if let (Some(plugin), Some(sockets)) = (&plan.plugin, sockets) {
             let context = matches!(plugin, Plugin::Instance(_)).then_some(&*sockets.context);
             plan.confine.hand_over(layout.data_dir(), sockets.dir(), context.as_slice())?;
@@ -60,12 +65,13 @@ impl Program {
     /// The same for a command that tells the program something, `more` in its environment. It runs beside the program.
     pub(crate) fn place_aside(
         plan: &Plan,
+        opened: &Opened,
         layout: &Layout,
         line: &[String],
         more: &[(&str, OsString)],
     ) -> Result<Self, String> {
         let (program, args) = line.split_first().ok_or("there is nothing to run")?;
-        let mut command = second_stage(plan, layout, program, args)?;
+        let mut command = second_stage(plan, opened, layout, program, args)?;
         command.envs(more.iter().map(|(name, value)| (name, value)));
         Self::start(command, true).map_err(|error| format!("{program}: cannot be started: {error}"))
     }
@@ -147,9 +153,20 @@ impl Program {
 
 /// The second stage that is to become `program`, in the instance's directory and environment and in a group of its own. The
 /// error is for people.
-fn second_stage(plan: &Plan, layout: &Layout, program: &str, args: &[String]) -> Result<Command, String> {
+fn second_stage(
+    plan: &Plan,
+    opened: &Opened,
+    layout: &Layout,
+    program: &str,
+    args: &[String],
+) -> Result<Command, String> {
     let dir = layout.dir();
-    let files: Vec<PathBuf> = plan.files.iter().map(|(name, _)| dir.join(name.as_str())).collect();
+    let secret = plan.confidential.iter().filter_map(|it| match &it.place {
+        Confided::File(name) => Some(name),
+        Confided::Env(_) => None,
+    });
+    let files = plan.files.iter().map(|(name, _)| name).chain(secret);
+    let files: Vec<PathBuf> = files.map(|name| dir.join(name.as_str())).collect();
     let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
     plan.confine.hand_over(layout.data_dir(), &dir, &files)?;
     let orders = plan.confine.prepare(&layout.instance)?;
@@ -175,6 +192,11 @@ fn second_stage(plan: &Plan, layout: &Layout, program: &str, args: &[String]) ->
     }
     for (name, value) in &plan.env {
         command.env(format!("{}{name}", exec::VARIABLE), value);
+    }
+    for it in &plan.confidential {
+        if let Confided::Env(name) = &it.place {
+            command.env(format!("{}{name}", exec::VARIABLE), it.reveal(opened)?);
+        }
     }
     Ok(command)
 }
@@ -211,15 +233,23 @@ fn read_some<R: Read>(stream: &mut Option<R>, most: usize, mut take: impl FnMut(
     }
 }
 
-/// Writes the plan's files anew.
-pub(super) fn render(plan: &Plan, layout: &Layout) -> Result<(), FileError> {
-    layout.make()?;
-    for (name, content) in &plan.files {
+/// Writes the plan's files anew. The error is for people.
+pub(super) fn render(plan: &Plan, opened: &Opened, layout: &Layout) -> Result<(), String> {
+    layout.make().map_err(|error| error.to_string())?;
+    let put = |name: &FileName, content: &str| {
         let path = layout.dir().join(name.as_str());
         if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
             return Err(FileError::io("write", &path, io::Error::from(io::ErrorKind::IsADirectory)));
         }
-        write(&path, content.as_bytes(), false)?;
+        write(&path, content.as_bytes(), false)
+    };
+    for (name, content) in &plan.files {
+        put(name, content).map_err(|error| error.to_string())?;
+    }
+    for it in &plan.confidential {
+        if let Confided::File(name) = &it.place {
+            put(name, &it.reveal(opened)?).map_err(|error| error.to_string())?;
+        }
     }
     Ok(())
 }

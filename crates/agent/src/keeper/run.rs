@@ -27,12 +27,14 @@ use super::output::Output;
 use super::proc::{self, Reaped};
 use super::program::{Executed, Program};
 use super::wires::Wires;
-use super::{FromKeeper, Plan, Plugin, Status, ToKeeper, cgroup, clock};
+use super::{FromKeeper, Opened, Plan, Plugin, Status, ToKeeper, cgroup, clock};
 
 mod commands;
 
 /// How long it waits for a predecessor that is about to end.
 const PREDECESSOR: u64 = 2000;
+/// How long the agent may take to give what the plan leaves open; it says it first of all.
+const GIVEN_WITHIN: Duration = Duration::from_secs(5);
 /// How often it looks again, in milliseconds, while something refuses to die.
 const LOOK_AGAIN: [i64; 5] = [1, 2, 5, 20, 100];
 
@@ -47,6 +49,8 @@ enum BeginError {
     NoPlan(PathBuf),
     #[error("the plan is of bucket {0}")]
     OtherPlan(BucketName),
+    #[error("its plan names secrets, and the agent gave it none")]
+    NoSecrets,
     #[error("the agent that started it is gone, and no other knows of it")]
     Abandoned,
     #[error("cannot {operation}: {source}")]
@@ -96,6 +100,8 @@ fn first_wire() -> Option<UnixStream> {
 struct Keeper {
     layout: Layout,
     plan: Plan,
+    /// What the plan leaves open. Nowhere else.
+    opened: Opened,
     boot: BootId,
     keep: Keep,
     status: Status,
@@ -142,6 +148,9 @@ impl Keeper {
         if plan.lease.epoch().is_none() && wires.are_abandoned() {
             return Err(BeginError::Abandoned);
         }
+        let opened =
+            if plan.confidential.is_empty() { Some(Opened::default()) } else { wires.given(GIVEN_WITHIN) };
+        let opened = opened.ok_or(BeginError::NoSecrets)?;
         let boot = clock::boot_id();
         // A status that cannot be read is no reason to run nothing: what it would tell is then looked for.
         let former = layout.read_status().ok().flatten();
@@ -163,6 +172,7 @@ impl Keeper {
         let keeper = Self {
             status: Status { purged, ..first_status(&plan, &boot) },
             layout,
+            opened,
             boot,
             keep,
             output,
@@ -205,6 +215,7 @@ impl Keeper {
                         self.status.until = self.keep.lease().until();
                     }
                     ToKeeper::Update => self.update(&mut wires),
+                    ToKeeper::Secrets(more) => self.opened.take(more),
                     ToKeeper::Purge(revision) => self.purge(revision, &mut wires),
                     ToKeeper::Part(call) => {
                         self.status.suspended |= call == Call::Suspend;
@@ -362,7 +373,7 @@ impl Keeper {
         }
         self.told = self.plan.commands.as_ref().map(|commands| commands.bucket.clone());
         self.killed = cgroup::killed(&cgroup::name(&self.layout.instance));
-        Program::place(&self.plan, &self.layout, sockets.as_ref())
+        Program::place(&self.plan, &self.opened, &self.layout, sockets.as_ref())
     }
 
     /// What the check at exec needs. A fence that cannot be read lets nothing start.

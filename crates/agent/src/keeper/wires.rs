@@ -4,16 +4,17 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::layout::SOCKET;
-use super::{FromKeeper, ToKeeper};
+use super::{FromKeeper, Opened, ToKeeper};
 
 /// Connections at a time; an agent has one, people who look have some.
 const CONNECTIONS: usize = 8;
-/// Longest line that is read.
-const LINE_MAX: usize = 64 << 10;
+/// Longest line that is read: the secrets of a plan, as JSON.
+const LINE_MAX: usize = 4 << 20;
 /// What may wait to be read by the other side before it is cut off.
 const OUTBOX_MAX: usize = 1 << 20;
 
@@ -22,6 +23,8 @@ const OUTBOX_MAX: usize = 1 << 20;
 pub(crate) struct Wires {
     listener: Option<UnixListener>,
     wires: Vec<Wire>,
+    /// What was heard before anybody asked for it.
+    early: Vec<ToKeeper>,
 }
 
 #[derive(Debug)]
@@ -34,7 +37,7 @@ struct Wire {
 impl Wires {
     /// With the connection that the keeper was born with, if any.
     pub(crate) fn new(first: Option<UnixStream>) -> Self {
-        let mut wires = Self { listener: None, wires: Vec::new() };
+        let mut wires = Self { listener: None, wires: Vec::new(), early: Vec::new() };
         if let Some(stream) = first {
             wires.add(stream);
         }
@@ -48,6 +51,33 @@ impl Wires {
         // An error is a signal that came; then nothing is known, and the connection's end is seen later.
         let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
         !fds.is_empty() && fds.iter().all(|fd| fd.revents().contains(PollFlags::HUP))
+    }
+
+    /// Waits for the secrets that a keeper is given as it is born. What else is said meanwhile is kept.
+    pub(crate) fn given(&mut self, within: Duration) -> Option<Opened> {
+        let give_up = Instant::now() + within;
+        loop {
+            let left = give_up.saturating_duration_since(Instant::now());
+            let wire = self.wires.first_mut()?;
+            let wait = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(left.subsec_nanos()),
+            };
+            // An error is a signal that came; whatever it was, it is looked again.
+            let _ = poll(&mut [PollFd::new(&wire.stream, PollFlags::IN)], Some(&wait));
+            let mut heard = Vec::new();
+            let open = wire.read(&mut heard, &|| FromKeeper::Busy);
+            let mut given = None;
+            for message in heard {
+                match message {
+                    ToKeeper::Secrets(opened) if given.is_none() => given = Some(opened),
+                    other => self.early.push(other),
+                }
+            }
+            if given.is_some() || !open || left.is_zero() {
+                return given;
+            }
+        }
     }
 
     /// Whether nobody is connected.
@@ -89,7 +119,7 @@ impl Wires {
                 wire.say(&greeting());
             }
         }
-        let mut asked = Vec::new();
+        let mut asked = std::mem::take(&mut self.early);
         self.wires.retain_mut(|wire| wire.read(&mut asked, greeting) && wire.flush());
         asked
     }

@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 
 use super::KeeperError;
 use crate::keeper::layout::{Layout, Lock, SOCKET};
-use crate::keeper::{FromKeeper, KeeperProcess, Status, ToKeeper, clock, proc};
+use crate::keeper::{FromKeeper, KeeperProcess, Opened, Status, ToKeeper, clock, proc};
 
 /// How often it is looked whether a keeper that has closed its connection is gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -42,6 +42,8 @@ struct Orders {
     deadline: Option<(Epoch, BootId, Moment)>,
     /// What it goes on with; said until its status is from there.
     update: Option<Revision>,
+    /// What that leaves open; said with it.
+    opened: Opened,
     /// What it has collected is to be thrown away; said until its status has it.
     purge: Option<Revision>,
     stop: bool,
@@ -63,8 +65,12 @@ impl Handle {
     }
 
     /// Tells a plugin's keeper to go on with what was laid out for it, which is of this basis. Never waits.
-    pub(crate) fn update(&self, basis: Revision) {
-        self.orders.send_modify(|orders| orders.update = orders.update.max(Some(basis)));
+    pub(crate) fn update(&self, basis: Revision, opened: Opened) {
+        self.orders.send_modify(|orders| {
+            if orders.update < Some(basis) {
+                (orders.update, orders.opened) = (Some(basis), opened);
+            }
+        });
     }
 
     /// Tells the keeper of a purge; the newest one counts. Never waits.
@@ -121,7 +127,7 @@ impl Wire {
         Ok(Some(serde_json::from_str(&line)?))
     }
 
-    async fn say(&mut self, message: &ToKeeper) -> io::Result<()> {
+    pub(super) async fn say(&mut self, message: &ToKeeper) -> io::Result<()> {
         let mut line = serde_json::to_vec(message)?;
         line.push(b'\n');
         self.writer.write_all(&line).await
@@ -133,6 +139,9 @@ impl Wire {
             self.say(&ToKeeper::Deadline { epoch, boot, until }).await?;
         }
         if orders.update.is_some_and(|update| update > basis) {
+            if !orders.opened.is_empty() {
+                self.say(&ToKeeper::Secrets(orders.opened.clone())).await?;
+            }
             self.say(&ToKeeper::Update).await?;
         }
         if let Some(revision) = orders.purge.filter(|_| purges) {

@@ -1,21 +1,25 @@
 //! A cluster of one bucket, in memory: what its process may ask of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use futures::StreamExt as _;
 use futures::stream;
-use sheaf_model::{OBJECT_VALUE_MAX, OBJECTS_BYTES_MAX, OBJECTS_MAX, ObjectKey, Timestamp};
+use sheaf_model::{
+    OBJECT_VALUE_MAX, OBJECTS_BYTES_MAX, OBJECTS_MAX, ObjectKey, SecretName, SecretValue, Timestamp,
+};
 use sheaf_module::host::{ClusterApi, Line, Put, Steps, serve_cluster};
 use sheaf_module::{
-    Node, Object, ObjectChange, ObjectHead, ObjectPage, ObjectStep, Refused, STATUS_MAX, Why,
+    Node, Object, ObjectChange, ObjectHead, ObjectPage, ObjectStep, Refused, STATUS_MAX, Secret, Why,
 };
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 
 use super::Seen;
 use crate::context::own_key;
+use crate::keeper::{Opened, Plan};
+use crate::secrets::text;
 
 /// Most objects of a page.
 const PAGE_MAX: u32 = 1000;
@@ -25,6 +29,9 @@ const PAGE_MAX: u32 = 1000;
 pub(super) struct Memory {
     node: Node,
     seen: mpsc::Sender<Seen>,
+    /// What the module names for the bucket.
+    named: BTreeSet<SecretName>,
+    secrets: BTreeMap<SecretName, SecretValue>,
     /// Held for moments, across no await.
     kept: Mutex<Kept>,
     /// The newest revision; watchers wait for it.
@@ -56,7 +63,36 @@ impl Kept {
 impl Memory {
     pub(super) fn new(node: Node, seen: mpsc::Sender<Seen>) -> Self {
         let (revision, ended) = (watch::Sender::new(1), watch::Sender::new(None));
-        Self { node, seen, kept: Mutex::default(), revision, ended }
+        let (named, secrets) = (BTreeSet::new(), BTreeMap::new());
+        Self { node, seen, named, secrets, kept: Mutex::default(), revision, ended }
+    }
+
+    /// The same with secrets, and which of them the module names for the bucket.
+    pub(super) fn with_secrets(
+        self,
+        named: BTreeSet<SecretName>,
+        secrets: BTreeMap<SecretName, SecretValue>,
+    ) -> Self {
+        Self { named, secrets, ..self }
+    }
+
+    fn secret(&self, name: &SecretName) -> Result<&SecretValue, Refused> {
+        if !self.named.contains(name) {
+            let text =
+                format!("the module does not name secret {name}; list it under secrets in its document");
+            return Err(Refused::new(Why::Invalid, text));
+        }
+        let none = || format!("there is no secret {name}; give it with --secret {name}=FILE");
+        self.secrets.get(name).ok_or_else(|| Refused::new(Why::NotFound, none()))
+    }
+
+    /// All that a plan leaves open.
+    pub(super) fn open(&self, plan: &Plan) -> Result<Opened, Refused> {
+        let mut opened = Opened::default();
+        for name in plan.secrets() {
+            opened.put(name.clone(), text(name, self.secret(name)?)?);
+        }
+        Ok(opened)
     }
 
     /// Why the module had its bucket stopped, as soon as it has.
@@ -285,6 +321,12 @@ impl ClusterApi for Served {
 
     async fn peers(&self, (): (), _seen: u64) -> Result<Vec<Node>, Refused> {
         Ok(vec![self.0.node.clone()])
+    }
+
+    async fn secret(&self, (): (), name: String) -> Result<Secret, Refused> {
+        let name = SecretName::new(&name)
+            .map_err(|error| Refused::new(Why::Invalid, format!("{}: {}", error.problem, error.remedy)))?;
+        self.0.secret(&name).map(|value| Secret::new(value.reveal()))
     }
 }
 

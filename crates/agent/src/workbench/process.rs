@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Seen, Workbench, WorkbenchError};
 use crate::checks::ended;
 use crate::executor::plan::{self, Place};
-use crate::keeper::{Status, caller, clock, layout, proc};
+use crate::keeper::{Opened, Status, caller, clock, layout, proc};
 use crate::keepers::Handle;
 use crate::logs::{LogQuery, LogReader, Stream};
 
@@ -74,7 +74,12 @@ impl Workbench {
             plan.env.extend(set);
         }
         let reader = Reader::start(self.keepers.output_dir(&name), self.seen.clone());
-        let handle = self.keepers.spawn(plan).await?;
+        let opened = match what {
+            For::Gate => Opened::default(),
+            For::Bucket => self.memory.open(&plan).map_err(|refused| WorkbenchError::Module(refused.text))?,
+        };
+        let plan = if what == For::Gate { plan.without_secrets() } else { plan };
+        let handle = self.keepers.spawn_with(plan, opened).await?;
         let socket = self.keepers.module_socket(&handle.status().borrow());
         let until = Instant::now() + Call::Hello.limit().duration();
         let greeted = tokio::select! {

@@ -41,6 +41,7 @@ pub(super) fn config(mut values: Values) -> Result<Config, Vec<Defect>> {
         slots: number(&mut values, "jobs.slots", 0).unwrap_or(0),
         dir: text(&mut values, "storage.dir").map_or_else(|| PathBuf::from("/var/lib/sheaf"), PathBuf::from),
         artifact_cache: size(&mut values, "storage.artifact_cache").unwrap_or(Bytes(10 << 30)),
+        key_file: key_file(&mut values),
         name: name.unwrap_or_else(|| NodeName::new("unnamed").expect("a name of letters is a name")),
     };
     let mut defects = values.defects;
@@ -82,6 +83,24 @@ fn text(values: &mut Values, key: &'static str) -> Option<String> {
         Value::String(text) if !text.is_empty() => Some(text),
         other => {
             values.wrong(key, &given.from, kind_problem("a text", &other), "a text that is not empty");
+            None
+        }
+    }
+}
+
+/// Empty: none, as where it is left out.
+fn key_file(values: &mut Values) -> Option<PathBuf> {
+    let key = "secrets.key_file";
+    let given = values.take(key)?;
+    match given.value {
+        Value::String(text) => Some(text).filter(|text| !text.is_empty()).map(PathBuf::from),
+        other => {
+            values.wrong(
+                key,
+                &given.from,
+                kind_problem("a text", &other),
+                "the path of a file, or \"\" for none",
+            );
             None
         }
     }

@@ -8,7 +8,7 @@ use toml::Value;
 use super::ENVIRONMENT;
 
 /// Every key there is, `section.key`.
-pub(super) const KEYS: [&str; 21] = [
+pub(super) const KEYS: [&str; 22] = [
     "node.name",
     "node.hostname",
     "node.labels",
@@ -30,6 +30,7 @@ pub(super) const KEYS: [&str; 21] = [
     "jobs.slots",
     "storage.dir",
     "storage.artifact_cache",
+    "secrets.key_file",
 ];
 
 /// A value and where it comes from, for error texts.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/dev.lock              held by the one `sheaf dev` that runs here
+//! DIR/secrets.key           the cluster's key for secrets, made once
 //! DIR/import-01/agent.toml  written once, then the user's to change
 //! DIR/import-01/agent.log   what the agent says
 //! DIR/import-01/data/       the agent's data directory
@@ -24,6 +25,8 @@ const NODES: u16 = 3;
 pub(super) const PORT: u16 = 7420;
 /// Between the ports of two nodes.
 const STEP: u16 = 10;
+/// The file of the cluster's key for secrets.
+const KEY: &str = "secrets.key";
 /// Nodes that form the cluster and stand in every join list, at most.
 const FOUNDERS: usize = 3;
 /// How often another's lock is asked for, a quarter of a second apart: a guard may be cleaning up.
@@ -161,7 +164,7 @@ impl Node {
         Self { name, labels: vec![role.to_owned(), zone.to_owned()], allow, port: 0, dir }
     }
 
-    fn toml(&self, join: &[String]) -> String {
+    fn toml(&self, join: &[String], key: &Path) -> String {
         let list = |texts: &[String]| {
             let quoted: Vec<String> = texts.iter().map(|text| format!("\"{text}\"")).collect();
             quoted.join(", ")
@@ -173,13 +176,15 @@ impl Node {
              [listen]\ngrpc = \"127.0.0.1:{port}\"\nhttp = \"127.0.0.1:{}\"\nadvertise = \"127.0.0.1:{port}\"\n\
              [cluster]\njoin = [{}]\nbootstrap_expect = {}\n\
              [modules]\nallow = [{}]\n\
-             [storage]\ndir = \"{}\"\n",
+             [storage]\ndir = \"{}\"\n\
+             [secrets]\nkey_file = \"{}\"\n",
             list(&self.labels),
             port + 1,
             list(join),
             join.len(),
             list(&self.allow),
             self.dir.join("data").display(),
+            key.display(),
         )
     }
 }
@@ -206,9 +211,13 @@ pub(super) fn plan(home: &Home, wanted: Option<u16>, first: Option<u16>) -> anyh
         node.port = port;
     }
     let join: Vec<String> = nodes.iter().take(FOUNDERS).map(Node::address).collect();
+    let key = home.path().join(KEY);
+    if !key.exists() {
+        sheaf_seal::make(&key)?;
+    }
     for node in &nodes[known..] {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&node.dir);
-        made.and_then(|()| fs::write(node.config(), node.toml(&join)))
+        made.and_then(|()| fs::write(node.config(), node.toml(&join, &key)))
             .with_context(|| format!("write {}", node.config().display()))?;
     }
     Ok(nodes)
@@ -291,6 +300,7 @@ mod tests {
             assert_eq!((config.name.as_str(), config.grpc), (node.name.as_str(), node.address()));
             assert_eq!((config.join.len(), config.bootstrap_expect), (3, 3));
             assert_eq!(config.allow, node.allow);
+            sheaf_seal::Key::read(&config.key_file.expect("a key file")).expect("a key");
         }
     }
 

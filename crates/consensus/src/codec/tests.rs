@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 
 use openraft::raft::AppendEntriesRequest;
 use sheaf_engine::{
-    AddStatusLine, Apply, ApplyV1, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject, Disable,
-    DrainNode, EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket, PutObject,
-    PutTrial, Quarantine, RecordPhases, RecordPurge, Refound, Register, ReleaseNodes, Rollback,
-    SetNodeStatus, StopRollout,
+    AddStatusLine, Apply, ApplyV1, ApplyV2, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject,
+    Disable, DrainNode, EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket,
+    PutObject, PutSecret, PutTrial, Quarantine, RecordPhases, RecordPurge, Refound, Register, ReleaseNodes,
+    Rollback, SetNodeStatus, StopRollout,
 };
 use sheaf_model::{
     Actor, Artifact, BucketName, BucketSpec, Call, Changeable, Claim, ClusterId, Decision, Digest, Drain,
-    Epoch, Exit, Facts, FileName, Instance, LeaveReason, LifeCycleCall, Limits, ModuleName, ModuleRef,
-    ModuleSpec, ModuleSpecV1, ModuleVersion, NodeId, NodeName, NodeStatus, ObjectKey, Phase, PutBucket,
-    RequestId, Restart, Revision, Runtime, Settings, Shape, Span, Stop, Template, TemplateSet, Term,
-    Timestamp, Trial,
+    Epoch, Exit, Facts, FileName, Instance, KeyId, LeaveReason, LifeCycleCall, Limits, ModuleName, ModuleRef,
+    ModuleSpec, ModuleSpecV1, ModuleSpecV2, ModuleVersion, NodeId, NodeName, NodeStatus, ObjectKey,
+    ObjectValue, Part, Phase, PutBucket, RequestId, Restart, Revision, Runtime, Sealed, SecretName, Settings,
+    Shape, Span, Stop, Template, TemplateSet, Term, Timestamp, Trial,
 };
 
 use super::*;
@@ -175,17 +175,39 @@ fn module_v1(name: ModuleName, version: ModuleVersion) -> ModuleSpecV1 {
     }
 }
 
-/// Documents, with what modules say of the calls of a bucket's life.
-fn documents() -> Vec<Proposal> {
+/// Documents as builds wrote them whose modules could say of the calls of a bucket's life, and of no secrets.
+fn former_documents() -> Vec<Proposal> {
     let name = ModuleName::new("flume").unwrap();
-    let mut module = ModuleSpec::new(name, ModuleVersion::new("2").unwrap(), Runtime::Exec);
+    let mut module = ModuleSpecV2::from(module_v1(name, ModuleVersion::new("2").unwrap()));
     let command = vec![Template::parse("/bin/x", TemplateSet::Instance).unwrap()];
     let call = LifeCycleCall { command, timeout: Some(Span::seconds(5)) };
     module.life_cycle = [Call::NewSource, Call::Stop].map(|name| (name, call.clone())).into();
     let spec = BucketSpec::new(BucketName::new("/a").unwrap(), ModuleRef::parse("flume@2").unwrap());
     let put = PutBucket { spec, suspended: None, base: None, latest: false };
+    let command = Command::ApplyV2(ApplyV2 { modules: vec![module], buckets: vec![put] });
+    vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
+}
+
+/// Documents as they are proposed now.
+fn documents() -> Vec<Proposal> {
+    let name = ModuleName::new("flume").unwrap();
+    let mut module = ModuleSpec::new(name, ModuleVersion::new("2").unwrap(), Runtime::Exec);
+    module.secrets = vec![Template(vec![Part::Text("token".to_owned())])];
+    let spec = BucketSpec::new(BucketName::new("/a").unwrap(), ModuleRef::parse("flume@2").unwrap());
+    let put = PutBucket { spec, suspended: None, base: None, latest: false };
     let command = Command::Apply(Apply { modules: vec![module], buckets: vec![put] });
     vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
+}
+
+/// Secrets.
+fn secret_commands() -> Vec<Proposal> {
+    let name = SecretName::new("crawler.token").unwrap();
+    let ciphertext = ObjectValue::from([0xab; 20].as_slice());
+    let sealed = Sealed { key: KeyId([0xcd; 8]), nonce: [0xef; 12], ciphertext };
+    let commands =
+        [Command::PutSecret(PutSecret { name: name.clone(), sealed }), Command::DeleteSecret(name)];
+    let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };
+    commands.into_iter().map(by).collect()
 }
 
 /// A purge, and how it went; and a trial.
@@ -294,7 +316,9 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-commands-2", batch_of(&later_commands()), include_str!("golden/v1-entry-commands-2.hex")),
         ("entry-commands-3", batch_of(&latest_commands()), include_str!("golden/v1-entry-commands-3.hex")),
         ("entry-commands-4", batch_of(&rollout_commands()), include_str!("golden/v1-entry-commands-4.hex")),
-        ("entry-documents", batch_of(&documents()), include_str!("golden/v1-entry-documents.hex")),
+        ("entry-documents", batch_of(&former_documents()), include_str!("golden/v1-entry-documents.hex")),
+        ("entry-documents-2", batch_of(&documents()), include_str!("golden/v1-entry-documents-2.hex")),
+        ("entry-secrets", batch_of(&secret_commands()), include_str!("golden/v1-entry-secrets.hex")),
         (
             "entry-instances",
             batch_of(&commands_of_instances()),
@@ -333,7 +357,9 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&later_commands())).unwrap(), later_commands());
     assert_eq!(decode_batch(&batch_of(&latest_commands())).unwrap(), latest_commands());
     assert_eq!(decode_batch(&batch_of(&commands_of_instances())).unwrap(), commands_of_instances());
+    assert_eq!(decode_batch(&batch_of(&former_documents())).unwrap(), former_documents());
     assert_eq!(decode_batch(&batch_of(&documents())).unwrap(), documents());
+    assert_eq!(decode_batch(&batch_of(&secret_commands())).unwrap(), secret_commands());
     assert_eq!(decode_batch(&batch_of(&purges())).unwrap(), purges());
     assert_eq!(decode_batch(&batch_of(&artifact_commands())).unwrap(), artifact_commands());
     for payload in [

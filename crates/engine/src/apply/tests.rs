@@ -417,7 +417,7 @@ mod total {
         let name = prop_oneof![Just("/a"), Just("/b"), Just("/c")];
         let node = 0..4_u64;
         let number = 0..40_u64;
-        (0..20_u8, name, node, number, any::<bool>()).prop_map(|(kind, name, node, n, flag)| {
+        (0..22_u8, name, node, number, any::<bool>()).prop_map(|(kind, name, node, n, flag)| {
             let world = World::unformed();
             let bucket = world.name(name);
             let on = OnBucket { bucket: bucket.clone(), base: flag.then_some(Revision(n)) };
@@ -455,6 +455,7 @@ mod total {
                 11..16 => {
                     of_an_instance(kind, bucket, Claim { node, epoch: (n % 2 == 0).then_some(epoch) }, n)
                 }
+                20 | 21 => of_a_secret(flag, n),
                 16 => Command::EndQuarantine(EndQuarantine { bucket, until: Timestamp(n), term }),
                 _ => {
                     let modules = vec![world.module("sleep", if flag { "1" } else { "2" })];
@@ -463,6 +464,13 @@ mod total {
                 }
             }
         })
+    }
+
+    fn of_a_secret(is_set: bool, n: u64) -> Command {
+        let name = SecretName::new(&format!("s{}", n % 3)).expect("a name");
+        let ciphertext = vec![7; n as usize].as_slice().into();
+        let sealed = Sealed { key: KeyId([1; 8]), nonce: [n as u8; 12], ciphertext };
+        if is_set { Command::PutSecret(PutSecret { name, sealed }) } else { Command::DeleteSecret(name) }
     }
 
     fn of_an_instance(kind: u8, bucket: BucketName, claim: Claim, n: u64) -> Command {

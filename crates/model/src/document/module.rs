@@ -34,7 +34,11 @@ pub(super) fn read(value: &Value, defects: &mut Defects) -> Option<ModuleSpec> {
     let exec = fields.get("exec", read_exec);
     let files = fields.get(
         "files",
-        mapping(|key| Ok(FileName::new(key)?), template(TemplateSet::Instance), || Some(Template::default())),
+        mapping(
+            |key| Ok(FileName::new(key)?),
+            template(TemplateSet::Confidential),
+            || Some(Template::default()),
+        ),
     );
     let stop = fields.get("stop", read_stop);
     let restart = fields.get("restart", read_restart);
@@ -42,6 +46,8 @@ pub(super) fn read(value: &Value, defects: &mut Defects) -> Option<ModuleSpec> {
     let limits = fields.get("limits", read_limits);
     let user = fields.get("user", string);
     let life_cycle = fields.get("life_cycle", read_life_cycle);
+    let names = list("names of secrets", template(TemplateSet::SecretNames), || Some(Template::default()));
+    let secrets = fields.get("secrets", names);
     fields.finish();
 
     let mut spec = ModuleSpec::new(name?, version?, runtime.unwrap_or(Runtime::Exec));
@@ -55,6 +61,7 @@ pub(super) fn read(value: &Value, defects: &mut Defects) -> Option<ModuleSpec> {
     spec.limits = limits.unwrap_or_default();
     spec.user = user;
     spec.life_cycle = life_cycle.unwrap_or_default();
+    spec.secrets = secrets.unwrap_or_default();
     Some(spec)
 }
 
@@ -161,7 +168,8 @@ fn read_exec(value: &Value, defects: &mut Defects) -> Option<Exec> {
     let mut fields = Fields::of(value, defects)?;
     let command = fields.required("command", "the program to run, like /opt/flume/bin/flume-ng", set);
     let args = fields.get("args", list("strings", set, || Some(Template::default())));
-    let env = fields.get("env", mapping(|key| Ok::<_, Wrong>(key.to_owned()), set, || None));
+    let confidential = template(TemplateSet::Confidential);
+    let env = fields.get("env", mapping(|key| Ok::<_, Wrong>(key.to_owned()), confidential, || None));
     fields.finish();
     Some(Exec { command: command?, args: args.unwrap_or_default(), env: env.unwrap_or_default() })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::measure::quoted;
 use crate::{
     Call, Check, CheckKind, Defect, Exec, FileName, LifeCycleCall, Limits, ModuleSpec, Restart, Runtime,
-    Span, Template, TemplateName, TemplateSet,
+    SecretName, Span, Template, TemplateName, TemplateSet,
 };
 
 /// The shortest first wait before a restart: nothing restarts in a tight loop.
@@ -51,7 +51,10 @@ pub fn module_defects(spec: &ModuleSpec) -> Vec<Defect> {
         found.check(&format!("can_run_on_this_node[{index}]"), check);
     }
     for (name, template) in &spec.files {
-        found.template(&format!("files.{name}"), template, TemplateSet::Instance, Some(&spec.files));
+        found.template(&format!("files.{name}"), template, TemplateSet::Confidential, Some(&spec.files));
+    }
+    for (index, entry) in spec.secrets.iter().enumerate() {
+        found.secret(&format!("secrets[{index}]"), entry);
     }
     for (call, it) in &spec.life_cycle {
         found.life_cycle(spec, *call, it);
@@ -102,8 +105,16 @@ impl Found {
             } else if RESERVED_ENV.contains(&name.as_str()) {
                 self.wrong(&path, format!("{name} is set by Sheaf itself"), "another name");
             }
-            self.argument(&path, value, TemplateSet::Instance, Some(files));
+            self.argument(&path, value, TemplateSet::Confidential, Some(files));
         }
+    }
+
+    /// The name of a secret, or a template that gives one for each bucket.
+    fn secret(&mut self, path: &str, entry: &Template) {
+        if let Some(Err(error)) = entry.literal().map(SecretName::new) {
+            self.wrong(path, error.problem, error.remedy);
+        }
+        self.argument(path, entry, TemplateSet::SecretNames, None);
     }
 
     /// One process of a plugin answers gate 3 for all buckets, so its command line can be of none.

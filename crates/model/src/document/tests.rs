@@ -220,7 +220,7 @@ fn bad_fields_of_a_module() {
         ("files: {a/b: x}", "files[\"a/b\"]: name \"a/b\" contains '/'; letters, digits, _ . - with a letter or digit first, like flume"),
         ("files: {flume.conf: '${file.flum.conf}'}", "files.flume.conf: ${file.flum.conf} is no file of this module; did you mean ${file.flume.conf}?"),
         ("files: {a: '${nope}', b: '${file.a}'}", "files.a: unknown name \"nope\" at position 1; one of bucket.name, bucket.revision, \
-            bucket.config, node.name, node.hostname, node.labels, dir, file, sheaf, artifact; $${ writes the characters ${"),
+            bucket.config, node.name, node.hostname, node.labels, dir, file, sheaf, artifact, secret; $${ writes the characters ${"),
         ("stop: {signal: SIGTERM}", "stop.signal: unknown word \"SIGTERM\"; did you mean TERM?"),
         ("stop: {signal: TRM, grace: x}", "stop.signal: unknown word \"TRM\"; did you mean TERM?\n\
             stop.grace: \"x\" is no duration; whole numbers with ms, s, m, h or d, like 500ms, 10m or 1h30m"),
@@ -405,4 +405,20 @@ fn there_is_an_end_to_what_is_said() {
     let buckets: String =
         (0..=DOCUMENTS_MAX).map(|n| format!("kind: Bucket\nname: /b/{n}\nmodule: m\n---\n")).collect();
     assert!(parse("", buckets.as_bytes()).defects[0].problem.contains("more than 10000 documents"));
+}
+
+#[test]
+fn a_module_names_secrets_where_nobody_sees_them() {
+    let good = "kind: Module\nname: m\nversion: '1'\nexec: {command: /x, env: {T: '${secret.a}'}}\nfiles: {f: 'x${secret.b.c}'}\n\
+                secrets: [d, '${bucket.config.token}']\n";
+    assert_eq!(defects(good), [""; 0]);
+    let bad = "kind: Module\nname: m\nversion: '1'\nexec: {command: '${secret.a}', args: ['${secret.a}']}\n\
+               secrets: [d, 'no name', '${node.name}']\n";
+    let said = defects(bad);
+    for start in
+        ["exec.command: ", "exec.args[0]: ", "secrets[1]: name \"no name\" contains ' '", "secrets[2]: "]
+    {
+        assert!(said.iter().any(|text| text.contains(start)), "{start} in {said:#?}");
+    }
+    assert_eq!(said.len(), 4, "{said:#?}");
 }

@@ -50,6 +50,7 @@ pub fn module_value(spec: &ModuleSpec) -> Value {
     fields.some("limits", (spec.limits != Limits::default()).then(|| limits(&spec.limits)));
     fields.some("user", spec.user.clone());
     fields.map("life_cycle", life_cycle(&spec.life_cycle));
+    fields.list("secrets", spec.secrets.iter().map(text_of).collect());
     fields.0.into()
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Part, Template, TemplateName};
-use crate::Revision;
+use crate::{Revision, SecretName};
 
 /// Why a template cannot be filled in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,8 +47,37 @@ pub struct BucketScope<'a> {
     pub config: &'a Value,
 }
 
+/// What a template is but for its secrets: a text, or where one stands.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Piece {
+    /// Filled in.
+    Text(String),
+    /// To be filled in where it is used.
+    Secret(SecretName),
+}
+
 impl Template {
-    /// Fills it in.
+    /// Fills it in but for its secrets.
+    pub fn render_but_secrets(&self, scope: &Scope<'_>) -> Result<Vec<Piece>, RenderError> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for part in &self.0 {
+            let text = match part {
+                Part::Text(plain) => plain.clone(),
+                Part::Name(TemplateName::Secret(name)) => {
+                    pieces.push(Piece::Secret(name.clone()));
+                    continue;
+                }
+                Part::Name(name) => name.value(scope)?,
+            };
+            match pieces.last_mut() {
+                Some(Piece::Text(last)) => last.push_str(&text),
+                _ => pieces.push(Piece::Text(text)),
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// Fills it in. One with secrets cannot be: see [`Template::render_but_secrets`].
     pub fn render(&self, scope: &Scope<'_>) -> Result<String, RenderError> {
         let mut text = String::new();
         for part in &self.0 {
@@ -83,6 +112,7 @@ impl TemplateName {
                 let none = || error("the module's version has no artifact here".to_owned());
                 scope.artifact.ok_or_else(none)?.to_owned()
             }
+            Self::Secret(_) => return Err(error("no secret is known here".to_owned())),
             Self::Item(_) | Self::Job | Self::Subtask | Self::Attempt => {
                 return Err(error("there is no subtask here".to_owned()));
             }

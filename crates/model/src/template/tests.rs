@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::TemplateSet::{Check, Instance, Subtask};
+use super::TemplateSet::{Check, Confidential, Instance, SecretNames, Subtask};
 use super::*;
 use crate::Revision;
 
@@ -66,6 +66,11 @@ fn what_is_no_template_is_refused_with_position_and_remedy() {
         ("${item.x}", Instance, 1, "known to subtasks only", "one of bucket.name,"),
         ("${dir}", Check, 1, "checks are asked before there is an instance", "node.labels, sheaf, artifact"),
         ("${file.a}", Check, 1, "checks are asked before there is an instance", "one of bucket.name,"),
+        ("${secret.a}", Instance, 1, "stands in exec.env and files alone", "one of bucket.name,"),
+        ("${secret.a}", Check, 1, "stands in exec.env and files alone", "one of bucket.name,"),
+        ("${secret.a b}", Confidential, 1, "contains ' '", "letters, digits"),
+        ("${secret.}", Confidential, 1, "the name is empty", "letters, digits"),
+        ("${node.name}", SecretNames, 1, "the same on every node", "one of bucket.name, bucket.config"),
         ("${bucket.name}", Subtask, 1, "a subtask has no bucket", "item, job, subtask, attempt"),
     ];
     for (text, allowed, position, problem, remedy) in table {
@@ -104,6 +109,22 @@ fn a_missing_key_is_named_with_the_keys_that_are_there() {
     let many: Value = (0..30).map(|n| (format!("k{n}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
     let error = rendered("${bucket.config.x}", &many).expect_err("not there");
     assert!(error.problem.ends_with("k19 and 10 more"), "{error}");
+}
+
+#[test]
+fn secrets_are_left_open_and_never_rendered() {
+    let template = Template::parse("${dir}/${secret.crawler.token}!${node.name}${secret.b}", Confidential);
+    let template = template.expect("a template");
+    let names: Vec<&str> = template.secrets().map(SecretName::as_str).collect();
+    assert_eq!(names, ["crawler.token", "b"]);
+    assert_eq!(template.to_string(), "${dir}/${secret.crawler.token}!${node.name}${secret.b}");
+    let pieces =
+        with_scope(&json!({}), |scope| template.render_but_secrets(scope)).expect("all else is known");
+    let text = |text: &str| Piece::Text(text.to_owned());
+    let secret = |name: &str| Piece::Secret(SecretName::new(name).expect("a name"));
+    assert_eq!(pieces, [text("/i/"), secret("crawler.token"), text("!n1"), secret("b")]);
+    let error = with_scope(&json!({}), |scope| template.render(scope)).expect_err("a secret");
+    assert_eq!(error.to_string(), "${secret.crawler.token}: no secret is known here");
 }
 
 #[test]

@@ -146,6 +146,13 @@ impl ClusterApi for Kept {
     async fn peers(&self, by: (String, u32), _: u64) -> Result<Vec<Node>, Refused> {
         Ok(vec![Node { name: by.0, hostname: "h".to_owned(), labels: vec!["a".to_owned()] }])
     }
+
+    async fn secret(&self, _: (String, u32), name: String) -> Result<Secret, Refused> {
+        match name.as_str() {
+            "token" => Ok(Secret::new("hunter2")),
+            other => Err(Refused::new(Why::NotFound, format!("there is no secret {other}"))),
+        }
+    }
 }
 
 /// A keeper of bucket /a, a process in its care, and where its agent would be.
@@ -218,6 +225,13 @@ async fn the_other_calls_arrive_as_they_were_made() {
     context.emergency_disable("no licence").await.unwrap();
     context.emergency_quarantine(UNIX_EPOCH + Duration::from_millis(1234), "a pause").await.unwrap();
     assert_eq!(kept.content().said, ["progress: half", "no licence", "1234: a pause"]);
+    let secret = context.secret("token").await.unwrap();
+    assert_eq!((secret.text(), format!("{secret:?}").as_str()), (Some("hunter2"), "Secret(…)"));
+    let error = context.secret("other").await.unwrap_err();
+    assert_eq!(
+        (error.why(), error.to_string().as_str()),
+        (Some(Why::NotFound), "GetSecret: there is no secret other")
+    );
     let [peer] = context.peers().await.unwrap().try_into().unwrap();
     assert_eq!((peer.name.as_str(), peer.labels), ("/a", vec!["a".to_owned()]));
 }

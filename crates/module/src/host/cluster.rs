@@ -18,11 +18,11 @@ use crate::proto::{
     AddStatusLineRequest, AddStatusLineResponse, DeleteObjectRequest, DeleteObjectResponse,
     EmergencyDisableRequest, EmergencyDisableResponse, EmergencyQuarantineRequest,
     EmergencyQuarantineResponse, GetCheckpointRequest, GetCheckpointResponse, GetObjectRequest,
-    GetObjectResponse, ListObjectsRequest, ListObjectsResponse, ListPeersRequest, ListPeersResponse,
-    ObjectChange, PutObjectRequest, PutObjectResponse, SetCheckpointRequest, SetCheckpointResponse,
-    WatchObjectsRequest,
+    GetObjectResponse, GetSecretRequest, GetSecretResponse, ListObjectsRequest, ListObjectsResponse,
+    ListPeersRequest, ListPeersResponse, ObjectChange, PutObjectRequest, PutObjectResponse,
+    SetCheckpointRequest, SetCheckpointResponse, WatchObjectsRequest,
 };
-use crate::{MESSAGE_MAX, Node, Object, ObjectPage, ObjectStep, Refused, Why};
+use crate::{MESSAGE_MAX, Node, Object, ObjectPage, ObjectStep, Refused, Secret, Why};
 
 /// Steps of a watch, for as long as it is held.
 pub type Steps = Pin<Box<dyn Stream<Item = Result<ObjectStep, Refused>> + Send>>;
@@ -130,6 +130,9 @@ pub trait ClusterApi: Send + Sync + 'static {
     ) -> impl Future<Output = Result<u64, Refused>> + Send;
     /// The nodes that run the bucket.
     fn peers(&self, by: Self::Speaker, seen: u64) -> impl Future<Output = Result<Vec<Node>, Refused>> + Send;
+    /// A secret that the bucket's module names.
+    fn secret(&self, by: Self::Speaker, name: String)
+    -> impl Future<Output = Result<Secret, Refused>> + Send;
 }
 
 /// Serves keepers until it is dropped. Whoever can enter the socket's directory can connect; what a process may ask depends
@@ -284,5 +287,14 @@ impl<A: ClusterApi> ClusterService for Served<A> {
         let (by, seen, _) = self.open(request).await?;
         let nodes = self.0.peers(by, seen).await?.into_iter().map(Into::into).collect();
         Ok(Response::new(ListPeersResponse { nodes }))
+    }
+
+    async fn get_secret(
+        &self,
+        request: Request<GetSecretRequest>,
+    ) -> Result<Response<GetSecretResponse>, Status> {
+        let (by, _, ask) = self.open(request).await?;
+        let value = self.0.secret(by, ask.name).await?.bytes().to_vec();
+        Ok(Response::new(GetSecretResponse { value }))
     }
 }

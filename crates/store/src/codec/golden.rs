@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use sheaf_engine::{
     Bucket, Cluster, Emergency, Entry, Module, Object, Outcome, OutcomeVerb, Purge, Refusal, Release, Reply,
-    Request, Rollout,
+    Request, Rollout, Secret,
 };
 use sheaf_model::*;
 
-use super::{BucketV1, BucketV2, BucketV3, ClusterV1, ModuleV1, NodeV1, RolloutV1, Stored, decode, encode};
+use super::{
+    BucketV1, BucketV2, BucketV3, ClusterV1, ModuleV1, ModuleV2, NodeV1, RolloutV1, Stored, decode, encode,
+};
 fn bucket_name() -> BucketName {
     BucketName::new("/logs/web").unwrap()
 }
@@ -83,8 +85,8 @@ fn module_v1() -> ModuleV1 {
     ModuleV1 { spec, revision: Revision(5), at: Timestamp(1_700_000_000_000) }
 }
 
-fn module() -> Module {
-    let former = Module::from_previous(module_v1());
+fn module_v2() -> ModuleV2 {
+    let former = ModuleV2::from_previous(module_v1());
     let call = |n: u64| LifeCycleCall { command: vec![template()], timeout: Some(Span::seconds(n)) };
     use sheaf_model::Call::{
         Decommission, Delete, Hello, Init, NewSource, PeriodicPoll, Resume, Stop, Suspend, UpdatedSource,
@@ -92,7 +94,14 @@ fn module() -> Module {
     let calls =
         [Hello, Init, NewSource, Resume, UpdatedSource, PeriodicPoll, Suspend, Delete, Decommission, Stop];
     let life_cycle = calls.into_iter().zip(1..).map(|(name, n)| (name, call(n))).collect();
-    Module { spec: Arc::new(ModuleSpec { life_cycle, ..(*former.spec).clone() }), ..former }
+    ModuleV2 { spec: ModuleSpecV2 { life_cycle, ..former.spec }, ..former }
+}
+
+fn module() -> Module {
+    let former = Module::from_previous(module_v2());
+    let secret = Part::Name(TemplateName::Secret(SecretName::new("token").unwrap()));
+    let secrets = vec![Template(vec![Part::Text("token".to_owned())]), template(), Template(vec![secret])];
+    Module { spec: Arc::new(ModuleSpec { secrets, ..(*former.spec).clone() }), ..former }
 }
 
 fn release(revision: u64) -> Release {
@@ -326,11 +335,31 @@ fn version_2_is_written_as_it_was_first_shipped() {
 
 #[test]
 fn version_2_of_a_module_is_written_as_it_was_first_shipped() {
-    compare("v2-module", &written("module", &module()), include_str!("golden/v2-module.hex"));
+    compare("v2-module", &written("module", &module_v2()), include_str!("golden/v2-module.hex"));
     let mut first = Vec::new();
     encode(&module_v1(), &mut first).unwrap();
-    assert_eq!(decode::<Module>(&first), Ok(Module::from_previous(module_v1())));
-    assert!(Module::from_previous(module_v1()).spec.life_cycle.is_empty());
+    assert_eq!(decode::<ModuleV2>(&first), Ok(ModuleV2::from_previous(module_v1())));
+    assert!(ModuleV2::from_previous(module_v1()).spec.life_cycle.is_empty());
+}
+
+#[test]
+fn version_3_of_a_module_is_written_as_it_was_first_shipped() {
+    compare("v3-module", &written("module", &module()), include_str!("golden/v3-module.hex"));
+    let mut former = Vec::new();
+    encode(&module_v2(), &mut former).unwrap();
+    let read: Module = decode(&former).unwrap();
+    assert_eq!(read, Module::from_previous(module_v2()));
+    assert!(read.spec.secrets.is_empty() && !read.spec.life_cycle.is_empty());
+}
+
+#[test]
+fn a_secret_is_written_as_it_was_first_shipped() {
+    let ciphertext = ObjectValue::from([0xab; 20].as_slice());
+    let sealed = Sealed { key: KeyId([0xcd; 8]), nonce: [0xef; 12], ciphertext };
+    let name = SecretName::new("crawler.token").unwrap();
+    let (at, actor) = (Timestamp(1_700_000_000_000), "cli:alice@ops1".to_owned());
+    let secret = Secret { name, sealed, revision: Revision(7), at, actor };
+    compare("v1-secret", &written("secret", &secret), include_str!("golden/v1-secret.hex"));
 }
 
 /// Artifacts came later than the rows of version 1, and so has their own file.

@@ -8,13 +8,13 @@ use proptest::option;
 use proptest::prelude::*;
 use sheaf_engine::{
     Bucket, Change, Cluster, Emergency, Entry, Module, Object, Purge, Pushed, Release, Reply, Request,
-    Rollout,
+    Rollout, Secret,
 };
 use sheaf_model::{
     Artifact, Binding, BucketName, BucketSpec, Bytes, ClusterEpoch, ClusterId, Decision, Digest, Drain,
-    Epoch, Event, Exit, Facts, FileName, Gate, Instance, Json, LeaveReason, ModuleName, ModuleRef,
+    Epoch, Event, Exit, Facts, FileName, Gate, Instance, Json, KeyId, LeaveReason, ModuleName, ModuleRef,
     ModuleSpec, ModuleVersion, Node, NodeId, NodeKey, NodeName, NodeStatus, ObjectKey, Phase, Placement,
-    Repair, RequestId, Residue, Revision, Runtime, Settings, Shape, Span, Timestamp,
+    Repair, RequestId, Residue, Revision, Runtime, Sealed, SecretName, Settings, Shape, Span, Timestamp,
 };
 use sheaf_store::{EventFilter, Store};
 
@@ -318,7 +318,25 @@ pub(crate) fn row() -> impl Strategy<Value = Change> {
         name().prop_map(Change::ObjectsGone),
         pushed().prop_map(Change::Artifact),
         (0..3_u8).prop_map(|n| Change::ArtifactGone(module_ref(n))),
+        secret().prop_map(|secret| Change::Secret(Arc::new(secret))),
+        (0..3_u8).prop_map(|n| Change::SecretGone(secret_name(n))),
     ]
+}
+
+fn secret_name(n: u8) -> SecretName {
+    SecretName::new(&format!("token.{n}")).expect("a name")
+}
+
+fn secret() -> impl Strategy<Value = Secret> {
+    (0..3_u8, any::<[u8; 12]>(), vec(any::<u8>(), 0..40), number(), text()).prop_map(
+        |(n, nonce, bytes, number, actor)| Secret {
+            name: secret_name(n),
+            sealed: Sealed { key: KeyId([n; 8]), nonce, ciphertext: bytes.as_slice().into() },
+            revision: Revision(number),
+            at: Timestamp(number),
+            actor,
+        },
+    )
 }
 
 fn pushed() -> impl Strategy<Value = Pushed> {

@@ -9,6 +9,8 @@ pub enum Class {
     LiveRead,
     /// Shows what every member has: any member.
     Read,
+    /// Brings along what must not travel on as it is: the node that is asked, member or not, which asks others itself.
+    Here,
     /// Meant for this very node: never forwarded.
     Own,
 }
@@ -31,7 +33,8 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         | ("ClusterService", "Settings" | "Transfer")
         | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move" | "Purge" | "Rollback")
         | ("ModuleService", "BeginPush" | "PushPiece" | "FinishPush")
-        | ("BucketService" | "ModuleService", "Delete")
+        | ("BucketService" | "ModuleService" | "SecretService", "Delete")
+        | ("SecretService", "Put")
         | ("NodeService", "Label" | "Drain" | "Undrain" | "Forget")
         | ("InstanceService", "PutObject" | "DeleteObject" | "AddStatusLine" | "Disable" | "Quarantine") => {
             (Class::Change, false)
@@ -39,12 +42,15 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         ("ClusterService", "Status" | "Members")
         | ("BucketService", "Plan" | "Get" | "List" | "Explain")
         | ("NodeService", "List" | "Get" | "Affinity") => (Class::LiveRead, false),
+        ("SecretService", "Set") => (Class::Here, false),
         ("BucketService", "Test") => (Class::Change, true),
         ("BucketService", "Watch") => (Class::LiveRead, true),
         ("BucketService", "History")
         | ("ModuleService", "Get" | "List")
-        | ("EventService", "List")
-        | ("InstanceService", "GetObject" | "ListObjects" | "ListPeers") => (Class::Read, false),
+        | ("EventService" | "SecretService", "List")
+        | ("InstanceService", "GetObject" | "ListObjects" | "ListPeers" | "GetSecret") => {
+            (Class::Read, false)
+        }
         ("BucketService", "Logs")
         | ("EventService", "Watch")
         | ("ClusterService", "SaveSnapshot")
@@ -77,7 +83,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 47);
+        assert_eq!(calls, 52);
     }
 
     #[test]

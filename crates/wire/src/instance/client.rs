@@ -1,14 +1,15 @@
 //! The client side of `sheaf.v1.InstanceService`.
 
-use sheaf_model::BucketName;
+use sheaf_model::{BucketName, Sealed};
 use tonic::transport::Channel;
 
 use super::{
-    AddStatusLine, DeleteObject, DisableBucket, GetObject, GotObject, ListObjects, ObjectHead, ObjectStep,
-    PeerNode, PutObject, QuarantineBucket, WatchObjects,
+    AddStatusLine, DeleteObject, DisableBucket, GetObject, GetSecret, GotObject, ListObjects, ObjectHead,
+    ObjectStep, PeerNode, PutObject, QuarantineBucket, WatchObjects,
 };
 use crate::proto::v1;
 use crate::proto::v1::instance_service_client::InstanceServiceClient;
+use crate::secret::sealed_answered;
 use crate::server::MESSAGE_MAX;
 use crate::{Answers, ApiError, Client, Done, Page, call};
 
@@ -72,5 +73,12 @@ impl Client {
     pub async fn peers_of(&self, bucket: &BucketName) -> Result<Vec<PeerNode>, ApiError> {
         let request = self.request(v1::ListPeersRequest { bucket: bucket.to_string() });
         Ok(self.unary(request, async |request| self.instances().list_peers(request).await).await?.into())
+    }
+
+    /// A secret that a bucket's module names, sealed.
+    pub async fn secret_for(&self, ask: GetSecret) -> Result<Sealed, ApiError> {
+        let request = self.request(v1::GetSecretRequest::from(ask));
+        let answer = self.unary(request, async |request| self.instances().get_secret(request).await);
+        sealed_answered(answer.await?.sealed)
     }
 }

@@ -2,15 +2,16 @@
 
 use sheaf_model::{
     BucketName, Claim, Epoch, NodeId, OBJECT_VALUE_MAX, ObjectKey, Revision, STATUS_KIND_MAX,
-    STATUS_LINE_MAX, Timestamp,
+    STATUS_LINE_MAX, Sealed, Timestamp,
 };
 
 use super::{
-    AddStatusLine, DeleteObject, DisableBucket, GetObject, GotObject, ListObjects, ObjectChange, ObjectHead,
-    ObjectStep, PeerNode, PutObject, QuarantineBucket, WatchObjects,
+    AddStatusLine, DeleteObject, DisableBucket, GetObject, GetSecret, GotObject, ListObjects, ObjectChange,
+    ObjectHead, ObjectStep, PeerNode, PutObject, QuarantineBucket, WatchObjects,
 };
 use crate::change::{page_of, timestamp, timestamp_from};
 use crate::proto::v1;
+use crate::secret::secret_name;
 use crate::{ApiError, Caller, PAGE_MAX, Page};
 
 fn name(text: &str) -> Result<BucketName, ApiError> {
@@ -92,6 +93,23 @@ impl TryFrom<v1::Object> for GotObject {
     fn try_from(object: v1::Object) -> Result<Self, ApiError> {
         let head = object.head.ok_or_else(|| ApiError::Internal("the object has no head".to_owned()))?;
         Ok(Self { head: head.try_into()?, value: object.value.as_ref().into() })
+    }
+}
+
+pub(super) fn secret(message: &v1::GetSecretRequest) -> Result<GetSecret, ApiError> {
+    let bucket = name(&message.bucket)?;
+    Ok(GetSecret { bucket, claim: claim(message.claim)?, name: secret_name(&message.name)? })
+}
+
+impl From<GetSecret> for v1::GetSecretRequest {
+    fn from(ask: GetSecret) -> Self {
+        Self { bucket: ask.bucket.to_string(), claim: Some(ask.claim.into()), name: ask.name.to_string() }
+    }
+}
+
+impl From<Sealed> for v1::GetSecretResponse {
+    fn from(sealed: Sealed) -> Self {
+        Self { sealed: Some(sealed.into()) }
     }
 }
 

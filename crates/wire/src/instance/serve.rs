@@ -88,4 +88,12 @@ impl<A: InstanceApi> InstanceService for Serve<A> {
         let ask = |caller, ask| self.0.peers(caller, ask);
         call::unary(request, |q, _| convert::peers(&q), ask, Into::into).await
     }
+
+    async fn get_secret(
+        &self,
+        request: Request<v1::GetSecretRequest>,
+    ) -> Result<Response<v1::GetSecretResponse>, Status> {
+        let ask = |caller, ask| self.0.secret(caller, ask);
+        call::unary(request, |q, _| convert::secret(&q), ask, Into::into).await
+    }
 }

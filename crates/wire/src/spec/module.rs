@@ -38,6 +38,9 @@ pub(super) fn value(module: v1::ModuleSpec, defects: &mut Vec<Defect>) -> Value 
         let calls = module.life_cycle.into_iter().map(|(name, call)| (name, life_cycle_value(call)));
         fields.put("life_cycle", Value::Object(calls.collect()));
     }
+    if !module.secrets.is_empty() {
+        fields.put("secrets", module.secrets);
+    }
     Value::Object(fields.0)
 }
 
@@ -212,6 +215,7 @@ fn message(spec: ModuleSpec) -> v1::ModuleSpec {
                 (call.as_str().to_owned(), v1::LifeCycleCall { command: written(&it.command), timeout_ms })
             })
             .collect(),
+        secrets: written(&spec.secrets),
     }
 }
 

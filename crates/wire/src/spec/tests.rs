@@ -110,8 +110,12 @@ fn check() -> impl Strategy<Value = Check> {
 
 fn exec() -> impl Strategy<Value = Exec> {
     let set = TemplateSet::Instance;
-    (template(set), vec(template(set), 0..3), btree_map("[A-Z]{1,6}", template(set), 0..3))
-        .prop_map(|(command, args, env)| Exec { command, args, env })
+    let env = btree_map("[A-Z]{1,6}", template(TemplateSet::Confidential), 0..3);
+    (template(set), vec(template(set), 0..3), env).prop_map(|(command, args, env)| Exec {
+        command,
+        args,
+        env,
+    })
 }
 
 fn restart() -> impl Strategy<Value = Restart> {
@@ -143,10 +147,12 @@ fn limits() -> impl Strategy<Value = Limits> {
 }
 
 fn module() -> impl Strategy<Value = ModuleSpec> {
-    let files = btree_map(name(), template(TemplateSet::Instance), 0..3);
+    let files = btree_map(name(), template(TemplateSet::Confidential), 0..3);
+    let entry = |text| Template::parse(text, TemplateSet::SecretNames).unwrap();
+    let secrets = option::of(Just(vec![entry("token"), entry("${bucket.config.token}")]));
     // Calls at the end must fit into the grace.
     let stop = (prop::sample::select(Signal::ALL.to_vec()), 5_000..60_000_u64, life_cycle());
-    let first = (name(), "[0-9]\\.[0-9]{1,2}(-rc1)?", any::<bool>(), vec(check(), 0..4), exec());
+    let first = (name(), "[0-9]\\.[0-9]{1,2}(-rc1)?", any::<bool>(), vec(check(), 0..4), exec(), secrets);
     (first, files, stop, restart(), option::of(object()), limits(), option::of("[a-z]{1,8}")).prop_map(
         |(first, files, (signal, grace, life_cycle), restart, config_schema, limits, user)| ModuleSpec {
             name: ModuleName::new(&first.0).unwrap(),
@@ -162,6 +168,7 @@ fn module() -> impl Strategy<Value = ModuleSpec> {
             limits,
             user,
             life_cycle: life_cycle.into_iter().filter(|(call, _)| *call != Call::Init).collect(),
+            secrets: first.5.unwrap_or_default(),
         },
     )
 }

@@ -48,7 +48,7 @@ impl Keeper {
             more.push(("SHEAF_PID", OsString::from(pid.to_string())));
         }
         if matches!(call, Call::NewSource | Call::Resume | Call::UpdatedSource) {
-            render(plan, layout).map_err(|error| error.to_string())?;
+            render(plan, &self.opened, layout)?;
         }
         if call == Call::UpdatedSource {
             let told = self.told.as_ref().unwrap_or(&commands.bucket);
@@ -56,7 +56,7 @@ impl Keeper {
             write_json(&layout.change(), &changed, false).map_err(|error| error.to_string())?;
             more.push(("SHEAF_CHANGE", layout.change().into_os_string()));
         }
-        let program = Program::place_aside(plan, layout, line, &more)?;
+        let program = Program::place_aside(plan, &self.opened, layout, line, &more)?;
         Ok(Running { call, program, bucket: commands.bucket.clone() })
     }
 

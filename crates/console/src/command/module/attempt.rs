@@ -1,15 +1,17 @@
 //! `sheaf module try`: what is to be tried, and how what is seen of it looks. The program itself is started by whoever put the
 //! command line together.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
 use sheaf_model::{
-    BucketName, BucketSpec, Exec, ModuleRef, ModuleSpec, ModuleVersion, PutBucket, Runtime, Template,
-    TemplateSet,
+    BucketName, BucketSpec, Exec, ModuleRef, ModuleSpec, ModuleVersion, PutBucket, Runtime, SecretName,
+    SecretValue, Template, TemplateSet,
 };
 
+use crate::command::secret::{read_file, secret_name};
 use crate::documents::{self, Source, Written};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Terminal};
@@ -44,6 +46,9 @@ pub struct Try {
     /// Which bucket of the file, if there are several
     #[arg(long, value_name = "NAME", value_parser = crate::command::bucket::bucket_name)]
     bucket: Option<BucketName>,
+    /// A secret that the module may ask for; its value is the file's content
+    #[arg(long = "secret", value_name = "NAME=FILE", value_parser = secret)]
+    secrets: Vec<(SecretName, PathBuf)>,
     /// Make the checks that any module should pass
     #[arg(long)]
     conformance: bool,
@@ -56,6 +61,8 @@ pub struct Tried {
     pub module: ModuleSpec,
     /// A bucket of it.
     pub bucket: BucketSpec,
+    /// What it may ask for.
+    pub secrets: BTreeMap<SecretName, SecretValue>,
     /// Whether the checks are to be made.
     pub conformance: bool,
 }
@@ -114,7 +121,9 @@ impl Try {
             ));
         }
         bucket.module = ModuleRef { name: module.name.clone(), version: Some(module.version.clone()) };
-        Ok(Tried { module, bucket, conformance: self.conformance })
+        let secrets = self.secrets.iter().map(|(name, file)| Ok((name.clone(), read_file(file)?)));
+        let secrets = secrets.collect::<Result<_, Failure>>()?;
+        Ok(Tried { module, bucket, secrets, conformance: self.conformance })
     }
 
     fn bucket_of<'a>(&self, written: &'a Written) -> Result<&'a PutBucket, Failure> {
@@ -138,6 +147,12 @@ impl Try {
             }
         }
     }
+}
+
+/// `NAME=FILE`
+fn secret(text: &str) -> Result<(SecretName, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("NAME=FILE, with the value in the file")?;
+    Ok((secret_name(name)?, file.into()))
 }
 
 /// A module that only its program describes.
@@ -236,7 +251,8 @@ mod tests {
     fn read(program: &[&str], text: &str) -> Result<Tried, Failure> {
         let (mut out, _) = recorded::terminal(text);
         let program = program.iter().map(|word| (*word).to_owned()).collect();
-        Try { program, files: vec!["-".into()], bucket: None, conformance: false }.read(&mut out)
+        Try { program, files: vec!["-".into()], bucket: None, secrets: vec![], conformance: false }
+            .read(&mut out)
     }
 
     const BUCKET: &str = "kind: Bucket\nname: /a\nmodule: m\n";

@@ -112,6 +112,7 @@ fn bucket() -> impl Strategy<Value = BucketSpec> {
 fn template(set: TemplateSet) -> impl Strategy<Value = Template> {
     let names = match set {
         TemplateSet::Check => vec!["${node.name}", "${bucket.config.a.0}", "$${x}", "$$", "${sheaf}"],
+        TemplateSet::Confidential => vec!["${dir}", "${file.a.conf}", "${secret.a.b}", "$${x}"],
         _ => vec!["${dir}", "${file.a.conf}", "${bucket.config}", "$${x}", "$HOME", "${node.labels}"],
     };
     let part = prop_oneof![text(), proptest::sample::select(names).prop_map(str::to_owned)];
@@ -154,13 +155,16 @@ fn check() -> impl Strategy<Value = Check> {
 
 fn module() -> impl Strategy<Value = ModuleSpec> {
     let instance = || template(TemplateSet::Instance);
+    let confidential = || template(TemplateSet::Confidential);
+    let secret = |text: &str| Template::parse(text, TemplateSet::SecretNames).expect("a template");
+    let secrets = vec(prop_oneof![Just(secret("a")), Just(secret("${bucket.config.b}"))], 0..3);
     let exec = (
         instance()
             .prop_filter("not blank", |command| command.literal().is_none_or(|text| !text.trim().is_empty())),
         vec(instance(), 0..4),
-        btree_map("[A-Za-z_][A-Z0-9_]{0,6}", instance(), 0..3),
+        btree_map("[A-Za-z_][A-Z0-9_]{0,6}", confidential(), 0..3),
     );
-    let files = btree_map("[a-z0-9][a-z0-9_.-]{0,6}", instance(), 0..3);
+    let files = btree_map("[a-z0-9][a-z0-9_.-]{0,6}", confidential(), 0..3);
     let restart = (0..3usize, 10..u64::MAX, 10..u64::MAX, any::<u32>(), span());
     let limits = (
         option::of(1..=u64::MAX),
@@ -169,11 +173,20 @@ fn module() -> impl Strategy<Value = ModuleSpec> {
         option::of(1..=u64::MAX),
         option::of("[a-z_][a-z0-9_-]{0,8}"),
     );
-    let head = ("[a-z0-9][A-Za-z0-9_.-]{0,8}", "[A-Za-z0-9_.+-]{1,8}", any::<bool>(), option::of(object()));
+    let schema = (option::of(object()), secrets);
+    let head = ("[a-z0-9][A-Za-z0-9_.-]{0,8}", "[A-Za-z0-9_.+-]{1,8}", any::<bool>(), schema);
     let call = (vec(instance(), 0..3), option::of(1..=u64::MAX));
     let stop = (0..Signal::ALL.len(), any::<u64>(), btree_map(0..Call::IN_DOCUMENTS.len(), call, 0..3));
     (head, vec(check(), 0..4), exec, files, stop, restart, limits).prop_map(
-        |((name, version, multi, schema), checks, (command, args, env), files, stop, restart, limits)| {
+        |(
+            (name, version, multi, (schema, secrets)),
+            checks,
+            (command, args, env),
+            files,
+            stop,
+            restart,
+            limits,
+        )| {
             let name = ModuleName::new(&name).expect("a name");
             let version = ModuleVersion::new(&version).expect("a version");
             let file = |name: &str| FileName::new(name).expect("a name");
@@ -213,6 +226,7 @@ fn module() -> impl Strategy<Value = ModuleSpec> {
                     processes: limits.3,
                 },
                 user: limits.4,
+                secrets,
                 ..ModuleSpec::new(name, version, Runtime::Exec)
             }
         },

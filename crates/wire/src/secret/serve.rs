@@ -1,0 +1,46 @@
+//! The server side of `sheaf.v1.SecretService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{SecretApi, convert};
+use crate::call;
+use crate::proto::v1;
+use crate::proto::v1::secret_service_server::SecretService;
+
+/// Messages in, questions to `A`, messages out.
+#[derive(Debug)]
+pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+
+#[tonic::async_trait]
+impl<A: SecretApi> SecretService for Serve<A> {
+    async fn set(
+        &self,
+        request: Request<v1::SetSecretRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        call::unary(request, convert::set, |caller, ask| self.0.set(caller, ask), Into::into).await
+    }
+
+    async fn put(
+        &self,
+        request: Request<v1::PutSecretRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        call::unary(request, convert::put, |caller, ask| self.0.put(caller, ask), Into::into).await
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListSecretsRequest>,
+    ) -> Result<Response<v1::ListSecretsResponse>, Status> {
+        call::unary(request, |q, _| convert::list(q), |caller, ask| self.0.list(caller, ask), Into::into)
+            .await
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteSecretRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        call::unary(request, convert::delete, |caller, ask| self.0.delete(caller, ask), Into::into).await
+    }
+}
