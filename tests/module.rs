@@ -42,7 +42,15 @@ fn conforms(output: &Output) {
     let all = checks(output);
     let failed: Vec<_> = all.iter().filter(|(_, result, _)| result != "ok").collect();
     assert!(failed.is_empty() && output.code == 0, "{failed:?} {output}");
-    assert!(all.len() >= 25, "{} checks: {output}", all.len());
+    assert!(all.len() >= 29, "{} checks: {output}", all.len());
+    for strange in [
+        "an unknown call is not implemented",
+        "bytes that are no message are refused",
+        "unknown fields are passed over",
+        "it still answers after all that",
+    ] {
+        assert!(all.iter().any(|(check, ..)| check == strange), "{strange}: {output}");
+    }
     assert_eq!(output.json()["passed"], true);
 }
 
@@ -169,6 +177,25 @@ fn runs(machine: &Machine) {
     refused("{gate: 'no'}", "CanRunOnThisNode: no: here lacks what it takes");
     refused("{start: 'the port is taken'}", "OnNewSource: the port is taken");
     refused("{start: crash}", "OnNewSource: the module's program ended: signal 6; it said last:");
+    refused(
+        "{start: crash}",
+        "a node would start it again (restart.policy: on_failure); here it is started once",
+    );
+    let schema = "kind: Module\nname: it\nversion: '1'\nruntime: plugin\nexec: {command: /replaced}\n\
+                  config_schema: {required: [port], properties: {sources: {items: {type: string}}}}\n---\n";
+    let document = format!("{schema}{BUCKET}config: {{sources: [a, 1, 2]}}\n");
+    for more in [&[][..], &["--conformance"]] {
+        let output =
+            cli::run(machine, &[&["module", "try", program, "-f", "-"], more].concat(), document.as_bytes());
+        let all = [
+            "config.sources[1]: ",
+            "config.sources[2]: ",
+            "\"port\" is a required property",
+            "config_schema of module it@1",
+        ];
+        assert!(output.code == 1 && all.iter().all(|text| output.stderr.contains(text)), "{output}");
+        assert_eq!(output.stdout, "", "nothing was started");
+    }
 }
 
 fn killed(machine: &Machine) {

@@ -18,6 +18,10 @@ pub(crate) async fn run(ask: &Try, binary: &Path, format: Format, out: &mut Term
 
 async fn attempt(ask: &Try, binary: &Path, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
     let Tried { module, bucket, secrets, conformance } = ask.read(out)?;
+    let defects = sheaf_control::config_defects(&module, &bucket);
+    if !defects.is_empty() {
+        return Err(Failure::Defects(defects));
+    }
     let (tell, mut seen) = mpsc::channel(SEEN);
     let bench = Workbench::open(module, bucket, secrets, binary, tell).map_err(|error| refused(&error))?;
     let mut report = Report::new(format);

@@ -24,6 +24,7 @@ use crate::{Bucket, CanRun, Difference, Instance, MESSAGE_MAX, Node, PROTOCOL};
 mod cluster;
 mod context;
 mod forward;
+mod strange;
 
 pub use cluster::{ClusterApi, Line, Put, Steps, serve_cluster};
 pub use context::{ContextServer, Said};
@@ -39,6 +40,8 @@ const PING_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Host {
     client: ModuleServiceClient<Channel>,
+    /// The same connection.
+    channel: Channel,
 }
 
 /// Why a call came to nothing. Its text is for people.
@@ -83,10 +86,10 @@ impl Host {
         let channel = channel(socket)
             .await
             .map_err(|error| CallError::Broken { call: "connecting", reason: causes(&error) })?;
-        let client = ModuleServiceClient::new(channel)
+        let client = ModuleServiceClient::new(channel.clone())
             .max_decoding_message_size(MESSAGE_MAX)
             .max_encoding_message_size(MESSAGE_MAX);
-        Ok(Self { client })
+        Ok(Self { client, channel })
     }
 
     /// The handshake; `sheaf` is the caller's own version.

@@ -79,6 +79,7 @@ impl<'a> Report<'a> {
         let told = self.bench.told();
         let first = can_run(&gate, told.clone()).await;
         self.note("gate 3 is answered", first.clone().map(shown)).await;
+        let answers = first.is_ok();
         let mut all = vec![first];
         all.push(can_run(&gate, told.clone()).await);
         all.extend(futures::future::join_all((0..AT_ONCE).map(|_| can_run(&gate, told.clone()))).await);
@@ -96,6 +97,9 @@ impl<'a> Report<'a> {
             Err("files in its directory changed; CanRunOnThisNode looks, and changes nothing".to_owned())
         };
         self.note("gate 3 changes nothing", unchanged).await;
+        if answers {
+            self.strange(&gate).await;
+        }
         let mut large = told;
         large.labels.insert("large".to_owned(), "x".repeat(LARGE));
         let found = can_run(&gate, large).await.map(|_| format!("{} MiB", LARGE >> 20));
@@ -107,6 +111,36 @@ impl<'a> Report<'a> {
         let grace = self.bench.module.stop.grace;
         let found = gate.end(Instant::now() + grace.duration()).await;
         self.note("the process for gate 3 ends when asked to", found.and_then(|last| orderly(&last))).await;
+    }
+
+    /// What no caller of this version says, and that it is still there afterwards. Of one that answers gate 3.
+    async fn strange(&mut self, gate: &Process<'_>) {
+        let unknown =
+            gate.within("a call that the protocol does not have", DEFAULT_TIMEOUT, gate.host.no_such_call());
+        let found = match unknown.await {
+            Ok(None) => Ok("UNIMPLEMENTED".to_owned()),
+            Ok(Some(())) => {
+                Err("it was answered as if there were one; UNIMPLEMENTED is the answer".to_owned())
+            }
+            Err(wrong) => Err(format!("{}; UNIMPLEMENTED is the answer", wrong.why)),
+        };
+        self.note("an unknown call is not implemented", found).await;
+        let found = match gate.within("CanRunOnThisNode", DEFAULT_TIMEOUT, gate.host.garbage()).await {
+            Ok(None) => Ok("UNIMPLEMENTED".to_owned()),
+            Err(wrong) if wrong.answered => Ok(wrong.why),
+            Ok(Some(())) => Err("bytes that are no message were taken for one".to_owned()),
+            Err(wrong) => Err(format!("{}; an error is the answer", wrong.why)),
+        };
+        self.note("bytes that are no message are refused", found).await;
+        let more = gate.host.can_run_with_more(self.bench.told(), gate.node());
+        let found = gate.within("CanRunOnThisNode", DEFAULT_TIMEOUT, more).await;
+        let found = found.map(|answer| shown(answer.unwrap_or(CanRun::Yes)));
+        let why = |wrong: super::process::Wrong| {
+            format!("{}; fields that are not known are passed over", wrong.why)
+        };
+        self.note("unknown fields are passed over", found.map_err(why)).await;
+        let still = can_run(gate, self.bench.told()).await.map(shown);
+        self.note("it still answers after all that", still).await;
     }
 
     /// From OnNewSource to a suspension, with all that can be said in between.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sheaf_model::Call;
+use sheaf_model::{Call, RestartWhen};
 use sheaf_module::CanRun;
 use tokio::time::{Instant, sleep};
 
@@ -96,6 +96,17 @@ impl Workbench {
     /// Ends a process that has failed; why it has.
     async fn give_up(&self, process: Process<'_>, failed: Result<(), String>) -> String {
         let _ = process.end(Instant::now() + self.module.stop.grace.duration()).await; // there is a first reason
+        let restart = match self.module.restart.policy {
+            RestartWhen::Never => {
+                "a node would not start it again, as its module says restart.policy: never".to_owned()
+            }
+            // Whatever fails is no exit with 0.
+            policy => format!(
+                "a node would start it again (restart.policy: {}); here it is started once",
+                policy.as_str()
+            ),
+        };
+        self.see(Seen::Did(restart)).await;
         failed.err().unwrap_or_else(|| "it has ended".to_owned())
     }
 }

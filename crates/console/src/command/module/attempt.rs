@@ -24,7 +24,8 @@ const UNVERSIONED: &str = "0";
 #[command(after_long_help = "\
 Starts the program on this machine as a node would: asks it CanRunOnThisNode, runs the bucket in a process of its own, polls it, \
 and ends it at Ctrl-C. What it prints is printed. Objects, checkpoint and all else that it may ask of the cluster is there, in \
-memory, and gone afterwards. Needs no cluster, and touches none.
+memory, and gone afterwards. Needs no cluster, and touches none. The bucket's config is checked against the module's \
+config_schema first. A program that fails or ends is not started again, whatever the module's restart says.
 
 PROGRAM replaces what the module in FILE executes; without a module in FILE it is all there is to know of it. Words that name a \
 file here are passed on with its absolute path, since the program runs in a directory of its own. Write -- before words that \
