@@ -24,6 +24,8 @@ pub(super) struct Known {
     pub(super) buckets: BTreeMap<BucketName, KnownBucket>,
     pub(super) bindings: BTreeMap<BucketName, WatchedBinding>,
     pub(super) residues: BTreeMap<BucketName, Revision>,
+    /// The buckets that this node is to purge: there may be very many buckets, and hardly ever one of these.
+    pub(super) purges: BTreeMap<BucketName, Revision>,
     pub(super) revision: Revision,
     rules: Rules,
 }
@@ -227,11 +229,16 @@ impl Known {
             WatchItem::Bucket(watched) => {
                 let name = watched.spec.name.clone();
                 let rules = self.rules.compiled(&watched.spec.node_list_rules);
+                match watched.purge {
+                    Some(revision) => drop(self.purges.insert(name.clone(), revision)),
+                    None => drop(self.purges.remove(&name)),
+                }
                 self.buckets.insert(name.clone(), KnownBucket::new(watched, rules));
                 Put::Bucket(name)
             }
             WatchItem::BucketGone(name) => {
                 self.buckets.remove(&name);
+                self.purges.remove(&name);
                 Put::Bucket(name)
             }
             WatchItem::Binding(binding) => {

@@ -49,7 +49,7 @@ impl NodeState {
 
     /// What this node is still to purge.
     fn purge_owed(&self, bucket: &BucketName) -> Option<Revision> {
-        self.known.buckets.get(bucket).and_then(|known| known.watched.purge)
+        self.known.purges.get(bucket).copied()
     }
 
     /// What there is to say of a purge, if it is done or came to nothing.
@@ -69,7 +69,9 @@ impl NodeState {
 
     /// What the leader has not recorded yet.
     pub(super) fn purges_owed(&self) -> Vec<ToLeader> {
-        let asked = self.known.buckets.iter().filter_map(|(name, it)| Some((name, it.watched.purge?)));
-        asked.filter_map(|(name, revision)| self.purge_done(name, self.places.get(name)?, revision)).collect()
+        let asked = self.known.purges.iter();
+        asked
+            .filter_map(|(name, revision)| self.purge_done(name, self.places.get(name)?, *revision))
+            .collect()
     }
 }
