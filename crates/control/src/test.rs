@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use sheaf_engine::{Command, OnBucket, PutTrial, registration};
+use sheaf_consensus::{Changes, Lagged};
+use sheaf_engine::{Change, Command, OnBucket, PutTrial, registration};
 use sheaf_model::view::BucketState;
 use sheaf_model::{BucketName, BucketSpec, NodeStatus, OnNodeLost, Phase, PutBucket, Span, Timestamp, Trial};
 use sheaf_wire::bucket::{TestBucket, TestEnd, TestResult, TestStep};
@@ -15,15 +16,20 @@ use sheaf_wire::logs::{LogLine, LogStream, LogsOf};
 use sheaf_wire::peer::PeerClient;
 use sheaf_wire::{Answers, ApiError, Caller};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Control;
+use crate::place::Member;
 use crate::propose::refused;
+use crate::watch::about;
 
 /// Beyond all its times, until a trial is deleted that nobody watches any more.
 const TIME_TO_LIVE: Span = Span::seconds(15);
-/// How often it is looked at how far it is; what a node is not available for is known to the leader alone, and no change.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// It is looked at how far it is when something of it changes, and this often: what a node is not available for is known to the
+/// leader alone, and no change.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Rows taken from memory at once.
+const ROWS: usize = 1000;
 /// How long its node may take to begin sending what was printed.
 const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 /// How long it is waited for that nothing is left; the time a node may take is its module's grace, and lines are read meanwhile.
@@ -40,6 +46,8 @@ struct Test {
     ask: TestBucket,
     bucket: BucketName,
     steps: mpsc::Sender<Result<TestStep, ApiError>>,
+    member: Member,
+    changes: Changes,
     /// Lines of the program that were passed on; those of a second reading come after them.
     passed_on: u64,
     objects: u64,
@@ -66,9 +74,13 @@ impl Control {
         let until = Timestamp(self.clock.wall().0.saturating_add(longest));
         let trial = Trial { until, max_objects: ask.max_objects, max_time: ask.max_time };
         let put = PutBucket { spec, suspended: None, base: None, latest: false };
+        let member = self.member()?;
+        let before = member.replica.state().revision;
         self.change(&caller, None, Command::PutTrial(PutTrial { put, trial })).await?;
         let (steps, said) = mpsc::channel(LINES);
-        let mut test = Test { control: self.clone(), caller, ask, bucket, steps, passed_on: 0, objects: 0 };
+        let (control, changes) = (self.clone(), member.replica.changes(before));
+        let mut test =
+            Test { control, caller, ask, bucket, steps, member, changes, passed_on: 0, objects: 0 };
         let run = stream::once(async move { test.run().await }).filter_map(|()| std::future::ready(None));
         let said = stream::unfold(said, |mut said| async move { Some((said.recv().await?, said)) });
         // Whoever reads the steps runs the test: when he goes away, the rest is left to its time to live.
@@ -117,7 +129,7 @@ impl Test {
     }
 
     /// Until a node has it: its name and address.
-    async fn place(&self) -> Result<(String, String), TestEnd> {
+    async fn place(&mut self) -> Result<(String, String), TestEnd> {
         let give_up = Instant::now() + self.ask.start_within.duration();
         loop {
             let why = match self.stand() {
@@ -134,7 +146,27 @@ impl Test {
                 let text = format!("no node was chosen within {}: {why}", self.ask.start_within);
                 return Err(self.end(TestResult::NotPlaced, text));
             }
-            sleep(LOOK_AGAIN).await;
+            self.changed(give_up).await;
+        }
+    }
+
+    /// Until something of it changes, or it is to be looked at all the same, at the latest then.
+    async fn changed(&mut self, until: Instant) {
+        let until = until.min(Instant::now() + LOOK_AGAIN);
+        let (changes, bucket) = (&mut self.changes, &self.bucket);
+        let meant = async {
+            loop {
+                let sets = changes.next(ROWS).await?;
+                if sets.iter().flat_map(|set| set.changes.iter()).any(|change| is_of(bucket, change)) {
+                    return Ok::<(), Lagged>(());
+                }
+            }
+        };
+        // Dropping it loses nothing: what was taken was not meant.
+        if let Ok(Err(_)) = timeout_at(until, meant).await {
+            // Too slow for what is kept in memory; it is looked at next whatever it was.
+            let now = self.member.replica.state().revision;
+            self.changes = self.member.replica.changes(now);
         }
     }
 
@@ -178,7 +210,8 @@ impl Test {
                 }
                 _ => {}
             }
-            if self.read_for(&mut lines, LOOK_AGAIN).await {
+            let until = runs_until.unwrap_or(start_by);
+            if self.read_until_changed(&mut lines, until).await {
                 return self.enough();
             }
         }
@@ -219,22 +252,26 @@ impl Test {
         PeerClient::new(address)?.logs(of, BEGIN_WITHIN).await
     }
 
-    /// Passes on what comes for so long; true: there are as many objects as were asked for.
-    async fn read_for(&mut self, lines: &mut Option<Lines>, span: Duration) -> bool {
-        let until = Instant::now() + span;
+    /// Passes on what comes until it is to be looked at again; true: there are as many objects as were asked for.
+    async fn read_until_changed(&mut self, lines: &mut Option<Lines>, until: Instant) -> bool {
         while let Some(reading) = lines {
-            match tokio::time::timeout_at(until, reading.next()).await {
-                Err(_) => return false,
-                Ok(Some(Ok(line))) => {
+            let line = tokio::select! {
+                // Dropped, it loses nothing: a line stays in its stream.
+                line = reading.next() => line,
+                // Dropped, it loses nothing: see there.
+                () = self.changed(until) => return false,
+            };
+            match line {
+                Some(Ok(line)) => {
                     if self.pass_on(line).await {
                         return true;
                     }
                 }
                 // It is read anew when it is over; until then its phases are seen.
-                Ok(None | Some(Err(_))) => break,
+                None | Some(Err(_)) => *lines = Some(stream::pending().boxed()),
             }
         }
-        tokio::time::sleep_until(until).await;
+        self.changed(until).await;
         false
     }
 
@@ -247,7 +284,7 @@ impl Test {
     }
 
     /// Deletes it, and waits until nothing of it can be alive.
-    async fn clear_away(&self, end: TestEnd) -> TestEnd {
+    async fn clear_away(&mut self, end: TestEnd) -> TestEnd {
         let on = OnBucket { bucket: self.bucket.clone(), base: None };
         let deleted = self.control.change(&self.caller, None, Command::DeleteBucket(on)).await;
         if let Err(error) = deleted
@@ -257,22 +294,17 @@ impl Test {
                 format!("{}; it could not be removed, which is left to the leader: {error}", end.message);
             return TestEnd { message, ..end };
         }
-        let gone = async {
-            while self.is_bound() {
-                sleep(LOOK_AGAIN).await;
+        let give_up = Instant::now() + GONE_WITHIN;
+        while self.is_bound() {
+            if Instant::now() >= give_up {
+                let seconds = GONE_WITHIN.as_secs();
+                let message =
+                    format!("{}; it was still being stopped {seconds} s after its end", end.message);
+                return TestEnd { message, ..end };
             }
-        };
-        match timeout(GONE_WITHIN, gone).await {
-            Ok(()) => end,
-            Err(_) => {
-                let message = format!(
-                    "{}; it was still being stopped {} s after its end",
-                    end.message,
-                    GONE_WITHIN.as_secs()
-                );
-                TestEnd { message, ..end }
-            }
+            self.changed(give_up).await;
         }
+        end
     }
 
     fn is_bound(&self) -> bool {
@@ -308,4 +340,9 @@ impl Test {
         });
         stand.unwrap_or_else(|error| Stand::Waits(error.to_string()))
     }
+}
+
+/// Whether a change may say something of how far a trial is: one of its bucket, or of a node, which may be lost.
+fn is_of(bucket: &BucketName, change: &Change) -> bool {
+    matches!(change, Change::Node(_)) || about(change) == Some(bucket)
 }

@@ -181,7 +181,7 @@ impl BucketWatch {
 }
 
 /// The bucket that a change is about.
-fn about(change: &Change) -> Option<&BucketName> {
+pub(crate) fn about(change: &Change) -> Option<&BucketName> {
     match change {
         Change::Bucket(bucket) => Some(bucket.name()),
         Change::Binding(binding) => Some(&binding.bucket),
