@@ -9,6 +9,7 @@
 //! | `plugins` | 3 | modules that are told of their bucket's life: plugins, good ones and bad ones, and commands |
 //! | `secrets` | 4 | what is set in one place is known to those who must know it, and to nobody else |
 //! | `artifacts` | 4 | programs that are pushed, and run where they were not before |
+//! | `artifacts_apart` | 5 | nodes that do not vote give each other what they have, and keep no more than they have room for |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
@@ -173,6 +174,19 @@ fn artifacts() {
     artifact::cases(&mut cases, &cluster);
     blobs::cases(&mut cases, &cluster);
     artifact::loss(&mut cases, &cluster);
+    cases.end();
+}
+
+/// Programs on nodes that do not vote.
+#[test]
+fn artifacts_apart() {
+    let cluster = Cluster::start_with(5, |number, plan| {
+        if number > 3 {
+            plan.more = artifact::ROOM.to_owned();
+        }
+    });
+    let mut cases = Cases::of("artifacts_apart");
+    artifact::apart(&mut cases, &cluster);
     cases.end();
 }
 

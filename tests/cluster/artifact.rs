@@ -36,6 +36,19 @@ pub(crate) fn loss(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a new voter gets a copy of everything", || new_voter(cluster));
 }
 
+/// Five nodes; those that do not vote have room for little.
+pub(crate) fn apart(cases: &mut Cases, cluster: &Cluster) {
+    cases.run("what nothing here uses any more goes when there is no room, the longest unused first", || {
+        evicted(cluster);
+    });
+    cases.run("what voters cannot give any more comes from another node that does not vote", || {
+        from_another(cluster);
+    });
+}
+
+/// What a node that does not vote keeps of what it does not use, in the config of [`apart`]: two of three programs.
+pub(crate) const ROOM: &str = "artifact_cache = \"9MiB\"\n";
+
 /// A module whose program is `run.sh` of what is pushed for it.
 pub(crate) fn module(name: &str) -> String {
     format!(
@@ -317,4 +330,74 @@ fn new_voter(cluster: &Cluster) {
             found.contains(&(watcher.clone(), "held".to_owned()))
         });
     }
+}
+
+/// Each takes 4 MiB of the disk: the blob, and what was unpacked of it.
+fn evicted(cluster: &Cluster) {
+    let watcher = cluster.watchers()[0];
+    let names = ["room1", "room2", "room3"];
+    let run = |name: &str| {
+        cluster.apply(&bucket(name, &format!("node_list_rules: [{}]", watcher.name())));
+        cluster.wait_state(&format!("/{name}"), "running");
+    };
+    let mut blobs = Vec::new();
+    for name in names {
+        cluster.apply(&module(name));
+        push(cluster, &format!("{name}@1"), &program(cluster, name, 2 << 20)).ok();
+        run(name);
+        blobs.push(blob(watcher, &digest(cluster, &format!("{name}@1"))));
+        cluster.delete(&[&format!("/{name}")]);
+        let here: Vec<bool> = blobs.iter().map(|path| path.exists()).collect();
+        assert!(here[0] || here.len() == 3, "nothing goes while there is room: {here:?}");
+    }
+    let here = || blobs.iter().map(|path| path.exists()).collect::<Vec<_>>();
+    wait_until("the first one is gone, the others stay", SOON, || here() == [false, true, true]);
+    let unpacked =
+        |at: usize| watcher.dir().join("artifacts/unpacked").join(blobs[at].file_name().expect("a name"));
+    assert!(!unpacked(0).exists() && unpacked(2).exists());
+    // It is registered all the same, and comes again when it is needed; then the next goes.
+    wait_held(cluster, "room1@1");
+    run("room1");
+    wait_until("the second one is gone for it", SOON, || here() == [true, false, true]);
+    // What runs stays, however little room there is for the others.
+    run("room2");
+    wait_until("what runs is here", SOON, || here()[..2] == [true, true]);
+    cluster.delete(&["/room1", "/room2"]);
+}
+
+/// Voters that have lost their copies and cannot take new ones: a file is where they would be received.
+fn from_another(cluster: &Cluster) {
+    let [one, other] = cluster.watchers()[..] else { panic!("two nodes do not vote") };
+    let rules = |agent: &Agent| format!("node_list_rules: [{}]", agent.name());
+    cluster.apply(&(module("passed") + &bucket("passed", &rules(one))));
+    push(cluster, "passed@1", &program(cluster, "passed", 1 << 20)).ok();
+    cluster.wait_state("/passed", "running");
+    let digest = digest(cluster, "passed@1");
+    let voters = cluster.voters();
+    for voter in &voters {
+        let incoming = voter.dir().join("artifacts/incoming");
+        fs::rename(&incoming, incoming.with_extension("away")).expect("moved");
+        fs::write(&incoming, "").expect("a file in its place");
+        fs::remove_file(blob(voter, &digest)).expect("it had a copy");
+    }
+    assert!(blob(one, &digest).exists() && !blob(other, &digest).exists());
+    cluster.apply(&bucket("passed", &rules(other)));
+    wait_for("it runs on the other node", Duration::from_secs(60), || {
+        let status = cluster.try_json(&["bucket", "status", "/passed", "-o", "json"])?;
+        let node = &status["instances"][0]["node"];
+        if status["state"] == "running" && *node == *other.name() {
+            Ok(())
+        } else {
+            Err(format!("{status:#}"))
+        }
+    });
+    assert!(blob(other, &digest).exists());
+    assert!(voters.iter().all(|voter| !blob(voter, &digest).exists()), "no voter could give it");
+    for voter in &voters {
+        let incoming = voter.dir().join("artifacts/incoming");
+        fs::remove_file(&incoming).expect("the file");
+        fs::rename(incoming.with_extension("away"), &incoming).expect("moved back");
+    }
+    wait_held(cluster, "passed@1");
+    cluster.delete(&["/passed"]);
 }
