@@ -12,7 +12,7 @@ use crate::command::{Apply, Refusal};
 use crate::state::State;
 
 /// Modules of the same request, which count as registered.
-type Batch<'a> = BTreeMap<(&'a ModuleName, &'a ModuleVersion), &'a ModuleSpec>;
+pub(crate) type Batch<'a> = BTreeMap<(&'a ModuleName, &'a ModuleVersion), &'a ModuleSpec>;
 
 /// Checks a whole request. The specs come back with their module's version fixed, in the order given.
 ///
@@ -131,7 +131,7 @@ impl Findings {
     }
 }
 
-fn find_module<'a>(
+pub(crate) fn find_module<'a>(
     state: &'a State,
     batch: &Batch<'a>,
     wanted: &ModuleRef,

@@ -12,6 +12,7 @@ use sheaf_model::{
 
 use crate::change::Change;
 use crate::command::Reply;
+use crate::job::table::Jobs;
 use crate::objects::{self, Object, Objects};
 
 /// The cluster's identity and settings.
@@ -218,6 +219,8 @@ pub struct State {
     pub request_ids: BTreeMap<RequestId, Revision>,
     /// Objects by bucket, without their values.
     pub objects: BTreeMap<BucketName, Arc<Objects>>,
+    /// Jobs and their subtasks.
+    pub jobs: Jobs,
 }
 
 impl State {
@@ -283,6 +286,15 @@ impl State {
             Change::ArtifactGone(module) => {
                 self.artifacts.remove(module);
             }
+            Change::Job(_)
+            | Change::JobGone(_)
+            | Change::Dependencies(..)
+            | Change::Transitions(_)
+            | Change::Submit(_)
+            | Change::SubmitGone(_)
+            | Change::Items(_)
+            | Change::Runner(..)
+            | Change::RunnerGone(_) => self.jobs.put(change),
             Change::Release(..) | Change::Event(_) | Change::ObjectValue(..) => {}
         }
     }
@@ -320,6 +332,7 @@ impl State {
             .chain(self.instances.values().flat_map(BTreeMap::values).cloned().map(Change::Instance))
             .chain(self.requests.values().cloned().map(Change::Request))
             .chain(objects::rows(&self.objects).map(Change::Object))
+            .chain(self.jobs.rows())
     }
 
     /// The module a bucket's release is fixed to.

@@ -1,5 +1,9 @@
 //! A replica without a cluster around it, for scenarios.
 
+mod job;
+
+pub(crate) use job::failure;
+
 use std::sync::Arc;
 
 use sheaf_model::session::{Heartbeat, Hello};

@@ -66,7 +66,16 @@ pub fn item(change: &Change, node: NodeId) -> Option<WatchItem> {
         | Change::Object(_)
         | Change::ObjectValue(..)
         | Change::ObjectGone(..)
-        | Change::ObjectsGone(_) => None,
+        | Change::ObjectsGone(_)
+        | Change::Job(_)
+        | Change::JobGone(_)
+        | Change::Dependencies(..)
+        | Change::Transitions(_)
+        | Change::Submit(_)
+        | Change::SubmitGone(_)
+        | Change::Items(_)
+        | Change::Runner(..)
+        | Change::RunnerGone(_) => None,
     }
 }
 
