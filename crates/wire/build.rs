@@ -5,13 +5,14 @@ use std::path::Path;
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "sheaf/v1/error.proto",
     "sheaf/v1/cluster.proto",
     "sheaf/v1/node.proto",
     "sheaf/v1/event.proto",
     "sheaf/v1/bucket.proto",
     "sheaf/v1/instance.proto",
+    "sheaf/v1/job.proto",
     "sheaf/peer/v1/peer.proto",
 ];
 

@@ -20,12 +20,13 @@ use crate::cluster::ClusterApi;
 use crate::event::EventApi;
 use crate::forward::{Front, Handler, Route};
 use crate::instance::InstanceApi;
+use crate::job::JobApi;
 use crate::logs::LogsApi;
 use crate::module::ModuleApi;
 use crate::node::NodeApi;
 use crate::peer::{AgentApi, PeerApi};
 use crate::proto::{DESCRIPTORS, peer, v1};
-use crate::{artifact, bucket, cluster, event, instance, logs, module, node, peer as peers};
+use crate::{artifact, bucket, cluster, event, instance, job, logs, module, node, peer as peers};
 
 /// Longest message in bytes, either way.
 pub const MESSAGE_MAX: usize = 16 << 20;
@@ -138,6 +139,12 @@ impl Server {
     #[must_use]
     pub fn instances<A: InstanceApi>(self, api: Arc<A>) -> Self {
         serve!(self, v1::instance_service_server::InstanceServiceServer<_>, instance::Serve, api)
+    }
+
+    /// Serves `sheaf.v1.JobService`.
+    #[must_use]
+    pub fn jobs<A: JobApi>(self, api: Arc<A>) -> Self {
+        serve!(self, v1::job_service_server::JobServiceServer<_>, job::Serve, api)
     }
 
     /// Serves `sheaf.v1.EventService`.
