@@ -68,7 +68,7 @@ pub enum Change {
     JobGone(JobId),
     /// Which of a job's subtasks depend on which.
     Dependencies(JobId, Arc<Dependencies>),
-    /// What a command did to a job's subtasks. The only change that is none of a row: it goes on from the job's row.
+    /// What a command did to a job's subtasks. It goes on from the job's row, and its history.
     Transitions(Arc<Transitions>),
     /// A submit under way. It is gone when its job is there.
     Submit(Arc<Submit>),

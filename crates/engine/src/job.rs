@@ -62,6 +62,8 @@ pub struct Job {
     pub failures: [u64; 4],
     /// How far its subtasks are.
     pub progress: Progress,
+    /// How many pieces of its history are contained in this row: those numbered less.
+    pub history: u64,
     /// Steps since its row was written last.
     pub(crate) unsaved: u32,
     /// Under which priorities it stands in the queue, and when its next subtask is due; see [`table::Jobs`].

@@ -57,8 +57,10 @@ impl Transaction<'_> {
     }
 
     fn put_steps_of(&mut self, id: JobId) {
-        let Some(all) = self.steps.remove(&id) else { return };
-        let before = self.state.jobs.get(id).and_then(|job| job.ended_at);
+        let Some(mut all) = self.steps.remove(&id) else { return };
+        let Some(job) = self.state.jobs.get(id) else { return };
+        let before = job.ended_at;
+        all.number = job.history;
         self.state.jobs.settle(id, all.at, all.steps.len());
         self.changes.push(Change::Transitions(Arc::new(all)));
         let Some(job) = self.state.jobs.get(id) else { return };

@@ -89,6 +89,8 @@ pub const MESSAGE_MAX: usize = 4_096;
 pub struct Transitions {
     /// The job.
     pub job: JobId,
+    /// Its place in the job's history, from 0.
+    pub number: u64,
     /// The command.
     pub revision: Revision,
     /// When, by the leader that proposed it.
@@ -104,7 +106,7 @@ pub struct Transitions {
 impl Transitions {
     /// Nothing yet.
     pub fn new(job: JobId, revision: Revision, at: Timestamp) -> Self {
-        Self { job, revision, at, steps: Vec::new(), ran: Vec::new(), details: Vec::new() }
+        Self { job, number: 0, revision, at, steps: Vec::new(), ran: Vec::new(), details: Vec::new() }
     }
 
     /// Notes a step; what goes on where the last one ended is one with it.

@@ -143,7 +143,8 @@ impl Jobs {
     }
 
     pub(crate) fn add_items(&mut self, chunk: &Items) {
-        if let Some(submit) = self.submits.get_mut(&chunk.job) {
+        let submit = self.submits.get_mut(&chunk.job);
+        if let Some(submit) = submit.filter(|submit| submit.next == chunk.first) {
             submit.add(chunk);
         }
     }
@@ -233,6 +234,7 @@ impl Jobs {
     /// So many steps were done.
     pub(crate) fn settle(&mut self, id: JobId, at: Timestamp, steps: usize) {
         let Some(job) = self.all.get_mut(&id) else { return };
+        job.history += 1;
         job.unsaved = job.unsaved.saturating_add(u32::try_from(steps).unwrap_or(u32::MAX));
         let left =
             [Place::Waiting, Place::Ready, Place::Running].iter().any(|place| job.progress.count(*place) > 0);
@@ -240,8 +242,11 @@ impl Jobs {
         self.refresh(id);
     }
 
-    /// The same again from its history.
+    /// The same again from its history; what is contained already changes nothing.
     pub(crate) fn replay(&mut self, all: &Transitions) {
+        if self.all.get(&all.job).is_none_or(|job| job.history != all.number) {
+            return;
+        }
         all.steps.iter().for_each(|step| self.step(all.job, step, all.at));
         self.settle(all.job, all.at, all.steps.len());
     }

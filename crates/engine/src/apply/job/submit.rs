@@ -278,6 +278,7 @@ impl Transaction<'_> {
             revision: self.revision,
             failures: [0; 4],
             progress: Progress::new(count, spec.priority, dependencies.as_ref()),
+            history: 0,
             unsaved: 0,
             queued: Vec::new(),
             due: None,
