@@ -52,11 +52,13 @@ pub(crate) mod layout;
 pub(crate) mod output;
 mod plan;
 pub(crate) mod proc;
-mod program;
+pub(crate) mod program;
 mod run;
-mod wires;
+pub(crate) mod wires;
 
 pub use confine::Confine;
+pub(crate) use run::first_wire;
+
 pub use plan::{Commands, FromKeeper, KeeperProcess, OutputLimits, Plan, Plugin, Status, ToKeeper};
 
 /// Runs a keeper, or its second stage; `args` are those after `sheaf keep`. Call it before any runtime or thread

@@ -3,15 +3,16 @@
 mod job;
 
 pub use job::{
-    AddItems, Attempt, BeginSubmit, CancelJob, CollectSubmit, CommitSubmit, Grant, GrantAll, RecordResults,
+    AddItems, BeginSubmit, CancelJob, CollectSubmit, CommitSubmit, Grant, GrantAll, RecordResults,
     ReprioritizeJob, RetryJob, SubmitAll, TakeUp, WakeSubtasks,
 };
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Actor, Artifact, BucketName, Changeable, Claim, ClusterId, Decision, Defect, Drain, Epoch, Facts,
-    Instance, JobId, LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1, ModuleVersion, NodeId, NodeKey,
-    NodeStatus, ObjectKey, ObjectValue, PutBucket, RequestId, Revision, Settings, Term, Timestamp, Trial,
+    Actor, Artifact, Attempt, BucketName, Changeable, Claim, ClusterId, Decision, Defect, Drain, Epoch,
+    Facts, Instance, JobId, LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1, ModuleVersion, NodeId,
+    NodeKey, NodeStatus, ObjectKey, ObjectValue, PutBucket, RequestId, Revision, Settings, Term, Timestamp,
+    Trial,
 };
 
 /// A command with who asked for it, when, and under which request; what the log carries.

@@ -29,7 +29,7 @@ mod testing;
 pub use apply::apply;
 pub use change::Change;
 pub use command::{
-    AddItems, AddStatusLine, Apply, ApplyV1, Attempt, BeginSubmit, Bind, CancelJob, CollectSubmit, Command,
+    AddItems, AddStatusLine, Apply, ApplyV1, BeginSubmit, Bind, CancelJob, CollectSubmit, Command,
     CommitSubmit, ConfirmResidue, DeleteModule, DeleteObject, Disable, DrainNode, EndQuarantine,
     FinishRollout, Form, Free, Grant, GrantAll, LabelNode, Leave, MoveBucket, OnBucket, Outcome, OutcomeVerb,
     Proposal, PutObject, PutTrial, Quarantine, RecordPhases, RecordPurge, RecordResults, Refound, Refusal,

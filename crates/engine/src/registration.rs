@@ -173,6 +173,17 @@ fn against_module(spec: &BucketSpec, module: &ModuleSpec) -> Vec<Defect> {
             "multi_node: false, or another module",
         ));
     }
+    if module.is_for_subtasks() {
+        defects.push(Defect::new(
+            "module",
+            format!(
+                "module {}@{} is for jobs: it names ${{item}}, ${{job}}, ${{subtask}} or ${{attempt}}",
+                module.name, module.version
+            ),
+            "a module that names the bucket, or neither",
+        ));
+        return defects;
+    }
     // Parsed only for modules that use it.
     let config = OnceCell::new();
     let mut missing: BTreeMap<String, &'static str> = BTreeMap::new();

@@ -325,6 +325,17 @@ pub struct Failure {
     pub message: String,
 }
 
+/// An attempt, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The job.
+    pub job: JobId,
+    /// The subtask.
+    pub subtask: u32,
+    /// Which of its attempts; the first is 1.
+    pub number: u32,
+}
+
 /// The end of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptEnd {

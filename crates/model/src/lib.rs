@@ -58,8 +58,8 @@ pub use id::{
 };
 pub use instance::{Exit, Instance, Phase};
 pub use job::{
-    ArrayRange, AttemptEnd, Ending, Failure, FailureClass, Item, ItemSource, JobId, JobSpec, JobState, Retry,
-    SubmitJob, SubtaskCounts, SubtaskState, Subtasks,
+    ArrayRange, Attempt, AttemptEnd, Ending, Failure, FailureClass, Item, ItemSource, JobId, JobSpec,
+    JobState, Retry, SubmitJob, SubtaskCounts, SubtaskState, Subtasks,
 };
 pub use life_cycle::{Call, LifeCycleCall};
 pub use measure::{Bytes, Cores, Frequency, MeasureError, SpanRange};
@@ -81,7 +81,7 @@ pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError};
 pub use selector::Selector;
 pub use settings::{Changeable, LeaseSettings, Repair, Settings, Voters};
 pub use template::{
-    BucketScope, Part, RenderError, Scope, Template, TemplateError, TemplateName, TemplateSet,
+    BucketScope, Part, RenderError, Scope, SubtaskScope, Template, TemplateError, TemplateName, TemplateSet,
 };
 pub use time::{Moment, Span, Timestamp};
 pub use trial::Trial;

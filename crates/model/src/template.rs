@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use render::{BucketScope, RenderError, Scope};
+pub use render::{BucketScope, RenderError, Scope, SubtaskScope};
 
 use crate::measure::quoted;
 use crate::{FileName, nearest};
@@ -64,6 +64,17 @@ impl Template {
         self.names().any(|name| *name == TemplateName::Artifact)
     }
 
+    /// Whether it depends on the subtask.
+    pub fn uses_subtask(&self) -> bool {
+        let is_of_one = |name: &TemplateName| {
+            matches!(
+                name,
+                TemplateName::Item(_) | TemplateName::Job | TemplateName::Subtask | TemplateName::Attempt
+            )
+        };
+        self.names().any(is_of_one)
+    }
+
     /// Whether it depends on the bucket.
     pub fn uses_bucket(&self) -> bool {
         self.0.iter().any(|part| {
@@ -87,6 +98,8 @@ pub enum TemplateSet {
     Check,
     /// As for an instance, without `bucket.*`, with `item.*`, `job`, `subtask`, `attempt`.
     Subtask,
+    /// Where it is not known yet which of the two it will be: either's. What a module is for follows from what it names.
+    Program,
 }
 
 /// Why a text is no template.
@@ -134,7 +147,7 @@ impl TemplateSet {
                 "checks are asked before there is an instance and its directory"
             }
             (Self::Subtask, _) => "a subtask has no bucket",
-            (Self::Instance | Self::Check, _) => "it is known to subtasks only",
+            (Self::Instance | Self::Check | Self::Program, _) => "it is known to subtasks only",
         }
     }
 }

@@ -141,14 +141,3 @@ pub struct ReprioritizeJob {
     /// The new one.
     pub priority: u8,
 }
-
-/// An attempt, by its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Attempt {
-    /// The job.
-    pub job: JobId,
-    /// The subtask.
-    pub subtask: u32,
-    /// Which of its attempts.
-    pub number: u32,
-}

@@ -34,7 +34,7 @@ pub(super) fn read(value: &Value, defects: &mut Defects) -> Option<ModuleSpec> {
     let exec = fields.get("exec", read_exec);
     let files = fields.get(
         "files",
-        mapping(|key| Ok(FileName::new(key)?), template(TemplateSet::Instance), || Some(Template::default())),
+        mapping(|key| Ok(FileName::new(key)?), template(TemplateSet::Program), || Some(Template::default())),
     );
     let stop = fields.get("stop", read_stop);
     let restart = fields.get("restart", read_restart);
@@ -157,7 +157,7 @@ fn read_command(value: &Value, set: TemplateSet, defects: &mut Defects) -> Optio
 }
 
 fn read_exec(value: &Value, defects: &mut Defects) -> Option<Exec> {
-    let set = template(TemplateSet::Instance);
+    let set = template(TemplateSet::Program);
     let mut fields = Fields::of(value, defects)?;
     let command = fields.required("command", "the program to run, like /opt/flume/bin/flume-ng", set);
     let args = fields.get("args", list("strings", set, || Some(Template::default())));

@@ -51,7 +51,11 @@ pub fn module_defects(spec: &ModuleSpec) -> Vec<Defect> {
         found.check(&format!("can_run_on_this_node[{index}]"), check);
     }
     for (name, template) in &spec.files {
-        found.template(&format!("files.{name}"), template, TemplateSet::Instance, Some(&spec.files));
+        found.template(&format!("files.{name}"), template, TemplateSet::Program, Some(&spec.files));
+    }
+    if spec.is_for_subtasks() && spec.is_for_buckets() {
+        let problem = "some of it names the bucket, and some the subtask: nothing has both";
+        found.wrong("exec", problem, "two modules: one for buckets, one for jobs");
     }
     for (call, it) in &spec.life_cycle {
         found.life_cycle(spec, *call, it);
@@ -90,9 +94,9 @@ impl Found {
                 "the program to run, like /opt/flume/bin/flume-ng",
             );
         }
-        self.argument("exec.command", &exec.command, TemplateSet::Instance, Some(files));
+        self.argument("exec.command", &exec.command, TemplateSet::Program, Some(files));
         for (index, argument) in exec.args.iter().enumerate() {
-            self.argument(&format!("exec.args[{index}]"), argument, TemplateSet::Instance, Some(files));
+            self.argument(&format!("exec.args[{index}]"), argument, TemplateSet::Program, Some(files));
         }
         for (name, value) in &exec.env {
             let path = format!("exec.env.{}", super::reader::segment(name)).replace(".[", "[");
@@ -102,7 +106,7 @@ impl Found {
             } else if RESERVED_ENV.contains(&name.as_str()) {
                 self.wrong(&path, format!("{name} is set by Sheaf itself"), "another name");
             }
-            self.argument(&path, value, TemplateSet::Instance, Some(files));
+            self.argument(&path, value, TemplateSet::Program, Some(files));
         }
     }
 

@@ -1,12 +1,12 @@
 //! How attempts end: as their nodes say, or with their nodes.
 
 use sheaf_model::{
-    AttemptEnd, Ending, Failure, FailureClass, Fingerprint, JobId, NodeId, Run, Span, Timestamp,
+    Attempt, AttemptEnd, Ending, Failure, FailureClass, Fingerprint, JobId, NodeId, Run, Span, Timestamp,
 };
 
 use super::super::Transaction;
 use crate::change::Change;
-use crate::command::{Attempt, RecordResults, Refusal, Reply};
+use crate::command::{RecordResults, Refusal, Reply};
 use crate::job::Job;
 use crate::job::progress::{Place, Running};
 use crate::job::step::{Detail, MESSAGE_MAX, Ran, Step, What};
