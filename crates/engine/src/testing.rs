@@ -211,6 +211,7 @@ impl World {
             facts: self.facts(&format!("n{node}")),
             fresh: false,
             stand_in: false,
+            work: None,
         }
     }
 
