@@ -10,6 +10,7 @@
 //! | `secrets` | 4 | what is set in one place is known to those who must know it, and to nobody else |
 //! | `artifacts` | 4 | programs that are pushed, and run where they were not before |
 //! | `artifacts_apart` | 5 | nodes that do not vote give each other what they have, and keep no more than they have room for |
+//! | `jobs` | 3 | subtasks run, each to one end, whoever is killed, and people see what becomes of them |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
@@ -43,6 +44,8 @@ mod disk;
 mod forming;
 #[path = "cluster/input.rs"]
 mod input;
+#[path = "cluster/jobs.rs"]
+mod jobs;
 #[path = "cluster/life.rs"]
 mod life;
 #[path = "cluster/limits.rs"]
@@ -121,6 +124,15 @@ fn faults() {
     loss::cases(&mut cases, &cluster);
     restart::cases(&mut cases, &cluster);
     load::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// Finite work of many subtasks.
+#[test]
+fn jobs() {
+    let cluster = Cluster::start(3);
+    let mut cases = Cases::of("jobs");
+    jobs::cases(&mut cases, &cluster);
     cases.end();
 }
 

@@ -12,6 +12,7 @@ const FILES: [&str; 8] = [
     "sheaf/v1/event.proto",
     "sheaf/v1/bucket.proto",
     "sheaf/v1/instance.proto",
+    "sheaf/v1/job.proto",
     "sheaf/v1/secret.proto",
     "sheaf/peer/v1/peer.proto",
 ];

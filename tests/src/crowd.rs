@@ -240,6 +240,7 @@ impl Member {
             facts: self.facts.clone(),
             fresh: false,
             stand_in: false,
+            work: None,
         });
         let waiting = stream::unfold(waiting, |mut waiting| async { Some((waiting.recv().await?, waiting)) });
         let said = stream::once(std::future::ready(hello)).chain(waiting).boxed();

@@ -9,7 +9,7 @@
 //! The loop never waits for anything but inputs, so nothing that hangs (a check, a keeper, a leader) holds up another.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sheaf_engine::gates::{CheckAnswer, Here, Part};
@@ -36,6 +36,7 @@ use crate::keepers::{KeeperOptions, Keepers};
 use crate::link::{self, Link, Members, Signals};
 use crate::secrets::Secrets;
 use crate::stand_in::{self, Orders};
+use crate::work::{self, Desk, Worker};
 
 /// Inputs that wait for the loop; who has more waits too.
 const INPUTS: usize = 1024;
@@ -74,6 +75,8 @@ pub struct Options {
     /// The program that is a keeper when called with `keep …`: outside of tests the running binary, which is also
     /// `${sheaf}`.
     pub binary: PathBuf,
+    /// How many subtasks run at a time.
+    pub slots: u32,
     /// Where artifacts are kept.
     pub cache: sheaf_artifact::Cache,
     /// What secrets are opened with here; none: they are not.
@@ -90,6 +93,8 @@ pub struct Agent {
     keepers: Keepers,
     facts: watch::Sender<Facts>,
     requests: mpsc::Receiver<Request>,
+    work: work::Place,
+    desk: Arc<OnceLock<Arc<Desk>>>,
 }
 
 impl Agent {
@@ -100,14 +105,15 @@ impl Agent {
         cgroup::settle();
         let (facts, _) = watch::channel(facts::facts(&options.config, &options.version));
         let (sender, requests) = mpsc::channel(REQUESTS);
-        let handle = Handle::new(sender, keepers.clone(), options.config.name.clone());
-        Ok((Self { options, keepers, facts, requests }, handle))
+        let work = work::Place { data_dir: options.data_dir.clone(), binary: options.binary.clone() };
+        let (handle, desk) = Handle::new(sender, keepers.clone(), options.config.name.clone(), work.clone());
+        Ok((Self { options, keepers, facts, requests, work, desk }, handle))
     }
 
     /// Runs until `stop` is cancelled. What the agent has started goes on running: its keepers outlive it, a stand-in
     /// holds the leases, and its next life takes them over.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
-        let Self { options, keepers, facts, requests } = self;
+        let Self { options, keepers, facts, requests, work, desk: shown } = self;
         let boot = clock::boot_id();
         stand_in::relieve(&options.data_dir).await;
         let name = options.config.name.clone();
@@ -122,6 +128,13 @@ impl Agent {
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
         let (say, said) = mpsc::channel(MESSAGES);
         let (artifacts, want) = Artifacts::new(&options, inputs_in.clone());
+        let slots = options.slots;
+        let (worker, desk) = {
+            let (say, facts, signals) = (say.clone(), facts.subscribe(), signals.clone());
+            let opened = tokio::task::spawn_blocking(move || Worker::new(work, slots, say, facts, signals));
+            opened.await.map_err(|_| AgentError::Ended("work"))?
+        };
+        let _ = shown.set(desk.clone()); // an agent runs once
         let (own, members) = (Some(options.own.clone()), options.members.clone());
         let link = Link {
             cluster: options.cluster.clone(),
@@ -136,12 +149,15 @@ impl Agent {
             inputs: inputs_in,
             signals: signals.clone(),
             stand_in: false,
+            desk: Some(desk),
         };
         // They end after the agent's loop: its stand-in begins before the session's farewell.
         let over = CancellationToken::new();
         let mut streams = JoinSet::new();
         streams.spawn(link::watch(link.clone(), over.clone()));
         streams.spawn(artifacts.run(over.clone()));
+        let no_more_work = CancellationToken::new();
+        let working = AbortOnDropHandle::new(tokio::spawn(worker.run(no_more_work.clone())));
         let last = CancellationToken::new();
         streams.spawn(link::session(link, said, last.clone(), over.clone()));
         let alarm = Alarm::new().map_err(|source| AgentError::Alarm { source })?;
@@ -166,6 +182,9 @@ impl Agent {
         agent.step(Input::Found(found));
         let ended = agent.run(&stop, &mut streams).await;
         if ended.is_ok() {
+            no_more_work.cancel();
+            // Handed back, or after a while lost; a panic in it has lost everything already.
+            let _ = working.await;
             last.cancel();
             agent.leave_stand_in(&options).await;
         }

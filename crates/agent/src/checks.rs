@@ -51,6 +51,7 @@ impl Checks {
             files: None,
             sheaf: &self.binary,
             artifact: question.artifact.as_deref(),
+            subtask: None,
         };
         let checks = question.checks.iter().map(|check| self.check(check, &scope, &question.here));
         let asked = async {

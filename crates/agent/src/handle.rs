@@ -1,15 +1,23 @@
 //! The handle of a running agent: reading its config again, its instances' output, where it stands.
 
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
 use futures::stream;
 use sheaf_engine::node::Leaving;
-use sheaf_model::{BucketName, NodeName, Phase, Revision, Verdict};
-use sheaf_wire::logs::{LogLine, LogStream, LogsApi, LogsOf};
+use sheaf_model::{Attempt, BucketName, NodeName, Phase, Revision, Verdict};
+use sheaf_wire::logs::{AttemptLogs, LogLine, LogStream, LogsApi, LogsOf};
 use sheaf_wire::{Answers, ApiError, Caller};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::facts::NodeConfig;
 use crate::keepers::Keepers;
 use crate::logs::{LogQuery, LogReader, Stream};
+use crate::work::{self, Desk};
+
+/// How often output of an attempt that runs is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What a handle asks of the loop.
 #[derive(Debug)]
@@ -56,11 +64,20 @@ pub struct Handle {
     requests: mpsc::Sender<Request>,
     keepers: Keepers,
     node: NodeName,
+    work: work::Place,
+    /// Once the agent runs.
+    desk: Arc<OnceLock<Arc<Desk>>>,
 }
 
 impl Handle {
-    pub(crate) fn new(requests: mpsc::Sender<Request>, keepers: Keepers, node: NodeName) -> Self {
-        Self { requests, keepers, node }
+    pub(crate) fn new(
+        requests: mpsc::Sender<Request>,
+        keepers: Keepers,
+        node: NodeName,
+        work: work::Place,
+    ) -> (Self, Arc<OnceLock<Arc<Desk>>>) {
+        let desk = Arc::default();
+        (Self { requests, keepers, node, work, desk: Arc::clone(&desk) }, desk)
     }
 
     /// The config file was read again and is good: all gates are asked anew, and the leader hears of it.
@@ -92,13 +109,36 @@ impl Handle {
             previous: ask.previous,
         };
         let dir = self.keepers.output_dir(&ask.bucket);
+        let follow = if ask.follow && !ask.previous { Follow::On } else { Follow::No };
+        self.read_output(dir, query, follow, ask.bucket.to_string()).await
+    }
+
+    /// What an attempt of a subtask has printed here.
+    pub async fn attempt_logs(&self, ask: AttemptLogs) -> Result<Answers<LogLine>, ApiError> {
+        let tail = ask.tail.map(|lines| usize::try_from(lines).unwrap_or(usize::MAX));
+        let query = LogQuery { tail, ..LogQuery::default() };
+        let follow = match self.desk.get() {
+            Some(desk) if ask.follow => Follow::While(desk.clone(), ask.attempt),
+            _ => Follow::No,
+        };
+        let Attempt { job, subtask, number } = ask.attempt;
+        let of = format!("attempt {number} of subtask {subtask} of job {job}");
+        self.read_output(self.work.output(ask.attempt), query, follow, of).await
+    }
+
+    async fn read_output(
+        &self,
+        dir: PathBuf,
+        query: LogQuery,
+        follow: Follow,
+        of: String,
+    ) -> Result<Answers<LogLine>, ApiError> {
         let failed = move |error: std::io::Error| {
-            ApiError::Internal(format!("cannot read the output of {}: {error}", ask.bucket))
+            ApiError::Internal(format!("cannot read the output of {of}: {error}"))
         };
         let opened = tokio::task::spawn_blocking(move || LogReader::open(&dir, &query)).await;
         let reader = opened.map_err(std::io::Error::other).and_then(|opened| opened).map_err(&failed)?;
         let node = self.node.to_string();
-        let follow = ask.follow && !ask.previous;
         let reading = Reading { reader: Some(reader), follow };
         let batches = stream::try_unfold(reading, move |reading| {
             let failed = failed.clone();
@@ -120,6 +160,10 @@ impl LogsApi for Handle {
     async fn read(&self, _caller: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
         self.logs(ask).await
     }
+
+    async fn read_attempt(&self, _caller: Caller, ask: AttemptLogs) -> Result<Answers<LogLine>, ApiError> {
+        self.attempt_logs(ask).await
+    }
 }
 
 fn log_line(node: &str, line: crate::logs::Line) -> LogLine {
@@ -134,21 +178,39 @@ fn log_line(node: &str, line: crate::logs::Line) -> LogLine {
 struct Reading {
     /// None after an error.
     reader: Option<LogReader>,
-    follow: bool,
+    follow: Follow,
+}
+
+/// Whether more is waited for.
+enum Follow {
+    No,
+    /// For ever.
+    On,
+    /// As long as this attempt runs.
+    While(Arc<Desk>, Attempt),
 }
 
 impl Reading {
     /// The next lines; none at the end.
     async fn next(mut self) -> std::io::Result<Option<(Vec<crate::logs::Line>, Self)>> {
         let Some(mut reader) = self.reader.take() else { return Ok(None) };
+        // Looked at before what it wrote last is read.
+        let runs = match &self.follow {
+            Follow::While(desk, attempt) => desk.holds(*attempt),
+            Follow::No | Follow::On => false,
+        };
         let read = move || {
             let batch = reader.batch();
             (batch, reader)
         };
         let (batch, mut reader) = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)?;
         let mut batch = batch?;
-        if batch.is_empty() && self.follow {
+        if batch.is_empty() && matches!(self.follow, Follow::On) {
             batch = reader.follow().await?;
+        }
+        if batch.is_empty() && runs {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            return Ok(Some((batch, Self { reader: Some(reader), ..self })));
         }
         if batch.is_empty() {
             return Ok(None);

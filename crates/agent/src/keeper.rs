@@ -53,11 +53,13 @@ mod opened;
 pub(crate) mod output;
 mod plan;
 pub(crate) mod proc;
-mod program;
+pub(crate) mod program;
 mod run;
-mod wires;
+pub(crate) mod wires;
 
 pub use confine::Confine;
+pub(crate) use run::first_wire;
+
 pub use opened::{Confided, Confidential, Opened};
 pub use plan::{Commands, FromKeeper, KeeperProcess, OutputLimits, Plan, Plugin, Status, ToKeeper};
 

@@ -8,8 +8,9 @@
 //!
 //! Read in this order: [`agent`] (the loop), `link` (its two streams), [`checks`] (gate 3), `executor` (what is done about
 //! instances and heard of them), `artifacts` (what is fetched before), `context` (what plugins ask of the cluster),
-//! `secrets` (what is opened here), `stand_in` (who holds the leases meanwhile), [`facts`], [`handle`] (what others may ask of a running agent). Then the
-//! keeper, a process of its own: [`keeper`], the agent's side of it [`keepers`], and [`logs`]. Apart from all of it:
+//! `secrets` (what is opened here), `stand_in` (who holds the leases meanwhile), [`facts`], [`handle`] (what others may ask of
+//! a running agent), `work` (subtasks). Then the keeper, a process of its own: [`keeper`], the agent's side of it [`keepers`],
+//! and [`logs`]. The [`runner`], also a process of its own, runs what belongs to jobs. Apart from all of it:
 //! [`workbench`], where developers try a module.
 //! What to do is never decided here but in [`sheaf_engine::node`].
 
@@ -21,6 +22,7 @@ pub mod handle;
 pub mod keeper;
 pub mod keepers;
 pub mod logs;
+pub mod runner;
 pub mod workbench;
 
 mod alarm;
@@ -31,6 +33,7 @@ mod link;
 mod process;
 mod secrets;
 mod stand_in;
+mod work;
 
 pub use agent::{Agent, Options};
 pub use error::AgentError;

@@ -19,6 +19,7 @@ use sheaf_model::{BootId, ClusterId, Facts, Incarnation, NodeId, NodeKey, Revisi
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::facts::LoadMeter;
+use crate::work::Desk;
 
 mod search;
 mod session;
@@ -51,6 +52,8 @@ pub(crate) struct Link {
     pub(crate) signals: Arc<Signals>,
     /// This is the stand-in of an agent that restarts.
     pub(crate) stand_in: bool,
+    /// Where what is said of subtasks goes; none: none are taken here.
+    pub(crate) desk: Option<Arc<Desk>>,
 }
 
 /// What the agent's loop tells the session beside messages.
@@ -111,6 +114,7 @@ impl Link {
             facts: self.facts.borrow().clone(),
             fresh: !self.signals.welcomed.load(Ordering::Relaxed),
             stand_in: self.stand_in,
+            work: self.desk.as_ref().map(|desk| desk.work()),
         })
     }
 

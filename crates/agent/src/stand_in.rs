@@ -184,6 +184,7 @@ async fn stand(data_dir: &Path, orders: Orders) -> Result<(), AgentError> {
         inputs: inputs_in,
         signals: signals.clone(),
         stand_in: true,
+        desk: None,
     };
     let stop = CancellationToken::new();
     let session = tokio::spawn(link::session(link, said, CancellationToken::new(), stop.clone()));

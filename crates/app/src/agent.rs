@@ -149,6 +149,7 @@ async fn serve(
     let server = Server::new()
         .cluster(control.clone())
         .buckets(control.clone())
+        .jobs(control.clone())
         .modules(control.clone())
         .nodes(control.clone())
         .instances(control.clone())

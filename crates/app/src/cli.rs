@@ -45,6 +45,9 @@ enum Command {
     /// The keeper of one instance; started by the agent
     #[command(hide = true)]
     Keep,
+    /// What runs the subtasks of a node; started by the agent
+    #[command(hide = true)]
+    Runner,
     /// What holds a node's leases while its agent restarts; started by the agent
     #[command(hide = true)]
     StandIn,
@@ -157,6 +160,7 @@ pub(crate) fn main() -> ExitCode {
         },
         Command::Example(example) => example.run(),
         Command::Keep => sheaf_agent::keeper::keep_main(std::env::args_os().skip(2)),
+        Command::Runner => sheaf_agent::runner::runner_main(std::env::args_os().skip(2)),
         Command::StandIn => sheaf_agent::stand_in_main(std::env::args_os().skip(2)),
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Config {
     /// What the forming node brings.
     pub(crate) lease: LeaseSettings,
     pub(crate) raft: Raft,
-    /// Kept for jobs: subtasks at a time, 0 for the number of cores.
+    /// Subtasks at a time, 0 for the number of cores.
     pub(crate) slots: u32,
     /// The data directory.
     pub(crate) dir: PathBuf,

@@ -36,6 +36,10 @@ fn main() -> ExitCode {
     if first == "keep" {
         return sheaf_agent::keeper::keep_main(arguments);
     }
+    // The same holds of what spawns a program for each subtask.
+    if first == "runner" {
+        return sheaf_agent::runner::runner_main(arguments);
+    }
     if first == "stand-in" {
         telemetry::init(telemetry::LogFormat::Pretty);
         return sheaf_agent::stand_in_main(arguments);

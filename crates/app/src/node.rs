@@ -11,7 +11,7 @@ use sheaf_artifact::Cache;
 use sheaf_control::{Control, Place, Registration};
 use sheaf_model::{Facts, NodeKey, Queue};
 use sheaf_seal::Key;
-use sheaf_wire::logs::{LogLine, LogsApi, LogsOf};
+use sheaf_wire::logs::{AttemptLogs, LogLine, LogsApi, LogsOf};
 use sheaf_wire::{Answers, ApiError, Caller, Refused};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ pub(crate) struct Node {
     /// Its own port, as it reaches it itself.
     own: String,
     binary: PathBuf,
+    /// How many subtasks run at a time.
+    slots: u32,
     cache: Cache,
     /// What secrets are opened with.
     seal: Option<Arc<Key>>,
@@ -62,6 +64,7 @@ impl Node {
             config: node_config(config, address),
             own: own.to_string(),
             binary: std::env::current_exe().context("find this binary, which keepers run")?,
+            slots: slots(config.slots),
             cache,
             seal: None,
             departure,
@@ -130,6 +133,7 @@ impl Node {
             own: self.own.clone(),
             members: Arc::new(move || members(&place)),
             binary: self.binary.clone(),
+            slots: self.slots,
             cache: self.cache.clone(),
             seal: self.seal.clone(),
             stand_in: self.departure == Departure::Restart,
@@ -139,6 +143,12 @@ impl Node {
             }),
         }
     }
+}
+
+/// As configured; 0: as many as there are cores.
+fn slots(configured: u32) -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if configured > 0 { configured } else { u32::try_from(cores).unwrap_or(1) }
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -211,6 +221,13 @@ impl LogsApi for Logs {
     async fn read(&self, caller: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
         match self.0.get() {
             Some(handle) => handle.read(caller, ask).await,
+            None => Err(ApiError::unavailable("this node is not registered yet")),
+        }
+    }
+
+    async fn read_attempt(&self, caller: Caller, ask: AttemptLogs) -> Result<Answers<LogLine>, ApiError> {
+        match self.0.get() {
+            Some(handle) => handle.read_attempt(caller, ask).await,
             None => Err(ApiError::unavailable("this node is not registered yet")),
         }
     }

@@ -8,6 +8,7 @@ use sheaf_model::{Actor, Term};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
+use crate::place::Member;
 
 /// Looks are at least so far apart: under a storm of answers each look serves many.
 const SPACING: Duration = Duration::from_millis(2);
@@ -29,21 +30,25 @@ struct Looked {
 
 impl Control {
     /// Follows leadership and conducts while this node leads. Runs until told to stop.
-    pub(crate) async fn run_conductor(&self, replica: Replica, stop: CancellationToken) {
+    pub(crate) async fn run_conductor(&self, member: Member, stop: CancellationToken) {
+        let replica = &member.replica;
         let mut leadership = replica.leadership();
         loop {
             let now = *leadership.borrow_and_update();
             if now.leading {
+                self.floor.clear();
                 self.live.begin(now.term, self.clock.moment());
                 tracing::info!(term = %now.term, "this node leads");
                 let changed = leadership.wait_for(|then| !then.leading || then.term != now.term);
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    // Dropping these loses nothing: both look at everything again when they begin.
+                    // Dropping these loses nothing: all of them look at everything again when they begin.
                     _ = changed => {}
-                    () = self.conduct(&replica, now.term) => {}
-                    () = self.keep_members(&replica, now.since) => {}
+                    () = self.conduct(replica, now.term) => {}
+                    () = self.keep_members(replica, now.since) => {}
+                    () = self.dispatch(&member, now.term) => {}
                 }
+                self.floor.clear();
                 self.live.end();
                 continue;
             }

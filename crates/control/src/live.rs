@@ -104,17 +104,32 @@ impl Inner {
         &mut self,
         ask: impl Fn(u64) -> ToNode,
     ) -> (u64, usize, mpsc::Receiver<(NodeId, Verdict)>) {
-        self.asked += 1;
-        let question = self.asked;
         let restarting =
             |node: &NodeId| self.sessions.as_ref().is_some_and(|sessions| sessions.is_restarting(*node));
         let nodes: Vec<NodeId> = self.links.keys().copied().filter(|node| !restarting(node)).collect();
+        let (question, receiver) = self.ask(&nodes, ask);
+        (question, nodes.len(), receiver)
+    }
+
+    /// The same of these nodes.
+    pub(crate) fn ask(
+        &mut self,
+        nodes: &[NodeId],
+        ask: impl Fn(u64) -> ToNode,
+    ) -> (u64, mpsc::Receiver<(NodeId, Verdict)>) {
+        self.asked += 1;
+        let question = self.asked;
         let (sender, receiver) = mpsc::channel(nodes.len().max(1));
-        for node in &nodes {
+        for node in nodes {
             self.say(*node, ask(question));
         }
         self.questions.insert(question, sender);
-        (question, nodes.len(), receiver)
+        (question, receiver)
+    }
+
+    /// Ends a node's session; its agent opens another.
+    pub(crate) fn cut(&mut self, node: NodeId) {
+        self.links.remove(&node);
     }
 
     /// An agent answered; an answer to a question nobody waits for is dropped.

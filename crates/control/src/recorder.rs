@@ -22,8 +22,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Record {
     pub(crate) node: NodeId,
     pub(crate) command: Command,
-    /// To be acknowledged with this number once it is in the log.
-    pub(crate) seq: Option<u64>,
+    /// To be said to the node once it is in the log.
+    pub(crate) then: Option<ToNode>,
 }
 
 impl Control {
@@ -50,8 +50,8 @@ impl Control {
         let actor = Actor(format!("node:{}", self.node_name(record.node)));
         match self.propose_as(actor, None, record.command, None).await {
             Ok(_) => {
-                if let Some(seq) = record.seq {
-                    self.live.lock().say(record.node, ToNode::Recorded { seq });
+                if let Some(then) = record.then {
+                    self.live.lock().say(record.node, then);
                 }
             }
             Err(error) => {
@@ -72,9 +72,10 @@ fn merge(records: impl Iterator<Item = Record>) -> Vec<Record> {
             continue;
         };
         match phases.get(&record.node).and_then(|at| merged.get_mut(*at)) {
-            Some(Record { command: Command::RecordPhases(known), seq, .. }) => {
+            Some(Record { command: Command::RecordPhases(known), then, .. }) => {
                 known.instances.extend(report.instances);
-                *seq = (*seq).max(record.seq);
+                // Later ones have higher numbers, which stand for those before.
+                *then = record.then.or(then.take());
             }
             _ => {
                 phases.insert(record.node, merged.len());

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::floor::Floor;
 use crate::live::{Live, SharedLive};
 use crate::place::{Member, Place};
 use crate::recorder::{self, Record};
@@ -21,6 +22,7 @@ use crate::secret::Sealing;
 pub struct Control {
     pub(crate) place: Arc<Place>,
     pub(crate) live: SharedLive,
+    pub(crate) floor: Arc<Floor>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) records: mpsc::Sender<Record>,
     pub(crate) cache: Cache,
@@ -37,8 +39,15 @@ impl Control {
     /// The control plane of a node that stands at `place`; artifacts are in `cache`.
     pub fn new(place: Arc<Place>, clock: Arc<dyn Clock>, cache: Cache) -> (Self, Service) {
         let (sender, records) = mpsc::channel(recorder::QUEUE);
-        let control =
-            Self { place, live: Arc::new(Live::default()), clock, records: sender, cache, sealing: None };
+        let control = Self {
+            place,
+            live: Arc::new(Live::default()),
+            floor: Arc::default(),
+            clock,
+            records: sender,
+            cache,
+            sealing: None,
+        };
         (control.clone(), Service { control, records })
     }
 
@@ -112,17 +121,17 @@ impl Service {
         loops.spawn(async move { acknowledger.run_acknowledger(stop_2).await });
         loops.spawn(async move { directory.run_directory(stop_3).await });
         let mut member = control.place.member.subscribe();
-        let replica = tokio::select! {
+        let found = tokio::select! {
             () = stop.cancelled() => None,
             // Dropping `wait_for` loses nothing: the value stays.
             found = member.wait_for(Option::is_some) => {
-                found.ok().and_then(|member| member.as_ref().map(|member| member.replica.clone()))
+                found.ok().and_then(|member| member.clone())
             }
         };
-        if let Some(replica) = replica {
-            let (copier, of, stop_4) = (control.clone(), replica.clone(), stop.clone());
+        if let Some(member) = found {
+            let (copier, of, stop_4) = (control.clone(), member.replica.clone(), stop.clone());
             loops.spawn(async move { copier.run_voter_copies(of, stop_4).await });
-            control.run_conductor(replica, stop.clone()).await;
+            control.run_conductor(member, stop.clone()).await;
         }
         stop.cancelled().await;
         while loops.join_next().await.is_some() {}

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use sheaf_engine::{Command, ConfirmResidue, RecordPhases, RecordPurge, Register, Reply};
+use sheaf_engine::{Command, ConfirmResidue, RecordPhases, RecordPurge, RecordResults, Register, Reply};
 use sheaf_model::session::{Hello, ToLeader, ToNode};
 use sheaf_model::{Actor, Incarnation, NodeId, Span};
 use sheaf_wire::{Answers, ApiError, Caller};
@@ -30,6 +30,16 @@ struct Session {
     incarnation: Incarnation,
     from_agent: Answers<ToLeader>,
     to_agent: mpsc::Receiver<ToNode>,
+    /// Its number on the floor.
+    floor: u64,
+}
+
+/// What a session begins with.
+struct Opened {
+    to_agent: mpsc::Receiver<ToNode>,
+    /// For so long the node may start no single-node work.
+    start_in: Span,
+    floor: u64,
 }
 
 impl Control {
@@ -53,7 +63,7 @@ impl Control {
             return Ok(only(refusal));
         }
         let heartbeat = self.settings().lease.heartbeat;
-        let (to_agent, start_in) = match self.open(&hello) {
+        let Opened { to_agent, start_in, floor } = match self.open(&hello) {
             Ok(opened) => opened,
             Err(refusal) => return Ok(only(refusal)),
         };
@@ -64,6 +74,7 @@ impl Control {
             incarnation: hello.incarnation,
             from_agent,
             to_agent,
+            floor,
         };
         let answers = stream::unfold(session, |mut session| async move {
             let message = session.next().await?;
@@ -118,7 +129,7 @@ impl Control {
         admitted.map_err(|reason| ToNode::Refused { reason, retry: true })
     }
 
-    fn open(&self, hello: &Hello) -> Result<(mpsc::Receiver<ToNode>, Span), ToNode> {
+    fn open(&self, hello: &Hello) -> Result<Opened, ToNode> {
         let Some(member) = self.place.member() else { return Err(ToNode::Redirect { leader: None }) };
         let now = self.clock.moment();
         let mut live = self.live.lock();
@@ -128,8 +139,10 @@ impl Control {
         let opened = sessions.opened(hello, &member.replica.state(), now);
         let start_in = opened.map_err(|reason| ToNode::Refused { reason, retry: true })?;
         let to_agent = live.link(hello.node, hello.incarnation.clone());
+        let floor = self.floor.lock().opened(hello.node, &hello.incarnation, hello.work.as_ref());
+        self.floor.dispatch.notify_one();
         self.live.conduct.notify_one();
-        Ok((to_agent, start_in))
+        Ok(Opened { to_agent, start_in, floor })
     }
 }
 
@@ -181,7 +194,7 @@ impl Control {
             ToLeader::Judged { question, verdict } => self.live.lock().judged(question, node, verdict),
             ToLeader::Phases { seq, instances } => {
                 let record = RecordPhases { node, instances };
-                self.record(node, Command::RecordPhases(record), Some(seq)).await;
+                self.record(node, Command::RecordPhases(record), Some(ToNode::Recorded { seq })).await;
             }
             ToLeader::NothingLeft { bucket, revision } => {
                 let confirm = ConfirmResidue { bucket, node, revision };
@@ -191,7 +204,16 @@ impl Control {
                 let record = RecordPurge { bucket, node, revision, failure };
                 self.record(node, Command::RecordPurge(record), None).await;
             }
-            ToLeader::Facts(facts) => self.register(node, facts).await,
+            ToLeader::Ends { seq, ends } => {
+                self.floor.lock().ended(node, ends.iter().flat_map(|(_, ends)| ends));
+                let record = RecordResults { node, results: ends };
+                self.record(node, Command::RecordResults(record), Some(ToNode::EndsRecorded { seq })).await;
+            }
+            ToLeader::NoMoreWork => self.floor.lock().no_more(node, of),
+            ToLeader::Facts(facts) => {
+                self.floor.lock().forget_verdicts(node);
+                self.register(node, facts).await;
+            }
             ToLeader::Release => {
                 if let Some(sessions) = &mut self.live.lock().sessions
                     && sessions.is_of(node, of)
@@ -206,12 +228,12 @@ impl Control {
 
     /// Hands something to the recorder. Waits while its queue is full: the agent is then slowed down, and heartbeats
     /// with it, which is right, since the log does not keep up.
-    async fn record(&self, node: NodeId, command: Command, seq: Option<u64>) {
+    async fn record(&self, node: NodeId, command: Command, then: Option<ToNode>) {
         if self.records.capacity() == 0 {
             self.live.reports_waited.fetch_add(1, Ordering::Relaxed);
         }
         // The recorder ends only with the process.
-        let _ = self.records.send(Record { node, command, seq }).await;
+        let _ = self.records.send(Record { node, command, then }).await;
     }
 
     async fn register(&self, node: NodeId, facts: sheaf_model::Facts) {
@@ -231,6 +253,8 @@ impl Drop for Session {
         if let Some(sessions) = &mut live.sessions {
             sessions.closed(self.node, &self.incarnation);
         }
+        drop(live);
+        self.control.floor.lock().closed(self.node, self.floor);
         self.control.live.conduct.notify_one();
     }
 }

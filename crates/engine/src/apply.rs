@@ -9,6 +9,7 @@ mod bucket;
 mod cluster;
 mod emergency;
 mod founding;
+mod job;
 mod leaving;
 mod module;
 mod node;
@@ -21,10 +22,13 @@ mod trial;
 
 pub use artifact::check as check_artifact;
 
-use sheaf_model::{Event, NodeId, Revision, Term};
+use std::collections::BTreeMap;
+
+use sheaf_model::{Event, JobId, NodeId, Revision, Term};
 
 use crate::change::Change;
 use crate::command::{Command, Proposal, Refusal, Reply};
+use crate::job::step::Transitions;
 use crate::state::{Request, State};
 
 /// How many answered requests are remembered …
@@ -44,8 +48,10 @@ pub fn apply(state: &mut State, term: Term, proposal: &Proposal, changes: &mut V
     if let Some(reply) = answered_before(state, proposal) {
         return reply;
     }
-    let mut transaction = Transaction { revision: state.revision, events: 0, state, term, proposal, changes };
+    let (revision, steps) = (state.revision, BTreeMap::new());
+    let mut transaction = Transaction { revision, events: 0, state, term, proposal, steps, changes };
     let reply = transaction.run();
+    transaction.put_steps();
     transaction.remember(&reply);
     reply
 }
@@ -63,6 +69,8 @@ struct Transaction<'a> {
     proposal: &'a Proposal,
     revision: Revision,
     events: u32,
+    /// What it has done to subtasks, by job, and not yet put.
+    steps: BTreeMap<JobId, Transitions>,
     changes: &'a mut Vec<Change>,
 }
 
@@ -112,8 +120,31 @@ impl Transaction<'_> {
             Command::PutArtifact(artifact) => self.put_artifact(artifact),
             Command::PutSecret(put) => self.put_secret(put),
             Command::DeleteSecret(name) => self.delete_secret(name),
+            command => self.run_of_jobs(command),
         };
         result.unwrap_or_else(Reply::Refused)
+    }
+
+    fn run_of_jobs(&mut self, command: &Command) -> Result<Reply, Refusal> {
+        match command {
+            Command::BeginSubmit(begin) => self.begin_submit(begin),
+            Command::AddItems(add) => self.add_items(add),
+            Command::CommitSubmit(commit) => self.commit_submit(commit),
+            Command::Submit(all) => self.submit_all(all),
+            Command::CollectSubmit(collect) => self.collect_submit(collect),
+            Command::TakeUp(take) => self.take_up(take),
+            Command::Grant(grant) => self.grant(grant),
+            Command::RecordResults(record) => self.record_results(record),
+            Command::WakeSubtasks(wake) => self.wake_subtasks(wake),
+            Command::PauseJob(id) => self.pause_job(*id, true),
+            Command::ResumeJob(id) => self.pause_job(*id, false),
+            Command::CancelJob(cancel) => self.cancel_job(cancel),
+            Command::RetryJob(retry) => self.retry_job(retry),
+            Command::ReprioritizeJob(ask) => self.reprioritize_job(ask),
+            Command::DeleteJob(id) => self.delete_job(*id),
+            // Every other one is known to who calls this.
+            _ => Err(Refusal::Precondition("this is no command about jobs".to_owned())),
+        }
     }
 
     fn put(&mut self, change: Change) {

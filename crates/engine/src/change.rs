@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Binding, BucketName, Event, Instance, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId,
-    ObjectKey, ObjectValue, Residue, Revision, SecretName,
+    Binding, BucketName, Event, Incarnation, Instance, JobId, ModuleName, ModuleRef, ModuleSpec,
+    ModuleVersion, Node, NodeId, ObjectKey, ObjectValue, Residue, Revision, SecretName,
 };
 
+use crate::job::Job;
+use crate::job::dependency::Dependencies;
+use crate::job::step::Transitions;
+use crate::job::submit::{Items, Submit};
 use crate::objects::Object;
 use crate::state::{Bucket, Cluster, Module, Pushed, Release, Request, Secret};
 
@@ -62,6 +66,25 @@ pub enum Change {
     Secret(Arc<Secret>),
     /// A secret is gone.
     SecretGone(SecretName),
+    /// A job as it is now; transitions before this are contained.
+    Job(Arc<Job>),
+    /// A job is gone, with its items and its history.
+    JobGone(JobId),
+    /// Which of a job's subtasks depend on which.
+    Dependencies(JobId, Arc<Dependencies>),
+    /// What a command did to a job's subtasks. It goes on from the job's row, and its history.
+    Transitions(Arc<Transitions>),
+    /// A submit under way. It is gone when its job is there.
+    Submit(Arc<Submit>),
+    /// It is gone without becoming a job, and its items are.
+    SubmitGone(JobId),
+    /// Items of a job, or of a submit under way, which it goes on from. Values live only in the store; no watcher is given
+    /// them.
+    Items(Items),
+    /// The life of a node's agent that takes subtasks.
+    Runner(NodeId, Incarnation),
+    /// None does.
+    RunnerGone(NodeId),
 }
 
 /// A module is stored with the revision of its registration.

@@ -1,10 +1,17 @@
 //! Commands: everything that can be asked of the replicated state, and the answers.
 
+mod job;
+
+pub use job::{
+    AddItems, BeginSubmit, CancelJob, CollectSubmit, CommitSubmit, Grant, GrantAll, RecordResults,
+    ReprioritizeJob, RetryJob, SubmitAll, TakeUp, WakeSubtasks,
+};
+
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Actor, Artifact, BucketName, Changeable, Claim, ClusterId, Decision, Defect, Drain, Epoch, Facts,
-    Instance, LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1, ModuleSpecV2, ModuleVersion, NodeId,
-    NodeKey, NodeStatus, ObjectKey, ObjectValue, PutBucket, RequestId, Revision, Sealed, SecretName,
+    Actor, Artifact, Attempt, BucketName, Changeable, Claim, ClusterId, Decision, Defect, Drain, Epoch,
+    Facts, Instance, JobId, LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1, ModuleSpecV2, ModuleVersion,
+    NodeId, NodeKey, NodeStatus, ObjectKey, ObjectValue, PutBucket, RequestId, Revision, Sealed, SecretName,
     Settings, Term, Timestamp, Trial,
 };
 
@@ -104,6 +111,36 @@ pub enum Command {
     PutSecret(PutSecret),
     /// Deletes a secret that nothing names.
     DeleteSecret(SecretName),
+    /// A job's submit begins; nobody sees the job yet.
+    BeginSubmit(BeginSubmit),
+    /// The next items of a submit.
+    AddItems(AddItems),
+    /// The submit is complete: the job is there.
+    CommitSubmit(CommitSubmit),
+    /// A whole submit at once.
+    Submit(SubmitAll),
+    /// A submit that nobody goes on with is thrown away.
+    CollectSubmit(CollectSubmit),
+    /// A life of a node's agent takes subtasks from now on. What was granted to a former one is lost.
+    TakeUp(TakeUp),
+    /// Attempts for nodes; each is verified when applied.
+    Grant(GrantAll),
+    /// How attempts on a node ended.
+    RecordResults(RecordResults),
+    /// The time of further attempts has come.
+    WakeSubtasks(WakeSubtasks),
+    /// Nothing new of a job is started.
+    PauseJob(JobId),
+    /// It goes on.
+    ResumeJob(JobId),
+    /// Cancels a job, or some of its subtasks.
+    CancelJob(CancelJob),
+    /// What failed or was canceled is tried again, as if it had not been tried yet.
+    RetryJob(RetryJob),
+    /// What waits has another priority.
+    ReprioritizeJob(ReprioritizeJob),
+    /// Deletes a job that is over, and its history.
+    DeleteJob(JobId),
 }
 
 /// See [`Command::PutSecret`].
@@ -469,6 +506,19 @@ pub enum Reply {
     Registered(NodeId),
     /// Refused; the state is untouched.
     Refused(Refusal),
+    /// Where a submit stands.
+    Submit {
+        /// The job.
+        job: JobId,
+        /// The subtask that the next item is.
+        next: u32,
+        /// The job is there; nothing more is to come.
+        committed: bool,
+    },
+    /// Results are recorded, but for those of attempts that had ended for the cluster before.
+    Recorded(Vec<Attempt>),
+    /// So many subtasks were touched by the command at this revision.
+    Touched(Revision, u64),
 }
 
 /// What became of one document.

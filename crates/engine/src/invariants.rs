@@ -1,5 +1,6 @@
 //! What must hold of the replicated state after every command. The simulation and the tests call it.
 
+use crate::job::progress::Place;
 use crate::state::State;
 
 /// Every broken rule, in words; empty when all hold.
@@ -51,6 +52,7 @@ pub fn check(state: &State) -> Vec<String> {
     for name in state.objects.keys().filter(|name| !state.buckets.contains_key(*name)) {
         broken.push(format!("{name} has objects and is gone"));
     }
+    broken.extend(jobs(state));
     let mut names: Vec<_> = state.nodes.values().filter(|n| n.status.is_alive()).collect();
     names.sort_by(|a, b| a.facts.name.cmp(&b.facts.name));
     for pair in names.windows(2) {
@@ -58,6 +60,34 @@ pub fn check(state: &State) -> Vec<String> {
             && a.facts.name == b.facts.name
         {
             broken.push(format!("nodes {} and {} are both named {}", a.id, b.id, a.facts.name));
+        }
+    }
+    broken
+}
+
+/// Each subtask stands in one place, counts and indexes are what the rows make, and nothing runs where nobody takes it.
+fn jobs(state: &State) -> Vec<String> {
+    let mut broken = state.jobs.contradictions();
+    for job in state.jobs.iter() {
+        let name = &job.spec.name;
+        if state.module(&job.spec.module).is_none() {
+            broken.push(format!("job {name} uses module {}, which is gone", job.spec.module));
+        }
+        for (subtask, running) in job.progress.running() {
+            if !state.is_alive(running.node) || state.jobs.runner(running.node).is_none() {
+                broken.push(format!(
+                    "job {name}: subtask {subtask} runs on node {}, which takes none",
+                    running.node
+                ));
+            }
+        }
+        let hopeless = state.jobs.dependencies(job.id).and_then(|all| {
+            let ends = |on: &u32| job.progress.place(*on).is_some_and(Place::is_unfinished_end);
+            let waits = |subtask: &u32| job.progress.place(*subtask) == Some(Place::Waiting);
+            all.dependents().map(|(it, _)| it).find(|it| waits(it) && all.needs(*it).iter().any(ends))
+        });
+        if let Some(subtask) = hopeless {
+            broken.push(format!("job {name}: subtask {subtask} waits for what will not finish"));
         }
     }
     broken

@@ -4,8 +4,10 @@ pub mod apply;
 pub mod artifact;
 pub mod change;
 pub mod command;
+pub mod dispatch;
 pub mod gates;
 pub mod invariants;
+pub mod job;
 pub mod keep;
 pub mod lease;
 pub mod membership;
@@ -27,11 +29,10 @@ mod testing;
 pub use apply::apply;
 pub use change::Change;
 pub use command::{
-    AddStatusLine, Apply, ApplyV1, ApplyV2, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject,
-    Disable, DrainNode, EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket,
-    Outcome, OutcomeVerb, Proposal, PutObject, PutSecret, PutTrial, Quarantine, RecordPhases, RecordPurge,
-    Refound, Refusal, Register, ReleaseNodes, Reply, Rollback, SetNodeStatus, StopRollout,
+    AddItems, AddStatusLine, Apply, ApplyV1, ApplyV2, BeginSubmit, Bind, CancelJob, CollectSubmit, Command, CommitSubmit, ConfirmResidue, DeleteModule, DeleteObject, Disable, DrainNode, EndQuarantine, FinishRollout, Form, Free, Grant, GrantAll, LabelNode, Leave, MoveBucket, OnBucket, Outcome, OutcomeVerb, Proposal, PutObject, PutSecret, PutTrial, Quarantine, RecordPhases, RecordPurge, RecordResults, Refound, Refusal, Register, ReleaseNodes, Reply, ReprioritizeJob, RetryJob, Rollback, SetNodeStatus, StopRollout, SubmitAll, TakeUp, WakeSubtasks,
 };
+pub use job::Job;
+pub use job::table::Jobs;
 pub use objects::{Entry, Object, Objects};
 pub use sessions::Sessions;
 pub use state::{

@@ -12,7 +12,7 @@ use crate::command::{Apply, Refusal};
 use crate::state::State;
 
 /// Modules of the same request, which count as registered.
-type Batch<'a> = BTreeMap<(&'a ModuleName, &'a ModuleVersion), &'a ModuleSpec>;
+pub(crate) type Batch<'a> = BTreeMap<(&'a ModuleName, &'a ModuleVersion), &'a ModuleSpec>;
 
 /// Checks a whole request. The specs come back with their module's version fixed, in the order given.
 ///
@@ -131,7 +131,7 @@ impl Findings {
     }
 }
 
-fn find_module<'a>(
+pub(crate) fn find_module<'a>(
     state: &'a State,
     batch: &Batch<'a>,
     wanted: &ModuleRef,
@@ -172,6 +172,17 @@ fn against_module(spec: &BucketSpec, module: &ModuleSpec) -> Vec<Defect> {
             format!("module {}@{} says supports_multi_node: false", module.name, module.version),
             "multi_node: false, or another module",
         ));
+    }
+    if module.is_for_subtasks() {
+        defects.push(Defect::new(
+            "module",
+            format!(
+                "module {}@{} is for jobs: it names ${{item}}, ${{job}}, ${{subtask}} or ${{attempt}}",
+                module.name, module.version
+            ),
+            "a module that names the bucket, or neither",
+        ));
+        return defects;
     }
     // Parsed only for modules that use it.
     let config = OnceCell::new();

@@ -12,6 +12,7 @@ use sheaf_model::{
 
 use crate::change::Change;
 use crate::command::Reply;
+use crate::job::table::Jobs;
 use crate::objects::{self, Object, Objects};
 
 /// The cluster's identity and settings.
@@ -237,6 +238,8 @@ pub struct State {
     pub(crate) unsettled: BTreeSet<BucketName>,
     /// Secrets by name, sealed.
     pub secrets: BTreeMap<SecretName, Arc<Secret>>,
+    /// Jobs and their subtasks.
+    pub jobs: Jobs,
 }
 
 impl State {
@@ -332,6 +335,15 @@ impl State {
             Change::SecretGone(name) => {
                 self.secrets.remove(name);
             }
+            Change::Job(_)
+            | Change::JobGone(_)
+            | Change::Dependencies(..)
+            | Change::Transitions(_)
+            | Change::Submit(_)
+            | Change::SubmitGone(_)
+            | Change::Items(_)
+            | Change::Runner(..)
+            | Change::RunnerGone(_) => self.jobs.put(change),
             Change::Release(..) | Change::Event(_) | Change::ObjectValue(..) => {}
         }
     }
@@ -378,6 +390,7 @@ impl State {
             .chain(self.requests.values().cloned().map(Change::Request))
             .chain(objects::rows(&self.objects).map(Change::Object))
             .chain(self.secrets.values().cloned().map(Change::Secret))
+            .chain(self.jobs.rows())
     }
 
     /// The module a bucket's release is fixed to.

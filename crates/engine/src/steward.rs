@@ -15,6 +15,7 @@ use crate::state::{Bucket, State};
 
 mod drains;
 mod ends;
+mod jobs;
 mod rollouts;
 
 /// What to propose, and when to look again if nothing happens before.
@@ -50,6 +51,7 @@ pub fn due(state: &State, sessions: &mut Sessions, now: Moment, wall: Timestamp)
     drains::due(state, sessions, now, &mut due);
     rollouts::due(state, sessions, now, &mut due);
     ends::due(state, sessions, now, wall, &mut due);
+    jobs::due(state, sessions, now, wall, &mut due);
     bindings(state, sessions, now, &mut due);
     unbound(state, sessions, now, &mut due);
     due

@@ -1,5 +1,9 @@
 //! A replica without a cluster around it, for scenarios.
 
+mod job;
+
+pub(crate) use job::failure;
+
 use std::sync::Arc;
 
 use sheaf_model::session::{Heartbeat, Hello};
@@ -207,6 +211,7 @@ impl World {
             facts: self.facts(&format!("n{node}")),
             fresh: false,
             stand_in: false,
+            work: None,
         }
     }
 

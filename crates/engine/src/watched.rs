@@ -68,7 +68,16 @@ pub fn item(change: &Change, node: NodeId) -> Option<WatchItem> {
         | Change::ObjectGone(..)
         | Change::ObjectsGone(_)
         | Change::Secret(_)
-        | Change::SecretGone(_) => None,
+        | Change::SecretGone(_)
+        | Change::Job(_)
+        | Change::JobGone(_)
+        | Change::Dependencies(..)
+        | Change::Transitions(_)
+        | Change::Submit(_)
+        | Change::SubmitGone(_)
+        | Change::Items(_)
+        | Change::Runner(..)
+        | Change::RunnerGone(_) => None,
     }
 }
 

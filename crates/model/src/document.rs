@@ -1,13 +1,14 @@
 //! The documents people write: YAML or JSON, several in a file.
 //!
 //! ```text
-//!  bytes ──text──► values ──reader, bucket, module──► specs ──sense──► documents
+//!  bytes ──text──► values ──reader, bucket, module, job──► specs ──sense──► documents
 //!             └─────────────────┴── defects, all of them ──┴─────────► and what is wrong
 //!  specs ──write──► values ──► YAML that reads back as the same specs; difference compares two values
 //! ```
 
 mod bucket;
 mod difference;
+mod job;
 mod module;
 mod reader;
 mod sense;
@@ -23,12 +24,13 @@ use serde_json::Value;
 
 pub use bucket::bucket_defects;
 pub use difference::{Difference, differences};
+pub use job::{item_line, job_defects};
 pub use sense::module_defects;
 pub use word::nearest;
 pub use write::{bucket_value, bucket_yaml, module_value, module_yaml, yaml};
 
 use crate::measure::quoted;
-use crate::{Bytes, Defect, ModuleSpec, PutBucket};
+use crate::{Bytes, Defect, ModuleSpec, PutBucket, SubmitJob};
 
 /// Longest text in bytes.
 pub const FILE_MAX: usize = 4 << 20;
@@ -46,6 +48,8 @@ pub enum Document {
     Module(Box<ModuleSpec>),
     /// `kind: Bucket`
     Bucket(Box<PutBucket>),
+    /// `kind: Job`
+    Job(Box<SubmitJob>),
 }
 
 impl Document {
@@ -54,6 +58,7 @@ impl Document {
         match self {
             Self::Module(spec) => format!("Module {}@{}", spec.name, spec.version),
             Self::Bucket(put) => format!("Bucket {}", put.spec.name),
+            Self::Job(job) => format!("Job {}", job.spec.name),
         }
     }
 }
@@ -170,7 +175,7 @@ fn clip(text: &mut String) {
 fn label_of(number: usize, value: &Value) -> String {
     let text = |field: &str| value.get(field).and_then(Value::as_str);
     match (text("kind"), text("name")) {
-        (Some(kind @ ("Bucket" | "Module")), Some(name))
+        (Some(kind @ ("Bucket" | "Job" | "Module")), Some(name))
             if !name.is_empty() && name.len() <= 200 && !name.contains(char::is_control) =>
         {
             format!("{kind} {name}")
@@ -180,7 +185,7 @@ fn label_of(number: usize, value: &Value) -> String {
 }
 
 fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
-    const REMEDY: &str = "kind: Bucket or kind: Module";
+    const REMEDY: &str = "kind: Bucket, kind: Job or kind: Module";
     let Value::Object(fields) = value else {
         let mut defect = reader::wrong_type("a mapping", value);
         defect.remedy = match value {
@@ -210,17 +215,22 @@ fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
                 add(defects, module_defects(&spec));
                 return Some(Document::Module(Box::new(spec)));
             }
-            "Job" | "Backend" | "Sink" | "Thread" => {
+            "Job" => {
+                let job = job::read(value, defects)?;
+                add(defects, job_defects(&job.spec));
+                return Some(Document::Job(Box::new(job)));
+            }
+            "Backend" | "Sink" | "Thread" => {
                 defects.push(Defect::new("kind", format!("this version does not know kind {kind}"), REMEDY));
             }
             other => {
                 let remedy =
-                    nearest(other, &["Bucket", "Module"]).map(|kind| format!("did you mean {kind}?"));
+                    nearest(other, &["Bucket", "Job", "Module"]).map(|kind| format!("did you mean {kind}?"));
                 let problem = format!("unknown kind {}", quoted(other));
                 defects.push(Defect::new("kind", problem, remedy.as_deref().unwrap_or(REMEDY)));
             }
         },
-        Some(other) => defects.push(reader::wrong_type("Bucket or Module", other).under("kind")),
+        Some(other) => defects.push(reader::wrong_type("Bucket, Job or Module", other).under("kind")),
     }
     None
 }

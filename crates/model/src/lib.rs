@@ -2,7 +2,8 @@
 //!
 //! Everything here is plain data, valid once built: no clock, no randomness, no network, no async. Read in this
 //! order: [`id`] and [`time`] (positions and clocks), [`name`] (what people call things), [`bucket`] and [`module`]
-//! (what they ask for, with [`rule`], [`template`], [`life_cycle`], [`trial`], [`measure`], [`artifact`]), [`node`],
+//! (what they ask for, with [`rule`], [`template`], [`life_cycle`], [`trial`], [`measure`], [`artifact`]), [`job`]
+//! (finite work, with [`ranges`], [`selector`], [`fingerprint`]), [`node`],
 //! [`queue`] and [`verdict`] (what nodes say), [`binding`] and [`instance`] (what was decided and what runs), [`object`]
 //! (what modules keep), [`secret`] (what they must know), [`event`] (what happened), [`settings`], [`session`] and [`watch`] (what agents and the control
 //! plane say to each other),
@@ -22,8 +23,10 @@ pub mod bucket;
 pub mod defect;
 pub mod document;
 pub mod event;
+pub mod fingerprint;
 pub mod id;
 pub mod instance;
+pub mod job;
 pub mod life_cycle;
 pub mod measure;
 pub mod module;
@@ -31,8 +34,10 @@ pub mod name;
 pub mod node;
 pub mod object;
 pub mod queue;
+pub mod ranges;
 pub mod rule;
 pub mod secret;
+pub mod selector;
 pub mod session;
 pub mod settings;
 pub mod template;
@@ -48,10 +53,15 @@ pub use bucket::{BucketSpec, BucketType, Json, OnNodeLost, Placement, PutBucket}
 pub use defect::Defect;
 pub use document::{Difference, Document, Parsed, nearest};
 pub use event::Event;
+pub use fingerprint::Fingerprint;
 pub use id::{
     Actor, BootId, ClusterEpoch, ClusterId, Epoch, Incarnation, NodeId, NodeKey, RequestId, Revision, Term,
 };
 pub use instance::{Exit, Instance, Phase};
+pub use job::{
+    ArrayRange, Attempt, AttemptEnd, Ending, Failure, FailureClass, Item, ItemSource, JobId, JobSpec,
+    JobState, Retry, SubmitJob, SubtaskCounts, SubtaskState, Subtasks,
+};
 pub use life_cycle::{Call, LifeCycleCall};
 pub use measure::{Bytes, Cores, Frequency, MeasureError, SpanRange};
 pub use module::{
@@ -59,7 +69,8 @@ pub use module::{
     Signal, Stop,
 };
 pub use name::{
-    BucketName, FileName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName, ObjectKey, SecretName,
+    BackendName, BucketName, FileName, JobName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName,
+    ObjectKey, SecretName,
 };
 pub use node::{Drain, Facts, Load, Node, NodeStatus};
 pub use object::{
@@ -67,11 +78,13 @@ pub use object::{
     STATUS_LINE_MAX,
 };
 pub use queue::{FullQueues, Queue};
+pub use ranges::{Ranges, Run, RunMap};
 pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError};
 pub use secret::{KeyId, SEAL_TAG, SECRET_MAX, SECRETS_MAX, Sealed, SecretError, SecretValue};
+pub use selector::Selector;
 pub use settings::{Changeable, LeaseSettings, Repair, Settings, Voters};
 pub use template::{
-    BucketScope, Part, Piece, RenderError, Scope, Template, TemplateError, TemplateName, TemplateSet,
+    BucketScope, Part, Piece, RenderError, Scope, SubtaskScope, Template, TemplateError, TemplateName, TemplateSet,
 };
 pub use time::{Moment, Span, Timestamp};
 pub use trial::Trial;

@@ -376,6 +376,25 @@ impl ModuleSpec {
         self.runtime == Runtime::Plugin || self.declared_checks_use_bucket()
     }
 
+    /// Whether what it runs depends on the subtask, so that no bucket can be of it.
+    pub fn is_for_subtasks(&self) -> bool {
+        self.programs().any(Template::uses_subtask)
+    }
+
+    /// Whether anything of it depends on the bucket, so that no job can be of it.
+    pub fn is_for_buckets(&self) -> bool {
+        self.programs().any(Template::uses_bucket) || self.declared_checks_use_bucket()
+    }
+
+    /// The templates of what it runs.
+    fn programs(&self) -> impl Iterator<Item = &Template> {
+        let exec = self
+            .exec
+            .iter()
+            .flat_map(|exec| std::iter::once(&exec.command).chain(&exec.args).chain(exec.env.values()));
+        exec.chain(self.files.values())
+    }
+
     /// Whether it cannot run without its artifact: it names `${artifact}`.
     pub fn uses_artifact(&self) -> bool {
         let exec = self

@@ -73,6 +73,15 @@ name! {
 }
 
 name! {
+    /// A job's name, e.g. `ndvi-2024`: `[A-Za-z0-9_.-]`, starting with a letter or digit.
+    JobName, check_plain
+}
+name! {
+    /// A backend's name, e.g. `vito`: `[A-Za-z0-9_.-]`, starting with a letter or digit.
+    BackendName, check_plain
+}
+
+name! {
     /// The key of an object, e.g. `offsets/web-3`: visible ASCII, no spaces. What begins with `.` is Sheaf's own.
     ObjectKey, check_key
 }

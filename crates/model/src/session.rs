@@ -8,6 +8,9 @@
 //!    │◄──────────── Acknowledged{sent_at, ttl, epochs} ┤
 //!    ├─ Verdicts, Phases{seq}, GaveUp, NothingLeft ───►│ proposes what follows from them
 //!    │◄──────────────────────────────── Recorded{seq} ─┤
+//!    │◄────────────────────────────────── Run, StopAttempts ┤ attempts that are granted to the node
+//!    ├─ Ends{seq} ──────────────────────────────────────►│ proposes to record them
+//!    │◄─────────────────────────── EndsRecorded{seq} ─┤
 //! ```
 
 use std::sync::Arc;
@@ -15,8 +18,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BootId, BucketName, BucketSpec, ClusterId, Epoch, Facts, Incarnation, Instance, Load, ModuleSpec, Moment,
-    NodeId, NodeKey, Revision, Span, Verdict,
+    Attempt, AttemptEnd, BackendName, BootId, BucketName, BucketSpec, ClusterId, Epoch, Facts, Incarnation,
+    Instance, JobId, JobSpec, Json, Load, ModuleSpec, Moment, NodeId, NodeKey, Revision, Span, Verdict,
 };
 
 /// From an agent to the leader.
@@ -70,6 +73,15 @@ pub enum ToLeader {
     /// This node is to be left without work before its agent stops: what is bound to it is to go elsewhere, and nothing
     /// more is to come. Said again in every session.
     Release,
+    /// Attempts that ended; kept by the node and sent again until `EndsRecorded` with this number.
+    Ends {
+        /// Grows with each message of this session.
+        seq: u64,
+        /// By job.
+        ends: Vec<(JobId, Vec<AttemptEnd>)>,
+    },
+    /// Take no more of me: what is granted and not begun here is handed back. Said again in every session.
+    NoMoreWork,
     /// The agent stops in an orderly way; what it runs stays for its successor.
     Goodbye,
 }
@@ -96,6 +108,46 @@ pub struct Hello {
     /// asked or placed.
     #[serde(default)]
     pub stand_in: bool,
+    /// What it does of jobs; none: it takes no subtasks.
+    #[serde(default)]
+    pub work: Option<Work>,
+}
+
+/// What an agent does of jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// How many subtasks it runs at a time.
+    pub slots: u32,
+    /// Attempts that it was given in this life and that are not recorded as ended: what else the cluster knows to run there
+    /// did not arrive, and is sent again.
+    pub held: Vec<Attempt>,
+}
+
+/// Attempts of one job for one node. An attempt that the node was given before is the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// The job.
+    pub job: JobId,
+    /// What it is.
+    pub spec: Arc<JobSpec>,
+    /// Its module.
+    pub module: Arc<ModuleSpec>,
+    /// What to run.
+    pub subtasks: Vec<OrderedSubtask>,
+}
+
+/// See [`Order`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OrderedSubtask {
+    /// Which.
+    pub subtask: u32,
+    /// Which of its attempts.
+    pub attempt: u32,
+    /// Through which backend.
+    #[serde(default)]
+    pub backend: Option<BackendName>,
+    /// What it is about: an array's number, or an item's value.
+    pub item: Json,
 }
 
 /// A sign of life.
@@ -144,6 +196,15 @@ pub enum ToNode {
         spec: Arc<BucketSpec>,
         /// That module; it need not be registered.
         module: Arc<ModuleSpec>,
+    },
+    /// Attempts that are granted to this node.
+    Run(Vec<Order>),
+    /// These attempts are to be stopped, as their subtasks are canceled.
+    StopAttempts(Vec<Attempt>),
+    /// The ends of attempts up to this message are in the log.
+    EndsRecorded {
+        /// Number of the message.
+        seq: u64,
     },
     /// The phases up to this message are in the log.
     Recorded {

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use render::{BucketScope, Piece, RenderError, Scope};
+pub use render::{BucketScope, Piece, RenderError, Scope, SubtaskScope};
 
 use crate::measure::quoted;
 use crate::{FileName, SecretName, nearest};
@@ -74,6 +74,17 @@ impl Template {
         self.names().any(|name| *name == TemplateName::Artifact)
     }
 
+    /// Whether it depends on the subtask.
+    pub fn uses_subtask(&self) -> bool {
+        let is_of_one = |name: &TemplateName| {
+            matches!(
+                name,
+                TemplateName::Item(_) | TemplateName::Job | TemplateName::Subtask | TemplateName::Attempt
+            )
+        };
+        self.names().any(is_of_one)
+    }
+
     /// Whether it depends on the bucket.
     pub fn uses_bucket(&self) -> bool {
         self.0.iter().any(|part| {
@@ -92,7 +103,7 @@ impl Template {
 pub enum TemplateSet {
     /// Command, arguments and the like of an instance: `bucket.*`, `node.*`, `dir`, `file.NAME`, `sheaf`, `artifact`.
     Instance,
-    /// Environment and files of an instance, which nobody else sees: as for an instance, and `secret.NAME`.
+    /// Environment and files, which nobody else sees: as [`Program`](Self::Program), and `secret.NAME`.
     Confidential,
     /// Which secrets an instance may ask for: `bucket.name` and `bucket.config`.
     SecretNames,
@@ -100,6 +111,8 @@ pub enum TemplateSet {
     Check,
     /// As for an instance, without `bucket.*`, with `item.*`, `job`, `subtask`, `attempt`.
     Subtask,
+    /// Where it is not known yet which of the two it will be: either's. What a module is for follows from what it names.
+    Program,
 }
 
 /// Why a text is no template.
@@ -138,7 +151,10 @@ const NAMES: [(&str, &[TemplateSet]); 15] = {
 
 impl TemplateSet {
     fn names(self) -> Vec<&'static str> {
-        NAMES.iter().filter(|(_, sets)| sets.contains(&self)).map(|(name, _)| *name).collect()
+        let either = |sets: &[Self]| sets.contains(&Self::Instance) || sets.contains(&Self::Subtask);
+        let wide = matches!(self, Self::Program | Self::Confidential);
+        let has = |sets: &[Self]| sets.contains(&self) || wide && either(sets);
+        NAMES.iter().filter(|(_, sets)| has(sets)).map(|(name, _)| *name).collect()
     }
 
     /// Why a name of another set has no meaning here.
@@ -152,7 +168,7 @@ impl TemplateSet {
                 "checks are asked before there is an instance and its directory"
             }
             (Self::Subtask, _) => "a subtask has no bucket",
-            (Self::Instance | Self::Confidential | Self::Check, _) => "it is known to subtasks only",
+            (Self::Instance | Self::Confidential | Self::Check | Self::Program, _) => "it is known to subtasks only",
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Answers made for people and scripts. The field names are a promise.
 
+mod job;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use job::{FailedAttempts, FailureGroup, JobExplanation, JobRow, JobStatus, SubtaskRow};
 
 /// Where a bucket stands as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

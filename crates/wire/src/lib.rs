@@ -14,7 +14,8 @@
 //! ```
 //!
 //! Read in this order: [`error`](ApiError) and [`Caller`] (what all calls share), [`bucket`] (the pattern: what is
-//! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`secret`], [`event`], [`logs`], then [`peer`],
+//! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`secret`], [`event`], [`logs`],
+//! [`job`] (asked by a stream), then [`peer`],
 //! `spec` (documents as messages), [`forward`], [`Server`], [`Client`].
 
 mod call;
@@ -36,6 +37,7 @@ pub mod cluster;
 pub mod event;
 pub mod forward;
 pub mod instance;
+pub mod job;
 pub mod logs;
 pub mod module;
 pub mod node;

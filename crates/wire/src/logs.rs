@@ -5,7 +5,7 @@ mod serve;
 
 use std::future::Future;
 
-use sheaf_model::{BucketName, Timestamp};
+use sheaf_model::{Attempt, BucketName, Timestamp};
 
 pub(crate) use serve::Serve;
 
@@ -24,6 +24,17 @@ pub struct LogsOf {
     pub tail: Option<u32>,
     /// Of the run before the present one.
     pub previous: bool,
+}
+
+/// Which lines of an attempt of a subtask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptLogs {
+    /// Of this attempt.
+    pub attempt: Attempt,
+    /// Stay until it has ended.
+    pub follow: bool,
+    /// Only the last so many; none: all that is kept.
+    pub tail: Option<u32>,
 }
 
 /// One line of output.
@@ -61,12 +72,18 @@ impl LogStream {
     }
 }
 
-/// What answers `sheaf.peer.v1.LogService`: every agent, for its own instances.
+/// What answers `sheaf.peer.v1.LogService`: every agent, for what it ran.
 pub trait LogsApi: Send + Sync + 'static {
     /// Lines in the order printed; ends after the last one unless asked to stay.
     fn read(
         &self,
         caller: Caller,
         ask: LogsOf,
+    ) -> impl Future<Output = Result<Answers<LogLine>, ApiError>> + Send;
+    /// The same of an attempt of a subtask.
+    fn read_attempt(
+        &self,
+        caller: Caller,
+        ask: AttemptLogs,
     ) -> impl Future<Output = Result<Answers<LogLine>, ApiError>> + Send;
 }

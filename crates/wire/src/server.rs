@@ -20,13 +20,16 @@ use crate::cluster::ClusterApi;
 use crate::event::EventApi;
 use crate::forward::{Front, Handler, Route};
 use crate::instance::InstanceApi;
+use crate::job::JobApi;
 use crate::logs::LogsApi;
 use crate::module::ModuleApi;
 use crate::node::NodeApi;
 use crate::peer::{AgentApi, PeerApi};
 use crate::proto::{DESCRIPTORS, peer, v1};
 use crate::secret::SecretApi;
-use crate::{artifact, bucket, cluster, event, instance, logs, module, node, peer as peers, secret};
+use crate::{
+    artifact, bucket, cluster, event, instance, job, logs, module, node, peer as peers, secret,
+};
 
 /// Longest message in bytes, either way.
 pub const MESSAGE_MAX: usize = 16 << 20;
@@ -145,6 +148,12 @@ impl Server {
     #[must_use]
     pub fn secrets<A: SecretApi>(self, api: Arc<A>) -> Self {
         serve!(self, v1::secret_service_server::SecretServiceServer<_>, secret::Serve, api)
+    }
+
+    /// Serves `sheaf.v1.JobService`.
+    #[must_use]
+    pub fn jobs<A: JobApi>(self, api: Arc<A>) -> Self {
+        serve!(self, v1::job_service_server::JobServiceServer<_>, job::Serve, api)
     }
 
     /// Serves `sheaf.v1.EventService`.

@@ -71,6 +71,7 @@ pub(super) fn plan(start: &Start, place: &Place<'_>) -> Result<Plan, PlanError> 
         files: Some(&dir),
         sheaf: place.binary,
         artifact: start.artifact.as_deref(),
+        subtask: None,
     };
     let mut rendered = render(module, &scope)?;
     let mut lines = if module.runtime == Runtime::Exec { lines(module, &scope)? } else { BTreeMap::new() };
@@ -143,6 +144,7 @@ pub(crate) fn gate(
         files: Some(&dir),
         sheaf: place.binary,
         artifact,
+        subtask: None,
     };
     let rendered = render(module, &scope)?;
     Ok(Plan {

@@ -1,9 +1,9 @@
 //! What the program writes, kept in rotated files, each line with its time and stream.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use sheaf_model::Timestamp;
@@ -42,12 +42,20 @@ pub(crate) struct Output {
     last_aside: String,
     /// The file system did not take everything.
     lost: bool,
+    /// The directory is made when there is something to keep.
+    made_late: bool,
 }
 
 impl Output {
     pub(crate) fn new(dir: PathBuf, limits: OutputLimits) -> Self {
         let (open, last) = (Default::default(), VecDeque::new());
-        Self { dir, limits, file: None, size: 0, open, last, last_aside: String::new(), lost: false }
+        let (last_aside, lost, made_late) = (String::new(), false, false);
+        Self { dir, limits, file: None, size: 0, open, last, last_aside, lost, made_late }
+    }
+
+    /// The same in a directory that is made with the first line: most of many programs say nothing.
+    pub(crate) fn made_late(dir: PathBuf, limits: OutputLimits) -> Self {
+        Self { made_late: true, ..Self::new(dir, limits) }
     }
 
     /// A new start: what follows belongs to it.
@@ -159,6 +167,9 @@ impl Output {
     fn append(&mut self, records: &[u8], then_rotate: bool) -> io::Result<()> {
         if self.file.is_none() {
             let path = file(&self.dir, 0);
+            if std::mem::take(&mut self.made_late) {
+                DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+            }
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
             self.size = file.metadata()?.len();
             self.file = Some(file);

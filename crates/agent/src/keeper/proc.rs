@@ -6,7 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, wait};
+use rustix::process::{
+    Pid, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, wait,
+    waitid, waitpid,
+};
 use sheaf_model::{BootId, Exit, Signal};
 
 use super::{KeeperProcess, Status};
@@ -191,6 +194,41 @@ pub(crate) fn reap() -> Reaped {
     }
 }
 
+/// Whether this child has ended and is not reaped yet, so that its number is still its own.
+pub(crate) fn has_ended(child: i32) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Pid::from_raw(child).is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_))))
+}
+
+/// Takes note of the end of this very child.
+pub(crate) fn reap_child(pid: i32) -> Reaped {
+    match waitpid(Pid::from_raw(pid), WaitOptions::NOHANG) {
+        Ok(Some((pid, status))) => {
+            exit_of(status).map_or(Reaped::NoneYet, |exit| Reaped::Child(pid_number(pid), exit))
+        }
+        _ => Reaped::NoneYet,
+    }
+}
+
+/// Processes that carry an entry in their environment that begins with `mark`.
+pub(crate) fn marked(mark: &[u8]) -> Vec<i32> {
+    let us = getpid().as_raw_nonzero().get();
+    let is_alive = |pid: i32| stat(pid).is_some_and(|stat| !stat.zombie);
+    all().into_iter().filter(|&pid| pid != us && entry(pid, mark).is_some() && is_alive(pid)).collect()
+}
+
+/// The number that stands behind `mark` in a process' environment.
+pub(crate) fn ticket(pid: i32, mark: &[u8]) -> Option<u64> {
+    entry(pid, mark)?.parse().ok()
+}
+
+/// What follows `mark` in the first entry of a process' environment that begins with it.
+fn entry(pid: i32, mark: &[u8]) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let rest = environment.split(|&byte| byte == 0).find_map(|entry| entry.strip_prefix(mark))?;
+    Some(String::from_utf8_lossy(rest).into_owned())
+}
+
 fn exit_of(status: WaitStatus) -> Option<Exit> {
     status.exit_status().map(Exit::Code).or_else(|| status.terminating_signal().map(Exit::Signal))
 }
@@ -256,7 +294,7 @@ pub(crate) fn reap_keeper(keeper: KeeperProcess) -> bool {
     if stat.zombie
         && let Some(process) = Pid::from_raw(pid)
     {
-        let _ = rustix::process::waitpid(Some(process), WaitOptions::NOHANG);
+        let _ = waitpid(Some(process), WaitOptions::NOHANG);
     }
     is_it(pid).is_none()
 }

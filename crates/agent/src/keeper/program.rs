@@ -213,7 +213,7 @@ fn speak(command: &mut Command, plugin: &Plugin, sockets: &Sockets) {
 }
 
 /// Reads at most about `most` bytes; at the stream's end it is closed.
-fn read_some<R: Read>(stream: &mut Option<R>, most: usize, mut take: impl FnMut(&[u8])) {
+pub(crate) fn read_some<R: Read>(stream: &mut Option<R>, most: usize, mut take: impl FnMut(&[u8])) {
     let mut buffer = [0; 8192];
     let mut left = most;
     while let Some(reader) = stream {

@@ -87,7 +87,7 @@ pub(crate) fn run(mut args: impl Iterator<Item = OsString>) -> bool {
 }
 
 /// The connection that comes as standard input, if it is one.
-fn first_wire() -> Option<UnixStream> {
+pub(crate) fn first_wire() -> Option<UnixStream> {
     let kind = rustix::fs::fstat(rustix::stdio::stdin()).ok()?.st_mode;
     if rustix::fs::FileType::from_raw_mode(kind) != rustix::fs::FileType::Socket {
         return None;

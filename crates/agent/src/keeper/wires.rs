@@ -7,6 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::layout::SOCKET;
 use super::{FromKeeper, Opened, ToKeeper};
@@ -22,16 +24,21 @@ const OUTBOX_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Wires {
     listener: Option<UnixListener>,
-    wires: Vec<Wire>,
+    wires: Vec<Line>,
     /// What was heard before anybody asked for it.
     early: Vec<ToKeeper>,
 }
 
+/// One connection: a JSON value a line, both ways, never waited for.
 #[derive(Debug)]
-struct Wire {
+pub(crate) struct Line {
     stream: UnixStream,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
+    /// Longest line that is read.
+    longest: usize,
+    /// What may wait to be read by the other side before it is cut off.
+    waiting_max: usize,
 }
 
 impl Wires {
@@ -99,7 +106,7 @@ impl Wires {
 
     fn add(&mut self, stream: UnixStream) {
         if self.wires.len() < CONNECTIONS && stream.set_nonblocking(true).is_ok() {
-            self.wires.push(Wire { stream, inbox: Vec::new(), outbox: Vec::new() });
+            self.wires.push(Line::new(stream, LINE_MAX, OUTBOX_MAX));
         }
     }
 
@@ -120,7 +127,15 @@ impl Wires {
             }
         }
         let mut asked = std::mem::take(&mut self.early);
-        self.wires.retain_mut(|wire| wire.read(&mut asked, greeting) && wire.flush());
+        self.wires.retain_mut(|wire| {
+            let before = asked.len();
+            let goes_on = wire.read(&mut asked);
+            if asked[before..].contains(&ToKeeper::Status) {
+                wire.say(&greeting());
+            }
+            goes_on && wire.flush()
+        });
+        asked.retain(|message| *message != ToKeeper::Status);
         asked
     }
 
@@ -141,8 +156,24 @@ impl Wires {
     }
 }
 
-impl Wire {
-    fn say(&mut self, message: &FromKeeper) {
+impl Line {
+    /// A connection that does not block, from whose other end lines of at most `longest` bytes come.
+    pub(crate) fn new(stream: UnixStream, longest: usize, waiting_max: usize) -> Self {
+        Self { stream, inbox: Vec::new(), outbox: Vec::new(), longest, waiting_max }
+    }
+
+    /// What to poll.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// Whether nothing waits to be written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    /// Says something, with the next [`Line::flush`].
+    pub(crate) fn say(&mut self, message: &impl Serialize) {
         // A message is plain data: it always has a JSON form.
         if let Ok(line) = serde_json::to_vec(message) {
             self.outbox.extend_from_slice(&line);
@@ -150,24 +181,29 @@ impl Wire {
         }
     }
 
-    /// False: this connection is over.
-    fn flush(&mut self) -> bool {
-        while !self.outbox.is_empty() {
-            match self.stream.write(&self.outbox) {
-                Ok(written) => drop(self.outbox.drain(..written)),
+    /// Writes what can be without waiting. False: this connection is over.
+    pub(crate) fn flush(&mut self) -> bool {
+        let mut written = 0;
+        let goes_on = loop {
+            if written == self.outbox.len() {
+                break true;
+            }
+            match self.stream.write(&self.outbox[written..]) {
+                Ok(some) => written += some,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.outbox.len() <= OUTBOX_MAX;
+                    break self.outbox.len() - written <= self.waiting_max;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
+                Err(_) => break false,
             }
-        }
-        true
+        };
+        self.outbox.drain(..written);
+        goes_on
     }
 
-    /// False: this connection is over.
-    fn read(&mut self, asked: &mut Vec<ToKeeper>, greeting: &dyn Fn() -> FromKeeper) -> bool {
-        let mut buffer = [0; 4096];
+    /// Reads what can be without waiting. False: this connection is over, after what was read.
+    pub(crate) fn read<M: DeserializeOwned>(&mut self, heard: &mut Vec<M>) -> bool {
+        let mut buffer = [0; 16 << 10];
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return false,
@@ -176,15 +212,16 @@ impl Wire {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => return false,
             }
-            while let Some(end) = self.inbox.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = self.inbox.drain(..=end).collect();
-                match serde_json::from_slice(&line) {
-                    Ok(ToKeeper::Status) => self.say(&greeting()),
-                    Ok(message) => asked.push(message),
+            let mut taken = 0;
+            while let Some(end) = self.inbox[taken..].iter().position(|&byte| byte == b'\n') {
+                match serde_json::from_slice(&self.inbox[taken..taken + end]) {
+                    Ok(message) => heard.push(message),
                     Err(_) => return false,
                 }
+                taken += end + 1;
             }
-            if self.inbox.len() > LINE_MAX {
+            self.inbox.drain(..taken);
+            if self.inbox.len() > self.longest {
                 return false;
             }
         }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::search::{NoLeader, Opened, search};
 use super::{Backoff, Link, jitter};
 use crate::keeper::clock;
+use crate::work::WorkInput;
 
 /// From the second try on, all nodes of a cluster do not ask in the same moment.
 const SPREAD: Duration = Duration::from_millis(300);
@@ -103,6 +104,7 @@ async fn keep(
         return Over::Stop;
     }
     link.signals.welcomed();
+    work(link, WorkInput::Opened);
     let over = session.run(say, stop).await;
     if over == Over::Stop {
         session.farewell().await;
@@ -194,6 +196,9 @@ impl Session<'_> {
             }
             ToNode::Recorded { seq } => Input::Recorded(seq),
             ToNode::Judge { question, spec, module } => Input::Judge { question, spec, module },
+            ToNode::Run(orders) => return self.work(WorkInput::Run(orders)),
+            ToNode::StopAttempts(attempts) => return self.work(WorkInput::Stop(attempts)),
+            ToNode::EndsRecorded { seq } => return self.work(WorkInput::Recorded(seq)),
             ToNode::Redirect { .. } => return Err(Over::Broken),
             ToNode::Refused { reason, .. } => {
                 tracing::warn!(reason, "the leader ends the session");
@@ -207,6 +212,12 @@ impl Session<'_> {
         if self.link.input(input).await { Ok(()) } else { Err(Over::Stop) }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as its siblings")]
+    fn work(&self, input: WorkInput) -> Result<(), Over> {
+        work(self.link, input);
+        Ok(())
+    }
+
     /// The agent stops in an orderly way; what it runs stays.
     async fn farewell(self) {
         let Opened { messages, mut answers, .. } = self.opened;
@@ -217,5 +228,12 @@ impl Session<'_> {
             }
         };
         let _ = tokio::time::timeout(FAREWELL, said).await; // it was only polite
+    }
+}
+
+/// What is about subtasks goes past the node's loop, which knows nothing of them.
+fn work(link: &Link, input: WorkInput) {
+    if let Some(desk) = &link.desk {
+        desk.bring(input);
     }
 }

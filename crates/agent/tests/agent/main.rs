@@ -83,6 +83,7 @@ impl World {
             members: Arc::new(Vec::new),
             binary,
             cache: sheaf_artifact::Cache::open(&self.dir.path().join("artifacts"), 0).unwrap(),
+            slots: 2,
             stand_in: false,
             elsewhere: Arc::new(facts::Strain::default),
         };

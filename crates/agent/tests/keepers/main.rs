@@ -5,5 +5,6 @@
 mod killed;
 mod lease;
 mod life;
+mod runner;
 mod stop;
 mod world;

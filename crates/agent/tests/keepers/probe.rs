@@ -1,4 +1,4 @@
-//! The keeper's side of the binary, for tests: `keeper-probe keep …` is what `sheaf keep …` is.
+//! The keeper's side of the binary, for tests: `keeper-probe keep …` is what `sheaf keep …` is, `keeper-probe runner …` what `sheaf runner …` is.
 //! `keeper-probe agent DATA_DIR` is an agent that starts what the plan on its input says, and then does nothing.
 
 use std::ffi::OsString;
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next() {
         Some(word) if word == "keep" => keep_main(args),
+        Some(word) if word == "runner" => sheaf_agent::runner::runner_main(args),
         Some(word) if word == "agent" => agent(args.next().unwrap_or_default()),
         _ => ExitCode::FAILURE,
     }

@@ -90,6 +90,7 @@ fn documents(home: &Home) -> anyhow::Result<Apply> {
                 put.spec.config = Json::new(&serde_json::json!({ "home": home.path() }));
                 apply.buckets.push(*put);
             }
+            Document::Job(job) => bail!("the examples have a job, {}", job.spec.name),
         }
     }
     Ok(apply)
@@ -152,7 +153,7 @@ fn names() -> Vec<BucketName> {
     let parsed = document::parse("examples.yaml", DOCUMENTS.as_bytes());
     let names = parsed.documents.into_iter().filter_map(|document| match document {
         Document::Bucket(put) => Some(put.spec.name),
-        Document::Module(_) => None,
+        Document::Module(_) | Document::Job(_) => None,
     });
     names.collect()
 }

@@ -69,6 +69,7 @@ impl Transaction<'_> {
         let alive: Vec<Node> =
             self.state.nodes.values().filter(|node| node.status.is_alive()).cloned().collect();
         for node in alive {
+            self.lose_attempts(node.id);
             self.put(Change::Node(Node {
                 status: NodeStatus::Lost,
                 since: self.proposal.at,

@@ -33,15 +33,24 @@ impl Transaction<'_> {
         if !known {
             return Err(Refusal::NotFound("module".to_owned(), subject));
         }
-        let uses = |spec: &sheaf_model::BucketSpec| {
-            spec.module.name == delete.name && spec.module.version.as_ref() == Some(&delete.version)
+        let of_this = |module: &ModuleRef| {
+            module.name == delete.name && module.version.as_ref() == Some(&delete.version)
         };
+        let uses = |spec: &sheaf_model::BucketSpec| of_this(&spec.module);
         let users: Vec<String> = (self.state.buckets.values())
             .filter(|bucket| {
                 uses(&bucket.current.spec) || bucket.next.as_ref().is_some_and(|n| uses(&n.release.spec))
             })
             .map(|bucket| bucket.name().to_string())
             .collect();
+        let of_jobs = self.state.jobs.iter().map(|job| &job.spec);
+        let of_jobs = of_jobs.chain(self.state.jobs.submits().map(|submit| &submit.spec));
+        if let Some(job) = of_jobs.into_iter().find(|spec| of_this(&spec.module)) {
+            return Err(Refusal::Precondition(format!(
+                "module {subject} is used by job {}; delete the job first",
+                job.name
+            )));
+        }
         if !users.is_empty() {
             let (shown, more) = users.split_at(users.len().min(10));
             let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };

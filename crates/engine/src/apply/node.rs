@@ -88,6 +88,9 @@ impl Transaction<'_> {
         node.reason.clone_from(&set.reason);
         node.revision = self.revision;
         self.put(Change::Node(node));
+        if !set.status.is_alive() {
+            self.lose_attempts(set.node);
+        }
         let line = Line::new(kind_of(set.status), name).node(set.node);
         self.event(line.went(before.as_str(), set.status.as_str()).because(&set.reason));
         Ok(Reply::Done(self.revision))

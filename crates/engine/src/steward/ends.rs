@@ -26,7 +26,7 @@ pub(super) fn due(state: &State, sessions: &Sessions, now: Moment, wall: Timesta
 }
 
 /// Whether that time has come; if not, it is looked at again then.
-fn is_over(until: Timestamp, now: Moment, wall: Timestamp, due: &mut Due) -> bool {
+pub(super) fn is_over(until: Timestamp, now: Moment, wall: Timestamp, due: &mut Due) -> bool {
     if wall < until {
         due.wake(now.after(Span(until.0 - wall.0)));
     }

@@ -1,5 +1,7 @@
 //! `kind: Bucket`.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::reader::{
@@ -99,12 +101,21 @@ pub fn bucket_defects(spec: &BucketSpec) -> Vec<Defect> {
         let problem = format!("{} is no name of a label", quoted(label));
         wrong("placement".to_owned(), problem, "the part before =, like spread:zone for zone=a");
     }
-    if let Some(owner) = &spec.owner
+    defects.extend(label_defects(spec.owner.as_deref(), &spec.labels));
+    defects
+}
+
+/// What is wrong with an owner and with labels.
+pub(super) fn label_defects(owner: Option<&str>, labels: &BTreeMap<String, String>) -> Vec<Defect> {
+    let mut defects = Vec::new();
+    let mut wrong =
+        |path: String, problem: String, remedy: &str| defects.push(Defect::new(path, problem, remedy));
+    if let Some(owner) = owner
         && (owner.is_empty() || !is_line(owner))
     {
         wrong("owner".to_owned(), format!("{} is no owner", quoted(owner)), "a name, in one line");
     }
-    for (key, value) in &spec.labels {
+    for (key, value) in labels {
         let path = format!("labels.{}", super::reader::segment(key)).replace(".[", "[");
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/');
         if key.is_empty() || key.len() > LABEL_MAX || !key.chars().all(plain) {

@@ -164,7 +164,7 @@ fn read_command(value: &Value, set: TemplateSet, defects: &mut Defects) -> Optio
 }
 
 fn read_exec(value: &Value, defects: &mut Defects) -> Option<Exec> {
-    let set = template(TemplateSet::Instance);
+    let set = template(TemplateSet::Program);
     let mut fields = Fields::of(value, defects)?;
     let command = fields.required("command", "the program to run, like /opt/flume/bin/flume-ng", set);
     let args = fields.get("args", list("strings", set, || Some(Template::default())));

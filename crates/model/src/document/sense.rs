@@ -53,6 +53,10 @@ pub fn module_defects(spec: &ModuleSpec) -> Vec<Defect> {
     for (name, template) in &spec.files {
         found.template(&format!("files.{name}"), template, TemplateSet::Confidential, Some(&spec.files));
     }
+    if spec.is_for_subtasks() && spec.is_for_buckets() {
+        let problem = "some of it names the bucket, and some the subtask: nothing has both";
+        found.wrong("exec", problem, "two modules: one for buckets, one for jobs");
+    }
     for (index, entry) in spec.secrets.iter().enumerate() {
         found.secret(&format!("secrets[{index}]"), entry);
     }
@@ -93,9 +97,9 @@ impl Found {
                 "the program to run, like /opt/flume/bin/flume-ng",
             );
         }
-        self.argument("exec.command", &exec.command, TemplateSet::Instance, Some(files));
+        self.argument("exec.command", &exec.command, TemplateSet::Program, Some(files));
         for (index, argument) in exec.args.iter().enumerate() {
-            self.argument(&format!("exec.args[{index}]"), argument, TemplateSet::Instance, Some(files));
+            self.argument(&format!("exec.args[{index}]"), argument, TemplateSet::Program, Some(files));
         }
         for (name, value) in &exec.env {
             let path = format!("exec.env.{}", super::reader::segment(name)).replace(".[", "[");

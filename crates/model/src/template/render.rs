@@ -34,6 +34,21 @@ pub struct Scope<'a> {
     pub sheaf: &'a str,
     /// Where the module's artifact is on this node.
     pub artifact: Option<&'a str>,
+    /// The subtask.
+    pub subtask: Option<SubtaskScope<'a>>,
+}
+
+/// The subtask's part of a [`Scope`].
+#[derive(Clone, Copy, Debug)]
+pub struct SubtaskScope<'a> {
+    /// The job's name.
+    pub job: &'a str,
+    /// Its number in the job.
+    pub subtask: u32,
+    /// Which of its attempts.
+    pub attempt: u32,
+    /// What it is about.
+    pub item: &'a Value,
 }
 
 /// The bucket's part of a [`Scope`].
@@ -94,6 +109,7 @@ impl TemplateName {
     fn value(&self, scope: &Scope<'_>) -> Result<String, RenderError> {
         let error = |problem: String| RenderError { template: format!("${{{self}}}"), problem };
         let bucket = || scope.bucket.as_ref().ok_or_else(|| error("there is no bucket here".to_owned()));
+        let subtask = || scope.subtask.as_ref().ok_or_else(|| error("there is no subtask here".to_owned()));
         let no_directory = || error("there is no instance's directory here".to_owned());
         Ok(match self {
             Self::BucketName => bucket()?.name.to_owned(),
@@ -113,9 +129,13 @@ impl TemplateName {
                 scope.artifact.ok_or_else(none)?.to_owned()
             }
             Self::Secret(_) => return Err(error("no secret is known here".to_owned())),
-            Self::Item(_) | Self::Job | Self::Subtask | Self::Attempt => {
-                return Err(error("there is no subtask here".to_owned()));
+            Self::Item(keys) => {
+                let value = walk("item", subtask()?.item, keys).map_err(error)?;
+                written(value).ok_or_else(|| error("its value is null".to_owned()))?
             }
+            Self::Job => subtask()?.job.to_owned(),
+            Self::Subtask => subtask()?.subtask.to_string(),
+            Self::Attempt => subtask()?.attempt.to_string(),
         })
     }
 }

@@ -16,6 +16,7 @@ fn with_scope<T>(config: &Value, then: impl FnOnce(&Scope<'_>) -> T) -> T {
         files: Some("/i/files"),
         sheaf: "/usr/bin/sheaf",
         artifact: Some("/cache/07"),
+        subtask: None,
     })
 }
 

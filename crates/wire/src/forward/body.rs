@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -23,18 +24,30 @@ pub(super) enum Question {
 }
 
 impl Question {
-    /// Reads a question up to its end, or until it is too long to keep.
-    pub(super) async fn read(mut body: Body) -> Result<Self, Status> {
+    /// Reads a question up to its end, or until it is too long to keep, or not whole by then.
+    pub(super) async fn read(mut body: Body, whole_by: Option<Instant>) -> Result<Self, Status> {
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame?.into_data() else { continue };
-            if first.is_empty() {
-                first = data;
-            } else {
-                rest.extend_from_slice(&data);
+        loop {
+            let frame = match whole_by {
+                // Dropped: nothing of the body was taken.
+                Some(by) => timeout_at(by, body.frame()).await,
+                None => Ok(body.frame().await),
+            };
+            let late = frame.is_err();
+            match frame {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    let Ok(data) = frame?.into_data() else { continue };
+                    if first.is_empty() {
+                        first = data;
+                    } else {
+                        rest.extend_from_slice(&data);
+                    }
+                }
+                Err(_) => {}
             }
-            if first.len() + rest.len() > KEPT_MAX {
+            if late || first.len() + rest.len() > KEPT_MAX {
                 let read = [first, rest.freeze()].into();
                 return Ok(Self::Once(Some(Body::new(Resumed { read, rest: body }))));
             }
@@ -75,6 +88,9 @@ impl http_body::Body for Resumed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        while self.read.front().is_some_and(Bytes::is_empty) {
+            self.read.pop_front();
+        }
         match self.read.pop_front() {
             Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
             None => Pin::new(&mut self.rest).poll_frame(cx),

@@ -15,6 +15,9 @@ use crate::caller::{ACTOR, FORWARDED, TIMEOUT, peer_actor};
 use crate::error::to_status;
 use crate::{ApiError, Applies};
 
+/// How long the pieces of a question may take, unless their caller says otherwise: what came of them before is forgotten
+/// by then.
+const PIECES_MAX: Duration = Duration::from_secs(3600);
 /// Longest deadline that is kept; beyond, a call has no hurry.
 const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -22,6 +25,8 @@ const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct Call {
     pub(super) class: Class,
     pub(super) stream: bool,
+    /// It is asked by a stream, and answered after the last of it.
+    pub(super) pieces: bool,
     pub(super) parts: Parts,
     pub(super) question: Question,
     /// How often it was forwarded before.
@@ -47,7 +52,7 @@ impl Call {
                 headers.insert(ACTOR, actor);
             }
         }
-        if !self.stream || headers.contains_key(TIMEOUT) {
+        if !(self.stream || self.pieces) || headers.contains_key(TIMEOUT) {
             let left = self.deadline.saturating_duration_since(Instant::now());
             // At most eight digits.
             let left = left.as_millis().clamp(1, DEADLINE_MAX.as_millis());
@@ -61,6 +66,13 @@ impl Call {
         *request.uri_mut() = self.parts.uri.clone();
         *request.headers_mut() = headers;
         request
+    }
+
+    /// When an attempt must be over. The deadline of a question in pieces, unless its caller named it, is only for finding
+    /// who answers it.
+    pub(super) fn answered_by(&self) -> Instant {
+        let named = !self.pieces || self.parts.headers.contains_key(TIMEOUT);
+        if named { self.deadline } else { self.begun + PIECES_MAX }
     }
 
     /// Its deadline has come during an attempt.

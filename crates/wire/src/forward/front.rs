@@ -19,7 +19,7 @@ use tower::{Service as _, ServiceExt as _};
 
 use super::body::{Answer, Question};
 use super::call::{Call, broken_change, broken_read, timeout};
-use super::class::method;
+use super::class::{comes_in_pieces, method};
 use super::peers::Peers;
 use super::{Class, Route, Target};
 use crate::caller::{DEFECTS, Deadline, FORWARDED, NOT_APPLIED, OUTCOME, REQUEST_ID, TIMEOUT};
@@ -36,6 +36,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// A caller that names its deadline hears from us a tenth of it, at most this long, before: what we say is more
 /// precise than what its own timer can.
 const EARLY_MAX: Duration = Duration::from_millis(250);
+/// A question in pieces that is whole by then is kept, so that it can be asked again; of another, what has come so far
+/// goes on at once.
+const PIECES_WAIT: Duration = Duration::from_millis(50);
 
 /// Answers the calls of one service.
 pub(crate) type Handler =
@@ -119,11 +122,13 @@ impl<R: Route> Inner<R> {
         };
         let asked = request.headers().get(TIMEOUT).and_then(timeout);
         let deadline = begun + asked.map_or(DEFAULT_DEADLINE, |asked| asked - (asked / 10).min(EARLY_MAX));
+        let pieces = comes_in_pieces(request.uri().path());
         let (mut parts, body) = request.into_parts();
-        if !stream || asked.is_some() {
+        if !(stream || pieces) || asked.is_some() {
             parts.extensions.insert(Deadline(deadline));
         }
-        let question = match timeout_at(deadline, Question::read(body)).await {
+        let whole_by = pieces.then(|| begun + PIECES_WAIT);
+        let question = match timeout_at(deadline, Question::read(body, whole_by)).await {
             Ok(Ok(question)) => question,
             Ok(Err(status)) => return status.into_http(),
             Err(_) => {
@@ -136,6 +141,7 @@ impl<R: Route> Inner<R> {
         self.carry(Call {
             class,
             stream,
+            pieces,
             parts,
             question,
             hops,
@@ -153,7 +159,7 @@ impl<R: Route> Inner<R> {
         let mut pause = PAUSE_MIN;
         let mut applied = Applies::No;
         loop {
-            let (why, outcome) = match timeout_at(call.deadline, self.attempt(&mut call)).await {
+            let (why, outcome) = match timeout_at(call.answered_by(), self.attempt(&mut call)).await {
                 Ok(Attempt::Answered(response)) => return response,
                 Ok(Attempt::Failed(why, outcome)) => (why, outcome),
                 Err(_) => return refuse(call.late(), call.long),

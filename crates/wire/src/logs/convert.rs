@@ -1,8 +1,8 @@
 //! Lines of output, to and from messages.
 
-use sheaf_model::Timestamp;
+use sheaf_model::{Attempt, JobId, Timestamp};
 
-use super::{LogLine, LogStream, LogsOf};
+use super::{AttemptLogs, LogLine, LogStream, LogsOf};
 use crate::ApiError;
 use crate::bucket::name;
 use crate::change::{timestamp, timestamp_from, unknown};
@@ -53,5 +53,16 @@ impl From<LogsOf> for peer::v1::ReadLogsRequest {
             tail: ask.tail,
             previous: ask.previous,
         }
+    }
+}
+
+pub(super) fn read_attempt(message: &peer::v1::ReadAttemptRequest) -> AttemptLogs {
+    let attempt = Attempt { job: JobId(message.job), subtask: message.subtask, number: message.number };
+    AttemptLogs { attempt, follow: message.follow, tail: message.tail }
+}
+
+impl From<AttemptLogs> for peer::v1::ReadAttemptRequest {
+    fn from(AttemptLogs { attempt, follow, tail }: AttemptLogs) -> Self {
+        Self { job: attempt.job.0, subtask: attempt.subtask, number: attempt.number, follow, tail }
     }
 }

@@ -6,8 +6,8 @@ use tonic::{Request, Response, Status};
 
 use super::{LogsApi, convert};
 use crate::call::{self, Messages};
-use crate::proto::peer::v1::ReadLogsRequest;
 use crate::proto::peer::v1::log_service_server::LogService;
+use crate::proto::peer::v1::{ReadAttemptRequest, ReadLogsRequest};
 use crate::proto::v1;
 
 /// Messages in, questions to `A`, messages out.
@@ -21,5 +21,15 @@ impl<A: LogsApi> LogService for Serve<A> {
     async fn read(&self, request: Request<ReadLogsRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let ask = |caller, ask| self.0.read(caller, ask);
         call::stream(request, |q, _| convert::read(&q), ask, |line| Ok(line.into())).await
+    }
+
+    type ReadAttemptStream = Messages<v1::LogLine>;
+
+    async fn read_attempt(
+        &self,
+        request: Request<ReadAttemptRequest>,
+    ) -> Result<Response<Self::ReadAttemptStream>, Status> {
+        let ask = |caller, ask| self.0.read_attempt(caller, ask);
+        call::stream(request, |q, _| Ok(convert::read_attempt(&q)), ask, |line| Ok(line.into())).await
     }
 }

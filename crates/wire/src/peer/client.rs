@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use super::{Greeting, HelloAsk, JoinAsk, Joined, PeerHeader, WatchNode, convert};
 use crate::client::{Pings, endpoint};
 use crate::error::from_status;
-use crate::logs::{LogLine, LogsOf};
+use crate::logs::{AttemptLogs, LogLine, LogsOf};
 use crate::proto::peer::v1;
 use crate::proto::peer::v1::agent_service_client::AgentServiceClient;
 use crate::proto::peer::v1::artifact_service_client::ArtifactServiceClient;
@@ -246,6 +246,17 @@ impl PeerClient {
     pub async fn logs(&self, ask: LogsOf, deadline: Duration) -> Result<Answers<LogLine>, ApiError> {
         let mut client = LogServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
         let lines = self.within(deadline, client.read(v1::ReadLogsRequest::from(ask))).await?;
+        Ok(call::incoming(&self.address, lines, TryInto::try_into))
+    }
+
+    /// The same of an attempt of a subtask.
+    pub async fn attempt_logs(
+        &self,
+        ask: AttemptLogs,
+        deadline: Duration,
+    ) -> Result<Answers<LogLine>, ApiError> {
+        let mut client = LogServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
+        let lines = self.within(deadline, client.read_attempt(v1::ReadAttemptRequest::from(ask))).await?;
         Ok(call::incoming(&self.address, lines, TryInto::try_into))
     }
 }

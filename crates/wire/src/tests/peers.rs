@@ -11,7 +11,7 @@ use sheaf_model::{ClusterId, Facts, Load, Moment, NodeId, NodeKey, NodeName, Rev
 use tokio::net::TcpListener;
 
 use super::fake::name;
-use crate::logs::{LogLine, LogsApi, LogsOf};
+use crate::logs::{AttemptLogs, LogLine, LogsApi, LogsOf};
 use crate::peer::{
     AgentApi, Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerClient, PeerHeader, WatchNode,
 };
@@ -97,6 +97,10 @@ impl AgentApi for Echo {
 impl LogsApi for Echo {
     async fn read(&self, _: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
         Err(ApiError::NotFound(format!("{} never ran here", ask.bucket)))
+    }
+
+    async fn read_attempt(&self, _: Caller, ask: AttemptLogs) -> Result<Answers<LogLine>, ApiError> {
+        Err(ApiError::NotFound(format!("{ask:?} never ran here")))
     }
 }
 

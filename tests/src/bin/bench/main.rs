@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone
-//!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push ── scene:
+//!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, jobs ── scene:
 //!                       │                                                                     clusters and documents
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
@@ -22,6 +22,7 @@ mod failover;
 mod figure;
 mod gates;
 mod idle;
+mod jobs;
 mod machine;
 mod modules;
 mod nemesis;
@@ -50,7 +51,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 14] = [
+const BENCHES: [Bench; 15] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
@@ -105,6 +106,11 @@ const BENCHES: [Bench; 14] = [
         name: "push",
         about: "200 MB pushed to 3 members and fetched by 5 agents: how fast, and with how much memory  [--trials 3]",
         run: push::run,
+    },
+    Bench {
+        name: "jobs",
+        about: "3 members: submits of a million subtasks, how they are seen, 20,000 that do nothing  [--trials 3]",
+        run: jobs::run,
     },
     Bench {
         name: "nemesis",

@@ -1,0 +1,143 @@
+//! The runner: the process beside the agent that runs subtasks' programs.
+//!
+//! ```text
+//!  agent                     runner (`sheaf runner`)                  a subtask's program
+//!    ├─ spawns ────────────────►│ subreaper                              │
+//!    ├─ Start ─────────────────►├─ spawns, in a group of its own ───────►│
+//!    │◄──────── Started ────────┤◄────────────── output, exit ───────────┤
+//!    │◄──────── Ended ──────────┤ nothing of it is left                  │
+//!    ├─ (its end closes) ──────►│ kills everything, and ends             │
+//! ```
+//!
+//! Unlike a keeper it does not outlive the agent: an attempt is the agent's, and ends with it. It is small, so that spawning
+//! is cheap, and spawns each program directly, without a second exec. What a killed runner leaves is found by
+//! [`MARK`] in its environment and killed by [`sweep`], before any attempt is started again.
+//!
+//! [`runner_main`] is one thread around `poll`; [`host`] is the agent's side.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+use sheaf_model::{Exit, Span, Stop};
+
+use crate::keeper::OutputLimits;
+use crate::keeper::proc;
+
+mod attempt;
+pub mod host;
+mod run;
+
+/// The variable in the environment of everything that a runner starts: the agent's data directory, `:`, and the ticket.
+pub const MARK: &str = "SHEAF_RUNNER";
+
+/// What an agent says to its runner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToRunner {
+    /// A program is to be run. A ticket that is in use is refused.
+    Start(Box<Start>),
+    /// It is to end: by its stop signal, after the grace by SIGKILL. One that has ended is no matter.
+    Stop(u64),
+}
+
+/// A program to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// The agent's name for this run, never used twice in one life of a runner.
+    pub ticket: u64,
+    /// A path, or a name that is looked for in the `PATH` of its environment.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Added to the runner's own environment.
+    pub env: Vec<(String, String)>,
+    /// Written into its directory before it starts, by name.
+    pub files: Vec<(String, String)>,
+    /// Where it starts; made before, and removed with all that is in it when it has ended.
+    pub dir: PathBuf,
+    /// Where what it writes is kept, as a keeper keeps it; made with the first line.
+    pub output: PathBuf,
+    /// How much of it.
+    pub limits: OutputLimits,
+    /// It is stopped after so long.
+    pub timeout: Option<Span>,
+    /// How it is stopped.
+    pub stop: Stop,
+}
+
+/// What a runner says to its agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromRunner {
+    /// The program runs.
+    Started {
+        /// Which.
+        ticket: u64,
+        /// Its process.
+        pid: u32,
+    },
+    /// It has ended, or could not be started, and nothing that it started is left.
+    Ended(Ended),
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Which.
+    pub ticket: u64,
+    /// How its process ended; none: it could not be started, and the message says why.
+    pub exit: Option<Exit>,
+    /// Why it was stopped, if it was.
+    pub stopped: Option<Stopped>,
+    /// Its last lines, or why it could not be started. For people.
+    pub message: String,
+}
+
+/// Why a program was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stopped {
+    /// It ran for longer than it may.
+    TimedOut,
+    /// The agent asked for it.
+    Asked,
+}
+
+/// Runs a runner; `args` are those after `sheaf runner`: the agent's data directory. The agent is at the other end of
+/// standard input. Call it before any runtime or thread exists.
+pub fn runner_main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let (Some(data_dir), None) = (args.next().map(PathBuf::from), args.next()) else {
+        eprintln!("sheaf runner: expected DATA_DIR");
+        return ExitCode::FAILURE;
+    };
+    match run::run(&data_dir) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sheaf runner: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Kills what runners of this data directory have left, and returns how many processes that were. None of them may be
+/// running: what it runs would be killed with it.
+pub fn sweep(data_dir: &Path) -> usize {
+    let mut swept = 0;
+    loop {
+        let left = proc::marked(&mark_of_all(data_dir));
+        if left.is_empty() {
+            return swept;
+        }
+        swept += left.len();
+        proc::kill_each(&left);
+        crate::keeper::clock::pause(std::time::Duration::from_millis(1));
+    }
+}
+
+/// What [`MARK`] begins with for everything of one data directory, name included.
+fn mark_of_all(data_dir: &Path) -> Vec<u8> {
+    let mut mark = format!("{MARK}=").into_bytes();
+    mark.extend_from_slice(data_dir.as_os_str().as_bytes());
+    mark.push(b':');
+    mark
+}

@@ -1,0 +1,175 @@
+//! One program under way: its process group, its streams, when it is to be stopped.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use sheaf_model::{Exit, Moment, Span, Stop};
+
+use super::{Ended, MARK, Start, Stopped};
+use crate::keeper::output::{Output, STDERR, STDOUT};
+use crate::keeper::program::read_some;
+use crate::keeper::{clock, proc};
+
+/// How much is read of a stream at a time.
+const READ: usize = 64 << 10;
+/// How much is read of a stream whose writers are all dead; somebody outside may have been given it.
+const REST: usize = 4 << 20;
+
+/// See the module.
+pub(super) struct Attempt {
+    pub(super) ticket: u64,
+    /// Its process and its group.
+    pub(super) pid: i32,
+    dir: PathBuf,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    output: Output,
+    stop: Stop,
+    stopped: Option<Stopped>,
+    /// When something is to be done about it: the stop signal, or SIGKILL if it has had that.
+    due: Option<Moment>,
+}
+
+impl Attempt {
+    /// Starts it. The error is for people.
+    pub(super) fn start(start: &Start, data_dir: &Path, now: Moment) -> Result<Self, String> {
+        let program = found(start)?;
+        make(start).map_err(|error| format!("prepare {}: {error}", start.dir.display()))?;
+        let mut mark = data_dir.as_os_str().to_owned();
+        mark.push(format!(":{}", start.ticket));
+        let mut command = Command::new(&program);
+        command
+            .args(&start.args)
+            .envs(start.env.iter().map(|(name, value)| (name, value)))
+            .env(MARK, OsString::from(mark))
+            .current_dir(&start.dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let spawned = command.spawn().inspect_err(|_| remove(&start.dir));
+        let mut child = spawned.map_err(|error| format!("{}: cannot be started: {error}", start.program))?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let streams = [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)];
+        for stream in streams.into_iter().flatten() {
+            // It is a pipe of ours: there is nothing to refuse.
+            let _ = rustix::io::ioctl_fionbio(stream, true);
+        }
+        Ok(Self {
+            ticket: start.ticket,
+            pid: child.id().cast_signed(),
+            dir: start.dir.clone(),
+            stdout,
+            stderr,
+            output: Output::made_late(start.output.clone(), start.limits),
+            stop: start.stop,
+            stopped: None,
+            due: start.timeout.map(|timeout| now.after(timeout)),
+        })
+    }
+
+    /// What to poll.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let streams = [self.stdout.as_ref().map(AsFd::as_fd), self.stderr.as_ref().map(AsFd::as_fd)];
+        streams.into_iter().flatten()
+    }
+
+    /// When [`Attempt::tick`] has something to do.
+    pub(super) const fn due(&self) -> Option<Moment> {
+        self.due
+    }
+
+    /// Keeps what has been written.
+    pub(super) fn listen(&mut self) {
+        self.listen_to(READ);
+    }
+
+    fn listen_to(&mut self, most: usize) {
+        let at = clock::wall();
+        let Self { stdout, stderr, output, .. } = self;
+        read_some(stdout, most, |bytes| output.take(STDOUT, bytes, at));
+        read_some(stderr, most, |bytes| output.take(STDERR, bytes, at));
+    }
+
+    /// Asks it to end, once.
+    pub(super) fn ask_to_stop(&mut self, why: Stopped, now: Moment) {
+        if self.stopped.is_none() {
+            self.stopped = Some(why);
+            self.signal(proc::kernel_signal(self.stop.signal));
+            self.due = Some(now.after(self.stop.grace));
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self, now: Moment) {
+        if self.due.is_none_or(|due| now < due) {
+            return;
+        }
+        if self.stopped.is_none() {
+            return self.ask_to_stop(Stopped::TimedOut, now);
+        }
+        self.signal(Signal::KILL);
+        // A process that sleeps in the kernel dies later; a new one of the group would have to be killed as well.
+        self.due = Some(now.after(Span::seconds(1)));
+    }
+
+    /// To its whole group.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(group) = Pid::from_raw(self.pid) {
+            // No such group: its members have ended.
+            let _ = kill_process_group(group, signal);
+        }
+    }
+
+    /// What is said of it when nothing of it is left.
+    pub(super) fn ended(mut self, exit: Exit) -> Ended {
+        self.listen_to(REST);
+        self.output.finish(clock::wall());
+        remove(&self.dir);
+        Ended {
+            ticket: self.ticket,
+            exit: Some(exit),
+            stopped: self.stopped,
+            message: self.output.last_lines(),
+        }
+    }
+}
+
+/// Makes the program's directory, for its owner alone, with its files.
+fn make(start: &Start) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(&start.dir)?;
+    for (name, content) in &start.files {
+        fs::write(start.dir.join(name), content)?;
+    }
+    Ok(())
+}
+
+/// What a program leaves in its directory was for itself. What cannot be removed stays, and is removed with the job.
+fn remove(dir: &Path) {
+    if fs::remove_dir(dir).is_err() {
+        let _ = fs::remove_dir_all(dir);
+    }
+    // The directories above it, if the attempt kept no output.
+    let _ = dir.parent().map(fs::remove_dir);
+}
+
+/// The program's file. Looked for here, since looking in another `PATH` than one's own takes the slow way to spawn.
+fn found(start: &Start) -> Result<PathBuf, String> {
+    if start.program.contains('/') {
+        return Ok(PathBuf::from(&start.program));
+    }
+    let given = start.env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone());
+    let path = given.or_else(|| std::env::var("PATH").ok()).unwrap_or_else(|| "/usr/bin:/bin".to_owned());
+    let is_program = |file: &PathBuf| {
+        fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    let mut places = path.split(':').map(|dir| Path::new(dir).join(&start.program));
+    places.find(is_program).ok_or_else(|| format!("{}: there is no such program in {path}", start.program))
+}

@@ -1,0 +1,204 @@
+//! The runner's loop: it waits for something to happen, and does what follows.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+use sheaf_model::{Exit, Moment};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+
+use super::attempt::Attempt;
+use super::{Ended, FromRunner, Start, Stopped, ToRunner, mark_of_all};
+use crate::keeper::proc::{self, Reaped};
+use crate::keeper::wires::Line;
+use crate::keeper::{clock, first_wire};
+
+/// Milliseconds between looks while something refuses to die.
+const LOOK_AGAIN: u64 = 5;
+
+/// Longest line from the agent: a start, with all that it hands to its program.
+const LINE_MAX: usize = 8 << 20;
+/// What may wait for the agent to read it.
+const OUTBOX_MAX: usize = 16 << 20;
+
+/// Runs until the agent is gone.
+pub(super) fn run(data_dir: &Path) -> io::Result<()> {
+    // Already the leader of a group: then started by hand, and not worth a failure.
+    let _ = rustix::process::setsid();
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let wire = first_wire().ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "standard input is not the agent's socket; agents start it",
+        )
+    })?;
+    wire.set_nonblocking(true)?;
+    let runner = Runner {
+        wire: Line::new(wire, LINE_MAX, OUTBOX_MAX),
+        signals: signals()?,
+        running: BTreeMap::new(),
+        by_pid: BTreeMap::new(),
+        ending: BTreeMap::new(),
+        mark: mark_of_all(data_dir),
+    };
+    runner.run(data_dir);
+    Ok(())
+}
+
+struct Runner {
+    wire: Line,
+    signals: UnixStream,
+    /// By ticket.
+    running: BTreeMap<u64, Attempt>,
+    /// The same by process.
+    by_pid: BTreeMap<i32, u64>,
+    /// Those whose process has ended, and how, while something that it started may be left.
+    ending: BTreeMap<u64, Exit>,
+    mark: Vec<u8>,
+}
+
+impl Runner {
+    fn run(mut self, data_dir: &Path) {
+        let mut asked = Vec::new();
+        loop {
+            self.wait();
+            let goes_on = self.wire.read(&mut asked);
+            for message in asked.drain(..) {
+                match message {
+                    ToRunner::Start(start) => self.start(&start, data_dir),
+                    ToRunner::Stop(ticket) => {
+                        if let Some(attempt) = self.running.get_mut(&ticket) {
+                            attempt.ask_to_stop(Stopped::Asked, clock::now());
+                        }
+                    }
+                }
+            }
+            self.running.values_mut().for_each(Attempt::listen);
+            self.reap();
+            self.finish();
+            let now = clock::now();
+            self.running.values_mut().for_each(|attempt| attempt.tick(now));
+            if !goes_on || !self.wire.flush() {
+                return self.kill_everything();
+            }
+        }
+    }
+
+    /// Until something happens, or something is due.
+    fn wait(&self) {
+        let mut fds: Vec<PollFd<'_>> = self
+            .running
+            .values()
+            .flat_map(Attempt::descriptors)
+            .chain([self.signals.as_fd()])
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        let wants = if self.wire.is_flushed() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+        fds.push(PollFd::from_borrowed_fd(self.wire.descriptor(), wants));
+        let now = clock::now();
+        let look = (!self.ending.is_empty()).then(|| Moment(now.0 + LOOK_AGAIN));
+        let due = self.running.values().filter_map(Attempt::due).chain(look).min();
+        let pause = due.map(|due| {
+            let millis = due.0.saturating_sub(now.0) + 1;
+            Timespec {
+                tv_sec: i64::try_from(millis / 1000).unwrap_or(i64::MAX),
+                tv_nsec: i64::try_from(millis % 1000).unwrap_or(0) * 1_000_000,
+            }
+        });
+        // An error is a signal that came; whatever it was, everything is looked at.
+        let _ = poll(&mut fds, pause.as_ref());
+        let mut buffer = [0; 512];
+        while matches!(rustix::io::read(&self.signals, &mut buffer), Ok(read) if read == buffer.len()) {}
+    }
+
+    fn start(&mut self, start: &Start, data_dir: &Path) {
+        let ticket = start.ticket;
+        let failed =
+            |message: String| FromRunner::Ended(Ended { ticket, exit: None, stopped: None, message });
+        if self.running.contains_key(&ticket) {
+            return self.wire.say(&failed(format!("ticket {ticket} is in use")));
+        }
+        match Attempt::start(start, data_dir, clock::now()) {
+            Ok(attempt) => {
+                self.wire.say(&FromRunner::Started { ticket, pid: attempt.pid.unsigned_abs() });
+                self.by_pid.insert(attempt.pid, ticket);
+                self.running.insert(ticket, attempt);
+            }
+            Err(why) => self.wire.say(&failed(why)),
+        }
+    }
+
+    /// Takes note of programs that have ended. A program's group is killed while its number is still its own.
+    fn reap(&mut self) {
+        let ended: Vec<(i32, u64)> = self
+            .by_pid
+            .iter()
+            .map(|(pid, ticket)| (*pid, *ticket))
+            .filter(|(pid, _)| proc::has_ended(*pid))
+            .collect();
+        for (pid, ticket) in ended {
+            if let Some(attempt) = self.running.get(&ticket) {
+                attempt.signal(Signal::KILL);
+            }
+            if let Reaped::Child(_, exit) = proc::reap_child(pid) {
+                self.by_pid.remove(&pid);
+                self.ending.insert(ticket, exit);
+            }
+        }
+    }
+
+    /// Says of those of which nothing is left that they have ended.
+    fn finish(&mut self) {
+        if self.ending.is_empty() {
+            return;
+        }
+        // What left its group came to us when its parent ended; mostly there is nothing.
+        let mut left: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
+        for pid in proc::below_us().into_iter().filter(|pid| !self.by_pid.contains_key(pid)) {
+            match proc::ticket(pid, &self.mark) {
+                Some(ticket) => left.entry(ticket).or_default().push(pid),
+                // It has ended, or is another's child and not ours to take note of.
+                None => drop(proc::reap_child(pid)),
+            }
+        }
+        let (held, over): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.ending).into_iter().partition(|(ticket, _)| left.contains_key(ticket));
+        held.keys().filter_map(|ticket| left.get(ticket)).for_each(|pids| proc::kill_each(pids));
+        self.ending = held;
+        for (ticket, exit) in over {
+            if let Some(attempt) = self.running.remove(&ticket) {
+                self.wire.say(&FromRunner::Ended(attempt.ended(exit)));
+            }
+        }
+    }
+
+    /// The agent is gone, and with it the right to run anything.
+    fn kill_everything(self) {
+        self.running.values().for_each(|attempt| attempt.signal(Signal::KILL));
+        loop {
+            proc::kill_each(&proc::below_us());
+            match proc::reap() {
+                Reaped::NoChild => return,
+                Reaped::Child(..) => {}
+                Reaped::NoneYet => clock::pause(std::time::Duration::from_millis(LOOK_AGAIN)),
+            }
+        }
+    }
+}
+
+/// Where it is told of signals. Those that ask to end are the agent's to act on, whose end is noticed: a terminal sends
+/// them to everybody.
+fn signals() -> io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, std::sync::Arc::default())?;
+    }
+    signal_hook::low_level::pipe::register(SIGCHLD, theirs)?;
+    Ok(ours)
+}

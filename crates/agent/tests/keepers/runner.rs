@@ -1,0 +1,145 @@
+//! The runner, with programs of its own.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use sheaf_agent::keeper::OutputLimits;
+use sheaf_agent::runner::host::Runner;
+use sheaf_agent::runner::{Ended, FromRunner, Start, Stopped, ToRunner, sweep};
+use sheaf_model::{Bytes, Exit, Span, Stop};
+use tokio::time::timeout;
+
+fn probe() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_keeper-probe"))
+}
+
+fn start(dir: &Path, ticket: u64, script: &str) -> Box<Start> {
+    Box::new(Start {
+        ticket,
+        program: "sh".to_owned(),
+        args: vec!["-c".to_owned(), script.to_owned()],
+        env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("WORD".to_owned(), "hello".to_owned())],
+        files: vec![("greeting".to_owned(), "hello".to_owned())],
+        dir: dir.join(format!("work/{ticket}")),
+        output: dir.join(format!("output/{ticket}")),
+        limits: OutputLimits { file: Bytes(1 << 20), files: 2 },
+        timeout: None,
+        stop: Stop { grace: Span::millis(200), ..Stop::default() },
+    })
+}
+
+async fn next(runner: &mut Runner) -> FromRunner {
+    let heard = timeout(Duration::from_secs(20), runner.hear()).await;
+    heard.expect("it answers").expect("it lives")
+}
+
+async fn ended(runner: &mut Runner) -> Ended {
+    loop {
+        if let FromRunner::Ended(ended) = next(runner).await {
+            return ended;
+        }
+    }
+}
+
+fn alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("not within 10 s: {what}");
+}
+
+#[tokio::test]
+async fn programs_run_side_by_side_and_each_end_is_told_with_its_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = Runner::start(probe(), dir.path()).unwrap();
+    runner.say(ToRunner::Start(start(dir.path(), 1, "echo $WORD; cat greeting >&2; exit 3"))).await;
+    runner.say(ToRunner::Start(start(dir.path(), 2, "exit 0"))).await;
+    let mut missing = start(dir.path(), 3, "");
+    missing.program = "no-such-program".to_owned();
+    runner.say(ToRunner::Start(missing)).await;
+    let mut ends = BTreeMap::new();
+    while ends.len() < 3 {
+        let end = ended(&mut runner).await;
+        ends.insert(end.ticket, end);
+    }
+    assert_eq!((ends[&1].exit, ends[&1].stopped), (Some(Exit::Code(3)), None));
+    assert_eq!(ends[&1].message, "hello\nhello");
+    assert!(!dir.path().join("work").join("1").exists(), "its directory was for itself");
+    let kept = std::fs::read_to_string(dir.path().join("output/1/current.log")).unwrap();
+    assert!(kept.contains(" o hello\n") && kept.contains(" e hello\n"), "{kept}");
+    assert_eq!(ends[&2].exit, Some(Exit::Code(0)));
+    assert!(!dir.path().join("output/2").exists(), "what says nothing leaves nothing");
+    assert_eq!(ends[&3].exit, None);
+    assert!(ends[&3].message.contains("there is no such program in /usr/bin:/bin"), "{}", ends[&3].message);
+}
+
+#[tokio::test]
+async fn what_takes_too_long_or_is_not_wanted_is_stopped_and_killed_if_it_will_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = Runner::start(probe(), dir.path()).unwrap();
+    let timed = Box::new(Start { timeout: Some(Span::millis(100)), ..*start(dir.path(), 1, "sleep 60") });
+    runner.say(ToRunner::Start(timed)).await;
+    runner
+        .say(ToRunner::Start(start(dir.path(), 2, "trap '' TERM; echo deaf; while :; do sleep 1; done")))
+        .await;
+    let end = ended(&mut runner).await;
+    assert_eq!((end.ticket, end.stopped), (1, Some(Stopped::TimedOut)));
+    assert_eq!(end.exit, Some(Exit::Signal(15)));
+    let said = dir.path().join("output/2/current.log");
+    until("it says that it is deaf", || said.exists()).await;
+    runner.say(ToRunner::Stop(2)).await;
+    let end = ended(&mut runner).await;
+    assert_eq!((end.ticket, end.stopped, end.exit), (2, Some(Stopped::Asked), Some(Exit::Signal(9))));
+}
+
+#[tokio::test]
+async fn nothing_that_a_program_started_outlives_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = Runner::start(probe(), dir.path()).unwrap();
+    let script = "setsid sh -c 'sleep 1000 & echo $! > ../../pid' & wait; sleep 0.1";
+    runner.say(ToRunner::Start(start(dir.path(), 1, "sleep 0.3"))).await;
+    runner.say(ToRunner::Start(start(dir.path(), 2, script))).await;
+    let mut order = Vec::new();
+    while order.len() < 2 {
+        order.push(ended(&mut runner).await.ticket);
+    }
+    let pid: u32 = std::fs::read_to_string(dir.path().join("pid")).unwrap().trim().parse().unwrap();
+    assert!(!alive(pid), "it left its group and its session, and ended all the same");
+}
+
+#[tokio::test]
+async fn everything_ends_with_the_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = Runner::start(probe(), dir.path()).unwrap();
+    runner.say(ToRunner::Start(start(dir.path(), 1, "sleep 1000"))).await;
+    let FromRunner::Started { pid, .. } = next(&mut runner).await else { panic!("it starts") };
+    assert!(alive(pid));
+    drop(runner);
+    until("the program has ended", || !alive(pid)).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_runner_leaves_is_swept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = Runner::start(probe(), dir.path()).unwrap();
+    runner.say(ToRunner::Start(start(dir.path(), 1, "sleep 1000"))).await;
+    let FromRunner::Started { pid, .. } = next(&mut runner).await else { panic!("it starts") };
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+    let parent = rustix::process::Pid::from_raw(parent).unwrap();
+    rustix::process::kill_process(parent, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(timeout(Duration::from_secs(20), runner.hear()).await.expect("its end is noticed"), None);
+    assert!(alive(pid), "nobody has ended it");
+    assert!(sweep(dir.path()) >= 1);
+    assert!(!alive(pid));
+    assert_eq!(sweep(&dir.path().join("other")), 0);
+}

@@ -1,0 +1,366 @@
+//! The leader's loop of jobs: grants what is ready to nodes that have room, and sends it to them.
+//!
+//! ```text
+//!  floor, state ──dispatch::grant──► Command::Grant ──► log ──► Run ──session──► the node
+//!                                                         ▲ what a node should hold and does not is sent again
+//! ```
+//!
+//! What is granted is in the log before a node hears of it. A session may break before that: the next one begins with what
+//! the node holds, and a quorum round after that tells what it should hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheaf_consensus::{ProposeError, Replica};
+use sheaf_engine::dispatch::{Offer, Room, grant};
+use sheaf_engine::{Command, Grant, GrantAll, Job, Proposal, State, TakeUp};
+use sheaf_model::session::{Order, OrderedSubtask, ToNode};
+use sheaf_model::{
+    Actor, Attempt, BucketName, BucketSpec, Incarnation, Item, JobId, Json, ModuleSpec, NodeId, NodeStatus,
+    Subtasks, Term, Verdict,
+};
+
+use crate::Control;
+use crate::event::stored;
+use crate::place::Member;
+
+/// Looks are at most so far apart, whatever was missed.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+/// Looks are at least so far apart while there is much to do: each entry of the log carries more.
+const SPACING: Duration = Duration::from_millis(1);
+/// Subtasks granted at once.
+const MOST: u32 = 5_000;
+/// Jobs whose nodes are asked at once.
+const ASKED: usize = 64;
+/// How long a node may take to say what its gates say: as long as a check may take by default, and a little.
+const ANSWER_WITHIN: Duration = Duration::from_secs(6);
+/// How long a decision may take to be applied before it is decided anew.
+const DECIDE_WITHIN: Duration = Duration::from_secs(5);
+
+/// By node: attempts of jobs.
+type PerNode = BTreeMap<NodeId, BTreeMap<JobId, Vec<(u32, u32)>>>;
+
+impl Control {
+    /// Dispatches in one term. Never ends by itself.
+    pub(crate) async fn dispatch(&self, member: &Member, term: Term) {
+        let replica = &member.replica;
+        let mut revision = replica.revision();
+        // Nothing may be decided before an entry of this term is applied; reading the index waits for that.
+        while replica.confirm_leadership().await.is_err() {
+            tokio::time::sleep(AT_LEAST_EVERY / 10).await;
+        }
+        loop {
+            revision.mark_unchanged();
+            let granted = self.look_at_jobs(member, term).await;
+            if !granted {
+                tokio::select! {
+                    // Dropping these loses at most a wake-up, and the next look comes within a second anyway.
+                    () = self.floor.dispatch.notified() => {}
+                    _ = revision.changed() => {}
+                    () = tokio::time::sleep(AT_LEAST_EVERY) => {}
+                }
+            }
+            tokio::time::sleep(SPACING).await;
+        }
+    }
+
+    /// Does all that is due. Whether something was granted.
+    async fn look_at_jobs(&self, member: &Member, term: Term) -> bool {
+        self.take_up(&member.replica, term).await;
+        self.catch_up(member).await;
+        let stops = self.to_stop(&member.replica.state());
+        for (node, attempts) in stops {
+            self.live.lock().say(node, ToNode::StopAttempts(attempts));
+        }
+        self.ask_gates(&member.replica.state());
+        let grants = {
+            let state = member.replica.state();
+            if state.jobs.queue().next().is_none() {
+                return false;
+            }
+            self.grants(&state)
+        };
+        if grants.is_empty() {
+            return false;
+        }
+        let command = Command::Grant(GrantAll { term, grants: grants.clone() });
+        if !self.decide_now(&member.replica, term, command).await {
+            return false;
+        }
+        let due = {
+            let state = member.replica.state();
+            applied(&state, &grants)
+        };
+        self.send(member, due).await;
+        true
+    }
+
+    /// Lives of agents that the state does not know of take subtasks from now on.
+    async fn take_up(&self, replica: &Replica, term: Term) {
+        let new: Vec<TakeUp> = {
+            let state = replica.state();
+            let mut floor = self.floor.lock();
+            let is_new = |(node, life): &(NodeId, Incarnation)| {
+                let alive = state.nodes.get(node).is_some_and(|node| node.status.is_alive());
+                alive && state.jobs.runner(*node) != Some(life)
+            };
+            let lives = floor.nodes().map(|(node, worker)| (node, worker.incarnation.clone()));
+            let new = lives.filter(is_new);
+            new.map(|(node, incarnation)| TakeUp { node, incarnation }).collect()
+        };
+        let all = new.into_iter().map(|take| self.decide_now(replica, term, Command::TakeUp(take)));
+        futures::future::join_all(all).await;
+    }
+
+    /// Sends to nodes whose sessions are new what they should hold and do not.
+    async fn catch_up(&self, member: &Member) {
+        let new: Vec<(NodeId, Incarnation, BTreeSet<Attempt>)> = {
+            let state = member.replica.state();
+            let mut floor = self.floor.lock();
+            let taken = floor.nodes().filter_map(|(node, worker)| {
+                let is_taken_up = state.jobs.runner(node) == Some(&worker.incarnation);
+                let said = if is_taken_up { worker.said.take() } else { None };
+                Some((node, worker.incarnation.clone(), said?))
+            });
+            taken.collect()
+        };
+        if new.is_empty() {
+            return;
+        }
+        // A leader that was deposed must not send what ended long ago; and what a majority knows is applied after this.
+        if member.replica.confirm_leadership().await.is_err() {
+            let mut floor = self.floor.lock();
+            for (node, worker) in floor.nodes() {
+                if let Some((.., said)) = new.iter().find(|it| it.0 == node && it.1 == worker.incarnation) {
+                    worker.said.get_or_insert_with(|| said.clone());
+                }
+            }
+            return;
+        }
+        let (missing, unknown) = {
+            let state = member.replica.state();
+            differences(&state, &new)
+        };
+        for (node, attempts) in unknown {
+            self.live.lock().say(node, ToNode::StopAttempts(attempts));
+        }
+        self.send(member, missing).await;
+    }
+
+    /// What nodes run that is canceled, and were not told to stop.
+    fn to_stop(&self, state: &State) -> Vec<(NodeId, Vec<Attempt>)> {
+        let mut stops: BTreeMap<NodeId, BTreeSet<Attempt>> = BTreeMap::new();
+        for job in state.jobs.iter().filter(|job| !job.progress.running().is_empty()) {
+            for (subtask, running) in job
+                .progress
+                .running()
+                .iter()
+                .filter(|(_, running)| running.stopping || job.canceled.is_some())
+            {
+                let attempt = Attempt { job: job.id, subtask: *subtask, number: running.attempt };
+                stops.entry(running.node).or_default().insert(attempt);
+            }
+        }
+        let mut floor = self.floor.lock();
+        let mut told = Vec::new();
+        for (node, worker) in floor.nodes() {
+            let wanted = stops.remove(&node).unwrap_or_default();
+            worker.stopped.retain(|attempt| wanted.contains(attempt));
+            let new: Vec<Attempt> = wanted.into_iter().filter(|it| worker.stopped.insert(*it)).collect();
+            if !new.is_empty() {
+                told.push((node, new));
+            }
+        }
+        told
+    }
+
+    fn grants(&self, state: &State) -> Vec<Grant> {
+        let mut floor = self.floor.lock();
+        let nodes = floor.nodes().map(|(node, worker)| {
+            let free = worker.takes().saturating_sub(state.jobs.on_node(node));
+            (node, Room { incarnation: worker.incarnation.clone(), free })
+        });
+        let nodes: BTreeMap<NodeId, Room> = nodes.filter(|(_, room)| room.free > 0).collect();
+        let may_run = |job: &Job, node: NodeId| floor.may_run(job.id, node);
+        grant(state, Offer { nodes, may_run: &may_run, backends: BTreeMap::new(), most: MOST })
+    }
+
+    /// Asks nodes that have not said yet whether their gates let them run what is next.
+    fn ask_gates(&self, state: &State) {
+        let mut floor = self.floor.lock();
+        floor.keep_jobs(|job| state.jobs.get(job).is_some_and(|job| !job.state().is_over()));
+        let nodes: Vec<NodeId> = floor.nodes().map(|(node, _)| node).collect();
+        let ready =
+            |node: &NodeId| state.nodes.get(node).is_some_and(|node| node.status == NodeStatus::Ready);
+        for (.., id) in state.jobs.queue().take(ASKED) {
+            let asked: Vec<NodeId> = nodes
+                .iter()
+                .copied()
+                .filter(|node| ready(node) && floor.verdict(id, *node).is_none())
+                .collect();
+            let Some(job) = state.jobs.get(id).filter(|_| !asked.is_empty()) else { continue };
+            let Some(module) = state.module(&job.spec.module) else { continue };
+            let Some(spec) = as_bucket(job) else { continue };
+            asked.iter().for_each(|node| floor.answered(id, *node, None));
+            let (control, module) = (self.clone(), module.spec.clone());
+            tokio::spawn(async move { control.ask(id, asked, spec, module).await });
+        }
+    }
+
+    async fn ask(&self, job: JobId, nodes: Vec<NodeId>, spec: Arc<BucketSpec>, module: Arc<ModuleSpec>) {
+        let (question, mut answers) = self.live.lock().ask(&nodes, |question| ToNode::Judge {
+            question,
+            spec: spec.clone(),
+            module: module.clone(),
+        });
+        let mut left = nodes.len();
+        let collect = async {
+            while left > 0
+                && let Some((node, verdict)) = answers.recv().await
+            {
+                left -= 1;
+                self.floor.lock().answered(job, node, Some(Arc::new(verdict)));
+                self.floor.dispatch.notify_one();
+            }
+        };
+        // Who does not answer is asked again later.
+        let _ = tokio::time::timeout(ANSWER_WITHIN, collect).await;
+        self.live.lock().forget(question);
+    }
+
+    /// Sends attempts that are in the log.
+    async fn send(&self, member: &Member, due: PerNode) {
+        for (node, jobs) in due {
+            for (job, attempts) in jobs {
+                match self.order(member, job, &attempts).await {
+                    Ok(Some(order)) => self.live.lock().say(node, ToNode::Run(vec![order])),
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::error!(%error, %job, "the items of a job cannot be read");
+                        // The session begins anew, and all that is missing is sent again.
+                        self.live.lock().cut(node);
+                    }
+                }
+            }
+        }
+    }
+
+    /// None: the job is gone.
+    async fn order(
+        &self,
+        member: &Member,
+        id: JobId,
+        attempts: &[(u32, u32)],
+    ) -> Result<Option<Order>, String> {
+        let (spec, module, backends) = {
+            let state = member.replica.state();
+            let Some(job) = state.jobs.get(id) else { return Ok(None) };
+            let Some(module) = state.module(&job.spec.module) else { return Ok(None) };
+            let backend = |subtask: u32| {
+                let place = job.progress.running().get(&subtask)?.backend?;
+                job.spec.backends.get(usize::from(place)).cloned()
+            };
+            let backends: Vec<_> = attempts.iter().map(|(subtask, _)| backend(*subtask)).collect();
+            (job.spec.clone(), module.spec.clone(), backends)
+        };
+        let subtasks: Vec<u32> = attempts.iter().map(|(subtask, _)| *subtask).collect();
+        let items = items_of(member, id, spec.subtasks, subtasks).await?;
+        let ordered = attempts.iter().zip(items).zip(backends);
+        let subtasks = ordered
+            .map(|(((subtask, attempt), item), backend)| OrderedSubtask {
+                subtask: *subtask,
+                attempt: *attempt,
+                backend,
+                item,
+            })
+            .collect();
+        Ok(Some(Order { job: id, spec, module, subtasks }))
+    }
+
+    /// Whether it is done.
+    async fn decide_now(&self, replica: &Replica, term: Term, command: Command) -> bool {
+        let actor = Actor(format!("leader:{}", self.place.identity.name));
+        let proposal = Proposal { actor, at: self.clock.wall(), request: None, command };
+        let proposed = tokio::time::timeout(DECIDE_WITHIN, replica.propose_in_term(term, &proposal)).await;
+        match proposed {
+            Ok(Ok(applied)) => !matches!(applied.reply, sheaf_engine::Reply::Refused(_)),
+            Ok(Err(ProposeError::Full { .. })) | Err(_) => false,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "not decided");
+                false
+            }
+        }
+    }
+}
+
+/// What each of these subtasks is about, in order.
+pub(crate) async fn items_of(
+    member: &Member,
+    job: JobId,
+    kind: Subtasks,
+    subtasks: Vec<u32>,
+) -> Result<Vec<Json>, String> {
+    if let Subtasks::Array(range) = kind {
+        return Ok(subtasks.iter().map(|it| Json::new(&range.item(*it).into())).collect());
+    }
+    let reader = member.reader.clone();
+    let now = member.replica.state().revision;
+    stored(&member.replica, now).await;
+    let read = tokio::task::spawn_blocking(move || reader.items(job, &subtasks)).await;
+    let items: Vec<Item> = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    Ok(items.into_iter().map(|item| item.value).collect())
+}
+
+/// What of these grants holds in the state.
+fn applied(state: &State, grants: &[Grant]) -> PerNode {
+    let mut all = PerNode::new();
+    for grant in grants {
+        let Some(job) = state.jobs.get(grant.job) else { continue };
+        for (run, attempt) in &grant.subtasks {
+            let runs = |subtask: &u32| {
+                let running = job.progress.running().get(subtask);
+                running.is_some_and(|it| it.node == grant.node && it.attempt == *attempt)
+            };
+            let attempts = run.numbers().filter(runs).map(|subtask| (subtask, *attempt));
+            all.entry(grant.node).or_default().entry(grant.job).or_default().extend(attempts);
+        }
+    }
+    all
+}
+
+/// What nodes should hold and do not, and what they hold and should not.
+fn differences(
+    state: &State,
+    new: &[(NodeId, Incarnation, BTreeSet<Attempt>)],
+) -> (PerNode, Vec<(NodeId, Vec<Attempt>)>) {
+    let (mut missing, mut unknown) = (PerNode::new(), Vec::new());
+    for (node, life, held) in new {
+        let mut held = held.clone();
+        for (id, subtask) in state.jobs.running_on(*node) {
+            let running = state.jobs.get(id).and_then(|job| job.progress.running().get(&subtask));
+            let Some(number) = running.map(|running| running.attempt) else { continue };
+            if !held.remove(&Attempt { job: id, subtask, number }) {
+                missing.entry(*node).or_default().entry(id).or_default().push((subtask, number));
+            }
+        }
+        tracing::debug!(%node, %life, unknown = held.len(), "compared what it holds");
+        if !held.is_empty() {
+            unknown.push((*node, held.into_iter().collect()));
+        }
+    }
+    (missing, unknown)
+}
+
+/// The gates know buckets: a job is asked for as one of its name would be.
+fn as_bucket(job: &Job) -> Option<Arc<BucketSpec>> {
+    let name = BucketName::new(&format!("/jobs/{}", job.spec.name)).ok()?;
+    let mut spec = BucketSpec::new(name, job.spec.module.clone());
+    spec.node_list_rules = job.spec.node_list_rules.clone();
+    Some(Arc::new(spec))
+}
+
+/// What a node's gates said of a job, for people.
+pub(crate) fn verdict_of(control: &Control, job: JobId, node: NodeId) -> Option<Arc<Verdict>> {
+    control.floor.lock().verdict(job, node).flatten()
+}

@@ -1,0 +1,140 @@
+//! Submitting a job: its items go into the log in chunks, and nobody sees it before the last.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use sheaf_engine::job::submit::Digest;
+use sheaf_engine::{AddItems, BeginSubmit, Command, CommitSubmit, Reply, SubmitAll};
+use sheaf_model::job::SUBTASKS_MAX;
+use sheaf_model::{Item, JobId, JobSpec, Revision, Subtasks};
+use sheaf_wire::job::{SubmitPart, Submitted};
+use sheaf_wire::{Answers, ApiError, Caller};
+
+use crate::Control;
+use crate::propose::refused;
+
+/// Where a submit stands.
+struct Stands {
+    job: JobId,
+    next: u32,
+    committed: bool,
+}
+
+impl Control {
+    pub(super) async fn submit_job(
+        &self,
+        caller: &Caller,
+        mut spec: JobSpec,
+        mut parts: Answers<SubmitPart>,
+    ) -> Result<Submitted, ApiError> {
+        if spec.request_id.is_none() {
+            spec.request_id.clone_from(&caller.request);
+        }
+        let spec = Arc::new(spec);
+        if let Subtasks::Array(_) = spec.subtasks {
+            expect_done(&mut parts).await?;
+            let all = SubmitAll { spec: spec.clone(), most: SUBTASKS_MAX, items: Arc::default() };
+            let before = self.is_known(&spec);
+            let stands = self.step(caller, Command::Submit(all)).await?;
+            return self.submitted(&spec, &stands, before);
+        }
+        let begin = BeginSubmit { spec: spec.clone(), most: SUBTASKS_MAX };
+        let before = self.is_known(&spec);
+        let stands = self.step(caller, Command::BeginSubmit(begin)).await?;
+        let (mut digest, mut count) = (Digest::default(), 0_u32);
+        loop {
+            match parts.next().await {
+                Some(Ok(SubmitPart::Items(items))) => {
+                    digest = digest.and_all(&items);
+                    let first = count;
+                    count = count.saturating_add(u32::try_from(items.len()).unwrap_or(u32::MAX));
+                    self.add(caller, &stands, first, items).await?;
+                }
+                Some(Ok(SubmitPart::Done { count: said })) if said == count => break,
+                Some(Ok(SubmitPart::Done { count: said })) => {
+                    let problem = format!("{count} items came, not {said}");
+                    return Err(ApiError::invalid("done", problem, "the number of items that were sent"));
+                }
+                Some(Err(error)) => return Err(error),
+                None => {
+                    let why = "the submit broke off before its end; nothing of it is visible";
+                    return Err(ApiError::Precondition(why.to_owned()));
+                }
+            }
+        }
+        if !stands.committed {
+            let commit = CommitSubmit { job: stands.job, count, digest: digest.value() };
+            self.step(caller, Command::CommitSubmit(commit)).await?;
+        } else if !self.has_digest(stands.job, digest) {
+            return Err(ApiError::Conflict(format!(
+                "request_id belongs to job {}, which was submitted with other items; use another id",
+                spec.name
+            )));
+        }
+        self.submitted(&spec, &stands, before)
+    }
+
+    /// The next items, unless they are there already: a submit that is repeated goes on where it broke off.
+    async fn add(
+        &self,
+        caller: &Caller,
+        stands: &Stands,
+        first: u32,
+        items: Vec<Item>,
+    ) -> Result<(), ApiError> {
+        if stands.committed {
+            return Ok(());
+        }
+        let add = AddItems { job: stands.job, first, items: Arc::new(items) };
+        self.step(caller, Command::AddItems(add)).await.map(drop)
+    }
+
+    async fn step(&self, caller: &Caller, command: Command) -> Result<Stands, ApiError> {
+        // Each is the same however often it is applied; the request's id stands for the job, not for one command of it.
+        match self.propose(caller, None, command).await? {
+            Reply::Submit { job, next, committed } => Ok(Stands { job, next, committed }),
+            Reply::Refused(refusal) => Err(refused(refusal)),
+            other => Err(ApiError::Internal(format!("an answer that fits no submit: {other:?}"))),
+        }
+    }
+
+    fn is_known(&self, spec: &JobSpec) -> bool {
+        let Ok(member) = self.member() else { return false };
+        let state = member.replica.state();
+        let known = spec.request_id.as_ref().and_then(|request| state.jobs.requested(request));
+        known.is_some_and(|id| state.jobs.get(id).is_some())
+    }
+
+    fn has_digest(&self, job: JobId, digest: Digest) -> bool {
+        let Ok(member) = self.member() else { return false };
+        let state = member.replica.state();
+        state.jobs.get(job).is_some_and(|job| job.digest == digest.value())
+    }
+
+    fn submitted(&self, spec: &JobSpec, stands: &Stands, known: bool) -> Result<Submitted, ApiError> {
+        tracing::debug!(job = %stands.job, next = stands.next, "submitted");
+        let member = self.member()?;
+        let state = member.replica.state();
+        let job = state.jobs.get(stands.job);
+        Ok(Submitted {
+            name: spec.name.clone(),
+            id: stands.job,
+            count: job.map_or(0, |job| job.count),
+            revision: job.map_or(Revision(0), |job| job.created),
+            known,
+            warnings: Vec::new(),
+        })
+    }
+}
+
+/// An array has no items.
+async fn expect_done(parts: &mut Answers<SubmitPart>) -> Result<(), ApiError> {
+    match parts.next().await {
+        Some(Ok(SubmitPart::Done { .. })) => Ok(()),
+        Some(Ok(SubmitPart::Items(_))) => {
+            Err(ApiError::invalid("items", "an array has no items", "subtasks of items, or no items"))
+        }
+        Some(Err(error)) => Err(error),
+        None => Err(ApiError::Precondition("the submit broke off before its end".to_owned())),
+    }
+}

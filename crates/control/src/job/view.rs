@@ -1,0 +1,351 @@
+//! What people see of jobs: rows from memory, and details of attempts from the history.
+
+use sheaf_engine::job::progress::Place;
+use sheaf_engine::{Job, State};
+use sheaf_model::view::{
+    FailedAttempts, FailureGroup, GateView, JobExplanation, JobRow, JobStatus, NodeExplanation, SubtaskRow,
+};
+use sheaf_model::{
+    Exit, FailureClass, Gate, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskState, Timestamp,
+};
+use sheaf_store::RanAttempt;
+use sheaf_wire::job::{ExplainJob, GotJob, ListSubtasks};
+use sheaf_wire::{ApiError, Page};
+
+use super::within;
+use crate::Control;
+use crate::dispatcher::verdict_of;
+use crate::event::{store_error, stored};
+
+/// Groups of failures that a status names.
+const GROUPS: usize = 10;
+
+pub(super) fn row(job: &Job) -> JobRow {
+    let counts = job.counts();
+    JobRow {
+        name: job.spec.name.to_string(),
+        id: job.id.0,
+        state: job.state(),
+        priority: job.priority,
+        module: job.spec.module.to_string(),
+        counts,
+        progress: counts.progress(),
+        created_at: job.created_at.to_string(),
+        owner: job.spec.owner.clone(),
+        labels: job.spec.labels.clone(),
+    }
+}
+
+fn status(job: &Job, now: Timestamp, failures: Vec<FailureGroup>, message: String) -> JobStatus {
+    let counts = job.counts();
+    let over = counts.total() - counts.left();
+    let until = job.ended_at.unwrap_or(now);
+    let ran = job.started_at.map_or(0, |started| until.0.saturating_sub(started.0));
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let rate = if ran == 0 { 0.0 } else { over as f64 * 1000.0 / ran as f64 };
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "for people"
+    )]
+    let eta = (rate > 0.0 && counts.left() > 0 && !job.paused)
+        .then(|| Timestamp(now.0.saturating_add((counts.left() as f64 * 1000.0 / rate) as u64)));
+    let [exit, lost, timeout, backend] = FailureClass::ALL.map(|class| job.failures[class as usize]);
+    JobStatus {
+        name: job.spec.name.to_string(),
+        id: job.id.0,
+        state: job.state(),
+        priority: job.priority,
+        module: job.spec.module.to_string(),
+        count: job.count.into(),
+        max_running: job.spec.max_running,
+        counts,
+        progress: counts.progress(),
+        rate_per_s: (rate * 10.0).round() / 10.0,
+        eta: eta.map(|at| at.to_string()),
+        created_at: job.created_at.to_string(),
+        started_at: job.started_at.map(|at| at.to_string()),
+        ended_at: job.ended_at.map(|at| at.to_string()),
+        owner: job.spec.owner.clone(),
+        labels: job.spec.labels.clone(),
+        revision: job.revision.0.max(job.created.0),
+        failed_attempts: FailedAttempts { exit, lost, timeout, backend },
+        failures,
+        message,
+    }
+}
+
+impl Control {
+    pub(super) async fn got(&self, name: &JobName) -> Result<GotJob, ApiError> {
+        let (id, failed) = self.see_job(name, |_, job| (job.id, job.counts().failed > 0))?;
+        let groups = if failed { self.failure_groups(id).await? } else { Vec::new() };
+        let now = self.clock.wall();
+        self.see_job(name, |state, job| GotJob {
+            spec: (*job.spec).clone(),
+            status: status(job, now, groups, self.why(state, job).join("; ")),
+        })
+    }
+
+    async fn failure_groups(&self, job: JobId) -> Result<Vec<FailureGroup>, ApiError> {
+        let member = self.member()?;
+        let failed = match member.replica.state().jobs.get(job) {
+            Some(job) => job.progress.in_state(SubtaskState::Failed),
+            None => return Ok(Vec::new()),
+        };
+        let now = member.replica.state().revision;
+        stored(&member.replica, now).await;
+        let reader = member.reader;
+        let read = tokio::task::spawn_blocking(move || reader.failure_groups(job, &failed, GROUPS)).await;
+        let groups = read.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)?;
+        let view = |(fingerprint, subtasks, message): (sheaf_model::Fingerprint, u64, String)| FailureGroup {
+            fingerprint: fingerprint.to_string(),
+            subtasks,
+            message,
+        };
+        Ok(groups.into_iter().map(view).collect())
+    }
+
+    /// The attempts of a subtask that are over, in order.
+    pub(super) async fn attempts(&self, job: JobId, subtask: u32) -> Result<Vec<RanAttempt>, ApiError> {
+        let member = self.member()?;
+        let now = member.replica.state().revision;
+        stored(&member.replica, now).await;
+        let reader = member.reader;
+        let read = tokio::task::spawn_blocking(move || reader.attempts(job, subtask)).await;
+        read.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)
+    }
+
+    pub(super) async fn subtask_page(&self, ask: ListSubtasks) -> Result<Page<SubtaskRow>, ApiError> {
+        let from: u32 = match ask.page.token.as_str() {
+            "" => 0,
+            token => token.parse().map_err(|_| {
+                ApiError::invalid("page_token", format!("{token:?} is no token of this list"), "as answered")
+            })?,
+        };
+        let size = if ask.page.size == 0 { sheaf_wire::PAGE_MAX } else { ask.page.size };
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let (id, mut rows, next) = self.see_job(&ask.job, |state, job| {
+            let selected = match &ask.selector {
+                None => None,
+                Some(selector) => {
+                    within(job, selector)?;
+                    Some(selector.select(job.count, |state| job.progress.in_state(state)))
+                }
+            };
+            let Some(rest) = job.count.checked_sub(1).filter(|last| from <= *last) else {
+                return Ok((job.id, Vec::new(), String::new()));
+            };
+            let wanted = |subtask: &u32, place: Place| {
+                let in_state = ask.states.is_empty() || ask.states.contains(&place.state());
+                in_state && selected.as_ref().is_none_or(|selected| selected.contains(*subtask))
+            };
+            let places = job.progress.places(Run::new(from, rest));
+            let numbers = places.flat_map(|(run, place)| run.numbers().map(move |subtask| (subtask, place)));
+            let mut found: Vec<(u32, Place)> =
+                numbers.filter(|(subtask, place)| wanted(subtask, *place)).take(size + 1).collect();
+            let next = if found.len() > size { found.pop().map(|(subtask, _)| subtask) } else { None };
+            let rows: Vec<SubtaskRow> =
+                found.into_iter().map(|(subtask, place)| subtask_row(state, job, subtask, place)).collect();
+            Ok::<_, ApiError>((job.id, rows, next.map(|next| next.to_string()).unwrap_or_default()))
+        })??;
+        self.add_history(id, &mut rows).await?;
+        Ok(Page { rows, next })
+    }
+
+    /// Of those that do not run just now: how their last attempts went.
+    async fn add_history(&self, job: JobId, rows: &mut [SubtaskRow]) -> Result<(), ApiError> {
+        let past: Ranges =
+            rows.iter().filter(|row| row.state != SubtaskState::Running).map(|row| row.subtask).collect();
+        if past.is_empty() {
+            return Ok(());
+        }
+        let member = self.member()?;
+        let (now, backends) = {
+            let state = member.replica.state();
+            let backends = state.jobs.get(job).map(|job| job.spec.backends.clone());
+            (state.revision, backends.unwrap_or_default())
+        };
+        stored(&member.replica, now).await;
+        let reader = member.reader;
+        let read = tokio::task::spawn_blocking(move || reader.last_attempts(job, &past)).await;
+        let mut last = read.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)?;
+        for row in rows {
+            let Some(ran) = last.remove(&row.subtask) else { continue };
+            row.attempt = ran.number;
+            row.node = Some(self.node_name(ran.node));
+            row.backend = ran.backend.and_then(|it| backends.get(usize::from(it))).map(ToString::to_string);
+            row.started_at = Some(ran.started_at.to_string());
+            row.ended_at = Some(ran.ended_at.to_string());
+            row.exit_code = ran.exit.and_then(code);
+            row.message = ran.message;
+            row.fingerprint = ran.fingerprint.map(|it| it.to_string());
+        }
+        Ok(())
+    }
+
+    pub(super) async fn explain_job(&self, ask: ExplainJob) -> Result<JobExplanation, ApiError> {
+        let (id, mut explanation) = self.see_job(&ask.job, |state, job| {
+            let subtask = match ask.subtask {
+                Some(subtask) if subtask >= job.count => {
+                    let problem = format!("job {} has no subtask {subtask}", job.spec.name);
+                    return Err(ApiError::invalid(
+                        "subtask",
+                        problem,
+                        format!("0 to {}", job.count.max(1) - 1),
+                    ));
+                }
+                other => other,
+            };
+            let place = subtask.and_then(|subtask| Some((subtask, job.progress.place(subtask)?)));
+            let why = match place {
+                Some((subtask, place)) => self.why_subtask(state, job, subtask, place),
+                None => self.why(state, job),
+            };
+            let explanation = JobExplanation {
+                name: job.spec.name.to_string(),
+                state: job.state(),
+                subtask: place.map(|(subtask, place)| subtask_row(state, job, subtask, place)),
+                why,
+                nodes: self.job_nodes(state, job),
+            };
+            Ok((job.id, explanation))
+        })??;
+        if let Some(row) = &mut explanation.subtask {
+            self.add_history(id, std::slice::from_mut(row)).await?;
+        }
+        Ok(explanation)
+    }
+
+    fn job_nodes(&self, state: &State, job: &Job) -> Vec<NodeExplanation> {
+        let nodes = state.nodes.values().filter(|node| node.status != NodeStatus::Left);
+        let mut nodes: Vec<NodeExplanation> = nodes
+            .map(|node| {
+                let verdict = verdict_of(self, job.id, node.id);
+                let silent = std::array::from_fn(|_| GateOutcome::unknown("not asked yet"));
+                let gates = verdict.as_ref().map_or(&silent, |verdict| &verdict.gates);
+                let view = |(gate, outcome): (Gate, &GateOutcome)| GateView {
+                    gate: gate.as_str().to_owned(),
+                    pass: outcome.pass,
+                    reason: outcome.reason.to_string(),
+                };
+                NodeExplanation {
+                    node: node.facts.name.to_string(),
+                    status: node.status.as_str().to_owned(),
+                    eligible: verdict.as_ref().is_some_and(|verdict| verdict.eligible()),
+                    running: job.progress.running().values().any(|it| it.node == node.id),
+                    gates: Gate::ALL.into_iter().zip(gates).map(view).collect(),
+                }
+            })
+            .collect();
+        nodes.sort_by(|a, b| a.node.cmp(&b.node));
+        nodes
+    }
+
+    /// What keeps a job from running, or from running faster.
+    fn why(&self, state: &State, job: &Job) -> Vec<String> {
+        let counts = job.counts();
+        let mut why = Vec::new();
+        if let Some(reason) = &job.canceled {
+            let reason = if reason.is_empty() { "by an operator" } else { reason };
+            why.push(format!("it is canceled: {reason}"));
+        }
+        if counts.left() == 0 {
+            return why;
+        }
+        if job.paused {
+            why.push("it is paused; sheaf job resume lets it go on".to_owned());
+        }
+        for other in job.after.iter().filter_map(|id| state.jobs.get(*id)) {
+            why.push(format!("it waits for job {}, which is {}", other.spec.name, other.state().as_str()));
+        }
+        if job.room() == Some(0) {
+            why.push(format!("max_running: {} of its subtasks run", counts.running));
+        }
+        if counts.ready > 0 && !job.paused && job.after.is_empty() && job.room() != Some(0) {
+            why.extend(self.why_ready(state, job));
+        }
+        if let Some(at) = job.progress.next_due() {
+            why.push(format!("subtasks that failed are tried again from {at} on"));
+        }
+        why
+    }
+
+    fn why_ready(&self, state: &State, job: &Job) -> Vec<String> {
+        let mut why = Vec::new();
+        if !job.spec.backends.is_empty() {
+            let names: Vec<&str> = job.spec.backends.iter().map(|name| name.as_str()).collect();
+            why.push(format!(
+                "there is no backend {}: this version runs jobs without backends",
+                names.join(", ")
+            ));
+            return why;
+        }
+        let ready = state.nodes.values().filter(|node| node.status == NodeStatus::Ready);
+        let may = ready.filter(|node| self.floor.lock().may_run(job.id, node.id)).count();
+        if may == 0 {
+            why.push(
+                "no ready node may run it, as far as they have answered; see the gates of each".to_owned(),
+            );
+        } else if let Some((first, ..)) = state.jobs.queue().next()
+            && first.0 > job.priority
+        {
+            why.push(format!("jobs of priority {} go before it; its own is {}", first.0, job.priority));
+        } else {
+            why.push(format!("{may} nodes run it as fast as they have slots ([jobs] slots)"));
+        }
+        why
+    }
+
+    fn why_subtask(&self, state: &State, job: &Job, subtask: u32, place: Place) -> Vec<String> {
+        let mut why = Vec::new();
+        match place {
+            Place::Waiting => {
+                if let Some(at) = job.progress.delayed(subtask) {
+                    why.push(format!("its last attempt failed; it is tried again at {at}"));
+                }
+                let needs = state.jobs.dependencies(job.id).map_or(&[][..], |all| all.needs(subtask));
+                let open = needs.iter().filter(|on| job.progress.place(**on) != Some(Place::Finished));
+                let open: Vec<String> = open.take(10).map(u32::to_string).collect();
+                if !open.is_empty() {
+                    why.push(format!("it depends on subtask {}", open.join(", ")));
+                }
+            }
+            Place::Ready => why.extend(self.why(state, job)),
+            Place::Running => why.extend(job.progress.running().get(&subtask).map(|running| {
+                format!("attempt {} runs on node {}", running.attempt, state.node_name(running.node))
+            })),
+            Place::Skipped => why.push("something that it depends on did not finish".to_owned()),
+            Place::Finished | Place::Failed | Place::Canceled => {}
+        }
+        why
+    }
+}
+
+/// What memory knows of a subtask.
+fn subtask_row(state: &State, job: &Job, subtask: u32, place: Place) -> SubtaskRow {
+    let running = job.progress.running().get(&subtask);
+    let backend = running.and_then(|it| it.backend).and_then(|it| job.spec.backends.get(usize::from(it)));
+    SubtaskRow {
+        subtask,
+        state: place.state(),
+        attempt: running.map_or(job.progress.tries(subtask).given, |it| it.attempt),
+        node: running.map(|it| state.node_name(it.node)),
+        backend: backend.map(ToString::to_string),
+        priority: job.progress.own_priority(subtask).unwrap_or(job.priority),
+        started_at: running.map(|it| it.since.to_string()),
+        ended_at: None,
+        exit_code: None,
+        message: String::new(),
+        fingerprint: None,
+    }
+}
+
+/// As a shell gives it: a signal is 128 more.
+const fn code(exit: Exit) -> Option<i32> {
+    match exit {
+        Exit::Code(code) => Some(code),
+        Exit::Signal(signal) => Some(128 + signal),
+        Exit::NotStarted => None,
+    }
+}

@@ -1,0 +1,143 @@
+//! Who gets which subtasks: by priority, then by age of the job, to nodes that have room.
+//!
+//! A job that cannot take what is free (no node may run it, its backends are full) holds up no other. Looking costs as much
+//! as there are jobs before the room is used up, and never depends on how many subtasks they have.
+
+use std::collections::BTreeMap;
+
+use sheaf_model::{BackendName, Incarnation, JobId, NodeId, NodeStatus, Run};
+
+use crate::command::Grant;
+use crate::job::Job;
+use crate::state::State;
+
+/// A node that takes subtasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// The life of its agent.
+    pub incarnation: Incarnation,
+    /// How many more it takes.
+    pub free: u32,
+}
+
+/// What there is for subtasks to run on now.
+pub struct Offer<'a> {
+    /// By node; those not ready are left out whatever is said.
+    pub nodes: BTreeMap<NodeId, Room>,
+    /// Whether all three gates of a node pass for a job.
+    pub may_run: &'a dyn Fn(&Job, NodeId) -> bool,
+    /// How many more each backend takes now; one that is not named: none.
+    pub backends: BTreeMap<BackendName, u32>,
+    /// So many subtasks at most: what fits one entry of the log.
+    pub most: u32,
+}
+
+/// What to grant now, best first. Verified when applied, so deciding twice does no harm.
+pub fn grant(state: &State, mut offer: Offer<'_>) -> Vec<Grant> {
+    offer.nodes.retain(|node, room| {
+        let ready = state.nodes.get(node).is_some_and(|it| it.status == NodeStatus::Ready);
+        ready && room.free > 0 && state.jobs.runner(*node) == Some(&room.incarnation)
+    });
+    let mut grants = Vec::new();
+    // By job: what its own limit still allows, as a job may stand in the queue under several priorities.
+    let mut rooms: BTreeMap<JobId, u32> = BTreeMap::new();
+    for (priority, _, id) in state.jobs.queue() {
+        if offer.nodes.is_empty() || offer.most == 0 {
+            break;
+        }
+        let Some(job) = state.jobs.get(id) else { continue };
+        let Some(ready) = job.progress.ready().get(&priority.0) else { continue };
+        let room = rooms.entry(id).or_insert_with(|| job.room().unwrap_or(u32::MAX));
+        let mut count = u32::try_from(ready.len()).unwrap_or(u32::MAX);
+        let mut left = Left { runs: ready.runs(), begun: None };
+        for (backend, most) in backends(job, &offer) {
+            let wanted = (*room).min(most).min(offer.most).min(count);
+            let granted = grant_through(job, backend, wanted, &mut left, &mut offer, &mut grants);
+            *room -= granted;
+            offer.most -= granted;
+            count -= granted;
+        }
+    }
+    grants
+}
+
+/// The ways that a job's attempts may go, each with how many more it takes; those with most room first.
+fn backends(job: &Job, offer: &Offer<'_>) -> Vec<(Option<BackendName>, u32)> {
+    if job.spec.backends.is_empty() {
+        return vec![(None, u32::MAX)];
+    }
+    let free = |name: &BackendName| offer.backends.get(name).copied().unwrap_or_default();
+    let mut all: Vec<_> = job.spec.backends.iter().map(|name| (Some(name.clone()), free(name))).collect();
+    all.sort_by_key(|(_, free)| std::cmp::Reverse(*free));
+    all
+}
+
+/// Shares up to `wanted` subtasks among the nodes that may run the job, each by its room. How many it were.
+fn grant_through(
+    job: &Job,
+    backend: Option<BackendName>,
+    wanted: u32,
+    left: &mut Left<impl Iterator<Item = Run>>,
+    offer: &mut Offer<'_>,
+    grants: &mut Vec<Grant>,
+) -> u32 {
+    if wanted == 0 {
+        return 0;
+    }
+    let nodes: Vec<NodeId> = offer.nodes.keys().copied().filter(|node| (offer.may_run)(job, *node)).collect();
+    let mut free: u64 =
+        nodes.iter().filter_map(|node| offer.nodes.get(node)).map(|it| u64::from(it.free)).sum();
+    let mut wanted_left = u64::from(wanted).min(free);
+    let mut granted = 0;
+    for node in nodes {
+        let Some(room) = offer.nodes.get_mut(&node) else { continue };
+        // The part of the rest that this node's room is of all room left; rounded up, so that nothing stays over.
+        let share = (wanted_left * u64::from(room.free)).div_ceil(free.max(1));
+        free -= u64::from(room.free);
+        let runs = left.take(u32::try_from(share).unwrap_or(u32::MAX));
+        let count: u64 = runs.iter().map(|run| run.len()).sum();
+        if count == 0 {
+            continue;
+        }
+        wanted_left -= count;
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        granted += count;
+        room.free -= count;
+        let subtasks = runs.into_iter().flat_map(|run| job.progress.grantable(run)).collect();
+        let incarnation = room.incarnation.clone();
+        grants.push(Grant { node, incarnation, job: job.id, backend: backend.clone(), subtasks });
+        if room.free == 0 {
+            offer.nodes.remove(&node);
+        }
+    }
+    if let Some(name) = &backend
+        && let Some(free) = offer.backends.get_mut(name)
+    {
+        *free -= granted;
+    }
+    granted
+}
+
+/// What of a job is ready and not yet given to anyone.
+struct Left<I: Iterator<Item = Run>> {
+    runs: I,
+    begun: Option<Run>,
+}
+
+impl<I: Iterator<Item = Run>> Left<I> {
+    /// The next so many, or as many as there are.
+    fn take(&mut self, mut count: u32) -> Vec<Run> {
+        let mut taken = Vec::new();
+        while let Some(most) = count.checked_sub(1) {
+            let Some(run) = self.begun.take().or_else(|| self.runs.next()) else { break };
+            let last = run.last.min(run.first.saturating_add(most));
+            taken.push(Run { first: run.first, last });
+            count -= last - run.first + 1;
+            self.begun = (last < run.last).then(|| Run { first: last + 1, last: run.last });
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! Jobs over the wire: what is asked, what is answered, and both ends of it.
+//!
+//! ```text
+//!  console ── spec, items …, done ──► Client::submit_job ──► sheaf.v1.JobService ──► Serve<A: JobApi> ──► control
+//! ```
+//!
+//! Whoever changes a job may name the request: in messages `request_id`, here [`Caller::request`].
+
+mod chunk;
+mod client;
+mod convert;
+mod serve;
+mod spec;
+mod submit;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::future::Future;
+
+use sheaf_model::view::{JobExplanation, JobRow, JobStatus, SubtaskRow};
+use sheaf_model::{Item, JobId, JobName, JobSpec, Revision, Selector, SubtaskState};
+
+pub use chunk::{Chunks, size};
+pub(crate) use serve::Serve;
+
+use crate::logs::LogLine;
+use crate::{Answers, ApiError, Caller, Done, Filter, Page, PageOf};
+
+/// Longest items of one message, by [`size`]; also the longest item.
+pub const CHUNK_MAX: usize = sheaf_model::job::ITEM_MAX;
+
+/// What follows the spec of a submit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubmitPart {
+    /// The next items, at most [`CHUNK_MAX`]; never empty at the server.
+    Items(Vec<Item>),
+    /// That was all. Always the last, and always there unless the stream ends with an error.
+    Done {
+        /// How many subtasks the job has; at the server, as many as there were items, or numbers in the array.
+        count: u32,
+    },
+}
+
+/// See `JobService.Submit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// The job.
+    pub name: JobName,
+    /// Its number.
+    pub id: JobId,
+    /// How many subtasks it has.
+    pub count: u32,
+    /// When it became visible.
+    pub revision: Revision,
+    /// It was there already, under this request's id.
+    pub known: bool,
+    /// For people.
+    pub warnings: Vec<String>,
+}
+
+/// See `JobService.List`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListJobs {
+    /// Which part.
+    pub page: PageOf,
+    /// Which jobs.
+    pub filter: Filter,
+}
+
+/// See `JobService.Get`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GotJob {
+    /// What was asked for, the module's version fixed.
+    pub spec: JobSpec,
+    /// Where it stands.
+    pub status: JobStatus,
+}
+
+/// See `JobService.Subtasks`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListSubtasks {
+    /// Of which job.
+    pub job: JobName,
+    /// Which part.
+    pub page: PageOf,
+    /// Only those in one of these states, each once; none: in any.
+    pub states: Vec<SubtaskState>,
+    /// Only those that it selects.
+    pub selector: Option<Selector>,
+}
+
+/// See `JobService.Explain`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplainJob {
+    /// Which job.
+    pub job: JobName,
+    /// One subtask of it; none: the job as a whole.
+    pub subtask: Option<u32>,
+}
+
+/// See `JobService.Logs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobLogs {
+    /// Of which job.
+    pub job: JobName,
+    /// Of which subtask.
+    pub subtask: u32,
+    /// Of which attempt, from 1; 0: the last.
+    pub attempt: u32,
+    /// Stay until the attempt has ended.
+    pub follow: bool,
+    /// Only the last so many lines.
+    pub tail: Option<u32>,
+}
+
+/// A change of a job that needs no more than its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnJob {
+    /// Which one.
+    pub job: JobName,
+}
+
+/// See `JobService.Cancel`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CancelSubtasks {
+    /// Of which job.
+    pub job: JobName,
+    /// Only these; none: the job as a whole.
+    pub selector: Option<Selector>,
+    /// Why, for people; may be empty.
+    pub reason: String,
+    /// Say how many, change nothing.
+    pub dry_run: bool,
+}
+
+/// See `JobService.Retry`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetrySubtasks {
+    /// Of which job.
+    pub job: JobName,
+    /// Only these of those that failed or were canceled; none: all of them.
+    pub selector: Option<Selector>,
+    /// Say how many, change nothing.
+    pub dry_run: bool,
+}
+
+/// See `JobService.Reprioritize`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reprioritize {
+    /// Of which job.
+    pub job: JobName,
+    /// Only these; none: all, and the job has this priority.
+    pub selector: Option<Selector>,
+    /// At most [`sheaf_model::job::PRIORITY_MAX`].
+    pub priority: u8,
+    /// Say how many, change nothing.
+    pub dry_run: bool,
+}
+
+/// What a change of some subtasks answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// As every change; asked only how many, it is unchanged.
+    pub done: Done,
+    /// How many were changed, or would be.
+    pub subtasks: u64,
+}
+
+/// What answers `sheaf.v1.JobService`. The errors of each call are those of its comment in the proto file.
+pub trait JobApi: Send + Sync + 'static {
+    /// Submits a job. The parts are checked for themselves (JSON, length, count); what comes of them together is not.
+    fn submit(
+        &self,
+        caller: Caller,
+        spec: JobSpec,
+        parts: Answers<SubmitPart>,
+    ) -> impl Future<Output = Result<Submitted, ApiError>> + Send;
+    /// Jobs, the newest first.
+    fn list(
+        &self,
+        caller: Caller,
+        ask: ListJobs,
+    ) -> impl Future<Output = Result<Page<JobRow>, ApiError>> + Send;
+    /// What was asked for and where it stands.
+    fn get(&self, caller: Caller, ask: JobName) -> impl Future<Output = Result<GotJob, ApiError>> + Send;
+    /// Subtasks in the order of their numbers.
+    fn subtasks(
+        &self,
+        caller: Caller,
+        ask: ListSubtasks,
+    ) -> impl Future<Output = Result<Page<SubtaskRow>, ApiError>> + Send;
+    /// Why it does not run, or no faster.
+    fn explain(
+        &self,
+        caller: Caller,
+        ask: ExplainJob,
+    ) -> impl Future<Output = Result<JobExplanation, ApiError>> + Send;
+    /// As it is, then as it changes, until it is over.
+    fn watch(
+        &self,
+        caller: Caller,
+        ask: JobName,
+    ) -> impl Future<Output = Result<Answers<JobStatus>, ApiError>> + Send;
+    /// What an attempt printed.
+    fn logs(
+        &self,
+        caller: Caller,
+        ask: JobLogs,
+    ) -> impl Future<Output = Result<Answers<LogLine>, ApiError>> + Send;
+    /// Nothing more of it is started.
+    fn pause(&self, caller: Caller, ask: OnJob) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    /// It goes on.
+    fn resume(&self, caller: Caller, ask: OnJob) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    /// Deletes a job that is over.
+    fn delete(&self, caller: Caller, ask: OnJob) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    /// Ends it, or some of its subtasks.
+    fn cancel(
+        &self,
+        caller: Caller,
+        ask: CancelSubtasks,
+    ) -> impl Future<Output = Result<Touched, ApiError>> + Send;
+    /// Has failed and canceled subtasks tried again.
+    fn retry(
+        &self,
+        caller: Caller,
+        ask: RetrySubtasks,
+    ) -> impl Future<Output = Result<Touched, ApiError>> + Send;
+    /// Gives it, or some of its subtasks, another priority.
+    fn reprioritize(
+        &self,
+        caller: Caller,
+        ask: Reprioritize,
+    ) -> impl Future<Output = Result<Touched, ApiError>> + Send;
+}

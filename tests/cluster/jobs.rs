@@ -1,0 +1,299 @@
+//! Jobs: real subtasks on real nodes, counted twice: by the cluster, and by a line that each attempt leaves in a file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use sheaf_tests::{Cases, Cluster, wait_for};
+
+/// Long enough for a job of thousands of subtasks on a slow machine.
+const OVER_WITHIN: Duration = Duration::from_secs(120);
+
+/// Each attempt leaves a line `JOB SUBTASK ATTEMPT NODE`, then does what its item says.
+fn module(cluster: &Cluster) -> String {
+    let trace = trace(cluster);
+    format!(
+        "\
+kind: Module
+name: work
+version: '1'
+runtime: exec
+exec:
+  command: /bin/sh
+  args:
+    - -c
+    - 'echo \"$SHEAF_JOB $SHEAF_SUBTASK $SHEAF_ATTEMPT $SHEAF_NODE\" >> {trace}; ${{item.do}}'
+stop: {{grace: 500ms}}
+---
+kind: Module
+name: count
+version: '1'
+runtime: exec
+exec:
+  command: /bin/sh
+  args: [-c, 'echo \"$SHEAF_JOB $SHEAF_SUBTASK $SHEAF_ATTEMPT $SHEAF_NODE\" >> {trace}']
+---
+kind: Module
+name: nowhere
+version: '1'
+runtime: exec
+can_run_on_this_node: [{{file: /no/such/program}}]
+exec: {{command: /bin/true}}
+---
+",
+        trace = trace.display()
+    )
+}
+
+fn trace(cluster: &Cluster) -> PathBuf {
+    cluster.machine().path("attempts")
+}
+
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
+    cluster.apply(&module(cluster));
+    cases.run("J1 J3 an array of 1,000 subtasks runs, each once, on several nodes", || array(cluster));
+    cases.run("items reach their program, and what it prints is read from any node", || items(cluster));
+    cases.run("J11 a failed attempt is tried again, and what fails for good is told", || retries(cluster));
+    cases.run("a request_id is a job, and another body is refused", || same_request(cluster));
+    cases.run("J9 subtasks and jobs come after what they depend on", || dependencies(cluster));
+    cases.run("a canceled job ends what runs and starts nothing more", || canceled(cluster));
+    cases.run("a paused job starts nothing until it is resumed", || paused(cluster));
+    cases.run("a job that no node may run says why", || nowhere(cluster));
+    cases.run("J13 J16 nodes and the leader are killed, and every subtask has one success", || {
+        killed(cluster);
+    });
+    cases.run("an agent's restart costs no attempt", || restarted(cluster));
+}
+
+fn job(name: &str, module: &str, more: &str) -> String {
+    format!("kind: Job\nname: {name}\nmodule: {module}\n{more}\n")
+}
+
+fn submit(cluster: &Cluster, document: &str) {
+    cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).ok();
+}
+
+fn status(cluster: &Cluster, name: &str) -> Value {
+    cluster.json(&["job", "status", name])
+}
+
+/// Waits until a job is over, and gives its status.
+fn over(cluster: &Cluster, name: &str) -> Value {
+    wait_for(&format!("job {name} is over"), OVER_WITHIN, || {
+        let status = cluster.try_json(&["job", "status", name])?;
+        match status["state"].as_str() {
+            Some("finished" | "failed" | "canceled") => Ok(status),
+            _ => Err(format!("{status:#}")),
+        }
+    })
+}
+
+/// What comes soon.
+fn soon<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+    wait_for(what, Duration::from_secs(30), || look().ok_or_else(|| "not yet".to_owned()))
+}
+
+/// Attempts of a job that left a line: by subtask, their numbers in order, and all nodes.
+fn traced(cluster: &Cluster, name: &str) -> (BTreeMap<u32, Vec<u32>>, BTreeSet<String>) {
+    let text = fs::read_to_string(trace(cluster)).unwrap_or_default();
+    let (mut attempts, mut nodes): (BTreeMap<u32, Vec<u32>>, _) = (BTreeMap::new(), BTreeSet::new());
+    for line in text.lines().filter_map(|line| line.strip_prefix(name)) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [subtask, attempt, node] = words[..] else { continue };
+        let (Ok(subtask), Ok(attempt)) = (subtask.parse(), attempt.parse()) else { continue };
+        attempts.entry(subtask).or_default().push(attempt);
+        nodes.insert(node.to_owned());
+    }
+    (attempts, nodes)
+}
+
+fn array(cluster: &Cluster) {
+    submit(cluster, &job("array", "count", "subtasks: {array: 0-999}"));
+    let status = over(cluster, "array");
+    assert_eq!(status["state"], "finished", "{status:#}");
+    assert_eq!((&status["counts"]["finished"], &status["progress"]), (&1000.into(), &100.into()));
+    let (attempts, nodes) = traced(cluster, "array");
+    assert_eq!(attempts.len(), 1000);
+    assert!(attempts.values().all(|attempts| *attempts == [1]), "each once");
+    assert!(nodes.len() > 1, "on {nodes:?}");
+    let rows = cluster.json(&["job", "subtasks", "array", "0-9"]);
+    let rows = rows.as_array().expect("rows");
+    assert_eq!(rows.len(), 10);
+    assert!(rows.iter().all(|row| row["state"] == "finished" && row["attempt"] == 1), "{rows:#?}");
+}
+
+fn items(cluster: &Cluster) {
+    let items = "subtasks: {items: [{do: 'echo one; echo two >&2'}, {do: 'cat item.json'}]}";
+    submit(cluster, &job("items", "work", items));
+    assert_eq!(over(cluster, "items")["state"], "finished");
+    for agent in cluster.agents() {
+        let lines = agent.cli(&["job", "logs", "items", "0"]).ok().stdout;
+        assert!(lines.contains("one") && lines.contains("two"), "{lines}");
+        let item = agent.cli(&["job", "logs", "items", "1"]).ok().stdout;
+        assert!(item.contains("cat item.json"), "{item}");
+    }
+}
+
+fn retries(cluster: &Cluster) {
+    let more = "\
+subtasks: {items: [{do: 'exit 0'}, {do: 'test $SHEAF_ATTEMPT = 3'}, {do: 'echo no file /tmp/a7; exit 9'}]}
+retry: {max_attempts: 3, backoff: 10ms..20ms}";
+    submit(cluster, &job("retries", "work", more));
+    let status = over(cluster, "retries");
+    assert_eq!(status["state"], "failed", "{status:#}");
+    assert_eq!((&status["counts"]["finished"], &status["counts"]["failed"]), (&2.into(), &1.into()));
+    let (attempts, _) = traced(cluster, "retries");
+    assert_eq!(attempts.into_values().collect::<Vec<_>>(), [vec![1], vec![1, 2, 3], vec![1, 2, 3]]);
+    let rows = cluster.json(&["job", "subtasks", "retries", "failed"]);
+    assert_eq!(
+        (&rows[0]["subtask"], &rows[0]["exit_code"], &rows[0]["attempt"]),
+        (&2.into(), &9.into(), &3.into())
+    );
+    assert!(rows[0]["message"].as_str().is_some_and(|it| it.contains("no file")), "{rows:#}");
+    assert!(rows[0]["fingerprint"].is_string());
+    // Tried again by an operator, it fails again, with attempts of new numbers.
+    cluster.cli(&["job", "retry", "retries"]).ok();
+    assert_eq!(over(cluster, "retries")["state"], "failed");
+    let (attempts, _) = traced(cluster, "retries");
+    assert_eq!(attempts[&2], [1, 2, 3, 4, 5, 6]);
+}
+
+fn same_request(cluster: &Cluster) {
+    let first = job("once", "count", "subtasks: {array: 0-4}\nrequest_id: r-1");
+    submit(cluster, &first);
+    submit(cluster, &first);
+    over(cluster, "once");
+    submit(cluster, &first);
+    assert_eq!(traced(cluster, "once").0.len(), 5);
+    let other = job("once", "count", "subtasks: {array: 0-5}\nrequest_id: r-1");
+    cluster
+        .cli_with(&["job", "submit", "-f", "-"], other.as_bytes())
+        .exits(6)
+        .mentions(&["r-1", "other content"]);
+}
+
+fn dependencies(cluster: &Cluster) {
+    let more = "\
+subtasks: {items: [{do: 'exit 0', depends_on: [1]}, {do: 'sleep 0.2', depends_on: [2]}, {do: 'sleep 0.2'}, \
+                {do: 'exit 1'}, {do: 'exit 0', depends_on: [3]}]}
+retry: {max_attempts: 1}";
+    submit(cluster, &job("chain", "work", more));
+    submit(cluster, &job("follower", "count", "subtasks: {array: 0-0}\nafter: [chain]"));
+    assert_eq!(over(cluster, "chain")["state"], "failed");
+    let text = fs::read_to_string(trace(cluster)).unwrap_or_default();
+    let order: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("chain ")?.split(' ').next()).collect();
+    let at = |subtask: &str| order.iter().position(|it| *it == subtask);
+    assert!(at("2") < at("1") && at("1") < at("0") && at("2").is_some(), "{order:?}");
+    assert_eq!(at("4"), None, "what it depends on failed");
+    assert_eq!(over(cluster, "follower")["state"], "canceled");
+    let cycle =
+        job("cycle", "work", "subtasks: {items: [{do: a, depends_on: [1]}, {do: b, depends_on: [0]}]}");
+    cluster.cli_with(&["job", "submit", "-f", "-"], cycle.as_bytes()).exits(1).mentions(&["cycle", "0", "1"]);
+}
+
+fn canceled(cluster: &Cluster) {
+    submit(cluster, &job("endless", "work", "subtasks: {items: [{do: 'sleep 1000'}, {do: 'sleep 1000'}]}"));
+    soon("something of it runs", || (traced(cluster, "endless").0.len() == 2).then_some(()));
+    cluster.cli(&["job", "cancel", "endless"]).ok();
+    let status = over(cluster, "endless");
+    assert_eq!(
+        (&status["state"], &status["counts"]["canceled"]),
+        (&"canceled".into(), &2.into()),
+        "{status:#}"
+    );
+    cluster.cli(&["job", "delete", "endless"]).ok();
+    cluster.cli(&["job", "status", "endless"]).exits(3);
+}
+
+fn paused(cluster: &Cluster) {
+    submit(
+        cluster,
+        &job("slow", "work", "subtasks: {items: [{do: 'sleep 0.1'}]}\nmax_running: 1\npriority: 1"),
+    );
+    over(cluster, "slow");
+    let items = vec!["{do: 'sleep 0.05'}"; 40].join(", ");
+    submit(cluster, &job("pausing", "work", &format!("subtasks: {{items: [{items}]}}\nmax_running: 1")));
+    soon("some of it ran", || (traced(cluster, "pausing").0.len() > 2).then_some(()));
+    cluster.cli(&["job", "pause", "pausing"]).ok();
+    let still = || {
+        let status = status(cluster, "pausing");
+        (status["counts"]["running"] == 0).then_some(status)
+    };
+    let before = soon("nothing of it runs", still);
+    assert_eq!(before["state"], "paused");
+    let explained = cluster.json(&["job", "explain", "pausing"]);
+    assert!(explained["why"].to_string().contains("paused"), "{explained:#}");
+    assert_eq!(status(cluster, "pausing")["counts"], before["counts"]);
+    cluster.cli(&["job", "resume", "pausing"]).ok();
+    assert_eq!(over(cluster, "pausing")["counts"]["finished"], 40);
+}
+
+fn nowhere(cluster: &Cluster) {
+    submit(cluster, &job("lost-cause", "nowhere", "subtasks: {array: 0-2}"));
+    let explained = || {
+        let explained = cluster.json(&["job", "explain", "lost-cause"]);
+        let refused = explained["nodes"].to_string().matches("/no/such/program").count();
+        (refused == cluster.agents().len()).then_some(explained)
+    };
+    let explained = soon("every node's gates are told", explained);
+    assert!(explained["why"].to_string().contains("no ready node may run it"), "{explained:#}");
+    cluster.cli(&["job", "cancel", "lost-cause"]).ok();
+    over(cluster, "lost-cause");
+}
+
+/// What the cluster says and what the attempts left behind is the same.
+fn reconciled(cluster: &Cluster, name: &str, count: usize) {
+    let status = over(cluster, name);
+    assert_eq!(
+        (&status["state"], &status["counts"]["finished"]),
+        (&"finished".into(), &count.into()),
+        "{status:#}"
+    );
+    let (attempts, _) = traced(cluster, name);
+    assert_eq!(attempts.len(), count, "every subtask ran");
+    for (subtask, numbers) in &attempts {
+        let once: BTreeSet<u32> = numbers.iter().copied().collect();
+        assert_eq!(once.len(), numbers.len(), "an attempt of subtask {subtask} ran twice: {numbers:?}");
+    }
+}
+
+fn killed(cluster: &Cluster) {
+    let more = "subtasks: {array: 0-3999}\nretry: {max_attempts: 5, backoff: 10ms..50ms}";
+    submit(cluster, &job("killed", "count", more));
+    let done = |least: usize| {
+        let some = || (traced(cluster, "killed").0.len() > least).then_some(());
+        soon(&format!("more than {least} subtasks ran"), some);
+    };
+    done(200);
+    let leader = cluster.leader();
+    leader.kill_machine();
+    done(traced(cluster, "killed").0.len() + 200);
+    leader.start();
+    cluster.wait_back(leader);
+    let agents = cluster.agents();
+    let other = agents.iter().find(|agent| agent.name() != cluster.leader().name()).expect("another");
+    other.kill();
+    done(traced(cluster, "killed").0.len() + 200);
+    other.start();
+    cluster.wait_back(other);
+    reconciled(cluster, "killed", 4000);
+}
+
+fn restarted(cluster: &Cluster) {
+    let items = vec!["{do: 'sleep 0.05'}"; 200].join(", ");
+    submit(
+        cluster,
+        &job("restarted", "work", &format!("subtasks: {{items: [{items}]}}\nretry: {{max_attempts: 1}}")),
+    );
+    soon("some of it ran", || (traced(cluster, "restarted").0.len() > 10).then_some(()));
+    let agents = cluster.agents();
+    let other = agents.iter().find(|agent| agent.name() != cluster.leader().name()).expect("another");
+    assert_eq!(other.stop(), 0);
+    other.start();
+    cluster.wait_back(other);
+    // One attempt each may count: what was handed back did not.
+    reconciled(cluster, "restarted", 200);
+}

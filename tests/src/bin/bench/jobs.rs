@@ -1,0 +1,147 @@
+//! Jobs on 3 members: how fast they are submitted and run, what they cost the leader's memory, how soon people see them.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sheaf_tests::{Cluster, Machine, wait_for};
+
+use crate::ask::Ask;
+use crate::figure::{Figures, Goal, Times, brief};
+use crate::machine::kibibytes;
+use crate::scene;
+
+/// Longer than any of this may take.
+const LONGEST: Duration = Duration::from_secs(900);
+/// How often people look.
+const LOOKS: usize = 100;
+const MODULE: &str = "kind: Module\nname: nothing\nversion: '1'\nruntime: exec\nexec: {command: /bin/true}\n---\n\
+                      kind: Module\nname: never\nversion: '1'\nruntime: exec\n\
+                      can_run_on_this_node: [{file: /no/such/file}]\nexec: {command: /bin/true}\n---\n";
+/// Subtasks of `/bin/true`.
+const SPAWNED: u32 = 20_000;
+
+pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
+    let cluster = scene::cluster(machine, "j-", 3);
+    cluster.apply(MODULE);
+    submits(ask, machine, &cluster, figures);
+    spawns(&cluster, figures);
+    scene::end(cluster);
+}
+
+/// A million that wait, and what people see of them.
+fn submits(ask: &Ask, machine: &Machine, cluster: &Cluster, figures: &Figures) {
+    let (mut arrays, mut lists) = (Vec::new(), Vec::new());
+    let file = machine.path("tasks.jsonl");
+    let mut text = String::new();
+    for number in 0..50_000 {
+        let _ = writeln!(text, "{{\"n\": {number}, \"pad\": \"{}\"}}", "x".repeat(280));
+    }
+    fs::write(&file, text).expect("room for the items");
+    let before = resident(cluster);
+    for trial in 0..ask.trials(3) {
+        let begun = Instant::now();
+        submit(cluster, &format!("array{trial}"), "never", "subtasks: {array: 0-999999}");
+        arrays.push(begun.elapsed());
+        let begun = Instant::now();
+        submit(
+            cluster,
+            &format!("items{trial}"),
+            "never",
+            &format!("subtasks: {{file: '{}'}}", file.display()),
+        );
+        lists.push(begun.elapsed());
+    }
+    let time = Times::from_iter(arrays).median();
+    figures.figure(
+        "submit an array of 1,000,000",
+        &brief(time),
+        &Goal::within("1 s", time, Duration::from_secs(1)),
+    );
+    let time = Times::from_iter(lists).median();
+    let goal = Goal::within("2 s", time, Duration::from_secs(2));
+    figures.figure("submit 50,000 items of 300 bytes", &brief(time), &goal);
+    let after = resident(cluster);
+    let goal = Goal { text: "150 MiB", reached: Some(after <= 150.0) };
+    let figure = format!("{after:.1} MiB, {before:.1} before");
+    figures.figure("leader's resident memory with 1,000,000 and more waiting", &figure, &goal);
+    for (what, args) in [
+        ("counts of a job", vec!["job", "status", "array0", "-o", "json"]),
+        ("first page of its subtasks", vec!["job", "subtasks", "array0", "--limit", "100", "-o", "json"]),
+    ] {
+        let look = |_| {
+            let begun = Instant::now();
+            cluster.cli(&args).ok();
+            begun.elapsed()
+        };
+        let times: Times = (0..LOOKS).map(look).collect();
+        let time = times.percentile(99);
+        let goal = Goal::within("p99 50 ms", time, Duration::from_millis(50));
+        figures.figure(
+            &format!("{what}, at a million, through the command line"),
+            &format!("{times}"),
+            &goal,
+        );
+    }
+    for trial in 0..ask.trials(3) {
+        for name in ["array", "items"] {
+            cluster.cli(&["job", "cancel", &format!("{name}{trial}")]).ok();
+        }
+    }
+}
+
+fn spawns(cluster: &Cluster, figures: &Figures) {
+    let bare = bare_spawns();
+    let begun = Instant::now();
+    submit(cluster, "spawned", "nothing", &format!("subtasks: {{array: 0-{}}}", SPAWNED - 1));
+    let status = over(cluster, "spawned");
+    let rate = f64::from(SPAWNED) / begun.elapsed().as_secs_f64();
+    assert_eq!(status["counts"]["finished"], SPAWNED, "{status:#}");
+    let goal = Goal { text: "1,600 per s", reached: Some(rate >= 1600.0) };
+    let figure = format!("{rate:.0} per s; two threads that do nothing but spawn: {bare:.0} per s");
+    figures.figure("20,000 /bin/true on 3 agents", &figure, &goal);
+}
+
+/// Two threads that start the same program and wait for it, for two seconds.
+fn bare_spawns() -> f64 {
+    let span = Duration::from_secs(2);
+    let spawn = move || {
+        let begun = Instant::now();
+        let mut count = 0_u32;
+        while begun.elapsed() < span {
+            let child = Command::new("/bin/true").stdout(Stdio::null()).status();
+            assert!(child.is_ok_and(|status| status.success()));
+            count += 1;
+        }
+        count
+    };
+    let threads: Vec<_> = (0..2).map(|_| std::thread::spawn(spawn)).collect();
+    let count: u32 = threads.into_iter().map(|thread| thread.join().expect("it spawns")).sum();
+    f64::from(count) / span.as_secs_f64()
+}
+
+fn submit(cluster: &Cluster, name: &str, module: &str, subtasks: &str) {
+    let document = format!("kind: Job\nname: {name}\nmodule: {module}\n{subtasks}\n");
+    cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).ok();
+}
+
+fn over(cluster: &Cluster, name: &str) -> Value {
+    wait_for(&format!("job {name} is over"), LONGEST, || {
+        let status = cluster.try_json(&["job", "status", name])?;
+        match status["state"].as_str() {
+            Some("finished" | "failed" | "canceled") => Ok(status),
+            _ => Err(status["counts"].to_string()),
+        }
+    })
+}
+
+/// In MiB.
+fn resident(cluster: &Cluster) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", cluster.leader().pid())).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    // Far less memory than an f64 can count.
+    line.and_then(kibibytes).unwrap_or(0) as f64 / 1024.0
+}
