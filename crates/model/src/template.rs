@@ -137,7 +137,9 @@ const NAMES: [(&str, &[TemplateSet]); 14] = {
 
 impl TemplateSet {
     fn names(self) -> Vec<&'static str> {
-        NAMES.iter().filter(|(_, sets)| sets.contains(&self)).map(|(name, _)| *name).collect()
+        let either = |sets: &[Self]| sets.contains(&Self::Instance) || sets.contains(&Self::Subtask);
+        let has = |sets: &[Self]| sets.contains(&self) || self == Self::Program && either(sets);
+        NAMES.iter().filter(|(_, sets)| has(sets)).map(|(name, _)| *name).collect()
     }
 
     /// Why a name of another set has no meaning here.
