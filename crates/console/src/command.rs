@@ -5,6 +5,8 @@ pub mod bucket;
 pub mod cluster;
 pub mod completions;
 pub mod events;
+pub mod job;
+mod logs;
 pub mod man;
 pub mod module;
 pub mod node;
@@ -30,6 +32,9 @@ pub enum ClientCommand {
     /// Modules: the technologies that buckets run
     #[command(subcommand)]
     Module(module::Module),
+    /// Jobs: finite work of many subtasks, each tried until it succeeds
+    #[command(subcommand)]
+    Job(job::Job),
     /// Nodes: the machines that run the agent
     #[command(subcommand)]
     Node(node::Node),
@@ -79,6 +84,7 @@ async fn carry_out(
         ClientCommand::Apply(apply) => apply.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Bucket(bucket) => bucket.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Module(module) => module.run(&connect(options).await?, options.output, out).await,
+        ClientCommand::Job(job) => job.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Node(node) => node.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Cluster(verb) => verb.run(options, out).await,
         ClientCommand::Events(events) => events.run(&connect(options).await?, options.output, out).await,
