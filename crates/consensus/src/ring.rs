@@ -25,9 +25,9 @@ pub struct ChangeSet {
 }
 
 impl ChangeSet {
-    /// The same without values of objects: what is kept in memory must not grow with them.
+    /// The same without values of objects and items: what is kept in memory must not grow with them.
     pub(crate) fn without_values(&self) -> Self {
-        let is_value = |change: &Change| matches!(change, Change::ObjectValue(..));
+        let is_value = |change: &Change| matches!(change, Change::ObjectValue(..) | Change::Items(_));
         if !self.changes.iter().any(is_value) {
             return self.clone();
         }
@@ -40,6 +40,9 @@ impl ChangeSet {
         let weight = |change: &Change| match change {
             Change::ObjectValue(_, _, value) => 1 + value.len() / ROW_BYTES,
             Change::Secret(secret) => 1 + secret.sealed.ciphertext.len() / ROW_BYTES,
+            Change::Items(chunk) => {
+                1 + chunk.items.iter().map(|item| item.value.as_str().len()).sum::<usize>() / ROW_BYTES
+            }
             _ => 1,
         };
         self.changes.iter().map(weight).sum()

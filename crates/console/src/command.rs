@@ -5,6 +5,8 @@ pub mod bucket;
 pub mod cluster;
 pub mod completions;
 pub mod events;
+pub mod job;
+mod logs;
 pub mod man;
 pub mod module;
 pub mod node;
@@ -34,6 +36,9 @@ pub enum ClientCommand {
     /// Secrets: what modules must know and nobody else
     #[command(subcommand)]
     Secret(secret::Secret),
+    /// Jobs: finite work of many subtasks, each tried until it succeeds
+    #[command(subcommand)]
+    Job(job::Job),
     /// Nodes: the machines that run the agent
     #[command(subcommand)]
     Node(node::Node),
@@ -84,6 +89,7 @@ async fn carry_out(
         ClientCommand::Bucket(bucket) => bucket.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Module(module) => module.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Secret(secret) => secret.run(options, out).await,
+        ClientCommand::Job(job) => job.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Node(node) => node.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Cluster(verb) => verb.run(options, out).await,
         ClientCommand::Events(events) => events.run(&connect(options).await?, options.output, out).await,

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use sheaf_model::document::{self, FILE_MAX};
-use sheaf_model::{Defect, Document, ModuleName, ModuleSpec, PutBucket};
+use sheaf_model::{Defect, Document, ModuleName, ModuleSpec, PutBucket, SubmitJob};
 
 use crate::output::Terminal;
 
@@ -61,7 +61,7 @@ impl Source {
     pub(crate) fn buckets(&self) -> impl Iterator<Item = &PutBucket> {
         self.documents.iter().filter_map(|document| match document {
             Document::Bucket(put) => Some(&**put),
-            Document::Module(_) => None,
+            Document::Module(_) | Document::Job(_) => None,
         })
     }
 
@@ -69,7 +69,15 @@ impl Source {
     pub(crate) fn modules(&self) -> impl Iterator<Item = &ModuleSpec> {
         self.documents.iter().filter_map(|document| match document {
             Document::Module(module) => Some(&**module),
-            Document::Bucket(_) => None,
+            Document::Bucket(_) | Document::Job(_) => None,
+        })
+    }
+
+    /// Its jobs, in the order written.
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = &SubmitJob> {
+        self.documents.iter().filter_map(|document| match document {
+            Document::Job(job) => Some(&**job),
+            Document::Module(_) | Document::Bucket(_) => None,
         })
     }
 }
@@ -109,10 +117,22 @@ impl Written {
 
     /// Every document of a kind that is not `wanted` is a defect.
     pub(crate) fn only(&mut self, wanted: &str) {
+        self.refuse(|kind| kind != wanted, &format!("is not of kind {wanted}"));
+    }
+
+    /// Every job is a defect: it is submitted, not applied.
+    pub(crate) fn no_jobs(&mut self) {
+        self.refuse(|kind| kind == "Job", "a job is submitted, not applied");
+    }
+
+    fn refuse(&mut self, refused: impl Fn(&str) -> bool, problem: &str) {
         for source in &self.sources {
-            for document in source.documents.iter().filter(|document| kind(document) != wanted) {
-                let problem = format!("is not of kind {wanted}");
-                let mut defect = Defect::new("kind", problem, "`sheaf apply` takes documents of every kind");
+            for document in source.documents.iter().filter(|document| refused(kind(document))) {
+                let remedy = match document {
+                    Document::Job(_) => "`sheaf job submit` takes it",
+                    Document::Module(_) | Document::Bucket(_) => "`sheaf apply` takes modules and buckets",
+                };
+                let mut defect = Defect::new("kind", problem, remedy);
                 defect.file.clone_from(&source.file);
                 self.defects.push(defect.of(document.label()));
             }
@@ -129,7 +149,7 @@ impl Written {
         self.sources.iter_mut().flat_map(|source| source.documents.iter_mut()).filter_map(|document| {
             match document {
                 Document::Bucket(put) => Some(&mut **put),
-                Document::Module(_) => None,
+                Document::Module(_) | Document::Job(_) => None,
             }
         })
     }
@@ -166,6 +186,7 @@ pub(crate) fn kind(document: &Document) -> &'static str {
     match document {
         Document::Module(_) => "Module",
         Document::Bucket(_) => "Bucket",
+        Document::Job(_) => "Job",
     }
 }
 

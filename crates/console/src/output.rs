@@ -168,6 +168,11 @@ impl Terminal {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Stdin itself, to be read elsewhere; from then on there is nothing in ours.
+    pub(crate) fn take_input(&mut self) -> Box<dyn Read + Send> {
+        std::mem::replace(&mut self.input, Box::new(io::empty()))
+    }
+
     /// All of stdin, at most `limit` bytes.
     pub(crate) fn input(&mut self, limit: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();

@@ -1,5 +1,7 @@
 //! Text for eyes: words of state, facts, and lines that fit.
 
+use std::collections::BTreeMap;
+
 /// A cell without the line breaks and control characters that would break the table, or the terminal.
 pub(crate) fn one_line(cell: &str) -> String {
     let clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -17,11 +19,12 @@ pub(crate) fn paint(word: &str, on: bool) -> String {
 /// The colour of a word of state: green is well, yellow is on its way, red needs somebody.
 fn colour(word: &str) -> Option<u8> {
     match word {
-        "running" | "ready" | "created" => Some(32),
+        "running" | "ready" | "created" | "finished" | "submitted" => Some(32),
         "placing" | "starting" | "stopping" | "pending" | "backoff" | "partial" | "joining"
-        | "restarting" | "draining" | "suspect" | "updated" | "waiting_for_node" | "quarantined" => Some(33),
+        | "restarting" | "draining" | "suspect" | "updated" | "waiting_for_node" | "quarantined"
+        | "waiting" | "paused" => Some(33),
         "failed" | "unplaced" | "lost" => Some(31),
-        "suspended" | "stopped" | "left" | "unchanged" => Some(2),
+        "suspended" | "stopped" | "left" | "unchanged" | "canceled" => Some(2),
         _ => None,
     }
 }
@@ -55,9 +58,27 @@ pub(crate) fn paragraph(text: &str, indent: usize, width: usize) -> String {
     lines
 }
 
+/// `a=b,c=d`
+pub(crate) fn labels(labels: &BTreeMap<String, String>) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
 /// `1 node`, `2 nodes`.
 pub(crate) fn count(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
+/// A number with commas between its thousands: `49,998`.
+pub(crate) fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// A number of bytes in three digits: `7.6GiB`.
@@ -92,6 +113,12 @@ mod tests {
     fn sizes_are_short() {
         let sizes = [0, 1023, 1024, 40 << 20, 1_610_612_736, 200 << 30].map(size);
         assert_eq!(sizes, ["0B", "1023B", "1.0KiB", "40.0MiB", "1.5GiB", "200GiB"]);
+    }
+
+    #[test]
+    fn thousands_stand_apart() {
+        let texts = [0, 999, 1000, 49_998, 1_000_000].map(thousands);
+        assert_eq!(texts, ["0", "999", "1,000", "49,998", "1,000,000"]);
     }
 
     #[test]

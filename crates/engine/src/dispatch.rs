@@ -3,9 +3,9 @@
 //! A job that cannot take what is free (no node may run it, its backends are full) holds up no other. Looking costs as much
 //! as there are jobs before the room is used up, and never depends on how many subtasks they have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sheaf_model::{BackendName, Incarnation, JobId, NodeId, NodeStatus, Run};
+use sheaf_model::{Attempt, BackendName, Incarnation, JobId, NodeId, NodeStatus, Run};
 
 use crate::command::Grant;
 use crate::job::Job;
@@ -137,6 +137,33 @@ impl<I: Iterator<Item = Run>> Left<I> {
         }
         taken
     }
+}
+
+/// What a node's agent must be told of its attempts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Granted to it, and never given.
+    pub missing: Vec<Attempt>,
+    /// Given to it, or missing, and not wanted any more: it is to stop them, and to say how they ended.
+    pub unwanted: Vec<Attempt>,
+}
+
+/// Compares what is granted to a node with the attempts that this life of its agent was given and has not seen recorded as
+/// ended. Only a leader that a majority has confirmed *since the agent said so* may ask: a leader that does not know yet
+/// that another one leads has a state that is behind, and would have an attempt begun twice that has ended for the others.
+pub fn difference(state: &State, node: NodeId, given: &BTreeSet<Attempt>) -> Difference {
+    let granted: BTreeMap<Attempt, bool> = (state.jobs.running_on(node))
+        .filter_map(|(id, subtask)| {
+            let job = state.jobs.get(id)?;
+            let running = job.progress.running().get(&subtask)?;
+            let attempt = Attempt { job: id, subtask, number: running.attempt };
+            Some((attempt, job.canceled.is_none() && !running.stopping))
+        })
+        .collect();
+    let missing: Vec<Attempt> = granted.keys().filter(|it| !given.contains(it)).copied().collect();
+    let is_unwanted = |it: &&Attempt| granted.get(it).is_none_or(|wanted| !wanted);
+    let unwanted = given.iter().chain(&missing).filter(is_unwanted).copied().collect();
+    Difference { missing, unwanted }
 }
 
 #[cfg(test)]

@@ -29,7 +29,12 @@ mod testing;
 pub use apply::apply;
 pub use change::Change;
 pub use command::{
-    AddItems, AddStatusLine, Apply, ApplyV1, ApplyV2, BeginSubmit, Bind, CancelJob, CollectSubmit, Command, CommitSubmit, ConfirmResidue, DeleteModule, DeleteObject, Disable, DrainNode, EndQuarantine, FinishRollout, Form, Free, Grant, GrantAll, LabelNode, Leave, MoveBucket, OnBucket, Outcome, OutcomeVerb, Proposal, PutObject, PutSecret, PutTrial, Quarantine, RecordPhases, RecordPurge, RecordResults, Refound, Refusal, Register, ReleaseNodes, Reply, ReprioritizeJob, RetryJob, Rollback, SetNodeStatus, StopRollout, SubmitAll, TakeUp, WakeSubtasks,
+    AddItems, AddStatusLine, Apply, ApplyV1, ApplyV2, BeginSubmit, Bind, CancelJob, CollectSubmit, Command,
+    CommitSubmit, ConfirmResidue, DeleteModule, DeleteObject, Disable, DrainNode, EndQuarantine,
+    FinishRollout, Form, Free, Grant, GrantAll, LabelNode, Leave, MoveBucket, OnBucket, Outcome, OutcomeVerb,
+    Proposal, PutObject, PutSecret, PutTrial, Quarantine, RecordPhases, RecordPurge, RecordResults, Refound,
+    Refusal, Register, ReleaseNodes, Reply, ReprioritizeJob, RetryJob, Rollback, SetNodeStatus, StopRollout,
+    SubmitAll, TakeUp, WakeSubtasks,
 };
 pub use job::Job;
 pub use job::table::Jobs;

@@ -84,7 +84,8 @@ pub use secret::{KeyId, SEAL_TAG, SECRET_MAX, SECRETS_MAX, Sealed, SecretError, 
 pub use selector::Selector;
 pub use settings::{Changeable, LeaseSettings, Repair, Settings, Voters};
 pub use template::{
-    BucketScope, Part, Piece, RenderError, Scope, SubtaskScope, Template, TemplateError, TemplateName, TemplateSet,
+    BucketScope, Part, Piece, RenderError, Scope, SubtaskScope, Template, TemplateError, TemplateName,
+    TemplateSet,
 };
 pub use time::{Moment, Span, Timestamp};
 pub use trial::Trial;

@@ -168,7 +168,9 @@ impl TemplateSet {
                 "checks are asked before there is an instance and its directory"
             }
             (Self::Subtask, _) => "a subtask has no bucket",
-            (Self::Instance | Self::Confidential | Self::Check | Self::Program, _) => "it is known to subtasks only",
+            (Self::Instance | Self::Confidential | Self::Check | Self::Program, _) => {
+                "it is known to subtasks only"
+            }
         }
     }
 }

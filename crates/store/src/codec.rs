@@ -5,7 +5,12 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sheaf_engine::{Bucket, Cluster, Emergency, Module, Object, Pushed, Release, Request, Rollout, Secret};
+use sheaf_engine::job::dependency::Dependencies;
+use sheaf_engine::job::step::Transitions;
+use sheaf_engine::job::submit::{Items, Submit};
+use sheaf_engine::{
+    Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Request, Rollout, Secret,
+};
 use sheaf_model::{
     Binding, ClusterEpoch, ClusterId, Facts, Instance, ModuleSpecV1, ModuleSpecV2, Node, NodeId, NodeKey,
     NodeStatus, Repair, Residue, Revision, Settings, Timestamp,
@@ -49,7 +54,22 @@ macro_rules! first_version {
 }
 
 first_version!(
-    ClusterV1, NodeV1, ModuleV1, BucketV1, Binding, Residue, Instance, Request, Release, Object, Pushed,
+    ClusterV1,
+    NodeV1,
+    ModuleV1,
+    BucketV1,
+    Binding,
+    Residue,
+    Instance,
+    Request,
+    Release,
+    Object,
+    Pushed,
+    Job,
+    Submit,
+    Items,
+    Dependencies,
+    Transitions,
     Secret
 );
 

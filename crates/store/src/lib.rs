@@ -18,14 +18,17 @@
 //!  views, SQL ──events, tail, releases──► Reader (own read-only connections, any thread)
 //! ```
 //!
-//! Read in this order: `schema.sql` (what stands where), `codec` (how a row's body is written), `row` and `write`, `load`,
+//! Read in this order: `schema.sql` (what stands where), `codec` (how a row's body is written), `row`, `job` and `write`, `load`,
 //! `store` (open, durability), `prune`, `snapshot`, `reader`, `history` and `object`, `error`.
 //!
 //! Everything here blocks; asynchronous callers put it on a thread of its own.
 
+mod attempts;
 mod codec;
 mod error;
 mod history;
+mod items;
+mod job;
 mod load;
 mod object;
 mod prune;
@@ -36,6 +39,7 @@ mod snapshot;
 mod store;
 mod write;
 
+pub use attempts::RanAttempt;
 pub use codec::CodecError;
 pub use error::StoreError;
 pub use history::EventFilter;

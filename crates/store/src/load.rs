@@ -31,6 +31,7 @@ impl Store {
         self.rows("requests", "revision", |row| put(Change::Request(row)))?;
         self.rows("objects", "bucket || ' ' || key", |row| put(Change::Object(row)))?;
         self.rows("secrets", "name", |row: Secret| put(Change::Secret(Arc::new(row))))?;
+        self.load_jobs(&mut state)?;
         let (db, path) = self.db("load")?;
         let failed = StoreError::sqlite("load", path);
         state.revision = revision(db).map_err(&failed)?;
@@ -51,7 +52,7 @@ impl Store {
     }
 
     /// Gives every row of `table` to `put`. The writer's own connection sees one commit throughout: nobody else writes.
-    fn rows<T: Stored>(
+    pub(crate) fn rows<T: Stored>(
         &self,
         table: &'static str,
         key: &'static str,
@@ -60,6 +61,41 @@ impl Store {
         let (db, path) = self.db("load")?;
         rows(db, path, table, key, put)
     }
+
+    /// Gives every row of a query that selects a number, a body and the row's key to `put`, in the query's order.
+    pub(crate) fn pairs<T: Stored>(
+        &self,
+        sql: &str,
+        table: &'static str,
+        mut put: impl FnMut(u64, T),
+    ) -> Result<(), StoreError> {
+        let (db, path) = self.db("load")?;
+        let failed = StoreError::sqlite("load", path);
+        let mut statement = db.prepare(sql).map_err(&failed)?;
+        let mut rows = statement.query([]).map_err(&failed)?;
+        while let Some(row) = rows.next().map_err(&failed)? {
+            let number: i64 = row.get(0).map_err(&failed)?;
+            let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(&failed)?;
+            put(number.cast_unsigned(), decoded(path, table, row, 2, body)?);
+        }
+        Ok(())
+    }
+}
+
+/// Reads a body; if it is damaged the error names the row by its column `key`.
+fn decoded<T: Stored>(
+    path: &Path,
+    table: &'static str,
+    row: &rusqlite::Row<'_>,
+    key: usize,
+    body: &[u8],
+) -> Result<T, StoreError> {
+    codec::decode(body).map_err(|source| StoreError::Row {
+        path: path.to_owned(),
+        table,
+        key: row.get(key).map_or_else(|error| error.to_string(), printed),
+        source,
+    })
 }
 
 fn rows<T: Stored>(
@@ -74,13 +110,7 @@ fn rows<T: Stored>(
     let mut rows = statement.query([]).map_err(&failed)?;
     while let Some(row) = rows.next().map_err(&failed)? {
         let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(&failed)?;
-        let value = codec::decode(body).map_err(|source| StoreError::Row {
-            path: path.to_owned(),
-            table,
-            key: row.get(1).map_or_else(|error| error.to_string(), printed),
-            source,
-        })?;
-        put(value);
+        put(decoded(path, table, row, 1, body)?);
     }
     Ok(())
 }

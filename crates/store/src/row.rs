@@ -20,7 +20,7 @@ pub(crate) struct Rows<'t> {
     db: &'t Connection,
     path: &'t Path,
     /// The body of the row being written; kept for its memory.
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// Events added.
     events: u64,
     /// Of the last event.
@@ -85,10 +85,11 @@ impl<'t> Rows<'t> {
             }
             Change::Secret(secret) => self.secret(secret),
             Change::SecretGone(name) => self.run("DELETE FROM secrets WHERE name = ?", &[&name.as_str()]),
+            change => self.put_of_jobs(change),
         }
     }
 
-    fn run(&self, sql: &str, values: &[&dyn ToSql]) -> Result<(), StoreError> {
+    pub(crate) fn run(&self, sql: &str, values: &[&dyn ToSql]) -> Result<(), StoreError> {
         let done = self.db.prepare_cached(sql).and_then(|mut statement| statement.execute(values));
         done.map(drop).map_err(StoreError::sqlite("write to", self.path))
     }
@@ -97,7 +98,7 @@ impl<'t> Rows<'t> {
         self.run(sql, &[&name.as_str()])
     }
 
-    fn encode<T: Stored>(&mut self, table: &'static str, value: &T) -> Result<(), StoreError> {
+    pub(crate) fn encode<T: Stored>(&mut self, table: &'static str, value: &T) -> Result<(), StoreError> {
         codec::encode(value, &mut self.body).map_err(|source| StoreError::Encode { table, source })
     }
 

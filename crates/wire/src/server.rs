@@ -27,9 +27,7 @@ use crate::node::NodeApi;
 use crate::peer::{AgentApi, PeerApi};
 use crate::proto::{DESCRIPTORS, peer, v1};
 use crate::secret::SecretApi;
-use crate::{
-    artifact, bucket, cluster, event, instance, job, logs, module, node, peer as peers, secret,
-};
+use crate::{artifact, bucket, cluster, event, instance, job, logs, module, node, peer as peers, secret};
 
 /// Longest message in bytes, either way.
 pub const MESSAGE_MAX: usize = 16 << 20;

@@ -24,6 +24,7 @@ use crate::link::{Session, Watch};
 use crate::plan::Planted;
 use crate::stand_in::StandIn;
 use crate::voter::proposal;
+use crate::work::Work;
 use crate::world::{Gate, World};
 
 #[derive(Debug)]
@@ -56,6 +57,7 @@ pub(crate) struct Agent {
     shown: BTreeMap<BucketName, Epoch>,
     /// What the machine said last when asked, by module.
     pub(crate) conclusive: BTreeMap<String, bool>,
+    pub(crate) work: Work,
 }
 
 impl Agent {
@@ -79,6 +81,7 @@ impl Agent {
             pause_at_heartbeat: false,
             shown: BTreeMap::new(),
             conclusive: BTreeMap::new(),
+            work: Work::default(),
         }
     }
 }
@@ -163,6 +166,11 @@ impl World {
             AtAgent::StoodLongEnough => self.stood_long_enough(m),
             AtAgent::Left { late } => self.left(m, late),
             AtAgent::Close(departure, give_up) => self.close(m, departure, give_up),
+            AtAgent::AttemptEnds(attempt) => {
+                self.attempt_ends(m, attempt, None);
+                self.say_ends(m);
+            }
+            AtAgent::EndsLate(seq) => self.ends_late(m, seq),
             it => self.on_executor(m, it),
         }
     }

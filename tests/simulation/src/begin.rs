@@ -41,6 +41,12 @@ impl World {
             let delay = self.random.between(SECOND, 3 * SECOND);
             self.later(delay, Process::Client(c), What::Client(AtClient::Next));
         }
+        for o in 0..self.plan.jobs {
+            let owner = self.new_owner(o);
+            self.owners.push(owner);
+            let delay = self.random.between(SECOND, 8 * SECOND);
+            self.later(delay, Process::Client(self.plan.buckets + o), What::Client(AtClient::Next));
+        }
         if self.plan.fault_every > 0 {
             self.later(3 * SECOND, Process::World, What::World(AtWorld::Fault));
         }

@@ -8,13 +8,14 @@ use sheaf_engine::node::question::Key;
 use sheaf_engine::node::{Done, Start};
 use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{BootId, BucketName, Epoch, Moment, NodeId, Revision, Term};
+use sheaf_model::{Attempt, BootId, BucketName, Epoch, Moment, NodeId, Revision, Term};
 
 use crate::clock::Time;
 use crate::faults::Undo;
 use crate::leaving::Departure;
 use crate::machine::Status;
 use crate::raft::Rpc;
+use crate::work::WorkWords;
 
 /// Whoever events happen to. Each has a life that ends with a crash, and can be paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +65,7 @@ pub(crate) enum Words {
     ToNode(ToNode),
     WatchAsk(NodeId),
     Watched(Vec<WatchItem>),
+    Work(WorkWords),
     /// The other end is gone.
     Closed,
 }
@@ -92,6 +94,7 @@ pub(crate) enum AtVoter {
     RoundLate(u64),
     Confirm(Term),
     EndSession(u64),
+    ConfirmWork(u64),
     FlushWatches,
     /// A deposed leader's decision, forwarded (planted only).
     Forwarded(Arc<Proposal>),
@@ -134,6 +137,9 @@ pub(crate) enum AtAgent {
     /// The instance is ended without its keeper's help.
     EndAll(BucketName),
     Hung(BucketName, u64),
+    AttemptEnds(Attempt),
+    /// Ends that were said under this number are not recorded.
+    EndsLate(u64),
 }
 
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ impl World {
     pub(crate) fn judge_all(&mut self) {
         self.judge_replicas();
         self.judge_clients();
+        self.judge_jobs();
         let buckets: Vec<_> = self.truth.state.buckets.values().cloned().collect();
         for bucket in &buckets {
             if bucket.current.spec.multi_node {

@@ -19,6 +19,7 @@ use crate::clock::{MS, SECOND};
 use crate::event::{AtVoter, Process, What, Words};
 use crate::plan::Planted;
 use crate::voter::{Leading, ReadFor, Waiter, proposal};
+use crate::work::Worker;
 use crate::world::World;
 
 /// The control plane's own times, as its shells have them.
@@ -34,7 +35,7 @@ pub(crate) struct Live {
     pub(crate) sessions: Option<Sessions>,
     links: BTreeMap<NodeId, (Incarnation, u64)>,
     /// Whose session is on which connection.
-    served: BTreeMap<u64, (NodeId, Incarnation)>,
+    pub(crate) served: BTreeMap<u64, (NodeId, Incarnation)>,
     /// The round under way, and the heartbeats it serves.
     round: Option<(u64, Vec<Waiting>)>,
     resting: bool,
@@ -43,6 +44,15 @@ pub(crate) struct Live {
     looks: u64,
     /// Something happened since the last look.
     notified: bool,
+    /// Nodes that take subtasks.
+    pub(crate) workers: BTreeMap<NodeId, Worker>,
+}
+
+impl Live {
+    /// The connection on which a node's agent is served.
+    pub(crate) fn link(&self, node: NodeId) -> Option<u64> {
+        self.links.get(&node).map(|(_, conn)| *conn)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -164,6 +174,7 @@ impl World {
             }
             ToLeader::Goodbye => self.end_session(v, conn),
             ToLeader::Hello(_) | ToLeader::Judged { .. } | ToLeader::Facts(_) => {}
+            ToLeader::Ends { .. } | ToLeader::NoMoreWork => {}
         }
     }
 
@@ -218,6 +229,7 @@ impl World {
         let opened = sessions.map(|sessions| sessions.opened(hello, &voter.state, now));
         let Some(Ok(start_in)) = opened else { return self.turn_away(v, conn) };
         let former = voter.live.links.insert(node, (incarnation.clone(), conn));
+        voter.live.workers.remove(&node);
         voter.live.served.insert(conn, (node, incarnation));
         if let Some((_, former)) = former {
             // The former session notices that nobody can speak through it any more.
@@ -238,6 +250,7 @@ impl World {
         let Some((node, incarnation)) = live.served.remove(&conn) else { return };
         if live.links.get(&node).is_some_and(|(_, link)| *link == conn) {
             live.links.remove(&node);
+            live.workers.remove(&node);
         }
         if let Some(sessions) = &mut live.sessions {
             sessions.closed(node, &incarnation);
@@ -310,6 +323,7 @@ impl World {
                 return;
             }
             ReadFor::Acknowledger(number) => number,
+            ReadFor::Work(conn) => return self.work_confirmed(v, conn),
         };
         let Some((_, waiting)) = live.round.take_if(|(of, _)| *of == number) else { return };
         live.resting = true;
@@ -356,6 +370,7 @@ impl World {
         if self.plan.has(Planted::ReleaseOnSuspend) {
             release_suspended(&self.voters[v].state, term, &mut due.commands);
         }
+        due.commands.extend(self.grant_work(v));
         self.voters[v].live.conductor = Conductor::Deciding(number, due.commands.len() + 1);
         for command in due.commands {
             let it = Arc::new(proposal("leader", self.now, command));

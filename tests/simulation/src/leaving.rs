@@ -82,6 +82,7 @@ impl World {
 
     fn close_down(&mut self, m: usize, departure: Departure) {
         self.agents[m].closing = true;
+        self.hand_back(m);
         self.close(m, departure, self.now + STARTED);
     }
 

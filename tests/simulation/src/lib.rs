@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Read in this order: [`Plan`] and [`Outcome`], `world` (the loop), `event`, `raft` and `voter`, `leader`, `agent` with
-//! `link`, `executor`, `leaving` and `stand_in`, `keeper`, `machine`, `client`, `operator`, `faults`, `storms`; what is
-//! checked: `truth`, `lives`, `judge`.
+//! `link`, `executor`, `leaving` and `stand_in`, `keeper`, `work`, `machine`, `client`, `owner`, `operator`, `faults`,
+//! `storms`; what is checked: `truth`, `history`, `lives`, `judge`.
 //!
 //! The same seed and plan give the same [`Outcome`], trace included. Not simulated: changes of the voters, a
 //! cluster founded anew, and what the manual documents as not provable, which is excused where it happens (a machine
@@ -33,6 +33,7 @@ mod client;
 mod event;
 mod executor;
 mod faults;
+mod history;
 mod judge;
 mod keeper;
 mod leader;
@@ -42,12 +43,14 @@ mod lives;
 mod machine;
 mod network;
 mod operator;
+mod owner;
 mod queue;
 mod raft;
 mod stand_in;
 mod storms;
 mod truth;
 mod voter;
+mod work;
 mod world;
 
 pub use outcome::{Counts, Outcome, Rule, Violation};

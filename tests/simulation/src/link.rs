@@ -80,6 +80,8 @@ impl World {
             facts: facts(m, key),
             fresh: !self.agents[m].welcomed,
             stand_in: self.agents[m].stand_in.is_some(),
+            // What is said of work has words of its own here.
+            work: None,
         };
         let conn = self.connect(me, Process::Voter(v));
         if let Session::Searching(_, asked) = &mut self.agents[m].session {
@@ -133,6 +135,7 @@ impl World {
                     self.input(m, Input::Acknowledged(ack));
                 }
                 Words::ToNode(ToNode::Recorded { seq }) => self.input(m, Input::Recorded(seq)),
+                Words::Work(words) => self.work_arrives(m, words),
                 Words::Closed => self.session_over(m, false),
                 _ => {}
             },
@@ -151,6 +154,7 @@ impl World {
         self.line(|| format!("agent {m} has a session with voter {voter}"));
         self.input(m, Input::SessionOpened { start_in });
         self.agents[m].welcomed = true;
+        self.offer_work(m);
         self.agent_beat(m, conn);
     }
 

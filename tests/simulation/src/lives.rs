@@ -202,6 +202,9 @@ impl World {
         for what in &new.broken {
             self.broken(Rule::State, what.clone());
         }
+        if let Some(what) = &new.impossible {
+            self.broken(Rule::Attempts, what.clone());
+        }
         if let Some(what) = &new.shrunk {
             self.broken(Rule::Epoch, what.clone());
         }

@@ -34,6 +34,8 @@ pub enum Rule {
     State,
     /// Replicas that applied the same entries are equal; a committed entry stays.
     Replicas,
+    /// A subtask has one recorded success, or ends otherwise; no attempt's number is given or begun twice.
+    Attempts,
 }
 
 impl fmt::Display for Violation {
@@ -108,6 +110,10 @@ pub struct Counts {
     pub interrupted: u64,
     /// After how long, in microseconds, every bucket ran again.
     pub restored: Option<Time>,
+    /// Attempts of subtasks that agents began.
+    pub attempts: u64,
+    /// Subtasks that finished.
+    pub subtasks_finished: u64,
 }
 
 impl fmt::Display for Outcome {

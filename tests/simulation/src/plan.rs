@@ -13,6 +13,8 @@ pub struct Plan {
     pub buckets: usize,
     /// One in so many of them is multi-node.
     pub multi_every: usize,
+    /// Jobs, each submitted and played with by its owner.
+    pub jobs: usize,
     /// For how long faults happen and clients change things, in microseconds.
     pub chaos: Time,
     /// How long after the last fault everything must be as it shall be, in microseconds.
@@ -46,6 +48,7 @@ impl Plan {
             voters,
             buckets: 5,
             multi_every: 5,
+            jobs: if seed.is_multiple_of(2) { 2 } else { 0 },
             chaos: 40 * SECOND,
             healing: 45 * SECOND,
             fault_every: 900 * 1000,
@@ -67,6 +70,7 @@ impl Plan {
             voters: 5.min(nodes),
             buckets,
             multi_every: 100,
+            jobs: 0,
             chaos: 15 * SECOND,
             healing: 45 * SECOND,
             fault_every: 3 * SECOND,

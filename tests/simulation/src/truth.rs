@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sheaf_engine::{Change, Proposal, Reply, State, invariants};
 use sheaf_model::{BucketName, Epoch, NodeId, RequestId, Term};
 
+use crate::history::History;
 use crate::raft::Entry;
 
 /// So many rows of a state are looked at for each entry, or it would be nothing but looking.
@@ -23,6 +24,7 @@ pub(crate) struct Truth {
     /// The last entry after which the state was looked at as a whole, and the next: each one, unless the state is large.
     looked_at: u64,
     look_at: u64,
+    pub(crate) history: History,
 }
 
 /// What an entry did that nobody had applied before.
@@ -35,6 +37,8 @@ pub(crate) struct New {
     pub(crate) shrunk: Option<String>,
     /// What changed something.
     pub(crate) done: Option<Arc<Proposal>>,
+    /// An attempt of a subtask that cannot be.
+    pub(crate) impossible: Option<String>,
 }
 
 impl Truth {
@@ -75,6 +79,9 @@ impl Truth {
             new.broken = invariants::check(&self.state);
         }
         for change in &changes {
+            if let Some(what) = self.history.read(change) {
+                new.impossible.get_or_insert(what);
+            }
             if let Change::Binding(binding) = change
                 && binding.revision == self.state.revision
             {
@@ -119,7 +126,7 @@ impl Truth {
 
 fn rows(state: &State) -> u64 {
     let instances: usize = state.instances.values().map(BTreeMap::len).sum();
-    (state.nodes.len() + state.buckets.len() + instances) as u64
+    (state.nodes.len() + state.buckets.len() + 30 * state.jobs.len() + instances) as u64
 }
 
 impl Entry {

@@ -100,6 +100,8 @@ pub(crate) enum Flow {
 pub(crate) enum ReadFor {
     Conductor,
     Acknowledger(u64),
+    /// What an agent said to hold on this connection may be compared with the state.
+    Work(u64),
 }
 
 /// Who waits for a proposal to be applied.
@@ -108,6 +110,8 @@ pub(crate) enum Waiter {
     Asker(Ask),
     Decision(u64, Arc<Proposal>),
     Record(NodeId, Option<u64>),
+    /// Ends of attempts.
+    Ends(NodeId, u64),
     Hello(u64, Box<Hello>),
     Nobody,
 }
@@ -197,6 +201,7 @@ impl World {
             AtVoter::Round => self.next_round(v),
             AtVoter::RoundLate(number) => self.round_over(v, number),
             AtVoter::Confirm(term) => self.confirm(v, term),
+            AtVoter::ConfirmWork(conn) => self.confirm_work(v, conn),
             AtVoter::EndSession(conn) => self.end_session(v, conn),
             AtVoter::FlushWatches => self.flush_watches(v),
             AtVoter::Forwarded(it) => self.forwarded(v, &it),
@@ -232,6 +237,7 @@ impl World {
             let waiter = leading.waiters.remove(&index);
             self.answer(v, waiter.unwrap_or(Waiter::Nobody), reply);
         }
+        self.tell_of_work(v);
         if !self.voters[v].flushing && !self.voters[v].watchers.is_empty() {
             self.voters[v].flushing = true;
             self.later(10 * MS, Process::Voter(v), What::Voter(AtVoter::FlushWatches));
@@ -249,6 +255,7 @@ impl World {
             Waiter::Record(node, Some(seq)) => {
                 self.say_to_node(v, node, sheaf_model::session::ToNode::Recorded { seq });
             }
+            Waiter::Ends(node, seq) => self.ends_recorded(v, node, seq),
             Waiter::Hello(conn, hello) => self.recognised(v, conn, &hello, &reply),
             Waiter::Record(_, None) | Waiter::Nobody => {}
         }
@@ -282,6 +289,7 @@ impl World {
                 self.voters[v].watchers.remove(&conn);
                 self.end_session(v, conn);
             }
+            Words::Work(words) => self.work_heard(v, conn, words),
             Words::ToNode(_) | Words::Watched(_) => {}
         }
     }

@@ -12,6 +12,7 @@ use crate::lives::Lives;
 use crate::machine::Machine;
 use crate::network::Network;
 use crate::outcome::{Counts, Outcome, Rule, Violation};
+use crate::owner::Owner;
 use crate::plan::Plan;
 use crate::queue::Queue;
 use crate::random::Random;
@@ -35,6 +36,7 @@ pub(crate) struct World {
     pub(crate) voters: Vec<Voter>,
     pub(crate) agents: Vec<Agent>,
     pub(crate) clients: Vec<Client>,
+    pub(crate) owners: Vec<Owner>,
     pub(crate) truth: Truth,
     pub(crate) lives: Lives,
     pub(crate) counts: Counts,
@@ -83,6 +85,7 @@ impl World {
             voters: Vec::new(),
             agents: Vec::new(),
             clients: Vec::new(),
+            owners: Vec::new(),
             truth: Truth::default(),
             lives: Lives::default(),
             counts: Counts::default(),
@@ -224,7 +227,10 @@ impl World {
             (What::Agent(it), Process::Agent(m)) => self.on_agent(m, it),
             (What::Keeper(it), Process::Keeper(m, number)) => self.on_keeper(m, number, it),
             (What::Kernel(it), Process::Kernel(m)) => self.on_kernel(m, it),
-            (What::Client(it), Process::Client(c)) => self.on_client(c, it),
+            (What::Client(it), Process::Client(c)) => match c.checked_sub(self.clients.len()) {
+                Some(o) => self.on_owner(o, it),
+                None => self.on_client(c, it),
+            },
             (What::World(it), _) => self.on_world(it),
             _ => {}
         }

@@ -58,6 +58,9 @@ fn no_seed_breaks_a_rule() {
     assert!(sum(|it| it.counts.outlived_leases) > n / 20, "stand-ins held leases");
     assert!(sum(|it| it.counts.paused_beside_stand_ins) > n / 20, "keepers were paused beside stand-ins");
     assert!(sum(|it| it.counts.released) > n / 4, "agents handed their work over and stopped");
+    println!("{} attempts, {} finished", sum(|it| it.counts.attempts), sum(|it| it.counts.subtasks_finished));
+    assert!(sum(|it| it.counts.attempts) > 20 * n, "subtasks were tried");
+    assert!(sum(|it| it.counts.subtasks_finished) > 10 * n, "and finished");
     let behind: Vec<u64> = all.iter().filter(|it| it.counts.left_behind > 0).map(|it| it.seed).collect();
     assert!(behind.is_empty(), "something came to an agent that had left: seeds {behind:?}");
 }

@@ -47,7 +47,8 @@ impl Apply {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
-        let written = documents::read(out, &self.files);
+        let mut written = documents::read(out, &self.files);
+        written.no_jobs();
         self.apply(written, client, format, out).await
     }
 
@@ -107,7 +108,10 @@ pub(crate) async fn validate(
 ) -> Result<Applied, Failure> {
     let mut documents: Vec<&Document> = Vec::new();
     for (_, document) in written.documents() {
-        // The same module may stand in several files; a bucket may not.
+        // A job has been refused; the same module may stand in several files, a bucket may not.
+        if matches!(document, Document::Job(_)) {
+            continue;
+        }
         if matches!(document, Document::Bucket(_)) || !documents.contains(&document) {
             documents.push(document);
         }
@@ -158,6 +162,8 @@ fn ask<'a>(documents: impl Iterator<Item = &'a Document>, validate_only: bool) -
         match document {
             Document::Module(module) => ask.modules.push((**module).clone()),
             Document::Bucket(put) => ask.buckets.push((**put).clone()),
+            // Refused before.
+            Document::Job(_) => {}
         }
     }
     ask

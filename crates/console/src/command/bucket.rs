@@ -88,6 +88,7 @@ impl Bucket {
     }
 }
 
+pub(super) use explain::reasons;
 #[cfg(test)]
 pub(super) use watch::row;
 

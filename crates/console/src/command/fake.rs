@@ -1,5 +1,7 @@
 //! A cluster that is made up: it keeps what is applied, and says of every bucket what a test wants it to say.
 
+mod job;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -8,8 +10,8 @@ use sheaf_model::view::{
 };
 use sheaf_model::view::{ModuleRow, NodeDetail, NodeRow};
 use sheaf_model::{
-    Artifact, BucketName, BucketSpec, Difference, Event, ModuleRef, ModuleSpec, PutBucket, Revision,
-    Timestamp, document,
+    Artifact, BucketName, BucketSpec, Difference, Event, Item, JobSpec, JobState, ModuleRef, ModuleSpec,
+    PutBucket, Revision, Timestamp, document,
 };
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket,
@@ -44,6 +46,12 @@ pub(super) struct Held {
     pub(super) changes: Vec<(String, Option<String>)>,
     /// How many documents each apply held, and whether it was to be checked only.
     pub(super) applies: Vec<(usize, bool)>,
+    /// Jobs with their items, in the order submitted.
+    pub(super) jobs: Vec<(JobSpec, Vec<Item>)>,
+    /// The state that every job comes to; none: it runs for ever.
+    pub(super) job_state: Option<JobState>,
+    /// What was asked about subtasks, in words.
+    pub(super) asked: Vec<String>,
 }
 
 /// The cluster.
@@ -57,7 +65,7 @@ impl Fake {
         let address = listener.local_addr().unwrap().to_string();
         let fake = Arc::new(Self::default());
         let server = Server::new().cluster(fake.clone()).buckets(fake.clone()).modules(fake.clone());
-        let server = server.nodes(fake.clone()).events(fake.clone());
+        let server = server.nodes(fake.clone()).events(fake.clone()).jobs(fake.clone());
         tokio::spawn(server.serve(
             listener,
             Arc::new(Alone),

@@ -78,6 +78,21 @@ fn documented_command_lines_are_understood() {
         "node label import-01 gpu old- --remove older",
         "cluster status -o json",
         "cluster members",
+        "job submit -f a.yaml --wait --timeout 2h",
+        "job submit -f - --dry-run",
+        "job plan -f a.yaml -o json",
+        "job list -l team=eo --where state=running",
+        "job status ndvi",
+        "job subtasks ndvi 1-10:2,failed --state failed,canceled --limit 5 --after x",
+        "job explain ndvi 7",
+        "job watch ndvi",
+        "job logs ndvi 7 --attempt 2 -f --tail 5",
+        "job pause a b",
+        "job resume a",
+        "job cancel ndvi last --reason x --dry-run",
+        "job retry ndvi failed --dry-run",
+        "job reprioritize ndvi 0-9 --priority 100",
+        "job delete a --yes",
         "events --follow --since 4711 --where subject=/a,kind=bucket --where node=n1",
         "completions bash",
         "man --dir x",
@@ -110,6 +125,15 @@ fn wrong_usage_exits_with_2() {
         "node label n1",
         "module status @1",
         "completions tcl",
+        "job submit",
+        "job submit -f a --dry-run --wait",
+        "job subtasks a faild",
+        "job subtasks a --state done",
+        "job logs a",
+        "job logs a 1 --attempt 0",
+        "job reprioritize a",
+        "job reprioritize a --priority 101",
+        "job status a/b",
     ] {
         let error = parsed(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}: {error}");
@@ -173,7 +197,8 @@ async fn nobody_there_is_an_error_of_one_line() {
     assert_eq!(talk.lines().count(), 1);
 }
 
-const MODULE: &str = "kind: Module\nname: flume\nversion: \"1\"\nruntime: exec\nexec: {command: /bin/true}\n";
+pub(super) const MODULE: &str =
+    "kind: Module\nname: flume\nversion: \"1\"\nruntime: exec\nexec: {command: /bin/true}\n";
 
 fn bucket(name: &str, port: u32) -> String {
     format!(
@@ -182,14 +207,14 @@ fn bucket(name: &str, port: u32) -> String {
 }
 
 /// A made-up cluster, and a directory for documents.
-struct Bench {
+pub(super) struct Bench {
     address: String,
-    cluster: Arc<Fake>,
+    pub(super) cluster: Arc<Fake>,
     place: TempDir,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let (address, cluster) = Fake::serve().await;
         Self { address, cluster, place: tempfile::tempdir().expect("a directory") }
     }
@@ -204,16 +229,16 @@ impl Bench {
         bench
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.place.path().join(name), text).expect("written");
     }
 
     /// Runs a command line; files are those of the directory.
-    async fn ran(&self, line: &str) -> (Exit, String, String) {
+    pub(super) async fn ran(&self, line: &str) -> (Exit, String, String) {
         self.ran_with(line, "").await
     }
 
-    async fn ran_with(&self, line: &str, input: &str) -> (Exit, String, String) {
+    pub(super) async fn ran_with(&self, line: &str, input: &str) -> (Exit, String, String) {
         let mut words: Vec<String> = vec!["sheaf".to_owned(), "--address".to_owned(), self.address.clone()];
         for word in line.split_whitespace() {
             let file =

@@ -1,6 +1,7 @@
 use sheaf_model::*;
 
 use super::*;
+use crate::command::{CancelJob, Command};
 use crate::testing::World;
 
 fn order(grants: &[Grant]) -> Vec<(JobId, u32)> {
@@ -73,4 +74,23 @@ fn work_is_shared_by_room_and_what_is_not_ready_gets_none() {
         [(NodeId(1), Room { incarnation: "another".into(), free: 9 })].into();
     let offer = Offer { nodes: stranger, may_run: &|_, _| true, backends: BTreeMap::new(), most: 9 };
     assert_eq!(grant(&world.state, offer), []);
+}
+
+#[test]
+fn an_agent_is_given_what_it_lacks_and_stops_what_is_not_wanted() {
+    let mut world = World::with_runners(1);
+    let (a, b) = (world.submit("a", 3, |_| {}), world.submit("b", 2, |_| {}));
+    let all: Vec<Attempt> = world.dispatch(9).into_iter().map(|(_, attempt)| attempt).collect();
+    let given: BTreeSet<Attempt> = [all[0], all[3]].into();
+    let told = difference(&world.state, NodeId(1), &given);
+    assert_eq!((told.missing, told.unwanted), (vec![all[1], all[2], all[4]], vec![]));
+    let some = |job, subtasks| Command::CancelJob(CancelJob { job, subtasks, reason: String::new() });
+    world.propose(some(a, Some(Ranges::from(Run::new(0, 1)))));
+    world.propose(some(b, None));
+    world.end(1, all[3], Ending::Canceled);
+    let told = difference(&world.state, NodeId(1), &given);
+    assert_eq!(
+        (told.missing, told.unwanted),
+        (vec![all[1], all[2], all[4]], vec![all[0], all[3], all[1], all[4]])
+    );
 }

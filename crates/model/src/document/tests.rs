@@ -220,7 +220,7 @@ fn bad_fields_of_a_module() {
         ("files: {a/b: x}", "files[\"a/b\"]: name \"a/b\" contains '/'; letters, digits, _ . - with a letter or digit first, like flume"),
         ("files: {flume.conf: '${file.flum.conf}'}", "files.flume.conf: ${file.flum.conf} is no file of this module; did you mean ${file.flume.conf}?"),
         ("files: {a: '${nope}', b: '${file.a}'}", "files.a: unknown name \"nope\" at position 1; one of bucket.name, bucket.revision, \
-            bucket.config, node.name, node.hostname, node.labels, dir, file, sheaf, artifact, secret; $${ writes the characters ${"),
+            bucket.config, node.name, node.hostname, node.labels, dir, file, sheaf, item, job, subtask, attempt, artifact, secret; $${ writes the characters ${"),
         ("stop: {signal: SIGTERM}", "stop.signal: unknown word \"SIGTERM\"; did you mean TERM?"),
         ("stop: {signal: TRM, grace: x}", "stop.signal: unknown word \"TRM\"; did you mean TERM?\n\
             stop.grace: \"x\" is no duration; whole numbers with ms, s, m, h or d, like 500ms, 10m or 1h30m"),

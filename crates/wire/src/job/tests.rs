@@ -22,7 +22,8 @@ use crate::proto::v1;
 use crate::proto::v1::job_service_client::JobServiceClient;
 use crate::proto::v1::submit_job_request::Part;
 use crate::{
-    Alone, Answers, ApiError, Caller, Client, Done, Filter, Options, Page, PageOf, ServeOptions, Server,
+    Alone, Answers, ApiError, Caller, Class, Client, Done, Filter, Options, Page, PageOf, Route,
+    ServeOptions, Server, Target,
 };
 
 const AT: &str = "2026-01-02T03:04:05.678Z";
@@ -168,12 +169,16 @@ impl Drop for Running {
 }
 
 async fn running() -> Running {
+    routed(Alone).await
+}
+
+async fn routed(route: impl Route) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let fake = Arc::new(Fake::default());
     let server = Server::new().jobs(fake.clone());
     let served = tokio::spawn(async move {
-        let ended = server.serve(listener, Arc::new(Alone), ServeOptions::default(), std::future::pending());
+        let ended = server.serve(listener, Arc::new(route), ServeOptions::default(), std::future::pending());
         ended.await.unwrap();
     });
     let client = Client::connect(&address, Options::default()).await.unwrap();
@@ -237,13 +242,32 @@ async fn a_submit_arrives_as_sent() {
     assert_eq!(callers[0].deadline, None, "it takes as long as it takes");
 }
 
+/// Everything is answered by the node at this address.
+struct To(String);
+
+impl Route for To {
+    fn target(&self, _: Class, _: &str) -> Target {
+        Target::To(self.0.clone())
+    }
+}
+
 #[tokio::test]
 async fn a_long_and_a_slow_submit_flow_through() {
     let node = running().await;
+    flow_through(&node, &node.client).await;
+    let node = running().await;
+    let other = routed(To(node.address.clone())).await;
+    flow_through(&node, &other.client).await;
+    assert!(other.fake.submits.lock().unwrap().is_empty());
+    let refused = other.client.submit_job(spec(Subtasks::Items), parts(Vec::new())).await.unwrap_err();
+    assert!(refused.to_string().starts_with("done: the submit ended after 0 items without it"), "{refused}");
+}
+
+async fn flow_through(node: &Running, client: &Client) {
     let long = item(&json!("x".repeat(CHUNK_MAX - 2)), &[]);
     let mut sent: Vec<_> = (0..20).map(|_| SubmitPart::Items(vec![long.clone()])).collect();
     sent.push(SubmitPart::Done { count: 20 });
-    assert_eq!(node.client.submit_job(spec(Subtasks::Items), parts(sent)).await.unwrap().count, 20);
+    assert_eq!(client.submit_job(spec(Subtasks::Items), parts(sent)).await.unwrap().count, 20);
 
     // What has come is there before the rest is: the second part waits for the first to have been read.
     let (first, last) = tokio::sync::oneshot::channel::<()>();
@@ -259,7 +283,7 @@ async fn a_long_and_a_slow_submit_flow_through() {
         last.await.unwrap();
         SubmitPart::Done { count: 1 }
     });
-    let answer = node.client.submit_job(spec(Subtasks::Items), slow.chain(end).boxed()).await.unwrap();
+    let answer = client.submit_job(spec(Subtasks::Items), slow.chain(end).boxed()).await.unwrap();
     assert_eq!(answer.count, 1);
     waits.await.unwrap();
 }
@@ -393,7 +417,7 @@ async fn specs_that_make_no_sense() {
         (v1::JobSpec { backends: vec!["a".into(), "a".into()], ..bare() }, "backends[1]: a is there already"),
         (v1::JobSpec { node_list_rules: vec!["a".into(), "/(/".into()], ..bare() }, "node_list_rules[1]: "),
         (v1::JobSpec { owner: Some(String::new()), ..bare() }, "owner: "),
-        (v1::JobSpec { labels: [("a b".to_owned(), String::new())].into(), ..bare() }, "labels."),
+        (v1::JobSpec { labels: [("a b".to_owned(), String::new())].into(), ..bare() }, "labels["),
         (v1::JobSpec { module: "a@".to_owned(), ..bare() }, "module: "),
         (retry(attempts), "retry.max_attempts: max_attempts counts every try"),
         (retry(backoff), "retry.backoff_max_ms: 2ms..1ms ends below"),

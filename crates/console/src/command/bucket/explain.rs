@@ -119,7 +119,11 @@ struct Reason<'a> {
 }
 
 /// Every reason, grouped by gate: what is refused or unknown, and with `-o wide` what passes.
-pub(super) fn reasons(out: &mut Terminal, format: Format, nodes: &[NodeExplanation]) -> Result<(), Failure> {
+pub(in crate::command) fn reasons(
+    out: &mut Terminal,
+    format: Format,
+    nodes: &[NodeExplanation],
+) -> Result<(), Failure> {
     for gate in Gate::ALL {
         let said = grouped(gate, format == Format::Wide, nodes);
         if said.is_empty() {

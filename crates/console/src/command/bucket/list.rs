@@ -13,6 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::options::{Labels, Page};
 use crate::output::{Format, Terminal};
 use crate::table::{Column, Listed};
+use crate::text::labels;
 use crate::when;
 
 /// Documents that are asked for at a time, for `-o yaml`.
@@ -124,14 +125,9 @@ impl Listed for BucketRow {
             nodes(self.multi_node).to_owned(),
             self.revision.to_string(),
             self.owner.clone().unwrap_or_default(),
-            labels(self.labels.iter()),
+            labels(&self.labels),
         ]
     }
-}
-
-/// `a=b,c=d`
-pub(super) fn labels<'a>(labels: impl Iterator<Item = (&'a String, &'a String)>) -> String {
-    labels.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
 /// On how many nodes a bucket runs, in a word.

@@ -2,13 +2,13 @@
 
 use clap::Args;
 use futures::TryStreamExt;
-use serde_json::json;
 use sheaf_model::BucketName;
 use sheaf_wire::Client;
 use sheaf_wire::bucket::BucketLogs;
-use sheaf_wire::logs::{LogLine, LogStream, LogsOf};
+use sheaf_wire::logs::LogsOf;
 
 use super::bucket_name;
+use crate::command::logs::print;
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Terminal};
 use crate::wait::or_interrupted;
@@ -74,22 +74,5 @@ impl Logs {
             out.say(&format!("nothing was printed; `sheaf bucket status {name}` says what runs where"));
         }
         Ok(Exit::Done)
-    }
-}
-
-fn print(out: &mut Terminal, format: Format, line: &LogLine) -> Result<(), Failure> {
-    match (format, line.stream) {
-        (Format::Json | Format::Yaml, stream) => out.line(
-            &json!({"node": line.node, "at": line.at.to_string(), "stream": stream.as_str(), "text": line.text})
-                .to_string(),
-        ),
-        (Format::Table | Format::Name, LogStream::Sheaf) | (Format::Wide, LogStream::Sheaf) => {
-            out.say(&format!("{}: {}", line.node, line.text));
-            Ok(())
-        }
-        (Format::Wide, stream) => {
-            out.line(&format!("{} {} {} | {}", line.at, line.node, stream.as_str(), line.text))
-        }
-        (Format::Table | Format::Name, _) => out.line(&format!("{} | {}", line.node, line.text)),
     }
 }

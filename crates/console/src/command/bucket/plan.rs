@@ -59,6 +59,7 @@ impl Plan {
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         let mut written = documents::read(out, &self.files);
+        written.no_jobs();
         for put in written.buckets_mut() {
             put.latest |= self.latest;
         }
@@ -67,7 +68,7 @@ impl Plan {
         let planned = written.documents().map(async |(_, document)| {
             let outcome = outcome(document, &checked);
             match document {
-                Document::Module(_) => Ok(Planned::bare(outcome)),
+                Document::Module(_) | Document::Job(_) => Ok(Planned::bare(outcome)),
                 Document::Bucket(put) if comes_along(put, &brought, &checked) => {
                     Planned::unseen(outcome, put, client).await
                 }

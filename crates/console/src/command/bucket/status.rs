@@ -128,7 +128,7 @@ fn facts(status: &BucketStatus, now: Timestamp) -> Vec<(&'static str, String)> {
         ("suspended", if status.suspended { "yes".to_owned() } else { String::new() }),
         ("objects", objects(status)),
         ("owner", status.owner.clone().unwrap_or_default()),
-        ("labels", list::labels(status.labels.iter())),
+        ("labels", text::labels(&status.labels)),
     ]
 }
 

@@ -1,0 +1,174 @@
+//! `sheaf job submit`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use sheaf_model::{Defect, JobSpec, Timestamp};
+use sheaf_wire::Client;
+use sheaf_wire::job::Submitted;
+
+use super::items::Items;
+use super::plan;
+use super::send::send;
+use super::wait;
+use crate::command::apply::warn;
+use crate::exit::{Exit, Failure};
+use crate::options::Wait;
+use crate::output::{Format, Terminal};
+use crate::table::{Column, Listed, Listing};
+use crate::{connect, documents};
+
+/// `sheaf job submit`
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+A document says `kind: Job`, and where its subtasks come from: `subtasks: {array: 0-49999}`, `subtasks: {items: [...]}` or
+`subtasks: {file: tasks.jsonl}`, one JSON value a line; a path is looked for beside the document, and - is stdin. Of an item
+that is an object, depends_on lists the numbers of the subtasks that must have finished before it.
+
+Files are checked whole before anything is sent, and every bad line is told, up to 50. What comes by a pipe is checked while
+it is sent. A job becomes visible when all of it has arrived; what broke off before leaves nothing. With `request_id` in the
+document it is one job, however often it is submitted.
+
+With --wait a job that failed or was canceled ends the command with exit code 1.
+
+Examples:
+  sheaf job submit -f ndvi.yaml
+  sheaf job submit -f ndvi.yaml --wait --timeout 2h
+  generate-tiles | sheaf job submit -f tiles.yaml      # subtasks: {file: '-'}
+  sheaf job submit -f ndvi.yaml --dry-run")]
+pub struct Submit {
+    /// A file, a directory of .yaml, .yml and .json files, or - for stdin
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-", required = true)]
+    files: Vec<PathBuf>,
+    /// Check everything, submit nothing
+    #[arg(long, conflicts_with = "wait")]
+    dry_run: bool,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+/// A job that is to be submitted.
+pub(super) struct Prepared {
+    pub(super) spec: JobSpec,
+    pub(super) items: Items,
+    /// How many subtasks, as far as that is known.
+    pub(super) count: Option<u32>,
+}
+
+/// Reads the documents, and every file of items that can be read twice. Fails with everything that is wrong.
+pub(super) fn prepare(out: &mut Terminal, files: &[PathBuf]) -> Result<Vec<Prepared>, Failure> {
+    let mut written = documents::read(out, files);
+    written.only("Job");
+    let mut defects = std::mem::take(&mut written.defects);
+    let mut prepared = Vec::new();
+    let mut pipes = 0;
+    for source in &written.sources {
+        for job in source.jobs() {
+            let label = format!("Job {}", job.spec.name);
+            let wrong = |defect: Defect| Defect { file: source.file.clone(), ..defect.of(label.as_str()) };
+            if prepared.iter().any(|other: &Prepared| other.spec.name == job.spec.name) {
+                defects.push(wrong(Defect::new("name", "another file has this job too", "each name once")));
+            }
+            let items = match Items::of(&source.file, &job.spec, &job.items) {
+                Ok(items) => items,
+                Err(defect) => {
+                    defects.push(wrong(defect));
+                    continue;
+                }
+            };
+            if matches!(&items, Items::Stream(name) if name == "stdin") {
+                pipes += 1;
+                if pipes > 1 {
+                    let problem = "another job takes stdin already";
+                    defects.push(wrong(Defect::new("subtasks.file", problem, "one job from stdin")));
+                }
+            }
+            match items.check() {
+                Ok(Some(0)) => {
+                    let problem = "there are no items";
+                    defects.push(wrong(Defect::new("subtasks", problem, "at least one subtask")));
+                }
+                Ok(count) => prepared.push(Prepared { spec: job.spec.clone(), items, count }),
+                Err(bad) => defects.extend(bad),
+            }
+        }
+    }
+    if defects.is_empty() { Ok(prepared) } else { Err(Failure::Defects(defects)) }
+}
+
+impl Submit {
+    pub(super) async fn run(
+        self,
+        client: &Client,
+        format: Format,
+        out: &mut Terminal,
+    ) -> Result<Exit, Failure> {
+        let jobs = prepare(out, &self.files)?;
+        if self.dry_run {
+            plan::show(client, format, out, jobs).await?;
+            return Ok(Exit::Done);
+        }
+        let mut listing = Listing::new(format);
+        let mut waiting = Vec::new();
+        for job in jobs {
+            let request_id = job.spec.request_id.clone().or_else(connect::request);
+            let spec = JobSpec { request_id, ..job.spec };
+            let submitted = send(client, out, &spec, &job.items, job.count).await?;
+            warn(out, &submitted.warnings);
+            listing.page(out, &[SubmittedRow::from(&submitted)])?;
+            waiting.push((submitted.name, submitted.revision));
+        }
+        listing.end(out)?;
+        out.flush()?;
+        wait::until_over(client, out, self.wait, &waiting).await?;
+        Ok(Exit::Done)
+    }
+}
+
+/// What became of a job that was to be submitted.
+#[derive(Debug, Serialize)]
+struct SubmittedRow {
+    name: String,
+    id: u64,
+    /// submitted, or unchanged: it was there already.
+    outcome: String,
+    subtasks: u32,
+    revision: u64,
+}
+
+impl From<&Submitted> for SubmittedRow {
+    fn from(it: &Submitted) -> Self {
+        Self {
+            name: it.name.to_string(),
+            id: it.id.0,
+            outcome: if it.known { "unchanged" } else { "submitted" }.to_owned(),
+            subtasks: it.count,
+            revision: it.revision.0,
+        }
+    }
+}
+
+impl Listed for SubmittedRow {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("OUTCOME"),
+        Column::new("NAME"),
+        Column::new("ID").number(),
+        Column::new("SUBTASKS").number(),
+        Column::new("REVISION").wide().number(),
+    ];
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<String> {
+        vec![
+            self.outcome.clone(),
+            self.name.clone(),
+            self.id.to_string(),
+            self.subtasks.to_string(),
+            self.revision.to_string(),
+        ]
+    }
+}

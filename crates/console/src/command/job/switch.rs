@@ -1,0 +1,52 @@
+//! `sheaf job pause|resume NAME…`
+
+use clap::Args;
+use sheaf_model::JobName;
+use sheaf_wire::Client;
+use sheaf_wire::job::OnJob;
+
+use super::job_name;
+use crate::command::apply::{OutcomeRow, warn};
+use crate::connect;
+use crate::exit::{Exit, Failure};
+use crate::output::{Format, Terminal};
+use crate::table::Listing;
+
+/// To which state a job is switched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum To {
+    Paused,
+    Running,
+}
+
+/// `sheaf job pause|resume`
+#[derive(Args, Debug)]
+pub struct Switch {
+    /// The jobs' names
+    #[arg(value_parser = job_name, required = true)]
+    names: Vec<JobName>,
+}
+
+impl Switch {
+    pub(super) async fn run(
+        self,
+        to: To,
+        client: &Client,
+        format: Format,
+        out: &mut Terminal,
+    ) -> Result<Exit, Failure> {
+        let mut listing = Listing::new(format);
+        for name in self.names {
+            let ask = OnJob { job: name.clone() };
+            let (done, word) = match to {
+                To::Paused => (client.pause_job(ask, connect::request()).await?, "paused"),
+                To::Running => (client.resume_job(ask, connect::request()).await?, "resumed"),
+            };
+            warn(out, &done.warnings);
+            let outcome = if done.unchanged { "unchanged" } else { word };
+            listing.page(out, &[OutcomeRow::of("Job", name.as_str(), outcome, done.revision)])?;
+        }
+        listing.end(out)?;
+        Ok(Exit::Done)
+    }
+}
