@@ -36,7 +36,7 @@ pub(crate) fn loss(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a new voter gets a copy of everything", || new_voter(cluster));
 }
 
-/// Five nodes; those that do not vote have room for little.
+/// Five nodes with room for little.
 pub(crate) fn apart(cases: &mut Cases, cluster: &Cluster) {
     cases.run("what nothing here uses any more goes when there is no room, the longest unused first", || {
         evicted(cluster);
@@ -46,7 +46,7 @@ pub(crate) fn apart(cases: &mut Cases, cluster: &Cluster) {
     });
 }
 
-/// What a node that does not vote keeps of what it does not use, in the config of [`apart`]: two of three programs.
+/// What a node keeps of what it does not use, in the config for [`apart`]: two of three programs.
 pub(crate) const ROOM: &str = "artifact_cache = \"9MiB\"\n";
 
 /// A module whose program is `run.sh` of what is pushed for it.

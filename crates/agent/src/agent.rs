@@ -116,9 +116,7 @@ impl Agent {
         let Self { options, keepers, facts, requests, work, desk: shown } = self;
         let boot = clock::boot_id();
         stand_in::relieve(&options.data_dir).await;
-        let name = options.config.name.clone();
-        let secrets = Secrets::new(options.node, name.clone(), &options.own, options.seal.clone());
-        let secrets = secrets.map_err(|source| AgentError::Own { address: options.own.clone(), source })?;
+        let (name, secrets) = (options.config.name.clone(), secrets(&options)?);
         let _context = serve_context(&options, keepers.clone(), secrets.clone());
         let mut executor =
             Executor::new(keepers, name, boot.clone(), options.binary.clone()).opening(secrets);
@@ -195,6 +193,13 @@ impl Agent {
         let _ = tokio::time::timeout(FAREWELL, all).await; // what still hangs ends with the set
         ended
     }
+}
+
+/// Who opens secrets here.
+fn secrets(options: &Options) -> Result<Secrets, AgentError> {
+    let (node, name, own) = (options.node, options.config.name.clone(), &options.own);
+    let secrets = Secrets::new(node, name, own, options.seal.clone());
+    secrets.map_err(|source| AgentError::Own { address: own.clone(), source })
 }
 
 /// Answers what plugins ask of the cluster, for as long as it is held.

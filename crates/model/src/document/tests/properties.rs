@@ -156,8 +156,6 @@ fn check() -> impl Strategy<Value = Check> {
 fn module() -> impl Strategy<Value = ModuleSpec> {
     let instance = || template(TemplateSet::Instance);
     let confidential = || template(TemplateSet::Confidential);
-    let secret = |text: &str| Template::parse(text, TemplateSet::SecretNames).expect("a template");
-    let secrets = vec(prop_oneof![Just(secret("a")), Just(secret("${bucket.config.b}"))], 0..3);
     let exec = (
         instance()
             .prop_filter("not blank", |command| command.literal().is_none_or(|text| !text.trim().is_empty())),
@@ -173,20 +171,11 @@ fn module() -> impl Strategy<Value = ModuleSpec> {
         option::of(1..=u64::MAX),
         option::of("[a-z_][a-z0-9_-]{0,8}"),
     );
-    let schema = (option::of(object()), secrets);
-    let head = ("[a-z0-9][A-Za-z0-9_.-]{0,8}", "[A-Za-z0-9_.+-]{1,8}", any::<bool>(), schema);
+    let head = ("[a-z0-9][A-Za-z0-9_.-]{0,8}", "[A-Za-z0-9_.+-]{1,8}", any::<bool>(), option::of(object()));
     let call = (vec(instance(), 0..3), option::of(1..=u64::MAX));
     let stop = (0..Signal::ALL.len(), any::<u64>(), btree_map(0..Call::IN_DOCUMENTS.len(), call, 0..3));
     (head, vec(check(), 0..4), exec, files, stop, restart, limits).prop_map(
-        |(
-            (name, version, multi, (schema, secrets)),
-            checks,
-            (command, args, env),
-            files,
-            stop,
-            restart,
-            limits,
-        )| {
+        |((name, version, multi, schema), checks, (command, args, env), files, stop, restart, limits)| {
             let name = ModuleName::new(&name).expect("a name");
             let version = ModuleVersion::new(&version).expect("a version");
             let file = |name: &str| FileName::new(name).expect("a name");
@@ -226,11 +215,16 @@ fn module() -> impl Strategy<Value = ModuleSpec> {
                     processes: limits.3,
                 },
                 user: limits.4,
-                secrets,
                 ..ModuleSpec::new(name, version, Runtime::Exec)
             }
         },
     )
+}
+
+/// What stands under `secrets`.
+fn secrets() -> impl Strategy<Value = Vec<Template>> {
+    let entry = |text: &str| Template::parse(text, TemplateSet::SecretNames).expect("a template");
+    vec(prop_oneof![Just(entry("a")), Just(entry("${bucket.config.b}"))], 0..3)
 }
 
 fn only(parsed: Parsed) -> Result<Document, TestCaseError> {
@@ -254,7 +248,8 @@ proptest! {
     }
 
     #[test]
-    fn a_written_module_reads_back(spec in module()) {
+    fn a_written_module_reads_back(plain in module(), secrets in secrets()) {
+        let spec = ModuleSpec { secrets, ..plain };
         let yaml = module_yaml(&spec);
         prop_assert_eq!(only(parse("", yaml.as_bytes()))?, Document::Module(Box::new(spec.clone())), "{}", yaml);
         prop_assert_eq!(only(parse_values("", &[module_value(&spec)]))?, Document::Module(Box::new(spec)));
