@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "x.yaml: Module flume@1: kind: is not of kind Bucket; `sheaf apply` takes documents of every kind"
+                "x.yaml: Module flume@1: kind: is not of kind Bucket; `sheaf apply` takes modules and buckets"
             ]
         );
     }

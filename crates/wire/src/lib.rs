@@ -14,8 +14,8 @@
 //! ```
 //!
 //! Read in this order: [`error`](ApiError) and [`Caller`] (what all calls share), [`bucket`] (the pattern: what is
-//! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`event`], [`logs`], [`job`] (asked by a stream), then [`peer`],
-//! `spec` (documents as messages), [`forward`], [`Server`], [`Client`].
+//! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`event`], [`logs`],
+//! [`job`] (also asked by a stream), then [`peer`], `spec` (documents as messages), [`forward`], [`Server`], [`Client`].
 
 mod call;
 mod caller;
