@@ -5,7 +5,7 @@ use std::path::Path;
 
 use prost::Message as _;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "sheaf/v1/error.proto",
     "sheaf/v1/cluster.proto",
     "sheaf/v1/node.proto",

@@ -76,13 +76,13 @@ fn submit(cluster: &Cluster, document: &str) {
 }
 
 fn status(cluster: &Cluster, name: &str) -> Value {
-    cluster.json(&["job", "status", name])
+    cluster.json(&["job", "status", name, "-o", "json"])
 }
 
 /// Waits until a job is over, and gives its status.
 fn over(cluster: &Cluster, name: &str) -> Value {
     wait_for(&format!("job {name} is over"), OVER_WITHIN, || {
-        let status = cluster.try_json(&["job", "status", name])?;
+        let status = cluster.try_json(&["job", "status", name, "-o", "json"])?;
         match status["state"].as_str() {
             Some("finished" | "failed" | "canceled") => Ok(status),
             _ => Err(format!("{status:#}")),
@@ -118,7 +118,7 @@ fn array(cluster: &Cluster) {
     assert_eq!(attempts.len(), 1000);
     assert!(attempts.values().all(|attempts| *attempts == [1]), "each once");
     assert!(nodes.len() > 1, "on {nodes:?}");
-    let rows = cluster.json(&["job", "subtasks", "array", "0-9"]);
+    let rows = cluster.json(&["job", "subtasks", "array", "0-9", "-o", "json"]);
     let rows = rows.as_array().expect("rows");
     assert_eq!(rows.len(), 10);
     assert!(rows.iter().all(|row| row["state"] == "finished" && row["attempt"] == 1), "{rows:#?}");
@@ -146,7 +146,7 @@ retry: {max_attempts: 3, backoff: 10ms..20ms}";
     assert_eq!((&status["counts"]["finished"], &status["counts"]["failed"]), (&2.into(), &1.into()));
     let (attempts, _) = traced(cluster, "retries");
     assert_eq!(attempts.into_values().collect::<Vec<_>>(), [vec![1], vec![1, 2, 3], vec![1, 2, 3]]);
-    let rows = cluster.json(&["job", "subtasks", "retries", "failed"]);
+    let rows = cluster.json(&["job", "subtasks", "retries", "failed", "-o", "json"]);
     assert_eq!(
         (&rows[0]["subtask"], &rows[0]["exit_code"], &rows[0]["attempt"]),
         (&2.into(), &9.into(), &3.into())
@@ -224,7 +224,7 @@ fn paused(cluster: &Cluster) {
     };
     let before = soon("nothing of it runs", still);
     assert_eq!(before["state"], "paused");
-    let explained = cluster.json(&["job", "explain", "pausing"]);
+    let explained = cluster.json(&["job", "explain", "pausing", "-o", "json"]);
     assert!(explained["why"].to_string().contains("paused"), "{explained:#}");
     assert_eq!(status(cluster, "pausing")["counts"], before["counts"]);
     cluster.cli(&["job", "resume", "pausing"]).ok();
@@ -234,7 +234,7 @@ fn paused(cluster: &Cluster) {
 fn nowhere(cluster: &Cluster) {
     submit(cluster, &job("lost-cause", "nowhere", "subtasks: {array: 0-2}"));
     let explained = || {
-        let explained = cluster.json(&["job", "explain", "lost-cause"]);
+        let explained = cluster.json(&["job", "explain", "lost-cause", "-o", "json"]);
         let refused = explained["nodes"].to_string().matches("/no/such/program").count();
         (refused == cluster.agents().len()).then_some(explained)
     };

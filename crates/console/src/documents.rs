@@ -268,9 +268,7 @@ mod tests {
         let texts: Vec<String> = written.defects.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
-            [
-                "x.yaml: Module flume@1: kind: is not of kind Bucket; `sheaf apply` takes documents of every kind"
-            ]
+            ["x.yaml: Module flume@1: kind: is not of kind Bucket; `sheaf apply` takes modules and buckets"]
         );
     }
 

@@ -143,7 +143,8 @@ fn read_item(value: &Value, defects: &mut Defects) -> Option<Item> {
 /// Reads one line of a file of items.
 pub fn item_line(line: &[u8]) -> Result<Item, Vec<Defect>> {
     let value: Value = serde_json::from_slice(line).map_err(|error| {
-        let problem = format!("this is no JSON: {error}");
+        // It is one line, and whoever reads many knows which.
+        let problem = format!("this is no JSON: {error}").replace(" at line 1 column ", " at column ");
         vec![Defect::new("", problem, "one JSON value a line, like {\"tile\": \"T32\"}")]
     })?;
     let mut defects = Vec::new();
@@ -297,7 +298,7 @@ request_id: "7f0c-1"
     #[test]
     fn a_line_that_is_no_item_says_why() {
         let said = |line: &str| item_line(line.as_bytes()).unwrap_err()[0].to_string();
-        assert!(said("{tile}").starts_with("this is no JSON: key must be a string at line 1 column 2; one"));
+        assert!(said("{tile}").starts_with("this is no JSON: key must be a string at column 2; one"));
         assert!(said("").starts_with("this is no JSON: EOF"));
         assert!(said(r#"{"depends_on": [-1]}"#).starts_with("depends_on[0]: expected a whole number"));
         let long = format!("\"{}\"", "x".repeat(ITEM_MAX));

@@ -68,7 +68,7 @@ fn of(message: v1::JobSpec) -> Result<JobSpec, Vec<Defect>> {
         defects.0.push(defect);
         0
     });
-    let retry = message.retry.map_or_else(Retry::default, |retry| self::retry(retry, &mut defects));
+    let retry = message.retry.map_or_else(Retry::default, |retry| self::retry(&retry, &mut defects));
     let node_list_rules = NodeListRules::parse(&message.node_list_rules).unwrap_or_else(|errors| {
         for (index, error) in errors {
             defects.wrong(format!("node_list_rules[{index}]"), error.to_string(), error.remedy);
@@ -116,7 +116,7 @@ pub(super) fn priority_of(number: u32) -> Result<u8, Defect> {
     }
 }
 
-fn retry(message: v1::JobRetry, defects: &mut Defects) -> Retry {
+fn retry(message: &v1::JobRetry, defects: &mut Defects) -> Retry {
     let default = Retry::default();
     let backoff_min = message.backoff_min_ms.map_or(default.backoff_min, Span);
     let backoff_max = message.backoff_max_ms.map_or(default.backoff_max.max(backoff_min), Span);

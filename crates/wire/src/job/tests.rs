@@ -28,11 +28,14 @@ use crate::{
 
 const AT: &str = "2026-01-02T03:04:05.678Z";
 
+/// The parts of a submit, as they were read.
+type Parts = Vec<Result<SubmitPart, ApiError>>;
+
 /// Answers with what it was asked.
 #[derive(Default)]
 struct Fake {
     /// The spec and the parts of each submit that was read to its end, or the error.
-    submits: Mutex<Vec<(JobSpec, Vec<Result<SubmitPart, ApiError>>)>>,
+    submits: Mutex<Vec<(JobSpec, Parts)>>,
     callers: Mutex<Vec<Caller>>,
 }
 
@@ -222,7 +225,7 @@ fn parts(parts: Vec<SubmitPart>) -> futures::stream::BoxStream<'static, SubmitPa
 #[tokio::test]
 async fn a_submit_arrives_as_sent() {
     let node = running().await;
-    let items = vec![item(&json!({"b": 1, "a": [true, null]}), &[]), item(&json!("x"), &[0])];
+    let items = [item(&json!({"b": 1, "a": [true, null]}), &[]), item(&json!("x"), &[0])];
     let sent = vec![
         SubmitPart::Items(items[..1].to_vec()),
         SubmitPart::Items(items[1..].to_vec()),

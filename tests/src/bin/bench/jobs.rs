@@ -130,7 +130,7 @@ fn submit(cluster: &Cluster, name: &str, module: &str, subtasks: &str) {
 
 fn over(cluster: &Cluster, name: &str) -> Value {
     wait_for(&format!("job {name} is over"), LONGEST, || {
-        let status = cluster.try_json(&["job", "status", name])?;
+        let status = cluster.try_json(&["job", "status", name, "-o", "json"])?;
         match status["state"].as_str() {
             Some("finished" | "failed" | "canceled") => Ok(status),
             _ => Err(status["counts"].to_string()),

@@ -95,6 +95,22 @@ mod tests {
         print(&mut out, Format::Table, &example::explanation()).expect("it prints");
         let text = recording.data();
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r#"
+        ndvi-2024  running: subtasks of it can still run
+          subtask 8  ready, not tried yet
+          - 500 of its subtasks run, as many as max_running allows
+          - 6,100 subtasks of 2 other jobs have a higher priority, the highest of them
+            90, and are ready
+
+        NODE    STATUS  RUNS  LOCAL_CONFIG  NODE_LIST_RULES  CAN_RUN
+        gpu-01  ready   yes   pass          pass             pass
+        web-01  ready   no    pass          refuse           unknown
+
+        node_list_rules
+          refuse on web-01: no label matches "$gpu"
+
+        can_run_on_this_node
+          unknown on web-01: not asked
+        "#);
     }
 }

@@ -123,7 +123,27 @@ mod tests {
     fn a_status_is_read_at_a_glance() {
         let (mut out, recording) = recorded::terminal("");
         print(&mut out, Format::Table, &example::status()).expect("it prints");
-        insta::assert_snapshot!(recording.data(), @"");
+        insta::assert_snapshot!(recording.data(), @r"
+        ndvi-2024  running: subtasks of it can still run
+          500 run, as many as max_running allows
+
+        subtasks         50,000
+        progress         45%: 22,500 finished, 12 failed, 500 running, 26,988 ready
+        pace             812.5/s, 34s left
+        attempts failed  40 by their program, 3 with their node
+        module           ndvi@2
+        priority         50
+        at most          500 at a time
+        submitted        10m ago
+        started          60s ago
+        owner            data-eng
+        labels           team=eo
+        id               42
+
+        FAILED  FINGERPRINT       MESSAGE
+             8  00c0ffee00c0ffee  no such file: <path>
+             4  1234567890abcdef  out of memory
+        ");
     }
 
     #[test]

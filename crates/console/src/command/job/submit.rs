@@ -85,6 +85,8 @@ pub(super) fn prepare(out: &mut Terminal, files: &[PathBuf]) -> Result<Vec<Prepa
                 }
             }
             match items.check() {
+                // Of an empty array its range is a defect already.
+                Ok(Some(0)) if matches!(items, Items::Array(_)) => {}
                 Ok(Some(0)) => {
                     let problem = "there are no items";
                     defects.push(wrong(Defect::new("subtasks", problem, "at least one subtask")));

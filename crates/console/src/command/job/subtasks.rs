@@ -132,7 +132,12 @@ mod tests {
 
     #[test]
     fn subtasks_are_a_table() {
-        insta::assert_snapshot!(printed(Format::Table), @"");
+        insta::assert_snapshot!(printed(Format::Table), @r"
+        SUBTASK  STATE     ATTEMPT  NODE       STARTED  TOOK  EXIT  MESSAGE
+              0  finished        1  import-01      10m  1.2s     0
+              7  failed          3  import-02      10m    3m     2  no such file: /data/T32.tif
+              8  ready           0  -                -     -     -
+        ");
     }
 
     #[test]

@@ -76,7 +76,13 @@ async fn everything_that_is_wrong_is_told_before_anything_is_sent() {
     bench.write("d.yaml", &from_file("missing.jsonl").replace("ndvi", "fourth"));
     let (exit, data, talk) = bench.ran("job submit -f a.yaml -f b.yaml -f c.yaml -f d.yaml").await;
     assert_eq!((exit, data.as_str()), (Exit::Error, ""));
-    insta::assert_snapshot!(talk, @"");
+    insta::assert_snapshot!(talk, @r#"
+    b.yaml: Job second: subtasks.array: range 9-0 begins above its end; 0-9
+    c.yaml: Module flume@1: kind: is not of kind Job; `sheaf apply` takes modules and buckets
+    tasks.jsonl: line 2: this is no JSON: key must be a string at column 2; one JSON value a line, like {"tile": "T32"}
+    tasks.jsonl: line 3: depends_on: expected a list of numbers of subtasks, found a number 1
+    missing.jsonl: cannot be read: No such file or directory; a file of items, one JSON value a line; it is looked for beside the document
+    "#);
     assert!(bench.cluster.held().jobs.is_empty());
     let (exit, _, talk) = bench.ran("apply -f b.yaml").await;
     assert_eq!(exit, Exit::Error);
