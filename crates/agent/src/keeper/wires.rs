@@ -73,11 +73,12 @@ impl Wires {
             // An error is a signal that came; whatever it was, it is looked again.
             let _ = poll(&mut [PollFd::new(&wire.stream, PollFlags::IN)], Some(&wait));
             let mut heard = Vec::new();
-            let open = wire.read(&mut heard, &|| FromKeeper::Busy);
+            let open = wire.read(&mut heard);
             let mut given = None;
             for message in heard {
                 match message {
                     ToKeeper::Secrets(opened) if given.is_none() => given = Some(opened),
+                    ToKeeper::Status => wire.say(&FromKeeper::Busy),
                     other => self.early.push(other),
                 }
             }

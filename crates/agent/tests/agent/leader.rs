@@ -167,6 +167,8 @@ impl Leader {
             | ToLeader::Judged { .. }
             | ToLeader::Facts(_)
             | ToLeader::Purged { .. }
+            | ToLeader::Ends { .. }
+            | ToLeader::NoMoreWork
             | ToLeader::Release
             | ToLeader::Goodbye => None,
         }

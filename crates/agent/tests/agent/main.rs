@@ -84,6 +84,7 @@ impl World {
             binary,
             cache: sheaf_artifact::Cache::open(&self.dir.path().join("artifacts"), 0).unwrap(),
             slots: 2,
+            seal: None,
             stand_in: false,
             elsewhere: Arc::new(facts::Strain::default),
         };
