@@ -61,6 +61,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a canceled job ends what runs and starts nothing more", || canceled(cluster));
     cases.run("a paused job starts nothing until it is resumed", || paused(cluster));
     cases.run("a job that no node may run says why", || nowhere(cluster));
+    cases.run("what subtasks do not get is refused, and a wrong job changes nothing", || refused(cluster));
     cases.run("J13 J16 nodes and the leader are killed, and every subtask has one success", || {
         killed(cluster);
     });
@@ -242,6 +243,32 @@ fn nowhere(cluster: &Cluster) {
     assert!(explained["why"].to_string().contains("no ready node may run it"), "{explained:#}");
     cluster.cli(&["job", "cancel", "lost-cause"]).ok();
     over(cluster, "lost-cause");
+}
+
+fn refused(cluster: &Cluster) {
+    cluster.apply(
+        "kind: Module\nname: confined\nversion: '1'\nruntime: exec\nuser: nobody\nlimits: {memory: 1MiB}\n\
+         exec: {command: /bin/true}\n---\n\
+         kind: Module\nname: of-buckets\nversion: '1'\nruntime: exec\n\
+         exec: {command: /bin/echo, args: ['${bucket.name}']}\n---\n",
+    );
+    let refused = |more: &str, parts: &[&str]| {
+        let output = cluster.cli_with(&["job", "submit", "-f", "-"], more.as_bytes());
+        output.exits(1).mentions(parts).calm();
+    };
+    let array = "subtasks: {array: 0-2}";
+    refused(&job("a", "confined", array), &["user", "limits", "Job a"]);
+    refused(&job("a", "of-buckets", array), &["of-buckets@1", "is for buckets"]);
+    refused(&job("a", "no-such", array), &["no-such"]);
+    refused(&job("a", "count", "subtasks: {array: 5-2}"), &["5-2"]);
+    refused(&job("a", "count", "subtasks: {array: 0-20000000}"), &["20000001"]);
+    refused(&job("a", "count", &format!("{array}\nretry: {{max_attempts: 0}}")), &["max_attempts"]);
+    refused(&job("a", "count", &format!("{array}\nafter: [nothing]")), &["there is no job nothing"]);
+    let bucket = "kind: Bucket\nname: /of/work\nmodule: work\n";
+    cluster.cli_with(&["apply", "-f", "-"], bucket.as_bytes()).exits(1).mentions(&["work@1", "is for jobs"]);
+    cluster.cli(&["job", "status", "a"]).exits(3);
+    cluster.cli(&["job", "cancel", "array", "5000"]).exits(1).mentions(&["no subtask 5000"]);
+    cluster.cli(&["job", "logs", "array", "5000"]).exits(3);
 }
 
 /// What the cluster says and what the attempts left behind is the same.

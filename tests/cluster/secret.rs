@@ -37,7 +37,7 @@ pub(crate) fn cluster() -> Cluster {
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a secret that is not set is warned of, and what needs it starts once it is", || {
-        missing(cluster)
+        missing(cluster);
     });
     cases.run("a plugin gets the secrets that its module names, and no other", || plugin(cluster));
     cases.run("secrets are shown without their values, and one that is named stays", || people(cluster));

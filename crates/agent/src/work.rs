@@ -33,6 +33,8 @@ mod start;
 const GATHER: Duration = Duration::from_millis(2);
 /// Ends in one message.
 const ENDS: usize = 2000;
+/// Messages that wait for the loop, which itself may wait for a runner that is stopped.
+const INPUTS: usize = 1024;
 /// Messages with ends that are not recorded yet.
 const UNRECORDED: usize = 4;
 /// For the ends of what is handed back, when the agent stops: beyond their grace.
@@ -58,7 +60,8 @@ pub(crate) enum WorkInput {
 pub(crate) struct Desk {
     slots: u32,
     held: Mutex<BTreeSet<Attempt>>,
-    inputs: mpsc::UnboundedSender<WorkInput>,
+    inputs: mpsc::Sender<WorkInput>,
+    signals: Arc<Signals>,
 }
 
 impl Desk {
@@ -67,10 +70,12 @@ impl Desk {
         Work { slots: self.slots, held: self.held().iter().copied().collect() }
     }
 
-    /// Hands over what a session brought. What may wait is bounded by what the leader grants.
+    /// Hands over what a session brought, which never waits: heartbeats go through it as well. Where there is no room a new
+    /// session begins, in which all that matters is said again.
     pub(crate) fn bring(&self, input: WorkInput) {
-        // The loop ends only with the agent.
-        let _ = self.inputs.send(input);
+        if self.inputs.try_send(input).is_err() {
+            self.signals.reset.notify_one();
+        }
     }
 
     /// Whether an attempt is under way here, or its end is not in the log yet.
@@ -128,7 +133,7 @@ struct Running {
 pub(crate) struct Worker {
     place: Place,
     desk: Arc<Desk>,
-    inputs: mpsc::UnboundedReceiver<WorkInput>,
+    inputs: mpsc::Receiver<WorkInput>,
     say: mpsc::Sender<ToLeader>,
     facts: watch::Receiver<Facts>,
     signals: Arc<Signals>,
@@ -166,8 +171,8 @@ impl Worker {
         if swept > 0 {
             tracing::info!(swept, "ended what a former life of the agent left of subtasks");
         }
-        let (sender, inputs) = mpsc::unbounded_channel();
-        let desk = Arc::new(Desk { slots, held: Mutex::default(), inputs: sender });
+        let (sender, inputs) = mpsc::channel(INPUTS);
+        let desk = Arc::new(Desk { slots, held: Mutex::default(), inputs: sender, signals: signals.clone() });
         let worker = Self {
             place,
             desk: desk.clone(),

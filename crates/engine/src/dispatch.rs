@@ -52,7 +52,7 @@ pub fn grant(state: &State, mut offer: Offer<'_>) -> Vec<Grant> {
         let mut left = Left { runs: ready.runs(), begun: None };
         for (backend, most) in backends(job, &offer) {
             let wanted = (*room).min(most).min(offer.most).min(count);
-            let granted = grant_through(job, backend, wanted, &mut left, &mut offer, &mut grants);
+            let granted = grant_through(job, backend.as_ref(), wanted, &mut left, &mut offer, &mut grants);
             *room -= granted;
             offer.most -= granted;
             count -= granted;
@@ -75,7 +75,7 @@ fn backends(job: &Job, offer: &Offer<'_>) -> Vec<(Option<BackendName>, u32)> {
 /// Shares up to `wanted` subtasks among the nodes that may run the job, each by its room. How many it were.
 fn grant_through(
     job: &Job,
-    backend: Option<BackendName>,
+    backend: Option<&BackendName>,
     wanted: u32,
     left: &mut Left<impl Iterator<Item = Run>>,
     offer: &mut Offer<'_>,
@@ -105,12 +105,12 @@ fn grant_through(
         room.free -= count;
         let subtasks = runs.into_iter().flat_map(|run| job.progress.grantable(run)).collect();
         let incarnation = room.incarnation.clone();
-        grants.push(Grant { node, incarnation, job: job.id, backend: backend.clone(), subtasks });
+        grants.push(Grant { node, incarnation, job: job.id, backend: backend.cloned(), subtasks });
         if room.free == 0 {
             offer.nodes.remove(&node);
         }
     }
-    if let Some(name) = &backend
+    if let Some(name) = backend
         && let Some(free) = offer.backends.get_mut(name)
     {
         *free -= granted;

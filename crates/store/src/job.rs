@@ -108,7 +108,7 @@ impl Store {
         let since = "SELECT job_id, t.body, job_id FROM jobs JOIN job_transitions t ON job_id = id AND number >= history \
                      ORDER BY job_id, number";
         self.pairs(since, "job_transitions", |_, row: Transitions| {
-            state.put(&Change::Transitions(Arc::new(row)))
+            state.put(&Change::Transitions(Arc::new(row)));
         })?;
         let open = "SELECT job_id, i.body, job_id FROM submits JOIN job_items i ON job_id = id ORDER BY job_id, first";
         self.pairs(open, "job_items", |_, row: Items| state.put(&Change::Items(row)))?;

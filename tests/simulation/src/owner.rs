@@ -166,7 +166,7 @@ impl World {
                 }
             }
             Reply::Refused(Refusal::NotFound(..)) if owner.stage != Stage::Lives => {
-                owner.stage = Stage::Begin
+                owner.stage = Stage::Begin;
             }
             Reply::Refused(refusal) if owner.stage != Stage::Lives => {
                 self.broken(Rule::Acknowledged, format!("the submit of owner {o} is refused: {refusal}"));

@@ -1,6 +1,5 @@
 //! One program under way: its process group, its streams, when it is to be stopped.
 
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -48,7 +47,7 @@ impl Attempt {
         command
             .args(&start.args)
             .envs(start.env.iter().map(|(name, value)| (name, value)))
-            .env(MARK, OsString::from(mark))
+            .env(MARK, mark)
             .current_dir(&start.dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -51,6 +51,7 @@ impl World {
             farewell: None,
             confine: sheaf_agent::keeper::Confine::default(),
             trial: None,
+            confidential: Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use sheaf_engine::job::submit::Digest;
 use sheaf_engine::{AddItems, BeginSubmit, Command, CommitSubmit, Reply, SubmitAll};
 use sheaf_model::job::SUBTASKS_MAX;
-use sheaf_model::{Item, JobId, JobSpec, Revision, Subtasks};
+use sheaf_model::{Defect, Item, JobId, JobSpec, Limits, ModuleSpec, Revision, Runtime, Subtasks};
 use sheaf_wire::job::{SubmitPart, Submitted};
 use sheaf_wire::{Answers, ApiError, Caller};
 
@@ -30,6 +30,7 @@ impl Control {
         if spec.request_id.is_none() {
             spec.request_id.clone_from(&caller.request);
         }
+        self.check_module(&spec)?;
         let spec = Arc::new(spec);
         if let Subtasks::Array(_) = spec.subtasks {
             expect_done(&mut parts).await?;
@@ -72,6 +73,21 @@ impl Control {
             )));
         }
         self.submitted(&spec, &stands, before)
+    }
+
+    /// Refuses what a module asks for that subtasks do not get. Looked at here only: what the log holds is not refused by
+    /// another build.
+    fn check_module(&self, spec: &JobSpec) -> Result<(), ApiError> {
+        let member = self.member()?;
+        let state = member.replica.state();
+        let wanted = &spec.module;
+        let found = if wanted.version.is_some() { state.module(wanted) } else { state.newest(&wanted.name) };
+        // One that is not there is told with everything else that the state knows.
+        let defects = found.map(|module| lacking(&module.spec)).unwrap_or_default();
+        if defects.is_empty() {
+            return Ok(());
+        }
+        Err(ApiError::Invalid(defects.into_iter().map(|it| it.of(format!("Job {}", spec.name))).collect()))
     }
 
     /// The next items, unless they are there already: a submit that is repeated goes on where it broke off.
@@ -125,6 +141,20 @@ impl Control {
             warnings: Vec::new(),
         })
     }
+}
+
+/// What a module asks for and subtasks do not get.
+fn lacking(module: &ModuleSpec) -> Vec<Defect> {
+    let all = [
+        (module.runtime != Runtime::Exec, format!("is {}, and jobs run exec modules only", module.runtime)),
+        (module.user.is_some(), "says user, and subtasks run as the agent does".to_owned()),
+        (module.limits != Limits::default(), "says limits, which are not kept for subtasks".to_owned()),
+        (module.uses_artifact(), "names ${artifact}, which subtasks do not find".to_owned()),
+        (!module.secrets_named().is_empty(), "names secrets, which subtasks are not given".to_owned()),
+    ];
+    let named = format!("module {}@{}", module.name, module.version);
+    let found = all.into_iter().filter(|(lacks, _)| *lacks);
+    found.map(|(_, why)| Defect::new("module", format!("{named} {why}"), "another module")).collect()
 }
 
 /// An array has no items.

@@ -303,7 +303,7 @@ impl Transaction<'_> {
             match self.state.jobs.get(other).map(|it| (it.state(), &it.spec.name)) {
                 Some((JobState::Running | JobState::Paused, _)) => drop(job.after.insert(other)),
                 Some((state @ (JobState::Failed | JobState::Canceled), name)) => {
-                    over.push((state, name.clone()))
+                    over.push((state, name.clone()));
                 }
                 Some((JobState::Finished, _)) | None => {}
             }
