@@ -178,7 +178,7 @@ async fn garbage_ends_its_own_connection_and_no_other() {
     let handle = world.keepers.spawn(plan.clone()).await.unwrap();
     until_phase(&handle, Phase::Running).await;
     let socket = world.keepers.data_dir().join("instances/logs+web/keeper.sock");
-    let long = vec![b'x'; 200 << 10];
+    let long = vec![b'x'; 5 << 20];
     for garbage in [b"rubbish\n".as_slice(), b"{\"Deadline\":{}}\n", b"\xff\xfe\n", &long] {
         let mut stream = UnixStream::connect(&socket).unwrap();
         // It may be closed before all of it is written.
