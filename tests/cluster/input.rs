@@ -177,7 +177,7 @@ fn bad_modules(cluster: &Cluster) {
 }
 
 fn no_documents(cluster: &Cluster) {
-    const REMEDY: &str = "kind: Bucket or kind: Module";
+    const REMEDY: &str = "kind: Bucket, kind: Job or kind: Module";
     refused(cluster, "", &["there is no document; kind: Bucket or kind: Module, and so on"]);
     refused(
         cluster,
@@ -197,8 +197,8 @@ fn no_documents(cluster: &Cluster) {
     );
     refused(
         cluster,
-        "kind: Job\nname: x\n",
-        &[&format!("document 1: kind: this version does not know kind Job; {REMEDY}")],
+        "kind: Thread\nname: x\n",
+        &[&format!("document 1: kind: this version does not know kind Thread; {REMEDY}")],
     );
     let binary = cluster.cli_with(
         &["apply", "-f", "-"],
