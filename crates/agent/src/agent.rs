@@ -126,29 +126,12 @@ impl Agent {
         let (inputs_in, inputs) = mpsc::channel(INPUTS);
         let (say, said) = mpsc::channel(MESSAGES);
         let (artifacts, want) = Artifacts::new(&options, inputs_in.clone());
-        let slots = options.slots;
-        let (worker, desk) = {
-            let (say, facts, signals) = (say.clone(), facts.subscribe(), signals.clone());
-            let opened = tokio::task::spawn_blocking(move || Worker::new(work, slots, say, facts, signals));
-            opened.await.map_err(|_| AgentError::Ended("work"))?
-        };
+        let (slots, speaks, known) = (options.slots, say.clone(), facts.subscribe());
+        let resets = signals.clone();
+        let opened = tokio::task::spawn_blocking(move || Worker::new(work, slots, speaks, known, resets));
+        let (worker, desk) = opened.await.map_err(|_| AgentError::Ended("work"))?;
         let _ = shown.set(desk.clone()); // an agent runs once
-        let (own, members) = (Some(options.own.clone()), options.members.clone());
-        let link = Link {
-            cluster: options.cluster.clone(),
-            node: options.node,
-            key: options.key.clone(),
-            boot: boot.clone(),
-            incarnation: options.incarnation.clone(),
-            own,
-            members,
-            meter: meter.clone(),
-            facts: facts.subscribe(),
-            inputs: inputs_in,
-            signals: signals.clone(),
-            stand_in: false,
-            desk: Some(desk),
-        };
+        let link = link(&options, &meter, &facts, &signals, inputs_in, desk);
         // They end after the agent's loop: its stand-in begins before the session's farewell.
         let over = CancellationToken::new();
         let mut streams = JoinSet::new();
@@ -192,6 +175,32 @@ impl Agent {
         let all = async { while streams.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(FAREWELL, all).await; // what still hangs ends with the set
         ended
+    }
+}
+
+/// What the node's two streams need to know.
+fn link(
+    options: &Options,
+    meter: &Arc<LoadMeter>,
+    facts: &watch::Sender<Facts>,
+    signals: &Arc<Signals>,
+    inputs: mpsc::Sender<Input>,
+    desk: Arc<Desk>,
+) -> Link {
+    Link {
+        cluster: options.cluster.clone(),
+        node: options.node,
+        key: options.key.clone(),
+        boot: clock::boot_id(),
+        incarnation: options.incarnation.clone(),
+        own: Some(options.own.clone()),
+        members: options.members.clone(),
+        meter: meter.clone(),
+        facts: facts.subscribe(),
+        inputs,
+        signals: signals.clone(),
+        stand_in: false,
+        desk: Some(desk),
     }
 }
 

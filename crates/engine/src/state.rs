@@ -280,30 +280,12 @@ impl State {
                 versions.insert(module.spec.version.clone(), module.clone());
             }
             Change::ModuleGone(name, version) => self.remove_module(name, version),
-            Change::Bucket(bucket) => {
-                self.buckets.insert(bucket.name().clone(), bucket.clone());
-                self.settle(bucket.name());
-            }
-            Change::BucketGone(name) => {
-                self.buckets.remove(name);
-                self.settle(name);
-            }
-            Change::Binding(binding) => {
-                self.bindings.insert(binding.bucket.clone(), binding.clone());
-                self.settle(&binding.bucket);
-            }
-            Change::BindingGone(name) => {
-                self.bindings.remove(name);
-                self.settle(name);
-            }
-            Change::Residue(residue) => {
-                self.residues.insert(residue.bucket.clone(), residue.clone());
-                self.settle(&residue.bucket);
-            }
-            Change::ResidueGone(name) => {
-                self.residues.remove(name);
-                self.settle(name);
-            }
+            Change::Bucket(_)
+            | Change::BucketGone(_)
+            | Change::Binding(_)
+            | Change::BindingGone(_)
+            | Change::Residue(_)
+            | Change::ResidueGone(_) => self.put_of_bucket(change),
             Change::Instance(instance) => {
                 let nodes = self.instances.entry(instance.bucket.clone()).or_default();
                 nodes.insert(instance.node, instance.clone());
@@ -345,6 +327,37 @@ impl State {
             | Change::Runner(..)
             | Change::RunnerGone(_) => self.jobs.put(change),
             Change::Release(..) | Change::Event(_) | Change::ObjectValue(..) => {}
+        }
+    }
+
+    fn put_of_bucket(&mut self, change: &Change) {
+        match change {
+            Change::Bucket(bucket) => {
+                self.buckets.insert(bucket.name().clone(), bucket.clone());
+                self.settle(bucket.name());
+            }
+            Change::BucketGone(name) => {
+                self.buckets.remove(name);
+                self.settle(name);
+            }
+            Change::Binding(binding) => {
+                self.bindings.insert(binding.bucket.clone(), binding.clone());
+                self.settle(&binding.bucket);
+            }
+            Change::BindingGone(name) => {
+                self.bindings.remove(name);
+                self.settle(name);
+            }
+            Change::Residue(residue) => {
+                self.residues.insert(residue.bucket.clone(), residue.clone());
+                self.settle(&residue.bucket);
+            }
+            Change::ResidueGone(name) => {
+                self.residues.remove(name);
+                self.settle(name);
+            }
+            // Every other one is known to who calls this.
+            _ => {}
         }
     }
 
