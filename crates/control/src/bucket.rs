@@ -13,7 +13,7 @@ use sheaf_wire::logs::LogLine;
 use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Page};
 
 use crate::Control;
-use crate::event::{store_error, stored};
+use crate::event::read;
 use crate::filter::{label, page, selects};
 use crate::node::find;
 
@@ -129,13 +129,8 @@ impl BucketApi for Control {
 impl Control {
     /// Every release of a bucket that is kept, newest first.
     pub(crate) async fn releases(&self, bucket: &BucketName) -> Result<Vec<Release>, ApiError> {
-        let member = self.member()?;
-        let reader = member.reader;
-        let now = member.replica.state().revision;
-        stored(&member.replica, now).await;
-        let bucket = bucket.clone();
-        let releases = tokio::task::spawn_blocking(move || reader.releases(&bucket, usize::MAX)).await;
-        releases.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)
+        let (member, bucket) = (self.member()?, bucket.clone());
+        read(&member, move |reader| reader.releases(&bucket, usize::MAX)).await
     }
 
     async fn verb(

@@ -98,7 +98,8 @@ impl Control {
         Looked { wake_in: wake_in.clamp(SPACING, AT_LEAST_EVERY), took }
     }
 
-    async fn decide(&self, replica: &Replica, term: Term, command: Command) {
+    /// Proposes what the leader of `term` has decided. Whether it holds: it may have been overtaken.
+    pub(crate) async fn decide(&self, replica: &Replica, term: Term, command: Command) -> bool {
         let proposal = Proposal {
             actor: Actor(format!("leader:{}", self.place.identity.name)),
             at: self.clock.wall(),
@@ -111,10 +112,14 @@ impl Control {
                 Reply::Refused(refusal) => {
                     tracing::debug!(%refusal, command = ?proposal.command, "not decided");
                 }
-                _ => tracing::debug!(command = ?proposal.command, "decided"),
+                _ => {
+                    tracing::debug!(command = ?proposal.command, "decided");
+                    return true;
+                }
             },
             Ok(Err(error)) => tracing::debug!(%error, "not decided"),
             Err(_) => tracing::warn!("a decision was not applied within {DECIDE_WITHIN:?}: no quorum?"),
         }
+        false
     }
 }

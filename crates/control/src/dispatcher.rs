@@ -12,17 +12,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_consensus::{ProposeError, Replica};
-use sheaf_engine::dispatch::{Offer, Room, grant};
-use sheaf_engine::{Command, Grant, GrantAll, Job, Proposal, State, TakeUp};
+use sheaf_consensus::Replica;
+use sheaf_engine::dispatch::{Offer, Room, difference, grant};
+use sheaf_engine::{Command, Grant, GrantAll, Job, State, TakeUp};
 use sheaf_model::session::{Order, OrderedSubtask, ToNode};
 use sheaf_model::{
-    Actor, Attempt, BucketName, BucketSpec, Incarnation, Item, JobId, Json, ModuleSpec, NodeId, NodeStatus,
-    Subtasks, Term, Verdict,
+    Attempt, BucketName, BucketSpec, Incarnation, Item, JobId, Json, ModuleSpec, NodeId, NodeStatus,
+    Subtasks, Term,
 };
 
+use sheaf_wire::ApiError;
+
 use crate::Control;
-use crate::event::stored;
+use crate::event::read;
 use crate::place::Member;
 
 /// Looks are at most so far apart, whatever was missed.
@@ -35,8 +37,6 @@ const MOST: u32 = 5_000;
 const ASKED: usize = 64;
 /// How long a node may take to say what its gates say: as long as a check may take by default, and a little.
 const ANSWER_WITHIN: Duration = Duration::from_secs(6);
-/// How long a decision may take to be applied before it is decided anew.
-const DECIDE_WITHIN: Duration = Duration::from_secs(5);
 
 /// By node: attempts of jobs.
 type PerNode = BTreeMap<NodeId, BTreeMap<JobId, Vec<(u32, u32)>>>;
@@ -70,9 +70,7 @@ impl Control {
         self.take_up(&member.replica, term).await;
         self.catch_up(member).await;
         let stops = self.to_stop(&member.replica.state());
-        for (node, attempts) in stops {
-            self.live.lock().say(node, ToNode::StopAttempts(attempts));
-        }
+        self.say_to_stop(stops);
         self.ask_gates(&member.replica.state());
         let grants = {
             let state = member.replica.state();
@@ -85,7 +83,7 @@ impl Control {
             return false;
         }
         let command = Command::Grant(GrantAll { term, grants: grants.clone() });
-        if !self.decide_now(&member.replica, term, command).await {
+        if !self.decide(&member.replica, term, command).await {
             return false;
         }
         let due = {
@@ -109,7 +107,7 @@ impl Control {
             let new = lives.filter(is_new);
             new.map(|(node, incarnation)| TakeUp { node, incarnation }).collect()
         };
-        let all = new.into_iter().map(|take| self.decide_now(replica, term, Command::TakeUp(take)));
+        let all = new.into_iter().map(|take| self.decide(replica, term, Command::TakeUp(take)));
         futures::future::join_all(all).await;
     }
 
@@ -138,14 +136,19 @@ impl Control {
             }
             return;
         }
-        let (missing, unknown) = {
+        let (mut missing, mut unwanted) = (PerNode::new(), Vec::new());
+        {
             let state = member.replica.state();
-            differences(&state, &new)
-        };
-        for (node, attempts) in unknown {
-            self.live.lock().say(node, ToNode::StopAttempts(attempts));
+            for (node, _, said) in &new {
+                let found = difference(&state, *node, said);
+                for Attempt { job, subtask, number } in found.missing {
+                    missing.entry(*node).or_default().entry(job).or_default().push((subtask, number));
+                }
+                unwanted.push((*node, found.unwanted));
+            }
         }
         self.send(member, missing).await;
+        self.say_to_stop(unwanted);
     }
 
     /// What nodes run that is canceled, and were not told to stop.
@@ -173,6 +176,12 @@ impl Control {
             }
         }
         told
+    }
+
+    fn say_to_stop(&self, stops: Vec<(NodeId, Vec<Attempt>)>) {
+        for (node, attempts) in stops.into_iter().filter(|(_, attempts)| !attempts.is_empty()) {
+            self.live.lock().say(node, ToNode::StopAttempts(attempts));
+        }
     }
 
     fn grants(&self, state: &State) -> Vec<Grant> {
@@ -252,7 +261,7 @@ impl Control {
         member: &Member,
         id: JobId,
         attempts: &[(u32, u32)],
-    ) -> Result<Option<Order>, String> {
+    ) -> Result<Option<Order>, ApiError> {
         let (spec, module, backends) = {
             let state = member.replica.state();
             let Some(job) = state.jobs.get(id) else { return Ok(None) };
@@ -277,21 +286,6 @@ impl Control {
             .collect();
         Ok(Some(Order { job: id, spec, module, subtasks }))
     }
-
-    /// Whether it is done.
-    async fn decide_now(&self, replica: &Replica, term: Term, command: Command) -> bool {
-        let actor = Actor(format!("leader:{}", self.place.identity.name));
-        let proposal = Proposal { actor, at: self.clock.wall(), request: None, command };
-        let proposed = tokio::time::timeout(DECIDE_WITHIN, replica.propose_in_term(term, &proposal)).await;
-        match proposed {
-            Ok(Ok(applied)) => !matches!(applied.reply, sheaf_engine::Reply::Refused(_)),
-            Ok(Err(ProposeError::Full { .. })) | Err(_) => false,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "not decided");
-                false
-            }
-        }
-    }
 }
 
 /// What each of these subtasks is about, in order.
@@ -300,15 +294,11 @@ pub(crate) async fn items_of(
     job: JobId,
     kind: Subtasks,
     subtasks: Vec<u32>,
-) -> Result<Vec<Json>, String> {
+) -> Result<Vec<Json>, ApiError> {
     if let Subtasks::Array(range) = kind {
         return Ok(subtasks.iter().map(|it| Json::new(&range.item(*it).into())).collect());
     }
-    let reader = member.reader.clone();
-    let now = member.replica.state().revision;
-    stored(&member.replica, now).await;
-    let read = tokio::task::spawn_blocking(move || reader.items(job, &subtasks)).await;
-    let items: Vec<Item> = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let items: Vec<Item> = read(member, move |reader| reader.items(job, &subtasks)).await?;
     Ok(items.into_iter().map(|item| item.value).collect())
 }
 
@@ -329,38 +319,10 @@ fn applied(state: &State, grants: &[Grant]) -> PerNode {
     all
 }
 
-/// What nodes should hold and do not, and what they hold and should not.
-fn differences(
-    state: &State,
-    new: &[(NodeId, Incarnation, BTreeSet<Attempt>)],
-) -> (PerNode, Vec<(NodeId, Vec<Attempt>)>) {
-    let (mut missing, mut unknown) = (PerNode::new(), Vec::new());
-    for (node, life, held) in new {
-        let mut held = held.clone();
-        for (id, subtask) in state.jobs.running_on(*node) {
-            let running = state.jobs.get(id).and_then(|job| job.progress.running().get(&subtask));
-            let Some(number) = running.map(|running| running.attempt) else { continue };
-            if !held.remove(&Attempt { job: id, subtask, number }) {
-                missing.entry(*node).or_default().entry(id).or_default().push((subtask, number));
-            }
-        }
-        tracing::debug!(%node, %life, unknown = held.len(), "compared what it holds");
-        if !held.is_empty() {
-            unknown.push((*node, held.into_iter().collect()));
-        }
-    }
-    (missing, unknown)
-}
-
 /// The gates know buckets: a job is asked for as one of its name would be.
 fn as_bucket(job: &Job) -> Option<Arc<BucketSpec>> {
     let name = BucketName::new(&format!("/jobs/{}", job.spec.name)).ok()?;
     let mut spec = BucketSpec::new(name, job.spec.module.clone());
     spec.node_list_rules = job.spec.node_list_rules.clone();
     Some(Arc::new(spec))
-}
-
-/// What a node's gates said of a job, for people.
-pub(crate) fn verdict_of(control: &Control, job: JobId, node: NodeId) -> Option<Arc<Verdict>> {
-    control.floor.lock().verdict(job, node).flatten()
 }

@@ -12,6 +12,7 @@ use sheaf_wire::event::{Cursor, EventApi, EventFilter, EventPage, ListEvents, Wa
 use sheaf_wire::{Answers, ApiError, Caller};
 
 use crate::Control;
+use crate::place::Member;
 
 /// Events read at once.
 const PAGE: usize = 1000;
@@ -124,6 +125,18 @@ impl Watch {
 /// Waits, for a moment at most, until SQLite has what memory has: a caller that was told of a change finds it.
 pub(crate) async fn stored(replica: &Replica, revision: Revision) {
     let _ = tokio::time::timeout(STORED_WITHIN, replica.stored(revision)).await; // a full disk keeps nobody waiting
+}
+
+/// Reads what SQLite has, once it has what memory has now. Blocks nobody.
+pub(crate) async fn read<T: Send + 'static>(
+    member: &Member,
+    query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let now = member.replica.state().revision;
+    stored(&member.replica, now).await;
+    let reader = member.reader.clone();
+    let read = tokio::task::spawn_blocking(move || query(&reader)).await;
+    read.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)
 }
 
 async fn page(

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use sheaf_engine::{CancelJob, Command, Job, Reply, ReprioritizeJob, RetryJob};
+use sheaf_model::SubtaskState::{self, Canceled, Failed, Ready, Running, Waiting};
 use sheaf_model::view::{JobExplanation, JobRow, JobStatus, SubtaskRow};
 use sheaf_model::{JobId, JobName, JobSpec, Ranges, Run, Selector};
 use sheaf_wire::job::{
@@ -91,10 +92,9 @@ impl JobApi for Control {
     }
 
     async fn cancel(&self, caller: Caller, ask: CancelSubtasks) -> Result<Touched, ApiError> {
-        let (job, selected, all) = self.selected(&ask.job, ask.selector.as_ref(), |_| true)?;
+        let (job, selected, all) = self.selected(&ask.job, ask.selector.as_ref())?;
         if ask.dry_run {
-            let left = |job: &Job| job.counts().left();
-            return self.would_touch(&ask.job, &selected, all, &left, &["waiting", "ready", "running"]);
+            return self.would_touch(&ask.job, &selected, &[Waiting, Ready, Running]);
         }
         let subtasks = (!all).then_some(selected);
         let cancel = CancelJob { job, subtasks, reason: ask.reason };
@@ -102,19 +102,17 @@ impl JobApi for Control {
     }
 
     async fn retry(&self, caller: Caller, ask: RetrySubtasks) -> Result<Touched, ApiError> {
-        let (job, subtasks, all) = self.selected(&ask.job, ask.selector.as_ref(), |_| true)?;
+        let (job, subtasks, _) = self.selected(&ask.job, ask.selector.as_ref())?;
         if ask.dry_run {
-            let ended = |job: &Job| job.counts().failed + job.counts().canceled;
-            return self.would_touch(&ask.job, &subtasks, all, &ended, &["failed", "canceled"]);
+            return self.would_touch(&ask.job, &subtasks, &[Failed, Canceled]);
         }
         self.touch(&caller, Command::RetryJob(RetryJob { job, subtasks })).await
     }
 
     async fn reprioritize(&self, caller: Caller, ask: Reprioritize) -> Result<Touched, ApiError> {
-        let (job, selected, all) = self.selected(&ask.job, ask.selector.as_ref(), |_| true)?;
+        let (job, selected, all) = self.selected(&ask.job, ask.selector.as_ref())?;
         if ask.dry_run {
-            let left = |job: &Job| job.counts().waiting + job.counts().ready;
-            return self.would_touch(&ask.job, &selected, all, &left, &["waiting", "ready"]);
+            return self.would_touch(&ask.job, &selected, &[Waiting, Ready]);
         }
         let subtasks = (!all).then_some(selected);
         let command = ReprioritizeJob { job, subtasks, priority: ask.priority };
@@ -143,10 +141,8 @@ impl Control {
         &self,
         name: &JobName,
         selector: Option<&Selector>,
-        also: impl Fn(&Job) -> bool,
     ) -> Result<(JobId, Ranges, bool), ApiError> {
         self.see_job(name, |_, job| {
-            debug_assert!(also(job));
             let whole: Ranges = Run::first_of(job.count).map(Ranges::from).unwrap_or_default();
             let Some(selector) = selector else { return Ok((job.id, whole, true)) };
             within(job, selector)?;
@@ -155,24 +151,18 @@ impl Control {
         })?
     }
 
+    /// How many of the subtasks are in one of these states.
     fn would_touch(
         &self,
         name: &JobName,
         selected: &Ranges,
-        all: bool,
-        whole: &dyn Fn(&Job) -> u64,
-        states: &[&str],
+        states: &[SubtaskState],
     ) -> Result<Touched, ApiError> {
         self.see_job(name, |state, job| {
-            let subtasks = if all {
-                whole(job)
-            } else {
-                let meant = selected.runs().flat_map(|run| job.progress.places(run));
-                let counted = meant.filter(|(_, place)| states.contains(&place.state().as_str()));
-                counted.map(|(run, _)| run.len()).sum()
-            };
+            let meant = selected.runs().flat_map(|run| job.progress.places(run));
+            let touched = meant.filter(|(_, place)| states.contains(&place.state()));
             let done = Done { revision: state.revision, unchanged: true, ..Done::default() };
-            Touched { done, subtasks }
+            Touched { done, subtasks: touched.map(|(run, _)| run.len()).sum() }
         })
     }
 

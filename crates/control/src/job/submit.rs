@@ -12,6 +12,7 @@ use sheaf_wire::{Answers, ApiError, Caller};
 
 use crate::Control;
 use crate::propose::refused;
+use crate::secret::module_of;
 
 /// Where a submit stands.
 struct Stands {
@@ -80,10 +81,8 @@ impl Control {
     fn check_module(&self, spec: &JobSpec) -> Result<(), ApiError> {
         let member = self.member()?;
         let state = member.replica.state();
-        let wanted = &spec.module;
-        let found = if wanted.version.is_some() { state.module(wanted) } else { state.newest(&wanted.name) };
         // One that is not there is told with everything else that the state knows.
-        let defects = found.map(|module| lacking(&module.spec)).unwrap_or_default();
+        let defects = module_of(&spec.module, &[], &state).map(lacking).unwrap_or_default();
         if defects.is_empty() {
             return Ok(());
         }

@@ -14,8 +14,7 @@ use sheaf_wire::{ApiError, Page};
 
 use super::within;
 use crate::Control;
-use crate::dispatcher::verdict_of;
-use crate::event::{store_error, stored};
+use crate::event::read;
 
 /// Groups of failures that a status names.
 const GROUPS: usize = 10;
@@ -93,11 +92,7 @@ impl Control {
             Some(job) => job.progress.in_state(SubtaskState::Failed),
             None => return Ok(Vec::new()),
         };
-        let now = member.replica.state().revision;
-        stored(&member.replica, now).await;
-        let reader = member.reader;
-        let read = tokio::task::spawn_blocking(move || reader.failure_groups(job, &failed, GROUPS)).await;
-        let groups = read.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)?;
+        let groups = read(&member, move |reader| reader.failure_groups(job, &failed, GROUPS)).await?;
         let view = |(fingerprint, subtasks, message): (sheaf_model::Fingerprint, u64, String)| FailureGroup {
             fingerprint: fingerprint.to_string(),
             subtasks,
@@ -108,12 +103,7 @@ impl Control {
 
     /// The attempts of a subtask that are over, in order.
     pub(super) async fn attempts(&self, job: JobId, subtask: u32) -> Result<Vec<RanAttempt>, ApiError> {
-        let member = self.member()?;
-        let now = member.replica.state().revision;
-        stored(&member.replica, now).await;
-        let reader = member.reader;
-        let read = tokio::task::spawn_blocking(move || reader.attempts(job, subtask)).await;
-        read.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)
+        read(&self.member()?, move |reader| reader.attempts(job, subtask)).await
     }
 
     pub(super) async fn subtask_page(&self, ask: ListSubtasks) -> Result<Page<SubtaskRow>, ApiError> {
@@ -161,15 +151,11 @@ impl Control {
             return Ok(());
         }
         let member = self.member()?;
-        let (now, backends) = {
+        let backends = {
             let state = member.replica.state();
-            let backends = state.jobs.get(job).map(|job| job.spec.backends.clone());
-            (state.revision, backends.unwrap_or_default())
+            state.jobs.get(job).map(|job| job.spec.backends.clone()).unwrap_or_default()
         };
-        stored(&member.replica, now).await;
-        let reader = member.reader;
-        let read = tokio::task::spawn_blocking(move || reader.last_attempts(job, &past)).await;
-        let mut last = read.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)?;
+        let mut last = read(&member, move |reader| reader.last_attempts(job, &past)).await?;
         for row in rows {
             let Some(ran) = last.remove(&row.subtask) else { continue };
             row.attempt = ran.number;
@@ -221,7 +207,7 @@ impl Control {
         let nodes = state.nodes.values().filter(|node| node.status != NodeStatus::Left);
         let mut nodes: Vec<NodeExplanation> = nodes
             .map(|node| {
-                let verdict = verdict_of(self, job.id, node.id);
+                let verdict = self.floor.lock().verdict(job.id, node.id).flatten();
                 let silent = std::array::from_fn(|_| GateOutcome::unknown("not asked yet"));
                 let gates = verdict.as_ref().map_or(&silent, |verdict| &verdict.gates);
                 let view = |(gate, outcome): (Gate, &GateOutcome)| GateView {
