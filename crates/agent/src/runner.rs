@@ -124,7 +124,7 @@ pub fn runner_main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
 pub fn sweep(data_dir: &Path) -> usize {
     let mut swept = 0;
     loop {
-        let left = proc::marked(&mark_of_all(data_dir));
+        let left = proc::marked(&entry(data_dir));
         if left.is_empty() {
             return swept;
         }
@@ -134,10 +134,14 @@ pub fn sweep(data_dir: &Path) -> usize {
     }
 }
 
-/// What [`MARK`] begins with for everything of one data directory, name included.
-fn mark_of_all(data_dir: &Path) -> Vec<u8> {
-    let mut mark = format!("{MARK}=").into_bytes();
-    mark.extend_from_slice(data_dir.as_os_str().as_bytes());
-    mark.push(b':');
+/// What [`MARK`] begins with for everything of one data directory. That of a runner itself is no longer than this.
+fn mark(data_dir: &Path) -> OsString {
+    let mut mark = data_dir.as_os_str().to_owned();
+    mark.push(":");
     mark
+}
+
+/// The same as it stands in an environment, name included.
+fn entry(data_dir: &Path) -> Vec<u8> {
+    [MARK.as_bytes(), b"=", mark(data_dir).as_bytes()].concat()
 }

@@ -11,7 +11,7 @@ use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process_group};
 use sheaf_model::{Exit, Moment, Span, Stop};
 
-use super::{Ended, MARK, Start, Stopped};
+use super::{Ended, MARK, Start, Stopped, mark};
 use crate::keeper::output::{Output, STDERR, STDOUT};
 use crate::keeper::program::read_some;
 use crate::keeper::{clock, proc};
@@ -41,8 +41,8 @@ impl Attempt {
     pub(super) fn start(start: &Start, data_dir: &Path, now: Moment) -> Result<Self, String> {
         let program = found(start)?;
         make(start).map_err(|error| format!("prepare {}: {error}", start.dir.display()))?;
-        let mut mark = data_dir.as_os_str().to_owned();
-        mark.push(format!(":{}", start.ticket));
+        let mut mark = mark(data_dir);
+        mark.push(start.ticket.to_string());
         let mut command = Command::new(&program);
         command
             .args(&start.args)

@@ -13,7 +13,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use super::{FromRunner, MARK, ToRunner};
+use super::{FromRunner, MARK, ToRunner, mark};
 
 /// What a runner has to say when all else fails, in the data directory.
 const LOG: &str = "runner.log";
@@ -41,14 +41,12 @@ impl Runner {
             .truncate(true)
             .mode(0o600)
             .open(data_dir.join(LOG))?;
-        let mut mark = data_dir.as_os_str().to_owned();
-        // A sweep ends the runner, too: one that was stopped would start what it had been told before it hears of its end.
-        mark.push(":");
         let child = Command::new(binary)
             .arg("runner")
             .arg(data_dir)
             .current_dir(data_dir)
-            .env(MARK, mark)
+            // A sweep ends the runner, too: one that was stopped would start what it had been told before it hears of its end.
+            .env(MARK, mark(data_dir))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))

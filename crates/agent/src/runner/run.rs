@@ -12,7 +12,7 @@ use sheaf_model::{Exit, Moment};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::attempt::Attempt;
-use super::{Ended, FromRunner, Start, Stopped, ToRunner, mark_of_all};
+use super::{Ended, FromRunner, Start, Stopped, ToRunner, entry};
 use crate::keeper::proc::{self, Reaped};
 use crate::keeper::wires::Line;
 use crate::keeper::{clock, first_wire};
@@ -43,7 +43,7 @@ pub(super) fn run(data_dir: &Path) -> io::Result<()> {
         running: BTreeMap::new(),
         by_pid: BTreeMap::new(),
         ending: BTreeMap::new(),
-        mark: mark_of_all(data_dir),
+        mark: entry(data_dir),
     };
     runner.run(data_dir);
     Ok(())
