@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sheaf_model::session::ToNode;
 use sheaf_model::view::{GateView, NodeExplanation};
-use sheaf_model::{Gate, GateOutcome, ModuleSpec, NodeId, NodeStatus, PutBucket, Verdict, document};
+use sheaf_model::{GateOutcome, ModuleSpec, NodeId, NodeStatus, PutBucket, Verdict, document};
 use sheaf_wire::ApiError;
 use sheaf_wire::bucket::Plan;
 
@@ -87,11 +87,5 @@ impl Control {
 
 fn gates(verdict: Option<&Verdict>) -> Vec<GateView> {
     let silent = std::array::from_fn(|_| GateOutcome::unknown("not answered"));
-    let gates = verdict.map_or(&silent, |verdict| &verdict.gates);
-    let view = |(gate, outcome): (Gate, &GateOutcome)| GateView {
-        gate: gate.as_str().to_owned(),
-        pass: outcome.pass,
-        reason: outcome.reason.to_string(),
-    };
-    Gate::ALL.into_iter().zip(gates).map(view).collect()
+    GateView::all(verdict.map_or(&silent, |verdict| &verdict.gates))
 }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Gate, GateOutcome};
+
 pub use job::{FailedAttempts, FailureGroup, JobExplanation, JobRow, JobStatus, SubtaskRow};
 
 /// Where a bucket stands as a whole.
@@ -189,6 +191,18 @@ pub struct GateView {
     pub gate: String,
     pub pass: Option<bool>,
     pub reason: String,
+}
+
+impl GateView {
+    /// All gates, in their order.
+    pub fn all(gates: &[GateOutcome; 3]) -> Vec<Self> {
+        let view = |(gate, outcome): (Gate, &GateOutcome)| Self {
+            gate: gate.as_str().to_owned(),
+            pass: outcome.pass,
+            reason: outcome.reason.to_string(),
+        };
+        Gate::ALL.into_iter().zip(gates).map(view).collect()
+    }
 }
 
 /// One node, in `bucket explain`.

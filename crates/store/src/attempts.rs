@@ -6,7 +6,6 @@ use rusqlite::params;
 use sheaf_engine::job::step::{Detail, Step, Transitions, What};
 use sheaf_model::{Exit, FailureClass, Fingerprint, JobId, NodeId, Ranges, Run, Timestamp};
 
-use crate::codec;
 use crate::error::StoreError;
 use crate::reader::Reader;
 
@@ -162,12 +161,8 @@ impl Reader {
             let is_last = rows.len() < ROWS as usize;
             for (number, body) in rows {
                 from = if backwards { number - 1 } else { number + 1 };
-                let all: Transitions = codec::decode(&body).map_err(|source| StoreError::Row {
-                    path: self.path().to_owned(),
-                    table: "job_transitions",
-                    key: format!("{job}/{number}"),
-                    source,
-                })?;
+                let key = || format!("{job}/{number}");
+                let all: Transitions = self.decode("job_transitions", key, &body)?;
                 if !goes_on(&all) {
                     return Ok(());
                 }

@@ -7,7 +7,6 @@ use rusqlite::{Connection, Row, ToSql, params};
 use sheaf_engine::Release;
 use sheaf_model::{BucketName, Event, Revision, Timestamp};
 
-use crate::codec;
 use crate::error::StoreError;
 use crate::reader::Reader;
 use crate::row::hour;
@@ -63,7 +62,7 @@ impl Reader {
             let mut statement = db.prepare_cached(sql)?;
             statement.query_map(params![bucket.as_str(), rows(limit)], body)?.collect::<Result<Vec<_>, _>>()
         })?;
-        bodies.into_iter().map(|found| self.decode(bucket, found)).collect()
+        bodies.into_iter().map(|found| self.decode_release(bucket, found)).collect()
     }
 
     /// What a bucket was at `revision`; none if it was not changed by that command.
@@ -74,16 +73,15 @@ impl Reader {
             let mut found = statement.query_map(params![bucket.as_str(), revision.0.cast_signed()], body)?;
             found.next().transpose()
         })?;
-        found.map(|found| self.decode(bucket, found)).transpose()
+        found.map(|found| self.decode_release(bucket, found)).transpose()
     }
 
-    fn decode(&self, bucket: &BucketName, (revision, body): (i64, Vec<u8>)) -> Result<Release, StoreError> {
-        codec::decode(&body).map_err(|source| StoreError::Row {
-            path: self.path().to_owned(),
-            table: "releases",
-            key: format!("{bucket} at {revision}"),
-            source,
-        })
+    fn decode_release(
+        &self,
+        bucket: &BucketName,
+        (revision, body): (i64, Vec<u8>),
+    ) -> Result<Release, StoreError> {
+        self.decode("releases", || format!("{bucket} at {revision}"), &body)
     }
 }
 

@@ -4,7 +4,6 @@ use rusqlite::{OptionalExtension, params};
 use sheaf_engine::job::submit::Items;
 use sheaf_model::{Item, JobId};
 
-use crate::codec;
 use crate::error::StoreError;
 use crate::reader::Reader;
 
@@ -40,11 +39,6 @@ impl Reader {
             db.prepare_cached(sql)?.query_row(key, |row| row.get::<_, Vec<u8>>(0)).optional()
         })?;
         let Some(body) = body else { return Ok(None) };
-        codec::decode(&body).map(Some).map_err(|source| StoreError::Row {
-            path: self.path().to_owned(),
-            table: "job_items",
-            key: format!("{job}/{subtask}"),
-            source,
-        })
+        self.decode("job_items", || format!("{job}/{subtask}"), &body).map(Some)
     }
 }

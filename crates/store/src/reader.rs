@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use rusqlite::Connection;
 use sheaf_model::Revision;
 
+use crate::codec::{self, Stored};
 use crate::error::StoreError;
 use crate::{snapshot, store};
 
@@ -43,6 +44,21 @@ impl Reader {
     /// Where the database is.
     pub(crate) fn path(&self) -> &Path {
         self.pool.path()
+    }
+
+    /// Reads a row's body; if it is damaged the error names the row by `key`.
+    pub(crate) fn decode<T: Stored>(
+        &self,
+        table: &'static str,
+        key: impl FnOnce() -> String,
+        body: &[u8],
+    ) -> Result<T, StoreError> {
+        codec::decode(body).map_err(|source| StoreError::Row {
+            path: self.path().to_owned(),
+            table,
+            key: key(),
+            source,
+        })
     }
 
     /// Runs a query; `doing` what, for the error.

@@ -6,7 +6,7 @@ use sheaf_model::view::{
     FailedAttempts, FailureGroup, GateView, JobExplanation, JobRow, JobStatus, NodeExplanation, SubtaskRow,
 };
 use sheaf_model::{
-    Exit, FailureClass, Gate, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskState, Timestamp,
+    Exit, FailureClass, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskState, Timestamp,
 };
 use sheaf_store::RanAttempt;
 use sheaf_wire::job::{ExplainJob, GotJob, ListSubtasks};
@@ -210,17 +210,12 @@ impl Control {
                 let verdict = self.floor.lock().verdict(job.id, node.id).flatten();
                 let silent = std::array::from_fn(|_| GateOutcome::unknown("not asked yet"));
                 let gates = verdict.as_ref().map_or(&silent, |verdict| &verdict.gates);
-                let view = |(gate, outcome): (Gate, &GateOutcome)| GateView {
-                    gate: gate.as_str().to_owned(),
-                    pass: outcome.pass,
-                    reason: outcome.reason.to_string(),
-                };
                 NodeExplanation {
                     node: node.facts.name.to_string(),
                     status: node.status.as_str().to_owned(),
                     eligible: verdict.as_ref().is_some_and(|verdict| verdict.eligible()),
                     running: job.progress.running().values().any(|it| it.node == node.id),
-                    gates: Gate::ALL.into_iter().zip(gates).map(view).collect(),
+                    gates: GateView::all(gates),
                 }
             })
             .collect();

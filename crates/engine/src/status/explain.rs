@@ -1,7 +1,7 @@
 //! Why a bucket runs where it runs, and why not elsewhere: every node, every gate, every reason.
 
 use sheaf_model::view::{DecisionView, Explanation, GateView, NodeExplanation};
-use sheaf_model::{Gate, GateOutcome, Node, NodeStatus};
+use sheaf_model::{GateOutcome, Node, NodeStatus};
 
 use super::Sight;
 use crate::state::Bucket;
@@ -33,17 +33,12 @@ impl Sight<'_> {
                 &unknown
             }
         };
-        let views = Gate::ALL.into_iter().zip(gates).map(|(gate, outcome)| GateView {
-            gate: gate.as_str().to_owned(),
-            pass: outcome.pass,
-            reason: outcome.reason.to_string(),
-        });
         NodeExplanation {
             node: node.facts.name.to_string(),
             status: self.node_status(node).to_owned(),
             eligible: verdict.is_some_and(|verdict| verdict.eligible()) && node.status.is_alive(),
             running: self.runs_on(bucket, node.id),
-            gates: views.collect(),
+            gates: GateView::all(gates),
         }
     }
 
