@@ -232,16 +232,18 @@ impl Sessions {
         }
     }
 
-    /// A heartbeat came. It is acknowledged after a quorum round that begins later than this.
-    pub fn heard(&mut self, node: NodeId, heartbeat: &Heartbeat, now: Moment) {
-        let Some(session) = self.nodes.get_mut(&node) else { return };
-        session.last_heard = now;
+    /// A heartbeat came. It is acknowledged after a quorum round that begins later than this. Returns when the node was
+    /// heard before; none: it has no session.
+    pub fn heard(&mut self, node: NodeId, heartbeat: &Heartbeat, now: Moment) -> Option<Moment> {
+        let session = self.nodes.get_mut(&node)?;
+        let before = std::mem::replace(&mut session.last_heard, now);
         // What is heard comes through a session that stands, whatever ended of an earlier term.
         session.standing = session.standing.max(1);
         session.load = heartbeat.load;
         let boot = session.boot.clone();
         self.waiting.retain(|waiting| waiting.node != node);
         self.waiting.push(Waiting { node, boot, sent_at: heartbeat.sent_at });
+        Some(before)
     }
 
     /// Verdicts came. During a rollout they are about different revisions; of each node the newest word counts.
@@ -356,7 +358,7 @@ impl Sessions {
     fn observe_rollouts(&mut self, state: &State, now: Moment) {
         let rolling = |bucket: &&Arc<Bucket>| bucket.next.is_some();
         let mut running = BTreeMap::new();
-        for bucket in state.buckets.values().filter(rolling) {
+        for bucket in state.unsettled().filter(rolling) {
             let instances = state.instances.get(bucket.name()).into_iter().flatten();
             for (node, instance) in instances.filter(|(_, instance)| instance.phase == Phase::Running) {
                 let key = (bucket.name().clone(), *node);

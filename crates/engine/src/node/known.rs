@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sheaf_model::watch::{WatchItem, WatchedBinding, WatchedBucket};
 use sheaf_model::{
     Artifact, BucketName, CompiledRules, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment, Node,
-    Revision, Settings,
+    Revision, Runtime, Settings,
 };
 
 use super::question::Key;
@@ -68,6 +68,13 @@ impl Known {
             .map(|(name, _)| name)
     }
 
+    /// Whether artifacts, or plugins' processes, are kept for a module. There may be very many buckets, and most need
+    /// neither.
+    fn is_equipped(&self, module: &ModuleRef) -> bool {
+        let is_plugin = |known: &KnownModule| known.spec.runtime == Runtime::Plugin;
+        self.artifacts.contains_key(module) || self.module(module).is_none_or(is_plugin)
+    }
+
     /// Everything that has a name here.
     fn names(&self) -> impl Iterator<Item = &BucketName> {
         self.buckets.keys().chain(self.bindings.keys()).chain(self.residues.keys())
@@ -107,6 +114,7 @@ impl NodeState {
         }
         self.refresh_here(now);
         self.synced = true;
+        self.retire = true;
         // What an earlier life of the agent has sworn is asked for only now, and nothing else may be left to be done.
         self.say_again = Some(now);
     }
@@ -127,7 +135,8 @@ impl NodeState {
         }
         for item in group {
             match self.known.put(item) {
-                Put::Bucket(bucket) => {
+                Put::Bucket(bucket, equipped) => {
+                    self.retire |= equipped;
                     self.may_succeed_now(&bucket, now);
                     self.dirty.insert(bucket);
                 }
@@ -138,10 +147,14 @@ impl NodeState {
                     self.dirty.insert(bucket);
                 }
                 Put::Own => {
+                    self.retire = true;
                     self.refresh_here(now);
                     self.dirty.extend(self.known.names().cloned());
                 }
-                Put::Module(module) => self.module_came(&module, now),
+                Put::Module(module) => {
+                    self.retire = true;
+                    self.module_came(&module, now);
+                }
                 Put::Nothing => {}
             }
         }
@@ -184,7 +197,8 @@ fn is_news(known: &Known, binding: &WatchedBinding) -> bool {
 
 /// What an item was about.
 enum Put {
-    Bucket(BucketName),
+    /// And whether its module is, or was, one that artifacts or processes are kept for.
+    Bucket(BucketName, bool),
     /// About a bucket, but nothing that this node knew or has to know.
     Elsewhere(BucketName),
     Module(ModuleRef),
@@ -215,7 +229,7 @@ impl Known {
                 if let Some(versions) = self.modules.get_mut(&name) {
                     versions.remove(&version);
                 }
-                Put::Nothing
+                Put::Module(ModuleRef { name, version: Some(version) })
             }
             WatchItem::Artifact(artifact) => {
                 let module = artifact.module.clone();
@@ -233,30 +247,32 @@ impl Known {
                     Some(revision) => drop(self.purges.insert(name.clone(), revision)),
                     None => drop(self.purges.remove(&name)),
                 }
-                self.buckets.insert(name.clone(), KnownBucket::new(watched, rules));
-                Put::Bucket(name)
+                let mut equipped = self.is_equipped(&watched.spec.module);
+                let former = self.buckets.insert(name.clone(), KnownBucket::new(watched, rules));
+                equipped |= former.is_some_and(|it| self.is_equipped(&it.watched.spec.module));
+                Put::Bucket(name, equipped)
             }
             WatchItem::BucketGone(name) => {
-                self.buckets.remove(&name);
+                let former = self.buckets.remove(&name);
                 self.purges.remove(&name);
-                Put::Bucket(name)
+                Put::Bucket(name, former.is_some_and(|it| self.is_equipped(&it.watched.spec.module)))
             }
             WatchItem::Binding(binding) => {
                 let name = binding.bucket.clone();
                 self.bindings.insert(name.clone(), binding);
-                Put::Bucket(name)
+                Put::Bucket(name, false)
             }
             WatchItem::BindingGone(name) => {
                 let had = self.bindings.remove(&name).is_some();
-                if had { Put::Bucket(name) } else { Put::Elsewhere(name) }
+                if had { Put::Bucket(name, false) } else { Put::Elsewhere(name) }
             }
             WatchItem::Residue(name, revision) => {
                 self.residues.insert(name.clone(), revision);
-                Put::Bucket(name)
+                Put::Bucket(name, false)
             }
             WatchItem::ResidueGone(name) => {
                 let had = self.residues.remove(&name).is_some();
-                if had { Put::Bucket(name) } else { Put::Elsewhere(name) }
+                if had { Put::Bucket(name, false) } else { Put::Elsewhere(name) }
             }
         }
     }

@@ -154,6 +154,9 @@ impl NodeState {
     pub(super) fn done(&mut self, bucket: BucketName, done: Done, now: Moment, out: &mut Vec<Action>) {
         let place = self.places.entry(bucket.clone()).or_default();
         let step = place.busy.take();
+        if let Some(Step::Start(_, origin) | Step::Update(_, origin)) = step {
+            self.retire |= origin.artifact.is_some();
+        }
         if !matches!(done, Done::Failed { .. }) {
             place.failures = 0;
             place.retry_at = None;

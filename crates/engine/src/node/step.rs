@@ -62,10 +62,7 @@ impl NodeState {
                 self.retire = true;
                 self.refresh_here(now);
             }
-            Input::Watch(items) => {
-                self.retire = true;
-                items.into_iter().for_each(|item| self.watch(item, now, out));
-            }
+            Input::Watch(items) => items.into_iter().for_each(|item| self.watch(item, now, out)),
             Input::Answered(key, part, answers) => self.answered(&key, part, &answers, now),
             Input::Seen(bucket, seen) => {
                 let place = self.places.entry(bucket.clone()).or_default();
