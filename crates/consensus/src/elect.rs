@@ -2,7 +2,11 @@
 //!
 //! openraft's own timer would look for it in steps, for ever, on every member, and stand only after a member's loyalty
 //! *and* a whole election timeout are over, which doubles how long nobody leads. Here it sleeps until loyalty is over and a
-//! little chance more; a leader that is heard meanwhile costs nothing.
+//! little more; a leader that is heard meanwhile costs nothing.
+//!
+//! How much more is each voter's own turn, in the order of their numbers: by chance alone two stand at once in one election
+//! of some ten, neither wins, and the next try is most of a second later. Chance only breaks what turns cannot, as
+//! voters that disagree on who votes.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,25 +29,39 @@ struct Waits {
     loyal: Duration,
     /// Without one to be loyal to: at the start, and after an election that somebody else may win.
     vacant: Duration,
-    /// At most so much longer, by chance, so that two seldom stand at once.
-    chance: Duration,
+    /// At most so much longer, for its turn and by chance.
+    more: Duration,
 }
+
+/// The first to stand waits so much longer than it must: the others heard the leader a moment later, and are loyal still.
+const GRACE: u32 = 8;
+/// The part of a turn that is chance.
+const CHANCE: u32 = 4;
 
 impl Waits {
     fn new(options: &Options) -> Self {
         let (min, max) = (options.election_min, options.election_max);
-        Self { loyal: max, vacant: min, chance: max.saturating_sub(min) }
+        Self { loyal: max, vacant: min, more: max.saturating_sub(min) }
     }
 
-    /// A random part of `chance`.
-    fn chance(&self) -> Duration {
-        // Keys of the standard library's hashers are random: enough to break ties.
-        let random = RandomState::new().build_hasher().finish() % 1024;
-        self.chance * u32::try_from(random).unwrap_or(0) / 1024
+    /// How much longer the `turn`th of `of` waits, the first being 0; `chance` is any number.
+    fn more(&self, turn: usize, of: usize, chance: u64) -> Duration {
+        let grace = self.more / GRACE;
+        let each = (self.more - grace) / u32::try_from(of.max(1)).unwrap_or(u32::MAX);
+        let by_chance = each / CHANCE * (chance % 1024) as u32 / 1024;
+        grace + each * u32::try_from(turn.min(of)).unwrap_or(u32::MAX) + by_chance
     }
 }
 
-/// Until when this member does not stand, but for chance.
+/// Which turn is `node`'s among the voters but for the leader that is not heard, and how many turns there are. Who does
+/// not vote comes last.
+fn turn(node: u64, voters: impl Iterator<Item = u64>, leader: Option<u64>) -> (usize, usize) {
+    let mut others: Vec<u64> = voters.filter(|voter| Some(*voter) != leader || *voter == node).collect();
+    others.sort_unstable();
+    (others.iter().position(|voter| *voter == node).unwrap_or(others.len()), others.len())
+}
+
+/// Until when this member does not stand, but for its turn.
 #[derive(Clone, Debug)]
 pub(crate) struct Patience {
     until: Arc<Mutex<Instant>>,
@@ -90,7 +108,15 @@ pub(crate) async fn run(raft: Raft, node: NodeId, patience: Patience, timers: Ti
             patience.vacant();
         }
         let until = patience.until();
-        timers.sleep_until(until + patience.waits.chance()).await;
+        let (turn, of) = {
+            let metrics = raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            let leader = leadership.borrow().leader.map(|leader| leader.0);
+            turn(node.0, metrics.membership_config.voter_ids(), leader)
+        };
+        // Keys of the standard library's hashers are random.
+        let chance = RandomState::new().build_hasher().finish();
+        timers.sleep_until(until + patience.waits.more(turn, of, chance)).await;
         if patience.until() > until || leadership.borrow().leading {
             continue;
         }
@@ -100,5 +126,33 @@ pub(crate) async fn run(raft: Raft, node: NodeId, patience: Patience, timers: Ti
             return;
         }
         patience.vacant();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_apart_and_never_longer_than_what_is_set() {
+        let waits = Waits::new(&Options::new("unused"));
+        for of in 1..=9 {
+            for turn in 0..of {
+                let (first, last) = (waits.more(turn, of, 0), waits.more(turn, of, 1023));
+                assert!(first <= last && last <= waits.more, "{turn} of {of}: {first:?} to {last:?}");
+                let next = waits.more(turn + 1, of, 0);
+                assert!(next - last >= waits.more / 20, "{turn} of {of}: {last:?}, the next one {next:?}");
+            }
+        }
+        assert!(waits.more(0, 2, 0) >= Duration::from_millis(20));
+    }
+
+    #[test]
+    fn voters_without_the_lost_leader_have_turns_by_number() {
+        let turns = |leader| [1, 4, 7].map(|node| turn(node, [7, 1, 4].into_iter(), leader));
+        assert_eq!(turns(None), [(0, 3), (1, 3), (2, 3)]);
+        // Who was the leader itself stands like the others.
+        assert_eq!(turns(Some(1)), [(0, 3), (0, 2), (1, 2)]);
+        assert_eq!(turn(9, [7, 1, 4].into_iter(), Some(4)), (2, 2));
     }
 }

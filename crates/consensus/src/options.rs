@@ -18,7 +18,7 @@ pub struct Options {
     /// A member that knows of no leader, at the start or after an election that nobody won, stands for election after
     /// this time, or up to `election_max`. More than twice `heartbeat`, and well above one fsync.
     pub election_min: Duration,
-    /// So long members stay loyal to a leader they heard; then they stand after a time by chance, at most what this is
+    /// So long members stay loyal to a leader they heard; then they stand by turns, the last after at most what this is
     /// longer than `election_min`.
     pub election_max: Duration,
     /// Entries after which SQLite is made durable and the log is cut.
