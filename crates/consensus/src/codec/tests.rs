@@ -22,6 +22,8 @@ use super::*;
 use crate::peer::{self, SnapshotHeadV1};
 use crate::raft::log_id;
 
+mod jobs;
+
 fn proposals() -> Vec<Proposal> {
     let by = |command| Proposal {
         actor: Actor("cli:alice@ops1".to_owned()),
@@ -325,6 +327,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
             include_str!("golden/v1-entry-instances.hex"),
         ),
         ("entry-purges", batch_of(&purges()), include_str!("golden/v1-entry-purges.hex")),
+        ("entry-jobs", batch_of(&jobs::job_commands()), include_str!("golden/v1-entry-jobs.hex")),
         ("entry-artifacts", batch_of(&artifact_commands()), include_str!("golden/v1-entry-artifacts.hex")),
         (
             "entry-membership",
