@@ -11,6 +11,7 @@ use sheaf_engine::{Proposal, State};
 use sheaf_model::{FullQueues, NodeId, Queue, Revision, Term};
 use tokio::sync::watch;
 
+use crate::beat::Rounds;
 use crate::elect::Patience;
 use crate::error::{ProposeError, ReadError};
 use crate::machine::Shared;
@@ -93,6 +94,7 @@ pub(crate) struct Inner {
     pub(crate) copies: Copies,
     pub(crate) proposer: ProposerHandle,
     pub(crate) reads: ReadsHandle,
+    pub(crate) rounds: Rounds,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) space: watch::Receiver<Space>,
     pub(crate) runtime: tokio::runtime::Handle,
@@ -125,6 +127,12 @@ impl Replica {
     /// callers: those that wait share a round.
     pub async fn confirm_leadership(&self) -> Result<Term, ReadError> {
         self.inner.reads.confirm().await
+    }
+
+    /// When a leader will ask all members for an answer anyway. Who asks [`Replica::confirm_leadership`] a moment before
+    /// costs no round of its own.
+    pub fn next_round(&self) -> tokio::time::Instant {
+        self.inner.rounds.due()
     }
 
     /// On any member: returns when everything acknowledged before this call is applied here, and up to where that is.

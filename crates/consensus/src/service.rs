@@ -139,14 +139,14 @@ impl Opening {
         let (leadership_sender, leadership) = watch::channel(unknown);
         let (space_sender, space) = watch::channel(space::look(&options.dir, options.reserve_bytes));
         let (proposer, proposer_handle) = proposer::new(leadership.clone(), space.clone());
-        let rounds = Rounds::default();
+        let rounds = Rounds::new(options.heartbeat);
         let (reads, reads_handle) = reads::new(shared.applied.subscribe(), rounds.clone(), patience);
         let election = Patience::new(&options, leadership.clone());
         let timers = Timers::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(elect::run(raft.clone(), node, election.clone(), timers.clone()));
         tasks.spawn(follow_leadership(raft.clone(), node, leadership_sender));
-        tasks.spawn(beat::run(raft.clone(), leadership.clone(), rounds, timers.clone(), options.heartbeat));
+        tasks.spawn(beat::run(raft.clone(), leadership.clone(), rounds.clone(), timers.clone()));
         tasks.spawn(space::watch(options.dir.clone(), options.reserve_bytes, space_sender));
         tasks.spawn(proposer.run(raft.clone()));
         tasks.spawn(reads.run(raft.clone()));
@@ -161,6 +161,7 @@ impl Opening {
             copies,
             proposer: proposer_handle,
             reads: reads_handle,
+            rounds,
             leadership,
             space,
             runtime,

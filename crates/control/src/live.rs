@@ -19,8 +19,10 @@ pub(crate) struct Live {
     /// Everything that is decided about leases is decided under this one lock: an epoch that was fenced must never be
     /// named again. Held for microseconds, across no await.
     inner: Mutex<Inner>,
-    /// A heartbeat waits for a quorum round.
+    /// A heartbeat waits for a quorum round, and somebody for what follows.
     pub(crate) round: Notify,
+    /// One came when it was expected: it can wait for the next round that comes anyway.
+    pub(crate) routine: Notify,
     /// Something was answered, given up, opened or closed: the conductor should look.
     pub(crate) conduct: Notify,
     /// Reports that waited for the recorder.

@@ -165,18 +165,27 @@ impl Session {
 }
 
 impl Control {
+    /// What lies between two heartbeats of a node.
+    fn heartbeat(&self) -> Span {
+        let member = self.place.member();
+        member.map_or(Span(0), |member| member.replica.state().cluster.settings.lease.heartbeat)
+    }
+
     /// Takes in what an agent says.
     async fn take(&self, node: NodeId, of: &Incarnation, message: ToLeader) {
         match message {
             ToLeader::Heartbeat(heartbeat) => {
                 let now = self.clock.moment();
                 // A late one of a former life, perhaps of another boot, is not this one's.
-                if let Some(sessions) = &mut self.live.lock().sessions
-                    && sessions.is_of(node, of)
-                {
-                    sessions.heard(node, &heartbeat, now);
+                let before = match &mut self.live.lock().sessions {
+                    Some(sessions) if sessions.is_of(node, of) => sessions.heard(node, &heartbeat, now),
+                    _ => None,
+                };
+                // One out of turn is sent because something is to be started.
+                match before.map(|before| now.since(before)) {
+                    Some(since) if since.0 * 4 > self.heartbeat().0 * 3 => self.live.routine.notify_one(),
+                    _ => self.live.round.notify_one(),
                 }
-                self.live.round.notify_one();
             }
             ToLeader::Verdicts(verdicts) => {
                 let now = self.clock.moment();
