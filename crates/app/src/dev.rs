@@ -13,6 +13,7 @@
 mod agents;
 mod examples;
 mod guard;
+mod job;
 mod layout;
 mod leftovers;
 mod screen;

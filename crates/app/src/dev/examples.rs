@@ -1,5 +1,6 @@
 //! The examples: their documents, and how they came to run.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -11,6 +12,7 @@ use sheaf_wire::node::ListNodes;
 use sheaf_wire::{ApiError, Client, Options};
 use tokio::time::{Instant, sleep};
 
+use super::job;
 use super::layout::{Home, Node};
 use super::leftovers::runs_below;
 use super::screen::Progress;
@@ -31,6 +33,8 @@ pub(super) struct Seen {
     pub(super) nodes: Vec<NodeRow>,
     pub(super) voters: Vec<String>,
     pub(super) buckets: Vec<(BucketStatus, Explanation)>,
+    /// The document of a job that can be submitted, and how many subtasks it has.
+    pub(super) job: (PathBuf, usize),
     /// How long a lost node's single-node work takes to be free.
     pub(super) wait: String,
 }
@@ -137,7 +141,7 @@ pub(super) async fn look(client: &Client, home: &Home, progress: &Progress) -> a
     let nodes = client.list_nodes(ListNodes::default()).await.context("ask for the nodes")?.rows;
     let voters = nodes.iter().filter(|row| row.voter).map(|row| row.name.clone()).collect();
     let wait = LeaseSettings::default().wait().to_string();
-    Ok(Seen { nodes, voters, buckets, wait })
+    Ok(Seen { nodes, voters, buckets, job: job::write(home)?, wait })
 }
 
 /// Runs wherever it should, or is not to. What a node has reported before it was stopped does not count.
@@ -169,7 +173,7 @@ mod tests {
         let place = tempfile::tempdir().expect("a directory");
         let home = Home::open(Some(place.path())).await.expect("opened");
         let apply = documents(&home).expect("good documents");
-        assert_eq!((apply.modules.len(), apply.buckets.len()), (2, 2));
+        assert_eq!((apply.modules.len(), apply.buckets.len()), (3, 2));
         for put in &apply.buckets {
             assert_eq!(put.spec.config.value()["home"], home.path().to_str().expect("text"));
         }

@@ -7,6 +7,7 @@
 //! DIR/import-01/agent.log   what the agent says
 //! DIR/import-01/data/       the agent's data directory
 //! DIR/collected/, report/   what the examples write
+//! DIR/checksums.yaml, .jsonl  a job to try, and its items
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

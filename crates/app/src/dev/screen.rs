@@ -111,6 +111,13 @@ impl Screen<'_> {
         line(format!("{sheaf} bucket explain /dev/report"), "every node, every gate, every reason");
         line(format!("{sheaf} bucket logs -f /dev/logs"), "from all its nodes at once");
         line(format!("cat {home}/report/report.txt"), "what /dev/report has counted");
+        let (job, subtasks) = &self.seen.job;
+        let about = format!("a job: {subtasks} programs' checksums, a subtask each, shared by the nodes");
+        line(format!("{sheaf} job submit -f {} --wait", job.display()), &about);
+        line(
+            format!("{sheaf} job explain {}", super::job::NAME),
+            "how far it is, and what each node may run of it",
+        );
         if let Some(worker) = self.nodes.iter().find(|node| node.labels.iter().any(|label| label == "work")) {
             let about = "/dev/logs asks for that label: it comes there, too";
             line(format!("{sheaf} node label {} collect", worker.name), about);
@@ -305,8 +312,13 @@ mod tests {
         let place = tempfile::tempdir().expect("a directory");
         let home = Home::open(Some(place.path())).await.expect("opened");
         let nodes = super::super::layout::plan(&home, Some(3), None).expect("planned");
-        let seen =
-            Seen { nodes: Vec::new(), voters: Vec::new(), buckets: vec![report()], wait: "4s".to_owned() };
+        let seen = Seen {
+            nodes: Vec::new(),
+            voters: Vec::new(),
+            buckets: vec![report()],
+            job: ("/d/checksums.yaml".into(), 300),
+            wait: "4s".to_owned(),
+        };
         let agents = vec![("work-01".to_owned(), 42)];
         let text = Screen { home: &home, nodes: &nodes, agents, seen: &seen, notes: &[] }.text();
         assert!(text.starts_with("Sheaf runs on 3 nodes, in "), "{text}");
