@@ -2,17 +2,19 @@
 //!
 //! ```text
 //!  faults (seeded) ──► agents, keepers, machines, network, disk ──► programs write down when they live
+//!  a job ──► its subtasks write down which attempt began, and which came to its end
 //!  callers (seeded) ─► registers: put, compare and set; working buckets: suspend, move, drain … ─► what was answered
 //!                 then all is mended ──► verdict: everything runs, nothing overlapped, nothing acknowledged is lost,
-//!                                        and the answers fit into one order
+//!                                        the answers fit into one order, and every subtask has one success
 //! ```
 //!
-//! Read this file, then `faults`, `callers`, `verdict`. The same seed gives the same choices; when what happens meanwhile
+//! Read this file, then `faults`, `callers`, `work`, `verdict`. The same seed gives the same choices; when what happens meanwhile
 //! is up to the machine.
 
 mod callers;
 mod faults;
 mod verdict;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use crate::net::Net;
 use crate::{Cluster, Machine, beats, wait};
 
 pub use faults::Counts;
+pub use work::Work;
 
 const NODES: usize = 7;
 const SINGLES: usize = 20;
@@ -49,6 +52,8 @@ pub struct Plan {
     pub chaos: Duration,
     /// A program that calls [`beats::run`] when it is started as `beat beat FILE`.
     pub beat: PathBuf,
+    /// Of the job, at least one.
+    pub subtasks: u32,
 }
 
 /// What happened.
@@ -64,6 +69,8 @@ pub struct Report {
     pub programs: usize,
     /// Bindings of single-node buckets.
     pub bindings: usize,
+    /// What came of the job.
+    pub work: Work,
     /// From the last mending until everything ran.
     pub healed: Duration,
 }
@@ -87,6 +94,7 @@ pub fn run(machine: &Arc<Machine>, plan: &Plan) -> Report {
     let beat = machine.program(&plan.beat, "beat");
     world.cluster.apply(&beats::module(&beat));
     world.cluster.apply_and_wait(&world.documents());
+    work::begin(&world, plan.subtasks);
     let begun = Instant::now();
     let calling = callers::Calling::begin(&world, random.any());
     let mut nemesis = faults::Nemesis::new(&world, Random::new(random.any()));
@@ -97,6 +105,10 @@ pub fn run(machine: &Arc<Machine>, plan: &Plan) -> Report {
     let faults = nemesis.end();
     let answers = calling.end();
     let healed = world.heal();
+    let work = match work::end(&world, plan.subtasks) {
+        Ok(work) => work,
+        Err(wrong) => panic!("seed {}, after {faults}:\n{wrong}", plan.seed),
+    };
     world.upgrade();
     if let Err(wrong) = verdict::check(&world, &answers) {
         panic!("seed {}, after {faults}:\n{wrong}", plan.seed);
@@ -108,6 +120,7 @@ pub fn run(machine: &Arc<Machine>, plan: &Plan) -> Report {
         acts: answers.acts(),
         programs: traces.map(|programs| programs.len()).sum(),
         bindings: answers.bindings(&world),
+        work,
         healed,
     };
     world.end();

@@ -16,6 +16,8 @@ use crate::scene;
 
 /// How long things go wrong in a round.
 const CHAOS: Duration = Duration::from_secs(60);
+/// Of the job in each round.
+const SUBTASKS: u32 = 50_000;
 /// A trial that takes longer has failed.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -24,17 +26,21 @@ pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
     let (begun, first) = (Instant::now(), ask.seed(1));
     let mut faults: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut calls, mut acts, mut programs, mut bindings) = ((0, 0), 0, 0, 0);
+    let (mut subtasks, mut attempts) = (0, 0);
     let mut healed = Vec::new();
     let mut rounds = 0;
     while begun.elapsed() < whole {
         let seed = first + rounds;
-        let report = nemesis::run(machine, &Plan { seed, chaos: CHAOS, beat: scene::this() });
+        let report =
+            nemesis::run(machine, &Plan { seed, chaos: CHAOS, beat: scene::this(), subtasks: SUBTASKS });
         rounds += 1;
         figures.note(&format!("seed {seed}: {}", line(&report)));
         report.faults.0.iter().for_each(|(what, count)| *faults.entry(what).or_default() += count);
         calls = (calls.0 + report.calls.0, calls.1 + report.calls.1);
         (acts, programs) = (acts + report.acts, programs + report.programs);
         bindings += report.bindings;
+        subtasks += report.work.subtasks;
+        attempts += report.work.attempts;
         healed.push(report.healed);
     }
     for (what, count) in &faults {
@@ -47,6 +53,8 @@ pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
     let name = format!("answers that fit no order, of {answered} and {silent} calls without one");
     figures.figure(&name, "0", &none);
     figures.figure(&format!("acknowledged changes lost, of {answered} and {acts} acts"), "0", &none);
+    let name = format!("subtasks without one success or attempts begun twice, of {subtasks} and {attempts}");
+    figures.figure(&name, "0", &none);
     let healed: Times = healed.into_iter().collect();
     figures.aside("from the last mending until everything runs", &healed.to_string());
     together(ask, machine, figures);
@@ -55,10 +63,12 @@ pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
 fn line(report: &Report) -> String {
     let (answered, silent) = report.calls;
     format!(
-        "{}; {answered} calls, {silent} without an answer, {} acts, {} bindings, healed in {}",
+        "{}; {answered} calls, {silent} without an answer, {} acts, {} bindings, {} attempts of {} subtasks, healed in {}",
         report.faults,
         report.acts,
         report.bindings,
+        report.work.attempts,
+        report.work.subtasks,
         brief(report.healed)
     )
 }
