@@ -11,6 +11,7 @@
 //! | `artifacts` | 4 | programs that are pushed, and run where they were not before |
 //! | `artifacts_apart` | 5 | nodes that do not vote give each other what they have, and keep no more than they have room for |
 //! | `jobs` | 3 | subtasks run, each to one end, whoever is killed, and people see what becomes of them |
+//! | `workers` | 2 | the same through plugins that take many subtasks, good ones and bad ones |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
@@ -88,6 +89,8 @@ mod storm;
 mod trial;
 #[path = "cluster/twenty.rs"]
 mod twenty;
+#[path = "cluster/workers.rs"]
+mod workers;
 
 use sheaf_tests::{Cases, Cluster};
 
@@ -133,6 +136,15 @@ fn jobs() {
     let cluster = Cluster::start(3);
     let mut cases = Cases::of("jobs");
     jobs::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// The same through processes that take many subtasks each.
+#[test]
+fn workers() {
+    let cluster = Cluster::start(2);
+    let mut cases = Cases::of("workers");
+    workers::cases(&mut cases, &cluster);
     cases.end();
 }
 

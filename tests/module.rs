@@ -82,6 +82,7 @@ fn nothing_left(machine: &Machine) {
 fn modules_are_tried_and_checked() {
     let machine = Machine::take();
     well(&machine);
+    works(&machine);
     strange(&machine);
     wrong(&machine);
     runs(&machine);
@@ -102,6 +103,48 @@ fn well(machine: &Machine) {
     let output = cli::run(machine, &args, BUCKET.as_bytes()).ok();
     assert!(output.stdout.lines().all(|line| line.starts_with("ok ")), "{output}");
     assert!(output.stdout.contains("OnUpdatedSource: taken as it runs"), "{output}");
+}
+
+/// A worker is given the subtasks of a job.
+fn works(machine: &Machine) {
+    let words = machine.path("words");
+    fs::write(&words, "one two  three\nfour\n").expect("a file");
+    let counter = collector().with_file_name("word_counter").display().to_string();
+    let rust = vec![counter];
+    let python = need::python().map(|python| {
+        let counter = need::example_file("python/word_counter.py");
+        vec![python.display().to_string(), "-B".to_owned(), counter.display().to_string()]
+    });
+    for (place, program) in [("rust", Some(rust)), ("python", python)] {
+        let Some(program) = program else { continue };
+        let path = format!("{place}/word_counter.yaml");
+        let document = example(&path, "/etc/passwd", &words.display().to_string());
+        let program: Vec<&str> = program.iter().map(String::as_str).collect();
+        let args =
+            [&["module", "try", "-f", "-", "--conformance", "-o", "json", "--"], &program[..]].concat();
+        let output = cli::run(machine, &args, document.as_bytes());
+        let all = checks(&output);
+        let failed: Vec<_> = all.iter().filter(|(_, result, _)| result != "ok").collect();
+        assert!(failed.is_empty() && output.code == 0 && all.len() >= 20, "{failed:?} {output}");
+        let args = [&["module", "try", "-f", "-", "--"], &program[..]].concat();
+        let document = document.replace("{file: /etc/hosts}", "{file: /no/such}");
+        let output = cli::run(machine, &args, document.as_bytes());
+        assert_eq!((output.code, output.stdout.as_str()), (1, "4 words\n"), "{output}");
+        assert!(
+            output.stderr.contains("/no/such") && output.stderr.contains("1 finished, 1 failed"),
+            "{output}"
+        );
+    }
+    let program = faulty();
+    let module =
+        "kind: Module\nname: it\nversion: '1'\nruntime: plugin\nworker: true\nstop: {grace: 1s}\n---\n";
+    let job = "kind: Job\nname: j\nmodule: it\nsubtasks: {items: [{do: crash}]}\n";
+    let args = ["module", "try", program, "-f", "-", "--conformance", "-o", "json"];
+    let output = cli::run(machine, &args, format!("{module}{job}").as_bytes());
+    let failed: Vec<_> = checks(&output).into_iter().filter(|(_, result, _)| result == "failed").collect();
+    assert!(failed[0].0 == "a bundle is answered" && failed[0].2.contains("signal 6"), "{failed:?}");
+    let output = cli::run(machine, &["module", "try", program, "-f", "-"], module.as_bytes());
+    assert!(output.code != 0 && output.stderr.contains("there is no bucket"), "{output}");
 }
 
 fn strange(machine: &Machine) {

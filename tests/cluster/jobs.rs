@@ -68,20 +68,20 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("an agent's restart costs no attempt", || restarted(cluster));
 }
 
-fn job(name: &str, module: &str, more: &str) -> String {
+pub(crate) fn job(name: &str, module: &str, more: &str) -> String {
     format!("kind: Job\nname: {name}\nmodule: {module}\n{more}\n")
 }
 
-fn submit(cluster: &Cluster, document: &str) {
+pub(crate) fn submit(cluster: &Cluster, document: &str) {
     cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).ok();
 }
 
-fn status(cluster: &Cluster, name: &str) -> Value {
+pub(crate) fn status(cluster: &Cluster, name: &str) -> Value {
     cluster.json(&["job", "status", name, "-o", "json"])
 }
 
 /// Waits until a job is over, and gives its status.
-fn over(cluster: &Cluster, name: &str) -> Value {
+pub(crate) fn over(cluster: &Cluster, name: &str) -> Value {
     wait_for(&format!("job {name} is over"), OVER_WITHIN, || {
         let status = cluster.try_json(&["job", "status", name, "-o", "json"])?;
         match status["state"].as_str() {
@@ -92,7 +92,7 @@ fn over(cluster: &Cluster, name: &str) -> Value {
 }
 
 /// What comes soon.
-fn soon<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+pub(crate) fn soon<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     wait_for(what, Duration::from_secs(30), || look().ok_or_else(|| "not yet".to_owned()))
 }
 

@@ -36,7 +36,7 @@ use crate::keepers::{KeeperOptions, Keepers};
 use crate::link::{self, Link, Members, Signals};
 use crate::secrets::Secrets;
 use crate::stand_in::{self, Orders};
-use crate::work::{self, Desk, Worker};
+use crate::work::{self, Desk};
 
 /// Inputs that wait for the loop; who has more waits too.
 const INPUTS: usize = 1024;
@@ -128,8 +128,8 @@ impl Agent {
         let (artifacts, want) = Artifacts::new(&options, inputs_in.clone());
         let (slots, speaks, known) = (options.slots, say.clone(), facts.subscribe());
         let resets = signals.clone();
-        let opened = tokio::task::spawn_blocking(move || Worker::new(work, slots, speaks, known, resets));
-        let (worker, desk) = opened.await.map_err(|_| AgentError::Ended("work"))?;
+        let opened = tokio::task::spawn_blocking(move || work::Loop::new(work, slots, speaks, known, resets));
+        let (work, desk) = opened.await.map_err(|_| AgentError::Ended("work"))?;
         let _ = shown.set(desk.clone()); // an agent runs once
         let link = link(&options, &meter, &facts, &signals, inputs_in, desk);
         // They end after the agent's loop: its stand-in begins before the session's farewell.
@@ -138,7 +138,7 @@ impl Agent {
         streams.spawn(link::watch(link.clone(), over.clone()));
         streams.spawn(artifacts.run(over.clone()));
         let no_more_work = CancellationToken::new();
-        let working = AbortOnDropHandle::new(tokio::spawn(worker.run(no_more_work.clone())));
+        let working = AbortOnDropHandle::new(tokio::spawn(work.run(no_more_work.clone())));
         let last = CancellationToken::new();
         streams.spawn(link::session(link, said, last.clone(), over.clone()));
         let alarm = Alarm::new().map_err(|source| AgentError::Alarm { source })?;

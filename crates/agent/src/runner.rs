@@ -40,6 +40,8 @@ pub enum ToRunner {
     Start(Box<Start>),
     /// It is to end: by its stop signal, after the grace by SIGKILL. One that has ended is no matter.
     Stop(u64),
+    /// It is to end at once, by SIGKILL. One that has ended is no matter.
+    Kill(u64),
 }
 
 /// A program to run.

@@ -5,112 +5,56 @@
 //!             ◄── Hello{held}, Ends{seq} ────────────────────┘      ◄───── Ended ──────────┘
 //! ```
 //!
+//! What runs is a program for each subtask, or a worker: a plugin's process that takes many subtasks of one job, to which a
+//! line leads beside the runner (`workers`, `hands`, `line`).
+//!
 //! An attempt that was given once is never begun again in this life of the agent, however often it comes. What a former
 //! life ran is dead before this one says that it takes subtasks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_model::session::{Order, OrderedSubtask, ToLeader, Work};
+use sheaf_model::session::{Order, OrderedSubtask, ToLeader};
 use sheaf_model::{
-    Attempt, AttemptEnd, Ending, Exit, Facts, Failure, FailureClass, JobId, JobSpec, ModuleSpec, Span,
-    Timestamp,
+    Attempt, AttemptEnd, Ending, Exit, Facts, Failure, FailureClass, JobId, JobSpec, ModuleSpec, Runtime,
+    Span, Timestamp,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::hands::Now;
+use self::line::{Heard, Line, Other};
+use self::workers::{Do, Workers};
 use crate::keeper::clock;
 use crate::link::Signals;
 use crate::runner::host::Runner;
 use crate::runner::{Ended, FromRunner, Stopped, ToRunner, sweep};
 
+mod desk;
+pub(crate) mod hands;
+mod line;
 mod start;
+mod workers;
+
+pub(crate) use desk::{Desk, Place, WorkInput};
 
 /// Ends that came so soon one after the other share a message.
 const GATHER: Duration = Duration::from_millis(2);
 /// Ends in one message.
 const ENDS: usize = 2000;
-/// Messages that wait for the loop, which itself may wait for a runner that is stopped.
-const INPUTS: usize = 1024;
 /// Messages with ends that are not recorded yet.
 const UNRECORDED: usize = 4;
 /// For the ends of what is handed back, when the agent stops: beyond their grace.
 const HANDED_BACK_WITHIN: Duration = Duration::from_secs(2);
+/// Messages of workers that wait for the loop.
+const HEARD: usize = 64;
+/// Bytes of items that are handed to a worker at once, beyond the last one's.
+const BUNDLE_BYTES: usize = 1 << 20;
 /// Before another runner is started in place of one that could not be.
 const RUNNER_AGAIN: Duration = Duration::from_secs(1);
-
-/// What the session brings.
-#[derive(Debug)]
-pub(crate) enum WorkInput {
-    /// A session stands: whatever was said before may be lost.
-    Opened,
-    /// Attempts to run.
-    Run(Vec<Order>),
-    /// Attempts to stop.
-    Stop(Vec<Attempt>),
-    /// Ends that are in the log.
-    Recorded(u64),
-}
-
-/// What the session and the loop share.
-#[derive(Debug)]
-pub(crate) struct Desk {
-    slots: u32,
-    held: Mutex<BTreeSet<Attempt>>,
-    inputs: mpsc::Sender<WorkInput>,
-    signals: Arc<Signals>,
-}
-
-impl Desk {
-    /// What is said of it in a session's first message.
-    pub(crate) fn work(&self) -> Work {
-        Work { slots: self.slots, held: self.held().iter().copied().collect() }
-    }
-
-    /// Hands over what a session brought, which never waits: heartbeats go through it as well. Where there is no room a new
-    /// session begins, in which all that matters is said again.
-    pub(crate) fn bring(&self, input: WorkInput) {
-        if self.inputs.try_send(input).is_err() {
-            self.signals.reset.notify_one();
-        }
-    }
-
-    /// Whether an attempt is under way here, or its end is not in the log yet.
-    pub(crate) fn holds(&self, attempt: Attempt) -> bool {
-        self.held().contains(&attempt)
-    }
-
-    fn held(&self) -> MutexGuard<'_, BTreeSet<Attempt>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Where things are.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    pub(crate) data_dir: PathBuf,
-    /// The program that is a runner when called with `runner …`; also `${sheaf}`.
-    pub(crate) binary: PathBuf,
-}
-
-/// Below the data directory.
-const JOBS: &str = "jobs";
-
-impl Place {
-    /// Where what an attempt writes is kept.
-    pub(crate) fn output(&self, attempt: Attempt) -> PathBuf {
-        self.attempt(attempt).join("output")
-    }
-
-    fn attempt(&self, Attempt { job, subtask, number }: Attempt) -> PathBuf {
-        // No directory grows without bounds.
-        let some = format!("{}", subtask / 1000);
-        self.data_dir.join(JOBS).join(job.to_string()).join(some).join(format!("{subtask}.{number}"))
-    }
-}
 
 /// What is common to the subtasks of an order.
 #[derive(Debug)]
@@ -129,8 +73,15 @@ struct Running {
     canceled: bool,
 }
 
+/// Subtasks of one job that wait; never empty.
+#[derive(Debug)]
+struct Waiting {
+    job: Arc<Job>,
+    subtasks: VecDeque<OrderedSubtask>,
+}
+
 /// The loop; see the module.
-pub(crate) struct Worker {
+pub(crate) struct Loop {
     place: Place,
     desk: Arc<Desk>,
     inputs: mpsc::Receiver<WorkInput>,
@@ -139,8 +90,12 @@ pub(crate) struct Worker {
     signals: Arc<Signals>,
     runner: Option<Runner>,
     tickets: u64,
-    waiting: VecDeque<(Arc<Job>, OrderedSubtask)>,
+    /// In the order in which they came.
+    waiting: VecDeque<Waiting>,
     running: BTreeMap<u64, Running>,
+    workers: Workers,
+    tell: mpsc::Sender<(u64, Heard)>,
+    told: mpsc::Receiver<(u64, Heard)>,
     /// Ends to be said.
     ended: VecDeque<(JobId, AttemptEnd)>,
     /// Ends that are said and not recorded, by message.
@@ -154,11 +109,13 @@ pub(crate) struct Worker {
 enum Event {
     Input(WorkInput),
     Heard(Option<FromRunner>),
+    Worker(u64, Heard),
+    Tick,
     Say,
     Stop,
 }
 
-impl Worker {
+impl Loop {
     /// With everything that a former life of the agent left ended. Blocks for as long as that takes.
     pub(crate) fn new(
         place: Place,
@@ -171,9 +128,10 @@ impl Worker {
         if swept > 0 {
             tracing::info!(swept, "ended what a former life of the agent left of subtasks");
         }
-        let (sender, inputs) = mpsc::channel(INPUTS);
-        let desk = Arc::new(Desk { slots, held: Mutex::default(), inputs: sender, signals: signals.clone() });
-        let worker = Self {
+        forget_sockets(&place);
+        let (desk, inputs) = Desk::new(slots, signals.clone());
+        let (tell, told) = mpsc::channel(HEARD);
+        let this = Self {
             place,
             desk: desk.clone(),
             inputs,
@@ -184,12 +142,15 @@ impl Worker {
             tickets: 0,
             waiting: VecDeque::new(),
             running: BTreeMap::new(),
+            workers: Workers::default(),
+            tell,
+            told,
             ended: VecDeque::new(),
             said: VecDeque::new(),
             seq: 0,
             leaving: false,
         };
-        (worker, desk)
+        (this, desk)
     }
 
     /// Runs until told to stop; then hands back what it has, and ends once that is recorded, or after a while.
@@ -198,9 +159,17 @@ impl Worker {
         loop {
             match self.next(&stop, leave_at).await {
                 Event::Input(input) => self.take(input).await,
-                Event::Heard(Some(FromRunner::Ended(ended))) => self.ended(ended),
+                Event::Heard(Some(FromRunner::Ended(ended))) => self.ended(ended).await,
                 Event::Heard(Some(FromRunner::Started { .. })) => {}
                 Event::Heard(None) => self.runner_is_gone().await,
+                Event::Worker(ticket, heard) => {
+                    let follows = self.workers.heard(ticket, heard, now());
+                    self.perform(follows).await;
+                }
+                Event::Tick => {
+                    let follows = self.workers.tick(now());
+                    self.perform(follows).await;
+                }
                 Event::Say => self.say_ends(),
                 Event::Stop if leave_at.is_none() => leave_at = Some(self.hand_back().await),
                 Event::Stop => return,
@@ -213,7 +182,8 @@ impl Worker {
     }
 
     fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty() && self.ended.is_empty() && self.said.is_empty()
+        let runs = !self.running.is_empty() || !self.workers.is_idle();
+        self.waiting.is_empty() && !runs && self.ended.is_empty() && self.said.is_empty()
     }
 
     async fn next(&mut self, stop: &CancellationToken, leave_at: Option<Instant>) -> Event {
@@ -222,6 +192,13 @@ impl Worker {
             match leave_at {
                 Some(at) => tokio::time::sleep_until(at).await,
                 None => stop.cancelled().await,
+            }
+        };
+        let due = self.workers.due(Instant::now());
+        let due = async {
+            match due {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
             }
         };
         let heard = async {
@@ -234,6 +211,8 @@ impl Worker {
             // All of these lose nothing when they are dropped; a wait begins anew, and is short.
             Some(input) = self.inputs.recv() => Event::Input(input),
             heard = heard => Event::Heard(heard),
+            Some((ticket, heard)) = self.told.recv() => Event::Worker(ticket, heard),
+            () = due => Event::Tick,
             () = tokio::time::sleep(GATHER), if may_say => Event::Say,
             () = over => Event::Stop,
         }
@@ -266,11 +245,14 @@ impl Worker {
     fn ordered(&mut self, order: Order) {
         let Order { job, spec, module, subtasks } = order;
         let job = Arc::new(Job { id: job, spec, module });
-        for subtask in subtasks {
-            let attempt = Attempt { job: job.id, subtask: subtask.subtask, number: subtask.attempt };
-            if self.desk.held().insert(attempt) {
-                self.waiting.push_back((job.clone(), subtask));
-            }
+        let attempt = |it: &OrderedSubtask| id(&job, it);
+        let mut held = self.desk.held();
+        let new: VecDeque<_> = subtasks.into_iter().filter(|it| held.insert(attempt(it))).collect();
+        drop(held);
+        match self.waiting.back_mut().filter(|last| last.job.id == job.id) {
+            Some(last) => last.subtasks.extend(new),
+            None if new.is_empty() => {}
+            None => self.waiting.push_back(Waiting { job, subtasks: new }),
         }
         if self.leaving {
             self.hand_back_waiting();
@@ -278,59 +260,213 @@ impl Worker {
     }
 
     async fn stop(&mut self, attempts: &[Attempt]) {
-        let (stopped, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|(job, it)| attempts.contains(&id(job, it)));
-        self.waiting = kept;
-        for (job, it) in stopped {
-            self.end(id(&job, &it), never(Ending::Canceled));
+        let meant: BTreeSet<Attempt> = attempts.iter().copied().collect();
+        let mut stopped = Vec::new();
+        for Waiting { job, subtasks } in &mut self.waiting {
+            subtasks.retain(|it| {
+                let attempt = id(job, it);
+                let stays = !meant.contains(&attempt);
+                if !stays {
+                    stopped.push(attempt);
+                }
+                stays
+            });
+        }
+        self.waiting.retain(|waiting| !waiting.subtasks.is_empty());
+        for attempt in stopped {
+            self.end(attempt, never(Ending::Canceled));
         }
         for (ticket, running) in &mut self.running {
-            if attempts.contains(&running.attempt) {
+            if meant.contains(&running.attempt) {
                 running.canceled = true;
                 if let Some(runner) = &self.runner {
                     runner.say(ToRunner::Stop(*ticket)).await;
                 }
             }
         }
+        let follows = self.workers.cancel(|attempt| meant.contains(&attempt), now());
+        self.perform(follows).await;
     }
 
     /// Starts what waits, as long as there is room.
     async fn start_some(&mut self) {
-        while self.running.len() < self.desk.slots as usize
-            && let Some((job, subtask)) = self.waiting.pop_front()
-        {
-            let attempt = id(&job, &subtask);
-            self.tickets += 1;
-            let facts = self.facts.borrow().clone();
-            let start = match start::start(&self.place, &facts, &job, &subtask, self.tickets) {
-                Ok(start) => start,
-                Err(why) => {
-                    self.end(attempt, never(failed(FailureClass::Exit, why)));
-                    continue;
-                }
+        while let Some(place) = self.next_place() {
+            let job = self.waiting[place].job.clone();
+            let goes_on = match job.module.runtime {
+                Runtime::Worker => self.to_worker(place, &job).await,
+                _ => self.to_program(place, &job).await,
             };
-            if self.runner.is_none() {
-                match Runner::start(&self.place.binary, &self.place.data_dir) {
-                    Ok(runner) => self.runner = Some(runner),
-                    Err(error) => {
-                        tracing::error!(%error, "no runner could be started; subtasks wait");
-                        self.waiting.push_front((job, subtask));
-                        tokio::time::sleep(RUNNER_AGAIN).await;
-                        return;
-                    }
-                }
-            }
-            let running =
-                Running { attempt, started_at: clock::wall(), since: Instant::now(), canceled: false };
-            self.running.insert(start.ticket, running);
-            if let Some(runner) = &self.runner {
-                runner.say(ToRunner::Start(Box::new(start))).await;
+            if !goes_on {
+                return;
             }
         }
     }
 
-    fn ended(&mut self, ended: Ended) {
+    /// The first of those that wait that can be started now.
+    fn next_place(&self) -> Option<usize> {
+        if self.free() == 0 {
+            return None;
+        }
+        let now = Instant::now();
+        self.waiting.iter().position(|Waiting { job, .. }| {
+            job.module.runtime != Runtime::Worker || self.workers.has_room(job.id, now)
+        })
+    }
+
+    /// Slots that nothing runs in.
+    fn free(&self) -> usize {
+        (self.desk.slots as usize).saturating_sub(self.running.len() + self.workers.busy())
+    }
+
+    /// The first of those that wait in a place.
+    fn pop(&mut self, place: usize) -> Option<OrderedSubtask> {
+        let waiting = self.waiting.get_mut(place)?;
+        let first = waiting.subtasks.pop_front();
+        if waiting.subtasks.is_empty() {
+            self.waiting.remove(place);
+        }
+        first
+    }
+
+    /// Starts a program for one of them. False: nothing can be started just now.
+    async fn to_program(&mut self, place: usize, job: &Arc<Job>) -> bool {
+        if !self.has_runner().await {
+            return false;
+        }
+        let Some(subtask) = self.pop(place) else { return true };
+        let attempt = id(job, &subtask);
+        self.tickets += 1;
+        let facts = self.facts.borrow().clone();
+        let start = match start::start(&self.place, &facts, job, &subtask, self.tickets) {
+            Ok(start) => start,
+            Err(why) => {
+                self.end(attempt, never(failed(FailureClass::Exit, why)));
+                return true;
+            }
+        };
+        let running = Running { attempt, started_at: clock::wall(), since: Instant::now(), canceled: false };
+        self.running.insert(start.ticket, running);
+        self.tell_runner(ToRunner::Start(Box::new(start))).await;
+        true
+    }
+
+    /// Gives some of them to their job's worker, or starts one. False: nothing can be started just now.
+    async fn to_worker(&mut self, place: usize, job: &Arc<Job>) -> bool {
+        let Some(size) = self.workers.bundle_size(job.id) else { return self.start_worker(job).await };
+        let waits = self.waiting.get(place).map_or(0, |waiting| waiting.subtasks.len());
+        // What few others could do meanwhile is shared with them.
+        let size = size.min(waits.div_ceil(self.free().max(1)));
+        let mut bundle = Vec::with_capacity(size);
+        let mut bytes = 0;
+        while bundle.len() < size
+            && bytes < BUNDLE_BYTES
+            && self.waiting.get(place).is_some_and(|waiting| waiting.job.id == job.id)
+            && let Some(subtask) = self.pop(place)
+        {
+            bytes += subtask.item.as_str().len();
+            bundle.push(subtask);
+        }
+        let follows = self.workers.give(job.id, bundle, now());
+        self.perform(follows).await;
+        true
+    }
+
+    async fn start_worker(&mut self, job: &Arc<Job>) -> bool {
+        if !self.has_runner().await {
+            return false;
+        }
+        if self.workers.processes() >= self.desk.slots as usize
+            && let Some(dismissed) = self.workers.dismiss_one()
+        {
+            self.perform(vec![dismissed]).await;
+        }
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let socket = self.place.socket(ticket);
+        let facts = self.facts.borrow().clone();
+        let start = self
+            .place
+            .make_room_for(&socket)
+            .and_then(|()| start::worker(&self.place, &facts, job, &socket, ticket));
+        match start {
+            Ok(start) => {
+                let other = Other { ticket, socket, job: known(job, &facts, self.desk.slots) };
+                let line = Line::open(other, self.place.clone(), self.tell.clone());
+                self.workers.started(job.clone(), ticket, line);
+                self.tell_runner(ToRunner::Start(Box::new(start))).await;
+            }
+            Err(message) => {
+                let failure = Failure { class: FailureClass::Exit, exit: Some(Exit::NotStarted), message };
+                self.fail_waiting(job.id, &failure);
+            }
+        }
+        true
+    }
+
+    /// Whether there is a runner, which is started where there is none.
+    async fn has_runner(&mut self) -> bool {
+        if self.runner.is_some() {
+            return true;
+        }
+        match Runner::start(&self.place.binary, &self.place.data_dir) {
+            Ok(runner) => {
+                self.runner = Some(runner);
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "no runner could be started; subtasks wait");
+                tokio::time::sleep(RUNNER_AGAIN).await;
+                false
+            }
+        }
+    }
+
+    async fn tell_runner(&self, message: ToRunner) {
+        if let Some(runner) = &self.runner {
+            runner.say(message).await;
+        }
+    }
+
+    /// Does what follows from what workers did.
+    async fn perform(&mut self, follows: Vec<Do>) {
+        for it in follows {
+            match it {
+                Do::Stop(ticket) => self.tell_runner(ToRunner::Stop(ticket)).await,
+                Do::Kill(ticket) => self.tell_runner(ToRunner::Kill(ticket)).await,
+                Do::End(attempt, ran) => self.end(attempt, ran),
+                Do::Fail(job, failure) => self.fail_waiting(job, &failure),
+                Do::Again(job, subtask) => match self.waiting.front_mut().filter(|it| it.job.id == job.id) {
+                    Some(waiting) => waiting.subtasks.push_front(subtask),
+                    None => self.waiting.push_front(Waiting { job, subtasks: [subtask].into() }),
+                },
+            }
+        }
+        if self.leaving {
+            self.hand_back_waiting();
+        }
+    }
+
+    fn fail_waiting(&mut self, job: JobId, failure: &Failure) {
+        let (those, others) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.job.id == job);
+        self.waiting = others;
+        let those: VecDeque<Waiting> = those;
+        for Waiting { job, subtasks } in those {
+            for it in subtasks {
+                self.end(id(&job, &it), never(Ending::Failed(failure.clone())));
+            }
+        }
+    }
+
+    async fn ended(&mut self, ended: Ended) {
+        let ticket = ended.ticket;
+        let ended = match self.workers.ended(ended, now()) {
+            Ok(follows) => {
+                self.place.clear_socket(ticket);
+                return self.perform(follows).await;
+            }
+            Err(ended) => ended,
+        };
         let Some(running) = self.running.remove(&ended.ticket) else { return };
         let ending = match (ended.exit, ended.stopped) {
             (Some(exit), _) if exit.is_success() => Ending::Finished,
@@ -385,6 +521,14 @@ impl Worker {
             let ending = if self.leaving { Ending::HandedBack } else { failed(FailureClass::Lost, why) };
             self.end(running.attempt, Ran { started_at: running.started_at, took: took(&running), ending });
         }
+        let now = now();
+        for (attempt, begun) in self.workers.drain() {
+            let why = "the process that ran it was killed".to_owned();
+            let lost = begun.is_some() && !self.leaving;
+            let ending = if lost { failed(FailureClass::Lost, why) } else { Ending::HandedBack };
+            self.end(attempt, ran(begun, ending, now));
+        }
+        forget_sockets(&self.place);
     }
 
     /// Stops everything, without its counting as tried. Until when that may take.
@@ -397,17 +541,46 @@ impl Worker {
                 runner.say(ToRunner::Stop(*ticket)).await;
             }
         }
+        let follows = self.workers.dismiss_all();
+        self.perform(follows).await;
         Instant::now() + HANDED_BACK_WITHIN
     }
 
     fn hand_back_waiting(&mut self) {
-        for (job, it) in std::mem::take(&mut self.waiting) {
-            self.end(id(&job, &it), never(Ending::HandedBack));
+        for Waiting { job, subtasks } in std::mem::take(&mut self.waiting) {
+            for it in subtasks {
+                self.end(id(&job, &it), never(Ending::HandedBack));
+            }
         }
     }
 }
 
+/// Sockets of workers that are gone.
+fn forget_sockets(place: &Place) {
+    for entry in fs::read_dir(place.sockets()).into_iter().flatten().flatten() {
+        if desk::is_workers(&entry.file_name().to_string_lossy()) {
+            // What cannot be removed is in nobody's way: no ticket is given twice but in another life.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A job as its worker knows it.
+fn known(job: &Job, facts: &Facts, slots: u32) -> sheaf_module::Job {
+    let node = sheaf_module::Node {
+        name: facts.name.to_string(),
+        hostname: facts.hostname.clone(),
+        labels: facts.labels.clone(),
+    };
+    sheaf_module::Job { name: job.spec.name.to_string(), module: job.spec.module.to_string(), node, slots }
+}
+
+fn now() -> Now {
+    Now { at: Instant::now(), wall: clock::wall() }
+}
+
 /// How an attempt went.
+#[derive(Debug)]
 struct Ran {
     started_at: Timestamp,
     took: Span,
@@ -416,6 +589,13 @@ struct Ran {
 
 fn never(ending: Ending) -> Ran {
     Ran { started_at: clock::wall(), took: Span(0), ending }
+}
+
+/// How an attempt went that is over now; none: it had not begun.
+fn ran(begun: Option<Now>, ending: Ending, now: Now) -> Ran {
+    let Some(begun) = begun else { return never(ending) };
+    let took = now.at.duration_since(begun.at).as_millis();
+    Ran { started_at: begun.wall, took: Span::millis(u64::try_from(took).unwrap_or(u64::MAX)), ending }
 }
 
 fn failed(class: FailureClass, message: String) -> Ending {

@@ -7,13 +7,14 @@
 //! ```
 //!
 //! The keepers are those that are asked gate 3 elsewhere: they tell their program nothing, and end it with us, however we end.
-//! Read [`Workbench`], then `process` (one start of the program), `memory` (the cluster), and the two ways to use it: `run`, and
-//! `conformance`.
+//! Read [`Workbench`], then `process` (one start of the program), `memory` (the cluster), and the ways to use it: `run` for buckets,
+//! `work` for jobs, and `conformance`.
 
 mod conformance;
 mod memory;
 mod process;
 mod run;
+mod work;
 
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sheaf_engine::gates::Here;
-use sheaf_model::{BucketSpec, ModuleSpec, NodeName, Revision, SecretName, SecretValue};
+use sheaf_model::{BucketSpec, JobName, Json, ModuleSpec, NodeName, Revision, SecretName, SecretValue, Span};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -48,6 +49,17 @@ pub enum Seen {
     Did(String),
     /// A check: its name, and what was found, or why it failed.
     Checked(&'static str, Result<String, String>),
+}
+
+/// What a worker is tried with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TriedJob {
+    /// Its name.
+    pub name: JobName,
+    /// What its subtasks are about.
+    pub items: Vec<Json>,
+    /// How long a subtask may take.
+    pub timeout: Option<Span>,
 }
 
 /// Why a module could not be tried, or what it did wrong.
@@ -76,6 +88,8 @@ pub enum WorkbenchError {
 pub struct Workbench {
     module: ModuleSpec,
     bucket: BucketSpec,
+    /// Of a worker: the job.
+    job: Option<TriedJob>,
     binary: PathBuf,
     here: Here,
     node: NodeName,
@@ -121,6 +135,7 @@ impl Workbench {
         Ok(Self {
             module,
             bucket,
+            job: None,
             binary: binary.to_owned(),
             here,
             node,
@@ -130,6 +145,12 @@ impl Workbench {
             _cluster: AbortOnDropHandle::new(cluster),
             _dir: dir,
         })
+    }
+
+    /// The same for a worker, which is given the subtasks of a job; the bucket is what stands for it at gate 3.
+    #[must_use]
+    pub fn for_job(self, job: TriedJob) -> Self {
+        Self { job: Some(job), ..self }
     }
 
     fn told(&self) -> sheaf_module::Bucket {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sheaf_agent::workbench::{Seen, Workbench, WorkbenchError};
+use sheaf_agent::workbench::{Seen, TriedJob, Workbench, WorkbenchError};
 use sheaf_console::command::module::attempt::{Report, Shown, Tried, Try};
 use sheaf_console::{Exit, Failure, Format, Terminal};
 use tokio::sync::mpsc;
@@ -17,13 +17,18 @@ pub(crate) async fn run(ask: &Try, binary: &Path, format: Format, out: &mut Term
 }
 
 async fn attempt(ask: &Try, binary: &Path, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-    let Tried { module, bucket, secrets, conformance } = ask.read(out)?;
+    let Tried { module, bucket, job, secrets, conformance } = ask.read(out)?;
     let defects = sheaf_control::config_defects(&module, &bucket);
     if !defects.is_empty() {
         return Err(Failure::Defects(defects));
     }
     let (tell, mut seen) = mpsc::channel(SEEN);
-    let bench = Workbench::open(module, bucket, secrets, binary, tell).map_err(|error| refused(&error))?;
+    let mut bench =
+        Workbench::open(module, bucket, secrets, binary, tell).map_err(|error| refused(&error))?;
+    let works = job.is_some();
+    if let Some((job, items)) = job {
+        bench = bench.for_job(TriedJob { name: job.spec.name, items, timeout: job.spec.timeout });
+    }
     let mut report = Report::new(format);
     let mut work = std::pin::pin!(async {
         if conformance {
@@ -36,7 +41,8 @@ async fn attempt(ask: &Try, binary: &Path, format: Format, out: &mut Terminal) -
             let stop = async {
                 let _ = tokio::signal::ctrl_c().await; // without signals there is no other end
             };
-            bench.run(stop).await.map_err(|error| refused(&error))
+            let done = if works { bench.work(stop).await } else { bench.run(stop).await };
+            done.map_err(|error| refused(&error))
         }
     });
     let ended = loop {

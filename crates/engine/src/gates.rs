@@ -131,7 +131,7 @@ pub fn checks(module: &ModuleSpec, part: Part, allowed: bool) -> impl Iterator<I
 
 /// Whether the module itself is asked, as the last of a part's answers. Where gate 1 refuses (`allowed` is false) it is not.
 pub fn asks_plugin(module: &ModuleSpec, part: Part, allowed: bool) -> bool {
-    module.runtime == Runtime::Plugin && part == Part::Lasting && allowed
+    module.runtime.is_plugin() && part == Part::Lasting && allowed
 }
 
 fn is_command(check: &Check) -> bool {
@@ -181,7 +181,7 @@ pub fn can_run(module: &ModuleSpec, allowed: bool, asked: Asked<'_>) -> GateOutc
         of_part(module, Part::Admission, allowed, asked)
     };
     let outcome = both(lasting, admission);
-    let executes = module.runtime == Runtime::Plugin || module.can_run_on_this_node.iter().any(is_command);
+    let executes = module.runtime.is_plugin() || module.can_run_on_this_node.iter().any(is_command);
     if outcome.pass == Some(true) && executes && !allowed {
         return GateOutcome::unknown("not asked: refused by local_config");
     }

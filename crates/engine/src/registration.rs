@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sheaf_model::{
     BucketName, BucketScope, BucketSpec, Defect, ModuleName, ModuleRef, ModuleSpec, ModuleVersion,
-    NodeStatus, PutBucket, Revision, Scope, SecretName, Template, TemplateName,
+    NodeStatus, PutBucket, Revision, Runtime, Scope, SecretName, Template, TemplateName,
 };
 
 use crate::command::{Apply, Refusal};
@@ -174,13 +174,17 @@ fn against_module(spec: &BucketSpec, module: &ModuleSpec) -> Vec<Defect> {
         ));
     }
     if module.is_for_subtasks() {
+        let (why, remedy) = match module.runtime {
+            Runtime::Worker => ("it says worker: true", "a module without it"),
+            _ => (
+                "it names ${item}, ${job}, ${subtask} or ${attempt}",
+                "a module that names the bucket, or neither",
+            ),
+        };
         defects.push(Defect::new(
             "module",
-            format!(
-                "module {}@{} is for jobs: it names ${{item}}, ${{job}}, ${{subtask}} or ${{attempt}}",
-                module.name, module.version
-            ),
-            "a module that names the bucket, or neither",
+            format!("module {}@{} is for jobs: {why}", module.name, module.version),
+            remedy,
         ));
         return defects;
     }

@@ -15,13 +15,23 @@ pub enum Runtime {
     Plugin,
     /// Part of the binary.
     Builtin(String),
+    /// A plugin whose process takes the subtasks of a job, many at a time: `worker: true`.
+    Worker,
 }
 
+impl Runtime {
+    /// Whether it is a program that speaks `sheaf.module.v1`.
+    pub const fn is_plugin(&self) -> bool {
+        matches!(self, Self::Plugin | Self::Worker)
+    }
+}
+
+/// The word in documents and answers.
 impl std::fmt::Display for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Exec => f.write_str("exec"),
-            Self::Plugin => f.write_str("plugin"),
+            Self::Plugin | Self::Worker => f.write_str("plugin"),
             Self::Builtin(name) => write!(f, "builtin:{name}"),
         }
     }
@@ -367,18 +377,18 @@ impl ModuleSpec {
         match self.runtime {
             Runtime::Plugin => true,
             Runtime::Exec => self.life_cycle.contains_key(&call),
-            Runtime::Builtin(_) => false,
+            Runtime::Builtin(_) | Runtime::Worker => false,
         }
     }
 
     /// Whether gate 3 must be asked for each bucket apart: some check uses `${bucket.*}`, or a plugin is told the bucket.
     pub fn checks_use_bucket(&self) -> bool {
-        self.runtime == Runtime::Plugin || self.declared_checks_use_bucket()
+        self.runtime.is_plugin() || self.declared_checks_use_bucket()
     }
 
-    /// Whether what it runs depends on the subtask, so that no bucket can be of it.
+    /// Whether what it runs depends on the subtask, or takes some, so that no bucket can be of it.
     pub fn is_for_subtasks(&self) -> bool {
-        self.programs().any(Template::uses_subtask)
+        self.runtime == Runtime::Worker || self.programs().any(Template::uses_subtask)
     }
 
     /// Whether anything of it depends on the bucket, so that no job can be of it.

@@ -25,9 +25,11 @@ mod cluster;
 mod context;
 mod forward;
 mod strange;
+mod work;
 
 pub use cluster::{ClusterApi, Line, Put, Steps, serve_cluster};
 pub use context::{ContextServer, Said};
+pub use work::{End, Given, Printed, Told, Work};
 
 /// Longest text of a module that is passed on, in characters.
 const TEXT_MAX: usize = 1000;
@@ -75,6 +77,13 @@ pub enum CallError {
         /// What was wrong.
         reason: String,
     },
+}
+
+impl CallError {
+    /// The same of another kind of answer: what came makes no sense, and why.
+    fn senseless(call: &'static str, reason: &str) -> Self {
+        Self::Failed { call, reason: reason.to_owned() }
+    }
 }
 
 impl Host {

@@ -5,6 +5,7 @@
 //!    Host ── Hello, OnInit, OnNewSource … ──────────────► serve(MyModule)
 //!    ContextServer ◄────────────── SetStatus, WhoAmI ────── Context
 //!     └─ forwards ─► serve_cluster ◄── objects, checkpoint … ──┘
+//!    Host::work ◄── Work: subtasks, and how they ended ─────► Module::on_subtask
 //! ```
 //!
 //! ```no_run
@@ -27,7 +28,7 @@
 //!
 //! Read `proto/sheaf/module/v1/module.proto` first: it says what is called when, and how things fail. Then [`Module`],
 //! [`serve`] and [`Context`], the module's side; and [`host`], the other one, which an agent is built with.
-//! `examples/rust` collects a directory; `examples/python` polls a URL, in plain grpcio. `sheaf module try` runs a module without a
+//! `examples/rust` collects a directory, and counts words for jobs; `examples/python` polls a URL, and counts words as well, in plain grpcio. `sheaf module try` runs a module without a
 //! cluster, and with `--conformance` checks what every one must do.
 
 mod bucket;
@@ -40,6 +41,7 @@ mod proto;
 mod refused;
 mod secret;
 mod serve;
+mod work;
 
 pub use bucket::{Bucket, Difference, Instance, Node};
 pub use context::{Context, ContextError, ObjectWatch};
@@ -49,6 +51,7 @@ pub use object::{OBJECT_MAX, Object, ObjectChange, ObjectHead, ObjectPage, Objec
 pub use refused::{Refused, Why};
 pub use secret::{SECRET_MAX, Secret};
 pub use serve::{ServeError, artifact, serve};
+pub use work::{Job, Subtask, SubtaskResult};
 
 /// The version of the protocol that this crate speaks, on both sides.
 pub const PROTOCOL: u32 = 1;

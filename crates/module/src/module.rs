@@ -3,7 +3,7 @@
 use std::future::{Future, ready};
 use std::time::Duration;
 
-use crate::{Bucket, Context, Difference, Failure, Node};
+use crate::{Bucket, Context, Difference, Failure, Job, Node, Subtask};
 
 /// A module. Every call has a default: it does nothing and succeeds.
 ///
@@ -90,6 +90,25 @@ pub trait Module: Send + Sync + 'static {
     /// The process is about to end.
     fn on_stop(&self) -> impl Future<Output = Result<(), Failure>> + Send {
         ready(Ok(()))
+    }
+
+    /// How many subtasks of a job this process runs at a time, at least 1: as many as the machine has cores by default. A
+    /// node gives it no more than it has slots for.
+    fn at_once(&self) -> u32 {
+        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
+    }
+
+    /// The process works for this job; comes before its subtasks, and once. Must be done within 30 s.
+    fn on_job(&self, job: Job) -> impl Future<Output = Result<(), Failure>> + Send {
+        let _ = job;
+        ready(Ok(()))
+    }
+
+    /// Runs a subtask. One that is to be stopped (canceled, over its time limit) is dropped where it waits: what is to be
+    /// tidied up belongs into a guard's `Drop`. Work that does not wait is not broken off.
+    fn on_subtask(&self, subtask: Subtask) -> impl Future<Output = Result<(), Failure>> + Send {
+        let _ = subtask;
+        ready(Err(Failure::new("this module takes no subtasks: it has no on_subtask")))
     }
 }
 

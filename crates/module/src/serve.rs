@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinError;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::module::{CanRun, Module, Taken};
 use crate::proto::module_service_server::{ModuleService as Calls, ModuleServiceServer};
@@ -21,8 +21,9 @@ use crate::proto::{
     OnNewSourceRequest, OnNewSourceResponse, OnPeriodicPollRequest, OnPeriodicPollResponse, OnPurgeRequest,
     OnPurgeResponse, OnResumeRequest, OnResumeResponse, OnStopRequest, OnStopResponse, OnSuspendRequest,
     OnSuspendResponse, OnTestSourceRequest, OnTestSourceResponse, OnUpdatedSourceRequest,
-    OnUpdatedSourceResponse,
+    OnUpdatedSourceResponse, WorkRequest,
 };
+use crate::work::Answers;
 use crate::{ARTIFACT, CONTEXT, Context, Failure, MESSAGE_MAX, PROTOCOL, SOCKET};
 
 /// Why a module cannot be served.
@@ -70,7 +71,11 @@ pub async fn serve(module: impl Module) -> Result<(), ServeError> {
 }
 
 /// Serves at a socket until it is dropped.
-async fn serve_at(module: impl Module, socket: PathBuf, context: Option<PathBuf>) -> Result<(), ServeError> {
+pub(crate) async fn serve_at(
+    module: impl Module,
+    socket: PathBuf,
+    context: Option<PathBuf>,
+) -> Result<(), ServeError> {
     let listener = UnixListener::bind(&socket)
         .map_err(|source| ServeError::Listen { socket: socket.clone(), source })?;
     let served = ModuleServiceServer::new(Served { module: Arc::new(module), context })
@@ -88,6 +93,12 @@ struct Served<M> {
 
 #[tonic::async_trait]
 impl<M: Module> Calls for Served<M> {
+    type WorkStream = Answers;
+
+    async fn work(&self, request: Request<Streaming<WorkRequest>>) -> Result<Response<Answers>, Status> {
+        crate::work::serve(self.module.clone(), request.into_inner()).await.map(Response::new)
+    }
+
     async fn hello(&self, _request: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {
         let sdk = concat!("sheaf-module ", env!("CARGO_PKG_VERSION")).to_owned();
         Ok(Response::new(HelloResponse { protocol: PROTOCOL, sdk }))
@@ -213,7 +224,7 @@ impl<M: Module> Calls for Served<M> {
 
 /// Runs a call as a task of its own: a panic is a failure of that call alone, and a caller that goes away does not break
 /// off the module's work halfway.
-async fn run<T: Send + 'static>(
+pub(crate) async fn run<T: Send + 'static>(
     call: impl Future<Output = Result<T, Failure>> + Send + 'static,
 ) -> Result<T, Status> {
     match tokio::spawn(call).await {
@@ -223,7 +234,7 @@ async fn run<T: Send + 'static>(
     }
 }
 
-fn panic_text(broken: JoinError) -> String {
+pub(crate) fn panic_text(broken: JoinError) -> String {
     let Ok(panic) = broken.try_into_panic() else { return "it was broken off".to_owned() };
     let text = panic.downcast_ref::<String>().map(String::as_str);
     match text.or_else(|| panic.downcast_ref::<&str>().copied()) {

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
-use sheaf_module::{Bucket, CanRun, Context, Difference, Failure, Module, Node, Taken, serve};
+use sheaf_module::{Bucket, CanRun, Context, Difference, Failure, Job, Module, Node, Subtask, Taken, serve};
 
 struct Faulty;
 
@@ -90,6 +90,35 @@ impl Module for Faulty {
         leave_word("deleted")
     }
 
+    async fn on_job(&self, job: Job) -> Result<(), Failure> {
+        println!("works for {}", job.name);
+        act(&std::env::var("FAULTY_JOB").unwrap_or_default()).await
+    }
+
+    /// Leaves a line `JOB SUBTASK ATTEMPT NODE PID` in the file that FAULTY_TRACE names, then does what its item says; of an
+    /// array's number nothing.
+    async fn on_subtask(&self, subtask: Subtask) -> Result<(), Failure> {
+        trace(&subtask)?;
+        let item: Value = subtask.item()?;
+        match item["do"].as_str().unwrap_or_default() {
+            "say" => {
+                subtask.print("one").await;
+                subtask.print_error("two").await;
+                Ok(())
+            }
+            "stuck" => loop {
+                std::thread::sleep(Duration::from_secs(1000)); // and with it the whole process
+            },
+            "fail then well" if subtask.attempt < 3 => Err(Failure::new("not yet, at /tmp/a7")),
+            "fail then well" => Ok(()),
+            "sleep" => {
+                tokio::time::sleep(Duration::from_millis(item["ms"].as_u64().unwrap_or_default())).await;
+                Ok(())
+            }
+            fault => act(fault).await,
+        }
+    }
+
     async fn on_decommission(&self) -> Result<(), Failure> {
         leave_word("decommissioned")
     }
@@ -104,9 +133,13 @@ impl Module for Faulty {
 async fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let how = args.next().unwrap_or_default();
-    // Only as a bucket's own process: gate 3 is answered well.
-    let is_well =
-        args.next().as_deref() == Some("instance") && std::env::var_os(sheaf_module::CONTEXT).is_none();
+    // Only as a bucket's own process, or a job's worker: gate 3 is answered well.
+    let unless = args.next().and_then(|own| match own.as_str() {
+        "instance" => Some(sheaf_module::CONTEXT),
+        "worker" => Some("SHEAF_JOB"),
+        _ => None,
+    });
+    let is_well = unless.is_some_and(|variable| std::env::var_os(variable).is_none());
     let how = if is_well { String::new() } else { how };
     let socket = std::env::var_os(sheaf_module::SOCKET).unwrap_or_default();
     let listen = || UnixListener::bind(&socket).expect("the socket can be made");
@@ -166,6 +199,14 @@ fn speak(listener: &UnixListener, message: &[u8]) {
         // Whoever only looks whether somebody listens has closed it again.
         let _closed = answer();
     }
+}
+
+fn trace(subtask: &Subtask) -> Result<(), Failure> {
+    let Some(path) = std::env::var_os("FAULTY_TRACE") else { return Ok(()) };
+    let (job, node) = (std::env::var("SHEAF_JOB")?, std::env::var("SHEAF_NODE")?);
+    let line = format!("{job} {} {} {node} {}\n", subtask.number, subtask.attempt, std::process::id());
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+    Ok(file.write_all(line.as_bytes())?)
 }
 
 /// A field of the bucket's config; empty if it is not there.

@@ -46,6 +46,15 @@ impl FileError {
     }
 }
 
+/// Why no plugin can be served at a socket of this path.
+pub(crate) fn too_long(socket: &Path) -> String {
+    format!(
+        "the data directory's path is too long for plugins: {} would have {} bytes, at most {SOCKET_PATH_MAX} are possible",
+        socket.display(),
+        socket.as_os_str().len()
+    )
+}
+
 /// The files of one bucket's instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -128,13 +137,8 @@ impl Layout {
     pub(crate) fn own_sockets(&self) -> Result<Sockets, String> {
         let sockets = self.sockets_of(std::process::id());
         make_dir(sockets.dir()).map_err(|error| error.to_string())?;
-        let length = sockets.context.as_os_str().len();
-        if length > SOCKET_PATH_MAX {
-            return Err(format!(
-                "the data directory's path is too long for plugins: {} would have {length} bytes, at most {SOCKET_PATH_MAX} are \
-                 possible",
-                sockets.context.display()
-            ));
+        if sockets.context.as_os_str().len() > SOCKET_PATH_MAX {
+            return Err(too_long(&sockets.context));
         }
         Ok(sockets)
     }

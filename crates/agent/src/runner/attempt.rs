@@ -114,6 +114,12 @@ impl Attempt {
         if self.stopped.is_none() {
             return self.ask_to_stop(Stopped::TimedOut, now);
         }
+        self.kill(now);
+    }
+
+    /// Ends it.
+    pub(super) fn kill(&mut self, now: Moment) {
+        self.stopped.get_or_insert(Stopped::Asked);
         self.signal(Signal::KILL);
         // A process that sleeps in the kernel dies later; a new one of the group would have to be killed as well.
         self.due = Some(now.after(Span::seconds(1)));

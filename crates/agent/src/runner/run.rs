@@ -75,6 +75,11 @@ impl Runner {
                             attempt.ask_to_stop(Stopped::Asked, clock::now());
                         }
                     }
+                    ToRunner::Kill(ticket) => {
+                        if let Some(attempt) = self.running.get_mut(&ticket) {
+                            attempt.kill(clock::now());
+                        }
+                    }
                 }
             }
             self.running.values_mut().for_each(Attempt::listen);

@@ -1,5 +1,7 @@
 //! From a subtask to what its runner needs: everything rendered.
 
+use std::path::{Path, PathBuf};
+
 use sheaf_model::session::OrderedSubtask;
 use sheaf_model::{Attempt, Bytes, Facts, Scope, SubtaskScope, Template};
 
@@ -8,11 +10,11 @@ use crate::keeper::OutputLimits;
 use crate::runner::Start;
 
 /// What is kept of what an attempt writes: its beginning falls away first.
-const OUTPUT: OutputLimits = OutputLimits { file: Bytes(1 << 20), files: 2 };
+pub(super) const OUTPUT: OutputLimits = OutputLimits { file: Bytes(1 << 20), files: 2 };
 /// The kernel takes no longer variable; who needs more reads the file.
 const VARIABLE_MAX: usize = 100 << 10;
 
-/// The error is for people; trying again does not help.
+/// Of an `exec` module: a program for a subtask. The error is for people; trying again does not help.
 pub(super) fn start(
     place: &Place,
     facts: &Facts,
@@ -21,62 +23,97 @@ pub(super) fn start(
     ticket: u64,
 ) -> Result<Start, String> {
     let attempt = Attempt { job: job.id, subtask: subtask.subtask, number: subtask.attempt };
-    let dir = place.attempt(attempt).join("dir");
-    let (dir_text, binary) = (dir.to_string_lossy(), place.binary.to_string_lossy());
-    let name = job.spec.name.as_str();
     let item = subtask.item.value();
-    let scope = Scope {
-        bucket: None,
-        node_name: facts.name.as_str(),
-        node_hostname: &facts.hostname,
-        node_labels: &facts.labels,
-        dir: Some(&dir_text),
-        files: Some(&dir_text),
-        sheaf: &binary,
-        artifact: None,
-        subtask: Some(SubtaskScope {
-            job: name,
-            subtask: subtask.subtask,
-            attempt: subtask.attempt,
-            item: &item,
-        }),
-    };
-    let render = |place: String, template: &Template| {
-        template.render(&scope).map_err(|error| format!("{place}: {error}"))
-    };
-    let exec = job.module.exec.as_ref().ok_or("the module says nothing to execute")?;
-    let args = exec.args.iter().enumerate();
-    let mut env = vec![
-        ("SHEAF_NODE".to_owned(), facts.name.to_string()),
-        ("SHEAF_DIR".to_owned(), dir_text.clone().into_owned()),
-        ("SHEAF_JOB".to_owned(), name.to_owned()),
-        ("SHEAF_SUBTASK".to_owned(), subtask.subtask.to_string()),
-        ("SHEAF_ATTEMPT".to_owned(), subtask.attempt.to_string()),
-    ];
+    let name = job.spec.name.as_str();
+    let scope = SubtaskScope { job: name, subtask: subtask.subtask, attempt: subtask.attempt, item: &item };
+    let mut start =
+        Base { place, facts, job, dir: place.attempt(attempt).join("dir") }.start(ticket, Some(scope))?;
     let text = subtask.item.as_str();
+    let told =
+        [("SHEAF_SUBTASK", subtask.subtask.to_string()), ("SHEAF_ATTEMPT", subtask.attempt.to_string())];
+    start.env.extend(told.map(|(name, value)| (name.to_owned(), value)));
     if text.len() <= VARIABLE_MAX {
-        env.push(("SHEAF_ITEM".to_owned(), text.to_owned()));
+        start.env.push(("SHEAF_ITEM".to_owned(), text.to_owned()));
     }
-    for (name, value) in &exec.env {
-        env.push((name.clone(), render(format!("exec.env.{name}"), value)?));
-    }
-    let mut files = Vec::new();
     if !item.is_number() {
-        files.push(("item.json".to_owned(), text.to_owned()));
+        start.files.insert(0, ("item.json".to_owned(), text.to_owned()));
     }
-    for (name, content) in &job.module.files {
-        files.push((name.to_string(), render(format!("files.{name}"), content)?));
+    start.output = place.output(attempt);
+    start.timeout = job.spec.timeout;
+    Ok(start)
+}
+
+/// Of a worker: the process that takes a job's subtasks, and serves at `socket`. The error is for people; trying again does
+/// not help.
+pub(super) fn worker(
+    place: &Place,
+    facts: &Facts,
+    job: &Job,
+    socket: &Path,
+    ticket: u64,
+) -> Result<Start, String> {
+    let own = place.of_worker(job.id);
+    let mut start = Base { place, facts, job, dir: own.join("dir") }.start(ticket, None)?;
+    let told = [
+        (sheaf_module::SOCKET, socket.to_string_lossy().into_owned()),
+        (sheaf_module::PROTOCOL_VARIABLE, sheaf_module::PROTOCOL.to_string()),
+    ];
+    start.env.extend(told.map(|(name, value)| (name.to_owned(), value)));
+    start.output = own.join("output");
+    Ok(start)
+}
+
+/// What all programs of a job share.
+struct Base<'a> {
+    place: &'a Place,
+    facts: &'a Facts,
+    job: &'a Job,
+    dir: PathBuf,
+}
+
+impl Base<'_> {
+    fn start(&self, ticket: u64, subtask: Option<SubtaskScope<'_>>) -> Result<Start, String> {
+        let Self { place, facts, job, dir } = self;
+        let (dir_text, binary) = (dir.to_string_lossy(), place.binary.to_string_lossy());
+        let scope = Scope {
+            bucket: None,
+            node_name: facts.name.as_str(),
+            node_hostname: &facts.hostname,
+            node_labels: &facts.labels,
+            dir: Some(&dir_text),
+            files: Some(&dir_text),
+            sheaf: &binary,
+            artifact: None,
+            subtask,
+        };
+        let render = |place: String, template: &Template| {
+            template.render(&scope).map_err(|error| format!("{place}: {error}"))
+        };
+        let exec = job.module.exec.as_ref().ok_or("the module says nothing to execute")?;
+        let args = exec.args.iter().enumerate();
+        let mut env = vec![
+            ("SHEAF_NODE".to_owned(), facts.name.to_string()),
+            ("SHEAF_DIR".to_owned(), dir_text.clone().into_owned()),
+            ("SHEAF_JOB".to_owned(), job.spec.name.to_string()),
+        ];
+        for (name, value) in &exec.env {
+            env.push((name.clone(), render(format!("exec.env.{name}"), value)?));
+        }
+        let mut files = Vec::new();
+        for (name, content) in &job.module.files {
+            files.push((name.to_string(), render(format!("files.{name}"), content)?));
+        }
+        Ok(Start {
+            ticket,
+            program: render("exec.command".to_owned(), &exec.command)?,
+            args: args.map(|(n, arg)| render(format!("exec.args[{n}]"), arg)).collect::<Result<_, _>>()?,
+            env,
+            files,
+            dir: dir.clone(),
+            output: dir.clone(),
+            limits: OUTPUT,
+            timeout: None,
+            stop: job.module.stop,
+        })
     }
-    Ok(Start {
-        ticket,
-        program: render("exec.command".to_owned(), &exec.command)?,
-        args: args.map(|(n, arg)| render(format!("exec.args[{n}]"), arg)).collect::<Result<_, _>>()?,
-        env,
-        files,
-        dir,
-        output: place.output(attempt),
-        limits: OUTPUT,
-        timeout: job.spec.timeout,
-        stop: job.module.stop,
-    })
 }

@@ -33,6 +33,8 @@ pub(super) enum For {
     Gate,
     /// To run the bucket.
     Bucket,
+    /// To take a job's subtasks.
+    Job,
 }
 
 /// A process that has answered Hello.
@@ -52,6 +54,7 @@ impl Workbench {
     pub(super) async fn start(&self, what: For) -> Result<Process<'_>, WorkbenchError> {
         let name = match what {
             For::Gate => BucketName::new("/gate").expect("a path of one word"),
+            For::Job => BucketName::new("/job").expect("a path of one word"),
             For::Bucket => self.bucket.name.clone(),
         };
         let (dir, boot) = (self.keepers.program_dir(&name), clock::boot_id());
@@ -73,10 +76,15 @@ impl Workbench {
             let set = variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
             plan.env.extend(set);
         }
+        if let (For::Job, Some(job)) = (what, &self.job) {
+            plan.env.push(("SHEAF_JOB".to_owned(), job.name.to_string()));
+        }
         let reader = Reader::start(self.keepers.output_dir(&name), self.seen.clone());
         let opened = match what {
             For::Gate => Opened::default(),
-            For::Bucket => self.memory.open(&plan).map_err(|refused| WorkbenchError::Module(refused.text))?,
+            For::Bucket | For::Job => {
+                self.memory.open(&plan).map_err(|refused| WorkbenchError::Module(refused.text))?
+            }
         };
         let plan = if what == For::Gate { plan.without_secrets() } else { plan };
         let handle = self.keepers.spawn_with(plan, opened).await?;
@@ -154,6 +162,11 @@ impl Process<'_> {
     /// The node, as it is told.
     pub(super) fn node(&self) -> sheaf_module::Node {
         plan::node(&self.bench.here)
+    }
+
+    /// The module with its version.
+    pub(super) fn module(&self) -> String {
+        format!("{}@{}", self.bench.module.name, self.bench.module.version)
     }
 
     /// A call within its time limit. None: the module does not know it.

@@ -43,7 +43,7 @@ impl Workbench {
         Ok(())
     }
 
-    async fn ask(&self) -> Result<(), WorkbenchError> {
+    pub(super) async fn ask(&self) -> Result<(), WorkbenchError> {
         let gate = self.start(For::Gate).await?;
         let asked = gate.host.can_run_on_this_node(self.told(), gate.node());
         let answer = gate.within("CanRunOnThisNode", DEFAULT_TIMEOUT, asked).await;

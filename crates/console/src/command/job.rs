@@ -20,6 +20,8 @@ mod tests;
 mod wait;
 mod watch;
 
+pub(crate) use items::first_items;
+
 use clap::Subcommand;
 use sheaf_model::{JobName, MeasureError, NameError, Selector};
 use sheaf_wire::Client;

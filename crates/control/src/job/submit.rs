@@ -145,7 +145,10 @@ impl Control {
 /// What a module asks for and subtasks do not get.
 fn lacking(module: &ModuleSpec) -> Vec<Defect> {
     let all = [
-        (module.runtime != Runtime::Exec, format!("is {}, and jobs run exec modules only", module.runtime)),
+        (
+            !matches!(module.runtime, Runtime::Exec | Runtime::Worker),
+            format!("is {}, and jobs run exec modules and plugins that say worker: true", module.runtime),
+        ),
         (module.user.is_some(), "says user, and subtasks run as the agent does".to_owned()),
         (module.limits != Limits::default(), "says limits, which are not kept for subtasks".to_owned()),
         (module.uses_artifact(), "names ${artifact}, which subtasks do not find".to_owned()),

@@ -27,6 +27,14 @@ pub(super) fn read(value: &Value, defects: &mut Defects) -> Option<ModuleSpec> {
         parsed(ModuleVersion::new),
     );
     let runtime = fields.get("runtime", parsed(read_runtime));
+    let is_plugin = runtime == Some(Runtime::Plugin);
+    let worker = fields.get("worker", |value, defects| {
+        let worker = boolean(value, defects)?;
+        if worker && !is_plugin {
+            defects.push(crate::Defect::new("", "only a plugin is a worker", "runtime: plugin beside it"));
+        }
+        Some(worker)
+    });
     let supports_multi_node = fields.get("supports_multi_node", boolean);
     // A check that cannot be read leaves one behind that always holds, so that paths count right.
     let always = || Some(Check { kind: CheckKind::MemoryAvailable(Bytes(0)), timeout: None });
@@ -50,7 +58,11 @@ pub(super) fn read(value: &Value, defects: &mut Defects) -> Option<ModuleSpec> {
     let secrets = fields.get("secrets", names);
     fields.finish();
 
-    let mut spec = ModuleSpec::new(name?, version?, runtime.unwrap_or(Runtime::Exec));
+    let runtime = match runtime.unwrap_or(Runtime::Exec) {
+        Runtime::Plugin if worker == Some(true) => Runtime::Worker,
+        other => other,
+    };
+    let mut spec = ModuleSpec::new(name?, version?, runtime);
     spec.supports_multi_node = supports_multi_node.unwrap_or(spec.supports_multi_node);
     spec.can_run_on_this_node = checks.unwrap_or_default();
     spec.exec = exec;

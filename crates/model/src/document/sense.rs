@@ -33,7 +33,7 @@ const RESERVED_ENV: [&str; 15] = [
 pub fn module_defects(spec: &ModuleSpec) -> Vec<Defect> {
     let mut found = Found::default();
     match (&spec.runtime, &spec.exec) {
-        (runtime @ (Runtime::Exec | Runtime::Plugin), None) => {
+        (runtime @ (Runtime::Exec | Runtime::Plugin | Runtime::Worker), None) => {
             let problem = format!("runtime {runtime} needs to know what to execute");
             found.wrong("exec", problem, "exec: {command: …}");
         }
@@ -41,6 +41,11 @@ pub fn module_defects(spec: &ModuleSpec) -> Vec<Defect> {
         (Runtime::Plugin, Some(exec)) => {
             found.exec(exec, &spec.files);
             found.of_no_bucket(exec, &spec.files);
+        }
+        (Runtime::Worker, Some(exec)) => {
+            found.exec(exec, &spec.files);
+            found.of_no_bucket(exec, &spec.files);
+            found.of_no_subtask(exec, &spec.files);
         }
         (other @ Runtime::Builtin(_), _) => {
             let problem = format!("this version runs exec and plugin modules, not {other}");
@@ -123,6 +128,26 @@ impl Found {
 
     /// One process of a plugin answers gate 3 for all buckets, so its command line can be of none.
     fn of_no_bucket(&mut self, exec: &Exec, files: &BTreeMap<FileName, Template>) {
+        let problem = "a plugin is started for gate 3 without any bucket";
+        let remedy = "the text without ${bucket.…}: the plugin is told its bucket by OnNewSource";
+        self.none_of(exec, files, Template::uses_bucket, (problem, remedy));
+    }
+
+    /// One process of a worker takes many subtasks.
+    fn of_no_subtask(&mut self, exec: &Exec, files: &BTreeMap<FileName, Template>) {
+        let problem = "a worker is started without any subtask";
+        let remedy =
+            "the text without ${item}, ${job}, ${subtask} and ${attempt}: the worker is told them by Work";
+        self.none_of(exec, files, Template::uses_subtask, (problem, remedy));
+    }
+
+    fn none_of(
+        &mut self,
+        exec: &Exec,
+        files: &BTreeMap<FileName, Template>,
+        uses: impl Fn(&Template) -> bool,
+        (problem, remedy): (&str, &str),
+    ) {
         let args = exec.args.iter().enumerate().map(|(index, arg)| (format!("exec.args[{index}]"), arg));
         let env = exec.env.iter().map(|(name, value)| {
             (format!("exec.env.{}", super::reader::segment(name)).replace(".[", "["), value)
@@ -130,13 +155,8 @@ impl Found {
         let files = files.iter().map(|(name, text)| (format!("files.{name}"), text));
         let all =
             std::iter::once(("exec.command".to_owned(), &exec.command)).chain(args).chain(env).chain(files);
-        for (path, _) in all.filter(|(_, template)| template.uses_bucket()) {
-            let problem = "a plugin is started for gate 3 without any bucket";
-            self.wrong(
-                &path,
-                problem,
-                "the text without ${bucket.…}: the plugin is told its bucket by OnNewSource",
-            );
+        for (path, _) in all.filter(|(_, template)| uses(template)) {
+            self.wrong(&path, problem, remedy);
         }
     }
 
@@ -242,6 +262,10 @@ impl Found {
         let command = format!("{path}.command");
         let program = it.command.first().and_then(Template::literal);
         match (&spec.runtime, it.command.is_empty()) {
+            (Runtime::Worker, _) => {
+                let remedy = "nothing of it; it is told of subtasks by Work";
+                self.wrong(&path, "a worker has no bucket whose life it could be told", remedy);
+            }
             (Runtime::Plugin, false) => {
                 let problem = format!("a plugin is called itself, by {call}");
                 self.wrong(&command, problem, "only its timeout, or runtime: exec");

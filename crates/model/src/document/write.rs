@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     BucketSpec, Bytes, Call, Check, CheckKind, Cores, Exec, Frequency, LifeCycleCall, Limits, ModuleSpec,
-    OnNodeLost, Placement, Restart, Revision, SpanRange, Stop, Template,
+    OnNodeLost, Placement, Restart, Revision, Runtime, SpanRange, Stop, Template,
 };
 
 /// The document of a bucket, its fields in the documented order. `name`, `type`, `module` and `multi_node` are
@@ -40,6 +40,7 @@ pub fn module_value(spec: &ModuleSpec) -> Value {
     fields.put("name", spec.name.as_str());
     fields.put("version", spec.version.as_str());
     fields.put("runtime", spec.runtime.to_string());
+    fields.some("worker", (spec.runtime == Runtime::Worker).then_some(true));
     fields.some("supports_multi_node", (!spec.supports_multi_node).then_some(false));
     fields.list("can_run_on_this_node", spec.can_run_on_this_node.iter().map(check).collect());
     fields.some("exec", spec.exec.as_ref().map(exec));

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use sheaf_model::{
-    Check, CheckKind, Defect, Exec, Limits, ModuleSpec, Restart, RestartWhen, Signal, Stop, Template,
+    Check, CheckKind, Defect, Exec, Limits, ModuleSpec, Restart, RestartWhen, Runtime, Signal, Stop, Template,
 };
 
 use super::{Fields, answered, config, millis, read, short, unknown_number};
@@ -19,6 +19,9 @@ pub(super) fn value(module: v1::ModuleSpec, defects: &mut Vec<Defect>) -> Value 
     fields.put("name", module.name);
     fields.put_text("version", module.version);
     fields.put_text("runtime", module.runtime);
+    if module.worker {
+        fields.put("worker", true);
+    }
     fields.put_some("supports_multi_node", module.supports_multi_node);
     if !module.can_run_on_this_node.is_empty() {
         let checks = module.can_run_on_this_node.into_iter().enumerate();
@@ -190,6 +193,7 @@ fn message(spec: ModuleSpec) -> v1::ModuleSpec {
         name: spec.name.as_str().to_owned(),
         version: spec.version.as_str().to_owned(),
         runtime: spec.runtime.to_string(),
+        worker: spec.runtime == Runtime::Worker,
         supports_multi_node: Some(spec.supports_multi_node),
         can_run_on_this_node: spec.can_run_on_this_node.into_iter().map(check_message).collect(),
         exec: spec.exec.map(exec_message),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sheaf_model::document::item_line;
 use sheaf_model::job::ITEM_MAX;
-use sheaf_model::{Defect, Item, ItemSource, JobSpec, Subtasks};
+use sheaf_model::{Defect, Item, ItemSource, JobSpec, Json, SubmitJob, Subtasks};
 
 /// So many bad lines are told at once.
 const DEFECTS_MAX: usize = 50;
@@ -63,6 +63,33 @@ impl Items {
                 let open = File::open(path).map_err(|error| vec![unreadable(&file, &error)])?;
                 count(&file, open).map(Some)
             }
+        }
+    }
+}
+
+/// What the first `most` subtasks of a job are about, which is in the file `document`.
+pub(crate) fn first_items(document: &str, job: &SubmitJob, most: usize) -> Result<Vec<Json>, Vec<Defect>> {
+    let of_job = |defects: Vec<Defect>| {
+        defects.into_iter().map(|it| it.of(format!("Job {}", job.spec.name))).collect::<Vec<_>>()
+    };
+    match Items::of(document, &job.spec, &job.items).map_err(|defect| of_job(vec![defect]))? {
+        Items::Array(_) => Ok(Vec::new()),
+        Items::Listed(items) => Ok(items.into_iter().take(most).map(|item| item.value).collect()),
+        Items::Stream(name) => {
+            let problem = format!("{name} is read as it is submitted");
+            Err(of_job(vec![Defect::new("subtasks.file", problem, "a file, or the items")]))
+        }
+        Items::File(path) => {
+            let file = path.display().to_string();
+            let open = File::open(&path).map_err(|error| vec![unreadable(&file, &error)])?;
+            let mut lines = Lines::new(&file, open);
+            let mut items = Vec::new();
+            while items.len() < most
+                && let Some(item) = lines.next()
+            {
+                items.push(item?.value);
+            }
+            Ok(items)
         }
     }
 }

@@ -7,15 +7,18 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 use sheaf_model::{
-    BucketName, BucketSpec, Exec, ModuleRef, ModuleSpec, ModuleVersion, PutBucket, Runtime, SecretName,
-    SecretValue, Template, TemplateSet,
+    BucketName, BucketSpec, Defect, Exec, Json, ModuleRef, ModuleSpec, ModuleVersion, PutBucket, Runtime,
+    SecretName, SecretValue, SubmitJob, Subtasks, Template, TemplateSet,
 };
 
+use crate::command::job::first_items;
 use crate::command::secret::{read_file, secret_name};
 use crate::documents::{self, Source, Written};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Terminal};
 
+/// So many subtasks of a job are tried at most: its first.
+const SUBTASKS: usize = 10_000;
 /// The version of a module that no document describes.
 const UNVERSIONED: &str = "0";
 
@@ -31,6 +34,9 @@ PROGRAM replaces what the module in FILE executes; without a module in FILE it i
 file here are passed on with its absolute path, since the program runs in a directory of its own. Write -- before words that \
 begin with a dash.
 
+A worker (`worker: true`) is given the subtasks of a job instead, the first 10,000 of them: FILE has the job. What they print is \
+printed, and how many of them finished is said at the end; exit 1 if one failed. None is tried again.
+
 With --conformance a fixed list of checks is made instead that any module should pass: one line each, exit 1 if one fails.
 
 Examples:
@@ -41,7 +47,7 @@ pub struct Try {
     /// The program and its arguments
     #[arg(value_name = "PROGRAM")]
     program: Vec<String>,
-    /// A file with a bucket, and perhaps its module; or - for stdin
+    /// A file with a bucket, or a job, and perhaps its module; or - for stdin
     #[arg(short = 'f', long = "file", value_name = "FILE|-", required = true)]
     files: Vec<PathBuf>,
     /// Which bucket of the file, if there are several
@@ -60,8 +66,10 @@ pub struct Try {
 pub struct Tried {
     /// Of `runtime: plugin`, and with something to execute.
     pub module: ModuleSpec,
-    /// A bucket of it.
+    /// A bucket of it; of a worker what stands for its job at gate 3.
     pub bucket: BucketSpec,
+    /// Of a worker: its job, and what the first of its subtasks are about.
+    pub job: Option<(SubmitJob, Vec<Json>)>,
     /// What it may ask for.
     pub secrets: BTreeMap<SecretName, SecretValue>,
     /// Whether the checks are to be made.
@@ -94,7 +102,11 @@ impl Try {
         if !written.defects.is_empty() {
             return Err(Failure::Defects(written.defects));
         }
-        let mut bucket = self.bucket_of(&written)?.spec.clone();
+        let job = self.job_of(&written)?;
+        let mut bucket = match &job {
+            Some((job, _)) => standing_for(job)?,
+            None => self.bucket_of(&written)?.spec.clone(),
+        };
         let mut modules = written.sources.iter().flat_map(Source::modules);
         let found = modules.find(|module| {
             let version = bucket.module.version.as_ref();
@@ -102,9 +114,24 @@ impl Try {
         });
         let mut module = match found {
             Some(module) => module.clone(),
-            None => unknown(&bucket.module)?,
+            None => unknown(&bucket.module, job.is_some())?,
         };
-        if module.runtime != Runtime::Plugin {
+        if module.runtime == Runtime::Worker && job.is_none() {
+            return Err(Failure::usage(
+                format!(
+                    "module {}@{} says worker: true, and there is no job in what was given",
+                    module.name, module.version
+                ),
+                "a document of kind: Job",
+            ));
+        }
+        if module.runtime == Runtime::Plugin && job.is_some() {
+            return Err(Failure::usage(
+                format!("module {}@{} does not say worker: true", module.name, module.version),
+                "worker: true in its document, or a bucket instead of the job",
+            ));
+        }
+        if !module.runtime.is_plugin() {
             return Err(Failure::usage(
                 format!("module {}@{} is no plugin", module.name, module.version),
                 "`module try` is for those of `runtime: plugin`; others are tried by `sheaf bucket test`",
@@ -124,7 +151,28 @@ impl Try {
         bucket.module = ModuleRef { name: module.name.clone(), version: Some(module.version.clone()) };
         let secrets = self.secrets.iter().map(|(name, file)| Ok((name.clone(), read_file(file)?)));
         let secrets = secrets.collect::<Result<_, Failure>>()?;
-        Ok(Tried { module, bucket, secrets, conformance: self.conformance })
+        Ok(Tried { module, bucket, job, secrets, conformance: self.conformance })
+    }
+
+    /// The job of a worker, if there is one; none: it is about a bucket.
+    fn job_of(&self, written: &Written) -> Result<Option<(SubmitJob, Vec<Json>)>, Failure> {
+        let of = |source: &'_ Source| (source.file.clone(), source.jobs().cloned().collect::<Vec<_>>());
+        let all: Vec<(String, Vec<SubmitJob>)> = written.sources.iter().map(of).collect();
+        let mut jobs = all.iter().flat_map(|(file, jobs)| jobs.iter().map(move |job| (file, job)));
+        let Some((file, job)) = jobs.next().filter(|_| self.bucket.is_none()) else { return Ok(None) };
+        if jobs.next().is_some() {
+            return Err(Failure::usage("there are several jobs in what was given", "a file with one"));
+        }
+        let items = match job.spec.subtasks {
+            Subtasks::Array(range) => {
+                let count = range.count().min(SUBTASKS as u64);
+                (0..u32::try_from(count).unwrap_or(u32::MAX))
+                    .map(|it| Json::new(&range.item(it).into()))
+                    .collect()
+            }
+            Subtasks::Items => first_items(file, job, SUBTASKS).map_err(Failure::Defects)?,
+        };
+        Ok(Some((job.clone(), items)))
     }
 
     fn bucket_of<'a>(&self, written: &'a Written) -> Result<&'a PutBucket, Failure> {
@@ -156,13 +204,22 @@ fn secret(text: &str) -> Result<(SecretName, PathBuf), String> {
     Ok((secret_name(name)?, file.into()))
 }
 
+/// As gates see a job.
+fn standing_for(job: &SubmitJob) -> Result<BucketSpec, Failure> {
+    let name = BucketName::new(&format!("/jobs/{}", job.spec.name));
+    let name =
+        name.map_err(|error| Failure::Defects(vec![Defect::new("name", error.problem, error.remedy)]))?;
+    Ok(BucketSpec::new(name, job.spec.module.clone()))
+}
+
 /// A module that only its program describes.
-fn unknown(named: &ModuleRef) -> Result<ModuleSpec, Failure> {
+fn unknown(named: &ModuleRef, works: bool) -> Result<ModuleSpec, Failure> {
     let version = match &named.version {
         Some(version) => version.clone(),
         None => ModuleVersion::new(UNVERSIONED).map_err(|error| Failure::Refused(error.to_string()))?,
     };
-    Ok(ModuleSpec::new(named.name.clone(), version, Runtime::Plugin))
+    let runtime = if works { Runtime::Worker } else { Runtime::Plugin };
+    Ok(ModuleSpec::new(named.name.clone(), version, runtime))
 }
 
 /// A word that names a file here, so that it is found from elsewhere.

@@ -1,0 +1,133 @@
+//! What sessions and the loop share, and where things are.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sheaf_model::session::{Order, Work};
+use sheaf_model::{Attempt, JobId};
+use tokio::sync::mpsc;
+
+use crate::keeper::layout;
+use crate::link::Signals;
+
+/// Messages that wait for the loop, which itself may wait for a runner that is stopped.
+const INPUTS: usize = 1024;
+
+/// What the session brings.
+#[derive(Debug)]
+pub(crate) enum WorkInput {
+    /// A session stands: whatever was said before may be lost.
+    Opened,
+    /// Attempts to run.
+    Run(Vec<Order>),
+    /// Attempts to stop.
+    Stop(Vec<Attempt>),
+    /// Ends that are in the log.
+    Recorded(u64),
+}
+
+/// What the session and the loop share.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(super) slots: u32,
+    held: Mutex<BTreeSet<Attempt>>,
+    inputs: mpsc::Sender<WorkInput>,
+    signals: Arc<Signals>,
+}
+
+impl Desk {
+    /// With the other end of what sessions bring.
+    pub(super) fn new(slots: u32, signals: Arc<Signals>) -> (Arc<Self>, mpsc::Receiver<WorkInput>) {
+        let (inputs, brought) = mpsc::channel(INPUTS);
+        (Arc::new(Self { slots, held: Mutex::default(), inputs, signals }), brought)
+    }
+
+    /// What is said of it in a session's first message.
+    pub(crate) fn work(&self) -> Work {
+        Work { slots: self.slots, held: self.held().iter().copied().collect() }
+    }
+
+    /// Hands over what a session brought, which never waits: heartbeats go through it as well. Where there is no room a new
+    /// session begins, in which all that matters is said again.
+    pub(crate) fn bring(&self, input: WorkInput) {
+        if self.inputs.try_send(input).is_err() {
+            self.signals.reset.notify_one();
+        }
+    }
+
+    /// Whether an attempt is under way here, or its end is not in the log yet.
+    pub(crate) fn holds(&self, attempt: Attempt) -> bool {
+        self.held().contains(&attempt)
+    }
+
+    pub(super) fn held(&self) -> MutexGuard<'_, BTreeSet<Attempt>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) data_dir: PathBuf,
+    /// The program that is a runner when called with `runner …`; also `${sheaf}`.
+    pub(crate) binary: PathBuf,
+}
+
+/// Below the data directory.
+const SOCKETS: &str = "sockets";
+/// What the directory of a worker's socket begins with; those of keepers begin with a digit.
+const WORKER: char = 'w';
+/// The same.
+const JOBS: &str = "jobs";
+
+impl Place {
+    /// Where what an attempt writes is kept.
+    pub(crate) fn output(&self, attempt: Attempt) -> PathBuf {
+        self.attempt(attempt).join("output")
+    }
+
+    /// Where what a job's worker has is kept.
+    pub(super) fn of_worker(&self, job: JobId) -> PathBuf {
+        self.data_dir.join(JOBS).join(job.to_string()).join("worker")
+    }
+
+    pub(super) fn attempt(&self, Attempt { job, subtask, number }: Attempt) -> PathBuf {
+        // No directory grows without bounds.
+        let some = format!("{}", subtask / 1000);
+        self.data_dir.join(JOBS).join(job.to_string()).join(some).join(format!("{subtask}.{number}"))
+    }
+
+    /// Where the sockets of plugins are.
+    pub(super) fn sockets(&self) -> PathBuf {
+        self.data_dir.join(SOCKETS)
+    }
+
+    /// Where the worker of this ticket serves its module. Short, as a socket's path must be.
+    pub(super) fn socket(&self, ticket: u64) -> PathBuf {
+        self.sockets().join(format!("{WORKER}{ticket}")).join("m")
+    }
+
+    /// Makes its directory. The error is for people.
+    pub(super) fn make_room_for(&self, socket: &Path) -> Result<(), String> {
+        let length = socket.as_os_str().len();
+        if length > layout::SOCKET_PATH_MAX {
+            return Err(layout::too_long(socket));
+        }
+        let dir = socket.parent().unwrap_or(&self.data_dir);
+        layout::make_dir(dir).map_err(|error| error.to_string())
+    }
+
+    /// Its process has ended.
+    pub(super) fn clear_socket(&self, ticket: u64) {
+        if let Some(dir) = self.socket(ticket).parent() {
+            let _ = fs::remove_dir_all(dir); // the next life of the agent removes what stays
+        }
+    }
+}
+
+/// Whether that is the directory of a worker's socket.
+pub(super) fn is_workers(name: &str) -> bool {
+    name.strip_prefix(WORKER).is_some_and(|ticket| ticket.bytes().all(|byte| byte.is_ascii_digit()))
+}

@@ -1,0 +1,514 @@
+//! The workers of this node: one process for each job of a module that says `worker: true`.
+//!
+//! ```text
+//!            start            Ready             nothing to do for a while, a wrong word, too late
+//!  nothing ────────► Starting ─────► Working ───────────────────────────────────────────────► Ending ──► nothing
+//!     ▲                  └── the process ends ──┴──────────────────────────────────────────────┘ │
+//!     └──── Resting, before another one is started ◄───────────────────────────────────────────────┘
+//! ```
+//!
+//! What follows from what happens is put down as [`Do`] and done by the loop. An attempt ends only when nothing of the
+//! process that had it is left, or when that process says so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheaf_model::session::OrderedSubtask;
+use sheaf_model::{Attempt, Ending, Exit, Failure, FailureClass, JobId, Span};
+use sheaf_module::SubtaskResult;
+use sheaf_module::host::End;
+use tokio::time::Instant;
+
+use super::hands::{Hands, Now, Over, Terms, Why};
+use super::line::{Heard, Line};
+use super::{Job, Ran, failed, ran};
+use crate::runner::Ended;
+
+/// A worker without anything to do is kept for so long.
+const IDLE: Duration = Duration::from_secs(30);
+/// How long the end of a process may take to be known after its line broke, and the other way round.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// What a job's worker did wrong is forgotten after so long without anything for it.
+const FORGET: Duration = Duration::from_secs(300);
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Do {
+    /// Ask this process to end.
+    Stop(u64),
+    /// End this process.
+    Kill(u64),
+    /// An attempt has ended.
+    End(Attempt, Ran),
+    /// It was given to nobody, after all.
+    Again(Arc<Job>, OrderedSubtask),
+    /// A worker could not be started: everything that waits for it fails.
+    Fail(JobId, Failure),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Workers {
+    all: BTreeMap<JobId, Worker>,
+    by_ticket: BTreeMap<u64, JobId>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    job: Arc<Job>,
+    /// Of its process.
+    ticket: u64,
+    line: Option<Line>,
+    hands: Hands,
+    phase: Phase,
+    /// The next rest, if it comes to one.
+    pause: Duration,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Resting { until: Instant },
+    Starting,
+    Working { idle_since: Instant },
+    Ending(Parting),
+}
+
+/// How a process is on its way out.
+#[derive(Debug)]
+struct Parting {
+    cause: Cause,
+    /// How it ended.
+    ended: Option<Ended>,
+    /// Nothing more is heard from it.
+    silent: bool,
+    /// When that is not waited for any longer.
+    at: Option<Instant>,
+    killed: bool,
+}
+
+/// Why a process ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Cause {
+    /// It is not needed, or its node is left.
+    Dismissed,
+    /// It ended by itself.
+    Itself,
+    /// It was never ready, and why.
+    NotReady(String),
+    /// It said what it should not, or nothing more.
+    Wrong(String),
+    /// It did not stop what it was to stop.
+    Disobeyed,
+}
+
+impl Workers {
+    /// Slots that are taken.
+    pub(super) fn busy(&self) -> usize {
+        self.all.values().map(|worker| worker.hands.bundles()).sum()
+    }
+
+    /// Whether nothing of a job is in anybody's hands.
+    pub(super) fn is_idle(&self) -> bool {
+        self.all.values().all(|worker| worker.hands.bundles() == 0)
+    }
+
+    /// Whether a subtask of this job can be given to a worker, or one be started for it.
+    pub(super) fn has_room(&self, job: JobId, now: Instant) -> bool {
+        match self.all.get(&job) {
+            None => true,
+            Some(Worker { phase: Phase::Resting { until }, .. }) => *until <= now,
+            Some(worker) => worker.is_working() && worker.hands.has_room(),
+        }
+    }
+
+    /// How many subtasks its next bundle should have; none: a worker is to be started.
+    pub(super) fn bundle_size(&self, job: JobId) -> Option<usize> {
+        self.all.get(&job).filter(|worker| worker.is_working()).map(|worker| worker.hands.bundle_size())
+    }
+
+    /// Processes that there are.
+    pub(super) fn processes(&self) -> usize {
+        self.by_ticket.len()
+    }
+
+    /// A process is being started.
+    pub(super) fn started(&mut self, job: Arc<Job>, ticket: u64, line: Line) {
+        let pause = self.all.get(&job.id).map_or(first_pause(&job), |worker| worker.pause);
+        let hands = Hands::new(Terms { at_once: 0, timeout: None, grace: Duration::ZERO });
+        self.by_ticket.insert(ticket, job.id);
+        let worker =
+            Worker { job: job.clone(), ticket, line: Some(line), hands, phase: Phase::Starting, pause };
+        self.all.insert(job.id, worker);
+    }
+
+    /// Gives a job's worker, which has room, a bundle.
+    pub(super) fn give(&mut self, job: JobId, subtasks: Vec<OrderedSubtask>, now: Now) -> Vec<Do> {
+        let Some(worker) = self.all.get_mut(&job) else { return Vec::new() };
+        let attempt = |it: &OrderedSubtask| Attempt { job, subtask: it.subtask, number: it.attempt };
+        let attempts: Vec<Attempt> = subtasks.iter().map(attempt).collect();
+        let bundle = worker.hands.take(subtasks, now);
+        let given = worker.line.as_ref().is_some_and(|line| line.give(bundle, attempts.into_iter()));
+        if given { Vec::new() } else { worker.is_deaf(now) }
+    }
+
+    /// These attempts are canceled.
+    pub(super) fn cancel(&mut self, is_meant: impl Fn(Attempt) -> bool, now: Now) -> Vec<Do> {
+        let mut out = Vec::new();
+        for (id, worker) in &mut self.all {
+            let attempt = |it: &OrderedSubtask| Attempt { job: *id, subtask: it.subtask, number: it.attempt };
+            let stop = worker.hands.cancel(|it| is_meant(attempt(it)), now);
+            out.extend(worker.stop(stop, now));
+        }
+        out
+    }
+
+    /// What a worker says.
+    pub(super) fn heard(&mut self, ticket: u64, heard: Heard, now: Now) -> Vec<Do> {
+        let Some(worker) = self.by_ticket.get(&ticket).and_then(|job| self.all.get_mut(job)) else {
+            return Vec::new();
+        };
+        match heard {
+            Heard::Ready(at_once) => {
+                worker.ready(at_once, now);
+                Vec::new()
+            }
+            Heard::Ends(ends) => worker.ends(ends, now),
+            Heard::Silent(why) => {
+                worker.is_silent(why, now);
+                self.settle(ticket, now)
+            }
+        }
+    }
+
+    /// A process has ended; none: it is no worker's.
+    pub(super) fn ended(&mut self, ended: Ended, now: Now) -> Result<Vec<Do>, Ended> {
+        let ticket = ended.ticket;
+        let Some(worker) = self.by_ticket.get(&ticket).and_then(|job| self.all.get_mut(job)) else {
+            return Err(ended);
+        };
+        let at = Some(now.at + LAST_WORDS);
+        match &mut worker.phase {
+            Phase::Ending(parting) => {
+                parting.ended = Some(ended);
+                parting.at = at;
+            }
+            Phase::Starting => {
+                let cause = Cause::NotReady(String::new());
+                let ended = Some(ended);
+                worker.phase = Phase::Ending(Parting { cause, ended, silent: true, at, killed: false });
+            }
+            Phase::Working { .. } | Phase::Resting { .. } => {
+                let parting =
+                    Parting { cause: Cause::Itself, ended: Some(ended), silent: false, at, killed: false };
+                worker.phase = Phase::Ending(parting);
+            }
+        }
+        Ok(self.settle(ticket, now))
+    }
+
+    /// When [`Workers::tick`] has something to do.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        self.all.values().filter_map(|worker| worker.due(now)).min()
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self, now: Now) -> Vec<Do> {
+        let mut out = Vec::new();
+        let mut over = Vec::new();
+        for worker in self.all.values_mut() {
+            out.extend(worker.tick(now));
+            if matches!(&worker.phase, Phase::Ending(parting) if parting.ended.is_some()) {
+                over.push(worker.ticket);
+            }
+        }
+        for ticket in over {
+            out.extend(self.settle(ticket, now));
+        }
+        let is_kept =
+            |worker: &Worker| !matches!(worker.phase, Phase::Resting { until } if until + FORGET <= now.at);
+        self.all.retain(|_, worker| is_kept(worker));
+        out
+    }
+
+    /// The one that has had nothing to do for longest makes room for another.
+    pub(super) fn dismiss_one(&mut self) -> Option<Do> {
+        let idle = self.all.values_mut().filter_map(|worker| Some((worker.idle_since()?, worker)));
+        let (_, worker) = idle.min_by_key(|(since, _)| *since)?;
+        Some(worker.dismiss())
+    }
+
+    /// The node is to be left: all that they have is handed back when they have ended.
+    pub(super) fn dismiss_all(&mut self) -> Vec<Do> {
+        let there = self.all.values_mut().filter(|worker| !matches!(worker.phase, Phase::Resting { .. }));
+        there.map(Worker::dismiss).collect()
+    }
+
+    /// The runner is gone, and every process with it: what they had in hand, and whether it had begun.
+    pub(super) fn drain(&mut self) -> Vec<(Attempt, Option<Now>)> {
+        self.by_ticket.clear();
+        let all = std::mem::take(&mut self.all);
+        let had = all.into_iter().flat_map(|(id, mut worker)| {
+            let over = worker.hands.drain().into_iter();
+            over.map(move |it| {
+                (Attempt { job: id, subtask: it.subtask.subtask, number: it.subtask.attempt }, it.begun)
+            })
+        });
+        had.collect()
+    }
+
+    /// What becomes of a job's worker whose process has ended, once all that it had to say is heard.
+    fn settle(&mut self, ticket: u64, now: Now) -> Vec<Do> {
+        let Some(id) = self.by_ticket.get(&ticket).copied() else { return Vec::new() };
+        let Some(worker) = self.all.get_mut(&id) else { return Vec::new() };
+        let Phase::Ending(parting) = &worker.phase else { return Vec::new() };
+        let Some(ended) = &parting.ended else { return Vec::new() };
+        let waits = !parting.silent && parting.at.is_some_and(|at| now.at < at);
+        if waits && !matches!(parting.cause, Cause::Wrong(_) | Cause::Disobeyed) {
+            return Vec::new();
+        }
+        let why = parting.why(ended);
+        let cause = parting.cause.clone();
+        let exit = ended.exit.filter(|_| !parting.killed);
+        self.by_ticket.remove(&ticket);
+        let over = worker.hands.drain();
+        let begun = over.iter().filter(|it| it.begun.is_some()).count();
+        let why = if begun > 1 { format!("{why} (while it ran {begun} subtasks)") } else { why };
+        let mut out: Vec<Do> =
+            over.into_iter().map(|it| worker.end_of(it, &cause, &why, exit, now)).collect();
+        if let Cause::NotReady(_) = cause {
+            let exit = exit.or(Some(Exit::NotStarted));
+            out.push(Do::Fail(id, Failure { class: FailureClass::Exit, exit, message: why.clone() }));
+        }
+        if cause == Cause::Dismissed {
+            self.all.remove(&id);
+        } else {
+            tracing::warn!(job = %worker.job.spec.name, module = %worker.job.spec.module, why, "its worker has ended");
+            worker.line = None;
+            worker.phase = Phase::Resting { until: now.at + worker.pause };
+            worker.pause = (worker.pause * 2).min(worker.job.module.restart.backoff_max.duration());
+        }
+        out
+    }
+}
+
+fn first_pause(job: &Job) -> Duration {
+    job.module.restart.backoff_min.duration()
+}
+
+impl Parting {
+    /// What is said of the end.
+    fn why(&self, ended: &Ended) -> String {
+        match &self.cause {
+            Cause::Wrong(why) | Cause::NotReady(why)
+                if self.killed || !(why.is_empty() || ends_badly(ended)) =>
+            {
+                why.clone()
+            }
+            Cause::Disobeyed => "its worker did not stop what it was to stop, and was killed".to_owned(),
+            _ => how(ended),
+        }
+    }
+}
+
+/// Whether its end says more than that its line broke.
+fn ends_badly(ended: &Ended) -> bool {
+    ended.exit.is_none_or(|exit| !exit.is_success())
+}
+
+/// How a process ended, with its last lines of output.
+fn how(ended: &Ended) -> String {
+    let lines: Vec<&str> = ended.message.lines().filter(|line| !line.trim().is_empty()).collect();
+    let Some(exit) = ended.exit else {
+        return format!("its worker could not be started: {}", lines.join("; "));
+    };
+    let tail = &lines[lines.len().saturating_sub(3)..];
+    match tail {
+        [] => format!("its worker ended: {exit}"),
+        tail => format!("its worker ended: {exit}; it said last: {}", tail.join("; ")),
+    }
+}
+
+impl Worker {
+    fn is_working(&self) -> bool {
+        matches!(self.phase, Phase::Working { .. })
+    }
+
+    fn idle_since(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Working { idle_since } if self.hands.bundles() == 0 => Some(idle_since),
+            _ => None,
+        }
+    }
+
+    fn ready(&mut self, at_once: u32, now: Now) {
+        if !matches!(self.phase, Phase::Starting) {
+            return;
+        }
+        let at_once = usize::try_from(at_once).unwrap_or(usize::MAX);
+        let timeout = self.job.spec.timeout.map(Span::duration);
+        let grace = self.job.module.stop.grace.duration();
+        self.hands = Hands::new(Terms { at_once, timeout, grace });
+        self.phase = Phase::Working { idle_since: now.at };
+    }
+
+    fn ends(&mut self, ends: Vec<End>, now: Now) -> Vec<Do> {
+        let goes_on = match &self.phase {
+            Phase::Working { .. } => true,
+            Phase::Ending(parting) => matches!(parting.cause, Cause::Itself | Cause::Dismissed),
+            Phase::Starting | Phase::Resting { .. } => false,
+        };
+        if !goes_on {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        for End { id, result, message } in ends {
+            match self.hands.ended(id, result, now) {
+                Ok(over) => {
+                    self.pause = first_pause(&self.job);
+                    out.push(self.answered(over, result, message, now));
+                }
+                Err(strange) => {
+                    out.extend(self.kill(Cause::Wrong(strange.to_string())));
+                    return out;
+                }
+            }
+        }
+        if let Phase::Working { idle_since } = &mut self.phase {
+            *idle_since = now.at;
+        }
+        out
+    }
+
+    /// What a worker's answer comes to.
+    fn answered(&self, over: Over, result: SubtaskResult, message: String, now: Now) -> Do {
+        let ending = match (result, over.why) {
+            (SubtaskResult::Finished, _) => Ending::Finished,
+            (SubtaskResult::NotBegun, Some(Why::Back)) => return Do::Again(self.job.clone(), over.subtask),
+            (_, Some(Why::Canceled)) => Ending::Canceled,
+            (_, Some(Why::TimedOut)) => self.timed_out(message),
+            (SubtaskResult::Failed, _) => failed(FailureClass::Exit, message),
+            (SubtaskResult::Stopped | SubtaskResult::NotBegun, _) => Ending::HandedBack,
+        };
+        Do::End(self.attempt(&over.subtask), ran(over.begun, ending, now))
+    }
+
+    fn timed_out(&self, said: String) -> Ending {
+        let limit = self.job.spec.timeout.unwrap_or(Span(0));
+        let message = if said.trim().is_empty() { format!("it ran for longer than {limit}") } else { said };
+        failed(FailureClass::Timeout, message)
+    }
+
+    /// What the end of the process is to a subtask that it had.
+    fn end_of(&self, over: Over, cause: &Cause, why: &str, exit: Option<Exit>, now: Now) -> Do {
+        let failed = || Ending::Failed(Failure { class: FailureClass::Exit, exit, message: why.to_owned() });
+        let ending = match (over.why, cause) {
+            (Some(Why::Canceled), _) => Ending::Canceled,
+            (Some(Why::TimedOut), Cause::Disobeyed) => {
+                let (limit, grace) = (self.job.spec.timeout.unwrap_or(Span(0)), self.job.module.stop.grace);
+                self.timed_out(format!(
+                    "it ran for longer than {limit}, did not stop within {grace}, and its worker was killed"
+                ))
+            }
+            (Some(Why::TimedOut), _) => self.timed_out(String::new()),
+            (_, Cause::Dismissed | Cause::Disobeyed) => Ending::HandedBack,
+            _ if over.begun.is_none() => Ending::HandedBack,
+            _ => failed(),
+        };
+        Do::End(self.attempt(&over.subtask), ran(over.begun, ending, now))
+    }
+
+    fn attempt(&self, subtask: &OrderedSubtask) -> Attempt {
+        Attempt { job: self.job.id, subtask: subtask.subtask, number: subtask.attempt }
+    }
+
+    fn stop(&mut self, ids: Vec<u64>, now: Now) -> Vec<Do> {
+        let Some(line) = self.line.as_ref().filter(|_| self.is_working()) else { return Vec::new() };
+        if line.stop(ids) { Vec::new() } else { self.is_deaf(now) }
+    }
+
+    /// It does not read what it is given: it hangs, or its line has just broken, which is heard of as well.
+    fn is_deaf(&mut self, now: Now) -> Vec<Do> {
+        let why = "its worker does not read what it is given".to_owned();
+        let parting = Parting {
+            cause: Cause::Wrong(why),
+            ended: None,
+            silent: true,
+            at: Some(now.at + LAST_WORDS),
+            killed: false,
+        };
+        self.phase = Phase::Ending(parting);
+        Vec::new()
+    }
+
+    fn is_silent(&mut self, why: String, now: Now) {
+        let cause = match &mut self.phase {
+            Phase::Ending(parting) => {
+                parting.silent = true;
+                return;
+            }
+            Phase::Resting { .. } => return,
+            Phase::Starting => Cause::NotReady(why),
+            Phase::Working { .. } => Cause::Wrong(why),
+        };
+        // That it ended says more than that its line broke.
+        let at = Some(now.at + LAST_WORDS);
+        self.phase = Phase::Ending(Parting { cause, ended: None, silent: true, at, killed: false });
+    }
+
+    fn dismiss(&mut self) -> Do {
+        let parting =
+            Parting { cause: Cause::Dismissed, ended: None, silent: false, at: None, killed: false };
+        self.phase = Phase::Ending(parting);
+        Do::Stop(self.ticket)
+    }
+
+    fn kill(&mut self, cause: Cause) -> Vec<Do> {
+        self.phase = Phase::Ending(Parting { cause, ended: None, silent: true, at: None, killed: true });
+        vec![Do::Kill(self.ticket)]
+    }
+
+    fn due(&self, now: Instant) -> Option<Instant> {
+        match &self.phase {
+            Phase::Resting { until } if *until > now => Some(*until),
+            Phase::Resting { until } => Some(*until + FORGET),
+            Phase::Starting => None, // its line has a limit
+            Phase::Working { idle_since } => match self.hands.bundles() {
+                0 => Some(*idle_since + IDLE),
+                _ => self.hands.due(),
+            },
+            Phase::Ending(parting) => parting.at,
+        }
+    }
+
+    fn tick(&mut self, now: Now) -> Vec<Do> {
+        match &mut self.phase {
+            Phase::Resting { .. } | Phase::Starting => Vec::new(),
+            Phase::Working { idle_since } if self.hands.bundles() == 0 => {
+                if now.at < *idle_since + IDLE {
+                    Vec::new()
+                } else {
+                    vec![self.dismiss()]
+                }
+            }
+            Phase::Working { .. } => {
+                let due = self.hands.tick(now);
+                if due.disobeyed {
+                    return self.kill(Cause::Disobeyed);
+                }
+                self.stop(due.stop, now)
+            }
+            Phase::Ending(parting) => {
+                if parting.at.is_none_or(|at| now.at < at) || parting.ended.is_some() {
+                    return Vec::new();
+                }
+                parting.at = None;
+                parting.killed = true;
+                vec![Do::Kill(self.ticket)]
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

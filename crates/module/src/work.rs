@@ -1,0 +1,324 @@
+//! Subtasks in a process that works for a job.
+//!
+//! ```text
+//!  Work ── bundles ──► a task for each bundle ── one after the other ──► Module::on_subtask
+//!       ◄─ many ends in one message ── pass_on ◄── ends, output ──┘
+//!       ── stop ─────► the ids that are not wanted any more ──► each bundle looks before and while it runs one
+//! ```
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::module::Module;
+use crate::serve::{panic_text, run};
+use crate::{Failure, Node, proto};
+
+/// What bundles have to say and is not on its way.
+const SAID: usize = 4096;
+/// Ends and pieces of output in one message.
+const TOGETHER: usize = 2000;
+/// Bytes in one message, beyond which another one begins.
+const MESSAGE: usize = 1 << 20;
+/// Messages that wait for the caller to take them.
+const ANSWERS: usize = 8;
+/// Longest piece of output.
+const PIECE: usize = 64 << 10;
+/// What is kept of the text of a failure: its end.
+const FAILURE_MAX: usize = 4096;
+/// Ids to be stopped that are remembered, beyond what any node has in hand: some are answered before they are heard of.
+const STOPS: usize = 1 << 16;
+
+/// For whom a process works.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Job {
+    /// The job's name.
+    pub name: String,
+    /// The module with its version, e.g. `ndvi@2`.
+    pub module: String,
+    /// The node that it runs on.
+    pub node: Node,
+    /// How many subtasks the node lets it run at a time at most.
+    pub slots: u32,
+}
+
+/// A try at one subtask.
+#[derive(Clone, Debug)]
+pub struct Subtask {
+    /// What it is called between this process and its caller; no other one in this process is.
+    pub id: u64,
+    /// Its place in the job, from 0.
+    pub number: u32,
+    /// Which try it is, from 1.
+    pub attempt: u32,
+    /// What it is about, as JSON; see [`Subtask::item`].
+    pub item_json: String,
+    /// Where its output goes; none: nobody listens.
+    pub(crate) say: Option<mpsc::Sender<Said>>,
+}
+
+/// How a subtask ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubtaskResult {
+    /// Well.
+    Finished,
+    /// Badly.
+    Failed,
+    /// It was broken off, because it was to be stopped.
+    Stopped,
+    /// It was to be stopped, and had not begun.
+    NotBegun,
+}
+
+/// What a bundle has to say.
+#[derive(Debug)]
+pub(crate) enum Said {
+    Printed(proto::SubtaskOutput),
+    Ended(proto::SubtaskEnd),
+}
+
+impl Subtask {
+    /// One that is given to a process.
+    pub fn new(id: u64, number: u32, attempt: u32, item_json: impl Into<String>) -> Self {
+        Self { id, number, attempt, item_json: item_json.into(), say: None }
+    }
+
+    /// What it is about as a type of the module's: an array's number, or an item.
+    ///
+    /// # Errors
+    /// What of it does not fit, for people.
+    pub fn item<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let wrong = |error| Failure::new(format!("item of subtask {}: {error}", self.number));
+        serde_json::from_str(&self.item_json).map_err(wrong)
+    }
+
+    /// Prints a line, which `sheaf job logs` shows.
+    pub async fn print(&self, line: impl AsRef<str> + Send) {
+        self.write(line.as_ref(), false).await;
+    }
+
+    /// The same, shown as an error.
+    pub async fn print_error(&self, line: impl AsRef<str> + Send) {
+        self.write(line.as_ref(), true).await;
+    }
+
+    async fn write(&self, line: &str, error: bool) {
+        let Some(say) = &self.say else { return };
+        let text = format!("{line}\n").into_bytes();
+        for piece in text.chunks(PIECE) {
+            let printed = proto::SubtaskOutput { id: self.id, text: piece.to_vec(), error };
+            // Nobody listens any more: the process is about to end.
+            let _ = say.send(Said::Printed(printed)).await;
+        }
+    }
+}
+
+/// The stream of answers, with the work that they come from. Dropping it ends that work.
+pub(crate) struct Answers {
+    answers: ReceiverStream<Result<proto::WorkResponse, Status>>,
+    _work: JoinSet<()>,
+}
+
+impl Stream for Answers {
+    type Item = Result<proto::WorkResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.answers).poll_next(context)
+    }
+}
+
+/// The module's side of Work.
+pub(crate) async fn serve<M: Module>(
+    module: Arc<M>,
+    mut asked: Streaming<proto::WorkRequest>,
+) -> Result<Answers, Status> {
+    let no_start = || Status::invalid_argument("the first message has no start");
+    let mut first = asked.message().await?.ok_or_else(no_start)?;
+    let job: Job = first.start.take().ok_or_else(no_start)?.into();
+    let at_once = module.at_once().max(1);
+    let working = module.clone();
+    run(async move { working.on_job(job).await }).await?;
+    let (answer, answers) = mpsc::channel(ANSWERS);
+    let ready = proto::WorkResponse { at_once, ..Default::default() };
+    // Both ends are here, and it is empty.
+    let _ = answer.send(Ok(ready)).await;
+    let (say, said) = mpsc::channel(SAID);
+    let mut work = JoinSet::new();
+    work.spawn(take(module, first, asked, say));
+    work.spawn(pass_on(said, answer));
+    Ok(Answers { answers: ReceiverStream::new(answers), _work: work })
+}
+
+/// Until the caller has no more, and all of it has ended.
+async fn take<M: Module>(
+    module: Arc<M>,
+    first: proto::WorkRequest,
+    mut asked: Streaming<proto::WorkRequest>,
+    say: mpsc::Sender<Said>,
+) {
+    let stops = watch::Sender::new(BTreeSet::new());
+    let mut bundles = JoinSet::new();
+    let mut request = first;
+    loop {
+        if !request.stop.is_empty() {
+            stops.send_modify(|stops: &mut BTreeSet<u64>| {
+                stops.extend(&request.stop);
+                while stops.len() > STOPS {
+                    stops.pop_first();
+                }
+            });
+        }
+        for bundle in request.bundles {
+            bundles.spawn(run_bundle(module.clone(), bundle.subtasks, stops.subscribe(), say.clone()));
+        }
+        while bundles.try_join_next().is_some() {}
+        match asked.message().await {
+            Ok(Some(next)) => request = next,
+            // The caller's side has ended, or broke.
+            Ok(None) | Err(_) => break,
+        }
+    }
+    while bundles.join_next().await.is_some() {}
+}
+
+async fn run_bundle<M: Module>(
+    module: Arc<M>,
+    subtasks: Vec<proto::Subtask>,
+    mut stops: watch::Receiver<BTreeSet<u64>>,
+    say: mpsc::Sender<Said>,
+) {
+    for subtask in subtasks {
+        let id = subtask.id;
+        let is_unwanted = stops.borrow().contains(&id);
+        let (result, message) = if is_unwanted {
+            (SubtaskResult::NotBegun, String::new())
+        } else {
+            let mut subtask = Subtask::from(subtask);
+            subtask.say = Some(say.clone());
+            run_one(module.clone(), subtask, &mut stops).await
+        };
+        let end = proto::SubtaskEnd { id, result: proto::SubtaskResult::from(result).into(), message };
+        if say.send(Said::Ended(end)).await.is_err() {
+            return; // nobody listens any more
+        }
+    }
+}
+
+/// As a task of its own, so that a panic is the failure of that subtask alone.
+async fn run_one<M: Module>(
+    module: Arc<M>,
+    subtask: Subtask,
+    stops: &mut watch::Receiver<BTreeSet<u64>>,
+) -> (SubtaskResult, String) {
+    let id = subtask.id;
+    let mut one = JoinSet::new();
+    one.spawn(async move { module.on_subtask(subtask).await });
+    let ended = tokio::select! {
+        // What ended is asked for again below.
+        ended = one.join_next() => ended,
+        () = unwanted(stops, id) => {
+            one.abort_all();
+            one.join_next().await
+        }
+    };
+    match ended {
+        Some(Ok(Ok(()))) => (SubtaskResult::Finished, String::new()),
+        Some(Ok(Err(failure))) => (SubtaskResult::Failed, last_of(failure.to_string())),
+        Some(Err(broken)) if broken.is_cancelled() => (SubtaskResult::Stopped, String::new()),
+        Some(Err(broken)) => (SubtaskResult::Failed, last_of(panic_text(broken))),
+        None => (SubtaskResult::Failed, "it has not run".to_owned()),
+    }
+}
+
+/// Until it is to be stopped.
+async fn unwanted(stops: &mut watch::Receiver<BTreeSet<u64>>, id: u64) {
+    if stops.wait_for(|stops| stops.contains(&id)).await.is_err() {
+        std::future::pending::<()>().await; // the caller has no more to say, and lets it run
+    }
+}
+
+fn last_of(text: String) -> String {
+    let mut begin = text.len().saturating_sub(FAILURE_MAX);
+    while !text.is_char_boundary(begin) {
+        begin += 1;
+    }
+    text[begin..].to_owned()
+}
+
+/// What comes so soon one after the other shares a message.
+async fn pass_on(mut said: mpsc::Receiver<Said>, answer: mpsc::Sender<Result<proto::WorkResponse, Status>>) {
+    let mut some = Vec::new();
+    while said.recv_many(&mut some, TOGETHER).await > 0 {
+        let mut message = proto::WorkResponse::default();
+        let mut bytes = 0;
+        for it in some.drain(..) {
+            match it {
+                Said::Printed(printed) => {
+                    bytes += printed.text.len();
+                    message.output.push(printed);
+                }
+                Said::Ended(end) => {
+                    bytes += end.message.len();
+                    message.ends.push(end);
+                }
+            }
+            if bytes > MESSAGE {
+                bytes = 0;
+                if answer.send(Ok(std::mem::take(&mut message))).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if answer.send(Ok(message)).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl From<Job> for proto::WorkStart {
+    fn from(job: Job) -> Self {
+        Self { job: job.name, module: job.module, node: Some(job.node.into()), slots: job.slots }
+    }
+}
+
+impl From<proto::WorkStart> for Job {
+    fn from(start: proto::WorkStart) -> Self {
+        let proto::WorkStart { job, module, node, slots } = start;
+        Self { name: job, module, node: node.unwrap_or_default().into(), slots }
+    }
+}
+
+impl From<Subtask> for proto::Subtask {
+    fn from(subtask: Subtask) -> Self {
+        let Subtask { id, number, attempt, item_json, .. } = subtask;
+        Self { id, subtask: number, attempt, item_json }
+    }
+}
+
+impl From<proto::Subtask> for Subtask {
+    fn from(it: proto::Subtask) -> Self {
+        Self::new(it.id, it.subtask, it.attempt, it.item_json)
+    }
+}
+
+impl From<SubtaskResult> for proto::SubtaskResult {
+    fn from(result: SubtaskResult) -> Self {
+        match result {
+            SubtaskResult::Finished => Self::Finished,
+            SubtaskResult::Failed => Self::Failed,
+            SubtaskResult::Stopped => Self::Stopped,
+            SubtaskResult::NotBegun => Self::NotBegun,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
