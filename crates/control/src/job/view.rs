@@ -6,9 +6,9 @@ use sheaf_model::view::{
     FailedAttempts, FailureGroup, GateView, JobExplanation, JobRow, JobStatus, NodeExplanation, SubtaskRow,
 };
 use sheaf_model::{
-    Exit, FailureClass, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskState, Timestamp,
+    FailureClass, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskState, Timestamp,
 };
-use sheaf_store::RanAttempt;
+use sheaf_store::{FailedAlike, RanAttempt};
 use sheaf_wire::job::{ExplainJob, GotJob, ListSubtasks};
 use sheaf_wire::{ApiError, Page};
 
@@ -88,12 +88,8 @@ impl Control {
 
     async fn failure_groups(&self, job: JobId) -> Result<Vec<FailureGroup>, ApiError> {
         let member = self.member()?;
-        let failed = match member.replica.state().jobs.get(job) {
-            Some(job) => job.progress.in_state(SubtaskState::Failed),
-            None => return Ok(Vec::new()),
-        };
-        let groups = read(&member, move |reader| reader.failure_groups(job, &failed, GROUPS)).await?;
-        let view = |(fingerprint, subtasks, message): (sheaf_model::Fingerprint, u64, String)| FailureGroup {
+        let groups = read(&member, move |reader| reader.failure_groups(job, GROUPS)).await?;
+        let view = |FailedAlike { fingerprint, subtasks, message }: FailedAlike| FailureGroup {
             fingerprint: fingerprint.to_string(),
             subtasks,
             message,
@@ -159,11 +155,11 @@ impl Control {
         for row in rows {
             let Some(ran) = last.remove(&row.subtask) else { continue };
             row.attempt = ran.number;
-            row.node = Some(self.node_name(ran.node));
+            row.node = ran.node.map(|node| self.node_name(node));
             row.backend = ran.backend.and_then(|it| backends.get(usize::from(it))).map(ToString::to_string);
-            row.started_at = Some(ran.started_at.to_string());
+            row.started_at = ran.started_at.map(|at| at.to_string());
             row.ended_at = Some(ran.ended_at.to_string());
-            row.exit_code = ran.exit.and_then(code);
+            row.exit_code = ran.exit_code;
             row.message = ran.message;
             row.fingerprint = ran.fingerprint.map(|it| it.to_string());
         }
@@ -319,14 +315,5 @@ fn subtask_row(state: &State, job: &Job, subtask: u32, place: Place) -> SubtaskR
         exit_code: None,
         message: String::new(),
         fingerprint: None,
-    }
-}
-
-/// As a shell gives it: a signal is 128 more.
-const fn code(exit: Exit) -> Option<i32> {
-    match exit {
-        Exit::Code(code) => Some(code),
-        Exit::Signal(signal) => Some(128 + signal),
-        Exit::NotStarted => None,
     }
 }
