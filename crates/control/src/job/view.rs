@@ -10,9 +10,8 @@ use sheaf_model::{
 };
 use sheaf_store::{FailedAlike, RanAttempt};
 use sheaf_wire::job::{ExplainJob, GotJob, ListSubtasks};
-use sheaf_wire::{ApiError, Page};
+use sheaf_wire::{ApiError, Caller, Page};
 
-use super::within;
 use crate::Control;
 use crate::event::read;
 
@@ -102,7 +101,11 @@ impl Control {
         read(&self.member()?, move |reader| reader.attempts(job, subtask)).await
     }
 
-    pub(super) async fn subtask_page(&self, ask: ListSubtasks) -> Result<Page<SubtaskRow>, ApiError> {
+    pub(super) async fn subtask_page(
+        &self,
+        caller: &Caller,
+        ask: ListSubtasks,
+    ) -> Result<Page<SubtaskRow>, ApiError> {
         let from: u32 = match ask.page.token.as_str() {
             "" => 0,
             token => token.parse().map_err(|_| {
@@ -111,14 +114,12 @@ impl Control {
         };
         let size = if ask.page.size == 0 { sheaf_wire::PAGE_MAX } else { ask.page.size };
         let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let narrowed = ask.selector.is_some() || ask.condition.is_some();
+        let selected = match narrowed {
+            true => Some(self.selected(caller, &ask.job, ask.selector.as_ref(), ask.condition).await?.1),
+            false => None,
+        };
         let (id, mut rows, next) = self.see_job(&ask.job, |state, job| {
-            let selected = match &ask.selector {
-                None => None,
-                Some(selector) => {
-                    within(job, selector)?;
-                    Some(selector.select(job.count, |state| job.progress.in_state(state)))
-                }
-            };
             let Some(rest) = job.count.checked_sub(1).filter(|last| from <= *last) else {
                 return Ok((job.id, Vec::new(), String::new()));
             };
