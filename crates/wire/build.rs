@@ -5,7 +5,7 @@ use std::path::Path;
 
 use prost::Message as _;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "sheaf/v1/error.proto",
     "sheaf/v1/cluster.proto",
     "sheaf/v1/node.proto",
@@ -13,6 +13,7 @@ const FILES: [&str; 9] = [
     "sheaf/v1/bucket.proto",
     "sheaf/v1/instance.proto",
     "sheaf/v1/job.proto",
+    "sheaf/v1/query.proto",
     "sheaf/v1/secret.proto",
     "sheaf/peer/v1/peer.proto",
 ];

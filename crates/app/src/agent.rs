@@ -154,6 +154,7 @@ async fn serve(
         .nodes(control.clone())
         .instances(control.clone())
         .events(control.clone())
+        .queries(control.clone())
         .secrets(control.clone())
         .peers(control.clone())
         .agents(control.clone())

@@ -11,6 +11,7 @@ pub mod man;
 pub mod module;
 pub mod node;
 mod page;
+pub mod query;
 mod rows;
 pub mod secret;
 pub mod version;
@@ -47,6 +48,8 @@ pub enum ClientCommand {
     Cluster(cluster::ClusterVerb),
     /// What happened, and what happens
     Events(events::Events),
+    /// Ask with SQL: nodes, buckets, jobs, subtasks, attempts, events
+    Query(query::Query),
     /// Print a completion script for a shell
     Completions(completions::Completions),
     /// Print the manual page, or write all of them into a directory
@@ -92,6 +95,7 @@ async fn carry_out(
         ClientCommand::Job(job) => job.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Node(node) => node.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Cluster(verb) => verb.run(options, out).await,
+        ClientCommand::Query(query) => query.run(options, out).await,
         ClientCommand::Events(events) => events.run(&connect(options).await?, options.output, out).await,
     }
 }

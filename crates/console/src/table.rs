@@ -82,26 +82,29 @@ impl Listing {
     /// Prints a page of rows.
     pub(crate) fn page<R: Listed>(&mut self, out: &mut Terminal, rows: &[R]) -> Result<(), Failure> {
         match self.format {
-            Format::Table | Format::Wide if !rows.is_empty() => self.table(out, rows)?,
-            Format::Table | Format::Wide => {}
-            Format::Json => {
-                for (index, row) in rows.iter().enumerate() {
-                    out.write(if self.rows + index == 0 { "[\n  " } else { ",\n  " })?;
-                    out.write(&row.json().to_string())?;
-                }
-            }
-            Format::Yaml => {
-                for row in rows {
-                    out.yaml(&Value::Array(vec![row.json()]))?;
-                }
-            }
-            Format::Name => {
-                for row in rows {
-                    out.line(&row.name())?;
-                }
-            }
+            Format::Table | Format::Wide => self.table(out, rows),
+            _ => self.values(out, rows.iter().map(|row| (row.name(), row.json()))),
         }
-        self.rows += rows.len();
+    }
+
+    /// Prints a page of rows that no type stands for, each with its name and its JSON; not as a table.
+    pub(crate) fn values(
+        &mut self,
+        out: &mut Terminal,
+        rows: impl IntoIterator<Item = (String, Value)>,
+    ) -> Result<(), Failure> {
+        for (name, json) in rows {
+            match self.format {
+                Format::Table | Format::Wide => {}
+                Format::Json => {
+                    out.write(if self.rows == 0 { "[\n  " } else { ",\n  " })?;
+                    out.write(&json.to_string())?;
+                }
+                Format::Yaml => out.yaml(&Value::Array(vec![json]))?,
+                Format::Name => out.line(&name)?,
+            }
+            self.rows += 1;
+        }
         Ok(())
     }
 
@@ -119,16 +122,30 @@ impl Listing {
         let now = out.now();
         let wide = self.format == Format::Wide;
         let shown = |index: &usize| wide || !R::COLUMNS[*index].wide;
-        let columns: Vec<Column> = (0..R::COLUMNS.len()).filter(shown).map(|i| R::COLUMNS[i]).collect();
-        let cells: Vec<Vec<String>> = rows
-            .iter()
-            .map(|row| {
-                let cells = row.cells(now);
-                debug_assert_eq!(cells.len(), R::COLUMNS.len(), "a cell for each column");
-                let cells = cells.into_iter().enumerate().filter(|(index, _)| shown(index));
-                cells.map(|(_, cell)| one_line(&cell)).collect()
-            })
-            .collect();
+        let columns = R::COLUMNS.iter().enumerate().filter(|(index, _)| shown(index));
+        let titles: Vec<(&str, bool)> = columns.map(|(_, column)| (column.title, column.number)).collect();
+        let cells = rows.iter().map(|row| {
+            let cells = row.cells(now);
+            debug_assert_eq!(cells.len(), R::COLUMNS.len(), "a cell for each column");
+            let cells = cells.into_iter().enumerate().filter(|(index, _)| shown(index));
+            cells.map(|(_, cell)| cell).collect()
+        });
+        self.cells(out, &titles, cells.collect())
+    }
+
+    /// Prints a page of a table whose columns have these titles; a column of numbers is aligned to the right.
+    pub(crate) fn cells<T: AsRef<str>>(
+        &mut self,
+        out: &mut Terminal,
+        columns: &[(T, bool)],
+        mut cells: Vec<Vec<String>>,
+    ) -> Result<(), Failure> {
+        if cells.is_empty() {
+            return Ok(());
+        }
+        cells.iter_mut().flatten().for_each(|cell| *cell = one_line(cell));
+        let columns: Vec<(&str, bool)> =
+            columns.iter().map(|(title, number)| (title.as_ref(), *number)).collect();
         let header = self.rows == 0 && self.widths.is_empty();
         let text = self.layout(&columns, &cells, header);
         for (index, line) in text.lines().enumerate() {
@@ -138,26 +155,27 @@ impl Listing {
                 None => out.line(line.trim_end())?,
             }
         }
+        self.rows += cells.len();
         Ok(())
     }
 
     /// Lays the cells out below each other, at least as wide as the pages before.
-    fn layout(&mut self, columns: &[Column], cells: &[Vec<String>], header: bool) -> String {
+    fn layout(&mut self, columns: &[(&str, bool)], cells: &[Vec<String>], header: bool) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         if header {
-            table.set_header(columns.iter().map(|column| column.title));
+            table.set_header(columns.iter().map(|(title, _)| title));
         }
         table.add_rows(cells.iter().map(|row| row.iter().map(String::as_str)));
         let mut widths = table.column_max_content_widths();
         for (width, before) in widths.iter_mut().zip(&self.widths) {
             *width = (*width).max(*before);
         }
-        for ((column, width), style) in columns.iter().zip(&widths).zip(table.column_iter_mut()) {
+        for (((_, number), width), style) in columns.iter().zip(&widths).zip(table.column_iter_mut()) {
             style
                 .set_padding((0, GAP))
                 .set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(*width + GAP)));
-            if column.number {
+            if *number {
                 style.set_cell_alignment(CellAlignment::Right);
             }
         }
@@ -166,14 +184,14 @@ impl Listing {
     }
 
     /// The line with its words of state coloured.
-    fn painted(&self, line: &str, columns: &[Column], cells: &[String]) -> String {
+    fn painted(&self, line: &str, columns: &[(&str, bool)], cells: &[String]) -> String {
         let mut painted = String::new();
         let mut rest = line;
-        for ((column, cell), width) in columns.iter().zip(cells).zip(&self.widths) {
+        for (((_, number), cell), width) in columns.iter().zip(cells).zip(&self.widths) {
             let end = rest.char_indices().nth(usize::from(*width + GAP)).map_or(rest.len(), |(at, _)| at);
             let (part, after) = rest.split_at(end);
             rest = after;
-            if !column.number && part.trim_end() == cell {
+            if !number && part.trim_end() == cell {
                 painted.push_str(&paint(cell, true));
                 painted.push_str(&part[cell.len()..]);
             } else {

@@ -4,7 +4,7 @@ mod logs;
 mod submit;
 mod view;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use sheaf_engine::{CancelJob, Command, Job, Reply, ReprioritizeJob, RetryJob};
@@ -21,9 +21,12 @@ use sheaf_wire::{Answers, ApiError, Caller, Done, Page};
 use crate::Control;
 use crate::filter::{label, page, selects};
 use crate::propose::refused;
+use crate::query::{fresh, query_error};
 
 /// A watch says how a job stands at most so often.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// How long finding the subtasks for which a condition holds may take: less than callers wait.
+const WHERE_WITHIN: Duration = Duration::from_secs(8);
 
 impl JobApi for Control {
     async fn submit(
@@ -53,7 +56,7 @@ impl JobApi for Control {
 
     async fn subtasks(&self, caller: Caller, ask: ListSubtasks) -> Result<Page<SubtaskRow>, ApiError> {
         self.caught_up(&caller).await?;
-        self.subtask_page(ask).await
+        self.subtask_page(&caller, ask).await
     }
 
     async fn explain(&self, caller: Caller, ask: ExplainJob) -> Result<JobExplanation, ApiError> {
@@ -92,7 +95,8 @@ impl JobApi for Control {
     }
 
     async fn cancel(&self, caller: Caller, ask: CancelSubtasks) -> Result<Touched, ApiError> {
-        let (job, selected, all) = self.selected(&ask.job, ask.selector.as_ref())?;
+        let (job, selected, all) =
+            self.selected(&caller, &ask.job, ask.selector.as_ref(), ask.condition).await?;
         if ask.dry_run {
             return self.would_touch(&ask.job, &selected, &[Waiting, Ready, Running]);
         }
@@ -102,7 +106,8 @@ impl JobApi for Control {
     }
 
     async fn retry(&self, caller: Caller, ask: RetrySubtasks) -> Result<Touched, ApiError> {
-        let (job, subtasks, _) = self.selected(&ask.job, ask.selector.as_ref())?;
+        let (job, subtasks, _) =
+            self.selected(&caller, &ask.job, ask.selector.as_ref(), ask.condition).await?;
         if ask.dry_run {
             return self.would_touch(&ask.job, &subtasks, &[Failed, Canceled]);
         }
@@ -110,7 +115,8 @@ impl JobApi for Control {
     }
 
     async fn reprioritize(&self, caller: Caller, ask: Reprioritize) -> Result<Touched, ApiError> {
-        let (job, selected, all) = self.selected(&ask.job, ask.selector.as_ref())?;
+        let (job, selected, all) =
+            self.selected(&caller, &ask.job, ask.selector.as_ref(), ask.condition).await?;
         if ask.dry_run {
             return self.would_touch(&ask.job, &selected, &[Waiting, Ready]);
         }
@@ -137,18 +143,47 @@ impl Control {
     }
 
     /// The subtasks meant, and whether those are all, as nothing narrower was said.
-    fn selected(
+    async fn selected(
         &self,
+        caller: &Caller,
         name: &JobName,
         selector: Option<&Selector>,
+        condition: Option<String>,
     ) -> Result<(JobId, Ranges, bool), ApiError> {
-        self.see_job(name, |_, job| {
+        let (id, selected, all) = self.see_job(name, |_, job| {
             let whole: Ranges = Run::first_of(job.count).map(Ranges::from).unwrap_or_default();
             let Some(selector) = selector else { return Ok((job.id, whole, true)) };
             within(job, selector)?;
             let of = |state| job.progress.in_state(state);
-            Ok((job.id, selector.select(job.count, of), false))
-        })?
+            Ok::<_, ApiError>((job.id, selector.select(job.count, of), false))
+        })??;
+        match condition {
+            None => Ok((id, selected, all)),
+            Some(condition) => {
+                let found = self.subtasks_where(caller, name, condition).await?;
+                Ok((id, selected.intersection(&found), false))
+            }
+        }
+    }
+
+    /// The subtasks of a job for which a condition holds, as SQLite has them.
+    async fn subtasks_where(
+        &self,
+        caller: &Caller,
+        job: &JobName,
+        condition: String,
+    ) -> Result<Ranges, ApiError> {
+        let member = self.member()?;
+        let permit = self.query_turn().await?;
+        let now = member.replica.state().revision;
+        fresh(&member.replica, &member.reader, now, caller).await?;
+        let (reader, job, until) = (member.reader, job.clone(), Instant::now() + WHERE_WITHIN);
+        let found = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            reader.subtasks_where(&job, &condition, until)
+        });
+        let found = found.await.map_err(|error| ApiError::Internal(error.to_string()))?;
+        found.map_err(|error| query_error(error, "where"))
     }
 
     /// How many of the subtasks are in one of these states.

@@ -13,7 +13,7 @@
 //!
 //! Reading order: `bucket` (a change and its way into the log: `propose`), `watch` (the way back), `session`,
 //! `acknowledger`, `conductor` (what agents say and what the leader does about it), `recorder`, `members` (who votes);
-//! `artifact` (what is pushed), `secret` (what is sealed);
+//! `artifact` (what is pushed), `secret` (what is sealed), `query` (what is searched);
 //! then `place` (where this node stands), `directory` (whom it knows), `route` (where a call goes), `peer` and `peers`
 //! (between members).
 
@@ -40,6 +40,7 @@ mod peers;
 mod place;
 mod plan;
 mod propose;
+mod query;
 mod recorder;
 mod rollback;
 mod route;

@@ -6,7 +6,7 @@ use sheaf_artifact::Cache;
 use sheaf_engine::status::Sight;
 use sheaf_model::{Changeable, FullQueues, Moment, NodeId, Settings};
 use sheaf_wire::ApiError;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::floor::Floor;
 use crate::live::{Live, SharedLive};
 use crate::place::{Member, Place};
+use crate::query;
 use crate::recorder::{self, Record};
 use crate::secret::Sealing;
 
@@ -27,6 +28,8 @@ pub struct Control {
     pub(crate) records: mpsc::Sender<Record>,
     pub(crate) cache: Cache,
     pub(crate) sealing: Option<Sealing>,
+    /// As many as queries may run.
+    pub(crate) queries: Arc<Semaphore>,
 }
 
 /// The loops behind a [`Control`].
@@ -47,6 +50,7 @@ impl Control {
             records: sender,
             cache,
             sealing: None,
+            queries: Arc::new(Semaphore::new(query::AT_ONCE)),
         };
         (control.clone(), Service { control, records })
     }

@@ -7,7 +7,7 @@
 //! [`queue`] and [`verdict`] (what nodes say), [`binding`] and [`instance`] (what was decided and what runs), [`object`]
 //! (what modules keep), [`secret`] (what they must know), [`event`] (what happened), [`settings`], [`session`] and [`watch`] (what agents and the control
 //! plane say to each other),
-//! [`view`] (answers), and [`document`] (what people write, and everything that can be wrong with it).
+//! [`view`] and [`query`] (answers), and [`document`] (what people write, and everything that can be wrong with it).
 //!
 //! ```text
 //!  document ──parse──► PutBucket, ModuleSpec        view ◄──made from── Node, Binding, Instance, Event
@@ -33,6 +33,7 @@ pub mod module;
 pub mod name;
 pub mod node;
 pub mod object;
+pub mod query;
 pub mod queue;
 pub mod ranges;
 pub mod rule;
@@ -77,6 +78,7 @@ pub use object::{
     Claim, OBJECT_KEY_MAX, OBJECT_VALUE_MAX, OBJECTS_BYTES_MAX, OBJECTS_MAX, ObjectValue, STATUS_KIND_MAX,
     STATUS_LINE_MAX,
 };
+pub use query::{Cell, QueryEnd, QueryPart, QueryView};
 pub use queue::{FullQueues, Queue};
 pub use ranges::{Ranges, Run, RunMap};
 pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError};

@@ -22,7 +22,7 @@ impl Rows<'_> {
             Change::JobGone(id) => {
                 self.of_job("DELETE FROM jobs WHERE id = ?", *id)?;
                 self.of_job("DELETE FROM job_dependencies WHERE job_id = ?", *id)?;
-                self.of_job("DELETE FROM job_transitions WHERE job_id = ?", *id)?;
+                self.forget_history(*id)?;
                 self.of_job("DELETE FROM job_items WHERE job_id = ?", *id)
             }
             Change::Dependencies(id, all) => {
@@ -32,16 +32,20 @@ impl Rows<'_> {
             }
             Change::Transitions(all) => {
                 self.encode("job_transitions", &**all)?;
+                let touched = all.len().cast_signed();
                 self.run(
-                    "INSERT OR REPLACE INTO job_transitions VALUES (?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO job_transitions VALUES (?, ?, ?, ?, ?, ?)",
                     params![
                         all.job.0.cast_signed(),
                         all.number.cast_signed(),
                         all.revision.0.cast_signed(),
                         all.at.0.cast_signed(),
                         self.body,
+                        touched,
                     ],
-                )
+                )?;
+                self.touched += touched;
+                self.index(all)
             }
             Change::Submit(submit) => {
                 self.encode("submits", &**submit)?;
@@ -67,6 +71,18 @@ impl Rows<'_> {
             // Every other one is known to who calls this.
             _ => Ok(()),
         }
+    }
+
+    /// Everything that its subtasks went through.
+    fn forget_history(&mut self, id: JobId) -> Result<(), StoreError> {
+        let sum = "SELECT coalesce(sum(touched), 0) FROM job_transitions WHERE job_id = ?";
+        let asked = self.db.prepare_cached(sum);
+        let touched =
+            asked.and_then(|mut sum| sum.query_row([id.0.cast_signed()], |row| row.get::<_, i64>(0)));
+        self.touched -= touched.map_err(StoreError::sqlite("write to", self.path))?;
+        self.of_job("DELETE FROM job_transitions WHERE job_id = ?", id)?;
+        self.of_job("DELETE FROM job_blocks WHERE job_id = ?", id)?;
+        self.of_job("DELETE FROM job_attempts WHERE job_id = ?", id)
     }
 
     fn of_job(&self, sql: &str, id: JobId) -> Result<(), StoreError> {

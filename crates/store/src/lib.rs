@@ -18,13 +18,15 @@
 //!  views, SQL ──events, tail, releases──► Reader (own read-only connections, any thread)
 //! ```
 //!
-//! Read in this order: `schema.sql` (what stands where), `codec` (how a row's body is written), `row`, `job` and `write`, `load`,
-//! `store` (open, durability), `prune`, `snapshot`, `reader`, `history` and `object`, `error`.
+//! Read in this order: `schema.sql` (what stands where), `codec` (how a row's body is written), `row`, `job` (with `ends`
+//! and `trail`) and `write`, `load`, `store` (open, durability), `prune`, `snapshot`, `reader`, `history`, `attempts`,
+//! `items` and `object`, `query`, `error`.
 //!
 //! Everything here blocks; asynchronous callers put it on a thread of its own.
 
 mod attempts;
 mod codec;
+mod ends;
 mod error;
 mod history;
 mod items;
@@ -32,17 +34,21 @@ mod job;
 mod load;
 mod object;
 mod prune;
+mod query;
 mod reader;
 mod row;
 mod schema;
 mod snapshot;
 mod store;
+mod trail;
 mod write;
 
-pub use attempts::RanAttempt;
+pub use attempts::FailedAlike;
 pub use codec::CodecError;
+pub use ends::{AttemptState, RanAttempt};
 pub use error::StoreError;
 pub use history::EventFilter;
 pub use prune::Retention;
+pub use query::{Ask, QueryError};
 pub use reader::Reader;
 pub use store::Store;

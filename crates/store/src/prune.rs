@@ -1,5 +1,7 @@
 //! How long history is kept.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, params};
 use sheaf_model::{Span, Timestamp};
 
@@ -14,7 +16,7 @@ const PORTION: u64 = 1_000;
 pub struct Retention {
     /// How old an event may become.
     pub age: Span,
-    /// How many events are kept.
+    /// How many events are kept, and as many changes of subtasks beside.
     pub events: u64,
 }
 
@@ -26,7 +28,8 @@ impl Default for Retention {
 }
 
 impl Store {
-    /// Drops a portion of the events that exceed `retention` at `now`, and says how many: 0 when none is left to drop.
+    /// Drops a portion of the events, and of what subtasks went through, that exceed `retention` at `now`, and says how
+    /// many rows: 0 when none is left to drop. What a job has come to stays with it, and so does what failed its subtasks.
     /// Called from time to time between writes; a portion is small, so that writing never waits long for it.
     ///
     /// The same database, retention and time give the same result. Events go in the order they came: an old one behind
@@ -36,7 +39,8 @@ impl Store {
         let failed = StoreError::sqlite("prune the history of", path);
         let oldest_kept = now.0.saturating_sub(retention.age.0).cast_signed();
         let transaction = db.transaction().map_err(&failed)?;
-        let dropped = drop_portion(&transaction, retention.events, oldest_kept).map_err(&failed)?;
+        let mut dropped = drop_portion(&transaction, retention.events, oldest_kept).map_err(&failed)?;
+        dropped += drop_histories(&transaction, retention.events, oldest_kept).map_err(&failed)?;
         transaction.commit().map_err(&failed)?;
         Ok(dropped)
     }
@@ -62,6 +66,47 @@ fn drop_portion(db: &Connection, kept: u64, oldest_kept: i64) -> rusqlite::Resul
             .execute(params![revision, n])?;
         db.prepare_cached("UPDATE meta SET value = value - ? WHERE name = 'events'")?
             .execute([dropped.cast_signed()])?;
+    }
+    Ok(dropped)
+}
+
+/// The same for the histories of jobs, as far as the rows of their jobs contain them.
+fn drop_histories(db: &Connection, kept: u64, oldest_kept: i64) -> rusqlite::Result<u64> {
+    let count: i64 = db
+        .prepare_cached("SELECT value FROM meta WHERE name = 'touched'")?
+        .query_row([], |row| row.get(0))?;
+    let too_many = count.saturating_sub(i64::try_from(kept).unwrap_or(i64::MAX));
+    let mut oldest = db.prepare_cached(
+        "SELECT t.job_id, t.number, t.at, t.touched
+         FROM job_transitions t INDEXED BY job_transitions_age CROSS JOIN jobs j ON j.id = t.job_id
+         WHERE t.number < j.history ORDER BY t.revision LIMIT ?",
+    )?;
+    let mut rows = oldest.query([PORTION.cast_signed()])?;
+    let (mut dropped, mut touched) = (0, 0);
+    // By job, the last piece that goes and when it was; those before it went before it.
+    let mut last: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let at: i64 = row.get(2)?;
+        if touched >= too_many && at >= oldest_kept {
+            break;
+        }
+        last.insert(row.get(0)?, (row.get(1)?, at));
+        touched += row.get::<_, i64>(3)?;
+        dropped += 1;
+    }
+    drop(rows);
+    for (job, (number, at)) in last {
+        for sql in [
+            "DELETE FROM job_transitions WHERE job_id = ? AND number <= ?",
+            "DELETE FROM job_blocks WHERE job_id = ? AND number <= ?",
+        ] {
+            db.prepare_cached(sql)?.execute([job, number])?;
+        }
+        let sql = "DELETE FROM job_attempts WHERE job_id = ? AND ended_at <= ? AND stands = 0";
+        db.prepare_cached(sql)?.execute([job, at])?;
+    }
+    if touched > 0 {
+        db.prepare_cached("UPDATE meta SET value = value - ? WHERE name = 'touched'")?.execute([touched])?;
     }
     Ok(dropped)
 }

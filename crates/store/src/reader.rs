@@ -53,12 +53,20 @@ impl Reader {
         key: impl FnOnce() -> String,
         body: &[u8],
     ) -> Result<T, StoreError> {
-        codec::decode(body).map_err(|source| StoreError::Row {
-            path: self.path().to_owned(),
-            table,
-            key: key(),
-            source,
-        })
+        decode_row(self.path(), table, key, body)
+    }
+
+    /// Lends a connection to `work`.
+    pub(crate) fn lend<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.pool.lend(work)
+    }
+
+    /// What its database and all connections to it share.
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
     }
 
     /// Runs a query; `doing` what, for the error.
@@ -69,6 +77,16 @@ impl Reader {
     ) -> Result<T, StoreError> {
         self.pool.lend(|db| query(db).map_err(StoreError::sqlite(doing, self.path())))
     }
+}
+
+/// Reads a row's body; if it is damaged the error names the row by `key`.
+pub(crate) fn decode_row<T: Stored>(
+    path: &Path,
+    table: &'static str,
+    key: impl FnOnce() -> String,
+    body: &[u8],
+) -> Result<T, StoreError> {
+    codec::decode(body).map_err(|source| StoreError::Row { path: path.to_owned(), table, key: key(), source })
 }
 
 /// What the writer and all readers of one database share.
@@ -113,6 +131,15 @@ impl Pool {
             idle.push(db);
         }
         Ok(answer)
+    }
+
+    /// Runs `work`, which opens connections of its own and closes them before it returns.
+    pub(crate) fn apart<T>(&self, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let in_use = self.in_use.read().unwrap_or_else(PoisonError::into_inner);
+        if *in_use {
+            return Err(StoreError::Closed { doing: "read", path: self.path.clone() });
+        }
+        work()
     }
 
     /// Runs `work` while no connection of a reader exists; if it fails, there will be none any more.

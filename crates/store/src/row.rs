@@ -14,17 +14,22 @@ use sheaf_model::{
 
 use crate::codec::{self, Stored};
 use crate::error::StoreError;
+use crate::trail::Grants;
 
 /// Writes rows within a transaction.
 pub(crate) struct Rows<'t> {
-    db: &'t Connection,
-    path: &'t Path,
+    pub(crate) db: &'t Connection,
+    pub(crate) path: &'t Path,
     /// The body of the row being written; kept for its memory.
     pub(crate) body: Vec<u8>,
     /// Events added.
     events: u64,
+    /// Subtasks touched by transitions that were added, less those of jobs that are gone.
+    pub(crate) touched: i64,
     /// Of the last event.
     hour: Option<i64>,
+    /// See [`Grants`].
+    pub(crate) grants: &'t mut Grants,
 }
 
 /// Hours since 1970.
@@ -33,8 +38,8 @@ pub(crate) fn hour(at: Timestamp) -> i64 {
 }
 
 impl<'t> Rows<'t> {
-    pub(crate) fn new(db: &'t Connection, path: &'t Path) -> Self {
-        Self { db, path, body: Vec::new(), events: 0, hour: None }
+    pub(crate) fn new(db: &'t Connection, path: &'t Path, grants: &'t mut Grants) -> Self {
+        Self { db, path, body: Vec::new(), events: 0, touched: 0, hour: None, grants }
     }
 
     /// How many events were added.

@@ -3,13 +3,20 @@
 use std::path::Path;
 
 use rusqlite::Connection;
+use sheaf_engine::job::step::Transitions;
 
 use crate::error::StoreError;
+use crate::reader::decode_row;
+use crate::row::Rows;
+use crate::trail::Grants;
 
 /// Marks a SQLite file as Sheaf's: "SHEF".
 const APPLICATION: i64 = 0x5348_4546;
 /// The newest schema this build knows. Grows with each step in [`bring_up`].
-const SCHEMA: i64 = 4;
+const SCHEMA: i64 = 5;
+
+/// The first schema with indexes over jobs' histories.
+const INDEXED: i64 = 5;
 
 /// One step of [`bring_up`]. A new file takes none: `schema.sql` makes it whole at once.
 struct Step {
@@ -18,10 +25,11 @@ struct Step {
     sql: &'static str,
 }
 
-const STEPS: [Step; 3] = [
+const STEPS: [Step; 4] = [
     Step { to: 2, sql: include_str!("schema/to-2.sql") },
     Step { to: 3, sql: include_str!("schema/to-3.sql") },
     Step { to: 4, sql: include_str!("schema/to-4.sql") },
+    Step { to: 5, sql: include_str!("schema/to-5.sql") },
 ];
 
 /// What a file is, before anything of it is touched.
@@ -65,11 +73,39 @@ pub(crate) fn bring_up(db: &mut Connection, path: &Path, kind: Kind) -> Result<(
             for step in STEPS.iter().filter(|step| step.to > found) {
                 transaction.execute_batch(step.sql).map_err(&failed)?;
             }
+            if found < INDEXED {
+                index_histories(&transaction, path)?;
+            }
         }
     }
     transaction.pragma_update(None, "application_id", APPLICATION).map_err(&failed)?;
     transaction.pragma_update(None, "user_version", SCHEMA).map_err(&failed)?;
     transaction.commit().map_err(&failed)
+}
+
+/// Writes the indexes over histories that were written before there were any.
+fn index_histories(db: &Connection, path: &Path) -> Result<(), StoreError> {
+    let failed = StoreError::sqlite("index the histories of jobs in", path);
+    let mut grants = Grants::new();
+    let mut rows = Rows::new(db, path, &mut grants);
+    let mut touched = 0;
+    let sql = "SELECT job_id, number, body FROM job_transitions ORDER BY job_id, number";
+    let mut statement = db.prepare(sql).map_err(&failed)?;
+    let mut pieces = statement.query([]).map_err(&failed)?;
+    while let Some(row) = pieces.next().map_err(&failed)? {
+        let key = |column| row.get::<_, i64>(column).unwrap_or_default();
+        let body = row.get_ref(2).and_then(|body| Ok(body.as_blob()?)).map_err(&failed)?;
+        let all: Transitions =
+            decode_row(path, "job_transitions", || format!("{}/{}", key(0), key(1)), body)?;
+        rows.index(&all)?;
+        let mut count = db
+            .prepare_cached("UPDATE job_transitions SET touched = ? WHERE job_id = ? AND number = ?")
+            .map_err(&failed)?;
+        let here = all.len().cast_signed();
+        count.execute([here, key(0), key(1)]).map_err(&failed)?;
+        touched += here;
+    }
+    db.execute("UPDATE meta SET value = ? WHERE name = 'touched'", [touched]).map(drop).map_err(&failed)
 }
 
 #[cfg(test)]
@@ -94,8 +130,12 @@ mod tests {
     }
 
     /// As they were first shipped, from 1 on.
-    const FORMER: [&str; 3] =
-        [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+    const FORMER: [&str; 4] = [
+        include_str!("schema/1.sql"),
+        include_str!("schema/2.sql"),
+        include_str!("schema/3.sql"),
+        include_str!("schema/4.sql"),
+    ];
 
     #[test]
     fn a_file_of_a_former_schema_becomes_what_a_new_one_is() {

@@ -1,14 +1,15 @@
--- Schema 4 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
+-- Schema 5 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
 -- (crate store, codec) and wins where the two differ. Times are milliseconds since 1970 (UTC), spans milliseconds,
 -- yes and no 1 and 0. Columns said to be JSON hold JSON text.
 
 -- What the rows below were brought up to.
 CREATE TABLE meta (
   name  TEXT PRIMARY KEY,              -- revision: of the last command; applied: position in the log, for consensus;
-                                       -- events: how many there are; syncs: how often all was made durable
+                                       -- events: how many there are; syncs: how often all was made durable;
+                                       -- touched: of all job_transitions
   value ANY NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO meta VALUES ('revision', 0), ('events', 0), ('syncs', 0);
+INSERT INTO meta VALUES ('revision', 0), ('events', 0), ('syncs', 0), ('touched', 0);
 
 -- The cluster's identity and settings: at most one row.
 CREATE TABLE cluster (
@@ -219,8 +220,38 @@ CREATE TABLE job_transitions (
   revision INTEGER NOT NULL,           -- of the command
   at       INTEGER NOT NULL,
   body     BLOB NOT NULL,
+  touched  INTEGER NOT NULL DEFAULT 0, -- subtasks, each as often as it changed
   PRIMARY KEY (job_id, number)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX job_transitions_age ON job_transitions (revision);
+
+-- Where in a job's history the attempts of its subtasks begin and end, by blocks of 1024 subtasks.
+CREATE TABLE job_blocks (
+  job_id INTEGER NOT NULL,
+  block  INTEGER NOT NULL,             -- subtask / 1024
+  number INTEGER NOT NULL,             -- of the transitions
+  PRIMARY KEY (job_id, block, number)
+) STRICT, WITHOUT ROWID;
+
+-- Attempts that are over and did not finish: few of many, so each has a row. Those that finished are in the history.
+CREATE TABLE job_attempts (
+  job_id      INTEGER NOT NULL,
+  subtask     INTEGER NOT NULL,
+  attempt     INTEGER NOT NULL,
+  state       TEXT NOT NULL,           -- failed, canceled or handed_back
+  class       TEXT,                    -- of a failure
+  retried     INTEGER NOT NULL,        -- of a failure: another attempt was to follow
+  node_id     INTEGER,
+  backend     INTEGER,                 -- its place in the list of the job
+  started_at  INTEGER,
+  ended_at    INTEGER NOT NULL,
+  exit_code   INTEGER,                 -- as a shell gives it
+  fingerprint TEXT,
+  message     TEXT NOT NULL,
+  stands      INTEGER NOT NULL,        -- its subtask is failed because of it
+  PRIMARY KEY (job_id, subtask, attempt)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX job_attempts_stands ON job_attempts (job_id, fingerprint) WHERE stands = 1;
 
 -- Chunks of jobs' items, and of submits under way.
 CREATE TABLE job_items (

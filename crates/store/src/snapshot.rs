@@ -59,6 +59,7 @@ impl Store {
             return Err(StoreError::NoSnapshot { path: with.to_owned() });
         }
         sync_file(with)?;
+        self.grants.clear();
         let pool = self.pool.clone();
         let path = pool.path();
         let db = &mut self.db;

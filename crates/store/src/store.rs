@@ -9,6 +9,7 @@ use sheaf_model::Revision;
 
 use crate::error::StoreError;
 use crate::reader::{Pool, Reader};
+use crate::trail::Grants;
 use crate::{schema, snapshot};
 
 /// How long a lock is waited for. Only strangers hold one, e.g. a SQLite shell: our own readers never stop the writer.
@@ -29,6 +30,7 @@ pub struct Store {
     /// None after a replacement failed half way.
     pub(crate) db: Option<Connection>,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) grants: Grants,
 }
 
 impl Store {
@@ -37,7 +39,7 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         snapshot::finish_replacement(path)?;
         let db = open_for_writing(path)?;
-        Ok(Self { db: Some(db), pool: Arc::new(Pool::new(path.to_owned())) })
+        Ok(Self { db: Some(db), pool: Arc::new(Pool::new(path.to_owned())), grants: Grants::new() })
     }
 
     /// Where the database is.

@@ -17,23 +17,32 @@ impl Store {
         revision: Revision,
         applied: &[u8],
     ) -> Result<(), StoreError> {
+        let mut grants = std::mem::take(&mut self.grants);
         let (db, path) = self.db_mut("write to")?;
         let failed = StoreError::sqlite("write to", path);
         let transaction = db.transaction().map_err(&failed)?;
-        let mut rows = Rows::new(&transaction, path);
+        let mut rows = Rows::new(&transaction, path, &mut grants);
         for change in changes {
             rows.put(change)?;
         }
-        let events = rows.events().cast_signed();
+        let (events, touched) = (rows.events().cast_signed(), rows.touched);
         let meta = |sql: &str, value: &dyn rusqlite::ToSql| {
             transaction.prepare_cached(sql).and_then(|mut sql| sql.execute([value])).map_err(&failed)
         };
         if events > 0 {
             meta("UPDATE meta SET value = value + ? WHERE name = 'events'", &events)?;
         }
+        if touched != 0 {
+            meta("UPDATE meta SET value = value + ? WHERE name = 'touched'", &touched)?;
+        }
         meta("UPDATE meta SET value = ? WHERE name = 'revision'", &revision.0.cast_signed())?;
         meta("INSERT OR REPLACE INTO meta VALUES ('applied', ?)", &applied)?;
-        transaction.commit().map_err(&failed)
+        let committed = transaction.commit().map_err(&failed);
+        drop(failed);
+        committed?;
+        // Lost when it failed: then they are found in the history.
+        self.grants = grants;
+        Ok(())
     }
 }
 

@@ -88,6 +88,8 @@ pub struct ListSubtasks {
     pub states: Vec<SubtaskState>,
     /// Only those that it selects.
     pub selector: Option<Selector>,
+    /// Only those for which it holds: SQL over the view `subtasks`.
+    pub condition: Option<String>,
 }
 
 /// See `JobService.Explain`.
@@ -128,6 +130,8 @@ pub struct CancelSubtasks {
     pub job: JobName,
     /// Only these; none: the job as a whole.
     pub selector: Option<Selector>,
+    /// Only those for which it holds: SQL over the view `subtasks`.
+    pub condition: Option<String>,
     /// Why, for people; may be empty.
     pub reason: String,
     /// Say how many, change nothing.
@@ -141,6 +145,8 @@ pub struct RetrySubtasks {
     pub job: JobName,
     /// Only these of those that failed or were canceled; none: all of them.
     pub selector: Option<Selector>,
+    /// Only those for which it holds: SQL over the view `subtasks`.
+    pub condition: Option<String>,
     /// Say how many, change nothing.
     pub dry_run: bool,
 }
@@ -152,6 +158,8 @@ pub struct Reprioritize {
     pub job: JobName,
     /// Only these; none: all, and the job has this priority.
     pub selector: Option<Selector>,
+    /// Only those for which it holds: SQL over the view `subtasks`.
+    pub condition: Option<String>,
     /// At most [`sheaf_model::job::PRIORITY_MAX`].
     pub priority: u8,
     /// Say how many, change nothing.

@@ -15,7 +15,7 @@
 //!
 //! Read in this order: [`error`](ApiError) and [`Caller`] (what all calls share), [`bucket`] (the pattern: what is
 //! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`secret`], [`event`], [`logs`],
-//! [`job`] (asked by a stream), then [`peer`],
+//! [`job`] (asked by a stream), [`query`], then [`peer`],
 //! `spec` (documents as messages), [`forward`], [`Server`], [`Client`].
 
 mod call;
@@ -42,6 +42,7 @@ pub mod logs;
 pub mod module;
 pub mod node;
 pub mod peer;
+pub mod query;
 pub mod secret;
 
 pub use caller::{CALLER_TEXT_MAX, Caller, DEFAULT_DEADLINE};

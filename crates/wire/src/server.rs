@@ -26,8 +26,11 @@ use crate::module::ModuleApi;
 use crate::node::NodeApi;
 use crate::peer::{AgentApi, PeerApi};
 use crate::proto::{DESCRIPTORS, peer, v1};
+use crate::query::QueryApi;
 use crate::secret::SecretApi;
-use crate::{artifact, bucket, cluster, event, instance, job, logs, module, node, peer as peers, secret};
+use crate::{
+    artifact, bucket, cluster, event, instance, job, logs, module, node, peer as peers, query, secret,
+};
 
 /// Longest message in bytes, either way.
 pub const MESSAGE_MAX: usize = 16 << 20;
@@ -158,6 +161,12 @@ impl Server {
     #[must_use]
     pub fn events<A: EventApi>(self, api: Arc<A>) -> Self {
         serve!(self, v1::event_service_server::EventServiceServer<_>, event::Serve, api)
+    }
+
+    /// Serves `sheaf.v1.QueryService`.
+    #[must_use]
+    pub fn queries<A: QueryApi>(self, api: Arc<A>) -> Self {
+        serve!(self, v1::query_service_server::QueryServiceServer<_>, query::Serve, api)
     }
 
     /// Serves `sheaf.peer.v1.PeerService`.

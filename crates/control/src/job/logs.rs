@@ -56,7 +56,13 @@ impl Control {
         let wanted =
             if *number == 0 { attempts.last() } else { attempts.iter().find(|it| it.number == *number) };
         match wanted {
-            Some(ran) => Ok((attempt(ran.number), ran.node)),
+            Some(ran) => match ran.node {
+                Some(node) => Ok((attempt(ran.number), node)),
+                None => Err(ApiError::Precondition(format!(
+                    "where attempt {} of subtask {subtask} of job {name} ran is not known any more",
+                    ran.number
+                ))),
+            },
             None if *number == 0 => {
                 Err(ApiError::Precondition(format!("subtask {subtask} of job {name} was not begun yet")))
             }

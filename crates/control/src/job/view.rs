@@ -6,13 +6,12 @@ use sheaf_model::view::{
     FailedAttempts, FailureGroup, GateView, JobExplanation, JobRow, JobStatus, NodeExplanation, SubtaskRow,
 };
 use sheaf_model::{
-    Exit, FailureClass, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskState, Timestamp,
+    FailureClass, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskState, Timestamp,
 };
-use sheaf_store::RanAttempt;
+use sheaf_store::{FailedAlike, RanAttempt};
 use sheaf_wire::job::{ExplainJob, GotJob, ListSubtasks};
-use sheaf_wire::{ApiError, Page};
+use sheaf_wire::{ApiError, Caller, Page};
 
-use super::within;
 use crate::Control;
 use crate::event::read;
 
@@ -88,12 +87,8 @@ impl Control {
 
     async fn failure_groups(&self, job: JobId) -> Result<Vec<FailureGroup>, ApiError> {
         let member = self.member()?;
-        let failed = match member.replica.state().jobs.get(job) {
-            Some(job) => job.progress.in_state(SubtaskState::Failed),
-            None => return Ok(Vec::new()),
-        };
-        let groups = read(&member, move |reader| reader.failure_groups(job, &failed, GROUPS)).await?;
-        let view = |(fingerprint, subtasks, message): (sheaf_model::Fingerprint, u64, String)| FailureGroup {
+        let groups = read(&member, move |reader| reader.failure_groups(job, GROUPS)).await?;
+        let view = |FailedAlike { fingerprint, subtasks, message }: FailedAlike| FailureGroup {
             fingerprint: fingerprint.to_string(),
             subtasks,
             message,
@@ -106,7 +101,11 @@ impl Control {
         read(&self.member()?, move |reader| reader.attempts(job, subtask)).await
     }
 
-    pub(super) async fn subtask_page(&self, ask: ListSubtasks) -> Result<Page<SubtaskRow>, ApiError> {
+    pub(super) async fn subtask_page(
+        &self,
+        caller: &Caller,
+        ask: ListSubtasks,
+    ) -> Result<Page<SubtaskRow>, ApiError> {
         let from: u32 = match ask.page.token.as_str() {
             "" => 0,
             token => token.parse().map_err(|_| {
@@ -115,14 +114,12 @@ impl Control {
         };
         let size = if ask.page.size == 0 { sheaf_wire::PAGE_MAX } else { ask.page.size };
         let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let narrowed = ask.selector.is_some() || ask.condition.is_some();
+        let selected = match narrowed {
+            true => Some(self.selected(caller, &ask.job, ask.selector.as_ref(), ask.condition).await?.1),
+            false => None,
+        };
         let (id, mut rows, next) = self.see_job(&ask.job, |state, job| {
-            let selected = match &ask.selector {
-                None => None,
-                Some(selector) => {
-                    within(job, selector)?;
-                    Some(selector.select(job.count, |state| job.progress.in_state(state)))
-                }
-            };
             let Some(rest) = job.count.checked_sub(1).filter(|last| from <= *last) else {
                 return Ok((job.id, Vec::new(), String::new()));
             };
@@ -159,11 +156,11 @@ impl Control {
         for row in rows {
             let Some(ran) = last.remove(&row.subtask) else { continue };
             row.attempt = ran.number;
-            row.node = Some(self.node_name(ran.node));
+            row.node = ran.node.map(|node| self.node_name(node));
             row.backend = ran.backend.and_then(|it| backends.get(usize::from(it))).map(ToString::to_string);
-            row.started_at = Some(ran.started_at.to_string());
+            row.started_at = ran.started_at.map(|at| at.to_string());
             row.ended_at = Some(ran.ended_at.to_string());
-            row.exit_code = ran.exit.and_then(code);
+            row.exit_code = ran.exit_code;
             row.message = ran.message;
             row.fingerprint = ran.fingerprint.map(|it| it.to_string());
         }
@@ -319,14 +316,5 @@ fn subtask_row(state: &State, job: &Job, subtask: u32, place: Place) -> SubtaskR
         exit_code: None,
         message: String::new(),
         fingerprint: None,
-    }
-}
-
-/// As a shell gives it: a signal is 128 more.
-const fn code(exit: Exit) -> Option<i32> {
-    match exit {
-        Exit::Code(code) => Some(code),
-        Exit::Signal(signal) => Some(128 + signal),
-        Exit::NotStarted => None,
     }
 }

@@ -65,7 +65,8 @@ impl Transaction<'_> {
         self.changes.push(Change::Transitions(Arc::new(all)));
         let Some(job) = self.state.jobs.get(id) else { return };
         let ended = job.ended_at.is_some() && before.is_none();
-        if job.wants_checkpoint() {
+        // Once it is over its row contains its whole history, which then may be forgotten.
+        if job.wants_checkpoint() || ended {
             self.put_job(id, |_| {});
         }
         if ended {

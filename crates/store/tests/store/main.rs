@@ -2,6 +2,8 @@
 //! of space), `snapshots` (backed up, replaced). `kit` makes what is written.
 
 mod files;
+mod jobs;
 mod kit;
 mod memory;
+mod query;
 mod snapshots;

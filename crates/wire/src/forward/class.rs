@@ -56,6 +56,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         }
         ("BucketService" | "JobService", "Logs")
         | ("EventService", "Watch")
+        | ("QueryService", "Query")
         | ("ClusterService", "SaveSnapshot")
         | ("InstanceService", "WatchObjects") => (Class::Read, true),
         _ => (Class::Own, true),
@@ -91,7 +92,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 65);
+        assert_eq!(calls, 66);
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::{ApiError, Caller, Done, Filter, PAGE_MAX, Page};
 const KEYS: &[&str] = &["name", "state", "module", "priority", "owner", "label."];
 /// Longest reason in bytes.
 const REASON_MAX: usize = 1000;
+/// Longest condition in bytes.
+const CONDITION_MAX: usize = 16 << 10;
 
 /// A name as a question has it.
 pub(super) fn name(text: &str) -> Result<JobName, ApiError> {
@@ -127,6 +129,7 @@ pub(super) fn subtasks(message: v1::ListSubtasksRequest) -> Result<ListSubtasks,
         page: page_of(message.page_size, message.page_token, PAGE_MAX)?,
         states,
         selector: selector(&message.selector)?,
+        condition: condition(message.r#where)?,
     })
 }
 
@@ -138,6 +141,7 @@ impl From<ListSubtasks> for v1::ListSubtasksRequest {
             page_token: ask.page.token,
             states: ask.states.into_iter().map(subtask_state).collect(),
             selector: selected(ask.selector.as_ref()),
+            r#where: ask.condition.unwrap_or_default(),
         }
     }
 }
@@ -189,6 +193,15 @@ impl From<JobLogs> for v1::JobLogsRequest {
     }
 }
 
+/// What may follow WHERE; none: empty.
+fn condition(text: String) -> Result<Option<String>, ApiError> {
+    if text.len() > CONDITION_MAX {
+        let problem = format!("a condition of {} bytes", text.len());
+        return Err(ApiError::invalid("where", problem, format!("at most {CONDITION_MAX} bytes")));
+    }
+    Ok((!text.trim().is_empty()).then_some(text))
+}
+
 /// A change, and the id of the request for it.
 pub(super) type Change<A> = (A, Option<RequestId>);
 
@@ -221,6 +234,7 @@ impl v1::CancelSubtasksRequest {
             reason: ask.reason,
             dry_run: ask.dry_run,
             request_id: id(request),
+            r#where: ask.condition.unwrap_or_default(),
         }
     }
 
@@ -236,6 +250,7 @@ impl v1::CancelSubtasksRequest {
         let ask = CancelSubtasks {
             job: name(&self.name)?,
             selector: selector(&self.selector)?,
+            condition: condition(self.r#where)?,
             reason: self.reason,
             dry_run: self.dry_run,
         };
@@ -250,6 +265,7 @@ impl v1::RetrySubtasksRequest {
             selector: selected(ask.selector.as_ref()),
             dry_run: ask.dry_run,
             request_id: id(request),
+            r#where: ask.condition.clone().unwrap_or_default(),
         }
     }
 
@@ -257,6 +273,7 @@ impl v1::RetrySubtasksRequest {
         let ask = RetrySubtasks {
             job: name(&self.name)?,
             selector: selector(&self.selector)?,
+            condition: condition(self.r#where)?,
             dry_run: self.dry_run,
         };
         Ok((ask, caller.request_id(self.request_id)?))
@@ -271,6 +288,7 @@ impl v1::ReprioritizeSubtasksRequest {
             priority: Some(ask.priority.into()),
             dry_run: ask.dry_run,
             request_id: id(request),
+            r#where: ask.condition.clone().unwrap_or_default(),
         }
     }
 
@@ -281,6 +299,7 @@ impl v1::ReprioritizeSubtasksRequest {
         let ask = Reprioritize {
             job: name(&self.name)?,
             selector: selector(&self.selector)?,
+            condition: condition(self.r#where)?,
             priority: priority_of(priority).map_err(|defect| ApiError::Invalid(vec![defect]))?,
             dry_run: self.dry_run,
         };

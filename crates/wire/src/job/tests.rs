@@ -308,6 +308,7 @@ async fn questions_and_answers_survive_the_way() {
         page: PageOf::default(),
         states: SubtaskState::ALL.into(),
         selector: Some("1-9:2,failed".parse().unwrap()),
+        condition: Some("node = 'n1'".to_owned()),
     };
     let page = client.list_subtasks(ask).await.unwrap();
     assert_eq!(page, Page { rows: SubtaskState::ALL.map(row).into(), next: "1-9:2,failed".to_owned() });
@@ -328,14 +329,15 @@ async fn questions_and_answers_survive_the_way() {
     let ask = CancelSubtasks {
         job: name(),
         selector: selector.clone(),
+        condition: Some("state = 'ready'".to_owned()),
         reason: "no use".to_owned(),
         dry_run: true,
     };
     let canceled = client.cancel_subtasks(ask, Some(RequestId::from("c"))).await.unwrap();
     assert_eq!((canceled.done.warnings[0].as_str(), canceled.subtasks), (r#"Some("last") no use true"#, 3));
-    let ask = RetrySubtasks { job: name(), selector, dry_run: true };
+    let ask = RetrySubtasks { job: name(), selector, condition: None, dry_run: true };
     assert!(client.retry_subtasks(ask, None).await.unwrap().done.unchanged);
-    let ask = Reprioritize { job: name(), selector: None, priority: 99, dry_run: false };
+    let ask = Reprioritize { job: name(), selector: None, condition: None, priority: 99, dry_run: false };
     assert_eq!(client.reprioritize(ask, None).await.unwrap().subtasks, 99);
     let ids: Vec<_> = fake.callers.lock().unwrap().iter().map(|caller| caller.request.clone()).collect();
     assert_eq!(ids, [Some(RequestId::from("p")), Some(RequestId::from("c"))]);

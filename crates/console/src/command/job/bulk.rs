@@ -24,6 +24,9 @@ struct About {
     /// Only these: 7, 1-10, 1-10:2, failed, last, or several with commas between
     #[arg(value_parser = selector)]
     selector: Option<Selector>,
+    /// Only those for which this holds: SQL over the columns of the table subtasks, see `sheaf query --tables`
+    #[arg(long = "where", value_name = "SQL")]
+    condition: Option<String>,
     /// Say how many, change nothing
     #[arg(long)]
     dry_run: bool,
@@ -46,6 +49,7 @@ impl About {
         let row = TouchedRow {
             name: self.name.to_string(),
             selector: self.selector.as_ref().map(ToString::to_string),
+            condition: self.condition.clone(),
             outcome: outcome.to_owned(),
             subtasks: touched.subtasks,
             dry_run: self.dry_run,
@@ -90,12 +94,14 @@ impl Cancel {
                 "one of --dry-run and --wait",
             ));
         }
-        if about.selector.is_some() && wait.wait {
-            return Err(Failure::usage("--wait is for the job as a whole", "leave SELECTOR out, or --wait"));
+        if (about.selector.is_some() || about.condition.is_some()) && wait.wait {
+            let remedy = "leave SELECTOR and --where out, or --wait";
+            return Err(Failure::usage("--wait is for the job as a whole", remedy));
         }
         let ask = CancelSubtasks {
             job: about.name.clone(),
             selector: about.selector.clone(),
+            condition: about.condition.clone(),
             reason,
             dry_run: about.dry_run,
         };
@@ -118,6 +124,7 @@ because of them. Attempts go on being numbered, and the old ones stay known.
 Examples:
   sheaf job retry ndvi-2024 --dry-run
   sheaf job retry ndvi-2024 failed
+  sheaf job retry ndvi-2024 --where \"state = 'failed' AND fingerprint = '9f86d081884c7d65'\" --dry-run
   sheaf job retry ndvi-2024 7,100-199"))]
 pub struct Retry {
     #[command(flatten)]
@@ -135,6 +142,7 @@ impl Retry {
         let ask = RetrySubtasks {
             job: about.name.clone(),
             selector: about.selector.clone(),
+            condition: about.condition.clone(),
             dry_run: about.dry_run,
         };
         let touched = client.retry_subtasks(ask, connect::request()).await?;
@@ -172,6 +180,7 @@ impl Reprioritize {
         let ask = Ask {
             job: about.name.clone(),
             selector: about.selector.clone(),
+            condition: about.condition.clone(),
             priority,
             dry_run: about.dry_run,
         };
@@ -186,6 +195,8 @@ impl Reprioritize {
 struct TouchedRow {
     name: String,
     selector: Option<String>,
+    #[serde(rename = "where")]
+    condition: Option<String>,
     outcome: String,
     subtasks: u64,
     dry_run: bool,

@@ -24,6 +24,7 @@ const EMPTY: &str = "no subtask is like that; `sheaf job status NAME` counts the
 Examples:
   sheaf job subtasks ndvi-2024 failed
   sheaf job subtasks ndvi-2024 100-199 --state failed,canceled
+  sheaf job subtasks ndvi-2024 --where \"state = 'failed' AND node = 'import-01'\"
   sheaf job subtasks ndvi-2024 --all -o json"))]
 pub struct Subtasks {
     /// The job's name
@@ -35,6 +36,9 @@ pub struct Subtasks {
     /// Only those in one of these states
     #[arg(long = "state", value_name = "STATE", value_parser = state, value_delimiter = ',')]
     states: Vec<SubtaskState>,
+    /// Only those for which this holds: SQL over the columns of the table subtasks, see `sheaf query --tables`
+    #[arg(long = "where", value_name = "SQL")]
+    condition: Option<String>,
     #[command(flatten)]
     page: Page,
 }
@@ -63,6 +67,7 @@ impl Subtasks {
                 page,
                 states: self.states.clone(),
                 selector: self.selector.clone(),
+                condition: self.condition.clone(),
             };
             Ok(client.list_subtasks(ask).await?)
         };

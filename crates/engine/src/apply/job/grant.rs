@@ -15,12 +15,23 @@ impl Transaction<'_> {
         self.in_term(all.term)?;
         let mut granted = 0;
         for grant in &all.grants {
-            granted += self.grant_one(grant).unwrap_or_default();
+            let waits = self.state.jobs.get(grant.job).is_some_and(|job| job.started_at.is_none());
+            let here = self.grant_one(grant).unwrap_or_default();
+            granted += here;
+            if waits && here > 0 {
+                self.job_started(grant);
+            }
         }
         if granted == 0 && !all.grants.is_empty() {
             return Err(Refusal::Stale("none of it is ready, or none of the nodes is".to_owned()));
         }
         Ok(Reply::Touched(self.revision, granted))
+    }
+
+    fn job_started(&mut self, grant: &Grant) {
+        let Some(name) = self.state.jobs.get(grant.job).map(|job| job.spec.name.clone()) else { return };
+        let first = "its first attempt is granted";
+        self.event(Line::new("job.started", &name).node(grant.node).went("", "running").because(first));
     }
 
     /// How many subtasks it was; none: the node or the job takes or gives nothing.

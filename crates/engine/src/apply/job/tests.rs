@@ -42,8 +42,10 @@ fn j3_j4_j5_a_job_runs_until_the_last_subtask_has_ended() {
         world.job_events(),
         [
             "job.submitted a: 2 subtasks",
+            "job.started a: its first attempt is granted",
             "job.finished a: 2 finished, 0 failed, 0 canceled",
             "job.submitted b: 2 subtasks",
+            "job.started b: its first attempt is granted",
             "job.failed b: 1 finished, 1 failed, 0 canceled"
         ]
     );

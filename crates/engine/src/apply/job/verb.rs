@@ -23,7 +23,9 @@ impl Transaction<'_> {
         }
         let revision = self.revision;
         self.put_job(id, |job| (job.paused, job.revision) = (paused, revision));
-        self.event(Line::new(if paused { "job.paused" } else { "job.resumed" }, &name));
+        let (kind, before, after) =
+            if paused { ("job.paused", "running", "paused") } else { ("job.resumed", "paused", "running") };
+        self.event(Line::new(kind, &name).went(before, after));
         Ok(Reply::Done(self.revision))
     }
 

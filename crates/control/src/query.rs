@@ -1,0 +1,118 @@
+//! Queries: `sheaf.v1.QueryService`. Each runs on a thread of its own, on what SQLite has once that is as new as memory.
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt as _, stream};
+use sheaf_consensus::Replica;
+use sheaf_model::{QueryPart, Revision};
+use sheaf_store::{Ask, QueryError, Reader};
+use sheaf_wire::query::{QueryApi, RunQuery};
+use sheaf_wire::{Answers, ApiError, Caller};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::Control;
+use crate::event::{store_error, stored};
+
+/// Queries at a time: each may keep a processor busy, and memory for what it sorts.
+pub(crate) const AT_ONCE: usize = 4;
+/// How long a query waits for others to end.
+const TURN_WITHIN: Duration = Duration::from_secs(3);
+/// Parts of an answer that wait for who asked; a query waits when there are more.
+const PARTS: usize = 4;
+
+impl QueryApi for Control {
+    async fn query(&self, caller: Caller, ask: RunQuery) -> Result<Answers<QueryPart>, ApiError> {
+        self.caught_up(&caller).await?;
+        let member = self.member()?;
+        let permit = self.query_turn().await?;
+        let now = member.replica.state().revision;
+        fresh(&member.replica, &member.reader, now, &caller).await?;
+        let ask =
+            Ask { sql: ask.sql, rows: ask.limit.into(), until: Instant::now() + ask.timeout.duration() };
+        let (parts, mut answers) = mpsc::channel(PARTS);
+        let task = spawn(member.reader, ask, parts, permit);
+        // What is wrong with the query itself is said before anything is answered.
+        let Some(first) = answers.recv().await else {
+            let ended = end(task).await;
+            return Err(ended
+                .err()
+                .unwrap_or_else(|| ApiError::Internal("a query without columns".to_owned())));
+        };
+        let rest = stream::unfold((answers, Some(task)), |(mut answers, task)| async move {
+            let task = task?;
+            match answers.recv().await {
+                Some(part) => Some((Ok(part), (answers, Some(task)))),
+                None => end(task).await.err().map(|error| (Err(error), (answers, None))),
+            }
+        });
+        Ok(stream::iter([Ok(first)]).chain(rest).boxed())
+    }
+}
+
+impl Control {
+    /// The right to run a query, once not too many others do.
+    pub(crate) async fn query_turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        match tokio::time::timeout(TURN_WITHIN, self.queries.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(ApiError::Exhausted(format!(
+                "{AT_ONCE} queries run on this node already; ask again, or another node"
+            ))),
+        }
+    }
+}
+
+/// Waits until SQLite has what memory has. If it does not come to that, the answer may be older than memory, but never than
+/// what the caller has seen.
+pub(crate) async fn fresh(
+    replica: &Replica,
+    reader: &Reader,
+    now: Revision,
+    caller: &Caller,
+) -> Result<(), ApiError> {
+    stored(replica, now).await;
+    let Some(seen) = caller.revision else { return Ok(()) };
+    let reader = reader.clone();
+    let here = tokio::task::spawn_blocking(move || reader.revision()).await;
+    let here = here.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)?;
+    if here < seen {
+        let why = format!("what can be searched on this node is at revision {here}, not yet at {seen}");
+        return Err(ApiError::DeadlineExceeded(why));
+    }
+    Ok(())
+}
+
+fn spawn(
+    reader: Reader,
+    ask: Ask,
+    parts: mpsc::Sender<QueryPart>,
+    permit: OwnedSemaphorePermit,
+) -> JoinHandle<Result<(), QueryError>> {
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let until = tokio::time::Instant::from_std(ask.until);
+        reader.query(&ask, |part| {
+            // Who is slow to listen is not waited for longer than the query may take.
+            let sent = runtime.block_on(tokio::time::timeout_at(until, parts.send(part)));
+            matches!(sent, Ok(Ok(())))
+        })
+    })
+}
+
+async fn end(task: JoinHandle<Result<(), QueryError>>) -> Result<(), ApiError> {
+    match task.await {
+        Ok(ended) => ended.map_err(|error| query_error(error, "sql")),
+        Err(error) => Err(ApiError::Internal(error.to_string())),
+    }
+}
+
+/// A failed query, whose text stands in `field`.
+pub(crate) fn query_error(error: QueryError, field: &str) -> ApiError {
+    match error {
+        QueryError::Refused { problem, remedy } => ApiError::invalid(field, problem, remedy),
+        QueryError::TooLong | QueryError::Unheard => ApiError::DeadlineExceeded(error.to_string()),
+        QueryError::Failed(_) => ApiError::Precondition(error.to_string()),
+        QueryError::Store(error) => store_error(error),
+    }
+}

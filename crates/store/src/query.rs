@@ -1,0 +1,284 @@
+//! SQL over the views: read only, cut off, of one commit throughout.
+//!
+//! ```text
+//!  SQL ──guard──► one connection: views.sql ──┬── tables
+//!                                             └── functions ──► Source, another connection on the same commit:
+//!                                                               jobs with their history, blocks of attempts
+//! ```
+//!
+//! A query has connections of its own, opened for it: nothing that it does to one is left to the next. What it sorts and
+//! groups spills into temporary files, what it brings is handed over as it comes.
+
+mod functions;
+mod guard;
+mod source;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rusqlite::fallible_iterator::FallibleIterator as _;
+use rusqlite::types::ValueRef;
+use rusqlite::{Batch, Connection, ErrorCode, Statement, ToSql};
+use sheaf_model::query::{SQL_MAX, VALUE_MAX};
+use sheaf_model::{Cell, JobName, QueryEnd, QueryPart, Ranges, Revision, Run};
+
+use crate::error::StoreError;
+use crate::reader::{Pool, Reader};
+use crate::store;
+use guard::Guard;
+use source::Source;
+
+/// Rows handed over at once, at most.
+const BATCH_ROWS: usize = 256;
+/// Their size in bytes, about.
+const BATCH_BYTES: usize = 256 << 10;
+/// Size of a whole answer in bytes, about.
+const ANSWER_BYTES: usize = 256 << 20;
+/// Memory for pages of each connection, in KiB; what sorting needs beyond goes to a file.
+const CACHE_KIB: i64 = 8 << 10;
+/// How often both connections are asked for the same commit. The writer commits a few times a second.
+const TRIES: usize = 100;
+
+/// A query.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// One statement that reads.
+    pub sql: String,
+    /// Rows after which it is cut off.
+    pub rows: u64,
+    /// When it is cut off.
+    pub until: Instant,
+}
+
+/// Why a query was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// It is wrong, or asks for what is not allowed. Nothing was read.
+    #[error("{problem}; {remedy}")]
+    Refused {
+        /// What is wrong, and where.
+        problem: String,
+        /// What would be right.
+        remedy: String,
+    },
+    /// It took too long.
+    #[error("the query took longer than it may; narrow it (job = '…', state = '…'), or give it more time")]
+    TooLong,
+    /// It failed at what it found, e.g. a value that is too long.
+    #[error("the query failed: {0}")]
+    Failed(String),
+    /// Whoever asked does not listen any more.
+    #[error("nobody waits for the answer any more")]
+    Unheard,
+    /// The database cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Reader {
+    /// Answers a query: gives its parts to `take` as they come, until that says that nobody waits.
+    pub fn query(&self, ask: &Ask, mut take: impl FnMut(QueryPart) -> bool) -> Result<(), QueryError> {
+        self.session(ask.until, |session| {
+            let mut statement = session.prepare(&ask.sql)?;
+            let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
+            let mut heard = |part| if take(part) { Ok(()) } else { Err(QueryError::Unheard) };
+            heard(QueryPart::Columns(columns))?;
+            let end = session.run(&mut statement, &[], ask.rows, |rows| heard(QueryPart::Rows(rows)))?;
+            heard(QueryPart::End(end))
+        })
+    }
+
+    /// The subtasks of a job for which `condition` holds: what may follow WHERE in a query of the view `subtasks`.
+    pub fn subtasks_where(
+        &self,
+        job: &JobName,
+        condition: &str,
+        until: Instant,
+    ) -> Result<Ranges, QueryError> {
+        self.session(until, |session| {
+            // First alone and in brackets, so that it is a condition and nothing beside it.
+            let alone = format!("SELECT 1 FROM subtasks WHERE (\n{condition}\n)");
+            drop(session.prepare(&alone)?);
+            let sql = format!(
+                "SELECT subtask FROM (SELECT * FROM subtasks WHERE job = ?1) AS subtasks WHERE (\n{condition}\n)"
+            );
+            let mut statement = session.prepare(&sql)?;
+            if statement.parameter_count() != 1 {
+                return Err(refused("the condition has parameters", "values in their place"));
+            }
+            let mut found = Ranges::default();
+            session.run(&mut statement, &[&job.as_str()], u64::MAX, |rows| {
+                for row in rows {
+                    if let Some(Cell::Integer(number)) = row.first()
+                        && let Ok(number) = u32::try_from(*number)
+                    {
+                        found.insert(Run::one(number));
+                    }
+                }
+                Ok(())
+            })?;
+            Ok(found)
+        })
+    }
+
+    fn session<T>(
+        &self,
+        until: Instant,
+        work: impl FnOnce(&Session) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        let pool = self.pool();
+        let done = pool.apart(|| {
+            let guard = Guard::new(until);
+            Ok(Session::open(self.path(), guard, pool).and_then(|session| work(&session)))
+        });
+        done?
+    }
+}
+
+/// What one query works with.
+struct Session {
+    db: Connection,
+    revision: Revision,
+    guard: Arc<Guard>,
+}
+
+impl Session {
+    fn open(path: &Path, guard: Guard, pool: &Arc<Pool>) -> Result<Self, QueryError> {
+        let failed = StoreError::sqlite("prepare a query of", path);
+        let (mut db, inner) = (store::open_for_reading(path)?, store::open_for_reading(path)?);
+        for db in [&db, &inner] {
+            db.pragma_update(None, "cache_size", -CACHE_KIB).map_err(&failed)?;
+        }
+        db.pragma_update(None, "temp_store", "FILE").map_err(&failed)?;
+        let guard = Arc::new(guard);
+        let revision = same_commit(&db, &inner).map_err(&failed)?;
+        let source = Source::new(inner, path.to_owned());
+        functions::register(&db, source).map_err(&failed)?;
+        db.execute_batch(include_str!("query/views.sql")).map_err(&failed)?;
+        guard.watch(&mut db, pool).map_err(&failed)?;
+        Ok(Self { db, revision, guard })
+    }
+
+    /// Reads one statement, and refuses what is none, or more than one, or does more than read.
+    fn prepare(&self, sql: &str) -> Result<Statement<'_>, QueryError> {
+        if sql.len() > SQL_MAX {
+            return Err(refused(format!("the query has {} bytes", sql.len()), format!("at most {SQL_MAX}")));
+        }
+        let mut statements = Batch::new(&self.db, sql);
+        let one = "one statement, like SELECT name, state FROM jobs";
+        let statement = statements.next().map_err(|error| self.explain(error, false))?;
+        let statement = statement.ok_or_else(|| refused("the query is empty", one))?;
+        if !matches!(statements.next(), Ok(None)) {
+            return Err(refused("the query goes on after its first statement", one));
+        }
+        if !statement.readonly() || statement.column_count() == 0 {
+            return Err(refused("the statement does something else than read", one));
+        }
+        Ok(statement)
+    }
+
+    /// Runs a statement; gives its rows to `take`, some at a time.
+    fn run(
+        &self,
+        statement: &mut Statement<'_>,
+        values: &[&dyn ToSql],
+        most: u64,
+        mut take: impl FnMut(Vec<Vec<Cell>>) -> Result<(), QueryError>,
+    ) -> Result<QueryEnd, QueryError> {
+        let columns = statement.column_count();
+        let mut found = statement.query(values).map_err(|error| self.explain(error, true))?;
+        let mut end = QueryEnd { rows: 0, revision: self.revision.0, cut: None };
+        let (mut rows, mut size, mut whole) = (Vec::new(), 0, 0);
+        while let Some(row) = found.next().map_err(|error| self.explain(error, true))? {
+            if end.rows == most {
+                end.cut = Some(format!("there are more than {most} rows"));
+                break;
+            }
+            if whole > ANSWER_BYTES {
+                end.cut = Some(format!("the answer is larger than {} MiB", ANSWER_BYTES >> 20));
+                break;
+            }
+            let cells =
+                (0..columns).map(|column| row.get_ref(column).map(cell)).collect::<Result<Vec<_>, _>>();
+            let cells = cells.map_err(|error| self.explain(error, true))?;
+            size += cells.iter().map(Cell::size).sum::<usize>();
+            end.rows += 1;
+            rows.push(cells);
+            if rows.len() >= BATCH_ROWS || size >= BATCH_BYTES {
+                whole += size;
+                size = 0;
+                take(std::mem::take(&mut rows))?;
+            }
+        }
+        if !rows.is_empty() {
+            take(rows)?;
+        }
+        Ok(end)
+    }
+
+    /// What an error of SQLite means to who asked.
+    fn explain(&self, error: rusqlite::Error, is_running: bool) -> QueryError {
+        if let Some(refusal) = self.guard.refusal() {
+            return refusal;
+        }
+        let remedy = "`sheaf query --tables` says what can be read";
+        match error {
+            rusqlite::Error::SqlInputError { msg, offset, .. } => {
+                let place = usize::try_from(offset).map_or(String::new(), |at| format!(" (at byte {at})"));
+                refused(format!("{msg}{place}"), remedy)
+            }
+            rusqlite::Error::SqliteFailure(code, message) => {
+                let message = message.unwrap_or_else(|| code.to_string());
+                match code.code {
+                    ErrorCode::OperationInterrupted => QueryError::TooLong,
+                    ErrorCode::TooBig => {
+                        QueryError::Failed(format!("a value is longer than {VALUE_MAX} bytes"))
+                    }
+                    ErrorCode::AuthorizationForStatementDenied => refused(message, remedy),
+                    // What cannot be prepared is the asker's mistake; what fails later is in what is there.
+                    ErrorCode::Unknown if !is_running => refused(message, remedy),
+                    _ => QueryError::Failed(message),
+                }
+            }
+            other => QueryError::Failed(other.to_string()),
+        }
+    }
+}
+
+/// Begins reading on both, until they see the same commit.
+fn same_commit(one: &Connection, other: &Connection) -> rusqlite::Result<Revision> {
+    let mut tries = 0;
+    loop {
+        for db in [one, other] {
+            db.execute_batch("BEGIN")?;
+        }
+        let (here, there) = (version(one)?, version(other)?);
+        tries += 1;
+        if here == there || tries == TRIES {
+            return store::revision(one);
+        }
+        for db in [one, other] {
+            db.execute_batch("COMMIT")?;
+        }
+    }
+}
+
+/// Tells commits apart.
+fn version(db: &Connection) -> rusqlite::Result<(Revision, Option<Vec<u8>>)> {
+    Ok((store::revision(db)?, store::applied(db)?))
+}
+
+fn refused(problem: impl Into<String>, remedy: impl Into<String>) -> QueryError {
+    QueryError::Refused { problem: problem.into(), remedy: remedy.into() }
+}
+
+fn cell(value: ValueRef<'_>) -> Cell {
+    match value {
+        ValueRef::Null => Cell::Null,
+        ValueRef::Integer(number) => Cell::Integer(number),
+        ValueRef::Real(number) => Cell::Real(number),
+        ValueRef::Text(text) => Cell::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(bytes) => Cell::Blob(bytes.to_owned()),
+    }
+}

@@ -1,0 +1,174 @@
+//! What queries may do, and what they may not.
+
+use std::time::{Duration, Instant};
+
+use sheaf_model::query::VIEWS;
+use sheaf_model::{Ending, JobName, QueryPart};
+use sheaf_store::{Ask, QueryError};
+
+use crate::jobs::{World, broken};
+
+fn refusal(world: &World, sql: &str) -> String {
+    match world.try_ask(sql, 10, Duration::from_secs(5)) {
+        Err(error @ QueryError::Refused { .. }) => error.to_string(),
+        other => panic!("{sql}: {other:?}"),
+    }
+}
+
+#[test]
+fn views_have_the_columns_that_are_documented() {
+    let world = World::new();
+    for view in VIEWS {
+        let ask = Ask {
+            sql: format!("SELECT * FROM {}", view.name),
+            rows: 1,
+            until: Instant::now() + Duration::from_secs(5),
+        };
+        let mut columns = Vec::new();
+        let read = world.store.reader().query(&ask, |part| {
+            if let QueryPart::Columns(names) = part {
+                columns = names;
+            }
+            true
+        });
+        read.expect("it reads");
+        let documented: Vec<&str> = view.columns.iter().map(|column| column.name).collect();
+        assert_eq!(columns, documented, "{}", view.name);
+    }
+}
+
+#[test]
+fn nothing_is_changed_and_nothing_else_is_read() {
+    let world = World::new();
+    for (sql, said) in [
+        ("DELETE FROM nodes", "cannot modify nodes because it is a view"),
+        ("DELETE FROM main.nodes", "DELETE FROM nodes: queries change nothing"),
+        ("UPDATE main.nodes SET name = 'x'", "UPDATE nodes: queries change nothing"),
+        ("INSERT INTO main.jobs VALUES (1)", "queries change nothing"),
+        ("DROP TABLE main.jobs", "queries"),
+        ("CREATE TABLE x (y)", "queries"),
+        ("CREATE TEMP VIEW nodes2 AS SELECT 1", "queries"),
+        ("ATTACH '/tmp/x.db' AS x", "ATTACH and DETACH cannot be used"),
+        ("PRAGMA user_version", "PRAGMA user_version cannot be used"),
+        ("PRAGMA journal_mode = DELETE", "PRAGMA journal_mode cannot be used"),
+        ("BEGIN", "transactions cannot be used"),
+        ("VACUUM", ""),
+        ("VACUUM INTO '/tmp/x.db'", ""),
+        ("SELECT load_extension('x')", "the function load_extension cannot be used"),
+        ("SELECT sheaf_job(1, 'state')", "the function sheaf_job cannot be used"),
+        ("SELECT * FROM rarray(sheaf_running(1))", "cannot be"),
+        ("SELECT * FROM pragma_table_info('nodes')", "cannot be read"),
+        ("SELECT * FROM main.nodes", "nodes cannot be read"),
+        ("SELECT * FROM secrets", "secrets cannot be read; there are nodes, modules, buckets"),
+        ("SELECT count(*) FROM secrets", "secrets cannot be read"),
+        ("WITH nodes AS (SELECT * FROM main.secrets) SELECT * FROM nodes", "secrets cannot be read"),
+        ("SELECT * FROM (SELECT value FROM object_values) AS jobs", "object_values cannot be read"),
+        ("SELECT sql FROM sqlite_schema", "cannot be read"),
+        ("SELECT 1; SELECT 2", "the query goes on after its first statement"),
+        ("SELECT 1; DROP TABLE main.jobs", "the query goes on after its first statement"),
+        ("", "the query is empty"),
+        ("-- nothing", "the query is empty"),
+        ("SELEC 1", "near \"SELEC\": syntax error (at byte 0)"),
+        ("SELECT nme FROM nodes", "no such column: nme (at byte 7)"),
+        ("SELECT * FROM jbs", "no such table: jbs"),
+    ] {
+        let refused = refusal(&world, sql);
+        assert!(refused.contains(said), "{sql}: {refused}");
+    }
+    let many = "SELECT 1;".repeat(7_000);
+    assert!(refusal(&world, &many).contains("goes on after"));
+    assert_eq!(world.ask("SELECT count(*) FROM nodes"), [["2"]]);
+}
+
+#[test]
+fn what_a_query_is_good_for() {
+    let mut world = World::new();
+    world.submit("a", 5, |_| {});
+    let granted = world.dispatch(1);
+    world.end(&granted[..1], |_| broken("it broke"));
+    for (sql, rows) in [
+        ("SELECT name, status FROM nodes ORDER BY 1", vec!["n1 ready", "n2 ready"]),
+        ("WITH x AS (SELECT 1) SELECT count(*) FROM x", vec!["1"]),
+        (
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 3) SELECT x FROM n",
+            vec!["1", "2", "3"],
+        ),
+        ("SELECT value FROM nodes, json_each(labels) WHERE name = 'n1'", vec!["gpu"]),
+        ("SELECT kind FROM events WHERE subject = 'a'", vec!["job.submitted", "job.started"]),
+        ("SELECT DISTINCT job FROM events WHERE job IS NOT NULL", vec!["a"]),
+        ("SELECT name, version, runtime FROM modules", vec!["sleep 1 exec"]),
+        (
+            "SELECT j.state, count(*) FROM jobs j JOIN subtasks s ON s.job = j.name GROUP BY 1",
+            vec!["running 5"],
+        ),
+        (
+            "SELECT state, count(*) FROM subtasks GROUP BY 1 ORDER BY 1",
+            vec!["failed 1", "ready 3", "running 1"],
+        ),
+        ("SELECT since LIKE '2023-%Z', julianday(since) > 0 FROM nodes WHERE id = 1", vec!["1 1"]),
+        (
+            "SELECT kind, first, last, attempt, node IS NULL, class FROM transitions WHERE job = 'a' AND kind <> 'granted'",
+            vec!["failed 0 0 1 1 exit"],
+        ),
+        ("SELECT count(*) FROM buckets", vec!["0"]),
+        ("SELECT count(*) FROM instances", vec!["0"]),
+    ] {
+        let found: Vec<String> = world.ask(sql).iter().map(|row| row.join(" ")).collect();
+        assert_eq!(found, rows, "{sql}");
+    }
+}
+
+#[test]
+fn an_answer_is_cut_off_where_it_was_said() {
+    let mut world = World::new();
+    world.submit("a", 50_000, |_| {});
+    let within = Duration::from_secs(20);
+    let (rows, end) = world.try_ask("SELECT subtask FROM subtasks", 1_000, within).expect("rows");
+    assert_eq!((rows.len(), end.rows), (1_000, 1_000));
+    assert_eq!(end.cut.as_deref(), Some("there are more than 1000 rows"));
+    let (rows, end) = world.try_ask("SELECT subtask FROM subtasks", 50_000, within).expect("rows");
+    assert_eq!((rows.len(), end.cut), (50_000, None));
+
+    let endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
+    let began = Instant::now();
+    let error = world.try_ask(endless, 10, Duration::from_millis(200));
+    assert!(matches!(error, Err(QueryError::TooLong)), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let long = "SELECT hex(zeroblob(3000000))";
+    assert!(matches!(world.try_ask(long, 10, within), Err(QueryError::Failed(_))));
+
+    let mut heard = 0;
+    let ask = Ask { sql: "SELECT subtask FROM subtasks".to_owned(), rows: 50_000, until: began + within };
+    let unheard = world.store.reader().query(&ask, |_| {
+        heard += 1;
+        heard < 3
+    });
+    assert!(matches!(unheard, Err(QueryError::Unheard)), "{unheard:?}");
+}
+
+/// J19: what a condition means is a set of subtasks.
+#[test]
+fn j19_a_condition_selects_subtasks_and_nothing_else() {
+    let mut world = World::new();
+    world.submit("a", 100, |_| {});
+    world.submit("b", 100, |_| {});
+    let granted = world.dispatch(100);
+    world.end(&granted, |subtask| if subtask % 10 < 2 { broken("full") } else { Ending::Finished });
+    let until = Instant::now() + Duration::from_secs(20);
+    let reader = world.store.reader();
+    let (a, b) = (JobName::new("a").expect("a name"), JobName::new("b").expect("a name"));
+    let of = |job: &JobName, condition: &str| reader.subtasks_where(job, condition, until);
+    assert_eq!(of(&a, "state = 'failed' AND subtask < 20").expect("a set").to_string(), "0-1,10-11");
+    assert_eq!(of(&a, "subtask IN (3, 5) -- these").expect("a set").to_string(), "3,5");
+    assert_eq!(of(&b, "message = 'full'").expect("a set").len(), 20);
+    for bad in
+        ["", "state", "1) OR (1", "1; DELETE FROM nodes", "sate = 'failed'", "subtask = ?", "1 LIMIT 1"]
+    {
+        if bad == "state" {
+            assert!(of(&a, bad).expect("no number").is_empty());
+            continue;
+        }
+        let error = of(&a, bad);
+        assert!(matches!(error, Err(QueryError::Refused { .. })) || bad == "1) OR (1", "{bad}: {error:?}");
+    }
+}

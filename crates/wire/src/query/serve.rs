@@ -1,0 +1,24 @@
+//! The server side of `sheaf.v1.QueryService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{QueryApi, convert};
+use crate::call::{self, Messages};
+use crate::proto::v1;
+use crate::proto::v1::query_service_server::QueryService;
+
+/// Messages in, questions to `A`, messages out.
+#[derive(Debug)]
+pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+
+#[tonic::async_trait]
+impl<A: QueryApi> QueryService for Serve<A> {
+    type QueryStream = Messages<v1::QueryResponse>;
+
+    async fn query(&self, request: Request<v1::QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
+        let ask = |caller, ask| self.0.query(caller, ask);
+        call::stream(request, |q, _| convert::read(q), ask, |part| Ok(part.into())).await
+    }
+}
