@@ -268,11 +268,12 @@ impl Control {
         let leader = self.place.leader(&member);
         let metrics = member.replica.metrics();
         let members = self.member_rows();
-        let (counts, buckets, cluster, revision, ready) = {
+        let (counts, buckets, jobs, cluster, revision, ready) = {
             let Ok(seen) = self.see(|sight| {
                 let id = sight.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
                 let ready = metrics.voters().filter(|member| sight.state.is_alive(member.peer.node)).count();
-                (sight.node_counts(), sight.bucket_counts(), id, sight.state.revision.0, ready)
+                let (buckets, jobs) = (sight.bucket_counts(), sight.job_counts());
+                (sight.node_counts(), buckets, jobs, id, sight.state.revision.0, ready)
             }) else {
                 return ClusterStatus::default();
             };
@@ -294,6 +295,7 @@ impl Control {
             members,
             nodes: counts,
             buckets,
+            jobs,
             fault_tolerance: u32::try_from(ready.saturating_sub(quorum)).unwrap_or(u32::MAX),
             cluster,
             revision,

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod explain;
+mod job;
 mod node;
 
 use sheaf_model::Moment;

@@ -337,6 +337,17 @@ pub struct BucketCounts {
     pub other: u32,
 }
 
+/// Jobs counted, in `cluster status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct JobCounts {
+    pub running: u32,
+    pub paused: u32,
+    pub finished: u32,
+    pub failed: u32,
+    pub canceled: u32,
+}
+
 /// `cluster status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the promised fields")]
@@ -347,6 +358,7 @@ pub struct ClusterStatus {
     pub members: Vec<MemberRow>,
     pub nodes: NodeCounts,
     pub buckets: BucketCounts,
+    pub jobs: JobCounts,
     /// How many voters may fail now with the control plane still working.
     pub fault_tolerance: u32,
     pub cluster: String,

@@ -242,6 +242,13 @@ fn facts(status: &ClusterStatus) -> Vec<(&'static str, String)> {
         ("failed", status.buckets.failed),
         ("in another state", status.buckets.other),
     ];
+    let jobs = [
+        ("running", status.jobs.running),
+        ("paused", status.jobs.paused),
+        ("finished", status.jobs.finished),
+        ("failed", status.jobs.failed),
+        ("canceled", status.jobs.canceled),
+    ];
     vec![
         ("cluster", status.cluster.clone()),
         ("leader", status.leader.clone().unwrap_or_else(|| "none".to_owned())),
@@ -250,6 +257,7 @@ fn facts(status: &ClusterStatus) -> Vec<(&'static str, String)> {
         ("revision", status.revision.to_string()),
         ("nodes", counts(&nodes)),
         ("buckets", counts(&buckets)),
+        ("jobs", counts(&jobs)),
         ("may fail", text::count(status.fault_tolerance as usize, "voter")),
     ]
 }
@@ -262,7 +270,7 @@ fn counts(kinds: &[(&str, u32)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sheaf_model::view::{BucketCounts, MemberRow, NodeCounts};
+    use sheaf_model::view::{BucketCounts, JobCounts, MemberRow, NodeCounts};
 
     use super::*;
     use crate::output::recorded;
@@ -294,6 +302,7 @@ mod tests {
             ],
             nodes: NodeCounts { ready: 19, lost: 1, draining: 0 },
             buckets: BucketCounts { running: 8, unplaced: 2, ..BucketCounts::default() },
+            jobs: JobCounts { running: 1, finished: 30, failed: 2, ..JobCounts::default() },
             fault_tolerance: 1,
             cluster: "5d3c".to_owned(),
             revision: 4700,
@@ -307,6 +316,7 @@ mod tests {
         revision  4700
         nodes     19 ready, 1 lost
         buckets   8 running, 2 unplaced
+        jobs      1 running, 30 finished, 2 failed
         may fail  1 voter
 
         NAME       ROLE      VOTER  LAG  ADDRESS
@@ -328,6 +338,7 @@ mod tests {
         revision  0
         nodes     0 ready
         buckets   0 running
+        jobs      0 running
         may fail  0 voters
         ");
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sheaf_model::watch::{WatchItem, WatchedBinding, WatchedBucket};
 use sheaf_model::{
     Artifact, BucketName, CompiledRules, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment, Node,
-    Revision, Runtime, Settings,
+    Revision, Settings,
 };
 
 use super::question::Key;
@@ -71,7 +71,7 @@ impl Known {
     /// Whether artifacts, or plugins' processes, are kept for a module. There may be very many buckets, and most need
     /// neither.
     fn is_equipped(&self, module: &ModuleRef) -> bool {
-        let is_plugin = |known: &KnownModule| known.spec.runtime == Runtime::Plugin;
+        let is_plugin = |known: &KnownModule| known.spec.runtime.is_plugin();
         self.artifacts.contains_key(module) || self.module(module).is_none_or(is_plugin)
     }
 

@@ -1,6 +1,6 @@
 //! Questions and answers about the cluster, to and from messages.
 
-use sheaf_model::view::{BucketCounts, ClusterStatus, MemberRow, NodeCounts, SnapshotHead};
+use sheaf_model::view::{BucketCounts, ClusterStatus, JobCounts, MemberRow, NodeCounts, SnapshotHead};
 
 use super::{AllSettings, Apply, ChangeSettings, SnapshotPart};
 use crate::change::{timestamp_of_text, timestamp_text};
@@ -74,7 +74,7 @@ impl From<v1::MemberRow> for MemberRow {
 
 impl From<ClusterStatus> for v1::ClusterStatus {
     fn from(status: ClusterStatus) -> Self {
-        let (nodes, buckets) = (status.nodes, status.buckets);
+        let (nodes, buckets, jobs) = (status.nodes, status.buckets, status.jobs);
         Self {
             cluster: status.cluster,
             leader: status.leader,
@@ -91,6 +91,13 @@ impl From<ClusterStatus> for v1::ClusterStatus {
                 failed: buckets.failed,
                 other: buckets.other,
             }),
+            jobs: Some(v1::JobCounts {
+                running: jobs.running,
+                paused: jobs.paused,
+                finished: jobs.finished,
+                failed: jobs.failed,
+                canceled: jobs.canceled,
+            }),
             fault_tolerance: status.fault_tolerance,
             message: status.message,
         }
@@ -101,6 +108,7 @@ impl From<v1::ClusterStatus> for ClusterStatus {
     fn from(status: v1::ClusterStatus) -> Self {
         let nodes = status.nodes.unwrap_or_default();
         let buckets = status.buckets.unwrap_or_default();
+        let jobs = status.jobs.unwrap_or_default();
         Self {
             cluster: status.cluster,
             leader: status.leader,
@@ -116,6 +124,13 @@ impl From<v1::ClusterStatus> for ClusterStatus {
                 suspended: buckets.suspended,
                 failed: buckets.failed,
                 other: buckets.other,
+            },
+            jobs: JobCounts {
+                running: jobs.running,
+                paused: jobs.paused,
+                finished: jobs.finished,
+                failed: jobs.failed,
+                canceled: jobs.canceled,
             },
             fault_tolerance: status.fault_tolerance,
             message: status.message,
