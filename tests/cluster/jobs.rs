@@ -68,11 +68,11 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("an agent's restart costs no attempt", || restarted(cluster));
 }
 
-fn job(name: &str, module: &str, more: &str) -> String {
+pub(crate) fn job(name: &str, module: &str, more: &str) -> String {
     format!("kind: Job\nname: {name}\nmodule: {module}\n{more}\n")
 }
 
-fn submit(cluster: &Cluster, document: &str) {
+pub(crate) fn submit(cluster: &Cluster, document: &str) {
     cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).ok();
 }
 
@@ -81,7 +81,7 @@ fn status(cluster: &Cluster, name: &str) -> Value {
 }
 
 /// Waits until a job is over, and gives its status.
-fn over(cluster: &Cluster, name: &str) -> Value {
+pub(crate) fn over(cluster: &Cluster, name: &str) -> Value {
     wait_for(&format!("job {name} is over"), OVER_WITHIN, || {
         let status = cluster.try_json(&["job", "status", name, "-o", "json"])?;
         match status["state"].as_str() {
