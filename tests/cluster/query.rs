@@ -11,7 +11,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     });
     cases.run("J19 a condition says how many, then exactly those are tried again", || conditions(cluster));
     cases.run("a query answers from every node, at least as new as what was just done", || {
-        everywhere(cluster)
+        everywhere(cluster);
     });
     cases.run("a query changes nothing, reads nothing else, and ends", || refused(cluster));
     cases.run("what becomes of a job is told by events", || events(cluster));
