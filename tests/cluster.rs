@@ -10,7 +10,7 @@
 //! | `secrets` | 4 | what is set in one place is known to those who must know it, and to nobody else |
 //! | `artifacts` | 4 | programs that are pushed, and run where they were not before |
 //! | `artifacts_apart` | 5 | nodes that do not vote give each other what they have, and keep no more than they have room for |
-//! | `jobs` | 3 | subtasks run, each to one end, whoever is killed, and people see what becomes of them |
+//! | `jobs` | 3 | subtasks run, each to one end, whoever is killed, and people see and search what becomes of them |
 //! | `workers` | 2 | the same through plugins that take many subtasks, good ones and bad ones |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
@@ -67,6 +67,8 @@ mod planned;
 mod plugin;
 #[path = "cluster/python.rs"]
 mod python;
+#[path = "cluster/query.rs"]
+mod query;
 #[path = "cluster/reload.rs"]
 mod reload;
 #[path = "cluster/restart.rs"]
@@ -136,6 +138,7 @@ fn jobs() {
     let cluster = Cluster::start(3);
     let mut cases = Cases::of("jobs");
     jobs::cases(&mut cases, &cluster);
+    query::cases(&mut cases, &cluster);
     cases.end();
 }
 

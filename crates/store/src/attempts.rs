@@ -27,7 +27,7 @@ impl Reader {
     /// The attempts of a subtask that are over, in order.
     pub fn attempts(&self, job: JobId, subtask: u32) -> Result<Vec<RanAttempt>, StoreError> {
         let all = self.ran(job, &Run::one(subtask).into())?;
-        Ok(all.into_iter().map(|(_, ran)| ran).collect())
+        Ok(all.into_values().collect())
     }
 
     /// The last attempt that is over of each of these subtasks that had one.

@@ -97,7 +97,7 @@ fn failed(error: StoreError) -> Error {
     Error::UserFunctionError(Box::new(error))
 }
 
-fn text(text: impl ToString) -> Value {
+fn text(text: &(impl ToString + ?Sized)) -> Value {
     Value::Text(text.to_string())
 }
 
@@ -221,7 +221,7 @@ fn subtask(source: &mut Source, ctx: &Context<'_>) -> Answer<Value> {
 fn of_running(source: &mut Source, id: JobId, running: Running, what: &str) -> Answer<Value> {
     Ok(match what {
         "attempt" => Value::Integer(running.attempt.into()),
-        "node" => text(source.node(running.node).map_err(failed)?),
+        "node" => text(&source.node(running.node).map_err(failed)?),
         "backend" => backend_named(source, id, running.backend)?,
         "started_at" => time(Some(running.since)),
         "message" => text(""),
@@ -284,7 +284,7 @@ fn step(source: &mut Source, ctx: &Context<'_>) -> Answer<Value> {
         "last" => Value::Integer(step.run.last.into()),
         "attempt" if step.attempt > 0 => Value::Integer(step.attempt.into()),
         "node" => match step.what {
-            What::Granted(node, _) => text(source.node(node).map_err(failed)?),
+            What::Granted(node, _) => text(&source.node(node).map_err(failed)?),
             _ => Value::Null,
         },
         "class" => match step.what {
