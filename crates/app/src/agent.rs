@@ -155,6 +155,7 @@ async fn serve(
         .instances(control.clone())
         .events(control.clone())
         .secrets(control.clone())
+        .backends(control.clone())
         .peers(control.clone())
         .agents(control.clone())
         .artifacts(control.clone())

@@ -15,6 +15,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::artifact::ArtifactApi;
+use crate::backend::BackendApi;
 use crate::bucket::BucketApi;
 use crate::cluster::ClusterApi;
 use crate::event::EventApi;
@@ -27,7 +28,9 @@ use crate::node::NodeApi;
 use crate::peer::{AgentApi, PeerApi};
 use crate::proto::{DESCRIPTORS, peer, v1};
 use crate::secret::SecretApi;
-use crate::{artifact, bucket, cluster, event, instance, job, logs, module, node, peer as peers, secret};
+use crate::{
+    artifact, backend, bucket, cluster, event, instance, job, logs, module, node, peer as peers, secret,
+};
 
 /// Longest message in bytes, either way.
 pub const MESSAGE_MAX: usize = 16 << 20;
@@ -146,6 +149,12 @@ impl Server {
     #[must_use]
     pub fn secrets<A: SecretApi>(self, api: Arc<A>) -> Self {
         serve!(self, v1::secret_service_server::SecretServiceServer<_>, secret::Serve, api)
+    }
+
+    /// Serves `sheaf.v1.BackendService`.
+    #[must_use]
+    pub fn backends<A: BackendApi>(self, api: Arc<A>) -> Self {
+        serve!(self, v1::backend_service_server::BackendServiceServer<_>, backend::Serve, api)
     }
 
     /// Serves `sheaf.v1.JobService`.
