@@ -11,7 +11,7 @@
 //! | `artifacts` | 4 | programs that are pushed, and run where they were not before |
 //! | `artifacts_apart` | 5 | nodes that do not vote give each other what they have, and keep no more than they have room for |
 //! | `jobs` | 3 | subtasks run, each to one end, whoever is killed, and people see and search what becomes of them |
-//! | `workers` | 2 | the same through plugins that take many subtasks, good ones and bad ones |
+//! | `workers` | 2 | the same through plugins that take many subtasks, good ones and bad ones; and backends |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
@@ -25,6 +25,8 @@
 
 #[path = "cluster/artifact.rs"]
 mod artifact;
+#[path = "cluster/backends.rs"]
+mod backends;
 #[path = "cluster/blobs.rs"]
 mod blobs;
 #[path = "cluster/calls.rs"]
@@ -148,6 +150,7 @@ fn workers() {
     let cluster = Cluster::start(2);
     let mut cases = Cases::of("workers");
     workers::cases(&mut cases, &cluster);
+    backends::cases(&mut cases, &cluster);
     cases.end();
 }
 

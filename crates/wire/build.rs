@@ -5,7 +5,8 @@ use std::path::Path;
 
 use prost::Message as _;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
+    "sheaf/v1/backend.proto",
     "sheaf/v1/error.proto",
     "sheaf/v1/cluster.proto",
     "sheaf/v1/node.proto",

@@ -105,7 +105,9 @@ impl Agent {
         cgroup::settle();
         let (facts, _) = watch::channel(facts::facts(&options.config, &options.version));
         let (sender, requests) = mpsc::channel(REQUESTS);
-        let work = work::Place { data_dir: options.data_dir.clone(), binary: options.binary.clone() };
+        let (data_dir, binary, key) =
+            (options.data_dir.clone(), options.binary.clone(), options.seal.clone());
+        let work = work::Place { data_dir, binary, key };
         let (handle, desk) = Handle::new(sender, keepers.clone(), options.config.name.clone(), work.clone());
         Ok((Self { options, keepers, facts, requests, work, desk }, handle))
     }

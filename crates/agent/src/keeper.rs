@@ -47,7 +47,7 @@ pub(crate) mod cgroup;
 pub(crate) mod change;
 pub mod clock;
 pub(crate) mod confine;
-mod exec;
+pub(crate) mod exec;
 pub(crate) mod layout;
 mod opened;
 pub(crate) mod output;

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Unlike a keeper it does not outlive the agent: an attempt is the agent's, and ends with it. It is small, so that spawning
-//! is cheap, and spawns each program directly, without a second exec. What a killed runner leaves is found by
+//! is cheap, and spawns each program directly, without a second exec, unless its module says limits or a user: then by the
+//! keepers' second stage. What a killed runner leaves is found by
 //! [`MARK`] in its environment and killed by [`sweep`], before any attempt is started again.
 //!
 //! [`runner_main`] is one thread around `poll`; [`host`] is the agent's side.
@@ -23,8 +24,8 @@ use std::process::ExitCode;
 use serde::{Deserialize, Serialize};
 use sheaf_model::{Exit, Span, Stop};
 
-use crate::keeper::OutputLimits;
 use crate::keeper::proc;
+use crate::keeper::{Confine, OutputLimits};
 
 mod attempt;
 pub mod host;
@@ -67,6 +68,12 @@ pub struct Start {
     pub timeout: Option<Span>,
     /// How it is stopped.
     pub stop: Stop,
+    /// What all its processes may use together, and whom it runs as.
+    #[serde(default, skip_serializing_if = "Confine::is_none")]
+    pub confine: Confine,
+    /// Directories that its user gets as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<PathBuf>,
 }
 
 /// What a runner says to its agent.

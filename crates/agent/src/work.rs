@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use sheaf_model::session::{Order, OrderedSubtask, ToLeader};
 use sheaf_model::{
-    Attempt, AttemptEnd, Ending, Exit, Facts, Failure, FailureClass, JobId, JobSpec, ModuleSpec, Runtime,
-    Span, Timestamp,
+    Attempt, AttemptEnd, BackendName, Ending, Exit, Facts, Failure, FailureClass, JobId, JobSpec, Json,
+    ModuleSpec, Runtime, Sealed, SecretName, Span, Timestamp,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -62,6 +62,17 @@ struct Job {
     id: JobId,
     spec: Arc<JobSpec>,
     module: Arc<ModuleSpec>,
+    /// What the module names, sealed.
+    secrets: BTreeMap<SecretName, Sealed>,
+    /// What is known of its backends.
+    backends: BTreeMap<BackendName, Json>,
+}
+
+impl Job {
+    /// What the backend's document says in `config`; empty: there is none.
+    fn config_of(&self, backend: Option<&BackendName>) -> &str {
+        backend.and_then(|name| self.backends.get(name)).map_or("", Json::as_str)
+    }
 }
 
 /// An attempt that runs.
@@ -243,8 +254,8 @@ impl Loop {
     }
 
     fn ordered(&mut self, order: Order) {
-        let Order { job, spec, module, subtasks } = order;
-        let job = Arc::new(Job { id: job, spec, module });
+        let Order { job, spec, module, subtasks, secrets, backends } = order;
+        let job = Arc::new(Job { id: job, spec, module, secrets, backends });
         let attempt = |it: &OrderedSubtask| id(&job, it);
         let mut held = self.desk.held();
         let new: VecDeque<_> = subtasks.into_iter().filter(|it| held.insert(attempt(it))).collect();

@@ -156,6 +156,7 @@ async fn serve(
         .events(control.clone())
         .queries(control.clone())
         .secrets(control.clone())
+        .backends(control.clone())
         .peers(control.clone())
         .agents(control.clone())
         .artifacts(control.clone())

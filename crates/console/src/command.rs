@@ -1,6 +1,7 @@
 //! The commands, one file each, and the way to them.
 
 pub mod apply;
+pub mod backend;
 pub mod bucket;
 pub mod cluster;
 pub mod completions;
@@ -40,6 +41,9 @@ pub enum ClientCommand {
     /// Jobs: finite work of many subtasks, each tried until it succeeds
     #[command(subcommand)]
     Job(job::Job),
+    /// Backends: external systems that subtasks are sent to
+    #[command(subcommand)]
+    Backend(backend::Backend),
     /// Nodes: the machines that run the agent
     #[command(subcommand)]
     Node(node::Node),
@@ -93,6 +97,7 @@ async fn carry_out(
         ClientCommand::Module(module) => module.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Secret(secret) => secret.run(options, out).await,
         ClientCommand::Job(job) => job.run(&connect(options).await?, options.output, out).await,
+        ClientCommand::Backend(backend) => backend.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Node(node) => node.run(&connect(options).await?, options.output, out).await,
         ClientCommand::Cluster(verb) => verb.run(options, out).await,
         ClientCommand::Query(query) => query.run(options, out).await,

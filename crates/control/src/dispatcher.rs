@@ -17,8 +17,8 @@ use sheaf_engine::dispatch::{Offer, Room, difference, grant};
 use sheaf_engine::{Command, Grant, GrantAll, Job, State, TakeUp};
 use sheaf_model::session::{Order, OrderedSubtask, ToNode};
 use sheaf_model::{
-    Attempt, BucketName, BucketSpec, Incarnation, Item, JobId, Json, ModuleSpec, NodeId, NodeStatus,
-    Subtasks, Term,
+    Attempt, BackendName, BucketName, BucketSpec, Incarnation, Item, JobId, Json, ModuleSpec, NodeId,
+    NodeStatus, Subtasks, Term,
 };
 
 use sheaf_wire::ApiError;
@@ -186,13 +186,21 @@ impl Control {
 
     fn grants(&self, state: &State) -> Vec<Grant> {
         let mut floor = self.floor.lock();
+        let backends = floor.paces.rooms(state, self.clock.wall());
         let nodes = floor.nodes().map(|(node, worker)| {
             let free = worker.takes().saturating_sub(state.jobs.on_node(node));
             (node, Room { incarnation: worker.incarnation.clone(), free })
         });
         let nodes: BTreeMap<NodeId, Room> = nodes.filter(|(_, room)| room.free > 0).collect();
         let may_run = |job: &Job, node: NodeId| floor.may_run(job.id, node);
-        grant(state, Offer { nodes, may_run: &may_run, backends: BTreeMap::new(), most: MOST })
+        let grants = grant(state, Offer { nodes, may_run: &may_run, backends, most: MOST });
+        for Grant { backend, subtasks, .. } in &grants {
+            let count: u64 = subtasks.iter().map(|(run, _)| run.len()).sum();
+            if let Some(name) = backend {
+                floor.paces.took(name, u32::try_from(count).unwrap_or(u32::MAX));
+            }
+        }
+        grants
     }
 
     /// Asks nodes that have not said yet whether their gates let them run what is next.
@@ -262,7 +270,7 @@ impl Control {
         id: JobId,
         attempts: &[(u32, u32)],
     ) -> Result<Option<Order>, ApiError> {
-        let (spec, module, backends) = {
+        let (spec, module, secrets, configs, backends) = {
             let state = member.replica.state();
             let Some(job) = state.jobs.get(id) else { return Ok(None) };
             let Some(module) = state.module(&job.spec.module) else { return Ok(None) };
@@ -271,7 +279,12 @@ impl Control {
                 job.spec.backends.get(usize::from(place)).cloned()
             };
             let backends: Vec<_> = attempts.iter().map(|(subtask, _)| backend(*subtask)).collect();
-            (job.spec.clone(), module.spec.clone(), backends)
+            let named = module.spec.secrets_in_templates();
+            let set = named.filter_map(|name| Some((name.clone(), state.secrets.get(name)?.sealed.clone())));
+            let config =
+                |name: &BackendName| Some((name.clone(), state.backends.get(name)?.spec.config.clone()));
+            let configs = job.spec.backends.iter().filter_map(config).collect();
+            (job.spec.clone(), module.spec.clone(), set.collect(), configs, backends)
         };
         let subtasks: Vec<u32> = attempts.iter().map(|(subtask, _)| *subtask).collect();
         let items = items_of(member, id, spec.subtasks, subtasks).await?;
@@ -284,7 +297,7 @@ impl Control {
                 item,
             })
             .collect();
-        Ok(Some(Order { job: id, spec, module, subtasks }))
+        Ok(Some(Order { job: id, spec, module, subtasks, secrets, backends: configs }))
     }
 }
 

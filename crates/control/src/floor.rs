@@ -10,6 +10,8 @@ use sheaf_model::session::Work;
 use sheaf_model::{Attempt, AttemptEnd, Incarnation, JobId, NodeId, Verdict};
 use tokio::sync::Notify;
 
+use crate::backend::Paces;
+
 /// So much work is to lie ready on a node beside what runs: far more than it takes to grant more.
 const AHEAD: Duration = Duration::from_millis(50);
 /// How many times what runs may lie ready, however short it is.
@@ -34,6 +36,8 @@ pub(crate) struct Inner {
     opened: u64,
     nodes: BTreeMap<NodeId, Worker>,
     verdicts: BTreeMap<JobId, BTreeMap<NodeId, Answer>>,
+    /// How fast backends may be sent to.
+    pub(crate) paces: Paces,
 }
 
 /// A node whose agent takes subtasks, in one session.

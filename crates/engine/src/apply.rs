@@ -4,6 +4,7 @@
 //! and only then puts rows, so that a refusal leaves the state untouched.
 
 mod artifact;
+mod backend;
 mod binding;
 mod bucket;
 mod cluster;
@@ -120,6 +121,8 @@ impl Transaction<'_> {
             Command::PutArtifact(artifact) => self.put_artifact(artifact),
             Command::PutSecret(put) => self.put_secret(put),
             Command::DeleteSecret(name) => self.delete_secret(name),
+            Command::PutBackend(spec) => self.put_backend(spec),
+            Command::DeleteBackend(name) => self.delete_backend(name),
             command => self.run_of_jobs(command),
         };
         result.unwrap_or_else(Reply::Refused)

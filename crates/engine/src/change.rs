@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Binding, BucketName, Event, Incarnation, Instance, JobId, ModuleName, ModuleRef, ModuleSpec,
+    BackendName, Binding, BucketName, Event, Incarnation, Instance, JobId, ModuleName, ModuleRef, ModuleSpec,
     ModuleVersion, Node, NodeId, ObjectKey, ObjectValue, Residue, Revision, SecretName,
 };
 
+use crate::backend::Backend;
 use crate::job::Job;
 use crate::job::dependency::Dependencies;
 use crate::job::step::Transitions;
@@ -85,6 +86,10 @@ pub enum Change {
     Runner(NodeId, Incarnation),
     /// None does.
     RunnerGone(NodeId),
+    /// A backend as it is now; no watcher is given it.
+    Backend(Arc<Backend>),
+    /// A backend is gone.
+    BackendGone(BackendName),
 }
 
 /// A module is stored with the revision of its registration.

@@ -7,12 +7,14 @@ pub use job::{
     ReprioritizeJob, RetryJob, SubmitAll, TakeUp, WakeSubtasks,
 };
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Actor, Artifact, Attempt, BucketName, Changeable, Claim, ClusterId, Decision, Defect, Drain, Epoch,
-    Facts, Instance, JobId, LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1, ModuleSpecV2, ModuleVersion,
-    NodeId, NodeKey, NodeStatus, ObjectKey, ObjectValue, PutBucket, RequestId, Revision, Sealed, SecretName,
-    Settings, Term, Timestamp, Trial,
+    Actor, Artifact, Attempt, BackendName, BackendSpec, BucketName, Changeable, Claim, ClusterId, Decision,
+    Defect, Drain, Epoch, Facts, Instance, JobId, LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1,
+    ModuleSpecV2, ModuleVersion, NodeId, NodeKey, NodeStatus, ObjectKey, ObjectValue, PutBucket, RequestId,
+    Revision, Sealed, SecretName, Settings, Term, Timestamp, Trial,
 };
 
 /// A command with who asked for it, when, and under which request; what the log carries.
@@ -141,6 +143,10 @@ pub enum Command {
     ReprioritizeJob(ReprioritizeJob),
     /// Deletes a job that is over, and its history.
     DeleteJob(JobId),
+    /// Registers a backend, or changes it.
+    PutBackend(Arc<BackendSpec>),
+    /// Deletes a backend that no job needs any more.
+    DeleteBackend(BackendName),
 }
 
 /// See [`Command::PutSecret`].

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod artifact;
+pub mod backend;
 pub mod change;
 pub mod command;
 pub mod dispatch;

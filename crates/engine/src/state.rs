@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Artifact, Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance, ModuleName,
-    ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair, RequestId, Residue,
-    Revision, Sealed, SecretName, Settings, Timestamp, Trial,
+    Artifact, BackendName, Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance,
+    ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair, RequestId,
+    Residue, Revision, Sealed, SecretName, Settings, Timestamp, Trial,
 };
 
+use crate::backend::Backend;
 use crate::change::Change;
 use crate::command::Reply;
 use crate::job::table::Jobs;
@@ -240,6 +241,8 @@ pub struct State {
     pub secrets: BTreeMap<SecretName, Arc<Secret>>,
     /// Jobs and their subtasks.
     pub jobs: Jobs,
+    /// Backends by name.
+    pub backends: BTreeMap<BackendName, Arc<Backend>>,
 }
 
 impl State {
@@ -316,6 +319,12 @@ impl State {
             }
             Change::SecretGone(name) => {
                 self.secrets.remove(name);
+            }
+            Change::Backend(backend) => {
+                self.backends.insert(backend.spec.name.clone(), backend.clone());
+            }
+            Change::BackendGone(name) => {
+                self.backends.remove(name);
             }
             Change::Job(_)
             | Change::JobGone(_)
@@ -404,6 +413,7 @@ impl State {
             .chain(objects::rows(&self.objects).map(Change::Object))
             .chain(self.secrets.values().cloned().map(Change::Secret))
             .chain(self.jobs.rows())
+            .chain(self.backends.values().cloned().map(Change::Backend))
     }
 
     /// The module a bucket's release is fixed to.

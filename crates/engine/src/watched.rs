@@ -77,7 +77,9 @@ pub fn item(change: &Change, node: NodeId) -> Option<WatchItem> {
         | Change::SubmitGone(_)
         | Change::Items(_)
         | Change::Runner(..)
-        | Change::RunnerGone(_) => None,
+        | Change::RunnerGone(_)
+        | Change::Backend(_)
+        | Change::BackendGone(_) => None,
     }
 }
 

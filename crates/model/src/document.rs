@@ -1,11 +1,12 @@
 //! The documents people write: YAML or JSON, several in a file.
 //!
 //! ```text
-//!  bytes ──text──► values ──reader, bucket, module, job──► specs ──sense──► documents
+//!  bytes ──text──► values ──reader, bucket, module, …──► specs ──sense──► documents
 //!             └─────────────────┴── defects, all of them ──┴─────────► and what is wrong
 //!  specs ──write──► values ──► YAML that reads back as the same specs; difference compares two values
 //! ```
 
+mod backend;
 mod bucket;
 mod difference;
 mod job;
@@ -22,15 +23,16 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+pub use backend::backend_defects;
 pub use bucket::bucket_defects;
 pub use difference::{Difference, differences};
 pub use job::{item_line, job_defects};
 pub use sense::module_defects;
 pub use word::nearest;
-pub use write::{bucket_value, bucket_yaml, module_value, module_yaml, yaml};
+pub use write::{backend_value, bucket_value, bucket_yaml, module_value, module_yaml, yaml};
 
 use crate::measure::quoted;
-use crate::{Bytes, Defect, ModuleSpec, PutBucket, SubmitJob};
+use crate::{BackendSpec, Bytes, Defect, ModuleSpec, PutBucket, SubmitJob};
 
 /// Longest text in bytes.
 pub const FILE_MAX: usize = 4 << 20;
@@ -50,6 +52,8 @@ pub enum Document {
     Bucket(Box<PutBucket>),
     /// `kind: Job`
     Job(Box<SubmitJob>),
+    /// `kind: Backend`
+    Backend(Box<BackendSpec>),
 }
 
 impl Document {
@@ -59,6 +63,7 @@ impl Document {
             Self::Module(spec) => format!("Module {}@{}", spec.name, spec.version),
             Self::Bucket(put) => format!("Bucket {}", put.spec.name),
             Self::Job(job) => format!("Job {}", job.spec.name),
+            Self::Backend(spec) => format!("Backend {}", spec.name),
         }
     }
 }
@@ -175,7 +180,7 @@ fn clip(text: &mut String) {
 fn label_of(number: usize, value: &Value) -> String {
     let text = |field: &str| value.get(field).and_then(Value::as_str);
     match (text("kind"), text("name")) {
-        (Some(kind @ ("Bucket" | "Job" | "Module")), Some(name))
+        (Some(kind @ ("Backend" | "Bucket" | "Job" | "Module")), Some(name))
             if !name.is_empty() && name.len() <= 200 && !name.contains(char::is_control) =>
         {
             format!("{kind} {name}")
@@ -185,7 +190,7 @@ fn label_of(number: usize, value: &Value) -> String {
 }
 
 fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
-    const REMEDY: &str = "kind: Bucket, kind: Job or kind: Module";
+    const REMEDY: &str = "kind: Backend, kind: Bucket, kind: Job or kind: Module";
     let Value::Object(fields) = value else {
         let mut defect = reader::wrong_type("a mapping", value);
         defect.remedy = match value {
@@ -220,17 +225,24 @@ fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
                 add(defects, job_defects(&job.spec));
                 return Some(Document::Job(Box::new(job)));
             }
-            "Backend" | "Sink" | "Thread" => {
+            "Backend" => {
+                let spec = backend::read(value, defects)?;
+                add(defects, backend_defects(&spec));
+                return Some(Document::Backend(Box::new(spec)));
+            }
+            "Sink" | "Thread" => {
                 defects.push(Defect::new("kind", format!("this version does not know kind {kind}"), REMEDY));
             }
             other => {
-                let remedy =
-                    nearest(other, &["Bucket", "Job", "Module"]).map(|kind| format!("did you mean {kind}?"));
+                let remedy = nearest(other, &["Backend", "Bucket", "Job", "Module"])
+                    .map(|kind| format!("did you mean {kind}?"));
                 let problem = format!("unknown kind {}", quoted(other));
                 defects.push(Defect::new("kind", problem, remedy.as_deref().unwrap_or(REMEDY)));
             }
         },
-        Some(other) => defects.push(reader::wrong_type("Bucket, Job or Module", other).under("kind")),
+        Some(other) => {
+            defects.push(reader::wrong_type("Backend, Bucket, Job or Module", other).under("kind"))
+        }
     }
     None
 }

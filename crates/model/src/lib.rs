@@ -3,7 +3,7 @@
 //! Everything here is plain data, valid once built: no clock, no randomness, no network, no async. Read in this
 //! order: [`id`] and [`time`] (positions and clocks), [`name`] (what people call things), [`bucket`] and [`module`]
 //! (what they ask for, with [`rule`], [`template`], [`life_cycle`], [`trial`], [`measure`], [`artifact`]), [`job`]
-//! (finite work, with [`ranges`], [`selector`], [`fingerprint`]), [`node`],
+//! (finite work, with [`ranges`], [`selector`], [`fingerprint`], [`backend`]), [`node`],
 //! [`queue`] and [`verdict`] (what nodes say), [`binding`] and [`instance`] (what was decided and what runs), [`object`]
 //! (what modules keep), [`secret`] (what they must know), [`event`] (what happened), [`settings`], [`session`] and [`watch`] (what agents and the control
 //! plane say to each other),
@@ -18,6 +18,7 @@
 //! log and snapshots are written in a compact form that does not describe itself.
 
 pub mod artifact;
+pub mod backend;
 pub mod binding;
 pub mod bucket;
 pub mod defect;
@@ -49,6 +50,7 @@ pub mod view;
 pub mod watch;
 
 pub use artifact::{Artifact, Digest, Holding, Shape};
+pub use backend::{BackendSpec, Breaker, Rate};
 pub use binding::{Binding, Decision, LeaveReason, Residue};
 pub use bucket::{BucketSpec, BucketType, Json, OnNodeLost, Placement, PutBucket};
 pub use defect::Defect;

@@ -13,13 +13,15 @@
 //!    │◄─────────────────────────── EndsRecorded{seq} ─┤
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Attempt, AttemptEnd, BackendName, BootId, BucketName, BucketSpec, ClusterId, Epoch, Facts, Incarnation,
-    Instance, JobId, JobSpec, Json, Load, ModuleSpec, Moment, NodeId, NodeKey, Revision, Span, Verdict,
+    Instance, JobId, JobSpec, Json, Load, ModuleSpec, Moment, NodeId, NodeKey, Revision, Sealed, SecretName,
+    Span, Verdict,
 };
 
 /// From an agent to the leader.
@@ -134,6 +136,12 @@ pub struct Order {
     pub module: Arc<ModuleSpec>,
     /// What to run.
     pub subtasks: Vec<OrderedSubtask>,
+    /// What the module names in environment and files, as far as it is set; sealed, for the node to open.
+    #[serde(default)]
+    pub secrets: BTreeMap<SecretName, Sealed>,
+    /// What the documents of backends say in `config`, of those that its subtasks go through.
+    #[serde(default)]
+    pub backends: BTreeMap<BackendName, Json>,
 }
 
 /// See [`Order`].

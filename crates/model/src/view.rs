@@ -439,6 +439,25 @@ pub struct ModuleRow {
     pub revision: u64,
 }
 
+/// `backend list` rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the words of the document")]
+pub struct BackendRow {
+    pub name: String,
+    /// `closed`, `open` or `trying`.
+    pub state: String,
+    pub running: u32,
+    pub max_running: Option<u32>,
+    pub rate: Option<String>,
+    /// In a row.
+    pub failures: u32,
+    pub open_until: Option<String>,
+    pub message: String,
+    pub revision: u64,
+    pub labels: BTreeMap<String, String>,
+    pub owner: Option<String>,
+}
+
 /// `secret list` rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the words of the document")]

@@ -7,25 +7,40 @@ use std::fmt;
 ///
 /// It is no [`Error`] itself: where it arrives nothing is left to be told apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure(String);
+pub struct Failure {
+    text: String,
+    backend: bool,
+}
 
 impl Failure {
     /// A failure with this text.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), backend: false }
+    }
+}
+
+impl Failure {
+    /// The same of a subtask whose backend refused or failed it: counted apart, and against the backend.
+    pub fn of_backend(text: impl Into<String>) -> Self {
+        Self { text: text.into(), backend: true }
+    }
+
+    /// Whether it is a backend's.
+    pub const fn is_backend(&self) -> bool {
+        self.backend
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
-        Self(causes(&*error))
+        Self::new(causes(&*error))
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
@@ -24,6 +25,8 @@ use crate::{Failure, Node, proto};
 
 /// What bundles have to say and is not on its way.
 const SAID: usize = 4096;
+/// What comes so soon one after the other shares a message.
+const GATHER: Duration = Duration::from_millis(1);
 /// Ends and pieces of output in one message.
 const TOGETHER: usize = 2000;
 /// Bytes in one message, beyond which another one begins.
@@ -61,6 +64,10 @@ pub struct Subtask {
     pub attempt: u32,
     /// What it is about, as JSON; see [`Subtask::item`].
     pub item_json: String,
+    /// The backend that it is to go through; empty: the job names none.
+    pub backend: String,
+    /// What that backend's document says in `config`, a JSON object; see [`Subtask::backend_config`].
+    pub backend_config_json: String,
     /// Where its output goes; none: nobody listens.
     pub(crate) say: Option<mpsc::Sender<Said>>,
 }
@@ -76,6 +83,8 @@ pub enum SubtaskResult {
     Stopped,
     /// It was to be stopped, and had not begun.
     NotBegun,
+    /// Its backend refused or failed it.
+    Backend,
 }
 
 /// What a bundle has to say.
@@ -88,7 +97,8 @@ pub(crate) enum Said {
 impl Subtask {
     /// One that is given to a process.
     pub fn new(id: u64, number: u32, attempt: u32, item_json: impl Into<String>) -> Self {
-        Self { id, number, attempt, item_json: item_json.into(), say: None }
+        let (backend, backend_config_json) = Default::default();
+        Self { id, number, attempt, item_json: item_json.into(), backend, backend_config_json, say: None }
     }
 
     /// What it is about as a type of the module's: an array's number, or an item.
@@ -98,6 +108,16 @@ impl Subtask {
     pub fn item<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         let wrong = |error| Failure::new(format!("item of subtask {}: {error}", self.number));
         serde_json::from_str(&self.item_json).map_err(wrong)
+    }
+
+    /// What its backend's document says in `config` as a type of the module's.
+    ///
+    /// # Errors
+    /// What of it does not fit, for people.
+    pub fn backend_config<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let text = if self.backend_config_json.is_empty() { "{}" } else { &self.backend_config_json };
+        let wrong = |error| Failure::new(format!("config of backend {}: {error}", self.backend));
+        serde_json::from_str(text).map_err(wrong)
     }
 
     /// Prints a line, which `sheaf job logs` shows.
@@ -231,6 +251,9 @@ async fn run_one<M: Module>(
     };
     match ended {
         Some(Ok(Ok(()))) => (SubtaskResult::Finished, String::new()),
+        Some(Ok(Err(failure))) if failure.is_backend() => {
+            (SubtaskResult::Backend, last_of(failure.to_string()))
+        }
         Some(Ok(Err(failure))) => (SubtaskResult::Failed, last_of(failure.to_string())),
         Some(Err(broken)) if broken.is_cancelled() => (SubtaskResult::Stopped, String::new()),
         Some(Err(broken)) => (SubtaskResult::Failed, last_of(panic_text(broken))),
@@ -253,10 +276,16 @@ fn last_of(text: String) -> String {
     text[begin..].to_owned()
 }
 
-/// What comes so soon one after the other shares a message.
+/// What is said goes out, much of it together.
 async fn pass_on(mut said: mpsc::Receiver<Said>, answer: mpsc::Sender<Result<proto::WorkResponse, Status>>) {
     let mut some = Vec::new();
     while said.recv_many(&mut some, TOGETHER).await > 0 {
+        tokio::time::sleep(GATHER).await;
+        while some.len() < TOGETHER
+            && let Ok(more) = said.try_recv()
+        {
+            some.push(more);
+        }
         let mut message = proto::WorkResponse::default();
         let mut bytes = 0;
         for it in some.drain(..) {
@@ -298,14 +327,15 @@ impl From<proto::WorkStart> for Job {
 
 impl From<Subtask> for proto::Subtask {
     fn from(subtask: Subtask) -> Self {
-        let Subtask { id, number, attempt, item_json, .. } = subtask;
-        Self { id, subtask: number, attempt, item_json }
+        let Subtask { id, number, attempt, item_json, backend, backend_config_json, .. } = subtask;
+        Self { id, subtask: number, attempt, item_json, backend, backend_config_json }
     }
 }
 
 impl From<proto::Subtask> for Subtask {
     fn from(it: proto::Subtask) -> Self {
-        Self::new(it.id, it.subtask, it.attempt, it.item_json)
+        let proto::Subtask { id, subtask: number, attempt, item_json, backend, backend_config_json } = it;
+        Self { id, number, attempt, item_json, backend, backend_config_json, say: None }
     }
 }
 
@@ -316,6 +346,7 @@ impl From<SubtaskResult> for proto::SubtaskResult {
             SubtaskResult::Failed => Self::Failed,
             SubtaskResult::Stopped => Self::Stopped,
             SubtaskResult::NotBegun => Self::NotBegun,
+            SubtaskResult::Backend => Self::Backend,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sheaf_engine::backend::Backend;
 use sheaf_engine::job::dependency::Dependencies;
 use sheaf_engine::job::step::Transitions;
 use sheaf_engine::job::submit::{Items, Submit};
@@ -70,7 +71,8 @@ first_version!(
     Items,
     Dependencies,
     Transitions,
-    Secret
+    Secret,
+    Backend
 );
 
 /// A node before it could be drained.

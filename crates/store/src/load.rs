@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use rusqlite::types::Value;
+use sheaf_engine::backend::Backend;
 use sheaf_engine::{Bucket, Change, Secret, State};
 use sheaf_model::{Binding, Instance, Node};
 
@@ -31,6 +32,7 @@ impl Store {
         self.rows("requests", "revision", |row| put(Change::Request(row)))?;
         self.rows("objects", "bucket || ' ' || key", |row| put(Change::Object(row)))?;
         self.rows("secrets", "name", |row: Secret| put(Change::Secret(Arc::new(row))))?;
+        self.rows("backends", "name", |row: Backend| put(Change::Backend(Arc::new(row))))?;
         self.load_jobs(&mut state)?;
         let (db, path) = self.db("load")?;
         let failed = StoreError::sqlite("load", path);

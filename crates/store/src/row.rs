@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, ToSql, params};
 use serde::Serialize;
+use sheaf_engine::backend::Backend;
 use sheaf_engine::{Bucket, Change, Cluster, Emergency, Module, Object, Pushed, Release, Request, Secret};
 use sheaf_model::{
     Binding, BucketName, Event, Instance, Node, ObjectKey, ObjectValue, Residue, Timestamp, Voters,
@@ -90,6 +91,8 @@ impl<'t> Rows<'t> {
             }
             Change::Secret(secret) => self.secret(secret),
             Change::SecretGone(name) => self.run("DELETE FROM secrets WHERE name = ?", &[&name.as_str()]),
+            Change::Backend(backend) => self.backend(backend),
+            Change::BackendGone(name) => self.run("DELETE FROM backends WHERE name = ?", &[&name.as_str()]),
             change => self.put_of_jobs(change),
         }
     }
@@ -199,6 +202,20 @@ impl<'t> Rows<'t> {
                 secret.revision.0.cast_signed(),
                 secret.at.0.cast_signed(),
                 secret.actor,
+                self.body,
+            ],
+        )
+    }
+
+    fn backend(&mut self, backend: &Backend) -> Result<(), StoreError> {
+        self.encode("backends", backend)?;
+        self.run(
+            "INSERT OR REPLACE INTO backends VALUES (?, ?, ?, ?, ?)",
+            params![
+                backend.spec.name.as_str(),
+                backend.spec.max_running,
+                backend.opened.as_ref().map(|opened| opened.until.0.cast_signed()),
+                backend.revision.0.cast_signed(),
                 self.body,
             ],
         )

@@ -15,7 +15,7 @@
 //!
 //! Read in this order: [`error`](ApiError) and [`Caller`] (what all calls share), [`bucket`] (the pattern: what is
 //! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`secret`], [`event`], [`logs`],
-//! [`job`] (asked by a stream), [`query`], then [`peer`],
+//! [`backend`], [`job`] (asked by a stream), [`query`], then [`peer`],
 //! `spec` (documents as messages), [`forward`], [`Server`], [`Client`].
 
 mod call;
@@ -32,6 +32,7 @@ mod spec;
 mod tests;
 
 pub mod artifact;
+pub mod backend;
 pub mod bucket;
 pub mod cluster;
 pub mod event;

@@ -15,6 +15,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::artifact::ArtifactApi;
+use crate::backend::BackendApi;
 use crate::bucket::BucketApi;
 use crate::cluster::ClusterApi;
 use crate::event::EventApi;
@@ -29,7 +30,8 @@ use crate::proto::{DESCRIPTORS, peer, v1};
 use crate::query::QueryApi;
 use crate::secret::SecretApi;
 use crate::{
-    artifact, bucket, cluster, event, instance, job, logs, module, node, peer as peers, query, secret,
+    artifact, backend, bucket, cluster, event, instance, job, logs, module, node, peer as peers, query,
+    secret,
 };
 
 /// Longest message in bytes, either way.
@@ -149,6 +151,12 @@ impl Server {
     #[must_use]
     pub fn secrets<A: SecretApi>(self, api: Arc<A>) -> Self {
         serve!(self, v1::secret_service_server::SecretServiceServer<_>, secret::Serve, api)
+    }
+
+    /// Serves `sheaf.v1.BackendService`.
+    #[must_use]
+    pub fn backends<A: BackendApi>(self, api: Arc<A>) -> Self {
+        serve!(self, v1::backend_service_server::BackendServiceServer<_>, backend::Serve, api)
     }
 
     /// Serves `sheaf.v1.JobService`.

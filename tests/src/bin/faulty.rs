@@ -111,6 +111,7 @@ impl Module for Faulty {
             },
             "fail then well" if subtask.attempt < 3 => Err(Failure::new("not yet, at /tmp/a7")),
             "fail then well" => Ok(()),
+            "backend" => Err(Failure::of_backend("status 503")),
             "sleep" => {
                 tokio::time::sleep(Duration::from_millis(item["ms"].as_u64().unwrap_or_default())).await;
                 Ok(())

@@ -2,8 +2,10 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
@@ -14,7 +16,7 @@ use sheaf_model::{Exit, Moment, Span, Stop};
 use super::{Ended, MARK, Start, Stopped, mark};
 use crate::keeper::output::{Output, STDERR, STDOUT};
 use crate::keeper::program::read_some;
-use crate::keeper::{clock, proc};
+use crate::keeper::{cgroup, clock, exec, proc};
 
 /// How much is read of a stream at a time.
 const READ: usize = 64 << 10;
@@ -32,6 +34,10 @@ pub(super) struct Attempt {
     output: Output,
     stop: Stop,
     stopped: Option<Stopped>,
+    /// Where the second stage says why it could not become the program.
+    word: Option<UnixStream>,
+    /// Its control groups', if it is confined.
+    group: Option<String>,
     /// When something is to be done about it: the stop signal, or SIGKILL if it has had that.
     due: Option<Moment>,
 }
@@ -43,13 +49,16 @@ impl Attempt {
         make(start).map_err(|error| format!("prepare {}: {error}", start.dir.display()))?;
         let mut mark = mark(data_dir);
         mark.push(start.ticket.to_string());
-        let mut command = Command::new(&program);
+        let (mut command, word) = match start.confine.is_none() {
+            true => (directly(start, &program), None),
+            false => {
+                let confined = confined(start, &program, data_dir).inspect_err(|_| remove(&start.dir))?;
+                (confined.0, Some(confined.1))
+            }
+        };
         command
-            .args(&start.args)
-            .envs(start.env.iter().map(|(name, value)| (name, value)))
             .env(MARK, mark)
             .current_dir(&start.dir)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
@@ -61,6 +70,7 @@ impl Attempt {
             // It is a pipe of ours: there is nothing to refuse.
             let _ = rustix::io::ioctl_fionbio(stream, true);
         }
+        drop(command); // with the second stage's end of the word
         Ok(Self {
             ticket: start.ticket,
             pid: child.id().cast_signed(),
@@ -70,6 +80,8 @@ impl Attempt {
             output: Output::made_late(start.output.clone(), start.limits),
             stop: start.stop,
             stopped: None,
+            word,
+            group: (!start.confine.is_none()).then(|| cgroup::name(&start.dir)),
             due: start.timeout.map(|timeout| now.after(timeout)),
         })
     }
@@ -138,13 +150,56 @@ impl Attempt {
         self.listen_to(REST);
         self.output.finish(clock::wall());
         remove(&self.dir);
-        Ended {
-            ticket: self.ticket,
-            exit: Some(exit),
-            stopped: self.stopped,
-            message: self.output.last_lines(),
+        if let Some(group) = &self.group {
+            cgroup::remove(group);
+        }
+        let mut reason = String::new();
+        if let Some(word) = &mut self.word {
+            // The other end is closed, as nothing of it is left; nothing is there if the program was executed.
+            let _ = word.read_to_string(&mut reason);
+        }
+        let (ticket, stopped) = (self.ticket, self.stopped);
+        match reason.is_empty() {
+            true => Ended { ticket, exit: Some(exit), stopped, message: self.output.last_lines() },
+            false => Ended { ticket, exit: None, stopped, message: reason },
         }
     }
+}
+
+/// The program itself.
+fn directly(start: &Start, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(&start.args).envs(start.env.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
+    command
+}
+
+/// The second stage that is to become the program, and its word; it may do so at once. The error is for people.
+fn confined(start: &Start, program: &Path, data_dir: &Path) -> Result<(Command, UnixStream), String> {
+    let files: Vec<PathBuf> = start.files.iter().map(|(name, _)| start.dir.join(name)).collect();
+    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    start.confine.hand_over(data_dir, &start.dir, &files)?;
+    for dir in &start.shared {
+        start.confine.hand_over(data_dir, dir, &[])?;
+    }
+    let orders = start.confine.prepare(&start.dir)?;
+    let words = || {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        ours.write_all(&[exec::GO])?;
+        ours.set_nonblocking(true)?;
+        io::Result::Ok((ours, theirs))
+    };
+    let (ours, theirs) = words().map_err(|error| format!("its word: {error}"))?;
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("sheaf")
+        .args(["keep", "--exec", &std::process::id().to_string()])
+        .args(orders)
+        .arg("--")
+        .arg(program)
+        .args(&start.args)
+        .envs(start.env.iter().map(|(name, value)| (format!("{}{name}", exec::VARIABLE), value)))
+        .stdin(Stdio::from(OwnedFd::from(theirs)));
+    Ok((command, ours))
 }
 
 /// Makes the program's directory, for its owner alone, with its files.

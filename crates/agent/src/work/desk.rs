@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sheaf_model::session::{Order, Work};
 use sheaf_model::{Attempt, JobId};
+use sheaf_seal::Key;
 use tokio::sync::mpsc;
 
 use crate::keeper::layout;
@@ -73,6 +74,8 @@ pub(crate) struct Place {
     pub(crate) data_dir: PathBuf,
     /// The program that is a runner when called with `runner …`; also `${sheaf}`.
     pub(crate) binary: PathBuf,
+    /// What secrets are opened with here; none: they are not.
+    pub(crate) key: Option<Arc<Key>>,
 }
 
 /// Below the data directory.

@@ -60,6 +60,8 @@ pub(crate) struct Over {
     pub(crate) begun: Option<Now>,
     /// Why it was to be stopped, if it was.
     pub(crate) why: Option<Why>,
+    /// Nothing else was in its bundle: whatever happened, it is known which one ran.
+    pub(crate) alone: bool,
 }
 
 /// What a worker should not say.
@@ -95,6 +97,8 @@ pub(crate) struct Hands {
     stopping: BTreeMap<u64, Instant>,
     /// How long a subtask took lately, in seconds.
     mean: Option<f64>,
+    /// So many more are given one by one.
+    careful: u32,
 }
 
 #[derive(Debug)]
@@ -113,19 +117,30 @@ struct Held {
     subtask: OrderedSubtask,
     begun: Option<Now>,
     why: Option<Why>,
+    alone: bool,
 }
 
 impl From<Held> for Over {
     fn from(held: Held) -> Self {
-        let Held { subtask, begun, why, .. } = held;
-        Self { subtask, begun, why }
+        let Held { subtask, begun, why, alone, .. } = held;
+        Self { subtask, begun, why, alone }
     }
 }
 
 impl Hands {
     pub(crate) fn new(terms: Terms) -> Self {
         let (bundles, places, stopping) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { terms, next: 0, bundles, places, stopping, mean: None }
+        Self { terms, next: 0, bundles, places, stopping, mean: None, careful: 0 }
+    }
+
+    /// Gives so many one by one: a worker died of one of many, and which it was is to be found out.
+    pub(crate) fn be_careful(&mut self, count: u32) {
+        self.careful = count;
+    }
+
+    /// How many are still to be given so.
+    pub(crate) fn careful(&self) -> u32 {
+        self.careful
     }
 
     /// How many slots it takes.
@@ -140,7 +155,7 @@ impl Hands {
 
     /// How many subtasks the next bundle should have.
     pub(crate) fn bundle_size(&self) -> usize {
-        let Some(mean) = self.mean else { return 1 };
+        let Some(mean) = self.mean.filter(|_| self.careful == 0) else { return 1 };
         let fits = (BUNDLE.as_secs_f64() / mean.max(1e-6)).clamp(1.0, BUNDLE_MAX as f64);
         #[expect(
             clippy::cast_possible_truncation,
@@ -154,14 +169,17 @@ impl Hands {
     /// Takes a bundle in hand: what the worker is to be given.
     pub(crate) fn take(&mut self, subtasks: Vec<OrderedSubtask>, now: Now) -> Vec<Subtask> {
         let first = self.next;
+        let alone = subtasks.len() == 1;
         let mut given = Vec::with_capacity(subtasks.len());
         let mut held = VecDeque::with_capacity(subtasks.len());
         for subtask in subtasks {
             let id = self.next;
             self.next += 1;
             self.places.insert(id, first);
-            given.push(Subtask::new(id, subtask.subtask, subtask.attempt, subtask.item.as_str()));
-            held.push_back(Held { id, subtask, begun: (id == first).then_some(now), why: None });
+            let mut it = Subtask::new(id, subtask.subtask, subtask.attempt, subtask.item.as_str());
+            it.backend = subtask.backend.as_ref().map(ToString::to_string).unwrap_or_default();
+            given.push(it);
+            held.push_back(Held { id, subtask, begun: (id == first).then_some(now), why: None, alone });
         }
         if !held.is_empty() {
             self.bundles.insert(first, Bundle { held, since: now.at, ran: 0, broken_up: false });
@@ -182,6 +200,7 @@ impl Hands {
         let mut held = bundle.held.remove(index).ok_or(strange)?;
         self.places.remove(&id);
         self.stopping.remove(&id);
+        self.careful = self.careful.saturating_sub(1);
         if result == SubtaskResult::NotBegun {
             held.begun = None;
         } else {

@@ -6,8 +6,9 @@ use sheaf_model::session::OrderedSubtask;
 use sheaf_model::{Attempt, Bytes, Facts, Scope, SubtaskScope, Template};
 
 use super::{Job, Place};
-use crate::keeper::OutputLimits;
+use crate::keeper::{Confided, Confidential, Confine, Opened, OutputLimits};
 use crate::runner::Start;
+use crate::secrets::{SecretError, text};
 
 /// What is kept of what an attempt writes: its beginning falls away first.
 pub(super) const OUTPUT: OutputLimits = OutputLimits { file: Bytes(1 << 20), files: 2 };
@@ -32,6 +33,11 @@ pub(super) fn start(
     let told =
         [("SHEAF_SUBTASK", subtask.subtask.to_string()), ("SHEAF_ATTEMPT", subtask.attempt.to_string())];
     start.env.extend(told.map(|(name, value)| (name.to_owned(), value)));
+    if let Some(backend) = &subtask.backend {
+        start.env.push(("SHEAF_BACKEND".to_owned(), backend.to_string()));
+        let config = job.config_of(Some(backend)).to_owned();
+        start.env.push(("SHEAF_BACKEND_CONFIG".to_owned(), config));
+    }
     if text.len() <= VARIABLE_MAX {
         start.env.push(("SHEAF_ITEM".to_owned(), text.to_owned()));
     }
@@ -60,6 +66,7 @@ pub(super) fn worker(
     ];
     start.env.extend(told.map(|(name, value)| (name.to_owned(), value)));
     start.output = own.join("output");
+    start.shared.extend(socket.parent().map(Path::to_owned));
     Ok(start)
 }
 
@@ -72,6 +79,22 @@ struct Base<'a> {
 }
 
 impl Base<'_> {
+    /// The secrets that the module's environment and files name.
+    fn opened(&self) -> Result<Opened, String> {
+        let Self { place, facts, job, .. } = self;
+        let mut opened = Opened::default();
+        for name in job.module.secrets_in_templates() {
+            let sealed = job.secrets.get(name);
+            let sealed =
+                sealed.ok_or_else(|| format!("secret {name} is not set yet: sheaf secret set {name}"))?;
+            let no_key = || SecretError::NoKey { node: facts.name.clone(), name: name.clone() };
+            let key = place.key.as_ref().ok_or_else(no_key).map_err(|error| error.to_string())?;
+            let value = key.open(name, sealed).map_err(|error| error.to_string())?;
+            opened.put(name.clone(), text(name, &value).map_err(|error| error.to_string())?);
+        }
+        Ok(opened)
+    }
+
     fn start(&self, ticket: u64, subtask: Option<SubtaskScope<'_>>) -> Result<Start, String> {
         let Self { place, facts, job, dir } = self;
         let (dir_text, binary) = (dir.to_string_lossy(), place.binary.to_string_lossy());
@@ -96,12 +119,17 @@ impl Base<'_> {
             ("SHEAF_DIR".to_owned(), dir_text.clone().into_owned()),
             ("SHEAF_JOB".to_owned(), job.spec.name.to_string()),
         ];
+        let opened = self.opened()?;
+        let reveal = |at: String, template: &Template| {
+            let pieces = template.render_but_secrets(&scope).map_err(|error| format!("{at}: {error}"))?;
+            Confidential { place: Confided::Env(at), pieces }.reveal(&opened)
+        };
         for (name, value) in &exec.env {
-            env.push((name.clone(), render(format!("exec.env.{name}"), value)?));
+            env.push((name.clone(), reveal(format!("exec.env.{name}"), value)?));
         }
         let mut files = Vec::new();
         for (name, content) in &job.module.files {
-            files.push((name.to_string(), render(format!("files.{name}"), content)?));
+            files.push((name.to_string(), reveal(format!("files.{name}"), content)?));
         }
         Ok(Start {
             ticket,
@@ -114,6 +142,8 @@ impl Base<'_> {
             limits: OUTPUT,
             timeout: None,
             stop: job.module.stop,
+            confine: Confine { limits: job.module.limits.clone(), user: job.module.user.clone() },
+            shared: Vec::new(),
         })
     }
 }

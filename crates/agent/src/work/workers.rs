@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_model::session::OrderedSubtask;
-use sheaf_model::{Attempt, Ending, Exit, Failure, FailureClass, JobId, Span};
+use sheaf_model::{Attempt, BackendName, Ending, Exit, Failure, FailureClass, JobId, Span};
 use sheaf_module::SubtaskResult;
 use sheaf_module::host::End;
 use tokio::time::Instant;
@@ -29,6 +29,8 @@ use crate::runner::Ended;
 const IDLE: Duration = Duration::from_secs(30);
 /// How long the end of a process may take to be known after its line broke, and the other way round.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// After a worker has died of one of many subtasks at least so many are given one by one.
+const CAREFUL: u32 = 1000;
 /// What a job's worker did wrong is forgotten after so long without anything for it.
 const FORGET: Duration = Duration::from_secs(300);
 
@@ -64,6 +66,8 @@ struct Worker {
     phase: Phase,
     /// The next rest, if it comes to one.
     pause: Duration,
+    /// So many subtasks are to be given to the next process one by one.
+    careful: u32,
 }
 
 #[derive(Debug)]
@@ -134,11 +138,20 @@ impl Workers {
 
     /// A process is being started.
     pub(super) fn started(&mut self, job: Arc<Job>, ticket: u64, line: Line) {
-        let pause = self.all.get(&job.id).map_or(first_pause(&job), |worker| worker.pause);
+        let former = self.all.get(&job.id);
+        let pause = former.map_or(first_pause(&job), |worker| worker.pause);
+        let careful = former.map_or(0, |worker| worker.careful);
         let hands = Hands::new(Terms { at_once: 0, timeout: None, grace: Duration::ZERO });
         self.by_ticket.insert(ticket, job.id);
-        let worker =
-            Worker { job: job.clone(), ticket, line: Some(line), hands, phase: Phase::Starting, pause };
+        let worker = Worker {
+            job: job.clone(),
+            ticket,
+            line: Some(line),
+            hands,
+            phase: Phase::Starting,
+            pause,
+            careful,
+        };
         self.all.insert(job.id, worker);
     }
 
@@ -147,7 +160,11 @@ impl Workers {
         let Some(worker) = self.all.get_mut(&job) else { return Vec::new() };
         let attempt = |it: &OrderedSubtask| Attempt { job, subtask: it.subtask, number: it.attempt };
         let attempts: Vec<Attempt> = subtasks.iter().map(attempt).collect();
-        let bundle = worker.hands.take(subtasks, now);
+        let mut bundle = worker.hands.take(subtasks, now);
+        for it in &mut bundle {
+            let name = BackendName::new(&it.backend).ok();
+            worker.job.config_of(name.as_ref()).clone_into(&mut it.backend_config_json);
+        }
         let given = worker.line.as_ref().is_some_and(|line| line.give(bundle, attempts.into_iter()));
         if given { Vec::new() } else { worker.is_deaf(now) }
     }
@@ -271,8 +288,14 @@ impl Workers {
         let cause = parting.cause.clone();
         let exit = ended.exit.filter(|_| !parting.killed);
         self.by_ticket.remove(&ticket);
+        worker.careful = worker.hands.careful();
         let over = worker.hands.drain();
-        let begun = over.iter().filter(|it| it.begun.is_some()).count();
+        if !matches!(cause, Cause::Dismissed | Cause::Disobeyed) && over.iter().any(|it| !it.alone) {
+            // Which of a bundle it died of is not known: what was answered last may not have come.
+            let count = u32::try_from(over.len()).unwrap_or(u32::MAX);
+            worker.careful = count.saturating_mul(2).max(CAREFUL);
+        }
+        let begun = over.iter().filter(|it| it.alone).count();
         let why = if begun > 1 { format!("{why} (while it ran {begun} subtasks)") } else { why };
         let mut out: Vec<Do> =
             over.into_iter().map(|it| worker.end_of(it, &cause, &why, exit, now)).collect();
@@ -349,6 +372,7 @@ impl Worker {
         let timeout = self.job.spec.timeout.map(Span::duration);
         let grace = self.job.module.stop.grace.duration();
         self.hands = Hands::new(Terms { at_once, timeout, grace });
+        self.hands.be_careful(self.careful);
         self.phase = Phase::Working { idle_since: now.at };
     }
 
@@ -388,6 +412,10 @@ impl Worker {
             (_, Some(Why::Canceled)) => Ending::Canceled,
             (_, Some(Why::TimedOut)) => self.timed_out(message),
             (SubtaskResult::Failed, _) => failed(FailureClass::Exit, message),
+            (SubtaskResult::Backend, _) if over.subtask.backend.is_some() => {
+                failed(FailureClass::Backend, message)
+            }
+            (SubtaskResult::Backend, _) => failed(FailureClass::Exit, message),
             (SubtaskResult::Stopped | SubtaskResult::NotBegun, _) => Ending::HandedBack,
         };
         Do::End(self.attempt(&over.subtask), ran(over.begun, ending, now))
@@ -412,7 +440,7 @@ impl Worker {
             }
             (Some(Why::TimedOut), _) => self.timed_out(String::new()),
             (_, Cause::Dismissed | Cause::Disobeyed) => Ending::HandedBack,
-            _ if over.begun.is_none() => Ending::HandedBack,
+            _ if over.begun.is_none() || !over.alone => Ending::HandedBack,
             _ => failed(),
         };
         Do::End(self.attempt(&over.subtask), ran(over.begun, ending, now))

@@ -125,7 +125,7 @@ impl Workbench {
             let which = over.subtask.subtask;
             let failed = match (result, over.why) {
                 (SubtaskResult::Finished, _) => None,
-                (SubtaskResult::Failed, _) => Some(message),
+                (SubtaskResult::Failed | SubtaskResult::Backend, _) => Some(message),
                 (_, Some(Why::TimedOut)) => Some("it ran for longer than it may".to_owned()),
                 // It stood behind one that takes long: on a node it would run elsewhere.
                 (SubtaskResult::NotBegun | SubtaskResult::Stopped, _) => {
@@ -268,6 +268,7 @@ fn word(result: SubtaskResult) -> &'static str {
         SubtaskResult::Failed => "failed",
         SubtaskResult::Stopped => "stopped",
         SubtaskResult::NotBegun => "not begun",
+        SubtaskResult::Backend => "failed by its backend",
     }
 }
 

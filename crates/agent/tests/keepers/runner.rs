@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use sheaf_agent::keeper::OutputLimits;
+use sheaf_agent::keeper::{Confine, OutputLimits};
 use sheaf_agent::runner::host::Runner;
 use sheaf_agent::runner::{Ended, FromRunner, Start, Stopped, ToRunner, sweep};
-use sheaf_model::{Bytes, Exit, Span, Stop};
+use sheaf_model::{Bytes, Exit, Limits, Span, Stop};
 use tokio::time::timeout;
 
 fn probe() -> &'static Path {
@@ -26,6 +26,8 @@ fn start(dir: &Path, ticket: u64, script: &str) -> Box<Start> {
         limits: OutputLimits { file: Bytes(1 << 20), files: 2 },
         timeout: None,
         stop: Stop { grace: Span::millis(200), ..Stop::default() },
+        confine: Confine::default(),
+        shared: Vec::new(),
     })
 }
 
@@ -99,6 +101,29 @@ async fn what_takes_too_long_or_is_not_wanted_is_stopped_and_killed_if_it_will_n
     runner.say(ToRunner::Stop(2)).await;
     let end = ended(&mut runner).await;
     assert_eq!((end.ticket, end.stopped, end.exit), (2, Some(Stopped::Asked), Some(Exit::Signal(9))));
+}
+
+#[tokio::test]
+async fn a_confined_program_is_held_to_its_limits_and_says_why_it_cannot_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = Runner::start(probe(), dir.path()).unwrap();
+    let limits = Limits { open_files: Some(40), ..Limits::default() };
+    let confine = Confine { limits, user: None };
+    let some = Box::new(Start {
+        confine: confine.clone(),
+        ..*start(dir.path(), 1, "ulimit -n; echo $WORD; exit 3")
+    });
+    runner.say(ToRunner::Start(some)).await;
+    let end = ended(&mut runner).await;
+    assert_eq!((end.exit, end.message.as_str()), (Some(Exit::Code(3)), "40\nhello"));
+    let missing = Start { program: "/no/such".to_owned(), confine, ..*start(dir.path(), 2, "") };
+    runner.say(ToRunner::Start(Box::new(missing))).await;
+    let end = ended(&mut runner).await;
+    assert!(end.exit.is_none() && end.message.contains("/no/such"), "{end:?}");
+    let nobody = Confine { user: Some("no-such-user".to_owned()), ..Confine::default() };
+    runner.say(ToRunner::Start(Box::new(Start { confine: nobody, ..*start(dir.path(), 3, "") }))).await;
+    let end = ended(&mut runner).await;
+    assert!(end.exit.is_none() && end.message.contains("there is no user no-such-user"), "{end:?}");
 }
 
 #[tokio::test]

@@ -95,6 +95,7 @@ fn documents(home: &Home) -> anyhow::Result<Apply> {
                 apply.buckets.push(*put);
             }
             Document::Job(job) => bail!("the examples have a job, {}", job.spec.name),
+            Document::Backend(spec) => bail!("the examples have a backend, {}", spec.name),
         }
     }
     Ok(apply)
@@ -157,7 +158,7 @@ fn names() -> Vec<BucketName> {
     let parsed = document::parse("examples.yaml", DOCUMENTS.as_bytes());
     let names = parsed.documents.into_iter().filter_map(|document| match document {
         Document::Bucket(put) => Some(put.spec.name),
-        Document::Module(_) | Document::Job(_) => None,
+        Document::Module(_) | Document::Job(_) | Document::Backend(_) => None,
     });
     names.collect()
 }

@@ -17,6 +17,7 @@ use sheaf_model::{
     ObjectValue, Part, Phase, PutBucket, RequestId, Restart, Revision, Runtime, Sealed, SecretName, Settings,
     Shape, Span, Stop, Template, TemplateSet, Term, Timestamp, Trial,
 };
+use sheaf_model::{BackendName, BackendSpec};
 
 use super::*;
 use crate::peer::{self, SnapshotHeadV1};
@@ -212,6 +213,16 @@ fn secret_commands() -> Vec<Proposal> {
     commands.into_iter().map(by).collect()
 }
 
+/// Backends.
+fn backend_commands() -> Vec<Proposal> {
+    let name = BackendName::new("vito").unwrap();
+    let mut spec = BackendSpec::new(name.clone());
+    spec.max_running = Some(20);
+    let commands = [Command::PutBackend(std::sync::Arc::new(spec)), Command::DeleteBackend(name)];
+    let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };
+    commands.into_iter().map(by).collect()
+}
+
 /// A purge, and how it went; and a trial.
 fn purges() -> Vec<Proposal> {
     let bucket = BucketName::new("/logs/web").unwrap();
@@ -321,6 +332,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-documents", batch_of(&former_documents()), include_str!("golden/v1-entry-documents.hex")),
         ("entry-documents-2", batch_of(&documents()), include_str!("golden/v1-entry-documents-2.hex")),
         ("entry-secrets", batch_of(&secret_commands()), include_str!("golden/v1-entry-secrets.hex")),
+        ("entry-backends", batch_of(&backend_commands()), include_str!("golden/v1-entry-backends.hex")),
         (
             "entry-instances",
             batch_of(&commands_of_instances()),
@@ -363,6 +375,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&former_documents())).unwrap(), former_documents());
     assert_eq!(decode_batch(&batch_of(&documents())).unwrap(), documents());
     assert_eq!(decode_batch(&batch_of(&secret_commands())).unwrap(), secret_commands());
+    assert_eq!(decode_batch(&batch_of(&backend_commands())).unwrap(), backend_commands());
     assert_eq!(decode_batch(&batch_of(&purges())).unwrap(), purges());
     assert_eq!(decode_batch(&batch_of(&artifact_commands())).unwrap(), artifact_commands());
     for payload in [

@@ -6,11 +6,12 @@ use futures::StreamExt as _;
 use sheaf_engine::job::submit::Digest;
 use sheaf_engine::{AddItems, BeginSubmit, Command, CommitSubmit, Reply, SubmitAll};
 use sheaf_model::job::SUBTASKS_MAX;
-use sheaf_model::{Defect, Item, JobId, JobSpec, Limits, ModuleSpec, Revision, Runtime, Subtasks};
+use sheaf_model::{Defect, Item, JobId, JobSpec, ModuleSpec, Revision, Runtime, Subtasks};
 use sheaf_wire::job::{SubmitPart, Submitted};
 use sheaf_wire::{Answers, ApiError, Caller};
 
 use crate::Control;
+use crate::backend::unknown;
 use crate::propose::refused;
 use crate::secret::module_of;
 
@@ -82,7 +83,8 @@ impl Control {
         let member = self.member()?;
         let state = member.replica.state();
         // One that is not there is told with everything else that the state knows.
-        let defects = module_of(&spec.module, &[], &state).map(lacking).unwrap_or_default();
+        let mut defects = module_of(&spec.module, &[], &state).map(lacking).unwrap_or_default();
+        defects.extend(unknown(spec, &state));
         if defects.is_empty() {
             return Ok(());
         }
@@ -149,10 +151,11 @@ fn lacking(module: &ModuleSpec) -> Vec<Defect> {
             !matches!(module.runtime, Runtime::Exec | Runtime::Worker),
             format!("is {}, and jobs run exec modules and plugins that say worker: true", module.runtime),
         ),
-        (module.user.is_some(), "says user, and subtasks run as the agent does".to_owned()),
-        (module.limits != Limits::default(), "says limits, which are not kept for subtasks".to_owned()),
         (module.uses_artifact(), "names ${artifact}, which subtasks do not find".to_owned()),
-        (!module.secrets_named().is_empty(), "names secrets, which subtasks are not given".to_owned()),
+        (
+            !module.secrets.is_empty(),
+            "lists secrets, which subtasks cannot ask for: env and files can name them".to_owned(),
+        ),
     ];
     let named = format!("module {}@{}", module.name, module.version);
     let found = all.into_iter().filter(|(lacks, _)| *lacks);

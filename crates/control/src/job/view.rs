@@ -251,13 +251,9 @@ impl Control {
 
     fn why_ready(&self, state: &State, job: &Job) -> Vec<String> {
         let mut why = Vec::new();
-        if !job.spec.backends.is_empty() {
-            let names: Vec<&str> = job.spec.backends.iter().map(|name| name.as_str()).collect();
-            why.push(format!(
-                "there is no backend {}: this version runs jobs without backends",
-                names.join(", ")
-            ));
-            return why;
+        let full = self.floor.lock().paces.why_not(job, state, self.clock.wall());
+        if !full.is_empty() {
+            return full;
         }
         let ready = state.nodes.values().filter(|node| node.status == NodeStatus::Ready);
         let may = ready.filter(|node| self.floor.lock().may_run(job.id, node.id)).count();

@@ -11,7 +11,9 @@ use crate::{
 /// The shortest first wait before a restart: nothing restarts in a tight loop.
 const BACKOFF_LEAST: Span = Span::millis(10);
 /// Set by Sheaf for every instance or subtask; a module's own value would never be seen.
-const RESERVED_ENV: [&str; 15] = [
+const RESERVED_ENV: [&str; 17] = [
+    "SHEAF_BACKEND",
+    "SHEAF_BACKEND_CONFIG",
     "SHEAF_NODE",
     "SHEAF_BUCKET",
     "SHEAF_EPOCH",

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    BucketSpec, Bytes, Call, Check, CheckKind, Cores, Exec, Frequency, LifeCycleCall, Limits, ModuleSpec,
-    OnNodeLost, Placement, Restart, Revision, Runtime, SpanRange, Stop, Template,
+    BackendSpec, Breaker, BucketSpec, Bytes, Call, Check, CheckKind, Cores, Exec, Frequency, LifeCycleCall,
+    Limits, ModuleSpec, OnNodeLost, Placement, Rate, Restart, Revision, Runtime, SpanRange, Stop, Template,
 };
 
 /// The document of a bucket, its fields in the documented order. `name`, `type`, `module` and `multi_node` are
@@ -52,6 +52,25 @@ pub fn module_value(spec: &ModuleSpec) -> Value {
     fields.some("user", spec.user.clone());
     fields.map("life_cycle", life_cycle(&spec.life_cycle));
     fields.list("secrets", spec.secrets.iter().map(text_of).collect());
+    fields.0.into()
+}
+
+/// The document of a backend. Fields at their defaults are left out.
+pub fn backend_value(spec: &BackendSpec) -> Value {
+    let mut fields = Writer::of("Backend");
+    fields.put("name", spec.name.as_str());
+    fields.some("max_running", spec.max_running);
+    let rate = |it: Rate| Frequency { count: it.count, window: it.window }.to_string();
+    fields.some("rate", spec.rate.map(rate));
+    let Breaker { failures, pause_min: min, pause_max: max } = spec.breaker;
+    let breaker = json!({"failures": failures, "pause": SpanRange { min, max }.to_string()});
+    fields.some("breaker", (spec.breaker != Breaker::default()).then_some(breaker));
+    fields.some(
+        "config",
+        Some(spec.config.value()).filter(|it| it.as_object().is_some_and(|it| !it.is_empty())),
+    );
+    fields.map("labels", spec.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect());
+    fields.some("owner", spec.owner.clone());
     fields.0.into()
 }
 

@@ -103,6 +103,7 @@ fn end(end: proto::SubtaskEnd) -> Result<End, CallError> {
         Result::Failed => SubtaskResult::Failed,
         Result::Stopped => SubtaskResult::Stopped,
         Result::NotBegun => SubtaskResult::NotBegun,
+        Result::Backend => SubtaskResult::Backend,
         Result::Unspecified => {
             let reason = format!("it does not say how subtask id {} ended: result {}", end.id, end.result);
             return Err(CallError::senseless(CALL, &reason));

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sheaf_engine::backend::{Backend, Opened};
 use sheaf_engine::{
     Bucket, Cluster, Emergency, Entry, Module, Object, Outcome, OutcomeVerb, Purge, Refusal, Release, Reply,
     Request, Rollout, Secret,
 };
 use sheaf_model::*;
+use sheaf_model::{BackendName, BackendSpec, Rate};
 
 use super::{
     BucketV1, BucketV2, BucketV3, ClusterV1, ModuleV1, ModuleV2, NodeV1, RolloutV1, Stored, decode, encode,
@@ -360,6 +362,18 @@ fn a_secret_is_written_as_it_was_first_shipped() {
     let (at, actor) = (Timestamp(1_700_000_000_000), "cli:alice@ops1".to_owned());
     let secret = Secret { name, sealed, revision: Revision(7), at, actor };
     compare("v1-secret", &written("secret", &secret), include_str!("golden/v1-secret.hex"));
+}
+
+#[test]
+fn a_backend_is_written_as_it_was_first_shipped() {
+    let mut spec = BackendSpec::new(BackendName::new("vito").unwrap());
+    spec.max_running = Some(20);
+    spec.rate = Some(Rate { count: 10, window: Span::seconds(1) });
+    let (until, why) = (Timestamp(1_700_000_030_000), "status 503".to_owned());
+    let opened = Some(Opened { until, times: 2, why });
+    let (revision, at) = (Revision(7), Timestamp(1_700_000_000_000));
+    let backend = Backend { spec: std::sync::Arc::new(spec), revision, at, failures: 5, opened };
+    compare("v1-backend", &written("backend", &backend), include_str!("golden/v1-backend.hex"));
 }
 
 /// Artifacts came later than the rows of version 1, and so has their own file.

@@ -1,4 +1,4 @@
--- From schema 4 to 5: indexes over jobs' histories. What they hold is read from the histories after this.
+-- From schema 4 to 5: indexes over jobs' histories, and backends. What the indexes hold is read from the histories after this.
 ALTER TABLE job_transitions ADD COLUMN touched INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX job_transitions_age ON job_transitions (revision);
 
@@ -29,3 +29,12 @@ CREATE TABLE job_attempts (
 CREATE INDEX job_attempts_stands ON job_attempts (job_id, fingerprint) WHERE stands = 1;
 
 INSERT INTO meta VALUES ('touched', 0);
+
+-- Backends: external systems that subtasks are sent to.
+CREATE TABLE backends (
+  name        TEXT PRIMARY KEY,
+  max_running INTEGER,                 -- at a time; NULL: as many as nodes run
+  open_until  INTEGER,                 -- of its breaker, once it was opened; NULL: closed
+  revision    INTEGER NOT NULL,        -- of its document's last change
+  body        BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -29,11 +29,11 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         return (Class::Own, !unary);
     };
     match (service, method) {
-        ("ClusterService" | "BucketService" | "ModuleService", "Apply")
+        ("ClusterService" | "BucketService" | "ModuleService" | "BackendService", "Apply")
         | ("ClusterService", "Settings" | "Transfer")
         | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move" | "Purge" | "Rollback")
         | ("ModuleService", "BeginPush" | "PushPiece" | "FinishPush")
-        | ("BucketService" | "ModuleService" | "SecretService", "Delete")
+        | ("BucketService" | "ModuleService" | "SecretService" | "BackendService", "Delete")
         | ("SecretService", "Put")
         | ("NodeService", "Label" | "Drain" | "Undrain" | "Forget")
         | ("JobService", "Submit" | "Pause" | "Resume" | "Delete" | "Cancel" | "Retry" | "Reprioritize")
@@ -48,7 +48,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         ("BucketService", "Test") => (Class::Change, true),
         ("BucketService" | "JobService", "Watch") => (Class::LiveRead, true),
         ("BucketService", "History")
-        | ("ModuleService", "Get" | "List")
+        | ("ModuleService" | "BackendService", "Get" | "List")
         | ("EventService" | "SecretService", "List")
         | ("JobService", "List" | "Subtasks")
         | ("InstanceService", "GetObject" | "ListObjects" | "ListPeers" | "GetSecret") => {

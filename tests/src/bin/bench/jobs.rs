@@ -23,6 +23,8 @@ const MODULE: &str = "kind: Module\nname: nothing\nversion: '1'\nruntime: exec\n
                       can_run_on_this_node: [{file: /no/such/file}]\nexec: {command: /bin/true}\n---\n";
 /// Subtasks of `/bin/true`.
 const SPAWNED: u32 = 20_000;
+/// Subtasks that do nothing, without a process each.
+const WORKED: u32 = 100_000;
 
 pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
     let cluster = scene::cluster(machine, "j-", 3);
@@ -30,6 +32,7 @@ pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
     submits(ask, machine, &cluster, figures);
     spawns(&cluster, figures);
     scene::end(cluster);
+    works(machine, figures);
 }
 
 /// A million that wait, and what people see of them.
@@ -91,6 +94,27 @@ fn submits(ask: &Ask, machine: &Machine, cluster: &Cluster, figures: &Figures) {
             cluster.cli(&["job", "cancel", &format!("{name}{trial}")]).ok();
         }
     }
+}
+
+/// Subtasks that do nothing, through workers on two agents.
+fn works(machine: &Arc<Machine>, figures: &Figures) {
+    let cluster = scene::cluster(machine, "w-", 2);
+    let worker = std::env::current_exe().expect("this program").with_file_name("faulty");
+    cluster.apply(&format!(
+        "kind: Module\nname: idle\nversion: '1'\nruntime: plugin\nworker: true\nexec: {{command: '{}'}}\n---\n",
+        worker.display()
+    ));
+    // A first one, so that workers and rates are known.
+    submit(&cluster, "warm", "idle", "subtasks: {array: 0-999}");
+    over(&cluster, "warm");
+    let begun = Instant::now();
+    submit(&cluster, "worked", "idle", &format!("subtasks: {{array: 0-{}}}", WORKED - 1));
+    let status = over(&cluster, "worked");
+    let rate = f64::from(WORKED) / begun.elapsed().as_secs_f64();
+    assert_eq!(status["counts"]["finished"], WORKED, "{status:#}");
+    let goal = Goal { text: "20,000 per s", reached: Some(rate >= 20_000.0) };
+    figures.figure("100,000 no-op subtasks through workers on 2 agents", &format!("{rate:.0} per s"), &goal);
+    scene::end(cluster);
 }
 
 fn spawns(cluster: &Cluster, figures: &Figures) {

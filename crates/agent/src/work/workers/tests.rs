@@ -30,7 +30,13 @@ fn starting(workers: &mut Workers, ticket: u64) {
     let reference = ModuleRef::parse("m@1").unwrap();
     let mut spec = JobSpec::new(JobName::new("j").unwrap(), reference, Subtasks::Array(range));
     spec.timeout = Some(Span::millis(100));
-    let job = Job { id: ID, spec: Arc::new(spec), module: Arc::new(module) };
+    let job = Job {
+        id: ID,
+        spec: Arc::new(spec),
+        module: Arc::new(module),
+        secrets: BTreeMap::new(),
+        backends: BTreeMap::new(),
+    };
     workers.started(Arc::new(job), ticket, Line::to_nobody());
 }
 
@@ -83,15 +89,15 @@ async fn answers_end_attempts() {
 #[tokio::test]
 async fn a_crash_fails_what_had_begun_and_another_is_started_after_a_rest() {
     let mut workers = working();
-    give(&mut workers, 0..2, at(0));
+    give(&mut workers, 0..1, at(0));
     give(&mut workers, 2..3, at(0));
     assert!(workers.ended(ended(1, Exit::Code(3), "a\nb\n"), at(20)).unwrap().is_empty());
     // What it has said before is heard.
-    let ends = vec![end(2, SubtaskResult::Finished, "")];
+    let ends = vec![end(1, SubtaskResult::Finished, "")];
     assert_eq!(told(workers.heard(1, Heard::Ends(ends), at(20))), ["2 finished"]);
     let all = told(workers.heard(1, Heard::Silent("broken".to_owned()), at(21)));
     let why = "its worker ended: exit code 3; it said last: a; b";
-    assert_eq!(all, [format!("0 failed (exit, exit code 3): {why}"), "1 handed back".to_owned()]);
+    assert_eq!(all, [format!("0 failed (exit, exit code 3): {why}")]);
     assert!(workers.is_idle() && !workers.has_room(ID, at(500).at));
     assert_eq!(workers.due(at(500).at), Some(at(1021).at));
     assert!(workers.has_room(ID, at(1021).at), "after a second");
@@ -106,15 +112,42 @@ async fn a_crash_fails_what_had_begun_and_another_is_started_after_a_rest() {
 }
 
 #[tokio::test]
+async fn nobody_is_blamed_for_a_crash_among_many_and_then_each_is_run_alone() {
+    let mut workers = working();
+    for id in 0..9 {
+        give(&mut workers, 0..1, at(id));
+        workers.heard(1, Heard::Ends(vec![end(id, SubtaskResult::Finished, "")]), at(id));
+    }
+    assert!(workers.bundle_size(ID) > Some(1));
+    give(&mut workers, 0..3, at(10));
+    workers.heard(1, Heard::Silent("broken".to_owned()), at(11));
+    let all = told(workers.ended(ended(1, Exit::Signal(11), ""), at(11)).unwrap());
+    assert_eq!(all, ["0 handed back", "1 handed back", "2 handed back"]);
+    starting(&mut workers, 2);
+    workers.heard(2, Heard::Ready(1), at(1100));
+    give(&mut workers, 0..1, at(1100));
+    workers.heard(2, Heard::Ends(vec![end(0, SubtaskResult::Finished, "")]), at(1100));
+    assert_eq!(workers.bundle_size(ID), Some(1), "one by one");
+    give(&mut workers, 1..2, at(1101));
+    workers.heard(2, Heard::Silent("broken".to_owned()), at(1102));
+    let all = told(workers.ended(ended(2, Exit::Signal(11), ""), at(1102)).unwrap());
+    assert_eq!(all, ["1 failed (exit, signal 11): its worker ended: signal 11"]);
+}
+
+#[tokio::test]
 async fn a_wrong_word_ends_the_process() {
     let mut workers = working();
-    give(&mut workers, 0..2, at(0));
+    give(&mut workers, 0..1, at(0));
+    give(&mut workers, 1..3, at(0));
     let ends = vec![end(5, SubtaskResult::Finished, "")];
     assert_eq!(told(workers.heard(1, Heard::Ends(ends), at(5))), ["kill 1"]);
     assert!(!workers.has_room(ID, at(5).at));
     let all = told(workers.ended(ended(1, Exit::Signal(9), ""), at(6)).unwrap());
     let why = "its worker answered for subtask id 5, which it was never given";
-    assert_eq!(all, [format!("0 failed (exit): {why}"), "1 handed back".to_owned()]);
+    assert_eq!(
+        all,
+        [format!("0 failed (exit): {why}"), "1 handed back".to_owned(), "2 handed back".to_owned()]
+    );
 }
 
 #[tokio::test]

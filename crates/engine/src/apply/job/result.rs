@@ -34,6 +34,7 @@ impl Transaction<'_> {
             return false;
         };
         let unwanted = job.canceled.is_some() || running.stopping;
+        let backend = running.backend.and_then(|place| job.spec.backends.get(usize::from(place))).cloned();
         let what = match &end.ending {
             Ending::Finished => What::Finished,
             Ending::Canceled | Ending::HandedBack if unwanted => What::Canceled,
@@ -41,6 +42,13 @@ impl Transaction<'_> {
             Ending::Failed(failure) => self.after_failure(job, end.subtask, &running, failure.class),
         };
         self.end(id, end.subtask, end.attempt, what);
+        match (&end.ending, backend) {
+            (Ending::Finished, Some(name)) => self.backend_did(&name),
+            (Ending::Failed(failure), Some(name)) if failure.class == FailureClass::Backend => {
+                self.backend_failed(&name, &failure.message);
+            }
+            _ => {}
+        }
         self.note_ran(id, Ran { started_at: end.started_at, took: end.took });
         if let Ending::Failed(failure) = &end.ending {
             self.note_detail(id, detail(end.subtask, failure));

@@ -1,0 +1,231 @@
+//! `sheaf backend …`
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use sheaf_model::document::backend_value;
+use sheaf_model::view::BackendRow;
+use sheaf_model::{BackendName, BackendSpec, Document, NameError, Timestamp};
+use sheaf_wire::Client;
+use sheaf_wire::backend::{ApplyBackend, DeleteBackend, GotBackend, ListBackends};
+
+use crate::command::apply::{OutcomeRow, warn};
+use crate::command::page;
+use crate::connect;
+use crate::documents;
+use crate::exit::{Exit, Failure};
+use crate::options::{Page, Yes};
+use crate::output::{Format, Terminal};
+use crate::table::{Column, Listed, Listing};
+
+/// What to do when there is nothing to list.
+const EMPTY: &str = "no backends yet; register one: sheaf backend apply -f FILE";
+const NONE_SUCH: &str = "no backend is like that; `sheaf backend list` shows all";
+
+/// `sheaf backend …`
+#[derive(Debug, Subcommand)]
+#[command(after_long_help = "\
+A backend is an external system that subtasks are sent to, as a pool with a name: no more than `max_running` subtasks of all jobs \
+are there at a time, no more than `rate` are begun, and after failures in a row its breaker leaves it alone for a while. A job \
+names those that its subtasks may go through in `backends`; each attempt goes through one that has room. A failure of class \
+`backend` (said by the module) counts against the backend, and is tried again as the job's `retry` says.
+
+A document:
+  kind: Backend
+  name: vito
+  max_running: 20
+  rate: 10 in 1s
+  breaker: {failures: 5, pause: 30s..10m}
+  config: {url: \"https://openeo.example.org\"}")]
+pub enum Backend {
+    /// Register backends, or change them
+    Apply(Apply),
+    /// List backends
+    List(List),
+    /// How a backend stands; without a name, all of them
+    Status(Status),
+    /// Delete backends that no job needs any more
+    Delete(Delete),
+}
+
+/// `sheaf backend apply`
+#[derive(Args, Debug)]
+pub struct Apply {
+    /// Files with documents of kind: Backend, or - for stdin
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-", required = true)]
+    files: Vec<PathBuf>,
+}
+
+/// `sheaf backend list`
+#[derive(Args, Debug)]
+pub struct List {
+    /// Only those: name (with * and ?), state, owner
+    #[arg(long = "where", value_name = "KEY=VALUE", value_delimiter = ',')]
+    filter: Vec<String>,
+    #[command(flatten)]
+    page: Page,
+}
+
+/// `sheaf backend status`
+#[derive(Args, Debug)]
+pub struct Status {
+    /// The backend
+    #[arg(value_parser = backend_name, value_name = "NAME")]
+    name: Option<BackendName>,
+    #[command(flatten)]
+    page: Page,
+}
+
+/// `sheaf backend delete`
+#[derive(Args, Debug)]
+pub struct Delete {
+    /// The backends
+    #[arg(value_parser = backend_name, required = true, value_name = "NAME")]
+    names: Vec<BackendName>,
+    #[command(flatten)]
+    yes: Yes,
+}
+
+fn backend_name(text: &str) -> Result<BackendName, String> {
+    BackendName::new(text).map_err(|NameError { problem, remedy }| format!("{problem}; {remedy}"))
+}
+
+impl Backend {
+    pub(crate) async fn run(
+        self,
+        client: &Client,
+        format: Format,
+        out: &mut Terminal,
+    ) -> Result<Exit, Failure> {
+        match self {
+            Self::Apply(apply) => apply.run(client, format, out).await,
+            Self::List(List { filter, page }) => list(&filter, &page, client, format, out).await,
+            Self::Status(Status { name: None, page }) => list(&[], &page, client, format, out).await,
+            Self::Status(Status { name: Some(name), .. }) => {
+                status(client.backend(&name).await?, format, out)
+            }
+            Self::Delete(delete) => delete.run(client, format, out).await,
+        }
+    }
+}
+
+impl Apply {
+    async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        let mut written = documents::read(out, &self.files);
+        written.only("Backend");
+        if !written.defects.is_empty() {
+            return Err(Failure::Defects(written.defects));
+        }
+        let specs: Vec<BackendSpec> = (written.documents())
+            .filter_map(|(_, document)| match document {
+                Document::Backend(spec) => Some((**spec).clone()),
+                Document::Module(_) | Document::Bucket(_) | Document::Job(_) => None,
+            })
+            .collect();
+        let mut listing = Listing::new(format);
+        for spec in specs {
+            let name = spec.name.clone();
+            let done = client.apply_backend(ApplyBackend { spec, request: connect::request() }).await?;
+            warn(out, &done.warnings);
+            let verb = if done.unchanged { "unchanged" } else { "applied" };
+            listing.page(out, &[OutcomeRow::of("Backend", name.as_str(), verb, done.revision)])?;
+        }
+        listing.end(out)?;
+        Ok(Exit::Done)
+    }
+}
+
+async fn list(
+    filter: &[String],
+    of: &Page,
+    client: &Client,
+    format: Format,
+    out: &mut Terminal,
+) -> Result<Exit, Failure> {
+    let filter = page::filter(filter)?;
+    let empty = if filter.terms.is_empty() { EMPTY } else { NONE_SUCH };
+    let fetch = async |page| {
+        let rows = client.list_backends(ListBackends { page, filter: filter.clone() });
+        Ok(rows.await?)
+    };
+    page::print(of, format, out, empty, fetch).await?;
+    Ok(Exit::Done)
+}
+
+/// What `-o yaml` prints can be applied again.
+fn status(got: GotBackend, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+    let GotBackend { spec, row, jobs } = got;
+    match format {
+        Format::Yaml => out.yaml(&backend_value(&spec))?,
+        Format::Json => {
+            let mut value = serde_json::json!(row);
+            value["spec"] = backend_value(&spec);
+            value["jobs"] = serde_json::json!(jobs);
+            out.json(&value)?;
+        }
+        Format::Name => out.line(&row.name)?,
+        Format::Table | Format::Wide => {
+            let mut listing = Listing::new(format);
+            listing.page(out, std::slice::from_ref(&row))?;
+            listing.end(out)?;
+            if !row.message.is_empty() {
+                out.line(&format!("it failed last with: {}", row.message))?;
+            }
+            if !jobs.is_empty() {
+                out.line(&format!("jobs: {}", jobs.join(", ")))?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+impl Listed for BackendRow {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("NAME"),
+        Column::new("STATE"),
+        Column::new("RUNNING").number(),
+        Column::new("MAX").number(),
+        Column::new("RATE"),
+        Column::new("FAILURES").number(),
+        Column::new("OPEN UNTIL"),
+        Column::new("OWNER").wide(),
+        Column::new("REVISION").wide().number(),
+    ];
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<String> {
+        let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        vec![
+            self.name.clone(),
+            self.state.clone(),
+            self.running.to_string(),
+            dash(self.max_running.map(|most| most.to_string())),
+            dash(self.rate.clone()),
+            self.failures.to_string(),
+            dash(self.open_until.clone()),
+            dash(self.owner.clone()),
+            self.revision.to_string(),
+        ]
+    }
+}
+
+impl Delete {
+    async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        let names: Vec<&str> = self.names.iter().map(BackendName::as_str).collect();
+        if !self.yes.yes && !out.confirm(&format!("delete {}?", names.join(", "))) {
+            return Err(Failure::Refused("nothing was deleted".to_owned()));
+        }
+        let mut listing = Listing::new(format);
+        for name in &self.names {
+            let ask = DeleteBackend { name: name.clone(), request: connect::request() };
+            let done = client.delete_backend(ask).await?;
+            warn(out, &done.warnings);
+            listing.page(out, &[OutcomeRow::of("Backend", name.as_str(), "deleted", done.revision)])?;
+        }
+        listing.end(out)?;
+        Ok(Exit::Done)
+    }
+}

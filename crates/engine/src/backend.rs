@@ -1,0 +1,152 @@
+//! Backends as the replicated state holds them, and how many subtasks they take now.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sheaf_model::{BackendSpec, Rate, Revision, Timestamp};
+
+/// A backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// What was asked for.
+    pub spec: Arc<BackendSpec>,
+    /// When that last changed.
+    pub revision: Revision,
+    /// When that was, for people.
+    pub at: Timestamp,
+    /// Failures in a row.
+    pub failures: u32,
+    /// It was opened and has not closed since: after `until` one subtask at a time may try it.
+    pub opened: Option<Opened>,
+}
+
+/// A breaker that was opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// Nothing is sent until then.
+    pub until: Timestamp,
+    /// How often it was opened since it was last closed.
+    pub times: u32,
+    /// The last failure, for people.
+    pub why: String,
+}
+
+impl Backend {
+    /// Whether nothing may be sent to it.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        self.opened.as_ref().is_some_and(|opened| now < opened.until)
+    }
+
+    /// How many more subtasks it takes; `running` are there, and `pace` may be begun now by its rate.
+    pub fn room(&self, running: u32, pace: u32, now: Timestamp) -> u32 {
+        let most = match &self.opened {
+            Some(_) if self.is_open(now) => 0,
+            Some(_) => 1,
+            None => self.spec.max_running.unwrap_or(u32::MAX),
+        };
+        most.saturating_sub(running).min(pace)
+    }
+
+    /// Why it takes none now, for people; none: it does.
+    pub fn why_not(&self, running: u32, pace: u32, now: Timestamp) -> Option<String> {
+        let name = &self.spec.name;
+        match (&self.opened, self.spec.max_running) {
+            (Some(Opened { until, why, .. }), _) if now < *until => {
+                Some(format!("the breaker of backend {name} is open until {until}: {why}"))
+            }
+            (Some(_), _) if running > 0 => {
+                Some(format!("backend {name} failed, and one subtask tries it again"))
+            }
+            (_, Some(most)) if running >= most => {
+                Some(format!("backend {name} runs {running}, its max_running"))
+            }
+            _ if pace == 0 => self.spec.rate.map(|Rate { count, window }| {
+                format!("backend {name} has taken {count} in {window}, its rate")
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// How many subtasks may be begun by a rate: it fills up steadily, to `count` at most. In the leader's memory; a new leader's is
+/// empty.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    rate: Rate,
+    /// Thousandths of a subtask.
+    saved: u64,
+    at: Timestamp,
+}
+
+impl Pace {
+    /// An empty one.
+    pub fn new(rate: Rate, now: Timestamp) -> Self {
+        Self { rate, saved: 0, at: now }
+    }
+
+    /// How many may be begun now, by this rate.
+    pub fn fill(&mut self, rate: Rate, now: Timestamp) -> u32 {
+        let most = u64::from(rate.count) * 1000;
+        let passed = now.0.saturating_sub(self.at.0);
+        let new = u128::from(passed) * u128::from(most) / u128::from(rate.window.0.max(1));
+        let new = u64::try_from(new).unwrap_or(u64::MAX);
+        // What is too little to count yet is not lost.
+        if new > 0 || rate != self.rate {
+            self.at = now;
+        }
+        self.rate = rate;
+        self.saved = self.saved.saturating_add(new).min(most);
+        u32::try_from(self.saved / 1000).unwrap_or(u32::MAX)
+    }
+
+    /// So many were begun.
+    pub fn took(&mut self, count: u32) {
+        self.saved = self.saved.saturating_sub(u64::from(count) * 1000);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_model::{BackendName, Span};
+
+    use super::*;
+
+    fn backend(opened: Option<Opened>) -> Backend {
+        let mut spec = BackendSpec::new(BackendName::new("b").unwrap());
+        spec.max_running = Some(3);
+        let (revision, at) = (Revision(1), Timestamp(0));
+        Backend { spec: Arc::new(spec), revision, at, failures: 0, opened }
+    }
+
+    #[test]
+    fn a_backend_takes_what_its_limit_its_rate_and_its_breaker_allow() {
+        let closed = backend(None);
+        assert_eq!(closed.room(1, 9, Timestamp(5)), 2);
+        assert_eq!(closed.room(1, 1, Timestamp(5)), 1);
+        assert_eq!(closed.room(7, 9, Timestamp(5)), 0);
+        assert_eq!(closed.why_not(1, 9, Timestamp(5)), None);
+        assert!(closed.why_not(3, 9, Timestamp(5)).unwrap().contains("its max_running"));
+        let open = backend(Some(Opened { until: Timestamp(10), times: 1, why: "503".to_owned() }));
+        assert_eq!((open.room(0, 9, Timestamp(9)), open.room(0, 9, Timestamp(10))), (0, 1), "then one tries");
+        assert_eq!(open.room(1, 9, Timestamp(10)), 0);
+        assert!(open.why_not(0, 9, Timestamp(9)).unwrap().contains("is open until"));
+    }
+
+    #[test]
+    fn a_rate_fills_up_steadily_and_no_further_than_its_count() {
+        let rate = Rate { count: 10, window: Span::seconds(1) };
+        let mut pace = Pace::new(rate, Timestamp(0));
+        assert_eq!(pace.fill(rate, Timestamp(0)), 0);
+        assert_eq!(pace.fill(rate, Timestamp(250)), 2);
+        pace.took(2);
+        assert_eq!(pace.fill(rate, Timestamp(300)), 1);
+        assert_eq!(pace.fill(rate, Timestamp(99_000)), 10);
+        pace.took(10);
+        // Looked at often, nothing is lost.
+        let slow = Rate { count: 1, window: Span::seconds(10) };
+        for at in 99_000..108_990 {
+            assert_eq!(pace.fill(slow, Timestamp(at)), 0, "{at}");
+        }
+        assert_eq!(pace.fill(slow, Timestamp(109_010)), 1);
+    }
+}

@@ -1,0 +1,77 @@
+//! Backends over the wire: registered, shown, deleted.
+
+mod client;
+mod convert;
+mod serve;
+
+use std::future::Future;
+
+use sheaf_model::view::BackendRow;
+use sheaf_model::{BackendName, BackendSpec, RequestId};
+
+pub(crate) use serve::Serve;
+
+use crate::{ApiError, Caller, Done, Filter, Page, PageOf};
+
+/// See `BackendService.Apply`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplyBackend {
+    /// What it is to be.
+    pub spec: BackendSpec,
+    /// The same id again is answered as the first time.
+    pub request: Option<RequestId>,
+}
+
+/// See `BackendService.List`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListBackends {
+    /// Which part.
+    pub page: PageOf,
+    /// Which backends.
+    pub filter: Filter,
+}
+
+/// See `BackendService.Get`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GotBackend {
+    /// What it is.
+    pub spec: BackendSpec,
+    /// How it stands.
+    pub row: BackendRow,
+    /// Jobs that are not over and name it.
+    pub jobs: Vec<String>,
+}
+
+/// See `BackendService.Delete`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteBackend {
+    /// Which one.
+    pub name: BackendName,
+    /// The same id again is answered as the first time.
+    pub request: Option<RequestId>,
+}
+
+/// What answers `sheaf.v1.BackendService`. The errors of each call are those of its comment in the proto file.
+pub trait BackendApi: Send + Sync + 'static {
+    /// Registers or changes one.
+    fn apply(&self, caller: Caller, ask: ApplyBackend)
+    -> impl Future<Output = Result<Done, ApiError>> + Send;
+    /// A page of backends by name.
+    fn list(
+        &self,
+        caller: Caller,
+        ask: ListBackends,
+    ) -> impl Future<Output = Result<Page<BackendRow>, ApiError>> + Send;
+    /// One of them.
+    fn get(
+        &self,
+        caller: Caller,
+        ask: BackendName,
+    ) -> impl Future<Output = Result<GotBackend, ApiError>> + Send;
+    /// Deletes one.
+    fn delete(
+        &self,
+        caller: Caller,
+        ask: DeleteBackend,
+    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+}

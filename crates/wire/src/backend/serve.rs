@@ -1,0 +1,52 @@
+//! The server side of `sheaf.v1.BackendService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{BackendApi, convert};
+use crate::call;
+use crate::proto::v1;
+use crate::proto::v1::backend_service_server::BackendService;
+
+/// Messages in, questions to `A`, messages out.
+#[derive(Debug)]
+pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+
+#[tonic::async_trait]
+impl<A: BackendApi> BackendService for Serve<A> {
+    async fn apply(
+        &self,
+        request: Request<v1::ApplyBackendRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        call::unary(request, convert::apply, |caller, ask| self.0.apply(caller, ask), Into::into).await
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListBackendsRequest>,
+    ) -> Result<Response<v1::ListBackendsResponse>, Status> {
+        call::unary(request, |q, _| convert::list(q), |caller, ask| self.0.list(caller, ask), Into::into)
+            .await
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetBackendRequest>,
+    ) -> Result<Response<v1::GetBackendResponse>, Status> {
+        call::unary(
+            request,
+            |q, _| convert::backend_name(&q.name),
+            |caller, ask| self.0.get(caller, ask),
+            Into::into,
+        )
+        .await
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteBackendRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        call::unary(request, convert::delete, |caller, ask| self.0.delete(caller, ask), Into::into).await
+    }
+}
