@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::ends::Ends;
 use self::hands::Now;
 use self::line::{Heard, Line, Other};
 use self::workers::{Do, Workers};
@@ -34,6 +35,7 @@ use crate::runner::host::Runner;
 use crate::runner::{Ended, FromRunner, Stopped, ToRunner, sweep};
 
 mod desk;
+mod ends;
 pub(crate) mod hands;
 mod line;
 mod start;
@@ -43,10 +45,6 @@ pub(crate) use desk::{Desk, Place, WorkInput};
 
 /// Ends that came so soon one after the other share a message.
 const GATHER: Duration = Duration::from_millis(2);
-/// Ends in one message.
-const ENDS: usize = 2000;
-/// Messages with ends that are not recorded yet.
-const UNRECORDED: usize = 4;
 /// For the ends of what is handed back, when the agent stops: beyond their grace.
 const HANDED_BACK_WITHIN: Duration = Duration::from_secs(2);
 /// Messages of workers that wait for the loop.
@@ -107,11 +105,8 @@ pub(crate) struct Loop {
     workers: Workers,
     tell: mpsc::Sender<(u64, Heard)>,
     told: mpsc::Receiver<(u64, Heard)>,
-    /// Ends to be said.
-    ended: VecDeque<(JobId, AttemptEnd)>,
-    /// Ends that are said and not recorded, by message.
-    said: VecDeque<(u64, Vec<(JobId, AttemptEnd)>)>,
-    seq: u64,
+    /// Of attempts, until they are in the log.
+    ends: Ends,
     /// Everything is handed back.
     leaving: bool,
 }
@@ -123,6 +118,7 @@ enum Event {
     Worker(u64, Heard),
     Tick,
     Say,
+    SayAgain,
     Stop,
 }
 
@@ -156,9 +152,7 @@ impl Loop {
             workers: Workers::default(),
             tell,
             told,
-            ended: VecDeque::new(),
-            said: VecDeque::new(),
-            seq: 0,
+            ends: Ends::default(),
             leaving: false,
         };
         (this, desk)
@@ -182,6 +176,10 @@ impl Loop {
                     self.perform(follows).await;
                 }
                 Event::Say => self.say_ends(),
+                Event::SayAgain => {
+                    self.ends.again();
+                    self.say_ends();
+                }
                 Event::Stop if leave_at.is_none() => leave_at = Some(self.hand_back().await),
                 Event::Stop => return,
             }
@@ -194,11 +192,18 @@ impl Loop {
 
     fn is_empty(&self) -> bool {
         let runs = !self.running.is_empty() || !self.workers.is_idle();
-        self.waiting.is_empty() && !runs && self.ended.is_empty() && self.said.is_empty()
+        self.waiting.is_empty() && !runs && self.ends.is_empty()
     }
 
     async fn next(&mut self, stop: &CancellationToken, leave_at: Option<Instant>) -> Event {
-        let may_say = !self.ended.is_empty() && self.said.len() < UNRECORDED;
+        let may_say = self.ends.may_say();
+        let again = self.ends.due();
+        let again = async {
+            match again {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         let over = async {
             match leave_at {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -225,6 +230,7 @@ impl Loop {
             Some((ticket, heard)) = self.told.recv() => Event::Worker(ticket, heard),
             () = due => Event::Tick,
             () = tokio::time::sleep(GATHER), if may_say => Event::Say,
+            () = again => Event::SayAgain,
             () = over => Event::Stop,
         }
     }
@@ -232,10 +238,7 @@ impl Loop {
     async fn take(&mut self, input: WorkInput) {
         match input {
             WorkInput::Opened => {
-                // Said to nobody, or recorded without our hearing of it: then it is answered as stale.
-                let said = std::mem::take(&mut self.said);
-                let all: Vec<_> = said.into_iter().flat_map(|(_, ends)| ends).collect();
-                all.into_iter().rev().for_each(|end| self.ended.push_front(end));
+                self.ends.again();
                 if self.leaving {
                     self.tell(ToLeader::NoMoreWork);
                 }
@@ -244,11 +247,9 @@ impl Loop {
             WorkInput::Run(orders) => orders.into_iter().for_each(|order| self.ordered(order)),
             WorkInput::Stop(attempts) => self.stop(&attempts).await,
             WorkInput::Recorded(seq) => {
-                let recorded = self.said.iter().take_while(|(said, _)| *said <= seq).count();
+                let over = self.ends.recorded(seq, Instant::now());
                 let mut held = self.desk.held();
-                for (job, end) in self.said.drain(..recorded).flat_map(|(_, ends)| ends) {
-                    held.remove(&Attempt { job, subtask: end.subtask, number: end.attempt });
-                }
+                over.iter().for_each(|attempt| drop(held.remove(attempt)));
             }
         }
     }
@@ -498,19 +499,12 @@ impl Loop {
     fn end(&mut self, attempt: Attempt, ran: Ran) {
         let Attempt { job, subtask, number } = attempt;
         let Ran { started_at, took, ending } = ran;
-        self.ended.push_back((job, AttemptEnd { subtask, attempt: number, started_at, took, ending }));
+        self.ends.push(job, AttemptEnd { subtask, attempt: number, started_at, took, ending });
     }
 
     fn say_ends(&mut self) {
-        while !self.ended.is_empty() && self.said.len() < UNRECORDED {
-            let some: Vec<_> = self.ended.drain(..self.ended.len().min(ENDS)).collect();
-            let mut by_job: BTreeMap<JobId, Vec<AttemptEnd>> = BTreeMap::new();
-            for (job, end) in &some {
-                by_job.entry(*job).or_default().push(end.clone());
-            }
-            self.seq += 1;
-            self.said.push_back((self.seq, some));
-            self.tell(ToLeader::Ends { seq: self.seq, ends: by_job.into_iter().collect() });
+        while let Some(message) = self.ends.next(Instant::now()) {
+            self.tell(message);
         }
     }
 

@@ -27,8 +27,8 @@ pub(crate) struct Record {
 }
 
 impl Control {
-    /// Runs until told to stop. A report that cannot be written now is dropped: the agent sends it again to the next
-    /// leader, and to this one when its session opens anew.
+    /// Runs until told to stop. A report that cannot be written now is dropped: the agent sends it again after a while, to
+    /// the next leader, and to this one when its session opens anew.
     pub(crate) async fn run_recorder(&self, mut records: mpsc::Receiver<Record>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(AT_ONCE);
         loop {
@@ -55,7 +55,7 @@ impl Control {
                 }
             }
             Err(error) => {
-                tracing::debug!(node = %record.node, %error, "a report was not recorded");
+                tracing::info!(node = %record.node, %error, "a report was not recorded; its node makes it again");
                 tokio::time::sleep(PAUSE).await;
             }
         }
