@@ -10,7 +10,7 @@ use crate::jobs::{job, over, soon, submit};
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("O11 no more subtasks at a time than a backend's limit, over all jobs and nodes", || {
-        limit(cluster)
+        limit(cluster);
     });
     cases.run("no more subtasks are begun than a backend's rate", || rate(cluster));
     cases.run("a backend that fails in a row is left alone, and tried again", || breaker(cluster));
@@ -28,7 +28,7 @@ fn backend(cluster: &Cluster, name: &str) -> Value {
 
 fn limit(cluster: &Cluster) {
     apply(cluster, "narrow", "max_running: 1");
-    let items = vec!["{do: sleep, ms: 60}"; 10].join(", ");
+    let items = ["{do: sleep, ms: 60}"; 10].join(", ");
     for name in ["one", "two"] {
         let more = format!("subtasks: {{items: [{items}]}}\nbackends: [narrow]");
         submit(cluster, &job(name, "faulty-worker", &more));

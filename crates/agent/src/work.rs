@@ -19,7 +19,7 @@ use std::time::Duration;
 use sheaf_model::session::{Order, OrderedSubtask, ToLeader};
 use sheaf_model::{
     Attempt, AttemptEnd, BackendName, Ending, Exit, Facts, Failure, FailureClass, JobId, JobSpec, Json,
-    ModuleSpec, Runtime, Sealed, SecretName, Span, Timestamp,
+    ModuleSpec, Sealed, SecretName, Span, Timestamp,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -27,13 +27,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::ends::Ends;
 use self::hands::Now;
-use self::line::{Heard, Line, Other};
+use self::line::Heard;
 use self::workers::{Do, Workers};
 use crate::keeper::clock;
 use crate::link::Signals;
 use crate::runner::host::Runner;
 use crate::runner::{Ended, FromRunner, Stopped, ToRunner, sweep};
 
+mod begin;
 mod desk;
 mod ends;
 pub(crate) mod hands;
@@ -49,10 +50,6 @@ const GATHER: Duration = Duration::from_millis(2);
 const HANDED_BACK_WITHIN: Duration = Duration::from_secs(2);
 /// Messages of workers that wait for the loop.
 const HEARD: usize = 64;
-/// Bytes of items that are handed to a worker at once, beyond the last one's.
-const BUNDLE_BYTES: usize = 1 << 20;
-/// Before another runner is started in place of one that could not be.
-const RUNNER_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is common to the subtasks of an order.
 #[derive(Debug)]
@@ -300,145 +297,6 @@ impl Loop {
         self.perform(follows).await;
     }
 
-    /// Starts what waits, as long as there is room.
-    async fn start_some(&mut self) {
-        while let Some(place) = self.next_place() {
-            let job = self.waiting[place].job.clone();
-            let goes_on = match job.module.runtime {
-                Runtime::Worker => self.to_worker(place, &job).await,
-                _ => self.to_program(place, &job).await,
-            };
-            if !goes_on {
-                return;
-            }
-        }
-    }
-
-    /// The first of those that wait that can be started now.
-    fn next_place(&self) -> Option<usize> {
-        if self.free() == 0 {
-            return None;
-        }
-        let now = Instant::now();
-        self.waiting.iter().position(|Waiting { job, .. }| {
-            job.module.runtime != Runtime::Worker || self.workers.has_room(job.id, now)
-        })
-    }
-
-    /// Slots that nothing runs in.
-    fn free(&self) -> usize {
-        (self.desk.slots as usize).saturating_sub(self.running.len() + self.workers.busy())
-    }
-
-    /// The first of those that wait in a place.
-    fn pop(&mut self, place: usize) -> Option<OrderedSubtask> {
-        let waiting = self.waiting.get_mut(place)?;
-        let first = waiting.subtasks.pop_front();
-        if waiting.subtasks.is_empty() {
-            self.waiting.remove(place);
-        }
-        first
-    }
-
-    /// Starts a program for one of them. False: nothing can be started just now.
-    async fn to_program(&mut self, place: usize, job: &Arc<Job>) -> bool {
-        if !self.has_runner().await {
-            return false;
-        }
-        let Some(subtask) = self.pop(place) else { return true };
-        let attempt = id(job, &subtask);
-        self.tickets += 1;
-        let facts = self.facts.borrow().clone();
-        let start = match start::start(&self.place, &facts, job, &subtask, self.tickets) {
-            Ok(start) => start,
-            Err(why) => {
-                self.end(attempt, never(failed(FailureClass::Exit, why)));
-                return true;
-            }
-        };
-        let running = Running { attempt, started_at: clock::wall(), since: Instant::now(), canceled: false };
-        self.running.insert(start.ticket, running);
-        self.tell_runner(ToRunner::Start(Box::new(start))).await;
-        true
-    }
-
-    /// Gives some of them to their job's worker, or starts one. False: nothing can be started just now.
-    async fn to_worker(&mut self, place: usize, job: &Arc<Job>) -> bool {
-        let Some(size) = self.workers.bundle_size(job.id) else { return self.start_worker(job).await };
-        let waits = self.waiting.get(place).map_or(0, |waiting| waiting.subtasks.len());
-        // What few others could do meanwhile is shared with them.
-        let size = size.min(waits.div_ceil(self.free().max(1)));
-        let mut bundle = Vec::with_capacity(size);
-        let mut bytes = 0;
-        while bundle.len() < size
-            && bytes < BUNDLE_BYTES
-            && self.waiting.get(place).is_some_and(|waiting| waiting.job.id == job.id)
-            && let Some(subtask) = self.pop(place)
-        {
-            bytes += subtask.item.as_str().len();
-            bundle.push(subtask);
-        }
-        let follows = self.workers.give(job.id, bundle, now());
-        self.perform(follows).await;
-        true
-    }
-
-    async fn start_worker(&mut self, job: &Arc<Job>) -> bool {
-        if !self.has_runner().await {
-            return false;
-        }
-        if self.workers.processes() >= self.desk.slots as usize
-            && let Some(dismissed) = self.workers.dismiss_one()
-        {
-            self.perform(vec![dismissed]).await;
-        }
-        self.tickets += 1;
-        let ticket = self.tickets;
-        let socket = self.place.socket(ticket);
-        let facts = self.facts.borrow().clone();
-        let start = self
-            .place
-            .make_room_for(&socket)
-            .and_then(|()| start::worker(&self.place, &facts, job, &socket, ticket));
-        match start {
-            Ok(start) => {
-                let other = Other { ticket, socket, job: known(job, &facts, self.desk.slots) };
-                let line = Line::open(other, self.place.clone(), self.tell.clone());
-                self.workers.started(job.clone(), ticket, line);
-                self.tell_runner(ToRunner::Start(Box::new(start))).await;
-            }
-            Err(message) => {
-                let failure = Failure { class: FailureClass::Exit, exit: Some(Exit::NotStarted), message };
-                self.fail_waiting(job.id, &failure);
-            }
-        }
-        true
-    }
-
-    /// Whether there is a runner, which is started where there is none.
-    async fn has_runner(&mut self) -> bool {
-        if self.runner.is_some() {
-            return true;
-        }
-        match Runner::start(&self.place.binary, &self.place.data_dir) {
-            Ok(runner) => {
-                self.runner = Some(runner);
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "no runner could be started; subtasks wait");
-                tokio::time::sleep(RUNNER_AGAIN).await;
-                false
-            }
-        }
-    }
-
-    async fn tell_runner(&self, message: ToRunner) {
-        if let Some(runner) = &self.runner {
-            runner.say(message).await;
-        }
-    }
-
     /// Does what follows from what workers did.
     async fn perform(&mut self, follows: Vec<Do>) {
         for it in follows {
@@ -568,16 +426,6 @@ fn forget_sockets(place: &Place) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
-}
-
-/// A job as its worker knows it.
-fn known(job: &Job, facts: &Facts, slots: u32) -> sheaf_module::Job {
-    let node = sheaf_module::Node {
-        name: facts.name.to_string(),
-        hostname: facts.hostname.clone(),
-        labels: facts.labels.clone(),
-    };
-    sheaf_module::Job { name: job.spec.name.to_string(), module: job.spec.module.to_string(), node, slots }
 }
 
 fn now() -> Now {

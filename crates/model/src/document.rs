@@ -241,7 +241,7 @@ fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
             }
         },
         Some(other) => {
-            defects.push(reader::wrong_type("Backend, Bucket, Job or Module", other).under("kind"))
+            defects.push(reader::wrong_type("Backend, Bucket, Job or Module", other).under("kind"));
         }
     }
     None

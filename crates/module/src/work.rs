@@ -6,7 +6,7 @@
 //!       ── stop ─────► the ids that are not wanted any more ──► each bundle looks before and while it runs one
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -209,66 +209,87 @@ async fn take<M: Module>(
     while bundles.join_next().await.is_some() {}
 }
 
+/// One after the other. What is to be stopped is answered at once, also while another one runs.
 async fn run_bundle<M: Module>(
     module: Arc<M>,
     subtasks: Vec<proto::Subtask>,
     mut stops: watch::Receiver<BTreeSet<u64>>,
     say: mpsc::Sender<Said>,
 ) {
-    for subtask in subtasks {
+    let mut waiting: VecDeque<proto::Subtask> = subtasks.into();
+    leave_out(&mut waiting, &mut stops, &say).await;
+    while let Some(subtask) = waiting.pop_front() {
         let id = subtask.id;
-        let is_unwanted = stops.borrow().contains(&id);
-        let (result, message) = if is_unwanted {
-            (SubtaskResult::NotBegun, String::new())
-        } else {
-            let mut subtask = Subtask::from(subtask);
-            subtask.say = Some(say.clone());
-            run_one(module.clone(), subtask, &mut stops).await
+        let mut subtask = Subtask::from(subtask);
+        subtask.say = Some(say.clone());
+        // As a task of its own, so that a panic is the failure of that subtask alone.
+        let mut one = JoinSet::new();
+        let module = module.clone();
+        one.spawn(async move { module.on_subtask(subtask).await });
+        let ended = loop {
+            tokio::select! {
+                // What ended stays in the set; what changed is looked at whole.
+                ended = one.join_next() => break ended,
+                () = changed(&mut stops) => {
+                    if stops.borrow().contains(&id) {
+                        one.abort_all();
+                    }
+                    leave_out(&mut waiting, &mut stops, &say).await;
+                }
+            }
         };
-        let end = proto::SubtaskEnd { id, result: proto::SubtaskResult::from(result).into(), message };
-        if say.send(Said::Ended(end)).await.is_err() {
-            return; // nobody listens any more
-        }
+        let (result, message) = outcome(ended);
+        end(&say, id, result, message).await;
+        leave_out(&mut waiting, &mut stops, &say).await;
     }
 }
 
-/// As a task of its own, so that a panic is the failure of that subtask alone.
-async fn run_one<M: Module>(
-    module: Arc<M>,
-    subtask: Subtask,
+/// Answers for those that are to be stopped and have not begun.
+async fn leave_out(
+    waiting: &mut VecDeque<proto::Subtask>,
     stops: &mut watch::Receiver<BTreeSet<u64>>,
-) -> (SubtaskResult, String) {
-    let id = subtask.id;
-    let mut one = JoinSet::new();
-    one.spawn(async move { module.on_subtask(subtask).await });
-    let ended = tokio::select! {
-        // What ended is asked for again below.
-        ended = one.join_next() => ended,
-        () = unwanted(stops, id) => {
-            one.abort_all();
-            one.join_next().await
+    say: &mpsc::Sender<Said>,
+) {
+    let (left, kept): (VecDeque<_>, VecDeque<_>) = {
+        let stops = stops.borrow_and_update();
+        if stops.is_empty() {
+            return;
         }
+        std::mem::take(waiting).into_iter().partition(|it| stops.contains(&it.id))
     };
+    *waiting = kept;
+    for it in left {
+        end(say, it.id, SubtaskResult::NotBegun, String::new()).await;
+    }
+}
+
+/// Nobody listens any more when the process is about to end.
+async fn end(say: &mpsc::Sender<Said>, id: u64, result: SubtaskResult, message: String) {
+    let end = proto::SubtaskEnd { id, result: proto::SubtaskResult::from(result).into(), message };
+    let _ = say.send(Said::Ended(end)).await;
+}
+
+fn outcome(ended: Option<Result<Result<(), Failure>, JoinError>>) -> (SubtaskResult, String) {
     match ended {
         Some(Ok(Ok(()))) => (SubtaskResult::Finished, String::new()),
         Some(Ok(Err(failure))) if failure.is_backend() => {
-            (SubtaskResult::Backend, last_of(failure.to_string()))
+            (SubtaskResult::Backend, last_of(&failure.to_string()))
         }
-        Some(Ok(Err(failure))) => (SubtaskResult::Failed, last_of(failure.to_string())),
+        Some(Ok(Err(failure))) => (SubtaskResult::Failed, last_of(&failure.to_string())),
         Some(Err(broken)) if broken.is_cancelled() => (SubtaskResult::Stopped, String::new()),
-        Some(Err(broken)) => (SubtaskResult::Failed, last_of(panic_text(broken))),
+        Some(Err(broken)) => (SubtaskResult::Failed, last_of(&panic_text(broken))),
         None => (SubtaskResult::Failed, "it has not run".to_owned()),
     }
 }
 
-/// Until it is to be stopped.
-async fn unwanted(stops: &mut watch::Receiver<BTreeSet<u64>>, id: u64) {
-    if stops.wait_for(|stops| stops.contains(&id)).await.is_err() {
+/// Until something more is to be stopped.
+async fn changed(stops: &mut watch::Receiver<BTreeSet<u64>>) {
+    if stops.changed().await.is_err() {
         std::future::pending::<()>().await; // the caller has no more to say, and lets it run
     }
 }
 
-fn last_of(text: String) -> String {
+fn last_of(text: &str) -> String {
     let mut begin = text.len().saturating_sub(FAILURE_MAX);
     while !text.is_char_boundary(begin) {
         begin += 1;

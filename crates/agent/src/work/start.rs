@@ -27,8 +27,8 @@ pub(super) fn start(
     let item = subtask.item.value();
     let name = job.spec.name.as_str();
     let scope = SubtaskScope { job: name, subtask: subtask.subtask, attempt: subtask.attempt, item: &item };
-    let mut start =
-        Base { place, facts, job, dir: place.attempt(attempt).join("dir") }.start(ticket, Some(scope))?;
+    let mut start = Rendering { place, facts, job, dir: place.attempt(attempt).join("dir") }
+        .start(ticket, Some(scope))?;
     let text = subtask.item.as_str();
     let told =
         [("SHEAF_SUBTASK", subtask.subtask.to_string()), ("SHEAF_ATTEMPT", subtask.attempt.to_string())];
@@ -59,7 +59,7 @@ pub(super) fn worker(
     ticket: u64,
 ) -> Result<Start, String> {
     let own = place.of_worker(job.id);
-    let mut start = Base { place, facts, job, dir: own.join("dir") }.start(ticket, None)?;
+    let mut start = Rendering { place, facts, job, dir: own.join("dir") }.start(ticket, None)?;
     let told = [
         (sheaf_module::SOCKET, socket.to_string_lossy().into_owned()),
         (sheaf_module::PROTOCOL_VARIABLE, sheaf_module::PROTOCOL.to_string()),
@@ -71,14 +71,14 @@ pub(super) fn worker(
 }
 
 /// What all programs of a job share.
-struct Base<'a> {
+struct Rendering<'a> {
     place: &'a Place,
     facts: &'a Facts,
     job: &'a Job,
     dir: PathBuf,
 }
 
-impl Base<'_> {
+impl Rendering<'_> {
     /// The secrets that the module's environment and files name.
     fn opened(&self) -> Result<Opened, String> {
         let Self { place, facts, job, .. } = self;

@@ -142,17 +142,10 @@ impl Workers {
         let pause = former.map_or(first_pause(&job), |worker| worker.pause);
         let careful = former.map_or(0, |worker| worker.careful);
         let hands = Hands::new(Terms { at_once: 0, timeout: None, grace: Duration::ZERO });
-        self.by_ticket.insert(ticket, job.id);
-        let worker = Worker {
-            job: job.clone(),
-            ticket,
-            line: Some(line),
-            hands,
-            phase: Phase::Starting,
-            pause,
-            careful,
-        };
-        self.all.insert(job.id, worker);
+        let id = job.id;
+        self.by_ticket.insert(ticket, id);
+        let worker = Worker { job, ticket, line: Some(line), hands, phase: Phase::Starting, pause, careful };
+        self.all.insert(id, worker);
     }
 
     /// Gives a job's worker, which has room, a bundle.
@@ -298,7 +291,7 @@ impl Workers {
         let begun = over.iter().filter(|it| it.alone).count();
         let why = if begun > 1 { format!("{why} (while it ran {begun} subtasks)") } else { why };
         let mut out: Vec<Do> =
-            over.into_iter().map(|it| worker.end_of(it, &cause, &why, exit, now)).collect();
+            over.into_iter().map(|it| worker.end_of(&it, &cause, &why, exit, now)).collect();
         if let Cause::NotReady(_) = cause {
             let exit = exit.or(Some(Exit::NotStarted));
             out.push(Do::Fail(id, Failure { class: FailureClass::Exit, exit, message: why.clone() }));
@@ -428,7 +421,7 @@ impl Worker {
     }
 
     /// What the end of the process is to a subtask that it had.
-    fn end_of(&self, over: Over, cause: &Cause, why: &str, exit: Option<Exit>, now: Now) -> Do {
+    fn end_of(&self, over: &Over, cause: &Cause, why: &str, exit: Option<Exit>, now: Now) -> Do {
         let failed = || Ending::Failed(Failure { class: FailureClass::Exit, exit, message: why.to_owned() });
         let ending = match (over.why, cause) {
             (Some(Why::Canceled), _) => Ending::Canceled,

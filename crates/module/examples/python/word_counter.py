@@ -51,6 +51,9 @@ class Work:
 
     def __init__(self):
         self.unwanted = set()
+        # Given, and not begun; whoever takes an id out of it answers for it, or begins it.
+        self.waiting = set()
+        self.lock = threading.Lock()
         self.said = queue.Queue(maxsize=10_000)
 
     def take(self, requests):
@@ -58,17 +61,34 @@ class Work:
         with futures.ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
             try:
                 for request in requests:
-                    self.unwanted.update(request.stop)
                     for bundle in request.bundles:
+                        with self.lock:
+                            self.waiting.update(subtask.id for subtask in bundle.subtasks)
                         pool.submit(self.run, bundle.subtasks)
+                    self.stop(request.stop)
             except grpc.RpcError:
                 pass  # the caller is gone, and this process soon, too
         self.said.put(None)
 
+    def stop(self, ids):
+        """What has not begun is answered at once, also while another one of its bundle runs."""
+        for unwanted in ids:
+            if self.take_out(unwanted):
+                self.say(messages.SubtaskEnd(id=unwanted, result=messages.SUBTASK_RESULT_NOT_BEGUN))
+            else:
+                self.unwanted.add(unwanted)
+
+    def take_out(self, one):
+        with self.lock:
+            was_there = one in self.waiting
+            self.waiting.discard(one)
+            return was_there
+
     def run(self, subtasks):
         """One after the other."""
         for subtask in subtasks:
-            self.say(self.run_one(subtask))
+            if self.take_out(subtask.id):
+                self.say(self.run_one(subtask))
 
     def run_one(self, subtask):
         def is_unwanted():
@@ -78,8 +98,6 @@ class Work:
             self.unwanted.discard(subtask.id)
             return messages.SubtaskEnd(id=subtask.id, result=result, message=message)
 
-        if is_unwanted():
-            return end(messages.SUBTASK_RESULT_NOT_BEGUN)
         try:
             words = count(json.loads(subtask.item_json), is_unwanted)
         except Stopped:

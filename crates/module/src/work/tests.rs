@@ -106,6 +106,13 @@ async fn subtasks_are_run_and_each_is_answered_once() {
     let told = until(&mut work, 3).await;
     assert_eq!(results(&told.ends), [(20, Stopped), (21, NotBegun), (22, Finished)]);
     assert_eq!(running.load(Ordering::SeqCst), 0, "a guard has tidied up");
+    // What stands behind one that goes on is answered while that runs.
+    give.send(Given { bundles: vec![bundle(30, &["hang", "", ""])], stop: vec![] }).await.unwrap();
+    give.send(Given { bundles: vec![], stop: vec![31, 32] }).await.unwrap();
+    let told = until(&mut work, 2).await;
+    assert_eq!(results(&told.ends), [(31, NotBegun), (32, NotBegun)]);
+    give.send(Given { bundles: vec![], stop: vec![30] }).await.unwrap();
+    assert_eq!(results(&until(&mut work, 1).await.ends), [(30, Stopped)]);
     drop(give);
     assert_eq!(work.next().await.unwrap(), None);
 }
