@@ -246,7 +246,9 @@ impl Loop {
             WorkInput::Recorded(seq) => {
                 let over = self.ends.recorded(seq, Instant::now());
                 let mut held = self.desk.held();
-                over.iter().for_each(|attempt| drop(held.remove(attempt)));
+                for attempt in &over {
+                    held.remove(attempt);
+                }
             }
         }
     }
