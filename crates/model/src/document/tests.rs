@@ -295,7 +295,10 @@ fn kinds_and_shapes_that_are_no_documents() {
         ["document 1: kind: unknown kind \"bucket\"; did you mean Bucket?"]
     );
     assert_eq!(defects("name: x\n"), [format!("document 1: kind: this field is missing; {REMEDY}")]);
-    assert_eq!(defects("kind: 1\n"), ["document 1: kind: expected Backend, Bucket, Job or Module, found a number 1"]);
+    assert_eq!(
+        defects("kind: 1\n"),
+        ["document 1: kind: expected Backend, Bucket, Job or Module, found a number 1"]
+    );
     assert_eq!(
         defects("- kind: Bucket\n"),
         [
