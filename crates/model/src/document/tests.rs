@@ -285,8 +285,8 @@ fn bad_executables_and_headers_of_a_module() {
 
 #[test]
 fn kinds_and_shapes_that_are_no_documents() {
-    const REMEDY: &str = "kind: Bucket, kind: Job or kind: Module";
-    for kind in ["Backend", "Sink", "Thread"] {
+    const REMEDY: &str = "kind: Backend, kind: Bucket, kind: Job or kind: Module";
+    for kind in ["Sink", "Thread"] {
         let expected = format!("document 1: kind: this version does not know kind {kind}; {REMEDY}");
         assert_eq!(defects(format!("kind: {kind}\nname: x\nanything: 1\n")), [expected]);
     }
@@ -295,7 +295,10 @@ fn kinds_and_shapes_that_are_no_documents() {
         ["document 1: kind: unknown kind \"bucket\"; did you mean Bucket?"]
     );
     assert_eq!(defects("name: x\n"), [format!("document 1: kind: this field is missing; {REMEDY}")]);
-    assert_eq!(defects("kind: 1\n"), ["document 1: kind: expected Bucket, Job or Module, found a number 1"]);
+    assert_eq!(
+        defects("kind: 1\n"),
+        ["document 1: kind: expected Backend, Bucket, Job or Module, found a number 1"]
+    );
     assert_eq!(
         defects("- kind: Bucket\n"),
         [
