@@ -92,7 +92,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 66);
+        assert_eq!(calls, 70);
     }
 
     #[test]
