@@ -61,6 +61,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a canceled job ends what runs and starts nothing more", || canceled(cluster));
     cases.run("a paused job starts nothing until it is resumed", || paused(cluster));
     cases.run("a job that no node may run says why", || nowhere(cluster));
+    cases.run("a subtask has its module's limits, and runs as its user", || confined(cluster));
     cases.run("what subtasks do not get is refused, and a wrong job changes nothing", || refused(cluster));
     cases.run("J13 J16 nodes and the leader are killed, and every subtask has one success", || {
         killed(cluster);
@@ -245,10 +246,24 @@ fn nowhere(cluster: &Cluster) {
     over(cluster, "lost-cause");
 }
 
+fn confined(cluster: &Cluster) {
+    // Only root may run what belongs to somebody else.
+    let (root, user) = (rustix::process::geteuid().is_root(), "user: nobody\n");
+    cluster.apply(&format!(
+        "kind: Module\nname: confined\nversion: '1'\nruntime: exec\n{}limits: {{open_files: 77}}\n\
+         exec: {{command: /bin/sh, args: [-c, 'id -un; ulimit -n']}}\n---\n",
+        if root { user } else { "" }
+    ));
+    submit(cluster, &job("confined", "confined", "subtasks: {array: 0-0}"));
+    assert_eq!(over(cluster, "confined")["state"], "finished");
+    let lines = cluster.cli(&["job", "logs", "confined", "0"]).ok().stdout;
+    assert!(lines.contains("77") && (!root || lines.contains("nobody")), "{lines}");
+}
+
 fn refused(cluster: &Cluster) {
     cluster.apply(
-        "kind: Module\nname: confined\nversion: '1'\nruntime: exec\nuser: nobody\nlimits: {memory: 1MiB}\n\
-         exec: {command: /bin/true}\n---\n\
+        "kind: Module\nname: pushed\nversion: '1'\nruntime: exec\nsecrets: [token]\n\
+         exec: {command: '${artifact}'}\n---\n\
          kind: Module\nname: of-buckets\nversion: '1'\nruntime: exec\n\
          exec: {command: /bin/echo, args: ['${bucket.name}']}\n---\n",
     );
@@ -257,7 +272,7 @@ fn refused(cluster: &Cluster) {
         output.exits(1).mentions(parts).calm();
     };
     let array = "subtasks: {array: 0-2}";
-    refused(&job("a", "confined", array), &["user", "limits", "Job a"]);
+    refused(&job("a", "pushed", array), &["${artifact}", "lists secrets", "Job a"]);
     refused(&job("a", "of-buckets", array), &["of-buckets@1", "is for buckets"]);
     refused(&job("a", "no-such", array), &["no-such"]);
     refused(&job("a", "count", "subtasks: {array: 5-2}"), &["5-2"]);

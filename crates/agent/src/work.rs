@@ -174,8 +174,10 @@ impl Loop {
                 }
                 Event::Say => self.say_ends(),
                 Event::SayAgain => {
-                    self.ends.again();
-                    self.say_ends();
+                    // What nobody has taken yet need not be said twice.
+                    let unheard = self.say.capacity() < self.say.max_capacity();
+                    let again = self.ends.repeat(Instant::now());
+                    again.into_iter().filter(|_| !unheard).for_each(|message| self.tell(message));
                 }
                 Event::Stop if leave_at.is_none() => leave_at = Some(self.hand_back().await),
                 Event::Stop => return,
@@ -255,13 +257,23 @@ impl Loop {
 
     fn ordered(&mut self, order: Order) {
         let Order { job, spec, module, subtasks, secrets, backends } = order;
-        let job = Arc::new(Job { id: job, spec, module, secrets, backends });
+        let mut job = Job { id: job, spec, module, secrets, backends };
+        // What is told of it now may be newer than what those that wait came with; of each backend only once.
+        if let Some(last) = self.waiting.back().filter(|last| last.job.id == job.id) {
+            for (name, config) in &last.job.backends {
+                job.backends.entry(name.clone()).or_insert_with(|| config.clone());
+            }
+        }
+        let job = Arc::new(job);
         let attempt = |it: &OrderedSubtask| id(&job, it);
         let mut held = self.desk.held();
         let new: VecDeque<_> = subtasks.into_iter().filter(|it| held.insert(attempt(it))).collect();
         drop(held);
         match self.waiting.back_mut().filter(|last| last.job.id == job.id) {
-            Some(last) => last.subtasks.extend(new),
+            Some(last) => {
+                last.job = job;
+                last.subtasks.extend(new);
+            }
             None if new.is_empty() => {}
             None => self.waiting.push_back(Waiting { job, subtasks: new }),
         }

@@ -283,7 +283,8 @@ impl Control {
             let set = named.filter_map(|name| Some((name.clone(), state.secrets.get(name)?.sealed.clone())));
             let config =
                 |name: &BackendName| Some((name.clone(), state.backends.get(name)?.spec.config.clone()));
-            let configs = job.spec.backends.iter().filter_map(config).collect();
+            let used: BTreeSet<&BackendName> = backends.iter().flatten().collect();
+            let configs = used.into_iter().filter_map(config).collect();
             (job.spec.clone(), module.spec.clone(), set.collect(), configs, backends)
         };
         let subtasks: Vec<u32> = attempts.iter().map(|(subtask, _)| *subtask).collect();

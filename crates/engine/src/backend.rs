@@ -86,14 +86,18 @@ impl Pace {
 
     /// How many may be begun now, by this rate.
     pub fn fill(&mut self, rate: Rate, now: Timestamp) -> u32 {
-        let most = u64::from(rate.count) * 1000;
+        let (most, window) = (u64::from(rate.count) * 1000, u128::from(rate.window.0.max(1)));
+        // A clock that was set back goes on from there.
         let passed = now.0.saturating_sub(self.at.0);
-        let new = u128::from(passed) * u128::from(most) / u128::from(rate.window.0.max(1));
-        let new = u64::try_from(new).unwrap_or(u64::MAX);
-        // What is too little to count yet is not lost.
-        if new > 0 || rate != self.rate {
+        let new = u128::from(passed) * u128::from(most) / window;
+        if now < self.at || rate != self.rate {
             self.at = now;
+        } else {
+            // What is too little to count yet is not lost: only the time goes by that was counted.
+            let counted = (new * window).div_ceil(u128::from(most.max(1)));
+            self.at = Timestamp(self.at.0.saturating_add(u64::try_from(counted).unwrap_or(u64::MAX)));
         }
+        let new = u64::try_from(new).unwrap_or(u64::MAX);
         self.rate = rate;
         self.saved = self.saved.saturating_add(new).min(most);
         u32::try_from(self.saved / 1000).unwrap_or(u32::MAX)
@@ -148,5 +152,20 @@ mod tests {
             assert_eq!(pace.fill(slow, Timestamp(at)), 0, "{at}");
         }
         assert_eq!(pace.fill(slow, Timestamp(109_010)), 1);
+    }
+
+    #[test]
+    fn a_rate_loses_nothing_when_it_is_looked_at_often_and_survives_a_clock_set_back() {
+        let rate = Rate { count: 100, window: Span::seconds(60) };
+        let mut pace = Pace::new(rate, Timestamp(3_600_000));
+        let mut begun = 0;
+        for at in 0..60_000 {
+            let some = pace.fill(rate, Timestamp(3_600_000 + at));
+            pace.took(some);
+            begun += some;
+        }
+        assert!((98..=100).contains(&begun), "{begun}");
+        assert_eq!(pace.fill(rate, Timestamp(0)), 0, "the clock was set back by an hour");
+        assert_eq!(pace.fill(rate, Timestamp(1_300)), 2);
     }
 }

@@ -14,8 +14,6 @@ use crate::wait;
 const NAME: &str = "counted";
 /// From when all is mended until the job is over: what is left of it, and the longest wait between two tries.
 const OVER_WITHIN: Duration = Duration::from_secs(300);
-/// Rows asked for at once.
-const PAGE: u32 = 10_000;
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,21 +96,8 @@ pub(super) fn end(world: &World, subtasks: u32) -> Result<Work, String> {
 
 /// By subtask, the attempt that the cluster says has succeeded.
 fn recorded(world: &World) -> BTreeMap<u64, u64> {
-    let mut all = BTreeMap::new();
-    let limit = PAGE.to_string();
-    loop {
-        let mut args = vec!["job", "subtasks", NAME, "--state", "finished", "--limit", &limit, "-o", "json"];
-        let after = all.keys().next_back().map(u64::to_string);
-        if let Some(after) = &after {
-            args.extend(["--after", after]);
-        }
-        let rows = world.cluster.json(&args);
-        let rows: Vec<(u64, u64)> = rows.as_array().into_iter().flatten().filter_map(row).collect();
-        if rows.is_empty() {
-            return all;
-        }
-        all.extend(rows);
-    }
+    let args = ["job", "subtasks", NAME, "--state", "finished", "--all", "-o", "json"];
+    world.cluster.json(&args).as_array().into_iter().flatten().filter_map(row).collect()
 }
 
 fn row(row: &Value) -> Option<(u64, u64)> {

@@ -38,9 +38,10 @@ impl Loop {
         if self.free() == 0 {
             return None;
         }
-        let now = Instant::now();
+        let (now, slots) = (Instant::now(), self.desk.slots as usize);
+        let may_start = self.workers.may_start(slots);
         self.waiting.iter().position(|Waiting { job, .. }| {
-            job.module.runtime != Runtime::Worker || self.workers.has_room(job.id, now)
+            job.module.runtime != Runtime::Worker || self.workers.has_room(job.id, may_start, now)
         })
     }
 
@@ -94,10 +95,10 @@ impl Loop {
             && self.waiting.get(place).is_some_and(|waiting| waiting.job.id == job.id)
             && let Some(subtask) = self.pop(place)
         {
-            bytes += subtask.item.as_str().len();
+            bytes += subtask.item.as_str().len() + job.config_of(subtask.backend.as_ref()).len();
             bundle.push(subtask);
         }
-        let follows = self.workers.give(job.id, bundle, now());
+        let follows = self.workers.give(job, bundle, now());
         self.perform(follows).await;
         true
     }

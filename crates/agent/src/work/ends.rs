@@ -55,16 +55,19 @@ impl Ends {
             self.moved = Some(now);
         }
         let some: Vec<_> = self.waiting.drain(..self.waiting.len().min(AT_ONCE)).collect();
-        let mut by_job: BTreeMap<JobId, Vec<AttemptEnd>> = BTreeMap::new();
-        for (job, end) in &some {
-            by_job.entry(*job).or_default().push(end.clone());
-        }
         self.seq += 1;
+        let message = message(self.seq, &some);
         self.said.push_back((self.seq, some));
-        Some(ToLeader::Ends { seq: self.seq, ends: by_job.into_iter().collect() })
+        Some(message)
     }
 
-    /// What was said was said to nobody, or recorded without our hearing of it: then it is answered as stale.
+    /// What was said and not recorded, once more as it was: an answer that is late counts for both.
+    pub(super) fn repeat(&mut self, now: Instant) -> Vec<ToLeader> {
+        self.moved = Some(now);
+        self.said.iter().map(|(seq, ends)| message(*seq, ends)).collect()
+    }
+
+    /// In a new session: what was said was said to nobody, or recorded without our hearing of it: then it is answered as stale.
     pub(super) fn again(&mut self) {
         let said: Vec<_> = self.said.drain(..).flat_map(|(_, ends)| ends).collect();
         said.into_iter().rev().for_each(|end| self.waiting.push_front(end));
@@ -79,6 +82,14 @@ impl Ends {
         let ends = self.said.drain(..count).flat_map(|(_, ends)| ends);
         ends.map(|(job, end)| Attempt { job, subtask: end.subtask, number: end.attempt }).collect()
     }
+}
+
+fn message(seq: u64, ends: &[(JobId, AttemptEnd)]) -> ToLeader {
+    let mut by_job: BTreeMap<JobId, Vec<AttemptEnd>> = BTreeMap::new();
+    for (job, end) in ends {
+        by_job.entry(*job).or_default().push(end.clone());
+    }
+    ToLeader::Ends { seq, ends: by_job.into_iter().collect() }
 }
 
 #[cfg(test)]
@@ -114,8 +125,11 @@ mod tests {
         assert_eq!(said(ends.next(begun)), (1, vec![0, 1]));
         assert!(ends.next(begun).is_none() && !ends.is_empty());
         assert_eq!(ends.due(), Some(begun + SAY_AGAIN));
+        let repeated = ends.repeat(begun + SAY_AGAIN).pop();
+        assert_eq!(said(repeated), (1, vec![0, 1]), "the same message");
+        assert_eq!(ends.due(), Some(begun + 2 * SAY_AGAIN));
         ends.again();
-        assert_eq!(said(ends.next(begun + SAY_AGAIN)), (2, vec![0, 1]));
+        assert_eq!(said(ends.next(begun + SAY_AGAIN)), (2, vec![0, 1]), "in a new session");
         assert!(ends.recorded(1, begun).is_empty(), "the former message");
         let over = ends.recorded(2, begun + SAY_AGAIN);
         assert_eq!(over, [0, 1].map(|subtask| Attempt { job: JOB, subtask, number: 1 }));

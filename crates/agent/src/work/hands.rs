@@ -187,6 +187,15 @@ impl Hands {
         given
     }
 
+    /// A bundle that could not be given to it after all, by its first id.
+    pub(crate) fn take_back(&mut self, first: u64) -> Vec<OrderedSubtask> {
+        let Some(bundle) = self.bundles.remove(&first) else { return Vec::new() };
+        for held in &bundle.held {
+            self.places.remove(&held.id);
+        }
+        bundle.held.into_iter().map(|held| held.subtask).collect()
+    }
+
     /// A worker's answer for one of them.
     pub(crate) fn ended(&mut self, id: u64, result: SubtaskResult, now: Now) -> Result<Over, Strange> {
         let strange = if id < self.next { Strange::Twice(id) } else { Strange::NeverGiven(id) };

@@ -117,11 +117,16 @@ impl Workers {
         self.all.values().all(|worker| worker.hands.bundles() == 0)
     }
 
-    /// Whether a subtask of this job can be given to a worker, or one be started for it.
-    pub(super) fn has_room(&self, job: JobId, now: Instant) -> bool {
+    /// Whether another process may be started: there are no more than slots, and one that has nothing to do makes room.
+    pub(super) fn may_start(&self, slots: usize) -> bool {
+        self.processes() < slots || self.all.values().any(|worker| worker.idle_since().is_some())
+    }
+
+    /// Whether a subtask of this job can be given to a worker, or one be started for it if one may be.
+    pub(super) fn has_room(&self, job: JobId, may_start: bool, now: Instant) -> bool {
         match self.all.get(&job) {
-            None => true,
-            Some(Worker { phase: Phase::Resting { until }, .. }) => *until <= now,
+            None => may_start,
+            Some(Worker { phase: Phase::Resting { until }, .. }) => may_start && *until <= now,
             Some(worker) => worker.is_working() && worker.hands.has_room(),
         }
     }
@@ -148,18 +153,25 @@ impl Workers {
         self.all.insert(id, worker);
     }
 
-    /// Gives a job's worker, which has room, a bundle.
-    pub(super) fn give(&mut self, job: JobId, subtasks: Vec<OrderedSubtask>, now: Now) -> Vec<Do> {
-        let Some(worker) = self.all.get_mut(&job) else { return Vec::new() };
-        let attempt = |it: &OrderedSubtask| Attempt { job, subtask: it.subtask, number: it.attempt };
+    /// Gives a job's worker, which has room, a bundle. What the job is told of its backends may be newer than the worker.
+    pub(super) fn give(&mut self, job: &Arc<Job>, subtasks: Vec<OrderedSubtask>, now: Now) -> Vec<Do> {
+        let Some(worker) = self.all.get_mut(&job.id) else { return Vec::new() };
+        let attempt = |it: &OrderedSubtask| Attempt { job: job.id, subtask: it.subtask, number: it.attempt };
         let attempts: Vec<Attempt> = subtasks.iter().map(attempt).collect();
         let mut bundle = worker.hands.take(subtasks, now);
         for it in &mut bundle {
             let name = BackendName::new(&it.backend).ok();
-            worker.job.config_of(name.as_ref()).clone_into(&mut it.backend_config_json);
+            job.config_of(name.as_ref()).clone_into(&mut it.backend_config_json);
         }
-        let given = worker.line.as_ref().is_some_and(|line| line.give(bundle, attempts.into_iter()));
-        if given { Vec::new() } else { worker.is_deaf(now) }
+        let first = bundle.first().map(|it| it.id);
+        if worker.line.as_ref().is_some_and(|line| line.give(bundle, attempts.into_iter())) {
+            return Vec::new();
+        }
+        // It never had them.
+        let back = first.map(|first| worker.hands.take_back(first)).unwrap_or_default();
+        let mut out: Vec<Do> = back.into_iter().rev().map(|it| Do::Again(job.clone(), it)).collect();
+        out.extend(worker.is_deaf(now));
+        out
     }
 
     /// These attempts are canceled.
@@ -251,7 +263,7 @@ impl Workers {
     /// The node is to be left: all that they have is handed back when they have ended.
     pub(super) fn dismiss_all(&mut self) -> Vec<Do> {
         let there = self.all.values_mut().filter(|worker| !matches!(worker.phase, Phase::Resting { .. }));
-        there.map(Worker::dismiss).collect()
+        there.filter_map(Worker::leave).collect()
     }
 
     /// The runner is gone, and every process with it: what they had in hand, and whether it had begun.
@@ -482,6 +494,14 @@ impl Worker {
             Parting { cause: Cause::Dismissed, ended: None, silent: false, at: None, killed: false };
         self.phase = Phase::Ending(parting);
         Do::Stop(self.ticket)
+    }
+
+    /// One that is on its way out already goes on with that; none: its process has ended.
+    fn leave(&mut self) -> Option<Do> {
+        match &self.phase {
+            Phase::Ending(parting) => parting.ended.is_none().then_some(Do::Stop(self.ticket)),
+            _ => Some(self.dismiss()),
+        }
     }
 
     fn kill(&mut self, cause: Cause) -> Vec<Do> {

@@ -63,7 +63,8 @@ impl Transaction<'_> {
     /// A subtask that was sent through a backend has ended well.
     pub(super) fn backend_did(&mut self, name: &BackendName) {
         let Some(known) = self.state.backends.get(name) else { return };
-        if known.failures == 0 && known.opened.is_none() {
+        // What was sent before it opened says nothing of how it is now.
+        if known.is_open(self.proposal.at) || (known.failures == 0 && known.opened.is_none()) {
             return;
         }
         let was_open = known.opened.is_some();
@@ -109,10 +110,11 @@ fn clipped(message: &str) -> String {
 }
 
 impl State {
-    /// Jobs that are not over and name a backend.
+    /// Jobs that are not over, or whose submit is under way, and that name a backend.
     pub fn jobs_through(&self, name: &BackendName) -> BTreeSet<String> {
-        let jobs = self.jobs.iter().filter(|job| !job.state().is_over() && job.spec.backends.contains(name));
-        jobs.map(|job| job.spec.name.to_string()).collect()
+        let jobs = self.jobs.iter().filter(|job| !job.state().is_over()).map(|job| &job.spec);
+        let all = jobs.chain(self.jobs.submits().map(|submit| &submit.spec));
+        all.filter(|spec| spec.backends.contains(name)).map(|spec| spec.name.to_string()).collect()
     }
 }
 

@@ -17,6 +17,8 @@ use crate::{
 
 /// Longest id of a request in bytes.
 const REQUEST_ID_MAX: usize = 128;
+/// Most backends of a job.
+const BACKENDS_MAX: usize = 64;
 const SOURCES: &str = "array: 0-99, items: [...] or file: tasks.jsonl";
 
 /// Reads a job; none if name, module or subtasks cannot be read. Fields with defects stay at their defaults.
@@ -212,6 +214,10 @@ pub fn job_defects(spec: &JobSpec) -> Vec<Defect> {
         } else if spec.after[..index].contains(name) {
             wrong(&path, format!("{name} is there already"), "each once");
         }
+    }
+    if spec.backends.len() > BACKENDS_MAX {
+        let why = format!("{} of them, and a job may name {BACKENDS_MAX}", spec.backends.len());
+        wrong("backends", why, "fewer backends, each with room for more");
     }
     for (index, name) in spec.backends.iter().enumerate() {
         if spec.backends[..index].contains(name) {

@@ -22,7 +22,7 @@ fn working() -> Workers {
     workers
 }
 
-fn starting(workers: &mut Workers, ticket: u64) {
+fn job() -> Arc<Job> {
     let (name, version) = (ModuleName::new("m").unwrap(), ModuleVersion::new("1").unwrap());
     let mut module = ModuleSpec::new(name, version, Runtime::Worker);
     module.stop = Stop { grace: Span::millis(500), ..Stop::default() };
@@ -30,20 +30,23 @@ fn starting(workers: &mut Workers, ticket: u64) {
     let reference = ModuleRef::parse("m@1").unwrap();
     let mut spec = JobSpec::new(JobName::new("j").unwrap(), reference, Subtasks::Array(range));
     spec.timeout = Some(Span::millis(100));
-    let job = Job {
+    Arc::new(Job {
         id: ID,
         spec: Arc::new(spec),
         module: Arc::new(module),
         secrets: BTreeMap::new(),
         backends: BTreeMap::new(),
-    };
-    workers.started(Arc::new(job), ticket, Line::to_nobody());
+    })
+}
+
+fn starting(workers: &mut Workers, ticket: u64) {
+    workers.started(job(), ticket, Line::to_nobody());
 }
 
 fn give(workers: &mut Workers, numbers: std::ops::Range<u32>, now: Now) {
     let item = |subtask: u32| Json::new(&subtask.into());
     let subtask = |subtask| OrderedSubtask { subtask, attempt: 1, backend: None, item: item(subtask) };
-    assert!(workers.give(ID, numbers.map(subtask).collect(), now).is_empty());
+    assert!(workers.give(&job(), numbers.map(subtask).collect(), now).is_empty());
 }
 
 fn end(id: u64, result: SubtaskResult, message: &str) -> End {
@@ -98,9 +101,9 @@ async fn a_crash_fails_what_had_begun_and_another_is_started_after_a_rest() {
     let all = told(workers.heard(1, Heard::Silent("broken".to_owned()), at(21)));
     let why = "its worker ended: exit code 3; it said last: a; b";
     assert_eq!(all, [format!("0 failed (exit, exit code 3): {why}")]);
-    assert!(workers.is_idle() && !workers.has_room(ID, at(500).at));
+    assert!(workers.is_idle() && !workers.has_room(ID, true, at(500).at));
     assert_eq!(workers.due(at(500).at), Some(at(1021).at));
-    assert!(workers.has_room(ID, at(1021).at), "after a second");
+    assert!(workers.has_room(ID, true, at(1021).at), "after a second");
     // It was of use before, so the next rest is as short; after one that was of none it is longer.
     starting(&mut workers, 2);
     workers.heard(2, Heard::Ready(1), at(1100));
@@ -141,7 +144,7 @@ async fn a_wrong_word_ends_the_process() {
     give(&mut workers, 1..3, at(0));
     let ends = vec![end(5, SubtaskResult::Finished, "")];
     assert_eq!(told(workers.heard(1, Heard::Ends(ends), at(5))), ["kill 1"]);
-    assert!(!workers.has_room(ID, at(5).at));
+    assert!(!workers.has_room(ID, true, at(5).at));
     let all = told(workers.ended(ended(1, Exit::Signal(9), ""), at(6)).unwrap());
     let why = "its worker answered for subtask id 5, which it was never given";
     assert_eq!(
@@ -154,7 +157,7 @@ async fn a_wrong_word_ends_the_process() {
 async fn one_that_never_is_ready_fails_what_waits_for_it() {
     let mut workers = Workers::default();
     starting(&mut workers, 1);
-    assert!(!workers.has_room(ID, at(0).at));
+    assert!(!workers.has_room(ID, true, at(0).at));
     let all = told(workers.ended(ended(1, Exit::Code(7), "no mood"), at(5)).unwrap());
     assert_eq!(all, ["all fail: its worker ended: exit code 7; it said last: no mood"]);
     starting(&mut workers, 2);
@@ -204,7 +207,10 @@ async fn one_that_has_nothing_to_do_goes_and_one_that_is_dismissed_hands_back() 
     assert_eq!(told(workers.tick(at(30_000))), ["stop 1"]);
     workers.heard(1, Heard::Silent(String::new()), at(30_001));
     assert!(workers.ended(ended(1, Exit::Code(0), ""), at(30_002)).unwrap().is_empty());
-    assert!(workers.has_room(ID, at(30_002).at) && workers.processes() == 0, "as if there had been none");
+    assert!(
+        workers.has_room(ID, true, at(30_002).at) && workers.processes() == 0,
+        "as if there had been none"
+    );
     starting(&mut workers, 2);
     workers.heard(2, Heard::Ready(1), at(0));
     give(&mut workers, 0..2, at(0));
@@ -214,4 +220,29 @@ async fn one_that_has_nothing_to_do_goes_and_one_that_is_dismissed_hands_back() 
     assert_eq!(all, ["0 handed back", "1 handed back"]);
     // No worker's: the runner has other processes.
     assert!(workers.ended(ended(3, Exit::Code(0), ""), at(2)).is_err());
+}
+
+#[test]
+fn a_worker_that_died_by_itself_is_not_forgotten_when_the_node_is_left() {
+    let mut workers = working();
+    give(&mut workers, 0..1, at(0));
+    assert!(
+        workers.ended(ended(1, Exit::Code(3), "boom"), at(1)).unwrap().is_empty(),
+        "its last words may come"
+    );
+    assert!(workers.dismiss_all().is_empty());
+    assert_eq!(told(workers.tick(at(600))).len(), 1);
+    assert!(workers.is_idle());
+}
+
+#[test]
+fn no_more_workers_are_started_than_there_are_slots() {
+    let mut workers = Workers::default();
+    starting(&mut workers, 1);
+    assert!(!workers.may_start(1) && workers.may_start(2));
+    assert!(!workers.has_room(JobId(8), workers.may_start(1), at(0).at));
+    assert!(workers.heard(1, Heard::Ready(1), at(0)).is_empty());
+    assert!(workers.may_start(1), "it has nothing to do, and makes room");
+    give(&mut workers, 0..1, at(0));
+    assert!(!workers.may_start(1));
 }

@@ -81,6 +81,17 @@ fn a_backend_in_use_stays_and_what_changes_keeps_how_it_stands() {
 }
 
 #[test]
+fn a_backend_that_a_submit_under_way_names_stays() {
+    let mut world = World::with_runners(1);
+    put(&mut world, |_| {});
+    let mut spec = world.job_spec("ndvi", Subtasks::Items);
+    spec.backends = vec![name()];
+    world.propose(Command::BeginSubmit(crate::command::BeginSubmit { spec: Arc::new(spec), most: 100 }));
+    let text = refusal(world.propose(Command::DeleteBackend(name())));
+    assert!(text.contains("ndvi"), "{text}");
+}
+
+#[test]
 fn a_breaker_opens_after_failures_in_a_row_longer_each_time_and_closes_with_a_success() {
     let mut world = World::with_runners(1);
     put(&mut world, |_| {});
@@ -88,7 +99,7 @@ fn a_breaker_opens_after_failures_in_a_row_longer_each_time_and_closes_with_a_su
         spec.backends = vec![name()];
         spec.retry.max_attempts = 1;
     });
-    let mut attempts = granted(&mut world, 9).into_iter();
+    let mut attempts = granted(&mut world, 10).into_iter();
     let mut end = |world: &mut World, ending| world.end(1, attempts.next().unwrap(), ending);
     end(&mut world, fail(FailureClass::Backend));
     end(&mut world, fail(FailureClass::Exit));
@@ -101,6 +112,8 @@ fn a_breaker_opens_after_failures_in_a_row_longer_each_time_and_closes_with_a_su
     assert_eq!(until(&world), Some(10_000));
     end(&mut world, fail(FailureClass::Backend));
     assert_eq!(until(&world), Some(10_000), "sent before it opened");
+    end(&mut world, Ending::Finished);
+    assert_eq!(until(&world), Some(10_000), "a success of then closes nothing either");
     for pause in [20_000, 25_000] {
         world.now.0 += 60_000;
         assert_eq!(world.state.backends[&name()].room(0, 9, world.now), 1);
