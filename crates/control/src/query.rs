@@ -18,6 +18,8 @@ use crate::event::{store_error, stored};
 pub(crate) const AT_ONCE: usize = 4;
 /// How long a query waits for others to end.
 const TURN_WITHIN: Duration = Duration::from_secs(3);
+/// How often a query that waits for who asked looks whether it still may.
+const LOOK: Duration = Duration::from_millis(100);
 /// Parts of an answer that wait for who asked; a query waits when there are more.
 const PARTS: usize = 4;
 
@@ -92,12 +94,36 @@ fn spawn(
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let until = tokio::time::Instant::from_std(ask.until);
-        reader.query(&ask, |part| {
-            // Who is slow to listen is not waited for longer than the query may take.
-            let sent = runtime.block_on(tokio::time::timeout_at(until, parts.send(part)));
-            matches!(sent, Ok(Ok(())))
-        })
+        let heard = parts.clone();
+        let stops = || reader.is_replacing();
+        reader.query(
+            &ask,
+            move || !heard.is_closed(),
+            |part| runtime.block_on(hand_over(&parts, part, until, stops)),
+        )
     })
+}
+
+/// Gives a part to who asked, and says whether it was taken. Who is slow to listen is not waited for longer than the query
+/// may take, nor once it is to stop.
+async fn hand_over<T>(
+    parts: &mpsc::Sender<T>,
+    part: T,
+    until: tokio::time::Instant,
+    stops: impl Fn() -> bool,
+) -> bool {
+    loop {
+        let next = until.min(tokio::time::Instant::now() + LOOK);
+        match tokio::time::timeout_at(next, parts.reserve()).await {
+            Ok(Ok(place)) => {
+                place.send(part);
+                return true;
+            }
+            Ok(Err(_)) => return false,
+            Err(_) if next >= until || stops() => return false,
+            Err(_) => {}
+        }
+    }
 }
 
 async fn end(task: JoinHandle<Result<(), QueryError>>) -> Result<(), ApiError> {
@@ -114,5 +140,30 @@ pub(crate) fn query_error(error: QueryError, field: &str) -> ApiError {
         QueryError::TooLong | QueryError::Unheard => ApiError::DeadlineExceeded(error.to_string()),
         QueryError::Failed(_) => ApiError::Precondition(error.to_string()),
         QueryError::Store(error) => store_error(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_listener_is_waited_for_until_the_query_is_to_stop() {
+        let (parts, mut answers) = mpsc::channel(1);
+        let until = tokio::time::Instant::now() + Duration::from_secs(60);
+        assert!(hand_over(&parts, 1, until, || true).await, "there is room");
+        let began = Instant::now();
+        assert!(!hand_over(&parts, 2, until, || true).await);
+        assert!(!hand_over(&parts, 3, tokio::time::Instant::now() + LOOK / 2, || false).await);
+        assert!(began.elapsed() < Duration::from_secs(30));
+        let slow = tokio::spawn(async move {
+            tokio::time::sleep(3 * LOOK).await;
+            (answers.recv().await, answers.recv().await, answers)
+        });
+        assert!(hand_over(&parts, 4, until, || false).await);
+        let (first, second, answers) = slow.await.expect("it listens");
+        assert_eq!((first, second), (Some(1), Some(4)));
+        drop(answers);
+        assert!(!hand_over(&parts, 5, until, || false).await);
     }
 }

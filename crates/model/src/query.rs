@@ -18,8 +18,6 @@ pub const TIME: Span = Span::seconds(5);
 pub const TIME_MAX: Span = Span::seconds(60);
 /// Longest query in bytes.
 pub const SQL_MAX: usize = 64 << 10;
-/// Longest value, in bytes; what is longer ends the query.
-pub const VALUE_MAX: usize = 4 << 20;
 
 /// A view that queries read. Its names are a promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,9 @@ use crate::store::Store;
 /// Events dropped at a time: some ten milliseconds on a busy machine.
 const PORTION: u64 = 1_000;
 
+/// Attempts of a job that ended by a time, without those that its failed subtasks failed by.
+const DROP_ATTEMPTS: &str = "DELETE FROM job_attempts WHERE job_id = ? AND ended_at <= ? AND stands = 0";
+
 /// How much history is kept; what exceeds either bound goes, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -102,11 +105,27 @@ fn drop_histories(db: &Connection, kept: u64, oldest_kept: i64) -> rusqlite::Res
         ] {
             db.prepare_cached(sql)?.execute([job, number])?;
         }
-        let sql = "DELETE FROM job_attempts WHERE job_id = ? AND ended_at <= ? AND stands = 0";
-        db.prepare_cached(sql)?.execute([job, at])?;
+        db.prepare_cached(DROP_ATTEMPTS)?.execute([job, at])?;
     }
     if touched > 0 {
         db.prepare_cached("UPDATE meta SET value = value - ? WHERE name = 'touched'")?.execute([touched])?;
     }
     Ok(dropped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_to_drop_are_found_by_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state.db")).unwrap();
+        let (db, _) = store.db("explain").unwrap();
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {DROP_ATTEMPTS}")).unwrap();
+        let steps = plan.query_map([1, 2], |row| row.get::<_, String>(3)).unwrap();
+        let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+        let found = "SEARCH job_attempts USING INDEX job_attempts_ended (job_id=? AND ended_at<?)";
+        assert_eq!(steps, [found]);
+    }
 }

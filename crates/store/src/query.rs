@@ -6,6 +6,9 @@
 //!                                                               jobs with their history, blocks of attempts
 //! ```
 //!
+//! SQLite does not ask the guard about every column: not about those that a join compares. So a query's connection has the
+//! database under a name that is made up for it, and empty tables where a query would look for those of the database.
+//!
 //! A query has connections of its own, opened for it: nothing that it does to one is left to the next. What it sorts and
 //! groups spills into temporary files, what it brings is handed over as it comes.
 
@@ -19,8 +22,8 @@ use std::time::Instant;
 
 use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::types::ValueRef;
-use rusqlite::{Batch, Connection, ErrorCode, Statement, ToSql};
-use sheaf_model::query::{SQL_MAX, VALUE_MAX};
+use rusqlite::{Batch, Connection, ErrorCode, Row, Statement, ToSql};
+use sheaf_model::query::{SQL_MAX, VIEWS};
 use sheaf_model::{Cell, JobName, QueryEnd, QueryPart, Ranges, Revision, Run};
 
 use crate::error::StoreError;
@@ -33,6 +36,10 @@ use source::Source;
 const BATCH_ROWS: usize = 256;
 /// Their size in bytes, about.
 const BATCH_BYTES: usize = 256 << 10;
+/// Longest value in bytes: SQLite holds a whole row of them.
+const VALUE_BYTES: usize = 1 << 20;
+/// Longest row in bytes.
+const ROW_BYTES: usize = 8 << 20;
 /// Size of a whole answer in bytes, about.
 const ANSWER_BYTES: usize = 256 << 20;
 /// Memory for pages of each connection, in KiB; what sorting needs beyond goes to a file.
@@ -77,12 +84,22 @@ pub enum QueryError {
 }
 
 impl Reader {
-    /// Answers a query: gives its parts to `take` as they come, until that says that nobody waits.
-    pub fn query(&self, ask: &Ask, mut take: impl FnMut(QueryPart) -> bool) -> Result<(), QueryError> {
-        self.session(ask.until, |session| {
+    /// Answers a query: gives its parts to `take` as they come, until that says that nobody waits. `is_heard` says the same
+    /// while there is nothing to give, and is asked often.
+    pub fn query(
+        &self,
+        ask: &Ask,
+        is_heard: impl Fn() -> bool + Send + Sync + 'static,
+        mut take: impl FnMut(QueryPart) -> bool,
+    ) -> Result<(), QueryError> {
+        self.session(ask.until, is_heard, |session| {
             let mut statement = session.prepare(&ask.sql)?;
             let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
-            let mut heard = |part| if take(part) { Ok(()) } else { Err(QueryError::Unheard) };
+            let mut heard = |part| match take(part) {
+                true => Ok(()),
+                false if self.is_replacing() => Err(guard::replaced()),
+                false => Err(QueryError::Unheard),
+            };
             heard(QueryPart::Columns(columns))?;
             let end = session.run(&mut statement, &[], ask.rows, |rows| heard(QueryPart::Rows(rows)))?;
             heard(QueryPart::End(end))
@@ -96,9 +113,10 @@ impl Reader {
         condition: &str,
         until: Instant,
     ) -> Result<Ranges, QueryError> {
-        self.session(until, |session| {
-            // First alone and in brackets, so that it is a condition and nothing beside it.
-            let alone = format!("SELECT 1 FROM subtasks WHERE (\n{condition}\n)");
+        self.session(until, || true, |session| {
+            // First within a CASE: what closes the bracket below to go on with something else than a condition, or makes
+            // a comment of the rest, cannot be read there.
+            let alone = format!("SELECT CASE WHEN (\n{condition}\n) THEN 1 END FROM subtasks");
             drop(session.prepare(&alone)?);
             let sql = format!(
                 "SELECT subtask FROM (SELECT * FROM subtasks WHERE job = ?1) AS subtasks WHERE (\n{condition}\n)"
@@ -125,12 +143,13 @@ impl Reader {
     fn session<T>(
         &self,
         until: Instant,
+        is_heard: impl Fn() -> bool + Send + Sync + 'static,
         work: impl FnOnce(&Session) -> Result<T, QueryError>,
     ) -> Result<T, QueryError> {
         let pool = self.pool();
         let done = pool.apart(|| {
-            let guard = Guard::new(until);
-            Ok(Session::open(self.path(), guard, pool).and_then(|session| work(&session)))
+            let session = Session::open(self.path(), pool, |own| Guard::new(until, own, is_heard));
+            Ok(session.and_then(|session| work(&session)))
         });
         done?
     }
@@ -144,18 +163,20 @@ struct Session {
 }
 
 impl Session {
-    fn open(path: &Path, guard: Guard, pool: &Arc<Pool>) -> Result<Self, QueryError> {
+    fn open(path: &Path, pool: &Arc<Pool>, guard: impl FnOnce(String) -> Guard) -> Result<Self, QueryError> {
         let failed = StoreError::sqlite("prepare a query of", path);
-        let (mut db, inner) = (store::open_for_reading(path)?, store::open_for_reading(path)?);
-        for db in [&db, &inner] {
-            db.pragma_update(None, "cache_size", -CACHE_KIB).map_err(&failed)?;
-        }
+        let inner = store::open_for_reading(path)?;
+        inner.pragma_update(None, "cache_size", -CACHE_KIB).map_err(&failed)?;
+        let (mut db, own) = store::open_apart(path)?;
+        db.pragma_update(Some(own.as_str()), "cache_size", -CACHE_KIB).map_err(&failed)?;
         db.pragma_update(None, "temp_store", "FILE").map_err(&failed)?;
-        let guard = Arc::new(guard);
         let revision = same_commit(&db, &inner).map_err(&failed)?;
         let source = Source::new(inner, path.to_owned());
         functions::register(&db, source).map_err(&failed)?;
-        db.execute_batch(include_str!("query/views.sql")).map_err(&failed)?;
+        // Only now, so that above it is the database where names are looked for.
+        db.execute_batch(include_str!("schema.sql")).map_err(&failed)?;
+        db.execute_batch(&views(&own)).map_err(&failed)?;
+        let guard = Arc::new(guard(own));
         guard.watch(&mut db, pool).map_err(&failed)?;
         Ok(Self { db, revision, guard })
     }
@@ -199,6 +220,10 @@ impl Session {
                 end.cut = Some(format!("the answer is larger than {} MiB", ANSWER_BYTES >> 20));
                 break;
             }
+            if length(row, columns) > ROW_BYTES {
+                let why = format!("a row is longer than {} MiB; read fewer columns at once", ROW_BYTES >> 20);
+                return Err(QueryError::Failed(why));
+            }
             let cells =
                 (0..columns).map(|column| row.get_ref(column).map(cell)).collect::<Result<Vec<_>, _>>();
             let cells = cells.map_err(|error| self.explain(error, true))?;
@@ -233,7 +258,8 @@ impl Session {
                 match code.code {
                     ErrorCode::OperationInterrupted => QueryError::TooLong,
                     ErrorCode::TooBig => {
-                        QueryError::Failed(format!("a value is longer than {VALUE_MAX} bytes"))
+                        let why = format!("a value is longer than {VALUE_BYTES} bytes; read a part of it");
+                        QueryError::Failed(why)
                     }
                     ErrorCode::AuthorizationForStatementDenied => refused(message, remedy),
                     // What cannot be prepared is the asker's mistake; what fails later is in what is there.
@@ -244,6 +270,27 @@ impl Session {
             other => QueryError::Failed(other.to_string()),
         }
     }
+}
+
+/// The views over the database called `own`. Each that people read is a plain one over the real one, whose name also begins
+/// so: from that the guard knows who reads.
+fn views(own: &str) -> String {
+    let real = include_str!("query/views.sql").replace("main.", &format!("{own}."));
+    let mut all = real.replace("CREATE TEMP VIEW ", &format!("CREATE TEMP VIEW {own}_"));
+    for view in VIEWS {
+        let name = view.name;
+        all.push_str(&format!("\nCREATE TEMP VIEW {name} AS SELECT * FROM temp.{own}_{name};"));
+    }
+    all
+}
+
+/// Bytes of a row's texts and blobs.
+fn length(row: &Row<'_>, columns: usize) -> usize {
+    let bytes = |column| match row.get_ref(column) {
+        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => bytes.len(),
+        _ => 0,
+    };
+    (0..columns).map(bytes).sum()
 }
 
 /// Begins reading on both, until they see the same commit.

@@ -41,6 +41,11 @@ impl Reader {
         Ok(std::fs::metadata(self.path())?.len())
     }
 
+    /// Whether the database is about to be replaced, which waits for what is under way.
+    pub fn is_replacing(&self) -> bool {
+        self.pool.is_replacing()
+    }
+
     /// Where the database is.
     pub(crate) fn path(&self) -> &Path {
         self.pool.path()

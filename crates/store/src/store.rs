@@ -1,5 +1,6 @@
 //! The one writer.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,6 +137,37 @@ pub(crate) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
+/// Opens a connection to a database of its own in memory, which has the one at `path` beside it for reading, under a name
+/// that nobody can guess. Also says that name.
+pub(crate) fn open_apart(path: &Path) -> Result<(Connection, String), StoreError> {
+    let failed = StoreError::sqlite("open for reading", path);
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_in_memory_with_flags(flags).map_err(&failed)?;
+    db.busy_timeout(PATIENCE).map_err(&failed)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    let name = "SELECT 'sheaf_' || lower(hex(randomblob(16)))";
+    let name: String = db.query_row(name, [], |row| row.get(0)).map_err(&failed)?;
+    db.execute("ATTACH ? AS ?", [&read_only(path), &name]).map_err(&failed)?;
+    Ok((db, name))
+}
+
+/// A path as SQLite takes it to open a file only for reading.
+fn read_only(path: &Path) -> String {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                uri.push(char::from(*byte));
+            }
+            // Infallible: it writes into a string.
+            byte => drop(write!(uri, "%{byte:02X}")),
+        }
+    }
+    uri.push_str("?mode=ro");
+    uri
+}
+
 /// Makes names created, moved and removed beside `path` last.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -148,4 +180,21 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_beside_is_only_read_wherever_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("50% of a#b?mode=rw é.db");
+        drop(Store::open(&path).unwrap());
+        let (db, name) = open_apart(&path).unwrap();
+        assert_eq!(revision(&db).unwrap(), Revision(0));
+        let error = db.execute(&format!("DELETE FROM {name}.meta"), []).unwrap_err();
+        assert!(error.to_string().contains("readonly"), "{error}");
+        assert_ne!(open_apart(&path).unwrap().1, name);
+    }
 }

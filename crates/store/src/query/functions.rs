@@ -79,7 +79,10 @@ fn packed(run: Run) -> i64 {
 
 fn piece(packed: i64) -> Run {
     let [first, last] = [packed >> 32, packed & i64::from(u32::MAX)];
-    Run::new(u32::try_from(first).unwrap_or_default(), u32::try_from(last).unwrap_or_default())
+    let first = u32::try_from(first).unwrap_or_default();
+    let last = u32::try_from(last).unwrap_or_default();
+    // Whatever it is asked for, it is never more than a piece.
+    Run::new(first, last.clamp(first, first.saturating_add(PIECE - 1)))
 }
 
 fn job_id(ctx: &Context<'_>) -> Answer<JobId> {
@@ -309,5 +312,21 @@ const fn kind(what: What) -> &'static str {
         What::Again => "again",
         What::Prioritized(_) | What::AllPrioritized(_) => "prioritized",
         What::Stale => "stale",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_a_piece_is_expanded() {
+        let whole = Run::new(5_000, 9_000);
+        assert_eq!(piece(packed(whole)), whole);
+        for (wrong, len) in
+            [(i64::from(u32::MAX), PIECE.into()), (i64::MAX, PIECE.into()), (-1, PIECE.into()), (9 << 32, 1)]
+        {
+            assert_eq!(piece(wrong).len(), len, "{wrong}");
+        }
     }
 }

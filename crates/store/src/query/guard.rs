@@ -7,15 +7,15 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
-use sheaf_model::query::{SQL_MAX, VALUE_MAX, VIEWS};
+use sheaf_model::query::{SQL_MAX, VIEWS};
 
-use super::{QueryError, refused};
+use super::{QueryError, VALUE_BYTES, refused};
 use crate::reader::Pool;
 
 /// Steps of SQLite's machine between two looks at the clock: some ten microseconds.
 const STEPS: i32 = 1_000;
-/// What views are made of. Nothing else of the database can be read, also not by who calls a part of a query like a view.
-const MADE_OF: [&str; 11] = [
+/// What views are made of, and nobody reads but they.
+const MADE_OF: [&str; 9] = [
     "nodes",
     "modules",
     "buckets",
@@ -25,9 +25,9 @@ const MADE_OF: [&str; 11] = [
     "job_attempts",
     "job_transitions",
     "events",
-    "sheaf_states",
-    "rarray",
 ];
+/// The same, but not of the database: there is nothing in them.
+const HELPERS: [&str; 2] = ["sheaf_states", "rarray"];
 /// Functions that reach out of the database, or into SQLite itself.
 const FORBIDDEN: [&str; 4] = ["load_extension", "fts3_tokenizer", "sqlite_log", "rtreecheck"];
 /// Tables that are functions, and read nothing but what they are given.
@@ -36,21 +36,38 @@ const OPEN: [&str; 2] = ["json_each", "json_tree"];
 /// Watches one query.
 pub(super) struct Guard {
     until: Instant,
+    /// How names begin that only this session knows. SQLite tells of who reads no more than a name, and a query calls its
+    /// parts as it likes.
+    own: String,
+    is_heard: Box<dyn Fn() -> bool + Send + Sync>,
     /// What was refused first: SQLite itself only says that something was.
     refusal: Mutex<Option<(String, &'static str)>>,
-    replaced: Mutex<bool>,
+    stopped: Mutex<Option<Stop>>,
+}
+
+/// Why a query is to end before its time.
+#[derive(Clone, Copy)]
+enum Stop {
+    Replaced,
+    Unheard,
 }
 
 impl Guard {
-    pub(super) fn new(until: Instant) -> Self {
-        Self { until, refusal: Mutex::default(), replaced: Mutex::default() }
+    pub(super) fn new(
+        until: Instant,
+        own: String,
+        is_heard: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let is_heard = Box::new(is_heard);
+        Self { until, own, is_heard, refusal: Mutex::default(), stopped: Mutex::default() }
     }
 
     /// Why the query was not allowed to go on, if it was not.
     pub(super) fn refusal(&self) -> Option<QueryError> {
-        if *self.replaced.lock().unwrap_or_else(PoisonError::into_inner) {
-            let why = "this node is receiving the cluster's state anew; ask again";
-            return Some(QueryError::Failed(why.to_owned()));
+        match *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Stop::Replaced) => return Some(replaced()),
+            Some(Stop::Unheard) => return Some(QueryError::Unheard),
+            None => {}
         }
         let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
         refusal.map(|(problem, remedy)| refused(problem, remedy))
@@ -60,7 +77,7 @@ impl Guard {
     pub(super) fn watch(self: &Arc<Self>, db: &mut Connection, pool: &Arc<Pool>) -> rusqlite::Result<()> {
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         for (limit, most) in [
-            (Limit::SQLITE_LIMIT_LENGTH, VALUE_MAX),
+            (Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES),
             (Limit::SQLITE_LIMIT_SQL_LENGTH, 2 * SQL_MAX),
             (Limit::SQLITE_LIMIT_COLUMN, 200),
             (Limit::SQLITE_LIMIT_EXPR_DEPTH, 100),
@@ -80,24 +97,30 @@ impl Guard {
     }
 
     fn is_enough(&self, pool: &Pool) -> bool {
-        if pool.is_replacing() {
-            *self.replaced.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            return true;
-        }
-        Instant::now() >= self.until
+        let stop = match () {
+            () if pool.is_replacing() => Stop::Replaced,
+            () if !(self.is_heard)() => Stop::Unheard,
+            () => return Instant::now() >= self.until,
+        };
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
+        true
     }
 
     fn authorize(&self, asked: &AuthContext<'_>) -> Authorization {
-        let within = asked.accessor.is_some_and(is_view);
+        let is_own = |name: &str| name.starts_with(&self.own);
+        let within = asked.accessor.is_some_and(is_own);
         let refusal = match asked.action {
             AuthAction::Select | AuthAction::Recursive => None,
             AuthAction::Read { table_name, column_name } => {
                 // Parts of a query have names, too, and are asked for without a schema.
-                let named = asked.database_name != Some("main") && is_view(table_name);
+                let named =
+                    asked.database_name != Some("main") && (is_view(table_name) || is_own(table_name));
+                let is_ours = asked.database_name == Some(self.own.as_str());
                 let allowed = named
                     || OPEN.contains(&table_name)
                     // Without a column it is asked for once more when views have become parts of the query.
-                    || ((within || column_name.is_empty()) && MADE_OF.contains(&table_name))
+                    || ((within || column_name.is_empty())
+                        && (HELPERS.contains(&table_name) || is_ours && MADE_OF.contains(&table_name)))
                     || (asked.database_name.is_none() && !is_table(table_name));
                 (!allowed).then(|| {
                     let names: Vec<&str> = VIEWS.iter().map(|view| view.name).collect();
@@ -138,6 +161,11 @@ impl Guard {
 const READS: &str = "one SELECT over the views that `sheaf query --tables` shows";
 const TABLES: &str = "`sheaf query --tables` says what each has";
 const CHANGES: &str = "changes are made by `sheaf apply`, `sheaf bucket`, `sheaf job` and so on";
+
+/// What ends a query while the database is replaced.
+pub(super) fn replaced() -> QueryError {
+    QueryError::Failed("this node is receiving the cluster's state anew; ask again".to_owned())
+}
 
 fn is_view(name: &str) -> bool {
     VIEWS.iter().any(|view| view.name == name)

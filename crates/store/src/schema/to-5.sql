@@ -27,6 +27,7 @@ CREATE TABLE job_attempts (
   PRIMARY KEY (job_id, subtask, attempt)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX job_attempts_stands ON job_attempts (job_id, fingerprint) WHERE stands = 1;
+CREATE INDEX job_attempts_ended ON job_attempts (job_id, ended_at) WHERE stands = 0;
 
 INSERT INTO meta VALUES ('touched', 0);
 

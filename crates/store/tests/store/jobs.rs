@@ -141,16 +141,20 @@ impl World {
     ) -> Result<(Vec<Vec<String>>, QueryEnd), QueryError> {
         let ask = Ask { sql: sql.to_owned(), rows, until: Instant::now() + within };
         let (mut found, mut ended) = (Vec::new(), None);
-        self.store.reader().query(&ask, |part| {
-            match part {
-                QueryPart::Columns(_) => {}
-                QueryPart::Rows(rows) => {
-                    found.extend(rows.into_iter().map(|row| row.iter().map(Cell::to_string).collect()));
+        self.store.reader().query(
+            &ask,
+            || true,
+            |part| {
+                match part {
+                    QueryPart::Columns(_) => {}
+                    QueryPart::Rows(rows) => {
+                        found.extend(rows.into_iter().map(|row| row.iter().map(Cell::to_string).collect()));
+                    }
+                    QueryPart::End(end) => ended = Some(end),
                 }
-                QueryPart::End(end) => ended = Some(end),
-            }
-            true
-        })?;
+                true
+            },
+        )?;
         Ok((found, ended.expect("an answer has an end")))
     }
 }
@@ -269,7 +273,7 @@ fn histories_of_the_former_schema_are_indexed_when_it_is_opened() {
     let path = world.store.path().to_owned();
     let db = rusqlite::Connection::open(&path).expect("a database");
     db.execute_batch(
-        "DROP TABLE job_attempts; DROP TABLE job_blocks; DROP INDEX job_transitions_age;
+        "DROP TABLE backends; DROP TABLE job_attempts; DROP TABLE job_blocks; DROP INDEX job_transitions_age;
          ALTER TABLE job_transitions DROP COLUMN touched; DELETE FROM meta WHERE name = 'touched';
          PRAGMA user_version = 4;",
     )
