@@ -222,8 +222,8 @@ async fn one_that_has_nothing_to_do_goes_and_one_that_is_dismissed_hands_back() 
     assert!(workers.ended(ended(3, Exit::Code(0), ""), at(2)).is_err());
 }
 
-#[test]
-fn a_worker_that_died_by_itself_is_not_forgotten_when_the_node_is_left() {
+#[tokio::test]
+async fn a_worker_that_died_by_itself_is_not_forgotten_when_the_node_is_left() {
     let mut workers = working();
     give(&mut workers, 0..1, at(0));
     assert!(
@@ -235,8 +235,8 @@ fn a_worker_that_died_by_itself_is_not_forgotten_when_the_node_is_left() {
     assert!(workers.is_idle());
 }
 
-#[test]
-fn no_more_workers_are_started_than_there_are_slots() {
+#[tokio::test]
+async fn no_more_workers_are_started_than_there_are_slots() {
     let mut workers = Workers::default();
     starting(&mut workers, 1);
     assert!(!workers.may_start(1) && workers.may_start(2));
