@@ -75,29 +75,29 @@ pub struct Pace {
     rate: Rate,
     /// Thousandths of a subtask.
     saved: u64,
+    /// What is left of them, in parts of the window.
+    rest: u64,
     at: Timestamp,
 }
 
 impl Pace {
     /// An empty one.
     pub fn new(rate: Rate, now: Timestamp) -> Self {
-        Self { rate, saved: 0, at: now }
+        Self { rate, saved: 0, rest: 0, at: now }
     }
 
     /// How many may be begun now, by this rate.
     pub fn fill(&mut self, rate: Rate, now: Timestamp) -> u32 {
         let (most, window) = (u64::from(rate.count) * 1000, u128::from(rate.window.0.max(1)));
-        // A clock that was set back goes on from there.
-        let passed = now.0.saturating_sub(self.at.0);
-        let new = u128::from(passed) * u128::from(most) / window;
-        if now < self.at || rate != self.rate {
-            self.at = now;
-        } else {
-            // What is too little to count yet is not lost: only the time goes by that was counted.
-            let counted = (new * window).div_ceil(u128::from(most.max(1)));
-            self.at = Timestamp(self.at.0.saturating_add(u64::try_from(counted).unwrap_or(u64::MAX)));
+        if rate != self.rate {
+            self.rest = 0;
         }
-        let new = u64::try_from(new).unwrap_or(u64::MAX);
+        // A clock that was set back goes on from there. What is too little to count yet is not lost.
+        let passed = now.0.saturating_sub(self.at.0);
+        let new = u128::from(passed) * u128::from(most) + u128::from(self.rest);
+        self.at = now;
+        self.rest = u64::try_from(new % window).unwrap_or(0);
+        let new = u64::try_from(new / window).unwrap_or(u64::MAX);
         self.rate = rate;
         self.saved = self.saved.saturating_add(new).min(most);
         u32::try_from(self.saved / 1000).unwrap_or(u32::MAX)
@@ -166,6 +166,6 @@ mod tests {
         }
         assert!((98..=100).contains(&begun), "{begun}");
         assert_eq!(pace.fill(rate, Timestamp(0)), 0, "the clock was set back by an hour");
-        assert_eq!(pace.fill(rate, Timestamp(1_300)), 2);
+        assert_eq!(pace.fill(rate, Timestamp(1_300)), 3, "two more, and what was saved");
     }
 }
