@@ -259,7 +259,7 @@ fn huge(raw: &Raw, _: &Cluster) {
 }
 
 fn unknown(raw: &Raw, _: &Cluster) {
-    for method in ["BucketService/Fly", "NoService/Apply", "BackendService/Apply"] {
+    for method in ["BucketService/Fly", "NoService/Apply", "BackendService/Fly"] {
         assert_eq!(raw.refused(method, Vec::new()).code(), Code::Unimplemented, "{method}");
     }
 }
