@@ -12,7 +12,7 @@ const PROGRAMS: &str = "/usr/bin";
 /// Its subtasks, at most.
 const MOST: usize = 300;
 /// The job's name.
-pub(super) const NAME: &str = "checksums";
+const NAME: &str = "checksums";
 
 /// Writes the document and its items, unless they are there, and returns where the document is and how many items.
 pub(super) fn write(home: &Home) -> anyhow::Result<(PathBuf, usize)> {

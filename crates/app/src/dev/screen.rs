@@ -114,10 +114,8 @@ impl Screen<'_> {
         let (job, subtasks) = &self.seen.job;
         let about = format!("a job: {subtasks} programs' checksums, a subtask each, shared by the nodes");
         line(format!("{sheaf} job submit -f {} --wait", job.display()), &about);
-        line(
-            format!("{sheaf} job explain {}", super::job::NAME),
-            "how far it is, and what each node may run of it",
-        );
+        let counted = "SELECT node, count(*) FROM attempts GROUP BY node";
+        line(format!("{sheaf} query '{counted}'"), "which node ran how many of them");
         if let Some(worker) = self.nodes.iter().find(|node| node.labels.iter().any(|label| label == "work")) {
             let about = "/dev/logs asks for that label: it comes there, too";
             line(format!("{sheaf} node label {} collect", worker.name), about);

@@ -98,8 +98,12 @@ fn submits(ask: &Ask, machine: &Machine, cluster: &Cluster, figures: &Figures) {
 
 /// Subtasks that do nothing, through workers on two agents.
 fn works(machine: &Arc<Machine>, figures: &Figures) {
-    let cluster = scene::cluster(machine, "w-", 2);
     let worker = std::env::current_exe().expect("this program").with_file_name("faulty");
+    if !worker.is_file() {
+        figures.note("workers are NOT MEASURED: first cargo build --release -p sheaf-tests --bin faulty");
+        return;
+    }
+    let cluster = scene::cluster(machine, "w-", 2);
     cluster.apply(&format!(
         "kind: Module\nname: idle\nversion: '1'\nruntime: plugin\nworker: true\nexec: {{command: '{}'}}\n---\n",
         worker.display()
