@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use sheaf_engine::node::Start;
-use sheaf_model::{BucketName, Claim, NodeId, NodeName, SecretName, SecretValue};
+use sheaf_model::{BucketName, Claim, NodeId, NodeName, Sealed, SecretName, SecretValue};
 use sheaf_module::{Refused, Why};
 use sheaf_seal::{Key, SealError};
 use sheaf_wire::instance::GetSecret;
@@ -80,8 +80,7 @@ impl Secrets {
         let ask = GetSecret { bucket: bucket.clone(), claim, name: name.clone() };
         // Without a revision: whatever was acknowledged to anybody.
         let sealed = self.client.secret_for(ask).await.map_err(SecretError::Asked)?;
-        let no_key = || SecretError::NoKey { node: self.name.clone(), name: name.clone() };
-        Ok(self.key.as_ref().ok_or_else(no_key)?.open(name, &sealed)?)
+        open(self.key.as_deref(), &self.name, name, &sealed)
     }
 
     /// All that a plan leaves open, for what is started or goes on as `start` says.
@@ -102,6 +101,17 @@ impl Secrets {
         }
         Ok(opened)
     }
+}
+
+/// A secret that came sealed; `key` is that of `node`, if it has one.
+pub(crate) fn open(
+    key: Option<&Key>,
+    node: &NodeName,
+    name: &SecretName,
+    sealed: &Sealed,
+) -> Result<SecretValue, SecretError> {
+    let no_key = || SecretError::NoKey { node: node.clone(), name: name.clone() };
+    Ok(key.ok_or_else(no_key)?.open(name, sealed)?)
 }
 
 /// A secret as it can stand in an environment or a file.

@@ -119,6 +119,14 @@ enum Event {
     Stop,
 }
 
+/// Waits until then; none: for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Loop {
     /// With everything that a former life of the agent left ended. Blocks for as long as that takes.
     pub(crate) fn new(
@@ -196,24 +204,11 @@ impl Loop {
 
     async fn next(&mut self, stop: &CancellationToken, leave_at: Option<Instant>) -> Event {
         let may_say = self.ends.may_say();
-        let again = self.ends.due();
-        let again = async {
-            match again {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
+        let (due, again) = (self.workers.due(Instant::now()), self.ends.due());
         let over = async {
             match leave_at {
                 Some(at) => tokio::time::sleep_until(at).await,
                 None => stop.cancelled().await,
-            }
-        };
-        let due = self.workers.due(Instant::now());
-        let due = async {
-            match due {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
             }
         };
         let heard = async {
@@ -227,9 +222,9 @@ impl Loop {
             Some(input) = self.inputs.recv() => Event::Input(input),
             heard = heard => Event::Heard(heard),
             Some((ticket, heard)) = self.told.recv() => Event::Worker(ticket, heard),
-            () = due => Event::Tick,
+            () = until(due) => Event::Tick,
             () = tokio::time::sleep(GATHER), if may_say => Event::Say,
-            () = again => Event::SayAgain,
+            () = until(again) => Event::SayAgain,
             () = over => Event::Stop,
         }
     }

@@ -175,8 +175,7 @@ impl Control {
     ) -> Result<Ranges, ApiError> {
         let member = self.member()?;
         let permit = self.query_turn().await?;
-        let now = member.replica.state().revision;
-        fresh(&member.replica, &member.reader, now, caller).await?;
+        fresh(&member, caller).await?;
         let (reader, job, until) = (member.reader, job.clone(), Instant::now() + WHERE_WITHIN);
         let found = tokio::task::spawn_blocking(move || {
             let _permit = permit;

@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
-use sheaf_consensus::Replica;
-use sheaf_model::{QueryPart, Revision};
+use sheaf_model::QueryPart;
 use sheaf_store::{Ask, QueryError, Reader};
 use sheaf_wire::query::{QueryApi, RunQuery};
 use sheaf_wire::{Answers, ApiError, Caller};
@@ -12,7 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::Control;
-use crate::event::{store_error, stored};
+use crate::event::{read, store_error, stored};
+use crate::place::Member;
 
 /// Queries at a time: each may keep a processor busy, and memory for what it sorts.
 pub(crate) const AT_ONCE: usize = 4;
@@ -28,8 +28,7 @@ impl QueryApi for Control {
         self.caught_up(&caller).await?;
         let member = self.member()?;
         let permit = self.query_turn().await?;
-        let now = member.replica.state().revision;
-        fresh(&member.replica, &member.reader, now, &caller).await?;
+        fresh(&member, &caller).await?;
         let ask =
             Ask { sql: ask.sql, rows: ask.limit.into(), until: Instant::now() + ask.timeout.duration() };
         let (parts, mut answers) = mpsc::channel(PARTS);
@@ -66,17 +65,13 @@ impl Control {
 
 /// Waits until SQLite has what memory has. If it does not come to that, the answer may be older than memory, but never than
 /// what the caller has seen.
-pub(crate) async fn fresh(
-    replica: &Replica,
-    reader: &Reader,
-    now: Revision,
-    caller: &Caller,
-) -> Result<(), ApiError> {
-    stored(replica, now).await;
-    let Some(seen) = caller.revision else { return Ok(()) };
-    let reader = reader.clone();
-    let here = tokio::task::spawn_blocking(move || reader.revision()).await;
-    let here = here.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)?;
+pub(crate) async fn fresh(member: &Member, caller: &Caller) -> Result<(), ApiError> {
+    let Some(seen) = caller.revision else {
+        let now = member.replica.state().revision;
+        stored(&member.replica, now).await;
+        return Ok(());
+    };
+    let here = read(member, Reader::revision).await?;
     if here < seen {
         let why = format!("what can be searched on this node is at revision {here}, not yet at {seen}");
         return Err(ApiError::DeadlineExceeded(why));

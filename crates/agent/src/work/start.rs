@@ -8,7 +8,7 @@ use sheaf_model::{Attempt, Bytes, Facts, Scope, SubtaskScope, Template};
 use super::{Job, Place};
 use crate::keeper::{Confided, Confidential, Confine, Opened, OutputLimits};
 use crate::runner::Start;
-use crate::secrets::{SecretError, text};
+use crate::secrets;
 
 /// What is kept of what an attempt writes: its beginning falls away first.
 pub(super) const OUTPUT: OutputLimits = OutputLimits { file: Bytes(1 << 20), files: 2 };
@@ -87,10 +87,10 @@ impl Rendering<'_> {
             let sealed = job.secrets.get(name);
             let sealed =
                 sealed.ok_or_else(|| format!("secret {name} is not set yet: sheaf secret set {name}"))?;
-            let no_key = || SecretError::NoKey { node: facts.name.clone(), name: name.clone() };
-            let key = place.key.as_ref().ok_or_else(no_key).map_err(|error| error.to_string())?;
-            let value = key.open(name, sealed).map_err(|error| error.to_string())?;
-            opened.put(name.clone(), text(name, &value).map_err(|error| error.to_string())?);
+            let value = secrets::open(place.key.as_deref(), &facts.name, name, sealed);
+            let text =
+                value.and_then(|value| secrets::text(name, &value)).map_err(|error| error.to_string())?;
+            opened.put(name.clone(), text);
         }
         Ok(opened)
     }

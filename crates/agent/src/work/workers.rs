@@ -216,14 +216,12 @@ impl Workers {
                 parting.at = at;
             }
             Phase::Starting => {
-                let cause = Cause::NotReady(String::new());
-                let ended = Some(ended);
-                worker.phase = Phase::Ending(Parting { cause, ended, silent: true, at, killed: false });
+                let parting = Parting::of(Cause::NotReady(String::new()));
+                worker.phase = Phase::Ending(Parting { ended: Some(ended), silent: true, at, ..parting });
             }
             Phase::Working { .. } | Phase::Resting { .. } => {
-                let parting =
-                    Parting { cause: Cause::Itself, ended: Some(ended), silent: false, at, killed: false };
-                worker.phase = Phase::Ending(parting);
+                let parting = Parting::of(Cause::Itself);
+                worker.phase = Phase::Ending(Parting { ended: Some(ended), at, ..parting });
             }
         }
         Ok(self.settle(ticket, now))
@@ -325,6 +323,11 @@ fn first_pause(job: &Job) -> Duration {
 }
 
 impl Parting {
+    /// One that begins: its process lives, and may have something to say.
+    const fn of(cause: Cause) -> Self {
+        Self { cause, ended: None, silent: false, at: None, killed: false }
+    }
+
     /// What is said of the end.
     fn why(&self, ended: &Ended) -> String {
         match &self.cause {
@@ -462,15 +465,9 @@ impl Worker {
 
     /// It does not read what it is given: it hangs, or its line has just broken, which is heard of as well.
     fn is_deaf(&mut self, now: Now) -> Vec<Do> {
-        let why = "its worker does not read what it is given".to_owned();
-        let parting = Parting {
-            cause: Cause::Wrong(why),
-            ended: None,
-            silent: true,
-            at: Some(now.at + LAST_WORDS),
-            killed: false,
-        };
-        self.phase = Phase::Ending(parting);
+        let parting = Parting::of(Cause::Wrong("its worker does not read what it is given".to_owned()));
+        let at = Some(now.at + LAST_WORDS);
+        self.phase = Phase::Ending(Parting { silent: true, at, ..parting });
         Vec::new()
     }
 
@@ -486,13 +483,11 @@ impl Worker {
         };
         // That it ended says more than that its line broke.
         let at = Some(now.at + LAST_WORDS);
-        self.phase = Phase::Ending(Parting { cause, ended: None, silent: true, at, killed: false });
+        self.phase = Phase::Ending(Parting { silent: true, at, ..Parting::of(cause) });
     }
 
     fn dismiss(&mut self) -> Do {
-        let parting =
-            Parting { cause: Cause::Dismissed, ended: None, silent: false, at: None, killed: false };
-        self.phase = Phase::Ending(parting);
+        self.phase = Phase::Ending(Parting::of(Cause::Dismissed));
         Do::Stop(self.ticket)
     }
 
@@ -505,7 +500,7 @@ impl Worker {
     }
 
     fn kill(&mut self, cause: Cause) -> Vec<Do> {
-        self.phase = Phase::Ending(Parting { cause, ended: None, silent: true, at: None, killed: true });
+        self.phase = Phase::Ending(Parting { silent: true, killed: true, ..Parting::of(cause) });
         vec![Do::Kill(self.ticket)]
     }
 
