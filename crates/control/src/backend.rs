@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sheaf_engine::backend::{Backend, Pace};
 use sheaf_engine::{Command, Job, State};
 use sheaf_model::view::BackendRow;
-use sheaf_model::{BackendName, Defect, Frequency, JobSpec, Timestamp};
+use sheaf_model::{BackendName, Defect, JobSpec, Timestamp};
 use sheaf_wire::backend::{ApplyBackend, BackendApi, DeleteBackend, GotBackend, ListBackends};
 use sheaf_wire::{ApiError, Caller, Done, Page};
 
@@ -57,7 +57,7 @@ fn row(state: &State, backend: &Backend, now: Timestamp) -> BackendRow {
         Some(_) if backend.is_open(now) => "open",
         Some(_) => "trying",
     };
-    let rate = spec.rate.map(|rate| Frequency { count: rate.count, window: rate.window }.to_string());
+    let rate = spec.rate.map(|rate| rate.to_string());
     BackendRow {
         name: spec.name.to_string(),
         state: word.to_owned(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sheaf_model::{BackendSpec, Rate, Revision, Timestamp};
+use sheaf_model::{BackendSpec, Frequency, Revision, Timestamp};
 
 /// A backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,9 +60,7 @@ impl Backend {
             (_, Some(most)) if running >= most => {
                 Some(format!("backend {name} runs {running}, its max_running"))
             }
-            _ if pace == 0 => self.spec.rate.map(|Rate { count, window }| {
-                format!("backend {name} has taken {count} in {window}, its rate")
-            }),
+            _ if pace == 0 => self.spec.rate.map(|rate| format!("backend {name} has taken {rate}, its rate")),
             _ => None,
         }
     }
@@ -72,7 +70,7 @@ impl Backend {
 /// empty.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
-    rate: Rate,
+    rate: Frequency,
     /// Thousandths of a subtask.
     saved: u64,
     /// What is left of them, in parts of the window.
@@ -82,12 +80,12 @@ pub struct Pace {
 
 impl Pace {
     /// An empty one.
-    pub fn new(rate: Rate, now: Timestamp) -> Self {
+    pub fn new(rate: Frequency, now: Timestamp) -> Self {
         Self { rate, saved: 0, rest: 0, at: now }
     }
 
     /// How many may be begun now, by this rate.
-    pub fn fill(&mut self, rate: Rate, now: Timestamp) -> u32 {
+    pub fn fill(&mut self, rate: Frequency, now: Timestamp) -> u32 {
         let (most, window) = (u64::from(rate.count) * 1000, u128::from(rate.window.0.max(1)));
         if rate != self.rate {
             self.rest = 0;
@@ -138,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_rate_fills_up_steadily_and_no_further_than_its_count() {
-        let rate = Rate { count: 10, window: Span::seconds(1) };
+        let rate = Frequency { count: 10, window: Span::seconds(1) };
         let mut pace = Pace::new(rate, Timestamp(0));
         assert_eq!(pace.fill(rate, Timestamp(0)), 0);
         assert_eq!(pace.fill(rate, Timestamp(250)), 2);
@@ -147,7 +145,7 @@ mod tests {
         assert_eq!(pace.fill(rate, Timestamp(99_000)), 10);
         pace.took(10);
         // Looked at often, nothing is lost.
-        let slow = Rate { count: 1, window: Span::seconds(10) };
+        let slow = Frequency { count: 1, window: Span::seconds(10) };
         for at in 99_000..108_990 {
             assert_eq!(pace.fill(slow, Timestamp(at)), 0, "{at}");
         }
@@ -156,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_rate_loses_nothing_when_it_is_looked_at_often_and_survives_a_clock_set_back() {
-        let rate = Rate { count: 100, window: Span::seconds(60) };
+        let rate = Frequency { count: 100, window: Span::seconds(60) };
         let mut pace = Pace::new(rate, Timestamp(3_600_000));
         let mut begun = 0;
         for at in 0..60_000 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendName, Json, Span};
+use crate::{BackendName, Frequency, Json, Span};
 
 /// Longest `config` in bytes of JSON: it goes with every grant.
 pub const BACKEND_CONFIG_MAX: usize = 64 << 10;
@@ -17,7 +17,7 @@ pub struct BackendSpec {
     /// No more than so many subtasks at a time, of all jobs together; none: as many as nodes run.
     pub max_running: Option<u32>,
     /// No more than so many are begun in a time; none: as fast as nodes run them.
-    pub rate: Option<Rate>,
+    pub rate: Option<Frequency>,
     /// When it is left alone for a while.
     pub breaker: Breaker,
     /// What modules must know of it, a JSON object.
@@ -41,15 +41,6 @@ impl BackendSpec {
             owner: None,
         }
     }
-}
-
-/// So many in a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rate {
-    /// How many; at least 1.
-    pub count: u32,
-    /// In this time, which is not zero.
-    pub window: Span,
 }
 
 /// When a backend that fails is left alone: it opens after so many failures of class `backend` in a row, for a time that

@@ -50,7 +50,7 @@ pub mod view;
 pub mod watch;
 
 pub use artifact::{Artifact, Digest, Holding, Shape};
-pub use backend::{BackendSpec, Breaker, Rate};
+pub use backend::{BackendSpec, Breaker};
 pub use binding::{Binding, Decision, LeaveReason, Residue};
 pub use bucket::{BucketSpec, BucketType, Json, OnNodeLost, Placement, PutBucket};
 pub use defect::Defect;

@@ -177,7 +177,7 @@ impl FromStr for SpanRange {
 }
 
 /// How often within which time: `5 in 10m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frequency {
     /// How often.
     pub count: u32,

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::bucket::{label_defects, object};
 use super::reader::{Defects, Fields, Wrong, mapping, measure, parsed, string, whole};
 use crate::backend::BACKEND_CONFIG_MAX;
-use crate::{BackendName, BackendSpec, Breaker, Bytes, Defect, Frequency, Rate, Span, SpanRange};
+use crate::{BackendName, BackendSpec, Breaker, Bytes, Defect, Span, SpanRange};
 
 /// The shortest first pause: nothing is asked again in a tight loop.
 const PAUSE_LEAST: Span = Span::millis(100);
@@ -24,7 +24,7 @@ pub(super) fn read(value: &Value, defects: &mut Defects) -> Option<BackendSpec> 
     fields.finish();
     let mut spec = BackendSpec::new(name?);
     spec.max_running = max_running;
-    spec.rate = rate.map(|Frequency { count, window }| Rate { count, window });
+    spec.rate = rate;
     spec.breaker = breaker.unwrap_or_default();
     spec.config = config.unwrap_or(spec.config);
     spec.labels = labels.unwrap_or_default();

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     BackendSpec, Breaker, BucketSpec, Bytes, Call, Check, CheckKind, Cores, Exec, Frequency, LifeCycleCall,
-    Limits, ModuleSpec, OnNodeLost, Placement, Rate, Restart, Revision, Runtime, SpanRange, Stop, Template,
+    Limits, ModuleSpec, OnNodeLost, Placement, Restart, Revision, Runtime, SpanRange, Stop, Template,
 };
 
 /// The document of a bucket, its fields in the documented order. `name`, `type`, `module` and `multi_node` are
@@ -60,8 +60,7 @@ pub fn backend_value(spec: &BackendSpec) -> Value {
     let mut fields = Writer::of("Backend");
     fields.put("name", spec.name.as_str());
     fields.some("max_running", spec.max_running);
-    let rate = |it: Rate| Frequency { count: it.count, window: it.window }.to_string();
-    fields.some("rate", spec.rate.map(rate));
+    fields.some("rate", spec.rate.map(|rate| rate.to_string()));
     let Breaker { failures, pause_min: min, pause_max: max } = spec.breaker;
     let breaker = json!({"failures": failures, "pause": SpanRange { min, max }.to_string()});
     fields.some("breaker", (spec.breaker != Breaker::default()).then_some(breaker));

@@ -10,7 +10,7 @@ use sheaf_engine::{
     Request, Rollout, Secret,
 };
 use sheaf_model::*;
-use sheaf_model::{BackendName, BackendSpec, Rate};
+use sheaf_model::{BackendName, BackendSpec, Frequency};
 
 use super::{
     BucketV1, BucketV2, BucketV3, ClusterV1, ModuleV1, ModuleV2, NodeV1, RolloutV1, Stored, decode, encode,
@@ -368,7 +368,7 @@ fn a_secret_is_written_as_it_was_first_shipped() {
 fn a_backend_is_written_as_it_was_first_shipped() {
     let mut spec = BackendSpec::new(BackendName::new("vito").unwrap());
     spec.max_running = Some(20);
-    spec.rate = Some(Rate { count: 10, window: Span::seconds(1) });
+    spec.rate = Some(Frequency { count: 10, window: Span::seconds(1) });
     let (until, why) = (Timestamp(1_700_000_030_000), "status 503".to_owned());
     let opened = Some(Opened { until, times: 2, why });
     let (revision, at) = (Revision(7), Timestamp(1_700_000_000_000));

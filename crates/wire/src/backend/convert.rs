@@ -2,7 +2,7 @@
 
 use sheaf_model::document::backend_defects;
 use sheaf_model::view::BackendRow;
-use sheaf_model::{BackendName, BackendSpec, Breaker, Defect, Json, Rate, Span};
+use sheaf_model::{BackendName, BackendSpec, Breaker, Defect, Frequency, Json, Span};
 
 use super::{ApplyBackend, DeleteBackend, GotBackend, ListBackends};
 use crate::change::{page_of, timestamp_of_text, timestamp_text};
@@ -26,7 +26,7 @@ fn spec(message: v1::BackendSpec) -> Result<BackendSpec, ApiError> {
     let mut spec = BackendSpec::new(backend_name(&message.name)?);
     let mut defects = Vec::new();
     spec.max_running = message.max_running;
-    spec.rate = message.rate_count.map(|count| Rate { count, window: Span(message.rate_window_ms) });
+    spec.rate = message.rate_count.map(|count| Frequency { count, window: Span(message.rate_window_ms) });
     if spec.rate.is_some_and(|rate| rate.window.0 == 0) {
         defects.push(Defect::new("rate_window_ms", "the time is zero", "milliseconds"));
     }
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_spec_comes_back_as_it_was_sent_and_says_what_is_wrong() {
         let mut sent = BackendSpec::new(BackendName::new("vito").unwrap());
-        sent.rate = Some(Rate { count: 3, window: Span(1000) });
+        sent.rate = Some(Frequency { count: 3, window: Span(1000) });
         sent.max_running = Some(7);
         sent.config = Json::new(&serde_json::json!({"url": "https://x"}));
         assert_eq!(spec(sent.clone().into()).unwrap(), sent);
