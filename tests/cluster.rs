@@ -14,6 +14,7 @@
 //! | `workers` | 2 | the same through plugins that take many subtasks, good ones and bad ones; and backends |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
+//! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `crowd` | 3, and 300 that are only sessions | a storm of sessions costs no election and no lease |
@@ -81,6 +82,8 @@ mod rollout;
 mod scene;
 #[path = "cluster/secret.rs"]
 mod secret;
+#[path = "cluster/secure.rs"]
+mod secure;
 #[path = "cluster/single.rs"]
 mod single;
 #[path = "cluster/starved.rs"]

@@ -37,8 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .emit_rerun_if_changed(false)
         .bytes(".")
         .btree_map(".")
-        // It holds a secret's value, which nothing is to print.
-        .skip_debug(["sheaf.v1.SetSecretRequest"])
+        // They hold a secret's value, which nothing is to print.
+        .skip_debug(["sheaf.v1.SetSecretRequest", "sheaf.v1.CreateTokenResponse"])
         .codec_path("crate::codec::Codec")
         .compile_fds(descriptors)?;
     Ok(())

@@ -283,7 +283,8 @@ fn only_cached(cluster: &Cluster) {
     let packed = sheaf_artifact::pack(&program(cluster, "torn", 2 << 20)).expect("it packs");
     let module = ModuleRef::parse("torn@1").expect("a version");
     let artifact = Artifact { module, digest: packed.digest, size: packed.size, shape: Shape::Directory };
-    let found = runtime().block_on(sheaf_artifact::holders(&cluster_id, &artifact, &[voters[1].address()]));
+    let (members, plain) = ([voters[1].address()], sheaf_wire::Transport::plain());
+    let found = runtime().block_on(sheaf_artifact::holders(&cluster_id, &artifact, &members, &plain));
     assert_eq!(found.len(), 4, "{found:?}");
     assert!(found.contains(&watcher.address()), "{found:?}");
     cluster.delete(&["/torn"]);

@@ -85,7 +85,7 @@ fn of_one(machine: &Arc<Machine>) {
 }
 
 /// An agent that must end by itself, and what it says then.
-fn refused(agent: &Agent, parts: &[&str]) {
+pub(crate) fn refused(agent: &Agent, parts: &[&str]) {
     agent.start();
     let code = agent.exit(Duration::from_secs(30));
     assert_eq!(code, 1, "{}", agent.log_tail());
@@ -110,7 +110,7 @@ fn unwelcome(agent: &Agent, parts: &[&str]) {
 }
 
 /// A plan for one more node that joins a cluster.
-fn more(cluster: &Cluster, id: &str, change: impl FnOnce(&mut sheaf_tests::NodePlan)) -> Agent {
+pub(crate) fn more(cluster: &Cluster, id: &str, change: impl FnOnce(&mut sheaf_tests::NodePlan)) -> Agent {
     let alone = Cluster::plan(cluster.machine(), id, 1, |_, _| {});
     let mut plan = alone.agent(1).plan();
     plan.join = cluster.agents().iter().take(3).map(Agent::address).collect();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sheaf_tests::documents::{self, Trace};
-use sheaf_tests::{Machine, NodePlan, wait_for};
+use sheaf_tests::{Machine, NodePlan, cli, wait_for};
 
 /// How long nodes may take to be ready, and buckets to run.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -35,8 +35,13 @@ impl Nodes {
         nodes.make_image(beat);
         nodes.docker(&["network", "create", &nodes.prefix]);
         fs::create_dir_all(machine.path("traces")).expect("a directory can be made in the test's own");
+        let secret = machine.path("join.secret").display().to_string();
+        cli::run(machine, &["secret", "keygen", &secret], b"").ok();
         for name in nodes.names() {
             nodes.run(&name);
+        }
+        for name in nodes.names() {
+            nodes.log_in(&name);
         }
         nodes.wait_ready(count);
         nodes
@@ -73,7 +78,8 @@ impl Nodes {
     fn run(&self, name: &str) {
         let join = ["n1", "n2", "n3"].map(|name| format!("{name}:7420")).to_vec();
         let (address, http) = ("0.0.0.0:7420".to_owned(), "127.0.0.1:7421".to_owned());
-        let plan = NodePlan::new(name, address, http, join, self.count, "/var/lib/sheaf".into());
+        let mut plan = NodePlan::new(name, address, http, join, self.count, "/var/lib/sheaf".into());
+        plan.more = "[security]\njoin_secret_file = \"/etc/sheaf/join.secret\"\n".to_owned();
         let config = self.machine.write(&format!("{name}.toml"), plan.toml());
         let dir = self.machine.path(name);
         fs::create_dir_all(&dir).expect("a directory can be made in the test's own");
@@ -91,8 +97,12 @@ impl Nodes {
             name,
             "--env",
             &format!("SHEAF_CONFIG_LISTEN_ADVERTISE={name}:7420"),
+            "--env",
+            "HOME=/tmp",
             "--volume",
             &mount(&config, "/etc/sheaf/agent.toml"),
+            "--volume",
+            &mount(&self.machine.path("join.secret"), "/etc/sheaf/join.secret"),
             "--volume",
             &mount(&dir, "/var/lib/sheaf"),
             "--volume",
@@ -101,6 +111,18 @@ impl Nodes {
             "/sheaf",
             "agent",
         ]);
+    }
+
+    /// What reaches other machines is secured: from then on commands in the container show a token.
+    fn log_in(&self, name: &str) {
+        wait_for(&format!("a login on {name}"), READY_WITHIN, || {
+            let done = self.cli(name, &["login", "--join-secret", "/etc/sheaf/join.secret"]);
+            if done.status.success() {
+                Ok(())
+            } else {
+                Err(String::from_utf8_lossy(&done.stderr).into_owned())
+            }
+        });
     }
 
     /// Runs a command of Docker's and gives what it prints.

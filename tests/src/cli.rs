@@ -241,6 +241,10 @@ impl Started {
         if args.starts_with(&["module", "try"]) {
             command.env("TMPDIR", machine.place()); // what it leaves there can be told from that of others
         }
+        let token = machine.path(crate::TOKEN);
+        if token.exists() {
+            command.env("SHEAF_TOKEN_FILE", token);
+        }
         command.stdin(Stdio::from(open(&stdin))).stdout(create(&stdout)).stderr(create(&stderr));
         let child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         Self { command: format!("sheaf {}", args.join(" ")), child, stdin, stdout, stderr }

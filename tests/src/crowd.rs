@@ -11,8 +11,8 @@ use sheaf_model::session::{Heartbeat, Hello, ToLeader, ToNode};
 use sheaf_model::{
     BootId, Bytes, ClusterId, Facts, Incarnation, Load, Moment, NodeId, NodeKey, NodeName, Revision,
 };
-use sheaf_wire::Answers;
 use sheaf_wire::peer::{JoinAsk, Joined, PeerClient, WatchNode};
+use sheaf_wire::{Answers, Transport};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -173,11 +173,18 @@ impl Member {
             memory_total: Bytes(1 << 30),
             notes: Vec::new(),
         };
-        let ask = JoinAsk { key: key.clone(), cluster: None, facts: facts.clone() };
+        let ask = JoinAsk {
+            key: key.clone(),
+            cluster: None,
+            facts: facts.clone(),
+            public_key: Vec::new(),
+            token: None,
+        };
         let joined = async {
             let mut address = shared.members[0].clone();
             loop {
-                let client = PeerClient::new(&address).expect("an agent's address is one");
+                let client =
+                    PeerClient::new(&address, &Transport::plain()).expect("an agent's address is one");
                 match client.join(&ask, OPENING).await {
                     Ok(Joined::Registered { node, .. }) => return node,
                     Ok(Joined::Redirect(Some(leader))) => address = leader,
@@ -244,7 +251,8 @@ impl Member {
         });
         let waiting = stream::unfold(waiting, |mut waiting| async { Some((waiting.recv().await?, waiting)) });
         let said = stream::once(std::future::ready(hello)).chain(waiting).boxed();
-        let mut answers = PeerClient::new(&address).ok()?.session(said, OPENING).await.ok()?;
+        let mut answers =
+            PeerClient::new(&address, &Transport::plain()).ok()?.session(said, OPENING).await.ok()?;
         Some(match answers.next().await? {
             Ok(ToNode::Welcome { heartbeat, .. }) => {
                 Reply::Welcome(Opened { address, messages, answers, heartbeat: heartbeat.duration() })
@@ -291,7 +299,7 @@ impl Member {
         loop {
             let address = &self.shared.members[turn % self.shared.members.len()];
             let ask = WatchNode { cluster: self.shared.cluster.clone(), node: self.node };
-            let client = PeerClient::new(address).expect("an agent's address is one");
+            let client = PeerClient::new(address, &Transport::plain()).expect("an agent's address is one");
             if let Ok(mut items) = client.watch(ask, OPENING).await {
                 self.shared.seen().watches.insert(self.place);
                 while let Some(Ok(_)) = items.next().await {}

@@ -34,6 +34,9 @@ pub mod syscalls;
 pub mod wait;
 pub mod web;
 
+/// The file in a machine's directory whose token commands show; none: they show none.
+pub const TOKEN: &str = "token";
+
 pub use agent::Agent;
 pub use cases::Cases;
 pub use cli::{Follower, Output};

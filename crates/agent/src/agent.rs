@@ -18,6 +18,7 @@ use sheaf_engine::node::question::{Key, Question};
 use sheaf_engine::node::{self, Action, Identity, Input, NodeState};
 use sheaf_model::session::ToLeader;
 use sheaf_model::{ClusterId, Facts, Incarnation, NodeId, NodeKey, Revision, Span};
+use sheaf_wire::{Client, Transport};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,8 @@ pub struct Options {
     pub own: String,
     /// Where members are, as far as is known now.
     pub members: Members,
+    /// How nodes are reached.
+    pub transport: Transport,
     /// The program that is a keeper when called with `keep …`: outside of tests the running binary, which is also
     /// `${sheaf}`.
     pub binary: PathBuf,
@@ -118,8 +121,9 @@ impl Agent {
         let Self { options, keepers, facts, requests, work, desk: shown } = self;
         let boot = clock::boot_id();
         stand_in::relieve(&options.data_dir).await;
-        let (name, secrets) = (options.config.name.clone(), secrets(&options)?);
-        let _context = serve_context(&options, keepers.clone(), secrets.clone());
+        let (name, own) = (options.config.name.clone(), own_port(&options)?);
+        let secrets = Secrets::new(options.node, name.clone(), own.clone(), options.seal.clone());
+        let _context = serve_context(&options, keepers.clone(), own, secrets.clone());
         let mut executor =
             Executor::new(keepers, name, boot.clone(), options.binary.clone()).opening(secrets);
         let found = executor.find().await?;
@@ -197,6 +201,7 @@ fn link(
         incarnation: options.incarnation.clone(),
         own: Some(options.own.clone()),
         members: options.members.clone(),
+        transport: options.transport.clone(),
         meter: meter.clone(),
         facts: facts.subscribe(),
         inputs,
@@ -206,25 +211,23 @@ fn link(
     }
 }
 
-/// Who opens secrets here.
-fn secrets(options: &Options) -> Result<Secrets, AgentError> {
-    let (node, name, own) = (options.node, options.config.name.clone(), &options.own);
-    let secrets = Secrets::new(node, name, own, options.seal.clone());
-    secrets.map_err(|source| AgentError::Own { address: own.clone(), source })
+/// How the node asks its own port.
+fn own_port(options: &Options) -> Result<Client, AgentError> {
+    let over = sheaf_wire::Options { transport: options.transport.clone(), ..sheaf_wire::Options::default() };
+    let client = Client::lazy(&options.own, over);
+    client.map_err(|source| AgentError::Own { address: options.own.clone(), source })
 }
 
 /// Answers what plugins ask of the cluster, for as long as it is held.
-fn serve_context(options: &Options, keepers: Keepers, secrets: Secrets) -> Option<AbortOnDropHandle<()>> {
-    let context = Context::new(keepers, options.node, options.config.name.clone(), &options.own, secrets);
-    let context = match context {
-        Ok(context) => context,
-        Err(error) => {
-            tracing::error!(%error, "plugins cannot ask anything of the cluster");
-            return None;
-        }
-    };
+fn serve_context(
+    options: &Options,
+    keepers: Keepers,
+    own: Client,
+    secrets: Secrets,
+) -> AbortOnDropHandle<()> {
+    let context = Context::new(keepers, options.node, options.config.name.clone(), own, secrets);
     let data_dir = options.data_dir.clone();
-    Some(AbortOnDropHandle::new(tokio::spawn(async move { context.serve(&data_dir).await })))
+    AbortOnDropHandle::new(tokio::spawn(async move { context.serve(&data_dir).await }))
 }
 
 /// Who asks the machine, with nothing left of who asked for a former life of the agent.

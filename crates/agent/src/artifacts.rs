@@ -109,7 +109,7 @@ impl Artifacts {
             Err(error @ FetchError::Nowhere(_)) => error,
             done => return done,
         };
-        let others = holders(&self.cluster, artifact, members).await;
+        let others = holders(&self.cluster, artifact, members, self.cache.transport()).await;
         let others: Vec<String> = others.into_iter().filter(|other| !members.contains(other)).collect();
         if others.is_empty() {
             return Err(error);

@@ -67,17 +67,16 @@ pub(crate) struct Speaker {
 }
 
 impl Context {
-    /// `own` is this node's port; nothing is asked there before somebody asks here.
+    /// `client` is of this node's own port; nothing is asked there before somebody asks here.
     pub(crate) fn new(
         keepers: Keepers,
         node: NodeId,
         name: NodeName,
-        own: &str,
+        client: Client,
         secrets: Secrets,
-    ) -> Result<Self, ApiError> {
-        let client = Client::lazy(own, sheaf_wire::Options::default())?;
+    ) -> Self {
         let place = Place { keepers, node, name, client };
-        Ok(Self { place, secrets, known: Mutex::default(), lines: Mutex::default() })
+        Self { place, secrets, known: Mutex::default(), lines: Mutex::default() }
     }
 
     /// Serves until it is dropped. A node that cannot goes on without: its plugins are then told that nobody answers.
@@ -204,7 +203,10 @@ pub(crate) fn refused(error: &ApiError) -> Refused {
         ApiError::Unavailable { .. } | ApiError::DeadlineExceeded(_) | ApiError::Unreachable { .. } => {
             Why::Unavailable
         }
-        ApiError::Unimplemented(_) | ApiError::Internal(_) => Why::Other,
+        ApiError::Unimplemented(_)
+        | ApiError::Internal(_)
+        | ApiError::Unauthenticated(_)
+        | ApiError::Forbidden(_) => Why::Other,
     };
     Refused::new(why, error.to_string())
 }
@@ -380,8 +382,9 @@ mod tests {
         let keepers = Keepers::open(options).expect("a data directory");
         let name = NodeName::new("n1").expect("a name");
         let own = "127.0.0.1:1";
-        let secrets = Secrets::new(NodeId(1), name.clone(), own, None).expect("an address");
-        Context::new(keepers, NodeId(1), name, own, secrets).expect("an address")
+        let client = Client::lazy(own, sheaf_wire::Options::default()).expect("an address");
+        let secrets = Secrets::new(NodeId(1), name.clone(), client.clone(), None);
+        Context::new(keepers, NodeId(1), name, client, secrets)
     }
 
     #[tokio::test]

@@ -41,6 +41,12 @@ pub enum AgentError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Its keys and certificates cannot be read.
+    #[error("cannot use this node's keys and certificates")]
+    Keyring(#[source] sheaf_trust::KeyringError),
+    /// They cannot be used.
+    #[error("cannot use this node's certificate")]
+    Credentials(#[source] sheaf_wire::CredentialsError),
     /// A part of the agent ended although nobody asked it to.
     #[error("the agent's {0} ended by itself")]
     Ended(&'static str),

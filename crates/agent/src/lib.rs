@@ -28,6 +28,7 @@ pub mod workbench;
 mod alarm;
 mod artifacts;
 mod context;
+mod credentials;
 mod executor;
 mod link;
 mod process;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use sheaf_engine::node::Input;
 use sheaf_model::session::{Hello, ToLeader};
 use sheaf_model::{BootId, ClusterId, Facts, Incarnation, NodeId, NodeKey, Revision};
+use sheaf_wire::Transport;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::facts::LoadMeter;
@@ -45,6 +46,8 @@ pub(crate) struct Link {
     /// The node's own port, as it reaches it itself; none: nothing is served here.
     pub(crate) own: Option<String>,
     pub(crate) members: Members,
+    /// How nodes are reached.
+    pub(crate) transport: Transport,
     pub(crate) meter: Arc<LoadMeter>,
     pub(crate) facts: watch::Receiver<Facts>,
     /// To the agent's loop, which never waits for either stream.

@@ -59,15 +59,9 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    /// `own` is this node's port; nothing is asked there before a secret is.
-    pub(crate) fn new(
-        node: NodeId,
-        name: NodeName,
-        own: &str,
-        key: Option<Arc<Key>>,
-    ) -> Result<Self, ApiError> {
-        let client = Client::lazy(own, sheaf_wire::Options::default())?;
-        Ok(Self { node, name, client, key })
+    /// `client` is of this node's own port; nothing is asked there before a secret is.
+    pub(crate) fn new(node: NodeId, name: NodeName, client: Client, key: Option<Arc<Key>>) -> Self {
+        Self { node, name, client, key }
     }
 
     /// A secret as it is now, for an instance that runs its bucket, or is about to.

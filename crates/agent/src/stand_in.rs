@@ -33,6 +33,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::alarm::Alarm;
+use crate::credentials;
 use crate::error::AgentError;
 use crate::executor::Executor;
 use crate::facts::{LoadMeter, Strain};
@@ -171,6 +172,7 @@ async fn stand(data_dir: &Path, orders: Orders) -> Result<(), AgentError> {
     let signals = Arc::new(Signals::of_a_welcomed_life(orders.seen));
     let (_facts, facts) = watch::channel(orders.facts);
     let members = orders.members;
+    let transport = credentials::of_node(data_dir)?;
     let link = Link {
         cluster: orders.cluster,
         node: orders.node,
@@ -179,6 +181,7 @@ async fn stand(data_dir: &Path, orders: Orders) -> Result<(), AgentError> {
         incarnation: orders.incarnation,
         own: None,
         members: Arc::new(move || members.clone()),
+        transport,
         meter: Arc::new(LoadMeter::new(data_dir.to_owned(), Arc::new(Strain::default))),
         facts,
         inputs: inputs_in,

@@ -31,6 +31,7 @@ use crate::form::Forming;
 use crate::node::{Logs, Node};
 use crate::recover;
 use crate::replica::ReplicaOpener;
+use crate::secure;
 
 /// How long parts may take to end once told to.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -67,12 +68,15 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     let config = Arc::new(config);
     let data = DataDir::open(&config.dir)?;
     let dir = data.path().to_owned();
+    let (trust, proof) = secure::trust(&config, &dir)?;
     let record = data.record.clone();
     let data = SharedDir::new(data);
     let listener = TcpListener::bind(&config.grpc).await.with_context(|| {
         format!("listen on {}: is another agent running here? else set [listen] grpc", config.grpc)
     })?;
     let listening = listener.local_addr().context("learn the listening address")?;
+    secure::refuse_open(&trust, listening, &config)?;
+    let transport = trust.transport.clone();
     let stop = CancellationToken::new();
     let mut services = Services::new();
 
@@ -84,8 +88,14 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     };
     tracing::info!(node = %identity.name, address = %identity.address, dir = %dir.display(), "agent starts");
     let (replica_services, replicas) = mpsc::channel(1);
-    let opener = Arc::new(ReplicaOpener::new(config.clone(), dir.clone(), data.clone(), replica_services));
-    let place = Arc::new(Place::new(identity.clone(), opener.clone()));
+    let opener = Arc::new(ReplicaOpener::new(
+        config.clone(),
+        dir.clone(),
+        data.clone(),
+        transport.clone(),
+        replica_services,
+    ));
+    let place = Arc::new(Place::new(identity.clone(), opener.clone(), trust));
     place.members.send_modify(|members| {
         members.known.extend(record.members.iter().chain(&config.join).cloned());
     });
@@ -98,12 +108,15 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     }
     let cache =
         Cache::open(&dir.join("artifacts"), config.artifact_cache.0).context("open the artifact cache")?;
+    let cache = cache.over(transport.clone());
     let (control, loops) = Control::new(place.clone(), Arc::new(SystemClock), cache.clone());
     let refused = Refused::default();
     let node = Node::new(&config, &dir, listening, &identity.address, record.key.clone(), cache, departure)?;
     let node = node.counting(refused.clone()).opening(key.clone());
-    let own = Client::lazy(node.own(), sheaf_wire::Options::default()).context("know its own port")?;
+    let over = sheaf_wire::Options { transport: transport.clone(), ..sheaf_wire::Options::default() };
+    let own = Client::lazy(node.own(), over).context("know its own port")?;
     let control = control.sealing(Sealing { key, own });
+    let control = if transport.is_secured() { control.secured() } else { control };
 
     let token = stop.clone();
     services.spawn(async move {
@@ -120,7 +133,7 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
         control.become_member(number).await.context("open the replica")?;
     }
     let facts = node.facts();
-    let forming = Forming { config: config.clone(), control: control.clone(), data, opener, facts };
+    let forming = Forming { config: config.clone(), control: control.clone(), data, opener, facts, proof };
     let leave = stop.child_token();
     let token = leave.clone();
     services.spawn(async move { (NODE, node.run(forming, reload, token).await) });
@@ -161,7 +174,11 @@ async fn serve(
         .agents(control.clone())
         .artifacts(control.clone())
         .logs(logs)
+        .over(control.place().trust.transport.clone())
         .counting(refused);
+    // What is not secured is on loopback alone.
+    let server =
+        if control.place().trust.transport.is_secured() { server.guarded(control.clone()) } else { server };
     let stopped = async move { stop.cancelled().await };
     server.serve(listener, control, ServeOptions::default(), stopped).await.context("serve")
 }

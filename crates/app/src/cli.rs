@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use sheaf_agent::Leaving;
-use sheaf_console::command::cluster::{ClusterVerb, Restore, Snapshot};
+use sheaf_console::command::cluster::{ClusterVerb, Init, Restore, Snapshot};
 use sheaf_console::command::module::Module;
 use sheaf_console::command::module::attempt::Try;
 use sheaf_console::{ClientCommand, Terminal};
@@ -128,6 +128,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Client(ClientCommand::Cluster(ClusterVerb::Snapshot(Snapshot::Restore(restore)))) => {
             restored(&restore)
         }
+        Command::Client(ClientCommand::Cluster(ClusterVerb::Init(init))) => initialized(&init),
         Command::Client(ClientCommand::Module(Module::Try(ask))) => attempt(&ask, &cli.options),
         Command::Client(command) => client(command, &cli.options),
         Command::Agent(Agent { how, verb: None }) => {
@@ -165,13 +166,20 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+fn initialized(ask: &Init) -> ExitCode {
+    match load(&offline(ask.config.clone(), ask.set.clone())) {
+        Ok(config) => report(crate::init::run(&config, &mut std::io::stdout(), &mut std::io::stderr())),
+        Err(code) => code,
+    }
+}
+
+/// How an agent would be started, for what is done while it is not.
+fn offline(config: Option<PathBuf>, set: Vec<String>) -> AgentOptions {
+    AgentOptions { config, set, log_format: LogFormat::default(), with_parent: false }
+}
+
 fn restored(ask: &Restore) -> ExitCode {
-    let how = AgentOptions {
-        config: ask.config.clone(),
-        set: ask.set.clone(),
-        log_format: LogFormat::default(),
-        with_parent: false,
-    };
+    let how = offline(ask.config.clone(), ask.set.clone());
     match load(&how) {
         Ok(config) => here(crate::restore::run(&config, ask, &mut std::io::stdout()), report),
         Err(code) => code,

@@ -47,6 +47,12 @@ pub(crate) struct Config {
     pub(crate) artifact_cache: Bytes,
     /// Where the cluster's key for secrets stands; none: this node can neither set nor open any.
     pub(crate) key_file: Option<PathBuf>,
+    /// A secret that nodes of one cluster share to find each other; none: they join by tokens.
+    pub(crate) join_secret_file: Option<PathBuf>,
+    /// Where a join token stands.
+    pub(crate) join_token_file: Option<PathBuf>,
+    /// How long the certificates of nodes are good that this one issues while it leads.
+    pub(crate) certificate_lifetime: Span,
 }
 
 /// Timing of elections.

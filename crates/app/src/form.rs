@@ -17,13 +17,16 @@ use anyhow::{Context, bail};
 use sheaf_control::{Clock, Control, Member, Registration};
 use sheaf_engine::{Command, Form, Proposal, Register, Reply};
 use sheaf_model::{Actor, ClusterId, Facts, NodeId, Settings};
+use sheaf_trust::PrivateKey;
 use sheaf_wire::ApiError;
 use sheaf_wire::peer::{Greeting, JoinAsk, Joined, PeerClient};
 
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::data::SharedDir;
+use crate::init;
 use crate::replica::ReplicaOpener;
+use crate::secure::{self, Proof};
 
 /// How often the list is dialled.
 const EVERY: Duration = Duration::from_millis(250);
@@ -39,6 +42,8 @@ pub(crate) struct Forming {
     pub(crate) data: SharedDir,
     pub(crate) opener: Arc<ReplicaOpener>,
     pub(crate) facts: Facts,
+    /// Why others should take it.
+    pub(crate) proof: Proof,
 }
 
 impl Forming {
@@ -58,7 +63,10 @@ impl Forming {
             }
             return Ok(self.number_anew(known).await);
         }
-        if self.config.join.is_empty() {
+        // Where an authority was made beforehand, the cluster begins.
+        let trust = &self.control.place().trust;
+        let is_first = trust.keyring.as_ref().is_some_and(|keyring| keyring.authority().is_some());
+        if self.config.join.is_empty() || is_first {
             return self.found(new_cluster()).await;
         }
         loop {
@@ -128,11 +136,16 @@ impl Forming {
         }
         for target in targets {
             match self.ask_to_join(&target).await {
-                Ok(Joined::Registered { cluster, node }) => {
+                Ok((Joined::Registered { cluster, node, certified }, key)) => {
+                    // Before anything else: without a certificate the number is of no use.
+                    let trust = &self.control.place().trust;
+                    secure::keep(trust, certified.as_ref(), key.as_ref())?;
                     return self.remember(Registration { cluster, node }, greetings, false).map(Some);
                 }
-                Ok(Joined::Refused(reason)) => bail!("the cluster at {target} refuses this node: {reason}"),
-                Ok(Joined::Redirect(_)) => {
+                Ok((Joined::Refused(reason), _)) => {
+                    bail!("the cluster at {target} refuses this node: {reason}")
+                }
+                Ok((Joined::Redirect(_), _)) => {
                     self.wait_for(format!("the cluster at {target} has no leader now"));
                 }
                 Err(error) => self.wait_for(format!("joining at {target}: {error}")),
@@ -141,19 +154,28 @@ impl Forming {
         Ok(None)
     }
 
-    async fn ask_to_join(&self, target: &str) -> Result<Joined, ApiError> {
+    /// What is said there, and the key that a certificate was asked for.
+    async fn ask_to_join(&self, target: &str) -> Result<(Joined, Option<PrivateKey>), ApiError> {
+        let trust = &self.control.place().trust;
+        let key = secure::new_key(trust).map_err(|error| ApiError::Internal(error.to_string()))?;
         let mut target = target.to_owned();
         let registration = self.control.place().registration.borrow().clone();
         let cluster = registration.map(|registration| registration.cluster);
         // A redirect or two: whoever is asked may know the leader better.
         for _ in 0..3 {
-            let ask = JoinAsk { key: self.facts_key(), cluster: cluster.clone(), facts: self.facts.clone() };
-            match PeerClient::new(&target)?.join(&ask, JOIN_WITHIN).await? {
+            let ask = JoinAsk {
+                key: self.facts_key(),
+                cluster: cluster.clone(),
+                facts: self.facts.clone(),
+                public_key: key.as_ref().map(|key| key.public().raw().to_vec()).unwrap_or_default(),
+                token: self.proof.token.clone(),
+            };
+            match PeerClient::new(&target, &trust.transport)?.join(&ask, JOIN_WITHIN).await? {
                 Joined::Redirect(Some(leader)) if leader != target => target = leader,
-                answer => return Ok(answer),
+                answer => return Ok((answer, key)),
             }
         }
-        Ok(Joined::Redirect(None))
+        Ok((Joined::Redirect(None), key))
     }
 
     fn facts_key(&self) -> sheaf_model::NodeKey {
@@ -205,6 +227,8 @@ impl Forming {
         let registration = Registration { cluster, node: FOUNDER };
         self.remember(registration.clone(), &BTreeMap::new(), true)?;
         let place = self.control.place();
+        secure::found(&place.trust, FOUNDER, &place.identity.address)
+            .context("make the cluster's authority")?;
         let member = match place.member() {
             Some(member) => member,
             None => self.control.become_member(FOUNDER).await.context("open the replica")?,
@@ -237,18 +261,21 @@ impl Forming {
             Settings { lease: self.config.lease, voters: self.config.voters, ..Settings::default() };
         let form = Command::Form(Form { cluster: cluster.clone(), settings });
         let register = Command::Register(Register { key: self.facts_key(), facts: self.facts.clone() });
-        for command in [form, register] {
+        let secured = init::first_entries(&self.control.place().trust, self.proof.secret.as_ref())?;
+        // The node's number last: whoever finds it in the log finds all of it there.
+        for command in std::iter::once(form).chain(secured).chain([register]) {
             let actor = Actor(format!("node:{}", self.facts.name));
             let proposal = Proposal { actor, at: SystemClock.wall(), request: None, command };
             let applied = member.replica.propose(&proposal).await.context("write the first entries")?;
             // After a restart the log may hold them already; it was not applied yet when that was looked at.
             let formed = member.replica.state().cluster.id.as_ref() == Some(cluster);
             match applied.reply {
-                Reply::Refused(_) if formed && matches!(proposal.command, Command::Form(_)) => {}
+                Reply::Refused(_) if formed && !matches!(proposal.command, Command::Register(_)) => {}
                 Reply::Refused(refusal) => bail!("form the cluster: {refusal}"),
                 _ => {}
             }
         }
+        init::forget(&self.control.place().trust);
         tracing::info!(%cluster, "formed a cluster");
         Ok(())
     }

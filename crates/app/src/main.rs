@@ -20,10 +20,12 @@ mod data;
 mod dev;
 mod example;
 mod form;
+mod init;
 mod node;
 mod recover;
 mod replica;
 mod restore;
+mod secure;
 mod stop;
 mod telemetry;
 

@@ -131,6 +131,7 @@ impl Node {
             config: self.config.clone(),
             version: VERSION.to_owned(),
             own: self.own.clone(),
+            transport: place.trust.transport.clone(),
             members: Arc::new(move || members(&place)),
             binary: self.binary.clone(),
             slots: self.slots,

@@ -20,11 +20,13 @@ use sheaf_consensus::{DATABASE, LOG, Offline, Peer};
 use sheaf_control::Clock;
 use sheaf_engine::{Command, Proposal, Refound, State};
 use sheaf_model::{Actor, ClusterEpoch, ClusterId, NodeKey, Span};
+use sheaf_wire::Transport;
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
 
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::data::{DataDir, SharedDir, replica_dir};
+use crate::secure;
 
 /// How long a former voter may take to answer.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -48,10 +50,11 @@ pub(crate) async fn run(config: &Config, yes: bool, out: &mut impl Write) -> any
              listed them)"
         );
     };
+    let (trust, _) = secure::trust(config, dir.path())?;
     let from = replica_dir(dir.path(), &cluster);
     let offline = Offline::open(&from.join(DATABASE), Some(&from.join(LOG)))?;
     let known = config.join.iter().chain(&record.members).cloned();
-    let mut former = Former::of(&offline, &cluster, &record.key, known);
+    let mut former = Former::of(&offline, &cluster, &record.key, &trust.transport, known);
     let own = former.voters.iter().find(|voter| voter.node == node).map(|voter| voter.address.clone());
     former.voters.retain(|voter| voter.node != node);
     let known_epoch = former.refuse_the_living().await?;
@@ -104,6 +107,8 @@ pub(crate) fn refound(cluster: &ClusterId, from_snapshot: bool) -> Proposal {
 pub(crate) struct Former<'a> {
     pub(crate) cluster: &'a ClusterId,
     pub(crate) key: &'a NodeKey,
+    /// How they are reached.
+    pub(crate) transport: &'a Transport,
     /// Who voted, as the state says.
     pub(crate) voters: Vec<Peer>,
     /// Where nodes, members and entries of `join` may be.
@@ -115,13 +120,14 @@ impl<'a> Former<'a> {
         offline: &Offline,
         cluster: &'a ClusterId,
         key: &'a NodeKey,
+        transport: &'a Transport,
         known: impl IntoIterator<Item = String>,
     ) -> Self {
         let voters = offline.voters();
         let mut addresses: BTreeSet<String> = known.into_iter().collect();
         addresses.extend(voters.iter().map(|voter| voter.address.clone()));
         addresses.extend(offline.state().nodes.values().map(|node| node.facts.address.clone()));
-        Self { cluster, key, voters, addresses }
+        Self { cluster, key, transport, voters, addresses }
     }
 
     /// Refuses while it lives: then nothing is lost that a new one would bring back. Returns the highest epoch that anybody
@@ -156,7 +162,7 @@ impl<'a> Former<'a> {
     async fn greet(&self, addresses: &BTreeSet<String>) -> BTreeMap<String, Greeting> {
         let ask = || HelloAsk { instance: random(), key: self.key.clone(), cluster: None };
         let asked = addresses.iter().map(|address| async move {
-            let greeting = PeerClient::new(address).ok()?.hello(ask(), WITHIN).await.ok()?;
+            let greeting = PeerClient::new(address, self.transport).ok()?.hello(ask(), WITHIN).await.ok()?;
             let of = greeting.cluster.as_ref()?;
             let related = of == self.cluster || of.succeeds(self.cluster) || self.cluster.succeeds(of);
             related.then(|| (address.clone(), greeting))

@@ -7,6 +7,7 @@ use sheaf_consensus::{Options, Replica, Service};
 use sheaf_control::{Member, Opener, RemotePeers};
 use sheaf_model::{ClusterId, NodeId};
 use sheaf_store::Store;
+use sheaf_wire::Transport;
 use tokio::sync::{OnceCell, mpsc};
 
 use crate::config::Config;
@@ -17,6 +18,8 @@ pub(crate) struct ReplicaOpener {
     config: Arc<Config>,
     dir: std::path::PathBuf,
     data: SharedDir,
+    /// How members are reached.
+    transport: Transport,
     /// Known when the node is registered, which is before it can become a member.
     cluster: Mutex<Option<ClusterId>>,
     opened: OnceCell<Member>,
@@ -29,9 +32,11 @@ impl ReplicaOpener {
         config: Arc<Config>,
         dir: std::path::PathBuf,
         data: SharedDir,
+        transport: Transport,
         services: mpsc::Sender<Service>,
     ) -> Self {
-        Self { config, dir, data, cluster: Mutex::new(None), opened: OnceCell::new(), services }
+        let cluster = Mutex::new(None);
+        Self { config, dir, data, transport, cluster, opened: OnceCell::new(), services }
     }
 
     /// The cluster this node is registered in.
@@ -58,7 +63,7 @@ impl ReplicaOpener {
             election_max: raft.election_max.duration(),
             ..Options::new(dir.join(sheaf_consensus::LOG))
         };
-        let peers = RemotePeers::new(cluster, node);
+        let peers = RemotePeers::new(cluster, node, self.transport.clone());
         let opened = Replica::open(options, store, node, peers).await;
         let (replica, service) = opened.map_err(|error| error.to_string())?;
         self.services.send(service).await.map_err(|_| "this node is stopping".to_owned())?;

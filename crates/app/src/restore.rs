@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::data::{DataDir, replica_dir};
 use crate::node;
 use crate::recover::{Former, agree, discard, random, refound, summary, wait_for_leases};
+use crate::secure;
 
 /// The snapshot's database while it is looked at; removed in the end.
 struct Unpacked(PathBuf);
@@ -65,7 +66,8 @@ pub(crate) async fn run(config: &Config, ask: &Restore, out: &mut impl Write) ->
     let state = offline.state();
     let cluster = state.cluster.id.clone().unwrap_or_default();
     let key = dir.record.key.clone();
-    let former = Former::of(&offline, &cluster, &key, config.join.iter().cloned());
+    let (trust, _) = secure::trust(config, dir.path())?;
+    let former = Former::of(&offline, &cluster, &key, &trust.transport, config.join.iter().cloned());
     let known = former.refuse_the_living().await?;
     let least = known.max(state.cluster.epoch).0 + 1;
     let epoch = ask.cluster_epoch.unwrap_or(least);

@@ -20,6 +20,7 @@ use futures::stream::{self, BoxStream};
 use sha2::{Digest as _, Sha256};
 use sheaf_engine::artifact::{Held, Keep, evict};
 use sheaf_model::{Artifact, Digest};
+use sheaf_wire::Transport;
 
 use crate::unpack::{self, UnpackError};
 
@@ -68,6 +69,8 @@ pub enum CacheError {
 #[derive(Clone, Debug)]
 pub struct Cache {
     shared: Arc<Shared>,
+    /// How it reaches the nodes that have what it has not.
+    transport: Transport,
 }
 
 #[derive(Debug)]
@@ -120,7 +123,19 @@ impl Cache {
             fs::create_dir_all(&path).map_err(|source| CacheError::Io { path, source })?;
         }
         let (parts, keep) = (Mutex::default(), Mutex::default());
-        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), bound, parts, keep }) })
+        let shared = Arc::new(Shared { dir: dir.to_owned(), bound, parts, keep });
+        Ok(Self { shared, transport: Transport::plain() })
+    }
+
+    /// The same that reaches other nodes so.
+    #[must_use]
+    pub fn over(self, transport: Transport) -> Self {
+        Self { transport, ..self }
+    }
+
+    /// How it reaches other nodes.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     fn path(&self, sub: &str, digest: &Digest) -> PathBuf {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use sheaf_model::{Artifact, ClusterId};
-use sheaf_wire::ApiError;
 use sheaf_wire::peer::PeerClient;
+use sheaf_wire::{ApiError, Transport};
 use tokio::time::timeout;
 
 use crate::{Cache, CacheError};
@@ -74,8 +74,9 @@ impl Cache {
     ) -> Result<(), FetchFailure> {
         let Artifact { digest, size, .. } = artifact;
         let mut have = self.received(digest, *size);
-        let mut pieces =
-            PeerClient::new(source)?.fetch_artifact(cluster, *digest, have, BEGIN_WITHIN).await?;
+        let mut pieces = PeerClient::new(source, self.transport())?
+            .fetch_artifact(cluster, *digest, have, BEGIN_WITHIN)
+            .await?;
         loop {
             let piece = timeout(STALLED, pieces.next()).await;
             let piece =
@@ -97,9 +98,14 @@ impl Cache {
 }
 
 /// Where nodes are that have it, as the first of `members` that answers says; none, if none does.
-pub async fn holders(cluster: &ClusterId, artifact: &Artifact, members: &[String]) -> Vec<String> {
+pub async fn holders(
+    cluster: &ClusterId,
+    artifact: &Artifact,
+    members: &[String],
+    transport: &Transport,
+) -> Vec<String> {
     for member in members {
-        let Ok(client) = PeerClient::new(member) else { continue };
+        let Ok(client) = PeerClient::new(member, transport) else { continue };
         match client.artifact_holders(cluster, artifact, BEGIN_WITHIN).await {
             Ok(holders) => return holders,
             Err(error) => tracing::debug!(member, %error, "it does not say who has an artifact"),

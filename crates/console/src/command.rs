@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod completions;
 pub mod events;
 pub mod job;
+pub mod login;
 mod logs;
 pub mod man;
 pub mod module;
@@ -50,6 +51,8 @@ pub enum ClientCommand {
     /// The cluster as a whole
     #[command(subcommand)]
     Cluster(cluster::ClusterVerb),
+    /// Show a cluster a token from now on: write it into a profile
+    Login(login::Login),
     /// What happened, and what happens
     Events(events::Events),
     /// Ask with SQL: nodes, buckets, jobs, subtasks, attempts, events
@@ -92,16 +95,19 @@ async fn carry_out(
         ClientCommand::Completions(completions) => completions.run(root, out),
         ClientCommand::Man(man) => man.run(root, out),
         ClientCommand::Version => version::run(options.output, out),
-        ClientCommand::Apply(apply) => apply.run(&connect(options).await?, options.output, out).await,
-        ClientCommand::Bucket(bucket) => bucket.run(&connect(options).await?, options.output, out).await,
-        ClientCommand::Module(module) => module.run(&connect(options).await?, options.output, out).await,
+        ClientCommand::Apply(apply) => apply.run(&connect(options, out).await?, options.output, out).await,
+        ClientCommand::Bucket(bucket) => bucket.run(&connect(options, out).await?, options.output, out).await,
+        ClientCommand::Module(module) => module.run(&connect(options, out).await?, options.output, out).await,
         ClientCommand::Secret(secret) => secret.run(options, out).await,
-        ClientCommand::Job(job) => job.run(&connect(options).await?, options.output, out).await,
-        ClientCommand::Backend(backend) => backend.run(&connect(options).await?, options.output, out).await,
-        ClientCommand::Node(node) => node.run(&connect(options).await?, options.output, out).await,
+        ClientCommand::Job(job) => job.run(&connect(options, out).await?, options.output, out).await,
+        ClientCommand::Backend(backend) => {
+            backend.run(&connect(options, out).await?, options.output, out).await
+        }
+        ClientCommand::Node(node) => node.run(&connect(options, out).await?, options.output, out).await,
         ClientCommand::Cluster(verb) => verb.run(options, out).await,
+        ClientCommand::Login(login) => login.run(options, out).await,
         ClientCommand::Query(query) => query.run(options, out).await,
-        ClientCommand::Events(events) => events.run(&connect(options).await?, options.output, out).await,
+        ClientCommand::Events(events) => events.run(&connect(options, out).await?, options.output, out).await,
     }
 }
 

@@ -1,14 +1,15 @@
 //! The connection to a cluster, and its failures in our words.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_model::RequestId;
-use sheaf_wire::{ApiError, Applies, Client};
+use sheaf_model::{RequestId, TokenText};
+use sheaf_wire::{ApiError, Applies, Client, Credentials, Pin, Transport};
 
 use crate::exit::Failure;
 use crate::options::Options;
 use crate::output::Terminal;
-use crate::profile::{self, Environment};
+use crate::profile::{self, Environment, Profile};
 
 /// Before a stream that broke off is opened again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -16,13 +17,32 @@ const PAUSE: Duration = Duration::from_secs(1);
 const ACTOR_MAX: usize = 128;
 
 /// A connection to the node that is meant.
-pub(crate) async fn connect(options: &Options) -> Result<Client, Failure> {
-    let address = profile::address(options, &Environment::of_process())?;
+pub(crate) async fn connect(options: &Options, out: &mut Terminal) -> Result<Client, Failure> {
+    to(profile::meant(options, &Environment::of_process(), out)?).await
+}
+
+/// A connection to a node of that cluster.
+pub(crate) async fn to(profile: Profile) -> Result<Client, Failure> {
+    let Profile { address, token, .. } = profile;
     if address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
         return Err(Failure::usage(format!("{address:?} is no address"), "HOST:PORT, like 127.0.0.1:7420"));
     }
-    let options = sheaf_wire::Options { actor: Some(actor()), ..sheaf_wire::Options::default() };
+    let transport = over(token.as_ref())?;
+    let options =
+        sheaf_wire::Options { actor: Some(actor()), token, transport, ..sheaf_wire::Options::default() };
     Ok(Client::connect(&address, options).await?)
+}
+
+/// TLS with the authority that the token pins; without one, plain.
+fn over(token: Option<&TokenText>) -> Result<Transport, Failure> {
+    let Some(pin) = token.and_then(TokenText::pin) else { return Ok(Transport::plain()) };
+    let pin: Pin = Arc::new(move |der: &[u8]| sheaf_seal::sha256(der) == pin);
+    tls(&Credentials { pin: Some(pin), ..Credentials::default() })
+}
+
+/// TLS with these.
+pub(crate) fn tls(credentials: &Credentials) -> Result<Transport, Failure> {
+    Transport::tls(credentials).map_err(|error| Failure::Refused(error.to_string()))
 }
 
 /// A new id for one change, so that it is made once however often it is sent.
@@ -93,7 +113,10 @@ impl From<ApiError> for Failure {
             ApiError::Internal(text) => {
                 Self::Refused(format!("{text}; this is a bug of sheaf, please report it"))
             }
-            ApiError::Precondition(text) | ApiError::Exhausted(text) => Self::Refused(text),
+            ApiError::Precondition(text)
+            | ApiError::Exhausted(text)
+            | ApiError::Unauthenticated(text)
+            | ApiError::Forbidden(text) => Self::Refused(text),
             ApiError::Unavailable { reason, applied: Applies::No } => Self::Refused(reason),
         }
     }
@@ -112,6 +135,7 @@ mod tests {
     use sheaf_model::Defect;
 
     use super::*;
+    use crate::output::recorded;
 
     #[test]
     fn every_error_of_the_api_has_its_exit_code() {
@@ -124,6 +148,8 @@ mod tests {
             (ApiError::unavailable("no leader"), 1),
             (ApiError::DeadlineExceeded(text()), 1),
             (ApiError::Exhausted(text()), 1),
+            (ApiError::Unauthenticated(text()), 1),
+            (ApiError::Forbidden(text()), 1),
             (ApiError::Unimplemented(text()), 1),
             (ApiError::Internal(text()), 1),
             (ApiError::Unreachable { address: text(), why: text() }, 1),
@@ -156,7 +182,10 @@ mod tests {
     async fn an_address_is_a_host_and_a_port() {
         for bad in ["7420", "localhost", ":7420", "host:port", "host:"] {
             let options = Options { address: Some(bad.to_owned()), ..Options::default() };
-            assert_eq!(connect(&options).await.expect_err(bad).exit().code(), 2);
+            assert_eq!(
+                connect(&options, &mut recorded::terminal("").0).await.expect_err(bad).exit().code(),
+                2
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Options that many commands share.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,11 +14,14 @@ use crate::when;
 #[command(next_help_heading = "Connection and output")]
 pub struct Options {
     /// Any node of the cluster [env: SHEAF_ADDRESS] [default: 127.0.0.1:7420]
-    #[arg(long, global = true, value_name = "HOST:PORT", conflicts_with = "profile")]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
     pub address: Option<String>,
     /// A profile of ~/.config/sheaf/config.toml
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
+    /// A file that holds the token to show, or - for stdin [env: SHEAF_TOKEN, SHEAF_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE|-")]
+    pub token_file: Option<PathBuf>,
     /// How answers are printed
     #[arg(
         short = 'o',

@@ -1,12 +1,19 @@
-//! Which cluster is meant: `--address`, a profile, the environment, or the machine's own agent.
+//! Which cluster is meant, and who asks: `--address`, a profile, the environment, or the machine's own agent.
+//!
+//! A token stands in a file or in the environment, never in an argument, which others could see.
+
+mod store;
 
 use std::path::{Path, PathBuf};
 
-use sheaf_model::{Defect, nearest};
+use sheaf_model::{Defect, TokenText, nearest};
 use toml::{Table, Value};
 
 use crate::exit::Failure;
 use crate::options::Options;
+use crate::output::Terminal;
+
+pub(crate) use store::{Entry, write};
 
 /// Where a machine's own agent listens.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7420";
@@ -16,6 +23,10 @@ pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7420";
 pub(crate) struct Environment {
     /// `SHEAF_ADDRESS`
     pub(crate) address: Option<String>,
+    /// `SHEAF_TOKEN`
+    pub(crate) token: Option<Unsaid>,
+    /// `SHEAF_TOKEN_FILE`
+    pub(crate) token_file: Option<PathBuf>,
     /// `$XDG_CONFIG_HOME/sheaf/config.toml`, else `$HOME/.config/sheaf/config.toml`
     pub(crate) config: Option<PathBuf>,
 }
@@ -29,9 +40,34 @@ impl Environment {
             .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".config")));
         Self {
             address: set("SHEAF_ADDRESS").map(|value| value.to_string_lossy().into_owned()),
+            token: set("SHEAF_TOKEN").map(|value| Unsaid(value.to_string_lossy().into_owned())),
+            token_file: set("SHEAF_TOKEN_FILE").map(PathBuf::from),
             config: folder.map(|folder| folder.join("sheaf/config.toml")),
         }
     }
+}
+
+/// A text that may be a secret, and says nothing of itself.
+#[derive(Clone)]
+pub(crate) struct Unsaid(pub(crate) String);
+
+impl std::fmt::Debug for Unsaid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Unsaid(…)")
+    }
+}
+
+/// A cluster, as a person knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Profile {
+    /// Its name in the file; none: it is in no file.
+    pub(crate) name: Option<String>,
+    /// A node of the cluster.
+    pub(crate) address: String,
+    /// What is shown to it.
+    pub(crate) token: Option<TokenText>,
+    /// The certificate of its authority in PEM.
+    pub(crate) authority: Option<String>,
 }
 
 /// The profiles of a person.
@@ -39,41 +75,106 @@ impl Environment {
 struct Profiles {
     /// The one that is meant when none is named.
     default: Option<String>,
-    /// Names and addresses.
-    addresses: Vec<(String, String)>,
+    /// All, by name.
+    all: Vec<Profile>,
 }
 
-/// The address to talk to: `--address`, `--profile`, `SHEAF_ADDRESS`, the default profile, [`DEFAULT_ADDRESS`];
-/// the first there is.
-pub(crate) fn address(options: &Options, environment: &Environment) -> Result<String, Failure> {
-    if let Some(address) = &options.address {
-        return Ok(address.clone());
+/// Who is to be talked to, and what is shown there. The address: `--address`, `--profile`, `SHEAF_ADDRESS`, the default
+/// profile, [`DEFAULT_ADDRESS`]; the first there is. The token: `--token-file`, `SHEAF_TOKEN`, `SHEAF_TOKEN_FILE`, the profile
+/// with that address, so that no token goes to a cluster that it is not for.
+pub(crate) fn meant(
+    options: &Options,
+    environment: &Environment,
+    out: &mut Terminal,
+) -> Result<Profile, Failure> {
+    let mut profile = place(options, environment)?;
+    if let Some(token) = given(options, environment, out)? {
+        profile.token = Some(token);
     }
-    if let (None, Some(address)) = (&options.profile, &environment.address) {
-        return Ok(address.clone());
-    }
+    Ok(profile)
+}
+
+/// The same without a token that is given beside the profile.
+pub(crate) fn place(options: &Options, environment: &Environment) -> Result<Profile, Failure> {
     let profiles = match &environment.config {
         Some(path) => read(path)?,
         None => Profiles::default(),
     };
-    match options.profile.as_ref().or(profiles.default.as_ref()) {
-        Some(name) => profiles.address(name),
-        None => Ok(DEFAULT_ADDRESS.to_owned()),
+    let named = match (&options.address, &options.profile, &environment.address) {
+        (Some(_), Some(_), _) => {
+            return Err(Failure::usage("--address and --profile are given", "one of them names the cluster"));
+        }
+        (Some(address), ..) | (None, None, Some(address)) => return Ok(profiles.at(address)),
+        (None, named, _) => named.as_ref().or(profiles.default.as_ref()),
+    };
+    match named {
+        Some(name) => profiles.named(name),
+        None => Ok(profiles.at(DEFAULT_ADDRESS)),
     }
 }
 
+/// A token that is given beside the profiles.
+pub(crate) fn given(
+    options: &Options,
+    environment: &Environment,
+    out: &mut Terminal,
+) -> Result<Option<TokenText>, Failure> {
+    let from = |what: &str, text: &str| {
+        let remedy = "one looks like sheaf_ID.SECRET, as `sheaf cluster token create` prints it";
+        TokenText::parse(text).map(Some).map_err(|_| Failure::usage(format!("{what} holds no token"), remedy))
+    };
+    if let Some(path) = &options.token_file {
+        return from("--token-file", &read_token(path, out)?);
+    }
+    if let Some(Unsaid(text)) = &environment.token {
+        return from("SHEAF_TOKEN", text);
+    }
+    match &environment.token_file {
+        Some(path) => from("SHEAF_TOKEN_FILE", &read_token(path, out)?),
+        None => Ok(None),
+    }
+}
+
+/// What stands in a file, or comes on stdin: at most a token.
+fn read_token(path: &Path, out: &mut Terminal) -> Result<String, Failure> {
+    let read = if path == Path::new("-") {
+        out.input(TOKEN_FILE_MAX)
+    } else {
+        std::fs::File::open(path).and_then(|file| {
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut std::io::Read::take(file, TOKEN_FILE_MAX), &mut bytes)?;
+            Ok(bytes)
+        })
+    };
+    let bytes = read.map_err(|error| {
+        Failure::usage(format!("{} cannot be read: {error}", path.display()), "a file that holds a token")
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// No file with a token is longer.
+const TOKEN_FILE_MAX: u64 = 4096;
+
 impl Profiles {
-    fn address(&self, name: &str) -> Result<String, Failure> {
-        if let Some((_, address)) = self.addresses.iter().find(|(profile, _)| profile == name) {
-            return Ok(address.clone());
+    fn named(&self, name: &str) -> Result<Profile, Failure> {
+        if let Some(profile) = self.all.iter().find(|profile| profile.name.as_deref() == Some(name)) {
+            return Ok(profile.clone());
         }
-        let names: Vec<&str> = self.addresses.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = self.all.iter().filter_map(|profile| profile.name.as_deref()).collect();
         let remedy = match (nearest(name, &names), names.as_slice()) {
             (Some(near), _) => format!("did you mean {near}?"),
-            (None, []) => format!("write [profiles.{name}] with an address into ~/.config/sheaf/config.toml"),
+            (None, []) => format!("make one with `sheaf login --address HOST:PORT --profile {name}`"),
             (None, names) => format!("one of {}", names.join(", ")),
         };
         Err(Failure::usage(format!("there is no profile {name:?}"), remedy))
+    }
+
+    /// The profile with that address, the default one first; else one that knows nothing else.
+    fn at(&self, address: &str) -> Profile {
+        let there = || self.all.iter().filter(|profile| profile.address == address);
+        let default = there().find(|profile| profile.name == self.default);
+        let found = default.or_else(|| there().next()).cloned();
+        found.unwrap_or_else(|| Profile { address: address.to_owned(), ..Profile::default() })
     }
 }
 
@@ -86,17 +187,21 @@ fn read(path: &Path) -> Result<Profiles, Failure> {
             return Err(Failure::Defects(vec![said(path, "", format!("cannot be read: {error}"), "")]));
         }
     };
-    parse(&text).map_err(|defects| {
+    let profiles = parse(&text).map_err(|defects| {
         let of_file = |defect| Defect { file: path.display().to_string(), ..defect };
         Failure::Defects(defects.into_iter().map(of_file).collect())
-    })
+    })?;
+    if profiles.all.iter().any(|profile| profile.token.is_some()) {
+        store::check_private(path)?;
+    }
+    Ok(profiles)
 }
 
 fn said(path: &Path, field: &str, problem: String, remedy: &str) -> Defect {
     Defect { file: path.display().to_string(), ..Defect::new(field, problem, remedy) }
 }
 
-/// `default = "NAME"`, and `address = "HOST:PORT"` in each `[profiles.NAME]`.
+/// `default = "NAME"`, and `address = "HOST:PORT"` in each `[profiles.NAME]`, with `token` and `authority` if it has them.
 fn parse(text: &str) -> Result<Profiles, Vec<Defect>> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         vec![Defect::new("", error.to_string().trim_end().to_owned(), "")]
@@ -111,8 +216,8 @@ fn parse(text: &str) -> Result<Profiles, Vec<Defect>> {
     match table.get("profiles") {
         Some(Value::Table(named)) => {
             for (name, profile) in named {
-                match profile_address(name, profile) {
-                    Ok(address) => profiles.addresses.push((name.clone(), address)),
+                match parse_profile(name, profile) {
+                    Ok(profile) => profiles.all.push(profile),
                     Err(found) => defects.extend(found),
                 }
             }
@@ -123,20 +228,39 @@ fn parse(text: &str) -> Result<Profiles, Vec<Defect>> {
     if defects.is_empty() { Ok(profiles) } else { Err(defects) }
 }
 
-fn profile_address(name: &str, profile: &Value) -> Result<String, Vec<Defect>> {
+fn parse_profile(name: &str, profile: &Value) -> Result<Profile, Vec<Defect>> {
     let path = format!("profiles.{name}");
-    let Value::Table(profile) = profile else {
+    let Value::Table(table) = profile else {
         return Err(vec![mistyped(&path, profile, "[profiles.NAME] with an address")]);
     };
-    let mut defects = unknown_keys(profile, &path, &["address"]);
-    let field = format!("{path}.address");
-    match profile.get("address") {
-        Some(Value::String(address)) if defects.is_empty() => return Ok(address.clone()),
-        Some(Value::String(_)) => {}
-        Some(other) => defects.push(mistyped(&field, other, "\"HOST:PORT\"")),
-        None => defects.push(Defect::new(field, "is missing", "address = \"HOST:PORT\"")),
+    let mut defects = unknown_keys(table, &path, &["address", "token", "authority"]);
+    let mut text = |key: &str, wanted: &str| match table.get(key) {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(other) => {
+            defects.push(mistyped(&format!("{path}.{key}"), other, wanted));
+            None
+        }
+        None => None,
+    };
+    let address = text("address", "\"HOST:PORT\"");
+    let token = text("token", "a token, as `sheaf login` writes it");
+    let authority = text("authority", "a certificate in PEM, as `sheaf login` writes it");
+    if !table.contains_key("address") {
+        defects.push(Defect::new(format!("{path}.address"), "is missing", "address = \"HOST:PORT\""));
     }
-    Err(defects)
+    let token = match token.map(|text| TokenText::parse(&text)).transpose() {
+        Ok(token) => token,
+        Err(error) => {
+            defects.push(Defect::new(format!("{path}.token"), error.to_string(), "sheaf login"));
+            None
+        }
+    };
+    match address {
+        Some(address) if defects.is_empty() => {
+            Ok(Profile { name: Some(name.to_owned()), address, token, authority })
+        }
+        _ => Err(defects),
+    }
 }
 
 fn unknown_keys(table: &Table, path: &str, known: &[&str]) -> Vec<Defect> {
@@ -157,53 +281,4 @@ fn mistyped(path: &str, value: &Value, wanted: &str) -> Defect {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILE: &str = "default = \"prod\"\n[profiles.prod]\naddress = \"10.0.0.11:7420\"\n[profiles.lab]\naddress = \"lab:1\"\n";
-
-    fn asked(
-        address: Option<&str>,
-        profile: Option<&str>,
-        variable: Option<&str>,
-        file: &str,
-    ) -> Result<String, Failure> {
-        let place = tempfile::tempdir().expect("a directory");
-        let config = place.path().join("config.toml");
-        std::fs::write(&config, file).expect("written");
-        let text = |text: Option<&str>| text.map(str::to_owned);
-        let options = Options { address: text(address), profile: text(profile), ..Options::default() };
-        super::address(&options, &Environment { address: text(variable), config: Some(config) })
-    }
-
-    #[test]
-    fn what_is_said_nearer_wins() {
-        let good =
-            |address, profile, variable, file| asked(address, profile, variable, file).expect("an address");
-        assert_eq!(good(Some("a:1"), None, Some("b:1"), FILE), "a:1");
-        assert_eq!(good(None, Some("lab"), Some("b:1"), FILE), "lab:1");
-        assert_eq!(good(None, None, Some("b:1"), FILE), "b:1");
-        assert_eq!(good(None, None, None, FILE), "10.0.0.11:7420");
-        assert_eq!(good(None, None, None, ""), DEFAULT_ADDRESS);
-        let nowhere = Environment { address: None, config: Some(PathBuf::from("/nonexistent/config.toml")) };
-        assert_eq!(address(&Options::default(), &nowhere).expect("the default"), DEFAULT_ADDRESS);
-    }
-
-    #[test]
-    fn an_unknown_profile_is_wrong_usage() {
-        let error = asked(None, Some("stage"), None, FILE).expect_err("there is none");
-        assert_eq!(error.exit().code(), 2);
-        assert!(error.to_string().starts_with("there is no profile \"stage\"; "), "{error}");
-    }
-
-    #[test]
-    fn a_bad_file_is_refused_with_everything_that_is_wrong() {
-        let error =
-            asked(None, None, None, "defualt = 1\n[profiles.a]\nadress = \"x\"\n").expect_err("two keys");
-        let text = error.to_string();
-        assert!(text.contains("config.toml: defualt: is no known key; "), "{text}");
-        assert!(text.contains("config.toml: profiles.a.adress: is no known key; "), "{text}");
-        assert!(text.contains("config.toml: profiles.a.address: is missing; "), "{text}");
-        assert!(asked(None, None, None, "[").is_err());
-    }
-}
+mod tests;

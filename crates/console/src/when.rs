@@ -20,6 +20,14 @@ pub(crate) fn age_of(now: Timestamp, then: Option<&str>) -> String {
     }
 }
 
+/// How long until an RFC 3339 text; itself if it is none.
+pub(crate) fn left(now: Timestamp, then: &str) -> String {
+    match humantime::parse_rfc3339(then) {
+        Ok(time) => span(now.until(Timestamp::from_system(time))),
+        Err(_) => then.to_owned(),
+    }
+}
+
 /// A length of time in one or two units.
 pub(crate) fn span(length: Duration) -> String {
     let seconds = length.as_secs();

@@ -92,7 +92,7 @@ impl Control {
         let copying = others.map(|voter| {
             let (cluster, own, address) = (&cluster, &own, &voter.peer.address);
             async move {
-                let client = PeerClient::new(address)?;
+                let client = PeerClient::new(address, &self.place.trust.transport)?;
                 client.hold_artifact(cluster, artifact, own, within).await.map_err(|error| {
                     ApiError::unavailable(format!("{}: {error}", self.node_name(voter.peer.node)))
                 })
@@ -115,7 +115,7 @@ impl Control {
         )))
     }
 
-    fn cluster_id(&self) -> Result<ClusterId, ApiError> {
+    pub(crate) fn cluster_id(&self) -> Result<ClusterId, ApiError> {
         let registration = self.place.registration.borrow();
         let registration = registration.as_ref();
         let cluster = registration.map(|registration| registration.cluster.clone());
@@ -177,7 +177,7 @@ impl Control {
     ) -> Result<BTreeMap<String, u32>, ApiError> {
         let cluster = &self.cluster_id()?;
         let asking = addresses.into_iter().map(|address| async move {
-            let client = PeerClient::new(&address).ok()?;
+            let client = PeerClient::new(&address, &self.place.trust.transport).ok()?;
             let percent = client.look_for_artifact(cluster, digest, size, LOOK_WITHIN).await.ok()?;
             Some((address, percent))
         });

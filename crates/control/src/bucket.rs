@@ -67,6 +67,7 @@ impl BucketApi for Control {
     }
 
     async fn move_bucket(&self, caller: Caller, ask: MoveBucket) -> Result<Done, ApiError> {
+        caller.may_change(&ask.bucket)?;
         let to = match &ask.to {
             Some(name) => Some(self.see(|sight| takes(&sight, &ask.bucket, name))??),
             None => None,
@@ -139,6 +140,7 @@ impl Control {
         ask: OnBucket,
         command: fn(Verb) -> Command,
     ) -> Result<Done, ApiError> {
+        caller.may_change(&ask.bucket)?;
         let verb = Verb { bucket: ask.bucket, base: ask.base };
         self.change(caller, ask.request, command(verb)).await
     }

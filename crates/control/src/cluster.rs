@@ -6,10 +6,13 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, registration};
-use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead};
-use sheaf_model::{Call, Defect, ModuleRef, ModuleSpec, NodeId, Span};
-use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi, SnapshotPart};
-use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb};
+use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead, TokenRow};
+use sheaf_model::{Call, Defect, ModuleRef, ModuleSpec, NodeId, Role, Span};
+use sheaf_wire::cluster::{
+    AllSettings, Apply, ChangeSettings, ClusterApi, CreateToken, CreatedToken, ListTokens, RevokeToken,
+    SnapshotPart,
+};
+use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page};
 
 use crate::Control;
 use crate::event::stored;
@@ -93,6 +96,18 @@ impl ClusterApi for Control {
             Ok(SnapshotPart::Data(chunk))
         });
         Ok(stream::once(async move { Ok(SnapshotPart::Head(head)) }).chain(data).boxed())
+    }
+
+    async fn create_token(&self, caller: Caller, ask: CreateToken) -> Result<CreatedToken, ApiError> {
+        self.make_token(&caller, ask).await
+    }
+
+    async fn list_tokens(&self, caller: Caller, ask: ListTokens) -> Result<Page<TokenRow>, ApiError> {
+        self.page_of_tokens(&caller, ask).await
+    }
+
+    async fn revoke_token(&self, caller: Caller, ask: RevokeToken) -> Result<Done, ApiError> {
+        self.forget_token(&caller, ask).await
     }
 }
 
@@ -194,6 +209,10 @@ impl Control {
 
     /// Applies documents, all or none; or only says what would be wrong.
     pub(crate) async fn apply_documents(&self, caller: &Caller, ask: Apply) -> Result<Applied, ApiError> {
+        if !ask.modules.is_empty() {
+            caller.may(Role::Admin)?;
+        }
+        ask.buckets.iter().try_for_each(|put| caller.may_change(&put.spec.name))?;
         let can_be_polled = |module: &ModuleRef| self.can_be_polled(&ask.modules, module);
         let mut warnings = warnings::without_effect(&ask.buckets, can_be_polled);
         if !ask.modules.is_empty() {
@@ -262,6 +281,7 @@ impl Control {
             return ClusterStatus {
                 cluster: cluster.unwrap_or_default(),
                 message: waiting,
+                secured: self.secured,
                 ..ClusterStatus::default()
             };
         };
@@ -300,6 +320,7 @@ impl Control {
             cluster,
             revision,
             message,
+            secured: self.secured,
         }
     }
 

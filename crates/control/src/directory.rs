@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sheaf_model::NodeStatus;
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
-use sheaf_wire::{ApiError, Client, Options};
+use sheaf_wire::{ApiError, Client, Options, Transport};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
@@ -35,7 +35,7 @@ const MEMBERS_EVERY: u32 = 10;
 /// # Errors
 /// As the client's; among others that nobody answers there.
 pub async fn hello(place: &Place, address: &str) -> Result<Greeting, ApiError> {
-    greet(place, &PeerClient::new(address)?).await
+    greet(place, &PeerClient::new(address, &place.trust.transport)?).await
 }
 
 /// Greets everybody at `addresses` at once, so that a cluster founded anew is met ([`Place::successor`]).
@@ -81,7 +81,7 @@ impl Asked {
                 }
             }
         }
-        let peer = PeerClient::new(address)?;
+        let peer = PeerClient::new(address, &place.trust.transport)?;
         let greeting = greet(place, &peer).await?;
         self.peer = Some(peer);
         Ok(greeting)
@@ -166,7 +166,8 @@ impl Control {
         if !greeting.member || greeting.cluster != ours {
             return false;
         }
-        let known = if all { members_at(address).await } else { BTreeSet::new() };
+        let known =
+            if all { members_at(address, &self.place.trust.transport).await } else { BTreeSet::new() };
         self.place.members.send_if_modified(|members: &mut Members| {
             let before = members.clone();
             members.member = Some(address.to_owned());
@@ -179,8 +180,8 @@ impl Control {
 }
 
 /// Where all members are, as the one at `address` says; empty when it does not.
-async fn members_at(address: &str) -> BTreeSet<String> {
-    let options = Options { deadline: WITHIN, ..Options::default() };
+async fn members_at(address: &str, transport: &Transport) -> BTreeSet<String> {
+    let options = Options { deadline: WITHIN, transport: transport.clone(), ..Options::default() };
     let Ok(client) = Client::lazy(address, options) else { return BTreeSet::new() };
     client.members().await.map(|rows| rows.into_iter().map(|row| row.address).collect()).unwrap_or_default()
 }

@@ -145,6 +145,7 @@ impl InstanceApi for Control {
     }
 
     async fn secret(&self, caller: Caller, ask: GetSecret) -> Result<Sealed, ApiError> {
+        caller.speaks_for(ask.claim.node)?;
         self.caught_up(&caller).await?;
         let found = self.see(|sight| sight.state.secret_for(&ask.bucket, ask.claim, &ask.name))?;
         found.map(|secret| secret.sealed.clone()).map_err(refused)
@@ -152,9 +153,10 @@ impl InstanceApi for Control {
 }
 
 impl Control {
-    /// Waits until it is recorded that a multi-node bucket runs where it says it does: a module may ask something in the
+    /// Refuses what another node claims. Waits until it is recorded that a multi-node bucket runs where it says it does: a module may ask something in the
     /// moment it is started. Whether it may is decided when it is applied.
     async fn recorded(&self, caller: &Caller, bucket: &BucketName, claim: Claim) -> Result<(), ApiError> {
+        caller.speaks_for(claim.node)?;
         let member = self.member()?;
         let mut revision = member.replica.revision();
         let recorded = async {

@@ -13,10 +13,12 @@
 //!
 //! Reading order: `bucket` (a change and its way into the log: `propose`), `watch` (the way back), `session`,
 //! `acknowledger`, `conductor` (what agents say and what the leader does about it), `recorder`, `members` (who votes);
-//! `artifact` (what is pushed), `secret` (what is sealed), `backend` (where subtasks are sent), `query` (what is searched);
+//! `artifact` (what is pushed), `secret` (what is sealed), `backend` (where subtasks are sent), `access` (who is let in), `query` (what is
+//! searched), `trust` (what secures it all);
 //! then `place` (where this node stands), `directory` (whom it knows), `route` (where a call goes), `peer` and `peers`
 //! (between members).
 
+mod access;
 mod acknowledger;
 mod artifact;
 mod backend;
@@ -50,6 +52,7 @@ mod secret;
 mod service;
 mod session;
 mod test;
+mod trust;
 mod warnings;
 mod watch;
 
@@ -60,3 +63,4 @@ pub use place::{Identity, Member, Members, Opener, Place, Registration};
 pub use schema::config_defects;
 pub use secret::Sealing;
 pub use service::{Control, Service};
+pub use trust::{Trust, TrustFailure};

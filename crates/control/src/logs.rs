@@ -29,7 +29,9 @@ impl Control {
         let opening = nodes.into_iter().map(|(name, address)| {
             let of = ask.of.clone();
             async move {
-                let opened = async { PeerClient::new(&address)?.logs(of, BEGIN_WITHIN).await };
+                let opened = async {
+                    PeerClient::new(&address, &self.place.trust.transport)?.logs(of, BEGIN_WITHIN).await
+                };
                 let problem = match opened.await {
                     Ok(lines) => return Some((name, lines)),
                     Err(ApiError::NotFound(_)) => return None,

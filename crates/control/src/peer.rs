@@ -2,19 +2,24 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
-use sheaf_engine::{Command, Register, Reply};
-use sheaf_model::{Actor, NodeId};
-use sheaf_wire::peer::{Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerHeader};
+use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply};
+use sheaf_model::{Actor, ClusterId, NodeId, NodeKey};
+use sheaf_wire::peer::{AuthorityKey, Certified, Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerHeader};
 use sheaf_wire::{Answers, ApiError, Caller};
 
 use crate::Control;
 use crate::place::{Identity, Member};
+use crate::trust::Proven;
 
 impl PeerApi for Control {
-    async fn hello(&self, _caller: Caller, ask: HelloAsk) -> Result<Greeting, ApiError> {
+    async fn hello(&self, caller: Caller, ask: HelloAsk) -> Result<Greeting, ApiError> {
         let place = &self.place;
-        place.met(ask.cluster.as_ref());
-        if ask.cluster.is_none() {
+        // Whoever: what it says of itself counts for nothing, and it learns no more than where it may join.
+        let stranger = place.trust.keyring.is_some() && caller.holder.is_none();
+        if !stranger {
+            place.met(ask.cluster.as_ref());
+        }
+        if ask.cluster.is_none() && !stranger {
             place.seen.send_if_modified(|seen| seen.insert(ask.instance.clone()));
         }
         let registration = place.registration.borrow().clone();
@@ -22,7 +27,7 @@ impl PeerApi for Control {
         let leader = if place.leads() { Some(address.clone()) } else { place.leader_address() };
         Ok(Greeting {
             instance,
-            key,
+            key: if stranger { NodeKey::default() } else { key },
             name,
             address,
             cluster: registration.as_ref().map(|registration| registration.cluster.clone()),
@@ -30,6 +35,7 @@ impl PeerApi for Control {
             member: place.member().is_some(),
             leader,
             seen: place.seen.borrow().iter().cloned().collect(),
+            authorities: place.trust.authorities(),
         })
     }
 
@@ -51,15 +57,47 @@ impl PeerApi for Control {
                 ask.cluster.unwrap_or_default()
             )));
         }
+        let may_vote = match self.proven(&caller, &ask).await? {
+            Proven::Welcome { may_vote } => may_vote,
+            Proven::Refused(why) => {
+                tracing::warn!(node = %ask.facts.name, address = %ask.facts.address, why, "a node was refused");
+                return Ok(Joined::Refused(why));
+            }
+        };
         let actor = Actor(format!("node:{}", ask.facts.name));
-        let register = Command::Register(Register { key: ask.key, facts: ask.facts });
+        let address = ask.facts.address.clone();
+        let register = Register { key: ask.key, facts: ask.facts };
+        let register = match may_vote {
+            true => Command::Register(register),
+            false => Command::Access(AccessCommand::Admit(Admit { register, may_vote })),
+        };
         match self.propose_as(actor, None, register, caller.deadline).await {
-            Ok(Reply::Registered(node)) => Ok(Joined::Registered { cluster, node }),
+            Ok(Reply::Registered(node)) => {
+                let trust = &self.place.trust;
+                let certified = match trust.keyring {
+                    Some(_) => Some(trust.certify(node, &ask.public_key, &address, self.clock.wall())?),
+                    None => None,
+                };
+                Ok(Joined::Registered { cluster, node, certified })
+            }
             Ok(Reply::Refused(refusal)) => Ok(Joined::Refused(refusal.to_string())),
             Ok(other) => Err(ApiError::Internal(format!("an answer that fits no registration: {other:?}"))),
             Err(error) if error.can_retry() => Ok(Joined::Redirect(self.place.leader_address())),
             Err(error) => Err(error),
         }
+    }
+
+    async fn renew(
+        &self,
+        caller: Caller,
+        cluster: ClusterId,
+        public_key: Vec<u8>,
+    ) -> Result<Certified, ApiError> {
+        self.renewed(&caller, &cluster, &public_key)
+    }
+
+    async fn fetch_authority(&self, caller: Caller, cluster: ClusterId) -> Result<AuthorityKey, ApiError> {
+        self.authority_for(&caller, &cluster)
     }
 
     async fn raft(&self, header: PeerHeader, message: Bytes) -> Result<Bytes, ApiError> {
@@ -115,6 +153,14 @@ impl Control {
             )));
         }
         if let Some(member) = self.place.member() {
+            let barred = {
+                let state = member.replica.state();
+                state.nodes.get(&header.from).is_some_and(|node| !node.may_vote)
+            };
+            if barred {
+                let reason = format!("node {} may not vote, so the log is not its business", header.from);
+                return Err(ApiError::Forbidden(reason));
+            }
             return Ok(member);
         }
         tracing::info!(from = %header.from, "this node becomes a member");

@@ -10,8 +10,8 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use sheaf_consensus::{Peer, PeerError, PeerStream, Peers};
 use sheaf_model::{ClusterId, NodeId};
-use sheaf_wire::ApiError;
 use sheaf_wire::peer::{PeerClient, PeerHeader};
+use sheaf_wire::{ApiError, Transport};
 
 /// How long opening a stream may take.
 const OPEN_WITHIN: Duration = Duration::from_secs(1);
@@ -20,14 +20,15 @@ const OPEN_WITHIN: Duration = Duration::from_secs(1);
 pub struct RemotePeers {
     cluster: ClusterId,
     node: NodeId,
+    transport: Transport,
     /// One connection per address, made when first used. Held for a look-up only.
     clients: Mutex<BTreeMap<String, PeerClient>>,
 }
 
 impl RemotePeers {
-    /// What node `node` of `cluster` sends.
-    pub fn new(cluster: ClusterId, node: NodeId) -> Arc<Self> {
-        Arc::new(Self { cluster, node, clients: Mutex::default() })
+    /// What node `node` of `cluster` sends, over such connections.
+    pub fn new(cluster: ClusterId, node: NodeId, transport: Transport) -> Arc<Self> {
+        Arc::new(Self { cluster, node, transport, clients: Mutex::default() })
     }
 
     fn header(&self, to: NodeId) -> PeerHeader {
@@ -39,7 +40,8 @@ impl RemotePeers {
         if let Some(client) = clients.get(&peer.address) {
             return Ok(client.clone());
         }
-        let client = PeerClient::new(&peer.address).map_err(|error| peer_error(peer, &error))?;
+        let client =
+            PeerClient::new(&peer.address, &self.transport).map_err(|error| peer_error(peer, &error))?;
         clients.insert(peer.address.clone(), client.clone());
         Ok(client)
     }

@@ -10,6 +10,8 @@ use sheaf_model::{ClusterId, NodeId, NodeKey, NodeName};
 use sheaf_store::Reader;
 use tokio::sync::watch;
 
+use crate::trust::Trust;
+
 /// What a node is before it belongs to anything.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -79,11 +81,13 @@ pub struct Place {
     /// Without a majority nobody hears of another term.
     pub(crate) silent_term: AtomicU64,
     pub(crate) opener: Arc<dyn Opener>,
+    /// What secures its connections.
+    pub trust: Trust,
 }
 
 impl Place {
     /// A node that knows only itself.
-    pub fn new(identity: Identity, opener: Arc<dyn Opener>) -> Self {
+    pub fn new(identity: Identity, opener: Arc<dyn Opener>, trust: Trust) -> Self {
         let seen = BTreeSet::from([identity.instance.clone()]);
         Self {
             identity,
@@ -95,6 +99,7 @@ impl Place {
             waiting_for: watch::Sender::new(String::new()),
             silent_term: AtomicU64::new(0),
             opener,
+            trust,
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::Control;
 
 /// How long a follower that is to show what it has asks the leader whether that is all.
-const FRESH_WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const FRESH_WITHIN: Duration = Duration::from_secs(1);
 /// How long a change may take whose caller does not say.
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -146,4 +146,4 @@ pub(crate) fn newest(outcomes: &[sheaf_wire::Outcome]) -> Revision {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

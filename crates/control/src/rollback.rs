@@ -13,6 +13,7 @@ const NAMED: usize = 10;
 
 impl Control {
     pub(crate) async fn roll_back(&self, caller: Caller, ask: RollbackBucket) -> Result<Done, ApiError> {
+        caller.may_change(&ask.bucket)?;
         self.caught_up(&caller).await?;
         let releases = self.releases(&ask.bucket).await?;
         let bucket = self.see(|sight| sight.state.buckets.get(&ask.bucket).cloned())?;

@@ -1,7 +1,7 @@
 //! Secrets: `sheaf.v1.SecretService`, and what instances get of them.
 //!
 //! ```text
-//!  caller ──Set, plain──► this node: seals with its key file ──Put, sealed──► leader ──► the log
+//!  caller ──Set, plain──► this node: seals with its key file ──Put, sealed, with the caller's token──► leader ──► the log
 //! ```
 
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl SecretApi for Control {
         };
         let SetSecret { name, value, request } = ask;
         let sealed = key.seal(&name, &value).map_err(|error| ApiError::Internal(error.to_string()))?;
-        let own = own.acting_as(&caller.actor.0)?;
+        let own = own.acting_as(&caller.actor.0)?.presenting(caller.token);
         let own = match caller.deadline {
             Some(deadline) => own.with_deadline(deadline.saturating_duration_since(Instant::now())),
             None => own,

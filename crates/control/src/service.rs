@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Attempts;
 use crate::clock::Clock;
 use crate::floor::Floor;
 use crate::live::{Live, SharedLive};
@@ -30,6 +31,10 @@ pub struct Control {
     pub(crate) sealing: Option<Sealing>,
     /// As many as queries may run.
     pub(crate) queries: Arc<Semaphore>,
+    /// Failed attempts to show a token.
+    pub(crate) attempts: Arc<Attempts>,
+    /// Whoever asks must say who it is.
+    pub(crate) secured: bool,
 }
 
 /// The loops behind a [`Control`].
@@ -51,6 +56,8 @@ impl Control {
             cache,
             sealing: None,
             queries: Arc::new(Semaphore::new(query::AT_ONCE)),
+            attempts: Arc::default(),
+            secured: false,
         };
         (control.clone(), Service { control, records })
     }
@@ -59,6 +66,12 @@ impl Control {
     #[must_use]
     pub fn sealing(self, sealing: Sealing) -> Self {
         Self { sealing: Some(sealing), ..self }
+    }
+
+    /// The same, which says that it is guarded; whoever serves it asks it as the guard.
+    #[must_use]
+    pub fn secured(self) -> Self {
+        Self { secured: true, ..self }
     }
 
     /// Where this node stands.
@@ -124,6 +137,8 @@ impl Service {
         loops.spawn(async move { recorder.run_recorder(records, stop_1).await });
         loops.spawn(async move { acknowledger.run_acknowledger(stop_2).await });
         loops.spawn(async move { directory.run_directory(stop_3).await });
+        let (keeper, stop_5) = (control.clone(), stop.clone());
+        loops.spawn(async move { keeper.run_trust(stop_5).await });
         let mut member = control.place.member.subscribe();
         let found = tokio::select! {
             () = stop.cancelled() => None,

@@ -46,6 +46,7 @@ impl Control {
     /// Serves one session until the agent ends it, leadership ends, or the agent reads too slowly.
     pub(crate) async fn serve_session(
         &self,
+        caller: &Caller,
         mut from_agent: Answers<ToLeader>,
     ) -> Result<Answers<ToNode>, ApiError> {
         if !self.place.leads() {
@@ -59,6 +60,7 @@ impl Control {
                 return Err(ApiError::Precondition("a session begins with Hello".to_owned()));
             }
         };
+        caller.speaks_for(hello.node)?;
         if let Err(refusal) = self.recognise(&hello).await {
             return Ok(only(refusal));
         }
@@ -275,17 +277,18 @@ fn only(message: ToNode) -> Answers<ToNode> {
 impl sheaf_wire::peer::AgentApi for Control {
     async fn session(
         &self,
-        _caller: Caller,
+        caller: Caller,
         messages: Answers<ToLeader>,
     ) -> Result<Answers<ToNode>, ApiError> {
-        self.serve_session(messages).await
+        self.serve_session(&caller, messages).await
     }
 
     async fn watch(
         &self,
-        _caller: Caller,
+        caller: Caller,
         ask: sheaf_wire::peer::WatchNode,
     ) -> Result<Answers<Vec<sheaf_model::watch::WatchItem>>, ApiError> {
+        caller.speaks_for(ask.node)?;
         self.watch_node(&ask)
     }
 }

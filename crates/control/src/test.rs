@@ -69,6 +69,7 @@ impl Control {
         caller: Caller,
         ask: TestBucket,
     ) -> Result<Answers<TestStep>, ApiError> {
+        caller.may_change(&ask.spec.name)?;
         let (spec, bucket) = self.to_try(&ask)?;
         let longest = [ask.start_within, ask.max_time, TIME_TO_LIVE].iter().map(|span| span.0).sum::<u64>();
         let until = Timestamp(self.clock.wall().0.saturating_add(longest));
@@ -249,7 +250,7 @@ impl Test {
 
     async fn printed(&self, address: &str, follow: bool) -> Result<Lines, ApiError> {
         let of = LogsOf { bucket: self.bucket.clone(), follow, since: None, tail: None, previous: false };
-        PeerClient::new(address)?.logs(of, BEGIN_WITHIN).await
+        PeerClient::new(address, &self.control.place.trust.transport)?.logs(of, BEGIN_WITHIN).await
     }
 
     /// Passes on what comes until it is to be looked at again; true: there are as many objects as were asked for.

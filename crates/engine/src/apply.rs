@@ -3,6 +3,7 @@
 //! Each command has its file, named by what it is about. A handler first looks at everything that could refuse it
 //! and only then puts rows, so that a refusal leaves the state untouched.
 
+mod access;
 mod artifact;
 mod backend;
 mod binding;
@@ -123,6 +124,7 @@ impl Transaction<'_> {
             Command::DeleteSecret(name) => self.delete_secret(name),
             Command::PutBackend(spec) => self.put_backend(spec),
             Command::DeleteBackend(name) => self.delete_backend(name),
+            Command::Access(command) => self.run_of_access(command),
             command => self.run_of_jobs(command),
         };
         result.unwrap_or_else(Reply::Refused)

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    BackendName, Binding, BucketName, Event, Incarnation, Instance, JobId, ModuleName, ModuleRef, ModuleSpec,
-    ModuleVersion, Node, NodeId, ObjectKey, ObjectValue, Residue, Revision, SecretName,
+    AuthorityRecord, BackendName, Binding, BucketName, Digest, Event, Incarnation, Instance, JobId,
+    ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, ObjectKey, ObjectValue, Residue,
+    Revision, SecretName, TokenId, TokenRecord,
 };
 
 use crate::backend::Backend;
@@ -90,6 +91,14 @@ pub enum Change {
     Backend(Arc<Backend>),
     /// A backend is gone.
     BackendGone(BackendName),
+    /// A token, without its secret; no watcher is given it.
+    Token(Arc<TokenRecord>),
+    /// A token is gone.
+    TokenGone(TokenId),
+    /// An authority whose certificates are believed; no watcher is given it.
+    Authority(Arc<AuthorityRecord>),
+    /// They are believed no more.
+    AuthorityGone(Digest),
 }
 
 /// A module is stored with the revision of its registration.

@@ -1,7 +1,9 @@
 //! Commands: everything that can be asked of the replicated state, and the answers.
 
+mod access;
 mod job;
 
+pub use access::{AccessCommand, Admit, CreateToken, ExpireToken, PutAuthority};
 pub use job::{
     AddItems, BeginSubmit, CancelJob, CollectSubmit, CommitSubmit, Grant, GrantAll, RecordResults,
     ReprioritizeJob, RetryJob, SubmitAll, TakeUp, WakeSubtasks,
@@ -147,6 +149,8 @@ pub enum Command {
     PutBackend(Arc<BackendSpec>),
     /// Deletes a backend that no job needs any more.
     DeleteBackend(BackendName),
+    /// Who may do what, and who belongs to the cluster.
+    Access(AccessCommand),
 }
 
 /// See [`Command::PutSecret`].

@@ -1,5 +1,6 @@
 //! The verbs of Sheaf: a pure core that decides. No clock, no randomness, no async, no hash-map order.
 
+pub mod access;
 pub mod apply;
 pub mod artifact;
 pub mod backend;
@@ -27,15 +28,16 @@ pub mod watched;
 #[cfg(test)]
 mod testing;
 
+pub use access::Access;
 pub use apply::apply;
 pub use change::Change;
 pub use command::{
-    AddItems, AddStatusLine, Apply, ApplyV1, ApplyV2, BeginSubmit, Bind, CancelJob, CollectSubmit, Command,
-    CommitSubmit, ConfirmResidue, DeleteModule, DeleteObject, Disable, DrainNode, EndQuarantine,
-    FinishRollout, Form, Free, Grant, GrantAll, LabelNode, Leave, MoveBucket, OnBucket, Outcome, OutcomeVerb,
-    Proposal, PutObject, PutSecret, PutTrial, Quarantine, RecordPhases, RecordPurge, RecordResults, Refound,
-    Refusal, Register, ReleaseNodes, Reply, ReprioritizeJob, RetryJob, Rollback, SetNodeStatus, StopRollout,
-    SubmitAll, TakeUp, WakeSubtasks,
+    AccessCommand, AddItems, AddStatusLine, Admit, Apply, ApplyV1, ApplyV2, BeginSubmit, Bind, CancelJob,
+    CollectSubmit, Command, CommitSubmit, ConfirmResidue, CreateToken, DeleteModule, DeleteObject, Disable,
+    DrainNode, EndQuarantine, ExpireToken, FinishRollout, Form, Free, Grant, GrantAll, LabelNode, Leave,
+    MoveBucket, OnBucket, Outcome, OutcomeVerb, Proposal, PutAuthority, PutObject, PutSecret, PutTrial,
+    Quarantine, RecordPhases, RecordPurge, RecordResults, Refound, Refusal, Register, ReleaseNodes, Reply,
+    ReprioritizeJob, RetryJob, Rollback, SetNodeStatus, StopRollout, SubmitAll, TakeUp, WakeSubtasks,
 };
 pub use job::Job;
 pub use job::table::Jobs;

@@ -43,8 +43,10 @@ pub struct Membership {
 /// The next change; none: all is as it should be, or nothing can be done about it.
 pub fn next_change(state: &State, members: &Membership) -> Option<MembershipChange> {
     let left = |node: &NodeId| state.nodes.get(node).is_none_or(|node| node.status == NodeStatus::Left);
+    let barred = |node: &NodeId| state.nodes.get(node).is_some_and(|node| !node.may_vote);
     let mut candidates = Candidates::new(state, members);
-    let ready = state.nodes.values().filter(|node| node.status == NodeStatus::Ready).count();
+    let may_vote = |node: &&Node| node.may_vote && node.status == NodeStatus::Ready;
+    let ready = state.nodes.values().filter(may_vote).count();
     let possible = state.cluster.settings.voters.among(ready);
     if members.voters.len() < possible {
         let missing = possible - members.voters.len();
@@ -55,7 +57,8 @@ pub fn next_change(state: &State, members: &Membership) -> Option<MembershipChan
         return None;
     }
     let dispensable = members.voters.iter().filter(|node| **node != members.leader);
-    let mut dead = dispensable.clone().filter(|node| left(node) || members.gone.contains(node));
+    let mut dead =
+        dispensable.clone().filter(|node| left(node) || barred(node) || members.gone.contains(node));
     if let Some(dead) = dead.next().copied() {
         if let Some(heir) = candidates.take(Some(dead)) {
             return Some(MembershipChange::Voters { add: vec![heir], remove: vec![dead] });
@@ -76,7 +79,8 @@ pub fn next_change(state: &State, members: &Membership) -> Option<MembershipChan
 /// How many voters are too few to take one away: what the settings want of all nodes that belong to the cluster, be they
 /// there or not, so that votes do not come and go with nodes.
 fn shrunk(state: &State) -> usize {
-    let registered = state.nodes.values().filter(|node| node.status != NodeStatus::Left).count();
+    let may_vote = |node: &&Node| node.may_vote && node.status != NodeStatus::Left;
+    let registered = state.nodes.values().filter(may_vote).count();
     state.cluster.settings.voters.target(registered)
 }
 
@@ -92,7 +96,7 @@ struct Candidates<'a> {
 impl<'a> Candidates<'a> {
     fn new(state: &'a State, members: &Membership) -> Self {
         let label = state.cluster.repair.spread.as_deref();
-        let ready = state.nodes.values().filter(|node| node.status == NodeStatus::Ready);
+        let ready = state.nodes.values().filter(|node| node.may_vote && node.status == NodeStatus::Ready);
         let nodes =
             ready.filter(|node| ![&members.voters, &members.unfit].iter().any(|not| not.contains(&node.id)));
         let nodes = nodes.map(|node| (node.id, node)).collect();
@@ -214,6 +218,21 @@ mod tests {
         let mut few = world(5, Voters::Fixed(3));
         [1, 2, 3, 4].into_iter().for_each(|node| few.set_status(node, NodeStatus::Lost));
         assert_eq!(next_change(&few.state, &five), None, "who stays must be a majority");
+    }
+
+    #[test]
+    fn who_may_not_vote_is_neither_counted_nor_chosen() {
+        let mut world = world(5, Voters::Auto);
+        let bar = |world: &mut World, node| {
+            world.state.nodes.get_mut(&NodeId(node)).expect("it is registered").may_vote = false;
+        };
+        bar(&mut world, 2);
+        assert_eq!(next_change(&world.state, &members([1])), change(&[3, 4], &[]));
+        bar(&mut world, 3);
+        let three = members([1, 3, 4]);
+        assert_eq!(next_change(&world.state, &three), change(&[5], &[3]), "whose vote is taken is replaced");
+        bar(&mut world, 4);
+        assert_eq!(next_change(&world.state, &members([1])), None, "two that may are no better than one");
     }
 
     #[test]

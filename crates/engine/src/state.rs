@@ -10,6 +10,7 @@ use sheaf_model::{
     Residue, Revision, Sealed, SecretName, Settings, Timestamp, Trial,
 };
 
+use crate::access::Access;
 use crate::backend::Backend;
 use crate::change::Change;
 use crate::command::Reply;
@@ -243,6 +244,8 @@ pub struct State {
     pub jobs: Jobs,
     /// Backends by name.
     pub backends: BTreeMap<BackendName, Arc<Backend>>,
+    /// Who may do what.
+    pub access: Access,
 }
 
 impl State {
@@ -325,6 +328,9 @@ impl State {
             }
             Change::BackendGone(name) => {
                 self.backends.remove(name);
+            }
+            Change::Token(_) | Change::TokenGone(_) | Change::Authority(_) | Change::AuthorityGone(_) => {
+                self.access.put(change);
             }
             Change::Job(_)
             | Change::JobGone(_)
@@ -414,6 +420,7 @@ impl State {
             .chain(self.secrets.values().cloned().map(Change::Secret))
             .chain(self.jobs.rows())
             .chain(self.backends.values().cloned().map(Change::Backend))
+            .chain(self.access.rows())
     }
 
     /// The module a bucket's release is fixed to.

@@ -79,7 +79,11 @@ pub fn item(change: &Change, node: NodeId) -> Option<WatchItem> {
         | Change::Runner(..)
         | Change::RunnerGone(_)
         | Change::Backend(_)
-        | Change::BackendGone(_) => None,
+        | Change::BackendGone(_)
+        | Change::Token(_)
+        | Change::TokenGone(_)
+        | Change::Authority(_)
+        | Change::AuthorityGone(_) => None,
     }
 }
 

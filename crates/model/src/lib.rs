@@ -5,7 +5,7 @@
 //! (what they ask for, with [`rule`], [`template`], [`life_cycle`], [`trial`], [`measure`], [`artifact`]), [`job`]
 //! (finite work, with [`ranges`], [`selector`], [`fingerprint`], [`backend`]), [`node`],
 //! [`queue`] and [`verdict`] (what nodes say), [`binding`] and [`instance`] (what was decided and what runs), [`object`]
-//! (what modules keep), [`secret`] (what they must know), [`event`] (what happened), [`settings`], [`session`] and [`watch`] (what agents and the control
+//! (what modules keep), [`secret`] (what they must know), [`access`] (who may do what), [`event`] (what happened), [`settings`], [`session`] and [`watch`] (what agents and the control
 //! plane say to each other),
 //! [`view`] and [`query`] (answers), and [`document`] (what people write, and everything that can be wrong with it).
 //!
@@ -17,10 +17,12 @@
 //! Types that are stored derive serde in the plainest way (no skipped, flattened or untagged fields), because the
 //! log and snapshots are written in a compact form that does not describe itself.
 
+pub mod access;
 pub mod artifact;
 pub mod backend;
 pub mod binding;
 pub mod bucket;
+pub mod certificate;
 pub mod defect;
 pub mod document;
 pub mod event;
@@ -49,10 +51,15 @@ pub mod verdict;
 pub mod view;
 pub mod watch;
 
+pub use access::{
+    AUTHORITIES_MAX, AuthorityRecord, CERTIFICATE_MAX, NoToken, Prefix, Rights, Role, TOKENS_MAX, TokenId,
+    TokenRecord, TokenText, TokenUse,
+};
 pub use artifact::{Artifact, Digest, Holding, Shape};
 pub use backend::{BackendSpec, Breaker};
 pub use binding::{Binding, Decision, LeaveReason, Residue};
 pub use bucket::{BucketSpec, BucketType, Json, OnNodeLost, Placement, PutBucket};
+pub use certificate::{AGENT_NAME, Holder, JOIN_NAME};
 pub use defect::Defect;
 pub use document::{Difference, Document, Parsed, nearest};
 pub use event::Event;
@@ -73,7 +80,7 @@ pub use module::{
 };
 pub use name::{
     BackendName, BucketName, FileName, JobName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName,
-    ObjectKey, SecretName,
+    ObjectKey, SecretName, TokenName,
 };
 pub use node::{Drain, Facts, Load, Node, NodeStatus};
 pub use object::{

@@ -71,6 +71,10 @@ name! {
     /// A secret's name, e.g. `crawler.token`: `[A-Za-z0-9_.-]`, starting with a letter or digit.
     SecretName, check_plain
 }
+name! {
+    /// A token's name, e.g. `alice`, and who acts by it: `[A-Za-z0-9_.-]`, starting with a letter or digit.
+    TokenName, check_plain
+}
 
 name! {
     /// A job's name, e.g. `ndvi-2024`: `[A-Za-z0-9_.-]`, starting with a letter or digit.

@@ -99,6 +99,13 @@ pub struct Node {
     pub revision: Revision,
     /// It is being emptied.
     pub drain: Option<Drain>,
+    /// It may become a voter. Members of earlier versions do not say.
+    #[serde(default = "yes")]
+    pub may_vote: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 impl Node {

@@ -365,6 +365,8 @@ pub struct ClusterStatus {
     pub revision: u64,
     /// What is wrong or still missing, for people; empty when all is well.
     pub message: String,
+    /// Calls and nodes must say who they are; without it whoever reaches the port may do everything.
+    pub secured: bool,
 }
 
 /// What a snapshot is of: the head of its file, and `cluster snapshot inspect`.
@@ -456,6 +458,23 @@ pub struct BackendRow {
     pub revision: u64,
     pub labels: BTreeMap<String, String>,
     pub owner: Option<String>,
+}
+
+/// `cluster token list` rows; nothing of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the words of the document")]
+pub struct TokenRow {
+    pub name: String,
+    pub id: String,
+    /// viewer, operator or admin; agent or voter for nodes that join with it.
+    pub role: String,
+    /// Of the buckets that it may change; empty: all that its role may.
+    pub prefix: String,
+    pub created_at: String,
+    pub created_by: String,
+    /// None: it does not.
+    pub expires_at: Option<String>,
+    pub expired: bool,
 }
 
 /// `secret list` rows.

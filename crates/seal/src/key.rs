@@ -75,18 +75,7 @@ impl fmt::Debug for Key {
 impl Key {
     /// Reads a key file, which must be a file that nobody but its owner can read.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let file = fs::metadata(path).map_err(failed("read", path))?;
-        let mode = file.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Open { path: path.to_owned(), mode });
-        }
-        let no_key = || KeyError::NoKey { path: path.to_owned() };
-        if !file.is_file() || file.len() > FILE_MAX {
-            return Err(no_key());
-        }
-        let text = fs::read(path).map_err(failed("read", path))?;
-        let bytes = digits(text.trim_ascii()).ok_or_else(no_key)?;
-        Self::new(&bytes, path).ok_or_else(no_key)
+        Self::new(&read(path)?, path).ok_or_else(|| KeyError::NoKey { path: path.to_owned() })
     }
 
     fn new(bytes: &[u8; KEY], path: &Path) -> Option<Self> {
@@ -102,6 +91,21 @@ impl Key {
     pub fn id(&self) -> KeyId {
         self.id
     }
+}
+
+/// The bytes of a key file, which must be a file that nobody but its owner can read.
+pub fn read(path: &Path) -> Result<[u8; 32], KeyError> {
+    let file = fs::metadata(path).map_err(failed("read", path))?;
+    let mode = file.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Open { path: path.to_owned(), mode });
+    }
+    let no_key = || KeyError::NoKey { path: path.to_owned() };
+    if !file.is_file() || file.len() > FILE_MAX {
+        return Err(no_key());
+    }
+    let text = fs::read(path).map_err(failed("read", path))?;
+    digits(text.trim_ascii()).ok_or_else(no_key)
 }
 
 /// Makes a new key in a new file that only its owner can read. What is there already stays, and is an error.

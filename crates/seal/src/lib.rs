@@ -1,4 +1,4 @@
-//! Seals secrets and opens them again; sole owner of `ring`.
+//! Seals secrets and opens them again, makes tokens and knows them again; sole owner of `ring`.
 //!
 //! ```text
 //!  key file ──read──► Key ──seal(name, value)──► Sealed ──► the log, SQLite, other nodes
@@ -9,13 +9,15 @@
 //! give one secret's value out as another's. A key is the cluster's, and the same file on each node that sets secrets or
 //! runs what needs them.
 //!
-//! Read `key` (the file), then `sealing`.
+//! Read `key` (the file), then `sealing`, then `token`.
 
 mod key;
 mod sealing;
+mod token;
 
-pub use key::{Key, KeyError, make};
+pub use key::{Key, KeyError, make, read};
 pub use sealing::SealError;
+pub use token::{digest_of, is_secret_of, new_token, sha256, token_of_secret};
 
 /// What is wrong on a node without a key, and what to do about it.
 pub const NO_KEY: &str = "it has no key for secrets; make one with `sheaf secret keygen FILE`, give every node that file as \

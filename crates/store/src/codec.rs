@@ -13,8 +13,8 @@ use sheaf_engine::{
     Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Request, Rollout, Secret,
 };
 use sheaf_model::{
-    Binding, ClusterEpoch, ClusterId, Facts, Instance, ModuleSpecV1, ModuleSpecV2, Node, NodeId, NodeKey,
-    NodeStatus, Repair, Residue, Revision, Settings, Timestamp,
+    AuthorityRecord, Binding, ClusterEpoch, ClusterId, Drain, Facts, Instance, ModuleSpecV1, ModuleSpecV2,
+    Node, NodeId, NodeKey, NodeStatus, Repair, Residue, Revision, Settings, Timestamp, TokenRecord,
 };
 
 /// A type whose encoding lies on disk.
@@ -72,7 +72,9 @@ first_version!(
     Dependencies,
     Transitions,
     Secret,
-    Backend
+    Backend,
+    TokenRecord,
+    AuthorityRecord
 );
 
 /// A node before it could be drained.
@@ -89,13 +91,39 @@ pub(crate) struct NodeV1 {
     revision: Revision,
 }
 
-impl Stored for Node {
+/// A node before some of them could not become voters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodeV2 {
+    id: NodeId,
+    key: NodeKey,
+    facts: Facts,
+    given_labels: Vec<String>,
+    status: NodeStatus,
+    since: Timestamp,
+    reason: String,
+    registered: Revision,
+    revision: Revision,
+    drain: Option<Drain>,
+}
+
+impl Stored for NodeV2 {
     const VERSION: u8 = 2;
     type Previous = NodeV1;
     fn from_previous(previous: NodeV1) -> Self {
         let NodeV1 { id, key, facts, given_labels, status, since, reason, registered, revision } = previous;
         let drain = None;
         Self { id, key, facts, given_labels, status, since, reason, registered, revision, drain }
+    }
+}
+
+impl Stored for Node {
+    const VERSION: u8 = 3;
+    type Previous = NodeV2;
+    fn from_previous(previous: NodeV2) -> Self {
+        let NodeV2 { id, key, facts, given_labels, status, since, reason, registered, revision, drain } =
+            previous;
+        let may_vote = true;
+        Self { id, key, facts, given_labels, status, since, reason, registered, revision, drain, may_vote }
     }
 }
 

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 use sheaf_engine::backend::Backend;
 use sheaf_engine::{Bucket, Change, Secret, State};
-use sheaf_model::{Binding, Instance, Node};
+use sheaf_model::{AuthorityRecord, Binding, Instance, Node, TokenRecord};
 
 use crate::codec::{self, Stored};
 use crate::error::StoreError;
@@ -33,6 +33,10 @@ impl Store {
         self.rows("objects", "bucket || ' ' || key", |row| put(Change::Object(row)))?;
         self.rows("secrets", "name", |row: Secret| put(Change::Secret(Arc::new(row))))?;
         self.rows("backends", "name", |row: Backend| put(Change::Backend(Arc::new(row))))?;
+        self.rows("tokens", "id", |row: TokenRecord| put(Change::Token(Arc::new(row))))?;
+        self.rows("authorities", "fingerprint", |row: AuthorityRecord| {
+            put(Change::Authority(Arc::new(row)));
+        })?;
         self.load_jobs(&mut state)?;
         let (db, path) = self.db("load")?;
         let failed = StoreError::sqlite("load", path);

@@ -10,7 +10,8 @@ use serde::Serialize;
 use sheaf_engine::backend::Backend;
 use sheaf_engine::{Bucket, Change, Cluster, Emergency, Module, Object, Pushed, Release, Request, Secret};
 use sheaf_model::{
-    Binding, BucketName, Event, Instance, Node, ObjectKey, ObjectValue, Residue, Timestamp, Voters,
+    AuthorityRecord, Binding, BucketName, Event, Instance, Node, ObjectKey, ObjectValue, Prefix, Residue,
+    Timestamp, TokenRecord, TokenUse, Voters,
 };
 
 use crate::codec::{self, Stored};
@@ -93,6 +94,12 @@ impl<'t> Rows<'t> {
             Change::SecretGone(name) => self.run("DELETE FROM secrets WHERE name = ?", &[&name.as_str()]),
             Change::Backend(backend) => self.backend(backend),
             Change::BackendGone(name) => self.run("DELETE FROM backends WHERE name = ?", &[&name.as_str()]),
+            Change::Token(token) => self.token(token),
+            Change::TokenGone(id) => self.run("DELETE FROM tokens WHERE id = ?", &[&id.to_string()]),
+            Change::Authority(authority) => self.authority(authority),
+            Change::AuthorityGone(fingerprint) => {
+                self.run("DELETE FROM authorities WHERE fingerprint = ?", &[&fingerprint.to_string()])
+            }
             change => self.put_of_jobs(change),
         }
     }
@@ -218,6 +225,34 @@ impl<'t> Rows<'t> {
                 backend.revision.0.cast_signed(),
                 self.body,
             ],
+        )
+    }
+
+    fn token(&mut self, token: &TokenRecord) -> Result<(), StoreError> {
+        self.encode("tokens", token)?;
+        let prefix = match &token.of {
+            TokenUse::User(rights) => rights.prefix.as_ref().map(Prefix::as_str),
+            TokenUse::Join { .. } => None,
+        };
+        self.run(
+            "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?)",
+            params![
+                token.id.to_string(),
+                token.name.as_str(),
+                token.of.as_str(),
+                prefix,
+                token.expires_at.map(|at| at.0.cast_signed()),
+                token.revision.0.cast_signed(),
+                self.body,
+            ],
+        )
+    }
+
+    fn authority(&mut self, authority: &AuthorityRecord) -> Result<(), StoreError> {
+        self.encode("authorities", authority)?;
+        self.run(
+            "INSERT OR REPLACE INTO authorities VALUES (?, ?, ?)",
+            params![authority.fingerprint.to_string(), authority.revision.0.cast_signed(), self.body],
         )
     }
 

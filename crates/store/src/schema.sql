@@ -1,4 +1,4 @@
--- Schema 5 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
+-- Schema 6 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
 -- (crate store, codec) and wins where the two differ. Times are milliseconds since 1970 (UTC), spans milliseconds,
 -- yes and no 1 and 0. Columns said to be JSON hold JSON text.
 
@@ -281,5 +281,23 @@ CREATE TABLE backends (
   max_running INTEGER,                 -- at a time; NULL: as many as nodes run
   open_until  INTEGER,                 -- of its breaker, once it was opened; NULL: closed
   revision    INTEGER NOT NULL,        -- of its document's last change
+  body        BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Tokens of people, programs and nodes that join. The body has the digest of the secret; nothing has the secret. In no query.
+CREATE TABLE tokens (
+  id         TEXT PRIMARY KEY,         -- 12 hexadecimal digits
+  name       TEXT NOT NULL,
+  role       TEXT NOT NULL,            -- viewer, operator or admin; agent or voter for nodes that join
+  prefix     TEXT,                     -- of the buckets that an operator may change; NULL: all
+  expires_at INTEGER,                  -- NULL: it does not
+  revision   INTEGER NOT NULL,         -- when it was made
+  body       BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Authorities whose certificates are believed; the newest one issues.
+CREATE TABLE authorities (
+  fingerprint TEXT PRIMARY KEY,        -- SHA-256 of the certificate, hexadecimal
+  revision    INTEGER NOT NULL,        -- when it was added
   body        BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -3,13 +3,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sheaf_model::{Actor, RequestId, Revision};
+use http::Extensions;
+use sheaf_model::{Actor, BucketName, Holder, NodeId, RequestId, Revision, Role, TokenText};
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
-use tonic::transport::server::TcpConnectInfo;
 
 use crate::ApiError;
+use crate::guard::Admitted;
+use crate::guard::door::Carried;
+use crate::transport::Arrived;
 
+/// What the actor of somebody with a token begins with; nobody else's may.
+const USER: &str = "user:";
 /// Who asks; else the peer's address.
 pub(crate) const ACTOR: &str = "sheaf-actor";
 /// Answer from a state at least this new.
@@ -40,7 +45,8 @@ pub const CALLER_TEXT_MAX: usize = 128;
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Who asks: the metadata `sheaf-actor`, else `grpc:` and the peer's IP address. For history; proves nothing.
+    /// Who asks, for history. With a token `user:` and its name; else the metadata `sheaf-actor`, else `grpc:` and the
+    /// peer's IP address, which prove nothing.
     pub actor: Actor,
     /// Answer from a state at least this new.
     pub revision: Option<Revision>,
@@ -48,6 +54,12 @@ pub struct Caller {
     pub deadline: Option<Instant>,
     /// The metadata `sheaf-request-id`.
     pub request: Option<RequestId>,
+    /// Who it is, as far as that is proven.
+    pub admitted: Admitted,
+    /// Its token, where that could not be judged: it goes along to where the work is done.
+    pub token: Option<TokenText>,
+    /// Whose certificate the connection shows on which the call came, which may be that of a node that carries it on.
+    pub holder: Option<Holder>,
 }
 
 /// When a call must be answered, put into a request by the outermost layer.
@@ -57,17 +69,22 @@ pub(crate) struct Deadline(pub(crate) Instant);
 impl Caller {
     /// A caller within this process.
     pub fn local(actor: impl Into<String>) -> Self {
-        Self { actor: Actor(actor.into()), revision: None, deadline: None, request: None }
+        Self {
+            actor: Actor(actor.into()),
+            revision: None,
+            deadline: None,
+            request: None,
+            admitted: Admitted::Open,
+            token: None,
+            holder: None,
+        }
     }
 
     pub(crate) fn of<T>(request: &tonic::Request<T>) -> Result<Self, ApiError> {
         let metadata = request.metadata();
-        let actor = match text(metadata, ACTOR)? {
-            Some(actor) => Actor(actor.to_owned()),
-            None => {
-                peer_actor(request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr))
-            }
-        };
+        let extensions = request.extensions();
+        let admitted = extensions.get::<Admitted>().cloned().unwrap_or_default();
+        let actor = actor(&admitted, text(metadata, ACTOR)?, extensions)?;
         let revision = match text(metadata, REVISION)? {
             Some(text) => Some(Revision(text.parse().map_err(|_| {
                 ApiError::invalid(
@@ -78,8 +95,43 @@ impl Caller {
             })?)),
             None => None,
         };
-        let deadline = request.extensions().get::<Deadline>().map(|deadline| deadline.0);
-        Ok(Self { actor, revision, deadline, request: text(metadata, REQUEST_ID)?.map(RequestId::from) })
+        let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
+        let token = extensions.get::<Carried>().map(|carried| carried.0.clone());
+        let request = text(metadata, REQUEST_ID)?.map(RequestId::from);
+        let holder = extensions.get::<Arrived>().and_then(|arrived| arrived.holder);
+        Ok(Self { actor, revision, deadline, request, admitted, token, holder })
+    }
+
+    /// The node whose certificate the connection shows.
+    pub fn certified_node(&self) -> Option<NodeId> {
+        match self.holder {
+            Some(Holder::Node(node)) => Some(node),
+            Some(Holder::Joining) | None => None,
+        }
+    }
+
+    /// Whether it may do all that the role may.
+    ///
+    /// # Errors
+    /// Who it is, what is needed, and how to get it.
+    pub fn may(&self, role: Role) -> Result<(), ApiError> {
+        self.admitted.may(role)
+    }
+
+    /// Whether it may change that bucket.
+    ///
+    /// # Errors
+    /// As [`Self::may`].
+    pub fn may_change(&self, bucket: &BucketName) -> Result<(), ApiError> {
+        self.admitted.may_change(bucket)
+    }
+
+    /// Whether what `node` says may come from it.
+    ///
+    /// # Errors
+    /// Who it is instead.
+    pub fn speaks_for(&self, node: NodeId) -> Result<(), ApiError> {
+        self.admitted.speaks_for(node)
     }
 
     /// The id of a request: the message's or the metadata's.
@@ -98,6 +150,26 @@ impl Caller {
             (_, false) => Ok(Some(RequestId(field))),
         }
     }
+}
+
+/// Who asks, for history; `said` is what it says itself.
+fn actor(admitted: &Admitted, said: Option<&str>, extensions: &Extensions) -> Result<Actor, ApiError> {
+    match (admitted, said) {
+        (Admitted::User { name, .. }, _) => Ok(Actor(format!("{USER}{name}"))),
+        (Admitted::Node(_) | Admitted::Joining { .. } | Admitted::Nobody, Some(said))
+            if said.starts_with(USER) =>
+        {
+            Err(ApiError::Forbidden(format!("{admitted} is not {said}: only a token says so")))
+        }
+        (_, Some(said)) => Ok(Actor(said.to_owned())),
+        (Admitted::Node(node), None) => Ok(Actor(format!("node:{node}"))),
+        (_, None) => Ok(peer_actor(remote(extensions))),
+    }
+}
+
+/// The other end of the connection that a request came on.
+pub(crate) fn remote(extensions: &Extensions) -> Option<SocketAddr> {
+    extensions.get::<Arrived>().and_then(|arrived| arrived.remote)
 }
 
 /// The actor of a caller that does not say who it is.

@@ -5,7 +5,8 @@ mod channel;
 use std::future::Future;
 use std::time::Duration;
 
-use sheaf_model::{RequestId, Revision};
+use http::header::AUTHORIZATION;
+use sheaf_model::{RequestId, Revision, TokenText};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -14,6 +15,7 @@ pub(crate) use channel::{Pings, broke, caused_by, endpoint, explain, never_sent}
 
 use crate::caller::{ACTOR, DEFECTS, REQUEST_ID, REVISION};
 use crate::error::from_status;
+use crate::transport::Transport;
 use crate::{ApiError, DEFAULT_DEADLINE};
 
 /// How a client calls.
@@ -21,16 +23,34 @@ use crate::{ApiError, DEFAULT_DEADLINE};
 pub struct Options {
     /// Who asks, for history, e.g. `cli:alice@ops1`; printable ASCII. None: the server takes the peer's address.
     pub actor: Option<String>,
+    /// What says who it is, and what it may do. It is sent as it is: over a connection that others cannot read.
+    pub token: Option<TokenText>,
     /// How long a call may take that is no stream.
     pub deadline: Duration,
     /// How long connecting may take.
     pub connect_timeout: Duration,
+    /// How connections are made.
+    pub transport: Transport,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { actor: None, deadline: DEFAULT_DEADLINE, connect_timeout: Duration::from_secs(3) }
+        Self {
+            actor: None,
+            token: None,
+            deadline: DEFAULT_DEADLINE,
+            connect_timeout: Duration::from_secs(3),
+            transport: Transport::plain(),
+        }
     }
+}
+
+/// As it stands in a header.
+fn bearer(token: &TokenText) -> MetadataValue<Ascii> {
+    let text = format!("Bearer {}", token.reveal());
+    let mut value = MetadataValue::try_from(text).expect("a token is hexadecimal digits and dots");
+    value.set_sensitive(true);
+    value
 }
 
 /// A connection to one node, shared by its clones; any node answers every call. Reconnects by itself.
@@ -40,6 +60,8 @@ pub struct Client {
     channel: Channel,
     options: Options,
     actor: Option<MetadataValue<Ascii>>,
+    /// Marked as sensitive: it is printed nowhere.
+    token: Option<MetadataValue<Ascii>>,
     revision: Option<Revision>,
 }
 
@@ -47,7 +69,7 @@ impl Client {
     /// Connects to `address` (`host:port`).
     pub async fn connect(address: &str, options: Options) -> Result<Self, ApiError> {
         let endpoint = endpoint(address, options.connect_timeout, Pings::default())?;
-        let connecting = tokio::time::timeout(options.connect_timeout, endpoint.connect());
+        let connecting = tokio::time::timeout(options.connect_timeout, options.transport.connect(&endpoint));
         let channel = match connecting.await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => {
@@ -63,7 +85,8 @@ impl Client {
 
     /// A client that connects when it is first used.
     pub fn lazy(address: &str, options: Options) -> Result<Self, ApiError> {
-        let channel = endpoint(address, options.connect_timeout, Pings::default())?.connect_lazy();
+        let endpoint = endpoint(address, options.connect_timeout, Pings::default())?;
+        let channel = options.transport.lazy(&endpoint);
         Self::over(address, channel, options)
     }
 
@@ -74,7 +97,8 @@ impl Client {
             })?),
             None => None,
         };
-        Ok(Self { address: address.to_owned(), channel, options, actor, revision: None })
+        let token = options.token.as_ref().map(bearer);
+        Ok(Self { address: address.to_owned(), channel, options, actor, token, revision: None })
     }
 
     /// Where it connects to.
@@ -96,6 +120,13 @@ impl Client {
         Ok(Self { revision: self.revision, ..asking })
     }
 
+    /// The same connection, on which somebody else's token is shown.
+    #[must_use]
+    pub fn presenting(&self, token: Option<TokenText>) -> Self {
+        let shown = token.as_ref().map(bearer);
+        Self { options: Options { token, ..self.options.clone() }, token: shown, ..self.clone() }
+    }
+
     /// The same connection whose answers come from a state at least as new as `revision`, e.g. that of a change.
     #[must_use]
     pub fn at_least(&self, revision: Revision) -> Self {
@@ -113,6 +144,9 @@ impl Client {
         metadata.insert(DEFECTS, MetadataValue::from_static("all"));
         if let Some(actor) = &self.actor {
             metadata.insert(ACTOR, actor.clone());
+        }
+        if let Some(token) = &self.token {
+            metadata.insert(AUTHORIZATION.as_str(), token.clone());
         }
         if let Some(revision) = self.revision {
             metadata.insert(REVISION, MetadataValue::from(revision.0));

@@ -3,16 +3,18 @@
 mod client;
 mod convert;
 mod serve;
+mod token;
 
 use std::future::Future;
 
 use bytes::Bytes;
-use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead};
+use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead, TokenRow};
 use sheaf_model::{ModuleSpec, PutBucket, RequestId};
 
 pub(crate) use serve::Serve;
+pub use token::{CreateToken, CreatedToken, ListTokens, RevokeToken};
 
-use crate::{Answers, ApiError, Applied, Caller, Done};
+use crate::{Answers, ApiError, Applied, Caller, Done, Page};
 
 /// See `ClusterService.Apply`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,4 +81,22 @@ pub trait ClusterApi: Send + Sync + 'static {
         &self,
         caller: Caller,
     ) -> impl Future<Output = Result<Answers<SnapshotPart>, ApiError>> + Send;
+    /// Makes a token, and shows it this once.
+    fn create_token(
+        &self,
+        caller: Caller,
+        ask: CreateToken,
+    ) -> impl Future<Output = Result<CreatedToken, ApiError>> + Send;
+    /// A page of tokens by name.
+    fn list_tokens(
+        &self,
+        caller: Caller,
+        ask: ListTokens,
+    ) -> impl Future<Output = Result<Page<TokenRow>, ApiError>> + Send;
+    /// A token is worth nothing from now on.
+    fn revoke_token(
+        &self,
+        caller: Caller,
+        ask: RevokeToken,
+    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
 }

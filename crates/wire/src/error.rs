@@ -35,6 +35,12 @@ pub enum ApiError {
     /// Too many calls or streams at a time, or a watcher that is too slow. `RESOURCE_EXHAUSTED`
     #[error("{0}")]
     Exhausted(String),
+    /// Nobody knows who asks: no token, or none that is valid. `UNAUTHENTICATED`
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// It is known who asks, and this is not for it. `PERMISSION_DENIED`
+    #[error("{0}")]
+    Forbidden(String),
     /// The other side does not know this call: another version. `UNIMPLEMENTED`
     #[error("{0}")]
     Unimplemented(String),

@@ -19,6 +19,7 @@ mod peers;
 
 pub use class::{Class, class};
 pub(crate) use front::{Front, Handler};
+pub(crate) use peers::Peers;
 
 /// Where a call is answered now.
 #[derive(Clone, Debug, PartialEq, Eq)]

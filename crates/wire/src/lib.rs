@@ -16,7 +16,7 @@
 //! Read in this order: [`error`](ApiError) and [`Caller`] (what all calls share), [`bucket`] (the pattern: what is
 //! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`secret`], [`event`], [`logs`],
 //! [`backend`], [`job`] (asked by a stream), [`query`], then [`peer`],
-//! `spec` (documents as messages), [`forward`], [`Server`], [`Client`].
+//! `spec` (documents as messages), [`forward`], [`guard`] (who may make which call), [`Transport`], [`Server`], [`Client`].
 
 mod call;
 mod caller;
@@ -27,6 +27,7 @@ mod error;
 mod proto;
 mod server;
 mod spec;
+mod transport;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub mod bucket;
 pub mod cluster;
 pub mod event;
 pub mod forward;
+pub mod guard;
 pub mod instance;
 pub mod job;
 pub mod logs;
@@ -51,4 +53,6 @@ pub use change::{Answers, Applied, Done, Filter, Outcome, OutcomeVerb, PAGE_MAX,
 pub use client::{Client, Options};
 pub use error::{ApiError, Applies};
 pub use forward::{Alone, Class, Route, Target};
+pub use guard::{Admitted, Certificate, Guard, Need, Presented};
 pub use server::{Health, MESSAGE_MAX, Refused, ServeError, ServeOptions, Server};
+pub use transport::{Credentials, CredentialsError, Join, Pair, Pin, Transport};

@@ -10,11 +10,12 @@ mod convert;
 mod serve;
 
 use std::future::Future;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{ClusterId, Facts, NodeId, NodeKey, NodeName};
+use sheaf_model::{ClusterId, Facts, NodeId, NodeKey, NodeName, TokenText};
 
 pub use client::PeerClient;
 pub(crate) use serve::{ServeAgent, ServePeer};
@@ -64,6 +65,8 @@ pub struct Greeting {
     pub leader: Option<String>,
     /// Random identities of the lives it has seen, its own included.
     pub seen: Vec<String>,
+    /// Certificates in DER of the authorities that it trusts, the issuing one first; empty: nothing is secured there.
+    pub authorities: Vec<Vec<u8>>,
 }
 
 /// A data directory asks for a number.
@@ -75,6 +78,40 @@ pub struct JoinAsk {
     pub cluster: Option<ClusterId>,
     /// What the node says of itself.
     pub facts: Facts,
+    /// The public key that it wants a certificate for; empty: it wants none.
+    pub public_key: Vec<u8>,
+    /// The text of a join token.
+    pub token: Option<TokenText>,
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Confidential(pub String);
+
+impl std::fmt::Debug for Confidential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Confidential")
+    }
+}
+
+/// A certificate for a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certified {
+    /// In DER.
+    pub certificate: Vec<u8>,
+    /// Certificates in DER of the authorities to trust; the first has signed.
+    pub authorities: Vec<Vec<u8>>,
+    /// How long it is good, from when it is sent.
+    pub lifetime: Duration,
+}
+
+/// The issuing authority with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityKey {
+    /// PKCS #8 in PEM.
+    pub key: Confidential,
+    /// The authority's certificate in DER.
+    pub certificate: Vec<u8>,
 }
 
 /// What became of a join.
@@ -86,6 +123,8 @@ pub enum Joined {
         cluster: ClusterId,
         /// The number given.
         node: NodeId,
+        /// Its certificate; none: nothing is secured there.
+        certified: Option<Certified>,
     },
     /// Ask there; none: not known, ask again later.
     Redirect(Option<String>),
@@ -109,6 +148,19 @@ pub trait PeerApi: Send + Sync + 'static {
     -> impl Future<Output = Result<Greeting, ApiError>> + Send;
     /// A data directory asks for a number.
     fn join(&self, caller: Caller, ask: JoinAsk) -> impl Future<Output = Result<Joined, ApiError>> + Send;
+    /// The next certificate of the node that asks with its present one.
+    fn renew(
+        &self,
+        caller: Caller,
+        cluster: ClusterId,
+        public_key: Vec<u8>,
+    ) -> impl Future<Output = Result<Certified, ApiError>> + Send;
+    /// The key of the issuing authority, for a voter.
+    fn fetch_authority(
+        &self,
+        caller: Caller,
+        cluster: ClusterId,
+    ) -> impl Future<Output = Result<AuthorityKey, ApiError>> + Send;
     /// One message of the replicated log.
     fn raft(
         &self,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::{Stream, StreamExt as _};
 use http::{Request, Response};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -19,7 +20,8 @@ use crate::backend::BackendApi;
 use crate::bucket::BucketApi;
 use crate::cluster::ClusterApi;
 use crate::event::EventApi;
-use crate::forward::{Front, Handler, Route};
+use crate::forward::{Front, Handler, Peers, Route};
+use crate::guard::Guard;
 use crate::instance::InstanceApi;
 use crate::job::JobApi;
 use crate::logs::LogsApi;
@@ -29,6 +31,7 @@ use crate::peer::{AgentApi, PeerApi};
 use crate::proto::{DESCRIPTORS, peer, v1};
 use crate::query::QueryApi;
 use crate::secret::SecretApi;
+use crate::transport::{Connection, Transport};
 use crate::{
     artifact, backend, bucket, cluster, event, instance, job, logs, module, node, peer as peers, query,
     secret,
@@ -47,6 +50,9 @@ const PING: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Probes on connections without a call.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// How long a handshake may take, and how many may be under way.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+const HANDSHAKES: usize = 1024;
 
 /// How to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +86,8 @@ pub struct Server {
     handlers: BTreeMap<&'static str, Handler>,
     health: HealthReporter,
     refused: Refused,
+    guard: Option<Arc<dyn Guard>>,
+    transport: Transport,
 }
 
 /// How many calls were refused because too many were under way. Clones are the same.
@@ -201,6 +209,18 @@ impl Server {
         Self { refused, ..self }
     }
 
+    /// Lets in whom the guard says; without one, whoever.
+    #[must_use]
+    pub fn guarded(self, guard: Arc<dyn Guard>) -> Self {
+        Self { guard: Some(guard), ..self }
+    }
+
+    /// Takes connections as it says, and carries calls on over such.
+    #[must_use]
+    pub fn over(self, transport: Transport) -> Self {
+        Self { transport, ..self }
+    }
+
     /// Serves `sheaf.peer.v1.ArtifactService`.
     #[must_use]
     pub fn artifacts<A: ArtifactApi>(self, api: Arc<A>) -> Self {
@@ -246,9 +266,9 @@ impl Server {
     ) -> Result<(), ServeError> {
         let health = self.health();
         health.set(true).await;
-        let server = self.with_reflection()?;
         let (stopping, stopped) = watch::channel(false);
-        let front = Front::new(server.handlers, route, (options.calls, server.refused), stopped.clone());
+        let transport = self.transport.clone();
+        let front = self.front(route, options.calls, stopped.clone())?;
         let stop = async {
             stop.await;
             health.set(false).await;
@@ -256,6 +276,7 @@ impl Server {
         };
         let incoming =
             TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
+        let incoming = shaken(transport, incoming);
         let serving = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -278,6 +299,18 @@ impl Server {
         }
     }
 
+    /// All services behind one, which carries on what is answered elsewhere.
+    pub(crate) fn front<R: Route>(
+        self,
+        route: Arc<R>,
+        calls: usize,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<Front<R>, ServeError> {
+        let server = self.with_reflection()?;
+        let peers = Peers::new(server.transport);
+        Ok(Front::new(server.handlers, route, peers, (calls, server.refused), server.guard, stopped))
+    }
+
     fn with_reflection(mut self) -> Result<Self, ServeError> {
         let mut names = self.public();
         names.extend(["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"]);
@@ -295,6 +328,29 @@ impl Server {
         self = self.add(v1).add(v1alpha);
         Ok(self.add(tonic_health::pb::health_server::HealthServer::new(health)))
     }
+}
+
+/// Connections after their handshakes, of which many go on at a time: one that stalls holds up nobody.
+fn shaken(
+    transport: Transport,
+    incoming: TcpIncoming,
+) -> impl Stream<Item = std::io::Result<Connection>> + Send + use<> {
+    let shaking = incoming.map(move |stream| {
+        let transport = transport.clone();
+        async move {
+            let stream = stream.ok()?;
+            let from = stream.peer_addr().ok();
+            match tokio::time::timeout(HANDSHAKE, transport.accept(stream)).await {
+                Ok(Ok(connection)) => Some(connection),
+                Ok(Err(error)) => {
+                    tracing::debug!(?from, %error, "no connection");
+                    None
+                }
+                Err(_) => None,
+            }
+        }
+    });
+    shaking.buffer_unordered(HANDSHAKES).filter_map(|shaken| std::future::ready(shaken.map(Ok)))
 }
 
 /// Says to the health service how this node is.

@@ -2,6 +2,7 @@
 
 mod fake;
 mod forwarding;
+mod guarded;
 mod peers;
 mod serving;
 mod silence;

@@ -99,7 +99,7 @@ async fn open(link: &Link, address: &str) -> Result<Reply, ApiError> {
     let (messages, waiting) = mpsc::channel(ON_THEIR_WAY);
     let hello = futures::stream::once(std::future::ready(link.hello()));
     let stream = hello.chain(ReceiverStream::new(waiting)).boxed();
-    let mut answers = PeerClient::new(address)?.session(stream, OPENING).await?;
+    let mut answers = PeerClient::new(address, &link.transport)?.session(stream, OPENING).await?;
     match answers.next().await {
         Some(Ok(ToNode::Welcome { heartbeat, start_in })) => {
             let address = address.to_owned();

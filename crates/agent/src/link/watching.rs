@@ -58,5 +58,5 @@ async fn follow(link: &Link, address: &str, backoff: &mut Backoff) -> ApiError {
 
 async fn open(link: &Link, address: &str) -> Result<Answers<Vec<WatchItem>>, ApiError> {
     let ask = WatchNode { cluster: link.cluster.clone(), node: link.node };
-    PeerClient::new(address)?.watch(ask, OPENING).await
+    PeerClient::new(address, &link.transport)?.watch(ask, OPENING).await
 }

@@ -82,6 +82,7 @@ impl World {
             own: self.address.clone(),
             members: Arc::new(Vec::new),
             binary,
+            transport: sheaf_wire::Transport::plain(),
             cache: sheaf_artifact::Cache::open(&self.dir.path().join("artifacts"), 0).unwrap(),
             slots: 2,
             seal: None,

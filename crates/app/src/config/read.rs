@@ -8,6 +8,9 @@ use toml::Value;
 use super::values::Values;
 use super::{Config, Raft};
 
+/// How long a node's certificate is good: it is renewed after two thirds, so a cluster may be down for ten days.
+const CERTIFICATE: Span = Span::millis(30 * 24 * 3_600_000);
+
 /// Builds the configuration, or gives all defects.
 pub(super) fn config(mut values: Values) -> Result<Config, Vec<Defect>> {
     let machine = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -41,7 +44,10 @@ pub(super) fn config(mut values: Values) -> Result<Config, Vec<Defect>> {
         slots: number(&mut values, "jobs.slots", 0).unwrap_or(0),
         dir: text(&mut values, "storage.dir").map_or_else(|| PathBuf::from("/var/lib/sheaf"), PathBuf::from),
         artifact_cache: size(&mut values, "storage.artifact_cache").unwrap_or(Bytes(10 << 30)),
-        key_file: key_file(&mut values),
+        key_file: path(&mut values, "secrets.key_file"),
+        join_secret_file: path(&mut values, "security.join_secret_file"),
+        join_token_file: path(&mut values, "security.join_token_file"),
+        certificate_lifetime: span(&mut values, "security.certificate_lifetime").unwrap_or(CERTIFICATE),
         name: name.unwrap_or_else(|| NodeName::new("unnamed").expect("a name of letters is a name")),
     };
     let mut defects = values.defects;
@@ -89,8 +95,7 @@ fn text(values: &mut Values, key: &'static str) -> Option<String> {
 }
 
 /// Empty: none, as where it is left out.
-fn key_file(values: &mut Values) -> Option<PathBuf> {
-    let key = "secrets.key_file";
+fn path(values: &mut Values, key: &'static str) -> Option<PathBuf> {
     let given = values.take(key)?;
     match given.value {
         Value::String(text) => Some(text).filter(|text| !text.is_empty()).map(PathBuf::from),

@@ -8,7 +8,7 @@ use toml::Value;
 use super::ENVIRONMENT;
 
 /// Every key there is, `section.key`.
-pub(super) const KEYS: [&str; 22] = [
+pub(super) const KEYS: [&str; 25] = [
     "node.name",
     "node.hostname",
     "node.labels",
@@ -31,6 +31,9 @@ pub(super) const KEYS: [&str; 22] = [
     "storage.dir",
     "storage.artifact_cache",
     "secrets.key_file",
+    "security.join_secret_file",
+    "security.join_token_file",
+    "security.certificate_lifetime",
 ];
 
 /// A value and where it comes from, for error texts.

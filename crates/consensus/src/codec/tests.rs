@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use openraft::raft::AppendEntriesRequest;
 use sheaf_engine::{
-    AddStatusLine, Apply, ApplyV1, ApplyV2, Bind, Command, ConfirmResidue, DeleteModule, DeleteObject,
-    Disable, DrainNode, EndQuarantine, FinishRollout, Form, Free, LabelNode, Leave, MoveBucket, OnBucket,
-    PutObject, PutSecret, PutTrial, Quarantine, RecordPhases, RecordPurge, Refound, Register, ReleaseNodes,
-    Rollback, SetNodeStatus, StopRollout,
+    AccessCommand, AddStatusLine, Admit, Apply, ApplyV1, ApplyV2, Bind, Command, ConfirmResidue, CreateToken,
+    DeleteModule, DeleteObject, Disable, DrainNode, EndQuarantine, ExpireToken, FinishRollout, Form, Free,
+    LabelNode, Leave, MoveBucket, OnBucket, PutAuthority, PutObject, PutSecret, PutTrial, Quarantine,
+    RecordPhases, RecordPurge, Refound, Register, ReleaseNodes, Rollback, SetNodeStatus, StopRollout,
 };
 use sheaf_model::{
     Actor, Artifact, BucketName, BucketSpec, Call, Changeable, Claim, ClusterId, Decision, Digest, Drain,
@@ -18,6 +18,7 @@ use sheaf_model::{
     Shape, Span, Stop, Template, TemplateSet, Term, Timestamp, Trial,
 };
 use sheaf_model::{BackendName, BackendSpec};
+use sheaf_model::{Prefix, Rights, Role, TokenId, TokenName, TokenUse};
 
 use super::*;
 use crate::peer::{self, SnapshotHeadV1};
@@ -213,6 +214,43 @@ fn secret_commands() -> Vec<Proposal> {
     commands.into_iter().map(by).collect()
 }
 
+/// Who may do what.
+fn access_commands() -> Vec<Proposal> {
+    let (id, digest) = (TokenId([0xab; 6]), Digest([0xcd; 32]));
+    let prefix = Some(Prefix::new("/team-a/").unwrap());
+    let expires_at = Timestamp(1_700_000_000_000);
+    let create = |of, name| CreateToken {
+        id,
+        name: TokenName::new(name).unwrap(),
+        of,
+        digest,
+        expires_at: Some(expires_at),
+    };
+    let facts = match every_command().remove(0).command {
+        Command::Register(register) => register.facts,
+        other => panic!("no registration: {other:?}"),
+    };
+    let commands = [
+        AccessCommand::CreateToken(create(TokenUse::User(Rights { role: Role::Operator, prefix }), "alice")),
+        AccessCommand::CreateToken(create(TokenUse::Join { voter: true }, "rack-7")),
+        AccessCommand::RevokeToken(id),
+        AccessCommand::ExpireToken(ExpireToken { id, expires_at, term: Term(7) }),
+        AccessCommand::PutAuthority(PutAuthority {
+            fingerprint: digest,
+            certificate: ObjectValue::from([0x30, 0x82].as_slice()),
+        }),
+        AccessCommand::DropAuthority(digest),
+        AccessCommand::Admit(Admit { register: Register { key: "k3".into(), facts }, may_vote: false }),
+    ];
+    let by = |command| Proposal {
+        actor: Actor("user:root".to_owned()),
+        at: Timestamp(1),
+        request: None,
+        command: Command::Access(command),
+    };
+    commands.into_iter().map(by).collect()
+}
+
 /// Backends.
 fn backend_commands() -> Vec<Proposal> {
     let name = BackendName::new("vito").unwrap();
@@ -333,6 +371,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-documents-2", batch_of(&documents()), include_str!("golden/v1-entry-documents-2.hex")),
         ("entry-secrets", batch_of(&secret_commands()), include_str!("golden/v1-entry-secrets.hex")),
         ("entry-backends", batch_of(&backend_commands()), include_str!("golden/v1-entry-backends.hex")),
+        ("entry-access", batch_of(&access_commands()), include_str!("golden/v1-entry-access.hex")),
         (
             "entry-instances",
             batch_of(&commands_of_instances()),
@@ -376,6 +415,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&documents())).unwrap(), documents());
     assert_eq!(decode_batch(&batch_of(&secret_commands())).unwrap(), secret_commands());
     assert_eq!(decode_batch(&batch_of(&backend_commands())).unwrap(), backend_commands());
+    assert_eq!(decode_batch(&batch_of(&access_commands())).unwrap(), access_commands());
     assert_eq!(decode_batch(&batch_of(&purges())).unwrap(), purges());
     assert_eq!(decode_batch(&batch_of(&artifact_commands())).unwrap(), artifact_commands());
     for payload in [

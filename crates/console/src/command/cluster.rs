@@ -1,5 +1,7 @@
 //! `sheaf cluster …`
 
+pub mod token;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -33,6 +35,25 @@ pub enum ClusterVerb {
     /// Copies of everything that the cluster has agreed on
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Prepare this node to begin a secured cluster, and print the first administrator's token; asks no cluster
+    Init(Init),
+    /// Tokens: who may do what, and who may join
+    #[command(subcommand)]
+    Token(token::Token),
+}
+
+/// `sheaf cluster init`
+///
+/// For the first node of a cluster, before its agent is started there for the first time. Makes the authority that signs the
+/// certificates of all nodes, in the data directory. The token is printed once and kept nowhere.
+#[derive(Args, Clone, Debug)]
+pub struct Init {
+    /// The agent's configuration file [default: /etc/sheaf/agent.toml, if it exists]
+    #[arg(long, value_name = "FILE", env = "SHEAF_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Override a key, e.g. --set storage.dir=/var/lib/sheaf
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 /// `sheaf cluster snapshot …`
@@ -178,27 +199,32 @@ impl Settings {
 
 impl ClusterVerb {
     pub(crate) async fn run(self, options: &Options, out: &mut Terminal) -> Result<Exit, Failure> {
-        let (format, client) = (options.output, || connect::connect(options));
+        let format = options.output;
         match self {
             Self::Status => {
-                let status = client().await?.cluster_status().await?;
+                let status = connect::connect(options, out).await?.cluster_status().await?;
                 print(out, format, &status)?;
                 Ok(if status.leader.is_some() { Exit::Done } else { Exit::Error })
             }
             Self::Members => {
-                let members = client().await?.members().await?;
+                let members = connect::connect(options, out).await?.members().await?;
                 Listing::whole(out, format, &members)?;
                 if members.is_empty() {
                     out.say("no cluster yet; `sheaf cluster status` says what is missing");
                 }
                 Ok(Exit::Done)
             }
-            Self::Settings(settings) => settings.run(&client().await?, format, out).await,
-            Self::Snapshot(Snapshot::Save(file)) => file.save(&client().await?, out).await,
+            Self::Settings(settings) => {
+                settings.run(&connect::connect(options, out).await?, format, out).await
+            }
+            Self::Snapshot(Snapshot::Save(file)) => {
+                file.save(&connect::connect(options, out).await?, out).await
+            }
             Self::Snapshot(Snapshot::Inspect(file)) => file.inspect(format, out),
-            Self::Snapshot(Snapshot::Restore(_)) => Err(offline()),
+            Self::Snapshot(Snapshot::Restore(_)) | Self::Init(_) => Err(offline()),
+            Self::Token(token) => token.run(options, out).await,
             Self::Transfer(transfer) => {
-                let leader = client().await?.transfer(transfer.to).await?;
+                let leader = connect::connect(options, out).await?.transfer(transfer.to).await?;
                 out.line(&leader)?;
                 out.say(&format!("{leader} leads"));
                 Ok(Exit::Done)
@@ -209,7 +235,7 @@ impl ClusterVerb {
 
 /// What needs no cluster and no connection is done by the binary itself.
 fn offline() -> Failure {
-    Failure::usage("restore works on a data directory", "run it with the sheaf binary of that node")
+    Failure::usage("this works on a data directory", "run it with the sheaf binary of that node")
 }
 
 fn print(out: &mut Terminal, format: Format, status: &ClusterStatus) -> Result<(), Failure> {
@@ -259,6 +285,7 @@ fn facts(status: &ClusterStatus) -> Vec<(&'static str, String)> {
         ("buckets", counts(&buckets)),
         ("jobs", counts(&jobs)),
         ("may fail", text::count(status.fault_tolerance as usize, "voter")),
+        ("security", if status.secured { "on" } else { "off (loopback only)" }.to_owned()),
     ]
 }
 
@@ -307,6 +334,7 @@ mod tests {
             cluster: "5d3c".to_owned(),
             revision: 4700,
             message: String::new(),
+            secured: true,
         };
         insta::assert_snapshot!(printed(&status), @r"
         cluster   5d3c
@@ -318,6 +346,7 @@ mod tests {
         buckets   8 running, 2 unplaced
         jobs      1 running, 30 finished, 2 failed
         may fail  1 voter
+        security  on
 
         NAME       ROLE      VOTER  LAG  ADDRESS
         import-01  leader    yes      -  10.0.0.11:7420
@@ -340,6 +369,7 @@ mod tests {
         buckets   0 running
         jobs      0 running
         may fail  0 voters
+        security  off (loopback only)
         ");
     }
 }

@@ -8,17 +8,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use sheaf_model::view::{
     AffinityRow, BucketRow, BucketState, BucketStatus, ClusterStatus, Explanation, MemberRow, SnapshotHead,
 };
-use sheaf_model::view::{ModuleRow, NodeDetail, NodeRow};
+use sheaf_model::view::{ModuleRow, NodeDetail, NodeRow, TokenRow};
 use sheaf_model::{
     Artifact, BucketName, BucketSpec, Difference, Event, Item, JobSpec, JobState, ModuleRef, ModuleSpec,
-    PutBucket, Revision, Timestamp, document,
+    PutBucket, Revision, Timestamp, TokenId, TokenText, document,
 };
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket,
     ListBuckets, MoveBucket, OnBucket, Plan, RollbackBucket, TestBucket, TestEnd, TestResult, TestStep,
     WatchBuckets,
 };
-use sheaf_wire::cluster::{AllSettings, Apply, ChangeSettings, ClusterApi, SnapshotPart};
+use sheaf_wire::cluster::{
+    AllSettings, Apply, ChangeSettings, ClusterApi, CreateToken, CreatedToken, ListTokens, RevokeToken,
+    SnapshotPart,
+};
 use sheaf_wire::event::{Cursor, EventApi, EventPage, ListEvents, WatchEvents};
 use sheaf_wire::logs::{LogLine, LogStream};
 use sheaf_wire::module::{
@@ -33,6 +36,19 @@ use sheaf_wire::{
 use tokio::net::TcpListener;
 
 use super::bucket::example;
+
+fn token_row() -> TokenRow {
+    TokenRow {
+        name: "ci".to_owned(),
+        id: "abababababab".to_owned(),
+        role: "viewer".to_owned(),
+        prefix: String::new(),
+        created_at: "2026-01-10T12:00:00.000Z".to_owned(),
+        created_by: "user:root".to_owned(),
+        expires_at: None,
+        expired: false,
+    }
+}
 
 /// What the cluster holds, and what was asked of it.
 #[derive(Default)]
@@ -214,6 +230,33 @@ impl ClusterApi for Fake {
         let head = SnapshotHead { cluster: "c1".to_owned(), revision: 7, bytes, ..SnapshotHead::default() };
         let parts = [SnapshotPart::Head(head), SnapshotPart::Data(data.into())];
         Ok(Box::pin(futures::stream::iter(parts.map(Ok))))
+    }
+
+    async fn create_token(&self, _: Caller, ask: CreateToken) -> Result<CreatedToken, ApiError> {
+        let id = TokenId([0xab; 6]);
+        let row = TokenRow {
+            name: ask.name.to_string(),
+            id: id.to_string(),
+            role: ask.of.as_str().to_owned(),
+            expires_at: ask.ttl.map(|ttl| Timestamp(ttl.0).to_string()),
+            ..token_row()
+        };
+        Ok(CreatedToken { token: TokenText::new(id, [0xcd; 32], None), row, revision: Revision(7) })
+    }
+
+    async fn list_tokens(&self, _: Caller, _: ListTokens) -> Result<Page<TokenRow>, ApiError> {
+        let ci = TokenRow { prefix: "/team-a/".to_owned(), role: "operator".to_owned(), ..token_row() };
+        let old = TokenRow { name: "old".to_owned(), expired: true, ..token_row() };
+        let until = Some(Timestamp(0).to_string());
+        Ok(Page { rows: vec![ci, TokenRow { expires_at: until, ..old }], next: String::new() })
+    }
+
+    async fn revoke_token(&self, caller: Caller, ask: RevokeToken) -> Result<Done, ApiError> {
+        if ask.token != "ci" {
+            return Err(ApiError::NotFound(format!("there is no token {}", ask.token)));
+        }
+        let revision = Revision(self.change(&caller, ask.request));
+        Ok(Done { revision, ..Done::default() })
     }
 }
 

@@ -68,7 +68,7 @@ impl Query {
             Listing::whole(out, format, &tables())?;
             return Ok(Exit::Done);
         };
-        let client = connect(options).await?.with_deadline(self.timeout.duration() + PATIENCE);
+        let client = connect(options, out).await?.with_deadline(self.timeout.duration() + PATIENCE);
         let ask = RunQuery { sql, limit: self.limit, timeout: self.timeout };
         or_interrupted(answer(&client, ask, format, out)).await
     }

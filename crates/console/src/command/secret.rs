@@ -126,10 +126,10 @@ impl Secret {
             // What can be wrong with the value is told before anybody is asked.
             Self::Set(set) => {
                 let value = set.value(out)?;
-                set.run(value, &connect(options).await?, format, out).await
+                set.run(value, &connect(options, out).await?, format, out).await
             }
-            Self::List(list) => list.run(&connect(options).await?, format, out).await,
-            Self::Delete(delete) => delete.run(&connect(options).await?, format, out).await,
+            Self::List(list) => list.run(&connect(options, out).await?, format, out).await,
+            Self::Delete(delete) => delete.run(&connect(options, out).await?, format, out).await,
             Self::Keygen(keygen) => keygen.run(out),
         }
     }
@@ -232,8 +232,8 @@ impl Keygen {
         let file = file.display();
         out.line(&format!("key {} is in {file}", key.id()))?;
         out.say(&format!(
-            "give every node this file, readable by its agent's user alone, set [secrets] key_file = \"{file}\", and start the agents \
-             again; keep a copy"
+            "give every node this file, readable by its agent's user alone, set [secrets] key_file = \"{file}\" (or, to \
+             join by, [security] join_secret_file), and start the agents again; keep a copy"
         ));
         Ok(Exit::Done)
     }

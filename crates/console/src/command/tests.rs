@@ -78,6 +78,11 @@ fn documented_command_lines_are_understood() {
         "node label import-01 gpu old- --remove older",
         "cluster status -o json",
         "cluster members",
+        "cluster token create --name ci --role operator --on /team-a/ --ttl 90d",
+        "cluster token create --role agent --ttl 1h -o json",
+        "cluster token list --where role=admin",
+        "cluster token revoke ci abababababab --yes",
+        "login --address h:1 --profile p --token-file -",
         "job submit -f a.yaml --wait --timeout 2h",
         "job submit -f - --dry-run",
         "job plan -f a.yaml -o json",
@@ -121,7 +126,13 @@ fn wrong_usage_exits_with_2() {
         "apply -f a --timeout 5s",
         "apply -f a --wait --timeout soon",
         "bucket logs /a -f --previous",
-        "--address h:1 --profile p bucket list",
+        "cluster token create --name a",
+        "cluster token create --name a --role root",
+        "cluster token create --name a --role operator --on team-a",
+        "cluster token create --name a/b --role viewer",
+        "cluster token revoke",
+        "login hunter2",
+        "login --token hunter2",
         "node label n1",
         "module status @1",
         "completions tcl",
@@ -404,6 +415,25 @@ async fn deletes_ask_on_a_terminal() {
     assert_eq!(bench.ran_with("bucket delete /b/1 --yes", "n\n").await.0, Exit::Done);
     assert_eq!(bench.ran("module delete flume").await.0, Exit::Usage);
     assert_eq!(bench.ran("module delete flume@1").await.0, Exit::Done);
+}
+
+#[tokio::test]
+async fn tokens_are_made_listed_and_revoked() {
+    let bench = Bench::new().await;
+    let (exit, data, talk) = bench.ran("cluster token create --name ci --role viewer").await;
+    assert_eq!((exit, data), (Exit::Done, format!("sheaf_{}.{}\n", "ab".repeat(6), "cd".repeat(32))));
+    assert!(talk.starts_with("token ci: viewer, until it is revoked; "), "{talk}");
+    let (_, data, _) = bench.ran("cluster token list").await;
+    let lines: Vec<Vec<&str>> = data.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["NAME", "ID", "ROLE", "PREFIX", "BY", "MADE", "EXPIRES"]);
+    assert_eq!(lines[1][..5], ["ci", "abababababab", "operator", "/team-a/", "user:root"]);
+    assert_eq!((lines[1][6], lines[2][3], lines[2][6]), ("-", "-", "expired"));
+    let (exit, _, talk) = bench.ran_with("cluster token revoke ci", "n\n").await;
+    assert_eq!((exit, talk.contains("nothing was revoked")), (Exit::Error, true), "{talk}");
+    let (exit, data, _) = bench.ran("cluster token revoke ci --yes").await;
+    assert_eq!((exit, data.contains("revoked")), (Exit::Done, true), "{data}");
+    let (exit, _, talk) = bench.ran("cluster token revoke x --yes").await;
+    assert_eq!(exit, Exit::NotFound, "{talk}");
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ impl Control {
             )));
         };
         let logs = AttemptLogs { attempt, follow: ask.follow, tail: ask.tail };
-        PeerClient::new(&address)?.attempt_logs(logs, BEGIN_WITHIN).await
+        PeerClient::new(&address, &self.place.trust.transport)?.attempt_logs(logs, BEGIN_WITHIN).await
     }
 
     /// The attempt meant, and where it runs or ran.

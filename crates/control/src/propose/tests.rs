@@ -18,6 +18,7 @@ use crate::Control;
 use crate::clock::Clock;
 use crate::place::{Identity, Member, Opener, Place};
 
+/// Stands still at the beginning of all time.
 struct Still;
 
 impl Clock for Still {
@@ -59,7 +60,7 @@ impl Opener for Alone {
     }
 }
 
-async fn member(dir: &Path) -> (Member, sheaf_consensus::Service) {
+pub(crate) async fn member(dir: &Path) -> (Member, sheaf_consensus::Service) {
     let store = Store::open(&dir.join(sheaf_consensus::DATABASE)).expect("a database");
     let reader = store.reader();
     let options = Options::new(dir.join(sheaf_consensus::LOG));
@@ -69,20 +70,24 @@ async fn member(dir: &Path) -> (Member, sheaf_consensus::Service) {
 }
 
 fn control(dir: &Path, member: Member) -> Control {
+    control_by(dir, member, Arc::new(Still))
+}
+
+pub(crate) fn control_by(dir: &Path, member: Member, clock: Arc<dyn Clock>) -> Control {
     let identity = Identity {
         instance: "a".to_owned(),
         key: NodeKey::from("a"),
         name: NodeName::new("a").expect("a name"),
         address: "127.0.0.1:1".to_owned(),
     };
-    let place = Place::new(identity, Arc::new(Alone));
+    let place = Place::new(identity, Arc::new(Alone), crate::Trust::default());
     place.member.send_replace(Some(member));
     let cache = Cache::open(&dir.join("cache"), 1 << 20).expect("a cache");
-    Control::new(Arc::new(place), Arc::new(Still), cache).0
+    Control::new(Arc::new(place), clock, cache).0
 }
 
 fn somebody() -> Caller {
-    Caller { actor: Actor::from("test"), revision: None, deadline: None, request: None }
+    Caller::local("test")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,6 +102,13 @@ async fn a_member_that_has_not_received_the_state_shows_none() {
     assert!(ClusterApi::status(&control, somebody()).await.is_ok(), "what is known of the cluster is told");
 
     let running = tokio::spawn(service.run(tokio_util::sync::CancellationToken::new()));
+    form(&replica).await;
+    assert_eq!(list().await.expect("a list").rows.len(), 0);
+    running.abort();
+}
+
+/// Makes it a cluster of one.
+pub(crate) async fn form(replica: &Replica) {
     replica.initialize("127.0.0.1:1".to_owned()).await.expect("a cluster of one");
     let mut leadership = replica.leadership();
     leadership.wait_for(|now| now.leading).await.expect("it leads");
@@ -104,6 +116,4 @@ async fn a_member_that_has_not_received_the_state_shows_none() {
     let proposal =
         Proposal { actor: Actor::from("test"), at: Timestamp::default(), request: None, command: form };
     replica.propose(&proposal).await.expect("formed");
-    assert_eq!(list().await.expect("a list").rows.len(), 0);
-    running.abort();
 }

@@ -54,6 +54,7 @@ impl Transaction<'_> {
             registered: self.revision,
             revision: self.revision,
             drain: None,
+            may_vote: true,
         }));
         let name = &register.facts.name;
         self.event(Line::new("node.registered", name).node(id).because(&register.facts.address));

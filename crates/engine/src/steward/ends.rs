@@ -1,12 +1,15 @@
-//! Ends what lasts until a time of day: quarantines, and trials, whoever asked for one may be gone. It is the leader's clock on
+//! Ends what lasts until a time of day: quarantines, trials (whoever asked for one may be gone), and what is kept of tokens. It is the leader's clock on
 //! the wall that tells; one that is set meanwhile is looked at again soon.
 
 use sheaf_model::{Moment, Span, Timestamp};
 
 use super::Due;
-use crate::command::{Command, EndQuarantine, OnBucket};
+use crate::command::{AccessCommand, Command, EndQuarantine, ExpireToken, OnBucket};
 use crate::sessions::Sessions;
 use crate::state::State;
+
+/// Tokens that have expired are shown, and said to have expired, for so long: a week, in milliseconds.
+const EXPIRED_KEPT: u64 = 7 * 24 * 3_600_000;
 
 pub(super) fn due(state: &State, sessions: &Sessions, now: Moment, wall: Timestamp, due: &mut Due) {
     for bucket in state.unsettled() {
@@ -21,6 +24,18 @@ pub(super) fn due(state: &State, sessions: &Sessions, now: Moment, wall: Timesta
         {
             let (bucket, base) = (bucket.name().clone(), Some(bucket.revision));
             due.commands.push(Command::DeleteBucket(OnBucket { bucket, base }));
+        }
+    }
+    for token in state.access.tokens.values() {
+        if let Some(expires_at) = token.expires_at
+            && is_over(Timestamp(expires_at.0.saturating_add(EXPIRED_KEPT)), now, wall, due)
+        {
+            let (id, term) = (token.id, sessions.term);
+            due.commands.push(Command::Access(AccessCommand::ExpireToken(ExpireToken {
+                id,
+                expires_at,
+                term,
+            })));
         }
     }
 }

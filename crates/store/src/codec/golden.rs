@@ -13,7 +13,8 @@ use sheaf_model::*;
 use sheaf_model::{BackendName, BackendSpec, Frequency};
 
 use super::{
-    BucketV1, BucketV2, BucketV3, ClusterV1, ModuleV1, ModuleV2, NodeV1, RolloutV1, Stored, decode, encode,
+    BucketV1, BucketV2, BucketV3, ClusterV1, ModuleV1, ModuleV2, NodeV1, NodeV2, RolloutV1, Stored, decode,
+    encode,
 };
 fn bucket_name() -> BucketName {
     BucketName::new("/logs/web").unwrap()
@@ -186,9 +187,13 @@ fn node_v1() -> NodeV1 {
     }
 }
 
-fn node() -> Node {
+fn node_v2() -> NodeV2 {
     let drain = Drain { deadline: Some(Span::seconds(300)), keep_multi_node: true };
-    Node { drain: Some(drain), ..Node::from_previous(node_v1()) }
+    NodeV2 { drain: Some(drain), ..NodeV2::from_previous(node_v1()) }
+}
+
+fn node() -> Node {
+    Node { may_vote: false, ..Node::from_previous(node_v2()) }
 }
 
 fn binding() -> Binding {
@@ -319,20 +324,53 @@ fn objects_are_written_as_they_were_first_shipped() {
 
 #[test]
 fn version_2_is_written_as_it_was_first_shipped() {
-    let all = written("node", &node()) + &written("cluster", &cluster());
+    let all = written("node", &node_v2()) + &written("cluster", &cluster());
     compare("v2-rows", &all, include_str!("golden/v2-rows.hex"));
     compare("v2-bucket", &written("bucket", &bucket_v2()), include_str!("golden/v2-bucket.hex"));
     let mut first = Vec::new();
     encode(&node_v1(), &mut first).unwrap();
     assert_eq!(
-        decode::<Node>(&first),
-        Ok(Node { drain: None, ..node() }),
+        decode::<NodeV2>(&first),
+        Ok(NodeV2 { drain: None, ..node_v2() }),
         "what an earlier Sheaf wrote is read"
     );
     encode(&cluster_v1(), &mut first).unwrap();
     assert_eq!(decode::<Cluster>(&first), Ok(Cluster { repair: Repair::default(), ..cluster() }));
     encode(&bucket_v1(), &mut first).unwrap();
     assert_eq!(decode::<BucketV2>(&first), Ok(BucketV2::from_previous(bucket_v1())));
+}
+
+#[test]
+fn version_3_of_a_node_is_written_as_it_was_first_shipped() {
+    compare("v3-node", &written("node", &node()), include_str!("golden/v3-node.hex"));
+    let mut former = Vec::new();
+    encode(&node_v2(), &mut former).unwrap();
+    assert_eq!(decode::<Node>(&former), Ok(Node { may_vote: true, ..node() }), "who was there may vote");
+}
+
+#[test]
+fn who_may_do_what_is_written_as_it_was_first_shipped() {
+    let prefix = Some(Prefix::new("/team-a/").unwrap());
+    let of = TokenUse::User(Rights { role: Role::Operator, prefix });
+    let token = TokenRecord {
+        id: TokenId([0xab; 6]),
+        name: TokenName::new("alice").unwrap(),
+        of,
+        digest: Digest([0xcd; 32]),
+        created_at: Timestamp(1_700_000_000_000),
+        created_by: "user:root".to_owned(),
+        expires_at: Some(Timestamp(1_700_000_030_000)),
+        revision: Revision(7),
+    };
+    let join = TokenRecord { of: TokenUse::Join { voter: true }, expires_at: None, ..token.clone() };
+    let authority = AuthorityRecord {
+        fingerprint: Digest([0xef; 32]),
+        certificate: ObjectValue::from([0x30, 0x82, 0x01].as_slice()),
+        revision: Revision(8),
+        added_at: Timestamp(1_700_000_000_000),
+    };
+    let tokens = written("token", &token) + &written("token", &join);
+    compare("v1-access", &(tokens + &written("authority", &authority)), include_str!("golden/v1-access.hex"));
 }
 
 #[test]

@@ -11,10 +11,11 @@ use sheaf_engine::{
     Rollout, Secret,
 };
 use sheaf_model::{
-    Artifact, Binding, BucketName, BucketSpec, Bytes, ClusterEpoch, ClusterId, Decision, Digest, Drain,
-    Epoch, Event, Exit, Facts, FileName, Gate, Instance, Json, KeyId, LeaveReason, ModuleName, ModuleRef,
-    ModuleSpec, ModuleVersion, Node, NodeId, NodeKey, NodeName, NodeStatus, ObjectKey, Phase, Placement,
-    Repair, RequestId, Residue, Revision, Runtime, Sealed, SecretName, Settings, Shape, Span, Timestamp,
+    Artifact, AuthorityRecord, Binding, BucketName, BucketSpec, Bytes, ClusterEpoch, ClusterId, Decision,
+    Digest, Drain, Epoch, Event, Exit, Facts, FileName, Gate, Instance, Json, KeyId, LeaveReason, ModuleName,
+    ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeKey, NodeName, NodeStatus, ObjectKey, Phase,
+    Placement, Prefix, Repair, RequestId, Residue, Revision, Rights, Role, Runtime, Sealed, SecretName,
+    Settings, Shape, Span, Timestamp, TokenId, TokenName, TokenRecord, TokenUse,
 };
 use sheaf_store::{EventFilter, Store};
 
@@ -193,6 +194,7 @@ fn node() -> impl Strategy<Value = Node> {
                 deadline: (cpu % 3 == 0).then_some(Span(number)),
                 keep_multi_node: cpu % 5 == 0,
             }),
+            may_vote: cpu % 7 != 0,
         },
     )
 }
@@ -320,11 +322,43 @@ pub(crate) fn row() -> impl Strategy<Value = Change> {
         (0..3_u8).prop_map(|n| Change::ArtifactGone(module_ref(n))),
         secret().prop_map(|secret| Change::Secret(Arc::new(secret))),
         (0..3_u8).prop_map(|n| Change::SecretGone(secret_name(n))),
+        token().prop_map(|token| Change::Token(Arc::new(token))),
+        (0..3_u8).prop_map(|n| Change::TokenGone(TokenId([n; 6]))),
+        authority().prop_map(|authority| Change::Authority(Arc::new(authority))),
+        (0..3_u8).prop_map(|n| Change::AuthorityGone(Digest([n; 32]))),
     ]
 }
 
 fn secret_name(n: u8) -> SecretName {
     SecretName::new(&format!("token.{n}")).expect("a name")
+}
+
+fn token() -> impl Strategy<Value = TokenRecord> {
+    (0..3_u8, any::<[u8; 32]>(), number(), text(), 0..3_u8).prop_map(|(n, digest, number, text, of)| {
+        let prefix = Prefix::new("/team-a/").ok().filter(|_| of == 0);
+        TokenRecord {
+            id: TokenId([n; 6]),
+            name: TokenName::new(&format!("t{n}")).expect("a name"),
+            of: match of {
+                2 => TokenUse::Join { voter: number % 2 == 0 },
+                _ => TokenUse::User(Rights { role: Role::Operator, prefix }),
+            },
+            digest: Digest(digest),
+            created_at: Timestamp(number),
+            created_by: text,
+            expires_at: (number % 3 == 0).then_some(Timestamp(number)),
+            revision: Revision(number),
+        }
+    })
+}
+
+fn authority() -> impl Strategy<Value = AuthorityRecord> {
+    (0..3_u8, vec(any::<u8>(), 0..40), number()).prop_map(|(n, bytes, number)| AuthorityRecord {
+        fingerprint: Digest([n; 32]),
+        certificate: bytes.as_slice().into(),
+        revision: Revision(number),
+        added_at: Timestamp(number),
+    })
 }
 
 fn secret() -> impl Strategy<Value = Secret> {

@@ -69,6 +69,8 @@ fn nothing_is_changed_and_nothing_else_is_read() {
         ("SELECT count(*) FROM job_attempts", "job_attempts cannot be read"),
         ("SELECT * FROM secrets", "secrets cannot be read; there are nodes, modules, buckets"),
         ("SELECT count(*) FROM secrets", "secrets cannot be read"),
+        ("SELECT * FROM tokens", "tokens cannot be read"),
+        ("SELECT count(*) FROM main.authorities", "authorities cannot be read"),
         ("WITH nodes AS (SELECT * FROM main.secrets) SELECT * FROM nodes", "secrets cannot be read"),
         ("WITH nodes AS (SELECT body FROM main.nodes) SELECT body FROM nodes", "nodes cannot be read"),
         (

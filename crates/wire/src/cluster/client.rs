@@ -1,14 +1,16 @@
 //! The client side of `sheaf.v1.ClusterService`.
 
-use sheaf_model::view::{ClusterStatus, MemberRow};
+use sheaf_model::view::{ClusterStatus, MemberRow, TokenRow};
 use tonic::transport::Channel;
 
-use super::{AllSettings, Apply, ChangeSettings, SnapshotPart};
+use super::{
+    AllSettings, Apply, ChangeSettings, CreateToken, CreatedToken, ListTokens, RevokeToken, SnapshotPart,
+};
 use crate::call;
 use crate::proto::v1;
 use crate::proto::v1::cluster_service_client::ClusterServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{Answers, ApiError, Applied, Client};
+use crate::{Answers, ApiError, Applied, Client, Done, Page};
 
 impl Client {
     fn cluster(&self) -> ClusterServiceClient<Channel> {
@@ -53,5 +55,24 @@ impl Client {
         let request = self.request(v1::SaveSnapshotRequest {});
         let parts = self.stream(request, async |request| self.cluster().save_snapshot(request).await).await?;
         Ok(call::incoming(self.address(), parts, TryInto::try_into))
+    }
+
+    /// Makes a token, and shows it this once.
+    pub async fn create_token(&self, ask: CreateToken) -> Result<CreatedToken, ApiError> {
+        let request = self.request(v1::CreateTokenRequest::from(ask));
+        self.unary(request, async |request| self.cluster().create_token(request).await).await?.try_into()
+    }
+
+    /// A page of tokens by name, without their secrets.
+    pub async fn list_tokens(&self, ask: ListTokens) -> Result<Page<TokenRow>, ApiError> {
+        let request = self.request(v1::ListTokensRequest::from(ask));
+        Ok(self.unary(request, async |request| self.cluster().list_tokens(request).await).await?.into())
+    }
+
+    /// A token is worth nothing from now on.
+    pub async fn revoke_token(&self, ask: RevokeToken) -> Result<Done, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::RevokeTokenRequest::from(ask), id.as_ref());
+        Ok(self.unary(request, async |request| self.cluster().revoke_token(request).await).await?.into())
     }
 }

@@ -100,6 +100,7 @@ impl From<ClusterStatus> for v1::ClusterStatus {
             }),
             fault_tolerance: status.fault_tolerance,
             message: status.message,
+            secured: status.secured,
         }
     }
 }
@@ -134,6 +135,7 @@ impl From<v1::ClusterStatus> for ClusterStatus {
             },
             fault_tolerance: status.fault_tolerance,
             message: status.message,
+            secured: status.secured,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{ClusterApi, convert};
+use super::{ClusterApi, convert, token};
 use crate::call::{self, Messages};
 use crate::proto::v1;
 use crate::proto::v1::cluster_service_server::ClusterService;
@@ -60,5 +60,29 @@ impl<A: ClusterApi> ClusterService for Serve<A> {
     ) -> Result<Response<Self::SaveSnapshotStream>, Status> {
         let ask = |caller, ()| self.0.save_snapshot(caller);
         call::stream(request, |_, _| Ok(()), ask, |part| Ok(part.into())).await
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let ask = |caller, ask| self.0.create_token(caller, ask);
+        call::unary(request, |q, _| token::create(&q), ask, Into::into).await
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::ListTokensResponse>, Status> {
+        let ask = |caller, ask| self.0.list_tokens(caller, ask);
+        call::unary(request, |q, _| token::list(q), ask, Into::into).await
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.revoke_token(caller, ask);
+        call::unary(request, token::revoke, ask, Into::into).await
     }
 }

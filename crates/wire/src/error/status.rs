@@ -37,6 +37,8 @@ pub(crate) fn to_status(error: ApiError, long: bool) -> Status {
         ApiError::Unavailable { applied: Applies::Perhaps, .. } => Status::unavailable(message),
         ApiError::DeadlineExceeded(_) => Status::deadline_exceeded(message),
         ApiError::Exhausted(_) => Status::resource_exhausted(message),
+        ApiError::Unauthenticated(_) => Status::unauthenticated(message),
+        ApiError::Forbidden(_) => Status::permission_denied(message),
         ApiError::Unimplemented(_) => Status::unimplemented(message),
         ApiError::Internal(_) => Status::internal(message),
         ApiError::Unreachable { .. } => Status::unavailable(message),
@@ -147,6 +149,8 @@ pub(crate) fn from_status(address: &str, status: &Status) -> ApiError {
         }
         Code::DeadlineExceeded => ApiError::DeadlineExceeded(message),
         Code::ResourceExhausted => ApiError::Exhausted(message),
+        Code::Unauthenticated => ApiError::Unauthenticated(message),
+        Code::PermissionDenied => ApiError::Forbidden(message),
         Code::Unimplemented => ApiError::Unimplemented(if message.is_empty() {
             format!("{address} does not know this call: another version of Sheaf, or not Sheaf")
         } else {
@@ -175,9 +179,15 @@ fn from_transport(address: &str, status: &Status) -> Option<ApiError> {
         let reason = format!("the connection to {address} was closed before the call was sent");
         return Some(ApiError::unavailable(reason));
     }
-    broke(source).then(|| ApiError::Unavailable {
-        reason: format!("the connection to {address} broke: {}", explain(source)),
-        applied: Applies::Perhaps,
+    broke(source).then(|| {
+        let why = explain(source);
+        // What a TLS server's alert looks like to who does not speak it.
+        let alerted = ["frame with invalid size", "broken pipe"].iter().any(|sign| why.contains(sign));
+        let remedy = if alerted { "; if that node is secured, show it a token: sheaf login" } else { "" };
+        ApiError::Unavailable {
+            reason: format!("the connection to {address} broke: {why}{remedy}"),
+            applied: Applies::Perhaps,
+        }
     })
 }
 
@@ -229,6 +239,8 @@ mod tests {
             ApiError::Unavailable { reason: text(), applied: Applies::Perhaps },
             ApiError::DeadlineExceeded(text()),
             ApiError::Exhausted(text()),
+            ApiError::Unauthenticated(text()),
+            ApiError::Forbidden(text()),
             ApiError::Unimplemented(text()),
             ApiError::Internal(text()),
         ];

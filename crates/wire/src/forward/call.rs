@@ -7,11 +7,10 @@ use http::{HeaderValue, Request};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::transport::server::TcpConnectInfo;
 
 use super::Class;
 use super::body::Question;
-use crate::caller::{ACTOR, FORWARDED, TIMEOUT, peer_actor};
+use crate::caller::{ACTOR, FORWARDED, TIMEOUT, peer_actor, remote};
 use crate::error::to_status;
 use crate::{ApiError, Applies};
 
@@ -46,11 +45,10 @@ impl Call {
     pub(super) fn onward(&self, body: Body) -> Request<Body> {
         let mut headers = self.parts.headers.clone();
         headers.insert(FORWARDED, HeaderValue::from(self.hops + 1));
-        if !headers.contains_key(ACTOR) {
-            let from = self.parts.extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-            if let Ok(actor) = HeaderValue::try_from(peer_actor(from).0) {
-                headers.insert(ACTOR, actor);
-            }
+        if !headers.contains_key(ACTOR)
+            && let Ok(actor) = HeaderValue::try_from(peer_actor(remote(&self.parts.extensions)).0)
+        {
+            headers.insert(ACTOR, actor);
         }
         if !(self.stream || self.pieces) || headers.contains_key(TIMEOUT) {
             let left = self.deadline.saturating_duration_since(Instant::now());

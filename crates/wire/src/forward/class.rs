@@ -30,7 +30,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
     };
     match (service, method) {
         ("ClusterService" | "BucketService" | "ModuleService" | "BackendService", "Apply")
-        | ("ClusterService", "Settings" | "Transfer")
+        | ("ClusterService", "Settings" | "Transfer" | "CreateToken" | "RevokeToken")
         | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move" | "Purge" | "Rollback")
         | ("ModuleService", "BeginPush" | "PushPiece" | "FinishPush")
         | ("BucketService" | "ModuleService" | "SecretService" | "BackendService", "Delete")
@@ -51,6 +51,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         | ("ModuleService" | "BackendService", "Get" | "List")
         | ("EventService" | "SecretService", "List")
         | ("JobService", "List" | "Subtasks")
+        | ("ClusterService", "ListTokens")
         | ("InstanceService", "GetObject" | "ListObjects" | "ListPeers" | "GetSecret") => {
             (Class::Read, false)
         }
@@ -92,7 +93,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 70);
+        assert_eq!(calls, 73);
     }
 
     #[test]

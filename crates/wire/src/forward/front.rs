@@ -25,7 +25,9 @@ use super::{Class, Route, Target};
 use crate::caller::{DEFECTS, Deadline, FORWARDED, NOT_APPLIED, OUTCOME, REQUEST_ID, TIMEOUT};
 use crate::client::{caused_by, explain, never_sent};
 use crate::error::to_status;
+use crate::guard::{self, Guard, door};
 use crate::server::Refused;
+use crate::transport::Arrived;
 use crate::{ApiError, Applies, DEFAULT_DEADLINE};
 
 /// How often a call is carried on before it must run in a circle.
@@ -63,6 +65,8 @@ struct Inner<R> {
     calls_max: usize,
     /// Calls beyond.
     refused: Refused,
+    /// Who is let in where a call is answered; none: whoever.
+    guard: Option<Arc<dyn Guard>>,
     /// True from when the node stops.
     stopping: watch::Receiver<bool>,
 }
@@ -71,11 +75,13 @@ impl<R: Route> Front<R> {
     pub(crate) fn new(
         handlers: BTreeMap<&'static str, Handler>,
         route: Arc<R>,
+        peers: Peers,
         (calls_max, refused): (usize, Refused),
+        guard: Option<Arc<dyn Guard>>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let (peers, calls) = (Peers::default(), AtomicUsize::new(0));
-        Self(Arc::new(Inner { handlers, route, peers, calls, calls_max, refused, stopping }))
+        let calls = AtomicUsize::new(0);
+        Self(Arc::new(Inner { handlers, route, peers, calls, calls_max, refused, guard, stopping }))
     }
 }
 
@@ -105,14 +111,16 @@ enum Attempt {
 }
 
 impl<R: Route> Inner<R> {
-    async fn answer(&self, request: Request<Body>, begun: Instant) -> Response<Body> {
+    async fn answer(&self, mut request: Request<Body>, begun: Instant) -> Response<Body> {
         let (class, stream) = method(request.uri().path());
         let long = request.headers().get(DEFECTS).is_some_and(|value| value == "all");
         if *self.stopping.borrow() {
             return refuse(ApiError::unavailable("this node is stopping"), long);
         }
         if class == Class::Own {
-            let response = self.local(request).await;
+            // It is never carried on, so that nobody is asked for whom.
+            request.headers_mut().remove(FORWARDED);
+            let response = self.local(self.signed(request), long).await;
             return if stream { self.ending(response) } else { response };
         }
         let Some(_slot) = Slot::take(&self.calls, self.calls_max) else {
@@ -123,7 +131,7 @@ impl<R: Route> Inner<R> {
         let asked = request.headers().get(TIMEOUT).and_then(timeout);
         let deadline = begun + asked.map_or(DEFAULT_DEADLINE, |asked| asked - (asked / 10).min(EARLY_MAX));
         let pieces = comes_in_pieces(request.uri().path());
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, body) = self.signed(request).into_parts();
         if !(stream || pieces) || asked.is_some() {
             parts.extensions.insert(Deadline(deadline));
         }
@@ -194,7 +202,7 @@ impl<R: Route> Inner<R> {
                     );
                 };
                 call.asked = true;
-                let response = self.local(Request::from_parts(call.parts.clone(), body)).await;
+                let response = self.local(Request::from_parts(call.parts.clone(), body), call.long).await;
                 let attempt = judged(call, response);
                 match attempt {
                     Attempt::Answered(response) if call.stream => Attempt::Answered(self.ending(response)),
@@ -209,14 +217,38 @@ impl<R: Route> Inner<R> {
         }
     }
 
-    async fn local(&self, request: Request<Body>) -> Response<Body> {
+    /// With what the guard, here or elsewhere, must know of where it comes from.
+    fn signed(&self, request: Request<Body>) -> Request<Body> {
+        let (mut parts, body) = request.into_parts();
+        if let Some(guard) = &self.guard {
+            if let Some(certificate) = parts.extensions.get::<Arrived>().and_then(Arrived::certificate) {
+                parts.extensions.insert(certificate);
+            }
+            door::sign(&**guard, &mut parts);
+        }
+        Request::from_parts(parts, body)
+    }
+
+    async fn local(&self, mut request: Request<Body>, long: bool) -> Response<Body> {
+        let mut gone = None;
+        if let Some(guard) = &self.guard {
+            match door::admit(&**guard, &mut request).await {
+                Ok(admitted) if method(request.uri().path()).1 => gone = Some(guard.until_gone(&admitted)),
+                Ok(_) => {}
+                Err(error) => return refuse(error, long),
+            }
+        }
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
-        match self.handlers.get(service) {
+        let response = match self.handlers.get(service) {
             Some(handler) => match handler(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
             },
             None => Status::unimplemented(format!("this node has no service {service:?}")).into_http(),
+        };
+        match gone {
+            Some(gone) => ending(response, gone.map(|()| to_status(guard::gone(), false)).boxed()),
+            None => response,
         }
     }
 
@@ -272,12 +304,7 @@ impl<R: Route> Inner<R> {
 
     /// A stream of this node's: it ends when the node stops.
     fn ending(&self, response: Response<Body>) -> Response<Body> {
-        response.map(|body| {
-            if http_body::Body::is_end_stream(&body) {
-                return body;
-            }
-            Body::new(Answer::new(body).until(self.stopped()))
-        })
+        ending(response, self.stopped())
     }
 
     fn stopped(&self) -> BoxFuture<'static, Status> {
@@ -289,6 +316,16 @@ impl<R: Route> Inner<R> {
         }
         .boxed()
     }
+}
+
+/// A stream that ends with the status of `until`, when that is done.
+fn ending(response: Response<Body>, until: BoxFuture<'static, Status>) -> Response<Body> {
+    response.map(|body| {
+        if http_body::Body::is_end_stream(&body) {
+            return body;
+        }
+        Body::new(Answer::new(body).until(until))
+    })
 }
 
 /// An answer for the caller, unless it is that nobody could answer, and asking again does no harm: then another may

@@ -9,6 +9,7 @@ use futures::future::{BoxFuture, Shared};
 use tonic::transport::Channel;
 
 use crate::client::{Pings, endpoint, explain};
+use crate::transport::Transport;
 
 /// A node that takes no connection for so long is taken for dead.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -21,7 +22,8 @@ const ADDRESSES_MAX: usize = 64;
 type Connecting = Shared<BoxFuture<'static, Result<Channel, String>>>;
 
 #[derive(Debug, Default)]
-pub(super) struct Peers {
+pub(crate) struct Peers {
+    transport: Transport,
     /// Held for a look-up only.
     known: Mutex<Known>,
 }
@@ -42,6 +44,11 @@ pub(super) struct Connected {
 }
 
 impl Peers {
+    /// None yet; they will be made over this.
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self { transport, known: Mutex::default() }
+    }
+
     /// The connection to `address`; the error says in words why there is none.
     pub(super) async fn connected(&self, address: &str) -> Result<Connected, String> {
         let (attempt, connecting) = {
@@ -50,7 +57,8 @@ impl Peers {
                 (*attempt, connecting.clone())
             } else {
                 known.attempts += 1;
-                let (attempt, connecting) = (known.attempts, connect(address.to_owned()));
+                let (attempt, connecting) =
+                    (known.attempts, connect(self.transport.clone(), address.to_owned()));
                 if known.by_address.len() >= ADDRESSES_MAX {
                     known.by_address.clear();
                 }
@@ -80,10 +88,10 @@ impl Peers {
     }
 }
 
-fn connect(address: String) -> Connecting {
+fn connect(transport: Transport, address: String) -> Connecting {
     let connecting = async move {
         let endpoint = endpoint(&address, CONNECT, PINGS).map_err(|error| error.to_string())?;
-        match tokio::time::timeout(CONNECT, endpoint.connect()).await {
+        match tokio::time::timeout(CONNECT, transport.connect(&endpoint)).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(error)) => Err(format!("connect to {address}: {}", explain(&error))),
             Err(_) => Err(format!("connect to {address}: no connection within {CONNECT:?}")),

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use super::{Greeting, HelloAsk, JoinAsk, Joined, PeerHeader, WatchNode, convert};
+use super::{AuthorityKey, Certified, Greeting, HelloAsk, JoinAsk, Joined, PeerHeader, WatchNode, convert};
 use crate::client::{Pings, endpoint};
 use crate::error::from_status;
 use crate::logs::{AttemptLogs, LogLine, LogsOf};
@@ -23,6 +23,7 @@ use crate::proto::peer::v1::artifact_service_client::ArtifactServiceClient;
 use crate::proto::peer::v1::log_service_client::LogServiceClient;
 use crate::proto::peer::v1::peer_service_client::PeerServiceClient;
 use crate::server::MESSAGE_MAX;
+use crate::transport::Transport;
 use crate::{Answers, ApiError, call};
 
 /// A peer that takes no connection for so long is taken for dead.
@@ -44,12 +45,12 @@ pub struct PeerClient {
 
 impl PeerClient {
     /// A client of the agent at `address` (`host:port`). To be called within a runtime.
-    pub fn new(address: &str) -> Result<Self, ApiError> {
+    pub fn new(address: &str, transport: &Transport) -> Result<Self, ApiError> {
         let endpoint = endpoint(address, CONNECT, PINGS)?;
         Ok(Self {
             address: address.to_owned(),
-            quick: endpoint.connect_lazy(),
-            bulk: endpoint.connect_lazy(),
+            quick: transport.lazy(&endpoint),
+            bulk: transport.lazy(&endpoint),
         })
     }
 
@@ -90,6 +91,27 @@ impl PeerClient {
     pub async fn join(&self, ask: &JoinAsk, deadline: Duration) -> Result<Joined, ApiError> {
         let request = v1::JoinRequest::try_from(ask)?;
         self.within(deadline, self.peer(&self.quick).join(request)).await?.try_into()
+    }
+
+    /// This node's next certificate.
+    pub async fn renew(
+        &self,
+        cluster: &ClusterId,
+        public_key: &[u8],
+        deadline: Duration,
+    ) -> Result<Certified, ApiError> {
+        let request = v1::RenewRequest { cluster: cluster.0.clone(), public_key: public_key.to_vec().into() };
+        Ok(self.within(deadline, self.peer(&self.quick).renew(request)).await?.into())
+    }
+
+    /// The key of the issuing authority, if it is there.
+    pub async fn fetch_authority(
+        &self,
+        cluster: &ClusterId,
+        deadline: Duration,
+    ) -> Result<AuthorityKey, ApiError> {
+        let request = v1::FetchAuthorityRequest { cluster: cluster.0.clone() };
+        Ok(self.within(deadline, self.peer(&self.quick).fetch_authority(request)).await?.into())
     }
 
     /// Sends one message of the replicated log.

@@ -1,11 +1,15 @@
 //! What agents say to each other, to and from messages.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sheaf_model::{ClusterId, NodeId, NodeKey, NodeName};
+use sheaf_model::{ClusterId, NodeId, NodeKey, NodeName, TokenText};
 
-use super::{Greeting, HelloAsk, JoinAsk, Joined, PeerHeader, WatchNode};
+use super::{
+    AuthorityKey, Certified, Confidential, Greeting, HelloAsk, JoinAsk, Joined, PeerHeader, WatchNode,
+};
 use crate::ApiError;
 use crate::proto::peer::v1;
 
@@ -73,6 +77,7 @@ impl From<Greeting> for v1::HelloResponse {
             member: greeting.member,
             leader: greeting.leader.unwrap_or_default(),
             seen: greeting.seen,
+            authorities: greeting.authorities.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -93,6 +98,7 @@ impl TryFrom<v1::HelloResponse> for Greeting {
             member: message.member,
             leader: some(message.leader),
             seen: message.seen,
+            authorities: message.authorities.into_iter().map(Into::into).collect(),
         })
     }
 }
@@ -102,7 +108,13 @@ impl TryFrom<&JoinAsk> for v1::JoinRequest {
 
     fn try_from(ask: &JoinAsk) -> Result<Self, ApiError> {
         let cluster = ask.cluster.as_ref().map(|cluster| cluster.0.clone()).unwrap_or_default();
-        Ok(Self { key: ask.key.0.clone(), cluster, facts: json("Facts", &ask.facts)? })
+        Ok(Self {
+            key: ask.key.0.clone(),
+            cluster,
+            facts: json("Facts", &ask.facts)?,
+            public_key: ask.public_key.clone().into(),
+            token: ask.token.as_ref().map(TokenText::reveal).unwrap_or_default(),
+        })
     }
 }
 
@@ -111,16 +123,55 @@ pub(super) fn join(message: v1::JoinRequest) -> Result<JoinAsk, ApiError> {
         key: NodeKey(required("key", message.key)?),
         cluster: some(message.cluster).map(ClusterId),
         facts: from_json("Facts", &message.facts)?,
+        public_key: message.public_key.into(),
+        token: match some(message.token).map(|token| TokenText::parse(&token)).transpose() {
+            Ok(token) => token,
+            Err(error) => return Err(ApiError::invalid("token", error.to_string(), "a join token")),
+        },
     })
+}
+
+impl From<Certified> for v1::Certified {
+    fn from(certified: Certified) -> Self {
+        Self {
+            certificate: certified.certificate.into(),
+            authorities: certified.authorities.into_iter().map(Into::into).collect(),
+            lifetime_s: certified.lifetime.as_secs(),
+        }
+    }
+}
+
+impl From<v1::Certified> for Certified {
+    fn from(message: v1::Certified) -> Self {
+        Self {
+            certificate: message.certificate.into(),
+            authorities: message.authorities.into_iter().map(Into::into).collect(),
+            lifetime: Duration::from_secs(message.lifetime_s),
+        }
+    }
+}
+
+impl From<AuthorityKey> for v1::AuthorityKey {
+    fn from(authority: AuthorityKey) -> Self {
+        Self { key: authority.key.0, certificate: authority.certificate.into() }
+    }
+}
+
+impl From<v1::AuthorityKey> for AuthorityKey {
+    fn from(message: v1::AuthorityKey) -> Self {
+        Self { key: Confidential(message.key), certificate: message.certificate.into() }
+    }
 }
 
 impl From<Joined> for v1::JoinResponse {
     fn from(joined: Joined) -> Self {
         use v1::join_response::Answer;
         let answer = match joined {
-            Joined::Registered { cluster, node } => {
-                Answer::Joined(v1::Joined { cluster: cluster.0, node: node.0 })
-            }
+            Joined::Registered { cluster, node, certified } => Answer::Joined(v1::Joined {
+                cluster: cluster.0,
+                node: node.0,
+                certified: certified.map(Into::into),
+            }),
             Joined::Redirect(leader) => Answer::Redirect(leader.unwrap_or_default()),
             Joined::Refused(why) => Answer::Refused(why),
         };
@@ -134,9 +185,11 @@ impl TryFrom<v1::JoinResponse> for Joined {
     fn try_from(message: v1::JoinResponse) -> Result<Self, ApiError> {
         use v1::join_response::Answer;
         Ok(match message.answer {
-            Some(Answer::Joined(joined)) => {
-                Self::Registered { cluster: ClusterId(joined.cluster), node: NodeId(joined.node) }
-            }
+            Some(Answer::Joined(joined)) => Self::Registered {
+                cluster: ClusterId(joined.cluster),
+                node: NodeId(joined.node),
+                certified: joined.certified.map(Into::into),
+            },
             Some(Answer::Redirect(leader)) => Self::Redirect(some(leader)),
             Some(Answer::Refused(why)) => Self::Refused(why),
             None => return Err(ApiError::Internal("the answer to a join says nothing".to_owned())),

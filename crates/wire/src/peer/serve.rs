@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
+use sheaf_model::ClusterId;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{AgentApi, PeerApi, PeerHeader, convert};
 use crate::call::{self, Messages, messages};
 use crate::error::to_status;
+use crate::guard::Admitted;
 use crate::proto::peer::v1;
 use crate::proto::peer::v1::agent_service_server::AgentService;
 use crate::proto::peer::v1::peer_service_server::PeerService;
@@ -23,14 +25,22 @@ fn refused(error: ApiError) -> Status {
     to_status(error, true)
 }
 
+/// A node sends messages of its own and nobody else's.
+fn said_by<T>(request: &Request<T>) -> impl FnOnce(PeerHeader) -> Result<PeerHeader, ApiError> + use<T> {
+    let admitted = request.extensions().get::<Admitted>().cloned().unwrap_or_default();
+    move |header| admitted.speaks_for(header.from).map(|()| header)
+}
+
 /// The first message of a stream: its header and what it says; then what all others say.
 async fn opened(
-    mut stream: Streaming<v1::RaftMessage>,
+    request: Request<Streaming<v1::RaftMessage>>,
 ) -> Result<(PeerHeader, Bytes, Answers<Bytes>), Status> {
+    let from = said_by(&request);
+    let mut stream = request.into_inner();
     let first = stream.message().await?;
     let first =
         first.ok_or_else(|| refused(ApiError::invalid("header", "an empty stream", "a first message")))?;
-    let header = convert::header(first.header).map_err(refused)?;
+    let header = convert::header(first.header).and_then(from).map_err(refused)?;
     Ok((header, first.message, call::incoming("the peer", stream, |message| Ok(message.message))))
 }
 
@@ -46,9 +56,24 @@ impl<A: PeerApi> PeerService for ServePeer<A> {
         call::unary(request, |q, _| convert::join(q), ask, Into::into).await
     }
 
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::Certified>, Status> {
+        let ask =
+            |caller, q: v1::RenewRequest| self.0.renew(caller, ClusterId(q.cluster), q.public_key.into());
+        call::unary(request, |q, _| Ok(q), ask, Into::into).await
+    }
+
+    async fn fetch_authority(
+        &self,
+        request: Request<v1::FetchAuthorityRequest>,
+    ) -> Result<Response<v1::AuthorityKey>, Status> {
+        let ask = |caller, q: v1::FetchAuthorityRequest| self.0.fetch_authority(caller, ClusterId(q.cluster));
+        call::unary(request, |q, _| Ok(q), ask, Into::into).await
+    }
+
     async fn raft(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftAnswer>, Status> {
+        let from = said_by(&request);
         let asked = request.into_inner();
-        let header = convert::header(asked.header).map_err(refused)?;
+        let header = convert::header(asked.header).and_then(from).map_err(refused)?;
         let message = self.0.raft(header, asked.message).await.map_err(refused)?;
         Ok(Response::new(v1::RaftAnswer { message }))
     }
@@ -59,7 +84,7 @@ impl<A: PeerApi> PeerService for ServePeer<A> {
         &self,
         request: Request<Streaming<v1::RaftMessage>>,
     ) -> Result<Response<Self::RaftStreamStream>, Status> {
-        let (header, first, rest) = opened(request.into_inner()).await?;
+        let (header, first, rest) = opened(request).await?;
         let all = futures::stream::once(std::future::ready(Ok(first))).chain(rest).boxed();
         let answers = self.0.raft_stream(header, all).await.map_err(refused)?;
         Ok(Response::new(messages(answers, true, |message| Ok(v1::RaftAnswer { message }))))
@@ -69,7 +94,7 @@ impl<A: PeerApi> PeerService for ServePeer<A> {
         &self,
         request: Request<Streaming<v1::RaftMessage>>,
     ) -> Result<Response<v1::RaftAnswer>, Status> {
-        let (header, head, pieces) = opened(request.into_inner()).await?;
+        let (header, head, pieces) = opened(request).await?;
         let message = self.0.raft_snapshot(header, head, pieces).await.map_err(refused)?;
         Ok(Response::new(v1::RaftAnswer { message }))
     }

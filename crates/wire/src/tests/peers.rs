@@ -7,13 +7,16 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use sheaf_model::session::{Heartbeat, ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{ClusterId, Facts, Load, Moment, NodeId, NodeKey, NodeName, Revision, Span};
+use sheaf_model::{
+    ClusterId, Facts, Load, Moment, NodeId, NodeKey, NodeName, Revision, Span, TokenId, TokenText,
+};
 use tokio::net::TcpListener;
 
 use super::fake::name;
 use crate::logs::{AttemptLogs, LogLine, LogsApi, LogsOf};
 use crate::peer::{
-    AgentApi, Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerClient, PeerHeader, WatchNode,
+    AgentApi, AuthorityKey, Certified, Confidential, Greeting, HelloAsk, JoinAsk, Joined, PeerApi,
+    PeerClient, PeerHeader, WatchNode,
 };
 use crate::{Alone, Answers, ApiError, Caller, ServeOptions, Server};
 
@@ -36,7 +39,13 @@ fn greeting(key: NodeKey) -> Greeting {
         member: true,
         leader: None,
         seen: vec!["me".to_owned(), "you".to_owned()],
+        authorities: vec![vec![1, 2]],
     }
+}
+
+fn certified() -> Certified {
+    let authorities = vec![vec![4, 5], vec![6]];
+    Certified { certificate: vec![1, 2, 3], authorities, lifetime: Duration::from_secs(60) }
 }
 
 impl PeerApi for Echo {
@@ -46,10 +55,23 @@ impl PeerApi for Echo {
 
     async fn join(&self, _: Caller, ask: JoinAsk) -> Result<Joined, ApiError> {
         Ok(match ask.cluster {
-            None => Joined::Registered { cluster: ClusterId::from("c"), node: NodeId(4) },
+            None => Joined::Registered {
+                cluster: ClusterId::from("c"),
+                node: NodeId(4),
+                certified: Some(certified()),
+            },
             Some(cluster) if cluster.0 == "c" => Joined::Redirect(Some(ask.facts.address)),
             Some(cluster) => Joined::Refused(format!("you belong to {cluster}")),
         })
+    }
+
+    async fn renew(&self, _: Caller, cluster: ClusterId, public_key: Vec<u8>) -> Result<Certified, ApiError> {
+        assert_eq!((cluster.0.as_str(), public_key.as_slice()), ("c", [4; 65].as_slice()));
+        Ok(certified())
+    }
+
+    async fn fetch_authority(&self, _: Caller, cluster: ClusterId) -> Result<AuthorityKey, ApiError> {
+        Ok(AuthorityKey { key: Confidential(cluster.0), certificate: vec![9] })
     }
 
     async fn raft(&self, header: PeerHeader, message: Bytes) -> Result<Bytes, ApiError> {
@@ -110,7 +132,7 @@ pub(super) async fn start() -> (Arc<Echo>, PeerClient) {
     let echo = Arc::new(Echo::default());
     let server = Server::new().peers(echo.clone()).agents(echo.clone()).logs(echo.clone());
     tokio::spawn(server.serve(listener, Arc::new(Alone), ServeOptions::default(), std::future::pending()));
-    (echo, PeerClient::new(&address).unwrap())
+    (echo, PeerClient::new(&address, &crate::Transport::plain()).unwrap())
 }
 
 pub(super) fn header() -> PeerHeader {
@@ -137,8 +159,15 @@ async fn nodes_greet_and_join() {
     let (_, client) = start().await;
     let ask = HelloAsk { instance: "you".to_owned(), key: NodeKey::from("k"), cluster: None };
     assert_eq!(client.hello(ask, SOON).await.unwrap(), greeting(NodeKey::from("k")));
-    let mut ask = JoinAsk { key: NodeKey::from("k"), cluster: None, facts: facts() };
-    let joined = Joined::Registered { cluster: ClusterId::from("c"), node: NodeId(4) };
+    let mut ask = JoinAsk {
+        key: NodeKey::from("k"),
+        cluster: None,
+        facts: facts(),
+        public_key: vec![4; 65],
+        token: Some(TokenText::new(TokenId([1; 6]), [2; 32], None)),
+    };
+    let joined =
+        Joined::Registered { cluster: ClusterId::from("c"), node: NodeId(4), certified: Some(certified()) };
     assert_eq!(client.join(&ask, SOON).await.unwrap(), joined);
     ask.cluster = Some(ClusterId::from("c"));
     assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Redirect(Some("b:2".to_owned())));

@@ -40,9 +40,15 @@ fn logs_of() -> LogsOf {
 #[tokio::test]
 async fn calls_between_nodes_end_at_their_deadline() {
     let (_listener, address) = silent().await;
-    let client = PeerClient::new(&address).unwrap();
+    let client = PeerClient::new(&address, &crate::Transport::plain()).unwrap();
     let hello = HelloAsk { instance: "me".to_owned(), key: NodeKey::from("k"), cluster: None };
-    let join = JoinAsk { key: NodeKey::from("k"), cluster: None, facts: facts() };
+    let join = JoinAsk {
+        key: NodeKey::from("k"),
+        cluster: None,
+        facts: facts(),
+        public_key: Vec::new(),
+        token: None,
+    };
     let watch = WatchNode { cluster: ClusterId::from("c"), node: NodeId(7) };
     let messages = || futures::stream::pending::<Bytes>().boxed();
     let said = || futures::stream::pending::<ToLeader>().boxed();
@@ -108,7 +114,7 @@ async fn way(to: String) -> (String, watch::Sender<bool>) {
 async fn a_session_whose_peer_falls_silent_ends_by_its_pings() {
     let (_, there) = start().await;
     let (address, cut) = way(there.address().to_owned()).await;
-    let client = PeerClient::new(&address).unwrap();
+    let client = PeerClient::new(&address, &crate::Transport::plain()).unwrap();
     let said = futures::stream::iter([ToLeader::Goodbye]).chain(futures::stream::pending());
     let mut answers = client.session(said.boxed(), SOON).await.unwrap();
     answers.next().await.unwrap().unwrap();

@@ -1,0 +1,145 @@
+//! What secures this node: what its data directory holds, and how it gets a certificate.
+//!
+//! ```text
+//!  a certificate or an authority in DIR/trust ─┐
+//!  [security] join_secret_file ────────────────┼─► TLS, and tokens for people
+//!  [security] join_token_file ─────────────────┘
+//!  none of them ──► plain, on loopback alone
+//! ```
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use sheaf_control::{Clock, Trust};
+use sheaf_model::{NodeId, TokenText};
+use sheaf_trust::{Authority, Keyring, PrivateKey};
+use sheaf_wire::peer::Certified;
+use sheaf_wire::{Credentials, Join, Pair, Pin, Transport};
+
+use crate::clock::SystemClock;
+use crate::config::Config;
+
+/// A join token is shorter.
+const TOKEN_FILE_MAX: u64 = 4096;
+
+/// What a node has to prove that it may join.
+#[derive(Clone, Default)]
+pub(crate) struct Proof {
+    /// The bytes of the join secret.
+    pub(crate) secret: Option<[u8; 32]>,
+    /// A join token.
+    pub(crate) token: Option<TokenText>,
+}
+
+/// What secures the node with this data directory and this configuration.
+pub(crate) fn trust(config: &Config, data_dir: &Path) -> anyhow::Result<(Trust, Proof)> {
+    let keyring = Keyring::of_node(data_dir)?;
+    let proof = proof(config)?;
+    let secured = keyring.own().is_some()
+        || keyring.authority().is_some()
+        || proof.secret.is_some()
+        || proof.token.is_some();
+    if !secured {
+        return Ok((Trust::default(), proof));
+    }
+    let join = proof.secret.as_ref().map(joining).transpose().context("use [security] join_secret_file")?;
+    let own = keyring.own().map(|own| Pair { certificate: own.certificate, key: own.key });
+    let credentials =
+        Credentials { authorities: keyring.authorities(), own, join: join.clone(), pin: pin(&proof) };
+    let transport = Transport::tls(&credentials).context("use this node's keys and certificates")?;
+    let lifetime = config.certificate_lifetime.duration();
+    Ok((Trust { transport, keyring: Some(Arc::new(keyring)), join, lifetime }, proof))
+}
+
+/// What is not secured stays on its machine.
+pub(crate) fn refuse_open(trust: &Trust, listening: SocketAddr, config: &Config) -> anyhow::Result<()> {
+    if trust.keyring.is_some() {
+        return Ok(());
+    }
+    if !listening.ip().is_loopback() {
+        bail!(
+            "[listen] grpc {} can be reached from other machines, and nothing secures this node yet. On the first node of a \
+             cluster, run `sheaf cluster init` and start the agent again; on every other, put a join token, as `sheaf \
+             cluster token create` prints it, into a file and name that as [security] join_token_file. Or give all nodes \
+             the same [security] join_secret_file, which `sheaf secret keygen FILE` makes. To try things on this machine \
+             alone: [listen] grpc = \"127.0.0.1:7420\"",
+            config.grpc
+        );
+    }
+    tracing::warn!(address = %listening, "nothing secures this agent: whoever reaches the port may do everything; it is on loopback alone");
+    Ok(())
+}
+
+fn proof(config: &Config) -> anyhow::Result<Proof> {
+    let secret = config.join_secret_file.as_deref().map(sheaf_seal::read).transpose();
+    let secret = secret.context("use [security] join_secret_file")?;
+    let token = config.join_token_file.as_deref().map(read_token).transpose();
+    let token = token.context("use [security] join_token_file")?.flatten();
+    Ok(Proof { secret, token })
+}
+
+/// The token in a file; none: the file is gone, as it may be once the node has joined.
+fn read_token(path: &Path) -> anyhow::Result<Option<TokenText>> {
+    let size = match std::fs::metadata(path) {
+        Ok(found) => found.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    if size > TOKEN_FILE_MAX {
+        bail!("{} holds {size} bytes, which is no token", path.display());
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    TokenText::parse(&text).map(Some).with_context(|| path.display().to_string())
+}
+
+/// What a join secret gives: everybody who holds it makes a certificate for himself.
+fn joining(secret: &[u8; 32]) -> anyhow::Result<Join> {
+    let joining = sheaf_trust::joining(secret, SystemClock.wall())?;
+    let pair = Pair { certificate: joining.certificate, key: joining.key };
+    Ok(Join { authority: joining.authority, pair })
+}
+
+/// Whom a token says to trust.
+fn pin(proof: &Proof) -> Option<Pin> {
+    let pin = proof.token.as_ref()?.pin()?;
+    Some(Arc::new(move |der: &[u8]| sheaf_trust::pin(der) == pin.0))
+}
+
+/// The founding node's authority, made now if there is none, and its own first certificate.
+pub(crate) fn found(trust: &Trust, node: NodeId, address: &str) -> anyhow::Result<()> {
+    let Some(keyring) = &trust.keyring else { return Ok(()) };
+    let now = SystemClock.wall();
+    if keyring.authority().is_none() {
+        keyring.keep_authority(Authority::new(now)?)?;
+    }
+    if keyring.own().is_some() {
+        return Ok(trust.refresh()?);
+    }
+    let key = PrivateKey::new()?;
+    let certified = trust.certify(node, key.public().raw(), address, now)?;
+    Ok(trust.keep(&certified, &key, now)?)
+}
+
+/// A key for a certificate that is asked for; none: nothing is secured here.
+pub(crate) fn new_key(trust: &Trust) -> anyhow::Result<Option<PrivateKey>> {
+    Ok(trust.keyring.as_ref().map(|_| PrivateKey::new()).transpose()?)
+}
+
+/// Keeps what the leader has issued.
+pub(crate) fn keep(
+    trust: &Trust,
+    certified: Option<&Certified>,
+    key: Option<&PrivateKey>,
+) -> anyhow::Result<()> {
+    match (certified, key) {
+        (Some(certified), Some(key)) => Ok(trust.keep(certified, key, SystemClock.wall())?),
+        (None, None) => Ok(()),
+        (None, Some(_)) => bail!(
+            "the nodes of [cluster] join are not secured, but this one is: it holds a join token, a join secret or \
+             certificates"
+        ),
+        (Some(_), None) => Ok(()),
+    }
+}

@@ -1,0 +1,279 @@
+//! Who is let in: what a call shows, looked up in the replicated state; and the tokens, `sheaf.v1.ClusterService`'s part of it.
+//!
+//! ```text
+//!  Presented ──token──► its record: known, not expired ──► User or Joining ──┐
+//!      └──certificate──► the node whose call it is ──────► Node ─────────────┴─► meets(Need)? ──► Admitted
+//! ```
+
+mod attempts;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sheaf_engine::{AccessCommand, Command, CreateToken as Create, Reply, State};
+use sheaf_model::view::TokenRow;
+use sheaf_model::{NodeId, NodeStatus, Timestamp, TokenId, TokenRecord, TokenText, TokenUse};
+use sheaf_wire::cluster::{CreateToken, CreatedToken, ListTokens, RevokeToken};
+use sheaf_wire::{Admitted, ApiError, Caller, Certificate, Done, Guard, Need, Page, Presented, guard};
+
+pub(crate) use attempts::Attempts;
+
+use crate::Control;
+use crate::filter::{page, selects};
+use crate::place::Member;
+use crate::propose::{FRESH_WITHIN, refused};
+
+/// So soon after its token was revoked a stream ends.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
+
+impl Guard for Control {
+    fn admit(&self, presented: Presented, need: Need) -> BoxFuture<'_, Result<Admitted, ApiError>> {
+        Box::pin(async move {
+            let Some(member) = self.place.member() else { return self.without_state(&presented, need) };
+            let admitted = match &presented.token {
+                Some(token) => admitted_by(&*self.token(&member, token, presented.remote).await?),
+                None => self.by_certificate(&presented)?,
+            };
+            if let (Admitted::Node(node), Need::Viewer) = (&admitted, need) {
+                stays(&member.replica.state(), *node)?;
+            }
+            admitted.meets(need)?;
+            Ok(admitted)
+        })
+    }
+
+    fn is_member(&self, node: NodeId) -> bool {
+        let members = self.place.member().map(|member| member.replica.metrics().members);
+        members.is_some_and(|members| members.iter().any(|member| member.peer.node == node))
+    }
+
+    fn until_gone(&self, admitted: &Admitted) -> BoxFuture<'static, ()> {
+        let (Admitted::User { name, .. }, Some(member)) = (admitted, self.place.member()) else {
+            return Box::pin(std::future::pending());
+        };
+        let (name, clock) = (name.clone(), self.clock.clone());
+        let made = member.replica.state().access.named(name.as_str()).map(|token| token.id);
+        Box::pin(async move {
+            loop {
+                tokio::time::sleep(LOOKED_AT_EVERY).await;
+                let (state, now) = (member.replica.state(), clock.wall());
+                let token = state.access.named(name.as_str()).filter(|token| Some(token.id) == made);
+                if token.is_none_or(|token| has_expired(token, now)) {
+                    return;
+                }
+            }
+        })
+    }
+}
+
+impl Control {
+    /// A node without a replica knows no token. All that it answers to people is what it waits for itself.
+    fn without_state(&self, presented: &Presented, need: Need) -> Result<Admitted, ApiError> {
+        if need == Need::Viewer {
+            return Ok(Admitted::Nobody);
+        }
+        if presented.token.is_some() {
+            return Err(ApiError::unavailable("this node holds no replica, so it cannot look a token up"));
+        }
+        let admitted = self.by_certificate(presented)?;
+        admitted.meets(need)?;
+        Ok(admitted)
+    }
+
+    fn by_certificate(&self, presented: &Presented) -> Result<Admitted, ApiError> {
+        match (presented.certificate, presented.on_behalf) {
+            (Some(Certificate::Bootstrap), _) => {
+                Ok(Admitted::Joining { may_vote: true, by: "the cluster's key".to_owned() })
+            }
+            (Some(Certificate::Node(by)), Some(node)) if by == node || self.is_member(by) => {
+                Ok(Admitted::Node(node))
+            }
+            (Some(Certificate::Node(by)), Some(node)) => Err(ApiError::Forbidden(format!(
+                "node {by} is no member and does not carry the calls of node {node}"
+            ))),
+            // Carried on for somebody who showed nothing.
+            (Some(Certificate::Node(_)), None) | (None, _) => Err(guard::nobody()),
+        }
+    }
+
+    /// The token that is shown, if it is known and valid. It may have been made so lately that this member must catch up.
+    ///
+    /// # Errors
+    /// `Unauthenticated`: unknown (revoked, or never made), or expired. `Exhausted`: too many failed lately from there.
+    pub(crate) async fn token(
+        &self,
+        member: &Member,
+        shown: &TokenText,
+        from: Option<IpAddr>,
+    ) -> Result<Arc<TokenRecord>, ApiError> {
+        let known = || member.replica.state().access.tokens.get(&shown.id()).cloned();
+        let mut found = known();
+        let mut counted = false;
+        if found.is_none() {
+            // Before anything is asked of the leader for it.
+            self.failed(from)?;
+            counted = true;
+            let _ = tokio::time::timeout(FRESH_WITHIN, member.replica.read_index()).await;
+            found = known();
+        }
+        let now = self.clock.wall();
+        let why = match found.filter(|token| sheaf_seal::is_secret_of(shown, &token.digest)) {
+            Some(token) if !has_expired(&token, now) => return Ok(token),
+            Some(token) => format!("token {} has expired at {}", token.name, expiry(&token)),
+            None => "this token is not known here: it was revoked, or is of another cluster".to_owned(),
+        };
+        if !counted {
+            self.failed(from)?;
+        }
+        tracing::warn!(token = %shown.id(), from = from.map(tracing::field::display), "a call was refused: {why}");
+        Err(ApiError::Unauthenticated(format!(
+            "{why}; an admin makes another: sheaf cluster token create; then sheaf login, or SHEAF_TOKEN"
+        )))
+    }
+
+    /// What a join token proves: whether the node may vote, and the token's name.
+    ///
+    /// # Errors
+    /// `Unauthenticated`: it is not known, or has expired. `Forbidden`: it is a person's or a program's.
+    pub async fn joining(&self, shown: &TokenText, from: Option<IpAddr>) -> Result<(bool, String), ApiError> {
+        let member = self.member()?;
+        let token = self.token(&member, shown, from).await?;
+        match &token.of {
+            TokenUse::Join { voter } => Ok((*voter, token.name.to_string())),
+            TokenUse::User(_) => Err(ApiError::Forbidden(format!(
+                "token {} is for people and programs; an admin makes one to join with: sheaf cluster token create --role agent",
+                token.name
+            ))),
+        }
+    }
+
+    fn failed(&self, from: Option<IpAddr>) -> Result<(), ApiError> {
+        if self.attempts.take(from, self.clock.moment()) {
+            return Ok(());
+        }
+        let from = from.map_or_else(|| "there".to_owned(), |from| from.to_string());
+        Err(ApiError::Exhausted(format!(
+            "too many calls from {from} have shown tokens that are not valid; wait a second, and show one that is"
+        )))
+    }
+
+    /// Makes a token for a caller who may. Its text is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// As `ClusterService.CreateToken`.
+    pub async fn make_token(&self, caller: &Caller, ask: CreateToken) -> Result<CreatedToken, ApiError> {
+        let member = self.member()?;
+        let pin = member.replica.state().access.issuing().map(|authority| authority.fingerprint);
+        let token = sheaf_seal::new_token(pin).map_err(|error| ApiError::Internal(error.to_string()))?;
+        let now = self.clock.wall();
+        let create = Create {
+            id: token.id(),
+            name: ask.name,
+            of: ask.of,
+            digest: sheaf_seal::digest_of(&token),
+            expires_at: ask.ttl.map(|ttl| Timestamp(now.0.saturating_add(ttl.0))),
+        };
+        let command = Command::Access(AccessCommand::CreateToken(create));
+        let revision = match self.propose(caller, None, command).await? {
+            Reply::Done(revision) => revision,
+            Reply::Refused(refusal) => return Err(refused(refusal)),
+            other => return Err(ApiError::Internal(format!("an answer that fits no token: {other:?}"))),
+        };
+        let made = member.replica.state().access.tokens.get(&token.id()).map(|record| row(record, now));
+        let row = made.ok_or_else(|| {
+            ApiError::Precondition("the token was revoked in the moment it was made".to_owned())
+        })?;
+        Ok(CreatedToken { token, row, revision })
+    }
+
+    pub(crate) async fn page_of_tokens(
+        &self,
+        caller: &Caller,
+        ask: ListTokens,
+    ) -> Result<Page<TokenRow>, ApiError> {
+        self.caught_up(caller).await?;
+        let now = self.clock.wall();
+        self.see(|sight| {
+            let mut rows: Vec<TokenRow> =
+                sight.state.access.tokens.values().map(|token| row(token, now)).collect();
+            rows.sort_by(|a, b| a.name.cmp(&b.name));
+            let after = rows.into_iter().filter(|row| row.name > ask.page.token);
+            let selected = after.filter(|row| selects(&ask.filter, &|key| values(row, key)));
+            page(&ask.page, selected, |row| row.name.clone())
+        })
+    }
+
+    pub(crate) async fn forget_token(&self, caller: &Caller, ask: RevokeToken) -> Result<Done, ApiError> {
+        let RevokeToken { token, request } = ask;
+        let id = self.see(|sight| {
+            let access = &sight.state.access;
+            let by_id = || TokenId::parse(&token).filter(|id| access.tokens.contains_key(id));
+            let found = access.named(&token).map(|record| record.id).or_else(by_id);
+            let asked_before = request.as_ref().is_some_and(|id| sight.state.request_ids.contains_key(id));
+            // One that was asked before is answered as then, whatever it names now.
+            found.or_else(|| asked_before.then_some(TokenId([0; 6])))
+        })?;
+        let id = id.ok_or_else(|| {
+            ApiError::NotFound(format!("there is no token {token}; sheaf cluster token list shows all"))
+        })?;
+        self.change(caller, request, Command::Access(AccessCommand::RevokeToken(id))).await
+    }
+}
+
+fn admitted_by(token: &TokenRecord) -> Admitted {
+    match &token.of {
+        TokenUse::User(rights) => Admitted::User { name: token.name.clone(), rights: rights.clone() },
+        TokenUse::Join { voter } => Admitted::Joining { may_vote: *voter, by: token.name.to_string() },
+    }
+}
+
+/// A node that was forgotten has nothing to ask any more.
+fn stays(state: &State, node: NodeId) -> Result<(), ApiError> {
+    match state.nodes.get(&node) {
+        Some(known) if known.status == NodeStatus::Left => {
+            Err(ApiError::Forbidden(format!("node {} has left this cluster", known.facts.name)))
+        }
+        // One that is not known here yet has registered just now, or it would have no certificate.
+        _ => Ok(()),
+    }
+}
+
+fn has_expired(token: &TokenRecord, now: Timestamp) -> bool {
+    token.expires_at.is_some_and(|at| at <= now)
+}
+
+fn expiry(token: &TokenRecord) -> String {
+    token.expires_at.map(|at| at.to_string()).unwrap_or_default()
+}
+
+fn row(token: &TokenRecord, now: Timestamp) -> TokenRow {
+    let prefix = match &token.of {
+        TokenUse::User(rights) => rights.prefix.as_ref().map(ToString::to_string),
+        TokenUse::Join { .. } => None,
+    };
+    TokenRow {
+        name: token.name.to_string(),
+        id: token.id.to_string(),
+        role: token.of.as_str().to_owned(),
+        prefix: prefix.unwrap_or_default(),
+        created_at: token.created_at.to_string(),
+        created_by: token.created_by.clone(),
+        expires_at: token.expires_at.map(|at| at.to_string()),
+        expired: has_expired(token, now),
+    }
+}
+
+fn values(row: &TokenRow, key: &str) -> Vec<String> {
+    match key {
+        "name" => vec![row.name.clone()],
+        "role" => vec![row.role.clone()],
+        "created_by" => vec![row.created_by.clone()],
+        "expired" => vec![row.expired.to_string()],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sheaf_model::{
+    BucketName, BucketSpec, Claim, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment, ObjectKey,
+    Prefix, PutBucket, Rights, Role, Runtime, Span, TokenName,
+};
+use sheaf_wire::bucket::{ApplyBucket, BucketApi, MoveBucket, OnBucket, RollbackBucket, TestBucket};
+use sheaf_wire::cluster::{Apply, ClusterApi};
+use sheaf_wire::instance::{GetSecret, InstanceApi, PutObject};
+use sheaf_wire::peer::{AgentApi, WatchNode};
+
+use super::*;
+use crate::clock::Clock;
+use crate::propose::tests::{control_by, form, member};
+
+/// Goes on when it is told to.
+#[derive(Default)]
+struct ByHand(AtomicU64);
+
+impl Clock for ByHand {
+    fn moment(&self) -> Moment {
+        Moment(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000 + self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A cluster of one.
+struct World {
+    control: Control,
+    clock: Arc<ByHand>,
+    running: tokio::task::JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (member, service) = member(dir.path()).await;
+        let replica = member.replica.clone();
+        let clock = Arc::new(ByHand::default());
+        let control = control_by(dir.path(), member, clock.clone());
+        let running = tokio::spawn(async move {
+            let _ = service.run(tokio_util::sync::CancellationToken::new()).await;
+        });
+        form(&replica).await;
+        Self { control, clock, running, _dir: dir }
+    }
+
+    async fn make(&self, name: &str, of: TokenUse, ttl: Option<Span>) -> TokenText {
+        let name = TokenName::new(name).expect("a name");
+        let ask = CreateToken { name, of, ttl };
+        self.control.make_token(&Caller::local("test"), ask).await.expect("a token").token
+    }
+
+    async fn shown(&self, token: &TokenText, need: Need) -> Result<Admitted, ApiError> {
+        let remote = Some(IpAddr::from([10, 0, 0, 1]));
+        let presented = Presented { token: Some(token.clone()), remote, ..Presented::default() };
+        Guard::admit(&self.control, presented, need).await
+    }
+
+    async fn certified(&self, by: u64, node: Option<u64>, need: Need) -> Result<Admitted, ApiError> {
+        let certificate = Some(Certificate::Node(NodeId(by)));
+        let presented = Presented { certificate, on_behalf: node.map(NodeId), ..Presented::default() };
+        Guard::admit(&self.control, presented, need).await
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+fn user(role: Role, prefix: Option<&str>) -> TokenUse {
+    let prefix = prefix.map(|prefix| Prefix::new(prefix).expect("a prefix"));
+    TokenUse::User(Rights::new(role, prefix).expect("a rights"))
+}
+
+fn caller(admitted: Admitted) -> Caller {
+    Caller { admitted, ..Caller::local("test") }
+}
+
+fn is_unauthenticated(answer: &Result<Admitted, ApiError>, why: &str) -> bool {
+    matches!(answer, Err(ApiError::Unauthenticated(text)) if text.contains(why))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_worth_something_until_it_expires_or_is_revoked() {
+    let world = World::start().await;
+    let alice = world.make("alice", user(Role::Viewer, None), None).await;
+    let ci = world.make("ci", user(Role::Admin, None), Some(Span::seconds(60))).await;
+    let admitted = world.shown(&alice, Need::Viewer).await.expect("let in");
+    assert_eq!(admitted.to_string(), "alice (viewer)");
+    assert!(matches!(world.shown(&alice, Need::Operator).await, Err(ApiError::Forbidden(_))));
+    assert!(world.shown(&ci, Need::Admin).await.is_ok());
+
+    let wrong = TokenText::new(alice.id(), *ci.secret(), None);
+    assert!(is_unauthenticated(&world.shown(&wrong, Need::Viewer).await, "is not known here"));
+    let foreign = sheaf_seal::new_token(None).expect("random");
+    assert!(is_unauthenticated(&world.shown(&foreign, Need::Viewer).await, "is not known here"));
+    world.clock.0.store(60_000, Ordering::Relaxed);
+    assert!(is_unauthenticated(&world.shown(&ci, Need::Viewer).await, "token ci has expired at 2023-"));
+
+    let revoke = |token: &str| RevokeToken { token: token.to_owned(), request: Some("r1".into()) };
+    world.control.forget_token(&Caller::local("test"), revoke("alice")).await.expect("revoked");
+    assert!(is_unauthenticated(&world.shown(&alice, Need::Viewer).await, "is not known here"));
+    world.control.forget_token(&Caller::local("test"), revoke("alice")).await.expect("as the first time");
+    let again = RevokeToken { request: None, ..revoke("alice") };
+    let error = world.control.forget_token(&Caller::local("test"), again).await.expect_err("gone");
+    assert!(matches!(error, ApiError::NotFound(_)), "{error:?}");
+    let rows = world.control.page_of_tokens(&Caller::local("test"), ListTokens::default()).await;
+    let rows = rows.expect("a list").rows;
+    assert_eq!((rows.len(), rows[0].name.as_str(), rows[0].expired), (1, "ci", true));
+    let by_id = RevokeToken { token: ci.id().to_string(), request: None };
+    world.control.forget_token(&Caller::local("test"), by_id).await.expect("revoked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_attempts_are_limited_and_keep_no_valid_token_out() {
+    let world = World::start().await;
+    let alice = world.make("alice", user(Role::Viewer, None), None).await;
+    let foreign = sheaf_seal::new_token(None).expect("random");
+    for _ in 0..10 {
+        assert!(is_unauthenticated(&world.shown(&foreign, Need::Viewer).await, ""));
+    }
+    let error = world.shown(&foreign, Need::Viewer).await.expect_err("too many");
+    assert!(matches!(&error, ApiError::Exhausted(why) if why.contains("from 10.0.0.1")), "{error:?}");
+    assert!(world.shown(&alice, Need::Viewer).await.is_ok());
+    world.clock.0.store(1_000, Ordering::Relaxed);
+    assert!(is_unauthenticated(&world.shown(&foreign, Need::Viewer).await, ""), "one a second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_believed_for_itself_and_a_token_to_join_is_none_to_call_with() {
+    let world = World::start().await;
+    let answer = world.certified(3, Some(3), Need::Node).await;
+    assert_eq!(answer, Ok(Admitted::Node(NodeId(3))));
+    assert_eq!(world.certified(1, Some(3), Need::Node).await, Ok(Admitted::Node(NodeId(3))), "1 is a member");
+    assert!(matches!(world.certified(4, Some(3), Need::Node).await, Err(ApiError::Forbidden(_))));
+    assert!(is_unauthenticated(&world.certified(1, None, Need::Node).await, "asks for a token"));
+    assert!(matches!(world.certified(3, Some(3), Need::Bucket).await, Err(ApiError::Forbidden(_))));
+
+    let join = world.make("rack-7", TokenUse::Join { voter: false }, None).await;
+    assert_eq!(world.control.joining(&join, None).await, Ok((false, "rack-7".to_owned())));
+    let admitted = world.shown(&join, Need::Join).await.expect("it may join");
+    assert_eq!(admitted, Admitted::Joining { may_vote: false, by: "rack-7".to_owned() });
+    assert!(matches!(world.shown(&join, Need::Viewer).await, Err(ApiError::Forbidden(_))));
+    let admin = world.make("root", user(Role::Admin, None), None).await;
+    assert!(matches!(world.control.joining(&admin, None).await, Err(ApiError::Forbidden(_))));
+}
+
+/// What each change of a bucket answers this caller, by its verb.
+async fn changes(control: &Control, who: &Caller, bucket: &str) -> Vec<(&'static str, Result<(), ApiError>)> {
+    let name = BucketName::new(bucket).expect("a name");
+    let spec = || BucketSpec::new(name.clone(), ModuleRef::parse("flume").expect("a module"));
+    let put = || PutBucket { spec: spec(), suspended: None, base: None, latest: false };
+    let on = || OnBucket { bucket: name.clone(), base: None, request: None };
+    let who = || who.clone();
+    let one = ApplyBucket { put: put(), request: None, validate_only: false };
+    let all = Apply { buckets: vec![put()], ..Apply::default() };
+    let to = MoveBucket { bucket: name.clone(), to: None, base: None, request: None };
+    let back = RollbackBucket { bucket: name.clone(), to: None, base: None, request: None };
+    let test = TestBucket {
+        spec: spec(),
+        latest: false,
+        max_objects: 1,
+        max_time: Span::seconds(1),
+        start_within: Span::seconds(1),
+    };
+    vec![
+        ("apply", BucketApi::apply(control, who(), one).await.map(drop)),
+        ("apply all", ClusterApi::apply(control, who(), all).await.map(drop)),
+        ("suspend", BucketApi::suspend(control, who(), on()).await.map(drop)),
+        ("resume", BucketApi::resume(control, who(), on()).await.map(drop)),
+        ("restart", BucketApi::restart(control, who(), on()).await.map(drop)),
+        ("purge", BucketApi::purge(control, who(), on()).await.map(drop)),
+        ("delete", BucketApi::delete(control, who(), on()).await.map(drop)),
+        ("move", BucketApi::move_bucket(control, who(), to).await.map(drop)),
+        ("rollback", BucketApi::rollback(control, who(), back).await.map(drop)),
+        ("test", BucketApi::test(control, who(), test).await.map(drop)),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_of_some_buckets_changes_those_and_nothing_else() {
+    let world = World::start().await;
+    let team = world.make("team", user(Role::Operator, Some("/team-a/")), None).await;
+    let team = caller(world.shown(&team, Need::Bucket).await.expect("let in"));
+    for (verb, answer) in changes(&world.control, &team, "/team-a/web").await {
+        // There is neither such a bucket nor its module: whoever hears of that was let through.
+        assert!(!matches!(answer, Ok(()) | Err(ApiError::Forbidden(_))), "{verb}: {answer:?}");
+    }
+    for other in ["/team-b/web", "/team-ab/web", "/team-a"] {
+        for (verb, answer) in changes(&world.control, &team, other).await {
+            assert!(matches!(answer, Err(ApiError::Forbidden(_))), "{verb} {other}: {answer:?}");
+        }
+    }
+    let (name, version) = (ModuleName::new("flume").expect("a name"), ModuleVersion::new("1").expect("one"));
+    let module = ModuleSpec::new(name, version, Runtime::Exec);
+    let documents = || Apply { modules: vec![module.clone()], ..Apply::default() };
+    let operator = caller(admitted_by(&record(user(Role::Operator, None))));
+    for who in [&team, &operator] {
+        let error = ClusterApi::apply(&world.control, who.clone(), documents()).await.expect_err("no admin");
+        assert!(matches!(&error, ApiError::Forbidden(why) if why.contains("role admin")), "{error:?}");
+    }
+    let admin = caller(admitted_by(&record(user(Role::Admin, None))));
+    let answer = ClusterApi::apply(&world.control, admin, documents()).await;
+    assert!(!matches!(answer, Err(ApiError::Forbidden(_))), "{answer:?}");
+}
+
+fn record(of: TokenUse) -> TokenRecord {
+    TokenRecord {
+        id: TokenId([1; 6]),
+        name: TokenName::new("somebody").expect("a name"),
+        of,
+        digest: sheaf_model::Digest([0; 32]),
+        created_at: Timestamp(0),
+        created_by: String::new(),
+        expires_at: None,
+        revision: sheaf_model::Revision(1),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_claims_nothing_of_another() {
+    let world = World::start().await;
+    let control = &world.control;
+    let bucket = || BucketName::new("/a").expect("a name");
+    let own = || caller(Admitted::Node(NodeId(3)));
+    let put = |node| PutObject {
+        bucket: bucket(),
+        key: ObjectKey::new("k").expect("a key"),
+        value: b"v".as_slice().into(),
+        base: None,
+        claim: Claim { node: NodeId(node), epoch: None },
+        token: 0,
+    };
+    let error = InstanceApi::put_object(control, own(), put(4)).await.expect_err("another's");
+    assert_eq!(error, ApiError::Forbidden("node 3 does not speak for node 4".to_owned()));
+    let error = InstanceApi::put_object(control, own(), put(3)).await.expect_err("no such bucket");
+    assert!(!matches!(error, ApiError::Forbidden(_)), "{error:?}");
+    let name = sheaf_model::SecretName::new("token").expect("a name");
+    let secret = GetSecret { bucket: bucket(), claim: Claim { node: NodeId(4), epoch: None }, name };
+    let error = InstanceApi::secret(control, own(), secret).await.expect_err("another's");
+    assert!(matches!(error, ApiError::Forbidden(_)), "{error:?}");
+    let watch = WatchNode { cluster: sheaf_model::ClusterId::from("c"), node: NodeId(4) };
+    let error = AgentApi::watch(control, own(), watch).await.map(drop).expect_err("another's");
+    assert!(matches!(error, ApiError::Forbidden(_)), "{error:?}");
+}

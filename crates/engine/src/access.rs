@@ -1,0 +1,61 @@
+//! Who may do what, as the cluster has agreed on it: tokens by id, and the authorities that are believed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sheaf_model::{AuthorityRecord, Digest, TokenId, TokenRecord};
+
+use crate::change::Change;
+
+/// Tokens and authorities. Changed by [`crate::State::put`] alone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Access {
+    /// Tokens by id, also those that have expired lately.
+    pub tokens: BTreeMap<TokenId, Arc<TokenRecord>>,
+    /// Authorities, in the order in which they were added.
+    pub authorities: Vec<Arc<AuthorityRecord>>,
+}
+
+impl Access {
+    /// The token of that name.
+    pub fn named(&self, name: &str) -> Option<&Arc<TokenRecord>> {
+        self.tokens.values().find(|token| token.name.as_str() == name)
+    }
+
+    /// The authority that issues certificates; none: the cluster has none.
+    pub fn issuing(&self) -> Option<&Arc<AuthorityRecord>> {
+        self.authorities.last()
+    }
+
+    /// The authority with that fingerprint.
+    pub fn authority(&self, fingerprint: &Digest) -> Option<&Arc<AuthorityRecord>> {
+        self.authorities.iter().find(|authority| authority.fingerprint == *fingerprint)
+    }
+
+    /// Puts one changed row in place; other changes are none of its own.
+    pub(crate) fn put(&mut self, change: &Change) {
+        match change {
+            Change::Token(token) => {
+                self.tokens.insert(token.id, token.clone());
+            }
+            Change::TokenGone(id) => {
+                self.tokens.remove(id);
+            }
+            Change::Authority(authority) => {
+                self.authorities.retain(|known| known.fingerprint != authority.fingerprint);
+                self.authorities.push(authority.clone());
+                self.authorities.sort_by_key(|known| (known.revision, known.fingerprint));
+            }
+            Change::AuthorityGone(fingerprint) => {
+                self.authorities.retain(|known| known.fingerprint != *fingerprint);
+            }
+            _ => {}
+        }
+    }
+
+    /// Every row, as changes.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Change> + '_ {
+        let tokens = self.tokens.values().cloned().map(Change::Token);
+        tokens.chain(self.authorities.iter().cloned().map(Change::Authority))
+    }
+}

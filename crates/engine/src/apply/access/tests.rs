@@ -1,0 +1,137 @@
+use sheaf_model::{
+    Digest, NodeId, Prefix, Rights, Role, TOKENS_MAX, Timestamp, TokenId, TokenName, TokenUse,
+};
+
+use crate::command::{
+    AccessCommand, Admit, Command, CreateToken, ExpireToken, PutAuthority, Register, Reply,
+};
+use crate::testing::World;
+use crate::{Change, State};
+
+fn ask(world: &mut World, command: AccessCommand) -> Reply {
+    world.propose(Command::Access(command))
+}
+
+fn create(id: u8, name: &str, expires_at: Option<Timestamp>) -> AccessCommand {
+    let prefix = Prefix::new("/team-a/").expect("a prefix");
+    AccessCommand::CreateToken(CreateToken {
+        id: TokenId([id; 6]),
+        name: TokenName::new(name).expect("a name"),
+        of: TokenUse::User(Rights::new(Role::Operator, Some(prefix)).expect("a rights")),
+        digest: Digest([0xda; 32]),
+        expires_at,
+    })
+}
+
+fn authority(n: u8) -> AccessCommand {
+    let certificate = [n; 100].as_slice().into();
+    AccessCommand::PutAuthority(PutAuthority { fingerprint: Digest([n; 32]), certificate })
+}
+
+fn refusal(reply: Reply) -> String {
+    match reply {
+        Reply::Refused(refusal) => refusal.to_string(),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// What history tells, a line for each event of these kinds.
+fn told(world: &World, kind: &str) -> Vec<String> {
+    let events = world.changes.iter().filter_map(|change| match change {
+        Change::Event(event) if event.kind.starts_with(kind) => Some(event),
+        _ => None,
+    });
+    events
+        .map(|it| {
+            format!(
+                "{} {} by {}: {} -> {}; {}",
+                it.kind, it.subject, it.actor, it.before, it.after, it.message
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn tokens_come_and_go_and_history_tells_nothing_of_their_secrets() {
+    let mut world = World::with_nodes(1);
+    let until = Timestamp(2_000_000);
+    assert!(matches!(ask(&mut world, create(1, "alice", None)), Reply::Done(_)));
+    assert!(matches!(ask(&mut world, create(2, "ci", Some(until))), Reply::Done(_)));
+    let taken = refusal(ask(&mut world, create(3, "alice", None)));
+    assert!(taken.starts_with("there is a token alice already; "), "{taken}");
+    assert!(refusal(ask(&mut world, create(2, "bob", None))).contains("try again"));
+    assert_eq!(world.state.access.named("ci").map(|token| token.created_by.as_str()), Some("test"));
+
+    let expire =
+        |expires_at, term| AccessCommand::ExpireToken(ExpireToken { id: TokenId([2; 6]), expires_at, term });
+    let term = world.term;
+    assert!(refusal(ask(&mut world, expire(Timestamp(1), term))).starts_with("stale: "));
+    assert!(refusal(ask(&mut world, expire(until, sheaf_model::Term(9)))).starts_with("stale: "));
+    assert!(matches!(ask(&mut world, expire(until, term)), Reply::Done(_)));
+    assert!(matches!(ask(&mut world, AccessCommand::RevokeToken(TokenId([1; 6]))), Reply::Done(_)));
+    let gone = refusal(ask(&mut world, AccessCommand::RevokeToken(TokenId([1; 6]))));
+    assert_eq!(gone, "there is no token 010101010101");
+    assert!(world.state.access.tokens.is_empty());
+
+    let lines = told(&world, "token.");
+    assert_eq!(
+        lines[0],
+        "token.created alice by test:  -> operator on /team-a/; operator on /team-a/ with id 010101010101"
+    );
+    assert!(lines[1].ends_with(&format!("with id 020202020202, until {until}")), "{}", lines[1]);
+    assert!(lines[2].starts_with("token.expired ci by test: operator on /team-a/ -> ; "), "{}", lines[2]);
+    assert!(lines[3].starts_with("token.revoked alice by test: "), "{}", lines[3]);
+    assert!(lines.len() == 4 && !lines.iter().any(|line| line.contains("dada")), "{lines:?}");
+}
+
+#[test]
+fn tokens_are_bounded() {
+    let mut world = World::with_nodes(1);
+    for n in 0..TOKENS_MAX {
+        let mut id = [0; 6];
+        id[..2].copy_from_slice(&u16::try_from(n).expect("few").to_be_bytes());
+        let AccessCommand::CreateToken(create) = create(0, &format!("t{n}"), None) else { unreachable!() };
+        ask(&mut world, AccessCommand::CreateToken(CreateToken { id: TokenId(id), ..create }));
+    }
+    assert_eq!(world.state.access.tokens.len(), TOKENS_MAX);
+    assert!(refusal(ask(&mut world, create(9, "more", None))).contains("which is the most"));
+}
+
+#[test]
+fn the_authority_added_last_issues_and_stays() {
+    let mut world = World::with_nodes(1);
+    let issuing = |state: &State| state.access.issuing().map(|it| it.fingerprint.0[0]);
+    assert_eq!(issuing(&world.state), None);
+    assert!(matches!(ask(&mut world, authority(9)), Reply::Done(_)));
+    assert!(matches!(ask(&mut world, authority(9)), Reply::Unchanged(_)));
+    assert!(matches!(ask(&mut world, authority(1)), Reply::Done(_)));
+    assert_eq!(issuing(&world.state), Some(1));
+    let last = refusal(ask(&mut world, AccessCommand::DropAuthority(Digest([1; 32]))));
+    assert!(last.ends_with("issues the certificates of this cluster; add another one first"), "{last}");
+    assert!(matches!(ask(&mut world, AccessCommand::DropAuthority(Digest([9; 32]))), Reply::Done(_)));
+    assert!(refusal(ask(&mut world, AccessCommand::DropAuthority(Digest([9; 32])))).contains("no authority"));
+    assert_eq!(told(&world, "authority.").len(), 3);
+
+    let mut copy = State { revision: world.state.revision, ..State::default() };
+    world.state.rows().for_each(|row| copy.put(&row));
+    assert_eq!(copy.access, world.state.access);
+}
+
+#[test]
+fn a_node_may_vote_if_what_it_joined_with_says_so() {
+    let mut world = World::with_nodes(1);
+    let admit = |world: &World, may_vote| {
+        let register = Register { key: "k2".into(), facts: world.facts("n2") };
+        AccessCommand::Admit(Admit { register, may_vote })
+    };
+    let may_vote = |world: &World, node| world.state.nodes.get(&NodeId(node)).map(|node| node.may_vote);
+    assert_eq!(may_vote(&world, 1), Some(true), "where nothing is secured all may");
+    let command = admit(&world, false);
+    assert_eq!(ask(&mut world, command), Reply::Registered(NodeId(2)));
+    assert_eq!(may_vote(&world, 2), Some(false));
+    world.register("k2", "n2");
+    assert_eq!(may_vote(&world, 2), Some(false), "facts do not change it");
+    let command = admit(&world, true);
+    assert_eq!(ask(&mut world, command), Reply::Registered(NodeId(2)));
+    assert_eq!(may_vote(&world, 2), Some(true));
+}

@@ -1,0 +1,69 @@
+//! Whom a certificate of the cluster names: DNS names under `sheaf.internal`, which no public authority signs.
+
+use std::fmt;
+
+use crate::NodeId;
+
+/// The name that every node's certificate has, so that whoever dials an address need not know the node's number.
+pub const AGENT_NAME: &str = "agent.sheaf.internal";
+/// The name under which nodes that hold the same join secret find each other before they have a certificate.
+pub const JOIN_NAME: &str = "join.sheaf.internal";
+
+const NODE: &str = ".node.sheaf.internal";
+
+/// Whose certificate it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Holder {
+    /// A node of the cluster, by its number.
+    Node(NodeId),
+    /// Somebody who holds the join secret, and nothing else yet.
+    Joining,
+}
+
+impl Holder {
+    /// Whom a DNS name of a certificate names; none: nobody in particular.
+    pub fn of_name(name: &str) -> Option<Self> {
+        if name == JOIN_NAME {
+            return Some(Self::Joining);
+        }
+        let number = name.strip_suffix(NODE)?.strip_prefix('n')?;
+        let plain = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
+        number.parse().ok().filter(|_| plain).map(|number| Self::Node(NodeId(number)))
+    }
+}
+
+/// The DNS name, as [`Holder::of_name`] reads it.
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(node) => write!(f, "n{node}{NODE}"),
+            Self::Joining => f.write_str(JOIN_NAME),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written_and_no_other_way() {
+        for holder in [Holder::Node(NodeId(1)), Holder::Node(NodeId(u64::MAX)), Holder::Joining] {
+            assert_eq!(Holder::of_name(&holder.to_string()), Some(holder));
+        }
+        for other in [
+            "",
+            AGENT_NAME,
+            "n0.node.sheaf.internal",
+            "n01.node.sheaf.internal",
+            "n+1.node.sheaf.internal",
+            "n.node.sheaf.internal",
+            "n1.node.sheaf.internal.",
+            "x.n1.node.sheaf.internal",
+            "1.node.sheaf.internal",
+            "n18446744073709551616.node.sheaf.internal",
+        ] {
+            assert_eq!(Holder::of_name(other), None, "{other}");
+        }
+    }
+}

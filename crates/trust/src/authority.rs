@@ -1,0 +1,183 @@
+//! What signs the cluster's certificates.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyUsagePurpose, SanType, SerialNumber,
+};
+use sheaf_model::{AGENT_NAME, Holder, Timestamp};
+use time::OffsetDateTime;
+
+use crate::key::{PrivateKey, PublicKey};
+use crate::{TrustError, failed};
+
+/// How long an authority is good.
+const YEARS: u64 = 20;
+/// Certificates are good from this long before they are made: clocks differ.
+const BEFORE: Duration = Duration::from_secs(3600);
+
+/// An authority with its key.
+pub struct Authority {
+    key: PrivateKey,
+    certificate: Vec<u8>,
+}
+
+/// Which authority; never the key.
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").field("pin", &hex(&pin(&self.certificate))).finish_non_exhaustive()
+    }
+}
+
+/// SHA-256 of a certificate in DER: what a token pins.
+pub fn pin(certificate: &[u8]) -> [u8; 32] {
+    sheaf_seal::sha256(certificate).0
+}
+
+impl Authority {
+    /// A new one.
+    pub fn new(now: Timestamp) -> Result<Self, TrustError> {
+        let key = PrivateKey::new()?;
+        let end = Timestamp(now.0.saturating_add(YEARS * 365 * 24 * 3_600_000));
+        Self::of_key(key, now, end)
+    }
+
+    /// The one of a join secret: whoever holds the secret has the same. It signs nobody but [`Holder::Joining`].
+    pub fn of_secret(secret: &[u8; 32]) -> Result<Self, TrustError> {
+        let seed = sheaf_seal::sha256(&[b"sheaf join secret 1".as_slice(), secret].concat()).0;
+        // The same dates everywhere: from 2020 to 2100.
+        let (begin, end) = (Timestamp(1_577_836_800_000), Timestamp(4_102_444_800_000));
+        Self::of_key(PrivateKey::of_seed(seed)?, begin, end)
+    }
+
+    fn of_key(key: PrivateKey, begin: Timestamp, end: Timestamp) -> Result<Self, TrustError> {
+        let mut params = params(&key);
+        params.not_before = date(Timestamp(begin.0.saturating_sub(millis(BEFORE))));
+        params.not_after = date(end);
+        let certificate = params.self_signed(&key.0).map_err(failed("make an authority"))?;
+        Ok(Self { key, certificate: certificate.der().to_vec() })
+    }
+
+    /// From its key and its certificate in DER. They must belong together.
+    pub fn from_parts(key: PrivateKey, certificate: Vec<u8>) -> Result<Self, TrustError> {
+        let raw = key.public();
+        let fits = certificate.windows(raw.raw().len()).any(|window| window == raw.raw());
+        if !fits {
+            return Err(TrustError::Malformed { expected: "key of this authority" });
+        }
+        Ok(Self { key, certificate })
+    }
+
+    /// In DER; no secret.
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// Its key, for a file that only its owner can read.
+    pub fn key(&self) -> &PrivateKey {
+        &self.key
+    }
+
+    /// A certificate in DER for the holder of that key, who may serve and call with it. `host` is a name or an address under
+    /// which people reach the node, beside the names that all nodes have.
+    pub fn issue(
+        &self,
+        public: &PublicKey,
+        holder: Holder,
+        host: Option<&str>,
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Result<Vec<u8>, TrustError> {
+        let mut names = vec![holder.to_string()];
+        if let Holder::Node(_) = holder {
+            names.push(AGENT_NAME.to_owned());
+        }
+        let mut params = CertificateParams::new(names).map_err(failed("name a certificate's holder"))?;
+        params.subject_alt_names.extend(host.and_then(alternative));
+        params.distinguished_name = named(&holder.to_string());
+        params.not_before = date(Timestamp(now.0.saturating_sub(millis(BEFORE))));
+        params.not_after = date(Timestamp(now.0.saturating_add(millis(lifetime))));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        let issuer = Issuer::new(self::params(&self.key), &self.key.0);
+        let certificate = params.signed_by(public, &issuer).map_err(failed("sign a certificate"))?;
+        Ok(certificate.der().to_vec())
+    }
+}
+
+/// What an authority's certificate says; its name is that of its key, so that two are never taken for one.
+fn params(key: &PrivateKey) -> CertificateParams {
+    let id = sheaf_seal::sha256(key.public().raw()).0;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(&format!("Sheaf authority {}", hex(&id[..8])));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.serial_number = Some(SerialNumber::from_slice(&id[..16]));
+    params
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut named = DistinguishedName::new();
+    named.push(DnType::CommonName, name);
+    named
+}
+
+/// An address or a DNS name; none: it is neither.
+fn alternative(host: &str) -> Option<SanType> {
+    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        Ok(address) => Some(SanType::IpAddress(address)),
+        // Ours are the cluster's alone to give.
+        Err(_) if host.ends_with(".internal") => None,
+        Err(_) => host.try_into().ok().map(SanType::DnsName),
+    }
+}
+
+fn date(at: Timestamp) -> OffsetDateTime {
+    let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
+    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_model::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn an_authority_is_its_key_and_certificate() {
+        let now = Timestamp(1_800_000_000_000);
+        let made = Authority::new(now).unwrap();
+        let other = Authority::new(now).unwrap();
+        let key = || PrivateKey::from_pem(made.key().pem().as_bytes()).unwrap();
+        let again = Authority::from_parts(key(), made.certificate().to_vec()).unwrap();
+        assert_eq!(pin(again.certificate()), pin(made.certificate()));
+        assert!(Authority::from_parts(key(), other.certificate().to_vec()).is_err(), "of another");
+        assert_ne!(pin(other.certificate()), pin(made.certificate()));
+        assert!(!format!("{made:?}").contains("BEGIN"));
+        let public = PrivateKey::new().unwrap().public();
+        let holder = Holder::Node(NodeId(7));
+        let host = Some("10.0.0.11");
+        assert!(again.issue(&public, holder, host, now, Duration::from_secs(60)).is_ok());
+        assert!(again.issue(&public, holder, Some("not a name"), now, Duration::from_secs(60)).is_ok());
+    }
+
+    #[test]
+    fn a_secret_gives_one_authority() {
+        let certificate = |byte| Authority::of_secret(&[byte; 32]).unwrap().certificate().to_vec();
+        assert_eq!(certificate(1), certificate(1));
+        assert_ne!(certificate(1), certificate(2));
+    }
+}

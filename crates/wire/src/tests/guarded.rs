@@ -1,0 +1,305 @@
+//! Who is let in, over real connections whose certificates are made up.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use sheaf_model::{Actor, ClusterId, NodeId, NodeKey, Prefix, Rights, Role, TokenId, TokenName, TokenText};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::body::Body;
+use tonic::transport::server::{TcpConnectInfo, TcpIncoming};
+
+use super::fake::{Fake, Script, apply, name};
+use super::peers::{Echo, SOON, header};
+use crate::bucket::{BucketLogs, OnBucket};
+use crate::forward::Front;
+use crate::logs::LogsOf;
+use crate::peer::{HelloAsk, PeerClient, WatchNode};
+use crate::transport::Arrived;
+use crate::{
+    Admitted, ApiError, Certificate, Client, Guard, Need, Options, Presented, Server, Target, guard,
+};
+
+/// Knows tokens by their first byte, and one member.
+struct Door {
+    member: NodeId,
+    revoked: watch::Sender<bool>,
+    seen: Mutex<Vec<(Presented, Need)>>,
+}
+
+fn token(role: u8) -> TokenText {
+    TokenText::new(TokenId([role; 6]), [0xcd; 32], None)
+}
+
+fn rights(token: &TokenText) -> Result<Rights, ApiError> {
+    let unknown = || ApiError::Unauthenticated("this token is not known here".to_owned());
+    match token.id().0[0] {
+        1 => Ok(Rights::of(Role::Viewer)),
+        2 => Rights::new(Role::Operator, Prefix::new("/team-a/").ok()).map_err(|_| unknown()),
+        3 => Ok(Rights::of(Role::Operator)),
+        4 => Ok(Rights::of(Role::Admin)),
+        _ => Err(unknown()),
+    }
+}
+
+impl Guard for Door {
+    fn admit(&self, presented: Presented, need: Need) -> BoxFuture<'_, Result<Admitted, ApiError>> {
+        self.seen.lock().unwrap().push((presented.clone(), need));
+        let admitted = match (presented.token, presented.certificate, presented.on_behalf) {
+            (Some(token), ..) => {
+                rights(&token).map(|rights| Admitted::User { name: TokenName::new("alice").unwrap(), rights })
+            }
+            (None, Some(Certificate::Node(_)), Some(node)) => Ok(Admitted::Node(node)),
+            (None, Some(Certificate::Bootstrap), _) => {
+                Ok(Admitted::Joining { may_vote: true, by: "key".to_owned() })
+            }
+            _ => Err(guard::nobody()),
+        };
+        Box::pin(async move {
+            let admitted = admitted?;
+            admitted.meets(need).map(|()| admitted)
+        })
+    }
+
+    fn is_member(&self, node: NodeId) -> bool {
+        node == self.member
+    }
+
+    fn until_gone(&self, _: &Admitted) -> BoxFuture<'static, ()> {
+        let mut revoked = self.revoked.subscribe();
+        Box::pin(async move { drop(revoked.wait_for(|revoked| *revoked).await) })
+    }
+}
+
+/// As if every connection showed this certificate.
+#[derive(Clone)]
+struct Certified<S>(S, Option<Certificate>);
+
+impl tower::Service<Request<Body>> for Certified<Front<Script>> {
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let tcp = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        request.extensions_mut().insert(Arrived { remote: tcp, holder: None });
+        if let Some(certificate) = self.1 {
+            request.extensions_mut().insert(certificate);
+        }
+        self.0.call(request)
+    }
+}
+
+struct Node {
+    address: String,
+    fake: Arc<Fake>,
+    door: Arc<Door>,
+    _stop: watch::Sender<bool>,
+}
+
+impl Node {
+    /// One that answers as told; whoever connects shows `certificate`, and node 7 is a member.
+    async fn start(target: Target, certificate: Option<Certificate>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let fake = Arc::new(Fake::default());
+        let door =
+            Arc::new(Door { member: NodeId(7), revoked: watch::Sender::new(false), seen: Mutex::default() });
+        let echo = Arc::new(Echo::default());
+        let server = Server::new().buckets(fake.clone()).peers(echo.clone()).agents(echo);
+        let (stop, stopped) = watch::channel(false);
+        let front = server.guarded(door.clone()).front(Script::new([target]), 100, stopped).unwrap();
+        let serving = tonic::transport::Server::builder()
+            .serve_with_incoming(Certified(front, certificate), TcpIncoming::from(listener));
+        tokio::spawn(serving);
+        Self { address, fake, door, _stop: stop }
+    }
+
+    async fn client(&self, token: Option<TokenText>) -> Client {
+        let options = Options { actor: Some("cli:alice@ops1".to_owned()), token, ..Options::default() };
+        Client::connect(&self.address, options).await.unwrap()
+    }
+
+    fn actors(&self) -> Vec<Actor> {
+        self.fake.callers.lock().unwrap().iter().map(|caller| caller.actor.clone()).collect()
+    }
+
+    fn last_seen(&self) -> Presented {
+        self.door.seen.lock().unwrap().last().unwrap().0.clone()
+    }
+}
+
+fn suspend() -> OnBucket {
+    OnBucket { bucket: name("/team-a/web"), base: None, request: None }
+}
+
+#[tokio::test]
+async fn a_call_needs_a_token_that_is_known_and_reaches_far_enough() {
+    let node = Node::start(Target::Local, None).await;
+    let error = node.client(None).await.apply_bucket(apply(None)).await.unwrap_err();
+    assert_eq!(
+        error,
+        ApiError::Unauthenticated("this cluster asks for a token: sheaf login, or SHEAF_TOKEN".to_owned())
+    );
+    let error = node.client(Some(token(9))).await.apply_bucket(apply(None)).await.unwrap_err();
+    assert!(matches!(error, ApiError::Unauthenticated(_)), "{error:?}");
+    let error = node.client(Some(token(1))).await.apply_bucket(apply(None)).await.unwrap_err();
+    assert!(
+        matches!(&error, ApiError::Forbidden(why) if why.contains("needs the role operator")),
+        "{error:?}"
+    );
+    assert!(node.actors().is_empty(), "nobody was let in");
+
+    let operator = node.client(Some(token(3))).await;
+    operator.apply_bucket(apply(None)).await.unwrap();
+    assert_eq!(node.actors(), [Actor::from("user:alice")], "whatever it says itself");
+    let caller = node.fake.callers.lock().unwrap()[0].clone();
+    assert!(caller.may_change(&name("/anything")).is_ok() && caller.may(Role::Admin).is_err());
+    assert!(caller.speaks_for(NodeId(1)).is_err());
+
+    // Of an operator of some buckets it is asked again who they are.
+    node.client(Some(token(2))).await.apply_bucket(apply(None)).await.unwrap();
+    let caller = node.fake.callers.lock().unwrap()[1].clone();
+    assert!(caller.may_change(&name("/team-a/x")).is_ok() && caller.may_change(&name("/team-b/x")).is_err());
+
+    let viewer = node.client(Some(token(1))).await;
+    assert!(matches!(viewer.bucket(&name("/a")).await, Err(ApiError::NotFound(_))), "it is let in");
+    assert!(matches!(viewer.suspend_bucket(suspend()).await, Err(ApiError::Forbidden(_))));
+    let printed = format!("{viewer:?}");
+    assert!(!printed.contains("cdcd"), "{printed}");
+}
+
+#[tokio::test]
+async fn what_streams_to_somebody_ends_when_its_token_is_revoked() {
+    let node = Node::start(Target::Local, None).await;
+    let of = LogsOf { bucket: name("/a"), follow: true, since: None, tail: None, previous: false };
+    let viewer = node.client(Some(token(1))).await;
+    let mut lines = viewer.bucket_logs(BucketLogs { of, node: None }).await.unwrap();
+    lines.next().await.unwrap().unwrap();
+    node.door.revoked.send_replace(true);
+    let last = tokio::time::timeout(SOON, lines.skip(1).next()).await.expect("it ends").unwrap();
+    assert!(matches!(&last, Err(ApiError::Unauthenticated(why)) if why.contains("revoked")), "{last:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_refused_without_repeating_it() {
+    let node = Node::start(Target::Local, None).await;
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", node.address)).unwrap();
+    let channel = channel.connect().await.unwrap();
+    for (shown, said) in [
+        ("Basic aHVudGVyMjpodW50ZXIy", "is not `Bearer TOKEN`"),
+        ("hunter2", "is not `Bearer TOKEN`"),
+        ("Bearer hunter2", "is no token of Sheaf"),
+        ("bearer sheaf_0101", "is no token of Sheaf"),
+    ] {
+        let mut client = crate::proto::v1::bucket_service_client::BucketServiceClient::new(channel.clone());
+        let mut request = tonic::Request::new(crate::proto::v1::ListBucketsRequest::default());
+        request.metadata_mut().insert("authorization", shown.parse().unwrap());
+        let status = client.list(request).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unauthenticated);
+        assert!(status.message().contains(said) && !status.message().contains("hunter2"), "{status:?}");
+    }
+    // What tells nothing needs nothing.
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+    let ask = tonic_health::pb::HealthCheckRequest { service: String::new() };
+    health.check(ask).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_travels_along_and_is_judged_where_the_call_is_answered() {
+    let leader = Node::start(Target::Local, Some(Certificate::Node(NodeId(7)))).await;
+    let node = Node::start(Target::To(leader.address.clone()), None).await;
+    node.client(Some(token(4))).await.apply_bucket(apply(None)).await.unwrap();
+    assert_eq!(leader.actors(), [Actor::from("user:alice")]);
+    assert!(node.door.seen.lock().unwrap().is_empty(), "who carries it on has nothing to say");
+    let seen = leader.last_seen();
+    assert_eq!(seen.certificate, Some(Certificate::Node(NodeId(7))));
+    assert_eq!(seen.remote, Some(IpAddr::from([127, 0, 0, 1])));
+
+    // Who shows nothing does not become the node that carries the call.
+    let error = node.client(None).await.apply_bucket(apply(None)).await.unwrap_err();
+    assert!(matches!(error, ApiError::Unauthenticated(_)), "{error:?}");
+    assert_eq!(leader.last_seen().on_behalf, None);
+}
+
+/// A client that says of itself what only members may say of others.
+async fn liar(node: &Node) -> ApiError {
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", node.address)).unwrap();
+    let channel = channel.connect().await.unwrap();
+    let mut client = crate::proto::v1::bucket_service_client::BucketServiceClient::new(channel);
+    let mut request = tonic::Request::new(crate::proto::v1::SuspendBucketRequest {
+        name: "/a".to_owned(),
+        ..Default::default()
+    });
+    for (key, value) in [("sheaf-node", "9"), ("sheaf-remote", "10.9.9.9"), ("sheaf-forwarded", "1")] {
+        request.metadata_mut().insert(key, value.parse().unwrap());
+    }
+    crate::error::from_status("a:1", &client.suspend(request).await.unwrap_err())
+}
+
+#[tokio::test]
+async fn only_a_member_says_whose_call_it_carries() {
+    let node = Node::start(Target::Local, None).await;
+    assert!(matches!(liar(&node).await, ApiError::Unauthenticated(_)));
+    let seen = node.last_seen();
+    assert_eq!((seen.on_behalf, seen.remote), (None, Some(IpAddr::from([127, 0, 0, 1]))));
+
+    let node = Node::start(Target::Local, Some(Certificate::Node(NodeId(3)))).await;
+    let error = liar(&node).await;
+    assert!(matches!(&error, ApiError::Forbidden(why) if why.starts_with("node 3 ")), "{error:?}");
+    assert_eq!(node.last_seen().on_behalf, Some(NodeId(3)), "no member: it is itself");
+
+    let node = Node::start(Target::Local, Some(Certificate::Node(NodeId(7)))).await;
+    liar(&node).await;
+    let seen = node.last_seen();
+    assert_eq!((seen.on_behalf, seen.remote), (Some(NodeId(9)), Some(IpAddr::from([10, 9, 9, 9]))));
+
+    // Through a member: a node's own call stays its own.
+    let leader = Node::start(Target::Local, Some(Certificate::Node(NodeId(7)))).await;
+    let through = Target::To(leader.address.clone());
+    let member = Node::start(through.clone(), Some(Certificate::Node(NodeId(3)))).await;
+    liar(&member).await;
+    assert_eq!(leader.last_seen().on_behalf, Some(NodeId(3)));
+    let member = Node::start(through, None).await;
+    liar(&member).await;
+    assert_eq!(
+        (leader.last_seen().on_behalf, leader.last_seen().remote),
+        (None, Some([127, 0, 0, 1].into()))
+    );
+}
+
+#[tokio::test]
+async fn a_node_speaks_for_itself_and_nobody_as_a_user() {
+    let node = Node::start(Target::Local, Some(Certificate::Node(NodeId(1)))).await;
+    let peer = PeerClient::new(&node.address, &crate::Transport::plain()).unwrap();
+    peer.raft(header(), "vote".into(), SOON).await.expect("node 1 sends its own messages");
+    let other = crate::peer::PeerHeader { from: NodeId(2), ..header() };
+    let error = peer.raft(other, "vote".into(), SOON).await.unwrap_err();
+    assert_eq!(error, ApiError::Forbidden("node 1 does not speak for node 2".to_owned()));
+    let options = Options { actor: Some("user:root".to_owned()), ..Options::default() };
+    let client = Client::connect(&node.address, options).await.unwrap();
+    let error = client.bucket(&name("/a")).await.unwrap_err();
+    assert_eq!(error, ApiError::Forbidden("node 1 is not user:root: only a token says so".to_owned()));
+
+    let ask = WatchNode { cluster: ClusterId::from("c"), node: NodeId(1) };
+    let hello = HelloAsk { instance: "i".to_owned(), key: NodeKey::from("k"), cluster: None };
+    let stranger = Node::start(Target::Local, None).await;
+    let peer = PeerClient::new(&stranger.address, &crate::Transport::plain()).unwrap();
+    assert!(matches!(peer.watch(ask.clone(), SOON).await.map(drop), Err(ApiError::Unauthenticated(_))));
+    peer.hello(hello.clone(), SOON).await.expect("whoever may ask where to join");
+    let joining = Node::start(Target::Local, Some(Certificate::Bootstrap)).await;
+    let peer = PeerClient::new(&joining.address, &crate::Transport::plain()).unwrap();
+    peer.hello(hello, SOON).await.expect("it may join");
+    assert!(matches!(peer.watch(ask, SOON).await.map(drop), Err(ApiError::Forbidden(_))));
+    let error = peer.raft(header(), "vote".into(), SOON).await.unwrap_err();
+    assert!(matches!(error, ApiError::Forbidden(_)), "{error:?}");
+}

@@ -1,0 +1,161 @@
+//! Over real connections: who is let in, as whom, and what others are told.
+
+use std::time::Duration;
+
+use sheaf_model::{Holder, NodeId, Timestamp};
+use sheaf_trust::{Authority, PrivateKey};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::client::{Pings, endpoint, explain};
+
+fn now() -> Timestamp {
+    Timestamp::from_system(std::time::SystemTime::now())
+}
+
+fn pair(authority: &Authority, holder: Holder) -> Pair {
+    let key = PrivateKey::new().unwrap();
+    let lifetime = Duration::from_secs(3600);
+    let certificate = authority.issue(&key.public(), holder, None, now(), lifetime).unwrap();
+    Pair { certificate, key: key.der() }
+}
+
+fn node(authority: &Authority, number: u64) -> Credentials {
+    Credentials {
+        authorities: vec![authority.certificate().to_vec()],
+        own: Some(pair(authority, Holder::Node(NodeId(number)))),
+        ..Credentials::default()
+    }
+}
+
+fn joining(secret: u8) -> Credentials {
+    let authority = Authority::of_secret(&[secret; 32]).unwrap();
+    let join = Join { authority: authority.certificate().to_vec(), pair: pair(&authority, Holder::Joining) };
+    Credentials { join: Some(join), ..Credentials::default() }
+}
+
+/// What a server with these credentials knows of a client with those; else what the client is told.
+async fn meet(server: &Credentials, client: &Transport) -> Result<Option<Holder>, String> {
+    let server = Transport::tls(server).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serving = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        use tokio::io::AsyncReadExt as _;
+        use tonic::transport::server::Connected as _;
+        let mut taken = server.accept(stream).await.map_err(|error| error.to_string())?;
+        let arrived = taken.connect_info();
+        // The client's first bytes, so that it sees the handshake's end.
+        let _ = taken.read(&mut [0; 16]).await;
+        Ok::<_, String>(arrived.holder)
+    });
+    let endpoint = endpoint(&address, Duration::from_secs(3), Pings::default()).unwrap();
+    let connected = client.connect(&endpoint).await.map_err(|error| explain(&error));
+    if connected.is_err() {
+        // It may never have come so far.
+        serving.abort();
+    }
+    connected?;
+    serving.await.unwrap()
+}
+
+fn client(credentials: &Credentials) -> Transport {
+    Transport::tls(credentials).unwrap()
+}
+
+#[tokio::test]
+async fn nodes_know_each_other_by_their_certificates() {
+    let authority = Authority::new(now()).unwrap();
+    let seven = client(&node(&authority, 7));
+    assert_eq!(meet(&node(&authority, 1), &seven).await, Ok(Some(Holder::Node(NodeId(7)))));
+    let person = client(&Credentials {
+        authorities: vec![authority.certificate().to_vec()],
+        ..Credentials::default()
+    });
+    assert_eq!(meet(&node(&authority, 1), &person).await, Ok(None));
+}
+
+#[tokio::test]
+async fn who_is_of_another_cluster_is_refused_on_both_sides() {
+    let (authority, other) = (Authority::new(now()).unwrap(), Authority::new(now()).unwrap());
+    let error = meet(&node(&authority, 1), &client(&node(&other, 1))).await.unwrap_err();
+    assert!(error.contains("it belongs to another cluster"), "{error}");
+    // It trusts the server, but shows what the server does not trust.
+    let mixed = Credentials { own: node(&other, 1).own, ..node(&authority, 1) };
+    let server = meet(&node(&authority, 1), &client(&mixed)).await;
+    assert!(server.is_err(), "{server:?}");
+}
+
+#[tokio::test]
+async fn a_join_secret_makes_nobody_a_node() {
+    let authority = Authority::new(now()).unwrap();
+    let both = Credentials { join: joining(1).join, ..node(&authority, 1) };
+    assert_eq!(meet(&both, &client(&joining(1))).await, Ok(Some(Holder::Joining)));
+    assert_eq!(meet(&joining(1), &client(&joining(1))).await, Ok(Some(Holder::Joining)));
+    let error = meet(&both, &client(&joining(2))).await.unwrap_err();
+    assert!(!error.is_empty());
+    // The secret's authority signs a node: no.
+    let secret = Authority::of_secret(&[1; 32]).unwrap();
+    let forged = Credentials {
+        authorities: vec![authority.certificate().to_vec()],
+        own: Some(pair(&secret, Holder::Node(NodeId(7)))),
+        ..Credentials::default()
+    };
+    assert!(meet(&both, &client(&forged)).await.is_err());
+    // A node without the secret has nothing to show to who asks for it.
+    assert!(meet(&node(&authority, 1), &client(&joining(1))).await.is_err());
+}
+
+#[tokio::test]
+async fn a_pin_leads_to_the_authority_and_to_no_other() {
+    let (authority, other) = (Authority::new(now()).unwrap(), Authority::new(now()).unwrap());
+    let pinned = authority.certificate().to_vec();
+    let pin: Pin = Arc::new(move |der| der == pinned);
+    let person = || client(&Credentials { pin: Some(pin.clone()), ..Credentials::default() });
+    let first = person();
+    assert_eq!(meet(&node(&authority, 1), &first).await, Ok(None));
+    assert_eq!(first.pinned().as_deref(), Some(authority.certificate()));
+    let second = person();
+    assert!(meet(&node(&other, 1), &second).await.is_err());
+    assert_eq!(second.pinned(), None);
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_told_as_such() {
+    let authority = Authority::new(now()).unwrap();
+    let key = PrivateKey::new().unwrap();
+    let before = Timestamp(now().0 - 7_200_000);
+    let holder = Holder::Node(NodeId(1));
+    let certificate = authority.issue(&key.public(), holder, None, before, Duration::from_secs(60)).unwrap();
+    let own = Some(Pair { certificate, key: key.der() });
+    let expired = Credentials { own, ..node(&authority, 1) };
+    let error = meet(&expired, &client(&node(&authority, 2))).await.unwrap_err();
+    assert!(error.contains("compare the clocks"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_there_later_counts_from_then_on() {
+    let authority = Authority::new(now()).unwrap();
+    let transport = client(&Credentials::default());
+    assert!(meet(&node(&authority, 1), &transport).await.unwrap_err().contains("neither a certificate"));
+    transport.replace(&node(&authority, 3)).unwrap();
+    assert_eq!(meet(&node(&authority, 1), &transport).await, Ok(Some(Holder::Node(NodeId(3)))));
+}
+
+#[tokio::test]
+async fn who_does_not_speak_tls_gets_no_connection() {
+    let authority = Authority::new(now()).unwrap();
+    let error = meet(&node(&authority, 1), &Transport::plain()).await;
+    assert!(error.is_err(), "{error:?}");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt as _;
+        let (mut stream, _): (TcpStream, _) = listener.accept().await.unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    });
+    let endpoint = endpoint(&address.to_string(), Duration::from_secs(3), Pings::default()).unwrap();
+    let error = client(&node(&authority, 1)).connect(&endpoint).await.unwrap_err();
+    assert!(explain(&error).contains("it does not speak TLS"), "{}", explain(&error));
+    serving.await.unwrap();
+}

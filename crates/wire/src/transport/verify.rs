@@ -1,0 +1,194 @@
+//! Who is believed to be whom.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, RootCertStore,
+    SignatureScheme,
+};
+use sheaf_model::Holder;
+
+use super::credentials::{CredentialsError, Pin};
+
+/// Whom a certificate names.
+pub(super) fn holder(certificate: &CertificateDer<'_>) -> Option<Holder> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    certificate.valid_dns_names().find_map(Holder::of_name)
+}
+
+/// A client's certificate: a node's by the authorities, that of a join secret by the secret's, and neither by the other's.
+#[derive(Debug)]
+pub(super) struct ByHolder {
+    nodes: Option<Arc<dyn ClientCertVerifier>>,
+    joining: Option<Arc<dyn ClientCertVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ByHolder {
+    pub(super) fn new(
+        nodes: RootCertStore,
+        joining: RootCertStore,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, CredentialsError> {
+        let verifier = |what: &'static str, roots: RootCertStore| {
+            if roots.is_empty() {
+                return Ok(None);
+            }
+            let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+            let built = builder.allow_unauthenticated().build();
+            built.map(Some).map_err(|error| CredentialsError::Untrusted { what, why: error.to_string() })
+        };
+        Ok(Self {
+            nodes: verifier("the authority", nodes)?,
+            joining: verifier("the join secret", joining)?,
+            provider: provider.clone(),
+        })
+    }
+}
+
+impl ClientCertVerifier for ByHolder {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    /// None: whoever has a certificate of ours knows it.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verifier = match holder(end_entity) {
+            Some(Holder::Node(_)) => &self.nodes,
+            Some(Holder::Joining) => &self.joining,
+            None => &None,
+        };
+        let verifier = verifier.as_ref().ok_or(CertificateError::UnknownIssuer)?;
+        verifier.verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(PeerIncompatible::Tls12NotOffered.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A server's certificate whose authority comes with it and is the one that a token pins.
+pub(super) struct ByPin {
+    pin: Pin,
+    /// The authority, once it was seen.
+    found: Arc<Mutex<Option<Vec<u8>>>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl std::fmt::Debug for ByPin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ByPin").finish_non_exhaustive()
+    }
+}
+
+impl ByPin {
+    pub(super) fn new(pin: Pin, found: Arc<Mutex<Option<Vec<u8>>>>, provider: Arc<CryptoProvider>) -> Self {
+        Self { pin, found, provider }
+    }
+}
+
+impl ServerCertVerifier for ByPin {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let authority = intermediates.iter().find(|certificate| (self.pin)(certificate));
+        let authority = authority.ok_or(CertificateError::UnknownIssuer)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone().into_owned())?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone());
+        let verifier = verifier.build().map_err(|error| Error::General(error.to_string()))?;
+        let verified = verifier.verify_server_cert(end_entity, &[], name, ocsp, now)?;
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(authority.to_vec());
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(PeerIncompatible::Tls12NotOffered.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A failed handshake, so that a person knows what to look at.
+pub(super) fn in_words(error: std::io::Error) -> std::io::Error {
+    use rustls::{AlertDescription as Alert, InvalidMessage};
+    let words = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "it belongs to another cluster, whose authority is not trusted here"
+        }
+        Some(Error::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        )) => "its certificate is not good now; compare the clocks of both machines",
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => "it does not speak TLS",
+        Some(Error::AlertReceived(
+            Alert::UnknownCA | Alert::CertificateUnknown | Alert::BadCertificate | Alert::DecryptError,
+        )) => "it refuses this one's certificate, which is of another cluster or of another join secret",
+        Some(Error::AlertReceived(Alert::CertificateExpired)) => {
+            "it refuses this one's certificate as expired; compare the clocks, or have the node join anew"
+        }
+        Some(Error::AlertReceived(
+            Alert::AccessDenied | Alert::UnrecognisedName | Alert::HandshakeFailure,
+        )) => "it has no certificate yet, or does not hold this join secret",
+        _ => return error,
+    };
+    std::io::Error::new(error.kind(), words)
+}

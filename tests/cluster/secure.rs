@@ -1,0 +1,318 @@
+//! A secured cluster: who gets in, as whom, and who does not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sheaf_tests::cluster::SOON;
+use sheaf_tests::documents::{bucket, module};
+use sheaf_tests::{Agent, Cases, Cluster, Machine, NodePlan, TOKEN, cli, wait_for};
+
+use crate::forming;
+use crate::scene::{only_node, trace};
+
+/// How long certificates are good here: they are renewed after two thirds of it.
+const CERTIFICATE: &str = "30s";
+/// Longer than it takes until one is renewed.
+const RENEWED_WITHIN: Duration = Duration::from_secs(40);
+
+/// One cluster that formed by a join secret; then nodes and people that come in, and some that must not.
+#[test]
+fn secured() {
+    let machine = Arc::new(Machine::take());
+    let secret = machine.path("join.secret");
+    cli::run(&machine, &["secret", "keygen", &secret.display().to_string()], b"").ok();
+    let mut cluster =
+        Cluster::plan(&machine, "", 3, |_, plan| plan.more = security("join_secret_file", &secret));
+    cluster.start_all();
+    let first = of_secret(&machine, &cluster, &secret);
+    shows(&machine, Some(&first));
+    cluster.wait_ready();
+    cluster.apply(&module("steady", ""));
+    let mut cases = Cases::of("secured");
+    cases.run("a call without a token, with a bad one, with a foreign one", || {
+        strangers(&machine, &cluster, &first)
+    });
+    cases.run("roles and prefixes say what may be changed", || roles(&machine, &cluster, &first));
+    cases.run("a token that expired or was revoked is worth nothing", || gone(&machine, &cluster, &first));
+    cases.run("a node joins by a token, and comes back without it", || by_token(&machine, &mut cluster));
+    cases.run("a node with a bad token is refused", || refused(&machine, &cluster));
+    cases.run("certificates are renewed, and nothing of it is felt", || renewed(&cluster));
+    cases.run("an agent's planned restart leaves its instance untouched", || planned(&cluster));
+    cases.run("whoever leads next can issue certificates, too", || handed_over(&machine, &mut cluster));
+    cases.run("no log holds a secret", || logs_say_nothing(&cluster, &first));
+    cases.end();
+}
+
+/// A first node that was prepared, whatever its list of others says; the others come by tokens.
+#[test]
+fn prepared() {
+    let machine = Arc::new(Machine::take());
+    let mut cluster = Cluster::plan(&machine, "", 1, |_, plan| {
+        plan.join = vec![plan.address.clone(), "127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()];
+        plan.expect = 3;
+    });
+    let mut cases = Cases::of("prepared");
+    cases.run("nothing that others can reach runs unsecured", || open_to_all(&machine));
+    let config = cluster.agent(1).config().display().to_string();
+    let made = cli::run(&machine, &["cluster", "init", "--config", &config], b"").ok();
+    let admin = made.stdout.trim().to_owned();
+    assert!(made.stderr.contains("shown this once"), "{made}");
+    cli::run(&machine, &["cluster", "init", "--config", &config], b"")
+        .exits(1)
+        .mentions(&["was prepared already"]);
+    shows(&machine, Some(&admin));
+    cluster.start_all();
+    cluster.wait_ready();
+    cli::run(&machine, &["cluster", "init", "--config", &config], b"").exits(1).calm();
+    let voter = token(&cluster, &["--name", "v", "--role", "voter"]);
+    for number in [2, 3] {
+        let file = private(&machine, &format!("voter.{number}"), &voter);
+        cluster.add(|plan| plan.more = security("join_token_file", &file)).start();
+    }
+    cluster.wait_ready();
+    cases.end();
+}
+
+fn security(key: &str, path: &Path) -> String {
+    format!("[security]\n{key} = {:?}\ncertificate_lifetime = {CERTIFICATE:?}\n", path.display().to_string())
+}
+
+/// A file that its owner alone can read.
+fn private(machine: &Machine, name: &str, text: &str) -> PathBuf {
+    let path = machine.write(name, text);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+    path
+}
+
+/// The token that commands show from now on.
+fn shows(machine: &Machine, token: Option<&str>) {
+    match token {
+        Some(token) => drop(private(machine, TOKEN, token)),
+        None => fs::remove_file(machine.path(TOKEN)).expect("it was there"),
+    }
+}
+
+/// The token that a join secret is, as `login` writes it down.
+fn of_secret(machine: &Machine, cluster: &Cluster, secret: &Path) -> String {
+    let secret = secret.display().to_string();
+    wait_for("a login by the join secret", SOON, || {
+        let output = cluster.agent(1).cli(&["login", "--join-secret", &secret]);
+        if output.code == 0 { Ok(()) } else { Err(output.to_string()) }
+    });
+    let path = machine.path(".config/sheaf/config.toml");
+    let mode = fs::metadata(&path).expect("login has written it").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text = fs::read_to_string(&path).expect("login has written it");
+    let token = text.lines().find_map(|line| line.strip_prefix("token = \"")?.strip_suffix('"'));
+    let token = token.unwrap_or_else(|| panic!("a token in {path:?}")).to_owned();
+    // Commands are to show what the test says.
+    fs::remove_file(&path).expect("it is the test's own");
+    token
+}
+
+fn token(cluster: &Cluster, args: &[&str]) -> String {
+    let made = cluster.cli(&[&["cluster", "token", "create"], args].concat()).ok();
+    made.stdout.trim().to_owned()
+}
+
+fn strangers(machine: &Machine, cluster: &Cluster, first: &str) {
+    let ask = || cluster.agent(2).cli(&["node", "list"]);
+    shows(machine, None);
+    ask().exits(1).mentions(&["sheaf login"]);
+    let (id_and_secret, pin) = first.rsplit_once('.').expect("it pins the authority");
+    let wrong = format!(
+        "{}.{pin}",
+        id_and_secret.split('.').next().map_or(String::new(), |id| format!("{id}.{}", "0".repeat(64)))
+    );
+    shows(machine, Some(&wrong));
+    ask().exits(1).mentions(&["is not known here"]);
+    // Of another cluster: it is not even shown there.
+    shows(machine, Some(&format!("{id_and_secret}.{}", "0".repeat(64))));
+    ask().exits(1).mentions(&["belongs to another cluster"]);
+    shows(machine, Some("hunter2"));
+    let refused = ask();
+    assert!(refused.code != 0 && !refused.stderr.contains("hunter2"), "{refused}");
+    shows(machine, Some(first));
+    ask().ok();
+}
+
+fn roles(machine: &Machine, cluster: &Cluster, first: &str) {
+    let viewer = token(cluster, &["--name", "vera", "--role", "viewer"]);
+    let operator = token(cluster, &["--name", "olaf", "--role", "operator", "--on", "/team-a/"]);
+    let apply =
+        |number: usize, text: &str| cluster.agent(number).cli_with(&["apply", "-f", "-"], text.as_bytes());
+    let trace = trace(cluster, "roles");
+    let (mine, others) =
+        (bucket("/team-a/x", "steady", &trace, ""), bucket("/team-b/x", "steady", &trace, ""));
+    shows(machine, Some(&viewer));
+    cluster.agent(1).cli(&["bucket", "list"]).ok();
+    cluster.agent(3).cli(&["query", "SELECT name FROM nodes"]).ok();
+    for number in 1..=3 {
+        apply(number, &mine).exits(1).mentions(&["vera (viewer) may not", "needs the role operator"]);
+    }
+    cluster.cli(&["cluster", "token", "list"]).exits(1).mentions(&["needs the role admin"]);
+    cluster.cli(&["cluster", "settings", "lease.ttl=5s"]).exits(1).mentions(&["needs the role admin"]);
+    shows(machine, Some(&operator));
+    apply(2, &mine).ok();
+    apply(3, &others).exits(1).mentions(&["olaf (operator on /team-a/)", "/team-b/x"]);
+    apply(1, &module("own", "")).exits(1).mentions(&["needs the role admin"]);
+    // Neither half of a file is applied if one is not for it.
+    let both = format!("{}---\n{others}", bucket("/team-a/y", "steady", &trace, ""));
+    apply(1, &both).exits(1).mentions(&["/team-b/x"]);
+    cluster.cli(&["bucket", "status", "/team-a/y"]).exits(3);
+    cluster.cli(&["node", "drain", "n1"]).exits(1).mentions(&["olaf"]);
+    shows(machine, Some(first));
+    let events = cluster.cli(&["events", "-o", "json"]).ok();
+    let made = events
+        .json_lines()
+        .into_iter()
+        .find(|event| event["kind"] == "bucket.created" && event["subject"] == "/team-a/x");
+    assert_eq!(made.expect("the event of the bucket")["actor"], "user:olaf");
+    cluster.delete(&["/team-a/x"]);
+}
+
+fn gone(machine: &Machine, cluster: &Cluster, first: &str) {
+    let short = token(cluster, &["--name", "short", "--role", "viewer", "--ttl", "2s"]);
+    let long = token(cluster, &["--name", "long", "--role", "viewer"]);
+    shows(machine, Some(&long));
+    let watch = cluster.agent(2).follow(&["events", "--follow"]);
+    cluster.agent(2).cli(&["node", "list"]).ok();
+    shows(machine, Some(first));
+    cluster.cli(&["cluster", "token", "revoke", "long", "--yes"]).ok();
+    shows(machine, Some(&long));
+    for number in 1..=3 {
+        wait_for("a revoked token is not taken", SOON, || {
+            let output = cluster.agent(number).cli(&["node", "list"]);
+            if output.code == 1 { Ok(()) } else { Err(output.to_string()) }
+        });
+    }
+    assert_ne!(watch.finish(SOON).code, 0, "a stream ends with the token that opened it");
+    shows(machine, Some(&short));
+    wait_for("an expired token is not taken", SOON, || {
+        let output = cluster.agent(3).cli(&["node", "list"]);
+        if output.code == 1 && output.stderr.contains("has expired") {
+            Ok(())
+        } else {
+            Err(output.to_string())
+        }
+    });
+    shows(machine, Some(first));
+}
+
+fn with_token(machine: &Machine, name: &str, token: &str) -> impl FnOnce(&mut NodePlan) + use<> {
+    let file = private(machine, name, token);
+    move |plan| plan.more = security("join_token_file", &file)
+}
+
+fn by_token(machine: &Machine, cluster: &mut Cluster) {
+    let join = token(cluster, &["--name", "agents", "--role", "agent"]);
+    cluster.add(with_token(machine, "agents.token", &join)).start();
+    cluster.wait_ready();
+    let agent = cluster.agent(4);
+    agent.cli(&["node", "list"]).ok();
+    fs::remove_file(machine.path("agents.token")).expect("it was there");
+    agent.kill();
+    agent.start();
+    cluster.wait_back(agent);
+}
+
+fn refused(machine: &Machine, cluster: &Cluster) {
+    let person = token(cluster, &["--name", "person", "--role", "admin"]);
+    let (id, rest) = person.split_once('.').expect("an id and the rest");
+    let spoilt = format!("{id}.{}{}", "0".repeat(64), &rest[64..]);
+    for (name, token, said) in
+        [("person", &person, "is for people"), ("spoilt", &spoilt, "is not known here")]
+    {
+        let file = with_token(machine, &format!("{name}.token"), token);
+        forming::refused(&forming::more(cluster, name, file), &[said]);
+    }
+    let bare =
+        forming::more(cluster, "bare", |plan| plan.address = plan.address.replace("127.0.0.1", "0.0.0.0"));
+    forming::refused(&bare, &["nothing secures this node yet", "sheaf cluster init"]);
+}
+
+fn certificate(agent: &Agent) -> Vec<u8> {
+    fs::read(agent.dir().join("trust/node.pem")).expect("a secured node has one")
+}
+
+fn renewed(cluster: &Cluster) {
+    let trace = trace(cluster, "renewed");
+    cluster.apply_and_wait(&bucket("/renewed", "steady", &trace, ""));
+    let before: Vec<_> = cluster.agents().iter().map(certificate).collect();
+    for (agent, before) in cluster.agents().iter().zip(&before) {
+        let what = format!("the certificate of {} is renewed", agent.name());
+        wait_for(&what, RENEWED_WITHIN, || {
+            if certificate(agent) == *before { Err(agent.log_tail()) } else { Ok(()) }
+        });
+        agent.cli(&["node", "list"]).ok();
+    }
+    assert_eq!(trace.starts().len(), 1, "the bucket's program was started once");
+    let rows = cluster.json(&["node", "list", "-o", "json"]);
+    assert!(rows.as_array().into_iter().flatten().all(|row| row["status"] == "ready"), "{rows:#}");
+}
+
+fn planned(cluster: &Cluster) {
+    let node = only_node(&cluster.status("/renewed"));
+    let agent = cluster.named(&node);
+    let pids = |agent: &Agent| agent.programs("/renewed").iter().map(|it| it.pid).collect::<Vec<_>>();
+    let before = pids(agent);
+    assert_eq!(before.len(), 1);
+    assert_eq!(agent.stop(), 0);
+    assert!(agent.stand_in().is_some(), "somebody holds its leases");
+    // Longer than a lease: only a session of the stand-in's keeps it.
+    let begun = Instant::now();
+    wait_for("a lease's time is over", SOON, || {
+        if begun.elapsed() > Duration::from_secs(6) { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    assert_eq!(pids(agent), before);
+    agent.start();
+    cluster.wait_back(agent);
+    assert_eq!((pids(agent), only_node(&cluster.status("/renewed"))), (before, node));
+    cluster.delete(&["/renewed"]);
+}
+
+fn handed_over(machine: &Machine, cluster: &mut Cluster) {
+    let leader = cluster.leader().name();
+    for agent in cluster.voters() {
+        let key = agent.dir().join("trust/authority.key");
+        let what = format!("{} has the authority's key", agent.name());
+        wait_for(&what, SOON, || if key.exists() { Ok(()) } else { Err(agent.log_tail()) });
+    }
+    assert!(!cluster.agent(4).dir().join("trust/authority.key").exists(), "it may not vote");
+    let join = token(cluster, &["--name", "after", "--role", "agent"]);
+    cluster.named(&leader).kill();
+    let change = with_token(machine, "after.token", &join);
+    cluster.add(change).start();
+    wait_for("a node joins while the former leader is away", SOON, || {
+        let row = cluster.try_json(&["node", "status", "n5", "-o", "json"])?;
+        if row["status"] == "ready" { Ok(()) } else { Err(format!("{row:#}")) }
+    });
+    cluster.named(&leader).start();
+    cluster.wait_ready();
+}
+
+fn logs_say_nothing(cluster: &Cluster, first: &str) {
+    let secret = first.split('.').nth(1).expect("a secret");
+    for agent in cluster.agents() {
+        let log = agent.log();
+        assert!(!log.contains(secret) && !log.contains("PRIVATE KEY"), "the log of {}", agent.name());
+        for file in ["authority.key", "node.pem", "authorities.pem"] {
+            let path = agent.dir().join("trust").join(file);
+            if let Ok(found) = fs::metadata(&path) {
+                assert_eq!(found.permissions().mode() & 0o777, 0o600, "{}", path.display());
+            }
+        }
+    }
+    let events = cluster.cli(&["events", "-o", "json", "--all"]);
+    assert!(!events.stdout.contains(secret), "an event");
+}
+
+fn open_to_all(machine: &Arc<Machine>) {
+    let alone = Cluster::plan(machine, "open-", 1, |_, plan| {
+        plan.address = plan.address.replace("127.0.0.1", "0.0.0.0");
+    });
+    forming::refused(alone.agent(1), &["can be reached from other machines", "sheaf cluster init"]);
+}
