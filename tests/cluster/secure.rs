@@ -1,6 +1,8 @@
 //! A secured cluster: who gets in, as whom, and who does not.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,10 +35,11 @@ fn secured() {
     cluster.apply(&module("steady", ""));
     let mut cases = Cases::of("secured");
     cases.run("a call without a token, with a bad one, with a foreign one", || {
-        strangers(&machine, &cluster, &first)
+        strangers(&machine, &cluster, &first);
     });
     cases.run("roles and prefixes say what may be changed", || roles(&machine, &cluster, &first));
     cases.run("a token that expired or was revoked is worth nothing", || gone(&machine, &cluster, &first));
+    cases.run("the dashboard asks for a token, too", || dashboard(&machine, &cluster, &first));
     cases.run("a node joins by a token, and comes back without it", || by_token(&machine, &mut cluster));
     cases.run("a node with a bad token is refused", || refused(&machine, &cluster));
     cases.run("certificates are renewed, and nothing of it is felt", || renewed(&cluster));
@@ -200,6 +203,59 @@ fn gone(machine: &Machine, cluster: &Cluster, first: &str) {
         }
     });
     shows(machine, Some(first));
+}
+
+/// The head and the body of what a node's dashboard answers.
+fn http(agent: &Agent, method: &str, path: &str, more: &str, body: &str) -> (String, String) {
+    let host = agent.plan().http;
+    let mut stream = TcpStream::connect(&host).expect("the dashboard listens");
+    stream.set_read_timeout(Some(SOON)).expect("a socket has time-outs");
+    let length = body.len();
+    let ask = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n{more}\r\n{body}"
+    );
+    stream.write_all(ask.as_bytes()).expect("it takes a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers and closes");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {answer}"));
+    (head.to_owned(), body.to_owned())
+}
+
+fn dashboard(machine: &Machine, cluster: &Cluster, first: &str) {
+    let agent = cluster.agent(2);
+    let get = |path: &str, more: &str| http(agent, "GET", path, more, "");
+    for path in ["/", "/app.js", "/healthz", "/readyz", "/metrics"] {
+        assert!(get(path, "").0.starts_with("HTTP/1.1 200"), "{path}");
+    }
+    let list = "/api/v1/node/list";
+    assert!(get(list, "").0.starts_with("HTTP/1.1 401"));
+    let viewer = token(cluster, &["--name", "wanda", "--role", "viewer"]);
+    let (head, body) = get("/api/v1/session", "");
+    let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a session's cookie");
+    let cookie = cookie.split(';').next().unwrap_or_default();
+    let session: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let csrf = session["csrf"].as_str().expect("a token for changes");
+    let with = format!("cookie: {cookie}\r\ncontent-type: application/json\r\nsheaf-csrf: {csrf}\r\n");
+    let post = |path: &str, more: &str, body: &str| http(agent, "POST", path, more, body);
+    let login = |token: &str, more: &str| post("/api/v1/login", more, &format!("{{\"token\":{token:?}}}")).0;
+    assert!(
+        login(&viewer, &format!("cookie: {cookie}\r\n")).starts_with("HTTP/1.1 403"),
+        "no token of the page"
+    );
+    assert!(login("hunter2", &with).starts_with("HTTP/1.1 400"));
+    assert!(login(&viewer, &with).starts_with("HTTP/1.1 200"));
+    assert!(get(list, &with).0.starts_with("HTTP/1.1 200"));
+    let (head, body) = post("/api/v1/node/drain", &with, "{\"node\":\"n3\"}");
+    assert!(head.starts_with("HTTP/1.1 403") && body.contains("wanda (viewer)"), "{head} {body}");
+    assert!(get(list, &with.replace("cookie: sheaf", "cookie: other")).0.starts_with("HTTP/1.1 401"));
+    let evil = with.replace("content-type", "origin: http://evil.example\r\ncontent-type");
+    assert!(get(list, &evil).0.starts_with("HTTP/1.1 403"), "a page of another site");
+    shows(machine, Some(first));
+    cluster.cli(&["cluster", "token", "revoke", "wanda", "--yes"]).ok();
+    wait_for("its token is worth nothing any more", SOON, || {
+        let head = get(list, &with).0;
+        if head.starts_with("HTTP/1.1 401") { Ok(()) } else { Err(head) }
+    });
 }
 
 fn with_token(machine: &Machine, name: &str, token: &str) -> impl FnOnce(&mut NodePlan) + use<> {

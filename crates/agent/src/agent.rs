@@ -434,6 +434,7 @@ impl Loop {
                     seen: self.node.seen(),
                     instances: running.collect(),
                     verdicts: self.node.verdicts().cloned().collect(),
+                    load: self.meter.load(),
                 };
                 let _ = answer.send(state); // whoever asked may have gone
                 None

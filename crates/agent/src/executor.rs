@@ -372,6 +372,7 @@ impl Executor {
         let is_that = |held: &Held| held.birth.mode.epoch() == Some(epoch);
         if self.held.get(&bucket).is_none_or(is_that) {
             tracing::warn!(%bucket, %epoch, "its lease is over; killing all of it");
+            metrics::counter!("sheaf_lease_expirations_total").increment(1);
             self.tasks.spawn(end(self.shared.clone(), bucket));
         }
     }

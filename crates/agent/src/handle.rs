@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::stream;
 use sheaf_engine::node::Leaving;
-use sheaf_model::{Attempt, BucketName, NodeName, Phase, Revision, Verdict};
+use sheaf_model::{Attempt, BucketName, Load, NodeName, Phase, Revision, Verdict};
 use sheaf_wire::logs::{AttemptLogs, LogLine, LogStream, LogsApi, LogsOf};
 use sheaf_wire::{Answers, ApiError, Caller};
 use tokio::sync::{mpsc, oneshot};
@@ -28,7 +28,7 @@ pub(crate) enum Request {
 }
 
 /// Where an agent stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct State {
     /// It has a session with a leader.
     pub has_session: bool,
@@ -38,6 +38,8 @@ pub struct State {
     pub instances: Vec<Running>,
     /// Its verdicts.
     pub verdicts: Vec<Verdict>,
+    /// How busy the node is, and what this process counts of what must be seen.
+    pub load: Load,
 }
 
 /// One instance of an agent.

@@ -3,10 +3,12 @@
 //! ```text
 //!  config ─► data directory ─► listener ─► Place ─┬─► Control (API, sessions, conductor)  ◄─┐
 //!                                                 ├─► server (gRPC, forwarding)             │ gRPC
+//!                                                 ├─► web (dashboard, JSON, metrics) ───────┤
 //!                                                 ├─► Forming ─► registration               │
 //!                                                 └─► Agent (gates, keepers, watch, session)┘
 //! ```
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,8 @@ use sheaf_agent::Leaving;
 use sheaf_artifact::Cache;
 use sheaf_control::{Control, Identity, Place, Sealing};
 use sheaf_seal::Key;
-use sheaf_wire::{Client, Refused, ServeOptions, Server};
+use sheaf_web::metrics::Metrics;
+use sheaf_wire::{Client, Refused, ServeOptions, Server, Transport};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -26,8 +29,9 @@ use tokio_util::sync::CancellationToken;
 use crate::address;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::data::{DataDir, SharedDir, replica_dir};
+use crate::data::{DataDir, Record, SharedDir, replica_dir};
 use crate::form::Forming;
+use crate::http::{self, Measured, Port};
 use crate::node::{Logs, Node};
 use crate::recover;
 use crate::replica::ReplicaOpener;
@@ -63,46 +67,28 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let key = config.key_file.as_deref().map(Key::read).transpose().context("use [secrets] key_file")?;
-    let key = key.map(Arc::new);
+    let key = key(&config)?;
     let config = Arc::new(config);
     let data = DataDir::open(&config.dir)?;
     let dir = data.path().to_owned();
     let (trust, proof) = secure::trust(&config, &dir)?;
     let record = data.record.clone();
     let data = SharedDir::new(data);
-    let listener = TcpListener::bind(&config.grpc).await.with_context(|| {
-        format!("listen on {}: is another agent running here? else set [listen] grpc", config.grpc)
-    })?;
-    let listening = listener.local_addr().context("learn the listening address")?;
+    let (listener, listening) = listen(&config).await?;
+    let port = Port::open(&config).await?;
     secure::refuse_open(&trust, listening, &config)?;
     let transport = trust.transport.clone();
     let stop = CancellationToken::new();
     let mut services = Services::new();
 
-    let identity = Identity {
-        instance: uuid::Uuid::new_v4().to_string(),
-        key: record.key.clone(),
-        name: config.name.clone(),
-        address: address::advertised(&config, listening),
-    };
-    tracing::info!(node = %identity.name, address = %identity.address, dir = %dir.display(), "agent starts");
-    let (replica_services, replicas) = mpsc::channel(1);
-    let opener = Arc::new(ReplicaOpener::new(
-        config.clone(),
-        dir.clone(),
-        data.clone(),
-        transport.clone(),
-        replica_services,
-    ));
+    let identity = identity(&config, &record, listening);
+    let dashboard = Port::shown(port.as_ref());
+    tracing::info!(node = %identity.name, address = %identity.address, dashboard, dir = %dir.display(), "agent starts");
+    let (sender, replicas) = mpsc::channel(1);
+    let (dirs, over) = ((dir.clone(), data.clone()), transport.clone());
+    let opener = Arc::new(ReplicaOpener::new(config.clone(), dirs, over, sender));
     let place = Arc::new(Place::new(identity.clone(), opener.clone(), trust));
-    place.members.send_modify(|members| {
-        members.known.extend(record.members.iter().chain(&config.join).cloned());
-    });
-    if let (Some(cluster), Some(node)) = (record.cluster.clone(), record.node) {
-        opener.belongs_to(cluster.clone());
-        place.registration.send_replace(Some(sheaf_control::Registration { cluster, node }));
-    }
+    remember(&place, &opener, &record, &config);
     if let (true, Some(cluster)) = (record.member, &record.cluster) {
         greet(&place, &data, &replica_dir(&dir, cluster)).await?;
     }
@@ -113,10 +99,7 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     let refused = Refused::default();
     let node = Node::new(&config, &dir, listening, &identity.address, record.key.clone(), cache, departure)?;
     let node = node.counting(refused.clone()).opening(key.clone());
-    let over = sheaf_wire::Options { transport: transport.clone(), ..sheaf_wire::Options::default() };
-    let own = Client::lazy(node.own(), over).context("know its own port")?;
-    let control = control.sealing(Sealing { key, own });
-    let control = if transport.is_secured() { control.secured() } else { control };
+    let (control, own) = sealed(control, &node, key, &transport)?;
 
     let token = stop.clone();
     services.spawn(async move {
@@ -124,11 +107,20 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
         ("control", Ok(()))
     });
     let logs = node.logs();
+    let measured = Measured {
+        control: control.clone(),
+        logs: logs.clone(),
+        refused: refused.clone(),
+        client: own.clone(),
+        name: config.name.to_string(),
+        dir,
+    };
+    let metrics = Metrics::install(Arc::new(measured)).context("begin to count")?;
+    let web = http::serve(port, config.clone(), metrics, own, transport.is_secured(), stop.clone());
+    services.spawn(async move { ("web", web.await) });
     let serving = serve(listener, control.clone(), logs.clone(), refused, stop.clone());
     services.spawn(async move { ("server", serving.await) });
-    services.spawn(run_replica(replicas, stop.clone()));
-    services.spawn(remember_members(place.clone(), data.clone(), stop.clone()));
-    services.spawn(follow_successor(place.clone(), data.clone(), stop.clone()));
+    spawn_rest(&mut services, replicas, &place, &data, &stop);
     if let (true, Some(number)) = (record.member, record.node) {
         control.become_member(number).await.context("open the replica")?;
     }
@@ -139,6 +131,68 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     services.spawn(async move { (NODE, node.run(forming, reload, token).await) });
     let leaver = Leaver { control, logs, leave, stop };
     leaver.wait(services, departure).await
+}
+
+/// What secrets are sealed with, if a file is named.
+fn key(config: &Config) -> anyhow::Result<Option<Arc<Key>>> {
+    let key = config.key_file.as_deref().map(Key::read).transpose().context("use [secrets] key_file")?;
+    Ok(key.map(Arc::new))
+}
+
+/// What the node is, before it belongs to anything.
+fn identity(config: &Config, record: &Record, listening: SocketAddr) -> Identity {
+    Identity {
+        instance: uuid::Uuid::new_v4().to_string(),
+        key: record.key.clone(),
+        name: config.name.clone(),
+        address: address::advertised(config, listening),
+    }
+}
+
+/// What the data directory knows of where the node belongs.
+fn remember(place: &Place, opener: &ReplicaOpener, record: &Record, config: &Config) {
+    place.members.send_modify(|members| {
+        members.known.extend(record.members.iter().chain(&config.join).cloned());
+    });
+    if let (Some(cluster), Some(node)) = (record.cluster.clone(), record.node) {
+        opener.belongs_to(cluster.clone());
+        place.registration.send_replace(Some(sheaf_control::Registration { cluster, node }));
+    }
+}
+
+/// The parts that ask nobody.
+fn spawn_rest(
+    services: &mut Services,
+    replicas: mpsc::Receiver<sheaf_consensus::Service>,
+    place: &Arc<Place>,
+    data: &SharedDir,
+    stop: &CancellationToken,
+) {
+    services.spawn(run_replica(replicas, stop.clone()));
+    services.spawn(remember_members(place.clone(), data.clone(), stop.clone()));
+    services.spawn(follow_successor(place.clone(), data.clone(), stop.clone()));
+}
+
+/// The node's port, and what secrets are sealed with.
+fn sealed(
+    control: Control,
+    node: &Node,
+    key: Option<Arc<Key>>,
+    transport: &Transport,
+) -> anyhow::Result<(Control, Client)> {
+    let over = sheaf_wire::Options { transport: transport.clone(), ..sheaf_wire::Options::default() };
+    let own = Client::lazy(node.own(), over).context("know its own port")?;
+    let control = control.sealing(Sealing { key, own: own.clone() });
+    Ok((if transport.is_secured() { control.secured() } else { control }, own))
+}
+
+/// Opens the port of the API, agents and members.
+async fn listen(config: &Config) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(&config.grpc).await.with_context(|| {
+        format!("listen on {}: is another agent running here? else set [listen] grpc", config.grpc)
+    })?;
+    let listening = listener.local_addr().context("learn the listening address")?;
+    Ok((listener, listening))
 }
 
 /// Before anybody is answered: a replica of a cluster that was founded anew must not bring the former one back to life, and

@@ -31,9 +31,10 @@ pub(crate) fn run(config: &Config, out: &mut impl Write) -> std::io::Result<bool
     let mut findings = vec![
         ("config", Finding::Fine(format!("node {} ({})", config.name, config.hostname))),
         ("data directory", data_dir(&config.dir)),
-        ("grpc port", port(&config.grpc)),
+        ("grpc port", port(&config.grpc, "grpc")),
         ("clock", clock()),
     ];
+    findings.extend(config.http.as_deref().map(|http| ("http port", port(http, "http"))));
     findings.extend(config.key_file.as_deref().map(|path| ("secrets", key(path))));
     findings.extend(config.join.iter().map(|entry| ("join", reachable(entry))));
     findings.extend(config.warnings().into_iter().map(|warning| ("config", Finding::Warning(warning))));
@@ -79,14 +80,14 @@ fn data_dir(dir: &Path) -> Finding {
     Finding::Fine(text)
 }
 
-fn port(address: &str) -> Finding {
+fn port(address: &str, key: &str) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) => Finding::Fine(format!("{address} is free")),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Finding::Wrong(format!(
-            "{address} is in use; is an agent running already? else set [listen] grpc"
+            "{address} is in use; is an agent running already? else set [listen] {key}"
         )),
         Err(error) => {
-            Finding::Wrong(format!("{address}: {error}; set [listen] grpc to an address of this machine"))
+            Finding::Wrong(format!("{address}: {error}; set [listen] {key} to an address of this machine"))
         }
     }
 }

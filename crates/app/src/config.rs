@@ -25,8 +25,8 @@ pub(crate) struct Config {
     pub(crate) labels: Vec<String>,
     /// Where the API, agents and members are served.
     pub(crate) grpc: String,
-    /// Kept for the dashboard; nothing listens there yet.
-    pub(crate) http: String,
+    /// Where the dashboard, health and metrics are served; none: nowhere.
+    pub(crate) http: Option<String>,
     /// Where others reach `grpc`; none: found out.
     pub(crate) advertise: Option<String>,
     /// The same list on every node; empty: a cluster of one.

@@ -1,7 +1,7 @@
 //! `sheaf`: the one binary. Reads the command line, builds what it asks for, runs it, and says how it ended.
 //!
 //! ```text
-//!  sheaf agent ──► agent (config, data, place, control, server, forming, node)
+//!  sheaf agent ──► agent (config, data, place, control, server, http, forming, node)
 //!  sheaf dev ────► dev   (agents as child processes, examples)
 //!  sheaf keep ───► the keeper of one instance, before anything else is started
 //!  sheaf stand-in  what holds the leases while the agent restarts
@@ -20,6 +20,7 @@ mod data;
 mod dev;
 mod example;
 mod form;
+mod http;
 mod init;
 mod node;
 mod recover;

@@ -30,8 +30,7 @@ impl ReplicaOpener {
     /// `services` receives the one service that must be run.
     pub(crate) fn new(
         config: Arc<Config>,
-        dir: std::path::PathBuf,
-        data: SharedDir,
+        (dir, data): (std::path::PathBuf, SharedDir),
         transport: Transport,
         services: mpsc::Sender<Service>,
     ) -> Self {

@@ -19,7 +19,7 @@ pub(crate) fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_env("SHEAF_LOG").unwrap_or_else(|_| {
         EnvFilter::new(
             // openraft repeats every failed message to a member that is down; what matters of it is said by us.
-            "warn,openraft=error,sheaf=info,sheaf_agent=info,sheaf_control=info,sheaf_consensus=info,sheaf_store=info,sheaf_wire=info",
+            "warn,openraft=error,sheaf=info,sheaf_agent=info,sheaf_control=info,sheaf_consensus=info,sheaf_store=info,sheaf_wire=info,sheaf_web=info",
         )
     });
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

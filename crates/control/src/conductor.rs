@@ -39,6 +39,7 @@ impl Control {
                 self.floor.clear();
                 self.live.begin(now.term, self.clock.moment());
                 tracing::info!(term = %now.term, "this node leads");
+                metrics::counter!("sheaf_raft_leaderships_total").increment(1);
                 let changed = leadership.wait_for(|then| !then.leading || then.term != now.term);
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -114,6 +115,9 @@ impl Control {
                 }
                 _ => {
                     tracing::debug!(command = ?proposal.command, "decided");
+                    if matches!(proposal.command, Command::Bind(_)) {
+                        metrics::counter!("sheaf_placements_total").increment(1);
+                    }
                     return true;
                 }
             },

@@ -36,8 +36,13 @@ impl Control {
     ) -> Result<Reply, ApiError> {
         let member = self.member()?;
         let proposal = Proposal { actor, at: self.clock.wall(), request, command };
-        let deadline = deadline.unwrap_or_else(|| Instant::now() + WITHIN);
-        match tokio::time::timeout_at(deadline, member.replica.propose(&proposal)).await {
+        let begun = Instant::now();
+        let deadline = deadline.unwrap_or_else(|| begun + WITHIN);
+        let proposed = tokio::time::timeout_at(deadline, member.replica.propose(&proposal)).await;
+        let result = if matches!(proposed, Ok(Ok(_))) { "applied" } else { "failed" };
+        metrics::histogram!("sheaf_raft_proposal_duration_seconds", "result" => result)
+            .record(begun.elapsed());
+        match proposed {
             Ok(Ok(applied)) => Ok(applied.reply),
             Ok(Err(error)) => Err(api_error(&error)),
             Err(_) => Err(ApiError::DeadlineExceeded(

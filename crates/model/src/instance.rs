@@ -25,6 +25,17 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Starting,
+        Self::Running,
+        Self::Stopping,
+        Self::Backoff,
+        Self::Failed,
+        Self::Stopped,
+    ];
+
     /// The word in answers.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -98,6 +98,17 @@ impl fmt::Display for Cell {
 }
 
 impl Cell {
+    /// In JSON answers; bytes are hexadecimal digits.
+    pub fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Null => serde_json::Value::Null,
+            Self::Integer(number) => (*number).into(),
+            Self::Real(number) => (*number).into(),
+            Self::Text(text) => text.as_str().into(),
+            Self::Blob(_) => self.to_string().into(),
+        }
+    }
+
     /// How much of an answer it is, in bytes.
     pub fn size(&self) -> usize {
         match self {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Gate, GateOutcome};
+use crate::{Event, Gate, GateOutcome};
 
 pub use job::{FailedAttempts, FailureGroup, JobExplanation, JobRow, JobStatus, SubtaskRow};
 
@@ -486,4 +486,35 @@ pub struct SecretRow {
     pub revision: u64,
     pub at: String,
     pub actor: String,
+}
+
+/// `events` rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the promised fields")]
+pub struct EventRow {
+    pub revision: u64,
+    pub at: String,
+    pub kind: String,
+    pub subject: String,
+    pub actor: String,
+    pub node: String,
+    pub before: String,
+    pub after: String,
+    pub message: String,
+}
+
+impl From<Event> for EventRow {
+    fn from(event: Event) -> Self {
+        Self {
+            revision: event.revision.0,
+            at: event.at.to_string(),
+            kind: event.kind,
+            subject: event.subject,
+            actor: event.actor,
+            node: event.node,
+            before: event.before,
+            after: event.after,
+            message: event.message,
+        }
+    }
 }

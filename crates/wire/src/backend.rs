@@ -7,7 +7,7 @@ mod serve;
 use std::future::Future;
 
 use sheaf_model::view::BackendRow;
-use sheaf_model::{BackendName, BackendSpec, RequestId};
+use sheaf_model::{BackendName, BackendSpec, RequestId, document};
 
 pub(crate) use serve::Serve;
 
@@ -40,6 +40,16 @@ pub struct GotBackend {
     pub row: BackendRow,
     /// Jobs that are not over and name it.
     pub jobs: Vec<String>,
+}
+
+impl GotBackend {
+    /// In JSON answers: its row, its document, and who needs it.
+    pub fn json(&self) -> serde_json::Value {
+        let mut value = serde_json::json!(self.row);
+        value["spec"] = document::backend_value(&self.spec);
+        value["jobs"] = serde_json::json!(self.jobs);
+        value
+    }
 }
 
 /// See `BackendService.Delete`.

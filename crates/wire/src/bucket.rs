@@ -12,8 +12,12 @@ mod view;
 
 use std::future::Future;
 
+use serde::Serialize;
+use serde_json::Value;
 use sheaf_model::view::{BucketRow, BucketStatus, Explanation, NodeExplanation};
-use sheaf_model::{BucketName, BucketSpec, Difference, PutBucket, RequestId, Revision, Span, Timestamp};
+use sheaf_model::{
+    BucketName, BucketSpec, Difference, PutBucket, RequestId, Revision, Span, Timestamp, document,
+};
 
 pub(crate) use convert::name;
 pub(crate) use serve::Serve;
@@ -214,6 +218,45 @@ pub struct BucketRelease {
     pub actor: String,
     /// What the bucket was to be.
     pub spec: BucketSpec,
+}
+
+impl BucketRelease {
+    /// As people write it; whether it is suspended is no part of a release.
+    pub fn document(&self) -> Value {
+        document::bucket_value(&self.spec, false, None)
+    }
+}
+
+/// `bucket history` rows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ReleaseRow {
+    /// Of the change.
+    pub revision: u64,
+    /// RFC 3339.
+    pub at: String,
+    /// Who made it.
+    pub actor: String,
+    /// Paths of the fields that it changed; none known of the oldest.
+    pub changed: Vec<String>,
+    /// The document.
+    pub bucket: Value,
+}
+
+impl ReleaseRow {
+    /// A release, and the one before it if that is known.
+    pub fn new(release: &BucketRelease, before: Option<&BucketRelease>) -> Self {
+        let bucket = release.document();
+        let changed = before.map_or_else(Vec::new, |before| {
+            document::differences(&before.document(), &bucket).into_iter().map(|field| field.path).collect()
+        });
+        Self {
+            revision: release.revision.0,
+            at: release.at.to_string(),
+            actor: release.actor.clone(),
+            changed,
+            bucket,
+        }
+    }
 }
 
 /// What answers `sheaf.v1.BucketService`. The errors of each call are those of its comment in the proto file.

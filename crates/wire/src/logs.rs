@@ -50,6 +50,18 @@ pub struct LogLine {
     pub text: String,
 }
 
+impl LogLine {
+    /// In JSON answers.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "node": self.node,
+            "at": self.at.to_string(),
+            "stream": self.stream.as_str(),
+            "text": self.text,
+        })
+    }
+}
+
 /// Where a line was printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogStream {

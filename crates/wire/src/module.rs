@@ -8,7 +8,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 use sheaf_model::view::{ArtifactStatus, ModuleRow};
-use sheaf_model::{Artifact, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, RequestId};
+use sheaf_model::{Artifact, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, RequestId, document};
 
 pub(crate) use serve::Serve;
 
@@ -36,6 +36,17 @@ pub struct GotModule {
     pub artifact: Option<ArtifactStatus>,
     /// The buckets that use it, by path.
     pub used_by: Vec<String>,
+}
+
+impl GotModule {
+    /// In JSON answers: its row, and what else is known.
+    pub fn json(&self) -> serde_json::Value {
+        let mut value = serde_json::json!(self.row);
+        value["module"] = document::module_value(&self.spec);
+        value["artifact"] = serde_json::json!(self.artifact);
+        value["used_by"] = serde_json::json!(self.used_by);
+        value
+    }
 }
 
 /// Longest piece of a push in bytes.

@@ -72,6 +72,7 @@ pub(crate) async fn session(
                     return;
                 }
                 tracing::info!(address, ?over, "the session is over; looking for the leader");
+                metrics::counter!("sheaf_session_losses_total").increment(1);
                 suspect = (over == Over::Silent).then(|| address.clone());
                 leader = Some(address);
                 Duration::ZERO

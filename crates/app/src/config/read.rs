@@ -23,7 +23,7 @@ pub(super) fn config(mut values: Values) -> Result<Config, Vec<Defect>> {
         hostname,
         labels: texts(&mut values, "node.labels"),
         grpc: address(&mut values, "listen.grpc").unwrap_or_else(|| "0.0.0.0:7420".to_owned()),
-        http: address(&mut values, "listen.http").unwrap_or_else(|| "127.0.0.1:7421".to_owned()),
+        http: http(&mut values),
         advertise: address(&mut values, "listen.advertise"),
         bootstrap_expect: number(&mut values, "cluster.bootstrap_expect", 1).unwrap_or(expect_all),
         join,
@@ -92,6 +92,16 @@ fn text(values: &mut Values, key: &'static str) -> Option<String> {
             None
         }
     }
+}
+
+/// Left out: on loopback. Empty: none.
+fn http(values: &mut Values) -> Option<String> {
+    let key = "listen.http";
+    if values.is_empty_text(key) {
+        values.take(key);
+        return None;
+    }
+    Some(address(values, key).unwrap_or_else(|| "127.0.0.1:7421".to_owned()))
 }
 
 /// Empty: none, as where it is left out.

@@ -124,6 +124,11 @@ impl Values {
         self.given.remove(key)
     }
 
+    /// Whether a key was given as an empty text.
+    pub(super) fn is_empty_text(&self, key: &'static str) -> bool {
+        self.given.get(key).is_some_and(|given| given.value.as_str() == Some(""))
+    }
+
     /// A value that cannot be used.
     pub(super) fn wrong(
         &mut self,

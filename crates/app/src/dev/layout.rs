@@ -30,7 +30,7 @@ const STEP: u16 = 10;
 const KEY: &str = "secrets.key";
 /// Nodes that form the cluster and stand in every join list, at most.
 const FOUNDERS: usize = 3;
-/// How often another's lock is asked for, a quarter of a second apart: a guard may be cleaning up.
+/// How often another's lock is asked for, a quarter of a second apart: a guard may be cleaning up; and free ports.
 const TRIES: u32 = 20;
 
 /// The directory, ours as long as this lives.
@@ -141,6 +141,11 @@ impl Node {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Where its dashboard is.
+    pub(super) fn dashboard(&self) -> String {
+        format!("http://127.0.0.1:{}/", self.port + 1)
+    }
+
     /// Its configuration file.
     pub(super) fn config(&self) -> PathBuf {
         self.dir.join("agent.toml")
@@ -200,8 +205,12 @@ pub(super) fn plan(home: &Home, wanted: Option<u16>, first: Option<u16>) -> anyh
     let mut nodes: Vec<Node> = (0..number).map(|index| Node::new(index, number, home.path())).collect();
     for node in &mut nodes[..known] {
         node.port = port_of(&node.config())?;
-        if !is_free(node.port) {
-            bail!("port {} of {} is taken; stop what listens there", node.port, node.name);
+        if pair(node.port).is_err() {
+            bail!(
+                "port {0} of {1} is taken, or the one after it; stop what listens there",
+                node.port,
+                node.name
+            );
         }
         if first.is_some() {
             bail!("{} has its ports already; leave --port out", home.path().display());
@@ -224,7 +233,8 @@ pub(super) fn plan(home: &Home, wanted: Option<u16>, first: Option<u16>) -> anyh
     Ok(nodes)
 }
 
-/// Ports for `number` new nodes after `known` others: the usual ones, or free ones where they are taken.
+/// Ports for `number` new nodes after `known` others: the usual ones, or free ones where they are taken. The port after
+/// each is its dashboard's.
 fn ports(number: usize, known: usize, first: Option<u16>) -> anyhow::Result<Vec<u16>> {
     let usual = |index: usize| {
         let distance = u16::try_from(known + index).ok()?.checked_mul(STEP)?;
@@ -233,23 +243,35 @@ fn ports(number: usize, known: usize, first: Option<u16>) -> anyhow::Result<Vec<
     // Held until all are chosen, or two nodes could be given the same one.
     let mut held = Vec::new();
     for index in 0..number {
-        let bound = usual(index).and_then(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+        let bound = usual(index).and_then(|port| pair(port).ok());
         held.push(match (bound, first) {
-            (Some(listener), _) => listener,
+            (Some(pair), _) => pair,
             (None, Some(first)) => match usual(index) {
                 Some(port) => {
-                    bail!("port {port} is taken; another --port than {first}, or none to take free ones")
+                    bail!(
+                        "port {port} is taken, or the one after it; another --port than {first}, or none to take free ones"
+                    )
                 }
                 None => bail!("there are not enough ports from {first} on; a lower --port"),
             },
-            (None, None) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?,
+            (None, None) => free_pair().context("find free ports")?,
         });
     }
-    held.iter().map(|listener| Ok(listener.local_addr().context("find a free port")?.port())).collect()
+    held.iter().map(|(listener, _)| Ok(listener.local_addr().context("find a free port")?.port())).collect()
 }
 
-fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+/// A port and the one after it.
+fn pair(port: u16) -> io::Result<(TcpListener, TcpListener)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    let after = listener.local_addr()?.port().checked_add(1).ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok((listener, TcpListener::bind((Ipv4Addr::LOCALHOST, after))?))
+}
+
+/// Two that nobody listens on, wherever the system finds the first.
+fn free_pair() -> io::Result<(TcpListener, TcpListener)> {
+    (0..TRIES)
+        .find_map(|_| pair(0).ok())
+        .ok_or_else(|| pair(0).err().unwrap_or(io::ErrorKind::AddrInUse.into()))
 }
 
 /// The port that a configuration file names.
@@ -309,8 +331,10 @@ mod tests {
     fn a_taken_port_is_replaced_unless_it_was_asked_for() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = taken.local_addr().expect("bound").port();
-        let error = ports(1, 0, Some(port)).expect_err("taken").to_string();
-        assert!(error.starts_with(&format!("port {port} is taken")), "{error}");
+        for first in [port, port - 1] {
+            let error = ports(1, 0, Some(first)).expect_err("taken").to_string();
+            assert!(error.starts_with(&format!("port {first} is taken")), "{error}");
+        }
         assert_eq!(ports(3, 0, None).expect("free ones").len(), 3);
     }
 }

@@ -104,6 +104,9 @@ impl Screen<'_> {
         let home = self.home.path().display();
         let mut lines = Vec::new();
         let mut line = |command: String, about: &str| lines.push((command, about.to_owned()));
+        if let Some(first) = self.nodes.first() {
+            line(first.dashboard(), "in a browser: all of this, live");
+        }
         if let Some(first) = self.nodes.first().filter(|first| first.port != PORT) {
             line(format!("export SHEAF_ADDRESS={}", first.address()), "where this cluster is");
         }
@@ -320,9 +323,13 @@ mod tests {
         let agents = vec![("work-01".to_owned(), 42)];
         let text = Screen { home: &home, nodes: &nodes, agents, seen: &seen, notes: &[] }.text();
         assert!(text.starts_with("Sheaf runs on 3 nodes, in "), "{text}");
-        for expected in
-            ["kill -9 42 ", "/dev/report moves within about 4s", "node label work-01 collect", "pid 42"]
-        {
+        for expected in [
+            "kill -9 42 ",
+            "/dev/report moves within about 4s",
+            "node label work-01 collect",
+            "pid 42",
+            "http://127.0.0.1:",
+        ] {
             assert!(text.contains(expected), "{expected} is missing:\n{text}");
         }
         assert_eq!(text.contains("SHEAF_ADDRESS"), nodes[0].port != PORT);

@@ -102,7 +102,7 @@ impl Backend {
             Self::List(List { filter, page }) => list(&filter, &page, client, format, out).await,
             Self::Status(Status { name: None, page }) => list(&[], &page, client, format, out).await,
             Self::Status(Status { name: Some(name), .. }) => {
-                status(client.backend(&name).await?, format, out)
+                status(&client.backend(&name).await?, format, out)
             }
             Self::Delete(delete) => delete.run(client, format, out).await,
         }
@@ -153,20 +153,15 @@ async fn list(
 }
 
 /// What `-o yaml` prints can be applied again.
-fn status(got: GotBackend, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+fn status(got: &GotBackend, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
     let GotBackend { spec, row, jobs } = got;
     match format {
-        Format::Yaml => out.yaml(&backend_value(&spec))?,
-        Format::Json => {
-            let mut value = serde_json::json!(row);
-            value["spec"] = backend_value(&spec);
-            value["jobs"] = serde_json::json!(jobs);
-            out.json(&value)?;
-        }
+        Format::Yaml => out.yaml(&backend_value(spec))?,
+        Format::Json => out.json(&got.json())?,
         Format::Name => out.line(&row.name)?,
         Format::Table | Format::Wide => {
             let mut listing = Listing::new(format);
-            listing.page(out, std::slice::from_ref(&row))?;
+            listing.page(out, std::slice::from_ref(row))?;
             listing.end(out)?;
             if !row.message.is_empty() {
                 out.line(&format!("it failed last with: {}", row.message))?;

@@ -2,8 +2,8 @@
 
 use clap::Args;
 use futures::TryStreamExt;
-use serde::Serialize;
-use sheaf_model::{Event, Revision, Timestamp, nearest};
+use sheaf_model::view::EventRow;
+use sheaf_model::{Revision, Timestamp, nearest};
 use sheaf_wire::event::{Cursor, EventFilter, ListEvents, WatchEvents};
 use sheaf_wire::{Client, PAGE_MAX};
 
@@ -233,36 +233,6 @@ fn filter(terms: &[String]) -> Result<EventFilter, Failure> {
     Ok(filter)
 }
 
-/// An event as it is printed: the promised fields in their order.
-#[derive(Debug, Serialize)]
-pub(crate) struct EventRow {
-    revision: u64,
-    at: String,
-    kind: String,
-    subject: String,
-    actor: String,
-    node: String,
-    before: String,
-    after: String,
-    message: String,
-}
-
-impl From<Event> for EventRow {
-    fn from(event: Event) -> Self {
-        Self {
-            revision: event.revision.0,
-            at: event.at.to_string(),
-            kind: event.kind,
-            subject: event.subject,
-            actor: event.actor,
-            node: event.node,
-            before: event.before,
-            after: event.after,
-            message: event.message,
-        }
-    }
-}
-
 impl Listed for EventRow {
     const COLUMNS: &'static [Column] = &[
         Column::new("REVISION").number(),
@@ -297,6 +267,8 @@ impl Listed for EventRow {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_model::Event;
+
     use super::*;
     use crate::output::recorded::{self, NOW};
 

@@ -1,6 +1,5 @@
 //! How lines of output look, of instances and of attempts.
 
-use serde_json::json;
 use sheaf_wire::logs::{LogLine, LogStream};
 
 use crate::exit::Failure;
@@ -9,10 +8,7 @@ use crate::output::{Format, Terminal};
 /// Prints a line; what Sheaf itself says of a program is talk, unless programs read it.
 pub(super) fn print(out: &mut Terminal, format: Format, line: &LogLine) -> Result<(), Failure> {
     match (format, line.stream) {
-        (Format::Json | Format::Yaml, stream) => out.line(
-            &json!({"node": line.node, "at": line.at.to_string(), "stream": stream.as_str(), "text": line.text})
-                .to_string(),
-        ),
+        (Format::Json | Format::Yaml, _) => out.line(&line.json().to_string()),
         (Format::Table | Format::Name, LogStream::Sheaf) | (Format::Wide, LogStream::Sheaf) => {
             out.say(&format!("{}: {}", line.node, line.text));
             Ok(())

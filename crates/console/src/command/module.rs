@@ -15,7 +15,7 @@ use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::options::{Page, Wait, Yes};
 use crate::output::{Format, Terminal};
-use crate::table::{self, Listing};
+use crate::table::Listing;
 use crate::text;
 use crate::wait::{self, Goal};
 
@@ -146,17 +146,9 @@ impl Status {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
         let Some(name) = self.name else { return self.list.run(client, format, out).await };
         let got = client.module(&name).await?;
-        let GotModule { spec, row, artifact, used_by } = &got;
+        let GotModule { spec, row, .. } = &got;
         match format {
-            Format::Json => {
-                let mut value = table::json(row);
-                if let Some(fields) = value.as_object_mut() {
-                    fields.insert("module".to_owned(), document::module_value(spec));
-                    fields.insert("artifact".to_owned(), table::json(artifact));
-                    fields.insert("used_by".to_owned(), table::json(used_by));
-                }
-                out.json(&value)?;
-            }
+            Format::Json => out.json(&got.json())?,
             Format::Yaml => out.documents(&document::module_yaml(spec))?,
             Format::Name => out.line(&format!("{}@{}", row.name, row.version))?,
             Format::Table | Format::Wide => {

@@ -116,20 +116,10 @@ fn print(
     }
     let rows = rows.iter().map(|row| {
         let name = row.first().map(ToString::to_string).unwrap_or_default();
-        let fields: Map<String, Value> = columns.iter().cloned().zip(row.iter().map(json)).collect();
+        let fields: Map<String, Value> = columns.iter().cloned().zip(row.iter().map(Cell::json)).collect();
         (name, Value::Object(fields))
     });
     listing.values(out, rows)
-}
-
-fn json(cell: &Cell) -> Value {
-    match cell {
-        Cell::Null => Value::Null,
-        Cell::Integer(number) => (*number).into(),
-        Cell::Real(number) => (*number).into(),
-        Cell::Text(text) => text.as_str().into(),
-        Cell::Blob(_) => cell.to_string().into(),
-    }
 }
 
 /// A column of a view.

@@ -98,7 +98,7 @@ impl<R: Route> tower::Service<Request<Body>> for Front<R> {
         let inner = self.0.clone();
         // Now, not when first polled: the transport's timer must not be earlier.
         let begun = Instant::now();
-        Box::pin(async move { Ok(inner.answer(request, begun).await) })
+        Box::pin(async move { Ok(inner.measured(request, begun).await) })
     }
 }
 
@@ -111,8 +111,33 @@ enum Attempt {
 }
 
 impl<R: Route> Inner<R> {
-    async fn answer(&self, mut request: Request<Body>, begun: Instant) -> Response<Body> {
-        let (class, stream) = method(request.uri().path());
+    /// Answers, and counts how long that took; what peers ask of each other is not counted.
+    async fn measured(&self, request: Request<Body>, begun: Instant) -> Response<Body> {
+        let path = request.uri().path();
+        let (class, stream) = method(path);
+        if class == Class::Own {
+            return self.answer(request, begun, (class, stream)).await;
+        }
+        // Of the calls there are, so that names are bounded.
+        let (service, method) = path.trim_start_matches("/sheaf.v1.").split_once('/').unwrap_or((path, ""));
+        let (service, method) = (service.to_owned(), method.to_owned());
+        if stream {
+            metrics::counter!("sheaf_api_streams_total", "service" => service, "method" => method)
+                .increment(1);
+            return self.answer(request, begun, (class, stream)).await;
+        }
+        let response = self.answer(request, begun, (class, stream)).await;
+        let labels = [("service", service), ("method", method), ("code", code(&response))];
+        metrics::histogram!("sheaf_api_request_duration_seconds", &labels).record(begun.elapsed());
+        response
+    }
+
+    async fn answer(
+        &self,
+        mut request: Request<Body>,
+        begun: Instant,
+        (class, stream): (Class, bool),
+    ) -> Response<Body> {
         let long = request.headers().get(DEFECTS).is_some_and(|value| value == "all");
         if *self.stopping.borrow() {
             return refuse(ApiError::unavailable("this node is stopping"), long);
@@ -350,6 +375,14 @@ fn judged(call: &Call, response: Response<Body>) -> Attempt {
 
 fn refuse(error: ApiError, long: bool) -> Response<Body> {
     to_status(error, long).into_http()
+}
+
+/// How a call ended, by the name that gRPC's own metrics use. What went well says so only at its end.
+fn code(response: &Response<Body>) -> String {
+    match Status::from_header_map(response.headers()).map(|status| status.code()) {
+        None | Some(Code::Ok) => "OK".to_owned(),
+        Some(code) => format!("{code:?}"),
+    }
 }
 
 /// A place among the calls under way, given back when dropped.

@@ -1,10 +1,9 @@
 //! `sheaf bucket history NAME`
 
 use clap::Args;
-use serde_json::Value;
 use sheaf_model::{BucketName, Timestamp, document};
 use sheaf_wire::Client;
-use sheaf_wire::bucket::{BucketHistory, BucketRelease};
+use sheaf_wire::bucket::{BucketHistory, BucketRelease, ReleaseRow};
 
 use super::bucket_name;
 use crate::command::page;
@@ -47,7 +46,7 @@ impl History {
                     if !std::mem::take(&mut first) {
                         out.line("---")?;
                     }
-                    out.documents(&document::yaml(&value(release)))?;
+                    out.documents(&document::yaml(&release.document()))?;
                 }
                 return Ok(());
             }
@@ -68,37 +67,6 @@ impl History {
             listing.end(out)?;
         }
         Ok(Exit::Done)
-    }
-}
-
-fn value(release: &BucketRelease) -> Value {
-    document::bucket_value(&release.spec, false, None)
-}
-
-/// A release as it is printed.
-#[derive(serde::Serialize)]
-struct ReleaseRow {
-    revision: u64,
-    at: String,
-    actor: String,
-    /// Paths of the fields that it changed; none known of the oldest.
-    changed: Vec<String>,
-    bucket: Value,
-}
-
-impl ReleaseRow {
-    fn new(release: &BucketRelease, before: Option<&BucketRelease>) -> Self {
-        let bucket = value(release);
-        let changed = before.map_or_else(Vec::new, |before| {
-            document::differences(&value(before), &bucket).into_iter().map(|field| field.path).collect()
-        });
-        Self {
-            revision: release.revision.0,
-            at: release.at.to_string(),
-            actor: release.actor.clone(),
-            changed,
-            bucket,
-        }
     }
 }
 

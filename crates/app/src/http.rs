@@ -1,0 +1,261 @@
+//! The HTTP side of the agent: the port, and what only this process knows for `/metrics`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::future::BoxFuture;
+use sheaf_agent::State;
+use sheaf_control::Control;
+use sheaf_model::view::ClusterStatus;
+use sheaf_model::{JobState, Phase, Queue};
+use sheaf_web::metrics::{Metrics, Samples, Source};
+use sheaf_web::{Limits, Web};
+use sheaf_wire::job::ListJobs;
+use sheaf_wire::{Client, Filter, PAGE_MAX, PageOf, Refused};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::node::Logs;
+
+/// A scrape waits no longer for a part of what it asks for; that part is left out then.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// The port, opened before anything is started: one that is taken ends the agent at once.
+pub(crate) struct Port {
+    listener: TcpListener,
+    address: String,
+}
+
+impl Port {
+    /// Opens `[listen] http`; none if that is empty.
+    pub(crate) async fn open(config: &Config) -> anyhow::Result<Option<Self>> {
+        let Some(http) = &config.http else { return Ok(None) };
+        let listener = TcpListener::bind(http).await.with_context(|| {
+            format!(
+                "listen on {http} for the dashboard: is another agent running here? else set [listen] http, or to \"\" \
+                 for none"
+            )
+        })?;
+        let address = listener.local_addr().context("learn the listening address")?;
+        Ok(Some(Self { listener, address: address.to_string() }))
+    }
+
+    /// Where it is, for people; empty: nowhere.
+    pub(crate) fn shown(port: Option<&Self>) -> &str {
+        port.map_or("", |port| &port.address)
+    }
+}
+
+/// Serves until `stop`; without a port it only waits for that.
+pub(crate) async fn serve(
+    port: Option<Port>,
+    config: Arc<Config>,
+    metrics: Metrics,
+    client: Client,
+    secured: bool,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(Port { listener, .. }) = port else {
+        stop.cancelled().await;
+        return Ok(());
+    };
+    let advertised = config.advertise.as_ref().and_then(|address| address.rsplit_once(':'));
+    let mut hosts = vec![config.name.to_string(), config.hostname.clone()];
+    hosts.extend(advertised.map(|(host, _)| host.to_owned()));
+    let options =
+        sheaf_web::Options { node: config.name.to_string(), hosts, secured, limits: Limits::default() };
+    Web::new(options, client, metrics).serve(listener, stop).await.context("serve the dashboard")
+}
+
+/// What this agent's process knows.
+pub(crate) struct Measured {
+    pub(crate) control: Control,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) refused: Refused,
+    pub(crate) client: Client,
+    pub(crate) name: String,
+    pub(crate) dir: PathBuf,
+}
+
+impl Source for Measured {
+    fn collect<'a>(&'a self, samples: &'a mut Samples) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let version = [("version", env!("CARGO_PKG_VERSION"))];
+            samples.gauge("sheaf_build_info", "The version of this agent; always 1.", &version, 1.0);
+            self.disk(samples);
+            let leads = self.raft(samples);
+            let (agent, cluster) = futures::join!(self.agent(), self.cluster(leads));
+            self.strain(agent.as_ref(), samples);
+            if let Some(state) = agent {
+                of_agent(&state, samples);
+            }
+            if let Some((status, waiting)) = cluster {
+                of_cluster(&status, waiting, samples);
+            }
+        })
+    }
+}
+
+impl Measured {
+    fn disk(&self, samples: &mut Samples) {
+        // What cannot be read is left out.
+        let Ok(space) = rustix::fs::statvfs(&self.dir) else { return };
+        let [free, all] =
+            [space.f_bavail, space.f_blocks].map(|blocks| blocks as f64 * space.f_frsize as f64);
+        let about = "Room that is left where the data directory is.";
+        samples.gauge("sheaf_storage_available_bytes", about, &[], free);
+        samples.gauge("sheaf_storage_size_bytes", "Size of the disk where the data directory is.", &[], all);
+    }
+
+    /// What must be seen of a process that cannot keep up; before its agent runs, what the control plane counts.
+    fn strain(&self, agent: Option<&State>, samples: &mut Samples) {
+        let control = || {
+            (self.control.late_timers(), self.control.full_queues().with(Queue::Calls, self.refused.times()))
+        };
+        let (timers, full) =
+            agent.map_or_else(control, |state| (state.load.late_timers, state.load.full_queues));
+        let about = "Timers of this agent that came over 50 ms late: its machine is starved.";
+        samples.counter("sheaf_late_timers_total", about, &[], timers as f64);
+        for queue in Queue::ALL {
+            let about =
+                "How often a bounded queue of this agent was full: somebody waited, was refused or cut off.";
+            let labels = [("queue", queue.as_str())];
+            samples.counter("sheaf_queue_full_total", about, &labels, full.times(queue) as f64);
+        }
+    }
+
+    /// Where this node's replica stands; whether it leads.
+    fn raft(&self, samples: &mut Samples) -> bool {
+        let place = self.control.place();
+        let member = place.member();
+        let knows_leader = place.leader_address().is_some();
+        let flag = |yes: bool| if yes { 1.0 } else { 0.0 };
+        let about = "Whether this node knows a leader that was heard lately.";
+        samples.gauge("sheaf_raft_has_leader", about, &[], flag(knows_leader));
+        let about = "Whether this node holds a replica of the log.";
+        samples.gauge("sheaf_raft_is_member", about, &[], flag(member.is_some()));
+        let leads = place.leads();
+        let about = "Whether this node leads, and a majority answered it lately.";
+        samples.gauge("sheaf_raft_is_leader", about, &[], flag(leads));
+        let Some(member) = member else { return leads };
+        let metrics = member.replica.metrics();
+        samples.gauge("sheaf_raft_term", "The newest term this member has seen.", &[], metrics.term.0 as f64);
+        for (name, about, index) in [
+            ("sheaf_raft_last_index", "The last entry of this member's log.", metrics.last),
+            (
+                "sheaf_raft_committed_index",
+                "The last entry that this member knows to be agreed on.",
+                metrics.committed,
+            ),
+            (
+                "sheaf_raft_applied_index",
+                "The last entry that this member has applied in memory.",
+                metrics.applied,
+            ),
+            (
+                "sheaf_raft_durable_index",
+                "The last entry whose outcome is in this member's database.",
+                metrics.durable,
+            ),
+            ("sheaf_raft_purged_index", "The last entry that was cut off this member's log.", metrics.purged),
+        ] {
+            samples.gauge(name, about, &[], index.unwrap_or(0) as f64);
+        }
+        let voters = metrics.voters().count() as f64;
+        samples.gauge("sheaf_raft_voters", "Members that vote, as this one knows.", &[], voters);
+        samples.gauge("sheaf_raft_members", "Members, as this one knows.", &[], metrics.members.len() as f64);
+        let state = member.replica.state();
+        samples.gauge(
+            "sheaf_revision",
+            "The revision of the state that this member has.",
+            &[],
+            state.revision.0 as f64,
+        );
+        for other in &metrics.members {
+            let Some(lag) = other.match_lag else { continue };
+            let name = state.node_name(other.peer.node);
+            let about = "On the leader: entries that a member is not known to have yet.";
+            samples.gauge("sheaf_raft_match_lag_entries", about, &[("member", &name)], lag as f64);
+        }
+        leads
+    }
+
+    async fn agent(&self) -> Option<State> {
+        let agent = self.logs.agent()?;
+        tokio::time::timeout(WITHIN, agent.state()).await.ok()?.ok()
+    }
+
+    /// How the cluster stands, and how many subtasks of jobs that run could start; only from the leader, or each node
+    /// would tell the same.
+    async fn cluster(&self, leads: bool) -> Option<(ClusterStatus, u64)> {
+        if !leads {
+            return None;
+        }
+        let client = self.client.with_deadline(WITHIN);
+        let running = ListJobs {
+            page: PageOf { size: PAGE_MAX, ..PageOf::default() },
+            filter: Filter::default().with("state", JobState::Running.as_str()),
+        };
+        let (status, jobs) = futures::join!(client.cluster_status(), client.list_jobs(running));
+        let status = status.ok().filter(|status| status.leader.as_ref() == Some(&self.name))?;
+        Some((status, jobs.map_or(0, |page| page.rows.iter().map(|job| job.counts.ready).sum())))
+    }
+}
+
+fn of_agent(state: &State, samples: &mut Samples) {
+    let session = if state.has_session { 1.0 } else { 0.0 };
+    samples.gauge("sheaf_session_open", "Whether this node has a session with the leader.", &[], session);
+    let seen = state.seen.0 as f64;
+    samples.gauge(
+        "sheaf_agent_seen_revision",
+        "The newest revision that this node's agent has acted on.",
+        &[],
+        seen,
+    );
+    for phase in Phase::ALL {
+        let count = state.instances.iter().filter(|instance| instance.phase == phase).count();
+        let about = "Instances of buckets on this node, by phase.";
+        samples.gauge("sheaf_instances", about, &[("phase", phase.as_str())], count as f64);
+    }
+    let eligible = state.verdicts.iter().filter(|verdict| verdict.eligible()).count();
+    let about = "Buckets that this node asked its gates about, by outcome.";
+    samples.gauge("sheaf_verdicts", about, &[("outcome", "eligible")], eligible as f64);
+    let refused = state.verdicts.len() - eligible;
+    samples.gauge("sheaf_verdicts", about, &[("outcome", "not_eligible")], refused as f64);
+}
+
+fn of_cluster(status: &ClusterStatus, waiting: u64, samples: &mut Samples) {
+    let spare = f64::from(status.fault_tolerance);
+    let about = "On the leader: voters that may fail now with the control plane still working.";
+    samples.gauge("sheaf_fault_tolerance", about, &[], spare);
+    let ClusterStatus { nodes, buckets, jobs, .. } = status;
+    let mut all = |name, about, counts: &[(&str, u32)], label| {
+        for (word, count) in counts {
+            samples.gauge(name, about, &[(label, word)], f64::from(*count));
+        }
+    };
+    let counts = [("ready", nodes.ready), ("lost", nodes.lost), ("draining", nodes.draining)];
+    all("sheaf_nodes", "On the leader: nodes by status.", &counts, "status");
+    let counts = [
+        ("running", buckets.running),
+        ("partial", buckets.partial),
+        ("unplaced", buckets.unplaced),
+        ("suspended", buckets.suspended),
+        ("failed", buckets.failed),
+        ("other", buckets.other),
+    ];
+    all("sheaf_buckets", "On the leader: buckets by state.", &counts, "state");
+    let counts = [
+        ("running", jobs.running),
+        ("paused", jobs.paused),
+        ("finished", jobs.finished),
+        ("failed", jobs.failed),
+        ("canceled", jobs.canceled),
+    ];
+    all("sheaf_jobs", "On the leader: jobs by state.", &counts, "state");
+    let about = "On the leader: subtasks of running jobs that could start and wait for room.";
+    samples.gauge("sheaf_subtasks_ready", about, &[], waiting as f64);
+}

@@ -1,0 +1,132 @@
+// Nodes across, buckets down: what each is to the other, and why.
+
+import { get, page } from "./api.js";
+import { card, el, link, show, table } from "./dom.js";
+import { eventColumns } from "./events.js";
+import { asFilter, filterLine } from "./list.js";
+import { look, state, words } from "./words.js";
+
+export const title = () => "Affinity";
+
+const LEGEND = ["running", "starting", "backoff", "failed", "stopping", "available", "refused", "unknown"];
+const HISTORY = 30;
+
+export function open(main, params, { again }) {
+  let text = params.get("filter") ?? "";
+  let [after, nodesAfter] = ["", ""];
+  const [before, nodesBefore] = [[], []];
+  let found = null;
+  // The cell whose history is shown, and the one that the Tab key leads to.
+  let chosen = null;
+  let reached = null;
+  const hint = el("div", { class: "hint", role: "tooltip", id: "hint", hidden: true });
+  document.body.append(hint);
+
+  const filter = filterLine({ value: text, label: "Filter buckets", hint: "a part of a path, or state=partial, module=flume",
+    apply: (typed) => { text = typed; after = ""; before.length = 0; again(); } });
+
+  function tell(button, bucket, node, cell) {
+    const epoch = cell.epoch === null ? "" : `, epoch ${cell.epoch}`;
+    show(hint, el("b", null, `${bucket.name} on ${node.name}: ${words(cell.mark)}${epoch}`), el("div", null, cell.why));
+    hint.hidden = false;
+    const at = button.getBoundingClientRect();
+    const size = hint.getBoundingClientRect();
+    const below = at.bottom + size.height + 12 < window.innerHeight;
+    hint.style.left = `${Math.max(8, Math.min(at.left, window.innerWidth - size.width - 12))}px`;
+    hint.style.top = `${below ? at.bottom + 6 : Math.max(8, at.top - size.height - 6)}px`;
+  }
+  const hide = () => { hint.hidden = true; };
+
+  function cell(bucket, node, it, row, column) {
+    const [glyph, tone] = look(it.mark);
+    const id = `${bucket.name} ${node.name}`;
+    const open = chosen === id;
+    const tell_ = (event) => tell(event.currentTarget, bucket, node, it);
+    return el("td", { "data-key": id }, el("button", {
+      type: "button", class: `cell ${tone}`, "data-at": `${row} ${column}`, "data-mark": it.mark,
+      tabindex: (reached ?? "0 0") === `${row} ${column}` ? "0" : "-1", "aria-expanded": open ? "true" : "false",
+      "aria-label": `${bucket.name} on ${node.name}: ${words(it.mark)}. ${it.why}`,
+      onmouseenter: tell_, onmouseleave: hide, onblur: hide,
+      onfocus: (event) => { reached = `${row} ${column}`; tell_(event); },
+      onclick: () => { chosen = open ? null : id; hide(); again(); },
+    }, el("span", { "aria-hidden": "true" }, glyph)));
+  }
+
+  // Arrows move from cell to cell, as in any grid.
+  function moved(event) {
+    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    const at = event.target.dataset?.at?.split(" ").map(Number);
+    if (event.key === "Escape") hide();
+    if (!step || !at) return;
+    const next = event.currentTarget.querySelector(`[data-at="${at[0] + step[0]} ${at[1] + step[1]}"]`);
+    if (!next) return;
+    event.preventDefault();
+    event.currentTarget.querySelectorAll('.cell[tabindex="0"]').forEach((one) => one.setAttribute("tabindex", "-1"));
+    next.setAttribute("tabindex", "0");
+    next.focus();
+  }
+
+  function grid() {
+    const { nodes, buckets } = found;
+    const heads = nodes.map((node) => {
+      const [glyph] = look(node.status);
+      const status = node.status === "ready" ? null : `${glyph} `;
+      return el("th", { scope: "col", "data-key": node.name, title: `${node.name}: ${words(node.status)}${node.leader ? ", leads" : ""}` },
+        link("node", { name: node.name }, status, node.name, node.leader ? " ★" : null));
+    });
+    const rows = buckets.map((bucket, row) => el("tr", { "data-key": bucket.name },
+      el("th", { scope: "row", title: bucket.name }, look(bucket.state)[1] === "good" ? null : [el("span", { class: look(bucket.state)[1], title: words(bucket.state) }, look(bucket.state)[0]), " "],
+        link("bucket", { name: bucket.name }, bucket.name), el("span", { class: "quiet small" }, bucket.multi_node ? " every" : " one")),
+      bucket.cells.map((it, column) => cell(bucket, nodes[column], it, row, column)), el("td", { class: "fill" })));
+    return el("div", { class: "scroll", onscroll: hide }, el("table", { class: "matrix", role: "grid", "aria-label": "Affinity of buckets to nodes", onkeydown: moved },
+      el("thead", null, el("tr", null, el("th", { scope: "col" }, "Bucket"), heads, el("th", { class: "fill" }))), el("tbody", null, rows)));
+  }
+
+  function legend() {
+    return el("div", { class: "legend" }, LEGEND.map((word) => el("span", null,
+      el("span", { class: look(word)[1], "aria-hidden": "true" }, look(word)[0]), ` ${words(word)}`)), el("span", null, "★ leads"),
+    el("span", null, "every, one: on how many nodes it is to run"));
+  }
+
+  function turns() {
+    if (!before.length && !found.next && !nodesBefore.length && !found.nodes_next) return null;
+    const turn = (text, able, go) => el("button", { type: "button", disabled: !able, onclick: () => { go(); again(); } }, text);
+    return el("div", { class: "pages" }, el("span", { class: "quiet small" }, "There is more than fits here."),
+      turn("← nodes", nodesBefore.length > 0, () => { nodesAfter = nodesBefore.pop(); }),
+      turn("nodes →", found.nodes_next, () => { nodesBefore.push(nodesAfter); nodesAfter = found.nodes_next; }),
+      turn("↑ buckets", before.length > 0, () => { after = before.pop(); }),
+      turn("buckets ↓", found.next, () => { before.push(after); after = found.next; }));
+  }
+
+  async function story() {
+    if (chosen === null) return null;
+    const [name, nodeName] = chosen.split(" ");
+    const [events, explained] = await Promise.all([
+      page("event/list", { subject: name, node: nodeName, limit: HISTORY }), get("bucket/explain", { name })]);
+    const gates = explained.nodes.find((one) => one.node === nodeName)?.gates ?? [];
+    const close = el("span", { class: "acts" }, el("button", { type: "button", onclick: () => { chosen = null; again(); } }, "Close"));
+    return card(`${name} on ${nodeName}`, close,
+      table("Gates", [
+        { title: "Gate", cell: (gate) => gate.gate },
+        { title: "Outcome", cell: (gate) => state(gate.pass === null ? "unknown" : gate.pass ? "pass" : "refuse") },
+        { title: "Reason", text: true, cell: (gate) => gate.reason },
+      ], gates, (gate) => gate.gate),
+      events.rows.length === 0 ? el("p", { class: "empty" }, "Nothing happened between the two yet.")
+        : table("History of this cell", eventColumns().filter(({ title: name_ }) => !["Subject", "Node"].includes(name_)), events.rows,
+          (row) => `${row.revision} ${row.kind} ${row.after}`));
+  }
+
+  return {
+    async refresh() {
+      found = await get("node/matrix", { after, nodes_after: nodesAfter, filter: asFilter(text) });
+      const told = await story();
+      const body = found.buckets.length === 0
+        ? el("p", { class: "empty" }, text ? "No bucket is like that." : "There is no bucket yet: sheaf apply -f FILE registers some.")
+        : [grid(), turns(), legend()];
+      show(main, el("h1", null, "Affinity"),
+        el("p", { class: "quiet" }, "Which node has which bucket. Point at a cell for why, or go there with the arrow keys; press it for its history."),
+        card("Nodes × buckets", null, el("div", { class: "inner" }, filter), body), told);
+    },
+    close: () => hint.remove(),
+  };
+}

@@ -1,0 +1,137 @@
+// One node: what it is, what it runs, what happened to it, and what can be done with it.
+
+import { change, get } from "./api.js";
+import { button, confirm, simple } from "./act.js";
+import { card, el, facts, link, show, table } from "./dom.js";
+import { eventColumns } from "./events.js";
+import { list } from "./list.js";
+import { share } from "./plot.js";
+import { ago, bytes, count, many, state, tags } from "./words.js";
+
+export const title = (params) => params.get("name") ?? "Node";
+
+export function open(main, params, { again }) {
+  const name = params.get("name") ?? "";
+  const events = list({
+    title: "History", again, size: 20, keyOf: (row) => `${row.revision} ${row.kind} ${row.subject}`,
+    columns: eventColumns().filter((column) => column.title !== "Node"),
+    ask: () => ["event/list", { node: name }], empty: "Nothing happened here that is remembered.",
+  });
+  return {
+    async refresh() {
+      const [node] = await Promise.all([get("node/status", { name }), events.refresh()]);
+      show(main, head(node, again), el("div", { class: "pair" }, says(node), uses(node)), runs(node), events.view());
+    },
+  };
+}
+
+function head(node, again) {
+  return el("div", { class: "title" },
+    el("div", null, el("div", { class: "crumb" }, link("nodes", null, "Nodes")), el("h1", null, node.name)), state(node.status),
+    node.leader ? el("span", { class: "quiet" }, "leader") : node.voter ? el("span", { class: "quiet" }, "voter") : null,
+    el("div", { class: "acts" }, acts(node, again)));
+}
+
+function acts(node, done) {
+  const { name, status } = node;
+  const found = [];
+  if (status === "draining") {
+    found.push(button("End the drain", () => simple({ title: `Let ${name} take work again?`, verb: "End the drain", done,
+      text: async () => "It may be given new work at once; what went elsewhere stays there.", path: "node/undrain", body: { node: name } })));
+  } else if (!["lost", "left"].includes(status)) {
+    found.push(button("Drain …", () => drain(name, done)));
+  }
+  if (node.voter && !node.leader) {
+    found.push(button("Make it lead …", () => simple({ title: `Hand leadership to ${name}?`, verb: "Hand over", done,
+      text: async () => "For a moment nothing is decided; what runs goes on. The present leader stays a voter.", path: "cluster/transfer", body: { to: name } })));
+  }
+  found.push(button("Labels …", () => labels(node, done)));
+  if (status === "lost") {
+    found.push(button("Forget …", () => simple({ title: `Forget ${name}?`, verb: "Forget it", danger: true, done,
+      text: async () => "You vouch that nothing it ran is alive. Its single-node work goes elsewhere at once, and another node takes its vote. Should it come back after all, it needs an empty data directory.",
+      path: "node/forget", body: { node: name } }), true));
+  }
+  return found;
+}
+
+/** Shows what would move where before it does. */
+export function drain(name, done) {
+  const body = (values) => ({ node: name, keep_multi_node: values.keep, deadline: values.deadline || null });
+  confirm({
+    title: `Drain ${name}?`, verb: "Drain it", done,
+    fields: [
+      { name: "keep", type: "checkbox", label: "Let multi-node buckets go on running there" },
+      { name: "deadline", label: "Stop after this time what could not go elsewhere", hint: "never; or 5m" },
+    ],
+    consequence: async (values) => {
+      const { going } = await change("node/drain", { ...body(values), dry_run: true });
+      if (going.length === 0) return el("p", null, "It takes no new work from then on. Nothing runs there now.");
+      return [el("p", null, `It takes no new work from then on, and ${many(going.length, "bucket")} would go, one after the other:`),
+        table("What would move", [
+          { title: "Bucket", cell: (row) => row.bucket },
+          { title: "Goes to", cell: (row) => row.to || el("span", { class: "warn" }, "nowhere") },
+          { title: "Why", text: true, cell: (row) => row.why },
+        ], going, (row) => row.bucket)];
+    },
+    act: (values) => change("node/drain", body(values)),
+  });
+}
+
+function labels(node, done) {
+  const given = node.facts.given_labels;
+  const parse = (text) => text.split(/[\s,]+/).filter(Boolean);
+  const plan = (values) => {
+    const wanted = parse(values.labels);
+    return { node: node.name, add: wanted.filter((one) => !given.includes(one)), remove: given.filter((one) => !wanted.includes(one)) };
+  };
+  confirm({
+    title: `Labels given to ${node.name}`, verb: "Set them", done,
+    fields: [{ name: "labels", label: "Labels, besides those of its config file", value: given.join(" ") }],
+    consequence: async (values) => {
+      const { add, remove } = plan(values);
+      if (add.length + remove.length === 0) return el("p", null, "Nothing changes.");
+      return [add.length > 0 ? el("p", null, "Gives ", tags(add)) : null, remove.length > 0 ? el("p", null, "Takes away ", tags(remove)) : null,
+        el("p", { class: "quiet" }, "Every bucket whose rules name one of them may start or stop here.")];
+    },
+    act: (values) => change("node/label", plan(values)),
+  });
+}
+
+function says(node) {
+  const allows = node.allowed_modules.length === 0 || node.allowed_modules[0] === "*" ? "all modules" : tags(node.allowed_modules);
+  return card("What it says", null, el("div", { class: "inner" }, facts([
+    ["Hostname", node.hostname],
+    ["Address", el("span", { class: "mono" }, node.address)],
+    ["Id", node.id],
+    ["Version", node.version],
+    ["Since", ago(node.since)],
+    ["Labels", tags(node.labels)],
+    ["Allows", allows],
+    ["Denies", node.facts.deny.length > 0 ? tags(node.facts.deny) : null],
+    ["Because", node.facts.reason],
+    ["Notes", node.facts.notes.length > 0 ? node.facts.notes.map((note) => el("div", null, note)) : null],
+  ])));
+}
+
+function uses(node) {
+  const queues = Object.entries(node.facts.full_queues);
+  return card("How busy it is", null, el("div", { class: "inner" }, facts([
+    ["Load", [share(node.load, node.cpu, "load of the processors"), `${node.load.toFixed(2)} on ${many(node.cpu, "core")}`]],
+    ["Memory", [share(node.memory_used, node.memory_total, "memory used"), `${bytes(node.memory_used)} of ${bytes(node.memory_total)}`]],
+    ["Disk", `${bytes(node.facts.disk_available)} free where its data is`],
+    ["Late timers", node.facts.late_timers > 0 ? el("span", { class: "warn" }, `! ${count(node.facts.late_timers)}: the machine is starved`) : "none"],
+    ["Full queues", queues.length > 0 ? queues.map(([queue, times]) => el("div", { class: "warn" }, `! ${queue}: ${many(times, "time")}`)) : "none"],
+  ])));
+}
+
+function runs(node) {
+  const body = node.affinity.length === 0 ? el("p", { class: "empty" }, "Nothing runs here.")
+    : table("What it runs", [
+      { title: "Bucket", cell: (row) => link("bucket", { name: row.bucket }, row.bucket) },
+      { title: "Phase", cell: (row) => state(row.phase) },
+      { title: "Epoch", number: true, cell: (row) => row.epoch ?? "–" },
+      { title: "Since", cell: (row) => ago(row.since) },
+      { title: "Why here", text: true, cell: (row) => row.why },
+    ], node.affinity, (row) => row.bucket);
+  return card("What it runs", el("span", { class: "small quiet" }, many(node.affinity.length, "bucket")), body);
+}

@@ -1,0 +1,94 @@
+// How the cluster stands, and what needs attention first.
+
+import { get, page } from "./api.js";
+import { card, el, link, show, table } from "./dom.js";
+import { eventColumns } from "./events.js";
+import { count, many, state, words } from "./words.js";
+
+export const title = () => "Overview";
+
+const EVENTS = 8;
+
+export function open(main) {
+  return {
+    async refresh() {
+      const [{ cluster, attention, more }, events] = await Promise.all([
+        get("overview"),
+        page("event/list", { limit: EVENTS }).catch(() => ({ rows: [] })),
+      ]);
+      show(main, verdict(cluster, attention), tiles(cluster), concerns(attention, more),
+        el("div", { class: "pair" }, members(cluster), recent(events.rows)));
+    },
+  };
+}
+
+function verdict(cluster, attention) {
+  const act = attention.filter((one) => one.level === "act").length;
+  const watch = attention.length - act;
+  const [tone, glyph, text] = act > 0 ? ["bad", "✕", `${many(act, "thing")} to act on`]
+    : watch > 0 ? ["warn", "!", `Works; ${many(watch, "thing")} to watch`]
+      : ["good", "✓", "All is well"];
+  const spare = cluster.leader === null ? "Nothing can be decided now." : cluster.fault_tolerance === 0
+    ? "No voter may fail without stopping the control plane."
+    : `${many(cluster.fault_tolerance, "more voter")} may fail with the control plane still working.`;
+  return el("div", { class: `verdict ${tone}` }, el("span", { class: `big ${tone}`, "aria-hidden": "true" }, glyph),
+    el("div", null, el("h1", null, text), el("p", { class: "quiet" }, spare)));
+}
+
+function tile(page, title, number, parts) {
+  return el("div", { class: "tile" }, link(page, null, title), el("b", null, number),
+    el("div", { class: "words" }, parts.filter(Boolean)));
+}
+
+function part(number, word, tone) {
+  return number > 0 ? el("span", { class: tone }, `${count(number)} ${words(word)}`) : null;
+}
+
+function tiles({ nodes, buckets, jobs, leader, term, revision, fault_tolerance: spare }) {
+  const all = Object.values(buckets).reduce((sum, number) => sum + number, 0);
+  return el("div", { class: "tiles" },
+    tile("nodes", "Leader", leader ?? "none", [el("span", null, `term ${count(term)}`), el("span", null, `revision ${count(revision)}`)]),
+    tile("nodes", "Fault tolerance", count(spare), [el("span", null, "voters may fail")]),
+    tile("nodes", "Nodes", count(nodes.ready + nodes.lost + nodes.draining),
+      [part(nodes.ready, "ready", "good"), part(nodes.draining, "draining", "warn"), part(nodes.lost, "lost", "bad")]),
+    tile("buckets", "Buckets", count(all), [part(buckets.running, "running", "good"), part(buckets.partial, "partial", "warn"),
+      part(buckets.unplaced, "unplaced", "bad"), part(buckets.failed, "failed", "bad"), part(buckets.suspended, "suspended", "idle"),
+      part(buckets.other, "under way", "busy")]),
+    tile("jobs", "Jobs", count(Object.values(jobs).reduce((sum, number) => sum + number, 0)),
+      [part(jobs.running, "running", "busy"), part(jobs.paused, "paused", "warn"), part(jobs.finished, "finished", "good"),
+        part(jobs.failed, "failed", "bad"), part(jobs.canceled, "canceled", "idle")]));
+}
+
+function subject({ kind, subject: name }) {
+  if (kind === "cluster" || !name) return "the cluster";
+  return link(kind, { name }, name);
+}
+
+function concerns(attention, more) {
+  const body = attention.length === 0
+    ? el("p", { class: "empty" }, "Nothing. Every node is ready, every bucket is as it should be.")
+    : table("Needs attention", [
+      { title: "What", cell: (one) => [el("span", { class: "quiet" }, `${one.kind} `), subject(one)] },
+      { title: "State", cell: (one) => state(one.state) },
+      { title: "Why", text: true, cell: (one) => one.why },
+    ], attention, (one) => `${one.kind} ${one.subject} ${one.state}`);
+  const rest = more > 0 ? el("span", { class: "small quiet" }, `and ${many(more, "more")}`) : null;
+  return card("Needs attention", rest, body);
+}
+
+function members({ members: all }) {
+  return card("Members", el("span", { class: "small quiet" }, "who keeps the replicated log"), table("Members", [
+    { title: "Node", cell: (one) => link("node", { name: one.name }, one.name) },
+    { title: "Role", cell: (one) => `${words(one.role)}${one.voter && !/voter|leader/.test(one.role) ? ", voter" : ""}` },
+    { title: "Lag", number: true, cell: (one) => (one.match_lag === null ? "–" : count(one.match_lag)) },
+    { title: "Address", cell: (one) => el("span", { class: "mono small" }, one.address) },
+  ], all, (one) => one.name));
+}
+
+function recent(rows) {
+  const all = link("events", null, "all");
+  return card("Lately", el("span", { class: "small" }, all), rows.length === 0
+    ? el("p", { class: "empty" }, "Nothing has happened yet.")
+    : table("Lately", eventColumns().filter(({ title: name }) => ["When", "What", "Subject", "Message"].includes(name)), rows,
+      (row) => `${row.revision} ${row.kind} ${row.subject} ${row.node}`));
+}

@@ -1,0 +1,83 @@
+//! The cluster as a whole.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use sheaf_wire::bucket::ListBuckets;
+use sheaf_wire::cluster::ChangeSettings;
+use sheaf_wire::job::ListJobs;
+use sheaf_wire::node::ListNodes;
+use sheaf_wire::{Filter, PageOf, Term};
+
+use crate::answer::{self, Answer};
+use crate::ask::{Ask, Change};
+use crate::attention::{Concern, Level, concerns};
+
+/// Rows of each kind that are looked through for what needs attention.
+const LOOKED_AT: u32 = 1000;
+/// Concerns that are told.
+const TOLD: usize = 100;
+
+/// How the cluster stands, and what needs attention first.
+pub(super) async fn overview(ask: Ask) -> Answer {
+    let ask = ask.only(&[])?;
+    let client = &ask.client;
+    let status = client.cluster_status().await?;
+    let page = || PageOf { size: LOOKED_AT, ..PageOf::default() };
+    let other_than =
+        |states: &[&str]| Filter { terms: states.iter().map(|state| not("state", state)).collect() };
+    let nodes = client.list_nodes(ListNodes { page: page(), filter: Filter::default() });
+    let buckets =
+        client.list_buckets(ListBuckets { page: page(), filter: other_than(&["running", "suspended"]) });
+    let jobs = other_than(&["finished", "failed", "canceled"]);
+    let jobs = client.list_jobs(ListJobs { page: page(), filter: jobs });
+    let mut found = match futures::try_join!(nodes, buckets, jobs) {
+        Ok((nodes, buckets, jobs)) => concerns(&status, &nodes.rows, &buckets.rows, &jobs.rows),
+        // Without a leader this is still an answer, and just then it is needed.
+        Err(error) => {
+            let mut found = concerns(&status, &[], &[], &[]);
+            found.push(Concern::new(Level::Act, "cluster", "", "not answered", error.to_string()));
+            found
+        }
+    };
+    let more = found.len().saturating_sub(TOLD);
+    found.truncate(TOLD);
+    Ok(answer::value(&json!({ "cluster": status, "attention": found, "more": more })))
+}
+
+fn not(key: &str, value: &str) -> Term {
+    Term { key: key.to_owned(), not: true, value: value.to_owned() }
+}
+
+/// `cluster status`
+pub(super) async fn status(ask: Ask) -> Answer {
+    let ask = ask.only(&[])?;
+    Ok(answer::view(&ask.client.cluster_status().await?))
+}
+
+/// `cluster members`
+pub(super) async fn members(ask: Ask) -> Answer {
+    let ask = ask.only(&[])?;
+    Ok(answer::view(&ask.client.members().await?))
+}
+
+/// `cluster settings`
+pub(super) async fn settings(ask: Ask) -> Answer {
+    let ask = ask.only(&[])?;
+    let all = ask.client.settings(ChangeSettings::default()).await?;
+    let settings: Map<String, Value> =
+        all.settings.into_iter().map(|(key, value)| (key, value.into())).collect();
+    Ok(answer::value(&Value::Object(settings)))
+}
+
+/// To whom leadership goes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Transfer {
+    to: Option<String>,
+}
+
+/// `cluster transfer`
+pub(super) async fn transfer(change: Change<Transfer>) -> Answer {
+    let leader = change.client.transfer(change.ask.to.filter(|to| !to.is_empty())).await?;
+    Ok(answer::value(&json!({ "leader": leader })))
+}

@@ -1,0 +1,36 @@
+//! Modules and backends: what work is made of.
+
+use sheaf_model::{BackendName, ModuleRef};
+use sheaf_wire::backend::ListBackends;
+use sheaf_wire::module::ListModules;
+
+use crate::answer::{self, Answer};
+use crate::ask::Ask;
+
+/// `module list`
+pub(super) async fn list(ask: Ask) -> Answer {
+    let ask = ask.only(&["limit", "after", "filter"])?;
+    let (page, filter) = (ask.page()?, ask.filter()?);
+    Ok(answer::page(&ask.client.list_modules(ListModules { page, filter }).await?))
+}
+
+/// `module status NAME[@VERSION]`
+pub(super) async fn status(ask: Ask) -> Answer {
+    let ask = ask.only(&["name"])?;
+    let name = ask.name("name", ModuleRef::parse)?;
+    Ok(answer::value(&ask.client.module(&name).await?.json()))
+}
+
+/// `backend list`
+pub(super) async fn backends(ask: Ask) -> Answer {
+    let ask = ask.only(&["limit", "after", "filter"])?;
+    let (page, filter) = (ask.page()?, ask.filter()?);
+    Ok(answer::page(&ask.client.list_backends(ListBackends { page, filter }).await?))
+}
+
+/// `backend status NAME`
+pub(super) async fn backend(ask: Ask) -> Answer {
+    let ask = ask.only(&["name"])?;
+    let name = ask.name("name", BackendName::new)?;
+    Ok(answer::value(&ask.client.backend(&name).await?.json()))
+}

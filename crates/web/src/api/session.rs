@@ -1,0 +1,69 @@
+//! Sessions: who looks, and how a browser shows a token.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use http::header::{self, HeaderMap, HeaderValue};
+use serde::Deserialize;
+use serde_json::json;
+use sheaf_model::TokenText;
+
+use crate::answer::{self, Answer, Failed};
+use crate::serve::{Peer, Shared};
+
+/// A token in JSON is shorter.
+const LOGIN_MAX: usize = 1024;
+
+/// Who asks, and the token for changes; begins a session where there is none.
+pub(super) async fn session(
+    State(shared): State<Arc<Shared>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    headers: HeaderMap,
+) -> Answer {
+    let entered = shared.access.enter(&headers, peer.ip())?;
+    let mut response = answer::value(&json!({
+        "actor": entered.session.actor,
+        "csrf": entered.session.csrf,
+        "node": shared.options.node,
+        "version": env!("CARGO_PKG_VERSION"),
+        "secured": shared.access.is_secured(),
+        "logged_in": entered.session.has_token(),
+    }));
+    if let Some(cookie) = entered.cookie.and_then(|cookie| HeaderValue::from_str(&cookie).ok()) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+/// What a login is asked with.
+#[derive(Deserialize)]
+pub(super) struct Login {
+    token: String,
+}
+
+/// Shows the token to the cluster, and keeps it for the browser's session if that knows it.
+pub(super) async fn login(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Body) -> Answer {
+    let session = shared.access.may_change(&headers)?;
+    let remedy = "{\"token\": …} as `sheaf cluster token create` prints it";
+    let wrong = |problem: String| Failed::invalid("token", problem, remedy);
+    let reading = axum::body::to_bytes(body, LOGIN_MAX);
+    let body = tokio::time::timeout(shared.options.limits.body_within, reading).await;
+    let body = body.map_err(|_| wrong("it did not arrive in time".to_owned()))?;
+    let body = body.map_err(|_| wrong("too long, or it broke off".to_owned()))?;
+    // What is wrong with it is not repeated: it may be most of a secret.
+    let Login { token } = serde_json::from_slice(&body).map_err(|_| wrong("no such object".to_owned()))?;
+    let token = TokenText::parse(&token).map_err(|error| wrong(error.to_string()))?;
+    let client = shared.client.acting_as(&session.actor)?.presenting(Some(token.clone()));
+    client.cluster_status().await?;
+    shared.access.keep(&headers, Some(token));
+    Ok(answer::value(&json!({ "logged_in": true })))
+}
+
+/// Forgets the token of the browser's session.
+pub(super) async fn logout(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Answer {
+    shared.access.may_change(&headers)?;
+    shared.access.keep(&headers, None);
+    Ok(answer::value(&json!({ "logged_in": false })))
+}

@@ -1,0 +1,170 @@
+//! What an operator should look at first, worst first.
+
+use serde::Serialize;
+use sheaf_model::view::{BucketRow, BucketState, ClusterStatus, JobRow, NodeRow};
+
+/// How much it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Level {
+    /// Something does not work.
+    Act,
+    /// Something works, and would not for long.
+    Watch,
+}
+
+/// One thing to look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Concern {
+    pub(crate) level: Level,
+    /// `cluster`, `node`, `bucket` or `job`.
+    pub(crate) kind: &'static str,
+    /// Its name.
+    pub(crate) subject: String,
+    /// A word for where it stands.
+    pub(crate) state: String,
+    /// For people.
+    pub(crate) why: String,
+}
+
+impl Concern {
+    pub(crate) fn new(
+        level: Level,
+        kind: &'static str,
+        subject: &str,
+        state: &str,
+        why: impl Into<String>,
+    ) -> Self {
+        Self { level, kind, subject: subject.to_owned(), state: state.to_owned(), why: why.into() }
+    }
+}
+
+/// Everything that is not as it should be; `buckets` and `jobs` may leave out what is in order.
+pub(crate) fn concerns(
+    status: &ClusterStatus,
+    nodes: &[NodeRow],
+    buckets: &[BucketRow],
+    jobs: &[JobRow],
+) -> Vec<Concern> {
+    let mut found: Vec<Concern> = cluster(status).into_iter().collect();
+    found.extend(nodes.iter().filter_map(node));
+    found.extend(buckets.iter().filter_map(bucket));
+    found.extend(jobs.iter().filter_map(job));
+    found.sort_by_key(|concern| concern.level);
+    found
+}
+
+fn cluster(status: &ClusterStatus) -> Option<Concern> {
+    let said = |otherwise: &str| match status.message.as_str() {
+        "" => otherwise.to_owned(),
+        message => message.to_owned(),
+    };
+    let voters = status.members.iter().filter(|member| member.voter).count();
+    if status.leader.is_none() {
+        let why = said("no node leads: nothing can be decided, what runs goes on for as long as its lease");
+        return Some(Concern::new(Level::Act, "cluster", "", "no leader", why));
+    }
+    if status.fault_tolerance == 0 && voters > 1 {
+        let why = "the loss of one more voter stops the control plane: bring a lost one back, or forget it";
+        return Some(Concern::new(Level::Act, "cluster", "", "no spare voter", why));
+    }
+    let why = (!status.message.is_empty()).then(|| status.message.clone())?;
+    Some(Concern::new(Level::Watch, "cluster", "", "incomplete", why))
+}
+
+fn node(row: &NodeRow) -> Option<Concern> {
+    let (level, why) = match row.status.as_str() {
+        "lost" => (Level::Act, "its lease is over; what could go elsewhere did"),
+        "suspect" => (Level::Watch, "heartbeats are missed"),
+        "restarting" => (Level::Watch, "its agent is away, a stand-in holds its leases"),
+        "draining" => (Level::Watch, "takes no new work"),
+        "joining" => (Level::Watch, "has not said what it can yet"),
+        _ => return None,
+    };
+    Some(Concern::new(level, "node", &row.name, &row.status, why))
+}
+
+fn bucket(row: &BucketRow) -> Option<Concern> {
+    let level = match row.state {
+        BucketState::Failed | BucketState::Unplaced | BucketState::WaitingForNode => Level::Act,
+        BucketState::Partial | BucketState::Quarantined => Level::Watch,
+        // Under way, or as somebody wanted it.
+        BucketState::Placing
+        | BucketState::Starting
+        | BucketState::Stopping
+        | BucketState::Running
+        | BucketState::Suspended => return None,
+    };
+    let count = format!("; {} of {} run", row.running, row.desired);
+    let count = if row.state == BucketState::Partial { count.as_str() } else { "" };
+    let why = format!("{}{count}", row.state.about());
+    Some(Concern::new(level, "bucket", &row.name, row.state.as_str(), why))
+}
+
+fn job(row: &JobRow) -> Option<Concern> {
+    let running = row.state.as_str() == "running" || row.state.as_str() == "paused";
+    if !running || row.counts.failed == 0 {
+        return None;
+    }
+    let why = format!("{} of {} subtasks have failed", row.counts.failed, row.counts.total());
+    Some(Concern::new(Level::Watch, "job", &row.name, row.state.as_str(), why))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(leader: Option<&str>, tolerance: u32) -> ClusterStatus {
+        let member = |id: u64| json!({"name": format!("n{id}"), "id": id, "voter": true, "role": "voter", "match_lag": 0, "address": ""});
+        let members = (1..=3).map(|id| serde_json::from_value(member(id)).expect("a member")).collect();
+        let leader = leader.map(str::to_owned);
+        ClusterStatus { leader, members, fault_tolerance: tolerance, ..ClusterStatus::default() }
+    }
+
+    fn node_row(name: &str, status: &str) -> NodeRow {
+        serde_json::from_value(json!({
+            "name": name, "id": 1, "hostname": name, "address": "", "status": status, "voter": false, "leader": false,
+            "labels": [], "allowed_modules": [], "version": "", "cpu": 1, "memory_used": 0, "memory_total": 0,
+            "load": 0.0, "buckets": 0, "since": ""
+        }))
+        .expect("a row")
+    }
+
+    fn bucket_row(name: &str, state: &str) -> BucketRow {
+        serde_json::from_value(json!({
+            "name": name, "state": state, "type": "harvest", "module": "m@1", "multi_node": true, "suspended": false,
+            "node_affinity": [], "affinity_epoch": null, "affinity_since": null, "desired": 3, "running": 2,
+            "revision": 1, "owner": null, "labels": {}
+        }))
+        .expect("a row")
+    }
+
+    #[test]
+    fn a_cluster_in_order_needs_nobody() {
+        let nodes = [node_row("n1", "ready")];
+        let buckets =
+            [bucket_row("/a", "running"), bucket_row("/b", "suspended"), bucket_row("/c", "starting")];
+        assert_eq!(concerns(&status(Some("n1"), 1), &nodes, &buckets, &[]), []);
+    }
+
+    #[test]
+    fn the_worst_comes_first() {
+        let nodes = [node_row("n1", "draining"), node_row("n2", "lost")];
+        let buckets = [bucket_row("/a", "partial"), bucket_row("/b", "unplaced")];
+        let found = concerns(&status(Some("n1"), 0), &nodes, &buckets, &[]);
+        let shown: Vec<String> =
+            found.iter().map(|it| format!("{:?} {} {}", it.level, it.subject, it.state)).collect();
+        let expected = [
+            "Act  no spare voter",
+            "Act n2 lost",
+            "Act /b unplaced",
+            "Watch n1 draining",
+            "Watch /a partial",
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(found[4].why, "runs on some of the nodes it should; 2 of 3 run");
+        assert_eq!(concerns(&status(None, 0), &[], &[], &[])[0].state, "no leader");
+    }
+}

@@ -1,0 +1,177 @@
+//! The affinity matrix: nodes across, buckets down, in each cell what the one is to the other and why.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sheaf_model::BucketName;
+use sheaf_model::view::{BucketRow, BucketStatus, Explanation, NodeExplanation, NodeRow};
+use sheaf_wire::bucket::ListBuckets;
+use sheaf_wire::node::ListNodes;
+use sheaf_wire::{ApiError, Client, Filter, PageOf};
+
+/// How long an answer serves everybody who looks.
+const FRESH: Duration = Duration::from_secs(1);
+/// Answers kept; more than people look at in a second.
+const KEPT: usize = 64;
+/// Buckets asked about at a time.
+const AT_ONCE: usize = 8;
+
+/// Which part of the matrix.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Window {
+    /// Buckets down.
+    pub(crate) buckets: (u32, String),
+    /// Nodes across.
+    pub(crate) nodes: (u32, String),
+    /// Which buckets, as written.
+    pub(crate) filter: String,
+}
+
+/// What a node is to a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Cell {
+    /// The phase of an instance; else `available`, `refused` or `unknown`.
+    pub(crate) mark: String,
+    pub(crate) epoch: Option<u64>,
+    pub(crate) why: String,
+}
+
+/// Answers made lately.
+#[derive(Default)]
+pub(crate) struct Matrices(Mutex<HashMap<Window, (Instant, Value)>>);
+
+impl Matrices {
+    /// The part asked for, made anew unless somebody just saw it.
+    pub(crate) async fn look(
+        &self,
+        client: &Client,
+        window: Window,
+        filter: Filter,
+    ) -> Result<Value, ApiError> {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, value)) = lock().get(&window)
+            && at.elapsed() < FRESH
+        {
+            return Ok(value.clone());
+        }
+        let value = make(client, &window, filter).await?;
+        let mut kept = lock();
+        kept.retain(|_, (at, _)| at.elapsed() < FRESH);
+        if kept.len() < KEPT {
+            kept.insert(window, (Instant::now(), value.clone()));
+        }
+        Ok(value)
+    }
+}
+
+async fn make(client: &Client, window: &Window, filter: Filter) -> Result<Value, ApiError> {
+    let page = |(size, token): &(u32, String)| PageOf { size: *size, token: token.clone() };
+    let nodes = client.list_nodes(ListNodes { page: page(&window.nodes), filter: Filter::default() });
+    let buckets = client.list_buckets(ListBuckets { page: page(&window.buckets), filter });
+    let (nodes, buckets) = futures::try_join!(nodes, buckets)?;
+    let columns = &nodes.rows;
+    let rows = stream::iter(buckets.rows).map(|row| async move { line(client, row, columns).await });
+    let rows: Vec<Option<Value>> = rows.buffered(AT_ONCE).try_collect().await?;
+    let rows: Vec<Value> = rows.into_iter().flatten().collect();
+    let heads = nodes.rows.iter().map(|node| {
+        json!({ "name": node.name, "status": node.status, "leader": node.leader, "voter": node.voter })
+    });
+    Ok(json!({
+        "nodes": heads.collect::<Vec<_>>(),
+        "buckets": rows,
+        "next": buckets.next,
+        "nodes_next": nodes.next,
+    }))
+}
+
+/// One bucket's row; none if it was deleted meanwhile.
+async fn line(client: &Client, row: BucketRow, nodes: &[NodeRow]) -> Result<Option<Value>, ApiError> {
+    let Ok(name) = BucketName::new(&row.name) else { return Ok(None) };
+    let both = futures::try_join!(client.explain_bucket(&name), client.bucket(&name));
+    let (explanation, got) = match both {
+        Ok(both) => both,
+        Err(ApiError::NotFound(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let cells = cells(nodes, &explanation, &got.status);
+    Ok(Some(json!({
+        "name": row.name,
+        "state": row.state,
+        "multi_node": row.multi_node,
+        "module": row.module,
+        "running": row.running,
+        "desired": row.desired,
+        "cells": cells,
+    })))
+}
+
+/// A cell for each node, in their order.
+fn cells(nodes: &[NodeRow], explanation: &Explanation, status: &BucketStatus) -> Vec<Cell> {
+    let explained: HashMap<&str, &NodeExplanation> =
+        explanation.nodes.iter().map(|node| (node.node.as_str(), node)).collect();
+    let cell = |node: &NodeRow| {
+        let explained = explained.get(node.name.as_str()).copied();
+        let decided = explanation.decision.as_ref().filter(|decision| decision.chosen == node.name);
+        let Some(instance) = status.instances.iter().find(|instance| instance.node == node.name) else {
+            return absent(explained);
+        };
+        let why = match (instance.message.as_str(), decided) {
+            ("", Some(decision)) => decision.why.clone(),
+            ("", None) if status.multi_node => "runs on every available node".to_owned(),
+            (message, _) => message.to_owned(),
+        };
+        Cell { mark: instance.phase.clone(), epoch: instance.epoch, why }
+    };
+    nodes.iter().map(cell).collect()
+}
+
+/// A cell without an instance: whether there could be one.
+fn absent(explained: Option<&NodeExplanation>) -> Cell {
+    let cell = |mark: &str, why: String| Cell { mark: mark.to_owned(), epoch: None, why };
+    let Some(explained) = explained else { return cell("unknown", "nothing is known of it yet".to_owned()) };
+    if explained.eligible {
+        return cell("available", "all gates let it through; it runs elsewhere, or is not to run".to_owned());
+    }
+    let refused = explained.gates.iter().find(|gate| gate.pass == Some(false));
+    if let Some(gate) = refused {
+        return cell("refused", format!("{}: {}", gate.gate, gate.reason));
+    }
+    let unasked = explained.gates.iter().find(|gate| gate.pass.is_none());
+    let why = unasked.map_or_else(
+        || format!("the node is {}", explained.status),
+        |gate| format!("{}: {}", gate.gate, gate.reason),
+    );
+    cell("unknown", why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(eligible: bool, gates: &[(Option<bool>, &str)]) -> NodeExplanation {
+        let names = ["local_config", "node_list_rules", "can_run_on_this_node"];
+        let gates: Vec<Value> = names
+            .iter()
+            .zip(gates)
+            .map(|(gate, (pass, reason))| json!({ "gate": gate, "pass": pass, "reason": reason }))
+            .collect();
+        let value =
+            json!({ "node": "n", "status": "ready", "eligible": eligible, "running": false, "gates": gates });
+        serde_json::from_value(value).expect("an explanation")
+    }
+
+    #[test]
+    fn a_cell_names_the_first_gate_that_refuses() {
+        let refusing = explained(false, &[(Some(true), "a"), (Some(false), "no label"), (None, "not asked")]);
+        let cell = absent(Some(&refusing));
+        assert_eq!((cell.mark.as_str(), cell.why.as_str()), ("refused", "node_list_rules: no label"));
+        let silent = explained(false, &[(Some(true), "a"), (None, "no answer yet"), (None, "")]);
+        assert_eq!(absent(Some(&silent)).why, "node_list_rules: no answer yet");
+        assert_eq!(absent(Some(&explained(true, &[]))).mark, "available");
+        assert_eq!(absent(None).mark, "unknown");
+    }
+}

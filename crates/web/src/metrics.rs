@@ -1,0 +1,163 @@
+//! `/metrics`, as Prometheus reads it.
+//!
+//! ```text
+//!  where something happens ── metrics::counter!, histogram! ──► the recorder ─┐
+//!  what stands somewhere ◄── asked at each scrape ── Source ──► Samples ──────┴─► text
+//! ```
+//!
+//! What happens is counted where it happens, and its names stand in [`CATALOGUE`] with what they mean. What stands is asked
+//! for when somebody looks, so that a node that leads no more does not go on telling what it knew. Names end in their
+//! unit; counters in `_total`.
+
+mod process;
+mod samples;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use futures::future::BoxFuture;
+use http::{HeaderValue, StatusCode, header};
+use metrics::Unit;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+pub use samples::Samples;
+
+use crate::serve::Shared;
+
+/// How often what was counted is put together, scraped or not: unread it would grow.
+pub(crate) const UPKEEP: Duration = Duration::from_secs(5);
+/// Upper bounds of histograms in seconds: a call that is read from memory, one fsync, an election, a deadline.
+const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// What kind of thing a name of the [`CATALOGUE`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Seconds, in buckets.
+    Histogram,
+}
+
+/// Everything that is counted where it happens: name, kind, meaning.
+pub const CATALOGUE: [(&str, Kind, &str); 8] = [
+    (
+        "sheaf_api_request_duration_seconds",
+        Kind::Histogram,
+        "How long public gRPC calls took that are no streams, by service, method and code, where they were asked.",
+    ),
+    (
+        "sheaf_api_streams_total",
+        Kind::Counter,
+        "Public gRPC streams that were opened, by service and method.",
+    ),
+    (
+        "sheaf_http_request_duration_seconds",
+        Kind::Histogram,
+        "How long HTTP requests took until their answer began, by route and status.",
+    ),
+    (
+        "sheaf_raft_proposal_duration_seconds",
+        Kind::Histogram,
+        "How long changes took from this leader until they were agreed on and applied, by result.",
+    ),
+    ("sheaf_raft_leaderships_total", Kind::Counter, "How often this node began to lead."),
+    (
+        "sheaf_placements_total",
+        Kind::Counter,
+        "Single-node buckets that this node, leading, bound to a node.",
+    ),
+    (
+        "sheaf_lease_expirations_total",
+        Kind::Counter,
+        "Instances that this node killed because their lease was over.",
+    ),
+    ("sheaf_session_losses_total", Kind::Counter, "How often this node's session with the leader was over."),
+];
+
+/// What only the agent knows, asked at each scrape.
+pub trait Source: Send + Sync + 'static {
+    /// Adds what stands now. Must be quick: it is waited for.
+    fn collect<'a>(&'a self, samples: &'a mut Samples) -> BoxFuture<'a, ()>;
+}
+
+/// Everything that is measured in this process. Clones are the same.
+#[derive(Clone)]
+pub struct Metrics {
+    recorder: PrometheusHandle,
+    source: Arc<dyn Source>,
+}
+
+impl Metrics {
+    /// Counts from now on in this process.
+    ///
+    /// # Errors
+    /// Somebody counts already.
+    pub fn install(source: Arc<dyn Source>) -> Result<Self, BuildError> {
+        let recorder = builder()?.install_recorder()?;
+        describe();
+        Ok(Self { recorder, source })
+    }
+
+    /// Counts nothing, for tests: a process has one recorder.
+    #[cfg(test)]
+    pub(crate) fn silent(source: Arc<dyn Source>) -> Self {
+        let recorder = builder().expect("bounds that are not empty").build_recorder();
+        Self { recorder: recorder.handle(), source }
+    }
+
+    pub(crate) fn upkeep(&self) {
+        self.recorder.run_upkeep();
+    }
+}
+
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BOUNDS)
+}
+
+fn describe() {
+    for (name, kind, about) in CATALOGUE {
+        match kind {
+            Kind::Counter => {
+                metrics::describe_counter!(name, about);
+                // There from the start, so that the first one is an increase.
+                if !about.contains(", by ") {
+                    metrics::counter!(name).absolute(0);
+                }
+            }
+            Kind::Histogram => metrics::describe_histogram!(name, Unit::Seconds, about),
+        }
+    }
+}
+
+pub(crate) fn routes() -> Router<Arc<Shared>> {
+    Router::new().route("/metrics", get(scrape))
+}
+
+async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
+    let mut samples = Samples::default();
+    process::collect(&mut samples);
+    let open = shared.options.limits.streams - shared.streams.available_permits();
+    samples.gauge(
+        "sheaf_http_streams",
+        "Streams of events and output that browsers hold open.",
+        &[],
+        open as f64,
+    );
+    shared.metrics.source.collect(&mut samples).await;
+    let text = format!("{}{samples}", shared.metrics.recorder.render());
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], Body::from(text)).into_response()
+}
+
+/// Counts an answer; what leads nowhere has no route of its own, or names would be without number.
+pub(crate) fn served(route: Option<&str>, status: StatusCode, took: Duration) {
+    let route = route.unwrap_or("none").to_owned();
+    let status = status.as_str().to_owned();
+    metrics::histogram!("sheaf_http_request_duration_seconds", "route" => route, "status" => status)
+        .record(took);
+}

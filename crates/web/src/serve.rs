@@ -1,0 +1,211 @@
+//! Connections: how many, how slow, and how they end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sheaf_wire::Client;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+use crate::access::Access;
+use crate::guard::Hosts;
+use crate::matrix::Matrices;
+use crate::metrics::Metrics;
+use crate::stall::Stalling;
+use crate::{api, assets, guard, health, metrics};
+
+/// What a request brings along of its connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Longest head of a request in bytes.
+const HEAD_MAX: usize = 64 << 10;
+/// After a failed accept, e.g. because no descriptor is left.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// What one node's dashboard is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The node's name.
+    pub node: String,
+    /// Names under which the node is reached, beside loopback and the address listened on. A page asked for under another
+    /// name is refused: somebody else's name may lead here.
+    pub hosts: Vec<String>,
+    /// Whether the cluster asks for tokens: whoever looks must log in with one.
+    pub secured: bool,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Bounds of everything that a client may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time; one more is told so and closed.
+    pub connections: usize,
+    /// Streams at a time, of events and of output.
+    pub streams: usize,
+    /// How long the head of a request may take, also on a connection kept open.
+    pub head_within: Duration,
+    /// How long the body of a request may take.
+    pub body_within: Duration,
+    /// Longest body of a request in bytes.
+    pub body: usize,
+    /// A reader that takes nothing for so long is cut off.
+    pub stalled: Duration,
+    /// How long answers under way may take once the node stops.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            streams: 128,
+            head_within: Duration::from_secs(10),
+            body_within: Duration::from_secs(10),
+            body: 256 << 10,
+            stalled: Duration::from_secs(20),
+            grace: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What every answer is made with.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) access: Access,
+    pub(crate) hosts: Hosts,
+    pub(crate) client: Client,
+    pub(crate) metrics: Metrics,
+    pub(crate) matrices: Matrices,
+    /// As many as streams may be open.
+    pub(crate) streams: Arc<Semaphore>,
+    /// The node stops: streams end.
+    pub(crate) stop: CancellationToken,
+}
+
+/// The HTTP side of a node.
+pub struct Web {
+    options: Options,
+    client: Client,
+    metrics: Metrics,
+}
+
+impl Web {
+    /// A dashboard that asks `client`, which leads to this node's own port.
+    pub fn new(options: Options, client: Client, metrics: Metrics) -> Self {
+        Self { options, client, metrics }
+    }
+
+    /// Answers until `stop`, and returns when all connections have ended.
+    ///
+    /// # Errors
+    /// The listener does not know its address.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+        let listening = listener.local_addr()?;
+        let limits = self.options.limits;
+        let shared = Arc::new(Shared {
+            access: Access::new(listening.port(), self.options.secured),
+            hosts: Hosts::new(listening.ip(), &self.options.hosts),
+            options: self.options,
+            client: self.client,
+            metrics: self.metrics,
+            matrices: Matrices::default(),
+            streams: Arc::new(Semaphore::new(limits.streams)),
+            stop: stop.clone(),
+        });
+        let upkeep = shared.metrics.clone();
+        let router = router(shared);
+        let slots = Arc::new(Semaphore::new(limits.connections));
+        let mut connections = JoinSet::new();
+        let mut tidy = tokio::time::interval(metrics::UPKEEP);
+        tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                // Dropping `accept` loses no connection.
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => match slots.clone().try_acquire_owned() {
+                        Ok(slot) => {
+                            connections.spawn(connection(stream, peer, router.clone(), limits, slot, stop.clone()));
+                        }
+                        Err(_) => refuse(&stream),
+                    },
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection was not accepted");
+                        tokio::time::sleep(ACCEPT_AGAIN).await;
+                    }
+                },
+                // Dropping `join_next` loses nothing: the set keeps what has ended.
+                Some(_ended) = connections.join_next() => {}
+                // Dropping `tick` loses nothing.
+                _ = tidy.tick() => upkeep.upkeep(),
+            }
+        }
+        drop(listener);
+        while connections.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .merge(assets::routes())
+        .merge(health::routes())
+        .merge(metrics::routes())
+        .merge(api::routes())
+        .fallback(guard::not_found)
+        .layer(axum::middleware::from_fn_with_state(shared.clone(), guard::guarded))
+        .with_state(shared)
+}
+
+/// One connection until it ends. Its slot is given back then.
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    _slot: OwnedSemaphorePermit,
+    stop: CancellationToken,
+) {
+    // Without it an event would wait for the next one; a connection that is gone already ends below.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().call(request)
+    });
+    let io = TokioIo::new(Stalling::new(stream, limits.stalled));
+    let serving = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_within)
+        .max_buf_size(HEAD_MAX)
+        .serve_connection(io, service);
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        // How a client's connection ends is the client's business.
+        _ended = serving.as_mut() => {}
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            // What is still under way then is cut off.
+            let _ = tokio::time::timeout(limits.grace, serving).await;
+        }
+    }
+}
+
+/// Says that there are too many, as far as that can be said without waiting.
+fn refuse(stream: &TcpStream) {
+    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nretry-after: 5\r\n\
+        connection: close\r\n\r\ntoo many connections to this node's dashboard; close some, or ask another node\n";
+    // Who does not read it sees the connection closed.
+    let _ = stream.try_write(ANSWER);
+}

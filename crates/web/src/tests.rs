@@ -1,0 +1,178 @@
+//! The whole of it over a socket, with nobody behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sheaf_wire::Client;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::{Metrics, Samples, Source};
+use crate::{Limits, Options, Web};
+
+struct Nothing;
+
+impl Source for Nothing {
+    fn collect<'a>(&'a self, samples: &'a mut Samples) -> BoxFuture<'a, ()> {
+        samples.gauge("sheaf_test", "A test.", &[], 1.0);
+        Box::pin(async {})
+    }
+}
+
+/// A dashboard of a node whose gRPC port nobody serves.
+struct Served {
+    address: String,
+    stop: CancellationToken,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Served {
+    async fn with(limits: Limits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let nobody =
+            TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("it is bound");
+        let client = Client::lazy(&nobody.to_string(), sheaf_wire::Options::default()).expect("an address");
+        let options = Options { node: "n1".to_owned(), hosts: Vec::new(), secured: false, limits };
+        let web = Web::new(options, client, Metrics::silent(Arc::new(Nothing)));
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(web.serve(listener, stop.clone()));
+        Self { address, stop, serving }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(&self.address).await.expect("it listens")
+    }
+
+    /// What is answered to a request, which ends with its connection.
+    async fn ask(&self, head: &str, body: &str) -> String {
+        let mut stream = self.connect().await;
+        let host = if head.contains("host:") { String::new() } else { format!("host: {}\r\n", self.address) };
+        let length = body.len();
+        let text = format!("{head}\r\n{host}connection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+        stream.write_all(text.as_bytes()).await.expect("it reads");
+        read(&mut stream).await
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        tokio::time::timeout(Duration::from_secs(10), self.serving)
+            .await
+            .expect("it ends in time")
+            .expect("it does not panic")
+            .expect("it served");
+    }
+}
+
+async fn read(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let reading = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes));
+    // One that is cut off has said what it said.
+    let _ = reading.await.expect("the connection ends");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[tokio::test]
+async fn pages_health_and_metrics_are_answered_and_the_policy_is_strict() {
+    let served = Served::with(Limits::default()).await;
+    let page = served.ask("GET / HTTP/1.1", "").await;
+    assert!(
+        page.starts_with("HTTP/1.1 200") && page.contains("default-src 'none'; script-src 'self'"),
+        "{page}"
+    );
+    assert!(page.contains("<script type=\"module\" src=\"/assets/app.js\">"), "{page}");
+    assert!(served.ask("GET /healthz HTTP/1.1", "").await.ends_with("ok\n"));
+    let ready = served.ask("GET /readyz HTTP/1.1", "").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("\"ready\":false"), "{ready}");
+    let metrics = served.ask("GET /metrics HTTP/1.1\r\nhost: elsewhere", "").await;
+    assert!(metrics.contains("\nsheaf_test 1\n") && metrics.contains("\nprocess_open_fds "), "{metrics}");
+    let missing = served.ask("GET /assets/..%2f..%2fCargo.toml HTTP/1.1", "").await;
+    assert!(missing.starts_with("HTTP/1.1 404") && missing.contains("not_found"), "{missing}");
+    served.end().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_question_is_said() {
+    let served = Served::with(Limits::default()).await;
+    for (path, expected) in [
+        ("node/list?limt=5", "limt: unknown parameter; did you mean limit?"),
+        ("node/list?limit=0", "limit: 0 rows; from 1 to 1000"),
+        ("node/list?limit=x", "limit: "),
+        ("node/list?limit=1&limit=2", "limit: given twice"),
+        ("bucket/status", "name: is missing"),
+        ("bucket/status?name=web", "name: "),
+        ("job/subtasks?name=a&state=flying", "state: unknown state"),
+        ("bucket/list?filter=running", "filter: "),
+    ] {
+        let answer = served.ask(&format!("GET /api/v1/{path} HTTP/1.1"), "").await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(expected), "{path}: {answer}");
+    }
+    let unreachable = served.ask("GET /api/v1/cluster/status HTTP/1.1", "").await;
+    assert!(unreachable.starts_with("HTTP/1.1 503"), "{unreachable}");
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_change_needs_a_page_of_this_node() {
+    let served = Served::with(Limits { body: 1000, ..Limits::default() }).await;
+    let entered = served.ask("GET /api/v1/session HTTP/1.1", "").await;
+    let cookie =
+        entered.split("set-cookie: ").nth(1).and_then(|rest| rest.split(';').next()).expect("a cookie");
+    let token = entered.split("\"csrf\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
+    let json = "content-type: application/json";
+    let post = "POST /api/v1/node/undrain HTTP/1.1";
+    let body = "{\"node\":\"n1\"}";
+    let own = format!("cookie: {cookie}\r\nsheaf-csrf: {token}");
+    let cases = [
+        (format!("{post}\r\n{json}"), body, "403"),
+        (format!("{post}\r\n{json}\r\ncookie: {cookie}"), body, "403"),
+        (format!("{post}\r\n{json}\r\n{own}x"), body, "403"),
+        (format!("{post}\r\n{json}\r\n{own}\r\norigin: http://elsewhere"), body, "403"),
+        (format!("{post}\r\n{json}\r\n{own}\r\nhost: elsewhere"), body, "403"),
+        (format!("{post}\r\ncontent-type: text/plain\r\n{own}"), body, "400"),
+        (format!("{post}\r\n{json}\r\n{own}"), "{\"node\":1}", "400"),
+        (format!("{post}\r\n{json}\r\n{own}"), "{\"node\":\"n1\",\"x\":1}", "400"),
+        (format!("GET /api/v1/node/undrain HTTP/1.1\r\n{own}"), "", "405"),
+        // All is right, and nobody is there to do it.
+        (format!("{post}\r\n{json}\r\n{own}"), body, "503"),
+    ];
+    for (head, body, status) in cases {
+        let answer = served.ask(&head, body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{head}: {answer}");
+    }
+    let long = format!("{{\"node\":\"{}\"}}", "n".repeat(2000));
+    let answer = served.ask(&format!("{post}\r\n{json}\r\n{own}"), &long).await;
+    assert!(answer.contains("too long"), "{answer}");
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_dawdles_is_cut_off_and_so_are_too_many() {
+    let limits = Limits { connections: 3, head_within: Duration::from_millis(300), ..Limits::default() };
+    let served = Served::with(limits).await;
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        let mut stream = served.connect().await;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: ").await.expect("it reads");
+        slow.push(stream);
+    }
+    let mut last = served.connect().await;
+    assert!(read(&mut last).await.starts_with("HTTP/1.1 503"), "one too many is told so");
+    for stream in &mut slow {
+        assert!(!read(stream).await.contains("200"), "its head never came");
+    }
+    assert!(served.ask("GET /healthz HTTP/1.1", "").await.ends_with("ok\n"), "there is room again");
+    served.end().await;
+}
+
+#[tokio::test]
+async fn streams_are_so_many_at_most_say_what_troubles_them_and_end_with_the_node() {
+    let served = Served::with(Limits { streams: 1, ..Limits::default() }).await;
+    let troubled = served.ask("GET /api/v1/events HTTP/1.1", "").await;
+    assert!(troubled.contains("text/event-stream") && troubled.contains("event: ready"), "{troubled}");
+    assert!(troubled.contains("event: trouble\ndata: {\"error\":{\"code\":\"unavailable\""), "{troubled}");
+    served.end().await;
+}
