@@ -224,7 +224,7 @@ fn http(agent: &Agent, method: &str, path: &str, more: &str, body: &str) -> (Str
 fn dashboard(machine: &Machine, cluster: &Cluster, first: &str) {
     let agent = cluster.agent(2);
     let get = |path: &str, more: &str| http(agent, "GET", path, more, "");
-    for path in ["/", "/app.js", "/healthz", "/readyz", "/metrics"] {
+    for path in ["/", "/assets/app.js", "/healthz", "/readyz", "/metrics"] {
         assert!(get(path, "").0.starts_with("HTTP/1.1 200"), "{path}");
     }
     let list = "/api/v1/node/list";

@@ -67,9 +67,9 @@ impl PeerApi for Control {
         let actor = Actor(format!("node:{}", ask.facts.name));
         let address = ask.facts.address.clone();
         let register = Register { key: ask.key, facts: ask.facts };
-        let register = match may_vote {
-            true => Command::Register(register),
-            false => Command::Access(AccessCommand::Admit(Admit { register, may_vote })),
+        let register = match self.place.trust.keyring {
+            None => Command::Register(register),
+            Some(_) => Command::Access(AccessCommand::Admit(Admit { register, may_vote })),
         };
         match self.propose_as(actor, None, register, caller.deadline).await {
             Ok(Reply::Registered(node)) => {
