@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use sheaf_tests::cluster::SOON;
-use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, wait_for};
+use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, processes, wait_for};
 
 use crate::context::Asker;
 use crate::scene::only_node;
@@ -43,6 +44,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("secrets are shown without their values, and one that is named stays", || people(cluster));
     cases.run("a node without the key neither sets nor opens one, and says what to do", || keyless(cluster));
     cases.run("a secret that is set anew is read at the next start", || anew(cluster));
+    cases.run("a program that its keeper starts again gets a secret as it is then", || crashed(cluster));
     cases.run("a killed leader and a restart of all take no secret away", || restarts(cluster));
     cases.run("no value stands anywhere but where its instance finds it", || nowhere(cluster));
 }
@@ -74,7 +76,7 @@ fn missing(cluster: &Cluster) {
         "kind: Module\nname: told\nversion: '1'\nruntime: exec\n\
          exec: {{command: /bin/sh, args: ['-c', '{}'], env: {{TOKEN: '${{secret.exec.token}}'}}}}\n\
          files: {{app.conf: 'conf=${{secret.exec.token}}'}}\nstop: {{grace: 2s}}\n\
-         restart: {{backoff: 100ms..1s, give_up_after: 100 in 10m}}\n",
+         restart: {{backoff: 1s..1s, give_up_after: 100 in 10m}}\n",
         script.replace('\'', "''")
     );
     let applied = cluster.apply(&format!("{module}---\n{}", bucket("/told", "told", "['-n4']")));
@@ -189,6 +191,19 @@ fn anew(cluster: &Cluster) {
     set(cluster.agent(1), "listed", "new");
     assert_eq!(asker.done("secret listed"), "wen", "a plugin that asks again gets it at once");
     set(cluster.agent(1), "listed", VALUE);
+}
+
+fn crashed(cluster: &Cluster) {
+    set(cluster.agent(1), "exec.token", "after");
+    let before = &cluster.status("/told")["instances"][0];
+    let pid = before["pid"].as_u64().expect("it runs");
+    fs::remove_file(told(cluster)).expect("it was told");
+    processes::signal(u32::try_from(pid).expect("a pid"), Signal::KILL);
+    wait_told(cluster, "nsgre pbas=nsgre");
+    let now = cluster.wait_status("/told", "it runs again", |status| status["state"] == "running");
+    assert_eq!(now["instances"][0]["epoch"], before["epoch"], "its keeper did it");
+    assert_ne!(now["instances"][0]["pid"], before["pid"]);
+    set(cluster.agent(1), "exec.token", VALUE);
 }
 
 fn restarts(cluster: &Cluster) {

@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use sheaf_engine::keep::Fence;
 use sheaf_engine::node::{Action, Birth, Done, Found as NodeFound, Input, Seen, Start};
 use sheaf_engine::reconcile::Mode;
-use sheaf_model::{BootId, BucketName, Call, Epoch, LeaseSettings, Moment, NodeName, Revision, Span};
+use sheaf_model::{BootId, BucketName, Call, Epoch, LeaseSettings, Moment, NodeName, Phase, Revision, Span};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -24,6 +24,7 @@ mod lease;
 mod origin;
 pub(crate) mod plan;
 mod remove;
+mod renew;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -70,10 +71,10 @@ struct Shared {
 }
 
 impl Shared {
-    /// The secrets that a plan leaves open. The error is for people.
-    async fn open(&self, plan: &Plan, start: &Start) -> Result<Opened, String> {
+    /// The secrets that a plan leaves open, for an instance of this epoch (none: all nodes run it). The error is for people.
+    async fn open(&self, plan: &Plan, epoch: Option<Epoch>) -> Result<Opened, String> {
         match &self.secrets {
-            Some(secrets) => secrets.of_plan(plan, start).await.map_err(|error| error.to_string()),
+            Some(secrets) => secrets.of_plan(plan, epoch).await.map_err(|error| error.to_string()),
             None => Ok(Opened::default()),
         }
     }
@@ -306,7 +307,7 @@ impl Executor {
         let (handle, from, basis) = (held.handle.clone(), start.origin.into(), plan.basis);
         let (with, name) = (shared.clone(), bucket.clone());
         self.tasks.spawn(async move {
-            let opened = match shared.open(&plan, &start).await {
+            let opened = match shared.open(&plan, start.mode.epoch()).await {
                 Ok(opened) => opened,
                 Err(reason) => return Outcome::Done(bucket, Done::Failed { reason, again: true }),
             };
@@ -433,6 +434,10 @@ impl Executor {
                 if closed {
                     self.held.remove(&bucket);
                 } else {
+                    if told.phase == Phase::Backoff {
+                        let (handle, epoch) = (held.handle.clone(), held.birth.mode.epoch());
+                        self.tasks.spawn(renew::renew(self.shared.clone(), handle, bucket.clone(), epoch));
+                    }
                     self.tasks.spawn(listen(bucket.clone(), serial, status));
                 }
                 Some(Input::Seen(bucket, Some(Box::new(seen))))

@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use sheaf_engine::node::Start;
-use sheaf_model::{BucketName, Claim, NodeId, NodeName, Sealed, SecretName, SecretValue};
+use sheaf_model::{BucketName, Claim, Epoch, NodeId, NodeName, Sealed, SecretName, SecretValue};
 use sheaf_module::{Refused, Why};
 use sheaf_seal::{Key, SealError};
 use sheaf_wire::instance::GetSecret;
@@ -77,9 +76,9 @@ impl Secrets {
         open(self.key.as_deref(), &self.name, name, &sealed)
     }
 
-    /// All that a plan leaves open, for what is started or goes on as `start` says.
-    pub(crate) async fn of_plan(&self, plan: &Plan, start: &Start) -> Result<Opened, SecretError> {
-        let claim = Claim { node: self.node, epoch: start.mode.epoch() };
+    /// All that a plan leaves open, for an instance of this epoch; none: one of those that all nodes run.
+    pub(crate) async fn of_plan(&self, plan: &Plan, epoch: Option<Epoch>) -> Result<Opened, SecretError> {
+        let claim = Claim { node: self.node, epoch };
         let mut opened = Opened::default();
         let mut bytes = 0;
         for name in plan.secrets() {

@@ -43,7 +43,7 @@ async fn spawn(shared: &Arc<Shared>, start: &Start) -> Result<Fresh, (String, bo
     if let Some((_, Some(former))) = blocking(move || with.keepers.last(&name)).await {
         plan.carry_on(&former, &shared.boot);
     }
-    let opened = shared.open(&plan, start).await.map_err(|reason| (reason, true))?;
+    let opened = shared.open(&plan, start.mode.epoch()).await.map_err(|reason| (reason, true))?;
     let birth = Birth { mode: start.mode, origin: start.origin, until: start.until };
     let (grace, speaks) = (plan.stop.grace, plan.tells());
     let mut tries = TRIES;

@@ -6,6 +6,7 @@
 //! ```
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_engine::keep::End;
@@ -44,6 +45,8 @@ struct Orders {
     update: Option<Revision>,
     /// What that leaves open; said with it.
     opened: Opened,
+    /// The same for the program's next start of its keeper's own; said once on a connection.
+    renewed: Option<Arc<Opened>>,
     /// What it has collected is to be thrown away; said until its status has it.
     purge: Option<Revision>,
     stop: bool,
@@ -68,9 +71,15 @@ impl Handle {
     pub(crate) fn update(&self, basis: Revision, opened: Opened) {
         self.orders.send_modify(|orders| {
             if orders.update < Some(basis) {
-                (orders.update, orders.opened) = (Some(basis), opened);
+                // These are the newer ones.
+                (orders.update, orders.opened, orders.renewed) = (Some(basis), opened, None);
             }
         });
+    }
+
+    /// Gives the keeper these secrets for when it starts its program again. Never waits.
+    pub(crate) fn renew(&self, opened: Opened) {
+        self.orders.send_modify(|orders| orders.renewed = Some(Arc::new(opened)));
     }
 
     /// Tells the keeper of a purge; the newest one counts. Never waits.
@@ -113,12 +122,14 @@ impl Handle {
 pub(super) struct Wire {
     lines: Lines<BufReader<OwnedReadHalf>>,
     writer: OwnedWriteHalf,
+    /// The renewed secrets that were said.
+    renewed: Option<Arc<Opened>>,
 }
 
 impl Wire {
     pub(super) fn new(stream: UnixStream) -> Self {
         let (reader, writer) = stream.into_split();
-        Self { lines: BufReader::new(reader).lines(), writer }
+        Self { lines: BufReader::new(reader).lines(), writer, renewed: None }
     }
 
     /// What the keeper says next; none: it has closed the connection. Dropping the future loses nothing.
@@ -143,6 +154,10 @@ impl Wire {
                 self.say(&ToKeeper::Secrets(orders.opened.clone())).await?;
             }
             self.say(&ToKeeper::Update).await?;
+        }
+        if let Some(renewed) = orders.renewed.as_ref().filter(|it| self.renewed.as_ref() != Some(it)) {
+            self.say(&ToKeeper::Secrets((**renewed).clone())).await?;
+            self.renewed = Some(renewed.clone());
         }
         if let Some(revision) = orders.purge.filter(|_| purges) {
             self.say(&ToKeeper::Purge(revision)).await?;
