@@ -1,6 +1,7 @@
 //! A majority of the voters is lost for good: one that is left founds the cluster anew, and everybody else follows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -85,6 +86,10 @@ impl Scene<'_> {
             cluster.named(name).kill_machine();
         }
         last.stop();
+        let hung = TcpListener::bind(cluster.named(&self.voters[0]).address()).expect("its port is free");
+        let output = recover(cluster, last, &["--force-new-cluster", "--yes"]).exits(1);
+        output.mentions(&["takes connections and does not say who it is", "If it is a process that hangs"]);
+        drop(hung);
         recover(cluster, last, &["--force-new-cluster"]).exits(1).mentions(&["give --yes"]);
         let output = recover(cluster, last, &["--force-new-cluster", "--yes"]).ok();
         let lost = self.lost().join(", ");

@@ -20,8 +20,8 @@ use sheaf_consensus::{DATABASE, LOG, Offline, Peer};
 use sheaf_control::Clock;
 use sheaf_engine::{Command, Proposal, Refound, State};
 use sheaf_model::{Actor, ClusterEpoch, ClusterId, NodeKey, Span};
-use sheaf_wire::Transport;
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
+use sheaf_wire::{ApiError, Transport};
 
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -133,16 +133,20 @@ impl<'a> Former<'a> {
     /// Refuses while it lives: then nothing is lost that a new one would bring back. Returns the highest epoch that anybody
     /// knows of.
     pub(crate) async fn refuse_the_living(&self) -> anyhow::Result<ClusterEpoch> {
-        let mut greetings = self.greet(&self.addresses).await;
+        let mut greetings = self.greet(&self.addresses).await?;
         let leaders: BTreeSet<String> =
             greetings.values().filter_map(|greeting| greeting.leader.clone()).collect();
         let unasked = leaders.difference(&self.addresses).cloned().collect();
-        greetings.extend(self.greet(&unasked).await);
-        let votes = |address: &String| self.voters.iter().any(|voter| voter.address == *address);
+        greetings.extend(self.greet(&unasked).await?);
+        let votes = |address: &String, greeting: &Greeting| {
+            let is = |voter: &Peer| voter.address == *address || Some(voter.node) == greeting.node;
+            self.voters.iter().any(is)
+        };
         let leads = |greeting: &Greeting| greeting.leader.as_ref() == Some(&greeting.address);
         // A learner of a majority that is gone is no sign of life; a member that came after this state is.
         let living = greetings.iter().filter(|(address, greeting)| {
-            greeting.member && (votes(address) || leads(greeting) || !self.addresses.contains(*address))
+            greeting.member
+                && (votes(address, greeting) || leads(greeting) || !self.addresses.contains(*address))
         });
         let living: Vec<String> =
             living.map(|(address, greeting)| format!("{} at {address}", greeting.name)).collect();
@@ -158,17 +162,51 @@ impl<'a> Former<'a> {
         Ok(foundings.max().unwrap_or_default())
     }
 
-    /// Those that answer and belong to this cluster, or to one founded from it.
-    async fn greet(&self, addresses: &BTreeSet<String>) -> BTreeMap<String, Greeting> {
-        let ask = || HelloAsk { instance: random(), key: self.key.clone(), cluster: None };
+    /// Those that answer and belong to this cluster, or to one founded from it. Silence is only where nothing takes a
+    /// connection: whatever takes one and does not say who it is may be a voter that lives.
+    async fn greet(&self, addresses: &BTreeSet<String>) -> anyhow::Result<BTreeMap<String, Greeting>> {
         let asked = addresses.iter().map(|address| async move {
-            let greeting = PeerClient::new(address, self.transport).ok()?.hello(ask(), WITHIN).await.ok()?;
-            let of = greeting.cluster.as_ref()?;
-            let related = of == self.cluster || of.succeeds(self.cluster) || self.cluster.succeeds(of);
-            related.then(|| (address.clone(), greeting))
+            match self.hello(address).await {
+                Ok(greeting) => Ok(Some((address.clone(), greeting))),
+                Err(_) if is_silent(address).await => Ok(None),
+                Err(error) => Err(format!("{address} ({error})")),
+            }
         });
-        futures::future::join_all(asked).await.into_iter().flatten().collect()
+        let (mut greetings, mut unclear) = (BTreeMap::new(), Vec::new());
+        for answer in futures::future::join_all(asked).await {
+            match answer {
+                Ok(greeting) => greetings.extend(greeting),
+                Err(why) => unclear.push(why),
+            }
+        }
+        if !unclear.is_empty() {
+            bail!(
+                "something takes connections and does not say who it is: {}. It may be a voter of this cluster that lives. If \
+                 the cluster is secured, this node needs what the others know it by: [security] join_secret_file, or the \
+                 folder trust of a voter's data directory, copied into this one's, with a certificate that is still valid. If \
+                 it is a process that hangs, or none of this cluster, stop it",
+                unclear.join(", ")
+            );
+        }
+        let related = |greeting: &Greeting| {
+            greeting.cluster.as_ref().is_some_and(|of| {
+                of == self.cluster || of.succeeds(self.cluster) || self.cluster.succeeds(of)
+            })
+        };
+        greetings.retain(|_, greeting| related(greeting));
+        Ok(greetings)
     }
+
+    async fn hello(&self, address: &str) -> Result<Greeting, ApiError> {
+        let ask = HelloAsk { instance: random(), key: self.key.clone(), cluster: None };
+        PeerClient::new(address, self.transport)?.hello(ask, WITHIN).await
+    }
+}
+
+/// Whether nothing takes a connection there; a name that is not known any more is nobody's.
+async fn is_silent(address: &str) -> bool {
+    let connect = tokio::net::TcpStream::connect(address);
+    !matches!(tokio::time::timeout(WITHIN, connect).await, Ok(Ok(_)))
 }
 
 pub(crate) fn summary(state: &State) -> String {
