@@ -16,6 +16,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("logs of several nodes, and followed", || logs(cluster));
     cases.run("events, listed and followed", || events(cluster));
     cases.run("labels that are given count in rules", || labels(cluster));
+    cases.run("pages of nodes leave none out and show none twice", || pages(cluster));
     cases.run("selectors, pages, names", || lists(cluster));
 }
 
@@ -87,6 +88,31 @@ fn plan(cluster: &Cluster) {
     assert_eq!(affinity(&cluster.status("/plan")), names([2, 3]), "nothing changed");
     ask("kind: Bucket\nname: /plan\nmodule: none\n", false).exits(1).mentions(&["there is no module none"]);
     cluster.delete(&["/plan"]);
+}
+
+/// Nodes have their numbers as they came, and are shown by name.
+fn pages(cluster: &Cluster) {
+    cluster.apply_and_wait(&bucket("/pages", "steady", &trace(cluster, "pages"), "multi_node: true"));
+    for (list, key) in [(&["node", "list"][..], "name"), (&["node", "affinity"], "node")] {
+        let shown = |rows: &serde_json::Value| -> Vec<String> {
+            let rows = rows.as_array().into_iter().flatten();
+            rows.map(|row| format!("{} {}", row["bucket"], row[key])).collect()
+        };
+        let whole = shown(&cluster.json(&[list, &["-o", "json"]].concat()));
+        assert!(whole.len() >= 6, "{whole:?}");
+        let (mut after, mut paged) = (Vec::new(), Vec::new());
+        loop {
+            let after_it: Vec<&str> = after.iter().map(String::as_str).collect();
+            let page = cluster.cli(&[list, &["--limit", "1", "-o", "json"], &after_it[..]].concat()).ok();
+            paged.extend(shown(&page.json()));
+            let Some((_, cursor)) = page.stderr.split_once("--after ") else { break };
+            let cursor = cursor.split(',').next().expect("a cursor");
+            after = vec!["--after".to_owned(), cursor.to_owned()];
+            assert!(paged.len() <= whole.len(), "{paged:?} of {whole:?}");
+        }
+        assert_eq!(paged, whole);
+    }
+    cluster.delete(&["/pages"]);
 }
 
 fn logs(cluster: &Cluster) {

@@ -1,8 +1,10 @@
 //! Modules: `sheaf.v1.ModuleService`.
 
+use std::cmp::Ordering;
+
 use sheaf_engine::{Bucket, Command, Module, State};
 use sheaf_model::view::ModuleRow;
-use sheaf_model::{Artifact, ModuleRef};
+use sheaf_model::{Artifact, ModuleRef, ModuleVersion};
 use sheaf_wire::cluster::Apply;
 use sheaf_wire::module::{
     ApplyModule, DeleteModule, FinishPush, GotModule, ListModules, ModuleApi, PushPiece, PushState,
@@ -39,11 +41,9 @@ impl ModuleApi for Control {
     async fn list(&self, caller: Caller, ask: ListModules) -> Result<Page<ModuleRow>, ApiError> {
         self.caught_up(&caller).await?;
         self.see(|sight| {
-            let rows = newest_first(sight.state).map(|module| row(sight.state, module));
+            let rows = (newest_first(sight.state).filter(|module| follows(module, &ask.page.token)))
+                .map(|module| row(sight.state, module));
             let rows = rows.filter(|row| selects(&ask.filter, &|key| values(row, key)));
-            let token = ask.page.token.clone();
-            let rows = rows.skip_while(|row| !token.is_empty() && place(row) != token);
-            let rows = rows.skip(usize::from(!token.is_empty()));
             page(&ask.page, rows, place)
         })
     }
@@ -73,6 +73,17 @@ fn newest_first(state: &State) -> impl Iterator<Item = &Module> {
         modules.sort_by_key(|module| std::cmp::Reverse(module.spec.version.newness()));
         modules
     })
+}
+
+/// Whether a module comes after the one where a page ended, which need not be there any more.
+fn follows(module: &Module, token: &str) -> bool {
+    let Some((name, version)) = token.split_once('@') else { return true };
+    match module.spec.name.as_str().cmp(name) {
+        Ordering::Equal => {
+            ModuleVersion::new(version).is_ok_and(|ended| module.spec.version.newness() < ended.newness())
+        }
+        other => other.is_gt(),
+    }
 }
 
 fn place(row: &ModuleRow) -> String {

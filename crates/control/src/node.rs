@@ -18,12 +18,13 @@ impl NodeApi for Control {
         let (voters, leader) = self.voters()?;
         self.see(|sight| {
             let mut nodes: Vec<&Node> = sight.state.nodes.values().collect();
-            nodes.sort_by_key(|node| (node.facts.name.clone(), node.id));
-            let place = |node: &Node| format!("{}/{:020}", node.facts.name, node.id.0);
-            let rows = (nodes.into_iter().filter(|node| place(node) > ask.page.token))
+            nodes.sort_by_key(|node| (node.facts.name.as_str(), node.id));
+            let from = placed(&ask.page.token);
+            let rows = (nodes.into_iter())
+                .filter(|node| from.is_none_or(|from| (node.facts.name.as_str(), node.id) > from))
                 .map(|node| sight.node_row(node, voters.contains(&node.id), leader == Some(node.id)))
                 .filter(|row| selects(&ask.filter, &|key| values(row, key)));
-            page(&ask.page, rows, |row| format!("{}/{:020}", row.name, row.id))
+            page(&ask.page, rows, |row| format!("{}/{}", row.name, row.id))
         })
     }
 
@@ -39,13 +40,17 @@ impl NodeApi for Control {
     async fn affinity(&self, caller: Caller, ask: Affinity) -> Result<Page<AffinityRow>, ApiError> {
         self.caught_up(&caller).await?;
         self.see(|sight| {
-            let place = |row: &AffinityRow| format!("{}\u{0}{}", row.bucket, row.node);
-            let rows: Vec<AffinityRow> = match &ask.node {
-                Some(node) => sight.affinity_on(find(sight.state, node)?.id).collect(),
-                None => sight.affinity().filter(|row| place(row) > ask.page.token).collect(),
+            let rows: Box<dyn Iterator<Item = (NodeId, AffinityRow)>> = match &ask.node {
+                Some(node) => {
+                    let node = find(sight.state, node)?.id;
+                    Box::new(sight.affinity_on(node).map(move |row| (node, row)))
+                }
+                None => Box::new(sight.affinity()),
             };
-            let rows = rows.into_iter().filter(|row| place(row) > ask.page.token);
-            Ok(page(&ask.page, rows, place))
+            let from = placed(&ask.page.token);
+            let rows = rows.filter(|(node, row)| from.is_none_or(|from| (row.bucket.as_str(), *node) > from));
+            let page = page(&ask.page, rows, |(node, row)| format!("{}/{}", row.bucket, node.0));
+            Ok(Page { rows: page.rows.into_iter().map(|(_, row)| row).collect(), next: page.next })
         })?
     }
 
@@ -124,6 +129,12 @@ impl Control {
         let voters = metrics.voters().map(|member| member.peer.node);
         Ok((voters.collect(), metrics.leader))
     }
+}
+
+/// Where a page goes on, `NAME/NODE`: after what has this name and this node, in their order and not that of the text.
+fn placed(token: &str) -> Option<(&str, NodeId)> {
+    let (name, node) = token.rsplit_once('/')?;
+    Some((name, NodeId(node.parse().ok()?)))
 }
 
 /// A node by name or number.

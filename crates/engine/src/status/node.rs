@@ -78,14 +78,15 @@ impl<'a> Sight<'a> {
         counts
     }
 
-    /// `node affinity` of every node, by bucket.
-    pub fn affinity(self) -> impl Iterator<Item = AffinityRow> + 'a {
+    /// `node affinity` of every node, by bucket and node.
+    pub fn affinity(self) -> impl Iterator<Item = (NodeId, AffinityRow)> + 'a {
         let single = self.state.bindings.keys();
         let multi = self.state.instances.keys().filter(|name| !self.state.bindings.contains_key(*name));
         let names: std::collections::BTreeSet<_> = single.chain(multi).collect();
         let sight = self;
         names.into_iter().flat_map(move |name| {
-            sight.nodes_of(name).into_iter().filter_map(move |node| sight.affinity_row(name, node))
+            let nodes = sight.nodes_of(name).into_iter();
+            nodes.filter_map(move |node| Some((node, sight.affinity_row(name, node)?)))
         })
     }
 
