@@ -70,11 +70,11 @@ impl Forming {
             return self.found(new_cluster()).await;
         }
         loop {
-            let greetings = self.dial(&self.config.join).await;
+            let (greetings, silent) = self.dial_or_why(&self.config.join).await;
             if let Some(registration) = self.join_one(&greetings).await? {
                 return Ok(registration);
             }
-            if self.should_found(&greetings) {
+            if self.should_found(&greetings, &silent) {
                 return self.found(new_cluster()).await;
             }
             tokio::time::sleep(EVERY).await;
@@ -119,11 +119,26 @@ impl Forming {
 
     /// Greets all of them at once; those that answered, by address.
     async fn dial(&self, addresses: impl IntoIterator<Item = &String>) -> BTreeMap<String, Greeting> {
+        self.dial_or_why(addresses).await.0
+    }
+
+    /// The same, and why the others did not.
+    async fn dial_or_why(
+        &self,
+        addresses: impl IntoIterator<Item = &String>,
+    ) -> (BTreeMap<String, Greeting>, BTreeMap<String, ApiError>) {
         let place = self.control.place();
-        let dials = addresses.into_iter().map(|entry| async move {
-            sheaf_control::hello(place, entry).await.ok().map(|greeting| (entry.clone(), greeting))
-        });
-        futures::future::join_all(dials).await.into_iter().flatten().collect()
+        let dials = addresses
+            .into_iter()
+            .map(|entry| async move { (entry.clone(), sheaf_control::hello(place, entry).await) });
+        let (mut greetings, mut silent) = (BTreeMap::new(), BTreeMap::new());
+        for (entry, answer) in futures::future::join_all(dials).await {
+            match answer {
+                Ok(greeting) => drop(greetings.insert(entry, greeting)),
+                Err(error) => drop(silent.insert(entry, error)),
+            }
+        }
+        (greetings, silent)
     }
 
     /// Asks for a number where a cluster is known. None: nobody knows one, or nobody could give a number now.
@@ -183,19 +198,25 @@ impl Forming {
     }
 
     /// Enough nodes of the list see each other, none knows a cluster, and this one has the smallest instance id.
-    fn should_found(&self, greetings: &BTreeMap<String, Greeting>) -> bool {
+    fn should_found(
+        &self,
+        greetings: &BTreeMap<String, Greeting>,
+        silent: &BTreeMap<String, ApiError>,
+    ) -> bool {
         let own = &self.control.place().identity.instance;
         let listed: BTreeSet<&String> = greetings.values().map(|greeting| &greeting.instance).collect();
         let expect = self.config.bootstrap_expect as usize;
         if !listed.contains(own) {
             let list = self.config.join.join(", ");
-            self.wait_for(format!("waiting for a cluster at {list} (this node is not in the list)"));
+            let why: String = silent.iter().map(|(entry, why)| format!("; {entry}: {why}")).collect();
+            self.wait_for(format!("waiting for a cluster at {list} (this node is not in the list){why}"));
             return false;
         }
         if listed.len() < expect {
-            let silent = self.config.join.iter().filter(|entry| !greetings.contains_key(*entry));
-            let silent: Vec<&str> = silent.map(String::as_str).collect();
-            self.wait_for(format!("{} of {expect} seen, waiting for {}", listed.len(), silent.join(", ")));
+            let list: Vec<&str> = silent.keys().map(String::as_str).collect();
+            let why: Vec<String> = silent.iter().map(|(entry, why)| format!("{entry}: {why}")).collect();
+            let (seen, list, why) = (listed.len(), list.join(", "), why.join("; "));
+            self.wait_for(format!("{seen} of {expect} seen, waiting for {list} ({why})"));
             return false;
         }
         if greetings.values().any(|greeting| greeting.cluster.is_some()) {
