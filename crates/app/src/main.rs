@@ -18,6 +18,7 @@ mod clock;
 mod config;
 mod data;
 mod dev;
+mod disk;
 mod example;
 mod form;
 mod http;

@@ -13,7 +13,7 @@ use sheaf_model::{Facts, NodeKey, Queue};
 use sheaf_seal::Key;
 use sheaf_wire::logs::{AttemptLogs, LogLine, LogsApi, LogsOf};
 use sheaf_wire::{Answers, ApiError, Caller, Refused};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Departure, Reload};
@@ -103,16 +103,17 @@ impl Node {
         reload: Reload,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
+        // From now on it ends nothing: what comes before there is anything to reload is done then.
+        let hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
         let registration = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             // Dropped only when the process ends; what was reached is on disk.
             registered = forming.run() => registered?,
         };
-        let place = forming.control.place().clone();
         let (agent, handle) = Agent::new(self.options(&registration, &forming.control))?;
         // Set once: this runs once.
         let _ = self.logs.0.set(handle.clone());
-        let reloading = reloads(handle, reload, place.identity.address.clone());
+        let reloading = reloads(handle, hangup, reload, self.config.clone());
         tokio::select! {
             ended = agent.run(stop) => ended.context("run the agent"),
             // Dropped when the agent has ended: nobody is left to reload.
@@ -191,15 +192,24 @@ fn node_config(config: &Config, address: &str) -> NodeConfig {
 }
 
 /// Reads `[modules]` and labels again at each SIGHUP. A bad file is refused, and the old values stay.
-async fn reloads(handle: Handle, reload: Reload, address: String) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
+async fn reloads(
+    handle: Handle,
+    mut hangup: Signal,
+    reload: Reload,
+    first: NodeConfig,
+) -> anyhow::Result<()> {
     loop {
         if hangup.recv().await.is_none() {
             return std::future::pending().await;
         }
         match reload() {
             Ok(config) => {
-                handle.reload(node_config(&config, &address)).await?;
+                if (&config.name, &config.hostname) != (&first.name, &first.hostname) {
+                    tracing::warn!(
+                        "[node] name and hostname are read when the agent starts; it goes on with the old ones"
+                    );
+                }
+                handle.reload(reloaded(&config, &first)).await?;
                 tracing::info!(allow = ?config.allow, deny = ?config.deny, labels = ?config.labels, "configuration read again");
             }
             Err(defects) => {
@@ -209,6 +219,12 @@ async fn reloads(handle: Handle, reload: Reload, address: String) -> anyhow::Res
             }
         }
     }
+}
+
+/// What a running node takes from its configuration: who it is stays.
+fn reloaded(config: &Config, first: &NodeConfig) -> NodeConfig {
+    let NodeConfig { name, hostname, address, .. } = first.clone();
+    NodeConfig { name, hostname, ..node_config(config, &address) }
 }
 
 impl Logs {

@@ -1,5 +1,6 @@
 //! Opens this node's replica when it becomes a member, and hands what belongs to it to whoever runs services.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
@@ -10,13 +11,14 @@ use sheaf_store::Store;
 use sheaf_wire::Transport;
 use tokio::sync::{OnceCell, mpsc};
 
-use crate::config::Config;
+use crate::config::{Config, Raft};
 use crate::data::{Record, SharedDir, replica_dir};
+use crate::disk;
 
 /// Opens once; see [`Opener`].
 pub(crate) struct ReplicaOpener {
     config: Arc<Config>,
-    dir: std::path::PathBuf,
+    dir: PathBuf,
     data: SharedDir,
     /// How members are reached.
     transport: Transport,
@@ -55,7 +57,7 @@ impl ReplicaOpener {
         let opening = tokio::task::spawn_blocking(move || Store::open(&path));
         let store = opening.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         let reader = store.reader();
-        let raft = self.config.raft;
+        let raft = timings(self.config.raft, dir.clone()).await;
         let options = Options {
             heartbeat: raft.heartbeat.duration(),
             election_min: raft.election_min.duration(),
@@ -67,6 +69,23 @@ impl ReplicaOpener {
         let (replica, service) = opened.map_err(|error| error.to_string())?;
         self.services.send(service).await.map_err(|_| "this node is stopping".to_owned())?;
         Ok(Member { replica, reader })
+    }
+}
+
+/// As configured, or more where the disk is too slow for that.
+async fn timings(raft: Raft, dir: PathBuf) -> Raft {
+    match tokio::task::spawn_blocking(move || disk::synced_write(&dir)).await {
+        Ok(Ok(took)) => disk::raised(raft, took).map_or(raft, |raised| {
+            tracing::warn!(
+                synced_write = ?took,
+                election_min = %raised.election_min,
+                election_max = %raised.election_max,
+                "the disk is slow: elections are given more time than [raft] says, so that it does not cause some"
+            );
+            raised
+        }),
+        // Whoever opens the log here next says what is wrong.
+        Ok(Err(_)) | Err(_) => raft,
     }
 }
 

@@ -30,10 +30,17 @@ impl Transaction<'_> {
     fn register_again(&mut self, mut node: Node, register: &Register) -> Reply {
         let id = node.id;
         if node.facts != register.facts {
-            node.facts = register.facts.clone();
+            let before = std::mem::replace(&mut node.facts, register.facts.clone()).name;
             node.revision = self.revision;
             self.put(Change::Node(node));
-            self.event(Line::new("node.updated", &register.facts.name).node(id));
+            let name = &register.facts.name;
+            let line = Line::new("node.updated", name).node(id);
+            let renamed = before != *name;
+            self.event(if renamed {
+                line.went(&before, name).because(format!("its data directory was node {before}'s"))
+            } else {
+                line
+            });
         }
         Reply::Registered(id)
     }
