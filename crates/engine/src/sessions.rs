@@ -36,7 +36,7 @@ pub struct Sessions {
     /// Since when this leader sees each drain.
     drains: BTreeMap<NodeId, Moment>,
     /// Since when this leader sees that leases may be out under former settings.
-    former: Option<(Settings, Moment)>,
+    former: Option<Former>,
     /// Where buckets that an operator moves are to go.
     moves: BTreeMap<BucketName, Hint>,
     /// Since when instances are seen to run what a rollout brought them.
@@ -120,6 +120,17 @@ struct Seen {
     leaving: Option<Moment>,
     /// From when on W counts, once it is named no more.
     fenced: Option<Moment>,
+}
+
+/// Settings under which leases may still be out.
+#[derive(Clone, Copy, Debug)]
+struct Former {
+    /// The longest of them.
+    settings: Settings,
+    /// The last change of the lease: up to it leases may have been given under any of them.
+    changed: Revision,
+    /// When this leader saw that change.
+    since: Moment,
 }
 
 /// What may happen to an epoch now.
@@ -338,9 +349,12 @@ impl Sessions {
     }
 
     fn observe_former(&mut self, state: &State, now: Moment) {
+        let changed = state.cluster.lease_changed;
         self.former = match (state.cluster.former, self.former) {
-            (Some(former), Some((known, since))) if former == known => Some((known, since)),
-            (Some(former), _) => Some((former, now)),
+            (Some(settings), Some(known)) if settings == known.settings && changed == known.changed => {
+                Some(known)
+            }
+            (Some(settings), _) => Some(Former { settings, changed, since: now }),
             (None, _) => None,
         };
     }
@@ -380,9 +394,10 @@ impl Sessions {
         (*seen == revision).then_some(*since)
     }
 
-    /// When every lease under the former settings is over; none: there are no former settings.
-    pub fn former_over(&self) -> Option<Moment> {
-        self.former.map(|(former, since)| since.after(former.lease.wait()))
+    /// When every lease that was given under former settings is over, and up to which change that holds; none: there
+    /// are no former settings.
+    pub fn former_over(&self) -> Option<(Moment, Revision)> {
+        self.former.map(|former| (former.since.after(former.settings.lease.wait()), former.changed))
     }
 
     /// When a drain's deadline is; none: it has none, or there is no drain.

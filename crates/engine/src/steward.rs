@@ -40,7 +40,7 @@ pub fn due(state: &State, sessions: &mut Sessions, now: Moment, wall: Timestamp)
         return due;
     }
     sessions.observe(state, now);
-    if let Some(over) = sessions.former_over() {
+    if let Some((over, _)) = sessions.former_over() {
         if now >= over {
             due.commands.push(Command::DropFormer(sessions.term));
         } else {

@@ -86,8 +86,21 @@ impl World {
         }
     }
 
-    /// Leases become longer or shorter, while those given before run on.
+    /// Leases become longer or shorter, while those given before run on; every other time more than once within W.
+    pub(crate) fn change_leases(&mut self) {
+        self.change_lease();
+        if self.random.chance(500) {
+            for _ in 0..self.random.between(1, 4) {
+                let delay = self.random.between(100 * MS, 4 * SECOND);
+                self.later(delay, Process::World, What::World(AtWorld::ChangeLease));
+            }
+        }
+    }
+
     pub(crate) fn change_lease(&mut self) {
+        if self.truth.state.cluster.former.is_some() {
+            self.counts.leases_changed_again += 1;
+        }
         let mut wanted = self.truth.state.cluster.changeable();
         let ttl = [2 * SECOND, 3 * SECOND, LONGEST_TTL][self.random.index(3)];
         let kill_margin = Span::millis(self.random.between(750, 1500));

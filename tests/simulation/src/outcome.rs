@@ -88,6 +88,8 @@ pub struct Counts {
     pub forgotten: u64,
     /// Changes of how long leases last …
     pub leases_changed: u64,
+    /// … of which so many were asked for while leases given before another one were still waited for …
+    pub leases_changed_again: u64,
     /// … after which those given before were waited for, and over.
     pub leases_settled: u64,
     /// Agents that stopped by plan and left a stand-in.

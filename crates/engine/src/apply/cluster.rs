@@ -41,6 +41,7 @@ impl Transaction<'_> {
         if was.lease != wanted.settings.lease {
             let longest = cluster.former.filter(|former| former.lease.wait() > was.lease.wait());
             cluster.former = Some(longest.unwrap_or(was));
+            cluster.lease_changed = self.revision;
         }
         cluster.settings = wanted.settings;
         cluster.repair = wanted.repair.clone();

@@ -38,6 +38,13 @@ impl Leader {
         assert!(matches!(reply, Reply::Done(_)), "{reply:?}");
     }
 
+    fn change_lease(&mut self, lease: LeaseSettings) {
+        let mut wanted = self.world.state.cluster.changeable();
+        wanted.settings.lease = lease;
+        let reply = self.world.propose(Command::ChangeSettings(wanted));
+        assert!(matches!(reply, Reply::Done(_)), "{reply:?}");
+    }
+
     fn answer(&mut self, node: u64, bucket: &str, refusal: Option<&str>) {
         let verdict = self.world.verdict(bucket, refusal);
         self.sessions.answered(NodeId(node), vec![verdict.into()], self.now);
@@ -489,6 +496,31 @@ fn after_a_change_of_the_lease_the_longer_wait_counts_for_one_old_w() {
     assert_eq!(words, ["DropFormer(Term(1))", "1 lost", "free /a"]);
     assert_eq!(leader.world.state.cluster.former, None);
     assert_eq!(longest_wait(&leader.world.state), Span::seconds(2));
+}
+
+/// Back and forth: what holds before and after is the same, and so is the longest lease that may be out.
+#[test]
+fn each_change_of_the_lease_is_waited_for_anew() {
+    let mut leader = Leader::new(2);
+    leader.world.bound("/a", 1);
+    leader.act();
+    let (long, mut short) = (LeaseSettings::default(), LeaseSettings::default());
+    (short.ttl, short.kill_margin) = (Span::seconds(1), Span::millis(300));
+    leader.change_lease(short);
+    leader.act();
+    leader.pass(Span::seconds(3), &[1, 2]);
+    leader.change_lease(long);
+    leader.act();
+    leader.pass(Span::millis(780), &[1, 2]);
+    // Acknowledged now, it may run for as long as the long lease says.
+    leader.change_lease(short);
+    leader.act();
+    leader.pass(Span::millis(3999), &[2]);
+    assert!(leader.act().is_empty(), "a lease given just before the last change may still run");
+    leader.pass(Span::millis(1), &[2]);
+    let words = leader.act();
+    assert!(words[0].starts_with("DropFormer"), "{words:?}");
+    assert_eq!(words[1..], ["1 lost", "free /a"]);
 }
 
 #[test]
