@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
-use sheaf_engine::{Command, Reply, registration};
+use sheaf_engine::{Command, Reply, SettingsCommand, registration};
 use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead, TokenRow};
-use sheaf_model::{Call, Defect, ModuleRef, ModuleSpec, NodeId, Role, Span};
+use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, Role, Setting, Span};
 use sheaf_wire::cluster::{
     AllSettings, Apply, ChangeSettings, ClusterApi, CreateToken, CreatedToken, ListTokens, RevokeToken,
     SnapshotPart,
@@ -37,20 +37,29 @@ impl ClusterApi for Control {
     }
 
     async fn settings(&self, caller: Caller, ask: ChangeSettings) -> Result<AllSettings, ApiError> {
-        let mut wanted = self.changeable();
-        let wrong = ask.changes.iter().filter_map(|(key, value)| wanted.set(key, value).err());
-        let mut defects: Vec<Defect> = wrong.collect();
-        defects.extend(wanted.defects());
-        let done = match (ask.changes.is_empty(), defects.is_empty()) {
-            (true, _) => None,
-            (false, false) => return Err(ApiError::Invalid(defects)),
-            (false, true) => {
-                let longest = self.member()?.replica.longest_election();
-                let warning =
-                    wanted.settings.lease.election_warning(Span::millis(longest.as_millis() as u64));
-                let changed = self.change(&caller, ask.request, Command::ChangeSettings(wanted)).await?;
-                Some(Done { warnings: changed.warnings.into_iter().chain(warning).collect(), ..changed })
+        let (mut changes, mut defects) = (Vec::new(), Vec::new());
+        for (key, value) in &ask.changes {
+            match Setting::parse(key, value) {
+                Ok(setting) => changes.push(setting),
+                Err(defect) => defects.push(defect),
             }
+        }
+        if !defects.is_empty() {
+            let mut wanted = self.changeable();
+            changes.iter().for_each(|setting| wanted.put(setting));
+            defects.extend(wanted.defects());
+            return Err(ApiError::Invalid(defects));
+        }
+        let done = if changes.is_empty() {
+            None
+        } else {
+            // Whether they fit to the others is seen when they are applied: somebody may be changing those.
+            let change = Command::Settings(SettingsCommand::Change(changes));
+            let changed = self.change(&caller, ask.request, change).await?;
+            let longest = self.member()?.replica.longest_election();
+            let lease = self.changeable().settings.lease;
+            let warning = lease.election_warning(Span::millis(longest.as_millis() as u64));
+            Some(Done { warnings: changed.warnings.into_iter().chain(warning).collect(), ..changed })
         };
         let named = self.changeable().named().into_iter().map(|(key, value)| (key.to_owned(), value));
         Ok(AllSettings { done, settings: named.collect() })

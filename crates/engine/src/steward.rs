@@ -8,7 +8,7 @@ use sheaf_model::{
     Stop, Timestamp, Verdict,
 };
 
-use crate::command::{Bind, Command, Free, Leave, SetNodeStatus};
+use crate::command::{Bind, Command, Free, Leave, SetNodeStatus, SettingsCommand, SettleLease};
 use crate::placement::{self, Candidate};
 use crate::sessions::{Release, Sessions, longest_wait};
 use crate::state::{Bucket, State};
@@ -40,9 +40,10 @@ pub fn due(state: &State, sessions: &mut Sessions, now: Moment, wall: Timestamp)
         return due;
     }
     sessions.observe(state, now);
-    if let Some((over, _)) = sessions.former_over() {
+    if let Some((over, changed)) = sessions.former_over() {
         if now >= over {
-            due.commands.push(Command::DropFormer(sessions.term));
+            let settle = SettleLease { changed, term: sessions.term };
+            due.commands.push(Command::Settings(SettingsCommand::Settle(settle)));
         } else {
             due.wake(over);
         }

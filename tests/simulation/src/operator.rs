@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use sheaf_engine::{Command, DrainNode, MoveBucket};
-use sheaf_model::{BucketName, Drain, LeaseSettings, NodeId, NodeStatus, Span};
+use sheaf_engine::{Command, DrainNode, MoveBucket, SettingsCommand};
+use sheaf_model::{BucketName, Drain, NodeId, NodeStatus, Setting, Span};
 
 use crate::clock::{MS, SECOND};
 use crate::event::{Ask, AtWorld, Process, What};
@@ -31,8 +31,8 @@ impl World {
             Command::Drain(_) => counts.drained += 1,
             Command::Move(_) => counts.moved += 1,
             Command::Forget(_) => counts.forgotten += 1,
-            Command::ChangeSettings(_) => counts.leases_changed += 1,
-            Command::DropFormer(_) => counts.leases_settled += 1,
+            Command::Settings(SettingsCommand::Change(_)) => counts.leases_changed += 1,
+            Command::Settings(SettingsCommand::Settle(_)) => counts.leases_settled += 1,
             _ => {}
         }
     }
@@ -101,10 +101,9 @@ impl World {
         if self.truth.state.cluster.former.is_some() {
             self.counts.leases_changed_again += 1;
         }
-        let mut wanted = self.truth.state.cluster.changeable();
         let ttl = [2 * SECOND, 3 * SECOND, LONGEST_TTL][self.random.index(3)];
         let kill_margin = Span::millis(self.random.between(750, 1500));
-        wanted.settings.lease = LeaseSettings { ttl: Span(ttl / MS), kill_margin, ..wanted.settings.lease };
-        self.operate(Command::ChangeSettings(wanted));
+        let changes = vec![Setting::Ttl(Span(ttl / MS)), Setting::KillMargin(kill_margin)];
+        self.operate(Command::Settings(SettingsCommand::Change(changes)));
     }
 }
