@@ -96,7 +96,17 @@ fn moved(cluster: &Cluster) {
     cluster.wait_status_within("/move/one", "runs elsewhere again", SOON, |status| {
         status["state"] == "running" && affinity(status).contains(&from)
     });
-    cluster.delete(&["/move/one"]);
+    // With nowhere to go it would only be stopped, and started where it is.
+    let only = format!("node_list_rules: [{from}]");
+    cluster.apply_and_wait(&bucket("/move/only", "steady", &one, &only));
+    let before = cluster.status("/move/only");
+    cluster
+        .cli(&["bucket", "move", "/move/only"])
+        .exits(1)
+        .mentions(&["/move/only can go nowhere", "sheaf bucket explain /move/only"]);
+    let after = cluster.status("/move/only");
+    assert_eq!((pids(&after), epoch(&after)), (pids(&before), epoch(&before)), "it is not touched");
+    cluster.delete(&["/move/one", "/move/only"]);
 }
 
 fn handed_over(cluster: &Cluster) {

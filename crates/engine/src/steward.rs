@@ -81,14 +81,18 @@ fn nodes(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
                 let back = if node.drain.is_some() { NodeStatus::Draining } else { NodeStatus::Ready };
                 Some((back, String::new()))
             }
+            // One that died before its first session would keep its name for ever.
+            NodeStatus::Joining if silent => {
+                Some((NodeStatus::Lost, format!("not heard within {wait} of its registration")))
+            }
             NodeStatus::Ready | NodeStatus::Restarting | NodeStatus::Draining if silent => {
                 Some((NodeStatus::Lost, format!("not heard for {wait}")))
             }
-            NodeStatus::Ready | NodeStatus::Restarting | NodeStatus::Draining => {
+            NodeStatus::Joining | NodeStatus::Ready | NodeStatus::Restarting | NodeStatus::Draining => {
                 due.wake(silent_until);
                 None
             }
-            NodeStatus::Joining | NodeStatus::Lost | NodeStatus::Left => None,
+            NodeStatus::Lost | NodeStatus::Left => None,
         };
         if let Some((status, reason)) = verdict {
             let term = Some(sessions.term);

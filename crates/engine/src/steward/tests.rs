@@ -7,6 +7,7 @@ use super::*;
 use crate::command::{DrainNode, MoveBucket, Refusal, Reply};
 use crate::testing::World;
 
+mod drains;
 mod rollouts;
 
 /// A leader elected at moment 0 with its nodes connected; time passes by hand.
@@ -387,81 +388,6 @@ fn a_binding_on_its_way_to_a_node_whose_agent_stops_is_stale() {
             matches!(&reply, Reply::Refused(Refusal::Stale(why)) if why.contains("restarting")),
             "{reply:?}"
         );
-    }
-}
-
-#[test]
-fn a_node_is_drained_one_bucket_after_the_other() {
-    let mut leader = Leader::new(3);
-    for bucket in ["/a", "/b"] {
-        leader.world.bound(bucket, 1);
-        (2..=3).for_each(|node| leader.answer(node, bucket, None));
-    }
-    leader.world.bound("/stays", 1);
-    leader.answer(2, "/stays", Some("no flume here"));
-    leader.drain(1, Drain::default());
-    assert_eq!(leader.act(), ["leave /a"]);
-    assert!(leader.act().is_empty(), "one at a time");
-    let epoch = leader.world.binding("/a").epoch;
-    leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), epoch);
-    assert_eq!(leader.act(), ["free /a"]);
-    leader.answer(1, "/a", None);
-    let words = leader.act();
-    assert_eq!(words.len(), 2, "{words:?}");
-    assert_eq!(words[0], "leave /b");
-    assert!(words[1].starts_with("bind /a") && !words[1].ends_with(" 1"), "{words:?}");
-    let epoch = leader.world.binding("/b").epoch;
-    leader.sessions.gave_up(NodeId(1), leader.world.name("/b"), epoch);
-    leader.act();
-    leader.answer(1, "/b", None);
-    leader.act();
-    assert!(leader.act().is_empty(), "what can go nowhere stays while there is no deadline");
-    assert!(leader.world.binding("/stays").leaving.is_none());
-}
-
-#[test]
-fn at_the_deadline_of_a_drain_everything_leaves_and_is_fenced() {
-    let mut leader = Leader::new(2);
-    leader.world.bound("/a", 1);
-    leader.drain(1, Drain { deadline: Some(Span::seconds(6)), keep_multi_node: false });
-    assert!(leader.act().is_empty());
-    leader.pass(Span::seconds(6), &[1, 2]);
-    assert_eq!(leader.act(), ["leave /a"]);
-    assert!(leader.act().is_empty(), "fenced at once, W begins");
-    assert_eq!(leader.named(1), Vec::<u64>::new());
-    leader.pass(Span::seconds(4), &[1, 2]);
-    assert_eq!(leader.act(), ["free /a"]);
-}
-
-#[test]
-fn a_node_that_is_drained_and_comes_back_is_still_drained() {
-    let mut leader = Leader::new(2);
-    leader.drain(1, Drain::default());
-    leader.pass(Span::seconds(4), &[2]);
-    assert_eq!(leader.act(), ["1 lost"]);
-    leader.connect(1);
-    assert_eq!(leader.act(), ["1 draining"]);
-    leader.world.propose(Command::Undrain(NodeId(1)));
-    assert_eq!(leader.world.state.nodes[&NodeId(1)].status, NodeStatus::Ready);
-    assert!(leader.act().is_empty());
-}
-
-#[test]
-fn a_bucket_is_moved_where_the_operator_wants_it_or_anywhere_else() {
-    for (to, lands) in [(Some(3), vec![3]), (None, vec![2, 3])] {
-        let mut leader = Leader::new(3);
-        let epoch = leader.world.bound("/a", 1);
-        (1..=3).for_each(|node| leader.answer(node, "/a", None));
-        leader.world.bound("/busy", 3);
-        leader.act();
-        let ask = MoveBucket { bucket: leader.world.name("/a"), to: to.map(NodeId), base: None };
-        leader.world.propose(Command::Move(ask));
-        leader.act();
-        leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), epoch);
-        assert_eq!(leader.act(), ["free /a"]);
-        leader.act();
-        let node = leader.world.binding("/a").node.0;
-        assert!(lands.contains(&node), "to {to:?}: {node}");
     }
 }
 
