@@ -248,6 +248,37 @@ pub(crate) fn repair(cases: &mut Cases, cluster: &mut Cluster) {
         assert_eq!(list(lost), list(cluster.leader()));
         cluster.delete(&["/repair/a"]);
     });
+    cases.run("a forgotten voter that comes back runs nothing, says why, and joins anew with an empty disk", || {
+        came_back(cluster);
+    });
+}
+
+/// It was away when it was forgotten: its replica tells of a cluster in which it runs something.
+fn came_back(cluster: &Cluster) {
+    let rows = cluster.json(&["node", "list", "-o", "json"]);
+    let left = rows.as_array().into_iter().flatten().find(|row| row["status"] == "left");
+    let node = left.and_then(|row| row["name"].as_str()).unwrap_or_else(|| panic!("one has left: {rows:#}"));
+    let gone = cluster.named(node);
+    let all = trace(cluster, "forget.all");
+    cluster.apply_and_wait(&bucket("/forget/all", "steady", &all, ""));
+    let (started, said) = (all.on(node), gone.log().len());
+    assert!(!started.is_empty(), "it ran there before");
+    gone.start();
+    wait_for("it says that it has left, and ends what it would run", SOON, || {
+        let log = gone.log().split_off(said);
+        let says = ["has left cluster", "empty its data directory", "everything of it that runs here is ended"];
+        if says.iter().all(|part| log.contains(part)) { Ok(()) } else { Err(gone.log_tail()) }
+    });
+    assert_eq!(all.on(node), started, "it has started nothing");
+    assert!(gone.programs("/forget/all").is_empty());
+    gone.cli(&["bucket", "list"]).exits(1).mentions(&["has left cluster"]);
+    gone.cli(&["cluster", "status"]).mentions(&["has left cluster"]);
+    assert_eq!(gone.stop(), 0, "{}", gone.log_tail());
+    std::fs::remove_dir_all(gone.dir()).expect("nothing is left that uses it");
+    gone.start();
+    wait_status(cluster, node, "ready");
+    gone.cli(&["bucket", "status", "/forget/all"]).ok();
+    cluster.delete(&["/forget/all"]);
 }
 
 fn wait_status(cluster: &Cluster, node: &str, wanted: &str) {

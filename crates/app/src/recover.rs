@@ -160,7 +160,7 @@ impl<'a> Former<'a> {
 
     /// Those that answer and belong to this cluster, or to one founded from it.
     async fn greet(&self, addresses: &BTreeSet<String>) -> BTreeMap<String, Greeting> {
-        let ask = || HelloAsk { instance: random(), key: self.key.clone(), cluster: None };
+        let ask = || HelloAsk { instance: random(), key: self.key.clone(), cluster: None, node: None };
         let asked = addresses.iter().map(|address| async move {
             let greeting = PeerClient::new(address, self.transport).ok()?.hello(ask(), WITHIN).await.ok()?;
             let of = greeting.cluster.as_ref()?;
