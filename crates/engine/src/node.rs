@@ -346,9 +346,9 @@ impl NodeState {
         }
     }
 
-    /// Whether the node was told to leave.
+    /// Whether the node was told to leave, or was forgotten.
     pub fn is_leaving(&self) -> bool {
-        self.leaving.is_some()
+        self.leaving.is_some() || self.left
     }
 
     /// Whether nothing is left of what was to go before the agent stops, and nothing can come any more.
