@@ -15,6 +15,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("what cannot go elsewhere stays until the deadline", || deadline(cluster));
     cases.run("a bucket is moved", || moved(cluster));
     cases.run("leadership is handed over without a failed call", || handed_over(cluster));
+    cases.run("leadership is not handed to a voter that is not there", || to_a_dead_one(cluster));
     cases.run("settings are changed for all nodes, or refused with every defect", || settings(cluster));
     cases.run("an agent that stops for longer hands its work over first", || released(cluster));
     cases.run("A10 a bucket waits for its node", || a10(cluster));
@@ -134,6 +135,23 @@ fn handed_over(cluster: &Cluster) {
     cluster.delete(&all);
 }
 
+/// It would take no leadership, and until another one is elected no change would be taken.
+fn to_a_dead_one(cluster: &Cluster) {
+    let victim = follower(cluster);
+    let (name, leader) = (victim.name(), cluster.leader().name());
+    victim.kill_machine();
+    wait_status(cluster, &name, "lost");
+    let refused = cluster.cli(&["cluster", "transfer", "--to", &name]).exits(1);
+    refused.mentions(&[&name, "is lost", "leadership stays where it is"]);
+    assert_eq!(cluster.leader().name(), leader);
+    // By itself another one is chosen, which is there.
+    cluster.cli(&["cluster", "transfer"]).ok();
+    let heir = cluster.leader().name();
+    assert!(heir != leader && heir != name, "{heir}");
+    victim.start();
+    cluster.wait_back(victim);
+}
+
 fn released(cluster: &Cluster) {
     let (one, all) = (trace(cluster, "release.one"), trace(cluster, "release.all"));
     let agent = cluster.leader();
@@ -248,9 +266,12 @@ pub(crate) fn repair(cases: &mut Cases, cluster: &mut Cluster) {
         assert_eq!(list(lost), list(cluster.leader()));
         cluster.delete(&["/repair/a"]);
     });
-    cases.run("a forgotten voter that comes back runs nothing, says why, and joins anew with an empty disk", || {
-        came_back(cluster);
-    });
+    cases.run(
+        "a forgotten voter that comes back runs nothing, says why, and joins anew with an empty disk",
+        || {
+            came_back(cluster);
+        },
+    );
 }
 
 /// It was away when it was forgotten: its replica tells of a cluster in which it runs something.
@@ -266,7 +287,8 @@ fn came_back(cluster: &Cluster) {
     gone.start();
     wait_for("it says that it has left, and ends what it would run", SOON, || {
         let log = gone.log().split_off(said);
-        let says = ["has left cluster", "empty its data directory", "everything of it that runs here is ended"];
+        let says =
+            ["has left cluster", "empty its data directory", "everything of it that runs here is ended"];
         if says.iter().all(|part| log.contains(part)) { Ok(()) } else { Err(gone.log_tail()) }
     });
     assert_eq!(all.on(node), started, "it has started nothing");
