@@ -11,7 +11,7 @@ use sheaf_wire::Transport;
 use tokio::sync::{OnceCell, mpsc};
 
 use crate::config::Config;
-use crate::data::{Record, SharedDir, replica_dir};
+use crate::data::{Record, SharedDir, ballast, replica_dir};
 
 /// Opens once; see [`Opener`].
 pub(crate) struct ReplicaOpener {
@@ -60,6 +60,7 @@ impl ReplicaOpener {
             heartbeat: raft.heartbeat.duration(),
             election_min: raft.election_min.duration(),
             election_max: raft.election_max.duration(),
+            ballast: Some(ballast(&self.dir)),
             ..Options::new(dir.join(sheaf_consensus::LOG))
         };
         let peers = RemotePeers::new(cluster, node, self.transport.clone());
