@@ -117,6 +117,7 @@ impl World {
         }
         Outcome {
             seed: self.seed,
+            plan: self.plan.name,
             violation: self.violation,
             trace: self.trace,
             steps: self.steps,
