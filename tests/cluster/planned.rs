@@ -18,6 +18,8 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("leadership is not handed to a voter that is not there", || to_a_dead_one(cluster));
     cases.run("settings are changed for all nodes, or refused with every defect", || settings(cluster));
     cases.run("an agent that stops for longer hands its work over first", || released(cluster));
+    cases.run("settings changed by two at once are both changed", || two_at_once(cluster));
+    cases.run("A9 a bucket is suspended while its node is down", || a9(cluster));
     cases.run("A10 a bucket waits for its node", || a10(cluster));
     cases.run("only a node that is lost is forgotten", || forgotten(cluster));
 }
@@ -67,6 +69,13 @@ fn node_status(cluster: &Cluster, node: &str) -> String {
 fn deadline(cluster: &Cluster) {
     let stays = trace(cluster, "drain.stays");
     cluster.apply_and_wait(&bucket("/drain/stays", "steady", &stays, "node_list_rules: [n1]"));
+    let plan = cluster.json(&["node", "drain", "n1", "--dry-run", "-o", "json"]);
+    let row = plan.as_array().into_iter().flatten().find(|row| row["bucket"] == "/drain/stays");
+    let row = row.unwrap_or_else(|| panic!("it is named: {plan:#}"));
+    assert_eq!(
+        (row["to"].as_str(), row["why"].as_str()),
+        (Some(""), Some("no other node is available: it stays until another is"))
+    );
     cluster.cli(&["node", "drain", "n1", "--wait", "--timeout", "1s"]).exits(4).mentions(&["/drain/stays"]);
     assert_eq!(cluster.status("/drain/stays")["state"], "running");
     cluster.cli(&["node", "drain", "n1", "--deadline", "500ms", "--wait"]).ok();
@@ -207,6 +216,68 @@ fn settings(cluster: &Cluster) {
     set(&[&format!("offer_window={window}")]).ok();
 }
 
+/// Each writes what it changes, and nothing of what it was shown before.
+fn two_at_once(cluster: &Cluster) {
+    let all = || cluster.json(&["cluster", "settings", "-o", "json"]);
+    let value = |all: &serde_json::Value, key: &str| {
+        let found = all.as_array().into_iter().flatten().find(|setting| setting["key"] == key).cloned();
+        found.unwrap_or_else(|| panic!("{key} in {all:#}"))["value"].as_str().unwrap_or_default().to_owned()
+    };
+    let before = all();
+    let keys = ["offer_window", "gate_interval"];
+    for turn in 1..=5 {
+        let wanted = [format!("{}ms", 1000 + turn), format!("{}s", 30 + turn)];
+        let changing: Vec<Follower> = keys
+            .iter()
+            .zip(&wanted)
+            .zip([1, 2])
+            .map(|((key, value), agent)| {
+                cluster.agent(agent).begin(&["cluster", "settings", &format!("{key}={value}")], b"")
+            })
+            .collect();
+        for change in changing {
+            change.finish(SOON).ok();
+        }
+        let now = all();
+        assert_eq!(keys.map(|key| value(&now, key)), wanted);
+    }
+    for key in keys {
+        cluster.cli(&["cluster", "settings", &format!("{key}={}", value(&before, key))]).ok();
+    }
+    for (change, key) in [
+        ("gate_interval=0s", "gate_interval"),
+        ("lease.heartbeat=1ms", "lease.heartbeat"),
+        ("offer_window=2m", "offer_window"),
+    ] {
+        cluster.cli(&["cluster", "settings", change]).exits(1).mentions(&[key, " to "]);
+    }
+}
+
+/// It may still run there: nobody can know, until its lease is over.
+fn a9(cluster: &Cluster) {
+    let runs = trace(cluster, "a9");
+    let victim = follower(cluster);
+    let node = victim.name();
+    cluster.apply_and_wait(&bucket("/a9", "steady", &runs, &format!("node_list_rules: [{node}]")));
+    cluster.apply_and_wait(&bucket("/a9", "steady", &runs, ""));
+    let before = runs.starts();
+    victim.kill_machine();
+    cluster.cli(&["bucket", "suspend", "/a9"]).ok();
+    let stopping = cluster.status("/a9");
+    assert_eq!((only_node(&stopping), stopping["state"].as_str()), (node.clone(), Some("stopping")));
+    let off = cluster.wait_state("/a9", "suspended");
+    assert!(affinity(&off).is_empty(), "{off:#}");
+    wait_status(cluster, &node, "lost");
+    cluster.cli(&["bucket", "move", "/a9", "--to", &node]).exits(1);
+    victim.start();
+    cluster.wait_back(victim);
+    assert_eq!(runs.starts(), before, "it was not started again");
+    cluster.cli(&["bucket", "resume", "/a9"]).ok();
+    let again = cluster.wait_state("/a9", "running");
+    assert!(epoch(&again) > epoch(&stopping));
+    cluster.delete(&["/a9"]);
+}
+
 fn a10(cluster: &Cluster) {
     let waits = trace(cluster, "a10");
     let more = |rest: &str| format!("on_node_lost: wait\n{rest}");
@@ -220,6 +291,13 @@ fn a10(cluster: &Cluster) {
     wait_status(cluster, &node, "lost");
     let meanwhile = cluster.wait_state("/a10", "waiting_for_node");
     assert_eq!((only_node(&meanwhile), epoch(&meanwhile)), (node.clone(), before), "it is not moved");
+    let other = trace(cluster, "a10.other");
+    cluster.apply_and_wait(&bucket("/other", "steady", &other, ""));
+    let there = cluster.status("/other");
+    let moved = cluster.cli(&["bucket", "move", "/other", "--to", &node]).exits(1);
+    moved.mentions(&[&format!("cannot go to node {node}"), "is lost"]);
+    assert_eq!(epoch(&cluster.status("/other")), epoch(&there), "it is not touched");
+    cluster.delete(&["/other"]);
     victim.start();
     cluster.wait_back(victim);
     let back = cluster.wait_state("/a10", "running");
