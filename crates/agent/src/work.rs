@@ -242,7 +242,7 @@ impl Loop {
             WorkInput::Stop(attempts) => self.stop(&attempts).await,
             WorkInput::Left if self.leaving => {}
             // Nobody records that; it is only to end.
-            WorkInput::Left => drop(self.hand_back().await),
+            WorkInput::Left => _ = self.hand_back().await,
             WorkInput::Recorded(seq) => {
                 let over = self.ends.recorded(seq, Instant::now());
                 let mut held = self.desk.held();

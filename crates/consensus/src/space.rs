@@ -102,10 +102,12 @@ enum Act {
 }
 
 const fn act(free: u64, is_there: bool, reserve: u64) -> Option<Act> {
-    match is_there {
-        true if free < TOO_LITTLE => Some(Act::GiveUp),
-        false if free >= reserve.saturating_add(BALLAST + PLENTY) => Some(Act::Make),
-        _ => None,
+    if is_there && free < TOO_LITTLE {
+        Some(Act::GiveUp)
+    } else if !is_there && free >= reserve.saturating_add(BALLAST + PLENTY) {
+        Some(Act::Make)
+    } else {
+        None
     }
 }
 

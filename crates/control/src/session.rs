@@ -93,8 +93,8 @@ impl Control {
 
     /// What an agent is told by a node that was forgotten.
     fn not_leading(&self, hello: &Hello) -> ToNode {
-        let registration = self.place.registration.borrow();
-        if registration.as_ref().is_some_and(|own| own.node == hello.node && own.cluster == hello.cluster) {
+        let own = self.place.registration.borrow().clone();
+        if own.is_some_and(|own| own.node == hello.node && own.cluster == hello.cluster) {
             return ToNode::Refused { reason: self.place.left_text(), retry: false, left: true };
         }
         ToNode::Redirect { leader: None }
