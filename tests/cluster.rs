@@ -18,6 +18,7 @@
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `crowd` | 3, and 300 that are only sessions | a storm of sessions costs no election and no lease |
+//! | `disk_at_zero` | 3 | an agent whose disk others fill to the last byte votes, and starts |
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
 //! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
 //! | `input` | 1 | everything that people and programs can get wrong |

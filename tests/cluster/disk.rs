@@ -34,6 +34,91 @@ fn full_disk() {
     cases.end();
 }
 
+/// Three agents, of which one is on a small disk of its own, which others fill to the last byte.
+#[test]
+fn disk_at_zero() {
+    let machine = Arc::new(Machine::take());
+    let Some(disk) = SmallDisk::mount(&machine, "tiny", 96) else { return };
+    let cluster = Cluster::plan(&machine, "", 3, |number, plan| {
+        if number == ON_IT {
+            plan.dir = disk.path().join(&plan.name);
+        }
+    });
+    cluster.start_all();
+    cluster.wait_ready();
+    let mut cases = Cases::of("disk_at_zero");
+    cases.run("an agent goes on voting", || at_zero(&cluster, &disk));
+    cases.run("one that was not there meanwhile starts, and votes", || starts_at_zero(&cluster, &disk));
+    cases.end();
+}
+
+/// The agent on the small disk.
+const ON_IT: usize = 3;
+
+fn wait_ballast(agent: &Agent, there: bool) {
+    let ballast = agent.dir().join("ballast");
+    let what = if there { "room lies ready for votes" } else { "it is given up" };
+    wait_for(what, SOON, || {
+        if ballast.exists() == there {
+            Ok(())
+        } else {
+            Err(format!("{}\n{}", ballast.display(), agent.log_tail()))
+        }
+    });
+}
+
+/// Another than the one on the small disk leads, and then dies: without the vote of that one nobody leads.
+fn elects_with(cluster: &Cluster, voter: &Agent) -> String {
+    let leader = cluster.leader();
+    let name = leader.name();
+    assert_ne!(name, voter.name());
+    leader.kill();
+    let other = cluster.agents().iter().find(|agent| ![name.clone(), voter.name()].contains(&agent.name()));
+    let other = other.expect("there are three");
+    wait_for("its vote decides", SOON, || {
+        let status = other.cli(&["cluster", "status", "-o", "json"]).try_json()?;
+        if status["leader"].is_string() && status["leader"] != name.as_str() {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
+    });
+    assert!(voter.is_running() && !voter.has_ended(), "{}", voter.log_tail());
+    name
+}
+
+fn at_zero(cluster: &Cluster, disk: &SmallDisk) {
+    let voter = cluster.agent(ON_IT);
+    wait_ballast(voter, true);
+    if cluster.leader().name() == voter.name() {
+        cluster.cli(&["cluster", "transfer"]).ok();
+    }
+    disk.fill_up();
+    wait_ballast(voter, false);
+    let dead = elects_with(cluster, voter);
+    disk.clear();
+    wait_ballast(voter, true);
+    cluster.named(&dead).start();
+    cluster.wait_back(cluster.named(&dead));
+}
+
+fn starts_at_zero(cluster: &Cluster, disk: &SmallDisk) {
+    let voter = cluster.agent(ON_IT);
+    if cluster.leader().name() == voter.name() {
+        cluster.cli(&["cluster", "transfer"]).ok();
+    }
+    voter.kill_machine();
+    disk.fill_up();
+    voter.start();
+    wait_ballast(voter, false);
+    let dead = elects_with(cluster, voter);
+    disk.clear();
+    wait_ballast(voter, true);
+    cluster.named(&dead).start();
+    cluster.wait_back(cluster.named(&dead));
+    cluster.wait_back(voter);
+}
+
 fn full(cluster: &Cluster, disk: &SmallDisk) {
     cluster.apply(&scene::modules());
     let steady = trace(cluster, "full");

@@ -15,8 +15,11 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("what cannot go elsewhere stays until the deadline", || deadline(cluster));
     cases.run("a bucket is moved", || moved(cluster));
     cases.run("leadership is handed over without a failed call", || handed_over(cluster));
+    cases.run("leadership is not handed to a voter that is not there", || to_a_dead_one(cluster));
     cases.run("settings are changed for all nodes, or refused with every defect", || settings(cluster));
     cases.run("an agent that stops for longer hands its work over first", || released(cluster));
+    cases.run("settings changed by two at once are both changed", || two_at_once(cluster));
+    cases.run("A9 a bucket is suspended while its node is down", || a9(cluster));
     cases.run("A10 a bucket waits for its node", || a10(cluster));
     cases.run("only a node that is lost is forgotten", || forgotten(cluster));
 }
@@ -66,6 +69,13 @@ fn node_status(cluster: &Cluster, node: &str) -> String {
 fn deadline(cluster: &Cluster) {
     let stays = trace(cluster, "drain.stays");
     cluster.apply_and_wait(&bucket("/drain/stays", "steady", &stays, "node_list_rules: [n1]"));
+    let plan = cluster.json(&["node", "drain", "n1", "--dry-run", "-o", "json"]);
+    let row = plan.as_array().into_iter().flatten().find(|row| row["bucket"] == "/drain/stays");
+    let row = row.unwrap_or_else(|| panic!("it is named: {plan:#}"));
+    assert_eq!(
+        (row["to"].as_str(), row["why"].as_str()),
+        (Some(""), Some("no other node is available: it stays until another is"))
+    );
     cluster.cli(&["node", "drain", "n1", "--wait", "--timeout", "1s"]).exits(4).mentions(&["/drain/stays"]);
     assert_eq!(cluster.status("/drain/stays")["state"], "running");
     cluster.cli(&["node", "drain", "n1", "--deadline", "500ms", "--wait"]).ok();
@@ -96,7 +106,17 @@ fn moved(cluster: &Cluster) {
     cluster.wait_status_within("/move/one", "runs elsewhere again", SOON, |status| {
         status["state"] == "running" && affinity(status).contains(&from)
     });
-    cluster.delete(&["/move/one"]);
+    // With nowhere to go it would only be stopped, and started where it is.
+    let only = format!("node_list_rules: [{from}]");
+    cluster.apply_and_wait(&bucket("/move/only", "steady", &one, &only));
+    let before = cluster.status("/move/only");
+    cluster
+        .cli(&["bucket", "move", "/move/only"])
+        .exits(1)
+        .mentions(&["/move/only can go nowhere", "sheaf bucket explain /move/only"]);
+    let after = cluster.status("/move/only");
+    assert_eq!((pids(&after), epoch(&after)), (pids(&before), epoch(&before)), "it is not touched");
+    cluster.delete(&["/move/one", "/move/only"]);
 }
 
 fn handed_over(cluster: &Cluster) {
@@ -122,6 +142,23 @@ fn handed_over(cluster: &Cluster) {
     let all: Vec<String> = (0..20).map(|number| format!("/over/{number:02}")).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).chain(["/over/one"]).collect();
     cluster.delete(&all);
+}
+
+/// It would take no leadership, and until another one is elected no change would be taken.
+fn to_a_dead_one(cluster: &Cluster) {
+    let victim = follower(cluster);
+    let (name, leader) = (victim.name(), cluster.leader().name());
+    victim.kill_machine();
+    wait_status(cluster, &name, "lost");
+    let refused = cluster.cli(&["cluster", "transfer", "--to", &name]).exits(1);
+    refused.mentions(&[&name, "is lost", "leadership stays where it is"]);
+    assert_eq!(cluster.leader().name(), leader);
+    // By itself another one is chosen, which is there.
+    cluster.cli(&["cluster", "transfer"]).ok();
+    let heir = cluster.leader().name();
+    assert!(heir != leader && heir != name, "{heir}");
+    victim.start();
+    cluster.wait_back(victim);
 }
 
 fn released(cluster: &Cluster) {
@@ -179,6 +216,68 @@ fn settings(cluster: &Cluster) {
     set(&[&format!("offer_window={window}")]).ok();
 }
 
+/// Each writes what it changes, and nothing of what it was shown before.
+fn two_at_once(cluster: &Cluster) {
+    let all = || cluster.json(&["cluster", "settings", "-o", "json"]);
+    let value = |all: &serde_json::Value, key: &str| {
+        let found = all.as_array().into_iter().flatten().find(|setting| setting["key"] == key).cloned();
+        found.unwrap_or_else(|| panic!("{key} in {all:#}"))["value"].as_str().unwrap_or_default().to_owned()
+    };
+    let before = all();
+    let keys = ["offer_window", "gate_interval"];
+    for turn in 1..=5 {
+        let wanted = [format!("{}ms", 1000 + turn), format!("{}s", 30 + turn)];
+        let changing: Vec<Follower> = keys
+            .iter()
+            .zip(&wanted)
+            .zip([1, 2])
+            .map(|((key, value), agent)| {
+                cluster.agent(agent).begin(&["cluster", "settings", &format!("{key}={value}")], b"")
+            })
+            .collect();
+        for change in changing {
+            change.finish(SOON).ok();
+        }
+        let now = all();
+        assert_eq!(keys.map(|key| value(&now, key)), wanted);
+    }
+    for key in keys {
+        cluster.cli(&["cluster", "settings", &format!("{key}={}", value(&before, key))]).ok();
+    }
+    for (change, key) in [
+        ("gate_interval=0s", "gate_interval"),
+        ("lease.heartbeat=1ms", "lease.heartbeat"),
+        ("offer_window=2m", "offer_window"),
+    ] {
+        cluster.cli(&["cluster", "settings", change]).exits(1).mentions(&[key, " to "]);
+    }
+}
+
+/// It may still run there: nobody can know, until its lease is over.
+fn a9(cluster: &Cluster) {
+    let runs = trace(cluster, "a9");
+    let victim = follower(cluster);
+    let node = victim.name();
+    cluster.apply_and_wait(&bucket("/a9", "steady", &runs, &format!("node_list_rules: [{node}]")));
+    cluster.apply_and_wait(&bucket("/a9", "steady", &runs, ""));
+    let before = runs.starts();
+    victim.kill_machine();
+    cluster.cli(&["bucket", "suspend", "/a9"]).ok();
+    let stopping = cluster.status("/a9");
+    assert_eq!((only_node(&stopping), stopping["state"].as_str()), (node.clone(), Some("stopping")));
+    let off = cluster.wait_state("/a9", "suspended");
+    assert!(affinity(&off).is_empty(), "{off:#}");
+    wait_status(cluster, &node, "lost");
+    cluster.cli(&["bucket", "move", "/a9", "--to", &node]).exits(1);
+    victim.start();
+    cluster.wait_back(victim);
+    assert_eq!(runs.starts(), before, "it was not started again");
+    cluster.cli(&["bucket", "resume", "/a9"]).ok();
+    let again = cluster.wait_state("/a9", "running");
+    assert!(epoch(&again) > epoch(&stopping));
+    cluster.delete(&["/a9"]);
+}
+
 fn a10(cluster: &Cluster) {
     let waits = trace(cluster, "a10");
     let more = |rest: &str| format!("on_node_lost: wait\n{rest}");
@@ -192,6 +291,13 @@ fn a10(cluster: &Cluster) {
     wait_status(cluster, &node, "lost");
     let meanwhile = cluster.wait_state("/a10", "waiting_for_node");
     assert_eq!((only_node(&meanwhile), epoch(&meanwhile)), (node.clone(), before), "it is not moved");
+    let other = trace(cluster, "a10.other");
+    cluster.apply_and_wait(&bucket("/other", "steady", &other, ""));
+    let there = cluster.status("/other");
+    let moved = cluster.cli(&["bucket", "move", "/other", "--to", &node]).exits(1);
+    moved.mentions(&[&format!("cannot go to node {node}"), "is lost"]);
+    assert_eq!(epoch(&cluster.status("/other")), epoch(&there), "it is not touched");
+    cluster.delete(&["/other"]);
     victim.start();
     cluster.wait_back(victim);
     let back = cluster.wait_state("/a10", "running");
@@ -238,6 +344,41 @@ pub(crate) fn repair(cases: &mut Cases, cluster: &mut Cluster) {
         assert_eq!(list(lost), list(cluster.leader()));
         cluster.delete(&["/repair/a"]);
     });
+    cases.run(
+        "a forgotten voter that comes back runs nothing, says why, and joins anew with an empty disk",
+        || {
+            came_back(cluster);
+        },
+    );
+}
+
+/// It was away when it was forgotten: its replica tells of a cluster in which it runs something.
+fn came_back(cluster: &Cluster) {
+    let rows = cluster.json(&["node", "list", "-o", "json"]);
+    let left = rows.as_array().into_iter().flatten().find(|row| row["status"] == "left");
+    let node = left.and_then(|row| row["name"].as_str()).unwrap_or_else(|| panic!("one has left: {rows:#}"));
+    let gone = cluster.named(node);
+    let all = trace(cluster, "forget.all");
+    cluster.apply_and_wait(&bucket("/forget/all", "steady", &all, ""));
+    let (started, said) = (all.on(node), gone.log().len());
+    assert!(!started.is_empty(), "it ran there before");
+    gone.start();
+    wait_for("it says that it has left, and ends what it would run", SOON, || {
+        let log = gone.log().split_off(said);
+        let says =
+            ["has left cluster", "empty its data directory", "everything of it that runs here is ended"];
+        if says.iter().all(|part| log.contains(part)) { Ok(()) } else { Err(gone.log_tail()) }
+    });
+    assert_eq!(all.on(node), started, "it has started nothing");
+    assert!(gone.programs("/forget/all").is_empty());
+    gone.cli(&["bucket", "list"]).exits(1).mentions(&["has left cluster"]);
+    gone.cli(&["cluster", "status"]).mentions(&["has left cluster"]);
+    assert_eq!(gone.stop(), 0, "{}", gone.log_tail());
+    std::fs::remove_dir_all(gone.dir()).expect("nothing is left that uses it");
+    gone.start();
+    wait_status(cluster, node, "ready");
+    gone.cli(&["bucket", "status", "/forget/all"]).ok();
+    cluster.delete(&["/forget/all"]);
 }
 
 fn wait_status(cluster: &Cluster, node: &str, wanted: &str) {

@@ -83,8 +83,8 @@ pub fn programs(trace: &Trace) -> Vec<Life> {
     lives
 }
 
-/// That of programs in the order of their first beats none beat before the last beat of the one before, and no epoch is
-/// smaller than the one before.
+/// That of programs in the order of their first beats none beat before the last beat of the one before, no epoch is smaller
+/// than the one before, and none is used on two nodes: an epoch is one binding, to one node.
 ///
 /// # Errors
 /// With every pair of which that is not so.
@@ -99,6 +99,10 @@ pub fn one_at_a_time<'a>(lives: impl IntoIterator<Item = &'a Life>) -> Result<()
             }
             if life.epoch < former.epoch {
                 wrong.push(format!("a smaller epoch: {former:?}, then {life:?}"));
+            }
+            // 0: multi-node work, which has none.
+            if life.epoch == former.epoch && life.epoch > 0 && life.node != former.node {
+                wrong.push(format!("one epoch on two nodes: {former:?}, then {life:?}"));
             }
         }
         if former.is_none_or(|former| former.last < life.last) {
@@ -123,5 +127,13 @@ mod tests {
         assert!(one_at_a_time(&[life(1, 0, 50), life(2, 10, 12), life(3, 20, 22)]).is_err());
         let back = one_at_a_time(&[life(2, 0, 5), life(1, 6, 7)]);
         assert!(back.is_err_and(|text| text.contains("a smaller epoch")));
+        let elsewhere = |epoch, first, last| Life { node: "n2".to_owned(), ..life(epoch, first, last) };
+        let both = one_at_a_time(&[life(2, 0, 5), elsewhere(2, 6, 7)]);
+        assert!(both.is_err_and(|text| text.contains("one epoch on two nodes")));
+        assert_eq!(
+            one_at_a_time(&[life(0, 0, 5), elsewhere(0, 6, 7)]),
+            Ok(()),
+            "multi-node work has no epoch"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! A file system so small that a test can fill it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,6 +48,18 @@ impl SmallDisk {
         let mut filler = File::create(self.path.join(FILLER)).expect("there is room for a file");
         while self.free() >= free {
             filler.write_all(&[1; PIECE]).expect("there is room for it");
+        }
+    }
+
+    /// Fills it to the last byte.
+    pub fn fill_up(&self) {
+        let mut filler = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.path.join(FILLER))
+            .expect("a file needs next to no room");
+        for size in [PIECE, 4 << 10, 1] {
+            while filler.write_all(&vec![1; size]).is_ok() {}
         }
     }
 

@@ -61,6 +61,8 @@ pub struct Plan {
 pub struct Report {
     /// How often each fault.
     pub faults: Counts,
+    /// There was a small disk to be filled.
+    pub has_disk: bool,
     /// Calls of registers that were answered, and that were not.
     pub calls: (usize, usize),
     /// Changes of working buckets and nodes that were acknowledged.
@@ -116,6 +118,7 @@ pub fn run(machine: &Arc<Machine>, plan: &Plan) -> Report {
     let traces = World::working().map(|name| world.trace(&name)).map(|trace| beats::programs(&trace));
     let report = Report {
         faults,
+        has_disk: world.disk.is_some(),
         calls: answers.count(),
         acts: answers.acts(),
         programs: traces.map(|programs| programs.len()).sum(),

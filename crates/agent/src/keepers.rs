@@ -151,10 +151,10 @@ impl Keepers {
         layout::make_dir(&layout::fences(&data_dir))?;
         let absolute =
             fs::canonicalize(&data_dir).map_err(|error| FileError::io("resolve", &data_dir, error))?;
-        // Fences must not go with a directory that a crash has forgotten.
-        fs::File::open(&absolute)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|error| FileError::io("sync", &absolute, error))?;
+        // Fences must not go with a directory that a crash has forgotten, and one that a former life of the agent wrote and
+        // could not make durable must not be believed before it is.
+        layout::sync_dir(&layout::fences(&absolute))?;
+        layout::sync_dir(&absolute)?;
         Ok(Self { data_dir: absolute, binary })
     }
 
@@ -290,10 +290,11 @@ impl Keepers {
         let layout = self.layout(bucket);
         let held = hold(&layout, bucket)?;
         sweep(&layout, bucket)?;
-        let before = layout.read_fence()?;
-        let mut fence = before;
+        let mut fence = layout.read_fence()?;
         raise(&mut fence);
-        if fence == before { Ok(()) } else { Ok(layout.write_fence(&held, &fence)?) }
+        // Also when it is as high already: what is read need not be on disk, if the last try failed after it had taken its
+        // place.
+        Ok(layout.write_fence(&held, &fence)?)
     }
 
     /// Removes the instance's directory, its output too; what was given up stays. Ends leftovers first.

@@ -240,6 +240,9 @@ impl Loop {
             }
             WorkInput::Run(orders) => orders.into_iter().for_each(|order| self.ordered(order)),
             WorkInput::Stop(attempts) => self.stop(&attempts).await,
+            WorkInput::Left if self.leaving => {}
+            // Nobody records that; it is only to end.
+            WorkInput::Left => _ = self.hand_back().await,
             WorkInput::Recorded(seq) => {
                 let over = self.ends.recorded(seq, Instant::now());
                 let mut held = self.desk.held();

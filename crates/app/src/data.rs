@@ -46,6 +46,14 @@ pub(crate) struct Record {
     pub(crate) members: Vec<String>,
 }
 
+impl Record {
+    /// Of a directory that is new.
+    fn new() -> Self {
+        let key = NodeKey(uuid::Uuid::new_v4().to_string());
+        Self { version: VERSION, key, cluster: None, node: None, member: false, members: Vec::new() }
+    }
+}
+
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DataError {
@@ -75,6 +83,12 @@ impl DataDir {
             doing: "resolve",
             source,
         })?;
+        // On a disk that is full to the last byte nothing below could be written.
+        sheaf_consensus::make_room(&ballast(&path)).map_err(|source| DataError::Io {
+            path: shown.clone(),
+            doing: "give up the ballast",
+            source,
+        })?;
         let lock =
             OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"));
         let lock =
@@ -93,24 +107,15 @@ impl DataDir {
             lock.set_len((&lock).stream_position()?)
         };
         whose().map_err(|source| DataError::Io { path: shown.clone(), doing: "write lock", source })?;
-        let record = match std::fs::read(path.join("node.json")) {
-            Ok(bytes) => read(&shown, &bytes)?,
+        match std::fs::read(path.join("node.json")) {
+            Ok(bytes) => Ok(Self { record: read(&shown, &bytes)?, path, _lock: lock }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let key = NodeKey(uuid::Uuid::new_v4().to_string());
-                Record {
-                    version: VERSION,
-                    key,
-                    cluster: None,
-                    node: None,
-                    member: false,
-                    members: Vec::new(),
-                }
+                let dir = Self { record: Record::new(), path, _lock: lock };
+                dir.save()?;
+                Ok(dir)
             }
-            Err(source) => return Err(DataError::Io { path: shown, doing: "read node.json", source }),
-        };
-        let dir = Self { path, record, _lock: lock };
-        dir.save()?;
-        Ok(dir)
+            Err(source) => Err(DataError::Io { path: shown, doing: "read node.json", source }),
+        }
     }
 
     /// Where it is, absolute.
@@ -139,6 +144,11 @@ impl DataDir {
         };
         write().map_err(|source| DataError::Io { path, doing: "write node.json", source })
     }
+}
+
+/// What only takes up room in the data directory `dir`, for when the disk is full.
+pub(crate) fn ballast(dir: &Path) -> PathBuf {
+    dir.join("ballast")
 }
 
 /// Where the replica of `cluster` is in the data directory `dir`. One that was founded anew has a folder of its own, beside

@@ -198,7 +198,7 @@ impl<'a> Former<'a> {
     }
 
     async fn hello(&self, address: &str) -> Result<Greeting, ApiError> {
-        let ask = HelloAsk { instance: random(), key: self.key.clone(), cluster: None };
+        let ask = HelloAsk { instance: random(), key: self.key.clone(), cluster: None, node: None };
         PeerClient::new(address, self.transport)?.hello(ask, WITHIN).await
     }
 }

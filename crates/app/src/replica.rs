@@ -12,7 +12,7 @@ use sheaf_wire::Transport;
 use tokio::sync::{OnceCell, mpsc};
 
 use crate::config::{Config, Raft};
-use crate::data::{Record, SharedDir, replica_dir};
+use crate::data::{Record, SharedDir, ballast, replica_dir};
 use crate::disk;
 
 /// Opens once; see [`Opener`].
@@ -62,6 +62,7 @@ impl ReplicaOpener {
             heartbeat: raft.heartbeat.duration(),
             election_min: raft.election_min.duration(),
             election_max: raft.election_max.duration(),
+            ballast: Some(ballast(&self.dir)),
             ..Options::new(dir.join(sheaf_consensus::LOG))
         };
         let peers = RemotePeers::new(cluster, node, self.transport.clone());

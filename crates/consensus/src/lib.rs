@@ -60,3 +60,4 @@ pub use replica::{Leadership, MemberMetrics, Metrics, Replica};
 pub use ring::{ChangeSet, Changes, Lagged};
 pub use service::Service;
 pub use snapshot::SavedCopy;
+pub use space::make_room;

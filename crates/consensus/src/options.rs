@@ -31,6 +31,9 @@ pub struct Options {
     pub ring_rows: usize,
     /// Bytes on the disk that only votes may use.
     pub reserve_bytes: u64,
+    /// A file on the same file system that only takes up room, for when others use even those; see [`crate::make_room`].
+    /// None: there is none.
+    pub ballast: Option<PathBuf>,
 }
 
 /// Messages in each of openraft's queues. The proposer and the reader have a few under way; peers' streams have one each.
@@ -49,6 +52,7 @@ impl Options {
             log_bytes: 64 << 20,
             ring_rows: 16_384,
             reserve_bytes: 32 << 20,
+            ballast: None,
         }
     }
 

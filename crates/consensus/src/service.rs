@@ -147,7 +147,8 @@ impl Opening {
         tasks.spawn(elect::run(raft.clone(), node, election.clone(), timers.clone()));
         tasks.spawn(follow_leadership(raft.clone(), node, leadership_sender));
         tasks.spawn(beat::run(raft.clone(), leadership.clone(), rounds.clone(), timers.clone()));
-        tasks.spawn(space::watch(options.dir.clone(), options.reserve_bytes, space_sender));
+        let (dir, ballast) = (options.dir.clone(), options.ballast.clone());
+        tasks.spawn(space::watch(dir, options.reserve_bytes, ballast, space_sender));
         tasks.spawn(proposer.run(raft.clone()));
         tasks.spawn(reads.run(raft.clone()));
         tasks.spawn(compact(raft.clone(), log, shared.clone(), options.log_bytes));

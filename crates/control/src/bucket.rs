@@ -1,7 +1,7 @@
 //! Buckets: `sheaf.v1.BucketService`.
 
 use sheaf_engine::status::Sight;
-use sheaf_engine::{Bucket, Command, OnBucket as Verb, Release};
+use sheaf_engine::{Bucket, Command, OnBucket as Verb, Release, steward};
 use sheaf_model::view::{BucketRow, Explanation};
 use sheaf_model::{BucketName, NodeId, PutBucket};
 use sheaf_wire::bucket::{
@@ -70,7 +70,10 @@ impl BucketApi for Control {
         caller.may_change(&ask.bucket)?;
         let to = match &ask.to {
             Some(name) => Some(self.see(|sight| takes(&sight, &ask.bucket, name))??),
-            None => None,
+            None => {
+                self.see(|sight| can_leave(&sight, &ask.bucket))??;
+                None
+            }
         };
         let command = Command::Move(sheaf_engine::MoveBucket { bucket: ask.bucket, to, base: ask.base });
         self.change(&caller, ask.request, command).await
@@ -152,6 +155,22 @@ impl Control {
     ) -> Result<T, ApiError> {
         self.see(|sight| sight.state.buckets.get(name).map(|bucket| view(sight, bucket)))?
             .ok_or_else(|| no_bucket(name))
+    }
+}
+
+/// Refuses to move a bucket that would only be stopped, and started where it is. Whether it can be moved at all is seen
+/// when that is applied.
+fn can_leave(sight: &Sight<'_>, bucket: &BucketName) -> Result<(), ApiError> {
+    let Some(sessions) = sight.sessions else { return Err(ApiError::unavailable("this node does not lead")) };
+    let binding = sight.state.bindings.get(bucket).filter(|binding| binding.leaving.is_none());
+    let known = sight.state.buckets.get(bucket).filter(|known| !known.current.spec.multi_node);
+    let Some((binding, known)) = binding.zip(known) else { return Ok(()) };
+    match steward::elsewhere(sight.state, sessions, known, binding.node) {
+        Some(_) => Ok(()),
+        None => Err(ApiError::Precondition(format!(
+            "bucket {bucket} can go nowhere: no node but {} is available for it; sheaf bucket explain {bucket} says why",
+            sight.state.node_name(binding.node)
+        ))),
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
-use sheaf_engine::{Command, Reply, registration};
+use sheaf_engine::{Command, Reply, SettingsCommand, registration};
 use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead, TokenRow};
-use sheaf_model::{Call, Defect, ModuleRef, ModuleSpec, NodeId, Role, Span};
+use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Setting, Span};
 use sheaf_wire::cluster::{
     AllSettings, Apply, ChangeSettings, ClusterApi, CreateToken, CreatedToken, ListTokens, RevokeToken,
     SnapshotPart,
@@ -37,20 +37,29 @@ impl ClusterApi for Control {
     }
 
     async fn settings(&self, caller: Caller, ask: ChangeSettings) -> Result<AllSettings, ApiError> {
-        let mut wanted = self.changeable();
-        let wrong = ask.changes.iter().filter_map(|(key, value)| wanted.set(key, value).err());
-        let mut defects: Vec<Defect> = wrong.collect();
-        defects.extend(wanted.defects());
-        let done = match (ask.changes.is_empty(), defects.is_empty()) {
-            (true, _) => None,
-            (false, false) => return Err(ApiError::Invalid(defects)),
-            (false, true) => {
-                let longest = self.member()?.replica.longest_election();
-                let warning =
-                    wanted.settings.lease.election_warning(Span::millis(longest.as_millis() as u64));
-                let changed = self.change(&caller, ask.request, Command::ChangeSettings(wanted)).await?;
-                Some(Done { warnings: changed.warnings.into_iter().chain(warning).collect(), ..changed })
+        let (mut changes, mut defects) = (Vec::new(), Vec::new());
+        for (key, value) in &ask.changes {
+            match Setting::parse(key, value) {
+                Ok(setting) => changes.push(setting),
+                Err(defect) => defects.push(defect),
             }
+        }
+        if !defects.is_empty() {
+            let mut wanted = self.changeable();
+            changes.iter().for_each(|setting| wanted.put(setting));
+            defects.extend(wanted.defects());
+            return Err(ApiError::Invalid(defects));
+        }
+        let done = if changes.is_empty() {
+            None
+        } else {
+            // Whether they fit to the others is seen when they are applied: somebody may be changing those.
+            let change = Command::Settings(SettingsCommand::Change(changes));
+            let changed = self.change(&caller, ask.request, change).await?;
+            let longest = self.member()?.replica.longest_election();
+            let lease = self.changeable().settings.lease;
+            let warning = lease.election_warning(Span::millis(longest.as_millis() as u64));
+            Some(Done { warnings: changed.warnings.into_iter().chain(warning).collect(), ..changed })
         };
         let named = self.changeable().named().into_iter().map(|(key, value)| (key.to_owned(), value));
         Ok(AllSettings { done, settings: named.collect() })
@@ -111,7 +120,8 @@ impl ClusterApi for Control {
     }
 }
 
-/// Longer than an election takes; then this node goes on leading.
+/// Longer than an election takes. A leader that has begun to hand over takes no proposal and sends no heartbeat until another
+/// one leads: if the heir does not, the others elect somebody.
 const TRANSFER_WITHIN: Duration = Duration::from_secs(3);
 
 /// The same for a node that is about to stop: then the others elect one.
@@ -133,12 +143,14 @@ impl Drop for Frozen<'_> {
     }
 }
 
-/// Returns when `heir` leads, as this node sees it.
-async fn hand_over(replica: &Replica, heir: NodeId) -> Result<(), ApiError> {
+/// Hands leadership to `heir`, and returns who leads next, as this node sees it.
+async fn hand_over(replica: &Replica, heir: NodeId) -> Result<NodeId, ApiError> {
     let mut leadership = replica.leadership();
+    let term = leadership.borrow_and_update().term;
     replica.transfer_leader(heir).await.map_err(|error| ApiError::unavailable(error.to_string()))?;
-    let led = leadership.wait_for(|now| now.leader == Some(heir)).await;
-    led.map(drop).map_err(|_| ApiError::unavailable("this node is stopping"))
+    let stopping = || ApiError::unavailable("this node is stopping");
+    let led = leadership.wait_for(|now| now.term > term && now.leader.is_some()).await;
+    led.map_err(|_| stopping())?.leader.ok_or_else(stopping)
 }
 
 impl Control {
@@ -161,17 +173,44 @@ impl Control {
             // What is acknowledged from here on would only delay the heir's first decisions.
             let _frozen = Frozen::begin(self);
             let handed = tokio::time::timeout(within, hand_over(&member.replica, heir)).await;
-            handed.unwrap_or_else(|_| {
-                let name = self.node_name(heir);
-                Err(ApiError::DeadlineExceeded(format!(
-                    "node {name} did not take leadership within {within:?}"
-                )))
-            })?;
+            let name = self.node_name(heir);
+            let Ok(led) = handed else {
+                return Err(ApiError::DeadlineExceeded(format!(
+                    "node {name} did not take leadership within {within:?}, and nobody else leads yet: no change is taken until \
+                     somebody does (sheaf cluster status)"
+                )));
+            };
+            let led = led?;
+            if led != heir {
+                let leads = self.node_name(led);
+                return Err(ApiError::unavailable(format!(
+                    "node {name} did not take leadership; the others have elected node {leads}"
+                )));
+            }
         }
         Ok(self.node_name(heir))
     }
 
-    /// The voter that is to lead: the one named, else the one that lacks the least of the log.
+    /// Why a voter cannot lead now; none: it can, as far as is known. One that does not take leadership costs an election.
+    fn unfit_to_lead(&self, node: NodeId) -> Option<String> {
+        let why = self.see(|sight| {
+            let known = sight.state.nodes.get(&node)?;
+            let heartbeat = sight.state.cluster.settings.lease.heartbeat;
+            let silent = |sessions: &sheaf_engine::Sessions| {
+                !sessions.is_answering(node) || sessions.is_suspect(node, heartbeat, sight.now)
+            };
+            match known.status {
+                NodeStatus::Ready | NodeStatus::Draining if sight.sessions.is_none_or(silent) => {
+                    Some("does not answer now".to_owned())
+                }
+                NodeStatus::Ready | NodeStatus::Draining => None,
+                other => Some(format!("is {}", other.as_str())),
+            }
+        });
+        why.ok().flatten()
+    }
+
+    /// The voter that is to lead: the one named, else, of those that are there, the one that lacks the least of the log.
     fn heir(&self, to: Option<&str>) -> Result<NodeId, ApiError> {
         let member = self.member()?;
         if !member.replica.leadership().borrow().leading {
@@ -181,14 +220,21 @@ impl Control {
         let voters: Vec<_> = metrics.voters().collect();
         let Some(to) = to else {
             let others = voters.iter().filter(|voter| voter.peer.node != metrics.node);
-            let nearest = others.min_by_key(|voter| voter.match_lag.unwrap_or(u64::MAX));
+            let fit = others.filter(|voter| self.unfit_to_lead(voter.peer.node).is_none());
+            let nearest = fit.min_by_key(|voter| voter.match_lag.unwrap_or(u64::MAX));
             return nearest.map(|voter| voter.peer.node).ok_or_else(|| {
-                ApiError::Precondition("there is no other voter to hand leadership to".to_owned())
+                ApiError::Precondition("there is no other voter that could lead now".to_owned())
             });
         };
         let node = self.see(|sight| find(sight.state, to).map(|node| node.id))??;
         if voters.iter().any(|voter| voter.peer.node == node) {
-            return Ok(node);
+            let unfit = self.unfit_to_lead(node).filter(|_| node != metrics.node);
+            return match unfit {
+                None => Ok(node),
+                Some(why) => Err(ApiError::Precondition(format!(
+                    "node {to} {why}: leadership stays where it is, since no change would be taken until another is elected"
+                ))),
+            };
         }
         let names: Vec<String> = voters.iter().map(|voter| self.node_name(voter.peer.node)).collect();
         Err(ApiError::Precondition(format!("node {to} does not vote; voters: {}", names.join(", "))))

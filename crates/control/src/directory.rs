@@ -23,8 +23,12 @@ const LEADER_EVERY: Duration = Duration::from_millis(500);
 /// Every so many of these looks a member greets the others and the lost nodes. A node of a cluster founded anew while this
 /// one was away answers no other question of it; and one that was away then learns it by being greeted.
 const SUCCESSOR_EVERY: u32 = 10;
+/// The same for one that knows of no leader.
+const ALONE_EVERY: u32 = 2;
 /// Lost nodes greeted at most.
 const LOST_GREETED: usize = 64;
+/// How long all of them may take to answer one that wants to begin without a leader.
+const ALONE_WITHIN: Duration = Duration::from_millis(500);
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(1);
 /// Addresses of all members are asked for every so many greetings.
@@ -48,13 +52,19 @@ pub async fn meet(place: &Place, addresses: impl IntoIterator<Item = String>) {
 }
 
 async fn greet(place: &Place, peer: &PeerClient) -> Result<Greeting, ApiError> {
+    let registration = place.registration.borrow().clone();
+    let cluster = registration.as_ref().map(|registration| registration.cluster.clone());
     let ask = HelloAsk {
         instance: place.identity.instance.clone(),
         key: place.identity.key.clone(),
-        cluster: place.registration.borrow().as_ref().map(|registration| registration.cluster.clone()),
+        cluster: cluster.clone(),
+        node: registration.as_ref().map(|registration| registration.node),
     };
     let greeting = peer.hello(ask, WITHIN).await?;
     place.met(greeting.cluster.as_ref());
+    if greeting.left && cluster.is_some() && greeting.cluster == cluster {
+        place.leave();
+    }
     Ok(greeting)
 }
 
@@ -97,7 +107,9 @@ impl Control {
             if let Some(member) = self.place.member() {
                 self.look_at_leader(&member, &mut asked).await;
                 turn = turn.wrapping_add(1);
-                if turn.is_multiple_of(SUCCESSOR_EVERY) {
+                // Without a leader it may be that all others go on without this node.
+                let alone = self.place.leader(&member).is_none() && turn.is_multiple_of(ALONE_EVERY);
+                if alone || turn.is_multiple_of(SUCCESSOR_EVERY) {
                     meet(&self.place, self.silent_ones(&member)).await;
                 }
                 tokio::select! {
@@ -124,6 +136,16 @@ impl Control {
         let lost = state.nodes.values().filter(|node| node.status == NodeStatus::Lost);
         addresses.extend(lost.map(|node| node.facts.address.clone()).take(LOST_GREETED));
         addresses
+    }
+
+    /// Asks the others, before anything is done by what a replica without a leader says, whether this node still belongs to
+    /// the cluster: one that was forgotten hears of nothing any more. Who does not answer soon is not waited for: without
+    /// anybody a node goes on as it was told last.
+    pub(crate) async fn look_whether_left(&self, member: &Member) {
+        if !self.place.has_left() && self.place.leader(member).is_none() {
+            // Dropping it loses nothing: they are asked again by the loop above.
+            let _ = tokio::time::timeout(ALONE_WITHIN, meet(&self.place, self.silent_ones(member))).await;
+        }
     }
 
     /// Notes whether the leader that this member follows answers; if it leads itself, whether a majority does.

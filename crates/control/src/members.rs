@@ -41,7 +41,8 @@ impl Control {
         }
     }
 
-    /// A member that came back at another address is reached there from now on.
+    /// A member that came back at another address is reached there from now on. At once, also just after an election:
+    /// nobody's vote changes, and without it a voter that is there would count as lost.
     async fn keep_addresses(&self, replica: &Replica) {
         let moved: Vec<(NodeId, String)> = {
             let state = replica.state();

@@ -66,7 +66,7 @@ impl NodeApi for Control {
         let drain = ask.drain;
         let (node, going) = self.see(|sight| {
             let node = find(sight.state, &ask.node)?;
-            Ok::<_, ApiError>((node.id, going(&sight, node.id, drain.keep_multi_node)))
+            Ok::<_, ApiError>((node.id, going(&sight, node.id, drain)))
         })??;
         let command = Command::Drain(Drain { node, drain });
         let done = if ask.validate_only {
@@ -89,7 +89,7 @@ impl NodeApi for Control {
 }
 
 /// What becomes of everything that runs on a node once it is drained.
-fn going(sight: &Sight<'_>, node: NodeId, keep_multi_node: bool) -> Vec<Going> {
+fn going(sight: &Sight<'_>, node: NodeId, drain: sheaf_model::Drain) -> Vec<Going> {
     let (state, mut all) = (sight.state, Vec::new());
     for binding in state.bindings.values().filter(|binding| binding.node == node) {
         let bucket = state.buckets.get(&binding.bucket);
@@ -101,12 +101,16 @@ fn going(sight: &Sight<'_>, node: NodeId, keep_multi_node: bool) -> Vec<Going> {
             (_, Some(reason)) => (String::new(), format!("leaving already: {reason}")),
             (Some(place), None) => place,
             (None, None) => {
-                (String::new(), "no other node is available: it stays until the deadline".to_owned())
+                let until = match drain.deadline {
+                    Some(deadline) => format!("another is, or until the deadline in {deadline}"),
+                    None => "another is".to_owned(),
+                };
+                (String::new(), format!("no other node is available: it stays until {until}"))
             }
         };
         all.push(Going { bucket: binding.bucket.to_string(), to, why });
     }
-    if !keep_multi_node {
+    if !drain.keep_multi_node {
         let here = state
             .instances
             .iter()

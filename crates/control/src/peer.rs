@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
-use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply};
-use sheaf_model::{Actor, ClusterId, NodeId, NodeKey};
+use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply, State};
+use sheaf_model::{Actor, ClusterId, NodeId, NodeKey, NodeStatus};
 use sheaf_wire::peer::{AuthorityKey, Certified, Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerHeader};
 use sheaf_wire::{Answers, ApiError, Caller};
 
@@ -24,6 +24,7 @@ impl PeerApi for Control {
         }
         let registration = place.registration.borrow().clone();
         let Identity { instance, key, name, address } = place.identity.clone();
+        let left = place.member().is_some_and(|member| has_left(&member.replica.state(), &ask));
         let leader = if place.leads() { Some(address.clone()) } else { place.leader_address() };
         Ok(Greeting {
             instance,
@@ -36,6 +37,7 @@ impl PeerApi for Control {
             leader,
             seen: place.seen.borrow().iter().cloned().collect(),
             authorities: place.trust.authorities(),
+            left,
         })
     }
 
@@ -182,6 +184,15 @@ impl Control {
         });
         Ok(member)
     }
+}
+
+/// Whether who asks was forgotten by the cluster that it names. That is never undone, so that any member may say it,
+/// however far behind it is.
+fn has_left(state: &State, ask: &HelloAsk) -> bool {
+    let known = ask.node.and_then(|node| state.nodes.get(&node)).filter(|known| known.key == ask.key);
+    state.cluster.id.is_some()
+        && state.cluster.id == ask.cluster
+        && known.is_some_and(|known| known.status == NodeStatus::Left)
 }
 
 fn stopped(_: tokio::task::JoinError) -> ApiError {

@@ -77,6 +77,9 @@ pub struct Place {
     pub successor: watch::Sender<Option<ClusterId>>,
     /// What this node waits for, for people; empty when it waits for nothing.
     pub waiting_for: watch::Sender<String>,
+    /// The cluster has said that this node was forgotten: what it holds of the replicated state is what was once, and
+    /// nobody brings it up to date any more. Never undone.
+    pub left: watch::Sender<bool>,
     /// The term whose leader did not answer lately, or was answered by no majority if that is this node; 0: none.
     /// Without a majority nobody hears of another term.
     pub(crate) silent_term: AtomicU64,
@@ -97,6 +100,7 @@ impl Place {
             seen: watch::Sender::new(seen),
             successor: watch::Sender::new(None),
             waiting_for: watch::Sender::new(String::new()),
+            left: watch::Sender::new(false),
             silent_term: AtomicU64::new(0),
             opener,
             trust,
@@ -141,6 +145,27 @@ impl Place {
         });
     }
 
+    /// Notes that the cluster says that this node was forgotten.
+    pub(crate) fn leave(&self) {
+        if !self.left.send_replace(true) {
+            let why = self.left_text();
+            tracing::error!("{why}");
+            self.waiting_for.send_replace(why);
+        }
+    }
+
+    /// Whether this node was forgotten, as far as it has heard.
+    pub fn has_left(&self) -> bool {
+        *self.left.borrow()
+    }
+
+    /// That it was, and what to do about it.
+    pub(crate) fn left_text(&self) -> String {
+        let registration = self.registration.borrow();
+        let cluster = registration.as_ref().map(|known| known.cluster.to_string()).unwrap_or_default();
+        left_text(self.identity.name.as_str(), &cluster)
+    }
+
     /// Where the leader is, as far as known.
     pub fn leader_address(&self) -> Option<String> {
         match self.member() {
@@ -148,4 +173,12 @@ impl Place {
             None => self.members.borrow().leader.clone(),
         }
     }
+}
+
+/// That a node was forgotten, and what to do about it.
+pub(crate) fn left_text(node: &str, cluster: &str) -> String {
+    format!(
+        "node {node} has left cluster {cluster}, as it was forgotten there: nothing runs on it and nothing that it knows is up \
+         to date; stop its agent, empty its data directory ([storage] dir) and start it again to join as a new node"
+    )
 }

@@ -74,9 +74,13 @@ impl Control {
 
     /// Waits until the caller's revision is applied here, so that it reads what it wrote. A caller that names none
     /// reads what was acknowledged to anybody before it asked, as long as the leader can be asked. A member that has not
-    /// received the cluster's state yet has nothing to show, and refuses: what it lacks would look as if it were not.
+    /// received the cluster's state yet has nothing to show, and refuses: what it lacks would look as if it were not. So does
+    /// one that was forgotten: what it has is what was once.
     pub(crate) async fn caught_up(&self, caller: &Caller) -> Result<(), ApiError> {
         self.read_what_it_wrote(caller).await?;
+        if self.place.has_left() {
+            return Err(ApiError::Precondition(self.place.left_text()));
+        }
         match self.place.member() {
             Some(member) if member.replica.state().cluster.id.is_none() => Err(ApiError::unavailable(
                 "this node has just become a member and has not received the cluster's state yet",

@@ -13,11 +13,12 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use sheaf_engine::{Command, ConfirmResidue, RecordPhases, RecordPurge, RecordResults, Register, Reply};
 use sheaf_model::session::{Hello, ToLeader, ToNode};
-use sheaf_model::{Actor, Incarnation, NodeId, Span};
+use sheaf_model::{Actor, Incarnation, NodeId, NodeStatus, Span};
 use sheaf_wire::{Answers, ApiError, Caller};
 use tokio::sync::mpsc;
 
 use crate::Control;
+use crate::place::left_text;
 use crate::recorder::Record;
 
 /// How long an agent may take to say hello.
@@ -49,7 +50,9 @@ impl Control {
         caller: &Caller,
         mut from_agent: Answers<ToLeader>,
     ) -> Result<Answers<ToNode>, ApiError> {
-        if !self.place.leads() {
+        let leads = self.place.leads();
+        // Only its own agent asks this node for what it has heard of itself.
+        if !leads && !self.place.has_left() {
             return Ok(only(ToNode::Redirect { leader: self.place.leader_address() }));
         }
         let hello = match tokio::time::timeout(HELLO_WITHIN, from_agent.next()).await {
@@ -60,6 +63,9 @@ impl Control {
                 return Err(ApiError::Precondition("a session begins with Hello".to_owned()));
             }
         };
+        if !leads {
+            return Ok(only(self.not_leading(&hello)));
+        }
         caller.speaks_for(hello.node)?;
         if let Err(refusal) = self.recognise(&hello).await {
             return Ok(only(refusal));
@@ -85,9 +91,18 @@ impl Control {
         Ok(stream::once(async move { Ok(ToNode::Welcome { heartbeat, start_in }) }).chain(answers).boxed())
     }
 
+    /// What an agent is told by a node that was forgotten.
+    fn not_leading(&self, hello: &Hello) -> ToNode {
+        let own = self.place.registration.borrow().clone();
+        if own.is_some_and(|own| own.node == hello.node && own.cluster == hello.cluster) {
+            return ToNode::Refused { reason: self.place.left_text(), retry: false, left: true };
+        }
+        ToNode::Redirect { leader: None }
+    }
+
     /// Is this a node of ours? Its facts are recorded if they changed.
     async fn recognise(&self, hello: &Hello) -> Result<(), ToNode> {
-        let refused = |reason: String, retry| Err(ToNode::Refused { reason, retry });
+        let refused = |reason: String, retry| Err(ToNode::Refused { reason, retry, left: false });
         let Some(member) = self.place.member() else { return Err(ToNode::Redirect { leader: None }) };
         let (known, cluster) = {
             let state = member.replica.state();
@@ -103,6 +118,10 @@ impl Control {
             None => refused(format!("node {} is not registered here (yet)", hello.node), true),
             Some(node) if node.key != hello.key => {
                 refused(format!("node {} is another data directory", hello.node), false)
+            }
+            Some(node) if node.status == NodeStatus::Left => {
+                let reason = left_text(node.facts.name.as_str(), &hello.cluster.0);
+                Err(ToNode::Refused { reason, retry: false, left: true })
             }
             Some(node) => {
                 self.admit(hello)?;
@@ -128,7 +147,7 @@ impl Control {
             return Err(ToNode::Redirect { leader: self.place.leader_address() });
         };
         let admitted = sessions.admits(hello.node, &hello.incarnation, now, ttl);
-        admitted.map_err(|reason| ToNode::Refused { reason, retry: true })
+        admitted.map_err(|reason| ToNode::Refused { reason, retry: true, left: false })
     }
 
     fn open(&self, hello: &Hello) -> Result<Opened, ToNode> {
@@ -139,7 +158,7 @@ impl Control {
             return Err(ToNode::Redirect { leader: self.place.leader_address() });
         };
         let opened = sessions.opened(hello, &member.replica.state(), now);
-        let start_in = opened.map_err(|reason| ToNode::Refused { reason, retry: true })?;
+        let start_in = opened.map_err(|reason| ToNode::Refused { reason, retry: true, left: false })?;
         let to_agent = live.link(hello.node, hello.incarnation.clone());
         let floor = self.floor.lock().opened(hello.node, &hello.incarnation, hello.work.as_ref());
         self.floor.dispatch.notify_one();
@@ -289,6 +308,6 @@ impl sheaf_wire::peer::AgentApi for Control {
         ask: sheaf_wire::peer::WatchNode,
     ) -> Result<Answers<Vec<sheaf_model::watch::WatchItem>>, ApiError> {
         caller.speaks_for(ask.node)?;
-        self.watch_node(&ask)
+        self.watch_node(&ask).await
     }
 }

@@ -11,6 +11,7 @@ use sheaf_model::{BucketName, NodeId, Revision};
 use sheaf_wire::bucket::{BucketChange, BucketStep, WatchBuckets};
 use sheaf_wire::peer::WatchNode;
 use sheaf_wire::{Answers, ApiError};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Control;
@@ -31,11 +32,20 @@ struct NodeWatch {
     ready: VecDeque<Vec<WatchItem>>,
     /// When changes were last sent.
     sent: Option<Instant>,
+    /// Once it is true, what this member has is what was once.
+    left: watch::Receiver<bool>,
 }
 
 impl Control {
-    pub(crate) fn watch_node(&self, ask: &WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError> {
+    pub(crate) async fn watch_node(&self, ask: &WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError> {
         let member = self.member()?;
+        let own = self.place.registration.borrow().as_ref().map(|registration| registration.node);
+        if own == Some(ask.node) {
+            self.look_whether_left(&member).await;
+        }
+        if self.place.has_left() {
+            return Err(ApiError::Precondition(self.place.left_text()));
+        }
         let known = {
             let state = member.replica.state();
             if state.cluster.id.as_ref() != Some(&ask.cluster) {
@@ -48,9 +58,10 @@ impl Control {
             return Err(ApiError::unavailable(format!("node {} is not registered here (yet)", ask.node)));
         }
         let (ready, changes) = NodeWatch::from_the_start(&member, ask.node);
-        let watch = NodeWatch { member, node: ask.node, changes, ready, sent: None };
+        let left = self.place.left.subscribe();
+        let watch = NodeWatch { member, node: ask.node, changes, ready, sent: None, left };
         let items = stream::unfold(watch, |mut watch| async move {
-            let items = watch.next().await;
+            let items = watch.next().await?;
             Some((Ok(items), watch))
         });
         Ok(items.boxed())
@@ -65,15 +76,21 @@ impl NodeWatch {
         (items.chunks(ITEMS).map(<[WatchItem]>::to_vec).collect(), changes)
     }
 
-    async fn next(&mut self) -> Vec<WatchItem> {
+    /// None: it ends.
+    async fn next(&mut self) -> Option<Vec<WatchItem>> {
         loop {
             if let Some(items) = self.ready.pop_front() {
-                return items;
+                return Some(items);
             }
             if let Some(sent) = self.sent {
                 tokio::time::sleep_until(sent + GATHER).await;
             }
-            match self.changes.next(ROWS).await {
+            let next = tokio::select! {
+                // Dropping these loses nothing: a position moves when rows are handed out, and the value stays.
+                next = self.changes.next(ROWS) => next,
+                _ = self.left.wait_for(|left| *left) => return None,
+            };
+            match next {
                 Ok(sets) => {
                     self.sent = Some(Instant::now());
                     let mut items: Vec<WatchItem> = (sets.iter().flat_map(|set| set.changes.iter()))
@@ -145,11 +162,19 @@ impl BucketWatch {
     }
 
     async fn next(&mut self) -> Result<BucketStep, ApiError> {
+        let mut left = self.control.place.left.subscribe();
         loop {
             if let Some(step) = self.ready.pop_front() {
                 return Ok(step);
             }
-            match self.changes.next(ROWS).await {
+            let next = tokio::select! {
+                // Dropping these loses nothing: a position moves when rows are handed out, and the value stays.
+                next = self.changes.next(ROWS) => next,
+                _ = left.wait_for(|left| *left) => {
+                    return Err(ApiError::Precondition(self.control.place.left_text()));
+                }
+            };
+            match next {
                 Ok(sets) => self.changed(&sets)?,
                 Err(_) => self.start_again()?,
             }

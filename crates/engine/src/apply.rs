@@ -125,6 +125,7 @@ impl Transaction<'_> {
             Command::PutBackend(spec) => self.put_backend(spec),
             Command::DeleteBackend(name) => self.delete_backend(name),
             Command::Access(command) => self.run_of_access(command),
+            Command::Settings(command) => self.run_of_settings(command),
             command => self.run_of_jobs(command),
         };
         result.unwrap_or_else(Reply::Refused)

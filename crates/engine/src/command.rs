@@ -2,12 +2,14 @@
 
 mod access;
 mod job;
+mod settings;
 
 pub use access::{AccessCommand, Admit, CreateToken, ExpireToken, PutAuthority};
 pub use job::{
     AddItems, BeginSubmit, CancelJob, CollectSubmit, CommitSubmit, Grant, GrantAll, RecordResults,
     ReprioritizeJob, RetryJob, SubmitAll, TakeUp, WakeSubtasks,
 };
+pub use settings::{SettingsCommand, SettleLease};
 
 use std::sync::Arc;
 
@@ -73,9 +75,11 @@ pub enum Command {
     Forget(NodeId),
     /// Takes a single-node bucket from its node.
     Move(MoveBucket),
-    /// Changes what holds for all nodes.
+    /// All settings at once, as earlier builds wrote them. Never proposed any more: it undoes what others change
+    /// meanwhile.
     ChangeSettings(Changeable),
-    /// Every lease given under the settings before the last change is over.
+    /// [`SettingsCommand::Settle`] as earlier builds wrote it. Never proposed any more: it does not say which change it
+    /// means.
     DropFormer(Term),
     /// The state goes on as another cluster, after a disaster. Never in a log: `recover` and `restore` write it.
     Refound(Refound),
@@ -151,6 +155,8 @@ pub enum Command {
     DeleteBackend(BackendName),
     /// Who may do what, and who belongs to the cluster.
     Access(AccessCommand),
+    /// What holds for all nodes.
+    Settings(SettingsCommand),
 }
 
 /// See [`Command::PutSecret`].

@@ -37,7 +37,8 @@ pub use command::{
     DrainNode, EndQuarantine, ExpireToken, FinishRollout, Form, Free, Grant, GrantAll, LabelNode, Leave,
     MoveBucket, OnBucket, Outcome, OutcomeVerb, Proposal, PutAuthority, PutObject, PutSecret, PutTrial,
     Quarantine, RecordPhases, RecordPurge, RecordResults, Refound, Refusal, Register, ReleaseNodes, Reply,
-    ReprioritizeJob, RetryJob, Rollback, SetNodeStatus, StopRollout, SubmitAll, TakeUp, WakeSubtasks,
+    ReprioritizeJob, RetryJob, Rollback, SetNodeStatus, SettingsCommand, SettleLease, StopRollout, SubmitAll,
+    TakeUp, WakeSubtasks,
 };
 pub use job::Job;
 pub use job::table::Jobs;

@@ -1,6 +1,9 @@
 //! Who votes: the next change that the cluster needs, one at a time.
 //!
-//! Nobody's vote is taken away while nobody can take it over: a voter that is lost still counts once it is back.
+//! Nobody's vote is taken away while nobody can take it over, unless there are more votes than the settings want: a voter
+//! that is lost still counts once it is back. Votes are given at once, also just after an election: a cluster that forms,
+//! or grows, is to tolerate failures as soon as it can, and nothing is lost if the new voter goes away again. They are
+//! taken, and taken over, only when it is calm.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,21 +60,21 @@ pub fn next_change(state: &State, members: &Membership) -> Option<MembershipChan
         return None;
     }
     let dispensable = members.voters.iter().filter(|node| **node != members.leader);
-    let mut dead =
-        dispensable.clone().filter(|node| left(node) || barred(node) || members.gone.contains(node));
-    if let Some(dead) = dead.next().copied() {
+    let is_dead = |node: &NodeId| left(node) || barred(node) || members.gone.contains(node);
+    let alive = |node: &NodeId| state.is_alive(*node);
+    let mut remove: Vec<NodeId> = dispensable.clone().rev().copied().collect();
+    remove.sort_by_key(|node| (!is_dead(node), alive(node))); // stable: of each kind who joined last goes first
+    remove.truncate(members.voters.len().saturating_sub(shrunk(state)));
+    let rest = members.voters.iter().filter(|node| !remove.contains(node));
+    let (up, all) = (rest.clone().filter(|node| alive(node)).count(), rest.count());
+    // A majority of those that stay must be there, or nothing could be agreed on any more.
+    if !remove.is_empty() && 2 * up > all {
+        return Some(MembershipChange::Voters { add: Vec::new(), remove });
+    }
+    for dead in dispensable.copied().filter(is_dead) {
         if let Some(heir) = candidates.take(Some(dead)) {
             return Some(MembershipChange::Voters { add: vec![heir], remove: vec![dead] });
         }
-    } else if members.voters.len() > shrunk(state) {
-        let alive = |node: &NodeId| state.is_alive(*node);
-        let mut remove: Vec<NodeId> = dispensable.rev().copied().collect();
-        remove.sort_by_key(alive); // stable: of each kind who joined last goes first
-        remove.truncate(members.voters.len() - shrunk(state));
-        let rest = members.voters.iter().filter(|node| !remove.contains(node));
-        let (up, all) = (rest.clone().filter(|node| alive(node)).count(), rest.count());
-        // A majority of those that stay must be there, or nothing could be agreed on any more.
-        return (2 * up > all).then_some(MembershipChange::Voters { add: Vec::new(), remove });
     }
     members.learners.iter().find(|node| left(node)).copied().map(MembershipChange::Remove)
 }
@@ -215,6 +218,17 @@ mod tests {
         assert_eq!(next_change(&many.state, &five), change(&[], &[2, 4]), "who is not there goes first");
         many.state.cluster.settings.voters = Voters::Fixed(1);
         assert_eq!(next_change(&many.state, &five), change(&[], &[2, 4, 3, 1]));
+        let mut two_lost = world(5, Voters::Fixed(3));
+        [2, 4].into_iter().for_each(|node| two_lost.set_status(node, NodeStatus::Lost));
+        let dead = gone(members(1..=5), &[2, 4]);
+        assert_eq!(next_change(&two_lost.state, &dead), change(&[], &[4, 2]), "nobody need take their place");
+        let dead = gone(members(1..=5), &[2]);
+        assert_eq!(
+            next_change(&two_lost.state, &dead),
+            change(&[], &[2, 4]),
+            "who is gone for good goes first"
+        );
+
         let mut few = world(5, Voters::Fixed(3));
         [1, 2, 3, 4].into_iter().for_each(|node| few.set_status(node, NodeStatus::Lost));
         assert_eq!(next_change(&few.state, &five), None, "who stays must be a majority");

@@ -147,6 +147,9 @@ pub enum Input {
     SessionLost,
     /// The agent is about to stop: this node's work is to go elsewhere. Never undone.
     Leave(Leaving),
+    /// The cluster says that this node was forgotten: nothing of it may run any more, whatever was known before. Never
+    /// undone.
+    Left,
     /// What the cache has of an artifact that this node wants.
     Holds(Digest, Holding),
     /// Nothing but time passed.
@@ -277,6 +280,8 @@ pub struct NodeState {
     start_from: Moment,
     say_again: Option<Moment>,
     leaving: Option<Leaving>,
+    /// It belongs to the cluster no more.
+    left: bool,
     company: Company,
     /// Something changed after which a plugin may have nothing to be asked any more, or other artifacts be needed.
     retire: bool,
@@ -335,14 +340,15 @@ impl NodeState {
             start_from: Moment(0),
             say_again: None,
             leaving: None,
+            left: false,
             company: Company::AloneSince(Moment(0)),
             retire: false,
         }
     }
 
-    /// Whether the node was told to leave.
+    /// Whether the node was told to leave, or was forgotten.
     pub fn is_leaving(&self) -> bool {
-        self.leaving.is_some()
+        self.leaving.is_some() || self.left
     }
 
     /// Whether nothing is left of what was to go before the agent stops, and nothing can come any more.

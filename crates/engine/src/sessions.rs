@@ -35,8 +35,12 @@ pub struct Sessions {
     given_up: BTreeMap<BucketName, (NodeId, Epoch)>,
     /// Since when this leader sees each drain.
     drains: BTreeMap<NodeId, Moment>,
+    /// Which bucket left each node last because it is drained.
+    departed: BTreeMap<NodeId, Departed>,
+    /// Since when this leader sees each node that is joining.
+    joining: BTreeMap<NodeId, Moment>,
     /// Since when this leader sees that leases may be out under former settings.
-    former: Option<(Settings, Moment)>,
+    former: Option<Former>,
     /// Where buckets that an operator moves are to go.
     moves: BTreeMap<BucketName, Hint>,
     /// Since when instances are seen to run what a rollout brought them.
@@ -53,6 +57,15 @@ pub struct Hint {
     pub from: NodeId,
     /// Here, if it is available.
     pub to: Option<NodeId>,
+}
+
+/// A bucket that left a node because it is drained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Departed {
+    /// Which one.
+    pub(crate) bucket: BucketName,
+    /// When it was last seen bound there.
+    pub(crate) since: Moment,
 }
 
 /// A node, as heard in this term.
@@ -122,6 +135,17 @@ struct Seen {
     fenced: Option<Moment>,
 }
 
+/// Settings under which leases may still be out.
+#[derive(Clone, Copy, Debug)]
+struct Former {
+    /// The longest of them.
+    settings: Settings,
+    /// The last change of the lease: up to it leases may have been given under any of them.
+    changed: Revision,
+    /// When this leader saw that change.
+    since: Moment,
+}
+
 /// What may happen to an epoch now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Release {
@@ -143,6 +167,8 @@ impl Sessions {
             seen: BTreeMap::new(),
             given_up: BTreeMap::new(),
             drains: BTreeMap::new(),
+            departed: BTreeMap::new(),
+            joining: BTreeMap::new(),
             former: None,
             moves: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -324,7 +350,7 @@ impl Sessions {
         }
         self.moves.retain(|name, _| state.buckets.contains_key(name));
         self.observe_former(state, now);
-        self.observe_drains(state, now);
+        self.observe_nodes(state, now);
         self.observe_rollouts(state, now);
         if self.seen.len() > state.bindings.len() {
             self.seen.retain(|name, _| state.bindings.contains_key(name));
@@ -338,21 +364,42 @@ impl Sessions {
     }
 
     fn observe_former(&mut self, state: &State, now: Moment) {
+        let changed = state.cluster.lease_changed;
         self.former = match (state.cluster.former, self.former) {
-            (Some(former), Some((known, since))) if former == known => Some((known, since)),
-            (Some(former), _) => Some((former, now)),
+            (Some(settings), Some(known)) if settings == known.settings && changed == known.changed => {
+                Some(known)
+            }
+            (Some(settings), _) => Some(Former { settings, changed, since: now }),
             (None, _) => None,
         };
     }
 
-    fn observe_drains(&mut self, state: &State, now: Moment) {
+    fn observe_nodes(&mut self, state: &State, now: Moment) {
         for node in state.nodes.values() {
             if node.drain.is_some() {
                 self.drains.entry(node.id).or_insert(now);
             } else if !self.drains.is_empty() {
                 self.drains.remove(&node.id);
+                self.departed.remove(&node.id);
+            }
+            if node.status == NodeStatus::Joining {
+                self.joining.entry(node.id).or_insert(now);
+            } else if !self.joining.is_empty() {
+                self.joining.remove(&node.id);
             }
         }
+        if !self.drains.is_empty() {
+            let drained = state.bindings.values().filter(|it| it.leaving == Some(LeaveReason::Drained));
+            for binding in drained.filter(|binding| self.drains.contains_key(&binding.node)) {
+                let departed = Departed { bucket: binding.bucket.clone(), since: now };
+                self.departed.insert(binding.node, departed);
+            }
+        }
+    }
+
+    /// The bucket that left `node` last because it is drained; none: none did that this leader has seen.
+    pub(crate) fn departed(&self, node: NodeId) -> Option<&Departed> {
+        self.departed.get(&node)
     }
 
     fn observe_rollouts(&mut self, state: &State, now: Moment) {
@@ -380,9 +427,10 @@ impl Sessions {
         (*seen == revision).then_some(*since)
     }
 
-    /// When every lease under the former settings is over; none: there are no former settings.
-    pub fn former_over(&self) -> Option<Moment> {
-        self.former.map(|(former, since)| since.after(former.lease.wait()))
+    /// When every lease that was given under former settings is over, and up to which change that holds; none: there
+    /// are no former settings.
+    pub fn former_over(&self) -> Option<(Moment, Revision)> {
+        self.former.map(|former| (former.since.after(former.settings.lease.wait()), former.changed))
     }
 
     /// When a drain's deadline is; none: it has none, or there is no drain.
@@ -472,9 +520,10 @@ impl Sessions {
         self.nodes.get(&node).is_some_and(|session| session.is_connected() && session.releases)
     }
 
-    /// When the node was last heard in this term; the election if never.
+    /// When the node was last heard in this term; if never, the election, or when it was first seen joining.
     pub fn last_heard(&self, node: NodeId) -> Moment {
-        self.nodes.get(&node).map_or(self.elected, |session| session.last_heard)
+        let never = || self.joining.get(&node).map_or(self.elected, |since| self.elected.max(*since));
+        self.nodes.get(&node).map_or_else(never, |session| session.last_heard)
     }
 
     /// Whether the node missed heartbeats lately.

@@ -34,6 +34,9 @@ pub struct Cluster {
     pub formed_at: Timestamp,
     /// How lost voters are replaced.
     pub repair: Repair,
+    /// When the lease's settings last changed; 0: never. Two changes may leave the same `former`, and still the wait for
+    /// it begins anew with each.
+    pub lease_changed: Revision,
 }
 
 impl Cluster {

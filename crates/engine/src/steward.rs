@@ -8,7 +8,7 @@ use sheaf_model::{
     Stop, Timestamp, Verdict,
 };
 
-use crate::command::{Bind, Command, Free, Leave, SetNodeStatus};
+use crate::command::{Bind, Command, Free, Leave, SetNodeStatus, SettingsCommand, SettleLease};
 use crate::placement::{self, Candidate};
 use crate::sessions::{Release, Sessions, longest_wait};
 use crate::state::{Bucket, State};
@@ -40,9 +40,10 @@ pub fn due(state: &State, sessions: &mut Sessions, now: Moment, wall: Timestamp)
         return due;
     }
     sessions.observe(state, now);
-    if let Some(over) = sessions.former_over() {
+    if let Some((over, changed)) = sessions.former_over() {
         if now >= over {
-            due.commands.push(Command::DropFormer(sessions.term));
+            let settle = SettleLease { changed, term: sessions.term };
+            due.commands.push(Command::Settings(SettingsCommand::Settle(settle)));
         } else {
             due.wake(over);
         }
@@ -80,14 +81,18 @@ fn nodes(state: &State, sessions: &Sessions, now: Moment, due: &mut Due) {
                 let back = if node.drain.is_some() { NodeStatus::Draining } else { NodeStatus::Ready };
                 Some((back, String::new()))
             }
+            // One that died before its first session would keep its name for ever.
+            NodeStatus::Joining if silent => {
+                Some((NodeStatus::Lost, format!("not heard within {wait} of its registration")))
+            }
             NodeStatus::Ready | NodeStatus::Restarting | NodeStatus::Draining if silent => {
                 Some((NodeStatus::Lost, format!("not heard for {wait}")))
             }
-            NodeStatus::Ready | NodeStatus::Restarting | NodeStatus::Draining => {
+            NodeStatus::Joining | NodeStatus::Ready | NodeStatus::Restarting | NodeStatus::Draining => {
                 due.wake(silent_until);
                 None
             }
-            NodeStatus::Joining | NodeStatus::Lost | NodeStatus::Left => None,
+            NodeStatus::Lost | NodeStatus::Left => None,
         };
         if let Some((status, reason)) = verdict {
             let term = Some(sessions.term);

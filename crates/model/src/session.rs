@@ -192,6 +192,9 @@ pub enum ToNode {
         reason: String,
         /// Whether asking again later can help.
         retry: bool,
+        /// The node was forgotten: nothing of it may run any more.
+        #[serde(default)]
+        left: bool,
     },
     /// A heartbeat is acknowledged: the epochs named are valid until `sent_at + ttl`.
     Acknowledged(Acknowledged),

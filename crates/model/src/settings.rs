@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Defect, Span};
 
+/// The longest lease, and what belongs to it.
+const HOUR: Span = Span::seconds(3600);
+
 /// How long a node may run single-node work after it was last heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseSettings {
@@ -48,21 +51,36 @@ impl LeaseSettings {
         })
     }
 
-    /// What is wrong with these settings, under the path `lease`.
+    /// Everything that is wrong with them, under the path `lease`.
+    pub fn defects(&self) -> Vec<Defect> {
+        let ranges = [
+            range("lease.heartbeat", self.heartbeat, Span::millis(50), Span::seconds(60)),
+            range("lease.ttl", self.ttl, Span::millis(300), HOUR),
+            range("lease.kill_margin", self.kill_margin, Span(0), HOUR),
+            range("lease.stand_in", self.stand_in, Span(0), HOUR),
+        ];
+        self.contradictions()
+            .into_iter()
+            .filter(|it| it.path != "lease")
+            .chain(ranges.into_iter().flatten())
+            .collect()
+    }
+
+    /// What of them cannot be together, under the path `lease`.
     ///
     /// The margin covers 1 % clock drift on both sides and a kill that takes `k` ≥ 250 ms:
     /// `kill_margin ≥ 0.0203·ttl + 1.0203·k`.
-    pub fn defects(&self) -> Vec<Defect> {
+    pub fn contradictions(&self) -> Vec<Defect> {
         let mut defects = Vec::new();
-        if self.heartbeat.0 == 0 || self.ttl.0 < 3 * self.heartbeat.0 {
-            let least = Span(3 * self.heartbeat.0.max(1));
+        if self.heartbeat.0 == 0 || self.ttl.0 < self.heartbeat.0.saturating_mul(3) {
+            let least = Span(self.heartbeat.0.max(1).saturating_mul(3));
             defects.push(Defect::new(
                 "lease.ttl",
                 format!("ttl {} is shorter than three heartbeats of {}", self.ttl, self.heartbeat),
                 format!("at least {least}"),
             ));
         }
-        let least = (203 * self.ttl.0 + 10_203 * 250).div_ceil(10_000);
+        let least = self.ttl.0.saturating_mul(203).saturating_add(10_203 * 250).div_ceil(10_000);
         if self.kill_margin.0 < least {
             defects.push(Defect::new(
                 "lease.kill_margin",
@@ -173,29 +191,51 @@ impl Changeable {
         named
     }
 
+    /// Changes one.
+    pub fn put(&mut self, setting: &Setting) {
+        let Self { settings, repair } = self;
+        match setting {
+            Setting::Heartbeat(span) => settings.lease.heartbeat = *span,
+            Setting::Ttl(span) => settings.lease.ttl = *span,
+            Setting::KillMargin(span) => settings.lease.kill_margin = *span,
+            Setting::StandIn(span) => settings.lease.stand_in = *span,
+            Setting::Voters(voters) => settings.voters = *voters,
+            Setting::OfferWindow(span) => settings.offer_window = *span,
+            Setting::GateInterval(span) => settings.gate_interval = *span,
+            Setting::RepairAfter(span) => repair.after = *span,
+            Setting::RepairSpread(label) => repair.spread.clone_from(label),
+        }
+    }
+
     /// Changes one by its name.
     ///
     /// # Errors
     /// What is wrong with the name or the value.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), Defect> {
-        match key {
-            "repair.after" => self.repair.after = span(key, value)?,
-            "repair.spread" => self.repair.spread = (!value.is_empty()).then(|| value.to_owned()),
-            _ if self.settings.set(key, value)? => {}
-            _ => {
-                let names: Vec<&str> = self.named().into_iter().map(|(name, _)| name).collect();
-                let near = crate::nearest(key, &names).map(|name| format!("did you mean {name}?"));
-                let remedy = near.unwrap_or_else(|| format!("one of {}", names.join(", ")));
-                return Err(Defect::new(key, "there is no such setting", remedy));
-            }
-        }
+        self.put(&Setting::parse(key, value)?);
         Ok(())
     }
 
     /// Everything that is wrong with them, each under its path.
     pub fn defects(&self) -> Vec<Defect> {
         let mut defects = self.settings.defects();
-        let after = self.repair.after;
+        defects.extend(range("repair.after", self.repair.after, Span(0), Span::seconds(30 * 86_400)));
+        defects.extend(self.repair.contradictions());
+        defects
+    }
+
+    /// What of them cannot be, each under its path, as a log has been looked at ever since: less than [`Self::defects`].
+    pub fn contradictions(&self) -> Vec<Defect> {
+        let mut defects = self.settings.contradictions();
+        defects.extend(self.repair.contradictions());
+        defects
+    }
+}
+
+impl Repair {
+    fn contradictions(&self) -> Vec<Defect> {
+        let mut defects = Vec::new();
+        let after = self.after;
         if after.0 < Span::seconds(1).0 {
             defects.push(Defect::new(
                 "repair.after",
@@ -203,7 +243,7 @@ impl Changeable {
                 "at least 1s; the default is 5m",
             ));
         }
-        if self.repair.spread.as_ref().is_some_and(|label| label.contains(['=', ',', ' '])) {
+        if self.spread.as_ref().is_some_and(|label| label.contains(['=', ',', ' '])) {
             defects.push(Defect::new(
                 "repair.spread",
                 "no label has such a key",
@@ -212,6 +252,75 @@ impl Changeable {
         }
         defects
     }
+}
+
+/// One of them, with the value that it is to have. New ones are added at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Setting {
+    /// `lease.heartbeat`
+    Heartbeat(Span),
+    /// `lease.ttl`
+    Ttl(Span),
+    /// `lease.kill_margin`
+    KillMargin(Span),
+    /// `lease.stand_in`
+    StandIn(Span),
+    /// `voters`
+    Voters(Voters),
+    /// `offer_window`
+    OfferWindow(Span),
+    /// `gate_interval`
+    GateInterval(Span),
+    /// `repair.after`
+    RepairAfter(Span),
+    /// `repair.spread`
+    RepairSpread(Option<String>),
+}
+
+impl Setting {
+    /// One by its name, and its value as people write it.
+    ///
+    /// # Errors
+    /// What is wrong with the name or the value.
+    pub fn parse(key: &str, value: &str) -> Result<Self, Defect> {
+        let span = || span(key, value);
+        Ok(match key {
+            "lease.heartbeat" => Self::Heartbeat(span()?),
+            "lease.ttl" => Self::Ttl(span()?),
+            "lease.kill_margin" => Self::KillMargin(span()?),
+            "lease.stand_in" => Self::StandIn(span()?),
+            "offer_window" => Self::OfferWindow(span()?),
+            "gate_interval" => Self::GateInterval(span()?),
+            "voters" => {
+                let number = value.parse().map(Voters::Fixed).ok();
+                let voters = if value == "auto" { Some(Voters::Auto) } else { number };
+                Self::Voters(voters.ok_or_else(|| {
+                    Defect::new(key, format!("{value:?} is no number of voters"), "auto, 1, 3, 5 or 7")
+                })?)
+            }
+            "repair.after" => Self::RepairAfter(span()?),
+            "repair.spread" => Self::RepairSpread((!value.is_empty()).then(|| value.to_owned())),
+            _ => {
+                let names: Vec<&str> =
+                    Changeable::default().named().into_iter().map(|(name, _)| name).collect();
+                let near = crate::nearest(key, &names).map(|name| format!("did you mean {name}?"));
+                let remedy = near.unwrap_or_else(|| format!("one of {}", names.join(", ")));
+                return Err(Defect::new(key, "there is no such setting", remedy));
+            }
+        })
+    }
+}
+
+/// That `value` is shorter than `least` or longer than `most`.
+fn range(path: &str, value: Span, least: Span, most: Span) -> Option<Defect> {
+    let problem = if value < least {
+        "is too short"
+    } else if value > most {
+        "is too long"
+    } else {
+        return None;
+    };
+    Some(Defect::new(path, format!("{value} {problem}"), format!("{least} to {most}")))
 }
 
 fn span(key: &str, value: &str) -> Result<Span, Defect> {
@@ -234,31 +343,18 @@ impl Settings {
         ]
     }
 
-    /// Changes one by its name; false: there is no such one.
-    fn set(&mut self, key: &str, value: &str) -> Result<bool, Defect> {
-        let span = || span(key, value);
-        match key {
-            "lease.heartbeat" => self.lease.heartbeat = span()?,
-            "lease.ttl" => self.lease.ttl = span()?,
-            "lease.kill_margin" => self.lease.kill_margin = span()?,
-            "lease.stand_in" => self.lease.stand_in = span()?,
-            "offer_window" => self.offer_window = span()?,
-            "gate_interval" => self.gate_interval = span()?,
-            "voters" => {
-                let number = value.parse().map(Voters::Fixed).ok();
-                let voters = if value == "auto" { Some(Voters::Auto) } else { number };
-                self.voters = voters.ok_or_else(|| {
-                    Defect::new(key, format!("{value:?} is no number of voters"), "auto, 1, 3, 5 or 7")
-                })?;
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
     /// Everything that is wrong with them, each under its path.
     pub fn defects(&self) -> Vec<Defect> {
         let mut defects = self.lease.defects();
+        defects.extend(self.voters.defect());
+        defects.extend(range("offer_window", self.offer_window, Span(0), Span::seconds(60)));
+        defects.extend(range("gate_interval", self.gate_interval, Span::seconds(1), Span::seconds(86_400)));
+        defects
+    }
+
+    /// What of them cannot be, each under its path, as a log has been looked at ever since: less than [`Self::defects`].
+    pub fn contradictions(&self) -> Vec<Defect> {
+        let mut defects = self.lease.contradictions();
         defects.extend(self.voters.defect());
         defects
     }
@@ -293,6 +389,45 @@ mod tests {
         assert_eq!(thin.defects().len(), 1);
         let short = LeaseSettings { ttl: Span::millis(449), ..quick };
         assert_eq!(short.defects()[0].path, "lease.ttl");
+    }
+
+    #[test]
+    fn every_setting_has_its_range_and_no_value_breaks_the_arithmetic() {
+        let paths = |changes: &[(&str, &str)]| -> Vec<String> {
+            let mut wanted = Changeable::default();
+            for (key, value) in changes {
+                wanted.set(key, value).expect("a duration");
+            }
+            let mut paths: Vec<String> = wanted.defects().into_iter().map(|defect| defect.path).collect();
+            paths.dedup();
+            paths
+        };
+        let tiny = [("lease.heartbeat", "1ms"), ("lease.ttl", "3ms"), ("lease.kill_margin", "256ms")];
+        assert_eq!(paths(&tiny), ["lease.heartbeat", "lease.ttl"]);
+        for (key, value) in [
+            ("gate_interval", "0s"),
+            ("gate_interval", "25h"),
+            ("offer_window", "61s"),
+            ("lease.stand_in", "2h"),
+            ("lease.kill_margin", "2h"),
+            ("repair.after", "999ms"),
+            ("repair.after", "800h"),
+        ] {
+            assert_eq!(paths(&[(key, value)]), [key], "{value}");
+        }
+        for (key, value) in [
+            ("gate_interval", "1s"),
+            ("offer_window", "0s"),
+            ("lease.stand_in", "0s"),
+            ("repair.after", "1s"),
+        ] {
+            assert!(paths(&[(key, value)]).is_empty(), "{key} {value}");
+        }
+        let endless = Span(u64::MAX);
+        let lease =
+            LeaseSettings { heartbeat: endless, ttl: endless, kill_margin: endless, stand_in: endless };
+        assert_eq!(lease.defects().len(), 4, "{:?}", lease.defects());
+        assert_eq!(lease.wait(), endless);
     }
 
     #[test]

@@ -172,12 +172,34 @@ pub(crate) struct ClusterV1 {
     formed_at: Timestamp,
 }
 
-impl Stored for Cluster {
+/// A cluster before it knew when its lease's settings last changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ClusterV2 {
+    id: Option<ClusterId>,
+    epoch: ClusterEpoch,
+    settings: Settings,
+    former: Option<Settings>,
+    nodes_ever: u64,
+    formed_at: Timestamp,
+    repair: Repair,
+}
+
+impl Stored for ClusterV2 {
     const VERSION: u8 = 2;
     type Previous = ClusterV1;
     fn from_previous(previous: ClusterV1) -> Self {
         let ClusterV1 { id, epoch, settings, former, nodes_ever, formed_at } = previous;
         Self { id, epoch, settings, former, nodes_ever, formed_at, repair: Repair::default() }
+    }
+}
+
+impl Stored for Cluster {
+    const VERSION: u8 = 3;
+    type Previous = ClusterV2;
+    fn from_previous(previous: ClusterV2) -> Self {
+        let ClusterV2 { id, epoch, settings, former, nodes_ever, formed_at, repair } = previous;
+        let lease_changed = Revision(0);
+        Self { id, epoch, settings, former, nodes_ever, formed_at, repair, lease_changed }
     }
 }
 

@@ -42,6 +42,8 @@ pub struct HelloAsk {
     pub key: NodeKey,
     /// The sender's cluster.
     pub cluster: Option<ClusterId>,
+    /// The sender's number there.
+    pub node: Option<NodeId>,
 }
 
 /// Who answers, and whom it knows.
@@ -67,6 +69,8 @@ pub struct Greeting {
     pub seen: Vec<String>,
     /// Certificates in DER of the authorities that it trusts, the issuing one first; empty: nothing is secured there.
     pub authorities: Vec<Vec<u8>>,
+    /// Whoever asked was forgotten by the cluster that it says it belongs to.
+    pub left: bool,
 }
 
 /// A data directory asks for a number.

@@ -179,6 +179,8 @@ pub(crate) enum AtWorld {
     /// A drain is to end.
     Undrain(NodeId),
     UndrainAll,
+    /// Leases are to become longer or shorter once more.
+    ChangeLease,
     /// Many machines are lost at once.
     Lose,
     /// Whether everything runs again; since then.

@@ -93,7 +93,7 @@ impl World {
             27 => self.drain(m),
             28 | 29 => self.move_bucket(m),
             30 | 31 => self.forget_the_gone(),
-            32 => self.change_lease(),
+            32 => self.change_leases(),
             33..36 => self.restart_agent(m),
             36 | 37 => self.release_agent(m),
             _ => self.slow_start_and_crash(m),

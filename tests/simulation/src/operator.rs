@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use sheaf_engine::{Command, DrainNode, MoveBucket};
-use sheaf_model::{BucketName, Drain, LeaseSettings, NodeId, NodeStatus, Span};
+use sheaf_engine::{Command, DrainNode, MoveBucket, SettingsCommand};
+use sheaf_model::{BucketName, Drain, NodeId, NodeStatus, Setting, Span};
 
 use crate::clock::{MS, SECOND};
 use crate::event::{Ask, AtWorld, Process, What};
@@ -31,8 +31,8 @@ impl World {
             Command::Drain(_) => counts.drained += 1,
             Command::Move(_) => counts.moved += 1,
             Command::Forget(_) => counts.forgotten += 1,
-            Command::ChangeSettings(_) => counts.leases_changed += 1,
-            Command::DropFormer(_) => counts.leases_settled += 1,
+            Command::Settings(SettingsCommand::Change(_)) => counts.leases_changed += 1,
+            Command::Settings(SettingsCommand::Settle(_)) => counts.leases_settled += 1,
             _ => {}
         }
     }
@@ -86,12 +86,24 @@ impl World {
         }
     }
 
-    /// Leases become longer or shorter, while those given before run on.
+    /// Leases become longer or shorter, while those given before run on; every other time more than once within W.
+    pub(crate) fn change_leases(&mut self) {
+        self.change_lease();
+        if self.random.chance(500) {
+            for _ in 0..self.random.between(1, 4) {
+                let delay = self.random.between(100 * MS, 4 * SECOND);
+                self.later(delay, Process::World, What::World(AtWorld::ChangeLease));
+            }
+        }
+    }
+
     pub(crate) fn change_lease(&mut self) {
-        let mut wanted = self.truth.state.cluster.changeable();
+        if self.truth.state.cluster.former.is_some() {
+            self.counts.leases_changed_again += 1;
+        }
         let ttl = [2 * SECOND, 3 * SECOND, LONGEST_TTL][self.random.index(3)];
         let kill_margin = Span::millis(self.random.between(750, 1500));
-        wanted.settings.lease = LeaseSettings { ttl: Span(ttl / MS), kill_margin, ..wanted.settings.lease };
-        self.operate(Command::ChangeSettings(wanted));
+        let changes = vec![Setting::Ttl(Span(ttl / MS)), Setting::KillMargin(kill_margin)];
+        self.operate(Command::Settings(SettingsCommand::Change(changes)));
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::clock::{SECOND, Time};
+use crate::plan::SEED;
 
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ impl fmt::Display for Violation {
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
+    /// The plan's name.
+    pub plan: String,
     /// The first rule that was broken, if any; the run ends there.
     pub violation: Option<Violation>,
     /// A hash of everything that happened: equal for the same seed and plan.
@@ -88,6 +91,8 @@ pub struct Counts {
     pub forgotten: u64,
     /// Changes of how long leases last …
     pub leases_changed: u64,
+    /// … of which so many were asked for while leases given before another one were still waited for …
+    pub leases_changed_again: u64,
     /// … after which those given before were waited for, and over.
     pub leases_settled: u64,
     /// Agents that stopped by plan and left a stand-in.
@@ -121,11 +126,40 @@ impl fmt::Display for Outcome {
         let (seed, c) = (self.seed, &self.counts);
         match &self.violation {
             None => write!(f, "seed {seed}: {} steps, {c:?}", self.steps),
-            Some(violation) => write!(
-                f,
-                "seed {seed} fails, {violation}; repeat it: SHEAF_SEED={seed} cargo test -p sheaf-simulation --test \
-                 seeds -- --exact one_seed --nocapture"
-            ),
+            Some(violation) => {
+                let plan =
+                    if self.plan == SEED { String::new() } else { format!("SHEAF_PLAN={} ", self.plan) };
+                write!(
+                    f,
+                    "seed {seed} fails, {violation}; repeat it: {plan}SHEAF_SEED={seed} cargo test -p sheaf-simulation \
+                     --test seeds -- --exact one_seed --nocapture"
+                )
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Plan;
+
+    #[test]
+    fn the_line_of_a_failure_repeats_its_own_plan() {
+        let violation = Some(Violation { rule: Rule::Overlap, what: "two".to_owned(), at: 0 });
+        for plan in [Plan::of_seed(7), Plan::large(100, 50, 10), Plan::losing(100, 50)] {
+            let outcome = Outcome {
+                seed: 7,
+                plan: plan.name.clone(),
+                violation: violation.clone(),
+                ..Outcome::default()
+            };
+            let line = outcome.to_string();
+            assert!(line.contains("SHEAF_SEED=7"), "{line}");
+            assert_eq!(line.contains(&format!("SHEAF_PLAN={} ", plan.name)), plan.name != SEED, "{line}");
+            let again = Plan::named(&plan.name, 7).expect("its name leads back");
+            assert_eq!(format!("{again:?}"), format!("{plan:?}"));
+        }
+        assert!(Plan::named("large:100", 7).is_none() && Plan::named("other", 7).is_none());
     }
 }

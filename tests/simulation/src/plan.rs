@@ -2,9 +2,14 @@
 
 use crate::clock::{SECOND, Time};
 
+/// What follows from the seed alone.
+pub(crate) const SEED: &str = "seed";
+
 /// The size of a run and what goes wrong in it. The seed decides the rest.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// How [`Plan::named`] gives it again.
+    pub name: String,
     /// Machines, each with an agent.
     pub nodes: usize,
     /// The first so many machines vote.
@@ -44,6 +49,7 @@ impl Plan {
         let voters = if seed % 5 == 4 { 5 } else { 3 };
         let nodes = voters + usize::try_from(seed / 5 % 4).unwrap_or(0);
         Self {
+            name: SEED.to_owned(),
             nodes,
             voters,
             buckets: 5,
@@ -66,6 +72,7 @@ impl Plan {
     /// A large cluster for one virtual minute, in which `loss` of 1000 messages are lost and leaders are cut off.
     pub fn large(nodes: usize, buckets: usize, loss: u64) -> Self {
         Self {
+            name: format!("large:{nodes}:{buckets}:{loss}"),
             nodes,
             voters: 5.min(nodes),
             buckets,
@@ -89,6 +96,7 @@ impl Plan {
     /// [`Counts::restored`](crate::Counts::restored) says how long it took until everything ran again.
     pub fn losing(nodes: usize, buckets: usize) -> Self {
         Self {
+            name: format!("losing:{nodes}:{buckets}"),
             multi_every: usize::MAX,
             chaos: 12 * SECOND,
             healing: 15 * SECOND,
@@ -97,6 +105,20 @@ impl Plan {
             anywhere: true,
             lost_at_once: nodes / 10,
             ..Self::large(nodes, buckets, 0)
+        }
+    }
+
+    /// One by its name, for a seed; none: no plan is called so.
+    pub fn named(name: &str, seed: u64) -> Option<Self> {
+        if name == SEED {
+            return Some(Self::of_seed(seed));
+        }
+        let (kind, sizes) = name.split_once(':')?;
+        let sizes: Vec<usize> = sizes.split(':').map(str::parse).collect::<Result<_, _>>().ok()?;
+        match (kind, sizes.as_slice()) {
+            ("large", [nodes, buckets, loss]) => Some(Self::large(*nodes, *buckets, *loss as u64)),
+            ("losing", [nodes, buckets]) => Some(Self::losing(*nodes, *buckets)),
+            _ => None,
         }
     }
 

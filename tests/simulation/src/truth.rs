@@ -9,8 +9,9 @@ use sheaf_model::{BucketName, Epoch, NodeId, RequestId, Term};
 use crate::history::History;
 use crate::raft::Entry;
 
-/// So many rows of a state are looked at for each entry, or it would be nothing but looking.
-const ROWS_PER_ENTRY: u64 = 64;
+/// So many rows of a state are looked at for each entry, or it would be nothing but looking. Those of the small clusters of
+/// the seeds have fewer: there each entry is looked at.
+const ROWS_PER_ENTRY: u64 = 256;
 
 #[derive(Debug, Default)]
 pub(crate) struct Truth {

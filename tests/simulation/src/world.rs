@@ -117,6 +117,7 @@ impl World {
         }
         Outcome {
             seed: self.seed,
+            plan: self.plan.name,
             violation: self.violation,
             trace: self.trace,
             steps: self.steps,
@@ -251,6 +252,7 @@ impl World {
             AtWorld::Heal => self.heal(),
             AtWorld::Undrain(node) => self.undrain(node),
             AtWorld::UndrainAll => self.undrain_all(),
+            AtWorld::ChangeLease => self.change_lease(),
             AtWorld::Lose => self.lose_at_once(),
             AtWorld::Restored(since) => self.look_whether_restored(since),
             AtWorld::Judge => self.judge_all(),

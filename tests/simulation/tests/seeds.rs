@@ -1,4 +1,4 @@
-//! Many seeds, no broken rule. `SHEAF_SEEDS` says how many, `SHEAF_SEED` repeats one.
+//! Many seeds, no broken rule. `SHEAF_SEEDS` says how many, `SHEAF_SEED` repeats one, of the plan in `SHEAF_PLAN`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -49,6 +49,7 @@ fn no_seed_breaks_a_rule() {
     assert!(sum(|it| it.counts.moved) > n / 2, "buckets were moved");
     assert!(sum(|it| it.counts.forgotten) > n / 20, "machines without a disk were forgotten");
     assert!(sum(|it| it.counts.leases_changed) > n / 2, "leases became longer or shorter");
+    assert!(sum(|it| it.counts.leases_changed_again) > n / 4, "and again before that was over");
     assert!(sum(|it| it.counts.leases_settled) > n / 2, "what was given before was waited for");
     assert!(
         sum(|it| it.counts.stand_ins) > n && sum(|it| it.counts.relieved) > n,
@@ -68,7 +69,9 @@ fn no_seed_breaks_a_rule() {
 #[test]
 fn one_seed() {
     let Some(seed) = number("SHEAF_SEED") else { return };
-    let outcome = run(seed, &Plan { lines: true, ..Plan::of_seed(seed) });
+    let name = std::env::var("SHEAF_PLAN").unwrap_or_else(|_| "seed".to_owned());
+    let plan = Plan::named(&name, seed).unwrap_or_else(|| panic!("no plan is called {name}"));
+    let outcome = run(seed, &Plan { lines: true, ..plan });
     for line in &outcome.lines {
         println!("{line}");
     }

@@ -21,9 +21,48 @@ const LEFT: u64 = 16 << 20;
 /// How long the keepers of a node that goes on are waited for; a keeper that has nothing to do is not seen to run.
 const KEEPERS_WITHIN: Duration = Duration::from_millis(1500);
 
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    KillAgent,
+    KillMachine,
+    KillKeeper,
+    StopAgent,
+    StopKeeper,
+    StopMachine,
+    Partition,
+    Restart,
+    FillDisk,
+    HandOver,
+}
+
+/// All kinds: how often each comes among twenty, and what is counted of it.
+const KINDS: [(Kind, usize, &[&str]); 10] = [
+    (Kind::KillAgent, 3, &["agent killed"]),
+    (Kind::KillMachine, 2, &["machine killed"]),
+    (Kind::KillKeeper, 2, &["keeper killed"]),
+    (Kind::StopAgent, 2, &["agent stopped"]),
+    (Kind::StopKeeper, 2, &["keeper stopped"]),
+    (Kind::StopMachine, 1, &["machine stopped"]),
+    (Kind::Partition, 4, &["node hears nothing", "node is not heard", "node cut off", "cluster split"]),
+    (Kind::Restart, 2, &["agent restarted"]),
+    (Kind::FillDisk, 1, &["disk full"]),
+    (Kind::HandOver, 1, &["leadership handed over", "leadership not handed over"]),
+];
+
 /// How often each fault happened.
 #[derive(Clone, Debug, Default)]
 pub struct Counts(pub BTreeMap<&'static str, usize>);
+
+impl Counts {
+    /// What every seed promises, and did not happen: of each kind at least one, beside a full disk where there is no small
+    /// one.
+    pub fn missing(&self, has_disk: bool) -> Vec<&'static str> {
+        let wanted = KINDS.iter().filter(|(kind, ..)| has_disk || *kind != Kind::FillDisk);
+        let missing = wanted.filter(|(_, _, words)| !words.iter().any(|word| self.0.contains_key(word)));
+        missing.filter_map(|(_, _, words)| words.first().copied()).collect()
+    }
+}
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,12 +95,24 @@ pub(super) struct Nemesis<'a> {
     random: Random,
     troubles: Vec<Trouble>,
     next: Instant,
+    /// Kinds to come, the next one last: first one of each.
+    deck: Vec<Kind>,
     counts: Counts,
 }
 
 impl<'a> Nemesis<'a> {
-    pub(super) fn new(world: &'a World, random: Random) -> Self {
-        Self { world, random, troubles: Vec::new(), next: Instant::now(), counts: Counts::default() }
+    pub(super) fn new(world: &'a World, mut random: Random) -> Self {
+        let deck = shuffled(&mut random, KINDS.iter().map(|(kind, ..)| *kind).collect());
+        Self { world, random, troubles: Vec::new(), next: Instant::now(), deck, counts: Counts::default() }
+    }
+
+    /// The next kind.
+    fn draw(&mut self) -> Kind {
+        if self.deck.is_empty() {
+            let twenty = KINDS.iter().flat_map(|(kind, often, _)| std::iter::repeat_n(*kind, *often));
+            self.deck = shuffled(&mut self.random, twenty.collect());
+        }
+        self.deck.pop().unwrap_or(Kind::KillAgent)
     }
 
     /// Ends what is over, and begins something new when it is time.
@@ -129,42 +180,50 @@ impl<'a> Nemesis<'a> {
         if self.troubles.iter().any(|trouble| trouble.node == node) {
             return;
         }
+        let kind = self.draw();
+        if !self.make(kind, node) {
+            // It comes when it can.
+            self.deck.insert(0, kind);
+        }
+    }
+
+    /// Whether it could be made.
+    fn make(&mut self, kind: Kind, node: usize) -> bool {
         let agent = self.agent(node);
-        match self.random.below(20) {
-            0..=2 => {
+        match kind {
+            Kind::KillAgent => {
                 agent.kill();
                 self.begin("agent killed", node, Undo::Start);
             }
-            3 | 4 => {
+            Kind::KillMachine => {
                 agent.kill_machine();
                 self.begin("machine killed", node, Undo::Start);
             }
-            5 | 6 => {
-                if let Some(keeper) = self.keeper(agent) {
-                    processes::signal(keeper.pid, Signal::KILL);
-                    self.count("keeper killed");
-                }
+            Kind::KillKeeper => {
+                let Some(keeper) = self.keeper(agent) else { return false };
+                processes::signal(keeper.pid, Signal::KILL);
+                self.count("keeper killed");
             }
-            7 | 8 => {
+            Kind::StopAgent => {
                 agent.signal(Signal::STOP);
                 self.begin("agent stopped", node, Undo::Continue(vec![agent.pid()]));
             }
-            9 | 10 => {
-                if let Some(keeper) = self.keeper(agent) {
-                    processes::signal(keeper.pid, Signal::STOP);
-                    self.begin("keeper stopped", node, Undo::Continue(vec![keeper.pid]));
-                }
+            Kind::StopKeeper => {
+                let Some(keeper) = self.keeper(agent) else { return false };
+                processes::signal(keeper.pid, Signal::STOP);
+                self.begin("keeper stopped", node, Undo::Continue(vec![keeper.pid]));
             }
-            11 => {
+            Kind::StopMachine => {
                 agent.signal(Signal::STOP);
                 agent.processes().iter().for_each(|process| processes::signal(process.pid, Signal::STOP));
                 self.begin("machine stopped", node, Undo::ContinueMachine);
             }
-            12..=15 => self.partition(node),
-            16 | 17 => self.restart(node),
-            18 => self.fill_disk(),
-            _ => self.hand_over(),
+            Kind::Partition => self.partition(node),
+            Kind::Restart => self.restart(node),
+            Kind::FillDisk => return self.fill_disk(),
+            Kind::HandOver => return self.hand_over(),
         }
+        true
     }
 
     /// Any keeper of a node.
@@ -201,21 +260,24 @@ impl<'a> Nemesis<'a> {
         self.begin("agent restarted", node, Undo::StartWhenGone(Instant::now() + LEAVES_WITHIN));
     }
 
-    fn fill_disk(&mut self) {
-        let full = |trouble: &Trouble| trouble.node == ON_SMALL_DISK;
-        if let Some(disk) = self.world.disk.as_ref().filter(|_| !self.troubles.iter().any(full)) {
-            disk.fill(LEFT);
-            self.begin("disk full", ON_SMALL_DISK, Undo::ClearDisk);
+    /// Where there is no small disk it counts as made.
+    fn fill_disk(&mut self) -> bool {
+        let Some(disk) = &self.world.disk else { return true };
+        if self.troubles.iter().any(|trouble| trouble.node == ON_SMALL_DISK) {
+            return false;
         }
+        disk.fill(LEFT);
+        self.begin("disk full", ON_SMALL_DISK, Undo::ClearDisk);
+        true
     }
 
     /// As an operator would; that it is refused just then is no fault.
-    fn hand_over(&mut self) {
+    fn hand_over(&mut self) -> bool {
         let asked = (1..=NODES).find(|node| self.troubles.iter().all(|trouble| trouble.node != *node));
-        if let Some(asked) = asked {
-            let done = self.agent(asked).cli(&["cluster", "transfer"]).calm();
-            self.count(if done.code == 0 { "leadership handed over" } else { "leadership not handed over" });
-        }
+        let Some(asked) = asked else { return false };
+        let done = self.agent(asked).cli(&["cluster", "transfer"]).calm();
+        self.count(if done.code == 0 { "leadership handed over" } else { "leadership not handed over" });
+        true
     }
 
     /// Ends a trouble, or leaves it for a while longer; `now`: not that either.
@@ -260,6 +322,14 @@ impl<'a> Nemesis<'a> {
             }
         }
     }
+}
+
+/// In an order by chance.
+fn shuffled(random: &mut Random, mut kinds: Vec<Kind>) -> Vec<Kind> {
+    for last in (1..kinds.len()).rev() {
+        kinds.swap(last, random.index(last + 1));
+    }
+    kinds
 }
 
 /// Lets a machine go on: its keepers and its agent, and when each keeper has had its turn, and killed what it must, the

@@ -273,11 +273,12 @@ pub(crate) fn write(path: &Path, bytes: &[u8], durably: bool) -> Result<(), File
     })();
     written.map_err(|error| FileError::io("write", &new, error))?;
     fs::rename(&new, path).map_err(|error| FileError::io("replace", path, error))?;
-    if durably {
-        let dir = path.parent().unwrap_or(Path::new("."));
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| FileError::io("sync", dir, error))?;
-    }
-    Ok(())
+    if durably { sync_dir(path.parent().unwrap_or(Path::new("."))) } else { Ok(()) }
+}
+
+/// What was made, replaced and removed in a directory is so after a crash, too.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), FileError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| FileError::io("sync", dir, error))
 }
 
 #[cfg(test)]

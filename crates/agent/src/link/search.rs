@@ -33,7 +33,7 @@ pub(super) struct Opened {
 enum Reply {
     Welcome(Box<Opened>),
     Redirect(Option<String>),
-    Refused { reason: String, retry: bool },
+    Refused { reason: String, retry: bool, left: bool },
     Failed(ApiError),
 }
 
@@ -43,6 +43,8 @@ pub(super) enum NoLeader {
     Yet,
     /// This node is not welcome, as the log says: not soon.
     Refused,
+    /// This node was forgotten, which is never undone.
+    Left,
 }
 
 /// Asks all `addresses` at once, `suspect` after the others, and follows where they point.
@@ -68,11 +70,23 @@ pub(super) async fn search(
                 asking.push(ask(link, leader, Duration::ZERO).boxed());
             }
             Reply::Redirect(_) => {}
-            Reply::Refused { reason, retry } => {
+            Reply::Refused { reason, left: true, .. } => {
+                if link.signals.is_news(&reason) {
+                    tracing::error!(address, "{reason}; everything of it that runs here is ended");
+                }
+                return Err(NoLeader::Left);
+            }
+            Reply::Refused { reason, retry, left: false } => {
                 if link.signals.is_news(&reason) {
                     tracing::warn!(address, reason, "this node is not welcome");
                 }
                 refused |= !retry;
+            }
+            // Not for who it is: nobody who asks again is told anything else.
+            Reply::Failed(ApiError::Forbidden(reason) | ApiError::Unauthenticated(reason)) => {
+                if link.signals.is_news(&reason) {
+                    tracing::warn!(address, reason, "this node is not let in");
+                }
             }
             Reply::Failed(error) => tracing::debug!(address, %error, "no session"),
         }
@@ -106,7 +120,7 @@ async fn open(link: &Link, address: &str) -> Result<Reply, ApiError> {
             Ok(Reply::Welcome(Box::new(Opened { address, messages, answers, heartbeat, start_in })))
         }
         Some(Ok(ToNode::Redirect { leader })) => Ok(Reply::Redirect(leader)),
-        Some(Ok(ToNode::Refused { reason, retry })) => Ok(Reply::Refused { reason, retry }),
+        Some(Ok(ToNode::Refused { reason, retry, left })) => Ok(Reply::Refused { reason, retry, left }),
         Some(Ok(other)) => Err(ApiError::Internal(format!("{address} begins a session with {other:?}"))),
         Some(Err(error)) => Err(error),
         None => Err(ApiError::unavailable(format!("{address} has ended the session"))),

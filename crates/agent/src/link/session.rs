@@ -78,6 +78,13 @@ pub(crate) async fn session(
                 Duration::ZERO
             }
             Err(NoLeader::Refused) => refusals.wait(),
+            Err(NoLeader::Left) => {
+                if !link.input(Input::Left).await {
+                    return;
+                }
+                work(&link, WorkInput::Left);
+                refusals.wait()
+            }
             Err(NoLeader::Yet) => {
                 tries = tries.saturating_add(1);
                 suspect = None;

@@ -27,6 +27,8 @@ pub(crate) enum WorkInput {
     Stop(Vec<Attempt>),
     /// Ends that are in the log.
     Recorded(u64),
+    /// The node was forgotten: nothing may run any more.
+    Left,
 }
 
 /// What the session and the loop share.

@@ -8,14 +8,15 @@ use sheaf_engine::{
     AccessCommand, AddStatusLine, Admit, Apply, ApplyV1, ApplyV2, Bind, Command, ConfirmResidue, CreateToken,
     DeleteModule, DeleteObject, Disable, DrainNode, EndQuarantine, ExpireToken, FinishRollout, Form, Free,
     LabelNode, Leave, MoveBucket, OnBucket, PutAuthority, PutObject, PutSecret, PutTrial, Quarantine,
-    RecordPhases, RecordPurge, Refound, Register, ReleaseNodes, Rollback, SetNodeStatus, StopRollout,
+    RecordPhases, RecordPurge, Refound, Register, ReleaseNodes, Rollback, SetNodeStatus, SettingsCommand,
+    SettleLease, StopRollout,
 };
 use sheaf_model::{
     Actor, Artifact, BucketName, BucketSpec, Call, Changeable, Claim, ClusterId, Decision, Digest, Drain,
     Epoch, Exit, Facts, FileName, Instance, KeyId, LeaveReason, LifeCycleCall, Limits, ModuleName, ModuleRef,
     ModuleSpec, ModuleSpecV1, ModuleSpecV2, ModuleVersion, NodeId, NodeName, NodeStatus, ObjectKey,
-    ObjectValue, Part, Phase, PutBucket, RequestId, Restart, Revision, Runtime, Sealed, SecretName, Settings,
-    Shape, Span, Stop, Template, TemplateSet, Term, Timestamp, Trial,
+    ObjectValue, Part, Phase, PutBucket, RequestId, Restart, Revision, Runtime, Sealed, SecretName, Setting,
+    Settings, Shape, Span, Stop, Template, TemplateSet, Term, Timestamp, Trial, Voters,
 };
 use sheaf_model::{BackendName, BackendSpec};
 use sheaf_model::{Prefix, Rights, Role, TokenId, TokenName, TokenUse};
@@ -123,6 +124,30 @@ fn later_commands() -> Vec<Proposal> {
         Command::DropFormer(Term(7)),
     ];
     let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };
+    commands.into_iter().map(by).collect()
+}
+
+/// Each setting by itself, and the end of a wait for leases.
+fn settings_commands() -> Vec<Proposal> {
+    let changes = vec![
+        Setting::Heartbeat(Span::millis(500)),
+        Setting::Ttl(Span::seconds(3)),
+        Setting::KillMargin(Span::seconds(1)),
+        Setting::StandIn(Span::seconds(60)),
+        Setting::Voters(Voters::Fixed(5)),
+        Setting::OfferWindow(Span::seconds(1)),
+        Setting::GateInterval(Span::seconds(30)),
+        Setting::RepairAfter(Span::seconds(300)),
+        Setting::RepairSpread(Some("zone".to_owned())),
+    ];
+    let settle = SettleLease { changed: Revision(9), term: Term(7) };
+    let commands = vec![SettingsCommand::Change(changes), SettingsCommand::Settle(settle)];
+    let by = |command| Proposal {
+        actor: Actor("x".to_owned()),
+        at: Timestamp(1),
+        request: None,
+        command: Command::Settings(command),
+    };
     commands.into_iter().map(by).collect()
 }
 
@@ -372,6 +397,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-secrets", batch_of(&secret_commands()), include_str!("golden/v1-entry-secrets.hex")),
         ("entry-backends", batch_of(&backend_commands()), include_str!("golden/v1-entry-backends.hex")),
         ("entry-access", batch_of(&access_commands()), include_str!("golden/v1-entry-access.hex")),
+        ("entry-settings", batch_of(&settings_commands()), include_str!("golden/v1-entry-settings.hex")),
         (
             "entry-instances",
             batch_of(&commands_of_instances()),
@@ -416,6 +442,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&secret_commands())).unwrap(), secret_commands());
     assert_eq!(decode_batch(&batch_of(&backend_commands())).unwrap(), backend_commands());
     assert_eq!(decode_batch(&batch_of(&access_commands())).unwrap(), access_commands());
+    assert_eq!(decode_batch(&batch_of(&settings_commands())).unwrap(), settings_commands());
     assert_eq!(decode_batch(&batch_of(&purges())).unwrap(), purges());
     assert_eq!(decode_batch(&batch_of(&artifact_commands())).unwrap(), artifact_commands());
     for payload in [

@@ -1,10 +1,10 @@
 //! Forming a cluster, and what holds for all its nodes.
 
-use sheaf_model::{Changeable, Term};
+use sheaf_model::{Changeable, Setting, Term};
 
 use super::{Line, Transaction};
 use crate::change::Change;
-use crate::command::{Form, Refusal, Reply};
+use crate::command::{Form, Refusal, Reply, SettingsCommand, SettleLease};
 use crate::state::Cluster;
 
 impl Transaction<'_> {
@@ -12,7 +12,8 @@ impl Transaction<'_> {
         if let Some(id) = &self.state.cluster.id {
             return Err(Refusal::Conflict(format!("this cluster is formed already: {id}")));
         }
-        let defects = form.settings.defects();
+        // Who forms it has looked at the rest: a log goes on meaning what it meant.
+        let defects = form.settings.contradictions();
         if !defects.is_empty() {
             return Err(Refusal::Invalid(defects));
         }
@@ -26,21 +27,43 @@ impl Transaction<'_> {
         Ok(Reply::Done(self.revision))
     }
 
-    /// Leaders go on waiting for the longest lease that may have been given, until [`Self::drop_former`].
-    pub(super) fn change_settings(&mut self, wanted: &Changeable) -> Result<Reply, Refusal> {
+    pub(super) fn run_of_settings(&mut self, command: &SettingsCommand) -> Result<Reply, Refusal> {
+        match command {
+            SettingsCommand::Change(changes) => self.set(changes),
+            SettingsCommand::Settle(settle) => self.settle_lease(*settle),
+        }
+    }
+
+    fn set(&mut self, changes: &[Setting]) -> Result<Reply, Refusal> {
+        let mut wanted = self.state.cluster.changeable();
+        changes.iter().for_each(|setting| wanted.put(setting));
         let defects = wanted.defects();
         if !defects.is_empty() {
             return Err(Refusal::Invalid(defects));
         }
+        Ok(self.replace_settings(&wanted))
+    }
+
+    pub(super) fn change_settings(&mut self, wanted: &Changeable) -> Result<Reply, Refusal> {
+        let defects = wanted.contradictions();
+        if !defects.is_empty() {
+            return Err(Refusal::Invalid(defects));
+        }
+        Ok(self.replace_settings(wanted))
+    }
+
+    /// Leaders go on waiting for the longest lease that may have been given, until [`Self::settle_lease`].
+    fn replace_settings(&mut self, wanted: &Changeable) -> Reply {
         let mut cluster = self.state.cluster.clone();
         let before = cluster.changeable();
         if before == *wanted {
-            return Ok(Reply::Unchanged(self.revision));
+            return Reply::Unchanged(self.revision);
         }
         let was = before.settings;
         if was.lease != wanted.settings.lease {
             let longest = cluster.former.filter(|former| former.lease.wait() > was.lease.wait());
             cluster.former = Some(longest.unwrap_or(was));
+            cluster.lease_changed = self.revision;
         }
         cluster.settings = wanted.settings;
         cluster.repair = wanted.repair.clone();
@@ -48,16 +71,32 @@ impl Transaction<'_> {
         let subject = self.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
         let changed = changed(&before, wanted);
         self.event(Line::new("cluster.settings", subject).because(changed));
-        Ok(Reply::Done(self.revision))
+        Reply::Done(self.revision)
+    }
+
+    fn settle_lease(&mut self, settle: SettleLease) -> Result<Reply, Refusal> {
+        self.in_term(settle.term)?;
+        let changed = self.state.cluster.lease_changed;
+        if changed != settle.changed {
+            return Err(Refusal::Stale(format!(
+                "it was decided about the lease as changed at revision {}, which was changed again at {changed}",
+                settle.changed
+            )));
+        }
+        Ok(self.forget_former())
     }
 
     pub(super) fn drop_former(&mut self, term: Term) -> Result<Reply, Refusal> {
         self.in_term(term)?;
+        Ok(self.forget_former())
+    }
+
+    fn forget_former(&mut self) -> Reply {
         if self.state.cluster.former.is_none() {
-            return Ok(Reply::Unchanged(self.revision));
+            return Reply::Unchanged(self.revision);
         }
         self.put(Change::Cluster(Cluster { former: None, ..self.state.cluster.clone() }));
-        Ok(Reply::Done(self.revision))
+        Reply::Done(self.revision)
     }
 }
 

@@ -133,6 +133,12 @@ impl Transaction<'_> {
             if let Some(why) = bucket.gave_up.get(&to) {
                 return refused(format!("gave up on node {to_name}: {why}"));
             }
+        } else {
+            let takes_work = |node: &&Node| node.id != binding.node && node.status == NodeStatus::Ready;
+            if !self.state.nodes.values().any(|node| takes_work(&node)) {
+                let here = self.state.node_name(binding.node);
+                return refused(format!("can go nowhere: no node but {here} takes work"));
+            }
         }
         self.mark_leaving(name, LeaveReason::Move(ask.to));
         Ok(Reply::Done(self.revision))

@@ -6,6 +6,8 @@ use crate::command::*;
 use crate::testing::World;
 use crate::{Change, State, invariants};
 
+mod settings;
+
 #[test]
 fn nothing_is_possible_before_the_cluster_is_formed_and_it_forms_once() {
     let mut world = World::unformed();
@@ -123,24 +125,6 @@ fn a_bucket_is_moved_only_where_it_can_go() {
     assert!(matches!(world.propose(good), Reply::Done(_)));
     let again = ask(&world, "/a", None);
     assert!(refusal(world.propose(again)).contains("is leaving its node already"));
-}
-
-#[test]
-fn settings_that_break_the_margin_are_refused_and_change_nothing() {
-    let mut world = World::with_nodes(1);
-    let before = world.state.cluster.clone();
-    let mut wanted = before.changeable();
-    wanted.settings.lease.ttl = Span::millis(900);
-    wanted.settings.voters = Voters::Fixed(2);
-    wanted.settings.lease.kill_margin = Span::millis(100);
-    wanted.repair = Repair { after: Span(0), spread: Some("zone=a".to_owned()) };
-    let Reply::Refused(Refusal::Invalid(defects)) = world.propose(Command::ChangeSettings(wanted)) else {
-        panic!("taken");
-    };
-    let paths: Vec<&str> = defects.iter().map(|defect| defect.path.as_str()).collect();
-    let all = ["lease.ttl", "lease.kill_margin", "voters", "repair.after", "repair.spread"];
-    assert_eq!(paths, all, "all at once");
-    assert_eq!(world.state.cluster, before);
 }
 
 #[test]
@@ -457,6 +441,7 @@ mod total {
                 }
                 20 | 21 => of_a_secret(flag, n),
                 16 => Command::EndQuarantine(EndQuarantine { bucket, until: Timestamp(n), term }),
+                17 => settings::any(flag, n, term),
                 _ => {
                     let modules = vec![world.module("sleep", if flag { "1" } else { "2" })];
                     let multi = |put: &mut PutBucket| put.spec.multi_node = flag;

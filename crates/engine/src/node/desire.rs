@@ -39,6 +39,12 @@ impl NodeState {
 
     /// What shall be of the bucket here. None: this is not for now to decide, everything stays as it is.
     pub(super) fn desired(&mut self, name: &BucketName, place: &mut Place, now: Moment) -> Option<Desired> {
+        if self.left {
+            return Some(Desired {
+                run: Run::Nothing("this node has left the cluster"),
+                ..Desired::default()
+            });
+        }
         let own = self.known.own.as_deref()?;
         if self.known.revision < own.registered {
             return None; // a view from before this node was

@@ -94,6 +94,7 @@ impl NodeState {
     /// What the program is told before it stops; none: only that it does, for it may be started here again.
     fn farewell(&self, bucket: &BucketName, for_good: bool) -> Option<Call> {
         match self.known.buckets.get(bucket) {
+            _ if self.left => Some(Call::Decommission),
             None => Some(Call::Delete),
             Some(known) if known.watched.suspended => Some(Call::Suspend),
             Some(_) => for_good.then_some(Call::Decommission),

@@ -95,6 +95,12 @@ impl NodeState {
                 self.dirty.extend(self.places.keys().cloned());
                 out.push(Action::Say(ToLeader::Release));
             }
+            Input::Left => {
+                self.left = true;
+                // What a watch would have said is not waited for: whoever could say it does not speak to this node.
+                self.synced = true;
+                self.dirty.extend(self.places.keys().cloned());
+            }
             Input::SessionLost => {
                 self.company = Company::AloneSince(now);
                 self.retire = true;

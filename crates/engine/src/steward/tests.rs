@@ -7,6 +7,7 @@ use super::*;
 use crate::command::{DrainNode, MoveBucket, Refusal, Reply};
 use crate::testing::World;
 
+mod drains;
 mod rollouts;
 
 /// A leader elected at moment 0 with its nodes connected; time passes by hand.
@@ -35,6 +36,12 @@ impl Leader {
 
     fn drain(&mut self, node: u64, drain: Drain) {
         let reply = self.world.propose(Command::Drain(DrainNode { node: NodeId(node), drain }));
+        assert!(matches!(reply, Reply::Done(_)), "{reply:?}");
+    }
+
+    fn change_lease(&mut self, lease: LeaseSettings) {
+        let changes = vec![Setting::Ttl(lease.ttl), Setting::KillMargin(lease.kill_margin)];
+        let reply = self.world.propose(Command::Settings(SettingsCommand::Change(changes)));
         assert!(matches!(reply, Reply::Done(_)), "{reply:?}");
     }
 
@@ -84,6 +91,7 @@ fn word(command: &Command) -> String {
         Command::ReleaseNodes(release) => format!("release {:?}", release.nodes),
         Command::StopRollout(stop) => format!("stop at {}: {}", stop.node, stop.why),
         Command::FinishRollout(_) => "finish".to_owned(),
+        Command::Settings(SettingsCommand::Settle(_)) => "settle".to_owned(),
         other => format!("{other:?}"),
     }
 }
@@ -384,81 +392,6 @@ fn a_binding_on_its_way_to_a_node_whose_agent_stops_is_stale() {
 }
 
 #[test]
-fn a_node_is_drained_one_bucket_after_the_other() {
-    let mut leader = Leader::new(3);
-    for bucket in ["/a", "/b"] {
-        leader.world.bound(bucket, 1);
-        (2..=3).for_each(|node| leader.answer(node, bucket, None));
-    }
-    leader.world.bound("/stays", 1);
-    leader.answer(2, "/stays", Some("no flume here"));
-    leader.drain(1, Drain::default());
-    assert_eq!(leader.act(), ["leave /a"]);
-    assert!(leader.act().is_empty(), "one at a time");
-    let epoch = leader.world.binding("/a").epoch;
-    leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), epoch);
-    assert_eq!(leader.act(), ["free /a"]);
-    leader.answer(1, "/a", None);
-    let words = leader.act();
-    assert_eq!(words.len(), 2, "{words:?}");
-    assert_eq!(words[0], "leave /b");
-    assert!(words[1].starts_with("bind /a") && !words[1].ends_with(" 1"), "{words:?}");
-    let epoch = leader.world.binding("/b").epoch;
-    leader.sessions.gave_up(NodeId(1), leader.world.name("/b"), epoch);
-    leader.act();
-    leader.answer(1, "/b", None);
-    leader.act();
-    assert!(leader.act().is_empty(), "what can go nowhere stays while there is no deadline");
-    assert!(leader.world.binding("/stays").leaving.is_none());
-}
-
-#[test]
-fn at_the_deadline_of_a_drain_everything_leaves_and_is_fenced() {
-    let mut leader = Leader::new(2);
-    leader.world.bound("/a", 1);
-    leader.drain(1, Drain { deadline: Some(Span::seconds(6)), keep_multi_node: false });
-    assert!(leader.act().is_empty());
-    leader.pass(Span::seconds(6), &[1, 2]);
-    assert_eq!(leader.act(), ["leave /a"]);
-    assert!(leader.act().is_empty(), "fenced at once, W begins");
-    assert_eq!(leader.named(1), Vec::<u64>::new());
-    leader.pass(Span::seconds(4), &[1, 2]);
-    assert_eq!(leader.act(), ["free /a"]);
-}
-
-#[test]
-fn a_node_that_is_drained_and_comes_back_is_still_drained() {
-    let mut leader = Leader::new(2);
-    leader.drain(1, Drain::default());
-    leader.pass(Span::seconds(4), &[2]);
-    assert_eq!(leader.act(), ["1 lost"]);
-    leader.connect(1);
-    assert_eq!(leader.act(), ["1 draining"]);
-    leader.world.propose(Command::Undrain(NodeId(1)));
-    assert_eq!(leader.world.state.nodes[&NodeId(1)].status, NodeStatus::Ready);
-    assert!(leader.act().is_empty());
-}
-
-#[test]
-fn a_bucket_is_moved_where_the_operator_wants_it_or_anywhere_else() {
-    for (to, lands) in [(Some(3), vec![3]), (None, vec![2, 3])] {
-        let mut leader = Leader::new(3);
-        let epoch = leader.world.bound("/a", 1);
-        (1..=3).for_each(|node| leader.answer(node, "/a", None));
-        leader.world.bound("/busy", 3);
-        leader.act();
-        let ask = MoveBucket { bucket: leader.world.name("/a"), to: to.map(NodeId), base: None };
-        leader.world.propose(Command::Move(ask));
-        leader.act();
-        leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), epoch);
-        assert_eq!(leader.act(), ["free /a"]);
-        leader.act();
-        let node = leader.world.binding("/a").node.0;
-        assert!(lands.contains(&node), "to {to:?}: {node}");
-    }
-}
-
-#[test]
 fn while_leadership_is_handed_over_nothing_is_acknowledged_or_decided() {
     let mut leader = Leader::new(2);
     let epoch = leader.world.bound("/a", 1);
@@ -477,18 +410,60 @@ fn after_a_change_of_the_lease_the_longer_wait_counts_for_one_old_w() {
     let mut leader = Leader::new(2);
     leader.world.bound("/a", 1);
     leader.act();
-    let mut wanted = leader.world.state.cluster.changeable();
-    wanted.settings.lease.ttl = Span::millis(1500);
-    wanted.settings.lease.kill_margin = Span::millis(500);
-    leader.world.propose(Command::ChangeSettings(wanted));
+    let (ttl, kill_margin) = (Span::millis(1500), Span::millis(500));
+    leader.change_lease(LeaseSettings { ttl, kill_margin, ..LeaseSettings::default() });
     leader.act();
     leader.pass(Span::seconds(2), &[2]);
     assert!(leader.act().is_empty(), "leases of the old ttl may still run");
     leader.pass(Span::seconds(2), &[2]);
     let words = leader.act();
-    assert_eq!(words, ["DropFormer(Term(1))", "1 lost", "free /a"]);
+    assert_eq!(words, ["settle", "1 lost", "free /a"]);
     assert_eq!(leader.world.state.cluster.former, None);
     assert_eq!(longest_wait(&leader.world.state), Span::seconds(2));
+}
+
+/// Back and forth: what holds before and after is the same, and so is the longest lease that may be out.
+#[test]
+fn each_change_of_the_lease_is_waited_for_anew() {
+    let mut leader = Leader::new(2);
+    leader.world.bound("/a", 1);
+    leader.act();
+    let (long, mut short) = (LeaseSettings::default(), LeaseSettings::default());
+    (short.ttl, short.kill_margin) = (Span::seconds(1), Span::millis(300));
+    leader.change_lease(short);
+    leader.act();
+    leader.pass(Span::seconds(3), &[1, 2]);
+    leader.change_lease(long);
+    leader.act();
+    leader.pass(Span::millis(780), &[1, 2]);
+    // Acknowledged now, it may run for as long as the long lease says.
+    leader.change_lease(short);
+    leader.act();
+    leader.pass(Span::millis(3999), &[2]);
+    assert!(leader.act().is_empty(), "a lease given just before the last change may still run");
+    leader.pass(Span::millis(1), &[2]);
+    assert_eq!(leader.act(), ["settle", "1 lost", "free /a"]);
+}
+
+/// Decided, and overtaken in the log by another change of the lease.
+#[test]
+fn a_wait_that_is_over_is_not_that_of_a_later_change() {
+    let mut leader = Leader::new(1);
+    let lease = |ttl| LeaseSettings { ttl: Span::seconds(ttl), ..LeaseSettings::default() };
+    leader.change_lease(lease(4));
+    leader.act();
+    leader.pass(Span::seconds(4), &[1]);
+    let decided = due(&leader.world.state, &mut leader.sessions, leader.now, leader.world.now).commands;
+    assert_eq!(decided.iter().map(word).collect::<Vec<_>>(), ["settle"]);
+    leader.change_lease(lease(2));
+    for command in decided {
+        let reply = leader.world.propose(command);
+        assert!(
+            matches!(&reply, Reply::Refused(Refusal::Stale(why)) if why.contains("changed again")),
+            "{reply:?}"
+        );
+    }
+    assert_eq!(longest_wait(&leader.world.state), Span::seconds(5), "leases of 4 s may still run");
 }
 
 #[test]

@@ -254,6 +254,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         nodes_ever: number,
         formed_at: Timestamp(number),
         repair: Repair { spread: former.then(|| "zone".to_owned()), ..Repair::default() },
+        lease_changed: Revision(number),
     })
 }
 

@@ -53,7 +53,7 @@ pub(super) fn header(header: Option<v1::PeerHeader>) -> Result<PeerHeader, ApiEr
 impl From<HelloAsk> for v1::HelloRequest {
     fn from(ask: HelloAsk) -> Self {
         let cluster = ask.cluster.map(|cluster| cluster.0).unwrap_or_default();
-        Self { instance: ask.instance, key: ask.key.0, cluster }
+        Self { instance: ask.instance, key: ask.key.0, cluster, node: ask.node.map_or(0, |node| node.0) }
     }
 }
 
@@ -62,6 +62,7 @@ pub(super) fn hello(message: v1::HelloRequest) -> Result<HelloAsk, ApiError> {
         instance: required("instance", message.instance)?,
         key: NodeKey(required("key", message.key)?),
         cluster: some(message.cluster).map(ClusterId),
+        node: (message.node != 0).then_some(NodeId(message.node)),
     })
 }
 
@@ -78,6 +79,7 @@ impl From<Greeting> for v1::HelloResponse {
             leader: greeting.leader.unwrap_or_default(),
             seen: greeting.seen,
             authorities: greeting.authorities.into_iter().map(Into::into).collect(),
+            left: greeting.left,
         }
     }
 }
@@ -99,6 +101,7 @@ impl TryFrom<v1::HelloResponse> for Greeting {
             leader: some(message.leader),
             seen: message.seen,
             authorities: message.authorities.into_iter().map(Into::into).collect(),
+            left: message.left,
         })
     }
 }

@@ -40,6 +40,7 @@ fn greeting(key: NodeKey) -> Greeting {
         leader: None,
         seen: vec!["me".to_owned(), "you".to_owned()],
         authorities: vec![vec![1, 2]],
+        left: true,
     }
 }
 
@@ -157,7 +158,7 @@ pub(super) fn facts() -> Facts {
 #[tokio::test]
 async fn nodes_greet_and_join() {
     let (_, client) = start().await;
-    let ask = HelloAsk { instance: "you".to_owned(), key: NodeKey::from("k"), cluster: None };
+    let ask = HelloAsk { instance: "you".to_owned(), key: NodeKey::from("k"), cluster: None, node: None };
     assert_eq!(client.hello(ask, SOON).await.unwrap(), greeting(NodeKey::from("k")));
     let mut ask = JoinAsk {
         key: NodeKey::from("k"),
@@ -173,7 +174,7 @@ async fn nodes_greet_and_join() {
     assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Redirect(Some("b:2".to_owned())));
     ask.cluster = Some(ClusterId::from("d"));
     assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Refused("you belong to d".to_owned()));
-    let nobody = HelloAsk { instance: String::new(), key: NodeKey::from("k"), cluster: None };
+    let nobody = HelloAsk { instance: String::new(), key: NodeKey::from("k"), cluster: None, node: None };
     assert!(matches!(client.hello(nobody, SOON).await, Err(ApiError::Invalid(_))));
 }
 

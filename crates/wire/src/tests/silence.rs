@@ -41,7 +41,7 @@ fn logs_of() -> LogsOf {
 async fn calls_between_nodes_end_at_their_deadline() {
     let (_listener, address) = silent().await;
     let client = PeerClient::new(&address, &crate::Transport::plain()).unwrap();
-    let hello = HelloAsk { instance: "me".to_owned(), key: NodeKey::from("k"), cluster: None };
+    let hello = HelloAsk { instance: "me".to_owned(), key: NodeKey::from("k"), cluster: None, node: None };
     let join = JoinAsk {
         key: NodeKey::from("k"),
         cluster: None,

@@ -46,3 +46,29 @@ fn an_agent_that_no_leader_hears_does_not_wait_for_one_longer_than_it_counts_as_
     assert!(scene.node.has_left());
     assert_eq!(scene.node.next_wake(), None, "once");
 }
+
+#[test]
+fn a_node_that_was_forgotten_ends_everything_whatever_it_knows() {
+    let mut scene = Scene::new();
+    scene.world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    scene.sync();
+    let name = scene.world.name("/m");
+    let seen = scene.node.places[&name].seen.clone();
+    scene.input(Input::SessionLost);
+    scene.lines.clear();
+    scene.input(Input::Left);
+    scene.expect(&["stop /m (this node has left the cluster)"]);
+    // Its own replica tells what was.
+    scene.watch_anew();
+    scene.pass(60_000);
+    scene.expect(&[]);
+
+    // The next life of its agent finds a program, and hears nothing else.
+    scene.restart(vec![Found { bucket: name, seen, fence: Fence::default() }]);
+    scene.expect(&[]);
+    scene.input(Input::Left);
+    scene.expect(&["stop /m (this node has left the cluster)"]);
+    scene.watch_anew();
+    scene.pass(60_000);
+    assert!(!scene.lines.iter().any(|line| line.starts_with("start")), "{:?}", scene.lines);
+}

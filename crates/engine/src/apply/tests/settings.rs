@@ -1,0 +1,64 @@
+//! What holds for all nodes, changed.
+
+use super::*;
+
+fn change(world: &mut World, changes: &[(&str, &str)]) -> Reply {
+    let parse = |(key, value): &(&str, &str)| Setting::parse(key, value).expect("a setting");
+    let changes = changes.iter().map(parse).collect();
+    world.propose(Command::Settings(SettingsCommand::Change(changes)))
+}
+
+/// One of what can be asked, for properties of all commands.
+pub(super) fn any(flag: bool, n: u64, term: Term) -> Command {
+    Command::Settings(if flag {
+        SettingsCommand::Change(vec![Setting::Ttl(Span(n * 100)), Setting::Voters(Voters::Fixed(3))])
+    } else {
+        SettingsCommand::Settle(SettleLease { changed: Revision(n), term })
+    })
+}
+
+#[test]
+fn settings_that_break_the_margin_are_refused_and_change_nothing() {
+    let mut world = World::with_nodes(1);
+    let before = world.state.cluster.clone();
+    let wrong = [
+        ("lease.ttl", "900ms"),
+        ("voters", "2"),
+        ("lease.kill_margin", "100ms"),
+        ("repair.after", "0s"),
+        ("repair.spread", "zone=a"),
+    ];
+    let mut wanted = before.changeable();
+    wrong.iter().for_each(|(key, value)| wanted.set(key, value).expect("a setting"));
+    // As earlier builds asked for it, too.
+    for reply in [change(&mut world, &wrong), world.propose(Command::ChangeSettings(wanted))] {
+        let Reply::Refused(Refusal::Invalid(defects)) = reply else { panic!("taken") };
+        let paths: Vec<&str> = defects.iter().map(|defect| defect.path.as_str()).collect();
+        let all = ["lease.ttl", "lease.kill_margin", "voters", "repair.after", "repair.spread"];
+        assert_eq!(paths, all, "all at once");
+        assert_eq!(world.state.cluster, before);
+    }
+}
+
+#[test]
+fn two_who_change_different_settings_do_not_undo_each_other() {
+    let mut world = World::with_nodes(1);
+    assert!(matches!(change(&mut world, &[("voters", "5")]), Reply::Done(_)));
+    assert!(matches!(change(&mut world, &[("offer_window", "2s")]), Reply::Done(_)));
+    assert!(matches!(change(&mut world, &[("voters", "5")]), Reply::Unchanged(_)));
+    let settings = world.state.cluster.settings;
+    assert_eq!((settings.voters, settings.offer_window), (Voters::Fixed(5), Span::seconds(2)));
+    assert_eq!(settings.lease, LeaseSettings::default());
+}
+
+/// Each would be right without the other.
+#[test]
+fn what_fits_to_what_was_before_and_not_to_what_is_now_is_refused() {
+    let mut world = World::with_nodes(1);
+    assert!(matches!(change(&mut world, &[("lease.heartbeat", "1s")]), Reply::Done(_)));
+    let Reply::Refused(Refusal::Invalid(defects)) = change(&mut world, &[("lease.ttl", "2s")]) else {
+        panic!("taken");
+    };
+    assert_eq!(defects[0].path, "lease.ttl");
+    assert!(matches!(change(&mut world, &[("gate_interval", "0s")]), Reply::Refused(Refusal::Invalid(_))));
+}
