@@ -104,6 +104,17 @@ fn user(cluster: &Cluster) {
         }
         // What it started is its user's too, and ends with it.
         cluster.cli(&["bucket", "suspend", "/other", "--wait"]).ok();
+        // What is written for a command is its user's to read.
+        let command = "life_cycle: {on_updated_source: {command: [/bin/sh, -c, 'cat \"$SHEAF_CHANGE\"; echo']}}";
+        cluster.apply(&module("other_told", "exec sleep 1000", &format!("user: nobody\n{command}")));
+        for port in [1, 2] {
+            cluster.apply_and_wait(&bucket("/other_told", "other_told", &format!("{{port: {port}}}"), ""));
+        }
+        wait_for("its command reads what changed", Duration::from_secs(10), || {
+            let said = lines(cluster, "/other_told").join("\n");
+            if said.contains(r#""path":"config.port","before":1,"after":2"#) { Ok(()) } else { Err(said) }
+        });
+        cluster.delete(&["/other_told"]);
         let plugin = format!(
             "kind: Module\nname: other_plugin\nversion: '1'\nruntime: plugin\nexec: {{command: '{}'}}\nuser: nobody\n---\n",
             open_copy(cluster).display()

@@ -257,6 +257,17 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T, durably: bool) ->
     write(path, &bytes, durably, None)
 }
 
+/// The same for a file that another user is to read.
+pub(crate) fn write_json_for<T: Serialize>(
+    owner: Option<Owner>,
+    path: &Path,
+    value: &T,
+) -> Result<(), FileError> {
+    let bytes =
+        serde_json::to_vec(value).map_err(|source| FileError::Content { path: path.to_owned(), source })?;
+    write(path, &bytes, false, owner)
+}
+
 /// Replaces a file as a whole: readers see the old content or the new. `durably`: the new one is on disk when this
 /// returns. The new one is `owner`'s, or the agent's. Never follows a link that somebody has put in the way: also in a
 /// directory of another user nothing but what was made here is written to or given away.
