@@ -3,12 +3,13 @@
 //! ```text
 //! artifacts/incoming/DIGEST         a blob on its way; its length says where to go on
 //!           blobs/DIGEST            whole, verified, on disk; served to other nodes
-//!           unpacked/DIGEST/        its files: `${artifact}`
+//!           unpacked/DIGEST/        its files: `${artifact}`; nobody has the right to change them, but root needs none
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -118,9 +119,12 @@ struct Keeping {
 impl Cache {
     /// Opens the cache in `dir`, which is made; `bound` is in bytes.
     pub fn open(dir: &Path, bound: u64) -> Result<Self, CacheError> {
-        for sub in ["incoming", "blobs", "unpacked"] {
+        // Programs run from what is unpacked, as whatever users.
+        for (sub, mode) in [("incoming", 0o700), ("blobs", 0o700), ("unpacked", 0o711), ("", 0o711)] {
             let path = dir.join(sub);
-            fs::create_dir_all(&path).map_err(|source| CacheError::Io { path, source })?;
+            let made = fs::create_dir_all(&path)
+                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)));
+            made.map_err(|source| CacheError::Io { path, source })?;
         }
         let (parts, keep) = (Mutex::default(), Mutex::default());
         let shared = Arc::new(Shared { dir: dir.to_owned(), bound, parts, keep });
@@ -281,7 +285,12 @@ impl Cache {
             // When it was last used; eviction looks at it.
             file.set_modified(SystemTime::now())
                 .map_err(|source| CacheError::Io { path: blob.clone(), source })?;
-            if !to.exists() {
+            if to.exists() {
+                // By an earlier build, perhaps, which left it open to changes.
+                if !unpack::is_sealed(&to) {
+                    unpack::seal(&to).map_err(|source| CacheError::Io { path: to.clone(), source })?;
+                }
+            } else {
                 let unpacked = unpack::unpack(file, &artifact, &to);
                 if let Err(UnpackError::Digest { .. }) = unpacked {
                     drop(fs::remove_file(&blob)); // the disk lost it: it is fetched anew
@@ -327,7 +336,7 @@ impl Cache {
             for digest in evict(&held, &keep, cache.shared.bound) {
                 tracing::info!(artifact = %digest, "removed from the cache");
                 drop(fs::remove_file(cache.blob(&digest))); // what stays is removed the next time
-                drop(fs::remove_dir_all(cache.path("unpacked", &digest)));
+                drop(unpack::remove(&cache.path("unpacked", &digest)));
             }
             cache.remove_leftovers(&keep);
         });
@@ -357,7 +366,7 @@ impl Cache {
         }
         for (path, digest, _) in self.entries("unpacked") {
             if !self.has(&digest) && !keep.needed.contains(&digest) {
-                drop(fs::remove_dir_all(path)); // as above
+                drop(unpack::remove(&path)); // as above
             }
         }
     }

@@ -123,6 +123,29 @@ fn other_bytes_garbage_and_cut_archives_are_refused() {
     assert_eq!(fs::read(to.join("a")).unwrap(), [7; 2000]);
 }
 
+#[test]
+fn what_was_unpacked_is_read_only_and_can_be_removed_all_the_same() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = entry(EntryType::Directory, "d/", "", 0o700, b"");
+    let link = entry(EntryType::Symlink, "l", "d/run", 0o777, b"");
+    let files = [("d/run", 0o700), ("d/text", 0o666)];
+    let files = files.map(|(name, mode)| entry(EntryType::Regular, name, "", mode, b"x"));
+    let blob = blob(&[&[dir][..], &files, &[link]].concat());
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("unpacked");
+    unpack(Cursor::new(&blob), &artifact(&blob, Shape::Directory), &to).unwrap();
+    let mode = |name: &str| fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(["", "d", "d/run", "d/text", "l"].map(mode), [0o555, 0o555, 0o555, 0o444, 0o555]);
+    assert!(is_sealed(&to));
+    unseal(&to).unwrap();
+    assert!(!is_sealed(&to));
+    seal(&to).unwrap();
+    assert_eq!(["", "d", "d/run", "d/text"].map(mode), [0o555, 0o555, 0o555, 0o444]);
+    remove(&to).unwrap();
+    assert!(!to.exists());
+    remove(&to).unwrap();
+}
+
 fn packed(path: &Path) -> (crate::Packed, Vec<u8>) {
     let packed = pack(path).unwrap();
     let mut blob = Vec::new();
@@ -141,7 +164,10 @@ fn a_file_keeps_its_name_and_whether_it_can_be_executed() {
     let (packed, blob) = packed(&path);
     let to = folder.path().join("unpacked");
     unpack(Cursor::new(&blob), &artifact(&blob, packed.shape().clone()), &to).unwrap();
-    assert_eq!(fs::metadata(to.join("run.sh")).unwrap().permissions().mode() & 0o777, 0o755);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&to), mode(&to.join("run.sh"))), (0o555, 0o555));
+    remove(&to).unwrap();
+    assert!(!to.exists());
 }
 
 #[test]
