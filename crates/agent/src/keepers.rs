@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::keeper::cgroup;
 use crate::keeper::layout::{self, FileError, Layout, Lock};
 use crate::keeper::{Opened, Plan, Status, ToKeeper, clock, proc};
+use crate::umask;
 
 mod handle;
 
@@ -238,6 +239,7 @@ impl Keepers {
                 .arg(&self.data_dir)
                 .arg(bucket.as_str())
                 .current_dir(&self.data_dir)
+                .envs(umask::handed_on())
                 .stdin(Stdio::from(OwnedFd::from(theirs)))
                 .stdout(Stdio::null())
                 .stderr(Stdio::from(log))

@@ -119,6 +119,8 @@ pub fn runner_main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         eprintln!("sheaf runner: expected DATA_DIR");
         return ExitCode::FAILURE;
     };
+    // Its own files say their modes.
+    umask::take();
     match run::run(&data_dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

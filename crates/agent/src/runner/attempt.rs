@@ -18,6 +18,7 @@ use crate::keeper::layout::write;
 use crate::keeper::output::{Output, STDERR, STDOUT};
 use crate::keeper::program::read_some;
 use crate::keeper::{cgroup, clock, exec, proc};
+use crate::umask;
 
 /// How much is read of a stream at a time.
 const READ: usize = 64 << 10;
@@ -170,7 +171,11 @@ impl Attempt {
 /// The program itself.
 fn directly(start: &Start, program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.args(&start.args).envs(start.env.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
+    command
+        .args(&start.args)
+        .env_remove(umask::VARIABLE)
+        .envs(start.env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null());
     command
 }
 

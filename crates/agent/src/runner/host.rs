@@ -47,6 +47,7 @@ impl Runner {
             .current_dir(data_dir)
             // A sweep ends the runner, too: one that was stopped would start what it had been told before it hears of its end.
             .env(MARK, mark(data_dir))
+            .envs(umask::handed_on())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))
