@@ -99,3 +99,20 @@ async fn a_directory_that_is_nobodys_any_more_is_taken_back() {
         ended(&handle).await;
     }
 }
+
+#[tokio::test]
+async fn what_an_agent_makes_is_its_own_and_what_it_runs_has_the_mask_that_it_was_started_with() {
+    let mask = || {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find_map(|line| line.strip_prefix("Umask:\t")).map(str::to_owned).unwrap()
+    };
+    let before = mask();
+    for _ in 0..2 {
+        sheaf_agent::keep_to_itself();
+        assert_eq!(mask(), "0077");
+    }
+    let world = World::new();
+    let plan = world.plan("umask; env | grep -c SHEAF_UMASK");
+    ended(&world.keepers.spawn(plan.clone()).await.unwrap()).await;
+    assert_eq!(world.output(&plan), [before.as_str(), "0"]);
+}
