@@ -191,7 +191,11 @@ impl Cache {
             let failed = |source| CacheError::Io { path: at.clone(), source };
             let mut it = match incoming.take() {
                 Some(it) => it,
-                None => Incoming::open(&at).map_err(failed)?,
+                None => {
+                    // The same content may be pushed again for another version, and waits for its registration then.
+                    cache.keeping().registered_once.remove(&digest);
+                    Incoming::open(&at).map_err(failed)?
+                }
             };
             if offset == it.have {
                 if it.have.saturating_add(piece.len() as u64) > size {
@@ -217,8 +221,7 @@ impl Cache {
             let to = cache.blob(&digest);
             fs::rename(&at, &to).map_err(failed)?;
             File::open(cache.shared.dir.join("blobs")).and_then(|dir| dir.sync_all()).map_err(failed)?;
-            // The same content may be pushed again for another version, and waits for its registration then.
-            cache.keeping().registered_once.remove(&digest);
+            cache.keeping().registered_once.remove(&digest); // as above: it may have been deleted meanwhile
             Ok(have)
         };
         tokio::task::spawn_blocking(write).await.unwrap_or(Err(CacheError::BrokeOff(digest)))
