@@ -88,6 +88,22 @@ fn ten_gigabytes_of_zeros_are_refused_before_they_are_written() {
     assert_eq!(refused(&[header]), "the artifact holds more than 2GiB");
 }
 
+/// Each directory that an entry implies takes as much memory as one of its own.
+#[test]
+fn directories_without_an_entry_count_and_nothing_lies_too_deep() {
+    let deep = |n: u32| entry(EntryType::Regular, &format!("{n}/{}x", "d/".repeat(44)), "", 0o644, b"");
+    let most: Vec<Vec<u8>> = (0..2173).map(deep).collect(); // 46 each
+    assert_eq!(refused(&most[..]), "the artifact holds more than 100000 files");
+    let mut long = Builder::new(Vec::new());
+    let mut header = Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(0);
+    long.append_data(&mut header, format!("{}x", "d/".repeat(120)), &b""[..]).unwrap();
+    let bytes = long.into_inner().unwrap();
+    let said = refused(&[bytes[..bytes.len() - 1024].to_vec()]);
+    assert!(said.ends_with("which lies too deep"), "{said}");
+}
+
 /// A name of 1 GiB would take that much memory.
 #[test]
 fn a_header_that_claims_a_name_without_end_is_refused() {
