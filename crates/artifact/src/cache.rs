@@ -30,6 +30,9 @@ pub const PIECE: usize = 512 << 10;
 /// So many bytes are written before the disk begins with them, while the next ones come: synced at the end alone, a large
 /// blob would wait for as long again as it took to come.
 const SYNC_EVERY: u64 = 16 << 20;
+/// So many bytes of the disk stay free, twice what members keep for their votes: no artifact is why a cluster's changes are
+/// refused.
+const SPARE: u64 = 64 << 20;
 /// What was received and not registered is kept so long: for whoever goes on with a push tomorrow morning.
 const UNREGISTERED: Duration = Duration::from_secs(24 * 3600);
 
@@ -55,6 +58,20 @@ pub enum CacheError {
     /// More bytes than announced.
     #[error("more bytes came than the {0} announced")]
     Excess(u64),
+    /// It would take what others need of the disk.
+    #[error(
+        "there is no room for {wanted} more bytes of the artifact in {path}: {free} are free, and {spare} stay free for the cluster's own; free some"
+    )]
+    NoRoom {
+        /// Where.
+        path: PathBuf,
+        /// What is still to come, in bytes.
+        wanted: u64,
+        /// What is free there.
+        free: u64,
+        /// What is to stay free.
+        spare: u64,
+    },
     /// It is not here.
     #[error("artifact {0} is not here")]
     Absent(Digest),
@@ -66,12 +83,25 @@ pub enum CacheError {
     BrokeOff(Digest),
 }
 
+impl CacheError {
+    /// Whether there is no room for it.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+}
+
 /// The artifacts of one node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Cache {
     shared: Arc<Shared>,
     /// How it reaches the nodes that have what it has not.
     transport: Transport,
+    /// So many bytes of the disk it leaves free.
+    spare: u64,
 }
 
 #[derive(Debug)]
@@ -128,7 +158,7 @@ impl Cache {
         }
         let (parts, keep) = (Mutex::default(), Mutex::default());
         let shared = Arc::new(Shared { dir: dir.to_owned(), bound, parts, keep });
-        Ok(Self { shared, transport: Transport::plain() })
+        Ok(Self { shared, transport: Transport::plain(), spare: SPARE })
     }
 
     /// The same that reaches other nodes so.
@@ -172,8 +202,28 @@ impl Cache {
         fs::metadata(self.path("incoming", digest)).map_or(0, |found| found.len())
     }
 
+    /// Whether there is room for what is missing of a blob of `size` bytes, so that nothing is sent in vain.
+    pub fn has_room(&self, digest: &Digest, size: u64) -> Result<(), CacheError> {
+        self.room_for(size.saturating_sub(self.received(digest, size)))
+    }
+
+    fn room_for(&self, wanted: u64) -> Result<(), CacheError> {
+        if wanted == 0 {
+            return Ok(());
+        }
+        let path = &self.shared.dir;
+        // A file system that does not answer counts as having room: its errors show where it is written to.
+        let Ok(found) = rustix::fs::statvfs(path) else { return Ok(()) };
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        if free >= wanted.saturating_add(self.spare) {
+            return Ok(());
+        }
+        Err(CacheError::NoRoom { path: path.clone(), wanted, free, spare: self.spare })
+    }
+
     /// Takes in a piece, and says how many bytes are here then. A piece that does not begin there is left alone. With the
-    /// last one the blob is verified, and on disk when this returns.
+    /// last one the blob is verified, and on disk when this returns. Where there is no room for it any more, what came of it
+    /// is thrown away.
     pub async fn receive(
         &self,
         digest: Digest,
@@ -187,7 +237,8 @@ impl Cache {
             return Ok(size);
         }
         let (cache, at) = (self.clone(), self.path("incoming", &digest));
-        let write = move || {
+        let begun = at.clone();
+        let mut write = move || {
             let failed = |source| CacheError::Io { path: at.clone(), source };
             let mut it = match incoming.take() {
                 Some(it) => it,
@@ -201,6 +252,7 @@ impl Cache {
                 if it.have.saturating_add(piece.len() as u64) > size {
                     return Err(CacheError::Excess(size));
                 }
+                cache.room_for(piece.len() as u64)?;
                 // What is left of a piece after an error is cut off when the file is opened anew.
                 it.file.write_all(&piece).map_err(failed)?;
                 it.hash.update(&piece);
@@ -223,6 +275,13 @@ impl Cache {
             File::open(cache.shared.dir.join("blobs")).and_then(|dir| dir.sync_all()).map_err(failed)?;
             cache.keeping().registered_once.remove(&digest); // as above: it may have been deleted meanwhile
             Ok(have)
+        };
+        let write = move || {
+            write().inspect_err(|error| {
+                if error.is_full() {
+                    drop(fs::remove_file(begun)); // what stays is removed by a sweep
+                }
+            })
         };
         tokio::task::spawn_blocking(write).await.unwrap_or(Err(CacheError::BrokeOff(digest)))
     }
@@ -294,6 +353,7 @@ impl Cache {
                     unpack::seal(&to).map_err(|source| CacheError::Io { path: to.clone(), source })?;
                 }
             } else {
+                cache.room_for(artifact.size)?; // it holds no more than its archive
                 let unpacked = unpack::unpack(file, &artifact, &to);
                 if let Err(UnpackError::Digest { .. }) = unpacked {
                     drop(fs::remove_file(&blob)); // the disk lost it: it is fetched anew
