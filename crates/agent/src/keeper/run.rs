@@ -297,6 +297,9 @@ impl Keeper {
             Action::Call(call, limit) => self.tell(call, limit),
             Action::HangUp => {
                 self.hang_up();
+                if let Some(caller) = &self.caller {
+                    caller.hang_up();
+                }
                 None
             }
             Action::Purged(result) => {
@@ -330,7 +333,7 @@ impl Keeper {
         if matches!(call, Call::Suspend | Call::Delete | Call::Decommission) {
             self.status.told = Some(call);
         }
-        match (&self.caller, &self.plan.plugin) {
+        match (&mut self.caller, &self.plan.plugin) {
             (Some(caller), Some(Plugin::Instance(instance))) => {
                 caller.call(call, limit, instance.bucket.clone());
                 None

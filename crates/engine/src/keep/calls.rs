@@ -172,7 +172,7 @@ impl Keep {
     }
 
     /// A program that runs is to end: it is told why, if there is anything to tell, then that it ends, and then gets the
-    /// signal, all within the grace.
+    /// signal, all within the grace. What it was told before that is not waited for: it may take longer than the grace.
     pub(super) fn part(&mut self, why: Option<Call>, now: Moment) -> Vec<Action> {
         let until = now.after(self.stop.grace);
         self.life = Life::Parting(until);
@@ -181,11 +181,22 @@ impl Keep {
         let telling = &self.telling;
         self.queue.extend(why.into_iter().chain([Call::Stop]).filter(|call| telling.takes(*call)));
         let mut actions = vec![self.report(Phase::Stopping, format!("has {} to end", self.stop.grace))];
-        if self.calling.is_some() {
-            actions.push(Action::Wake(until)); // the call under way is waited for, but not longer than the rest
-        }
+        actions.extend(self.cancel());
         actions.extend(self.next_call(now));
         actions
+    }
+
+    /// Ends the call under way, if there is one, and says what that means for a purge.
+    pub(super) fn cancel(&mut self) -> Vec<Action> {
+        let Some((call, _)) = self.calling.take() else { return vec![] };
+        let mut actions = vec![Action::HangUp];
+        actions.extend((call == Call::Purge).then(|| Action::Purged(Err(self.purge_ended()))));
+        actions
+    }
+
+    /// That a purge came to nothing for what became of its instance.
+    pub(super) fn purge_ended(&self) -> String {
+        format!("{}: it was ended before it was done", self.telling.name(Call::Purge))
     }
 
     pub(super) fn called(&mut self, result: Result<(), String>, now: Moment) -> Vec<Action> {
