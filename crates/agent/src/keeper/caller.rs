@@ -15,6 +15,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,8 +31,8 @@ use super::layout::Sockets;
 
 /// Calls that wait: the engine makes one after the other.
 const CALLS: usize = 2;
-/// What was heard and not taken.
-const HEARD: usize = 8;
+/// What was heard of calls and not taken: at most one end of each call, so that none is ever lost.
+const HEARD: usize = 2 * CALLS + 2;
 /// Between two tries to reach a socket that is not there yet.
 const CONNECT_AGAIN: Duration = Duration::from_millis(10);
 /// Between two lines of status that are passed on.
@@ -69,8 +70,10 @@ pub(crate) struct Caller {
     number: u64,
     /// Calls up to this number are hung up.
     hung_up: watch::Sender<u64>,
-    /// With the number of the call that it is about; 0: of none.
+    /// With the number of the call that it is about.
     heard: Receiver<(u64, Heard)>,
+    /// The newest line of status, until it is taken.
+    said: Arc<Mutex<Option<String>>>,
     /// Readable when something was heard.
     wake: UnixStream,
     stop: CancellationToken,
@@ -87,12 +90,13 @@ impl Caller {
         let (calls, asked) = mpsc::channel(CALLS);
         let (tell, heard) = sync_channel(HEARD);
         let (hung_up, hangs_up) = watch::channel(0);
+        let said = Arc::new(Mutex::new(None));
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
         let stop = CancellationToken::new();
         let (socket, agent) = (sockets.module.clone(), sockets.agent.clone());
-        let line = Line { socket, agent, instance, trial, hangs_up, teller: Teller { tell, waker } };
+        let line = Line { socket, agent, instance, trial, hangs_up, teller: Teller { tell, said: said.clone(), waker } };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("caller".to_owned()).spawn(move || {
@@ -104,7 +108,7 @@ impl Caller {
                 }
             });
         })?;
-        Ok(Self { calls, number: 0, hung_up, heard, wake, stop, thread: Some(thread), sockets })
+        Ok(Self { calls, number: 0, hung_up, heard, said, wake, stop, thread: Some(thread), sockets })
     }
 
     /// Begins a call about the bucket as it is now; its end is heard.
@@ -129,8 +133,9 @@ impl Caller {
         let mut buffer = [0; 64];
         while matches!((&self.wake).read(&mut buffer), Ok(read) if read > 0) {}
         let hung_up = *self.hung_up.borrow();
-        let counts = |number: u64| number == 0 || number > hung_up;
-        self.heard.try_iter().filter(|(number, _)| counts(*number)).map(|(_, heard)| heard).collect()
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).take().map(Heard::Said);
+        let calls = self.heard.try_iter().filter(|(number, _)| *number > hung_up).map(|(_, heard)| heard);
+        said.into_iter().chain(calls).collect()
     }
 }
 
@@ -156,15 +161,26 @@ struct Line {
 
 struct Teller {
     tell: SyncSender<(u64, Heard)>,
+    said: Arc<Mutex<Option<String>>>,
     waker: UnixStream,
 }
 
 impl Teller {
-    /// Never waits: what finds no room is lost, which only a line of status can be.
+    /// How a call ended. Never waits.
     fn tell(&self, number: u64, heard: Heard) {
         if self.tell.try_send((number, heard)).is_ok() {
-            let _ = (&self.waker).write(&[1]); // a full socket wakes as well
+            self.wake();
         }
+    }
+
+    /// A line of status, in place of one that was not taken yet.
+    fn say(&self, line: String) {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let _ = (&self.waker).write(&[1]); // a full socket wakes as well
     }
 }
 
@@ -189,7 +205,7 @@ impl Line {
     async fn pass_on(&self, mut said: watch::Receiver<Said>) {
         while said.changed().await.is_ok() {
             let status = said.borrow_and_update().status.clone();
-            self.teller.tell(0, Heard::Said(status));
+            self.teller.say(status);
             sleep(STATUS_EVERY).await;
         }
     }
