@@ -96,7 +96,8 @@ impl Caller {
         waker.set_nonblocking(true)?;
         let stop = CancellationToken::new();
         let (socket, agent) = (sockets.module.clone(), sockets.agent.clone());
-        let line = Line { socket, agent, instance, trial, hangs_up, teller: Teller { tell, said: said.clone(), waker } };
+        let teller = Teller { tell, said: said.clone(), waker };
+        let line = Line { socket, agent, instance, trial, hangs_up, teller };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("caller".to_owned()).spawn(move || {
