@@ -191,6 +191,9 @@ pub struct Status {
     /// The last purge that was done, and why it failed if it did. Kept over restarts.
     #[serde(default)]
     pub purged: Option<(Revision, String)>,
+    /// When it was polled last, or when it first ran if it never was. Kept over restarts.
+    #[serde(default)]
+    pub polled: Option<Timestamp>,
     /// Its keeper knows of purges; one from before an upgrade does not, and must not be told.
     #[serde(default)]
     pub purges: bool,

@@ -1,14 +1,18 @@
 //! What a program gets, what becomes of it, and what is kept of its output.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
+use sheaf_agent::keeper::{Commands, Status};
 use sheaf_agent::keepers::{Found, KeeperError};
 use sheaf_agent::logs::{LogQuery, LogReader};
 use sheaf_engine::keep::End;
-use sheaf_model::{BucketName, Bytes, Epoch, Exit, FileName, Phase, Restart, RestartWhen, Span};
+use sheaf_model::{
+    BucketName, Bytes, Call, Epoch, Exit, FileName, Phase, Restart, RestartWhen, Span, Timestamp,
+};
 
 use crate::world::{World, ended, open, until, until_phase};
 
@@ -236,4 +240,45 @@ async fn dead_children_of_the_programs_children_do_not_stay() {
     .await;
     handle.stop();
     ended(&handle).await;
+}
+
+/// Days between two polls, and a start each night.
+#[tokio::test]
+async fn a_poll_comes_when_it_is_due_however_often_the_program_was_started_meanwhile() {
+    let world = World::new();
+    let mut plan = world.plan("echo started; exec sleep 1000");
+    plan.stop.grace = Span::seconds(5);
+    let bucket = sheaf_module::Bucket {
+        name: plan.bucket.to_string(),
+        config_json: "{}".to_owned(),
+        poll_frequency_ms: Some(Span::seconds(3600).0),
+        ..sheaf_module::Bucket::default()
+    };
+    let poll = ["/bin/sh", "-c", "echo polled"].map(str::to_owned).to_vec();
+    let lines = BTreeMap::from([(Call::PeriodicPoll, poll)]);
+    plan.commands = Some(Box::new(Commands { bucket, lines }));
+    let path = world.keepers.data_dir().join("instances/logs+web/status.json");
+    let on_disk = || serde_json::from_slice::<Status>(&fs::read(&path).unwrap()).unwrap();
+    let handle = world.keepers.spawn(plan.clone()).await.unwrap();
+    until_phase(&handle, Phase::Running).await;
+    until("the time of the first poll counts", || on_disk().polled.is_some()).await;
+    handle.stop();
+    let first = ended(&handle).await.polled;
+    // As if it had run for half of the time, twice.
+    for (hours, polled) in [(0, false), (2, true)] {
+        let before = on_disk();
+        assert_eq!(before.polled, first, "a start changes nothing of it");
+        let long_ago = first.map(|at| Timestamp(at.0 - Span::seconds(3600 * hours).0));
+        fs::write(&path, serde_json::to_vec(&Status { polled: long_ago, ..before }).unwrap()).unwrap();
+        let handle = world.keepers.spawn(plan.clone()).await.unwrap();
+        until_phase(&handle, Phase::Running).await;
+        if polled {
+            until("it is polled", || world.output(&plan).contains(&"polled".to_owned())).await;
+            until("that is noted", || on_disk().polled > first).await;
+        }
+        handle.stop();
+        ended(&handle).await;
+        assert_eq!(world.output(&plan).contains(&"polled".to_owned()), polled);
+    }
+    assert_eq!(world.output(&plan).iter().filter(|line| *line == "polled").count(), 1, "once");
 }

@@ -29,6 +29,7 @@ impl Keep {
             said: String::new(),
             poll_every: None,
             poll_at: None,
+            polled: None,
             again: false,
             life: Life::New,
         }
