@@ -388,13 +388,15 @@ async fn off_the_runtime<T: Send + 'static>(
     })
 }
 
-/// Writes the plan, and removes the files that only the former plan has rendered.
+/// Writes the plan, and removes the files that only the former plan has rendered, and those that have secrets in them: a keeper
+/// that was killed has left them.
 fn write_plan(layout: &Layout, plan: &Plan) -> Result<(), KeeperError> {
     let _held = hold(layout, &plan.bucket)?;
     layout.make()?;
     if let Ok(Some(former)) = layout.read_plan() {
-        for (name, _) in former.files.iter().filter(|(name, _)| plan.files.iter().all(|(new, _)| new != name))
-        {
+        let plain = former.files.iter().map(|(name, _)| name);
+        let gone = plain.filter(|name| plan.files.iter().all(|(new, _)| new != *name));
+        for name in gone.chain(former.confided_files()) {
             let path = layout.dir().join(name.as_str());
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -11,7 +11,7 @@ use sheaf_model::{
 };
 
 use super::confine::Confine;
-use super::opened::{Confidential, Opened};
+use super::opened::{Confidential, Confided, Opened};
 
 /// What to run, everything rendered. `plan.json`.
 ///
@@ -116,6 +116,14 @@ impl Plan {
         self.confidential.iter().flat_map(|it| &it.pieces).filter_map(|piece| match piece {
             Piece::Secret(name) => Some(name),
             Piece::Text(_) => None,
+        })
+    }
+
+    /// The files that have secrets in them.
+    pub(crate) fn confided_files(&self) -> impl Iterator<Item = &FileName> {
+        self.confidential.iter().filter_map(|it| match &it.place {
+            Confided::File(name) => Some(name),
+            Confided::Env(_) => None,
         })
     }
 

@@ -1,10 +1,10 @@
 //! The keeper's loop: it waits for something to happen, asks the engine what follows, and does that.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 use sheaf_engine::keep::{Action, Input, Keep, Report, Sight};
-use sheaf_model::{BootId, BucketName, Call, Moment, Phase, Revision, Span, Timestamp};
+use sheaf_model::{BootId, BucketName, Call, FileName, Moment, Phase, Revision, Span, Timestamp};
 use sheaf_module::Bucket;
 
 use super::caller::{Caller, Heard};
@@ -79,6 +79,8 @@ struct Keeper {
     plan: Plan,
     /// What the plan leaves open. Nowhere else.
     opened: Opened,
+    /// Files of earlier plans that have secrets in them.
+    confided: BTreeSet<FileName>,
     boot: BootId,
     keep: Keep,
     status: Status,
@@ -158,6 +160,7 @@ impl Keeper {
             status: Status { purged, polled, ..first_status(&plan, &boot) },
             layout,
             opened,
+            confided: BTreeSet::new(),
             boot,
             keep,
             output,
@@ -361,7 +364,8 @@ impl Keeper {
         }
         self.status.basis = plan.basis;
         self.keep.poll_every(plan.poll_every());
-        self.plan = plan;
+        let former = std::mem::replace(&mut self.plan, plan);
+        self.confided.extend(former.confided_files().cloned());
         self.feed(Input::UpdateAsked, wires);
         if let Err(error) = self.layout.write_status(&self.status, false) {
             eprintln!("sheaf keep {}: {error}", self.plan.bucket);
@@ -527,7 +531,23 @@ impl Keeper {
         if let Some(program) = self.program.take() {
             program.finish(&mut self.output, clock::wall());
         }
+        self.conceal();
         self.feed(Input::Emptied, wires);
+    }
+
+    /// Takes away the files that have secrets in them: nothing is there that reads them, and a start writes them anew.
+    fn conceal(&mut self) {
+        self.confided.extend(self.plan.confided_files().cloned());
+        self.confided.retain(|name| {
+            let path = self.layout.dir().join(name.as_str());
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    eprintln!("sheaf keep {}: cannot remove {}: {error}", self.plan.bucket, path.display());
+                    true // tried again with what is started next
+                }
+                _ => false,
+            }
+        });
     }
 }
 
