@@ -46,7 +46,11 @@ fn limits(cluster: &Cluster) {
         let warned = said.stderr.contains(&format!("Module limited@1: {field} "));
         assert_eq!(warned, lacks(field), "{field} with {notes:?}: {said}");
     }
-    cluster.apply_and_wait(&bucket("/limited", "limited", "{}", ""));
+    let said = cluster.apply_and_wait(&bucket("/limited", "limited", "{}", ""));
+    for field in ["limits.memory", "limits.cpu", "limits.processes"] {
+        let warned = said.stderr.contains(&format!("Module limited@1: {field} "));
+        assert_eq!(warned, lacks(field), "who registers a bucket of it hears of {field}, too: {said}");
+    }
     wait_line(cluster, "/limited", "77");
     if !lacks("limits.processes") {
         wait_for("a process too many", Duration::from_secs(10), || {

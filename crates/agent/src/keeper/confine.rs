@@ -15,7 +15,9 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, open};
 use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    CapabilitySet, capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
 use serde::{Deserialize, Serialize};
 use sheaf_model::Limits;
 use uzers::os::unix::UserExt as _;
@@ -165,11 +167,11 @@ pub(crate) fn obey(orders: &[OsString]) -> Result<Vec<(&'static str, OsString)>,
         let text = order.to_string_lossy();
         let number = |value: &str| value.parse::<u64>().map_err(|_| format!("{text}: no number"));
         let limited = |what: &str, resource, most: u64| {
-            // A lower hard limit of the agent's own stays.
-            let hard = rustix::process::getrlimit(resource).maximum;
+            // A lower hard limit of the agent's own stays where it cannot be raised; see `unenforced`.
+            let hard = rustix::process::getrlimit(resource).maximum.filter(|_| !may_raise());
             let most = hard.map_or(most, |hard| hard.min(most));
             setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
-                .map_err(|error| format!("limits.{what} cannot be set: {error}"))
+                .map_err(|error| format!("limits.{what} cannot be set to {most}: {error}"))
         };
         if let Some(procs) = text.strip_prefix(CGROUP) {
             fs::write(procs, "0").map_err(|error| format!("{procs} cannot be joined: {error}"))?;
@@ -212,14 +214,20 @@ fn become_user(name: &str) -> Result<Vec<(&'static str, OsString)>, String> {
     Ok(variables)
 }
 
-/// What of limits and users this node cannot enforce, for people; each begins with the field of a document.
+/// Whether this process may set limits that are higher than its own.
+fn may_raise() -> bool {
+    capabilities(None).is_ok_and(|found| found.effective.contains(CapabilitySet::SYS_RESOURCE))
+}
+
+/// What of limits and users this node cannot enforce, for people; each begins with the field of a document. A number that
+/// follows is the most that can be had.
 pub(crate) fn unenforced() -> Vec<String> {
     let has = |wanted| cgroup::places().iter().any(|place| place.controller == wanted);
     let mut notes = Vec::new();
     let why = "the agent cannot make control groups with that controller here";
     if !has(Controller::Memory) {
         notes.push(format!(
-            "limits.memory is enforced for each process, not for an instance as a whole: {why}"
+            "limits.memory is enforced of each process's address space, not of the memory that an instance uses: {why}"
         ));
     }
     if !has(Controller::Cpu) {
@@ -227,6 +235,11 @@ pub(crate) fn unenforced() -> Vec<String> {
     }
     if !has(Controller::Pids) {
         notes.push(format!("limits.processes is enforced only of modules with a user: {why}"));
+    }
+    if let Some(hard) = rustix::process::getrlimit(Resource::Nofile).maximum.filter(|_| !may_raise()) {
+        notes.push(format!(
+            "limits.open_files {hard} is the most here, what is more is lowered to it: the agent may have no more itself; raise its hard limit (LimitNOFILE of its service)"
+        ));
     }
     if !rustix::process::geteuid().is_root() {
         notes.push("user is possible only for the agent's own: the agent does not run as root".to_owned());
