@@ -109,4 +109,10 @@ fn named(cluster: &Cluster) {
     assert_eq!(cluster.status("/rollout")["module"], "roller@1");
     let again = cluster.cli(&["bucket", "rollback", "/rollout", "--to", &first, "-o", "json"]).ok().json();
     assert_eq!(again[0]["outcome"], "unchanged", "{again:#}");
+    // What only history knows of can be deleted, and then there is no way back to it.
+    cluster.cli(&["module", "delete", "roller@2", "--yes"]).ok();
+    let failed = revisions[2].to_string();
+    let refused = cluster.cli(&["bucket", "rollback", "/rollout", "--to", &failed]).exits(1);
+    let why = format!("cannot go back to revision {failed}: its module then, roller@2, was deleted");
+    refused.mentions(&[&why, "sheaf bucket history /rollout"]);
 }
