@@ -94,7 +94,7 @@ fn user(cluster: &Cluster) {
     while above.pop() && above.starts_with("/tmp") && above.as_path() != Path::new("/tmp") {
         let _ = fs::set_permissions(&above, fs::Permissions::from_mode(0o711));
     }
-    let script = "id -un; cat \"$SHEAF_DIR/conf\" && echo && echo mine > \"$SHEAF_DIR/own\" && cat own; echo $USER $HOME; sleep 1000";
+    let script = "id -un; umask; cat \"$SHEAF_DIR/conf\" && echo && echo mine > \"$SHEAF_DIR/own\" && cat own; echo $USER $HOME; sleep 1000";
     let said = cluster.apply(&module("other", script, "user: nobody"));
     cluster.apply(&bucket("/other", "other", "{}", ""));
     if notes(cluster).iter().any(|note| note.starts_with("user ")) {
@@ -103,9 +103,12 @@ fn user(cluster: &Cluster) {
         assert!(status["message"].to_string().contains("runs as root"), "{status:#}");
     } else {
         cluster.wait_state("/other", "running");
-        for line in ["| nobody", "| the file", "| mine"] {
+        let own = fs::read_to_string("/proc/self/status").expect("this process");
+        let mask = own.lines().find_map(|line| line.strip_prefix("Umask:\t")).expect("its mask");
+        for line in ["| nobody", "| the file", "| mine", &format!("| {mask}")] {
             wait_line(cluster, "/other", line);
         }
+        closed(cluster);
         // What it started is its user's too, and ends with it.
         cluster.cli(&["bucket", "suspend", "/other", "--wait"]).ok();
         // What is written for a command is its user's to read.
@@ -137,6 +140,23 @@ fn user(cluster: &Cluster) {
         "{status:#}"
     );
     cluster.delete(&["/other", "/stranger"]);
+}
+
+/// Where nobody else's programs must pass, nobody else reads.
+fn closed(cluster: &Cluster) {
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    for agent in cluster.voters() {
+        let dir = agent.dir();
+        assert_eq!((mode(&dir), mode(&dir.join("raft"))), (0o711, 0o700), "{}", dir.display());
+        let files = fs::read_dir(&dir).expect("its files").flatten().map(|entry| entry.path());
+        let files: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
+        assert!(files.iter().any(|path| path.ends_with("state.db")), "{files:?}");
+        for path in files {
+            // What is only there for a moment may be gone.
+            let mode = fs::metadata(&path).map_or(0, |found| found.permissions().mode() & 0o077);
+            assert_eq!(mode, 0, "{} is open to others", path.display());
+        }
+    }
 }
 
 /// The plugin of the tests where every user can execute it.
