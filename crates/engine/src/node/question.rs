@@ -188,12 +188,12 @@ impl Questions {
 
     /// When each module may be asked next that may be asked now, and how many questions of it are under way.
     fn turns(&self) -> impl Iterator<Item = (usize, Moment, &ModuleRef)> {
-        let turns = self.queue.iter().filter_map(|(module, queue)| {
+        let turns = self.queue.iter().filter_map(move |(module, queue)| {
             let busy = self.under_way.iter().filter(|(key, _)| key.module == *module).count();
             let (due, ..) = queue.first()?;
             (busy < OF_ONE).then_some((busy, *due, module))
         });
-        turns.filter(|_| self.has_room(AT_ONCE))
+        turns.filter(move |_| self.has_room(AT_ONCE))
     }
 
     /// What is to be asked now: of the module that has the least under way, what was due first.
