@@ -112,7 +112,8 @@ fn user(cluster: &Cluster) {
         // What it started is its user's too, and ends with it.
         cluster.cli(&["bucket", "suspend", "/other", "--wait"]).ok();
         // What is written for a command is its user's to read.
-        let command = "life_cycle: {on_updated_source: {command: [/bin/sh, -c, 'cat \"$SHEAF_CHANGE\"; echo']}}";
+        let command =
+            "life_cycle: {on_updated_source: {command: [/bin/sh, -c, 'cat \"$SHEAF_CHANGE\"; echo']}}";
         cluster.apply(&module("other_told", "exec sleep 1000", &format!("user: nobody\n{command}")));
         for port in [1, 2] {
             cluster.apply_and_wait(&bucket("/other_told", "other_told", &format!("{{port: {port}}}"), ""));

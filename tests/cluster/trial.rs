@@ -172,7 +172,8 @@ fn node_gone(cluster: &Cluster) {
     let args = [&["--address", &address, "bucket", "test", "-f", "-"][..], &times].concat();
     let asking = Follower::start(cluster.machine(), &args, asked.as_bytes());
     wait_for("its keeper is there", Duration::from_secs(30), || {
-        let runs = victim.processes().iter().any(|process| process.command.contains("/trial/node-gone.test-"));
+        let runs =
+            victim.processes().iter().any(|process| process.command.contains("/trial/node-gone.test-"));
         if runs { Ok(()) } else { Err(asking.talk()) }
     });
     victim.kill_machine();

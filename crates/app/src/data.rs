@@ -293,7 +293,9 @@ mod tests {
         set("", 0o755);
         let data = DataDir::open(&path).expect("opened");
         let passable = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
-        let found = ["", "instances", sheaf_consensus::LOG, "founded-2", "state.db", "state.db-wal", "node.json"].map(mode);
+        let found =
+            ["", "instances", sheaf_consensus::LOG, "founded-2", "state.db", "state.db-wal", "node.json"]
+                .map(mode);
         assert_eq!(found, [passable, passable, 0o700, 0o700, 0o600, 0o600, 0o600]);
         assert_eq!((mode("bin"), mode("agent.toml")), (0o755, 0o644));
         drop(data);

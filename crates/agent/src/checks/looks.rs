@@ -29,7 +29,9 @@ impl Looks {
         look: impl FnOnce() -> CheckAnswer + Send + 'static,
     ) -> CheckAnswer {
         let Some(mut answers) = self.begin(place, look) else {
-            return CheckAnswer::Unclear(format!("{place}: not looked at: {MOST} other places do not answer"));
+            return CheckAnswer::Unclear(format!(
+                "{place}: not looked at: {MOST} other places do not answer"
+            ));
         };
         match tokio::time::timeout(limit.duration(), answers.wait_for(Option::is_some)).await {
             Ok(Ok(answer)) => answer.clone().unwrap_or_else(|| broke_off(place)),

@@ -271,12 +271,7 @@ pub(crate) fn write_json_for<T: Serialize>(
 /// Replaces a file as a whole: readers see the old content or the new. `durably`: the new one is on disk when this
 /// returns. The new one is `owner`'s, or the agent's. Never follows a link that somebody has put in the way: also in a
 /// directory of another user nothing but what was made here is written to or given away.
-pub(crate) fn write(
-    path: &Path,
-    bytes: &[u8],
-    durably: bool,
-    owner: Option<Owner>,
-) -> Result<(), FileError> {
+pub(crate) fn write(path: &Path, bytes: &[u8], durably: bool, owner: Option<Owner>) -> Result<(), FileError> {
     let new = path.with_added_extension("new");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -11,7 +11,7 @@ use sheaf_model::{
 };
 
 use super::confine::Confine;
-use super::opened::{Confidential, Confided, Opened};
+use super::opened::{Confided, Confidential, Opened};
 
 /// What to run, everything rendered. `plan.json`.
 ///

@@ -24,8 +24,7 @@ fn plan(world: &World, script: &str) -> Plan {
     let mut plan = world.plan(script);
     plan.stop.grace = Span::seconds(5);
     plan.confine = Confine { user: Some("nobody".to_owned()), ..Confine::default() };
-    plan.files =
-        ["conf", "more"].map(|name| (FileName::new(name).unwrap(), format!("the {name}"))).to_vec();
+    plan.files = ["conf", "more"].map(|name| (FileName::new(name).unwrap(), format!("the {name}"))).to_vec();
     let bucket = sheaf_module::Bucket {
         name: plan.bucket.to_string(),
         config_json: "{}".to_owned(),

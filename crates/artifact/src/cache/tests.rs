@@ -110,7 +110,10 @@ async fn what_there_is_no_room_for_is_refused_and_leaves_nothing() {
     assert_eq!(receive(&cache, &bytes, 0, 500).await.unwrap(), 500);
     let full = Cache { spare: u64::MAX / 2, ..cache.clone() };
     let error = full.has_room(&digest(&bytes), 1000).unwrap_err();
-    assert!(error.is_full() && error.to_string().starts_with("there is no room for 500 more bytes"), "{error}");
+    assert!(
+        error.is_full() && error.to_string().starts_with("there is no room for 500 more bytes"),
+        "{error}"
+    );
     let error = receive(&full, &bytes, 500, 1000).await.unwrap_err();
     assert!(error.is_full(), "{error}");
     assert_eq!(full.received(&digest(&bytes), 1000), 0, "its part takes no room either");

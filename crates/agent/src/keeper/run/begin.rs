@@ -96,4 +96,3 @@ pub(super) fn signals() -> io::Result<(UnixStream, Arc<AtomicBool>)> {
     signal_hook::low_level::pipe::register(SIGCHLD, theirs)?;
     Ok((ours, stop))
 }
-
