@@ -129,7 +129,9 @@ impl Confine {
 
     fn not_given(&self, what: &Path, error: &io::Error) -> String {
         let user = self.user.as_deref().unwrap_or("of the agent");
-        format!("user {user} cannot be given {}: {error}", what.display())
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        let remedy = if denied { "; only an agent that runs as root can do that" } else { "" };
+        format!("user {user} cannot be given {}: {error}{remedy}", what.display())
     }
 }
 
