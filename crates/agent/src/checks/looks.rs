@@ -86,14 +86,14 @@ impl Drop for Ending {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::sync_channel;
 
     use super::*;
 
     #[tokio::test]
     async fn what_hangs_is_looked_at_once_however_often_it_is_asked() {
         let (looks, begun) = (Looks::default(), Arc::new(AtomicUsize::new(0)));
-        let (answer, hangs) = channel::<()>();
+        let (answer, hangs) = sync_channel::<()>(0);
         let hangs = Arc::new(Mutex::new(hangs));
         let look = || {
             let (begun, hangs) = (begun.clone(), hangs.clone());
@@ -126,7 +126,7 @@ mod tests {
         let looks = Looks::default();
         let mut answers = Vec::new();
         for n in 0..MOST {
-            let (answer, hangs) = channel::<()>();
+            let (answer, hangs) = sync_channel::<()>(0);
             answers.push(answer);
             let said = looks
                 .at(&n.to_string(), Span::millis(1), move || {

@@ -13,9 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
+use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 use sheaf_engine::keep::{Action, Input, Keep, Report, Sight};
 use sheaf_model::{BootId, BucketName, Call, FileName, Moment, Phase, Revision, Span, Timestamp};
 use sheaf_module::Bucket;
@@ -31,7 +29,7 @@ use super::{FromKeeper, Opened, Plan, Plugin, Status, ToKeeper, cgroup, clock};
 mod begin;
 mod commands;
 
-use begin::{BeginError, first_status, signals, system, take_lock};
+use begin::{BeginError, decisions, first_status, signals, system, take_lock, timer};
 
 /// How long the agent may take to give what the plan leaves open; it says it first of all.
 const GIVEN_WITHIN: Duration = Duration::from_secs(5);
@@ -135,33 +133,20 @@ impl Keeper {
         let boot = clock::boot_id();
         // A status that cannot be read is no reason to run nothing: what it would tell is then looked for.
         let former = layout.read_status().ok().flatten();
-        let resumed = former.as_ref().is_some_and(|former| former.suspended);
+        let keep = decisions(&plan, former.as_ref());
         let purged = former.as_ref().and_then(|former| former.purged.clone());
         let polled = former.as_ref().and_then(|former| former.polled);
         let orphaned = former.filter(|former| former.end.is_none() && former.boot == boot);
         let (signals, stop) = signals().map_err(system("listen to signals"))?;
-        let timer = || {
-            timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
-                .map_err(system("make a timer"))
-        };
         wires.listen().map_err(system("listen on keeper.sock"))?;
-        let mut keep =
-            Keep::new(plan.lease.clone(), plan.stop, plan.restart, plan.restarts, plan.recent.clone())
-                .telling(plan.telling(resumed))
-                .only(plan.farewell);
-        keep.poll_every(plan.poll_every());
-        if let Some(polled) = polled {
-            // A clock that was set back has waited for nothing.
-            keep.was_polled(clock::now(), Span(clock::wall().0.saturating_sub(polled.0)));
-        }
         let output = Output::new(layout.output(), plan.output);
-        let polled_before = keep.polled();
         let keeper = Self {
             status: Status { purged, polled, ..first_status(&plan, &boot) },
             layout,
             opened,
             confided: BTreeSet::new(),
             boot,
+            polled: keep.polled(),
             keep,
             output,
             program: None,
@@ -169,7 +154,6 @@ impl Keeper {
             command: None,
             told: None,
             purging: None,
-            polled: polled_before,
             killed: 0,
             clearing: None,
             orphaned,

@@ -1,14 +1,16 @@
 //! What a keeper needs before it is one.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use sheaf_engine::keep::End;
-use sheaf_model::{BootId, BucketName, Phase};
+use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
+use sheaf_engine::keep::{End, Keep};
+use sheaf_model::{BootId, BucketName, Phase, Span};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::super::layout::{FileError, Layout, Lock};
@@ -41,7 +43,7 @@ pub(super) fn system<E: Into<io::Error>>(operation: &'static str) -> impl Fn(E) 
 }
 
 pub(super) fn take_lock(layout: &Layout) -> Result<Lock, BeginError> {
-    let give_up = clock::now().after(sheaf_model::Span::millis(PREDECESSOR));
+    let give_up = clock::now().after(Span::millis(PREDECESSOR));
     loop {
         // Looked at first: a machine that stood still in between has not waited.
         let last = clock::now() >= give_up;
@@ -53,6 +55,26 @@ pub(super) fn take_lock(layout: &Layout) -> Result<Lock, BeginError> {
         }
         clock::pause(Duration::from_millis(10));
     }
+}
+
+/// Who decides for this plan, as far as an earlier keeper has brought it.
+pub(super) fn decisions(plan: &Plan, former: Option<&Status>) -> Keep {
+    let resumed = former.is_some_and(|former| former.suspended);
+    let mut keep = Keep::new(plan.lease.clone(), plan.stop, plan.restart, plan.restarts, plan.recent.clone())
+        .telling(plan.telling(resumed))
+        .only(plan.farewell);
+    keep.poll_every(plan.poll_every());
+    if let Some(polled) = former.and_then(|former| former.polled) {
+        // A clock that was set back has waited for nothing.
+        keep.was_polled(clock::now(), Span(clock::wall().0.saturating_sub(polled.0)));
+    }
+    keep
+}
+
+/// A timer that counts also while the machine sleeps.
+pub(super) fn timer() -> Result<OwnedFd, BeginError> {
+    timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
+        .map_err(system("make a timer"))
 }
 
 pub(super) fn first_status(plan: &Plan, boot: &BootId) -> Status {
