@@ -176,11 +176,11 @@ impl Keeper {
         self.look_for_emptiness(&mut wires);
         while !self.done {
             self.wait(&wires);
-            // First: what was answered in time is no less so because we stood still. (No input is heard past the deadline.)
-            self.hear_caller(&mut wires);
-            self.feed(Input::Tick, &mut wires);
             self.hear_program(&mut wires);
             self.hear_signals(&mut wires);
+            self.hear_caller(&mut wires);
+            // Last: what came in time is no less so because we stood still. (Past the deadline any input ends it.)
+            self.feed(Input::Tick, &mut wires);
             let status = &self.status;
             for asked in wires.turn(&|| FromKeeper::Status(Box::new(status.clone()))) {
                 match asked {
