@@ -26,6 +26,7 @@ use sheaf_model::{Exit, Span, Stop};
 
 use crate::keeper::proc;
 use crate::keeper::{Confine, OutputLimits};
+use crate::umask;
 
 mod attempt;
 pub mod host;

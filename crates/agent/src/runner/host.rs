@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use super::{FromRunner, MARK, ToRunner, mark};
+use crate::umask;
 
 /// What a runner has to say when all else fails, in the data directory.
 const LOG: &str = "runner.log";
