@@ -146,7 +146,7 @@ fn objects(cluster: &Cluster) {
     asker.refused("put .checkpoint x", "Invalid", "those are Sheaf's own");
     asker.refused(&format!("put {} x", "k".repeat(257)), "Invalid", "longer than 256");
     asker.done("big large 524288");
-    asker.refused("big large 524289", "Invalid", "at most 524288 bytes");
+    asker.refused("big large 524289", "Exhausted", "would have 524289 bytes; at most 524288 are kept");
     cluster.delete(&["/objects"]);
 }
 

@@ -10,6 +10,7 @@ use sheaf_tests::documents::bucket;
 use sheaf_tests::syscalls::FailingSyncs;
 use sheaf_tests::{Agent, Cases, Cluster, Machine, wait_for};
 
+use crate::artifact;
 use crate::scene::{self, epoch, pids, trace};
 
 /// Less than what agents keep for votes.
@@ -28,6 +29,7 @@ fn full_disk() {
     cluster.wait_ready();
     let mut cases = Cases::of("full_disk");
     cases.run("changes are refused, votes are not, and what runs runs on", || full(&cluster, &disk));
+    cases.run("a push for which there is no room is refused before it is sent", || no_room(&cluster));
     cases.run("a voter whose fsync fails ends, and says why; the others go on, and it catches up", || {
         broken(&cluster);
     });
@@ -158,6 +160,22 @@ fn full(cluster: &Cluster, disk: &SmallDisk) {
     }
     cluster.delete(&["/full/runs"]);
     cluster.cli(&["bucket", "delete", "--yes", "/full/new"]).ok();
+}
+
+/// What would leave less than is kept free.
+fn no_room(cluster: &Cluster) {
+    cluster.apply(&artifact::module("heavy"));
+    let dir = artifact::program(cluster, "heavy", 70 << 20);
+    let said = artifact::push(cluster, "heavy@1", &dir).exits(1);
+    assert!(said.stderr.contains("there is no room for"), "{said}");
+    for agent in cluster.agents() {
+        let parts = std::fs::read_dir(agent.dir().join("artifacts/incoming")).expect("its parts");
+        assert_eq!(parts.count(), 0, "nothing was sent to {}", agent.name());
+    }
+    let steady = trace(cluster, "room");
+    cluster.apply(&bucket("/room", "steady", &steady, "suspended: true"));
+    cluster.cli(&["bucket", "delete", "--yes", "/room"]).ok();
+    cluster.cli(&["module", "delete", "--yes", "heavy@1"]).ok();
 }
 
 /// First one that follows, then the one that leads: who acknowledges a change has it on disk.

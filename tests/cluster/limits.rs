@@ -46,7 +46,11 @@ fn limits(cluster: &Cluster) {
         let warned = said.stderr.contains(&format!("Module limited@1: {field} "));
         assert_eq!(warned, lacks(field), "{field} with {notes:?}: {said}");
     }
-    cluster.apply_and_wait(&bucket("/limited", "limited", "{}", ""));
+    let said = cluster.apply_and_wait(&bucket("/limited", "limited", "{}", ""));
+    for field in ["limits.memory", "limits.cpu", "limits.processes"] {
+        let warned = said.stderr.contains(&format!("Module limited@1: {field} "));
+        assert_eq!(warned, lacks(field), "who registers a bucket of it hears of {field}, too: {said}");
+    }
     wait_line(cluster, "/limited", "77");
     if !lacks("limits.processes") {
         wait_for("a process too many", Duration::from_secs(10), || {
@@ -90,7 +94,7 @@ fn user(cluster: &Cluster) {
     while above.pop() && above.starts_with("/tmp") && above.as_path() != Path::new("/tmp") {
         let _ = fs::set_permissions(&above, fs::Permissions::from_mode(0o711));
     }
-    let script = "id -un; cat \"$SHEAF_DIR/conf\" && echo && echo mine > \"$SHEAF_DIR/own\" && cat own; echo $USER $HOME; sleep 1000";
+    let script = "id -un; umask; cat \"$SHEAF_DIR/conf\" && echo && echo mine > \"$SHEAF_DIR/own\" && cat own; echo $USER $HOME; sleep 1000";
     let said = cluster.apply(&module("other", script, "user: nobody"));
     cluster.apply(&bucket("/other", "other", "{}", ""));
     if notes(cluster).iter().any(|note| note.starts_with("user ")) {
@@ -99,11 +103,26 @@ fn user(cluster: &Cluster) {
         assert!(status["message"].to_string().contains("runs as root"), "{status:#}");
     } else {
         cluster.wait_state("/other", "running");
-        for line in ["| nobody", "| the file", "| mine"] {
+        let own = fs::read_to_string("/proc/self/status").expect("this process");
+        let mask = own.lines().find_map(|line| line.strip_prefix("Umask:\t")).expect("its mask");
+        for line in ["| nobody", "| the file", "| mine", &format!("| {mask}")] {
             wait_line(cluster, "/other", line);
         }
+        closed(cluster);
         // What it started is its user's too, and ends with it.
         cluster.cli(&["bucket", "suspend", "/other", "--wait"]).ok();
+        // What is written for a command is its user's to read.
+        let command =
+            "life_cycle: {on_updated_source: {command: [/bin/sh, -c, 'cat \"$SHEAF_CHANGE\"; echo']}}";
+        cluster.apply(&module("other_told", "exec sleep 1000", &format!("user: nobody\n{command}")));
+        for port in [1, 2] {
+            cluster.apply_and_wait(&bucket("/other_told", "other_told", &format!("{{port: {port}}}"), ""));
+        }
+        wait_for("its command reads what changed", Duration::from_secs(10), || {
+            let said = lines(cluster, "/other_told").join("\n");
+            if said.contains(r#""path":"config.port","before":1,"after":2"#) { Ok(()) } else { Err(said) }
+        });
+        cluster.delete(&["/other_told"]);
         let plugin = format!(
             "kind: Module\nname: other_plugin\nversion: '1'\nruntime: plugin\nexec: {{command: '{}'}}\nuser: nobody\n---\n",
             open_copy(cluster).display()
@@ -122,6 +141,23 @@ fn user(cluster: &Cluster) {
         "{status:#}"
     );
     cluster.delete(&["/other", "/stranger"]);
+}
+
+/// Where nobody else's programs must pass, nobody else reads.
+fn closed(cluster: &Cluster) {
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    for agent in cluster.voters() {
+        let dir = agent.dir();
+        assert_eq!((mode(&dir), mode(&dir.join("raft"))), (0o711, 0o700), "{}", dir.display());
+        let files = fs::read_dir(&dir).expect("its files").flatten().map(|entry| entry.path());
+        let files: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
+        assert!(files.iter().any(|path| path.ends_with("state.db")), "{files:?}");
+        for path in files {
+            // What is only there for a moment may be gone.
+            let mode = fs::metadata(&path).map_or(0, |found| found.permissions().mode() & 0o077);
+            assert_eq!(mode, 0, "{} is open to others", path.display());
+        }
+    }
 }
 
 /// The plugin of the tests where every user can execute it.

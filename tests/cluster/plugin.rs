@@ -38,6 +38,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a plugin's document is wrong", || documents(cluster));
     cases.run("A25 a plugin is told of a change and goes on, or starts anew", || a25(cluster));
     cases.run("A26 a plugin is told that it is suspended, and resumes", || a26(cluster));
+    cases.run("a poll that hangs keeps nobody from being told that it ends", || hanging_poll(cluster));
     cases.run("A31 A32 A33 a plugin is polled where it runs, as long as its bucket says so", || a31(cluster));
     cases.run("a plugin is told that its bucket leaves the node, or is deleted", || farewells(cluster));
     cases.run("A44 an agent restarts, and plugins keep their processes", || a44(cluster));
@@ -347,6 +348,20 @@ fn a26(cluster: &Cluster) {
     wait_line(cluster, "/a26", "resumed /a26");
     assert_eq!(count(cluster, "/a26", "new source /a26"), 1);
     cluster.delete(&["/a26"]);
+}
+
+/// A poll may take a minute, and the grace is two seconds.
+fn hanging_poll(cluster: &Cluster) {
+    let name = "/hanging-poll";
+    let hangs = bucket(name, "faulty", "{poll: hang}", "node_list_rules: [n2]\npoll_frequency: 100ms");
+    cluster.apply_and_wait(&hangs);
+    wait_line(cluster, name, "polled /hanging-poll");
+    cluster.cli(&["bucket", "suspend", name, "--wait"]).ok();
+    let said = lines(cluster, name).join("\n");
+    assert!(said.contains("suspended") && said.ends_with("told to stop"), "{said}");
+    let status = cluster.wait_state(name, "suspended");
+    assert!(!status.to_string().contains("killed"), "{status:#}");
+    cluster.delete(&[name]);
 }
 
 fn a31(cluster: &Cluster) {

@@ -34,7 +34,8 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a test ends by itself, after its time, or fails", || ends(cluster));
     cases.run("A35 a module takes longer to start than a test allows", || a35(cluster));
     cases.run("a plugin is tested", || plugin(cluster));
-    cases.run("who asked for a test is gone, or its node", || gone(cluster));
+    cases.run("who asked for a test is gone", || gone(cluster));
+    cases.run("the node dies that a test runs on", || node_gone(cluster));
     cases.run("a config keeps to its module's schema", || schema(cluster));
 }
 
@@ -134,10 +135,10 @@ fn plugin(cluster: &Cluster) {
     let (code, answer, said) =
         test(cluster, &bucket("/trial/plugin", "faulty", "{}", ""), &["--max-objects", "3"]);
     assert_eq!((code, answer["objects"].as_array().map(Vec::len)), (0, Some(3)), "{answer:#} {said}");
-    let failing = bucket("/trial/plugin", "faulty", "{test: fail}", "");
-    let (code, answer, _) = test(cluster, &failing, &["--max-objects", "3", "--max-time", "5s"]);
-    // It has printed them all before it fails.
-    assert!(code == 0 || answer["message"].to_string().contains("OnTestSource"), "{code} {answer:#}");
+    let failing = bucket("/trial/plugin", "faulty", "{test: the feed is no feed}", "");
+    let (code, answer, _) = test(cluster, &failing, &["--max-objects", "3", "--max-time", "20s"]);
+    assert_eq!((code, &answer["result"]), (1, &Value::from("failed")), "{answer:#}");
+    assert!(answer["message"].to_string().contains("OnTestSource: the feed is no feed"), "{answer:#}");
     nothing_left(cluster);
 }
 
@@ -158,6 +159,31 @@ fn gone(cluster: &Cluster) {
         let listed = cluster.cli(&["bucket", "list", "-o", "name"]).ok().stdout;
         if listed.contains(".test-") { Err(listed) } else { Ok(()) }
     });
+    nothing_left(cluster);
+}
+
+fn node_gone(cluster: &Cluster) {
+    let leader = cluster.leader();
+    let victim = cluster.agents().iter().rfind(|agent| agent.name() != leader.name()).expect("not all lead");
+    let rule = format!("node_list_rules: [{}]", victim.name());
+    let asked = document(cluster, "/trial/node-gone", "echo here; sleep 1000", &rule);
+    let times = ["--start-within", "30s", "--max-time", "60s", "-o", "json"];
+    let address = leader.address();
+    let args = [&["--address", &address, "bucket", "test", "-f", "-"][..], &times].concat();
+    let asking = Follower::start(cluster.machine(), &args, asked.as_bytes());
+    wait_for("its keeper is there", Duration::from_secs(30), || {
+        let runs =
+            victim.processes().iter().any(|process| process.command.contains("/trial/node-gone.test-"));
+        if runs { Ok(()) } else { Err(asking.talk()) }
+    });
+    victim.kill_machine();
+    let output = asking.finish(Duration::from_secs(80));
+    let answer = output.try_json().expect("an answer");
+    assert_eq!((output.code, &answer["result"]), (1, &Value::from("failed")), "{output}");
+    let why = format!("node {}, where it ran, was lost", victim.name());
+    assert!(answer["message"].to_string().contains(&why), "{output}");
+    victim.start();
+    cluster.wait_back(victim);
     nothing_left(cluster);
 }
 

@@ -235,11 +235,7 @@ async fn checks(options: &Options) -> Result<Checks, AgentError> {
     let plugins = Plugins::open(&options.data_dir, &options.binary, &options.config.name);
     let plugins = plugins.map_err(AgentError::Instances)?;
     plugins.sweep().await;
-    Ok(Checks {
-        data_dir: options.data_dir.clone(),
-        binary: options.binary.to_string_lossy().into_owned(),
-        plugins,
-    })
+    Ok(Checks::new(options.data_dir.clone(), options.binary.to_string_lossy().into_owned(), plugins))
 }
 
 /// What of a node's config gates and templates see.

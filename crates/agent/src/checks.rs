@@ -17,8 +17,10 @@ use sheaf_model::{BucketScope, Bytes, Check, CheckKind, RenderError, Scope, Span
 use crate::facts;
 
 mod command;
+mod looks;
 mod plugins;
 
+use looks::Looks;
 pub(crate) use plugins::{Plugins, ended};
 
 /// How long a check may take that says nothing of it.
@@ -33,9 +35,15 @@ pub struct Checks {
     pub binary: String,
     /// Who asks plugins.
     pub(crate) plugins: Plugins,
+    /// Who looks at files.
+    looks: Looks,
 }
 
 impl Checks {
+    pub(crate) fn new(data_dir: PathBuf, binary: String, plugins: Plugins) -> Self {
+        Self { data_dir, binary, plugins, looks: Looks::default() }
+    }
+
     /// Makes all checks of a question, side by side; one answer each, in their order, and a plugin's after them.
     pub async fn answer(&self, question: &Question) -> Vec<CheckAnswer> {
         let config = question.bucket.as_ref().map(|(spec, _)| spec.config.value());
@@ -78,8 +86,12 @@ impl Checks {
             CheckKind::Command(_) => command::run(&texts, limit).await,
             CheckKind::Label(_) => label(&first, &here.labels),
             CheckKind::Env(_) => env(&first),
-            CheckKind::File(_) => aside(limit, first.clone(), move || file(Path::new(&first))).await,
-            CheckKind::Dir(_) => aside(limit, first.clone(), move || dir(Path::new(&first))).await,
+            CheckKind::File(_) => self.looks.at(&first.clone(), limit, move || file(Path::new(&first))).await,
+            CheckKind::Dir(_) => {
+                // With a slash it is another look than that for a file.
+                let place = format!("{}/", first.trim_end_matches('/'));
+                self.looks.at(&place, limit, move || dir(Path::new(&first))).await
+            }
             CheckKind::PortFree(_) => port_free(&first),
             CheckKind::MemoryAvailable(wanted) => match facts::memory() {
                 Ok(memory) => amount("memory_available", memory.available, *wanted),
@@ -88,22 +100,9 @@ impl Checks {
             CheckKind::DiskAvailable(wanted) => {
                 let (wanted, data_dir) = (*wanted, self.data_dir.clone());
                 let look = move || disk_available(&data_dir, wanted);
-                aside(limit, "disk_available".to_owned(), look).await
+                self.looks.at(&format!("disk_available {wanted}"), limit, look).await
             }
         }
-    }
-}
-
-/// Runs what may hang (a file on a server that is gone) on a thread of its own; the thread is left to its fate.
-async fn aside(
-    limit: Span,
-    subject: String,
-    look: impl FnOnce() -> CheckAnswer + Send + 'static,
-) -> CheckAnswer {
-    match tokio::time::timeout(limit.duration(), tokio::task::spawn_blocking(look)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => CheckAnswer::Unclear(format!("{subject}: the check broke off")),
-        Err(_) => CheckAnswer::Unclear(format!("{subject}: no answer within {limit}")),
     }
 }
 

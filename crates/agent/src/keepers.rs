@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::keeper::cgroup;
 use crate::keeper::layout::{self, FileError, Layout, Lock};
 use crate::keeper::{Opened, Plan, Status, ToKeeper, clock, proc};
+use crate::umask;
 
 mod handle;
 
@@ -238,6 +239,7 @@ impl Keepers {
                 .arg(&self.data_dir)
                 .arg(bucket.as_str())
                 .current_dir(&self.data_dir)
+                .envs(umask::handed_on())
                 .stdin(Stdio::from(OwnedFd::from(theirs)))
                 .stdout(Stdio::null())
                 .stderr(Stdio::from(log))
@@ -387,13 +389,15 @@ async fn off_the_runtime<T: Send + 'static>(
     })
 }
 
-/// Writes the plan, and removes the files that only the former plan has rendered.
+/// Writes the plan, and removes the files that only the former plan has rendered, and those that have secrets in them: a keeper
+/// that was killed has left them.
 fn write_plan(layout: &Layout, plan: &Plan) -> Result<(), KeeperError> {
     let _held = hold(layout, &plan.bucket)?;
     layout.make()?;
     if let Ok(Some(former)) = layout.read_plan() {
-        for (name, _) in former.files.iter().filter(|(name, _)| plan.files.iter().all(|(new, _)| new != name))
-        {
+        let plain = former.files.iter().map(|(name, _)| name);
+        let gone = plain.filter(|name| plan.files.iter().all(|(new, _)| new != *name));
+        for name in gone.chain(former.confided_files()) {
             let path = layout.dir().join(name.as_str());
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -34,6 +34,7 @@ mod link;
 mod process;
 mod secrets;
 mod stand_in;
+mod umask;
 mod work;
 
 pub use agent::{Agent, Options};
@@ -44,3 +45,4 @@ pub use link::Members;
 pub use process::{ask_to_stop, end_with_parent, run_again};
 pub use sheaf_engine::node::Leaving;
 pub use stand_in::stand_in_main;
+pub use umask::keep_to_itself;

@@ -7,6 +7,8 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
+use crate::umask;
+
 /// Makes this process end, as by SIGTERM, when the one that started it ends, however it does.
 ///
 /// # Errors
@@ -29,5 +31,5 @@ pub fn ask_to_stop(agent: u32, release: bool) -> io::Result<()> {
 /// Replaces this process by a new life of `program`, with the same arguments, under the same number. Returns only if that
 /// fails, with what the kernel says.
 pub fn run_again(program: &Path) -> io::Error {
-    Command::new(program).args(std::env::args_os().skip(1)).exec()
+    Command::new(program).args(std::env::args_os().skip(1)).envs(umask::handed_on()).exec()
 }

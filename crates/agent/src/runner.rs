@@ -26,6 +26,7 @@ use sheaf_model::{Exit, Span, Stop};
 
 use crate::keeper::proc;
 use crate::keeper::{Confine, OutputLimits};
+use crate::umask;
 
 mod attempt;
 pub mod host;
@@ -119,6 +120,8 @@ pub fn runner_main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         eprintln!("sheaf runner: expected DATA_DIR");
         return ExitCode::FAILURE;
     };
+    // Its own files say their modes.
+    umask::take();
     match run::run(&data_dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -72,8 +72,10 @@ pub(crate) enum DataError {
 }
 
 impl DataDir {
-    /// Opens the directory, made when missing, and takes its lock.
+    /// Opens the directory, made when missing, and takes its lock. What is in it is closed to other users, and what this
+    /// process makes from here on is for its own alone.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+        sheaf_agent::keep_to_itself();
         let shown = path.display().to_string();
         let failed = |doing| move |source| DataError::Io { path: shown.clone(), doing, source };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create"))?;
@@ -107,6 +109,11 @@ impl DataDir {
             lock.set_len((&lock).stream_position()?)
         };
         whose().map_err(|source| DataError::Io { path: shown.clone(), doing: "write lock", source })?;
+        close(&path).map_err(|source| DataError::Io {
+            path: shown.clone(),
+            doing: "close it to other users",
+            source,
+        })?;
         match std::fs::read(path.join("node.json")) {
             Ok(bytes) => Ok(Self { record: read(&shown, &bytes)?, path, _lock: lock }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -155,9 +162,59 @@ pub(crate) fn ballast(dir: &Path) -> PathBuf {
 /// what was there before: nothing of the former cluster is ever lost by it.
 pub(crate) fn replica_dir(dir: &Path, cluster: &ClusterId) -> PathBuf {
     match cluster.refounding() {
-        Some(refounding) => dir.join(format!("founded-{refounding}")),
+        Some(refounding) => dir.join(format!("{FOUNDED}{refounding}")),
         None => dir.to_owned(),
     }
+}
+
+/// Ours, and nobody else's business: an earlier build, or a looser mask, may have made them readable for others. What else
+/// there is in the directory is not ours to change.
+const CLOSED: [&str; 11] = [
+    "node.json",
+    "node.json.new",
+    "lock",
+    "runner.log",
+    "stand-in.log",
+    "trust",
+    "fences",
+    sheaf_consensus::LOG,
+    sheaf_consensus::DATABASE,
+    "state.db-wal",
+    "state.db-shm",
+];
+
+/// The same, of replicas that were founded anew.
+const FOUNDED: &str = "founded-";
+
+/// On the way of programs that run as other users to what is theirs: these may be passed, and what is in them is closed
+/// where it is not theirs.
+const PASSED: [&str; 5] = ["instances", "gates", "sockets", "jobs", "artifacts"];
+
+/// Leaves other users nothing of the data directory but the way to what is theirs.
+fn close(dir: &Path) -> std::io::Result<()> {
+    let passable = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+    for entry in std::fs::read_dir(dir)?.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if PASSED.contains(&&*name) {
+            set_mode(&entry.path(), |mode| mode & (0o7000 | passable))?;
+        } else if CLOSED.contains(&&*name) || name.starts_with(FOUNDED) {
+            set_mode(&entry.path(), |mode| mode & 0o7700)?;
+        }
+    }
+    set_mode(dir, |mode| (mode & 0o7711) | passable)
+}
+
+fn set_mode(path: &Path, wanted: impl Fn(u32) -> u32) -> std::io::Result<()> {
+    let mode = match std::fs::metadata(path) {
+        // A file that was about to go.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        found => found?.permissions().mode() & 0o7777,
+    };
+    if wanted(mode) == mode {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(wanted(mode)))
 }
 
 /// Between two looks at a lock, in a process that does nothing else meanwhile.
@@ -225,6 +282,33 @@ mod tests {
         drop(first);
         let second = DataDir::open(&path).expect("the same directory");
         assert_eq!((second.record.key.clone(), second.record.node), (key, Some(NodeId(7))));
+    }
+
+    #[test]
+    fn what_was_open_to_other_users_is_closed_and_what_is_not_ours_stays_as_it_is() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let path = temporary.path().join("data");
+        let mode = |name: &str| std::fs::metadata(path.join(name)).expect(name).permissions().mode() & 0o777;
+        let set = |name: &str, mode| {
+            std::fs::set_permissions(path.join(name), std::fs::Permissions::from_mode(mode)).expect(name);
+        };
+        for dir in [sheaf_consensus::LOG, "instances", "founded-2", "bin"] {
+            std::fs::create_dir_all(path.join(dir)).expect(dir);
+            set(dir, 0o755);
+        }
+        for file in ["state.db", "state.db-wal", "agent.toml"] {
+            std::fs::write(path.join(file), "").expect(file);
+            set(file, 0o644);
+        }
+        set("", 0o755);
+        let data = DataDir::open(&path).expect("opened");
+        let passable = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+        let found =
+            ["", "instances", sheaf_consensus::LOG, "founded-2", "state.db", "state.db-wal", "node.json"]
+                .map(mode);
+        assert_eq!(found, [passable, passable, 0o700, 0o700, 0o600, 0o600, 0o600]);
+        assert_eq!((mode("bin"), mode("agent.toml")), (0o755, 0o644));
+        drop(data);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! ```text
 //! artifacts/incoming/DIGEST         a blob on its way; its length says where to go on
 //!           blobs/DIGEST            whole, verified, on disk; served to other nodes
-//!           unpacked/DIGEST/        its files: `${artifact}`
+//!           unpacked/DIGEST/        its files: `${artifact}`; nobody has the right to change them, but root needs none
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -29,6 +30,9 @@ pub const PIECE: usize = 512 << 10;
 /// So many bytes are written before the disk begins with them, while the next ones come: synced at the end alone, a large
 /// blob would wait for as long again as it took to come.
 const SYNC_EVERY: u64 = 16 << 20;
+/// So many bytes of the disk stay free, twice what members keep for their votes: no artifact is why a cluster's changes are
+/// refused.
+const SPARE: u64 = 64 << 20;
 /// What was received and not registered is kept so long: for whoever goes on with a push tomorrow morning.
 const UNREGISTERED: Duration = Duration::from_secs(24 * 3600);
 
@@ -54,6 +58,20 @@ pub enum CacheError {
     /// More bytes than announced.
     #[error("more bytes came than the {0} announced")]
     Excess(u64),
+    /// It would take what others need of the disk.
+    #[error(
+        "there is no room for {wanted} more bytes of the artifact in {path}: {free} are free, and {spare} stay free for the cluster's own; free some"
+    )]
+    NoRoom {
+        /// Where.
+        path: PathBuf,
+        /// What is still to come, in bytes.
+        wanted: u64,
+        /// What is free there.
+        free: u64,
+        /// What is to stay free.
+        spare: u64,
+    },
     /// It is not here.
     #[error("artifact {0} is not here")]
     Absent(Digest),
@@ -65,12 +83,25 @@ pub enum CacheError {
     BrokeOff(Digest),
 }
 
+impl CacheError {
+    /// Whether there is no room for it.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+}
+
 /// The artifacts of one node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Cache {
     shared: Arc<Shared>,
     /// How it reaches the nodes that have what it has not.
     transport: Transport,
+    /// So many bytes of the disk it leaves free.
+    spare: u64,
 }
 
 #[derive(Debug)]
@@ -118,13 +149,16 @@ struct Keeping {
 impl Cache {
     /// Opens the cache in `dir`, which is made; `bound` is in bytes.
     pub fn open(dir: &Path, bound: u64) -> Result<Self, CacheError> {
-        for sub in ["incoming", "blobs", "unpacked"] {
+        // Programs run from what is unpacked, as whatever users.
+        for (sub, mode) in [("incoming", 0o700), ("blobs", 0o700), ("unpacked", 0o711), ("", 0o711)] {
             let path = dir.join(sub);
-            fs::create_dir_all(&path).map_err(|source| CacheError::Io { path, source })?;
+            let made = fs::create_dir_all(&path)
+                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)));
+            made.map_err(|source| CacheError::Io { path, source })?;
         }
         let (parts, keep) = (Mutex::default(), Mutex::default());
         let shared = Arc::new(Shared { dir: dir.to_owned(), bound, parts, keep });
-        Ok(Self { shared, transport: Transport::plain() })
+        Ok(Self { shared, transport: Transport::plain(), spare: SPARE })
     }
 
     /// The same that reaches other nodes so.
@@ -168,8 +202,28 @@ impl Cache {
         fs::metadata(self.path("incoming", digest)).map_or(0, |found| found.len())
     }
 
+    /// Whether there is room for what is missing of a blob of `size` bytes, so that nothing is sent in vain.
+    pub fn has_room(&self, digest: &Digest, size: u64) -> Result<(), CacheError> {
+        self.room_for(size.saturating_sub(self.received(digest, size)))
+    }
+
+    fn room_for(&self, wanted: u64) -> Result<(), CacheError> {
+        if wanted == 0 {
+            return Ok(());
+        }
+        let path = &self.shared.dir;
+        // A file system that does not answer counts as having room: its errors show where it is written to.
+        let Ok(found) = rustix::fs::statvfs(path) else { return Ok(()) };
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        if free >= wanted.saturating_add(self.spare) {
+            return Ok(());
+        }
+        Err(CacheError::NoRoom { path: path.clone(), wanted, free, spare: self.spare })
+    }
+
     /// Takes in a piece, and says how many bytes are here then. A piece that does not begin there is left alone. With the
-    /// last one the blob is verified, and on disk when this returns.
+    /// last one the blob is verified, and on disk when this returns. Where there is no room for it any more, what came of it
+    /// is thrown away.
     pub async fn receive(
         &self,
         digest: Digest,
@@ -183,16 +237,22 @@ impl Cache {
             return Ok(size);
         }
         let (cache, at) = (self.clone(), self.path("incoming", &digest));
-        let write = move || {
+        let begun = at.clone();
+        let mut write = move || {
             let failed = |source| CacheError::Io { path: at.clone(), source };
             let mut it = match incoming.take() {
                 Some(it) => it,
-                None => Incoming::open(&at).map_err(failed)?,
+                None => {
+                    // The same content may be pushed again for another version, and waits for its registration then.
+                    cache.keeping().registered_once.remove(&digest);
+                    Incoming::open(&at).map_err(failed)?
+                }
             };
             if offset == it.have {
                 if it.have.saturating_add(piece.len() as u64) > size {
                     return Err(CacheError::Excess(size));
                 }
+                cache.room_for(piece.len() as u64)?;
                 // What is left of a piece after an error is cut off when the file is opened anew.
                 it.file.write_all(&piece).map_err(failed)?;
                 it.hash.update(&piece);
@@ -213,9 +273,15 @@ impl Cache {
             let to = cache.blob(&digest);
             fs::rename(&at, &to).map_err(failed)?;
             File::open(cache.shared.dir.join("blobs")).and_then(|dir| dir.sync_all()).map_err(failed)?;
-            // The same content may be pushed again for another version, and waits for its registration then.
-            cache.keeping().registered_once.remove(&digest);
+            cache.keeping().registered_once.remove(&digest); // as above: it may have been deleted meanwhile
             Ok(have)
+        };
+        let write = move || {
+            write().inspect_err(|error| {
+                if error.is_full() {
+                    drop(fs::remove_file(begun)); // what stays is removed by a sweep
+                }
+            })
         };
         tokio::task::spawn_blocking(write).await.unwrap_or(Err(CacheError::BrokeOff(digest)))
     }
@@ -281,7 +347,13 @@ impl Cache {
             // When it was last used; eviction looks at it.
             file.set_modified(SystemTime::now())
                 .map_err(|source| CacheError::Io { path: blob.clone(), source })?;
-            if !to.exists() {
+            if to.exists() {
+                // By an earlier build, perhaps, which left it open to changes.
+                if !unpack::is_sealed(&to) {
+                    unpack::seal(&to).map_err(|source| CacheError::Io { path: to.clone(), source })?;
+                }
+            } else {
+                cache.room_for(artifact.size)?; // it holds no more than its archive
                 let unpacked = unpack::unpack(file, &artifact, &to);
                 if let Err(UnpackError::Digest { .. }) = unpacked {
                     drop(fs::remove_file(&blob)); // the disk lost it: it is fetched anew
@@ -327,7 +399,7 @@ impl Cache {
             for digest in evict(&held, &keep, cache.shared.bound) {
                 tracing::info!(artifact = %digest, "removed from the cache");
                 drop(fs::remove_file(cache.blob(&digest))); // what stays is removed the next time
-                drop(fs::remove_dir_all(cache.path("unpacked", &digest)));
+                drop(unpack::remove(&cache.path("unpacked", &digest)));
             }
             cache.remove_leftovers(&keep);
         });
@@ -357,7 +429,7 @@ impl Cache {
         }
         for (path, digest, _) in self.entries("unpacked") {
             if !self.has(&digest) && !keep.needed.contains(&digest) {
-                drop(fs::remove_dir_all(path)); // as above
+                drop(unpack::remove(&path)); // as above
             }
         }
     }

@@ -4,7 +4,7 @@ mod inspect;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -54,7 +54,8 @@ pub enum UnpackError {
     Missing(String),
 }
 
-/// Unpacks a blob into a new directory `to`, which is there only when all of it is, verified and on disk. May take seconds.
+/// Unpacks a blob into a new directory `to`, which is there only when all of it is, verified and on disk, and which nobody
+/// but root may change. May take seconds.
 pub fn unpack(mut blob: impl Read + Seek, artifact: &Artifact, to: &Path) -> Result<(), UnpackError> {
     let inspected = inspect(&mut blob, artifact);
     blob.rewind().map_err(UnpackError::Damaged)?;
@@ -64,10 +65,7 @@ pub fn unpack(mut blob: impl Read + Seek, artifact: &Artifact, to: &Path) -> Res
     }
     let part = to.with_extension("part");
     let failed = |source| UnpackError::Io { path: to.to_owned(), source };
-    match fs::remove_dir_all(&part) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => fs::create_dir_all(&part).map_err(failed)?,
-    }
+    remove(&part).and_then(|()| fs::create_dir_all(&part)).map_err(failed)?;
     let done = into(io::BufReader::with_capacity(PIECE, blob), artifact, &part).and_then(|()| {
         let dir = File::open(&part).map_err(failed)?;
         // One call for all files; each by itself would take minutes for many.
@@ -76,9 +74,60 @@ pub fn unpack(mut blob: impl Read + Seek, artifact: &Artifact, to: &Path) -> Res
         File::open(to.parent().unwrap_or(to)).and_then(|parent| parent.sync_all()).map_err(failed)
     });
     if done.is_err() {
-        drop(fs::remove_dir_all(&part)); // the next try begins with it
+        drop(remove(&part)); // the next try begins with it
     }
     done
+}
+
+/// Files that nobody is to change, and directories that nobody is to put anything into; everybody may read them.
+const READ: u32 = 0o444;
+const EXECUTE: u32 = 0o555;
+
+/// Takes from everybody the right to change what is in a directory that was unpacked. (Root needs none.)
+pub(crate) fn seal(root: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let found = entry.metadata()?; // of a link: its own
+        if found.is_dir() {
+            seal(&entry.path())?;
+        } else if found.is_file() {
+            let executable = found.permissions().mode() & 0o111 != 0;
+            set_mode(&entry.path(), if executable { EXECUTE } else { READ })?;
+        }
+    }
+    set_mode(root, EXECUTE)
+}
+
+/// Whether [`seal`] has come to its end there.
+pub(crate) fn is_sealed(root: &Path) -> bool {
+    fs::metadata(root).is_ok_and(|found| found.permissions().mode() & 0o777 == EXECUTE)
+}
+
+/// Removes what was unpacked, sealed or not; nothing there is no error.
+pub(crate) fn remove(root: &Path) -> io::Result<()> {
+    let removed = match fs::remove_dir_all(root) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            unseal(root)?;
+            fs::remove_dir_all(root)
+        }
+        removed => removed,
+    };
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+fn unseal(root: &Path) -> io::Result<()> {
+    set_mode(root, 0o700)?;
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.metadata()?.is_dir() {
+            unseal(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 fn into(blob: impl Read, artifact: &Artifact, root: &Path) -> Result<(), UnpackError> {
@@ -89,7 +138,8 @@ fn into(blob: impl Read, artifact: &Artifact, root: &Path) -> Result<(), UnpackE
         unpacking.entry(entry.map_err(UnpackError::Damaged)?)?;
     }
     hashed.verify(artifact)?;
-    unpacking.link()
+    unpacking.link()?;
+    seal(root).map_err(|source| UnpackError::Io { path: root.to_owned(), source })
 }
 
 fn verify(blob: impl Read, artifact: &Artifact) -> Result<(), UnpackError> {
@@ -116,7 +166,7 @@ impl Unpacking<'_> {
             }
             What::File { executable } => {
                 fs::create_dir_all(to.parent().unwrap_or(self.root)).map_err(failed)?;
-                let mode = if executable { 0o755 } else { 0o644 };
+                let mode = if executable { 0o700 } else { 0o600 };
                 let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&to);
                 let mut file = file.map_err(failed)?;
                 let size = entry.size();

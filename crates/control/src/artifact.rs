@@ -50,6 +50,7 @@ impl Control {
     pub(crate) async fn begin(&self, artifact: &Artifact) -> Result<PushState, ApiError> {
         let registered = self.pushed(artifact)?;
         let received = self.cache.received(&artifact.digest, artifact.size);
+        self.cache.has_room(&artifact.digest, artifact.size).map_err(not_kept)?;
         // Registered and not here: whoever still has the files can bring them back.
         Ok(PushState { received, registered: registered && received == artifact.size })
     }
@@ -317,9 +318,7 @@ fn not_kept(error: CacheError) -> ApiError {
             "regular files, directories and links that stay within; push the file or directory as it is: sheaf module push",
         ),
         CacheError::Excess(_) => ApiError::invalid("data", error.to_string(), "the size as it was announced"),
-        CacheError::Io { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-            ApiError::Exhausted(error.to_string())
-        }
+        error if error.is_full() => ApiError::Exhausted(error.to_string()),
         error => ApiError::Internal(error.to_string()),
     }
 }

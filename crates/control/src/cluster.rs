@@ -261,10 +261,8 @@ impl Control {
         ask.buckets.iter().try_for_each(|put| caller.may_change(&put.spec.name))?;
         let can_be_polled = |module: &ModuleRef| self.can_be_polled(&ask.modules, module);
         let mut warnings = warnings::without_effect(&ask.buckets, can_be_polled);
-        if !ask.modules.is_empty() {
-            let said = self.see(|sight| warnings::unenforced(&ask.modules, sight.state));
-            warnings.extend(said.unwrap_or_default());
-        }
+        let said = self.see(|sight| warnings::unenforced(&ask.modules, &ask.buckets, sight.state));
+        warnings.extend(said.unwrap_or_default());
         let said = self.see(|sight| secret::missing(&ask.modules, &ask.buckets, sight.state));
         warnings.extend(said.unwrap_or_default());
         let command = sheaf_engine::Apply { modules: ask.modules, buckets: ask.buckets };

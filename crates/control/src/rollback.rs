@@ -19,6 +19,14 @@ impl Control {
         let bucket = self.see(|sight| sight.state.buckets.get(&ask.bucket).cloned())?;
         let bucket = bucket.ok_or_else(|| no_bucket(&ask.bucket))?;
         let to = meant(&bucket, &releases, ask.to)?;
+        let module = &to.spec.module;
+        if self.see(|sight| sight.state.module(module).is_none())? {
+            return Err(ApiError::Precondition(format!(
+                "bucket {0} cannot go back to revision {1}: its module then, {module}, was deleted; register that version \
+                 again, and push what belonged to it, or go back to another revision (sheaf bucket history {0})",
+                ask.bucket, to.revision
+            )));
+        }
         let put = PutBucket {
             spec: (*to.spec).clone(),
             suspended: None,

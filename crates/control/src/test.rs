@@ -45,6 +45,8 @@ struct Test {
     caller: Caller,
     ask: TestBucket,
     bucket: BucketName,
+    /// Until then it is placed, and runs: the time that its trial lives does not hold more.
+    start_by: Instant,
     steps: mpsc::Sender<Result<TestStep, ApiError>>,
     member: Member,
     changes: Changes,
@@ -72,6 +74,7 @@ impl Control {
         caller.may_change(&ask.spec.name)?;
         let (spec, bucket) = self.to_try(&ask)?;
         let longest = [ask.start_within, ask.max_time, TIME_TO_LIVE].iter().map(|span| span.0).sum::<u64>();
+        let start_by = Instant::now() + ask.start_within.duration();
         let until = Timestamp(self.clock.wall().0.saturating_add(longest));
         let trial = Trial { until, max_objects: ask.max_objects, max_time: ask.max_time };
         let put = PutBucket { spec, suspended: None, base: None, latest: false };
@@ -81,7 +84,7 @@ impl Control {
         let (steps, said) = mpsc::channel(LINES);
         let (control, changes) = (self.clone(), member.replica.changes(before));
         let mut test =
-            Test { control, caller, ask, bucket, steps, member, changes, passed_on: 0, objects: 0 };
+            Test { control, caller, ask, bucket, start_by, steps, member, changes, passed_on: 0, objects: 0 };
         let run = stream::once(async move { test.run().await }).filter_map(|()| std::future::ready(None));
         let said = stream::unfold(said, |mut said| async move { Some((said.recv().await?, said)) });
         // Whoever reads the steps runs the test: when he goes away, the rest is left to its time to live.
@@ -131,7 +134,7 @@ impl Test {
 
     /// Until a node has it: its name and address.
     async fn place(&mut self) -> Result<(String, String), TestEnd> {
-        let give_up = Instant::now() + self.ask.start_within.duration();
+        let give_up = self.start_by;
         loop {
             let why = match self.stand() {
                 Stand::Placed { node, address, .. } => {
@@ -177,7 +180,7 @@ impl Test {
 
     /// Until it is over, passing on what it prints.
     async fn watch(&mut self, node: String, address: String) -> TestEnd {
-        let start_by = Instant::now() + self.ask.start_within.duration();
+        let start_by = self.start_by;
         let mut runs_until: Option<Instant> = None;
         let mut lines: Option<Lines> = None;
         loop {

@@ -5,22 +5,28 @@ use std::collections::BTreeMap;
 use sheaf_engine::State;
 use sheaf_model::{Limits, ModuleRef, ModuleSpec, PutBucket};
 
-/// What nodes say that they cannot enforce of what these modules ask for.
-pub(crate) fn unenforced(modules: &[ModuleSpec], state: &State) -> Vec<String> {
+use crate::secret;
+
+/// What nodes say that they cannot enforce of what these modules ask for, and those that these buckets are of.
+pub(crate) fn unenforced(modules: &[ModuleSpec], buckets: &[PutBucket], state: &State) -> Vec<String> {
+    let known = buckets.iter().filter_map(|put| secret::module_of(&put.spec.module, modules, state));
+    let all: BTreeMap<_, _> =
+        modules.iter().chain(known).map(|module| ((&module.name, &module.version), module)).collect();
     let mut warnings = Vec::new();
-    for module in modules {
-        let Limits { memory, cpu_millis, processes, .. } = &module.limits;
+    for module in all.values() {
+        let Limits { memory, cpu_millis, processes, open_files } = &module.limits;
         let asked = [
-            ("limits.memory", memory.is_some()),
-            ("limits.cpu", cpu_millis.is_some()),
-            ("limits.processes", processes.is_some() && module.user.is_none()),
-            ("user", module.user.is_some()),
+            ("limits.memory", memory.is_some(), None),
+            ("limits.cpu", cpu_millis.is_some(), None),
+            ("limits.processes", processes.is_some() && module.user.is_none(), None),
+            ("limits.open_files", open_files.is_some(), *open_files),
+            ("user", module.user.is_some(), None),
         ];
-        for (field, _) in asked.into_iter().filter(|(_, asked)| *asked) {
+        for (field, _, wanted) in asked.into_iter().filter(|(_, asked, _)| *asked) {
             // The same words of many nodes make one warning.
             let mut nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
             for node in state.nodes.values().filter(|node| node.status.is_alive()) {
-                let said = |note: &&String| note.split_once(' ').is_some_and(|(first, _)| first == field);
+                let said = |note: &&String| lacks(note, field, wanted);
                 if let Some(note) = node.facts.notes.iter().find(said) {
                     nodes.entry(note).or_default().push(node.facts.name.as_str());
                 }
@@ -32,6 +38,13 @@ pub(crate) fn unenforced(modules: &[ModuleSpec], state: &State) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Whether a node's note is of this field, and of so much.
+fn lacks(note: &str, field: &str, wanted: Option<u64>) -> bool {
+    let Some(rest) = note.strip_prefix(field).and_then(|rest| rest.strip_prefix(' ')) else { return false };
+    let most = rest.split(' ').next().and_then(|word| word.parse::<u64>().ok());
+    most.zip(wanted).is_none_or(|(most, wanted)| wanted > most)
 }
 
 /// A few names, and how many more there are.
@@ -62,4 +75,18 @@ pub(crate) fn without_effect(
         }
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_of_its_field_and_of_more_than_can_be_had() {
+        let (cpu, files) = ("limits.cpu is not enforced: why", "limits.open_files 4096 is the most here");
+        assert!(lacks(cpu, "limits.cpu", None) && !lacks(cpu, "limits", None));
+        assert!(!lacks(cpu, "limits.memory", None));
+        let asks = |wanted| lacks(files, "limits.open_files", Some(wanted));
+        assert_eq!((asks(77), asks(4096), asks(4097)), (false, false, true));
+    }
 }

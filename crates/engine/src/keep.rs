@@ -285,6 +285,8 @@ pub struct Keep {
     poll_every: Option<Span>,
     /// The next time.
     poll_at: Option<Moment>,
+    /// The last time, or when it first ran: so long before that moment, which is of this boot.
+    polled: Option<(Moment, Span)>,
     /// Its end is to be followed by a new start.
     again: bool,
     life: Life,

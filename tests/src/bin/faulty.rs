@@ -75,10 +75,11 @@ impl Module for Faulty {
         max_objects: u64,
         _max_time: Duration,
     ) -> Result<(), Failure> {
+        act(&told(&bucket, "test")).await?;
         for n in 0..max_objects {
             println!("object {n} of {}", bucket.name);
         }
-        act(&told(&bucket, "test")).await
+        Ok(())
     }
 
     async fn on_suspend(&self) -> Result<(), Failure> {
@@ -162,8 +163,8 @@ async fn main() -> ExitCode {
                 kept.push(stream);
             }
         }
-        "version" => speak(&listen(), b"\x00\x00\x07\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x02\x08\x09"),
-        "large" => speak(&listen(), b"\x00\x00\x05\x00\x00\x00\x00\x00\x01\x00\x06\x40\x00\x00"),
+        "version" => speak(&listen(), b"\x00\x00\x07\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x02\x08\x09", 0),
+        "large" => speak(&listen(), b"\x00\x00\x05\x00\x00\x00\x00\x00\x01\x00\x06\x40\x00\x00", 100 << 20),
         _ => {}
     }
     match serve(Faulty).await {
@@ -172,9 +173,11 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Answers Hello with a frame of data, in bare HTTP/2: protocol 9, or a message that begins by saying that it has 100 MiB. The
-/// SDK would say neither.
-fn speak(listener: &UnixListener, message: &[u8]) {
+/// Answers Hello with a frame of data and `more` bytes after it, in bare HTTP/2: protocol 9, or a message of 100 MiB, all of which
+/// is sent whether anybody wants it or not. The SDK would say neither.
+fn speak(listener: &UnixListener, message: &[u8], more: usize) {
+    // A frame of data as long as it may be.
+    let frame = [b"\x00\x40\x00\x00\x00\x00\x00\x00\x01".as_slice(), &[b'x'; 16 << 10]].concat();
     const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
     // Frames of stream 1: `:status: 200` and `content-type: application/grpc`; `grpc-status: 0`.
     let headers =
@@ -192,7 +195,14 @@ fn speak(listener: &UnixListener, message: &[u8]) {
                 stream.read_exact(&mut vec![0; length])?;
                 match (head[3], head[4] & 1) {
                     (4, 0) => stream.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0])?, // settings: acknowledged
-                    (0, 1) => stream.write_all(&[headers.as_slice(), message, &trailers].concat())?, // the end of the request
+                    // The end of the request.
+                    (0, 1) => {
+                        stream.write_all(&[headers.as_slice(), message].concat())?;
+                        for _ in 0..more >> 14 {
+                            stream.write_all(&frame)?;
+                        }
+                        stream.write_all(&trailers)?;
+                    }
                     _ => {}
                 }
             }

@@ -15,7 +15,7 @@ async fn ask(kinds: Vec<CheckKind>, timeout: Option<Span>) -> Vec<CheckAnswer> {
     let binary = PathBuf::from("/usr/bin/sheaf");
     let plugins =
         Plugins::open(dir.path(), &binary, &NodeName::new("n1").expect("a name")).expect("a directory");
-    let checks = Checks { data_dir: PathBuf::from("/"), binary: "/usr/bin/sheaf".to_owned(), plugins };
+    let checks = Checks::new(PathBuf::from("/"), "/usr/bin/sheaf".to_owned(), plugins);
     let question = Question {
         key: Key::of(&ModuleRef::parse("m@1").expect("a reference")),
         part: Part::Lasting,

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,8 +31,8 @@ use super::layout::Sockets;
 
 /// Calls that wait: the engine makes one after the other.
 const CALLS: usize = 2;
-/// What was heard and not taken.
-const HEARD: usize = 8;
+/// What was heard of calls and not taken: at most one end of each call, so that none is ever lost.
+const HEARD: usize = 2 * CALLS + 2;
 /// Between two tries to reach a socket that is not there yet.
 const CONNECT_AGAIN: Duration = Duration::from_millis(10);
 /// Between two lines of status that are passed on.
@@ -52,14 +53,27 @@ pub(crate) enum Heard {
     Said(String),
 }
 
-/// A call to be made, how long it may take, and the bucket as it is now.
-type Asked = (Call, Span, Bucket);
+/// A call to be made, which it is, how long it may take, and the bucket as it is now.
+#[derive(Debug)]
+struct Asked {
+    number: u64,
+    call: Call,
+    limit: Span,
+    bucket: Bucket,
+}
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Caller {
     calls: mpsc::Sender<Asked>,
-    heard: Receiver<Heard>,
+    /// Of the newest call; the first is 1.
+    number: u64,
+    /// Calls up to this number are hung up.
+    hung_up: watch::Sender<u64>,
+    /// With the number of the call that it is about.
+    heard: Receiver<(u64, Heard)>,
+    /// The newest line of status, until it is taken.
+    said: Arc<Mutex<Option<String>>>,
     /// Readable when something was heard.
     wake: UnixStream,
     stop: CancellationToken,
@@ -75,12 +89,15 @@ impl Caller {
         listener.set_nonblocking(true)?;
         let (calls, asked) = mpsc::channel(CALLS);
         let (tell, heard) = sync_channel(HEARD);
+        let (hung_up, hangs_up) = watch::channel(0);
+        let said = Arc::new(Mutex::new(None));
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
         let stop = CancellationToken::new();
         let (socket, agent) = (sockets.module.clone(), sockets.agent.clone());
-        let line = Line { socket, agent, instance, trial, teller: Teller { tell, waker } };
+        let teller = Teller { tell, said: said.clone(), waker };
+        let line = Line { socket, agent, instance, trial, hangs_up, teller };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("caller".to_owned()).spawn(move || {
@@ -92,13 +109,19 @@ impl Caller {
                 }
             });
         })?;
-        Ok(Self { calls, heard, wake, stop, thread: Some(thread), sockets })
+        Ok(Self { calls, number: 0, hung_up, heard, said, wake, stop, thread: Some(thread), sockets })
     }
 
     /// Begins a call about the bucket as it is now; its end is heard.
-    pub(crate) fn call(&self, call: Call, limit: Span, bucket: Bucket) {
+    pub(crate) fn call(&mut self, call: Call, limit: Span, bucket: Bucket) {
+        self.number += 1;
         // A thread that is gone answers nothing; the engine gives the call up by itself.
-        let _ = self.calls.try_send((call, limit, bucket));
+        let _ = self.calls.try_send(Asked { number: self.number, call, limit, bucket });
+    }
+
+    /// Cancels the call under way, if there is one: nothing is heard of it any more.
+    pub(crate) fn hang_up(&self) {
+        self.hung_up.send_replace(self.number);
     }
 
     /// What to poll.
@@ -110,7 +133,10 @@ impl Caller {
     pub(crate) fn hear(&mut self) -> Vec<Heard> {
         let mut buffer = [0; 64];
         while matches!((&self.wake).read(&mut buffer), Ok(read) if read > 0) {}
-        self.heard.try_iter().collect()
+        let hung_up = *self.hung_up.borrow();
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).take().map(Heard::Said);
+        let calls = self.heard.try_iter().filter(|(number, _)| *number > hung_up).map(|(_, heard)| heard);
+        said.into_iter().chain(calls).collect()
     }
 }
 
@@ -130,20 +156,32 @@ struct Line {
     agent: PathBuf,
     instance: Instance,
     trial: Option<Trial>,
+    hangs_up: watch::Receiver<u64>,
     teller: Teller,
 }
 
 struct Teller {
-    tell: SyncSender<Heard>,
+    tell: SyncSender<(u64, Heard)>,
+    said: Arc<Mutex<Option<String>>>,
     waker: UnixStream,
 }
 
 impl Teller {
-    /// Never waits: what finds no room is lost, which only a line of status can be.
-    fn tell(&self, heard: Heard) {
-        if self.tell.try_send(heard).is_ok() {
-            let _ = (&self.waker).write(&[1]); // a full socket wakes as well
+    /// How a call ended. Never waits.
+    fn tell(&self, number: u64, heard: Heard) {
+        if self.tell.try_send((number, heard)).is_ok() {
+            self.wake();
         }
+    }
+
+    /// A line of status, in place of one that was not taken yet.
+    fn say(&self, line: String) {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let _ = (&self.waker).write(&[1]); // a full socket wakes as well
     }
 }
 
@@ -151,7 +189,7 @@ impl Line {
     async fn run(self, listener: UnixListener, asked: mpsc::Receiver<Asked>) {
         let listener = match tokio::net::UnixListener::from_std(listener) {
             Ok(listener) => listener,
-            Err(error) => return self.teller.tell(Heard::Called(Err(format!("its context: {error}")))),
+            Err(error) => return self.teller.tell(1, Heard::Called(Err(format!("its context: {error}")))),
         };
         let (server, said) = ContextServer::new(self.instance.clone(), self.agent.clone());
         tokio::join!(
@@ -168,7 +206,7 @@ impl Line {
     async fn pass_on(&self, mut said: watch::Receiver<Said>) {
         while said.changed().await.is_ok() {
             let status = said.borrow_and_update().status.clone();
-            self.teller.tell(Heard::Said(status));
+            self.teller.say(status);
             sleep(STATUS_EVERY).await;
         }
     }
@@ -176,32 +214,44 @@ impl Line {
     async fn speak(&self, mut asked: mpsc::Receiver<Asked>) {
         let mut host = None;
         let mut told = self.instance.bucket.clone();
-        while let Some((call, limit, bucket)) = asked.recv().await {
+        let mut hangs_up = self.hangs_up.clone();
+        while let Some(Asked { number, call, limit, bucket }) = asked.recv().await {
             let until = Instant::now() + limit.duration();
-            let result = match (call, &host) {
-                (Call::Hello, _) => greet(&self.socket, limit, until).await.map(|found| {
-                    host = Some(found);
-                }),
-                (_, None) => Err(format!("{call}: there was no handshake")),
-                (_, Some(host)) => {
-                    match timeout_at(until, self.make(host, call, &told, bucket.clone())).await {
-                        Ok(Ok(())) => Ok(()),
-                        Ok(Err(CallError::Unimplemented { .. })) => {
-                            self.teller.tell(Heard::NotTaken);
-                            continue;
-                        }
-                        Ok(Err(error)) => Err(after_last_words(&error).await),
-                        Err(_) => {
-                            self.teller.tell(Heard::NotAnswered);
-                            continue;
+            let answered = async {
+                match (call, &host) {
+                    (Call::Hello, _) => greet(&self.socket, limit, until).await.map(Answer::Greeted),
+                    (_, None) => Err(format!("{call}: there was no handshake")),
+                    (_, Some(host)) => {
+                        match timeout_at(until, self.make(host, call, &told, bucket.clone())).await {
+                            Ok(Ok(())) => Ok(Answer::Done),
+                            Ok(Err(CallError::Unimplemented { .. })) => Ok(Answer::NotTaken),
+                            Ok(Err(error)) => Err(after_last_words(&error).await),
+                            Err(_) => Ok(Answer::Late),
                         }
                     }
                 }
             };
-            if call == Call::UpdatedSource && result.is_ok() {
-                told = bucket;
-            }
-            self.teller.tell(Heard::Called(result));
+            let answer = tokio::select! {
+                answer = answered => answer,
+                // The call ends with what waits for its answer. Nobody wants to hear of it.
+                _ = hangs_up.wait_for(|hung_up| *hung_up >= number) => continue,
+            };
+            let heard = match answer {
+                Ok(Answer::NotTaken) => Heard::NotTaken,
+                Ok(Answer::Late) => Heard::NotAnswered,
+                Ok(Answer::Greeted(found)) => {
+                    host = Some(found);
+                    Heard::Called(Ok(()))
+                }
+                Ok(Answer::Done) => {
+                    if call == Call::UpdatedSource {
+                        told = bucket;
+                    }
+                    Heard::Called(Ok(()))
+                }
+                Err(why) => Heard::Called(Err(why)),
+            };
+            self.teller.tell(number, heard);
         }
     }
 
@@ -228,6 +278,14 @@ impl Line {
             }
         }
     }
+}
+
+/// How a call went that was not hung up.
+enum Answer {
+    Greeted(Host),
+    Done,
+    NotTaken,
+    Late,
 }
 
 /// Connects as soon as the program listens, and shakes hands. The error is for people.

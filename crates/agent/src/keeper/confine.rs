@@ -9,11 +9,15 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{PermissionsExt as _, fchown};
 use std::path::Path;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, open};
+use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
+use rustix::thread::{
+    CapabilitySet, capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
 use serde::{Deserialize, Serialize};
 use sheaf_model::Limits;
 use uzers::os::unix::UserExt as _;
@@ -71,25 +75,81 @@ impl Confine {
         Ok(orders)
     }
 
-    /// Lets the instance's user have its directory, and reach it. The error is for people.
-    pub(crate) fn hand_over(&self, data_dir: &Path, dir: &Path, files: &[&Path]) -> Result<(), String> {
-        let Some(name) = &self.user else { return Ok(()) };
-        let user = find(name)?;
-        if is_me(&user) {
-            return Ok(());
-        }
+    /// Lets the instance's user have its directory, and reach it; an earlier user has it no more. Says whose the files in it
+    /// are to be; none: the agent's own. The error is for people.
+    pub(crate) fn hand_over(&self, data_dir: &Path, dir: &Path) -> Result<Option<Owner>, String> {
+        let owner = self.owner()?;
         let done = || {
-            for path in std::iter::once(dir).chain(files.iter().copied()) {
-                chown(path, Some(user.uid()), Some(user.primary_group_id()))?;
+            // What is above it belongs to the agent: nobody else can put another directory in its place.
+            let opened = open(dir, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+            let has = rustix::fs::fstat(&opened)?.st_uid;
+            let me = uzers::get_effective_uid();
+            match owner {
+                Some(owner) => owner.take(&opened)?,
+                None if has != me && me == 0 => Owner::agent().take(&opened)?,
+                None => {}
             }
             // Everybody may pass, nobody else may look.
-            for above in dir.ancestors().skip(1).take_while(|above| above.starts_with(data_dir)) {
+            let above = || dir.ancestors().skip(1).take_while(|above| above.starts_with(data_dir));
+            for above in above().filter(|_| owner.is_some()) {
                 let mode = fs::metadata(above)?.permissions().mode();
-                fs::set_permissions(above, fs::Permissions::from_mode(mode | 0o011))?;
+                if mode & 0o011 != 0o011 {
+                    fs::set_permissions(above, fs::Permissions::from_mode(mode | 0o011))?;
+                }
             }
             io::Result::Ok(())
         };
-        done().map_err(|error| format!("user {name} cannot be given {}: {error}", dir.display()))
+        done().map_err(|error| self.not_given(dir, &error))?;
+        Ok(owner)
+    }
+
+    /// Lets the instance's user have a socket of ours that is in a directory which it has already. The error is for people.
+    pub(crate) fn hand_over_socket(&self, socket: &Path) -> Result<(), String> {
+        let Some(owner) = self.owner()? else { return Ok(()) };
+        let done = || {
+            // The user may have put anything in its place: what is given away is looked at, and is what was looked at.
+            let opened = open(socket, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+            let found = rustix::fs::fstat(&opened)?;
+            let is_socket = FileType::from_raw_mode(found.st_mode) == FileType::Socket;
+            if !is_socket || found.st_nlink != 1 {
+                return Err(io::Error::other("something else was put in its place"));
+            }
+            let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
+            Ok(rustix::fs::chownat(&opened, "", Some(user), Some(group), AtFlags::EMPTY_PATH)?)
+        };
+        done().map_err(|error| self.not_given(socket, &error))
+    }
+
+    /// Whose the instance's files are; none: the agent's own user. The error is for people.
+    fn owner(&self) -> Result<Option<Owner>, String> {
+        let Some(name) = &self.user else { return Ok(None) };
+        let user = find(name)?;
+        Ok((!is_me(&user)).then(|| Owner { user: user.uid(), group: user.primary_group_id() }))
+    }
+
+    fn not_given(&self, what: &Path, error: &io::Error) -> String {
+        let user = self.user.as_deref().unwrap_or("of the agent");
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        let remedy = if denied { "; only an agent that runs as root can do that" } else { "" };
+        format!("user {user} cannot be given {}: {error}{remedy}", what.display())
+    }
+}
+
+/// Whose an instance's directory and files are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    user: u32,
+    group: u32,
+}
+
+impl Owner {
+    fn agent() -> Self {
+        Self { user: uzers::get_effective_uid(), group: uzers::get_effective_gid() }
+    }
+
+    /// Has it from here on. By its descriptor only: in a directory of the user's a name leads wherever the user likes.
+    pub(crate) fn take(self, file: impl AsFd) -> io::Result<()> {
+        fchown(file, Some(self.user), Some(self.group))
     }
 }
 
@@ -109,11 +169,11 @@ pub(crate) fn obey(orders: &[OsString]) -> Result<Vec<(&'static str, OsString)>,
         let text = order.to_string_lossy();
         let number = |value: &str| value.parse::<u64>().map_err(|_| format!("{text}: no number"));
         let limited = |what: &str, resource, most: u64| {
-            // A lower hard limit of the agent's own stays.
-            let hard = rustix::process::getrlimit(resource).maximum;
+            // A lower hard limit of the agent's own stays where it cannot be raised; see `unenforced`.
+            let hard = rustix::process::getrlimit(resource).maximum.filter(|_| !may_raise());
             let most = hard.map_or(most, |hard| hard.min(most));
             setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
-                .map_err(|error| format!("limits.{what} cannot be set: {error}"))
+                .map_err(|error| format!("limits.{what} cannot be set to {most}: {error}"))
         };
         if let Some(procs) = text.strip_prefix(CGROUP) {
             fs::write(procs, "0").map_err(|error| format!("{procs} cannot be joined: {error}"))?;
@@ -143,10 +203,10 @@ fn become_user(name: &str) -> Result<Vec<(&'static str, OsString)>, String> {
     if is_me(&user) {
         return Ok(variables);
     }
-    let group = rustix::process::Gid::from_raw(user.primary_group_id());
+    let group = Gid::from_raw(user.primary_group_id());
     let groups = user.groups().unwrap_or_default();
-    let groups: Vec<_> = groups.iter().map(|it| rustix::process::Gid::from_raw(it.gid())).collect();
-    let me = rustix::process::Uid::from_raw(user.uid());
+    let groups: Vec<_> = groups.iter().map(|it| Gid::from_raw(it.gid())).collect();
+    let me = Uid::from_raw(user.uid());
     set_thread_groups(&groups)
         .and_then(|()| set_thread_res_gid(group, group, group))
         .and_then(|()| set_thread_res_uid(me, me, me))
@@ -156,14 +216,20 @@ fn become_user(name: &str) -> Result<Vec<(&'static str, OsString)>, String> {
     Ok(variables)
 }
 
-/// What of limits and users this node cannot enforce, for people; each begins with the field of a document.
+/// Whether this process may set limits that are higher than its own.
+fn may_raise() -> bool {
+    capabilities(None).is_ok_and(|found| found.effective.contains(CapabilitySet::SYS_RESOURCE))
+}
+
+/// What of limits and users this node cannot enforce, for people; each begins with the field of a document. A number that
+/// follows is the most that can be had.
 pub(crate) fn unenforced() -> Vec<String> {
     let has = |wanted| cgroup::places().iter().any(|place| place.controller == wanted);
     let mut notes = Vec::new();
     let why = "the agent cannot make control groups with that controller here";
     if !has(Controller::Memory) {
         notes.push(format!(
-            "limits.memory is enforced for each process, not for an instance as a whole: {why}"
+            "limits.memory is enforced of each process's address space, not of the memory that an instance uses: {why}"
         ));
     }
     if !has(Controller::Cpu) {
@@ -171,6 +237,11 @@ pub(crate) fn unenforced() -> Vec<String> {
     }
     if !has(Controller::Pids) {
         notes.push(format!("limits.processes is enforced only of modules with a user: {why}"));
+    }
+    if let Some(hard) = rustix::process::getrlimit(Resource::Nofile).maximum.filter(|_| !may_raise()) {
+        notes.push(format!(
+            "limits.open_files {hard} is the most here, what is more is lowered to it: the agent may have no more itself; raise its hard limit (LimitNOFILE of its service)"
+        ));
     }
     if !rustix::process::geteuid().is_root() {
         notes.push("user is possible only for the agent's own: the agent does not run as root".to_owned());

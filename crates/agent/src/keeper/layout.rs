@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use sheaf_engine::keep::Fence;
 use sheaf_model::BucketName;
 
+use super::confine::Owner;
 use super::{Plan, Status};
 
 /// The socket's name, relative to the instance's directory.
@@ -253,12 +254,24 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, F
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T, durably: bool) -> Result<(), FileError> {
     let bytes =
         serde_json::to_vec(value).map_err(|source| FileError::Content { path: path.to_owned(), source })?;
-    write(path, &bytes, durably)
+    write(path, &bytes, durably, None)
+}
+
+/// The same for a file that another user is to read.
+pub(crate) fn write_json_for<T: Serialize>(
+    owner: Option<Owner>,
+    path: &Path,
+    value: &T,
+) -> Result<(), FileError> {
+    let bytes =
+        serde_json::to_vec(value).map_err(|source| FileError::Content { path: path.to_owned(), source })?;
+    write(path, &bytes, false, owner)
 }
 
 /// Replaces a file as a whole: readers see the old content or the new. `durably`: the new one is on disk when this
-/// returns. Never follows a link that somebody has put in the way.
-pub(crate) fn write(path: &Path, bytes: &[u8], durably: bool) -> Result<(), FileError> {
+/// returns. The new one is `owner`'s, or the agent's. Never follows a link that somebody has put in the way: also in a
+/// directory of another user nothing but what was made here is written to or given away.
+pub(crate) fn write(path: &Path, bytes: &[u8], durably: bool, owner: Option<Owner>) -> Result<(), FileError> {
     let new = path.with_added_extension("new");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -268,6 +281,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8], durably: bool) -> Result<(), File
     }
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        owner.map_or(Ok(()), |owner| owner.take(&file))?;
         file.write_all(bytes)?;
         if durably { file.sync_all() } else { Ok(()) }
     })();
@@ -322,7 +336,7 @@ mod tests {
         for link in [file.clone(), dir.path().join("file.new")] {
             std::os::unix::fs::symlink(&outside, link).unwrap();
         }
-        write(&file, b"new", true).unwrap();
+        write(&file, b"new", true, None).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
         assert_eq!(fs::read_to_string(&outside).unwrap(), "kept");
     }

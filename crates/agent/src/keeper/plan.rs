@@ -11,7 +11,7 @@ use sheaf_model::{
 };
 
 use super::confine::Confine;
-use super::opened::{Confidential, Opened};
+use super::opened::{Confided, Confidential, Opened};
 
 /// What to run, everything rendered. `plan.json`.
 ///
@@ -119,6 +119,14 @@ impl Plan {
         })
     }
 
+    /// The files that have secrets in them.
+    pub(crate) fn confided_files(&self) -> impl Iterator<Item = &FileName> {
+        self.confidential.iter().filter_map(|it| match &it.place {
+            Confided::File(name) => Some(name),
+            Confided::Env(_) => None,
+        })
+    }
+
     /// How often it is polled.
     pub(crate) fn poll_every(&self) -> Option<Span> {
         let bucket = match (&self.plugin, &self.commands) {
@@ -191,6 +199,9 @@ pub struct Status {
     /// The last purge that was done, and why it failed if it did. Kept over restarts.
     #[serde(default)]
     pub purged: Option<(Revision, String)>,
+    /// When it was polled last, or when it first ran if it never was. Kept over restarts.
+    #[serde(default)]
+    pub polled: Option<Timestamp>,
     /// Its keeper knows of purges; one from before an upgrade does not, and must not be told.
     #[serde(default)]
     pub purges: bool,

@@ -6,7 +6,6 @@ use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 
 use rustix::process::getpid;
@@ -56,7 +55,8 @@ impl Program {
         let mut command = second_stage(plan, opened, layout, &plan.program, &plan.args)?;
         if let (Some(plugin), Some(sockets)) = (&plan.plugin, sockets) {
             let context = matches!(plugin, Plugin::Instance(_)).then_some(&*sockets.context);
-            plan.confine.hand_over(layout.data_dir(), sockets.dir(), context.as_slice())?;
+            plan.confine.hand_over(layout.data_dir(), sockets.dir())?;
+            context.map_or(Ok(()), |socket| plan.confine.hand_over_socket(socket))?;
             speak(&mut command, plugin, sockets);
         }
         Self::start(command, false).map_err(|error| format!("{}: cannot be started: {error}", plan.program))
@@ -161,14 +161,7 @@ fn second_stage(
     args: &[String],
 ) -> Result<Command, String> {
     let dir = layout.dir();
-    let secret = plan.confidential.iter().filter_map(|it| match &it.place {
-        Confided::File(name) => Some(name),
-        Confided::Env(_) => None,
-    });
-    let files = plan.files.iter().map(|(name, _)| name).chain(secret);
-    let files: Vec<PathBuf> = files.map(|name| dir.join(name.as_str())).collect();
-    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-    plan.confine.hand_over(layout.data_dir(), &dir, &files)?;
+    plan.confine.hand_over(layout.data_dir(), &dir)?;
     let orders = plan.confine.prepare(&layout.instance)?;
     // Our own file, also when an upgrade has put another one in its place.
     let mut command = Command::new("/proc/self/exe");
@@ -233,15 +226,16 @@ pub(crate) fn read_some<R: Read>(stream: &mut Option<R>, most: usize, mut take: 
     }
 }
 
-/// Writes the plan's files anew. The error is for people.
+/// Writes the plan's files anew, for its user. The error is for people.
 pub(super) fn render(plan: &Plan, opened: &Opened, layout: &Layout) -> Result<(), String> {
     layout.make().map_err(|error| error.to_string())?;
+    let owner = plan.confine.hand_over(layout.data_dir(), &layout.dir())?;
     let put = |name: &FileName, content: &str| {
         let path = layout.dir().join(name.as_str());
         if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
             return Err(FileError::io("write", &path, io::Error::from(io::ErrorKind::IsADirectory)));
         }
-        write(&path, content.as_bytes(), false)
+        write(&path, content.as_bytes(), false, owner)
     };
     for (name, content) in &plan.files {
         put(name, content).map_err(|error| error.to_string())?;

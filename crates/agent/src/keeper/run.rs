@@ -1,9 +1,9 @@
 //! The keeper's loop: it waits for something to happen, asks the engine what follows, and does that.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -13,53 +13,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
-use sheaf_engine::keep::{Action, End, Input, Keep, Report, Sight};
-use sheaf_model::{BootId, BucketName, Call, Moment, Phase, Revision, Span};
+use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
+use sheaf_engine::keep::{Action, Input, Keep, Report, Sight};
+use sheaf_model::{BootId, BucketName, Call, FileName, Moment, Phase, Revision, Span, Timestamp};
 use sheaf_module::Bucket;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::caller::{Caller, Heard};
-use super::layout::{FileError, Layout, Lock, write_json};
+use super::layout::{Layout, Lock, write_json};
 use super::output::Output;
 use super::proc::{self, Reaped};
 use super::program::{Executed, Program};
 use super::wires::Wires;
 use super::{FromKeeper, Opened, Plan, Plugin, Status, ToKeeper, cgroup, clock};
 
+mod begin;
 mod commands;
 
-/// How long it waits for a predecessor that is about to end.
-const PREDECESSOR: u64 = 2000;
+use begin::{BeginError, decisions, first_status, signals, system, take_lock, timer};
+
 /// How long the agent may take to give what the plan leaves open; it says it first of all.
 const GIVEN_WITHIN: Duration = Duration::from_secs(5);
 /// How often it looks again, in milliseconds, while something refuses to die.
 const LOOK_AGAIN: [i64; 5] = [1, 2, 5, 20, 100];
-
-/// Why a keeper cannot begin.
-#[derive(Debug, thiserror::Error)]
-enum BeginError {
-    #[error("another keeper holds the bucket")]
-    Busy,
-    #[error("{0}")]
-    File(#[from] FileError),
-    #[error("there is no plan at {0}")]
-    NoPlan(PathBuf),
-    #[error("the plan is of bucket {0}")]
-    OtherPlan(BucketName),
-    #[error("its plan names secrets, and the agent gave it none")]
-    NoSecrets,
-    #[error("the agent that started it is gone, and no other knows of it")]
-    Abandoned,
-    #[error("cannot {operation}: {source}")]
-    System { operation: &'static str, source: io::Error },
-}
-
-fn system<E: Into<io::Error>>(operation: &'static str) -> impl Fn(E) -> BeginError {
-    move |error| BeginError::System { operation, source: error.into() }
-}
 
 /// Keeps the instance of one bucket until its end. `args` are `DATA_DIR BUCKET`.
 pub(crate) fn run(mut args: impl Iterator<Item = OsString>) -> bool {
@@ -102,6 +77,8 @@ struct Keeper {
     plan: Plan,
     /// What the plan leaves open. Nowhere else.
     opened: Opened,
+    /// Files of earlier plans that have secrets in them.
+    confided: BTreeSet<FileName>,
     boot: BootId,
     keep: Keep,
     status: Status,
@@ -115,6 +92,8 @@ struct Keeper {
     told: Option<Bucket>,
     /// The purge that is asked for.
     purging: Option<Revision>,
+    /// When it was polled last, as it stands in the status.
+    polled: Option<(Moment, Span)>,
     /// How many of its processes the kernel had killed for its memory before this start.
     killed: u64,
     /// Everything is being killed: how often it was tried.
@@ -154,26 +133,20 @@ impl Keeper {
         let boot = clock::boot_id();
         // A status that cannot be read is no reason to run nothing: what it would tell is then looked for.
         let former = layout.read_status().ok().flatten();
-        let resumed = former.as_ref().is_some_and(|former| former.suspended);
+        let keep = decisions(&plan, former.as_ref());
         let purged = former.as_ref().and_then(|former| former.purged.clone());
+        let polled = former.as_ref().and_then(|former| former.polled);
         let orphaned = former.filter(|former| former.end.is_none() && former.boot == boot);
         let (signals, stop) = signals().map_err(system("listen to signals"))?;
-        let timer = || {
-            timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
-                .map_err(system("make a timer"))
-        };
         wires.listen().map_err(system("listen on keeper.sock"))?;
-        let mut keep =
-            Keep::new(plan.lease.clone(), plan.stop, plan.restart, plan.restarts, plan.recent.clone())
-                .telling(plan.telling(resumed))
-                .only(plan.farewell);
-        keep.poll_every(plan.poll_every());
         let output = Output::new(layout.output(), plan.output);
         let keeper = Self {
-            status: Status { purged, ..first_status(&plan, &boot) },
+            status: Status { purged, polled, ..first_status(&plan, &boot) },
             layout,
             opened,
+            confided: BTreeSet::new(),
             boot,
+            polled: keep.polled(),
             keep,
             output,
             program: None,
@@ -203,10 +176,11 @@ impl Keeper {
         self.look_for_emptiness(&mut wires);
         while !self.done {
             self.wait(&wires);
-            self.feed(Input::Tick, &mut wires);
             self.hear_program(&mut wires);
             self.hear_signals(&mut wires);
             self.hear_caller(&mut wires);
+            // Last: what came in time is no less so because we stood still. (Past the deadline any input ends it.)
+            self.feed(Input::Tick, &mut wires);
             let status = &self.status;
             for asked in wires.turn(&|| FromKeeper::Status(Box::new(status.clone()))) {
                 match asked {
@@ -269,6 +243,22 @@ impl Keeper {
                 inputs.extend(self.act(action, wires));
             }
         }
+        self.note_poll();
+    }
+
+    /// Writes down when it was polled, for the next keeper.
+    fn note_poll(&mut self) {
+        let polled = self.keep.polled();
+        if polled == self.polled {
+            return;
+        }
+        self.polled = polled;
+        self.status.polled = polled.map(|(at, since)| {
+            Timestamp(clock::wall().0.saturating_sub(clock::now().since(at).0).saturating_sub(since.0))
+        });
+        if let Err(error) = self.layout.write_status(&self.status, false) {
+            eprintln!("sheaf keep {}: {error}", self.plan.bucket);
+        }
     }
 
     fn act(&mut self, action: Action, wires: &mut Wires) -> Option<Input> {
@@ -297,6 +287,9 @@ impl Keeper {
             Action::Call(call, limit) => self.tell(call, limit),
             Action::HangUp => {
                 self.hang_up();
+                if let Some(caller) = &self.caller {
+                    caller.hang_up();
+                }
                 None
             }
             Action::Purged(result) => {
@@ -330,7 +323,7 @@ impl Keeper {
         if matches!(call, Call::Suspend | Call::Delete | Call::Decommission) {
             self.status.told = Some(call);
         }
-        match (&self.caller, &self.plan.plugin) {
+        match (&mut self.caller, &self.plan.plugin) {
             (Some(caller), Some(Plugin::Instance(instance))) => {
                 caller.call(call, limit, instance.bucket.clone());
                 None
@@ -355,7 +348,8 @@ impl Keeper {
         }
         self.status.basis = plan.basis;
         self.keep.poll_every(plan.poll_every());
-        self.plan = plan;
+        let former = std::mem::replace(&mut self.plan, plan);
+        self.confided.extend(former.confided_files().cloned());
         self.feed(Input::UpdateAsked, wires);
         if let Err(error) = self.layout.write_status(&self.status, false) {
             eprintln!("sheaf keep {}: {error}", self.plan.bucket);
@@ -521,64 +515,24 @@ impl Keeper {
         if let Some(program) = self.program.take() {
             program.finish(&mut self.output, clock::wall());
         }
+        self.conceal();
         self.feed(Input::Emptied, wires);
     }
-}
 
-fn take_lock(layout: &Layout) -> Result<Lock, BeginError> {
-    let give_up = clock::now().after(sheaf_model::Span::millis(PREDECESSOR));
-    loop {
-        // Looked at first: a machine that stood still in between has not waited.
-        let last = clock::now() >= give_up;
-        if let Some(lock) = layout.try_lock()? {
-            return Ok(lock);
-        }
-        if last {
-            return Err(BeginError::Busy);
-        }
-        clock::pause(Duration::from_millis(10));
+    /// Takes away the files that have secrets in them: nothing is there that reads them, and a start writes them anew.
+    fn conceal(&mut self) {
+        self.confided.extend(self.plan.confided_files().cloned());
+        self.confided.retain(|name| {
+            let path = self.layout.dir().join(name.as_str());
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    eprintln!("sheaf keep {}: cannot remove {}: {error}", self.plan.bucket, path.display());
+                    true // tried again with what is started next
+                }
+                _ => false,
+            }
+        });
     }
-}
-
-fn first_status(plan: &Plan, boot: &BootId) -> Status {
-    Status {
-        bucket: plan.bucket.clone(),
-        basis: plan.basis,
-        epoch: plan.lease.epoch(),
-        until: plan.lease.until(),
-        phase: Phase::Starting,
-        message: String::new(),
-        pid: None,
-        started_at: None,
-        restarts: plan.restarts,
-        recent: plan.recent.clone(),
-        exit: None,
-        end: None::<End>,
-        suspended: false,
-        told: None,
-        purged: None,
-        purges: true,
-        left: Vec::new(),
-        keeper: proc::this_process(),
-        boot: boot.clone(),
-        at: clock::wall(),
-    }
-}
-
-/// SIGCHLD wakes us; SIGTERM asks for an orderly end; SIGINT and SIGHUP are none of our business.
-/// (They are caught, not ignored, so that the program gets them with their usual meaning.)
-fn signals() -> io::Result<(UnixStream, Arc<AtomicBool>)> {
-    let (ours, theirs) = UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    theirs.set_nonblocking(true)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGTERM, Arc::clone(&stop))?;
-    for signal in [SIGHUP, SIGINT] {
-        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
-    }
-    signal_hook::low_level::pipe::register(SIGTERM, theirs.try_clone()?)?;
-    signal_hook::low_level::pipe::register(SIGCHLD, theirs)?;
-    Ok((ours, stop))
 }
 
 fn arm(timer: &OwnedFd, at: Moment) {

@@ -1,10 +1,10 @@
 //! One program under way: its process group, its streams, when it is to be stopped.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use sheaf_model::{Exit, Moment, Span, Stop};
 
 use super::{Ended, MARK, Start, Stopped, mark};
+use crate::keeper::layout::write;
 use crate::keeper::output::{Output, STDERR, STDOUT};
 use crate::keeper::program::read_some;
 use crate::keeper::{cgroup, clock, exec, proc};
+use crate::umask;
 
 /// How much is read of a stream at a time.
 const READ: usize = 64 << 10;
@@ -46,7 +48,7 @@ impl Attempt {
     /// Starts it. The error is for people.
     pub(super) fn start(start: &Start, data_dir: &Path, now: Moment) -> Result<Self, String> {
         let program = found(start)?;
-        make(start).map_err(|error| format!("prepare {}: {error}", start.dir.display()))?;
+        make(start, data_dir).inspect_err(|_| remove(&start.dir))?;
         let mut mark = mark(data_dir);
         mark.push(start.ticket.to_string());
         let (mut command, word) = match start.confine.is_none() {
@@ -169,17 +171,18 @@ impl Attempt {
 /// The program itself.
 fn directly(start: &Start, program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.args(&start.args).envs(start.env.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
+    command
+        .args(&start.args)
+        .env_remove(umask::VARIABLE)
+        .envs(start.env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null());
     command
 }
 
 /// The second stage that is to become the program, and its word; it may do so at once. The error is for people.
 fn confined(start: &Start, program: &Path, data_dir: &Path) -> Result<(Command, UnixStream), String> {
-    let files: Vec<PathBuf> = start.files.iter().map(|(name, _)| start.dir.join(name)).collect();
-    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-    start.confine.hand_over(data_dir, &start.dir, &files)?;
     for dir in &start.shared {
-        start.confine.hand_over(data_dir, dir, &[])?;
+        start.confine.hand_over(data_dir, dir)?;
     }
     let orders = start.confine.prepare(&start.dir)?;
     let words = || {
@@ -202,11 +205,24 @@ fn confined(start: &Start, program: &Path, data_dir: &Path) -> Result<(Command, 
     Ok((command, ours))
 }
 
-/// Makes the program's directory, for its owner alone, with its files.
-fn make(start: &Start) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(&start.dir)?;
+/// Makes the program's directory, for its user alone, with its files. The error is for people.
+fn make(start: &Start, data_dir: &Path) -> Result<(), String> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&start.dir);
+    made.map_err(|error| format!("prepare {}: {error}", start.dir.display()))?;
+    let owner = start.confine.hand_over(data_dir, &start.dir)?;
     for (name, content) in &start.files {
-        fs::write(start.dir.join(name), content)?;
+        let path = start.dir.join(name);
+        // The directory is new. If it is not, something else may be there, which is replaced and never written through.
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(mut file) => owner
+                .map_or(Ok(()), |owner| owner.take(&file))
+                .and_then(|()| file.write_all(content.as_bytes()))
+                .map_err(|error| format!("write {}: {error}", path.display()))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                write(&path, content.as_bytes(), false, owner).map_err(|error| error.to_string())?;
+            }
+            Err(error) => return Err(format!("write {}: {error}", path.display())),
+        }
     }
     Ok(())
 }

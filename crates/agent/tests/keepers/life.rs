@@ -1,14 +1,19 @@
 //! What a program gets, what becomes of it, and what is kept of its output.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
+use sheaf_agent::keeper::{Commands, Confided, Confidential, Status};
 use sheaf_agent::keepers::{Found, KeeperError};
 use sheaf_agent::logs::{LogQuery, LogReader};
 use sheaf_engine::keep::End;
-use sheaf_model::{BucketName, Bytes, Epoch, Exit, FileName, Phase, Restart, RestartWhen, Span};
+use sheaf_model::{
+    BucketName, Bytes, Call, Epoch, Exit, FileName, Phase, Piece, Restart, RestartWhen, SecretName, Span,
+    Timestamp,
+};
 
 use crate::world::{World, ended, open, until, until_phase};
 
@@ -234,6 +239,81 @@ async fn dead_children_of_the_programs_children_do_not_stay() {
         fs::read_to_string(&children).unwrap().trim() == status.pid.unwrap().to_string()
     })
     .await;
+    handle.stop();
+    ended(&handle).await;
+}
+
+/// Days between two polls, and a start each night.
+#[tokio::test]
+async fn a_poll_comes_when_it_is_due_however_often_the_program_was_started_meanwhile() {
+    let world = World::new();
+    let mut plan = world.plan("echo started; exec sleep 1000");
+    plan.stop.grace = Span::seconds(5);
+    let bucket = sheaf_module::Bucket {
+        name: plan.bucket.to_string(),
+        config_json: "{}".to_owned(),
+        poll_frequency_ms: Some(Span::seconds(3600).0),
+        ..sheaf_module::Bucket::default()
+    };
+    let poll = ["/bin/sh", "-c", "echo polled"].map(str::to_owned).to_vec();
+    let lines = BTreeMap::from([(Call::PeriodicPoll, poll)]);
+    plan.commands = Some(Box::new(Commands { bucket, lines }));
+    let path = world.keepers.data_dir().join("instances/logs+web/status.json");
+    let on_disk = || serde_json::from_slice::<Status>(&fs::read(&path).unwrap()).unwrap();
+    let handle = world.keepers.spawn(plan.clone()).await.unwrap();
+    until_phase(&handle, Phase::Running).await;
+    until("the time of the first poll counts", || on_disk().polled.is_some()).await;
+    handle.stop();
+    let first = ended(&handle).await.polled;
+    // As if it had run for half of the time, twice.
+    for (hours, polled) in [(0, false), (2, true)] {
+        let before = on_disk();
+        assert_eq!(before.polled, first, "a start changes nothing of it");
+        let long_ago = first.map(|at| Timestamp(at.0 - Span::seconds(3600 * hours).0));
+        fs::write(&path, serde_json::to_vec(&Status { polled: long_ago, ..before }).unwrap()).unwrap();
+        let handle = world.keepers.spawn(plan.clone()).await.unwrap();
+        until_phase(&handle, Phase::Running).await;
+        if polled {
+            until("it is polled", || world.output(&plan).contains(&"polled".to_owned())).await;
+            until("that is noted", || on_disk().polled > first).await;
+        }
+        handle.stop();
+        ended(&handle).await;
+        assert_eq!(world.output(&plan).contains(&"polled".to_owned()), polled);
+    }
+    assert_eq!(world.output(&plan).iter().filter(|line| *line == "polled").count(), 1, "once");
+}
+
+/// Suspended, failed or about to be started again: nobody is there who needs them.
+#[tokio::test]
+async fn files_with_secrets_are_there_only_while_something_is_that_reads_them() {
+    let world = World::new();
+    let mut plan = world.plan("cat key conf; echo; while [ ! -e go ]; do sleep 0.01; done; exit 3");
+    plan.stop.grace = Span::seconds(5);
+    plan.files = vec![(FileName::new("conf").unwrap(), "plain".to_owned())];
+    let key = FileName::new("key").unwrap();
+    let pieces = vec![Piece::Secret(SecretName::new("token").unwrap())];
+    plan.confidential = vec![Confidential { place: Confided::File(key), pieces }];
+    let opened = || serde_json::from_str(r#"{"token": "hunter2"}"#).unwrap();
+    let (key, conf) = (world.file(&plan, "key"), world.file(&plan, "conf"));
+    let read = || world.output(&plan).iter().filter(|line| *line == "hunter2plain").count();
+    for (time, fails) in [(1, false), (2, true)] {
+        let handle = world.keepers.spawn_with(plan.clone(), opened()).await.unwrap();
+        until_phase(&handle, Phase::Running).await;
+        until("it has read them", || read() == time).await;
+        assert_eq!(fs::read_to_string(&key).unwrap(), "hunter2");
+        if fails {
+            fs::write(world.file(&plan, "go"), "").unwrap();
+        } else {
+            handle.stop();
+        }
+        assert_eq!(ended(&handle).await.phase == Phase::Failed, fails);
+        assert_eq!((key.exists(), conf.exists()), (false, true));
+    }
+    plan.restart = Restart { policy: RestartWhen::Always, backoff_min: Span::seconds(60), ..plan.restart };
+    let handle = world.keepers.spawn_with(plan.clone(), opened()).await.unwrap();
+    until_phase(&handle, Phase::Backoff).await;
+    assert!(!key.exists(), "it waits for its next start");
     handle.stop();
     ended(&handle).await;
 }

@@ -7,4 +7,5 @@ mod lease;
 mod life;
 mod runner;
 mod stop;
+mod user;
 mod world;

@@ -102,6 +102,25 @@ async fn what_the_disk_lost_is_not_used_and_fetched_anew() {
     assert_eq!(fs::read(path).unwrap(), b"#!/bin/sh\n");
 }
 
+#[tokio::test]
+async fn what_there_is_no_room_for_is_refused_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    let bytes = vec![1; 1000];
+    assert_eq!(receive(&cache, &bytes, 0, 500).await.unwrap(), 500);
+    let full = Cache { spare: u64::MAX / 2, ..cache.clone() };
+    let error = full.has_room(&digest(&bytes), 1000).unwrap_err();
+    assert!(
+        error.is_full() && error.to_string().starts_with("there is no room for 500 more bytes"),
+        "{error}"
+    );
+    let error = receive(&full, &bytes, 500, 1000).await.unwrap_err();
+    assert!(error.is_full(), "{error}");
+    assert_eq!(full.received(&digest(&bytes), 1000), 0, "its part takes no room either");
+    assert_eq!(receive(&cache, &bytes, 0, 1000).await.unwrap(), 1000, "there is room again");
+    full.has_room(&digest(&bytes), 1000).unwrap();
+}
+
 async fn all(cache: &Cache, digest: Digest) -> io::Result<Vec<u8>> {
     let mut pieces = cache.read(digest, 0).await.unwrap();
     let mut read = Vec::new();
@@ -137,8 +156,10 @@ async fn content_that_is_pushed_again_after_its_version_was_deleted_stays() {
     cache.keep_as_voter(BTreeSet::new()).await;
     cache.keep(Keep::default()).await;
     assert!(!cache.has(&digest(b"one")), "its version was deleted");
-    receive(&cache, b"one", 0, 3).await.unwrap();
-    cache.sweep().await;
+    for (from, to) in [(0, 1), (1, 2), (2, 3)] {
+        assert_eq!(receive(&cache, b"one", from, to).await.unwrap(), to as u64, "its pieces stay");
+        cache.sweep().await;
+    }
     assert!(cache.has(&digest(b"one")), "it is not registered yet");
     cache.keep_as_voter(set()).await;
     cache.keep_as_voter(BTreeSet::new()).await;

@@ -14,6 +14,9 @@ use super::UnpackError;
 const PATH_MAX: usize = 1024;
 /// Longest part of one, as file systems have it.
 const NAME_MAX: usize = 255;
+/// Most directories one within the other, the file itself counted: each of them is held in memory, whether it has an entry or
+/// not.
+const DEPTH_MAX: usize = 100;
 /// Longest extension of a header in bytes; whoever reads an archive holds it in memory.
 const EXTENSION_MAX: u64 = 16 << 10;
 /// So many links may lead to each other.
@@ -34,6 +37,17 @@ pub(super) struct Sums {
     bytes: u64,
 }
 
+impl Sums {
+    /// One more file, directory or link, of its own or implied by what lies below it.
+    fn one_more(&mut self) -> Result<(), UnpackError> {
+        self.entries += 1;
+        if self.entries > ENTRIES_MAX {
+            return Err(UnpackError::TooLarge(format!("{ENTRIES_MAX} files")));
+        }
+        Ok(())
+    }
+}
+
 /// Whether an archive holds nothing but what may be unpacked. Reads its headers only, not its files.
 pub fn inspect(mut blob: impl Read + Seek, artifact: &Artifact) -> Result<(), UnpackError> {
     extensions(&mut blob)?;
@@ -48,7 +62,7 @@ pub fn inspect(mut blob: impl Read + Seek, artifact: &Artifact) -> Result<(), Un
         if entry.raw_file_position().saturating_add(entry.size()) > length {
             return Err(UnpackError::Damaged(ErrorKind::UnexpectedEof.into()));
         }
-        place(&mut tree, path, what)?;
+        place(&mut tree, path, what, &mut sums)?;
     }
     for (at, what) in &tree {
         if let What::Link(target) = what {
@@ -105,11 +119,11 @@ pub(super) fn look(entry: &Entry<'_, impl Read>, sums: &mut Sums) -> Result<(Pat
     if mode & 0o6000 != 0 {
         return Err(evil("which would run as another user (setuid or setgid)"));
     }
-    sums.entries += 1;
-    sums.bytes = sums.bytes.saturating_add(entry.size());
-    if sums.entries > ENTRIES_MAX {
-        return Err(UnpackError::TooLarge(format!("{ENTRIES_MAX} files")));
+    if path.components().count() > DEPTH_MAX {
+        return Err(evil("which lies too deep"));
     }
+    sums.one_more()?;
+    sums.bytes = sums.bytes.saturating_add(entry.size());
     if sums.bytes > BLOB_MAX {
         return Err(UnpackError::TooLarge(Bytes(BLOB_MAX).to_string()));
     }
@@ -135,14 +149,22 @@ pub(super) fn look(entry: &Entry<'_, impl Read>, sums: &mut Sums) -> Result<(Pat
     Ok((path.components().filter(|part| *part != Component::CurDir).collect(), what))
 }
 
-/// Puts an entry to the others, with the directories above it.
-fn place(tree: &mut BTreeMap<PathBuf, What>, path: PathBuf, what: What) -> Result<(), UnpackError> {
+/// Puts an entry to the others, with the directories above it, which count as well.
+fn place(
+    tree: &mut BTreeMap<PathBuf, What>,
+    path: PathBuf,
+    what: What,
+    sums: &mut Sums,
+) -> Result<(), UnpackError> {
     for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
         match tree.get(above) {
             Some(What::Directory) => break,
             Some(What::File { .. }) => return Err(evil(&path, "which lies below a file")),
             Some(What::Link(_)) => return Err(evil(&path, "which lies below a link")),
-            None => drop(tree.insert(above.to_owned(), What::Directory)),
+            None => {
+                sums.one_more()?;
+                tree.insert(above.to_owned(), What::Directory);
+            }
         }
     }
     match tree.get(&path) {

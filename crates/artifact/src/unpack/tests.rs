@@ -88,6 +88,22 @@ fn ten_gigabytes_of_zeros_are_refused_before_they_are_written() {
     assert_eq!(refused(&[header]), "the artifact holds more than 2GiB");
 }
 
+/// Each directory that an entry implies takes as much memory as one of its own.
+#[test]
+fn directories_without_an_entry_count_and_nothing_lies_too_deep() {
+    let deep = |n: u32| entry(EntryType::Regular, &format!("{n}/{}x", "d/".repeat(44)), "", 0o644, b"");
+    let most: Vec<Vec<u8>> = (0..2180).map(deep).collect(); // 46 each
+    assert_eq!(refused(&most[..]), "the artifact holds more than 100000 files");
+    let mut long = Builder::new(Vec::new());
+    let mut header = Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(0);
+    long.append_data(&mut header, format!("{}x", "d/".repeat(120)), &b""[..]).unwrap();
+    let bytes = long.into_inner().unwrap();
+    let said = refused(&[bytes[..bytes.len() - 1024].to_vec()]);
+    assert!(said.ends_with("which lies too deep"), "{said}");
+}
+
 /// A name of 1 GiB would take that much memory.
 #[test]
 fn a_header_that_claims_a_name_without_end_is_refused() {
@@ -123,6 +139,29 @@ fn other_bytes_garbage_and_cut_archives_are_refused() {
     assert_eq!(fs::read(to.join("a")).unwrap(), [7; 2000]);
 }
 
+#[test]
+fn what_was_unpacked_is_read_only_and_can_be_removed_all_the_same() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = entry(EntryType::Directory, "d/", "", 0o700, b"");
+    let link = entry(EntryType::Symlink, "l", "d/run", 0o777, b"");
+    let files = [("d/run", 0o700), ("d/text", 0o666)];
+    let files = files.map(|(name, mode)| entry(EntryType::Regular, name, "", mode, b"x"));
+    let blob = blob(&[&[dir][..], &files, &[link]].concat());
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("unpacked");
+    unpack(Cursor::new(&blob), &artifact(&blob, Shape::Directory), &to).unwrap();
+    let mode = |name: &str| fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(["", "d", "d/run", "d/text", "l"].map(mode), [0o555, 0o555, 0o555, 0o444, 0o555]);
+    assert!(is_sealed(&to));
+    unseal(&to).unwrap();
+    assert!(!is_sealed(&to));
+    seal(&to).unwrap();
+    assert_eq!(["", "d", "d/run", "d/text"].map(mode), [0o555, 0o555, 0o555, 0o444]);
+    remove(&to).unwrap();
+    assert!(!to.exists());
+    remove(&to).unwrap();
+}
+
 fn packed(path: &Path) -> (crate::Packed, Vec<u8>) {
     let packed = pack(path).unwrap();
     let mut blob = Vec::new();
@@ -141,7 +180,10 @@ fn a_file_keeps_its_name_and_whether_it_can_be_executed() {
     let (packed, blob) = packed(&path);
     let to = folder.path().join("unpacked");
     unpack(Cursor::new(&blob), &artifact(&blob, packed.shape().clone()), &to).unwrap();
-    assert_eq!(fs::metadata(to.join("run.sh")).unwrap().permissions().mode() & 0o777, 0o755);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&to), mode(&to.join("run.sh"))), (0o555, 0o555));
+    remove(&to).unwrap();
+    assert!(!to.exists());
 }
 
 #[test]

@@ -9,6 +9,9 @@ use crate::change::Change;
 use crate::command::{DeleteModule, Outcome, OutcomeVerb, Refusal, Reply};
 use crate::state::Module;
 
+/// How many of those that use a version an error names.
+const SHOWN: usize = 10;
+
 impl Transaction<'_> {
     /// Registers a version that is new; the caller has refused one that exists with other content.
     pub(super) fn put_module(&mut self, spec: &ModuleSpec) -> Outcome {
@@ -37,25 +40,21 @@ impl Transaction<'_> {
             module.name == delete.name && module.version.as_ref() == Some(&delete.version)
         };
         let uses = |spec: &sheaf_model::BucketSpec| of_this(&spec.module);
-        let users: Vec<String> = (self.state.buckets.values())
-            .filter(|bucket| {
-                uses(&bucket.current.spec) || bucket.next.as_ref().is_some_and(|n| uses(&n.release.spec))
-            })
+        let buckets = self.state.buckets.values().filter(|bucket| {
+            uses(&bucket.current.spec) || bucket.next.as_ref().is_some_and(|n| uses(&n.release.spec))
+        });
+        let jobs = self.state.jobs.iter().map(|job| &job.spec);
+        let jobs = jobs.chain(self.state.jobs.submits().map(|submit| &submit.spec));
+        let jobs = jobs.filter(|spec| of_this(&spec.module));
+        let users: Vec<String> = buckets
             .map(|bucket| bucket.name().to_string())
+            .chain(jobs.map(|job| format!("job {}", job.name)))
             .collect();
-        let of_jobs = self.state.jobs.iter().map(|job| &job.spec);
-        let of_jobs = of_jobs.chain(self.state.jobs.submits().map(|submit| &submit.spec));
-        if let Some(job) = of_jobs.into_iter().find(|spec| of_this(&spec.module)) {
-            return Err(Refusal::Precondition(format!(
-                "module {subject} is used by job {}; delete the job first",
-                job.name
-            )));
-        }
         if !users.is_empty() {
-            let (shown, more) = users.split_at(users.len().min(10));
+            let (shown, more) = users.split_at(users.len().min(SHOWN));
             let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
             return Err(Refusal::Precondition(format!(
-                "module {subject} is used by {}{more}; delete these buckets or apply them with another version first",
+                "module {subject} is used by {}{more}; delete these first, or apply the buckets with another version",
                 shown.join(", ")
             )));
         }

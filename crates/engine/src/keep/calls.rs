@@ -102,10 +102,23 @@ impl Keep {
     }
 
     /// The next poll: its time counts from the end of the last one, so that what was missed is not made up for; what came due
-    /// during another call comes now.
+    /// during another call, or while the program was started again, comes now.
     fn wait_for_poll(&mut self, now: Moment) -> Vec<Action> {
-        self.poll_at = self.poll_every.map(|every| self.poll_at.unwrap_or(now.after(every)));
+        self.poll_at = self.poll_every.map(|every| {
+            let (at, since) = *self.polled.get_or_insert((now, Span(0)));
+            Moment(at.0.saturating_add(every.0).saturating_sub(since.0))
+        });
         self.poll_at.map(Action::Wake).into_iter().collect()
+    }
+
+    /// What an earlier keeper knew: at that moment the last poll was so long ago.
+    pub fn was_polled(&mut self, at: Moment, since: Span) {
+        self.polled = Some((at, since));
+    }
+
+    /// When the last poll was, or it first ran, as a moment and how long before it.
+    pub fn polled(&self) -> Option<(Moment, Span)> {
+        self.polled
     }
 
     /// Whether the running program is to be polled now.
@@ -114,6 +127,8 @@ impl Keep {
             return vec![];
         }
         self.poll_at = None;
+        // It counts also if nothing comes of it: a program that it ends is not polled at each of its starts.
+        self.polled = Some((now, Span(0)));
         self.queue.push_back(Call::PeriodicPoll);
         self.next_call(now)
     }
@@ -172,7 +187,7 @@ impl Keep {
     }
 
     /// A program that runs is to end: it is told why, if there is anything to tell, then that it ends, and then gets the
-    /// signal, all within the grace.
+    /// signal, all within the grace. What it was told before that is not waited for: it may take longer than the grace.
     pub(super) fn part(&mut self, why: Option<Call>, now: Moment) -> Vec<Action> {
         let until = now.after(self.stop.grace);
         self.life = Life::Parting(until);
@@ -181,15 +196,29 @@ impl Keep {
         let telling = &self.telling;
         self.queue.extend(why.into_iter().chain([Call::Stop]).filter(|call| telling.takes(*call)));
         let mut actions = vec![self.report(Phase::Stopping, format!("has {} to end", self.stop.grace))];
-        if self.calling.is_some() {
-            actions.push(Action::Wake(until)); // the call under way is waited for, but not longer than the rest
-        }
+        actions.extend(self.cancel());
         actions.extend(self.next_call(now));
         actions
     }
 
+    /// Ends the call under way, if there is one, and says what that means for a purge.
+    pub(super) fn cancel(&mut self) -> Vec<Action> {
+        let Some((call, _)) = self.calling.take() else { return vec![] };
+        let mut actions = vec![Action::HangUp];
+        actions.extend((call == Call::Purge).then(|| Action::Purged(Err(self.purge_ended()))));
+        actions
+    }
+
+    /// That a purge came to nothing for what became of its instance.
+    pub(super) fn purge_ended(&self) -> String {
+        format!("{}: it was ended before it was done", self.telling.name(Call::Purge))
+    }
+
     pub(super) fn called(&mut self, result: Result<(), String>, now: Moment) -> Vec<Action> {
         let Some((call, _)) = self.calling.take() else { return vec![] }; // it comes too late
+        if call == Call::PeriodicPoll {
+            self.polled = Some((now, Span(0)));
+        }
         if call == Call::Purge {
             let mut actions = vec![Action::Purged(result)];
             actions.extend(self.next_call(now));

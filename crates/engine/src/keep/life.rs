@@ -29,6 +29,7 @@ impl Keep {
             said: String::new(),
             poll_every: None,
             poll_at: None,
+            polled: None,
             again: false,
             life: Life::New,
         }
@@ -140,9 +141,7 @@ impl Keep {
         let mut actions = vec![Action::KillAll];
         // One that was under way is not tried again: it may be why the program has ended.
         if self.calling.is_some_and(|(call, _)| call == Call::Purge) {
-            let name = self.telling.name(Call::Purge);
-            let why =
-                self.trouble.clone().unwrap_or_else(|| format!("{name}: it was ended before it was done"));
+            let why = self.trouble.clone().unwrap_or_else(|| self.purge_ended());
             actions.push(Action::Purged(Err(why)));
         }
         self.hang_up();
@@ -260,9 +259,11 @@ impl Keep {
             Life::Opening | Life::Running => {
                 let until = now.after(self.stop.grace);
                 self.life = Life::Stopping(until);
+                let mut actions = self.cancel();
                 self.hang_up();
                 let report = self.report(Phase::Stopping, format!("has {} to end", self.stop.grace));
-                vec![Action::Signal(self.stop.signal), Action::Wake(until), report]
+                actions.extend([Action::Signal(self.stop.signal), Action::Wake(until), report]);
+                actions
             }
             Life::Sighting | Life::Preparing | Life::Placing | Life::Checking | Life::Executing => {
                 self.clear(stopped)

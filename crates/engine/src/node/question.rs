@@ -1,7 +1,8 @@
 //! Gate 3: when which question is asked of the machine, and the newest answers.
 //!
 //! One answer per (module version, node) serves all buckets, unless a check uses the bucket. Every answer is renewed
-//! after the gate interval, at moments spread over it by a hash, with at most [`AT_ONCE`] questions under way.
+//! after the gate interval, at moments spread over it by a hash, with at most [`AT_ONCE`] questions under way. Modules take
+//! turns, and none has all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,8 +18,10 @@ use super::known::Known;
 use crate::gates::{self, Answer, Asked, CheckAnswer, Here, Part};
 use crate::reconcile::fingerprint;
 
-/// Questions under way at the same time: a module whose checks hang must not stop the others, nor load the machine.
+/// Questions under way at the same time: checks must not load the machine.
 pub const AT_ONCE: usize = 4;
+/// The same of one module: one whose checks hang must not stop the others.
+const OF_ONE: usize = AT_ONCE - 1;
 
 /// How old an answer to the admission checks may be when an instance starts.
 const FRESH: Span = Span::seconds(1);
@@ -63,7 +66,8 @@ pub struct Question {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Questions {
     entries: BTreeMap<Key, Entry>,
-    queue: BTreeSet<(Moment, Key, Part)>,
+    /// By module; none is empty.
+    queue: BTreeMap<ModuleRef, BTreeSet<(Moment, Key, Part)>>,
     under_way: BTreeSet<(Key, Part)>,
     /// Modules that were asked themselves: somewhere a process may wait for more.
     plugins: BTreeSet<ModuleRef>,
@@ -160,9 +164,45 @@ impl Questions {
             return;
         }
         if let Some(due) = slot.due.replace(now) {
-            self.queue.remove(&(due, key.clone(), part));
+            self.unqueue(due, key, part);
         }
-        self.queue.insert((now, key.clone(), part));
+        self.enqueue(now, key, part);
+    }
+
+    fn enqueue(&mut self, due: Moment, key: &Key, part: Part) {
+        if !self.queue.contains_key(&key.module) {
+            self.queue.insert(key.module.clone(), BTreeSet::new());
+        }
+        if let Some(queue) = self.queue.get_mut(&key.module) {
+            queue.insert((due, key.clone(), part));
+        }
+    }
+
+    fn unqueue(&mut self, due: Moment, key: &Key, part: Part) {
+        let Some(queue) = self.queue.get_mut(&key.module) else { return };
+        queue.remove(&(due, key.clone(), part));
+        if queue.is_empty() {
+            self.queue.remove(&key.module);
+        }
+    }
+
+    /// When each module may be asked next that may be asked now, and how many questions of it are under way.
+    fn turns(&self) -> impl Iterator<Item = (usize, Moment, &ModuleRef)> {
+        let turns = self.queue.iter().filter_map(move |(module, queue)| {
+            let busy = self.under_way.iter().filter(|(key, _)| key.module == *module).count();
+            let (due, ..) = queue.first()?;
+            (busy < OF_ONE).then_some((busy, *due, module))
+        });
+        turns.filter(move |_| self.has_room(AT_ONCE))
+    }
+
+    /// What is to be asked now: of the module that has the least under way, what was due first.
+    fn pop(&mut self, now: Moment) -> Option<(Key, Part)> {
+        let (.., module) = self.turns().filter(|(_, due, _)| *due <= now).min()?;
+        let module = module.clone();
+        let (due, key, part) = self.queue.get(&module)?.first()?.clone();
+        self.unqueue(due, &key, part);
+        Some((key, part))
     }
 
     /// What is known for a bucket.
@@ -247,8 +287,7 @@ impl Questions {
 
     /// When the next question is due.
     pub(super) fn next(&self) -> Option<Moment> {
-        let (due, ..) = self.queue.first()?;
-        self.has_room(AT_ONCE).then_some(*due)
+        self.turns().map(|(_, due, _)| due).min()
     }
 
     /// Asks what is due. What no bucket needs any more is forgotten, what cannot be asked without its artifact waits for it.
@@ -260,8 +299,7 @@ impl Questions {
         now: Moment,
         out: &mut Vec<Action>,
     ) {
-        while self.next().is_some_and(|due| due <= now) {
-            let Some((_, key, part)) = self.queue.pop_first() else { return };
+        while let Some((key, part)) = self.pop(now) {
             let bucket = known.users(&key).next().and_then(|name| known.buckets.get(name));
             let (Some(bucket), Some(module)) = (bucket, known.module(&key.module)) else {
                 self.forget(&key);
@@ -290,7 +328,7 @@ impl Questions {
         let Some(entry) = self.entries.remove(key) else { return };
         for (part, due) in [(Part::Lasting, entry.lasting.due), (Part::Admission, entry.admission.due)] {
             if let Some(due) = due {
-                self.queue.remove(&(due, key.clone(), part));
+                self.unqueue(due, key, part);
             }
         }
     }
@@ -320,11 +358,11 @@ impl Questions {
         slot.answered = Some(now);
         let due = next_due(node, key, interval, now);
         slot.due = Some(due);
-        self.queue.insert((due, key.clone(), part));
         if part == Part::Lasting {
             let unclear = if is_unclear { entry.unclear.saturating_add(1) } else { 0 };
             changed |= std::mem::replace(&mut entry.unclear, unclear) != unclear;
         }
+        self.enqueue(due, key, part);
         changed
     }
 }

@@ -189,14 +189,14 @@ impl TryFrom<v1::ObjectChange> for ObjectStep {
 }
 
 pub(super) fn put(message: &v1::PutObjectRequest) -> Result<PutObject, ApiError> {
-    let size = message.value.len();
+    let (key, size) = (key(&message.key)?, message.value.len());
     if size > OBJECT_VALUE_MAX {
-        let remedy = format!("at most {OBJECT_VALUE_MAX} bytes");
-        return Err(ApiError::invalid("value", format!("{size} bytes"), remedy));
+        let text = format!("object {key} would have {size} bytes; at most {OBJECT_VALUE_MAX} are kept");
+        return Err(ApiError::Exhausted(text));
     }
     Ok(PutObject {
         bucket: name(&message.bucket)?,
-        key: key(&message.key)?,
+        key,
         value: message.value.as_ref().into(),
         base: message.base_version.map(Revision),
         claim: claim(message.claim)?,

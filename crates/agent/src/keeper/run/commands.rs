@@ -7,7 +7,7 @@ use sheaf_model::{Call, Exit, Revision};
 use sheaf_module::Bucket;
 
 use super::super::change::change;
-use super::super::layout::write_json;
+use super::super::layout::write_json_for;
 use super::super::program::{Executed, Program, render};
 use super::super::{FromKeeper, clock, proc};
 use super::{Keeper, Wires};
@@ -53,7 +53,8 @@ impl Keeper {
         if call == Call::UpdatedSource {
             let told = self.told.as_ref().unwrap_or(&commands.bucket);
             let changed = change(told, &commands.bucket);
-            write_json(&layout.change(), &changed, false).map_err(|error| error.to_string())?;
+            let owner = plan.confine.hand_over(layout.data_dir(), &layout.dir())?;
+            write_json_for(owner, &layout.change(), &changed).map_err(|error| error.to_string())?;
             more.push(("SHEAF_CHANGE", layout.change().into_os_string()));
         }
         let program = Program::place_aside(plan, &self.opened, layout, line, &more)?;

@@ -1,6 +1,6 @@
 //! Where it may run: gate 3 over time, the config, draining, and what fails.
 
-use sheaf_model::{Drain, Runtime};
+use sheaf_model::{Drain, Runtime, TemplateName};
 
 use super::*;
 use crate::DrainNode;
@@ -18,6 +18,41 @@ fn gate_3_is_asked_once_for_all_buckets_of_a_module_and_again_every_interval() {
     scene.lines.clear();
     scene.pass(90_000);
     assert!((3..=4).contains(&asked(&scene)), "every 30 s: {:?}", scene.lines);
+}
+
+/// A module whose checks hang has buckets enough to ask about without end.
+#[test]
+fn a_module_whose_checks_hang_keeps_no_other_from_being_asked() {
+    let bucket_check = |module: &mut ModuleSpec| {
+        let kind = CheckKind::File(Template(vec![TemplatePart::Name(TemplateName::BucketName)]));
+        module.can_run_on_this_node.push(Check { kind, timeout: None });
+    };
+    let mut scene = Scene::with(bucket_check);
+    scene.world.apply_module("other", "1", bucket_check);
+    scene.held = Some(Vec::new());
+    for n in 0..10 {
+        scene.world.apply_bucket(&format!("/hangs/{n}"), |put| put.spec.multi_node = true);
+    }
+    scene.sync();
+    let asked = |scene: &mut Scene| {
+        let lines = std::mem::take(&mut scene.lines).into_iter();
+        lines.filter(|line| line.starts_with("ask")).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&mut scene), ["ask Lasting of sleep@2"; 3], "not all that may be under way");
+    for bucket in ["/o/1", "/o/2", "/o/3"] {
+        scene.world.apply_bucket(bucket, |put| {
+            put.spec.multi_node = true;
+            put.spec.module = ModuleRef::parse("other").expect("a module's name");
+        });
+    }
+    scene.sync();
+    assert_eq!(asked(&mut scene), ["ask Lasting of other@1"], "at once");
+    // One that hangs is given up: those who wait take turns.
+    for expected in ["ask Lasting of other@1", "ask Lasting of sleep@2"] {
+        let hung = scene.held.as_mut().expect("held back").remove(0);
+        scene.answer(hung);
+        assert_eq!(asked(&mut scene), [expected]);
+    }
 }
 
 #[test]

@@ -144,7 +144,10 @@ fn what_cannot_be_a_job_is_refused_and_changes_nothing() {
         name: ModuleName::new("sleep").expect("a name"),
         version: ModuleVersion::new("1").expect("one"),
     };
-    assert!(why(world.propose(Command::DeleteModule(delete))).contains("is used by job a"));
+    world.apply_bucket("/x", |_| {});
+    world.submit("b", 1, |_| {});
+    let text = why(world.propose(Command::DeleteModule(delete)));
+    assert!(text.contains("is used by /x, job a, job b; delete these first"), "{text}");
     assert_eq!(counts(&world, id)[1], 3);
 }
 
