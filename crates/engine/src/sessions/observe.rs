@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sheaf_model::{LeaveReason, Moment, NodeStatus, Phase};
+use sheaf_model::{LeaveReason, Moment, NodeId, NodeStatus, Phase};
 
 use super::{Departed, Former, Hint, Seen, Sessions};
 use crate::state::{Bucket, State};
