@@ -170,12 +170,7 @@ impl Questions {
     }
 
     fn enqueue(&mut self, due: Moment, key: &Key, part: Part) {
-        if !self.queue.contains_key(&key.module) {
-            self.queue.insert(key.module.clone(), BTreeSet::new());
-        }
-        if let Some(queue) = self.queue.get_mut(&key.module) {
-            queue.insert((due, key.clone(), part));
-        }
+        self.queue.entry(key.module.clone()).or_default().insert((due, key.clone(), part));
     }
 
     fn unqueue(&mut self, due: Moment, key: &Key, part: Part) {
