@@ -40,9 +40,14 @@ impl NodeApi for Control {
         self.caught_up(&caller).await?;
         self.see(|sight| {
             let place = |row: &AffinityRow| format!("{}\u{0}{}", row.bucket, row.node);
-            let rows: Vec<AffinityRow> = match &ask.node {
-                Some(node) => sight.affinity_on(find(sight.state, node)?.id).collect(),
-                None => sight.affinity().filter(|row| place(row) > ask.page.token).collect(),
+            let rows: Vec<AffinityRow> = match (&ask.bucket, &ask.node) {
+                (Some(bucket), None) => sight.affinity_of_bucket(bucket),
+                (Some(bucket), Some(node)) => {
+                    let node = find(sight.state, node)?.facts.name.as_str();
+                    sight.affinity_of_bucket(bucket).into_iter().filter(|row| row.node == node).collect()
+                }
+                (None, Some(node)) => sight.affinity_on(find(sight.state, node)?.id).collect(),
+                (None, None) => sight.affinity().filter(|row| place(row) > ask.page.token).collect(),
             };
             let rows = rows.into_iter().filter(|row| place(row) > ask.page.token);
             Ok(page(&ask.page, rows, place))
