@@ -71,12 +71,14 @@ fn every_call(cluster: &Cluster, agent: &Agent) {
     agent.cli(&["bucket", "logs", &name]).ok();
     // What changes.
     let label = format!("of-{node}");
-    agent.cli(&["node", "label", "n3", &label]).ok();
+    agent.cli(&["node", "label", "n3", &label, "--wait"]).ok();
     agent.cli(&["node", "label", "n3", &format!("{label}-")]).ok();
     agent.cli(&["bucket", "restart", &name, "--wait"]).ok();
     agent.cli(&["bucket", "suspend", &name, "--wait"]).ok();
     agent.cli(&["bucket", "resume", &name, "--wait"]).ok();
     agent.cli(&["bucket", "delete", "--yes", &name, "--wait"]).ok();
+    let left: Vec<_> = cluster.agents().iter().flat_map(|agent| agent.programs(&name)).collect();
+    assert!(left.is_empty(), "waited for: {left:?}");
     agent.cli(&["module", "delete", "--yes", &format!("{extra}@1")]).ok();
     agent.cli(&["bucket", "status", &name]).exits(3).calm();
 }

@@ -234,6 +234,25 @@ fn too_much(cluster: &Cluster) {
     let output = cluster.cli_with(&["apply", "-f", "-"], half.as_bytes()).exits(1).calm();
     assert!(output.stderr.starts_with("stdin: Bucket /large: the document has 61"), "{output}");
     assert!(output.stderr.contains("more than 512KiB; less in it"), "{output}");
+    // What a file may hold is more than what is applied as one. The first of two is not applied either.
+    let trace = trace(cluster, "much");
+    let many: String = (0..8_000)
+        .map(|n| bucket(&format!("/much/{n}"), "steady", &trace, &format!("owner: '{}'", "x".repeat(120))))
+        .collect();
+    let large = cluster.machine().write("much.yaml", many).display().to_string();
+    let small = bucket("/little", "steady", &trace, "");
+    let small = cluster.machine().write("little.yaml", small).display().to_string();
+    for files in [&[&large][..], &[&small, &large], &[&large, &small]] {
+        let files = files.iter().flat_map(|file| ["-f", file.as_str()]);
+        let args: Vec<&str> = ["apply"].into_iter().chain(files).collect();
+        let output = cluster.cli(&args).exits(1).calm();
+        assert!(output.stderr.starts_with(&format!("{large}: its 8000 documents take ")), "{output}");
+        assert!(
+            output.stderr.contains("1047552 is the most; several smaller files: `sheaf apply -f DIR`"),
+            "{output}"
+        );
+        assert_eq!((output.stderr.lines().count(), output.stdout.as_str()), (1, ""), "{output}");
+    }
     let nine = |text: &str| [text; 9].join(", ");
     let mut bomb = format!("a0: &a0 [{}]\n", nine("lol"));
     for level in 1..10 {

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+use serde_json::Value;
 use sheaf_tests::beats::{self, one_at_a_time, programs};
-use sheaf_tests::documents::{Trace, bucket};
+use sheaf_tests::cli::Follower;
+use sheaf_tests::documents::{Trace, bucket, program};
 use sheaf_tests::{Agent, Cases, Cluster, wait_for};
 
-use crate::scene::{epoch, event_kinds, explain, only_node, pids, trace};
+use crate::scene::{affinity, epoch, event_kinds, explain, only_node, pids, trace};
 
 /// Silence until the lease is surely over, an election, and time to place and start on a busy machine.
 const FAILOVER: Duration = Duration::from_secs(30);
@@ -20,6 +23,8 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("A8 the leader's machine dies with it", || {
         a8(cluster, "/a8/leader", cluster.leader(), Agent::kill_machine);
     });
+    cases.run("a watch tells of a node that is lost, and that is back", || watched(cluster));
+    cases.run("logs are followed over restarts of their node and of the one asked", || followed(cluster));
     cases.run("A29 deleted while a node is down", || a29(cluster));
 }
 
@@ -70,6 +75,83 @@ fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) 
 
 fn trace_begins(trace: &Trace) -> Result<(), String> {
     if programs(trace).is_empty() { Err("no beat".to_owned()) } else { Ok(()) }
+}
+
+fn watched(cluster: &Cluster) {
+    let (trace, victim) = (trace(cluster, "watched.loss"), follower(cluster));
+    let node = victim.name();
+    cluster.apply_and_wait(&bucket("/watched/loss", "steady", &trace, "multi_node: true"));
+    let watching = cluster.leader().follow(&["bucket", "watch", "/watched/loss", "-o", "json"]);
+    let seen = |line: &str| -> (Value, bool) {
+        let line: Value = serde_json::from_str(line).unwrap_or_default();
+        let has = affinity(&line["bucket"]).contains(&node);
+        (line["bucket"].clone(), has)
+    };
+    watching.wait_for_line("it with all its nodes", FAILOVER, |line| seen(line).1);
+    victim.kill_machine();
+    let is_without = |line: &str| {
+        let (bucket, has) = seen(line);
+        bucket["state"] == "running" && bucket["desired"] == 4 && !has
+    };
+    watching.wait_for_line("it without the node that is lost", FAILOVER, is_without);
+    let before = watching.lines().len();
+    victim.start();
+    cluster.wait_back(victim);
+    wait_for("it is told that it runs there again", FAILOVER, || {
+        let lines = watching.lines();
+        let back = |line: &String| seen(line).1 && seen(line).0["running"] == 5;
+        if lines[before..].iter().any(back) { Ok(()) } else { Err(lines[before..].join("\n")) }
+    });
+    assert_eq!(watching.end(Signal::INT), 130);
+    cluster.delete(&["/watched/loss"]);
+}
+
+/// The numbers that a node printed, as a follower has them.
+fn numbers(following: &Follower, node: &str) -> Vec<u64> {
+    let prefix = format!("{node} | line ");
+    following.lines().iter().filter_map(|line| line.strip_prefix(&prefix)?.parse().ok()).collect()
+}
+
+fn followed(cluster: &Cluster) {
+    let trace = trace(cluster, "followed");
+    let leader = cluster.leader().name();
+    let mut others = cluster.agents().iter().filter(|agent| agent.name() != leader);
+    let (victim, asked) = (others.next().expect("a node"), others.next().expect("another"));
+    let (node, other) = (victim.name(), leader);
+    let counting = program("counting", "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.05; done", "");
+    let rules = format!("multi_node: true\nnode_list_rules: [{node}, {other}]");
+    cluster.apply_and_wait(&[counting, bucket("/followed", "counting", &trace, &rules)].concat());
+    let following = asked.follow(&["bucket", "logs", "/followed", "-f", "--tail", "0"]);
+    let goes_on = |what: &str| {
+        let before = [&node, &other].map(|node| numbers(&following, node).last().copied().unwrap_or(0));
+        wait_for(&format!("lines of both nodes {what}"), FAILOVER, || {
+            let now = [&node, &other].map(|node| numbers(&following, node).last().copied().unwrap_or(0));
+            let on = before.iter().zip(now).all(|(before, now)| now > before + 10);
+            if on { Ok(()) } else { Err(format!("{before:?}, {now:?}; {}", following.talk())) }
+        });
+    };
+    goes_on("at first");
+    // The agent is gone; its keeper, the program and what it prints are not.
+    victim.kill();
+    wait_for("that it cannot be read is said", FAILOVER, || {
+        let talk = following.talk();
+        if talk.contains(&format!("{node}: its output cannot be read")) { Ok(()) } else { Err(talk) }
+    });
+    victim.start();
+    cluster.wait_back(victim);
+    goes_on("once it is back");
+    asked.kill();
+    asked.start();
+    cluster.wait_back(asked);
+    goes_on("once the asked one is back");
+    for node in [&node, &other] {
+        let numbers = numbers(&following, node);
+        let first = numbers.first().copied().unwrap_or(0);
+        let each: Vec<u64> = (first..).take(numbers.len()).collect();
+        assert_eq!(numbers, each, "every line of {node} once; {}", following.talk());
+    }
+    assert_eq!(following.end(Signal::INT), 130);
+    cluster.delete(&["/followed"]);
 }
 
 fn a29(cluster: &Cluster) {

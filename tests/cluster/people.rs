@@ -13,6 +13,8 @@ use crate::scene::{affinity, event_kinds, explain, gates, names, trace};
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("--wait exits with 0, 4 and 5", || wait_codes(cluster));
     cases.run("plan exits with 0 and 10, and shows where and why not", || plan(cluster));
+    cases.run("plan of a module that comes with it, and of one that is newer", || plan_along(cluster));
+    cases.run("a watch says what no row of a bucket says", || watch(cluster));
     cases.run("logs of several nodes, and followed", || logs(cluster));
     cases.run("events, listed and followed", || events(cluster));
     cases.run("labels that are given count in rules", || labels(cluster));
@@ -131,8 +133,11 @@ fn logs(cluster: &Cluster) {
     let one = cluster.cli(&["bucket", "logs", "/talk", "--node", "n2"]).ok();
     assert!(one.stdout.contains("n2 | ") && !one.stdout.contains("n1 | "), "{one}");
     let tail = cluster.cli(&["bucket", "logs", "/talk", "--tail", "1", "-o", "json"]).ok().json_lines();
-    let printed = tail.iter().filter(|line| line["stream"] != "sheaf").count();
-    assert!(printed <= 3, "one line of each: {tail:?}");
+    for node in ["n1", "n2", "n3"] {
+        let printed = tail.iter().filter(|line| line["stream"] != "sheaf" && line["node"] == node).count();
+        assert_eq!(printed, 1, "one line of {node}: {tail:?}");
+    }
+    assert_eq!(tail.len(), 3, "and nothing else: {tail:?}");
     // Followed by a node that runs none of it; a restart on each node is heard.
     let follower = cluster.agent(6).follow(&["bucket", "logs", "/talk", "-f", "--tail", "0"]);
     cluster.cli(&["bucket", "restart", "/talk", "--wait"]).ok();
@@ -151,8 +156,81 @@ fn logs(cluster: &Cluster) {
     assert_eq!(follower.end(Signal::INT), 130);
     let previous = cluster.cli(&["bucket", "logs", "/talk", "--node", "n1", "--previous"]).ok();
     assert!(previous.stdout.contains("n1 | hello from n1"), "{previous}");
+    since(cluster);
     cluster.cli(&["bucket", "logs", "/no/such"]).exits(3).calm();
     cluster.delete(&["/talk"]);
+}
+
+/// Two runs of two lines each on n1.
+fn since(cluster: &Cluster) {
+    let ask = |more: &[&str]| {
+        let args = ["bucket", "logs", "/talk", "--node", "n1", "-o", "json"];
+        cluster.cli(&[&args[..], more].concat()).ok().json_lines()
+    };
+    let all = wait_for("both runs have said all", SOON, || {
+        let all = ask(&[]);
+        if all.len() == 4 { Ok(all) } else { Err(format!("{all:?}")) }
+    });
+    let at = all[2]["at"].as_str().expect("a time").to_owned();
+    let from_then: Vec<_> =
+        all.iter().filter(|line| line["at"].as_str() >= Some(at.as_str())).cloned().collect();
+    assert!(from_then.len() < all.len(), "the second run began later: {all:?}");
+    assert_eq!(ask(&["--since", &at]), from_then);
+    assert_eq!(ask(&["--since", "1h"]), all);
+    assert_eq!(ask(&["--since", "2999-01-01T00:00:00Z"]), Vec::<serde_json::Value>::new());
+}
+
+fn plan_along(cluster: &Cluster) {
+    let trace = trace(cluster, "along");
+    let ask = |documents: &[String], form: &str| {
+        cluster.cli_with(&["bucket", "plan", "-f", "-", "-o", form], documents.concat().as_bytes()).exits(10)
+    };
+    // Nodes are asked about a module that none of them has.
+    let checked = module("along", "can_run_on_this_node: [{label: three}]");
+    let one = bucket("/along", "along", &trace, "max_parallel: 2");
+    let planned = ask(&[checked.clone(), one.clone()], "json").json();
+    assert_eq!((&planned[0]["outcome"], &planned[1]["outcome"]), (&"created".into(), &"created".into()));
+    let nodes = planned[1]["nodes"].as_array().expect("every node");
+    let eligible =
+        nodes.iter().filter(|node| node["eligible"] == true).filter_map(|node| node["node"].as_str());
+    assert_eq!(eligible.collect::<Vec<_>>(), ["n1", "n2", "n3"], "{planned:#}");
+    let text = ask(&[checked.clone(), one.clone()], "table");
+    assert!(text.stdout.contains("would run on one of the 3 available of 6 nodes"), "{text}");
+    assert!(text.stderr.contains("warning: Bucket /along: max_parallel has no effect"), "as apply: {text}");
+    cluster.cli(&["module", "status", "along"]).exits(3).calm();
+    // A newer version that comes along changes nothing for a bucket that has another.
+    cluster.apply(&[checked, one.clone()].concat());
+    let newer = module("along", "").replace("version: '1'", "version: '2'");
+    let planned = ask(&[newer.clone(), one], "json").json();
+    assert_eq!((&planned[0]["outcome"], &planned[1]["outcome"]), (&"created".into(), &"unchanged".into()));
+    assert_eq!(planned[1]["differences"], serde_json::json!([]), "{planned:#}");
+    let wanted = bucket("/along", "along@2", &trace, "max_parallel: 2");
+    let planned = ask(&[newer, wanted], "json").json();
+    assert_eq!(planned[1]["differences"][0]["after"], "along@2", "{planned:#}");
+    assert_eq!(
+        planned[1]["nodes"].as_array().map(|nodes| nodes.iter().all(|node| node["eligible"] == true)),
+        Some(true)
+    );
+    cluster.delete(&["/along"]);
+}
+
+fn watch(cluster: &Cluster) {
+    let trace = trace(cluster, "watch");
+    cluster.apply(&bucket("/watch", "refusing", &trace, "suspended: true"));
+    let watching = cluster.agent(6).follow(&["bucket", "watch", "/watch", "-o", "json"]);
+    let says = |state: &str| {
+        watching.wait_for_line(state, SOON, |line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            line["bucket"]["state"] == state
+        });
+    };
+    says("suspended");
+    // Its row says that it is to be placed; that nobody takes it only nodes say.
+    cluster.cli(&["bucket", "resume", "/watch"]).ok();
+    says("unplaced");
+    cluster.delete(&["/watch"]);
+    watching.wait_for_line("that it is gone", SOON, |line| line.contains("\"gone\""));
+    assert_eq!(watching.end(Signal::INT), 130);
 }
 
 fn events(cluster: &Cluster) {

@@ -13,6 +13,8 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("A42 a program that crashes each time", || a42(cluster));
     cases.run("A43 a stop that is ignored by all", || a43(cluster));
     cases.run("a program that ends well is stopped by its signal alone", || gentle(cluster));
+    cases.run("a program that ends by itself, and well", || ended(cluster));
+    cases.run("delete --wait waits for the end of what runs", || delete_waits(cluster));
     cases.run("the death of a keeper ends what it keeps, and it is started again", || keeper_killed(cluster));
 }
 
@@ -81,6 +83,55 @@ fn gentle(cluster: &Cluster) {
     let text = fs::read_to_string(trace.path()).expect("a trace was left");
     assert_eq!(text, "up\nended by USR1\n");
     cluster.delete(&["/gentle"]);
+}
+
+fn ended(cluster: &Cluster) {
+    let trace = trace(cluster, "ended");
+    let script = r#"echo "$SHEAF_NODE $$ ${SHEAF_EPOCH:-0} $SHEAF_REVISION" >> "$TRACE""#;
+    let everywhere = bucket("/ended/all", "brief", &trace, "multi_node: true\nnode_list_rules: [n1, n2]");
+    let documents = [program("brief", script, ""), bucket("/ended/one", "brief", &trace, ""), everywhere];
+    cluster.cli_with(&["apply", "-f", "-", "--wait", "--timeout", "20s"], documents.concat().as_bytes()).ok();
+    for name in ["/ended/one", "/ended/all"] {
+        let status = cluster.status(name);
+        let wanted = (&status["state"], &status["desired"], &status["running"]);
+        assert_eq!(wanted, (&"running".into(), &0.into(), &0.into()), "as wanted, nowhere: {status:#}");
+        let message = status["message"].as_str().unwrap_or_default();
+        let again = format!("exit code 0; `sheaf bucket restart {name}` runs it again");
+        assert!(message.starts_with("ended well on ") && message.ends_with(&again), "{message}");
+        let before = trace.starts().len();
+        cluster.cli(&["bucket", "restart", name, "--wait", "--timeout", "20s"]).ok();
+        let runs = if name == "/ended/one" { 1 } else { 2 };
+        assert_eq!(trace.starts().len(), before + runs, "each once more");
+    }
+    cluster.delete(&["/ended/one", "/ended/all"]);
+}
+
+fn delete_waits(cluster: &Cluster) {
+    let trace = trace(cluster, "slow");
+    let script = r#"trap '' TERM; echo up >> "$TRACE"; while :; do sleep 0.1; done"#;
+    let slow = program("slow", script, "stop: {signal: TERM, grace: 2s}");
+    let everywhere = bucket("/slow/all", "slow", &trace, "multi_node: true\nnode_list_rules: [n1, n2]");
+    cluster.apply_and_wait(&[slow, bucket("/slow/one", "slow", &trace, ""), everywhere].concat());
+    wait_for("their traps are set", Duration::from_secs(10), || {
+        let text = fs::read_to_string(trace.path()).unwrap_or_default();
+        if text.lines().count() == 3 { Ok(()) } else { Err(text) }
+    });
+    for name in ["/slow/one", "/slow/all"] {
+        let short =
+            cluster.cli(&["bucket", "delete", "--yes", name, "--wait", "--timeout", "100ms"]).exits(4);
+        short.mentions(&[format!("{name} is deleted and may still run on ").as_str()]);
+        cluster.cli(&["bucket", "status", name]).exits(3).calm();
+    }
+    cluster.apply_and_wait(&bucket("/slow/two", "slow", &trace, "multi_node: true"));
+    cluster.cli(&["bucket", "delete", "--yes", "/slow/two", "--wait"]).ok();
+    let left: Vec<_> = cluster.agents().iter().flat_map(|agent| agent.programs("/slow/two")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    for name in ["/slow/one", "/slow/all"] {
+        wait_for("they end, too", Duration::from_secs(20), || {
+            let left: Vec<_> = cluster.agents().iter().flat_map(|agent| agent.programs(name)).collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
+    }
 }
 
 fn keeper_killed(cluster: &Cluster) {

@@ -1,6 +1,10 @@
 //! Messages that no client of ours would send: empty, huge, garbage, with values that do not exist. Each gets a precise
 //! error, changes nothing, and disturbs nobody.
 
+#[path = "calls.rs"]
+mod calls;
+
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -15,7 +19,10 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-/// Every call that is answered once, with the code an empty message gets; none: it is a good question.
+use calls::Call;
+
+/// Calls of which it is known exactly what an empty message gets; none: it is a good question. Every other call is tried
+/// as well, see [`calls`].
 const CALLS: &[(&str, Option<Code>)] = &[
     ("BucketService/Apply", Some(Code::InvalidArgument)),
     ("BucketService/Plan", Some(Code::InvalidArgument)),
@@ -39,7 +46,22 @@ const CALLS: &[(&str, Option<Code>)] = &[
     ("ClusterService/Status", None),
     ("ClusterService/Members", None),
     ("EventService/List", None),
+    ("EventService/Watch", None),
+    ("BucketService/Watch", None),
+    ("BucketService/Logs", Some(Code::InvalidArgument)),
+    ("BucketService/Move", Some(Code::InvalidArgument)),
+    ("BucketService/Purge", Some(Code::InvalidArgument)),
+    ("BucketService/Rollback", Some(Code::InvalidArgument)),
+    ("BucketService/Test", Some(Code::InvalidArgument)),
+    ("NodeService/Drain", Some(Code::InvalidArgument)),
+    ("NodeService/Undrain", Some(Code::InvalidArgument)),
+    ("NodeService/Forget", Some(Code::InvalidArgument)),
+    ("ClusterService/Settings", None),
+    ("ClusterService/Transfer", Some(Code::FailedPrecondition)),
 ];
+
+/// A stream that says nothing for so long stands.
+const STANDS: Duration = Duration::from_millis(300);
 
 /// A connection to an agent over which any bytes can be sent as a message.
 struct Raw {
@@ -58,12 +80,19 @@ impl Raw {
     }
 
     fn call(&self, method: &str, message: Vec<u8>) -> Result<Bytes, Status> {
+        Ok(self.send(&format!("sheaf.v1.{method}"), vec![message])?.unwrap_or_default())
+    }
+
+    /// Sends messages to a call of whatever kind. Answers with its first message; none: a stream that has none, or not yet.
+    fn send(&self, call: &str, messages: Vec<Vec<u8>>) -> Result<Option<Bytes>, Status> {
         self.runtime.block_on(async {
             let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(64 << 20);
             client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            let path: PathAndQuery =
-                format!("/sheaf.v1.{method}").parse().expect("a method's name is a path");
-            Ok(client.unary(Request::new(Bytes::from(message)), path, Plain).await?.into_inner())
+            let path: PathAndQuery = format!("/{call}").parse().expect("a method's name is a path");
+            let messages = futures::stream::iter(messages.into_iter().map(Bytes::from));
+            // On the wire one message is a stream of one.
+            let mut answers = client.streaming(Request::new(messages), path, Plain).await?.into_inner();
+            tokio::time::timeout(STANDS, answers.message()).await.unwrap_or(Ok(None))
         })
     }
 
@@ -153,6 +182,7 @@ fn strange_messages_get_precise_errors_and_change_nothing() {
         });
     };
     unchanged("empty messages", &empty);
+    unchanged("no message at all", &silence);
     unchanged("bytes that are no message", &garbage);
     unchanged("enums that do not exist", &enums);
     unchanged("numbers and texts that cannot be", &values);
@@ -162,27 +192,57 @@ fn strange_messages_get_precise_errors_and_change_nothing() {
     cases.end();
 }
 
+/// Every call, of people and of nodes.
+fn every(raw: &Raw) -> BTreeSet<Call> {
+    let (public, peers) = (calls::public(raw), calls::peers());
+    assert!(public.len() >= 73, "{public:?}");
+    assert!(peers.len() >= 15, "{peers:?}");
+    for (method, _) in CALLS {
+        assert!(public.contains(&format!("sheaf.v1.{method}")), "{method} is none of {public:?}");
+    }
+    public.into_iter().chain(peers).collect()
+}
+
+/// What is wrong with a question is told, and that nothing is wrong here.
+fn is_told(call: &str, status: &Status) {
+    let ours = [Code::Internal, Code::Unknown, Code::DataLoss, Code::Unimplemented, Code::Cancelled];
+    assert!(!ours.contains(&status.code()) && !status.message().is_empty(), "{call}: {status:?}");
+}
+
 fn empty(raw: &Raw, _: &Cluster) {
-    for (method, expected) in CALLS {
-        match (raw.call(method, Vec::new()), expected) {
-            (Ok(_), None) => {}
-            (Err(status), Some(code)) if status.code() == *code => {
-                assert!(!status.message().is_empty(), "{method} says nothing");
+    for call in every(raw) {
+        let known = CALLS.iter().find(|(method, _)| call == format!("sheaf.v1.{method}"));
+        match (raw.send(&call, vec![Vec::new()]), known.map(|(_, code)| code)) {
+            (Ok(_), None | Some(None)) => {}
+            (Err(status), None) => is_told(&call, &status),
+            (Err(status), Some(Some(code))) if status.code() == *code => {
+                assert!(!status.message().is_empty(), "{call} says nothing");
             }
-            (answer, expected) => panic!("{method}: {answer:?} instead of {expected:?}"),
+            (answer, expected) => panic!("{call}: {answer:?} instead of {expected:?}"),
+        }
+    }
+}
+
+fn silence(raw: &Raw, _: &Cluster) {
+    for call in every(raw) {
+        if let Err(status) = raw.send(&call, vec![]) {
+            // What has no message is refused before anything of ours sees it.
+            assert!(!status.message().is_empty(), "{call}: {status:?}");
+            assert_ne!(status.code(), Code::Unavailable, "{call}: {status:?}");
         }
     }
 }
 
 fn garbage(raw: &Raw, _: &Cluster) {
-    for (method, _) in CALLS {
+    for call in every(raw) {
         for message in [vec![0xff; 64], b"GET / HTTP/1.1".to_vec(), bytes(1, &[0xff; 9]).split_off(1)] {
-            if let Err(status) = raw.call(method, message) {
-                let fine = [Code::InvalidArgument, Code::Internal];
-                assert!(
-                    fine.contains(&status.code()) && !status.message().is_empty(),
-                    "{method}: {status:?}"
-                );
+            if let Err(status) = raw.send(&call, vec![message]) {
+                assert!(!status.message().is_empty(), "{call}: {status:?}");
+                // That it is none of ours is said by what reads messages.
+                let unread = status.code() == Code::Internal && status.message().contains("decode");
+                if !unread {
+                    is_told(&call, &status);
+                }
             }
         }
     }

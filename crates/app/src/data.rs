@@ -109,22 +109,12 @@ impl DataDir {
             lock.set_len((&lock).stream_position()?)
         };
         whose().map_err(|source| DataError::Io { path: shown.clone(), doing: "write lock", source })?;
-<<<<<<< ours
-        close(&path).map_err(|source| DataError::Io {
-            path: shown.clone(),
-            doing: "close it to other users",
-            source,
-        })?;
-        match std::fs::read(path.join("node.json")) {
-            Ok(bytes) => Ok(Self { record: read(&shown, &bytes)?, path, _lock: lock }),
-=======
         if let Err(error) = close(&path) {
             // Somebody else's, who lets us write there: no reason not to start.
             tracing::warn!("data directory {shown} cannot be closed to other users: {error}");
         }
-        let record = match std::fs::read(path.join("node.json")) {
-            Ok(bytes) => read(&shown, &bytes)?,
->>>>>>> theirs
+        match std::fs::read(path.join("node.json")) {
+            Ok(bytes) => Ok(Self { record: read(&shown, &bytes)?, path, _lock: lock }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let dir = Self { record: Record::new(), path, _lock: lock };
                 dir.save()?;

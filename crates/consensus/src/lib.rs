@@ -55,7 +55,7 @@ pub use error::{MembershipError, OpenError, ProposeError, ReadError, ServiceErro
 pub use offline::{DATABASE, LOG, Offline, OfflineError, nodes_on_disk};
 pub use options::Options;
 pub use peer::{HandleError, Peer, PeerError, PeerStream, Peers};
-pub use proposer::{Applied, ENTRY_BYTES};
+pub use proposer::{Applied, ENTRY_BYTES, fits};
 pub use replica::{Leadership, MemberMetrics, Metrics, Replica};
 pub use ring::{ChangeSet, Changes, Lagged};
 pub use service::Service;

@@ -76,12 +76,7 @@ impl ProposerHandle {
         term: Option<Term>,
     ) -> Result<Applied, ProposeError> {
         self.check(term)?;
-        let bytes = codec::encode_proposal(proposal)
-            .map_err(|error| ProposeError::Encode { why: error.to_string() })?;
-        // An entry's own few bytes must fit too.
-        if bytes.len() + 16 > ENTRY_BYTES {
-            return Err(ProposeError::TooLarge { bytes: bytes.len(), limit: ENTRY_BYTES - 16 });
-        }
+        let bytes = encoded(proposal)?;
         let budget = self.budget.clone().try_acquire_many_owned(bytes.len() as u32);
         let budget = budget.map_err(|_| self.full())?;
         let (answer, applied) = oneshot::channel();
@@ -118,6 +113,24 @@ impl ProposerHandle {
         self.full.fetch_add(1, Ordering::Relaxed);
         ProposeError::Full { waiting: self.queue.max_capacity() - self.queue.capacity() }
     }
+}
+
+/// Whether a proposal is one that an entry holds.
+///
+/// # Errors
+/// [`ProposeError::TooLarge`] or [`ProposeError::Encode`], as proposing it would answer.
+pub fn fits(proposal: &Proposal) -> Result<(), ProposeError> {
+    encoded(proposal).map(drop)
+}
+
+fn encoded(proposal: &Proposal) -> Result<Vec<u8>, ProposeError> {
+    let bytes =
+        codec::encode_proposal(proposal).map_err(|error| ProposeError::Encode { why: error.to_string() })?;
+    // An entry's own few bytes must fit too.
+    if bytes.len() + 16 > ENTRY_BYTES {
+        return Err(ProposeError::TooLarge { bytes: bytes.len(), limit: ENTRY_BYTES - 16 });
+    }
+    Ok(bytes)
 }
 
 /// The task that makes entries.

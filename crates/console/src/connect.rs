@@ -60,9 +60,14 @@ pub(crate) struct Reconnect {
 }
 
 impl Reconnect {
-    /// Something was received.
+    /// Something was received, or a stream stands that may be silent for long.
     pub(crate) const fn received(&mut self) {
         (self.begun, self.told) = (true, false);
+    }
+
+    /// Whether there is something to go on with.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Waits before the next try; fails with what cannot get better by trying.

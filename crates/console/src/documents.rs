@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use sheaf_model::document::{self, FILE_MAX};
+use sheaf_model::document::{self, FILE_MAX, TRANSACTION_MAX, transaction_bytes};
 use sheaf_model::{Defect, Document, ModuleName, ModuleSpec, PutBucket, SubmitJob};
 
 use crate::output::Terminal;
@@ -112,6 +112,7 @@ impl Written {
             ));
         }
         self.defects.extend(parsed.defects);
+        self.defects.extend(too_much(path, &parsed.documents));
         self.sources.push(Source { file: file.to_owned(), documents: parsed.documents });
     }
 
@@ -218,6 +219,18 @@ fn unreadable(file: &Path, error: &io::Error) -> Defect {
     let error = error.to_string();
     let plain = error.split(" (os error").next().unwrap_or(&error);
     defect(file, &format!("cannot be read: {plain}"), remedy)
+}
+
+/// A file is applied as one transaction, which takes less than a file may hold.
+fn too_much(path: &Path, documents: &[Document]) -> Option<Defect> {
+    let bytes = transaction_bytes(documents);
+    (bytes > TRANSACTION_MAX).then(|| {
+        let problem = format!(
+            "its {} documents take {bytes} bytes in one transaction, {TRANSACTION_MAX} is the most",
+            documents.len()
+        );
+        defect(path, &problem, "several smaller files: `sheaf apply -f DIR` takes all of a directory")
+    })
 }
 
 #[cfg(test)]

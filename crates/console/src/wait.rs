@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use sheaf_model::view::{BucketState, BucketStatus};
+use sheaf_model::view::{AffinityRow, BucketState, BucketStatus};
 use sheaf_model::{BucketName, Revision};
-use sheaf_wire::{ApiError, Client, DEFAULT_DEADLINE};
+use sheaf_wire::node::Affinity;
+use sheaf_wire::{ApiError, Client, DEFAULT_DEADLINE, PAGE_MAX, PageOf};
 use tokio::time::{Instant, sleep};
 
 use crate::exit::Failure;
@@ -26,7 +27,7 @@ pub(crate) enum Goal {
     NothingRuns,
     /// Every node that ran it when that was asked for has purged it.
     Purged,
-    /// There is no such bucket.
+    /// There is no such bucket, and nothing of it runs any more.
     Gone,
 }
 
@@ -122,7 +123,12 @@ async fn one(
                 }
                 said(&status)
             }
-            Err(ApiError::NotFound(_)) if goal == Goal::Gone => return Ok(()),
+            Err(ApiError::NotFound(_)) if goal == Goal::Gone => match remains(client, bucket).await {
+                Ok(rows) if rows.is_empty() => return Ok(()),
+                Ok(rows) => ending(bucket, &rows),
+                Err(error) if error.can_retry() => error.to_string(),
+                Err(error) => return Err(error.into()),
+            },
             Err(error) if error.can_retry() => error.to_string(),
             Err(error) => return Err(error.into()),
         };
@@ -130,6 +136,71 @@ async fn one(
             return Err(Failure::TimedOut(format!("the time to wait is over: {seen}")));
         }
         progress.set_message(format!("{place} {seen}"));
+        sleep(PAUSE).await;
+    }
+}
+
+/// Where something of a bucket that is deleted may still run.
+async fn remains(client: &Client, bucket: &BucketName) -> Result<Vec<AffinityRow>, ApiError> {
+    let page = PageOf { size: PAGE_MAX, token: String::new() };
+    Ok(client.affinity(Affinity { node: None, bucket: Some(bucket.clone()), page }).await?.rows)
+}
+
+/// What is left of a bucket that is deleted, in a sentence.
+fn ending(bucket: &BucketName, rows: &[AffinityRow]) -> String {
+    const SHOWN: usize = 5;
+    let row = |row: &AffinityRow| match row.why.as_str() {
+        "" => format!("{} is {}", row.node, row.phase),
+        why => format!("{} is {}: {why}", row.node, row.phase),
+    };
+    let shown: Vec<String> = rows.iter().take(SHOWN).map(row).collect();
+    let more = match rows.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    format!("{bucket} is deleted and may still run on {}: {}{more}", rows.len(), shown.join("; "))
+}
+
+/// Waits until the gates of a node answer for what was registered at this revision, until the time is up.
+pub(crate) async fn answered(
+    client: &Client,
+    out: &mut Terminal,
+    wait: Wait,
+    node: &str,
+    revision: Revision,
+) -> Result<(), Failure> {
+    let progress = if out.progress() { spinner() } else { ProgressBar::hidden() };
+    let deadline = Instant::now() + wait.timeout;
+    let ended = or_interrupted(heard(&client.at_least(revision), &progress, deadline, node, revision)).await;
+    progress.finish_and_clear();
+    ended
+}
+
+async fn heard(
+    client: &Client,
+    progress: &ProgressBar,
+    deadline: Instant,
+    node: &str,
+    revision: Revision,
+) -> Result<(), Failure> {
+    let mut has_seen = false;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now()).clamp(PAUSE, DEFAULT_DEADLINE);
+        let said = match client.with_deadline(left).node(node).await {
+            // What it answers follows at once; it is here by the second look.
+            Ok(detail) if detail.facts.seen >= revision.0 && has_seen => return Ok(()),
+            Ok(detail) => {
+                has_seen = detail.facts.seen >= revision.0;
+                let row = detail.row;
+                format!("node {} is {} and has not answered since revision {revision}", row.name, row.status)
+            }
+            Err(error) if error.can_retry() => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        if Instant::now() >= deadline {
+            return Err(Failure::TimedOut(format!("the time to wait is over: {said}")));
+        }
+        progress.set_message(said);
         sleep(PAUSE).await;
     }
 }

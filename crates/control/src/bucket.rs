@@ -3,10 +3,10 @@
 use sheaf_engine::status::Sight;
 use sheaf_engine::{Bucket, Command, OnBucket as Verb, Release, steward};
 use sheaf_model::view::{BucketRow, Explanation};
-use sheaf_model::{BucketName, NodeId, PutBucket};
+use sheaf_model::{BucketName, NodeId};
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets,
-    MoveBucket, OnBucket, Plan, RollbackBucket, TestBucket, TestStep, WatchBuckets,
+    MoveBucket, OnBucket, Plan, PlanBucket, RollbackBucket, TestBucket, TestStep, WatchBuckets,
 };
 use sheaf_wire::cluster::Apply;
 use sheaf_wire::logs::LogLine;
@@ -20,13 +20,13 @@ use crate::node::find;
 impl BucketApi for Control {
     async fn apply(&self, caller: Caller, ask: ApplyBucket) -> Result<Applied, ApiError> {
         let ApplyBucket { put, request, validate_only } = ask;
-        let apply = Apply { modules: Vec::new(), buckets: vec![put], request, validate_only };
+        let apply = Apply { buckets: vec![put], request, validate_only, ..Apply::default() };
         self.apply_documents(&caller, apply).await
     }
 
-    async fn plan(&self, caller: Caller, ask: PutBucket) -> Result<Plan, ApiError> {
+    async fn plan(&self, caller: Caller, ask: PlanBucket) -> Result<Plan, ApiError> {
         self.caught_up(&caller).await?;
-        self.plan_bucket(ask).await
+        self.plan_bucket(&caller, ask).await
     }
 
     async fn get(&self, caller: Caller, ask: BucketName) -> Result<GotBucket, ApiError> {

@@ -259,16 +259,14 @@ impl Control {
             caller.may(Role::Admin)?;
         }
         ask.buckets.iter().try_for_each(|put| caller.may_change(&put.spec.name))?;
-        let can_be_polled = |module: &ModuleRef| self.can_be_polled(&ask.modules, module);
-        let mut warnings = warnings::without_effect(&ask.buckets, can_be_polled);
-        let said = self.see(|sight| warnings::unenforced(&ask.modules, &ask.buckets, sight.state));
-        warnings.extend(said.unwrap_or_default());
-        let said = self.see(|sight| secret::missing(&ask.modules, &ask.buckets, sight.state));
-        warnings.extend(said.unwrap_or_default());
         let command = sheaf_engine::Apply { modules: ask.modules, buckets: ask.buckets };
+        let warnings = self.warnings_of(&command);
         self.check_schemas(&command)?;
         if ask.validate_only {
             let outcomes = self.outcomes_of(&command)?;
+            if !ask.in_parts {
+                self.fits(caller, Command::Apply(command))?;
+            }
             return Ok(Applied { revision: newest(&outcomes), outcomes, warnings });
         }
         match self.propose(caller, ask.request, Command::Apply(command)).await? {
@@ -279,6 +277,18 @@ impl Control {
             Reply::Refused(refusal) => Err(refused(refusal)),
             other => Err(ApiError::Internal(format!("an answer that fits no documents: {other:?}"))),
         }
+    }
+
+    /// What is registered as asked, and is unlikely to be meant.
+    pub(crate) fn warnings_of(&self, apply: &sheaf_engine::Apply) -> Vec<String> {
+        let sheaf_engine::Apply { modules, buckets } = apply;
+        let can_be_polled = |module: &ModuleRef| self.can_be_polled(modules, module);
+        let mut warnings = warnings::without_effect(buckets, can_be_polled);
+        let said = self.see(|sight| warnings::unenforced(modules, buckets, sight.state));
+        warnings.extend(said.unwrap_or_default());
+        let said = self.see(|sight| secret::missing(modules, buckets, sight.state));
+        warnings.extend(said.unwrap_or_default());
+        warnings
     }
 
     /// What applying these documents now would do: applied to a copy of the rows they touch.

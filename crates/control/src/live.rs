@@ -8,7 +8,7 @@ use sheaf_engine::Sessions;
 use sheaf_model::session::ToNode;
 use sheaf_model::{FullQueues, Incarnation, Moment, NodeId, Queue, Term, Verdict};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// How many messages to one agent may wait; a session that reads slower is closed and opens anew.
 pub(crate) const TO_NODE_QUEUE: usize = 256;
@@ -27,6 +27,8 @@ pub(crate) struct Live {
     pub(crate) conduct: Notify,
     /// Reports that waited for the recorder.
     pub(crate) reports_waited: AtomicU64,
+    /// What is known of nodes beyond the rows has changed; of what kind, those who show it look for themselves.
+    heard: watch::Sender<()>,
 }
 
 /// See [`Live`].
@@ -57,7 +59,18 @@ impl Live {
         let mut inner = self.lock();
         let sessions = Some(Sessions::new(term, now));
         *inner = Inner { sessions, cut_off: inner.cut_off, ..Inner::default() };
+        self.heard();
+    }
+
+    /// A node answered, gave up, came or went: the conductor should look, and whoever shows how buckets do.
+    pub(crate) fn heard(&self) {
         self.conduct.notify_one();
+        self.heard.send_replace(());
+    }
+
+    /// Wakes whenever [`Self::heard`] is said.
+    pub(crate) fn hearing(&self) -> watch::Receiver<()> {
+        self.heard.subscribe()
     }
 
     /// Leadership is over: every session ends, and its agent looks for the new leader.

@@ -1,4 +1,8 @@
 //! Output of a bucket's instances, gathered from the nodes that have it.
+//!
+//! Once, each node is asked for what it has; `follow` stays, and opens again what breaks off.
+
+mod follow;
 
 use std::time::Duration;
 
@@ -6,7 +10,7 @@ use futures::stream::SelectAll;
 use futures::{StreamExt, stream};
 use sheaf_model::{NodeStatus, Timestamp};
 use sheaf_wire::bucket::BucketLogs;
-use sheaf_wire::logs::{LogLine, LogStream};
+use sheaf_wire::logs::{LogLine, LogStream, LogsOf};
 use sheaf_wire::peer::PeerClient;
 use sheaf_wire::{Answers, ApiError, Caller};
 
@@ -16,6 +20,12 @@ use crate::bucket::no_bucket;
 /// How long a node may take to begin.
 const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 
+/// A node whose output is read.
+struct Source {
+    name: String,
+    address: String,
+}
+
 impl Control {
     /// Lines of every node that runs, or ran, the bucket, merged as they come. A node that cannot be read says so in
     /// a line of its own.
@@ -24,21 +34,20 @@ impl Control {
         _caller: Caller,
         ask: BucketLogs,
     ) -> Result<Answers<LogLine>, ApiError> {
-        let nodes = self.nodes_with_logs(&ask)?;
+        let sources = self.sources(&ask)?;
+        if ask.of.follow {
+            return Ok(self.follow_logs(sources, ask));
+        }
         let mut merged = SelectAll::new();
-        let opening = nodes.into_iter().map(|(name, address)| {
+        let opening = sources.into_iter().map(|Source { name, address }| {
             let of = ask.of.clone();
             async move {
-                let opened = async {
-                    PeerClient::new(&address, &self.place.trust.transport)?.logs(of, BEGIN_WITHIN).await
-                };
-                let problem = match opened.await {
+                let problem = match self.open_logs(&address, of).await {
                     Ok(lines) => return Some((name, lines)),
                     Err(ApiError::NotFound(_)) => return None,
                     Err(error) => error.to_string(),
                 };
-                let at = self.clock.wall();
-                let line = trouble(&name, at, &problem);
+                let line = trouble(&name, self.clock.wall(), &problem);
                 Some((name, stream::once(async move { Ok(line) }).boxed()))
             }
         });
@@ -54,32 +63,38 @@ impl Control {
         Ok(merged.boxed())
     }
 
-    fn nodes_with_logs(&self, ask: &BucketLogs) -> Result<Vec<(String, String)>, ApiError> {
+    async fn open_logs(&self, address: &str, of: LogsOf) -> Result<Answers<LogLine>, ApiError> {
+        PeerClient::new(address, &self.place.trust.transport)?.logs(of, BEGIN_WITHIN).await
+    }
+
+    fn sources(&self, ask: &BucketLogs) -> Result<Vec<Source>, ApiError> {
         let name = &ask.of.bucket;
         self.see(|sight| {
             let state = sight.state;
             if !state.buckets.contains_key(name) && !state.instances.contains_key(name) {
                 return Err(no_bucket(name));
             }
-            let alive = state.nodes.values().filter(|node| node.status != NodeStatus::Left);
+            let source = |node: &sheaf_model::Node| Source {
+                name: node.facts.name.to_string(),
+                address: node.facts.address.clone(),
+            };
             if let Some(only) = &ask.node {
                 let node = state
                     .node_named(only)
                     .ok_or_else(|| ApiError::NotFound(format!("there is no node {only}")))?;
-                return Ok(vec![(node.facts.name.to_string(), node.facts.address.clone())]);
+                return Ok(vec![source(node)]);
             }
             // A node keeps the output of what it ran before, so all that are reachable are asked.
-            let reachable = alive.filter(|node| node.status.is_alive());
-            Ok(reachable.map(|node| (node.facts.name.to_string(), node.facts.address.clone())).collect())
+            let alive = state.nodes.values().filter(|node| node.status != NodeStatus::Left);
+            Ok(alive.filter(|node| node.status.is_alive()).map(source).collect())
         })?
     }
 }
 
 fn trouble(node: &str, at: Timestamp, problem: &str) -> LogLine {
-    LogLine {
-        node: node.to_owned(),
-        at,
-        stream: LogStream::Sheaf,
-        text: format!("its output cannot be read: {problem}"),
-    }
+    said(node, at, format!("its output cannot be read: {problem}"))
+}
+
+fn said(node: &str, at: Timestamp, text: String) -> LogLine {
+    LogLine { node: node.to_owned(), at, stream: LogStream::Sheaf, text }
 }

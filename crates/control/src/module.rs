@@ -17,7 +17,7 @@ use crate::filter::{page, selects};
 impl ModuleApi for Control {
     async fn apply(&self, caller: Caller, ask: ApplyModule) -> Result<Applied, ApiError> {
         let ApplyModule { module, request, validate_only } = ask;
-        let apply = Apply { modules: vec![module], buckets: Vec::new(), request, validate_only };
+        let apply = Apply { modules: vec![module], request, validate_only, ..Apply::default() };
         self.apply_documents(&caller, apply).await
     }
 

@@ -40,12 +40,18 @@ impl NodeApi for Control {
     async fn affinity(&self, caller: Caller, ask: Affinity) -> Result<Page<AffinityRow>, ApiError> {
         self.caught_up(&caller).await?;
         self.see(|sight| {
-            let rows: Box<dyn Iterator<Item = (NodeId, AffinityRow)>> = match &ask.node {
-                Some(node) => {
+            let rows: Box<dyn Iterator<Item = (NodeId, AffinityRow)>> = match (&ask.bucket, &ask.node) {
+                (Some(bucket), None) => Box::new(sight.affinity_of_bucket(bucket).into_iter()),
+                (Some(bucket), Some(node)) => {
+                    let node = find(sight.state, node)?.id;
+                    let rows = sight.affinity_of_bucket(bucket).into_iter();
+                    Box::new(rows.filter(move |(at, _)| *at == node))
+                }
+                (None, Some(node)) => {
                     let node = find(sight.state, node)?.id;
                     Box::new(sight.affinity_on(node).map(move |row| (node, row)))
                 }
-                None => Box::new(sight.affinity()),
+                (None, None) => Box::new(sight.affinity()),
             };
             let from = placed(&ask.page.token);
             let rows = rows.filter(|(node, row)| from.is_none_or(|from| (row.bucket.as_str(), *node) > from));

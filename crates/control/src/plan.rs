@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use sheaf_model::session::ToNode;
 use sheaf_model::view::{GateView, NodeExplanation};
-use sheaf_model::{GateOutcome, ModuleSpec, NodeId, NodeStatus, PutBucket, Verdict, document};
-use sheaf_wire::ApiError;
-use sheaf_wire::bucket::Plan;
+use sheaf_model::{GateOutcome, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Verdict, document};
+use sheaf_wire::bucket::{Plan, PlanBucket};
+use sheaf_wire::{ApiError, Caller};
 
 use crate::Control;
 use crate::propose::refused;
@@ -17,8 +17,20 @@ use crate::propose::refused;
 const ANSWER_WITHIN: Duration = Duration::from_secs(6);
 
 impl Control {
-    pub(crate) async fn plan_bucket(&self, put: PutBucket) -> Result<Plan, ApiError> {
-        let apply = sheaf_engine::Apply { modules: Vec::new(), buckets: vec![put] };
+    pub(crate) async fn plan_bucket(&self, caller: &Caller, ask: PlanBucket) -> Result<Plan, ApiError> {
+        let PlanBucket { put, modules } = ask;
+        let is_known = |spec: &ModuleSpec| {
+            let module = ModuleRef { name: spec.name.clone(), version: Some(spec.version.clone()) };
+            self.see(|sight| sight.state.module(&module).is_some_and(|known| *known.spec == *spec))
+        };
+        for module in &modules {
+            // Nodes run its checks, whoever asks.
+            if !is_known(module)? {
+                caller.may(Role::Admin)?;
+            }
+        }
+        let apply = sheaf_engine::Apply { modules, buckets: vec![put] };
+        let warnings = self.warnings_of(&apply);
         self.check_schemas(&apply)?;
         let outcome = self.outcomes_of(&apply)?.pop();
         let outcome = outcome.ok_or_else(|| ApiError::Internal("a plan without an outcome".to_owned()))?;
@@ -28,7 +40,11 @@ impl Control {
             let (Some(spec), Some(put)) = (spec, put) else {
                 return Err(ApiError::Internal("a plan without a bucket".to_owned()));
             };
-            let module = sight.state.module(&spec.module).map(|module| module.spec.clone());
+            let brought = apply.modules.iter().find(|module| {
+                module.name == spec.module.name && Some(&module.version) == spec.module.version.as_ref()
+            });
+            let known = || sight.state.module(&spec.module).map(|module| module.spec.clone());
+            let module = brought.map(|module| Arc::new(module.clone())).or_else(known);
             let module =
                 module.ok_or_else(|| ApiError::NotFound(format!("there is no module {}", spec.module)))?;
             let known = sight.state.buckets.get(&spec.name);
@@ -56,7 +72,7 @@ impl Control {
             explained.sort_by(|a, b| a.node.cmp(&b.node));
             explained
         })?;
-        Ok(Plan { outcome, differences, nodes, warnings: Vec::new() })
+        Ok(Plan { outcome, differences, nodes, warnings })
     }
 
     /// Asks every connected node; those that do not answer in time are missing.

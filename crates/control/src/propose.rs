@@ -13,6 +13,8 @@ use crate::Control;
 
 /// How long a follower that is to show what it has asks the leader whether that is all.
 pub(crate) const FRESH_WITHIN: Duration = Duration::from_secs(1);
+/// Bytes of the longest request id.
+const REQUEST_MAX: usize = 128;
 /// How long a change may take whose caller does not say.
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -49,6 +51,18 @@ impl Control {
                 "the change was not confirmed in time (no quorum?); it may still be made".to_owned(),
             )),
         }
+    }
+
+    /// Whether the log would take this command.
+    ///
+    /// # Errors
+    /// What [`Self::propose`] would answer if it does not.
+    pub(crate) fn fits(&self, caller: &Caller, command: Command) -> Result<(), ApiError> {
+        // No id is longer.
+        let request = Some(RequestId("x".repeat(REQUEST_MAX)));
+        let (actor, at) = (caller.actor.clone(), self.clock.wall());
+        let proposal = Proposal { actor, at, request, command };
+        sheaf_consensus::fits(&proposal).map_err(|error| api_error(&error))
     }
 
     /// Proposes a verb whose answer is only done or refused.
@@ -137,9 +151,14 @@ pub(crate) fn refused(refusal: Refusal) -> ApiError {
 fn api_error(error: &ProposeError) -> ApiError {
     let applied = match error {
         ProposeError::Unknown { .. } | ProposeError::Stopped => Applies::Perhaps,
-        ProposeError::TooLarge { .. } | ProposeError::Encode { .. } => {
-            return ApiError::invalid("", error.to_string(), "a smaller change");
+        ProposeError::TooLarge { bytes, limit } => {
+            return ApiError::invalid(
+                "",
+                format!("too large: {bytes} bytes in one transaction, {limit} is the most"),
+                "the same in several; `sheaf apply -f DIR` applies the files of a directory, each as one",
+            );
         }
+        ProposeError::Encode { .. } => return ApiError::invalid("", error.to_string(), "a smaller change"),
         // Soon it is not over: who asks should hear of it now.
         ProposeError::DiskFull { .. } => {
             return ApiError::Exhausted(format!("{error}: nothing is changed until there is room"));

@@ -162,7 +162,7 @@ impl Control {
         let to_agent = live.link(hello.node, hello.incarnation.clone());
         let floor = self.floor.lock().opened(hello.node, &hello.incarnation, hello.work.as_ref());
         self.floor.dispatch.notify_one();
-        self.live.conduct.notify_one();
+        self.live.heard();
         Ok(Opened { to_agent, start_in, floor })
     }
 }
@@ -213,7 +213,7 @@ impl Control {
                 if let Some(sessions) = &mut self.live.lock().sessions {
                     sessions.answered(node, verdicts, now);
                 }
-                self.live.conduct.notify_one();
+                self.live.heard();
             }
             ToLeader::GaveUp { bucket, epoch } => {
                 if let Some(sessions) = &mut self.live.lock().sessions {
@@ -285,7 +285,7 @@ impl Drop for Session {
         }
         drop(live);
         self.control.floor.lock().closed(self.node, self.floor);
-        self.control.live.conduct.notify_one();
+        self.control.live.heard();
     }
 }
 

@@ -1,14 +1,15 @@
-//! Watches: first everything, then what changes, each with its revision. One for nodes, one for people.
+//! Watches: first everything, then what changes, each with its revision. One for nodes; `people` has the other.
 
-use std::collections::{BTreeSet, VecDeque};
+mod people;
+
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use sheaf_consensus::{ChangeSet, Changes};
+use sheaf_consensus::Changes;
 use sheaf_engine::{Change, watched};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{BucketName, NodeId, Revision};
-use sheaf_wire::bucket::{BucketChange, BucketStep, WatchBuckets};
+use sheaf_model::{BucketName, NodeId};
 use sheaf_wire::peer::WatchNode;
 use sheaf_wire::{Answers, ApiError};
 use tokio::sync::watch;
@@ -105,103 +106,6 @@ impl NodeWatch {
                 Err(_) => (self.ready, self.changes) = Self::from_the_start(&self.member, self.node),
             }
         }
-    }
-}
-
-/// A watch for people: the status of buckets.
-struct BucketWatch {
-    control: Control,
-    member: Member,
-    only: Option<BucketName>,
-    changes: Changes,
-    ready: VecDeque<BucketStep>,
-}
-
-impl Control {
-    pub(crate) fn watch_buckets(&self, ask: WatchBuckets) -> Result<Answers<BucketStep>, ApiError> {
-        let member = self.member()?;
-        let now = member.replica.state().revision;
-        let changes = member.replica.changes(ask.after.unwrap_or(now));
-        let mut watch =
-            BucketWatch { control: self.clone(), member, only: ask.bucket, changes, ready: VecDeque::new() };
-        match ask.after {
-            None => watch.start_again()?,
-            // Whoever resumes learns at once up to where nothing has changed.
-            Some(after) if after >= now => watch.synced(now),
-            Some(_) => {}
-        }
-        let steps = stream::try_unfold(watch, |mut watch| async move {
-            let step = watch.next().await?;
-            Ok(Some((step, watch)))
-        });
-        Ok(steps.boxed())
-    }
-}
-
-impl BucketWatch {
-    fn start_again(&mut self) -> Result<(), ApiError> {
-        let only = self.only.clone();
-        let (revision, buckets) = self.control.see(|sight| {
-            let wanted = |name: &BucketName| only.as_ref().is_none_or(|only| only == name);
-            let buckets = sight.state.buckets.values().filter(|bucket| wanted(bucket.name()));
-            let buckets: Vec<_> = buckets.map(|bucket| sight.bucket_status(bucket)).collect();
-            (sight.state.revision, buckets)
-        })?;
-        self.changes = self.member.replica.changes(revision);
-        self.ready.push_back(BucketStep { revision, change: BucketChange::Reset });
-        let steps = buckets
-            .into_iter()
-            .map(|status| BucketStep { revision, change: BucketChange::Bucket(Box::new(status)) });
-        self.ready.extend(steps);
-        self.synced(revision);
-        Ok(())
-    }
-
-    fn synced(&mut self, revision: Revision) {
-        self.ready.push_back(BucketStep { revision, change: BucketChange::Synced });
-    }
-
-    async fn next(&mut self) -> Result<BucketStep, ApiError> {
-        let mut left = self.control.place.left.subscribe();
-        loop {
-            if let Some(step) = self.ready.pop_front() {
-                return Ok(step);
-            }
-            let next = tokio::select! {
-                // Dropping these loses nothing: a position moves when rows are handed out, and the value stays.
-                next = self.changes.next(ROWS) => next,
-                _ = left.wait_for(|left| *left) => {
-                    return Err(ApiError::Precondition(self.control.place.left_text()));
-                }
-            };
-            match next {
-                Ok(sets) => self.changed(&sets)?,
-                Err(_) => self.start_again()?,
-            }
-        }
-    }
-
-    fn changed(&mut self, sets: &[ChangeSet]) -> Result<(), ApiError> {
-        let names: BTreeSet<&BucketName> =
-            sets.iter().flat_map(|set| set.changes.iter()).filter_map(about).collect();
-        let names = names.into_iter().filter(|name| self.only.as_ref().is_none_or(|only| only == *name));
-        let revision = self.changes.position();
-        let steps: Vec<BucketStep> = self.control.see(|sight| {
-            names
-                .map(|name| {
-                    let change = match sight.state.buckets.get(name) {
-                        Some(bucket) => BucketChange::Bucket(Box::new(sight.bucket_status(bucket))),
-                        None => BucketChange::Gone(name.clone()),
-                    };
-                    BucketStep { revision, change }
-                })
-                .collect()
-        })?;
-        if !steps.is_empty() {
-            self.ready.extend(steps);
-            self.synced(revision);
-        }
-        Ok(())
     }
 }
 

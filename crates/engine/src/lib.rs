@@ -43,7 +43,7 @@ pub use command::{
 pub use job::Job;
 pub use job::table::Jobs;
 pub use objects::{Entry, Object, Objects};
-pub use sessions::Sessions;
+pub use sessions::{Sessions, Told};
 pub use state::{
     Bucket, Cluster, Emergency, Module, Purge, Pushed, Release, Request, Rollout, Secret, State,
 };

@@ -123,9 +123,10 @@ impl Findings {
             .collect();
         if !unreachable.is_empty() {
             self.impossible.push(format!(
-                "bucket {name} cannot become single-node while {} may still run it; wait until they are back, or use \
-                 another name",
-                unreachable.join(", ")
+                "bucket {name} cannot become single-node while {} may still run it; wait until they are back, vouch for \
+                 those that are gone for good with {}, or use another name",
+                unreachable.join(", "),
+                unreachable.iter().map(|node| format!("`sheaf node forget {node}`")).collect::<Vec<_>>().join(" and ")
             ));
         }
     }

@@ -49,6 +49,17 @@ pub struct Sessions {
     running: BTreeMap<(BucketName, NodeId), (Revision, Moment)>,
     /// Leadership is being handed over: nothing is acknowledged or decided.
     frozen: bool,
+    /// How far what nodes say has come.
+    told: Told,
+}
+
+/// How far what nodes say has come in one term: whoever shows it looks again when this has moved on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Counts sessions that opened and streams that ended: they bear on every bucket.
+    pub sessions: u64,
+    /// Counts verdicts; see [`Sessions::answered_since`].
+    pub verdicts: u64,
 }
 
 /// An operator's wish for a bucket that leaves its node. Forgotten with this leadership: then the steward chooses as it
@@ -83,6 +94,8 @@ struct Session {
     releases: bool,
     last_heard: Moment,
     load: Load,
+    /// The newest state that it said it has seen.
+    seen: Revision,
     /// What it said last of any bucket. Of many buckets it says the same, and that is kept once.
     said: Option<Arc<Verdict>>,
 }
@@ -112,6 +125,8 @@ struct Answers {
     revision: Revision,
     first: Moment,
     verdicts: BTreeMap<NodeId, Arc<Verdict>>,
+    /// What [`Told::verdicts`] was when the newest of them came.
+    told: u64,
 }
 
 /// A heartbeat that waits for a quorum round begun after it.
@@ -175,7 +190,18 @@ impl Sessions {
             moves: BTreeMap::new(),
             running: BTreeMap::new(),
             frozen: false,
+            told: Told::default(),
         }
+    }
+
+    /// How far what nodes say has come.
+    pub const fn told(&self) -> Told {
+        self.told
+    }
+
+    /// Buckets about which a node answered after [`Told::verdicts`] was so much.
+    pub fn answered_since(&self, verdicts: u64) -> impl Iterator<Item = &BucketName> {
+        self.answers.iter().filter(move |(_, answers)| answers.told > verdicts).map(|(name, _)| name)
     }
 
     /// Leadership is about to be handed over, or after all it is not. While frozen nothing is acknowledged, fenced or
@@ -240,9 +266,11 @@ impl Sessions {
             releases: same.is_some_and(|former| former.releases),
             last_heard: now,
             load: former.map(|former| former.load).unwrap_or_default(),
+            seen: former.map(|former| former.seen).unwrap_or_default(),
             said: None,
         };
         self.nodes.insert(hello.node, session);
+        self.told.sessions += 1;
         Ok(heard.map_or(Span(0), |heard| heard.after(longest_wait(state)).since(now)))
     }
 
@@ -257,6 +285,7 @@ impl Sessions {
             && session.incarnation == *incarnation
         {
             session.standing = session.standing.saturating_sub(1);
+            self.told.sessions += 1;
         }
     }
 
@@ -268,6 +297,7 @@ impl Sessions {
         // What is heard comes through a session that stands, whatever ended of an earlier term.
         session.standing = session.standing.max(1);
         session.load = heartbeat.load;
+        session.seen = session.seen.max(heartbeat.seen);
         let boot = session.boot.clone();
         self.waiting.retain(|waiting| waiting.node != node);
         self.waiting.push(Waiting { node, boot, sent_at: heartbeat.sent_at });
@@ -280,13 +310,17 @@ impl Sessions {
             if let Some(session) = self.nodes.get_mut(&node) {
                 session.share(&mut verdict);
             }
-            let fresh = || Answers { revision: verdict.revision, first: now, verdicts: BTreeMap::new() };
+            self.told.verdicts += 1;
+            let told = self.told.verdicts;
+            let fresh =
+                || Answers { revision: verdict.revision, first: now, verdicts: BTreeMap::new(), told };
             let answers = self.answers.entry(verdict.bucket.clone()).or_insert_with(fresh);
             if verdict.revision > answers.revision {
                 // Of a node that has not answered anew the old answer still tells people something.
                 answers.revision = verdict.revision;
                 answers.first = now;
             }
+            answers.told = told;
             answers.verdicts.insert(node, verdict);
         }
     }
@@ -449,6 +483,11 @@ impl Sessions {
     /// How busy the node said it is.
     pub fn load(&self, node: NodeId) -> Load {
         self.nodes.get(&node).map(|session| session.load).unwrap_or_default()
+    }
+
+    /// The newest state that the node said it has seen; 0 if it said nothing.
+    pub fn seen(&self, node: NodeId) -> Revision {
+        self.nodes.get(&node).map(|session| session.seen).unwrap_or_default()
     }
 
     /// The node's newest answer for a bucket, if it is about `revision`.

@@ -38,6 +38,9 @@ use crate::{BackendSpec, Bytes, Defect, ModuleSpec, PutBucket, SubmitJob};
 pub const FILE_MAX: usize = 4 << 20;
 /// Longest document in bytes of JSON: it must fit one entry of the log.
 pub const DOCUMENT_MAX: usize = 512 << 10;
+/// Most bytes of modules and buckets that are applied as one, as [`transaction_bytes`] counts them: an entry of the log
+/// holds 1 MiB, of which a little is for who asked, and when.
+pub const TRANSACTION_MAX: usize = (1 << 20) - (1 << 10);
 /// Most documents in a text.
 pub const DOCUMENTS_MAX: usize = 10_000;
 /// Most defects in an answer; nobody reads more, and a bad text must not make a far larger answer.
@@ -66,6 +69,21 @@ impl Document {
             Self::Backend(spec) => format!("Backend {}", spec.name),
         }
     }
+}
+
+/// How many bytes these documents take in the log when they are applied as one. Jobs and backends, which are not, count
+/// nothing.
+pub fn transaction_bytes<'a>(documents: impl IntoIterator<Item = &'a Document>) -> usize {
+    fn size(value: &impl serde::Serialize) -> usize {
+        // The flavor only counts: what is plain data cannot fail.
+        postcard::serialize_with_flavor(value, postcard::ser_flavors::Size::default()).unwrap_or_default()
+    }
+    let bytes = documents.into_iter().map(|document| match document {
+        Document::Module(spec) => size(&**spec),
+        Document::Bucket(put) => size(&**put),
+        Document::Job(_) | Document::Backend(_) => 0,
+    });
+    bytes.sum()
 }
 
 /// What a text holds: the documents that could be built, and everything that is wrong.

@@ -11,7 +11,7 @@ use crate::{Event, Gate, GateOutcome};
 pub use job::{FailedAttempts, FailureGroup, JobExplanation, JobRow, JobStatus, SubtaskRow};
 
 /// Where a bucket stands as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "each is the promised word; `about` says what it means")]
 pub enum BucketState {
@@ -76,7 +76,7 @@ impl BucketState {
 }
 
 /// An instance, in `bucket status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the promised fields")]
 pub struct InstanceView {
     pub node: String,
@@ -111,7 +111,7 @@ pub struct BucketRow {
 }
 
 /// How far a bucket's next release has come, in `bucket status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RolloutView {
     /// The revision that nodes are released to.
     pub revision: u64,
@@ -126,7 +126,7 @@ pub struct RolloutView {
 }
 
 /// `bucket status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the promised fields")]
 pub struct BucketStatus {
     pub name: String,
@@ -165,7 +165,7 @@ pub struct BucketStatus {
 }
 
 /// How far a purge is, in `bucket status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each is its word")]
 pub struct PurgeView {
     /// The revision at which it was asked for.
@@ -177,7 +177,7 @@ pub struct PurgeView {
 }
 
 /// A node where a purge failed, in `bucket status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each is its word")]
 pub struct PurgeFailure {
     pub node: String,
@@ -287,6 +287,9 @@ pub struct NodeFacts {
     pub full_queues: BTreeMap<String, u64>,
     pub notes: Vec<String>,
     pub reason: String,
+    /// The newest revision that it has seen, as far as it told the present leader.
+    #[serde(default)]
+    pub seen: u64,
 }
 
 /// `node affinity` rows: what runs where, since when and why.

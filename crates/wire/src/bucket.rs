@@ -16,13 +16,13 @@ use serde::Serialize;
 use serde_json::Value;
 use sheaf_model::view::{BucketRow, BucketStatus, Explanation, NodeExplanation};
 use sheaf_model::{
-    BucketName, BucketSpec, Difference, PutBucket, RequestId, Revision, Span, Timestamp, document,
+    BucketName, BucketSpec, Difference, ModuleSpec, PutBucket, RequestId, Revision, Span, Timestamp, document,
 };
 
 pub(crate) use convert::name;
 pub(crate) use serve::Serve;
 
-use crate::logs::{LogLine, LogsOf};
+use crate::logs::{LogLine, LogPlace, LogsOf};
 use crate::{Answers, ApiError, Applied, Caller, Done, Filter, Outcome, Page, PageOf};
 
 /// See `BucketService.Apply`.
@@ -58,6 +58,15 @@ pub struct MoveBucket {
     pub base: Option<Revision>,
     /// The same id again is answered as the first time.
     pub request: Option<RequestId>,
+}
+
+/// See `BucketService.Plan`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanBucket {
+    /// The document.
+    pub put: PutBucket,
+    /// What would be registered before it.
+    pub modules: Vec<ModuleSpec>,
 }
 
 /// See `BucketService.Plan`.
@@ -130,6 +139,8 @@ pub struct BucketLogs {
     pub of: LogsOf,
     /// Only of the node of this name.
     pub node: Option<String>,
+    /// If it stays: where to go on, of nodes whose lines were read before.
+    pub after: Vec<LogPlace>,
 }
 
 /// See `BucketService.History`.
@@ -268,7 +279,7 @@ pub trait BucketApi: Send + Sync + 'static {
         ask: ApplyBucket,
     ) -> impl Future<Output = Result<Applied, ApiError>> + Send;
     /// What `apply` would change; changes nothing.
-    fn plan(&self, caller: Caller, ask: PutBucket) -> impl Future<Output = Result<Plan, ApiError>> + Send;
+    fn plan(&self, caller: Caller, ask: PlanBucket) -> impl Future<Output = Result<Plan, ApiError>> + Send;
     /// What it shall be and where it stands.
     fn get(
         &self,

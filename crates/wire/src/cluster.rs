@@ -27,6 +27,8 @@ pub struct Apply {
     pub request: Option<RequestId>,
     /// Check everything, change nothing.
     pub validate_only: bool,
+    /// If only checked: they are to be applied as several transactions.
+    pub in_parts: bool,
 }
 
 /// See `ClusterService.Settings`.

@@ -37,6 +37,31 @@ pub struct AttemptLogs {
     pub tail: Option<u32>,
 }
 
+/// How far a node's output was read: to go on after a break with no line twice and none left out. Times are those of the
+/// node's own clock; where that was set back, lines from before may come again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPlace {
+    /// The node's name.
+    pub node: String,
+    /// When its last line was printed.
+    pub at: Timestamp,
+    /// How many lines printed at that very moment were read.
+    pub lines: u32,
+}
+
+impl LogPlace {
+    /// The place just after this line.
+    pub fn of(line: &LogLine) -> Self {
+        Self { node: line.node.clone(), at: line.at, lines: 1 }
+    }
+
+    /// The next line of the node was read.
+    pub fn read(&mut self, at: Timestamp) {
+        self.lines = if at == self.at { self.lines.saturating_add(1) } else { 1 };
+        self.at = at;
+    }
+}
+
 /// One line of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {

@@ -9,7 +9,7 @@ use std::future::Future;
 
 use serde::Serialize;
 use sheaf_model::view::{AffinityRow, NodeDetail, NodeRow};
-use sheaf_model::{Drain, RequestId};
+use sheaf_model::{BucketName, Drain, RequestId};
 
 pub(crate) use serve::Serve;
 
@@ -29,6 +29,8 @@ pub struct ListNodes {
 pub struct Affinity {
     /// Only of this node, name or number.
     pub node: Option<String>,
+    /// Only of this bucket, which may be deleted.
+    pub bucket: Option<BucketName>,
     /// Which part.
     pub page: PageOf,
 }

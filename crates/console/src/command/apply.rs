@@ -19,8 +19,8 @@ use crate::wait::{self, Goal};
 /// `sheaf apply`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-The documents of one file are registered together or not at all, modules before buckets. Everything that is wrong \
-with any file is reported at once, and then nothing is registered.
+The documents of one file are registered together or not at all, modules before buckets: one transaction, of at most \
+1 MiB. Everything that is wrong with any file is reported at once, and then nothing is registered.
 
 Examples:
   sheaf apply -f deploy/examples/flume.yaml
@@ -118,7 +118,11 @@ pub(crate) async fn validate(
     }
     let checked = match documents.as_slice() {
         [] => Ok(Applied::default()),
-        documents => client.apply(ask(documents.iter().copied(), true)).await.map_err(Failure::from),
+        documents => {
+            let in_parts = written.sources.len() > 1;
+            let ask = sheaf_wire::cluster::Apply { in_parts, ..ask(documents.iter().copied(), true) };
+            client.apply(ask).await.map_err(Failure::from)
+        }
     };
     let mut defects = written.defects.clone();
     match checked {

@@ -130,29 +130,43 @@ async fn onward(
     }
 }
 
+/// The end of history as it is now.
+async fn end(client: &Client) -> Result<Cursor, Failure> {
+    let newest = ListEvents { limit: 1, newest_first: true, ..ListEvents::default() };
+    let events = client.list_events(newest).await?.events;
+    Ok(events.first().map_or(Cursor { revision: Revision(0), n: u32::MAX }, Cursor::of))
+}
+
 /// What happened after a place, then what happens, until Ctrl-C.
 async fn follow(
     client: &Client,
     format: Format,
     out: &mut Terminal,
-    mut after: Option<Cursor>,
+    after: Option<Cursor>,
     filter: EventFilter,
 ) -> Result<Exit, Failure> {
     let mut printer = Printer::new(format);
     let mut reconnect = Reconnect::default();
+    // A stream that breaks off before anything has happened goes on from here, too.
+    let mut after = match after {
+        Some(after) => after,
+        None => end(client).await?,
+    };
     loop {
-        let mut events = match client.watch_events(WatchEvents { after, filter: filter.clone() }).await {
+        let ask = WatchEvents { after: Some(after), filter: filter.clone() };
+        let mut events = match client.watch_events(ask).await {
             Ok(events) => events,
             Err(error) => {
                 reconnect.again(out, Some(error)).await?;
                 continue;
             }
         };
+        reconnect.received();
         let broken = loop {
             match events.try_next().await {
                 Ok(Some(event)) => {
                     reconnect.received();
-                    after = Some(Cursor::of(&event));
+                    after = Cursor::of(&event);
                     printer.print(out, &[EventRow::from(event)])?;
                     out.flush()?;
                 }

@@ -15,8 +15,8 @@ use sheaf_model::{
 };
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket,
-    ListBuckets, MoveBucket, OnBucket, Plan, RollbackBucket, TestBucket, TestEnd, TestResult, TestStep,
-    WatchBuckets,
+    ListBuckets, MoveBucket, OnBucket, Plan, PlanBucket, RollbackBucket, TestBucket, TestEnd, TestResult,
+    TestStep, WatchBuckets,
 };
 use sheaf_wire::cluster::{
     AllSettings, Apply, ChangeSettings, ClusterApi, CreateToken, CreatedToken, ListTokens, RevokeToken,
@@ -55,7 +55,7 @@ fn token_row() -> TokenRow {
 pub(super) struct Held {
     buckets: BTreeMap<BucketName, (BucketSpec, bool, u64)>,
     modules: Vec<ModuleSpec>,
-    revision: u64,
+    pub(super) revision: u64,
     /// What every bucket's state is said to be; none: running.
     pub(super) state: Option<BucketState>,
     /// Actors and request ids of the changes, in their order.
@@ -66,8 +66,10 @@ pub(super) struct Held {
     pub(super) jobs: Vec<(JobSpec, Vec<Item>)>,
     /// The state that every job comes to; none: it runs for ever.
     pub(super) job_state: Option<JobState>,
-    /// What was asked about subtasks, in words.
+    /// What was asked about subtasks, output and history, in words.
     pub(super) asked: Vec<String>,
+    /// How often somebody may look until nothing runs of what is deleted.
+    pub(super) lingers: usize,
 }
 
 /// The cluster.
@@ -265,14 +267,17 @@ impl BucketApi for Fake {
         Err(ApiError::Unimplemented("one bucket alone".to_owned()))
     }
 
-    async fn plan(&self, _: Caller, ask: PutBucket) -> Result<Plan, ApiError> {
+    async fn plan(&self, _: Caller, PlanBucket { put: ask, modules }: PlanBucket) -> Result<Plan, ApiError> {
         let outcome = self.held().outcome(&ask)?;
         let new = document::bucket_value(&ask.spec, false, None);
         let differences: Vec<Difference> = match self.held().buckets.get(&ask.spec.name) {
             Some((old, ..)) => document::differences(&document::bucket_value(old, false, None), &new),
             None => Vec::new(),
         };
-        Ok(Plan { outcome, differences, nodes: example::explanation().nodes, warnings: Vec::new() })
+        let warnings =
+            modules.iter().map(|module| format!("Module {}@{}: brought", module.name, module.version));
+        let warnings = warnings.chain([format!("Bucket {}: a word", ask.spec.name)]).collect();
+        Ok(Plan { outcome, differences, nodes: example::explanation().nodes, warnings })
     }
 
     async fn get(&self, _: Caller, ask: BucketName) -> Result<GotBucket, ApiError> {
@@ -320,6 +325,26 @@ impl BucketApi for Fake {
         let line = |node: &str, stream, text: &str| {
             Ok(LogLine { node: node.to_owned(), at: Timestamp(0), stream, text: text.to_owned() })
         };
+        if ask.of.follow {
+            // It breaks off after two lines, and the second time for good.
+            let places = ask.after.iter().map(|it| format!("{} {} {}", it.node, it.at.0, it.lines));
+            let places = places.collect::<Vec<_>>().join(", ");
+            let since = ask.of.since.map_or(String::new(), |since| since.0.to_string());
+            self.held().asked.push(format!("since {since:?} tail {:?} after {places:?}", ask.of.tail));
+            let lines = match ask.after.is_empty() {
+                true => vec![
+                    line("n1", LogStream::Stdout, "one"),
+                    line("n1", LogStream::Stdout, "two"),
+                    line("n2", LogStream::Sheaf, "its output cannot be read"),
+                    Err(ApiError::unavailable("the node stops")),
+                ],
+                false => vec![
+                    line("n1", LogStream::Stdout, "three"),
+                    Err(ApiError::Internal("for the test".to_owned())),
+                ],
+            };
+            return Ok(Box::pin(futures::stream::iter(lines)));
+        }
         let lines = vec![
             line("n1", LogStream::Stdout, "listening"),
             line("n2", LogStream::Stderr, "no route"),
@@ -457,7 +482,14 @@ impl NodeApi for Fake {
         }
     }
 
-    async fn affinity(&self, _: Caller, _: Affinity) -> Result<Page<AffinityRow>, ApiError> {
+    async fn affinity(&self, _: Caller, ask: Affinity) -> Result<Page<AffinityRow>, ApiError> {
+        if ask.bucket.is_some() {
+            let mut held = self.held();
+            let left = held.lingers.min(1);
+            held.lingers = held.lingers.saturating_sub(1);
+            let rows = super::node::example::detail().affinity.into_iter().take(left).collect();
+            return Ok(Page { rows, next: String::new() });
+        }
         Ok(Page { rows: super::node::example::detail().affinity, next: String::new() })
     }
 
@@ -516,6 +548,15 @@ impl EventApi for Fake {
     }
 
     async fn watch(&self, _: Caller, ask: WatchEvents) -> Result<Answers<Event>, ApiError> {
+        if ask.filter.kind.as_deref() == Some("quiet") {
+            let after = ask.after.map_or_else(|| "now".to_owned(), |place| place.to_string());
+            let mut held = self.held();
+            held.asked.push(after);
+            if held.asked.len() == 1 {
+                // Before anything has happened.
+                return Ok(Box::pin(futures::stream::iter([Err(ApiError::unavailable("the node stops"))])));
+            }
+        }
         let from = ask.after.map_or(6, |place| place.revision.0 + 1);
         let events = vec![Ok(event(from)), Err(ApiError::Internal("for the test".to_owned()))];
         Ok(Box::pin(futures::stream::iter(events)))

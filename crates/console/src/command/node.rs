@@ -14,8 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::options::{Labels, Page, Wait};
 use crate::output::{Format, Terminal};
 use crate::table::{self, Listing};
-use crate::wait::{self, Goal};
-use crate::{text, when};
+use crate::{text, wait, when};
 
 /// `sheaf node …`
 #[derive(Debug, Subcommand)]
@@ -79,7 +78,8 @@ pub struct Affinity {
 /// `sheaf node label`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-Labels of the node's own config file cannot be taken away here.
+Labels of the node's own config file cannot be taken away here. --wait: until the node's gates answer for the new \
+labels; `sheaf bucket explain NAME` tells what they say.
 
 Examples:
   sheaf node label import-01 gpu zone=a
@@ -149,7 +149,8 @@ impl Affinity {
             Some(name) => Some(found(client, name, async |name| client.node(&name).await).await?.row.name),
             None => None,
         };
-        let fetch = async |page| Ok(client.affinity(AffinityOf { node: node.clone(), page }).await?);
+        let fetch =
+            async |page| Ok(client.affinity(AffinityOf { node: node.clone(), bucket: None, page }).await?);
         let empty = match &node {
             Some(node) => format!("nothing runs on {node}; `sheaf bucket explain NAME` says why not"),
             None => "nothing runs; `sheaf bucket list` shows what there is".to_owned(),
@@ -181,7 +182,11 @@ impl Label {
         if format.is_table() {
             out.say(&format!("labels: {}", labelled.labels.join(", ")));
         }
-        wait::until(client, out, self.wait, Goal::Runs, &[]).await?;
+        out.flush()?;
+        if self.wait.wait {
+            let node = found(client, &self.node, async |name| client.node(&name).await).await?.row.id;
+            wait::answered(client, out, self.wait, &node.to_string(), labelled.done.revision).await?;
+        }
         Ok(Exit::Done)
     }
 }
@@ -321,6 +326,7 @@ pub(super) mod example {
             full_queues: [("watches".to_owned(), 3), ("proposals".to_owned(), 1)].into(),
             notes: vec!["limits: memory not enforceable (no cgroup)".to_owned()],
             reason: String::new(),
+            seen: 4711,
         };
         let affinity = AffinityRow {
             bucket: "/logs/web".to_owned(),

@@ -343,7 +343,14 @@ async fn waiting_ends_as_the_bucket_does() {
         assert_eq!(bench.ran("apply -f all.yaml").await.0, Exit::Done);
     }
     assert_eq!(bench.ran("bucket suspend /b/0 --wait --timeout 5s").await.0, Exit::Done);
+    bench.cluster.held().lingers = usize::MAX;
+    let (ended, _, talk) = bench.ran("bucket delete /b/0 --yes --wait --timeout 200ms").await;
+    assert_eq!(ended, Exit::TimedOut, "it is deleted, and runs on: {talk}");
+    assert!(talk.contains("/b/0 is deleted and may still run on 1: import-01 is running"), "{talk}");
+    assert_eq!(bench.ran("apply -f all.yaml").await.0, Exit::Done);
+    bench.cluster.held().lingers = 2;
     assert_eq!(bench.ran("bucket delete /b/0 --wait --timeout 5s").await.0, Exit::Done);
+    assert_eq!(bench.cluster.held().lingers, 0);
     assert_eq!(bench.ran("bucket status /b/0").await.0, Exit::NotFound);
 }
 
@@ -399,9 +406,10 @@ async fn a_plan_exits_with_10_when_there_are_changes() {
         "c.yaml",
         &format!("{}---\n{}", MODULE.replace("flume", "new"), bucket("/c", 1).replace("flume", "new")),
     );
-    let (exit, data, _) = bench.ran("bucket plan -f c.yaml").await;
+    let (exit, data, talk) = bench.ran("bucket plan -f c.yaml").await;
     assert_eq!(exit, Exit::Changes);
-    assert!(data.contains("its module comes with the same documents"), "{data}");
+    assert!(data.contains("Bucket /c: would be created") && data.contains("THEN"), "nodes are asked: {data}");
+    assert_eq!(talk, "warning: Module new@1: brought\nwarning: Bucket /c: a word\n");
     assert_eq!(bench.cluster.held().changes.len(), 1, "a plan changes nothing");
 }
 
@@ -449,6 +457,18 @@ async fn lines_of_logs_have_their_node() {
 }
 
 #[tokio::test]
+async fn followed_logs_go_on_after_the_last_line_of_each_node() {
+    let bench = Bench::with(1).await;
+    let (exit, data, talk) = bench.ran("bucket logs /b/0 -f --tail 3").await;
+    assert_eq!((exit, data.as_str()), (Exit::Error, "n1 | one\nn1 | two\nn1 | three\n"), "{talk}");
+    assert!(talk.starts_with("n2: its output cannot be read\nthe node stops; trying again\n"), "{talk}");
+    // The two lines of n1 are of one moment; of the others all is new that was printed since then.
+    let asked =
+        ["since \"\" tail Some(3) after \"\"", "since \"0\" tail None after \"n1 0 2\""].map(str::to_owned);
+    assert_eq!(bench.cluster.held().asked, asked);
+}
+
+#[tokio::test]
 async fn a_watch_goes_on_where_it_broke_off() {
     let bench = Bench::with(1).await;
     let (exit, data, talk) = bench.ran("bucket watch -o json").await;
@@ -479,6 +499,11 @@ async fn events_are_the_newest_unless_a_place_is_named() {
     assert_eq!(revisions(&bench.ran("events -o json --after 4.0").await.1), [5]);
     assert_eq!(revisions(&bench.ran("events -o json --follow").await.1), [6]);
     assert_eq!(revisions(&bench.ran("events -o json --follow --since 3").await.1), [4]);
+    // A stream that breaks off before anything has happened goes on from where it began.
+    let (_, data, talk) = bench.ran("events -o json --follow --where kind=quiet").await;
+    assert_eq!(revisions(&data), [6]);
+    assert!(talk.starts_with("the node stops; trying again\n"), "{talk}");
+    assert_eq!(bench.cluster.held().asked, ["5.0", "5.0"]);
 }
 
 #[tokio::test]
@@ -492,6 +517,11 @@ async fn a_node_is_found_by_a_unique_beginning() {
     let (exit, data, talk) = bench.ran("node label import-01 gpu old-").await;
     assert_eq!((exit, talk.as_str()), (Exit::Done, "labels: gpu, old\n"));
     assert!(data.contains("labelled"), "{data}");
+    assert_eq!(bench.ran("node label import-01 gpu --wait --timeout 5s").await.0, Exit::Done);
+    bench.cluster.held().revision = 9_000;
+    let (exit, _, talk) = bench.ran("node label import-01 gpu --wait --timeout 100ms").await;
+    assert_eq!(exit, Exit::TimedOut, "{talk}");
+    assert!(talk.contains("node import-01 is ready and has not answered since revision 9001"), "{talk}");
 }
 
 #[tokio::test]
@@ -501,6 +531,10 @@ async fn history_says_what_each_revision_changed() {
     REVISION  AGO  ACTOR           CHANGED
            9  60s  cli:alice@ops1  owner
            4  60s  cli:alice@ops1  -
+    ");
+    insta::assert_snapshot!(bench.ran("bucket history /b/0 --limit 1").await.1, @r"
+    REVISION  AGO  ACTOR           CHANGED
+           9  60s  cli:alice@ops1  owner
     ");
     assert_eq!(bench.ran("bucket history /never").await.0, Exit::NotFound);
 }

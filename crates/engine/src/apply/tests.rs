@@ -7,6 +7,7 @@ use crate::testing::World;
 use crate::{Change, State, invariants};
 
 mod settings;
+mod total;
 
 #[test]
 fn nothing_is_possible_before_the_cluster_is_formed_and_it_forms_once() {
@@ -125,6 +126,22 @@ fn a_bucket_is_moved_only_where_it_can_go() {
     assert!(matches!(world.propose(good), Reply::Done(_)));
     let again = ask(&world, "/a", None);
     assert!(refusal(world.propose(again)).contains("is leaving its node already"));
+}
+
+#[test]
+fn the_end_of_multi_node_names_the_lost_nodes_and_how_to_vouch_for_them() {
+    let mut world = World::with_nodes(3);
+    world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    world.set_status(2, NodeStatus::Lost);
+    world.set_status(3, NodeStatus::Lost);
+    let refused = refusal(world.try_bucket("/m", |put| put.spec.multi_node = false));
+    for part in ["while n2, n3 may still run it", "`sheaf node forget n2` and `sheaf node forget n3`"] {
+        assert!(refused.contains(part), "{part:?} in {refused}");
+    }
+    for node in [2, 3] {
+        assert!(matches!(world.propose(Command::Forget(NodeId(node))), Reply::Done(_)));
+    }
+    assert!(matches!(world.try_bucket("/m", |put| put.spec.multi_node = false), Reply::Applied(_)));
 }
 
 #[test]
@@ -390,115 +407,6 @@ fn every_change_rebuilds_the_state() {
     world.changes.iter().for_each(|change: &Change| replayed.put(change));
     replayed.revision = world.state.revision;
     assert_eq!(replayed, world.state);
-}
-
-mod total {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn command() -> impl Strategy<Value = Command> {
-        let name = prop_oneof![Just("/a"), Just("/b"), Just("/c")];
-        let node = 0..4_u64;
-        let number = 0..40_u64;
-        (0..22_u8, name, node, number, any::<bool>()).prop_map(|(kind, name, node, n, flag)| {
-            let world = World::unformed();
-            let bucket = world.name(name);
-            let on = OnBucket { bucket: bucket.clone(), base: flag.then_some(Revision(n)) };
-            let (node, epoch, term) = (NodeId(node), Epoch(n), Term(n % 3));
-            let why = "why".to_owned();
-            match kind {
-                0 => Command::Suspend(on),
-                1 => Command::Resume(on),
-                2 => Command::Restart(on),
-                3 => Command::DeleteBucket(on),
-                4 => Command::Bind(Bind {
-                    bucket,
-                    node,
-                    basis: Revision(n),
-                    term,
-                    decision: Decision::default(),
-                }),
-                5 => Command::Free(Free { bucket, epoch, term, why }),
-                6 => Command::Leave(Leave { bucket, epoch, reason: LeaveReason::NodeLost, term: None }),
-                7 => Command::ConfirmResidue(ConfirmResidue { bucket, node, revision: Revision(n) }),
-                8 => {
-                    let status = if flag { NodeStatus::Ready } else { NodeStatus::Lost };
-                    Command::SetNodeStatus(SetNodeStatus { node, status, reason: why, term: None })
-                }
-                9 => {
-                    let phase = if flag { Phase::Failed } else { Phase::Stopped };
-                    let epoch = (n % 2 == 0).then_some(epoch);
-                    let instances = vec![world.instance(name, node.0, epoch, phase)];
-                    Command::RecordPhases(RecordPhases { node, instances })
-                }
-                10 => Command::Register(Register {
-                    key: NodeKey(format!("k{n}")),
-                    facts: world.facts(&format!("n{node}")),
-                }),
-                11..16 => {
-                    of_an_instance(kind, bucket, Claim { node, epoch: (n % 2 == 0).then_some(epoch) }, n)
-                }
-                20 | 21 => of_a_secret(flag, n),
-                16 => Command::EndQuarantine(EndQuarantine { bucket, until: Timestamp(n), term }),
-                17 => settings::any(flag, n, term),
-                _ => {
-                    let modules = vec![world.module("sleep", if flag { "1" } else { "2" })];
-                    let multi = |put: &mut PutBucket| put.spec.multi_node = flag;
-                    Command::Apply(Apply { modules, buckets: vec![world.put(name, multi)] })
-                }
-            }
-        })
-    }
-
-    fn of_a_secret(is_set: bool, n: u64) -> Command {
-        let name = SecretName::new(&format!("s{}", n % 3)).expect("a name");
-        let ciphertext = vec![7; n as usize].as_slice().into();
-        let sealed = Sealed { key: KeyId([1; 8]), nonce: [n as u8; 12], ciphertext };
-        if is_set { Command::PutSecret(PutSecret { name, sealed }) } else { Command::DeleteSecret(name) }
-    }
-
-    fn of_an_instance(kind: u8, bucket: BucketName, claim: Claim, n: u64) -> Command {
-        let key = ObjectKey::new(&format!("k{}", n % 3)).expect("a key");
-        let base = (n.is_multiple_of(5)).then_some(Revision(n));
-        let text = "why".to_owned();
-        match kind {
-            11 => Command::DeleteObject(DeleteObject { bucket, key, base, claim }),
-            12 => Command::AddStatusLine(AddStatusLine { bucket, claim, kind: text.clone(), text }),
-            13 => Command::Disable(Disable { bucket, claim, reason: text }),
-            14 => Command::Quarantine(Quarantine { bucket, claim, until: Timestamp(n), reason: text }),
-            _ => {
-                let value = vec![7; n as usize].as_slice().into();
-                Command::PutObject(PutObject { bucket, key, value, base, claim, token: n % 4 })
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn apply_is_total_deterministic_and_keeps_the_invariants(commands in prop::collection::vec(command(), 1..60)) {
-            let (mut one, mut two) = (World::with_nodes(2), World::with_nodes(2));
-            for (n, command) in commands.into_iter().enumerate() {
-                one.term = Term(n as u64 % 3);
-                two.term = one.term;
-                let before = one.state.clone();
-                let at = one.changes.len();
-                let reply = one.propose(command.clone());
-                prop_assert_eq!(&reply, &two.propose(command));
-                if matches!(reply, Reply::Refused(_)) {
-                    prop_assert_eq!(one.changes.len(), at, "a refusal changes nothing");
-                    prop_assert_eq!(&State { revision: before.revision, ..one.state.clone() }, &before);
-                }
-                prop_assert_eq!(invariants::check(&one.state), Vec::<String>::new());
-            }
-            prop_assert_eq!(&one.state, &two.state);
-            let mut rebuilt = State { revision: one.state.revision, ..State::default() };
-            one.state.rows().for_each(|row| rebuilt.put(&row));
-            prop_assert_eq!(&rebuilt, &one.state, "nothing but rows, in whatever order they came");
-            let encode = |world: &World| postcard::to_stdvec(&world.changes).expect("plain data encodes");
-            prop_assert_eq!(encode(&one), encode(&two), "byte for byte");
-        }
-    }
 }
 
 #[test]

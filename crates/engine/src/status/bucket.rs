@@ -3,7 +3,7 @@
 use sheaf_model::view::{
     BucketCounts, BucketRow, BucketState, BucketStatus, InstanceView, PurgeFailure, PurgeView, RolloutView,
 };
-use sheaf_model::{Instance, LeaveReason, Node, NodeId, NodeStatus, OnNodeLost, Phase};
+use sheaf_model::{Exit, Instance, LeaveReason, Node, NodeId, NodeStatus, OnNodeLost, Phase};
 
 use super::Sight;
 use crate::state::{Bucket, Emergency, Rollout};
@@ -17,6 +17,8 @@ struct Tally {
     running: u32,
     /// Nodes that should run it but gave up.
     gave_up: u32,
+    /// Nodes where it has ended as wanted, and so should not run any more.
+    ended: u32,
     /// Nodes whose answer is still awaited.
     awaited: u32,
     /// Instances that exist in any phase but stopped and failed.
@@ -103,7 +105,10 @@ impl Sight<'_> {
             affinity_epoch: binding.map(|binding| binding.epoch.0),
             affinity_since: binding.map(|binding| binding.since.to_string()),
             state,
-            desired: if spec.multi_node { tally.desired } else { u32::from(!bucket.is_off()) },
+            desired: match spec.multi_node {
+                true => tally.desired,
+                false => u32::from(!bucket.is_off() && !self.has_ended_where_bound(bucket)),
+            },
             running: tally.running,
             instances: self.instances(bucket).map(|instance| self.instance_view(instance)).collect(),
             owner: spec.owner.clone(),
@@ -200,6 +205,37 @@ impl Sight<'_> {
         self.is_reachable(node) && instance.is_some_and(|i| i.phase == Phase::Running && i.revision >= basis)
     }
 
+    /// Whether its program has ended there by itself, and well: nobody wants it to run again.
+    fn has_ended(&self, bucket: &Bucket, node: NodeId) -> bool {
+        let instance = self.state.instances.get(bucket.name()).and_then(|nodes| nodes.get(&node));
+        self.is_reachable(node)
+            && instance.is_some_and(|i| {
+                i.phase == Phase::Stopped
+                    && i.exit.is_some_and(Exit::is_success)
+                    && i.revision >= bucket.basis_for(node)
+            })
+    }
+
+    /// The same of a single-node bucket, on the node that it is bound to.
+    fn has_ended_where_bound(&self, bucket: &Bucket) -> bool {
+        let Some(bound) = self.state.bindings.get(bucket.name()) else { return false };
+        let instance = self.state.instances.get(bucket.name()).and_then(|nodes| nodes.get(&bound.node));
+        bound.leaving.is_none()
+            && instance.is_some_and(|instance| instance.epoch == Some(bound.epoch))
+            && self.has_ended(bucket, bound.node)
+    }
+
+    /// Where it has ended, and how to run it again; empty: nowhere.
+    fn said_of_the_end(&self, bucket: &Bucket) -> String {
+        let ended = self.instances(bucket).filter(|instance| self.has_ended(bucket, instance.node));
+        let nodes: Vec<String> = ended.map(|instance| self.state.node_name(instance.node)).collect();
+        if nodes.is_empty() {
+            return String::new();
+        }
+        let (name, nodes) = (bucket.name(), nodes.join(", "));
+        format!("ended well on {nodes}, exit code 0; `sheaf bucket restart {name}` runs it again")
+    }
+
     /// Whether the node is being drained, and of this bucket, too.
     fn is_emptied_of(&self, bucket: &Bucket, node: &Node) -> bool {
         let bound = self.state.bindings.get(bucket.name()).is_some_and(|bound| bound.node == node.id);
@@ -218,17 +254,19 @@ impl Sight<'_> {
                 sessions.verdict(bucket.name(), bucket.release_for(node.id).revision, node.id)
             });
             let running = self.runs_up_to_date(bucket, node.id);
+            let ended = multi && !running && self.has_ended(bucket, node.id);
             let available = match verdict {
                 Some(Some(verdict)) => verdict.eligible() || (multi && running),
                 Some(None) => {
                     let known = self.sessions.is_some_and(|sessions| sessions.is_connected(node.id));
                     tally.awaited += u32::from(known && node.status != NodeStatus::Joining);
-                    running
+                    running || ended
                 }
-                None => running,
+                None => running || ended,
             };
             let available = available && (running || !self.is_emptied_of(bucket, node));
-            tally.desired += u32::from(available);
+            tally.desired += u32::from(available && !ended);
+            tally.ended += u32::from(available && ended);
             tally.running += u32::from(running);
             tally.gave_up += u32::from(available && bucket.gave_up.contains_key(&node.id));
         }
@@ -242,7 +280,7 @@ impl Sight<'_> {
     }
 
     fn multi_state(&self, bucket: &Bucket, tally: Tally) -> (BucketState, String) {
-        let Tally { desired, running, gave_up, awaited, alive } = tally;
+        let Tally { desired, running, gave_up, ended, awaited, alive } = tally;
         if bucket.is_off() {
             return match alive {
                 0 => off_state(bucket),
@@ -250,12 +288,14 @@ impl Sight<'_> {
             };
         }
         match desired {
-            0 if awaited > 0 || self.sessions.is_none() => {
+            0 if awaited > 0 || (self.sessions.is_none() && ended == 0) => {
                 (BucketState::Placing, format!("{awaited} nodes have not answered yet"))
             }
+            // As wanted: it runs wherever it should, which is nowhere any more.
+            0 if ended > 0 => (BucketState::Running, self.said_of_the_end(bucket)),
             0 => (BucketState::Unplaced, "no node is available".to_owned()),
             n if gave_up == n => (BucketState::Failed, "its instances gave up restarting".to_owned()),
-            n if running >= n && awaited == 0 => (BucketState::Running, String::new()),
+            n if running >= n && awaited == 0 => (BucketState::Running, self.said_of_the_end(bucket)),
             n if running >= n => (BucketState::Partial, format!("{awaited} nodes have not answered yet")),
             n if running == 0 => (BucketState::Starting, format!("0 of {n} run")),
             n => (BucketState::Partial, format!("{running} of {n} run")),
@@ -292,6 +332,9 @@ impl Sight<'_> {
         }
         if tally.running > 0 {
             return (BucketState::Running, String::new());
+        }
+        if self.has_ended_where_bound(bucket) {
+            return (BucketState::Running, self.said_of_the_end(bucket));
         }
         let instance = self.state.instances.get(name).and_then(|nodes| nodes.get(&binding.node));
         match instance {

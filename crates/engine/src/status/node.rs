@@ -1,7 +1,9 @@
 //! Where nodes stand, and what runs on them.
 
+use std::collections::BTreeSet;
+
 use sheaf_model::view::{AffinityRow, NodeCounts, NodeDetail, NodeFacts, NodeRow};
-use sheaf_model::{Node, NodeId, NodeStatus, Phase};
+use sheaf_model::{BucketName, Node, NodeId, NodeStatus, Phase};
 
 use super::Sight;
 use crate::state::Bucket;
@@ -59,6 +61,7 @@ impl<'a> Sight<'a> {
                 full_queues: load.full_queues.into(),
                 notes: node.facts.notes.clone(),
                 reason: node.reason.clone(),
+                seen: self.sessions.map_or(0, |sessions| sessions.seen(node.id).0),
             },
             affinity: self.affinity_on(node.id).collect(),
         }
@@ -82,7 +85,7 @@ impl<'a> Sight<'a> {
     pub fn affinity(self) -> impl Iterator<Item = (NodeId, AffinityRow)> + 'a {
         let single = self.state.bindings.keys();
         let multi = self.state.instances.keys().filter(|name| !self.state.bindings.contains_key(*name));
-        let names: std::collections::BTreeSet<_> = single.chain(multi).collect();
+        let names: BTreeSet<_> = single.chain(multi).collect();
         let sight = self;
         names.into_iter().flat_map(move |name| {
             let nodes = sight.nodes_of(name).into_iter();
@@ -96,8 +99,42 @@ impl<'a> Sight<'a> {
         let running = self.state.instances.iter().filter(move |(name, nodes)| {
             nodes.contains_key(&node) && self.state.bindings.get(*name).is_none_or(|b| b.node != node)
         });
-        let names: std::collections::BTreeSet<_> = bound.chain(running.map(|(name, _)| name)).collect();
+        let names: BTreeSet<_> = bound.chain(running.map(|(name, _)| name)).collect();
         names.into_iter().filter_map(move |name| self.affinity_row(name, node))
+    }
+
+    /// `node affinity` of one bucket, which may be deleted: of nodes as well that have not confirmed that nothing of it is
+    /// left there.
+    pub fn affinity_of_bucket(&self, name: &BucketName) -> Vec<(NodeId, AffinityRow)> {
+        let residue = self.state.residues.get(name).map(|residue| &residue.nodes);
+        let mut nodes: BTreeSet<NodeId> = self.nodes_of(name).into_iter().collect();
+        nodes.extend(residue.into_iter().flat_map(|nodes| nodes.keys()));
+        let left = |node| residue.is_some_and(|nodes| nodes.contains_key(&node));
+        let row = |node| {
+            let row = self.affinity_row(name, node);
+            let row = row.or_else(|| left(node).then(|| self.unconfirmed(name, node)))?;
+            Some((node, row))
+        };
+        nodes.into_iter().filter_map(row).collect()
+    }
+
+    /// Nobody knows whether something multi-node of it still runs there.
+    fn unconfirmed(&self, name: &BucketName, node: NodeId) -> AffinityRow {
+        let id = self.state.node_name(node);
+        let why = match self.state.is_alive(node) {
+            true => "has not confirmed yet that nothing of it is left there".to_owned(),
+            false => format!("is lost; if it is gone for good, say so: sheaf node forget {id}"),
+        };
+        AffinityRow {
+            bucket: name.to_string(),
+            hostname: self.hostname(node),
+            node: id,
+            epoch: None,
+            since: None,
+            phase: Phase::Stopping.as_str().to_owned(),
+            why,
+            multi_node: true,
+        }
     }
 
     /// Whether an instance of the bucket runs there, whatever revision.
@@ -106,14 +143,14 @@ impl<'a> Sight<'a> {
         instance.is_some_and(|instance| instance.phase == Phase::Running) && self.state.is_alive(node)
     }
 
-    fn nodes_of(&self, name: &sheaf_model::BucketName) -> Vec<NodeId> {
+    fn nodes_of(&self, name: &BucketName) -> Vec<NodeId> {
         let running = self.state.instances.get(name).into_iter().flatten().map(|(node, _)| *node);
         let bound = self.state.bindings.get(name).map(|binding| binding.node);
-        let nodes: std::collections::BTreeSet<NodeId> = running.chain(bound).collect();
+        let nodes: BTreeSet<NodeId> = running.chain(bound).collect();
         nodes.into_iter().collect()
     }
 
-    fn affinity_row(&self, name: &sheaf_model::BucketName, node: NodeId) -> Option<AffinityRow> {
+    fn affinity_row(&self, name: &BucketName, node: NodeId) -> Option<AffinityRow> {
         let instance = self.state.instances.get(name).and_then(|nodes| nodes.get(&node));
         let binding = self.state.bindings.get(name).filter(|binding| binding.node == node);
         let bucket = self.state.buckets.get(name);

@@ -5,7 +5,7 @@ use sheaf_model::*;
 
 use super::Sight;
 use crate::Sessions;
-use crate::command::Command;
+use crate::command::{Command, Leave, RecordPhases};
 use crate::testing::World;
 
 fn sessions(world: &World, nodes: u64) -> Sessions {
@@ -74,6 +74,71 @@ fn a_single_node_bucket_passes_through_its_states() {
     assert_eq!(state(&world, &sessions, "/a").0, BucketState::Stopping);
     world.free("/a", epoch);
     assert_eq!(state(&world, &sessions, "/a").0, BucketState::Suspended);
+}
+
+/// What a program leaves that ended by itself, with exit code 0 or another.
+fn ended(world: &mut World, bucket: &str, node: u64, epoch: Option<Epoch>, code: i32) {
+    let instance = world.instance(bucket, node, epoch, Phase::Stopped);
+    let instances = vec![Instance { exit: Some(Exit::Code(code)), ..instance }];
+    world.propose(Command::RecordPhases(RecordPhases { node: NodeId(node), instances }));
+}
+
+fn message(world: &World, sessions: &Sessions, bucket: &str) -> String {
+    let sight = Sight { state: &world.state, sessions: Some(sessions), now: Moment(0) };
+    sight.bucket_status(&world.bucket(bucket)).message
+}
+
+#[test]
+fn a_program_that_ended_well_is_as_wanted_until_it_is_to_run_again() {
+    let mut world = World::with_nodes(2);
+    let epoch = world.bound("/a", 1);
+    world.phase("/a", 1, Some(epoch), Phase::Running);
+    let mut sessions = sessions(&world, 2);
+    ended(&mut world, "/a", 1, Some(epoch), 0);
+    assert_eq!(state(&world, &sessions, "/a"), (BucketState::Running, 0, 0));
+    assert_eq!(
+        message(&world, &sessions, "/a"),
+        "ended well on n1, exit code 0; `sheaf bucket restart /a` runs it again"
+    );
+    world.on("/a", Command::Restart);
+    assert_eq!(state(&world, &sessions, "/a"), (BucketState::Starting, 1, 0), "the end of an earlier run");
+
+    world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    for node in [1, 2] {
+        sessions.answered(NodeId(node), vec![world.verdict("/m", None).into()], Moment(0));
+        world.phase("/m", node, None, Phase::Running);
+    }
+    ended(&mut world, "/m", 1, None, 0);
+    assert_eq!(state(&world, &sessions, "/m"), (BucketState::Running, 1, 1), "one has done its part");
+    assert!(message(&world, &sessions, "/m").starts_with("ended well on n1, "));
+    ended(&mut world, "/m", 2, None, 0);
+    assert_eq!(state(&world, &sessions, "/m"), (BucketState::Running, 0, 0));
+    assert!(message(&world, &sessions, "/m").starts_with("ended well on n1, n2, "));
+    sessions.answered(NodeId(2), vec![world.verdict("/m", Some("no")).into()], Moment(0));
+    assert!(state(&world, &sessions, "/m").0 == BucketState::Running, "n1 did what it should");
+    world.on("/m", Command::Suspend);
+    assert_eq!(state(&world, &sessions, "/m").0, BucketState::Suspended);
+}
+
+#[test]
+fn a_program_that_was_stopped_otherwise_has_not_ended_well() {
+    let mut world = World::with_nodes(1);
+    let epoch = world.bound("/a", 1);
+    let sessions = sessions(&world, 1);
+    ended(&mut world, "/a", 1, Some(epoch), 3);
+    assert_eq!(state(&world, &sessions, "/a"), (BucketState::Starting, 1, 0));
+    let basis = world.bucket("/a").current.revision;
+    ended(&mut world, "/a", 1, Some(epoch), 0);
+    world.propose(Command::Leave(Leave {
+        bucket: world.name("/a"),
+        epoch,
+        reason: LeaveReason::NodeLost,
+        term: None,
+    }));
+    assert_eq!(state(&world, &sessions, "/a").0, BucketState::Stopping);
+    world.free("/a", epoch);
+    world.propose(Command::Bind(world.bind_command("/a", 1, basis)));
+    assert_eq!(state(&world, &sessions, "/a"), (BucketState::Starting, 1, 0), "under another epoch");
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub(super) async fn logs(State(shared): State<Arc<Shared>>, ask: Ask) -> Answer 
         previous: ask.flag("previous")?,
     };
     let node = ask.text("node").map(str::to_owned);
-    let opened = ask.client.bucket_logs(BucketLogs { of, node }).await;
+    let opened = ask.client.bucket_logs(BucketLogs { of, node, after: Vec::new() }).await;
     live::answers(&shared, opened, |line| Sent::new("line", line.json()))
 }
 

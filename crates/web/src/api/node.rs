@@ -34,7 +34,7 @@ pub(super) async fn status(ask: Ask) -> Answer {
 /// `node affinity [NODE]`
 pub(super) async fn affinity(ask: Ask) -> Answer {
     let ask = ask.only(&["node", "limit", "after"])?;
-    let of = Affinity { node: ask.text("node").map(str::to_owned), page: ask.page()? };
+    let of = Affinity { node: ask.text("node").map(str::to_owned), bucket: None, page: ask.page()? };
     Ok(answer::page(&ask.client.affinity(of).await?))
 }
 

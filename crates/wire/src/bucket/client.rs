@@ -1,12 +1,12 @@
 //! The client side of `sheaf.v1.BucketService`.
 
+use sheaf_model::BucketName;
 use sheaf_model::view::{BucketRow, Explanation};
-use sheaf_model::{BucketName, PutBucket};
 use tonic::transport::Channel;
 
 use super::{
     ApplyBucket, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets, MoveBucket,
-    OnBucket, Plan, RollbackBucket, TestBucket, TestStep, WatchBuckets,
+    OnBucket, Plan, PlanBucket, RollbackBucket, TestBucket, TestStep, WatchBuckets,
 };
 use crate::logs::LogLine;
 use crate::proto::v1;
@@ -27,7 +27,7 @@ impl Client {
     }
 
     /// What [`Client::apply_bucket`] would change.
-    pub async fn plan_bucket(&self, ask: PutBucket) -> Result<Plan, ApiError> {
+    pub async fn plan_bucket(&self, ask: PlanBucket) -> Result<Plan, ApiError> {
         let request = self.request(v1::PlanBucketRequest::from(ask));
         self.unary(request, async |request| self.buckets().plan(request).await).await?.try_into()
     }

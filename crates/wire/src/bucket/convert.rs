@@ -5,12 +5,12 @@ use sheaf_model::{BucketName, Difference, PutBucket, Revision, Timestamp};
 
 use super::{
     ApplyBucket, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets,
-    MoveBucket, OnBucket, Plan, RollbackBucket, WatchBuckets,
+    MoveBucket, OnBucket, Plan, PlanBucket, RollbackBucket, WatchBuckets,
 };
 use crate::change::{page_of, timestamp, timestamp_from};
 use crate::logs::LogsOf;
 use crate::proto::v1;
-use crate::spec::{BucketMessage, bucket_answer, bucket_request, bucket_spec, read};
+use crate::spec::{BucketMessage, bucket_answer, bucket_request, bucket_spec, module_request, read};
 use crate::{ApiError, Caller, Filter, Outcome, PAGE_MAX, Page};
 
 const KEYS: &[&str] =
@@ -51,22 +51,27 @@ impl From<ApplyBucket> for v1::ApplyBucketRequest {
     }
 }
 
-pub(super) fn plan(message: v1::PlanBucketRequest) -> Result<PutBucket, ApiError> {
-    put(BucketMessage {
+pub(super) fn plan(message: v1::PlanBucketRequest) -> Result<PlanBucket, ApiError> {
+    let bucket = BucketMessage {
         bucket: message.bucket,
         base_revision: message.base_revision,
         latest: message.latest,
         suspended: message.suspended,
-    })
+    };
+    let mut documents = read(message.modules.into_iter().map(Some).collect(), vec![bucket])?;
+    let put = documents.buckets.pop();
+    let put = put.ok_or_else(|| ApiError::invalid("bucket", "missing", "a BucketSpec"))?;
+    Ok(PlanBucket { put, modules: documents.modules })
 }
 
-impl From<PutBucket> for v1::PlanBucketRequest {
-    fn from(put: PutBucket) -> Self {
+impl From<PlanBucket> for v1::PlanBucketRequest {
+    fn from(PlanBucket { put, modules }: PlanBucket) -> Self {
         Self {
             bucket: Some(bucket_request(put.spec)),
             base_revision: put.base.map(|revision| revision.0),
             latest: put.latest,
             suspended: put.suspended,
+            modules: modules.into_iter().map(module_request).collect(),
         }
     }
 }
@@ -204,7 +209,11 @@ pub(super) fn logs(message: v1::BucketLogsRequest) -> Result<BucketLogs, ApiErro
         tail: message.tail,
         previous: message.previous,
     };
-    Ok(BucketLogs { of, node: (!message.node.is_empty()).then_some(message.node) })
+    if !of.follow && !message.after.is_empty() {
+        return Err(ApiError::invalid("after", "there is nothing to go on with", "together with follow"));
+    }
+    let after = message.after.into_iter().map(Into::into).collect();
+    Ok(BucketLogs { of, node: (!message.node.is_empty()).then_some(message.node), after })
 }
 
 impl From<BucketLogs> for v1::BucketLogsRequest {
@@ -216,6 +225,7 @@ impl From<BucketLogs> for v1::BucketLogsRequest {
             since: ask.of.since.map(timestamp),
             tail: ask.of.tail,
             previous: ask.of.previous,
+            after: ask.after.into_iter().map(Into::into).collect(),
         }
     }
 }

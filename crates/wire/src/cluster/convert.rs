@@ -26,6 +26,7 @@ pub(super) fn apply(message: v1::ApplyRequest, caller: &Caller) -> Result<Apply,
         buckets: documents.buckets,
         request,
         validate_only: message.validate_only,
+        in_parts: message.in_parts,
     })
 }
 
@@ -42,6 +43,7 @@ impl From<Apply> for v1::ApplyRequest {
             buckets: ask.buckets.into_iter().map(bucket).collect(),
             request_id: ask.request.map(|id| id.0).unwrap_or_default(),
             validate_only: ask.validate_only,
+            in_parts: ask.in_parts,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use sheaf_model::{Attempt, JobId, Timestamp};
 
-use super::{AttemptLogs, LogLine, LogStream, LogsOf};
+use super::{AttemptLogs, LogLine, LogPlace, LogStream, LogsOf};
 use crate::ApiError;
 use crate::bucket::name;
 use crate::change::{timestamp, timestamp_from, unknown};
@@ -31,6 +31,19 @@ impl TryFrom<v1::LogLine> for LogLine {
         };
         let at = line.at.as_ref().map_or(Timestamp(0), timestamp_from);
         Ok(Self { node: line.node, at, stream, text: line.text })
+    }
+}
+
+impl From<LogPlace> for v1::LogPlace {
+    fn from(place: LogPlace) -> Self {
+        Self { node: place.node, at: Some(timestamp(place.at)), lines: place.lines }
+    }
+}
+
+impl From<v1::LogPlace> for LogPlace {
+    fn from(place: v1::LogPlace) -> Self {
+        let at = place.at.as_ref().map_or(Timestamp(0), timestamp_from);
+        Self { node: place.node, at, lines: place.lines }
     }
 }
 

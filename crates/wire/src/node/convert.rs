@@ -1,7 +1,7 @@
 //! Questions and answers about nodes, to and from messages.
 
-use sheaf_model::Defect;
 use sheaf_model::view::{AffinityRow, NodeDetail, NodeFacts, NodeRow};
+use sheaf_model::{BucketName, Defect};
 
 use super::{Affinity, LabelNode, Labelled, ListNodes};
 use crate::change::{page_of, timestamp_of_text, timestamp_text};
@@ -79,6 +79,7 @@ impl From<NodeDetail> for v1::NodeDetail {
                 full_queues: facts.full_queues.into_iter().collect(),
                 notes: facts.notes,
                 reason: facts.reason,
+                seen: facts.seen,
             }),
             affinity: detail.affinity.into_iter().map(Into::into).collect(),
         }
@@ -103,6 +104,7 @@ impl TryFrom<v1::NodeDetail> for NodeDetail {
                 full_queues: facts.full_queues.into_iter().collect(),
                 notes: facts.notes,
                 reason: facts.reason,
+                seen: facts.seen,
             },
             affinity: detail.affinity.into_iter().map(Into::into).collect(),
         })
@@ -167,6 +169,12 @@ impl From<v1::ListNodesResponse> for Page<NodeRow> {
 pub(super) fn affinity(message: v1::AffinityRequest) -> Result<Affinity, ApiError> {
     Ok(Affinity {
         node: (!message.node.is_empty()).then_some(message.node),
+        bucket: match message.bucket.as_str() {
+            "" => None,
+            text => {
+                Some(BucketName::new(text).map_err(|e| ApiError::invalid("bucket", e.problem, e.remedy))?)
+            }
+        },
         page: page_of(message.page_size, message.page_token, PAGE_MAX)?,
     })
 }
@@ -174,7 +182,8 @@ pub(super) fn affinity(message: v1::AffinityRequest) -> Result<Affinity, ApiErro
 impl From<Affinity> for v1::AffinityRequest {
     fn from(ask: Affinity) -> Self {
         let node = ask.node.unwrap_or_default();
-        Self { node, page_size: ask.page.size, page_token: ask.page.token }
+        let bucket = ask.bucket.map(|name| name.as_str().to_owned()).unwrap_or_default();
+        Self { node, page_size: ask.page.size, page_token: ask.page.token, bucket }
     }
 }
 

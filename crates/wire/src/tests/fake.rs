@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use sheaf_model::view::{BucketRow, Explanation};
-use sheaf_model::{BucketName, BucketSpec, Event, ModuleRef, PutBucket, RequestId, Revision, Timestamp};
+use sheaf_model::{BucketName, BucketSpec, Event, ModuleRef, RequestId, Revision, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::bucket::{
     ApplyBucket, BucketApi, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets,
-    MoveBucket, OnBucket, Plan, RollbackBucket, TestBucket, TestStep, WatchBuckets,
+    MoveBucket, OnBucket, Plan, PlanBucket, RollbackBucket, TestBucket, TestStep, WatchBuckets,
 };
 use crate::event::{EventApi, EventPage, ListEvents, WatchEvents};
 use crate::logs::{LogLine, LogStream};
@@ -51,7 +51,7 @@ impl BucketApi for Fake {
         Ok(Applied { outcomes: vec![outcome], warnings: vec![self.name.clone()], revision: Revision(7) })
     }
 
-    async fn plan(&self, _: Caller, _: PutBucket) -> Result<Plan, ApiError> {
+    async fn plan(&self, _: Caller, _: PlanBucket) -> Result<Plan, ApiError> {
         not_here()
     }
 

@@ -15,7 +15,7 @@ use crate::{ApiError, Applies, ServeOptions, Target};
 
 fn logs(follow: bool) -> BucketLogs {
     let of = LogsOf { bucket: name("/logs/web"), follow, since: None, tail: None, previous: false };
-    BucketLogs { of, node: None }
+    BucketLogs { of, node: None, after: vec![] }
 }
 
 /// Two nodes: the first forwards to the second, which answers.

@@ -183,7 +183,7 @@ async fn what_streams_to_somebody_ends_when_its_token_is_revoked() {
     let node = Node::start(Target::Local, None).await;
     let of = LogsOf { bucket: name("/a"), follow: true, since: None, tail: None, previous: false };
     let viewer = node.client(Some(token(1))).await;
-    let mut lines = viewer.bucket_logs(BucketLogs { of, node: None }).await.unwrap();
+    let mut lines = viewer.bucket_logs(BucketLogs { of, node: None, after: vec![] }).await.unwrap();
     lines.next().await.unwrap().unwrap();
     node.door.revoked.send_replace(true);
     let last = tokio::time::timeout(SOON, lines.skip(1).next()).await.expect("it ends").unwrap();

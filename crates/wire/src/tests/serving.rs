@@ -99,7 +99,7 @@ async fn a_node_that_stops_ends_its_streams_and_frees_its_port() {
     let node = Running::start("node", std::sync::Arc::new(Alone)).await;
     let of = LogsOf { bucket: name("/a"), follow: true, since: None, tail: None, previous: false };
     let client = node.client().await;
-    let mut lines = client.bucket_logs(BucketLogs { of, node: None }).await.unwrap();
+    let mut lines = client.bucket_logs(BucketLogs { of, node: None, after: vec![] }).await.unwrap();
     lines.next().await.unwrap().unwrap();
     let begun = Instant::now();
     let address = node.address.clone();

@@ -78,7 +78,13 @@ async fn calls_of_clients_end_at_their_deadline() {
         ("buckets", client.watch_buckets(WatchBuckets::default()).map(|it| it.map(drop)).boxed()),
         ("events", client.watch_events(WatchEvents::default()).map(|it| it.map(drop)).boxed()),
         ("objects", client.watch_objects(objects).map(|it| it.map(drop)).boxed()),
-        ("logs", client.bucket_logs(BucketLogs { of: logs_of(), node: None }).map(|it| it.map(drop)).boxed()),
+        (
+            "logs",
+            client
+                .bucket_logs(BucketLogs { of: logs_of(), node: None, after: vec![] })
+                .map(|it| it.map(drop))
+                .boxed(),
+        ),
     ];
     let ended = all.map(|(what, call)| async move { is_late(what, call.await) });
     tokio::time::timeout(SOON, futures::future::join_all(ended)).await.expect("each at its deadline");

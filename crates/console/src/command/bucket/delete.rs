@@ -16,6 +16,11 @@ use crate::wait::{self, Goal};
 
 /// `sheaf bucket delete`
 #[derive(Args, Debug)]
+#[command(after_long_help = "\
+What runs of it is stopped, each program within its stop grace. --wait: until nothing of it runs any more, on any node.
+
+Examples:
+  sheaf bucket delete /logs/web --yes --wait")]
 pub struct Delete {
     /// The buckets' paths
     #[arg(value_parser = bucket_name, required = true)]

@@ -2,8 +2,8 @@
 
 use clap::Args;
 use sheaf_model::{BucketName, Timestamp, document};
-use sheaf_wire::Client;
 use sheaf_wire::bucket::{BucketHistory, BucketRelease, ReleaseRow};
+use sheaf_wire::{Client, PageOf};
 
 use super::bucket_name;
 use crate::command::page;
@@ -34,8 +34,13 @@ impl History {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
-        let fetch =
-            async |page| Ok(client.bucket_history(BucketHistory { bucket: self.name.clone(), page }).await?);
+        let mut next = String::new();
+        let fetch = async |page| {
+            let ask = BucketHistory { bucket: self.name.clone(), page };
+            let page = client.bucket_history(ask).await?;
+            next.clone_from(&page.next);
+            Ok(page)
+        };
         let mut listing = Listing::new(format);
         // A release is shown once the one before it is known: it says what it changed.
         let mut held: Option<BucketRelease> = None;
@@ -61,7 +66,16 @@ impl History {
         };
         page::each(&self.page, out, fetch, show).await?;
         if let Some(oldest) = held {
-            listing.page(out, &[ReleaseRow::new(&oldest, None)])?;
+            // Where more are kept than were asked for, the one before it says what it changed.
+            let before = match next.is_empty() {
+                true => None,
+                false => {
+                    let page = PageOf { size: 1, token: next };
+                    let ask = BucketHistory { bucket: self.name.clone(), page };
+                    client.bucket_history(ask).await?.rows.pop()
+                }
+            };
+            listing.page(out, &[ReleaseRow::new(&oldest, before.as_ref())])?;
         }
         if format != Format::Yaml {
             listing.end(out)?;

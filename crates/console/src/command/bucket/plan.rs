@@ -1,5 +1,6 @@
 //! `sheaf bucket plan -f FILE`: what apply would change, and where each bucket would run.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -7,9 +8,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sheaf_model::view::NodeExplanation;
-use sheaf_model::{Difference, Document, ModuleSpec, PutBucket, Timestamp, document};
-use sheaf_wire::bucket::Plan as Answer;
-use sheaf_wire::{ApiError, Applied, Client, Outcome, OutcomeVerb};
+use sheaf_model::{Difference, Document, ModuleSpec, PutBucket, Timestamp};
+use sheaf_wire::bucket::{Plan as Answer, PlanBucket};
+use sheaf_wire::{Applied, Client, OutcomeVerb};
 
 use super::explain;
 use crate::command::apply::{OutcomeRow, validate, warn};
@@ -47,8 +48,6 @@ struct Planned {
     nodes: Vec<NodeExplanation>,
     warnings: Vec<String>,
     multi_node: bool,
-    /// What cannot be told, and why.
-    note: &'static str,
 }
 
 impl Plan {
@@ -68,14 +67,17 @@ impl Plan {
         let planned = written.documents().map(async |(_, document)| {
             let outcome = outcome(document, &checked);
             match document {
-                Document::Module(_) | Document::Job(_) | Document::Backend(_) => Ok(Planned::bare(outcome)),
-                Document::Bucket(put) if comes_along(put, &brought, &checked) => {
-                    Planned::unseen(outcome, put, client).await
+                Document::Module(_) | Document::Job(_) | Document::Backend(_) => {
+                    Ok(Planned::bare(outcome, &checked))
                 }
-                Document::Bucket(put) => Ok(Planned::told(client.plan_bucket((**put).clone()).await?, put)),
+                Document::Bucket(put) => {
+                    let ask = PlanBucket { put: (**put).clone(), modules: along(put, &brought) };
+                    Ok::<_, Failure>(Planned::told(client.plan_bucket(ask).await?, put))
+                }
             }
         });
-        let plans: Vec<Planned> = stream::iter(planned).buffered(AT_A_TIME).try_collect().await?;
+        let mut plans: Vec<Planned> = stream::iter(planned).buffered(AT_A_TIME).try_collect().await?;
+        once_each(&mut plans);
         let changes = plans.iter().any(|plan| plan.outcome.outcome != OutcomeVerb::Unchanged.as_str());
         print(out, format, &plans)?;
         Ok(if changes { Exit::Changes } else { Exit::Done })
@@ -92,25 +94,38 @@ fn outcome(document: &Document, checked: &Applied) -> OutcomeRow {
     )
 }
 
-/// Whether the bucket's module is registered by the very documents that are planned: then nobody has answered for it.
-fn comes_along(put: &PutBucket, brought: &[&ModuleSpec], checked: &Applied) -> bool {
-    brought.iter().any(|module| {
-        let wanted = put.spec.module.version.as_ref().is_none_or(|version| *version == module.version);
-        let title = format!("Module {}@{}", module.name, module.version);
-        let new = |outcome: &Outcome| outcome.document == title && outcome.verb != OutcomeVerb::Unchanged;
-        put.spec.module.name == module.name && wanted && checked.outcomes.iter().any(new)
-    })
+/// The versions of the bucket's module that are registered by the very documents that are planned: nodes are asked about
+/// one of them as they are about one that is registered.
+fn along(put: &PutBucket, brought: &[&ModuleSpec]) -> Vec<ModuleSpec> {
+    let mut along: Vec<ModuleSpec> = Vec::new();
+    for module in brought.iter().filter(|module| module.name == put.spec.module.name) {
+        // The same module may stand in several files.
+        if !along.contains(module) {
+            along.push((**module).clone());
+        }
+    }
+    along
+}
+
+/// What is said of a module is said of each bucket that uses it; people want to read it once.
+fn once_each(plans: &mut [Planned]) {
+    let mut said = BTreeSet::new();
+    for plan in plans {
+        plan.warnings.retain(|warning| said.insert(warning.clone()));
+    }
 }
 
 impl Planned {
-    fn bare(outcome: OutcomeRow) -> Self {
+    /// A document that no node is asked about.
+    fn bare(outcome: OutcomeRow, checked: &Applied) -> Self {
+        let title = format!("{} {}: ", outcome.kind, outcome.name);
+        let warnings = checked.warnings.iter().filter(|warning| warning.starts_with(&title)).cloned();
         Self {
             outcome,
             differences: Vec::new(),
             nodes: Vec::new(),
-            warnings: Vec::new(),
+            warnings: warnings.collect(),
             multi_node: false,
-            note: "",
         }
     }
 
@@ -121,23 +136,7 @@ impl Planned {
             nodes: answer.nodes,
             warnings: answer.warnings,
             multi_node: put.spec.multi_node,
-            note: "",
         }
-    }
-
-    /// A bucket whose module no node knows yet: the difference is told here, the nodes cannot be asked.
-    async fn unseen(outcome: OutcomeRow, put: &PutBucket, client: &Client) -> Result<Self, Failure> {
-        let old = match client.bucket(&put.spec.name).await {
-            Ok(got) => document::bucket_value(&got.spec, got.status.suspended, None),
-            Err(ApiError::NotFound(_)) => json!({}),
-            Err(error) => return Err(error.into()),
-        };
-        let switched = put.suspended.unwrap_or_else(|| old.get("suspended") == Some(&Value::Bool(true)));
-        let new = document::bucket_value(&put.spec, switched, None);
-        let note =
-            "its module comes with the same documents: apply it first to see where the bucket would run";
-        let differences = document::differences(&old, &new);
-        Ok(Self { differences, multi_node: put.spec.multi_node, note, ..Self::bare(outcome) })
     }
 
     fn json(&self) -> Value {
@@ -154,7 +153,6 @@ impl Planned {
             "differences": differences,
             "nodes": self.nodes,
             "warnings": self.warnings,
-            "note": self.note,
         })
     }
 }
@@ -192,9 +190,6 @@ impl Planned {
         for field in &self.differences {
             let line = format!("{}: {} → {}", field.path, value(&field.before), value(&field.after));
             out.line(&text::paragraph(&line, 2, out.width()))?;
-        }
-        if !self.note.is_empty() {
-            out.line(&text::paragraph(self.note, 2, out.width()))?;
         }
         warn(out, &self.warnings);
         if self.nodes.is_empty() {
@@ -278,14 +273,15 @@ mod tests {
             ],
             nodes: example::explanation().nodes.into_iter().take(3).collect(),
             multi_node: true,
-            ..Planned::bare(OutcomeRow::of("", "", "", Revision(0)))
+            warnings: Vec::new(),
         }
     }
 
     #[test]
     fn a_plan_shows_what_changes_and_where_it_would_run() {
         let (mut out, recording) = recorded::terminal("");
-        let module = Planned::bare(OutcomeRow::of("Module", "flume@1.11.0", "unchanged", Revision(3)));
+        let module = OutcomeRow::of("Module", "flume@1.11.0", "unchanged", Revision(3));
+        let module = Planned::bare(module, &Applied::default());
         print(&mut out, Format::Table, &[module, planned("updated")]).expect("it prints");
         insta::assert_snapshot!(recording.data(), @r#"
         Module flume@1.11.0: unchanged at revision 3

@@ -1,5 +1,8 @@
 //! `sheaf bucket watch [NAME]`
 
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use clap::Args;
 use futures::TryStreamExt;
 use serde_json::json;
@@ -44,6 +47,7 @@ impl Watch {
         let mut listing = Listing::new(format);
         let mut reconnect = Reconnect::default();
         let mut after = None;
+        let mut shown = BTreeMap::new();
         loop {
             let ask = WatchBuckets { bucket: self.name.clone(), after };
             let mut steps = match client.watch_buckets(ask).await {
@@ -60,10 +64,16 @@ impl Watch {
                         match change {
                             BucketChange::Synced => after = Some(revision),
                             BucketChange::Reset => {}
+                            // A watch that resumes may say again what was said before it broke off.
+                            BucketChange::Bucket(status) if is_shown(&shown, &status) => {}
                             BucketChange::Bucket(status) => {
+                                shown.insert(status.name.clone(), digest(&status));
                                 bucket(out, format, &mut listing, revision, *status)?;
                             }
-                            BucketChange::Gone(name) => gone(out, format, revision, &name)?,
+                            BucketChange::Gone(name) => {
+                                shown.remove(name.as_str());
+                                gone(out, format, revision, &name)?;
+                            }
                         }
                         out.flush()?;
                     }
@@ -74,6 +84,17 @@ impl Watch {
             reconnect.again(out, broken).await?;
         }
     }
+}
+
+/// Whether this is what was shown last of the bucket.
+fn is_shown(shown: &BTreeMap<String, u64>, status: &BucketStatus) -> bool {
+    shown.get(&status.name).is_some_and(|shown| *shown == digest(status))
+}
+
+fn digest(status: &BucketStatus) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    status.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn bucket(

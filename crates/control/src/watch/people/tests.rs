@@ -1,0 +1,207 @@
+//! What a watch says of what no row of a bucket tells, and that it says no more than that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use sheaf_consensus::Replica;
+use sheaf_engine::{Apply, Command, OnBucket, Proposal, RecordPhases, Register, SetNodeStatus};
+use sheaf_model::session::Hello;
+use sheaf_model::{
+    Actor, BucketName, BucketSpec, Bytes, Facts, GateOutcome, Instance, ModuleName, ModuleRef, ModuleSpec,
+    ModuleVersion, Moment, NodeId, NodeKey, NodeName, NodeStatus, Phase, PutBucket, Runtime, Timestamp,
+    Verdict,
+};
+use sheaf_wire::bucket::{BucketChange, BucketStep, WatchBuckets};
+use sheaf_wire::{Answers, ApiError};
+use tokio_util::sync::CancellationToken;
+
+use crate::Control;
+use crate::clock::Clock;
+use crate::propose::tests::{control_by, form, member};
+
+const NODE: NodeId = NodeId(1);
+
+/// Stands still at the beginning of all time.
+struct Still;
+
+impl Clock for Still {
+    fn moment(&self) -> Moment {
+        Moment(0)
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp::default()
+    }
+}
+
+async fn propose(replica: &Replica, command: Command) {
+    let proposal = Proposal { actor: Actor::from("test"), at: Timestamp(1), request: None, command };
+    replica.propose(&proposal).await.expect("the only voter applies it");
+}
+
+fn name(text: &str) -> BucketName {
+    BucketName::new(text).expect("a name")
+}
+
+fn facts() -> Facts {
+    Facts {
+        name: NodeName::new("n1").expect("a name"),
+        hostname: "n1".to_owned(),
+        address: "127.0.0.1:1".to_owned(),
+        labels: vec![],
+        allow: vec![],
+        deny: vec![],
+        version: "1".to_owned(),
+        cpu: 2,
+        memory_total: Bytes(1 << 30),
+        notes: vec![],
+    }
+}
+
+/// A node that is ready, a single-node bucket `/a` and a multi-node bucket `/m`.
+async fn register(replica: &Replica) {
+    propose(replica, Command::Register(Register { key: NodeKey::from("k1"), facts: facts() })).await;
+    set_status(replica, NodeStatus::Ready).await;
+    let module = ModuleSpec::new(
+        ModuleName::new("sleep").expect("a name"),
+        ModuleVersion::new("1").expect("a version"),
+        Runtime::Exec,
+    );
+    let put = |bucket: &str, multi_node| {
+        let module = ModuleRef::parse("sleep").expect("a name");
+        let spec = BucketSpec { multi_node, ..BucketSpec::new(name(bucket), module) };
+        PutBucket { spec, suspended: None, base: None, latest: false }
+    };
+    let buckets = vec![put("/a", false), put("/m", true)];
+    propose(replica, Command::Apply(Apply { modules: vec![module], buckets })).await;
+}
+
+async fn set_status(replica: &Replica, status: NodeStatus) {
+    let set = SetNodeStatus { node: NODE, status, reason: String::new(), term: None };
+    propose(replica, Command::SetNodeStatus(set)).await;
+}
+
+/// The leader's sessions begin, and that of the node opens.
+fn open(control: &Control, replica: &Replica) {
+    let term = replica.leadership().borrow().term;
+    control.live.begin(term, Moment(0));
+    let hello = Hello {
+        cluster: "c".into(),
+        node: NODE,
+        key: NodeKey::from("k1"),
+        boot: "boot".into(),
+        incarnation: "life".into(),
+        facts: facts(),
+        fresh: false,
+        stand_in: false,
+        work: None,
+    };
+    let mut live = control.live.lock();
+    let sessions = live.sessions.as_mut().expect("it leads");
+    sessions.opened(&hello, &replica.state(), Moment(0)).expect("nobody else is live as this node");
+}
+
+/// The node says the same of each bucket.
+fn answer(control: &Control, replica: &Replica, gate: &GateOutcome) {
+    let verdicts: Vec<Arc<Verdict>> = {
+        let state = replica.state();
+        let verdict = |bucket: &Arc<sheaf_engine::Bucket>| Verdict {
+            bucket: bucket.name().clone(),
+            revision: bucket.current.revision,
+            module: bucket.current.spec.module.clone(),
+            gates: [GateOutcome::pass(""), GateOutcome::pass(""), gate.clone()],
+        };
+        state.buckets.values().map(|bucket| Arc::new(verdict(bucket))).collect()
+    };
+    if let Some(sessions) = &mut control.live.lock().sessions {
+        sessions.answered(NODE, verdicts, Moment(0));
+    }
+    control.live.heard();
+}
+
+async fn said(watch: &mut Answers<BucketStep>, steps: usize) -> Vec<String> {
+    let mut said = Vec::new();
+    while said.len() < steps {
+        let step = tokio::time::timeout(Duration::from_secs(20), watch.next()).await;
+        let step = step.unwrap_or_else(|_| panic!("nothing after {said:?}")).expect("it goes on");
+        said.push(match step.expect("a step").change {
+            BucketChange::Reset => "reset".to_owned(),
+            BucketChange::Bucket(status) => format!("{} {}", status.name, status.state.as_str()),
+            BucketChange::Gone(name) => format!("{name} gone"),
+            BucketChange::Synced => "synced".to_owned(),
+        });
+    }
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_row_of_a_bucket_tells_is_said_once_it_differs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (member, service) = member(dir.path()).await;
+    let replica = member.replica.clone();
+    let control = control_by(dir.path(), member, Arc::new(Still));
+    let running = tokio::spawn(service.run(CancellationToken::new()));
+    form(&replica).await;
+    register(&replica).await;
+    open(&control, &replica);
+
+    let watching = |after| control.watch_buckets(WatchBuckets { bucket: None, after }).expect("a watch");
+    let mut watch = watching(None);
+    assert_eq!(said(&mut watch, 4).await, ["reset", "/a placing", "/m placing", "synced"]);
+    answer(&control, &replica, &GateOutcome::refuse("no flume"));
+    assert_eq!(said(&mut watch, 3).await, ["/a unplaced", "/m unplaced", "synced"], "verdicts are no rows");
+
+    // The same again says nothing, as what comes after it shows.
+    answer(&control, &replica, &GateOutcome::refuse("no flume"));
+    propose(&replica, Command::Suspend(OnBucket { bucket: name("/a"), base: None })).await;
+    assert_eq!(said(&mut watch, 2).await, ["/a suspended", "synced"]);
+
+    // Whoever resumes is told what rows do not tell, and not what they do.
+    let now = replica.state().revision;
+    let mut resumed = watching(Some(now));
+    assert_eq!(said(&mut resumed, 3).await, ["synced", "/m unplaced", "synced"]);
+
+    let instance = Instance {
+        bucket: name("/m"),
+        node: NODE,
+        phase: Phase::Running,
+        epoch: None,
+        revision: now,
+        pid: Some(7),
+        started_at: None,
+        restarts: 0,
+        exit: None,
+        message: String::new(),
+    };
+    propose(&replica, Command::RecordPhases(RecordPhases { node: NODE, instances: vec![instance] })).await;
+    for watch in [&mut watch, &mut resumed] {
+        assert_eq!(said(watch, 2).await, ["/m running", "synced"]);
+    }
+    set_status(&replica, NodeStatus::Lost).await;
+    for watch in [&mut watch, &mut resumed] {
+        assert_eq!(said(watch, 2).await, ["/m unplaced", "synced"], "a row of its node, and none of its own");
+    }
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_ends_with_the_leadership_that_it_tells_of() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (member, service) = member(dir.path()).await;
+    let replica = member.replica.clone();
+    let control = control_by(dir.path(), member, Arc::new(Still));
+    let running = tokio::spawn(service.run(CancellationToken::new()));
+    // Nobody leads yet; then this node does.
+    let mut watch = control.watch_buckets(WatchBuckets::default()).expect("a watch");
+    assert_eq!(said(&mut watch, 2).await, ["reset", "synced"]);
+    form(&replica).await;
+    let ended = loop {
+        match tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("it ends") {
+            Some(Ok(_)) => {}
+            other => break other,
+        }
+    };
+    assert!(matches!(ended, Some(Err(ApiError::Unavailable { .. }))), "{ended:?}");
+    running.abort();
+}
