@@ -103,7 +103,7 @@ impl Transaction<'_> {
             Command::Undrain(node) => self.undrain(*node),
             Command::Forget(node) => self.forget(*node),
             Command::Move(move_bucket) => self.move_bucket(move_bucket),
-            Command::ChangeSettings(wanted) => self.change_settings(wanted),
+            Command::ChangeSettingsV1(wanted) => self.change_settings_v1(wanted),
             Command::DropFormer(term) => self.drop_former(*term),
             Command::Refound(refound) => self.refound(refound),
             Command::ReleaseNodes(release) => self.release_nodes(release),
@@ -125,6 +125,7 @@ impl Transaction<'_> {
             Command::PutBackend(spec) => self.put_backend(spec),
             Command::DeleteBackend(name) => self.delete_backend(name),
             Command::Access(command) => self.run_of_access(command),
+            Command::ChangeSettings(wanted) => self.change_settings(wanted),
             command => self.run_of_jobs(command),
         };
         result.unwrap_or_else(Reply::Refused)

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Actor, Artifact, Attempt, BackendName, BackendSpec, BucketName, Changeable, Claim, ClusterId, Decision,
+    Actor, Artifact, Attempt, BackendName, BackendSpec, BucketName, Changeable,
+    ChangeableV1, Claim, ClusterId, Decision,
     Defect, Drain, Epoch, Facts, Instance, JobId, LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1,
     ModuleSpecV2, ModuleVersion, NodeId, NodeKey, NodeStatus, ObjectKey, ObjectValue, PutBucket, RequestId,
     Revision, Sealed, SecretName, Settings, Term, Timestamp, Trial,
@@ -73,8 +74,8 @@ pub enum Command {
     Forget(NodeId),
     /// Takes a single-node bucket from its node.
     Move(MoveBucket),
-    /// Changes what holds for all nodes.
-    ChangeSettings(Changeable),
+    /// [`Command::ChangeSettings`] as earlier builds wrote it. Never proposed any more.
+    ChangeSettingsV1(ChangeableV1),
     /// Every lease given under the settings before the last change is over.
     DropFormer(Term),
     /// The state goes on as another cluster, after a disaster. Never in a log: `recover` and `restore` write it.
@@ -151,6 +152,8 @@ pub enum Command {
     DeleteBackend(BackendName),
     /// Who may do what, and who belongs to the cluster.
     Access(AccessCommand),
+    /// Changes what holds for the cluster as a whole.
+    ChangeSettings(Changeable),
 }
 
 /// See [`Command::PutSecret`].

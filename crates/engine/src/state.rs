@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
     Artifact, BackendName, Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance,
-    ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair, RequestId,
+    JobSettings, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair, RequestId,
     Residue, Revision, Sealed, SecretName, Settings, Timestamp, Trial,
 };
 
@@ -34,12 +34,14 @@ pub struct Cluster {
     pub formed_at: Timestamp,
     /// How lost voters are replaced.
     pub repair: Repair,
+    /// What jobs may be.
+    pub jobs: JobSettings,
 }
 
 impl Cluster {
     /// What of it can be changed.
     pub fn changeable(&self) -> Changeable {
-        Changeable { settings: self.settings, repair: self.repair.clone() }
+        Changeable { settings: self.settings, repair: self.repair.clone(), jobs: self.jobs }
     }
 }
 

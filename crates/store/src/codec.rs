@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sheaf_engine::backend::Backend;
+use sheaf_engine::job::JobV1;
 use sheaf_engine::job::dependency::Dependencies;
 use sheaf_engine::job::step::Transitions;
 use sheaf_engine::job::submit::{Items, Submit};
@@ -13,7 +14,7 @@ use sheaf_engine::{
     Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Request, Rollout, Secret,
 };
 use sheaf_model::{
-    AuthorityRecord, Binding, ClusterEpoch, ClusterId, Drain, Facts, Instance, ModuleSpecV1, ModuleSpecV2,
+    AuthorityRecord, Binding, ClusterEpoch, ClusterId, Drain, Facts, Instance, JobSettings, ModuleSpecV1, ModuleSpecV2,
     Node, NodeId, NodeKey, NodeStatus, Repair, Residue, Revision, Settings, Timestamp, TokenRecord,
 };
 
@@ -66,7 +67,7 @@ first_version!(
     Release,
     Object,
     Pushed,
-    Job,
+    JobV1,
     Submit,
     Items,
     Dependencies,
@@ -76,6 +77,14 @@ first_version!(
     TokenRecord,
     AuthorityRecord
 );
+
+impl Stored for Job {
+    const VERSION: u8 = 2;
+    type Previous = JobV1;
+    fn from_previous(previous: JobV1) -> Self {
+        previous.into()
+    }
+}
 
 /// A node before it could be drained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,12 +181,34 @@ pub(crate) struct ClusterV1 {
     formed_at: Timestamp,
 }
 
-impl Stored for Cluster {
+/// A cluster before it said what jobs may be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ClusterV2 {
+    id: Option<ClusterId>,
+    epoch: ClusterEpoch,
+    settings: Settings,
+    former: Option<Settings>,
+    nodes_ever: u64,
+    formed_at: Timestamp,
+    repair: Repair,
+}
+
+impl Stored for ClusterV2 {
     const VERSION: u8 = 2;
     type Previous = ClusterV1;
     fn from_previous(previous: ClusterV1) -> Self {
         let ClusterV1 { id, epoch, settings, former, nodes_ever, formed_at } = previous;
         Self { id, epoch, settings, former, nodes_ever, formed_at, repair: Repair::default() }
+    }
+}
+
+impl Stored for Cluster {
+    const VERSION: u8 = 3;
+    type Previous = ClusterV2;
+    fn from_previous(previous: ClusterV2) -> Self {
+        let ClusterV2 { id, epoch, settings, former, nodes_ever, formed_at, repair } = previous;
+        let jobs = JobSettings::default();
+        Self { id, epoch, settings, former, nodes_ever, formed_at, repair, jobs }
     }
 }
 

@@ -11,8 +11,8 @@ use sheaf_engine::{
     RecordPhases, RecordPurge, Refound, Register, ReleaseNodes, Rollback, SetNodeStatus, StopRollout,
 };
 use sheaf_model::{
-    Actor, Artifact, BucketName, BucketSpec, Call, Changeable, Claim, ClusterId, Decision, Digest, Drain,
-    Epoch, Exit, Facts, FileName, Instance, KeyId, LeaveReason, LifeCycleCall, Limits, ModuleName, ModuleRef,
+    Actor, Artifact, BucketName, BucketSpec, Call, Changeable, ChangeableV1, Claim, ClusterId, Decision, Digest, Drain,
+    Epoch, Exit, Facts, FileName, Instance, JobSettings, KeyId, LeaveReason, LifeCycleCall, Limits, ModuleName, ModuleRef,
     ModuleSpec, ModuleSpecV1, ModuleSpecV2, ModuleVersion, NodeId, NodeName, NodeStatus, ObjectKey,
     ObjectValue, Part, Phase, PutBucket, RequestId, Restart, Revision, Runtime, Sealed, SecretName, Settings,
     Shape, Span, Stop, Template, TemplateSet, Term, Timestamp, Trial,
@@ -119,7 +119,7 @@ fn later_commands() -> Vec<Proposal> {
         Command::Undrain(node),
         Command::Forget(node),
         Command::Move(MoveBucket { bucket, to: Some(node), base: Some(Revision(7)) }),
-        Command::ChangeSettings(Changeable::default()),
+        Command::ChangeSettingsV1(ChangeableV1::default()),
         Command::DropFormer(Term(7)),
     ];
     let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };
@@ -311,6 +311,13 @@ fn artifact_commands() -> Vec<Proposal> {
     vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
 }
 
+/// What holds for the cluster, as it is said now.
+fn settings_commands() -> Vec<Proposal> {
+    let jobs = JobSettings { max_subtasks: 1_000 };
+    let command = Command::ChangeSettings(Changeable { jobs, ..Changeable::default() });
+    vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
+}
+
 fn batch_of(proposals: &[Proposal]) -> Bytes {
     let encoded: Vec<_> = proposals.iter().map(|proposal| encode_proposal(proposal).unwrap()).collect();
     encode_batch(encoded.iter().map(Vec::as_slice))
@@ -371,6 +378,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-documents-2", batch_of(&documents()), include_str!("golden/v1-entry-documents-2.hex")),
         ("entry-secrets", batch_of(&secret_commands()), include_str!("golden/v1-entry-secrets.hex")),
         ("entry-backends", batch_of(&backend_commands()), include_str!("golden/v1-entry-backends.hex")),
+        ("entry-settings", batch_of(&settings_commands()), include_str!("golden/v1-entry-settings.hex")),
         ("entry-access", batch_of(&access_commands()), include_str!("golden/v1-entry-access.hex")),
         (
             "entry-instances",
@@ -416,6 +424,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&secret_commands())).unwrap(), secret_commands());
     assert_eq!(decode_batch(&batch_of(&backend_commands())).unwrap(), backend_commands());
     assert_eq!(decode_batch(&batch_of(&access_commands())).unwrap(), access_commands());
+    assert_eq!(decode_batch(&batch_of(&settings_commands())).unwrap(), settings_commands());
     assert_eq!(decode_batch(&batch_of(&purges())).unwrap(), purges());
     assert_eq!(decode_batch(&batch_of(&artifact_commands())).unwrap(), artifact_commands());
     for payload in [

@@ -1,6 +1,6 @@
 //! Forming a cluster, and what holds for all its nodes.
 
-use sheaf_model::{Changeable, Term};
+use sheaf_model::{Changeable, ChangeableV1, Term};
 
 use super::{Line, Transaction};
 use crate::change::Change;
@@ -26,6 +26,12 @@ impl Transaction<'_> {
         Ok(Reply::Done(self.revision))
     }
 
+    /// Says nothing of jobs.
+    pub(super) fn change_settings_v1(&mut self, wanted: &ChangeableV1) -> Result<Reply, Refusal> {
+        let ChangeableV1 { settings, repair } = wanted.clone();
+        self.change_settings(&Changeable { settings, repair, jobs: self.state.cluster.jobs })
+    }
+
     /// Leaders go on waiting for the longest lease that may have been given, until [`Self::drop_former`].
     pub(super) fn change_settings(&mut self, wanted: &Changeable) -> Result<Reply, Refusal> {
         let defects = wanted.defects();
@@ -44,6 +50,7 @@ impl Transaction<'_> {
         }
         cluster.settings = wanted.settings;
         cluster.repair = wanted.repair.clone();
+        cluster.jobs = wanted.jobs;
         self.put(Change::Cluster(cluster));
         let subject = self.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
         let changed = changed(&before, wanted);

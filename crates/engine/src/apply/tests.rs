@@ -134,13 +134,26 @@ fn settings_that_break_the_margin_are_refused_and_change_nothing() {
     wanted.settings.voters = Voters::Fixed(2);
     wanted.settings.lease.kill_margin = Span::millis(100);
     wanted.repair = Repair { after: Span(0), spread: Some("zone=a".to_owned()) };
+    wanted.jobs.max_subtasks = 0;
     let Reply::Refused(Refusal::Invalid(defects)) = world.propose(Command::ChangeSettings(wanted)) else {
         panic!("taken");
     };
     let paths: Vec<&str> = defects.iter().map(|defect| defect.path.as_str()).collect();
-    let all = ["lease.ttl", "lease.kill_margin", "voters", "repair.after", "repair.spread"];
+    let all = ["lease.ttl", "lease.kill_margin", "voters", "repair.after", "repair.spread", "jobs.max_subtasks"];
     assert_eq!(paths, all, "all at once");
     assert_eq!(world.state.cluster, before);
+}
+
+#[test]
+fn settings_as_earlier_builds_wrote_them_leave_those_of_jobs_alone() {
+    let mut world = World::with_nodes(1);
+    let mut wanted = world.state.cluster.changeable();
+    wanted.jobs.max_subtasks = 7;
+    assert!(matches!(world.propose(Command::ChangeSettings(wanted.clone())), Reply::Done(_)));
+    let repair = Repair { after: Span::seconds(9), spread: None };
+    let former = sheaf_model::ChangeableV1 { settings: wanted.settings, repair: repair.clone() };
+    assert!(matches!(world.propose(Command::ChangeSettingsV1(former)), Reply::Done(_)));
+    assert_eq!((world.state.cluster.jobs.max_subtasks, &world.state.cluster.repair), (7, &repair));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use sheaf_model::*;
 use sheaf_model::{BackendName, BackendSpec, Frequency};
 
 use super::{
-    BucketV1, BucketV2, BucketV3, ClusterV1, ModuleV1, ModuleV2, NodeV1, NodeV2, RolloutV1, Stored, decode,
+    BucketV1, BucketV2, BucketV3, ClusterV1, ClusterV2, ModuleV1, ModuleV2, NodeV1, NodeV2, RolloutV1, Stored, decode,
     encode,
 };
 fn bucket_name() -> BucketName {
@@ -240,9 +240,13 @@ fn cluster_v1() -> ClusterV1 {
     }
 }
 
-fn cluster() -> Cluster {
+fn cluster_v2() -> ClusterV2 {
     let repair = Repair { after: Span::seconds(60), spread: Some("zone".to_owned()) };
-    Cluster { repair, ..Cluster::from_previous(cluster_v1()) }
+    ClusterV2 { repair, ..ClusterV2::from_previous(cluster_v1()) }
+}
+
+fn cluster() -> Cluster {
+    Cluster { jobs: JobSettings { max_subtasks: 1_000 }, ..Cluster::from_previous(cluster_v2()) }
 }
 
 fn requests() -> Vec<Request> {
@@ -324,7 +328,7 @@ fn objects_are_written_as_they_were_first_shipped() {
 
 #[test]
 fn version_2_is_written_as_it_was_first_shipped() {
-    let all = written("node", &node_v2()) + &written("cluster", &cluster());
+    let all = written("node", &node_v2()) + &written("cluster", &cluster_v2());
     compare("v2-rows", &all, include_str!("golden/v2-rows.hex"));
     compare("v2-bucket", &written("bucket", &bucket_v2()), include_str!("golden/v2-bucket.hex"));
     let mut first = Vec::new();
@@ -335,9 +339,19 @@ fn version_2_is_written_as_it_was_first_shipped() {
         "what an earlier Sheaf wrote is read"
     );
     encode(&cluster_v1(), &mut first).unwrap();
-    assert_eq!(decode::<Cluster>(&first), Ok(Cluster { repair: Repair::default(), ..cluster() }));
+    assert_eq!(decode::<ClusterV2>(&first), Ok(ClusterV2 { repair: Repair::default(), ..cluster_v2() }));
     encode(&bucket_v1(), &mut first).unwrap();
     assert_eq!(decode::<BucketV2>(&first), Ok(BucketV2::from_previous(bucket_v1())));
+}
+
+#[test]
+fn version_3_of_a_cluster_is_written_as_it_was_first_shipped() {
+    compare("v3-cluster", &written("cluster", &cluster()), include_str!("golden/v3-cluster.hex"));
+    let mut former = Vec::new();
+    encode(&cluster_v2(), &mut former).unwrap();
+    assert_eq!(decode::<Cluster>(&former), Ok(Cluster { jobs: JobSettings::default(), ..cluster() }));
+    encode(&cluster_v1(), &mut former).unwrap();
+    assert_eq!(decode::<Cluster>(&former).unwrap().repair, Repair::default());
 }
 
 #[test]

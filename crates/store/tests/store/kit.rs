@@ -12,7 +12,7 @@ use sheaf_engine::{
 };
 use sheaf_model::{
     Artifact, AuthorityRecord, Binding, BucketName, BucketSpec, Bytes, ClusterEpoch, ClusterId, Decision,
-    Digest, Drain, Epoch, Event, Exit, Facts, FileName, Gate, Instance, Json, KeyId, LeaveReason, ModuleName,
+    Digest, Drain, Epoch, Event, Exit, Facts, FileName, Gate, Instance, JobSettings, Json, KeyId, LeaveReason, ModuleName,
     ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeKey, NodeName, NodeStatus, ObjectKey, Phase,
     Placement, Prefix, Repair, RequestId, Residue, Revision, Rights, Role, Runtime, Sealed, SecretName,
     Settings, Shape, Span, Timestamp, TokenId, TokenName, TokenRecord, TokenUse,
@@ -254,6 +254,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         nodes_ever: number,
         formed_at: Timestamp(number),
         repair: Repair { spread: former.then(|| "zone".to_owned()), ..Repair::default() },
+        jobs: JobSettings { max_subtasks: u32::from(former) + 1 },
     })
 }
 
