@@ -107,7 +107,8 @@ fn write(machine: &Arc<Machine>, name: &str) {
     let agent = cluster.agent(1);
     agent.cli_with(&["secret", "set", "former.token"], b"hunter2").ok();
     cluster.apply_and_wait(DOCUMENTS);
-    cluster.apply_and_wait("kind: Bucket\nname: /former/every\nmodule: former\nmulti_node: true\nowner: ops\n");
+    cluster
+        .apply_and_wait("kind: Bucket\nname: /former/every\nmodule: former\nmulti_node: true\nowner: ops\n");
     let program = machine.path("program.sh");
     fs::write(&program, "#!/bin/sh\nexec sleep 100000\n").expect("a file");
     agent.cli(&["module", "push", "brought@1", text(&program)]).ok();
@@ -131,9 +132,7 @@ request_id: former-1";
     submit(&cluster, &job("after", "does", "subtasks: {items: [{do: 'echo at last'}]}\nafter: [long]"));
     submit(&cluster, &job("many", "counts", "subtasks: {array: 0-999}\npriority: 1\nmax_running: 1"));
     agent.cli(&["job", "pause", "many"]).ok();
-    soon("it runs", || {
-        (crate::jobs::status(&cluster, "long")["counts"]["running"] == 1).then_some(())
-    });
+    soon("it runs", || (crate::jobs::status(&cluster, "long")["counts"]["running"] == 1).then_some(()));
     assert_eq!(agent.stop(), 0);
     agent.kill_machine();
     let dir = agent.dir();
@@ -148,7 +147,8 @@ request_id: former-1";
     let (file, folder) = (packed(name), format!("s,^{own},former,"));
     fs::create_dir_all(file.parent().expect("it has one")).expect("a directory");
     let plain = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"];
-    let how = ["--warning=no-file-ignored", "--transform", &folder, "-C", text(parent), "-czf", text(&file), own];
+    let how =
+        ["--warning=no-file-ignored", "--transform", &folder, "-C", text(parent), "-czf", text(&file), own];
     tar(&[&plain[..], &how[..]].concat());
 }
 
@@ -203,12 +203,19 @@ fn remembered(cluster: &Cluster, agent: &Agent) {
     let counts = ["finished", "failed", "canceled"].map(|state| status["counts"][state].as_u64());
     assert_eq!((&status["state"], counts), (&"failed".into(), [Some(1), Some(3), Some(1)]), "{status:#}");
     assert_eq!(status["failed_attempts"]["exit"], 6, "{status:#}");
-    let groups: Vec<u64> =
-        status["failures"].as_array().into_iter().flatten().filter_map(|it| it["subtasks"].as_u64()).collect();
+    let groups: Vec<u64> = status["failures"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|it| it["subtasks"].as_u64())
+        .collect();
     assert_eq!(groups, [2, 1], "{status:#}");
     let rows = cluster.json(&["job", "subtasks", "ended", "-o", "json"]);
     let row = |which: usize| &rows[which];
-    assert_eq!((&row(1)["exit_code"], &row(1)["attempt"], &row(1)["backend"]), (&9.into(), &2.into(), &"vito".into()));
+    assert_eq!(
+        (&row(1)["exit_code"], &row(1)["attempt"], &row(1)["backend"]),
+        (&9.into(), &2.into(), &"vito".into())
+    );
     assert!(row(1)["message"].as_str().is_some_and(|text| text.contains("no file /tmp/a7")), "{rows:#}");
     assert!(agent.cli(&["job", "logs", "ended", "0"]).ok().stdout.contains("well"));
     let query = "SELECT count(*) AS n FROM attempts WHERE job = 'ended'";
@@ -234,7 +241,10 @@ fn goes_on(cluster: &Cluster) {
     assert!(waits.to_string().contains("it waits for job long"), "{waits}");
     cluster.cli(&["job", "cancel", "long"]).ok();
     assert_eq!(over(cluster, "after")["state"], "canceled");
-    submit(cluster, &job("new", "does", "subtasks: {items: [{do: 'exit 0'}, {do: 'exit 1'}]}\nretry: {max_attempts: 1}"));
+    submit(
+        cluster,
+        &job("new", "does", "subtasks: {items: [{do: 'exit 0'}, {do: 'exit 1'}]}\nretry: {max_attempts: 1}"),
+    );
     let status: Value = over(cluster, "new");
     assert_eq!(status["counts"]["failed"], 1, "{status:#}");
     cluster.cli(&["job", "delete", "new", "--yes"]).ok();

@@ -31,12 +31,18 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
         "kind: Module\nname: post\nversion: '1'\nruntime: builtin:http\nsecrets: [service.token]\n\
          restart: {backoff: 100ms..400ms}\n",
     );
-    cases.run("subtasks are posted once each, followed, and their answers are their output", || well(cluster));
+    cases
+        .run("subtasks are posted once each, followed, and their answers are their output", || well(cluster));
     cases.run("the example does what it says", || example(cluster));
-    cases.run("O2 O6 O8 answers that are lost, late, or make no sense cost no attempt, and no second post", || {
-        lost(cluster);
+    cases.run(
+        "O2 O6 O8 answers that are lost, late, or make no sense cost no attempt, and no second post",
+        || {
+            lost(cluster);
+        },
+    );
+    cases.run("O4 O12 what a service refuses is not tried again, and what fails there is", || {
+        refused(cluster)
     });
-    cases.run("O4 O12 what a service refuses is not tried again, and what fails there is", || refused(cluster));
     cases.run("O5 O7 a service that asks to be left alone is, and no other", || throttled(cluster));
     cases.run("a service that is down opens its breaker, and is tried again", || down(cluster));
     cases.run("O11 no more are there at a time than the backend's limit", || limited(cluster));
@@ -57,7 +63,8 @@ fn backend(cluster: &Cluster, name: &str, service: &Service, more: &str) {
 
 fn submit(cluster: &Cluster, name: &str, backends: &str, items: &[&str], more: &str) {
     let items = items.join(", ");
-    let document = job(name, "post", &format!("subtasks: {{items: [{items}]}}\nbackends: [{backends}]\n{more}"));
+    let document =
+        job(name, "post", &format!("subtasks: {{items: [{items}]}}\nbackends: [{backends}]\n{more}"));
     cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).ok();
 }
 
@@ -211,7 +218,13 @@ fn deleted(cluster: &Cluster) {
     cluster.cli(&["job", "cancel", "endless"]).ok();
     assert_eq!(over(cluster, "endless")["state"], "canceled");
     soon("none of it is there any more", || service.running().is_empty().then_some(()));
-    submit(cluster, "slow", "endless", &["{do: hang}"], "timeout: 500ms\nretry: {max_attempts: 2, backoff: 10ms..20ms}");
+    submit(
+        cluster,
+        "slow",
+        "endless",
+        &["{do: hang}"],
+        "timeout: 500ms\nretry: {max_attempts: 2, backoff: 10ms..20ms}",
+    );
     let status = over(cluster, "slow");
     assert_eq!((&status["state"], &status["failed_attempts"]["timeout"]), (&"failed".into(), &2.into()));
     soon("nothing of that either", || service.running().is_empty().then_some(()));
@@ -280,12 +293,21 @@ fn wrong(cluster: &Cluster) {
     let elsewhere = format!("{{url: '{url}', submit: {{path: jbos}}}}");
     fails("elsewhere", &elsewhere, "{do: work}", "status 404: ");
     let unlisted = format!("{{url: '{url}', headers: {{A: '${{secret.other}}'}}}}");
-    cluster.cli_with(&["backend", "apply", "-f", "-"], format!("kind: Backend\nname: unlisted\nconfig: {unlisted}\n").as_bytes()).ok();
+    cluster
+        .cli_with(
+            &["backend", "apply", "-f", "-"],
+            format!("kind: Backend\nname: unlisted\nconfig: {unlisted}\n").as_bytes(),
+        )
+        .ok();
     submit(cluster, "unlisted", "unlisted", &["{do: work}"], "retry: {max_attempts: 1}");
     over(cluster, "unlisted");
     let message = rows(cluster, "unlisted")[0]["message"].to_string();
     assert!(message.contains("does not name secret other"), "{message}");
     let document = job("nowhere-to", "post", "subtasks: {items: [{do: work}]}");
-    cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).exits(1).mentions(&["backends"]).calm();
+    cluster
+        .cli_with(&["job", "submit", "-f", "-"], document.as_bytes())
+        .exits(1)
+        .mentions(&["backends"])
+        .calm();
     assert!(service.works().is_empty());
 }

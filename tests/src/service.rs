@@ -173,10 +173,14 @@ impl Service {
         let (status, more, body) = match answer {
             Answer::Cut => return stream.shutdown(std::net::Shutdown::Both),
             Answer::Json(status, body) => (status, String::new(), body.to_string()),
-            Answer::Wait(seconds) => (429, format!("Retry-After: {seconds}\r\n"), r#"{"message": "too many"}"#.to_owned()),
+            Answer::Wait(seconds) => {
+                (429, format!("Retry-After: {seconds}\r\n"), r#"{"message": "too many"}"#.to_owned())
+            }
         };
         let length = body.len();
-        let head = format!("HTTP/1.1 {status} As Told\r\nContent-Type: application/json\r\n{more}Content-Length: {length}\r\nConnection: close\r\n\r\n");
+        let head = format!(
+            "HTTP/1.1 {status} As Told\r\nContent-Type: application/json\r\n{more}Content-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
         (&stream).write_all(head.as_bytes())?;
         (&stream).write_all(body.as_bytes())
     }

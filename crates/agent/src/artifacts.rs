@@ -138,11 +138,7 @@ impl Fetcher {
     }
 
     /// Where an artifact's files are, once they are here; `progress` hears of the bytes that have come. The error is for people.
-    pub(crate) async fn have(
-        &self,
-        artifact: &Artifact,
-        progress: &impl Fn(u64),
-    ) -> Result<String, String> {
+    pub(crate) async fn have(&self, artifact: &Artifact, progress: &impl Fn(u64)) -> Result<String, String> {
         if !self.cache.has(&artifact.digest) {
             let from = sources(self.node, &artifact.digest, (self.members)());
             self.fetch(artifact, &from, progress).await.map_err(|error| text(&error))?;

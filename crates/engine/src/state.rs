@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
     Artifact, BackendName, Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance,
-    JobSettings, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair, RequestId,
-    Residue, Revision, Sealed, SecretName, Settings, Timestamp, Trial,
+    JobSettings, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair,
+    RequestId, Residue, Revision, Sealed, SecretName, Settings, Timestamp, Trial,
 };
 
 use crate::access::Access;

@@ -14,8 +14,9 @@ use sheaf_engine::{
     Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Request, Rollout, Secret,
 };
 use sheaf_model::{
-    AuthorityRecord, Binding, ClusterEpoch, ClusterId, Drain, Facts, Instance, JobSettings, ModuleSpecV1, ModuleSpecV2,
-    Node, NodeId, NodeKey, NodeStatus, Repair, Residue, Revision, Settings, Timestamp, TokenRecord,
+    AuthorityRecord, Binding, ClusterEpoch, ClusterId, Drain, Facts, Instance, JobSettings, ModuleSpecV1,
+    ModuleSpecV2, Node, NodeId, NodeKey, NodeStatus, Repair, Residue, Revision, Settings, Timestamp,
+    TokenRecord,
 };
 
 /// A type whose encoding lies on disk.

@@ -52,12 +52,7 @@ pub(super) fn socket(socket: &Path) -> PathBuf {
 impl Confidant {
     /// For a worker of this job that will serve at `socket`, whose directory is there; none: its module lists no secrets. The
     /// error is for people.
-    pub(super) fn of(
-        job: &Job,
-        place: &Place,
-        facts: &Facts,
-        socket: &Path,
-    ) -> Result<Option<Self>, String> {
+    pub(super) fn of(job: &Job, place: &Place, facts: &Facts, socket: &Path) -> Result<Option<Self>, String> {
         if job.module.secrets.is_empty() {
             return Ok(None);
         }
@@ -115,8 +110,8 @@ impl Answers {
     fn open(&self, name: &str) -> Result<Secret, Refused> {
         let Self { module, .. } = self;
         let invalid = |text: String| Refused::new(Why::Invalid, text);
-        let name = SecretName::new(name)
-            .map_err(|error| invalid(format!("{}: {}", error.problem, error.remedy)))?;
+        let name =
+            SecretName::new(name).map_err(|error| invalid(format!("{}: {}", error.problem, error.remedy)))?;
         if !self.listed.contains(&name) {
             return Err(invalid(format!(
                 "module {module} does not name secret {name}; list it under secrets in its document"

@@ -95,7 +95,8 @@ impl Loop {
                 None
             });
         }
-        let free: Vec<JobId> = self.leftovers.gone.iter().copied().filter(|job| !self.desk.has(*job)).collect();
+        let free: Vec<JobId> =
+            self.leftovers.gone.iter().copied().filter(|job| !self.desk.has(*job)).collect();
         for job in free {
             let dismissed = self.workers.dismiss_of(job);
             if let Some(dismissed) = dismissed {
@@ -109,7 +110,9 @@ impl Loop {
                 match remove(&dir, &over) {
                     Ok(()) => {}
                     // Said again in the next session, as it is still here.
-                    Err(error) => tracing::warn!(%job, %error, "what is kept of a deleted job cannot be removed"),
+                    Err(error) => {
+                        tracing::warn!(%job, %error, "what is kept of a deleted job cannot be removed")
+                    }
                 }
                 Some(job)
             });
@@ -154,12 +157,7 @@ fn remove(dir: &Path, over: &AtomicBool) -> io::Result<()> {
 }
 
 /// Removes what attempts printed before `oldest`, and says of how many.
-fn remove_old(
-    jobs: &Path,
-    oldest: SystemTime,
-    holds: &impl Fn(Attempt) -> bool,
-    over: &AtomicBool,
-) -> usize {
+fn remove_old(jobs: &Path, oldest: SystemTime, holds: &impl Fn(Attempt) -> bool, over: &AtomicBool) -> usize {
     let mut removed = 0;
     for job in found(jobs) {
         let dir = jobs.join(job.to_string());

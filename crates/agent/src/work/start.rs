@@ -132,7 +132,9 @@ impl Rendering<'_> {
             template.render(&scope).map_err(|error| format!("{place}: {error}"))
         };
         let (program, args) = match (&job.module.runtime, &job.module.exec) {
-            (Runtime::Builtin(name), _) => (binary.clone().into_owned(), vec![BUILTIN.to_owned(), name.clone()]),
+            (Runtime::Builtin(name), _) => {
+                (binary.clone().into_owned(), vec![BUILTIN.to_owned(), name.clone()])
+            }
             (_, None) => return Err("the module says nothing to execute".to_owned()),
             (_, Some(exec)) => {
                 let args = exec.args.iter().enumerate();

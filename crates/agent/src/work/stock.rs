@@ -43,7 +43,9 @@ struct Piece {
 
 enum At {
     /// It is being fetched; dropping it ends that.
-    Coming { _task: AbortOnDropHandle<()> },
+    Coming {
+        _task: AbortOnDropHandle<()>,
+    },
     Here(String),
 }
 

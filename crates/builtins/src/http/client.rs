@@ -197,7 +197,12 @@ fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, String> {
         Some(file) => (file.to_owned(), "ca_file"),
         None => {
             let found = AUTHORITIES.iter().map(PathBuf::from).find(|file| file.exists());
-            let none = || format!("url: this machine has none of {}; ca_file says which to believe", AUTHORITIES.join(", "));
+            let none = || {
+                format!(
+                    "url: this machine has none of {}; ca_file says which to believe",
+                    AUTHORITIES.join(", ")
+                )
+            };
             (found.ok_or_else(none)?, "url")
         }
     };
@@ -329,12 +334,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_asked_below_the_base_and_answered() {
-        let answer = b"HTTP/1.1 201 Created\r\nlocation: /api/jobs/7\r\nretry-after: 3\r\ncontent-length: 2\r\n\r\n{}";
+        let answer =
+            b"HTTP/1.1 201 Created\r\nlocation: /api/jobs/7\r\nretry-after: 3\r\ncontent-length: 2\r\n\r\n{}";
         let (answer, asked) = once(answer, ask(Method::POST, Some("{\"a\":1}"))).await;
         let answer = answer.unwrap();
         assert_eq!((answer.status, answer.location.as_deref()), (201, Some("/api/jobs/7")));
         assert_eq!((answer.retry_after, &answer.body[..]), (Some(Duration::from_secs(3)), &b"{}"[..]));
-        assert!(asked.starts_with("POST /api/jobs?x=1 HTTP/1.1\r\n") && asked.ends_with("{\"a\":1}"), "{asked}");
+        assert!(
+            asked.starts_with("POST /api/jobs?x=1 HTTP/1.1\r\n") && asked.ends_with("{\"a\":1}"),
+            "{asked}"
+        );
         for header in ["x-a: b", "host: 127.0.0.1:", "content-type: application/json", "content-length: 7"] {
             assert!(asked.contains(header), "{header}: {asked}");
         }
@@ -345,7 +354,10 @@ mod tests {
         let (cut, _) = once(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", ask(Method::GET, None)).await;
         assert!(matches!(&cut, Err(NoAnswer::Lost(why)) if why.contains("broke off")), "{cut:?}");
         let (late, _) = once(b"", ask(Method::GET, None)).await;
-        assert!(matches!(&late, Err(NoAnswer::Lost(why)) if why.contains("no answer within 500ms")), "{late:?}");
+        assert!(
+            matches!(&late, Err(NoAnswer::Lost(why)) if why.contains("no answer within 500ms")),
+            "{late:?}"
+        );
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let base = Base::read(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         drop(listener);
@@ -373,7 +385,8 @@ mod tests {
         let since = |text| date(text).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         assert_eq!(since("Sun, 06 Nov 1994 08:49:37 GMT"), 784_111_777);
         assert_eq!(since("Thu, 29 Feb 2024 00:00:00 GMT"), 1_709_164_800);
-        for wrong in ["soon", "Sun, 06 Nov 1994", "Sun, 06 Now 1994 08:49:37 GMT", "x, 0 Jan 1970 0:0:0 GMT"] {
+        for wrong in ["soon", "Sun, 06 Nov 1994", "Sun, 06 Now 1994 08:49:37 GMT", "x, 0 Jan 1970 0:0:0 GMT"]
+        {
             assert_eq!(pause(wrong), None, "{wrong}");
         }
     }

@@ -311,7 +311,8 @@ mod tests {
 
     #[test]
     fn a_body_is_filled_in() {
-        let body = json!({"tile": "${item.tile}", "n": [1, "${subtask}", true], "in": {"x": "a${item.year}"}});
+        let body =
+            json!({"tile": "${item.tile}", "n": [1, "${subtask}", true], "in": {"x": "a${item.year}"}});
         let body = Body::of("submit.body", body).unwrap();
         let wanted = json!({"tile": "T 32/a", "n": [1, 7, true], "in": {"x": "a2024"}});
         assert_eq!(body.value(&scope()).unwrap(), wanted);
@@ -330,14 +331,23 @@ mod tests {
             (more(r#""headers": {"Host": "x"}"#), "headers.Host: it is set by Sheaf itself"),
             (more(r#""headers": {"A": "x\ny"}"#), "headers.A: there is a line feed"),
             (more(r#""headers": {"A": "${id}"}"#), "headers.A: ${id} is no name here"),
-            (more(r#""submit": {"path": "http://other/"}"#), "submit.path: \"http://other/\" is no path below url"),
-            (more(r#""submit": {"method": "GET"}"#), "submit.method: \"GET\" is not sent here; one of POST, PUT"),
+            (
+                more(r#""submit": {"path": "http://other/"}"#),
+                "submit.path: \"http://other/\" is no path below url",
+            ),
+            (
+                more(r#""submit": {"method": "GET"}"#),
+                "submit.method: \"GET\" is not sent here; one of POST, PUT",
+            ),
             (more(r#""submit": {"tries": 0}"#), "submit.tries: 0 would never send it"),
             (more(r#""submit": {"id": "id"}"#), "submit.id: \"id\" is no JSON pointer; like /id"),
             (more(r#""submit": {"body": {"a": ["${id}"]}}"#), "submit.body.a[0]: ${id} is no name here"),
             (more(r#""poll": {"every": "1ms..1s"}"#), "asks in a tight loop"),
             (more(r#""poll": {"finished": []}"#), "poll.finished: without a word for it"),
-            (more(r#""poll": {"finished": ["x"], "failed": ["x"]}"#), "\"x\" stands in poll.finished as well"),
+            (
+                more(r#""poll": {"finished": ["x"], "failed": ["x"]}"#),
+                "\"x\" stands in poll.finished as well",
+            ),
             (more(r#""ca_file": "/no/such""#), "ca_file"),
         ] {
             let error = Config::read(&json).map(drop).unwrap_err();

@@ -39,10 +39,13 @@ impl Kept {
 
     /// Writes it down. What cannot be is only missed if this process is killed.
     pub(super) fn put(&self, under: &Under) -> io::Result<()> {
-        let (Some(dir), Some(file)) = (&self.dir, self.file(under.subtask, under.attempt)) else { return Ok(()) };
+        let (Some(dir), Some(file)) = (&self.dir, self.file(under.subtask, under.attempt)) else {
+            return Ok(());
+        };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let new = file.with_extension(format!("{}.new", under.attempt));
-        let mut writing = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut writing =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         writing.write_all(&serde_json::to_vec(under)?)?;
         fs::rename(new, file)
     }

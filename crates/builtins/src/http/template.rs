@@ -91,7 +91,8 @@ impl Template {
             };
             let name = &rest[at + 2..at + 2 + length];
             let known = read(name).filter(|known| place.allows(known));
-            let known = known.ok_or_else(|| format!("${{{name}}} is no name here; one of {}", place.names()))?;
+            let known =
+                known.ok_or_else(|| format!("${{{name}}} is no name here; one of {}", place.names()))?;
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain)));
             }

@@ -167,7 +167,10 @@ impl Upstream {
             }
         }
         let tries = self.config.submit.tries;
-        Err(Failure::of_backend(format!("sent {tries} times as {}, without an answer that counts: {last}", self.scope.key)))
+        Err(Failure::of_backend(format!(
+            "sent {tries} times as {}, without an answer that counts: {last}",
+            self.scope.key
+        )))
     }
 
     /// What the service calls it.
@@ -314,7 +317,8 @@ impl Upstream {
     async fn request(&self, method: Method, path: &Template) -> Result<Ask, Failure> {
         let none = BTreeMap::new();
         let path = path.render(&self.scope, &none, segment).map_err(|error| self.wrong("path", &error))?;
-        let named: BTreeSet<&str> = self.config.headers.iter().flat_map(|(_, value)| value.secrets()).collect();
+        let named: BTreeSet<&str> =
+            self.config.headers.iter().flat_map(|(_, value)| value.secrets()).collect();
         let secrets = self.secrets(named).await?;
         let mut headers = Vec::with_capacity(self.config.headers.len() + 1);
         for (name, template) in &self.config.headers {
@@ -335,7 +339,9 @@ impl Upstream {
             let none = || Failure::new("the process was told of no job");
             let job = self.shared.job.get().ok_or_else(none)?;
             let secret = job.secret(name).await.map_err(|error| match error {
-                ContextError::None => self.wrong("headers", &format!("the module does not list secret {name}")),
+                ContextError::None => {
+                    self.wrong("headers", &format!("the module does not list secret {name}"))
+                }
                 error => Failure::new(error.to_string()),
             })?;
             let text = secret.text().map(|text| text.trim_end_matches('\n').to_owned());

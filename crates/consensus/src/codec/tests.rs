@@ -11,11 +11,11 @@ use sheaf_engine::{
     RecordPhases, RecordPurge, Refound, Register, ReleaseNodes, Rollback, SetNodeStatus, StopRollout,
 };
 use sheaf_model::{
-    Actor, Artifact, BucketName, BucketSpec, Call, Changeable, ChangeableV1, Claim, ClusterId, Decision, Digest, Drain,
-    Epoch, Exit, Facts, FileName, Instance, JobSettings, KeyId, LeaveReason, LifeCycleCall, Limits, ModuleName, ModuleRef,
-    ModuleSpec, ModuleSpecV1, ModuleSpecV2, ModuleVersion, NodeId, NodeName, NodeStatus, ObjectKey,
-    ObjectValue, Part, Phase, PutBucket, RequestId, Restart, Revision, Runtime, Sealed, SecretName, Settings,
-    Shape, Span, Stop, Template, TemplateSet, Term, Timestamp, Trial,
+    Actor, Artifact, BucketName, BucketSpec, Call, Changeable, ChangeableV1, Claim, ClusterId, Decision,
+    Digest, Drain, Epoch, Exit, Facts, FileName, Instance, JobSettings, KeyId, LeaveReason, LifeCycleCall,
+    Limits, ModuleName, ModuleRef, ModuleSpec, ModuleSpecV1, ModuleSpecV2, ModuleVersion, NodeId, NodeName,
+    NodeStatus, ObjectKey, ObjectValue, Part, Phase, PutBucket, RequestId, Restart, Revision, Runtime,
+    Sealed, SecretName, Settings, Shape, Span, Stop, Template, TemplateSet, Term, Timestamp, Trial,
 };
 use sheaf_model::{BackendName, BackendSpec};
 use sheaf_model::{Prefix, Rights, Role, TokenId, TokenName, TokenUse};

@@ -28,7 +28,9 @@ pub(super) fn of_job(job: &Job) -> Vec<String> {
     match (job.started_at, job.ended_at) {
         (Some(started), Some(ended)) => {
             let took = Span(ended.0.saturating_sub(started.0));
-            told.push(format!("the first attempt was granted at {started}, the last ended at {ended}, {took} later"));
+            told.push(format!(
+                "the first attempt was granted at {started}, the last ended at {ended}, {took} later"
+            ));
         }
         (None, Some(ended)) => told.push(format!("it ended at {ended}, and none of it was ever begun")),
         (_, None) => {}
@@ -40,19 +42,22 @@ pub(super) fn of_job(job: &Job) -> Vec<String> {
         ));
     }
     let failed = FailureClass::ALL.map(|class| (job.failures[class as usize], class.as_str()));
-    let failed: Vec<String> =
-        failed.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    let failed: Vec<String> = failed
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
     if !failed.is_empty() {
-        told.push(format!("attempts that failed, those that were tried again included: {}", failed.join(", ")));
+        told.push(format!(
+            "attempts that failed, those that were tried again included: {}",
+            failed.join(", ")
+        ));
     }
     told
 }
 
 /// Of the failures of a job, each group in a sentence.
-pub(super) fn of_groups<'a>(
-    job: &'a str,
-    groups: &'a [FailureGroup],
-) -> impl Iterator<Item = String> + 'a {
+pub(super) fn of_groups<'a>(job: &'a str, groups: &'a [FailureGroup]) -> impl Iterator<Item = String> + 'a {
     groups.iter().map(move |FailureGroup { fingerprint, subtasks, message }| {
         let said = message.lines().last().unwrap_or_default().trim();
         let said = match said.char_indices().nth(MESSAGE_MAX) {

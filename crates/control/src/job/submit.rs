@@ -84,9 +84,11 @@ impl Control {
         let state = member.replica.state();
         // One that is not there is told with everything else that the state knows.
         let mut defects = module_of(&spec.module, &[], &state).map(lacking).unwrap_or_default();
-        let builtin = module_of(&spec.module, &[], &state).is_some_and(|it| matches!(it.runtime, Runtime::Builtin(_)));
+        let builtin =
+            module_of(&spec.module, &[], &state).is_some_and(|it| matches!(it.runtime, Runtime::Builtin(_)));
         if builtin && spec.backends.is_empty() {
-            let problem = format!("module {} sends subtasks through backends, and there is none", spec.module);
+            let problem =
+                format!("module {} sends subtasks through backends, and there is none", spec.module);
             defects.push(Defect::new("backends", problem, "[NAME], see `sheaf backend list`"));
         }
         defects.extend(unknown(spec, &state));
@@ -157,7 +159,8 @@ fn lacks(module: &ModuleRef, state: &State) -> Vec<String> {
     let known = ModuleRef { name: spec.name.clone(), version: Some(spec.version.clone()) };
     if spec.uses_artifact() && !state.artifacts.contains_key(&known) {
         let push = format!("`sheaf module push {named} PATH`");
-        warnings.push(format!("module {named} uses ${{artifact}}, and none was pushed: it starts after {push}"));
+        warnings
+            .push(format!("module {named} uses ${{artifact}}, and none was pushed: it starts after {push}"));
     }
     warnings
 }
@@ -171,7 +174,8 @@ fn lacking(module: &ModuleSpec) -> Vec<Defect> {
         ),
         (
             module.secrets.iter().any(|name| name.literal().is_none()),
-            "has its bucket's config say which secrets it may ask for, and a job has no such config".to_owned(),
+            "has its bucket's config say which secrets it may ask for, and a job has no such config"
+                .to_owned(),
         ),
     ];
     let named = format!("module {}@{}", module.name, module.version);

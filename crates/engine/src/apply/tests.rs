@@ -139,7 +139,8 @@ fn settings_that_break_the_margin_are_refused_and_change_nothing() {
         panic!("taken");
     };
     let paths: Vec<&str> = defects.iter().map(|defect| defect.path.as_str()).collect();
-    let all = ["lease.ttl", "lease.kill_margin", "voters", "repair.after", "repair.spread", "jobs.max_subtasks"];
+    let all =
+        ["lease.ttl", "lease.kill_margin", "voters", "repair.after", "repair.spread", "jobs.max_subtasks"];
     assert_eq!(paths, all, "all at once");
     assert_eq!(world.state.cluster, before);
 }

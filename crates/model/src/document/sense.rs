@@ -130,7 +130,11 @@ impl Found {
             self.wrong("exec", problem, "nothing of it; what it does stands in the backend's config");
         }
         if !spec.files.is_empty() {
-            self.wrong("files", format!("{runtime} reads no files"), "what it does stands in the backend's config");
+            self.wrong(
+                "files",
+                format!("{runtime} reads no files"),
+                "what it does stands in the backend's config",
+            );
         }
     }
 

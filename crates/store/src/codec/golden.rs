@@ -13,8 +13,8 @@ use sheaf_model::*;
 use sheaf_model::{BackendName, BackendSpec, Frequency};
 
 use super::{
-    BucketV1, BucketV2, BucketV3, ClusterV1, ClusterV2, ModuleV1, ModuleV2, NodeV1, NodeV2, RolloutV1, Stored, decode,
-    encode,
+    BucketV1, BucketV2, BucketV3, ClusterV1, ClusterV2, ModuleV1, ModuleV2, NodeV1, NodeV2, RolloutV1,
+    Stored, decode, encode,
 };
 fn bucket_name() -> BucketName {
     BucketName::new("/logs/web").unwrap()

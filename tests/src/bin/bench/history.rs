@@ -28,7 +28,9 @@ const TAKES: Duration = Duration::from_millis(5);
 pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
     let worker = std::env::current_exe().expect("this program").with_file_name("faulty");
     if !worker.is_file() {
-        figures.note("NOT MEASURED: first cargo build -p sheaf-tests --bin faulty, in the profile of this program");
+        figures.note(
+            "NOT MEASURED: first cargo build -p sheaf-tests --bin faulty, in the profile of this program",
+        );
         return;
     }
     let subtasks = ask.subtasks(1_000_000);
@@ -67,7 +69,8 @@ fn remembered(ask: &Ask, machine: &Machine, cluster: &Cluster, subtasks: usize, 
     let goal = Goal { text: "300 MiB", reached: Some(after <= 300.0) };
     let figure = format!("{after:.1} MiB, {before:.1} before");
     figures.figure(&format!("leader's resident memory with {subtasks} finished"), &figure, &goal);
-    let by_priority = "SELECT priority, count(*) FROM subtasks WHERE job = 'unlucky' AND state = 'failed' GROUP BY 1";
+    let by_priority =
+        "SELECT priority, count(*) FROM subtasks WHERE job = 'unlucky' AND state = 'failed' GROUP BY 1";
     let groups = "SELECT fingerprint, count(*), min(message) FROM failures GROUP BY 1 ORDER BY 2 DESC";
     for (what, args) in [
         ("counts of the job", vec!["job", "status", "history", "-o", "json"]),
@@ -82,12 +85,14 @@ fn remembered(ask: &Ask, machine: &Machine, cluster: &Cluster, subtasks: usize, 
         };
         let times: Times = (0..LOOKS).map(look).collect();
         let goal = Goal::within("p99 50 ms", times.percentile(99), Duration::from_millis(50));
-        let name = format!("{what}, beside {subtasks} finished and {failed} failed, through the command line");
+        let name =
+            format!("{what}, beside {subtasks} finished and {failed} failed, through the command line");
         figures.figure(&name, &times.to_string(), &goal);
     }
     let started: Times = (0..ask.trials(3)).map(|_| started_again(cluster, subtasks)).collect();
     let goal = Goal::within("3 s", started.median(), Duration::from_secs(3));
-    let name = format!("restart of a member with {subtasks} finished on disk, until it tells of them and is ready");
+    let name =
+        format!("restart of a member with {subtasks} finished on disk, until it tells of them and is ready");
     figures.figure(&name, &started.to_string(), &goal);
 }
 
@@ -141,7 +146,9 @@ fn kept_promises(ask: &Ask, cluster: &Cluster, figures: &Figures) {
         let name = format!("promised{trial}");
         let document =
             format!("kind: Job\nname: {name}\nmodule: idle\nsubtasks: {{array: 0-{}}}\n", PROMISED - 1);
-        cluster.cli_with(&["job", "submit", "-f", "-", "--wait", "--timeout", "10m"], document.as_bytes()).ok();
+        cluster
+            .cli_with(&["job", "submit", "-f", "-", "--wait", "--timeout", "10m"], document.as_bytes())
+            .ok();
         cluster.agents().iter().for_each(Agent::kill_machine);
         cluster.start_all();
         cluster.wait_ready();
@@ -149,7 +156,9 @@ fn kept_promises(ask: &Ask, cluster: &Cluster, figures: &Figures) {
         forgotten += PROMISED as u64 - finished;
     }
     let goal = Goal { text: "0", reached: Some(forgotten == 0) };
-    let name = format!("all agents killed right after --wait said that {PROMISED} finished: forgotten, in {trials} trials");
+    let name = format!(
+        "all agents killed right after --wait said that {PROMISED} finished: forgotten, in {trials} trials"
+    );
     figures.figure(&name, &forgotten.to_string(), &goal);
 }
 
@@ -162,10 +171,8 @@ fn killed(machine: &Arc<Machine>, worker: &std::path::Path, subtasks: usize, fig
     let file = machine.path("flight.jsonl");
     let item = format!("{{\"do\": \"sleep\", \"ms\": {}}}\n", TAKES.as_millis());
     fs::write(&file, item.repeat(subtasks)).expect("room for the items");
-    let more = format!(
-        "subtasks: {{file: '{}'}}\nretry: {{max_attempts: 9, backoff: 10ms..100ms}}",
-        file.display()
-    );
+    let more =
+        format!("subtasks: {{file: '{}'}}\nretry: {{max_attempts: 9, backoff: 10ms..100ms}}", file.display());
     submit(&cluster, "flight", "traced", &more);
     let counts = |agent: &Agent| {
         let output = agent.cli(&["job", "status", "flight", "-o", "json"]);
@@ -200,7 +207,11 @@ fn killed(machine: &Arc<Machine>, worker: &std::path::Path, subtasks: usize, fig
         traced.0
     ));
     let goal = Goal::within("3 s", goes_on, Duration::from_secs(3));
-    figures.figure(&format!("kill -9 of the leader with {running} in flight: dispatch goes on"), &brief(goes_on), &goal);
+    figures.figure(
+        &format!("kill -9 of the leader with {running} in flight: dispatch goes on"),
+        &brief(goes_on),
+        &goal,
+    );
     let goal = Goal { text: "0", reached: Some(lost == 0 && traced.1 == subtasks) };
     let figure = format!("{lost}; {} of {subtasks} have begun", traced.1);
     figures.figure("and lost with it", &figure, &goal);

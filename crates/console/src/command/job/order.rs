@@ -85,7 +85,10 @@ mod tests {
 
     #[test]
     fn each_job_comes_after_those_that_it_names() {
-        assert_eq!(ordered(&[("c", &["b", "elsewhere"]), ("b", &["a", "a"]), ("a", &[])]).unwrap(), ["a", "b", "c"]);
+        assert_eq!(
+            ordered(&[("c", &["b", "elsewhere"]), ("b", &["a", "a"]), ("a", &[])]).unwrap(),
+            ["a", "b", "c"]
+        );
         assert_eq!(ordered(&[("a", &[]), ("c", &[]), ("b", &["c"])]).unwrap(), ["a", "c", "b"], "as written");
         assert_eq!(ordered(&[]).unwrap(), [""; 0]);
     }

@@ -9,9 +9,9 @@ use sheaf_wire::Client;
 use sheaf_wire::job::Submitted;
 
 use super::items::Items;
-use super::{order, plan};
 use super::send::send;
 use super::wait;
+use super::{order, plan};
 use crate::command::apply::warn;
 use crate::exit::{Exit, Failure};
 use crate::options::Wait;

@@ -132,7 +132,8 @@ async fn jobs_of_a_file_are_submitted_after_those_that_they_come_after() {
     for command in ["job submit -f ring.yaml", "job plan -f ring.yaml"] {
         let (exit, _, talk) = bench.ran(command).await;
         assert_eq!(exit, Exit::Error);
-        let wanted = "ring.yaml: Job a: after: a cycle: each of these jobs comes after the next: a → b → c → a";
+        let wanted =
+            "ring.yaml: Job a: after: a cycle: each of these jobs comes after the next: a → b → c → a";
         assert!(talk.contains(wanted) && talk.lines().count() == 1, "{talk}");
     }
     assert_eq!(bench.cluster.held().jobs.len(), 3);
