@@ -116,7 +116,7 @@ impl Service {
             for stream in listener.incoming().flatten() {
                 let served = served.clone();
                 thread::spawn(move || {
-                    let _gone = served.serve(stream); // whoever asked does not wait any more
+                    let _gone = served.serve(&stream); // whoever asked does not wait any more
                 });
             }
         });
@@ -167,8 +167,8 @@ impl Service {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&self, stream: TcpStream) -> io::Result<()> {
-        let asked = read(&stream)?;
+    fn serve(&self, mut stream: &TcpStream) -> io::Result<()> {
+        let asked = read(stream)?;
         let answer = self.inner().answer(&asked);
         let (status, more, body) = match answer {
             Answer::Cut => return stream.shutdown(std::net::Shutdown::Both),
@@ -181,8 +181,8 @@ impl Service {
         let head = format!(
             "HTTP/1.1 {status} As Told\r\nContent-Type: application/json\r\n{more}Content-Length: {length}\r\nConnection: close\r\n\r\n"
         );
-        (&stream).write_all(head.as_bytes())?;
-        (&stream).write_all(body.as_bytes())
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(body.as_bytes())
     }
 }
 

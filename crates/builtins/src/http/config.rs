@@ -160,7 +160,7 @@ impl Config {
             client,
             headers: headers.collect::<Result<_, _>>()?,
             submit: Submit::of(written.submit)?,
-            cancel: cancel(written.cancel, written.poll.path.as_deref())?,
+            cancel: cancel(&written.cancel, written.poll.path.as_deref())?,
             poll: Poll::of(written.poll)?,
         })
     }
@@ -205,7 +205,7 @@ fn method(field: &str, text: Option<&str>, known: &[&str]) -> Result<Method, Str
     found.parse().map_err(|_| wrong())
 }
 
-fn cancel(written: WrittenCancel, poll: Option<&str>) -> Result<(Method, Template), String> {
+fn cancel(written: &WrittenCancel, poll: Option<&str>) -> Result<(Method, Template), String> {
     let method = method("cancel.method", written.method.as_deref(), &["DELETE", "POST", "PUT"])?;
     let path_text = written.path.as_deref().or(poll).unwrap_or("jobs/${id}");
     Ok((method, path("cancel.path", path_text, Place::Afterwards)?))
