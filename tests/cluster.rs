@@ -12,6 +12,8 @@
 //! | `artifacts_apart` | 5 | nodes that do not vote give each other what they have, and keep no more than they have room for |
 //! | `jobs` | 3 | subtasks run, each to one end, whoever is killed, and people see and search what becomes of them |
 //! | `workers` | 2 | the same through plugins that take many subtasks, good ones and bad ones; and backends |
+//! | `http` | 2 | the same at services that are slow, lose answers, refuse, or ask to be left alone |
+//! | `former` | 1 | a data directory of an earlier version is opened, and all of it is there |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
@@ -45,8 +47,14 @@ mod dev;
 mod disaster;
 #[path = "cluster/disk.rs"]
 mod disk;
+#[path = "cluster/ended.rs"]
+mod ended;
+#[path = "cluster/former.rs"]
+mod former;
 #[path = "cluster/forming.rs"]
 mod forming;
+#[path = "cluster/http.rs"]
+mod http;
 #[path = "cluster/input.rs"]
 mod input;
 #[path = "cluster/jobs.rs"]
@@ -144,6 +152,7 @@ fn jobs() {
     let cluster = Cluster::start(3);
     let mut cases = Cases::of("jobs");
     jobs::cases(&mut cases, &cluster);
+    ended::cases(&mut cases, &cluster);
     query::cases(&mut cases, &cluster);
     cases.end();
 }
@@ -156,6 +165,21 @@ fn workers() {
     workers::cases(&mut cases, &cluster);
     backends::cases(&mut cases, &cluster);
     cases.end();
+}
+
+/// The same at a service that they are posted to.
+#[test]
+fn http() {
+    let cluster = http::cluster();
+    let mut cases = Cases::of("http");
+    http::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// What an earlier version has written.
+#[test]
+fn former() {
+    former::run();
 }
 
 /// What is left is enough to go on.

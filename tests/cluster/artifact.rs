@@ -1,5 +1,6 @@
 //! Artifacts: pushed once, run wherever they may run, never changed, and not lost with a voter.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use sheaf_model::{Artifact, ClusterId, ModuleRef, Shape};
 use sheaf_tests::wait::wait_until;
 use sheaf_tests::{Agent, Cases, Cluster, Output, wait_for};
 
+use crate::jobs::{job, over, submit};
 use crate::load::runtime;
 use crate::plugin::example;
 use crate::scene::{explain, gates};
@@ -22,6 +24,10 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a program that was pushed runs on every node", || runs_everywhere(cluster));
     cases.run("a node that does not vote runs it, and says what it has", || no_voter(cluster));
     cases.run("a plugin that was pushed is asked and runs", || a_plugin(cluster));
+    cases.run("a job of a program that was pushed runs on every node, and waits for the push", || {
+        a_job(cluster);
+    });
+    cases.run("a worker that was pushed takes its job's subtasks", || a_worker(cluster));
     cases.run("what is pushed never changes", || never_changes(cluster));
     cases.run("a push that was cut off goes on", || goes_on(cluster));
     cases.run("a version in use is not deleted, and one deleted is nowhere", || deleted(cluster));
@@ -183,6 +189,49 @@ fn a_plugin(cluster: &Cluster) {
     let lines = || cluster.cli(&["bucket", "logs", "/carried"]).ok().stdout;
     wait_until("it collects", SOON, || lines().contains("two"));
     cluster.delete(&["/carried"]);
+}
+
+/// Voters have it lying there, and the node that does not vote fetches it for the job alone.
+fn a_job(cluster: &Cluster) {
+    let command = "exec: {command: '${artifact}', args: [-c, 'echo $0 on $SHEAF_NODE; sleep 1']}";
+    cluster.apply(&format!("kind: Module\nname: carries-out\nversion: '1'\n{command}\n"));
+    let document = job("carried-out", "carries-out", "subtasks: {array: 0-39}");
+    let output = cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).ok();
+    assert!(output.stderr.contains("it starts after `sheaf module push carries-out@1 PATH`"), "{output}");
+    wait_for("it says what it waits for", SOON, || {
+        let explained = cluster.json(&["job", "explain", "carried-out", "-o", "json"]);
+        let text = explained["nodes"].to_string();
+        if text.contains("none was pushed for it yet") { Ok(()) } else { Err(text) }
+    });
+    let shell = cluster.machine().path("pushed.sh");
+    fs::copy("/bin/sh", &shell).expect("a program");
+    push(cluster, "carries-out@1", &shell).ok();
+    let status = over(cluster, "carried-out");
+    assert_eq!((&status["state"], &status["counts"]["finished"]), (&"finished".into(), &40.into()));
+    let rows = cluster.json(&["job", "subtasks", "carried-out", "-o", "json"]);
+    let node = |row: &Value| row["node"].as_str().map(str::to_owned);
+    let nodes: BTreeSet<String> = rows.as_array().into_iter().flatten().filter_map(node).collect();
+    assert_eq!(nodes.len(), 4, "{nodes:?}");
+    let logs = cluster.cli(&["job", "logs", "carried-out", "0"]).ok().stdout;
+    let unpacked = format!("artifacts/unpacked/{}/pushed.sh on n", digest(cluster, "carries-out@1"));
+    assert!(logs.contains(&unpacked), "{unpacked}: {logs}");
+}
+
+fn a_worker(cluster: &Cluster) {
+    let words = cluster.machine().path("pushed.words");
+    fs::write(&words, "one two three\n").expect("a file");
+    let watcher = cluster.watchers()[0].name();
+    cluster.apply(
+        "kind: Module\nname: counts\nversion: '1'\nruntime: plugin\nworker: true\nexec: {command: '${artifact}'}\n",
+    );
+    push(cluster, "counts@1", &example("word_counter")).ok();
+    let more = format!(
+        "subtasks: {{items: [{{file: '{0}'}}, {{file: '{0}'}}]}}\nnode_list_rules: [{watcher}]",
+        words.display()
+    );
+    submit(cluster, &job("counted", "counts", &more));
+    assert_eq!(over(cluster, "counted")["counts"]["finished"], 2);
+    assert!(cluster.cli(&["job", "logs", "counted", "1"]).ok().stdout.contains("3 words"));
 }
 
 fn never_changes(cluster: &Cluster) {

@@ -262,8 +262,8 @@ fn confined(cluster: &Cluster) {
 
 fn refused(cluster: &Cluster) {
     cluster.apply(
-        "kind: Module\nname: pushed\nversion: '1'\nruntime: exec\nsecrets: [token]\n\
-         exec: {command: '${artifact}'}\n---\n\
+        "kind: Module\nname: asks\nversion: '1'\nruntime: plugin\nworker: true\n\
+         secrets: ['${bucket.config.token}']\nexec: {command: /bin/true}\n---\n\
          kind: Module\nname: of-buckets\nversion: '1'\nruntime: exec\n\
          exec: {command: /bin/echo, args: ['${bucket.name}']}\n---\n",
     );
@@ -272,7 +272,7 @@ fn refused(cluster: &Cluster) {
         output.exits(1).mentions(parts).calm();
     };
     let array = "subtasks: {array: 0-2}";
-    refused(&job("a", "pushed", array), &["${artifact}", "lists secrets", "Job a"]);
+    refused(&job("a", "asks", array), &["asks@1", "its bucket's config say which secrets", "Job a"]);
     refused(&job("a", "of-buckets", array), &["of-buckets@1", "is for buckets"]);
     refused(&job("a", "no-such", array), &["no-such"]);
     refused(&job("a", "count", "subtasks: {array: 5-2}"), &["5-2"]);

@@ -10,6 +10,7 @@ use sheaf_tests::cluster::SOON;
 use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, processes, wait_for};
 
 use crate::context::Asker;
+use crate::jobs::{job, over};
 use crate::scene::only_node;
 
 /// What must stand nowhere.
@@ -41,6 +42,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
         missing(cluster);
     });
     cases.run("a plugin gets the secrets that its module names, and no other", || plugin(cluster));
+    cases.run("a job's worker gets the secrets that its module lists, and no other", || worker(cluster));
     cases.run("secrets are shown without their values, and one that is named stays", || people(cluster));
     cases.run("a node without the key neither sets nor opens one, and says what to do", || keyless(cluster));
     cases.run("a secret that is set anew is read at the next start", || anew(cluster));
@@ -127,6 +129,44 @@ fn plugin(cluster: &Cluster) {
         "secret other is none that module asking@1 names for bucket /asks",
     );
     asker.refused("secret no/name", "Invalid", "contains '/'");
+}
+
+/// The value of `exec.token` is printed, so that it would stand in the attempt's output: another one is asked for.
+fn worker(cluster: &Cluster) {
+    let program = env!("CARGO_BIN_EXE_faulty");
+    set(cluster.agent(1), "of.jobs", "plainly said");
+    cluster.apply(&format!(
+        "kind: Module\nname: working\nversion: '1'\nruntime: plugin\nworker: true\nexec: {{command: '{program}'}}\n\
+         secrets: [of.jobs, not.set]\n"
+    ));
+    let items = ["of.jobs", "not.set", "exec.token"].map(|name| format!("{{do: secret, name: {name}}}"));
+    let more = format!(
+        "subtasks: {{items: [{}]}}\nretry: {{max_attempts: 1}}\nnode_list_rules: ['-n4']",
+        items.join(", ")
+    );
+    let document = job("asked", "working", &more);
+    let output = cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).ok();
+    assert!(output.stderr.contains("secret not.set does not exist"), "{output}");
+    let status = over(cluster, "asked");
+    assert_eq!(
+        (&status["counts"]["finished"], &status["counts"]["failed"]),
+        (&1.into(), &2.into()),
+        "{status:#}"
+    );
+    let lines = cluster.cli(&["job", "logs", "asked", "0"]).ok().stdout;
+    assert!(lines.contains("of.jobs is plainly said"), "{lines}");
+    let rows = cluster.json(&["job", "subtasks", "asked", "-o", "json"]);
+    for (which, said) in [
+        (1, "secret not.set is not set yet: sheaf secret set not.set"),
+        (2, "module working@1 does not name secret exec.token"),
+    ] {
+        let message = rows[which]["message"].as_str().unwrap_or_default();
+        assert!(message.contains(said), "{message}");
+    }
+    cluster.cli(&["module", "delete", "working@1", "--yes"]).exits(1).mentions(&["asked"]);
+    cluster.cli(&["job", "delete", "asked", "--yes"]).ok();
+    cluster.cli(&["module", "delete", "working@1", "--yes"]).ok();
+    cluster.cli(&["secret", "delete", "of.jobs", "--yes"]).ok();
 }
 
 fn turned(text: &str) -> String {

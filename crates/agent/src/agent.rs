@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::alarm::Alarm;
-use crate::artifacts::Artifacts;
+use crate::artifacts::{Artifacts, Fetcher};
 use crate::checks::{Checks, Plugins};
 use crate::context::Context;
 use crate::error::AgentError;
@@ -110,7 +110,8 @@ impl Agent {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let (data_dir, binary, key) =
             (options.data_dir.clone(), options.binary.clone(), options.seal.clone());
-        let work = work::Place { data_dir, binary, key };
+        let (cluster, fetcher) = (options.cluster.clone(), Some(Fetcher::new(&options)));
+        let work = work::Place { data_dir, binary, key, cluster, fetcher };
         let (handle, desk) = Handle::new(sender, keepers.clone(), options.config.name.clone(), work.clone());
         Ok((Self { options, keepers, facts, requests, work, desk }, handle))
     }

@@ -1,5 +1,6 @@
 //! Has the artifacts here that the node wants: fetched, verified, unpacked; and tells the node how far it is.
 
+use std::fmt;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -25,12 +26,18 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// The node hears of progress at most so often: each time is a verdict of every bucket that waits.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// What it takes.
-pub(crate) struct Artifacts {
+/// Has artifacts here. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Fetcher {
     cache: Cache,
     cluster: ClusterId,
     node: NodeId,
     members: Members,
+}
+
+/// What it takes.
+pub(crate) struct Artifacts {
+    fetcher: Fetcher,
     wanted: watch::Receiver<Option<Wanted>>,
     /// To the agent's loop.
     inputs: mpsc::Sender<Input>,
@@ -43,15 +50,7 @@ impl Artifacts {
         inputs: mpsc::Sender<Input>,
     ) -> (Self, watch::Sender<Option<Wanted>>) {
         let (want, wanted) = watch::channel(None);
-        let artifacts = Self {
-            cache: options.cache.clone(),
-            cluster: options.cluster.clone(),
-            node: options.node,
-            members: options.members.clone(),
-            wanted,
-            inputs,
-        };
-        (artifacts, want)
+        (Self { fetcher: Fetcher::new(options), wanted, inputs }, want)
     }
 
     /// Runs until told to stop. One artifact after the other: the disk is shared with what runs.
@@ -69,7 +68,7 @@ impl Artifacts {
             let wanted = self.wanted.borrow_and_update().clone();
             let mut failed = false;
             if let Some(Wanted { needed, keep }) = wanted {
-                self.cache.keep(keep).await;
+                self.fetcher.cache.keep(keep).await;
                 for artifact in &needed {
                     if self.wanted.has_changed().unwrap_or(true) {
                         break;
@@ -81,7 +80,7 @@ impl Artifacts {
                     }
                     self.tell(artifact.digest, holding).await;
                 }
-                self.cache.sweep().await;
+                self.fetcher.cache.sweep().await;
             }
             let wait = if failed { again } else { LOOK_EVERY };
             again = if failed { (again * 2).min(AGAIN_LONGEST) } else { AGAIN };
@@ -96,6 +95,56 @@ impl Artifacts {
     /// Nobody listens any more when the agent stops.
     async fn tell(&self, digest: Digest, holding: Holding) {
         let _ = self.inputs.send(Input::Holds(digest, holding)).await;
+    }
+
+    async fn have(&self, artifact: &Artifact) -> Holding {
+        let told = Mutex::new(Instant::now());
+        let progress = |have: u64| {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.elapsed() >= TELL_EVERY {
+                *told = Instant::now();
+                let percent = u8::try_from(have * 100 / artifact.size.max(1)).unwrap_or(100);
+                // A loop that has no room for it is busy with what matters more.
+                let _ = self.inputs.try_send(Input::Holds(artifact.digest, Holding::Fetching(percent)));
+            }
+        };
+        match self.fetcher.have(artifact, &progress).await {
+            Ok(path) => Holding::Ready(path),
+            Err(why) => Holding::Failed(why),
+        }
+    }
+}
+
+impl fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetcher").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Fetcher {
+    /// For the node of these options.
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            cache: options.cache.clone(),
+            cluster: options.cluster.clone(),
+            node: options.node,
+            members: options.members.clone(),
+        }
+    }
+
+    /// Where what it fetches is kept.
+    pub(crate) const fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Where an artifact's files are, once they are here; `progress` hears of the bytes that have come. The error is for people.
+    pub(crate) async fn have(&self, artifact: &Artifact, progress: &impl Fn(u64)) -> Result<String, String> {
+        if !self.cache.has(&artifact.digest) {
+            let from = sources(self.node, &artifact.digest, (self.members)());
+            self.fetch(artifact, &from, progress).await.map_err(|error| text(&error))?;
+        }
+        let unpacked = self.cache.unpacked(artifact).await.map_err(|error| text(&error))?;
+        Ok(unpacked.to_string_lossy().into_owned())
     }
 
     /// From a member, or else from any node that has it.
@@ -116,28 +165,5 @@ impl Artifacts {
         }
         let others = sources(self.node, &artifact.digest, others);
         self.cache.fetch(&self.cluster, artifact, &others, progress).await
-    }
-
-    async fn have(&self, artifact: &Artifact) -> Holding {
-        if !self.cache.has(&artifact.digest) {
-            let from = sources(self.node, &artifact.digest, (self.members)());
-            let told = Mutex::new(Instant::now());
-            let progress = |have: u64| {
-                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                if told.elapsed() >= TELL_EVERY {
-                    *told = Instant::now();
-                    let percent = u8::try_from(have * 100 / artifact.size.max(1)).unwrap_or(100);
-                    // A loop that has no room for it is busy with what matters more.
-                    let _ = self.inputs.try_send(Input::Holds(artifact.digest, Holding::Fetching(percent)));
-                }
-            };
-            if let Err(error) = self.fetch(artifact, &from, &progress).await {
-                return Holding::Failed(text(&error));
-            }
-        }
-        match self.cache.unpacked(artifact).await {
-            Ok(path) => Holding::Ready(path.to_string_lossy().into_owned()),
-            Err(error) => Holding::Failed(text(&error)),
-        }
     }
 }

@@ -243,6 +243,9 @@ impl ClusterApi for Context {
     type Speaker = Speaker;
 
     async fn speaker(&self, bucket: &str, keeper: u32) -> Result<Speaker, Refused> {
+        if bucket.is_empty() {
+            return Err(Refused::new(Why::Fenced, "only a bucket's keeper is answered here"));
+        }
         let nobody =
             || Refused::new(Why::Fenced, format!("process {keeper} does not keep bucket {bucket} here"));
         let name = BucketName::new(bucket).map_err(|_| nobody())?;

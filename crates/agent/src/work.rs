@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use sheaf_model::session::{Order, OrderedSubtask, ToLeader};
 use sheaf_model::{
-    Attempt, AttemptEnd, BackendName, Ending, Exit, Facts, Failure, FailureClass, JobId, JobSpec, Json,
-    ModuleSpec, Sealed, SecretName, Span, Timestamp,
+    Artifact, Attempt, AttemptEnd, BackendName, Digest, Ending, Exit, Facts, Failure, FailureClass, JobId,
+    JobSpec, Json, ModuleSpec, Sealed, SecretName, Span, Timestamp,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -27,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::ends::Ends;
 use self::hands::Now;
+use self::kept::Leftovers;
 use self::line::Heard;
+use self::stock::{Stock, Stocked};
 use self::workers::{Do, Workers};
 use crate::keeper::clock;
 use crate::link::Signals;
@@ -35,11 +37,14 @@ use crate::runner::host::Runner;
 use crate::runner::{Ended, FromRunner, Stopped, ToRunner, sweep};
 
 mod begin;
+mod confide;
 mod desk;
 mod ends;
 pub(crate) mod hands;
+mod kept;
 mod line;
 mod start;
+mod stock;
 mod workers;
 
 pub(crate) use desk::{Desk, Place, WorkInput};
@@ -61,6 +66,8 @@ struct Job {
     secrets: BTreeMap<SecretName, Sealed>,
     /// What is known of its backends.
     backends: BTreeMap<BackendName, Json>,
+    /// What was pushed for its module.
+    artifact: Option<Arc<Artifact>>,
 }
 
 impl Job {
@@ -77,6 +84,8 @@ struct Running {
     started_at: Timestamp,
     since: Instant,
     canceled: bool,
+    /// What it was started from.
+    artifact: Option<Digest>,
 }
 
 /// Subtasks of one job that wait; never empty.
@@ -100,6 +109,8 @@ pub(crate) struct Loop {
     waiting: VecDeque<Waiting>,
     running: BTreeMap<u64, Running>,
     workers: Workers,
+    stock: Stock,
+    leftovers: Leftovers,
     tell: mpsc::Sender<(u64, Heard)>,
     told: mpsc::Receiver<(u64, Heard)>,
     /// Of attempts, until they are in the log.
@@ -113,6 +124,8 @@ enum Event {
     Input(WorkInput),
     Heard(Option<FromRunner>),
     Worker(u64, Heard),
+    Stocked(Stocked),
+    Cleared(Option<JobId>),
     Tick,
     Say,
     SayAgain,
@@ -141,8 +154,9 @@ impl Loop {
             tracing::info!(swept, "ended what a former life of the agent left of subtasks");
         }
         forget_sockets(&place);
-        let (desk, inputs) = Desk::new(slots, signals.clone());
+        let (desk, inputs) = Desk::new(slots, kept::found(&place.jobs()), signals.clone());
         let (tell, told) = mpsc::channel(HEARD);
+        let stock = Stock::new(place.fetcher.clone());
         let this = Self {
             place,
             desk: desk.clone(),
@@ -155,6 +169,8 @@ impl Loop {
             waiting: VecDeque::new(),
             running: BTreeMap::new(),
             workers: Workers::default(),
+            stock,
+            leftovers: Leftovers::default(),
             tell,
             told,
             ends: Ends::default(),
@@ -176,9 +192,12 @@ impl Loop {
                     let follows = self.workers.heard(ticket, heard, now());
                     self.perform(follows).await;
                 }
+                Event::Stocked((digest, went)) => self.stocked(digest, went),
+                Event::Cleared(job) => self.cleared(job),
                 Event::Tick => {
                     let follows = self.workers.tick(now());
                     self.perform(follows).await;
+                    self.let_go();
                 }
                 Event::Say => self.say_ends(),
                 Event::SayAgain => {
@@ -194,6 +213,7 @@ impl Loop {
                 return;
             }
             self.start_some().await;
+            self.clear_up().await;
         }
     }
 
@@ -204,7 +224,9 @@ impl Loop {
 
     async fn next(&mut self, stop: &CancellationToken, leave_at: Option<Instant>) -> Event {
         let may_say = self.ends.may_say();
-        let (due, again) = (self.workers.due(Instant::now()), self.ends.due());
+        let due = self.workers.due(Instant::now()).into_iter().chain(self.stock.due());
+        let due = due.chain([self.leftovers.due()]).min();
+        let again = self.ends.due();
         let over = async {
             match leave_at {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -222,6 +244,8 @@ impl Loop {
             Some(input) = self.inputs.recv() => Event::Input(input),
             heard = heard => Event::Heard(heard),
             Some((ticket, heard)) = self.told.recv() => Event::Worker(ticket, heard),
+            stocked = self.stock.next() => Event::Stocked(stocked),
+            cleared = self.leftovers.next() => Event::Cleared(cleared),
             () = until(due) => Event::Tick,
             () = tokio::time::sleep(GATHER), if may_say => Event::Say,
             () = until(again) => Event::SayAgain,
@@ -243,6 +267,7 @@ impl Loop {
             WorkInput::Left if self.leaving => {}
             // Nobody records that; it is only to end.
             WorkInput::Left => _ = self.hand_back().await,
+            WorkInput::Gone(jobs) => self.leftovers.add(jobs),
             WorkInput::Recorded(seq) => {
                 let over = self.ends.recorded(seq, Instant::now());
                 let mut held = self.desk.held();
@@ -254,14 +279,16 @@ impl Loop {
     }
 
     fn ordered(&mut self, order: Order) {
-        let Order { job, spec, module, subtasks, secrets, backends } = order;
-        let mut job = Job { id: job, spec, module, secrets, backends };
+        let Order { job, spec, module, subtasks, secrets, backends, artifact } = order;
+        let mut job = Job { id: job, spec, module, secrets, backends, artifact };
         // What is told of it now may be newer than what those that wait came with; of each backend only once.
         if let Some(last) = self.waiting.back().filter(|last| last.job.id == job.id) {
             for (name, config) in &last.job.backends {
                 job.backends.entry(name.clone()).or_insert_with(|| config.clone());
             }
         }
+        self.stock.want(&job);
+        self.desk.keep(job.id);
         let job = Arc::new(job);
         let attempt = |it: &OrderedSubtask| id(&job, it);
         let mut held = self.desk.held();
@@ -328,9 +355,33 @@ impl Loop {
         }
     }
 
+    /// What waits for an artifact that cannot be had fails.
+    fn stocked(&mut self, digest: Digest, went: Result<String, String>) {
+        self.stock.stocked(digest, &went);
+        let Err(why) = went else { return };
+        let message = format!("artifact {} is not here: {why}", digest.short());
+        let failure = Failure { class: FailureClass::Exit, exit: Some(Exit::NotStarted), message };
+        self.fail_those(|job| job.artifact.as_ref().is_some_and(|it| it.digest == digest), &failure);
+    }
+
+    /// Lets go of artifacts that nothing is of any more.
+    fn let_go(&mut self) {
+        if self.stock.due().is_none_or(|due| Instant::now() < due) {
+            return;
+        }
+        let waiting = self.waiting.iter().map(|waiting| &waiting.job).chain(self.workers.jobs());
+        let of_jobs = waiting.filter_map(|job| Some(job.artifact.as_ref()?.digest));
+        let in_use = of_jobs.chain(self.running.values().filter_map(|it| it.artifact)).collect();
+        self.stock.let_go(&in_use);
+    }
+
     fn fail_waiting(&mut self, job: JobId, failure: &Failure) {
+        self.fail_those(|it| it.id == job, failure);
+    }
+
+    fn fail_those(&mut self, is_meant: impl Fn(&Job) -> bool, failure: &Failure) {
         let (those, others) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.job.id == job);
+            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| is_meant(&waiting.job));
         self.waiting = others;
         let those: VecDeque<Waiting> = those;
         for Waiting { job, subtasks } in those {

@@ -48,6 +48,9 @@ enum Command {
     /// What runs the subtasks of a node; started by the agent
     #[command(hide = true)]
     Runner,
+    /// A module that is part of the binary; started by the agent
+    #[command(hide = true)]
+    Builtin,
     /// What holds a node's leases while its agent restarts; started by the agent
     #[command(hide = true)]
     StandIn,
@@ -161,6 +164,7 @@ pub(crate) fn main() -> ExitCode {
         },
         Command::Example(example) => example.run(),
         Command::Keep => sheaf_agent::keeper::keep_main(std::env::args_os().skip(2)),
+        Command::Builtin => sheaf_builtins::builtin_main(std::env::args_os().skip(2)),
         Command::Runner => sheaf_agent::runner::runner_main(std::env::args_os().skip(2)),
         Command::StandIn => sheaf_agent::stand_in_main(std::env::args_os().skip(2)),
     }

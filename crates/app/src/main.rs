@@ -4,6 +4,7 @@
 //!  sheaf agent ──► agent (config, data, place, control, server, http, forming, node)
 //!  sheaf dev ────► dev   (agents as child processes, examples)
 //!  sheaf keep ───► the keeper of one instance, before anything else is started
+//!  sheaf builtin   a module that is part of the binary, for one job; the same holds of it
 //!  sheaf stand-in  what holds the leases while the agent restarts
 //!  sheaf module try   the agent's workbench: one program, no cluster
 //!  anything else ► console (a client of any node)
@@ -43,6 +44,10 @@ fn main() -> ExitCode {
     // The same holds of what spawns a program for each subtask.
     if first == "runner" {
         return sheaf_agent::runner::runner_main(arguments);
+    }
+    // A worker of a module that is part of the binary.
+    if first == "builtin" {
+        return sheaf_builtins::builtin_main(arguments);
     }
     if first == "stand-in" {
         telemetry::init(telemetry::LogFormat::Pretty);

@@ -142,6 +142,8 @@ struct Keeping {
     node: Option<Keep>,
     /// What a voter keeps, as its replica says.
     voter: BTreeSet<Digest>,
+    /// What subtasks run from, or may be about to.
+    jobs: BTreeSet<Digest>,
     /// Registered at some time in this life, and not received since: gone from there, it belongs to nobody.
     registered_once: BTreeSet<Digest>,
 }
@@ -390,6 +392,12 @@ impl Cache {
         self.sweep().await;
     }
 
+    /// What subtasks of this node run from, or wait for: it stays until another set is said. What is not in it goes with the
+    /// next sweep, if nothing else keeps it.
+    pub fn keep_for_jobs(&self, needed: BTreeSet<Digest>) {
+        self.keeping().jobs = needed;
+    }
+
     /// Removes what may go.
     pub async fn sweep(&self) {
         let cache = self.clone();
@@ -412,7 +420,7 @@ impl Cache {
         let keeping = self.keeping();
         let mut keep = keeping.node.clone()?;
         keep.registered.extend(keeping.voter.iter().copied());
-        keep.needed.extend(keeping.voter.iter().copied());
+        keep.needed.extend(keeping.voter.iter().chain(&keeping.jobs).copied());
         Some(keep)
     }
 

@@ -55,6 +55,8 @@ fn row(state: &State, backend: &Backend, now: Timestamp) -> BackendRow {
     let word = match &backend.opened {
         None => "closed",
         Some(_) if backend.is_open(now) => "open",
+        // It only asked to be left alone for a while.
+        Some(opened) if opened.times == 0 => "closed",
         Some(_) => "trying",
     };
     let rate = spec.rate.map(|rate| rate.to_string());

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sheaf_consensus::Replica;
 use sheaf_engine::dispatch::{Offer, Room, difference, grant};
@@ -38,6 +38,16 @@ const ASKED: usize = 64;
 /// How long a node may take to say what its gates say: as long as a check may take by default, and a little.
 const ANSWER_WITHIN: Duration = Duration::from_secs(6);
 
+/// Whose gates are asked about what.
+struct Asking {
+    job: JobId,
+    nodes: Vec<NodeId>,
+    spec: Arc<BucketSpec>,
+    module: Arc<ModuleSpec>,
+    /// The module has, or needs, an artifact.
+    fetches: bool,
+}
+
 /// By node: attempts of jobs.
 type PerNode = BTreeMap<NodeId, BTreeMap<JobId, Vec<(u32, u32)>>>;
 
@@ -46,6 +56,7 @@ impl Control {
     pub(crate) async fn dispatch(&self, member: &Member, term: Term) {
         let replica = &member.replica;
         let mut revision = replica.revision();
+        let mut swept: Option<Instant> = None;
         // Nothing may be decided before an entry of this term is applied; reading the index waits for that.
         while replica.confirm_leadership().await.is_err() {
             tokio::time::sleep(AT_LEAST_EVERY / 10).await;
@@ -53,6 +64,10 @@ impl Control {
         loop {
             revision.mark_unchanged();
             let granted = self.look_at_jobs(member, term).await;
+            if swept.is_none_or(|at| at.elapsed() >= AT_LEAST_EVERY) {
+                swept = Some(Instant::now());
+                self.tell_of_the_gone(member).await;
+            }
             if !granted {
                 tokio::select! {
                     // Dropping these loses at most a wake-up, and the next look comes within a second anyway.
@@ -151,6 +166,27 @@ impl Control {
         self.say_to_stop(unwanted);
     }
 
+    /// Tells nodes of jobs that are deleted, of which they keep something.
+    async fn tell_of_the_gone(&self, member: &Member) {
+        let gone = |state: &State| -> Vec<(NodeId, Vec<JobId>)> {
+            let is_there = |job| state.jobs.get(job).is_some() || state.jobs.submit(job).is_some();
+            let mut floor = self.floor.lock();
+            let gone = floor.nodes().map(|(node, worker)| (node, worker.keeps_of(is_there)));
+            gone.filter(|(_, jobs)| !jobs.is_empty()).collect()
+        };
+        // A leader that was deposed, or is behind, must not tell of a job that it has not heard of; this is looked at again soon.
+        let is_none = gone(&member.replica.state()).is_empty();
+        if is_none || member.replica.confirm_leadership().await.is_err() {
+            return;
+        }
+        let gone = gone(&member.replica.state());
+        for (node, jobs) in gone {
+            self.live.lock().say(node, ToNode::JobsGone(jobs.clone()));
+            let mut floor = self.floor.lock();
+            floor.nodes().filter(|(it, _)| *it == node).for_each(|(_, worker)| worker.was_told_of(&jobs));
+        }
+    }
+
     /// What nodes run that is canceled, and were not told to stop.
     fn to_stop(&self, state: &State) -> Vec<(NodeId, Vec<Attempt>)> {
         let mut stops: BTreeMap<NodeId, BTreeSet<Attempt>> = BTreeMap::new();
@@ -219,17 +255,21 @@ impl Control {
             let Some(job) = state.jobs.get(id).filter(|_| !asked.is_empty()) else { continue };
             let Some(module) = state.module(&job.spec.module) else { continue };
             let Some(spec) = as_bucket(job) else { continue };
-            asked.iter().for_each(|node| floor.answered(id, *node, None));
-            let (control, module) = (self.clone(), module.spec.clone());
-            tokio::spawn(async move { control.ask(id, asked, spec, module).await });
+            asked.iter().for_each(|node| floor.asked(id, *node));
+            let fetches = module.spec.uses_artifact() || state.artifacts.contains_key(&job.spec.module);
+            let asking = Asking { job: id, nodes: asked, spec, module: module.spec.clone(), fetches };
+            let control = self.clone();
+            tokio::spawn(async move { control.ask(asking).await });
         }
     }
 
-    async fn ask(&self, job: JobId, nodes: Vec<NodeId>, spec: Arc<BucketSpec>, module: Arc<ModuleSpec>) {
+    async fn ask(&self, asking: Asking) {
+        let Asking { job, nodes, spec, module, fetches } = asking;
         let (question, mut answers) = self.live.lock().ask(&nodes, |question| ToNode::Judge {
             question,
             spec: spec.clone(),
             module: module.clone(),
+            fetch: true,
         });
         let mut left = nodes.len();
         let collect = async {
@@ -237,7 +277,7 @@ impl Control {
                 && let Some((node, verdict)) = answers.recv().await
             {
                 left -= 1;
-                self.floor.lock().answered(job, node, Some(Arc::new(verdict)));
+                self.floor.lock().answered(job, node, Arc::new(verdict), fetches);
                 self.floor.dispatch.notify_one();
             }
         };
@@ -250,6 +290,9 @@ impl Control {
     async fn send(&self, member: &Member, due: PerNode) {
         for (node, jobs) in due {
             for (job, attempts) in jobs {
+                let mut floor = self.floor.lock();
+                floor.nodes().filter(|(it, _)| *it == node).for_each(|(_, worker)| worker.keeps(job));
+                drop(floor);
                 match self.order(member, job, &attempts).await {
                     Ok(Some(order)) => self.live.lock().say(node, ToNode::Run(vec![order])),
                     Ok(None) => {}
@@ -270,7 +313,7 @@ impl Control {
         id: JobId,
         attempts: &[(u32, u32)],
     ) -> Result<Option<Order>, ApiError> {
-        let (spec, module, secrets, configs, backends) = {
+        let (order, backends) = {
             let state = member.replica.state();
             let Some(job) = state.jobs.get(id) else { return Ok(None) };
             let Some(module) = state.module(&job.spec.module) else { return Ok(None) };
@@ -279,16 +322,27 @@ impl Control {
                 job.spec.backends.get(usize::from(place)).cloned()
             };
             let backends: Vec<_> = attempts.iter().map(|(subtask, _)| backend(*subtask)).collect();
-            let named = module.spec.secrets_in_templates();
-            let set = named.filter_map(|name| Some((name.clone(), state.secrets.get(name)?.sealed.clone())));
+            let named = module.spec.secrets_named().into_iter();
+            let set = named.filter_map(|name| {
+                let sealed = state.secrets.get(&name)?.sealed.clone();
+                Some((name, sealed))
+            });
             let config =
                 |name: &BackendName| Some((name.clone(), state.backends.get(name)?.spec.config.clone()));
             let used: BTreeSet<&BackendName> = backends.iter().flatten().collect();
-            let configs = used.into_iter().filter_map(config).collect();
-            (job.spec.clone(), module.spec.clone(), set.collect(), configs, backends)
+            let order = Order {
+                job: id,
+                spec: job.spec.clone(),
+                module: module.spec.clone(),
+                subtasks: Vec::new(),
+                secrets: set.collect(),
+                backends: used.into_iter().filter_map(config).collect(),
+                artifact: state.artifacts.get(&job.spec.module).map(|pushed| pushed.artifact.clone()),
+            };
+            (order, backends)
         };
         let subtasks: Vec<u32> = attempts.iter().map(|(subtask, _)| *subtask).collect();
-        let items = items_of(member, id, spec.subtasks, subtasks).await?;
+        let items = items_of(member, id, order.spec.subtasks, subtasks).await?;
         let ordered = attempts.iter().zip(items).zip(backends);
         let subtasks = ordered
             .map(|(((subtask, attempt), item), backend)| OrderedSubtask {
@@ -298,7 +352,7 @@ impl Control {
                 item,
             })
             .collect();
-        Ok(Some(Order { job: id, spec, module, subtasks, secrets, backends: configs }))
+        Ok(Some(Order { subtasks, ..order }))
     }
 }
 

@@ -18,6 +18,8 @@ const AHEAD: Duration = Duration::from_millis(50);
 const AHEAD_MAX: u32 = 64;
 /// A refusal, or no answer, is asked for again after so long: what a gate looks at may have changed.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// The same of a module that has an artifact, which the node may be fetching.
+const ASK_SOON: Duration = Duration::from_secs(2);
 /// How much one end moves the mean.
 const WEIGHT: f64 = 0.05;
 
@@ -51,6 +53,9 @@ pub(crate) struct Worker {
     pub(crate) said: Option<BTreeSet<Attempt>>,
     /// What it was told to stop.
     pub(crate) stopped: BTreeSet<Attempt>,
+    /// Jobs of which it keeps something, as it said, and those that it was sent something of; none: it is not to be told when
+    /// they are gone.
+    kept: Option<BTreeSet<JobId>>,
     /// How long attempts took lately, in seconds.
     mean: Option<f64>,
 }
@@ -59,6 +64,8 @@ pub(crate) struct Worker {
 struct Answer {
     verdict: Option<Arc<Verdict>>,
     at: Instant,
+    /// After so long a refusal is asked for again.
+    again: Duration,
 }
 
 impl Floor {
@@ -86,6 +93,7 @@ impl Inner {
                 slots: work.slots,
                 said: Some(work.held.iter().copied().collect()),
                 stopped: BTreeSet::new(),
+                kept: work.kept.as_ref().map(|kept| kept.iter().copied().collect()),
                 mean: None,
             };
             self.nodes.insert(node, worker);
@@ -129,7 +137,7 @@ impl Inner {
     pub(crate) fn verdict(&self, job: JobId, node: NodeId) -> Option<Option<Arc<Verdict>>> {
         let answer = self.verdicts.get(&job)?.get(&node)?;
         let eligible = answer.verdict.as_ref().is_some_and(|verdict| verdict.eligible());
-        (eligible || answer.at.elapsed() < ASK_AGAIN).then(|| answer.verdict.clone())
+        (eligible || answer.at.elapsed() < answer.again).then(|| answer.verdict.clone())
     }
 
     /// Whether a node's gates let it run a job.
@@ -137,9 +145,16 @@ impl Inner {
         self.verdict(job, node).flatten().is_some_and(|verdict| verdict.eligible())
     }
 
-    /// What a node answered; none: it is being asked, or did not answer.
-    pub(crate) fn answered(&mut self, job: JobId, node: NodeId, verdict: Option<Arc<Verdict>>) {
-        let answer = Answer { verdict, at: Instant::now() };
+    /// A node is being asked, which is done again when no answer comes.
+    pub(crate) fn asked(&mut self, job: JobId, node: NodeId) {
+        let answer = Answer { verdict: None, at: Instant::now(), again: ASK_AGAIN };
+        self.verdicts.entry(job).or_default().insert(node, answer);
+    }
+
+    /// What a node answered; `fetches`: what it lacks may be on its way to it.
+    pub(crate) fn answered(&mut self, job: JobId, node: NodeId, verdict: Arc<Verdict>, fetches: bool) {
+        let again = if fetches { ASK_SOON } else { ASK_AGAIN };
+        let answer = Answer { verdict: Some(verdict), at: Instant::now(), again };
         self.verdicts.entry(job).or_default().insert(node, answer);
     }
 
@@ -150,6 +165,25 @@ impl Inner {
 }
 
 impl Worker {
+    /// It is sent something of a job.
+    pub(crate) fn keeps(&mut self, job: JobId) {
+        if let Some(kept) = &mut self.kept {
+            kept.insert(job);
+        }
+    }
+
+    /// Jobs of which it keeps something and that are not there.
+    pub(crate) fn keeps_of(&self, is_there: impl Fn(JobId) -> bool) -> Vec<JobId> {
+        self.kept.iter().flatten().copied().filter(|job| !is_there(*job)).collect()
+    }
+
+    /// It was told that these are gone.
+    pub(crate) fn was_told_of(&mut self, gone: &[JobId]) {
+        if let Some(kept) = &mut self.kept {
+            gone.iter().for_each(|job| drop(kept.remove(job)));
+        }
+    }
+
     /// How many subtasks it may be granted in all: what it runs at a time, and what is to lie ready.
     pub(crate) fn takes(&self) -> u32 {
         let ahead = self.mean.map_or(0.0, |mean| AHEAD.as_secs_f64() / mean.max(0.000_1));
@@ -184,11 +218,11 @@ mod tests {
         let mut floor = Inner::default();
         let (node, life) = (NodeId(1), Incarnation::from("a"));
         let takes = |floor: &mut Inner| floor.nodes().next().map(|(_, worker)| worker.takes());
-        floor.opened(node, &life, Some(&Work { slots: 4, held: Vec::new() }));
+        floor.opened(node, &life, Some(&Work { slots: 4, ..Work::default() }));
         assert_eq!(takes(&mut floor), Some(4), "nothing is known of what it runs");
         floor.ended(node, [end(60_000)].iter());
         assert_eq!(takes(&mut floor), Some(4), "who waits for an hour waits better elsewhere");
-        floor.opened(node, &life, Some(&Work { slots: 4, held: Vec::new() }));
+        floor.opened(node, &life, Some(&Work { slots: 4, ..Work::default() }));
         floor.ended(node, [end(0), end(0)].iter());
         assert_eq!(takes(&mut floor), Some(4 + 4 * AHEAD_MAX));
         floor.no_more(node, &"another".into());
@@ -199,5 +233,23 @@ mod tests {
         assert_eq!(takes(&mut floor), Some(0), "the end of a former session");
         floor.closed(node, 2);
         assert_eq!(takes(&mut floor), None);
+    }
+    #[test]
+    fn who_does_not_say_what_it_keeps_is_not_told_of_jobs_that_are_gone() {
+        let mut floor = Inner::default();
+        let (node, life) = (NodeId(1), Incarnation::from("a"));
+        let none = |_: JobId| false;
+        floor.opened(node, &life, Some(&Work { slots: 4, ..Work::default() }));
+        let (_, worker) = floor.nodes().next().unwrap();
+        worker.keeps(JobId(7));
+        assert!(worker.keeps_of(none).is_empty());
+        let kept = Some(vec![JobId(5), JobId(6)]);
+        floor.opened(node, &life, Some(&Work { slots: 4, kept, ..Work::default() }));
+        let (_, worker) = floor.nodes().next().unwrap();
+        worker.keeps(JobId(7));
+        let gone = worker.keeps_of(|job| job == JobId(6));
+        assert_eq!(gone, [JobId(5), JobId(7)]);
+        worker.was_told_of(&gone);
+        assert_eq!(worker.keeps_of(none), [JobId(6)]);
     }
 }

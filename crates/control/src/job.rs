@@ -1,5 +1,6 @@
 //! Jobs: `sheaf.v1.JobService`.
 
+mod ended;
 mod logs;
 mod submit;
 mod view;

@@ -85,6 +85,7 @@ impl Control {
             question,
             spec: spec.clone(),
             module: module.clone(),
+            fetch: false,
         });
         let mut verdicts = BTreeMap::new();
         let collect = async {

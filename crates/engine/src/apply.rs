@@ -103,7 +103,7 @@ impl Transaction<'_> {
             Command::Undrain(node) => self.undrain(*node),
             Command::Forget(node) => self.forget(*node),
             Command::Move(move_bucket) => self.move_bucket(move_bucket),
-            Command::ChangeSettings(wanted) => self.change_settings(wanted),
+            Command::ChangeSettingsV1(wanted) => self.change_settings_v1(wanted),
             Command::DropFormer(term) => self.drop_former(*term),
             Command::Refound(refound) => self.refound(refound),
             Command::ReleaseNodes(release) => self.release_nodes(release),

@@ -16,7 +16,8 @@ pub struct Backend {
     pub at: Timestamp,
     /// Failures in a row.
     pub failures: u32,
-    /// It was opened and has not closed since: after `until` one subtask at a time may try it.
+    /// It was opened and has not closed since: after `until` one subtask at a time may try it; or, if it only asked to be left
+    /// alone (`times` is 0), as many as ever.
     pub opened: Option<Opened>,
 }
 
@@ -25,7 +26,7 @@ pub struct Backend {
 pub struct Opened {
     /// Nothing is sent until then.
     pub until: Timestamp,
-    /// How often it was opened since it was last closed.
+    /// How often it was opened by failures since it was last closed.
     pub times: u32,
     /// The last failure, for people.
     pub why: String,
@@ -41,8 +42,8 @@ impl Backend {
     pub fn room(&self, running: u32, pace: u32, now: Timestamp) -> u32 {
         let most = match &self.opened {
             Some(_) if self.is_open(now) => 0,
-            Some(_) => 1,
-            None => self.spec.max_running.unwrap_or(u32::MAX),
+            Some(opened) if opened.times > 0 => 1,
+            _ => self.spec.max_running.unwrap_or(u32::MAX),
         };
         most.saturating_sub(running).min(pace)
     }
@@ -51,10 +52,14 @@ impl Backend {
     pub fn why_not(&self, running: u32, pace: u32, now: Timestamp) -> Option<String> {
         let name = &self.spec.name;
         match (&self.opened, self.spec.max_running) {
-            (Some(Opened { until, why, .. }), _) if now < *until => {
-                Some(format!("the breaker of backend {name} is open until {until}: {why}"))
+            (Some(Opened { until, why, times }), _) if now < *until => {
+                let what = match *times {
+                    0 => format!("backend {name} asks to be left alone"),
+                    _ => format!("the breaker of backend {name} is open"),
+                };
+                Some(format!("{what} until {until}: {why}"))
             }
-            (Some(_), _) if running > 0 => {
+            (Some(opened), _) if opened.times > 0 && running > 0 => {
                 Some(format!("backend {name} failed, and one subtask tries it again"))
             }
             (_, Some(most)) if running >= most => {

@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Actor, Artifact, Attempt, BackendName, BackendSpec, BucketName, Changeable, Claim, ClusterId, Decision,
-    Defect, Drain, Epoch, Facts, Instance, JobId, LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1,
-    ModuleSpecV2, ModuleVersion, NodeId, NodeKey, NodeStatus, ObjectKey, ObjectValue, PutBucket, RequestId,
-    Revision, Sealed, SecretName, Settings, Term, Timestamp, Trial,
+    Actor, Artifact, Attempt, BackendName, BackendSpec, BucketName, Changeable, ChangeableV1, Claim,
+    ClusterId, Decision, Defect, Drain, Epoch, Facts, Instance, JobId, LeaveReason, ModuleName, ModuleSpec,
+    ModuleSpecV1, ModuleSpecV2, ModuleVersion, NodeId, NodeKey, NodeStatus, ObjectKey, ObjectValue,
+    PutBucket, RequestId, Revision, Sealed, SecretName, Settings, Term, Timestamp, Trial,
 };
 
 /// A command with who asked for it, when, and under which request; what the log carries.
@@ -77,7 +77,7 @@ pub enum Command {
     Move(MoveBucket),
     /// All settings at once, as earlier builds wrote them. Never proposed any more: it undoes what others change
     /// meanwhile.
-    ChangeSettings(Changeable),
+    ChangeSettingsV1(ChangeableV1),
     /// [`SettingsCommand::Settle`] as earlier builds wrote it. Never proposed any more: it does not say which change it
     /// means.
     DropFormer(Term),

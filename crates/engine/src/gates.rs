@@ -165,7 +165,10 @@ pub fn node_list_rules(rules: &CompiledRules, here: &Here) -> GateOutcome {
 
 /// Gate 3: what follows from the machine's answers. `allowed` says whether gate 1 passes.
 pub fn can_run(module: &ModuleSpec, allowed: bool, asked: Asked<'_>) -> GateOutcome {
-    if matches!(module.runtime, Runtime::Builtin(_)) {
+    // Another version may have registered it.
+    if let Runtime::Builtin(name) = &module.runtime
+        && !Runtime::BUILTINS.contains(&name.as_str())
+    {
         return GateOutcome::refuse(format!(
             "this node's agent cannot run modules of runtime {}",
             module.runtime

@@ -59,7 +59,7 @@ pub struct Job {
     /// When anything but its subtasks last changed: a pause, a priority, a cancel.
     pub revision: Revision,
     /// Attempts that failed, by class.
-    pub failures: [u64; 4],
+    pub failures: [u64; 5],
     /// How far its subtasks are.
     pub progress: Progress,
     /// How many pieces of its history are contained in this row: those numbered less.
@@ -69,6 +69,57 @@ pub struct Job {
     /// Under which priorities it stands in the queue, and when its next subtask is due; see [`table::Jobs`].
     pub(crate) queued: Vec<u8>,
     pub(crate) due: Option<Timestamp>,
+}
+
+/// A job as it was stored before attempts could be refused for good.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobV1 {
+    id: JobId,
+    spec: Arc<JobSpec>,
+    count: u32,
+    digest: u64,
+    priority: u8,
+    paused: bool,
+    canceled: Option<String>,
+    after: BTreeSet<JobId>,
+    created: Revision,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    revision: Revision,
+    failures: [u64; 4],
+    progress: Progress,
+    history: u64,
+    unsaved: u32,
+    queued: Vec<u8>,
+    due: Option<Timestamp>,
+}
+
+impl From<JobV1> for Job {
+    fn from(former: JobV1) -> Self {
+        let [exit, lost, timeout, backend] = former.failures;
+        Self {
+            id: former.id,
+            spec: former.spec,
+            count: former.count,
+            digest: former.digest,
+            priority: former.priority,
+            paused: former.paused,
+            canceled: former.canceled,
+            after: former.after,
+            created: former.created,
+            created_at: former.created_at,
+            started_at: former.started_at,
+            ended_at: former.ended_at,
+            revision: former.revision,
+            failures: [exit, lost, timeout, backend, 0],
+            progress: former.progress,
+            history: former.history,
+            unsaved: former.unsaved,
+            queued: former.queued,
+            due: former.due,
+        }
+    }
 }
 
 impl Job {

@@ -137,6 +137,8 @@ pub enum Input {
         spec: Arc<BucketSpec>,
         /// Its module.
         module: Arc<ModuleSpec>,
+        /// It stands for a job: the module's artifact is to be here.
+        fetch: bool,
     },
     /// A session with a leader stands.
     SessionOpened {

@@ -177,6 +177,7 @@ fn against_module(spec: &BucketSpec, module: &ModuleSpec) -> Vec<Defect> {
     if module.is_for_subtasks() {
         let (why, remedy) = match module.runtime {
             Runtime::Worker => ("it says worker: true", "a module without it"),
+            Runtime::Builtin(_) => ("it takes subtasks", "a module of runtime exec or plugin"),
             _ => (
                 "it names ${item}, ${job}, ${subtask} or ${attempt}",
                 "a module that names the bucket, or neither",

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
     Artifact, BackendName, Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance,
-    ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair, RequestId,
-    Residue, Revision, Sealed, SecretName, Settings, Timestamp, Trial,
+    JobSettings, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair,
+    RequestId, Residue, Revision, Sealed, SecretName, Settings, Timestamp, Trial,
 };
 
 use crate::access::Access;
@@ -37,12 +37,14 @@ pub struct Cluster {
     /// When the lease's settings last changed; 0: never. Two changes may leave the same `former`, and still the wait for
     /// it begins anew with each.
     pub lease_changed: Revision,
+    /// What jobs may be.
+    pub jobs: JobSettings,
 }
 
 impl Cluster {
     /// What of it can be changed.
     pub fn changeable(&self) -> Changeable {
-        Changeable { settings: self.settings, repair: self.repair.clone() }
+        Changeable { settings: self.settings, repair: self.repair.clone(), jobs: self.jobs }
     }
 }
 

@@ -136,11 +136,15 @@ pub enum FailureClass {
     Timeout,
     /// The backend refused or failed it.
     Backend,
+    /// What it asks for is refused for good: it is never tried again.
+    Refused,
 }
 
 impl FailureClass {
     /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Exit, Self::Lost, Self::Timeout, Self::Backend];
+    pub const ALL: [Self; 5] = [Self::Exit, Self::Lost, Self::Timeout, Self::Backend, Self::Refused];
+    /// Those that a job may have tried again, in order.
+    pub const TRIED_AGAIN: [Self; 4] = [Self::Exit, Self::Lost, Self::Timeout, Self::Backend];
 
     /// The word in documents and answers.
     pub const fn as_str(self) -> &'static str {
@@ -149,6 +153,7 @@ impl FailureClass {
             Self::Lost => "lost",
             Self::Timeout => "timeout",
             Self::Backend => "backend",
+            Self::Refused => "refused",
         }
     }
 }
@@ -172,7 +177,7 @@ impl Default for Retry {
             max_attempts: 3,
             backoff_min: Span::seconds(1),
             backoff_max: Span::seconds(60),
-            retry_on: FailureClass::ALL.into(),
+            retry_on: FailureClass::TRIED_AGAIN.into(),
         }
     }
 }
@@ -312,6 +317,8 @@ pub enum Ending {
     Canceled,
     /// It was stopped, or never begun, because its node is to be left: it does not count.
     HandedBack,
+    /// Its backend asks to be left alone for so long, and has not begun it: it does not count. With why, for people.
+    NotNow(Span, String),
 }
 
 /// How an attempt failed.

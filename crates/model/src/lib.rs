@@ -93,7 +93,9 @@ pub use ranges::{Ranges, Run, RunMap};
 pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError};
 pub use secret::{KeyId, SEAL_TAG, SECRET_MAX, SECRETS_MAX, Sealed, SecretError, SecretValue};
 pub use selector::Selector;
-pub use settings::{Changeable, LeaseSettings, Repair, Setting, Settings, Voters};
+pub use settings::{
+    Changeable, ChangeableV1, JobSettings, LeaseSettings, Repair, Setting, Settings, Voters,
+};
 pub use template::{
     BucketScope, Part, Piece, RenderError, Scope, SubtaskScope, Template, TemplateError, TemplateName,
     TemplateSet,

@@ -13,13 +13,21 @@ pub enum Runtime {
     Exec,
     /// A program that speaks `sheaf.module.v1` over a Unix socket.
     Plugin,
-    /// Part of the binary.
+    /// Part of the binary: a worker of its own.
     Builtin(String),
     /// A plugin whose process takes the subtasks of a job, many at a time: `worker: true`.
     Worker,
 }
 
 impl Runtime {
+    /// What is part of this binary, by name.
+    pub const BUILTINS: [&str; 1] = ["http"];
+
+    /// Whether its process takes the subtasks of a job, many at a time.
+    pub const fn is_worker(&self) -> bool {
+        matches!(self, Self::Worker | Self::Builtin(_))
+    }
+
     /// Whether it is a program that speaks `sheaf.module.v1`.
     pub const fn is_plugin(&self) -> bool {
         matches!(self, Self::Plugin | Self::Worker)
@@ -388,7 +396,7 @@ impl ModuleSpec {
 
     /// Whether what it runs depends on the subtask, or takes some, so that no bucket can be of it.
     pub fn is_for_subtasks(&self) -> bool {
-        self.runtime == Runtime::Worker || self.programs().any(Template::uses_subtask)
+        self.runtime.is_worker() || self.programs().any(Template::uses_subtask)
     }
 
     /// Whether anything of it depends on the bucket, so that no job can be of it.

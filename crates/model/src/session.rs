@@ -11,6 +11,7 @@
 //!    │◄────────────────────────────────── Run, StopAttempts ┤ attempts that are granted to the node
 //!    ├─ Ends{seq} ──────────────────────────────────────►│ proposes to record them
 //!    │◄─────────────────────────── EndsRecorded{seq} ─┤
+//!    │◄──────────────────────────────────── JobsGone ─┤ of which it keeps something, as it said in Hello
 //! ```
 
 use std::collections::BTreeMap;
@@ -19,9 +20,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attempt, AttemptEnd, BackendName, BootId, BucketName, BucketSpec, ClusterId, Epoch, Facts, Incarnation,
-    Instance, JobId, JobSpec, Json, Load, ModuleSpec, Moment, NodeId, NodeKey, Revision, Sealed, SecretName,
-    Span, Verdict,
+    Artifact, Attempt, AttemptEnd, BackendName, BootId, BucketName, BucketSpec, ClusterId, Epoch, Facts,
+    Incarnation, Instance, JobId, JobSpec, Json, Load, ModuleSpec, Moment, NodeId, NodeKey, Revision, Sealed,
+    SecretName, Span, Verdict,
 };
 
 /// From an agent to the leader.
@@ -123,6 +124,10 @@ pub struct Work {
     /// Attempts that it was given in this life and that are not recorded as ended: what else the cluster knows to run there
     /// did not arrive, and is sent again.
     pub held: Vec<Attempt>,
+    /// Jobs of which it keeps something on its disk, as what attempts have printed; none: it does not say, and is not told when
+    /// they are gone.
+    #[serde(default)]
+    pub kept: Option<Vec<JobId>>,
 }
 
 /// Attempts of one job for one node. An attempt that the node was given before is the same.
@@ -136,12 +141,15 @@ pub struct Order {
     pub module: Arc<ModuleSpec>,
     /// What to run.
     pub subtasks: Vec<OrderedSubtask>,
-    /// What the module names in environment and files, as far as it is set; sealed, for the node to open.
+    /// What the module names in environment, files and its list, as far as it is set; sealed, for the node to open.
     #[serde(default)]
     pub secrets: BTreeMap<SecretName, Sealed>,
     /// What the documents of backends say in `config`, of those that its subtasks go through.
     #[serde(default)]
     pub backends: BTreeMap<BackendName, Json>,
+    /// What was pushed for the module's version; none: nothing.
+    #[serde(default)]
+    pub artifact: Option<Arc<Artifact>>,
 }
 
 /// See [`Order`].
@@ -207,6 +215,9 @@ pub enum ToNode {
         spec: Arc<BucketSpec>,
         /// That module; it need not be registered.
         module: Arc<ModuleSpec>,
+        /// It stands for a job: the module's artifact is fetched if it is not here, and this is asked again then.
+        #[serde(default)]
+        fetch: bool,
     },
     /// Attempts that are granted to this node.
     Run(Vec<Order>),
@@ -222,6 +233,8 @@ pub enum ToNode {
         /// Number of the message.
         seq: u64,
     },
+    /// These jobs are deleted: nothing is to be kept of them.
+    JobsGone(Vec<JobId>),
 }
 
 /// See [`ToNode::Acknowledged`].

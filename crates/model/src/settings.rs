@@ -2,10 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::SUBTASKS_MAX;
 use crate::{Defect, Span};
 
 /// The longest lease, and what belongs to it.
 const HOUR: Span = Span::seconds(3600);
+/// No job may be allowed more subtasks, whatever the settings say: each has a number of 32 bits, and some memory on members.
+const SUBTASKS_MOST: u32 = 100_000_000;
 
 /// How long a node may run single-node work after it was last heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,12 +176,35 @@ impl Default for Repair {
     }
 }
 
+/// What jobs may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSettings {
+    /// Most subtasks of a job that is submitted from now on; 1 to 100,000,000.
+    pub max_subtasks: u32,
+}
+
+impl Default for JobSettings {
+    fn default() -> Self {
+        Self { max_subtasks: SUBTASKS_MAX }
+    }
+}
+
 /// What can be changed while the cluster runs, under one set of names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changeable {
     /// What every node must know.
     pub settings: Settings,
     /// What the leader must know.
+    pub repair: Repair,
+    /// What every node that is asked to submit must know.
+    pub jobs: JobSettings,
+}
+
+/// The same as it stood in the log before there was anything of jobs in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is as in Changeable")]
+pub struct ChangeableV1 {
+    pub settings: Settings,
     pub repair: Repair,
 }
 
@@ -188,12 +214,13 @@ impl Changeable {
         let mut named: Vec<_> = self.settings.named().into();
         named.push(("repair.after", self.repair.after.to_string()));
         named.push(("repair.spread", self.repair.spread.clone().unwrap_or_default()));
+        named.push(("jobs.max_subtasks", self.jobs.max_subtasks.to_string()));
         named
     }
 
     /// Changes one.
     pub fn put(&mut self, setting: &Setting) {
-        let Self { settings, repair } = self;
+        let Self { settings, repair, jobs } = self;
         match setting {
             Setting::Heartbeat(span) => settings.lease.heartbeat = *span,
             Setting::Ttl(span) => settings.lease.ttl = *span,
@@ -204,6 +231,7 @@ impl Changeable {
             Setting::GateInterval(span) => settings.gate_interval = *span,
             Setting::RepairAfter(span) => repair.after = *span,
             Setting::RepairSpread(label) => repair.spread.clone_from(label),
+            Setting::MaxSubtasks(most) => jobs.max_subtasks = *most,
         }
     }
 
@@ -221,6 +249,14 @@ impl Changeable {
         let mut defects = self.settings.defects();
         defects.extend(range("repair.after", self.repair.after, Span(0), Span::seconds(30 * 86_400)));
         defects.extend(self.repair.contradictions());
+        let most = self.jobs.max_subtasks;
+        if !(1..=SUBTASKS_MOST).contains(&most) {
+            defects.push(Defect::new(
+                "jobs.max_subtasks",
+                format!("{most} subtasks cannot be the most of a job"),
+                format!("1 to {SUBTASKS_MOST}; the default is {SUBTASKS_MAX}"),
+            ));
+        }
         defects
     }
 
@@ -275,6 +311,8 @@ pub enum Setting {
     RepairAfter(Span),
     /// `repair.spread`
     RepairSpread(Option<String>),
+    /// `jobs.max_subtasks`
+    MaxSubtasks(u32),
 }
 
 impl Setting {
@@ -300,6 +338,10 @@ impl Setting {
             }
             "repair.after" => Self::RepairAfter(span()?),
             "repair.spread" => Self::RepairSpread((!value.is_empty()).then(|| value.to_owned())),
+            "jobs.max_subtasks" => Self::MaxSubtasks(value.parse().map_err(|_| {
+                let remedy = format!("a whole number from 1 to {SUBTASKS_MOST}");
+                Defect::new(key, format!("{value:?} is no number of subtasks"), remedy)
+            })?),
             _ => {
                 let names: Vec<&str> =
                     Changeable::default().named().into_iter().map(|(name, _)| name).collect();
@@ -438,5 +480,20 @@ mod tests {
         // Never set, but a log may hold it.
         assert_eq!(among(Voters::Fixed(4)), [0, 1, 1, 3, 3, 3, 3, 3]);
         assert_eq!([1, 9, 10].map(|nodes| Voters::Auto.target(nodes)), [3, 3, 5]);
+    }
+
+    #[test]
+    fn how_many_subtasks_a_job_may_have_is_a_number_within_bounds() {
+        let mut all = Changeable::default();
+        assert_eq!(all.jobs.max_subtasks, SUBTASKS_MAX);
+        all.set("jobs.max_subtasks", "5").unwrap();
+        assert!(all.named().contains(&("jobs.max_subtasks", "5".to_owned())) && all.defects().is_empty());
+        let defect = all.set("jobs.max_subtasks", "many").unwrap_err();
+        assert!(defect.problem.contains("no number of subtasks"), "{defect}");
+        for wrong in [0, SUBTASKS_MOST + 1] {
+            all.jobs.max_subtasks = wrong;
+            assert_eq!(all.defects()[0].path, "jobs.max_subtasks");
+        }
+        assert!(all.set("jobs.max_subtask", "1").unwrap_err().remedy.contains("jobs.max_subtasks?"));
     }
 }

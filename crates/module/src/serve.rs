@@ -96,7 +96,9 @@ impl<M: Module> Calls for Served<M> {
     type WorkStream = Answers;
 
     async fn work(&self, request: Request<Streaming<WorkRequest>>) -> Result<Response<Answers>, Status> {
-        crate::work::serve(self.module.clone(), request.into_inner()).await.map(Response::new)
+        crate::work::serve(self.module.clone(), self.context.clone(), request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn hello(&self, _request: Request<HelloRequest>) -> Result<Response<HelloResponse>, Status> {

@@ -7,9 +7,10 @@
 //! ```
 
 use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -19,9 +20,10 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use crate::failure::Kind;
 use crate::module::Module;
 use crate::serve::{panic_text, run};
-use crate::{Failure, Node, proto};
+use crate::{Context, ContextError, Failure, Node, Secret, proto};
 
 /// What bundles have to say and is not on its way.
 const SAID: usize = 4096;
@@ -51,6 +53,24 @@ pub struct Job {
     pub node: Node,
     /// How many subtasks the node lets it run at a time at most.
     pub slots: u32,
+    /// Where it is served its context; none: its module lists no secrets.
+    pub(crate) socket: Option<PathBuf>,
+}
+
+impl Job {
+    /// A job as it is told to a process that works for it.
+    pub fn new(name: impl Into<String>, module: impl Into<String>, node: Node, slots: u32) -> Self {
+        Self { name: name.into(), module: module.into(), node, slots, socket: None }
+    }
+
+    /// A secret that the module's document lists under `secrets`, as it was when the newest subtasks were given.
+    ///
+    /// # Errors
+    /// [`crate::Why::NotFound`] as long as nobody has set it, [`crate::Why::Invalid`] if it is not listed,
+    /// [`ContextError::None`] if nothing is.
+    pub async fn secret(&self, name: impl Into<String> + Send) -> Result<Secret, ContextError> {
+        Context::new(proto::Instance::default().into(), self.socket.clone()).secret(name).await
+    }
 }
 
 /// A try at one subtask.
@@ -85,6 +105,10 @@ pub enum SubtaskResult {
     NotBegun,
     /// Its backend refused or failed it.
     Backend,
+    /// It was refused for good.
+    Refused,
+    /// Its backend has not begun it, and asks to be left alone for so long.
+    NotNow(Duration),
 }
 
 /// What a bundle has to say.
@@ -150,7 +174,7 @@ pub(crate) struct Answers {
 impl Stream for Answers {
     type Item = Result<proto::WorkResponse, Status>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
         Pin::new(&mut self.answers).poll_next(context)
     }
 }
@@ -158,11 +182,13 @@ impl Stream for Answers {
 /// The module's side of Work.
 pub(crate) async fn serve<M: Module>(
     module: Arc<M>,
+    context: Option<PathBuf>,
     mut asked: Streaming<proto::WorkRequest>,
 ) -> Result<Answers, Status> {
     let no_start = || Status::invalid_argument("the first message has no start");
     let mut first = asked.message().await?.ok_or_else(no_start)?;
-    let job: Job = first.start.take().ok_or_else(no_start)?.into();
+    let mut job: Job = first.start.take().ok_or_else(no_start)?.into();
+    job.socket = context;
     let at_once = module.at_once().max(1);
     let working = module.clone();
     run(async move { working.on_job(job).await }).await?;
@@ -265,17 +291,26 @@ async fn leave_out(
 
 /// Nobody listens any more when the process is about to end.
 async fn end(say: &mpsc::Sender<Said>, id: u64, result: SubtaskResult, message: String) {
-    let end = proto::SubtaskEnd { id, result: proto::SubtaskResult::from(result).into(), message };
+    let pause_ms = match result {
+        SubtaskResult::NotNow(pause) => u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+        _ => 0,
+    };
+    let end = proto::SubtaskEnd { id, result: proto::SubtaskResult::from(result).into(), message, pause_ms };
     let _ = say.send(Said::Ended(end)).await;
 }
 
 fn outcome(ended: Option<Result<Result<(), Failure>, JoinError>>) -> (SubtaskResult, String) {
     match ended {
         Some(Ok(Ok(()))) => (SubtaskResult::Finished, String::new()),
-        Some(Ok(Err(failure))) if failure.is_backend() => {
-            (SubtaskResult::Backend, last_of(&failure.to_string()))
+        Some(Ok(Err(failure))) => {
+            let result = match failure.kind() {
+                Kind::Own => SubtaskResult::Failed,
+                Kind::Backend => SubtaskResult::Backend,
+                Kind::Refused => SubtaskResult::Refused,
+                Kind::NotNow(pause) => SubtaskResult::NotNow(pause),
+            };
+            (result, last_of(&failure.to_string()))
         }
-        Some(Ok(Err(failure))) => (SubtaskResult::Failed, last_of(&failure.to_string())),
         Some(Err(broken)) if broken.is_cancelled() => (SubtaskResult::Stopped, String::new()),
         Some(Err(broken)) => (SubtaskResult::Failed, last_of(&panic_text(broken))),
         None => (SubtaskResult::Failed, "it has not run".to_owned()),
@@ -342,7 +377,7 @@ impl From<Job> for proto::WorkStart {
 impl From<proto::WorkStart> for Job {
     fn from(start: proto::WorkStart) -> Self {
         let proto::WorkStart { job, module, node, slots } = start;
-        Self { name: job, module, node: node.unwrap_or_default().into(), slots }
+        Self::new(job, module, node.unwrap_or_default().into(), slots)
     }
 }
 
@@ -368,6 +403,8 @@ impl From<SubtaskResult> for proto::SubtaskResult {
             SubtaskResult::Stopped => Self::Stopped,
             SubtaskResult::NotBegun => Self::NotBegun,
             SubtaskResult::Backend => Self::Backend,
+            SubtaskResult::Refused => Self::Refused,
+            SubtaskResult::NotNow(_) => Self::NotNow,
         }
     }
 }

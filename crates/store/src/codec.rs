@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sheaf_engine::backend::Backend;
+use sheaf_engine::job::JobV1;
 use sheaf_engine::job::dependency::Dependencies;
 use sheaf_engine::job::step::Transitions;
 use sheaf_engine::job::submit::{Items, Submit};
@@ -13,8 +14,9 @@ use sheaf_engine::{
     Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Request, Rollout, Secret,
 };
 use sheaf_model::{
-    AuthorityRecord, Binding, ClusterEpoch, ClusterId, Drain, Facts, Instance, ModuleSpecV1, ModuleSpecV2,
-    Node, NodeId, NodeKey, NodeStatus, Repair, Residue, Revision, Settings, Timestamp, TokenRecord,
+    AuthorityRecord, Binding, ClusterEpoch, ClusterId, Drain, Facts, Instance, JobSettings, ModuleSpecV1,
+    ModuleSpecV2, Node, NodeId, NodeKey, NodeStatus, Repair, Residue, Revision, Settings, Timestamp,
+    TokenRecord,
 };
 
 /// A type whose encoding lies on disk.
@@ -66,7 +68,7 @@ first_version!(
     Release,
     Object,
     Pushed,
-    Job,
+    JobV1,
     Submit,
     Items,
     Dependencies,
@@ -76,6 +78,14 @@ first_version!(
     TokenRecord,
     AuthorityRecord
 );
+
+impl Stored for Job {
+    const VERSION: u8 = 2;
+    type Previous = JobV1;
+    fn from_previous(previous: JobV1) -> Self {
+        previous.into()
+    }
+}
 
 /// A node before it could be drained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,7 +182,7 @@ pub(crate) struct ClusterV1 {
     formed_at: Timestamp,
 }
 
-/// A cluster before it knew when its lease's settings last changed.
+/// A cluster before it knew when its lease's settings last changed, and what jobs may be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ClusterV2 {
     id: Option<ClusterId>,
@@ -198,8 +208,8 @@ impl Stored for Cluster {
     type Previous = ClusterV2;
     fn from_previous(previous: ClusterV2) -> Self {
         let ClusterV2 { id, epoch, settings, former, nodes_ever, formed_at, repair } = previous;
-        let lease_changed = Revision(0);
-        Self { id, epoch, settings, former, nodes_ever, formed_at, repair, lease_changed }
+        let (lease_changed, jobs) = (Revision(0), JobSettings::default());
+        Self { id, epoch, settings, former, nodes_ever, formed_at, repair, lease_changed, jobs }
     }
 }
 

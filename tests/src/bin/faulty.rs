@@ -14,6 +14,8 @@ struct Faulty;
 
 /// What it does when it is told to stop; OnStop names no bucket.
 static AT_STOP: OnceLock<String> = OnceLock::new();
+/// Whom it works for.
+static JOB: OnceLock<Job> = OnceLock::new();
 
 impl Module for Faulty {
     async fn can_run_on_this_node(&self, bucket: Bucket, node: Node) -> Result<CanRun, Failure> {
@@ -93,6 +95,7 @@ impl Module for Faulty {
 
     async fn on_job(&self, job: Job) -> Result<(), Failure> {
         println!("works for {}", job.name);
+        let _ = JOB.set(job); // a process works for one
         act(&std::env::var("FAULTY_JOB").unwrap_or_default()).await
     }
 
@@ -112,6 +115,13 @@ impl Module for Faulty {
             },
             "fail then well" if subtask.attempt < 3 => Err(Failure::new("not yet, at /tmp/a7")),
             "fail then well" => Ok(()),
+            "secret" => {
+                let name = item["name"].as_str().unwrap_or_default();
+                let job = JOB.get().ok_or("no job")?;
+                let secret = job.secret(name).await?;
+                subtask.print(format!("{name} is {}", secret.text().unwrap_or("no text"))).await;
+                Ok(())
+            }
             "backend" => Err(Failure::of_backend("status 503")),
             "sleep" => {
                 tokio::time::sleep(Duration::from_millis(item["ms"].as_u64().unwrap_or_default())).await;

@@ -203,9 +203,10 @@ impl Session<'_> {
                 Input::Acknowledged(ack)
             }
             ToNode::Recorded { seq } => Input::Recorded(seq),
-            ToNode::Judge { question, spec, module } => Input::Judge { question, spec, module },
+            ToNode::Judge { question, spec, module, fetch } => Input::Judge { question, spec, module, fetch },
             ToNode::Run(orders) => return self.work(WorkInput::Run(orders)),
             ToNode::StopAttempts(attempts) => return self.work(WorkInput::Stop(attempts)),
+            ToNode::JobsGone(jobs) => return self.work(WorkInput::Gone(jobs)),
             ToNode::EndsRecorded { seq } => return self.work(WorkInput::Recorded(seq)),
             ToNode::Redirect { .. } => return Err(Over::Broken),
             ToNode::Refused { reason, .. } => {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_model::session::OrderedSubtask;
-use sheaf_model::{Exit, Facts, Failure, FailureClass, Runtime};
+use sheaf_model::{Exit, Facts, Failure, FailureClass};
 use tokio::time::Instant;
 
+use super::confide::Confidant;
 use super::line::{Line, Other};
+use super::stock::Equipped;
 use super::{Job, Loop, Running, Waiting, failed, id, never, now, start};
 use crate::keeper::clock;
 use crate::runner::ToRunner;
@@ -23,9 +25,9 @@ impl Loop {
     pub(super) async fn start_some(&mut self) {
         while let Some(place) = self.next_place() {
             let job = self.waiting[place].job.clone();
-            let goes_on = match job.module.runtime {
-                Runtime::Worker => self.feed_worker(place, &job).await,
-                _ => self.start_program(place, &job).await,
+            let goes_on = match job.module.runtime.is_worker() {
+                true => self.feed_worker(place, &job).await,
+                false => self.start_program(place, &job).await,
             };
             if !goes_on {
                 return;
@@ -41,7 +43,8 @@ impl Loop {
         let (now, slots) = (Instant::now(), self.desk.slots as usize);
         let may_start = self.workers.may_start(slots);
         self.waiting.iter().position(|Waiting { job, .. }| {
-            job.module.runtime != Runtime::Worker || self.workers.has_room(job.id, may_start, now)
+            self.stock.of(job) != Equipped::Waits
+                && (!job.module.runtime.is_worker() || self.workers.has_room(job.id, may_start, now))
         })
     }
 
@@ -69,14 +72,21 @@ impl Loop {
         let attempt = id(job, &subtask);
         self.tickets += 1;
         let facts = self.facts.borrow().clone();
-        let start = match start::start(&self.place, &facts, job, &subtask, self.tickets) {
+        let artifact = self.stock.of(job).path();
+        let start = match start::start(&self.place, &facts, job, artifact, &subtask, self.tickets) {
             Ok(start) => start,
             Err(why) => {
                 self.end(attempt, never(failed(FailureClass::Exit, why)));
                 return true;
             }
         };
-        let running = Running { attempt, started_at: clock::wall(), since: Instant::now(), canceled: false };
+        let running = Running {
+            attempt,
+            started_at: clock::wall(),
+            since: Instant::now(),
+            canceled: false,
+            artifact: job.artifact.as_ref().map(|artifact| artifact.digest),
+        };
         self.running.insert(start.ticket, running);
         self.tell_runner(ToRunner::Start(Box::new(start))).await;
         true
@@ -116,14 +126,16 @@ impl Loop {
         let ticket = self.tickets;
         let socket = self.place.socket(ticket);
         let facts = self.facts.borrow().clone();
-        let start = self
-            .place
-            .make_room_for(&socket)
-            .and_then(|()| start::worker(&self.place, &facts, job, &socket, ticket));
+        let artifact = self.stock.of(job).path();
+        let start = self.place.make_room_for(&socket).and_then(|()| {
+            let confidant = Confidant::of(job, &self.place, &facts, &socket)?;
+            let start = start::worker(&self.place, &facts, job, artifact, &socket, ticket)?;
+            Ok((start, confidant))
+        });
         match start {
-            Ok(start) => {
+            Ok((start, confidant)) => {
                 let other = Other { ticket, socket, job: known(job, &facts, self.desk.slots) };
-                let line = Line::open(other, self.place.clone(), self.tell.clone());
+                let line = Line::open(other, self.place.clone(), confidant, self.tell.clone());
                 self.workers.started(job.clone(), ticket, line);
                 self.tell_runner(ToRunner::Start(Box::new(start))).await;
             }
@@ -167,5 +179,5 @@ fn known(job: &Job, facts: &Facts, slots: u32) -> sheaf_module::Job {
         hostname: facts.hostname.clone(),
         labels: facts.labels.clone(),
     };
-    sheaf_module::Job { name: job.spec.name.to_string(), module: job.spec.module.to_string(), node, slots }
+    sheaf_module::Job::new(job.spec.name.as_str(), job.spec.module.to_string(), node, slots)
 }

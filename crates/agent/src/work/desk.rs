@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sheaf_model::session::{Order, Work};
-use sheaf_model::{Attempt, JobId};
+use sheaf_model::{Attempt, ClusterId, JobId};
 use sheaf_seal::Key;
 use tokio::sync::mpsc;
 
+use crate::artifacts::Fetcher;
 use crate::keeper::layout;
 use crate::link::Signals;
 
@@ -29,6 +30,8 @@ pub(crate) enum WorkInput {
     Recorded(u64),
     /// The node was forgotten: nothing may run any more.
     Left,
+    /// Jobs that are deleted.
+    Gone(Vec<JobId>),
 }
 
 /// What the session and the loop share.
@@ -36,20 +39,41 @@ pub(crate) enum WorkInput {
 pub(crate) struct Desk {
     pub(super) slots: u32,
     held: Mutex<BTreeSet<Attempt>>,
+    /// Jobs of which there is something on the disk. Held for moments.
+    kept: Mutex<BTreeSet<JobId>>,
     inputs: mpsc::Sender<WorkInput>,
     signals: Arc<Signals>,
 }
 
 impl Desk {
-    /// With the other end of what sessions bring.
-    pub(super) fn new(slots: u32, signals: Arc<Signals>) -> (Arc<Self>, mpsc::Receiver<WorkInput>) {
+    /// With the other end of what sessions bring. There is something of the jobs `kept` on the disk.
+    pub(super) fn new(
+        slots: u32,
+        kept: BTreeSet<JobId>,
+        signals: Arc<Signals>,
+    ) -> (Arc<Self>, mpsc::Receiver<WorkInput>) {
         let (inputs, brought) = mpsc::channel(INPUTS);
-        (Arc::new(Self { slots, held: Mutex::default(), inputs, signals }), brought)
+        (Arc::new(Self { slots, held: Mutex::default(), kept: Mutex::new(kept), inputs, signals }), brought)
     }
 
     /// What is said of it in a session's first message.
     pub(crate) fn work(&self) -> Work {
-        Work { slots: self.slots, held: self.held().iter().copied().collect() }
+        let kept = Some(self.kept().iter().copied().collect());
+        Work { slots: self.slots, held: self.held().iter().copied().collect(), kept }
+    }
+
+    /// There will be something of a job on the disk.
+    pub(super) fn keep(&self, job: JobId) {
+        self.kept().insert(job);
+    }
+
+    /// There is nothing any more.
+    pub(super) fn forget(&self, job: JobId) {
+        self.kept().remove(&job);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeSet<JobId>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands over what a session brought, which never waits: heartbeats go through it as well. Where there is no room a new
@@ -78,6 +102,10 @@ pub(crate) struct Place {
     pub(crate) binary: PathBuf,
     /// What secrets are opened with here; none: they are not.
     pub(crate) key: Option<Arc<Key>>,
+    /// The cluster that it belongs to.
+    pub(crate) cluster: ClusterId,
+    /// How artifacts come here; none: they do not.
+    pub(crate) fetcher: Option<Fetcher>,
 }
 
 /// Below the data directory.
@@ -93,15 +121,25 @@ impl Place {
         self.attempt(attempt).join("output")
     }
 
+    /// Where what is of jobs is kept.
+    pub(super) fn jobs(&self) -> PathBuf {
+        self.data_dir.join(JOBS)
+    }
+
+    /// Where what is of one job is kept.
+    pub(super) fn of_job(&self, job: JobId) -> PathBuf {
+        self.jobs().join(job.to_string())
+    }
+
     /// Where what a job's worker has is kept.
     pub(super) fn of_worker(&self, job: JobId) -> PathBuf {
-        self.data_dir.join(JOBS).join(job.to_string()).join("worker")
+        self.of_job(job).join("worker")
     }
 
     pub(super) fn attempt(&self, Attempt { job, subtask, number }: Attempt) -> PathBuf {
         // No directory grows without bounds.
         let some = format!("{}", subtask / 1000);
-        self.data_dir.join(JOBS).join(job.to_string()).join(some).join(format!("{subtask}.{number}"))
+        self.of_job(job).join(some).join(format!("{subtask}.{number}"))
     }
 
     /// Where the sockets of plugins are.

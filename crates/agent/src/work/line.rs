@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sheaf_model::{Attempt, Call};
+use sheaf_model::{Attempt, Call, Sealed, SecretName};
 use sheaf_module::host::{End, Given, Printed, Told, Work};
 use sheaf_module::{Job, Subtask};
 use tokio::sync::mpsc;
@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Place;
+use super::confide::{Confidant, Confided};
 use super::start::OUTPUT;
 use crate::keeper::output::{Output, STDERR, STDOUT};
 use crate::keeper::{caller, clock};
@@ -56,6 +57,8 @@ pub(super) struct Line {
     give: mpsc::Sender<Given>,
     /// What it has in hand, by id.
     attempts: Attempts,
+    /// What answers it about secrets, if its module lists some.
+    confided: Option<Confided>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -63,11 +66,17 @@ type Attempts = Arc<Mutex<BTreeMap<u64, Attempt>>>;
 
 impl Line {
     /// Opens one to a process that is about to start.
-    pub(super) fn open(other: Other, place: Place, tell: mpsc::Sender<(u64, Heard)>) -> Self {
+    pub(super) fn open(
+        other: Other,
+        place: Place,
+        confidant: Option<Confidant>,
+        tell: mpsc::Sender<(u64, Heard)>,
+    ) -> Self {
         let (give, given) = mpsc::channel(GIVEN);
         let attempts = Attempts::default();
         let listener = Listener { other, place, tell, attempts: attempts.clone(), outputs: BTreeMap::new() };
-        Self { give, attempts, _task: AbortOnDropHandle::new(tokio::spawn(listener.run(given))) }
+        let confided = confidant.map(Confidant::serve);
+        Self { give, attempts, confided, _task: AbortOnDropHandle::new(tokio::spawn(listener.run(given))) }
     }
 
     /// One at whose other end nobody is.
@@ -75,7 +84,8 @@ impl Line {
     pub(super) fn to_nobody() -> Self {
         let (give, mut given) = mpsc::channel(GIVEN);
         let task = tokio::spawn(async move { while given.recv().await.is_some() {} });
-        Self { give, attempts: Attempts::default(), _task: AbortOnDropHandle::new(task) }
+        let attempts = Attempts::default();
+        Self { give, attempts, confided: None, _task: AbortOnDropHandle::new(task) }
     }
 
     /// Hands over a bundle. False: it does not read what it is given.
@@ -83,6 +93,13 @@ impl Line {
         let ids: Vec<u64> = bundle.iter().map(|it| it.id).collect();
         lock(&self.attempts).extend(ids.into_iter().zip(attempts));
         self.give.try_send(Given { bundles: vec![bundle], stop: Vec::new() }).is_ok()
+    }
+
+    /// These are the secrets now, of which it may be given those that its module lists.
+    pub(super) fn confide(&self, secrets: &BTreeMap<SecretName, Sealed>) {
+        if let Some(confided) = &self.confided {
+            confided.update(secrets);
+        }
     }
 
     /// Has it stop some, by id. False: it does not read what it is given.

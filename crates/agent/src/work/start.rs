@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use sheaf_model::session::OrderedSubtask;
-use sheaf_model::{Attempt, Bytes, Facts, Scope, SubtaskScope, Template};
+use sheaf_model::{Attempt, Bytes, Facts, Runtime, Scope, SubtaskScope, Template};
 
-use super::{Job, Place};
+use super::{Job, Place, confide};
 use crate::keeper::{Confided, Confidential, Confine, Opened, OutputLimits};
 use crate::runner::Start;
 use crate::secrets;
 
 /// What is kept of what an attempt writes: its beginning falls away first.
 pub(super) const OUTPUT: OutputLimits = OutputLimits { file: Bytes(1 << 20), files: 2 };
+/// The binary's own word for what is part of it; its name follows.
+const BUILTIN: &str = "builtin";
 /// The kernel takes no longer variable; who needs more reads the file.
 const VARIABLE_MAX: usize = 100 << 10;
 
@@ -20,6 +22,7 @@ pub(super) fn start(
     place: &Place,
     facts: &Facts,
     job: &Job,
+    artifact: Option<&str>,
     subtask: &OrderedSubtask,
     ticket: u64,
 ) -> Result<Start, String> {
@@ -27,8 +30,8 @@ pub(super) fn start(
     let item = subtask.item.value();
     let name = job.spec.name.as_str();
     let scope = SubtaskScope { job: name, subtask: subtask.subtask, attempt: subtask.attempt, item: &item };
-    let mut start = Rendering { place, facts, job, dir: place.attempt(attempt).join("dir") }
-        .start(ticket, Some(scope))?;
+    let dir = place.attempt(attempt).join("dir");
+    let mut start = Rendering { place, facts, job, artifact, dir }.start(ticket, Some(scope))?;
     let text = subtask.item.as_str();
     let told =
         [("SHEAF_SUBTASK", subtask.subtask.to_string()), ("SHEAF_ATTEMPT", subtask.attempt.to_string())];
@@ -55,16 +58,30 @@ pub(super) fn worker(
     place: &Place,
     facts: &Facts,
     job: &Job,
+    artifact: Option<&str>,
     socket: &Path,
     ticket: u64,
 ) -> Result<Start, String> {
     let own = place.of_worker(job.id);
-    let mut start = Rendering { place, facts, job, dir: own.join("dir") }.start(ticket, None)?;
+    let mut start = Rendering { place, facts, job, artifact, dir: own.join("dir") }.start(ticket, None)?;
     let told = [
         (sheaf_module::SOCKET, socket.to_string_lossy().into_owned()),
         (sheaf_module::PROTOCOL_VARIABLE, sheaf_module::PROTOCOL.to_string()),
     ];
     start.env.extend(told.map(|(name, value)| (name.to_owned(), value)));
+    if !job.module.secrets.is_empty() {
+        let context = confide::socket(socket).to_string_lossy().into_owned();
+        start.env.push((sheaf_module::CONTEXT.to_owned(), context));
+    }
+    if let Runtime::Builtin(_) = job.module.runtime {
+        let kept = place.of_job(job.id).join("builtin");
+        let told = [
+            (sheaf_builtins::CLUSTER, place.cluster.to_string()),
+            (sheaf_builtins::JOB_ID, job.id.to_string()),
+            (sheaf_builtins::KEPT, kept.to_string_lossy().into_owned()),
+        ];
+        start.env.extend(told.map(|(name, value)| (name.to_owned(), value)));
+    }
     start.output = own.join("output");
     start.shared.extend(socket.parent().map(Path::to_owned));
     Ok(start)
@@ -75,6 +92,8 @@ struct Rendering<'a> {
     place: &'a Place,
     facts: &'a Facts,
     job: &'a Job,
+    /// Where what was pushed for the module is.
+    artifact: Option<&'a str>,
     dir: PathBuf,
 }
 
@@ -96,7 +115,7 @@ impl Rendering<'_> {
     }
 
     fn start(&self, ticket: u64, subtask: Option<SubtaskScope<'_>>) -> Result<Start, String> {
-        let Self { place, facts, job, dir } = self;
+        let Self { place, facts, job, artifact, dir } = self;
         let (dir_text, binary) = (dir.to_string_lossy(), place.binary.to_string_lossy());
         let scope = Scope {
             bucket: None,
@@ -106,25 +125,35 @@ impl Rendering<'_> {
             dir: Some(&dir_text),
             files: Some(&dir_text),
             sheaf: &binary,
-            artifact: None,
+            artifact: *artifact,
             subtask,
         };
         let render = |place: String, template: &Template| {
             template.render(&scope).map_err(|error| format!("{place}: {error}"))
         };
-        let exec = job.module.exec.as_ref().ok_or("the module says nothing to execute")?;
-        let args = exec.args.iter().enumerate();
+        let (program, args) = match (&job.module.runtime, &job.module.exec) {
+            (Runtime::Builtin(name), _) => {
+                (binary.clone().into_owned(), vec![BUILTIN.to_owned(), name.clone()])
+            }
+            (_, None) => return Err("the module says nothing to execute".to_owned()),
+            (_, Some(exec)) => {
+                let args = exec.args.iter().enumerate();
+                let args = args.map(|(n, arg)| render(format!("exec.args[{n}]"), arg));
+                (render("exec.command".to_owned(), &exec.command)?, args.collect::<Result<_, _>>()?)
+            }
+        };
         let mut env = vec![
             ("SHEAF_NODE".to_owned(), facts.name.to_string()),
             ("SHEAF_DIR".to_owned(), dir_text.clone().into_owned()),
             ("SHEAF_JOB".to_owned(), job.spec.name.to_string()),
         ];
+        env.extend(artifact.map(|path| (sheaf_module::ARTIFACT.to_owned(), path.to_owned())));
         let opened = self.opened()?;
         let reveal = |at: String, template: &Template| {
             let pieces = template.render_but_secrets(&scope).map_err(|error| format!("{at}: {error}"))?;
             Confidential { place: Confided::Env(at), pieces }.reveal(&opened)
         };
-        for (name, value) in &exec.env {
+        for (name, value) in job.module.exec.iter().flat_map(|exec| &exec.env) {
             env.push((name.clone(), reveal(format!("exec.env.{name}"), value)?));
         }
         let mut files = Vec::new();
@@ -133,8 +162,8 @@ impl Rendering<'_> {
         }
         Ok(Start {
             ticket,
-            program: render("exec.command".to_owned(), &exec.command)?,
-            args: args.map(|(n, arg)| render(format!("exec.args[{n}]"), arg)).collect::<Result<_, _>>()?,
+            program,
+            args,
             env,
             files,
             dir: dir.clone(),

@@ -136,6 +136,11 @@ impl Workers {
         self.all.get(&job).filter(|worker| worker.is_working()).map(|worker| worker.hands.bundle_size())
     }
 
+    /// Whom there are workers for.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Arc<Job>> {
+        self.all.values().map(|worker| &worker.job)
+    }
+
     /// Processes that there are.
     pub(super) fn processes(&self) -> usize {
         self.by_ticket.len()
@@ -164,6 +169,9 @@ impl Workers {
             job.config_of(name.as_ref()).clone_into(&mut it.backend_config_json);
         }
         let first = bundle.first().map(|it| it.id);
+        if let Some(line) = &worker.line {
+            line.confide(&job.secrets);
+        }
         if worker.line.as_ref().is_some_and(|line| line.give(bundle, attempts.into_iter())) {
             return Vec::new();
         }
@@ -256,6 +264,19 @@ impl Workers {
         let idle = self.all.values_mut().filter_map(|worker| Some((worker.idle_since()?, worker)));
         let (_, worker) = idle.min_by_key(|(since, _)| *since)?;
         Some(worker.dismiss())
+    }
+
+    /// A job is gone: its worker, if there is one, is to end, and what is to be done for that; none: nothing of it is there.
+    pub(super) fn dismiss_of(&mut self, job: JobId) -> Option<Option<Do>> {
+        let worker = self.all.get_mut(&job)?;
+        match worker.phase {
+            Phase::Resting { .. } => {
+                self.all.remove(&job);
+                None
+            }
+            Phase::Working { .. } => Some(Some(worker.dismiss())),
+            Phase::Starting | Phase::Ending(_) => Some(None),
+        }
     }
 
     /// The node is to be left: all that they have is handed back when they have ended.
@@ -423,7 +444,12 @@ impl Worker {
             (SubtaskResult::Backend, _) if over.subtask.backend.is_some() => {
                 failed(FailureClass::Backend, message)
             }
-            (SubtaskResult::Backend, _) => failed(FailureClass::Exit, message),
+            (SubtaskResult::NotNow(pause), _) if over.subtask.backend.is_some() => {
+                let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                Ending::NotNow(Span(pause), message)
+            }
+            (SubtaskResult::Backend | SubtaskResult::NotNow(_), _) => failed(FailureClass::Exit, message),
+            (SubtaskResult::Refused, _) => failed(FailureClass::Refused, message),
             (SubtaskResult::Stopped | SubtaskResult::NotBegun, _) => Ending::HandedBack,
         };
         Do::End(self.attempt(&over.subtask), ran(over.begun, ending, now))

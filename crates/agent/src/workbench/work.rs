@@ -125,7 +125,13 @@ impl Workbench {
             let which = over.subtask.subtask;
             let failed = match (result, over.why) {
                 (SubtaskResult::Finished, _) => None,
-                (SubtaskResult::Failed | SubtaskResult::Backend, _) => Some(message),
+                (
+                    SubtaskResult::Failed
+                    | SubtaskResult::Backend
+                    | SubtaskResult::Refused
+                    | SubtaskResult::NotNow(_),
+                    _,
+                ) => Some(message),
                 (_, Some(Why::TimedOut)) => Some("it ran for longer than it may".to_owned()),
                 // It stood behind one that takes long: on a node it would run elsewhere.
                 (SubtaskResult::NotBegun | SubtaskResult::Stopped, _) => {
@@ -269,6 +275,8 @@ fn word(result: SubtaskResult) -> &'static str {
         SubtaskResult::Stopped => "stopped",
         SubtaskResult::NotBegun => "not begun",
         SubtaskResult::Backend => "failed by its backend",
+        SubtaskResult::Refused => "refused",
+        SubtaskResult::NotNow(_) => "not now",
     }
 }
 
@@ -276,12 +284,8 @@ fn word(result: SubtaskResult) -> &'static str {
 async fn begin(process: &Process<'_>, job: &TriedJob) -> Result<Working, Wrong> {
     let (give, given) = mpsc::channel(GIVEN);
     let slots = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let known = sheaf_module::Job {
-        name: job.name.to_string(),
-        module: process.module(),
-        node: process.node(),
-        slots: u32::try_from(slots).unwrap_or(u32::MAX),
-    };
+    let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+    let known = sheaf_module::Job::new(job.name.as_str(), process.module(), process.node(), slots);
     let work = process.within("Work", READY_WITHIN, process.host.work(known, given)).await?;
     let missing = || Wrong {
         why: "Work: it does not implement this call, and its document says worker: true".to_owned(),

@@ -12,7 +12,7 @@ use sheaf_engine::{
     SettleLease, StopRollout,
 };
 use sheaf_model::{
-    Actor, Artifact, BucketName, BucketSpec, Call, Changeable, Claim, ClusterId, Decision, Digest, Drain,
+    Actor, Artifact, BucketName, BucketSpec, Call, ChangeableV1, Claim, ClusterId, Decision, Digest, Drain,
     Epoch, Exit, Facts, FileName, Instance, KeyId, LeaveReason, LifeCycleCall, Limits, ModuleName, ModuleRef,
     ModuleSpec, ModuleSpecV1, ModuleSpecV2, ModuleVersion, NodeId, NodeName, NodeStatus, ObjectKey,
     ObjectValue, Part, Phase, PutBucket, RequestId, Restart, Revision, Runtime, Sealed, SecretName, Setting,
@@ -120,7 +120,7 @@ fn later_commands() -> Vec<Proposal> {
         Command::Undrain(node),
         Command::Forget(node),
         Command::Move(MoveBucket { bucket, to: Some(node), base: Some(Revision(7)) }),
-        Command::ChangeSettings(Changeable::default()),
+        Command::ChangeSettingsV1(ChangeableV1::default()),
         Command::DropFormer(Term(7)),
     ];
     let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };
@@ -139,6 +139,7 @@ fn settings_commands() -> Vec<Proposal> {
         Setting::GateInterval(Span::seconds(30)),
         Setting::RepairAfter(Span::seconds(300)),
         Setting::RepairSpread(Some("zone".to_owned())),
+        Setting::MaxSubtasks(1_000),
     ];
     let settle = SettleLease { changed: Revision(9), term: Term(7) };
     let commands = vec![SettingsCommand::Change(changes), SettingsCommand::Settle(settle)];

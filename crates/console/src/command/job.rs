@@ -9,6 +9,7 @@ mod items;
 mod line;
 mod list;
 mod logs;
+mod order;
 mod plan;
 mod send;
 mod status;

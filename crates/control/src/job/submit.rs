@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use sheaf_engine::job::submit::Digest;
-use sheaf_engine::{AddItems, BeginSubmit, Command, CommitSubmit, Reply, SubmitAll};
-use sheaf_model::job::SUBTASKS_MAX;
-use sheaf_model::{Defect, Item, JobId, JobSpec, ModuleSpec, Revision, Runtime, Subtasks};
+use sheaf_engine::{AddItems, BeginSubmit, Command, CommitSubmit, Reply, State, SubmitAll};
+use sheaf_model::{Defect, Item, JobId, JobSpec, ModuleRef, ModuleSpec, Revision, Runtime, Subtasks};
 use sheaf_wire::job::{SubmitPart, Submitted};
 use sheaf_wire::{Answers, ApiError, Caller};
 
 use crate::Control;
 use crate::backend::unknown;
 use crate::propose::refused;
-use crate::secret::module_of;
+use crate::secret::{missing, module_of};
 
 /// Where a submit stands.
 struct Stands {
@@ -33,15 +32,16 @@ impl Control {
             spec.request_id.clone_from(&caller.request);
         }
         self.check_module(&spec)?;
+        let most = self.changeable().jobs.max_subtasks;
         let spec = Arc::new(spec);
         if let Subtasks::Array(_) = spec.subtasks {
             expect_done(&mut parts).await?;
-            let all = SubmitAll { spec: spec.clone(), most: SUBTASKS_MAX, items: Arc::default() };
+            let all = SubmitAll { spec: spec.clone(), most, items: Arc::default() };
             let before = self.is_known(&spec);
             let stands = self.step(caller, Command::Submit(all)).await?;
             return self.submitted(&spec, &stands, before);
         }
-        let begin = BeginSubmit { spec: spec.clone(), most: SUBTASKS_MAX };
+        let begin = BeginSubmit { spec: spec.clone(), most };
         let before = self.is_known(&spec);
         let stands = self.step(caller, Command::BeginSubmit(begin)).await?;
         let (mut digest, mut count) = (Digest::default(), 0_u32);
@@ -84,6 +84,13 @@ impl Control {
         let state = member.replica.state();
         // One that is not there is told with everything else that the state knows.
         let mut defects = module_of(&spec.module, &[], &state).map(lacking).unwrap_or_default();
+        let builtin =
+            module_of(&spec.module, &[], &state).is_some_and(|it| matches!(it.runtime, Runtime::Builtin(_)));
+        if builtin && spec.backends.is_empty() {
+            let problem =
+                format!("module {} sends subtasks through backends, and there is none", spec.module);
+            defects.push(Defect::new("backends", problem, "[NAME], see `sheaf backend list`"));
+        }
         defects.extend(unknown(spec, &state));
         if defects.is_empty() {
             return Ok(());
@@ -139,22 +146,36 @@ impl Control {
             count: job.map_or(0, |job| job.count),
             revision: job.map_or(Revision(0), |job| job.created),
             known,
-            warnings: Vec::new(),
+            warnings: lacks(&spec.module, &state),
         })
     }
+}
+
+/// What is not there yet and subtasks wait for, or fail without.
+fn lacks(module: &ModuleRef, state: &State) -> Vec<String> {
+    let Some(spec) = module_of(module, &[], state) else { return Vec::new() };
+    let mut warnings = missing(std::slice::from_ref(spec), &[], state);
+    let named = format!("{}@{}", spec.name, spec.version);
+    let known = ModuleRef { name: spec.name.clone(), version: Some(spec.version.clone()) };
+    if spec.uses_artifact() && !state.artifacts.contains_key(&known) {
+        let push = format!("`sheaf module push {named} PATH`");
+        warnings
+            .push(format!("module {named} uses ${{artifact}}, and none was pushed: it starts after {push}"));
+    }
+    warnings
 }
 
 /// What a module asks for and subtasks do not get.
 fn lacking(module: &ModuleSpec) -> Vec<Defect> {
     let all = [
         (
-            !matches!(module.runtime, Runtime::Exec | Runtime::Worker),
+            module.runtime == Runtime::Plugin,
             format!("is {}, and jobs run exec modules and plugins that say worker: true", module.runtime),
         ),
-        (module.uses_artifact(), "names ${artifact}, which subtasks do not find".to_owned()),
         (
-            !module.secrets.is_empty(),
-            "lists secrets, which subtasks cannot ask for: env and files can name them".to_owned(),
+            module.secrets.iter().any(|name| name.literal().is_none()),
+            "has its bucket's config say which secrets it may ask for, and a job has no such config"
+                .to_owned(),
         ),
     ];
     let named = format!("module {}@{}", module.name, module.version);

@@ -12,6 +12,7 @@ use sheaf_store::{FailedAlike, RanAttempt};
 use sheaf_wire::job::{ExplainJob, GotJob, ListSubtasks};
 use sheaf_wire::{ApiError, Caller, Page};
 
+use super::ended;
 use crate::Control;
 use crate::event::read;
 
@@ -49,7 +50,7 @@ fn status(job: &Job, now: Timestamp, failures: Vec<FailureGroup>, message: Strin
     )]
     let eta = (rate > 0.0 && counts.left() > 0 && !job.paused)
         .then(|| Timestamp(now.0.saturating_add((counts.left() as f64 * 1000.0 / rate) as u64)));
-    let [exit, lost, timeout, backend] = FailureClass::ALL.map(|class| job.failures[class as usize]);
+    let [exit, lost, timeout, backend, refused] = FailureClass::ALL.map(|class| job.failures[class as usize]);
     JobStatus {
         name: job.spec.name.to_string(),
         id: job.id.0,
@@ -68,7 +69,7 @@ fn status(job: &Job, now: Timestamp, failures: Vec<FailureGroup>, message: Strin
         owner: job.spec.owner.clone(),
         labels: job.spec.labels.clone(),
         revision: job.revision.0.max(job.created.0),
-        failed_attempts: FailedAttempts { exit, lost, timeout, backend },
+        failed_attempts: FailedAttempts { exit, lost, timeout, backend, refused },
         failures,
         message,
     }
@@ -168,7 +169,7 @@ impl Control {
     }
 
     pub(super) async fn explain_job(&self, ask: ExplainJob) -> Result<JobExplanation, ApiError> {
-        let (id, mut explanation) = self.see_job(&ask.job, |state, job| {
+        let (id, over, mut explanation) = self.see_job(&ask.job, |state, job| {
             let subtask = match ask.subtask {
                 Some(subtask) if subtask >= job.count => {
                     let problem = format!("job {} has no subtask {subtask}", job.spec.name);
@@ -181,8 +182,13 @@ impl Control {
                 other => other,
             };
             let place = subtask.and_then(|subtask| Some((subtask, job.progress.place(subtask)?)));
+            let over = match place {
+                Some((_, place)) => ended::is_over(place.state()),
+                None => job.state().is_over(),
+            };
             let why = match place {
                 Some((subtask, place)) => self.why_subtask(state, job, subtask, place),
+                None if over => ended::of_job(job),
                 None => self.why(state, job),
             };
             let explanation = JobExplanation {
@@ -190,12 +196,26 @@ impl Control {
                 state: job.state(),
                 subtask: place.map(|(subtask, place)| subtask_row(state, job, subtask, place)),
                 why,
-                nodes: self.job_nodes(state, job),
+                // No gate is asked about what is over, and none will be.
+                nodes: if over { Vec::new() } else { self.job_nodes(state, job) },
             };
-            Ok((job.id, explanation))
+            Ok((job.id, over, explanation))
         })??;
-        if let Some(row) = &mut explanation.subtask {
-            self.add_history(id, std::slice::from_mut(row)).await?;
+        match &mut explanation.subtask {
+            Some(row) => {
+                self.add_history(id, std::slice::from_mut(row)).await?;
+                if over {
+                    let told = self.see_job(&ask.job, |_, job| {
+                        ended::of_subtask(job, row, job.progress.tries(row.subtask).counted)
+                    })?;
+                    explanation.why.extend(told);
+                }
+            }
+            None if over => {
+                let groups = self.failure_groups(id).await?;
+                explanation.why.extend(ended::of_groups(&explanation.name, &groups));
+            }
+            None => {}
         }
         Ok(explanation)
     }

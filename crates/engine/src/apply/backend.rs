@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sheaf_model::{BackendName, BackendSpec, Timestamp};
+use sheaf_model::{BackendName, BackendSpec, Span, Timestamp};
 
 use super::{Line, Transaction};
 use crate::backend::{Backend, Opened};
@@ -13,6 +13,8 @@ use crate::state::State;
 
 /// Most backends of a cluster.
 const BACKENDS_MAX: usize = 1_000;
+/// A backend cannot ask to be left alone for longer.
+const PAUSE_MAX: Span = Span::seconds(3600);
 /// Names shown in a refusal.
 const SHOWN: usize = 10;
 
@@ -86,7 +88,8 @@ impl Transaction<'_> {
         next.failures = next.failures.saturating_add(1);
         let breaker = next.spec.breaker;
         // Once open, the first one that fails opens it again.
-        let opens = breaker.failures > 0 && (next.opened.is_some() || next.failures >= breaker.failures);
+        let tried = next.opened.as_ref().is_some_and(|opened| opened.times > 0);
+        let opens = breaker.failures > 0 && (tried || next.failures >= breaker.failures);
         if opens {
             let times = next.opened.as_ref().map_or(0, |opened| opened.times).saturating_add(1);
             let doubled = 1_u64.checked_shl(times - 1).unwrap_or(u64::MAX);
@@ -99,6 +102,24 @@ impl Transaction<'_> {
         if let Some(until) = until.filter(|_| opens) {
             let why = format!("{failures} failures in a row, until {until}: {}", clipped(why));
             self.event(Line::new("backend.opened", name).went("closed", "open").because(why));
+        }
+    }
+
+    /// A backend asks to be left alone for so long. It is not broken: after that it takes as many as ever.
+    pub(super) fn backend_pauses(&mut self, name: &BackendName, pause: Span, why: &str) {
+        let Some(known) = self.state.backends.get(name) else { return };
+        let until = Timestamp(self.proposal.at.0.saturating_add(pause.0.min(PAUSE_MAX.0)));
+        if known.opened.as_ref().is_some_and(|opened| opened.until >= until) {
+            return;
+        }
+        let mut next = (**known).clone();
+        let times = next.opened.as_ref().map_or(0, |opened| opened.times);
+        let news = !next.is_open(self.proposal.at);
+        next.opened = Some(Opened { until, times, why: clipped(why) });
+        self.put(Change::Backend(Arc::new(next)));
+        if news {
+            let why = format!("it asks to be left alone until {until}: {}", clipped(why));
+            self.event(Line::new("backend.paused", name).went("closed", "open").because(why));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Forming a cluster, and what holds for all its nodes.
 
-use sheaf_model::{Changeable, Setting, Term};
+use sheaf_model::{Changeable, ChangeableV1, Setting, Term};
 
 use super::{Line, Transaction};
 use crate::change::Change;
@@ -44,12 +44,15 @@ impl Transaction<'_> {
         Ok(self.replace_settings(&wanted))
     }
 
-    pub(super) fn change_settings(&mut self, wanted: &Changeable) -> Result<Reply, Refusal> {
+    /// Says nothing of jobs.
+    pub(super) fn change_settings_v1(&mut self, wanted: &ChangeableV1) -> Result<Reply, Refusal> {
+        let ChangeableV1 { settings, repair } = wanted.clone();
+        let wanted = Changeable { settings, repair, jobs: self.state.cluster.jobs };
         let defects = wanted.contradictions();
         if !defects.is_empty() {
             return Err(Refusal::Invalid(defects));
         }
-        Ok(self.replace_settings(wanted))
+        Ok(self.replace_settings(&wanted))
     }
 
     /// Leaders go on waiting for the longest lease that may have been given, until [`Self::settle_lease`].
@@ -67,6 +70,7 @@ impl Transaction<'_> {
         }
         cluster.settings = wanted.settings;
         cluster.repair = wanted.repair.clone();
+        cluster.jobs = wanted.jobs;
         self.put(Change::Cluster(cluster));
         let subject = self.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
         let changed = changed(&before, wanted);

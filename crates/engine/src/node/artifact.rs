@@ -1,18 +1,24 @@
 //! Artifacts: which ones this node needs, and what that means for its buckets.
 //!
 //! A node needs the artifact of a bucket that its config and the bucket's rules let it run. It is fetched before gate 3 is
-//! asked, and until then is that gate's refusal; what runs meanwhile runs on.
+//! asked, and until then is that gate's refusal; what runs meanwhile runs on. The same holds of a job that the leader asks
+//! about, for a while after it asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sheaf_model::{Artifact, CompiledRules, Digest, Holding, ModuleName, ModuleRef, ModuleSpec, Moment};
+use sheaf_model::{
+    Artifact, BucketSpec, CompiledRules, Digest, Holding, ModuleName, ModuleRef, ModuleSpec, Moment, Span,
+};
 
 use super::known::Known;
 use super::{Action, NodeState, Place};
 use crate::artifact::Keep;
 use crate::gates::{self, Equipment, Here};
 use crate::reconcile::Step;
+
+/// For so long after the leader asked about a job the artifact of its module is needed here: subtasks follow, or it asks again.
+const FOR_JOBS: Span = Span::seconds(600);
 
 /// What this node is to have of the cluster's artifacts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +35,8 @@ pub(super) struct Holdings {
     held: BTreeMap<Digest, Holding>,
     /// What was last asked for; none: nothing yet.
     wanted: Option<Wanted>,
+    /// Of jobs that the leader asked about, each until when.
+    for_jobs: BTreeMap<ModuleRef, Moment>,
 }
 
 /// Its module cannot be asked or run before its artifact is there.
@@ -113,10 +121,23 @@ impl NodeState {
         }
     }
 
+    /// The leader asks about a job: its artifact is needed, if this node's config and the job's rules let it run here.
+    pub(super) fn want_for_job(&mut self, job: &BucketSpec, now: Moment) {
+        let rules = job.node_list_rules.compile();
+        if self.known.artifacts.contains_key(&job.module) && may_run(&job.module.name, &rules, &self.here) {
+            self.holdings.for_jobs.insert(job.module.clone(), now.after(FOR_JOBS));
+            self.retire = true;
+        }
+    }
+
     /// Says which artifacts are to be here, when that is another set than before.
-    pub(super) fn want_artifacts(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn want_artifacts(&mut self, now: Moment, out: &mut Vec<Action>) {
         let Self { known, holdings, here, places, .. } = self;
         let mut needed = BTreeMap::new();
+        holdings.for_jobs.retain(|_, until| now < *until);
+        for artifact in holdings.for_jobs.keys().filter_map(|module| known.artifacts.get(module)) {
+            needed.insert(artifact.digest, artifact.clone());
+        }
         if !known.artifacts.is_empty() {
             for bucket in known.buckets.values() {
                 let module = &bucket.watched.spec.module;

@@ -72,7 +72,7 @@ impl NodeState {
             let allowed = gates::local_config(name, here).pass == Some(true);
             let path = holdings.path(known, &asking.spec.module, &asking.module);
             if path.is_err() {
-                // Nothing is fetched for a question: that its artifact is not here is the answer.
+                // A question does not wait: that its artifact is not here, or is being fetched, is the answer.
                 for part in std::mem::take(&mut asking.parts) {
                     asking.put(part, Answer::Yes);
                 }

@@ -35,7 +35,7 @@ pub fn step(state: &mut NodeState, input: Input, now: Moment) -> Vec<Action> {
         let NodeState { questions, known, holdings, here, .. } = state;
         questions.ask(known, holdings, here, now, &mut out);
         if std::mem::take(&mut state.retire) {
-            state.want_artifacts(&mut out);
+            state.want_artifacts(now, &mut out);
             state.retire_plugins(&mut out);
         }
     }
@@ -107,7 +107,12 @@ impl NodeState {
                 self.reports.lost();
                 self.judging.clear();
             }
-            Input::Judge { question, spec, module } => self.judging.put(question, spec, module),
+            Input::Judge { question, spec, module, fetch } => {
+                if fetch {
+                    self.want_for_job(&spec, now);
+                }
+                self.judging.put(question, spec, module);
+            }
             Input::Holds(digest, holding) => self.holds(digest, holding, now),
             Input::Tick => {}
         }

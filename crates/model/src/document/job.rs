@@ -162,7 +162,7 @@ fn read_retry(value: &Value, defects: &mut Defects) -> Option<Retry> {
     if let Some(SpanRange { min, max }) = fields.get("backoff", measure("two durations like 1s..60s")) {
         (retry.backoff_min, retry.backoff_max) = (min, max);
     }
-    let classes = FailureClass::ALL.map(|class| (class.as_str(), class));
+    let classes = FailureClass::TRIED_AGAIN.map(|class| (class.as_str(), class));
     let class = |value: &Value, defects: &mut Defects| word(&classes)(value, defects);
     if let Some(classes) = fields.get("retry_on", list("classes of failures", class, || None)) {
         retry.retry_on = classes.into_iter().collect();

@@ -49,10 +49,7 @@ pub fn module_defects(spec: &ModuleSpec) -> Vec<Defect> {
             found.of_no_bucket(exec, &spec.files);
             found.of_no_subtask(exec, &spec.files);
         }
-        (other @ Runtime::Builtin(_), _) => {
-            let problem = format!("this version runs exec and plugin modules, not {other}");
-            found.wrong("runtime", problem, "runtime: exec or runtime: plugin");
-        }
+        (runtime @ Runtime::Builtin(name), exec) => found.builtin(spec, runtime, name, exec.is_some()),
     }
     for (index, check) in spec.can_run_on_this_node.iter().enumerate() {
         found.check(&format!("can_run_on_this_node[{index}]"), check);
@@ -117,6 +114,27 @@ impl Found {
                 self.wrong(&path, format!("{name} is set by Sheaf itself"), "another name");
             }
             self.argument(&path, value, TemplateSet::Confidential, Some(files));
+        }
+    }
+
+    /// What is part of the binary brings its own program.
+    fn builtin(&mut self, spec: &ModuleSpec, runtime: &Runtime, name: &str, has_exec: bool) {
+        if !Runtime::BUILTINS.contains(&name) {
+            let known = Runtime::BUILTINS.map(|known| format!("builtin:{known}")).join(", ");
+            let problem = format!("there is no {runtime} in this version");
+            self.wrong("runtime", problem, format!("exec, plugin or {known}"));
+            return;
+        }
+        if has_exec {
+            let problem = format!("{runtime} is part of the binary: there is nothing else to execute");
+            self.wrong("exec", problem, "nothing of it; what it does stands in the backend's config");
+        }
+        if !spec.files.is_empty() {
+            self.wrong(
+                "files",
+                format!("{runtime} reads no files"),
+                "what it does stands in the backend's config",
+            );
         }
     }
 
@@ -264,7 +282,7 @@ impl Found {
         let command = format!("{path}.command");
         let program = it.command.first().and_then(Template::literal);
         match (&spec.runtime, it.command.is_empty()) {
-            (Runtime::Worker, _) => {
+            (Runtime::Worker | Runtime::Builtin(_), _) => {
                 let remedy = "nothing of it; it is told of subtasks by Work";
                 self.wrong(&path, "a worker has no bucket whose life it could be told", remedy);
             }

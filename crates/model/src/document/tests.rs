@@ -193,7 +193,8 @@ fn a_plugin_needs_a_program_that_is_of_no_bucket() {
 fn bad_fields_of_a_module() {
     #[rustfmt::skip]
     let table = [
-        ("runtime: builtin:http", "runtime: this version runs exec and plugin modules, not builtin:http; runtime: exec or runtime: plugin"),
+        ("runtime: builtin:http", "exec: builtin:http is part of the binary: there is nothing else to execute; nothing of it; what it does stands in the backend's config"),
+        ("runtime: builtin:htp", "runtime: there is no builtin:htp in this version; exec, plugin or builtin:http"),
         ("runtime: docker", "runtime: unknown runtime \"docker\"; exec or plugin"),
         ("can_run_on_this_node: [{file: /a}, {fil: /b}]", "can_run_on_this_node[1]: no check is named; one of file, dir, env, \
             label, memory_available, disk_available, port_free, command\n\

@@ -67,6 +67,8 @@ pub struct FailedAttempts {
     pub lost: u64,
     pub timeout: u64,
     pub backend: u64,
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// Subtasks that failed alike, in `job status`.
@@ -110,9 +112,9 @@ pub struct JobExplanation {
     /// The one that was asked about, if one was.
     pub subtask: Option<SubtaskRow>,
     /// What keeps it from running, or from running faster, each in a sentence: what it depends on, what goes before it,
-    /// nodes, limits, the wait for its next attempt, backends.
+    /// nodes, limits, the wait for its next attempt, backends. Once it is over: what became of it.
     pub why: Vec<String>,
-    /// `running`: a subtask of the job runs there.
+    /// `running`: a subtask of the job runs there. None once it is over.
     pub nodes: Vec<NodeExplanation>,
 }
 

@@ -58,7 +58,8 @@ pub trait ClusterApi: Send + Sync + 'static {
     /// Who asks.
     type Speaker: Send;
 
-    /// Who asks: the instance of `bucket` whose keeper is the process `keeper`, or nobody.
+    /// Who asks: the instance of `bucket` whose keeper is the process `keeper`, or nobody. An empty `bucket`: a process that
+    /// names none, as no keeper does.
     fn speaker(
         &self,
         bucket: &str,
@@ -157,9 +158,9 @@ impl<A: ClusterApi> Served<A> {
     async fn open<T>(&self, request: Request<T>) -> Result<(A::Speaker, u64, T), Status> {
         let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
         let keeper = peer.and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
-        let bucket = text(request.metadata(), BUCKET);
-        let (Some(keeper), Some(bucket)) = (keeper, bucket) else {
-            return Err(Refused::new(Why::Fenced, "only a bucket's keeper is answered here").into());
+        let bucket = text(request.metadata(), BUCKET).unwrap_or_default();
+        let Some(keeper) = keeper else {
+            return Err(Refused::new(Why::Fenced, "only a process of this machine is answered here").into());
         };
         let speaker = self.0.speaker(bucket, keeper).await?;
         let seen = text(request.metadata(), REVISION).and_then(|text| text.parse().ok()).unwrap_or(0);

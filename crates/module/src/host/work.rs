@@ -1,5 +1,7 @@
 //! Work: a stream of subtasks to a process, and of their ends back.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt as _, once};
@@ -104,6 +106,8 @@ fn end(end: proto::SubtaskEnd) -> Result<End, CallError> {
         Result::Stopped => SubtaskResult::Stopped,
         Result::NotBegun => SubtaskResult::NotBegun,
         Result::Backend => SubtaskResult::Backend,
+        Result::Refused => SubtaskResult::Refused,
+        Result::NotNow => SubtaskResult::NotNow(Duration::from_millis(end.pause_ms)),
         Result::Unspecified => {
             let reason = format!("it does not say how subtask id {} ended: result {}", end.id, end.result);
             return Err(CallError::senseless(CALL, &reason));

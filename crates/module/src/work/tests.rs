@@ -35,6 +35,9 @@ impl Module for Obedient {
         let _counted = Counted(self.running.clone());
         match subtask.item::<String>()?.as_str() {
             "fail" => Err(Failure::new("x".repeat(FAILURE_MAX) + "at last")),
+            "bad" => Err(Failure::refused("no such tile")),
+            "down" => Err(Failure::of_backend("status 503")),
+            "busy" => Err(Failure::not_now(Duration::from_secs(7), "status 429")),
             "panic" => panic!("of subtask {}", subtask.number),
             "hang" => std::future::pending().await,
             "say" => {
@@ -115,6 +118,20 @@ async fn subtasks_are_run_and_each_is_answered_once() {
     assert_eq!(results(&until(&mut work, 1).await.ends), [(30, Stopped)]);
     drop(give);
     assert_eq!(work.next().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_kind_of_failure_it_is_arrives() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tasks = JoinSet::new();
+    let host = host(&dir, Obedient::default(), &mut tasks).await;
+    let (give, given) = mpsc::channel(8);
+    let mut work = host.work(Job::default(), given).await.unwrap();
+    give.send(Given { bundles: vec![bundle(1, &["bad", "down", "busy"])], stop: vec![] }).await.unwrap();
+    let told = until(&mut work, 3).await;
+    let seven = SubtaskResult::NotNow(Duration::from_secs(7));
+    assert_eq!(results(&told.ends), [(1, SubtaskResult::Refused), (2, SubtaskResult::Backend), (3, seven)]);
+    assert_eq!(told.ends[2].message, "status 429");
 }
 
 #[tokio::test]

@@ -246,7 +246,8 @@ fn cluster_v2() -> ClusterV2 {
 }
 
 fn cluster() -> Cluster {
-    Cluster { lease_changed: Revision(9), ..Cluster::from_previous(cluster_v2()) }
+    let jobs = JobSettings { max_subtasks: 1_000 };
+    Cluster { lease_changed: Revision(9), jobs, ..Cluster::from_previous(cluster_v2()) }
 }
 
 fn requests() -> Vec<Request> {
@@ -342,6 +343,16 @@ fn version_2_is_written_as_it_was_first_shipped() {
     assert_eq!(decode::<ClusterV2>(&first), Ok(ClusterV2 { repair: Repair::default(), ..cluster_v2() }));
     encode(&bucket_v1(), &mut first).unwrap();
     assert_eq!(decode::<BucketV2>(&first), Ok(BucketV2::from_previous(bucket_v1())));
+}
+
+#[test]
+fn version_3_of_a_cluster_is_written_as_it_was_first_shipped() {
+    compare("v3-cluster", &written("cluster", &cluster()), include_str!("golden/v3-cluster.hex"));
+    let mut former = Vec::new();
+    encode(&cluster_v2(), &mut former).unwrap();
+    assert_eq!(decode::<Cluster>(&former), Ok(Cluster { jobs: JobSettings::default(), ..cluster() }));
+    encode(&cluster_v1(), &mut former).unwrap();
+    assert_eq!(decode::<Cluster>(&former).unwrap().repair, Repair::default());
 }
 
 #[test]

@@ -12,10 +12,10 @@ use sheaf_engine::{
 };
 use sheaf_model::{
     Artifact, AuthorityRecord, Binding, BucketName, BucketSpec, Bytes, ClusterEpoch, ClusterId, Decision,
-    Digest, Drain, Epoch, Event, Exit, Facts, FileName, Gate, Instance, Json, KeyId, LeaveReason, ModuleName,
-    ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeKey, NodeName, NodeStatus, ObjectKey, Phase,
-    Placement, Prefix, Repair, RequestId, Residue, Revision, Rights, Role, Runtime, Sealed, SecretName,
-    Settings, Shape, Span, Timestamp, TokenId, TokenName, TokenRecord, TokenUse,
+    Digest, Drain, Epoch, Event, Exit, Facts, FileName, Gate, Instance, JobSettings, Json, KeyId,
+    LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeKey, NodeName,
+    NodeStatus, ObjectKey, Phase, Placement, Prefix, Repair, RequestId, Residue, Revision, Rights, Role,
+    Runtime, Sealed, SecretName, Settings, Shape, Span, Timestamp, TokenId, TokenName, TokenRecord, TokenUse,
 };
 use sheaf_store::{EventFilter, Store};
 
@@ -255,6 +255,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         formed_at: Timestamp(number),
         repair: Repair { spread: former.then(|| "zone".to_owned()), ..Repair::default() },
         lease_changed: Revision(number),
+        jobs: JobSettings { max_subtasks: u32::from(former) + 1 },
     })
 }
 

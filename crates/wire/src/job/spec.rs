@@ -165,6 +165,7 @@ pub(super) fn write(spec: JobSpec) -> v1::JobSpec {
         FailureClass::Lost => v1::FailureClass::Lost,
         FailureClass::Timeout => v1::FailureClass::Timeout,
         FailureClass::Backend => v1::FailureClass::Backend,
+        FailureClass::Refused => v1::FailureClass::Refused,
     };
     let classes = spec.retry.retry_on.iter().map(|it| class(it).into()).collect();
     v1::JobSpec {

@@ -50,7 +50,7 @@ fn status() -> JobStatus {
         "counts": {"waiting": 1, "ready": 2, "running": 3, "finished": 4, "failed": 5, "canceled": 6},
         "progress": 71, "rate_per_s": 1.5, "eta": AT, "created_at": AT, "started_at": AT, "ended_at": AT,
         "owner": "o", "labels": {"team": "web"}, "revision": 9,
-        "failed_attempts": {"exit": 1, "lost": 2, "timeout": 3, "backend": 4},
+        "failed_attempts": {"exit": 1, "lost": 2, "timeout": 3, "backend": 4, "refused": 5},
         "failures": [{"fingerprint": "00000000000000ff", "subtasks": 5, "message": "no such file"}],
         "message": "paused"
     }))

@@ -67,15 +67,15 @@ impl From<v1::SubtaskCounts> for SubtaskCounts {
 
 impl From<FailedAttempts> for v1::FailedAttempts {
     fn from(failed: FailedAttempts) -> Self {
-        let FailedAttempts { exit, lost, timeout, backend } = failed;
-        Self { exit, lost, timeout, backend }
+        let FailedAttempts { exit, lost, timeout, backend, refused } = failed;
+        Self { exit, lost, timeout, backend, refused }
     }
 }
 
 impl From<v1::FailedAttempts> for FailedAttempts {
     fn from(failed: v1::FailedAttempts) -> Self {
-        let v1::FailedAttempts { exit, lost, timeout, backend } = failed;
-        Self { exit, lost, timeout, backend }
+        let v1::FailedAttempts { exit, lost, timeout, backend, refused } = failed;
+        Self { exit, lost, timeout, backend, refused }
     }
 }
 

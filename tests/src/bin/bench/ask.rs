@@ -12,6 +12,7 @@ pub(crate) struct Ask {
     seed: Option<u64>,
     trials: Option<usize>,
     buckets: Option<usize>,
+    subtasks: Option<usize>,
     seeds: Option<u64>,
     large: Large,
     writers: Option<Vec<usize>>,
@@ -56,6 +57,7 @@ impl Ask {
                 "--seed" => ask.seed = Some(number(&option, &value)?),
                 "--trials" => ask.trials = Some(number(&option, &value)?),
                 "--buckets" => ask.buckets = Some(number(&option, &value)?),
+                "--subtasks" => ask.subtasks = Some(number(&option, &value)?),
                 "--seeds" => ask.seeds = Some(number(&option, &value)?),
                 "--large" => {
                     ask.large = match value.as_str() {
@@ -104,6 +106,10 @@ impl Ask {
 
     pub(crate) fn buckets(&self, default: usize) -> usize {
         self.buckets.unwrap_or(default)
+    }
+
+    pub(crate) fn subtasks(&self, default: usize) -> usize {
+        self.subtasks.unwrap_or(default)
     }
 
     pub(crate) fn seeds(&self, default: u64) -> u64 {

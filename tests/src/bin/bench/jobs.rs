@@ -151,12 +151,12 @@ fn bare_spawns() -> f64 {
     f64::from(count) / span.as_secs_f64()
 }
 
-fn submit(cluster: &Cluster, name: &str, module: &str, subtasks: &str) {
+pub(crate) fn submit(cluster: &Cluster, name: &str, module: &str, subtasks: &str) {
     let document = format!("kind: Job\nname: {name}\nmodule: {module}\n{subtasks}\n");
     cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).ok();
 }
 
-fn over(cluster: &Cluster, name: &str) -> Value {
+pub(crate) fn over(cluster: &Cluster, name: &str) -> Value {
     wait_for(&format!("job {name} is over"), LONGEST, || {
         let status = cluster.try_json(&["job", "status", name, "-o", "json"])?;
         match status["state"].as_str() {
@@ -166,8 +166,8 @@ fn over(cluster: &Cluster, name: &str) -> Value {
     })
 }
 
-/// In MiB.
-fn resident(cluster: &Cluster) -> f64 {
+/// Of the leader, in MiB.
+pub(crate) fn resident(cluster: &Cluster) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", cluster.leader().pid())).unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     // Far less memory than an f64 can count.

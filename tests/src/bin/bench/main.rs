@@ -5,8 +5,8 @@
 //!
 //! ```text
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone
-//!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, jobs ── scene:
-//!                       │                                                                     clusters and documents
+//!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, jobs, history ──
+//!                       │                                                            scene: clusters and documents
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
 //! ```
@@ -21,6 +21,7 @@ mod etcd;
 mod failover;
 mod figure;
 mod gates;
+mod history;
 mod idle;
 mod jobs;
 mod machine;
@@ -51,7 +52,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 15] = [
+const BENCHES: [Bench; 16] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
@@ -111,6 +112,11 @@ const BENCHES: [Bench; 15] = [
         name: "jobs",
         about: "3 members: submits of a million subtasks, how they are seen, 20,000 that do nothing  [--trials 3]",
         run: jobs::run,
+    },
+    Bench {
+        name: "history",
+        about: "3 members: a million subtasks that finished, seen, kept and not lost  [--subtasks 1000000] [--trials 3]",
+        run: history::run,
     },
     Bench {
         name: "nemesis",

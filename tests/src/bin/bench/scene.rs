@@ -27,7 +27,15 @@ pub(crate) const MODULE: &str = "kind: Module\nname: bench\nversion: '1'\nruntim
 
 /// Starts agents and waits until they are ready. Prefixes tell the clusters of a machine apart.
 pub(crate) fn cluster(machine: &Arc<Machine>, prefix: &str, count: usize) -> Cluster {
-    started(Cluster::plan(machine, prefix, count, |_, plan| plan.timing = DEFAULTS))
+    cluster_with(machine, prefix, count, "")
+}
+
+/// The same with lines at the end of every config.
+pub(crate) fn cluster_with(machine: &Arc<Machine>, prefix: &str, count: usize, more: &str) -> Cluster {
+    started(Cluster::plan(machine, prefix, count, |_, plan| {
+        plan.timing = DEFAULTS;
+        more.clone_into(&mut plan.more);
+    }))
 }
 
 /// The same, with a network between the agents that can be cut; what passes through it takes a little longer.

@@ -36,6 +36,7 @@ fn job() -> Arc<Job> {
         module: Arc::new(module),
         secrets: BTreeMap::new(),
         backends: BTreeMap::new(),
+        artifact: None,
     })
 }
 

@@ -19,7 +19,8 @@ use crate::text;
 #[command(after_long_help = "\
 Says what keeps a job, or one subtask of it, from running, or from running faster: what it depends on, what goes before it,
 its limit, the wait for its next attempt, its backends; and for every node whether each of the three gates lets the job run
-there. Reasons for a pass are shown with -o wide. A node that is not eligible is not a failure.
+there. Reasons for a pass are shown with -o wide. A node that is not eligible is not a failure. Of what has ended it says what
+became of it: when, how many subtasks ended how, and in which ways they failed.
 
 Examples:
   sheaf job explain ndvi-2024

@@ -56,7 +56,7 @@ pub(super) async fn show(
         let module = module(client, &job.spec, &mut wrong).await?;
         let known = is_known(client, &job.spec, &mut wrong).await?;
         for (index, name) in job.spec.after.iter().enumerate() {
-            // Those that come along are submitted in the order written.
+            // Those that come along are submitted in this order.
             let before = names.iter().take_while(|other| **other != job.spec.name.as_str());
             if before.clone().any(|other| other == name.as_str()) {
                 continue;

@@ -108,6 +108,7 @@ fn failed(status: &JobStatus) -> String {
         (failed.lost, "with their node"),
         (failed.timeout, "out of time"),
         (failed.backend, "by their backend"),
+        (failed.refused, "refused for good"),
     ];
     let said = all.iter().filter(|(count, _)| *count > 0);
     said.map(|(count, how)| format!("{} {how}", text::thousands(*count))).collect::<Vec<_>>().join(", ")

@@ -9,9 +9,9 @@ use sheaf_wire::Client;
 use sheaf_wire::job::Submitted;
 
 use super::items::Items;
-use super::plan;
 use super::send::send;
 use super::wait;
+use super::{order, plan};
 use crate::command::apply::warn;
 use crate::exit::{Exit, Failure};
 use crate::options::Wait;
@@ -26,6 +26,7 @@ A document says `kind: Job`, and where its subtasks come from: `subtasks: {array
 `subtasks: {file: tasks.jsonl}`, one JSON value a line; a path is looked for beside the document, and - is stdin. Of an item
 that is an object, depends_on lists the numbers of the subtasks that must have finished before it.
 
+Jobs that name one another in `after` may stand in any order; they are submitted each after those that it comes after.
 Files are checked whole before anything is sent, and every bad line is told, up to 50. What comes by a pipe is checked while
 it is sent. A job becomes visible when all of it has arrived; what broke off before leaves nothing. With `request_id` in the
 document it is one job, however often it is submitted.
@@ -96,7 +97,23 @@ pub(super) fn prepare(out: &mut Terminal, files: &[PathBuf]) -> Result<Vec<Prepa
             }
         }
     }
-    if defects.is_empty() { Ok(prepared) } else { Err(Failure::Defects(defects)) }
+    let all: Vec<(&str, &JobSpec)> = (written.sources.iter())
+        .flat_map(|source| source.jobs().map(|job| (source.file.as_str(), &job.spec)))
+        .collect();
+    let specs: Vec<&JobSpec> = all.iter().map(|(_, spec)| *spec).collect();
+    if let Err(cycle) = order::order(&specs) {
+        let file = cycle.first().and_then(|place| all.get(*place)).map_or("", |(file, _)| *file);
+        defects.push(Defect { file: file.to_owned(), ..order::defect(&specs, &cycle) });
+    }
+    if defects.is_empty() { Ok(in_order(prepared)) } else { Err(Failure::Defects(defects)) }
+}
+
+/// Each after those that it comes after. There is no cycle.
+fn in_order(prepared: Vec<Prepared>) -> Vec<Prepared> {
+    let specs: Vec<&JobSpec> = prepared.iter().map(|job| &job.spec).collect();
+    let order = order::order(&specs).unwrap_or_else(|_| (0..prepared.len()).collect());
+    let mut left: Vec<Option<Prepared>> = prepared.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|place| left.get_mut(place)?.take()).collect()
 }
 
 impl Submit {

@@ -122,6 +122,24 @@ async fn a_plan_says_what_would_be_submitted() {
 }
 
 #[tokio::test]
+async fn jobs_of_a_file_are_submitted_after_those_that_they_come_after() {
+    let bench = Bench::new().await;
+    let job = |name: &str, after: &str| format!("---\n{}after: {after}\n", ARRAY.replace("ndvi", name));
+    bench.write("all.yaml", &(job("last", "[middle]") + &job("middle", "[first]") + &job("first", "[]")));
+    let (exit, data, talk) = bench.ran("job submit -f all.yaml -o name").await;
+    assert_eq!((exit, data.as_str()), (Exit::Done, "first\nmiddle\nlast\n"), "{talk}");
+    bench.write("ring.yaml", &(job("a", "[b]") + &job("b", "[c]") + &job("c", "[a]") + &job("d", "[]")));
+    for command in ["job submit -f ring.yaml", "job plan -f ring.yaml"] {
+        let (exit, _, talk) = bench.ran(command).await;
+        assert_eq!(exit, Exit::Error);
+        let wanted =
+            "ring.yaml: Job a: after: a cycle: each of these jobs comes after the next: a → b → c → a";
+        assert!(talk.contains(wanted) && talk.lines().count() == 1, "{talk}");
+    }
+    assert_eq!(bench.cluster.held().jobs.len(), 3);
+}
+
+#[tokio::test]
 async fn waiting_ends_as_the_job_does() {
     let bench = Bench::new().await;
     bench.write("a.yaml", &format!("{ARRAY}request_id: r\n"));

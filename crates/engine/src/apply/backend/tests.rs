@@ -126,3 +126,27 @@ fn a_breaker_opens_after_failures_in_a_row_longer_each_time_and_closes_with_a_su
     let told = ["backend.created", "backend.opened", "backend.opened", "backend.opened", "backend.closed"];
     assert_eq!(events(&world), told);
 }
+
+/// O5
+#[test]
+fn o5_a_backend_that_asks_for_a_pause_has_it_and_then_takes_as_many_as_ever() {
+    let mut world = World::with_runners(1);
+    put(&mut world, |spec| spec.max_running = Some(2));
+    let id = world.submit("ndvi", 5, |spec| spec.backends = vec![name()]);
+    let attempts = granted(&mut world, 2);
+    for attempt in attempts {
+        world.end(1, attempt, Ending::NotNow(Span::seconds(9), "status 429".to_owned()));
+    }
+    let backend = world.state.backends[&name()].clone();
+    assert_eq!((backend.failures, backend.room(0, 9, world.now)), (0, 0));
+    let why = backend.why_not(0, 9, world.now).expect("it takes none");
+    assert!(why.contains("backend vito asks to be left alone until") && why.contains("status 429"), "{why}");
+    world.now.0 += 10_000;
+    assert_eq!(backend.room(0, 9, world.now), 2, "not one at a time");
+    assert_eq!((world.job(id).failures, world.job(id).counts().ready), ([0; 5], 5), "it does not count");
+    let again = granted(&mut world, 1).remove(0);
+    world.end(1, again, fail(FailureClass::Refused));
+    assert_eq!(world.job(id).counts().failed, 1, "whatever max_attempts says");
+    assert!(world.state.backends[&name()].opened.is_none(), "it answers");
+    assert_eq!(events(&world), ["backend.created", "backend.paused", "backend.closed"]);
+}

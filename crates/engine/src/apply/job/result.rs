@@ -37,16 +37,20 @@ impl Transaction<'_> {
         let backend = running.backend.and_then(|place| job.spec.backends.get(usize::from(place))).cloned();
         let what = match &end.ending {
             Ending::Finished => What::Finished,
-            Ending::Canceled | Ending::HandedBack if unwanted => What::Canceled,
-            Ending::Canceled | Ending::HandedBack => What::HandedBack,
+            Ending::Canceled | Ending::HandedBack | Ending::NotNow(..) if unwanted => What::Canceled,
+            Ending::Canceled | Ending::HandedBack | Ending::NotNow(..) => What::HandedBack,
             Ending::Failed(failure) => self.after_failure(job, end.subtask, &running, failure.class),
         };
         self.end(id, end.subtask, end.attempt, what);
         match (&end.ending, backend) {
             (Ending::Finished, Some(name)) => self.backend_did(&name),
-            (Ending::Failed(failure), Some(name)) if failure.class == FailureClass::Backend => {
-                self.backend_failed(&name, &failure.message);
-            }
+            (Ending::Failed(failure), Some(name)) => match failure.class {
+                FailureClass::Backend => self.backend_failed(&name, &failure.message),
+                // It answers.
+                FailureClass::Refused => self.backend_did(&name),
+                _ => {}
+            },
+            (Ending::NotNow(pause, why), Some(name)) => self.backend_pauses(&name, *pause, why),
             _ => {}
         }
         self.note_ran(id, Ran { started_at: end.started_at, took: end.took });
@@ -61,7 +65,7 @@ impl Transaction<'_> {
         let (exit, message) = match &end.ending {
             Ending::Finished => (None, "finished".to_owned()),
             Ending::Canceled => (None, "canceled".to_owned()),
-            Ending::HandedBack => (None, "handed back".to_owned()),
+            Ending::HandedBack | Ending::NotNow(..) => (None, "handed back".to_owned()),
             Ending::Failed(failure) => (failure.exit, clipped(&failure.message)),
         };
         let fingerprint = Fingerprint::default();
@@ -74,7 +78,10 @@ impl Transaction<'_> {
         let counted = running.counted.saturating_add(1);
         if job.canceled.is_some() || running.stopping {
             What::Canceled
-        } else if counted < retry.max_attempts && retry.retry_on.contains(&class) {
+        } else if counted < retry.max_attempts
+            && class != FailureClass::Refused
+            && retry.retry_on.contains(&class)
+        {
             let seed = mixed(mixed(self.revision.0, job.id.0), subtask.into());
             let wait = backoff((retry.backoff_min, retry.backoff_max), counted, seed);
             What::Retried(class, Timestamp(self.proposal.at.0.saturating_add(wait.0)))

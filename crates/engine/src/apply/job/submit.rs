@@ -16,6 +16,8 @@ use crate::job::progress::Progress;
 use crate::job::submit::{Digest, Items, Submit};
 use crate::registration::{Batch, find_module};
 
+/// What to do about them.
+const TOO_MANY: &str = "several jobs, or a higher limit: sheaf cluster settings jobs.max_subtasks=N";
 /// Subtasks of a cycle that are named.
 const CYCLE_NAMED: usize = 20;
 
@@ -112,8 +114,8 @@ impl Transaction<'_> {
                     return Err(invalid(Defect::new("subtasks.array", problem, "like 0-99")));
                 }
                 count if count > most.into() => {
-                    let problem = format!("array {range} has {count} subtasks, more than {most}");
-                    return Err(invalid(Defect::new("subtasks.array", problem, "several jobs")));
+                    let problem = format!("array {range} has {count} subtasks, and a job may have {most}");
+                    return Err(invalid(Defect::new("subtasks.array", problem, TOO_MANY)));
                 }
                 _ => {}
             }
@@ -186,7 +188,7 @@ impl Transaction<'_> {
         if known + new > submit.most.into() {
             let most = submit.most;
             return Err(Refusal::Exhausted(format!(
-                "job {name} has more than {most} subtasks; make several jobs"
+                "job {name} has more than {most} subtasks, which are the most of a job: {TOO_MANY}"
             )));
         }
         let size = |item: &Item| item.value.as_str().len() + 5 * item.depends_on.len();
@@ -285,7 +287,7 @@ impl Transaction<'_> {
             started_at: None,
             ended_at: None,
             revision: self.revision,
-            failures: [0; 4],
+            failures: [0; 5],
             progress: Progress::new(count, spec.priority, dependencies.as_ref()),
             history: 0,
             unsaved: 0,

@@ -31,7 +31,8 @@ fn settings_that_break_the_margin_are_refused_and_change_nothing() {
     let mut wanted = before.changeable();
     wrong.iter().for_each(|(key, value)| wanted.set(key, value).expect("a setting"));
     // As earlier builds asked for it, too.
-    for reply in [change(&mut world, &wrong), world.propose(Command::ChangeSettings(wanted))] {
+    let former = ChangeableV1 { settings: wanted.settings, repair: wanted.repair };
+    for reply in [change(&mut world, &wrong), world.propose(Command::ChangeSettingsV1(former))] {
         let Reply::Refused(Refusal::Invalid(defects)) = reply else { panic!("taken") };
         let paths: Vec<&str> = defects.iter().map(|defect| defect.path.as_str()).collect();
         let all = ["lease.ttl", "lease.kill_margin", "voters", "repair.after", "repair.spread"];
@@ -61,4 +62,19 @@ fn what_fits_to_what_was_before_and_not_to_what_is_now_is_refused() {
     };
     assert_eq!(defects[0].path, "lease.ttl");
     assert!(matches!(change(&mut world, &[("gate_interval", "0s")]), Reply::Refused(Refusal::Invalid(_))));
+}
+
+#[test]
+fn settings_as_earlier_builds_wrote_them_leave_those_of_jobs_alone() {
+    let mut world = World::with_nodes(1);
+    assert!(matches!(change(&mut world, &[("jobs.max_subtasks", "7")]), Reply::Done(_)));
+    let settings = world.state.cluster.settings;
+    let repair = Repair { after: Span::seconds(9), spread: None };
+    let former = ChangeableV1 { settings, repair: repair.clone() };
+    assert!(matches!(world.propose(Command::ChangeSettingsV1(former)), Reply::Done(_)));
+    assert_eq!((world.state.cluster.jobs.max_subtasks, &world.state.cluster.repair), (7, &repair));
+    let Reply::Refused(Refusal::Invalid(defects)) = change(&mut world, &[("jobs.max_subtasks", "0")]) else {
+        panic!("taken");
+    };
+    assert_eq!(defects[0].path, "jobs.max_subtasks");
 }

@@ -82,9 +82,9 @@ fn of_an_operator(kind: u8, on: OnBucket, node: NodeId, n: u64, flag: bool) -> C
         27 => Command::Move(MoveBucket { bucket: on.bucket, to: flag.then_some(node), base: None }),
         28 if flag => settings::any(n % 2 == 0, n, Term(n % 3)),
         28 => {
-            let mut wanted = Changeable::default();
+            let mut wanted = ChangeableV1::default();
             wanted.settings.lease.ttl = Span::seconds(1 + n);
-            Command::ChangeSettings(wanted)
+            Command::ChangeSettingsV1(wanted)
         }
         29 => Command::DropFormer(Term(n % 3)),
         30 if flag => Command::Purge(on),

@@ -156,3 +156,36 @@ fn a_version_that_is_deleted_takes_its_artifact_along() {
     scene.sync();
     assert!(scene.lines.contains(&"want  keep ".to_owned()), "{:?}", scene.lines);
 }
+
+#[test]
+fn the_leaders_question_about_a_job_has_its_artifact_fetched_and_kept_for_a_while() {
+    let mut scene = Scene::with(uses_artifact);
+    let about = |scene: &Scene, rules: &[&str]| {
+        let module = sheaf_model::ModuleRef::parse("sleep@2").expect("a reference");
+        let mut spec = BucketSpec::new(scene.world.name("/jobs/j"), module);
+        let rules = rules.iter().map(|rule| (*rule).to_owned()).collect::<Vec<_>>();
+        spec.node_list_rules = sheaf_model::NodeListRules::parse(&rules).expect("rules");
+        let module = scene.world.state.module(&spec.module).expect("it is registered").spec.clone();
+        Input::Judge { question: 5, spec: Arc::new(spec), module, fetch: true }
+    };
+    let ask = about(&scene, &[]);
+    scene.input(ask);
+    scene.expect(&["judged /jobs/j: false"]);
+    scene.world.push("2", 7);
+    scene.sync();
+    scene.lines.clear();
+    let elsewhere = about(&scene, &["+other-*"]);
+    scene.input(elsewhere);
+    scene.expect(&["judged /jobs/j: false"]);
+    let ask = about(&scene, &[]);
+    scene.input(ask);
+    scene.expect(&["judged /jobs/j: false", "want 070707070707 keep 070707070707"]);
+    scene.input(Input::Holds(SEVEN, Holding::Ready("/cache/07".to_owned())));
+    let ask = about(&scene, &[]);
+    scene.input(ask);
+    scene.expect(&["judged /jobs/j: true"]);
+    scene.pass(601_000);
+    scene.lines.clear();
+    scene.input(Input::SessionLost);
+    assert!(scene.lines.contains(&"want  keep ".to_owned()), "{:?}", scene.lines);
+}

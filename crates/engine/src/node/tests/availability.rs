@@ -203,7 +203,7 @@ fn a_bucket_that_is_not_registered_is_judged_and_nothing_is_kept_of_it() {
         sheaf_model::ModuleRef::parse("sleep@2").expect("a reference"),
     ));
     let module = scene.world.state.module(&spec.module).expect("it is registered").spec.clone();
-    scene.input(Input::Judge { question: 5, spec, module });
+    scene.input(Input::Judge { question: 5, spec, module, fetch: false });
     scene.expect(&["ask Lasting of sleep@2 for plan", "judged /p: true"]);
     scene.pass(60_000);
     scene.expect(&[]);
