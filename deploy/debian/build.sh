@@ -5,7 +5,7 @@
 #   cargo build --release --package sheaf
 #   deploy/debian/build.sh target/release/sheaf target
 #
-# Prints the path of the package.
+# Prints the path of the package. DEB_COMPRESS (xz, gzip, none) says how it is packed; default: xz, the smallest.
 set -eu
 
 usage() {
@@ -87,5 +87,5 @@ done
   >"$root/DEBIAN/md5sums"
 
 package="$out/sheaf_${version}_${architecture}.deb"
-dpkg-deb --root-owner-group -Zxz --build "$root" "$package" >/dev/null
+dpkg-deb --root-owner-group "-Z${DEB_COMPRESS:-xz}" --build "$root" "$package" >/dev/null
 echo "$package"

@@ -154,7 +154,9 @@ mod tests {
         let config = config(dir.path(), &[]);
         let (startable, report) = found(&config).await;
         assert!(startable && report["ok"] == true, "{report:#}");
-        for check in ["config", "data directory", "disk", "clock", "timers", "memory", "open files", "security"] {
+        for check in
+            ["config", "data directory", "disk", "clock", "timers", "memory", "open files", "security"]
+        {
             assert!(!of(&report, check).is_empty(), "{check} in {report:#}");
         }
         let left: Vec<_> = std::fs::read_dir(dir.path()).expect("it is there").flatten().collect();

@@ -268,7 +268,9 @@ impl AgentVerb {
     fn run(self, format: Format) -> ExitCode {
         let out = &mut std::io::stdout();
         let how = match &self {
-            Self::Check(how) | Self::Ready(ReadyOptions { how, .. }) | Self::Stop(StopOptions { how, .. }) => how,
+            Self::Check(how)
+            | Self::Ready(ReadyOptions { how, .. })
+            | Self::Stop(StopOptions { how, .. }) => how,
             Self::Vacate => {
                 return report(sheaf_agent::vacate().context("free the control group of the service"));
             }

@@ -177,7 +177,9 @@ pub(crate) fn look(path: &Path) -> Result<Option<Record>, DataError> {
     match std::fs::read(path.join("node.json")) {
         Ok(bytes) => read(&shown, &bytes).map(Some),
         // A directory that cannot be there is told by whoever tries to write to it.
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
             Ok(None)
         }
         Err(source) => Err(DataError::Io { path: shown, doing: "read node.json", source }),

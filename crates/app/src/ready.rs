@@ -22,7 +22,9 @@ const ANSWER_MAX: u64 = 64 << 10;
 /// It serves no HTTP, or what it said cannot be printed.
 pub(crate) fn run(config: &Config, timeout: Duration, out: &mut impl Write) -> anyhow::Result<bool> {
     let Some(http) = &config.http else {
-        anyhow::bail!("this agent answers no such question: [listen] http is \"\"; 127.0.0.1:7421, say, lets it");
+        anyhow::bail!(
+            "this agent answers no such question: [listen] http is \"\"; 127.0.0.1:7421, say, lets it"
+        );
     };
     let begun = Instant::now();
     loop {

@@ -31,7 +31,11 @@ const KINDS: [(u64, &str, &str); 6] = [
     (0x8584_58f6, "ramfs", "it is memory: when the machine starts again the node is a new one"),
     (0x794c_7630, "overlayfs", "it goes with the container: when that is made anew the node is a new one"),
     (0x6969, "NFS", "its locks and syncs are the network's: when that is cut off the node stands still"),
-    (0xff53_4d42, "CIFS", "its locks and syncs are the network's: when that is cut off the node stands still"),
+    (
+        0xff53_4d42,
+        "CIFS",
+        "its locks and syncs are the network's: when that is cut off the node stands still",
+    ),
     (0x6573_5546, "FUSE", "whether a sync means anything there nobody can say"),
 ];
 
@@ -49,7 +53,9 @@ pub(super) fn look(
             let holds = if record.member { ", and holds a replica of the log" } else { "" };
             Finding::fine(CHECK, format!("{shown} is that of a node of cluster {cluster}{holds}"))
         }
-        Ok(Some(_)) => Finding::fine(CHECK, format!("{shown} is that of a node that belongs to no cluster yet")),
+        Ok(Some(_)) => {
+            Finding::fine(CHECK, format!("{shown} is that of a node that belongs to no cluster yet"))
+        }
         Ok(None) => Finding::fine(CHECK, format!("{shown} is unused: this will be a new node")),
     }];
     if let Some(agent) = runs {
@@ -127,7 +133,9 @@ fn speed(config: &Config, times: &[Duration]) -> Finding {
     if slowest * 2 > election {
         return Finding::warning(
             "disk",
-            format!("{message}, which is too near to raft.election_min {election:?}: elections for no reason"),
+            format!(
+                "{message}, which is too near to raft.election_min {election:?}: elections for no reason"
+            ),
             "a faster disk for [storage] dir, or raise raft.election_min and raft.election_max on all nodes alike",
         );
     }

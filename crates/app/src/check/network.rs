@@ -64,13 +64,18 @@ fn advertised(config: &Config) -> Option<Finding> {
         Ok(found) => found.collect(),
         Err(error) => {
             let message = format!("others are told {told}, which cannot be resolved here: {error}");
-            return Some(Finding::warning(CHECK, message, "a name that all nodes know in [listen] advertise"));
+            return Some(Finding::warning(
+                CHECK,
+                message,
+                "a name that all nodes know in [listen] advertise",
+            ));
         }
     };
     let loopback = |found: &[SocketAddr]| !found.is_empty() && found.iter().all(|it| it.ip().is_loopback());
-    let elsewhere = config.join.iter().any(|entry| {
-        entry.to_socket_addrs().is_ok_and(|found| !loopback(&found.collect::<Vec<_>>()))
-    });
+    let elsewhere = config
+        .join
+        .iter()
+        .any(|entry| entry.to_socket_addrs().is_ok_and(|found| !loopback(&found.collect::<Vec<_>>())));
     if loopback(&found) && elsewhere {
         return Some(Finding::error(
             CHECK,
@@ -148,12 +153,7 @@ fn related(one: &ClusterId, other: &ClusterId) -> bool {
     one == other || one.succeeds(other) || other.succeeds(one)
 }
 
-async fn look(
-    config: &Config,
-    entry: &str,
-    record: Option<&Record>,
-    transport: Option<&Transport>,
-) -> Entry {
+async fn look(config: &Config, entry: &str, record: Option<&Record>, transport: Option<&Transport>) -> Entry {
     const CHECK: &str = "join";
     let addresses: Vec<SocketAddr> = match timeout(RESOLVED_WITHIN, lookup_host(entry)).await {
         Ok(Ok(found)) => found.collect(),

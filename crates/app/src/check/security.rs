@@ -72,7 +72,9 @@ fn secured(config: &Config, trust: &Trust) -> Finding {
         None if keyring.authority().is_some() => {
             Finding::fine(CHECK, format!("the authority of a new cluster in {dir}"))
         }
-        None if trust.join.is_some() => Finding::fine(CHECK, "a join secret: nodes that hold it form the cluster"),
+        None if trust.join.is_some() => {
+            Finding::fine(CHECK, "a join secret: nodes that hold it form the cluster")
+        }
         None => Finding::fine(CHECK, "a join token"),
     }
 }
@@ -94,7 +96,10 @@ fn open_token(path: &Path) -> Option<Finding> {
     (mode & 0o077 != 0).then(|| {
         Finding::error(
             CHECK,
-            format!("the join token {} has mode {mode:04o}: others could read it, and join with it", path.display()),
+            format!(
+                "the join token {} has mode {mode:04o}: others could read it, and join with it",
+                path.display()
+            ),
             format!("chmod 600 {}; revoke the token if somebody may have", path.display()),
         )
     })
