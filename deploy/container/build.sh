@@ -33,6 +33,13 @@ root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 umask 022
 
+mkdir "$root/image"
+owner="--owner=0 --group=0"
+if [ -n "$base" ]; then
+  [ "$(id -u)" = 0 ] || { echo "$0: with --base it must run as root, to keep the owners of files" >&2; exit 1; }
+  tar -C "$root/image" -xpf "$base"
+  owner=
+fi
 mkdir -p "$root/image/usr/bin" "$root/image/etc/sheaf" "$root/image/var/lib/sheaf" "$root/image/tmp"
 cp "$binary" "$root/image/usr/bin/sheaf"
 chmod 755 "$root/image/usr/bin/sheaf"
@@ -53,10 +60,10 @@ if [ -z "$base" ]; then
 fi
 
 # A volume that is made here gets the owner of the directory: the agent need not be root.
-tar -C "$root/image" --owner=0 --group=0 --exclude=./var/lib/sheaf --exclude=./tmp -cf "$root/all.tar" .
+# shellcheck disable=SC2086
+tar -C "$root/image" $owner --exclude=./var/lib/sheaf --exclude=./tmp -cf "$root/all.tar" .
 tar -C "$root/image" --owner=65532 --group=65532 --mode=0711 --no-recursion -rf "$root/all.tar" ./var/lib/sheaf
 tar -C "$root/image" --owner=0 --group=0 --mode=1777 --no-recursion -rf "$root/all.tar" ./tmp
-[ -z "$base" ] || { cp "$base" "$root/base.tar"; tar -Af "$root/base.tar" "$root/all.tar"; mv "$root/base.tar" "$root/all.tar"; }
 
 # HOME: where `sheaf login` in the container writes its profile. The health check needs no token.
 docker import \
