@@ -88,6 +88,13 @@ impl Scene {
         self.try_run(block, more).unwrap_or_else(|why| panic!("{why}"))
     }
 
+    /// What a command answers as JSON.
+    fn json_of(&self, command: &str) -> serde_json::Value {
+        let text = format!("sheaf {command} -o json");
+        let said = self.run(&manual::Block { run: String::new(), line: 0, text }, &[]);
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+
     /// Waits until a command line prints this.
     fn wait_for(&self, command: &str, wanted: &str, within: Duration) {
         let block = manual::Block { run: String::new(), line: 0, text: command.to_owned() };
@@ -129,8 +136,11 @@ fn the_manual() {
         }
     });
     cases.run("every metric that alerts and dashboard name is there", || metrics::named(&scene.cluster));
+    cases.run("a rolling upgrade says its order, and stops at the first trouble", || trouble(&scene));
     cases.run("a node that is gone is forgotten", || {
-        scene.cluster.named("work-07").kill_machine();
+        if scene.cluster.named("work-07").is_running() {
+            scene.cluster.named("work-07").kill_machine();
+        }
         scene.wait_for("sheaf node list --where status=lost -o name", "work-07", Duration::from_secs(30));
         for block in manual::of("forget") {
             scene.run(&block, &[]);
@@ -138,6 +148,40 @@ fn the_manual() {
     });
     cases.run("without a majority", || disaster(&scene));
     cases.end();
+}
+
+/// What reaches nodes fails, then does nothing; after that a node is down. Nothing further is touched then.
+fn trouble(scene: &Scene) {
+    let (next, version) = scene.machine.next_version();
+    let script = manual::root().join("deploy/scripts/rolling-upgrade.sh");
+    let run = |options: &str| {
+        let text = format!("{} {options} {} 2>&1", script.display(), next.display());
+        scene.try_run(&manual::Block { run: String::new(), line: 0, text }, &[])
+    };
+    let leader = scene.json_of("cluster status")["leader"].as_str().expect("one leads").to_owned();
+    let said = run("--dry-run").expect("the cluster is whole");
+    let order: Vec<&str> = said.trim().rsplit(": ").next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!((order.len(), order[0], order[3]), (4, "work-07", leader.as_str()), "{said}");
+    assert!(said.starts_with(&format!("to version {version}, 4 nodes: ")), "{said}");
+    let stopped = |options: &str, parts: &[&str]| {
+        let said = run(options).expect_err("it stops");
+        for part in parts {
+            assert!(said.contains(part), "{part:?} in {said}");
+        }
+        assert_eq!(
+            said.matches(": install\n").count(),
+            usize::from(!parts[0].starts_with("the cluster")),
+            "{said}"
+        );
+    };
+    stopped("--transport /bin/false", &["could not be put on work-07", "what to do: "]);
+    stopped("--transport /bin/true --timeout 2", &["work-07 did not come back", "what to do: "]);
+    scene.cluster.named("work-07").kill_machine();
+    scene.wait_for("sheaf node list -o json", "\"lost\"", Duration::from_secs(30));
+    stopped(
+        "--transport /bin/true --timeout 2",
+        &["the cluster is not whole", "work-07 is lost", "what to do: "],
+    );
 }
 
 /// One voter is left, then none.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sheaf_tests::manual::{self, Block};
 use sheaf_tests::{Cases, Machine, cli, need, wait_for};
 
-use crate::world::{base, docker, file, left, next_version, run, sweep, workplace};
+use crate::world::{base, docker, file, left, run, sweep, workplace};
 
 /// What the names of all that this makes begin with.
 const PREFIX: &str = "sheaf-i-";
@@ -146,7 +146,7 @@ fn programs(fleet: &Fleet, bucket: &str) -> Value {
 
 fn upgrade(fleet: &Fleet) {
     let before = [programs(fleet, "/one"), programs(fleet, "/all")];
-    let (binary, version) = next_version(&fleet.machine);
+    let (binary, version) = fleet.machine.next_version();
     let packages = fleet.work.join("upgrade");
     fs::create_dir_all(&packages).expect("a directory can be made in the test's own");
     let mut build = Command::new(manual::root().join("deploy/debian/build.sh"));

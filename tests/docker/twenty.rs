@@ -12,7 +12,7 @@ use serde_json::Value;
 use sheaf_tests::manual::{self, Block};
 use sheaf_tests::{Cases, Machine, Output, cli, need, wait_for};
 
-use crate::world::{base, docker, file, left, next_version, run, sweep, workplace};
+use crate::world::{base, docker, file, left, run, sweep, workplace};
 
 /// What the names of all that this makes begin with.
 const PREFIX: &str = "sheaf-w-";
@@ -296,7 +296,7 @@ fn cut_off(twenty: &Twenty) {
 
 /// All voters and two others: each of the others is upgraded as these two.
 fn upgrade(twenty: &Twenty) {
-    let (binary, version) = next_version(&twenty.machine);
+    let (binary, version) = twenty.machine.next_version();
     let image = twenty.image("2");
     let build = manual::root().join("deploy/container/build.sh");
     run(Command::new(build).arg("--base").arg(base()).arg(&binary).arg(&image));

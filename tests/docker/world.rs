@@ -73,29 +73,6 @@ pub(crate) fn sweep(prefix: &str) {
     }
 }
 
-/// The next version, as far as tests need one: the same build that says another number. It stands in the binary once.
-pub(crate) fn next_version(machine: &Machine) -> (PathBuf, String) {
-    let old = env!("CARGO_PKG_VERSION");
-    let (rest, last) = old.split_at(old.len() - 1);
-    let new = format!("{rest}{}", if last == "9" { "8" } else { "9" });
-    let mut bytes = fs::read(machine.binary()).expect("the binary can be read");
-    let [from, to] = [old, &new].map(|version| format!("sheaf version {version}").into_bytes());
-    let mut places = 0;
-    for at in 0..bytes.len() - from.len() {
-        if bytes[at..].starts_with(&from) {
-            bytes[at..at + to.len()].copy_from_slice(&to);
-            places += 1;
-        }
-    }
-    assert!(places > 0, "the version stands in the binary");
-    let path = machine.write("next/sheaf", bytes);
-    let mut permissions = fs::metadata(&path).expect("it was just written").permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
-    fs::set_permissions(&path, permissions).expect("it is the test's own");
-    assert_eq!(run(Command::new(&path).args(["version", "-o", "name"])).trim(), new);
-    (path, new)
-}
-
 /// A directory in which the manual's commands are run: the tree's `deploy` is there.
 pub(crate) fn workplace(machine: &Machine) -> PathBuf {
     let work = machine.path("work");
