@@ -3,8 +3,17 @@
 //! The image holds the binary, the program of the tests' buckets and the libraries of both, and nothing else: no shell,
 //! no init. So the agent is process 1 there.
 
+//!
+//! `twenty` and `install` are the deployments of `deploy/`, as its manual starts them, on a small Debian.
+
+#[path = "docker/install.rs"]
+mod install;
 #[path = "docker/nodes.rs"]
 mod nodes;
+#[path = "docker/twenty.rs"]
+mod twenty;
+#[path = "docker/world.rs"]
+mod world;
 
 use std::sync::Arc;
 use std::time::Duration;

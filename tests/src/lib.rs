@@ -25,6 +25,7 @@ pub mod disk;
 pub mod documents;
 pub mod linear;
 pub mod machine;
+pub mod manual;
 pub mod need;
 pub mod nemesis;
 pub mod net;

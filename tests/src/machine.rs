@@ -55,6 +55,28 @@ impl Machine {
         &self.binary
     }
 
+    /// The next version, as far as tests need one: the same build that says another number, and that number. The version
+    /// stands in the binary as a text.
+    pub fn next_version(&self) -> (PathBuf, String) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let old = env!("CARGO_PKG_VERSION");
+        let (rest, last) = old.split_at(old.len() - 1);
+        let new = format!("{rest}{}", if last == "9" { "8" } else { "9" });
+        let mut bytes = fs::read(&self.binary).expect("the binary can be read");
+        let [from, to] = [old, &new].map(|version| format!("sheaf version {version}").into_bytes());
+        let mut places = 0;
+        for at in 0..bytes.len().saturating_sub(from.len()) {
+            if bytes[at..].starts_with(&from) {
+                bytes[at..at + to.len()].copy_from_slice(&to);
+                places += 1;
+            }
+        }
+        assert!(places > 0, "the version does not stand in the binary");
+        let path = self.write("next/sheaf", bytes);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is the test's own");
+        (path, new)
+    }
+
     /// A path in the directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.place.join(name)

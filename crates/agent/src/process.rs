@@ -28,6 +28,15 @@ pub fn ask_to_stop(agent: u32, release: bool) -> io::Result<()> {
     Ok(kill_process(pid, if release { Signal::USR1 } else { Signal::TERM })?)
 }
 
+/// Clears the way for the next agent of a service that has stopped while its instances go on: its control group must be
+/// free. Without effect where there is nothing in the way.
+///
+/// # Errors
+/// What the kernel says.
+pub fn vacate() -> io::Result<()> {
+    crate::keeper::cgroup::vacate()
+}
+
 /// Replaces this process by a new life of `program`, with the same arguments, under the same number. Returns only if that
 /// fails, with what the kernel says.
 pub fn run_again(program: &Path) -> io::Error {

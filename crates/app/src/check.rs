@@ -1,130 +1,199 @@
 //! `sheaf agent check`: is everything in place to start the agent here? Looks, changes nothing that stays.
+//!
+//! ```text
+//!  config ──► disk (data directory)        ┐
+//!         ──► machine (clock, limits, …)   ├──► Findings ──► a line each, or JSON or YAML ──► exit 0, or 1 with an error
+//!         ──► security (who gets in)       │
+//!         ──► network (ports, join list)   ┘
+//! ```
+
+mod disk;
+mod machine;
+mod network;
+mod security;
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
-use std::path::Path;
-use std::time::{Duration, Instant};
 
-use sheaf_seal::Key;
+use serde_json::{Value, json};
+use sheaf_console::Format;
+use sheaf_model::document;
 
 use crate::config::Config;
+use crate::data;
 
-/// How long an entry of the join list may take to accept a connection.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// A disk that takes longer for one synced write is too slow for the default elections.
-const SLOW_SYNC: Duration = Duration::from_millis(50);
-/// Less free space than this deserves a warning.
-const LITTLE_SPACE: u64 = 1 << 30;
-
-/// What was found out about one thing.
-enum Finding {
-    /// In order, with what was seen.
-    Fine(String),
+/// How a thing was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    /// In order.
+    Fine,
     /// The agent would start, but.
-    Warning(String),
+    Warning,
     /// The agent would not start, or not work.
-    Wrong(String),
+    Error,
 }
 
-/// Looks at everything and prints a line for each; whether the agent can start.
-pub(crate) fn run(config: &Config, out: &mut impl Write) -> std::io::Result<bool> {
-    let mut findings = vec![
-        ("config", Finding::Fine(format!("node {} ({})", config.name, config.hostname))),
-        ("data directory", data_dir(&config.dir)),
-        ("grpc port", port(&config.grpc, "grpc")),
-        ("clock", clock()),
-    ];
-    findings.extend(config.http.as_deref().map(|http| ("http port", port(http, "http"))));
-    findings.extend(config.key_file.as_deref().map(|path| ("secrets", key(path))));
-    findings.extend(config.join.iter().map(|entry| ("join", reachable(entry))));
-    findings.extend(config.warnings().into_iter().map(|warning| ("config", Finding::Warning(warning))));
-    let mut startable = true;
-    for (what, finding) in findings {
-        let (word, text) = match finding {
-            Finding::Fine(text) => ("ok", text),
-            Finding::Warning(text) => ("warning", text),
-            Finding::Wrong(text) => {
-                startable = false;
-                ("wrong", text)
+impl Level {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fine => "ok",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What was found out about one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Finding {
+    check: &'static str,
+    level: Level,
+    /// What was seen.
+    message: String,
+    /// What to do about it; empty where there is nothing to do.
+    remedy: String,
+}
+
+impl Finding {
+    fn fine(check: &'static str, message: impl Into<String>) -> Self {
+        Self { check, level: Level::Fine, message: message.into(), remedy: String::new() }
+    }
+
+    fn warning(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check, level: Level::Warning, message: message.into(), remedy: remedy.into() }
+    }
+
+    fn error(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { check, level: Level::Error, message: message.into(), remedy: remedy.into() }
+    }
+
+    /// For people.
+    fn line(&self) -> String {
+        let Self { check, level, message, remedy } = self;
+        let to_do = if remedy.is_empty() { "" } else { "; " };
+        format!("{:<8} {check:<15} {message}{to_do}{remedy}", level.as_str())
+    }
+
+    fn json(&self) -> Value {
+        json!({ "check": self.check, "result": self.level.as_str(), "message": self.message, "remedy": self.remedy })
+    }
+}
+
+/// Looks at everything and says what was found; whether the agent can start. Warnings are no obstacle.
+pub(crate) async fn run(config: &Config, format: Format, out: &mut impl Write) -> std::io::Result<bool> {
+    let findings = findings(config).await;
+    let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Fine);
+    let startable = worst < Level::Error;
+    let report = || {
+        let findings: Vec<Value> = findings.iter().map(Finding::json).collect();
+        json!({ "node": config.name.to_string(), "ok": startable, "findings": findings })
+    };
+    match format {
+        Format::Json => writeln!(out, "{:#}", report())?,
+        Format::Yaml => write!(out, "{}", document::yaml(&report()))?,
+        Format::Table | Format::Wide => {
+            for finding in &findings {
+                writeln!(out, "{}", finding.line())?;
             }
-        };
-        writeln!(out, "{word:<8} {what:<15} {text}")?;
+        }
+        // What is not in order.
+        Format::Name => {
+            for finding in findings.iter().filter(|finding| finding.level != Level::Fine) {
+                writeln!(out, "{}", finding.check)?;
+            }
+        }
     }
     Ok(startable)
 }
 
-fn data_dir(dir: &Path) -> Finding {
-    let shown = dir.display();
-    let existing = dir.ancestors().find(|ancestor| ancestor.exists());
-    let Some(existing) = existing else { return Finding::Wrong(format!("{shown}: no such place")) };
-    let probe = existing.join(format!(".sheaf-check-{}", std::process::id()));
-    let begun = Instant::now();
-    let written = std::fs::File::create(&probe).and_then(|mut file| {
-        file.write_all(&[0; 4096])?;
-        file.sync_all()
-    });
-    let took = begun.elapsed();
-    let removed = std::fs::remove_file(&probe);
-    if let Err(error) = written.and(removed) {
-        let remedy = "run as a user that may write there, or set another [storage] dir";
-        return Finding::Wrong(format!("{shown}: cannot write: {error}; {remedy}"));
-    }
-    let space = rustix::fs::statvfs(existing).map_or(u64::MAX, |stat| stat.f_bavail * stat.f_frsize);
-    let text = format!("{shown}: a synced write takes {took:.1?}, {} MiB free", space >> 20);
-    if space < LITTLE_SPACE {
-        return Finding::Warning(format!("{text}; little space"));
-    }
-    if took > SLOW_SYNC {
-        return Finding::Warning(format!("{text}; slow disk: raise raft.election_min and raft.election_max"));
-    }
-    Finding::Fine(text)
+async fn findings(config: &Config) -> Vec<Finding> {
+    // What cannot be read here is told by the look at the data directory.
+    let runs = data::holder(&config.dir).ok().flatten();
+    let record = data::look(&config.dir);
+    let known = record.as_ref().ok().and_then(Option::as_ref);
+    let mut findings = vec![Finding::fine("config", format!("node {} ({})", config.name, config.hostname))];
+    findings.extend(config.warnings().into_iter().map(|warning| Finding::warning("config", warning, "")));
+    findings.extend(disk::look(config, &record, runs));
+    findings.extend(machine::look(config));
+    let (transport, secured) = security::look(config);
+    findings.extend(secured);
+    findings.extend(network::ports(config, runs));
+    findings.extend(network::join(config, known, transport.as_ref()).await);
+    findings
 }
 
-fn port(address: &str, key: &str) -> Finding {
-    match TcpListener::bind(address) {
-        Ok(_) => Finding::Fine(format!("{address} is free")),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Finding::Wrong(format!(
-            "{address} is in use; is an agent running already? else set [listen] {key}"
-        )),
-        Err(error) => {
-            Finding::Wrong(format!("{address}: {error}; set [listen] {key} to an address of this machine"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(dir: &std::path::Path, more: &[&str]) -> Config {
+        let file = dir.join("agent.toml");
+        std::fs::write(&file, "[node]\nname = \"a\"\n").expect("the test's own file");
+        let mut flags = vec![
+            format!("storage.dir={}", dir.join("data").display()),
+            "listen.grpc=127.0.0.1:0".to_owned(),
+            "listen.http=127.0.0.1:0".to_owned(),
+        ];
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+        Config::load(Some(&file), [], &flags).expect("a good config")
+    }
+
+    async fn found(config: &Config) -> (bool, Value) {
+        let mut out = Vec::new();
+        let startable = run(config, Format::Json, &mut out).await.expect("a vector takes all");
+        (startable, serde_json::from_slice(&out).expect("it is JSON"))
+    }
+
+    fn of<'a>(report: &'a Value, check: &str) -> Vec<&'a Value> {
+        let findings = report["findings"].as_array().expect("a list");
+        findings.iter().filter(|finding| finding["check"] == check).collect()
+    }
+
+    #[tokio::test]
+    async fn a_machine_in_order_can_start_and_nothing_is_left_on_it() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let config = config(dir.path(), &[]);
+        let (startable, report) = found(&config).await;
+        assert!(startable && report["ok"] == true, "{report:#}");
+        for check in
+            ["config", "data directory", "disk", "clock", "timers", "memory", "open files", "security"]
+        {
+            assert!(!of(&report, check).is_empty(), "{check} in {report:#}");
+        }
+        let left: Vec<_> = std::fs::read_dir(dir.path()).expect("it is there").flatten().collect();
+        assert_eq!(left.len(), 1, "only the config file: {left:?}");
+    }
+
+    #[tokio::test]
+    async fn every_error_says_what_to_do() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let open = dir.path().join("join.secret");
+        std::fs::write(&open, "00").expect("the test's own file");
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = taken.local_addr().expect("it has one");
+        let more = [
+            format!("listen.http={port}"),
+            format!("security.join_secret_file={}", open.display()),
+            "listen.grpc=0.0.0.0:0".to_owned(),
+            "cluster.join=no-such-host.invalid:7420".to_owned(),
+        ];
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        let (startable, report) = found(&config(dir.path(), &more)).await;
+        assert!(!startable && report["ok"] == false);
+        for (check, part) in [("http port", "in use"), ("security", "mode"), ("join", "cannot be resolved")] {
+            let all = of(&report, check);
+            let wrong = all.iter().find(|finding| finding["result"] == "error");
+            let wrong = wrong.unwrap_or_else(|| panic!("{check} is wrong in {report:#}"));
+            let text = format!("{} {}", wrong["message"], wrong["remedy"]);
+            assert!(text.contains(part), "{part:?} in {text}");
         }
     }
-}
 
-fn key(path: &Path) -> Finding {
-    match Key::read(path) {
-        Ok(key) => Finding::Fine(format!("key {} in {}", key.id(), path.display())),
-        Err(error) => Finding::Wrong(error.to_string()),
+    #[tokio::test]
+    async fn what_others_reach_unsecured_is_an_error_and_loopback_a_warning() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (startable, report) = found(&config(dir.path(), &["listen.grpc=0.0.0.0:0"])).await;
+        assert!(!startable && of(&report, "security")[0]["result"] == "error", "{report:#}");
+        let (startable, report) = found(&config(dir.path(), &[])).await;
+        assert!(startable && of(&report, "security")[0]["result"] == "warning", "{report:#}");
     }
-}
-
-fn clock() -> Finding {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    // Leases use the boot clock; wall time only dates history, so a wrong one is no obstacle.
-    if now < Duration::from_secs(1_704_067_200) {
-        return Finding::Warning(
-            "the wall clock is before 2024; dates in the history will be wrong".to_owned(),
-        );
-    }
-    Finding::Fine("plausible".to_owned())
-}
-
-fn reachable(entry: &str) -> Finding {
-    let addresses = match entry.to_socket_addrs() {
-        Ok(addresses) => addresses,
-        Err(error) => {
-            return Finding::Wrong(format!(
-                "{entry} cannot be resolved: {error}; correct [cluster] join or the DNS"
-            ));
-        }
-    };
-    for address in addresses {
-        if TcpStream::connect_timeout(&address, CONNECT_WITHIN).is_ok() {
-            return Finding::Fine(format!("{entry} accepts connections"));
-        }
-    }
-    Finding::Warning(format!(
-        "{entry} does not accept connections (yet); it may be this node, or not started"
-    ))
 }

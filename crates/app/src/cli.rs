@@ -11,7 +11,8 @@ use sheaf_agent::Leaving;
 use sheaf_console::command::cluster::{ClusterVerb, Init, Restore, Snapshot};
 use sheaf_console::command::module::Module;
 use sheaf_console::command::module::attempt::Try;
-use sheaf_console::{ClientCommand, Terminal};
+use sheaf_console::{ClientCommand, Format, Terminal};
+use sheaf_model::Span;
 
 use crate::agent::{Departure, Refounded};
 use crate::config::Config;
@@ -21,7 +22,7 @@ use crate::telemetry::{self, LogFormat};
 
 /// Sheaf runs harvest and analytic technologies across a fleet of nodes
 #[derive(Debug, Parser)]
-#[command(name = "sheaf", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "sheaf", version = sheaf_model::version(), propagate_version = true, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     options: sheaf_console::Options,
@@ -87,10 +88,29 @@ struct AgentOptions {
 
 #[derive(Debug, Subcommand)]
 enum AgentVerb {
-    /// Check configuration and surroundings, start nothing
+    /// Check configuration and surroundings, start nothing: exit 1 when something keeps the agent from starting
     Check(AgentOptions),
+    /// Is the agent of this machine ready, that is: does it reach a leader? Exit 1 if not; needs no token
+    Ready(ReadyOptions),
+    /// Clear the way for the next agent of a service that was stopped; its unit runs it
+    #[command(hide = true)]
+    Vacate,
     /// Stop the agent of this machine; what it runs goes on, and waits for it for a minute
     Stop(StopOptions),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct ReadyOptions {
+    #[command(flatten)]
+    how: AgentOptions,
+    /// Wait until it is, at most so long (exit 4 when that is over) [default: one look]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let span = text.parse::<Span>().map_err(|error| format!("{}; {}", error.problem, error.remedy))?;
+    Ok(span.duration())
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -141,16 +161,7 @@ pub(crate) fn main() -> ExitCode {
                 Err(code) => code,
             }
         }
-        Command::Agent(Agent { verb: Some(AgentVerb::Check(how)), .. }) => match load(&how) {
-            Ok(config) => check(&config),
-            Err(code) => code,
-        },
-        Command::Agent(Agent { verb: Some(AgentVerb::Stop(StopOptions { how, release })), .. }) => {
-            match load(&how) {
-                Ok(config) => report(crate::stop::run(&config, release, &mut std::io::stdout().lock())),
-                Err(code) => code,
-            }
-        }
+        Command::Agent(Agent { verb: Some(verb), .. }) => verb.run(cli.options.output),
         Command::Dev(dev) => match runtime() {
             Ok(runtime) => match runtime.block_on(crate::dev::run(dev)) {
                 Ok(code) => code,
@@ -257,11 +268,39 @@ fn load(how: &AgentOptions) -> Result<Config, ExitCode> {
     })
 }
 
-fn check(config: &Config) -> ExitCode {
-    match crate::check::run(config, &mut std::io::stdout().lock()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(error) => failed(&error.into()),
+impl AgentVerb {
+    fn run(self, format: Format) -> ExitCode {
+        let out = &mut std::io::stdout();
+        let how = match &self {
+            Self::Check(how)
+            | Self::Ready(ReadyOptions { how, .. })
+            | Self::Stop(StopOptions { how, .. }) => how,
+            Self::Vacate => {
+                return report(sheaf_agent::vacate().context("free the control group of the service"));
+            }
+        };
+        let config = match load(how) {
+            Ok(config) => config,
+            Err(code) => return code,
+        };
+        match self {
+            Self::Check(_) => here(crate::check::run(&config, format, out), |done| match done {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::from(1),
+                Err(error) => failed(&error.into()),
+            }),
+            Self::Ready(ReadyOptions { timeout, .. }) => {
+                match crate::ready::run(&config, timeout.unwrap_or_default(), out) {
+                    Ok(true) => ExitCode::SUCCESS,
+                    // As every command says it that has waited in vain.
+                    Ok(false) => ExitCode::from(if timeout.is_some() { 4 } else { 1 }),
+                    Err(error) => failed(&error),
+                }
+            }
+            Self::Stop(StopOptions { release, .. }) => report(crate::stop::run(&config, release, out)),
+            // Done above: it needs no configuration.
+            Self::Vacate => ExitCode::SUCCESS,
+        }
     }
 }
 

@@ -237,6 +237,21 @@ pub(crate) fn holder(path: &Path) -> Result<Option<u32>, DataError> {
     Ok(Some(text.trim().parse().unwrap_or_default()))
 }
 
+/// Who the data directory at `path` is, looked at without taking it; none: nobody used it yet.
+pub(crate) fn look(path: &Path) -> Result<Option<Record>, DataError> {
+    let shown = path.display().to_string();
+    match std::fs::read(path.join("node.json")) {
+        Ok(bytes) => read(&shown, &bytes).map(Some),
+        // A directory that cannot be there is told by whoever tries to write to it.
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(source) => Err(DataError::Io { path: shown, doing: "read node.json", source }),
+    }
+}
+
 fn read(path: &str, bytes: &[u8]) -> Result<Record, DataError> {
     let damaged =
         |error: serde_json::Error| DataError::Damaged { path: path.to_owned(), why: error.to_string() };

@@ -83,7 +83,7 @@ pub(crate) struct Measured {
 impl Source for Measured {
     fn collect<'a>(&'a self, samples: &'a mut Samples) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let version = [("version", env!("CARGO_PKG_VERSION"))];
+            let version = [("version", sheaf_model::version())];
             samples.gauge("sheaf_build_info", "The version of this agent; always 1.", &version, 1.0);
             self.disk(samples);
             let leads = self.raft(samples);

@@ -25,6 +25,7 @@ mod form;
 mod http;
 mod init;
 mod node;
+mod ready;
 mod recover;
 mod replica;
 mod restore;

@@ -89,7 +89,7 @@ impl Node {
     }
 
     pub(crate) fn facts(&self) -> Facts {
-        sheaf_agent::facts::facts(&self.config, VERSION)
+        sheaf_agent::facts::facts(&self.config, sheaf_model::version())
     }
 
     pub(crate) fn logs(&self) -> Arc<Logs> {
@@ -130,7 +130,7 @@ impl Node {
             key: self.key.clone(),
             incarnation: sheaf_agent::facts::new_incarnation(),
             config: self.config.clone(),
-            version: VERSION.to_owned(),
+            version: sheaf_model::version().to_owned(),
             own: self.own.clone(),
             transport: place.trust.transport.clone(),
             members: Arc::new(move || members(&place)),
@@ -152,8 +152,6 @@ fn slots(configured: u32) -> u32 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     if configured > 0 { configured } else { u32::try_from(cores).unwrap_or(1) }
 }
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Where members are: the leader first, then the others. Of a cluster that was founded anew there are none any more.
 fn members(place: &Place) -> Vec<String> {
@@ -177,7 +175,7 @@ fn members(place: &Place) -> Vec<String> {
 
 /// What this node says of itself to others, reached at `address`.
 pub(crate) fn facts(config: &Config, address: &str) -> Facts {
-    sheaf_agent::facts::facts(&node_config(config, address), VERSION)
+    sheaf_agent::facts::facts(&node_config(config, address), sheaf_model::version())
 }
 
 fn node_config(config: &Config, address: &str) -> NodeConfig {

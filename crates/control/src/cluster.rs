@@ -96,7 +96,7 @@ impl ClusterApi for Control {
             modules: count(state.modules.values().map(BTreeMap::len).sum()),
             buckets: count(state.buckets.len()),
             node: self.place.identity.name.to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: sheaf_model::version().to_owned(),
             taken_at: self.clock.wall().to_string(),
             bytes: copy.bytes,
         };

@@ -48,6 +48,7 @@ pub mod template;
 pub mod time;
 pub mod trial;
 pub mod verdict;
+pub mod version;
 pub mod view;
 pub mod watch;
 
@@ -103,3 +104,4 @@ pub use template::{
 pub use time::{Moment, Span, Timestamp};
 pub use trial::Trial;
 pub use verdict::{Gate, GateOutcome, Verdict};
+pub use version::version;

@@ -301,7 +301,7 @@ pub(crate) async fn greet(socket: &Path, limit: Span, until: Instant) -> Result<
     }
     let hello = async {
         let host = Host::connect(socket).await?;
-        host.hello(env!("CARGO_PKG_VERSION")).await.map(|()| host)
+        host.hello(sheaf_model::version()).await.map(|()| host)
     };
     match timeout_at(until, hello).await {
         Ok(Ok(host)) => Ok(host),

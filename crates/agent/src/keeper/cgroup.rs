@@ -3,6 +3,16 @@
 //! Both hierarchies are spoken. Of version 1 each controller has its own (`/sys/fs/cgroup/memory/…`), of version 2 all share
 //! one, in which a group that has groups below it must not have processes itself: the agent moves into one of its own first
 //! ([`settle`]), which takes a service whose group is its own (`Delegate=yes` of systemd), or a container's.
+//!
+//! ```text
+//!  sheaf.service             cgroup.subtree_control: memory cpu pids
+//!  ├── sheaf.agent           the agent, keepers, stand-in, runner
+//!  └── sheaf.0123456789ab…   an instance with limits
+//! ```
+//!
+//! When the service stops its instances go on, and systemd wants to put the next agent into `sheaf.service` itself: so the
+//! controllers are taken off it first ([`vacate`]), and the limits are set again when the next agent greets the keepers
+//! ([`renew`]).
 
 use std::fs;
 use std::io;
@@ -12,6 +22,8 @@ use sheaf_model::Limits;
 
 /// The agent's and its keepers' own group, of version 2.
 const OWN: &str = "sheaf.agent";
+/// Where systemd puts the commands of a service that it runs beside the main one, `ExecStopPost=` among them.
+const CONTROL: &str = ".control";
 /// Before the name of an instance's group.
 const GROUP: &str = "sheaf.";
 /// The scheduler's period, in microseconds.
@@ -89,7 +101,8 @@ fn dir(mounts: &str, kind: &str, wanted: &dyn Fn(&str) -> bool, group: &str) -> 
         // In a container the hierarchy begins at its own group.
         let below = if root == "/" { group } else { group.strip_prefix(root).unwrap_or("") };
         let below = below.trim_matches('/');
-        let below = below.strip_suffix(OWN).filter(|_| kind == "cgroup2").unwrap_or(below);
+        let leaf = [OWN, CONTROL].into_iter().find_map(|leaf| below.strip_suffix(leaf));
+        let below = leaf.filter(|_| kind == "cgroup2").unwrap_or(below);
         Some(if below.is_empty() {
             PathBuf::from(point)
         } else {
@@ -171,6 +184,14 @@ pub(crate) fn make(name: &str, limits: &Limits) -> io::Result<Vec<(Controller, P
     wanted.map(|place| Ok((place.controller, place.make(name, limits)?))).collect()
 }
 
+/// Sets the limits of an instance's groups again, where it has some: a restart of the service has taken them away.
+pub(crate) fn renew(name: &str, limits: &Limits) {
+    let wanted = places().into_iter().filter(|place| asks(limits, place.controller));
+    for place in wanted.filter(|place| place.group(name).is_dir()) {
+        let _ = place.make(name, limits); // as good as it gets: the instance runs already
+    }
+}
+
 /// Removes the groups of an instance of which nothing is alive.
 pub(crate) fn remove(name: &str) {
     for place in places() {
@@ -203,6 +224,31 @@ pub(crate) fn settle() {
             let _ = fs::write(base.join("cgroup.subtree_control"), format!("+{}", controller.as_str()));
         }
     }
+}
+
+/// After the service has stopped: of version 2 its group has no controllers for those below it any more, and no process, so
+/// that the next agent can be put into it. What goes on runs without its limits until that one has settled.
+///
+/// # Errors
+/// What the kernel says. Without groups of version 2 there is nothing to do.
+pub(crate) fn vacate() -> io::Result<()> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let all = parse(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
+    let base = all.into_iter().find(|place| place.unified).map(|place| place.dir);
+    // Where nobody has settled there is nothing in the way.
+    base.filter(|base| base.join(OWN).is_dir()).map_or(Ok(()), |base| vacate_group(&base))
+}
+
+fn vacate_group(base: &Path) -> io::Result<()> {
+    let left = fs::read_to_string(base.join("cgroup.procs"))?;
+    for process in left.lines() {
+        // One that has ended meanwhile needs no place.
+        let _ = fs::write(base.join(OWN).join("cgroup.procs"), process);
+    }
+    let enabled = fs::read_to_string(base.join("cgroup.subtree_control"))?;
+    enabled
+        .split_whitespace()
+        .try_for_each(|name| fs::write(base.join("cgroup.subtree_control"), format!("-{name}")))
 }
 
 /// The name of an instance's groups: the same for the same directory, and another on the same machine for another agent's.
@@ -282,6 +328,21 @@ mod tests {
             assert_eq!(procs, base.path().join("sheaf.1/cgroup.procs"));
             assert_eq!(fs::read_to_string(base.path().join("sheaf.1").join(file)).unwrap(), text, "{file}");
         }
+    }
+
+    #[test]
+    fn a_service_that_has_stopped_leaves_its_group_free() {
+        let mounts = "33 25 0:29 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n";
+        let dirs = parse("0::/system.slice/sheaf.service/.control\n", mounts);
+        assert_eq!(dirs[0].dir, Path::new("/sys/fs/cgroup/system.slice/sheaf.service"));
+        let base = tempfile::tempdir().unwrap();
+        let file = |name: &str| base.path().join(name);
+        fs::create_dir(file(OWN)).unwrap();
+        fs::write(file("cgroup.procs"), "71\n").unwrap();
+        fs::write(file("cgroup.subtree_control"), "pids\n").unwrap();
+        vacate_group(base.path()).unwrap();
+        assert_eq!(fs::read_to_string(file("sheaf.agent/cgroup.procs")).unwrap(), "71");
+        assert_eq!(fs::read_to_string(file("cgroup.subtree_control")).unwrap(), "-pids");
     }
 
     #[test]

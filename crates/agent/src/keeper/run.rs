@@ -181,8 +181,7 @@ impl Keeper {
             self.hear_caller(&mut wires);
             // Last: what came in time is no less so because we stood still. (Past the deadline any input ends it.)
             self.feed(Input::Tick, &mut wires);
-            let status = &self.status;
-            for asked in wires.turn(&|| FromKeeper::Status(Box::new(status.clone()))) {
+            for asked in wires.turn(&|| self.greet()) {
                 match asked {
                     ToKeeper::Deadline { epoch, boot, until } => {
                         self.feed(Input::DeadlineMoved { epoch, boot, until }, &mut wires);
@@ -209,6 +208,14 @@ impl Keeper {
             sockets.leave();
         }
         cgroup::remove(&cgroup::name(&self.layout.instance));
+    }
+
+    /// What an agent is told that has just connected. It may be the next one of a service that was restarted.
+    fn greet(&self) -> FromKeeper {
+        if !self.plan.confine.is_none() {
+            cgroup::renew(&cgroup::name(&self.layout.instance), &self.plan.confine.limits);
+        }
+        FromKeeper::Status(Box::new(self.status.clone()))
     }
 
     /// Until something happens, or it is time to look again whether all is dead.

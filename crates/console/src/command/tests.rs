@@ -195,8 +195,8 @@ async fn the_manual_has_a_page_for_every_command() {
 
 #[tokio::test]
 async fn the_version_is_told() {
-    assert_eq!(ran("version").await.1, format!("sheaf {}\n", version::VERSION));
-    assert_eq!(ran("version -o name").await.1, format!("{}\n", version::VERSION));
+    assert_eq!(ran("version").await.1, format!("sheaf {}\n", sheaf_model::version()));
+    assert_eq!(ran("version -o name").await.1, format!("{}\n", sheaf_model::version()));
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ pub(super) async fn session(
         "actor": entered.session.actor,
         "csrf": entered.session.csrf,
         "node": shared.options.node,
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": sheaf_model::version(),
         "secured": shared.access.is_secured(),
         "logged_in": entered.session.has_token(),
     }));

@@ -1,0 +1,106 @@
+//! Who gets in: what secures this node, and the files that secrets stand in.
+
+use std::fs;
+use std::net::ToSocketAddrs as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::SystemTime;
+
+use sheaf_control::Trust;
+use sheaf_model::Timestamp;
+use sheaf_seal::Key;
+use sheaf_wire::Transport;
+
+use super::Finding;
+use crate::config::Config;
+use crate::secure;
+
+const CHECK: &str = "security";
+
+/// What was found, and how this node would reach others; none: that cannot be said.
+pub(super) fn look(config: &Config) -> (Option<Transport>, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let trust = match secure::trust(config, &config.dir) {
+        Ok((trust, _)) => Some(trust),
+        Err(error) => {
+            findings.push(Finding::error(CHECK, format!("{error:#}"), ""));
+            None
+        }
+    };
+    if let Some(trust) = &trust {
+        findings.push(secured(config, trust));
+        findings.extend(outlived(config, trust));
+    }
+    findings.extend(config.join_token_file.as_deref().and_then(open_token));
+    findings.extend(config.key_file.as_deref().map(|path| match Key::read(path) {
+        Ok(key) => Finding::fine("secrets", format!("key {} in {}", key.id(), path.display())),
+        Err(error) => Finding::error("secrets", error.to_string(), ""),
+    }));
+    (trust.map(|trust| trust.transport), findings)
+}
+
+fn secured(config: &Config, trust: &Trust) -> Finding {
+    let Some(keyring) = &trust.keyring else {
+        let listening = config.grpc.to_socket_addrs().ok().and_then(|mut found| found.next());
+        return match listening.map(|listening| secure::refuse_open(trust, listening, config)) {
+            Some(Err(error)) => Finding::error(CHECK, format!("{error:#}"), ""),
+            Some(Ok(())) => Finding::warning(
+                CHECK,
+                "nothing secures this agent: whoever reaches the port may do everything; it is on loopback alone",
+                "for more than trying things: sheaf cluster init, or a join secret ([security])",
+            ),
+            None => Finding::error(
+                CHECK,
+                format!("[listen] grpc {:?} cannot be resolved", config.grpc),
+                "an address of this machine, like 0.0.0.0:7420",
+            ),
+        };
+    };
+    let dir = keyring.dir().display();
+    match keyring.own() {
+        Some(own) => {
+            let renewed = own.renew_at;
+            if renewed < Timestamp::from_system(SystemTime::now()) {
+                return Finding::warning(
+                    CHECK,
+                    format!("the certificate in {dir} should have been renewed at {renewed}"),
+                    "start the agent, which does that; if it has expired, it says so, and the node joins anew by a token",
+                );
+            }
+            Finding::fine(CHECK, format!("a certificate in {dir}, to be renewed at {renewed}"))
+        }
+        None if keyring.authority().is_some() => {
+            Finding::fine(CHECK, format!("the authority of a new cluster in {dir}"))
+        }
+        None if trust.join.is_some() => {
+            Finding::fine(CHECK, "a join secret: nodes that hold it form the cluster")
+        }
+        None => Finding::fine(CHECK, "a join token"),
+    }
+}
+
+/// A join secret that is not needed any more.
+fn outlived(config: &Config, trust: &Trust) -> Option<Finding> {
+    let has_certificate = trust.keyring.as_ref().is_some_and(|keyring| keyring.own().is_some());
+    let file = config.join_secret_file.as_deref().filter(|_| has_certificate && trust.join.is_some())?;
+    Some(Finding::warning(
+        CHECK,
+        format!("{} is still here, and whoever reads it is an admin and can join as a voter", file.display()),
+        "once all nodes are in: take it and the key join_secret_file off every node; those to come get tokens",
+    ))
+}
+
+/// A token is for the agent alone. One that is gone has done its work, or is missed where the agent needs it.
+fn open_token(path: &Path) -> Option<Finding> {
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
+    (mode & 0o077 != 0).then(|| {
+        Finding::error(
+            CHECK,
+            format!(
+                "the join token {} has mode {mode:04o}: others could read it, and join with it",
+                path.display()
+            ),
+            format!("chmod 600 {}; revoke the token if somebody may have", path.display()),
+        )
+    })
+}

@@ -1,0 +1,219 @@
+#!/bin/sh
+# Upgrades all agents of a cluster, one node after the other, and stops at the first trouble.
+#
+#   rolling-upgrade.sh [OPTION...] FILE [NODE...]
+#
+# FILE is the new version: a package (sheaf_VERSION_ARCH.deb) or the binary. Without NODEs all nodes of the cluster are upgraded:
+# first those that do not vote, then voters, the leader last. A node that has the version already is left alone, so the same
+# command goes on where an earlier one stopped.
+#
+# Nothing is drained: a restarted agent leaves a stand-in that holds its leases, and what it runs goes on untouched. Before each
+# node the cluster must be whole: a leader, every node ready, and where the node votes, another voter to spare. After it, the
+# node must be ready with the new version, and nothing may run worse than before.
+#
+#   --dry-run            say what would be done, in which order
+#   --timeout SECONDS    how long a node may take to come back (default 120)
+#   --transport PROGRAM  what reaches a node (default: ssh and scp). It is called as
+#                          PROGRAM install NODE FILE    put the new version in place; the agent runs on
+#                          PROGRAM restart NODE         restart the agent
+#   --user NAME          whom ssh logs in as (default root)
+#
+# Environment: SHEAF, the command that asks the cluster (default: sheaf; with SHEAF_ADDRESS and a token as `sheaf login` keeps
+# it). Exit status: 0 all are upgraded, 1 trouble, and what to do is said, 2 wrong usage.
+set -eu
+
+sheaf=${SHEAF:-sheaf}
+timeout=120
+transport=
+user=root
+dry=
+
+usage() {
+  sed -n '2,/^set -eu/{/^set -eu/d;s/^# \{0,1\}//;p}' "$0" >&2
+  exit 2
+}
+
+say() { printf '%s\n' "$*"; }
+
+# stop WHAT REMEDY: nothing further is touched.
+stop() {
+  printf 'stopped: %s\n' "$1" >&2
+  printf 'what to do: %s\n' "$2" >&2
+  exit 1
+}
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --dry-run) dry=1 ;;
+    --timeout | --transport | --user)
+      [ $# -ge 2 ] || usage
+      case $1 in
+        --timeout) timeout=$2 ;;
+        --transport) transport=$2 ;;
+        --user) user=$2 ;;
+      esac
+      shift
+      ;;
+    -h | --help) usage ;;
+    --) shift; break ;;
+    -*) echo "unknown option $1" >&2; usage ;;
+    *) break ;;
+  esac
+  shift
+done
+[ $# -ge 1 ] || usage
+case $timeout in '' | *[!0-9]*) echo "--timeout takes seconds, not $timeout" >&2; exit 2 ;; esac
+file=$1
+shift
+[ -r "$file" ] || { echo "$file cannot be read: a package or the binary" >&2; exit 2; }
+
+# The version that the file brings.
+case $file in
+  *.deb) version=$(dpkg-deb -f "$file" Version) ;;
+  *) version=$("$file" version -o name) ;;
+esac
+[ -n "$version" ] || { echo "$file does not say its version" >&2; exit 2; }
+
+# --- reaching a node ---
+
+# Run through a shell there: what is put in between is quoted for it.
+over_ssh() {
+  case $1 in
+    install)
+      case $3 in
+        *.deb)
+          scp -q "$3" "$user@$2:/tmp/sheaf-upgrade.deb"
+          # shellcheck disable=SC2029
+          ssh -n "$user@$2" 'dpkg -i /tmp/sheaf-upgrade.deb && rm /tmp/sheaf-upgrade.deb'
+          ;;
+        *)
+          scp -q "$3" "$user@$2:/tmp/sheaf-upgrade"
+          # By a name of its own first: a program that runs cannot be written over, but replaced.
+          ssh -n "$user@$2" 'install -m 755 /tmp/sheaf-upgrade /usr/bin/sheaf.new && mv /usr/bin/sheaf.new /usr/bin/sheaf && rm /tmp/sheaf-upgrade'
+          ;;
+      esac
+      ;;
+    restart) ssh -n "$user@$2" systemctl restart sheaf ;;
+  esac
+}
+
+reach() {
+  if [ -n "$transport" ]; then "$transport" "$@"; else over_ssh "$@"; fi
+}
+
+# --- asking the cluster ---
+
+# A line `NAME STATUS ROLE VERSION` for each node; ROLE is leader, voter or -.
+nodes() {
+  $sheaf node list --all -o json | sed -n 's/^ *\({"name":.*}\),\{0,1\}$/\1/p' | while read -r row; do
+    field() { printf '%s\n' "$row" | sed -n "s/.*\"$1\":\"\\([^\"]*\\)\".*/\\1/p"; }
+    role=-
+    case $row in *'"voter":true'*) role=voter ;; esac
+    case $row in *'"leader":true'*) role=leader ;; esac
+    printf '%s %s %s %s\n' "$(printf '%s\n' "$row" | sed 's/^{"name":"\([^"]*\)".*/\1/')" "$(field status)" "$role" "$(field version)"
+  done
+}
+
+# A number of `cluster status`, like fault_tolerance.
+number() {
+  $sheaf cluster status -o json | sed -n "s/^ *\"$1\": *\\([0-9]*\\),\\{0,1\\}\$/\\1/p" | head -n 1
+}
+
+# Buckets that do not run as they should. A bucket that is unplaced since nothing is available for it is among them, before as after.
+troubled() {
+  echo $(($(number partial) + $(number unplaced) + $(number failed)))
+}
+
+# Something that can be tried again. wait_for WHAT COMMAND...
+wait_for() {
+  what=$1
+  shift
+  begun=$(date +%s)
+  until why=$("$@" 2>&1); do
+    if [ $(($(date +%s) - begun)) -ge "$timeout" ]; then
+      printf '%s: not within %s s: %s\n' "$what" "$timeout" "$why" >&2
+      return 1
+    fi
+    sleep 1
+  done
+}
+
+whole() {
+  [ -n "$(number fault_tolerance)" ] || { echo "there is no leader"; return 1; }
+  # Nodes that left for good are gone from the list; one that is lost is a trouble already there.
+  bad=$(nodes | awk '$2 != "ready" && $2 != "draining" && $2 != "left" { print $1 " is " $2 }')
+  [ -z "$bad" ] || { echo "$bad"; return 1; }
+}
+
+spare() {
+  [ "$(number fault_tolerance)" -ge 1 ] || { echo "no voter can be spared now"; return 1; }
+}
+
+upgraded() {
+  row=$(nodes | awk -v name="$1" '$1 == name')
+  case $row in
+    "$1 ready "*" $version" | "$1 draining "*" $version") ;;
+    *) echo "${row:-$1 is not known}"; return 1 ;;
+  esac
+}
+
+calm() {
+  now=$(troubled)
+  [ "$now" -le "$1" ] || { echo "$now buckets do not run as they should, $1 before"; return 1; }
+}
+
+# --- the order ---
+
+all=$(nodes) || stop "the cluster does not answer" "set SHEAF_ADDRESS to a node that is up, and log in: sheaf login"
+[ -n "$all" ] || stop "the cluster does not answer" "set SHEAF_ADDRESS to a node that is up, and log in: sheaf login"
+ordered=$(printf '%s\n' "$all" | awk '
+  $2 == "left" { next }
+  $3 == "-" { print $1 }
+  $3 == "voter" { voters = voters $1 "\n" }
+  $3 == "leader" { leader = $1 "\n" }
+  END { printf "%s%s", voters, leader }')
+if [ $# -gt 0 ]; then
+  for node in "$@"; do
+    printf '%s\n' "$ordered" | grep -Fxq -- "$node" || stop "there is no node $node" "sheaf node list shows them"
+  done
+  wanted=$(printf '%s\n' "$@")
+  ordered=$(printf '%s\n' "$ordered" | grep -Fx -- "$wanted")
+fi
+
+count=$(printf '%s\n' "$ordered" | wc -l | tr -d ' ')
+say "to version $version, $count nodes: $(printf '%s' "$ordered" | tr '\n' ' ')"
+[ -z "$dry" ] || exit 0
+
+done_already=0
+for node in $ordered; do
+  if (upgraded "$node") >/dev/null 2>&1; then
+    say "$node: has $version already"
+    done_already=$((done_already + 1))
+    continue
+  fi
+  wait_for "the cluster is whole" whole ||
+    stop "the cluster is not whole, so $node was not touched" \
+      "see sheaf node list and sheaf cluster status; bring nodes that are lost back, or forget those that are gone for good; then run this again"
+  # It may vote by now though it did not when this began.
+  if nodes | awk -v name="$node" '$1 == name && $3 != "-" { found = 1 } END { exit !found }'; then
+    wait_for "a voter can be spared" spare ||
+      stop "$node votes, and no vote can be spared, so it was not touched" \
+        "with fewer than three voters nothing can be decided while one restarts: add nodes, or upgrade this one by hand"
+  fi
+  before=$(troubled)
+  say "$node: install"
+  reach install "$node" "$file" ||
+    stop "the new version could not be put on $node, where the former one runs on" \
+      "see what was said above; then run this again, which goes on with $node"
+  say "$node: restart"
+  reach restart "$node" ||
+    stop "the agent of $node was not restarted" "look there: systemctl status sheaf, journalctl -u sheaf; then run this again"
+  wait_for "$node is ready with $version" upgraded "$node" ||
+    stop "$node did not come back with $version; the others run on as before" \
+      "look there: journalctl -u sheaf, sheaf agent check; put the former version back with the same script if the new one is to blame; what $node ran alone moves elsewhere once its stand-in gives up (lease.stand_in)"
+  wait_for "everything runs as before" calm "$before" ||
+    stop "since $node was upgraded something runs worse than before" \
+      "sheaf bucket list shows what, sheaf bucket explain NAME why; then run this again"
+  say "$node: ready with $version"
+done
+say "all $count nodes have $version ($done_already had it before)"

@@ -1,0 +1,239 @@
+//! What operators get: unit, package, manifests, alerts, and the manual, whose commands are run as they stand there.
+//!
+//! What needs nodes that are machines of their own is in the target `docker`. A tool that is missing is a reason to skip, and
+//! where `CI` is set a failure.
+
+#[path = "deploy/files.rs"]
+mod files;
+#[path = "deploy/metrics.rs"]
+mod metrics;
+#[path = "deploy/package.rs"]
+mod package;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheaf_tests::cluster::SOON;
+use sheaf_tests::{Cases, Cluster, Machine, cli, manual, need, wait_for};
+
+/// What blocks of the manual are run by, each in some test.
+const RUNS: [&str; 9] =
+    ["cluster", "compose", "compose-down", "forget", "install", "promtool", "recover", "restore", "upgrade"];
+
+#[test]
+fn every_block_of_the_manual_is_run_by_some_test() {
+    let found: BTreeSet<String> = manual::blocks().into_iter().map(|block| block.run).collect();
+    assert_eq!(found, RUNS.map(str::to_owned).into());
+}
+
+#[test]
+fn the_manuals_queries_of_prometheus_are_right() {
+    if !need::programs(&["promtool"]) {
+        return;
+    }
+    let dir = tempfile_dir();
+    for block in manual::of("promtool") {
+        block.run(&manual::root(), &dir, &[], &[]);
+    }
+    fs::remove_dir_all(&dir).expect("the test's own directory");
+}
+
+fn tempfile_dir() -> std::path::PathBuf {
+    let dir = std::env::temp_dir().join(format!("sheaf-deploy.{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("a directory can be made for temporary files");
+    dir
+}
+
+/// A secured cluster of three import nodes and a worker, as in the manual.
+struct Scene {
+    machine: Arc<Machine>,
+    cluster: Cluster,
+}
+
+impl Scene {
+    fn start() -> Self {
+        let machine = Arc::new(Machine::take());
+        fs::create_dir_all(machine.path("work")).expect("a directory can be made in the test's own");
+        for file in ["work/join.secret", "work/secrets.key"] {
+            let path = machine.path(file).display().to_string();
+            cli::run(&machine, &["secret", "keygen", &path], b"").ok();
+        }
+        let [secret, key] = ["work/join.secret", "work/secrets.key"].map(|file| machine.path(file));
+        let more = format!(
+            "[security]\njoin_secret_file = {:?}\n[secrets]\nkey_file = {:?}\n",
+            secret.display().to_string(),
+            key.display().to_string()
+        );
+        let cluster = Cluster::plan(&machine, "", 4, |number, plan| {
+            plan.name = if number < 4 { format!("import-{number:02}") } else { "work-07".to_owned() };
+            plan.hostname.clone_from(&plan.name);
+            plan.more.clone_from(&more);
+        });
+        cluster.start_all();
+        Self { machine, cluster }
+    }
+
+    /// Runs a block; nodes are reached where they are here.
+    fn try_run(&self, block: &manual::Block, more: &[(&str, &str)]) -> Result<String, String> {
+        let address = self.cluster.agent(1).address();
+        let block = block.where_said(&[("import-01:7420", &address)]).where_said(more);
+        let programs = self.machine.path(".");
+        block.try_run(&self.machine.path("work"), self.machine.place(), &[&programs], &[])
+    }
+
+    fn run(&self, block: &manual::Block, more: &[(&str, &str)]) -> String {
+        self.try_run(block, more).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// What a command answers as JSON.
+    fn json_of(&self, command: &str) -> serde_json::Value {
+        let text = format!("sheaf {command} -o json");
+        let said = self.run(&manual::Block { run: String::new(), line: 0, text }, &[]);
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+
+    /// Waits until a command line prints this.
+    fn wait_for(&self, command: &str, wanted: &str, within: Duration) {
+        let block = manual::Block { run: String::new(), line: 0, text: command.to_owned() };
+        wait_for(&format!("{wanted} in {command}"), within, || {
+            let said = self.try_run(&block, &[])?;
+            if said.contains(wanted) { Ok(()) } else { Err(said) }
+        });
+    }
+}
+
+#[test]
+fn the_manual() {
+    let scene = Scene::start();
+    let mut cases = Cases::of("the manual");
+    let ready = |number: usize| {
+        let config = scene.cluster.agent(number).config().display().to_string();
+        cli::run(&scene.machine, &["agent", "ready", "--config", &config, "--timeout", "60s"], b"").ok()
+    };
+    cases.run("an agent that is ready says so without a token", || {
+        let said = ready(1).stdout;
+        assert!(said.starts_with("import-01 is ready; import-0"), "{said}");
+        (2..=4).for_each(|number| drop(ready(number)));
+        let config = scene.cluster.agent(1).config().display().to_string();
+        let nowhere = ["agent", "ready", "--config", &config, "--set", "listen.http=127.0.0.1:1"];
+        cli::run(&scene.machine, &nowhere, b"").exits(1).calm();
+        let checked =
+            cli::run(&scene.machine, &["agent", "check", "--config", &config, "-o", "json"], b"").ok();
+        let report = checked.json();
+        let text = report.to_string();
+        assert!(report["ok"] == true && text.contains("this node, import-01, which runs"), "{report:#}");
+    });
+    cases.run("its commands for every day", || {
+        for block in manual::of("cluster") {
+            // What the first block shows must be there: a worker that joins last has a name by then.
+            if block.text.contains("work-07") && !block.text.contains("token create") {
+                scene.wait_for("sheaf node list --where status=ready -o name", "work-07", SOON);
+            }
+            scene.run(&block, &[]);
+        }
+    });
+    cases.run("every metric that alerts and dashboard name is there", || metrics::named(&scene.cluster));
+    cases.run("a rolling upgrade says its order, and stops at the first trouble", || trouble(&scene));
+    cases.run("a node that is gone is forgotten", || {
+        if scene.cluster.named("work-07").is_running() {
+            scene.cluster.named("work-07").kill_machine();
+        }
+        scene.wait_for("sheaf node list --where status=lost -o name", "work-07", Duration::from_secs(30));
+        for block in manual::of("forget") {
+            scene.run(&block, &[]);
+        }
+    });
+    cases.run("without a majority", || disaster(&scene));
+    cases.end();
+}
+
+/// What reaches nodes fails, then does nothing; after that a node is down. Nothing further is touched then.
+fn trouble(scene: &Scene) {
+    let (next, version) = scene.machine.next_version();
+    let script = manual::root().join("deploy/scripts/rolling-upgrade.sh");
+    let run = |options: &str| {
+        let text = format!("{} {options} {} 2>&1", script.display(), next.display());
+        scene.try_run(&manual::Block { run: String::new(), line: 0, text }, &[])
+    };
+    let leader = scene.json_of("cluster status")["leader"].as_str().expect("one leads").to_owned();
+    let said = run("--dry-run").expect("the cluster is whole");
+    let order: Vec<&str> = said.trim().rsplit(": ").next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!((order.len(), order[0], order[3]), (4, "work-07", leader.as_str()), "{said}");
+    assert!(said.starts_with(&format!("to version {version}, 4 nodes: ")), "{said}");
+    let stopped = |options: &str, parts: &[&str]| {
+        let said = run(options).expect_err("it stops");
+        for part in parts {
+            assert!(said.contains(part), "{part:?} in {said}");
+        }
+        assert_eq!(
+            said.matches(": install\n").count(),
+            usize::from(!parts[0].starts_with("the cluster")),
+            "{said}"
+        );
+    };
+    stopped("--transport /bin/false", &["could not be put on work-07", "what to do: "]);
+    stopped("--transport /bin/true --timeout 2", &["work-07 did not come back", "what to do: "]);
+    scene.cluster.named("work-07").kill_machine();
+    scene.wait_for("sheaf node list -o json", "\"lost\"", Duration::from_secs(30));
+    stopped(
+        "--transport /bin/true --timeout 2",
+        &["the cluster is not whole", "work-07 is lost", "what to do: "],
+    );
+}
+
+/// One voter is left, then none.
+fn disaster(scene: &Scene) {
+    (1..=3).for_each(|number| scene.cluster.agent(number).kill_machine());
+    let config = scene.cluster.agent(1).config().display().to_string();
+    for block in manual::of("recover") {
+        let said = scene.run(&block, &[("/etc/sheaf/agent.toml", &config)]);
+        assert!(said.contains("only member"), "{said}");
+    }
+    let other = scene.cluster.agent(1).plan();
+    let text = other
+        .toml()
+        .replace(&other.dir.display().to_string(), &scene.machine.path("restored").display().to_string());
+    let restored = scene.machine.write("restored.toml", text).display().to_string();
+    for block in manual::of("restore") {
+        let said = scene.run(&block, &[("/etc/sheaf/agent.toml", &restored)]);
+        assert!(said.contains("only member"), "{said}");
+    }
+}
+
+#[test]
+fn every_alert_is_explained_and_every_explanation_has_an_alert() {
+    let alerts =
+        fs::read_to_string(manual::root().join("deploy/observability/alerts.yml")).expect("it is there");
+    let named: BTreeSet<&str> =
+        alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let text = manual::text();
+    let explained: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("#### ")).collect();
+    assert_eq!(named, explained);
+    // Links within the manual lead somewhere.
+    let anchors: BTreeSet<String> = text
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            title
+                .chars()
+                .filter(|c| c.is_alphanumeric() || " -".contains(*c))
+                .collect::<String>()
+                .replace(' ', "-")
+        })
+        .collect();
+    for link in text.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {
+        assert!(anchors.contains(link), "#{link} leads nowhere: {anchors:?}");
+    }
+}
+
+#[test]
+fn what_is_run_can_be_run() {
+    for script in files::scripts() {
+        let mode = fs::metadata(&script).expect("it is there").permissions().mode();
+        assert!(mode & 0o111 != 0 || !script.to_string_lossy().ends_with(".sh"), "{}", script.display());
+    }
+}

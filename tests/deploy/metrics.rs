@@ -1,0 +1,74 @@
+//! Names of metrics: those that alerts and dashboard use, and those that agents answer.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::Value;
+use sheaf_tests::{Cluster, manual, wait_for};
+
+/// Every name in the expressions of alerts and dashboard is one that some agent answers.
+pub(crate) fn named(cluster: &Cluster) {
+    let observability = manual::root().join("deploy/observability");
+    let read = |name: &str| fs::read_to_string(observability.join(name)).expect("it is there");
+    let dashboard: Value = serde_json::from_str(&read("dashboard.json")).expect("it is JSON");
+    let mut used = names(&read("alerts.yml"));
+    let mut expressions = Vec::new();
+    collect(&dashboard, &mut expressions);
+    assert!(expressions.len() > 20, "{expressions:?}");
+    used.extend(expressions.iter().flat_map(|expression| names(expression)));
+    assert!(used.len() > 20, "{used:?}");
+    wait_for("agents answer every metric that is used", Duration::from_secs(20), || {
+        let answered: BTreeSet<String> =
+            cluster.agents().iter().flat_map(|agent| scrape(&agent.plan().http)).collect();
+        let missing: Vec<&String> = used.difference(&answered).collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} are not in {answered:?}")) }
+    });
+}
+
+/// The expressions of a dashboard, wherever they stand.
+fn collect(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            into.extend(fields.get("expr").and_then(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|value| collect(value, into));
+        }
+        Value::Array(values) => values.iter().for_each(|value| collect(value, into)),
+        _ => {}
+    }
+}
+
+/// Words that are names of metrics; a histogram's parts are the histogram.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let ours = words.filter(|word| word.starts_with("sheaf_") || word.starts_with("process_"));
+    ours.map(|word| {
+        let whole = ["_bucket", "_count", "_sum"].iter().find_map(|part| word.strip_suffix(part));
+        whole.unwrap_or(word).to_owned()
+    })
+    .collect()
+}
+
+/// What an agent answers: names of families.
+fn scrape(address: &str) -> Vec<String> {
+    let ask = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        std::io::Result::Ok(answer)
+    };
+    let answer = ask().unwrap_or_default();
+    let types = answer.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn names_of_metrics_are_found_in_expressions() {
+    let found =
+        names("histogram_quantile(0.9, rate(sheaf_a_seconds_bucket{job=\"sheaf\"}[5m])) / process_open_fds");
+    assert_eq!(found, ["process_open_fds", "sheaf_a_seconds"].map(str::to_owned).into());
+}

@@ -1,0 +1,145 @@
+//! The operator's manual, `deploy/README.md`: its commands are run as they stand there.
+//!
+//! Before each block of commands a comment says by which test: `<!-- run: cluster -->`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cli;
+
+/// Commands of the manual.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// By which test they are run.
+    pub run: String,
+    /// Where they stand, from 1.
+    pub line: usize,
+    /// The commands.
+    pub text: String,
+}
+
+/// The workspace's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies below the root").to_owned()
+}
+
+/// The manual.
+pub fn text() -> String {
+    let path = root().join("deploy/README.md");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All blocks of commands in it.
+///
+/// # Panics
+/// If one does not say by which test it is run.
+pub fn blocks() -> Vec<Block> {
+    parse(&text())
+}
+
+/// Those that a test runs, in their order.
+///
+/// # Panics
+/// If there is none.
+pub fn of(run: &str) -> Vec<Block> {
+    let found: Vec<Block> = blocks().into_iter().filter(|block| block.run == run).collect();
+    assert!(!found.is_empty(), "no block of the manual is run: {run}");
+    found
+}
+
+fn parse(text: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut run = None;
+    let mut lines = text.lines().enumerate();
+    while let Some((index, line)) = lines.next() {
+        if let Some(language) = line.strip_prefix("```") {
+            let inside: Vec<&str> =
+                lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+            if language == "sh" {
+                let run: Option<&str> = run.take();
+                let run = run.unwrap_or_else(|| panic!("line {}: <!-- run: … --> is missing", index + 1));
+                blocks.push(Block { run: run.to_owned(), line: index + 1, text: inside.join("\n") });
+            }
+        }
+        run = line.strip_prefix("<!-- run: ").and_then(|rest| rest.strip_suffix(" -->"));
+    }
+    blocks
+}
+
+impl Block {
+    /// Its commands, with what is different where they are run.
+    ///
+    /// # Panics
+    /// If one of the texts to be put in place of another is not there.
+    #[must_use]
+    pub fn with(&self, changes: &[(&str, &str)]) -> Self {
+        let mut text = self.text.clone();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from:?} is not in the block at line {}:\n{text}", self.line);
+            text = text.replace(from, to);
+        }
+        Self { text, ..self.clone() }
+    }
+
+    /// The same, where some may not be there.
+    #[must_use]
+    pub fn where_said(&self, changes: &[(&str, &str)]) -> Self {
+        let text = changes.iter().fold(self.text.clone(), |text, (from, to)| text.replace(from, to));
+        Self { text, ..self.clone() }
+    }
+
+    /// Runs its commands in `dir` until one fails, with programs of `programs` before all others; `place` is the test's own
+    /// directory, and the home. What they print comes back.
+    ///
+    /// # Errors
+    /// With everything, if one fails.
+    pub fn try_run(
+        &self,
+        dir: &Path,
+        place: &Path,
+        programs: &[&Path],
+        environment: &[(&str, &str)],
+    ) -> Result<String, String> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let all = programs.iter().map(|it| it.to_path_buf()).chain(std::env::split_paths(&path));
+        let mut command: Command = cli::plain("/bin/sh", place);
+        command.args(["-eu", "-c", &self.text]).current_dir(dir);
+        command.env("PATH", std::env::join_paths(all).expect("no path has a colon"));
+        command.envs(environment.iter().copied());
+        let done = command.output().map_err(|error| format!("sh: {error}"))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&done.stdout), text(&done.stderr));
+        if done.status.success() {
+            return Ok(out);
+        }
+        let Self { line, text, .. } = self;
+        Err(format!(
+            "the manual's block at line {line}: {}\n{text}\n--- stdout\n{out}\n--- stderr\n{err}",
+            done.status
+        ))
+    }
+
+    /// The same.
+    ///
+    /// # Panics
+    /// If one fails.
+    pub fn run(&self, dir: &Path, place: &Path, programs: &[&Path], environment: &[(&str, &str)]) -> String {
+        self.try_run(dir, place, programs, environment).unwrap_or_else(|why| panic!("{why}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_say_by_which_test_they_are_run() {
+        let text = "a\n\n<!-- run: x -->\n```sh\none\ntwo\n```\n```toml\nb\n```\n<!-- run: y -->\n```sh\nthree\n```\n";
+        let found = parse(text);
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0].run.as_str(), found[0].line, found[0].text.as_str()), ("x", 4, "one\ntwo"));
+        assert_eq!((found[1].run.as_str(), found[1].text.as_str()), ("y", "three"));
+        assert!(std::panic::catch_unwind(|| parse("```sh\nnobody\n```\n")).is_err());
+    }
+}
