@@ -60,7 +60,11 @@ const OWNED: &[(&[&str], &[&str], &str)] = &[
     (&["tar", "sha2"], &["artifact"], "ask artifact to pack, unpack or verify"),
     (&["ring"], &["seal"], "ask seal to seal or to open"),
     (&["rcgen", "pem"], &["trust"], "ask trust for a certificate"),
-    (&["rustls", "tokio-rustls", "rustls-webpki"], &["wire"], "ask wire for a Transport"),
+    (
+        &["rustls", "tokio-rustls", "rustls-webpki", "rustls-native-certs"],
+        &["wire"],
+        "ask wire for a Transport, or its outward",
+    ),
     (&["anyhow"], &["app"], "an error enum with thiserror"),
 ];
 

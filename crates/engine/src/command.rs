@@ -2,12 +2,14 @@
 
 mod access;
 mod job;
+mod sink;
 
 pub use access::{AccessCommand, Admit, CreateToken, ExpireToken, PutAuthority};
 pub use job::{
     AddItems, BeginSubmit, CancelJob, CollectSubmit, CommitSubmit, Grant, GrantAll, RecordResults,
     ReprioritizeJob, RetryJob, SubmitAll, TakeUp, WakeSubtasks,
 };
+pub use sink::{RecordSink, SinkCommand, SinkOutcome};
 
 use std::sync::Arc;
 
@@ -151,6 +153,8 @@ pub enum Command {
     DeleteBackend(BackendName),
     /// Who may do what, and who belongs to the cluster.
     Access(AccessCommand),
+    /// Where history is delivered to.
+    Sink(SinkCommand),
 }
 
 /// See [`Command::PutSecret`].

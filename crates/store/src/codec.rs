@@ -9,6 +9,7 @@ use sheaf_engine::backend::Backend;
 use sheaf_engine::job::dependency::Dependencies;
 use sheaf_engine::job::step::Transitions;
 use sheaf_engine::job::submit::{Items, Submit};
+use sheaf_engine::sink::Sink;
 use sheaf_engine::{
     Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Request, Rollout, Secret,
 };
@@ -74,7 +75,8 @@ first_version!(
     Secret,
     Backend,
     TokenRecord,
-    AuthorityRecord
+    AuthorityRecord,
+    Sink
 );
 
 /// A node before it could be drained.

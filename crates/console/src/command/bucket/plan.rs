@@ -68,7 +68,9 @@ impl Plan {
         let planned = written.documents().map(async |(_, document)| {
             let outcome = outcome(document, &checked);
             match document {
-                Document::Module(_) | Document::Job(_) | Document::Backend(_) => Ok(Planned::bare(outcome)),
+                Document::Module(_) | Document::Job(_) | Document::Backend(_) | Document::Sink(_) => {
+                    Ok(Planned::bare(outcome))
+                }
                 Document::Bucket(put) if comes_along(put, &brought, &checked) => {
                     Planned::unseen(outcome, put, client).await
                 }
