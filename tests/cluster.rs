@@ -12,6 +12,7 @@
 //! | `artifacts_apart` | 5 | nodes that do not vote give each other what they have, and keep no more than they have room for |
 //! | `jobs` | 3 | subtasks run, each to one end, whoever is killed, and people see and search what becomes of them |
 //! | `workers` | 2 | the same through plugins that take many subtasks, good ones and bad ones; and backends |
+//! | `sinks` | 3 | what happens is delivered to webhooks, by mail and to programs, whoever leads and whoever is down |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
@@ -86,6 +87,8 @@ mod secret;
 mod secure;
 #[path = "cluster/single.rs"]
 mod single;
+#[path = "cluster/sinks.rs"]
+mod sinks;
 #[path = "cluster/starved.rs"]
 mod starved;
 #[path = "cluster/stop.rs"]
@@ -154,6 +157,15 @@ fn workers() {
     let mut cases = Cases::of("workers");
     workers::cases(&mut cases, &cluster);
     backends::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// Where what happens is delivered to.
+#[test]
+fn sinks() {
+    let cluster = sinks::cluster();
+    let mut cases = Cases::of("sinks");
+    sinks::cases(&mut cases, &cluster);
     cases.end();
 }
 

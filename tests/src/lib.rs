@@ -30,6 +30,7 @@ pub mod nemesis;
 pub mod net;
 mod ports;
 pub mod processes;
+pub mod receiver;
 pub mod syscalls;
 pub mod wait;
 pub mod web;
