@@ -14,6 +14,7 @@
 //! | `workers` | 2 | the same through plugins that take many subtasks, good ones and bad ones; and backends |
 //! | `http` | 2 | the same at services that are slow, lose answers, refuse, or ask to be left alone |
 //! | `former` | 1 | a data directory of an earlier version is opened, and all of it is there |
+//! | `sinks` | 3 | what happens is delivered to webhooks, by mail and to programs, whoever leads and whoever is down |
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
@@ -95,6 +96,8 @@ mod secret;
 mod secure;
 #[path = "cluster/single.rs"]
 mod single;
+#[path = "cluster/sinks.rs"]
+mod sinks;
 #[path = "cluster/starved.rs"]
 mod starved;
 #[path = "cluster/stop.rs"]
@@ -180,6 +183,15 @@ fn http() {
 #[test]
 fn former() {
     former::run();
+}
+
+/// Where what happens is delivered to.
+#[test]
+fn sinks() {
+    let cluster = sinks::cluster();
+    let mut cases = Cases::of("sinks");
+    sinks::cases(&mut cases, &cluster);
+    cases.end();
 }
 
 /// What is left is enough to go on.

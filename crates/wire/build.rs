@@ -5,7 +5,7 @@ use std::path::Path;
 
 use prost::Message as _;
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "sheaf/v1/backend.proto",
     "sheaf/v1/error.proto",
     "sheaf/v1/cluster.proto",
@@ -16,6 +16,7 @@ const FILES: [&str; 11] = [
     "sheaf/v1/job.proto",
     "sheaf/v1/query.proto",
     "sheaf/v1/secret.proto",
+    "sheaf/v1/sink.proto",
     "sheaf/peer/v1/peer.proto",
 ];
 

@@ -177,7 +177,7 @@ fn bad_modules(cluster: &Cluster) {
 }
 
 fn no_documents(cluster: &Cluster) {
-    const REMEDY: &str = "kind: Backend, kind: Bucket, kind: Job or kind: Module";
+    const REMEDY: &str = "kind: Backend, kind: Bucket, kind: Job, kind: Module or kind: Sink";
     refused(cluster, "", &["there is no document; kind: Bucket or kind: Module, and so on"]);
     refused(
         cluster,

@@ -31,6 +31,7 @@ pub mod nemesis;
 pub mod net;
 mod ports;
 pub mod processes;
+pub mod receiver;
 pub mod service;
 pub mod syscalls;
 pub mod wait;

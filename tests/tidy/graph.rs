@@ -61,9 +61,9 @@ const OWNED: &[(&[&str], &[&str], &str)] = &[
     (&["ring"], &["seal"], "ask seal to seal or to open"),
     (&["rcgen", "pem"], &["trust"], "ask trust for a certificate"),
     (
-        &["rustls", "tokio-rustls", "rustls-webpki"],
+        &["rustls", "tokio-rustls", "rustls-webpki", "rustls-native-certs"],
         &["wire", "builtins"],
-        "ask wire for a Transport; builtins speak with services that are no part of a cluster",
+        "ask wire for a Transport, or its outward; builtins speak with services that are no part of a cluster",
     ),
     (&["anyhow"], &["app"], "an error enum with thiserror"),
 ];

@@ -100,6 +100,8 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     let node = Node::new(&config, &dir, listening, &identity.address, record.key.clone(), cache, departure)?;
     let node = node.counting(refused.clone()).opening(key.clone());
     let (control, own) = sealed(control, &node, key, &transport)?;
+    let control = control.letting_sinks_run(config.exec_allow.clone());
+    let loops = loops.of(&control);
 
     let token = stop.clone();
     services.spawn(async move {
@@ -224,6 +226,7 @@ async fn serve(
         .queries(control.clone())
         .secrets(control.clone())
         .backends(control.clone())
+        .sinks(control.clone())
         .peers(control.clone())
         .agents(control.clone())
         .artifacts(control.clone())

@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) artifact_cache: Bytes,
     /// Where the cluster's key for secrets stands; none: this node can neither set nor open any.
     pub(crate) key_file: Option<PathBuf>,
+    /// Programs that sinks may run on this node, by their absolute paths.
+    pub(crate) exec_allow: Vec<String>,
     /// A secret that nodes of one cluster share to find each other; none: they join by tokens.
     pub(crate) join_secret_file: Option<PathBuf>,
     /// Where a join token stands.

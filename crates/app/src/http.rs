@@ -87,6 +87,7 @@ impl Source for Measured {
             samples.gauge("sheaf_build_info", "The version of this agent; always 1.", &version, 1.0);
             self.disk(samples);
             let leads = self.raft(samples);
+            self.sinks(samples);
             let (agent, cluster) = futures::join!(self.agent(), self.cluster(leads));
             self.strain(agent.as_ref(), samples);
             if let Some(state) = agent {
@@ -108,6 +109,13 @@ impl Measured {
         let about = "Room that is left where the data directory is.";
         samples.gauge("sheaf_storage_available_bytes", about, &[], free);
         samples.gauge("sheaf_storage_size_bytes", "Size of the disk where the data directory is.", &[], all);
+    }
+
+    fn sinks(&self, samples: &mut Samples) {
+        let about = "On the leader: events that a sink wants and has not got, 10000 at most.";
+        for (sink, lag) in self.control.sink_lags() {
+            samples.gauge("sheaf_sink_lag_events", about, &[("sink", &sink)], lag as f64);
+        }
     }
 
     /// What must be seen of a process that cannot keep up; before its agent runs, what the control plane counts.

@@ -16,6 +16,7 @@ mod page;
 pub mod query;
 mod rows;
 pub mod secret;
+pub mod sink;
 pub mod version;
 
 use clap::Subcommand;
@@ -45,6 +46,9 @@ pub enum ClientCommand {
     /// Backends: external systems that subtasks are sent to
     #[command(subcommand)]
     Backend(backend::Backend),
+    /// Sinks: where what happens is delivered to: webhooks, mail, programs
+    #[command(subcommand)]
+    Sink(sink::Sink),
     /// Nodes: the machines that run the agent
     #[command(subcommand)]
     Node(node::Node),
@@ -55,7 +59,7 @@ pub enum ClientCommand {
     Login(login::Login),
     /// What happened, and what happens
     Events(events::Events),
-    /// Ask with SQL: nodes, buckets, jobs, subtasks, attempts, events
+    /// Ask with SQL: nodes, buckets, jobs, subtasks, attempts, events, sinks
     Query(query::Query),
     /// Print a completion script for a shell
     Completions(completions::Completions),
@@ -103,6 +107,7 @@ async fn carry_out(
         ClientCommand::Backend(backend) => {
             backend.run(&connect(options, out).await?, options.output, out).await
         }
+        ClientCommand::Sink(sink) => sink.run(&connect(options, out).await?, options.output, out).await,
         ClientCommand::Node(node) => node.run(&connect(options, out).await?, options.output, out).await,
         ClientCommand::Cluster(verb) => verb.run(options, out).await,
         ClientCommand::Login(login) => login.run(options, out).await,

@@ -61,7 +61,7 @@ impl Source {
     pub(crate) fn buckets(&self) -> impl Iterator<Item = &PutBucket> {
         self.documents.iter().filter_map(|document| match document {
             Document::Bucket(put) => Some(&**put),
-            Document::Module(_) | Document::Job(_) | Document::Backend(_) => None,
+            Document::Module(_) | Document::Job(_) | Document::Backend(_) | Document::Sink(_) => None,
         })
     }
 
@@ -69,7 +69,7 @@ impl Source {
     pub(crate) fn modules(&self) -> impl Iterator<Item = &ModuleSpec> {
         self.documents.iter().filter_map(|document| match document {
             Document::Module(module) => Some(&**module),
-            Document::Bucket(_) | Document::Job(_) | Document::Backend(_) => None,
+            Document::Bucket(_) | Document::Job(_) | Document::Backend(_) | Document::Sink(_) => None,
         })
     }
 
@@ -77,7 +77,7 @@ impl Source {
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &SubmitJob> {
         self.documents.iter().filter_map(|document| match document {
             Document::Job(job) => Some(&**job),
-            Document::Module(_) | Document::Bucket(_) | Document::Backend(_) => None,
+            Document::Module(_) | Document::Bucket(_) | Document::Backend(_) | Document::Sink(_) => None,
         })
     }
 }
@@ -121,10 +121,11 @@ impl Written {
         self.refuse(|kind| kind != wanted, &format!("is not of kind {wanted}"));
     }
 
-    /// Every job is a defect: it is submitted, not applied; and every backend, which is applied by itself.
+    /// Every job is a defect: it is submitted, not applied; and every backend and sink, which are applied by themselves.
     pub(crate) fn no_jobs(&mut self) {
         self.refuse(|kind| kind == "Job", "a job is submitted, not applied");
         self.refuse(|kind| kind == "Backend", "a backend is applied apart from modules and buckets");
+        self.refuse(|kind| kind == "Sink", "a sink is applied apart from modules and buckets");
     }
 
     fn refuse(&mut self, refused: impl Fn(&str) -> bool, problem: &str) {
@@ -133,6 +134,7 @@ impl Written {
                 let remedy = match document {
                     Document::Job(_) => "`sheaf job submit` takes it",
                     Document::Backend(_) => "`sheaf backend apply` takes it",
+                    Document::Sink(_) => "`sheaf sink apply` takes it",
                     Document::Module(_) | Document::Bucket(_) => "`sheaf apply` takes modules and buckets",
                 };
                 let mut defect = Defect::new("kind", problem, remedy);
@@ -152,7 +154,7 @@ impl Written {
         self.sources.iter_mut().flat_map(|source| source.documents.iter_mut()).filter_map(|document| {
             match document {
                 Document::Bucket(put) => Some(&mut **put),
-                Document::Module(_) | Document::Job(_) | Document::Backend(_) => None,
+                Document::Module(_) | Document::Job(_) | Document::Backend(_) | Document::Sink(_) => None,
             }
         })
     }
@@ -191,6 +193,7 @@ pub(crate) fn kind(document: &Document) -> &'static str {
         Document::Bucket(_) => "Bucket",
         Document::Job(_) => "Job",
         Document::Backend(_) => "Backend",
+        Document::Sink(_) => "Sink",
     }
 }
 

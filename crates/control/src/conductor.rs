@@ -48,8 +48,10 @@ impl Control {
                     () = self.conduct(replica, now.term) => {}
                     () = self.keep_members(replica, now.since) => {}
                     () = self.dispatch(&member, now.term) => {}
+                    () = self.run_sinks(&member, now.term) => {}
                 }
                 self.floor.clear();
+                self.sinks.clear();
                 self.live.end();
                 continue;
             }

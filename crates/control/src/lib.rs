@@ -14,7 +14,7 @@
 //! Reading order: `bucket` (a change and its way into the log: `propose`), `watch` (the way back), `session`,
 //! `acknowledger`, `conductor` (what agents say and what the leader does about it), `recorder`, `members` (who votes);
 //! `artifact` (what is pushed), `secret` (what is sealed), `backend` (where subtasks are sent), `access` (who is let in), `query` (what is
-//! searched), `trust` (what secures it all);
+//! searched), `sink` (who is told), `trust` (what secures it all);
 //! then `place` (where this node stands), `directory` (whom it knows), `route` (where a call goes), `peer` and `peers`
 //! (between members).
 
@@ -51,6 +51,7 @@ mod schema;
 mod secret;
 mod service;
 mod session;
+mod sink;
 mod test;
 mod trust;
 mod warnings;

@@ -18,6 +18,7 @@ use crate::place::{Member, Place};
 use crate::query;
 use crate::recorder::{self, Record};
 use crate::secret::Sealing;
+use crate::sink::Board;
 
 /// Answers every call of the API and of agents. Cheap to clone.
 #[derive(Clone)]
@@ -35,6 +36,10 @@ pub struct Control {
     pub(crate) attempts: Arc<Attempts>,
     /// Whoever asks must say who it is.
     pub(crate) secured: bool,
+    /// How deliveries go, while this node leads.
+    pub(crate) sinks: Arc<Board>,
+    /// Programs that sinks may run here.
+    pub(crate) sink_programs: Arc<[String]>,
 }
 
 /// The loops behind a [`Control`].
@@ -58,6 +63,8 @@ impl Control {
             queries: Arc::new(Semaphore::new(query::AT_ONCE)),
             attempts: Arc::default(),
             secured: false,
+            sinks: Arc::default(),
+            sink_programs: Arc::default(),
         };
         (control.clone(), Service { control, records })
     }
@@ -128,6 +135,12 @@ impl Control {
 }
 
 impl Service {
+    /// The same for a control that was completed since: deliveries open secrets and run programs as it may.
+    #[must_use]
+    pub fn of(self, control: &Control) -> Self {
+        Self { control: control.clone(), ..self }
+    }
+
     /// Runs until told to stop: finds members while this node is none, conducts once it is one.
     pub async fn run(self, stop: CancellationToken) {
         let Self { control, records } = self;

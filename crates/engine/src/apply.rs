@@ -20,6 +20,7 @@ mod phase;
 mod purge;
 mod rollout;
 mod secret;
+mod sink;
 mod trial;
 
 pub use artifact::check as check_artifact;
@@ -126,6 +127,7 @@ impl Transaction<'_> {
             Command::DeleteBackend(name) => self.delete_backend(name),
             Command::Access(command) => self.run_of_access(command),
             Command::Settings(command) => self.run_of_settings(command),
+            Command::Sink(command) => self.run_of_sinks(command),
             command => self.run_of_jobs(command),
         };
         result.unwrap_or_else(Reply::Refused)

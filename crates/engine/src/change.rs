@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sheaf_model::{
     AuthorityRecord, BackendName, Binding, BucketName, Digest, Event, Incarnation, Instance, JobId,
     ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, ObjectKey, ObjectValue, Residue,
-    Revision, SecretName, TokenId, TokenRecord,
+    Revision, SecretName, SinkName, TokenId, TokenRecord,
 };
 
 use crate::backend::Backend;
@@ -15,6 +15,7 @@ use crate::job::dependency::Dependencies;
 use crate::job::step::Transitions;
 use crate::job::submit::{Items, Submit};
 use crate::objects::Object;
+use crate::sink::Sink;
 use crate::state::{Bucket, Cluster, Module, Pushed, Release, Request, Secret};
 
 /// One row that changed: its whole new content, or that it is gone.
@@ -99,6 +100,10 @@ pub enum Change {
     Authority(Arc<AuthorityRecord>),
     /// They are believed no more.
     AuthorityGone(Digest),
+    /// A sink as it is now; no watcher is given it.
+    Sink(Arc<Sink>),
+    /// A sink is gone.
+    SinkGone(SinkName),
 }
 
 /// A module is stored with the revision of its registration.

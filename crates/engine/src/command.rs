@@ -3,6 +3,7 @@
 mod access;
 mod job;
 mod settings;
+mod sink;
 
 pub use access::{AccessCommand, Admit, CreateToken, ExpireToken, PutAuthority};
 pub use job::{
@@ -10,6 +11,7 @@ pub use job::{
     ReprioritizeJob, RetryJob, SubmitAll, TakeUp, WakeSubtasks,
 };
 pub use settings::{SettingsCommand, SettleLease};
+pub use sink::{RecordSink, SinkCommand, SinkOutcome};
 
 use std::sync::Arc;
 
@@ -157,6 +159,8 @@ pub enum Command {
     Access(AccessCommand),
     /// What holds for all nodes.
     Settings(SettingsCommand),
+    /// Where history is delivered to.
+    Sink(SinkCommand),
 }
 
 /// See [`Command::PutSecret`].

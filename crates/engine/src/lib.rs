@@ -20,6 +20,7 @@ pub mod reconcile;
 pub mod registration;
 pub mod restart;
 pub mod sessions;
+pub mod sink;
 pub mod state;
 pub mod status;
 pub mod steward;
@@ -36,9 +37,9 @@ pub use command::{
     CollectSubmit, Command, CommitSubmit, ConfirmResidue, CreateToken, DeleteModule, DeleteObject, Disable,
     DrainNode, EndQuarantine, ExpireToken, FinishRollout, Form, Free, Grant, GrantAll, LabelNode, Leave,
     MoveBucket, OnBucket, Outcome, OutcomeVerb, Proposal, PutAuthority, PutObject, PutSecret, PutTrial,
-    Quarantine, RecordPhases, RecordPurge, RecordResults, Refound, Refusal, Register, ReleaseNodes, Reply,
-    ReprioritizeJob, RetryJob, Rollback, SetNodeStatus, SettingsCommand, SettleLease, StopRollout, SubmitAll,
-    TakeUp, WakeSubtasks,
+    Quarantine, RecordPhases, RecordPurge, RecordResults, RecordSink, Refound, Refusal, Register,
+    ReleaseNodes, Reply, ReprioritizeJob, RetryJob, Rollback, SetNodeStatus, SettingsCommand, SettleLease,
+    SinkCommand, SinkOutcome, StopRollout, SubmitAll, TakeUp, WakeSubtasks,
 };
 pub use job::Job;
 pub use job::table::Jobs;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sheaf_model::{
     Artifact, BackendName, Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance,
     JobSettings, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair,
-    RequestId, Residue, Revision, Sealed, SecretName, Settings, Timestamp, Trial,
+    RequestId, Residue, Revision, Sealed, SecretName, Settings, SinkName, Timestamp, Trial,
 };
 
 use crate::access::Access;
@@ -16,6 +16,7 @@ use crate::change::Change;
 use crate::command::Reply;
 use crate::job::table::Jobs;
 use crate::objects::{self, Object, Objects};
+use crate::sink::Sink;
 
 /// The cluster's identity and settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -251,6 +252,8 @@ pub struct State {
     pub backends: BTreeMap<BackendName, Arc<Backend>>,
     /// Who may do what.
     pub access: Access,
+    /// Sinks by name.
+    pub sinks: BTreeMap<SinkName, Arc<Sink>>,
 }
 
 impl State {
@@ -328,11 +331,8 @@ impl State {
             Change::SecretGone(name) => {
                 self.secrets.remove(name);
             }
-            Change::Backend(backend) => {
-                self.backends.insert(backend.spec.name.clone(), backend.clone());
-            }
-            Change::BackendGone(name) => {
-                self.backends.remove(name);
+            Change::Backend(_) | Change::BackendGone(_) | Change::Sink(_) | Change::SinkGone(_) => {
+                self.put_of_outside(change);
             }
             Change::Token(_) | Change::TokenGone(_) | Change::Authority(_) | Change::AuthorityGone(_) => {
                 self.access.put(change);
@@ -347,6 +347,26 @@ impl State {
             | Change::Runner(..)
             | Change::RunnerGone(_) => self.jobs.put(change),
             Change::Release(..) | Change::Event(_) | Change::ObjectValue(..) => {}
+        }
+    }
+
+    /// What stands for something outside of the cluster.
+    fn put_of_outside(&mut self, change: &Change) {
+        match change {
+            Change::Backend(backend) => {
+                self.backends.insert(backend.spec.name.clone(), backend.clone());
+            }
+            Change::BackendGone(name) => {
+                self.backends.remove(name);
+            }
+            Change::Sink(sink) => {
+                self.sinks.insert(sink.spec.name.clone(), sink.clone());
+            }
+            Change::SinkGone(name) => {
+                self.sinks.remove(name);
+            }
+            // Every other one is known to who calls this.
+            _ => {}
         }
     }
 
@@ -426,6 +446,7 @@ impl State {
             .chain(self.jobs.rows())
             .chain(self.backends.values().cloned().map(Change::Backend))
             .chain(self.access.rows())
+            .chain(self.sinks.values().cloned().map(Change::Sink))
     }
 
     /// The module a bucket's release is fixed to.

@@ -83,7 +83,9 @@ pub fn item(change: &Change, node: NodeId) -> Option<WatchItem> {
         | Change::Token(_)
         | Change::TokenGone(_)
         | Change::Authority(_)
-        | Change::AuthorityGone(_) => None,
+        | Change::AuthorityGone(_)
+        | Change::Sink(_)
+        | Change::SinkGone(_) => None,
     }
 }
 

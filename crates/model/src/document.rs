@@ -13,6 +13,7 @@ mod job;
 mod module;
 mod reader;
 mod sense;
+mod sink;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -28,11 +29,12 @@ pub use bucket::bucket_defects;
 pub use difference::{Difference, differences};
 pub use job::{item_line, job_defects};
 pub use sense::module_defects;
+pub use sink::sink_defects;
 pub use word::nearest;
-pub use write::{backend_value, bucket_value, bucket_yaml, module_value, module_yaml, yaml};
+pub use write::{backend_value, bucket_value, bucket_yaml, module_value, module_yaml, sink_value, yaml};
 
 use crate::measure::quoted;
-use crate::{BackendSpec, Bytes, Defect, ModuleSpec, PutBucket, SubmitJob};
+use crate::{BackendSpec, Bytes, Defect, ModuleSpec, PutBucket, SinkSpec, SubmitJob};
 
 /// Longest text in bytes.
 pub const FILE_MAX: usize = 4 << 20;
@@ -57,6 +59,8 @@ pub enum Document {
     Job(Box<SubmitJob>),
     /// `kind: Backend`
     Backend(Box<BackendSpec>),
+    /// `kind: Sink`
+    Sink(Box<SinkSpec>),
 }
 
 impl Document {
@@ -67,6 +71,7 @@ impl Document {
             Self::Bucket(put) => format!("Bucket {}", put.spec.name),
             Self::Job(job) => format!("Job {}", job.spec.name),
             Self::Backend(spec) => format!("Backend {}", spec.name),
+            Self::Sink(spec) => format!("Sink {}", spec.name),
         }
     }
 }
@@ -198,7 +203,7 @@ fn clip(text: &mut String) {
 fn label_of(number: usize, value: &Value) -> String {
     let text = |field: &str| value.get(field).and_then(Value::as_str);
     match (text("kind"), text("name")) {
-        (Some(kind @ ("Backend" | "Bucket" | "Job" | "Module")), Some(name))
+        (Some(kind @ ("Backend" | "Bucket" | "Job" | "Module" | "Sink")), Some(name))
             if !name.is_empty() && name.len() <= 200 && !name.contains(char::is_control) =>
         {
             format!("{kind} {name}")
@@ -208,7 +213,7 @@ fn label_of(number: usize, value: &Value) -> String {
 }
 
 fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
-    const REMEDY: &str = "kind: Backend, kind: Bucket, kind: Job or kind: Module";
+    const REMEDY: &str = "kind: Backend, kind: Bucket, kind: Job, kind: Module or kind: Sink";
     let Value::Object(fields) = value else {
         let mut defect = reader::wrong_type("a mapping", value);
         defect.remedy = match value {
@@ -248,18 +253,23 @@ fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
                 add(defects, backend_defects(&spec));
                 return Some(Document::Backend(Box::new(spec)));
             }
-            "Sink" | "Thread" => {
+            "Sink" => {
+                let spec = sink::read(value, defects)?;
+                add(defects, sink_defects(&spec));
+                return Some(Document::Sink(Box::new(spec)));
+            }
+            "Thread" => {
                 defects.push(Defect::new("kind", format!("this version does not know kind {kind}"), REMEDY));
             }
             other => {
-                let remedy = nearest(other, &["Backend", "Bucket", "Job", "Module"])
+                let remedy = nearest(other, &["Backend", "Bucket", "Job", "Module", "Sink"])
                     .map(|kind| format!("did you mean {kind}?"));
                 let problem = format!("unknown kind {}", quoted(other));
                 defects.push(Defect::new("kind", problem, remedy.as_deref().unwrap_or(REMEDY)));
             }
         },
         Some(other) => {
-            defects.push(reader::wrong_type("Backend, Bucket, Job or Module", other).under("kind"));
+            defects.push(reader::wrong_type("Backend, Bucket, Job, Module or Sink", other).under("kind"));
         }
     }
     None

@@ -5,7 +5,7 @@
 //! (what they ask for, with [`rule`], [`template`], [`life_cycle`], [`trial`], [`measure`], [`artifact`]), [`job`]
 //! (finite work, with [`ranges`], [`selector`], [`fingerprint`], [`backend`]), [`node`],
 //! [`queue`] and [`verdict`] (what nodes say), [`binding`] and [`instance`] (what was decided and what runs), [`object`]
-//! (what modules keep), [`secret`] (what they must know), [`access`] (who may do what), [`event`] (what happened), [`settings`], [`session`] and [`watch`] (what agents and the control
+//! (what modules keep), [`secret`] (what they must know), [`access`] (who may do what), [`event`] (what happened), [`sink`] (who is told), [`settings`], [`session`] and [`watch`] (what agents and the control
 //! plane say to each other),
 //! [`view`] and [`query`] (answers), and [`document`] (what people write, and everything that can be wrong with it).
 //!
@@ -44,6 +44,7 @@ pub mod secret;
 pub mod selector;
 pub mod session;
 pub mod settings;
+pub mod sink;
 pub mod template;
 pub mod time;
 pub mod trial;
@@ -81,7 +82,7 @@ pub use module::{
 };
 pub use name::{
     BackendName, BucketName, FileName, JobName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName,
-    ObjectKey, SecretName, TokenName,
+    ObjectKey, SecretName, SinkName, TokenName,
 };
 pub use node::{Drain, Facts, Load, Node, NodeStatus};
 pub use object::{
@@ -91,11 +92,15 @@ pub use object::{
 pub use query::{Cell, QueryEnd, QueryPart, QueryView};
 pub use queue::{FullQueues, Queue};
 pub use ranges::{Ranges, Run, RunMap};
-pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError};
+pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError, glob_matches};
 pub use secret::{KeyId, SEAL_TAG, SECRET_MAX, SECRETS_MAX, Sealed, SecretError, SecretValue};
 pub use selector::Selector;
 pub use settings::{
     Changeable, ChangeableV1, JobSettings, LeaseSettings, Repair, Setting, Settings, Voters,
+};
+pub use sink::{
+    Confided, Deliverable, Mail, MailSecurity, SINK_BATCH_MAX, SINKS_MAX, SinkExec, SinkFilter, SinkSpec,
+    SinkTarget, SubtaskEnd, Webhook,
 };
 pub use template::{
     BucketScope, Part, Piece, RenderError, Scope, SubtaskScope, Template, TemplateError, TemplateName,

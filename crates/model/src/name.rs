@@ -84,6 +84,10 @@ name! {
     /// A backend's name, e.g. `vito`: `[A-Za-z0-9_.-]`, starting with a letter or digit.
     BackendName, check_plain
 }
+name! {
+    /// A sink's name, e.g. `on-call`: `[A-Za-z0-9_.-]`, starting with a letter or digit.
+    SinkName, check_plain
+}
 
 name! {
     /// The key of an object, e.g. `offsets/web-3`: visible ASCII, no spaces. What begins with `.` is Sheaf's own.

@@ -463,6 +463,40 @@ pub struct BackendRow {
     pub owner: Option<String>,
 }
 
+/// `sink list` rows. What only the leader knows (`lag_…`, `next_try`) is absent where another node answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the words of the document")]
+pub struct SinkRow {
+    pub name: String,
+    /// webhook, mail or exec.
+    pub target: String,
+    /// Where events go; of what is secret only its name.
+    pub place: String,
+    /// `idle`: all is delivered; `delivering`, `failing` or `suspended`.
+    pub state: String,
+    /// Everything up to this revision is delivered, or was not wanted.
+    pub cursor: u64,
+    /// Events that it wants and has not got; 10000: that many or more.
+    pub lag_events: Option<u64>,
+    /// How long ago the oldest of these happened.
+    pub lag_seconds: Option<u64>,
+    /// Events delivered, at least: what was delivered twice counts once or twice.
+    pub delivered: u64,
+    pub last_success: Option<String>,
+    pub failing_since: Option<String>,
+    /// In a row.
+    pub failures: u32,
+    pub last_error: String,
+    pub next_try: Option<String>,
+    /// How often history was dropped before it was delivered.
+    pub missed: u64,
+    /// What of history was dropped last, e.g. `revisions 17 to 4711`.
+    pub missed_last: Option<String>,
+    pub revision: u64,
+    pub labels: BTreeMap<String, String>,
+    pub owner: Option<String>,
+}
+
 /// `cluster token list` rows; nothing of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the words of the document")]

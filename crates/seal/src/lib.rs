@@ -1,4 +1,4 @@
-//! Seals secrets and opens them again, makes tokens and knows them again; sole owner of `ring`.
+//! Seals secrets and opens them again, makes tokens and knows them again, signs what is sent outside; sole owner of `ring`.
 //!
 //! ```text
 //!  key file ──read──► Key ──seal(name, value)──► Sealed ──► the log, SQLite, other nodes
@@ -9,14 +9,16 @@
 //! give one secret's value out as another's. A key is the cluster's, and the same file on each node that sets secrets or
 //! runs what needs them.
 //!
-//! Read `key` (the file), then `sealing`, then `token`.
+//! Read `key` (the file), then `sealing`, then `token` and `signature`.
 
 mod key;
 mod sealing;
+mod signature;
 mod token;
 
 pub use key::{Key, KeyError, make, read};
 pub use sealing::SealError;
+pub use signature::hmac_sha256;
 pub use token::{digest_of, is_secret_of, new_token, sha256, token_of_secret};
 
 /// What is wrong on a node without a key, and what to do about it.

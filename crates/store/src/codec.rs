@@ -10,6 +10,7 @@ use sheaf_engine::job::JobV1;
 use sheaf_engine::job::dependency::Dependencies;
 use sheaf_engine::job::step::Transitions;
 use sheaf_engine::job::submit::{Items, Submit};
+use sheaf_engine::sink::Sink;
 use sheaf_engine::{
     Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Request, Rollout, Secret,
 };
@@ -76,7 +77,8 @@ first_version!(
     Secret,
     Backend,
     TokenRecord,
-    AuthorityRecord
+    AuthorityRecord,
+    Sink
 );
 
 impl Stored for Job {

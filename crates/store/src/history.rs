@@ -144,7 +144,7 @@ fn between(
     statement.query_map(values.as_slice(), event)?.collect()
 }
 
-fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+pub(crate) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     Ok(Event {
         revision: Revision(row.get(0).map(i64::cast_unsigned)?),
         n: row.get(1)?,

@@ -19,13 +19,14 @@
 //! ```
 //!
 //! Read in this order: `schema.sql` (what stands where), `codec` (how a row's body is written), `row`, `job` (with `ends`
-//! and `trail`) and `write`, `load`, `store` (open, durability), `prune`, `snapshot`, `reader`, `history`, `attempts`,
+//! and `trail`) and `write`, `load`, `store` (open, durability), `prune`, `snapshot`, `reader`, `history`, `delivery`, `attempts`,
 //! `items` and `object`, `query`, `error`.
 //!
 //! Everything here blocks; asynchronous callers put it on a thread of its own.
 
 mod attempts;
 mod codec;
+mod delivery;
 mod ends;
 mod error;
 mod history;
@@ -45,6 +46,7 @@ mod write;
 
 pub use attempts::FailedAlike;
 pub use codec::CodecError;
+pub use delivery::{Ahead, Delivery};
 pub use ends::{AttemptState, RanAttempt};
 pub use error::StoreError;
 pub use history::EventFilter;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use sheaf_engine::backend::Backend;
+use sheaf_engine::sink::Sink;
 use sheaf_engine::{Bucket, Change, Secret, State};
 use sheaf_model::{AuthorityRecord, Binding, Instance, Node, TokenRecord};
 
@@ -37,6 +38,7 @@ impl Store {
         self.rows("authorities", "fingerprint", |row: AuthorityRecord| {
             put(Change::Authority(Arc::new(row)));
         })?;
+        self.rows("sinks", "name", |row: Sink| put(Change::Sink(Arc::new(row))))?;
         self.load_jobs(&mut state)?;
         let (db, path) = self.db("load")?;
         let failed = StoreError::sqlite("load", path);

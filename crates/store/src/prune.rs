@@ -14,6 +14,11 @@ const PORTION: u64 = 1_000;
 /// Attempts of a job that ended by a time, without those that its failed subtasks failed by.
 const DROP_ATTEMPTS: &str = "DELETE FROM job_attempts WHERE job_id = ? AND ended_at <= ? AND stands = 0";
 
+/// In `meta`: the last revision whose events were dropped …
+pub(crate) const PRUNED: &str = "pruned";
+/// … and the last whose changes of subtasks were.
+pub(crate) const PRUNED_JOBS: &str = "pruned_jobs";
+
 /// How much history is kept; what exceeds either bound goes, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -67,10 +72,18 @@ fn drop_portion(db: &Connection, kept: u64, oldest_kept: i64) -> rusqlite::Resul
     if let Some((revision, n)) = last {
         db.prepare_cached("DELETE FROM events WHERE (revision, n) <= (?, ?)")?
             .execute(params![revision, n])?;
+        note_pruned(db, PRUNED, revision)?;
         db.prepare_cached("UPDATE meta SET value = value - ? WHERE name = 'events'")?
             .execute([dropped.cast_signed()])?;
     }
     Ok(dropped)
+}
+
+/// Whoever has not read so far has missed something.
+fn note_pruned(db: &Connection, what: &str, revision: i64) -> rusqlite::Result<()> {
+    let sql =
+        "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)";
+    db.prepare_cached(sql)?.execute(params![what, revision]).map(drop)
 }
 
 /// The same for the histories of jobs, as far as the rows of their jobs contain them.
@@ -80,12 +93,12 @@ fn drop_histories(db: &Connection, kept: u64, oldest_kept: i64) -> rusqlite::Res
         .query_row([], |row| row.get(0))?;
     let too_many = count.saturating_sub(i64::try_from(kept).unwrap_or(i64::MAX));
     let mut oldest = db.prepare_cached(
-        "SELECT t.job_id, t.number, t.at, t.touched
+        "SELECT t.job_id, t.number, t.at, t.touched, t.revision
          FROM job_transitions t INDEXED BY job_transitions_age CROSS JOIN jobs j ON j.id = t.job_id
          WHERE t.number < j.history ORDER BY t.revision LIMIT ?",
     )?;
     let mut rows = oldest.query([PORTION.cast_signed()])?;
-    let (mut dropped, mut touched) = (0, 0);
+    let (mut dropped, mut touched, mut pruned) = (0, 0, None);
     // By job, the last piece that goes and when it was; those before it went before it.
     let mut last: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     while let Some(row) = rows.next()? {
@@ -95,6 +108,7 @@ fn drop_histories(db: &Connection, kept: u64, oldest_kept: i64) -> rusqlite::Res
         }
         last.insert(row.get(0)?, (row.get(1)?, at));
         touched += row.get::<_, i64>(3)?;
+        pruned = Some(row.get::<_, i64>(4)?);
         dropped += 1;
     }
     drop(rows);
@@ -106,6 +120,9 @@ fn drop_histories(db: &Connection, kept: u64, oldest_kept: i64) -> rusqlite::Res
             db.prepare_cached(sql)?.execute([job, number])?;
         }
         db.prepare_cached(DROP_ATTEMPTS)?.execute([job, at])?;
+    }
+    if let Some(revision) = pruned {
+        note_pruned(db, PRUNED_JOBS, revision)?;
     }
     if touched > 0 {
         db.prepare_cached("UPDATE meta SET value = value - ? WHERE name = 'touched'")?.execute([touched])?;

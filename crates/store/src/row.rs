@@ -8,6 +8,7 @@ use std::path::Path;
 use rusqlite::{Connection, ToSql, params};
 use serde::Serialize;
 use sheaf_engine::backend::Backend;
+use sheaf_engine::sink::Sink;
 use sheaf_engine::{Bucket, Change, Cluster, Emergency, Module, Object, Pushed, Release, Request, Secret};
 use sheaf_model::{
     AuthorityRecord, Binding, BucketName, Event, Instance, Node, ObjectKey, ObjectValue, Prefix, Residue,
@@ -100,6 +101,8 @@ impl<'t> Rows<'t> {
             Change::AuthorityGone(fingerprint) => {
                 self.run("DELETE FROM authorities WHERE fingerprint = ?", &[&fingerprint.to_string()])
             }
+            Change::Sink(sink) => self.sink(sink),
+            Change::SinkGone(name) => self.run("DELETE FROM sinks WHERE name = ?", &[&name.as_str()]),
             change => self.put_of_jobs(change),
         }
     }
@@ -223,6 +226,34 @@ impl<'t> Rows<'t> {
                 backend.spec.max_running,
                 backend.opened.as_ref().map(|opened| opened.until.0.cast_signed()),
                 backend.revision.0.cast_signed(),
+                self.body,
+            ],
+        )
+    }
+
+    fn sink(&mut self, sink: &Sink) -> Result<(), StoreError> {
+        self.encode("sinks", sink)?;
+        let failing = sink.failing.as_ref();
+        let missed = sink.missed_last.map(|(after, to)| (after.0.cast_signed(), to.0.cast_signed()));
+        self.run(
+            "INSERT OR REPLACE INTO sinks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                sink.spec.name.as_str(),
+                sink.spec.target.as_str(),
+                sink.spec.target.place(),
+                sink.spec.suspended,
+                sink.cursor.0.cast_signed(),
+                sink.delivered.cast_signed(),
+                sink.last_success.map(|at| at.0.cast_signed()),
+                failing.map(|failing| failing.since.0.cast_signed()),
+                failing.map_or(0, |failing| failing.failures),
+                failing.map_or("", |failing| failing.why.as_str()),
+                sink.missed.cast_signed(),
+                missed.map(|(after, _)| after),
+                missed.map(|(_, to)| to),
+                json(&sink.spec.labels),
+                sink.spec.owner,
+                sink.revision.0.cast_signed(),
                 self.body,
             ],
         )

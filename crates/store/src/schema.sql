@@ -1,4 +1,4 @@
--- Schema 6 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
+-- Schema 7 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
 -- (crate store, codec) and wins where the two differ. Times are milliseconds since 1970 (UTC), spans milliseconds,
 -- yes and no 1 and 0. Columns said to be JSON hold JSON text.
 
@@ -6,7 +6,8 @@
 CREATE TABLE meta (
   name  TEXT PRIMARY KEY,              -- revision: of the last command; applied: position in the log, for consensus;
                                        -- events: how many there are; syncs: how often all was made durable;
-                                       -- touched: of all job_transitions
+                                       -- touched: of all job_transitions; pruned, pruned_jobs: the last revision
+                                       -- whose events, and whose job_transitions, were dropped for age or number
   value ANY NOT NULL
 ) STRICT, WITHOUT ROWID;
 INSERT INTO meta VALUES ('revision', 0), ('events', 0), ('syncs', 0), ('touched', 0);
@@ -300,4 +301,25 @@ CREATE TABLE authorities (
   fingerprint TEXT PRIMARY KEY,        -- SHA-256 of the certificate, hexadecimal
   revision    INTEGER NOT NULL,        -- when it was added
   body        BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Where history is delivered to, and how far it is.
+CREATE TABLE sinks (
+  name          TEXT PRIMARY KEY,
+  target        TEXT NOT NULL,         -- webhook, mail or exec
+  place         TEXT NOT NULL,         -- where events go; of what is secret, its name
+  suspended     INTEGER NOT NULL,
+  cursor        INTEGER NOT NULL,      -- everything up to this revision is delivered, or was not wanted
+  delivered     INTEGER NOT NULL,      -- events
+  last_success  INTEGER,
+  failing_since INTEGER,
+  failures      INTEGER NOT NULL,      -- in a row
+  last_error    TEXT NOT NULL,
+  missed        INTEGER NOT NULL,      -- how often history was dropped before it was delivered
+  missed_after  INTEGER,               -- what of it was dropped last: after this revision …
+  missed_to     INTEGER,               -- … up to this
+  labels        TEXT NOT NULL,         -- JSON object
+  owner         TEXT,
+  revision      INTEGER NOT NULL,      -- of its document
+  body          BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -61,6 +61,7 @@ function tiles({ nodes, buckets, jobs, leader, term, revision, fault_tolerance: 
 
 function subject({ kind, subject: name }) {
   if (kind === "cluster" || !name) return "the cluster";
+  if (kind === "sink") return name; // it has no page; `sheaf sink status` shows all of it
   return link(kind, { name }, name);
 }
 

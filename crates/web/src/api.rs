@@ -43,6 +43,8 @@ fn shows() -> Router<Arc<Shared>> {
         .route("/module/status", get(module::status))
         .route("/backend/list", get(module::backends))
         .route("/backend/status", get(module::backend))
+        .route("/sink/list", get(module::sinks))
+        .route("/sink/status", get(module::sink))
         .route("/job/list", get(job::list))
         .route("/job/status", get(job::status))
         .route("/job/explain", get(job::explain))

@@ -1,7 +1,7 @@
 //! What an operator should look at first, worst first.
 
 use serde::Serialize;
-use sheaf_model::view::{BucketRow, BucketState, ClusterStatus, JobRow, NodeRow};
+use sheaf_model::view::{BucketRow, BucketState, ClusterStatus, JobRow, NodeRow, SinkRow};
 
 /// How much it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -17,7 +17,7 @@ pub(crate) enum Level {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Concern {
     pub(crate) level: Level,
-    /// `cluster`, `node`, `bucket` or `job`.
+    /// `cluster`, `node`, `bucket`, `job` or `sink`.
     pub(crate) kind: &'static str,
     /// Its name.
     pub(crate) subject: String,
@@ -45,11 +45,13 @@ pub(crate) fn concerns(
     nodes: &[NodeRow],
     buckets: &[BucketRow],
     jobs: &[JobRow],
+    sinks: &[SinkRow],
 ) -> Vec<Concern> {
     let mut found: Vec<Concern> = cluster(status).into_iter().collect();
     found.extend(nodes.iter().filter_map(node));
     found.extend(buckets.iter().filter_map(bucket));
     found.extend(jobs.iter().filter_map(job));
+    found.extend(sinks.iter().filter_map(sink));
     found.sort_by_key(|concern| concern.level);
     found
 }
@@ -110,6 +112,13 @@ fn job(row: &JobRow) -> Option<Concern> {
     Some(Concern::new(Level::Watch, "job", &row.name, row.state.as_str(), why))
 }
 
+/// One failure alone is often nothing.
+fn sink(row: &SinkRow) -> Option<Concern> {
+    let since = row.failing_since.as_ref()?;
+    let why = format!("nothing is delivered since {since}: {}", row.last_error);
+    Some(Concern::new(Level::Act, "sink", &row.name, &row.state, why))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -146,14 +155,14 @@ mod tests {
         let nodes = [node_row("n1", "ready")];
         let buckets =
             [bucket_row("/a", "running"), bucket_row("/b", "suspended"), bucket_row("/c", "starting")];
-        assert_eq!(concerns(&status(Some("n1"), 1), &nodes, &buckets, &[]), []);
+        assert_eq!(concerns(&status(Some("n1"), 1), &nodes, &buckets, &[], &[]), []);
     }
 
     #[test]
     fn the_worst_comes_first() {
         let nodes = [node_row("n1", "draining"), node_row("n2", "lost")];
         let buckets = [bucket_row("/a", "partial"), bucket_row("/b", "unplaced")];
-        let found = concerns(&status(Some("n1"), 0), &nodes, &buckets, &[]);
+        let found = concerns(&status(Some("n1"), 0), &nodes, &buckets, &[], &[]);
         let shown: Vec<String> =
             found.iter().map(|it| format!("{:?} {} {}", it.level, it.subject, it.state)).collect();
         let expected = [
@@ -165,6 +174,6 @@ mod tests {
         ];
         assert_eq!(shown, expected);
         assert_eq!(found[4].why, "runs on some of the nodes it should; 2 of 3 run");
-        assert_eq!(concerns(&status(None, 0), &[], &[], &[])[0].state, "no leader");
+        assert_eq!(concerns(&status(None, 0), &[], &[], &[], &[])[0].state, "no leader");
     }
 }

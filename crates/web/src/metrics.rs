@@ -44,7 +44,7 @@ pub enum Kind {
 }
 
 /// Everything that is counted where it happens: name, kind, meaning.
-pub const CATALOGUE: [(&str, Kind, &str); 8] = [
+pub const CATALOGUE: [(&str, Kind, &str); 10] = [
     (
         "sheaf_api_request_duration_seconds",
         Kind::Histogram,
@@ -76,6 +76,8 @@ pub const CATALOGUE: [(&str, Kind, &str); 8] = [
         Kind::Counter,
         "Instances that this node killed because their lease was over.",
     ),
+    ("sheaf_sink_delivered_total", Kind::Counter, "Events that this node, leading, delivered, by sink."),
+    ("sheaf_sink_failures_total", Kind::Counter, "Deliveries that failed on this node, leading, by sink."),
     ("sheaf_session_losses_total", Kind::Counter, "How often this node's session with the leader was over."),
 ];
 

@@ -15,8 +15,8 @@
 //!
 //! Read in this order: [`error`](ApiError) and [`Caller`] (what all calls share), [`bucket`] (the pattern: what is
 //! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`secret`], [`event`], [`logs`],
-//! [`backend`], [`job`] (asked by a stream), [`query`], then [`peer`],
-//! `spec` (documents as messages), [`forward`], [`guard`] (who may make which call), [`Transport`], [`Server`], [`Client`].
+//! [`backend`], [`sink`], [`job`] (asked by a stream), [`query`], then [`peer`],
+//! `spec` (documents as messages), [`forward`], [`guard`] (who may make which call), [`Transport`], [`outward`] (TLS to others), [`Server`], [`Client`].
 
 mod call;
 mod caller;
@@ -44,9 +44,11 @@ pub mod job;
 pub mod logs;
 pub mod module;
 pub mod node;
+pub mod outward;
 pub mod peer;
 pub mod query;
 pub mod secret;
+pub mod sink;
 
 pub use caller::{CALLER_TEXT_MAX, Caller, DEFAULT_DEADLINE};
 pub use change::{Answers, Applied, Done, Filter, Outcome, OutcomeVerb, PAGE_MAX, Page, PageOf, Term};

@@ -31,10 +31,11 @@ use crate::peer::{AgentApi, PeerApi};
 use crate::proto::{DESCRIPTORS, peer, v1};
 use crate::query::QueryApi;
 use crate::secret::SecretApi;
+use crate::sink::SinkApi;
 use crate::transport::{Connection, Transport};
 use crate::{
     artifact, backend, bucket, cluster, event, instance, job, logs, module, node, peer as peers, query,
-    secret,
+    secret, sink,
 };
 
 /// Longest message in bytes, either way.
@@ -165,6 +166,12 @@ impl Server {
     #[must_use]
     pub fn backends<A: BackendApi>(self, api: Arc<A>) -> Self {
         serve!(self, v1::backend_service_server::BackendServiceServer<_>, backend::Serve, api)
+    }
+
+    /// Serves `sheaf.v1.SinkService`.
+    #[must_use]
+    pub fn sinks<A: SinkApi>(self, api: Arc<A>) -> Self {
+        serve!(self, v1::sink_service_server::SinkServiceServer<_>, sink::Serve, api)
     }
 
     /// Serves `sheaf.v1.JobService`.

@@ -77,7 +77,7 @@ pub(crate) fn read(
                 documents.buckets.push(*put);
             }
             // Jobs have messages of their own, and none is among these values.
-            Document::Job(_) | Document::Backend(_) => {}
+            Document::Job(_) | Document::Backend(_) | Document::Sink(_) => {}
         }
     }
     if documents.modules.len() + documents.buckets.len() == values.len() {

@@ -45,6 +45,7 @@ pub(super) fn config(mut values: Values) -> Result<Config, Vec<Defect>> {
         dir: text(&mut values, "storage.dir").map_or_else(|| PathBuf::from("/var/lib/sheaf"), PathBuf::from),
         artifact_cache: size(&mut values, "storage.artifact_cache").unwrap_or(Bytes(10 << 30)),
         key_file: path(&mut values, "secrets.key_file"),
+        exec_allow: programs(&mut values, "sinks.exec_allow"),
         join_secret_file: path(&mut values, "security.join_secret_file"),
         join_token_file: path(&mut values, "security.join_token_file"),
         certificate_lifetime: span(&mut values, "security.certificate_lifetime").unwrap_or(CERTIFICATE),
@@ -150,6 +151,17 @@ fn texts(values: &mut Values, key: &'static str) -> Vec<String> {
             Vec::new()
         }
     }
+}
+
+/// Absolute paths of programs.
+fn programs(values: &mut Values, key: &'static str) -> Vec<String> {
+    let from = values.from(key);
+    let programs = texts(values, key);
+    for program in programs.iter().filter(|program| !program.starts_with('/')) {
+        let problem = format!("{program:?} is no absolute path");
+        values.wrong(key, &from, problem, "paths of programs, like [\"/usr/local/bin/notify\"]");
+    }
+    programs
 }
 
 fn number(values: &mut Values, key: &'static str, least: u32) -> Option<u32> {

@@ -86,6 +86,8 @@ fn every_defect_is_found_with_its_place_and_remedy() {
         election_min = 300
         [storage]
         artifact_cache = 10
+        [sinks]
+        exec_allow = ["notify"]
     "#;
     let defects = load(text, &[("SHEAF_CONFIG_RAFT_HEARTBEATS", "1s")], &["x"]).expect_err("defects");
     let places: Vec<&str> = defects.iter().map(|defect| defect.path.as_str()).collect();
@@ -99,6 +101,7 @@ fn every_defect_is_found_with_its_place_and_remedy() {
         "raft.election_min",
         "raft.heartbeats",
         "storage.artifact_cache",
+        "sinks.exec_allow",
     ] {
         assert!(places.contains(&place), "{place} in {defects:#?}");
     }

@@ -8,7 +8,7 @@ use toml::Value;
 use super::ENVIRONMENT;
 
 /// Every key there is, `section.key`.
-pub(super) const KEYS: [&str; 25] = [
+pub(super) const KEYS: [&str; 26] = [
     "node.name",
     "node.hostname",
     "node.labels",
@@ -31,6 +31,7 @@ pub(super) const KEYS: [&str; 25] = [
     "storage.dir",
     "storage.artifact_cache",
     "secrets.key_file",
+    "sinks.exec_allow",
     "security.join_secret_file",
     "security.join_token_file",
     "security.certificate_lifetime",
@@ -122,6 +123,11 @@ impl Values {
     /// Takes the value of a key, if it was given.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Given> {
         self.given.remove(key)
+    }
+
+    /// Where a key's value comes from; empty: it was not given.
+    pub(super) fn from(&self, key: &'static str) -> String {
+        self.given.get(key).map(|given| given.from.clone()).unwrap_or_default()
     }
 
     /// Whether a key was given as an empty text.

@@ -96,6 +96,7 @@ fn documents(home: &Home) -> anyhow::Result<Apply> {
             }
             Document::Job(job) => bail!("the examples have a job, {}", job.spec.name),
             Document::Backend(spec) => bail!("the examples have a backend, {}", spec.name),
+            Document::Sink(spec) => bail!("the examples have a sink, {}", spec.name),
         }
     }
     Ok(apply)
@@ -158,7 +159,7 @@ fn names() -> Vec<BucketName> {
     let parsed = document::parse("examples.yaml", DOCUMENTS.as_bytes());
     let names = parsed.documents.into_iter().filter_map(|document| match document {
         Document::Bucket(put) => Some(put.spec.name),
-        Document::Module(_) | Document::Job(_) | Document::Backend(_) => None,
+        Document::Module(_) | Document::Job(_) | Document::Backend(_) | Document::Sink(_) => None,
     });
     names.collect()
 }

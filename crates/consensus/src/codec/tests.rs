@@ -11,6 +11,7 @@ use sheaf_engine::{
     RecordPhases, RecordPurge, Refound, Register, ReleaseNodes, Rollback, SetNodeStatus, SettingsCommand,
     SettleLease, StopRollout,
 };
+use sheaf_engine::{RecordSink, SinkCommand, SinkOutcome};
 use sheaf_model::{
     Actor, Artifact, BucketName, BucketSpec, Call, ChangeableV1, Claim, ClusterId, Decision, Digest, Drain,
     Epoch, Exit, Facts, FileName, Instance, KeyId, LeaveReason, LifeCycleCall, Limits, ModuleName, ModuleRef,
@@ -20,6 +21,7 @@ use sheaf_model::{
 };
 use sheaf_model::{BackendName, BackendSpec};
 use sheaf_model::{Prefix, Rights, Role, TokenId, TokenName, TokenUse};
+use sheaf_model::{SinkExec, SinkFilter, SinkName, SinkSpec, SinkTarget};
 
 use super::*;
 use crate::peer::{self, SnapshotHeadV1};
@@ -287,6 +289,44 @@ fn backend_commands() -> Vec<Proposal> {
     commands.into_iter().map(by).collect()
 }
 
+/// Sinks, and how deliveries went.
+fn sink_commands() -> Vec<Proposal> {
+    let name = SinkName::new("on-call").unwrap();
+    let exec = SinkExec {
+        command: "/bin/notify".to_owned(),
+        args: vec!["a".to_owned()],
+        timeout: Span::seconds(5),
+        batch: 7,
+    };
+    let spec = SinkSpec {
+        name: name.clone(),
+        target: SinkTarget::Exec(exec),
+        filter: SinkFilter { kinds: vec!["job.*".to_owned()], ..SinkFilter::default() },
+        suspended: false,
+        labels: BTreeMap::new(),
+        owner: None,
+    };
+    let record = |outcome| RecordSink {
+        name: name.clone(),
+        created: Revision(7),
+        term: Term(3),
+        cursor: Revision(300),
+        delivered: 5,
+        missed: Some((Revision(2), Revision(4))),
+        outcome,
+    };
+    let failed = SinkOutcome::Failed { failures: 3, why: "status 500".to_owned() };
+    let commands = [
+        SinkCommand::Put(std::sync::Arc::new(spec)),
+        SinkCommand::Record(record(SinkOutcome::Nothing)),
+        SinkCommand::Record(record(SinkOutcome::Delivered)),
+        SinkCommand::Record(record(failed)),
+        SinkCommand::Delete(name.clone()),
+    ];
+    let by = |command| Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command };
+    commands.into_iter().map(Command::Sink).map(by).collect()
+}
+
 /// A purge, and how it went; and a trial.
 fn purges() -> Vec<Proposal> {
     let bucket = BucketName::new("/logs/web").unwrap();
@@ -397,6 +437,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-documents-2", batch_of(&documents()), include_str!("golden/v1-entry-documents-2.hex")),
         ("entry-secrets", batch_of(&secret_commands()), include_str!("golden/v1-entry-secrets.hex")),
         ("entry-backends", batch_of(&backend_commands()), include_str!("golden/v1-entry-backends.hex")),
+        ("entry-sinks", batch_of(&sink_commands()), include_str!("golden/v1-entry-sinks.hex")),
         ("entry-access", batch_of(&access_commands()), include_str!("golden/v1-entry-access.hex")),
         ("entry-settings", batch_of(&settings_commands()), include_str!("golden/v1-entry-settings.hex")),
         (
@@ -444,6 +485,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&backend_commands())).unwrap(), backend_commands());
     assert_eq!(decode_batch(&batch_of(&access_commands())).unwrap(), access_commands());
     assert_eq!(decode_batch(&batch_of(&settings_commands())).unwrap(), settings_commands());
+    assert_eq!(decode_batch(&batch_of(&sink_commands())).unwrap(), sink_commands());
     assert_eq!(decode_batch(&batch_of(&purges())).unwrap(), purges());
     assert_eq!(decode_batch(&batch_of(&artifact_commands())).unwrap(), artifact_commands());
     for payload in [

@@ -109,7 +109,7 @@ pub(crate) async fn validate(
     let mut documents: Vec<&Document> = Vec::new();
     for (_, document) in written.documents() {
         // A job has been refused; the same module may stand in several files, a bucket may not.
-        if matches!(document, Document::Job(_) | Document::Backend(_)) {
+        if matches!(document, Document::Job(_) | Document::Backend(_) | Document::Sink(_)) {
             continue;
         }
         if matches!(document, Document::Bucket(_)) || !documents.contains(&document) {
@@ -167,7 +167,7 @@ fn ask<'a>(documents: impl Iterator<Item = &'a Document>, validate_only: bool) -
             Document::Module(module) => ask.modules.push((**module).clone()),
             Document::Bucket(put) => ask.buckets.push((**put).clone()),
             // Refused before.
-            Document::Job(_) | Document::Backend(_) => {}
+            Document::Job(_) | Document::Backend(_) | Document::Sink(_) => {}
         }
     }
     ask

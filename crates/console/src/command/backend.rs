@@ -119,7 +119,7 @@ impl Apply {
         let specs: Vec<BackendSpec> = (written.documents())
             .filter_map(|(_, document)| match document {
                 Document::Backend(spec) => Some((**spec).clone()),
-                Document::Module(_) | Document::Bucket(_) | Document::Job(_) => None,
+                Document::Module(_) | Document::Bucket(_) | Document::Job(_) | Document::Sink(_) => None,
             })
             .collect();
         let mut listing = Listing::new(format);

@@ -62,7 +62,7 @@ fn not_found(name: &SecretName) -> Refusal {
 }
 
 impl State {
-    /// Modules and buckets that name a secret, as documents are called.
+    /// Modules, buckets and sinks that name a secret, as documents are called.
     pub fn users_of(&self, name: &SecretName) -> BTreeSet<String> {
         let mut users = BTreeSet::new();
         for module in self.modules.values().flat_map(|versions| versions.values()) {
@@ -80,6 +80,9 @@ impl State {
             if named {
                 users.insert(format!("Bucket {}", bucket.name()));
             }
+        }
+        for sink in self.sinks.values().filter(|sink| sink.spec.secrets().any(|named| named == name)) {
+            users.insert(format!("Sink {}", sink.spec.name));
         }
         users
     }

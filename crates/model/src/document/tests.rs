@@ -286,8 +286,8 @@ fn bad_executables_and_headers_of_a_module() {
 
 #[test]
 fn kinds_and_shapes_that_are_no_documents() {
-    const REMEDY: &str = "kind: Backend, kind: Bucket, kind: Job or kind: Module";
-    for kind in ["Sink", "Thread"] {
+    const REMEDY: &str = "kind: Backend, kind: Bucket, kind: Job, kind: Module or kind: Sink";
+    for kind in ["Thread"] {
         let expected = format!("document 1: kind: this version does not know kind {kind}; {REMEDY}");
         assert_eq!(defects(format!("kind: {kind}\nname: x\nanything: 1\n")), [expected]);
     }
@@ -298,7 +298,7 @@ fn kinds_and_shapes_that_are_no_documents() {
     assert_eq!(defects("name: x\n"), [format!("document 1: kind: this field is missing; {REMEDY}")]);
     assert_eq!(
         defects("kind: 1\n"),
-        ["document 1: kind: expected Backend, Bucket, Job or Module, found a number 1"]
+        ["document 1: kind: expected Backend, Bucket, Job, Module or Sink, found a number 1"]
     );
     assert_eq!(
         defects("- kind: Bucket\n"),

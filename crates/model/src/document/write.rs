@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     BackendSpec, Breaker, BucketSpec, Bytes, Call, Check, CheckKind, Cores, Exec, Frequency, LifeCycleCall,
-    Limits, ModuleSpec, OnNodeLost, Placement, Restart, Revision, Runtime, SpanRange, Stop, Template,
+    Limits, Mail, ModuleSpec, OnNodeLost, Placement, Restart, Revision, Runtime, SecretName, SinkExec,
+    SinkFilter, SinkSpec, SinkTarget, SpanRange, Stop, Template, Webhook,
 };
 
 /// The document of a bucket, its fields in the documented order. `name`, `type`, `module` and `multi_node` are
@@ -70,6 +71,56 @@ pub fn backend_value(spec: &BackendSpec) -> Value {
     );
     fields.map("labels", spec.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect());
     fields.some("owner", spec.owner.clone());
+    fields.0.into()
+}
+
+/// The document of a sink. What a target has is written whole, as its defaults are those of its kind.
+pub fn sink_value(spec: &SinkSpec) -> Value {
+    let mut fields = Writer::of("Sink");
+    fields.put("name", spec.name.as_str());
+    fields.put(spec.target.as_str(), target(&spec.target));
+    let SinkFilter { kinds, subjects, nodes } = &spec.filter;
+    let mut filter = Writer::default();
+    for (name, globs) in [("kinds", kinds), ("subjects", subjects), ("nodes", nodes)] {
+        filter.list(name, globs.iter().map(|glob| json!(glob)).collect());
+    }
+    fields.map("filter", filter.0);
+    fields.some("suspended", spec.suspended.then_some(true));
+    fields.map("labels", spec.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect());
+    fields.some("owner", spec.owner.clone());
+    fields.0.into()
+}
+
+fn target(target: &SinkTarget) -> Value {
+    let secret = |name: &SecretName| format!("${{secret.{name}}}");
+    let mut fields = Writer::default();
+    match target {
+        SinkTarget::Webhook(Webhook { url, secret: key, timeout, batch, ca }) => {
+            fields.put("url", url.to_string());
+            fields.some("secret", key.as_ref().map(secret));
+            fields.put("timeout", timeout.to_string());
+            fields.put("batch", *batch);
+            fields.some("ca", ca.clone());
+        }
+        SinkTarget::Mail(mail) => {
+            let Mail { server, security, user, password, from, to, digest, timeout, ca } = mail;
+            fields.put("server", server.as_str());
+            fields.put("security", security.as_str());
+            fields.some("user", user.clone());
+            fields.some("password", password.as_ref().map(secret));
+            fields.put("from", from.as_str());
+            fields.put("to", json!(to));
+            fields.put("digest", digest.to_string());
+            fields.put("timeout", timeout.to_string());
+            fields.some("ca", ca.clone());
+        }
+        SinkTarget::Exec(SinkExec { command, args, timeout, batch }) => {
+            fields.put("command", command.as_str());
+            fields.list("args", args.iter().map(|arg| json!(arg)).collect());
+            fields.put("timeout", timeout.to_string());
+            fields.put("batch", *batch);
+        }
+    }
     fields.0.into()
 }
 

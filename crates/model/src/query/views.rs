@@ -9,7 +9,7 @@ const fn column(name: &'static str, kind: QueryKind, about: &'static str) -> Que
 
 /// Every view.
 pub const VIEWS: &[QueryView] =
-    &[NODES, MODULES, BUCKETS, INSTANCES, JOBS, SUBTASKS, ATTEMPTS, TRANSITIONS, FAILURES, EVENTS];
+    &[NODES, MODULES, BUCKETS, INSTANCES, JOBS, SUBTASKS, ATTEMPTS, TRANSITIONS, FAILURES, SINKS, EVENTS];
 
 const NODES: QueryView = QueryView {
     name: "nodes",
@@ -189,6 +189,29 @@ const FAILURES: QueryView = QueryView {
         column("exit_code", Integer, "as a shell gives it: of a signal, 128 more"),
         column("fingerprint", Text, "of the message: alike failures have the same"),
         column("message", Text, ""),
+    ],
+};
+
+const SINKS: QueryView = QueryView {
+    name: "sinks",
+    about: "where history is delivered to; how far behind it is, which only the leader knows, is in `sheaf sink status`",
+    columns: &[
+        column("name", Text, ""),
+        column("target", Text, "webhook, mail or exec"),
+        column("place", Text, "where events go; of what is secret, its name"),
+        column("state", Text, "active, failing or suspended"),
+        column("cursor", Integer, "everything up to this revision is delivered, or was not wanted"),
+        column("delivered", Integer, "events"),
+        column("last_success", Time, ""),
+        column("failing_since", Time, ""),
+        column("failures", Integer, "in a row, as of the last record"),
+        column("last_error", Text, ""),
+        column("missed", Integer, "how often history was dropped before it was delivered"),
+        column("missed_after", Integer, "what of it was dropped last: after this revision"),
+        column("missed_to", Integer, "up to this revision"),
+        column("labels", Json, "object"),
+        column("owner", Text, ""),
+        column("revision", Integer, "of its document"),
     ],
 };
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sheaf_engine::backend::{Backend, Opened};
+use sheaf_engine::sink::{Sink, SinkFailing};
 use sheaf_engine::{
     Bucket, Cluster, Emergency, Entry, Module, Object, Outcome, OutcomeVerb, Purge, Refusal, Release, Reply,
     Request, Rollout, Secret,
@@ -435,6 +436,56 @@ fn a_backend_is_written_as_it_was_first_shipped() {
     let (revision, at) = (Revision(7), Timestamp(1_700_000_000_000));
     let backend = Backend { spec: std::sync::Arc::new(spec), revision, at, failures: 5, opened };
     compare("v1-backend", &written("backend", &backend), include_str!("golden/v1-backend.hex"));
+}
+
+#[test]
+fn a_sink_is_written_as_it_was_first_shipped() {
+    let webhook = Webhook {
+        url: Confided::Secret(SecretName::new("hook.url").unwrap()),
+        secret: Some(SecretName::new("hook.key").unwrap()),
+        timeout: Span::seconds(5),
+        batch: 7,
+        ca: Some("pem".to_owned()),
+    };
+    let mail = Mail {
+        server: "mail:25".to_owned(),
+        security: MailSecurity::None,
+        user: None,
+        password: None,
+        from: "a@b".to_owned(),
+        to: vec!["c@d".to_owned()],
+        digest: Span::seconds(60),
+        timeout: Span::seconds(30),
+        ca: None,
+    };
+    let (command, args) = ("/bin/notify".to_owned(), vec!["a".to_owned()]);
+    let exec = SinkExec { command, args, timeout: Span::seconds(5), batch: 7 };
+    let globs = |text: &str| vec![text.to_owned()];
+    let filter = SinkFilter { kinds: globs("job.*"), subjects: globs("/a/*"), nodes: globs("n*") };
+    let sink = |target| SinkSpec {
+        name: SinkName::new("on-call").unwrap(),
+        target,
+        filter: filter.clone(),
+        suspended: true,
+        labels: BTreeMap::from([("team".to_owned(), "web".to_owned())]),
+        owner: Some("ops".to_owned()),
+    };
+    let at = Timestamp(1_700_000_000_000);
+    let targets = [SinkTarget::Webhook(webhook), SinkTarget::Mail(mail), SinkTarget::Exec(exec)];
+    let row = |target| Sink {
+        spec: std::sync::Arc::new(sink(target)),
+        revision: Revision(9),
+        at,
+        created: Revision(7),
+        cursor: Revision(8),
+        delivered: 5,
+        last_success: Some(at),
+        failing: Some(SinkFailing { since: at, failures: 3, why: "status 500".to_owned() }),
+        missed: 1,
+        missed_last: Some((Revision(2), Revision(4))),
+    };
+    let all: String = targets.into_iter().map(|target| written("sink", &row(target))).collect();
+    compare("v1-sink", &all, include_str!("golden/v1-sink.hex"));
 }
 
 /// Artifacts came later than the rows of version 1, and so has their own file.

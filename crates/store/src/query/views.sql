@@ -82,6 +82,13 @@ SELECT j.name AS job, a.subtask, a.attempt, a.class, sheaf_node(a.node_id) AS no
        a.exit_code, a.fingerprint, a.message
 FROM main.jobs j CROSS JOIN main.job_attempts a ON a.job_id = j.id AND a.stands = 1;
 
+CREATE TEMP VIEW sinks AS
+SELECT name, target, place,
+       CASE WHEN suspended THEN 'suspended' WHEN failing_since IS NOT NULL THEN 'failing' ELSE 'active' END AS state,
+       cursor, delivered, sheaf_time(last_success) AS last_success, sheaf_time(failing_since) AS failing_since, failures,
+       last_error, missed, missed_after, missed_to, labels, owner, revision
+FROM main.sinks;
+
 CREATE TEMP VIEW events AS
 SELECT revision, n, sheaf_time(at) AS at, kind, subject, actor, node, before, after, message,
        CASE WHEN kind LIKE 'job.%' THEN subject END AS job, CASE WHEN subject LIKE '/%' THEN subject END AS bucket

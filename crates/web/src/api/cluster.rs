@@ -6,6 +6,7 @@ use sheaf_wire::bucket::ListBuckets;
 use sheaf_wire::cluster::ChangeSettings;
 use sheaf_wire::job::ListJobs;
 use sheaf_wire::node::ListNodes;
+use sheaf_wire::sink::ListSinks;
 use sheaf_wire::{Filter, PageOf, Term};
 
 use crate::answer::{self, Answer};
@@ -30,11 +31,15 @@ pub(super) async fn overview(ask: Ask) -> Answer {
         client.list_buckets(ListBuckets { page: page(), filter: other_than(&["running", "suspended"]) });
     let jobs = other_than(&["finished", "failed", "canceled"]);
     let jobs = client.list_jobs(ListJobs { page: page(), filter: jobs });
-    let mut found = match futures::try_join!(nodes, buckets, jobs) {
-        Ok((nodes, buckets, jobs)) => concerns(&status, &nodes.rows, &buckets.rows, &jobs.rows),
+    let failing = Filter::default().with("state", "failing");
+    let sinks = client.list_sinks(ListSinks { page: page(), filter: failing });
+    let mut found = match futures::try_join!(nodes, buckets, jobs, sinks) {
+        Ok((nodes, buckets, jobs, sinks)) => {
+            concerns(&status, &nodes.rows, &buckets.rows, &jobs.rows, &sinks.rows)
+        }
         // Without a leader this is still an answer, and just then it is needed.
         Err(error) => {
-            let mut found = concerns(&status, &[], &[], &[]);
+            let mut found = concerns(&status, &[], &[], &[], &[]);
             found.push(Concern::new(Level::Act, "cluster", "", "not answered", error.to_string()));
             found
         }

@@ -1,8 +1,9 @@
-//! Modules and backends: what work is made of.
+//! Modules and backends: what work is made of; and sinks: who is told of it.
 
-use sheaf_model::{BackendName, ModuleRef};
+use sheaf_model::{BackendName, ModuleRef, SinkName};
 use sheaf_wire::backend::ListBackends;
 use sheaf_wire::module::ListModules;
+use sheaf_wire::sink::ListSinks;
 
 use crate::answer::{self, Answer};
 use crate::ask::Ask;
@@ -33,4 +34,18 @@ pub(super) async fn backend(ask: Ask) -> Answer {
     let ask = ask.only(&["name"])?;
     let name = ask.name("name", BackendName::new)?;
     Ok(answer::value(&ask.client.backend(&name).await?.json()))
+}
+
+/// `sink list`
+pub(super) async fn sinks(ask: Ask) -> Answer {
+    let ask = ask.only(&["limit", "after", "filter"])?;
+    let (page, filter) = (ask.page()?, ask.filter()?);
+    Ok(answer::page(&ask.client.list_sinks(ListSinks { page, filter }).await?))
+}
+
+/// `sink status NAME`
+pub(super) async fn sink(ask: Ask) -> Answer {
+    let ask = ask.only(&["name"])?;
+    let name = ask.name("name", SinkName::new)?;
+    Ok(answer::value(&ask.client.sink(&name).await?.json()))
 }

@@ -29,11 +29,13 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         return (Class::Own, !unary);
     };
     match (service, method) {
-        ("ClusterService" | "BucketService" | "ModuleService" | "BackendService", "Apply")
+        ("ClusterService" | "BucketService" | "ModuleService" | "BackendService" | "SinkService", "Apply")
         | ("ClusterService", "Settings" | "Transfer" | "CreateToken" | "RevokeToken")
         | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move" | "Purge" | "Rollback")
         | ("ModuleService", "BeginPush" | "PushPiece" | "FinishPush")
-        | ("BucketService" | "ModuleService" | "SecretService" | "BackendService", "Delete")
+        | ("BucketService" | "ModuleService" | "SecretService" | "BackendService" | "SinkService", "Delete")
+        // It changes nothing here, and who delivers is the leader.
+        | ("SinkService", "Test")
         | ("SecretService", "Put")
         | ("NodeService", "Label" | "Drain" | "Undrain" | "Forget")
         | ("JobService", "Submit" | "Pause" | "Resume" | "Delete" | "Cancel" | "Retry" | "Reprioritize")
@@ -43,6 +45,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         ("ClusterService", "Status" | "Members")
         | ("BucketService", "Plan" | "Get" | "List" | "Explain")
         | ("JobService", "Get" | "Explain")
+        | ("SinkService", "List" | "Get")
         | ("NodeService", "List" | "Get" | "Affinity") => (Class::LiveRead, false),
         ("SecretService", "Set") => (Class::Here, false),
         ("BucketService", "Test") => (Class::Change, true),
@@ -93,7 +96,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 73);
+        assert_eq!(calls, 78);
     }
 
     #[test]

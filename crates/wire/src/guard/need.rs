@@ -52,7 +52,7 @@ fn public(service: &str, method: &str) -> Option<Need> {
         ("ClusterService", "Status" | "Members")
         | ("BucketService", "Plan" | "Get" | "List" | "Explain" | "Watch" | "Logs" | "History")
         | ("JobService", "List" | "Get" | "Subtasks" | "Explain" | "Watch" | "Logs")
-        | ("ModuleService" | "BackendService", "Get" | "List")
+        | ("ModuleService" | "BackendService" | "SinkService", "Get" | "List")
         | ("NodeService", "List" | "Get" | "Affinity")
         | ("EventService", "List" | "Watch")
         | ("SecretService", "List")
@@ -71,6 +71,7 @@ fn public(service: &str, method: &str) -> Option<Need> {
         | ("ClusterService", "CreateToken" | "ListTokens" | "RevokeToken")
         | ("ModuleService", "Apply" | "Delete" | "BeginPush" | "PushPiece" | "FinishPush")
         | ("BackendService", "Apply" | "Delete")
+        | ("SinkService", "Apply" | "Test" | "Delete")
         | ("SecretService", "Put" | "Delete")
         | ("NodeService", "Forget") => Need::Admin,
         ("SecretService", "Set") => Need::Carried,
@@ -105,7 +106,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 88);
+        assert_eq!(calls, 93);
     }
 
     #[test]

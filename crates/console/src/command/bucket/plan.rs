@@ -67,7 +67,7 @@ impl Plan {
         let planned = written.documents().map(async |(_, document)| {
             let outcome = outcome(document, &checked);
             match document {
-                Document::Module(_) | Document::Job(_) | Document::Backend(_) => {
+                Document::Module(_) | Document::Job(_) | Document::Backend(_) | Document::Sink(_) => {
                     Ok(Planned::bare(outcome, &checked))
                 }
                 Document::Bucket(put) => {

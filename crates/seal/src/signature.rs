@@ -1,0 +1,28 @@
+//! Signatures of what is sent to who shares a secret with us: HMAC with SHA-256 (RFC 2104).
+
+use ring::hmac;
+
+/// The signature of some bytes with a key, in hexadecimal digits.
+pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> String {
+    let mut signing = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+    for part in parts {
+        signing.update(part);
+    }
+    signing.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4231, test cases 1, 2 and 6.
+    #[test]
+    fn signatures_are_those_that_others_make() {
+        let one = hmac_sha256(&[0x0b; 20], &[b"Hi There"]);
+        assert_eq!(one, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+        let two = hmac_sha256(b"Jefe", &[b"what do ya want ", b"for nothing?"]);
+        assert_eq!(two, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        let long = hmac_sha256(&[0xaa; 131], &[b"Test Using Larger Than Block-Size Key - Hash Key First"]);
+        assert_eq!(long, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+    }
+}

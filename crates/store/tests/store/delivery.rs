@@ -1,0 +1,91 @@
+//! What sinks read of history: all of it, once, in order, whatever is read at once; and what was dropped before they came.
+
+use sheaf_model::*;
+use sheaf_store::{Ahead, Delivery, Retention};
+
+use crate::jobs::{World, broken};
+
+fn ahead(world: &World, after: Revision, limit: usize, subtasks: bool) -> Delivery {
+    world.store.reader().ahead(&Ahead { after, limit, subtasks }).expect("it is read")
+}
+
+/// Everything after a revision, so many at a time.
+fn all(world: &World, mut after: Revision, limit: usize) -> Vec<Deliverable> {
+    let mut found = Vec::new();
+    loop {
+        let Delivery { found: more, to, more: there_is_more, dropped_to } = ahead(world, after, limit, true);
+        assert_eq!(dropped_to, None);
+        assert!(more.iter().all(|it| it.event.revision > after && it.event.revision <= to));
+        found.extend(more);
+        if !there_is_more {
+            return found;
+        }
+        assert!(to > after, "it goes on");
+        after = to;
+    }
+}
+
+#[test]
+fn all_of_history_is_read_in_order_with_what_failed_whatever_is_read_at_once() {
+    let mut world = World::new();
+    let begin = Revision(world.ask("SELECT max(revision) FROM events")[0][0].parse().expect("a number"));
+    world.submit("a", 90, |spec| (spec.retry.max_attempts, spec.retry.backoff_min) = (2, Span(1)));
+    world.submit("b", 1, |_| {});
+    while let granted @ [_, ..] = &world.dispatch(1)[..] {
+        world.end(granted, |subtask| if subtask % 3 == 0 { broken("no licence") } else { Ending::Finished });
+    }
+    let whole = all(&world, begin, 10_000);
+    let kinds = |kind: &str| whole.iter().filter(|it| it.event.kind == kind).count();
+    assert_eq!((kinds("subtask.retried"), kinds("subtask.failed")), (30, 1));
+    assert_eq!((kinds("job.submitted"), kinds("job.failed")), (2, 1));
+    let failed = whole.iter().position(|it| it.event.kind == "job.failed").expect("b failed");
+    assert_eq!(whole[failed - 1].event.kind, "subtask.failed", "what made it fail comes before");
+    let one = whole.iter().find(|it| it.event.kind == "subtask.failed").expect("one");
+    let end = one.end.as_ref().expect("which");
+    assert_eq!(
+        (one.event.subject.as_str(), end.attempt, end.class.as_str(), end.exit_code),
+        ("b", 1, "exit", Some(2))
+    );
+    assert!(
+        one.event.node.starts_with('n') && one.event.message == "no licence" && !end.fingerprint.is_empty()
+    );
+    let mut ids: Vec<String> = whole.iter().map(Deliverable::id).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), whole.len(), "each has a name of its own");
+    for limit in [1, 2, 7] {
+        assert_eq!(all(&world, begin, limit), whole, "{limit} at a time");
+    }
+    let plain = ahead(&world, begin, 10_000, false).found;
+    assert!(plain.iter().all(|it| it.end.is_none()) && plain.len() == whole.len() - 31);
+    let end = whole.last().expect("much").event.revision;
+    assert_eq!(all(&world, end, 10), []);
+}
+
+#[test]
+fn more_in_one_revision_than_is_read_at_once_is_read_whole() {
+    let mut world = World::new();
+    let begin = ahead(&world, Revision(0), 10_000, true).to;
+    world.submit("a", 500, |_| {});
+    let granted = world.dispatch(500);
+    world.end(&granted, |_| broken("no licence"));
+    let whole = all(&world, begin, 3);
+    assert_eq!(whole.iter().filter(|it| it.end.is_some()).count(), 500);
+}
+
+#[test]
+fn what_was_dropped_before_it_was_read_is_said() {
+    let mut world = World::new();
+    world.submit("a", 5, |_| {});
+    let granted = world.dispatch(5);
+    world.end(&granted, |_| broken("no licence"));
+    let end = ahead(&world, Revision(0), 10_000, true).to;
+    let retention = Retention { age: Span::seconds(3600), events: 2 };
+    let now = world.now;
+    while world.store.prune(&retention, now).expect("pruned") > 0 {}
+    let late = ahead(&world, Revision(1), 10_000, false);
+    assert!(late.dropped_to.is_some_and(|to| to < end) && late.found.len() == 2, "{late:?}");
+    let dropped = late.dropped_to.expect("so far");
+    assert_eq!(ahead(&world, dropped, 10_000, false).dropped_to, None, "who had read so far missed nothing");
+    assert_eq!(ahead(&world, end, 10_000, true).dropped_to, None);
+}

@@ -1,0 +1,55 @@
+//! The server side of `sheaf.v1.SinkService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{SinkApi, convert};
+use crate::call;
+use crate::proto::v1;
+use crate::proto::v1::sink_service_server::SinkService;
+
+/// Messages in, questions to `A`, messages out.
+#[derive(Debug)]
+pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+
+#[tonic::async_trait]
+impl<A: SinkApi> SinkService for Serve<A> {
+    async fn apply(
+        &self,
+        request: Request<v1::ApplySinkRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        call::unary(request, convert::apply, |caller, ask| self.0.apply(caller, ask), Into::into).await
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListSinksRequest>,
+    ) -> Result<Response<v1::ListSinksResponse>, Status> {
+        call::unary(request, |q, _| convert::list(q), |caller, ask| self.0.list(caller, ask), Into::into)
+            .await
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetSinkRequest>,
+    ) -> Result<Response<v1::GetSinkResponse>, Status> {
+        let read = |q: v1::GetSinkRequest, _: &crate::Caller| convert::sink_name(&q.name);
+        call::unary(request, read, |caller, ask| self.0.get(caller, ask), Into::into).await
+    }
+
+    async fn test(
+        &self,
+        request: Request<v1::TestSinkRequest>,
+    ) -> Result<Response<v1::TestSinkResponse>, Status> {
+        let read = |q: v1::TestSinkRequest, _: &crate::Caller| convert::sink_name(&q.name);
+        call::unary(request, read, |caller, ask| self.0.test(caller, ask), Into::into).await
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteSinkRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        call::unary(request, convert::delete, |caller, ask| self.0.delete(caller, ask), Into::into).await
+    }
+}
