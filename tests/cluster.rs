@@ -19,6 +19,7 @@
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `crowd` | 3, and 300 that are only sessions | a storm of sessions costs no election and no lease |
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
+//! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
 //! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
 //! | `input` | 1 | everything that people and programs can get wrong |
 //!
@@ -92,6 +93,8 @@ mod starved;
 mod stop;
 #[path = "cluster/storm.rs"]
 mod storm;
+#[path = "cluster/top.rs"]
+mod top;
 #[path = "cluster/trial.rs"]
 mod trial;
 #[path = "cluster/twenty.rs"]
@@ -119,6 +122,15 @@ fn placement() {
     stop::cases(&mut cases, &cluster);
     people::cases(&mut cases, &cluster);
     reload::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// The cluster on the whole screen; at last nodes are lost.
+#[test]
+fn top() {
+    let cluster = Cluster::start(3);
+    let mut cases = Cases::of("top");
+    top::cases(&mut cases, &cluster);
     cases.end();
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!  Machine ── takes the machine-wide lock, has the binary built, owns a directory; its end leaves no process
 //!     └── Cluster ── agents with ports, config files and data directories of their own
-//!            ├── Agent ── start, signal, kill, log        └── cli ── Output, Follower
+//!            ├── Agent ── start, signal, kill, log        └── cli ── Output, Follower; screen ── Screen
 //!            └── Cases ── many cases on one cluster, each with its name and its time
 //! ```
 //!
@@ -30,6 +30,7 @@ pub mod nemesis;
 pub mod net;
 mod ports;
 pub mod processes;
+pub mod screen;
 pub mod syscalls;
 pub mod wait;
 pub mod web;
