@@ -1,5 +1,6 @@
 //! A terminal with somebody in front of it: a command on a pseudo terminal of its own, and what is on its screen.
 
+use std::fs::File;
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
@@ -164,18 +165,40 @@ impl Screen {
         processes::signal(self.pid(), signal);
     }
 
+    /// Takes the terminal away, as a line that breaks does, and gives the command's exit status.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn hang_up(mut self) -> i32 {
+        self.stop_reading();
+        let nowhere = File::open("/dev/null").expect("there is a null device");
+        drop(std::mem::replace(&mut self.person, nowhere.into()));
+        self.code()
+    }
+
+    fn code(&mut self) -> i32 {
+        use std::os::unix::process::ExitStatusExt as _;
+        let what = format!("{} ends", self.command);
+        let status = wait_for(&what, ENDS_WITHIN, || match self.child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            other => Err(format!("{other:?}:\n{}", self.text())),
+        });
+        status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    }
+
+    fn stop_reading(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+
     /// Waits until the command has ended, and says how it left the terminal.
     ///
     /// # Panics
     /// If it does not end.
     pub fn end(mut self) -> Left {
-        use std::os::unix::process::ExitStatusExt as _;
-        let what = format!("{} ends", self.command);
-        let status = wait_for(&what, ENDS_WITHIN, || match self.child.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            other => Err(format!("{other:?}:\n{}", self.seen().parser.screen().contents())),
-        });
-        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        let code = self.code();
         // What it wrote last may still be on its way.
         let restored = wait_for(&format!("{} gave the terminal back", self.command), ENDS_WITHIN, || {
             let now = tcgetattr(&self.peer).map_err(|error| error.to_string())?;
@@ -195,10 +218,7 @@ impl Drop for Screen {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(reader) = self.reader.take() {
-            let _ = reader.join();
-        }
+        self.stop_reading();
     }
 }
 

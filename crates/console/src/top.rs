@@ -74,7 +74,10 @@ fn suits(is_terminal: bool, term: &str, format: Format) -> Result<(), Failure> {
         return Err(Failure::usage("sheaf top needs a terminal on stdin and stdout", ELSEWHERE));
     }
     if term == "dumb" {
-        return Err(Failure::usage("sheaf top needs a terminal that can move its cursor, TERM is dumb", ELSEWHERE));
+        return Err(Failure::usage(
+            "sheaf top needs a terminal that can move its cursor, TERM is dumb",
+            ELSEWHERE,
+        ));
     }
     if format != Format::Table {
         return Err(Failure::usage("sheaf top has no output formats", ELSEWHERE));

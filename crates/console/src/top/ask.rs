@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use sheaf_model::view::{
-    BucketRow, BucketStatus, ClusterStatus, Concern, EventRow, Explanation, JobExplanation, JobRow, JobStatus,
-    NodeDetail, NodeRow, SubtaskRow,
+    BucketRow, BucketStatus, ClusterStatus, Concern, EventRow, Explanation, JobExplanation, JobRow,
+    JobStatus, NodeDetail, NodeRow, SubtaskRow,
 };
 use sheaf_model::{BucketName, JobName, Selector, SubtaskState};
 use sheaf_wire::Filter;
@@ -189,7 +189,9 @@ mod tests {
     #[test]
     fn a_log_keeps_its_end_and_counts_what_is_gone() {
         let known = Piece::Whole(lines(0, LINES)).after(None);
-        let Answer::Lines(log) = Piece::More(lines(LINES, LINES + 5)).after(Some(known)) else { panic!("a log") };
+        let Answer::Lines(log) = Piece::More(lines(LINES, LINES + 5)).after(Some(known)) else {
+            panic!("a log")
+        };
         assert_eq!((log.lines.len(), log.dropped, log.lines[0].text.as_str()), (LINES, 5, "5"));
         let Answer::Lines(log) = Piece::Whole(lines(0, 1)).after(Some(lines(0, 9))) else { panic!("a log") };
         assert_eq!((log.lines.len(), log.dropped), (1, 0), "a new beginning");

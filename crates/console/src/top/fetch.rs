@@ -92,7 +92,8 @@ async fn stream(client: &Client, desk: &Desk) -> Option<Result<Then, ApiError>> 
         Ask::Job(name) => Box::pin(job(client, desk, name)).await,
         Ask::Events(filter) => Box::pin(events(client, desk, filter)).await,
         Ask::BucketLogs(name) => {
-            let of = LogsOf { bucket: name.clone(), follow: true, since: None, tail: Some(TAIL), previous: false };
+            let of =
+                LogsOf { bucket: name.clone(), follow: true, since: None, tail: Some(TAIL), previous: false };
             match client.bucket_logs(BucketLogs { of, node: None }).await {
                 Ok(lines) => log(desk, lines).await.map(|()| Then::Again),
                 Err(error) => Err(error),
@@ -146,7 +147,8 @@ async fn events(client: &Client, desk: &Desk, filter: &EventFilter) -> Result<Th
     let after = page.events.first().map(Cursor::of);
     let known = page.events.into_iter().map(EventRow::from).collect();
     desk.whole(Answer::Events(known)).await;
-    let mut more = client.watch_events(WatchEvents { after, filter: filter.clone() }).await?.ready_chunks(CHUNK);
+    let mut more =
+        client.watch_events(WatchEvents { after, filter: filter.clone() }).await?.ready_chunks(CHUNK);
     while let Some(chunk) = more.next().await {
         let events: Result<VecDeque<EventRow>, ApiError> =
             chunk.into_iter().map(|event| event.map(EventRow::from)).collect();
@@ -218,9 +220,13 @@ async fn attention(client: &Client) -> Result<Vec<Concern>, ApiError> {
     let status = client.cluster_status().await?;
     let page = || PageOf { size: LOOKED_AT, ..PageOf::default() };
     let other_than = |key: &str, words: &[&str]| Filter {
-        terms: words.iter().map(|word| Term { key: key.to_owned(), not: true, value: (*word).to_owned() }).collect(),
+        terms: words
+            .iter()
+            .map(|word| Term { key: key.to_owned(), not: true, value: (*word).to_owned() })
+            .collect(),
     };
-    let nodes = client.list_nodes(ListNodes { page: page(), filter: other_than("status", &["ready", "left"]) });
+    let nodes =
+        client.list_nodes(ListNodes { page: page(), filter: other_than("status", &["ready", "left"]) });
     let fine = [BucketState::Running, BucketState::Suspended].map(BucketState::as_str);
     let buckets = client.list_buckets(ListBuckets { page: page(), filter: other_than("state", &fine) });
     let over = other_than("state", &["finished", "failed", "canceled"]);

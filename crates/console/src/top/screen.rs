@@ -142,7 +142,9 @@ impl Page {
     /// What a filter may say here.
     pub(super) const fn filter_help(self) -> &'static str {
         match self {
-            Self::Buckets => "part of a name, or state=unplaced owner=eo node=n1 label.team=web type!=harvest",
+            Self::Buckets => {
+                "part of a name, or state=unplaced owner=eo node=n1 label.team=web type!=harvest"
+            }
             Self::Nodes => "part of a name, or status=lost label=zone=a voter=true",
             Self::Jobs => "part of a name, or state=failed module=ndvi owner=eo",
             Self::Events => "any text, or subject=/logs/web kind=bucket node=n1",
@@ -308,14 +310,8 @@ pub(super) fn events(place: &Place, text: &str) -> (EventFilter, String) {
 fn subtasks(job: &JobName, look: &Look, rows: u32) -> SubtasksOf {
     let (size, token) = window(look, rows);
     let text = look.filter.trim();
-    let mut of = SubtasksOf {
-        job: job.clone(),
-        size,
-        token,
-        states: Vec::new(),
-        selector: None,
-        condition: None,
-    };
+    let mut of =
+        SubtasksOf { job: job.clone(), size, token, states: Vec::new(), selector: None, condition: None };
     let state = |word: &str| SubtaskState::ALL.into_iter().find(|state| state.as_str() == word.trim());
     let states: Option<Vec<SubtaskState>> = text.split(',').map(state).collect();
     if let Some(mut states) = states {
@@ -360,7 +356,10 @@ mod tests {
     fn events_are_those_of_the_place() {
         let bucket = Place::Bucket(BucketName::new("/logs/web").expect("a name"));
         let (filter, rest) = events(&bucket, "kind=instance exit 3 subject=");
-        assert_eq!((filter.subject.as_deref(), filter.kind.as_deref()), (Some("/logs/web"), Some("instance")));
+        assert_eq!(
+            (filter.subject.as_deref(), filter.kind.as_deref()),
+            (Some("/logs/web"), Some("instance"))
+        );
         assert_eq!(rest, "exit 3 subject=");
         assert_eq!(events(&Place::Tab(Tab::Events), "node=n1").0.node.as_deref(), Some("n1"));
     }

@@ -206,7 +206,11 @@ fn written(state: &State, screen: &Screen) -> Sheet {
         (_, Answer::Attempts(rows)) => job::attempts(rows, now),
         (page, Answer::Lines(lines)) => {
             let empty = if page == Page::Output { "nothing was printed" } else { "nothing was printed yet" };
-            Sheet { body: Body::Log(log(lines, screen.look(), state.size.1.saturating_sub(FRAME))), empty: empty.to_owned(), ..Sheet::default() }
+            Sheet {
+                body: Body::Log(log(lines, screen.look(), state.size.1.saturating_sub(FRAME))),
+                empty: empty.to_owned(),
+                ..Sheet::default()
+            }
         }
         (_, Answer::Cluster(_) | Answer::Concerns(_)) => Sheet::default(),
     }
@@ -250,7 +254,8 @@ mod tests {
 
     #[test]
     fn amounts_are_compared_in_one_unit() {
-        let mut cells = ["2h", "119s", "-", "3d", "2m", "7.6GiB/15GiB", "512.0MiB/15GiB", "45%", "1,024", "2/3"];
+        let mut cells =
+            ["2h", "119s", "-", "3d", "2m", "7.6GiB/15GiB", "512.0MiB/15GiB", "45%", "1,024", "2/3"];
         cells.sort_by(|a, b| amounts(a, b));
         let sorted = ["-", "2/3", "45%", "119s", "2m", "1,024", "2h", "3d", "512.0MiB/15GiB", "7.6GiB/15GiB"];
         assert_eq!(cells, sorted);

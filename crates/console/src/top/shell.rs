@@ -135,7 +135,8 @@ impl Shell {
         });
         for ask in wanted {
             if !self.asked.iter().any(|(asked, _)| *asked == ask) {
-                let fetch = fetch::keep(self.client.clone(), ask.clone(), self.link.number, self.send.clone());
+                let fetch =
+                    fetch::keep(self.client.clone(), ask.clone(), self.link.number, self.send.clone());
                 self.asked.push((ask, self.fetches.spawn(fetch)));
             }
         }

@@ -109,7 +109,9 @@ pub(super) fn draw(state: &State, buffer: &mut Buffer, colour: bool) -> Option<P
 
 fn small(paper: &mut Paper<'_>, width: u16, height: u16) {
     let (columns, lines) = SMALLEST;
-    let text = format!("This terminal is {width}x{height}; sheaf top needs {columns}x{lines}. Enlarge it, or q to quit.");
+    let text = format!(
+        "This terminal is {width}x{height}; sheaf top needs {columns}x{lines}. Enlarge it, or q to quit."
+    );
     for (y, line) in (0..height).zip(wrap(&text, width.into(), 0)) {
         paper.line(0, y, &line, Ink::Plain);
     }

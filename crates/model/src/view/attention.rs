@@ -31,13 +31,7 @@ pub struct Concern {
 
 impl Concern {
     /// One thing to look at.
-    pub fn new(
-        level: Level,
-        kind: &'static str,
-        subject: &str,
-        state: &str,
-        why: impl Into<String>,
-    ) -> Self {
+    pub fn new(level: Level, kind: &'static str, subject: &str, state: &str, why: impl Into<String>) -> Self {
         Self { level, kind, subject: subject.to_owned(), state: state.to_owned(), why: why.into() }
     }
 }

@@ -12,12 +12,18 @@ pub(super) fn tell(state: &State, screen: &Screen, sheet: &mut Sheet) {
     let (word, meaning) = match answer {
         Answer::Bucket(status) => {
             let about = status.state.about();
-            (status.state.as_str().to_owned(), if status.message.is_empty() { about } else { &status.message })
+            (
+                status.state.as_str().to_owned(),
+                if status.message.is_empty() { about } else { &status.message },
+            )
         }
         Answer::Node(detail) => (detail.row.status.clone(), detail.facts.reason.as_str()),
         Answer::Job(status) => {
             let about = about(status.state);
-            (status.state.as_str().to_owned(), if status.message.is_empty() { about } else { &status.message })
+            (
+                status.state.as_str().to_owned(),
+                if status.message.is_empty() { about } else { &status.message },
+            )
         }
         Answer::Why(why) => {
             let word = why.subtask.as_ref().map_or("", |row| row.state.as_str());

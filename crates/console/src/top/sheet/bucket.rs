@@ -40,7 +40,10 @@ pub(super) fn gates(explanation: &Explanation, now: Timestamp) -> Sheet {
     let mut head = Vec::new();
     if let Some(decision) = &explanation.decision {
         let since = ago(now, Some(&decision.at));
-        head.push(format!("chosen: {}, {since}, under epoch {}: {}", decision.chosen, decision.epoch, decision.why));
+        head.push(format!(
+            "chosen: {}, {since}, under epoch {}: {}",
+            decision.chosen, decision.epoch, decision.why
+        ));
         head.extend(decision.runners_up.iter().take(3).map(|other| format!("not chosen: {other}")));
         head.push(String::new());
     }

@@ -26,15 +26,32 @@ pub(super) fn list(part: &Rows<JobRow>, now: Timestamp) -> Sheet {
 pub(super) fn failures(status: &JobStatus, now: Timestamp) -> Sheet {
     let over = status.state.is_over();
     let failed = &status.failed_attempts;
-    let classes = [(failed.exit, "exit"), (failed.lost, "lost"), (failed.timeout, "timeout"), (failed.backend, "backend")];
+    let classes = [
+        (failed.exit, "exit"),
+        (failed.lost, "lost"),
+        (failed.timeout, "timeout"),
+        (failed.backend, "backend"),
+    ];
     let classes = classes.iter().filter(|(count, _)| *count > 0);
     let classes: Vec<String> =
         classes.map(|(count, class)| format!("{} {class}", text::thousands(*count))).collect();
     let pace = pace(status, now);
     let mut head = super::facts(&[
-        ("progress", format!("{} {}% of {}", bar(status.progress), status.progress, text::thousands(status.count))),
+        (
+            "progress",
+            format!("{} {}% of {}", bar(status.progress), status.progress, text::thousands(status.count)),
+        ),
         ("subtasks", counted(&status.counts)),
-        ("pace", if over { String::new() } else if pace.is_empty() { "nothing ended lately".to_owned() } else { pace }),
+        (
+            "pace",
+            if over {
+                String::new()
+            } else if pace.is_empty() {
+                "nothing ended lately".to_owned()
+            } else {
+                pace
+            },
+        ),
         ("attempts failed", classes.join(", ")),
         ("module", format!("{}, priority {}", status.module, status.priority)),
         ("at most", status.max_running.map(|most| format!("{most} at a time")).unwrap_or_default()),
@@ -84,7 +101,8 @@ pub(super) fn why(explanation: &JobExplanation, now: Timestamp) -> Sheet {
 
 /// Every attempt at a subtask.
 pub(super) fn attempts(rows: &[AttemptRow], now: Timestamp) -> Sheet {
-    let grid = Grid::of(rows, false, now, |row| (Some(Target::Output(row.attempt)), vec![row.message.clone()]));
+    let grid =
+        Grid::of(rows, false, now, |row| (Some(Target::Output(row.attempt)), vec![row.message.clone()]));
     Sheet { body: Body::Table(grid), empty: "it was not tried yet".to_owned(), ..Sheet::default() }
 }
 

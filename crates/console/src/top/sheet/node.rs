@@ -23,7 +23,8 @@ pub(super) fn list(part: &Rows<NodeRow>, now: Timestamp) -> Sheet {
 
 /// What runs here, since when and why.
 pub(super) fn runs(detail: &NodeDetail, now: Timestamp) -> Sheet {
-    let grid = Grid::of(&detail.affinity, false, now, |row| (bucket::target(&row.bucket), vec![row.why.clone()]));
+    let grid =
+        Grid::of(&detail.affinity, false, now, |row| (bucket::target(&row.bucket), vec![row.why.clone()]));
     let empty = "nothing runs here; the page gates of a bucket says why not".to_owned();
     Sheet { body: Body::Table(grid), empty, ..Sheet::default() }
 }

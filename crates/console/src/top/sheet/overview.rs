@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use sheaf_model::view::{ClusterStatus, Concern, EventRow, Level};
 use sheaf_model::{BucketName, JobName, Timestamp};
 
-use super::super::ask::{Ask, Answer};
+use super::super::ask::{Answer, Ask};
 use super::super::screen::Place;
 use super::super::state::State;
 use super::{Body, Grid, Sheet, Target, facts};
@@ -72,7 +72,8 @@ fn cluster(status: &ClusterStatus) -> Vec<String> {
         let said: Vec<String> = said.map(|(count, word)| format!("{count} {word}")).collect();
         if said.is_empty() { "none".to_owned() } else { said.join(", ") }
     };
-    let secured = if status.secured { "secured" } else { "NOT secured: whoever reaches it may do everything" };
+    let secured =
+        if status.secured { "secured" } else { "NOT secured: whoever reaches it may do everything" };
     let leader = match &status.leader {
         Some(leader) => format!("{leader}, in term {}, log at {}", status.term, status.commit),
         None => "NONE: nothing can be decided".to_owned(),
@@ -86,10 +87,7 @@ fn cluster(status: &ClusterStatus) -> Vec<String> {
         ("cluster", format!("{}, {secured}", status.cluster)),
         ("leader", leader),
         ("voters", format!("{}, {tolerance}", count(voters, "voter"))),
-        (
-            "nodes",
-            counted(&[(nodes.ready, "ready"), (nodes.lost, "LOST"), (nodes.draining, "draining")]),
-        ),
+        ("nodes", counted(&[(nodes.ready, "ready"), (nodes.lost, "LOST"), (nodes.draining, "draining")])),
         (
             "buckets",
             counted(&[
@@ -148,7 +146,11 @@ fn said(event: &EventRow) -> Vec<String> {
     };
     vec![
         format!("{}  {}  {}{change}", event.at, event.kind, event.subject),
-        format!("by {}{}", event.actor, if event.node.is_empty() { String::new() } else { format!(", on {}", event.node) }),
+        format!(
+            "by {}{}",
+            event.actor,
+            if event.node.is_empty() { String::new() } else { format!(", on {}", event.node) }
+        ),
         event.message.clone(),
     ]
 }

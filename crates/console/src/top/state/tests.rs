@@ -86,7 +86,9 @@ fn a_long_list_is_walked_page_by_page() {
     answered(&mut state, rows(&["/a", "/b"], "/b"));
     assert_eq!(chosen(&state), "/b", "at the end of the page before");
     press(&mut state, "s");
-    assert!(matches!(state.ask(state.screen()), Ask::Buckets(part) if part.size == 1000 && part.token.is_empty()));
+    assert!(
+        matches!(state.ask(state.screen()), Ask::Buckets(part) if part.size == 1000 && part.token.is_empty())
+    );
 }
 
 #[test]
@@ -112,7 +114,9 @@ fn a_filter_is_written_applied_and_cleared() {
     assert_eq!(state.typing.as_deref(), Some("webq"));
     state.press(Key::Backspace);
     press(&mut state, "\n");
-    assert!(matches!(state.ask(state.screen()), Ask::Buckets(part) if part.filter.to_string() == "name=*web*"));
+    assert!(
+        matches!(state.ask(state.screen()), Ask::Buckets(part) if part.filter.to_string() == "name=*web*")
+    );
     press(&mut state, "/x\x1b");
     assert_eq!(state.screen().look().filter, "web", "left as it was");
     press(&mut state, "\x1b");
@@ -198,9 +202,26 @@ fn what_is_not_answered_stays_and_is_said_to_be_old() {
 #[test]
 fn any_keys_in_any_order_do_no_harm() {
     let all = [
-        Key::Char('s'), Key::Char('S'), Key::Char('/'), Key::Char('j'), Key::Char('?'), Key::Char(' '), Key::Enter,
-        Key::Escape, Key::Backspace, Key::Tab, Key::BackTab, Key::Up, Key::Down, Key::Left, Key::Right, Key::Home,
-        Key::End, Key::PageUp, Key::PageDown, Key::Control('u'),
+        Key::Char('s'),
+        Key::Char('S'),
+        Key::Char('/'),
+        Key::Char('j'),
+        Key::Char('?'),
+        Key::Char(' '),
+        Key::Enter,
+        Key::Escape,
+        Key::Backspace,
+        Key::Tab,
+        Key::BackTab,
+        Key::Up,
+        Key::Down,
+        Key::Left,
+        Key::Right,
+        Key::Home,
+        Key::End,
+        Key::PageUp,
+        Key::PageDown,
+        Key::Control('u'),
     ];
     let mut state = state();
     let mut seed = 1_u64;

@@ -41,7 +41,7 @@ pub(super) fn top(paper: &mut Paper<'_>, state: &State, sheet: &Sheet) {
 
 fn stands(state: &State) -> String {
     let Some(Answer::Cluster(status)) = state.answer(&Ask::Cluster) else {
-        return format!("sheaf top  asking {} ...", state.link.address);
+        return format!("sheaf top: asking {} ...", state.link.address);
     };
     let leader = match &status.leader {
         Some(leader) => format!("leader {leader}"),
@@ -50,7 +50,7 @@ fn stands(state: &State) -> String {
     let voters = status.members.iter().filter(|member| member.voter).count();
     let lost = if status.nodes.lost > 0 { format!(", {} LOST", status.nodes.lost) } else { String::new() };
     format!(
-        "sheaf top  {leader}  {}, {} may fail  {} ready{lost}  by {}",
+        "{leader}  {}, {} may fail  {} ready{lost}  by {}",
         count(voters, "voter"),
         status.fault_tolerance,
         count(status.nodes.ready as usize, "node"),

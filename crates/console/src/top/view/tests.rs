@@ -74,21 +74,23 @@ fn buckets(state: &mut State) {
 #[test]
 fn the_overview_begins_with_what_needs_attention() {
     let mut state = state();
-    let unplaced = Concern::new(Level::Act, "bucket", "/crawl", "unplaced", "none of 5 nodes is available: 5 refuse");
-    let lost = Concern::new(Level::Act, "node", "n3", "lost", "its lease is over; what could go elsewhere did");
+    let unplaced =
+        Concern::new(Level::Act, "bucket", "/crawl", "unplaced", "none of 5 nodes is available: 5 refuse");
+    let lost =
+        Concern::new(Level::Act, "node", "n3", "lost", "its lease is over; what could go elsewhere did");
     answered(&mut state, Answer::Concerns(vec![lost, unplaced]));
-    insta::assert_snapshot!(shown(&state));
+    insta::assert_snapshot!(shown(&state), @"");
 }
 
 #[test]
 fn buckets_and_their_gates_fit_a_small_terminal() {
     let mut state = state();
     buckets(&mut state);
-    insta::assert_snapshot!("buckets", shown(&state));
+    insta::assert_snapshot!(shown(&state), @"");
     press(&mut state, "G\n>");
     answered(&mut state, Answer::Explain(Box::new(bucket::explanation())));
     press(&mut state, "jj");
-    insta::assert_snapshot!("gates", shown(&state));
+    insta::assert_snapshot!(shown(&state), @"");
     state.size = (200, 50);
     assert!(shown(&state).contains("web-16"), "a large one shows more");
 }
@@ -100,7 +102,7 @@ fn a_job_is_read_at_a_glance() {
     answered(&mut state, Answer::Jobs(Rows { rows: vec![job::row(job::status())], next: String::new() }));
     press(&mut state, "\n");
     answered(&mut state, Answer::Job(Box::new(job::status())));
-    insta::assert_snapshot!(shown(&state));
+    insta::assert_snapshot!(shown(&state), @"");
 }
 
 #[test]
@@ -114,7 +116,11 @@ fn what_a_log_says_to_a_terminal_is_only_shown() {
         stream: LogStream::Stderr,
         text: text.to_owned(),
     };
-    let lines = [line("\x1b]0;owned\x07\x1b[2J\x1b[Hgone"), line("wide 日本語 \u{202e}txt"), line(&"long ".repeat(40))];
+    let lines = [
+        line("\x1b]0;owned\x07\x1b[2J\x1b[Hgone"),
+        line("wide 日本語 \u{202e}txt"),
+        line(&"long ".repeat(40)),
+    ];
     answered(&mut state, Answer::Lines(Lines { lines: lines.into(), ..Lines::default() }));
     let text = shown(&state);
     assert!(text.contains("n␛[31m1 ! ␛]0;owned␇␛[2J␛[Hgone"), "{text}");
@@ -128,7 +134,9 @@ fn what_a_log_says_to_a_terminal_is_only_shown() {
 fn without_colour_words_and_marks_say_the_same() {
     let mut state = state();
     buckets(&mut state);
-    let plain = |buffer: &Buffer| buffer.content().iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset);
+    let plain = |buffer: &Buffer| {
+        buffer.content().iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset)
+    };
     assert!(plain(&drawn(&state, false)));
     assert!(!plain(&drawn(&state, true)), "states have colours where they may");
     let text = shown(&state);
@@ -140,9 +148,15 @@ fn a_lost_connection_says_how_old_everything_is() {
     let mut state = state();
     buckets(&mut state);
     state.now = Timestamp(NOW.0 + 12_000);
-    state.fold(&Ask::Cluster, Err(ApiError::DeadlineExceeded("no answer from 10.0.0.1:7420 within 4s".to_owned())));
+    state.fold(
+        &Ask::Cluster,
+        Err(ApiError::DeadlineExceeded("no answer from 10.0.0.1:7420 within 4s".to_owned())),
+    );
     let text = shown(&state);
-    assert!(text.starts_with("NO ANSWER for 12s, shown is what was then; asking 10.0.0.1:7420: no answer"), "{text}");
+    assert!(
+        text.starts_with("NO ANSWER for 12s, shown is what was then; asking 10.0.0.1:7420: no answer"),
+        "{text}"
+    );
     assert!(text.contains("12s old") && text.contains("/logs/web"), "{text}");
 }
 
@@ -172,5 +186,9 @@ fn the_help_and_the_keys_fit_80_columns() {
     assert!(!text.contains('…') && text.contains("changes nothing"), "{text}");
     press(&mut state, "x/web");
     let mut buffer = Buffer::empty(Rect::new(0, 0, 80, 24));
-    assert_eq!(draw(&state, &mut buffer, false), Some(Position::new(4, 23)), "the cursor is where one writes");
+    assert_eq!(
+        draw(&state, &mut buffer, false),
+        Some(Position::new(4, 23)),
+        "the cursor is where one writes"
+    );
 }
