@@ -17,7 +17,7 @@ const LINES: [&str; 22] = [
     "  Ctrl-Z              to the shell for a while",
     "  q, Ctrl-C           quit",
     "",
-    "In logs  |  is what a program printed,  !  its complaints,  *  Sheaf's own words.",
+    "In logs  |  is what a program printed,  !  its complaints,  *  Sheaf's words.",
     "A list in its own order is asked for as far as it is on the screen, sorted by a",
     "column its first 1,000 rows. A node that does not answer is replaced by another",
     "voter; how old what is shown is stands in the first line.",
