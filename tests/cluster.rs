@@ -23,6 +23,7 @@
 //! | `crowd` | 3, and 300 that are only sessions | a storm of sessions costs no election and no lease |
 //! | `disk_at_zero` | 3 | an agent whose disk others fill to the last byte votes, and starts |
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
+//! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
 //! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
 //! | `input` | 1 | everything that people and programs can get wrong |
 //!
@@ -104,6 +105,8 @@ mod starved;
 mod stop;
 #[path = "cluster/storm.rs"]
 mod storm;
+#[path = "cluster/top.rs"]
+mod top;
 #[path = "cluster/trial.rs"]
 mod trial;
 #[path = "cluster/twenty.rs"]
@@ -131,6 +134,15 @@ fn placement() {
     stop::cases(&mut cases, &cluster);
     people::cases(&mut cases, &cluster);
     reload::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// The cluster on the whole screen; at last nodes are lost.
+#[test]
+fn top() {
+    let cluster = Cluster::start(3);
+    let mut cases = Cases::of("top");
+    top::cases(&mut cases, &cluster);
     cases.end();
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!  Machine ── takes the machine-wide lock, has the binary built, owns a directory; its end leaves no process
 //!     └── Cluster ── agents with ports, config files and data directories of their own
-//!            ├── Agent ── start, signal, kill, log        └── cli ── Output, Follower
+//!            ├── Agent ── start, signal, kill, log        └── cli ── Output, Follower; screen ── Screen
 //!            └── Cases ── many cases on one cluster, each with its name and its time
 //! ```
 //!
@@ -32,6 +32,7 @@ pub mod net;
 mod ports;
 pub mod processes;
 pub mod receiver;
+pub mod screen;
 pub mod service;
 pub mod syscalls;
 pub mod wait;

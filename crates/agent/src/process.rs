@@ -42,3 +42,8 @@ pub fn vacate() -> io::Result<()> {
 pub fn run_again(program: &Path) -> io::Error {
     Command::new(program).args(std::env::args_os().skip(1)).envs(umask::handed_on()).exec()
 }
+
+/// Whether this process may do everything on its machine.
+pub fn runs_as_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -191,7 +191,7 @@ const PASSED: [&str; 5] = ["instances", "gates", "sockets", "jobs", "artifacts"]
 
 /// Leaves other users nothing of the data directory but the way to what is theirs.
 fn close(dir: &Path) -> std::io::Result<()> {
-    let passable = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+    let passable = if sheaf_agent::runs_as_root() { 0o711 } else { 0o700 };
     for entry in std::fs::read_dir(dir)?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
@@ -316,7 +316,7 @@ mod tests {
         }
         set("", 0o755);
         let data = DataDir::open(&path).expect("opened");
-        let passable = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+        let passable = if sheaf_agent::runs_as_root() { 0o711 } else { 0o700 };
         let found =
             ["", "instances", sheaf_consensus::LOG, "founded-2", "state.db", "state.db-wal", "node.json"]
                 .map(mode);

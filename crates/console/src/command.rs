@@ -25,6 +25,7 @@ use crate::connect::connect;
 use crate::exit::{Exit, Failure};
 use crate::options::Options;
 use crate::output::Terminal;
+use crate::top::Top;
 
 /// The commands that this crate carries out: those that talk to a cluster, and those about the command line itself.
 #[derive(Debug, Subcommand)]
@@ -59,6 +60,8 @@ pub enum ClientCommand {
     Login(login::Login),
     /// What happened, and what happens
     Events(events::Events),
+    /// Watch the cluster on the whole screen: what needs attention, buckets, nodes, jobs, events, logs
+    Top(Top),
     /// Ask with SQL: nodes, buckets, jobs, subtasks, attempts, events, sinks
     Query(query::Query),
     /// Print a completion script for a shell
@@ -111,6 +114,7 @@ async fn carry_out(
         ClientCommand::Node(node) => node.run(&connect(options, out).await?, options.output, out).await,
         ClientCommand::Cluster(verb) => verb.run(options, out).await,
         ClientCommand::Login(login) => login.run(options, out).await,
+        ClientCommand::Top(top) => top.run(options, out).await,
         ClientCommand::Query(query) => query.run(options, out).await,
         ClientCommand::Events(events) => events.run(&connect(options, out).await?, options.output, out).await,
     }

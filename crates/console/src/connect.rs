@@ -23,6 +23,12 @@ pub(crate) async fn connect(options: &Options, out: &mut Terminal) -> Result<Cli
 
 /// A connection to a node of that cluster.
 pub(crate) async fn to(profile: Profile) -> Result<Client, Failure> {
+    let (address, options) = how(profile)?;
+    Ok(Client::connect(&address, options).await?)
+}
+
+/// Where a node of that cluster is, and how it is called.
+pub(crate) fn how(profile: Profile) -> Result<(String, sheaf_wire::Options), Failure> {
     let Profile { address, token, .. } = profile;
     if address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
         return Err(Failure::usage(format!("{address:?} is no address"), "HOST:PORT, like 127.0.0.1:7420"));
@@ -30,7 +36,7 @@ pub(crate) async fn to(profile: Profile) -> Result<Client, Failure> {
     let transport = over(token.as_ref())?;
     let options =
         sheaf_wire::Options { actor: Some(actor()), token, transport, ..sheaf_wire::Options::default() };
-    Ok(Client::connect(&address, options).await?)
+    Ok((address, options))
 }
 
 /// TLS with the authority that the token pins; without one, plain.

@@ -8,7 +8,8 @@
 //!
 //! Read in this order: [`command`] (what there is, one file for each verb), [`options`] and [`profile`] (what they
 //! share), `connect` (which cluster, and its failures in our words), `documents` (`-f`), `wait` (`--wait`),
-//! `table`, `text` and `when` (how answers look), [`output`] (the streams), [`exit`] (how a command ends).
+//! `table`, `text` and `when` (how answers look), [`output`] (the streams), [`exit`] (how a command ends); then [`top`], which
+//! is a program of its own.
 //!
 //! The binary's own command line is put together in `app`, which carries out what starts processes (`agent`,
 //! `dev`, `keep`) and hands everything else to [`run`]:
@@ -39,6 +40,7 @@ pub mod profile;
 pub mod snapshot;
 mod table;
 mod text;
+pub mod top;
 mod wait;
 mod when;
 

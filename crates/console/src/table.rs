@@ -35,6 +35,21 @@ impl Column {
     pub(crate) const fn number(self) -> Self {
         Self { number: true, ..self }
     }
+
+    /// Its head.
+    pub(crate) const fn title(self) -> &'static str {
+        self.title
+    }
+
+    /// Whether it is left out where there is little room.
+    pub(crate) const fn is_wide(self) -> bool {
+        self.wide
+    }
+
+    /// Whether it holds numbers.
+    pub(crate) const fn is_number(self) -> bool {
+        self.number
+    }
 }
 
 /// Something that is listed.

@@ -16,8 +16,8 @@ pub(crate) fn paint(word: &str, on: bool) -> String {
     }
 }
 
-/// The colour of a word of state: green is well, yellow is on its way, red needs somebody.
-fn colour(word: &str) -> Option<u8> {
+/// The colour of a word of state, as a terminal numbers them: green is well, yellow is on its way, red needs somebody.
+pub(crate) fn colour(word: &str) -> Option<u8> {
     match word {
         "running" | "ready" | "created" | "finished" | "submitted" => Some(32),
         "placing" | "starting" | "stopping" | "pending" | "backoff" | "partial" | "joining"

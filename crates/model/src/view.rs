@@ -1,5 +1,6 @@
 //! Answers made for people and scripts. The field names are a promise.
 
+mod attention;
 mod job;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Event, Gate, GateOutcome};
 
+pub use attention::{Concern, Level, concerns};
 pub use job::{FailedAttempts, FailureGroup, JobExplanation, JobRow, JobStatus, SubtaskRow};
 
 /// Where a bucket stands as a whole.

@@ -17,15 +17,14 @@
 //! its token.
 //!
 //! Read in this order: `serve` (connections and their limits), `guard` (who may ask at all), `access` (sessions),
-//! `ask` and `answer` (what all calls share), `api` (the calls), `live` (server-sent events), `attention` and `matrix`
-//! (the two answers that are made here), [`metrics`], `assets`.
+//! `ask` and `answer` (what all calls share), `api` (the calls), `live` (server-sent events), `matrix` (the one answer that
+//! is made here), [`metrics`], `assets`.
 
 mod access;
 mod answer;
 mod api;
 mod ask;
 mod assets;
-mod attention;
 mod guard;
 mod health;
 mod live;

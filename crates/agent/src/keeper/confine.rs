@@ -243,7 +243,7 @@ pub(crate) fn unenforced() -> Vec<String> {
             "limits.open_files {hard} is the most here, what is more is lowered to it: the agent may have no more itself; raise its hard limit (LimitNOFILE of its service)"
         ));
     }
-    if !rustix::process::geteuid().is_root() {
+    if !crate::process::runs_as_root() {
         notes.push("user is possible only for the agent's own: the agent does not run as root".to_owned());
     }
     notes

@@ -89,6 +89,8 @@ impl Bucket {
 }
 
 pub(super) use explain::reasons;
+pub(crate) use explain::word;
+pub(crate) use status::facts;
 #[cfg(test)]
 pub(super) use watch::row;
 

@@ -22,6 +22,7 @@ mod wait;
 mod watch;
 
 pub(crate) use items::first_items;
+pub(crate) use line::{about, counted, pace};
 
 use clap::Subcommand;
 use sheaf_model::{JobName, MeasureError, NameError, Selector};

@@ -254,7 +254,8 @@ fn print(out: &mut Terminal, format: Format, detail: &NodeDetail) -> Result<(), 
     Listing::whole(out, format, affinity)
 }
 
-fn said(row: &NodeRow, facts: &NodeFacts) -> Vec<(&'static str, String)> {
+/// What a node is, in pairs of a word and what it says.
+pub(crate) fn said(row: &NodeRow, facts: &NodeFacts) -> Vec<(&'static str, String)> {
     let modules = match (facts.allow.as_slice(), facts.deny.as_slice()) {
         ([], []) => "all".to_owned(),
         ([], deny) => format!("all but {}", deny.join(", ")),

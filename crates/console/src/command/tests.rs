@@ -77,6 +77,7 @@ fn documented_command_lines_are_understood() {
         "node affinity import-01",
         "node label import-01 gpu old- --remove older",
         "cluster status -o json",
+        "top --address h:1",
         "cluster members",
         "cluster token create --name ci --role operator --on /team-a/ --ttl 90d",
         "cluster token create --role agent --ttl 1h -o json",

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use sheaf_model::view::{Concern, Level, concerns};
 use sheaf_wire::bucket::ListBuckets;
 use sheaf_wire::cluster::ChangeSettings;
 use sheaf_wire::job::ListJobs;
@@ -11,7 +12,6 @@ use sheaf_wire::{Filter, PageOf, Term};
 
 use crate::answer::{self, Answer};
 use crate::ask::{Ask, Change};
-use crate::attention::{Concern, Level, concerns};
 
 /// Rows of each kind that are looked through for what needs attention.
 const LOOKED_AT: u32 = 1000;

@@ -383,12 +383,13 @@ mod tests {
         let bad = [
             ("bucket", v1::PutObjectRequest { bucket: "a".to_owned(), ..good.clone() }),
             ("key", v1::PutObjectRequest { key: "a b".to_owned(), ..good.clone() }),
-            ("value", v1::PutObjectRequest { value: vec![0; OBJECT_VALUE_MAX + 1].into(), ..good.clone() }),
-            ("claim", v1::PutObjectRequest { claim: None, ..good }),
+            ("claim", v1::PutObjectRequest { claim: None, ..good.clone() }),
         ];
         for (field, message) in bad {
             assert_eq!(path(put(&message).map(drop)), field);
         }
+        let large = v1::PutObjectRequest { value: vec![0; OBJECT_VALUE_MAX + 1].into(), ..good };
+        assert!(matches!(put(&large), Err(ApiError::Exhausted(text)) if text.contains("at most 524288")));
         let line = |kind: &str, text: &str| v1::AddStatusLineRequest {
             bucket: "/a".to_owned(),
             claim: Some(v1::Claim::default()),

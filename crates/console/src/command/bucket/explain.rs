@@ -74,7 +74,7 @@ impl Listed for NodeExplanation {
 }
 
 /// What a gate says, in a word.
-pub(super) const fn word(pass: Option<bool>) -> &'static str {
+pub(crate) const fn word(pass: Option<bool>) -> &'static str {
     match pass {
         Some(true) => "pass",
         Some(false) => "refuse",

@@ -100,7 +100,8 @@ fn purge(purge: &PurgeView) -> String {
     waits.into_iter().chain(failed).collect::<Vec<_>>().join("; ")
 }
 
-fn facts(status: &BucketStatus, now: Timestamp) -> Vec<(&'static str, String)> {
+/// What it is, in pairs of a word and what it says.
+pub(crate) fn facts(status: &BucketStatus, now: Timestamp) -> Vec<(&'static str, String)> {
     let affinity = match (status.affinity_epoch, &status.affinity_since) {
         _ if status.node_affinity.is_empty() => "none".to_owned(),
         (Some(epoch), since) => {

@@ -10,7 +10,7 @@ use crate::when;
 const MESSAGE_MAX: usize = 40;
 
 /// What a state means, in half a sentence.
-pub(super) const fn about(state: JobState) -> &'static str {
+pub(crate) const fn about(state: JobState) -> &'static str {
     match state {
         JobState::Running => "subtasks of it can still run",
         JobState::Paused => "nothing new of it is started",
@@ -39,7 +39,7 @@ pub(super) fn line(status: &JobStatus, now: Timestamp) -> String {
 }
 
 /// `812.0/s, 34s left`; empty if nothing is known.
-pub(super) fn pace(status: &JobStatus, now: Timestamp) -> String {
+pub(crate) fn pace(status: &JobStatus, now: Timestamp) -> String {
     let rate = (status.rate_per_s > 0.0).then(|| format!("{:.1}/s", status.rate_per_s));
     let left = status.eta.as_deref().and_then(|eta| humantime::parse_rfc3339(eta).ok());
     let left = left.map(|eta| format!("{} left", when::span(now.until(Timestamp::from_system(eta)))));
@@ -47,7 +47,7 @@ pub(super) fn pace(status: &JobStatus, now: Timestamp) -> String {
 }
 
 /// The counts that are not zero, what is over first.
-pub(super) fn counted(counts: &SubtaskCounts) -> String {
+pub(crate) fn counted(counts: &SubtaskCounts) -> String {
     let all = [
         (counts.finished, "finished"),
         (counts.failed, "failed"),

@@ -1,12 +1,13 @@
-//! What an operator should look at first, worst first.
+//! What an operator should look at first, worst first: the same on every screen.
 
 use serde::Serialize;
-use sheaf_model::view::{BucketRow, BucketState, ClusterStatus, JobRow, NodeRow, SinkRow};
+
+use super::{BucketRow, BucketState, ClusterStatus, JobRow, NodeRow, SinkRow};
 
 /// How much it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Level {
+pub enum Level {
     /// Something does not work.
     Act,
     /// Something works, and would not for long.
@@ -15,32 +16,28 @@ pub(crate) enum Level {
 
 /// One thing to look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Concern {
-    pub(crate) level: Level,
+pub struct Concern {
+    /// How much it matters.
+    pub level: Level,
     /// `cluster`, `node`, `bucket`, `job` or `sink`.
-    pub(crate) kind: &'static str,
+    pub kind: &'static str,
     /// Its name.
-    pub(crate) subject: String,
+    pub subject: String,
     /// A word for where it stands.
-    pub(crate) state: String,
+    pub state: String,
     /// For people.
-    pub(crate) why: String,
+    pub why: String,
 }
 
 impl Concern {
-    pub(crate) fn new(
-        level: Level,
-        kind: &'static str,
-        subject: &str,
-        state: &str,
-        why: impl Into<String>,
-    ) -> Self {
+    /// One thing to look at.
+    pub fn new(level: Level, kind: &'static str, subject: &str, state: &str, why: impl Into<String>) -> Self {
         Self { level, kind, subject: subject.to_owned(), state: state.to_owned(), why: why.into() }
     }
 }
 
 /// Everything that is not as it should be; `buckets` and `jobs` may leave out what is in order.
-pub(crate) fn concerns(
+pub fn concerns(
     status: &ClusterStatus,
     nodes: &[NodeRow],
     buckets: &[BucketRow],
