@@ -180,7 +180,7 @@ impl Worker {
     /// It was told that these are gone.
     pub(crate) fn was_told_of(&mut self, gone: &[JobId]) {
         if let Some(kept) = &mut self.kept {
-            gone.iter().for_each(|job| drop(kept.remove(job)));
+            kept.retain(|job| !gone.contains(job));
         }
     }
 

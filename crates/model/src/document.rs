@@ -76,7 +76,7 @@ impl Document {
     }
 }
 
-/// How many bytes these documents take in the log when they are applied as one. Jobs and backends, which are not, count
+/// How many bytes these documents take in the log when they are applied as one. Jobs, backends and sinks, which are not, count
 /// nothing.
 pub fn transaction_bytes<'a>(documents: impl IntoIterator<Item = &'a Document>) -> usize {
     fn size(value: &impl serde::Serialize) -> usize {
@@ -86,7 +86,7 @@ pub fn transaction_bytes<'a>(documents: impl IntoIterator<Item = &'a Document>) 
     let bytes = documents.into_iter().map(|document| match document {
         Document::Module(spec) => size(&**spec),
         Document::Bucket(put) => size(&**put),
-        Document::Job(_) | Document::Backend(_) => 0,
+        Document::Job(_) | Document::Backend(_) | Document::Sink(_) => 0,
     });
     bytes.sum()
 }

@@ -13,6 +13,7 @@ use sheaf_wire::job::{ExplainJob, JobLogs, ListJobs, ListSubtasks};
 use sheaf_wire::logs::{LogLine, LogsOf};
 use sheaf_wire::node::ListNodes;
 use sheaf_wire::query::RunQuery;
+use sheaf_wire::sink::ListSinks;
 use sheaf_wire::{Answers, ApiError, Client, Filter, Page, PageOf, Term};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -94,7 +95,7 @@ async fn stream(client: &Client, desk: &Desk) -> Option<Result<Then, ApiError>> 
         Ask::BucketLogs(name) => {
             let of =
                 LogsOf { bucket: name.clone(), follow: true, since: None, tail: Some(TAIL), previous: false };
-            match client.bucket_logs(BucketLogs { of, node: None }).await {
+            match client.bucket_logs(BucketLogs { of, node: None, after: Vec::new() }).await {
                 Ok(lines) => log(desk, lines).await.map(|()| Then::Again),
                 Err(error) => Err(error),
             }
@@ -231,11 +232,14 @@ async fn attention(client: &Client) -> Result<Vec<Concern>, ApiError> {
     let buckets = client.list_buckets(ListBuckets { page: page(), filter: other_than("state", &fine) });
     let over = other_than("state", &["finished", "failed", "canceled"]);
     let jobs = client.list_jobs(ListJobs { page: page(), filter: over });
-    let mut found = match futures::try_join!(nodes, buckets, jobs) {
-        Ok((nodes, buckets, jobs)) => concerns(&status, &nodes.rows, &buckets.rows, &jobs.rows),
+    let sinks = client.list_sinks(ListSinks { page: page(), filter: Filter::default() });
+    let mut found = match futures::try_join!(nodes, buckets, jobs, sinks) {
+        Ok((nodes, buckets, jobs, sinks)) => {
+            concerns(&status, &nodes.rows, &buckets.rows, &jobs.rows, &sinks.rows)
+        }
         // Without a leader this is still an answer, and just then it is needed.
         Err(error) => {
-            let mut found = concerns(&status, &[], &[], &[]);
+            let mut found = concerns(&status, &[], &[], &[], &[]);
             found.push(Concern::new(Level::Act, "cluster", "", "not answered", error.to_string()));
             found
         }
