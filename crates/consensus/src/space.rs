@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(act(TOO_LITTLE, true, RESERVE), None);
         // What giving it up has freed does not bring it back, nor are entries accepted for it.
         assert_eq!(act(TOO_LITTLE + BALLAST, false, RESERVE), None);
-        assert!(TOO_LITTLE + BALLAST < RESERVE);
+        const { assert!(TOO_LITTLE + BALLAST < RESERVE) };
         assert_eq!(act(RESERVE + BALLAST, false, RESERVE), None);
         assert_eq!(act(RESERVE + BALLAST + PLENTY, false, RESERVE), Some(Act::Make));
         assert_eq!(act(u64::MAX, true, RESERVE), None);

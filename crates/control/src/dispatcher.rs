@@ -290,9 +290,7 @@ impl Control {
     async fn send(&self, member: &Member, due: PerNode) {
         for (node, jobs) in due {
             for (job, attempts) in jobs {
-                let mut floor = self.floor.lock();
-                floor.nodes().filter(|(it, _)| *it == node).for_each(|(_, worker)| worker.keeps(job));
-                drop(floor);
+                self.floor.keeps(node, job);
                 match self.order(member, job, &attempts).await {
                     Ok(Some(order)) => self.live.lock().say(node, ToNode::Run(vec![order])),
                     Ok(None) => {}

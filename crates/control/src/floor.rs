@@ -73,6 +73,11 @@ impl Floor {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A node keeps something of a job from now on.
+    pub(crate) fn keeps(&self, node: NodeId, job: JobId) {
+        self.lock().nodes().filter(|(it, _)| *it == node).for_each(|(_, worker)| worker.keeps(job));
+    }
+
     /// Leadership begins or is over: nothing is known.
     pub(crate) fn clear(&self) {
         let mut inner = self.lock();

@@ -44,7 +44,7 @@ pub use command::{
 pub use job::Job;
 pub use job::table::Jobs;
 pub use objects::{Entry, Object, Objects};
-pub use sessions::{Sessions, Told};
+pub use sessions::{Heard, Sessions};
 pub use state::{
     Bucket, Cluster, Emergency, Module, Purge, Pushed, Release, Request, Rollout, Secret, State,
 };

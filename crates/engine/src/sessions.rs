@@ -50,12 +50,12 @@ pub struct Sessions {
     /// Leadership is being handed over: nothing is acknowledged or decided.
     frozen: bool,
     /// How far what nodes say has come.
-    told: Told,
+    told: Heard,
 }
 
 /// How far what nodes say has come in one term: whoever shows it looks again when this has moved on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Heard {
     /// Counts sessions that opened and streams that ended: they bear on every bucket.
     pub sessions: u64,
     /// Counts verdicts; see [`Sessions::answered_since`].
@@ -125,7 +125,7 @@ struct Answers {
     revision: Revision,
     first: Moment,
     verdicts: BTreeMap<NodeId, Arc<Verdict>>,
-    /// What [`Told::verdicts`] was when the newest of them came.
+    /// What [`Heard::verdicts`] was when the newest of them came.
     told: u64,
 }
 
@@ -190,16 +190,16 @@ impl Sessions {
             moves: BTreeMap::new(),
             running: BTreeMap::new(),
             frozen: false,
-            told: Told::default(),
+            told: Heard::default(),
         }
     }
 
     /// How far what nodes say has come.
-    pub const fn told(&self) -> Told {
+    pub const fn told(&self) -> Heard {
         self.told
     }
 
-    /// Buckets about which a node answered after [`Told::verdicts`] was so much.
+    /// Buckets about which a node answered after [`Heard::verdicts`] was so much.
     pub fn answered_since(&self, verdicts: u64) -> impl Iterator<Item = &BucketName> {
         self.answers.iter().filter(move |(_, answers)| answers.told > verdicts).map(|(name, _)| name)
     }

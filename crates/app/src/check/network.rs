@@ -221,6 +221,7 @@ async fn hello(entry: &str, transport: &Transport) -> Result<Greeting, String> {
         instance: uuid::Uuid::new_v4().to_string(),
         key: NodeKey("check".to_owned()),
         cluster: Some(ClusterId("check".to_owned())),
+        node: None,
     };
     let peer = PeerClient::new(entry, transport).map_err(|error| error.to_string())?;
     peer.hello(ask, ANSWERED_WITHIN).await.map_err(|error| error.to_string())

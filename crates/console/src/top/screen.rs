@@ -124,11 +124,6 @@ impl Page {
         matches!(self, Self::Buckets | Self::Nodes | Self::Jobs | Self::Subtasks)
     }
 
-    /// Whether it is lines that follow each other.
-    pub(super) const fn is_log(self) -> bool {
-        matches!(self, Self::Logs | Self::Output)
-    }
-
     /// Lines below the table that say more of the chosen row.
     pub(super) const fn detail(self) -> u16 {
         match self {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use sheaf_consensus::{ChangeSet, Changes, Leadership};
 use sheaf_engine::status::Sight;
-use sheaf_engine::{Bucket, Change, Told};
+use sheaf_engine::{Bucket, Change, Heard};
 use sheaf_model::view::BucketStatus;
 use sheaf_model::{BucketName, Revision, Term};
 use sheaf_wire::bucket::{BucketChange, BucketStep, WatchBuckets};
@@ -49,7 +49,7 @@ struct BucketWatch {
     /// The term in which this node led when the watch began; none: it did not lead.
     led: Option<Term>,
     /// How far what nodes say was looked at, and in which term.
-    told: Option<(Term, Told)>,
+    told: Option<(Term, Heard)>,
     /// Every bucket is to be looked at, since what was heard may bear on each.
     every: bool,
     /// When to gather what is to be looked at; none: nothing was heard since.
@@ -287,7 +287,7 @@ impl BucketWatch {
 }
 
 /// How far what nodes say has come, and in which term; none: this node does not hear them.
-fn told(sight: &Sight<'_>) -> Option<(Term, Told)> {
+fn told(sight: &Sight<'_>) -> Option<(Term, Heard)> {
     sight.sessions.map(|sessions| (sessions.term, sessions.told()))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use sheaf_model::view::{BucketRow, Explanation};
-use sheaf_model::{BucketName, BucketSpec, Event, ModuleRef, RequestId, Revision, Timestamp};
+use sheaf_model::{BucketName, BucketSpec, Event, ModuleRef, PutBucket, RequestId, Revision, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
