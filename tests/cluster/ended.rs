@@ -88,7 +88,7 @@ fn limited(cluster: &Cluster) {
     };
     let remedy = "sheaf cluster settings jobs.max_subtasks=N";
     refused("subtasks: {array: 0-5}", &["has 6 subtasks, and a job may have 5", remedy]);
-    let items = vec!["{do: 'exit 0'}"; 6].join(", ");
+    let items = ["{do: 'exit 0'}"; 6].join(", ");
     refused(&format!("subtasks: {{items: [{items}]}}"), &["more than 5 subtasks", remedy]);
     submit(cluster, &job("limited", "count", "subtasks: {array: 0-4}"));
     assert_eq!(over(cluster, "limited")["counts"]["finished"], 5);

@@ -41,7 +41,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
         },
     );
     cases.run("O4 O12 what a service refuses is not tried again, and what fails there is", || {
-        refused(cluster)
+        refused(cluster);
     });
     cases.run("O5 O7 a service that asks to be left alone is, and no other", || throttled(cluster));
     cases.run("a service that is down opens its breaker, and is tried again", || down(cluster));

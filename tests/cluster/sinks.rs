@@ -49,7 +49,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a program that the node allows is given events, and no other is run", || program(cluster));
     cases.run("J23 2,500 failures are one mail, and no event's text is a header", || mail(cluster));
     cases.run("J22 a receiver is down, the leader is killed, and each event arrives, in order", || {
-        down(cluster)
+        down(cluster);
     });
     cases.run("no key stands anywhere, and metrics say how deliveries went", || nowhere(cluster));
 }
@@ -72,10 +72,6 @@ fn apply(cluster: &Cluster, document: &str) -> sheaf_tests::Output {
 fn hook(name: &str, url: &str, more: &str) -> String {
     let webhook = format!("{{url: '{url}', secret: '${{secret.hook.key}}', timeout: 2s, batch: 4}}");
     format!("kind: Sink\nname: {name}\nwebhook: {webhook}\n{more}\n")
-}
-
-fn status(cluster: &Cluster, name: &str) -> Value {
-    cluster.json(&["sink", "status", name, "-o", "json"])
 }
 
 fn wait_status(cluster: &Cluster, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {

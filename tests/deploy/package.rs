@@ -21,7 +21,7 @@ fn metadata() -> BTreeSet<String> {
     let table: Table = text.parse().expect("cargo reads it");
     let assets = ["package", "metadata", "deb", "assets"]
         .into_iter()
-        .try_fold(&Value::Table(table.clone()), |value, key| value.get(key))
+        .try_fold(&Value::Table(table), |value, key| value.get(key))
         .and_then(Value::as_array)
         .expect("there are assets")
         .clone();

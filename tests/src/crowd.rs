@@ -238,7 +238,7 @@ impl Member {
 
     async fn open(&self, address: String) -> Option<Reply> {
         let (messages, waiting) = mpsc::channel(64);
-        let hello = ToLeader::Hello(Hello {
+        let hello = ToLeader::Hello(Box::new(Hello {
             cluster: self.shared.cluster.clone(),
             node: self.node,
             key: self.key.clone(),
@@ -248,7 +248,7 @@ impl Member {
             fresh: false,
             stand_in: false,
             work: None,
-        });
+        }));
         let waiting = stream::unfold(waiting, |mut waiting| async { Some((waiting.recv().await?, waiting)) });
         let said = stream::once(std::future::ready(hello)).chain(waiting).boxed();
         let mut answers =

@@ -108,7 +108,7 @@ impl Signals {
 
 impl Link {
     fn hello(&self) -> ToLeader {
-        ToLeader::Hello(Hello {
+        ToLeader::Hello(Box::new(Hello {
             cluster: self.cluster.clone(),
             node: self.node,
             key: self.key.clone(),
@@ -118,7 +118,7 @@ impl Link {
             fresh: !self.signals.welcomed.load(Ordering::Relaxed),
             stand_in: self.stand_in,
             work: self.desk.as_ref().map(|desk| desk.work()),
-        })
+        }))
     }
 
     /// Hands the loop something. False: it has ended.

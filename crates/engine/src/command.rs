@@ -17,10 +17,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Actor, Artifact, Attempt, BackendName, BackendSpec, BucketName, ChangeableV1, Claim,
-    ClusterId, Decision, Defect, Drain, Epoch, Facts, Instance, JobId, LeaveReason, ModuleName, ModuleSpec,
-    ModuleSpecV1, ModuleSpecV2, ModuleVersion, NodeId, NodeKey, NodeStatus, ObjectKey, ObjectValue,
-    PutBucket, RequestId, Revision, Sealed, SecretName, Settings, Term, Timestamp, Trial,
+    Actor, Artifact, Attempt, BackendName, BackendSpec, BucketName, ChangeableV1, Claim, ClusterId, Decision,
+    Defect, Drain, Epoch, Facts, Instance, JobId, LeaveReason, ModuleName, ModuleSpec, ModuleSpecV1,
+    ModuleSpecV2, ModuleVersion, NodeId, NodeKey, NodeStatus, ObjectKey, ObjectValue, PutBucket, RequestId,
+    Revision, Sealed, SecretName, Settings, Term, Timestamp, Trial,
 };
 
 /// A command with who asked for it, when, and under which request; what the log carries.

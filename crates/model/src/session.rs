@@ -29,7 +29,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToLeader {
     /// The first message of a session.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// I am here, and this is when I said so.
     Heartbeat(Heartbeat),
     /// Answers for buckets; each replaces the former one of that bucket.

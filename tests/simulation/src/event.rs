@@ -43,7 +43,6 @@ pub(crate) struct Event {
 }
 
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large ones are the frequent ones")]
 pub(crate) enum What {
     Rpc(usize, Rpc),
     Voter(AtVoter),
@@ -59,7 +58,6 @@ pub(crate) enum What {
 
 /// What goes over a connection.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large one is sent when a session opens, and moved twice")]
 pub(crate) enum Words {
     ToLeader(ToLeader),
     ToNode(ToNode),

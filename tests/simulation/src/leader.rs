@@ -129,7 +129,7 @@ impl World {
     pub(crate) fn heard(&mut self, v: usize, conn: u64, said: ToLeader) {
         let now = self.clock(Process::Voter(v));
         if let ToLeader::Hello(hello) = said {
-            return self.hello(v, conn, hello);
+            return self.hello(v, conn, *hello);
         }
         let live = &mut self.voters[v].live;
         let Some((node, _)) = live.served.get(&conn).cloned() else { return };

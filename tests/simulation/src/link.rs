@@ -87,7 +87,7 @@ impl World {
         if let Session::Searching(_, asked) = &mut self.agents[m].session {
             asked.insert(conn, v);
         }
-        self.say(me, conn, Words::ToLeader(ToLeader::Hello(hello)));
+        self.say(me, conn, Words::ToLeader(ToLeader::Hello(Box::new(hello))));
     }
 
     pub(crate) fn search_late(&mut self, m: usize, number: u64) {

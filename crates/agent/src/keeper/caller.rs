@@ -219,7 +219,9 @@ impl Line {
             let until = Instant::now() + limit.duration();
             let answered = async {
                 match (call, &host) {
-                    (Call::Hello, _) => greet(&self.socket, limit, until).await.map(Answer::Greeted),
+                    (Call::Hello, _) => {
+                        greet(&self.socket, limit, until).await.map(|host| Answer::Greeted(Box::new(host)))
+                    }
                     (_, None) => Err(format!("{call}: there was no handshake")),
                     (_, Some(host)) => {
                         match timeout_at(until, self.make(host, call, &told, bucket.clone())).await {
@@ -240,7 +242,7 @@ impl Line {
                 Ok(Answer::NotTaken) => Heard::NotTaken,
                 Ok(Answer::Late) => Heard::NotAnswered,
                 Ok(Answer::Greeted(found)) => {
-                    host = Some(found);
+                    host = Some(*found);
                     Heard::Called(Ok(()))
                 }
                 Ok(Answer::Done) => {
@@ -282,7 +284,7 @@ impl Line {
 
 /// How a call went that was not hung up.
 enum Answer {
-    Greeted(Host),
+    Greeted(Box<Host>),
     Done,
     NotTaken,
     Late,

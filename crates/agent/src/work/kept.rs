@@ -111,7 +111,7 @@ impl Loop {
                     Ok(()) => {}
                     // Said again in the next session, as it is still here.
                     Err(error) => {
-                        tracing::warn!(%job, %error, "what is kept of a deleted job cannot be removed")
+                        tracing::warn!(%job, %error, "what is kept of a deleted job cannot be removed");
                     }
                 }
                 Some(job)

@@ -153,7 +153,7 @@ fn space(existing: &Path) -> Vec<Finding> {
     let remedy = "free some, or set [storage] dir to a larger disk";
     let mut findings = vec![match free {
         ..LEAST_SPACE => Finding::error("disk space", message, remedy),
-        ..LITTLE_SPACE => Finding::warning("disk space", message, remedy),
+        LEAST_SPACE..LITTLE_SPACE => Finding::warning("disk space", message, remedy),
         _ => Finding::fine("disk space", message),
     }];
     // Some file systems have no number of files.

@@ -122,7 +122,7 @@ fn files() -> Finding {
         "LimitNOFILE=65536 in the unit, as deploy/systemd/sheaf.service has it; in a shell: ulimit -n 65536";
     match most {
         ..LEAST_FILES => Finding::error("open files", message, remedy),
-        ..FEW_FILES => Finding::warning("open files", message, remedy),
+        LEAST_FILES..FEW_FILES => Finding::warning("open files", message, remedy),
         _ => Finding::fine("open files", message),
     }
 }

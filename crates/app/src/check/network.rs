@@ -32,9 +32,8 @@ pub(super) fn ports(config: &Config, runs: Option<u32>) -> Vec<Finding> {
 }
 
 fn port(check: &'static str, address: &str, key: &str, runs: Option<u32>) -> Finding {
-    let error = match TcpListener::bind(address) {
-        Ok(_) => return Finding::fine(check, format!("{address} is free")),
-        Err(error) => error,
+    let Err(error) = TcpListener::bind(address) else {
+        return Finding::fine(check, format!("{address} is free"));
     };
     match (error.kind(), runs) {
         (ErrorKind::AddrInUse, Some(agent)) => {

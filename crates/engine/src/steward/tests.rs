@@ -41,11 +41,8 @@ impl Leader {
 
     fn change_lease(&mut self, lease: LeaseSettings) {
         let LeaseSettings { heartbeat, ttl, kill_margin, .. } = lease;
-        let changes = vec![
-            Setting::Heartbeat(heartbeat),
-            Setting::Ttl(ttl),
-            Setting::KillMargin(kill_margin),
-        ];
+        let changes =
+            vec![Setting::Heartbeat(heartbeat), Setting::Ttl(ttl), Setting::KillMargin(kill_margin)];
         let reply = self.world.propose(Command::Settings(SettingsCommand::Change(changes)));
         assert!(matches!(reply, Reply::Done(_)), "{reply:?}");
     }
@@ -434,7 +431,8 @@ fn each_change_of_the_lease_is_waited_for_anew() {
     leader.world.bound("/a", 1);
     leader.act();
     let (long, mut short) = (LeaseSettings::default(), LeaseSettings::default());
-    (short.heartbeat, short.ttl, short.kill_margin) = (Span::millis(300), Span::seconds(1), Span::millis(300));
+    (short.heartbeat, short.ttl, short.kill_margin) =
+        (Span::millis(300), Span::seconds(1), Span::millis(300));
     leader.change_lease(short);
     leader.act();
     leader.pass(Span::seconds(3), &[1, 2]);

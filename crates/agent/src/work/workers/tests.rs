@@ -69,6 +69,7 @@ fn told(all: Vec<Do>) -> Vec<String> {
             Ending::Finished => format!("{} finished", attempt.subtask),
             Ending::Canceled => format!("{} canceled", attempt.subtask),
             Ending::HandedBack => format!("{} handed back", attempt.subtask),
+            Ending::NotNow(pause, why) => format!("{} not for {pause}: {why}", attempt.subtask),
             Ending::Failed(failure) => {
                 let exit = failure.exit.map_or(String::new(), |exit| format!(", {exit}"));
                 format!("{} failed ({}{exit}): {}", attempt.subtask, failure.class.as_str(), failure.message)

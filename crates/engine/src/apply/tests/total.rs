@@ -31,7 +31,7 @@ fn command() -> impl Strategy<Value = Command> {
             }
             9 => {
                 let phase = if flag { Phase::Failed } else { Phase::Stopped };
-                let epoch = (n % 2 == 0).then_some(epoch);
+                let epoch = (n.is_multiple_of(2)).then_some(epoch);
                 let instances = vec![world.instance(name, node.0, epoch, phase)];
                 Command::RecordPhases(RecordPhases { node, instances })
             }
@@ -39,7 +39,9 @@ fn command() -> impl Strategy<Value = Command> {
                 key: NodeKey(format!("k{n}")),
                 facts: world.facts(&format!("n{node}")),
             }),
-            11..16 => of_an_instance(kind, bucket, Claim { node, epoch: (n % 2 == 0).then_some(epoch) }, n),
+            11..16 => {
+                of_an_instance(kind, bucket, Claim { node, epoch: (n.is_multiple_of(2)).then_some(epoch) }, n)
+            }
             20 | 21 => of_a_secret(flag, n),
             22..32 => of_an_operator(kind, on, node, n, flag),
             32..36 => of_a_rollout(kind, bucket, node, n),
@@ -53,7 +55,7 @@ fn command() -> impl Strategy<Value = Command> {
                 let change = |put: &mut PutBucket| {
                     put.spec.multi_node = flag;
                     put.spec.max_parallel = (n % 3 == 0).then_some(1);
-                    put.latest = n % 2 == 0;
+                    put.latest = n.is_multiple_of(2);
                 };
                 Command::Apply(Apply { modules, buckets: vec![world.put(name, change)] })
             }
@@ -74,13 +76,13 @@ fn of_an_operator(kind: u8, on: OnBucket, node: NodeId, n: u64, flag: bool) -> C
             Command::DeleteModule(DeleteModule { name, version })
         }
         24 => {
-            let deadline = (n % 2 == 0).then_some(Span::seconds(n));
+            let deadline = (n.is_multiple_of(2)).then_some(Span::seconds(n));
             Command::Drain(DrainNode { node, drain: Drain { deadline, keep_multi_node: flag } })
         }
         25 => Command::Undrain(node),
         26 => Command::Forget(node),
         27 => Command::Move(MoveBucket { bucket: on.bucket, to: flag.then_some(node), base: None }),
-        28 if flag => settings::any(n % 2 == 0, n, Term(n % 3)),
+        28 if flag => settings::any(n.is_multiple_of(2), n, Term(n % 3)),
         28 => {
             let mut wanted = ChangeableV1::default();
             wanted.settings.lease.ttl = Span::seconds(1 + n);
@@ -89,12 +91,15 @@ fn of_an_operator(kind: u8, on: OnBucket, node: NodeId, n: u64, flag: bool) -> C
         29 => Command::DropFormer(Term(n % 3)),
         30 if flag => Command::Purge(on),
         30 => {
-            let failure = if n % 2 == 0 { String::new() } else { "why".to_owned() };
+            let failure = if n.is_multiple_of(2) { String::new() } else { "why".to_owned() };
             Command::RecordPurge(RecordPurge { bucket: on.bucket, node, revision: Revision(n), failure })
         }
         _ => {
             let trial = Trial { until: Timestamp(n), max_objects: 1, max_time: Span::seconds(n) };
-            Command::PutTrial(PutTrial { put: of_name(&|put| put.spec.multi_node = n % 7 == 0), trial })
+            Command::PutTrial(PutTrial {
+                put: of_name(&|put| put.spec.multi_node = n.is_multiple_of(7)),
+                trial,
+            })
         }
     }
 }
@@ -107,7 +112,7 @@ fn of_a_rollout(kind: u8, bucket: BucketName, node: NodeId, n: u64) -> Command {
         33 => Command::StopRollout(StopRollout { bucket, release, node, why, term }),
         34 => Command::FinishRollout(FinishRollout { bucket, release, term }),
         _ => {
-            let put = World::unformed().put(bucket.as_str(), |put| put.spec.multi_node = n % 2 == 0);
+            let put = World::unformed().put(bucket.as_str(), |put| put.spec.multi_node = n.is_multiple_of(2));
             Command::Rollback(Rollback { put, to: release })
         }
     }
