@@ -185,16 +185,21 @@ mod tests {
     #[test]
     fn the_examples_to_deploy_are_without_defects() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples");
-        let mut seen = 0;
-        for entry in std::fs::read_dir(folder).expect("the examples") {
-            let path = entry.expect("an entry").path();
-            let parsed = document::parse(&path.display().to_string(), &std::fs::read(&path).expect("a file"));
+        let documents_of = |path: &Path| {
+            let parsed = document::parse(&path.display().to_string(), &std::fs::read(path).expect("a file"));
             let defects: Vec<String> = parsed.defects.iter().map(ToString::to_string).collect();
             assert_eq!(defects, [""; 0]);
-            assert_eq!(parsed.documents.len(), 2, "{}", path.display());
-            seen += 1;
-        }
-        assert_eq!(seen, 4);
+            parsed.documents.len()
+        };
+        let within = |folder: &Path| -> Vec<_> {
+            let entries = std::fs::read_dir(folder).expect("a folder of examples");
+            entries.map(|entry| entry.expect("an entry").path()).collect()
+        };
+        let (folders, files): (Vec<_>, Vec<_>) = within(&folder).into_iter().partition(|it| it.is_dir());
+        assert_eq!(files.iter().map(|path| documents_of(path)).collect::<Vec<_>>(), [2; 4]);
+        // Where each document has a verb of its own, it has a file of its own.
+        let apart: Vec<_> = folders.iter().flat_map(|folder| within(folder)).collect();
+        assert_eq!(apart.iter().map(|path| documents_of(path)).collect::<Vec<_>>(), [1; 3]);
     }
 
     #[test]

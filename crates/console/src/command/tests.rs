@@ -253,8 +253,7 @@ impl Bench {
     pub(super) async fn ran_with(&self, line: &str, input: &str) -> (Exit, String, String) {
         let mut words: Vec<String> = vec!["sheaf".to_owned(), "--address".to_owned(), self.address.clone()];
         for word in line.split_whitespace() {
-            let file =
-                words.last().is_some_and(|before| before == "-f") && word != "-" && !word.starts_with('/');
+            let file = words.last().is_some_and(|before| before == "-f") && !word.starts_with(['-', '/']);
             words.push(if file {
                 self.place.path().join(word).display().to_string()
             } else {
