@@ -1,6 +1,6 @@
 //! A data directory that an earlier Sheaf wrote, opened by this one: everything is there, and goes on.
 //!
-//! `tests/data` holds one for each version that is to be read, packed; its name says which version wrote it, and which schema its
+//! The folder `data` of the tests holds one for each version that is to be read, packed; its name says which version wrote it, and which schema its
 //! store had. None is ever changed. A new one is written by the version that is about to be left, before the first change of what
 //! lies on disk:
 //!

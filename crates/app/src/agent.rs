@@ -72,8 +72,7 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     let data = DataDir::open(&config.dir)?;
     let dir = data.path().to_owned();
     let (trust, proof) = secure::trust(&config, &dir)?;
-    let record = data.record.clone();
-    let data = SharedDir::new(data);
+    let (record, data) = (data.record.clone(), SharedDir::new(data));
     let (listener, listening) = listen(&config).await?;
     let port = Port::open(&config).await?;
     secure::refuse_open(&trust, listening, &config)?;
@@ -99,10 +98,9 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     let refused = Refused::default();
     let node = Node::new(&config, &dir, listening, &identity.address, record.key.clone(), cache, departure)?;
     let node = node.counting(refused.clone()).opening(key.clone());
-    let (control, own) = sealed(control, &node, key, &transport)?;
     let control = control.letting_sinks_run(config.exec_allow.clone());
+    let (control, own) = sealed(control, &node, key, &transport)?;
     let loops = loops.of(&control);
-
     let token = stop.clone();
     services.spawn(async move {
         loops.run(token).await;

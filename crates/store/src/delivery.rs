@@ -11,6 +11,8 @@ use crate::prune::{PRUNED, PRUNED_JOBS};
 use crate::reader::Reader;
 use crate::store;
 
+/// The number of a revision's first end of a subtask: above those of all that one command tells of.
+const FIRST_END: u32 = 1 << 24;
 /// Pieces of jobs' histories read at once; one may hold some thousands of changes.
 const PIECES: usize = 64;
 
@@ -162,6 +164,9 @@ fn ends_of(
     let mut sql = db.prepare_cached("SELECT name FROM jobs WHERE id = ?")?;
     let name: Option<String> = sql.query_row([piece.job], |row| row.get(0)).optional()?;
     let name = name.unwrap_or_else(|| format!("job {}", piece.job));
+    // All of a revision is read at once, and what was read before is of earlier ones: the numbers are the same each time.
+    let before = found.iter().rev().take_while(|it| it.end.is_some() && it.event.revision == piece.revision);
+    let mut n = FIRST_END + u32::try_from(before.count()).unwrap_or_default();
     ends::each(
         all,
         |_| true,
@@ -172,7 +177,7 @@ fn ends_of(
             let after = if attempt.retried { "waiting" } else { "failed" };
             let event = Event {
                 revision: piece.revision,
-                n: u32::try_from(found.len()).unwrap_or(u32::MAX),
+                n,
                 at: attempt.ended_at,
                 kind: kind.to_owned(),
                 subject: name.clone(),
@@ -191,6 +196,7 @@ fn ends_of(
                 fingerprint: attempt.fingerprint.map(|it| it.to_string()).unwrap_or_default(),
             };
             found.push(Deliverable { event, end: Some(end) });
+            n += 1;
             Ok(())
         },
     )

@@ -37,7 +37,7 @@ const AUTHORITIES: [&str; 4] = [
 
 /// Where a service is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Base {
+pub(super) struct Endpoint {
     host: String,
     port: u16,
     tls: bool,
@@ -47,7 +47,7 @@ pub(super) struct Base {
 
 /// Whom to ask.
 pub(super) struct Client {
-    base: Base,
+    base: Endpoint,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     timeout: Duration,
 }
@@ -84,7 +84,7 @@ pub(super) enum NoAnswer {
     Lost(String),
 }
 
-impl Base {
+impl Endpoint {
     /// Reads `https://host:port/path`. The error is for people.
     pub(super) fn read(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no http or https address; like https://tiles.example.org/api/");
@@ -132,7 +132,7 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Of a service whose certificate an authority of `ca_file` has signed, or one that the machine believes. The error is for
     /// people. Blocks on the disk.
-    pub(super) fn new(base: Base, ca_file: Option<&Path>, timeout: Duration) -> Result<Self, String> {
+    pub(super) fn new(base: Endpoint, ca_file: Option<&Path>, timeout: Duration) -> Result<Self, String> {
         let tls = match (base.tls, ca_file) {
             (false, Some(_)) => {
                 return Err("ca_file: url is not https, so nothing would be believed; https".to_owned());
@@ -317,7 +317,7 @@ mod tests {
     /// Answers one connection with these bytes, and gives what was asked.
     async fn once(answer: &'static [u8], ask: Ask) -> (Result<Answer, NoAnswer>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = Base::read(&format!("http://{}/api", listener.local_addr().unwrap())).unwrap();
+        let base = Endpoint::read(&format!("http://{}/api", listener.local_addr().unwrap())).unwrap();
         let client = Client::new(base, None, Duration::from_millis(500)).unwrap();
         let served = async {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -359,7 +359,7 @@ mod tests {
             "{late:?}"
         );
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let base = Base::read(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let base = Endpoint::read(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         drop(listener);
         let nobody = Client::new(base, None, Duration::from_secs(1)).unwrap();
         let refused = nobody.ask(&ask(Method::GET, None)).await;
@@ -368,14 +368,14 @@ mod tests {
 
     #[test]
     fn a_base_is_an_address_with_a_path() {
-        let read = |text: &str| Base::read(text).map(|base| (base.authority(), base.path, base.tls));
+        let read = |text: &str| Endpoint::read(text).map(|base| (base.authority(), base.path, base.tls));
         assert_eq!(read("https://h.example").unwrap(), ("h.example".to_owned(), "/".to_owned(), true));
         assert_eq!(read("http://h:8080/a/b/").unwrap(), ("h:8080".to_owned(), "/a/b/".to_owned(), false));
-        assert_eq!(Base::read("http://[::1]:81").unwrap().name(), "::1");
+        assert_eq!(Endpoint::read("http://[::1]:81").unwrap().name(), "::1");
         for wrong in ["h.example", "/a", "ftp://h", "http://h/?a=b", "http://"] {
-            assert!(Base::read(wrong).unwrap_err().contains("is no http or https address"), "{wrong}");
+            assert!(Endpoint::read(wrong).unwrap_err().contains("is no http or https address"), "{wrong}");
         }
-        assert!(Base::read("http://me:pass@h").unwrap_err().contains("a header with a secret"));
+        assert!(Endpoint::read("http://me:pass@h").unwrap_err().contains("a header with a secret"));
     }
 
     #[test]

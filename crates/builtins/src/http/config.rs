@@ -34,7 +34,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use sheaf_model::{Span, SpanRange};
 
-use super::client::{Base, Client};
+use super::client::{Client, Endpoint};
 use super::template::{Place, Scope, Template};
 
 /// Sheaf's own, in every request that has one.
@@ -149,7 +149,7 @@ impl Config {
         let written: Written = serde_json::from_str(json).map_err(|error| {
             format!("{error}; url, headers, timeout, ca_file, submit, poll and cancel are known, and url must be there")
         })?;
-        let base = Base::read(&written.url).map_err(|error| format!("url: {error}"))?;
+        let base = Endpoint::read(&written.url).map_err(|error| format!("url: {error}"))?;
         let timeout = written.timeout.unwrap_or(Span::seconds(30)).duration();
         if timeout.is_zero() {
             return Err("timeout: no request ends in no time; like 30s".to_owned());

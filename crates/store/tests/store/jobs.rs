@@ -273,7 +273,7 @@ fn histories_of_the_former_schema_are_indexed_when_it_is_opened() {
     let path = world.store.path().to_owned();
     let db = rusqlite::Connection::open(&path).expect("a database");
     db.execute_batch(
-        "DROP TABLE tokens; DROP TABLE authorities; DROP TABLE backends; DROP TABLE job_attempts; DROP TABLE job_blocks; DROP INDEX job_transitions_age;
+        "DROP TABLE sinks; DROP TABLE tokens; DROP TABLE authorities; DROP TABLE backends; DROP TABLE job_attempts; DROP TABLE job_blocks; DROP INDEX job_transitions_age;
          ALTER TABLE job_transitions DROP COLUMN touched; DELETE FROM meta WHERE name = 'touched';
          PRAGMA user_version = 4;",
     )

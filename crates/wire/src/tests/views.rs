@@ -92,7 +92,7 @@ fn nodes() {
     let mut detail = row;
     detail["facts"] = json!({
         "allow": ["a"], "deny": ["b"], "config_labels": ["c"], "given_labels": ["d"], "disk_available": 1,
-        "late_timers": 2, "full_queues": {"calls": 3, "watches": 1}, "notes": ["n"], "reason": "r"
+        "late_timers": 2, "full_queues": {"calls": 3, "watches": 1}, "notes": ["n"], "reason": "r", "seen": 8
     });
     detail["affinity"] = json!([affinity]);
     let detail: NodeDetail = view(&detail);
