@@ -25,9 +25,9 @@ fn explained(cluster: &Cluster) {
 subtasks: {items: [{do: 'exit 0'}, {do: 'echo no file /tmp/a7; exit 9'}, {do: 'echo no file /tmp/b8; exit 9'}, \
                    {do: 'exit 0', depends_on: [1]}]}
 retry: {max_attempts: 2, backoff: 10ms..20ms}";
-    submit(cluster, &job("told", "work", more));
-    assert_eq!(over(cluster, "told")["state"], "failed");
-    let explained = explain(cluster, &["told"]);
+    submit(cluster, &job("explained", "work", more));
+    assert_eq!(over(cluster, "explained")["state"], "failed");
+    let explained = explain(cluster, &["explained"]);
     assert_eq!(explained["nodes"], Value::Array(Vec::new()), "{explained:#}");
     let why = explained["why"].to_string();
     for part in [
@@ -37,18 +37,18 @@ retry: {max_attempts: 2, backoff: 10ms..20ms}";
         "attempts that failed, those that were tried again included: 4 exit",
         "2 failed alike: ",
         "no file /tmp/",
-        "sheaf job subtasks told --where",
+        "sheaf job subtasks explained --where",
     ] {
         assert!(why.contains(part), "{part}: {explained:#}");
     }
-    let rows = cluster.json(&["job", "subtasks", "told", "1", "-o", "json"]);
+    let rows = cluster.json(&["job", "subtasks", "explained", "1", "-o", "json"]);
     let fingerprint = rows[0]["fingerprint"].as_str().expect("it failed").to_owned();
     assert!(why.contains(&fingerprint), "{fingerprint}: {why}");
-    let of = |which: &str| explain(cluster, &["told", which])["why"].to_string();
+    let of = |which: &str| explain(cluster, &["explained", which])["why"].to_string();
     assert!(of("0").contains("attempt 1 finished on node n"), "{}", of("0"));
     assert!(of("1").contains("the last of 2 that retry.max_attempts allows"), "{}", of("1"));
     assert!(of("3").contains("something that it depends on did not finish"), "{}", of("3"));
-    let shown = cluster.cli(&["job", "explain", "told"]).ok().stdout;
+    let shown = cluster.cli(&["job", "explain", "explained"]).ok().stdout;
     assert!(shown.contains("2 failed alike") && !shown.contains("not asked"), "{shown}");
 }
 

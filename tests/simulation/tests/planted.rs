@@ -15,13 +15,13 @@ const RECORDED: [(Planted, u64, Rule); 10] = [
     (Planted::LeaseFromReceipt, 191, Rule::Overlap),
     (Planted::NoQuorumRound, 49, Rule::Overlap),
     (Planted::NoWaitAfterElection, 4, Rule::Overlap),
-    (Planted::EpochNotChecked, 19, Rule::Overlap),
+    (Planted::EpochNotChecked, 30, Rule::Overlap),
     (Planted::KeeperDoesNotKill, 0, Rule::Overlap),
     (Planted::ReleaseOnSuspend, 1, Rule::Overlap),
     (Planted::NodeWideLease, 23, Rule::Overlap),
     (Planted::ForwardedDecision, 87, Rule::Overlap),
-    (Planted::LateExec, 26, Rule::Overlap),
-    (Planted::GaveUpInMemory, 238, Rule::Overlap),
+    (Planted::LateExec, 155, Rule::Overlap),
+    (Planted::GaveUpInMemory, 18, Rule::Overlap),
 ];
 
 fn with(bug: Planted, seed: u64) -> Outcome {

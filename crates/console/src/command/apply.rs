@@ -119,7 +119,8 @@ pub(crate) async fn validate(
     let checked = match documents.as_slice() {
         [] => Ok(Applied::default()),
         documents => {
-            let in_parts = written.sources.len() > 1;
+            // What is too much is known here already.
+            let in_parts = written.sources.len() > 1 || !written.defects.is_empty();
             let ask = sheaf_wire::cluster::Apply { in_parts, ..ask(documents.iter().copied(), true) };
             client.apply(ask).await.map_err(Failure::from)
         }
