@@ -226,7 +226,7 @@ fn two_at_once(cluster: &Cluster) {
     let before = all();
     let keys = ["offer_window", "gate_interval"];
     for turn in 1..=5 {
-        let wanted = [format!("{}ms", 1000 + turn), format!("{}s", 30 + turn)];
+        let wanted = [format!("{}s", 1 + turn), format!("{}s", 30 + turn)];
         let changing: Vec<Follower> = keys
             .iter()
             .zip(&wanted)

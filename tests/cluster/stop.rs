@@ -107,11 +107,11 @@ fn ended(cluster: &Cluster) {
 }
 
 fn delete_waits(cluster: &Cluster) {
-    let trace = trace(cluster, "slow");
+    let trace = trace(cluster, "lingering");
     let script = r#"trap '' TERM; echo up >> "$TRACE"; while :; do sleep 0.1; done"#;
-    let slow = program("slow", script, "stop: {signal: TERM, grace: 2s}");
-    let everywhere = bucket("/slow/all", "slow", &trace, "multi_node: true\nnode_list_rules: [n1, n2]");
-    cluster.apply_and_wait(&[slow, bucket("/slow/one", "slow", &trace, ""), everywhere].concat());
+    let slow = program("lingering", script, "stop: {signal: TERM, grace: 2s}");
+    let everywhere = bucket("/slow/all", "lingering", &trace, "multi_node: true\nnode_list_rules: [n1, n2]");
+    cluster.apply_and_wait(&[slow, bucket("/slow/one", "lingering", &trace, ""), everywhere].concat());
     wait_for("their traps are set", Duration::from_secs(10), || {
         let text = fs::read_to_string(trace.path()).unwrap_or_default();
         if text.lines().count() == 3 { Ok(()) } else { Err(text) }
@@ -122,7 +122,7 @@ fn delete_waits(cluster: &Cluster) {
         short.mentions(&[format!("{name} is deleted and may still run on ").as_str()]);
         cluster.cli(&["bucket", "status", name]).exits(3).calm();
     }
-    cluster.apply_and_wait(&bucket("/slow/two", "slow", &trace, "multi_node: true"));
+    cluster.apply_and_wait(&bucket("/slow/two", "lingering", &trace, "multi_node: true"));
     cluster.cli(&["bucket", "delete", "--yes", "/slow/two", "--wait"]).ok();
     let left: Vec<_> = cluster.agents().iter().flat_map(|agent| agent.programs("/slow/two")).collect();
     assert!(left.is_empty(), "{left:?}");

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! One attempt makes one upstream job, however often its post is sent, as long as the service knows a key again that it has
-//! seen. Which service that is says the backend that the attempt goes through: [`config`] is how its `config` reads. What the
-//! service is doing for a process that was killed is deleted by the job's next process on that node ([`kept`]).
+//! seen. Which service that is says the backend that the attempt goes through: `config` is how its `config` reads. What the
+//! service is doing for a process that was killed is deleted by the job's next process on that node (`kept`).
 
 mod client;
 mod config;

@@ -13,6 +13,10 @@ impl Route for Control {
         let member = place.member();
         match class {
             Class::Own | Class::Here => Target::Local,
+            // Whoever asks a node that was forgotten is told so, and not what others know: it is to be seen that it is of
+            // no use any more.
+            Class::Read | Class::LiveRead if place.has_left() && member.is_some() => Target::Local,
+            _ if place.has_left() => Target::Unavailable(place.left_text()),
             Class::Change if place.leads() => Target::Local,
             Class::Change => match place.leader_address() {
                 Some(leader) => Target::To(leader),
