@@ -116,6 +116,10 @@ fn documents(cluster: &Cluster) {
         failing["last_error"].as_str().is_some_and(|text| text.contains("secret hook.key does not exist")),
         "{failing:#}"
     );
+    wait_for("history says so", DELIVERED_WITHIN, || {
+        let kinds = kinds_about(cluster, "shown");
+        if kinds.iter().any(|kind| kind == "sink.failing") { Ok(()) } else { Err(format!("{kinds:?}")) }
+    });
     apply(cluster, &(yaml + "suspended: true\n")).ok();
     wait_status(cluster, "shown", "it is suspended", |row| row["state"] == "suspended");
     let said = cluster.json(&["query", "SELECT name, state, target FROM sinks", "-o", "json"]);

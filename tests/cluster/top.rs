@@ -152,7 +152,7 @@ fn logs(cluster: &Cluster, spoken: &Trace) {
     );
     say(spoken.path(), "still here\n");
     let text = screen.shows(&["| still here"]);
-    assert!(text.contains("| ␛]0;owned␇␛[2J␛[H␛[?1049l␛c␛[6n␛[31mred �2J�drow"), "{text}");
+    assert!(text.contains("| ␛]0;owned␇␛[2J␛[H␛[?1049l␛c␛[6n␛[31mred ␦2J␦drow"), "{text}");
     assert!(text.contains("[2 Buckets]") && text.contains("| first words") && screen.is_taken(), "{text}");
     let bytes = screen.bytes();
     for attack in [b"\x1b]0;".as_slice(), b"\x1bc", b"\x1b[6n", b"\x1b[?1049l", "\u{9b}".as_bytes()] {

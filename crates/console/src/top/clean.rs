@@ -7,7 +7,10 @@ const TAB: usize = 8;
 /// Marks that are put on one letter, at most: more of them would grow over the lines above.
 const MARKS: usize = 4;
 
-/// The text on one line, with a sign for every character that would do something to a terminal: `␛` for an escape, `�`
+/// For what reorders or hides text. Not U+FFFD, which some terminals leave out.
+const SIGN: char = '␦';
+
+/// The text on one line, with a sign for every character that would do something to a terminal: `␛` for an escape, `␦`
 /// for what reorders or hides text. Tabs become blanks, a line end a blank.
 pub(super) fn clean(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len());
@@ -55,7 +58,7 @@ fn shown(c: char) -> Option<char> {
         | '\u{feff}'
         | '\u{ffa0}'
         | '\u{fff0}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e0fff}' => Some('\u{fffd}'),
+        | '\u{e0000}'..='\u{e0fff}' => Some(SIGN),
         c => Some(c),
     }
 }
@@ -130,8 +133,8 @@ mod tests {
     fn nothing_that_a_terminal_obeys_is_left() {
         assert_eq!(clean("a\x1b[2J\x1b]0;own\x07b"), "a␛[2J␛]0;own␇b");
         assert_eq!(clean("100%\r  7%"), "100%␍  7%");
-        assert_eq!(clean("\u{9b}31mred\u{7f}"), "�31mred␡");
-        assert_eq!(clean("user\u{202e}txt.exe\u{200b}"), "user�txt.exe�");
+        assert_eq!(clean("\u{9b}31mred\u{7f}"), "␦31mred␡");
+        assert_eq!(clean("user\u{202e}txt.exe\u{200b}"), "user␦txt.exe␦");
         assert_eq!(clean("a\tb\n"), "a       b ");
         let all: String = ('\0'..='\u{10ffff}').collect();
         let cleaned = clean(&all);

@@ -1,6 +1,7 @@
 //! The terminal: taken over for a while, and given back whatever happens.
 
 use std::io::{self, BufWriter, Stdout};
+use std::mem::ManuallyDrop;
 
 use ratatui_core::layout::Rect;
 use ratatui_core::terminal::Terminal;
@@ -19,7 +20,8 @@ const SCREEN: usize = 64 << 10;
 
 /// The screen, which is not the shell's as long as this lives.
 pub(super) struct Tty {
-    terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+    /// Never dropped: it would panic where the terminal is gone, telling that to nobody. What it does then, this does.
+    terminal: ManuallyDrop<Terminal<CrosstermBackend<BufWriter<Stdout>>>>,
     colour: bool,
 }
 
@@ -32,7 +34,7 @@ impl Tty {
             before(panic);
         }));
         let backend = CrosstermBackend::new(BufWriter::with_capacity(SCREEN, io::stdout()));
-        let tty = Self { terminal: Terminal::new(backend)?, colour };
+        let tty = Self { terminal: ManuallyDrop::new(Terminal::new(backend)?), colour };
         enter()?;
         Ok(tty)
     }
