@@ -116,7 +116,7 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
         dir,
     };
     let metrics = Metrics::install(Arc::new(measured)).context("begin to count")?;
-    let web = http::serve(port, config.clone(), metrics, own, transport.is_secured(), stop.clone());
+    let web = http::serve(port, config.clone(), metrics, own, place.clone(), stop.clone());
     services.spawn(async move { ("web", web.await) });
     let serving = serve(listener, control.clone(), logs.clone(), refused, stop.clone());
     services.spawn(async move { ("server", serving.await) });

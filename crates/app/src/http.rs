@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::future::BoxFuture;
 use sheaf_agent::State;
-use sheaf_control::Control;
+use sheaf_control::{Control, Place};
 use sheaf_model::view::ClusterStatus;
 use sheaf_model::{JobState, Phase, Queue};
 use sheaf_web::metrics::{Metrics, Samples, Source};
@@ -55,7 +55,7 @@ pub(crate) async fn serve(
     config: Arc<Config>,
     metrics: Metrics,
     client: Client,
-    secured: bool,
+    place: Arc<Place>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let Some(Port { listener, .. }) = port else {
@@ -65,9 +65,18 @@ pub(crate) async fn serve(
     let advertised = config.advertise.as_ref().and_then(|address| address.rsplit_once(':'));
     let mut hosts = vec![config.name.to_string(), config.hostname.clone()];
     hosts.extend(advertised.map(|(host, _)| host.to_owned()));
+    let secured = place.trust.transport.is_secured();
+    let awaits = move || {
+        let joins = secured && place.registration.borrow().is_none();
+        joins.then(|| format!("this node joins: {}", *place.waiting_for.borrow()))
+    };
     let options =
         sheaf_web::Options { node: config.name.to_string(), hosts, secured, limits: Limits::default() };
-    Web::new(options, client, metrics).serve(listener, stop).await.context("serve the dashboard")
+    Web::new(options, client, metrics)
+        .awaiting(awaits)
+        .serve(listener, stop)
+        .await
+        .context("serve the dashboard")
 }
 
 /// What this agent's process knows.

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::StatusCode;
 use serde_json::json;
+use sheaf_wire::ApiError;
 
 use crate::answer;
 use crate::serve::Shared;
@@ -21,7 +22,10 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
 }
 
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    let asked = shared.client.with_deadline(WITHIN).cluster_status().await;
+    let asked = match (shared.awaits)() {
+        Some(what) => Err(ApiError::unavailable(what)),
+        None => shared.client.with_deadline(WITHIN).cluster_status().await,
+    };
     let (ready, leader, why) = match asked {
         Ok(status) if status.leader.is_some() => (true, status.leader, String::new()),
         Ok(status) if status.message.is_empty() => (false, None, "no leader is known here".to_owned()),

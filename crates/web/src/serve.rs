@@ -79,12 +79,17 @@ impl Default for Limits {
     }
 }
 
+/// Says what a node waits for, as long as it does.
+pub(crate) type Awaits = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What every answer is made with.
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) access: Access,
     pub(crate) hosts: Hosts,
     pub(crate) client: Client,
+    /// What the node waits for before `client` may be used.
+    pub(crate) awaits: Awaits,
     pub(crate) metrics: Metrics,
     pub(crate) matrices: Matrices,
     /// As many as streams may be open.
@@ -97,13 +102,21 @@ pub(crate) struct Shared {
 pub struct Web {
     options: Options,
     client: Client,
+    awaits: Awaits,
     metrics: Metrics,
 }
 
 impl Web {
     /// A dashboard that asks `client`, which leads to this node's own port.
     pub fn new(options: Options, client: Client, metrics: Metrics) -> Self {
-        Self { options, client, metrics }
+        Self { options, client, awaits: Box::new(|| None), metrics }
+    }
+
+    /// The same, which asks nothing as long as this says what the node waits for: a connection that a node makes before
+    /// it has a certificate of its own is that of a stranger for ever.
+    #[must_use]
+    pub fn awaiting(self, awaits: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { awaits: Box::new(awaits), ..self }
     }
 
     /// Answers until `stop`, and returns when all connections have ended.
@@ -118,6 +131,7 @@ impl Web {
             hosts: Hosts::new(listening.ip(), &self.options.hosts),
             options: self.options,
             client: self.client,
+            awaits: self.awaits,
             metrics: self.metrics,
             matrices: Matrices::default(),
             streams: Arc::new(Semaphore::new(limits.streams)),

@@ -163,7 +163,7 @@ fn what_a_log_says_to_a_terminal_is_only_shown() {
     answered(&mut state, Answer::Lines(Lines { lines: lines.into(), ..Lines::default() }));
     let text = shown(&state);
     assert!(text.contains("n␛[31m1 ! ␛]0;owned␇␛[2J␛[Hgone"), "{text}");
-    assert!(text.contains("wide 日") && text.contains("�txt"), "{text}");
+    assert!(text.contains("wide 日") && text.contains("␦txt"), "{text}");
     let buffer = drawn(&state, true);
     assert!(buffer.content().iter().all(|cell| !cell.symbol().contains(char::is_control)));
     assert!(text.lines().all(|line| super::width(line) <= 100), "{text}");
