@@ -1,6 +1,6 @@
 //! How fast the disk is, and what elections must allow for it.
 
-use std::fs::{File, remove_file};
+use std::fs::{File, OpenOptions, remove_file};
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,30 +10,44 @@ use sheaf_model::Span;
 use crate::config::Raft;
 
 /// Written and synced so often; the shortest time counts, for what else the machine does then is not the disk's fault.
-const TRIES: u32 = 5;
+const TRIES: usize = 5;
+/// How long a measurement may take.
+const MEASURED_WITHIN: Duration = Duration::from_secs(2);
+/// What a change writes, about.
+const ENTRY: usize = 4096;
 /// A vote, or an entry, is a synced write on either side, and several wait for each other at times.
 const WRITES_PER_ELECTION: u32 = 10;
 /// No measurement makes elections slower than this: a disk that needs more holds no voter.
 const SLOWEST: Span = Span::seconds(3);
 
-/// How long one synced write of 4 KiB takes in this directory, at best.
+/// How long one synced write takes in this directory, at best.
 pub(crate) fn synced_write(dir: &Path) -> io::Result<Duration> {
-    let probe = dir.join(format!(".sheaf-probe-{}", std::process::id()));
-    let measured = measure(&probe);
-    let removed = remove_file(&probe);
-    measured.and_then(|best| removed.map(|()| best))
+    synced_writes(dir, TRIES).map(|times| times[0])
 }
 
-fn measure(probe: &Path) -> io::Result<Duration> {
-    let mut file = File::create(probe)?;
-    let mut best = Duration::MAX;
-    for _ in 0..TRIES {
-        let begun = Instant::now();
-        file.write_all(&[0; 4096])?;
+/// Appends to a file of its own and syncs it, again and again, but no longer than for [`MEASURED_WITHIN`]; how long each
+/// took, sorted, at least one. The file is removed.
+pub(crate) fn synced_writes(dir: &Path, most: usize) -> io::Result<Vec<Duration>> {
+    let probe = dir.join(format!(".sheaf-check-{}", std::process::id()));
+    // What a life with this number has left, and never a link's end.
+    let _ = remove_file(&probe);
+    let file = OpenOptions::new().create_new(true).write(true).open(&probe)?;
+    let measured = sync_often(file, most);
+    remove_file(&probe)?;
+    let mut times = measured?;
+    times.sort_unstable();
+    Ok(times)
+}
+
+fn sync_often(mut file: File, most: usize) -> io::Result<Vec<Duration>> {
+    let (begun, mut times) = (Instant::now(), Vec::with_capacity(most));
+    while times.len() < most && (times.is_empty() || begun.elapsed() < MEASURED_WITHIN) {
+        let at = Instant::now();
+        file.write_all(&[0x5a; ENTRY])?;
         file.sync_data()?;
-        best = best.min(begun.elapsed());
+        times.push(at.elapsed());
     }
-    Ok(best)
+    Ok(times)
 }
 
 /// The timings for a disk that needs this long for a synced write; none: those that are set will do.

@@ -1,21 +1,17 @@
 //! The data directory: may it be written, how long does a sync take, what room is left, whose is it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Finding;
 use crate::config::Config;
 use crate::data::{DataError, Record};
+use crate::disk::synced_writes;
 
 /// Synced writes that are measured, unless the disk is so slow that fewer must do.
 const SYNCS: usize = 40;
-/// How long the measurement may take.
-const MEASURED_WITHIN: Duration = Duration::from_secs(2);
-/// What a change writes, about.
-const ENTRY: usize = 4096;
 /// A change takes two syncs in a row, at the leader and at a follower: slower than this it is felt.
 const SLOW_SYNC: Duration = Duration::from_millis(10);
 /// Changes are refused when less than 32 MiB are left; a log and a database want more to begin with.
@@ -68,7 +64,7 @@ pub(super) fn look(
     let existing = config.dir.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
     findings.extend(closed(existing, &config.dir));
     findings.extend(kind(existing));
-    match measure(existing) {
+    match synced_writes(existing, SYNCS) {
         Ok(times) => findings.push(speed(config, &times)),
         Err(error) => findings.push(Finding::error(
             CHECK,
@@ -99,28 +95,6 @@ fn kind(existing: &Path) -> Option<Finding> {
     let (_, name, what) = KINDS.iter().find(|(kind, ..)| *kind == number)?;
     let remedy = "put [storage] dir on a disk of this machine";
     Some(Finding::warning("disk", format!("{} is {name}: {what}", existing.display()), remedy))
-}
-
-/// Appends to a file of its own and syncs it, again and again; how long each took, sorted. The file is removed.
-fn measure(dir: &Path) -> io::Result<Vec<Duration>> {
-    let probe = dir.join(format!(".sheaf-check-{}", std::process::id()));
-    let file = OpenOptions::new().create_new(true).write(true).open(&probe)?;
-    let measured = sync_often(file);
-    fs::remove_file(&probe)?;
-    let mut times = measured?;
-    times.sort_unstable();
-    Ok(times)
-}
-
-fn sync_often(mut file: File) -> io::Result<Vec<Duration>> {
-    let (begun, mut times) = (Instant::now(), Vec::with_capacity(SYNCS));
-    while times.len() < SYNCS && (times.is_empty() || begun.elapsed() < MEASURED_WITHIN) {
-        let at = Instant::now();
-        file.write_all(&[0x5a; ENTRY])?;
-        file.sync_data()?;
-        times.push(at.elapsed());
-    }
-    Ok(times)
 }
 
 /// `times` are sorted, and at least one.
@@ -186,7 +160,7 @@ mod tests {
     #[test]
     fn a_measurement_leaves_nothing() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let times = measure(dir.path()).expect("it can be written");
+        let times = synced_writes(dir.path(), SYNCS).expect("it can be written");
         assert!(!times.is_empty() && times.is_sorted());
         assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), 0);
     }
