@@ -156,6 +156,15 @@ async fn hand_over(replica: &Replica, heir: NodeId) -> Result<NodeId, ApiError> 
     led.map_err(|_| stopping())?.leader.ok_or_else(stopping)
 }
 
+/// Why a voter cannot lead.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unfit {
+    /// It may be lost, or has only to be heard: by a leader that has just begun, or after it came back.
+    Silent,
+    /// The status it has.
+    Is(&'static str),
+}
+
 impl Control {
     /// Before this node stops: if it leads, another voter is to lead, so that nobody has to notice its end first.
     pub async fn hand_over(&self) {
@@ -195,7 +204,7 @@ impl Control {
     }
 
     /// Why a voter cannot lead now; none: it can, as far as is known. One that does not take leadership costs an election.
-    fn unfit_to_lead(&self, node: NodeId) -> Option<String> {
+    fn unfit_to_lead(&self, node: NodeId) -> Option<Unfit> {
         let why = self.see(|sight| {
             let known = sight.state.nodes.get(&node)?;
             let heartbeat = sight.state.cluster.settings.lease.heartbeat;
@@ -204,16 +213,17 @@ impl Control {
             };
             match known.status {
                 NodeStatus::Ready | NodeStatus::Draining if sight.sessions.is_none_or(silent) => {
-                    Some("does not answer now".to_owned())
+                    Some(Unfit::Silent)
                 }
                 NodeStatus::Ready | NodeStatus::Draining => None,
-                other => Some(format!("is {}", other.as_str())),
+                other => Some(Unfit::Is(other.as_str())),
             }
         });
         why.ok().flatten()
     }
 
     /// The voter that is to lead: the one named, else, of those that are there, the one that lacks the least of the log.
+    /// [`ApiError::Unavailable`] while it may only have to be heard first: such a call is asked again by itself.
     fn heir(&self, to: Option<&str>) -> Result<NodeId, ApiError> {
         let member = self.member()?;
         if !member.replica.leadership().borrow().leading {
@@ -223,24 +233,33 @@ impl Control {
         let voters: Vec<_> = metrics.voters().collect();
         let Some(to) = to else {
             let others = voters.iter().filter(|voter| voter.peer.node != metrics.node);
-            let fit = others.filter(|voter| self.unfit_to_lead(voter.peer.node).is_none());
-            let nearest = fit.min_by_key(|voter| voter.match_lag.unwrap_or(u64::MAX));
-            return nearest.map(|voter| voter.peer.node).ok_or_else(|| {
-                ApiError::Precondition("there is no other voter that could lead now".to_owned())
+            let others: Vec<_> = others.map(|voter| (voter, self.unfit_to_lead(voter.peer.node))).collect();
+            let fit = others.iter().filter(|(_, unfit)| unfit.is_none());
+            let nearest = fit.min_by_key(|(voter, _)| voter.match_lag.unwrap_or(u64::MAX));
+            return nearest.map(|(voter, _)| voter.peer.node).ok_or_else(|| {
+                if others.iter().any(|(_, unfit)| *unfit == Some(Unfit::Silent)) {
+                    ApiError::unavailable("no other voter answers now")
+                } else {
+                    ApiError::Precondition("there is no other voter that could lead now".to_owned())
+                }
             });
         };
         let node = self.see(|sight| find(sight.state, to).map(|node| node.id))??;
-        if voters.iter().any(|voter| voter.peer.node == node) {
-            let unfit = self.unfit_to_lead(node).filter(|_| node != metrics.node);
-            return match unfit {
-                None => Ok(node),
-                Some(why) => Err(ApiError::Precondition(format!(
-                    "node {to} {why}: leadership stays where it is, since no change would be taken until another is elected"
-                ))),
-            };
+        if !voters.iter().any(|voter| voter.peer.node == node) {
+            let names: Vec<String> = voters.iter().map(|voter| self.node_name(voter.peer.node)).collect();
+            return Err(ApiError::Precondition(format!(
+                "node {to} does not vote; voters: {}",
+                names.join(", ")
+            )));
         }
-        let names: Vec<String> = voters.iter().map(|voter| self.node_name(voter.peer.node)).collect();
-        Err(ApiError::Precondition(format!("node {to} does not vote; voters: {}", names.join(", "))))
+        let stays = "leadership stays where it is, since no change would be taken until another is elected";
+        match self.unfit_to_lead(node).filter(|_| node != metrics.node) {
+            None => Ok(node),
+            Some(Unfit::Silent) => {
+                Err(ApiError::unavailable(format!("node {to} does not answer now: {stays}")))
+            }
+            Some(Unfit::Is(status)) => Err(ApiError::Precondition(format!("node {to} is {status}: {stays}"))),
+        }
     }
 
     fn freeze(&self, frozen: bool) {
