@@ -212,8 +212,9 @@ impl Control {
             let by_id = || TokenId::parse(&token).filter(|id| access.tokens.contains_key(id));
             let found = access.named(&token).map(|record| record.id).or_else(by_id);
             let asked_before = request.as_ref().is_some_and(|id| sight.state.request_ids.contains_key(id));
-            // One that was asked before is answered as then, whatever it names now.
-            found.or_else(|| asked_before.then_some(TokenId([0; 6])))
+            // One that was asked before is answered as then, although nothing has that name any more.
+            let gone = || TokenId::parse(&token).unwrap_or(TokenId([0; 6]));
+            found.or_else(|| asked_before.then(gone))
         })?;
         let id = id.ok_or_else(|| {
             ApiError::NotFound(format!("there is no token {token}; sheaf cluster token list shows all"))
