@@ -195,7 +195,7 @@ impl Control {
     ) -> Result<Page<TokenRow>, ApiError> {
         self.caught_up(caller).await?;
         let now = self.clock.wall();
-        self.see(|sight| {
+        self.see_rows(|sight| {
             let mut rows: Vec<TokenRow> =
                 sight.state.access.tokens.values().map(|token| row(token, now)).collect();
             rows.sort_by(|a, b| a.name.cmp(&b.name));
@@ -207,7 +207,7 @@ impl Control {
 
     pub(crate) async fn forget_token(&self, caller: &Caller, ask: RevokeToken) -> Result<Done, ApiError> {
         let RevokeToken { token, request } = ask;
-        let id = self.see(|sight| {
+        let id = self.see_rows(|sight| {
             let access = &sight.state.access;
             let by_id = || TokenId::parse(&token).filter(|id| access.tokens.contains_key(id));
             let found = access.named(&token).map(|record| record.id).or_else(by_id);

@@ -230,7 +230,7 @@ impl Control {
                 ApiError::Precondition("there is no other voter that could lead now".to_owned())
             });
         };
-        let node = self.see(|sight| find(sight.state, to).map(|node| node.id))??;
+        let node = self.see_rows(|sight| find(sight.state, to).map(|node| node.id))??;
         if voters.iter().any(|voter| voter.peer.node == node) {
             let unfit = self.unfit_to_lead(node).filter(|_| node != metrics.node);
             return match unfit {
@@ -288,9 +288,9 @@ impl Control {
         let sheaf_engine::Apply { modules, buckets } = apply;
         let can_be_polled = |module: &ModuleRef| self.can_be_polled(modules, module);
         let mut warnings = warnings::without_effect(buckets, can_be_polled);
-        let said = self.see(|sight| warnings::unenforced(modules, buckets, sight.state));
+        let said = self.see_rows(|sight| warnings::unenforced(modules, buckets, sight.state));
         warnings.extend(said.unwrap_or_default());
-        let said = self.see(|sight| secret::missing(modules, buckets, sight.state));
+        let said = self.see_rows(|sight| secret::missing(modules, buckets, sight.state));
         warnings.extend(said.unwrap_or_default());
         warnings
     }

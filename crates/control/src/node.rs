@@ -39,7 +39,7 @@ impl NodeApi for Control {
 
     async fn affinity(&self, caller: Caller, ask: Affinity) -> Result<Page<AffinityRow>, ApiError> {
         self.caught_up(&caller).await?;
-        self.see(|sight| {
+        self.see_rows(|sight| {
             let rows: Box<dyn Iterator<Item = (NodeId, AffinityRow)>> = match (&ask.bucket, &ask.node) {
                 (Some(bucket), None) => Box::new(sight.affinity_of_bucket(bucket).into_iter()),
                 (Some(bucket), Some(node)) => {
@@ -61,10 +61,10 @@ impl NodeApi for Control {
     }
 
     async fn label(&self, caller: Caller, ask: LabelNode) -> Result<Labelled, ApiError> {
-        let node = self.see(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
+        let node = self.see_rows(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
         let command = Command::LabelNode(Label { node, add: ask.add, remove: ask.remove });
         let done = self.change(&caller, ask.request, command).await?;
-        let labels = self.see(|sight| sight.state.nodes.get(&node).map(Node::labels))?;
+        let labels = self.see_rows(|sight| sight.state.nodes.get(&node).map(Node::labels))?;
         Ok(Labelled { done, labels: labels.unwrap_or_default() })
     }
 
@@ -84,12 +84,12 @@ impl NodeApi for Control {
     }
 
     async fn undrain(&self, caller: Caller, ask: OnNode) -> Result<Done, ApiError> {
-        let node = self.see(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
+        let node = self.see_rows(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
         self.change(&caller, ask.request, Command::Undrain(node)).await
     }
 
     async fn forget(&self, caller: Caller, ask: OnNode) -> Result<Done, ApiError> {
-        let node = self.see(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
+        let node = self.see_rows(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
         self.change(&caller, ask.request, Command::Forget(node)).await
     }
 }
