@@ -16,13 +16,17 @@ impl NodeApi for Control {
     async fn list(&self, caller: Caller, ask: ListNodes) -> Result<Page<NodeRow>, ApiError> {
         self.caught_up(&caller).await?;
         let (voters, leader) = self.voters()?;
+        let buckets = self.see_rows(|sight| sight.affinity_counts())?;
         self.see(|sight| {
             let mut nodes: Vec<&Node> = sight.state.nodes.values().collect();
             nodes.sort_by_key(|node| (node.facts.name.as_str(), node.id));
             let from = placed(&ask.page.token);
             let rows = (nodes.into_iter())
                 .filter(|node| from.is_none_or(|from| (node.facts.name.as_str(), node.id) > from))
-                .map(|node| sight.node_row(node, voters.contains(&node.id), leader == Some(node.id)))
+                .map(|node| {
+                    let buckets = buckets.get(&node.id).copied().unwrap_or_default();
+                    sight.node_row(node, voters.contains(&node.id), leader == Some(node.id), buckets)
+                })
                 .filter(|row| selects(&ask.filter, &|key| values(row, key)));
             page(&ask.page, rows, |row| format!("{}/{}", row.name, row.id))
         })

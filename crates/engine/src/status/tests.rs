@@ -175,6 +175,23 @@ fn buckets_are_counted_some_at_a_time_and_each_once() {
 }
 
 #[test]
+fn affinity_is_counted_as_it_is_listed() {
+    let mut world = World::with_nodes(3);
+    let epoch = world.bound("/a", 1);
+    world.phase("/a", 1, Some(epoch), Phase::Running);
+    world.bound("/b", 1);
+    world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    world.phase("/m", 1, None, Phase::Running);
+    world.phase("/m", 2, None, Phase::Failed);
+    let sight = Sight { state: &world.state, sessions: None, now: Moment(0) };
+    let counts = sight.affinity_counts();
+    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(NodeId(1), 3), (NodeId(2), 1)]);
+    for (node, listed) in [(1, 3), (2, 1), (3, 0)] {
+        assert_eq!(sight.affinity_on(NodeId(node)).count(), listed, "{node}");
+    }
+}
+
+#[test]
 fn a1_explain_gives_every_gate_of_every_node() {
     let mut world = World::with_nodes(3);
     world.apply_bucket("/a", |_| {});
