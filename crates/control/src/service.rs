@@ -17,6 +17,7 @@ use crate::live::{Live, SharedLive};
 use crate::place::{Member, Place};
 use crate::query;
 use crate::recorder::{self, Record};
+use crate::schema;
 use crate::secret::Sealing;
 use crate::sink::Board;
 
@@ -33,6 +34,8 @@ pub struct Control {
     pub(crate) records: mpsc::Sender<Record>,
     pub(crate) cache: Cache,
     pub(crate) sealing: Option<Sealing>,
+    /// Schemas of buckets' configs.
+    pub(crate) schemas: Arc<schema::Compiled>,
     /// As many as queries may run.
     pub(crate) queries: Arc<Semaphore>,
     /// Failed attempts to show a token.
@@ -63,6 +66,7 @@ impl Control {
             records: sender,
             cache,
             sealing: None,
+            schemas: Arc::default(),
             queries: Arc::new(Semaphore::new(query::AT_ONCE)),
             attempts: Arc::default(),
             secured: false,
