@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, SettingsCommand, registration};
-use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead, TokenRow};
+use sheaf_model::view::{BucketCounts, ClusterStatus, MemberRow, SnapshotHead, TokenRow};
 use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Setting, Span};
 use sheaf_wire::cluster::{
     AllSettings, Apply, ChangeSettings, ClusterApi, CreateToken, CreatedToken, ListTokens, RevokeToken,
@@ -18,6 +18,7 @@ use crate::Control;
 use crate::event::stored;
 use crate::node::find;
 use crate::propose::{newest, refused};
+use crate::service::AT_ONCE;
 use crate::{secret, warnings};
 
 impl ClusterApi for Control {
@@ -31,7 +32,7 @@ impl ClusterApi for Control {
         if self.place.has_left() {
             return Err(ApiError::Precondition(self.place.left_text()));
         }
-        Ok(self.cluster_status())
+        Ok(self.cluster_status().await)
     }
 
     async fn members(&self, _caller: Caller) -> Result<Vec<MemberRow>, ApiError> {
@@ -244,7 +245,7 @@ impl Control {
                 }
             });
         };
-        let node = self.see(|sight| find(sight.state, to).map(|node| node.id))??;
+        let node = self.see_rows(|sight| find(sight.state, to).map(|node| node.id))??;
         if !voters.iter().any(|voter| voter.peer.node == node) {
             let names: Vec<String> = voters.iter().map(|voter| self.node_name(voter.peer.node)).collect();
             return Err(ApiError::Precondition(format!(
@@ -306,9 +307,9 @@ impl Control {
         let sheaf_engine::Apply { modules, buckets } = apply;
         let can_be_polled = |module: &ModuleRef| self.can_be_polled(modules, module);
         let mut warnings = warnings::without_effect(buckets, can_be_polled);
-        let said = self.see(|sight| warnings::unenforced(modules, buckets, sight.state));
+        let said = self.see_rows(|sight| warnings::unenforced(modules, buckets, sight.state));
         warnings.extend(said.unwrap_or_default());
-        let said = self.see(|sight| secret::missing(modules, buckets, sight.state));
+        let said = self.see_rows(|sight| secret::missing(modules, buckets, sight.state));
         warnings.extend(said.unwrap_or_default());
         warnings
     }
@@ -345,7 +346,19 @@ impl Control {
         Ok(modules.chain(buckets).collect())
     }
 
-    fn cluster_status(&self) -> ClusterStatus {
+    /// All buckets, counted by state, some at a time: heartbeats, changes and other calls come between.
+    async fn bucket_counts(&self) -> Result<BucketCounts, ApiError> {
+        let (mut counts, mut after) = (BucketCounts::default(), None);
+        loop {
+            after = self.see(|sight| sight.count_buckets(after.as_ref(), AT_ONCE, &mut counts))?;
+            if after.is_none() {
+                return Ok(counts);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn cluster_status(&self) -> ClusterStatus {
         let waiting = self.place.waiting_for.borrow().clone();
         let Some(member) = self.place.member() else {
             let cluster = self.place.registration.borrow().as_ref().map(|r| r.cluster.to_string());
@@ -364,16 +377,14 @@ impl Control {
         let leader = self.place.leader(&member);
         let metrics = member.replica.metrics();
         let members = self.member_rows();
-        let (counts, buckets, jobs, cluster, revision, ready) = {
-            let Ok(seen) = self.see(|sight| {
-                let id = sight.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
-                let ready = metrics.voters().filter(|member| sight.state.is_alive(member.peer.node)).count();
-                let (buckets, jobs) = (sight.bucket_counts(), sight.job_counts());
-                (sight.node_counts(), buckets, jobs, id, sight.state.revision.0, ready)
-            }) else {
-                return ClusterStatus::default();
-            };
-            seen
+        let seen = self.see_rows(|sight| {
+            let id = sight.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
+            let ready = metrics.voters().filter(|member| sight.state.is_alive(member.peer.node)).count();
+            (sight.node_counts(), sight.job_counts(), id, sight.state.revision.0, ready)
+        });
+        let (Ok((counts, jobs, cluster, revision, ready)), Ok(buckets)) = (seen, self.bucket_counts().await)
+        else {
+            return ClusterStatus::default();
         };
         let voters = metrics.voters().count();
         let quorum = voters / 2 + 1;
