@@ -22,6 +22,9 @@ pub(crate) enum Undo {
     Boot(usize),
     Noise(u64),
     CutLeader,
+    /// These ways are cut, for so long.
+    Cut(Vec<(usize, usize)>, Time),
+    Hunt,
     CrashAgent(usize),
     LosePower(usize),
     /// An agent that restarts by plan is back.
@@ -54,6 +57,9 @@ impl World {
             Undo::Boot(m) => self.boot_machine(m),
             Undo::Noise(noise) => self.network.noise = self.network.noise.saturating_sub(noise),
             Undo::CutLeader => self.cut_leader(),
+            Undo::Cut(..) if self.healed => self.line(|| "nothing is cut any more".to_owned()),
+            Undo::Cut(pairs, duration) => self.cut_all(pairs, duration),
+            Undo::Hunt => self.hunt_leader(),
             Undo::CrashAgent(m) => self.fault_crash_agent(m),
             Undo::LosePower(m) if self.healed => self.line(|| format!("n{m} keeps its power")),
             Undo::LosePower(m) => self.fault_crash_machine(m),
@@ -231,10 +237,14 @@ impl World {
         if self.is_whole(m) {
             let stands = self.random.chance(500);
             let duration = self.random.between(200 * MS, 7 * SECOND);
-            self.line(|| format!("n{m} is frozen for {} ms, its clock stands: {stands}", duration / MS));
-            self.freeze(m, stands);
-            self.undo_in(duration, Undo::Thaw(m, stands));
+            self.freeze_for(m, duration, stands);
         }
+    }
+
+    pub(crate) fn freeze_for(&mut self, m: usize, duration: Time, stands: bool) {
+        self.line(|| format!("n{m} is frozen for {} ms, its clock stands: {stands}", duration / MS));
+        self.freeze(m, stands);
+        self.undo_in(duration, Undo::Thaw(m, stands));
     }
 
     fn fault_crash_agent(&mut self, m: usize) {

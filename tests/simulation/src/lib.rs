@@ -16,7 +16,9 @@
 //!
 //! Read in this order: [`Plan`] and [`Outcome`], `world` (the loop), `event`, `raft` and `voter`, `leader`, `agent` with
 //! `link`, `executor`, `leaving` and `stand_in`, `keeper`, `work`, `machine`, `client`, `owner`, `operator`, `faults`,
-//! `storms`; what is checked: `truth`, `history`, `lives`, `judge`.
+//! `storms`, `hunts`; what is checked: `truth`, `history`, `lives`, `judge`. `contact` is for planted bugs only.
+//!
+//! `tests/simulation/tests/holes.rs` says what shows that each known way to run a bucket twice is closed.
 //!
 //! The same seed and plan give the same [`Outcome`], trace included. Not simulated: changes of the voters, a
 //! cluster founded anew, and what the manual documents as not provable, which is excused where it happens (a machine
@@ -30,10 +32,12 @@ pub mod random;
 mod agent;
 mod begin;
 mod client;
+mod contact;
 mod event;
 mod executor;
 mod faults;
 mod history;
+mod hunts;
 mod judge;
 mod keeper;
 mod leader;

@@ -119,6 +119,10 @@ pub struct Counts {
     pub attempts: u64,
     /// Subtasks that finished.
     pub subtasks_finished: u64,
+    /// Hunts that began …
+    pub hunts: u64,
+    /// … and leaders that did what was waited for to set upon them.
+    pub caught: u64,
 }
 
 impl fmt::Display for Outcome {

@@ -8,6 +8,7 @@ use crate::agent::Agent;
 use crate::client::Client;
 use crate::clock::{MS, SECOND, Time};
 use crate::event::{AtKernel, AtWorld, Event, Process, What, Words};
+use crate::hunts::Hunt;
 use crate::lives::Lives;
 use crate::machine::Machine;
 use crate::network::Network;
@@ -41,6 +42,8 @@ pub(crate) struct World {
     pub(crate) lives: Lives,
     pub(crate) counts: Counts,
     pub(crate) healed: bool,
+    /// What is waited for, in seeds with hunts.
+    pub(crate) hunt: Option<Hunt>,
     /// Voters that have new entries to send.
     pub(crate) replicate: BTreeSet<usize>,
     queue: Queue,
@@ -90,6 +93,7 @@ impl World {
             lives: Lives::default(),
             counts: Counts::default(),
             healed: false,
+            hunt: None,
             replicate: BTreeSet::new(),
             queue: Queue::default(),
             steps: 0,

@@ -130,7 +130,7 @@ const BENCHES: [Bench; 16] = [
     },
     Bench {
         name: "plant",
-        about: "whether the simulation finds each of ten bugs planted on purpose, within 2,000 seeds",
+        about: "whether the simulation finds each bug planted on purpose, within 2,000 seeds",
         run: plant::run,
     },
 ];
