@@ -12,7 +12,7 @@ use crate::hunts::Hunt;
 use crate::lives::Lives;
 use crate::machine::Machine;
 use crate::network::Network;
-use crate::outcome::{Counts, Outcome, Rule, Violation};
+use crate::outcome::{Counts, Outcome, Rule, Violation, Wrong};
 use crate::owner::Owner;
 use crate::plan::Plan;
 use crate::queue::Queue;
@@ -119,13 +119,15 @@ impl World {
                 break;
             }
         }
+        let Network { lost, doubled, late, .. } = self.network;
+        let wrong = Wrong { lost, doubled, late, ..self.counts.wrong };
         Outcome {
             seed: self.seed,
             plan: self.plan.name,
             violation: self.violation,
             trace: self.trace,
             steps: self.steps,
-            counts: self.counts,
+            counts: Counts { wrong, ..self.counts },
             lines: self.lines,
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use sheaf_simulation::{Outcome, Plan, run};
+use sheaf_simulation::{Outcome, Plan, Wrong, run};
 
 /// How many seeds without a wish.
 const SEEDS: u64 = 500;
@@ -64,6 +64,10 @@ fn no_seed_breaks_a_rule() {
     println!("{} attempts, {} finished", sum(|it| it.counts.attempts), sum(|it| it.counts.subtasks_finished));
     assert!(sum(|it| it.counts.attempts) > 20 * n, "subtasks were tried");
     assert!(sum(|it| it.counts.subtasks_finished) > 10 * n, "and finished");
+    for (index, (what, _)) in Wrong::default().all().into_iter().enumerate() {
+        let count: u64 = all.iter().map(|it| it.counts.wrong.all()[index].1).sum();
+        assert!(count > n / 20, "{what}: {count} in {n} seeds");
+    }
     let behind: Vec<u64> = all.iter().filter(|it| it.counts.left_behind > 0).map(|it| it.seed).collect();
     assert!(behind.is_empty(), "something came to an agent that had left: seeds {behind:?}");
 }
