@@ -182,15 +182,16 @@ impl Scene {
         }
     }
 
-    /// A member goes: what it still does in memory reaches nobody.
-    fn close(&mut self, node: NodeId) {
+    /// A member goes. Nothing of it is left when this returns: after it, somebody else speaks under its number.
+    async fn close(&mut self, node: NodeId) {
         self.mesh.take(node);
         self.told.open.lock().unwrap().remove(&node);
         let Some(Open { replica, disk: _, tasks }) = self.open.remove(&node) else { return };
         drop(tasks);
         // Asked for what never comes, SQLite's thread writes what waits without taking its time.
         assert!(replica.stored(Revision(u64::MAX)).now_or_never().is_none());
-        tokio::spawn(async move { drop(replica.inner.raft.shutdown().await) });
+        let ended = tokio::time::timeout(HEALED, replica.inner.raft.shutdown()).await;
+        assert!(ended.is_ok(), "{}: node {node} does not end", self.what);
     }
 
     /// Time passes; what goes off meanwhile is started again, each member after a while.
@@ -214,7 +215,7 @@ impl Scene {
     async fn restart_what_went_off(&mut self) {
         let mut again = Vec::new();
         for (node, left) in self.power.left() {
-            self.close(node);
+            self.close(node).await;
             let former = self.folders.insert(node, left);
             self.remains.folders.extend(former);
             again.push(node);
@@ -364,9 +365,9 @@ impl Scene {
     }
 
     /// Closes everything; what is returned must outlive the runtime.
-    fn remains(mut self) -> Remains {
+    async fn remains(mut self) -> Remains {
         for node in self.open.keys().copied().collect::<Vec<_>>() {
-            self.close(node);
+            self.close(node).await;
         }
         self.remains.folders.extend(std::mem::take(&mut self.folders).into_values());
         self.remains
@@ -418,7 +419,7 @@ fn live(base: &Base, seed: u64, cut: Cut, lies: bool) -> Result<Lived, String> {
         let writers: Vec<_> = (1..=WRITERS).map(writer).collect();
         scene.act().await;
         let acknowledged = scene.end(writers).await;
-        (acknowledged, scene.remains())
+        (acknowledged, scene.remains().await)
     });
     drop(runtime);
     power.unplug_all();
