@@ -118,7 +118,7 @@ fn greedy(cluster: &Cluster) {
     cluster.apply_and_wait(&[modest, bucket("/modest", "modest", "{}", "node_list_rules: [n1]")].concat());
     let before = pids(&cluster.status("/modest"));
     // With a group it is said why a program was ended.
-    cluster.apply(&module("greedy", "head -c 300m /dev/zero | tail > dropped", more));
+    cluster.apply(&module("greedy", "dd if=/dev/zero of=/dev/null bs=300M count=1", more));
     cluster.apply(&bucket("/greedy", "greedy", "{}", "node_list_rules: [n1]"));
     let status = cluster.wait_state("/greedy", "failed");
     let message = status["message"].to_string();
