@@ -19,6 +19,7 @@ use crate::artifact::ArtifactApi;
 use crate::backend::BackendApi;
 use crate::bucket::BucketApi;
 use crate::cluster::ClusterApi;
+use crate::debug::DebugApi;
 use crate::event::EventApi;
 use crate::forward::{Front, Handler, Peers, Route};
 use crate::guard::Guard;
@@ -34,8 +35,8 @@ use crate::secret::SecretApi;
 use crate::sink::SinkApi;
 use crate::transport::{Connection, Transport};
 use crate::{
-    artifact, backend, bucket, cluster, event, instance, job, logs, module, node, peer as peers, query,
-    secret, sink,
+    artifact, backend, bucket, cluster, debug, event, instance, job, logs, module, node, peer as peers,
+    query, secret, sink,
 };
 
 /// Longest message in bytes, either way.
@@ -208,6 +209,12 @@ impl Server {
     #[must_use]
     pub fn logs<A: LogsApi>(self, api: Arc<A>) -> Self {
         serve!(self, peer::v1::log_service_server::LogServiceServer<_>, logs::Serve, api)
+    }
+
+    /// Serves `sheaf.peer.v1.DebugService`.
+    #[must_use]
+    pub fn debugging<A: DebugApi>(self, api: Arc<A>) -> Self {
+        serve!(self, peer::v1::debug_service_server::DebugServiceServer<_>, debug::Serve, api)
     }
 
     /// Counts there the calls that it refuses.

@@ -62,6 +62,13 @@ impl<A: ClusterApi> ClusterService for Serve<A> {
         call::stream(request, |_, _| Ok(()), ask, |part| Ok(part.into())).await
     }
 
+    type DebugStream = Messages<v1::DebugPart>;
+
+    async fn debug(&self, request: Request<v1::DebugRequest>) -> Result<Response<Self::DebugStream>, Status> {
+        let ask = |caller, ask| self.0.debug(caller, ask);
+        call::stream(request, |q, _| Ok(q.into()), ask, |part| Ok(part.into())).await
+    }
+
     async fn create_token(
         &self,
         request: Request<v1::CreateTokenRequest>,

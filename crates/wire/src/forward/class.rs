@@ -61,7 +61,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         ("BucketService" | "JobService", "Logs")
         | ("EventService", "Watch")
         | ("QueryService", "Query")
-        | ("ClusterService", "SaveSnapshot")
+        | ("ClusterService", "SaveSnapshot" | "Debug")
         | ("InstanceService", "WatchObjects") => (Class::Read, true),
         _ => (Class::Own, true),
     }
@@ -96,7 +96,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 78);
+        assert_eq!(calls, 79);
     }
 
     #[test]

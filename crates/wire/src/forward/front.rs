@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
@@ -27,6 +27,7 @@ use crate::client::{caused_by, explain, never_sent};
 use crate::error::to_status;
 use crate::guard::{self, Guard, door};
 use crate::server::Refused;
+use crate::trace::{self, Kind, TRACEPARENT};
 use crate::transport::Arrived;
 use crate::{ApiError, Applies, DEFAULT_DEADLINE};
 
@@ -41,6 +42,8 @@ const EARLY_MAX: Duration = Duration::from_millis(250);
 /// A question in pieces that is whole by then is kept, so that it can be asked again; of another, what has come so far
 /// goes on at once.
 const PIECES_WAIT: Duration = Duration::from_millis(50);
+/// How calls end that go well.
+const OK: &str = "OK";
 
 /// Answers the calls of one service.
 pub(crate) type Handler =
@@ -112,7 +115,7 @@ enum Attempt {
 
 impl<R: Route> Inner<R> {
     /// Answers, and counts how long that took; what peers ask of each other is not counted.
-    async fn measured(&self, request: Request<Body>, begun: Instant) -> Response<Body> {
+    async fn measured(&self, mut request: Request<Body>, begun: Instant) -> Response<Body> {
         let path = request.uri().path();
         let (class, stream) = method(path);
         if class == Class::Own {
@@ -126,8 +129,15 @@ impl<R: Route> Inner<R> {
                 .increment(1);
             return self.answer(request, begun, (class, stream)).await;
         }
+        let span = traced(&mut request, class);
         let response = self.answer(request, begun, (class, stream)).await;
-        let labels = [("service", service), ("method", method), ("code", code(&response))];
+        let code = code(&response);
+        if let Some(mut span) = span.map(|span| span.with("rpc.grpc.status", &code))
+            && code != OK
+        {
+            span.failed(&code);
+        }
+        let labels = [("service", service), ("method", method), ("code", code)];
         metrics::histogram!("sheaf_api_request_duration_seconds", &labels).record(begun.elapsed());
         response
     }
@@ -343,6 +353,25 @@ impl<R: Route> Inner<R> {
     }
 }
 
+/// A span for a call, here or carried on from here: what comes of it is a part of that. What only reads is asked again and
+/// again, so that it is told only as a part of something else.
+fn traced(request: &mut Request<Body>, class: Class) -> Option<trace::Span> {
+    if !trace::is_on() {
+        return None;
+    }
+    let parent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse().ok());
+    if parent.is_none() && class != Class::Change {
+        return None;
+    }
+    let name = request.uri().path().trim_start_matches('/').to_owned();
+    let span = trace::begin_as(Kind::Server, name, parent).with("rpc.system", &"grpc");
+    // Hexadecimal digits and dashes.
+    if let Some(own) = span.context().and_then(|own| HeaderValue::try_from(own.to_string()).ok()) {
+        request.headers_mut().insert(TRACEPARENT, own);
+    }
+    Some(span)
+}
+
 /// A stream that ends with the status of `until`, when that is done.
 fn ending(response: Response<Body>, until: BoxFuture<'static, Status>) -> Response<Body> {
     response.map(|body| {
@@ -380,7 +409,7 @@ fn refuse(error: ApiError, long: bool) -> Response<Body> {
 /// How a call ended, by the name that gRPC's own metrics use. What went well says so only at its end.
 fn code(response: &Response<Body>) -> String {
     match Status::from_header_map(response.headers()).map(|status| status.code()) {
-        None | Some(Code::Ok) => "OK".to_owned(),
+        None | Some(Code::Ok) => OK.to_owned(),
         Some(code) => format!("{code:?}"),
     }
 }

@@ -39,6 +39,7 @@ fn row(path: &str) -> Option<Need> {
             ("PeerService", "Renew" | "FetchAuthority" | "Raft" | "RaftStream" | "RaftSnapshot")
             | ("AgentService", "Session" | "Watch")
             | ("LogService", "Read" | "ReadAttempt")
+            | ("DebugService", "Collect")
             | ("ArtifactService", "Fetch" | "Hold" | "Look" | "Holders") => Some(Need::Node),
             _ => None,
         },
@@ -67,7 +68,7 @@ fn public(service: &str, method: &str) -> Option<Need> {
         | ("BucketService", "Purge" | "Rollback" | "Delete") => Need::Bucket,
         ("JobService", "Submit" | "Pause" | "Resume" | "Delete" | "Cancel" | "Retry" | "Reprioritize")
         | ("NodeService", "Label" | "Drain" | "Undrain") => Need::Operator,
-        ("ClusterService", "Settings" | "Transfer" | "SaveSnapshot")
+        ("ClusterService", "Settings" | "Transfer" | "SaveSnapshot" | "Debug")
         | ("ClusterService", "CreateToken" | "ListTokens" | "RevokeToken")
         | ("ModuleService", "Apply" | "Delete" | "BeginPush" | "PushPiece" | "FinishPush")
         | ("BackendService", "Apply" | "Delete")
@@ -106,7 +107,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 93);
+        assert_eq!(calls, 95);
     }
 
     #[test]
