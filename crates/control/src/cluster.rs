@@ -12,6 +12,7 @@ use sheaf_wire::cluster::{
     AllSettings, Apply, ChangeSettings, ClusterApi, CreateToken, CreatedToken, ListTokens, RevokeToken,
     SnapshotPart,
 };
+use sheaf_wire::debug::{AskDebug, DebugPart};
 use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page};
 
 use crate::Control;
@@ -106,6 +107,10 @@ impl ClusterApi for Control {
             Ok(SnapshotPart::Data(chunk))
         });
         Ok(stream::once(async move { Ok(SnapshotPart::Head(head)) }).chain(data).boxed())
+    }
+
+    async fn debug(&self, _: Caller, ask: AskDebug) -> Result<Answers<DebugPart>, ApiError> {
+        self.gather_debug(&ask)
     }
 
     async fn create_token(&self, caller: Caller, ask: CreateToken) -> Result<CreatedToken, ApiError> {

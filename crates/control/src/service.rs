@@ -20,6 +20,7 @@ use crate::recorder::{self, Record};
 use crate::schema;
 use crate::secret::Sealing;
 use crate::sink::Board;
+use crate::traces::Traces;
 
 /// Buckets looked at under one hold of the sessions' lock, which heartbeats wait for: about two milliseconds.
 pub(crate) const AT_ONCE: usize = 100;
@@ -46,6 +47,8 @@ pub struct Control {
     pub(crate) sinks: Arc<Board>,
     /// Programs that sinks may run here.
     pub(crate) sink_programs: Arc<[String]>,
+    /// What changed buckets lately, while this node leads.
+    pub(crate) traces: Arc<Traces>,
 }
 
 /// The loops behind a [`Control`].
@@ -72,6 +75,7 @@ impl Control {
             secured: false,
             sinks: Arc::default(),
             sink_programs: Arc::default(),
+            traces: Arc::default(),
         };
         (control.clone(), Service { control, records })
     }
