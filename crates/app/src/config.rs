@@ -4,6 +4,7 @@
 //! of range, each with where it comes from.
 
 mod read;
+mod show;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -55,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) join_token_file: Option<PathBuf>,
     /// How long the certificates of nodes are good that this one issues while it leads.
     pub(crate) certificate_lifetime: Span,
+    /// The collector that traces are sent to, `http://HOST:PORT` or `https://HOST:PORT`; none: where the environment says.
+    pub(crate) otlp: Option<String>,
 }
 
 /// Timing of elections.

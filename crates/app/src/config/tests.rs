@@ -88,6 +88,8 @@ fn every_defect_is_found_with_its_place_and_remedy() {
         artifact_cache = 10
         [sinks]
         exec_allow = ["notify"]
+        [telemetry]
+        otlp = "localhost:4317"
     "#;
     let defects = load(text, &[("SHEAF_CONFIG_RAFT_HEARTBEATS", "1s")], &["x"]).expect_err("defects");
     let places: Vec<&str> = defects.iter().map(|defect| defect.path.as_str()).collect();
@@ -102,6 +104,7 @@ fn every_defect_is_found_with_its_place_and_remedy() {
         "raft.heartbeats",
         "storage.artifact_cache",
         "sinks.exec_allow",
+        "telemetry.otlp",
     ] {
         assert!(places.contains(&place), "{place} in {defects:#?}");
     }
