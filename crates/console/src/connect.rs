@@ -18,7 +18,9 @@ const ACTOR_MAX: usize = 128;
 
 /// A connection to the node that is meant.
 pub(crate) async fn connect(options: &Options, out: &mut Terminal) -> Result<Client, Failure> {
-    to(profile::meant(options, &Environment::of_process(), out)?).await
+    let (address, how) = how(profile::meant(options, &Environment::of_process(), out)?)?;
+    let how = sheaf_wire::Options { trace: options.trace, ..how };
+    Ok(Client::connect(&address, how).await?)
 }
 
 /// A connection to a node of that cluster.

@@ -1,5 +1,6 @@
 //! `sheaf cluster …`
 
+pub mod debug;
 pub mod token;
 
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub enum ClusterVerb {
     /// Copies of everything that the cluster has agreed on
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Write everything that somebody needs who is to help, and nothing secret, to a file
+    Debug(debug::Debug),
     /// Prepare this node to begin a secured cluster, and print the first administrator's token; asks no cluster
     Init(Init),
     /// Tokens: who may do what, and who may join
@@ -223,6 +226,7 @@ impl ClusterVerb {
             }
             Self::Snapshot(Snapshot::Inspect(file)) => file.inspect(format, out),
             Self::Snapshot(Snapshot::Restore(_)) | Self::Init(_) => Err(offline()),
+            Self::Debug(debug) => debug.run(options, out).await,
             Self::Token(token) => token.run(options, out).await,
             Self::Transfer(transfer) => {
                 let leader = connect::connect(options, out).await?.transfer(transfer.to).await?;
