@@ -18,6 +18,8 @@
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
+//! | `bundle` | 3 | what is to be shown to who helps, with nodes down and without a leader, and nothing secret in it |
+//! | `traces` | 3 | one trace from a command to the starts on all nodes; a collector that is down disturbs nobody |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `crowd` | 3, and 300 that are only sessions | a storm of sessions costs no election and no lease |
@@ -44,6 +46,8 @@ mod change;
 mod context;
 #[path = "cluster/crowd.rs"]
 mod crowd;
+#[path = "cluster/debug.rs"]
+mod debug;
 #[path = "cluster/dev.rs"]
 mod dev;
 #[path = "cluster/disaster.rs"]
@@ -110,6 +114,8 @@ mod stop;
 mod storm;
 #[path = "cluster/top.rs"]
 mod top;
+#[path = "cluster/traces.rs"]
+mod traces;
 #[path = "cluster/trial.rs"]
 mod trial;
 #[path = "cluster/twenty.rs"]

@@ -19,6 +19,7 @@ mod binary;
 pub mod cases;
 pub mod cli;
 pub mod cluster;
+pub mod collector;
 pub mod config;
 pub mod crowd;
 pub mod disk;
@@ -34,6 +35,7 @@ mod ports;
 pub mod processes;
 pub mod receiver;
 pub mod screen;
+pub mod secured;
 pub mod service;
 pub mod syscalls;
 pub mod wait;
@@ -41,6 +43,9 @@ pub mod web;
 
 /// The file in a machine's directory whose token commands show; none: they show none.
 pub const TOKEN: &str = "token";
+
+/// The file in a machine's directory that says where commands send their traces; none: nowhere.
+pub const TRACES: &str = "traces";
 
 pub use agent::Agent;
 pub use cases::Cases;

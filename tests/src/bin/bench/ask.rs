@@ -18,6 +18,7 @@ pub(crate) struct Ask {
     large: Large,
     writers: Option<Vec<usize>>,
     to: To,
+    tls: bool,
 }
 
 /// Whom writers ask.
@@ -42,7 +43,7 @@ pub(crate) enum Large {
 }
 
 impl Ask {
-    /// Reads `NAME [--OPTION VALUE]…`.
+    /// Reads `NAME [--OPTION VALUE]… [--tls]`.
     ///
     /// # Errors
     /// What is wrong.
@@ -50,6 +51,10 @@ impl Ask {
         let name = words.next().ok_or("which benchmark?")?;
         let mut ask = Self { name, ..Self::default() };
         while let Some(option) = words.next() {
+            if option == "--tls" {
+                ask.tls = true;
+                continue;
+            }
             let value = words.next().ok_or_else(|| format!("{option} lacks its value"))?;
             match option.as_str() {
                 "--rounds" => ask.rounds = Some(number(&option, &value)?),
@@ -132,6 +137,11 @@ impl Ask {
 
     pub(crate) fn to(&self) -> To {
         self.to
+    }
+
+    /// Whether TLS is compared with none.
+    pub(crate) fn tls(&self) -> bool {
+        self.tls
     }
 }
 

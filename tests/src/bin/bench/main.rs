@@ -4,7 +4,7 @@
 //! `cargo run --release -p sheaf-tests --bin bench -- NAME [OPTIONS]`; `bench list` says which there are.
 //!
 //! ```text
-//!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone
+//!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone; tls: on, off
 //!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, jobs, history ──
 //!                       │                                                            scene: clusters and documents
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
@@ -35,6 +35,7 @@ mod scene;
 mod simulate;
 mod start;
 mod storm;
+mod tls;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -55,7 +56,7 @@ struct Bench {
 const BENCHES: [Bench; 16] = [
     Bench {
         name: "changes",
-        about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
+        about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all] [--tls: on against off]",
         run: changes::run,
     },
     Bench {
