@@ -6,13 +6,13 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, SettingsCommand, registration};
-use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead, TokenRow};
+use sheaf_model::view::{Asker, ClusterStatus, MemberRow, SnapshotHead, TokenRow};
 use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Setting, Span};
 use sheaf_wire::cluster::{
     AllSettings, Apply, ChangeSettings, ClusterApi, CreateToken, CreatedToken, ListTokens, RevokeToken,
     SnapshotPart,
 };
-use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page};
+use sheaf_wire::{Admitted, Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page};
 
 use crate::Control;
 use crate::event::stored;
@@ -31,7 +31,7 @@ impl ClusterApi for Control {
         if self.place.has_left() {
             return Err(ApiError::Precondition(self.place.left_text()));
         }
-        Ok(self.cluster_status())
+        Ok(ClusterStatus { asker: asker(&caller), ..self.cluster_status() })
     }
 
     async fn members(&self, _caller: Caller) -> Result<Vec<MemberRow>, ApiError> {
@@ -378,6 +378,7 @@ impl Control {
             revision,
             message,
             secured: self.secured,
+            asker: None,
         }
     }
 
@@ -404,6 +405,13 @@ impl Control {
         };
         metrics.members.iter().map(row).collect()
     }
+}
+
+/// Who asks, as far as a token proves it.
+fn asker(caller: &Caller) -> Option<Asker> {
+    let Admitted::User { name, rights } = &caller.admitted else { return None };
+    let prefix = rights.prefix.as_ref().map_or("", |prefix| prefix.as_str());
+    Some(Asker { name: name.to_string(), role: rights.role.to_string(), prefix: prefix.to_owned() })
 }
 
 pub(crate) fn outcome(outcome: sheaf_engine::Outcome) -> Outcome {

@@ -11,7 +11,7 @@ use sheaf_wire::node::{Affinity, DrainNode, LabelNode, ListNodes, OnNode};
 use super::done;
 use crate::answer::{self, Answer, Failed};
 use crate::ask::{Ask, Change, read};
-use crate::matrix::Window;
+use crate::matrix::{self, Window};
 use crate::serve::Shared;
 
 /// Most buckets and nodes of one answer; and how many if nobody says.
@@ -48,13 +48,10 @@ pub(super) async fn matrix(State(shared): State<Arc<Shared>>, ask: Ask) -> Answe
         }
         Ok((size, ask.text(after).unwrap_or_default().to_owned()))
     };
-    let window = Window {
-        buckets: part("limit", "after")?,
-        nodes: part("nodes_limit", "nodes_after")?,
-        filter: ask.text("filter").unwrap_or_default().to_owned(),
-    };
-    let filter = ask.filter()?;
-    Ok(answer::value(&shared.matrices.look(&ask.client, window, filter).await?))
+    let window = Window { buckets: part("limit", "after")?, nodes: part("nodes_limit", "nodes_after")? };
+    let (filter, question) = (ask.filter()?, ask.question("node/matrix"));
+    let made = shared.fresh.look(question, matrix::make(ask.client, window, filter)).await?;
+    Ok(answer::made(made))
 }
 
 /// A node to be emptied.
