@@ -1,6 +1,6 @@
 // One job: how far it is, what failed and how alike, its subtasks, and what can be done with it.
 
-import { change, get } from "./api.js";
+import { change, get, may } from "./api.js";
 import { button, confirm, simple } from "./act.js";
 import { card, el, facts, href, link, show, table } from "./dom.js";
 import { eventColumns } from "./events.js";
@@ -14,7 +14,7 @@ const STATES = ["waiting", "ready", "running", "finished", "failed", "canceled"]
 // The plot looks through the history: not each time.
 const PLOT_EVERY = 5000;
 
-export function open(main, params, { again }) {
+export function open(place, params, { again }) {
   const name = params.get("name") ?? "";
   let chosen = params.get("state") ?? "";
   let condition = params.get("where") ?? "";
@@ -66,7 +66,7 @@ export function open(main, params, { again }) {
     async refresh() {
       const [status, explained] = await Promise.all([get("job/status", { name }), get("job/explain", { name }), subtasks.refresh(), events.refresh()]);
       filters(status);
-      const draw = () => show(main, head(status, again), el("div", { class: "pair" }, stands(status, explained), drawn(status, plotted)),
+      const draw = () => show(place, head(status, again), el("div", { class: "pair" }, stands(status, explained), drawn(status, plotted)),
         failures(status, (group) => { chosen = "failed"; condition = `fingerprint = '${group.fingerprint}'`; line.value = condition; keep(); subtasks.reset(); above.scrollIntoView(); }),
         subtasks.view(), events.view());
       draw();
@@ -97,6 +97,7 @@ function touching({ title: text, verb, danger, path, extra = {}, told, done, fie
 const numbers = (values) => ("priority" in values ? { priority: Number(values.priority) } : {});
 
 function acts(status, done) {
+  if (!may("operator")) return null;
   const { name, counts } = status;
   const found = [];
   const left = counts.waiting + counts.ready + counts.running;

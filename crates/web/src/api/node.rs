@@ -25,10 +25,14 @@ pub(super) async fn list(ask: Ask) -> Answer {
     Ok(answer::page(&ask.client.list_nodes(ListNodes { page, filter }).await?))
 }
 
-/// `node status NAME`
+/// `node status NAME`; `brief` leaves out what it runs, of which `node/affinity` has pages.
 pub(super) async fn status(ask: Ask) -> Answer {
-    let ask = ask.only(&["name"])?;
-    Ok(answer::view(&ask.client.node(ask.needed("name")?).await?))
+    let ask = ask.only(&["name", "brief"])?;
+    let mut detail = ask.client.node(ask.needed("name")?).await?;
+    if ask.flag("brief")? {
+        detail.affinity.clear();
+    }
+    Ok(answer::view(&detail))
 }
 
 /// `node affinity [NODE]`
