@@ -81,8 +81,8 @@ fn case(
         if let Err(panic) = ended {
             let seen = catch_unwind(AssertUnwindSafe(|| (browser.picture(name), browser.complaints())));
             if let Ok((picture, complaints)) = seen {
-                println!("the page as it was: {}", picture.display());
-                println!("its console: {complaints:#?}");
+                eprintln!("the page as it was: {}", picture.display());
+                eprintln!("its console: {complaints:#?}");
             }
             resume_unwind(panic);
         }

@@ -55,7 +55,7 @@ fn written(scene: &Scene) {
 fn shown(scene: &Scene) {
     let browser = &scene.browser;
     let pages = [
-        ("buckets?filter=evil".to_owned(), "1 / 1".split('1').next().unwrap_or_default()),
+        ("buckets?filter=evil".to_owned(), "/evil"),
         (of("bucket", "/evil"), "Revisions"),
         (of("bucket", "/web/speaker"), "| <img"),
         ("affinity?filter=evil".to_owned(), "★ leads"),

@@ -70,7 +70,7 @@ fn pages() -> Vec<(String, &'static str)> {
         (of("node", "n1"), "What it runs"),
         page("buckets", "/web/speaker"),
         (of("bucket", "/web/all"), "Every node, every gate"),
-        (of("bucket", "/web/nowhere"), "no such".split(' ').next().unwrap_or_default()),
+        (of("bucket", "/web/nowhere"), "refuse"),
         page("jobs", "unlucky"),
         (of("job", "unlucky"), "Failures that are alike"),
         page("subtask?job=unlucky&subtask=3", "Attempts"),
