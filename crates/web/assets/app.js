@@ -30,6 +30,7 @@ const BELONGS = { node: "nodes", bucket: "buckets", job: "jobs", subtask: "jobs"
 // Not more often, however much happens; and at least so often, as load and verdicts make no events.
 const SOONEST = 1000;
 const LATEST = 5000;
+const SPREAD = 250;
 
 const main = document.getElementById("main");
 const where = document.getElementById("where");
@@ -177,7 +178,8 @@ function listen() {
       if (lost) renew();
       lost = false;
     },
-    change: soon,
+    // Not every page that is open asks in the same moment.
+    change: () => setTimeout(soon, Math.random() * SPREAD),
     trouble: ({ error }) => {
       lost = true;
       live = "trying";
