@@ -56,6 +56,7 @@ export function confirm({ title, verb, danger, fields = [], consequence, act, do
   // What was typed and not looked at yet is not done.
   let typed = null;
   form.addEventListener("input", () => { sure.disabled = true; clearTimeout(typed); typed = setTimeout(look, TYPED); });
+  form.addEventListener("change", () => { clearTimeout(typed); look(); });
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();

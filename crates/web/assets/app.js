@@ -70,10 +70,11 @@ function say(text) {
   show(notice, text);
 }
 
-/** Ends the page that is shown, and gives a place for another. */
+/** Ends the page that is shown, with what it asks, and gives a place for another. */
 function clear() {
   shown?.close?.();
   shown = null;
+  document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
   const fresh = el("div", { class: "page" });
   main.replaceChildren(fresh);
   return fresh;
@@ -138,7 +139,6 @@ function enter(why) {
   unfollow?.();
   unfollow = null;
   live = "logged out";
-  document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
   const fresh = clear();
   document.title = "Log in – Sheaf";
   current = null;

@@ -28,7 +28,7 @@ export function open(place, params, { again }) {
   return {
     async refresh() {
       const [status, explained] = await Promise.all([get("bucket/status", { name }), get("bucket/explain", { name }), events.refresh(), revised.refresh()]);
-      show(place, head(status, explained, again), el("div", { class: "pair" }, about(status), decision(explained, status)), running.view(status.instances),
+      show(place, head(status, again), el("div", { class: "pair" }, about(status), decision(explained, status)), running.view(status.instances),
         gated.view(explained.nodes), output.view(status.instances.map((one) => one.node)), revised.view(), events.view());
     },
     close: () => output.close(),
@@ -40,6 +40,7 @@ function revisions(name, again) {
   // Which revision's own change is shown, which two are compared, and what came before the last one of a page.
   let opened = null;
   let [from, to] = [null, null];
+  let whole = null;
   const earlier = new Map();
   const all = list({
     title: "Revisions", again, size: 10, keyOf: (row) => String(row.revision), empty: "It has no revisions that are remembered.",
@@ -49,6 +50,7 @@ function revisions(name, again) {
       { title: "When", cell: (row) => ago(row.at) },
       { title: "By", cell: (row) => row.actor },
       { title: "Changed", text: true, cell: changed },
+      { title: "Document", cell: written },
       { title: "", cell: (row) => {
         if (all.isFirst() && row === all.rows()[0]) return el("span", { class: "quiet small" }, "present");
         return may("bucket", name) ? button("Back to this …", () => rollback(name, row, again)) : null;
@@ -74,6 +76,11 @@ function revisions(name, again) {
     return [el("button", { type: "button", class: "plain", "aria-expanded": open ? "true" : "false", onclick: () => unfold(row) }, `${open ? "▾" : "▸"} ${row.changed.join(", ")}`),
       last ? difference(last.bucket, row.bucket) : null];
   }
+  function written(row) {
+    const open = whole === row.revision;
+    return [el("button", { type: "button", class: "plain nowrap", "aria-expanded": open ? "true" : "false", onclick: () => { whole = open ? null : row.revision; again(); } }, `${open ? "▾" : "▸"} all of it`),
+      open ? el("pre", { class: "small" }, JSON.stringify(row.bucket, null, 2)) : null];
+  }
   function compare() {
     const rows = all.rows() ?? [];
     if (rows.length < 2) return null;
@@ -89,51 +96,60 @@ function revisions(name, again) {
   return all;
 }
 
-function head(status, explained, again) {
+function head(status, again) {
   return el("div", { class: "title" },
     el("div", null, el("div", { class: "crumb" }, link("buckets", null, "Buckets")), el("h1", null, status.name)), state(status.state),
-    el("span", { class: "quiet wrap" }, status.message), el("div", { class: "acts" }, acts(status, explained, again)));
+    el("span", { class: "quiet wrap" }, status.message), el("div", { class: "acts" }, acts(status, again)));
 }
 
-function where(status) {
-  const on = status.instances.map((one) => one.node);
+/** Where it runs, as it is now: what is shown may be from before. */
+async function where(name) {
+  const { instances } = await get("bucket/status", { name });
+  const on = instances.map((one) => one.node);
   return on.length === 0 ? "It runs nowhere now." : `It runs on ${on.length > 6 ? many(on.length, "node") : on.join(", ")} now.`;
 }
 
-function acts(status, explained, done) {
+function acts(status, done) {
   const { name, revision } = status;
   if (!may("bucket", name)) return null;
   const body = { name, revision };
+  const act = (verb, path, told, danger) => button(`${verb} …`, () => simple({
+    title: `${verb} ${name}?`, verb: `${verb} it`, danger, done, path, body, text: told,
+  }), danger && verb !== "Suspend");
   const found = [];
   if (status.suspended || status.state === "quarantined") {
-    found.push(button("Resume …", () => simple({ title: `Resume ${name}?`, verb: "Resume it", done, path: "bucket/resume", body,
-      text: async () => status.multi_node ? "It starts on every available node." : "It is placed, and starts on one node." })));
+    found.push(act("Resume", "bucket/resume", async () => (status.multi_node ? "It starts on every available node." : "It is placed, and starts on one node.")));
   }
   if (!status.suspended) {
-    found.push(button("Suspend …", () => simple({ title: `Suspend ${name}?`, verb: "Suspend it", danger: true, done, path: "bucket/suspend", body,
-      text: async () => `${where(status)} It is stopped everywhere, and stays off until somebody resumes it.` })));
-    found.push(button("Restart …", () => simple({ title: `Restart ${name}?`, verb: "Restart it", done, path: "bucket/restart", body,
-      text: async () => `${where(status)} Each instance is stopped and started anew, all at once.` })));
-    if (!status.multi_node) found.push(button("Move …", () => move(status, explained, done)));
+    found.push(act("Suspend", "bucket/suspend", async () => `${await where(name)} It is stopped everywhere, and stays off until somebody resumes it.`, true));
+    found.push(act("Restart", "bucket/restart", async () => `${await where(name)} Each instance is stopped and started anew, all at once.`));
+    if (!status.multi_node) found.push(button("Move …", () => move(status, done)));
   }
-  found.push(button("Purge …", () => simple({ title: `Purge ${name}?`, verb: "Purge it", danger: true, done, path: "bucket/purge", body,
-    text: async () => `${where(status)} Its module is told to throw away what it has collected. That cannot be undone.` }), true));
-  found.push(button("Delete …", () => simple({ title: `Delete ${name}?`, verb: "Delete it", danger: true, done, path: "bucket/delete", body,
-    text: async () => `${where(status)} It is stopped everywhere, its directories are removed, and ${many(status.objects, "object")} that its module keeps. Its history stays.` }), true));
+  found.push(act("Purge", "bucket/purge", async () => `${await where(name)} Its module is told to throw away what it has collected. That cannot be undone.`, true));
+  found.push(act("Delete", "bucket/delete", async () =>
+    `${await where(name)} It is stopped everywhere, its directories are removed, and ${many(status.objects, "object")} that its module keeps. Its history stays.`, true));
   return found;
 }
 
-function move(status, explained, done) {
-  const able = explained.nodes.filter((one) => one.eligible && !one.running).map((one) => one.node);
-  const body = (values) => ({ name: status.name, revision: status.revision, to: values.to || null });
+async function move(status, done) {
+  const { name, revision } = status;
+  let able = [];
+  let failed = null;
+  try {
+    const { nodes } = await get("bucket/explain", { name });
+    able = nodes.filter((one) => one.eligible && !one.running).map((one) => one.node);
+  } catch (error) {
+    failed = error;
+  }
   confirm({
-    title: `Move ${status.name}?`, verb: "Move it", done,
+    title: `Move ${name}?`, verb: "Move it", done,
     fields: [{ name: "to", label: "To", value: "", options: [["", "any other node"], ...able.map((one) => [one, one])] }],
     consequence: async (values) => {
+      if (failed) throw failed;
       if (able.length === 0) throw new Error("No other node is available for it: it would stop here and start nowhere.");
-      return el("p", null, `${where(status)} It is stopped there first, then started on ${values.to || "another node"} under a higher epoch.`);
+      return el("p", null, `${await where(name)} It is stopped there first, then started on ${values.to || "another node"} under a higher epoch.`);
     },
-    act: (values) => change("bucket/move", body(values)),
+    act: (values) => change("bucket/move", { name, revision, to: values.to || null }),
   });
 }
 
@@ -213,7 +229,7 @@ function gates(again) {
       { title: "Node", cell: (row) => link("node", { name: row.node }, row.node) },
       { title: "Status", cell: (row) => state(row.status) },
       { title: "Available", cell: (row) => (row.eligible ? el("span", { class: "good" }, "✓ yes") : el("span", { class: "idle" }, "· no")) },
-      { title: "Runs", cell: (row) => (row.running ? "● runs" : "") },
+      { title: "Runs", cell: (row) => (row.running ? el("span", { class: "good nowrap" }, "● runs") : "") },
       ...GATES.map((gate) => ({ title: gate, text: true, cell: (row) => outcome(row, gate) })),
     ],
   });

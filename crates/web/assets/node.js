@@ -83,7 +83,7 @@ export function drain(name, done) {
       return [el("p", null, `It takes no new work from then on, and ${many(going.length, "bucket")} would go, one after the other:`),
         table("What would move", [
           { title: "Bucket", cell: (row) => row.bucket },
-          { title: "Goes to", cell: (row) => row.to || el("span", { class: "warn" }, "nowhere") },
+          { title: "Goes to", cell: (row) => row.to || el("span", { class: "warn" }, "stops") },
           { title: "Why", text: true, cell: (row) => row.why },
         ], going, (row) => row.bucket)];
     },

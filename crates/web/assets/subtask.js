@@ -22,7 +22,7 @@ export function open(place, params, { again }) {
       show(place,
         el("div", { class: "title" }, el("div", null, el("div", { class: "crumb" }, link("jobs", null, "Jobs"), " / ", link("job", { name }, name)),
           el("h1", null, `Subtask ${subtask}`)), now ? state(now.state) : null, el("div", { class: "acts" }, acts(name, subtask, now, again))),
-        explained.why.length > 0 ? card("In the way", null, el("div", { class: "inner" }, explained.why.map((one) => el("p", null, one)))) : null,
+        explained.why.length > 0 ? card(now && ["waiting", "ready", "running"].includes(now.state) ? "In the way" : "How it went", null, el("div", { class: "inner" }, explained.why.map((one) => el("p", null, one)))) : null,
         card("Attempts", el("span", { class: "small quiet" }, many(attempts.rows.length, "attempt")), attempts.rows.length === 0
           ? el("p", { class: "empty" }, "There was none yet.")
           : table("Attempts", columns(chosen, see), attempts.rows, (row) => String(row.attempt))),
