@@ -67,7 +67,7 @@ fn shown(scene: &Scene) {
         (format!("search?find={}", encoded(EVIL)), "By name"),
         (format!("search?sql={}", encoded(&format!("SELECT '{EVIL}' AS it"))), "1 rows in"),
         (format!("bucket?name={}", encoded(EVIL)), "Refused"),
-        (format!("events?filter={}", encoded(EVIL)), "Nothing of that kind happened."),
+        (format!("events?filter={}", encoded(EVIL)), "Filter"),
         (format!("{}?name=1", encoded(EVIL)), "There is no such page"),
     ];
     for (page, shows) in pages {
@@ -78,9 +78,9 @@ fn shown(scene: &Scene) {
     // Texts that are shown on request: why of a cell, what a revision changed.
     scene.open("affinity?filter=evil");
     browser.hover("[data-key='/evil n1'] button");
-    browser.shows(&["can_run_on_this_node: file /<img src=x"]);
+    browser.shows(&["can_run_on_this_node: /<img src=x"]);
     browser.click("[data-key='/evil n1'] button");
-    browser.shows(&["Gates"]);
+    browser.shows(&["History of this cell"]);
     unharmed(scene, "the history of a cell");
     scene.open(&of("bucket", "/evil"));
     browser.click("//button[contains(., 'config.a')]");

@@ -159,7 +159,7 @@ fn grid(scene: &Scene) {
     is_seen(scene);
     let below = browser.focused();
     assert!(below.starts_with("BUTTON /web/nowhere on n1: refused. can_run_on_this_node"), "{below}");
-    browser.shows(&["/web/nowhere on n1: refused", "file /no/such/program does not exist"]);
+    browser.shows(&["/web/nowhere on n1: refused", "/no/such/program does not exist"]);
     browser.press(RIGHT);
     let beside = browser.focused();
     assert!(beside.starts_with("BUTTON /web/nowhere on n2"), "{beside}");

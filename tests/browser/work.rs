@@ -49,7 +49,7 @@ fn failures(scene: &Scene) {
     let retry = "retry: {max_attempts: 2, backoff: 10ms..20ms}";
     submit(scene, "unlucky", "failing", &format!("subtasks: {{array: 0-6}}\n{retry}"));
     let browser = scene.open(&of("job", "unlucky"));
-    browser.shows(&["Failures that are alike", "7 failed", "no licence", "exit 14"]);
+    browser.shows(&["Failures that are alike", "7 failed", "no licence", "14 exit"]);
     browser.push("Show them");
     browser.waits(
         "the subtasks of that group",
@@ -90,8 +90,8 @@ fn acts(scene: &Scene) {
     browser.shows(&["120 subtasks would be canceled, 0 of them running now."]);
     browser.push("Cancel it");
     browser.shows(&["canceled", "⊘ canceled 120"]);
-    browser.push("Retry failed …");
-    browser.shows(&["120 failed subtasks would be tried again"]);
+    browser.push("Retry canceled …");
+    browser.shows(&["120 canceled subtasks would be tried again"]);
     browser.push("Cancel");
     browser.push("Delete …");
     browser.shows(&["What is remembered of its 120 subtasks goes with it"]);

@@ -193,7 +193,10 @@ impl Browser {
     /// # Panics
     /// If nothing there can be clicked.
     pub fn click(&self, selector: &str) {
+        // A part of it may be in sight, below the page's head: people scroll on.
+        let scroll = "arguments[0].scrollIntoView({ block: 'center' })";
         self.on(selector, |element| {
+            self.try_tell("/execute/sync", &json!({ "script": scroll, "args": [{ ELEMENT: element }] }))?;
             self.try_tell(&format!("/element/{element}/click"), &json!({})).map(drop)
         });
     }

@@ -45,8 +45,12 @@ export function confirm({ title, verb, danger, fields = [], consequence, act, do
     show(failed);
     try {
       await act(values());
-      if (stays) show(close, "Close");
-      else dialog.close();
+      if (stays) {
+        show(close, "Close");
+        sure.disabled = false;
+      } else {
+        dialog.close();
+      }
       done?.();
     } catch (error) {
       show(failed, error.message);

@@ -142,6 +142,7 @@ function enter(why) {
   const fresh = clear();
   document.title = "Log in – Sheaf";
   current = null;
+  session = { ...session, logged_in: false, asker: null };
   say("");
   head();
   login.ask(fresh, why, () => { asking = false; begin(); });
