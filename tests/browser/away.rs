@@ -77,6 +77,7 @@ fn restart(scene: &Scene) {
 fn cut_off(scene: &Scene) {
     let browser = scene.open("nodes");
     browser.shows(&["n3", "live"]);
+    browser.evaluate("window.stays = true");
     browser.cut_off(true);
     browser.shows(&["The node does not answer; trying again. What is shown is from "]);
     browser.cut_off(false);

@@ -29,6 +29,9 @@ impl Wire {
 
     /// Asks about the window.
     pub(super) fn within(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        if self.session.is_empty() {
+            return Err("no window was opened".to_owned());
+        }
         self.ask(method, &format!("{}{path}", self.session), body)
     }
 

@@ -202,8 +202,7 @@ async fn looks(address: &str, page: &Page, trials: usize) -> std::io::Result<(Ti
             sleep(STALE).await;
         }
         let begun = Instant::now();
-        let asking = lines.iter_mut().zip(&page.calls).map(|(line, call)| line.get(call));
-        let got = futures::future::try_join_all(asking).await?;
+        let got = http::get_all(&mut lines, &page.calls).await?;
         if trial > 0 {
             times.push(begun.elapsed());
         }

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::http::Line;
+use super::http::{self, Line};
 use crate::ask::Ask;
 use crate::figure::{Figures, Goal, Times, brief};
 use crate::jobs::resident;
@@ -219,8 +219,7 @@ async fn dashboard(address: String, page: &'static [&'static str], looked: Arc<L
         }
         loop {
             let begun = Instant::now();
-            let asking = lines.iter_mut().zip(page).map(|(line, call)| line.get(call));
-            match futures::future::try_join_all(asking).await {
+            match http::get_all(&mut lines, page).await {
                 Ok(got) => {
                     let is_json = |body: &[u8]| serde_json::from_slice::<Value>(body).is_ok();
                     assert!(got.iter().all(|got| is_json(&got.body)), "no JSON");

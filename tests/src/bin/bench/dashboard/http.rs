@@ -23,6 +23,18 @@ pub(crate) struct Got {
     pub(crate) bytes: usize,
 }
 
+/// Asks for all of these at once, each on a line of its own, as a page does.
+///
+/// # Errors
+/// As [`Line::get`], of the first that fails.
+pub(crate) async fn get_all(lines: &mut [Line], paths: &[impl AsRef<str>]) -> io::Result<Vec<Got>> {
+    let mut asking = Vec::new();
+    for (line, path) in lines.iter_mut().zip(paths) {
+        asking.push(line.get(path.as_ref()));
+    }
+    futures::future::try_join_all(asking).await
+}
+
 struct Head {
     status: u16,
     /// None: in chunks.
