@@ -89,7 +89,7 @@ fn fill(ask: &Ask, machine: &Arc<Machine>, cluster: &Cluster, figures: &Figures)
     Some(subtasks)
 }
 
-fn pages(cluster: &Cluster) -> Vec<Page> {
+fn pages(cluster: &Cluster, subtasks: usize) -> Vec<Page> {
     let node = cluster.agent(1).name();
     let page = |name, calls: &[&str]| Page {
         name,
@@ -123,6 +123,9 @@ fn pages(cluster: &Cluster) -> Vec<Page> {
         "job/subtasks?name=unlucky&state=failed&limit=50",
         "event/list?subject=unlucky&limit=10",
     ];
+    let subtask = 4711.min(subtasks - 1);
+    let of_subtask = ["explain", "attempts"].map(|verb| format!("job/{verb}?name=history&subtask={subtask}"));
+    let of_subtask: Vec<&str> = of_subtask.iter().map(String::as_str).collect();
     vec![
         shared("overview", &["overview"]),
         shared("affinity", &["node/matrix"]),
@@ -133,7 +136,7 @@ fn pages(cluster: &Cluster) -> Vec<Page> {
         page("jobs", &["job/list?limit=50"]),
         page("job", &of_job),
         page("job, its failures", &of_failed),
-        page("subtask", &["job/explain?name=history&subtask=4711", "job/attempts?name=history&subtask=4711"]),
+        page("subtask", &of_subtask),
         page("events", &["event/list?limit=50"]),
         page("sinks", &["sink/list?limit=50"]),
         page("search", &["query/tables"]),
@@ -147,7 +150,7 @@ fn first_pages(ask: &Ask, cluster: &Cluster, subtasks: usize, figures: &Figures)
     let assets = runtime.block_on(assets(&address)).expect("every file of the dashboard is served");
     figures.aside("the dashboard itself, all of its files", &format!("{} kB", assets / 1000));
     let mut most = (0_usize, "");
-    for page in pages(cluster) {
+    for page in pages(cluster, subtasks) {
         let looked = runtime.block_on(looks(&address, &page, trials));
         let (times, bytes) = looked.unwrap_or_else(|error| panic!("{}: {error}", page.name));
         if bytes > most.0 {
