@@ -3,7 +3,7 @@
 //! ```text
 //!  Machine ── takes the machine-wide lock, has the binary built, owns a directory; its end leaves no process
 //!     └── Cluster ── agents with ports, config files and data directories of their own
-//!            ├── Agent ── start, signal, kill, log        └── cli ── Output, Follower; screen ── Screen
+//!            ├── Agent ── start, signal, kill, log        └── cli ── Output, Follower; screen ── Screen; browser ── Browser
 //!            └── Cases ── many cases on one cluster, each with its name and its time
 //! ```
 //!
@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod beats;
 mod binary;
+pub mod browser;
 pub mod cases;
 pub mod cli;
 pub mod cluster;

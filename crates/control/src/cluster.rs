@@ -6,14 +6,14 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, SettingsCommand, registration};
-use sheaf_model::view::{BucketCounts, ClusterStatus, MemberRow, SnapshotHead, TokenRow};
+use sheaf_model::view::{Asker, BucketCounts, ClusterStatus, MemberRow, SnapshotHead, TokenRow};
 use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Setting, Span};
 use sheaf_wire::cluster::{
     AllSettings, Apply, ChangeSettings, ClusterApi, CreateToken, CreatedToken, ListTokens, RevokeToken,
     SnapshotPart,
 };
 use sheaf_wire::debug::{AskDebug, DebugPart};
-use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page};
+use sheaf_wire::{Admitted, Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page};
 
 use crate::Control;
 use crate::event::stored;
@@ -30,7 +30,7 @@ impl ClusterApi for Control {
     async fn status(&self, caller: Caller) -> Result<ClusterStatus, ApiError> {
         // Whatever is known here, even if that is little, is what somebody asks for who waits for a cluster.
         self.read_what_it_wrote(&caller).await?;
-        Ok(self.cluster_status().await)
+        Ok(ClusterStatus { asker: asker(&caller), ..self.cluster_status().await })
     }
 
     async fn members(&self, _caller: Caller) -> Result<Vec<MemberRow>, ApiError> {
@@ -410,6 +410,7 @@ impl Control {
             revision,
             message,
             secured: self.secured,
+            asker: None,
         }
     }
 
@@ -436,6 +437,13 @@ impl Control {
         };
         metrics.members.iter().map(row).collect()
     }
+}
+
+/// Who asks, as far as a token proves it.
+fn asker(caller: &Caller) -> Option<Asker> {
+    let Admitted::User { name, rights } = &caller.admitted else { return None };
+    let prefix = rights.prefix.as_ref().map_or("", |prefix| prefix.as_str());
+    Some(Asker { name: name.to_string(), role: rights.role.to_string(), prefix: prefix.to_owned() })
 }
 
 pub(crate) fn outcome(outcome: sheaf_engine::Outcome) -> Outcome {

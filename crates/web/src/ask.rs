@@ -10,16 +10,18 @@ use axum::extract::{FromRequest, FromRequestParts, Query};
 use http::request::Parts;
 use http::{Request, header};
 use serde::de::DeserializeOwned;
-use sheaf_model::{NameError, RequestId, nearest};
+use sheaf_model::{NameError, RequestId, TokenId, nearest};
 use sheaf_wire::{Client, Filter, PAGE_MAX, PageOf, Term};
 
 use crate::access::random;
 use crate::answer::Failed;
+use crate::fresh::Question;
 use crate::serve::{Peer, Shared};
 
 /// A call that shows something: the client that asks in its name, and its parameters.
 pub(crate) struct Ask {
     pub(crate) client: Client,
+    token: Option<TokenId>,
     values: BTreeMap<String, String>,
 }
 
@@ -41,7 +43,8 @@ impl FromRequestParts<Arc<Shared>> for Ask {
         let from = from.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
         // Where nothing is secured everybody who looks is the same.
         let session = if shared.access.is_secured() { shared.access.known(&parts.headers) } else { None };
-        Ok(Self { client: shared.access.client(&shared.client, session.as_ref(), from)?, values })
+        let client = shared.access.client(&shared.client, session.as_ref(), from)?;
+        Ok(Self { client, token: session.and_then(|session| session.token()), values })
     }
 }
 
@@ -59,6 +62,11 @@ impl Ask {
                 Err(Failed::invalid(name, "unknown parameter", remedy))
             }
         }
+    }
+
+    /// What is asked of `call`, to be answered once for all who ask the same.
+    pub(crate) fn question(&self, call: &str) -> Question {
+        Question { token: self.token, what: format!("{call} {:?}", self.values) }
     }
 
     /// A parameter as it was sent; empty counts as left out.

@@ -106,6 +106,8 @@ async fn what_is_wrong_with_a_question_is_said() {
         ("bucket/status?name=web", "name: "),
         ("job/subtasks?name=a&state=flying", "state: unknown state"),
         ("bucket/list?filter=running", "filter: "),
+        ("node/matrix?limit=201", "limit: 201"),
+        ("overview?brief=true", "brief: unknown parameter; this call takes none"),
     ] {
         let answer = served.ask(&format!("GET /api/v1/{path} HTTP/1.1"), "").await;
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(expected), "{path}: {answer}");
@@ -171,8 +173,14 @@ async fn a_client_that_dawdles_is_cut_off_and_so_are_too_many() {
 #[tokio::test]
 async fn streams_are_so_many_at_most_say_what_troubles_them_and_end_with_the_node() {
     let served = Served::with(Limits { streams: 1, ..Limits::default() }).await;
-    let troubled = served.ask("GET /api/v1/events HTTP/1.1", "").await;
-    assert!(troubled.contains("text/event-stream") && troubled.contains("event: ready"), "{troubled}");
-    assert!(troubled.contains("event: trouble\ndata: {\"error\":{\"code\":\"unavailable\""), "{troubled}");
+    for path in ["events", "changes"] {
+        let troubled = served.ask(&format!("GET /api/v1/{path} HTTP/1.1"), "").await;
+        assert!(troubled.contains("text/event-stream") && troubled.contains("event: ready"), "{troubled}");
+        assert!(
+            troubled.contains("event: trouble\ndata: {\"error\":{\"code\":\"unavailable\""),
+            "{troubled}"
+        );
+        assert!(!troubled.contains("event: end"), "it is asked again: {troubled}");
+    }
     served.end().await;
 }

@@ -340,6 +340,7 @@ mod tests {
             revision: 4700,
             message: String::new(),
             secured: true,
+            asker: None,
         };
         insta::assert_snapshot!(printed(&status), @r"
         cluster   5d3c

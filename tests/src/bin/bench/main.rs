@@ -5,8 +5,8 @@
 //!
 //! ```text
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone; tls: on, off
-//!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, jobs, history ──
-//!                       │                                                            scene: clusters and documents
+//!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, jobs, history,
+//!                       │    dashboard ── scene: clusters and documents
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
 //! ```
@@ -17,6 +17,7 @@ mod apply;
 mod ask;
 mod burst;
 mod changes;
+mod dashboard;
 mod etcd;
 mod failover;
 mod figure;
@@ -53,7 +54,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 16] = [
+const BENCHES: [Bench; 17] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all] [--tls: on against off]",
@@ -118,6 +119,11 @@ const BENCHES: [Bench; 16] = [
         name: "history",
         about: "3 members: a million subtasks that finished, seen, kept and not lost  [--subtasks 1000000] [--trials 3]",
         run: history::run,
+    },
+    Bench {
+        name: "dashboard",
+        about: "20 nodes: first pages beside a million subtasks; 3 members: a hundred that are open  [--subtasks 1000000] [--buckets 1000] [--trials 100] [--seconds 20]",
+        run: dashboard::run,
     },
     Bench {
         name: "nemesis",
