@@ -23,6 +23,7 @@ pub mod config;
 pub mod crowd;
 pub mod disk;
 pub mod documents;
+pub mod fuzz;
 pub mod linear;
 pub mod machine;
 pub mod manual;

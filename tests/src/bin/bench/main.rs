@@ -8,6 +8,7 @@
 //!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, jobs, history ──
 //!                       │                                                            scene: clusters and documents
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
+//!                       ├──► fuzz ──► the targets of `sheaf_tests::fuzz`: no agents either
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
 //! ```
 //!
@@ -20,6 +21,7 @@ mod changes;
 mod etcd;
 mod failover;
 mod figure;
+mod fuzz;
 mod gates;
 mod history;
 mod idle;
@@ -52,7 +54,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 16] = [
+const BENCHES: [Bench; 17] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
@@ -127,6 +129,11 @@ const BENCHES: [Bench; 16] = [
         name: "simulate",
         about: "the engine under every fault: many seeds on all cores, large clusters  [--seeds 500] [--large yes|no|only]",
         run: simulate::run,
+    },
+    Bench {
+        name: "fuzz",
+        about: "everything that reads what others wrote, on inputs that nobody would write  [--minutes 1] [--target NAME] [--seed 1000000]",
+        run: fuzz::run,
     },
     Bench {
         name: "plant",
