@@ -192,39 +192,49 @@ fn a6(cluster: &Cluster) {
     cluster.delete(&["/a6"]);
 }
 
+/// How a program is strange, and what is said of its bucket then.
+const STRANGE: [(&str, &str); 6] = [
+    ("exit", "it ended before it answered Hello; exit code 7"),
+    ("deaf", "Hello: nothing listens at SHEAF_MODULE_SOCKET 10s after its start"),
+    ("silent", "Hello: no answer within 10s of its start"),
+    ("garbage", "Hello: no answer came over its socket"),
+    ("large", "decoded message length too large: found 104857600 bytes, the limit is: 4194304 bytes"),
+    ("version", "it speaks version 9 of sheaf.module.v1's protocol, this node speaks version 1"),
+];
+
+/// All of them at once: some are known only when their time is up.
 fn strange(cluster: &Cluster) {
-    for (how, reason) in [
-        ("exit", "it ended before it answered Hello; exit code 7"),
-        ("deaf", "Hello: nothing listens at SHEAF_MODULE_SOCKET 10s after its start"),
-        ("silent", "Hello: no answer within 10s of its start"),
-        ("garbage", "Hello: no answer came over its socket"),
-        ("large", "decoded message length too large: found 104857600 bytes, the limit is: 4194304 bytes"),
-        ("version", "it speaks version 9 of sheaf.module.v1's protocol, this node speaks version 1"),
-    ] {
-        let name = format!("/strange/{how}");
-        cluster.apply(&bucket(&name, &format!("faulty-{how}"), "{}", "node_list_rules: [n1]"));
-        let third = wait_for(&format!("{name} is answered"), Duration::from_secs(15), || {
-            let third = gates(&explain(cluster, &name), "n1")[2].clone();
+    let name = |how: &str| format!("/strange/{how}");
+    let on_n1 = |how: &str, module: &str| bucket(&name(how), module, "{}", "node_list_rules: [n1]");
+    for (how, _) in STRANGE {
+        cluster.apply(&on_n1(how, &format!("faulty-{how}")));
+    }
+    for (how, reason) in STRANGE {
+        let third = wait_for(&format!("{how} is answered"), Duration::from_secs(15), || {
+            let third = gates(&explain(cluster, &name(how)), "n1")[2].clone();
             if third.0.is_some() { Ok(third) } else { Err(format!("{third:?}")) }
         });
-        assert_eq!(third.0, Some(false), "{name}: {third:?}");
+        assert_eq!(third.0, Some(false), "{how}: {third:?}");
         let by_gate = match how {
             "exit" => "the module's program ended: exit code 7; it said last: no mood today",
             "deaf" | "silent" => "the module's program has not answered Hello 5s after its start",
             _ => reason,
         };
-        assert!(third.1.contains(by_gate), "{name}: {third:?}");
-        cluster.delete(&[&name]);
-        // The same of the bucket's own process, where gate 3 was answered well.
+        assert!(third.1.contains(by_gate), "{how}: {third:?}");
+        cluster.delete(&[&name(how)]);
+    }
+    // The same of the bucket's own process, where gate 3 was answered well.
+    for (how, _) in STRANGE {
         let module = faulty(how)
             .replace(&format!("faulty-{how}"), &format!("own-{how}"))
             .replace(&format!("['{how}']"), &format!("['{how}', instance]"))
             .replace("policy: on_failure", "policy: never");
-        cluster
-            .apply(&[module, bucket(&name, &format!("own-{how}"), "{}", "node_list_rules: [n1]")].concat());
-        let status = cluster.wait_state(&name, "failed");
-        assert!(status["message"].to_string().contains(reason), "{name}: {status:#}");
-        cluster.delete(&[&name]);
+        cluster.apply(&[module, on_n1(how, &format!("own-{how}"))].concat());
+    }
+    for (how, reason) in STRANGE {
+        let status = cluster.wait_state(&name(how), "failed");
+        assert!(status["message"].to_string().contains(reason), "{how}: {status:#}");
+        cluster.delete(&[&name(how)]);
     }
     cluster.assert_alive();
 }

@@ -195,7 +195,7 @@ impl Control {
     ) -> Result<Page<TokenRow>, ApiError> {
         self.caught_up(caller).await?;
         let now = self.clock.wall();
-        self.see(|sight| {
+        self.see_rows(|sight| {
             let mut rows: Vec<TokenRow> =
                 sight.state.access.tokens.values().map(|token| row(token, now)).collect();
             rows.sort_by(|a, b| a.name.cmp(&b.name));
@@ -207,13 +207,14 @@ impl Control {
 
     pub(crate) async fn forget_token(&self, caller: &Caller, ask: RevokeToken) -> Result<Done, ApiError> {
         let RevokeToken { token, request } = ask;
-        let id = self.see(|sight| {
+        let id = self.see_rows(|sight| {
             let access = &sight.state.access;
             let by_id = || TokenId::parse(&token).filter(|id| access.tokens.contains_key(id));
             let found = access.named(&token).map(|record| record.id).or_else(by_id);
             let asked_before = request.as_ref().is_some_and(|id| sight.state.request_ids.contains_key(id));
-            // One that was asked before is answered as then, whatever it names now.
-            found.or_else(|| asked_before.then_some(TokenId([0; 6])))
+            // One that was asked before is answered as then, although nothing has that name any more.
+            let gone = || TokenId::parse(&token).unwrap_or(TokenId([0; 6]));
+            found.or_else(|| asked_before.then(gone))
         })?;
         let id = id.ok_or_else(|| {
             ApiError::NotFound(format!("there is no token {token}; sheaf cluster token list shows all"))

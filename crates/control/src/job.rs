@@ -43,7 +43,7 @@ impl JobApi for Control {
 
     async fn list(&self, caller: Caller, ask: ListJobs) -> Result<Page<JobRow>, ApiError> {
         self.caught_up(&caller).await?;
-        self.see(|sight| {
+        self.see_rows(|sight| {
             let before: u64 = ask.page.token.parse().unwrap_or(u64::MAX);
             let jobs: Vec<&Job> = sight.state.jobs.iter().filter(|job| job.id.0 < before).collect();
             let rows = jobs.into_iter().rev().map(view::row);

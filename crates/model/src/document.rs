@@ -21,6 +21,7 @@ mod word;
 mod write;
 
 use std::collections::BTreeMap;
+use std::io;
 
 use serde_json::Value;
 
@@ -224,7 +225,7 @@ fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
         defects.push(defect);
         return None;
     };
-    let length = value.to_string().len();
+    let length = length(value);
     if length > DOCUMENT_MAX {
         let problem = format!("the document has {length} bytes, more than {}", Bytes(DOCUMENT_MAX as u64));
         defects.push(Defect::new("", problem, "less in it"));
@@ -288,6 +289,25 @@ pub fn is_deeper(value: &Value, most: usize) -> bool {
         Value::Object(map) => most == 0 || map.values().any(inner),
         _ => false,
     }
+}
+
+/// How many bytes a value has as text.
+fn length(value: &Value) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Infallible: it only counts.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
 }
 
 /// Adds what makes no sense, but for fields that could not be read and so stand at a default of ours.

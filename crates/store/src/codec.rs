@@ -12,12 +12,12 @@ use sheaf_engine::job::step::Transitions;
 use sheaf_engine::job::submit::{Items, Submit};
 use sheaf_engine::sink::Sink;
 use sheaf_engine::{
-    Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Request, Rollout, Secret,
+    Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Reply, Request, Rollout, Secret,
 };
 use sheaf_model::{
     AuthorityRecord, Binding, ClusterEpoch, ClusterId, Drain, Facts, Instance, JobSettings, ModuleSpecV1,
-    ModuleSpecV2, Node, NodeId, NodeKey, NodeStatus, Repair, Residue, Revision, Settings, Timestamp,
-    TokenRecord,
+    ModuleSpecV2, Node, NodeId, NodeKey, NodeStatus, Repair, RequestId, Residue, Revision, Settings,
+    Timestamp, TokenRecord,
 };
 
 /// A type whose encoding lies on disk.
@@ -65,7 +65,7 @@ first_version!(
     Binding,
     Residue,
     Instance,
-    Request,
+    RequestV1,
     Release,
     Object,
     Pushed,
@@ -86,6 +86,24 @@ impl Stored for Job {
     type Previous = JobV1;
     fn from_previous(previous: JobV1) -> Self {
         previous.into()
+    }
+}
+
+/// A request of which it was not kept what it asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RequestV1 {
+    id: RequestId,
+    revision: Revision,
+    at: Timestamp,
+    reply: Reply,
+}
+
+impl Stored for Request {
+    const VERSION: u8 = 2;
+    type Previous = RequestV1;
+    fn from_previous(previous: RequestV1) -> Self {
+        let RequestV1 { id, revision, at, reply } = previous;
+        Self { id, revision, at, reply, asked: None }
     }
 }
 

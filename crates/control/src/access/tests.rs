@@ -110,6 +110,8 @@ async fn a_token_is_worth_something_until_it_expires_or_is_revoked() {
     world.control.forget_token(&Caller::local("test"), revoke("alice")).await.expect("revoked");
     assert!(is_unauthenticated(&world.shown(&alice, Need::Viewer).await, "is not known here"));
     world.control.forget_token(&Caller::local("test"), revoke("alice")).await.expect("as the first time");
+    let other = world.control.forget_token(&Caller::local("test"), revoke("ci")).await.expect_err("another");
+    assert!(matches!(&other, ApiError::Conflict(why) if why.contains("revoke token alice")), "{other:?}");
     let again = RevokeToken { request: None, ..revoke("alice") };
     let error = world.control.forget_token(&Caller::local("test"), again).await.expect_err("gone");
     assert!(matches!(error, ApiError::NotFound(_)), "{error:?}");
