@@ -7,7 +7,9 @@ pub enum Need {
     Nothing,
     /// A node that belongs to the cluster, or proves that it may join.
     Join,
-    /// A node, which speaks for itself alone.
+    /// A node, which speaks for itself alone. One that was forgotten, too: it is told so.
+    Told,
+    /// A node that was not forgotten, which speaks for itself alone.
     Node,
     /// Anybody known.
     Viewer,
@@ -36,8 +38,8 @@ fn row(path: &str) -> Option<Need> {
         "sheaf.peer.v1" => match (service, method) {
             // Who has nothing to show yet asks who is there; a join is judged by what stands in it.
             ("PeerService", "Hello" | "Join") => Some(Need::Nothing),
-            ("PeerService", "Renew" | "FetchAuthority" | "Raft" | "RaftStream" | "RaftSnapshot")
-            | ("AgentService", "Session" | "Watch")
+            ("PeerService", "Renew") | ("AgentService", "Session" | "Watch") => Some(Need::Told),
+            ("PeerService", "FetchAuthority" | "Raft" | "RaftStream" | "RaftSnapshot")
             | ("LogService", "Read" | "ReadAttempt")
             | ("ArtifactService", "Fetch" | "Hold" | "Look" | "Holders") => Some(Need::Node),
             _ => None,
