@@ -18,6 +18,8 @@
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
+//! | `taken` | 5 | somebody has taken a node's certificate: what it opens, and that forgetting the node ends it |
+//! | `flood` | 1 | thousands of connections, clients that never get to the point, requests of a gigabyte |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `crowd` | 3, and 300 that are only sessions | a storm of sessions costs no election and no lease |
@@ -51,6 +53,8 @@ mod disaster;
 mod disk;
 #[path = "cluster/ended.rs"]
 mod ended;
+#[path = "cluster/flood.rs"]
+mod flood;
 #[path = "cluster/former.rs"]
 mod former;
 #[path = "cluster/forming.rs"]
@@ -105,6 +109,8 @@ mod starved;
 mod stop;
 #[path = "cluster/storm.rs"]
 mod storm;
+#[path = "cluster/taken.rs"]
+mod taken;
 #[path = "cluster/top.rs"]
 mod top;
 #[path = "cluster/trial.rs"]
