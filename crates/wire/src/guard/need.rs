@@ -112,6 +112,24 @@ mod tests {
     }
 
     #[test]
+    fn an_operator_of_some_buckets_may_change_buckets_and_nothing_else() {
+        let files = prost_types::FileDescriptorSet::decode(DESCRIPTORS).expect("our own descriptors");
+        let mut found: Vec<String> = Vec::new();
+        for file in files.file.iter().filter(|file| file.package() == "sheaf.v1") {
+            for service in &file.service {
+                let calls = service.method.iter().map(|call| format!("{}/{}", service.name(), call.name()));
+                found.extend(calls.filter(|call| need(&format!("/sheaf.v1.{call}")) == Need::Bucket));
+            }
+        }
+        found.sort();
+        let bucket = ["Apply", "Delete", "Move", "Purge", "Restart", "Resume", "Rollback", "Suspend", "Test"];
+        let mut expected = bucket.map(|call| format!("BucketService/{call}")).to_vec();
+        // Whose documents are looked at one by one.
+        expected.push("ClusterService/Apply".to_owned());
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn what_is_not_known_needs_the_most() {
         for path in ["", "/", "/sheaf.v1.ClusterService/Reset", "/sheaf.peer.v1.PeerService/X", "/x.Y/Z"] {
             assert_eq!(need(path), Need::Admin, "{path:?}");
