@@ -26,6 +26,7 @@
 //! | `disk_at_zero` | 3 | an agent whose disk others fill to the last byte votes, and starts |
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
 //! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
+//! | `emulated` | 1, then 2 | limits of instances on a kernel with control groups of version 2, in a virtual machine |
 //! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
 //! | `input` | 1 | everything that people and programs can get wrong |
 //!
@@ -51,6 +52,8 @@ mod dev;
 mod disaster;
 #[path = "cluster/disk.rs"]
 mod disk;
+#[path = "cluster/emulated.rs"]
+mod emulated;
 #[path = "cluster/ended.rs"]
 mod ended;
 #[path = "cluster/flood.rs"]
@@ -231,6 +234,13 @@ fn trials() {
     trial::cases(&mut cases, &cluster);
     limits::cases(&mut cases, &cluster);
     cases.end();
+}
+
+/// The same limits by the other version of control groups than this machine may have.
+#[test]
+#[ignore = "needs qemu; .ci/run runs it"]
+fn emulated() {
+    emulated::run();
 }
 
 /// Technologies with a life cycle of their own.

@@ -41,6 +41,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a poll that hangs keeps nobody from being told that it ends", || hanging_poll(cluster));
     cases.run("A31 A32 A33 a plugin is polled where it runs, as long as its bucket says so", || a31(cluster));
     cases.run("a plugin is told that its bucket leaves the node, or is deleted", || farewells(cluster));
+    cases.run("the same where no process of it is there", || farewells_of_nobody(cluster));
     cases.run("A44 an agent restarts, and plugins keep their processes", || a44(cluster));
 }
 
@@ -417,24 +418,66 @@ fn a31(cluster: &Cluster) {
     cluster.delete(&["/a31/due", "/a31/later", "/a31/never", "/a31/away"]);
 }
 
+/// Waits until the plugin of a bucket has left this word on a node.
+fn wait_word(cluster: &Cluster, bucket: &str, node: usize, wanted: &str) {
+    let file = cluster.machine().path(&format!("word{}.n{node}", bucket.replace('/', "+")));
+    wait_for(&format!("{wanted} in {}", file.display()), Duration::from_secs(10), || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        if text == wanted { Ok(()) } else { Err(text) }
+    });
+}
+
 fn farewells(cluster: &Cluster) {
-    let word = |bucket: &str, node: usize, wanted: &str| {
-        let file = cluster.machine().path(&format!("word{}.n{node}", bucket.replace('/', "+")));
-        wait_for(&format!("{wanted} in {}", file.display()), Duration::from_secs(10), || {
-            let text = fs::read_to_string(&file).unwrap_or_default();
-            if text == wanted { Ok(()) } else { Err(text) }
-        });
-    };
     cluster.apply_and_wait(&bucket("/bye/moved", "faulty", "{}", "node_list_rules: [n1]"));
     cluster.apply_and_wait(&bucket("/bye/moved", "faulty", "{}", "node_list_rules: [n2]"));
-    word("/bye/moved", 1, "decommissioned");
+    wait_word(cluster, "/bye/moved", 1, "decommissioned");
     cluster.apply_and_wait(&bucket("/bye/multi", "faulty", "{}", "multi_node: true"));
     cluster.apply_and_wait(&bucket("/bye/multi", "faulty", "{}", "multi_node: true\nnode_list_rules: [-n3]"));
-    word("/bye/multi", 3, "decommissioned");
+    wait_word(cluster, "/bye/multi", 3, "decommissioned");
     cluster.delete(&["/bye/moved", "/bye/multi"]);
-    word("/bye/moved", 2, "deleted");
-    word("/bye/multi", 1, "deleted");
-    word("/bye/multi", 2, "deleted");
+    wait_word(cluster, "/bye/moved", 2, "deleted");
+    wait_word(cluster, "/bye/multi", 1, "deleted");
+    wait_word(cluster, "/bye/multi", 2, "deleted");
+}
+
+/// No process of it is there when it is to be told: one is started for that alone.
+fn farewells_of_nobody(cluster: &Cluster) {
+    let (asleep, left, failed, mute) = ("/bye/asleep", "/bye/left", "/bye/failed", "/bye/mute");
+    cluster.apply_and_wait(
+        &[
+            bucket(asleep, "faulty", "{}", "node_list_rules: [n1]"),
+            bucket(left, "faulty", "{}", "multi_node: true\nnode_list_rules: [n2]"),
+        ]
+        .concat(),
+    );
+    cluster.cli(&["bucket", "suspend", asleep, left, "--wait"]).ok();
+    // It goes on elsewhere when it is resumed; that it leaves is known then.
+    cluster.apply(&bucket(left, "faulty", "{}", "multi_node: true\nnode_list_rules: [n3]"));
+    cluster.cli(&["bucket", "resume", left, "--wait"]).ok();
+    wait_word(cluster, left, 2, "decommissioned");
+    cluster.apply(&bucket(failed, "faulty", "{start: 'no such port'}", "node_list_rules: [n3]"));
+    cluster.apply(&bucket(mute, "faulty", "{init: 'nobody is at home'}", "node_list_rules: [n3]"));
+    cluster.wait_state(failed, "failed");
+    cluster.wait_state(mute, "failed");
+    cluster.delete(&[asleep, left, failed, mute]);
+    for (bucket, node) in [(asleep, 1), (left, 3), (failed, 3)] {
+        wait_word(cluster, bucket, node, "deleted");
+    }
+    // One that cannot be told is in nobody's way.
+    let agent = cluster.named("n3");
+    wait_for("what went wrong is in the log", Duration::from_secs(10), || {
+        let log = agent.log_tail();
+        let said =
+            log.contains("OnInit: nobody is at home") && log.contains("what it was told at its end failed");
+        if said { Ok(()) } else { Err(log) }
+    });
+    for (bucket, node) in [(asleep, 1), (left, 2), (left, 3), (failed, 3), (mute, 3)] {
+        let name = bucket.trim_start_matches('/').replace('/', "+");
+        let dir = cluster.agent(node).dir().join("instances").join(name);
+        wait_for("its directory is gone", Duration::from_secs(10), || {
+            if dir.exists() { Err(dir.display().to_string()) } else { Ok(()) }
+        });
+    }
 }
 
 fn a44(cluster: &Cluster) {

@@ -266,6 +266,14 @@ fn read(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
+/// [`plain`], started in a control group, as a service's manager does it.
+pub(crate) fn plain_within(group: Option<&Path>, program: &Path, place: &Path) -> Command {
+    let Some(group) = group else { return plain(program, place) };
+    let mut command = plain("/bin/sh", place);
+    command.args(["-c", "echo 0 >\"$0\" && exec \"$@\""]).arg(group.join("cgroup.procs")).arg(program);
+    command
+}
+
 /// A command without anything of the caller's environment that the product would look at, marked as `place`'s.
 pub(crate) fn plain(program: impl AsRef<OsStr>, place: &Path) -> Command {
     let mut command = Command::new(program);

@@ -24,6 +24,7 @@ pub mod crowd;
 pub mod disk;
 pub mod documents;
 pub mod fuzz;
+pub mod image;
 pub mod linear;
 pub mod machine;
 pub mod manual;

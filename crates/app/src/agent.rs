@@ -156,7 +156,11 @@ fn remember(place: &Place, opener: &ReplicaOpener, record: &Record, config: &Con
     });
     if let (Some(cluster), Some(node)) = (record.cluster.clone(), record.node) {
         opener.belongs_to(cluster.clone());
+        let left = record.left.as_ref() == Some(&cluster);
         place.registration.send_replace(Some(sheaf_control::Registration { cluster, node }));
+        if left {
+            place.leave();
+        }
     }
 }
 
@@ -171,6 +175,7 @@ fn spawn_rest(
     services.spawn(run_replica(replicas, stop.clone()));
     services.spawn(remember_members(place.clone(), data.clone(), stop.clone()));
     services.spawn(follow_successor(place.clone(), data.clone(), stop.clone()));
+    services.spawn(remember_leaving(place.clone(), data.clone(), stop.clone()));
 }
 
 /// The node's port, and what secrets are sealed with.
@@ -305,6 +310,26 @@ async fn remember_members(
             changed = members.changed() => if changed.is_err() { return ("members", Ok(())) },
         }
     }
+}
+
+/// Writes down that this node was forgotten: its next life knows it, also where nobody is there to say so.
+async fn remember_leaving(
+    place: Arc<Place>,
+    data: SharedDir,
+    stop: CancellationToken,
+) -> (&'static str, anyhow::Result<()>) {
+    let mut left = place.left.subscribe();
+    tokio::select! {
+        () = stop.cancelled() => return ("leaving", Ok(())),
+        // Dropping it loses nothing: the value stays.
+        _ = left.wait_for(|left| *left) => {}
+    }
+    let cluster = place.registration.borrow().as_ref().map(|known| known.cluster.clone());
+    if let Err(error) = data.update(|record| record.left = cluster) {
+        tracing::warn!(%error, "that this node was forgotten was not written down; its next life asks again");
+    }
+    stop.cancelled().await;
+    ("leaving", Ok(()))
 }
 
 /// What it takes to stop in an orderly way.

@@ -29,9 +29,6 @@ impl ClusterApi for Control {
     async fn status(&self, caller: Caller) -> Result<ClusterStatus, ApiError> {
         // Whatever is known here, even if that is little, is what somebody asks for who waits for a cluster.
         self.read_what_it_wrote(&caller).await?;
-        if self.place.has_left() {
-            return Err(ApiError::Precondition(self.place.left_text()));
-        }
         Ok(self.cluster_status().await)
     }
 

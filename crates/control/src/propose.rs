@@ -88,13 +88,9 @@ impl Control {
 
     /// Waits until the caller's revision is applied here, so that it reads what it wrote. A caller that names none
     /// reads what was acknowledged to anybody before it asked, as long as the leader can be asked. A member that has not
-    /// received the cluster's state yet has nothing to show, and refuses: what it lacks would look as if it were not. So does
-    /// one that was forgotten: what it has is what was once.
+    /// received the cluster's state yet has nothing to show, and refuses: what it lacks would look as if it were not.
     pub(crate) async fn caught_up(&self, caller: &Caller) -> Result<(), ApiError> {
         self.read_what_it_wrote(caller).await?;
-        if self.place.has_left() {
-            return Err(ApiError::Precondition(self.place.left_text()));
-        }
         match self.place.member() {
             Some(member) if member.replica.state().cluster.id.is_none() => Err(ApiError::unavailable(
                 "this node has just become a member and has not received the cluster's state yet",
@@ -103,7 +99,9 @@ impl Control {
         }
     }
 
+    /// The same, where even nothing is worth showing. A node that was forgotten shows nothing: what it has is what was once.
     pub(crate) async fn read_what_it_wrote(&self, caller: &Caller) -> Result<(), ApiError> {
+        self.refuse_if_left()?;
         let Some(revision) = caller.revision else {
             if let Some(member) = self.place.member()
                 && !self.place.leads()
@@ -112,13 +110,22 @@ impl Control {
                 // Without an answer what is known here is the best there is.
                 let _ = tokio::time::timeout(FRESH_WITHIN, member.replica.read_index()).await;
             }
-            return Ok(());
+            // It may have been told meanwhile.
+            return self.refuse_if_left();
         };
         let member = self.member()?;
         within(caller, member.replica.wait_for(revision)).await.map_err(|()| {
             let now = member.replica.state().revision;
             ApiError::DeadlineExceeded(format!("this node is at revision {now}, not yet at {revision}"))
         })
+    }
+
+    /// Whether this node still belongs to the cluster, as far as it has heard.
+    pub(crate) fn refuse_if_left(&self) -> Result<(), ApiError> {
+        if self.place.has_left() {
+            return Err(ApiError::Precondition(self.place.left_text()));
+        }
+        Ok(())
     }
 }
 

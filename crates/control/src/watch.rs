@@ -44,9 +44,7 @@ impl Control {
         if own == Some(ask.node) {
             self.look_whether_left(&member).await;
         }
-        if self.place.has_left() {
-            return Err(ApiError::Precondition(self.place.left_text()));
-        }
+        self.refuse_if_left()?;
         let known = {
             let state = member.replica.state();
             if state.cluster.id.as_ref() != Some(&ask.cluster) {

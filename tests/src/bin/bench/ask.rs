@@ -11,6 +11,7 @@ pub(crate) struct Ask {
     minutes: Option<u64>,
     seed: Option<u64>,
     trials: Option<usize>,
+    at_once: Option<usize>,
     buckets: Option<usize>,
     subtasks: Option<usize>,
     seeds: Option<u64>,
@@ -57,6 +58,7 @@ impl Ask {
                 "--minutes" => ask.minutes = Some(number(&option, &value)?),
                 "--seed" => ask.seed = Some(number(&option, &value)?),
                 "--trials" => ask.trials = Some(number(&option, &value)?),
+                "--at-once" => ask.at_once = Some(number(&option, &value)?),
                 "--buckets" => ask.buckets = Some(number(&option, &value)?),
                 "--subtasks" => ask.subtasks = Some(number(&option, &value)?),
                 "--seeds" => ask.seeds = Some(number(&option, &value)?),
@@ -104,6 +106,10 @@ impl Ask {
 
     pub(crate) fn trials(&self, default: usize) -> usize {
         self.trials.unwrap_or(default)
+    }
+
+    pub(crate) fn at_once(&self, default: usize) -> usize {
+        self.at_once.unwrap_or(default)
     }
 
     pub(crate) fn buckets(&self, default: usize) -> usize {

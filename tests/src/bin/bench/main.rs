@@ -87,7 +87,7 @@ const BENCHES: [Bench; 17] = [
     },
     Bench {
         name: "failover",
-        about: "7 agents: a bucket's node is lost, the leader is killed or hands over  [--trials 20]",
+        about: "7 agents: a bucket's node is lost, the leader is killed or hands over, agents restart  [--trials 20] [--at-once 3]",
         run: failover::run,
     },
     Bench {
@@ -137,7 +137,7 @@ const BENCHES: [Bench; 17] = [
     },
     Bench {
         name: "plant",
-        about: "whether the simulation finds each of ten bugs planted on purpose, within 2,000 seeds",
+        about: "whether the simulation finds each bug planted on purpose, within 2,000 seeds",
         run: plant::run,
     },
 ];
