@@ -20,6 +20,8 @@
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
 //! | `bundle` | 3 | what is to be shown to who helps, with nodes down and without a leader, and nothing secret in it |
 //! | `traces` | 3 | one trace from a command to the starts on all nodes; a collector that is down disturbs nobody |
+//! | `taken` | 5 | somebody has taken a node's certificate: what it opens, and that forgetting the node ends it |
+//! | `flood` | 1 | thousands of connections, clients that never get to the point, requests of a gigabyte |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `crowd` | 3, and 300 that are only sessions | a storm of sessions costs no election and no lease |
@@ -58,6 +60,8 @@ mod disk;
 mod emulated;
 #[path = "cluster/ended.rs"]
 mod ended;
+#[path = "cluster/flood.rs"]
+mod flood;
 #[path = "cluster/former.rs"]
 mod former;
 #[path = "cluster/forming.rs"]
@@ -112,6 +116,8 @@ mod starved;
 mod stop;
 #[path = "cluster/storm.rs"]
 mod storm;
+#[path = "cluster/taken.rs"]
+mod taken;
 #[path = "cluster/top.rs"]
 mod top;
 #[path = "cluster/traces.rs"]

@@ -25,6 +25,7 @@ pub mod config;
 pub mod crowd;
 pub mod disk;
 pub mod documents;
+pub mod fuzz;
 pub mod image;
 pub mod linear;
 pub mod machine;

@@ -265,7 +265,15 @@ async fn serve(
     let server =
         if control.place().trust.transport.is_secured() { server.guarded(control.clone()) } else { server };
     let stopped = async move { stop.cancelled().await };
-    server.serve(listener, control, ServeOptions::default(), stopped).await.context("serve")
+    server.serve(listener, control, serving(), stopped).await.context("serve")
+}
+
+/// Half of the files that this process may have open are for connections of who is no node; the rest is for the node's own
+/// work, which must not wait for them.
+fn serving() -> ServeOptions {
+    let most = ServeOptions::default();
+    let half = crate::check::open_files().and_then(|files| usize::try_from(files / 2).ok());
+    ServeOptions { connections: half.map_or(most.connections, |half| half.min(most.connections)), ..most }
 }
 
 /// Runs the replica's service once there is a replica.

@@ -100,7 +100,7 @@ impl Config {
     fn defects(&self) -> Vec<Defect> {
         let mut defects = self.lease.defects();
         let Raft { heartbeat, election_min, election_max } = self.raft;
-        if heartbeat.0 == 0 || election_min.0 < 3 * heartbeat.0 {
+        if heartbeat.0 == 0 || election_min.0 < heartbeat.0.saturating_mul(3) {
             let problem =
                 format!("election_min {election_min} is shorter than three heartbeats of {heartbeat}");
             defects.push(Defect::new("raft.election_min", problem, "at least three times raft.heartbeat"));

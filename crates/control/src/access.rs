@@ -36,7 +36,7 @@ impl Guard for Control {
                 Some(token) => admitted_by(&*self.token(&member, token, presented.remote).await?),
                 None => self.by_certificate(&presented)?,
             };
-            if let (Admitted::Node(node), Need::Viewer) = (&admitted, need) {
+            if let (Admitted::Node(node), Need::Viewer | Need::Node) = (&admitted, need) {
                 stays(&member.replica.state(), *node)?;
             }
             admitted.meets(need)?;
@@ -50,21 +50,33 @@ impl Guard for Control {
     }
 
     fn until_gone(&self, admitted: &Admitted) -> BoxFuture<'static, ()> {
-        let (Admitted::User { name, .. }, Some(member)) = (admitted, self.place.member()) else {
-            return Box::pin(std::future::pending());
-        };
-        let (name, clock) = (name.clone(), self.clock.clone());
-        let made = member.replica.state().access.named(name.as_str()).map(|token| token.id);
-        Box::pin(async move {
-            loop {
-                tokio::time::sleep(LOOKED_AT_EVERY).await;
-                let (state, now) = (member.replica.state(), clock.wall());
-                let token = state.access.named(name.as_str()).filter(|token| Some(token.id) == made);
-                if token.is_none_or(|token| has_expired(token, now)) {
-                    return;
-                }
+        let Some(member) = self.place.member() else { return Box::pin(std::future::pending()) };
+        match admitted {
+            Admitted::User { name, .. } => {
+                let (name, clock) = (name.clone(), self.clock.clone());
+                let made = member.replica.state().access.named(name.as_str()).map(|token| token.id);
+                Box::pin(until(member, move |state| {
+                    let token = state.access.named(name.as_str()).filter(|token| Some(token.id) == made);
+                    token.is_none_or(|token| has_expired(token, clock.wall()))
+                }))
             }
-        })
+            Admitted::Node(node) => {
+                let node = *node;
+                Box::pin(until(member, move |state| stays(state, node).is_err()))
+            }
+            Admitted::Open | Admitted::Nobody | Admitted::Joining { .. } => Box::pin(std::future::pending()),
+        }
+    }
+}
+
+/// Done when what is said of the state is so; looked at now and then.
+async fn until(member: Member, is_so: impl Fn(&State) -> bool + Send) {
+    loop {
+        tokio::time::sleep(LOOKED_AT_EVERY).await;
+        let over = is_so(&member.replica.state());
+        if over {
+            return;
+        }
     }
 }
 

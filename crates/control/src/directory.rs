@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sheaf_model::NodeStatus;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use sheaf_model::view::MemberRow;
+use sheaf_model::{NodeId, NodeStatus};
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
 use sheaf_wire::{ApiError, Client, Options, Transport};
 use tokio_util::sync::CancellationToken;
@@ -184,6 +187,21 @@ impl Control {
         false
     }
 
+    /// Whether `node` is a member, as those say whom this node, which is none, knows as members. Whoever else may say what
+    /// the log holds makes of this node what he likes.
+    pub(crate) async fn is_known_member(&self, node: NodeId) -> bool {
+        let Members { member, leader, known } = self.place.members.borrow().clone();
+        let addresses: BTreeSet<String> = member.into_iter().chain(leader).chain(known).collect();
+        let ask = |address: String| async move { rows_at(&address, &self.place.trust.transport).await };
+        let mut asked: FuturesUnordered<_> = addresses.into_iter().map(ask).collect();
+        while let Some(rows) = asked.next().await {
+            if rows.iter().any(|row| row.id == node.0) {
+                return true;
+            }
+        }
+        false
+    }
+
     async fn greet(&self, address: &str, all: bool, asked: &mut Asked) -> bool {
         let Ok(greeting) = asked.hello(&self.place, address).await else { return false };
         let ours = self.place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
@@ -205,7 +223,11 @@ impl Control {
 
 /// Where all members are, as the one at `address` says; empty when it does not.
 async fn members_at(address: &str, transport: &Transport) -> BTreeSet<String> {
+    rows_at(address, transport).await.into_iter().map(|row| row.address).collect()
+}
+
+async fn rows_at(address: &str, transport: &Transport) -> Vec<MemberRow> {
     let options = Options { deadline: WITHIN, transport: transport.clone(), ..Options::default() };
-    let Ok(client) = Client::lazy(address, options) else { return BTreeSet::new() };
-    client.members().await.map(|rows| rows.into_iter().map(|row| row.address).collect()).unwrap_or_default()
+    let Ok(client) = Client::lazy(address, options) else { return Vec::new() };
+    client.members().await.unwrap_or_default()
 }

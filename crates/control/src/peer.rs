@@ -165,6 +165,10 @@ impl Control {
             }
             return Ok(member);
         }
+        if self.place.trust.keyring.is_some() && !self.is_known_member(header.from).await {
+            let reason = format!("no member that this node knows says that node {} is one, too", header.from);
+            return Err(ApiError::unavailable(reason));
+        }
         tracing::info!(from = %header.from, "this node becomes a member");
         self.become_member(registration.node).await
     }

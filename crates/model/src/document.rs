@@ -231,6 +231,11 @@ fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
         defects.push(Defect::new("", problem, "less in it"));
         return None;
     }
+    if is_deeper(value, text::DEPTH_MAX) {
+        let problem = format!("nested deeper than {}", text::DEPTH_MAX);
+        defects.push(Defect::new("", problem, "less nesting"));
+        return None;
+    }
     match fields.get("kind") {
         None | Some(Value::Null) => defects.push(Defect::new("kind", "this field is missing", REMEDY)),
         Some(Value::String(kind)) => match kind.as_str() {
@@ -276,6 +281,16 @@ fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
     None
 }
 
+/// Whether mappings and lists stand in one another more than `most` deep.
+pub fn is_deeper(value: &Value, most: usize) -> bool {
+    let inner = |inner: &Value| is_deeper(inner, most - 1);
+    match value {
+        Value::Array(items) => most == 0 || items.iter().any(inner),
+        Value::Object(map) => most == 0 || map.values().any(inner),
+        _ => false,
+    }
+}
+
 /// How many bytes a value has as text.
 fn length(value: &Value) -> usize {
     struct Count(usize);
@@ -301,7 +316,10 @@ fn add(defects: &mut Vec<Defect>, more: Vec<Defect>) {
         inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
     let related = |a: &Defect, b: &Defect| within(&a.path, &b.path) || within(&b.path, &a.path);
+    // Each is compared with each, and nobody reads more.
+    defects.truncate(DEFECTS_MAX + 1);
+    let more = more.into_iter().take(DEFECTS_MAX + 1);
     let more: Vec<Defect> =
-        more.into_iter().filter(|defect| !defects.iter().any(|known| related(known, defect))).collect();
+        more.filter(|defect| !defects.iter().any(|known| related(known, defect))).collect();
     defects.extend(more);
 }

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Query};
 use http::request::Parts;
 use http::{Request, header};
@@ -176,13 +176,14 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Change<T> {
             ));
         }
         let limits = shared.options.limits;
+        let most = format!("all of it, at most {} bytes", limits.body);
+        if request.body().size_hint().lower() > limits.body as u64 {
+            return Err(Failed::invalid("body", "too long", most));
+        }
         let reading = axum::body::to_bytes(request.into_body(), limits.body);
         let body = match tokio::time::timeout(limits.body_within, reading).await {
             Ok(Ok(body)) => body,
-            Ok(Err(_)) => {
-                let remedy = format!("all of it, at most {} bytes", limits.body);
-                return Err(Failed::invalid("body", "too long, or it broke off", remedy));
-            }
+            Ok(Err(_)) => return Err(Failed::invalid("body", "too long, or it broke off", most)),
             Err(_) => {
                 let remedy = format!("within {} s", limits.body_within.as_secs());
                 return Err(Failed::invalid("body", "it did not arrive in time", remedy));

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead, TokenRow};
 use sheaf_model::{ModuleSpec, PutBucket, RequestId};
 
-pub(crate) use serve::Serve;
+pub(crate) use serve::{Serve, probes};
 pub use token::{CreateToken, CreatedToken, ListTokens, RevokeToken};
 
 use crate::debug::{AskDebug, DebugPart};

@@ -16,7 +16,8 @@
 //! Read in this order: [`error`](ApiError) and [`Caller`] (what all calls share), [`bucket`] (the pattern: what is
 //! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`secret`], [`event`], [`logs`],
 //! [`backend`], [`sink`], [`job`] (asked by a stream), [`query`], [`debug`], then [`peer`],
-//! `spec` (documents as messages), [`forward`], [`guard`] (who may make which call), [`Transport`], [`outward`] (TLS to others), [`trace`] (what is told of it all), [`Server`], [`Client`].
+//! `spec` (documents as messages), [`forward`], [`guard`] (who may make which call), [`Transport`], [`outward`] (TLS to others), [`trace`] (what is told of it all), [`Server`], [`Client`]; [`probe`] is for
+//! tests.
 
 mod call;
 mod caller;
@@ -47,6 +48,7 @@ pub mod module;
 pub mod node;
 pub mod outward;
 pub mod peer;
+pub mod probe;
 pub mod query;
 pub mod secret;
 pub mod sink;

@@ -11,10 +11,11 @@
 //! What a node has changes while it runs: it gets its certificate when it joins, and renews it. Connections that are there
 //! stay; new ones are made with what is there then.
 //!
-//! Read `credentials`, then `verify`, `connection`.
+//! Read `credentials`, then `verify`, `connection`, `crowd`.
 
 mod connection;
 mod credentials;
+mod crowd;
 mod verify;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -29,6 +30,7 @@ use tonic::transport::{Channel, Endpoint};
 
 pub(crate) use connection::{Arrived, Connection};
 pub use credentials::{Credentials, CredentialsError, Join, Pair, Pin};
+pub(crate) use crowd::Crowd;
 
 /// See the module's doc. Clones are the same.
 #[derive(Clone, Debug, Default)]

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{ClusterApi, convert, token};
 use crate::call::{self, Messages};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::cluster_service_server::ClusterService;
 
@@ -92,4 +93,15 @@ impl<A: ClusterApi> ClusterService for Serve<A> {
         let ask = |caller, ask| self.0.revoke_token(caller, ask);
         call::unary(request, token::revoke, ask, Into::into).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    vec![
+        Probe::both("ClusterService/Apply", convert::apply, v1::ApplyRequest::from),
+        Probe::both("ClusterService/Settings", convert::settings, v1::SettingsRequest::from),
+        Probe::both("ClusterService/CreateToken", |q, _| token::create(&q), v1::CreateTokenRequest::from),
+        Probe::both("ClusterService/ListTokens", |q, _| token::list(q), v1::ListTokensRequest::from),
+        Probe::both("ClusterService/RevokeToken", token::revoke, v1::RevokeTokenRequest::from),
+    ]
 }

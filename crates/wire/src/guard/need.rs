@@ -7,7 +7,9 @@ pub enum Need {
     Nothing,
     /// A node that belongs to the cluster, or proves that it may join.
     Join,
-    /// A node, which speaks for itself alone.
+    /// A node, which speaks for itself alone. One that was forgotten, too: it is told so.
+    Told,
+    /// A node that was not forgotten, which speaks for itself alone.
     Node,
     /// Anybody known.
     Viewer,
@@ -36,8 +38,8 @@ fn row(path: &str) -> Option<Need> {
         "sheaf.peer.v1" => match (service, method) {
             // Who has nothing to show yet asks who is there; a join is judged by what stands in it.
             ("PeerService", "Hello" | "Join") => Some(Need::Nothing),
-            ("PeerService", "Renew" | "FetchAuthority" | "Raft" | "RaftStream" | "RaftSnapshot")
-            | ("AgentService", "Session" | "Watch")
+            ("PeerService", "Renew") | ("AgentService", "Session" | "Watch") => Some(Need::Told),
+            ("PeerService", "FetchAuthority" | "Raft" | "RaftStream" | "RaftSnapshot")
             | ("LogService", "Read" | "ReadAttempt")
             | ("DebugService", "Collect")
             | ("ArtifactService", "Fetch" | "Hold" | "Look" | "Holders") => Some(Need::Node),
@@ -108,6 +110,24 @@ mod tests {
             }
         }
         assert_eq!(calls, 95);
+    }
+
+    #[test]
+    fn an_operator_of_some_buckets_may_change_buckets_and_nothing_else() {
+        let files = prost_types::FileDescriptorSet::decode(DESCRIPTORS).expect("our own descriptors");
+        let mut found: Vec<String> = Vec::new();
+        for file in files.file.iter().filter(|file| file.package() == "sheaf.v1") {
+            for service in &file.service {
+                let calls = service.method.iter().map(|call| format!("{}/{}", service.name(), call.name()));
+                found.extend(calls.filter(|call| need(&format!("/sheaf.v1.{call}")) == Need::Bucket));
+            }
+        }
+        found.sort();
+        let bucket = ["Apply", "Delete", "Move", "Purge", "Restart", "Resume", "Rollback", "Suspend", "Test"];
+        let mut expected = bucket.map(|call| format!("BucketService/{call}")).to_vec();
+        // Whose documents are looked at one by one.
+        expected.push("ClusterService/Apply".to_owned());
+        assert_eq!(found, expected);
     }
 
     #[test]

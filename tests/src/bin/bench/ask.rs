@@ -16,6 +16,7 @@ pub(crate) struct Ask {
     subtasks: Option<usize>,
     seeds: Option<u64>,
     large: Large,
+    target: Option<String>,
     writers: Option<Vec<usize>>,
     to: To,
     tls: bool,
@@ -66,6 +67,7 @@ impl Ask {
                 "--buckets" => ask.buckets = Some(number(&option, &value)?),
                 "--subtasks" => ask.subtasks = Some(number(&option, &value)?),
                 "--seeds" => ask.seeds = Some(number(&option, &value)?),
+                "--target" => ask.target = Some(value),
                 "--large" => {
                     ask.large = match value.as_str() {
                         "yes" => Large::Yes,
@@ -125,6 +127,10 @@ impl Ask {
 
     pub(crate) fn seeds(&self, default: u64) -> u64 {
         self.seeds.unwrap_or(default)
+    }
+
+    pub(crate) fn target(&self) -> Option<&str> {
+        self.target.as_deref()
     }
 
     pub(crate) fn large(&self) -> Large {

@@ -8,6 +8,7 @@
 //!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, jobs, history,
 //!                       │    dashboard ── scene: clusters and documents
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
+//!                       ├──► fuzz ──► the targets of `sheaf_tests::fuzz`: no agents either
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
 //! ```
 //!
@@ -21,6 +22,7 @@ mod dashboard;
 mod etcd;
 mod failover;
 mod figure;
+mod fuzz;
 mod gates;
 mod history;
 mod idle;
@@ -134,6 +136,11 @@ const BENCHES: [Bench; 17] = [
         name: "simulate",
         about: "the engine under every fault: many seeds on all cores, large clusters  [--seeds 500] [--large yes|no|only]",
         run: simulate::run,
+    },
+    Bench {
+        name: "fuzz",
+        about: "everything that reads what others wrote, on inputs that nobody would write  [--minutes 1] [--target NAME] [--seed 1000000]",
+        run: fuzz::run,
     },
     Bench {
         name: "plant",
