@@ -29,7 +29,7 @@ pub(crate) fn run(cases: &mut Cases, machine: &Arc<Machine>) {
         office.strangers();
     });
     case(cases, browser, "a viewer is offered no act, and the node refuses them all", refused, || {
-        office.viewer()
+        office.viewer();
     });
     case(cases, browser, "an operator of a part is offered what it may do", quiet, || office.operator());
     case(cases, browser, "an admin is offered all, and logs out", quiet, || office.boss());

@@ -8,10 +8,10 @@ use crate::{case, quiet};
 pub(crate) fn cases(cases: &mut Cases, scene: &Scene) {
     let browser = &scene.browser;
     case(cases, browser, "a job's progress moves by itself, and is drawn over time", quiet, || {
-        progress(scene)
+        progress(scene);
     });
     case(cases, browser, "failures that are alike, down to what an attempt printed", quiet, || {
-        failures(scene)
+        failures(scene);
     });
     case(cases, browser, "a job is paused, resumed, canceled, retried and deleted", quiet, || acts(scene));
 }

@@ -78,7 +78,7 @@ pub enum ClientCommand {
 pub async fn run(command: ClientCommand, options: &Options, root: clap::Command, out: &mut Terminal) -> Exit {
     let mut span = traced(&command);
     let options = Options { trace: span.as_ref().and_then(Span::context), ..options.clone() };
-    let ended = carry_out(command, &options, root, out).await;
+    let ended = Box::pin(carry_out(command, &options, root, out)).await;
     if let (Some(span), Err(failure)) = (&mut span, &ended) {
         // Its text may quote what is in a document.
         span.failed(&format_args!("exit {}", failure.exit().code()));

@@ -282,7 +282,8 @@ mod tests {
     /// Names are shown on pages and in terminals, stand in commands, and are names of files.
     #[test]
     fn no_name_holds_markup_or_control_characters_or_leads_elsewhere() {
-        let checks: [(&str, fn(&str) -> bool); 9] = [
+        type Check = fn(&str) -> bool;
+        let checks: [(&str, Check); 9] = [
             ("bucket", |text| BucketName::new(&format!("/{text}")).is_ok()),
             ("module", |text| ModuleName::new(text).is_ok()),
             ("node", |text| NodeName::new(text).is_ok()),

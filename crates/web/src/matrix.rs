@@ -1,5 +1,7 @@
 //! The affinity matrix: nodes across, buckets down, in each cell what the one is to the other and why.
 
+use std::collections::HashMap;
+
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use serde_json::{Value, json};

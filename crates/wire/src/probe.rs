@@ -12,10 +12,13 @@ use crate::{
     secret, sink,
 };
 
+/// Bytes to what a client would send for the same, if that is known.
+type Read = dyn Fn(&[u8]) -> Result<Option<Vec<u8>>, ApiError> + Send + Sync;
+
 /// How the bytes of one call's question are read.
 pub struct Probe {
     call: &'static str,
-    read: Box<dyn Fn(&[u8]) -> Result<Option<Vec<u8>>, ApiError> + Send + Sync>,
+    read: Box<Read>,
 }
 
 impl std::fmt::Debug for Probe {

@@ -26,11 +26,11 @@ const ARRIVED: Time = 30 * MS;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Hunt {
     /// It sends its next beat.
-    AtBeat { leader: usize, agent: usize },
+    Beat { leader: usize, agent: usize },
     /// It is about to free what this agent has. Is the agent heard again then, or is the leader deposed?
-    AtFree { agent: usize, heard: bool },
+    Free { agent: usize, heard: bool },
     /// Another one is elected in its place.
-    AtElection { former: usize },
+    Election { former: usize },
 }
 
 impl World {
@@ -47,10 +47,10 @@ impl World {
                 let duration = self.random.between(2 * SECOND, 6 * SECOND);
                 self.freeze_for(leader, duration, true);
             }
-            1 => self.hunt = Some(Hunt::AtBeat { leader, agent }),
+            1 => self.hunt = Some(Hunt::Beat { leader, agent }),
             how => {
                 self.cut_all(vec![(agent, leader), (leader, agent)], SILENT);
-                self.hunt = Some(Hunt::AtFree { agent, heard: how == 2 });
+                self.hunt = Some(Hunt::Free { agent, heard: how == 2 });
             }
         }
     }
@@ -74,7 +74,7 @@ impl World {
 
     /// A leader has just sent a beat. Its answers find it paused, and with the agent on its side alone.
     pub(crate) fn caught_at_beat(&mut self, v: usize) {
-        let Some(Hunt::AtBeat { leader, agent }) = self.hunt else { return };
+        let Some(Hunt::Beat { leader, agent }) = self.hunt else { return };
         if leader != v || self.healed {
             return;
         }
@@ -89,7 +89,7 @@ impl World {
 
     /// A leader is about to propose these.
     pub(crate) fn caught_at_free(&mut self, v: usize, commands: &[Command]) {
-        let Some(Hunt::AtFree { agent, heard }) = self.hunt else { return };
+        let Some(Hunt::Free { agent, heard }) = self.hunt else { return };
         let (node, bindings) = (self.machines[agent].disk.node, &self.voters[v].state.bindings);
         let frees = |command: &Command| match command {
             Command::Free(free) => bindings.get(&free.bucket).is_some_and(|it| Some(it.node) == node),
@@ -119,12 +119,12 @@ impl World {
         self.cut_all(answers, APART);
         let entries = others.iter().map(|other| (v, *other)).collect();
         self.undo_in(ARRIVED, Undo::Cut(entries, APART));
-        self.hunt = Some(Hunt::AtElection { former: v });
+        self.hunt = Some(Hunt::Election { former: v });
     }
 
     /// The first entry of a successor takes its time.
     pub(crate) fn caught_at_election(&mut self, v: usize) {
-        let Some(Hunt::AtElection { former }) = self.hunt else { return };
+        let Some(Hunt::Election { former }) = self.hunt else { return };
         if v != former && !self.healed {
             self.hunt = None;
             self.machines[v].slow_disk_until = self.now + SECOND;

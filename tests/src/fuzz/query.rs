@@ -121,7 +121,7 @@ fn ask(reader: &Reader, revision: Revision, input: &[u8]) -> Result<(), String> 
     match answered {
         Ok(()) | Err(QueryError::TooLong) => {}
         Err(error @ (QueryError::Refused { .. } | QueryError::Failed(_))) => {
-            is_told(&error.to_string(), input)?
+            is_told(&error.to_string(), input)?;
         }
         Err(error @ (QueryError::Store(_) | QueryError::Unheard)) => {
             return Err(format!("the database: {error}"));

@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(kinds.into_iter().collect::<Vec<_>>(), [" is no line", "it panics: at "]);
         let one = &tried.failures[0];
         let again = Runner::of(&TARGET).tries(one.seed..one.seed + 1, |_| false);
-        assert_eq!(again.failures, [one.clone()]);
+        assert_eq!(again.failures, std::slice::from_ref(one));
         let told = one.to_string();
         assert!(told.contains(&format!("--target bad --seed {} --trials 1", one.seed)), "{told}");
         assert_eq!(runner.tries(1..1_000, |seed| seed > 300).inputs, 3 * BATCH);

@@ -400,7 +400,6 @@ async fn breathe() {
 
 /// What came of a life.
 struct Lived {
-    writes: u64,
     went_off: bool,
     acknowledged: usize,
 }
@@ -427,8 +426,7 @@ fn live(base: &Base, seed: u64, cut: Cut, lies: bool) -> Result<Lived, String> {
         thread.join().unwrap();
     }
     drop(remains.folders);
-    let writes = power.writes();
-    Ok(Lived { writes, went_off: cut.at > 0 && writes >= cut.at, acknowledged: acknowledged? })
+    Ok(Lived { went_off: cut.at > 0 && power.writes() >= cut.at, acknowledged: acknowledged? })
 }
 
 /// What came of all lives of a seed.

@@ -154,7 +154,7 @@ fn what_is_looked_up_or_random_is_no_part_of_what_was_asked() {
     );
     assert!(conflict(under(&mut world, "j", Command::PauseJob(job))).contains("\"cancel job many\""));
     let delete = Command::DeleteJob(job);
-    under(&mut world, "d", delete.clone());
+    under(&mut world, "d", delete);
     assert!(world.state.jobs.get(job).is_none(), "it is over, so it could be deleted");
     assert!(conflict(under(&mut world, "d", Command::Undrain(NodeId(1)))).contains("\"delete job many\""));
 }

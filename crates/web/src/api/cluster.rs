@@ -29,7 +29,7 @@ const LATELY: u32 = 8;
 pub(super) async fn overview(State(shared): State<Arc<Shared>>, ask: Ask) -> Answer {
     let ask = ask.only(&[])?;
     let question = ask.question("overview");
-    Ok(answer::made(shared.fresh.look(question, overlook(ask.client)).await?))
+    Ok(answer::made(Box::pin(shared.fresh.look(question, overlook(ask.client))).await?))
 }
 
 async fn overlook(client: Client) -> Result<Value, ApiError> {
