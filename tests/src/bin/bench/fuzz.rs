@@ -45,6 +45,7 @@ pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
 const TARGETS_ALL: &[Target] = &TARGETS;
 
 /// How much is tried.
+#[derive(Clone, Copy)]
 struct Limit {
     first: u64,
     /// So many inputs; 0: as many as fit into the time.
