@@ -22,12 +22,12 @@ const RECORDED: [(Planted, u64, Rule); 16] = [
     (Planted::ForwardedDecision, 87, Rule::Overlap),
     (Planted::LateExec, 155, Rule::Overlap),
     (Planted::GaveUpInMemory, 18, Rule::Overlap),
-    (Planted::FenceUndone, 5, Rule::Overlap),
-    (Planted::AckBeforeOwnEntry, 5, Rule::Overlap),
-    (Planted::ContactFromReceipt, 5, Rule::Overlap),
-    (Planted::FreshContact, 5, Rule::Overlap),
-    (Planted::ContactByClock, 5, Rule::Overlap),
-    (Planted::OneEnforcer, 5, Rule::Overlap),
+    (Planted::FenceUndone, 941, Rule::Overlap),
+    (Planted::AckBeforeOwnEntry, 1647, Rule::Everywhere),
+    (Planted::ContactFromReceipt, 77, Rule::Overlap),
+    (Planted::FreshContact, 165, Rule::Overlap),
+    (Planted::ContactByClock, 189, Rule::Overlap),
+    (Planted::OneEnforcer, 396, Rule::Everywhere),
 ];
 
 fn with(bug: Planted, seed: u64) -> Outcome {
