@@ -18,11 +18,12 @@ use std::fmt;
 use std::net::IpAddr;
 
 use futures::future::BoxFuture;
-use sheaf_model::{BucketName, NodeId, Rights, Role, TokenName, TokenText};
+use sheaf_model::{BucketName, NodeId, Rights, Role, TokenName};
 
 pub use need::{Need, need};
 
 use crate::ApiError;
+use crate::bearer::Bearer;
 
 /// Whose certificate the other end of a connection has, put into a request's extensions by the transport, which has
 /// verified it.
@@ -43,7 +44,7 @@ pub struct Presented {
     /// certificate. None: no node's.
     pub on_behalf: Option<NodeId>,
     /// Decides if there is one, whatever else is shown.
-    pub token: Option<TokenText>,
+    pub token: Option<Bearer>,
     /// Where the call came from, before any node carried it.
     pub remote: Option<IpAddr>,
 }

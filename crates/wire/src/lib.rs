@@ -18,6 +18,7 @@
 //! [`backend`], [`sink`], [`job`] (asked by a stream), [`query`], then [`peer`],
 //! `spec` (documents as messages), [`forward`], [`guard`] (who may make which call), [`Transport`], [`outward`] (TLS to others), [`Server`], [`Client`].
 
+mod bearer;
 mod call;
 mod caller;
 mod change;
@@ -50,6 +51,7 @@ pub mod query;
 pub mod secret;
 pub mod sink;
 
+pub use bearer::{Bearer, Signed, Signer, public_key};
 pub use caller::{CALLER_TEXT_MAX, Caller, DEFAULT_DEADLINE};
 pub use change::{Answers, Applied, Done, Filter, Outcome, OutcomeVerb, PAGE_MAX, Page, PageOf, Term};
 pub use client::{Client, Options};
@@ -57,4 +59,4 @@ pub use error::{ApiError, Applies};
 pub use forward::{Alone, Class, Route, Target};
 pub use guard::{Admitted, Certificate, Guard, Need, Presented};
 pub use server::{Health, MESSAGE_MAX, Refused, ServeError, ServeOptions, Server};
-pub use transport::{Credentials, CredentialsError, Join, Pair, Pin, Transport};
+pub use transport::{Credentials, CredentialsError, JOINS_ANEW, Join, Pair, Pin, Transport, vouched};

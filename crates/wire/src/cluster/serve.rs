@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{ClusterApi, convert, token};
+use super::{ClusterApi, authority, convert, token};
 use crate::call::{self, Messages};
 use crate::proto::v1;
 use crate::proto::v1::cluster_service_server::ClusterService;
@@ -70,6 +70,14 @@ impl<A: ClusterApi> ClusterService for Serve<A> {
         call::unary(request, |q, _| token::create(&q), ask, Into::into).await
     }
 
+    async fn create_certificate(
+        &self,
+        request: Request<v1::CreateCertificateRequest>,
+    ) -> Result<Response<v1::CreateCertificateResponse>, Status> {
+        let ask = |caller, ask| self.0.create_certificate(caller, ask);
+        call::unary(request, |q, _| token::certify(q), ask, Into::into).await
+    }
+
     async fn list_tokens(
         &self,
         request: Request<v1::ListTokensRequest>,
@@ -84,5 +92,21 @@ impl<A: ClusterApi> ClusterService for Serve<A> {
     ) -> Result<Response<v1::ChangeResponse>, Status> {
         let ask = |caller, ask| self.0.revoke_token(caller, ask);
         call::unary(request, token::revoke, ask, Into::into).await
+    }
+
+    async fn rotate_authority(
+        &self,
+        request: Request<v1::RotateAuthorityRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.rotate_authority(caller, ask);
+        call::unary(request, authority::rotate, ask, Into::into).await
+    }
+
+    async fn authority_status(
+        &self,
+        request: Request<v1::AuthorityStatusRequest>,
+    ) -> Result<Response<v1::AuthorityStatusResponse>, Status> {
+        let ask = |caller, ()| self.0.authority_status(caller);
+        call::unary(request, |_, _| Ok(()), ask, Into::into).await
     }
 }

@@ -49,7 +49,7 @@ fn row(path: &str) -> Option<Need> {
 
 fn public(service: &str, method: &str) -> Option<Need> {
     Some(match (service, method) {
-        ("ClusterService", "Status" | "Members")
+        ("ClusterService", "Status" | "Members" | "AuthorityStatus")
         | ("BucketService", "Plan" | "Get" | "List" | "Explain" | "Watch" | "Logs" | "History")
         | ("JobService", "List" | "Get" | "Subtasks" | "Explain" | "Watch" | "Logs")
         | ("ModuleService" | "BackendService" | "SinkService", "Get" | "List")
@@ -68,7 +68,8 @@ fn public(service: &str, method: &str) -> Option<Need> {
         ("JobService", "Submit" | "Pause" | "Resume" | "Delete" | "Cancel" | "Retry" | "Reprioritize")
         | ("NodeService", "Label" | "Drain" | "Undrain") => Need::Operator,
         ("ClusterService", "Settings" | "Transfer" | "SaveSnapshot")
-        | ("ClusterService", "CreateToken" | "ListTokens" | "RevokeToken")
+        | ("ClusterService", "CreateToken" | "CreateCertificate" | "ListTokens" | "RevokeToken")
+        | ("ClusterService", "RotateAuthority")
         | ("ModuleService", "Apply" | "Delete" | "BeginPush" | "PushPiece" | "FinishPush")
         | ("BackendService", "Apply" | "Delete")
         | ("SinkService", "Apply" | "Test" | "Delete")
@@ -106,7 +107,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 93);
+        assert_eq!(calls, 96);
     }
 
     #[test]

@@ -66,8 +66,8 @@ impl<A: PeerApi> PeerService for ServePeer<A> {
         &self,
         request: Request<v1::FetchAuthorityRequest>,
     ) -> Result<Response<v1::AuthorityKey>, Status> {
-        let ask = |caller, q: v1::FetchAuthorityRequest| self.0.fetch_authority(caller, ClusterId(q.cluster));
-        call::unary(request, |q, _| Ok(q), ask, Into::into).await
+        let ask = |caller, (cluster, wanted)| self.0.fetch_authority(caller, cluster, wanted);
+        call::unary(request, |q, _| convert::fetch_authority(q), ask, Into::into).await
     }
 
     async fn raft(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftAnswer>, Status> {
