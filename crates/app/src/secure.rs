@@ -46,8 +46,8 @@ pub(crate) fn trust(config: &Config, data_dir: &Path) -> anyhow::Result<(Trust, 
     }
     let join = proof.secret.as_ref().map(joining).transpose().context("use [security] join_secret_file")?;
     let own = keyring.own().map(|own| Pair { certificate: own.certificate, key: own.key });
-    let credentials =
-        Credentials { authorities: keyring.authorities(), own, join: join.clone(), pin: pin(&proof) };
+    let (authorities, bridges) = (keyring.authorities(), keyring.bridges());
+    let credentials = Credentials { authorities, bridges, own, join: join.clone(), pin: pin(&proof) };
     let transport = Transport::tls(&credentials).context("use this node's keys and certificates")?;
     let lifetime = config.certificate_lifetime.duration();
     Ok((Trust { transport, keyring: Some(Arc::new(keyring)), join, lifetime }, proof))

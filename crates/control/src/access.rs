@@ -1,22 +1,27 @@
 //! Who is let in: what a call shows, looked up in the replicated state; and the tokens, `sheaf.v1.ClusterService`'s part of it.
 //!
 //! ```text
-//!  Presented ──token──► its record: known, not expired ──► User or Joining ──┐
-//!      └──certificate──► the node whose call it is ──────► Node ─────────────┴─► meets(Need)? ──► Admitted
+//!  Presented ──token, or signed──► its record: known, not expired ──► User or Joining ──┐
+//!      └──certificate──► the node whose call it is ─────────────────► Node ─────────────┴─► meets(Need)? ──► Admitted
 //! ```
 
 mod attempts;
+mod certificate;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use sheaf_engine::rotation::lacking;
+use sheaf_engine::status::Sight;
 use sheaf_engine::{AccessCommand, Command, CreateToken as Create, Reply, State};
 use sheaf_model::view::TokenRow;
-use sheaf_model::{NodeId, NodeStatus, Timestamp, TokenId, TokenRecord, TokenText, TokenUse};
+use sheaf_model::{Digest, NodeId, NodeStatus, Timestamp, TokenId, TokenRecord, TokenText, TokenUse};
 use sheaf_wire::cluster::{CreateToken, CreatedToken, ListTokens, RevokeToken};
-use sheaf_wire::{Admitted, ApiError, Caller, Certificate, Done, Guard, Need, Page, Presented, guard};
+use sheaf_wire::{
+    Admitted, ApiError, Bearer, Caller, Certificate, Done, Guard, Need, Page, Presented, guard,
+};
 
 pub(crate) use attempts::Attempts;
 
@@ -98,17 +103,19 @@ impl Control {
         }
     }
 
-    /// The token that is shown, if it is known and valid. It may have been made so lately that this member must catch up.
+    /// The token or certificate that is shown, if it is known and valid. It may have been made so lately that this member must
+    /// catch up.
     ///
     /// # Errors
     /// `Unauthenticated`: unknown (revoked, or never made), or expired. `Exhausted`: too many failed lately from there.
     pub(crate) async fn token(
         &self,
         member: &Member,
-        shown: &TokenText,
+        shown: &Bearer,
         from: Option<IpAddr>,
     ) -> Result<Arc<TokenRecord>, ApiError> {
-        let known = || member.replica.state().access.tokens.get(&shown.id()).cloned();
+        let id = shown.id();
+        let known = || id.and_then(|id| member.replica.state().access.tokens.get(&id).cloned());
         let mut found = known();
         let mut counted = false;
         if found.is_none() {
@@ -119,15 +126,20 @@ impl Control {
             found = known();
         }
         let now = self.clock.wall();
-        let why = match found.filter(|token| sheaf_seal::is_secret_of(shown, &token.digest)) {
-            Some(token) if !has_expired(&token, now) => return Ok(token),
-            Some(token) => format!("token {} has expired at {}", token.name, expiry(&token)),
-            None => "this token is not known here: it was revoked, or is of another cluster".to_owned(),
+        let proven = match found {
+            Some(token) => proves(member, shown, &token, now).map(|()| token),
+            None => Err(UNKNOWN.to_owned()),
+        };
+        let why = match proven {
+            Ok(token) if !has_expired(&token, now) => return Ok(token),
+            Ok(token) => format!("token {} has expired at {}", token.name, expiry(&token)),
+            Err(why) => why,
         };
         if !counted {
             self.failed(from)?;
         }
-        tracing::warn!(token = %shown.id(), from = from.map(tracing::field::display), "a call was refused: {why}");
+        let (token, from) = (id.map(tracing::field::display), from.map(tracing::field::display));
+        tracing::warn!(token, from, "a call was refused: {why}");
         Err(ApiError::Unauthenticated(format!(
             "{why}; an admin makes another: sheaf cluster token create; then sheaf login, or SHEAF_TOKEN"
         )))
@@ -139,10 +151,10 @@ impl Control {
     /// `Unauthenticated`: it is not known, or has expired. `Forbidden`: it is a person's or a program's.
     pub async fn joining(&self, shown: &TokenText, from: Option<IpAddr>) -> Result<(bool, String), ApiError> {
         let member = self.member()?;
-        let token = self.token(&member, shown, from).await?;
+        let token = self.token(&member, &shown.clone().into(), from).await?;
         match &token.of {
             TokenUse::Join { voter } => Ok((*voter, token.name.to_string())),
-            TokenUse::User(_) => Err(ApiError::Forbidden(format!(
+            TokenUse::User(_) | TokenUse::Certificate { .. } => Err(ApiError::Forbidden(format!(
                 "token {} is for people and programs; an admin makes one to join with: sheaf cluster token create --role agent",
                 token.name
             ))),
@@ -165,7 +177,7 @@ impl Control {
     /// As `ClusterService.CreateToken`.
     pub async fn make_token(&self, caller: &Caller, ask: CreateToken) -> Result<CreatedToken, ApiError> {
         let member = self.member()?;
-        let pin = member.replica.state().access.issuing().map(|authority| authority.fingerprint);
+        let pin = self.see(|sight| pinned(&sight))?;
         let token = sheaf_seal::new_token(pin).map_err(|error| ApiError::Internal(error.to_string()))?;
         let now = self.clock.wall();
         let create = Create {
@@ -222,11 +234,37 @@ impl Control {
     }
 }
 
+/// What is said of whom nobody knows.
+const UNKNOWN: &str = "this token is not known here: it was revoked, or is of another cluster";
+
+/// Whether what is shown is what the cluster knows under its id.
+///
+/// # Errors
+/// Why not, for people.
+fn proves(member: &Member, shown: &Bearer, known: &TokenRecord, now: Timestamp) -> Result<(), String> {
+    let unknown = || UNKNOWN.to_owned();
+    match (shown, known.of.authority()) {
+        (Bearer::Token(token), None) if sheaf_seal::is_secret_of(token, &known.digest) => Ok(()),
+        (Bearer::Signed(signed), Some(_)) => certificate::proves(member, signed, known, now),
+        (Bearer::Token(_) | Bearer::Signed(_) | Bearer::Signer(_), _) => Err(unknown()),
+    }
+}
+
 fn admitted_by(token: &TokenRecord) -> Admitted {
     match &token.of {
-        TokenUse::User(rights) => Admitted::User { name: token.name.clone(), rights: rights.clone() },
+        TokenUse::User(rights) | TokenUse::Certificate { rights, .. } => {
+            Admitted::User { name: token.name.clone(), rights: rights.clone() }
+        }
         TokenUse::Join { voter } => Admitted::Joining { may_vote: *voter, by: token.name.to_string() },
     }
+}
+
+/// The authority that tokens pin which are made now: the one that issues, once every node that is there shows it.
+fn pinned(sight: &Sight<'_>) -> Option<Digest> {
+    let access = &sight.state.access;
+    let all_show_it = |sessions| lacking(sight.state, sessions).is_empty();
+    let former = access.former().filter(|_| !sight.sessions.is_some_and(all_show_it));
+    former.or(access.issuing()).map(|authority| authority.fingerprint)
 }
 
 /// A node that was forgotten has nothing to ask any more.
@@ -249,10 +287,7 @@ fn expiry(token: &TokenRecord) -> String {
 }
 
 fn row(token: &TokenRecord, now: Timestamp) -> TokenRow {
-    let prefix = match &token.of {
-        TokenUse::User(rights) => rights.prefix.as_ref().map(ToString::to_string),
-        TokenUse::Join { .. } => None,
-    };
+    let prefix = token.of.rights().and_then(|rights| rights.prefix.as_ref()).map(ToString::to_string);
     TokenRow {
         name: token.name.to_string(),
         id: token.id.to_string(),
@@ -262,6 +297,7 @@ fn row(token: &TokenRecord, now: Timestamp) -> TokenRow {
         created_by: token.created_by.clone(),
         expires_at: token.expires_at.map(|at| at.to_string()),
         expired: has_expired(token, now),
+        certificate: token.of.authority().is_some(),
     }
 }
 

@@ -60,7 +60,7 @@ async fn greet(place: &Place, peer: &PeerClient) -> Result<Greeting, ApiError> {
         cluster: cluster.clone(),
         node: registration.as_ref().map(|registration| registration.node),
     };
-    let greeting = peer.hello(ask, WITHIN).await?;
+    let greeting = peer.hello(ask, WITHIN).await.inspect_err(|error| place.is_refused(error))?;
     place.met(greeting.cluster.as_ref());
     if greeting.left && cluster.is_some() && greeting.cluster == cluster {
         place.leave();
@@ -155,6 +155,9 @@ impl Control {
             _ if leadership.leading => !member.replica.is_heard(),
             Some(leader) => {
                 let failed = asked.hello(&self.place, &leader.address).await.is_err();
+                if !failed {
+                    self.place.is_let_in();
+                }
                 asked.failures = if failed { asked.failures.saturating_add(1) } else { 0 };
                 asked.failures >= SILENT_AFTER
             }
@@ -187,6 +190,10 @@ impl Control {
         let ours = self.place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
         if !greeting.member || greeting.cluster != ours {
             return false;
+        }
+        self.place.is_let_in();
+        if let Err(error) = self.place.trust.learn(&greeting.authorities, &greeting.bridges) {
+            tracing::warn!(%error, "whom the cluster believes is not kept; trying again");
         }
         let known =
             if all { members_at(address, &self.place.trust.transport).await } else { BTreeSet::new() };

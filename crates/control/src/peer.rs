@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply, State};
-use sheaf_model::{Actor, ClusterId, NodeId, NodeKey, NodeStatus};
+use sheaf_model::{Actor, ClusterId, Digest, NodeId, NodeKey, NodeStatus};
 use sheaf_wire::peer::{AuthorityKey, Certified, Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerHeader};
 use sheaf_wire::{Answers, ApiError, Caller};
 
@@ -37,6 +37,7 @@ impl PeerApi for Control {
             leader,
             seen: place.seen.borrow().iter().cloned().collect(),
             authorities: place.trust.authorities(),
+            bridges: place.trust.bridges(),
             left,
         })
     }
@@ -98,8 +99,13 @@ impl PeerApi for Control {
         self.renewed(&caller, &cluster, &public_key)
     }
 
-    async fn fetch_authority(&self, caller: Caller, cluster: ClusterId) -> Result<AuthorityKey, ApiError> {
-        self.authority_for(&caller, &cluster)
+    async fn fetch_authority(
+        &self,
+        caller: Caller,
+        cluster: ClusterId,
+        fingerprint: Option<Digest>,
+    ) -> Result<AuthorityKey, ApiError> {
+        self.authority_for(&caller, &cluster, fingerprint)
     }
 
     async fn raft(&self, header: PeerHeader, message: Bytes) -> Result<Bytes, ApiError> {

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use sheaf_consensus::{Leadership, Replica};
 use sheaf_model::{ClusterId, NodeId, NodeKey, NodeName};
 use sheaf_store::Reader;
+use sheaf_wire::{ApiError, JOINS_ANEW};
 use tokio::sync::watch;
 
 use crate::trust::Trust;
@@ -142,6 +143,34 @@ impl Place {
                 *known = Some(cluster.clone());
             }
             newer
+        });
+    }
+
+    /// Notes that the others let this node in no more, or that they are not to be believed, if that is for good: somebody must
+    /// see it.
+    pub(crate) fn is_refused(&self, error: &ApiError) {
+        let why = error.to_string();
+        if self.registration.borrow().is_none() || self.has_left() || !why.contains(JOINS_ANEW) {
+            return;
+        }
+        self.waiting_for.send_if_modified(|known| {
+            let news = !known.contains(JOINS_ANEW);
+            if news {
+                tracing::error!("{why}");
+                *known = why;
+            }
+            news
+        });
+    }
+
+    /// They do again.
+    pub(crate) fn is_let_in(&self) {
+        self.waiting_for.send_if_modified(|known| {
+            let over = known.contains(JOINS_ANEW) && !self.has_left();
+            if over {
+                known.clear();
+            }
+            over
         });
     }
 

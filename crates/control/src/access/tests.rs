@@ -59,7 +59,8 @@ impl World {
 
     async fn shown(&self, token: &TokenText, need: Need) -> Result<Admitted, ApiError> {
         let remote = Some(IpAddr::from([10, 0, 0, 1]));
-        let presented = Presented { token: Some(token.clone()), remote, ..Presented::default() };
+        let token = Some(token.clone().into());
+        let presented = Presented { token, remote, ..Presented::default() };
         Guard::admit(&self.control, presented, need).await
     }
 

@@ -74,13 +74,17 @@ fn control(dir: &Path, member: Member) -> Control {
 }
 
 pub(crate) fn control_by(dir: &Path, member: Member, clock: Arc<dyn Clock>) -> Control {
+    control_of(dir, member, clock, crate::Trust::default())
+}
+
+pub(crate) fn control_of(dir: &Path, member: Member, clock: Arc<dyn Clock>, trust: crate::Trust) -> Control {
     let identity = Identity {
         instance: "a".to_owned(),
         key: NodeKey::from("a"),
         name: NodeName::new("a").expect("a name"),
         address: "127.0.0.1:1".to_owned(),
     };
-    let place = Place::new(identity, Arc::new(Alone), crate::Trust::default());
+    let place = Place::new(identity, Arc::new(Alone), trust);
     place.member.send_replace(Some(member));
     let cache = Cache::open(&dir.join("cache"), 1 << 20).expect("a cache");
     Control::new(Arc::new(place), clock, cache).0
