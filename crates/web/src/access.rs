@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header;
-use sheaf_model::TokenText;
-use sheaf_wire::{ApiError, Client};
+use sheaf_wire::{ApiError, Bearer, Client};
 
 use crate::answer::Failed;
 
@@ -46,7 +45,7 @@ pub(crate) struct Session {
     /// Who it is, for history.
     pub(crate) actor: String,
     /// What its browser has logged in with.
-    token: Option<TokenText>,
+    token: Option<Bearer>,
     used: Instant,
 }
 
@@ -132,7 +131,7 @@ impl Access {
     }
 
     /// From now on the browser's session shows this token, or none any more.
-    pub(crate) fn keep(&self, headers: &HeaderMap, token: Option<TokenText>) {
+    pub(crate) fn keep(&self, headers: &HeaderMap, token: Option<Bearer>) {
         let Some(id) = self.id(headers, &self.lock(), Instant::now()) else { return };
         if let Some(session) = self.lock().get_mut(&id) {
             session.token = token;

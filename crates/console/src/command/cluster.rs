@@ -1,5 +1,6 @@
 //! `sheaf cluster …`
 
+pub mod ca;
 pub mod token;
 
 use std::path::PathBuf;
@@ -40,6 +41,9 @@ pub enum ClusterVerb {
     /// Tokens: who may do what, and who may join
     #[command(subcommand)]
     Token(token::Token),
+    /// The authority that signs the certificates of nodes
+    #[command(subcommand)]
+    Ca(ca::Ca),
 }
 
 /// `sheaf cluster init`
@@ -224,6 +228,7 @@ impl ClusterVerb {
             Self::Snapshot(Snapshot::Inspect(file)) => file.inspect(format, out),
             Self::Snapshot(Snapshot::Restore(_)) | Self::Init(_) => Err(offline()),
             Self::Token(token) => token.run(options, out).await,
+            Self::Ca(ca) => ca.run(options, out).await,
             Self::Transfer(transfer) => {
                 let leader = connect::connect(options, out).await?.transfer(transfer.to).await?;
                 out.line(&leader)?;

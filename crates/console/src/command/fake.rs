@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sheaf_model::view::{
-    AffinityRow, BucketRow, BucketState, BucketStatus, ClusterStatus, Explanation, MemberRow, SnapshotHead,
+    AffinityRow, AuthorityRow, AuthorityStatus, BucketRow, BucketState, BucketStatus, ClusterStatus,
+    Explanation, MemberRow, SnapshotHead,
 };
 use sheaf_model::view::{ModuleRow, NodeDetail, NodeRow, TokenRow};
 use sheaf_model::{
@@ -19,8 +20,8 @@ use sheaf_wire::bucket::{
     TestStep, WatchBuckets,
 };
 use sheaf_wire::cluster::{
-    AllSettings, Apply, ChangeSettings, ClusterApi, CreateToken, CreatedToken, ListTokens, RevokeToken,
-    SnapshotPart,
+    AllSettings, Apply, ChangeSettings, ClusterApi, CreateCertificate, CreateToken, CreatedCertificate,
+    CreatedToken, ListTokens, RevokeToken, RotateAuthority, RotationStep, SnapshotPart,
 };
 use sheaf_wire::event::{Cursor, EventApi, EventPage, ListEvents, WatchEvents};
 use sheaf_wire::logs::{LogLine, LogStream};
@@ -47,6 +48,7 @@ fn token_row() -> TokenRow {
         created_by: "user:root".to_owned(),
         expires_at: None,
         expired: false,
+        certificate: false,
     }
 }
 
@@ -246,6 +248,21 @@ impl ClusterApi for Fake {
         Ok(CreatedToken { token: TokenText::new(id, [0xcd; 32], None), row, revision: Revision(7) })
     }
 
+    async fn create_certificate(
+        &self,
+        _: Caller,
+        ask: CreateCertificate,
+    ) -> Result<CreatedCertificate, ApiError> {
+        let row = TokenRow { name: ask.name.to_string(), certificate: true, ..token_row() };
+        Ok(CreatedCertificate {
+            certificate: ask.public_key,
+            authority: vec![0x30],
+            cluster: sheaf_model::ClusterId::from("c1"),
+            row,
+            revision: Revision(7),
+        })
+    }
+
     async fn list_tokens(&self, _: Caller, _: ListTokens) -> Result<Page<TokenRow>, ApiError> {
         let ci = TokenRow { prefix: "/team-a/".to_owned(), role: "operator".to_owned(), ..token_row() };
         let old = TokenRow { name: "old".to_owned(), expired: true, ..token_row() };
@@ -259,6 +276,20 @@ impl ClusterApi for Fake {
         }
         let revision = Revision(self.change(&caller, ask.request));
         Ok(Done { revision, ..Done::default() })
+    }
+
+    async fn rotate_authority(&self, caller: Caller, ask: RotateAuthority) -> Result<Done, ApiError> {
+        if ask.step == RotationStep::Abandon {
+            return Err(ApiError::Precondition("there is no authority that has not issued yet".to_owned()));
+        }
+        let revision = Revision(self.change(&caller, ask.request));
+        Ok(Done { revision, warnings: vec!["a word".to_owned()], ..Done::default() })
+    }
+
+    async fn authority_status(&self, _: Caller) -> Result<AuthorityStatus, ApiError> {
+        let row = AuthorityRow { stage: "issues".to_owned(), ..AuthorityRow::default() };
+        let stage = "settled".to_owned();
+        Ok(AuthorityStatus { stage, authorities: vec![row], ..AuthorityStatus::default() })
     }
 }
 
