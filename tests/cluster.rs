@@ -18,6 +18,7 @@
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
+//! | `rotated` | 3, then 6 | another authority takes the place of the one that signs certificates, and no call fails |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `crowd` | 3, and 300 that are only sessions | a storm of sessions costs no election and no lease |
@@ -89,6 +90,8 @@ mod reload;
 mod restart;
 #[path = "cluster/rollout.rs"]
 mod rollout;
+#[path = "cluster/rotation.rs"]
+mod rotation;
 #[path = "cluster/scene.rs"]
 mod scene;
 #[path = "cluster/secret.rs"]

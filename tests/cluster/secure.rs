@@ -84,14 +84,14 @@ fn security(key: &str, path: &Path) -> String {
 }
 
 /// A file that its owner alone can read.
-fn private(machine: &Machine, name: &str, text: &str) -> PathBuf {
+pub(crate) fn private(machine: &Machine, name: &str, text: &str) -> PathBuf {
     let path = machine.write(name, text);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
     path
 }
 
 /// The token that commands show from now on.
-fn shows(machine: &Machine, token: Option<&str>) {
+pub(crate) fn shows(machine: &Machine, token: Option<&str>) {
     match token {
         Some(token) => drop(private(machine, TOKEN, token)),
         None => fs::remove_file(machine.path(TOKEN)).expect("it was there"),
@@ -99,7 +99,7 @@ fn shows(machine: &Machine, token: Option<&str>) {
 }
 
 /// The token that a join secret is, as `login` writes it down.
-fn of_secret(machine: &Machine, cluster: &Cluster, secret: &Path) -> String {
+pub(crate) fn of_secret(machine: &Machine, cluster: &Cluster, secret: &Path) -> String {
     let secret = secret.display().to_string();
     wait_for("a login by the join secret", SOON, || {
         let output = cluster.agent(1).cli(&["login", "--join-secret", &secret]);
@@ -116,7 +116,7 @@ fn of_secret(machine: &Machine, cluster: &Cluster, secret: &Path) -> String {
     token
 }
 
-fn token(cluster: &Cluster, args: &[&str]) -> String {
+pub(crate) fn token(cluster: &Cluster, args: &[&str]) -> String {
     let made = cluster.cli(&[&["cluster", "token", "create"], args].concat()).ok();
     made.stdout.trim().to_owned()
 }
@@ -258,7 +258,7 @@ fn dashboard(machine: &Machine, cluster: &Cluster, first: &str) {
     });
 }
 
-fn with_token(machine: &Machine, name: &str, token: &str) -> impl FnOnce(&mut NodePlan) + use<> {
+pub(crate) fn with_token(machine: &Machine, name: &str, token: &str) -> impl FnOnce(&mut NodePlan) + use<> {
     let file = private(machine, name, token);
     move |plan| plan.more = security("join_token_file", &file)
 }
@@ -290,7 +290,7 @@ fn refused(machine: &Machine, cluster: &Cluster) {
     forming::refused(&bare, &["nothing secures this node yet", "sheaf cluster init"]);
 }
 
-fn certificate(agent: &Agent) -> Vec<u8> {
+pub(crate) fn certificate(agent: &Agent) -> Vec<u8> {
     fs::read(agent.dir().join("trust/node.pem")).expect("a secured node has one")
 }
 
