@@ -15,9 +15,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sheaf_engine::rotation::lacking;
 use sheaf_engine::status::Sight;
-use sheaf_engine::{AccessCommand, Command, CreateToken as Create, Reply, State};
+use sheaf_engine::{AccessCommand, Command, CreateToken as Create, Reply};
 use sheaf_model::view::TokenRow;
-use sheaf_model::{Digest, NodeId, NodeStatus, Timestamp, TokenId, TokenRecord, TokenText, TokenUse};
+use sheaf_model::{Digest, NodeId, Timestamp, TokenId, TokenRecord, TokenText, TokenUse};
 use sheaf_wire::cluster::{CreateToken, CreatedToken, ListTokens, RevokeToken};
 use sheaf_wire::{
     Admitted, ApiError, Bearer, Caller, Certificate, Done, Guard, Need, Page, Presented, guard,
@@ -36,15 +36,25 @@ const LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
 impl Guard for Control {
     fn admit(&self, presented: Presented, need: Need) -> BoxFuture<'_, Result<Admitted, ApiError>> {
         Box::pin(async move {
-            let Some(member) = self.place.member() else { return self.without_state(&presented, need) };
-            let admitted = match &presented.token {
-                Some(token) => admitted_by(&*self.token(&member, token, presented.remote).await?),
-                None => self.by_certificate(&presented)?,
+            let member = self.place.member();
+            let admitted = match (&presented.token, &member) {
+                // All that a node without a replica answers to people is what it waits for itself.
+                (_, None) if need == Need::Viewer => return Ok(Admitted::Nobody),
+                (Some(_), None) => {
+                    let why = "this node holds no replica, so it cannot look a token up";
+                    return Err(ApiError::unavailable(why));
+                }
+                (Some(token), Some(member)) => {
+                    admitted_by(&*self.token(member, token, presented.remote).await?)
+                }
+                (None, _) => self.by_certificate(&presented)?,
             };
-            if let (Admitted::Node(node), Need::Viewer) = (&admitted, need) {
-                stays(&member.replica.state(), *node)?;
-            }
             admitted.meets(need)?;
+            match (&admitted, need) {
+                (Admitted::Node(node), Need::Member) => self.keeps_the_log(*node).await?,
+                (Admitted::Node(node), Need::Registered | Need::Viewer) => self.belongs(*node).await?,
+                _ => {}
+            }
             Ok(admitted)
         })
     }
@@ -74,19 +84,6 @@ impl Guard for Control {
 }
 
 impl Control {
-    /// A node without a replica knows no token. All that it answers to people is what it waits for itself.
-    fn without_state(&self, presented: &Presented, need: Need) -> Result<Admitted, ApiError> {
-        if need == Need::Viewer {
-            return Ok(Admitted::Nobody);
-        }
-        if presented.token.is_some() {
-            return Err(ApiError::unavailable("this node holds no replica, so it cannot look a token up"));
-        }
-        let admitted = self.by_certificate(presented)?;
-        admitted.meets(need)?;
-        Ok(admitted)
-    }
-
     fn by_certificate(&self, presented: &Presented) -> Result<Admitted, ApiError> {
         match (presented.certificate, presented.on_behalf) {
             (Some(Certificate::Bootstrap), _) => {
@@ -265,17 +262,6 @@ fn pinned(sight: &Sight<'_>) -> Option<Digest> {
     let all_show_it = |sessions| lacking(sight.state, sessions).is_empty();
     let former = access.former().filter(|_| !sight.sessions.is_some_and(all_show_it));
     former.or(access.issuing()).map(|authority| authority.fingerprint)
-}
-
-/// A node that was forgotten has nothing to ask any more.
-fn stays(state: &State, node: NodeId) -> Result<(), ApiError> {
-    match state.nodes.get(&node) {
-        Some(known) if known.status == NodeStatus::Left => {
-            Err(ApiError::Forbidden(format!("node {} has left this cluster", known.facts.name)))
-        }
-        // One that is not known here yet has registered just now, or it would have no certificate.
-        _ => Ok(()),
-    }
 }
 
 fn has_expired(token: &TokenRecord, now: Timestamp) -> bool {

@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sheaf_model::NodeStatus;
+use sheaf_wire::ApiError;
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
-use sheaf_wire::{ApiError, Client, Options, Transport};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
+use crate::others::members_at;
 use crate::place::{Member, Members, Place};
 
 /// How often a known member is asked; after a failure others are asked at once.
@@ -195,22 +196,15 @@ impl Control {
         if let Err(error) = self.place.trust.learn(&greeting.authorities, &greeting.bridges) {
             tracing::warn!(%error, "whom the cluster believes is not kept; trying again");
         }
-        let known =
-            if all { members_at(address, &self.place.trust.transport).await } else { BTreeSet::new() };
+        let all = if all { members_at(address, &self.place.trust.transport).await } else { Vec::new() };
+        self.place.others.are_members(&all);
         self.place.members.send_if_modified(|members: &mut Members| {
             let before = members.clone();
             members.member = Some(address.to_owned());
             members.leader.clone_from(&greeting.leader);
-            members.known.extend(known);
+            members.known.extend(all.into_iter().map(|row| row.address));
             *members != before
         });
         true
     }
-}
-
-/// Where all members are, as the one at `address` says; empty when it does not.
-async fn members_at(address: &str, transport: &Transport) -> BTreeSet<String> {
-    let options = Options { deadline: WITHIN, transport: transport.clone(), ..Options::default() };
-    let Ok(client) = Client::lazy(address, options) else { return BTreeSet::new() };
-    client.members().await.map(|rows| rows.into_iter().map(|row| row.address).collect()).unwrap_or_default()
 }

@@ -15,8 +15,8 @@
 //! `acknowledger`, `conductor` (what agents say and what the leader does about it), `recorder`, `members` (who votes);
 //! `artifact` (what is pushed), `secret` (what is sealed), `backend` (where subtasks are sent), `access` (who is let in), `query` (what is
 //! searched), `sink` (who is told), `trust` (what secures it all);
-//! then `place` (where this node stands), `directory` (whom it knows), `route` (where a call goes), `peer` and `peers`
-//! (between members).
+//! then `place` (where this node stands), `directory` (whom it knows), `others` (what those are to the cluster), `route`
+//! (where a call goes), `peer` and `peers` (between members).
 
 mod access;
 mod acknowledger;
@@ -38,6 +38,7 @@ mod logs;
 mod members;
 mod module;
 mod node;
+mod others;
 mod peer;
 mod peers;
 mod place;

@@ -142,7 +142,8 @@ impl PeerApi for Control {
 
 impl Control {
     /// The replica that a member's message is meant for. A registered node that the leader has chosen as a member
-    /// learns it from the first message, and opens its replica then.
+    /// learns it from the first message, and opens its replica then: after it has heard from members that who sends it is
+    /// one of them.
     async fn addressed(&self, header: &PeerHeader) -> Result<Member, ApiError> {
         let registration = self.place.registration.borrow().clone();
         let Some(registration) = registration else {
@@ -160,15 +161,8 @@ impl Control {
                 registration.node, header.to
             )));
         }
+        self.may_send_log(header.from).await?;
         if let Some(member) = self.place.member() {
-            let barred = {
-                let state = member.replica.state();
-                state.nodes.get(&header.from).is_some_and(|node| !node.may_vote)
-            };
-            if barred {
-                let reason = format!("node {} may not vote, so the log is not its business", header.from);
-                return Err(ApiError::Forbidden(reason));
-            }
             return Ok(member);
         }
         tracing::info!(from = %header.from, "this node becomes a member");

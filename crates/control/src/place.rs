@@ -11,6 +11,7 @@ use sheaf_store::Reader;
 use sheaf_wire::{ApiError, JOINS_ANEW};
 use tokio::sync::watch;
 
+use crate::others::Others;
 use crate::trust::Trust;
 
 /// What a node is before it belongs to anything.
@@ -84,6 +85,8 @@ pub struct Place {
     /// The term whose leader did not answer lately, or was answered by no majority if that is this node; 0: none.
     /// Without a majority nobody hears of another term.
     pub(crate) silent_term: AtomicU64,
+    /// What members said of other nodes.
+    pub(crate) others: Others,
     pub(crate) opener: Arc<dyn Opener>,
     /// What secures its connections.
     pub trust: Trust,
@@ -103,6 +106,7 @@ impl Place {
             waiting_for: watch::Sender::new(String::new()),
             left: watch::Sender::new(false),
             silent_term: AtomicU64::new(0),
+            others: Others::default(),
             opener,
             trust,
         }

@@ -145,6 +145,10 @@ async fn a_node_is_believed_for_itself_and_a_token_to_join_is_none_to_call_with(
     assert!(matches!(world.certified(4, Some(3), Need::Node).await, Err(ApiError::Forbidden(_))));
     assert!(is_unauthenticated(&world.certified(1, None, Need::Node).await, "asks for a token"));
     assert!(matches!(world.certified(3, Some(3), Need::Bucket).await, Err(ApiError::Forbidden(_))));
+    assert_eq!(world.certified(1, Some(1), Need::Member).await, Ok(Admitted::Node(NodeId(1))));
+    let other = world.certified(3, Some(3), Need::Member).await;
+    assert!(matches!(other, Err(ApiError::Unavailable { .. })), "no other member says so: {other:?}");
+    assert_eq!(world.certified(3, Some(3), Need::Registered).await, Ok(Admitted::Node(NodeId(3))));
 
     let join = world.make("rack-7", TokenUse::Join { voter: false }, None).await;
     assert_eq!(world.control.joining(&join, None).await, Ok((false, "rack-7".to_owned())));

@@ -20,7 +20,7 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// The real wall clock, and no other.
-struct Wall;
+pub(crate) struct Wall;
 
 impl Clock for Wall {
     fn moment(&self) -> Moment {
@@ -125,7 +125,7 @@ impl Secured {
         secured
     }
 
-    async fn propose(&self, command: Command) -> Reply {
+    pub(crate) async fn propose(&self, command: Command) -> Reply {
         let proposal = Proposal { actor: Actor::from("test"), at: now(), request: None, command };
         self.replica.propose(&proposal).await.expect("applied").reply
     }
@@ -160,7 +160,7 @@ impl Drop for Secured {
     }
 }
 
-fn facts() -> Facts {
+pub(crate) fn facts() -> Facts {
     Facts {
         name: NodeName::new("a").expect("a name"),
         hostname: "a".to_owned(),

@@ -9,6 +9,10 @@ pub enum Need {
     Join,
     /// A node, which speaks for itself alone.
     Node,
+    /// A node that was not forgotten, as the guard knows or finds out.
+    Registered,
+    /// A node that keeps the replicated log, as the guard knows or finds out.
+    Member,
     /// Anybody known.
     Viewer,
     /// A token, which is carried along to where the work is done, and judged there: this node may have no replica.
@@ -37,9 +41,12 @@ fn row(path: &str) -> Option<Need> {
             // Who has nothing to show yet asks who is there; a join is judged by what stands in it.
             ("PeerService", "Hello" | "Join") => Some(Need::Nothing),
             ("PeerService", "Renew" | "FetchAuthority" | "Raft" | "RaftStream" | "RaftSnapshot")
-            | ("AgentService", "Session" | "Watch")
-            | ("LogService", "Read" | "ReadAttempt")
-            | ("ArtifactService", "Fetch" | "Hold" | "Look" | "Holders") => Some(Need::Node),
+            | ("AgentService", "Session" | "Watch") => Some(Need::Node),
+            ("ArtifactService", "Fetch" | "Holders") => Some(Need::Registered),
+            // Members ask it of all nodes, for whoever asks them.
+            ("LogService", "Read" | "ReadAttempt") | ("ArtifactService", "Hold" | "Look") => {
+                Some(Need::Member)
+            }
             _ => None,
         },
         "grpc.health.v1" | "grpc.reflection.v1" | "grpc.reflection.v1alpha" => Some(Need::Nothing),
@@ -111,10 +118,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_needs_the_most() {
+    fn what_is_not_known_needs_the_most_and_what_is_known_what_it_should() {
         for path in ["", "/", "/sheaf.v1.ClusterService/Reset", "/sheaf.peer.v1.PeerService/X", "/x.Y/Z"] {
             assert_eq!(need(path), Need::Admin, "{path:?}");
         }
+        assert_eq!(need("/sheaf.peer.v1.LogService/Read"), Need::Member);
+        assert_eq!(need("/sheaf.peer.v1.ArtifactService/Fetch"), Need::Registered);
         assert_eq!(need("/grpc.health.v1.Health/Check"), Need::Nothing);
         assert_eq!(need("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), Need::Nothing);
     }
