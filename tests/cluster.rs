@@ -38,6 +38,8 @@ mod backends;
 mod blobs;
 #[path = "cluster/calls.rs"]
 mod calls;
+#[path = "cluster/certified.rs"]
+mod certified;
 #[path = "cluster/change.rs"]
 mod change;
 #[path = "cluster/context.rs"]

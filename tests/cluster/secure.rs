@@ -12,6 +12,7 @@ use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::{bucket, module};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, NodePlan, TOKEN, cli, wait_for};
 
+use crate::certified::certified;
 use crate::forming;
 use crate::scene::{only_node, trace};
 
@@ -41,6 +42,9 @@ fn secured() {
     cases.run("a token that expired or was revoked is worth nothing", || gone(&machine, &cluster, &first));
     cases.run("the dashboard asks for a token, too", || dashboard(&machine, &cluster, &first));
     cases.run("a node joins by a token, and comes back without it", || by_token(&machine, &mut cluster));
+    cases.run("a certificate says who somebody is, as a token does", || {
+        certified(&machine, &cluster, &first);
+    });
     cases.run("a node with a bad token is refused", || refused(&machine, &cluster));
     cases.run("certificates are renewed, and nothing of it is felt", || renewed(&cluster));
     cases.run("an agent's planned restart leaves its instance untouched", || planned(&cluster));
@@ -206,7 +210,7 @@ fn gone(machine: &Machine, cluster: &Cluster, first: &str) {
 }
 
 /// The head and the body of what a node's dashboard answers.
-fn http(agent: &Agent, method: &str, path: &str, more: &str, body: &str) -> (String, String) {
+pub(crate) fn http(agent: &Agent, method: &str, path: &str, more: &str, body: &str) -> (String, String) {
     let host = agent.plan().http;
     let mut stream = TcpStream::connect(&host).expect("the dashboard listens");
     stream.set_read_timeout(Some(SOON)).expect("a socket has time-outs");
