@@ -19,12 +19,17 @@
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
 //! | `rotated` | 3, then 6 | another authority takes the place of the one that signs certificates, and no call fails |
+//! | `bundle` | 3 | what is to be shown to who helps, with nodes down and without a leader, and nothing secret in it |
+//! | `traces` | 3 | one trace from a command to the starts on all nodes; a collector that is down disturbs nobody |
+//! | `taken` | 5 | somebody has taken a node's certificate: what it opens, and that forgetting the node ends it |
+//! | `flood` | 1 | thousands of connections, clients that never get to the point, requests of a gigabyte |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `crowd` | 3, and 300 that are only sessions | a storm of sessions costs no election and no lease |
 //! | `disk_at_zero` | 3 | an agent whose disk others fill to the last byte votes, and starts |
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
 //! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
+//! | `emulated` | 1, then 2 | limits of instances on a kernel with control groups of version 2, in a virtual machine |
 //! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
 //! | `input` | 1 | everything that people and programs can get wrong |
 //!
@@ -46,14 +51,20 @@ mod change;
 mod context;
 #[path = "cluster/crowd.rs"]
 mod crowd;
+#[path = "cluster/debug.rs"]
+mod debug;
 #[path = "cluster/dev.rs"]
 mod dev;
 #[path = "cluster/disaster.rs"]
 mod disaster;
 #[path = "cluster/disk.rs"]
 mod disk;
+#[path = "cluster/emulated.rs"]
+mod emulated;
 #[path = "cluster/ended.rs"]
 mod ended;
+#[path = "cluster/flood.rs"]
+mod flood;
 #[path = "cluster/former.rs"]
 mod former;
 #[path = "cluster/forming.rs"]
@@ -110,8 +121,12 @@ mod starved;
 mod stop;
 #[path = "cluster/storm.rs"]
 mod storm;
+#[path = "cluster/taken.rs"]
+mod taken;
 #[path = "cluster/top.rs"]
 mod top;
+#[path = "cluster/traces.rs"]
+mod traces;
 #[path = "cluster/trial.rs"]
 mod trial;
 #[path = "cluster/twenty.rs"]
@@ -230,6 +245,13 @@ fn trials() {
     trial::cases(&mut cases, &cluster);
     limits::cases(&mut cases, &cluster);
     cases.end();
+}
+
+/// The same limits by the other version of control groups than this machine may have.
+#[test]
+#[ignore = "needs qemu; .ci/run runs it"]
+fn emulated() {
+    emulated::run();
 }
 
 /// Technologies with a life cycle of their own.

@@ -171,7 +171,10 @@ fn wrong(machine: &Machine) {
         format!("{module}{BUCKET}config: {config}\n")
     };
     let fails = |config: &str, wanted: &[(&str, &str)]| fails(machine, &[], &with(config), wanted);
-    fails("{init: 'no such thing'}", &[("OnInit", "OnInit: no such thing"), ("OnInit", ""), ("OnInit", "")]);
+    fails(
+        "{init: 'no such thing'}",
+        &[("OnInit", "OnInit: no such thing"), ("OnInit", ""), ("OnInit", ""), ("OnInit", "")],
+    );
     fails("{start: hang}", &[("OnNewSource", "OnNewSource: no answer within 1s")]);
     fails(
         "{poll: 'nobody there'}",
@@ -192,6 +195,9 @@ fn wrong(machine: &Machine) {
             ("OnStop again", "OnStop: no answer within 2s"),
             ("it ends within its grace again", late),
             ("it leaves nothing behind again", late),
+            ("OnStop at last", "OnStop: no answer within 2s"),
+            ("it ends within its grace at last", late),
+            ("it leaves nothing behind at last", late),
         ],
     );
     fails("{start: detach}", &[("it leaves nothing behind", "sleep (")]);

@@ -10,6 +10,7 @@
 //! | `care` | unwrap, expect, ignored tests, unfinished code |
 //! | `house` | the top level, words that must not appear, paths that documents name, the lock file |
 //! | `proto` | a comment on everything in the interface |
+//! | `security` | what the page on attacks says cannot be done is tried by tests that exist |
 //!
 //! Every rule is a function from files to violations, tried below itself on small bad inputs.
 
@@ -25,6 +26,8 @@ mod ownership;
 mod proto;
 #[path = "tidy/rust.rs"]
 mod rust;
+#[path = "tidy/security.rs"]
+mod security;
 #[path = "tidy/shape.rs"]
 mod shape;
 #[path = "tidy/tree.rs"]
@@ -140,6 +143,11 @@ fn the_lock_file_keeps_to_the_deny_list() {
 #[test]
 fn everything_in_the_interface_has_a_comment() {
     judge("The proto files are the documentation", proto::comments(files()));
+}
+
+#[test]
+fn the_security_page_is_proven() {
+    judge("What cannot be done is tried", security::proofs(files()));
 }
 
 #[test]

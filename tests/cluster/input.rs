@@ -5,8 +5,11 @@ use std::fmt::Write as _;
 
 use sheaf_tests::documents::{bucket, module};
 use sheaf_tests::{Cases, Cluster, Output, cli};
+use sheaf_wire::bucket::{ApplyBucket, OnBucket};
+use sheaf_wire::{ApiError, Client, Options};
 
-use crate::scene::{modules, revision, trace};
+use crate::load::{put, runtime};
+use crate::scene::{event_kinds, modules, revision, trace};
 
 #[test]
 fn input() {
@@ -33,6 +36,7 @@ fn input() {
     unchanged("an address where nobody answers", &unreachable);
     unchanged("config files", &config_files);
     unchanged("what is not there", &not_found);
+    cases.run("an id of a request that was used for something else", || used_ids(&cluster));
     cases.run("one node: written down, and there again after a restart", || one_node(&cluster));
     cases.end();
 }
@@ -386,6 +390,39 @@ fn not_found(cluster: &Cluster) {
         assert!(output.stderr.starts_with("error: ") && output.stderr.contains(part), "{output}");
         assert_eq!(output.stdout, "", "{output}");
     }
+}
+
+fn used_ids(cluster: &Cluster) {
+    let first = under_one_id(cluster);
+    assert_eq!(cluster.agent(1).stop(), 0, "{}", cluster.agent(1).log_tail());
+    cluster.start_all();
+    cluster.wait_ready();
+    assert_eq!(under_one_id(cluster), first, "it is remembered");
+    let status = cluster.status("/ids");
+    assert_eq!((&status["suspended"], revision(&status)), (&true.into(), first), "{status:#}");
+    assert_eq!(event_kinds(cluster, "/ids"), ["bucket.created"]);
+    cluster.delete(&["/ids"]);
+}
+
+/// Registers a bucket, and asks for something else under the same id; when the bucket was registered.
+fn under_one_id(cluster: &Cluster) -> u64 {
+    let [mine, yours] = ["me", "you"].map(|owner| put(cluster, "/ids", owner));
+    let bucket = mine.spec.name.clone();
+    let id = || Some("input-1".into());
+    runtime().block_on(async {
+        let address = cluster.agent(1).address();
+        let client = Client::lazy(&address, Options::default()).expect("an agent's address is one");
+        let apply = |put| client.apply_bucket(ApplyBucket { put, request: id(), validate_only: false });
+        let first = apply(mine).await.expect("the first of its id").revision.0;
+        let used = "request id \"input-1\" was already used for \"apply Bucket /ids\"";
+        let other = apply(yours).await.expect_err("of other content");
+        let text = format!("{used} with other content at revision {first}; use a new one");
+        assert_eq!(other, ApiError::Conflict(text));
+        let resume = client.resume_bucket(OnBucket { bucket, base: None, request: id() });
+        let text = format!("{used} at revision {first}; use a new one");
+        assert_eq!(resume.await.expect_err("something else"), ApiError::Conflict(text));
+        first
+    })
 }
 
 fn one_node(cluster: &Cluster) {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use sheaf_tests::documents::bucket;
-use sheaf_tests::{Agent, Cases, Cluster, Follower, cli, wait_for};
+use sheaf_tests::{Agent, Cases, Cluster, Follower, cli, processes, wait_for};
 
 use crate::scene::{affinity, epoch, event_kinds, names, only_node, pids, trace};
 
@@ -374,11 +375,31 @@ fn came_back(cluster: &Cluster) {
     gone.cli(&["bucket", "list"]).exits(1).mentions(&["has left cluster"]);
     gone.cli(&["cluster", "status"]).mentions(&["has left cluster"]);
     assert_eq!(gone.stop(), 0, "{}", gone.log_tail());
+    knows_it_alone(cluster, gone);
+    assert_eq!(all.on(node), started, "it has started nothing");
+    assert_eq!(gone.stop(), 0, "{}", gone.log_tail());
     std::fs::remove_dir_all(gone.dir()).expect("nothing is left that uses it");
     gone.start();
     wait_status(cluster, node, "ready");
     gone.cli(&["bucket", "status", "/forget/all"]).ok();
     cluster.delete(&["/forget/all"]);
+}
+
+/// What it was told once it knows, also where nobody is there to tell it again.
+fn knows_it_alone(cluster: &Cluster, gone: &Agent) {
+    let others = cluster.agents().iter().filter(|agent| agent.name() != gone.name() && agent.is_running());
+    let others: Vec<u32> = others.map(Agent::pid).collect();
+    let said = gone.log().len();
+    others.iter().for_each(|pid| processes::signal(*pid, Signal::STOP));
+    gone.start();
+    wait_for("it says that it has left, with nobody there", SOON, || {
+        let log = gone.log().split_off(said);
+        let says = ["has left cluster", "everything of it that runs here is ended"];
+        if says.iter().all(|part| log.contains(part)) { Ok(()) } else { Err(gone.log_tail()) }
+    });
+    gone.cli(&["cluster", "status"]).mentions(&["has left cluster"]);
+    others.iter().for_each(|pid| processes::signal(*pid, Signal::CONT));
+    assert!(gone.programs("/forget/all").is_empty());
 }
 
 fn wait_status(cluster: &Cluster, node: &str, wanted: &str) {

@@ -41,6 +41,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a poll that hangs keeps nobody from being told that it ends", || hanging_poll(cluster));
     cases.run("A31 A32 A33 a plugin is polled where it runs, as long as its bucket says so", || a31(cluster));
     cases.run("a plugin is told that its bucket leaves the node, or is deleted", || farewells(cluster));
+    cases.run("the same where no process of it is there", || farewells_of_nobody(cluster));
     cases.run("A44 an agent restarts, and plugins keep their processes", || a44(cluster));
 }
 
@@ -192,39 +193,49 @@ fn a6(cluster: &Cluster) {
     cluster.delete(&["/a6"]);
 }
 
+/// How a program is strange, and what is said of its bucket then.
+const STRANGE: [(&str, &str); 6] = [
+    ("exit", "it ended before it answered Hello; exit code 7"),
+    ("deaf", "Hello: nothing listens at SHEAF_MODULE_SOCKET 10s after its start"),
+    ("silent", "Hello: no answer within 10s of its start"),
+    ("garbage", "Hello: no answer came over its socket"),
+    ("large", "decoded message length too large: found 104857600 bytes, the limit is: 4194304 bytes"),
+    ("version", "it speaks version 9 of sheaf.module.v1's protocol, this node speaks version 1"),
+];
+
+/// All of them at once: some are known only when their time is up.
 fn strange(cluster: &Cluster) {
-    for (how, reason) in [
-        ("exit", "it ended before it answered Hello; exit code 7"),
-        ("deaf", "Hello: nothing listens at SHEAF_MODULE_SOCKET 10s after its start"),
-        ("silent", "Hello: no answer within 10s of its start"),
-        ("garbage", "Hello: no answer came over its socket"),
-        ("large", "decoded message length too large: found 104857600 bytes, the limit is: 4194304 bytes"),
-        ("version", "it speaks version 9 of sheaf.module.v1's protocol, this node speaks version 1"),
-    ] {
-        let name = format!("/strange/{how}");
-        cluster.apply(&bucket(&name, &format!("faulty-{how}"), "{}", "node_list_rules: [n1]"));
-        let third = wait_for(&format!("{name} is answered"), Duration::from_secs(15), || {
-            let third = gates(&explain(cluster, &name), "n1")[2].clone();
+    let name = |how: &str| format!("/strange/{how}");
+    let on_n1 = |how: &str, module: &str| bucket(&name(how), module, "{}", "node_list_rules: [n1]");
+    for (how, _) in STRANGE {
+        cluster.apply(&on_n1(how, &format!("faulty-{how}")));
+    }
+    for (how, reason) in STRANGE {
+        let third = wait_for(&format!("{how} is answered"), Duration::from_secs(15), || {
+            let third = gates(&explain(cluster, &name(how)), "n1")[2].clone();
             if third.0.is_some() { Ok(third) } else { Err(format!("{third:?}")) }
         });
-        assert_eq!(third.0, Some(false), "{name}: {third:?}");
+        assert_eq!(third.0, Some(false), "{how}: {third:?}");
         let by_gate = match how {
             "exit" => "the module's program ended: exit code 7; it said last: no mood today",
             "deaf" | "silent" => "the module's program has not answered Hello 5s after its start",
             _ => reason,
         };
-        assert!(third.1.contains(by_gate), "{name}: {third:?}");
-        cluster.delete(&[&name]);
-        // The same of the bucket's own process, where gate 3 was answered well.
+        assert!(third.1.contains(by_gate), "{how}: {third:?}");
+        cluster.delete(&[&name(how)]);
+    }
+    // The same of the bucket's own process, where gate 3 was answered well.
+    for (how, _) in STRANGE {
         let module = faulty(how)
             .replace(&format!("faulty-{how}"), &format!("own-{how}"))
             .replace(&format!("['{how}']"), &format!("['{how}', instance]"))
             .replace("policy: on_failure", "policy: never");
-        cluster
-            .apply(&[module, bucket(&name, &format!("own-{how}"), "{}", "node_list_rules: [n1]")].concat());
-        let status = cluster.wait_state(&name, "failed");
-        assert!(status["message"].to_string().contains(reason), "{name}: {status:#}");
-        cluster.delete(&[&name]);
+        cluster.apply(&[module, on_n1(how, &format!("own-{how}"))].concat());
+    }
+    for (how, reason) in STRANGE {
+        let status = cluster.wait_state(&name(how), "failed");
+        assert!(status["message"].to_string().contains(reason), "{how}: {status:#}");
+        cluster.delete(&[&name(how)]);
     }
     cluster.assert_alive();
 }
@@ -407,24 +418,66 @@ fn a31(cluster: &Cluster) {
     cluster.delete(&["/a31/due", "/a31/later", "/a31/never", "/a31/away"]);
 }
 
+/// Waits until the plugin of a bucket has left this word on a node.
+fn wait_word(cluster: &Cluster, bucket: &str, node: usize, wanted: &str) {
+    let file = cluster.machine().path(&format!("word{}.n{node}", bucket.replace('/', "+")));
+    wait_for(&format!("{wanted} in {}", file.display()), Duration::from_secs(10), || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        if text == wanted { Ok(()) } else { Err(text) }
+    });
+}
+
 fn farewells(cluster: &Cluster) {
-    let word = |bucket: &str, node: usize, wanted: &str| {
-        let file = cluster.machine().path(&format!("word{}.n{node}", bucket.replace('/', "+")));
-        wait_for(&format!("{wanted} in {}", file.display()), Duration::from_secs(10), || {
-            let text = fs::read_to_string(&file).unwrap_or_default();
-            if text == wanted { Ok(()) } else { Err(text) }
-        });
-    };
     cluster.apply_and_wait(&bucket("/bye/moved", "faulty", "{}", "node_list_rules: [n1]"));
     cluster.apply_and_wait(&bucket("/bye/moved", "faulty", "{}", "node_list_rules: [n2]"));
-    word("/bye/moved", 1, "decommissioned");
+    wait_word(cluster, "/bye/moved", 1, "decommissioned");
     cluster.apply_and_wait(&bucket("/bye/multi", "faulty", "{}", "multi_node: true"));
     cluster.apply_and_wait(&bucket("/bye/multi", "faulty", "{}", "multi_node: true\nnode_list_rules: [-n3]"));
-    word("/bye/multi", 3, "decommissioned");
+    wait_word(cluster, "/bye/multi", 3, "decommissioned");
     cluster.delete(&["/bye/moved", "/bye/multi"]);
-    word("/bye/moved", 2, "deleted");
-    word("/bye/multi", 1, "deleted");
-    word("/bye/multi", 2, "deleted");
+    wait_word(cluster, "/bye/moved", 2, "deleted");
+    wait_word(cluster, "/bye/multi", 1, "deleted");
+    wait_word(cluster, "/bye/multi", 2, "deleted");
+}
+
+/// No process of it is there when it is to be told: one is started for that alone.
+fn farewells_of_nobody(cluster: &Cluster) {
+    let (asleep, left, failed, mute) = ("/bye/asleep", "/bye/left", "/bye/failed", "/bye/mute");
+    cluster.apply_and_wait(
+        &[
+            bucket(asleep, "faulty", "{}", "node_list_rules: [n1]"),
+            bucket(left, "faulty", "{}", "multi_node: true\nnode_list_rules: [n2]"),
+        ]
+        .concat(),
+    );
+    cluster.cli(&["bucket", "suspend", asleep, left, "--wait"]).ok();
+    // It goes on elsewhere when it is resumed; that it leaves is known then.
+    cluster.apply(&bucket(left, "faulty", "{}", "multi_node: true\nnode_list_rules: [n3]"));
+    cluster.cli(&["bucket", "resume", left, "--wait"]).ok();
+    wait_word(cluster, left, 2, "decommissioned");
+    cluster.apply(&bucket(failed, "faulty", "{start: 'no such port'}", "node_list_rules: [n3]"));
+    cluster.apply(&bucket(mute, "faulty", "{init: 'nobody is at home'}", "node_list_rules: [n3]"));
+    cluster.wait_state(failed, "failed");
+    cluster.wait_state(mute, "failed");
+    cluster.delete(&[asleep, left, failed, mute]);
+    for (bucket, node) in [(asleep, 1), (left, 3), (failed, 3)] {
+        wait_word(cluster, bucket, node, "deleted");
+    }
+    // One that cannot be told is in nobody's way.
+    let agent = cluster.named("n3");
+    wait_for("what went wrong is in the log", Duration::from_secs(10), || {
+        let log = agent.log_tail();
+        let said =
+            log.contains("OnInit: nobody is at home") && log.contains("what it was told at its end failed");
+        if said { Ok(()) } else { Err(log) }
+    });
+    for (bucket, node) in [(asleep, 1), (left, 2), (left, 3), (failed, 3), (mute, 3)] {
+        let name = bucket.trim_start_matches('/').replace('/', "+");
+        let dir = cluster.agent(node).dir().join("instances").join(name);
+        wait_for("its directory is gone", Duration::from_secs(10), || {
+            if dir.exists() { Err(dir.display().to_string()) } else { Ok(()) }
+        });
+    }
 }
 
 fn a44(cluster: &Cluster) {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::{bucket, module};
+use sheaf_tests::screen::{Left, Screen};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, NodePlan, TOKEN, cli, wait_for};
 
 use crate::certified::certified;
@@ -41,6 +42,7 @@ fn secured() {
     cases.run("roles and prefixes say what may be changed", || roles(&machine, &cluster, &first));
     cases.run("a token that expired or was revoked is worth nothing", || gone(&machine, &cluster, &first));
     cases.run("the dashboard asks for a token, too", || dashboard(&machine, &cluster, &first));
+    cases.run("the whole screen is for whoever has a token", || screen(&machine, &cluster, &first));
     cases.run("a node joins by a token, and comes back without it", || by_token(&machine, &mut cluster));
     cases.run("a certificate says who somebody is, as a token does", || {
         certified(&machine, &cluster, &first);
@@ -225,6 +227,12 @@ pub(crate) fn http(agent: &Agent, method: &str, path: &str, more: &str, body: &s
     (head.to_owned(), body.to_owned())
 }
 
+/// The cookie that an answer sets.
+fn cookie_of(head: &str) -> String {
+    let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a session's cookie");
+    cookie.split(';').next().unwrap_or_default().to_owned()
+}
+
 fn dashboard(machine: &Machine, cluster: &Cluster, first: &str) {
     let agent = cluster.agent(2);
     let get = |path: &str, more: &str| http(agent, "GET", path, more, "");
@@ -234,12 +242,16 @@ fn dashboard(machine: &Machine, cluster: &Cluster, first: &str) {
     let list = "/api/v1/node/list";
     assert!(get(list, "").0.starts_with("HTTP/1.1 401"));
     let viewer = token(cluster, &["--name", "wanda", "--role", "viewer"]);
+    let session = |more: &str| -> serde_json::Value {
+        serde_json::from_str(&get("/api/v1/session", more).1).expect("JSON")
+    };
+    let with_session = |cookie: &str, body: &serde_json::Value| {
+        let csrf = body["csrf"].as_str().expect("a token for changes");
+        format!("cookie: {cookie}\r\ncontent-type: application/json\r\nsheaf-csrf: {csrf}\r\n")
+    };
     let (head, body) = get("/api/v1/session", "");
-    let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a session's cookie");
-    let cookie = cookie.split(';').next().unwrap_or_default();
-    let session: serde_json::Value = serde_json::from_str(&body).expect("JSON");
-    let csrf = session["csrf"].as_str().expect("a token for changes");
-    let with = format!("cookie: {cookie}\r\ncontent-type: application/json\r\nsheaf-csrf: {csrf}\r\n");
+    let cookie = cookie_of(&head);
+    let with = with_session(&cookie, &serde_json::from_str(&body).expect("JSON"));
     let post = |path: &str, more: &str, body: &str| http(agent, "POST", path, more, body);
     let login = |token: &str, more: &str| post("/api/v1/login", more, &format!("{{\"token\":{token:?}}}")).0;
     assert!(
@@ -247,7 +259,18 @@ fn dashboard(machine: &Machine, cluster: &Cluster, first: &str) {
         "no token of the page"
     );
     assert!(login("hunter2", &with).starts_with("HTTP/1.1 400"));
-    assert!(login(&viewer, &with).starts_with("HTTP/1.1 200"));
+    let head = login(&viewer, &with);
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    // Whoever knew the session before the login has nothing of it.
+    assert!(get(list, &with).0.starts_with("HTTP/1.1 401"));
+    let cookie = cookie_of(&head);
+    let known = session(&format!("cookie: {cookie}\r\n"));
+    assert_eq!(
+        known["asker"],
+        serde_json::json!({"name": "wanda", "role": "viewer", "prefix": ""}),
+        "the page knows what to offer: {known:#}"
+    );
+    let with = with_session(&cookie, &known);
     assert!(get(list, &with).0.starts_with("HTTP/1.1 200"));
     let (head, body) = post("/api/v1/node/drain", &with, "{\"node\":\"n3\"}");
     assert!(head.starts_with("HTTP/1.1 403") && body.contains("wanda (viewer)"), "{head} {body}");
@@ -260,6 +283,36 @@ fn dashboard(machine: &Machine, cluster: &Cluster, first: &str) {
         let head = get(list, &with).0;
         if head.starts_with("HTTP/1.1 401") { Ok(()) } else { Err(head) }
     });
+}
+
+/// `sheaf top`, with a viewer's token and without one.
+fn screen(machine: &Machine, cluster: &Cluster, first: &str) {
+    let viewer = token(cluster, &["--name", "walter", "--role", "viewer"]);
+    let top = || {
+        let address = cluster.agent(2).address();
+        Screen::start(machine, &["top", "--address", &address], (160, 24), false)
+    };
+    shows(machine, Some(&viewer));
+    let mut seen = top();
+    let text = seen.shows(&["3 nodes ready", "[1 Overview]"]);
+    assert!(!text.contains("NOT secured"), "{text}");
+    seen.press("3");
+    seen.shows(&["[3 Nodes]", "n2"]);
+    seen.press("5");
+    seen.shows(&["bucket.created"]);
+    // Its token ends while it looks: it says so, and goes on being asked.
+    shows(machine, Some(first));
+    cluster.cli(&["cluster", "token", "revoke", "walter", "--yes"]).ok();
+    seen.press("3");
+    seen.wait_for("that nobody knows it any more", |text| {
+        text.contains("NO ANSWER") && text.contains("is not known here")
+    });
+    seen.press("q");
+    assert_eq!(seen.end(), Left { code: 0, restored: true });
+    shows(machine, Some(&viewer));
+    let refused = top();
+    assert_eq!(refused.end(), Left { code: 1, restored: true }, "said before the screen is taken");
+    shows(machine, Some(first));
 }
 
 pub(crate) fn with_token(machine: &Machine, name: &str, token: &str) -> impl FnOnce(&mut NodePlan) + use<> {

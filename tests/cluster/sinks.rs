@@ -315,7 +315,7 @@ fn letters_about<'l>(letters: &'l [Letter], text: &str) -> Vec<&'l Letter> {
 fn mail(cluster: &Cluster) {
     let postbox = Postbox::start();
     let mail = format!(
-        "{{server: '{}', security: none, from: sheaf@example.org, to: [ops@example.org, night@example.org], digest: 30s}}",
+        "{{server: '{}', security: none, from: sheaf@example.org, to: [ops@example.org, night@example.org], digest: 15s}}",
         postbox.server()
     );
     let filter = "filter: {kinds: [subtask.failed, job.failed]}";

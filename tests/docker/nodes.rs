@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use sheaf_tests::documents::{self, Trace};
-use sheaf_tests::{Machine, NodePlan, cli, wait_for};
+use sheaf_tests::{Machine, NodePlan, cli, image, wait_for};
 
 /// How long nodes may take to be ready, and buckets to run.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -62,12 +62,7 @@ impl Nodes {
             fs::create_dir_all(root.join(dir)).expect("a directory can be made in the test's own");
         }
         for (from, to) in [(self.machine.binary(), "sheaf"), (beat, "beat")] {
-            for library in libraries(from) {
-                let place = root.join(library.strip_prefix("/").expect("ldd says whole paths"));
-                fs::create_dir_all(place.parent().expect("a file has a folder")).expect("it can be made");
-                fs::copy(&library, &place).expect("a library can be read");
-            }
-            fs::copy(from, root.join(to)).expect("a program can be read");
+            image::put(&root, from, to);
         }
         let tar = self.machine.path("image.tar");
         let packed = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg(".").status();
@@ -300,12 +295,4 @@ fn names(args: &[&str]) -> Vec<String> {
     let done = Command::new("docker").args(args).stdin(Stdio::null()).output();
     let text = done.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
-}
-
-/// The files that the program loads, its loader included, as `ldd` says.
-fn libraries(program: &Path) -> Vec<PathBuf> {
-    let done = Command::new("ldd").arg(program).output().expect("ldd can be started");
-    let text = String::from_utf8_lossy(&done.stdout).into_owned();
-    let paths = text.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
-    paths.map(PathBuf::from).collect()
 }

@@ -1,17 +1,12 @@
 //! What tests with containers share: Docker's commands, images of the binary, and an end that leaves nothing.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use sheaf_tests::image::kept;
+pub(crate) use sheaf_tests::image::run;
 use sheaf_tests::{Machine, manual};
-
-/// The owner of this test's directories that are kept between runs.
-fn kept() -> PathBuf {
-    let kept = env::var_os("SHEAF_CI_DIR").filter(|given| !given.is_empty()).map(PathBuf::from);
-    kept.unwrap_or_else(|| env::temp_dir().join("sheaf-ci"))
-}
 
 /// A file of these tests.
 pub(crate) fn file(name: &str) -> PathBuf {
@@ -20,20 +15,7 @@ pub(crate) fn file(name: &str) -> PathBuf {
 
 /// The archive of a small Debian with what the examples wrap; made once.
 pub(crate) fn base() -> PathBuf {
-    let dir = kept();
-    fs::create_dir_all(&dir).expect("a directory can be made for what is kept");
-    let base = dir.join("debian.tar");
-    run(Command::new(file("base.sh")).arg(&base));
-    base
-}
-
-/// Runs a command and gives what it prints.
-pub(crate) fn run(command: &mut Command) -> String {
-    let done = command.stdin(Stdio::null()).output();
-    let done = done.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(done.status.success(), "{command:?}: {}\n{}", done.status, text(&done.stderr));
-    text(&done.stdout)
+    kept(&file("base.sh"), "debian.tar")
 }
 
 /// Runs a command of Docker's and gives what it prints.

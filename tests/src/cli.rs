@@ -245,6 +245,9 @@ impl Started {
         if token.exists() {
             command.env("SHEAF_TOKEN_FILE", token);
         }
+        if let Ok(endpoint) = fs::read_to_string(machine.path(crate::TRACES)) {
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+        }
         command.stdin(Stdio::from(open(&stdin))).stdout(create(&stdout)).stderr(create(&stderr));
         let child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         Self { command: format!("sheaf {}", args.join(" ")), child, stdin, stdout, stderr }
@@ -266,12 +269,21 @@ fn read(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
+/// [`plain`], started in a control group, as a service's manager does it.
+pub(crate) fn plain_within(group: Option<&Path>, program: &Path, place: &Path) -> Command {
+    let Some(group) = group else { return plain(program, place) };
+    let mut command = plain("/bin/sh", place);
+    command.args(["-c", "echo 0 >\"$0\" && exec \"$@\""]).arg(group.join("cgroup.procs")).arg(program);
+    command
+}
+
 /// A command without anything of the caller's environment that the product would look at, marked as `place`'s.
 pub(crate) fn plain(program: impl AsRef<OsStr>, place: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("SHEAF_") {
-            command.env_remove(name);
+        let text = name.to_string_lossy();
+        if text.starts_with("SHEAF_") || text.starts_with("OTEL_") || text == "TRACEPARENT" {
+            command.env_remove(&name);
         }
     }
     if let Some(filter) = std::env::var_os("SHEAF_LOG") {

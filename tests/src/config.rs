@@ -54,6 +54,8 @@ pub struct NodePlan {
     pub more: String,
     /// Variables of the agent's environment, and so of its instances.
     pub environment: Vec<(String, String)>,
+    /// The directory of the control group that the agent is started in; none: that of the test.
+    pub group: Option<PathBuf>,
 }
 
 impl NodePlan {
@@ -81,6 +83,7 @@ impl NodePlan {
             dir,
             more: String::new(),
             environment: Vec::new(),
+            group: None,
         }
     }
 

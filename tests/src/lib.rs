@@ -3,7 +3,7 @@
 //! ```text
 //!  Machine ── takes the machine-wide lock, has the binary built, owns a directory; its end leaves no process
 //!     └── Cluster ── agents with ports, config files and data directories of their own
-//!            ├── Agent ── start, signal, kill, log        └── cli ── Output, Follower; screen ── Screen
+//!            ├── Agent ── start, signal, kill, log        └── cli ── Output, Follower; screen ── Screen; browser ── Browser
 //!            └── Cases ── many cases on one cluster, each with its name and its time
 //! ```
 //!
@@ -16,13 +16,17 @@
 pub mod agent;
 pub mod beats;
 mod binary;
+pub mod browser;
 pub mod cases;
 pub mod cli;
 pub mod cluster;
+pub mod collector;
 pub mod config;
 pub mod crowd;
 pub mod disk;
 pub mod documents;
+pub mod fuzz;
+pub mod image;
 pub mod linear;
 pub mod machine;
 pub mod manual;
@@ -33,6 +37,7 @@ mod ports;
 pub mod processes;
 pub mod receiver;
 pub mod screen;
+pub mod secured;
 pub mod service;
 pub mod syscalls;
 pub mod wait;
@@ -40,6 +45,9 @@ pub mod web;
 
 /// The file in a machine's directory whose token commands show; none: they show none.
 pub const TOKEN: &str = "token";
+
+/// The file in a machine's directory that says where commands send their traces; none: nowhere.
+pub const TRACES: &str = "traces";
 
 pub use agent::Agent;
 pub use cases::Cases;

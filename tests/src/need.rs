@@ -51,6 +51,6 @@ pub fn skipped(what: &str) -> bool {
 }
 
 /// Says something that is seen also when the test passes.
-pub(crate) fn say(text: &str) {
+pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -308,14 +308,14 @@ fn huge(raw: &Raw, _: &Cluster) {
         "an error is not as long as what was sent: {}",
         status.message().len()
     );
-    // So many defects that they do not fit an ordinary header.
-    let rules: Vec<Vec<u8>> = (0..5_000).map(|_| bytes(5, b"/a(/")).collect();
-    let status = raw.refused("BucketService/Apply", apply(&rules));
-    assert!(
-        status.code() == Code::InvalidArgument && status.message().len() < 8192,
-        "{}",
-        status.message().len()
-    );
+    // More rules than there may be, and so many defects that they do not fit an ordinary header.
+    for (count, rule) in [(5_000, &b"/a(/"[..]), (900, &b"-"[..])] {
+        let rules: Vec<Vec<u8>> = (0..count).map(|_| bytes(5, rule)).collect();
+        let status = raw.refused("BucketService/Apply", apply(&rules));
+        let message = status.message();
+        assert!(status.code() == Code::InvalidArgument && message.len() < 8192, "{}", message.len());
+        assert!(message.contains("node_list_rules"), "{message}");
+    }
 }
 
 fn unknown(raw: &Raw, _: &Cluster) {

@@ -57,7 +57,8 @@ const OWNED: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["openraft*", "raft-log"], &["consensus"], "ask consensus' Replica"),
     (&["rusqlite", "libsqlite3-sys"], &["store"], "ask store"),
-    (&["tar", "sha2"], &["artifact"], "ask artifact to pack, unpack or verify"),
+    (&["tar", "sha2", "flate2"], &["artifact"], "ask artifact to pack, unpack or verify"),
+    (&["opentelemetry*"], &["wire"], "ask wire for a span"),
     (&["ring"], &["seal"], "ask seal to seal or to open"),
     (&["rcgen", "pem"], &["trust"], "ask trust for a certificate"),
     (

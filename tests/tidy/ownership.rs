@@ -28,6 +28,12 @@ const OWNED: &[Owned] = &[
         remedy: "gRPC belongs to wire: ask it for a trait or a client that speaks model",
     },
     Owned {
+        paths: &["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp", "opentelemetry_proto"],
+        by: &["crates/wire/"],
+        tests: false,
+        remedy: "traces belong to wire: ask it for a span",
+    },
+    Owned {
         paths: &["openraft", "raft_log"],
         by: &["crates/consensus/"],
         tests: false,

@@ -10,7 +10,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use sheaf_engine::gates::{CheckAnswer, Here, Part};
 use sheaf_engine::node::artifact::Wanted;
@@ -18,7 +18,7 @@ use sheaf_engine::node::question::{Key, Question};
 use sheaf_engine::node::{self, Action, Identity, Input, NodeState};
 use sheaf_model::session::ToLeader;
 use sheaf_model::{ClusterId, Facts, Incarnation, NodeId, NodeKey, Revision, Span};
-use sheaf_wire::{Client, Transport};
+use sheaf_wire::{Client, Transport, trace};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,7 @@ use crate::keepers::{KeeperOptions, Keepers};
 use crate::link::{self, Link, Members, Signals};
 use crate::secrets::Secrets;
 use crate::stand_in::{self, Orders};
+use crate::trail::{Leaf, Trail};
 use crate::work::{self, Desk};
 
 /// Inputs that wait for the loop; who has more waits too.
@@ -166,6 +167,7 @@ impl Agent {
             want,
             has_session: false,
             leaving: Vec::new(),
+            trail: Trail::default(),
         };
         agent.step(Input::Found(found));
         let ended = agent.run(&stop, &mut streams).await;
@@ -269,6 +271,8 @@ struct Loop {
     has_session: bool,
     /// Who waits until nothing is left here.
     leaving: Vec<oneshot::Sender<()>>,
+    /// Used where traces are kept.
+    trail: Trail,
 }
 
 impl Loop {
@@ -367,7 +371,13 @@ impl Loop {
                 Input::SessionLost => self.has_session = false,
                 _ => {}
             }
+            if trace::is_on() {
+                self.trail.input(&input, SystemTime::now()).into_iter().for_each(Leaf::tell);
+            }
             for action in node::step(&mut self.node, input, clock::now()) {
+                if trace::is_on() {
+                    self.trail.action(&action, SystemTime::now()).into_iter().for_each(Leaf::tell);
+                }
                 next.extend(self.perform(action));
             }
             self.signals.saw(self.node.seen());

@@ -33,6 +33,8 @@ pub(crate) use origin::StartedFrom;
 
 /// Keepers spawned, fences written and directories removed at a time: enough for any disk, gentle to a small machine.
 const AT_ONCE: usize = 32;
+/// Instances that are told their end at a time although nothing of them runs: each may be a plugin that is started for it.
+const TOLD_AT_ONCE: usize = 8;
 /// Beyond its grace, until a keeper that was told to stop is taken for hung.
 const HUNG_AFTER: Span = Span::seconds(5);
 /// Between two looks at something that is about to end.
@@ -68,6 +70,8 @@ struct Shared {
     secrets: Option<Secrets>,
     /// Closed when nothing more is to be begun.
     slots: Semaphore,
+    /// Of those that are only told their end.
+    farewells: Semaphore,
 }
 
 impl Shared {
@@ -88,6 +92,8 @@ struct Held {
     grace: Span,
     /// Whether its program is told things.
     speaks: bool,
+    /// The newest question for secrets that is being answered.
+    asked: u64,
     /// Tells it apart from a former keeper of the bucket, whose last words may come late.
     serial: u64,
 }
@@ -119,19 +125,25 @@ pub(crate) struct Fresh {
 impl Executor {
     /// Over the keepers of one data directory. `binary` is `${sheaf}`.
     pub(crate) fn new(keepers: Keepers, node: NodeName, boot: BootId, binary: PathBuf) -> Self {
-        let slots = Semaphore::new(AT_ONCE);
-        Self::over(Shared { keepers, node, boot, binary, secrets: None, slots })
+        Self::over(keepers, node, boot, binary, None)
     }
 
     /// The same, which can give secrets to what it starts.
     pub(crate) fn opening(self, secrets: Secrets) -> Self {
         let Shared { keepers, node, boot, binary, .. } = &*self.shared;
         let (keepers, node, boot, binary) = (keepers.clone(), node.clone(), boot.clone(), binary.clone());
-        let slots = Semaphore::new(AT_ONCE);
-        Self::over(Shared { keepers, node, boot, binary, secrets: Some(secrets), slots })
+        Self::over(keepers, node, boot, binary, Some(secrets))
     }
 
-    fn over(shared: Shared) -> Self {
+    fn over(
+        keepers: Keepers,
+        node: NodeName,
+        boot: BootId,
+        binary: PathBuf,
+        secrets: Option<Secrets>,
+    ) -> Self {
+        let (slots, farewells) = (Semaphore::new(AT_ONCE), Semaphore::new(TOLD_AT_ONCE));
+        let shared = Shared { keepers, node, boot, binary, secrets, slots, farewells };
         Self {
             shared: Arc::new(shared),
             held: BTreeMap::new(),
@@ -214,11 +226,26 @@ impl Executor {
         self.serial += 1;
         let Fresh { handle, birth, grace, speaks } = fresh;
         let mut status = handle.status();
-        let seen = birth.seen(&status.borrow_and_update().told());
-        let held = Held { handle: Arc::new(handle), birth, grace, speaks, serial: self.serial };
+        let said = status.borrow_and_update().clone();
+        let held = Held { handle: Arc::new(handle), birth, grace, speaks, asked: 0, serial: self.serial };
         self.tasks.spawn(listen(bucket.clone(), self.serial, status));
         self.held.insert(bucket.clone(), held);
-        seen
+        self.renew(bucket, &said);
+        birth.seen(&said.told())
+    }
+
+    /// Has a keeper that is about to start its program again given the secrets as they are now, if it asks for them. One from
+    /// before an upgrade does not: it is given them as soon as it waits.
+    fn renew(&mut self, bucket: &BucketName, said: &Status) {
+        let Some(held) = self.held.get_mut(bucket).filter(|_| said.phase == Phase::Backoff) else { return };
+        if let Some(asked) = said.asked {
+            if asked <= held.asked {
+                return;
+            }
+            held.asked = asked;
+        }
+        let (handle, epoch) = (held.handle.clone(), held.birth.mode.epoch());
+        self.tasks.spawn(renew::renew(self.shared.clone(), handle, bucket.clone(), (epoch, said.asked)));
     }
 
     /// How long a lease lasts from now on; later lives of the agent must know, too.
@@ -238,6 +265,7 @@ impl Executor {
     /// From now on nothing is begun that is not under way.
     pub(crate) fn begin_no_more(&self) {
         self.shared.slots.close();
+        self.shared.farewells.close();
     }
 
     /// Whether keepers are on their way that neither a stand-in nor a later life of the agent could find.
@@ -429,15 +457,13 @@ impl Executor {
             }
             Outcome::Said { bucket, serial, mut status, closed } => {
                 let held = self.held.get(&bucket).filter(|held| held.serial == serial)?;
-                let told = status.borrow_and_update().told();
+                let said = status.borrow_and_update().clone();
+                let told = said.told();
                 let seen = if closed { held.birth.dead(Some(&told)) } else { held.birth.seen(&told) };
                 if closed {
                     self.held.remove(&bucket);
                 } else {
-                    if told.phase == Phase::Backoff {
-                        let (handle, epoch) = (held.handle.clone(), held.birth.mode.epoch());
-                        self.tasks.spawn(renew::renew(self.shared.clone(), handle, bucket.clone(), epoch));
-                    }
+                    self.renew(&bucket, &said);
                     self.tasks.spawn(listen(bucket.clone(), serial, status));
                 }
                 Some(Input::Seen(bucket, Some(Box::new(seen))))

@@ -8,7 +8,7 @@
 //!
 //! Read in this order: [`agent`] (the loop), `link` (its two streams), [`checks`] (gate 3), `executor` (what is done about
 //! instances and heard of them), `artifacts` (what is fetched before), `context` (what plugins ask of the cluster),
-//! `secrets` (what is opened here), `stand_in` (who holds the leases meanwhile), [`facts`], [`handle`] (what others may ask of
+//! `secrets` (what is opened here), `stand_in` (who holds the leases meanwhile), `trail` (what is told of it), [`facts`], [`handle`] (what others may ask of
 //! a running agent), `work` (subtasks). Then the keeper, a process of its own: [`keeper`], the agent's side of it [`keepers`],
 //! and [`logs`]. The [`runner`], also a process of its own, runs what belongs to jobs. Apart from all of it:
 //! [`workbench`], where developers try a module.
@@ -34,6 +34,7 @@ mod link;
 mod process;
 mod secrets;
 mod stand_in;
+mod trail;
 mod umask;
 mod work;
 

@@ -59,8 +59,11 @@ pub struct Start {
     pub env: Vec<(String, String)>,
     /// Written into its directory before it starts, by name.
     pub files: Vec<(String, String)>,
-    /// Where it starts; made before, and removed with all that is in it when it has ended.
+    /// Where it starts: empty but for its files, and so again when it has ended.
     pub dir: PathBuf,
+    /// The directory is there for another program then, which costs less than to make a new one; else it is removed.
+    #[serde(default)]
+    pub lent: bool,
     /// Where what it writes is kept, as a keeper keeps it; made with the first line.
     pub output: PathBuf,
     /// How much of it.

@@ -86,6 +86,28 @@ struct Running {
     canceled: bool,
     /// What it was started from.
     artifact: Option<Digest>,
+    /// See [`Workplaces`].
+    workplace: u32,
+}
+
+/// Numbers of the directories that programs start in: at any moment none has two.
+#[derive(Debug, Default)]
+struct Workplaces {
+    free: BTreeSet<u32>,
+    made: u32,
+}
+
+impl Workplaces {
+    fn take(&mut self) -> u32 {
+        self.free.pop_first().unwrap_or_else(|| {
+            self.made += 1;
+            self.made - 1
+        })
+    }
+
+    fn give_back(&mut self, number: u32) {
+        self.free.insert(number);
+    }
 }
 
 /// Subtasks of one job that wait; never empty.
@@ -108,6 +130,7 @@ pub(crate) struct Loop {
     /// In the order in which they came.
     waiting: VecDeque<Waiting>,
     running: BTreeMap<u64, Running>,
+    workplaces: Workplaces,
     workers: Workers,
     stock: Stock,
     leftovers: Leftovers,
@@ -168,6 +191,7 @@ impl Loop {
             tickets: 0,
             waiting: VecDeque::new(),
             running: BTreeMap::new(),
+            workplaces: Workplaces::default(),
             workers: Workers::default(),
             stock,
             leftovers: Leftovers::default(),
@@ -401,6 +425,7 @@ impl Loop {
             Err(ended) => ended,
         };
         let Some(running) = self.running.remove(&ended.ticket) else { return };
+        self.workplaces.give_back(running.workplace);
         let ending = match (ended.exit, ended.stopped) {
             (Some(exit), _) if exit.is_success() => Ending::Finished,
             (_, Some(Stopped::Asked)) if running.canceled => Ending::Canceled,
@@ -445,6 +470,7 @@ impl Loop {
         for running in std::mem::take(&mut self.running).into_values() {
             let why = "the process that ran it was killed".to_owned();
             let ending = if self.leaving { Ending::HandedBack } else { failed(FailureClass::Lost, why) };
+            self.workplaces.give_back(running.workplace);
             self.end(running.attempt, Ran { started_at: running.started_at, took: took(&running), ending });
         }
         let now = now();

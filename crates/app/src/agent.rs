@@ -32,10 +32,12 @@ use crate::config::Config;
 use crate::data::{DataDir, Record, SharedDir, replica_dir};
 use crate::form::Forming;
 use crate::http::{self, Measured, Port};
+use crate::insight::Insight;
 use crate::node::{Logs, Node};
 use crate::recover;
 use crate::replica::ReplicaOpener;
 use crate::secure;
+use crate::telemetry::{self, Recent};
 
 /// How long parts may take to end once told to.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -63,7 +65,12 @@ pub(crate) enum Departure {
 }
 
 /// Runs an agent until a signal or a failure.
-pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    config: Config,
+    recent: Recent,
+    reload: Reload,
+    departure: Departure,
+) -> anyhow::Result<()> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -106,20 +113,10 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
         loops.run(token).await;
         ("control", Ok(()))
     });
-    let logs = node.logs();
-    let measured = Measured {
-        control: control.clone(),
-        logs: logs.clone(),
-        refused: refused.clone(),
-        client: own.clone(),
-        name: config.name.to_string(),
-        dir,
-    };
-    let metrics = Metrics::install(Arc::new(measured)).context("begin to count")?;
-    let web = http::serve(port, config.clone(), metrics, own, place.clone(), stop.clone());
-    services.spawn(async move { ("web", web.await) });
-    let serving = serve(listener, control.clone(), logs.clone(), refused, stop.clone());
-    services.spawn(async move { ("server", serving.await) });
+    let (logs, name) = (node.logs(), config.name.to_string());
+    let shown = Measured { control: control.clone(), logs: logs.clone(), refused, client: own, name, dir };
+    Doors { listener, port, config: config.clone(), recent }.open(&mut services, shown, &stop)?;
+    services.spawn(telemetry::trace_agent(config.clone(), stop.clone()));
     spawn_rest(&mut services, replicas, &place, &data, &stop);
     if let (true, Some(number)) = (record.member, record.node) {
         control.become_member(number).await.context("open the replica")?;
@@ -131,6 +128,32 @@ pub(crate) async fn run(config: Config, reload: Reload, departure: Departure) ->
     services.spawn(async move { (NODE, node.run(forming, reload, token).await) });
     let leaver = Leaver { control, logs, leave, stop };
     leaver.wait(services, departure).await
+}
+
+/// Where others reach the node, and what they may see of it beside.
+struct Doors {
+    listener: TcpListener,
+    port: Option<Port>,
+    config: Arc<Config>,
+    recent: Recent,
+}
+
+impl Doors {
+    /// Answers from now on.
+    fn open(self, services: &mut Services, shown: Measured, stop: &CancellationToken) -> anyhow::Result<()> {
+        let Self { listener, port, config, recent } = self;
+        let (control, logs, dir) = (shown.control.clone(), shown.logs.clone(), shown.dir.clone());
+        let (own, refused) = (shown.client.clone(), shown.refused.clone());
+        let metrics = Metrics::install(Arc::new(shown)).context("begin to count")?;
+        let (place, measures) = (control.place().clone(), metrics.clone());
+        let web = http::serve(port, config.clone(), measures, own, place, stop.clone());
+        services.spawn(async move { ("web", web.await) });
+        let (counted, of) = (control.clone(), logs.clone());
+        let insight = Arc::new(Insight { config, control: counted, logs: of, metrics, recent, dir });
+        let serving = serve(listener, control, logs, insight, refused, stop.clone());
+        services.spawn(async move { ("server", serving.await) });
+        Ok(())
+    }
 }
 
 /// What secrets are sealed with, if a file is named.
@@ -156,7 +179,11 @@ fn remember(place: &Place, opener: &ReplicaOpener, record: &Record, config: &Con
     });
     if let (Some(cluster), Some(node)) = (record.cluster.clone(), record.node) {
         opener.belongs_to(cluster.clone());
+        let left = record.left.as_ref() == Some(&cluster);
         place.registration.send_replace(Some(sheaf_control::Registration { cluster, node }));
+        if left {
+            place.leave();
+        }
     }
 }
 
@@ -171,6 +198,7 @@ fn spawn_rest(
     services.spawn(run_replica(replicas, stop.clone()));
     services.spawn(remember_members(place.clone(), data.clone(), stop.clone()));
     services.spawn(follow_successor(place.clone(), data.clone(), stop.clone()));
+    services.spawn(remember_leaving(place.clone(), data.clone(), stop.clone()));
 }
 
 /// The node's port, and what secrets are sealed with.
@@ -209,6 +237,7 @@ async fn serve(
     listener: TcpListener,
     control: Control,
     logs: Arc<Logs>,
+    insight: Arc<Insight>,
     refused: Refused,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -229,13 +258,22 @@ async fn serve(
         .agents(control.clone())
         .artifacts(control.clone())
         .logs(logs)
+        .debugging(insight)
         .over(control.place().trust.transport.clone())
         .counting(refused);
     // What is not secured is on loopback alone.
     let server =
         if control.place().trust.transport.is_secured() { server.guarded(control.clone()) } else { server };
     let stopped = async move { stop.cancelled().await };
-    server.serve(listener, control, ServeOptions::default(), stopped).await.context("serve")
+    server.serve(listener, control, serving(), stopped).await.context("serve")
+}
+
+/// Half of the files that this process may have open are for connections of who is no node; the rest is for the node's own
+/// work, which must not wait for them.
+fn serving() -> ServeOptions {
+    let most = ServeOptions::default();
+    let half = crate::check::open_files().and_then(|files| usize::try_from(files / 2).ok());
+    ServeOptions { connections: half.map_or(most.connections, |half| half.min(most.connections)), ..most }
 }
 
 /// Runs the replica's service once there is a replica.
@@ -297,6 +335,26 @@ async fn remember_members(
             changed = members.changed() => if changed.is_err() { return ("members", Ok(())) },
         }
     }
+}
+
+/// Writes down that this node was forgotten: its next life knows it, also where nobody is there to say so.
+async fn remember_leaving(
+    place: Arc<Place>,
+    data: SharedDir,
+    stop: CancellationToken,
+) -> (&'static str, anyhow::Result<()>) {
+    let mut left = place.left.subscribe();
+    tokio::select! {
+        () = stop.cancelled() => return ("leaving", Ok(())),
+        // Dropping it loses nothing: the value stays.
+        _ = left.wait_for(|left| *left) => {}
+    }
+    let cluster = place.registration.borrow().as_ref().map(|known| known.cluster.clone());
+    if let Err(error) = data.update(|record| record.left = cluster) {
+        tracing::warn!(%error, "that this node was forgotten was not written down; its next life asks again");
+    }
+    stop.cancelled().await;
+    ("leaving", Ok(()))
 }
 
 /// What it takes to stop in an orderly way.

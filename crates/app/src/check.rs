@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use sheaf_console::Format;
 use sheaf_model::document;
 
+pub(crate) use machine::open_files;
+
 use crate::config::Config;
 use crate::data;
 

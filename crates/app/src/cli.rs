@@ -18,7 +18,7 @@ use crate::agent::{Departure, Refounded};
 use crate::config::Config;
 use crate::dev::Dev;
 use crate::example::Example;
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::{self, LogFormat, Recent};
 
 /// Sheaf runs harvest and analytic technologies across a fleet of nodes
 #[derive(Debug, Parser)]
@@ -155,9 +155,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Client(ClientCommand::Module(Module::Try(ask))) => attempt(&ask, &cli.options),
         Command::Client(command) => client(command, &cli.options),
         Command::Agent(Agent { how, verb: None }) => {
-            telemetry::init(how.log_format);
+            let recent = telemetry::init(how.log_format);
             match load(&how) {
-                Ok(config) => report(agent(config, how)),
+                Ok(config) => report(agent(config, recent, how)),
                 Err(code) => code,
             }
         }
@@ -211,7 +211,13 @@ fn here<T>(work: impl Future<Output = T>, code: impl FnOnce(T) -> ExitCode) -> E
 
 fn client(command: ClientCommand, options: &sheaf_console::Options) -> ExitCode {
     let mut terminal = Terminal::of_process();
-    here(sheaf_console::run(command, options, Cli::command(), &mut terminal), Into::into)
+    let work = async {
+        let traces = telemetry::trace_command();
+        let ended = Box::pin(sheaf_console::run(command, options, Cli::command(), &mut terminal)).await;
+        telemetry::farewell(traces).await;
+        ended
+    };
+    here(work, Into::into)
 }
 
 fn attempt(ask: &Try, options: &sheaf_console::Options) -> ExitCode {
@@ -222,7 +228,7 @@ fn attempt(ask: &Try, options: &sheaf_console::Options) -> ExitCode {
     }
 }
 
-fn agent(config: Config, how: AgentOptions) -> anyhow::Result<()> {
+fn agent(config: Config, recent: Recent, how: AgentOptions) -> anyhow::Result<()> {
     if how.with_parent {
         sheaf_agent::end_with_parent()?;
     }
@@ -235,7 +241,7 @@ fn agent(config: Config, how: AgentOptions) -> anyhow::Result<()> {
     // Now: an upgrade may replace it while it runs.
     let program = std::env::current_exe().context("find this binary")?;
     let runtime = runtime()?;
-    let ended = runtime.block_on(crate::agent::run(config, reload, departure));
+    let ended = runtime.block_on(crate::agent::run(config, recent, reload, departure));
     match ended {
         Err(error) if error.is::<Refounded>() => {
             tracing::warn!("{error:#}");

@@ -4,6 +4,7 @@
 //! of range, each with where it comes from.
 
 mod read;
+mod show;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -55,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) join_token_file: Option<PathBuf>,
     /// How long the certificates of nodes are good that this one issues while it leads.
     pub(crate) certificate_lifetime: Span,
+    /// The collector that traces are sent to, `http://HOST:PORT` or `https://HOST:PORT`; none: where the environment says.
+    pub(crate) otlp: Option<String>,
 }
 
 /// Timing of elections.
@@ -97,7 +100,7 @@ impl Config {
     fn defects(&self) -> Vec<Defect> {
         let mut defects = self.lease.defects();
         let Raft { heartbeat, election_min, election_max } = self.raft;
-        if heartbeat.0 == 0 || election_min.0 < 3 * heartbeat.0 {
+        if heartbeat.0 == 0 || election_min.0 < heartbeat.0.saturating_mul(3) {
             let problem =
                 format!("election_min {election_min} is shorter than three heartbeats of {heartbeat}");
             defects.push(Defect::new("raft.election_min", problem, "at least three times raft.heartbeat"));

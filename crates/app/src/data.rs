@@ -44,13 +44,24 @@ pub(crate) struct Record {
     /// Where members were seen last.
     #[serde(default)]
     pub(crate) members: Vec<String>,
+    /// The cluster that said that this node was forgotten there. One that is founded anew may see it otherwise.
+    #[serde(default)]
+    pub(crate) left: Option<ClusterId>,
 }
 
 impl Record {
     /// Of a directory that is new.
     fn new() -> Self {
         let key = NodeKey(uuid::Uuid::new_v4().to_string());
-        Self { version: VERSION, key, cluster: None, node: None, member: false, members: Vec::new() }
+        Self {
+            version: VERSION,
+            key,
+            cluster: None,
+            node: None,
+            member: false,
+            members: Vec::new(),
+            left: None,
+        }
     }
 }
 
@@ -293,9 +304,11 @@ mod tests {
         let key = first.record.key.clone();
         assert!(matches!(DataDir::open(&path), Err(DataError::InUse(_))));
         first.update(|record| record.node = Some(NodeId(7))).expect("written");
+        first.update(|record| record.left = Some(ClusterId("c".to_owned()))).expect("written");
         drop(first);
         let second = DataDir::open(&path).expect("the same directory");
         assert_eq!((second.record.key.clone(), second.record.node), (key, Some(NodeId(7))));
+        assert_eq!(second.record.left, Some(ClusterId("c".to_owned())), "what it was told it knows for good");
     }
 
     #[test]

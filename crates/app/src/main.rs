@@ -24,6 +24,7 @@ mod example;
 mod form;
 mod http;
 mod init;
+mod insight;
 mod node;
 mod ready;
 mod recover;

@@ -75,15 +75,10 @@ impl ReplicaOpener {
 
 /// As configured, or more where the disk is too slow for that.
 async fn timings(raft: Raft, dir: PathBuf) -> Raft {
-    match tokio::task::spawn_blocking(move || disk::synced_write(&dir)).await {
-        Ok(Ok(took)) => disk::raised(raft, took).map_or(raft, |raised| {
-            tracing::warn!(
-                synced_write = ?took,
-                election_min = %raised.election_min,
-                election_max = %raised.election_max,
-                "the disk is slow: elections are given more time than [raft] says, so that it does not cause some"
-            );
-            raised
+    match tokio::task::spawn_blocking(move || disk::synced_writes(&dir, disk::FEW)).await {
+        Ok(Ok(times)) => disk::too_slow(raft, &times).map_or(raft, |slow| {
+            tracing::warn!("{slow}");
+            slow.raised
         }),
         // Whoever opens the log here next says what is wrong.
         Ok(Err(_)) | Err(_) => raft,

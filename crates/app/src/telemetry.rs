@@ -1,7 +1,30 @@
-//! Logs: lines on stderr, for people or as JSON.
+//! What the agent tells of itself: lines on stderr, for people or as JSON; the last of them once more in memory, for a support
+//! bundle; and traces, where a collector is named.
+
+mod recent;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use sheaf_wire::trace::{self, Exporter, Settings};
+use tokio_util::sync::CancellationToken;
+use tracing::Subscriber;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+use crate::config::Config;
+
+pub(crate) use recent::Recent;
+
+/// Where programs of OpenTelemetry are told to send traces, the more precise one first.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+/// How, the more precise one first; nothing but `grpc` is spoken here.
+const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+/// How long a command waits for its traces to be taken, after all is done.
+const FAREWELL: Duration = Duration::from_millis(700);
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -13,21 +36,81 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Starts logging. What is logged: `SHEAF_LOG` in the syntax of `tracing`'s filters, by default `info` of Sheaf and
-/// `warn` of what it stands on.
-pub(crate) fn init(format: LogFormat) {
+/// Starts logging; the last lines are in what is returned. What is logged: `SHEAF_LOG` in the syntax of `tracing`'s filters,
+/// by default `info` of Sheaf and `warn` of what it stands on.
+pub(crate) fn init(format: LogFormat) -> Recent {
     let filter = EnvFilter::try_from_env("SHEAF_LOG").unwrap_or_else(|_| {
         EnvFilter::new(
             // openraft repeats every failed message to a member that is down; what matters of it is said by us.
             "warn,openraft=error,sheaf=info,sheaf_agent=info,sheaf_control=info,sheaf_consensus=info,sheaf_store=info,sheaf_wire=info,sheaf_web=info",
         )
     });
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let recent = Recent::default();
+    let kept = fmt::layer().with_ansi(false).with_writer(recent.clone());
     // Setting it twice happens in tests only, and the first one stays.
-    let _ = match format {
-        LogFormat::Pretty => {
-            builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
-        }
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
+    let _ = tracing_subscriber::registry().with(filter).with(shown(format)).with(kept).try_init();
+    recent
+}
+
+/// What is written to stderr.
+fn shown<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let layer = fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::Pretty => Box::new(layer.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))),
+        LogFormat::Json => Box::new(layer.json().flatten_event(true)),
+    }
+}
+
+/// Where the environment sends traces of this process; none: nowhere, or in a way that is not spoken here.
+fn of_environment() -> Option<String> {
+    let set =
+        |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
+    let is_off = set(&["OTEL_SDK_DISABLED"]).is_some_and(|it| it.eq_ignore_ascii_case("true"));
+    let speaks = set(&PROTOCOLS).is_none_or(|it| it == "grpc");
+    set(&ENDPOINTS).filter(|_| speaks && !is_off)
+}
+
+fn settings(endpoint: String, instance: String) -> Settings {
+    let service = std::env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty());
+    let service = service.unwrap_or_else(|| "sheaf".to_owned());
+    Settings { endpoint, service, instance, version: sheaf_model::version().to_owned() }
+}
+
+/// Sends the agent's traces until `stop`, if a collector is named. One that cannot be used is no reason not to start.
+pub(crate) async fn trace_agent(
+    config: Arc<Config>,
+    stop: CancellationToken,
+) -> (&'static str, anyhow::Result<()>) {
+    let stopped = stop.cancelled_owned();
+    match config.otlp.clone().or_else(of_environment).map(|to| settings(to, config.name.to_string())) {
+        Some(settings) => match trace::start(&settings) {
+            Ok(exporter) => {
+                tracing::info!(to = settings.endpoint, "traces are sent");
+                exporter.run(stopped).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no traces are sent");
+                stopped.await;
+            }
+        },
+        None => stopped.await,
+    }
+    ("traces", Ok(()))
+}
+
+/// Keeps the traces of a command, if the environment names a collector. One that cannot be used is not worth a word: it was
+/// not asked for by whoever runs the command.
+pub(crate) fn trace_command() -> Option<Exporter> {
+    let machine = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    trace::start(&settings(of_environment()?, format!("cli@{machine}"))).ok()
+}
+
+/// Has them sent.
+pub(crate) async fn farewell(exporter: Option<Exporter>) {
+    if let Some(exporter) = exporter {
+        exporter.finish(FAREWELL).await;
+    }
 }

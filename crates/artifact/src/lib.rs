@@ -13,13 +13,15 @@
 //!
 //! This is a crate of its own because three sides share it that must not know each other: the command line packs, the
 //! control plane receives, the agent unpacks; the last two in one directory. Read [`pack`](mod@pack),
-//! [`unpack`](mod@unpack), [`cache`], then `fetch`.
+//! [`unpack`](mod@unpack), [`cache`], then `fetch`. Apart from all of it: [`bundle`], an archive for people.
 
+pub mod bundle;
 pub mod cache;
 mod fetch;
 pub mod pack;
 pub mod unpack;
 
+pub use bundle::Bundle;
 pub use cache::{Cache, CacheError};
 pub use fetch::{FetchError, holders};
 pub use pack::{PackError, Packed, pack};

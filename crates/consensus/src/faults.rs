@@ -8,7 +8,11 @@
 //!
 //! Each seed is a schedule; threads and the disk add their own order, so that a seed repeats the faults and not each step.
 //! `SHEAF_SEEDS=100` runs more of them.
+//!
+//! `every_write` does the same in virtual time, with one power cut at each write in turn, on the disks of `disk`.
 
+mod disk;
+mod every_write;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 
@@ -20,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use harness::{Cluster, Member, proposal};
+use harness::{Cluster, proposal};
 use sheaf_model::{NodeId, NodeKey, Revision};
 use sheaf_store::Store;
 use tempfile::TempDir;
@@ -28,6 +32,8 @@ use tokio::sync::RwLock;
 
 use crate::codec::{Position, decode_position};
 use crate::{DATABASE, LOG, Options, Replica};
+
+pub(crate) use disk::Disk;
 
 /// Seeds that every run of the tests takes.
 const SEEDS: u64 = 6;
@@ -212,7 +218,7 @@ impl Scene {
     fn keep_databases(&mut self) {
         for member in self.cluster.members.iter().filter(|member| member.is_running()) {
             let folder = TempDir::new().unwrap();
-            let position = backup(member, folder.path());
+            let position = backup(member.replica(), folder.path());
             self.older.insert(member.node, (folder, position));
         }
     }
@@ -253,7 +259,7 @@ impl Scene {
             Some((older, position)) if position.applied >= durable && self.dice.below(2) == 0 => {
                 fs::copy(older.path().join(DATABASE), disk.path().join(DATABASE)).unwrap();
             }
-            _ => drop(backup(member, disk.path())),
+            _ => drop(backup(member.replica(), disk.path())),
         }
         disk
     }
@@ -278,7 +284,7 @@ impl Scene {
         for member in &self.cluster.members {
             member.replica().stored(last.revision).await;
             let folder = TempDir::new().unwrap();
-            backup(member, folder.path());
+            backup(member.replica(), folder.path());
             let (stored, _) = Store::open(&folder.path().join(DATABASE)).unwrap().load().unwrap();
             assert!(stored == state, "seed {seed}: the database of node {} differs", member.node);
         }
@@ -288,9 +294,9 @@ impl Scene {
 }
 
 /// A consistent copy of a member's database as committed now.
-fn backup(member: &Member, to: &Path) -> Position {
+fn backup(replica: &Replica, to: &Path) -> Position {
     let to = to.join(DATABASE);
-    member.replica().inner.copies.backup(&to).unwrap();
+    replica.inner.copies.backup(&to).unwrap();
     let position = Store::read_applied(&to).unwrap();
     position.map(|position| decode_position(&position).unwrap()).unwrap_or_default()
 }

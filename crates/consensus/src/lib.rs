@@ -17,7 +17,7 @@
 //! Reading order: `replica` (the handle), `proposer`, `machine`, `writer`, `ring`, `log`, `reads`; then `peer` (what
 //! members say to each other), `network` (asking), `serve` (answering), `snapshot`; `codec` holds every byte written to
 //! disk, `membership` and `service` the rest of the handle: forming, opening, closing; `beat` and `elect` are the timers of
-//! a leader and of everybody else, `timer` counts those that come late; `end` ends the process; `offline` is for after a disaster.
+//! a leader and of everybody else, `timer` counts those that come late; `end` ends the process; `offline` is for after a disaster; [`probe`] for tests.
 //!
 //! Everything of openraft runs on a runtime of its own, so that no storm of API calls delays a heartbeat.
 
@@ -38,6 +38,7 @@ mod network;
 mod offline;
 mod options;
 mod peer;
+pub mod probe;
 mod proposer;
 mod raft;
 mod reads;

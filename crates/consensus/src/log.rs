@@ -75,11 +75,23 @@ struct Flushed {
 }
 
 /// Whom to tell.
-enum Tell {
+pub(crate) enum Tell {
     Raft(IOFlushed<Types>),
     Caller(oneshot::Sender<()>),
     /// Nobody waits; a failure ends the process all the same.
     Nobody,
+}
+
+impl Tell {
+    /// It is on disk.
+    pub(crate) fn on_disk(self) {
+        match self {
+            Self::Raft(callback) => callback.io_completed(Ok(())),
+            // A caller that stopped waiting needs no answer.
+            Self::Caller(caller) => drop(caller.send(())),
+            Self::Nobody => {}
+        }
+    }
 }
 
 impl raft_log::Callback for Flushed {
@@ -89,12 +101,7 @@ impl raft_log::Callback for Flushed {
         }
         #[cfg(test)]
         self.mark.reached();
-        match self.tell {
-            Tell::Raft(callback) => callback.io_completed(Ok(())),
-            // A caller that stopped waiting needs no answer.
-            Tell::Caller(caller) => drop(caller.send(())),
-            Tell::Nobody => {}
-        }
+        self.tell.on_disk();
     }
 }
 
@@ -321,6 +328,14 @@ impl RaftLogStorage<Types> for LogStore {
 
 /// Has everything written so far synced, then tells.
 fn flush(log: &mut RaftLog<LogTypes>, tell: Tell) -> io::Result<()> {
+    #[cfg(test)]
+    if let Some(disk) = crate::faults::Disk::of(&log.config().wal.dir) {
+        let end = log.stat().open_chunk.global_end;
+        return disk.write(tell, end, || {
+            log.flush(true, None)?;
+            log.wait_worker_idle()
+        });
+    }
     #[cfg(test)]
     let mark = crate::faults::Mark::of(&log.config().wal.dir, log.stat().open_chunk.global_end);
     let flushed = Flushed {

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Instant;
 
 use futures::{Stream, TryStreamExt};
 use openraft::entry::RaftEntry;
@@ -56,7 +57,8 @@ impl Shared {
 
     /// Applies a batch in order. Returns the replies, and what changed per command that changed something.
     fn apply(&self, term: Term, proposals: &[Proposal]) -> (Replies, Vec<ChangeSet>) {
-        let mut replies = Replies { term, items: Vec::with_capacity(proposals.len()) };
+        let begun = Instant::now();
+        let mut replies = Replies { term, items: Vec::with_capacity(proposals.len()), applied: None };
         let mut sets = Vec::new();
         for some in proposals.chunks(HOLD) {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -69,6 +71,7 @@ impl Shared {
                 }
             }
         }
+        replies.applied = Some((begun, begun.elapsed()));
         (replies, sets)
     }
 

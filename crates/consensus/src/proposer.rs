@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -47,6 +48,8 @@ pub struct Applied {
     pub term: Term,
     /// What the engine answered.
     pub reply: Reply,
+    /// When its entry was applied here, from when on, and for how long; telemetry's.
+    pub at: Option<(Instant, Duration)>,
 }
 
 struct Waiting {
@@ -250,9 +253,9 @@ impl Sent {
         // Callers that stopped waiting need no answer: every `send` may fail.
         match result {
             Ok(Ok(response)) => {
-                let term = response.data.term;
+                let (term, at) = (response.data.term, response.data.applied);
                 for (waiting, (revision, reply)) in self.waiting.into_iter().zip(response.data.items) {
-                    drop(waiting.answer.send(Ok(Applied { revision, term, reply })));
+                    drop(waiting.answer.send(Ok(Applied { revision, term, reply, at })));
                 }
             }
             Ok(Err(error)) => {

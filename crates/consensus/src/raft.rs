@@ -1,6 +1,7 @@
 //! What openraft's type parameters are here, and conversions that would otherwise be written everywhere.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::impls::{BasicNode, leader_id_std};
@@ -51,6 +52,8 @@ impl fmt::Display for Payload {
 pub(crate) struct Replies {
     pub(crate) term: Term,
     pub(crate) items: Vec<(Revision, Reply)>,
+    /// When applying began, and how long it took; none: nothing was applied.
+    pub(crate) applied: Option<(Instant, Duration)>,
 }
 
 // openraft's feature `serde` demands these of every type; nothing of ours is ever encoded by them (see `codec`).

@@ -96,6 +96,25 @@ impl Replica {
     }
 }
 
+#[cfg(test)]
+impl Replica {
+    /// The same on the caller's runtime, whose time need not be real. Also gives the tasks, and the thread that writes
+    /// SQLite.
+    pub(crate) async fn open_here(
+        options: Options,
+        store: Store,
+        node: NodeId,
+        peers: Arc<dyn Peers>,
+    ) -> Result<(Self, JoinSet<()>, JoinHandle<()>), OpenError> {
+        let config = Arc::new(options.raft_config()?);
+        let opening = Opening { options, config, store, node, peers };
+        let opened = tokio::spawn(opening.open(Handle::current())).await;
+        let Parts { replica, tasks, writer } =
+            opened.map_err(|error| OpenError::Start(error.to_string()))??;
+        Ok((replica, tasks, writer))
+    }
+}
+
 struct Opening {
     options: Options,
     config: Arc<openraft::Config>,

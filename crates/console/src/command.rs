@@ -20,6 +20,7 @@ pub mod sink;
 pub mod version;
 
 use clap::Subcommand;
+use sheaf_wire::trace::{self, Kind, Span};
 
 use crate::connect::connect;
 use crate::exit::{Exit, Failure};
@@ -75,8 +76,40 @@ pub enum ClientCommand {
 /// Carries out a command and says how it ended. `root` is the whole command line of the binary, for completions and
 /// the manual; what went wrong has been said on stderr when this returns.
 pub async fn run(command: ClientCommand, options: &Options, root: clap::Command, out: &mut Terminal) -> Exit {
-    let ended = carry_out(command, options, root, out).await;
+    let mut span = traced(&command);
+    let options = Options { trace: span.as_ref().and_then(Span::context), ..options.clone() };
+    let ended = Box::pin(carry_out(command, &options, root, out)).await;
+    if let (Some(span), Err(failure)) = (&mut span, &ended) {
+        // Its text may quote what is in a document.
+        span.failed(&format_args!("exit {}", failure.exit().code()));
+    }
+    drop(span);
     end(ended, out)
+}
+
+/// A trace of the command, or a part of the one that `TRACEPARENT` names, as what runs builds sets it. Nothing of what only
+/// looks, or may go on for ever.
+fn traced(command: &ClientCommand) -> Option<Span> {
+    let name = match command {
+        ClientCommand::Apply(_) => "sheaf apply",
+        ClientCommand::Bucket(_) => "sheaf bucket",
+        ClientCommand::Module(_) => "sheaf module",
+        ClientCommand::Secret(_) => "sheaf secret",
+        ClientCommand::Job(_) => "sheaf job",
+        ClientCommand::Backend(_) => "sheaf backend",
+        ClientCommand::Sink(_) => "sheaf sink",
+        ClientCommand::Node(_) => "sheaf node",
+        ClientCommand::Cluster(_) => "sheaf cluster",
+        ClientCommand::Login(_)
+        | ClientCommand::Events(_)
+        | ClientCommand::Top(_)
+        | ClientCommand::Query(_)
+        | ClientCommand::Completions(_)
+        | ClientCommand::Man(_)
+        | ClientCommand::Version => return None,
+    };
+    let parent = std::env::var("TRACEPARENT").ok().and_then(|text| text.parse().ok());
+    Some(trace::begin_as(Kind::Client, name, parent))
 }
 
 /// Says on stderr what went wrong, if something did, and how the command ended.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_model::{Digest, RequestId};
+use sheaf_model::{Digest, RequestId, TraceContext};
 use sheaf_wire::{ApiError, Applies, Bearer, Client, Credentials, Pin, Transport};
 
 use crate::exit::Failure;
@@ -20,7 +20,7 @@ const ACTOR_MAX: usize = 128;
 pub(crate) async fn connect(options: &Options, out: &mut Terminal) -> Result<Client, Failure> {
     let environment = Environment::of_process();
     let profile = profile::meant(options, &environment, out)?;
-    let (client, successor) = to(profile.clone()).await?;
+    let (client, successor) = to(profile.clone(), options.trace).await?;
     if let Some(successor) = successor {
         profile::follow(options, &environment, &profile, successor, out);
     }
@@ -28,11 +28,14 @@ pub(crate) async fn connect(options: &Options, out: &mut Terminal) -> Result<Cli
 }
 
 /// A connection to a node of that cluster; and the authority in DER that has taken the place of the one that the profile
-/// believes, if one has: it is to believe that one from now on.
-pub(crate) async fn to(profile: Profile) -> Result<(Client, Option<Vec<u8>>), Failure> {
-    let (address, options) = how(profile)?;
-    let transport = options.transport.clone();
-    let client = Client::connect(&address, options).await?;
+/// believes, if one has: it is to believe that one from now on. Calls are a part of `trace`.
+pub(crate) async fn to(
+    profile: Profile,
+    trace: Option<TraceContext>,
+) -> Result<(Client, Option<Vec<u8>>), Failure> {
+    let (address, how) = how(profile)?;
+    let transport = how.transport.clone();
+    let client = Client::connect(&address, sheaf_wire::Options { trace, ..how }).await?;
     Ok((client, transport.successor()))
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use sheaf_model::TraceContext;
 
 use crate::exit::Failure;
 use crate::output::Format;
@@ -37,6 +38,9 @@ pub struct Options {
         value_name = "table|wide|json|yaml|name"
     )]
     pub output: Format,
+    /// What the calls of the command are parts of; not from the command line.
+    #[arg(skip)]
+    pub trace: Option<TraceContext>,
 }
 
 /// Options of a change: whether to wait until it has come true.

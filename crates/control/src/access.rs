@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sheaf_engine::rotation::lacking;
 use sheaf_engine::status::Sight;
-use sheaf_engine::{AccessCommand, Command, CreateToken as Create, Reply};
+use sheaf_engine::{AccessCommand, Command, CreateToken as Create, Reply, State};
 use sheaf_model::view::TokenRow;
 use sheaf_model::{Digest, NodeId, Timestamp, TokenId, TokenRecord, TokenText, TokenUse};
 use sheaf_wire::cluster::{CreateToken, CreatedToken, ListTokens, RevokeToken};
@@ -27,6 +27,7 @@ pub(crate) use attempts::Attempts;
 
 use crate::Control;
 use crate::filter::{page, selects};
+use crate::others::stays;
 use crate::place::Member;
 use crate::propose::{FRESH_WITHIN, refused};
 
@@ -65,21 +66,33 @@ impl Guard for Control {
     }
 
     fn until_gone(&self, admitted: &Admitted) -> BoxFuture<'static, ()> {
-        let (Admitted::User { name, .. }, Some(member)) = (admitted, self.place.member()) else {
-            return Box::pin(std::future::pending());
-        };
-        let (name, clock) = (name.clone(), self.clock.clone());
-        let made = member.replica.state().access.named(name.as_str()).map(|token| token.id);
-        Box::pin(async move {
-            loop {
-                tokio::time::sleep(LOOKED_AT_EVERY).await;
-                let (state, now) = (member.replica.state(), clock.wall());
-                let token = state.access.named(name.as_str()).filter(|token| Some(token.id) == made);
-                if token.is_none_or(|token| has_expired(token, now)) {
-                    return;
-                }
+        let Some(member) = self.place.member() else { return Box::pin(std::future::pending()) };
+        match admitted {
+            Admitted::User { name, .. } => {
+                let (name, clock) = (name.clone(), self.clock.clone());
+                let made = member.replica.state().access.named(name.as_str()).map(|token| token.id);
+                Box::pin(until(member, move |state| {
+                    let token = state.access.named(name.as_str()).filter(|token| Some(token.id) == made);
+                    token.is_none_or(|token| has_expired(token, clock.wall()))
+                }))
             }
-        })
+            Admitted::Node(node) => {
+                let node = *node;
+                Box::pin(until(member, move |state| stays(state, node).is_err()))
+            }
+            Admitted::Open | Admitted::Nobody | Admitted::Joining { .. } => Box::pin(std::future::pending()),
+        }
+    }
+}
+
+/// Done when what is said of the state is so; looked at now and then.
+async fn until(member: Member, is_so: impl Fn(&State) -> bool + Send) {
+    loop {
+        tokio::time::sleep(LOOKED_AT_EVERY).await;
+        let over = is_so(&member.replica.state());
+        if over {
+            return;
+        }
     }
 }
 
@@ -204,7 +217,7 @@ impl Control {
     ) -> Result<Page<TokenRow>, ApiError> {
         self.caught_up(caller).await?;
         let now = self.clock.wall();
-        self.see(|sight| {
+        self.see_rows(|sight| {
             let mut rows: Vec<TokenRow> =
                 sight.state.access.tokens.values().map(|token| row(token, now)).collect();
             rows.sort_by(|a, b| a.name.cmp(&b.name));
@@ -216,13 +229,14 @@ impl Control {
 
     pub(crate) async fn forget_token(&self, caller: &Caller, ask: RevokeToken) -> Result<Done, ApiError> {
         let RevokeToken { token, request } = ask;
-        let id = self.see(|sight| {
+        let id = self.see_rows(|sight| {
             let access = &sight.state.access;
             let by_id = || TokenId::parse(&token).filter(|id| access.tokens.contains_key(id));
             let found = access.named(&token).map(|record| record.id).or_else(by_id);
             let asked_before = request.as_ref().is_some_and(|id| sight.state.request_ids.contains_key(id));
-            // One that was asked before is answered as then, whatever it names now.
-            found.or_else(|| asked_before.then_some(TokenId([0; 6])))
+            // One that was asked before is answered as then, although nothing has that name any more.
+            let gone = || TokenId::parse(&token).unwrap_or(TokenId([0; 6]));
+            found.or_else(|| asked_before.then(gone))
         })?;
         let id = id.ok_or_else(|| {
             ApiError::NotFound(format!("there is no token {token}; sheaf cluster token list shows all"))

@@ -57,7 +57,8 @@ impl Control {
         let Some(sessions) = live.sessions.as_ref().filter(|sessions| sessions.term == term) else { return };
         // The state is read under the same lock under which epochs are fenced.
         let acknowledged = sessions.acknowledge(&member.replica.state(), round);
-        for (node, acknowledged) in acknowledged {
+        for (node, mut acknowledged) in acknowledged {
+            acknowledged.traces = self.traces.untold(node, std::time::Instant::now());
             live.say(node, ToNode::Acknowledged(acknowledged));
         }
     }

@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 impl Control {
     /// What the registered state says of a push: whether it is done already.
     fn pushed(&self, artifact: &Artifact) -> Result<bool, ApiError> {
-        let known = self.see(|sight| check(sight.state, artifact).map(|known| known.is_some()))?;
+        let known = self.see_rows(|sight| check(sight.state, artifact).map(|known| known.is_some()))?;
         known.map_err(refused)
     }
 
@@ -137,7 +137,7 @@ impl Control {
         module: &sheaf_model::ModuleRef,
     ) -> Result<Option<ArtifactStatus>, ApiError> {
         let voters: BTreeSet<NodeId> = self.voting()?.into_iter().collect();
-        let found = self.see(|sight| {
+        let found = self.see_rows(|sight| {
             let pushed = sight.state.artifacts.get(module)?.clone();
             let alive = sight.state.nodes.values().filter(|node| node.status.is_alive());
             let nodes = alive.map(|node| (node.id, node.facts.name.to_string(), node.facts.address.clone()));
@@ -278,7 +278,7 @@ impl ArtifactApi for Control {
 
     async fn holders(&self, _: Caller, ask: LookForArtifact) -> Result<Vec<String>, ApiError> {
         self.of_this_cluster(&ask.cluster)?;
-        let addresses = self.see(|sight| {
+        let addresses = self.see_rows(|sight| {
             let alive = sight.state.nodes.values().filter(|node| node.status.is_alive());
             alive.map(|node| node.facts.address.clone()).collect()
         })?;

@@ -25,7 +25,7 @@ impl BackendApi for Control {
     async fn list(&self, caller: Caller, ask: ListBackends) -> Result<Page<BackendRow>, ApiError> {
         self.caught_up(&caller).await?;
         let now = self.clock.wall();
-        self.see(|sight| {
+        self.see_rows(|sight| {
             let token = ask.page.token.as_str();
             let after = sight.state.backends.values().filter(|it| it.spec.name.as_str() > token);
             let rows = after.map(|backend| row(sight.state, backend, now));
@@ -37,7 +37,7 @@ impl BackendApi for Control {
     async fn get(&self, caller: Caller, ask: BackendName) -> Result<GotBackend, ApiError> {
         self.caught_up(&caller).await?;
         let now = self.clock.wall();
-        let got = self.see(|sight| {
+        let got = self.see_rows(|sight| {
             let backend = sight.state.backends.get(&ask)?;
             let jobs = sight.state.jobs_through(&ask).into_iter().collect();
             Some(GotBackend { spec: (*backend.spec).clone(), row: row(sight.state, backend, now), jobs })

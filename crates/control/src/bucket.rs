@@ -14,8 +14,9 @@ use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Page};
 
 use crate::Control;
 use crate::event::read;
-use crate::filter::{label, page, selects};
+use crate::filter::{label, page, selects, size};
 use crate::node::find;
+use crate::service::AT_ONCE;
 
 impl BucketApi for Control {
     async fn apply(&self, caller: Caller, ask: ApplyBucket) -> Result<Applied, ApiError> {
@@ -39,16 +40,13 @@ impl BucketApi for Control {
 
     async fn list(&self, caller: Caller, ask: ListBuckets) -> Result<Page<BucketRow>, ApiError> {
         self.caught_up(&caller).await?;
-        self.see(|sight| {
-            let rows = after(&sight, &ask.page.token).map(|bucket| (bucket, sight.bucket_row(bucket)));
-            let selected = rows.filter(|(bucket, row)| {
-                selects(&ask.filter, &|key| match key {
-                    "node" => nodes_of(&sight, bucket),
-                    key => values(row, key),
-                })
-            });
-            page(&ask.page, selected.map(|(_, row)| row), |row| row.name.clone())
-        })
+        let (mut rows, mut token) = (Vec::new(), ask.page.token.clone());
+        while let Some(next) = self.see(|sight| select(&sight, &ask, &token, &mut rows))? {
+            token = next;
+            // Whoever waits for the lock or for this thread comes first.
+            tokio::task::yield_now().await;
+        }
+        Ok(page(&ask.page, rows.into_iter(), |row| row.name.clone()))
     }
 
     async fn explain(&self, caller: Caller, ask: BucketName) -> Result<Explanation, ApiError> {
@@ -203,6 +201,27 @@ fn after<'a>(sight: &Sight<'a>, token: &str) -> impl Iterator<Item = &'a Bucket>
     use std::ops::Bound;
     let from = if token.is_empty() { Bound::Unbounded } else { Bound::Excluded(token) };
     sight.state.buckets.range::<str, _>((from, Bound::Unbounded)).map(|(_, bucket)| &**bucket)
+}
+
+/// Adds the rows selected of some buckets after `token`, until they are more than a page. Returns after which bucket to go
+/// on; none: there is nothing to go on with.
+fn select(sight: &Sight<'_>, ask: &ListBuckets, token: &str, rows: &mut Vec<BucketRow>) -> Option<String> {
+    let (mut looked, mut last) = (0, None);
+    for bucket in after(sight, token).take(AT_ONCE) {
+        (looked, last) = (looked + 1, Some(bucket.name()));
+        let row = sight.bucket_row(bucket);
+        let is_selected = selects(&ask.filter, &|key| match key {
+            "node" => nodes_of(sight, bucket),
+            key => values(&row, key),
+        });
+        if is_selected {
+            rows.push(row);
+        }
+        if rows.len() > size(&ask.page) {
+            return None;
+        }
+    }
+    last.filter(|_| looked == AT_ONCE).map(ToString::to_string)
 }
 
 /// The nodes a bucket is bound to, by name and by hostname.

@@ -6,18 +6,22 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, SettingsCommand, registration};
-use sheaf_model::view::{AuthorityStatus, ClusterStatus, MemberRow, SnapshotHead, TokenRow};
+use sheaf_model::view::{
+    Asker, AuthorityStatus, BucketCounts, ClusterStatus, MemberRow, SnapshotHead, TokenRow,
+};
 use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Setting, Span};
 use sheaf_wire::cluster::{
     AllSettings, Apply, ChangeSettings, ClusterApi, CreateCertificate, CreateToken, CreatedCertificate,
     CreatedToken, ListTokens, RevokeToken, RotateAuthority, SnapshotPart,
 };
-use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page};
+use sheaf_wire::debug::{AskDebug, DebugPart};
+use sheaf_wire::{Admitted, Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page};
 
 use crate::Control;
 use crate::event::stored;
 use crate::node::find;
 use crate::propose::{newest, refused};
+use crate::service::AT_ONCE;
 use crate::{secret, warnings};
 
 impl ClusterApi for Control {
@@ -28,10 +32,7 @@ impl ClusterApi for Control {
     async fn status(&self, caller: Caller) -> Result<ClusterStatus, ApiError> {
         // Whatever is known here, even if that is little, is what somebody asks for who waits for a cluster.
         self.read_what_it_wrote(&caller).await?;
-        if self.place.has_left() {
-            return Err(ApiError::Precondition(self.place.left_text()));
-        }
-        Ok(self.cluster_status())
+        Ok(ClusterStatus { asker: asker(&caller), ..self.cluster_status().await })
     }
 
     async fn members(&self, _caller: Caller) -> Result<Vec<MemberRow>, ApiError> {
@@ -110,6 +111,10 @@ impl ClusterApi for Control {
         Ok(stream::once(async move { Ok(SnapshotPart::Head(head)) }).chain(data).boxed())
     }
 
+    async fn debug(&self, _: Caller, ask: AskDebug) -> Result<Answers<DebugPart>, ApiError> {
+        self.gather_debug(&ask)
+    }
+
     async fn create_token(&self, caller: Caller, ask: CreateToken) -> Result<CreatedToken, ApiError> {
         self.make_token(&caller, ask).await
     }
@@ -172,6 +177,15 @@ async fn hand_over(replica: &Replica, heir: NodeId) -> Result<NodeId, ApiError> 
     led.map_err(|_| stopping())?.leader.ok_or_else(stopping)
 }
 
+/// Why a voter cannot lead.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unfit {
+    /// It may be lost, or has only to be heard: by a leader that has just begun, or after it came back.
+    Silent,
+    /// The status it has.
+    Is(&'static str),
+}
+
 impl Control {
     /// Before this node stops: if it leads, another voter is to lead, so that nobody has to notice its end first.
     pub async fn hand_over(&self) {
@@ -211,7 +225,7 @@ impl Control {
     }
 
     /// Why a voter cannot lead now; none: it can, as far as is known. One that does not take leadership costs an election.
-    fn unfit_to_lead(&self, node: NodeId) -> Option<String> {
+    fn unfit_to_lead(&self, node: NodeId) -> Option<Unfit> {
         let why = self.see(|sight| {
             let known = sight.state.nodes.get(&node)?;
             let heartbeat = sight.state.cluster.settings.lease.heartbeat;
@@ -220,16 +234,17 @@ impl Control {
             };
             match known.status {
                 NodeStatus::Ready | NodeStatus::Draining if sight.sessions.is_none_or(silent) => {
-                    Some("does not answer now".to_owned())
+                    Some(Unfit::Silent)
                 }
                 NodeStatus::Ready | NodeStatus::Draining => None,
-                other => Some(format!("is {}", other.as_str())),
+                other => Some(Unfit::Is(other.as_str())),
             }
         });
         why.ok().flatten()
     }
 
     /// The voter that is to lead: the one named, else, of those that are there, the one that lacks the least of the log.
+    /// [`ApiError::Unavailable`] while it may only have to be heard first: such a call is asked again by itself.
     fn heir(&self, to: Option<&str>) -> Result<NodeId, ApiError> {
         let member = self.member()?;
         if !member.replica.leadership().borrow().leading {
@@ -239,24 +254,33 @@ impl Control {
         let voters: Vec<_> = metrics.voters().collect();
         let Some(to) = to else {
             let others = voters.iter().filter(|voter| voter.peer.node != metrics.node);
-            let fit = others.filter(|voter| self.unfit_to_lead(voter.peer.node).is_none());
-            let nearest = fit.min_by_key(|voter| voter.match_lag.unwrap_or(u64::MAX));
-            return nearest.map(|voter| voter.peer.node).ok_or_else(|| {
-                ApiError::Precondition("there is no other voter that could lead now".to_owned())
+            let others: Vec<_> = others.map(|voter| (voter, self.unfit_to_lead(voter.peer.node))).collect();
+            let fit = others.iter().filter(|(_, unfit)| unfit.is_none());
+            let nearest = fit.min_by_key(|(voter, _)| voter.match_lag.unwrap_or(u64::MAX));
+            return nearest.map(|(voter, _)| voter.peer.node).ok_or_else(|| {
+                if others.iter().any(|(_, unfit)| *unfit == Some(Unfit::Silent)) {
+                    ApiError::unavailable("no other voter answers now")
+                } else {
+                    ApiError::Precondition("there is no other voter that could lead now".to_owned())
+                }
             });
         };
-        let node = self.see(|sight| find(sight.state, to).map(|node| node.id))??;
-        if voters.iter().any(|voter| voter.peer.node == node) {
-            let unfit = self.unfit_to_lead(node).filter(|_| node != metrics.node);
-            return match unfit {
-                None => Ok(node),
-                Some(why) => Err(ApiError::Precondition(format!(
-                    "node {to} {why}: leadership stays where it is, since no change would be taken until another is elected"
-                ))),
-            };
+        let node = self.see_rows(|sight| find(sight.state, to).map(|node| node.id))??;
+        if !voters.iter().any(|voter| voter.peer.node == node) {
+            let names: Vec<String> = voters.iter().map(|voter| self.node_name(voter.peer.node)).collect();
+            return Err(ApiError::Precondition(format!(
+                "node {to} does not vote; voters: {}",
+                names.join(", ")
+            )));
         }
-        let names: Vec<String> = voters.iter().map(|voter| self.node_name(voter.peer.node)).collect();
-        Err(ApiError::Precondition(format!("node {to} does not vote; voters: {}", names.join(", "))))
+        let stays = "leadership stays where it is, since no change would be taken until another is elected";
+        match self.unfit_to_lead(node).filter(|_| node != metrics.node) {
+            None => Ok(node),
+            Some(Unfit::Silent) => {
+                Err(ApiError::unavailable(format!("node {to} does not answer now: {stays}")))
+            }
+            Some(Unfit::Is(status)) => Err(ApiError::Precondition(format!("node {to} is {status}: {stays}"))),
+        }
     }
 
     fn freeze(&self, frozen: bool) {
@@ -303,9 +327,9 @@ impl Control {
         let sheaf_engine::Apply { modules, buckets } = apply;
         let can_be_polled = |module: &ModuleRef| self.can_be_polled(modules, module);
         let mut warnings = warnings::without_effect(buckets, can_be_polled);
-        let said = self.see(|sight| warnings::unenforced(modules, buckets, sight.state));
+        let said = self.see_rows(|sight| warnings::unenforced(modules, buckets, sight.state));
         warnings.extend(said.unwrap_or_default());
-        let said = self.see(|sight| secret::missing(modules, buckets, sight.state));
+        let said = self.see_rows(|sight| secret::missing(modules, buckets, sight.state));
         warnings.extend(said.unwrap_or_default());
         warnings
     }
@@ -342,7 +366,19 @@ impl Control {
         Ok(modules.chain(buckets).collect())
     }
 
-    fn cluster_status(&self) -> ClusterStatus {
+    /// All buckets, counted by state, some at a time: heartbeats, changes and other calls come between.
+    async fn bucket_counts(&self) -> Result<BucketCounts, ApiError> {
+        let (mut counts, mut after) = (BucketCounts::default(), None);
+        loop {
+            after = self.see(|sight| sight.count_buckets(after.as_ref(), AT_ONCE, &mut counts))?;
+            if after.is_none() {
+                return Ok(counts);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn cluster_status(&self) -> ClusterStatus {
         let waiting = self.place.waiting_for.borrow().clone();
         let Some(member) = self.place.member() else {
             let cluster = self.place.registration.borrow().as_ref().map(|r| r.cluster.to_string());
@@ -361,16 +397,14 @@ impl Control {
         let leader = self.place.leader(&member);
         let metrics = member.replica.metrics();
         let members = self.member_rows();
-        let (counts, buckets, jobs, cluster, revision, ready) = {
-            let Ok(seen) = self.see(|sight| {
-                let id = sight.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
-                let ready = metrics.voters().filter(|member| sight.state.is_alive(member.peer.node)).count();
-                let (buckets, jobs) = (sight.bucket_counts(), sight.job_counts());
-                (sight.node_counts(), buckets, jobs, id, sight.state.revision.0, ready)
-            }) else {
-                return ClusterStatus::default();
-            };
-            seen
+        let seen = self.see_rows(|sight| {
+            let id = sight.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
+            let ready = metrics.voters().filter(|member| sight.state.is_alive(member.peer.node)).count();
+            (sight.node_counts(), sight.job_counts(), id, sight.state.revision.0, ready)
+        });
+        let (Ok((counts, jobs, cluster, revision, ready)), Ok(buckets)) = (seen, self.bucket_counts().await)
+        else {
+            return ClusterStatus::default();
         };
         let voters = metrics.voters().count();
         let quorum = voters / 2 + 1;
@@ -394,6 +428,7 @@ impl Control {
             revision,
             message,
             secured: self.secured,
+            asker: None,
         }
     }
 
@@ -420,6 +455,13 @@ impl Control {
         };
         metrics.members.iter().map(row).collect()
     }
+}
+
+/// Who asks, as far as a token proves it.
+fn asker(caller: &Caller) -> Option<Asker> {
+    let Admitted::User { name, rights } = &caller.admitted else { return None };
+    let prefix = rights.prefix.as_ref().map_or("", |prefix| prefix.as_str());
+    Some(Asker { name: name.to_string(), role: rights.role.to_string(), prefix: prefix.to_owned() })
 }
 
 pub(crate) fn outcome(outcome: sheaf_engine::Outcome) -> Outcome {

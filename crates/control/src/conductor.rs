@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Proposal, Reply, steward};
 use sheaf_model::{Actor, Term};
+use sheaf_wire::trace;
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
@@ -37,6 +38,7 @@ impl Control {
             let now = *leadership.borrow_and_update();
             if now.leading {
                 self.floor.clear();
+                self.traces.clear();
                 self.live.begin(now.term, self.clock.moment());
                 tracing::info!(term = %now.term, "this node leads");
                 metrics::counter!("sheaf_raft_leaderships_total").increment(1);
@@ -109,7 +111,11 @@ impl Control {
             request: None,
             command,
         };
+        let placing = self.placing(&proposal.command);
         let proposed = tokio::time::timeout(DECIDE_WITHIN, replica.propose_in_term(term, &proposal)).await;
+        if let (Some(mut span), false) = (placing, matches!(proposed, Ok(Ok(_)))) {
+            span.failed(&"not applied");
+        }
         match proposed {
             Ok(Ok(applied)) => match applied.reply {
                 Reply::Refused(refusal) => {
@@ -127,5 +133,15 @@ impl Control {
             Err(_) => tracing::warn!("a decision was not applied within {DECIDE_WITHIN:?}: no quorum?"),
         }
         false
+    }
+
+    /// A placement as a part of what changed its bucket lately.
+    fn placing(&self, command: &Command) -> Option<trace::Span> {
+        let Command::Bind(bind) = command else { return None };
+        let change = self.traces.of(&bind.bucket, Instant::now())?;
+        let span = trace::begin("sheaf.place", Some(change));
+        let span = span.with("sheaf.bucket", &bind.bucket).with("sheaf.node", &self.node_name(bind.node));
+        self.traces.placed(&bind.bucket, span.context().unwrap_or(change));
+        Some(span)
     }
 }

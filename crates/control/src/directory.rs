@@ -140,8 +140,10 @@ impl Control {
     }
 
     /// Asks the others, before anything is done by what a replica without a leader says, whether this node still belongs to
-    /// the cluster: one that was forgotten hears of nothing any more. Who does not answer soon is not waited for: without
-    /// anybody a node goes on as it was told last.
+    /// the cluster: one that was forgotten hears of nothing any more. Who does not answer soon is not waited for: multi-node
+    /// work runs where a node is cut off, too, and a node that reaches nobody goes on as it was told last. One that was
+    /// forgotten while it was off and reaches nobody either cannot know it; whoever forgot it vouched that nothing of it
+    /// runs. Once it was told it knows it for good, in every life of its agent.
     pub(crate) async fn look_whether_left(&self, member: &Member) {
         if !self.place.has_left() && self.place.leader(member).is_none() {
             // Dropping it loses nothing: they are asked again by the loop above.

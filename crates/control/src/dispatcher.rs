@@ -31,6 +31,8 @@ use crate::place::Member;
 const AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 /// Looks are at least so far apart while there is much to do: each entry of the log carries more.
 const SPACING: Duration = Duration::from_millis(1);
+/// The same while no subtask waits or runs: every change of anything wakes this, and hardly any is of interest then.
+const IDLE_SPACING: Duration = Duration::from_millis(10);
 /// Subtasks granted at once.
 const MOST: u32 = 5_000;
 /// Jobs whose nodes are asked at once.
@@ -76,7 +78,8 @@ impl Control {
                     () = tokio::time::sleep(AT_LEAST_EVERY) => {}
                 }
             }
-            tokio::time::sleep(SPACING).await;
+            let spacing = if granted || is_busy(&replica.state()) { SPACING } else { IDLE_SPACING };
+            tokio::time::sleep(spacing).await;
         }
     }
 
@@ -366,6 +369,11 @@ pub(crate) async fn items_of(
     }
     let items: Vec<Item> = read(member, move |reader| reader.items(job, &subtasks)).await?;
     Ok(items.into_iter().map(|item| item.value).collect())
+}
+
+/// Whether any subtask is ready or runs.
+fn is_busy(state: &State) -> bool {
+    state.jobs.queue().next().is_some() || state.nodes.keys().any(|node| state.jobs.on_node(*node) > 0)
 }
 
 /// What of these grants holds in the state.

@@ -25,10 +25,15 @@ pub(crate) fn label(labels: &BTreeMap<String, String>, key: &str) -> Vec<String>
     value.cloned().into_iter().collect()
 }
 
+/// How many rows a page has at most.
+pub(crate) fn size(of: &PageOf) -> usize {
+    let size = if of.size == 0 { sheaf_wire::PAGE_MAX } else { of.size };
+    usize::try_from(size).unwrap_or(usize::MAX).max(1)
+}
+
 /// One page of rows that come in the order of `key`, starting after the page's token.
 pub(crate) fn page<T>(of: &PageOf, rows: impl Iterator<Item = T>, key: impl Fn(&T) -> String) -> Page<T> {
-    let size = if of.size == 0 { sheaf_wire::PAGE_MAX } else { of.size };
-    let size = usize::try_from(size).unwrap_or(usize::MAX).max(1);
+    let size = size(of);
     let mut taken: Vec<T> = rows.take(size + 1).collect();
     let more = taken.len() > size;
     taken.truncate(size);

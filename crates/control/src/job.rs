@@ -28,6 +28,8 @@ use crate::query::{fresh, query_error};
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// How long finding the subtasks for which a condition holds may take: less than callers wait.
 const WHERE_WITHIN: Duration = Duration::from_secs(8);
+/// Most places at which a selector takes subtasks out of a job: each costs memory as long as the call takes.
+const RUNS_MAX: u64 = 1_000_000;
 
 impl JobApi for Control {
     async fn submit(
@@ -41,7 +43,7 @@ impl JobApi for Control {
 
     async fn list(&self, caller: Caller, ask: ListJobs) -> Result<Page<JobRow>, ApiError> {
         self.caught_up(&caller).await?;
-        self.see(|sight| {
+        self.see_rows(|sight| {
             let before: u64 = ask.page.token.parse().unwrap_or(u64::MAX);
             let jobs: Vec<&Job> = sight.state.jobs.iter().filter(|job| job.id.0 < before).collect();
             let rows = jobs.into_iter().rev().map(view::row);
@@ -216,16 +218,21 @@ impl Control {
     }
 }
 
-/// A selector that names what the job does not have is a mistake.
+/// A selector that names what the job does not have is a mistake, and so is one that takes the job apart.
 fn within(job: &Job, selector: &Selector) -> Result<(), ApiError> {
-    match selector.highest() {
-        Some(highest) if highest >= job.count => Err(ApiError::invalid(
+    if let Some(highest) = selector.highest().filter(|highest| *highest >= job.count) {
+        return Err(ApiError::invalid(
             "selector",
             format!("job {} has no subtask {highest}", job.spec.name),
             format!("0 to {}", job.count.saturating_sub(1)),
-        )),
-        _ => Ok(()),
+        ));
     }
+    let runs = selector.runs(job.count);
+    if runs > RUNS_MAX {
+        let problem = format!("it takes subtasks out at {runs} places, and may at {RUNS_MAX}");
+        return Err(ApiError::invalid("selector", problem, "fewer at a time, like 0-999999:2"));
+    }
+    Ok(())
 }
 
 pub(crate) fn no_job(name: &JobName) -> ApiError {

@@ -12,9 +12,10 @@
 //! ```
 //!
 //! Reading order: `bucket` (a change and its way into the log: `propose`), `watch` (the way back), `session`,
-//! `acknowledger`, `conductor` (what agents say and what the leader does about it), `recorder`, `members` (who votes);
+//! `acknowledger`, `conductor` (what agents say and what the leader does about it), `recorder`, `members` (who votes),
+//! `traces` (what follows from what);
 //! `artifact` (what is pushed), `secret` (what is sealed), `backend` (where subtasks are sent), `access` (who is let in), `query` (what is
-//! searched), `sink` (who is told), `trust` (what secures it all);
+//! searched), `sink` (who is told), `debug` (what is shown to who is to help), `trust` (what secures it all);
 //! then `place` (where this node stands), `directory` (whom it knows), `others` (what those are to the cluster), `route`
 //! (where a call goes), `peer` and `peers` (between members).
 
@@ -26,6 +27,7 @@ mod bucket;
 mod clock;
 mod cluster;
 mod conductor;
+mod debug;
 mod directory;
 mod dispatcher;
 mod event;
@@ -54,6 +56,7 @@ mod service;
 mod session;
 mod sink;
 mod test;
+mod traces;
 mod trust;
 mod warnings;
 mod watch;

@@ -23,7 +23,7 @@ impl ModuleApi for Control {
 
     async fn get(&self, caller: Caller, ask: ModuleRef) -> Result<GotModule, ApiError> {
         self.caught_up(&caller).await?;
-        let found = self.see(|sight| {
+        let found = self.see_rows(|sight| {
             let module = match ask.version {
                 Some(_) => sight.state.module(&ask),
                 None => sight.state.newest(&ask.name),
@@ -40,7 +40,7 @@ impl ModuleApi for Control {
 
     async fn list(&self, caller: Caller, ask: ListModules) -> Result<Page<ModuleRow>, ApiError> {
         self.caught_up(&caller).await?;
-        self.see(|sight| {
+        self.see_rows(|sight| {
             let rows = (newest_first(sight.state).filter(|module| follows(module, &ask.page.token)))
                 .map(|module| row(sight.state, module));
             let rows = rows.filter(|row| selects(&ask.filter, &|key| values(row, key)));

@@ -16,13 +16,17 @@ impl NodeApi for Control {
     async fn list(&self, caller: Caller, ask: ListNodes) -> Result<Page<NodeRow>, ApiError> {
         self.caught_up(&caller).await?;
         let (voters, leader) = self.voters()?;
+        let buckets = self.see_rows(|sight| sight.affinity_counts())?;
         self.see(|sight| {
             let mut nodes: Vec<&Node> = sight.state.nodes.values().collect();
             nodes.sort_by_key(|node| (node.facts.name.as_str(), node.id));
             let from = placed(&ask.page.token);
             let rows = (nodes.into_iter())
                 .filter(|node| from.is_none_or(|from| (node.facts.name.as_str(), node.id) > from))
-                .map(|node| sight.node_row(node, voters.contains(&node.id), leader == Some(node.id)))
+                .map(|node| {
+                    let buckets = buckets.get(&node.id).copied().unwrap_or_default();
+                    sight.node_row(node, voters.contains(&node.id), leader == Some(node.id), buckets)
+                })
                 .filter(|row| selects(&ask.filter, &|key| values(row, key)));
             page(&ask.page, rows, |row| format!("{}/{}", row.name, row.id))
         })
@@ -39,7 +43,7 @@ impl NodeApi for Control {
 
     async fn affinity(&self, caller: Caller, ask: Affinity) -> Result<Page<AffinityRow>, ApiError> {
         self.caught_up(&caller).await?;
-        self.see(|sight| {
+        self.see_rows(|sight| {
             let rows: Box<dyn Iterator<Item = (NodeId, AffinityRow)>> = match (&ask.bucket, &ask.node) {
                 (Some(bucket), None) => Box::new(sight.affinity_of_bucket(bucket).into_iter()),
                 (Some(bucket), Some(node)) => {
@@ -61,10 +65,10 @@ impl NodeApi for Control {
     }
 
     async fn label(&self, caller: Caller, ask: LabelNode) -> Result<Labelled, ApiError> {
-        let node = self.see(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
+        let node = self.see_rows(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
         let command = Command::LabelNode(Label { node, add: ask.add, remove: ask.remove });
         let done = self.change(&caller, ask.request, command).await?;
-        let labels = self.see(|sight| sight.state.nodes.get(&node).map(Node::labels))?;
+        let labels = self.see_rows(|sight| sight.state.nodes.get(&node).map(Node::labels))?;
         Ok(Labelled { done, labels: labels.unwrap_or_default() })
     }
 
@@ -84,12 +88,12 @@ impl NodeApi for Control {
     }
 
     async fn undrain(&self, caller: Caller, ask: OnNode) -> Result<Done, ApiError> {
-        let node = self.see(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
+        let node = self.see_rows(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
         self.change(&caller, ask.request, Command::Undrain(node)).await
     }
 
     async fn forget(&self, caller: Caller, ask: OnNode) -> Result<Done, ApiError> {
-        let node = self.see(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
+        let node = self.see_rows(|sight| find(sight.state, &ask.node).map(|node| node.id))??;
         self.change(&caller, ask.request, Command::Forget(node)).await
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
+use sheaf_engine::State;
 use sheaf_model::view::MemberRow;
 use sheaf_model::{NodeId, NodeStatus};
 use sheaf_wire::{ApiError, Client, Options, Transport};
@@ -96,8 +97,11 @@ impl Control {
     /// # Errors
     /// As [`Self::may_send_log`].
     pub(crate) async fn keeps_the_log(&self, node: NodeId) -> Result<(), ApiError> {
-        if self.place.member().is_some_and(|member| member.replica.peer(node).is_some()) {
-            return Ok(());
+        if let Some(member) = self.place.member() {
+            stays(&member.replica.state(), node)?;
+            if member.replica.peer(node).is_some() {
+                return Ok(());
+            }
         }
         self.is_named_by_members(node).await
     }
@@ -108,12 +112,7 @@ impl Control {
     /// As [`Self::may_send_log`].
     pub(crate) async fn belongs(&self, node: NodeId) -> Result<(), ApiError> {
         if let Some(member) = self.place.member() {
-            let state = member.replica.state();
-            return match state.nodes.get(&node) {
-                Some(known) if known.status == NodeStatus::Left => Err(has_left(known.facts.name.as_str())),
-                // One that is not known here yet has registered just now, or it would have no certificate.
-                _ => Ok(()),
-            };
+            return stays(&member.replica.state(), node);
         }
         let others = &self.place.others;
         if others.is_member(node) {
@@ -164,15 +163,27 @@ impl Control {
 fn is_known_to_send_log(member: &Member, from: NodeId) -> Result<bool, ApiError> {
     let is_member = member.replica.peer(from).is_some();
     let state = member.replica.state();
+    // Also while the leader has not taken it out of the members yet.
+    stays(&state, from)?;
     match state.nodes.get(&from) {
         Some(node) if !node.may_vote => {
             Err(ApiError::Forbidden(format!("node {from} may not vote, so the log is not its business")))
         }
-        // Until the leader has taken it out, its messages count.
-        Some(node) if node.status == NodeStatus::Left && !is_member => {
-            Err(has_left(node.facts.name.as_str()))
-        }
         known => Ok(is_member || known.is_some()),
+    }
+}
+
+/// A node that was forgotten has nothing to ask any more.
+///
+/// # Errors
+/// `Forbidden`: it was.
+pub(crate) fn stays(state: &State, node: NodeId) -> Result<(), ApiError> {
+    match state.nodes.get(&node) {
+        Some(known) if known.status == NodeStatus::Left => {
+            Err(ApiError::Forbidden(format!("node {} has left this cluster", known.facts.name)))
+        }
+        // One that is not known here yet has registered just now, or it would have no certificate.
+        _ => Ok(()),
     }
 }
 
@@ -246,10 +257,6 @@ impl Place {
         let all = members.member.into_iter().chain(members.leader).chain(peers).chain(members.known);
         all.filter(|address| seen.insert(address.clone())).take(ASKED_MAX).collect()
     }
-}
-
-fn has_left(node: &str) -> ApiError {
-    ApiError::Forbidden(format!("node {node} has left this cluster"))
 }
 
 fn nobody_says(what: &str) -> ApiError {

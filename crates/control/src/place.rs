@@ -178,8 +178,9 @@ impl Place {
         });
     }
 
-    /// Notes that the cluster says that this node was forgotten.
-    pub(crate) fn leave(&self) {
+    /// Notes that the cluster says, or has said to a former life of this agent, that this node was forgotten. Its
+    /// registration is known before.
+    pub fn leave(&self) {
         if !self.left.send_replace(true) {
             let why = self.left_text();
             tracing::error!("{why}");

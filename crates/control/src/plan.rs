@@ -21,7 +21,7 @@ impl Control {
         let PlanBucket { put, modules } = ask;
         let is_known = |spec: &ModuleSpec| {
             let module = ModuleRef { name: spec.name.clone(), version: Some(spec.version.clone()) };
-            self.see(|sight| sight.state.module(&module).is_some_and(|known| *known.spec == *spec))
+            self.see_rows(|sight| sight.state.module(&module).is_some_and(|known| *known.spec == *spec))
         };
         for module in &modules {
             // Nodes run its checks, whoever asks.
@@ -54,7 +54,7 @@ impl Control {
             let differences = document::differences(&before.unwrap_or(serde_json::json!({})), &after);
             Ok((spec, module, differences))
         })??;
-        let running: std::collections::BTreeSet<NodeId> = self.see(|sight| {
+        let running: std::collections::BTreeSet<NodeId> = self.see_rows(|sight| {
             let nodes = sight.state.instances.get(&spec.name).into_iter().flatten();
             nodes.filter(|(_, i)| i.phase == sheaf_model::Phase::Running).map(|(node, _)| *node).collect()
         })?;

@@ -1,15 +1,15 @@
 //! Changes: into the log, and what its answer means to a caller.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use sheaf_consensus::ProposeError;
+use sheaf_consensus::{Applied, ProposeError};
 use sheaf_engine::{Command, Proposal, Refusal, Reply};
-use sheaf_model::{Actor, RequestId, Revision};
-use sheaf_wire::{ApiError, Applies, Caller, Done};
+use sheaf_model::{Actor, RequestId, Revision, TraceContext};
+use sheaf_wire::{ApiError, Applies, Caller, Done, trace};
 use tokio::time::Instant;
 
-use crate::Control;
+use crate::{Control, traces};
 
 /// How long a follower that is to show what it has asks the leader whether that is all.
 pub(crate) const FRESH_WITHIN: Duration = Duration::from_secs(1);
@@ -26,7 +26,43 @@ impl Control {
         request: Option<RequestId>,
         command: Command,
     ) -> Result<Reply, ApiError> {
-        self.propose_as(caller.actor.clone(), request, command, caller.deadline).await
+        match caller.trace.filter(|trace| trace.sampled) {
+            Some(parent) => self.propose_traced(caller, request, command, parent).await,
+            None => self.propose_as(caller.actor.clone(), request, command, caller.deadline).await,
+        }
+    }
+
+    /// The same, told as a part of `parent`; so is what nodes do about it.
+    async fn propose_traced(
+        &self,
+        caller: &Caller,
+        request: Option<RequestId>,
+        command: Command,
+        parent: TraceContext,
+    ) -> Result<Reply, ApiError> {
+        let (verb, buckets) = traces::about(&command);
+        let mut span = trace::begin("sheaf.propose", Some(parent)).with("sheaf.command", &verb);
+        let change = span.context().unwrap_or(parent);
+        // Before: whoever acts on it may be quicker than its answer.
+        self.traces.remember(&buckets, change, std::time::Instant::now());
+        let proposed = self.propose_now(caller.actor.clone(), request, command, caller.deadline).await;
+        let refusal = match &proposed {
+            // These quote what is in documents.
+            Ok(Applied { reply: Reply::Refused(Refusal::Invalid(_)), .. }) => Some("invalid".to_owned()),
+            Ok(Applied { reply: Reply::Refused(refusal), .. }) => Some(refusal.to_string()),
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = refusal {
+            span.failed(&why);
+            self.traces.forget(&buckets, change);
+        }
+        if let Ok(Applied { revision, at: Some((at, took)), .. }) = &proposed {
+            let begun = SystemTime::now() - at.elapsed();
+            let apply = trace::begin_at(begun, "sheaf.apply", Some(change));
+            apply.with("sheaf.revision", revision).end_at(begun + *took);
+        }
+        proposed.map(|applied| applied.reply)
     }
 
     pub(crate) async fn propose_as(
@@ -36,6 +72,16 @@ impl Control {
         command: Command,
         deadline: Option<Instant>,
     ) -> Result<Reply, ApiError> {
+        Ok(self.propose_now(actor, request, command, deadline).await?.reply)
+    }
+
+    async fn propose_now(
+        &self,
+        actor: Actor,
+        request: Option<RequestId>,
+        command: Command,
+        deadline: Option<Instant>,
+    ) -> Result<Applied, ApiError> {
         let member = self.member()?;
         let proposal = Proposal { actor, at: self.clock.wall(), request, command };
         let begun = Instant::now();
@@ -45,7 +91,7 @@ impl Control {
         metrics::histogram!("sheaf_raft_proposal_duration_seconds", "result" => result)
             .record(begun.elapsed());
         match proposed {
-            Ok(Ok(applied)) => Ok(applied.reply),
+            Ok(Ok(applied)) => Ok(applied),
             Ok(Err(error)) => Err(api_error(&error)),
             Err(_) => Err(ApiError::DeadlineExceeded(
                 "the change was not confirmed in time (no quorum?); it may still be made".to_owned(),
@@ -88,13 +134,9 @@ impl Control {
 
     /// Waits until the caller's revision is applied here, so that it reads what it wrote. A caller that names none
     /// reads what was acknowledged to anybody before it asked, as long as the leader can be asked. A member that has not
-    /// received the cluster's state yet has nothing to show, and refuses: what it lacks would look as if it were not. So does
-    /// one that was forgotten: what it has is what was once.
+    /// received the cluster's state yet has nothing to show, and refuses: what it lacks would look as if it were not.
     pub(crate) async fn caught_up(&self, caller: &Caller) -> Result<(), ApiError> {
         self.read_what_it_wrote(caller).await?;
-        if self.place.has_left() {
-            return Err(ApiError::Precondition(self.place.left_text()));
-        }
         match self.place.member() {
             Some(member) if member.replica.state().cluster.id.is_none() => Err(ApiError::unavailable(
                 "this node has just become a member and has not received the cluster's state yet",
@@ -103,7 +145,9 @@ impl Control {
         }
     }
 
+    /// The same, where even nothing is worth showing. A node that was forgotten shows nothing: what it has is what was once.
     pub(crate) async fn read_what_it_wrote(&self, caller: &Caller) -> Result<(), ApiError> {
+        self.refuse_if_left()?;
         let Some(revision) = caller.revision else {
             if let Some(member) = self.place.member()
                 && !self.place.leads()
@@ -112,13 +156,22 @@ impl Control {
                 // Without an answer what is known here is the best there is.
                 let _ = tokio::time::timeout(FRESH_WITHIN, member.replica.read_index()).await;
             }
-            return Ok(());
+            // It may have been told meanwhile.
+            return self.refuse_if_left();
         };
         let member = self.member()?;
         within(caller, member.replica.wait_for(revision)).await.map_err(|()| {
             let now = member.replica.state().revision;
             ApiError::DeadlineExceeded(format!("this node is at revision {now}, not yet at {revision}"))
         })
+    }
+
+    /// Whether this node still belongs to the cluster, as far as it has heard.
+    pub(crate) fn refuse_if_left(&self) -> Result<(), ApiError> {
+        if self.place.has_left() {
+            return Err(ApiError::Precondition(self.place.left_text()));
+        }
+        Ok(())
     }
 }
 

@@ -16,11 +16,11 @@ impl Control {
         caller.may_change(&ask.bucket)?;
         self.caught_up(&caller).await?;
         let releases = self.releases(&ask.bucket).await?;
-        let bucket = self.see(|sight| sight.state.buckets.get(&ask.bucket).cloned())?;
+        let bucket = self.see_rows(|sight| sight.state.buckets.get(&ask.bucket).cloned())?;
         let bucket = bucket.ok_or_else(|| no_bucket(&ask.bucket))?;
         let to = meant(&bucket, &releases, ask.to)?;
         let module = &to.spec.module;
-        if self.see(|sight| sight.state.module(module).is_none())? {
+        if self.see_rows(|sight| sight.state.module(module).is_none())? {
             return Err(ApiError::Precondition(format!(
                 "bucket {0} cannot go back to revision {1}: its module then, {module}, was deleted; register that version \
                  again, and push what belonged to it, or go back to another revision (sheaf bucket history {0})",

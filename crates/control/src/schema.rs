@@ -3,6 +3,7 @@
 //! What the log holds is not looked at again: another build of the library may judge otherwise, and replicas must not.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jsonschema::{PatternOptions, Validator};
 use sheaf_engine::{Apply, Refusal, registration};
@@ -18,6 +19,38 @@ const PATTERN_MAX: usize = 1 << 20;
 const TEXT_MAX: usize = 300;
 /// So many violations of one bucket are told; there may be one for every item of a long list.
 const TOLD: usize = 50;
+/// So many compiled schemas are kept …
+const KEPT: usize = 32;
+/// … of at most so many bytes of text each: what becomes of them may be far larger.
+const KEPT_BYTES: usize = 16 << 10;
+
+/// Schemas as they were compiled, by their text. Compiling one takes far longer than looking at a config by it, and buckets
+/// come by the thousand that have the same.
+#[derive(Default)]
+pub(crate) struct Compiled {
+    // Held to look one up, or to put one in.
+    kept: Mutex<BTreeMap<Json, Arc<Validator>>>,
+}
+
+impl Compiled {
+    fn get(&self, schema: &Json) -> Result<Arc<Validator>, String> {
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept().get(schema).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let validator = Arc::new(compile(schema)?);
+        if schema.as_str().len() <= KEPT_BYTES {
+            let mut kept = kept();
+            if kept.len() >= KEPT {
+                // Those in use come back.
+                kept.clear();
+            }
+            kept.insert(schema.clone(), validator.clone());
+        }
+        Ok(validator)
+    }
+}
 
 impl Control {
     /// Refuses documents whose schema is none, or whose config breaks its module's, with everything else that is wrong.
@@ -28,7 +61,7 @@ impl Control {
             let state = member.replica.state();
             Schemas::of(apply, &registration::modules_of(&state, apply))
         };
-        let defects = schemas.defects(apply);
+        let defects = schemas.defects(apply, &self.schemas);
         if defects.is_empty() {
             return Ok(());
         }
@@ -45,7 +78,7 @@ impl Control {
 pub fn config_defects(module: &ModuleSpec, bucket: &BucketSpec) -> Vec<Defect> {
     let put = PutBucket { spec: bucket.clone(), suspended: None, base: None, latest: false };
     let apply = Apply { modules: vec![module.clone()], buckets: vec![put] };
-    Schemas::of(&apply, &[Some(module)]).defects(&apply)
+    Schemas::of(&apply, &[Some(module)]).defects(&apply, &Compiled::default())
 }
 
 /// The schemas that a request's buckets must keep to.
@@ -71,21 +104,21 @@ impl Schemas {
         schemas
     }
 
-    fn defects(&self, apply: &Apply) -> Vec<Defect> {
+    fn defects(&self, apply: &Apply, compiled: &Compiled) -> Vec<Defect> {
         let mut defects = Vec::new();
         for module in &apply.modules {
-            if let Some(Err(why)) = module.config_schema.as_ref().map(compile) {
+            if let Some(Err(why)) = module.config_schema.as_ref().map(|schema| compiled.get(schema)) {
                 let document = format!("Module {}@{}", module.name, module.version);
                 let defect = Defect::new("config_schema", format!("is no JSON Schema: {why}"), REMEDY);
                 defects.push(defect.of(document));
             }
         }
         // One that is none was told of with its module, or registered by an earlier Sheaf, which did not look.
-        let compiled: BTreeMap<&str, Validator> =
-            self.of.iter().filter_map(|(module, schema)| Some((&**module, compile(schema).ok()?))).collect();
+        let known = |(module, schema)| Some((module, compiled.get(schema).ok()?));
+        let known: BTreeMap<&String, Arc<Validator>> = self.of.iter().filter_map(known).collect();
         for (index, module) in &self.buckets {
             let spec = &apply.buckets[*index].spec;
-            if let Some(validator) = compiled.get(&**module) {
+            if let Some(validator) = known.get(module) {
                 let broken = violations(validator, &spec.config, module).into_iter();
                 defects.extend(broken.map(|defect| defect.of(format!("Bucket {}", spec.name))));
             }
@@ -165,7 +198,7 @@ mod tests {
         spec.config = Json::new(config);
         let put = PutBucket { spec, suspended: None, base: None, latest: false };
         let apply = Apply { modules: Vec::new(), buckets: vec![put] };
-        let all = Schemas::of(&apply, &[Some(&module(schema))]).defects(&apply);
+        let all = Schemas::of(&apply, &[Some(&module(schema))]).defects(&apply, &Compiled::default());
         all.into_iter().map(|it| format!("{} {}: {}", it.document, it.path, it.problem)).collect()
     }
 
@@ -191,6 +224,21 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_is_compiled_once_and_few_are_kept() {
+        let compiled = Compiled::default();
+        let of = |n: usize| Json::new(&json!({"type": "object", "maxProperties": n}));
+        let get = |schema: &Json| compiled.get(schema).expect("a schema");
+        let first = get(&of(0));
+        assert!(Arc::ptr_eq(&first, &get(&of(0))));
+        (1..=KEPT).for_each(|n| drop(get(&of(n))));
+        assert!(!Arc::ptr_eq(&first, &get(&of(0))), "it was forgotten");
+        assert!(compiled.kept.lock().expect("nobody panicked").len() <= KEPT);
+        let long = Json::new(&json!({"description": "x".repeat(KEPT_BYTES)}));
+        assert!(!Arc::ptr_eq(&get(&long), &get(&long)));
+        assert!(compiled.get(&Json::new(&json!({"type": "objekt"}))).is_err());
+    }
+
+    #[test]
     fn a_long_list_of_violations_is_counted() {
         let schema = json!({"properties": {"list": {"items": {"type": "string"}}}});
         let all = told(&schema, &json!({"list": (0..60).collect::<Vec<u32>>()}));
@@ -206,7 +254,7 @@ mod tests {
             (json!({"properties": {"a": {"pattern": "(a{1000}){1000}"}}}), "a{1000}"),
         ] {
             let apply = Apply { modules: vec![module(&schema)], buckets: Vec::new() };
-            let all = Schemas::default().defects(&apply);
+            let all = Schemas::default().defects(&apply, &Compiled::default());
             assert_eq!(all.len(), 1, "{schema}");
             assert_eq!((&*all[0].document, &*all[0].path), ("Module m@1", "config_schema"));
             assert!(all[0].problem.contains(what), "{what} in {:?}", all[0]);

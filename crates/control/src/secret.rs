@@ -56,7 +56,7 @@ impl SecretApi for Control {
 
     async fn list(&self, caller: Caller, ask: ListSecrets) -> Result<Page<SecretRow>, ApiError> {
         self.caught_up(&caller).await?;
-        self.see(|sight| {
+        self.see_rows(|sight| {
             let after = sight.state.secrets.values().filter(|it| it.name.as_str() > ask.page.token.as_str());
             let rows = after.map(|secret| SecretRow {
                 name: secret.name.to_string(),

@@ -17,8 +17,13 @@ use crate::live::{Live, SharedLive};
 use crate::place::{Member, Place};
 use crate::query;
 use crate::recorder::{self, Record};
+use crate::schema;
 use crate::secret::Sealing;
 use crate::sink::Board;
+use crate::traces::Traces;
+
+/// Buckets looked at under one hold of the sessions' lock, which heartbeats wait for: about two milliseconds.
+pub(crate) const AT_ONCE: usize = 100;
 
 /// Answers every call of the API and of agents. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +35,8 @@ pub struct Control {
     pub(crate) records: mpsc::Sender<Record>,
     pub(crate) cache: Cache,
     pub(crate) sealing: Option<Sealing>,
+    /// Schemas of buckets' configs.
+    pub(crate) schemas: Arc<schema::Compiled>,
     /// As many as queries may run.
     pub(crate) queries: Arc<Semaphore>,
     /// Failed attempts to show a token.
@@ -40,6 +47,8 @@ pub struct Control {
     pub(crate) sinks: Arc<Board>,
     /// Programs that sinks may run here.
     pub(crate) sink_programs: Arc<[String]>,
+    /// What changed buckets lately, while this node leads.
+    pub(crate) traces: Arc<Traces>,
 }
 
 /// The loops behind a [`Control`].
@@ -60,11 +69,13 @@ impl Control {
             records: sender,
             cache,
             sealing: None,
+            schemas: Arc::default(),
             queries: Arc::new(Semaphore::new(query::AT_ONCE)),
             attempts: Arc::default(),
             secured: false,
             sinks: Arc::default(),
             sink_programs: Arc::default(),
+            traces: Arc::default(),
         };
         (control.clone(), Service { control, records })
     }
@@ -112,13 +123,22 @@ impl Control {
         self.place.member().map_or(0, |member| member.replica.late_timers())
     }
 
-    /// Derives an answer from the state and, on the leader, from its sessions.
+    /// Derives an answer from the state and, on the leader, from its sessions. Heartbeats wait while this looks: of much it
+    /// looks at [`AT_ONCE`] at a time.
     pub(crate) fn see<T>(&self, view: impl FnOnce(Sight<'_>) -> T) -> Result<T, ApiError> {
         let member = self.member()?;
         let now: Moment = self.clock.moment();
         let live = self.live.lock();
         let state = member.replica.state();
         Ok(view(Sight { state: &state, sessions: live.sessions.as_ref(), now }))
+    }
+
+    /// Derives an answer from the state alone, for which nothing but changes waits.
+    pub(crate) fn see_rows<T>(&self, view: impl FnOnce(Sight<'_>) -> T) -> Result<T, ApiError> {
+        let member = self.member()?;
+        let now: Moment = self.clock.moment();
+        let state = member.replica.state();
+        Ok(view(Sight { state: &state, sessions: None, now }))
     }
 
     /// The cluster's settings; the defaults before there is a cluster.

@@ -47,7 +47,7 @@ use hand::Hand;
 impl SinkApi for Control {
     async fn apply(&self, caller: Caller, ask: ApplySink) -> Result<Done, ApiError> {
         let ApplySink { spec, request } = ask;
-        let warnings = self.see(|sight| warnings(&spec, sight.state))?;
+        let warnings = self.see_rows(|sight| warnings(&spec, sight.state))?;
         let command = Command::Sink(SinkCommand::Put(Arc::new(spec)));
         let done = self.change(&caller, request, command).await?;
         Ok(Done { warnings, ..done })
@@ -57,7 +57,7 @@ impl SinkApi for Control {
         self.caught_up(&caller).await?;
         let now = self.clock.wall();
         let leads = self.place.leads();
-        self.see(|sight| {
+        self.see_rows(|sight| {
             let token = ask.page.token.as_str();
             let after = sight.state.sinks.values().filter(|it| it.spec.name.as_str() > token);
             let rows = after.map(|sink| self.sink_row(sink, leads, now));
@@ -70,7 +70,7 @@ impl SinkApi for Control {
         self.caught_up(&caller).await?;
         let now = self.clock.wall();
         let leads = self.place.leads();
-        let got = self.see(|sight| {
+        let got = self.see_rows(|sight| {
             let sink = sight.state.sinks.get(&ask)?;
             Some(GotSink { spec: (*sink.spec).clone(), row: self.sink_row(sink, leads, now) })
         })?;

@@ -96,7 +96,8 @@ impl Control {
         let put = PutBucket { spec: ask.spec.clone(), suspended: None, base: None, latest: ask.latest };
         let apply = sheaf_engine::Apply { modules: Vec::new(), buckets: vec![put] };
         self.check_schemas(&apply)?;
-        let checked = self.see(|sight| registration::check(sight.state, &apply))?.map_err(refused)?.pop();
+        let checked =
+            self.see_rows(|sight| registration::check(sight.state, &apply))?.map_err(refused)?.pop();
         let spec = checked.ok_or_else(|| ApiError::Internal("a test without a bucket".to_owned()))?;
         let name = format!("{}.test-{:08x}", spec.name, self.clock.wall().0 & 0xffff_ffff);
         let name = BucketName::new(&name)

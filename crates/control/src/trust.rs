@@ -6,8 +6,9 @@
 //!  a new voter ──FetchAuthority──► another voter ──► the authority's key, over TLS, into a file; never into the log
 //! ```
 //!
-//! How one authority takes the place of another is in `rotation`.
+//! Who may come in is in `proof`; how one authority takes the place of another is in `rotation`.
 
+mod proof;
 mod rotation;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use sheaf_wire::peer::{AuthorityKey, Certified, Confidential, JoinAsk, PeerClien
 use sheaf_wire::{ApiError, Caller, Credentials, Join, Pair, Transport, vouched};
 use tokio_util::sync::CancellationToken;
 
+use self::proof::Judged;
 use crate::Control;
 use crate::place::Member;
 
@@ -177,29 +179,19 @@ impl Control {
         if self.place.trust.keyring.is_none() {
             return Ok(Proven::Welcome { may_vote: true });
         }
-        let known = {
+        let judged = {
             let member = self.member()?;
             let state = member.replica.state();
             let mut nodes = state.nodes.values();
-            nodes.find(|node| node.key == ask.key && node.status != NodeStatus::Left).cloned()
+            let known = nodes.find(|node| node.key == ask.key && node.status != NodeStatus::Left);
+            let is_unheard_of = |shown: NodeId| ask.cluster.is_some() && !state.nodes.contains_key(&shown);
+            proof::judge(known, caller.holder, caller.certified_node().is_some_and(is_unheard_of))
         };
-        match (&known, caller.holder) {
-            (Some(known), Some(Holder::Node(shown))) if shown == known.id => {
-                return Ok(Proven::Welcome { may_vote: known.may_vote });
-            }
-            // It came from before the state that this cluster was founded anew from.
-            (None, Some(Holder::Node(_))) if ask.cluster.is_some() => {
-                return Ok(Proven::Welcome { may_vote: false });
-            }
-            (Some(known), _) if known.status.is_alive() && known.status != NodeStatus::Joining => {
-                let name = &known.facts.name;
-                return Ok(Proven::Refused(format!(
-                    "this data directory is that of node {name}, which is alive; only its own certificate speaks for it"
-                )));
-            }
-            (_, Some(Holder::Joining)) => return Ok(Proven::Welcome { may_vote: true }),
-            _ => {}
-        }
+        let may_vote = match judged {
+            Judged::Welcome { may_vote } => return Ok(Proven::Welcome { may_vote }),
+            Judged::Refused(why) => return Ok(Proven::Refused(why)),
+            Judged::ByToken { may_vote } => may_vote,
+        };
         let refused = |why: &str| Ok(Proven::Refused(why.to_owned()));
         let Some(token) = &ask.token else {
             return refused(
@@ -208,9 +200,9 @@ impl Control {
             );
         };
         match self.joining(token, None).await {
-            Ok((may_vote, by)) => {
+            Ok((of_voter, by)) => {
                 tracing::info!(node = %ask.facts.name, token = by, "a node joins by a token");
-                Ok(Proven::Welcome { may_vote })
+                Ok(Proven::Welcome { may_vote: of_voter && may_vote })
             }
             Err(ApiError::Unauthenticated(why) | ApiError::Forbidden(why)) => Ok(Proven::Refused(why)),
             Err(error) => Err(error),

@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use sheaf_consensus::Changes;
 use sheaf_engine::{Change, watched};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{BucketName, NodeId};
+use sheaf_model::{BucketName, NodeId, NodeStatus};
 use sheaf_wire::peer::WatchNode;
 use sheaf_wire::{Answers, ApiError};
 use tokio::sync::watch;
@@ -44,19 +44,22 @@ impl Control {
         if own == Some(ask.node) {
             self.look_whether_left(&member).await;
         }
-        if self.place.has_left() {
-            return Err(ApiError::Precondition(self.place.left_text()));
-        }
+        self.refuse_if_left()?;
         let known = {
             let state = member.replica.state();
             if state.cluster.id.as_ref() != Some(&ask.cluster) {
                 return Err(ApiError::Precondition(format!("this is another cluster than {}", ask.cluster)));
             }
-            state.nodes.contains_key(&ask.node)
+            state.nodes.get(&ask.node).map(|node| node.status)
         };
-        if !known {
+        let Some(status) = known else {
             // A member that lags behind does not know a node that registered just now.
             return Err(ApiError::unavailable(format!("node {} is not registered here (yet)", ask.node)));
+        };
+        if status == NodeStatus::Left {
+            let items: Vec<WatchItem> =
+                watched::everything(&member.replica.state(), ask.node).filter(is_its_own).collect();
+            return Ok(stream::once(async move { Ok(items) }).chain(stream::pending()).boxed());
         }
         let (ready, changes) = NodeWatch::from_the_start(&member, ask.node);
         let left = self.place.left.subscribe();
@@ -107,6 +110,11 @@ impl NodeWatch {
             }
         }
     }
+}
+
+/// What a node that was forgotten must still know: that it was.
+fn is_its_own(item: &WatchItem) -> bool {
+    matches!(item, WatchItem::Reset | WatchItem::Settings(_) | WatchItem::Own(_) | WatchItem::Synced(_))
 }
 
 /// The bucket that a change is about.

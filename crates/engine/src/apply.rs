@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 
 use sheaf_model::{Event, JobId, NodeId, Revision, Term};
 
+use crate::asked::Asked;
 use crate::change::Change;
 use crate::command::{Command, Proposal, Refusal, Reply};
 use crate::job::step::Transitions;
@@ -52,17 +53,19 @@ pub fn apply(state: &mut State, term: Term, proposal: &Proposal, changes: &mut V
         return reply;
     }
     let (revision, steps) = (state.revision, BTreeMap::new());
-    let mut transaction = Transaction { revision, events: 0, state, term, proposal, steps, changes };
+    let asked = proposal.request.as_ref().and_then(|_| Asked::of(&proposal.command, state));
+    let mut transaction = Transaction { revision, events: 0, state, term, proposal, asked, steps, changes };
     let reply = transaction.run();
     transaction.put_steps();
     transaction.remember(&reply);
     reply
 }
 
-/// The answer this request got the first time.
+/// The answer this request got the first time; a refusal, if its id was used for something else then.
 fn answered_before(state: &State, proposal: &Proposal) -> Option<Reply> {
     let revision = state.request_ids.get(proposal.request.as_ref()?)?;
-    state.requests.get(revision).map(|request| request.reply.clone())
+    let request = state.requests.get(revision)?;
+    Some(request.answer(Asked::of(&proposal.command, state).as_ref()))
 }
 
 /// One command under way.
@@ -70,6 +73,8 @@ struct Transaction<'a> {
     state: &'a mut State,
     term: Term,
     proposal: &'a Proposal,
+    /// What is asked, if it is to be remembered.
+    asked: Option<Asked>,
     revision: Revision,
     events: u32,
     /// What it has done to subtasks, by job, and not yet put.
@@ -193,11 +198,13 @@ impl Transaction<'_> {
             let revision = *revision;
             self.put(Change::RequestGone(revision));
         }
+        let asked = self.asked.take();
         self.put(Change::Request(Request {
             id: id.clone(),
             revision: self.revision,
             at: self.proposal.at,
             reply: reply.clone(),
+            asked,
         }));
     }
 

@@ -32,7 +32,8 @@ pub struct Proposal {
     pub actor: Actor,
     /// The proposing leader's wall time. For history; nothing is decided by it.
     pub at: Timestamp,
-    /// Repeating a request under the same id is answered as the first time and changes nothing.
+    /// Repeating a request under the same id is answered as the first time and changes nothing. Something else under it is
+    /// refused as conflicting.
     pub request: Option<RequestId>,
     /// What is asked.
     pub command: Command,

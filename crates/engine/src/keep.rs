@@ -14,13 +14,16 @@
 //!            │                                                                 ▼     │
 //!            ├──────── Ended, deadline, grace over ── Stopping ◄─ (Parting) ◄─ Running
 //!            │                                                         (asked)       │
-//!            └─ Emptied ─► Waiting (backoff) ────────────────────────────────────────┘
+//!            └─ Emptied ─► Waiting (backoff) ─► (with secrets: Renewing) ────────────┘
 //!                      └─► Over (finished, stopped, gave up, lease ended, refused)
 //! ```
 //!
 //! A program may be told of its life ([`Telling`]), by one [`Call`] at a time: a plugin by answering it, and it runs once the
 //! calls of its opening succeeded; any other by a command that its keeper runs, the first before it is placed (Clearing ─►
 //! Sighting, the check at exec ─► Preparing ─► Clearing ─► Placing). It is told that it stops before the signal comes.
+//!
+//! What ended before it could be told why is told so afterwards, once ([`Keep::only`]): by its command for that; a plugin is
+//! started for it, and told nothing else (… ─► Opening ─► Parting ─► Stopping ─► Over).
 
 use std::collections::VecDeque;
 
@@ -204,6 +207,8 @@ pub enum Input {
     NotTaken,
     /// The program says how it is, in a line for people; empty: nothing to say.
     Said(String),
+    /// The secrets of the next start are there, or cannot be had anew.
+    Renewed,
     /// Time passed.
     Tick,
 }
@@ -229,6 +234,8 @@ pub enum Action {
     Purged(Result<(), String>),
     /// Send this to the program's group and everything else that it started.
     Signal(Signal),
+    /// Ask for the secrets of the next start as they are now; then `Renewed`.
+    Renew,
     /// `Tick` at this moment; replaces the former one.
     Wake(Moment),
     /// Write down and say where the instance is.
@@ -252,6 +259,10 @@ pub struct Report {
     pub end: Option<End>,
 }
 
+/// How long a start waits for its secrets as they are now, when its keeper has some: a program that ran must not stay away
+/// because nobody can be asked.
+const RENEWED_WITHIN: Span = Span::seconds(5);
+
 /// The state of one keeper.
 #[derive(Clone, Debug)]
 pub struct Keep {
@@ -267,8 +278,10 @@ pub struct Keep {
     trouble: Option<String>,
     /// How the program is told of its life.
     telling: Telling,
-    /// Nothing is to be started, but this call made.
+    /// Nothing is to be run, but this call made.
     farewell: Option<Call>,
+    /// What it is started with has secrets in it.
+    renews: bool,
     /// The bucket changed since the program was placed.
     changed: bool,
     /// A purge was asked for while no program was there.
@@ -314,6 +327,8 @@ enum Life {
     Stopping(Moment),
     /// Started again at this moment.
     Waiting(Moment),
+    /// About to be started again: its secrets are asked for, and not waited for longer than until this moment.
+    Renewing(Moment),
     Over,
 }
 

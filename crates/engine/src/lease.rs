@@ -128,6 +128,7 @@ mod tests {
             sent_at: Moment(sent_at),
             ttl: Span::seconds(3),
             epochs: epochs.iter().map(|(name, epoch)| (bucket(name), Epoch(*epoch))).collect(),
+            traces: Vec::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod apply;
 pub mod artifact;
+pub mod asked;
 pub mod backend;
 pub mod change;
 pub mod command;
@@ -32,6 +33,7 @@ mod testing;
 
 pub use access::Access;
 pub use apply::apply;
+pub use asked::Asked;
 pub use change::Change;
 pub use command::{
     AccessCommand, AddItems, AddStatusLine, Admit, Apply, ApplyV1, ApplyV2, BeginRotation, BeginSubmit, Bind,

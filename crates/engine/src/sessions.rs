@@ -356,7 +356,8 @@ impl Sessions {
         let ttl = state.cluster.settings.lease.ttl;
         let answer = |waiting: Waiting| {
             let epochs = bound.remove(&waiting.node).unwrap_or_default();
-            (waiting.node, Acknowledged { boot: waiting.boot, sent_at: waiting.sent_at, ttl, epochs })
+            let Waiting { node, boot, sent_at } = waiting;
+            (node, Acknowledged { boot, sent_at, ttl, epochs, traces: Vec::new() })
         };
         round.into_iter().map(answer).collect()
     }

@@ -11,6 +11,7 @@ use sheaf_model::{
 };
 
 use crate::access::Access;
+use crate::asked::Asked;
 use crate::backend::Backend;
 use crate::change::Change;
 use crate::command::Reply;
@@ -213,6 +214,8 @@ pub struct Request {
     pub at: Timestamp,
     /// The answer.
     pub reply: Reply,
+    /// What it asked for; none: not known, so that whatever comes under its id is taken for a repetition.
+    pub asked: Option<Asked>,
 }
 
 /// Everything that the cluster has agreed on.

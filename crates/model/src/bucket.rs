@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{BucketName, ModuleRef, NodeListRules, Revision, Span};
 
@@ -76,17 +76,8 @@ pub struct Json(String);
 impl Json {
     /// Canonical text of `value`; equal values give equal texts.
     pub fn new(value: &serde_json::Value) -> Self {
-        fn sorted(value: &serde_json::Value) -> serde_json::Value {
-            match value {
-                serde_json::Value::Object(map) => {
-                    let ordered: BTreeMap<_, _> = map.iter().map(|(k, v)| (k.clone(), sorted(v))).collect();
-                    serde_json::Value::Object(ordered.into_iter().collect())
-                }
-                serde_json::Value::Array(items) => items.iter().map(sorted).collect(),
-                other => other.clone(),
-            }
-        }
-        Self(sorted(value).to_string())
+        let text = serde_json::to_string(&Sorted(value));
+        Self(text.expect("a value is always text: the keys of its objects are"))
     }
 
     /// The canonical text.
@@ -97,6 +88,23 @@ impl Json {
     /// The value; `null` if the text came from elsewhere and is no JSON.
     pub fn value(&self) -> serde_json::Value {
         serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+/// A value that is written with the keys of every object sorted.
+struct Sorted<'a>(&'a serde_json::Value);
+
+impl Serialize for Sorted<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            serde_json::Value::Object(map) => {
+                let mut entries: Vec<_> = map.iter().collect();
+                entries.sort_unstable_by_key(|(key, _)| *key);
+                serializer.collect_map(entries.into_iter().map(|(key, value)| (key, Sorted(value))))
+            }
+            serde_json::Value::Array(items) => serializer.collect_seq(items.iter().map(Sorted)),
+            other => other.serialize(serializer),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod word;
 mod write;
 
 use std::collections::BTreeMap;
+use std::io;
 
 use serde_json::Value;
 
@@ -224,10 +225,15 @@ fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
         defects.push(defect);
         return None;
     };
-    let length = value.to_string().len();
+    let length = length(value);
     if length > DOCUMENT_MAX {
         let problem = format!("the document has {length} bytes, more than {}", Bytes(DOCUMENT_MAX as u64));
         defects.push(Defect::new("", problem, "less in it"));
+        return None;
+    }
+    if is_deeper(value, text::DEPTH_MAX) {
+        let problem = format!("nested deeper than {}", text::DEPTH_MAX);
+        defects.push(Defect::new("", problem, "less nesting"));
         return None;
     }
     match fields.get("kind") {
@@ -275,13 +281,45 @@ fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
     None
 }
 
+/// Whether mappings and lists stand in one another more than `most` deep.
+pub fn is_deeper(value: &Value, most: usize) -> bool {
+    let inner = |inner: &Value| is_deeper(inner, most - 1);
+    match value {
+        Value::Array(items) => most == 0 || items.iter().any(inner),
+        Value::Object(map) => most == 0 || map.values().any(inner),
+        _ => false,
+    }
+}
+
+/// How many bytes a value has as text.
+fn length(value: &Value) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Infallible: it only counts.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
 /// Adds what makes no sense, but for fields that could not be read and so stand at a default of ours.
 fn add(defects: &mut Vec<Defect>, more: Vec<Defect>) {
     let within = |inner: &str, outer: &str| {
         inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
     let related = |a: &Defect, b: &Defect| within(&a.path, &b.path) || within(&b.path, &a.path);
+    // Each is compared with each, and nobody reads more.
+    defects.truncate(DEFECTS_MAX + 1);
+    let more = more.into_iter().take(DEFECTS_MAX + 1);
     let more: Vec<Defect> =
-        more.into_iter().filter(|defect| !defects.iter().any(|known| related(known, defect))).collect();
+        more.filter(|defect| !defects.iter().any(|known| related(known, defect))).collect();
     defects.extend(more);
 }

@@ -6,8 +6,8 @@
 //! (finite work, with [`ranges`], [`selector`], [`fingerprint`], [`backend`]), [`node`],
 //! [`queue`] and [`verdict`] (what nodes say), [`binding`] and [`instance`] (what was decided and what runs), [`object`]
 //! (what modules keep), [`secret`] (what they must know), [`access`] (who may do what), [`event`] (what happened), [`sink`] (who is told), [`settings`], [`session`] and [`watch`] (what agents and the control
-//! plane say to each other),
-//! [`view`] and [`query`] (answers), and [`document`] (what people write, and everything that can be wrong with it).
+//! plane say to each other), [`trace`] (what follows from what),
+//! [`view`] and [`query`] (answers), [`redact`] (what of a text may leave the cluster), and [`document`] (what people write, and everything that can be wrong with it).
 //!
 //! ```text
 //!  document ──parse──► PutBucket, ModuleSpec        view ◄──made from── Node, Binding, Instance, Event
@@ -39,6 +39,7 @@ pub mod object;
 pub mod query;
 pub mod queue;
 pub mod ranges;
+pub mod redact;
 pub mod rule;
 pub mod secret;
 pub mod selector;
@@ -47,6 +48,7 @@ pub mod settings;
 pub mod sink;
 pub mod template;
 pub mod time;
+pub mod trace;
 pub mod trial;
 pub mod verdict;
 pub mod version;
@@ -92,6 +94,7 @@ pub use object::{
 pub use query::{Cell, QueryEnd, QueryPart, QueryView};
 pub use queue::{FullQueues, Queue};
 pub use ranges::{Ranges, Run, RunMap};
+pub use redact::{REDACTED, first_lines, redacted};
 pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError, glob_matches};
 pub use secret::{KeyId, SEAL_TAG, SECRET_MAX, SECRETS_MAX, Sealed, SecretError, SecretValue};
 pub use selector::Selector;
@@ -105,6 +108,7 @@ pub use template::{
     TemplateSet,
 };
 pub use time::{Moment, Span, Timestamp};
+pub use trace::{NoTraceContext, TraceContext, Traced};
 pub use trial::Trial;
 pub use verdict::{Gate, GateOutcome, Verdict};
 pub use version::version;

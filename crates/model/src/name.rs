@@ -279,6 +279,32 @@ mod tests {
         assert!(BucketName::new(&format!("/{}", "a".repeat(BUCKET_NAME_MAX))).is_err());
     }
 
+    /// Names are shown on pages and in terminals, stand in commands, and are names of files.
+    #[test]
+    fn no_name_holds_markup_or_control_characters_or_leads_elsewhere() {
+        type Check = fn(&str) -> bool;
+        let checks: [(&str, Check); 9] = [
+            ("bucket", |text| BucketName::new(&format!("/{text}")).is_ok()),
+            ("module", |text| ModuleName::new(text).is_ok()),
+            ("node", |text| NodeName::new(text).is_ok()),
+            ("version", |text| ModuleVersion::new(text).is_ok()),
+            ("file", |text| FileName::new(text).is_ok()),
+            ("secret", |text| SecretName::new(text).is_ok()),
+            ("token", |text| TokenName::new(text).is_ok()),
+            ("job", |text| JobName::new(text).is_ok()),
+            ("backend", |text| BackendName::new(text).is_ok()),
+        ];
+        let bad = ["<b>", "a<b", "a>b", "a&b", "a\"b", "a'b", "a`b", "a$b", "a\u{1b}[2J", "a\0b", "a\nb"];
+        for (what, is_good) in checks {
+            assert!(is_good("a-1"), "{what}");
+            for text in bad {
+                assert!(!is_good(text), "{what} {text:?}");
+            }
+            // A version is no part of a path.
+            assert!(what == "version" || !["..", ".", "a/../.."].into_iter().any(is_good), "{what}");
+        }
+    }
+
     #[test]
     fn versions_order_by_number_and_pre_releases_come_first() {
         let order = ["1.2-rc1", "1.2", "1.9.0", "1.10.0", "2.0.0", "10.0"];

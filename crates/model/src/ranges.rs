@@ -7,11 +7,25 @@ use serde::{Deserialize, Serialize};
 
 /// Consecutive numbers, both ends included; never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Written")]
 pub struct Run {
     /// The first.
     pub first: u32,
     /// The last; not below the first.
     pub last: u32,
+}
+
+/// A run as it is written. Bytes that are damaged, or of somebody who wants harm, may have it the wrong way round.
+#[derive(Deserialize)]
+struct Written {
+    first: u32,
+    last: u32,
+}
+
+impl From<Written> for Run {
+    fn from(Written { first, last }: Written) -> Self {
+        Self::new(first, last)
+    }
 }
 
 impl Run {
@@ -333,6 +347,18 @@ mod tests {
             let bytes = postcard::to_stdvec(&one).unwrap();
             prop_assert_eq!(postcard::from_bytes::<Ranges>(&bytes).unwrap(), one);
         }
+    }
+
+    #[test]
+    fn what_is_written_the_wrong_way_round_is_a_run_all_the_same() {
+        let bytes = postcard::to_stdvec(&(7_u32, 3_u32)).unwrap();
+        assert_eq!(postcard::from_bytes::<Run>(&bytes), Ok(Run::new(3, 7)));
+        let bytes = postcard::to_stdvec(&[(7_u32, 3_u32), (u32::MAX, 0), (5, 5)][..]).unwrap();
+        let all: Ranges = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(all.len(), 1 << 32);
+        assert_eq!(serde_json::from_str::<Run>(r#"{"first":9,"last":1}"#).unwrap(), Run::new(1, 9));
+        let bytes = postcard::to_stdvec(&Run::new(3, 7)).unwrap();
+        assert_eq!(postcard::from_bytes::<Run>(&bytes), Ok(Run::new(3, 7)), "as it always was");
     }
 
     #[test]

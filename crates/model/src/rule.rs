@@ -41,8 +41,14 @@ pub struct NodeListRules(pub Vec<NodeRule>);
 
 /// Longest rule in bytes.
 pub const RULE_MAX: usize = 1000;
+/// Most rules of a bucket or a job.
+pub const RULES_MAX: usize = 1_000;
+/// Most of them that are expressions: each takes its memory on every node.
+pub const EXPRESSIONS_MAX: usize = 64;
 /// How much memory a compiled expression may take, for its program and again for its cache.
-const REGEX_MAX: usize = 1 << 20;
+const REGEX_MAX: usize = 512 << 10;
+/// The same for one that was registered when it was more.
+const STORED_MAX: usize = 1 << 20;
 
 /// Why a text is no rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -143,7 +149,7 @@ fn parse_regex(text: &str, start: usize) -> Result<Pattern, (usize, String, Stri
         }
         flags.push(c);
     }
-    match build_regex(&source, &flags) {
+    match build_regex(&source, &flags, REGEX_MAX) {
         Ok(_) => Ok(Pattern::Regex { source, flags }),
         Err(error) => {
             let (offset, problem, remedy) = explain(&error);
@@ -154,14 +160,14 @@ fn parse_regex(text: &str, start: usize) -> Result<Pattern, (usize, String, Stri
     }
 }
 
-fn build_regex(source: &str, flags: &str) -> Result<Regex, regex::Error> {
+fn build_regex(source: &str, flags: &str, most: usize) -> Result<Regex, regex::Error> {
     RegexBuilder::new(source)
         .case_insensitive(flags.contains('i'))
         .ignore_whitespace(flags.contains('x'))
         .dot_matches_new_line(flags.contains('s'))
         .multi_line(flags.contains('m'))
-        .size_limit(REGEX_MAX)
-        .dfa_size_limit(REGEX_MAX)
+        .size_limit(most)
+        .dfa_size_limit(most)
         .nest_limit(50)
         .build()
 }
@@ -192,8 +198,11 @@ fn explain(error: &regex::Error) -> (Option<usize>, String, String) {
 }
 
 impl NodeListRules {
-    /// Reads all rules; the errors come with the index of their rule, all of them at once.
+    /// Reads all rules; the errors come with the index of their rule, all of them at once. None of too many is read.
     pub fn parse<T: AsRef<str>>(texts: &[T]) -> Result<Self, Vec<(usize, RuleError)>> {
+        if let Some(many) = too_many(texts.iter().map(|text| text.as_ref())) {
+            return Err(vec![many]);
+        }
         let mut rules = Vec::new();
         let mut errors = Vec::new();
         for (index, text) in texts.iter().enumerate() {
@@ -218,7 +227,7 @@ impl NodeListRules {
             labels: rule.labels,
             matcher: match &rule.pattern {
                 Pattern::Glob(glob) => Matcher::Glob(glob.clone()),
-                Pattern::Regex { source, flags } => match build_regex(source, flags) {
+                Pattern::Regex { source, flags } => match build_regex(source, flags, STORED_MAX) {
                     Ok(regex) => Matcher::Regex(regex),
                     Err(error) => Matcher::Broken(explain(&error).1),
                 },
@@ -226,6 +235,26 @@ impl NodeListRules {
         };
         CompiledRules(self.0.iter().map(compiled).collect())
     }
+}
+
+/// The first rule that is one too many, with its index. Counts; reads none of them.
+pub(crate) fn too_many<'a>(texts: impl Iterator<Item = &'a str>) -> Option<(usize, RuleError)> {
+    let mut expressions = 0;
+    for (index, text) in texts.enumerate() {
+        let pattern = text.strip_prefix(['+', '-']).unwrap_or(text);
+        let pattern = pattern.strip_prefix('$').unwrap_or(pattern);
+        expressions += usize::from(pattern.starts_with('/'));
+        let problem = if index >= RULES_MAX {
+            format!("there are more than {RULES_MAX} rules")
+        } else if expressions > EXPRESSIONS_MAX {
+            format!("there are more than {EXPRESSIONS_MAX} expressions among the rules")
+        } else {
+            continue;
+        };
+        let remedy = "fewer rules: a glob or a label selects any number of nodes".to_owned();
+        return Some((index, RuleError { rule: text.to_owned(), position: 1, problem, remedy }));
+    }
+    None
 }
 
 /// Rules ready to be checked against any number of nodes. Globs cost a copy; expressions cost far more, so a

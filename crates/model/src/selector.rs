@@ -1,5 +1,6 @@
 //! Selectors: which subtasks of a job a verb is about, as people write it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -17,12 +18,20 @@ enum Part {
     Last,
 }
 
+/// Most parts of one.
+const PARTS_MAX: usize = 1_000;
+
 const REMEDY: &str = "like 7, 1-10, 1-10:2, failed or last; several with commas between";
 
 impl FromStr for Selector {
     type Err = MeasureError;
 
     fn from_str(text: &str) -> Result<Self, MeasureError> {
+        if text.split(',').nth(PARTS_MAX).is_some() {
+            let problem = format!("{} has more than {PARTS_MAX} parts", quoted(text));
+            let remedy = "ranges like 1-1000 instead of single numbers, or a condition".to_owned();
+            return Err(MeasureError { problem, remedy });
+        }
         text.split(',').map(|part| read(part.trim())).collect::<Result<_, _>>().map(Self)
     }
 }
@@ -65,10 +74,15 @@ impl Selector {
     pub fn select(&self, count: u32, of: impl Fn(SubtaskState) -> Ranges) -> Ranges {
         let mut all = Ranges::default();
         let Some(whole) = Run::first_of(count) else { return all };
+        let mut states = BTreeSet::new();
         for part in &self.0 {
             match part {
                 Part::Last => all.insert(Run::one(whole.last)),
-                Part::In(state) => of(*state).runs().for_each(|run| all.insert(run)),
+                Part::In(state) if states.insert(*state) => {
+                    of(*state).runs().for_each(|run| all.insert(run));
+                }
+                // What is named twice is asked for once.
+                Part::In(_) => {}
                 Part::Numbers { run, step } => {
                     let Some(run) = run.overlap(whole) else { continue };
                     if *step == 1 {
@@ -81,6 +95,19 @@ impl Selector {
             }
         }
         all
+    }
+
+    /// In how many runs stands at most what is named by number, of a job of `count` subtasks: what selecting it costs.
+    pub fn runs(&self, count: u32) -> u64 {
+        let whole = Run::first_of(count);
+        let named = self.0.iter().map(|part| match part {
+            Part::Numbers { run, step } => {
+                let within = whole.and_then(|whole| run.overlap(whole));
+                within.map_or(0, |run| if *step == 1 { 1 } else { run.len().div_ceil(u64::from(*step)) })
+            }
+            Part::In(_) | Part::Last => 1,
+        });
+        named.sum()
     }
 
     /// The highest number that is named; for who wants to say that a job has none such.
@@ -133,6 +160,24 @@ mod tests {
             assert_eq!(selector.to_string().parse(), Ok(selector));
         }
         assert_eq!("1-3,50,last".parse::<Selector>().expect("two").highest(), Some(50));
+    }
+
+    #[test]
+    fn what_selecting_costs_is_known_before() {
+        let runs = |text: &str| text.parse::<Selector>().expect(text).runs(10_000_000);
+        assert_eq!(runs("7,1-10,failed,last,1-4294967295"), 5);
+        assert_eq!(runs("0-9999999:2"), 5_000_000);
+        assert_eq!(runs("0-4294967295:3,0-9:4294967295"), 3_333_334 + 1);
+        assert_eq!(runs("10000000"), 0, "the job does not have it");
+        let asked = std::cell::Cell::new(0);
+        let many: Selector = ["failed"; PARTS_MAX].join(",").parse().expect("as many as may be");
+        many.select(10, |_| {
+            asked.set(asked.get() + 1);
+            Ranges::default()
+        });
+        assert_eq!(asked.get(), 1, "each state is asked for once");
+        let error = ["1"; PARTS_MAX + 1].join(",").parse::<Selector>().expect_err("one too many");
+        assert!(error.problem.ends_with("… has more than 1000 parts"), "{error}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Artifact, Attempt, AttemptEnd, BackendName, BootId, BucketName, BucketSpec, ClusterId, Epoch, Facts,
     Incarnation, Instance, JobId, JobSpec, Json, Load, ModuleSpec, Moment, NodeId, NodeKey, Revision, Sealed,
-    SecretName, Span, Verdict,
+    SecretName, Span, Traced, Verdict,
 };
 
 /// From an agent to the leader.
@@ -248,4 +248,7 @@ pub struct Acknowledged {
     pub ttl: Span,
     /// What the applied state binds to this node and the leader has not fenced. What is not named is not prolonged.
     pub epochs: Vec<(BucketName, Epoch)>,
+    /// What changed buckets since the acknowledgement before, where a trace is kept of it. For telemetry alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traces: Vec<Traced>,
 }

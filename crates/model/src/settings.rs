@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::job::SUBTASKS_MAX;
+use crate::measure::quoted;
 use crate::{Defect, Span};
 
 /// The longest lease, and what belongs to it.
@@ -333,14 +334,18 @@ impl Setting {
                 let number = value.parse().map(Voters::Fixed).ok();
                 let voters = if value == "auto" { Some(Voters::Auto) } else { number };
                 Self::Voters(voters.ok_or_else(|| {
-                    Defect::new(key, format!("{value:?} is no number of voters"), "auto, 1, 3, 5 or 7")
+                    Defect::new(
+                        key,
+                        format!("{} is no number of voters", quoted(value)),
+                        "auto, 1, 3, 5 or 7",
+                    )
                 })?)
             }
             "repair.after" => Self::RepairAfter(span()?),
             "repair.spread" => Self::RepairSpread((!value.is_empty()).then(|| value.to_owned())),
             "jobs.max_subtasks" => Self::MaxSubtasks(value.parse().map_err(|_| {
                 let remedy = format!("a whole number from 1 to {SUBTASKS_MOST}");
-                Defect::new(key, format!("{value:?} is no number of subtasks"), remedy)
+                Defect::new(key, format!("{} is no number of subtasks", quoted(value)), remedy)
             })?),
             _ => {
                 let names: Vec<&str> =
@@ -367,7 +372,11 @@ fn range(path: &str, value: Span, least: Span, most: Span) -> Option<Defect> {
 
 fn span(key: &str, value: &str) -> Result<Span, Defect> {
     value.parse::<Span>().map_err(|_| {
-        Defect::new(key, format!("{value:?} is no duration"), "a number with a unit, like 500ms, 3s or 1m")
+        Defect::new(
+            key,
+            format!("{} is no duration", quoted(value)),
+            "a number with a unit, like 500ms, 3s or 1m",
+        )
     })
 }
 

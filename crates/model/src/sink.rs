@@ -324,7 +324,9 @@ pub fn host_and_port(text: &str, default: u16) -> Option<(String, u16)> {
     };
     let named = text.starts_with('[') || (!host.is_empty() && host.len() <= 253 && host.chars().all(plain));
     let port = match port {
-        Some(port) => port.parse().ok()?,
+        // Digits alone: a sign would be read, too.
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => port.parse().ok()?,
+        Some(_) => return None,
         None => default,
     };
     (named && port > 0).then(|| (host.to_owned(), port))
@@ -401,6 +403,7 @@ mod tests {
             "https://:1/",
             "https://h:0/",
             "https://h:99999/",
+            "https://h:+80/",
             "https://u:hunter2@h/",
             "https://h/a b",
             "https://h/\r\nX: y",

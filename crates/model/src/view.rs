@@ -374,6 +374,21 @@ pub struct ClusterStatus {
     pub message: String,
     /// Calls and nodes must say who they are; without it whoever reaches the port may do everything.
     pub secured: bool,
+    /// Who asks, as its token says; none: it shows none, or nothing is secured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asker: Option<Asker>,
+}
+
+/// Who asks and what it may do, in `cluster status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the words of the document")]
+pub struct Asker {
+    /// Of its token.
+    pub name: String,
+    /// viewer, operator or admin.
+    pub role: String,
+    /// Of the buckets that it may change; empty: all that its role may.
+    pub prefix: String,
 }
 
 /// What a snapshot is of: the head of its file, and `cluster snapshot inspect`.

@@ -77,12 +77,13 @@ pub trait Module: Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// The bucket was deleted; the end follows.
+    /// The bucket was deleted; the end follows. Where it did not run just then a process is started that is told nothing else
+    /// after [`Module::on_init`].
     fn on_delete(&self) -> impl Future<Output = Result<(), Failure>> + Send {
         ready(Ok(()))
     }
 
-    /// The bucket leaves this node for good; the end follows.
+    /// The bucket leaves this node for good; the end follows. Also in a process of its own, as [`Module::on_delete`].
     fn on_decommission(&self) -> impl Future<Output = Result<(), Failure>> + Send {
         ready(Ok(()))
     }

@@ -12,12 +12,12 @@ use sheaf_engine::job::step::Transitions;
 use sheaf_engine::job::submit::{Items, Submit};
 use sheaf_engine::sink::Sink;
 use sheaf_engine::{
-    Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Request, Rollout, Secret,
+    Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Reply, Request, Rollout, Secret,
 };
 use sheaf_model::{
     AuthorityRecord, AuthorityStage, Binding, ClusterEpoch, ClusterId, Digest, Drain, Facts, Instance,
-    JobSettings, ModuleSpecV1, ModuleSpecV2, Node, NodeId, NodeKey, NodeStatus, ObjectValue, Repair, Residue,
-    Revision, Settings, Timestamp, TokenRecord,
+    JobSettings, ModuleSpecV1, ModuleSpecV2, Node, NodeId, NodeKey, NodeStatus, ObjectValue, Repair,
+    RequestId, Residue, Revision, Settings, Timestamp, TokenRecord,
 };
 
 /// A type whose encoding lies on disk.
@@ -65,7 +65,7 @@ first_version!(
     Binding,
     Residue,
     Instance,
-    Request,
+    RequestV1,
     Release,
     Object,
     Pushed,
@@ -105,6 +105,24 @@ impl Stored for AuthorityRecord {
         let AuthorityRecordV1 { fingerprint, certificate, revision, added_at } = previous;
         let (stage, bridge) = (AuthorityStage::Issues, None);
         Self { fingerprint, certificate, revision, added_at, stage, bridge }
+    }
+}
+
+/// A request of which it was not kept what it asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RequestV1 {
+    id: RequestId,
+    revision: Revision,
+    at: Timestamp,
+    reply: Reply,
+}
+
+impl Stored for Request {
+    const VERSION: u8 = 2;
+    type Previous = RequestV1;
+    fn from_previous(previous: RequestV1) -> Self {
+        let RequestV1 { id, revision, at, reply } = previous;
+        Self { id, revision, at, reply, asked: None }
     }
 }
 

@@ -85,7 +85,7 @@ impl Rows<'_> {
         self.of_job("DELETE FROM job_attempts WHERE job_id = ?", id)
     }
 
-    fn of_job(&self, sql: &str, id: JobId) -> Result<(), StoreError> {
+    fn of_job(&self, sql: &'static str, id: JobId) -> Result<(), StoreError> {
         self.run(sql, &[&id.0.cast_signed()])
     }
 

@@ -3,9 +3,10 @@
 //! Numbers are unsigned in the model and signed in SQLite. They are stored bit by bit, so that keys stay distinct; they
 //! order as they should below 2^63, which no counter here reaches.
 
+use std::cell::RefCell;
 use std::path::Path;
 
-use rusqlite::{Connection, ToSql, params};
+use rusqlite::{CachedStatement, Connection, ToSql, params};
 use serde::Serialize;
 use sheaf_engine::backend::Backend;
 use sheaf_engine::sink::Sink;
@@ -33,6 +34,8 @@ pub(crate) struct Rows<'t> {
     hour: Option<i64>,
     /// See [`Grants`].
     pub(crate) grants: &'t mut Grants,
+    /// Statements of this transaction, each with its text: it is looked up and put back once, and not for every row.
+    statements: RefCell<Vec<(&'static str, CachedStatement<'t>)>>,
 }
 
 /// Hours since 1970.
@@ -42,7 +45,8 @@ pub(crate) fn hour(at: Timestamp) -> i64 {
 
 impl<'t> Rows<'t> {
     pub(crate) fn new(db: &'t Connection, path: &'t Path, grants: &'t mut Grants) -> Self {
-        Self { db, path, body: Vec::new(), events: 0, touched: 0, hour: None, grants }
+        let statements = RefCell::default();
+        Self { db, path, body: Vec::new(), events: 0, touched: 0, hour: None, grants, statements }
     }
 
     /// How many events were added.
@@ -107,12 +111,25 @@ impl<'t> Rows<'t> {
         }
     }
 
-    pub(crate) fn run(&self, sql: &str, values: &[&dyn ToSql]) -> Result<(), StoreError> {
-        let done = self.db.prepare_cached(sql).and_then(|mut statement| statement.execute(values));
-        done.map(drop).map_err(StoreError::sqlite("write to", self.path))
+    pub(crate) fn run(&self, sql: &'static str, values: &[&dyn ToSql]) -> Result<(), StoreError> {
+        self.execute(sql, values).map(drop)
     }
 
-    fn gone(&self, sql: &str, name: &BucketName) -> Result<(), StoreError> {
+    /// Runs a statement; how many rows it touched.
+    fn execute(&self, sql: &'static str, values: &[&dyn ToSql]) -> Result<usize, StoreError> {
+        let failed = StoreError::sqlite("write to", self.path);
+        let mut statements = self.statements.borrow_mut();
+        // By its place in memory, which is enough: one that is found nowhere is prepared once more.
+        if let Some((_, statement)) = statements.iter_mut().find(|(known, _)| std::ptr::eq(*known, sql)) {
+            return statement.execute(values).map_err(failed);
+        }
+        let mut statement = self.db.prepare_cached(sql).map_err(&failed)?;
+        let touched = statement.execute(values).map_err(failed);
+        statements.push((sql, statement));
+        touched
+    }
+
+    fn gone(&self, sql: &'static str, name: &BucketName) -> Result<(), StoreError> {
         self.run(sql, &[&name.as_str()])
     }
 
@@ -414,10 +431,9 @@ impl<'t> Rows<'t> {
 
     /// An event never changes: one that is there already stays, and is not counted again.
     fn event(&mut self, event: &Event) -> Result<(), StoreError> {
-        let failed = StoreError::sqlite("write to", self.path);
-        let sql = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let added = self.db.prepare_cached(sql).and_then(|mut statement| {
-            statement.execute(params![
+        let added = self.execute(
+            "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
                 event.revision.0.cast_signed(),
                 event.n,
                 event.at.0.cast_signed(),
@@ -428,9 +444,9 @@ impl<'t> Rows<'t> {
                 event.before,
                 event.after,
                 event.message,
-            ])
-        });
-        self.events += added.map_err(failed)? as u64;
+            ],
+        )?;
+        self.events += added as u64;
         let hour = hour(event.at);
         if self.hour.replace(hour) == Some(hour) {
             // Revisions only grow within a batch, so the first event of the hour was the lowest.

@@ -26,6 +26,8 @@ impl Store {
             rows.put(change)?;
         }
         let (events, touched) = (rows.events().cast_signed(), rows.touched);
+        // Its statements go back to the connection.
+        drop(rows);
         let meta = |sql: &str, value: &dyn rusqlite::ToSql| {
             transaction.prepare_cached(sql).and_then(|mut sql| sql.execute([value])).map_err(&failed)
         };

@@ -3,11 +3,14 @@
 import { change } from "./api.js";
 import { el, show } from "./dom.js";
 
+// After the last key what was typed is looked at.
+const TYPED = 300;
+
 /**
  * Asks before something is done. `consequence(values)` gives what would come of it (elements; may ask the node),
- * `fields` are inputs `{ name, label, value, type }`, `act(values)` does it.
+ * `fields` are inputs `{ name, label, value, type }`, `act(values)` does it. `stays`: what came of it is shown there.
  */
-export function confirm({ title, verb, danger, fields = [], consequence, act, done }) {
+export function confirm({ title, verb, danger, fields = [], consequence, act, done, stays }) {
   const inputs = fields.map((field) => [field, input(field)]);
   const values = () => Object.fromEntries(inputs.map(([field, element]) =>
     [field.name, field.type === "checkbox" ? element.checked : element.value.trim()]));
@@ -36,17 +39,28 @@ export function confirm({ title, verb, danger, fields = [], consequence, act, do
     lines, shown, failed, el("div", { class: "acts" }, close, sure));
   const dialog = el("dialog", { "aria-label": title }, el("h2", null, title), form);
   async function run() {
+    // By Enter, before it could be seen what comes of it.
+    if (sure.disabled) return;
     sure.disabled = true;
+    show(failed);
     try {
       await act(values());
-      dialog.close();
+      if (stays) {
+        show(close, "Close");
+        sure.disabled = false;
+      } else {
+        dialog.close();
+      }
       done?.();
     } catch (error) {
       show(failed, error.message);
       sure.disabled = false;
     }
   }
-  form.addEventListener("change", look);
+  // What was typed and not looked at yet is not done.
+  let typed = null;
+  form.addEventListener("input", () => { sure.disabled = true; clearTimeout(typed); typed = setTimeout(look, TYPED); });
+  form.addEventListener("change", () => { clearTimeout(typed); look(); });
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();

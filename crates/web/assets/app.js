@@ -1,7 +1,9 @@
 // The shell: which page is shown, when it looks again, and whether the node can be reached.
 //
-//   address (#/PAGE?NAME=VALUE) ──► page.open(main, params) ──► { refresh, close }
-//   events of the node, a clock ──► refresh: a hint, the page looks at everything anew
+//   address (#/PAGE?NAME=VALUE) ──► page.open(place, params) ──► { refresh, close }
+//   changes told by the node, a clock ──► refresh: a hint, the page looks at everything anew
+//
+// Each page draws into a place of its own: one that is still asking when another is opened draws where nobody looks.
 
 import { follow, logout, who } from "./api.js";
 import { el, href, show } from "./dom.js";
@@ -17,15 +19,18 @@ import * as jobs from "./jobs.js";
 import * as job from "./job.js";
 import * as subtask from "./subtask.js";
 import * as events from "./events.js";
+import * as sinks from "./sinks.js";
+import * as sink from "./sink.js";
 import * as search from "./search.js";
 
-const PAGES = { "": overview, affinity: matrix, nodes, node, buckets, bucket, jobs, job, subtask, events, search };
+const PAGES = { "": overview, affinity: matrix, nodes, node, buckets, bucket, jobs, job, subtask, events, sinks, sink, search };
 const NAVIGATION = [["", "Overview"], ["affinity", "Affinity"], ["nodes", "Nodes"], ["buckets", "Buckets"], ["jobs", "Jobs"],
-  ["events", "Events"], ["search", "Search"]];
-const BELONGS = { node: "nodes", bucket: "buckets", job: "jobs", subtask: "jobs" };
+  ["events", "Events"], ["sinks", "Sinks"], ["search", "Search"]];
+const BELONGS = { node: "nodes", bucket: "buckets", job: "jobs", subtask: "jobs", sink: "sinks" };
 // Not more often, however much happens; and at least so often, as load and verdicts make no events.
 const SOONEST = 1000;
 const LATEST = 5000;
+const SPREAD = 250;
 
 const main = document.getElementById("main");
 const where = document.getElementById("where");
@@ -35,12 +40,11 @@ const navigation = document.getElementById("pages");
 let shown = null;
 let current = null;
 let session = null;
+let unfollow = null;
 let live = "starting";
 let seen = Date.now();
 let due = null;
 let looked = 0;
-let busy = false;
-let waiting = false;
 let asking = false;
 
 function place() {
@@ -51,7 +55,9 @@ function place() {
 }
 
 function head() {
-  show(where, session ? el("span", null, `on ${session.node}`) : null,
+  const known = session?.asker;
+  const rights = known ? `${known.name} (${known.role}${known.prefix ? ` on ${known.prefix}` : ""}) ` : "";
+  show(where, session ? el("span", null, `${rights}on ${session.node}`) : null,
     session?.logged_in ? el("button", { type: "button", onclick: leave }, "Log out") : null,
     live === "ready" ? el("span", { class: "state good" }, el("i", { "aria-hidden": "true" }, "●"), "live") : state(live));
   const here = current === null ? null : BELONGS[current] ?? current;
@@ -64,26 +70,33 @@ function say(text) {
   show(notice, text);
 }
 
-async function go() {
-  const { name, params } = place();
-  // The skip link, not a page.
-  if (location.hash && !location.hash.startsWith("#/")) return;
+/** Ends the page that is shown, with what it asks, and gives a place for another. */
+function clear() {
   shown?.close?.();
   shown = null;
+  document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
+  const fresh = el("div", { class: "page" });
+  main.replaceChildren(fresh);
+  return fresh;
+}
+
+function go() {
+  if (asking || !session) return;
+  const { name, params } = place();
   const page = PAGES[name];
   current = page ? name : null;
-  main.replaceChildren();
+  const fresh = clear();
   window.scrollTo(0, 0);
   head();
   if (!page) {
     document.title = "Sheaf";
-    show(main, el("h1", null, "There is no such page"), el("p", null, el("a", { href: "#/" }, "To the overview")));
+    show(fresh, el("h1", null, "There is no such page"), el("p", null, el("a", { href: "#/" }, "To the overview")));
     return;
   }
   document.title = `${page.title(params)} – Sheaf`;
-  show(main, el("p", { class: "quiet" }, "Loading …"));
-  shown = page.open(main, params, { again: soon });
-  await look();
+  show(fresh, el("p", { class: "quiet" }, "Loading …"));
+  shown = page.open(fresh, params, { again: soon });
+  look();
 }
 
 /** Has the page look again, soon. */
@@ -95,80 +108,135 @@ function soon() {
 async function look() {
   clearTimeout(due);
   due = null;
-  if (busy) {
-    waiting = true;
+  const page = shown;
+  if (!page) return;
+  if (page.busy) {
+    page.waiting = true;
     return;
   }
-  busy = true;
-  const page = shown;
+  page.busy = true;
   looked = Date.now();
   try {
-    await page?.refresh();
+    await page.refresh();
     if (page === shown) {
       seen = Date.now();
       say("");
     }
   } catch (error) {
-    if (page === shown && error.name !== "AbortError") trouble(error);
+    if (page === shown) trouble(error);
   }
-  busy = false;
-  if (waiting || page !== shown) {
-    waiting = false;
+  page.busy = false;
+  if (page.waiting && page === shown) {
+    page.waiting = false;
     soon();
   }
 }
 
 /** Whoever looks has to log in first; then everything begins anew. */
-function enter() {
+function enter(why) {
   if (asking) return;
   asking = true;
-  shown?.close?.();
-  shown = null;
+  unfollow?.();
+  unfollow = null;
+  live = "logged out";
+  const fresh = clear();
+  document.title = "Log in – Sheaf";
+  current = null;
+  session = { ...session, logged_in: false, asker: null };
   say("");
-  login.ask(main, () => { asking = false; know(); go(); });
+  head();
+  login.ask(fresh, why, () => { asking = false; begin(); });
 }
 
 function leave() {
-  logout().then(() => { know(); enter(); }, (error) => say(error.message));
-}
-
-function know() {
-  know();
+  logout().then(begin, (error) => say(error.message));
 }
 
 function trouble(error) {
   if (error.code === "unauthenticated") {
-    enter();
+    who(true).then((known) => { session = known; }, () => {}).then(() => enter(`You are logged out: ${error.message}.`));
     return;
   }
   const fixed = ["invalid", "not_found", "forbidden"].includes(error.code);
   if (fixed) {
     say("");
-    show(main, el("h1", null, error.code === "not_found" ? "Not found" : "Refused"), el("p", { class: "error" }, error.message));
+    show(clear(), el("h1", null, error.code === "not_found" ? "Not found" : "Refused"), el("p", { class: "error" }, error.message),
+      el("p", null, el("button", { type: "button", onclick: go }, "Look again")));
     return;
   }
   const since = new Date(seen).toLocaleTimeString();
-  say(`${error.message}. What is shown is from ${since}.`);
+  say(`${error.message ?? error}. What is shown is from ${since}.`);
 }
 
 function listen() {
-  follow("events", null, {
-    ready: () => { live = "ready"; head(); soon(); },
-    event: soon,
-    trouble: ({ error }) => { live = "trying"; head(); say(`${error.message}; trying again.`); },
+  unfollow?.();
+  let lost = false;
+  unfollow = follow("changes", null, {
+    ready: () => {
+      live = "ready";
+      head();
+      soon();
+      if (lost) renew();
+      lost = false;
+    },
+    // Not every page that is open asks in the same moment.
+    change: () => setTimeout(soon, Math.random() * SPREAD),
+    trouble: ({ error }) => {
+      lost = true;
+      live = "trying";
+      head();
+      say(`${error.message}; trying again.`);
+    },
     lost: (closed) => {
+      lost = true;
       live = closed ? "not answered" : "trying";
       head();
       soon();
-      // Refused, e.g. because too many look: the browser gives up, we do not.
-      if (closed) setTimeout(listen, LATEST);
     },
   });
 }
 
-window.addEventListener("hashchange", go);
+/** After the node was away: it may know nobody any more, and it may be another version, with other pages. */
+async function renew() {
+  try {
+    const before = session.version;
+    session = await who(true);
+    head();
+    if (session.secured && !session.logged_in) enter("The node was started again, and has forgotten who you are.");
+    else if (session.version !== before && !document.querySelector("dialog")) location.reload();
+  } catch {
+    // It is away again; the page says so.
+  }
+}
+
+async function begin() {
+  try {
+    session = await who(true);
+  } catch (error) {
+    say(`${error.message}.`);
+    setTimeout(begin, LATEST);
+    return;
+  }
+  say("");
+  if (session.secured && !session.logged_in) {
+    enter("");
+    return;
+  }
+  live = "starting";
+  go();
+  listen();
+}
+
+window.addEventListener("hashchange", () => {
+  go();
+  // Who goes on by keys goes on in the page, not behind it.
+  main.focus({ preventScroll: true });
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
 setInterval(() => { if (!document.hidden && Date.now() - looked >= LATEST) look(); }, SOONEST);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(); });
-go();
-listen();
-who().then((known) => { session = known; head(); }, () => {});
+head();
+begin();

@@ -1,19 +1,20 @@
 // One bucket: where it runs and why, every node and every gate, output, revisions, and what can be done with it.
 
-import { change, get } from "./api.js";
+import { change, get, may, page } from "./api.js";
 import { button, confirm, simple } from "./act.js";
 import { difference } from "./changes.js";
-import { card, el, facts, link, show, table } from "./dom.js";
+import { card, el, facts, link, show } from "./dom.js";
 import { eventColumns } from "./events.js";
-import { list } from "./list.js";
+import { list, parts } from "./list.js";
 import { logs } from "./logs.js";
 import { ago, bytes, count, look, many, state, tags } from "./words.js";
 
 export const title = (params) => params.get("name") ?? "Bucket";
 
-const TAIL = 100;
+const TAIL = 200;
+const GATES = ["local_config", "node_list_rules", "can_run_on_this_node"];
 
-export function open(main, params, { again }) {
+export function open(place, params, { again }) {
   const name = params.get("name") ?? "";
   const output = logs({ title: "Output", path: "bucket/logs", params: { name, follow: true, tail: TAIL } });
   const events = list({
@@ -21,90 +22,144 @@ export function open(main, params, { again }) {
     columns: eventColumns().filter((column) => column.title !== "Subject"),
     ask: () => ["event/list", { subject: name }], empty: "Nothing happened to it that is remembered.",
   });
-  // Which revision's difference is shown.
-  let opened = null;
-  const releases = list({
-    title: "Revisions", again, size: 10, keyOf: (row) => String(row.revision), empty: "It has no revisions that are remembered.",
-    ask: () => ["bucket/history", { name }],
-    columns: [
-      { title: "Revision", number: true, cell: (row) => count(row.revision) },
-      { title: "When", cell: (row) => ago(row.at) },
-      { title: "By", cell: (row) => row.actor },
-      { title: "Changed", text: true, cell: (row) => changed(row) },
-      { title: "", cell: (row) => (row === releases.rows()[0] ? el("span", { class: "quiet small" }, "present")
-        : button("Back to this …", () => rollback(name, row, releases.rows()[0], again))) },
-    ],
-  });
-  function changed(row) {
-    const rows = releases.rows();
-    const before = rows[rows.indexOf(row) + 1];
-    if (row.changed.length === 0) return el("span", { class: "quiet" }, before ? "nothing" : "the oldest here");
-    const open = opened === row.revision;
-    return [el("button", { type: "button", class: "plain", "aria-expanded": open ? "true" : "false",
-      onclick: () => { opened = open ? null : row.revision; again(); } }, `${open ? "▾" : "▸"} ${row.changed.join(", ")}`),
-    open && before ? difference(before.bucket, row.bucket) : null];
-  }
+  const revised = revisions(name, again);
+  const running = instances(again);
+  const gated = gates(again);
   return {
     async refresh() {
-      const [status, explained] = await Promise.all([get("bucket/status", { name }), get("bucket/explain", { name }), events.refresh(), releases.refresh()]);
-      show(main, head(status, explained, again), el("div", { class: "pair" }, about(status), decision(explained, status)), instances(status),
-        gates(explained), output.view(), releases.view(), events.view());
+      const [status, explained] = await Promise.all([get("bucket/status", { name }), get("bucket/explain", { name }), events.refresh(), revised.refresh()]);
+      show(place, head(status, again), el("div", { class: "pair" }, about(status), decision(explained, status)), running.view(status.instances),
+        gated.view(explained.nodes), output.view(status.instances.map((one) => one.node)), revised.view(), events.view());
     },
     close: () => output.close(),
   };
 }
 
-function head(status, explained, again) {
-  return el("div", { class: "title" },
-    el("div", null, el("div", { class: "crumb" }, link("buckets", null, "Buckets")), el("h1", null, status.name)), state(status.state),
-    el("span", { class: "quiet wrap" }, status.message), el("div", { class: "acts" }, acts(status, explained, again)));
+/** Its revisions: what each changed, how any two differ, and the way back to one. */
+function revisions(name, again) {
+  // Which revision's own change is shown, which two are compared, and what came before the last one of a page.
+  let opened = null;
+  let [from, to] = [null, null];
+  let whole = null;
+  const earlier = new Map();
+  const all = list({
+    title: "Revisions", again, size: 10, keyOf: (row) => String(row.revision), empty: "It has no revisions that are remembered.",
+    ask: () => ["bucket/history", { name }], above: compare,
+    columns: [
+      { title: "Revision", number: true, cell: (row) => count(row.revision) },
+      { title: "When", cell: (row) => ago(row.at) },
+      { title: "By", cell: (row) => row.actor },
+      { title: "Changed", text: true, cell: changed },
+      { title: "Document", cell: written },
+      { title: "", cell: (row) => {
+        if (all.isFirst() && row === all.rows()[0]) return el("span", { class: "quiet small" }, "present");
+        return may("bucket", name) ? button("Back to this …", () => rollback(name, row, again)) : null;
+      } },
+    ],
+  });
+  function before(row) {
+    const rows = all.rows();
+    return rows[rows.indexOf(row) + 1] ?? earlier.get(row.revision);
+  }
+  async function unfold(row) {
+    opened = opened === row.revision ? null : row.revision;
+    if (opened !== null && !before(row) && all.next()) {
+      const { rows } = await page("bucket/history", { name, limit: 1, after: all.next() });
+      if (rows.length > 0) earlier.set(row.revision, rows[0]);
+    }
+    again();
+  }
+  function changed(row) {
+    if (row.changed.length === 0) return el("span", { class: "quiet" }, before(row) || all.next() ? "nothing" : "the oldest here");
+    const open = opened === row.revision;
+    const last = open ? before(row) : null;
+    return [el("button", { type: "button", class: "plain", "aria-expanded": open ? "true" : "false", onclick: () => unfold(row) }, `${open ? "▾" : "▸"} ${row.changed.join(", ")}`),
+      last ? difference(last.bucket, row.bucket) : null];
+  }
+  function written(row) {
+    const open = whole === row.revision;
+    return [el("button", { type: "button", class: "plain nowrap", "aria-expanded": open ? "true" : "false", onclick: () => { whole = open ? null : row.revision; again(); } }, `${open ? "▾" : "▸"} all of it`),
+      open ? el("pre", { class: "small" }, JSON.stringify(row.bucket, null, 2)) : null];
+  }
+  function compare() {
+    const rows = all.rows() ?? [];
+    if (rows.length < 2) return null;
+    const of = (revision, otherwise) => rows.find((row) => row.revision === revision) ?? otherwise;
+    const [one, other] = [of(from, rows[1]), of(to, rows[0])];
+    const choose = (label, chosen, set) => el("label", null, `${label} `, el("select", { "data-key": rows.map((row) => row.revision).join(" "),
+      onchange: (event) => { set(Number(event.target.value)); again(); } },
+    rows.map((row) => el("option", { value: row.revision, selected: row === chosen }, `${row.revision}`))));
+    return el("div", { class: "inner" }, el("div", { class: "line" }, choose("From revision", one, (revision) => { from = revision; }),
+      choose("to", other, (revision) => { to = revision; })),
+    from === null && to === null ? null : difference(one.bucket, other.bucket));
+  }
+  return all;
 }
 
-function where(status) {
-  const on = status.instances.map((one) => one.node);
+function head(status, again) {
+  return el("div", { class: "title" },
+    el("div", null, el("div", { class: "crumb" }, link("buckets", null, "Buckets")), el("h1", null, status.name)), state(status.state),
+    el("span", { class: "quiet wrap" }, status.message), el("div", { class: "acts" }, acts(status, again)));
+}
+
+/** Where it runs, as it is now: what is shown may be from before. */
+async function where(name) {
+  const { instances } = await get("bucket/status", { name });
+  const on = instances.map((one) => one.node);
   return on.length === 0 ? "It runs nowhere now." : `It runs on ${on.length > 6 ? many(on.length, "node") : on.join(", ")} now.`;
 }
 
-function acts(status, explained, done) {
+function acts(status, done) {
   const { name, revision } = status;
+  if (!may("bucket", name)) return null;
   const body = { name, revision };
+  const act = (verb, path, told, danger) => button(`${verb} …`, () => simple({
+    title: `${verb} ${name}?`, verb: `${verb} it`, danger, done, path, body, text: told,
+  }), danger && verb !== "Suspend");
   const found = [];
   if (status.suspended || status.state === "quarantined") {
-    found.push(button("Resume …", () => simple({ title: `Resume ${name}?`, verb: "Resume it", done, path: "bucket/resume", body,
-      text: async () => status.multi_node ? "It starts on every available node." : "It is placed, and starts on one node." })));
+    found.push(act("Resume", "bucket/resume", async () => (status.multi_node ? "It starts on every available node." : "It is placed, and starts on one node.")));
   }
   if (!status.suspended) {
-    found.push(button("Suspend …", () => simple({ title: `Suspend ${name}?`, verb: "Suspend it", danger: true, done, path: "bucket/suspend", body,
-      text: async () => `${where(status)} It is stopped everywhere, and stays off until somebody resumes it.` })));
-    found.push(button("Restart …", () => simple({ title: `Restart ${name}?`, verb: "Restart it", done, path: "bucket/restart", body,
-      text: async () => `${where(status)} Each instance is stopped and started anew, all at once.` })));
-    if (!status.multi_node) found.push(button("Move …", () => move(status, explained, done)));
+    found.push(act("Suspend", "bucket/suspend", async () => `${await where(name)} It is stopped everywhere, and stays off until somebody resumes it.`, true));
+    found.push(act("Restart", "bucket/restart", async () => `${await where(name)} Each instance is stopped and started anew, all at once.`));
+    if (!status.multi_node) found.push(button("Move …", () => move(status, done)));
   }
-  found.push(button("Purge …", () => simple({ title: `Purge ${name}?`, verb: "Purge it", danger: true, done, path: "bucket/purge", body,
-    text: async () => `${where(status)} Its module is told to throw away what it has collected. That cannot be undone.` }), true));
-  found.push(button("Delete …", () => simple({ title: `Delete ${name}?`, verb: "Delete it", danger: true, done, path: "bucket/delete", body,
-    text: async () => `${where(status)} It is stopped everywhere, its directories are removed, and ${many(status.objects, "object")} that its module keeps. Its history stays.` }), true));
+  found.push(act("Purge", "bucket/purge", async () => `${await where(name)} Its module is told to throw away what it has collected. That cannot be undone.`, true));
+  found.push(act("Delete", "bucket/delete", async () =>
+    `${await where(name)} It is stopped everywhere, its directories are removed, and ${many(status.objects, "object")} that its module keeps. Its history stays.`, true));
   return found;
 }
 
-function move(status, explained, done) {
-  const able = explained.nodes.filter((one) => one.eligible && !one.running).map((one) => one.node);
-  const body = (values) => ({ name: status.name, revision: status.revision, to: values.to || null });
+async function move(status, done) {
+  const { name, revision } = status;
+  let able = [];
+  let failed = null;
+  try {
+    const { nodes } = await get("bucket/explain", { name });
+    able = nodes.filter((one) => one.eligible && !one.running).map((one) => one.node);
+  } catch (error) {
+    failed = error;
+  }
   confirm({
-    title: `Move ${status.name}?`, verb: "Move it", done,
+    title: `Move ${name}?`, verb: "Move it", done,
     fields: [{ name: "to", label: "To", value: "", options: [["", "any other node"], ...able.map((one) => [one, one])] }],
     consequence: async (values) => {
+      if (failed) throw failed;
       if (able.length === 0) throw new Error("No other node is available for it: it would stop here and start nowhere.");
-      return el("p", null, `${where(status)} It is stopped there first, then started on ${values.to || "another node"} under a higher epoch.`);
+      return el("p", null, `${await where(name)} It is stopped there first, then started on ${values.to || "another node"} under a higher epoch.`);
     },
-    act: (values) => change("bucket/move", body(values)),
+    act: (values) => change("bucket/move", { name, revision, to: values.to || null }),
   });
 }
 
-function rollback(name, release, present, done) {
+function rollback(name, release, done) {
   confirm({
     title: `Make ${name} what it was at revision ${release.revision}?`, verb: "Roll back", done,
-    consequence: async () => [el("p", null, "These fields change, and its instances with them:"), difference(present.bucket, release.bucket)],
+    consequence: async () => {
+      const { rows: [present] } = await page("bucket/history", { name, limit: 1 });
+      return [el("p", null, "These fields change, and its instances with them:"), difference(present.bucket, release.bucket)];
+    },
     act: () => change("bucket/rollback", { name, to: release.revision }),
   });
 }
@@ -144,9 +199,10 @@ function decision(explained, status) {
   ])));
 }
 
-function instances(status) {
-  const body = status.instances.length === 0 ? el("p", { class: "empty" }, "It runs nowhere.")
-    : table("Instances", [
+function instances(again) {
+  return parts({
+    title: "Instances", again, keyOf: (row) => row.node, empty: "It runs nowhere.",
+    columns: [
       { title: "Node", cell: (row) => link("node", { name: row.node }, row.node) },
       { title: "Phase", cell: (row) => state(row.phase) },
       { title: "Epoch", number: true, cell: (row) => row.epoch ?? "–" },
@@ -154,25 +210,27 @@ function instances(status) {
       { title: "Started", cell: (row) => ago(row.started_at) },
       { title: "Restarts", number: true, cell: (row) => count(row.restarts) },
       { title: "Message", text: true, cell: (row) => row.message },
-    ], status.instances, (row) => row.node);
-  return card("Instances", null, body);
+    ],
+  });
 }
 
-const GATES = ["local_config", "node_list_rules", "can_run_on_this_node"];
+function outcome(row, gate) {
+  const found = row.gates.find((one) => one.gate === gate);
+  if (!found) return "";
+  const word = found.pass === null ? "unknown" : found.pass ? "pass" : "refuse";
+  const [glyph, tone] = look(word);
+  return [el("span", { class: tone === "none" ? "idle" : tone }, `${glyph} ${word} `), el("span", { class: "small quiet" }, found.reason)];
+}
 
-function gates(explained) {
-  const outcome = (row, gate) => {
-    const found = row.gates.find((one) => one.gate === gate);
-    if (!found) return "";
-    const word = found.pass === null ? "unknown" : found.pass ? "pass" : "refuse";
-    const [glyph, tone] = look(word);
-    return [el("span", { class: tone === "none" ? "idle" : tone }, `${glyph} ${word} `), el("span", { class: "small quiet" }, found.reason)];
-  };
-  return card("Every node, every gate", null, table("Every node, every gate", [
-    { title: "Node", cell: (row) => link("node", { name: row.node }, row.node) },
-    { title: "Status", cell: (row) => state(row.status) },
-    { title: "Available", cell: (row) => (row.eligible ? el("span", { class: "good" }, "✓ yes") : el("span", { class: "idle" }, "· no")) },
-    { title: "Runs", cell: (row) => (row.running ? "● runs" : "") },
-    ...GATES.map((gate) => ({ title: gate, text: true, cell: (row) => outcome(row, gate) })),
-  ], explained.nodes, (row) => row.node));
+function gates(again) {
+  return parts({
+    title: "Every node, every gate", again, keyOf: (row) => row.node, empty: "There is no node.",
+    columns: [
+      { title: "Node", cell: (row) => link("node", { name: row.node }, row.node) },
+      { title: "Status", cell: (row) => state(row.status) },
+      { title: "Available", cell: (row) => (row.eligible ? el("span", { class: "good" }, "✓ yes") : el("span", { class: "idle" }, "· no")) },
+      { title: "Runs", cell: (row) => (row.running ? el("span", { class: "good nowrap" }, "● runs") : "") },
+      ...GATES.map((gate) => ({ title: gate, text: true, cell: (row) => outcome(row, gate) })),
+    ],
+  });
 }

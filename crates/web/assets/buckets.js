@@ -1,12 +1,12 @@
 // Every bucket.
 
 import { el, link, show } from "./dom.js";
-import { asFilter, filterLine, list } from "./list.js";
+import { TROUBLED, asFilter, filterLine, keepFilter, list } from "./list.js";
 import { ago, state, tags } from "./words.js";
 
 export const title = () => "Buckets";
 
-export function open(main, params, { again }) {
+export function open(place, params, { again }) {
   let text = params.get("filter") ?? "";
   const all = list({
     title: "Buckets", again, keyOf: (row) => row.name,
@@ -23,18 +23,15 @@ export function open(main, params, { again }) {
       { title: "Revision", number: true, cell: (row) => row.revision },
     ],
     ask: () => ["bucket/list", { filter: asFilter(text) }],
-    empty: text ? "No bucket is like that." : "There is no bucket yet: sheaf apply -f FILE registers some.",
+    empty: () => (text ? "No bucket is like that." : "There is no bucket yet: sheaf apply -f FILE registers some."),
     above: el("div", { class: "inner" }, filterLine({ value: text, label: "Filter buckets", hint: "a part of a path, or state=unplaced, module=flume, node=import-01",
-      apply: (typed) => {
-        text = typed;
-        history.replaceState(null, "", `#/buckets${text ? `?filter=${encodeURIComponent(text)}` : ""}`);
-        all.reset();
-      } })),
+      presets: [["all", ""], ["not as they should be", TROUBLED]],
+      apply: (typed) => { text = typed; keepFilter("buckets", text); all.reset(); } })),
   });
   return {
     async refresh() {
       await all.refresh();
-      show(main, el("h1", null, "Buckets"), all.view());
+      show(place, el("h1", null, "Buckets"), all.view());
     },
   };
 }

@@ -1,7 +1,7 @@
 // What happened, and what happens.
 
 import { el, link, show } from "./dom.js";
-import { asEvents, filterLine, list } from "./list.js";
+import { asEvents, filterLine, keepFilter, list } from "./list.js";
 import { ago } from "./words.js";
 
 export const title = () => "Events";
@@ -12,6 +12,7 @@ export function about({ kind, subject }) {
   if (["bucket", "instance"].includes(noun)) return link("bucket", { name: subject }, subject);
   if (noun === "node") return link("node", { name: subject }, subject);
   if (noun === "job") return link("job", { name: subject }, subject);
+  if (noun === "sink") return link("sink", { name: subject }, subject);
   return subject;
 }
 
@@ -28,7 +29,7 @@ export function eventColumns() {
   ];
 }
 
-export function open(main, params, { again }) {
+export function open(place, params, { again }) {
   let text = params.get("filter") ?? "";
   const all = list({
     title: "Events", columns: eventColumns(), again,
@@ -37,16 +38,12 @@ export function open(main, params, { again }) {
     empty: "Nothing of that kind happened.",
     extra: el("span", { class: "small quiet" }, "newest first, as they happen"),
     above: el("div", { class: "inner" }, filterLine({ value: text, label: "Filter events", hint: "/logs/web, or subject=…, kind=bucket, node=…",
-      apply: (typed) => {
-        text = typed;
-        history.replaceState(null, "", `#/events${text ? `?filter=${encodeURIComponent(text)}` : ""}`);
-        all.reset();
-      } })),
+      apply: (typed) => { text = typed; keepFilter("events", text); all.reset(); } })),
   });
   return {
     async refresh() {
       await all.refresh();
-      show(main, el("h1", null, "Events"), all.view());
+      show(place, el("h1", null, "Events"), all.view());
     },
   };
 }

@@ -1,11 +1,11 @@
 // One job: how far it is, what failed and how alike, its subtasks, and what can be done with it.
 
-import { change, get } from "./api.js";
+import { change, get, may } from "./api.js";
 import { button, confirm, simple } from "./act.js";
 import { card, el, facts, href, link, show, table } from "./dom.js";
 import { eventColumns } from "./events.js";
 import { list } from "./list.js";
-import { progress, progressWords } from "./plot.js";
+import { progress } from "./plot.js";
 import { ago, count, look, many, span, state, tags } from "./words.js";
 
 export const title = (params) => params.get("name") ?? "Job";
@@ -14,7 +14,7 @@ const STATES = ["waiting", "ready", "running", "finished", "failed", "canceled"]
 // The plot looks through the history: not each time.
 const PLOT_EVERY = 5000;
 
-export function open(main, params, { again }) {
+export function open(place, params, { again }) {
   const name = params.get("name") ?? "";
   let chosen = params.get("state") ?? "";
   let condition = params.get("where") ?? "";
@@ -66,7 +66,7 @@ export function open(main, params, { again }) {
     async refresh() {
       const [status, explained] = await Promise.all([get("job/status", { name }), get("job/explain", { name }), subtasks.refresh(), events.refresh()]);
       filters(status);
-      const draw = () => show(main, head(status, again), el("div", { class: "pair" }, stands(status, explained), drawn(status, plotted)),
+      const draw = () => show(place, head(status, again), el("div", { class: "pair" }, stands(status, explained), drawn(status, plotted)),
         failures(status, (group) => { chosen = "failed"; condition = `fingerprint = '${group.fingerprint}'`; line.value = condition; keep(); subtasks.reset(); above.scrollIntoView(); }),
         subtasks.view(), events.view());
       draw();
@@ -96,21 +96,30 @@ function touching({ title: text, verb, danger, path, extra = {}, told, done, fie
 
 const numbers = (values) => ("priority" in values ? { priority: Number(values.priority) } : {});
 
+/** Counts of subtasks; what is shown may be from before. */
+async function now(name) {
+  return (await get("job/status", { name })).counts;
+}
+
 function acts(status, done) {
+  if (!may("operator")) return null;
   const { name, counts } = status;
   const found = [];
   const left = counts.waiting + counts.ready + counts.running;
   if (status.state === "running") {
     found.push(button("Pause …", () => simple({ title: `Pause ${name}?`, verb: "Pause it", done, path: "job/pause", body: { name },
-      text: async () => `Nothing more of it is started; ${many(counts.running, "subtask")} that run now go on.` })));
+      text: async () => `Nothing more of it is started; ${many((await now(name)).running, "subtask")} that run now go on.` })));
   }
   if (status.state === "paused") {
     found.push(button("Resume …", () => simple({ title: `Resume ${name}?`, verb: "Resume it", done, path: "job/resume", body: { name },
-      text: async () => `${many(counts.waiting + counts.ready, "subtask")} may be started again.` })));
+      text: async () => {
+        const { waiting, ready } = await now(name);
+        return `${many(waiting + ready, "subtask")} may be started again.`;
+      } })));
   }
-  if (counts.failed + counts.canceled > 0) {
-    found.push(button("Retry failed …", () => touching({ title: `Try what failed in ${name} again?`, verb: "Retry", path: "job/retry", extra: { name, subtasks: "failed" }, done,
-      told: (subtasks) => `${many(subtasks, "failed subtask")} would be tried again, with all their attempts.` })));
+  for (const word of ["failed", "canceled"].filter((one) => counts[one] > 0)) {
+    found.push(button(`Retry ${word} …`, () => touching({ title: `Try what ${word === "failed" ? "failed" : "was canceled"} in ${name} again?`, verb: "Retry", path: "job/retry",
+      extra: { name, subtasks: word }, done, told: (subtasks) => `${many(subtasks, `${word} subtask`)} would be tried again, with all their attempts.` })));
   }
   if (left > 0) {
     found.push(button("Priority …", () => touching({ title: `Priority of ${name}`, verb: "Set it", path: "job/reprioritize", extra: { name }, done,
@@ -144,7 +153,7 @@ function stands(status, explained) {
       ["Ended", status.ended_at ? ago(status.ended_at) : null],
       ["Owner", status.owner],
       ["Labels", labels.length > 0 ? tags(labels) : null],
-      ["In the way", explained.why.length > 0 ? explained.why.map((one) => el("div", null, one)) : null],
+      [status.ended_at ? "How it went" : "In the way", explained.why.length > 0 ? explained.why.map((one) => el("div", null, one)) : null],
     ])));
 }
 
@@ -152,7 +161,7 @@ function drawn(status, plotted) {
   const points = plotted?.points ?? [];
   const cut = plotted?.cut ? el("p", { class: "small quiet" }, `The beginning only: ${plotted.cut}`) : null;
   return card("Progress over time", null, plotted === null ? el("p", { class: "empty" }, "Loading …")
-    : el("div", { class: "inner" }, progress(points, status.count), progressWords(points, status.count), cut));
+    : el("div", { class: "inner" }, progress(points, status.count, Date.parse(status.started_at ?? status.created_at) / 1000), cut));
 }
 
 function failures(status, drill) {

@@ -1,7 +1,7 @@
 // Every job, the newest first.
 
 import { el, link, show } from "./dom.js";
-import { asFilter, filterLine, list } from "./list.js";
+import { asFilter, filterLine, keepFilter, list } from "./list.js";
 import { share } from "./plot.js";
 import { ago, count, state } from "./words.js";
 
@@ -12,7 +12,7 @@ export function total(counts) {
   return Object.values(counts).reduce((sum, number) => sum + number, 0);
 }
 
-export function open(main, params, { again }) {
+export function open(place, params, { again }) {
   let text = params.get("filter") ?? "";
   const all = list({
     title: "Jobs", again, keyOf: (row) => row.name,
@@ -30,18 +30,14 @@ export function open(main, params, { again }) {
       { title: "Owner", cell: (row) => row.owner ?? "" },
     ],
     ask: () => ["job/list", { filter: asFilter(text) }],
-    empty: text ? "No job is like that." : "There is no job yet: sheaf job submit -f FILE begins one.",
+    empty: () => (text ? "No job is like that." : "There is no job yet: sheaf job submit -f FILE begins one."),
     above: el("div", { class: "inner" }, filterLine({ value: text, label: "Filter jobs", hint: "a part of a name, or state=running, owner=…",
-      apply: (typed) => {
-        text = typed;
-        history.replaceState(null, "", `#/jobs${text ? `?filter=${encodeURIComponent(text)}` : ""}`);
-        all.reset();
-      } })),
+      apply: (typed) => { text = typed; keepFilter("jobs", text); all.reset(); } })),
   });
   return {
     async refresh() {
       await all.refresh();
-      show(main, el("h1", null, "Jobs"), all.view());
+      show(place, el("h1", null, "Jobs"), all.view());
     },
   };
 }

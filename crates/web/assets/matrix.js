@@ -3,7 +3,7 @@
 import { get, page } from "./api.js";
 import { card, el, link, show, table } from "./dom.js";
 import { eventColumns } from "./events.js";
-import { asFilter, filterLine } from "./list.js";
+import { TROUBLED, asFilter, filterLine, keepFilter } from "./list.js";
 import { look, state, words } from "./words.js";
 
 export const title = () => "Affinity";
@@ -11,19 +11,22 @@ export const title = () => "Affinity";
 const LEGEND = ["running", "starting", "backoff", "failed", "stopping", "available", "refused", "unknown"];
 const HISTORY = 30;
 
-export function open(main, params, { again }) {
+export function open(place, params, { again }) {
   let text = params.get("filter") ?? "";
   let [after, nodesAfter] = ["", ""];
   const [before, nodesBefore] = [[], []];
   let found = null;
+  let wrong = null;
   // The cell whose history is shown, and the one that the Tab key leads to.
   let chosen = null;
+  let opened = false;
   let reached = null;
   const hint = el("div", { class: "hint", role: "tooltip", id: "hint", hidden: true });
   document.body.append(hint);
 
   const filter = filterLine({ value: text, label: "Filter buckets", hint: "a part of a path, or state=partial, module=flume",
-    apply: (typed) => { text = typed; after = ""; before.length = 0; again(); } });
+    presets: [["all", ""], ["not as they should be", TROUBLED]],
+    apply: (typed) => { text = typed; keepFilter("affinity", text); after = ""; before.length = 0; again(); } });
 
   function tell(button, bucket, node, cell) {
     const epoch = cell.epoch === null ? "" : `, epoch ${cell.epoch}`;
@@ -48,7 +51,7 @@ export function open(main, params, { again }) {
       "aria-label": `${bucket.name} on ${node.name}: ${words(it.mark)}. ${it.why}`,
       onmouseenter: tell_, onmouseleave: hide, onblur: hide,
       onfocus: (event) => { reached = `${row} ${column}`; tell_(event); },
-      onclick: () => { chosen = open ? null : id; hide(); again(); },
+      onclick: () => { chosen = open ? null : id; opened = !open; hide(); again(); },
     }, el("span", { "aria-hidden": "true" }, glyph)));
   }
 
@@ -101,31 +104,47 @@ export function open(main, params, { again }) {
   async function story() {
     if (chosen === null) return null;
     const [name, nodeName] = chosen.split(" ");
-    const [events, explained] = await Promise.all([
-      page("event/list", { subject: name, node: nodeName, limit: HISTORY }), get("bucket/explain", { name })]);
+    let [events, explained] = [null, null];
+    try {
+      [events, explained] = await Promise.all([
+        page("event/list", { subject: name, node: nodeName, limit: HISTORY }), get("bucket/explain", { name })]);
+    } catch (error) {
+      if (error.code !== "not_found") throw error;
+      chosen = null;
+      return null;
+    }
     const gates = explained.nodes.find((one) => one.node === nodeName)?.gates ?? [];
-    const close = el("span", { class: "acts" }, el("button", { type: "button", onclick: () => { chosen = null; again(); } }, "Close"));
-    return card(`${name} on ${nodeName}`, close,
-      table("Gates", [
+    const all = link("events", { filter: `subject=${name} node=${nodeName}` }, "all of its history");
+    const close = el("span", { class: "acts" }, events.next ? all : null, el("button", { type: "button", onclick: () => { chosen = null; again(); } }, "Close"));
+    return el("div", { "data-key": "story" }, card(`${name} on ${nodeName}`, close,
+      el("h3", null, "Gates"), table("Gates", [
         { title: "Gate", cell: (gate) => gate.gate },
         { title: "Outcome", cell: (gate) => state(gate.pass === null ? "unknown" : gate.pass ? "pass" : "refuse") },
         { title: "Reason", text: true, cell: (gate) => gate.reason },
       ], gates, (gate) => gate.gate),
-      events.rows.length === 0 ? el("p", { class: "empty" }, "Nothing happened between the two yet.")
+      el("h3", null, "History of this cell"), events.rows.length === 0 ? el("p", { class: "empty" }, "Nothing happened between the two yet.")
         : table("History of this cell", eventColumns().filter(({ title: name_ }) => !["Subject", "Node"].includes(name_)), events.rows,
-          (row) => `${row.revision} ${row.kind} ${row.after}`));
+          (row) => `${row.revision} ${row.kind} ${row.after}`)));
   }
 
   return {
     async refresh() {
-      found = await get("node/matrix", { after, nodes_after: nodesAfter, filter: asFilter(text) });
+      try {
+        found = await get("node/matrix", { after, nodes_after: nodesAfter, filter: asFilter(text) });
+        wrong = null;
+      } catch (error) {
+        if (error.code !== "invalid") throw error;
+        wrong = error.message;
+      }
       const told = await story();
-      const body = found.buckets.length === 0
+      const body = wrong !== null ? el("p", { class: "inner error", role: "alert" }, wrong) : found.buckets.length === 0
         ? el("p", { class: "empty" }, text ? "No bucket is like that." : "There is no bucket yet: sheaf apply -f FILE registers some.")
         : [grid(), turns(), legend()];
-      show(main, el("h1", null, "Affinity"),
+      show(place, el("h1", null, "Affinity"),
         el("p", { class: "quiet" }, "Which node has which bucket. Point at a cell for why, or go there with the arrow keys; press it for its history."),
         card("Nodes × buckets", null, el("div", { class: "inner" }, filter), body), told);
+      if (opened && told) place.querySelector(`[data-key="story"]`)?.scrollIntoView({ block: "nearest" });
+      opened = false;
     },
     close: () => hint.remove(),
   };

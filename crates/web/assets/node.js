@@ -1,6 +1,6 @@
 // One node: what it is, what it runs, what happened to it, and what can be done with it.
 
-import { change, get } from "./api.js";
+import { change, get, may } from "./api.js";
 import { button, confirm, simple } from "./act.js";
 import { card, el, facts, link, show, table } from "./dom.js";
 import { eventColumns } from "./events.js";
@@ -10,17 +10,30 @@ import { ago, bytes, count, many, state, tags } from "./words.js";
 
 export const title = (params) => params.get("name") ?? "Node";
 
-export function open(main, params, { again }) {
+export function open(place, params, { again }) {
   const name = params.get("name") ?? "";
   const events = list({
     title: "History", again, size: 20, keyOf: (row) => `${row.revision} ${row.kind} ${row.subject}`,
     columns: eventColumns().filter((column) => column.title !== "Node"),
     ask: () => ["event/list", { node: name }], empty: "Nothing happened here that is remembered.",
   });
+  let held = 0;
+  const runs = list({
+    title: "What it runs", again, keyOf: (row) => row.bucket, ask: () => ["node/affinity", { node: name }], empty: "Nothing runs here.",
+    extra: () => el("span", { class: "small quiet" }, many(held, "bucket")),
+    columns: [
+      { title: "Bucket", cell: (row) => link("bucket", { name: row.bucket }, row.bucket) },
+      { title: "Phase", cell: (row) => state(row.phase) },
+      { title: "Epoch", number: true, cell: (row) => row.epoch ?? "–" },
+      { title: "Since", cell: (row) => ago(row.since) },
+      { title: "Why here", text: true, cell: (row) => row.why },
+    ],
+  });
   return {
     async refresh() {
-      const [node] = await Promise.all([get("node/status", { name }), events.refresh()]);
-      show(main, head(node, again), el("div", { class: "pair" }, says(node), uses(node)), runs(node), events.view());
+      const [node] = await Promise.all([get("node/status", { name, brief: true }), runs.refresh(), events.refresh()]);
+      held = node.buckets;
+      show(place, head(node, again), el("div", { class: "pair" }, says(node), uses(node)), runs.view(), events.view());
     },
   };
 }
@@ -35,18 +48,19 @@ function head(node, again) {
 function acts(node, done) {
   const { name, status } = node;
   const found = [];
-  if (status === "draining") {
+  const operates = may("operator");
+  if (status === "draining" && operates) {
     found.push(button("End the drain", () => simple({ title: `Let ${name} take work again?`, verb: "End the drain", done,
       text: async () => "It may be given new work at once; what went elsewhere stays there.", path: "node/undrain", body: { node: name } })));
-  } else if (!["lost", "left"].includes(status)) {
+  } else if (!["draining", "lost", "left"].includes(status) && operates) {
     found.push(button("Drain …", () => drain(name, done)));
   }
-  if (node.voter && !node.leader) {
+  if (node.voter && !node.leader && may("admin")) {
     found.push(button("Make it lead …", () => simple({ title: `Hand leadership to ${name}?`, verb: "Hand over", done,
       text: async () => "For a moment nothing is decided; what runs goes on. The present leader stays a voter.", path: "cluster/transfer", body: { to: name } })));
   }
-  found.push(button("Labels …", () => labels(node, done)));
-  if (status === "lost") {
+  if (operates) found.push(button("Labels …", () => labels(node, done)));
+  if (status === "lost" && may("admin")) {
     found.push(button("Forget …", () => simple({ title: `Forget ${name}?`, verb: "Forget it", danger: true, done,
       text: async () => "You vouch that nothing it ran is alive. Its single-node work goes elsewhere at once, and another node takes its vote. Should it come back after all, it needs an empty data directory.",
       path: "node/forget", body: { node: name } }), true));
@@ -69,7 +83,7 @@ export function drain(name, done) {
       return [el("p", null, `It takes no new work from then on, and ${many(going.length, "bucket")} would go, one after the other:`),
         table("What would move", [
           { title: "Bucket", cell: (row) => row.bucket },
-          { title: "Goes to", cell: (row) => row.to || el("span", { class: "warn" }, "nowhere") },
+          { title: "Goes to", cell: (row) => row.to || el("span", { class: "warn" }, "stops") },
           { title: "Why", text: true, cell: (row) => row.why },
         ], going, (row) => row.bucket)];
     },
@@ -122,16 +136,4 @@ function uses(node) {
     ["Late timers", node.facts.late_timers > 0 ? el("span", { class: "warn" }, `! ${count(node.facts.late_timers)}: the machine is starved`) : "none"],
     ["Full queues", queues.length > 0 ? queues.map(([queue, times]) => el("div", { class: "warn" }, `! ${queue}: ${many(times, "time")}`)) : "none"],
   ])));
-}
-
-function runs(node) {
-  const body = node.affinity.length === 0 ? el("p", { class: "empty" }, "Nothing runs here.")
-    : table("What it runs", [
-      { title: "Bucket", cell: (row) => link("bucket", { name: row.bucket }, row.bucket) },
-      { title: "Phase", cell: (row) => state(row.phase) },
-      { title: "Epoch", number: true, cell: (row) => row.epoch ?? "–" },
-      { title: "Since", cell: (row) => ago(row.since) },
-      { title: "Why here", text: true, cell: (row) => row.why },
-    ], node.affinity, (row) => row.bucket);
-  return card("What it runs", el("span", { class: "small quiet" }, many(node.affinity.length, "bucket")), body);
 }

@@ -1,12 +1,12 @@
 // Every node.
 
 import { el, link, show } from "./dom.js";
-import { asFilter, filterLine, list } from "./list.js";
+import { asFilter, filterLine, keepFilter, list } from "./list.js";
 import { ago, bytes, state, tags } from "./words.js";
 
 export const title = () => "Nodes";
 
-export function open(main, params, { again }) {
+export function open(place, params, { again }) {
   let text = params.get("filter") ?? "";
   const all = list({
     title: "Nodes", again, keyOf: (row) => row.name,
@@ -25,16 +25,12 @@ export function open(main, params, { again }) {
     ask: () => ["node/list", { filter: asFilter(text) }],
     empty: "No node is like that.",
     above: el("div", { class: "inner" }, filterLine({ value: text, label: "Filter nodes", hint: "a part of a name, or status=lost, label=gpu, voter=true",
-      apply: (typed) => {
-        text = typed;
-        history.replaceState(null, "", `#/nodes${text ? `?filter=${encodeURIComponent(text)}` : ""}`);
-        all.reset();
-      } })),
+      apply: (typed) => { text = typed; keepFilter("nodes", text); all.reset(); } })),
   });
   return {
     async refresh() {
       await all.refresh();
-      show(main, el("h1", null, "Nodes"), all.view());
+      show(place, el("h1", null, "Nodes"), all.view());
     },
   };
 }

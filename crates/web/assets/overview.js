@@ -1,23 +1,18 @@
 // How the cluster stands, and what needs attention first.
 
-import { get, page } from "./api.js";
+import { get } from "./api.js";
 import { card, el, link, show, table } from "./dom.js";
 import { eventColumns } from "./events.js";
 import { count, many, state, words } from "./words.js";
 
 export const title = () => "Overview";
 
-const EVENTS = 8;
-
-export function open(main) {
+export function open(place) {
   return {
     async refresh() {
-      const [{ cluster, attention, more }, events] = await Promise.all([
-        get("overview"),
-        page("event/list", { limit: EVENTS }).catch(() => ({ rows: [] })),
-      ]);
-      show(main, verdict(cluster, attention), tiles(cluster), concerns(attention, more),
-        el("div", { class: "pair" }, members(cluster), recent(events.rows)));
+      const { cluster, attention, more, events } = await get("overview");
+      show(place, verdict(cluster, attention), tiles(cluster), concerns(attention, more),
+        el("div", { class: "pair" }, members(cluster), recent(events)));
     },
   };
 }
@@ -61,7 +56,6 @@ function tiles({ nodes, buckets, jobs, leader, term, revision, fault_tolerance: 
 
 function subject({ kind, subject: name }) {
   if (kind === "cluster" || !name) return "the cluster";
-  if (kind === "sink") return name; // it has no page; `sheaf sink status` shows all of it
   return link(kind, { name }, name);
 }
 

@@ -15,7 +15,7 @@ const EXAMPLES = [
   ["Instances that started more than once", "SELECT bucket, node, restarts, message FROM instances WHERE restarts > 0 ORDER BY restarts DESC"],
 ];
 
-export function open(main, params) {
+export function open(place, params) {
   let text = params.get("find") ?? "";
   let sql = params.get("sql") ?? "";
   let asked = null;
@@ -83,7 +83,7 @@ export function open(main, params) {
   }
 
   function draw() {
-    show(main, el("h1", null, "Search"), card("By name", null, el("div", { class: "inner" }, line, results())),
+    show(place, el("h1", null, "Search"), card("By name", null, el("div", { class: "inner" }, line, results())),
       card("With SQL", null, el("div", { class: "inner" }, form), told()),
       el("div", { class: "pair" },
         card("Examples", null, el("div", { class: "inner" }, EXAMPLES.map(([about, example]) =>

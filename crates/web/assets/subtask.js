@@ -1,8 +1,7 @@
 // One subtask: every attempt at it, and what each printed.
 
-import { get, page } from "./api.js";
+import { change, get, may, page } from "./api.js";
 import { button, confirm } from "./act.js";
-import { change } from "./api.js";
 import { card, el, link, show, table } from "./dom.js";
 import { logs } from "./logs.js";
 import { ago, many, span, state, words } from "./words.js";
@@ -11,7 +10,7 @@ export const title = (params) => `${params.get("job")} ${params.get("subtask")}`
 
 const TAIL = 500;
 
-export function open(main, params, { again }) {
+export function open(place, params, { again }) {
   const [name, subtask] = [params.get("job") ?? "", params.get("subtask") ?? ""];
   let chosen = null;
   const output = logs({ title: "Output", path: "job/logs", params: { name, subtask, follow: true, tail: TAIL } });
@@ -20,10 +19,10 @@ export function open(main, params, { again }) {
     async refresh() {
       const [explained, attempts] = await Promise.all([get("job/explain", { name, subtask }), page("job/attempts", { name, subtask })]);
       const now = explained.subtask;
-      show(main,
+      show(place,
         el("div", { class: "title" }, el("div", null, el("div", { class: "crumb" }, link("jobs", null, "Jobs"), " / ", link("job", { name }, name)),
           el("h1", null, `Subtask ${subtask}`)), now ? state(now.state) : null, el("div", { class: "acts" }, acts(name, subtask, now, again))),
-        explained.why.length > 0 ? card("In the way", null, el("div", { class: "inner" }, explained.why.map((one) => el("p", null, one)))) : null,
+        explained.why.length > 0 ? card(now && ["waiting", "ready", "running"].includes(now.state) ? "In the way" : "How it went", null, el("div", { class: "inner" }, explained.why.map((one) => el("p", null, one)))) : null,
         card("Attempts", el("span", { class: "small quiet" }, many(attempts.rows.length, "attempt")), attempts.rows.length === 0
           ? el("p", { class: "empty" }, "There was none yet.")
           : table("Attempts", columns(chosen, see), attempts.rows, (row) => String(row.attempt))),
@@ -49,7 +48,7 @@ function columns(chosen, see) {
 }
 
 function acts(name, subtask, now, done) {
-  if (!now) return null;
+  if (!now || !may("operator")) return null;
   const body = { name, subtasks: subtask };
   const touch = (text, verb, path, told, danger) => confirm({
     title: text, verb, danger, done, act: () => change(path, body),

@@ -12,6 +12,7 @@ const STATES = {
   failed: ["✕", "bad"], unplaced: ["∅", "bad"], lost: ["✕", "bad"], refuse: ["✕", "bad"], open: ["✕", "bad"],
   "no leader": ["✕", "bad"], "not answered": ["✕", "bad"],
   suspended: ["‖", "idle"], stopped: ["○", "idle"], left: ["○", "idle"], canceled: ["⊘", "idle"], waiting: ["◌", "idle"],
+  idle: ["✓", "good"], delivered: ["✓", "good"], delivering: ["◔", "busy"], failing: ["✕", "bad"], "logged out": ["○", "idle"],
   handed_back: ["↩", "idle"], available: ["○", "idle"], refused: ["·", "none"], unknown: ["?", "none"],
 };
 

@@ -17,13 +17,15 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header;
+use sheaf_model::TokenId;
+use sheaf_model::view::Asker;
 use sheaf_wire::{ApiError, Bearer, Client};
 
 use crate::answer::Failed;
 
 /// The header that proves that a change comes from a page.
 pub(crate) const CSRF: &str = "sheaf-csrf";
-/// Sessions at a time; with one more the one that was idle longest goes.
+/// Sessions at a time; with one more the one that was idle longest goes, of those that nobody has logged in with first.
 const SESSIONS: usize = 1024;
 /// A session nobody used for so long is over.
 const IDLE: Duration = Duration::from_secs(12 * 60 * 60);
@@ -44,15 +46,32 @@ pub(crate) struct Session {
     pub(crate) csrf: String,
     /// Who it is, for history.
     pub(crate) actor: String,
-    /// What its browser has logged in with.
-    token: Option<Bearer>,
+    login: Option<Login>,
     used: Instant,
+}
+
+/// What a browser has logged in with, and who that is to the cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Login {
+    pub(crate) token: Bearer,
+    /// None: whoever answered did not say.
+    pub(crate) asker: Option<Asker>,
 }
 
 impl Session {
     /// Whether somebody has logged in.
-    pub(crate) fn has_token(&self) -> bool {
-        self.token.is_some()
+    pub(crate) fn is_logged_in(&self) -> bool {
+        self.login.is_some()
+    }
+
+    /// Who has logged in, and what it may do, as far as that is known.
+    pub(crate) fn asker(&self) -> Option<&Asker> {
+        self.login.as_ref()?.asker.as_ref()
+    }
+
+    /// Which token it shows, or whose certificate has signed what it shows.
+    pub(crate) fn token(&self) -> Option<TokenId> {
+        self.login.as_ref()?.token.id()
     }
 }
 
@@ -79,17 +98,24 @@ impl Access {
         if let Some(session) = self.session(headers, now) {
             return Ok(Entered { session, cookie: None });
         }
-        let session = Session { csrf: random()?, actor: actor(from), token: None, used: now };
+        let session = Session { csrf: random()?, actor: actor(from), login: None, used: now };
+        let cookie = Some(self.begin(session.clone(), now)?);
+        Ok(Entered { session, cookie })
+    }
+
+    /// Keeps a session under a new id; the cookie that names it.
+    fn begin(&self, session: Session, now: Instant) -> Result<String, Failed> {
         let id = random()?;
         let cookie = format!("{}={id}; Path=/; HttpOnly; SameSite=Strict", self.cookie);
         let mut sessions = self.lock();
         sessions.retain(|_, session| now.duration_since(session.used) < IDLE);
         if sessions.len() >= SESSIONS {
-            let oldest = sessions.iter().min_by_key(|(_, session)| session.used).map(|(id, _)| id.clone());
+            let least = |session: &Session| (session.is_logged_in(), session.used);
+            let oldest = sessions.iter().min_by_key(|(_, session)| least(session)).map(|(id, _)| id.clone());
             oldest.map(|id| sessions.remove(&id));
         }
-        sessions.insert(id, session.clone());
-        Ok(Entered { session, cookie: Some(cookie) })
+        sessions.insert(id, session);
+        Ok(cookie)
     }
 
     /// Who may change something: a browser with a session, from a page that knows the session's token.
@@ -118,8 +144,8 @@ impl Access {
     ) -> Result<Client, Failed> {
         let acting =
             client.acting_as(&session.map_or_else(|| actor(from), |session| session.actor.clone()))?;
-        match session.and_then(|session| session.token.clone()) {
-            Some(token) => Ok(acting.presenting(Some(token))),
+        match session.and_then(|session| session.login.as_ref()) {
+            Some(login) => Ok(acting.presenting(Some(login.token.clone()))),
             None if self.secured => Err(Failed::unauthenticated("this cluster asks for a token: log in")),
             None => Ok(acting),
         }
@@ -130,11 +156,19 @@ impl Access {
         self.session(headers, Instant::now())
     }
 
-    /// From now on the browser's session shows this token, or none any more.
-    pub(crate) fn keep(&self, headers: &HeaderMap, token: Option<Bearer>) {
-        let Some(id) = self.id(headers, &self.lock(), Instant::now()) else { return };
-        if let Some(session) = self.lock().get_mut(&id) {
-            session.token = token;
+    /// From now on the browser shows this token: in a new session, so that whoever knows the former one, and may have put
+    /// it there, has nothing of it. Its cookie.
+    pub(crate) fn log_in(&self, headers: &HeaderMap, actor: String, login: Login) -> Result<String, Failed> {
+        self.log_out(headers);
+        let now = Instant::now();
+        self.begin(Session { csrf: random()?, actor, login: Some(login), used: now }, now)
+    }
+
+    /// The browser's session is over.
+    pub(crate) fn log_out(&self, headers: &HeaderMap) {
+        let mut sessions = self.lock();
+        if let Some(id) = self.id(headers, &sessions, Instant::now()) {
+            sessions.remove(&id);
         }
     }
 
@@ -186,6 +220,7 @@ fn same(left: &[u8], right: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use sheaf_model::TokenText;
 
     use super::*;
 
@@ -219,6 +254,20 @@ mod tests {
         headers.remove(header::COOKIE);
         assert!(access.may_change(&headers).is_err(), "no session");
         assert!(Access::new(7421, false).may_change(&with_cookie(&cookie)).is_err(), "of another life");
+    }
+
+    #[test]
+    fn a_login_begins_a_session_that_nobody_could_know() {
+        let access = Access::new(7421, true);
+        let before = entered(&access, &HeaderMap::new()).cookie.expect("a new one");
+        let token = TokenText::new(TokenId([1; 6]), [2; 32], None);
+        let login = Login { token: token.into(), asker: None };
+        let cookie = access.log_in(&with_cookie(&before), "web:1".to_owned(), login).expect("random bits");
+        assert!(access.known(&with_cookie(&before)).is_none(), "the former one is over");
+        let session = access.known(&with_cookie(&cookie)).expect("the new one");
+        assert_eq!((session.is_logged_in(), session.token()), (true, Some(TokenId([1; 6]))));
+        access.log_out(&with_cookie(&cookie));
+        assert!(access.known(&with_cookie(&cookie)).is_none());
     }
 
     #[test]

@@ -27,13 +27,13 @@ impl Failed {
         Self { status: StatusCode::FORBIDDEN, code: "forbidden", message, defects: Vec::new() }
     }
 
-    /// Nothing is there.
     /// Who asks has to say who it is.
     pub(crate) fn unauthenticated(message: impl Into<String>) -> Self {
         let message = message.into();
         Self { status: StatusCode::UNAUTHORIZED, code: "unauthenticated", message, defects: Vec::new() }
     }
 
+    /// Nothing is there.
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         ApiError::NotFound(message.into()).into()
     }
@@ -94,8 +94,12 @@ pub(crate) type Answer = Result<Response, Failed>;
 
 /// A view as JSON.
 pub(crate) fn view<T: Serialize + ?Sized>(view: &T) -> Response {
-    let text = serde_json::to_vec(view).expect("a view is plain data whose maps have text keys");
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from(text)).into_response()
+    made(serde_json::to_vec(view).expect("a view is plain data whose maps have text keys"))
+}
+
+/// JSON that is text already.
+pub(crate) fn made(text: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text.into()).into_response()
 }
 
 /// JSON that is there already.

@@ -55,6 +55,7 @@ fn shows() -> Router<Arc<Shared>> {
         .route("/job/logs", get(job::logs))
         .route("/event/list", get(event::list))
         .route("/events", get(event::watch))
+        .route("/changes", get(event::changes))
         .route("/query", get(query::query))
         .route("/query/tables", get(query::tables))
 }
@@ -75,6 +76,7 @@ fn changes() -> Router<Arc<Shared>> {
         .route("/bucket/move", post(bucket::relocate))
         .route("/bucket/rollback", post(bucket::rollback))
         .route("/bucket/delete", post(bucket::delete))
+        .route("/sink/test", post(module::test_sink))
         .route("/job/pause", post(job::pause))
         .route("/job/resume", post(job::resume))
         .route("/job/delete", post(job::delete))

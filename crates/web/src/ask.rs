@@ -5,21 +5,23 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Query};
 use http::request::Parts;
 use http::{Request, header};
 use serde::de::DeserializeOwned;
-use sheaf_model::{NameError, RequestId, nearest};
+use sheaf_model::{NameError, RequestId, TokenId, nearest};
 use sheaf_wire::{Client, Filter, PAGE_MAX, PageOf, Term};
 
 use crate::access::random;
 use crate::answer::Failed;
+use crate::fresh::Question;
 use crate::serve::{Peer, Shared};
 
 /// A call that shows something: the client that asks in its name, and its parameters.
 pub(crate) struct Ask {
     pub(crate) client: Client,
+    token: Option<TokenId>,
     values: BTreeMap<String, String>,
 }
 
@@ -41,7 +43,8 @@ impl FromRequestParts<Arc<Shared>> for Ask {
         let from = from.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
         // Where nothing is secured everybody who looks is the same.
         let session = if shared.access.is_secured() { shared.access.known(&parts.headers) } else { None };
-        Ok(Self { client: shared.access.client(&shared.client, session.as_ref(), from)?, values })
+        let client = shared.access.client(&shared.client, session.as_ref(), from)?;
+        Ok(Self { client, token: session.and_then(|session| session.token()), values })
     }
 }
 
@@ -59,6 +62,11 @@ impl Ask {
                 Err(Failed::invalid(name, "unknown parameter", remedy))
             }
         }
+    }
+
+    /// What is asked of `call`, to be answered once for all who ask the same.
+    pub(crate) fn question(&self, call: &str) -> Question {
+        Question { token: self.token, what: format!("{call} {:?}", self.values) }
     }
 
     /// A parameter as it was sent; empty counts as left out.
@@ -168,13 +176,14 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Change<T> {
             ));
         }
         let limits = shared.options.limits;
+        let most = format!("all of it, at most {} bytes", limits.body);
+        if request.body().size_hint().lower() > limits.body as u64 {
+            return Err(Failed::invalid("body", "too long", most));
+        }
         let reading = axum::body::to_bytes(request.into_body(), limits.body);
         let body = match tokio::time::timeout(limits.body_within, reading).await {
             Ok(Ok(body)) => body,
-            Ok(Err(_)) => {
-                let remedy = format!("all of it, at most {} bytes", limits.body);
-                return Err(Failed::invalid("body", "too long, or it broke off", remedy));
-            }
+            Ok(Err(_)) => return Err(Failed::invalid("body", "too long, or it broke off", most)),
             Err(_) => {
                 let remedy = format!("within {} s", limits.body_within.as_secs());
                 return Err(Failed::invalid("body", "it did not arrive in time", remedy));

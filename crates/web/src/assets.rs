@@ -50,6 +50,8 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "job.js",
         "subtask.js",
         "events.js",
+        "sinks.js",
+        "sink.js",
         "search.js",
     ]
 });

@@ -174,6 +174,23 @@ mod tests {
     }
 
     #[test]
+    fn pages_are_for_the_nodes_own_machine_and_numbers_for_everybody() {
+        for path in ["/", "/assets/app.js", "/api/v1/session", "/api/v1/node/list", "/metrics/", "/healthz/x"]
+        {
+            for own in ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"] {
+                assert!(near(own.parse().ok(), path).is_ok(), "{own} {path}");
+            }
+            for other in ["10.0.0.1", "fe80::1", "::ffff:10.0.0.1", "0.0.0.0"] {
+                assert!(near(other.parse().ok(), path).is_err(), "{other} {path}");
+            }
+            assert!(near(None, path).is_err(), "{path}");
+        }
+        for path in PUBLIC {
+            assert!(near("10.0.0.1".parse().ok(), path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
     fn other_pages_neither_read_nor_change() {
         let own = "127.0.0.1:7421";
         let post = |more: &[(&'static str, &str)]| asked(own, &Method::POST, "/api/v1/job/pause", more);

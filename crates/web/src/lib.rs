@@ -17,16 +17,18 @@
 //! its token.
 //!
 //! Read in this order: `serve` (connections and their limits), `guard` (who may ask at all), `access` (sessions),
-//! `ask` and `answer` (what all calls share), `api` (the calls), `live` (server-sent events), `matrix` (the one answer that
-//! is made here), [`metrics`], `assets`.
+//! `ask` and `answer` (what all calls share), `api` (the calls), `live` (server-sent events), `hint` (that pages should look
+//! anew), `fresh` (what many ask for is made once), `matrix` (the one answer that is made here), [`metrics`], `assets`.
 
 mod access;
 mod answer;
 mod api;
 mod ask;
 mod assets;
+mod fresh;
 mod guard;
 mod health;
+mod hint;
 mod live;
 mod matrix;
 pub mod metrics;

@@ -66,15 +66,7 @@ pub(crate) fn answers<T: Send + 'static>(
                 Ok(answer) => write(answer),
                 Err(error) => trouble(error),
             });
-            let mut broken = false;
-            // After trouble nothing comes that could be trusted.
-            let until = events.take_while(move |sent| {
-                let go_on = !broken;
-                broken = sent.name == "trouble";
-                std::future::ready(go_on)
-            });
-            let end = async || Sent::new("end", json!({}));
-            until.chain(stream::once(end())).boxed()
+            until_trouble(events).boxed()
         }
         Err(error) if error.can_retry() => stream::once(std::future::ready(trouble(error))).boxed(),
         Err(error) => return Err(error.into()),
@@ -82,7 +74,19 @@ pub(crate) fn answers<T: Send + 'static>(
     events(shared, items)
 }
 
-fn trouble(error: ApiError) -> Sent {
+/// What comes, and then that it was all. After trouble comes nothing that could be trusted, nor that it was all: who looks
+/// asks again.
+fn until_trouble(events: impl Stream<Item = Sent>) -> impl Stream<Item = Sent> {
+    let end = stream::once(std::future::ready(Sent::new("end", json!({}))));
+    let mut broken = false;
+    events.chain(end).take_while(move |sent| {
+        let go_on = !broken;
+        broken = sent.name == "trouble";
+        std::future::ready(go_on)
+    })
+}
+
+pub(crate) fn trouble(error: ApiError) -> Sent {
     Sent::new("trouble", Failed::from(error).json())
 }
 
@@ -119,6 +123,19 @@ fn response(body: Body) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn after_trouble_a_page_is_not_told_that_it_was_all() {
+        let names = async |sent: Vec<Sent>| -> Vec<&'static str> {
+            until_trouble(stream::iter(sent)).map(|sent| sent.name).collect().await
+        };
+        let event = || Sent::new("event", json!({}));
+        let broken = || trouble(ApiError::unavailable("another node leads now"));
+        assert_eq!(names(vec![event(), event()]).await, ["event", "event", "end"]);
+        assert_eq!(names(vec![event(), broken(), event()]).await, ["event", "trouble"]);
+        assert_eq!(names(vec![broken()]).await, ["trouble"]);
+        assert_eq!(names(vec![]).await, ["end"]);
+    }
 
     #[test]
     fn an_event_is_a_block_of_lines() {

@@ -1,8 +1,6 @@
 //! The affinity matrix: nodes across, buckets down, in each cell what the one is to the other and why.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
@@ -13,22 +11,16 @@ use sheaf_wire::bucket::ListBuckets;
 use sheaf_wire::node::ListNodes;
 use sheaf_wire::{ApiError, Client, Filter, PageOf};
 
-/// How long an answer serves everybody who looks.
-const FRESH: Duration = Duration::from_secs(1);
-/// Answers kept; more than people look at in a second.
-const KEPT: usize = 64;
 /// Buckets asked about at a time.
 const AT_ONCE: usize = 8;
 
 /// Which part of the matrix.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     /// Buckets down.
     pub(crate) buckets: (u32, String),
     /// Nodes across.
     pub(crate) nodes: (u32, String),
-    /// Which buckets, as written.
-    pub(crate) filter: String,
 }
 
 /// What a node is to a bucket.
@@ -40,35 +32,9 @@ pub(crate) struct Cell {
     pub(crate) why: String,
 }
 
-/// Answers made lately.
-#[derive(Default)]
-pub(crate) struct Matrices(Mutex<HashMap<Window, (Instant, Value)>>);
-
-impl Matrices {
-    /// The part asked for, made anew unless somebody just saw it.
-    pub(crate) async fn look(
-        &self,
-        client: &Client,
-        window: Window,
-        filter: Filter,
-    ) -> Result<Value, ApiError> {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, value)) = lock().get(&window)
-            && at.elapsed() < FRESH
-        {
-            return Ok(value.clone());
-        }
-        let value = make(client, &window, filter).await?;
-        let mut kept = lock();
-        kept.retain(|_, (at, _)| at.elapsed() < FRESH);
-        if kept.len() < KEPT {
-            kept.insert(window, (Instant::now(), value.clone()));
-        }
-        Ok(value)
-    }
-}
-
-async fn make(client: &Client, window: &Window, filter: Filter) -> Result<Value, ApiError> {
+/// The part asked for.
+pub(crate) async fn make(client: Client, window: Window, filter: Filter) -> Result<Value, ApiError> {
+    let client = &client;
     let page = |(size, token): &(u32, String)| PageOf { size: *size, token: token.clone() };
     let nodes = client.list_nodes(ListNodes { page: page(&window.nodes), filter: Filter::default() });
     let buckets = client.list_buckets(ListBuckets { page: page(&window.buckets), filter });

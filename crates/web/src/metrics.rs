@@ -44,7 +44,7 @@ pub enum Kind {
 }
 
 /// Everything that is counted where it happens: name, kind, meaning.
-pub const CATALOGUE: [(&str, Kind, &str); 10] = [
+pub const CATALOGUE: [(&str, Kind, &str); 12] = [
     (
         "sheaf_api_request_duration_seconds",
         Kind::Histogram,
@@ -79,6 +79,12 @@ pub const CATALOGUE: [(&str, Kind, &str); 10] = [
     ("sheaf_sink_delivered_total", Kind::Counter, "Events that this node, leading, delivered, by sink."),
     ("sheaf_sink_failures_total", Kind::Counter, "Deliveries that failed on this node, leading, by sink."),
     ("sheaf_session_losses_total", Kind::Counter, "How often this node's session with the leader was over."),
+    ("sheaf_trace_spans_exported_total", Kind::Counter, "Spans of traces that a collector took."),
+    (
+        "sheaf_trace_spans_dropped_total",
+        Kind::Counter,
+        "Spans of traces that found no room or whose collector did not take them.",
+    ),
 ];
 
 /// What only the agent knows, asked at each scrape.
@@ -112,6 +118,17 @@ impl Metrics {
         Self { recorder: recorder.handle(), source }
     }
 
+    /// All of it, as Prometheus reads it, without what the dashboard's port adds.
+    pub async fn text(&self) -> String {
+        self.text_with(Samples::default()).await
+    }
+
+    async fn text_with(&self, mut samples: Samples) -> String {
+        process::collect(&mut samples);
+        self.source.collect(&mut samples).await;
+        format!("{}{samples}", self.recorder.render())
+    }
+
     pub(crate) fn upkeep(&self) {
         self.recorder.run_upkeep();
     }
@@ -142,7 +159,6 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
 
 async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
     let mut samples = Samples::default();
-    process::collect(&mut samples);
     let open = shared.options.limits.streams - shared.streams.available_permits();
     samples.gauge(
         "sheaf_http_streams",
@@ -150,8 +166,7 @@ async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
         &[],
         open as f64,
     );
-    shared.metrics.source.collect(&mut samples).await;
-    let text = format!("{}{samples}", shared.metrics.recorder.render());
+    let text = shared.metrics.text_with(samples).await;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], Body::from(text)).into_response()
 }

@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use crate::access::Access;
+use crate::fresh::Fresh;
 use crate::guard::Hosts;
-use crate::matrix::Matrices;
+use crate::hint::Hints;
 use crate::metrics::Metrics;
 use crate::stall::Stalling;
 use crate::{api, assets, guard, health, metrics};
@@ -68,8 +69,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 512,
-            streams: 128,
+            connections: 1024,
+            streams: 256,
             head_within: Duration::from_secs(10),
             body_within: Duration::from_secs(10),
             body: 256 << 10,
@@ -91,7 +92,8 @@ pub(crate) struct Shared {
     /// What the node waits for before `client` may be used.
     pub(crate) awaits: Awaits,
     pub(crate) metrics: Metrics,
-    pub(crate) matrices: Matrices,
+    pub(crate) fresh: Fresh,
+    pub(crate) hints: Hints,
     /// As many as streams may be open.
     pub(crate) streams: Arc<Semaphore>,
     /// The node stops: streams end.
@@ -133,7 +135,8 @@ impl Web {
             client: self.client,
             awaits: self.awaits,
             metrics: self.metrics,
-            matrices: Matrices::default(),
+            fresh: Fresh::default(),
+            hints: Hints::default(),
             streams: Arc::new(Semaphore::new(limits.streams)),
             stop: stop.clone(),
         });

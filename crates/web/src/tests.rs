@@ -106,12 +106,65 @@ async fn what_is_wrong_with_a_question_is_said() {
         ("bucket/status?name=web", "name: "),
         ("job/subtasks?name=a&state=flying", "state: unknown state"),
         ("bucket/list?filter=running", "filter: "),
+        ("node/matrix?limit=201", "limit: 201"),
+        ("overview?brief=true", "brief: unknown parameter; this call takes none"),
     ] {
         let answer = served.ask(&format!("GET /api/v1/{path} HTTP/1.1"), "").await;
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(expected), "{path}: {answer}");
     }
     let unreachable = served.ask("GET /api/v1/cluster/status HTTP/1.1", "").await;
     assert!(unreachable.starts_with("HTTP/1.1 503"), "{unreachable}");
+    served.end().await;
+}
+
+#[tokio::test]
+async fn script_in_a_question_comes_back_as_data_that_no_browser_runs() {
+    const EVIL: &str = "<script>alert(1)</script>";
+    const CODED: &str = "%3Cscript%3Ealert(1)%3C/script%3E";
+    let served = Served::with(Limits::default()).await;
+    let questions = [
+        format!("GET /{CODED} HTTP/1.1"),
+        format!("GET /assets/{CODED} HTTP/1.1"),
+        format!("GET /api/v1/{CODED} HTTP/1.1"),
+        format!("GET /api/v1/node/list?{CODED}=1 HTTP/1.1"),
+        format!("GET /api/v1/node/list?limit={CODED} HTTP/1.1"),
+        format!("GET /api/v1/bucket/status?name={CODED} HTTP/1.1"),
+        format!("GET /api/v1/bucket/list?filter={CODED} HTTP/1.1"),
+        format!("GET /api/v1/node/list HTTP/1.1\r\nhost: {EVIL}"),
+        format!("GET /api/v1/node/list HTTP/1.1\r\norigin: http://{EVIL}"),
+    ];
+    for question in questions {
+        let answer = served.ask(&question, "").await;
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.starts_with("HTTP/1.1 4"), "{question}: {answer}");
+        for line in ["content-type: application/json", "x-content-type-options: nosniff"] {
+            assert!(head.contains(line), "{question}: {answer}");
+        }
+        assert!(head.contains("script-src 'self';") && !head.contains("unsafe"), "{answer}");
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{question}: {answer}");
+    }
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_or_is_too_long_is_not_waited_for() {
+    let limits = Limits { body_within: Duration::from_millis(300), ..Limits::default() };
+    let served = Served::with(limits).await;
+    let entered = served.ask("GET /api/v1/session HTTP/1.1", "").await;
+    let cookie =
+        entered.split("set-cookie: ").nth(1).and_then(|rest| rest.split(';').next()).expect("a cookie");
+    let token = entered.split("\"csrf\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
+    for (length, why) in [(100, "did not arrive in time"), (1_u64 << 30, "too long")] {
+        let mut stream = served.connect().await;
+        let head = format!(
+            "POST /api/v1/node/undrain HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n\
+             cookie: {cookie}\r\nsheaf-csrf: {token}\r\ncontent-length: {length}\r\n\r\n{{",
+            served.address
+        );
+        stream.write_all(head.as_bytes()).await.expect("it reads");
+        let answer = read(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(why), "{answer}");
+    }
     served.end().await;
 }
 
@@ -171,8 +224,14 @@ async fn a_client_that_dawdles_is_cut_off_and_so_are_too_many() {
 #[tokio::test]
 async fn streams_are_so_many_at_most_say_what_troubles_them_and_end_with_the_node() {
     let served = Served::with(Limits { streams: 1, ..Limits::default() }).await;
-    let troubled = served.ask("GET /api/v1/events HTTP/1.1", "").await;
-    assert!(troubled.contains("text/event-stream") && troubled.contains("event: ready"), "{troubled}");
-    assert!(troubled.contains("event: trouble\ndata: {\"error\":{\"code\":\"unavailable\""), "{troubled}");
+    for path in ["events", "changes"] {
+        let troubled = served.ask(&format!("GET /api/v1/{path} HTTP/1.1"), "").await;
+        assert!(troubled.contains("text/event-stream") && troubled.contains("event: ready"), "{troubled}");
+        assert!(
+            troubled.contains("event: trouble\ndata: {\"error\":{\"code\":\"unavailable\""),
+            "{troubled}"
+        );
+        assert!(!troubled.contains("event: end"), "it is asked again: {troubled}");
+    }
     served.end().await;
 }

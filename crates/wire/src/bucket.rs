@@ -20,7 +20,7 @@ use sheaf_model::{
 };
 
 pub(crate) use convert::name;
-pub(crate) use serve::Serve;
+pub(crate) use serve::{Serve, probes};
 
 use crate::logs::{LogLine, LogPlace, LogsOf};
 use crate::{Answers, ApiError, Applied, Caller, Done, Filter, Outcome, Page, PageOf};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::Extensions;
-use sheaf_model::{Actor, BucketName, Holder, NodeId, RequestId, Revision, Role};
+use sheaf_model::{Actor, BucketName, Holder, NodeId, RequestId, Revision, Role, TraceContext};
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
@@ -12,6 +12,7 @@ use crate::ApiError;
 use crate::bearer::Bearer;
 use crate::guard::Admitted;
 use crate::guard::door::Carried;
+use crate::trace::TRACEPARENT;
 use crate::transport::Arrived;
 
 /// What the actor of somebody with a token begins with; nobody else's may.
@@ -61,6 +62,8 @@ pub struct Caller {
     pub token: Option<Bearer>,
     /// Whose certificate the connection shows on which the call came, which may be that of a node that carries it on.
     pub holder: Option<Holder>,
+    /// What the call is a part of, for telemetry alone: the metadata `traceparent`.
+    pub trace: Option<TraceContext>,
 }
 
 /// When a call must be answered, put into a request by the outermost layer.
@@ -78,6 +81,7 @@ impl Caller {
             admitted: Admitted::Open,
             token: None,
             holder: None,
+            trace: None,
         }
     }
 
@@ -100,7 +104,8 @@ impl Caller {
         let token = extensions.get::<Carried>().map(|carried| carried.0.clone());
         let request = text(metadata, REQUEST_ID)?.map(RequestId::from);
         let holder = extensions.get::<Arrived>().and_then(|arrived| arrived.holder);
-        Ok(Self { actor, revision, deadline, request, admitted, token, holder })
+        let trace = metadata.get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse().ok());
+        Ok(Self { actor, revision, deadline, request, admitted, token, holder, trace })
     }
 
     /// The node whose certificate the connection shows.

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
-use sheaf_model::{RequestId, Revision};
+use sheaf_model::{RequestId, Revision, TraceContext};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -16,6 +16,7 @@ pub(crate) use channel::{Pings, broke, caused_by, endpoint, explain, never_sent}
 use crate::bearer::Bearer;
 use crate::caller::{ACTOR, DEFECTS, REQUEST_ID, REVISION};
 use crate::error::from_status;
+use crate::trace::TRACEPARENT;
 use crate::transport::Transport;
 use crate::{ApiError, DEFAULT_DEADLINE};
 
@@ -32,6 +33,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How connections are made.
     pub transport: Transport,
+    /// What calls are parts of, for telemetry alone.
+    pub trace: Option<TraceContext>,
 }
 
 impl Default for Options {
@@ -42,6 +45,7 @@ impl Default for Options {
             deadline: DEFAULT_DEADLINE,
             connect_timeout: Duration::from_secs(3),
             transport: Transport::plain(),
+            trace: None,
         }
     }
 }
@@ -156,6 +160,10 @@ impl Client {
         }
         if let Some(revision) = self.revision {
             metadata.insert(REVISION, MetadataValue::from(revision.0));
+        }
+        // Hexadecimal digits and dashes.
+        if let Some(trace) = self.options.trace.and_then(|trace| trace.to_string().parse().ok()) {
+            metadata.insert(TRACEPARENT, trace);
         }
         request
     }

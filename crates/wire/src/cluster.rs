@@ -13,9 +13,10 @@ use sheaf_model::view::{AuthorityStatus, ClusterStatus, MemberRow, SnapshotHead,
 use sheaf_model::{ModuleSpec, PutBucket, RequestId};
 
 pub use authority::{RotateAuthority, RotationStep};
-pub(crate) use serve::Serve;
+pub(crate) use serve::{Serve, probes};
 pub use token::{CreateCertificate, CreateToken, CreatedCertificate, CreatedToken, ListTokens, RevokeToken};
 
+use crate::debug::{AskDebug, DebugPart};
 use crate::{Answers, ApiError, Applied, Caller, Done, Page};
 
 /// See `ClusterService.Apply`.
@@ -85,6 +86,12 @@ pub trait ClusterApi: Send + Sync + 'static {
         &self,
         caller: Caller,
     ) -> impl Future<Output = Result<Answers<SnapshotPart>, ApiError>> + Send;
+    /// What somebody needs to see who is to help, of every node that answers.
+    fn debug(
+        &self,
+        caller: Caller,
+        ask: AskDebug,
+    ) -> impl Future<Output = Result<Answers<DebugPart>, ApiError>> + Send;
     /// Makes a token, and shows it this once.
     fn create_token(
         &self,

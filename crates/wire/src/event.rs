@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use sheaf_model::{Event, Revision, Timestamp};
 
-pub(crate) use serve::Serve;
+pub(crate) use serve::{Serve, probes};
 
 use crate::{Answers, ApiError, Caller};
 

@@ -103,7 +103,7 @@ impl Admitted {
             (Self::Nobody, _) => return Err(nobody()),
             // Who forms or joins a cluster meets others by their addresses.
             (Self::Joining { .. } | Self::Node(_), Need::Join) => true,
-            (Self::Node(_), Need::Node | Need::Registered | Need::Member | Need::Viewer) => true,
+            (Self::Node(_), Need::Told | Need::Registered | Need::Member | Need::Viewer) => true,
             (Self::User { rights, .. }, Need::Viewer | Need::Carried) => rights.role >= Role::Viewer,
             (Self::User { rights, .. }, Need::Bucket) => rights.role >= Role::Operator,
             (Self::User { rights, .. }, Need::Operator) => rights.is_at_least(Role::Operator),
@@ -157,7 +157,7 @@ impl Admitted {
         let token = "an admin makes tokens: sheaf cluster token create";
         ApiError::Forbidden(match need {
             Need::Nothing | Need::Join => format!("{self} is no node, and only nodes do this"),
-            Need::Node | Need::Registered | Need::Member => {
+            Need::Told | Need::Registered | Need::Member => {
                 format!("{self} may not do this: only a node does, for itself")
             }
             Need::Viewer | Need::Carried => {
@@ -206,14 +206,14 @@ mod tests {
 
     #[test]
     fn each_role_meets_what_it_should_and_nothing_else() {
-        use Need::{Admin, Bucket, Carried, Join, Member, Node, Nothing, Operator, Registered, Viewer};
-        let all = [Nothing, Join, Node, Registered, Member, Viewer, Carried, Bucket, Operator, Admin];
+        use Need::{Admin, Bucket, Carried, Join, Member, Nothing, Operator, Registered, Told, Viewer};
+        let all = [Nothing, Join, Told, Registered, Member, Viewer, Carried, Bucket, Operator, Admin];
         let joining = Admitted::Joining { may_vote: true, by: "rack-7".to_owned() };
         let cases: [(Admitted, &[Need]); 8] = [
             (Admitted::Open, &all),
             (Admitted::Nobody, &[Nothing]),
             (joining, &[Nothing, Join]),
-            (Admitted::Node(NodeId(3)), &[Nothing, Join, Node, Registered, Member, Viewer]),
+            (Admitted::Node(NodeId(3)), &[Nothing, Join, Told, Registered, Member, Viewer]),
             (user(Role::Viewer, None), &[Nothing, Viewer, Carried]),
             (user(Role::Operator, Some("/team-a/")), &[Nothing, Viewer, Carried, Bucket]),
             (user(Role::Operator, None), &[Nothing, Viewer, Carried, Bucket, Operator]),

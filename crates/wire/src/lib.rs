@@ -15,8 +15,9 @@
 //!
 //! Read in this order: [`error`](ApiError) and [`Caller`] (what all calls share), [`bucket`] (the pattern: what is
 //! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`secret`], [`event`], [`logs`],
-//! [`backend`], [`sink`], [`job`] (asked by a stream), [`query`], then [`peer`],
-//! `spec` (documents as messages), [`forward`], [`guard`] (who may make which call), [`Transport`], [`outward`] (TLS to others), [`Server`], [`Client`].
+//! [`backend`], [`sink`], [`job`] (asked by a stream), [`query`], [`debug`], then [`peer`],
+//! `spec` (documents as messages), [`forward`], [`guard`] (who may make which call), [`Transport`], [`outward`] (TLS to others), [`trace`] (what is told of it all), [`Server`], [`Client`]; [`probe`] is for
+//! tests.
 
 mod bearer;
 mod call;
@@ -37,6 +38,7 @@ pub mod artifact;
 pub mod backend;
 pub mod bucket;
 pub mod cluster;
+pub mod debug;
 pub mod event;
 pub mod forward;
 pub mod guard;
@@ -47,9 +49,11 @@ pub mod module;
 pub mod node;
 pub mod outward;
 pub mod peer;
+pub mod probe;
 pub mod query;
 pub mod secret;
 pub mod sink;
+pub mod trace;
 
 pub use bearer::{Bearer, Signed, Signer, public_key};
 pub use caller::{CALLER_TEXT_MAX, Caller, DEFAULT_DEADLINE};

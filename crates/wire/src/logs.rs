@@ -7,7 +7,7 @@ use std::future::Future;
 
 use sheaf_model::{Attempt, BucketName, Timestamp};
 
-pub(crate) use serve::Serve;
+pub(crate) use serve::{Serve, probes};
 
 use crate::{Answers, ApiError, Caller};
 

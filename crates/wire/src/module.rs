@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sheaf_model::view::{ArtifactStatus, ModuleRow};
 use sheaf_model::{Artifact, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, RequestId, document};
 
-pub(crate) use serve::Serve;
+pub(crate) use serve::{Serve, probes};
 
 use crate::{ApiError, Applied, Caller, Done, Filter, Page, PageOf};
 

@@ -83,6 +83,14 @@ impl Outward {
         Ok(Self(Arc::new(config)))
     }
 
+    /// The same for servers of HTTP/2, which is the one thing that is offered to them.
+    #[must_use]
+    pub fn for_http2(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self(Arc::new(config))
+    }
+
     /// TLS over a connection to the server `host`, a name or an address.
     ///
     /// # Errors

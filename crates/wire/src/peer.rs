@@ -18,7 +18,7 @@ use sheaf_model::watch::WatchItem;
 use sheaf_model::{ClusterId, Digest, Facts, NodeId, NodeKey, NodeName, TokenText};
 
 pub use client::PeerClient;
-pub(crate) use serve::{ServeAgent, ServePeer};
+pub(crate) use serve::{ServeAgent, ServePeer, probes};
 
 use crate::{Answers, ApiError, Caller};
 

@@ -8,7 +8,7 @@ use std::future::Future;
 
 use sheaf_model::{QueryPart, Span};
 
-pub(crate) use serve::Serve;
+pub(crate) use serve::{Serve, probes};
 
 use crate::{Answers, ApiError, Caller};
 

@@ -10,7 +10,7 @@ use sheaf_model::view::SecretRow;
 use sheaf_model::{RequestId, Sealed, SecretName, SecretValue};
 
 pub(crate) use convert::{sealed_answered, secret_name};
-pub(crate) use serve::Serve;
+pub(crate) use serve::{Serve, probes};
 
 use crate::{ApiError, Caller, Done, Filter, Page, PageOf};
 

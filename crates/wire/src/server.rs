@@ -1,13 +1,14 @@
 //! The server side: every service of a node behind one port.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use http::{Request, Response};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -19,6 +20,7 @@ use crate::artifact::ArtifactApi;
 use crate::backend::BackendApi;
 use crate::bucket::BucketApi;
 use crate::cluster::ClusterApi;
+use crate::debug::DebugApi;
 use crate::event::EventApi;
 use crate::forward::{Front, Handler, Peers, Route};
 use crate::guard::Guard;
@@ -32,10 +34,10 @@ use crate::proto::{DESCRIPTORS, peer, v1};
 use crate::query::QueryApi;
 use crate::secret::SecretApi;
 use crate::sink::SinkApi;
-use crate::transport::{Connection, Transport};
+use crate::transport::{Connection, Crowd, Transport};
 use crate::{
-    artifact, backend, bucket, cluster, event, instance, job, logs, module, node, peer as peers, query,
-    secret, sink,
+    artifact, backend, bucket, cluster, debug, event, instance, job, logs, module, node, peer as peers,
+    query, secret, sink,
 };
 
 /// Longest message in bytes, either way.
@@ -54,6 +56,8 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long a handshake may take, and how many may be under way.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const HANDSHAKES: usize = 1024;
+/// After a failed accept, e.g. because no descriptor is left.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// How to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,11 +66,21 @@ pub struct ServeOptions {
     pub grace: Duration,
     /// Most public calls at a time that are no streams; beyond, they are refused as `RESOURCE_EXHAUSTED`.
     pub calls: usize,
+    /// Most connections at a time that are not proven to be a node's, a quarter of them from one address; beyond, they are
+    /// closed. Those of nodes are not counted.
+    pub connections: usize,
+    /// How long a connection may be silent before its first word.
+    pub silent: Duration,
 }
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { grace: Duration::from_secs(3), calls: 8192 }
+        Self {
+            grace: Duration::from_secs(3),
+            calls: 8192,
+            connections: 4096,
+            silent: Duration::from_secs(10),
+        }
     }
 }
 
@@ -91,7 +105,7 @@ pub struct Server {
     transport: Transport,
 }
 
-/// How many calls were refused because too many were under way. Clones are the same.
+/// How many calls and connections were refused because there were too many. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Refused(Arc<AtomicU64>);
 
@@ -210,6 +224,12 @@ impl Server {
         serve!(self, peer::v1::log_service_server::LogServiceServer<_>, logs::Serve, api)
     }
 
+    /// Serves `sheaf.peer.v1.DebugService`.
+    #[must_use]
+    pub fn debugging<A: DebugApi>(self, api: Arc<A>) -> Self {
+        serve!(self, peer::v1::debug_service_server::DebugServiceServer<_>, debug::Serve, api)
+    }
+
     /// Counts there the calls that it refuses.
     #[must_use]
     pub fn counting(self, refused: Refused) -> Self {
@@ -274,7 +294,7 @@ impl Server {
         let health = self.health();
         health.set(true).await;
         let (stopping, stopped) = watch::channel(false);
-        let transport = self.transport.clone();
+        let (transport, refused) = (self.transport.clone(), self.refused.clone());
         let front = self.front(route, options.calls, stopped.clone())?;
         let stop = async {
             stop.await;
@@ -283,7 +303,16 @@ impl Server {
         };
         let incoming =
             TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
-        let incoming = shaken(transport, incoming);
+        let incoming = shaken(
+            Doorway {
+                transport,
+                shaking: Crowd::of(HANDSHAKES),
+                strangers: Crowd::of(options.connections),
+                silent: options.silent,
+                refused,
+            },
+            incoming,
+        );
         let serving = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -337,27 +366,72 @@ impl Server {
     }
 }
 
+/// What every connection goes through.
+#[derive(Clone)]
+struct Doorway {
+    transport: Transport,
+    /// Those whose handshakes are under way.
+    shaking: Arc<Crowd>,
+    /// Those of which it is not known whose they are.
+    strangers: Arc<Crowd>,
+    silent: Duration,
+    refused: Refused,
+}
+
 /// Connections after their handshakes, of which many go on at a time: one that stalls holds up nobody.
 fn shaken(
-    transport: Transport,
+    doorway: Doorway,
     incoming: TcpIncoming,
 ) -> impl Stream<Item = std::io::Result<Connection>> + Send + use<> {
-    let shaking = incoming.map(move |stream| {
-        let transport = transport.clone();
-        async move {
-            let stream = stream.ok()?;
-            let from = stream.peer_addr().ok();
-            match tokio::time::timeout(HANDSHAKE, transport.accept(stream)).await {
-                Ok(Ok(connection)) => Some(connection),
-                Ok(Err(error)) => {
-                    tracing::debug!(?from, %error, "no connection");
-                    None
-                }
-                Err(_) => None,
-            }
-        }
+    let shaking = futures::stream::unfold(incoming, accept).map(move |stream| {
+        let doorway = doorway.clone();
+        async move { doorway.take(stream).await }
     });
     shaking.buffer_unordered(HANDSHAKES).filter_map(|shaken| std::future::ready(shaken.map(Ok)))
+}
+
+/// The next connection; none: the port is closed.
+async fn accept(mut incoming: TcpIncoming) -> Option<(TcpStream, TcpIncoming)> {
+    loop {
+        match incoming.next().await? {
+            Ok(stream) => return Some((stream, incoming)),
+            // It would fail again at once, and as often as anything is asked.
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+impl Doorway {
+    /// The connection, unless its handshake fails, or there are too many.
+    async fn take(self, stream: TcpStream) -> Option<Connection> {
+        let from = stream.peer_addr().ok()?.ip();
+        let Some(shaking) = self.shaking.enter(from) else { return self.refuse(from) };
+        let connection = match tokio::time::timeout(HANDSHAKE, self.transport.accept(stream)).await {
+            Ok(Ok(connection)) => connection.speaking_within(self.silent),
+            Ok(Err(error)) => {
+                tracing::debug!(?from, %error, "no connection");
+                return None;
+            }
+            Err(_) => return None,
+        };
+        drop(shaking);
+        if connection.is_nodes() {
+            return Some(connection);
+        }
+        match self.strangers.enter(from) {
+            Some(place) => Some(connection.at(place)),
+            None => self.refuse(from),
+        }
+    }
+
+    fn refuse(&self, from: IpAddr) -> Option<Connection> {
+        self.refused.another();
+        tracing::debug!(%from, "a connection too many was closed");
+        None
+    }
 }
 
 /// Says to the health service how this node is.

@@ -9,7 +9,7 @@ use std::future::Future;
 use sheaf_model::view::SinkRow;
 use sheaf_model::{RequestId, SinkName, SinkSpec, Span, document};
 
-pub(crate) use serve::Serve;
+pub(crate) use serve::{Serve, probes};
 
 use crate::{ApiError, Caller, Done, Filter, Page, PageOf};
 

@@ -9,15 +9,20 @@ mod tests;
 
 use std::borrow::Cow;
 
+use prost::Message;
 use serde_json::{Map, Value};
-use sheaf_model::document::{Document, parse_values};
-use sheaf_model::{Defect, ModuleSpec, PutBucket};
+use sheaf_model::document::{DOCUMENT_MAX, DOCUMENTS_MAX, Document, parse_values};
+use sheaf_model::{Bytes, Defect, ModuleSpec, PutBucket};
 
 pub(crate) use bucket::{bucket_answer, bucket_request, bucket_spec};
 pub(crate) use module::{module_answer, module_request, module_spec};
 
 use crate::ApiError;
 use crate::proto::v1;
+
+/// Longest message of a document in bytes. It has as many at most as its JSON, but for white space in what stands there as
+/// text; the values that it becomes take many times as much.
+const SPEC_MAX: usize = 3 * DOCUMENT_MAX;
 
 /// A bucket's document as every message has it.
 #[derive(Debug, Default)]
@@ -40,18 +45,28 @@ pub(crate) fn read(
     modules: Vec<Option<v1::ModuleSpec>>,
     buckets: Vec<BucketMessage>,
 ) -> Result<Documents, ApiError> {
+    if modules.len() + buckets.len() > DOCUMENTS_MAX {
+        let problem = format!("there are more than {DOCUMENTS_MAX} documents");
+        return Err(ApiError::invalid("", problem, "several requests"));
+    }
     let mut defects = Vec::new();
     let mut values = Vec::with_capacity(modules.len() + buckets.len());
     let latest: Vec<bool> = buckets.iter().map(|bucket| bucket.latest).collect();
     for module in modules {
         match module {
+            Some(module) if module.encoded_len() > SPEC_MAX => {
+                let document = format!("Module {}@{}", short(&module.name), short(&module.version));
+                defects.push(too_long(&module).of(document));
+            }
             Some(module) => values.push(module::value(module, &mut defects)),
             None => defects.push(Defect::new("module", "missing", "a ModuleSpec")),
         }
     }
     let many = buckets.len() > 1;
     for (index, message) in buckets.into_iter().enumerate() {
-        if let Some(bucket) = message.bucket {
+        if let Some(long) = message.bucket.as_ref().filter(|bucket| bucket.encoded_len() > SPEC_MAX) {
+            defects.push(too_long(long).of(format!("Bucket {}", short(&long.name))));
+        } else if let Some(bucket) = message.bucket {
             let value = bucket::value(bucket, message.suspended, message.base_revision, &mut defects);
             values.push(value);
         } else {
@@ -87,8 +102,14 @@ pub(crate) fn read(
     }
 }
 
+fn too_long(message: &impl Message) -> Defect {
+    let problem =
+        format!("the document has {} bytes, more than {}", message.encoded_len(), Bytes(DOCUMENT_MAX as u64));
+    Defect::new("", problem, "less in it")
+}
+
 /// The beginning of a text that nobody has checked yet.
-fn short(text: &str) -> Cow<'_, str> {
+pub(crate) fn short(text: &str) -> Cow<'_, str> {
     const LONGEST: usize = 200;
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),

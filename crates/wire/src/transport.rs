@@ -11,10 +11,11 @@
 //! What a node has changes while it runs: it gets its certificate when it joins, and renews it. Connections that are there
 //! stay; new ones are made with what is there then.
 //!
-//! Read `credentials`, then `verify`, `vouch`, `connection`.
+//! Read `credentials`, then `verify`, `vouch`, `connection`, `crowd`.
 
 mod connection;
 mod credentials;
+mod crowd;
 mod verify;
 mod vouch;
 
@@ -30,6 +31,7 @@ use tonic::transport::{Channel, Endpoint};
 
 pub(crate) use connection::{Arrived, Connection};
 pub use credentials::{Credentials, CredentialsError, Join, Pair, Pin};
+pub(crate) use crowd::Crowd;
 use verify::Found;
 pub use verify::JOINS_ANEW;
 pub(crate) use verify::holder;

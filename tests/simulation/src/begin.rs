@@ -54,6 +54,10 @@ impl World {
         for turn in 1..=self.plan.chaos.checked_div(every).unwrap_or(0) {
             self.undo_in(turn * every, Undo::CutLeader);
         }
+        let every = self.plan.hunt_every;
+        for turn in 1..=self.plan.chaos.checked_div(every).unwrap_or(0) {
+            self.undo_in(turn * every, Undo::Hunt);
+        }
         if self.plan.lost_at_once > 0 {
             self.later(self.plan.chaos, Process::World, What::World(AtWorld::Lose));
         }

@@ -103,6 +103,7 @@ impl World {
             Action::Remove(bucket, _) => {
                 self.later_agent(m, takes, AtAgent::Work(bucket, Done::Removed, 0));
             }
+            Action::Kill(..) if self.plan.has(Planted::OneEnforcer) => {}
             Action::Kill(bucket, epoch) => {
                 let held = self.agents[m].held.get(&bucket);
                 if held.is_none_or(|held| held.epoch() == Some(epoch)) {

@@ -22,6 +22,9 @@ pub(crate) enum Undo {
     Boot(usize),
     Noise(u64),
     CutLeader,
+    /// These ways are cut, for so long.
+    Cut(Vec<(usize, usize)>, Time),
+    Hunt,
     CrashAgent(usize),
     LosePower(usize),
     /// An agent that restarts by plan is back.
@@ -54,6 +57,9 @@ impl World {
             Undo::Boot(m) => self.boot_machine(m),
             Undo::Noise(noise) => self.network.noise = self.network.noise.saturating_sub(noise),
             Undo::CutLeader => self.cut_leader(),
+            Undo::Cut(..) if self.healed => self.line(|| "nothing is cut any more".to_owned()),
+            Undo::Cut(pairs, duration) => self.cut_all(pairs, duration),
+            Undo::Hunt => self.hunt_leader(),
             Undo::CrashAgent(m) => self.fault_crash_agent(m),
             Undo::LosePower(m) if self.healed => self.line(|| format!("n{m} keeps its power")),
             Undo::LosePower(m) => self.fault_crash_machine(m),
@@ -104,6 +110,9 @@ impl World {
     }
 
     pub(crate) fn cut_all(&mut self, pairs: Vec<(usize, usize)>, duration: Time) {
+        let is_one_way = pairs.first().is_some_and(|(from, to)| !pairs.contains(&(*to, *from)));
+        self.counts.wrong.cuts += u64::from(!is_one_way);
+        self.counts.wrong.one_way_cuts += u64::from(is_one_way);
         self.line(|| format!("cut {pairs:?} for {} ms", duration / MS));
         for (from, to) in &pairs {
             self.network.cut(*from, *to);
@@ -141,6 +150,13 @@ impl World {
 
     pub(crate) fn pause(&mut self, process: Process, duration: Time) {
         self.line(|| format!("{process:?} is paused for {} ms", duration / MS));
+        let wrong = &mut self.counts.wrong;
+        match process {
+            Process::Voter(_) => wrong.paused_voters += 1,
+            Process::Agent(_) => wrong.paused_agents += 1,
+            Process::Keeper(..) => wrong.paused_keepers += 1,
+            Process::Kernel(_) | Process::Client(_) | Process::World => {}
+        }
         if let Some(gate) = self.gate(process) {
             gate.paused = true;
         }
@@ -231,15 +247,22 @@ impl World {
         if self.is_whole(m) {
             let stands = self.random.chance(500);
             let duration = self.random.between(200 * MS, 7 * SECOND);
-            self.line(|| format!("n{m} is frozen for {} ms, its clock stands: {stands}", duration / MS));
-            self.freeze(m, stands);
-            self.undo_in(duration, Undo::Thaw(m, stands));
+            self.freeze_for(m, duration, stands);
         }
+    }
+
+    pub(crate) fn freeze_for(&mut self, m: usize, duration: Time, stands: bool) {
+        self.line(|| format!("n{m} is frozen for {} ms, its clock stands: {stands}", duration / MS));
+        self.counts.wrong.frozen += u64::from(!stands);
+        self.counts.wrong.stood_still += u64::from(stands);
+        self.freeze(m, stands);
+        self.undo_in(duration, Undo::Thaw(m, stands));
     }
 
     fn fault_crash_agent(&mut self, m: usize) {
         if self.is_whole(m) {
             self.line(|| format!("agent {m} crashes"));
+            self.counts.wrong.crashed_agents += 1;
             self.crash_agent(m);
             let short = self.random.chance(500);
             let down = self.random.below(if short { 100 * MS } else { 3 * SECOND });
@@ -252,6 +275,7 @@ impl World {
         let v = self.random.index(self.voters.len());
         if self.voters[v].gate.up && !self.machines[v].frozen {
             self.line(|| format!("voter {v} crashes"));
+            self.counts.wrong.crashed_voters += 1;
             self.crash_voter(v);
             let down = self.random.between(200 * MS, 4 * SECOND);
             self.undo_in(down, Undo::StartVoter(v));
@@ -266,6 +290,8 @@ impl World {
         let spare = m >= self.voters.len() || wiped < (self.voters.len() - 1) / 2;
         let wipe = spare && self.random.chance(250);
         self.line(|| format!("n{m} loses power, its disk is wiped: {wipe}"));
+        self.counts.wrong.powerless += 1;
+        self.counts.wrong.wiped += u64::from(wipe);
         self.crash_machine(m);
         if wipe {
             let key = 1000 + self.machines[m].number() * self.machines.len() as u64 + m as u64;
@@ -283,6 +309,7 @@ impl World {
         let until = self.now + self.random.between(SECOND, 7 * SECOND);
         if self.random.chance(500) {
             self.machines[m].slow_disk_until = until;
+            self.counts.wrong.slow_disks += 1;
         } else {
             self.machines[m].slow_spawn_until = until;
         }
@@ -316,6 +343,7 @@ impl World {
     fn stale_watch(&mut self) {
         let v = self.random.index(self.voters.len());
         self.voters[v].stale_until = self.now + self.random.between(SECOND, 7 * SECOND);
+        self.counts.wrong.stale_watches += 1;
     }
 
     /// Nothing goes wrong any more. What was paused or is down comes back when its time has come.

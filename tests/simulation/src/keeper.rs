@@ -188,8 +188,8 @@ impl World {
                     self.later(delay, Process::Kernel(m), What::Kernel(AtKernel::Exec(pid)));
                 }
             }
-            // No program of the simulation is a plugin.
-            Action::Call(..) | Action::HangUp | Action::Purged(_) => {}
+            // No program of the simulation is a plugin, or has secrets.
+            Action::Call(..) | Action::HangUp | Action::Purged(_) | Action::Renew => {}
             Action::Signal(signal) => self.signal_program(m, number, signal),
             Action::Report(report) => self.keeper_reports(m, number, report),
             Action::Exit => {

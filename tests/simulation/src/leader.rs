@@ -285,6 +285,9 @@ impl World {
             let term = self.voters[v].live.sessions.as_ref().map(|sessions| sessions.term);
             return self.confirmed(v, term.unwrap_or_default(), ReadFor::Acknowledger(number));
         }
+        if self.goes_by_contact() {
+            return self.round_by_contact(v, number);
+        }
         if !self.read_index(v, ReadFor::Acknowledger(number)) {
             return self.round_over(v, number);
         }
@@ -331,6 +334,7 @@ impl World {
         let voter = &self.voters[v];
         let Some(sessions) = &voter.live.sessions else { return };
         for (node, acknowledged) in sessions.acknowledge(&voter.state, waiting) {
+            let acknowledged = self.tamper_acknowledged(v, node, acknowledged);
             self.say_to_node(v, node, ToNode::Acknowledged(acknowledged));
         }
     }
@@ -371,6 +375,7 @@ impl World {
             release_suspended(&self.voters[v].state, term, &mut due.commands);
         }
         due.commands.extend(self.grant_work(v));
+        self.caught_at_free(v, &due.commands);
         self.voters[v].live.conductor = Conductor::Deciding(number, due.commands.len() + 1);
         for command in due.commands {
             let it = Arc::new(proposal("leader", self.now, command));

@@ -16,7 +16,21 @@
 //!
 //! Read in this order: [`Plan`] and [`Outcome`], `world` (the loop), `event`, `raft` and `voter`, `leader`, `agent` with
 //! `link`, `executor`, `leaving` and `stand_in`, `keeper`, `work`, `machine`, `client`, `owner`, `operator`, `faults`,
-//! `storms`; what is checked: `truth`, `history`, `lives`, `judge`.
+//! `storms`, `hunts`; what is checked: `truth`, `history`, `lives`, `judge`. `contact` is for planted bugs only.
+//!
+//! What must hold, and where that is looked at; [`Rule`] has the same numbers:
+//!
+//! | | looked at |
+//! | --- | --- |
+//! | 1 no two instances of a single-node bucket overlap | whenever a program begins or goes on (`lives`) |
+//! | 2 epochs grow, and nothing runs under another one than was bound | with each binding (`truth`) and each program that begins (`lives`) |
+//! | 3 nothing is started where the last conclusive check said no | with each start (`executor`) |
+//! | 4 with a quorum and an available node everything runs | within a bound after the last fault (`judge`) |
+//! | 5 a multi-node bucket runs once on each available node | twice on one: as 1; everywhere: as 4 |
+//! | 6 what was acknowledged is not lost | by each new leader's first entry, and in the end (`voter`, `client`, `judge`) |
+//! | the replicated state keeps its own rules, and is the same on all | with each entry (`truth`, `voter`) |
+//!
+//! `tests/simulation/tests/holes.rs` says what shows that each known way to run a bucket twice is closed.
 //!
 //! The same seed and plan give the same [`Outcome`], trace included. Not simulated: changes of the voters, a
 //! cluster founded anew, and what the manual documents as not provable, which is excused where it happens (a machine
@@ -30,10 +44,12 @@ pub mod random;
 mod agent;
 mod begin;
 mod client;
+mod contact;
 mod event;
 mod executor;
 mod faults;
 mod history;
+mod hunts;
 mod judge;
 mod keeper;
 mod leader;
@@ -53,7 +69,7 @@ mod voter;
 mod work;
 mod world;
 
-pub use outcome::{Counts, Outcome, Rule, Violation};
+pub use outcome::{Counts, Outcome, Rule, Violation, Wrong};
 pub use plan::{Plan, Planted};
 
 /// Runs one seed to its end, or to the first broken rule.

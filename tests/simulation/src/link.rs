@@ -208,6 +208,15 @@ impl World {
         self.later(OPENING, me, What::Agent(AtAgent::WatchLate(conn)));
     }
 
+    /// The voter that a machine's agent watches.
+    pub(crate) fn watched_by(&self, m: usize) -> Option<usize> {
+        let conn = self.agents[m].watch.conn?;
+        match self.network.conns.get(&conn)?.ends[1].0 {
+            Process::Voter(v) => Some(v),
+            _ => None,
+        }
+    }
+
     pub(crate) fn watch_late(&mut self, m: usize, conn: u64) {
         let watch = &self.agents[m].watch;
         if watch.conn == Some(conn) && !watch.heard {

@@ -217,5 +217,6 @@ impl World {
             self.counts.elections_within_wait += 1;
         }
         self.line(|| format!("voter {v} is elected in term {term}"));
+        self.caught_at_election(v);
     }
 }

@@ -6,6 +6,9 @@ use crate::clock::{MS, Time};
 use crate::event::{Process, Words};
 use crate::random::Random;
 
+/// Later than any message that is not held up.
+const LATE: Time = 20 * MS;
+
 /// How messages fare.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
@@ -17,6 +20,10 @@ pub(crate) struct Network {
     pub(crate) noise: u64,
     pub(crate) conns: BTreeMap<u64, Conn>,
     next: u64,
+    /// What became of messages that nobody had cut off.
+    pub(crate) lost: u64,
+    pub(crate) doubled: u64,
+    pub(crate) late: u64,
 }
 
 /// A connection. End 0 opened it.
@@ -33,7 +40,8 @@ pub(crate) struct Conn {
 
 impl Network {
     pub(crate) fn new(loss: u64) -> Self {
-        Self { cuts: BTreeMap::new(), loss, noise: 0, conns: BTreeMap::new(), next: 1 }
+        let (cuts, conns) = (BTreeMap::new(), BTreeMap::new());
+        Self { cuts, loss, noise: 0, conns, next: 1, lost: 0, doubled: 0, late: 0 }
     }
 
     pub(crate) fn cut(&mut self, from: usize, to: usize) {
@@ -59,7 +67,7 @@ impl Network {
     }
 
     /// When the copies of a datagram arrive, counted from now: none, one, or more.
-    pub(crate) fn datagram(&self, random: &mut Random, from: usize, to: usize) -> Vec<Time> {
+    pub(crate) fn datagram(&mut self, random: &mut Random, from: usize, to: usize) -> Vec<Time> {
         if self.is_cut(from, to) {
             return Vec::new();
         }
@@ -70,6 +78,9 @@ impl Network {
         if random.chance(10 + self.noise / 2) {
             copies.push(self.delay(random, from, to));
         }
+        self.lost += u64::from(copies.is_empty());
+        self.doubled += u64::from(copies.len() > 1);
+        self.late += copies.iter().filter(|delay| **delay >= LATE).count() as u64;
         copies
     }
 

@@ -119,6 +119,73 @@ pub struct Counts {
     pub attempts: u64,
     /// Subtasks that finished.
     pub subtasks_finished: u64,
+    /// Hunts that began …
+    pub hunts: u64,
+    /// … and leaders that did what was waited for to set upon them.
+    pub caught: u64,
+    /// What went wrong, each as often as it took effect.
+    pub wrong: Wrong,
+}
+
+/// What can go wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wrong {
+    /// Messages lost, other than by a cut.
+    pub lost: u64,
+    /// Messages that came twice.
+    pub doubled: u64,
+    /// Messages that others have overtaken, or may have: late by more than any usual delay.
+    pub late: u64,
+    /// Ways that were cut, some in both directions, …
+    pub cuts: u64,
+    /// … and some in one alone.
+    pub one_way_cuts: u64,
+    /// Agents paused.
+    pub paused_agents: u64,
+    /// Keepers paused.
+    pub paused_keepers: u64,
+    /// Voters paused.
+    pub paused_voters: u64,
+    /// Machines paused while their clocks went on, …
+    pub frozen: u64,
+    /// … and with clocks that stood still.
+    pub stood_still: u64,
+    /// Agents that crashed.
+    pub crashed_agents: u64,
+    /// Voters that crashed.
+    pub crashed_voters: u64,
+    /// Machines that lost power, …
+    pub powerless: u64,
+    /// … and those that lost their disk with it.
+    pub wiped: u64,
+    /// Disks that were slow for a while.
+    pub slow_disks: u64,
+    /// Voters whose watches said nothing for a while.
+    pub stale_watches: u64,
+}
+
+impl Wrong {
+    /// Each by its name.
+    pub fn all(&self) -> [(&'static str, u64); 16] {
+        [
+            ("lost", self.lost),
+            ("doubled", self.doubled),
+            ("late", self.late),
+            ("cuts", self.cuts),
+            ("one-way cuts", self.one_way_cuts),
+            ("paused agents", self.paused_agents),
+            ("paused keepers", self.paused_keepers),
+            ("paused voters", self.paused_voters),
+            ("frozen", self.frozen),
+            ("clocks that stood still", self.stood_still),
+            ("crashed agents", self.crashed_agents),
+            ("crashed voters", self.crashed_voters),
+            ("power", self.powerless),
+            ("wiped", self.wiped),
+            ("slow disks", self.slow_disks),
+            ("stale watches", self.stale_watches),
+        ]
+    }
 }
 
 impl fmt::Display for Outcome {

@@ -28,6 +28,8 @@ pub struct Plan {
     pub fault_every: Time,
     /// How often the leader is cut off beside that, in microseconds; 0: only by chance.
     pub cut_leader_every: Time,
+    /// How often a leader and an agent are set against the others beside that (see `hunts`), in microseconds; 0: never.
+    pub hunt_every: Time,
     /// Messages lost all the time, of 1000.
     pub loss: u64,
     /// Whether clients go on changing buckets after registering them.
@@ -44,10 +46,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A small cluster with all faults; its exact size follows from the seed.
+    /// A small cluster with all faults; its exact size follows from the seed. In one seed of eight leaders are hunted, and
+    /// there is less of everything else.
     pub fn of_seed(seed: u64) -> Self {
+        let is_hunt = seed % 8 == 5;
         let voters = if seed % 5 == 4 { 5 } else { 3 };
-        let nodes = voters + usize::try_from(seed / 5 % 4).unwrap_or(0);
+        let others = usize::try_from(seed / 5 % 4).unwrap_or(0);
+        let nodes = voters + if is_hunt { others.max(2) } else { others };
         Self {
             name: SEED.to_owned(),
             nodes,
@@ -57,8 +62,9 @@ impl Plan {
             jobs: if seed.is_multiple_of(2) { 2 } else { 0 },
             chaos: 40 * SECOND,
             healing: 45 * SECOND,
-            fault_every: 900 * 1000,
+            fault_every: if is_hunt { 3 * SECOND } else { 900 * 1000 },
             cut_leader_every: 0,
+            hunt_every: if is_hunt { 9 * SECOND } else { 0 },
             loss: [0, 0, 10, 50][usize::try_from(seed / 20 % 4).unwrap_or(0)],
             changes: true,
             anywhere: false,
@@ -82,6 +88,7 @@ impl Plan {
             healing: 45 * SECOND,
             fault_every: 3 * SECOND,
             cut_leader_every: 4 * SECOND,
+            hunt_every: 0,
             loss,
             changes: false,
             anywhere: false,
@@ -164,11 +171,23 @@ pub enum Planted {
     LateExec,
     /// What is given up is not written down.
     GaveUpInMemory,
+    /// The leader acknowledges also what it has decided to free.
+    FenceUndone,
+    /// A new leader acknowledges before an entry of its own term is applied.
+    AckBeforeOwnEntry,
+    /// The leader acknowledges for as long as a majority was in touch with it, counted from when it received their answers.
+    ContactFromReceipt,
+    /// The same, counted from when it sent what they answered; but the lease is for a whole ttl.
+    FreshContact,
+    /// The same, and the lease ends when that time is over: by the leader's clock, which may have stood still.
+    ContactByClock,
+    /// The agent leaves it to the keeper to end what outlives its lease.
+    OneEnforcer,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::LeaseFromReceipt,
         Self::NoQuorumRound,
         Self::NoWaitAfterElection,
@@ -179,5 +198,11 @@ impl Planted {
         Self::ForwardedDecision,
         Self::LateExec,
         Self::GaveUpInMemory,
+        Self::FenceUndone,
+        Self::AckBeforeOwnEntry,
+        Self::ContactFromReceipt,
+        Self::FreshContact,
+        Self::ContactByClock,
+        Self::OneEnforcer,
     ];
 }

@@ -14,6 +14,7 @@ use sheaf_model::{Span, Term};
 use crate::clock::MS;
 use crate::event::{AtVoter, Process, What};
 use crate::outcome::Rule;
+use crate::plan::Planted;
 use crate::voter::{Flow, Leading, ReadFor, Role, Waiter};
 use crate::world::World;
 
@@ -207,7 +208,9 @@ impl World {
                 *waits = false;
             }
         }
+        self.note_beat(v);
         self.append_to_all(v);
+        self.caught_at_beat(v);
         let next = self.clock(Process::Voter(v)).after(Span::millis(BEAT));
         self.at(next, Process::Voter(v), What::Voter(AtVoter::Beat(term)));
     }
@@ -357,6 +360,7 @@ impl World {
         if term > self.voters[v].term {
             return self.follow(v, term);
         }
+        self.note_answer(v, from, (term, round));
         let end = self.voters[v].log.len() as u64;
         let Some(leading) = self.voters[v].leading(term) else { return };
         leading.rounds[from] = leading.rounds[from].max(round);
@@ -403,12 +407,13 @@ impl World {
     /// Confirms that this voter leads: a majority answers a round begun now, and an entry of its term and everything
     /// committed until now is applied.
     pub(crate) fn read_index(&mut self, v: usize, what: ReadFor) -> bool {
+        let hasty = matches!(what, ReadFor::Acknowledger(_)) && self.plan.has(Planted::AckBeforeOwnEntry);
         let voter = &mut self.voters[v];
         let commit = voter.commit;
         let Role::Leader(leading) = &mut voter.role else { return false };
         leading.round += 1;
         leading.rounds[v] = leading.round;
-        let index = leading.first.max(commit);
+        let index = if hasty { commit } else { leading.first.max(commit) };
         leading.reads.push((leading.round, index, what));
         self.append_to_all(v);
         self.answer_reads(v);

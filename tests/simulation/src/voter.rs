@@ -9,6 +9,7 @@ use sheaf_model::watch::WatchItem;
 use sheaf_model::{Moment, NodeId, Revision, Term};
 
 use crate::clock::{MS, SECOND, Time};
+use crate::contact::Contact;
 use crate::event::{Ask, AtClient, AtVoter, Process, What, Words};
 use crate::leader::Live;
 use crate::outcome::Rule;
@@ -85,6 +86,8 @@ pub(crate) struct Leading {
     /// The first entry of this term.
     pub(crate) first: u64,
     pub(crate) waiters: BTreeMap<u64, Waiter>,
+    /// For planted bugs only.
+    pub(crate) contact: Contact,
 }
 
 /// How a leader sends entries to another voter.
@@ -127,6 +130,7 @@ impl Leading {
             reads: Vec::new(),
             first,
             waiters: BTreeMap::new(),
+            contact: Contact::default(),
         }
     }
 }

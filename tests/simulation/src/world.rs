@@ -8,10 +8,11 @@ use crate::agent::Agent;
 use crate::client::Client;
 use crate::clock::{MS, SECOND, Time};
 use crate::event::{AtKernel, AtWorld, Event, Process, What, Words};
+use crate::hunts::Hunt;
 use crate::lives::Lives;
 use crate::machine::Machine;
 use crate::network::Network;
-use crate::outcome::{Counts, Outcome, Rule, Violation};
+use crate::outcome::{Counts, Outcome, Rule, Violation, Wrong};
 use crate::owner::Owner;
 use crate::plan::Plan;
 use crate::queue::Queue;
@@ -41,6 +42,8 @@ pub(crate) struct World {
     pub(crate) lives: Lives,
     pub(crate) counts: Counts,
     pub(crate) healed: bool,
+    /// What is waited for, in seeds with hunts.
+    pub(crate) hunt: Option<Hunt>,
     /// Voters that have new entries to send.
     pub(crate) replicate: BTreeSet<usize>,
     queue: Queue,
@@ -90,6 +93,7 @@ impl World {
             lives: Lives::default(),
             counts: Counts::default(),
             healed: false,
+            hunt: None,
             replicate: BTreeSet::new(),
             queue: Queue::default(),
             steps: 0,
@@ -115,13 +119,15 @@ impl World {
                 break;
             }
         }
+        let Network { lost, doubled, late, .. } = self.network;
+        let wrong = Wrong { lost, doubled, late, ..self.counts.wrong };
         Outcome {
             seed: self.seed,
             plan: self.plan.name,
             violation: self.violation,
             trace: self.trace,
             steps: self.steps,
-            counts: self.counts,
+            counts: Counts { wrong, ..self.counts },
             lines: self.lines,
         }
     }

@@ -11,7 +11,7 @@ const SEARCHED: u64 = 2000;
 
 /// The first seed that shows each bug, and the rule it breaks; what `search` prints. Whatever changes what happens in a
 /// seed may make a new search necessary.
-const RECORDED: [(Planted, u64, Rule); 10] = [
+const RECORDED: [(Planted, u64, Rule); 16] = [
     (Planted::LeaseFromReceipt, 191, Rule::Overlap),
     (Planted::NoQuorumRound, 49, Rule::Overlap),
     (Planted::NoWaitAfterElection, 4, Rule::Overlap),
@@ -22,6 +22,12 @@ const RECORDED: [(Planted, u64, Rule); 10] = [
     (Planted::ForwardedDecision, 87, Rule::Overlap),
     (Planted::LateExec, 155, Rule::Overlap),
     (Planted::GaveUpInMemory, 18, Rule::Overlap),
+    (Planted::FenceUndone, 5, Rule::Overlap),
+    (Planted::AckBeforeOwnEntry, 5, Rule::Overlap),
+    (Planted::ContactFromReceipt, 5, Rule::Overlap),
+    (Planted::FreshContact, 5, Rule::Overlap),
+    (Planted::ContactByClock, 5, Rule::Overlap),
+    (Planted::OneEnforcer, 5, Rule::Overlap),
 ];
 
 fn with(bug: Planted, seed: u64) -> Outcome {

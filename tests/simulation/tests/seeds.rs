@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use sheaf_simulation::{Outcome, Plan, run};
+use sheaf_simulation::{Outcome, Plan, Wrong, run};
 
 /// How many seeds without a wish.
 const SEEDS: u64 = 500;
@@ -59,9 +59,15 @@ fn no_seed_breaks_a_rule() {
     assert!(sum(|it| it.counts.outlived_leases) > n / 20, "stand-ins held leases");
     assert!(sum(|it| it.counts.paused_beside_stand_ins) > n / 20, "keepers were paused beside stand-ins");
     assert!(sum(|it| it.counts.released) > n / 4, "agents handed their work over and stopped");
+    assert!(sum(|it| it.counts.hunts) > n / 8, "leaders were hunted");
+    assert!(sum(|it| it.counts.caught) > n / 40, "and did what was waited for");
     println!("{} attempts, {} finished", sum(|it| it.counts.attempts), sum(|it| it.counts.subtasks_finished));
     assert!(sum(|it| it.counts.attempts) > 20 * n, "subtasks were tried");
     assert!(sum(|it| it.counts.subtasks_finished) > 10 * n, "and finished");
+    for (index, (what, _)) in Wrong::default().all().into_iter().enumerate() {
+        let count: u64 = all.iter().map(|it| it.counts.wrong.all()[index].1).sum();
+        assert!(count > n / 20, "{what}: {count} in {n} seeds");
+    }
     let behind: Vec<u64> = all.iter().filter(|it| it.counts.left_behind > 0).map(|it| it.seed).collect();
     assert!(behind.is_empty(), "something came to an agent that had left: seeds {behind:?}");
 }

@@ -59,7 +59,7 @@ pub struct Plan {
     /// How long calls may take, as far as the module's document says it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<Call, Span>,
-    /// Nothing is started: this is only told, for an instance that had ended before it could be.
+    /// Nothing is run: this is only told, for an instance that had ended before it could be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub farewell: Option<Call>,
     /// What it may use, and whom it runs as.
@@ -92,6 +92,9 @@ impl Plan {
     /// How its program is told of its life; `resumed`: the instance was suspended before.
     pub(crate) fn telling(&self, resumed: bool) -> Telling {
         match (&self.plugin, &self.commands) {
+            (Some(Plugin::Instance(_)), _) if self.farewell.is_some() => {
+                Telling::farewell(self.limits.clone())
+            }
             (Some(Plugin::Instance(_)), _) if self.trial.is_some() => Telling::trial(self.limits.clone()),
             (Some(Plugin::Instance(_)), _) => Telling::plugin(self.limits.clone(), resumed),
             (None, Some(commands)) => {
@@ -104,6 +107,25 @@ impl Plan {
     /// Whether its program may be told anything while it runs or at its end.
     pub(crate) fn tells(&self) -> bool {
         self.plugin.is_some() || self.commands.is_some()
+    }
+
+    /// Whether it can be told this although it did not run when it was to be told: a plugin is started for it. Of a trial
+    /// nobody is told anything.
+    pub(crate) fn takes_farewell(&self, call: Call) -> bool {
+        match (&self.plugin, &self.commands) {
+            (Some(Plugin::Instance(_)), _) => self.trial.is_none(),
+            (None, Some(commands)) => commands.lines.contains_key(&call),
+            (Some(Plugin::Gate), _) | (None, None) => false,
+        }
+    }
+
+    /// How long a keeper that only tells it that may take.
+    pub(crate) fn farewell_within(&self) -> Span {
+        let opening: &[Call] = if self.plugin.is_some() { &[Call::Hello, Call::Init] } else { &[] };
+        let limits =
+            opening.iter().map(|call| self.limits.get(call).copied().unwrap_or_else(|| call.limit()));
+        let until_told = limits.fold(0, |sum: u64, limit| sum.saturating_add(limit.0));
+        Span(until_told.saturating_add(self.stop.grace.0))
     }
 
     /// The same without what has secrets in it.
@@ -205,6 +227,9 @@ pub struct Status {
     /// Its keeper knows of purges; one from before an upgrade does not, and must not be told.
     #[serde(default)]
     pub purges: bool,
+    /// How often it has asked for the secrets of the next start; none: it is from before an upgrade, and does not ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<u64>,
     /// What the program had started and left alive when it last ended, by name and process id. All of it is killed then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<String>,
@@ -258,6 +283,13 @@ pub enum ToKeeper {
     Update,
     /// What the plan that is there, or the next `Update`, leaves open. Kept in memory only.
     Secrets(Opened),
+    /// The same as it is now, as far as it can be had: the answer to a keeper that has asked so often ([`Status::asked`]).
+    Renewed {
+        /// Which question.
+        asked: u64,
+        /// The secrets; those that are missing stay as they are.
+        opened: Opened,
+    },
     /// What the bucket has collected is to be thrown away, as asked at this revision. One that was done says nothing.
     Purge(Revision),
     /// As `Stop`; the program is told this before.

@@ -28,6 +28,7 @@ use super::{FromKeeper, Opened, Plan, Plugin, Status, ToKeeper, cgroup, clock};
 
 mod begin;
 mod commands;
+mod renew;
 
 use begin::{BeginError, decisions, first_status, signals, system, take_lock, timer};
 
@@ -189,6 +190,7 @@ impl Keeper {
                     }
                     ToKeeper::Update => self.update(&mut wires),
                     ToKeeper::Secrets(more) => self.opened.take(more),
+                    ToKeeper::Renewed { asked, opened } => self.renewed(asked, opened, &mut wires),
                     ToKeeper::Purge(revision) => self.purge(revision, &mut wires),
                     ToKeeper::Part(call) => {
                         self.status.suspended |= call == Call::Suspend;
@@ -198,6 +200,7 @@ impl Keeper {
                     ToKeeper::Status => {}
                 }
             }
+            self.renew_by_nobody(&mut wires);
             if self.plan.plugin == Some(Plugin::Gate) && wires.are_none() {
                 self.feed(Input::StopAsked, &mut wires); // nobody is left who would ask it anything
             }
@@ -314,6 +317,7 @@ impl Keeper {
                 proc::signal_all(self.leader(), proc::kernel_signal(signal));
                 None
             }
+            Action::Renew => self.renew(wires),
             Action::Report(report) => {
                 self.report(report, wires);
                 None
@@ -355,6 +359,7 @@ impl Keeper {
         }
         self.status.basis = plan.basis;
         self.keep.poll_every(plan.poll_every());
+        self.keep.renew_secrets(!plan.confidential.is_empty());
         let former = std::mem::replace(&mut self.plan, plan);
         self.confided.extend(former.confided_files().cloned());
         self.feed(Input::UpdateAsked, wires);
@@ -362,6 +367,7 @@ impl Keeper {
             eprintln!("sheaf keep {}: {error}", self.plan.bucket);
         }
         wires.say(&FromKeeper::Status(Box::new(self.status.clone())));
+        self.renew_anew(wires);
     }
 
     /// Starts the second stage, and before it the line to a plugin. The error is for people.

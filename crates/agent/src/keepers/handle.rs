@@ -46,12 +46,20 @@ struct Orders {
     /// What that leaves open; said with it.
     opened: Opened,
     /// The same for the program's next start of its keeper's own; said once on a connection.
-    renewed: Option<Arc<Opened>>,
+    renewed: Option<Renewed>,
     /// What it has collected is to be thrown away; said until its status has it.
     purge: Option<Revision>,
     stop: bool,
     /// Said before the stop.
     farewell: Option<Call>,
+}
+
+/// Secrets as they are now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Renewed {
+    /// To which question of the keeper's; none: it is from before an upgrade, and has not asked.
+    asked: Option<u64>,
+    opened: Arc<Opened>,
 }
 
 impl Handle {
@@ -71,15 +79,23 @@ impl Handle {
     pub(crate) fn update(&self, basis: Revision, opened: Opened) {
         self.orders.send_modify(|orders| {
             if orders.update < Some(basis) {
-                // These are the newer ones.
-                (orders.update, orders.opened, orders.renewed) = (Some(basis), opened, None);
+                (orders.update, orders.opened) = (Some(basis), opened);
+                // These are the newer ones. A keeper that asks does so again.
+                if orders.renewed.as_ref().is_some_and(|renewed| renewed.asked.is_none()) {
+                    orders.renewed = None;
+                }
             }
         });
     }
 
-    /// Gives the keeper these secrets for when it starts its program again. Never waits.
-    pub(crate) fn renew(&self, opened: Opened) {
-        self.orders.send_modify(|orders| orders.renewed = Some(Arc::new(opened)));
+    /// Gives the keeper these secrets for when it starts its program again, as the answer to this question of it; none: it does
+    /// not ask. The newest question counts. Never waits.
+    pub(crate) fn renew(&self, asked: Option<u64>, opened: Opened) {
+        self.orders.send_modify(|orders| {
+            if orders.renewed.as_ref().is_none_or(|former| former.asked <= asked) {
+                orders.renewed = Some(Renewed { asked, opened: Arc::new(opened) });
+            }
+        });
     }
 
     /// Tells the keeper of a purge; the newest one counts. Never waits.
@@ -123,7 +139,7 @@ pub(super) struct Wire {
     lines: Lines<BufReader<OwnedReadHalf>>,
     writer: OwnedWriteHalf,
     /// The renewed secrets that were said.
-    renewed: Option<Arc<Opened>>,
+    renewed: Option<Renewed>,
 }
 
 impl Wire {
@@ -156,7 +172,12 @@ impl Wire {
             self.say(&ToKeeper::Update).await?;
         }
         if let Some(renewed) = orders.renewed.as_ref().filter(|it| self.renewed.as_ref() != Some(it)) {
-            self.say(&ToKeeper::Secrets((**renewed).clone())).await?;
+            let opened = (*renewed.opened).clone();
+            let message = match renewed.asked {
+                Some(asked) => ToKeeper::Renewed { asked, opened },
+                None => ToKeeper::Secrets(opened),
+            };
+            self.say(&message).await?;
             self.renewed = Some(renewed.clone());
         }
         if let Some(revision) = orders.purge.filter(|_| purges) {

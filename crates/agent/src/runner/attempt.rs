@@ -25,12 +25,17 @@ const READ: usize = 64 << 10;
 /// How much is read of a stream whose writers are all dead; somebody outside may have been given it.
 const REST: usize = 4 << 20;
 
+/// The mode of a program's directory.
+const OWN: u32 = 0o700;
+
 /// See the module.
 pub(super) struct Attempt {
     pub(super) ticket: u64,
     /// Its process and its group.
     pub(super) pid: i32,
     dir: PathBuf,
+    /// The directory stays.
+    lent: bool,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
     output: Output,
@@ -77,6 +82,7 @@ impl Attempt {
             ticket: start.ticket,
             pid: child.id().cast_signed(),
             dir: start.dir.clone(),
+            lent: start.lent,
             stdout,
             stderr,
             output: Output::made_late(start.output.clone(), start.limits),
@@ -151,7 +157,9 @@ impl Attempt {
     pub(super) fn ended(mut self, exit: Exit) -> Ended {
         self.listen_to(REST);
         self.output.finish(clock::wall());
-        remove(&self.dir);
+        if !(self.lent && is_emptied(&self.dir)) {
+            remove(&self.dir);
+        }
         if let Some(group) = &self.group {
             cgroup::remove(group);
         }
@@ -207,8 +215,16 @@ fn confined(start: &Start, program: &Path, data_dir: &Path) -> Result<(Command, 
 
 /// Makes the program's directory, for its user alone, with its files. The error is for people.
 fn make(start: &Start, data_dir: &Path) -> Result<(), String> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&start.dir);
-    made.map_err(|error| format!("prepare {}: {error}", start.dir.display()))?;
+    // A runner that was killed may have left something.
+    if !(start.lent && is_emptied(&start.dir)) {
+        if start.lent {
+            remove(&start.dir);
+            // A program that takes rights from directories makes them hard to remove; that is no other program's to see.
+            let _ = fs::rename(&start.dir, start.dir.with_file_name(format!("left-{}", start.ticket)));
+        }
+        let made = DirBuilder::new().recursive(true).mode(OWN).create(&start.dir);
+        made.map_err(|error| format!("prepare {}: {error}", start.dir.display()))?;
+    }
     let owner = start.confine.hand_over(data_dir, &start.dir)?;
     for (name, content) in &start.files {
         let path = start.dir.join(name);
@@ -225,6 +241,19 @@ fn make(start: &Start, data_dir: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Removes what is in a directory; whether it is then as if it had just been made.
+fn is_emptied(dir: &Path) -> bool {
+    let is_ours = |found: fs::Metadata| found.is_dir() && found.permissions().mode() & 0o7777 == OWN;
+    if !fs::symlink_metadata(dir).is_ok_and(is_ours) {
+        return false;
+    }
+    let removed = |entry: fs::DirEntry| match entry.file_type()?.is_dir() {
+        true => fs::remove_dir_all(entry.path()),
+        false => fs::remove_file(entry.path()),
+    };
+    fs::read_dir(dir).is_ok_and(|left| left.into_iter().all(|entry| entry.and_then(removed).is_ok()))
 }
 
 /// What a program leaves in its directory was for itself. What cannot be removed stays, and is removed with the job.

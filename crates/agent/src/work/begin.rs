@@ -73,9 +73,12 @@ impl Loop {
         self.tickets += 1;
         let facts = self.facts.borrow().clone();
         let artifact = self.stock.of(job).path();
-        let start = match start::start(&self.place, &facts, job, artifact, &subtask, self.tickets) {
+        let workplace = self.workplaces.take();
+        let start = match start::start(&self.place, &facts, job, artifact, &subtask, self.tickets, workplace)
+        {
             Ok(start) => start,
             Err(why) => {
+                self.workplaces.give_back(workplace);
                 self.end(attempt, never(failed(FailureClass::Exit, why)));
                 return true;
             }
@@ -86,6 +89,7 @@ impl Loop {
             since: Instant::now(),
             canceled: false,
             artifact: job.artifact.as_ref().map(|artifact| artifact.digest),
+            workplace,
         };
         self.running.insert(start.ticket, running);
         self.tell_runner(ToRunner::Start(Box::new(start))).await;

@@ -110,6 +110,8 @@ pub(crate) struct Place {
 
 /// Below the data directory.
 const SOCKETS: &str = "sockets";
+/// The same.
+const WORKPLACES: &str = "workplaces";
 /// What the directory of a worker's socket begins with; those of keepers begin with a digit.
 const WORKER: char = 'w';
 /// The same.
@@ -140,6 +142,11 @@ impl Place {
         // No directory grows without bounds.
         let some = format!("{}", subtask / 1000);
         self.of_job(job).join(some).join(format!("{subtask}.{number}"))
+    }
+
+    /// Where programs of subtasks start, one after the other.
+    pub(super) fn workplace(&self, number: u32) -> PathBuf {
+        self.data_dir.join(WORKPLACES).join(number.to_string())
     }
 
     /// Where the sockets of plugins are.

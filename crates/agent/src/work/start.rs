@@ -17,7 +17,7 @@ const BUILTIN: &str = "builtin";
 /// The kernel takes no longer variable; who needs more reads the file.
 const VARIABLE_MAX: usize = 100 << 10;
 
-/// Of an `exec` module: a program for a subtask. The error is for people; trying again does not help.
+/// Of an `exec` module: a program for a subtask, in the workplace of that number. The error is for people; trying again does not help.
 pub(super) fn start(
     place: &Place,
     facts: &Facts,
@@ -25,12 +25,15 @@ pub(super) fn start(
     artifact: Option<&str>,
     subtask: &OrderedSubtask,
     ticket: u64,
+    workplace: u32,
 ) -> Result<Start, String> {
     let attempt = Attempt { job: job.id, subtask: subtask.subtask, number: subtask.attempt };
     let item = subtask.item.value();
     let name = job.spec.name.as_str();
     let scope = SubtaskScope { job: name, subtask: subtask.subtask, attempt: subtask.attempt, item: &item };
-    let dir = place.attempt(attempt).join("dir");
+    // Another user's is made for it, and nobody else's afterwards.
+    let lent = confine(job).is_none();
+    let dir = if lent { place.workplace(workplace) } else { place.attempt(attempt).join("dir") };
     let mut start = Rendering { place, facts, job, artifact, dir }.start(ticket, Some(scope))?;
     let text = subtask.item.as_str();
     let told =
@@ -47,6 +50,7 @@ pub(super) fn start(
     if !item.is_number() {
         start.files.insert(0, ("item.json".to_owned(), text.to_owned()));
     }
+    start.lent = lent;
     start.output = place.output(attempt);
     start.timeout = job.spec.timeout;
     Ok(start)
@@ -85,6 +89,10 @@ pub(super) fn worker(
     start.output = own.join("output");
     start.shared.extend(socket.parent().map(Path::to_owned));
     Ok(start)
+}
+
+fn confine(job: &Job) -> Confine {
+    Confine { limits: job.module.limits.clone(), user: job.module.user.clone() }
 }
 
 /// What all programs of a job share.
@@ -167,11 +175,12 @@ impl Rendering<'_> {
             env,
             files,
             dir: dir.clone(),
+            lent: false,
             output: dir.clone(),
             limits: OUTPUT,
             timeout: None,
             stop: job.module.stop,
-            confine: Confine { limits: job.module.limits.clone(), user: job.module.user.clone() },
+            confine: confine(job),
             shared: Vec::new(),
         })
     }

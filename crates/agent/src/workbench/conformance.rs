@@ -39,6 +39,7 @@ impl Workbench {
             }
             report.life().await?;
             report.second_life().await?;
+            report.end_alone().await?;
             report.test().await?;
         }
         Ok(report.failed == 0)
@@ -189,6 +190,16 @@ impl<'a> Report<'a> {
         self.call(&process, "OnDecommission", Call::Decommission, process.host.on_decommission()).await;
         self.call(&process, "OnDelete", Call::Delete, process.host.on_delete()).await;
         let checks = ["OnStop again", "it ends within its grace again", "it leaves nothing behind again"];
+        self.stop(process, checks).await;
+        Ok(())
+    }
+
+    /// Of a bucket that did not run when it was deleted.
+    async fn end_alone(&mut self) -> Result<(), WorkbenchError> {
+        let Some(process) = self.begin("handshake for its end alone").await? else { return Ok(()) };
+        self.call(&process, "OnDelete alone", Call::Delete, process.host.on_delete()).await;
+        let checks =
+            ["OnStop at last", "it ends within its grace at last", "it leaves nothing behind at last"];
         self.stop(process, checks).await;
         Ok(())
     }

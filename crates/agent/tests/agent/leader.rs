@@ -143,7 +143,8 @@ impl Leader {
                 let bound =
                     inner.state.bindings.values().map(|binding| (binding.bucket.clone(), binding.epoch));
                 let (sent_at, ttl) = (heartbeat.sent_at, Span::seconds(3));
-                let ack = Acknowledged { boot: boot.clone(), sent_at, ttl, epochs: bound.collect() };
+                let (boot, epochs) = (boot.clone(), bound.collect());
+                let ack = Acknowledged { boot, sent_at, ttl, epochs, traces: Vec::new() };
                 (!inner.silent).then_some(ToNode::Acknowledged(ack))
             }
             ToLeader::Verdicts(verdicts) => {

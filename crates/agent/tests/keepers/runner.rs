@@ -22,6 +22,7 @@ fn start(dir: &Path, ticket: u64, script: &str) -> Box<Start> {
         env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("WORD".to_owned(), "hello".to_owned())],
         files: vec![("greeting".to_owned(), "hello".to_owned())],
         dir: dir.join(format!("work/{ticket}")),
+        lent: false,
         output: dir.join(format!("output/{ticket}")),
         limits: OutputLimits { file: Bytes(1 << 20), files: 2 },
         timeout: None,
@@ -101,6 +102,28 @@ async fn what_takes_too_long_or_is_not_wanted_is_stopped_and_killed_if_it_will_n
     runner.say(ToRunner::Stop(2)).await;
     let end = ended(&mut runner).await;
     assert_eq!((end.ticket, end.stopped, end.exit), (2, Some(Stopped::Asked), Some(Exit::Signal(9))));
+}
+
+#[tokio::test]
+async fn a_directory_that_is_lent_is_empty_for_whoever_comes_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = Runner::start(probe(), dir.path()).unwrap();
+    let place = dir.path().join("places/0");
+    for (ticket, script, stays) in [
+        (1, "", true),
+        (2, "echo secret > .left; mkdir -p a/b; touch a/b/c; chmod 500 a/b", true),
+        (3, "chmod 755 .", false),
+        (4, "cd ..; rm -r 0; ln -s /tmp 0", false),
+        (5, "", true),
+    ] {
+        let script = format!("ls -A; stat -c %a .; {script}");
+        let start = Start { dir: place.clone(), lent: true, ..*start(dir.path(), ticket, &script) };
+        runner.say(ToRunner::Start(Box::new(start))).await;
+        let end = ended(&mut runner).await;
+        assert_eq!((end.exit, end.message.as_str()), (Some(Exit::Code(0)), "greeting\n700"), "{ticket}");
+        assert_eq!(place.symlink_metadata().is_ok(), stays, "{ticket}");
+        assert!(!stays || place.read_dir().unwrap().next().is_none(), "{ticket}: nothing is left in it");
+    }
 }
 
 #[tokio::test]

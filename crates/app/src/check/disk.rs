@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Finding;
 use crate::config::Config;
 use crate::data::{DataError, Record};
-use crate::disk::synced_writes;
+use crate::disk::{synced_writes, too_slow};
 
 /// Synced writes that are measured, unless the disk is so slow that fewer must do.
 const SYNCS: usize = 40;
@@ -103,13 +103,10 @@ fn speed(config: &Config, times: &[Duration]) -> Finding {
     let slowest = times[times.len() - 1];
     let message =
         format!("a synced write takes {median:.1?} (median of {}; the slowest {slowest:.1?})", times.len());
-    let election = config.raft.election_min.duration();
-    if slowest * 2 > election {
+    if let Some(slow) = too_slow(config.raft, times) {
         return Finding::warning(
             "disk",
-            format!(
-                "{message}, which is too near to raft.election_min {election:?}: elections for no reason"
-            ),
+            slow.to_string(),
             "a faster disk for [storage] dir, or raise raft.election_min and raft.election_max on all nodes alike",
         );
     }
@@ -153,16 +150,10 @@ mod tests {
         };
         assert_eq!(of(&[1, 1, 2]).level, Level::Fine);
         assert!(of(&[12, 14, 20]).message.contains("every change waits"));
-        let near = of(&[1, 1, 160]);
+        assert_eq!(of(&[1, 1, 160]).level, Level::Fine, "what else the machine did is not the disk's fault");
+        let near = of(&[40, 41, 42]);
         assert!(near.level == Level::Warning && near.remedy.contains("raft.election_min"), "{near:?}");
-    }
-
-    #[test]
-    fn a_measurement_leaves_nothing() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let times = synced_writes(dir.path(), SYNCS).expect("it can be written");
-        assert!(!times.is_empty() && times.is_sorted());
-        assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), 0);
+        assert!(near.message.contains("elections are given 400ms"), "{near:?}");
     }
 
     #[test]

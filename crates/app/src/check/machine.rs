@@ -113,8 +113,13 @@ fn limits() -> String {
     fs::read_to_string("/proc/self/limits").unwrap_or_default()
 }
 
+/// How many files this process may have open; none: as many as the kernel has.
+pub(crate) fn open_files() -> Option<u64> {
+    limit(&limits(), "Max open files")
+}
+
 fn files() -> Finding {
-    let Some(most) = limit(&limits(), "Max open files") else {
+    let Some(most) = open_files() else {
         return Finding::fine("open files", "as many as the kernel has");
     };
     let message = format!("this process may have {most}");

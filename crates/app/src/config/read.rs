@@ -49,6 +49,7 @@ pub(super) fn config(mut values: Values) -> Result<Config, Vec<Defect>> {
         join_secret_file: path(&mut values, "security.join_secret_file"),
         join_token_file: path(&mut values, "security.join_token_file"),
         certificate_lifetime: span(&mut values, "security.certificate_lifetime").unwrap_or(CERTIFICATE),
+        otlp: collector(&mut values, "telemetry.otlp"),
         name: name.unwrap_or_else(|| NodeName::new("unnamed").expect("a name of letters is a name")),
     };
     let mut defects = values.defects;
@@ -120,6 +121,26 @@ fn path(values: &mut Values, key: &'static str) -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// Empty: none, as where it is left out.
+fn collector(values: &mut Values, key: &'static str) -> Option<String> {
+    if values.is_empty_text(key) {
+        values.take(key);
+        return None;
+    }
+    let from = values.from(key);
+    let endpoint = text(values, key)?;
+    if let Err(error) = sheaf_wire::trace::check_endpoint(&endpoint) {
+        values.wrong(
+            key,
+            &from,
+            error.to_string(),
+            "a collector of OpenTelemetry, like \"http://localhost:4317\"",
+        );
+        return None;
+    }
+    Some(endpoint)
 }
 
 /// A list of texts; from the environment and from flags, separated by commas.

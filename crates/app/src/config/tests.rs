@@ -88,6 +88,8 @@ fn every_defect_is_found_with_its_place_and_remedy() {
         artifact_cache = 10
         [sinks]
         exec_allow = ["notify"]
+        [telemetry]
+        otlp = "localhost:4317"
     "#;
     let defects = load(text, &[("SHEAF_CONFIG_RAFT_HEARTBEATS", "1s")], &["x"]).expect_err("defects");
     let places: Vec<&str> = defects.iter().map(|defect| defect.path.as_str()).collect();
@@ -102,6 +104,7 @@ fn every_defect_is_found_with_its_place_and_remedy() {
         "raft.heartbeats",
         "storage.artifact_cache",
         "sinks.exec_allow",
+        "telemetry.otlp",
     ] {
         assert!(places.contains(&place), "{place} in {defects:#?}");
     }
@@ -115,4 +118,67 @@ fn every_defect_is_found_with_its_place_and_remedy() {
 fn a_syntax_error_names_line_and_column() {
     let defects = load("[node]\nname = ", &[], &[]).expect_err("no TOML");
     assert!(defects[0].problem.contains("line 2"), "{}", defects[0]);
+}
+
+/// Chance that is the same each time (an xorshift; Marsaglia, 2003).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % most.max(1) as u64).unwrap_or(0)
+    }
+}
+
+/// The documented file with a few pieces cut out, doubled or overwritten.
+#[test]
+fn whatever_the_file_says_it_is_a_configuration_or_defects_that_say_what_is_wrong() {
+    const PIECES: [&str; 16] = [
+        "\"",
+        "[",
+        "]",
+        "=",
+        "\n",
+        "-1",
+        "18446744073709551615",
+        "99999999999999999999",
+        "584554049y",
+        "true",
+        "1.5",
+        "{",
+        "1979-05-27T07:32:00Z",
+        "'''",
+        "\\u0000",
+        "é",
+    ];
+    let mut chance = Chance(0x5eed);
+    for _ in 0..3_000 {
+        let mut text: Vec<char> = DOCUMENTED.chars().collect();
+        for _ in 0..=chance.below(4) {
+            let at = chance.below(text.len());
+            let end = (at + chance.below(20)).min(text.len());
+            text.splice(at..end, PIECES[chance.below(PIECES.len())].chars());
+        }
+        let text: String = text.into_iter().collect();
+        match load(&text, &[], &[]) {
+            Ok(config) => drop(config.warnings()),
+            Err(defects) => {
+                assert!(!defects.is_empty(), "{text}");
+                for defect in defects {
+                    assert!(!defect.problem.trim().is_empty(), "{defect}\n{text}");
+                    let noise = ["Some(", "Err(", "Error {"];
+                    assert!(!noise.iter().any(|word| defect.problem.contains(word)), "{defect}\n{text}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn times_at_the_end_of_all_numbers_are_defects() {
+    let text = "[node]\nname = \"a\"\n[raft]\nheartbeat = \"18446744073709551615ms\"\n";
+    let defects = load(text, &[], &[]).expect_err("it is no heartbeat");
+    assert!(defects.iter().any(|defect| defect.path == "raft.election_min"), "{defects:?}");
 }

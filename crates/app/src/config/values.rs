@@ -8,7 +8,7 @@ use toml::Value;
 use super::ENVIRONMENT;
 
 /// Every key there is, `section.key`.
-pub(super) const KEYS: [&str; 26] = [
+pub(super) const KEYS: [&str; 27] = [
     "node.name",
     "node.hostname",
     "node.labels",
@@ -35,6 +35,7 @@ pub(super) const KEYS: [&str; 26] = [
     "security.join_secret_file",
     "security.join_token_file",
     "security.certificate_lifetime",
+    "telemetry.otlp",
 ];
 
 /// A value and where it comes from, for error texts.

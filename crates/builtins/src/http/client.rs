@@ -260,13 +260,14 @@ async fn read(response: Response<Incoming>) -> Result<Answer, String> {
     Ok(Answer { status, location, retry_after, body })
 }
 
-/// `Retry-After`: seconds, or a date.
+/// `Retry-After`: seconds, or a date. What is further away than a year is no time that a clock could be set to.
 fn pause(text: &str) -> Option<Duration> {
+    const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
     if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
+        return Some(Duration::from_secs(seconds).min(LONGEST));
     }
     let until = date(text.trim())?;
-    Some(until.duration_since(SystemTime::now()).unwrap_or_default())
+    Some(until.duration_since(SystemTime::now()).unwrap_or_default().min(LONGEST))
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that is sent.
@@ -381,6 +382,10 @@ mod tests {
     #[test]
     fn a_pause_is_in_seconds_or_until_a_date() {
         assert_eq!(pause("120"), Some(Duration::from_secs(120)));
+        for far in ["18446744073709551615", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+            let until = std::time::Instant::now().checked_add(pause(far).unwrap());
+            assert!(until.is_some(), "a time that there is: {far}");
+        }
         assert_eq!(pause("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
         let since = |text| date(text).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         assert_eq!(since("Sun, 06 Nov 1994 08:49:37 GMT"), 784_111_777);

@@ -51,6 +51,15 @@ impl Mesh {
         self.cut.lock().unwrap().remove(&node);
     }
 
+    /// A member that somebody else has opened.
+    pub fn put(&self, replica: &Replica) {
+        self.members.lock().unwrap().insert(replica.node(), replica.clone());
+    }
+
+    pub fn take(&self, node: NodeId) {
+        self.members.lock().unwrap().remove(&node);
+    }
+
     fn open(&self, from: NodeId, to: NodeId) -> bool {
         let cut = self.cut.lock().unwrap();
         !cut.contains(&from) && !cut.contains(&to)

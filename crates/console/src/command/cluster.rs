@@ -1,6 +1,7 @@
 //! `sheaf cluster …`
 
 pub mod ca;
+pub mod debug;
 pub mod token;
 
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ pub enum ClusterVerb {
     /// Copies of everything that the cluster has agreed on
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Write everything that somebody needs who is to help, and nothing secret, to a file
+    Debug(debug::Debug),
     /// Prepare this node to begin a secured cluster, and print the first administrator's token; asks no cluster
     Init(Init),
     /// Tokens: who may do what, and who may join
@@ -227,6 +230,7 @@ impl ClusterVerb {
             }
             Self::Snapshot(Snapshot::Inspect(file)) => file.inspect(format, out),
             Self::Snapshot(Snapshot::Restore(_)) | Self::Init(_) => Err(offline()),
+            Self::Debug(debug) => debug.run(options, out).await,
             Self::Token(token) => token.run(options, out).await,
             Self::Ca(ca) => ca.run(options, out).await,
             Self::Transfer(transfer) => {
@@ -341,6 +345,7 @@ mod tests {
             revision: 4700,
             message: String::new(),
             secured: true,
+            asker: None,
         };
         insta::assert_snapshot!(printed(&status), @r"
         cluster   5d3c

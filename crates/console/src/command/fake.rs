@@ -23,6 +23,7 @@ use sheaf_wire::cluster::{
     AllSettings, Apply, ChangeSettings, ClusterApi, CreateCertificate, CreateToken, CreatedCertificate,
     CreatedToken, ListTokens, RevokeToken, RotateAuthority, RotationStep, SnapshotPart,
 };
+use sheaf_wire::debug::{AskDebug, DebugFile, DebugPart};
 use sheaf_wire::event::{Cursor, EventApi, EventPage, ListEvents, WatchEvents};
 use sheaf_wire::logs::{LogLine, LogStream};
 use sheaf_wire::module::{
@@ -233,6 +234,21 @@ impl ClusterApi for Fake {
         let bytes = data.len() as u64;
         let head = SnapshotHead { cluster: "c1".to_owned(), revision: 7, bytes, ..SnapshotHead::default() };
         let parts = [SnapshotPart::Head(head), SnapshotPart::Data(data.into())];
+        Ok(Box::pin(futures::stream::iter(parts.map(Ok))))
+    }
+
+    async fn debug(&self, _: Caller, _: AskDebug) -> Result<Answers<DebugPart>, ApiError> {
+        let node = || "import-01".to_owned();
+        let file =
+            |name: &str, content| DebugPart::File(DebugFile { node: node(), name: name.to_owned(), content });
+        let parts = [
+            DebugPart::Nodes(vec![node(), "import-02".to_owned()]),
+            file("log.txt", Ok(format!("shown: sheaf_abababababab.{}", "cd".repeat(32)).into())),
+            file("disk.json", Err("it does not answer".to_owned())),
+            file("../../etc/passwd", Ok("evil".into())),
+            DebugPart::End { node: node(), failure: None },
+            DebugPart::End { node: "import-02".to_owned(), failure: Some("connection refused".to_owned()) },
+        ];
         Ok(Box::pin(futures::stream::iter(parts.map(Ok))))
     }
 

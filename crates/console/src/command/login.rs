@@ -54,7 +54,7 @@ impl Login {
             (None, None) => (Some(token(options, &environment, &known.address, out)?), None),
         };
         let shows = Profile { token, certificate, ..known.clone() };
-        let (client, successor) = connect::to(shows.clone()).await?;
+        let (client, successor) = connect::to(shows.clone(), options.trace).await?;
         let status = client.cluster_status().await?;
         if !status.secured {
             let address = &known.address;

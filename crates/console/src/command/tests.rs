@@ -80,6 +80,8 @@ fn documented_command_lines_are_understood() {
         "node label import-01 gpu old- --remove older",
         "cluster status -o json",
         "top --address h:1",
+        "cluster debug",
+        "cluster debug /tmp/a.tar.gz --node n1 -o json",
         "cluster members",
         "cluster token create --name ci --role operator --on /team-a/ --ttl 90d",
         "cluster token create --role agent --ttl 1h -o json",

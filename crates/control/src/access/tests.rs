@@ -2,9 +2,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::{FutureExt as _, StreamExt as _};
+use sheaf_engine::{Register, SetNodeStatus};
+use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    BucketName, BucketSpec, Claim, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment, ObjectKey,
-    Prefix, PutBucket, Rights, Role, Runtime, Span, TokenName,
+    Actor, BucketName, BucketSpec, Bytes, Claim, Facts, ModuleName, ModuleRef, ModuleSpec, ModuleVersion,
+    Moment, NodeKey, NodeName, ObjectKey, Prefix, PutBucket, Rights, Role, Runtime, Span, TokenName,
 };
 use sheaf_wire::bucket::{ApplyBucket, BucketApi, MoveBucket, OnBucket, RollbackBucket, TestBucket};
 use sheaf_wire::cluster::{Apply, ClusterApi};
@@ -111,6 +114,8 @@ async fn a_token_is_worth_something_until_it_expires_or_is_revoked() {
     world.control.forget_token(&Caller::local("test"), revoke("alice")).await.expect("revoked");
     assert!(is_unauthenticated(&world.shown(&alice, Need::Viewer).await, "is not known here"));
     world.control.forget_token(&Caller::local("test"), revoke("alice")).await.expect("as the first time");
+    let other = world.control.forget_token(&Caller::local("test"), revoke("ci")).await.expect_err("another");
+    assert!(matches!(&other, ApiError::Conflict(why) if why.contains("revoke token alice")), "{other:?}");
     let again = RevokeToken { request: None, ..revoke("alice") };
     let error = world.control.forget_token(&Caller::local("test"), again).await.expect_err("gone");
     assert!(matches!(error, ApiError::NotFound(_)), "{error:?}");
@@ -139,11 +144,11 @@ async fn failed_attempts_are_limited_and_keep_no_valid_token_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_believed_for_itself_and_a_token_to_join_is_none_to_call_with() {
     let world = World::start().await;
-    let answer = world.certified(3, Some(3), Need::Node).await;
+    let answer = world.certified(3, Some(3), Need::Told).await;
     assert_eq!(answer, Ok(Admitted::Node(NodeId(3))));
-    assert_eq!(world.certified(1, Some(3), Need::Node).await, Ok(Admitted::Node(NodeId(3))), "1 is a member");
-    assert!(matches!(world.certified(4, Some(3), Need::Node).await, Err(ApiError::Forbidden(_))));
-    assert!(is_unauthenticated(&world.certified(1, None, Need::Node).await, "asks for a token"));
+    assert_eq!(world.certified(1, Some(3), Need::Told).await, Ok(Admitted::Node(NodeId(3))), "1 is a member");
+    assert!(matches!(world.certified(4, Some(3), Need::Told).await, Err(ApiError::Forbidden(_))));
+    assert!(is_unauthenticated(&world.certified(1, None, Need::Told).await, "asks for a token"));
     assert!(matches!(world.certified(3, Some(3), Need::Bucket).await, Err(ApiError::Forbidden(_))));
     assert_eq!(world.certified(1, Some(1), Need::Member).await, Ok(Admitted::Node(NodeId(1))));
     let other = world.certified(3, Some(3), Need::Member).await;
@@ -157,6 +162,68 @@ async fn a_node_is_believed_for_itself_and_a_token_to_join_is_none_to_call_with(
     assert!(matches!(world.shown(&join, Need::Viewer).await, Err(ApiError::Forbidden(_))));
     let admin = world.make("root", user(Role::Admin, None), None).await;
     assert!(matches!(world.control.joining(&admin, None).await, Err(ApiError::Forbidden(_))));
+}
+
+/// The first items that a node is told.
+async fn watched(world: &World, node: u64) -> Vec<WatchItem> {
+    let node = NodeId(node);
+    let ask = WatchNode { cluster: "c".into(), node };
+    let answers = AgentApi::watch(&world.control, caller(Admitted::Node(node)), ask).await;
+    let mut answers = answers.expect("it is told something");
+    answers.next().await.expect("and goes on").expect("items")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_forgotten_is_told_so_and_nothing_else() {
+    let world = World::start().await;
+    let propose = async |command| {
+        let reply = world.control.propose_as(Actor::from("test"), None, command, None).await;
+        assert!(!matches!(reply, Err(_) | Ok(Reply::Refused(_))), "{reply:?}");
+    };
+    for name in ["n1", "n2"] {
+        propose(Command::Register(Register { key: NodeKey::from(name), facts: facts(name) })).await;
+    }
+    let module = ModuleSpec::new(
+        ModuleName::new("flume").expect("a name"),
+        ModuleVersion::new("1").expect("one"),
+        Runtime::Exec,
+    );
+    propose(Command::Apply(sheaf_engine::Apply { modules: vec![module], buckets: Vec::new() })).await;
+    for node in [1, 2] {
+        assert!(watched(&world, node).await.iter().any(|item| matches!(item, WatchItem::Module(_))));
+    }
+    let mut open = world.control.until_gone(&Admitted::Node(NodeId(2)));
+    assert!((&mut open).now_or_never().is_none(), "its streams stay");
+    let lost = SetNodeStatus { node: NodeId(2), status: NodeStatus::Lost, reason: String::new(), term: None };
+    propose(Command::SetNodeStatus(lost)).await;
+    propose(Command::Forget(NodeId(2))).await;
+    for need in [Need::Viewer, Need::Registered, Need::Member] {
+        let answer = world.certified(2, Some(2), need).await;
+        assert!(matches!(&answer, Err(ApiError::Forbidden(why)) if why.contains("has left")), "{answer:?}");
+        assert!(world.certified(1, Some(1), need).await.is_ok());
+    }
+    assert_eq!(world.certified(2, Some(2), Need::Told).await, Ok(Admitted::Node(NodeId(2))));
+    let told = watched(&world, 2).await;
+    assert!(!told.iter().any(|item| matches!(item, WatchItem::Module(_))), "{told:?}");
+    let is_left = |item: &WatchItem| matches!(item, WatchItem::Own(own) if own.status == NodeStatus::Left);
+    assert!(told.iter().any(is_left), "{told:?}");
+    let ends = tokio::time::timeout(Duration::from_secs(30), open).await;
+    assert_eq!(ends, Ok(()), "streams of before end, too");
+}
+
+fn facts(name: &str) -> Facts {
+    Facts {
+        name: NodeName::new(name).expect("a name"),
+        hostname: name.to_owned(),
+        address: "127.0.0.1:1".to_owned(),
+        labels: vec![],
+        allow: vec![],
+        deny: vec![],
+        version: "1".to_owned(),
+        cpu: 2,
+        memory_total: Bytes(1 << 30),
+        notes: vec![],
+    }
 }
 
 /// What each change of a bucket answers this caller, by its verb.

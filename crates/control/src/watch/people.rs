@@ -27,13 +27,12 @@ use tokio::time::Instant;
 use super::{ROWS, about};
 use crate::Control;
 use crate::place::Member;
+use crate::service::AT_ONCE;
 
 /// So long after something was heard that may matter is looked at: what comes together is looked at together.
 const SOON: Duration = Duration::from_millis(50);
 /// So many times the time that a look took passes before the next one.
 const REST: u32 = 9;
-/// Buckets looked at under one hold of the sessions' lock, which heartbeats wait for: about two milliseconds.
-const AT_ONCE: usize = 100;
 
 /// One watch of somebody.
 struct BucketWatch {
@@ -42,6 +41,8 @@ struct BucketWatch {
     only: Option<BucketName>,
     changes: Changes,
     ready: VecDeque<BucketStep>,
+    /// What is still to be said of how everything is; none: that was said.
+    beginning: Option<Beginning>,
     /// A digest of what was said last of each bucket, or is known to whoever resumes.
     said: BTreeMap<BucketName, u64>,
     heard: watch::Receiver<()>,
@@ -64,6 +65,14 @@ struct BucketWatch {
     resumes: bool,
 }
 
+/// How far a watch has come that says first how everything is.
+struct Beginning {
+    /// As of here. What it says may be newer, and is said again then.
+    revision: Revision,
+    /// Buckets up to this one were said, by name.
+    after: Option<BucketName>,
+}
+
 impl Control {
     pub(crate) fn watch_buckets(&self, ask: WatchBuckets) -> Result<Answers<BucketStep>, ApiError> {
         let member = self.member()?;
@@ -79,6 +88,7 @@ impl Control {
             only: ask.bucket,
             changes,
             ready: VecDeque::new(),
+            beginning: None,
             said: BTreeMap::new(),
             heard,
             leadership,
@@ -111,24 +121,39 @@ impl Control {
 
 impl BucketWatch {
     fn start_again(&mut self) -> Result<(), ApiError> {
-        let only = self.only.clone();
-        let (revision, told, buckets) = self.control.see(|sight| {
-            let wanted = |name: &BucketName| only.as_ref().is_none_or(|only| only == name);
-            let buckets = sight.state.buckets.values().filter(|bucket| wanted(bucket.name()));
-            let buckets: Vec<_> =
-                buckets.map(|bucket| (bucket.name().clone(), sight.bucket_status(bucket))).collect();
-            (sight.state.revision, told(&sight), buckets)
-        })?;
+        let (revision, told) = self.control.see(|sight| (sight.state.revision, told(&sight)))?;
         self.changes = self.member.replica.changes(revision);
         (self.told, self.every, self.resumes) = (told, false, false);
         self.pending.clear();
-        self.said = buckets.iter().map(|(name, status)| (name.clone(), digest(status))).collect();
+        self.said.clear();
         self.ready.push_back(BucketStep { revision, change: BucketChange::Reset });
-        let steps = buckets
-            .into_iter()
-            .map(|(_, status)| BucketStep { revision, change: BucketChange::Bucket(Box::new(status)) });
-        self.ready.extend(steps);
-        self.synced(revision);
+        self.beginning = Some(Beginning { revision, after: None });
+        Ok(())
+    }
+
+    /// Says of some buckets how they are, and of the others later: all of them at once would be too long a hold of the lock.
+    fn begin(&mut self, Beginning { revision, after }: Beginning) -> Result<(), ApiError> {
+        let only = self.only.clone();
+        let some: Vec<(BucketName, BucketStatus)> = self.control.see(|sight| {
+            let status = |bucket: &Bucket| (bucket.name().clone(), sight.bucket_status(bucket));
+            match &only {
+                Some(only) => {
+                    sight.state.buckets.get(only).map(|bucket| status(bucket)).into_iter().collect()
+                }
+                None => sight.buckets_after(after.as_ref()).take(AT_ONCE).map(status).collect(),
+            }
+        })?;
+        let last = some.last().map(|(name, _)| name.clone());
+        let goes_on = self.only.is_none() && some.len() == AT_ONCE;
+        for (name, status) in some {
+            self.said.insert(name, digest(&status));
+            self.ready.push_back(BucketStep { revision, change: BucketChange::Bucket(Box::new(status)) });
+        }
+        if goes_on {
+            self.beginning = Some(Beginning { revision, after: last });
+        } else {
+            self.synced(revision);
+        }
         Ok(())
     }
 
@@ -141,6 +166,11 @@ impl BucketWatch {
         loop {
             if let Some(step) = self.ready.pop_front() {
                 return Ok(step);
+            }
+            if let Some(beginning) = self.beginning.take() {
+                self.begin(beginning)?;
+                tokio::task::yield_now().await;
+                continue;
             }
             if !self.pending.is_empty() {
                 self.look()?;

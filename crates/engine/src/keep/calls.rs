@@ -12,7 +12,7 @@ impl Keep {
         self.next_call(now)
     }
 
-    /// Nothing is started: one call is made, for an instance that did not run when it was to be made.
+    /// Nothing is started: one command is run, for an instance that did not run when it was to be told.
     pub(super) fn farewell(&mut self, call: Call, now: Moment) -> Vec<Action> {
         self.life = Life::Parting(now.after(self.stop.grace));
         self.queue.push_back(call);
@@ -68,6 +68,7 @@ impl Keep {
         match self.life {
             // What the commands have left is ended before the program starts.
             Life::Preparing => self.clear(Then::Place),
+            Life::Opening if self.farewell.is_some() => self.part(self.farewell, now),
             Life::Opening => {
                 self.life = Life::Running;
                 let mut actions = vec![self.report(Phase::Running, self.said.clone())];
@@ -80,7 +81,7 @@ impl Keep {
                 actions
             }
             Life::Running => self.wait_for_poll(now),
-            Life::Parting(_) if self.stop.signal == Signal::Kill || self.farewell.is_some() => {
+            Life::Parting(_) if self.stop.signal == Signal::Kill || self.is_only_a_command() => {
                 let message = self.trouble.take().unwrap_or_default();
                 self.clear(self.after_grace(message))
             }
@@ -90,6 +91,11 @@ impl Keep {
             }
             _ => vec![],
         }
+    }
+
+    /// Whether no program is there that could be given a signal.
+    fn is_only_a_command(&self) -> bool {
+        self.farewell.is_some() && self.telling.is_by_commands()
     }
 
     /// How often it is polled from now on.

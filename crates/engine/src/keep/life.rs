@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::{
-    Action, Call, End, Exit, Input, Keep, Lease, Life, Moment, Next, NoExec, Phase, Report, Restart, Sight,
-    Signal, Stop, Telling, Then, may_exec, restart,
+    Action, Call, End, Exit, Input, Keep, Lease, Life, Moment, Next, NoExec, Phase, RENEWED_WITHIN, Report,
+    Restart, Sight, Signal, Stop, Telling, Then, may_exec, restart,
 };
 
 impl Keep {
@@ -21,6 +21,7 @@ impl Keep {
             trouble: None,
             telling: Telling::default(),
             farewell: None,
+            renews: false,
             changed: false,
             purge: false,
             tested: false,
@@ -40,9 +41,20 @@ impl Keep {
         Self { telling, ..self }
     }
 
-    /// The same, but nothing is started: this call is made, and then it is over.
+    /// The same, but nothing is run: this call is made, by a command or of a plugin that is started for it, and then it is
+    /// over.
     pub fn only(self, farewell: Option<Call>) -> Self {
         Self { farewell, ..self }
+    }
+
+    /// Whether what the program is started with has secrets in it: before it is started again they are asked for anew.
+    pub fn renew_secrets(&mut self, renews: bool) {
+        self.renews = renews;
+    }
+
+    /// Whether a start waits for its secrets.
+    pub fn is_renewing(&self) -> bool {
+        matches!(self.life, Life::Renewing(_))
     }
 
     /// By what right the instance runs now.
@@ -96,10 +108,14 @@ impl Keep {
             Input::DeadlineMoved { .. } => self.deadline_moved(input, now),
             Input::Called(result) => self.called(result, now),
             Input::Said(line) => self.heard(line),
+            Input::Renewed if self.is_renewing() => self.start_again(now),
             Input::Tick => self.tick(now),
-            Input::Begin | Input::Spawned | Input::Looked(_) | Input::Executed | Input::NotExecuted(_) => {
-                vec![]
-            }
+            Input::Begin
+            | Input::Spawned
+            | Input::Looked(_)
+            | Input::Executed
+            | Input::NotExecuted(_)
+            | Input::Renewed => vec![],
         }
     }
 
@@ -127,7 +143,9 @@ impl Keep {
                 self.life = Life::Clearing(end("its lease has ended"));
                 None
             }
-            Life::Waiting(_) => Some(self.over(End::LeaseEnded, "its lease has ended".to_owned())),
+            Life::Waiting(_) | Life::Renewing(_) => {
+                Some(self.over(End::LeaseEnded, "its lease has ended".to_owned()))
+            }
             Life::New | Life::Clearing(_) | Life::Sighting | Life::Checking | Life::Over => None,
         }
     }
@@ -152,7 +170,8 @@ impl Keep {
         match std::mem::replace(&mut self.life, Life::Over) {
             Life::Clearing(Then::Start) => self.start(),
             Life::Clearing(Then::Place) => self.place(),
-            Life::Clearing(Then::Farewell(call)) => self.farewell(call, now),
+            Life::Clearing(Then::Farewell(call)) if self.telling.is_by_commands() => self.farewell(call, now),
+            Life::Clearing(Then::Farewell(_)) => self.start(),
             Life::Clearing(Then::Judge(exit)) => self.judge(exit, now),
             Life::Clearing(Then::Over(end, message)) => self.over(end, message),
             Life::Parting(_) | Life::Stopping(_) => {
@@ -187,7 +206,13 @@ impl Keep {
     }
 
     fn looked(&mut self, sight: &Sight, now: Moment) -> Vec<Action> {
-        match may_exec(&self.lease, sight, now) {
+        let may = match self.farewell {
+            None => may_exec(&self.lease, sight, now),
+            // It runs nothing of its bucket: what was given up stays given up, and no lease is needed.
+            Some(_) if sight.empty => Ok(()),
+            Some(_) => Err(NoExec::NotEmpty),
+        };
+        match may {
             Ok(()) if self.life == Life::Sighting => self.prepare(now),
             Ok(()) => {
                 self.life = Life::Executing;
@@ -215,6 +240,9 @@ impl Keep {
             // The rest of it has until the end of the grace.
             Life::Parting(_) | Life::Stopping(_) | Life::Clearing(Then::Over(..)) => {
                 self.exit = Some(exit);
+                if let Some((call, _)) = self.calling.filter(|(call, _)| self.farewell == Some(*call)) {
+                    self.trouble.get_or_insert_with(|| format!("it ended before it answered {call}"));
+                }
                 vec![]
             }
             _ => vec![],
@@ -223,6 +251,11 @@ impl Keep {
 
     fn judge(&mut self, exit: Exit, now: Moment) -> Vec<Action> {
         self.exit = Some(exit);
+        if self.farewell.is_some() {
+            // It is not tried again.
+            let why = self.trouble.take().unwrap_or_else(|| exit.to_string());
+            return self.over(End::GaveUp, why);
+        }
         let said = |why: String| match &self.trouble {
             Some(trouble) => format!("{trouble}; {why}"),
             None => why,
@@ -251,7 +284,7 @@ impl Keep {
         self.again = false;
         let stopped = Then::Over(End::Stopped, String::new());
         match &self.life {
-            Life::New | Life::Waiting(_) => self.over(End::Stopped, String::new()),
+            Life::New | Life::Waiting(_) | Life::Renewing(_) => self.over(End::Stopped, String::new()),
             Life::Running if why.into_iter().chain([Call::Stop]).any(|call| self.telling.takes(call)) => {
                 self.part(why, now)
             }
@@ -305,13 +338,20 @@ impl Keep {
                 let message = format!("killed: had not ended {} after the signal", self.stop.grace);
                 self.clear(self.after_grace(message))
             }
-            Life::Waiting(at) if now >= at => {
-                self.restarts = self.restarts.saturating_add(1);
-                self.recent.push(now);
-                self.clear(Then::Start)
+            Life::Waiting(at) if now >= at && self.renews => {
+                let until = now.after(RENEWED_WITHIN);
+                self.life = Life::Renewing(until);
+                vec![Action::Renew, Action::Wake(until)]
             }
+            Life::Waiting(at) | Life::Renewing(at) if now >= at => self.start_again(now),
             _ => self.poll(now),
         }
+    }
+
+    fn start_again(&mut self, now: Moment) -> Vec<Action> {
+        self.restarts = self.restarts.saturating_add(1);
+        self.recent.push(now);
+        self.clear(Then::Start)
     }
 
     pub(super) fn after_grace(&self, message: String) -> Then {

@@ -6,7 +6,8 @@
 //! plugin                           it is told of its life by calls; also: plugin resumed
 //! commands on_stop …               by commands for these calls; also: resumed commands on_stop …
 //! limit on_stop 2s                 so long a call may take
-//! farewell on_delete               nothing is started, only this said
+//! farewell on_delete               nothing is run, only this said
+//! secrets                          what it is started with has some
 //!
 //! 10 begin                         at this moment this happens …
 //!   kill all                       … and exactly this is done
@@ -95,7 +96,7 @@ fn begin(told: &[&str]) -> Keep {
     let mut poll = None;
     let mut limits = BTreeMap::new();
     let mut takes: Option<(bool, BTreeSet<Call>)> = None;
-    let (mut plugin, mut farewell) = (None, None);
+    let (mut plugin, mut farewell, mut secrets) = (None, None, false);
     for line in told {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["lease", "multi", "from", from] => lease = Lease::Multi { from: Revision(number(from)) },
@@ -114,6 +115,7 @@ fn begin(told: &[&str]) -> Keep {
             }
             ["limit", name, limit] => drop(limits.insert(call(name), span(limit))),
             ["farewell", name] => farewell = Some(call(name)),
+            ["secrets"] => secrets = true,
             ["polled", "every", every] => poll = Some(span(every)),
             ["stop", signal, grace] => stop = Stop { signal: parse_signal(signal), grace: span(grace) },
             ["restart", policy, backoff, count, "in", window] => {
@@ -133,12 +135,14 @@ fn begin(told: &[&str]) -> Keep {
         }
     }
     let telling = match (plugin, takes) {
+        (Some(_), _) if farewell.is_some() => Telling::farewell(limits),
         (Some(resumed), _) => Telling::plugin(limits, resumed),
         (None, Some((resumed, takes))) => Telling::commands(takes, limits, resumed),
         (None, None) => Telling::default(),
     };
     let mut keep = Keep::new(lease, stop, restart, 0, Vec::new()).telling(telling).only(farewell);
     keep.poll_every(poll);
+    keep.renew_secrets(secrets);
     keep
 }
 
@@ -152,6 +156,7 @@ fn parse_input(text: &str) -> Input {
         ["died", "of", signal] => Input::Ended(Exit::Signal(signal.parse().unwrap())),
         ["stop", "asked"] => Input::StopAsked,
         ["tick"] => Input::Tick,
+        ["renewed"] => Input::Renewed,
         ["part", "asked"] => Input::PartAsked(Call::Suspend),
         ["update", "asked"] => Input::UpdateAsked,
         ["purge", "asked"] => Input::PurgeAsked,
@@ -192,6 +197,7 @@ fn print(action: &Action) -> String {
         Action::Go => "go".to_owned(),
         Action::Call(call, _) => format!("call {call}"),
         Action::HangUp => "hang up".to_owned(),
+        Action::Renew => "renew".to_owned(),
         Action::Purged(Ok(())) => "purged".to_owned(),
         Action::Purged(Err(why)) => format!("not purged: {why}"),
         Action::Signal(signal) => format!("signal {}", signal.as_str()),

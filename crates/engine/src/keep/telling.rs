@@ -33,11 +33,22 @@ impl Telling {
         Self { opening, takes: [Call::Stop].into(), limits, tests: true, ..Self::default() }
     }
 
+    /// A plugin's that is started only to be told how its bucket ended here: it is told who it is before.
+    pub fn farewell(limits: BTreeMap<Call, Span>) -> Self {
+        let takes = Call::IN_DOCUMENTS.into();
+        Self { opening: vec![Call::Hello, Call::Init], takes, limits, ..Self::default() }
+    }
+
     /// That of a program which knows nothing of it: a command is run for each of these calls.
     pub fn commands(takes: BTreeSet<Call>, limits: BTreeMap<Call, Span>, resumed: bool) -> Self {
         let wanted = if resumed && takes.contains(&Call::Resume) { Call::Resume } else { Call::NewSource };
         let before = takes.get(&wanted).copied().into_iter().collect();
         Self { before, takes, limits, by_commands: true, ..Self::default() }
+    }
+
+    /// Whether commands are run for what is to be told.
+    pub(super) fn is_by_commands(&self) -> bool {
+        self.by_commands
     }
 
     pub(super) fn takes(&self, call: Call) -> bool {

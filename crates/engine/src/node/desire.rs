@@ -31,10 +31,14 @@ impl NodeState {
         let asked = self.questions.asked(self.known.key(&bucket.watched).as_ref(), place.is_alive());
         let spec = &bucket.watched.spec;
         let Some(module) = self.known.module(&spec.module) else { return asked };
-        if !artifact::may_run(&spec.module.name, &bucket.rules, &self.here) {
+        let equipment = self.holdings.equipment(&self.known, &spec.module, &module.spec);
+        // Most modules have and need none: only of the others the rules, which gate 2 is asked by, are asked before.
+        if equipment == Equipment::Complete
+            || !artifact::may_run(&spec.module.name, &bucket.rules, &self.here)
+        {
             return asked;
         }
-        Asked { equipment: self.holdings.equipment(&self.known, &spec.module, &module.spec), ..asked }
+        Asked { equipment, ..asked }
     }
 
     /// What shall be of the bucket here. None: this is not for now to decide, everything stays as it is.

@@ -101,7 +101,8 @@ impl Scene {
 
     fn acknowledge(&mut self, epochs: &[(&str, Epoch)]) {
         let epochs = epochs.iter().map(|(name, epoch)| (self.world.name(name), *epoch)).collect();
-        let ack = Acknowledged { boot: "b1".into(), sent_at: self.now, ttl: Span::seconds(3), epochs };
+        let (boot, ttl, traces) = ("b1".into(), Span::seconds(3), Vec::new());
+        let ack = Acknowledged { boot, sent_at: self.now, ttl, epochs, traces };
         self.input(Input::Acknowledged(ack));
     }
 

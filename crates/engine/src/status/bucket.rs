@@ -1,9 +1,11 @@
 //! Where a bucket stands.
 
+use std::ops::Bound;
+
 use sheaf_model::view::{
     BucketCounts, BucketRow, BucketState, BucketStatus, InstanceView, PurgeFailure, PurgeView, RolloutView,
 };
-use sheaf_model::{Exit, Instance, LeaveReason, Node, NodeId, NodeStatus, OnNodeLost, Phase};
+use sheaf_model::{BucketName, Exit, Instance, LeaveReason, Node, NodeId, NodeStatus, OnNodeLost, Phase};
 
 use super::Sight;
 use crate::state::{Bucket, Emergency, Rollout};
@@ -25,7 +27,7 @@ struct Tally {
     alive: u32,
 }
 
-impl Sight<'_> {
+impl<'a> Sight<'a> {
     /// The bucket's state and why, for people.
     pub fn bucket_state(&self, bucket: &Bucket) -> (BucketState, String) {
         if !bucket.current.spec.multi_node {
@@ -132,10 +134,16 @@ impl Sight<'_> {
         }
     }
 
-    /// All buckets, counted by state.
-    pub fn bucket_counts(&self) -> BucketCounts {
-        let mut counts = BucketCounts::default();
-        for bucket in self.state.buckets.values() {
+    /// Counts by state up to `at_most` buckets whose names come after `after`. Returns the last of them while there may be
+    /// more.
+    pub fn count_buckets(
+        &self,
+        after: Option<&BucketName>,
+        at_most: usize,
+        counts: &mut BucketCounts,
+    ) -> Option<BucketName> {
+        let (mut counted, mut last) = (0, None);
+        for bucket in self.buckets_after(after).take(at_most) {
             let count = match self.bucket_state(bucket).0 {
                 BucketState::Running => &mut counts.running,
                 BucketState::Partial => &mut counts.partial,
@@ -145,8 +153,15 @@ impl Sight<'_> {
                 _ => &mut counts.other,
             };
             *count += 1;
+            (counted, last) = (counted + 1, Some(bucket.name()));
         }
-        counts
+        last.filter(|_| counted == at_most).cloned()
+    }
+
+    /// Buckets whose names come after `after`, by name; none: all of them.
+    pub fn buckets_after(&self, after: Option<&BucketName>) -> impl Iterator<Item = &'a Bucket> + use<'a> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.state.buckets.range::<BucketName, _>((from, Bound::Unbounded)).map(|(_, bucket)| &**bucket)
     }
 
     /// The nodes a bucket is bound to: of a multi-node one, those that run it.

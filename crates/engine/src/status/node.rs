@@ -1,6 +1,6 @@
 //! Where nodes stand, and what runs on them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sheaf_model::view::{AffinityRow, NodeCounts, NodeDetail, NodeFacts, NodeRow};
 use sheaf_model::{BucketName, Node, NodeId, NodeStatus, Phase};
@@ -20,8 +20,9 @@ impl<'a> Sight<'a> {
         }
     }
 
-    /// A row of `node list`; who votes and leads is told apart, since the state does not know it.
-    pub fn node_row(&self, node: &Node, voter: bool, leader: bool) -> NodeRow {
+    /// A row of `node list`; who votes and leads is told apart, since the state does not know it, and how many `buckets` it has
+    /// affinity of, which is counted for all nodes together.
+    pub fn node_row(&self, node: &Node, voter: bool, leader: bool, buckets: u32) -> NodeRow {
         let load = self.sessions.map(|sessions| sessions.load(node.id)).unwrap_or_default();
         let allowed =
             if node.facts.allow.is_empty() { vec!["*".to_owned()] } else { node.facts.allow.clone() };
@@ -41,7 +42,7 @@ impl<'a> Sight<'a> {
             memory_used: load.memory_used.0,
             memory_total: node.facts.memory_total.0,
             load: load.load,
-            buckets: u32::try_from(self.affinity_on(node.id).count()).unwrap_or(u32::MAX),
+            buckets,
             since: node.since.to_string(),
         }
     }
@@ -49,8 +50,10 @@ impl<'a> Sight<'a> {
     /// `node status` of one node.
     pub fn node_detail(&self, node: &Node, voter: bool, leader: bool) -> NodeDetail {
         let load = self.sessions.map(|sessions| sessions.load(node.id)).unwrap_or_default();
+        let affinity: Vec<AffinityRow> = self.affinity_on(node.id).collect();
+        let buckets = u32::try_from(affinity.len()).unwrap_or(u32::MAX);
         NodeDetail {
-            row: self.node_row(node, voter, leader),
+            row: self.node_row(node, voter, leader, buckets),
             facts: NodeFacts {
                 allow: node.facts.allow.clone(),
                 deny: node.facts.deny.clone(),
@@ -63,8 +66,23 @@ impl<'a> Sight<'a> {
                 reason: node.reason.clone(),
                 seen: self.sessions.map_or(0, |sessions| sessions.seen(node.id).0),
             },
-            affinity: self.affinity_on(node.id).collect(),
+            affinity,
         }
+    }
+
+    /// How many rows `node affinity` has of each node; one that has none is left out.
+    pub fn affinity_counts(&self) -> BTreeMap<NodeId, u32> {
+        let bound = self.state.bindings.values().map(|binding| binding.node);
+        let instances = self.state.instances.iter().flat_map(|(name, nodes)| {
+            let bound = self.state.bindings.get(name).map(|binding| binding.node);
+            let there = nodes.iter().filter(|(_, instance)| instance.phase != Phase::Stopped);
+            there.map(|(node, _)| *node).filter(move |node| bound != Some(*node))
+        });
+        let mut counts = BTreeMap::new();
+        for node in bound.chain(instances) {
+            *counts.entry(node).or_default() += 1;
+        }
+        counts
     }
 
     /// All nodes, counted by status.

@@ -1,6 +1,6 @@
 //! Scenarios of what people are told.
 
-use sheaf_model::view::BucketState;
+use sheaf_model::view::{BucketCounts, BucketState};
 use sheaf_model::*;
 
 use super::Sight;
@@ -150,6 +150,45 @@ fn an_instance_of_an_older_revision_does_not_count_as_running() {
     assert_eq!(state(&world, &sessions, "/a").0, BucketState::Running);
     world.on("/a", Command::Restart);
     assert_eq!(state(&world, &sessions, "/a").0, BucketState::Starting);
+}
+
+#[test]
+fn buckets_are_counted_some_at_a_time_and_each_once() {
+    let mut world = World::with_nodes(1);
+    for bucket in ["/a", "/b", "/c", "/d", "/e"] {
+        world.apply_bucket(bucket, |put| put.suspended = Some(bucket != "/c"));
+    }
+    let sessions = sessions(&world, 1);
+    let sight = Sight { state: &world.state, sessions: Some(&sessions), now: Moment(0) };
+    for at_most in [1, 2, 5, 9] {
+        let (mut counts, mut after, mut turns) = (BucketCounts::default(), None, 0);
+        loop {
+            after = sight.count_buckets(after.as_ref(), at_most, &mut counts);
+            turns += 1;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(counts, BucketCounts { suspended: 4, other: 1, ..BucketCounts::default() }, "{at_most}");
+        assert!(turns <= 5 / at_most + 1, "{turns} turns of {at_most}");
+    }
+}
+
+#[test]
+fn affinity_is_counted_as_it_is_listed() {
+    let mut world = World::with_nodes(3);
+    let epoch = world.bound("/a", 1);
+    world.phase("/a", 1, Some(epoch), Phase::Running);
+    world.bound("/b", 1);
+    world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    world.phase("/m", 1, None, Phase::Running);
+    world.phase("/m", 2, None, Phase::Failed);
+    let sight = Sight { state: &world.state, sessions: None, now: Moment(0) };
+    let counts = sight.affinity_counts();
+    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(NodeId(1), 3), (NodeId(2), 1)]);
+    for (node, listed) in [(1, 3), (2, 1), (3, 0)] {
+        assert_eq!(sight.affinity_on(NodeId(node)).count(), listed, "{node}");
+    }
 }
 
 #[test]

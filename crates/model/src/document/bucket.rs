@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::DEFECTS_MAX;
 use super::reader::{
     Defects, Fields, Wrong, boolean, list, mapping, measure, parsed, string, whole, word, wrong_type,
 };
 use crate::measure::quoted;
+use crate::rule::too_many;
 use crate::{
     BucketName, BucketSpec, BucketType, Defect, Json, ModuleRef, NodeListRules, NodeRule, OnNodeLost,
     Placement, PutBucket, Revision,
@@ -25,7 +27,7 @@ pub(super) fn read(value: &Value, defects: &mut Defects) -> Option<PutBucket> {
         fields.get("type", word(&[BucketType::Harvest, BucketType::Analytic].map(|t| (t.as_str(), t))));
     let module = fields.required("module", "a module like flume or flume@1.11.0", parsed(ModuleRef::parse));
     let multi_node = fields.get("multi_node", boolean);
-    let rules = fields.get("node_list_rules", list("rules", parsed_rule, || None));
+    let rules = fields.get("node_list_rules", rules);
     let config = fields.get("config", object);
     let poll_frequency = fields.get("poll_frequency", measure("a duration like 10m"));
     let placement = fields.get("placement", parsed(read_placement));
@@ -52,8 +54,16 @@ pub(super) fn read(value: &Value, defects: &mut Defects) -> Option<PutBucket> {
     Some(PutBucket { spec, suspended, base, latest: false })
 }
 
-fn parsed_rule(value: &Value, defects: &mut Defects) -> Option<NodeRule> {
-    parsed(NodeRule::parse)(value, defects)
+/// The rules of a bucket or a job. None of too many is read: to read one costs more than to write it.
+pub(super) fn rules(value: &Value, defects: &mut Defects) -> Option<Vec<NodeRule>> {
+    let texts = value.as_array().into_iter().flatten().map(|rule| rule.as_str().unwrap_or_default());
+    if let Some((index, error)) = too_many(texts) {
+        let Wrong { problem, remedy } = error.into();
+        defects.push(Defect::new(format!("[{index}]"), problem, remedy));
+        return None;
+    }
+    let rule = |value: &Value, defects: &mut Defects| parsed(NodeRule::parse)(value, defects);
+    list("rules", rule, || None)(value, defects)
 }
 
 /// A mapping, kept as it is.
@@ -115,18 +125,23 @@ pub(super) fn label_defects(owner: Option<&str>, labels: &BTreeMap<String, Strin
     {
         wrong("owner".to_owned(), format!("{} is no owner", quoted(owner)), "a name, in one line");
     }
-    for (key, value) in labels {
-        let path = format!("labels.{}", super::reader::segment(key)).replace(".[", "[");
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/');
-        if key.is_empty() || key.len() > LABEL_MAX || !key.chars().all(plain) {
-            let problem = format!("{} is no key of a label", quoted(key));
-            wrong(path, problem, "letters, digits, _ . - and /, so that -l KEY=VALUE can select by it");
-        } else if !is_line(value) || value.contains(',') {
-            let problem = format!("{} is no value of a label", quoted(value));
-            wrong(path, problem, "one line without a comma, so that -l KEY=VALUE can select by it");
-        }
-    }
+    defects.extend(labels.iter().filter_map(|(key, value)| label_defect(key, value)).take(DEFECTS_MAX + 1));
     defects
+}
+
+fn label_defect(key: &str, value: &str) -> Option<Defect> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/');
+    let (problem, remedy) = if key.is_empty() || key.len() > LABEL_MAX || !key.chars().all(plain) {
+        let remedy = "letters, digits, _ . - and /, so that -l KEY=VALUE can select by it";
+        (format!("{} is no key of a label", quoted(key)), remedy)
+    } else if !is_line(value) || value.contains(',') {
+        let remedy = "one line without a comma, so that -l KEY=VALUE can select by it";
+        (format!("{} is no value of a label", quoted(value)), remedy)
+    } else {
+        return None;
+    };
+    let path = format!("labels.{}", super::reader::segment(key)).replace(".[", "[");
+    Some(Defect::new(path, problem, remedy))
 }
 
 /// Short and without control characters.

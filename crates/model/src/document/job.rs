@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::bucket::label_defects;
+use super::bucket::{label_defects, rules as read_rules};
 use super::reader::{
     Defects, Fields, Wrong, list, mapping, measure, parsed, string, whole, word, wrong_type,
 };
@@ -12,13 +12,15 @@ use crate::job::{ITEM_MAX, PRIORITY_MAX};
 use crate::measure::quoted;
 use crate::{
     ArrayRange, BackendName, Defect, FailureClass, Item, ItemSource, JobName, JobSpec, Json, ModuleRef,
-    NodeListRules, NodeRule, RequestId, Retry, Span, SpanRange, SubmitJob, Subtasks,
+    NodeListRules, RequestId, Retry, Span, SpanRange, SubmitJob, Subtasks,
 };
 
 /// Longest id of a request in bytes.
 const REQUEST_ID_MAX: usize = 128;
 /// Most backends of a job.
 const BACKENDS_MAX: usize = 64;
+/// Most jobs that one comes after.
+const AFTER_MAX: usize = 1_000;
 const SOURCES: &str = "array: 0-99, items: [...] or file: tasks.jsonl";
 
 /// Reads a job; none if name, module or subtasks cannot be read. Fields with defects stay at their defaults.
@@ -32,7 +34,7 @@ pub(super) fn read(value: &Value, defects: &mut Defects) -> Option<SubmitJob> {
     let max_running = fields.get("max_running", whole);
     let retry = fields.get("retry", read_retry);
     let timeout = fields.get("timeout", measure("a duration like 30m"));
-    let rules = fields.get("node_list_rules", list("rules", each(NodeRule::parse), || None));
+    let rules = fields.get("node_list_rules", read_rules);
     let backends = fields.get("backends", list("names of backends", each(BackendName::new), || None));
     let after = fields.get("after", list("names of jobs", each(JobName::new), || None));
     let labels = fields.get("labels", mapping(|key| Ok::<_, Wrong>(key.to_owned()), string, || None));
@@ -207,11 +209,16 @@ pub fn job_defects(spec: &JobSpec) -> Vec<Defect> {
     if spec.timeout == Some(Span(0)) {
         wrong("timeout", "in no time nothing could ever finish".to_owned(), "a time like 30m");
     }
-    for (index, name) in spec.after.iter().enumerate() {
+    if spec.after.len() > AFTER_MAX {
+        let why = format!("{} of them, and a job may name {AFTER_MAX}", spec.after.len());
+        wrong("after", why, "fewer jobs, of which others come after one another");
+    }
+    let mut seen = BTreeSet::new();
+    for (index, name) in spec.after.iter().enumerate().take(AFTER_MAX) {
         let path = format!("after[{index}]");
         if *name == spec.name {
             wrong(&path, "a job cannot come after itself".to_owned(), "another job");
-        } else if spec.after[..index].contains(name) {
+        } else if !seen.insert(name) {
             wrong(&path, format!("{name} is there already"), "each once");
         }
     }
@@ -219,8 +226,9 @@ pub fn job_defects(spec: &JobSpec) -> Vec<Defect> {
         let why = format!("{} of them, and a job may name {BACKENDS_MAX}", spec.backends.len());
         wrong("backends", why, "fewer backends, each with room for more");
     }
-    for (index, name) in spec.backends.iter().enumerate() {
-        if spec.backends[..index].contains(name) {
+    let mut seen = BTreeSet::new();
+    for (index, name) in spec.backends.iter().enumerate().take(BACKENDS_MAX) {
+        if !seen.insert(name) {
             wrong(&format!("backends[{index}]"), format!("{name} is there already"), "each once");
         }
     }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
+use super::DEFECTS_MAX;
 use crate::measure::quoted;
 use crate::{Defect, MeasureError, NameError, Template, TemplateSet, nearest};
 
@@ -68,6 +69,9 @@ impl<'a> Fields<'a> {
     /// Refuses every field that nobody asked for.
     pub(super) fn finish(self) {
         for key in self.map.keys().filter(|key| !self.asked.contains(&key.as_str())) {
+            if is_enough(self.defects) {
+                break;
+            }
             let remedy = match nearest(key, &self.asked) {
                 Some(name) => format!("did you mean {name}?"),
                 None => format!("one of {}", self.asked.join(", ")),
@@ -75,6 +79,11 @@ impl<'a> Fields<'a> {
             self.defects.push(Defect::new(segment(key), format!("unknown field {}", quoted(key)), remedy));
         }
     }
+}
+
+/// Whether so much is wrong that nobody would read more of it. What is left out then does not make a value valid.
+fn is_enough(defects: &[Defect]) -> bool {
+    defects.len() > DEFECTS_MAX
 }
 
 /// Reads something that stands at `path`: its defects go under it.
@@ -229,6 +238,9 @@ pub(super) fn list<T>(
         };
         let mut read_all = Vec::new();
         for (index, item) in items.iter().enumerate() {
+            if is_enough(defects) {
+                break;
+            }
             let read = at(&format!("[{index}]"), defects, |defects| read(item, defects));
             read_all.extend(read.or_else(&instead));
         }
@@ -249,6 +261,9 @@ pub(super) fn mapping<K: Ord, V>(
         };
         let mut all = BTreeMap::new();
         for (name, value) in map {
+            if is_enough(defects) {
+                break;
+            }
             at(&segment(name), defects, |defects| {
                 let key = key(name).map_err(|wrong| defects.push(wrong.defect())).ok();
                 if let (Some(key), Some(value)) = (key, read(value, defects).or_else(&instead)) {

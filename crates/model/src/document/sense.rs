@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::DEFECTS_MAX;
 use crate::measure::quoted;
 use crate::{
     Call, Check, CheckKind, Defect, Exec, FileName, LifeCycleCall, Limits, ModuleSpec, Restart, Runtime,
@@ -90,7 +91,14 @@ struct Found(Vec<Defect>);
 
 impl Found {
     fn wrong(&mut self, path: &str, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.0.push(Defect::new(path, problem, remedy));
+        if !self.is_enough() {
+            self.0.push(Defect::new(path, problem, remedy));
+        }
+    }
+
+    /// Whether so much is wrong that nobody would read more of it.
+    fn is_enough(&self) -> bool {
+        self.0.len() > DEFECTS_MAX
     }
 
     fn exec(&mut self, exec: &Exec, files: &BTreeMap<FileName, Template>) {
@@ -194,13 +202,11 @@ impl Found {
         let Some(files) = files else { return };
         for name in template.names() {
             let TemplateName::File(file) = name else { continue };
+            if self.is_enough() {
+                return;
+            }
             if !files.contains_key(file) {
-                let known: Vec<&str> = files.keys().map(FileName::as_str).collect();
-                let remedy = match crate::nearest(file.as_str(), &known) {
-                    Some(known) => format!("did you mean ${{file.{known}}}?"),
-                    None if known.is_empty() => "a file of that name under files".to_owned(),
-                    None => format!("one of {}", known.join(", ")),
-                };
+                let remedy = instead_of(file, files);
                 self.wrong(path, format!("${{{name}}} is no file of this module"), remedy);
             }
         }
@@ -351,6 +357,18 @@ impl Found {
                 self.wrong(&path, "nothing can run with a limit of zero", "more; leave it out for no limit");
             }
         }
+    }
+}
+
+/// What could be meant by a file that the module does not have.
+fn instead_of(file: &FileName, files: &BTreeMap<FileName, Template>) -> String {
+    const LOOKED_AT: usize = 20;
+    let known: Vec<&str> = files.keys().take(LOOKED_AT).map(FileName::as_str).collect();
+    match crate::nearest(file.as_str(), &known) {
+        Some(known) => format!("did you mean ${{file.{known}}}?"),
+        None if known.is_empty() => "a file of that name under files".to_owned(),
+        None if known.len() < files.len() => format!("one of {} and more", known.join(", ")),
+        None => format!("one of {}", known.join(", ")),
     }
 }
 

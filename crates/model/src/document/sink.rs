@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::DEFECTS_MAX;
 use super::bucket::label_defects;
 use super::reader::{
     Defects, Fields, Wrong, boolean, list, mapping, measure, parsed, string, whole, word, wrong_type,
@@ -182,15 +183,11 @@ pub fn sink_defects(spec: &SinkSpec) -> Vec<Defect> {
     for (field, globs) in [("kinds", kinds), ("subjects", subjects), ("nodes", nodes)] {
         listed(&format!("filter.{field}"), globs, "a glob like job.*", |_| true, &mut defects);
     }
-    for (n, kind) in kinds.iter().enumerate() {
-        if !kind.is_empty() && !kind.contains(['.', '*', '?']) {
-            let problem = format!("no event is of kind {}", quoted(kind));
-            defects.push(Defect::new(
-                format!("filter.kinds[{n}]"),
-                problem,
-                format!("{kind}.* for all of these"),
-            ));
-        }
+    let is_whole = |kind: &str| !kind.is_empty() && !kind.contains(['.', '*', '?']);
+    for (n, kind) in kinds.iter().enumerate().filter(|(_, kind)| is_whole(kind)).take(LISTED_MAX) {
+        let problem = format!("no event is of kind {}", quoted(kind));
+        let remedy = format!("{kind}.* for all of these");
+        defects.push(Defect::new(format!("filter.kinds[{n}]"), problem, remedy));
     }
     defects.extend(label_defects(spec.owner.as_deref(), &spec.labels));
     defects
@@ -283,15 +280,11 @@ fn exec_defects(exec: &SinkExec) -> Vec<Defect> {
         let problem = format!("there are {}", exec.args.len());
         defects.push(Defect::new("exec.args", problem, format!("at most {LISTED_MAX}")));
     }
-    for (n, arg) in exec.args.iter().enumerate() {
-        if arg.len() > TEXT_MAX || !no_zero(arg) {
-            let problem = "it is too long, or has a zero byte in it";
-            defects.push(Defect::new(
-                format!("exec.args[{n}]"),
-                problem,
-                format!("at most {TEXT_MAX} bytes of text"),
-            ));
-        }
+    let is_bad = |arg: &str| arg.len() > TEXT_MAX || !no_zero(arg);
+    for (n, _) in exec.args.iter().enumerate().filter(|(_, arg)| is_bad(arg)).take(DEFECTS_MAX) {
+        let problem = "it is too long, or has a zero byte in it";
+        let remedy = format!("at most {TEXT_MAX} bytes of text");
+        defects.push(Defect::new(format!("exec.args[{n}]"), problem, remedy));
     }
     bounded("exec.timeout", exec.timeout, TIMEOUT_EXEC, &mut defects);
     batch("exec.batch", exec.batch, &mut defects);
@@ -334,10 +327,11 @@ fn listed(path: &str, texts: &[String], remedy: &str, is_one: impl Fn(&str) -> b
             format!("at most {LISTED_MAX}"),
         ));
     }
-    for (n, text) in texts.iter().enumerate() {
-        if text.is_empty() || text.len() > TEXT_MAX || text.contains(char::is_control) || !is_one(text) {
-            defects.push(Defect::new(format!("{path}[{n}]"), format!("{} is none", quoted(text)), remedy));
-        }
+    let is_none = |text: &str| {
+        text.is_empty() || text.len() > TEXT_MAX || text.contains(char::is_control) || !is_one(text)
+    };
+    for (n, text) in texts.iter().enumerate().filter(|(_, text)| is_none(text)).take(DEFECTS_MAX) {
+        defects.push(Defect::new(format!("{path}[{n}]"), format!("{} is none", quoted(text)), remedy));
     }
 }
 

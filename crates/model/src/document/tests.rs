@@ -409,6 +409,50 @@ fn there_is_an_end_to_what_is_said() {
     assert!(parse("", buckets.as_bytes()).defects[0].problem.contains("more than 10000 documents"));
 }
 
+/// Each of these once took minutes, or gigabytes: what is wrong was compared with what else is, or told at any length.
+#[test]
+fn what_is_wrong_with_a_document_costs_no_more_than_reading_it() {
+    let module = "kind: Module\nname: m\nversion: '1'\nexec: {command: /x, args: ARGS}\nfiles: {FILES}\n";
+    let list = |item: &str, count: usize| format!("[{}]", vec![item; count].join(","));
+    let checks = format!(
+        "{{\"kind\":\"Module\",\"name\":\"m\",\"version\":\"1\",\"exec\":{{\"command\":\"/x\"}},\
+         \"can_run_on_this_node\":{},\"secrets\":{}}}",
+        list("0", 100_000),
+        list("\"\"", 90_000)
+    );
+    let files: String = (0..9_000).map(|n| format!("a{n:04}: '',")).collect();
+    let misnamed = module.replace("ARGS", &list("'${file.b}'", 14_000)).replace("FILES", &files);
+    let unknown: String = (0..20_000).map(|n| format!("nam{n:05}: 1\n")).collect();
+    let names: String = (0..40_000).map(|n| format!("j{n:05},")).collect();
+    let job = format!("kind: Job\nname: j\nmodule: m\nsubtasks: {{array: 0-9}}\nafter: [{names}]\n");
+    for (text, said) in [
+        (checks, "expected a mapping, found a number 0"),
+        (misnamed, "one of a0000, a0001"),
+        (format!("{BUCKET}{unknown}"), "unknown field \"nam00000\""),
+        (job, "40000 of them, and a job may name 1000"),
+    ] {
+        let parsed = parse("", text.as_bytes());
+        assert!((1..=DEFECTS_MAX + 1).contains(&parsed.defects.len()), "{}", parsed.defects.len());
+        assert!(parsed.defects.iter().any(|defect| defect.to_string().contains(said)), "{said}");
+    }
+}
+
+#[test]
+fn values_are_nested_no_deeper_than_texts() {
+    let nested = |depth: usize| {
+        let config: Value = (1..depth).fold(serde_json::json!({}), |inner, _| serde_json::json!([inner]));
+        let config = serde_json::json!({ "a": config });
+        parse_values(
+            "",
+            &[serde_json::json!({"kind": "Bucket", "name": "/a", "module": "m", "config": config})],
+        )
+    };
+    // The document and its config are two of them.
+    assert_eq!(nested(62).defects, []);
+    assert_eq!(nested(63).defects[0].problem, "nested deeper than 64");
+    assert_eq!(nested(100).documents, []);
+}
+
 #[test]
 fn a_module_names_secrets_where_nobody_sees_them() {
     let good = "kind: Module\nname: m\nversion: '1'\nexec: {command: /x, env: {T: '${secret.a}'}}\nfiles: {f: 'x${secret.b.c}'}\n\

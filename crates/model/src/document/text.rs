@@ -1,5 +1,6 @@
 //! From bytes to values: YAML 1.2 or JSON, within limits.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -9,7 +10,13 @@ use super::{DOCUMENTS_MAX, FILE_MAX};
 use crate::{Bytes, Defect};
 
 /// Deepest nesting of mappings and lists; what is read is later walked recursively.
-const DEPTH_MAX: usize = 64;
+pub(super) const DEPTH_MAX: usize = 64;
+/// Most values in a document: more than its bytes could ever be read as.
+const VALUES_MAX: usize = 500_000;
+/// Most bytes of the texts in a document, each counted wherever an alias repeats it …
+const TEXT_MAX: usize = 2 * FILE_MAX;
+/// … and in all documents of a file together.
+const TEXTS_MAX: usize = 8 * FILE_MAX;
 
 /// The values of the documents in `bytes`, each or what is wrong with it. After a syntax error nothing follows.
 pub(super) fn values(file: &str, bytes: &[u8]) -> Vec<Result<Value, Defect>> {
@@ -44,7 +51,7 @@ pub(super) fn values(file: &str, bytes: &[u8]) -> Vec<Result<Value, Defect>> {
 
 fn read_json(text: &str) -> Result<Vec<Value>, serde_json::Error> {
     let documents = serde_json::Deserializer::from_str(text).into_iter::<Document>();
-    documents.take(DOCUMENTS_MAX + 1).map(|document| document.map(|document| document.0)).collect()
+    documents.take(DOCUMENTS_MAX + 1).map(|document| document.map(|document| document.value)).collect()
 }
 
 fn explain_json(error: &serde_json::Error) -> Defect {
@@ -76,10 +83,23 @@ fn read_yaml(text: &str) -> Vec<Result<Value, Defect>> {
         with_snippet: false,
     };
     let mut bytes = text.as_bytes();
-    serde_saphyr::read_with_options::<_, Document>(&mut bytes, options)
-        .take(DOCUMENTS_MAX + 1)
-        .map(|read| read.map(|document| document.0).map_err(|error| explain_yaml(&error)))
-        .collect()
+    let documents = serde_saphyr::read_with_options::<_, Document>(&mut bytes, options);
+    let (mut values, mut texts) = (Vec::new(), 0);
+    for read in documents.take(DOCUMENTS_MAX + 1) {
+        match read {
+            Ok(document) => {
+                texts += document.text;
+                if texts > TEXTS_MAX {
+                    let problem = "the documents are too much, their aliases expanded";
+                    values.push(Err(Defect::new("", problem, "several smaller files, and fewer aliases")));
+                    break;
+                }
+                values.push(Ok(document.value));
+            }
+            Err(error) => values.push(Err(explain_yaml(&error))),
+        }
+    }
+    values
 }
 
 /// A YAML error with its place first.
@@ -139,7 +159,7 @@ fn budget(breach: &serde_saphyr::budget::BudgetBreach) -> (String, &'static str)
             "the document is too much, its aliases expanded".to_owned(),
             "smaller documents, and fewer aliases",
         ),
-        other => (format!("the document is beyond what is read: {other:?}"), "a smaller document"),
+        _ => ("the document is beyond what is read".to_owned(), "a smaller document"),
     }
 }
 
@@ -165,20 +185,53 @@ fn remedy(problem: &str) -> &'static str {
 }
 
 /// One document's value.
-struct Document(Value);
+struct Document {
+    value: Value,
+    /// Bytes of the texts in it.
+    text: usize,
+}
 
 impl<'de> serde::Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Strict { depth: 0 }.deserialize(deserializer).map(Self)
+        let count = Count::default();
+        let value = Strict { depth: 0, count: &count }.deserialize(deserializer)?;
+        Ok(Self { value, text: count.text.get() })
     }
 }
 
-/// Reads a value as `serde_json` does, but refuses a key that is there twice and nesting that is too deep.
-struct Strict {
-    depth: usize,
+/// How much a document has turned out to be so far. Who reads YAML hands over what an alias stands for each time anew, and
+/// does not count its bytes.
+#[derive(Default)]
+struct Count {
+    values: Cell<usize>,
+    text: Cell<usize>,
 }
 
-impl Strict {
+impl Count {
+    fn value<E: Error>(&self) -> Result<(), E> {
+        self.values.set(self.values.get() + 1);
+        if self.values.get() <= VALUES_MAX {
+            return Ok(());
+        }
+        Err(E::custom(format_args!("the document has more than {VALUES_MAX} values")))
+    }
+
+    fn text<E: Error>(&self, text: &str) -> Result<(), E> {
+        self.text.set(self.text.get().saturating_add(text.len()));
+        if self.text.get() <= TEXT_MAX {
+            return Ok(());
+        }
+        Err(E::custom("the document is too much, its aliases expanded"))
+    }
+}
+
+/// Reads a value as `serde_json` does, but refuses a key that is there twice, nesting that is too deep, and too much of it.
+struct Strict<'c> {
+    depth: usize,
+    count: &'c Count,
+}
+
+impl Strict<'_> {
     fn deeper<E: Error>(&self) -> Result<usize, E> {
         match self.depth + 1 {
             depth if depth <= DEPTH_MAX => Ok(depth),
@@ -187,7 +240,7 @@ impl Strict {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -195,7 +248,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -231,31 +284,36 @@ impl<'de> Visitor<'de> for Strict {
         number.map(Value::Number).ok_or_else(|| E::custom(format_args!("the number {value} is not finite")))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        self.count.text(value)?;
         Ok(value.into())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
+        self.count.text(&value)?;
         Ok(value.into())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let depth = self.deeper()?;
+        let (depth, count) = (self.deeper()?, self.count);
         let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(Self { depth })? {
+        while let Some(item) = items.next_element_seed(Self { depth, count })? {
+            count.value()?;
             list.push(item);
         }
         Ok(list.into())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let depth = self.deeper()?;
+        let (depth, count) = (self.deeper()?, self.count);
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
+            count.value()?;
+            count.text(&key)?;
             if map.contains_key(&key) {
                 return Err(A::Error::custom(format_args!("the key {key:?} is there twice")));
             }
-            let value = entries.next_value_seed(Self { depth })?;
+            let value = entries.next_value_seed(Self { depth, count })?;
             map.insert(key, value);
         }
         Ok(map.into())

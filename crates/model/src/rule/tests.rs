@@ -85,6 +85,31 @@ fn a22_malformed_rules_are_refused_with_their_position() {
 }
 
 #[test]
+fn none_of_too_many_rules_is_read() {
+    let many = |text: &str, count: usize| NodeListRules::parse(&vec![text; count]);
+    assert!(many("import-*", RULES_MAX).is_ok() && many("-$/gpu/", EXPRESSIONS_MAX).is_ok());
+    for (text, count, place, problem) in [
+        ("web1", RULES_MAX + 1, RULES_MAX, "there are more than 1000 rules"),
+        ("/a(/", 5_000, EXPRESSIONS_MAX, "there are more than 64 expressions among the rules"),
+        ("-$/a/i", 5_000, EXPRESSIONS_MAX, "there are more than 64 expressions among the rules"),
+    ] {
+        let errors = many(text, count).expect_err(text);
+        let [(index, error)] = errors.as_slice() else { panic!("one error: {errors:?}") };
+        assert_eq!((*index, error.problem.as_str()), (place, problem), "{text}");
+    }
+}
+
+#[test]
+fn an_expression_that_was_registered_when_it_could_be_larger_is_still_understood() {
+    let source = "\\w{12}".to_owned();
+    NodeRule::parse(&format!("/{source}/")).expect_err("it is too large today");
+    let pattern = Pattern::Regex { source, flags: String::new() };
+    let rule = NodeRule { text: "/\\w{12}/".to_owned(), exclude: false, labels: false, pattern };
+    let verdict = NodeListRules(vec![rule]).compile().check(&"a".repeat(12), &[]);
+    assert!(verdict.is_ok(), "{verdict:?}");
+}
+
+#[test]
 fn reasons_name_rule_hostname_and_label() {
     let no =
         |rules: &[&str], hostname, labels: &[&str]| check(rules, hostname, labels).expect_err("a refusal");

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use sheaf_engine::backend::{Backend, Opened};
 use sheaf_engine::sink::{Sink, SinkFailing};
 use sheaf_engine::{
-    Bucket, Cluster, Emergency, Entry, Module, Object, Outcome, OutcomeVerb, Purge, Refusal, Release, Reply,
-    Request, Rollout, Secret,
+    Asked, Bucket, Cluster, Emergency, Entry, Module, Object, OnBucket, Outcome, OutcomeVerb, Purge, Refusal,
+    Release, Reply, Request, Rollout, Secret, State,
 };
 use sheaf_model::*;
 use sheaf_model::{BackendName, BackendSpec, Frequency};
 
 use super::{
     AuthorityRecordV1, BucketV1, BucketV2, BucketV3, ClusterV1, ClusterV2, ModuleV1, ModuleV2, NodeV1,
-    NodeV2, RolloutV1, Stored, decode, encode,
+    NodeV2, RequestV1, RolloutV1, Stored, decode, encode,
 };
 fn bucket_name() -> BucketName {
     BucketName::new("/logs/web").unwrap()
@@ -251,7 +251,7 @@ fn cluster() -> Cluster {
     Cluster { lease_changed: Revision(9), jobs, ..Cluster::from_previous(cluster_v2()) }
 }
 
-fn requests() -> Vec<Request> {
+fn requests_v1() -> Vec<RequestV1> {
     let outcome = |verb| Outcome { document: "Bucket /a".to_owned(), verb, revision: Revision(7) };
     let outcomes = [OutcomeVerb::Created, OutcomeVerb::Updated, OutcomeVerb::Unchanged].map(outcome);
     let replies = [
@@ -261,7 +261,7 @@ fn requests() -> Vec<Request> {
         Reply::Registered(NodeId(3)),
         Reply::Refused(Refusal::Conflict("no".to_owned())),
     ];
-    let request = |reply| Request { id: "7f0c-1".into(), revision: Revision(7), at: Timestamp(1), reply };
+    let request = |reply| RequestV1 { id: "7f0c-1".into(), revision: Revision(7), at: Timestamp(1), reply };
     replies.map(request).into()
 }
 
@@ -287,7 +287,7 @@ fn version_1_is_written_as_it_was_first_shipped() {
         written("residue", &residue),
         written("instance", &instance()),
     ];
-    let requests = requests().into_iter().map(|request| written("request", &request));
+    let requests = requests_v1().into_iter().map(|request| written("request", &request));
     let all: String = rows.into_iter().chain(requests).collect();
     compare("v1-rows", &all, include_str!("golden/v1-rows.hex"));
 }
@@ -299,6 +299,20 @@ fn compare(name: &str, all: &str, golden: &str) {
         return std::fs::write(file, all).unwrap();
     }
     assert_eq!(all, golden, "{name}");
+}
+
+#[test]
+fn version_2_of_a_request_is_written_as_it_was_first_shipped() {
+    let former = requests_v1().swap_remove(0);
+    let mut bytes = Vec::new();
+    encode(&former, &mut bytes).unwrap();
+    let read: Request = decode(&bytes).unwrap();
+    assert_eq!(read, Request::from_previous(former));
+    assert_eq!(read.asked, None, "what an earlier Sheaf wrote is read");
+    let suspend = sheaf_engine::Command::Suspend(OnBucket { bucket: bucket_name(), base: None });
+    let request = Request { asked: Asked::of(&suspend, &State::default()), ..read.clone() };
+    let all = written("request", &request) + &written("request", &read);
+    compare("v2-request", &all, include_str!("golden/v2-request.hex"));
 }
 
 #[test]

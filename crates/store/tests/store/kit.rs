@@ -7,8 +7,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use sheaf_engine::{
-    Bucket, Change, Cluster, Emergency, Entry, Module, Object, Purge, Pushed, Release, Reply, Request,
-    Rollout, Secret,
+    Asked, Bucket, Change, Cluster, Command, Emergency, Entry, Module, Object, Purge, Pushed, Release, Reply,
+    Request, Rollout, Secret, State,
 };
 use sheaf_model::{
     Artifact, AuthorityRecord, AuthorityStage, Binding, BucketName, BucketSpec, Bytes, ClusterEpoch,
@@ -295,12 +295,14 @@ pub(crate) fn object_change() -> impl Strategy<Value = Vec<Change>> {
 
 /// Any change of the state itself.
 pub(crate) fn row() -> impl Strategy<Value = Change> {
-    let request = (0..6_u64, number()).prop_map(|(revision, at)| Request {
+    let asked = |n| Asked::of(&Command::Undrain(NodeId(n)), &State::default());
+    let request = (0..6_u64, number(), any::<bool>()).prop_map(move |(revision, at, known)| Request {
         // One id belongs to one revision, as where commands are applied.
         id: RequestId(format!("r{revision}")),
         revision: Revision(revision),
         at: Timestamp(at),
         reply: Reply::Done(Revision(revision)),
+        asked: if known { asked(revision) } else { None },
     });
     let residue = (name(), btree_map(node_id(), number().prop_map(Revision), 0..3));
     prop_oneof![

@@ -1,27 +1,38 @@
 //! The cluster as a whole.
 
+use std::sync::Arc;
+
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use sheaf_model::view::{Concern, Level, concerns};
+use sheaf_model::view::{Concern, EventRow, Level, concerns};
 use sheaf_wire::bucket::ListBuckets;
 use sheaf_wire::cluster::ChangeSettings;
+use sheaf_wire::event::ListEvents;
 use sheaf_wire::job::ListJobs;
 use sheaf_wire::node::ListNodes;
 use sheaf_wire::sink::ListSinks;
-use sheaf_wire::{Filter, PageOf, Term};
+use sheaf_wire::{ApiError, Client, Filter, PageOf, Term};
 
 use crate::answer::{self, Answer};
 use crate::ask::{Ask, Change};
+use crate::serve::Shared;
 
 /// Rows of each kind that are looked through for what needs attention.
 const LOOKED_AT: u32 = 1000;
 /// Concerns that are told.
 const TOLD: usize = 100;
+/// Events that are told.
+const LATELY: u32 = 8;
 
-/// How the cluster stands, and what needs attention first.
-pub(super) async fn overview(ask: Ask) -> Answer {
+/// How the cluster stands, what needs attention first, and what happened last.
+pub(super) async fn overview(State(shared): State<Arc<Shared>>, ask: Ask) -> Answer {
     let ask = ask.only(&[])?;
-    let client = &ask.client;
+    let question = ask.question("overview");
+    Ok(answer::made(Box::pin(shared.fresh.look(question, overlook(ask.client))).await?))
+}
+
+async fn overlook(client: Client) -> Result<Value, ApiError> {
     let status = client.cluster_status().await?;
     let page = || PageOf { size: LOOKED_AT, ..PageOf::default() };
     let other_than =
@@ -33,7 +44,10 @@ pub(super) async fn overview(ask: Ask) -> Answer {
     let jobs = client.list_jobs(ListJobs { page: page(), filter: jobs });
     let failing = Filter::default().with("state", "failing");
     let sinks = client.list_sinks(ListSinks { page: page(), filter: failing });
-    let mut found = match futures::try_join!(nodes, buckets, jobs, sinks) {
+    let events =
+        client.list_events(ListEvents { limit: LATELY, newest_first: true, ..ListEvents::default() });
+    let (asked, events) = futures::join!(async { futures::try_join!(nodes, buckets, jobs, sinks) }, events);
+    let mut found = match asked {
         Ok((nodes, buckets, jobs, sinks)) => {
             concerns(&status, &nodes.rows, &buckets.rows, &jobs.rows, &sinks.rows)
         }
@@ -44,9 +58,11 @@ pub(super) async fn overview(ask: Ask) -> Answer {
             found
         }
     };
+    let events = events.map(|page| page.events).unwrap_or_default();
+    let events: Vec<EventRow> = events.into_iter().map(EventRow::from).collect();
     let more = found.len().saturating_sub(TOLD);
     found.truncate(TOLD);
-    Ok(answer::value(&json!({ "cluster": status, "attention": found, "more": more })))
+    Ok(json!({ "cluster": status, "attention": found, "more": more, "events": events }))
 }
 
 fn not(key: &str, value: &str) -> Term {

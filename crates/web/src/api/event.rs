@@ -11,6 +11,7 @@ use sheaf_wire::event::{Cursor, EventFilter, ListEvents, WatchEvents};
 
 use crate::answer::{self, Answer};
 use crate::ask::{Ask, read};
+use crate::hint;
 use crate::live::{self, Sent, last_id};
 use crate::serve::Shared;
 
@@ -39,6 +40,13 @@ pub(super) async fn watch(State(shared): State<Arc<Shared>>, headers: HeaderMap,
         let id = Some(Cursor::of(&event).to_string());
         Sent { id, ..Sent::new("event", json!(EventRow::from(event))) }
     })
+}
+
+/// That something happened, now and then: a page that shows something else than history needs no more.
+pub(super) async fn changes(State(shared): State<Arc<Shared>>, ask: Ask) -> Answer {
+    let ask = ask.only(&[])?;
+    let hints = hint::of(&shared, &ask.client).await?;
+    live::events(&shared, hints)
 }
 
 fn filter(ask: &Ask) -> EventFilter {

@@ -11,7 +11,7 @@ use sheaf_wire::node::{Affinity, DrainNode, LabelNode, ListNodes, OnNode};
 use super::done;
 use crate::answer::{self, Answer, Failed};
 use crate::ask::{Ask, Change, read};
-use crate::matrix::Window;
+use crate::matrix::{self, Window};
 use crate::serve::Shared;
 
 /// Most buckets and nodes of one answer; and how many if nobody says.
@@ -25,10 +25,14 @@ pub(super) async fn list(ask: Ask) -> Answer {
     Ok(answer::page(&ask.client.list_nodes(ListNodes { page, filter }).await?))
 }
 
-/// `node status NAME`
+/// `node status NAME`; `brief` leaves out what it runs, of which `node/affinity` has pages.
 pub(super) async fn status(ask: Ask) -> Answer {
-    let ask = ask.only(&["name"])?;
-    Ok(answer::view(&ask.client.node(ask.needed("name")?).await?))
+    let ask = ask.only(&["name", "brief"])?;
+    let mut detail = ask.client.node(ask.needed("name")?).await?;
+    if ask.flag("brief")? {
+        detail.affinity.clear();
+    }
+    Ok(answer::view(&detail))
 }
 
 /// `node affinity [NODE]`
@@ -48,13 +52,10 @@ pub(super) async fn matrix(State(shared): State<Arc<Shared>>, ask: Ask) -> Answe
         }
         Ok((size, ask.text(after).unwrap_or_default().to_owned()))
     };
-    let window = Window {
-        buckets: part("limit", "after")?,
-        nodes: part("nodes_limit", "nodes_after")?,
-        filter: ask.text("filter").unwrap_or_default().to_owned(),
-    };
-    let filter = ask.filter()?;
-    Ok(answer::value(&shared.matrices.look(&ask.client, window, filter).await?))
+    let window = Window { buckets: part("limit", "after")?, nodes: part("nodes_limit", "nodes_after")? };
+    let (filter, question) = (ask.filter()?, ask.question("node/matrix"));
+    let made = shared.fresh.look(question, matrix::make(ask.client, window, filter)).await?;
+    Ok(answer::made(made))
 }
 
 /// A node to be emptied.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
+use axum::response::Response;
 use http::header::{self, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::json;
 use sheaf_wire::Bearer;
 
+use crate::access::Login;
 use crate::answer::{self, Answer, Failed};
 use crate::serve::{Peer, Shared};
 
@@ -29,17 +31,25 @@ pub(super) async fn session(
         "node": shared.options.node,
         "version": sheaf_model::version(),
         "secured": shared.access.is_secured(),
-        "logged_in": entered.session.has_token(),
+        "logged_in": entered.session.is_logged_in(),
+        "asker": entered.session.asker(),
     }));
-    if let Some(cookie) = entered.cookie.and_then(|cookie| HeaderValue::from_str(&cookie).ok()) {
-        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    if let Some(cookie) = entered.cookie {
+        set_cookie(&mut response, &cookie);
     }
     Ok(response)
 }
 
+fn set_cookie(response: &mut Response, cookie: &str) {
+    // Names and hexadecimal digits can stand in any header.
+    if let Ok(cookie) = HeaderValue::from_str(cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+}
+
 /// What a login is asked with.
 #[derive(Deserialize)]
-pub(super) struct Login {
+pub(super) struct Shown {
     token: String,
 }
 
@@ -53,17 +63,19 @@ pub(super) async fn login(State(shared): State<Arc<Shared>>, headers: HeaderMap,
     let body = body.map_err(|_| wrong("it did not arrive in time".to_owned()))?;
     let body = body.map_err(|_| wrong("too long, or it broke off".to_owned()))?;
     // What is wrong with it is not repeated: it may be most of a secret.
-    let Login { token } = serde_json::from_slice(&body).map_err(|_| wrong("no such object".to_owned()))?;
+    let Shown { token } = serde_json::from_slice(&body).map_err(|_| wrong("no such object".to_owned()))?;
     let token = Bearer::parse(&token).map_err(|error| wrong(error.to_string()))?;
     let client = shared.client.acting_as(&session.actor)?.presenting(Some(token.clone()));
-    client.cluster_status().await?;
-    shared.access.keep(&headers, Some(token));
-    Ok(answer::value(&json!({ "logged_in": true })))
+    let asker = client.cluster_status().await?.asker;
+    let cookie = shared.access.log_in(&headers, session.actor, Login { token, asker })?;
+    let mut response = answer::value(&json!({ "logged_in": true }));
+    set_cookie(&mut response, &cookie);
+    Ok(response)
 }
 
-/// Forgets the token of the browser's session.
+/// Ends the browser's session, and forgets its token with it.
 pub(super) async fn logout(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Answer {
     shared.access.may_change(&headers)?;
-    shared.access.keep(&headers, None);
+    shared.access.log_out(&headers);
     Ok(answer::value(&json!({ "logged_in": false })))
 }

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{BackendApi, convert};
 use crate::call;
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::backend_service_server::BackendService;
 
@@ -49,4 +50,14 @@ impl<A: BackendApi> BackendService for Serve<A> {
     ) -> Result<Response<v1::ChangeResponse>, Status> {
         call::unary(request, convert::delete, |caller, ask| self.0.delete(caller, ask), Into::into).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    vec![
+        Probe::both("BackendService/Apply", convert::apply, v1::ApplyBackendRequest::from),
+        Probe::both("BackendService/List", |q, _| convert::list(q), v1::ListBackendsRequest::from),
+        Probe::of("BackendService/Get", |q: v1::GetBackendRequest, _| convert::backend_name(&q.name)),
+        Probe::both("BackendService/Delete", convert::delete, v1::DeleteBackendRequest::from),
+    ]
 }

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{BucketApi, convert, test};
 use crate::call::{self, Messages};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::bucket_service_server::BucketService;
 
@@ -147,4 +148,22 @@ impl<A: BucketApi> BucketService for Serve<A> {
         let ask = |caller, ask| self.0.delete(caller, ask);
         call::unary(request, v1::DeleteBucketRequest::read, ask, Into::into).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    type On = v1::SuspendBucketRequest;
+    vec![
+        Probe::both("BucketService/Apply", convert::apply, v1::ApplyBucketRequest::from),
+        Probe::both("BucketService/Plan", |q, _| convert::plan(q), v1::PlanBucketRequest::from),
+        Probe::of("BucketService/Get", |q: v1::GetBucketRequest, _| convert::name(&q.name)),
+        Probe::both("BucketService/List", |q, _| convert::list(q), v1::ListBucketsRequest::from),
+        Probe::both("BucketService/Watch", |q, _| convert::watch(&q), v1::WatchBucketsRequest::from),
+        Probe::both("BucketService/Logs", |q, _| convert::logs(q), v1::BucketLogsRequest::from),
+        Probe::both("BucketService/Move", convert::move_bucket, v1::MoveBucketRequest::from),
+        Probe::both("BucketService/Rollback", convert::rollback, v1::RollbackBucketRequest::from),
+        Probe::both("BucketService/Suspend", On::read, On::from),
+        Probe::both("BucketService/Test", |q, _| test::ask(q), v1::TestBucketRequest::from),
+        Probe::both("BucketService/History", |q, _| convert::history(q), v1::BucketHistoryRequest::from),
+    ]
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use sheaf_model::{Defect, nearest};
 
+use crate::spec::short;
+
 /// All terms must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -29,7 +31,9 @@ impl Filter {
     /// Reads a filter whose keys are among `keys`; one that ends with a dot stands for all that begin with it.
     pub fn parse(text: &str, keys: &[&str]) -> Result<Self, Vec<Defect>> {
         let (mut terms, mut defects) = (Vec::new(), Vec::new());
-        for written in text.split(',').map(str::trim).filter(|written| !written.is_empty()) {
+        let written = text.split(',').map(str::trim).filter(|written| !written.is_empty());
+        // One more than may be says that there are too many.
+        for written in written.take(TERMS_MAX + 1) {
             match term(written, keys) {
                 Ok(term) => terms.push(term),
                 Err(defect) => defects.push(defect),
@@ -53,7 +57,7 @@ impl Filter {
 fn term(written: &str, keys: &[&str]) -> Result<Term, Defect> {
     let remedy = || format!("KEY=VALUE or KEY!=VALUE, KEY among {}", keys.join(", "));
     let Some((key, value)) = written.split_once('=') else {
-        return Err(Defect::new("filter", format!("{written:?} has no ="), remedy()));
+        return Err(Defect::new("filter", format!("{:?} has no =", short(written)), remedy()));
     };
     let (key, not) = key.strip_suffix('!').map_or((key, false), |key| (key, true));
     let (key, value) = (key.trim(), value.trim());
@@ -63,7 +67,7 @@ fn term(written: &str, keys: &[&str]) -> Result<Term, Defect> {
     });
     if !known {
         let meant = nearest(key, keys).map_or_else(remedy, |meant| format!("did you mean {meant}?"));
-        return Err(Defect::new("filter", format!("unknown key {key:?}"), meant));
+        return Err(Defect::new("filter", format!("unknown key {:?}", short(key)), meant));
     }
     Ok(Term { key: key.to_owned(), not, value: value.to_owned() })
 }
@@ -100,5 +104,8 @@ mod tests {
         let problems: Vec<_> = defects.iter().map(|defect| defect.problem.as_str()).collect();
         assert_eq!(problems, [r#""running" has no ="#, r#"unknown key "colour""#, r#"unknown key "label.""#]);
         assert!(Filter::parse(&"state=x,".repeat(TERMS_MAX + 1), KEYS).is_err());
+        let defects = Filter::parse(&"x,".repeat(1 << 20), KEYS).unwrap_err();
+        assert_eq!(defects.len(), TERMS_MAX + 1, "no more is told");
+        assert!(Filter::parse(&"x".repeat(1 << 20), KEYS).unwrap_err()[0].problem.len() < 1_000);
     }
 }

@@ -8,6 +8,7 @@ use super::{
     ListTokens, RevokeToken, RotateAuthority, SnapshotPart,
 };
 use crate::call;
+use crate::debug::{AskDebug, DebugPart};
 use crate::proto::v1;
 use crate::proto::v1::cluster_service_client::ClusterServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -55,6 +56,13 @@ impl Client {
     pub async fn save_snapshot(&self) -> Result<Answers<SnapshotPart>, ApiError> {
         let request = self.request(v1::SaveSnapshotRequest {});
         let parts = self.stream(request, async |request| self.cluster().save_snapshot(request).await).await?;
+        Ok(call::incoming(self.address(), parts, TryInto::try_into))
+    }
+
+    /// What somebody needs to see who is to help, of every node that answers.
+    pub async fn debug(&self, ask: AskDebug) -> Result<Answers<DebugPart>, ApiError> {
+        let request = self.request(v1::DebugRequest::from(ask));
+        let parts = self.stream(request, async |request| self.cluster().debug(request).await).await?;
         Ok(call::incoming(self.address(), parts, TryInto::try_into))
     }
 

@@ -1,6 +1,6 @@
 //! Questions and answers about the cluster, to and from messages.
 
-use sheaf_model::view::{BucketCounts, ClusterStatus, JobCounts, MemberRow, NodeCounts, SnapshotHead};
+use sheaf_model::view::{Asker, BucketCounts, ClusterStatus, JobCounts, MemberRow, NodeCounts, SnapshotHead};
 
 use super::{AllSettings, Apply, ChangeSettings, SnapshotPart};
 use crate::change::{timestamp_of_text, timestamp_text};
@@ -103,7 +103,20 @@ impl From<ClusterStatus> for v1::ClusterStatus {
             fault_tolerance: status.fault_tolerance,
             message: status.message,
             secured: status.secured,
+            asker: status.asker.map(Into::into),
         }
+    }
+}
+
+impl From<Asker> for v1::Asker {
+    fn from(asker: Asker) -> Self {
+        Self { name: asker.name, role: asker.role, prefix: asker.prefix }
+    }
+}
+
+impl From<v1::Asker> for Asker {
+    fn from(asker: v1::Asker) -> Self {
+        Self { name: asker.name, role: asker.role, prefix: asker.prefix }
     }
 }
 
@@ -138,6 +151,7 @@ impl From<v1::ClusterStatus> for ClusterStatus {
             fault_tolerance: status.fault_tolerance,
             message: status.message,
             secured: status.secured,
+            asker: status.asker.map(Into::into),
         }
     }
 }

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{ClusterApi, authority, convert, token};
 use crate::call::{self, Messages};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::cluster_service_server::ClusterService;
 
@@ -62,6 +63,13 @@ impl<A: ClusterApi> ClusterService for Serve<A> {
         call::stream(request, |_, _| Ok(()), ask, |part| Ok(part.into())).await
     }
 
+    type DebugStream = Messages<v1::DebugPart>;
+
+    async fn debug(&self, request: Request<v1::DebugRequest>) -> Result<Response<Self::DebugStream>, Status> {
+        let ask = |caller, ask| self.0.debug(caller, ask);
+        call::stream(request, |q, _| Ok(q.into()), ask, |part| Ok(part.into())).await
+    }
+
     async fn create_token(
         &self,
         request: Request<v1::CreateTokenRequest>,
@@ -109,4 +117,21 @@ impl<A: ClusterApi> ClusterService for Serve<A> {
         let ask = |caller, ()| self.0.authority_status(caller);
         call::unary(request, |_, _| Ok(()), ask, Into::into).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    vec![
+        Probe::both("ClusterService/Apply", convert::apply, v1::ApplyRequest::from),
+        Probe::both("ClusterService/Settings", convert::settings, v1::SettingsRequest::from),
+        Probe::both("ClusterService/CreateToken", |q, _| token::create(&q), v1::CreateTokenRequest::from),
+        Probe::both(
+            "ClusterService/CreateCertificate",
+            |q, _| token::certify(q),
+            v1::CreateCertificateRequest::from,
+        ),
+        Probe::both("ClusterService/ListTokens", |q, _| token::list(q), v1::ListTokensRequest::from),
+        Probe::both("ClusterService/RevokeToken", token::revoke, v1::RevokeTokenRequest::from),
+        Probe::both("ClusterService/RotateAuthority", authority::rotate, v1::RotateAuthorityRequest::from),
+    ]
 }

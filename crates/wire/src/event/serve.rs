@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{EventApi, convert};
 use crate::call::{self, Messages};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::event_service_server::EventService;
 
@@ -32,4 +33,12 @@ impl<A: EventApi> EventService for Serve<A> {
         let ask = |caller, ask| self.0.watch(caller, ask);
         call::stream(request, |q, _| convert::watch(q), ask, |event| Ok(event.into())).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    vec![
+        Probe::both("EventService/List", |q, _| convert::list(q), v1::ListEventsRequest::from),
+        Probe::both("EventService/Watch", |q, _| convert::watch(q), v1::WatchEventsRequest::from),
+    ]
 }

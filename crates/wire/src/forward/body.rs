@@ -1,31 +1,109 @@
 //! What flows through: questions kept so that they can be asked again, answers that end in a status whatever happens.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::ApiError;
+use crate::error::to_status;
+use crate::guard;
+use crate::server::MESSAGE_MAX;
+
 /// Longest question that is kept; a longer one is asked once.
 const KEPT_MAX: usize = 4 << 20;
+/// Longest question of who shows nothing of who asks.
+const STRANGE_MAX: usize = 64 << 10;
 
-/// A question.
+/// Memory for the questions of a node: all that are under way, as far as they have come. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Room {
+    taken: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// What a question takes of it, given back when dropped.
 #[derive(Debug)]
-pub(super) enum Question {
+pub(super) struct Held {
+    room: Room,
+    bytes: usize,
+    /// Whether somebody has shown anything of who asks.
+    known: bool,
+}
+
+impl Room {
+    /// For so many bytes.
+    pub(super) fn of(most: usize) -> Self {
+        Self { taken: Arc::default(), most }
+    }
+
+    /// For a question of which nothing has come yet.
+    pub(super) fn nothing(&self, known: bool) -> Held {
+        Held { room: self.clone(), bytes: 0, known }
+    }
+}
+
+impl Held {
+    /// Takes more, unless it is too much.
+    fn more(&mut self, bytes: usize) -> Result<(), ApiError> {
+        self.bytes += bytes;
+        let taken = self.room.taken.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if !self.known && self.bytes > STRANGE_MAX {
+            return Err(guard::nobody());
+        }
+        if taken > self.room.most {
+            let most = self.room.most >> 20;
+            return Err(ApiError::Exhausted(format!(
+                "{most} MiB of requests are under way on this node, the most it takes; ask again, or another node"
+            )));
+        }
+        Ok(())
+    }
+
+    fn give_back(&mut self) {
+        self.room.taken.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+/// A question, and what it takes.
+#[derive(Debug)]
+pub(super) struct Question {
+    asked: Asked,
+    held: Held,
+}
+
+#[derive(Debug)]
+enum Asked {
     /// All of it.
     Kept(Bytes),
     /// Too long to keep; gone once it was asked.
     Once(Option<Body>),
+    /// The same of one that comes in pieces, each read by itself.
+    Pieces(Option<Body>),
 }
 
 impl Question {
     /// Reads a question up to its end, or until it is too long to keep, or not whole by then.
-    pub(super) async fn read(mut body: Body, whole_by: Option<Instant>) -> Result<Self, Status> {
+    pub(super) async fn read(
+        mut body: Body,
+        whole_by: Option<Instant>,
+        mut held: Held,
+    ) -> Result<Self, Status> {
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
         loop {
@@ -39,6 +117,7 @@ impl Question {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     let Ok(data) = frame?.into_data() else { continue };
+                    held.more(data.len()).map_err(|error| to_status(error, false))?;
                     if first.is_empty() {
                         first = data;
                     } else {
@@ -49,28 +128,39 @@ impl Question {
             }
             if late || first.len() + rest.len() > KEPT_MAX {
                 let read = [first, rest.freeze()].into();
-                return Ok(Self::Once(Some(Body::new(Resumed { read, rest: body }))));
+                let body = Some(Body::new(Resumed { read, rest: body }));
+                if whole_by.is_some() {
+                    return Ok(Self { asked: Asked::Pieces(body), held });
+                }
+                // Whoever answers it holds all of it at last.
+                held.more(MESSAGE_MAX - KEPT_MAX).map_err(|error| to_status(error, false))?;
+                return Ok(Self { asked: Asked::Once(body), held });
             }
         }
         if rest.is_empty() {
-            return Ok(Self::Kept(first));
+            return Ok(Self { asked: Asked::Kept(first), held });
         }
         let mut whole = BytesMut::with_capacity(first.len() + rest.len());
         whole.extend_from_slice(&first);
         whole.extend_from_slice(&rest);
-        Ok(Self::Kept(whole.freeze()))
+        Ok(Self { asked: Asked::Kept(whole.freeze()), held })
     }
 
     /// The question as a body; none: it was asked before and not kept.
     pub(super) fn ask(&mut self) -> Option<Body> {
-        match self {
-            Self::Kept(bytes) => Some(Body::new(Full::new(bytes.clone()))),
-            Self::Once(body) => body.take(),
+        match &mut self.asked {
+            Asked::Kept(bytes) => Some(Body::new(Full::new(bytes.clone()))),
+            Asked::Once(body) => body.take(),
+            Asked::Pieces(body) => {
+                // From now on it is where it goes.
+                self.held.give_back();
+                body.take()
+            }
         }
     }
 
     pub(super) fn can_ask_again(&self) -> bool {
-        matches!(self, Self::Kept(_) | Self::Once(Some(_)))
+        matches!(self.asked, Asked::Kept(_) | Asked::Once(Some(_)) | Asked::Pieces(Some(_)))
     }
 }
 
@@ -109,12 +199,19 @@ pub(super) struct Answer {
     until: Option<BoxFuture<'static, Status>>,
     /// The status in place of a connection's error.
     broken: Option<fn(&Status) -> Status>,
+    /// Its place among the streams of this node.
+    _place: Option<OwnedSemaphorePermit>,
     ended: bool,
 }
 
 impl Answer {
     pub(super) fn new(inner: Body) -> Self {
-        Self { inner, until: None, broken: None, ended: false }
+        Self { inner, until: None, broken: None, _place: None, ended: false }
+    }
+
+    pub(super) fn at(mut self, place: OwnedSemaphorePermit) -> Self {
+        self._place = Some(place);
+        self
     }
 
     pub(super) fn until(mut self, until: BoxFuture<'static, Status>) -> Self {
@@ -167,5 +264,56 @@ impl http_body::Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    /// A question of so many bytes, a thousand at a time.
+    fn body(bytes: usize) -> Body {
+        let frames =
+            (0..bytes.div_ceil(1000)).map(|_| Ok::<_, Status>(Frame::data(Bytes::from_static(&[0; 1000]))));
+        Body::new(StreamBody::new(stream::iter(frames.collect::<Vec<_>>())))
+    }
+
+    #[tokio::test]
+    async fn questions_take_no_more_than_there_is_room_for() {
+        let room = Room::of(10_000);
+        let mut first = Question::read(body(6_000), None, room.nothing(true)).await.unwrap();
+        assert_eq!(first.ask().unwrap().collect().await.unwrap().to_bytes().len(), 6_000);
+        let refused = Question::read(body(6_000), None, room.nothing(true)).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+        let small = Question::read(body(4_000), None, room.nothing(true)).await.unwrap();
+        drop((first, small));
+        Question::read(body(10_000), None, room.nothing(true)).await.unwrap();
+        assert_eq!(room.taken.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_long_question_takes_as_much_as_it_may_become_and_pieces_as_long_as_they_are_here() {
+        let room = Room::of(MESSAGE_MAX + KEPT_MAX);
+        let long = Question::read(body(KEPT_MAX + 1000), None, room.nothing(true)).await.unwrap();
+        assert!(room.taken.load(Ordering::Relaxed) >= MESSAGE_MAX);
+        assert!(Question::read(body(KEPT_MAX + 1000), None, room.nothing(true)).await.is_err());
+        drop(long);
+        let by = Some(Instant::now() + std::time::Duration::from_secs(20));
+        let mut pieces = Question::read(body(2 * KEPT_MAX), by, room.nothing(true)).await.unwrap();
+        assert!(room.taken.load(Ordering::Relaxed) > KEPT_MAX && pieces.can_ask_again());
+        let body = pieces.ask().unwrap();
+        assert_eq!(room.taken.load(Ordering::Relaxed), 0);
+        assert!(body.collect().await.unwrap().to_bytes().len() >= 2 * KEPT_MAX && pieces.ask().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_shows_nothing_asks_nothing_long() {
+        let room = Room::of(1 << 30);
+        assert!(Question::read(body(STRANGE_MAX - 1000), None, room.nothing(false)).await.is_ok());
+        let refused = Question::read(body(STRANGE_MAX + 1000), None, room.nothing(false)).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused}");
     }
 }

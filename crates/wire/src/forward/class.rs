@@ -62,7 +62,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         ("BucketService" | "JobService", "Logs")
         | ("EventService", "Watch")
         | ("QueryService", "Query")
-        | ("ClusterService", "SaveSnapshot")
+        | ("ClusterService", "SaveSnapshot" | "Debug")
         | ("InstanceService", "WatchObjects") => (Class::Read, true),
         _ => (Class::Own, true),
     }
@@ -97,7 +97,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 81);
+        assert_eq!(calls, 82);
     }
 
     #[test]

@@ -10,23 +10,25 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{Request, Response};
-use tokio::sync::watch;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tonic::{Code, Status, TimeoutExpired};
 use tower::{Service as _, ServiceExt as _};
 
-use super::body::{Answer, Question};
+use super::body::{Answer, Held, Question, Room};
 use super::call::{Call, broken_change, broken_read, timeout};
 use super::class::{comes_in_pieces, method};
 use super::peers::Peers;
 use super::{Class, Route, Target};
 use crate::caller::{DEFECTS, Deadline, FORWARDED, NOT_APPLIED, OUTCOME, REQUEST_ID, TIMEOUT};
 use crate::client::{caused_by, explain, never_sent};
-use crate::error::to_status;
+use crate::error::{from_status, to_status};
 use crate::guard::{self, Guard, door};
 use crate::server::Refused;
+use crate::trace::{self, Kind, TRACEPARENT};
 use crate::transport::Arrived;
 use crate::{ApiError, Applies, DEFAULT_DEADLINE};
 
@@ -38,9 +40,25 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// A caller that names its deadline hears from us a tenth of it, at most this long, before: what we say is more
 /// precise than what its own timer can.
 const EARLY_MAX: Duration = Duration::from_millis(250);
+/// A question that is not whole after so long is not waited for, whatever deadline it has.
+const WHOLE_WITHIN: Duration = Duration::from_secs(120);
+/// Memory for questions under way, in bytes; what is made of them may take several times as much.
+const ROOM: usize = 256 << 20;
+/// Streams at a time that people and programs have opened …
+const STREAMS: usize = 4096;
+/// … and those that tell nothing of the cluster, which whoever asks may open.
+const STREAMS_TO_ALL: usize = 64;
+/// What a node asks that has nothing to show yet.
+const STRANGE: [&str; 2] = ["/sheaf.peer.v1.PeerService/Hello", "/sheaf.peer.v1.PeerService/Join"];
+/// So many of these at a time, with so many bytes together, each whole within this.
+const STRANGERS: usize = 1024;
+const STRANGERS_ROOM: usize = 16 << 20;
+const STRANGER_WITHIN: Duration = Duration::from_secs(10);
 /// A question in pieces that is whole by then is kept, so that it can be asked again; of another, what has come so far
 /// goes on at once.
 const PIECES_WAIT: Duration = Duration::from_millis(50);
+/// How calls end that go well.
+const OK: &str = "OK";
 
 /// Answers the calls of one service.
 pub(crate) type Handler =
@@ -65,6 +83,14 @@ struct Inner<R> {
     calls_max: usize,
     /// Calls beyond.
     refused: Refused,
+    room: Room,
+    /// Public streams that may be opened.
+    streams: Arc<Semaphore>,
+    /// The same of those for which nothing is needed.
+    streams_to_all: Arc<Semaphore>,
+    /// Questions of nodes that have nothing to show.
+    strangers: Arc<Semaphore>,
+    strangers_room: Room,
     /// Who is let in where a call is answered; none: whoever.
     guard: Option<Arc<dyn Guard>>,
     /// True from when the node stops.
@@ -80,8 +106,21 @@ impl<R: Route> Front<R> {
         guard: Option<Arc<dyn Guard>>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let calls = AtomicUsize::new(0);
-        Self(Arc::new(Inner { handlers, route, peers, calls, calls_max, refused, guard, stopping }))
+        Self(Arc::new(Inner {
+            handlers,
+            route,
+            peers,
+            calls: AtomicUsize::new(0),
+            calls_max,
+            refused,
+            room: Room::of(ROOM),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            streams_to_all: Arc::new(Semaphore::new(STREAMS_TO_ALL)),
+            strangers: Arc::new(Semaphore::new(STRANGERS)),
+            strangers_room: Room::of(STRANGERS_ROOM),
+            guard,
+            stopping,
+        }))
     }
 }
 
@@ -112,7 +151,7 @@ enum Attempt {
 
 impl<R: Route> Inner<R> {
     /// Answers, and counts how long that took; what peers ask of each other is not counted.
-    async fn measured(&self, request: Request<Body>, begun: Instant) -> Response<Body> {
+    async fn measured(&self, mut request: Request<Body>, begun: Instant) -> Response<Body> {
         let path = request.uri().path();
         let (class, stream) = method(path);
         if class == Class::Own {
@@ -126,15 +165,22 @@ impl<R: Route> Inner<R> {
                 .increment(1);
             return self.answer(request, begun, (class, stream)).await;
         }
+        let span = traced(&mut request, class);
         let response = self.answer(request, begun, (class, stream)).await;
-        let labels = [("service", service), ("method", method), ("code", code(&response))];
+        let code = code(&response);
+        if let Some(mut span) = span.map(|span| span.with("rpc.grpc.status", &code))
+            && code != OK
+        {
+            span.failed(&code);
+        }
+        let labels = [("service", service), ("method", method), ("code", code)];
         metrics::histogram!("sheaf_api_request_duration_seconds", &labels).record(begun.elapsed());
         response
     }
 
     async fn answer(
         &self,
-        mut request: Request<Body>,
+        request: Request<Body>,
         begun: Instant,
         (class, stream): (Class, bool),
     ) -> Response<Body> {
@@ -143,10 +189,7 @@ impl<R: Route> Inner<R> {
             return refuse(ApiError::unavailable("this node is stopping"), long);
         }
         if class == Class::Own {
-            // It is never carried on, so that nobody is asked for whom.
-            request.headers_mut().remove(FORWARDED);
-            let response = self.local(self.signed(request), long).await;
-            return if stream { self.ending(response) } else { response };
+            return self.own(request, stream, long).await;
         }
         let Some(_slot) = Slot::take(&self.calls, self.calls_max) else {
             self.refused.another();
@@ -155,13 +198,22 @@ impl<R: Route> Inner<R> {
         };
         let asked = request.headers().get(TIMEOUT).and_then(timeout);
         let deadline = begun + asked.map_or(DEFAULT_DEADLINE, |asked| asked - (asked / 10).min(EARLY_MAX));
+        let place = match stream.then(|| self.place(&self.streams)).transpose() {
+            Ok(place) => place,
+            Err(error) => return refuse(error, long),
+        };
         let pieces = comes_in_pieces(request.uri().path());
         let (mut parts, body) = self.signed(request).into_parts();
+        let held = match self.looked_at(class, &parts).await {
+            Ok(held) => held,
+            Err(error) => return refuse(error, long),
+        };
         if !(stream || pieces) || asked.is_some() {
             parts.extensions.insert(Deadline(deadline));
         }
         let whole_by = pieces.then(|| begun + PIECES_WAIT);
-        let question = match timeout_at(deadline, Question::read(body, whole_by)).await {
+        let arrived_by = deadline.min(begun + WHOLE_WITHIN);
+        let question = match timeout_at(arrived_by, Question::read(body, whole_by, held)).await {
             Ok(Ok(question)) => question,
             Ok(Err(status)) => return status.into_http(),
             Err(_) => {
@@ -171,7 +223,7 @@ impl<R: Route> Inner<R> {
         let hops =
             parts.headers.get(FORWARDED).and_then(|hops| hops.to_str().ok()?.parse().ok()).unwrap_or(0);
         let repeatable = class != Class::Change || parts.headers.contains_key(REQUEST_ID);
-        self.carry(Call {
+        let call = Call {
             class,
             stream,
             pieces,
@@ -183,8 +235,66 @@ impl<R: Route> Inner<R> {
             repeatable,
             asked: false,
             long,
+        };
+        placed(self.carry(call).await, place)
+    }
+
+    /// Answers what is meant for this node. It is never carried on, so that nobody is asked for whom.
+    async fn own(&self, mut request: Request<Body>, stream: bool, long: bool) -> Response<Body> {
+        request.headers_mut().remove(FORWARDED);
+        let path = request.uri().path();
+        if STRANGE.contains(&path) {
+            return match self.strange(request).await {
+                Ok((request, _place)) => self.ending(self.local(self.signed(request), long).await),
+                Err(error) => refuse(error, long),
+            };
+        }
+        let is_for_all = stream && path.starts_with("/grpc.");
+        let place = match is_for_all.then(|| self.place(&self.streams_to_all)).transpose() {
+            Ok(place) => place,
+            Err(error) => return refuse(error, long),
+        };
+        let response = self.local(self.signed(request), long).await;
+        if stream { placed(self.ending(response), place) } else { response }
+    }
+
+    /// A question of somebody who has nothing to show, whole, and its place among those.
+    async fn strange(
+        &self,
+        request: Request<Body>,
+    ) -> Result<(Request<Body>, OwnedSemaphorePermit), ApiError> {
+        let place = self.place(&self.strangers)?;
+        let (parts, body) = request.into_parts();
+        let reading = Question::read(body, None, self.strangers_room.nothing(false));
+        let late = || ApiError::DeadlineExceeded("the request did not arrive in time".into());
+        let read = tokio::time::timeout(STRANGER_WITHIN, reading).await.map_err(|_| late())?;
+        let mut question = read.map_err(|status| from_status("the caller", &status))?;
+        let body = question.ask().unwrap_or_default();
+        Ok((Request::from_parts(parts, body), place))
+    }
+
+    /// A place among so many.
+    fn place(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+        places.clone().try_acquire_owned().map_err(|_| {
+            self.refused.another();
+            let why = "as much of this is under way on this node as it takes; ask again, or another node";
+            ApiError::Exhausted(why.into())
         })
-        .await
+    }
+
+    /// What a question may take, before anything of it is read. Who may be judged here, and is refused, is told so now.
+    async fn looked_at(&self, class: Class, parts: &Parts) -> Result<Held, ApiError> {
+        let Some(guard) = &self.guard else { return Ok(self.room.nothing(true)) };
+        let known = match self.route.target(class, parts.uri.path()) {
+            Target::Local => match door::look(&**guard, parts).await {
+                Ok(()) => true,
+                // It may be judged later, or elsewhere.
+                Err(ApiError::Unavailable { .. }) => false,
+                Err(error) => return Err(error),
+            },
+            Target::To(_) | Target::Unavailable(_) => door::shows_something(parts),
+        };
+        Ok(self.room.nothing(known))
     }
 
     /// Routes a call until it is answered or its deadline has come.
@@ -343,6 +453,33 @@ impl<R: Route> Inner<R> {
     }
 }
 
+/// A span for a call, here or carried on from here: what comes of it is a part of that. What only reads is asked again and
+/// again, so that it is told only as a part of something else.
+fn traced(request: &mut Request<Body>, class: Class) -> Option<trace::Span> {
+    if !trace::is_on() {
+        return None;
+    }
+    let parent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse().ok());
+    if parent.is_none() && class != Class::Change {
+        return None;
+    }
+    let name = request.uri().path().trim_start_matches('/').to_owned();
+    let span = trace::begin_as(Kind::Server, name, parent).with("rpc.system", &"grpc");
+    // Hexadecimal digits and dashes.
+    if let Some(own) = span.context().and_then(|own| HeaderValue::try_from(own.to_string()).ok()) {
+        request.headers_mut().insert(TRACEPARENT, own);
+    }
+    Some(span)
+}
+
+/// An answer that has a place as long as it lasts.
+fn placed(response: Response<Body>, place: Option<OwnedSemaphorePermit>) -> Response<Body> {
+    match place {
+        Some(place) => response.map(|body| Body::new(Answer::new(body).at(place))),
+        None => response,
+    }
+}
+
 /// A stream that ends with the status of `until`, when that is done.
 fn ending(response: Response<Body>, until: BoxFuture<'static, Status>) -> Response<Body> {
     response.map(|body| {
@@ -380,7 +517,7 @@ fn refuse(error: ApiError, long: bool) -> Response<Body> {
 /// How a call ended, by the name that gRPC's own metrics use. What went well says so only at its end.
 fn code(response: &Response<Body>) -> String {
     match Status::from_header_map(response.headers()).map(|status| status.code()) {
-        None | Some(Code::Ok) => "OK".to_owned(),
+        None | Some(Code::Ok) => OK.to_owned(),
         Some(code) => format!("{code:?}"),
     }
 }

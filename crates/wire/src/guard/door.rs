@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request};
+use http::{Extensions, HeaderMap, HeaderValue, Request};
 use sheaf_model::NodeId;
 use tonic::body::Body;
 
@@ -63,16 +63,33 @@ pub(crate) async fn admit(guard: &dyn Guard, request: &mut Request<Body>) -> Res
             request.extensions_mut().insert(Carried(token));
             Admitted::Nobody
         }
-        need => guard.admit(presented(request)?, need).await?,
+        need => guard.admit(presented(request.headers(), request.extensions())?, need).await?,
     };
     request.extensions_mut().insert(admitted.clone());
     Ok(admitted)
 }
 
-fn presented(request: &Request<Body>) -> Result<Presented, ApiError> {
-    let headers = request.headers();
+/// The same before anything of the question is read, which takes memory; writes nothing down.
+///
+/// # Errors
+/// As [`Guard::admit`].
+pub(crate) async fn look(guard: &dyn Guard, parts: &Parts) -> Result<(), ApiError> {
+    match need(parts.uri.path()) {
+        Need::Nothing => Ok(()),
+        Need::Carried => token(&parts.headers)?.map(drop).ok_or_else(nobody),
+        need => guard.admit(presented(&parts.headers, &parts.extensions)?, need).await.map(drop),
+    }
+}
+
+/// Whether a call shows anything of who makes it, which is judged elsewhere.
+pub(crate) fn shows_something(parts: &Parts) -> bool {
+    parts.extensions.get::<Certificate>().is_some()
+        || token(&parts.headers).is_ok_and(|token| token.is_some())
+}
+
+fn presented(headers: &HeaderMap, extensions: &Extensions) -> Result<Presented, ApiError> {
     Ok(Presented {
-        certificate: request.extensions().get::<Certificate>().copied(),
+        certificate: extensions.get::<Certificate>().copied(),
         on_behalf: text(headers, NODE).and_then(|node| node.parse().ok()).map(NodeId),
         token: token(headers)?,
         remote: text(headers, REMOTE).and_then(|from| from.parse::<IpAddr>().ok()),

@@ -7,9 +7,9 @@ pub enum Need {
     Nothing,
     /// A node that belongs to the cluster, or proves that it may join.
     Join,
-    /// A node, which speaks for itself alone.
-    Node,
-    /// A node that was not forgotten, as the guard knows or finds out.
+    /// A node, which speaks for itself alone. One that was forgotten, too: it is told so, or refused, by who answers.
+    Told,
+    /// A node that was not forgotten, as the guard knows or finds out, which speaks for itself alone.
     Registered,
     /// A node that keeps the replicated log, as the guard knows or finds out.
     Member,
@@ -40,13 +40,16 @@ fn row(path: &str) -> Option<Need> {
         "sheaf.peer.v1" => match (service, method) {
             // Who has nothing to show yet asks who is there; a join is judged by what stands in it.
             ("PeerService", "Hello" | "Join") => Some(Need::Nothing),
-            ("PeerService", "Renew" | "FetchAuthority" | "Raft" | "RaftStream" | "RaftSnapshot")
-            | ("AgentService", "Session" | "Watch") => Some(Need::Node),
-            ("ArtifactService", "Fetch" | "Holders") => Some(Need::Registered),
-            // Members ask it of all nodes, for whoever asks them.
-            ("LogService", "Read" | "ReadAttempt") | ("ArtifactService", "Hold" | "Look") => {
-                Some(Need::Member)
+            // What is said of the log is judged by its sender as well, see `PeerApi`.
+            ("PeerService", "Renew" | "Raft" | "RaftStream" | "RaftSnapshot")
+            | ("AgentService", "Session" | "Watch") => Some(Need::Told),
+            ("PeerService", "FetchAuthority") | ("ArtifactService", "Fetch" | "Holders") => {
+                Some(Need::Registered)
             }
+            // Members ask it of all nodes, for whoever asks them.
+            ("LogService", "Read" | "ReadAttempt")
+            | ("DebugService", "Collect")
+            | ("ArtifactService", "Hold" | "Look") => Some(Need::Member),
             _ => None,
         },
         "grpc.health.v1" | "grpc.reflection.v1" | "grpc.reflection.v1alpha" => Some(Need::Nothing),
@@ -67,14 +70,14 @@ fn public(service: &str, method: &str) -> Option<Need> {
         // What modules keep is read by people, too.
         | ("InstanceService", "GetObject" | "ListObjects" | "WatchObjects" | "ListPeers") => Need::Viewer,
         ("InstanceService", "PutObject" | "DeleteObject" | "AddStatusLine")
-        | ("InstanceService", "Disable" | "Quarantine" | "GetSecret") => Need::Node,
+        | ("InstanceService", "Disable" | "Quarantine" | "GetSecret") => Need::Registered,
         // Of the documents in it all but buckets need more, which is asked once they are known.
         ("ClusterService", "Apply")
         | ("BucketService", "Apply" | "Suspend" | "Resume" | "Restart" | "Move" | "Test")
         | ("BucketService", "Purge" | "Rollback" | "Delete") => Need::Bucket,
         ("JobService", "Submit" | "Pause" | "Resume" | "Delete" | "Cancel" | "Retry" | "Reprioritize")
         | ("NodeService", "Label" | "Drain" | "Undrain") => Need::Operator,
-        ("ClusterService", "Settings" | "Transfer" | "SaveSnapshot")
+        ("ClusterService", "Settings" | "Transfer" | "SaveSnapshot" | "Debug")
         | ("ClusterService", "CreateToken" | "CreateCertificate" | "ListTokens" | "RevokeToken")
         | ("ClusterService", "RotateAuthority")
         | ("ModuleService", "Apply" | "Delete" | "BeginPush" | "PushPiece" | "FinishPush")
@@ -114,17 +117,48 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 96);
+        assert_eq!(calls, 98);
     }
 
     #[test]
-    fn what_is_not_known_needs_the_most_and_what_is_known_what_it_should() {
+    fn an_operator_of_some_buckets_may_change_buckets_and_nothing_else() {
+        let files = prost_types::FileDescriptorSet::decode(DESCRIPTORS).expect("our own descriptors");
+        let mut found: Vec<String> = Vec::new();
+        for file in files.file.iter().filter(|file| file.package() == "sheaf.v1") {
+            for service in &file.service {
+                let calls = service.method.iter().map(|call| format!("{}/{}", service.name(), call.name()));
+                found.extend(calls.filter(|call| need(&format!("/sheaf.v1.{call}")) == Need::Bucket));
+            }
+        }
+        found.sort();
+        let bucket = ["Apply", "Delete", "Move", "Purge", "Restart", "Resume", "Rollback", "Suspend", "Test"];
+        let mut expected = bucket.map(|call| format!("BucketService/{call}")).to_vec();
+        // Whose documents are looked at one by one.
+        expected.push("ClusterService/Apply".to_owned());
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_not_known_needs_the_most() {
         for path in ["", "/", "/sheaf.v1.ClusterService/Reset", "/sheaf.peer.v1.PeerService/X", "/x.Y/Z"] {
             assert_eq!(need(path), Need::Admin, "{path:?}");
         }
-        assert_eq!(need("/sheaf.peer.v1.LogService/Read"), Need::Member);
-        assert_eq!(need("/sheaf.peer.v1.ArtifactService/Fetch"), Need::Registered);
         assert_eq!(need("/grpc.health.v1.Health/Check"), Need::Nothing);
         assert_eq!(need("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), Need::Nothing);
+    }
+
+    #[test]
+    fn what_nodes_show_to_members_is_for_members_and_all_else_for_who_was_not_forgotten() {
+        let of = |calls: &[&str], needed| {
+            for call in calls {
+                assert_eq!(need(&format!("/sheaf.peer.v1.{call}")), needed, "{call}");
+            }
+        };
+        of(&["LogService/Read", "LogService/ReadAttempt", "DebugService/Collect"], Need::Member);
+        of(&["ArtifactService/Hold", "ArtifactService/Look"], Need::Member);
+        of(&["ArtifactService/Fetch", "ArtifactService/Holders"], Need::Registered);
+        of(&["PeerService/FetchAuthority"], Need::Registered);
+        assert_eq!(need("/sheaf.v1.InstanceService/GetSecret"), Need::Registered);
+        of(&["PeerService/Renew", "AgentService/Session", "AgentService/Watch"], Need::Told);
     }
 }

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{InstanceApi, convert};
 use crate::call::{self, Messages};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::instance_service_server::InstanceService;
 
@@ -96,4 +97,32 @@ impl<A: InstanceApi> InstanceService for Serve<A> {
         let ask = |caller, ask| self.0.secret(caller, ask);
         call::unary(request, |q, _| convert::secret(&q), ask, Into::into).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    vec![
+        Probe::both("InstanceService/GetObject", |q, _| convert::get(&q), v1::GetObjectRequest::from),
+        Probe::both("InstanceService/ListObjects", |q, _| convert::list(q), v1::ListObjectsRequest::from),
+        Probe::both("InstanceService/WatchObjects", |q, _| convert::watch(q), v1::WatchObjectsRequest::from),
+        Probe::both("InstanceService/PutObject", |q, _| convert::put(&q), v1::PutObjectRequest::from),
+        Probe::both(
+            "InstanceService/DeleteObject",
+            |q, _| convert::delete(&q),
+            v1::DeleteObjectRequest::from,
+        ),
+        Probe::both(
+            "InstanceService/AddStatusLine",
+            convert::add_status_line,
+            v1::AddStatusLineRequest::from,
+        ),
+        Probe::both("InstanceService/Disable", |q, _| convert::disable(&q), v1::DisableRequest::from),
+        Probe::both(
+            "InstanceService/Quarantine",
+            |q, _| convert::quarantine(&q),
+            v1::QuarantineRequest::from,
+        ),
+        Probe::of("InstanceService/ListPeers", |q: v1::ListPeersRequest, _| convert::peers(&q)),
+        Probe::both("InstanceService/GetSecret", |q, _| convert::secret(&q), v1::GetSecretRequest::from),
+    ]
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use sheaf_model::RequestId;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{JobApi, convert, submit};
+use super::{JobApi, convert, spec, submit};
 use crate::Caller;
 use crate::call::{self, Messages};
 use crate::error::to_status;
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::job_service_server::JobService;
 
@@ -134,4 +135,28 @@ impl<A: JobApi> JobService for Serve<A> {
         let ask = |caller, (ask, id)| self.0.reprioritize(named(caller, id), ask);
         call::unary(request, v1::ReprioritizeSubtasksRequest::read, ask, Into::into).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    type On = v1::DeleteJobRequest;
+    vec![
+        Probe::both("JobService/Submit: the job", spec::read, spec::write),
+        Probe::of("JobService/Submit: an item", |q, _| submit::item(q, 0)),
+        Probe::both("JobService/List", |q, _| convert::list(q), v1::ListJobsRequest::from),
+        Probe::of("JobService/Get", |q: v1::GetJobRequest, _| convert::name(&q.name)),
+        Probe::both("JobService/Subtasks", |q, _| convert::subtasks(q), v1::ListSubtasksRequest::from),
+        Probe::both("JobService/Explain", |q, _| convert::explain(&q), v1::ExplainJobRequest::from),
+        Probe::both("JobService/Logs", |q, _| convert::logs(&q), v1::JobLogsRequest::from),
+        Probe::both("JobService/Delete", On::read, |(ask, id)| On::of(&ask, id.as_ref())),
+        Probe::both("JobService/Cancel", v1::CancelSubtasksRequest::read, |(ask, id)| {
+            v1::CancelSubtasksRequest::of(ask, id.as_ref())
+        }),
+        Probe::both("JobService/Retry", v1::RetrySubtasksRequest::read, |(ask, id)| {
+            v1::RetrySubtasksRequest::of(&ask, id.as_ref())
+        }),
+        Probe::both("JobService/Reprioritize", v1::ReprioritizeSubtasksRequest::read, |(ask, id)| {
+            v1::ReprioritizeSubtasksRequest::of(&ask, id.as_ref())
+        }),
+    ]
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sheaf_model::document::job_defects;
+use sheaf_model::document::{DEFECTS_MAX, job_defects};
 use sheaf_model::job::PRIORITY_MAX;
 use sheaf_model::{
     ArrayRange, BackendName, Defect, FailureClass, JobName, JobSpec, ModuleRef, NameError, NodeListRules,
@@ -126,6 +126,7 @@ fn retry(message: &v1::JobRetry, defects: &mut Defects) -> Retry {
             Some((class, _)) => {
                 retry_on.insert(*class);
             }
+            None if defects.0.len() > DEFECTS_MAX => break,
             None => defects.wrong(
                 format!("retry.retry_on.classes[{index}]"),
                 format!("{number} has no meaning"),
@@ -150,6 +151,9 @@ fn names<N>(
 ) -> Vec<N> {
     let mut names = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
+        if defects.0.len() > DEFECTS_MAX {
+            break;
+        }
         match read(text) {
             Ok(name) => names.push(name),
             Err(error) => defects.wrong(format!("{field}[{index}]"), error.problem, error.remedy),

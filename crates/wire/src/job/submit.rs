@@ -119,7 +119,7 @@ impl Reading {
     }
 }
 
-fn item(message: v1::JobItem, subtask: u32) -> Result<Item, ApiError> {
+pub(super) fn item(message: v1::JobItem, subtask: u32) -> Result<Item, ApiError> {
     let wrong = |field: &str, problem: String, remedy: &str| {
         Err(ApiError::invalid(format!("items[{subtask}]{field}"), problem, remedy))
     };

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{LogsApi, convert};
 use crate::call::{self, Messages};
+use crate::probe::Probe;
 use crate::proto::peer::v1::log_service_server::LogService;
 use crate::proto::peer::v1::{ReadAttemptRequest, ReadLogsRequest};
 use crate::proto::v1;
@@ -32,4 +33,12 @@ impl<A: LogsApi> LogService for Serve<A> {
         let ask = |caller, ask| self.0.read_attempt(caller, ask);
         call::stream(request, |q, _| Ok(convert::read_attempt(&q)), ask, |line| Ok(line.into())).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    vec![
+        Probe::both("LogService/Read", |q, _| convert::read(&q), ReadLogsRequest::from),
+        Probe::both("LogService/ReadAttempt", |q, _| Ok(convert::read_attempt(&q)), ReadAttemptRequest::from),
+    ]
 }

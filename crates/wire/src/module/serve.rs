@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use sheaf_model::ModuleRef;
 use tonic::{Request, Response, Status};
 
 use super::{ModuleApi, convert};
 use crate::call;
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::module_service_server::ModuleService;
 
@@ -66,4 +68,21 @@ impl<A: ModuleApi> ModuleService for Serve<A> {
     ) -> Result<Response<v1::ChangeResponse>, Status> {
         call::unary(request, convert::finish, |caller, ask| self.0.finish_push(caller, ask), Into::into).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    vec![
+        Probe::both("ModuleService/Apply", convert::apply, v1::ApplyModuleRequest::from),
+        Probe::both(
+            "ModuleService/Get",
+            |q, _| convert::get(&q),
+            |module: ModuleRef| v1::GetModuleRequest::from(&module),
+        ),
+        Probe::both("ModuleService/List", |q, _| convert::list(q), v1::ListModulesRequest::from),
+        Probe::both("ModuleService/Delete", convert::delete, v1::DeleteModuleRequest::from),
+        Probe::of("ModuleService/BeginPush", |q: v1::BeginPushRequest, _| convert::artifact(q.artifact)),
+        Probe::both("ModuleService/PushPiece", |q, _| convert::piece(q), v1::PushPieceRequest::from),
+        Probe::both("ModuleService/FinishPush", convert::finish, v1::FinishPushRequest::from),
+    ]
 }

@@ -9,6 +9,8 @@ use crate::proto::v1;
 use crate::{ApiError, Caller, Filter, PAGE_MAX, Page};
 
 const KEYS: &[&str] = &["name", "hostname", "status", "voter", "label"];
+/// Most labels that are given and taken away by one call.
+const LABELS_MAX: usize = 1_000;
 
 /// The name or number of a node.
 pub(super) fn node(text: String) -> Result<String, ApiError> {
@@ -202,6 +204,10 @@ impl From<v1::AffinityResponse> for Page<AffinityRow> {
 pub(super) fn label(message: v1::LabelNodeRequest, caller: &Caller) -> Result<LabelNode, ApiError> {
     let request = caller.request_id(message.request_id)?;
     let mut defects = Vec::new();
+    if message.add.len() + message.remove.len() > LABELS_MAX {
+        let problem = format!("{} labels", message.add.len() + message.remove.len());
+        return Err(ApiError::invalid("add", problem, format!("at most {LABELS_MAX} at a time")));
+    }
     for (field, labels) in [("add", &message.add), ("remove", &message.remove)] {
         for (index, label) in labels.iter().enumerate() {
             let problem = if label.trim().is_empty() {

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{NodeApi, convert, leaving};
 use crate::call;
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::node_service_server::NodeService;
 
@@ -65,4 +66,17 @@ impl<A: NodeApi> NodeService for Serve<A> {
         let ask = |caller, ask| self.0.forget(caller, ask);
         call::unary(request, v1::ForgetNodeRequest::read, ask, Into::into).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    type On = v1::ForgetNodeRequest;
+    vec![
+        Probe::both("NodeService/List", |q, _| convert::list(q), v1::ListNodesRequest::from),
+        Probe::of("NodeService/Get", |q: v1::GetNodeRequest, _| convert::node(q.name)),
+        Probe::both("NodeService/Affinity", |q, _| convert::affinity(q), v1::AffinityRequest::from),
+        Probe::both("NodeService/Label", convert::label, v1::LabelNodeRequest::from),
+        Probe::both("NodeService/Drain", leaving::drain, v1::DrainNodeRequest::from),
+        Probe::both("NodeService/Forget", On::read, On::from),
+    ]
 }

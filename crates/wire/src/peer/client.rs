@@ -15,11 +15,13 @@ use tonic::{Request, Response, Status};
 
 use super::{AuthorityKey, Certified, Greeting, HelloAsk, JoinAsk, Joined, PeerHeader, WatchNode, convert};
 use crate::client::{Pings, endpoint};
+use crate::debug::DebugFile;
 use crate::error::from_status;
 use crate::logs::{AttemptLogs, LogLine, LogsOf};
 use crate::proto::peer::v1;
 use crate::proto::peer::v1::agent_service_client::AgentServiceClient;
 use crate::proto::peer::v1::artifact_service_client::ArtifactServiceClient;
+use crate::proto::peer::v1::debug_service_client::DebugServiceClient;
 use crate::proto::peer::v1::log_service_client::LogServiceClient;
 use crate::proto::peer::v1::peer_service_client::PeerServiceClient;
 use crate::server::MESSAGE_MAX;
@@ -272,6 +274,18 @@ impl PeerClient {
         let mut client = LogServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
         let lines = self.within(deadline, client.read(v1::ReadLogsRequest::from(ask))).await?;
         Ok(call::incoming(&self.address, lines, TryInto::try_into))
+    }
+
+    /// What that node shows of itself; `deadline` is for the opening alone.
+    pub async fn collect_debug(
+        &self,
+        cluster: &ClusterId,
+        deadline: Duration,
+    ) -> Result<Answers<DebugFile>, ApiError> {
+        let mut client = DebugServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
+        let request = v1::CollectRequest { cluster: cluster.0.clone() };
+        let files = self.within(deadline, client.collect(request)).await?;
+        Ok(call::incoming(&self.address, files, TryInto::try_into))
     }
 
     /// The same of an attempt of a subtask.

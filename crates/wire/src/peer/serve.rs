@@ -5,12 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use sheaf_model::ClusterId;
+use sheaf_model::session::ToLeader;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{AgentApi, PeerApi, PeerHeader, convert};
 use crate::call::{self, Messages, messages};
 use crate::error::to_status;
 use crate::guard::Admitted;
+use crate::probe::Probe;
 use crate::proto::peer::v1;
 use crate::proto::peer::v1::agent_service_server::AgentService;
 use crate::proto::peer::v1::peer_service_server::PeerService;
@@ -130,4 +132,18 @@ impl<A: AgentApi> AgentService for ServeAgent<A> {
         let write = |items: Vec<_>| Ok(v1::WatchItems { json: convert::json("WatchItem", &items)? });
         call::stream(request, |q, _| convert::watch(q), ask, write).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    vec![
+        Probe::both("PeerService/Hello", |q, _| convert::hello(q), v1::HelloRequest::from),
+        Probe::of("PeerService/Join", |q, _| convert::join(q)),
+        Probe::of("PeerService/FetchAuthority", |q, _| convert::fetch_authority(q)),
+        Probe::of("PeerService/Raft: its head", |q: v1::RaftMessage, _| convert::header(q.header)),
+        Probe::of("AgentService/Session: a message", |q: v1::SessionMessage, _| {
+            convert::from_json::<ToLeader>("ToLeader", &q.json)
+        }),
+        Probe::both("AgentService/Watch", |q, _| convert::watch(q), v1::WatchNodeRequest::from),
+    ]
 }

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{QueryApi, convert};
 use crate::call::{self, Messages};
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::query_service_server::QueryService;
 
@@ -21,4 +22,9 @@ impl<A: QueryApi> QueryService for Serve<A> {
         let ask = |caller, ask| self.0.query(caller, ask);
         call::stream(request, |q, _| convert::read(q), ask, |part| Ok(part.into())).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    vec![Probe::both("QueryService/Query", |q, _| convert::read(q), v1::QueryRequest::from)]
 }

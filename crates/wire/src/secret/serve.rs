@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{SecretApi, convert};
 use crate::call;
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::secret_service_server::SecretService;
 
@@ -43,4 +44,14 @@ impl<A: SecretApi> SecretService for Serve<A> {
     ) -> Result<Response<v1::ChangeResponse>, Status> {
         call::unary(request, convert::delete, |caller, ask| self.0.delete(caller, ask), Into::into).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    vec![
+        Probe::both("SecretService/Set", convert::set, v1::SetSecretRequest::from),
+        Probe::both("SecretService/Put", convert::put, v1::PutSecretRequest::from),
+        Probe::both("SecretService/List", |q, _| convert::list(q), v1::ListSecretsRequest::from),
+        Probe::both("SecretService/Delete", convert::delete, v1::DeleteSecretRequest::from),
+    ]
 }

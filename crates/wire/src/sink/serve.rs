@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{SinkApi, convert};
 use crate::call;
+use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::sink_service_server::SinkService;
 
@@ -52,4 +53,14 @@ impl<A: SinkApi> SinkService for Serve<A> {
     ) -> Result<Response<v1::ChangeResponse>, Status> {
         call::unary(request, convert::delete, |caller, ask| self.0.delete(caller, ask), Into::into).await
     }
+}
+
+/// What is made of the bytes of each question, see [`crate::probe`].
+pub(crate) fn probes() -> Vec<Probe> {
+    vec![
+        Probe::both("SinkService/Apply", convert::apply, v1::ApplySinkRequest::from),
+        Probe::both("SinkService/List", |q, _| convert::list(q), v1::ListSinksRequest::from),
+        Probe::of("SinkService/Get", |q: v1::GetSinkRequest, _| convert::sink_name(&q.name)),
+        Probe::both("SinkService/Delete", convert::delete, v1::DeleteSinkRequest::from),
+    ]
 }

@@ -3,12 +3,18 @@
 use prost_types::Struct;
 use prost_types::value::Kind;
 use serde_json::{Map, Number, Value};
-use sheaf_model::{Defect, Json};
+use sheaf_model::document::{DEFECTS_MAX, DOCUMENT_MAX, is_deeper};
+use sheaf_model::{Bytes, Defect, Json};
 
 use super::short;
 
 /// Integers up to this are the same as a double.
 const EXACT: f64 = 9_007_199_254_740_992.0;
+/// Deepest object that goes as a message: each level takes up to three messages, and readers stop at a hundred within one
+/// another.
+const DEEPEST: usize = 24;
+/// Longest text of an object that is read, in bytes: white space in it does not count for the document.
+const TEXT_MAX: usize = 2 * DOCUMENT_MAX;
 
 /// The value of `config` and `config_json` of a message; none: neither is there.
 pub(super) fn value(
@@ -22,6 +28,11 @@ pub(super) fn value(
         return object.map(|object| Value::Object(map(name, object, document, defects)));
     };
     let field = format!("{name}_json");
+    if text.len() > TEXT_MAX {
+        let problem = format!("{} bytes of text", text.len());
+        defects.push(Defect::new(field, problem, format!("at most {}", Bytes(TEXT_MAX as u64))).of(document));
+        return None;
+    }
     let value: Value = match serde_json::from_str(&text) {
         Ok(value) => value,
         Err(error) => {
@@ -55,8 +66,8 @@ fn json(path: &str, value: prost_types::Value, document: &str, defects: &mut Vec
         Some(Kind::BoolValue(value)) => Value::Bool(value),
         Some(Kind::StringValue(text)) => Value::String(text),
         Some(Kind::NumberValue(number)) => number_value(number).unwrap_or_else(|| {
-            defects
-                .push(Defect::new(path, format!("{number} is not finite"), "a finite number").of(document));
+            let problem = format!("{number} is not finite");
+            note(defects, || Defect::new(path, problem, "a finite number").of(document));
             Value::Null
         }),
         Some(Kind::StructValue(object)) => Value::Object(map(path, object, document, defects)),
@@ -67,11 +78,17 @@ fn json(path: &str, value: prost_types::Value, document: &str, defects: &mut Vec
             )
         }
         None => {
-            defects.push(
-                Defect::new(path, "a value of no kind", "one of google.protobuf.Value's kinds").of(document),
-            );
+            let remedy = "one of google.protobuf.Value's kinds";
+            note(defects, || Defect::new(path, "a value of no kind", remedy).of(document));
             Value::Null
         }
+    }
+}
+
+/// Notes one more, unless nobody would read it.
+fn note(defects: &mut Vec<Defect>, defect: impl FnOnce() -> Defect) {
+    if defects.len() <= DEFECTS_MAX {
+        defects.push(defect());
     }
 }
 
@@ -111,7 +128,10 @@ fn message(value: &Value) -> prost_types::Value {
 /// What an answer says of an object: as a message, and as text only if the message is not exact.
 pub(super) fn answer(object: &Json) -> (Option<Struct>, Option<String>) {
     let value = object.value();
-    let Some(structure) = structure(&value) else { return (None, Some(object.as_str().to_owned())) };
+    let shallow = Some(&value).filter(|value| !is_deeper(value, DEEPEST));
+    let Some(structure) = shallow.and_then(structure) else {
+        return (None, Some(object.as_str().to_owned()));
+    };
     let back = map("", structure.clone(), "", &mut Vec::new());
     let exact = Json::new(&Value::Object(back)) == *object;
     (Some(structure), (!exact).then(|| object.as_str().to_owned()))
@@ -119,6 +139,7 @@ pub(super) fn answer(object: &Json) -> (Option<Struct>, Option<String>) {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
     use serde_json::json;
 
     use super::*;
@@ -146,6 +167,22 @@ mod tests {
             let (read, defects) = read(structure, text.as_deref());
             assert_eq!((read, defects), (Some(object.value()), Vec::new()));
         }
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_for_a_reader_goes_by_text_alone() {
+        let nested = |depth: usize| (1..depth).fold(json!({}), |inner, _| json!({ "a": inner }));
+        let (structure, text) = answer(&Json::new(&nested(DEEPEST)));
+        let bytes = structure.expect("a message").encode_to_vec();
+        // As a part of what is part of an answer.
+        let field = prost_types::Value {
+            kind: Some(Kind::StructValue(Struct::decode(&*bytes).expect("it is read"))),
+        };
+        let around = prost_types::ListValue { values: vec![field] }.encode_to_vec();
+        assert!(prost_types::ListValue::decode(&*around).is_ok() && text.is_none());
+        let deep = Json::new(&nested(DEEPEST + 1));
+        assert_eq!(answer(&deep), (None, Some(deep.as_str().to_owned())));
+        assert_eq!(read(None, Some(deep.as_str())).0, Some(deep.value()));
     }
 
     #[test]

@@ -325,3 +325,20 @@ fn integers_in_a_config_stay_integers() {
     let documents = read(Vec::new(), vec![asked(bucket)]).unwrap();
     assert_eq!(documents.buckets[0].spec.config.as_str(), r#"{"port":5140,"ratio":0.5}"#);
 }
+
+/// A check takes two bytes on its way, and hundreds as a value.
+#[test]
+fn a_document_that_is_too_long_is_not_made_into_values() {
+    let module = v1::ModuleSpec {
+        name: "m".to_owned(),
+        version: "1".to_owned(),
+        can_run_on_this_node: vec![v1::Check::default(); SPEC_MAX / 2],
+        ..v1::ModuleSpec::default()
+    };
+    let found = defects(vec![Some(module)], Vec::new());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].document, "Module m@1");
+    assert!(found[0].problem.ends_with(" bytes, more than 512KiB"), "{found:?}");
+    let empty = vec![None; DOCUMENTS_MAX + 1];
+    assert_eq!(defects(empty, Vec::new())[0].problem, "there are more than 10000 documents");
+}

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use sheaf_model::Actor;
+use sheaf_model::{Actor, TraceContext};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
@@ -43,6 +43,17 @@ async fn who_does_not_say_who_it_is_is_known_by_the_address_it_came_from() {
     let client = crate::Client::connect(&node.address, crate::Options::default()).await.unwrap();
     client.apply_bucket(apply(None)).await.unwrap();
     assert_eq!(leader.fake.callers.lock().unwrap()[0].actor, Actor::from("grpc:127.0.0.1"));
+}
+
+#[tokio::test]
+async fn what_a_call_is_a_part_of_goes_on_with_it() {
+    let (node, leader) = pair().await;
+    let trace = TraceContext { trace: 7 << 64, span: 9, sampled: true };
+    let options = crate::Options { trace: Some(trace), ..crate::Options::default() };
+    let client = crate::Client::connect(&node.address, options).await.unwrap();
+    client.apply_bucket(apply(None)).await.unwrap();
+    // Nobody keeps traces here, so that it is as it was given.
+    assert_eq!(leader.fake.callers.lock().unwrap()[0].trace, Some(trace));
 }
 
 #[tokio::test]

@@ -179,6 +179,31 @@ async fn a_call_needs_a_token_that_is_known_and_reaches_far_enough() {
     assert!(!printed.contains("cdcd"), "{printed}");
 }
 
+/// What a question that never ends is answered.
+async fn endless(node: &Node, begin: usize) -> ApiError {
+    use http_body_util::StreamBody;
+    use tower::ServiceExt as _;
+    let first = http_body::Frame::data(bytes::Bytes::from(vec![0; begin]));
+    let frames = futures::stream::iter([Ok::<_, tonic::Status>(first)]).chain(futures::stream::pending());
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", node.address)).unwrap();
+    let request = Request::post("/sheaf.v1.BucketService/List").header("content-type", "application/grpc");
+    let request = request.body(Body::new(StreamBody::new(frames))).unwrap();
+    let answer = channel.connect().await.unwrap().oneshot(request);
+    let response = tokio::time::timeout(SOON, answer).await.expect("nobody waits for its end").unwrap();
+    let status = tonic::Status::from_header_map(response.headers()).expect("an error");
+    crate::error::from_status("a:1", &status)
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_is_told_before_anything_is_read() {
+    let node = Node::start(Target::Local, None).await;
+    assert!(matches!(endless(&node, 5).await, ApiError::Unauthenticated(_)));
+    // Where it is answered elsewhere nobody can be judged; but who shows nothing asks nothing long.
+    let node = Node::start(Target::To(super::fake::nobody().await), None).await;
+    assert!(matches!(endless(&node, 100_000).await, ApiError::Unauthenticated(_)));
+    assert!(node.door.seen.lock().unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn what_streams_to_somebody_ends_when_its_token_is_revoked() {
     let node = Node::start(Target::Local, None).await;

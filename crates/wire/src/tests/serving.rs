@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use sheaf_model::Revision;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
@@ -92,6 +93,83 @@ async fn more_calls_than_the_limit_are_refused() {
     assert!(matches!(error, ApiError::Exhausted(_)), "{error:?}");
     assert_eq!(node.refused.times(), 1);
     assert!(waiting.await.unwrap().is_err());
+}
+
+/// Whether the other end closes a connection on which only this was said.
+async fn is_closed(mut stream: TcpStream, said: &[u8]) -> bool {
+    // It may be closed already.
+    let _ = stream.write_all(said).await;
+    let read = tokio::time::timeout(Duration::from_secs(10), async {
+        while stream.read(&mut [0; 64]).await.is_ok_and(|length| length > 0) {}
+    });
+    read.await.is_ok()
+}
+
+async fn limited(connections: usize, silent: Duration) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = ServeOptions { connections, silent, ..ServeOptions::default() };
+    Running::listening(listener, "node", std::sync::Arc::new(Alone), options)
+}
+
+#[tokio::test]
+async fn who_says_nothing_or_not_enough_is_cut_off() {
+    let node = limited(100, Duration::from_millis(200)).await;
+    for said in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\n"] {
+        let stream = TcpStream::connect(&node.address).await.unwrap();
+        assert!(is_closed(stream, said).await, "{said:?}");
+    }
+    // Who has said what it wants may take its time.
+    let client = node.client().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    client.list_buckets(ListBuckets::default()).await.expect("the connection is there");
+}
+
+#[tokio::test]
+async fn connections_too_many_are_closed_and_there_is_room_again() {
+    let node = limited(3, Duration::from_secs(60)).await;
+    let client = node.client().await;
+    client.list_buckets(ListBuckets::default()).await.unwrap();
+    let mut silent = Vec::new();
+    while node.refused.times() == 0 {
+        assert!(silent.len() < 100, "nothing is refused");
+        silent.push(TcpStream::connect(&node.address).await.unwrap());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(silent.len() >= 3, "{} and the client's", silent.len());
+    assert!(is_closed(silent.pop().unwrap(), b"").await);
+    client.list_buckets(ListBuckets::default()).await.expect("who was there is not disturbed");
+    drop(silent);
+    let begun = Instant::now();
+    loop {
+        let client = crate::Client::connect(&node.address, crate::Options::default()).await;
+        if let Ok(client) = client
+            && client.list_buckets(ListBuckets::default()).await.is_ok()
+        {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "the places are not given back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_whoever_may_open_is_opened_so_often_at_most() {
+    let node = Running::start("node", std::sync::Arc::new(Alone)).await;
+    let mut client = HealthClient::new(channel(&node).await);
+    let mut watches = Vec::new();
+    let refused = loop {
+        assert!(watches.len() < 10_000, "nothing is refused");
+        match client.watch(HealthCheckRequest { service: String::new() }).await {
+            Ok(watch) => watches.push(watch),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+    assert!(watches.len() >= 32, "{}", watches.len());
+    client
+        .check(HealthCheckRequest { service: String::new() })
+        .await
+        .expect("it is not kept from anything else");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::fake::{apply, name};
 use super::peers::{SOON, facts, header, start};
 use crate::bucket::{BucketLogs, ListBuckets, WatchBuckets};
+use crate::debug::AskDebug;
 use crate::event::WatchEvents;
 use crate::instance::WatchObjects;
 use crate::logs::LogsOf;
@@ -50,6 +51,7 @@ async fn calls_between_nodes_end_at_their_deadline() {
         token: None,
     };
     let watch = WatchNode { cluster: ClusterId::from("c"), node: NodeId(7) };
+    let cluster = ClusterId::from("c");
     let messages = || futures::stream::pending::<Bytes>().boxed();
     let said = || futures::stream::pending::<ToLeader>().boxed();
     let all = [
@@ -60,6 +62,7 @@ async fn calls_between_nodes_end_at_their_deadline() {
         ("session", client.session(said(), PATIENCE).map(|it| it.map(drop)).boxed()),
         ("watch", client.watch(watch, PATIENCE).map(|it| it.map(drop)).boxed()),
         ("logs", client.logs(logs_of(), PATIENCE).map(|it| it.map(drop)).boxed()),
+        ("debug", client.collect_debug(&cluster, PATIENCE).map(|it| it.map(drop)).boxed()),
     ];
     let ended = all.map(|(what, call)| async move { is_late(what, call.await) });
     tokio::time::timeout(SOON, futures::future::join_all(ended)).await.expect("each at its deadline");
@@ -75,6 +78,7 @@ async fn calls_of_clients_end_at_their_deadline() {
         ("a list", client.list_buckets(ListBuckets::default()).map(|it| it.map(drop)).boxed()),
         ("cluster", client.cluster_status().map(|it| it.map(drop)).boxed()),
         ("snapshot", client.save_snapshot().map(|it| it.map(drop)).boxed()),
+        ("debug", client.debug(AskDebug::default()).map(|it| it.map(drop)).boxed()),
         ("buckets", client.watch_buckets(WatchBuckets::default()).map(|it| it.map(drop)).boxed()),
         ("events", client.watch_events(WatchEvents::default()).map(|it| it.map(drop)).boxed()),
         ("objects", client.watch_objects(objects).map(|it| it.map(drop)).boxed()),

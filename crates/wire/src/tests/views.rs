@@ -109,7 +109,8 @@ fn clusters_and_modules() {
         "nodes": {"ready": 5, "lost": 6, "draining": 7},
         "buckets": {"running": 1, "partial": 2, "unplaced": 3, "suspended": 4, "failed": 5, "other": 6},
         "jobs": {"running": 1, "paused": 2, "finished": 3, "failed": 4, "canceled": 5},
-        "fault_tolerance": 1, "secured": true, "cluster": "c", "revision": 8, "message": "m"
+        "fault_tolerance": 1, "secured": true, "cluster": "c", "revision": 8, "message": "m",
+        "asker": {"name": "olaf", "role": "operator", "prefix": "/team-a/"}
     }));
     assert_eq!(ClusterStatus::from(v1::ClusterStatus::from(status.clone())), status);
     let row: ModuleRow = view(&json!({

@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use sheaf_model::Holder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use super::crowd::Place;
 use super::verify;
 use crate::guard::Certificate;
 
@@ -33,24 +36,59 @@ impl Arrived {
     }
 }
 
+/// What a client of HTTP/2 sends first, in bytes.
+const PREFACE: usize = 24;
+
+/// A connection that was taken.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    io: Io,
+    arrived: Arrived,
+    /// Ends the connection, unless its preface has come by then; none: it has, or nobody waits for it.
+    silence: Option<Pin<Box<Sleep>>>,
+    /// Bytes of the preface that have come.
+    heard: usize,
+    /// Among those of which nobody knows whose they are.
+    _place: Option<Place>,
+}
+
 /// With or without TLS.
 #[derive(Debug)]
-pub(crate) enum Connection {
-    Plain(TcpStream, Arrived),
-    Tls(Box<TlsStream<TcpStream>>, Arrived),
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Connection {
     pub(super) fn plain(stream: TcpStream) -> Self {
         let arrived = Arrived { remote: stream.peer_addr().ok(), holder: None };
-        Self::Plain(stream, arrived)
+        Self::new(Io::Plain(stream), arrived)
     }
 
     pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
         let (tcp, session) = stream.get_ref();
         let shown = session.peer_certificates().and_then(|chain| chain.first());
         let arrived = Arrived { remote: tcp.peer_addr().ok(), holder: shown.and_then(verify::holder) };
-        Self::Tls(Box::new(stream), arrived)
+        Self::new(Io::Tls(Box::new(stream)), arrived)
+    }
+
+    fn new(io: Io, arrived: Arrived) -> Self {
+        Self { io, arrived, silence: None, heard: 0, _place: None }
+    }
+
+    /// Whether a node has proven that it is one of the cluster.
+    pub(crate) fn is_nodes(&self) -> bool {
+        matches!(self.arrived.holder, Some(Holder::Node(_)))
+    }
+
+    /// The same, which ends if it does not say within this time that it speaks HTTP/2: nothing else would end it.
+    pub(crate) fn speaking_within(self, time: Duration) -> Self {
+        Self { silence: Some(Box::pin(tokio::time::sleep(time))), ..self }
+    }
+
+    /// The same, which gives the place back when it ends.
+    pub(crate) fn at(self, place: Place) -> Self {
+        Self { _place: Some(place), ..self }
     }
 }
 
@@ -58,9 +96,7 @@ impl Connected for Connection {
     type ConnectInfo = Arrived;
 
     fn connect_info(&self) -> Arrived {
-        match self {
-            Self::Plain(_, arrived) | Self::Tls(_, arrived) => *arrived,
-        }
+        self.arrived
     }
 }
 
@@ -70,10 +106,24 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream, _) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream, _) => Pin::new(stream).poll_read(context, buffer),
+        let this = self.get_mut();
+        if let Some(silence) = &mut this.silence
+            && silence.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
         }
+        let before = buffer.filled().len();
+        let read = match &mut this.io {
+            Io::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Io::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
+        if this.silence.is_some() {
+            this.heard += buffer.filled().len() - before;
+            if this.heard >= PREFACE {
+                this.silence = None;
+            }
+        }
+        read
     }
 }
 
@@ -83,23 +133,23 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream, _) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream, _) => Pin::new(stream).poll_write(context, bytes),
+        match &mut self.get_mut().io {
+            Io::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Io::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream, _) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream, _) => Pin::new(stream).poll_flush(context),
+        match &mut self.get_mut().io {
+            Io::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Io::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream, _) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream, _) => Pin::new(stream).poll_shutdown(context),
+        match &mut self.get_mut().io {
+            Io::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Io::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 
@@ -108,16 +158,16 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream, _) => Pin::new(stream).poll_write_vectored(context, slices),
-            Self::Tls(stream, _) => Pin::new(stream).poll_write_vectored(context, slices),
+        match &mut self.get_mut().io {
+            Io::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Io::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream, _) => stream.is_write_vectored(),
-            Self::Tls(stream, _) => stream.is_write_vectored(),
+        match &self.io {
+            Io::Plain(stream) => stream.is_write_vectored(),
+            Io::Tls(stream) => stream.is_write_vectored(),
         }
     }
 }

@@ -11,12 +11,15 @@ pub(crate) struct Ask {
     minutes: Option<u64>,
     seed: Option<u64>,
     trials: Option<usize>,
+    at_once: Option<usize>,
     buckets: Option<usize>,
     subtasks: Option<usize>,
     seeds: Option<u64>,
     large: Large,
+    target: Option<String>,
     writers: Option<Vec<usize>>,
     to: To,
+    tls: bool,
 }
 
 /// Whom writers ask.
@@ -41,7 +44,7 @@ pub(crate) enum Large {
 }
 
 impl Ask {
-    /// Reads `NAME [--OPTION VALUE]…`.
+    /// Reads `NAME [--OPTION VALUE]… [--tls]`.
     ///
     /// # Errors
     /// What is wrong.
@@ -49,6 +52,10 @@ impl Ask {
         let name = words.next().ok_or("which benchmark?")?;
         let mut ask = Self { name, ..Self::default() };
         while let Some(option) = words.next() {
+            if option == "--tls" {
+                ask.tls = true;
+                continue;
+            }
             let value = words.next().ok_or_else(|| format!("{option} lacks its value"))?;
             match option.as_str() {
                 "--rounds" => ask.rounds = Some(number(&option, &value)?),
@@ -56,9 +63,11 @@ impl Ask {
                 "--minutes" => ask.minutes = Some(number(&option, &value)?),
                 "--seed" => ask.seed = Some(number(&option, &value)?),
                 "--trials" => ask.trials = Some(number(&option, &value)?),
+                "--at-once" => ask.at_once = Some(number(&option, &value)?),
                 "--buckets" => ask.buckets = Some(number(&option, &value)?),
                 "--subtasks" => ask.subtasks = Some(number(&option, &value)?),
                 "--seeds" => ask.seeds = Some(number(&option, &value)?),
+                "--target" => ask.target = Some(value),
                 "--large" => {
                     ask.large = match value.as_str() {
                         "yes" => Large::Yes,
@@ -104,6 +113,10 @@ impl Ask {
         self.trials.unwrap_or(default)
     }
 
+    pub(crate) fn at_once(&self, default: usize) -> usize {
+        self.at_once.unwrap_or(default)
+    }
+
     pub(crate) fn buckets(&self, default: usize) -> usize {
         self.buckets.unwrap_or(default)
     }
@@ -116,6 +129,10 @@ impl Ask {
         self.seeds.unwrap_or(default)
     }
 
+    pub(crate) fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
+
     pub(crate) fn large(&self) -> Large {
         self.large
     }
@@ -126,6 +143,11 @@ impl Ask {
 
     pub(crate) fn to(&self) -> To {
         self.to
+    }
+
+    /// Whether TLS is compared with none.
+    pub(crate) fn tls(&self) -> bool {
+        self.tls
     }
 }
 

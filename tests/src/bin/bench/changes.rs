@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_model::PutBucket;
-use sheaf_tests::{Agent, Machine};
+use sheaf_tests::{Agent, Cluster, Machine};
 use sheaf_wire::Client;
 use sheaf_wire::bucket::ApplyBucket;
 
@@ -16,9 +16,9 @@ use crate::ask::{Ask, To};
 use crate::burst::{self, Burst, Writer};
 use crate::etcd::{Etcd, EtcdWriter, Program};
 use crate::figure::{Figures, Goal, Times, brief, median};
-use crate::scene;
+use crate::{scene, tls};
 
-const MEMBERS: usize = 3;
+pub(crate) const MEMBERS: usize = 3;
 /// Writers share connections, as the parts of a program would.
 const CONNECTIONS: usize = 8;
 /// Writers, and how many times etcd's rate is to be reached.
@@ -26,10 +26,17 @@ const GOALS: [(usize, f64, &str); 3] =
     [(1, 1.0, "not behind etcd"), (64, 2.0, "2 × etcd"), (256, 1.5, "1.5 × etcd")];
 
 /// What every round does.
-struct Plan {
-    writers: Vec<usize>,
+pub(crate) struct Plan {
+    pub(crate) writers: Vec<usize>,
     span: Duration,
     to: To,
+}
+
+impl Plan {
+    pub(crate) fn of(ask: &Ask) -> Self {
+        let span = Duration::from_secs(ask.seconds(5));
+        Self { writers: ask.writers(&[1, 64, 256]), span, to: ask.to() }
+    }
 }
 
 struct SheafWriter {
@@ -47,8 +54,10 @@ impl Writer for SheafWriter {
 }
 
 pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
-    let plan =
-        Plan { writers: ask.writers(&[1, 64, 256]), span: Duration::from_secs(ask.seconds(5)), to: ask.to() };
+    if ask.tls() {
+        return tls::run(ask, machine, figures);
+    }
+    let plan = Plan::of(ask);
     let etcd = Program::find();
     match &etcd {
         Ok(program) => figures.note(&format!("compared with {program}; writers ask: {:?}", plan.to)),
@@ -78,25 +87,30 @@ pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
 
 fn sheaf_round(machine: &Arc<Machine>, round: usize, plan: &Plan) -> Vec<Burst> {
     let cluster = scene::cluster(machine, &format!("r{round}-"), MEMBERS);
+    let bursts = bursts_on(&cluster, plan, scene::client);
+    scene::end(cluster);
+    bursts
+}
+
+/// One burst after the other; `client` connects to an address.
+pub(crate) fn bursts_on(cluster: &Cluster, plan: &Plan, client: impl Fn(&str) -> Client) -> Vec<Burst> {
     let addresses = match plan.to {
         To::Leader => vec![cluster.leader().address()],
         To::All => cluster.agents().iter().map(Agent::address).collect(),
     };
     scene::settle_disk();
-    let bursts = scene::runtime().block_on(async {
+    scene::runtime().block_on(async {
         let mut bursts = Vec::new();
         for (number, count) in plan.writers.iter().enumerate() {
             let put = scene::suspended(&burst::name(number, 0, 0));
-            let clients: Vec<Client> = connections(*count, &addresses).map(scene::client).collect();
+            let clients: Vec<Client> = connections(*count, &addresses).map(&client).collect();
             let client = |writer: usize| clients[writer % clients.len()].clone();
             let writers =
                 (0..*count).map(|writer| SheafWriter { client: client(writer), put: put.clone() }).collect();
             bursts.push(burst::run(writers, number, plan.span).await);
         }
         bursts
-    });
-    scene::end(cluster);
-    bursts
+    })
 }
 
 fn etcd_round(
@@ -134,7 +148,7 @@ fn connections(writers: usize, addresses: &[String]) -> impl Iterator<Item = &st
     (0..writers.min(CONNECTIONS)).map(|number| addresses[number % addresses.len()].as_str())
 }
 
-fn told(figures: &Figures, round: usize, who: &str, plan: &Plan, bursts: &[Burst]) {
+pub(crate) fn told(figures: &Figures, round: usize, who: &str, plan: &Plan, bursts: &[Burst]) {
     for (writers, burst) in plan.writers.iter().zip(bursts) {
         let Burst { rate, times, failed, why } = burst;
         let mut line = format!("round {round}: {who}, writers: {writers}: {rate:.0} per s, each {times}");
@@ -162,12 +176,12 @@ fn conclude(figures: &Figures, writers: usize, ours: &[Burst], theirs: &[Burst])
     }
 }
 
-fn middle(rounds: &[Burst]) -> Option<f64> {
+pub(crate) fn middle(rounds: &[Burst]) -> Option<f64> {
     median(&rounds.iter().map(|burst| burst.rate).collect::<Vec<_>>())
 }
 
 /// The median and each round.
-fn rates(who: &str, rounds: &[Burst]) -> String {
+pub(crate) fn rates(who: &str, rounds: &[Burst]) -> String {
     let each: Vec<String> = rounds.iter().map(|burst| format!("{:.0}", burst.rate)).collect();
     let latest: Times = rounds.iter().map(|burst| burst.times.percentile(99)).collect();
     let failed: usize = rounds.iter().map(|burst| burst.failed).sum();

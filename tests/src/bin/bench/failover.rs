@@ -1,9 +1,13 @@
 //! How soon a single-node bucket runs elsewhere when its node is lost, and how long nothing can be changed when the leader
 //! is; and that what runs on other nodes, or while an agent restarts, does not notice. Times are those that the programs
 //! themselves have written down.
+//!
+//! Each trial has a node and a bucket of its own. Of nodes that do not lead some are lost one right after the other
+//! (`--at-once`): what takes long is that they come back. A leader is lost alone, and what cannot be changed meanwhile is
+//! seen in the same trials.
 
 mod bystanders;
-mod silence;
+mod writes;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,8 +21,11 @@ use crate::ask::Ask;
 use crate::figure::{Figures, Goal, Times, brief};
 use crate::scene;
 use bystanders::Bystanders;
+use writes::Writes;
 
 const NODES: usize = 7;
+/// Nodes lost in one go: with them away most are still there.
+const AT_ONCE: usize = 3;
 /// A trial that takes longer has failed, and all others with it.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -90,7 +97,7 @@ fn go_on(agent: &Agent) {
 }
 
 pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
-    let trials = ask.trials(20);
+    let trials = Trials { count: ask.trials(20), at_once: ask.at_once(AT_ONCE) };
     let cluster = scene::cluster(machine, "", NODES);
     scene::beating(&cluster);
     let bystanders = Bystanders::start(&cluster);
@@ -98,14 +105,14 @@ pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
         measure(&cluster, case, &bystanders, trials, figures);
     }
     cluster.cli(&[&["cluster", "settings"], &DEFAULTS[..]].concat()).ok();
-    silence::run(&cluster, trials, figures);
-    restarts(&cluster, &bystanders, trials, figures);
+    transfers(&cluster, trials.count, figures);
+    restarts(&cluster, &bystanders, trials.count, figures);
     scene::end(cluster);
     partitions(machine, trials, figures);
 }
 
 /// A node that is alive and well, and that nobody hears nor reaches.
-fn partitions(machine: &Arc<Machine>, trials: usize, figures: &Figures) {
+fn partitions(machine: &Arc<Machine>, trials: Trials, figures: &Figures) {
     let (cluster, net) = scene::cluster_and_net(machine, "p", NODES);
     scene::beating(&cluster);
     let bystanders = Bystanders::start(&cluster);
@@ -120,69 +127,187 @@ fn partitions(machine: &Arc<Machine>, trials: usize, figures: &Figures) {
     scene::end(cluster);
 }
 
-fn measure(cluster: &Cluster, case: &Case<'_>, bystanders: &Bystanders, trials: usize, figures: &Figures) {
-    cluster.cli(&[&["cluster", "settings"], case.settings].concat()).ok();
-    // The first one does not count: the longer of two lease times holds for a while after a change.
-    let moves: Vec<Moved> =
-        (0..=trials).map(|number| moved(cluster, case, bystanders, number)).skip(1).collect();
-    let times: Times = moves.iter().map(|moved| moved.took).collect();
-    let (p50, worst) = (times.median(), times.percentile(100));
-    let text = format!("p50 {}, worst {}", brief(case.p50), brief(case.worst));
-    let goal = Goal { text: &text, reached: Some(p50 <= case.p50 && worst <= case.worst) };
-    figures.figure(&format!("{}: its bucket runs elsewhere", case.name), &times.to_string(), &goal);
-    // A trial with an overlap ends all.
-    let none = Goal { text: "0", reached: Some(true) };
-    figures.figure(&format!("{}: two at once, by the programs' own records", case.name), "0", &none);
-    let interrupted: usize = moves.iter().map(|moved| moved.interrupted).sum();
-    let name = format!("{}: single-node instances interrupted on other nodes", case.name);
-    figures.figure(&name, &interrupted.to_string(), &Goal { text: "0", reached: Some(interrupted == 0) });
+/// How many trials, and how many nodes that do not lead are lost in one go.
+#[derive(Clone, Copy)]
+struct Trials {
+    count: usize,
+    at_once: usize,
 }
 
-struct Moved {
-    /// From the loss of its node until the bucket's program lives elsewhere.
-    took: Duration,
+fn measure(cluster: &Cluster, case: &Case<'_>, bystanders: &Bystanders, trials: Trials, figures: &Figures) {
+    cluster.cli(&[&["cluster", "settings"], case.settings].concat()).ok();
+    // The first one does not count: the longer of two lease times holds for a while after a change.
+    round(cluster, case, bystanders, 0, 1);
+    let (mut took, mut silent, mut interrupted) = (Vec::new(), Vec::new(), 0);
+    while took.len() < trials.count {
+        let wanted = trials.at_once.min(trials.count - took.len());
+        let round = round(cluster, case, bystanders, took.len() + 1, wanted);
+        took.extend(round.took);
+        silent.extend(round.silent);
+        interrupted += round.interrupted;
+    }
+    let name = case.name;
+    judged(&format!("{name}: its bucket runs elsewhere"), took, (case.p50, case.worst), figures);
+    // A trial with an overlap ends all.
+    let none = Goal { text: "0", reached: Some(true) };
+    figures.figure(&format!("{name}: two at once, by the programs' own records"), "0", &none);
+    figures.figure(
+        &format!("{name}: single-node instances interrupted on other nodes"),
+        &interrupted.to_string(),
+        &Goal { text: "0", reached: Some(interrupted == 0) },
+    );
+    if case.leads {
+        let goal = (Duration::from_secs(1), Duration::from_millis(1500));
+        judged(&format!("{name}: no change is acknowledged"), silent, goal, figures);
+    }
+}
+
+/// A figure of so many trials, and whether the middle one and the worst are short enough.
+fn judged(name: &str, times: Vec<Duration>, (p50, worst): (Duration, Duration), figures: &Figures) {
+    let times: Times = times.into_iter().collect();
+    let (median, longest) = (times.median(), times.percentile(100));
+    let figure = format!("p50 {}, worst {} ({} trials)", brief(median), brief(longest), times.count());
+    let text = format!("p50 {}, worst {}", brief(p50), brief(worst));
+    figures.figure(name, &figure, &Goal { text: &text, reached: Some(median <= p50 && longest <= worst) });
+}
+
+/// What came of some nodes that were lost in one go.
+struct Round {
+    /// For each, from its loss until its bucket's program lives elsewhere.
+    took: Vec<Duration>,
+    /// Where the leader was lost: how long no change was acknowledged.
+    silent: Option<Duration>,
     /// Single-node programs of other nodes that lived before and do not live afterwards.
     interrupted: usize,
 }
 
-/// Loses a node, sees its bucket run elsewhere, and brings the node back.
+/// A node, and the bucket that is bound to it.
+struct Trial<'a> {
+    victim: &'a Agent,
+    bucket: String,
+    trace: Trace,
+}
+
+impl<'a> Trial<'a> {
+    fn new(cluster: &Cluster, victim: &'a Agent, number: usize) -> Self {
+        let trace = Trace::new(cluster.machine().path(&format!("trace.{number}")));
+        let _ = std::fs::remove_file(trace.path()); // of a former case
+        Self { victim, bucket: format!("/failover/{}", number + 1), trace }
+    }
+
+    /// Its bucket, under these rules.
+    fn document(&self, rules: &[String]) -> String {
+        let rules = match rules {
+            [] => String::new(),
+            rules => format!("node_list_rules: [{}]", rules.join(", ")),
+        };
+        bucket(&self.bucket, "beating", &self.trace, &rules)
+    }
+
+    /// How long after that moment the bucket's program lived on another node.
+    fn lives_elsewhere(&self, lost: u64) -> Duration {
+        let second = wait_for("it runs elsewhere", LONGEST, || {
+            let lives = beats::programs(&self.trace);
+            let elsewhere = lives.iter().find(|life| life.node != self.victim.name()).cloned();
+            elsewhere.ok_or_else(|| format!("{lives:?}"))
+        });
+        Duration::from_nanos(second.first.saturating_sub(lost))
+    }
+}
+
+/// The leader, or so many others: by turns, at most one with a vote.
+fn victims<'a>(cluster: &'a Cluster, case: &Case<'_>, turn: usize, wanted: usize) -> Vec<&'a Agent> {
+    let leader = cluster.leader();
+    if case.leads {
+        return vec![leader];
+    }
+    let voters: Vec<String> = cluster.voters().into_iter().map(Agent::name).collect();
+    let others = cluster.agents().iter().filter(|agent| agent.name() != leader.name());
+    let mut others: Vec<&Agent> = others.collect();
+    let first = turn % others.len();
+    others.rotate_left(first);
+    let mut voted = false;
+    others.retain(|agent| !voters.contains(&agent.name()) || !std::mem::replace(&mut voted, true));
+    others.truncate(wanted);
+    others
+}
+
+/// Loses nodes, sees their buckets run elsewhere, and brings the nodes back. Trials are numbered from `number`.
 ///
 /// # Panics
-/// If two of the bucket's programs lived at once, or nothing happens for too long.
-fn moved(cluster: &Cluster, case: &Case<'_>, bystanders: &Bystanders, number: usize) -> Moved {
-    let leader = cluster.leader().name();
-    let mut victims = cluster.agents().iter().filter(|agent| (agent.name() == leader) == case.leads).cycle();
-    let victim = victims.nth(number % NODES).expect("there is one");
-    let name = format!("/failover/{}", number + 1);
-    let trace = Trace::new(cluster.machine().path(&format!("trace.{number}")));
-    let _ = std::fs::remove_file(trace.path()); // of a former case
-    let only = format!("node_list_rules: [{}]", victim.name());
-    cluster.apply_and_wait(&bucket(&name, "beating", &trace, &only));
-    cluster.apply_and_wait(&bucket(&name, "beating", &trace, ""));
-    let mut others = bystanders.all();
-    others.retain(|life| life.node != victim.name() && life.epoch > 0);
-    wait_for("it beats", LONGEST, || match beats::programs(&trace).len() {
-        0 => Err("not yet".to_owned()),
-        _ => Ok(()),
-    });
-    let lost = beats::now();
-    (case.lose)(victim);
-    let second = wait_for("it runs elsewhere", LONGEST, || {
-        let lives = beats::programs(&trace);
-        let elsewhere = lives.iter().find(|life| life.node != victim.name()).cloned();
-        elsewhere.ok_or_else(|| format!("{lives:?}"))
-    });
-    (case.after)(victim);
-    if !victim.is_running() {
-        victim.start();
+/// If two of a bucket's programs lived at once, or nothing happens for too long.
+fn round(cluster: &Cluster, case: &Case<'_>, bystanders: &Bystanders, number: usize, wanted: usize) -> Round {
+    let victims = victims(cluster, case, number, wanted);
+    let trials = victims.iter().zip(number..).map(|(victim, number)| Trial::new(cluster, victim, number));
+    let trials: Vec<Trial<'_>> = trials.collect();
+    let mut others = bound(cluster, &trials, bystanders);
+    others.retain(|life| life.epoch > 0 && !victims.iter().any(|victim| victim.name() == life.node));
+    let stays = cluster.agents().iter().find(|agent| !victims.iter().any(|it| it.name() == agent.name()));
+    let stays = stays.expect("not all are lost");
+    let (writes, since) = (case.leads.then(|| Writes::begin(stays, &number.to_string())), Instant::now());
+    let lost = |victim: &&Agent| {
+        let now = beats::now();
+        (case.lose)(victim);
+        now
+    };
+    let lost: Vec<u64> = victims.iter().map(lost).collect();
+    let took = trials.iter().zip(lost).map(|(trial, lost)| trial.lives_elsewhere(lost)).collect();
+    let silent = writes.map(|writes| writes.longest_silence(since));
+    for victim in &victims {
+        (case.after)(victim);
+        if !victim.is_running() {
+            victim.start();
+        }
     }
-    cluster.wait_back(victim);
+    victims.iter().for_each(|victim| cluster.wait_back(victim));
     let interrupted = bystanders.interrupted(&others);
-    if let Err(overlap) = one_at_a_time(&beats::programs(&trace)) {
-        panic!("{}, trial {number}: {overlap}", case.name);
+    for trial in &trials {
+        if let Err(overlap) = one_at_a_time(&beats::programs(&trial.trace)) {
+            panic!("{}, {}: {overlap}", case.name, trial.bucket);
+        }
     }
-    cluster.delete(&[&name]);
-    Moved { took: Duration::from_nanos(second.first.saturating_sub(lost)), interrupted }
+    cluster.delete(&trials.iter().map(|trial| trial.bucket.as_str()).collect::<Vec<_>>());
+    Round { took, silent, interrupted }
+}
+
+/// Binds each trial's bucket to its node; afterwards it may run anywhere but where another one's node is lost with it. All
+/// that beats then, beside them.
+fn bound(cluster: &Cluster, trials: &[Trial<'_>], bystanders: &Bystanders) -> Vec<beats::Life> {
+    let only = trials.iter().map(|trial| trial.document(&[trial.victim.name()]));
+    cluster.apply_and_wait(&only.collect::<String>());
+    let anywhere = trials.iter().map(|trial| {
+        let others = trials.iter().filter(|other| other.victim.name() != trial.victim.name());
+        trial.document(&others.map(|other| format!("'-{}'", other.victim.name())).collect::<Vec<_>>())
+    });
+    cluster.apply_and_wait(&anywhere.collect::<String>());
+    let all = bystanders.all();
+    for trial in trials {
+        wait_for("it beats", LONGEST, || match beats::programs(&trial.trace).len() {
+            0 => Err("not yet".to_owned()),
+            _ => Ok(()),
+        });
+    }
+    all
+}
+
+/// How long no change is acknowledged while leadership is handed over.
+///
+/// # Panics
+/// If it is not.
+fn transfers(cluster: &Cluster, trials: usize, figures: &Figures) {
+    let handed_over = |number: usize| {
+        let leader = cluster.leader().name();
+        let other =
+            cluster.agents().iter().find(|agent| agent.name() != leader).expect("not all of them lead");
+        let (writes, since) = (Writes::begin(other, &format!("transfer-{number}")), Instant::now());
+        let asked = async { scene::client(&other.address()).transfer(None).await };
+        let heir = scene::runtime().block_on(asked).expect("leadership is handed over");
+        assert_ne!(heir, leader, "another one leads");
+        writes.longest_silence(since)
+    };
+    let goal = (Duration::from_millis(150), Duration::from_millis(150));
+    let name = "planned transfer of leadership: no change is acknowledged";
+    judged(name, (0..trials).map(handed_over).collect(), goal, figures);
 }
 
 /// Restarts agents, leaders too: what runs goes on, and everything stays where it is.

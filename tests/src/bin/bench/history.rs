@@ -25,14 +25,26 @@ const PROMISED: usize = 2_000;
 /// How long each that is in flight takes.
 const TAKES: Duration = Duration::from_millis(5);
 
-pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
+/// Why nothing is measured without the worker.
+pub(crate) const NO_WORKER: &str =
+    "NOT MEASURED: first cargo build -p sheaf-tests --bin faulty, in the profile of this program";
+
+/// The program of the workers, if it was built.
+fn worker() -> Option<PathBuf> {
     let worker = std::env::current_exe().expect("this program").with_file_name("faulty");
-    if !worker.is_file() {
-        figures.note(
-            "NOT MEASURED: first cargo build -p sheaf-tests --bin faulty, in the profile of this program",
-        );
+    worker.is_file().then_some(worker)
+}
+
+/// The modules whose subtasks do nothing, or what their items say: `idle` and `traced`. None: their program was not built.
+pub(crate) fn worker_module(machine: &Machine) -> Option<String> {
+    Some(module(&worker()?, machine))
+}
+
+pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
+    let Some(worker) = worker() else {
+        figures.note(NO_WORKER);
         return;
-    }
+    };
     let subtasks = ask.subtasks(1_000_000);
     let cluster = scene::cluster(machine, "h-", 3);
     cluster.apply(&module(&worker, machine));
@@ -97,7 +109,7 @@ fn remembered(ask: &Ask, machine: &Machine, cluster: &Cluster, subtasks: usize, 
 }
 
 /// Subtasks that fail in three ways, under two priorities. How many.
-fn failures(machine: &Machine, cluster: &Cluster, count: usize) -> usize {
+pub(crate) fn failures(machine: &Machine, cluster: &Cluster, count: usize) -> usize {
     let file = machine.path("unlucky.jsonl");
     let mut text = String::new();
     for number in 0..count {

@@ -4,10 +4,11 @@
 //! `cargo run --release -p sheaf-tests --bin bench -- NAME [OPTIONS]`; `bench list` says which there are.
 //!
 //! ```text
-//!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone
-//!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, jobs, history ──
-//!                       │                                                            scene: clusters and documents
+//!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone; tls: on, off
+//!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, jobs, history,
+//!                       │    dashboard ── scene: clusters and documents
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
+//!                       ├──► fuzz ──► the targets of `sheaf_tests::fuzz`: no agents either
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
 //! ```
 //!
@@ -17,9 +18,11 @@ mod apply;
 mod ask;
 mod burst;
 mod changes;
+mod dashboard;
 mod etcd;
 mod failover;
 mod figure;
+mod fuzz;
 mod gates;
 mod history;
 mod idle;
@@ -35,6 +38,7 @@ mod scene;
 mod simulate;
 mod start;
 mod storm;
+mod tls;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -52,10 +56,10 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 16] = [
+const BENCHES: [Bench; 18] = [
     Bench {
         name: "changes",
-        about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all]",
+        about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all] [--tls: on against off]",
         run: changes::run,
     },
     Bench {
@@ -85,7 +89,7 @@ const BENCHES: [Bench; 16] = [
     },
     Bench {
         name: "failover",
-        about: "7 agents: a bucket's node is lost, the leader is killed or hands over  [--trials 20]",
+        about: "7 agents: a bucket's node is lost, the leader is killed or hands over, agents restart  [--trials 20] [--at-once 3]",
         run: failover::run,
     },
     Bench {
@@ -119,6 +123,11 @@ const BENCHES: [Bench; 16] = [
         run: history::run,
     },
     Bench {
+        name: "dashboard",
+        about: "20 nodes: first pages beside a million subtasks; 3 members: a hundred that are open  [--subtasks 1000000] [--buckets 1000] [--trials 100] [--seconds 20]",
+        run: dashboard::run,
+    },
+    Bench {
         name: "nemesis",
         about: "7 agents under everything that goes wrong, checked  [--minutes 20] [--seed 1] [--trials 20]",
         run: nemesis::run,
@@ -129,8 +138,13 @@ const BENCHES: [Bench; 16] = [
         run: simulate::run,
     },
     Bench {
+        name: "fuzz",
+        about: "everything that reads what others wrote, on inputs that nobody would write  [--minutes 1] [--target NAME] [--seed 1000000]",
+        run: fuzz::run,
+    },
+    Bench {
         name: "plant",
-        about: "whether the simulation finds each of ten bugs planted on purpose, within 2,000 seeds",
+        about: "whether the simulation finds each bug planted on purpose, within 2,000 seeds",
         run: plant::run,
     },
 ];

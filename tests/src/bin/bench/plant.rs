@@ -1,4 +1,4 @@
-//! Whether the simulation can find bugs: the search for ten planted on purpose.
+//! Whether the simulation can find bugs: the search for those planted on purpose.
 //!
 //! In a build of its own, beside this one: no part of the product, nor of the tests, is ever built with them.
 
@@ -6,15 +6,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
+use sheaf_simulation::Planted;
 use sheaf_tests::Machine;
 
 use crate::ask::Ask;
 use crate::figure::{Figures, Goal, brief};
 
-/// How many there are.
-const PLANTED: usize = 10;
-
 pub(crate) fn run(_ask: &Ask, _machine: &Arc<Machine>, figures: &Figures) {
+    let planted = Planted::ALL.len();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let begun = Instant::now();
     let searched = Command::new(cargo)
@@ -31,10 +30,10 @@ pub(crate) fn run(_ask: &Ask, _machine: &Arc<Machine>, figures: &Figures) {
     let found = lines.iter().filter(|line| line.starts_with('(')).count();
     figures.figure(
         "planted bugs found within 2,000 seeds each",
-        &format!("{found} of {PLANTED}"),
-        &Goal { text: "all", reached: Some(found == PLANTED) },
+        &format!("{found} of {planted}"),
+        &Goal { text: "all", reached: Some(found == planted) },
     );
     figures.aside("the search, with its build, took", &brief(begun.elapsed()));
     let complaint = String::from_utf8_lossy(&searched.stderr);
-    assert!(searched.status.success() && found == PLANTED, "the search failed:\n{said}{complaint}");
+    assert!(searched.status.success() && found == planted, "the search failed:\n{said}{complaint}");
 }

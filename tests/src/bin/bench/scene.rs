@@ -2,16 +2,16 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sheaf_model::{BucketName, BucketSpec, Json, ModuleRef, PutBucket, document};
+use sheaf_model::{BucketName, BucketSpec, Json, ModuleRef, PutBucket, TokenText, document};
 use sheaf_tests::beats;
 use sheaf_tests::config::Timing;
 use sheaf_tests::net::Net;
-use sheaf_tests::{Agent, Cluster, Machine};
+use sheaf_tests::{Agent, Cluster, Machine, secured};
 use sheaf_wire::bucket::ListBuckets;
 use sheaf_wire::{Client, Options};
 use tokio::runtime::Runtime;
@@ -36,6 +36,24 @@ pub(crate) fn cluster_with(machine: &Arc<Machine>, prefix: &str, count: usize, m
         plan.timing = DEFAULTS;
         more.clone_into(&mut plan.more);
     }))
+}
+
+/// The same, secured by a join secret; and the token that commands show from then on.
+pub(crate) fn secured(
+    machine: &Arc<Machine>,
+    prefix: &str,
+    count: usize,
+    secret: &Path,
+) -> (Cluster, TokenText) {
+    let more = secured::config(secret);
+    let cluster = Cluster::plan(machine, prefix, count, |_, plan| {
+        plan.timing = DEFAULTS;
+        plan.more.clone_from(&more);
+    });
+    cluster.start_all();
+    let token = secured::token(machine, cluster.agent(1), secret);
+    secured::show(machine, Some(&token));
+    (started(cluster), TokenText::parse(&token).expect("login writes a token"))
 }
 
 /// The same, with a network between the agents that can be cut; what passes through it takes a little longer.

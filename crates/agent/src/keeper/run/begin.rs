@@ -64,6 +64,7 @@ pub(super) fn decisions(plan: &Plan, former: Option<&Status>) -> Keep {
         .telling(plan.telling(resumed))
         .only(plan.farewell);
     keep.poll_every(plan.poll_every());
+    keep.renew_secrets(!plan.confidential.is_empty());
     if let Some(polled) = former.and_then(|former| former.polled) {
         // A clock that was set back has waited for nothing.
         keep.was_polled(clock::now(), Span(clock::wall().0.saturating_sub(polled.0)));
@@ -96,6 +97,7 @@ pub(super) fn first_status(plan: &Plan, boot: &BootId) -> Status {
         purged: None,
         polled: None,
         purges: true,
+        asked: Some(0),
         left: Vec::new(),
         keeper: proc::this_process(),
         boot: boot.clone(),

@@ -7,18 +7,21 @@ use futures::StreamExt;
 use sheaf_consensus::Replica;
 use sheaf_engine::{Apply, Command, OnBucket, Proposal, RecordPhases, Register, SetNodeStatus};
 use sheaf_model::session::Hello;
+use sheaf_model::view::BucketCounts;
 use sheaf_model::{
     Actor, BucketName, BucketSpec, Bytes, Facts, GateOutcome, Instance, ModuleName, ModuleRef, ModuleSpec,
     ModuleVersion, Moment, NodeId, NodeKey, NodeName, NodeStatus, Phase, PutBucket, Runtime, Timestamp,
     Verdict,
 };
-use sheaf_wire::bucket::{BucketChange, BucketStep, WatchBuckets};
-use sheaf_wire::{Answers, ApiError};
+use sheaf_wire::bucket::{BucketApi, BucketChange, BucketStep, ListBuckets, WatchBuckets};
+use sheaf_wire::cluster::ClusterApi;
+use sheaf_wire::{Answers, ApiError, Caller, Filter, PageOf};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
 use crate::clock::Clock;
 use crate::propose::tests::{control_by, form, member};
+use crate::service::AT_ONCE;
 
 const NODE: NodeId = NodeId(1);
 
@@ -59,6 +62,12 @@ fn facts() -> Facts {
     }
 }
 
+fn put(bucket: &str, multi_node: bool) -> PutBucket {
+    let module = ModuleRef::parse("sleep").expect("a name");
+    let spec = BucketSpec { multi_node, ..BucketSpec::new(name(bucket), module) };
+    PutBucket { spec, suspended: None, base: None, latest: false }
+}
+
 /// A node that is ready, a single-node bucket `/a` and a multi-node bucket `/m`.
 async fn register(replica: &Replica) {
     propose(replica, Command::Register(Register { key: NodeKey::from("k1"), facts: facts() })).await;
@@ -68,11 +77,6 @@ async fn register(replica: &Replica) {
         ModuleVersion::new("1").expect("a version"),
         Runtime::Exec,
     );
-    let put = |bucket: &str, multi_node| {
-        let module = ModuleRef::parse("sleep").expect("a name");
-        let spec = BucketSpec { multi_node, ..BucketSpec::new(name(bucket), module) };
-        PutBucket { spec, suspended: None, base: None, latest: false }
-    };
     let buckets = vec![put("/a", false), put("/m", true)];
     propose(replica, Command::Apply(Apply { modules: vec![module], buckets })).await;
 }
@@ -182,6 +186,49 @@ async fn what_no_row_of_a_bucket_tells_is_said_once_it_differs() {
     for watch in [&mut watch, &mut resumed] {
         assert_eq!(said(watch, 2).await, ["/m unplaced", "synced"], "a row of its node, and none of its own");
     }
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_more_than_is_looked_at_at_once_each_is_said_and_counted_once() {
+    const MANY: usize = 2 * AT_ONCE + 50;
+    let dir = tempfile::tempdir().expect("a directory");
+    let (member, service) = member(dir.path()).await;
+    let replica = member.replica.clone();
+    let control = control_by(dir.path(), member, Arc::new(Still));
+    let running = tokio::spawn(service.run(CancellationToken::new()));
+    form(&replica).await;
+    register(&replica).await;
+    let names: Vec<String> = (0..MANY).map(|n| format!("/many/{n:03}")).collect();
+    let buckets = names.iter().map(|name| PutBucket { suspended: Some(true), ..put(name, false) }).collect();
+    propose(&replica, Command::Apply(Apply { modules: vec![], buckets })).await;
+    open(&control, &replica);
+
+    let mut watch = control.watch_buckets(WatchBuckets::default()).expect("a watch");
+    let first = said(&mut watch, MANY + 4).await;
+    let suspended = names.iter().map(|name| format!("{name} suspended"));
+    let others = ["reset", "/a placing", "/m placing", "synced"].map(str::to_owned);
+    let [reset, single, multi, synced] = others;
+    let expected: Vec<String> = [reset, single, multi].into_iter().chain(suspended).chain([synced]).collect();
+    assert_eq!(first, expected);
+
+    let status = ClusterApi::status(&control, Caller::local("test")).await.expect("a status");
+    let suspended = u32::try_from(MANY).expect("a few");
+    assert_eq!(status.buckets, BucketCounts { suspended, other: 2, ..BucketCounts::default() });
+    let size = u32::try_from(AT_ONCE + 10).expect("a few");
+    let (mut listed, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = PageOf { size, token };
+        let filter = Filter::parse("state=suspended", &["state"]).expect("a filter");
+        let ask = ListBuckets { page, filter };
+        let page = BucketApi::list(&control, Caller::local("test"), ask).await.expect("a page");
+        listed.extend(page.rows.into_iter().map(|row| row.name));
+        token = page.next;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(listed, names);
     running.abort();
 }
 

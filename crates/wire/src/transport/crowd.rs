@@ -1,0 +1,100 @@
+//! How many may be there at a time, and how many of them from one address.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One address may have this part of all places, so that it takes several to keep others out.
+const SHARE: usize = 4;
+
+/// Places for connections of which nobody knows yet, or ever will, whose they are.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    most: usize,
+    /// Held for a look-up only.
+    inside: Mutex<Inside>,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    all: usize,
+    by: BTreeMap<IpAddr, usize>,
+}
+
+/// A place, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    crowd: Arc<Crowd>,
+    from: IpAddr,
+}
+
+impl Crowd {
+    /// So many places. Of this machine's own addresses each may have all of them.
+    pub(crate) fn of(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, inside: Mutex::default() })
+    }
+
+    /// A place; none: there is none left, or none for that address.
+    pub(crate) fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
+        let local = from.to_canonical().is_loopback();
+        let each = if local { self.most } else { self.most.div_ceil(SHARE) };
+        let from = network(from);
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = inside.by.get(&from).copied().unwrap_or_default();
+        if inside.all >= self.most || there >= each {
+            return None;
+        }
+        inside.all += 1;
+        inside.by.insert(from, there + 1);
+        Some(Place { crowd: self.clone(), from })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inside = self.crowd.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        inside.all = inside.all.saturating_sub(1);
+        let left = inside.by.get(&self.from).map_or(0, |there| there.saturating_sub(1));
+        if left == 0 {
+            inside.by.remove(&self.from);
+        } else {
+            inside.by.insert(self.from, left);
+        }
+    }
+}
+
+/// Whoever has an address of version 6 has all of its network.
+fn network(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(from) => IpAddr::V6(Ipv6Addr::from_bits(from.to_bits() & (u128::MAX << 64))),
+        from => from,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn one_address_gets_a_quarter_of_all_places_and_the_machine_itself_all() {
+        let crowd = Crowd::of(8);
+        let fill = |from: &str| std::iter::from_fn(|| crowd.enter(at(from))).take(100).collect::<Vec<_>>();
+        let one = fill("10.0.0.1");
+        assert_eq!(one.len(), 2);
+        assert!(crowd.enter(at("::ffff:10.0.0.1")).is_none(), "the same address");
+        let two = fill("2001:db8::1");
+        assert_eq!((two.len(), fill("2001:db8::2").len()), (2, 0), "the same network");
+        let own = fill("127.0.0.1");
+        assert_eq!(own.len(), 4, "what is left");
+        assert!(crowd.enter(at("10.0.0.2")).is_none(), "all are taken");
+        drop(one);
+        assert_eq!(fill("10.0.0.1").len(), 2);
+        drop((two, own));
+        assert_eq!(fill("::1").len(), 8);
+        assert!(crowd.inside.lock().unwrap().by.is_empty(), "nobody is remembered who is gone");
+    }
+}

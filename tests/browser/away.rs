@@ -1,0 +1,87 @@
+//! A page that is left open while nodes are away: it says so, keeps what it shows, and goes on by itself.
+
+use sheaf_tests::Cases;
+use sheaf_tests::browser::Complaint;
+
+use crate::case;
+use crate::scene::{Scene, address, of};
+
+pub(crate) fn cases(cases: &mut Cases, scene: &Scene) {
+    // What was asked of a node that was away.
+    let away = |said: &Complaint| said.source == "network";
+    let browser = &scene.browser;
+    case(cases, browser, "the leader is killed: the page sees the next one", away, || leader(scene));
+    case(
+        cases,
+        browser,
+        "the node's agent is stopped and started: the page says so, and goes on",
+        away,
+        || {
+            restart(scene);
+        },
+    );
+    case(cases, browser, "the line to the node is cut, and comes back", away, || cut_off(scene));
+}
+
+/// A page that is loaded anew would forget it.
+fn stays(scene: &Scene) {
+    assert_eq!(scene.browser.evaluate("return window.stays"), true, "the page was loaded anew");
+}
+
+fn leader(scene: &Scene) {
+    let former = scene.cluster.leader().name();
+    let other = scene.cluster.agents().iter().find(|agent| agent.name() != former).expect("there are three");
+    let browser = &scene.browser;
+    browser.goto(&address(other, ""));
+    browser.shows(&["Leader", &former, "live"]);
+    browser.evaluate("window.stays = true");
+    scene.cluster.named(&former).kill();
+    let next = scene.cluster.leader().name();
+    assert_ne!(next, former);
+    browser.waits(
+        "the next leader is shown",
+        &format!("return document.querySelector('.tile b')?.innerText === '{next}'"),
+    );
+    scene.cluster.named(&former).start();
+    scene.cluster.wait_back(scene.cluster.named(&former));
+    browser.wait_for("that all is well again", |text| {
+        text.contains("3 ready") && text.contains("live") && !text.contains("What is shown is from")
+    });
+    stays(scene);
+}
+
+fn restart(scene: &Scene) {
+    let agent = scene.cluster.agent(1);
+    let browser = scene.open("");
+    browser.reload();
+    scene.open(&of("bucket", "/web/one"));
+    browser.shows(&["Why there", "live"]);
+    browser.evaluate("window.stays = true");
+    agent.stop();
+    browser.shows(&["The node does not answer; trying again. What is shown is from ", "trying"]);
+    browser.shows(&["Why there", "/web/one"]);
+    agent.start();
+    scene.cluster.wait_back(agent);
+    browser.wait_for("that it goes on", |text| {
+        text.contains("live") && !text.contains("What is shown is from") && !text.contains("trying")
+    });
+    // The node has forgotten the session; an act begins another.
+    browser.push("Restart …");
+    browser.shows(&["Each instance is stopped and started anew"]);
+    browser.push("Restart it");
+    browser.wait_for("no question any more", |text| !text.contains("Each instance is stopped"));
+    scene.cluster.wait_state("/web/one", "running");
+    stays(scene);
+}
+
+fn cut_off(scene: &Scene) {
+    let browser = scene.open("nodes");
+    browser.shows(&["n3", "live"]);
+    browser.evaluate("window.stays = true");
+    browser.cut_off(true);
+    browser.shows(&["The node does not answer; trying again. What is shown is from "]);
+    browser.cut_off(false);
+    browser
+        .wait_for("that it goes on", |text| text.contains("live") && !text.contains("What is shown is from"));
+    stays(scene);
+}

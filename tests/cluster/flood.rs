@@ -1,0 +1,299 @@
+//! Far more, far slower and far longer than anybody asks: an agent stays of use, and what it takes of its machine is bounded.
+
+use std::fs;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sheaf_tests::cluster::SOON;
+use sheaf_tests::documents::module;
+use sheaf_tests::need::say;
+use sheaf_tests::{Agent, Cases, Cluster, wait_for};
+use sheaf_wire::{Client, Options};
+use tokio::runtime::Runtime;
+use tonic::Status;
+use tonic::codegen::{Service as _, http};
+use tonic::transport::Endpoint;
+
+/// Connections opened at once, if this process may have so many files.
+const CONNECTIONS: u64 = 10_000;
+/// Files of this process beside those.
+const OTHER_FILES: u64 = 500;
+/// An agent has no more files open: it takes 4,096 connections at most, and half of the files that it may have.
+const FILES_MAX: usize = 4096 + 1024;
+/// It takes no more memory than before, beside this; in KiB.
+const MEMORY_MAX: u64 = 256 << 10;
+/// A request of a gigabyte.
+const HUGE: u64 = 1 << 30;
+/// So much of it may have gone before it is refused: what sockets and windows hold, and a message of the longest kind.
+const TAKEN_MAX: u64 = 64 << 20;
+/// For an answer to somebody who does nothing wrong.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// One agent; nothing of it is secured, so that nobody is sent away for who he is.
+#[test]
+fn flood() {
+    let cluster = Cluster::start(1);
+    cluster.apply(&module("steady", ""));
+    let scene = Scene::of(&cluster);
+    let mut cases = Cases::of("flood");
+    cases.run("thousands of connections that say nothing", || scene.connections());
+    cases.run("clients that never get to the point", || scene.slow());
+    cases.run("a request of a gigabyte to the gRPC port", || scene.huge_call());
+    cases.run("a request of a gigabyte to the dashboard", || scene.huge_post());
+    cases.end();
+}
+
+struct Scene<'a> {
+    agent: &'a Agent,
+    runtime: Runtime,
+    /// Somebody who was there before.
+    client: Client,
+    pid: u32,
+}
+
+impl<'a> Scene<'a> {
+    fn of(cluster: &'a Cluster) -> Self {
+        let agent = cluster.agent(1);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("threads can be started");
+        let client = {
+            let _within = runtime.enter();
+            Client::lazy(&agent.address(), Options::default()).expect("an agent's address is one")
+        };
+        Self { agent, runtime, client, pid: agent.pid() }
+    }
+
+    /// Asks on the connection of before; how long the answer took.
+    fn asks(&self) -> Duration {
+        let begun = Instant::now();
+        let answer = self.runtime.block_on(self.client.members());
+        answer.unwrap_or_else(|error| panic!("somebody who was there before is answered: {error}"));
+        begun.elapsed()
+    }
+
+    fn files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("it runs").count()
+    }
+
+    /// A value in KiB from the kernel's account of its memory.
+    fn memory(&self, key: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
+        let value = status.lines().find_map(|line| line.strip_prefix(key)?.strip_suffix("kB"));
+        value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("{key} in {status}"))
+    }
+
+    /// It is the process that it was, nothing in it has failed, and whoever comes now is answered.
+    fn is_well(&self) {
+        self.agent.cli(&["cluster", "status"]).ok();
+        assert!(http(self.agent, b"GET /healthz HTTP/1.1\r\nconnection: close\r\n").contains("200 OK"));
+        assert_eq!(self.agent.pid(), self.pid);
+        assert!(!self.agent.log().contains("panicked"), "{}", self.agent.log_tail());
+    }
+
+    fn connections(&self) {
+        let former = getrlimit(Resource::Nofile);
+        let count = as_many_files().saturating_sub(OTHER_FILES).min(CONNECTIONS);
+        say(&format!("flood: {count} connections, of {CONNECTIONS} as the limit of open files allows"));
+        self.asks();
+        let (before, files) = (self.memory("VmRSS:"), self.files());
+        let mut open = Vec::new();
+        let mut slowest = Duration::ZERO;
+        for number in 1..=count {
+            open.push(connect(&self.agent.address()));
+            if number % 500 == 0 {
+                slowest = slowest.max(self.asks());
+                assert!(self.files() <= FILES_MAX, "{} files are open", self.files());
+            }
+        }
+        assert!(slowest < AT_ONCE, "an answer took {slowest:?}");
+        let grown = self.memory("VmRSS:").saturating_sub(before);
+        assert!(grown < MEMORY_MAX, "{grown} KiB more");
+        // Those that say nothing are cut off, and somebody new is let in while all the others still try.
+        wait_for("a new connection is answered", SOON, || {
+            let output = self.agent.cli(&["cluster", "status"]);
+            if output.code == 0 { Ok(()) } else { Err(output.to_string()) }
+        });
+        drop(open);
+        setrlimit(Resource::Nofile, former).expect("a limit can be what it was");
+        wait_for("their files are closed", SOON, || {
+            let now = self.files();
+            if now <= files + 64 { Ok(()) } else { Err(format!("{now} instead of {files}")) }
+        });
+        self.is_well();
+    }
+
+    fn slow(&self) {
+        let (grpc, web) = (self.agent.address(), self.agent.plan().http);
+        // What each says in the end is the begin of a question that never comes.
+        let begins: [(&str, &[u8]); 5] = [
+            (&grpc, b""),
+            (&grpc, b"PRI * HTTP/2.0"),
+            (&web, b""),
+            (&web, b"GET / HTTP/1.1\r\nhost: "),
+            (&web, b"POST /api/v1/login HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{"),
+        ];
+        let mut slow = Vec::new();
+        for (address, says) in begins {
+            for _ in 0..50 {
+                let mut stream = connect(address);
+                stream.write_all(says).expect("it is listened to");
+                stream.set_nonblocking(true).expect("a socket can be");
+                slow.push(stream);
+            }
+        }
+        assert!(self.asks() < AT_ONCE);
+        self.is_well();
+        wait_for("all of them are cut off", 2 * SOON, || {
+            slow.retain_mut(|stream| !is_cut_off(stream));
+            if slow.is_empty() { Ok(()) } else { Err(format!("{} are there", slow.len())) }
+        });
+        self.is_well();
+    }
+
+    fn huge_call(&self) {
+        let before = self.memory("VmHWM:");
+        // Of a message that is not compressed, and how long it is.
+        let mut head = vec![0];
+        head.extend(u32::try_from(HUGE).expect("a gigabyte is counted in 32 bits").to_be_bytes());
+        let sent = Arc::new(AtomicU64::new(0));
+        let body = Endless { head: Some(head), left: HUGE, sent: sent.clone() };
+        assert!(self.runtime.block_on(call(&self.agent.address(), body)), "it is refused");
+        let sent = sent.load(Ordering::Relaxed);
+        assert!(sent < TAKEN_MAX, "{sent} bytes were taken");
+        assert!(self.asks() < AT_ONCE);
+        let grown = self.memory("VmHWM:").saturating_sub(before);
+        assert!(grown < MEMORY_MAX, "{grown} KiB more at times");
+        self.is_well();
+    }
+
+    fn huge_post(&self) {
+        let before = self.memory("VmHWM:");
+        let entered = http(self.agent, b"GET /api/v1/session HTTP/1.1\r\nconnection: close\r\n");
+        let cookie = entered.split("set-cookie: ").nth(1).and_then(|rest| rest.split(';').next());
+        let token = entered.split("\"csrf\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        let (cookie, token) = (cookie.expect("a session's cookie"), token.expect("a token for changes"));
+        let own = format!("content-type: application/json\r\ncookie: {cookie}\r\nsheaf-csrf: {token}\r\n");
+        let host = self.agent.plan().http;
+        for own in ["", own.as_str()] {
+            for how in [format!("content-length: {HUGE}"), "transfer-encoding: chunked".to_owned()] {
+                let mut stream = connect(&host);
+                let head =
+                    format!("POST /api/v1/node/undrain HTTP/1.1\r\nhost: {host}\r\n{own}{how}\r\n\r\n");
+                stream.write_all(head.as_bytes()).expect("it is listened to");
+                let (before, after) = if how.contains("chunked") { ("10000\r\n", "\r\n") } else { ("", "") };
+                let sent = send(&mut stream, format!("{before}{}{after}", " ".repeat(0x10000)).as_bytes());
+                assert!(sent < TAKEN_MAX, "{how}: {sent} bytes were taken");
+                let mut answer = Vec::new();
+                // It may be cut off before anything is read of it.
+                let _ = stream.read_to_end(&mut answer);
+                let answer = String::from_utf8_lossy(&answer).into_owned();
+                assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{how}: {answer}");
+            }
+        }
+        let grown = self.memory("VmHWM:").saturating_sub(before);
+        assert!(grown < MEMORY_MAX, "{grown} KiB more at times");
+        self.is_well();
+    }
+}
+
+/// Raises this process' limit of open files as far as it may; what it is then.
+fn as_many_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(CONNECTIONS + OTHER_FILES);
+    // Without it there are fewer, which is said.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(most)
+}
+
+fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address} listens: {error}"));
+    stream.set_read_timeout(Some(SOON)).expect("a socket has time-outs");
+    stream.set_write_timeout(Some(SOON)).expect("a socket has time-outs");
+    stream
+}
+
+/// Whether the other side has ended a connection; what it said before is of no interest.
+fn is_cut_off(stream: &mut TcpStream) -> bool {
+    let mut said = [0; 4096];
+    loop {
+        match stream.read(&mut said) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Sends the same again and again, up to a gigabyte or until it is not taken any more; how much was.
+fn send(stream: &mut TcpStream, piece: &[u8]) -> u64 {
+    let mut sent = 0;
+    while sent < HUGE && stream.write_all(piece).is_ok() {
+        sent += piece.len() as u64;
+    }
+    sent
+}
+
+/// What the dashboard answers to a head without its end.
+fn http(agent: &Agent, head: &[u8]) -> String {
+    let host = agent.plan().http;
+    let mut stream = connect(&host);
+    let rest = format!("host: {host}\r\n\r\n");
+    stream.write_all(&[head, rest.as_bytes()].concat()).expect("it is listened to");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers and closes");
+    answer
+}
+
+/// A message that begins like this and goes on with nothing for very long.
+struct Endless {
+    head: Option<Vec<u8>>,
+    left: u64,
+    /// How much of it was taken.
+    sent: Arc<AtomicU64>,
+}
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        const PIECE: &[u8] = &[0; 0x4000];
+        let piece = self.head.take().map_or(Bytes::from_static(PIECE), Bytes::from);
+        let bytes = piece.len() as u64;
+        if self.left < bytes {
+            return Poll::Ready(None);
+        }
+        self.left -= bytes;
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+}
+
+/// Calls with that message; whether it is refused.
+async fn call(address: &str, body: Endless) -> bool {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an agent's address is one");
+    let mut channel = endpoint.connect().await.expect("the agent listens");
+    std::future::poll_fn(|context| channel.poll_ready(context)).await.expect("it is connected");
+    let request = http::Request::post("/sheaf.v1.BucketService/Apply")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(tonic::body::Body::new(body))
+        .expect("a request");
+    match tokio::time::timeout(SOON, channel.call(request)).await.expect("it is answered") {
+        // A refusal without an answer has its status among the headers.
+        Ok(answer) => answer.headers().get("grpc-status").is_some_and(|status| status != "0"),
+        // The stream is ended while it is sent.
+        Err(_) => true,
+    }
+}

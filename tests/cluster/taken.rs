@@ -1,0 +1,294 @@
+//! Somebody has taken a node's certificate: what it opens, what it does not, and that forgetting the node ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use sheaf_model::watch::WatchItem;
+use sheaf_model::{
+    ClusterId, Digest, NodeId, NodeKey, NodeStatus, Rights, Role, TokenName, TokenText, TokenUse,
+};
+use sheaf_tests::cluster::SOON;
+use sheaf_tests::documents::module;
+use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, wait_for};
+use sheaf_trust::{Keyring, PrivateKey, pin};
+use sheaf_wire::cluster::CreateToken;
+use sheaf_wire::logs::LogsOf;
+use sheaf_wire::peer::{HelloAsk, JoinAsk, Joined, PeerClient, PeerHeader, WatchNode};
+use sheaf_wire::{ApiError, Client, Credentials, Options, Pair, Transport};
+use tokio::runtime::Runtime;
+
+use crate::secure::{of_secret, private, shows, token};
+
+/// For an answer.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Three voters, and two nodes that came in by a token and may not vote.
+#[test]
+fn taken() {
+    let machine = Arc::new(Machine::take());
+    let secret = machine.path("join.secret");
+    cli::run(&machine, &["secret", "keygen", &secret.display().to_string()], b"").ok();
+    let security = format!("[security]\njoin_secret_file = {:?}\n", secret.display().to_string());
+    let mut cluster = Cluster::plan(&machine, "", 3, |_, plan| plan.more.clone_from(&security));
+    cluster.start_all();
+    let first = of_secret(&machine, &cluster, &secret);
+    shows(&machine, Some(&first));
+    cluster.wait_ready();
+    cluster.apply(&module("steady", ""));
+    let join = token(&cluster, &["--name", "agents", "--role", "agent"]);
+    let file = private(&machine, "agents.token", &join);
+    for _ in 0..2 {
+        let security = format!("[security]\njoin_token_file = {:?}\n", file.display().to_string());
+        cluster.add(|plan| plan.more = security).start();
+    }
+    cluster.wait_ready();
+    let scene = Scene { cluster: &cluster, join: TokenText::parse(&join).expect("it was printed") };
+    let mut cases = Cases::of("taken");
+    cases.run("a certificate opens no more than its node could", || scene.opens_no_more());
+    cases.run("a node's data directory is of no use to another", || scene.takes_nothing_over());
+    cases.run("the certificate of a node that was forgotten opens nothing", || scene.forgotten());
+    cases.run("who shows nothing learns nothing", || scene.stranger());
+    cases.end();
+}
+
+struct Scene<'a> {
+    cluster: &'a Cluster,
+    /// A node that may not vote comes in by it.
+    join: TokenText,
+}
+
+/// Somebody who holds what a node shows, and tries it elsewhere.
+struct Thief {
+    runtime: Runtime,
+    transport: Transport,
+    cluster: ClusterId,
+    node: NodeId,
+    /// The authority of the cluster.
+    authority: Digest,
+}
+
+impl Scene<'_> {
+    fn number(&self, agent: &Agent) -> NodeId {
+        let row = self.cluster.json(&["node", "status", &agent.name(), "-o", "json"]);
+        NodeId(row["id"].as_u64().unwrap_or_else(|| panic!("its number in {row:#}")))
+    }
+
+    fn thief(&self, agent: &Agent, shows_it: bool) -> Thief {
+        let keyring = Keyring::of_node(&agent.dir()).expect("the files of a secured node");
+        let own = keyring.own().filter(|_| shows_it);
+        let own = own.map(|own| Pair { certificate: own.certificate, key: own.key });
+        let credentials = Credentials { authorities: keyring.authorities(), own, ..Credentials::default() };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let status = self.cluster.json(&["cluster", "status", "-o", "json"]);
+        Thief {
+            runtime: runtime.expect("threads can be started"),
+            transport: Transport::tls(&credentials).expect("a node's files"),
+            cluster: ClusterId::from(status["cluster"].as_str().expect("it has formed")),
+            node: self.number(agent),
+            authority: keyring.authorities().first().map(|der| Digest(pin(der))).expect("its authority"),
+        }
+    }
+
+    fn opens_no_more(&self) {
+        let (mine, leader, fresh) = (self.cluster.agent(4), self.cluster.leader(), self.cluster.agent(5));
+        let thief = self.thief(mine, true);
+        let chief = self.number(leader);
+        is_forbidden(&thief.speaks(leader, chief, thief.node), "may not vote");
+        is_forbidden(&thief.speaks(leader, chief, chief), "does not speak for node");
+        // It has no replica, and would open one for whoever votes.
+        is_forbidden(&thief.speaks(fresh, self.number(fresh), thief.node), "is no member");
+        assert!(!fresh.log().contains("this node becomes a member"));
+        let peer = thief.peer(leader);
+        let error = thief.fetches_authority(leader).expect_err("the authority's key");
+        assert!(matches!(&error, ApiError::Precondition(why) if why.contains("is no member")), "{error}");
+        for agent in [leader, fresh] {
+            for (what, answer) in thief.looks_into(agent) {
+                is_forbidden(&answer.expect_err(what), "is no member");
+            }
+        }
+        let watch = WatchNode { cluster: thief.cluster.clone(), node: chief };
+        let error = thief.runtime.block_on(peer.watch(watch, WITHIN)).map(drop).expect_err("another's");
+        is_forbidden(&error, "does not speak for node");
+        let client = thief.client(leader);
+        let admin = CreateToken {
+            name: TokenName::new("mine").expect("a name"),
+            of: TokenUse::User(Rights::of(Role::Admin)),
+            ttl: None,
+        };
+        let error = thief.runtime.block_on(client.create_token(admin)).map(drop).expect_err("a token");
+        is_forbidden(&error, "needs the role admin");
+    }
+
+    fn takes_nothing_over(&self) {
+        let (mine, leader) = (self.cluster.agent(4), self.cluster.leader());
+        let thief = self.thief(mine, true);
+        // Another data directory than that of its node.
+        is_refused(&thief.joins(leader, NodeKey::from("mine"), None), "join token");
+        // Nodes tell each other which data directory is theirs.
+        let key = thief.key_of(leader);
+        assert_ne!(key, NodeKey::default());
+        is_refused(&thief.joins(leader, key, Some(&self.join)), "only its own certificate");
+        // One that is lost can say nothing against it, and votes.
+        let gone = self.follower();
+        let key = thief.key_of(gone);
+        gone.kill_machine();
+        self.wait_status(gone, "lost");
+        let leader = self.cluster.leader();
+        for token in [None, Some(&self.join)] {
+            is_refused(&thief.joins(leader, key.clone(), token), "only its own certificate");
+        }
+        gone.start();
+        self.cluster.wait_back(gone);
+    }
+
+    fn forgotten(&self) {
+        let gone = self.follower();
+        let thief = self.thief(gone, true);
+        gone.kill_machine();
+        self.wait_status(gone, "lost");
+        self.cluster.cli(&["node", "forget", "--yes", &gone.name()]).ok();
+        let leader = self.cluster.leader();
+        let peer = thief.peer(leader);
+        let client = thief.client(leader);
+        let run = |what: &str, answer: Result<(), ApiError>| {
+            is_forbidden(&answer.expect_err(what), "has left");
+        };
+        run("members", thief.runtime.block_on(client.members()).map(drop));
+        for (what, answer) in thief.looks_into(leader) {
+            run(what, answer);
+        }
+        run("the authority", thief.fetches_authority(leader));
+        is_forbidden(&thief.speaks(leader, self.number(leader), thief.node), "has left");
+        let key = PrivateKey::new().expect("a key");
+        let renewed = thief.runtime.block_on(peer.renew(&thief.cluster, key.public().raw(), WITHIN));
+        let error = renewed.map(drop).expect_err("another certificate");
+        assert!(matches!(&error, ApiError::Precondition(why) if why.contains("was forgotten")), "{error}");
+        is_refused(&thief.joins(leader, NodeKey::from("new"), None), "join token");
+        let told = thief.runtime.block_on(async {
+            let watch = WatchNode { cluster: thief.cluster.clone(), node: thief.node };
+            let mut items = peer.watch(watch, WITHIN).await?;
+            items.next().await.unwrap_or_else(|| Ok(Vec::new()))
+        });
+        let told = told.expect("that it has left");
+        let is_left =
+            |item: &WatchItem| matches!(item, WatchItem::Own(own) if own.status == NodeStatus::Left);
+        assert!(told.iter().any(is_left), "{told:?}");
+        assert!(!told.iter().any(|item| matches!(item, WatchItem::Module(_))), "{told:?}");
+    }
+
+    fn stranger(&self) {
+        let leader = self.cluster.leader();
+        // The authority's certificate is no secret; this stranger has nothing else.
+        let stranger = self.thief(self.cluster.agent(4), false);
+        assert_eq!(stranger.key_of(leader), NodeKey::default());
+        let error = stranger.speaks(leader, self.number(leader), stranger.node);
+        assert!(matches!(&error, ApiError::Unauthenticated(_)), "{error}");
+        is_refused(&stranger.joins(leader, NodeKey::from("new"), None), "join token");
+        let client = stranger.client(leader);
+        let error = stranger.runtime.block_on(client.members()).expect_err("no token");
+        assert!(matches!(&error, ApiError::Unauthenticated(_)), "{error}");
+    }
+
+    /// A voter that does not lead.
+    fn follower(&self) -> &Agent {
+        let leader = self.cluster.leader().name();
+        let mut voters = self.cluster.voters().into_iter();
+        voters.find(|agent| agent.name() != leader).expect("not all of them lead")
+    }
+
+    fn wait_status(&self, agent: &Agent, wanted: &str) {
+        wait_for(&format!("{} is {wanted}", agent.name()), SOON, || {
+            let row = self.cluster.try_json(&["node", "status", &agent.name(), "-o", "json"])?;
+            if row["status"] == wanted { Ok(()) } else { Err(row["status"].to_string()) }
+        });
+    }
+}
+
+impl Thief {
+    fn peer(&self, agent: &Agent) -> PeerClient {
+        let _within = self.runtime.enter();
+        PeerClient::new(&agent.address(), &self.transport).expect("an agent's address is one")
+    }
+
+    fn client(&self, agent: &Agent) -> Client {
+        let _within = self.runtime.enter();
+        let options = Options { deadline: WITHIN, transport: self.transport.clone(), ..Options::default() };
+        Client::lazy(&agent.address(), options).expect("an agent's address is one")
+    }
+
+    fn fetches_authority(&self, at: &Agent) -> Result<(), ApiError> {
+        let peer = self.peer(at);
+        self.runtime.block_on(peer.fetch_authority(&self.cluster, &self.authority, WITHIN)).map(drop)
+    }
+
+    /// What a node shows to members alone: output, and what is there to see for who is to help.
+    fn looks_into(&self, agent: &Agent) -> [(&'static str, Result<(), ApiError>); 2] {
+        let peer = self.peer(agent);
+        let of = LogsOf {
+            bucket: sheaf_model::BucketName::new("/any").expect("a name"),
+            follow: false,
+            since: None,
+            tail: None,
+            previous: false,
+        };
+        [
+            ("logs", self.runtime.block_on(peer.logs(of, WITHIN)).map(drop)),
+            ("debug", self.runtime.block_on(peer.collect_debug(&self.cluster, WITHIN)).map(drop)),
+        ]
+    }
+
+    /// Why no message of the log is taken from `from`.
+    fn speaks(&self, to: &Agent, number: NodeId, from: NodeId) -> ApiError {
+        let header = PeerHeader { cluster: self.cluster.clone(), from, to: number };
+        let peer = self.peer(to);
+        let answer = self.runtime.block_on(peer.raft(header, Bytes::from_static(b"x"), WITHIN));
+        answer.expect_err("it is no member's")
+    }
+
+    fn joins(&self, at: &Agent, key: NodeKey, token: Option<&TokenText>) -> Joined {
+        let facts = sheaf_model::Facts {
+            name: sheaf_model::NodeName::new("thief").expect("a name"),
+            hostname: "thief".to_owned(),
+            address: "127.0.0.1:9".to_owned(),
+            labels: vec![],
+            allow: vec![],
+            deny: vec![],
+            version: "1".to_owned(),
+            cpu: 1,
+            memory_total: sheaf_model::Bytes(1 << 30),
+            notes: vec![],
+        };
+        let wanted = PrivateKey::new().expect("a key");
+        let ask = JoinAsk {
+            key,
+            cluster: Some(self.cluster.clone()),
+            facts,
+            public_key: wanted.public().raw().to_vec(),
+            token: token.cloned(),
+        };
+        let peer = self.peer(at);
+        self.runtime.block_on(peer.join(&ask, WITHIN)).expect("it is answered")
+    }
+
+    /// The key of a node's data directory, as it tells.
+    fn key_of(&self, agent: &Agent) -> NodeKey {
+        let ask = HelloAsk {
+            instance: "thief".to_owned(),
+            key: NodeKey::from("thief"),
+            cluster: Some(self.cluster.clone()),
+            node: Some(self.node),
+        };
+        let peer = self.peer(agent);
+        self.runtime.block_on(peer.hello(ask, WITHIN)).expect("it says who it is").key
+    }
+}
+
+fn is_forbidden(error: &ApiError, why: &str) {
+    assert!(matches!(error, ApiError::Forbidden(text) if text.contains(why)), "{error:?}");
+}
+
+fn is_refused(joined: &Joined, why: &str) {
+    assert!(matches!(joined, Joined::Refused(text) if text.contains(why)), "{joined:?}");
+}

@@ -1,0 +1,174 @@
+//! Traces: one from a command to what nodes do about it; and a collector that is down disturbs nobody.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheaf_tests::cluster::SOON;
+use sheaf_tests::collector::{Collector, Seen};
+use sheaf_tests::documents::{bucket, module};
+use sheaf_tests::{Agent, Cases, Cluster, Machine, TRACES, wait_for};
+
+use crate::scene::{names, only_node, trace};
+
+/// Spans wait a second for others, and agents up to a heartbeat for what theirs belong to.
+const TOLD_WITHIN: Duration = Duration::from_secs(20);
+
+/// Three agents and commands that send their traces to one collector.
+#[test]
+fn traces() {
+    let machine = Arc::new(Machine::take());
+    let mut collector = Collector::start();
+    machine.write(TRACES, collector.endpoint());
+    let more = format!("[telemetry]\notlp = {:?}\n", collector.endpoint());
+    let cluster = Cluster::plan(&machine, "", 3, |_, plan| plan.more.clone_from(&more));
+    cluster.start_all();
+    cluster.wait_ready();
+    cluster.apply(&module("steady", ""));
+    let mut cases = Cases::of("traces");
+    cases.run("one trace from a command over every node to the starts", || everywhere(&cluster, &collector));
+    cases.run("a placement is a part of what asked for it, and the start of the placement", || {
+        placed(&cluster, &collector);
+    });
+    cases.run("what is refused is told as such", || refused(&cluster, &collector));
+    cases.run("a collector that is down costs spans and nothing else", || down(&cluster, &mut collector));
+    cases.end();
+}
+
+/// All spans of the trace in which so many starts of a bucket are told, once they and the command itself are there.
+fn whole(collector: &Collector, bucket: &str, starts: usize) -> Vec<Seen> {
+    wait_for(&format!("{starts} starts of {bucket} are told"), TOLD_WITHIN, || {
+        let seen = collector.seen();
+        let of_bucket = |span: &&Seen| {
+            span.name == "sheaf.start" && span.attributes.get("sheaf.bucket").is_some_and(|it| it == bucket)
+        };
+        let traces: BTreeSet<&String> = seen.iter().filter(of_bucket).map(|span| &span.trace).collect();
+        let [trace] = traces.into_iter().collect::<Vec<_>>()[..] else {
+            return Err(format!("not one trace with a start of {bucket}: {seen:#?}"));
+        };
+        let spans: Vec<Seen> = seen.iter().filter(|span| span.trace == *trace).cloned().collect();
+        let count = spans.iter().filter(of_bucket).count();
+        let has_root = spans.iter().any(|span| span.parent.is_empty());
+        if count == starts && has_root { Ok(spans) } else { Err(format!("{spans:#?}")) }
+    })
+}
+
+/// Names from a span up to the root.
+fn way_up<'a>(spans: &'a [Seen], from: &'a Seen) -> Vec<&'a str> {
+    let mut way = vec![from.name.as_str()];
+    let mut span = from;
+    while !span.parent.is_empty() {
+        let above = spans.iter().find(|above| above.span == span.parent);
+        span = above.unwrap_or_else(|| panic!("what {} is a part of, in {spans:#?}", span.name));
+        way.push(&span.name);
+    }
+    way
+}
+
+fn named<'a>(spans: &'a [Seen], name: &str) -> Vec<&'a Seen> {
+    spans.iter().filter(|span| span.name == name).collect()
+}
+
+fn follower(cluster: &Cluster) -> &Agent {
+    let leader = cluster.leader().name();
+    let other = cluster.agents().iter().find(|agent| agent.name() != leader);
+    other.expect("there are three")
+}
+
+fn everywhere(cluster: &Cluster, collector: &Collector) {
+    let text = bucket("/everywhere", "steady", &trace(cluster, "everywhere"), "multi_node: true");
+    // Through a node that carries it on.
+    let by = follower(cluster);
+    by.cli_with(&["apply", "-f", "-", "--wait"], text.as_bytes()).ok();
+    let spans = whole(collector, "/everywhere", 3);
+    for span in &spans {
+        let way = way_up(&spans, span);
+        assert_eq!(way.last(), Some(&"sheaf apply"), "{way:?}");
+        let is_well = !span.failed || span.name.starts_with("sheaf.v1.");
+        assert!(span.times.0 <= span.times.1 && is_well, "{span:#?}");
+    }
+    let starts = named(&spans, "sheaf.start");
+    let call = "sheaf.v1.ClusterService/Apply";
+    for start in &starts {
+        let way = way_up(&spans, start);
+        assert_eq!(way, ["sheaf.start", "sheaf.propose", call, call, "sheaf apply"]);
+    }
+    for name in ["sheaf.start", "sheaf.gates", "sheaf.spawn"] {
+        let on: BTreeSet<String> = named(&spans, name).iter().map(|span| span.instance.clone()).collect();
+        assert_eq!(on, names(1..=3), "{name} in {spans:#?}");
+    }
+    let leader = cluster.leader().name();
+    for name in ["sheaf.propose", "sheaf.apply"] {
+        let found = named(&spans, name);
+        assert!(found.len() == 1 && found[0].instance == leader, "{name} in {spans:#?}");
+    }
+    let hops: BTreeSet<&str> = named(&spans, call).iter().map(|span| span.instance.as_str()).collect();
+    assert_eq!(hops, BTreeSet::from([leader.as_str(), by.name().as_str()]));
+    let roots: Vec<&Seen> = spans.iter().filter(|span| span.parent.is_empty()).collect();
+    assert!(roots.len() == 1 && roots[0].instance.starts_with("cli@"), "{roots:#?}");
+    cluster.delete(&["/everywhere"]);
+}
+
+fn placed(cluster: &Cluster, collector: &Collector) {
+    cluster.apply_and_wait(&bucket("/single", "steady", &trace(cluster, "single"), ""));
+    let spans = whole(collector, "/single", 1);
+    let start = named(&spans, "sheaf.start")[0];
+    let way = way_up(&spans, start);
+    assert_eq!(way[..3], ["sheaf.start", "sheaf.place", "sheaf.propose"], "{spans:#?}");
+    let node = only_node(&cluster.status("/single"));
+    assert_eq!(start.instance, node);
+    assert!(start.attributes.contains_key("sheaf.epoch"), "{start:#?}");
+    let place = named(&spans, "sheaf.place")[0];
+    assert_eq!(place.attributes.get("sheaf.node"), Some(&node));
+    assert_eq!(place.instance, cluster.leader().name());
+    cluster.delete(&["/single"]);
+}
+
+fn refused(cluster: &Cluster, collector: &Collector) {
+    cluster.cli(&["bucket", "resume", "/no/such"]).exits(3);
+    wait_for("the command that failed is told", TOLD_WITHIN, || {
+        let seen = collector.seen();
+        let root = seen.iter().find(|span| span.name == "sheaf bucket" && span.failed);
+        let root = root.ok_or_else(|| format!("{seen:#?}"))?;
+        let call = seen.iter().find(|span| span.trace == root.trace && span.name.ends_with("/Resume"));
+        match call {
+            Some(call) if call.failed => Ok(()),
+            _ => Err(format!("{seen:#?}")),
+        }
+    });
+}
+
+/// What an agent counts under this name.
+fn counted(agent: &Agent, name: &str) -> Result<f64, String> {
+    let host = agent.plan().http;
+    let ask = || {
+        let mut stream = TcpStream::connect(&host)?;
+        stream.set_read_timeout(Some(SOON))?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map(|_| answer)
+    };
+    let answer = ask().map_err(|error: std::io::Error| error.to_string())?;
+    let value = answer.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    value.ok_or_else(|| format!("no {name} in {answer}"))
+}
+
+fn down(cluster: &Cluster, collector: &mut Collector) {
+    collector.go_down();
+    let leader = cluster.leader();
+    let before = counted(leader, "sheaf_trace_spans_dropped_total").expect("it is counted from the start");
+    cluster.apply_and_wait(&bucket("/unseen", "steady", &trace(cluster, "unseen"), "multi_node: true"));
+    wait_for("spans are dropped, and counted", TOLD_WITHIN, || {
+        let now = counted(leader, "sheaf_trace_spans_dropped_total")?;
+        if now > before { Ok(()) } else { Err(format!("{now}")) }
+    });
+    cluster.assert_alive();
+    assert_eq!(cluster.leader().name(), leader.name(), "nobody was disturbed");
+    collector.come_up();
+    cluster.apply_and_wait(&bucket("/seen", "steady", &trace(cluster, "seen"), "multi_node: true"));
+    whole(collector, "/seen", 3);
+    assert!(counted(leader, "sheaf_trace_spans_exported_total").is_ok_and(|sent| sent > 0.0));
+    cluster.delete(&["/unseen", "/seen"]);
+}
