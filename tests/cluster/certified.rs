@@ -8,7 +8,7 @@ use sheaf_tests::documents::bucket;
 use sheaf_tests::{Cluster, Machine, Output, wait_for};
 
 use crate::scene::trace;
-use crate::secure::{http, private, shows, token};
+use crate::secure::{cookie_of, http, private, shows, token};
 
 /// Node 4 is no member: whatever it is asked is answered elsewhere.
 pub(crate) fn certified(machine: &Machine, cluster: &Cluster, first: &str) {
@@ -66,8 +66,7 @@ pub(crate) fn certified(machine: &Machine, cluster: &Cluster, first: &str) {
 fn signed(cluster: &Cluster, text: &str) {
     let text = text.trim();
     let (head, body) = http(cluster.agent(1), "GET", "/api/v1/session", "", "");
-    let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a session's cookie");
-    let cookie = cookie.split(';').next().unwrap_or_default();
+    let cookie = cookie_of(&head);
     let session: Value = serde_json::from_str(&body).expect("JSON");
     let csrf = session["csrf"].as_str().expect("a token for changes");
     let with = format!("cookie: {cookie}\r\ncontent-type: application/json\r\nsheaf-csrf: {csrf}\r\n");
@@ -80,6 +79,7 @@ fn signed(cluster: &Cluster, text: &str) {
     assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
     let answer = login(text);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let with = format!("cookie: {}\r\n", cookie_of(&answer));
     let (head, body) = http(cluster.agent(1), "GET", "/api/v1/node/list", &with, "");
     assert!(head.starts_with("HTTP/1.1 200"), "{head} {body}");
 }

@@ -228,7 +228,7 @@ pub(crate) fn http(agent: &Agent, method: &str, path: &str, more: &str, body: &s
 }
 
 /// The cookie that an answer sets.
-fn cookie_of(head: &str) -> String {
+pub(crate) fn cookie_of(head: &str) -> String {
     let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a session's cookie");
     cookie.split(';').next().unwrap_or_default().to_owned()
 }
