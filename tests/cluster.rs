@@ -18,6 +18,7 @@
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
+//! | `rotated` | 3, then 6 | another authority takes the place of the one that signs certificates, and no call fails |
 //! | `bundle` | 3 | what is to be shown to who helps, with nodes down and without a leader, and nothing secret in it |
 //! | `traces` | 3 | one trace from a command to the starts on all nodes; a collector that is down disturbs nobody |
 //! | `taken` | 5 | somebody has taken a node's certificate: what it opens, and that forgetting the node ends it |
@@ -42,6 +43,8 @@ mod backends;
 mod blobs;
 #[path = "cluster/calls.rs"]
 mod calls;
+#[path = "cluster/certified.rs"]
+mod certified;
 #[path = "cluster/change.rs"]
 mod change;
 #[path = "cluster/context.rs"]
@@ -100,6 +103,8 @@ mod reload;
 mod restart;
 #[path = "cluster/rollout.rs"]
 mod rollout;
+#[path = "cluster/rotation.rs"]
+mod rotation;
 #[path = "cluster/scene.rs"]
 mod scene;
 #[path = "cluster/secret.rs"]

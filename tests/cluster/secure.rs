@@ -13,6 +13,7 @@ use sheaf_tests::documents::{bucket, module};
 use sheaf_tests::screen::{Left, Screen};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, NodePlan, TOKEN, cli, wait_for};
 
+use crate::certified::certified;
 use crate::forming;
 use crate::scene::{only_node, trace};
 
@@ -43,6 +44,9 @@ fn secured() {
     cases.run("the dashboard asks for a token, too", || dashboard(&machine, &cluster, &first));
     cases.run("the whole screen is for whoever has a token", || screen(&machine, &cluster, &first));
     cases.run("a node joins by a token, and comes back without it", || by_token(&machine, &mut cluster));
+    cases.run("a certificate says who somebody is, as a token does", || {
+        certified(&machine, &cluster, &first);
+    });
     cases.run("a node with a bad token is refused", || refused(&machine, &cluster));
     cases.run("certificates are renewed, and nothing of it is felt", || renewed(&cluster));
     cases.run("an agent's planned restart leaves its instance untouched", || planned(&cluster));
@@ -208,7 +212,7 @@ fn gone(machine: &Machine, cluster: &Cluster, first: &str) {
 }
 
 /// The head and the body of what a node's dashboard answers.
-fn http(agent: &Agent, method: &str, path: &str, more: &str, body: &str) -> (String, String) {
+pub(crate) fn http(agent: &Agent, method: &str, path: &str, more: &str, body: &str) -> (String, String) {
     let host = agent.plan().http;
     let mut stream = TcpStream::connect(&host).expect("the dashboard listens");
     stream.set_read_timeout(Some(SOON)).expect("a socket has time-outs");
@@ -224,7 +228,7 @@ fn http(agent: &Agent, method: &str, path: &str, more: &str, body: &str) -> (Str
 }
 
 /// The cookie that an answer sets.
-fn cookie_of(head: &str) -> String {
+pub(crate) fn cookie_of(head: &str) -> String {
     let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a session's cookie");
     cookie.split(';').next().unwrap_or_default().to_owned()
 }
@@ -311,7 +315,7 @@ fn screen(machine: &Machine, cluster: &Cluster, first: &str) {
     shows(machine, Some(first));
 }
 
-fn with_token(machine: &Machine, name: &str, token: &str) -> impl FnOnce(&mut NodePlan) + use<> {
+pub(crate) fn with_token(machine: &Machine, name: &str, token: &str) -> impl FnOnce(&mut NodePlan) + use<> {
     let file = private(machine, name, token);
     move |plan| plan.more = security("join_token_file", &file)
 }
@@ -343,7 +347,7 @@ fn refused(machine: &Machine, cluster: &Cluster) {
     forming::refused(&bare, &["nothing secures this node yet", "sheaf cluster init"]);
 }
 
-fn certificate(agent: &Agent) -> Vec<u8> {
+pub(crate) fn certificate(agent: &Agent) -> Vec<u8> {
     fs::read(agent.dir().join("trust/node.pem")).expect("a secured node has one")
 }
 

@@ -6,11 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{ClusterId, NodeId, NodeKey, NodeStatus, Rights, Role, TokenName, TokenText, TokenUse};
+use sheaf_model::{
+    ClusterId, Digest, NodeId, NodeKey, NodeStatus, Rights, Role, TokenName, TokenText, TokenUse,
+};
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::module;
 use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, wait_for};
-use sheaf_trust::{Keyring, PrivateKey};
+use sheaf_trust::{Keyring, PrivateKey, pin};
 use sheaf_wire::cluster::CreateToken;
 use sheaf_wire::logs::LogsOf;
 use sheaf_wire::peer::{HelloAsk, JoinAsk, Joined, PeerClient, PeerHeader, WatchNode};
@@ -63,6 +65,8 @@ struct Thief {
     transport: Transport,
     cluster: ClusterId,
     node: NodeId,
+    /// The authority of the cluster.
+    authority: Digest,
 }
 
 impl Scene<'_> {
@@ -83,6 +87,7 @@ impl Scene<'_> {
             transport: Transport::tls(&credentials).expect("a node's files"),
             cluster: ClusterId::from(status["cluster"].as_str().expect("it has formed")),
             node: self.number(agent),
+            authority: keyring.authorities().first().map(|der| Digest(pin(der))).expect("its authority"),
         }
     }
 
@@ -93,16 +98,16 @@ impl Scene<'_> {
         is_forbidden(&thief.speaks(leader, chief, thief.node), "may not vote");
         is_forbidden(&thief.speaks(leader, chief, chief), "does not speak for node");
         // It has no replica, and would open one for whoever votes.
-        let error = thief.speaks(fresh, self.number(fresh), thief.node);
-        assert!(
-            matches!(&error, ApiError::Unavailable { reason, .. } if reason.contains("no member")),
-            "{error}"
-        );
+        is_forbidden(&thief.speaks(fresh, self.number(fresh), thief.node), "is no member");
         assert!(!fresh.log().contains("this node becomes a member"));
         let peer = thief.peer(leader);
-        let answer = thief.runtime.block_on(peer.fetch_authority(&thief.cluster, WITHIN)).map(drop);
-        let error = answer.expect_err("the authority's key");
+        let error = thief.fetches_authority(leader).expect_err("the authority's key");
         assert!(matches!(&error, ApiError::Precondition(why) if why.contains("is no member")), "{error}");
+        for agent in [leader, fresh] {
+            for (what, answer) in thief.looks_into(agent) {
+                is_forbidden(&answer.expect_err(what), "is no member");
+            }
+        }
         let watch = WatchNode { cluster: thief.cluster.clone(), node: chief };
         let error = thief.runtime.block_on(peer.watch(watch, WITHIN)).map(drop).expect_err("another's");
         is_forbidden(&error, "does not speak for node");
@@ -151,15 +156,10 @@ impl Scene<'_> {
             is_forbidden(&answer.expect_err(what), "has left");
         };
         run("members", thief.runtime.block_on(client.members()).map(drop));
-        let of = LogsOf {
-            bucket: sheaf_model::BucketName::new("/any").expect("a name"),
-            follow: false,
-            since: None,
-            tail: None,
-            previous: false,
-        };
-        run("logs", thief.runtime.block_on(peer.logs(of, WITHIN)).map(drop));
-        run("the authority", thief.runtime.block_on(peer.fetch_authority(&thief.cluster, WITHIN)).map(drop));
+        for (what, answer) in thief.looks_into(leader) {
+            run(what, answer);
+        }
+        run("the authority", thief.fetches_authority(leader));
         is_forbidden(&thief.speaks(leader, self.number(leader), thief.node), "has left");
         let key = PrivateKey::new().expect("a key");
         let renewed = thief.runtime.block_on(peer.renew(&thief.cluster, key.public().raw(), WITHIN));
@@ -216,6 +216,27 @@ impl Thief {
         let _within = self.runtime.enter();
         let options = Options { deadline: WITHIN, transport: self.transport.clone(), ..Options::default() };
         Client::lazy(&agent.address(), options).expect("an agent's address is one")
+    }
+
+    fn fetches_authority(&self, at: &Agent) -> Result<(), ApiError> {
+        let peer = self.peer(at);
+        self.runtime.block_on(peer.fetch_authority(&self.cluster, &self.authority, WITHIN)).map(drop)
+    }
+
+    /// What a node shows to members alone: output, and what is there to see for who is to help.
+    fn looks_into(&self, agent: &Agent) -> [(&'static str, Result<(), ApiError>); 2] {
+        let peer = self.peer(agent);
+        let of = LogsOf {
+            bucket: sheaf_model::BucketName::new("/any").expect("a name"),
+            follow: false,
+            since: None,
+            tail: None,
+            previous: false,
+        };
+        [
+            ("logs", self.runtime.block_on(peer.logs(of, WITHIN)).map(drop)),
+            ("debug", self.runtime.block_on(peer.collect_debug(&self.cluster, WITHIN)).map(drop)),
+        ]
     }
 
     /// Why no message of the log is taken from `from`.

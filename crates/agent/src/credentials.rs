@@ -12,6 +12,7 @@ pub(crate) fn of_node(data_dir: &Path) -> Result<Transport, AgentError> {
     let keyring = Keyring::of_node(data_dir).map_err(AgentError::Keyring)?;
     let Some(own) = keyring.own() else { return Ok(Transport::plain()) };
     let own = Some(Pair { certificate: own.certificate, key: own.key });
-    let credentials = Credentials { authorities: keyring.authorities(), own, ..Credentials::default() };
+    let (authorities, bridges) = (keyring.authorities(), keyring.bridges());
+    let credentials = Credentials { authorities, bridges, own, ..Credentials::default() };
     Transport::tls(&credentials).map_err(AgentError::Credentials)
 }

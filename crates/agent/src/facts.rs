@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sheaf_model::{Bytes, Facts, FullQueues, Incarnation, Load, NodeName, Queue};
+use sheaf_model::{Bytes, Facts, FullQueues, Incarnation, Load, NodeName, Queue, Trusting};
 use sysinfo::{MemoryRefreshKind, System};
 
 use crate::keeper::confine;
@@ -79,13 +79,15 @@ pub fn disk_available(path: &Path) -> std::io::Result<Bytes> {
     Ok(Bytes(space.f_bavail.saturating_mul(space.f_frsize)))
 }
 
-/// What the rest of the process counts of what must be seen.
+/// What the rest of the process counts of what must be seen, and says of whom it believes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strain {
     /// Timers that came late.
     pub late_timers: u64,
     /// Queues that were full.
     pub full_queues: FullQueues,
+    /// Whom the node believes.
+    pub trust: Trusting,
 }
 
 /// How to learn that of the rest of the process.
@@ -141,6 +143,7 @@ impl LoadMeter {
             .with(Queue::Inputs, counted(&self.inputs_waited))
             .with(Queue::Messages, counted(&self.messages_lost));
         load.full_queues = own.and(elsewhere.full_queues);
+        load.trust = elsewhere.trust;
         load
     }
 
@@ -152,6 +155,7 @@ impl LoadMeter {
             disk_available: disk_available(&self.data_dir).unwrap_or_default(),
             late_timers: 0,
             full_queues: FullQueues::default(),
+            trust: Trusting::default(),
         }
     }
 }
@@ -168,13 +172,15 @@ mod tests {
 
     #[test]
     fn what_is_counted_here_and_elsewhere_adds_up() {
-        let elsewhere = Strain { late_timers: 2, full_queues: FullQueues::default().with(Queue::Watches, 5) };
+        let full_queues = FullQueues::default().with(Queue::Watches, 5);
+        let trust = Trusting { issuer: 7, ..Trusting::default() };
+        let elsewhere = Strain { late_timers: 2, full_queues, trust };
         let meter = LoadMeter::new(PathBuf::from("/"), Arc::new(move || elsewhere));
         meter.timer_was_late();
         meter.input_waited();
         meter.messages_were_lost();
         let load = meter.load();
-        assert_eq!(load.late_timers, 3);
+        assert_eq!((load.late_timers, load.trust.issuer), (3, 7));
         let expected = [(Queue::Watches, 5), (Queue::Inputs, 1), (Queue::Messages, 1)];
         assert_eq!(load.full_queues.counts().collect::<Vec<_>>(), expected);
     }

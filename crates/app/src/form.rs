@@ -151,16 +151,18 @@ impl Forming {
         }
         for target in targets {
             match self.ask_to_join(&target).await {
-                Ok((Joined::Registered { cluster, node, certified }, key)) => {
+                Ok((Joined::Registered { cluster, node, certified }, key, leader)) => {
                     // Before anything else: without a certificate the number is of no use.
-                    let trust = &self.control.place().trust;
-                    secure::keep(trust, certified.as_ref(), key.as_ref())?;
+                    let place = self.control.place();
+                    secure::keep(&place.trust, certified.as_ref(), key.as_ref())?;
+                    // Whoever sends the log is looked up at members, and the list may name none.
+                    place.members.send_modify(|members| members.known.extend([leader]));
                     return self.remember(Registration { cluster, node }, greetings, false).map(Some);
                 }
-                Ok((Joined::Refused(reason), _)) => {
+                Ok((Joined::Refused(reason), ..)) => {
                     bail!("the cluster at {target} refuses this node: {reason}")
                 }
-                Ok((Joined::Redirect(_), _)) => {
+                Ok((Joined::Redirect(_), ..)) => {
                     self.wait_for(format!("the cluster at {target} has no leader now"));
                 }
                 Err(error) => self.wait_for(format!("joining at {target}: {error}")),
@@ -169,8 +171,8 @@ impl Forming {
         Ok(None)
     }
 
-    /// What is said there, and the key that a certificate was asked for.
-    async fn ask_to_join(&self, target: &str) -> Result<(Joined, Option<PrivateKey>), ApiError> {
+    /// What is said there, the key that a certificate was asked for, and who said it.
+    async fn ask_to_join(&self, target: &str) -> Result<(Joined, Option<PrivateKey>, String), ApiError> {
         let trust = &self.control.place().trust;
         let key = secure::new_key(trust).map_err(|error| ApiError::Internal(error.to_string()))?;
         let mut target = target.to_owned();
@@ -187,10 +189,10 @@ impl Forming {
             };
             match PeerClient::new(&target, &trust.transport)?.join(&ask, JOIN_WITHIN).await? {
                 Joined::Redirect(Some(leader)) if leader != target => target = leader,
-                answer => return Ok((answer, key)),
+                answer => return Ok((answer, key, target)),
             }
         }
-        Ok((Joined::Redirect(None), key))
+        Ok((Joined::Redirect(None), key, target))
     }
 
     fn facts_key(&self) -> sheaf_model::NodeKey {

@@ -123,6 +123,7 @@ impl Node {
 
     fn options(&self, registration: &Registration, control: &Control) -> Options {
         let (place, control, refused) = (control.place().clone(), control.clone(), self.refused.clone());
+        let node = registration.node;
         Options {
             data_dir: self.dir.clone(),
             cluster: registration.cluster.clone(),
@@ -142,6 +143,7 @@ impl Node {
             elsewhere: Arc::new(move || Strain {
                 late_timers: control.late_timers(),
                 full_queues: control.full_queues().with(Queue::Calls, refused.times()),
+                trust: control.said_of_authorities(node),
             }),
         }
     }

@@ -46,8 +46,8 @@ pub(crate) fn trust(config: &Config, data_dir: &Path) -> anyhow::Result<(Trust, 
     }
     let join = proof.secret.as_ref().map(joining).transpose().context("use [security] join_secret_file")?;
     let own = keyring.own().map(|own| Pair { certificate: own.certificate, key: own.key });
-    let credentials =
-        Credentials { authorities: keyring.authorities(), own, join: join.clone(), pin: pin(&proof) };
+    let (authorities, bridges) = (keyring.authorities(), keyring.bridges());
+    let credentials = Credentials { authorities, bridges, own, join: join.clone(), pin: pin(&proof) };
     let transport = Transport::tls(&credentials).context("use this node's keys and certificates")?;
     let lifetime = config.certificate_lifetime.duration();
     Ok((Trust { transport, keyring: Some(Arc::new(keyring)), join, lifetime }, proof))
@@ -107,11 +107,12 @@ fn pin(proof: &Proof) -> Option<Pin> {
     Some(Arc::new(move |der: &[u8]| sheaf_trust::pin(der) == pin.0))
 }
 
-/// The founding node's authority, made now if there is none, and its own first certificate.
+/// The founding node's authority, made now if it knows none, and its own first certificate. One that knows whom the cluster
+/// believes, and has not got the key, gets it from the other members.
 pub(crate) fn found(trust: &Trust, node: NodeId, address: &str) -> anyhow::Result<()> {
     let Some(keyring) = &trust.keyring else { return Ok(()) };
     let now = SystemClock.wall();
-    if keyring.authority().is_none() {
+    if keyring.authorities().is_empty() {
         keyring.keep_authority(Authority::new(now)?)?;
     }
     if keyring.own().is_some() {
@@ -141,5 +142,27 @@ pub(crate) fn keep(
              certificates"
         ),
         (Some(_), None) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_founder_that_has_not_got_the_present_authoritys_key_makes_none() {
+        let place = tempfile::tempdir().expect("a directory");
+        let keyring = Arc::new(Keyring::open(place.path()).expect("an empty folder"));
+        let transport = Transport::tls(&Credentials::default()).expect("nothing to be wrong with");
+        let lifetime = std::time::Duration::from_secs(60);
+        let trust = Trust { transport, keyring: Some(keyring.clone()), join: None, lifetime };
+        found(&trust, NodeId(1), "127.0.0.1:1").expect("begun");
+        let old = keyring.authority().expect("it was made");
+        let new = Authority::new(SystemClock.wall()).expect("an authority");
+        let both = [&new, &*old].map(|authority| authority.certificate().to_vec());
+        keyring.keep_authorities(&both, &[]).expect("kept");
+        assert!(keyring.authority().is_none());
+        found(&trust, NodeId(1), "127.0.0.1:1").expect("it begins again");
+        assert_eq!(keyring.authorities(), both);
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_model::{RequestId, TokenText};
-use sheaf_wire::{ApiError, Applies, Client, Credentials, Pin, Transport};
+use sheaf_model::{Digest, RequestId, TraceContext};
+use sheaf_wire::{ApiError, Applies, Bearer, Client, Credentials, Pin, Transport};
 
 use crate::exit::Failure;
 use crate::options::Options;
@@ -18,32 +18,49 @@ const ACTOR_MAX: usize = 128;
 
 /// A connection to the node that is meant.
 pub(crate) async fn connect(options: &Options, out: &mut Terminal) -> Result<Client, Failure> {
-    let (address, how) = how(profile::meant(options, &Environment::of_process(), out)?)?;
-    let how = sheaf_wire::Options { trace: options.trace, ..how };
-    Ok(Client::connect(&address, how).await?)
+    let environment = Environment::of_process();
+    let profile = profile::meant(options, &environment, out)?;
+    let (client, successor) = to(profile.clone(), options.trace).await?;
+    if let Some(successor) = successor {
+        profile::follow(options, &environment, &profile, successor, out);
+    }
+    Ok(client)
 }
 
-/// A connection to a node of that cluster.
-pub(crate) async fn to(profile: Profile) -> Result<Client, Failure> {
-    let (address, options) = how(profile)?;
-    Ok(Client::connect(&address, options).await?)
+/// A connection to a node of that cluster; and the authority in DER that has taken the place of the one that the profile
+/// believes, if one has: it is to believe that one from now on. Calls are a part of `trace`.
+pub(crate) async fn to(
+    profile: Profile,
+    trace: Option<TraceContext>,
+) -> Result<(Client, Option<Vec<u8>>), Failure> {
+    let (address, how) = how(profile)?;
+    let transport = how.transport.clone();
+    let client = Client::connect(&address, sheaf_wire::Options { trace, ..how }).await?;
+    Ok((client, transport.successor()))
 }
 
 /// Where a node of that cluster is, and how it is called.
 pub(crate) fn how(profile: Profile) -> Result<(String, sheaf_wire::Options), Failure> {
-    let Profile { address, token, .. } = profile;
+    let Profile { address, token, certificate, .. } = profile;
     if address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
         return Err(Failure::usage(format!("{address:?} is no address"), "HOST:PORT, like 127.0.0.1:7420"));
     }
-    let transport = over(token.as_ref())?;
+    let pin = match (&token, &certificate) {
+        (Some(token), _) => token.pin(),
+        (None, Some(certificate)) => Some(sheaf_seal::sha256(certificate.authority())),
+        (None, None) => None,
+    };
+    let signer = || certificate.map(|certificate| Bearer::Signer(certificate.signer()));
+    let token = token.map(Bearer::Token).or_else(signer);
+    let transport = over(pin)?;
     let options =
         sheaf_wire::Options { actor: Some(actor()), token, transport, ..sheaf_wire::Options::default() };
     Ok((address, options))
 }
 
-/// TLS with the authority that the token pins; without one, plain.
-fn over(token: Option<&TokenText>) -> Result<Transport, Failure> {
-    let Some(pin) = token.and_then(TokenText::pin) else { return Ok(Transport::plain()) };
+/// TLS with the authority that is pinned; without one, plain.
+fn over(pin: Option<Digest>) -> Result<Transport, Failure> {
+    let Some(pin) = pin else { return Ok(Transport::plain()) };
     let pin: Pin = Arc::new(move |der: &[u8]| sheaf_seal::sha256(der) == pin);
     tls(&Credentials { pin: Some(pin), ..Credentials::default() })
 }

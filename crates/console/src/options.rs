@@ -23,6 +23,10 @@ pub struct Options {
     /// A file that holds the token to show, or - for stdin [env: SHEAF_TOKEN, SHEAF_TOKEN_FILE]
     #[arg(long, global = true, value_name = "FILE|-")]
     pub token_file: Option<PathBuf>,
+    /// A file that holds a certificate and its key, by which calls are signed in place of showing a token
+    /// [env: SHEAF_CERTIFICATE_FILE]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "token_file")]
+    pub certificate_file: Option<PathBuf>,
     /// How answers are printed
     #[arg(
         short = 'o',

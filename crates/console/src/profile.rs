@@ -2,6 +2,7 @@
 //!
 //! A token stands in a file or in the environment, never in an argument, which others could see.
 
+mod certificate;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use crate::exit::Failure;
 use crate::options::Options;
 use crate::output::Terminal;
 
-pub(crate) use store::{Entry, write};
+pub(crate) use certificate::Certificate;
+pub(crate) use store::{Entry, write, write_certificate};
 
 /// Where a machine's own agent listens.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7420";
@@ -27,6 +29,8 @@ pub(crate) struct Environment {
     pub(crate) token: Option<Unsaid>,
     /// `SHEAF_TOKEN_FILE`
     pub(crate) token_file: Option<PathBuf>,
+    /// `SHEAF_CERTIFICATE_FILE`
+    pub(crate) certificate_file: Option<PathBuf>,
     /// `$XDG_CONFIG_HOME/sheaf/config.toml`, else `$HOME/.config/sheaf/config.toml`
     pub(crate) config: Option<PathBuf>,
 }
@@ -42,6 +46,7 @@ impl Environment {
             address: set("SHEAF_ADDRESS").map(|value| value.to_string_lossy().into_owned()),
             token: set("SHEAF_TOKEN").map(|value| Unsaid(value.to_string_lossy().into_owned())),
             token_file: set("SHEAF_TOKEN_FILE").map(PathBuf::from),
+            certificate_file: set("SHEAF_CERTIFICATE_FILE").map(PathBuf::from),
             config: folder.map(|folder| folder.join("sheaf/config.toml")),
         }
     }
@@ -66,6 +71,8 @@ pub(crate) struct Profile {
     pub(crate) address: String,
     /// What is shown to it.
     pub(crate) token: Option<TokenText>,
+    /// What signs that in place of a token.
+    pub(crate) certificate: Option<Certificate>,
     /// The certificate of its authority in PEM.
     pub(crate) authority: Option<String>,
 }
@@ -80,18 +87,70 @@ struct Profiles {
 }
 
 /// Who is to be talked to, and what is shown there. The address: `--address`, `--profile`, `SHEAF_ADDRESS`, the default
-/// profile, [`DEFAULT_ADDRESS`]; the first there is. The token: `--token-file`, `SHEAF_TOKEN`, `SHEAF_TOKEN_FILE`, the profile
-/// with that address, so that no token goes to a cluster that it is not for.
+/// profile, [`DEFAULT_ADDRESS`]; the first there is. The token: `--token-file`, `--certificate-file`, `SHEAF_TOKEN`,
+/// `SHEAF_TOKEN_FILE`, `SHEAF_CERTIFICATE_FILE`, the profile with that address, so that no token goes to a cluster that it is not
+/// for.
 pub(crate) fn meant(
     options: &Options,
     environment: &Environment,
     out: &mut Terminal,
 ) -> Result<Profile, Failure> {
     let mut profile = place(options, environment)?;
-    if let Some(token) = given(options, environment, out)? {
-        profile.token = Some(token);
+    let of_file = |path: &PathBuf| Certificate::of_file(path).map(Some);
+    if let Some(path) = &options.certificate_file {
+        (profile.token, profile.certificate) = (None, of_file(path)?);
+    } else if let Some(token) = given(options, environment, out)? {
+        (profile.token, profile.certificate) = (Some(token), None);
+    } else if let Some(path) = &environment.certificate_file {
+        (profile.token, profile.certificate) = (None, of_file(path)?);
     }
     Ok(profile)
+}
+
+/// The cluster's authority has been replaced by another, in DER: the profile that was used believes that one from now on. What is
+/// given beside the profiles cannot be changed, and its owner is told.
+pub(crate) fn follow(
+    options: &Options,
+    environment: &Environment,
+    used: &Profile,
+    successor: Vec<u8>,
+    out: &mut Terminal,
+) {
+    let pin = sheaf_seal::sha256(&successor);
+    let is_used = |kept: &Profile| kept.token == used.token && kept.certificate == used.certificate;
+    let kept = place(options, environment).ok().filter(is_used);
+    let written = kept.zip(environment.config.as_ref()).and_then(|(kept, path)| {
+        let Profile { name, address, token, certificate, authority } = kept;
+        let name = name?;
+        let written = match (token, certificate) {
+            (Some(token), _) => {
+                write(path, &Entry { name: name.clone(), address, token: token.pinning(pin), authority })
+            }
+            (None, Some(certificate)) => {
+                write_certificate(path, &name, &address, &certificate.believing(successor)?)
+            }
+            (None, None) => return None,
+        };
+        Some((written, name))
+    });
+    out.say(&match written {
+        Some((Ok(()), name)) => {
+            format!("the cluster has replaced its authority; profile {name} knows the new one")
+        }
+        Some((Err(failure), name)) => {
+            format!("the cluster has replaced its authority, and profile {name} cannot be told: {failure}")
+        }
+        None => format!(
+            "the cluster has replaced the authority that this token pins, and will drop it: after the last dot of the token must \
+             stand {pin} then; sheaf login writes it so into a profile"
+        ),
+    });
+    if used.certificate.is_some() {
+        out.say(
+            "the certificate is by the former authority, and worth nothing once that is dropped; an admin makes another: sheaf \
+             cluster token create --certificate",
+        );
+    }
 }
 
 /// The same without a token that is given beside the profile.
@@ -192,7 +251,10 @@ fn read(path: &Path) -> Result<Profiles, Failure> {
         Failure::Defects(defects.into_iter().map(of_file).collect())
     })?;
     if profiles.all.iter().any(|profile| profile.token.is_some()) {
-        store::check_private(path)?;
+        store::check_private(path, "a token")?;
+    }
+    if profiles.all.iter().any(|profile| profile.certificate.is_some()) {
+        store::check_private(path, "a key")?;
     }
     Ok(profiles)
 }
@@ -201,7 +263,8 @@ fn said(path: &Path, field: &str, problem: String, remedy: &str) -> Defect {
     Defect { file: path.display().to_string(), ..Defect::new(field, problem, remedy) }
 }
 
-/// `default = "NAME"`, and `address = "HOST:PORT"` in each `[profiles.NAME]`, with `token` and `authority` if it has them.
+/// `default = "NAME"`, and `address = "HOST:PORT"` in each `[profiles.NAME]`, with `token` and `authority`, or `certificate`, if it
+/// has them.
 fn parse(text: &str) -> Result<Profiles, Vec<Defect>> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         vec![Defect::new("", error.to_string().trim_end().to_owned(), "")]
@@ -233,7 +296,7 @@ fn parse_profile(name: &str, profile: &Value) -> Result<Profile, Vec<Defect>> {
     let Value::Table(table) = profile else {
         return Err(vec![mistyped(&path, profile, "[profiles.NAME] with an address")]);
     };
-    let mut defects = unknown_keys(table, &path, &["address", "token", "authority"]);
+    let mut defects = unknown_keys(table, &path, &["address", "token", "authority", "certificate"]);
     let mut text = |key: &str, wanted: &str| match table.get(key) {
         Some(Value::String(text)) => Some(text.clone()),
         Some(other) => {
@@ -245,6 +308,7 @@ fn parse_profile(name: &str, profile: &Value) -> Result<Profile, Vec<Defect>> {
     let address = text("address", "\"HOST:PORT\"");
     let token = text("token", "a token, as `sheaf login` writes it");
     let authority = text("authority", "a certificate in PEM, as `sheaf login` writes it");
+    let certificate = text("certificate", "a certificate and its key in PEM, as `sheaf login` writes it");
     if !table.contains_key("address") {
         defects.push(Defect::new(format!("{path}.address"), "is missing", "address = \"HOST:PORT\""));
     }
@@ -255,9 +319,16 @@ fn parse_profile(name: &str, profile: &Value) -> Result<Profile, Vec<Defect>> {
             None
         }
     };
+    let certificate = match certificate.map(|text| Certificate::parse(&text)).transpose() {
+        Ok(certificate) => certificate,
+        Err(error) => {
+            defects.push(Defect::new(format!("{path}.certificate"), error, "sheaf login --certificate-file"));
+            None
+        }
+    };
     match address {
         Some(address) if defects.is_empty() => {
-            Ok(Profile { name: Some(name.to_owned()), address, token, authority })
+            Ok(Profile { name: Some(name.to_owned()), address, token, certificate, authority })
         }
         _ => Err(defects),
     }

@@ -1,27 +1,33 @@
 //! Who is let in: what a call shows, looked up in the replicated state; and the tokens, `sheaf.v1.ClusterService`'s part of it.
 //!
 //! ```text
-//!  Presented ──token──► its record: known, not expired ──► User or Joining ──┐
-//!      └──certificate──► the node whose call it is ──────► Node ─────────────┴─► meets(Need)? ──► Admitted
+//!  Presented ──token, or signed──► its record: known, not expired ──► User or Joining ──┐
+//!      └──certificate──► the node whose call it is ─────────────────► Node ─────────────┴─► meets(Need)? ──► Admitted
 //! ```
 
 mod attempts;
+mod certificate;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use sheaf_engine::rotation::lacking;
+use sheaf_engine::status::Sight;
 use sheaf_engine::{AccessCommand, Command, CreateToken as Create, Reply, State};
 use sheaf_model::view::TokenRow;
-use sheaf_model::{NodeId, NodeStatus, Timestamp, TokenId, TokenRecord, TokenText, TokenUse};
+use sheaf_model::{Digest, NodeId, Timestamp, TokenId, TokenRecord, TokenText, TokenUse};
 use sheaf_wire::cluster::{CreateToken, CreatedToken, ListTokens, RevokeToken};
-use sheaf_wire::{Admitted, ApiError, Caller, Certificate, Done, Guard, Need, Page, Presented, guard};
+use sheaf_wire::{
+    Admitted, ApiError, Bearer, Caller, Certificate, Done, Guard, Need, Page, Presented, guard,
+};
 
 pub(crate) use attempts::Attempts;
 
 use crate::Control;
 use crate::filter::{page, selects};
+use crate::others::stays;
 use crate::place::Member;
 use crate::propose::{FRESH_WITHIN, refused};
 
@@ -31,15 +37,25 @@ const LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
 impl Guard for Control {
     fn admit(&self, presented: Presented, need: Need) -> BoxFuture<'_, Result<Admitted, ApiError>> {
         Box::pin(async move {
-            let Some(member) = self.place.member() else { return self.without_state(&presented, need) };
-            let admitted = match &presented.token {
-                Some(token) => admitted_by(&*self.token(&member, token, presented.remote).await?),
-                None => self.by_certificate(&presented)?,
+            let member = self.place.member();
+            let admitted = match (&presented.token, &member) {
+                // All that a node without a replica answers to people is what it waits for itself.
+                (_, None) if need == Need::Viewer => return Ok(Admitted::Nobody),
+                (Some(_), None) => {
+                    let why = "this node holds no replica, so it cannot look a token up";
+                    return Err(ApiError::unavailable(why));
+                }
+                (Some(token), Some(member)) => {
+                    admitted_by(&*self.token(member, token, presented.remote).await?)
+                }
+                (None, _) => self.by_certificate(&presented)?,
             };
-            if let (Admitted::Node(node), Need::Viewer | Need::Node) = (&admitted, need) {
-                stays(&member.replica.state(), *node)?;
-            }
             admitted.meets(need)?;
+            match (&admitted, need) {
+                (Admitted::Node(node), Need::Member) => self.keeps_the_log(*node).await?,
+                (Admitted::Node(node), Need::Registered | Need::Viewer) => self.belongs(*node).await?,
+                _ => {}
+            }
             Ok(admitted)
         })
     }
@@ -81,19 +97,6 @@ async fn until(member: Member, is_so: impl Fn(&State) -> bool + Send) {
 }
 
 impl Control {
-    /// A node without a replica knows no token. All that it answers to people is what it waits for itself.
-    fn without_state(&self, presented: &Presented, need: Need) -> Result<Admitted, ApiError> {
-        if need == Need::Viewer {
-            return Ok(Admitted::Nobody);
-        }
-        if presented.token.is_some() {
-            return Err(ApiError::unavailable("this node holds no replica, so it cannot look a token up"));
-        }
-        let admitted = self.by_certificate(presented)?;
-        admitted.meets(need)?;
-        Ok(admitted)
-    }
-
     fn by_certificate(&self, presented: &Presented) -> Result<Admitted, ApiError> {
         match (presented.certificate, presented.on_behalf) {
             (Some(Certificate::Bootstrap), _) => {
@@ -110,17 +113,19 @@ impl Control {
         }
     }
 
-    /// The token that is shown, if it is known and valid. It may have been made so lately that this member must catch up.
+    /// The token or certificate that is shown, if it is known and valid. It may have been made so lately that this member must
+    /// catch up.
     ///
     /// # Errors
     /// `Unauthenticated`: unknown (revoked, or never made), or expired. `Exhausted`: too many failed lately from there.
     pub(crate) async fn token(
         &self,
         member: &Member,
-        shown: &TokenText,
+        shown: &Bearer,
         from: Option<IpAddr>,
     ) -> Result<Arc<TokenRecord>, ApiError> {
-        let known = || member.replica.state().access.tokens.get(&shown.id()).cloned();
+        let id = shown.id();
+        let known = || id.and_then(|id| member.replica.state().access.tokens.get(&id).cloned());
         let mut found = known();
         let mut counted = false;
         if found.is_none() {
@@ -131,15 +136,20 @@ impl Control {
             found = known();
         }
         let now = self.clock.wall();
-        let why = match found.filter(|token| sheaf_seal::is_secret_of(shown, &token.digest)) {
-            Some(token) if !has_expired(&token, now) => return Ok(token),
-            Some(token) => format!("token {} has expired at {}", token.name, expiry(&token)),
-            None => "this token is not known here: it was revoked, or is of another cluster".to_owned(),
+        let proven = match found {
+            Some(token) => proves(member, shown, &token, now).map(|()| token),
+            None => Err(UNKNOWN.to_owned()),
+        };
+        let why = match proven {
+            Ok(token) if !has_expired(&token, now) => return Ok(token),
+            Ok(token) => format!("token {} has expired at {}", token.name, expiry(&token)),
+            Err(why) => why,
         };
         if !counted {
             self.failed(from)?;
         }
-        tracing::warn!(token = %shown.id(), from = from.map(tracing::field::display), "a call was refused: {why}");
+        let (token, from) = (id.map(tracing::field::display), from.map(tracing::field::display));
+        tracing::warn!(token, from, "a call was refused: {why}");
         Err(ApiError::Unauthenticated(format!(
             "{why}; an admin makes another: sheaf cluster token create; then sheaf login, or SHEAF_TOKEN"
         )))
@@ -151,10 +161,10 @@ impl Control {
     /// `Unauthenticated`: it is not known, or has expired. `Forbidden`: it is a person's or a program's.
     pub async fn joining(&self, shown: &TokenText, from: Option<IpAddr>) -> Result<(bool, String), ApiError> {
         let member = self.member()?;
-        let token = self.token(&member, shown, from).await?;
+        let token = self.token(&member, &shown.clone().into(), from).await?;
         match &token.of {
             TokenUse::Join { voter } => Ok((*voter, token.name.to_string())),
-            TokenUse::User(_) => Err(ApiError::Forbidden(format!(
+            TokenUse::User(_) | TokenUse::Certificate { .. } => Err(ApiError::Forbidden(format!(
                 "token {} is for people and programs; an admin makes one to join with: sheaf cluster token create --role agent",
                 token.name
             ))),
@@ -177,7 +187,7 @@ impl Control {
     /// As `ClusterService.CreateToken`.
     pub async fn make_token(&self, caller: &Caller, ask: CreateToken) -> Result<CreatedToken, ApiError> {
         let member = self.member()?;
-        let pin = member.replica.state().access.issuing().map(|authority| authority.fingerprint);
+        let pin = self.see(|sight| pinned(&sight))?;
         let token = sheaf_seal::new_token(pin).map_err(|error| ApiError::Internal(error.to_string()))?;
         let now = self.clock.wall();
         let create = Create {
@@ -235,22 +245,37 @@ impl Control {
     }
 }
 
+/// What is said of whom nobody knows.
+const UNKNOWN: &str = "this token is not known here: it was revoked, or is of another cluster";
+
+/// Whether what is shown is what the cluster knows under its id.
+///
+/// # Errors
+/// Why not, for people.
+fn proves(member: &Member, shown: &Bearer, known: &TokenRecord, now: Timestamp) -> Result<(), String> {
+    let unknown = || UNKNOWN.to_owned();
+    match (shown, known.of.authority()) {
+        (Bearer::Token(token), None) if sheaf_seal::is_secret_of(token, &known.digest) => Ok(()),
+        (Bearer::Signed(signed), Some(_)) => certificate::proves(member, signed, known, now),
+        (Bearer::Token(_) | Bearer::Signed(_) | Bearer::Signer(_), _) => Err(unknown()),
+    }
+}
+
 fn admitted_by(token: &TokenRecord) -> Admitted {
     match &token.of {
-        TokenUse::User(rights) => Admitted::User { name: token.name.clone(), rights: rights.clone() },
+        TokenUse::User(rights) | TokenUse::Certificate { rights, .. } => {
+            Admitted::User { name: token.name.clone(), rights: rights.clone() }
+        }
         TokenUse::Join { voter } => Admitted::Joining { may_vote: *voter, by: token.name.to_string() },
     }
 }
 
-/// A node that was forgotten has nothing to ask any more.
-fn stays(state: &State, node: NodeId) -> Result<(), ApiError> {
-    match state.nodes.get(&node) {
-        Some(known) if known.status == NodeStatus::Left => {
-            Err(ApiError::Forbidden(format!("node {} has left this cluster", known.facts.name)))
-        }
-        // One that is not known here yet has registered just now, or it would have no certificate.
-        _ => Ok(()),
-    }
+/// The authority that tokens pin which are made now: the one that issues, once every node that is there shows it.
+fn pinned(sight: &Sight<'_>) -> Option<Digest> {
+    let access = &sight.state.access;
+    let all_show_it = |sessions| lacking(sight.state, sessions).is_empty();
+    let former = access.former().filter(|_| !sight.sessions.is_some_and(all_show_it));
+    former.or(access.issuing()).map(|authority| authority.fingerprint)
 }
 
 fn has_expired(token: &TokenRecord, now: Timestamp) -> bool {
@@ -262,10 +287,7 @@ fn expiry(token: &TokenRecord) -> String {
 }
 
 fn row(token: &TokenRecord, now: Timestamp) -> TokenRow {
-    let prefix = match &token.of {
-        TokenUse::User(rights) => rights.prefix.as_ref().map(ToString::to_string),
-        TokenUse::Join { .. } => None,
-    };
+    let prefix = token.of.rights().and_then(|rights| rights.prefix.as_ref()).map(ToString::to_string);
     TokenRow {
         name: token.name.to_string(),
         id: token.id.to_string(),
@@ -275,6 +297,7 @@ fn row(token: &TokenRecord, now: Timestamp) -> TokenRow {
         created_by: token.created_by.clone(),
         expires_at: token.expires_at.map(|at| at.to_string()),
         expired: has_expired(token, now),
+        certificate: token.of.authority().is_some(),
     }
 }
 

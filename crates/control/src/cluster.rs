@@ -6,11 +6,13 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, SettingsCommand, registration};
-use sheaf_model::view::{Asker, BucketCounts, ClusterStatus, MemberRow, SnapshotHead, TokenRow};
+use sheaf_model::view::{
+    Asker, AuthorityStatus, BucketCounts, ClusterStatus, MemberRow, SnapshotHead, TokenRow,
+};
 use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Setting, Span};
 use sheaf_wire::cluster::{
-    AllSettings, Apply, ChangeSettings, ClusterApi, CreateToken, CreatedToken, ListTokens, RevokeToken,
-    SnapshotPart,
+    AllSettings, Apply, ChangeSettings, ClusterApi, CreateCertificate, CreateToken, CreatedCertificate,
+    CreatedToken, ListTokens, RevokeToken, RotateAuthority, SnapshotPart,
 };
 use sheaf_wire::debug::{AskDebug, DebugPart};
 use sheaf_wire::{Admitted, Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page};
@@ -117,12 +119,28 @@ impl ClusterApi for Control {
         self.make_token(&caller, ask).await
     }
 
+    async fn create_certificate(
+        &self,
+        caller: Caller,
+        ask: CreateCertificate,
+    ) -> Result<CreatedCertificate, ApiError> {
+        self.make_certificate(&caller, ask).await
+    }
+
     async fn list_tokens(&self, caller: Caller, ask: ListTokens) -> Result<Page<TokenRow>, ApiError> {
         self.page_of_tokens(&caller, ask).await
     }
 
     async fn revoke_token(&self, caller: Caller, ask: RevokeToken) -> Result<Done, ApiError> {
         self.forget_token(&caller, ask).await
+    }
+
+    async fn rotate_authority(&self, caller: Caller, ask: RotateAuthority) -> Result<Done, ApiError> {
+        self.rotate(&caller, ask).await
+    }
+
+    async fn authority_status(&self, caller: Caller) -> Result<AuthorityStatus, ApiError> {
+        self.status_of_authorities(&caller).await
     }
 }
 

@@ -6,15 +6,13 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
-use sheaf_model::view::MemberRow;
-use sheaf_model::{NodeId, NodeStatus};
+use sheaf_model::NodeStatus;
+use sheaf_wire::ApiError;
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
-use sheaf_wire::{ApiError, Client, Options, Transport};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
+use crate::others::members_at;
 use crate::place::{Member, Members, Place};
 
 /// How often a known member is asked; after a failure others are asked at once.
@@ -63,7 +61,7 @@ async fn greet(place: &Place, peer: &PeerClient) -> Result<Greeting, ApiError> {
         cluster: cluster.clone(),
         node: registration.as_ref().map(|registration| registration.node),
     };
-    let greeting = peer.hello(ask, WITHIN).await?;
+    let greeting = peer.hello(ask, WITHIN).await.inspect_err(|error| place.is_refused(error))?;
     place.met(greeting.cluster.as_ref());
     if greeting.left && cluster.is_some() && greeting.cluster == cluster {
         place.leave();
@@ -160,6 +158,9 @@ impl Control {
             _ if leadership.leading => !member.replica.is_heard(),
             Some(leader) => {
                 let failed = asked.hello(&self.place, &leader.address).await.is_err();
+                if !failed {
+                    self.place.is_let_in();
+                }
                 asked.failures = if failed { asked.failures.saturating_add(1) } else { 0 };
                 asked.failures >= SILENT_AFTER
             }
@@ -187,47 +188,25 @@ impl Control {
         false
     }
 
-    /// Whether `node` is a member, as those say whom this node, which is none, knows as members. Whoever else may say what
-    /// the log holds makes of this node what he likes.
-    pub(crate) async fn is_known_member(&self, node: NodeId) -> bool {
-        let Members { member, leader, known } = self.place.members.borrow().clone();
-        let addresses: BTreeSet<String> = member.into_iter().chain(leader).chain(known).collect();
-        let ask = |address: String| async move { rows_at(&address, &self.place.trust.transport).await };
-        let mut asked: FuturesUnordered<_> = addresses.into_iter().map(ask).collect();
-        while let Some(rows) = asked.next().await {
-            if rows.iter().any(|row| row.id == node.0) {
-                return true;
-            }
-        }
-        false
-    }
-
     async fn greet(&self, address: &str, all: bool, asked: &mut Asked) -> bool {
         let Ok(greeting) = asked.hello(&self.place, address).await else { return false };
         let ours = self.place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
         if !greeting.member || greeting.cluster != ours {
             return false;
         }
-        let known =
-            if all { members_at(address, &self.place.trust.transport).await } else { BTreeSet::new() };
+        self.place.is_let_in();
+        if let Err(error) = self.place.trust.learn(&greeting.authorities, &greeting.bridges) {
+            tracing::warn!(%error, "whom the cluster believes is not kept; trying again");
+        }
+        let all = if all { members_at(address, &self.place.trust.transport).await } else { Vec::new() };
+        self.place.others.are_members(&all);
         self.place.members.send_if_modified(|members: &mut Members| {
             let before = members.clone();
             members.member = Some(address.to_owned());
             members.leader.clone_from(&greeting.leader);
-            members.known.extend(known);
+            members.known.extend(all.into_iter().map(|row| row.address));
             *members != before
         });
         true
     }
-}
-
-/// Where all members are, as the one at `address` says; empty when it does not.
-async fn members_at(address: &str, transport: &Transport) -> BTreeSet<String> {
-    rows_at(address, transport).await.into_iter().map(|row| row.address).collect()
-}
-
-async fn rows_at(address: &str, transport: &Transport) -> Vec<MemberRow> {
-    let options = Options { deadline: WITHIN, transport: transport.clone(), ..Options::default() };
-    let Ok(client) = Client::lazy(address, options) else { return Vec::new() };
-    client.members().await.unwrap_or_default()
 }

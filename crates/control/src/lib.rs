@@ -16,8 +16,8 @@
 //! `traces` (what follows from what);
 //! `artifact` (what is pushed), `secret` (what is sealed), `backend` (where subtasks are sent), `access` (who is let in), `query` (what is
 //! searched), `sink` (who is told), `debug` (what is shown to who is to help), `trust` (what secures it all);
-//! then `place` (where this node stands), `directory` (whom it knows), `route` (where a call goes), `peer` and `peers`
-//! (between members).
+//! then `place` (where this node stands), `directory` (whom it knows), `others` (what those are to the cluster), `route`
+//! (where a call goes), `peer` and `peers` (between members).
 
 mod access;
 mod acknowledger;
@@ -40,6 +40,7 @@ mod logs;
 mod members;
 mod module;
 mod node;
+mod others;
 mod peer;
 mod peers;
 mod place;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply, State};
-use sheaf_model::{Actor, ClusterId, NodeId, NodeKey, NodeStatus};
+use sheaf_model::{Actor, ClusterId, Digest, NodeId, NodeKey, NodeStatus};
 use sheaf_wire::peer::{AuthorityKey, Certified, Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerHeader};
 use sheaf_wire::{Answers, ApiError, Caller};
 
@@ -37,6 +37,7 @@ impl PeerApi for Control {
             leader,
             seen: place.seen.borrow().iter().cloned().collect(),
             authorities: place.trust.authorities(),
+            bridges: place.trust.bridges(),
             left,
         })
     }
@@ -98,8 +99,13 @@ impl PeerApi for Control {
         self.renewed(&caller, &cluster, &public_key)
     }
 
-    async fn fetch_authority(&self, caller: Caller, cluster: ClusterId) -> Result<AuthorityKey, ApiError> {
-        self.authority_for(&caller, &cluster)
+    async fn fetch_authority(
+        &self,
+        caller: Caller,
+        cluster: ClusterId,
+        fingerprint: Option<Digest>,
+    ) -> Result<AuthorityKey, ApiError> {
+        self.authority_for(&caller, &cluster, fingerprint)
     }
 
     async fn raft(&self, header: PeerHeader, message: Bytes) -> Result<Bytes, ApiError> {
@@ -136,7 +142,8 @@ impl PeerApi for Control {
 
 impl Control {
     /// The replica that a member's message is meant for. A registered node that the leader has chosen as a member
-    /// learns it from the first message, and opens its replica then.
+    /// learns it from the first message, and opens its replica then: after it has heard from members that who sends it is
+    /// one of them.
     async fn addressed(&self, header: &PeerHeader) -> Result<Member, ApiError> {
         let registration = self.place.registration.borrow().clone();
         let Some(registration) = registration else {
@@ -154,20 +161,9 @@ impl Control {
                 registration.node, header.to
             )));
         }
+        self.may_send_log(header.from).await?;
         if let Some(member) = self.place.member() {
-            let barred = {
-                let state = member.replica.state();
-                state.nodes.get(&header.from).is_some_and(|node| !node.may_vote)
-            };
-            if barred {
-                let reason = format!("node {} may not vote, so the log is not its business", header.from);
-                return Err(ApiError::Forbidden(reason));
-            }
             return Ok(member);
-        }
-        if self.place.trust.keyring.is_some() && !self.is_known_member(header.from).await {
-            let reason = format!("no member that this node knows says that node {} is one, too", header.from);
-            return Err(ApiError::unavailable(reason));
         }
         tracing::info!(from = %header.from, "this node becomes a member");
         self.become_member(registration.node).await

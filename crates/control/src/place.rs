@@ -8,8 +8,10 @@ use futures::future::BoxFuture;
 use sheaf_consensus::{Leadership, Replica};
 use sheaf_model::{ClusterId, NodeId, NodeKey, NodeName};
 use sheaf_store::Reader;
+use sheaf_wire::{ApiError, JOINS_ANEW};
 use tokio::sync::watch;
 
+use crate::others::Others;
 use crate::trust::Trust;
 
 /// What a node is before it belongs to anything.
@@ -83,6 +85,8 @@ pub struct Place {
     /// The term whose leader did not answer lately, or was answered by no majority if that is this node; 0: none.
     /// Without a majority nobody hears of another term.
     pub(crate) silent_term: AtomicU64,
+    /// What members said of other nodes.
+    pub(crate) others: Others,
     pub(crate) opener: Arc<dyn Opener>,
     /// What secures its connections.
     pub trust: Trust,
@@ -102,6 +106,7 @@ impl Place {
             waiting_for: watch::Sender::new(String::new()),
             left: watch::Sender::new(false),
             silent_term: AtomicU64::new(0),
+            others: Others::default(),
             opener,
             trust,
         }
@@ -142,6 +147,34 @@ impl Place {
                 *known = Some(cluster.clone());
             }
             newer
+        });
+    }
+
+    /// Notes that the others let this node in no more, or that they are not to be believed, if that is for good: somebody must
+    /// see it.
+    pub(crate) fn is_refused(&self, error: &ApiError) {
+        let why = error.to_string();
+        if self.registration.borrow().is_none() || self.has_left() || !why.contains(JOINS_ANEW) {
+            return;
+        }
+        self.waiting_for.send_if_modified(|known| {
+            let news = !known.contains(JOINS_ANEW);
+            if news {
+                tracing::error!("{why}");
+                *known = why;
+            }
+            news
+        });
+    }
+
+    /// They do again.
+    pub(crate) fn is_let_in(&self) {
+        self.waiting_for.send_if_modified(|known| {
+            let over = known.contains(JOINS_ANEW) && !self.has_left();
+            if over {
+                known.clear();
+            }
+            over
         });
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sheaf_artifact::Cache;
 use sheaf_engine::status::Sight;
-use sheaf_model::{Changeable, FullQueues, Moment, NodeId, Settings};
+use sheaf_model::{Changeable, FullQueues, Moment, NodeId, Settings, Trusting};
 use sheaf_wire::ApiError;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -110,6 +110,12 @@ impl Control {
     pub fn full_queues(&self) -> FullQueues {
         let replica = self.place.member().map(|member| member.replica.full_queues());
         replica.unwrap_or_default().and(self.live.full_queues())
+    }
+
+    /// What this node, `node`, says to the leader of the cluster's authorities.
+    pub fn said_of_authorities(&self, node: NodeId) -> Trusting {
+        let member = self.place.member().is_some_and(|member| member.replica.peer(node).is_some());
+        self.place.trust.said(member)
     }
 
     /// Timers of this node's consensus that came over 50 ms late.

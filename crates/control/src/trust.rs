@@ -6,18 +6,18 @@
 //!  a new voter ──FetchAuthority──► another voter ──► the authority's key, over TLS, into a file; never into the log
 //! ```
 //!
-//! Who may come in is in `proof`.
+//! Who may come in is in `proof`; how one authority takes the place of another is in `rotation`.
 
 mod proof;
+mod rotation;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_engine::State;
-use sheaf_model::{ClusterId, Holder, NodeId, NodeStatus, Timestamp};
-use sheaf_trust::{Authority, Keyring, KeyringError, PrivateKey, PublicKey};
+use sheaf_model::{ClusterId, Digest, Holder, NodeId, NodeStatus, Timestamp, Trusting};
+use sheaf_trust::{Keyring, KeyringError, PrivateKey, PublicKey, names, pin};
 use sheaf_wire::peer::{AuthorityKey, Certified, Confidential, JoinAsk, PeerClient};
-use sheaf_wire::{ApiError, Caller, Credentials, Join, Pair, Transport};
+use sheaf_wire::{ApiError, Caller, Credentials, Join, Pair, Transport, vouched};
 use tokio_util::sync::CancellationToken;
 
 use self::proof::Judged;
@@ -61,16 +61,19 @@ impl Trust {
     pub fn refresh(&self) -> Result<(), TrustFailure> {
         let Some(keyring) = &self.keyring else { return Ok(()) };
         let own = keyring.own().map(|own| Pair { certificate: own.certificate, key: own.key });
-        let authorities = keyring.authorities();
+        let (authorities, bridges) = (keyring.authorities(), keyring.bridges());
         // What a token pins is needed until there is a certificate, which is when the transport is refreshed first.
-        let credentials = Credentials { authorities, own, join: self.join.clone(), pin: None };
+        let credentials = Credentials { authorities, bridges, own, join: self.join.clone(), pin: None };
         Ok(self.transport.replace(&credentials)?)
     }
 
     /// Keeps a certificate for `key` and uses it.
     pub fn keep(&self, certified: &Certified, key: &PrivateKey, now: Timestamp) -> Result<(), TrustFailure> {
         let Some(keyring) = &self.keyring else { return Ok(()) };
-        keyring.keep_authorities(&certified.authorities)?;
+        // Who has a key is a member, and knows from the state whom to believe: whoever answers may be behind it.
+        if keyring.authority().is_none() && keyring.next().is_none() {
+            keyring.keep_authorities(&certified.authorities, &certified.bridges)?;
+        }
         // Two thirds of its life: enough is left for a cluster that is down for days.
         let after = u64::try_from(certified.lifetime.as_millis()).unwrap_or(u64::MAX) / 3 * 2;
         keyring.keep_own(&certified.certificate, key, Timestamp(now.0.saturating_add(after)))?;
@@ -80,6 +83,53 @@ impl Trust {
     /// Whom this node trusts, for others; empty: nothing is secured.
     pub fn authorities(&self) -> Vec<Vec<u8>> {
         self.keyring.as_ref().map(|keyring| keyring.authorities()).unwrap_or_default()
+    }
+
+    /// What leads from one of these to another, for others.
+    pub fn bridges(&self) -> Vec<Vec<u8>> {
+        self.keyring.as_ref().map(|keyring| keyring.bridges()).unwrap_or_default()
+    }
+
+    /// What this node says of authorities to the leader; a `member` is to have their keys.
+    pub fn said(&self, member: bool) -> Trusting {
+        let Some(keyring) = &self.keyring else { return Trusting::default() };
+        let authorities = keyring.authorities();
+        let leading = |der: &[u8]| Digest(pin(der)).leading();
+        let signed = keyring.own().and_then(|own| authorities.iter().find(|it| names(&own.certificate, it)));
+        let two = |all: &[u64]| std::array::from_fn(|at| all.get(at).copied().unwrap_or_default());
+        let believes: Vec<u64> = authorities.iter().map(|der| leading(der)).collect();
+        let keys = [keyring.authority(), keyring.next()].into_iter().flatten();
+        let keys: Vec<u64> = keys.map(|authority| leading(authority.certificate())).collect();
+        Trusting {
+            issuer: signed.map_or(0, |der| leading(der)),
+            believes: two(&believes),
+            member,
+            keys: two(&keys),
+        }
+    }
+
+    /// What a member says of whom to believe, to a node that has no replica. An authority that is new here counts if one that is
+    /// believed already vouches for it; one that is left out is dropped, but for that of this node's own certificate. Whether
+    /// that was news.
+    pub(crate) fn learn(&self, authorities: &[Vec<u8>], bridges: &[Vec<u8>]) -> Result<bool, TrustFailure> {
+        let Some(keyring) = &self.keyring else { return Ok(false) };
+        let (known, own) = (keyring.authorities(), keyring.own());
+        let is_good = |it: &Vec<u8>| known.contains(it) || vouched(it, bridges, &known);
+        let own_stays = own.is_some_and(|own| authorities.iter().any(|it| names(&own.certificate, it)));
+        if !own_stays || !authorities.iter().all(is_good) {
+            return Ok(false);
+        }
+        let leads = |bridge: &&Vec<u8>| {
+            let alone = std::slice::from_ref(*bridge);
+            authorities.iter().any(|it| vouched(it, alone, authorities))
+        };
+        let bridges: Vec<Vec<u8>> = bridges.iter().filter(leads).cloned().collect();
+        let news = keyring.keep_authorities(authorities, &bridges)?;
+        if news {
+            tracing::info!(authorities = authorities.len(), "this node believes other authorities now");
+            self.refresh()?;
+        }
+        Ok(news)
     }
 
     /// Issues a certificate, if the authority's key is here.
@@ -99,11 +149,16 @@ impl Trust {
         let host = address.rsplit_once(':').map(|(host, _)| host);
         let issued = authority.issue(&public, Holder::Node(node), host, now, self.lifetime);
         let certificate = issued.map_err(|error| ApiError::Internal(error.to_string()))?;
-        Ok(Certified { certificate, authorities: keyring.authorities(), lifetime: self.lifetime })
+        let (authorities, bridges) = (keyring.authorities(), keyring.bridges());
+        Ok(Certified { certificate, authorities, bridges, lifetime: self.lifetime })
     }
 }
 
-fn unsecured() -> ApiError {
+fn internal(error: TrustFailure) -> ApiError {
+    ApiError::Internal(error.to_string())
+}
+
+pub(crate) fn unsecured() -> ApiError {
     ApiError::Precondition("nothing is secured in this cluster: it runs without certificates".to_owned())
 }
 
@@ -173,11 +228,12 @@ impl Control {
         self.place.trust.certify(node, public_key, &address.ok_or_else(gone)?, self.clock.wall())
     }
 
-    /// The authority's key, for a node that votes or is about to.
+    /// The key of an authority, or of the one that issues, for a node that votes or is about to.
     pub(crate) fn authority_for(
         &self,
         caller: &Caller,
         cluster: &ClusterId,
+        wanted: Option<Digest>,
     ) -> Result<AuthorityKey, ApiError> {
         let node = shown(caller)?;
         self.same_cluster(cluster)?;
@@ -186,9 +242,12 @@ impl Control {
             return Err(ApiError::Precondition(format!("node {node} is no member of this cluster")));
         }
         let keyring = self.place.trust.keyring.as_ref().ok_or_else(unsecured)?;
-        let authority = keyring.authority();
+        let authority = match &wanted {
+            Some(wanted) => keyring.with_key(&wanted.0),
+            None => keyring.authority(),
+        };
         let authority = authority.ok_or_else(|| ApiError::NotFound("the authority's key".to_owned()))?;
-        tracing::info!(%node, "the authority's key goes to another voter");
+        tracing::info!(%node, "an authority's key goes to another voter");
         Ok(AuthorityKey {
             key: Confidential(authority.key().pem()),
             certificate: authority.certificate().to_vec(),
@@ -232,17 +291,8 @@ impl Control {
     async fn look_after(&self, keyring: &Keyring) -> Result<(), ApiError> {
         let registration = self.place.registration.borrow().clone();
         let Some(registration) = registration else { return Ok(()) };
-        let failed = |error: TrustFailure| ApiError::Internal(error.to_string());
-        let member = self.place.member();
-        if let Some(member) = &member {
-            let trusted = trusted(&member.replica.state());
-            if keyring.keep_authorities(&trusted).map_err(|error| failed(error.into()))? {
-                self.place.trust.refresh().map_err(failed)?;
-            }
-            let votes = member.replica.metrics().members.iter().any(|m| m.peer.node == registration.node);
-            if votes && keyring.authority().is_none() && !trusted.is_empty() {
-                self.ask_for_authority(member, keyring, &registration.cluster, registration.node).await?;
-            }
+        if let Some(member) = &self.place.member() {
+            self.look_after_authorities(member, keyring, &registration).await?;
         }
         if keyring.is_due(self.clock.wall()) {
             self.renew_own(&registration.cluster).await?;
@@ -250,38 +300,9 @@ impl Control {
         Ok(())
     }
 
-    async fn ask_for_authority(
-        &self,
-        member: &Member,
-        keyring: &Keyring,
-        cluster: &ClusterId,
-        me: NodeId,
-    ) -> Result<(), ApiError> {
-        let others = member.replica.metrics().members.into_iter().filter(|other| other.peer.node != me);
-        let mut why = ApiError::unavailable("no other voter has the authority's key");
-        for other in others {
-            let peer = PeerClient::new(&other.peer.address, &self.place.trust.transport)?;
-            match peer.fetch_authority(cluster, WITHIN).await {
-                Ok(got) => {
-                    let internal = |error: TrustFailure| ApiError::Internal(error.to_string());
-                    let key = PrivateKey::from_pem(got.key.0.as_bytes());
-                    let key = key.map_err(|error| internal(error.into()))?;
-                    let authority = Authority::from_parts(key, got.certificate);
-                    let authority = authority.map_err(|error| internal(error.into()))?;
-                    keyring.keep_authority(authority).map_err(|error| internal(error.into()))?;
-                    tracing::info!("this voter has the authority's key now");
-                    return self.place.trust.refresh().map_err(internal);
-                }
-                Err(error) => why = error,
-            }
-        }
-        Err(why)
-    }
-
     async fn renew_own(&self, cluster: &ClusterId) -> Result<(), ApiError> {
         let leader = self.place.leader_address();
         let leader = leader.ok_or_else(|| ApiError::unavailable("no leader is known now"))?;
-        let internal = |error: TrustFailure| ApiError::Internal(error.to_string());
         let key = PrivateKey::new().map_err(|error| internal(error.into()))?;
         let peer = PeerClient::new(&leader, &self.place.trust.transport)?;
         let certified = peer.renew(cluster, key.public().raw(), WITHIN).await?;
@@ -291,15 +312,12 @@ impl Control {
     }
 }
 
-/// Whom the cluster trusts, the issuing authority first.
-fn trusted(state: &State) -> Vec<Vec<u8>> {
-    let authorities = state.access.authorities.iter().rev();
-    authorities.map(|authority| authority.certificate.as_bytes().to_vec()).collect()
-}
-
 /// The node whose certificate the caller has shown.
 fn shown(caller: &Caller) -> Result<NodeId, ApiError> {
     caller
         .certified_node()
         .ok_or_else(|| ApiError::Precondition("for nodes that show their certificate".to_owned()))
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

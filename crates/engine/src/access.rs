@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sheaf_model::{AuthorityRecord, Digest, TokenId, TokenRecord};
+use sheaf_model::{AuthorityRecord, AuthorityStage, Digest, TokenId, TokenRecord};
 
 use crate::change::Change;
 
@@ -24,7 +24,17 @@ impl Access {
 
     /// The authority that issues certificates; none: the cluster has none.
     pub fn issuing(&self) -> Option<&Arc<AuthorityRecord>> {
-        self.authorities.last()
+        self.authorities.iter().rfind(|authority| authority.stage == AuthorityStage::Issues)
+    }
+
+    /// The authority that is to issue next; none: no change is under way that has not come so far.
+    pub fn successor(&self) -> Option<&Arc<AuthorityRecord>> {
+        self.authorities.iter().rfind(|authority| matches!(authority.stage, AuthorityStage::Next { .. }))
+    }
+
+    /// An authority that issued until another took its place, and is believed still.
+    pub fn former(&self) -> Option<&Arc<AuthorityRecord>> {
+        self.authorities.iter().find(|authority| matches!(authority.stage, AuthorityStage::Former { .. }))
     }
 
     /// The authority with that fingerprint.

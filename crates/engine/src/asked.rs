@@ -5,7 +5,7 @@ use std::fmt::Display;
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 use sheaf_model::fingerprint::{FNV_BASIS, fnv};
-use sheaf_model::{JobId, NodeId, TokenId};
+use sheaf_model::{Digest, JobId, NodeId, TokenId};
 
 use crate::command::{AccessCommand, Apply, Command, Refusal, Reply, SettingsCommand, SinkCommand};
 use crate::state::{Request, State};
@@ -57,6 +57,10 @@ fn print(command: &Command) -> Option<u64> {
         Command::ApplyV1(_) | Command::ApplyV2(_) | Command::ChangeSettingsV1(_) => None,
         // Asked again when the token is gone, so that nobody knows any more which one it was.
         Command::Access(AccessCommand::RevokeToken(TokenId([0, 0, 0, 0, 0, 0]))) => None,
+        // Asked again when there may be nothing to drop any more.
+        Command::Access(AccessCommand::DropAuthority(Digest(zeros))) if *zeros == [0; 32] => None,
+        // Its key is made anew each time.
+        Command::Access(AccessCommand::BeginRotation(_)) => hash(&"rotation"),
         // Sealed anew each time.
         Command::PutSecret(put) => hash(&("secret", &put.name)),
         // What the bucket was, and what it is to go back from, are looked up each time.
@@ -132,6 +136,8 @@ fn what(command: &Command, state: &State) -> String {
             Some(token) => to("revoke token", &token.name),
             None => to("revoke token", id),
         },
+        Command::Access(AccessCommand::BeginRotation(_)) => "replace the authority".to_owned(),
+        Command::Access(AccessCommand::DropAuthority(authority)) => to("drop authority", &authority.short()),
         Command::PauseJob(id) => on_job("pause", *id),
         Command::ResumeJob(id) => on_job("resume", *id),
         Command::CancelJob(cancel) => on_job("cancel", cancel.job),

@@ -5,7 +5,9 @@ mod job;
 mod settings;
 mod sink;
 
-pub use access::{AccessCommand, Admit, CreateToken, ExpireToken, PutAuthority};
+pub use access::{
+    AccessCommand, Admit, BeginRotation, CreateToken, ExpireToken, IssueBy, PutAuthority, RetireAuthority,
+};
 pub use job::{
     AddItems, BeginSubmit, CancelJob, CollectSubmit, CommitSubmit, Grant, GrantAll, RecordResults,
     ReprioritizeJob, RetryJob, SubmitAll, TakeUp, WakeSubtasks,

@@ -20,6 +20,7 @@ pub mod placement;
 pub mod reconcile;
 pub mod registration;
 pub mod restart;
+pub mod rotation;
 pub mod sessions;
 pub mod sink;
 pub mod state;
@@ -35,13 +36,13 @@ pub use apply::apply;
 pub use asked::Asked;
 pub use change::Change;
 pub use command::{
-    AccessCommand, AddItems, AddStatusLine, Admit, Apply, ApplyV1, ApplyV2, BeginSubmit, Bind, CancelJob,
-    CollectSubmit, Command, CommitSubmit, ConfirmResidue, CreateToken, DeleteModule, DeleteObject, Disable,
-    DrainNode, EndQuarantine, ExpireToken, FinishRollout, Form, Free, Grant, GrantAll, LabelNode, Leave,
-    MoveBucket, OnBucket, Outcome, OutcomeVerb, Proposal, PutAuthority, PutObject, PutSecret, PutTrial,
-    Quarantine, RecordPhases, RecordPurge, RecordResults, RecordSink, Refound, Refusal, Register,
-    ReleaseNodes, Reply, ReprioritizeJob, RetryJob, Rollback, SetNodeStatus, SettingsCommand, SettleLease,
-    SinkCommand, SinkOutcome, StopRollout, SubmitAll, TakeUp, WakeSubtasks,
+    AccessCommand, AddItems, AddStatusLine, Admit, Apply, ApplyV1, ApplyV2, BeginRotation, BeginSubmit, Bind,
+    CancelJob, CollectSubmit, Command, CommitSubmit, ConfirmResidue, CreateToken, DeleteModule, DeleteObject,
+    Disable, DrainNode, EndQuarantine, ExpireToken, FinishRollout, Form, Free, Grant, GrantAll, IssueBy,
+    LabelNode, Leave, MoveBucket, OnBucket, Outcome, OutcomeVerb, Proposal, PutAuthority, PutObject,
+    PutSecret, PutTrial, Quarantine, RecordPhases, RecordPurge, RecordResults, RecordSink, Refound, Refusal,
+    Register, ReleaseNodes, Reply, ReprioritizeJob, RetireAuthority, RetryJob, Rollback, SetNodeStatus,
+    SettingsCommand, SettleLease, SinkCommand, SinkOutcome, StopRollout, SubmitAll, TakeUp, WakeSubtasks,
 };
 pub use job::Job;
 pub use job::table::Jobs;

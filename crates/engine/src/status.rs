@@ -1,5 +1,6 @@
 //! Answers for people, derived from the replicated state and, on the leader, from its sessions.
 
+mod authority;
 mod bucket;
 mod explain;
 mod job;

@@ -17,6 +17,7 @@ mod drains;
 mod ends;
 mod jobs;
 mod rollouts;
+mod rotation;
 
 /// What to propose, and when to look again if nothing happens before.
 #[derive(Debug, Default)]
@@ -52,6 +53,7 @@ pub fn due(state: &State, sessions: &mut Sessions, now: Moment, wall: Timestamp)
     drains::due(state, sessions, now, &mut due);
     rollouts::due(state, sessions, now, &mut due);
     ends::due(state, sessions, now, wall, &mut due);
+    rotation::due(state, sessions, now, wall, &mut due);
     jobs::due(state, sessions, now, wall, &mut due);
     bindings(state, sessions, now, &mut due);
     unbound(state, sessions, now, &mut due);

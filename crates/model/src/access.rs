@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BucketName, Digest, NameError, ObjectValue, Revision, Timestamp, TokenName};
+use crate::{BucketName, Digest, NameError, ObjectValue, Revision, Span, Timestamp, TokenName};
 
 /// Tokens of a cluster: each member keeps all of them in memory.
 pub const TOKENS_MAX: usize = 1024;
@@ -153,15 +153,38 @@ pub enum TokenUse {
         /// The node may become a voter.
         voter: bool,
     },
+    /// Calls of a person or a program that proves with a certificate's key who it is.
+    Certificate {
+        /// What it may do.
+        rights: Rights,
+        /// The authority that has signed the certificate.
+        authority: Digest,
+    },
 }
 
 impl TokenUse {
     /// The word for it on the command line: a role, `agent` or `voter`.
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::User(rights) => rights.role.as_str(),
+            Self::User(rights) | Self::Certificate { rights, .. } => rights.role.as_str(),
             Self::Join { voter: true } => "voter",
             Self::Join { voter: false } => "agent",
+        }
+    }
+
+    /// What whoever shows it may do; none: nodes join with it.
+    pub const fn rights(&self) -> Option<&Rights> {
+        match self {
+            Self::User(rights) | Self::Certificate { rights, .. } => Some(rights),
+            Self::Join { .. } => None,
+        }
+    }
+
+    /// The authority that has signed it; none: it is no certificate.
+    pub const fn authority(&self) -> Option<Digest> {
+        match self {
+            Self::Certificate { authority, .. } => Some(*authority),
+            Self::User(_) | Self::Join { .. } => None,
         }
     }
 }
@@ -170,6 +193,7 @@ impl fmt::Display for TokenUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(rights) => rights.fmt(f),
+            Self::Certificate { rights, .. } => write!(f, "{rights} by certificate"),
             Self::Join { .. } => f.write_str(self.as_str()),
         }
     }
@@ -208,7 +232,7 @@ pub struct TokenRecord {
     pub name: TokenName,
     /// What it is for.
     pub of: TokenUse,
-    /// SHA-256 of the secret's bytes.
+    /// SHA-256 of the secret's bytes; of a certificate, of its public key as its SubjectPublicKeyInfo in DER.
     pub digest: Digest,
     /// When it was made, for people.
     pub created_at: Timestamp,
@@ -220,7 +244,7 @@ pub struct TokenRecord {
     pub revision: Revision,
 }
 
-/// An authority whose certificates nodes believe. The newest one issues.
+/// An authority whose certificates nodes believe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorityRecord {
     /// SHA-256 of the certificate.
@@ -231,6 +255,42 @@ pub struct AuthorityRecord {
     pub revision: Revision,
     /// When that was, for people.
     pub added_at: Timestamp,
+    /// Where it stands.
+    pub stage: AuthorityStage,
+    /// A certificate in DER of it by the authority before it: whoever believes that one believes this one by it. None once
+    /// that one is dropped. There is none the other way: what is dropped must lead nowhere.
+    pub bridge: Option<ObjectValue>,
+}
+
+/// Where an authority stands. Of those that issue the one that was added last does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AuthorityStage {
+    /// It signs certificates.
+    Issues,
+    /// It is believed, and signs once all nodes believe it.
+    Next {
+        /// Certificates that the present one signs are good for so long.
+        lifetime: Span,
+    },
+    /// It signed until another one took its place.
+    Former {
+        /// None of its certificates of nodes is good for longer, by the clock of the leader of then.
+        until: Timestamp,
+    },
+}
+
+/// What a node says of authorities, each by the [first eight bytes](Digest::leading) of its fingerprint, 0 being none. Ephemeral.
+/// Nodes of earlier versions say nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trusting {
+    /// Who has signed its certificate.
+    pub issuer: u64,
+    /// Whom it believes.
+    pub believes: [u64; 2],
+    /// It is a member, which is to have the keys.
+    pub member: bool,
+    /// Whose keys it has.
+    pub keys: [u64; 2],
 }
 
 /// Why a text is no token. Says nothing of the text.

@@ -27,6 +27,11 @@ impl Digest {
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
     }
+
+    /// Its first eight bytes, where few are told apart.
+    pub fn leading(&self) -> u64 {
+        self.0.iter().take(8).fold(0, |leading, byte| (leading << 8) | u64::from(*byte))
+    }
 }
 
 /// 64 hexadecimal digits.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::NodeId;
+use crate::{NodeId, TokenId};
 
 /// The name that every node's certificate has, so that whoever dials an address need not know the node's number.
 pub const AGENT_NAME: &str = "agent.sheaf.internal";
@@ -10,6 +10,7 @@ pub const AGENT_NAME: &str = "agent.sheaf.internal";
 pub const JOIN_NAME: &str = "join.sheaf.internal";
 
 const NODE: &str = ".node.sheaf.internal";
+const PERSON: &str = ".user.sheaf.internal";
 
 /// Whose certificate it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +19,9 @@ pub enum Holder {
     Node(NodeId),
     /// Somebody who holds the join secret, and nothing else yet.
     Joining,
+    /// A person or a program, by the id under which the cluster knows the certificate. It proves nothing about a connection:
+    /// its key signs what a call shows.
+    Person(TokenId),
 }
 
 impl Holder {
@@ -25,6 +29,9 @@ impl Holder {
     pub fn of_name(name: &str) -> Option<Self> {
         if name == JOIN_NAME {
             return Some(Self::Joining);
+        }
+        if let Some(id) = name.strip_suffix(PERSON) {
+            return TokenId::parse(id).filter(|known| known.to_string() == id).map(Self::Person);
         }
         let number = name.strip_suffix(NODE)?.strip_prefix('n')?;
         let plain = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
@@ -38,6 +45,7 @@ impl fmt::Display for Holder {
         match self {
             Self::Node(node) => write!(f, "n{node}{NODE}"),
             Self::Joining => f.write_str(JOIN_NAME),
+            Self::Person(id) => write!(f, "{id}{PERSON}"),
         }
     }
 }
@@ -48,7 +56,8 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written_and_no_other_way() {
-        for holder in [Holder::Node(NodeId(1)), Holder::Node(NodeId(u64::MAX)), Holder::Joining] {
+        let person = Holder::Person(TokenId([0xab; 6]));
+        for holder in [Holder::Node(NodeId(1)), Holder::Node(NodeId(u64::MAX)), Holder::Joining, person] {
             assert_eq!(Holder::of_name(&holder.to_string()), Some(holder));
         }
         for other in [
@@ -62,6 +71,12 @@ mod tests {
             "x.n1.node.sheaf.internal",
             "1.node.sheaf.internal",
             "n18446744073709551616.node.sheaf.internal",
+            "ABABABABABAB.user.sheaf.internal",
+            "abababababab.node.sheaf.internal",
+            "ababababab.user.sheaf.internal",
+            "n1.user.sheaf.internal",
+            "x.abababababab.user.sheaf.internal",
+            "abababababab.user.sheaf.internal.",
         ] {
             assert_eq!(Holder::of_name(other), None, "{other}");
         }

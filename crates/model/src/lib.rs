@@ -56,8 +56,8 @@ pub mod view;
 pub mod watch;
 
 pub use access::{
-    AUTHORITIES_MAX, AuthorityRecord, CERTIFICATE_MAX, NoToken, Prefix, Rights, Role, TOKENS_MAX, TokenId,
-    TokenRecord, TokenText, TokenUse,
+    AUTHORITIES_MAX, AuthorityRecord, AuthorityStage, CERTIFICATE_MAX, NoToken, Prefix, Rights, Role,
+    TOKENS_MAX, TokenId, TokenRecord, TokenText, TokenUse, Trusting,
 };
 pub use artifact::{Artifact, Digest, Holding, Shape};
 pub use backend::{BackendSpec, Breaker};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, FullQueues, NodeId, NodeKey, NodeName, Revision, Span, Timestamp};
+use crate::{Bytes, FullQueues, NodeId, NodeKey, NodeName, Revision, Span, Timestamp, Trusting};
 
 /// Where a node stands, as recorded in the replicated state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -135,4 +135,7 @@ pub struct Load {
     /// How often its bounded queues were full since then. Agents of earlier versions do not say.
     #[serde(default)]
     pub full_queues: FullQueues,
+    /// Whom it believes. Agents of earlier versions do not say.
+    #[serde(default)]
+    pub trust: Trusting,
 }

@@ -1,5 +1,6 @@
 //! Answers made for people and scripts. The field names are a promise.
 
+mod access;
 mod attention;
 mod job;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Event, Gate, GateOutcome};
 
+pub use access::{AuthorityRow, AuthorityStatus, AuthorityWait, TokenRow};
 pub use attention::{Concern, Level, concerns};
 pub use job::{FailedAttempts, FailureGroup, JobExplanation, JobRow, JobStatus, SubtaskRow};
 
@@ -512,23 +514,6 @@ pub struct SinkRow {
     pub revision: u64,
     pub labels: BTreeMap<String, String>,
     pub owner: Option<String>,
-}
-
-/// `cluster token list` rows; nothing of a secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the words of the document")]
-pub struct TokenRow {
-    pub name: String,
-    pub id: String,
-    /// viewer, operator or admin; agent or voter for nodes that join with it.
-    pub role: String,
-    /// Of the buckets that it may change; empty: all that its role may.
-    pub prefix: String,
-    pub created_at: String,
-    pub created_by: String,
-    /// None: it does not.
-    pub expires_at: Option<String>,
-    pub expired: bool,
 }
 
 /// `secret list` rows.

@@ -1,6 +1,9 @@
-//! Signatures of what is sent to who shares a secret with us: HMAC with SHA-256 (RFC 2104).
+//! Signatures: of what is sent to who shares a secret with us, HMAC with SHA-256 (RFC 2104); of who holds a certificate's key,
+//! ES256 (RFC 7518).
 
 use ring::hmac;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 
 /// The signature of some bytes with a key, in hexadecimal digits.
 pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> String {
@@ -11,9 +14,30 @@ pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> String {
     signing.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The signature of a message by a key on P-256 in PKCS #8 DER: two numbers of 32 bytes. None: it is no such key, or the system
+/// gives no random numbers.
+pub fn sign_es256(key: &[u8], message: &[u8]) -> Option<[u8; 64]> {
+    let random = SystemRandom::new();
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key, &random).ok()?;
+    key.sign(&random, message).ok()?.as_ref().try_into().ok()
+}
+
 #[cfg(test)]
 mod tests {
+    use ring::signature::{ECDSA_P256_SHA256_FIXED, KeyPair as _, UnparsedPublicKey};
+
     use super::*;
+
+    #[test]
+    fn a_key_signs_and_its_public_half_tells() {
+        let random = SystemRandom::new();
+        let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        let signature = sign_es256(key.as_ref(), b"a").unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.as_ref(), &random).unwrap();
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref().to_vec());
+        assert!(public.verify(b"a", &signature).is_ok() && public.verify(b"b", &signature).is_err());
+        assert_eq!(sign_es256(b"no key", b"a"), None);
+    }
 
     /// RFC 4231, test cases 1, 2 and 6.
     #[test]

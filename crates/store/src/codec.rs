@@ -15,9 +15,9 @@ use sheaf_engine::{
     Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Reply, Request, Rollout, Secret,
 };
 use sheaf_model::{
-    AuthorityRecord, Binding, ClusterEpoch, ClusterId, Drain, Facts, Instance, JobSettings, ModuleSpecV1,
-    ModuleSpecV2, Node, NodeId, NodeKey, NodeStatus, Repair, RequestId, Residue, Revision, Settings,
-    Timestamp, TokenRecord,
+    AuthorityRecord, AuthorityStage, Binding, ClusterEpoch, ClusterId, Digest, Drain, Facts, Instance,
+    JobSettings, ModuleSpecV1, ModuleSpecV2, Node, NodeId, NodeKey, NodeStatus, ObjectValue, Repair,
+    RequestId, Residue, Revision, Settings, Timestamp, TokenRecord,
 };
 
 /// A type whose encoding lies on disk.
@@ -77,7 +77,7 @@ first_version!(
     Secret,
     Backend,
     TokenRecord,
-    AuthorityRecord,
+    AuthorityRecordV1,
     Sink
 );
 
@@ -86,6 +86,25 @@ impl Stored for Job {
     type Previous = JobV1;
     fn from_previous(previous: JobV1) -> Self {
         previous.into()
+    }
+}
+
+/// An authority before another one could take its place: each that is there issued.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AuthorityRecordV1 {
+    fingerprint: Digest,
+    certificate: ObjectValue,
+    revision: Revision,
+    added_at: Timestamp,
+}
+
+impl Stored for AuthorityRecord {
+    const VERSION: u8 = 2;
+    type Previous = AuthorityRecordV1;
+    fn from_previous(previous: AuthorityRecordV1) -> Self {
+        let AuthorityRecordV1 { fingerprint, certificate, revision, added_at } = previous;
+        let (stage, bridge) = (AuthorityStage::Issues, None);
+        Self { fingerprint, certificate, revision, added_at, stage, bridge }
     }
 }
 

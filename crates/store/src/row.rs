@@ -13,7 +13,7 @@ use sheaf_engine::sink::Sink;
 use sheaf_engine::{Bucket, Change, Cluster, Emergency, Module, Object, Pushed, Release, Request, Secret};
 use sheaf_model::{
     AuthorityRecord, Binding, BucketName, Event, Instance, Node, ObjectKey, ObjectValue, Prefix, Residue,
-    Timestamp, TokenRecord, TokenUse, Voters,
+    Timestamp, TokenRecord, Voters,
 };
 
 use crate::codec::{self, Stored};
@@ -278,10 +278,7 @@ impl<'t> Rows<'t> {
 
     fn token(&mut self, token: &TokenRecord) -> Result<(), StoreError> {
         self.encode("tokens", token)?;
-        let prefix = match &token.of {
-            TokenUse::User(rights) => rights.prefix.as_ref().map(Prefix::as_str),
-            TokenUse::Join { .. } => None,
-        };
+        let prefix = token.of.rights().and_then(|rights| rights.prefix.as_ref()).map(Prefix::as_str);
         self.run(
             "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?)",
             params![

@@ -18,6 +18,10 @@ use crate::{TrustError, failed};
 const YEARS: u64 = 20;
 /// Certificates are good from this long before they are made: clocks differ.
 const BEFORE: Duration = Duration::from_secs(3600);
+/// What an authority's name begins with; the name of its key follows.
+const NAME: &str = "Sheaf authority ";
+/// Hexadecimal digits of the name of its key.
+const KEY_NAME: usize = 16;
 
 /// An authority with its key.
 pub struct Authority {
@@ -37,12 +41,22 @@ pub fn pin(certificate: &[u8]) -> [u8; 32] {
     sheaf_seal::sha256(certificate).0
 }
 
+/// Whether a certificate says that this authority has signed it, both in DER. Proves nothing: it is for certificates that are
+/// known to be good.
+pub fn names(certificate: &[u8], authority: &[u8]) -> bool {
+    let Some(begin) = authority.windows(NAME.len()).position(|window| window == NAME.as_bytes()) else {
+        return false;
+    };
+    let Some(name) = authority.get(begin..begin + NAME.len() + KEY_NAME) else { return false };
+    certificate.windows(name.len()).any(|window| window == name)
+}
+
 impl Authority {
     /// A new one.
     pub fn new(now: Timestamp) -> Result<Self, TrustError> {
         let key = PrivateKey::new()?;
-        let end = Timestamp(now.0.saturating_add(YEARS * 365 * 24 * 3_600_000));
-        Self::of_key(key, now, end)
+        // One below it: the authority that takes its place once.
+        Self::of_key(key, 1, now, far(now))
     }
 
     /// The one of a join secret: whoever holds the secret has the same. It signs nobody but [`Holder::Joining`].
@@ -50,11 +64,13 @@ impl Authority {
         let seed = sheaf_seal::sha256(&[b"sheaf join secret 1".as_slice(), secret].concat()).0;
         // The same dates everywhere: from 2020 to 2100.
         let (begin, end) = (Timestamp(1_577_836_800_000), Timestamp(4_102_444_800_000));
-        Self::of_key(PrivateKey::of_seed(seed)?, begin, end)
+        Self::of_key(PrivateKey::of_seed(seed)?, 0, begin, end)
     }
 
-    fn of_key(key: PrivateKey, begin: Timestamp, end: Timestamp) -> Result<Self, TrustError> {
+    /// `below`: so many authorities may stand between it and a certificate.
+    fn of_key(key: PrivateKey, below: u8, begin: Timestamp, end: Timestamp) -> Result<Self, TrustError> {
         let mut params = params(&key);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
         params.not_before = date(Timestamp(begin.0.saturating_sub(millis(BEFORE))));
         params.not_after = date(end);
         let certificate = params.self_signed(&key.0).map_err(failed("make an authority"))?;
@@ -81,6 +97,18 @@ impl Authority {
         &self.key
     }
 
+    /// A certificate in DER of another authority by this one: whoever believes this one believes that one by it.
+    pub fn vouch_for(&self, other: &Self, now: Timestamp) -> Result<Vec<u8>, TrustError> {
+        let mut bridge = params(&other.key);
+        bridge.not_before = date(Timestamp(now.0.saturating_sub(millis(BEFORE))));
+        bridge.not_after = date(far(now));
+        bridge.use_authority_key_identifier_extension = true;
+        let issuer = Issuer::new(params(&self.key), &self.key.0);
+        let bridge =
+            bridge.signed_by(&other.key.public(), &issuer).map_err(failed("vouch for an authority"))?;
+        Ok(bridge.der().to_vec())
+    }
+
     /// A certificate in DER for the holder of that key, who may serve and call with it. `host` is a name or an address under
     /// which people reach the node, beside the names that all nodes have.
     pub fn issue(
@@ -101,8 +129,10 @@ impl Authority {
         params.not_before = date(Timestamp(now.0.saturating_sub(millis(BEFORE))));
         params.not_after = date(Timestamp(now.0.saturating_add(millis(lifetime))));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        if !matches!(holder, Holder::Person(_)) {
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        }
         params.use_authority_key_identifier_extension = true;
         let issuer = Issuer::new(self::params(&self.key), &self.key.0);
         let certificate = params.signed_by(public, &issuer).map_err(failed("sign a certificate"))?;
@@ -114,7 +144,7 @@ impl Authority {
 fn params(key: &PrivateKey) -> CertificateParams {
     let id = sheaf_seal::sha256(key.public().raw()).0;
     let mut params = CertificateParams::default();
-    params.distinguished_name = named(&format!("Sheaf authority {}", hex(&id[..8])));
+    params.distinguished_name = named(&format!("{NAME}{}", hex(&id[..KEY_NAME / 2])));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.serial_number = Some(SerialNumber::from_slice(&id[..16]));
@@ -135,6 +165,11 @@ fn alternative(host: &str) -> Option<SanType> {
         Err(_) if host.ends_with(".internal") => None,
         Err(_) => host.try_into().ok().map(SanType::DnsName),
     }
+}
+
+/// When what is made now is good no more that shall be good for as long as the cluster is.
+fn far(now: Timestamp) -> Timestamp {
+    Timestamp(now.0.saturating_add(YEARS * 365 * 24 * 3_600_000))
 }
 
 fn date(at: Timestamp) -> OffsetDateTime {
@@ -172,6 +207,19 @@ mod tests {
         let host = Some("10.0.0.11");
         assert!(again.issue(&public, holder, host, now, Duration::from_secs(60)).is_ok());
         assert!(again.issue(&public, holder, Some("not a name"), now, Duration::from_secs(60)).is_ok());
+    }
+
+    #[test]
+    fn a_certificate_names_who_signed_it() {
+        let now = Timestamp(1_800_000_000_000);
+        let (one, two) = (Authority::new(now).unwrap(), Authority::new(now).unwrap());
+        let public = PrivateKey::new().unwrap().public();
+        let leaf = one.issue(&public, Holder::Node(NodeId(7)), None, now, Duration::from_secs(60)).unwrap();
+        assert!(names(&leaf, one.certificate()) && !names(&leaf, two.certificate()));
+        let bridge = one.vouch_for(&two, now).unwrap();
+        assert!(names(&bridge, one.certificate()) && names(&bridge, two.certificate()));
+        assert!(!names(&leaf, b"") && !names(b"", one.certificate()));
+        assert!(!names(&leaf, b"Sheaf authority 12"), "cut off");
     }
 
     #[test]

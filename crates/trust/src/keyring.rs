@@ -3,7 +3,9 @@
 //! ```text
 //!  node.pem                this node's certificate and its key, and when they are to be renewed
 //!  authorities.pem         whom it trusts; the first issues
+//!  bridges.pem             certificates of one of these by another, while one takes the place of another
 //!  authority.key           the issuing authority's key, on voters alone
+//!  next.pem                the authority that is to issue next and its key, on voters alone
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -16,9 +18,9 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use sheaf_model::Timestamp;
 
-use crate::authority::Authority;
+use crate::TrustError;
+use crate::authority::{Authority, names, pin};
 use crate::key::PrivateKey;
-use crate::{TrustError, pin};
 
 /// A node's certificate in DER, and its key in PKCS #8 DER.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,7 +75,16 @@ pub struct Keyring {
 struct Held {
     own: Option<Own>,
     authorities: Vec<Vec<u8>>,
+    bridges: Vec<Vec<u8>>,
     authority: Option<Arc<Authority>>,
+    next: Option<Arc<Authority>>,
+}
+
+impl Held {
+    /// Whether it is the one that issues.
+    fn issues(&self, authority: &Authority) -> bool {
+        self.authorities.first().is_some_and(|first| first == authority.certificate())
+    }
 }
 
 /// Before the time, in milliseconds, from which on the certificate is to be renewed.
@@ -87,7 +98,11 @@ impl Keyring {
 
     /// Reads what is there; a folder that is not there has nothing.
     pub fn open(dir: &Path) -> Result<Self, KeyringError> {
-        let mut held = Held { authorities: certificates(&dir.join("authorities.pem"))?, ..Held::default() };
+        let mut held = Held {
+            authorities: certificates(&dir.join("authorities.pem"))?,
+            bridges: certificates(&dir.join("bridges.pem"))?,
+            ..Held::default()
+        };
         let path = dir.join("node.pem");
         if let (Some(certificate), Some(key)) = (certificates(&path)?.pop(), private_key(&path)?) {
             let renew_at = renew_at(&path)?;
@@ -98,6 +113,13 @@ impl Keyring {
             let authority = Authority::from_parts(key, issuing.clone());
             // The key of an authority that issues no more is of no use.
             held.authority = authority.ok().map(Arc::new);
+        }
+        let path = dir.join("next.pem");
+        if let (Some(certificate), Some(key)) = (certificates(&path)?.pop(), private_key(&path)?) {
+            let next = Authority::from_parts(key, certificate);
+            let next = next.map_err(|source| KeyringError::Damaged { path: path.clone(), source })?;
+            // Once it issues its key is in the other file, too.
+            held.next = Some(next).filter(|next| !held.issues(next)).map(Arc::new);
         }
         Ok(Self { dir: dir.to_owned(), held: Mutex::new(held) })
     }
@@ -121,9 +143,26 @@ impl Keyring {
         self.held().authorities.clone()
     }
 
+    /// Certificates of authorities by others of them; see [`Authority::vouch_for`].
+    pub fn bridges(&self) -> Vec<Vec<u8>> {
+        self.held().bridges.clone()
+    }
+
     /// What signs, if its key is here.
     pub fn authority(&self) -> Option<Arc<Authority>> {
         self.held().authority.clone()
+    }
+
+    /// What is to sign next, if its key is here: whether the others know of it or not.
+    pub fn next(&self) -> Option<Arc<Authority>> {
+        self.held().next.clone()
+    }
+
+    /// The authority whose certificate has this [`pin`], if its key is here.
+    pub fn with_key(&self, wanted: &[u8; 32]) -> Option<Arc<Authority>> {
+        let held = self.held();
+        let mut both = [&held.authority, &held.next].into_iter().flatten();
+        both.find(|authority| pin(authority.certificate()) == *wanted).cloned()
     }
 
     /// Keeps this node's certificate and key, to be renewed from `renew_at` on.
@@ -141,25 +180,70 @@ impl Keyring {
         Ok(())
     }
 
-    /// Whether this node's certificate is to be renewed; not, if there is none.
+    /// Whether this node's certificate is to be renewed: in time, or as another authority issues now; not, if there is none.
     pub fn is_due(&self, now: Timestamp) -> bool {
         let held = self.held();
-        held.own.as_ref().is_some_and(|own| own.renew_at <= now)
+        let is_by = |own: &Own| held.authorities.first().is_none_or(|first| names(&own.certificate, first));
+        held.own.as_ref().is_some_and(|own| own.renew_at <= now || !is_by(own))
     }
 
-    /// Keeps whom to trust; the first issues. Whether that is news.
-    pub fn keep_authorities(&self, authorities: &[Vec<u8>]) -> Result<bool, KeyringError> {
+    /// Keeps whom to trust, the first of which issues, and what leads from one of them to another. Whether that is news. Where
+    /// the next authority's key is, it signs once that authority is the first.
+    pub fn keep_authorities(
+        &self,
+        authorities: &[Vec<u8>],
+        bridges: &[Vec<u8>],
+    ) -> Result<bool, KeyringError> {
         let mut held = self.held();
-        if held.authorities == authorities || authorities.is_empty() {
+        if authorities.is_empty() || (held.authorities == authorities && held.bridges == bridges) {
             return Ok(false);
         }
-        self.write("authorities.pem", &encode(authorities))?;
-        held.authorities = authorities.to_vec();
-        let issues = authorities.first().map(|issuing| pin(issuing));
-        if held.authority.as_ref().map(|authority| pin(authority.certificate())) != issues {
-            held.authority = None;
+        let is_first = |it: &Arc<Authority>| authorities.first().is_some_and(|one| one == it.certificate());
+        let is_among = |all: &[Vec<u8>], it: &Authority| all.iter().any(|one| one == it.certificate());
+        let promoted = held.next.clone().filter(is_first);
+        if let Some(next) = &promoted {
+            // Before all else: what is interrupted after it begins anew from the next one's file.
+            self.write("authority.key", &next.key().pem())?;
         }
+        self.write("authorities.pem", &encode(authorities))?;
+        if bridges.is_empty() {
+            self.remove("bridges.pem")?;
+        } else {
+            self.write("bridges.pem", &encode(bridges))?;
+        }
+        let over = held.next.as_ref().is_some_and(|next| {
+            is_first(next) || (is_among(&held.authorities, next) && !is_among(authorities, next))
+        });
+        if over {
+            self.remove("next.pem")?;
+            held.next = None;
+        }
+        (held.authorities, held.bridges) = (authorities.to_vec(), bridges.to_vec());
+        let signs = promoted.or_else(|| held.authority.clone());
+        held.authority = signs.filter(is_first);
         Ok(true)
+    }
+
+    /// Keeps the authority that is to issue next with its key, in place of any other.
+    pub fn keep_next(&self, next: Authority) -> Result<Arc<Authority>, KeyringError> {
+        self.write_next(&mut self.held(), next)
+    }
+
+    /// The authority that is to issue next; where there is none yet, this one from now on.
+    pub fn next_or(&self, new: Authority) -> Result<Arc<Authority>, KeyringError> {
+        let mut held = self.held();
+        match &held.next {
+            Some(next) => Ok(next.clone()),
+            None => self.write_next(&mut held, new),
+        }
+    }
+
+    fn write_next(&self, held: &mut Held, next: Authority) -> Result<Arc<Authority>, KeyringError> {
+        let text = encode(&[next.certificate().to_vec()]) + &next.key().pem();
+        self.write("next.pem", &text)?;
+        let next = Arc::new(next);
+        held.next = Some(next.clone());
+        Ok(next)
     }
 
     /// Keeps the issuing authority with its key.
@@ -173,6 +257,17 @@ impl Keyring {
         self.write("authorities.pem", &encode(&authorities))?;
         (held.authorities, held.authority) = (authorities, Some(Arc::new(authority)));
         Ok(())
+    }
+
+    /// Gone from disk, if it was there.
+    fn remove(&self, name: &str) -> Result<(), KeyringError> {
+        let path = self.dir.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(KeyringError::Io { operation: "remove", path, source: error })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// On disk, synced, under a name that appears with all of it.
@@ -224,8 +319,10 @@ fn private_key(path: &Path) -> Result<Option<PrivateKey>, KeyringError> {
 }
 
 /// Certificates in PEM, one after the other.
-pub(crate) fn encode(certificates: &[Vec<u8>]) -> String {
-    certificates.iter().map(|der| pem::encode(&pem::Pem::new("CERTIFICATE", der.clone()))).collect()
+pub fn encode(certificates: &[Vec<u8>]) -> String {
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    let block = |der: &Vec<u8>| pem::encode_config(&pem::Pem::new("CERTIFICATE", der.clone()), config);
+    certificates.iter().map(block).collect()
 }
 
 #[cfg(test)]
@@ -262,14 +359,68 @@ mod tests {
         // Another authority issues now: the key of the former one is of no use.
         let newer = Authority::new(now).unwrap().certificate().to_vec();
         let both = [newer, authority.certificate().to_vec()];
-        assert!(keyring.keep_authorities(&both).unwrap() && !keyring.keep_authorities(&both).unwrap());
+        assert!(keyring.keep_authorities(&both, &[]).unwrap());
+        assert!(!keyring.keep_authorities(&both, &[]).unwrap(), "no news");
         assert!(keyring.authority().is_none() && Keyring::open(&dir).unwrap().authority().is_none());
+    }
+
+    #[test]
+    fn the_next_authority_signs_once_it_is_the_first_whatever_is_interrupted() {
+        let place = tempfile::tempdir().unwrap();
+        let keyring = Keyring::open(place.path()).unwrap();
+        let now = Timestamp(1_800_000_000_000);
+        keyring.keep_authority(Authority::new(now).unwrap()).unwrap();
+        let old = keyring.authority().unwrap();
+        let next = keyring.keep_next(Authority::new(now).unwrap()).unwrap();
+        let bridge = old.vouch_for(&next, now).unwrap();
+        let [old_der, next_der] = [&old, &next].map(|it| it.certificate().to_vec());
+        let key = PrivateKey::new().unwrap();
+        let holder = Holder::Node(NodeId(1));
+        let lifetime = Duration::from_secs(60);
+        let leaf = old.issue(&key.public(), holder, None, now, lifetime).unwrap();
+        keyring.keep_own(&leaf, &key, Timestamp(u64::MAX)).unwrap();
+        assert!(!keyring.is_due(now));
+        let first = [old_der.clone(), next_der.clone()];
+        assert!(keyring.keep_authorities(&first, std::slice::from_ref(&bridge)).unwrap());
+        let signs = |keyring: &Keyring| keyring.authority().map(|it| it.certificate().to_vec());
+        assert_eq!((signs(&keyring), keyring.bridges()), (Some(old_der.clone()), vec![bridge.clone()]));
+        assert!(keyring.with_key(&pin(&old_der)).is_some() && keyring.with_key(&pin(&next_der)).is_some());
+        let again = Keyring::open(place.path()).unwrap();
+        assert_eq!(again.next().map(|it| it.certificate().to_vec()), Some(next_der.clone()));
+
+        // The key was written, and nothing after it.
+        let former = fs::read(place.path().join("authority.key")).unwrap();
+        fs::write(place.path().join("authority.key"), next.key().pem()).unwrap();
+        let again = Keyring::open(place.path()).unwrap();
+        assert!(again.authority().is_none() && again.next().is_some());
+        fs::write(place.path().join("authority.key"), former).unwrap();
+
+        let second = [next_der.clone(), old_der.clone()];
+        assert!(keyring.keep_authorities(&second, std::slice::from_ref(&bridge)).unwrap());
+        assert!(keyring.is_due(now), "its certificate is by the former one");
+        for keyring in [&keyring, &Keyring::open(place.path()).unwrap()] {
+            assert_eq!((signs(keyring), keyring.next().is_some()), (Some(next_der.clone()), false));
+        }
+        assert!(keyring.with_key(&pin(&old_der)).is_none(), "the former one signs no more");
+        assert!(keyring.keep_authorities(std::slice::from_ref(&next_der), &[]).unwrap());
+        assert!(!place.path().join("bridges.pem").exists());
+
+        // One that is given up before it issues leaves nothing.
+        let given_up = keyring.next_or(Authority::new(now).unwrap()).unwrap().certificate().to_vec();
+        let again = keyring.next_or(Authority::new(now).unwrap()).unwrap().certificate().to_vec();
+        assert_eq!(again, given_up, "whoever begins twice begins the same");
+        assert!(!keyring.keep_authorities(std::slice::from_ref(&next_der), &[]).unwrap());
+        assert!(keyring.next().is_some(), "the others do not know of it yet");
+        keyring.keep_authorities(&[next_der.clone(), given_up], &[]).unwrap();
+        keyring.keep_authorities(std::slice::from_ref(&next_der), &[]).unwrap();
+        assert!(keyring.next().is_none() && !place.path().join("next.pem").exists());
+        assert_eq!(signs(&keyring), Some(next_der));
     }
 
     #[test]
     fn a_damaged_file_is_named() {
         let place = tempfile::tempdir().unwrap();
-        for name in ["authorities.pem", "node.pem", "authority.key"] {
+        for name in ["authorities.pem", "bridges.pem", "node.pem", "authority.key", "next.pem"] {
             let path = place.path().join(name);
             fs::write(&path, "-----BEGIN").unwrap();
             let error = Keyring::open(place.path()).unwrap_err().to_string();

@@ -9,21 +9,26 @@
 //!                                       how its nodes know each other
 //! ```
 //!
+//! One authority takes the place of another while both are believed: the former one vouches for its successor by a certificate
+//! (a bridge), so that whoever believes the former alone still believes what the successor signs.
+//!
 //! Keys are ECDSA on P-256, which every TLS library speaks; those of a join secret are Ed25519, which can be derived.
 //!
-//! Read `key`, `authority`, then `keyring` (the files).
+//! Read `key`, `authority`, then `keyring` (the files), `person` (certificates that nodes do not have).
 
 mod authority;
 mod key;
 mod keyring;
+mod person;
 
 use std::time::Duration;
 
 use sheaf_model::{Holder, Timestamp};
 
-pub use authority::{Authority, pin};
+pub use authority::{Authority, names, pin};
 pub use key::{PUBLIC_KEY, PrivateKey, PublicKey};
-pub use keyring::{Keyring, KeyringError, Own};
+pub use keyring::{Keyring, KeyringError, Own, encode};
+pub use person::Person;
 
 /// How long a process may run with the certificate that it made from its join secret when it began.
 const JOINING: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

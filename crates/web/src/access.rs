@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header;
+use sheaf_model::TokenId;
 use sheaf_model::view::Asker;
-use sheaf_model::{TokenId, TokenText};
-use sheaf_wire::{ApiError, Client};
+use sheaf_wire::{ApiError, Bearer, Client};
 
 use crate::answer::Failed;
 
@@ -53,7 +53,7 @@ pub(crate) struct Session {
 /// What a browser has logged in with, and who that is to the cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Login {
-    pub(crate) token: TokenText,
+    pub(crate) token: Bearer,
     /// None: whoever answered did not say.
     pub(crate) asker: Option<Asker>,
 }
@@ -69,9 +69,9 @@ impl Session {
         self.login.as_ref()?.asker.as_ref()
     }
 
-    /// Which token it shows.
+    /// Which token it shows, or whose certificate has signed what it shows.
     pub(crate) fn token(&self) -> Option<TokenId> {
-        Some(self.login.as_ref()?.token.id())
+        self.login.as_ref()?.token.id()
     }
 }
 
@@ -220,6 +220,7 @@ fn same(left: &[u8], right: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use sheaf_model::TokenText;
 
     use super::*;
 
@@ -259,7 +260,8 @@ mod tests {
     fn a_login_begins_a_session_that_nobody_could_know() {
         let access = Access::new(7421, true);
         let before = entered(&access, &HeaderMap::new()).cookie.expect("a new one");
-        let login = Login { token: TokenText::new(TokenId([1; 6]), [2; 32], None), asker: None };
+        let token = TokenText::new(TokenId([1; 6]), [2; 32], None);
+        let login = Login { token: token.into(), asker: None };
         let cookie = access.log_in(&with_cookie(&before), "web:1".to_owned(), login).expect("random bits");
         assert!(access.known(&with_cookie(&before)).is_none(), "the former one is over");
         let session = access.known(&with_cookie(&cookie)).expect("the new one");

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::Extensions;
-use sheaf_model::{Actor, BucketName, Holder, NodeId, RequestId, Revision, Role, TokenText, TraceContext};
+use sheaf_model::{Actor, BucketName, Holder, NodeId, RequestId, Revision, Role, TraceContext};
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
 use crate::ApiError;
+use crate::bearer::Bearer;
 use crate::guard::Admitted;
 use crate::guard::door::Carried;
 use crate::trace::TRACEPARENT;
@@ -58,7 +59,7 @@ pub struct Caller {
     /// Who it is, as far as that is proven.
     pub admitted: Admitted,
     /// Its token, where that could not be judged: it goes along to where the work is done.
-    pub token: Option<TokenText>,
+    pub token: Option<Bearer>,
     /// Whose certificate the connection shows on which the call came, which may be that of a node that carries it on.
     pub holder: Option<Holder>,
     /// What the call is a part of, for telemetry alone: the metadata `traceparent`.
@@ -111,7 +112,7 @@ impl Caller {
     pub fn certified_node(&self) -> Option<NodeId> {
         match self.holder {
             Some(Holder::Node(node)) => Some(node),
-            Some(Holder::Joining) | None => None,
+            Some(Holder::Joining | Holder::Person(_)) | None => None,
         }
     }
 

@@ -6,13 +6,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
-use sheaf_model::{RequestId, Revision, TokenText, TraceContext};
+use sheaf_model::{RequestId, Revision, TraceContext};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 pub(crate) use channel::{Pings, broke, caused_by, endpoint, explain, never_sent};
 
+use crate::bearer::Bearer;
 use crate::caller::{ACTOR, DEFECTS, REQUEST_ID, REVISION};
 use crate::error::from_status;
 use crate::trace::TRACEPARENT;
@@ -25,7 +26,7 @@ pub struct Options {
     /// Who asks, for history, e.g. `cli:alice@ops1`; printable ASCII. None: the server takes the peer's address.
     pub actor: Option<String>,
     /// What says who it is, and what it may do. It is sent as it is: over a connection that others cannot read.
-    pub token: Option<TokenText>,
+    pub token: Option<Bearer>,
     /// How long a call may take that is no stream.
     pub deadline: Duration,
     /// How long connecting may take.
@@ -49,12 +50,16 @@ impl Default for Options {
     }
 }
 
-/// As it stands in a header.
-fn bearer(token: &TokenText) -> MetadataValue<Ascii> {
-    let text = format!("Bearer {}", token.reveal());
-    let mut value = MetadataValue::try_from(text).expect("a token is hexadecimal digits and dots");
+/// As it stands in a header; none: it cannot be signed, or not be sent.
+fn header(token: &Bearer) -> Option<MetadataValue<Ascii>> {
+    let mut value = MetadataValue::try_from(format!("Bearer {}", token.reveal())).ok()?;
     value.set_sensitive(true);
-    value
+    Some(value)
+}
+
+/// The same, if it is the same for each call.
+fn once(token: &Bearer) -> Option<MetadataValue<Ascii>> {
+    if matches!(token, Bearer::Signer(_)) { None } else { header(token) }
 }
 
 /// A connection to one node, shared by its clones; any node answers every call. Reconnects by itself.
@@ -64,7 +69,7 @@ pub struct Client {
     channel: Channel,
     options: Options,
     actor: Option<MetadataValue<Ascii>>,
-    /// Marked as sensitive: it is printed nowhere.
+    /// Marked as sensitive: it is printed nowhere. None of what is signed anew for each call.
     token: Option<MetadataValue<Ascii>>,
     revision: Option<Revision>,
 }
@@ -101,7 +106,7 @@ impl Client {
             })?),
             None => None,
         };
-        let token = options.token.as_ref().map(bearer);
+        let token = options.token.as_ref().and_then(once);
         Ok(Self { address: address.to_owned(), channel, options, actor, token, revision: None })
     }
 
@@ -126,8 +131,8 @@ impl Client {
 
     /// The same connection, on which somebody else's token is shown.
     #[must_use]
-    pub fn presenting(&self, token: Option<TokenText>) -> Self {
-        let shown = token.as_ref().map(bearer);
+    pub fn presenting(&self, token: Option<Bearer>) -> Self {
+        let shown = token.as_ref().and_then(once);
         Self { options: Options { token, ..self.options.clone() }, token: shown, ..self.clone() }
     }
 
@@ -149,8 +154,9 @@ impl Client {
         if let Some(actor) = &self.actor {
             metadata.insert(ACTOR, actor.clone());
         }
-        if let Some(token) = &self.token {
-            metadata.insert(AUTHORIZATION.as_str(), token.clone());
+        let anew = || self.options.token.as_ref().and_then(header);
+        if let Some(token) = self.token.clone().or_else(anew) {
+            metadata.insert(AUTHORIZATION.as_str(), token);
         }
         if let Some(revision) = self.revision {
             metadata.insert(REVISION, MetadataValue::from(revision.0));

@@ -1,5 +1,6 @@
 //! The cluster over the wire: documents of every kind in one transaction, and how it stands.
 
+mod authority;
 mod client;
 mod convert;
 mod serve;
@@ -8,11 +9,12 @@ mod token;
 use std::future::Future;
 
 use bytes::Bytes;
-use sheaf_model::view::{ClusterStatus, MemberRow, SnapshotHead, TokenRow};
+use sheaf_model::view::{AuthorityStatus, ClusterStatus, MemberRow, SnapshotHead, TokenRow};
 use sheaf_model::{ModuleSpec, PutBucket, RequestId};
 
+pub use authority::{RotateAuthority, RotationStep};
 pub(crate) use serve::{Serve, probes};
-pub use token::{CreateToken, CreatedToken, ListTokens, RevokeToken};
+pub use token::{CreateCertificate, CreateToken, CreatedCertificate, CreatedToken, ListTokens, RevokeToken};
 
 use crate::debug::{AskDebug, DebugPart};
 use crate::{Answers, ApiError, Applied, Caller, Done, Page};
@@ -96,6 +98,12 @@ pub trait ClusterApi: Send + Sync + 'static {
         caller: Caller,
         ask: CreateToken,
     ) -> impl Future<Output = Result<CreatedToken, ApiError>> + Send;
+    /// Makes a certificate in place of a token.
+    fn create_certificate(
+        &self,
+        caller: Caller,
+        ask: CreateCertificate,
+    ) -> impl Future<Output = Result<CreatedCertificate, ApiError>> + Send;
     /// A page of tokens by name.
     fn list_tokens(
         &self,
@@ -108,4 +116,15 @@ pub trait ClusterApi: Send + Sync + 'static {
         caller: Caller,
         ask: RevokeToken,
     ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    /// Begins to replace the authority that issues, or ends that.
+    fn rotate_authority(
+        &self,
+        caller: Caller,
+        ask: RotateAuthority,
+    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    /// Whom the cluster believes, and how far a change of that is.
+    fn authority_status(
+        &self,
+        caller: Caller,
+    ) -> impl Future<Output = Result<AuthorityStatus, ApiError>> + Send;
 }

@@ -63,7 +63,7 @@ pub fn is_file_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_MAX && !name.starts_with('.') && name.bytes().all(fits)
 }
 
-/// What answers `sheaf.peer.v1.DebugService`: every node, for itself.
+/// What answers `sheaf.peer.v1.DebugService`: every node, for itself, and to members alone.
 pub trait DebugApi: Send + Sync + 'static {
     /// Its files. What could not be collected says why, in place of its content.
     fn collect(

@@ -18,11 +18,12 @@ use std::fmt;
 use std::net::IpAddr;
 
 use futures::future::BoxFuture;
-use sheaf_model::{BucketName, NodeId, Rights, Role, TokenName, TokenText};
+use sheaf_model::{BucketName, NodeId, Rights, Role, TokenName};
 
 pub use need::{Need, need};
 
 use crate::ApiError;
+use crate::bearer::Bearer;
 
 /// Whose certificate the other end of a connection has, put into a request's extensions by the transport, which has
 /// verified it.
@@ -43,7 +44,7 @@ pub struct Presented {
     /// certificate. None: no node's.
     pub on_behalf: Option<NodeId>,
     /// Decides if there is one, whatever else is shown.
-    pub token: Option<TokenText>,
+    pub token: Option<Bearer>,
     /// Where the call came from, before any node carried it.
     pub remote: Option<IpAddr>,
 }
@@ -76,7 +77,7 @@ pub enum Admitted {
 
 /// Decides who is let in. Implemented where the state is.
 pub trait Guard: Send + Sync + 'static {
-    /// Who it is, if what is shown is enough.
+    /// Who it is, if what is shown is enough; of a node, if it is to the cluster what is needed.
     ///
     /// # Errors
     /// `Unauthenticated`: nothing, or nothing valid, is shown. `Forbidden`: it is known who it is, and that this is not for
@@ -91,7 +92,8 @@ pub trait Guard: Send + Sync + 'static {
 }
 
 impl Admitted {
-    /// Whether a call that needs this is for it. [`Need::Bucket`] is asked again by [`Self::may_change`].
+    /// Whether a call that needs this is for it. [`Need::Bucket`] is asked again by [`Self::may_change`]; what a node is to
+    /// the cluster is known to the guard alone.
     ///
     /// # Errors
     /// Who it is, what is needed, and how to get it; or that nobody knows who it is.
@@ -101,7 +103,7 @@ impl Admitted {
             (Self::Nobody, _) => return Err(nobody()),
             // Who forms or joins a cluster meets others by their addresses.
             (Self::Joining { .. } | Self::Node(_), Need::Join) => true,
-            (Self::Node(_), Need::Told | Need::Node | Need::Viewer) => true,
+            (Self::Node(_), Need::Told | Need::Registered | Need::Member | Need::Viewer) => true,
             (Self::User { rights, .. }, Need::Viewer | Need::Carried) => rights.role >= Role::Viewer,
             (Self::User { rights, .. }, Need::Bucket) => rights.role >= Role::Operator,
             (Self::User { rights, .. }, Need::Operator) => rights.is_at_least(Role::Operator),
@@ -155,7 +157,9 @@ impl Admitted {
         let token = "an admin makes tokens: sheaf cluster token create";
         ApiError::Forbidden(match need {
             Need::Nothing | Need::Join => format!("{self} is no node, and only nodes do this"),
-            Need::Told | Need::Node => format!("{self} may not do this: only a node does, for itself"),
+            Need::Told | Need::Registered | Need::Member => {
+                format!("{self} may not do this: only a node does, for itself")
+            }
             Need::Viewer | Need::Carried => {
                 format!("{self} may not do this: it needs the role viewer; {token}")
             }
@@ -202,14 +206,14 @@ mod tests {
 
     #[test]
     fn each_role_meets_what_it_should_and_nothing_else() {
-        use Need::{Admin, Bucket, Carried, Join, Node, Nothing, Operator, Told, Viewer};
-        let all = [Nothing, Join, Told, Node, Viewer, Carried, Bucket, Operator, Admin];
+        use Need::{Admin, Bucket, Carried, Join, Member, Nothing, Operator, Registered, Told, Viewer};
+        let all = [Nothing, Join, Told, Registered, Member, Viewer, Carried, Bucket, Operator, Admin];
         let joining = Admitted::Joining { may_vote: true, by: "rack-7".to_owned() };
         let cases: [(Admitted, &[Need]); 8] = [
             (Admitted::Open, &all),
             (Admitted::Nobody, &[Nothing]),
             (joining, &[Nothing, Join]),
-            (Admitted::Node(NodeId(3)), &[Nothing, Join, Told, Node, Viewer]),
+            (Admitted::Node(NodeId(3)), &[Nothing, Join, Told, Registered, Member, Viewer]),
             (user(Role::Viewer, None), &[Nothing, Viewer, Carried]),
             (user(Role::Operator, Some("/team-a/")), &[Nothing, Viewer, Carried, Bucket]),
             (user(Role::Operator, None), &[Nothing, Viewer, Carried, Bucket, Operator]),

@@ -19,6 +19,7 @@
 //! `spec` (documents as messages), [`forward`], [`guard`] (who may make which call), [`Transport`], [`outward`] (TLS to others), [`trace`] (what is told of it all), [`Server`], [`Client`]; [`probe`] is for
 //! tests.
 
+mod bearer;
 mod call;
 mod caller;
 mod change;
@@ -54,6 +55,7 @@ pub mod secret;
 pub mod sink;
 pub mod trace;
 
+pub use bearer::{Bearer, Signed, Signer, public_key};
 pub use caller::{CALLER_TEXT_MAX, Caller, DEFAULT_DEADLINE};
 pub use change::{Answers, Applied, Done, Filter, Outcome, OutcomeVerb, PAGE_MAX, Page, PageOf, Term};
 pub use client::{Client, Options};
@@ -61,4 +63,4 @@ pub use error::{ApiError, Applies};
 pub use forward::{Alone, Class, Route, Target};
 pub use guard::{Admitted, Certificate, Guard, Need, Presented};
 pub use server::{Health, MESSAGE_MAX, Refused, ServeError, ServeOptions, Server};
-pub use transport::{Credentials, CredentialsError, Join, Pair, Pin, Transport};
+pub use transport::{Credentials, CredentialsError, JOINS_ANEW, Join, Pair, Pin, Transport, vouched};

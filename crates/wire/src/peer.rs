@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{ClusterId, Facts, NodeId, NodeKey, NodeName, TokenText};
+use sheaf_model::{ClusterId, Digest, Facts, NodeId, NodeKey, NodeName, TokenText};
 
 pub use client::PeerClient;
 pub(crate) use serve::{ServeAgent, ServePeer, probes};
@@ -69,6 +69,8 @@ pub struct Greeting {
     pub seen: Vec<String>,
     /// Certificates in DER of the authorities that it trusts, the issuing one first; empty: nothing is secured there.
     pub authorities: Vec<Vec<u8>>,
+    /// Certificates in DER of some of these by others of them.
+    pub bridges: Vec<Vec<u8>>,
     /// Whoever asked was forgotten by the cluster that it says it belongs to.
     pub left: bool,
 }
@@ -105,11 +107,13 @@ pub struct Certified {
     pub certificate: Vec<u8>,
     /// Certificates in DER of the authorities to trust; the first has signed.
     pub authorities: Vec<Vec<u8>>,
+    /// Certificates in DER of some of these by others of them.
+    pub bridges: Vec<Vec<u8>>,
     /// How long it is good, from when it is sent.
     pub lifetime: Duration,
 }
 
-/// The issuing authority with its key.
+/// An authority with its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorityKey {
     /// PKCS #8 in PEM.
@@ -159,11 +163,12 @@ pub trait PeerApi: Send + Sync + 'static {
         cluster: ClusterId,
         public_key: Vec<u8>,
     ) -> impl Future<Output = Result<Certified, ApiError>> + Send;
-    /// The key of the issuing authority, for a voter.
+    /// The key of the authority whose certificate has this SHA-256, for a voter; none: of the one that issues.
     fn fetch_authority(
         &self,
         caller: Caller,
         cluster: ClusterId,
+        fingerprint: Option<Digest>,
     ) -> impl Future<Output = Result<AuthorityKey, ApiError>> + Send;
     /// One message of the replicated log.
     fn raft(

@@ -11,12 +11,13 @@
 //! What a node has changes while it runs: it gets its certificate when it joins, and renews it. Connections that are there
 //! stay; new ones are made with what is there then.
 //!
-//! Read `credentials`, then `verify`, `connection`, `crowd`.
+//! Read `credentials`, then `verify`, `vouch`, `connection`, `crowd`.
 
 mod connection;
 mod credentials;
 mod crowd;
 mod verify;
+mod vouch;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -31,6 +32,10 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) use connection::{Arrived, Connection};
 pub use credentials::{Credentials, CredentialsError, Join, Pair, Pin};
 pub(crate) use crowd::Crowd;
+use verify::Found;
+pub use verify::JOINS_ANEW;
+pub(crate) use verify::holder;
+pub use vouch::vouched;
 
 /// See the module's doc. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -40,8 +45,8 @@ pub struct Transport(Option<Arc<Tls>>);
 struct Tls {
     /// Read for each connection, written when credentials change.
     now: RwLock<Now>,
-    /// The authority that a pin led to.
-    found: Arc<Mutex<Option<Vec<u8>>>>,
+    /// What a pin led to.
+    found: Arc<Mutex<Found>>,
 }
 
 /// What connections are made of now.
@@ -103,7 +108,13 @@ impl Transport {
 
     /// The authority in DER that a pin led to, once a connection was made by it.
     pub fn pinned(&self) -> Option<Vec<u8>> {
-        self.0.as_ref()?.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.as_ref()?.found.lock().unwrap_or_else(PoisonError::into_inner).pinned.clone()
+    }
+
+    /// The authority in DER that has taken the place of the one that a pin led to, once a connection showed that. The pinned
+    /// one is still believed by the cluster then, but not for long.
+    pub fn successor(&self) -> Option<Vec<u8>> {
+        self.0.as_ref()?.found.lock().unwrap_or_else(PoisonError::into_inner).successor.clone()
     }
 
     /// A connection that is made when first used, and again when it breaks.

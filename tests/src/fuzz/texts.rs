@@ -6,11 +6,12 @@ use sheaf_model::document::{self, DEFECTS_MAX, Document};
 use sheaf_model::fingerprint::normalised;
 use sheaf_model::sink::HttpUrl;
 use sheaf_model::{
-    BackendName, BucketName, BucketScope, Bytes, Cores, Digest, Fingerprint, Frequency, JobName,
+    BackendName, BucketName, BucketScope, Bytes, ClusterId, Cores, Digest, Fingerprint, Frequency, JobName,
     MeasureError, ModuleRef, NodeListRules, NodeRule, ObjectKey, Prefix, Ranges, Revision, Run as Numbers,
     Scope, SecretName, Selector, Setting, SinkName, Span, SpanRange, SubtaskScope, Template, TemplateSet,
-    TokenId, TokenName, TokenText,
+    Timestamp, TokenId, TokenName, TokenText,
 };
+use sheaf_wire::Bearer;
 
 use super::corpus::{documents, texts};
 use super::mutate::Soil;
@@ -100,12 +101,15 @@ pub(super) const NAMES: Target = Target {
 };
 pub(super) const TOKENS: Target = Target {
     name: "tokens",
-    about: "tokens as people and nodes show them",
+    about: "tokens as people and nodes show them, and what people sign in their place",
     inputs: 40_000,
     prepare: || {
         let (secret, pin) = ("cd".repeat(32), "0f".repeat(32));
-        let corpus =
-            [format!("sheaf_0102030405ff.{secret}"), format!(" sheaf_0102030405ff.{secret}.{pin}\n")];
+        let corpus = [
+            format!("sheaf_0102030405ff.{secret}"),
+            format!(" sheaf_0102030405ff.{secret}.{pin}\n"),
+            signed(),
+        ];
         let corpus: Vec<&str> = corpus.iter().map(String::as_str).collect();
         (soil(texts(&corpus), &["sheaf_", ".", "g", "é", "+f", "A"], 400), Box::new(read_token))
     },
@@ -392,9 +396,27 @@ fn read_names(input: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
+/// `{"alg":"ES256","x5c":["MAA="]}`, `{"aud":"c","sub":"0102030405ff","iat":1700000000,"exp":1700000300}`, and 64 bytes.
+fn signed() -> String {
+    let said = "eyJhbGciOiJFUzI1NiIsIng1YyI6WyJNQUE9Il19.\
+                eyJhdWQiOiJjIiwic3ViIjoiMDEwMjAzMDQwNWZmIiwiaWF0IjoxNzAwMDAwMDAwLCJleHAiOjE3MDAwMDAzMDB9";
+    format!("{said}.{}AQ", "AQEB".repeat(21))
+}
+
+/// Whatever is signed there, it is by none of no authorities.
+fn read_signed(text: &str) -> Result<(), String> {
+    let Ok(Bearer::Signed(signed)) = Bearer::parse(text) else { return Ok(()) };
+    demand(!format!("{signed:?}").contains(text.trim()), || "all of it is printed".to_owned())?;
+    match signed.verify(&ClusterId::from("c"), &[], Timestamp(1_700_000_000_000)) {
+        Ok(_) => Err("it is believed".to_owned()),
+        Err(why) => is_told(&why, &[]),
+    }
+}
+
 fn read_token(input: &[u8]) -> Result<(), String> {
     let text = text(input);
     let _id = TokenId::parse(&text);
+    read_signed(&text)?;
     match TokenText::parse(&text) {
         Ok(token) => {
             let revealed = token.reveal();

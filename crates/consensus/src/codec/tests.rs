@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use openraft::raft::AppendEntriesRequest;
 use sheaf_engine::{
-    AccessCommand, AddStatusLine, Admit, Apply, ApplyV1, ApplyV2, Bind, Command, ConfirmResidue, CreateToken,
-    DeleteModule, DeleteObject, Disable, DrainNode, EndQuarantine, ExpireToken, FinishRollout, Form, Free,
-    LabelNode, Leave, MoveBucket, OnBucket, PutAuthority, PutObject, PutSecret, PutTrial, Quarantine,
-    RecordPhases, RecordPurge, Refound, Register, ReleaseNodes, Rollback, SetNodeStatus, SettingsCommand,
-    SettleLease, StopRollout,
+    AccessCommand, AddStatusLine, Admit, Apply, ApplyV1, ApplyV2, BeginRotation, Bind, Command,
+    ConfirmResidue, CreateToken, DeleteModule, DeleteObject, Disable, DrainNode, EndQuarantine, ExpireToken,
+    FinishRollout, Form, Free, IssueBy, LabelNode, Leave, MoveBucket, OnBucket, PutAuthority, PutObject,
+    PutSecret, PutTrial, Quarantine, RecordPhases, RecordPurge, Refound, Register, ReleaseNodes,
+    RetireAuthority, Rollback, SetNodeStatus, SettingsCommand, SettleLease, StopRollout,
 };
 use sheaf_engine::{RecordSink, SinkCommand, SinkOutcome};
 use sheaf_model::{
@@ -279,6 +279,33 @@ fn access_commands() -> Vec<Proposal> {
     commands.into_iter().map(by).collect()
 }
 
+/// Certificates of people, and how one authority takes the place of another.
+fn rotation_commands() -> Vec<Proposal> {
+    let (id, digest) = (TokenId([0xab; 6]), Digest([0xcd; 32]));
+    let at = Timestamp(1_700_000_000_000);
+    let bytes = |bytes: &[u8]| ObjectValue::from(bytes);
+    let of = TokenUse::Certificate { rights: Rights::of(Role::Viewer), authority: Digest([0xef; 32]) };
+    let name = TokenName::new("vera").unwrap();
+    let commands = [
+        AccessCommand::CreateToken(CreateToken { id, name, of, digest, expires_at: Some(at) }),
+        AccessCommand::BeginRotation(BeginRotation {
+            fingerprint: digest,
+            certificate: bytes(&[0x30, 0x82]),
+            bridge: bytes(&[0x30, 0x31]),
+            lifetime: Span::seconds(60),
+        }),
+        AccessCommand::IssueBy(IssueBy { fingerprint: digest, term: Term(7) }),
+        AccessCommand::RetireAuthority(RetireAuthority { fingerprint: digest, until: at, term: Term(7) }),
+    ];
+    let by = |command| Proposal {
+        actor: Actor("user:root".to_owned()),
+        at: Timestamp(1),
+        request: None,
+        command: Command::Access(command),
+    };
+    commands.into_iter().map(by).collect()
+}
+
 /// Backends.
 fn backend_commands() -> Vec<Proposal> {
     let name = BackendName::new("vito").unwrap();
@@ -439,6 +466,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-backends", batch_of(&backend_commands()), include_str!("golden/v1-entry-backends.hex")),
         ("entry-sinks", batch_of(&sink_commands()), include_str!("golden/v1-entry-sinks.hex")),
         ("entry-access", batch_of(&access_commands()), include_str!("golden/v1-entry-access.hex")),
+        ("entry-access-2", batch_of(&rotation_commands()), include_str!("golden/v1-entry-access-2.hex")),
         ("entry-settings", batch_of(&settings_commands()), include_str!("golden/v1-entry-settings.hex")),
         (
             "entry-instances",
@@ -484,6 +512,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&secret_commands())).unwrap(), secret_commands());
     assert_eq!(decode_batch(&batch_of(&backend_commands())).unwrap(), backend_commands());
     assert_eq!(decode_batch(&batch_of(&access_commands())).unwrap(), access_commands());
+    assert_eq!(decode_batch(&batch_of(&rotation_commands())).unwrap(), rotation_commands());
     assert_eq!(decode_batch(&batch_of(&settings_commands())).unwrap(), settings_commands());
     assert_eq!(decode_batch(&batch_of(&sink_commands())).unwrap(), sink_commands());
     assert_eq!(decode_batch(&batch_of(&purges())).unwrap(), purges());

@@ -1,5 +1,6 @@
 //! `sheaf cluster …`
 
+pub mod ca;
 pub mod debug;
 pub mod token;
 
@@ -43,6 +44,9 @@ pub enum ClusterVerb {
     /// Tokens: who may do what, and who may join
     #[command(subcommand)]
     Token(token::Token),
+    /// The authority that signs the certificates of nodes
+    #[command(subcommand)]
+    Ca(ca::Ca),
 }
 
 /// `sheaf cluster init`
@@ -228,6 +232,7 @@ impl ClusterVerb {
             Self::Snapshot(Snapshot::Restore(_)) | Self::Init(_) => Err(offline()),
             Self::Debug(debug) => debug.run(options, out).await,
             Self::Token(token) => token.run(options, out).await,
+            Self::Ca(ca) => ca.run(options, out).await,
             Self::Transfer(transfer) => {
                 let leader = connect::connect(options, out).await?.transfer(transfer.to).await?;
                 out.line(&leader)?;

@@ -1,17 +1,19 @@
 //! A cluster that is made up: it keeps what is applied, and says of every bucket what a test wants it to say.
 
+mod event;
 mod job;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sheaf_model::view::{
-    AffinityRow, BucketRow, BucketState, BucketStatus, ClusterStatus, Explanation, MemberRow, SnapshotHead,
+    AffinityRow, AuthorityRow, AuthorityStatus, BucketRow, BucketState, BucketStatus, ClusterStatus,
+    Explanation, MemberRow, SnapshotHead,
 };
 use sheaf_model::view::{ModuleRow, NodeDetail, NodeRow, TokenRow};
 use sheaf_model::{
-    Artifact, BucketName, BucketSpec, Difference, Event, Item, JobSpec, JobState, ModuleRef, ModuleSpec,
-    PutBucket, Revision, Timestamp, TokenId, TokenText, document,
+    Artifact, BucketName, BucketSpec, Difference, Item, JobSpec, JobState, ModuleRef, ModuleSpec, PutBucket,
+    Revision, Timestamp, TokenId, TokenText, document,
 };
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket,
@@ -19,11 +21,10 @@ use sheaf_wire::bucket::{
     TestStep, WatchBuckets,
 };
 use sheaf_wire::cluster::{
-    AllSettings, Apply, ChangeSettings, ClusterApi, CreateToken, CreatedToken, ListTokens, RevokeToken,
-    SnapshotPart,
+    AllSettings, Apply, ChangeSettings, ClusterApi, CreateCertificate, CreateToken, CreatedCertificate,
+    CreatedToken, ListTokens, RevokeToken, RotateAuthority, RotationStep, SnapshotPart,
 };
 use sheaf_wire::debug::{AskDebug, DebugFile, DebugPart};
-use sheaf_wire::event::{Cursor, EventApi, EventPage, ListEvents, WatchEvents};
 use sheaf_wire::logs::{LogLine, LogStream};
 use sheaf_wire::module::{
     ApplyModule, DeleteModule, FinishPush, GotModule, ListModules, ModuleApi, PushPiece, PushState,
@@ -48,6 +49,7 @@ fn token_row() -> TokenRow {
         created_by: "user:root".to_owned(),
         expires_at: None,
         expired: false,
+        certificate: false,
     }
 }
 
@@ -262,6 +264,21 @@ impl ClusterApi for Fake {
         Ok(CreatedToken { token: TokenText::new(id, [0xcd; 32], None), row, revision: Revision(7) })
     }
 
+    async fn create_certificate(
+        &self,
+        _: Caller,
+        ask: CreateCertificate,
+    ) -> Result<CreatedCertificate, ApiError> {
+        let row = TokenRow { name: ask.name.to_string(), certificate: true, ..token_row() };
+        Ok(CreatedCertificate {
+            certificate: ask.public_key,
+            authority: vec![0x30],
+            cluster: sheaf_model::ClusterId::from("c1"),
+            row,
+            revision: Revision(7),
+        })
+    }
+
     async fn list_tokens(&self, _: Caller, _: ListTokens) -> Result<Page<TokenRow>, ApiError> {
         let ci = TokenRow { prefix: "/team-a/".to_owned(), role: "operator".to_owned(), ..token_row() };
         let old = TokenRow { name: "old".to_owned(), expired: true, ..token_row() };
@@ -275,6 +292,20 @@ impl ClusterApi for Fake {
         }
         let revision = Revision(self.change(&caller, ask.request));
         Ok(Done { revision, ..Done::default() })
+    }
+
+    async fn rotate_authority(&self, caller: Caller, ask: RotateAuthority) -> Result<Done, ApiError> {
+        if ask.step == RotationStep::Abandon {
+            return Err(ApiError::Precondition("there is no authority that has not issued yet".to_owned()));
+        }
+        let revision = Revision(self.change(&caller, ask.request));
+        Ok(Done { revision, warnings: vec!["a word".to_owned()], ..Done::default() })
+    }
+
+    async fn authority_status(&self, _: Caller) -> Result<AuthorityStatus, ApiError> {
+        let row = AuthorityRow { stage: "issues".to_owned(), ..AuthorityRow::default() };
+        let stage = "settled".to_owned();
+        Ok(AuthorityStatus { stage, authorities: vec![row], ..AuthorityStatus::default() })
     }
 }
 
@@ -527,54 +558,5 @@ impl NodeApi for Fake {
 
     async fn forget(&self, _: Caller, ask: OnNode) -> Result<Done, ApiError> {
         Err(ApiError::Precondition(format!("node {} is ready", ask.node)))
-    }
-}
-
-fn event(revision: u64) -> Event {
-    let text = |text: &str| text.to_owned();
-    Event {
-        revision: Revision(revision),
-        n: 0,
-        at: Timestamp(crate::output::recorded::NOW.0 - 1000),
-        kind: text("bucket.updated"),
-        subject: text("/logs/web"),
-        actor: text("cli:alice@ops1"),
-        node: String::new(),
-        before: String::new(),
-        after: String::new(),
-        message: String::new(),
-    }
-}
-
-impl EventApi for Fake {
-    async fn list(&self, _: Caller, ask: ListEvents) -> Result<EventPage, ApiError> {
-        let beyond = |event: &Event| match ask.after {
-            None => true,
-            Some(place) if ask.newest_first => Cursor::of(event) < place,
-            Some(place) => Cursor::of(event) > place,
-        };
-        let mut events: Vec<Event> = (1..=5).map(event).filter(beyond).collect();
-        if ask.newest_first {
-            events.reverse();
-        }
-        let more = events.len() > ask.limit as usize;
-        events.truncate(ask.limit as usize);
-        let next = events.last().filter(|_| more).map(Cursor::of);
-        Ok(EventPage { events, next })
-    }
-
-    async fn watch(&self, _: Caller, ask: WatchEvents) -> Result<Answers<Event>, ApiError> {
-        if ask.filter.kind.as_deref() == Some("quiet") {
-            let after = ask.after.map_or_else(|| "now".to_owned(), |place| place.to_string());
-            let mut held = self.held();
-            held.asked.push(after);
-            if held.asked.len() == 1 {
-                // Before anything has happened.
-                return Ok(Box::pin(futures::stream::iter([Err(ApiError::unavailable("the node stops"))])));
-            }
-        }
-        let from = ask.after.map_or(6, |place| place.revision.0 + 1);
-        let events = vec![Ok(event(from)), Err(ApiError::Internal("for the test".to_owned()))];
-        Ok(Box::pin(futures::stream::iter(events)))
     }
 }

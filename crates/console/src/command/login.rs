@@ -12,7 +12,7 @@ use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::options::Options;
 use crate::output::Terminal;
-use crate::profile::{self, Entry, Environment, Profile};
+use crate::profile::{self, Certificate, Entry, Environment, Profile};
 
 /// No token is longer; what is typed beyond is none.
 const TOKEN_MAX: usize = 512;
@@ -27,11 +27,13 @@ const PROFILE: &str = "default";
 The token is asked for on the terminal, without showing it; or read from --token-file, or from stdin if that is no terminal. It is \
 never an argument, which others could see. It is shown to the cluster, and if that knows it, it is written with the address into \
 the profile (--profile, else the one that is used without it), in ~/.config/sheaf/config.toml, for you alone to read. Comments in \
-that file are not kept.
+that file are not kept. A certificate (--certificate-file) takes the place of a token: calls are signed with its key, which is sent \
+nowhere.
 
 Examples:
   sheaf login --address import-01:7420
   sheaf login --address import-01:7420 --profile prod --token-file ./alice.token
+  sheaf login --address import-01:7420 --certificate-file ./alice.pem
   sheaf login --address import-01:7420 --join-secret /etc/sheaf/join.secret")]
 pub struct Login {
     /// Show the token that the nodes' join secret is, in the file that their [security] join_secret_file names
@@ -46,11 +48,13 @@ impl Login {
             return Err(Failure::usage("there is no place for profiles", "set HOME or XDG_CONFIG_HOME"));
         };
         let known = place(options, &environment)?;
-        let token = match &self.join_secret {
-            Some(file) => of_secret(file, &known.address).await?,
-            None => token(options, &environment, &known.address, out)?,
+        let (token, certificate) = match (&self.join_secret, &options.certificate_file) {
+            (Some(file), _) => (Some(of_secret(file, &known.address).await?), None),
+            (None, Some(file)) => (None, Some(Certificate::of_file(file)?)),
+            (None, None) => (Some(token(options, &environment, &known.address, out)?), None),
         };
-        let client = connect::to(Profile { token: Some(token.clone()), ..known.clone() }).await?;
+        let shows = Profile { token, certificate, ..known.clone() };
+        let (client, successor) = connect::to(shows.clone(), options.trace).await?;
         let status = client.cluster_status().await?;
         if !status.secured {
             let address = &known.address;
@@ -58,11 +62,21 @@ impl Login {
                 "nobody at {address} asks for a token (security is off), so it was not looked at and nothing is written"
             )));
         }
-        let Profile { name, address, authority, .. } = known;
+        let Profile { name, address, token, certificate, authority } = shows;
         let name = name.unwrap_or_else(|| PROFILE.to_owned());
-        profile::write(path, &Entry { name: name.clone(), address, token, authority })?;
+        let what = if certificate.is_some() { "certificate" } else { "token" };
+        if let Some(token) = token {
+            let token = match &successor {
+                Some(successor) => token.pinning(sheaf_seal::sha256(successor)),
+                None => token,
+            };
+            profile::write(path, &Entry { name: name.clone(), address, token, authority })?;
+        } else if let Some(certificate) = certificate {
+            let followed = successor.and_then(|successor| certificate.believing(successor));
+            profile::write_certificate(path, &name, &address, &followed.unwrap_or(certificate))?;
+        }
         out.say(&format!(
-            "cluster {} knows the token; profile {name} in {} has it",
+            "cluster {} knows the {what}; profile {name} in {} has it",
             status.cluster,
             path.display()
         ));
@@ -101,7 +115,8 @@ fn place(options: &Options, environment: &Environment) -> Result<Profile, Failur
         (Some(address), found) => {
             let known = found.ok().filter(|known| known.address == *address);
             let authority = known.and_then(|known| known.authority);
-            Ok(Profile { name: Some(named.clone()), address: address.clone(), token: None, authority })
+            let (name, address) = (Some(named.clone()), address.clone());
+            Ok(Profile { name, address, authority, ..Profile::default() })
         }
     }
 }

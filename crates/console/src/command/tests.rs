@@ -10,6 +10,8 @@ use super::fake::Fake;
 use super::*;
 use crate::output::recorded;
 
+mod cluster;
+
 /// The command line as `app` puts it together.
 #[derive(Debug, Parser)]
 #[command(name = "sheaf", version)]
@@ -83,9 +85,16 @@ fn documented_command_lines_are_understood() {
         "cluster members",
         "cluster token create --name ci --role operator --on /team-a/ --ttl 90d",
         "cluster token create --role agent --ttl 1h -o json",
+        "cluster token create --name ci --role viewer --certificate",
+        "cluster token sign --for 10m --certificate-file ci.pem",
         "cluster token list --where role=admin",
         "cluster token revoke ci abababababab --yes",
+        "cluster ca status -o json",
+        "cluster ca rotate --wait --timeout 5m",
+        "cluster ca rotate --finish --yes",
+        "cluster ca rotate --abandon",
         "login --address h:1 --profile p --token-file -",
+        "login --address h:1 --certificate-file ci.pem",
         "job submit -f a.yaml --wait --timeout 2h",
         "job submit -f - --dry-run",
         "job plan -f a.yaml -o json",
@@ -134,8 +143,11 @@ fn wrong_usage_exits_with_2() {
         "cluster token create --name a --role operator --on team-a",
         "cluster token create --name a/b --role viewer",
         "cluster token revoke",
+        "cluster ca",
+        "cluster ca rotate --finish --abandon",
         "login hunter2",
         "login --token hunter2",
+        "login --token-file a --certificate-file b",
         "node label n1",
         "module status @1",
         "completions tcl",

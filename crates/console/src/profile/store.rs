@@ -8,6 +8,7 @@ use std::path::Path;
 use sheaf_model::TokenText;
 use toml::{Table, Value};
 
+use super::Certificate;
 use crate::exit::Failure;
 
 /// What is written of a profile.
@@ -25,6 +26,29 @@ pub(crate) struct Entry {
 
 /// Puts a profile into the file, in place of the one of that name. The others stay as they are; comments do not.
 pub(crate) fn write(path: &Path, entry: &Entry) -> Result<(), Failure> {
+    let mut profile = Table::new();
+    profile.insert("address".to_owned(), Value::String(entry.address.clone()));
+    profile.insert("token".to_owned(), Value::String(entry.token.reveal()));
+    if let Some(authority) = &entry.authority {
+        profile.insert("authority".to_owned(), Value::String(authority.clone()));
+    }
+    put(path, &entry.name, profile)
+}
+
+/// The same with a certificate in place of a token.
+pub(crate) fn write_certificate(
+    path: &Path,
+    name: &str,
+    address: &str,
+    certificate: &Certificate,
+) -> Result<(), Failure> {
+    let mut profile = Table::new();
+    profile.insert("address".to_owned(), Value::String(address.to_owned()));
+    profile.insert("certificate".to_owned(), Value::String(certificate.reveal().to_owned()));
+    put(path, name, profile)
+}
+
+fn put(path: &Path, name: &str, profile: Table) -> Result<(), Failure> {
     let failed = |source| Failure::Write { what: path.display().to_string(), source };
     let mut table: Table = match fs::read_to_string(path) {
         // What cannot be parsed was refused when it was read.
@@ -32,16 +56,10 @@ pub(crate) fn write(path: &Path, entry: &Entry) -> Result<(), Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Table::new(),
         Err(error) => return Err(failed(error)),
     };
-    let mut profile = Table::new();
-    profile.insert("address".to_owned(), Value::String(entry.address.clone()));
-    profile.insert("token".to_owned(), Value::String(entry.token.reveal()));
-    if let Some(authority) = &entry.authority {
-        profile.insert("authority".to_owned(), Value::String(authority.clone()));
-    }
-    table.entry("default").or_insert_with(|| Value::String(entry.name.clone()));
+    table.entry("default").or_insert_with(|| Value::String(name.to_owned()));
     let profiles = table.entry("profiles").or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(profiles) = profiles {
-        profiles.insert(entry.name.clone(), Value::Table(profile));
+        profiles.insert(name.to_owned(), Value::Table(profile));
     }
     replace(path, &table.to_string()).map_err(failed)
 }
@@ -66,14 +84,14 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     written
 }
 
-/// Refuses a file with tokens in it that others can read.
-pub(super) fn check_private(path: &Path) -> Result<(), Failure> {
+/// Refuses a file that others can read, with `what` in it.
+pub(super) fn check_private(path: &Path, what: &str) -> Result<(), Failure> {
     let mode = fs::metadata(path).map_or(0, |file| file.permissions().mode() & 0o777);
     if mode & 0o077 == 0 {
         return Ok(());
     }
     let shown = path.display();
     Err(Failure::Refused(format!(
-        "{shown} holds a token and has mode {mode:04o}: others could read it; chmod 600 {shown}"
+        "{shown} holds {what} and has mode {mode:04o}: others could read it; chmod 600 {shown}"
     )))
 }

@@ -123,3 +123,48 @@ fn a_token_is_given_by_a_file_the_environment_or_stdin_and_said_nowhere() {
     assert!(!format!("{error} {bad:?} {environment:?}").contains("hunter2"));
     assert!(given(Some("/nonexistent"), &none, "").is_err());
 }
+
+#[test]
+fn a_certificate_stands_in_a_profile_as_a_token_does() {
+    let place = tempfile::tempdir().expect("a directory");
+    let path = place.path().join("config.toml");
+    let vera = super::certificate::tests::somebody();
+    write_certificate(&path, "prod", "prod:1", &vera).expect("written");
+    let environment = Environment { config: Some(path.clone()), ..Environment::default() };
+    let meant = |options: &Options, environment: &Environment| {
+        super::meant(options, environment, &mut recorded::terminal("").0)
+    };
+    let by_address = |address: &str| Options { address: Some(address.to_owned()), ..Options::default() };
+    let known = meant(&by_address("prod:1"), &environment).expect("a profile");
+    assert_eq!((known.token, known.certificate), (None, Some(vera.clone())));
+    assert_eq!(meant(&by_address("elsewhere:1"), &environment).expect("none").certificate, None);
+    let with_token = Environment { token: Some(Unsaid(token(1).reveal())), ..environment.clone() };
+    let given = meant(&by_address("prod:1"), &with_token).expect("a token");
+    assert_eq!((given.token, given.certificate), (Some(token(1)), None), "what is given beside it counts");
+    let file = place.path().join("vera.pem");
+    let other = super::certificate::tests::somebody();
+    std::fs::write(&file, other.reveal()).expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("changed");
+    let options = Options { certificate_file: Some(file), ..by_address("prod:1") };
+    let given = meant(&options, &with_token).expect("a certificate");
+    assert_eq!((given.token, given.certificate), (None, Some(other)));
+
+    // The cluster has another authority since: the profile believes it from now on, and its owner is told the rest.
+    let used = meant(&by_address("prod:1"), &environment).expect("a profile");
+    let (mut out, said) = recorded::terminal("");
+    follow(&by_address("prod:1"), &environment, &used, vec![0x30, 0], &mut out);
+    let kept = meant(&by_address("prod:1"), &environment).expect("a profile");
+    assert_eq!(kept.certificate.as_ref().map(Certificate::authority), Some(&[0x30, 0][..]));
+    let said = said.talk();
+    assert!(
+        said.contains("profile prod knows the new one") && said.contains("is by the former authority"),
+        "{said}"
+    );
+
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("changed");
+    let error = super::place(&Options::default(), &environment).expect_err("open").to_string();
+    assert!(error.contains("holds a key and has mode 0644"), "{error}");
+    std::fs::write(&path, "[profiles.a]\naddress = \"a:1\"\ncertificate = \"hunter2\"\n").expect("written");
+    let text = super::place(&Options::default(), &environment).expect_err("none").to_string();
+    assert!(text.contains("profiles.a.certificate: ") && !text.contains("hunter2"), "{text}");
+}

@@ -62,7 +62,8 @@ impl World {
 
     async fn shown(&self, token: &TokenText, need: Need) -> Result<Admitted, ApiError> {
         let remote = Some(IpAddr::from([10, 0, 0, 1]));
-        let presented = Presented { token: Some(token.clone()), remote, ..Presented::default() };
+        let token = Some(token.clone().into());
+        let presented = Presented { token, remote, ..Presented::default() };
         Guard::admit(&self.control, presented, need).await
     }
 
@@ -143,12 +144,16 @@ async fn failed_attempts_are_limited_and_keep_no_valid_token_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_believed_for_itself_and_a_token_to_join_is_none_to_call_with() {
     let world = World::start().await;
-    let answer = world.certified(3, Some(3), Need::Node).await;
+    let answer = world.certified(3, Some(3), Need::Told).await;
     assert_eq!(answer, Ok(Admitted::Node(NodeId(3))));
-    assert_eq!(world.certified(1, Some(3), Need::Node).await, Ok(Admitted::Node(NodeId(3))), "1 is a member");
-    assert!(matches!(world.certified(4, Some(3), Need::Node).await, Err(ApiError::Forbidden(_))));
-    assert!(is_unauthenticated(&world.certified(1, None, Need::Node).await, "asks for a token"));
+    assert_eq!(world.certified(1, Some(3), Need::Told).await, Ok(Admitted::Node(NodeId(3))), "1 is a member");
+    assert!(matches!(world.certified(4, Some(3), Need::Told).await, Err(ApiError::Forbidden(_))));
+    assert!(is_unauthenticated(&world.certified(1, None, Need::Told).await, "asks for a token"));
     assert!(matches!(world.certified(3, Some(3), Need::Bucket).await, Err(ApiError::Forbidden(_))));
+    assert_eq!(world.certified(1, Some(1), Need::Member).await, Ok(Admitted::Node(NodeId(1))));
+    let other = world.certified(3, Some(3), Need::Member).await;
+    assert!(matches!(other, Err(ApiError::Unavailable { .. })), "no other member says so: {other:?}");
+    assert_eq!(world.certified(3, Some(3), Need::Registered).await, Ok(Admitted::Node(NodeId(3))));
 
     let join = world.make("rack-7", TokenUse::Join { voter: false }, None).await;
     assert_eq!(world.control.joining(&join, None).await, Ok((false, "rack-7".to_owned())));
@@ -192,7 +197,7 @@ async fn a_node_that_was_forgotten_is_told_so_and_nothing_else() {
     let lost = SetNodeStatus { node: NodeId(2), status: NodeStatus::Lost, reason: String::new(), term: None };
     propose(Command::SetNodeStatus(lost)).await;
     propose(Command::Forget(NodeId(2))).await;
-    for need in [Need::Viewer, Need::Node] {
+    for need in [Need::Viewer, Need::Registered, Need::Member] {
         let answer = world.certified(2, Some(2), need).await;
         assert!(matches!(&answer, Err(ApiError::Forbidden(why)) if why.contains("has left")), "{answer:?}");
         assert!(world.certified(1, Some(1), need).await.is_ok());

@@ -74,14 +74,24 @@ fn control(dir: &Path, member: Member) -> Control {
 }
 
 pub(crate) fn control_by(dir: &Path, member: Member, clock: Arc<dyn Clock>) -> Control {
+    control_of(dir, member, clock, crate::Trust::default())
+}
+
+pub(crate) fn control_of(dir: &Path, member: Member, clock: Arc<dyn Clock>, trust: crate::Trust) -> Control {
+    let control = control_without(dir, clock, trust);
+    control.place.member.send_replace(Some(member));
+    control
+}
+
+/// Of a node that is no member.
+pub(crate) fn control_without(dir: &Path, clock: Arc<dyn Clock>, trust: crate::Trust) -> Control {
     let identity = Identity {
         instance: "a".to_owned(),
         key: NodeKey::from("a"),
         name: NodeName::new("a").expect("a name"),
         address: "127.0.0.1:1".to_owned(),
     };
-    let place = Place::new(identity, Arc::new(Alone), crate::Trust::default());
-    place.member.send_replace(Some(member));
+    let place = Place::new(identity, Arc::new(Alone), trust);
     let cache = Cache::open(&dir.join("cache"), 1 << 20).expect("a cache");
     Control::new(Arc::new(place), clock, cache).0
 }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use sheaf_model::{
-    AUTHORITIES_MAX, AuthorityRecord, CERTIFICATE_MAX, Digest, NodeId, TOKENS_MAX, TokenId, TokenRecord,
+    AUTHORITIES_MAX, AuthorityRecord, AuthorityStage, CERTIFICATE_MAX, NodeId, TOKENS_MAX, TokenId,
+    TokenRecord,
 };
 
 use super::{Line, Transaction};
 use crate::change::Change;
 use crate::command::{AccessCommand, Admit, CreateToken, ExpireToken, PutAuthority, Refusal, Reply};
+
+mod rotation;
 
 impl Transaction<'_> {
     pub(super) fn run_of_access(&mut self, command: &AccessCommand) -> Result<Reply, Refusal> {
@@ -19,6 +22,9 @@ impl Transaction<'_> {
             AccessCommand::PutAuthority(put) => self.put_authority(put),
             AccessCommand::DropAuthority(fingerprint) => self.drop_authority(fingerprint),
             AccessCommand::Admit(admit) => self.admit(admit),
+            AccessCommand::BeginRotation(begin) => self.begin_rotation(begin),
+            AccessCommand::IssueBy(issue) => self.issue_by(issue),
+            AccessCommand::RetireAuthority(retire) => self.retire_authority(retire),
         }
     }
 
@@ -78,45 +84,35 @@ impl Transaction<'_> {
 
     fn put_authority(&mut self, put: &PutAuthority) -> Result<Reply, Refusal> {
         let PutAuthority { fingerprint, certificate } = put;
-        let access = &self.state.access;
-        if let Some(known) = access.authority(fingerprint) {
+        if let Some(known) = self.state.access.authority(fingerprint) {
             return Ok(Reply::Unchanged(known.revision));
         }
-        if certificate.len() > CERTIFICATE_MAX {
-            return Err(Refusal::Exhausted(format!(
-                "a certificate of {} bytes; at most {CERTIFICATE_MAX} are kept",
-                certificate.len()
-            )));
-        }
-        if access.authorities.len() >= AUTHORITIES_MAX {
-            return Err(Refusal::Exhausted(format!(
-                "there are {AUTHORITIES_MAX} authorities already, which is the most; drop those that issue no more"
-            )));
-        }
+        self.authority_fits(certificate.len())?;
         self.put(Change::Authority(Arc::new(AuthorityRecord {
             fingerprint: *fingerprint,
             certificate: certificate.clone(),
             revision: self.revision,
             added_at: self.proposal.at,
+            stage: AuthorityStage::Issues,
+            bridge: None,
         })));
         self.event(Line::new("authority.added", fingerprint));
         Ok(Reply::Done(self.revision))
     }
 
-    fn drop_authority(&mut self, fingerprint: &Digest) -> Result<Reply, Refusal> {
-        let access = &self.state.access;
-        if access.authority(fingerprint).is_none() {
-            return Err(Refusal::NotFound("authority".to_owned(), fingerprint.to_string()));
-        }
-        if access.issuing().is_some_and(|issuing| issuing.fingerprint == *fingerprint) {
-            return Err(Refusal::Precondition(format!(
-                "authority {} issues the certificates of this cluster; add another one first",
-                fingerprint.short()
+    /// Whether one more authority has room, whose certificate has so many bytes.
+    fn authority_fits(&self, bytes: usize) -> Result<(), Refusal> {
+        if bytes > CERTIFICATE_MAX {
+            return Err(Refusal::Exhausted(format!(
+                "a certificate of {bytes} bytes; at most {CERTIFICATE_MAX} are kept"
             )));
         }
-        self.put(Change::AuthorityGone(*fingerprint));
-        self.event(Line::new("authority.dropped", fingerprint));
-        Ok(Reply::Done(self.revision))
+        if self.state.access.authorities.len() >= AUTHORITIES_MAX {
+            return Err(Refusal::Exhausted(format!(
+                "there are {AUTHORITIES_MAX} authorities already, which is the most; drop those that issue no more"
+            )));
+        }
+        Ok(())
     }
 
     fn admit(&mut self, admit: &Admit) -> Result<Reply, Refusal> {

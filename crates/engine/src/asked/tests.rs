@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use sheaf_model::{
-    BackendName, BackendSpec, Digest, KeyId, ObjectValue, Ranges, RequestId, Sealed, SecretName, TokenName,
-    TokenUse,
+    BackendName, BackendSpec, Digest, KeyId, ObjectValue, Ranges, RequestId, Sealed, SecretName, Span,
+    TokenName, TokenUse,
 };
 
 use super::*;
@@ -179,6 +179,33 @@ fn a_token_that_is_gone_is_revoked_again_and_another_is_not() {
     assert_eq!(under(&mut world, "r", revoke(0)), first, "by its name, which nothing has any more");
     assert!(conflict(under(&mut world, "r", revoke(2))).contains("\"revoke token alice\""));
     assert!(world.state.access.named("bob").is_some());
+}
+
+#[test]
+fn an_authority_that_is_being_replaced_is_replaced_again_whatever_its_key() {
+    let mut world = World::with_nodes(1);
+    let certificate = |byte: u8| ObjectValue::from([byte].as_slice());
+    let put = PutAuthority { fingerprint: Digest([1; 32]), certificate: certificate(1) };
+    let put = world.propose(Command::Access(AccessCommand::PutAuthority(put)));
+    assert!(matches!(put, Reply::Done(_)), "{put:?}");
+    let begin = |byte| {
+        Command::Access(AccessCommand::BeginRotation(BeginRotation {
+            fingerprint: Digest([byte; 32]),
+            certificate: certificate(byte),
+            bridge: certificate(byte),
+            lifetime: Span::seconds(60),
+        }))
+    };
+    let dropped = |byte| Command::Access(AccessCommand::DropAuthority(Digest([byte; 32])));
+    let first = under(&mut world, "r", begin(2));
+    assert!(matches!(first, Reply::Done(_)), "{first:?}");
+    assert_eq!(under(&mut world, "r", begin(3)), first, "by a leader that has made another key");
+    assert_eq!(under(&mut world, "r", dropped(0)), first, "when nobody knows any more what there was to do");
+    assert!(conflict(under(&mut world, "r", dropped(2))).contains("\"replace the authority\""));
+    let first = under(&mut world, "d", dropped(2));
+    assert!(matches!(first, Reply::Done(_)), "{first:?}");
+    assert_eq!(under(&mut world, "d", dropped(0)), first);
+    assert!(conflict(under(&mut world, "d", begin(2))).contains("\"drop authority 0202"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What can be asked about who may do what, and who belongs to the cluster.
 
 use serde::{Deserialize, Serialize};
-use sheaf_model::{Digest, ObjectValue, Term, Timestamp, TokenId, TokenName, TokenUse};
+use sheaf_model::{Digest, ObjectValue, Span, Term, Timestamp, TokenId, TokenName, TokenUse};
 
 use super::Register;
 
@@ -20,6 +20,12 @@ pub enum AccessCommand {
     DropAuthority(Digest),
     /// A node joins by proof of what it may become.
     Admit(Admit),
+    /// Certificates of another authority are believed from now on; it issues them once every node believes it.
+    BeginRotation(BeginRotation),
+    /// Every node believes the next authority: it issues from now on.
+    IssueBy(IssueBy),
+    /// Nothing needs the former authority any more: it is dropped; verified when applied.
+    RetireAuthority(RetireAuthority),
 }
 
 /// See [`AccessCommand::CreateToken`].
@@ -55,6 +61,39 @@ pub struct PutAuthority {
     pub fingerprint: Digest,
     /// DER.
     pub certificate: ObjectValue,
+}
+
+/// See [`AccessCommand::BeginRotation`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BeginRotation {
+    /// SHA-256 of the certificate, reckoned by whoever proposes it.
+    pub fingerprint: Digest,
+    /// DER.
+    pub certificate: ObjectValue,
+    /// A certificate of the new authority by the one that issues; DER.
+    pub bridge: ObjectValue,
+    /// How long certificates are good that the present authority signs.
+    pub lifetime: Span,
+}
+
+/// See [`AccessCommand::IssueBy`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IssueBy {
+    /// The next authority; another: stale.
+    pub fingerprint: Digest,
+    /// The term of the decision; another: stale.
+    pub term: Term,
+}
+
+/// See [`AccessCommand::RetireAuthority`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RetireAuthority {
+    /// A former authority; another: stale.
+    pub fingerprint: Digest,
+    /// Until when its certificates are good; another time: stale.
+    pub until: Timestamp,
+    /// The term of the decision; another: stale.
+    pub term: Term,
 }
 
 /// See [`AccessCommand::Admit`].

@@ -9,6 +9,7 @@ use crate::testing::World;
 
 mod drains;
 mod rollouts;
+mod rotation;
 
 /// A leader elected at moment 0 with its nodes connected; time passes by hand.
 struct Leader {

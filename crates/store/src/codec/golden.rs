@@ -14,8 +14,8 @@ use sheaf_model::*;
 use sheaf_model::{BackendName, BackendSpec, Frequency};
 
 use super::{
-    BucketV1, BucketV2, BucketV3, ClusterV1, ClusterV2, ModuleV1, ModuleV2, NodeV1, NodeV2, RequestV1,
-    RolloutV1, Stored, decode, encode,
+    AuthorityRecordV1, BucketV1, BucketV2, BucketV3, ClusterV1, ClusterV2, ModuleV1, ModuleV2, NodeV1,
+    NodeV2, RequestV1, RolloutV1, Stored, decode, encode,
 };
 fn bucket_name() -> BucketName {
     BucketName::new("/logs/web").unwrap()
@@ -393,14 +393,37 @@ fn who_may_do_what_is_written_as_it_was_first_shipped() {
         revision: Revision(7),
     };
     let join = TokenRecord { of: TokenUse::Join { voter: true }, expires_at: None, ..token.clone() };
-    let authority = AuthorityRecord {
+    let authority = authority_v1();
+    let tokens = written("token", &token) + &written("token", &join);
+    compare("v1-access", &(tokens + &written("authority", &authority)), include_str!("golden/v1-access.hex"));
+    let authority = Digest([0xef; 32]);
+    let of = TokenUse::Certificate { rights: Rights::of(Role::Admin), authority };
+    let certificate = TokenRecord { of, ..token };
+    compare("v1-certificate", &written("token", &certificate), include_str!("golden/v1-certificate.hex"));
+}
+
+fn authority_v1() -> AuthorityRecordV1 {
+    AuthorityRecordV1 {
         fingerprint: Digest([0xef; 32]),
         certificate: ObjectValue::from([0x30, 0x82, 0x01].as_slice()),
         revision: Revision(8),
         added_at: Timestamp(1_700_000_000_000),
-    };
-    let tokens = written("token", &token) + &written("token", &join);
-    compare("v1-access", &(tokens + &written("authority", &authority)), include_str!("golden/v1-access.hex"));
+    }
+}
+
+#[test]
+fn version_2_of_an_authority_is_written_as_it_was_first_shipped() {
+    let issuing = AuthorityRecord::from_previous(authority_v1());
+    let bridge = Some(ObjectValue::from([0x30, 0x31].as_slice()));
+    let stage = AuthorityStage::Next { lifetime: Span::seconds(60) };
+    let next = AuthorityRecord { stage, bridge, ..issuing.clone() };
+    let stage = AuthorityStage::Former { until: Timestamp(1_700_000_060_000) };
+    let former = AuthorityRecord { stage, ..issuing.clone() };
+    let all = [&issuing, &next, &former].map(|it| written("authority", it)).concat();
+    compare("v2-authority", &all, include_str!("golden/v2-authority.hex"));
+    let mut first = Vec::new();
+    encode(&authority_v1(), &mut first).unwrap();
+    assert_eq!(decode::<AuthorityRecord>(&first), Ok(issuing), "what an earlier Sheaf wrote is read");
 }
 
 #[test]

@@ -11,11 +11,12 @@ use sheaf_engine::{
     Request, Rollout, Secret, State,
 };
 use sheaf_model::{
-    Artifact, AuthorityRecord, Binding, BucketName, BucketSpec, Bytes, ClusterEpoch, ClusterId, Decision,
-    Digest, Drain, Epoch, Event, Exit, Facts, FileName, Gate, Instance, JobSettings, Json, KeyId,
-    LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeKey, NodeName,
-    NodeStatus, ObjectKey, Phase, Placement, Prefix, Repair, RequestId, Residue, Revision, Rights, Role,
-    Runtime, Sealed, SecretName, Settings, Shape, Span, Timestamp, TokenId, TokenName, TokenRecord, TokenUse,
+    Artifact, AuthorityRecord, AuthorityStage, Binding, BucketName, BucketSpec, Bytes, ClusterEpoch,
+    ClusterId, Decision, Digest, Drain, Epoch, Event, Exit, Facts, FileName, Gate, Instance, JobSettings,
+    Json, KeyId, LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeKey,
+    NodeName, NodeStatus, ObjectKey, Phase, Placement, Prefix, Repair, RequestId, Residue, Revision, Rights,
+    Role, Runtime, Sealed, SecretName, Settings, Shape, Span, Timestamp, TokenId, TokenName, TokenRecord,
+    TokenUse,
 };
 use sheaf_store::{EventFilter, Store};
 
@@ -338,13 +339,14 @@ fn secret_name(n: u8) -> SecretName {
 }
 
 fn token() -> impl Strategy<Value = TokenRecord> {
-    (0..3_u8, any::<[u8; 32]>(), number(), text(), 0..3_u8).prop_map(|(n, digest, number, text, of)| {
+    (0..3_u8, any::<[u8; 32]>(), number(), text(), 0..4_u8).prop_map(|(n, digest, number, text, of)| {
         let prefix = Prefix::new("/team-a/").ok().filter(|_| of == 0);
         TokenRecord {
             id: TokenId([n; 6]),
             name: TokenName::new(&format!("t{n}")).expect("a name"),
             of: match of {
                 2 => TokenUse::Join { voter: number % 2 == 0 },
+                3 => TokenUse::Certificate { rights: Rights::of(Role::Viewer), authority: Digest([n; 32]) },
                 _ => TokenUse::User(Rights { role: Role::Operator, prefix }),
             },
             digest: Digest(digest),
@@ -362,6 +364,12 @@ fn authority() -> impl Strategy<Value = AuthorityRecord> {
         certificate: bytes.as_slice().into(),
         revision: Revision(number),
         added_at: Timestamp(number),
+        stage: match number % 3 {
+            0 => AuthorityStage::Issues,
+            1 => AuthorityStage::Next { lifetime: Span::millis(number) },
+            _ => AuthorityStage::Former { until: Timestamp(number) },
+        },
+        bridge: (number % 2 == 0).then(|| [n].as_slice().into()),
     })
 }
 

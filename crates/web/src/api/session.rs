@@ -9,14 +9,14 @@ use axum::response::Response;
 use http::header::{self, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::json;
-use sheaf_model::TokenText;
+use sheaf_wire::Bearer;
 
 use crate::access::Login;
 use crate::answer::{self, Answer, Failed};
 use crate::serve::{Peer, Shared};
 
-/// A token in JSON is shorter.
-const LOGIN_MAX: usize = 1024;
+/// A token in JSON is shorter, and so is what somebody has signed with a certificate's key.
+const LOGIN_MAX: usize = 8 << 10;
 
 /// Who asks, and the token for changes; begins a session where there is none.
 pub(super) async fn session(
@@ -64,7 +64,7 @@ pub(super) async fn login(State(shared): State<Arc<Shared>>, headers: HeaderMap,
     let body = body.map_err(|_| wrong("too long, or it broke off".to_owned()))?;
     // What is wrong with it is not repeated: it may be most of a secret.
     let Shown { token } = serde_json::from_slice(&body).map_err(|_| wrong("no such object".to_owned()))?;
-    let token = TokenText::parse(&token).map_err(|error| wrong(error.to_string()))?;
+    let token = Bearer::parse(&token).map_err(|error| wrong(error.to_string()))?;
     let client = shared.client.acting_as(&session.actor)?.presenting(Some(token.clone()));
     let asker = client.cluster_status().await?.asker;
     let cookie = shared.access.log_in(&headers, session.actor, Login { token, asker })?;

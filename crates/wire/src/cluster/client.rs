@@ -1,10 +1,11 @@
 //! The client side of `sheaf.v1.ClusterService`.
 
-use sheaf_model::view::{ClusterStatus, MemberRow, TokenRow};
+use sheaf_model::view::{AuthorityStatus, ClusterStatus, MemberRow, TokenRow};
 use tonic::transport::Channel;
 
 use super::{
-    AllSettings, Apply, ChangeSettings, CreateToken, CreatedToken, ListTokens, RevokeToken, SnapshotPart,
+    AllSettings, Apply, ChangeSettings, CreateCertificate, CreateToken, CreatedCertificate, CreatedToken,
+    ListTokens, RevokeToken, RotateAuthority, SnapshotPart,
 };
 use crate::call;
 use crate::debug::{AskDebug, DebugPart};
@@ -71,6 +72,13 @@ impl Client {
         self.unary(request, async |request| self.cluster().create_token(request).await).await?.try_into()
     }
 
+    /// Makes a certificate in place of a token, for a key that stays where it is.
+    pub async fn create_certificate(&self, ask: CreateCertificate) -> Result<CreatedCertificate, ApiError> {
+        let request = self.request(v1::CreateCertificateRequest::from(ask));
+        let made = self.unary(request, async |request| self.cluster().create_certificate(request).await);
+        made.await?.try_into()
+    }
+
     /// A page of tokens by name, without their secrets.
     pub async fn list_tokens(&self, ask: ListTokens) -> Result<Page<TokenRow>, ApiError> {
         let request = self.request(v1::ListTokensRequest::from(ask));
@@ -82,5 +90,18 @@ impl Client {
         let id = ask.request.clone();
         let request = self.change(v1::RevokeTokenRequest::from(ask), id.as_ref());
         Ok(self.unary(request, async |request| self.cluster().revoke_token(request).await).await?.into())
+    }
+
+    /// Begins to replace the authority that issues, or ends that.
+    pub async fn rotate_authority(&self, ask: RotateAuthority) -> Result<Done, ApiError> {
+        let id = ask.request.clone();
+        let request = self.change(v1::RotateAuthorityRequest::from(ask), id.as_ref());
+        Ok(self.unary(request, async |request| self.cluster().rotate_authority(request).await).await?.into())
+    }
+
+    /// Whom the cluster believes, and how far a change of that is.
+    pub async fn authority_status(&self) -> Result<AuthorityStatus, ApiError> {
+        let request = self.request(v1::AuthorityStatusRequest {});
+        Ok(self.unary(request, async |request| self.cluster().authority_status(request).await).await?.into())
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{ClusterApi, convert, token};
+use super::{ClusterApi, authority, convert, token};
 use crate::call::{self, Messages};
 use crate::probe::Probe;
 use crate::proto::v1;
@@ -78,6 +78,14 @@ impl<A: ClusterApi> ClusterService for Serve<A> {
         call::unary(request, |q, _| token::create(&q), ask, Into::into).await
     }
 
+    async fn create_certificate(
+        &self,
+        request: Request<v1::CreateCertificateRequest>,
+    ) -> Result<Response<v1::CreateCertificateResponse>, Status> {
+        let ask = |caller, ask| self.0.create_certificate(caller, ask);
+        call::unary(request, |q, _| token::certify(q), ask, Into::into).await
+    }
+
     async fn list_tokens(
         &self,
         request: Request<v1::ListTokensRequest>,
@@ -93,6 +101,22 @@ impl<A: ClusterApi> ClusterService for Serve<A> {
         let ask = |caller, ask| self.0.revoke_token(caller, ask);
         call::unary(request, token::revoke, ask, Into::into).await
     }
+
+    async fn rotate_authority(
+        &self,
+        request: Request<v1::RotateAuthorityRequest>,
+    ) -> Result<Response<v1::ChangeResponse>, Status> {
+        let ask = |caller, ask| self.0.rotate_authority(caller, ask);
+        call::unary(request, authority::rotate, ask, Into::into).await
+    }
+
+    async fn authority_status(
+        &self,
+        request: Request<v1::AuthorityStatusRequest>,
+    ) -> Result<Response<v1::AuthorityStatusResponse>, Status> {
+        let ask = |caller, ()| self.0.authority_status(caller);
+        call::unary(request, |_, _| Ok(()), ask, Into::into).await
+    }
 }
 
 /// What is made of the bytes of each question, see [`crate::probe`].
@@ -101,7 +125,13 @@ pub(crate) fn probes() -> Vec<Probe> {
         Probe::both("ClusterService/Apply", convert::apply, v1::ApplyRequest::from),
         Probe::both("ClusterService/Settings", convert::settings, v1::SettingsRequest::from),
         Probe::both("ClusterService/CreateToken", |q, _| token::create(&q), v1::CreateTokenRequest::from),
+        Probe::both(
+            "ClusterService/CreateCertificate",
+            |q, _| token::certify(q),
+            v1::CreateCertificateRequest::from,
+        ),
         Probe::both("ClusterService/ListTokens", |q, _| token::list(q), v1::ListTokensRequest::from),
         Probe::both("ClusterService/RevokeToken", token::revoke, v1::RevokeTokenRequest::from),
+        Probe::both("ClusterService/RotateAuthority", authority::rotate, v1::RotateAuthorityRequest::from),
     ]
 }

@@ -2,7 +2,7 @@
 
 use sheaf_model::view::TokenRow;
 use sheaf_model::{
-    NameError, Prefix, RequestId, Revision, Rights, Role, Span, TokenName, TokenText, TokenUse,
+    ClusterId, NameError, Prefix, RequestId, Revision, Rights, Role, Span, TokenName, TokenText, TokenUse,
 };
 
 use crate::change::{page_of, timestamp_of_text, timestamp_text};
@@ -37,6 +37,34 @@ pub struct CreatedToken {
     pub revision: Revision,
 }
 
+/// See `ClusterService.CreateCertificate`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateCertificate {
+    /// What people call it, and who acts by it.
+    pub name: TokenName,
+    /// What its holder may do.
+    pub rights: Rights,
+    /// For so long it is valid; none: ten years.
+    pub ttl: Option<Span>,
+    /// An uncompressed point of P-256.
+    pub public_key: Vec<u8>,
+}
+
+/// A certificate that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedCertificate {
+    /// In DER.
+    pub certificate: Vec<u8>,
+    /// Whom the cluster's nodes are believed by, in DER.
+    pub authority: Vec<u8>,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// What is known of it from now on.
+    pub row: TokenRow,
+    /// The revision of the change.
+    pub revision: Revision,
+}
+
 /// See `ClusterService.ListTokens`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListTokens {
@@ -59,12 +87,74 @@ fn wrong(path: &'static str) -> impl Fn(NameError) -> ApiError {
     move |NameError { problem, remedy }| ApiError::invalid(path, problem, remedy)
 }
 
+fn prefix(text: &str) -> Result<Option<Prefix>, ApiError> {
+    match text {
+        "" => Ok(None),
+        prefix => Prefix::new(prefix).map(Some).map_err(wrong("prefix")),
+    }
+}
+
+fn ttl(milliseconds: u64) -> Result<Option<Span>, ApiError> {
+    match Span(milliseconds) {
+        Span(0) => Ok(None),
+        ttl if ttl < TTL_MIN || ttl > TTL_MAX => {
+            Err(ApiError::invalid("ttl_ms", ttl.to_string(), "1s to 100 years, or none"))
+        }
+        ttl => Ok(Some(ttl)),
+    }
+}
+
+pub(super) fn certify(message: v1::CreateCertificateRequest) -> Result<CreateCertificate, ApiError> {
+    let name = TokenName::new(&message.name).map_err(wrong("name"))?;
+    let role = Role::parse(&message.role).ok_or_else(|| {
+        ApiError::invalid("role", format!("{:?} is no role", message.role), "viewer, operator or admin")
+    })?;
+    let rights = Rights::new(role, prefix(&message.prefix)?).map_err(wrong("prefix"))?;
+    Ok(CreateCertificate { name, rights, ttl: ttl(message.ttl_ms)?, public_key: message.public_key.into() })
+}
+
+impl From<CreateCertificate> for v1::CreateCertificateRequest {
+    fn from(ask: CreateCertificate) -> Self {
+        Self {
+            name: ask.name.to_string(),
+            role: ask.rights.role.to_string(),
+            prefix: ask.rights.prefix.map(|prefix| prefix.to_string()).unwrap_or_default(),
+            ttl_ms: ask.ttl.map_or(0, |ttl| ttl.0),
+            public_key: ask.public_key.into(),
+        }
+    }
+}
+
+impl From<CreatedCertificate> for v1::CreateCertificateResponse {
+    fn from(created: CreatedCertificate) -> Self {
+        Self {
+            certificate: created.certificate.into(),
+            authority: created.authority.into(),
+            cluster: created.cluster.0,
+            row: Some(created.row.into()),
+            revision: created.revision.0,
+        }
+    }
+}
+
+impl TryFrom<v1::CreateCertificateResponse> for CreatedCertificate {
+    type Error = ApiError;
+
+    fn try_from(answer: v1::CreateCertificateResponse) -> Result<Self, ApiError> {
+        let unreadable = || ApiError::Internal("an answer without what was made".to_owned());
+        Ok(Self {
+            certificate: answer.certificate.into(),
+            authority: answer.authority.into(),
+            cluster: ClusterId(answer.cluster),
+            row: answer.row.ok_or_else(unreadable)?.into(),
+            revision: Revision(answer.revision),
+        })
+    }
+}
+
 pub(super) fn create(message: &v1::CreateTokenRequest) -> Result<CreateToken, ApiError> {
     let name = TokenName::new(&message.name).map_err(wrong("name"))?;
-    let prefix = match message.prefix.as_str() {
-        "" => None,
-        prefix => Some(Prefix::new(prefix).map_err(wrong("prefix"))?),
-    };
+    let prefix = prefix(&message.prefix)?;
     let of = match (message.role.as_str(), Role::parse(&message.role)) {
         (_, Some(role)) => TokenUse::User(Rights::new(role, prefix).map_err(wrong("prefix"))?),
         ("agent" | "voter", None) if prefix.is_some() => {
@@ -78,14 +168,7 @@ pub(super) fn create(message: &v1::CreateTokenRequest) -> Result<CreateToken, Ap
             return Err(ApiError::invalid("role", format!("{other:?} is no role"), remedy));
         }
     };
-    let ttl = match Span(message.ttl_ms) {
-        Span(0) => None,
-        ttl if ttl < TTL_MIN || ttl > TTL_MAX => {
-            return Err(ApiError::invalid("ttl_ms", ttl.to_string(), "1s to 100 years, or none"));
-        }
-        ttl => Some(ttl),
-    };
-    Ok(CreateToken { name, of, ttl })
+    Ok(CreateToken { name, of, ttl: ttl(message.ttl_ms)? })
 }
 
 impl From<CreateToken> for v1::CreateTokenRequest {
@@ -129,6 +212,7 @@ impl From<TokenRow> for v1::TokenRow {
             created_by: row.created_by,
             expires_at: row.expires_at.as_deref().and_then(timestamp_of_text),
             expired: row.expired,
+            certificate: row.certificate,
         }
     }
 }
@@ -144,6 +228,7 @@ impl From<v1::TokenRow> for TokenRow {
             created_by: row.created_by,
             expires_at: row.expires_at.as_ref().map(timestamp_text),
             expired: row.expired,
+            certificate: row.certificate,
         }
     }
 }
@@ -230,12 +315,41 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_is_asked_for_and_given() {
+        let ask = |role: &str, prefix: &str| {
+            certify(v1::CreateCertificateRequest {
+                name: "vera".to_owned(),
+                role: role.to_owned(),
+                prefix: prefix.to_owned(),
+                ttl_ms: 3_600_000,
+                public_key: vec![4; 65].into(),
+            })
+        };
+        for (role, prefix) in [("viewer", ""), ("operator", "/team-a/"), ("admin", "")] {
+            let asked = ask(role, prefix).unwrap();
+            assert_eq!(certify(asked.clone().into()), Ok(asked));
+        }
+        for (role, prefix, field) in [("agent", "", "role"), ("viewer", "/team-a/", "prefix")] {
+            let error = ask(role, prefix);
+            assert!(
+                matches!(&error, Err(ApiError::Invalid(defects)) if defects[0].path == field),
+                "{error:?}"
+            );
+        }
+        let row = TokenRow { certificate: true, ..v1::TokenRow::default().into() };
+        let (cluster, revision) = (ClusterId::from("c"), Revision(7));
+        let created = CreatedCertificate { certificate: vec![1], authority: vec![2], cluster, row, revision };
+        let answer = v1::CreateCertificateResponse::from(created.clone());
+        assert_eq!(CreatedCertificate::try_from(answer), Ok(created));
+    }
+
+    #[test]
     fn no_message_prints_a_token() {
         let token = TokenText::new(sheaf_model::TokenId([1; 6]), [0xcd; 32], None);
         let row = v1::TokenRow::default().into();
         let created = CreatedToken { token, row, revision: Revision(7) };
         assert!(!format!("{created:?}").contains("cdcd"));
-        let options = crate::Options { token: Some(created.token), ..crate::Options::default() };
+        let options = crate::Options { token: Some(created.token.into()), ..crate::Options::default() };
         assert!(!format!("{options:?}").contains("cdcd"));
     }
 }

@@ -30,7 +30,8 @@ pub(super) fn method(path: &str) -> (Class, bool) {
     };
     match (service, method) {
         ("ClusterService" | "BucketService" | "ModuleService" | "BackendService" | "SinkService", "Apply")
-        | ("ClusterService", "Settings" | "Transfer" | "CreateToken" | "RevokeToken")
+        | ("ClusterService", "Settings" | "Transfer" | "CreateToken" | "CreateCertificate" | "RevokeToken")
+        | ("ClusterService", "RotateAuthority")
         | ("BucketService", "Suspend" | "Resume" | "Restart" | "Move" | "Purge" | "Rollback")
         | ("ModuleService", "BeginPush" | "PushPiece" | "FinishPush")
         | ("BucketService" | "ModuleService" | "SecretService" | "BackendService" | "SinkService", "Delete")
@@ -42,7 +43,7 @@ pub(super) fn method(path: &str) -> (Class, bool) {
         | ("InstanceService", "PutObject" | "DeleteObject" | "AddStatusLine" | "Disable" | "Quarantine") => {
             (Class::Change, false)
         }
-        ("ClusterService", "Status" | "Members")
+        ("ClusterService", "Status" | "Members" | "AuthorityStatus")
         | ("BucketService", "Plan" | "Get" | "List" | "Explain")
         | ("JobService", "Get" | "Explain")
         | ("SinkService", "List" | "Get")
@@ -96,7 +97,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 79);
+        assert_eq!(calls, 82);
     }
 
     #[test]

@@ -9,11 +9,12 @@ use std::net::IpAddr;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Request};
-use sheaf_model::{NodeId, TokenText};
+use sheaf_model::NodeId;
 use tonic::body::Body;
 
 use super::{Admitted, Certificate, Guard, Need, Presented, need, nobody};
 use crate::ApiError;
+use crate::bearer::Bearer;
 use crate::caller::{FORWARDED, remote};
 
 /// The node whose call it is that is carried on.
@@ -22,9 +23,9 @@ const NODE: &str = "sheaf-node";
 const REMOTE: &str = "sheaf-remote";
 const SCHEME: &str = "Bearer ";
 
-/// The token of a call that is answered where it cannot be judged.
+/// What a call shows that is answered where it cannot be judged.
 #[derive(Clone)]
-pub(crate) struct Carried(pub(crate) TokenText);
+pub(crate) struct Carried(pub(crate) Bearer);
 
 /// Writes down where a call comes from, so that it can be carried on: in place of what the other end says of it, unless
 /// that is a member that carries it.
@@ -99,8 +100,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The token that a call shows. Errors say nothing of what stands there instead.
-fn token(headers: &HeaderMap) -> Result<Option<TokenText>, ApiError> {
+/// The token that a call shows, or what somebody has signed. Errors say nothing of what stands there instead.
+fn token(headers: &HeaderMap) -> Result<Option<Bearer>, ApiError> {
     let Some(shown) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let text = shown.to_str().ok().and_then(|text| {
         let (scheme, rest) = text.split_at_checked(SCHEME.len())?;
@@ -109,5 +110,5 @@ fn token(headers: &HeaderMap) -> Result<Option<TokenText>, ApiError> {
     let text = text.ok_or_else(|| {
         ApiError::Unauthenticated("the metadata `authorization` is not `Bearer TOKEN`".to_owned())
     })?;
-    TokenText::parse(text).map(Some).map_err(|error| ApiError::Unauthenticated(error.to_string()))
+    Bearer::parse(text).map(Some).map_err(|error| ApiError::Unauthenticated(error.to_string()))
 }

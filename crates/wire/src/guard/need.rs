@@ -7,10 +7,12 @@ pub enum Need {
     Nothing,
     /// A node that belongs to the cluster, or proves that it may join.
     Join,
-    /// A node, which speaks for itself alone. One that was forgotten, too: it is told so.
+    /// A node, which speaks for itself alone. One that was forgotten, too: it is told so, or refused, by who answers.
     Told,
-    /// A node that was not forgotten, which speaks for itself alone.
-    Node,
+    /// A node that was not forgotten, as the guard knows or finds out, which speaks for itself alone.
+    Registered,
+    /// A node that keeps the replicated log, as the guard knows or finds out.
+    Member,
     /// Anybody known.
     Viewer,
     /// A token, which is carried along to where the work is done, and judged there: this node may have no replica.
@@ -38,11 +40,16 @@ fn row(path: &str) -> Option<Need> {
         "sheaf.peer.v1" => match (service, method) {
             // Who has nothing to show yet asks who is there; a join is judged by what stands in it.
             ("PeerService", "Hello" | "Join") => Some(Need::Nothing),
-            ("PeerService", "Renew") | ("AgentService", "Session" | "Watch") => Some(Need::Told),
-            ("PeerService", "FetchAuthority" | "Raft" | "RaftStream" | "RaftSnapshot")
-            | ("LogService", "Read" | "ReadAttempt")
+            // What is said of the log is judged by its sender as well, see `PeerApi`.
+            ("PeerService", "Renew" | "Raft" | "RaftStream" | "RaftSnapshot")
+            | ("AgentService", "Session" | "Watch") => Some(Need::Told),
+            ("PeerService", "FetchAuthority") | ("ArtifactService", "Fetch" | "Holders") => {
+                Some(Need::Registered)
+            }
+            // Members ask it of all nodes, for whoever asks them.
+            ("LogService", "Read" | "ReadAttempt")
             | ("DebugService", "Collect")
-            | ("ArtifactService", "Fetch" | "Hold" | "Look" | "Holders") => Some(Need::Node),
+            | ("ArtifactService", "Hold" | "Look") => Some(Need::Member),
             _ => None,
         },
         "grpc.health.v1" | "grpc.reflection.v1" | "grpc.reflection.v1alpha" => Some(Need::Nothing),
@@ -52,7 +59,7 @@ fn row(path: &str) -> Option<Need> {
 
 fn public(service: &str, method: &str) -> Option<Need> {
     Some(match (service, method) {
-        ("ClusterService", "Status" | "Members")
+        ("ClusterService", "Status" | "Members" | "AuthorityStatus")
         | ("BucketService", "Plan" | "Get" | "List" | "Explain" | "Watch" | "Logs" | "History")
         | ("JobService", "List" | "Get" | "Subtasks" | "Explain" | "Watch" | "Logs")
         | ("ModuleService" | "BackendService" | "SinkService", "Get" | "List")
@@ -63,7 +70,7 @@ fn public(service: &str, method: &str) -> Option<Need> {
         // What modules keep is read by people, too.
         | ("InstanceService", "GetObject" | "ListObjects" | "WatchObjects" | "ListPeers") => Need::Viewer,
         ("InstanceService", "PutObject" | "DeleteObject" | "AddStatusLine")
-        | ("InstanceService", "Disable" | "Quarantine" | "GetSecret") => Need::Node,
+        | ("InstanceService", "Disable" | "Quarantine" | "GetSecret") => Need::Registered,
         // Of the documents in it all but buckets need more, which is asked once they are known.
         ("ClusterService", "Apply")
         | ("BucketService", "Apply" | "Suspend" | "Resume" | "Restart" | "Move" | "Test")
@@ -71,7 +78,8 @@ fn public(service: &str, method: &str) -> Option<Need> {
         ("JobService", "Submit" | "Pause" | "Resume" | "Delete" | "Cancel" | "Retry" | "Reprioritize")
         | ("NodeService", "Label" | "Drain" | "Undrain") => Need::Operator,
         ("ClusterService", "Settings" | "Transfer" | "SaveSnapshot" | "Debug")
-        | ("ClusterService", "CreateToken" | "ListTokens" | "RevokeToken")
+        | ("ClusterService", "CreateToken" | "CreateCertificate" | "ListTokens" | "RevokeToken")
+        | ("ClusterService", "RotateAuthority")
         | ("ModuleService", "Apply" | "Delete" | "BeginPush" | "PushPiece" | "FinishPush")
         | ("BackendService", "Apply" | "Delete")
         | ("SinkService", "Apply" | "Test" | "Delete")
@@ -109,7 +117,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 95);
+        assert_eq!(calls, 98);
     }
 
     #[test]
@@ -137,5 +145,20 @@ mod tests {
         }
         assert_eq!(need("/grpc.health.v1.Health/Check"), Need::Nothing);
         assert_eq!(need("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), Need::Nothing);
+    }
+
+    #[test]
+    fn what_nodes_show_to_members_is_for_members_and_all_else_for_who_was_not_forgotten() {
+        let of = |calls: &[&str], needed| {
+            for call in calls {
+                assert_eq!(need(&format!("/sheaf.peer.v1.{call}")), needed, "{call}");
+            }
+        };
+        of(&["LogService/Read", "LogService/ReadAttempt", "DebugService/Collect"], Need::Member);
+        of(&["ArtifactService/Hold", "ArtifactService/Look"], Need::Member);
+        of(&["ArtifactService/Fetch", "ArtifactService/Holders"], Need::Registered);
+        of(&["PeerService/FetchAuthority"], Need::Registered);
+        assert_eq!(need("/sheaf.v1.InstanceService/GetSecret"), Need::Registered);
+        of(&["PeerService/Renew", "AgentService/Session", "AgentService/Watch"], Need::Told);
     }
 }

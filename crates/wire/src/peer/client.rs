@@ -106,13 +106,16 @@ impl PeerClient {
         Ok(self.within(deadline, self.peer(&self.quick).renew(request)).await?.into())
     }
 
-    /// The key of the issuing authority, if it is there.
+    /// The key of the authority whose certificate has this SHA-256, if it is there. Nodes of earlier versions answer with
+    /// the one that issues, whatever was asked for.
     pub async fn fetch_authority(
         &self,
         cluster: &ClusterId,
+        fingerprint: &Digest,
         deadline: Duration,
     ) -> Result<AuthorityKey, ApiError> {
-        let request = v1::FetchAuthorityRequest { cluster: cluster.0.clone() };
+        let fingerprint = fingerprint.0.to_vec().into();
+        let request = v1::FetchAuthorityRequest { cluster: cluster.0.clone(), fingerprint };
         Ok(self.within(deadline, self.peer(&self.quick).fetch_authority(request)).await?.into())
     }
 

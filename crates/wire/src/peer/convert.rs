@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sheaf_model::{ClusterId, NodeId, NodeKey, NodeName, TokenText};
+use sheaf_model::{ClusterId, Digest, NodeId, NodeKey, NodeName, TokenText};
 
 use super::{
     AuthorityKey, Certified, Confidential, Greeting, HelloAsk, JoinAsk, Joined, PeerHeader, WatchNode,
@@ -80,6 +80,7 @@ impl From<Greeting> for v1::HelloResponse {
             seen: greeting.seen,
             authorities: greeting.authorities.into_iter().map(Into::into).collect(),
             left: greeting.left,
+            bridges: greeting.bridges.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -101,6 +102,7 @@ impl TryFrom<v1::HelloResponse> for Greeting {
             leader: some(message.leader),
             seen: message.seen,
             authorities: message.authorities.into_iter().map(Into::into).collect(),
+            bridges: message.bridges.into_iter().map(Into::into).collect(),
             left: message.left,
         })
     }
@@ -140,6 +142,7 @@ impl From<Certified> for v1::Certified {
             certificate: certified.certificate.into(),
             authorities: certified.authorities.into_iter().map(Into::into).collect(),
             lifetime_s: certified.lifetime.as_secs(),
+            bridges: certified.bridges.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -149,9 +152,23 @@ impl From<v1::Certified> for Certified {
         Self {
             certificate: message.certificate.into(),
             authorities: message.authorities.into_iter().map(Into::into).collect(),
+            bridges: message.bridges.into_iter().map(Into::into).collect(),
             lifetime: Duration::from_secs(message.lifetime_s),
         }
     }
+}
+
+/// Of which cluster and which authority a key is wanted.
+pub(super) fn fetch_authority(
+    message: v1::FetchAuthorityRequest,
+) -> Result<(ClusterId, Option<Digest>), ApiError> {
+    let fingerprint = match &*message.fingerprint {
+        [] => None,
+        bytes => Some(Digest(bytes.try_into().map_err(|_| {
+            ApiError::invalid("fingerprint", format!("{} bytes", bytes.len()), "32 bytes, or none")
+        })?)),
+    };
+    Ok((ClusterId(message.cluster), fingerprint))
 }
 
 impl From<AuthorityKey> for v1::AuthorityKey {

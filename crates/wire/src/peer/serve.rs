@@ -68,8 +68,8 @@ impl<A: PeerApi> PeerService for ServePeer<A> {
         &self,
         request: Request<v1::FetchAuthorityRequest>,
     ) -> Result<Response<v1::AuthorityKey>, Status> {
-        let ask = |caller, q: v1::FetchAuthorityRequest| self.0.fetch_authority(caller, ClusterId(q.cluster));
-        call::unary(request, |q, _| Ok(q), ask, Into::into).await
+        let ask = |caller, (cluster, wanted)| self.0.fetch_authority(caller, cluster, wanted);
+        call::unary(request, |q, _| convert::fetch_authority(q), ask, Into::into).await
     }
 
     async fn raft(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftAnswer>, Status> {
@@ -139,6 +139,7 @@ pub(crate) fn probes() -> Vec<Probe> {
     vec![
         Probe::both("PeerService/Hello", |q, _| convert::hello(q), v1::HelloRequest::from),
         Probe::of("PeerService/Join", |q, _| convert::join(q)),
+        Probe::of("PeerService/FetchAuthority", |q, _| convert::fetch_authority(q)),
         Probe::of("PeerService/Raft: its head", |q: v1::RaftMessage, _| convert::header(q.header)),
         Probe::of("AgentService/Session: a message", |q: v1::SessionMessage, _| {
             convert::from_json::<ToLeader>("ToLeader", &q.json)

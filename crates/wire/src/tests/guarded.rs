@@ -22,7 +22,7 @@ use crate::logs::LogsOf;
 use crate::peer::{HelloAsk, PeerClient, WatchNode};
 use crate::transport::Arrived;
 use crate::{
-    Admitted, ApiError, Certificate, Client, Guard, Need, Options, Presented, Server, Target, guard,
+    Admitted, ApiError, Bearer, Certificate, Client, Guard, Need, Options, Presented, Server, Target, guard,
 };
 
 /// Knows tokens by their first byte, and one member.
@@ -51,7 +51,7 @@ impl Guard for Door {
     fn admit(&self, presented: Presented, need: Need) -> BoxFuture<'_, Result<Admitted, ApiError>> {
         self.seen.lock().unwrap().push((presented.clone(), need));
         let admitted = match (presented.token, presented.certificate, presented.on_behalf) {
-            (Some(token), ..) => {
+            (Some(Bearer::Token(token)), ..) => {
                 rights(&token).map(|rights| Admitted::User { name: TokenName::new("alice").unwrap(), rights })
             }
             (None, Some(Certificate::Node(_)), Some(node)) => Ok(Admitted::Node(node)),
@@ -125,7 +125,8 @@ impl Node {
     }
 
     async fn client(&self, token: Option<TokenText>) -> Client {
-        let options = Options { actor: Some("cli:alice@ops1".to_owned()), token, ..Options::default() };
+        let (actor, token) = (Some("cli:alice@ops1".to_owned()), token.map(Bearer::Token));
+        let options = Options { actor, token, ..Options::default() };
         Client::connect(&self.address, options).await.unwrap()
     }
 

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use sheaf_model::session::{Heartbeat, ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    ClusterId, Facts, Load, Moment, NodeId, NodeKey, NodeName, Revision, Span, TokenId, TokenText,
+    ClusterId, Digest, Facts, Load, Moment, NodeId, NodeKey, NodeName, Revision, Span, TokenId, TokenText,
 };
 use tokio::net::TcpListener;
 
@@ -40,13 +40,15 @@ fn greeting(key: NodeKey) -> Greeting {
         leader: None,
         seen: vec!["me".to_owned(), "you".to_owned()],
         authorities: vec![vec![1, 2]],
+        bridges: vec![vec![3]],
         left: true,
     }
 }
 
 fn certified() -> Certified {
     let authorities = vec![vec![4, 5], vec![6]];
-    Certified { certificate: vec![1, 2, 3], authorities, lifetime: Duration::from_secs(60) }
+    let bridges = vec![vec![7]];
+    Certified { certificate: vec![1, 2, 3], authorities, bridges, lifetime: Duration::from_secs(60) }
 }
 
 impl PeerApi for Echo {
@@ -71,8 +73,14 @@ impl PeerApi for Echo {
         Ok(certified())
     }
 
-    async fn fetch_authority(&self, _: Caller, cluster: ClusterId) -> Result<AuthorityKey, ApiError> {
-        Ok(AuthorityKey { key: Confidential(cluster.0), certificate: vec![9] })
+    async fn fetch_authority(
+        &self,
+        _: Caller,
+        cluster: ClusterId,
+        fingerprint: Option<Digest>,
+    ) -> Result<AuthorityKey, ApiError> {
+        let certificate = fingerprint.map_or(vec![9], |fingerprint| fingerprint.0.to_vec());
+        Ok(AuthorityKey { key: Confidential(cluster.0), certificate })
     }
 
     async fn raft(&self, header: PeerHeader, message: Bytes) -> Result<Bytes, ApiError> {
@@ -176,6 +184,15 @@ async fn nodes_greet_and_join() {
     assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Refused("you belong to d".to_owned()));
     let nobody = HelloAsk { instance: String::new(), key: NodeKey::from("k"), cluster: None, node: None };
     assert!(matches!(client.hello(nobody, SOON).await, Err(ApiError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn a_key_is_asked_for_by_its_authoritys_fingerprint() {
+    let (_, client) = start().await;
+    let cluster = ClusterId::from("c");
+    let got = client.fetch_authority(&cluster, &Digest([5; 32]), SOON).await.unwrap();
+    assert_eq!((got.key.0.as_str(), got.certificate), ("c", vec![5; 32]));
+    assert_eq!(client.renew(&cluster, &[4; 65], SOON).await.unwrap(), certified());
 }
 
 #[tokio::test]

@@ -28,10 +28,11 @@ pub(crate) struct Arrived {
 impl Arrived {
     /// The same, as guards see it.
     pub(crate) fn certificate(&self) -> Option<Certificate> {
-        self.holder.map(|holder| match holder {
-            Holder::Node(node) => Certificate::Node(node),
-            Holder::Joining => Certificate::Bootstrap,
-        })
+        match self.holder? {
+            Holder::Node(node) => Some(Certificate::Node(node)),
+            Holder::Joining => Some(Certificate::Bootstrap),
+            Holder::Person(_) => None,
+        }
     }
 }
 

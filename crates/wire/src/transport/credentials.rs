@@ -12,7 +12,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sheaf_model::JOIN_NAME;
 
-use super::verify::{ByHolder, ByPin};
+use super::verify::{ByHolder, ByPin, Found};
 use super::{Now, dialled};
 
 /// The one protocol.
@@ -49,8 +49,10 @@ pub type Pin = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 /// See [`Transport`](super::Transport).
 #[derive(Clone, Default)]
 pub struct Credentials {
-    /// Whom to trust, in DER; the first one has signed `own`.
+    /// Whom to trust, in DER.
     pub authorities: Vec<Vec<u8>>,
+    /// Certificates in DER of some of them by others of them, for who trusts one of these alone.
+    pub bridges: Vec<Vec<u8>>,
     /// This node's certificate.
     pub own: Option<Pair>,
     /// For a node that holds a join secret.
@@ -64,6 +66,7 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
             .field("authorities", &self.authorities.len())
+            .field("bridges", &self.bridges.len())
             .field("own", &self.own.is_some())
             .field("join", &self.join.is_some())
             .field("pin", &self.pin.is_some())
@@ -94,12 +97,12 @@ pub enum CredentialsError {
 
 impl Credentials {
     /// What connections are made of.
-    pub(super) fn configure(&self, found: &Arc<Mutex<Option<Vec<u8>>>>) -> Result<Now, CredentialsError> {
+    pub(super) fn configure(&self, found: &Arc<Mutex<Found>>) -> Result<Now, CredentialsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let own = self.own.as_ref().map(|own| {
-            // People who pin the authority must see it.
-            let chain = [Some(own.certificate.clone()), self.authorities.first().cloned()];
-            certified("this node's certificate", chain.into_iter().flatten(), &own.key, &provider)
+            // People who pin an authority must see it. Bridges first: some libraries take what comes first for the way.
+            let chain = std::iter::once(&own.certificate).chain(&self.bridges).chain(&self.authorities);
+            certified("this node's certificate", chain.cloned(), &own.key, &provider)
         });
         let own = own.transpose()?;
         let join = self.join.as_ref().map(|join| {
@@ -116,7 +119,7 @@ impl Credentials {
         &self,
         own: Option<&Arc<CertifiedKey>>,
         join: Option<&Arc<CertifiedKey>>,
-        found: &Arc<Mutex<Option<Vec<u8>>>>,
+        found: &Arc<Mutex<Found>>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Option<(Arc<ClientConfig>, &'static str)>, CredentialsError> {
         let builder = ClientConfig::builder_with_provider(provider.clone())

@@ -120,6 +120,64 @@ async fn a_pin_leads_to_the_authority_and_to_no_other() {
     assert_eq!(second.pinned(), None);
 }
 
+fn pins(authority: &Authority) -> Transport {
+    let pinned = authority.certificate().to_vec();
+    let pin: Pin = Arc::new(move |der| der == pinned);
+    client(&Credentials { pin: Some(pin), ..Credentials::default() })
+}
+
+/// A node with a certificate of `new`, while `old` is believed still.
+fn renewed(old: &Authority, new: &Authority, number: u64) -> Credentials {
+    let authorities = [new, old].map(|one| one.certificate().to_vec()).to_vec();
+    let bridges = vec![old.vouch_for(new, now()).unwrap()];
+    Credentials { authorities, bridges, ..node(new, number) }
+}
+
+#[tokio::test]
+async fn who_believes_the_former_authority_alone_believes_the_next_until_the_former_is_dropped() {
+    let (old, new) = (Authority::new(now()).unwrap(), Authority::new(now()).unwrap());
+    let person = pins(&old);
+    assert_eq!(meet(&node(&old, 1), &person).await, Ok(None));
+    assert_eq!((person.pinned().as_deref(), person.successor()), (Some(old.certificate()), None));
+    assert_eq!(meet(&renewed(&old, &new, 1), &person).await, Ok(None));
+    assert_eq!(person.successor().as_deref(), Some(new.certificate()));
+    assert_eq!(person.pinned().as_deref(), Some(old.certificate()));
+    // A node that was away: it has a certificate of the former one and believes that one alone.
+    let away = client(&node(&old, 2));
+    assert_eq!(meet(&renewed(&old, &new, 1), &away).await, Ok(Some(Holder::Node(NodeId(2)))));
+
+    assert_eq!(meet(&node(&new, 1), &person).await, Ok(None), "it has learned the next one in time");
+    let error = meet(&node(&new, 1), &pins(&old)).await.unwrap_err();
+    assert!(error.contains("has replaced its authority since the token was made"), "{error}");
+    let error = meet(&node(&new, 1), &away).await.unwrap_err();
+    assert!(error.contains(JOINS_ANEW), "{error}");
+    // One that was told of the next authority, and shows what the others believe no more.
+    let late = Credentials { own: node(&old, 2).own, ..renewed(&old, &new, 2) };
+    assert!(meet(&node(&new, 1), &client(&late)).await.is_err());
+}
+
+#[tokio::test]
+async fn an_authority_that_merely_comes_along_is_not_believed() {
+    let (old, evil) = (Authority::new(now()).unwrap(), Authority::new(now()).unwrap());
+    let person = pins(&old);
+    // A node of the cluster that sends what it made up; the second one vouches for itself.
+    for vouching in [&old, &evil] {
+        let sent = Credentials {
+            authorities: [&old, &evil].map(|one| one.certificate().to_vec()).to_vec(),
+            bridges: vec![evil.vouch_for(vouching, now()).unwrap()],
+            ..node(&old, 1)
+        };
+        assert_eq!(meet(&sent, &person).await, Ok(None));
+        assert_eq!(person.successor(), None);
+    }
+    assert!(meet(&node(&evil, 1), &person).await.is_err());
+    // One that is vouched for, but has not signed anything yet: it may never.
+    let next = renewed(&old, &evil, 1);
+    let early = Credentials { own: node(&old, 1).own, ..next };
+    assert_eq!(meet(&early, &person).await, Ok(None));
+    assert_eq!(person.successor(), None);
+}
+
 #[tokio::test]
 async fn an_expired_certificate_is_told_as_such() {
     let authority = Authority::new(now()).unwrap();

@@ -15,9 +15,10 @@ use rustls::{
 use sheaf_model::Holder;
 
 use super::credentials::{CredentialsError, Pin};
+use super::vouch::vouches;
 
 /// Whom a certificate names.
-pub(super) fn holder(certificate: &CertificateDer<'_>) -> Option<Holder> {
+pub(crate) fn holder(certificate: &CertificateDer<'_>) -> Option<Holder> {
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
     certificate.valid_dns_names().find_map(Holder::of_name)
 }
@@ -71,7 +72,8 @@ impl ClientCertVerifier for ByHolder {
         let verifier = match holder(end_entity) {
             Some(Holder::Node(_)) => &self.nodes,
             Some(Holder::Joining) => &self.joining,
-            None => &None,
+            // What a person's key signs goes with the call, so that it can be carried on.
+            Some(Holder::Person(_)) | None => &None,
         };
         let verifier = verifier.as_ref().ok_or(CertificateError::UnknownIssuer)?;
         verifier.verify_client_cert(end_entity, intermediates, now)
@@ -101,11 +103,19 @@ impl ClientCertVerifier for ByHolder {
     }
 }
 
-/// A server's certificate whose authority comes with it and is the one that a token pins.
+/// What a client that has a pin has seen of authorities, in DER.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    /// The one that is pinned.
+    pub(super) pinned: Option<Vec<u8>>,
+    /// One that has taken its place, and for which it vouches: believed from then on as much.
+    pub(super) successor: Option<Vec<u8>>,
+}
+
+/// A server's certificate whose authority comes with it and is the one that a token pins, or one that took its place.
 pub(super) struct ByPin {
     pin: Pin,
-    /// The authority, once it was seen.
-    found: Arc<Mutex<Option<Vec<u8>>>>,
+    found: Arc<Mutex<Found>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -116,8 +126,18 @@ impl std::fmt::Debug for ByPin {
 }
 
 impl ByPin {
-    pub(super) fn new(pin: Pin, found: Arc<Mutex<Option<Vec<u8>>>>, provider: Arc<CryptoProvider>) -> Self {
+    pub(super) fn new(pin: Pin, found: Arc<Mutex<Found>>, provider: Arc<CryptoProvider>) -> Self {
         Self { pin, found, provider }
+    }
+
+    /// A verifier that believes these.
+    fn believing(&self, authorities: &[&CertificateDer<'_>]) -> Result<Arc<WebPkiServerVerifier>, Error> {
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(CertificateDer::from(authority.to_vec()))?;
+        }
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone());
+        verifier.build().map_err(|error| Error::General(error.to_string()))
     }
 }
 
@@ -130,14 +150,27 @@ impl ServerCertVerifier for ByPin {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let authority = intermediates.iter().find(|certificate| (self.pin)(certificate));
-        let authority = authority.ok_or(CertificateError::UnknownIssuer)?;
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.clone().into_owned())?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone());
-        let verifier = verifier.build().map_err(|error| Error::General(error.to_string()))?;
-        let verified = verifier.verify_server_cert(end_entity, &[], name, ocsp, now)?;
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(authority.to_vec());
+        let Found { successor, .. } = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_known = |one: &CertificateDer<'_>| successor.as_deref() == Some(one.as_ref());
+        let pinned = intermediates.iter().find(|one| (self.pin)(one));
+        let known = intermediates.iter().find(|one| is_known(one));
+        let believed: Vec<&CertificateDer<'_>> = pinned.into_iter().chain(known).collect();
+        if believed.is_empty() {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        let verifier = self.believing(&believed)?;
+        let verified = verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now)?;
+        // What somebody merely sends along says nothing: it must be vouched for, and have signed this certificate itself.
+        let took_over = intermediates.iter().find(|one| {
+            !believed.contains(one)
+                && believed.iter().any(|by| intermediates.iter().any(|bridge| vouches(by, bridge, one)))
+                && self
+                    .believing(&[*one])
+                    .is_ok_and(|alone| alone.verify_server_cert(end_entity, &[], name, ocsp, now).is_ok())
+        });
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.pinned = pinned.map(|one| one.to_vec()).or_else(|| found.pinned.take());
+        found.successor = took_over.map(|one| one.to_vec()).or_else(|| found.successor.take());
         Ok(verified)
     }
 
@@ -165,12 +198,21 @@ impl ServerCertVerifier for ByPin {
     }
 }
 
+/// What an error says of a handshake that fails for good, where a node was away while its cluster replaced its authority.
+pub const JOINS_ANEW: &str = "joins anew then, with an empty data directory and a join token";
+
 /// A failed handshake, so that a person knows what to look at.
 pub(super) fn in_words(error: std::io::Error) -> std::io::Error {
     use rustls::{AlertDescription as Alert, InvalidMessage};
     let words = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "it belongs to another cluster, whose authority is not trusted here"
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))) => {
+            "it belongs to another cluster, whose authority is not trusted here; or its cluster has replaced its authority \
+             while this node was away; it joins anew then, with an empty data directory and a join token"
+        }
+        // Of a pin; see `ByPin`.
+        Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
+            "it belongs to another cluster than the token; or its cluster has replaced its authority since the token was made, \
+             so that an admin must make another with `sheaf cluster token create`"
         }
         Some(Error::InvalidCertificate(
             CertificateError::Expired
@@ -181,7 +223,10 @@ pub(super) fn in_words(error: std::io::Error) -> std::io::Error {
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => "it does not speak TLS",
         Some(Error::AlertReceived(
             Alert::UnknownCA | Alert::CertificateUnknown | Alert::BadCertificate | Alert::DecryptError,
-        )) => "it refuses this one's certificate, which is of another cluster or of another join secret",
+        )) => {
+            "it refuses this one's certificate, which is of another cluster, of another join secret, or of an authority that the \
+             cluster has replaced while this node was away; it joins anew then, with an empty data directory and a join token"
+        }
         Some(Error::AlertReceived(Alert::CertificateExpired)) => {
             "it refuses this one's certificate as expired; compare the clocks, or have the node join anew"
         }

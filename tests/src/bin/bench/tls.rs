@@ -63,7 +63,7 @@ fn client(address: &str, token: &TokenText) -> Client {
     let pin: Pin = Arc::new(move |der: &[u8]| sheaf_seal::sha256(der) == pinned);
     let transport = Transport::tls(&Credentials { pin: Some(pin), ..Credentials::default() });
     let transport = transport.expect("a pin is all that it takes");
-    let options = Options { token: Some(token.clone()), transport, ..Options::default() };
+    let options = Options { token: Some(token.clone().into()), transport, ..Options::default() };
     Client::lazy(address, options).expect("an agent's address is one")
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use sheaf_model::view::TokenRow;
-use sheaf_model::{NameError, Prefix, Rights, Role, Span, Timestamp, TokenName, TokenUse};
+use sheaf_model::{NameError, Prefix, Rights, Role, Span, Timestamp, TokenId, TokenName, TokenUse};
+use sheaf_trust::{Person, PrivateKey};
 use sheaf_wire::Client;
-use sheaf_wire::cluster::{CreateToken, CreatedToken, ListTokens, RevokeToken};
+use sheaf_wire::cluster::{CreateCertificate, CreateToken, CreatedToken, ListTokens, RevokeToken};
 
 use crate::command::apply::{OutcomeRow, warn};
 use crate::command::page;
@@ -15,12 +16,15 @@ use crate::connect::{self, connect};
 use crate::exit::{Exit, Failure};
 use crate::options::{Options, Page, Yes};
 use crate::output::{Format, Terminal};
+use crate::profile::{self, Environment};
 use crate::table::{self, Column, Listed, Listing};
 use crate::when;
 
 /// What to do when there is nothing to list.
 const EMPTY: &str = "no tokens yet; make one: sheaf cluster token create --name NAME --role ROLE";
 const NONE_SUCH: &str = "no token is like that; `sheaf cluster token list` shows all";
+/// The longest that what is signed is good: nodes take nothing longer.
+const SIGNED_MAX: Duration = Duration::from_secs(15 * 60);
 /// A token to join with is for now.
 const JOIN_TTL: Span = Span::seconds(24 * 3600);
 
@@ -29,9 +33,10 @@ const JOIN_TTL: Span = Span::seconds(24 * 3600);
 #[command(after_long_help = "\
 A token says who asks. A viewer sees everything but the values of secrets; an operator changes buckets, jobs and nodes, with --on \
 only the buckets under a prefix; an admin also modules, backends, secrets, settings and tokens. With an agent's or a voter's token \
-a new node joins; the latter may become a voter.
+a new node joins; the latter may become a voter. A certificate does for a person or a program what a token does, and nothing secret \
+is ever sent: calls are signed with its key.
 
-What somebody did with a token stands in history as user:NAME.")]
+What somebody did with either stands in history as user:NAME.")]
 pub enum Token {
     /// Make a token, and show it this once
     Create(Create),
@@ -39,6 +44,8 @@ pub enum Token {
     List(List),
     /// From now on a token is worth nothing
     Revoke(Revoke),
+    /// Sign with a certificate what a program sends as `authorization: Bearer …`; asks no cluster
+    Sign(Sign),
 }
 
 /// What a token is for.
@@ -55,11 +62,13 @@ pub enum Purpose {
 /// `sheaf cluster token create`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-Only the token is printed on stdout. Nobody can show it again: the cluster keeps nothing but a digest of it.
+Only the token is printed on stdout. Nobody can show it again: the cluster keeps nothing but a digest of it. With --certificate it is \
+a certificate with its key, which is made here and sent nowhere.
 
 Examples:
   sheaf cluster token create --name alice --role operator
   sheaf cluster token create --name ci --role operator --on /team-a/ --ttl 90d > ci.token
+  (umask 077; sheaf cluster token create --name bob --role viewer --certificate > bob.pem)
   sheaf cluster token create --role agent --ttl 1h")]
 pub struct Create {
     /// What people call it, and who acts by it [default for agent and voter: made up]
@@ -74,6 +83,20 @@ pub struct Create {
     /// For so long it is valid [default: until it is revoked; for agent and voter 24h]
     #[arg(long, value_name = "DURATION", value_parser = when::duration)]
     ttl: Option<Duration>,
+    /// Make a certificate in place of a token, for a person or a program
+    #[arg(long)]
+    certificate: bool,
+}
+
+/// `sheaf cluster token sign`
+///
+/// What is printed is good for a few minutes. It is a JSON Web Token (ES256), which any library for those can make as well: see
+/// ClusterService.CreateCertificate in proto/sheaf/v1/cluster.proto.
+#[derive(Args, Debug)]
+pub struct Sign {
+    /// For so long it is good, 15m at most
+    #[arg(long = "for", value_name = "DURATION", default_value = "5m", value_parser = when::duration)]
+    span: Duration,
 }
 
 /// `sheaf cluster token list`
@@ -112,6 +135,10 @@ impl Token {
     pub(crate) async fn run(self, options: &Options, out: &mut Terminal) -> Result<Exit, Failure> {
         let format = options.output;
         match self {
+            Self::Create(create) if create.certificate => {
+                let ask = create.asked()?;
+                certify(&connect(options, out).await?, ask, format, out).await
+            }
             Self::Create(create) => {
                 let ask = create.asked()?;
                 let created = connect(options, out).await?.create_token(ask).await?;
@@ -120,13 +147,31 @@ impl Token {
             }
             Self::List(list) => list.run(&connect(options, out).await?, format, out).await,
             Self::Revoke(revoke) => revoke.run(&connect(options, out).await?, format, out).await,
+            Self::Sign(sign) => sign.run(options, out),
         }
+    }
+}
+
+impl Sign {
+    fn run(&self, options: &Options, out: &mut Terminal) -> Result<Exit, Failure> {
+        if self.span > SIGNED_MAX {
+            return Err(Failure::usage("what is signed is good for 15m at most", "like --for 5m"));
+        }
+        let profile = profile::meant(options, &Environment::of_process(), out)?;
+        let certificate = profile.certificate.ok_or_else(|| {
+            Failure::usage(
+                "there is no certificate to sign with",
+                "--certificate-file FILE, or sheaf login with it",
+            )
+        })?;
+        out.line(&certificate.signed(self.span)?)?;
+        Ok(Exit::Done)
     }
 }
 
 impl Create {
     fn asked(self) -> Result<CreateToken, Failure> {
-        let Self { name, role, on, ttl } = self;
+        let Self { name, role, on, ttl, certificate } = self;
         let user = |role| {
             Rights::new(role, on.clone())
                 .map(TokenUse::User)
@@ -142,6 +187,10 @@ impl Create {
             Purpose::Agent | Purpose::Voter => TokenUse::Join { voter: role == Purpose::Voter },
         };
         let joins = matches!(of, TokenUse::Join { .. });
+        if joins && certificate {
+            let remedy = "--role viewer, operator or admin; or no --certificate";
+            return Err(Failure::usage("nodes join with a token", remedy));
+        }
         let name = match name {
             Some(name) => name,
             None if joins => made_up(&of)?,
@@ -157,6 +206,50 @@ impl Create {
         }
         Ok(CreateToken { name, of, ttl })
     }
+}
+
+/// Has a certificate made for a new key, and shows both.
+async fn certify(
+    client: &Client,
+    ask: CreateToken,
+    format: Format,
+    out: &mut Terminal,
+) -> Result<Exit, Failure> {
+    let failed = |error: sheaf_trust::TrustError| Failure::Refused(error.to_string());
+    let CreateToken { name, of, ttl } = ask;
+    let rights = of.rights().cloned();
+    let rights = rights.ok_or_else(|| Failure::usage("nodes join with a token", "no --certificate"))?;
+    let key = PrivateKey::new().map_err(failed)?;
+    let public_key = key.public().raw().to_vec();
+    let made = client.create_certificate(CreateCertificate { name, rights, ttl, public_key }).await?;
+    let id = TokenId::parse(&made.row.id);
+    let id = id.ok_or_else(|| Failure::Refused("the node sent no id of a certificate".to_owned()))?;
+    let person = Person::new(made.cluster.0, id, made.certificate, key, made.authority).pem();
+    match format {
+        Format::Json => out.json(&table::json(&Certified { pem: person, row: &made.row }))?,
+        Format::Yaml => out.yaml(&table::json(&Certified { pem: person, row: &made.row }))?,
+        Format::Name | Format::Table | Format::Wide => out.write(&person)?,
+    }
+    out.flush()?;
+    out.say(&said_of("certificate", &made.row));
+    Ok(Exit::Done)
+}
+
+/// A certificate that was made, for programs.
+#[derive(Serialize)]
+struct Certified<'a> {
+    pem: String,
+    #[serde(flatten)]
+    row: &'a TokenRow,
+}
+
+/// What was made, for the person who sees it this once.
+fn said_of(what: &str, row: &TokenRow) -> String {
+    let TokenRow { name, role, prefix, expires_at, .. } = row;
+    let on = if prefix.is_empty() { String::new() } else { format!(" on {prefix}") };
+    let until =
+        expires_at.as_ref().map_or_else(|| "until it is revoked".to_owned(), |at| format!("until {at}"));
+    format!("{what} {name}: {role}{on}, {until}; nobody can show it again")
 }
 
 /// A name for what is used once.
@@ -182,11 +275,7 @@ fn show(created: &CreatedToken, format: Format, out: &mut Terminal) -> Result<()
         Format::Name | Format::Table | Format::Wide => out.line(&token)?,
     }
     out.flush()?;
-    let TokenRow { name, role, prefix, expires_at, .. } = &created.row;
-    let on = if prefix.is_empty() { String::new() } else { format!(" on {prefix}") };
-    let until =
-        expires_at.as_ref().map_or_else(|| "until it is revoked".to_owned(), |at| format!("until {at}"));
-    out.say(&format!("token {name}: {role}{on}, {until}; nobody can show it again"));
+    out.say(&said_of("token", &created.row));
     Ok(())
 }
 
@@ -209,6 +298,7 @@ impl Listed for TokenRow {
         Column::new("BY"),
         Column::new("MADE").number(),
         Column::new("EXPIRES"),
+        Column::new("KIND").wide(),
     ];
 
     fn name(&self) -> String {
@@ -230,6 +320,7 @@ impl Listed for TokenRow {
             self.created_by.clone(),
             when::age_of(now, Some(&self.created_at)),
             expires,
+            if self.certificate { "certificate" } else { "token" }.to_owned(),
         ]
     }
 }
@@ -253,14 +344,15 @@ impl Revoke {
 
 #[cfg(test)]
 mod tests {
-    use sheaf_model::{Revision, TokenId, TokenText};
+    use sheaf_model::{Revision, TokenText};
 
     use super::*;
     use crate::output::recorded;
 
     fn create(name: Option<&str>, role: Purpose, on: Option<&str>) -> Create {
         let name = name.map(|name| TokenName::new(name).expect("a name"));
-        Create { name, role, on: on.map(|on| Prefix::new(on).expect("a prefix")), ttl: None }
+        let on = on.map(|on| Prefix::new(on).expect("a prefix"));
+        Create { name, role, on, ttl: None, certificate: false }
     }
 
     #[test]
@@ -275,6 +367,7 @@ mod tests {
             (create(Some("a"), Purpose::Viewer, Some("/a/")), "a prefix is for operators"),
             (create(None, Purpose::Agent, Some("/a/")), "--on is for operators"),
             (Create { ttl: Some(Duration::ZERO), ..create(Some("a"), Purpose::Admin, None) }, "--ttl 0"),
+            (Create { certificate: true, ..create(None, Purpose::Agent, None) }, "nodes join with a token"),
         ] {
             let error = create.asked().expect_err(problem);
             assert!(error.to_string().contains(problem) && error.exit().code() == 2, "{error}");
@@ -293,6 +386,7 @@ mod tests {
             created_by: "user:root".to_owned(),
             expires_at: Some("2026-01-11T12:00:00.000Z".to_owned()),
             expired: false,
+            certificate: false,
         };
         let created = CreatedToken { token: token.clone(), row, revision: Revision(7) };
         for format in [Format::Table, Format::Name, Format::Wide] {

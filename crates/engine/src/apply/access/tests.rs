@@ -1,9 +1,11 @@
 use sheaf_model::{
-    Digest, NodeId, Prefix, Rights, Role, TOKENS_MAX, Timestamp, TokenId, TokenName, TokenUse,
+    AuthorityStage, Digest, NodeId, Prefix, Rights, Role, Span, TOKENS_MAX, Term, Timestamp, TokenId,
+    TokenName, TokenUse,
 };
 
 use crate::command::{
-    AccessCommand, Admit, Command, CreateToken, ExpireToken, PutAuthority, Register, Reply,
+    AccessCommand, Admit, BeginRotation, Command, CreateToken, ExpireToken, IssueBy, PutAuthority, Register,
+    Reply, RetireAuthority,
 };
 use crate::testing::World;
 use crate::{Change, State};
@@ -115,6 +117,113 @@ fn the_authority_added_last_issues_and_stays() {
     let mut copy = State { revision: world.state.revision, ..State::default() };
     world.state.rows().for_each(|row| copy.put(&row));
     assert_eq!(copy.access, world.state.access);
+}
+
+fn begin(n: u8) -> AccessCommand {
+    let certificate = || [n; 100].as_slice().into();
+    AccessCommand::BeginRotation(BeginRotation {
+        fingerprint: Digest([n; 32]),
+        certificate: certificate(),
+        bridge: certificate(),
+        lifetime: Span::seconds(60),
+    })
+}
+
+fn issue(n: u8, term: Term) -> AccessCommand {
+    AccessCommand::IssueBy(IssueBy { fingerprint: Digest([n; 32]), term })
+}
+
+fn stages(world: &World) -> Vec<(u8, AuthorityStage, bool)> {
+    let authorities = world.state.access.authorities.iter();
+    authorities.map(|it| (it.fingerprint.0[0], it.stage, it.bridge.is_some())).collect()
+}
+
+#[test]
+fn another_authority_is_believed_first_then_issues_and_then_is_alone() {
+    let mut world = World::with_nodes(1);
+    let term = world.term;
+    assert!(refusal(ask(&mut world, begin(2))).contains("nothing is secured"));
+    ask(&mut world, authority(1));
+    assert!(matches!(ask(&mut world, begin(2)), Reply::Done(_)));
+    assert!(matches!(ask(&mut world, begin(2)), Reply::Unchanged(_)));
+    assert!(refusal(ask(&mut world, begin(3))).contains("is being replaced already"));
+    let lifetime = Span::seconds(60);
+    let next = AuthorityStage::Next { lifetime };
+    assert_eq!(stages(&world), [(1, AuthorityStage::Issues, false), (2, next, true)]);
+    assert_eq!(world.state.access.issuing().map(|it| it.fingerprint.0[0]), Some(1));
+
+    assert!(refusal(ask(&mut world, issue(3, term))).starts_with("stale: "));
+    assert!(refusal(ask(&mut world, issue(2, Term(9)))).starts_with("stale: "));
+    assert!(matches!(ask(&mut world, issue(2, term)), Reply::Done(_)));
+    let until = Timestamp(world.now.0 + lifetime.0);
+    let former = AuthorityStage::Former { until };
+    assert_eq!(stages(&world), [(1, former, false), (2, AuthorityStage::Issues, true)]);
+    assert!(refusal(ask(&mut world, issue(2, term))).starts_with("stale: "));
+    assert!(refusal(ask(&mut world, begin(3))).contains("is being replaced already"), "not over yet");
+
+    let retire = |fingerprint, until, term| {
+        AccessCommand::RetireAuthority(RetireAuthority {
+            fingerprint: Digest([fingerprint; 32]),
+            until,
+            term,
+        })
+    };
+    for stale in [retire(1, Timestamp(1), term), retire(2, until, term), retire(1, until, Term(9))] {
+        assert!(refusal(ask(&mut world, stale)).starts_with("stale: "));
+    }
+    assert!(matches!(ask(&mut world, retire(1, until, term)), Reply::Done(_)));
+    assert_eq!(
+        stages(&world),
+        [(2, AuthorityStage::Issues, false)],
+        "the bridge came from the one that is gone"
+    );
+
+    // One that never issued can be dropped again.
+    ask(&mut world, begin(3));
+    assert!(matches!(ask(&mut world, AccessCommand::DropAuthority(Digest([3; 32]))), Reply::Done(_)));
+    let lines = told(&world, "authority.");
+    let kinds: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "authority.added",
+            "authority.added",
+            "authority.issues",
+            "authority.dropped",
+            "authority.added",
+            "authority.dropped"
+        ]
+    );
+    assert!(
+        lines[2].contains("by test") && lines[2].ends_with(&format!("are good until {until}")),
+        "{lines:?}"
+    );
+    assert!(lines[5].ends_with("it never issued"), "{lines:?}");
+    let mut copy = State { revision: world.state.revision, ..State::default() };
+    world.state.rows().for_each(|row| copy.put(&row));
+    assert_eq!(copy.access, world.state.access);
+}
+
+#[test]
+fn an_authority_that_certificates_of_people_need_is_dropped_by_nobody() {
+    let mut world = World::with_nodes(1);
+    let (term, now) = (world.term, world.now);
+    ask(&mut world, authority(1));
+    let by_certificate = |id: u8, name: &str, expires_at| {
+        let rights = Rights::of(Role::Viewer);
+        let of = TokenUse::Certificate { rights, authority: Digest([1; 32]) };
+        let AccessCommand::CreateToken(token) = create(id, name, expires_at) else { unreachable!() };
+        AccessCommand::CreateToken(CreateToken { of, ..token })
+    };
+    ask(&mut world, by_certificate(1, "vera", None));
+    ask(&mut world, by_certificate(2, "over", Some(now)));
+    ask(&mut world, begin(2));
+    ask(&mut world, issue(2, term));
+    let drop = || AccessCommand::DropAuthority(Digest([1; 32]));
+    let why = refusal(ask(&mut world, drop()));
+    assert!(why.contains("(vera)") && why.ends_with("sheaf cluster token revoke vera"), "{why}");
+    ask(&mut world, AccessCommand::RevokeToken(TokenId([1; 6])));
+    assert!(matches!(ask(&mut world, drop()), Reply::Done(_)));
 }
 
 #[test]

@@ -1,0 +1,257 @@
+use std::path::Path;
+
+use sheaf_consensus::Replica;
+use sheaf_engine::{AccessCommand, Command, IssueBy, Proposal, PutAuthority, Register, Reply};
+use sheaf_model::session::{Heartbeat, Hello};
+use sheaf_model::{Actor, Bytes, Facts, Load, Moment, NodeName, ObjectValue, Revision};
+use sheaf_trust::Authority;
+use sheaf_wire::cluster::{RotateAuthority, RotationStep};
+
+use super::*;
+use crate::clock::Clock;
+use crate::place::Registration;
+use crate::propose::tests::{control_of, form, member};
+
+/// Certificates are good for so long.
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_system(std::time::SystemTime::now())
+}
+
+/// The real wall clock, and no other.
+pub(crate) struct Wall;
+
+impl Clock for Wall {
+    fn moment(&self) -> Moment {
+        Moment(0)
+    }
+
+    fn wall(&self) -> Timestamp {
+        now()
+    }
+}
+
+fn trust(dir: &Path) -> Trust {
+    let keyring = Keyring::open(&dir.join("trust")).expect("an empty folder");
+    let transport = Transport::tls(&Credentials::default()).expect("nothing to be wrong with");
+    Trust { transport, keyring: Some(Arc::new(keyring)), join: None, lifetime: LIFETIME }
+}
+
+pub(crate) fn keyring(trust: &Trust) -> &Keyring {
+    trust.keyring.as_ref().expect("it is secured")
+}
+
+fn der(authority: &Authority) -> Vec<u8> {
+    authority.certificate().to_vec()
+}
+
+/// Gives this node a certificate of that authority.
+fn certify(trust: &Trust, by: &Authority) {
+    let key = PrivateKey::new().expect("a key");
+    let holder = Holder::Node(NodeId(7));
+    let certificate = by.issue(&key.public(), holder, None, now(), LIFETIME).expect("signed");
+    keyring(trust).keep_own(&certificate, &key, Timestamp(u64::MAX)).expect("kept");
+}
+
+#[test]
+fn a_node_without_a_replica_believes_whom_those_vouch_for_that_it_believes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let trust = trust(dir.path());
+    let [old, new, evil] = [(); 3].map(|()| Authority::new(now()).expect("an authority"));
+    let bridge = old.vouch_for(&new, now()).expect("signed");
+    let both = [der(&new), der(&old)];
+    assert!(!trust.learn(&both, std::slice::from_ref(&bridge)).expect("kept"), "it has no certificate yet");
+    keyring(&trust).keep_authorities(&[der(&old)], &[]).expect("kept");
+    certify(&trust, &old);
+
+    let made_up = evil.vouch_for(&old, now()).expect("signed");
+    for lie in [vec![der(&evil), der(&old)], vec![der(&evil)], vec![]] {
+        assert!(!trust.learn(&lie, std::slice::from_ref(&made_up)).expect("ignored"));
+    }
+    assert!(!trust.learn(&both, &[]).expect("ignored"), "nobody vouches for it");
+    assert_eq!(keyring(&trust).authorities(), [der(&old)]);
+    assert!(!keyring(&trust).is_due(now()));
+
+    assert!(trust.learn(&both, &[made_up, bridge.clone()]).expect("kept"));
+    assert_eq!(
+        (keyring(&trust).authorities(), keyring(&trust).bridges()),
+        (both.to_vec(), vec![bridge.clone()])
+    );
+    assert!(keyring(&trust).is_due(now()), "another one issues");
+    assert!(!trust.learn(&both, std::slice::from_ref(&bridge)).expect("the same"), "no news");
+    assert!(!trust.learn(&[der(&new)], &[]).expect("ignored"), "its own certificate is by the former one");
+    let said = trust.said(false);
+    assert_eq!(said.issuer, Digest(pin(old.certificate())).leading());
+    assert_eq!((said.member, said.keys), (false, [0, 0]));
+
+    certify(&trust, &new);
+    assert!(trust.learn(&[der(&new)], &[]).expect("kept"));
+    assert_eq!(trust.said(false).believes, [Digest(pin(new.certificate())).leading(), 0]);
+}
+
+/// What a secured cluster of one does, with a node in it.
+pub(crate) struct Secured {
+    pub(crate) control: Control,
+    replica: Replica,
+    running: tokio::task::JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+const NODE: NodeId = NodeId(1);
+
+impl Secured {
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (member, service) = member(dir.path()).await;
+        let replica = member.replica.clone();
+        let trust = trust(dir.path());
+        keyring(&trust).keep_authority(Authority::new(now()).expect("an authority")).expect("kept");
+        let authority = keyring(&trust).authority().expect("it was just kept");
+        certify(&trust, &authority);
+        let control = control_of(dir.path(), member, Arc::new(Wall), trust);
+        let running = tokio::spawn(async move {
+            let _ = service.run(CancellationToken::new()).await;
+        });
+        form(&replica).await;
+        let secured = Self { control, replica, running, _dir: dir };
+        let put = PutAuthority {
+            fingerprint: Digest(pin(authority.certificate())),
+            certificate: ObjectValue::from(authority.certificate()),
+        };
+        secured.propose(Command::Access(AccessCommand::PutAuthority(put))).await;
+        let register = Register { key: "k".into(), facts: facts() };
+        assert_eq!(secured.propose(Command::Register(register)).await, Reply::Registered(NODE));
+        secured
+    }
+
+    pub(crate) async fn propose(&self, command: Command) -> Reply {
+        let proposal = Proposal { actor: Actor::from("test"), at: now(), request: None, command };
+        self.replica.propose(&proposal).await.expect("applied").reply
+    }
+
+    async fn rotate(&self, step: RotationStep) -> Result<sheaf_wire::Done, ApiError> {
+        self.control.rotate(&Caller::local("test"), RotateAuthority { step, request: None }).await
+    }
+
+    async fn stage(&self) -> String {
+        self.control.status_of_authorities(&Caller::local("test")).await.expect("a status").stage
+    }
+
+    async fn look_after(&self) {
+        let member = self.control.place.member().expect("a replica");
+        let registration = Registration { cluster: ClusterId::from("c"), node: NODE };
+        let keyring = keyring(&self.control.place.trust);
+        self.control.look_after_authorities(&member, keyring, &registration).await.expect("looked after");
+    }
+
+    /// The node tells the leader whom it believes.
+    fn hears(&self) {
+        let mut live = self.control.live.lock();
+        let sessions = live.sessions.as_mut().expect("it leads");
+        let load = Load { trust: self.control.place.trust.said(true), ..Load::default() };
+        sessions.heard(NODE, &Heartbeat { sent_at: Moment(0), load, seen: Revision(0) }, Moment(0));
+    }
+}
+
+impl Drop for Secured {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+pub(crate) fn facts() -> Facts {
+    Facts {
+        name: NodeName::new("a").expect("a name"),
+        hostname: "a".to_owned(),
+        address: "127.0.0.1:1".to_owned(),
+        labels: Vec::new(),
+        allow: Vec::new(),
+        deny: Vec::new(),
+        version: "1".to_owned(),
+        cpu: 1,
+        memory_total: Bytes(1),
+        notes: Vec::new(),
+    }
+}
+
+fn hello() -> Hello {
+    Hello {
+        cluster: ClusterId::from("c"),
+        node: NODE,
+        key: "k".into(),
+        boot: "boot".into(),
+        incarnation: "life".into(),
+        facts: facts(),
+        fresh: false,
+        stand_in: false,
+        work: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_authority_takes_the_place_of_another_step_by_step() {
+    let world = Secured::start().await;
+    let trust = &world.control.place.trust;
+    let old = keyring(trust).authority().expect("the key is here");
+    assert_eq!(world.stage().await, "settled");
+    for step in [RotationStep::Finish, RotationStep::Abandon] {
+        assert!(matches!(world.rotate(step).await, Err(ApiError::Precondition(_))), "{step:?}");
+    }
+    world.rotate(RotationStep::Begin).await.expect("begun");
+    assert!(world.rotate(RotationStep::Begin).await.expect("begun already").unchanged);
+    assert_eq!(world.stage().await, "spreading");
+    let next = keyring(trust).next().expect("its key is here");
+    world.look_after().await;
+    assert_eq!(keyring(trust).authorities(), [der(&old), der(&next)]);
+    assert_eq!(keyring(trust).authority().map(|it| der(&it)), Some(der(&old)), "it signs still");
+
+    let term = world.replica.leadership().borrow().term;
+    let fingerprint = Digest(pin(next.certificate()));
+    let issue = AccessCommand::IssueBy(IssueBy { fingerprint, term });
+    assert!(matches!(world.propose(Command::Access(issue)).await, Reply::Done(_)));
+    world.look_after().await;
+    assert_eq!(keyring(trust).authority().map(|it| der(&it)), Some(der(&next)));
+    assert!(keyring(trust).is_due(now()) && keyring(trust).next().is_none());
+    let error = world.rotate(RotationStep::Begin).await.expect_err("that is not over");
+    assert!(
+        matches!(&error, ApiError::Precondition(why) if why.contains("is being replaced already")),
+        "{error:?}"
+    );
+
+    world.control.live.begin(term, Moment(0));
+    {
+        let mut live = world.control.live.lock();
+        let sessions = live.sessions.as_mut().expect("it leads");
+        sessions.opened(&hello(), &world.replica.state(), Moment(0)).expect("nobody else is live");
+    }
+    world.hears();
+    assert_eq!(world.stage().await, "renewing");
+    let error = world.rotate(RotationStep::Finish).await.expect_err("a certificate is by the former one");
+    assert!(
+        matches!(&error, ApiError::Precondition(why) if why.contains("a has no certificate")),
+        "{error:?}"
+    );
+    certify(trust, &next);
+    world.hears();
+    assert_eq!(world.stage().await, "renewed");
+    world.rotate(RotationStep::Finish).await.expect("nothing needs it");
+    world.look_after().await;
+    assert_eq!((world.stage().await, keyring(trust).authorities()), ("settled".to_owned(), vec![der(&next)]));
+    assert!(keyring(trust).bridges().is_empty() && trust.bridges().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_has_not_issued_is_given_up_and_never_used() {
+    let world = Secured::start().await;
+    let trust = &world.control.place.trust;
+    world.rotate(RotationStep::Begin).await.expect("begun");
+    world.look_after().await;
+    let given_up = der(&keyring(trust).next().expect("its key is here"));
+    world.rotate(RotationStep::Abandon).await.expect("given up");
+    world.look_after().await;
+    assert!(keyring(trust).next().is_none());
+    assert_eq!(world.stage().await, "settled");
+    world.rotate(RotationStep::Begin).await.expect("begun anew");
+    assert_ne!(keyring(trust).next().map(|it| der(&it)), Some(given_up));
+}
