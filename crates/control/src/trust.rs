@@ -154,8 +154,8 @@ impl Trust {
     }
 }
 
-fn internal(error: TrustFailure) -> ApiError {
-    ApiError::Internal(error.to_string())
+fn internal(error: impl Into<TrustFailure>) -> ApiError {
+    ApiError::Internal(error.into().to_string())
 }
 
 pub(crate) fn unsecured() -> ApiError {
@@ -303,7 +303,7 @@ impl Control {
     async fn renew_own(&self, cluster: &ClusterId) -> Result<(), ApiError> {
         let leader = self.place.leader_address();
         let leader = leader.ok_or_else(|| ApiError::unavailable("no leader is known now"))?;
-        let key = PrivateKey::new().map_err(|error| internal(error.into()))?;
+        let key = PrivateKey::new().map_err(internal)?;
         let peer = PeerClient::new(&leader, &self.place.trust.transport)?;
         let certified = peer.renew(cluster, key.public().raw(), WITHIN).await?;
         self.place.trust.keep(&certified, &key, self.clock.wall()).map_err(internal)?;

@@ -136,7 +136,7 @@ fn a_certificate_stands_in_a_profile_as_a_token_does() {
     };
     let by_address = |address: &str| Options { address: Some(address.to_owned()), ..Options::default() };
     let known = meant(&by_address("prod:1"), &environment).expect("a profile");
-    assert_eq!((known.token, known.certificate), (None, Some(vera.clone())));
+    assert_eq!((known.token, known.certificate), (None, Some(vera)));
     assert_eq!(meant(&by_address("elsewhere:1"), &environment).expect("none").certificate, None);
     let with_token = Environment { token: Some(Unsaid(token(1).reveal())), ..environment.clone() };
     let given = meant(&by_address("prod:1"), &with_token).expect("a token");

@@ -7,7 +7,8 @@ use sheaf_engine::{Register, SetNodeStatus};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
     Actor, BucketName, BucketSpec, Bytes, Claim, Facts, ModuleName, ModuleRef, ModuleSpec, ModuleVersion,
-    Moment, NodeKey, NodeName, ObjectKey, Prefix, PutBucket, Rights, Role, Runtime, Span, TokenName,
+    Moment, NodeKey, NodeName, NodeStatus, ObjectKey, Prefix, PutBucket, Rights, Role, Runtime, Span,
+    TokenName,
 };
 use sheaf_wire::bucket::{ApplyBucket, BucketApi, MoveBucket, OnBucket, RollbackBucket, TestBucket};
 use sheaf_wire::cluster::{Apply, ClusterApi};

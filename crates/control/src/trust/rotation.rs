@@ -59,7 +59,7 @@ impl Control {
     ) -> Result<(), ApiError> {
         let believed = Believed::of(&member.replica.state());
         let news = keyring.keep_authorities(&believed.authorities, &believed.bridges);
-        if news.map_err(|error| internal(error.into()))? {
+        if news.map_err(internal)? {
             self.place.trust.refresh().map_err(internal)?;
         }
         if member.replica.peer(registration.node).is_none() {
@@ -98,16 +98,16 @@ impl Control {
                     ApiError::unavailable(format!("{} has the key of another authority", other.peer.address));
                 continue;
             }
-            let key = PrivateKey::from_pem(got.key.0.as_bytes()).map_err(|error| internal(error.into()))?;
+            let key = PrivateKey::from_pem(got.key.0.as_bytes()).map_err(internal)?;
             let authority = Authority::from_parts(key, got.certificate);
-            let authority = authority.map_err(|error| internal(error.into()))?;
+            let authority = authority.map_err(internal)?;
             let issues = keyring.authorities().first().is_some_and(|first| pin(first) == wanted.0);
             let kept = if issues {
                 keyring.keep_authority(authority)
             } else {
                 keyring.keep_next(authority).map(drop)
             };
-            kept.map_err(|error| internal(error.into()))?;
+            kept.map_err(internal)?;
             tracing::info!(authority = wanted.short(), "this voter has the authority's key now");
             return self.place.trust.refresh().map_err(internal);
         }
@@ -158,11 +158,11 @@ impl Control {
         let next = match &successor {
             Some(begun) => keyring.with_key(&begun.0).ok_or_else(missing)?,
             None => {
-                let new = Authority::new(now).map_err(|error| internal(error.into()))?;
-                keyring.next_or(new).map_err(|error| internal(error.into()))?
+                let new = Authority::new(now).map_err(internal)?;
+                keyring.next_or(new).map_err(internal)?
             }
         };
-        let bridge = present.vouch_for(&next, now).map_err(|error| internal(error.into()))?;
+        let bridge = present.vouch_for(&next, now).map_err(internal)?;
         let lifetime = u64::try_from(self.place.trust.lifetime.as_millis()).unwrap_or(u64::MAX);
         Ok(AccessCommand::BeginRotation(BeginRotation {
             fingerprint: Digest(pin(next.certificate())),

@@ -53,7 +53,7 @@ fn signed(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
 fn element(der: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (length, rest) = der.get(1..)?.split_first()?;
     let (header, length) = match *length {
-        short @ 0..0x80 => (2, usize::from(short)),
+        short @ 0..=0x7f => (2, usize::from(short)),
         0x81 => (3, usize::from(*rest.first()?)),
         0x82 => (4, usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?]))),
         // Nothing of ours is so long.

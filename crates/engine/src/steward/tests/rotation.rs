@@ -46,7 +46,7 @@ impl Leader {
         leader
     }
 
-    fn says(&mut self, node: u64, trust: Trusting) {
+    fn believes(&mut self, node: u64, trust: Trusting) {
         let mut heartbeat = self.world.heartbeat(self.now);
         heartbeat.load.trust = trust;
         self.sessions.heard(NodeId(node), &heartbeat, self.now);
@@ -76,16 +76,16 @@ fn the_next_authority_issues_once_all_that_are_there_believe_it_and_members_have
     assert_eq!(leader.status().waits_for.len(), 3, "nobody has said a word");
     assert!(leader.act().is_empty());
     let both = [OLD, NEW];
-    leader.says(1, said(OLD, &both, Some(&both)));
-    leader.says(2, said(OLD, &both, Some(&[OLD])));
-    leader.says(3, said(OLD, &[OLD], None));
+    leader.believes(1, said(OLD, &both, Some(&both)));
+    leader.believes(2, said(OLD, &both, Some(&[OLD])));
+    leader.believes(3, said(OLD, &[OLD], None));
     let status = leader.status();
     assert_eq!(status.waits_for.iter().map(|it| it.node.as_str()).collect::<Vec<_>>(), ["n2", "n3"]);
     assert!(status.waits_for[0].why.contains("the key"), "{status:?}");
     assert!(status.waits_for[1].why.starts_with("does not believe"), "{status:?}");
-    leader.says(2, said(OLD, &both, Some(&both)));
+    leader.believes(2, said(OLD, &both, Some(&both)));
     assert!(leader.act().is_empty(), "one does not believe it");
-    leader.says(3, said(OLD, &both, None));
+    leader.believes(3, said(OLD, &both, None));
     assert_eq!(leader.act().len(), 1);
     assert_eq!(leader.issuing(), Some(NEW));
     assert!(leader.act().is_empty(), "once");
@@ -95,7 +95,7 @@ fn the_next_authority_issues_once_all_that_are_there_believe_it_and_members_have
 #[test]
 fn without_anybody_who_has_the_key_nothing_goes_on() {
     let mut leader = Leader::rotating(2);
-    (1..=2).for_each(|node| leader.says(node, said(OLD, &[OLD, NEW], None)));
+    (1..=2).for_each(|node| leader.believes(node, said(OLD, &[OLD, NEW], None)));
     assert!(leader.act().is_empty() && leader.waits_for().is_empty());
     assert_eq!(leader.issuing(), Some(OLD));
 }
@@ -104,11 +104,11 @@ fn without_anybody_who_has_the_key_nothing_goes_on() {
 fn a_node_that_is_away_is_not_waited_for() {
     let mut leader = Leader::rotating(2);
     let both = [OLD, NEW];
-    leader.says(1, said(OLD, &both, Some(&both)));
+    leader.believes(1, said(OLD, &both, Some(&both)));
     assert!(leader.act().is_empty(), "the other is there still");
     while leader.world.state.is_alive(NodeId(2)) {
         leader.pass(Span::seconds(1), &[]);
-        leader.says(1, said(OLD, &both, Some(&both)));
+        leader.believes(1, said(OLD, &both, Some(&both)));
         leader.act();
     }
     leader.act();
@@ -127,13 +127,13 @@ fn the_former_authority_is_dropped_when_nothing_needs_it_any_more() {
         digest: Digest([7; 32]),
         expires_at: None,
     }));
-    (1..=2).for_each(|node| leader.says(node, said(OLD, &both, Some(&both))));
+    (1..=2).for_each(|node| leader.believes(node, said(OLD, &both, Some(&both))));
     leader.act();
     assert_eq!(leader.waits_for(), ["n1 authority", "n2 authority"]);
     assert_eq!(leader.status().certificates, ["vera"]);
     leader.world.now = Timestamp(leader.world.now.0 + LIFETIME.0);
     assert!(leader.act().is_empty(), "both have certificates of the former one");
-    (1..=2).for_each(|node| leader.says(node, said(NEW, &[NEW, OLD], Some(&both))));
+    (1..=2).for_each(|node| leader.believes(node, said(NEW, &[NEW, OLD], Some(&both))));
     assert_eq!(leader.status().stage, "renewed");
     assert!(leader.act().is_empty(), "vera's certificate is by the former one");
     leader.access(AccessCommand::RevokeToken(TokenId([7; 6])));
