@@ -37,9 +37,10 @@ fn traces() {
     cases.end();
 }
 
-/// All spans of the trace in which so many starts of a bucket are told, once they and the command itself are there.
-fn whole(collector: &Collector, bucket: &str, starts: usize) -> Vec<Seen> {
-    wait_for(&format!("{starts} starts of {bucket} are told"), TOLD_WITHIN, || {
+/// All spans of the trace in which starts of a bucket are told, once as many of each name as are awaited, and the command
+/// itself, are there. A node may start it before it says its verdict.
+fn whole(collector: &Collector, bucket: &str, awaited: &[(&str, usize)]) -> Vec<Seen> {
+    wait_for(&format!("{awaited:?} of {bucket} are told"), TOLD_WITHIN, || {
         let seen = collector.seen();
         let of_bucket = |span: &&Seen| {
             span.name == "sheaf.start" && span.attributes.get("sheaf.bucket").is_some_and(|it| it == bucket)
@@ -49,9 +50,9 @@ fn whole(collector: &Collector, bucket: &str, starts: usize) -> Vec<Seen> {
             return Err(format!("not one trace with a start of {bucket}: {seen:#?}"));
         };
         let spans: Vec<Seen> = seen.iter().filter(|span| span.trace == *trace).cloned().collect();
-        let count = spans.iter().filter(of_bucket).count();
+        let has_all = awaited.iter().all(|(name, count)| named(&spans, name).len() >= *count);
         let has_root = spans.iter().any(|span| span.parent.is_empty());
-        if count == starts && has_root { Ok(spans) } else { Err(format!("{spans:#?}")) }
+        if has_all && has_root { Ok(spans) } else { Err(format!("{spans:#?}")) }
     })
 }
 
@@ -82,7 +83,8 @@ fn everywhere(cluster: &Cluster, collector: &Collector) {
     // Through a node that carries it on.
     let by = follower(cluster);
     by.cli_with(&["apply", "-f", "-", "--wait"], text.as_bytes()).ok();
-    let spans = whole(collector, "/everywhere", 3);
+    let spans =
+        whole(collector, "/everywhere", &[("sheaf.start", 3), ("sheaf.gates", 3), ("sheaf.spawn", 3)]);
     for span in &spans {
         let way = way_up(&spans, span);
         assert_eq!(way.last(), Some(&"sheaf apply"), "{way:?}");
@@ -113,7 +115,7 @@ fn everywhere(cluster: &Cluster, collector: &Collector) {
 
 fn placed(cluster: &Cluster, collector: &Collector) {
     cluster.apply_and_wait(&bucket("/single", "steady", &trace(cluster, "single"), ""));
-    let spans = whole(collector, "/single", 1);
+    let spans = whole(collector, "/single", &[("sheaf.start", 1)]);
     let start = named(&spans, "sheaf.start")[0];
     let way = way_up(&spans, start);
     assert_eq!(way[..3], ["sheaf.start", "sheaf.place", "sheaf.propose"], "{spans:#?}");
@@ -168,7 +170,7 @@ fn down(cluster: &Cluster, collector: &mut Collector) {
     assert_eq!(cluster.leader().name(), leader.name(), "nobody was disturbed");
     collector.come_up();
     cluster.apply_and_wait(&bucket("/seen", "steady", &trace(cluster, "seen"), "multi_node: true"));
-    whole(collector, "/seen", 3);
+    whole(collector, "/seen", &[("sheaf.start", 3)]);
     assert!(counted(leader, "sheaf_trace_spans_exported_total").is_ok_and(|sent| sent > 0.0));
     cluster.delete(&["/unseen", "/seen"]);
 }

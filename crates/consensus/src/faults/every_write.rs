@@ -87,9 +87,9 @@ impl Told {
 }
 
 /// Three members that agree, as folders.
-struct Base(TempDir);
+struct Formed(TempDir);
 
-impl Base {
+impl Formed {
     fn form() -> Self {
         let base = scratch();
         let forming = async {
@@ -144,7 +144,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(base: &Base, seed: u64, cut: Cut, lies: bool) -> Self {
+    fn new(base: &Formed, seed: u64, cut: Cut, lies: bool) -> Self {
         let mesh = Arc::new(Mesh::default());
         Self {
             what: format!("seed {seed}, {cut:?}"),
@@ -405,7 +405,7 @@ struct Lived {
 }
 
 /// One life of the cluster, on a runtime of its own.
-fn live(base: &Base, seed: u64, cut: Cut, lies: bool) -> Result<Lived, String> {
+fn live(base: &Formed, seed: u64, cut: Cut, lies: bool) -> Result<Lived, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let runtime = runtime.unwrap();
     let mut scene = Scene::new(base, seed, cut, lies);
@@ -438,7 +438,7 @@ struct All {
 }
 
 /// Cuts the power at each write of a seed, in each of the ways that `ways` has for it, on all cores.
-fn at_every_write(base: &Base, seed: u64, ways: impl Fn(u64) -> Vec<(Fate, bool)> + Sync) -> All {
+fn at_every_write(base: &Formed, seed: u64, ways: impl Fn(u64) -> Vec<(Fate, bool)> + Sync) -> All {
     let (next, all) = (AtomicU64::new(1), All::default());
     let work = || {
         loop {
@@ -464,7 +464,7 @@ fn at_every_write(base: &Base, seed: u64, ways: impl Fn(u64) -> Vec<(Fate, bool)
 
 fn check(ways: impl Fn(u64, u64) -> Vec<(Fate, bool)> + Sync) {
     let seeds = std::env::var("SHEAF_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
-    let base = Base::form();
+    let base = Formed::form();
     for seed in 0..seeds {
         let all = at_every_write(&base, seed, |at| ways(seed, at));
         let failed = all.failed.into_inner().unwrap();
@@ -490,7 +490,7 @@ fn nothing_acknowledged_is_lost_whatever_becomes_of_any_write() {
 /// The checks can find what they are for.
 #[test]
 fn disks_that_say_that_they_have_synced_and_have_not_are_found_out() {
-    let base = Base::form();
+    let base = Formed::form();
     let cut = Cut { at: 30, fate: Fate::Lost, all: true };
     let found = live(&base, 0, cut, true).map(|lived| lived.acknowledged);
     assert!(found.as_ref().is_err_and(|why| why.contains("acknowledged at")), "{found:?}");

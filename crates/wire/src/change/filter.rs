@@ -59,6 +59,7 @@ fn term(written: &str, keys: &[&str]) -> Result<Term, Defect> {
     let Some((key, value)) = written.split_once('=') else {
         return Err(Defect::new("filter", format!("{:?} has no =", short(written)), remedy()));
     };
+    let key = key.trim_end();
     let (key, not) = key.strip_suffix('!').map_or((key, false), |key| (key, true));
     let (key, value) = (key.trim(), value.trim());
     let known = keys.iter().any(|known| match known.strip_suffix('.') {
@@ -96,6 +97,7 @@ mod tests {
         assert_eq!(filter.to_string(), "state=running,label.team!=web");
         assert_eq!(Filter::parse(&filter.to_string(), KEYS), Ok(filter));
         assert_eq!(Filter::parse("", KEYS), Ok(Filter::default()));
+        assert_eq!(Filter::parse("label.team! =web", KEYS), Filter::parse("label.team!=web", KEYS));
     }
 
     #[test]

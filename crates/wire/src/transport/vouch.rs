@@ -12,10 +12,13 @@ pub fn vouched(authority: &[u8], bridges: &[Vec<u8>], known: &[Vec<u8>]) -> bool
     bridges.iter().any(|bridge| known.iter().any(|known| vouches(known, bridge, authority)))
 }
 
-/// Whether `bridge` is a certificate of `authority` as such that `known` has signed and that is good now.
+/// Whether `bridge` is a certificate of `authority` as such that `known` has signed and that is good now. `authority` is the
+/// one that it has signed itself: another of its name and key is none that anybody pins.
 pub(super) fn vouches(known: &[u8], bridge: &[u8], authority: &[u8]) -> bool {
     let [known, bridge, authority] = [known, bridge, authority].map(CertificateDer::from);
-    let Some((said, signature)) = signed(&bridge) else { return false };
+    let (Some((said, signature)), Some((own, own_signature))) = (signed(&bridge), signed(&authority)) else {
+        return false;
+    };
     let (Ok(known), Ok(bridge), Ok(authority)) = (
         EndEntityCert::try_from(&known),
         EndEntityCert::try_from(&bridge),
@@ -29,6 +32,8 @@ pub(super) fn vouches(known: &[u8], bridge: &[u8], authority: &[u8]) -> bool {
         // A node's own certificate makes it no authority.
         && is_of_authority(&bridge)
         && known.verify_signature(ECDSA_P256_SHA256, said, signature).is_ok()
+        && authority.issuer() == authority.subject()
+        && authority.verify_signature(ECDSA_P256_SHA256, own, own_signature).is_ok()
 }
 
 /// Whether it is good now, for an authority.
@@ -84,9 +89,8 @@ mod tests {
         for known in all {
             for authority in all {
                 let is_so = vouches(known, &bridge, authority);
-                // The bridge has the new one's name and key, as much as the new one itself.
-                let right =
-                    known == old.certificate() && (authority == new.certificate() || authority == bridge);
+                // The bridge has the new one's name and key, too, but it is not what is pinned.
+                let right = known == old.certificate() && authority == new.certificate();
                 assert_eq!(is_so, right);
             }
         }

@@ -37,5 +37,5 @@ async fn the_authority_is_replaced_and_shown() {
     let (exit, _, talk) = bench.ran("cluster ca rotate --abandon").await;
     assert_eq!((exit, talk.contains("has not issued yet")), (Exit::Error, true), "{talk}");
     let (exit, data, _) = bench.ran("cluster ca status").await;
-    assert_eq!((exit, data.starts_with("settled: ")), (Exit::Done, true), "{data}");
+    assert_eq!((exit, data.starts_with("settled:")), (Exit::Done, true), "{data}");
 }
