@@ -37,6 +37,9 @@ impl Fake {
     }
 }
 
+/// Items of a job, at most.
+const ITEMS_MAX: usize = 30_000;
+
 impl JobApi for Fake {
     async fn submit(
         &self,
@@ -60,6 +63,9 @@ impl JobApi for Fake {
         }
         let revision = self.change(&caller, caller.request.clone());
         let name = spec.name.clone();
+        if items.len() > ITEMS_MAX {
+            return Err(ApiError::Exhausted(format!("job {name} has more than {ITEMS_MAX} subtasks")));
+        }
         if !known {
             self.held().jobs.push((spec, items));
         }

@@ -46,6 +46,16 @@ async fn a_job_is_submitted_with_its_items() {
 }
 
 #[tokio::test]
+async fn a_job_that_is_too_large_is_sent_once() {
+    let bench = Bench::new().await;
+    bench.write("lines", &"1\n".repeat(30_001));
+    bench.write("a.yaml", &from_file("lines"));
+    let (exit, _, talk) = bench.ran("job submit -f a.yaml").await;
+    assert_eq!((exit, talk.as_str()), (Exit::Error, "error: job ndvi has more than 30000 subtasks\n"));
+    assert_eq!(bench.cluster.held().changes.len(), 1, "nothing makes it smaller");
+}
+
+#[tokio::test]
 async fn items_come_from_a_file_beside_the_document_or_from_stdin() {
     let bench = Bench::new().await;
     bench.write("a.yaml", &from_file("tasks.jsonl"));
