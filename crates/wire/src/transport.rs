@@ -11,11 +11,12 @@
 //! What a node has changes while it runs: it gets its certificate when it joins, and renews it. Connections that are there
 //! stay; new ones are made with what is there then.
 //!
-//! Read `credentials`, then `verify`, `vouch`, `connection`, `crowd`.
+//! Read `credentials`, then `verify`, `vouch`, `connection`, `dialled`, `crowd`.
 
 mod connection;
 mod credentials;
 mod crowd;
+mod dialled;
 mod verify;
 mod vouch;
 
@@ -32,6 +33,7 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) use connection::{Arrived, Connection};
 pub use credentials::{Credentials, CredentialsError, Join, Pair, Pin};
 pub(crate) use crowd::Crowd;
+use dialled::Dialled;
 use verify::Found;
 pub use verify::JOINS_ANEW;
 pub(crate) use verify::holder;
@@ -148,9 +150,9 @@ fn connector(
     tls: Arc<Tls>,
 ) -> impl tower::Service<
     http::Uri,
-    Response = TokioIo<tokio_rustls::client::TlsStream<TcpStream>>,
+    Response = TokioIo<Dialled>,
     Error = std::io::Error,
-    Future = impl Future<Output = std::io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>>> + Send,
+    Future = impl Future<Output = std::io::Result<TokioIo<Dialled>>> + Send,
 > + Send
 + 'static {
     tower::service_fn(move |uri: http::Uri| {
@@ -164,7 +166,7 @@ fn connector(
             stream.set_nodelay(true)?;
             let name = ServerName::try_from(name).map_err(std::io::Error::other)?;
             let connected = TlsConnector::from(config).connect(name, stream).await;
-            Ok(TokioIo::new(connected.map_err(verify::in_words)?))
+            Ok(TokioIo::new(Dialled(connected.map_err(verify::in_words)?)))
         }
     })
 }
