@@ -226,7 +226,11 @@ fn broken_log(machine: &Arc<Machine>) {
 
 /// `leader` leads when all but the first are killed.
 fn no_majority(cluster: &Cluster, leader: &str) {
-    cluster.cli(&["cluster", "transfer", "--to", leader]).ok();
+    // One that has just come back is lost until the leader has heard it.
+    wait_for(&format!("{leader} leads"), SOON, || {
+        let asked = cluster.cli(&["cluster", "transfer", "--to", leader]);
+        if asked.code == 0 { Ok(()) } else { Err(asked.to_string()) }
+    });
     let before = cluster.json(&["node", "list", "-o", "json"]).as_array().map(Vec::len);
     cluster.agent(2).kill();
     cluster.agent(3).kill();
