@@ -76,6 +76,22 @@ async fn a_read_on_a_follower_sees_what_was_acknowledged_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_confirms_nothing_before_it_has_applied_what_was_acknowledged() {
+    let mut cluster = Cluster::of_three(true, quick).await;
+    for n in 0..10 {
+        let leader = cluster.leader().await;
+        let heir = cluster.members[cluster.follower(leader.node())].replica().clone();
+        // The heir has the entry, but has not heard that it is committed.
+        let acknowledged = leader.propose(&proposal(n)).await.unwrap().revision;
+        leader.transfer_leader(heir.node()).await.unwrap();
+        heir.leadership().wait_for(|now| now.leading).await.unwrap();
+        heir.confirm_leadership().await.unwrap();
+        assert!(heir.state().revision >= acknowledged, "in round {n}");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_restarts_and_has_everything_again() {
     let mut cluster = Cluster::of_three(true, quick).await;
     let leader = cluster.leader().await;

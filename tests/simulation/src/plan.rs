@@ -173,8 +173,6 @@ pub enum Planted {
     GaveUpInMemory,
     /// The leader acknowledges also what it has decided to free.
     FenceUndone,
-    /// A new leader acknowledges before an entry of its own term is applied.
-    AckBeforeOwnEntry,
     /// The leader acknowledges for as long as a majority was in touch with it, counted from when it received their answers.
     ContactFromReceipt,
     /// The same, counted from when it sent what they answered; but the lease is for a whole ttl.
@@ -187,7 +185,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 15] = [
         Self::LeaseFromReceipt,
         Self::NoQuorumRound,
         Self::NoWaitAfterElection,
@@ -199,7 +197,6 @@ impl Planted {
         Self::LateExec,
         Self::GaveUpInMemory,
         Self::FenceUndone,
-        Self::AckBeforeOwnEntry,
         Self::ContactFromReceipt,
         Self::FreshContact,
         Self::ContactByClock,

@@ -11,7 +11,7 @@ const SEARCHED: u64 = 2000;
 
 /// The first seed that shows each bug, and the rule it breaks; what `search` prints. Whatever changes what happens in a
 /// seed may make a new search necessary.
-const RECORDED: [(Planted, u64, Rule); 16] = [
+const RECORDED: [(Planted, u64, Rule); 15] = [
     (Planted::LeaseFromReceipt, 191, Rule::Overlap),
     (Planted::NoQuorumRound, 49, Rule::Overlap),
     (Planted::NoWaitAfterElection, 4, Rule::Overlap),
@@ -23,7 +23,6 @@ const RECORDED: [(Planted, u64, Rule); 16] = [
     (Planted::LateExec, 155, Rule::Overlap),
     (Planted::GaveUpInMemory, 18, Rule::Overlap),
     (Planted::FenceUndone, 941, Rule::Overlap),
-    (Planted::AckBeforeOwnEntry, 1647, Rule::Everywhere),
     (Planted::ContactFromReceipt, 77, Rule::Overlap),
     (Planted::FreshContact, 165, Rule::Overlap),
     (Planted::ContactByClock, 189, Rule::Overlap),
@@ -65,7 +64,11 @@ fn search() {
     let work = || {
         let mut missed = Vec::new();
         while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
-            match (0..SEARCHED).find_map(|seed| Some((seed, with(bug, seed).violation?))) {
+            // A seed that breaks a rule by itself shows nothing.
+            let is_clean = |seed| run(seed, &Plan::of_seed(seed)).violation.is_none();
+            let shows =
+                |seed| with(bug, seed).violation.filter(|_| is_clean(seed)).map(|found| (seed, found));
+            match (0..SEARCHED).find_map(shows) {
                 Some((seed, violation)) => {
                     println!("    (Planted::{bug:?}, {seed}, Rule::{:?}), // {violation}", violation.rule);
                 }
