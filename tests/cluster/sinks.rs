@@ -450,20 +450,9 @@ fn nowhere(cluster: &Cluster) {
         assert!(!text.contains(KEY), "the key in {text}");
     }
     cluster.cli(&["secret", "delete", "hook.key", "--yes"]).exits(1).mentions(&["Sink steady"]);
-    let text = metrics(&cluster.leader().plan().http);
+    let text = cluster.leader().metrics().expect("it answers");
     for name in ["sheaf_sink_delivered_total{sink=\"steady\"}", "sheaf_sink_lag_events{sink=\"steady\"} 0"] {
         assert!(text.contains(name), "{name} in {text}");
     }
     delete(cluster, "steady");
-}
-
-/// `/metrics` of an agent.
-fn metrics(address: &str) -> String {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect(address).expect("its port for browsers");
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("it listens");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("it answers");
-    text
 }

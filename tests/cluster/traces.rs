@@ -1,12 +1,9 @@
 //! Traces: one from a command to what nodes do about it; and a collector that is down disturbs nobody.
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_tests::cluster::SOON;
 use sheaf_tests::collector::{Collector, Seen};
 use sheaf_tests::documents::{bucket, module};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, TRACES, wait_for};
@@ -144,15 +141,7 @@ fn refused(cluster: &Cluster, collector: &Collector) {
 
 /// What an agent counts under this name.
 fn counted(agent: &Agent, name: &str) -> Result<f64, String> {
-    let host = agent.plan().http;
-    let ask = || {
-        let mut stream = TcpStream::connect(&host)?;
-        stream.set_read_timeout(Some(SOON))?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).map(|_| answer)
-    };
-    let answer = ask().map_err(|error: std::io::Error| error.to_string())?;
+    let answer = agent.metrics().map_err(|error| error.to_string())?;
     let value = answer.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
     value.ok_or_else(|| format!("no {name} in {answer}"))
 }

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::Value;
-use sheaf_tests::{Cluster, manual, wait_for};
+use sheaf_tests::{Agent, Cluster, manual, wait_for};
 
 /// Every name in the expressions of alerts and dashboard is one that some agent answers.
 pub(crate) fn named(cluster: &Cluster) {
@@ -21,8 +19,7 @@ pub(crate) fn named(cluster: &Cluster) {
     used.extend(expressions.iter().flat_map(|expression| names(expression)));
     assert!(used.len() > 20, "{used:?}");
     wait_for("agents answer every metric that is used", Duration::from_secs(20), || {
-        let answered: BTreeSet<String> =
-            cluster.agents().iter().flat_map(|agent| scrape(&agent.plan().http)).collect();
+        let answered: BTreeSet<String> = cluster.agents().iter().flat_map(scrape).collect();
         let missing: Vec<&String> = used.difference(&answered).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} are not in {answered:?}")) }
     });
@@ -52,16 +49,8 @@ fn names(text: &str) -> BTreeSet<String> {
 }
 
 /// What an agent answers: names of families.
-fn scrape(address: &str) -> Vec<String> {
-    let ask = || {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        std::io::Result::Ok(answer)
-    };
-    let answer = ask().unwrap_or_default();
+fn scrape(agent: &Agent) -> Vec<String> {
+    let answer = agent.metrics().unwrap_or_default();
     let types = answer.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     types.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::cli::{self, Follower, Output};
+use crate::cluster::SOON;
 use crate::processes::{self, Process};
 use crate::wait::wait_for;
 use crate::{Machine, NodePlan};
@@ -208,6 +211,20 @@ impl Agent {
     /// What the agent has logged in all its lives.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// What it answers to `/metrics`, head and all.
+    ///
+    /// # Errors
+    /// Nobody is there, or it says nothing for [`SOON`].
+    pub fn metrics(&self) -> io::Result<String> {
+        let host = self.plan().http;
+        let mut stream = TcpStream::connect(&host)?;
+        stream.set_read_timeout(Some(SOON))?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// The end of it.
