@@ -136,7 +136,7 @@ async fn failed_attempts_are_limited_and_keep_no_valid_token_out() {
         assert!(is_unauthenticated(&world.shown(&foreign, Need::Viewer).await, ""));
     }
     let error = world.shown(&foreign, Need::Viewer).await.expect_err("too many");
-    assert!(matches!(&error, ApiError::Exhausted(why) if why.contains("from 10.0.0.1")), "{error:?}");
+    assert!(matches!(&error, ApiError::Busy(why) if why.contains("from 10.0.0.1")), "{error:?}");
     assert!(world.shown(&alice, Need::Viewer).await.is_ok());
     world.clock.0.store(1_000, Ordering::Relaxed);
     assert!(is_unauthenticated(&world.shown(&foreign, Need::Viewer).await, ""), "one a second");
