@@ -63,4 +63,6 @@ pub use error::{ApiError, Applies};
 pub use forward::{Alone, Class, Route, Target};
 pub use guard::{Admitted, Certificate, Guard, Need, Presented};
 pub use server::{Health, MESSAGE_MAX, Refused, ServeError, ServeOptions, Server};
-pub use transport::{Credentials, CredentialsError, JOINS_ANEW, Join, Pair, Pin, Transport, vouched};
+pub use transport::{
+    Credentials, CredentialsError, JOINS_ANEW, Join, Network, Pair, Pin, Transport, vouched,
+};

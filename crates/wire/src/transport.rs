@@ -33,6 +33,7 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) use connection::{Arrived, Connection};
 pub use credentials::{Credentials, CredentialsError, Join, Pair, Pin};
 pub(crate) use crowd::Crowd;
+pub use crowd::Network;
 use dialled::Dialled;
 use verify::Found;
 pub use verify::JOINS_ANEW;
