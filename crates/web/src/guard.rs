@@ -9,7 +9,6 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
-use sheaf_wire::ApiError;
 
 use crate::answer::Failed;
 use crate::metrics::served;
@@ -65,11 +64,7 @@ pub(crate) async fn guarded(State(shared): State<Arc<Shared>>, request: Request,
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.ip());
     let checked = near(peer, &path)
-        .and_then(|()| check(&shared.hosts, request.method(), request.uri(), request.headers()))
-        .and_then(|()| match (shared.awaits)().filter(|_| path.starts_with("/api/")) {
-            Some(what) => Err(ApiError::unavailable(what).into()),
-            None => Ok(()),
-        });
+        .and_then(|()| check(&shared.hosts, request.method(), request.uri(), request.headers()));
     let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(failed) => failed.into_response(),

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use sheaf_wire::Client;
+use sheaf_wire::{ApiError, Client};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -81,16 +81,15 @@ impl Default for Limits {
 }
 
 /// Says what a node waits for, as long as it does.
-pub(crate) type Awaits = Box<dyn Fn() -> Option<String> + Send + Sync>;
+type Awaits = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// What every answer is made with.
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) access: Access,
     pub(crate) hosts: Hosts,
-    pub(crate) client: Client,
-    /// What the node waits for before `client` may be used.
-    pub(crate) awaits: Awaits,
+    client: Client,
+    awaits: Awaits,
     pub(crate) metrics: Metrics,
     pub(crate) fresh: Fresh,
     pub(crate) hints: Hints,
@@ -98,6 +97,19 @@ pub(crate) struct Shared {
     pub(crate) streams: Arc<Semaphore>,
     /// The node stops: streams end.
     pub(crate) stop: CancellationToken,
+}
+
+impl Shared {
+    /// Who asks this node's own port.
+    ///
+    /// # Errors
+    /// Nothing may be asked yet: what the node waits for.
+    pub(crate) fn client(&self) -> Result<&Client, ApiError> {
+        match (self.awaits)() {
+            Some(what) => Err(ApiError::unavailable(what)),
+            None => Ok(&self.client),
+        }
+    }
 }
 
 /// The HTTP side of a node.

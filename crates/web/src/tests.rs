@@ -31,6 +31,11 @@ struct Served {
 
 impl Served {
     async fn with(limits: Limits) -> Self {
+        Self::of(limits, None).await
+    }
+
+    /// Of a node that waits for this.
+    async fn of(limits: Limits, awaits: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound").to_string();
         let nobody =
@@ -38,6 +43,7 @@ impl Served {
         let client = Client::lazy(&nobody.to_string(), sheaf_wire::Options::default()).expect("an address");
         let options = Options { node: "n1".to_owned(), hosts: Vec::new(), secured: false, limits };
         let web = Web::new(options, client, Metrics::silent(Arc::new(Nothing)));
+        let web = web.awaiting(move || awaits.map(str::to_owned));
         let stop = CancellationToken::new();
         let serving = tokio::spawn(web.serve(listener, stop.clone()));
         Self { address, stop, serving }
@@ -91,6 +97,21 @@ async fn pages_health_and_metrics_are_answered_and_the_policy_is_strict() {
     assert!(metrics.contains("\nsheaf_test 1\n") && metrics.contains("\nprocess_open_fds "), "{metrics}");
     let missing = served.ask("GET /assets/..%2f..%2fCargo.toml HTTP/1.1", "").await;
     assert!(missing.starts_with("HTTP/1.1 404") && missing.contains("not_found"), "{missing}");
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_node_that_may_not_ask_yet_says_what_it_waits_for() {
+    let served = Served::of(Limits::default(), Some("this node joins: nobody answers")).await;
+    for path in ["/readyz", "/api/v1/session", "/api/v1/node/list", "/api/v1/events"] {
+        let answer = served.ask(&format!("GET {path} HTTP/1.1"), "").await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{path}: {answer}");
+        assert!(answer.contains("this node joins: nobody answers"), "{path}: {answer}");
+    }
+    for path in ["/", "/healthz", "/metrics"] {
+        let answer = served.ask(&format!("GET {path} HTTP/1.1"), "").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
     served.end().await;
 }
 
