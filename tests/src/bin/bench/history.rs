@@ -168,7 +168,7 @@ pub(crate) fn failures(machine: &Machine, cluster: &Cluster, count: usize) -> us
 
 /// From starting a follower until it tells how the job went, and counts as ready.
 fn started_again(cluster: &Cluster, subtasks: usize) -> Duration {
-    let agent = follower(cluster);
+    let agent = cluster.follower();
     agent.stop();
     let begun = Instant::now();
     agent.start();
@@ -179,11 +179,6 @@ fn started_again(cluster: &Cluster, subtasks: usize) -> Duration {
     });
     cluster.wait_back(agent);
     begun.elapsed()
-}
-
-fn follower(cluster: &Cluster) -> &Agent {
-    let leader = cluster.leader().name();
-    cluster.agents().iter().find(|agent| agent.name() != leader).expect("there are three")
 }
 
 /// What `--wait` has promised is known after all agents are killed at that moment.
@@ -236,7 +231,7 @@ fn killed(machine: &Arc<Machine>, worker: &std::path::Path, subtasks: usize, fig
         (running, _) if running >= in_flight as u64 => Ok(running),
         other => Err(format!("{other:?}")),
     });
-    let other = follower(&cluster);
+    let other = cluster.follower();
     let (_, finished) = counts(other).unwrap_or_default();
     let begun = Instant::now();
     leader.kill_machine();
