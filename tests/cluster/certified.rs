@@ -5,10 +5,10 @@ use std::fs;
 use serde_json::Value;
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::bucket;
+use sheaf_tests::secured::{private, shows, token};
 use sheaf_tests::{Cluster, Machine, Output, dashboard, wait_for};
 
 use crate::scene::trace;
-use crate::secure::{private, shows, token};
 
 /// Node 4 is no member: whatever it is asked is answered elsewhere.
 pub(crate) fn certified(machine: &Machine, cluster: &Cluster, first: &str) {

@@ -1,15 +1,15 @@
 //! A secured cluster: who gets in, as whom, and who does not.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::{bucket, module};
 use sheaf_tests::screen::{Left, Screen};
-use sheaf_tests::{Agent, Cases, Cluster, Machine, NodePlan, TOKEN, cli, dashboard, wait_for};
+use sheaf_tests::secured::{of_secret, private, shows, token};
+use sheaf_tests::{Agent, Cases, Cluster, Machine, NodePlan, cli, dashboard, wait_for};
 
 use crate::certified::certified;
 use crate::forming;
@@ -85,44 +85,6 @@ fn prepared() {
 
 fn security(key: &str, path: &Path) -> String {
     format!("[security]\n{key} = {:?}\ncertificate_lifetime = {CERTIFICATE:?}\n", path.display().to_string())
-}
-
-/// A file that its owner alone can read.
-pub(crate) fn private(machine: &Machine, name: &str, text: &str) -> PathBuf {
-    let path = machine.write(name, text);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
-    path
-}
-
-/// The token that commands show from now on.
-pub(crate) fn shows(machine: &Machine, token: Option<&str>) {
-    match token {
-        Some(token) => drop(private(machine, TOKEN, token)),
-        None => fs::remove_file(machine.path(TOKEN)).expect("it was there"),
-    }
-}
-
-/// The token that a join secret is, as `login` writes it down.
-pub(crate) fn of_secret(machine: &Machine, cluster: &Cluster, secret: &Path) -> String {
-    let secret = secret.display().to_string();
-    wait_for("a login by the join secret", SOON, || {
-        let output = cluster.agent(1).cli(&["login", "--join-secret", &secret]);
-        if output.code == 0 { Ok(()) } else { Err(output.to_string()) }
-    });
-    let path = machine.path(".config/sheaf/config.toml");
-    let mode = fs::metadata(&path).expect("login has written it").permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let text = fs::read_to_string(&path).expect("login has written it");
-    let token = text.lines().find_map(|line| line.strip_prefix("token = \"")?.strip_suffix('"'));
-    let token = token.unwrap_or_else(|| panic!("a token in {path:?}")).to_owned();
-    // Commands are to show what the test says.
-    fs::remove_file(&path).expect("it is the test's own");
-    token
-}
-
-pub(crate) fn token(cluster: &Cluster, args: &[&str]) -> String {
-    let made = cluster.cli(&[&["cluster", "token", "create"], args].concat()).ok();
-    made.stdout.trim().to_owned()
 }
 
 fn strangers(machine: &Machine, cluster: &Cluster, first: &str) {

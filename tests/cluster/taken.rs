@@ -10,6 +10,7 @@ use sheaf_model::{
     ClusterId, Digest, NodeId, NodeKey, NodeStatus, Rights, Role, TokenName, TokenText, TokenUse,
 };
 use sheaf_tests::documents::module;
+use sheaf_tests::secured::{of_secret, private, shows, token};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, cli};
 use sheaf_trust::{Keyring, PrivateKey, pin};
 use sheaf_wire::cluster::CreateToken;
@@ -17,8 +18,6 @@ use sheaf_wire::logs::LogsOf;
 use sheaf_wire::peer::{HelloAsk, JoinAsk, Joined, PeerClient, PeerHeader, WatchNode};
 use sheaf_wire::{ApiError, Client, Credentials, Options, Pair, Transport};
 use tokio::runtime::Runtime;
-
-use crate::secure::{of_secret, private, shows, token};
 
 /// For an answer.
 const WITHIN: Duration = Duration::from_secs(10);
