@@ -21,6 +21,7 @@ use std::time::Duration;
 use nodes::Nodes;
 use sheaf_tests::beats::{self, one_at_a_time};
 use sheaf_tests::{Cases, Machine, need, wait_for};
+use world::docker;
 
 /// A lease, an election, a placement and a start, on a busy machine.
 const SOON: Duration = Duration::from_secs(40);
@@ -90,17 +91,17 @@ fn leader_cut_off(nodes: &Nodes) {
 
 fn killed(nodes: &Nodes) {
     let (node, _) = nodes.place_away_from_leader("/one");
-    nodes.docker(&["kill", &nodes.container(&node)]);
+    docker(&["kill", &nodes.container(&node)]);
     nodes.wait_elsewhere("/one", &node, SOON);
-    nodes.docker(&["start", &nodes.container(&node)]);
+    docker(&["start", &nodes.container(&node)]);
     nodes.wait_ready(5);
     nodes.wait_running("/all", 5);
 }
 
 fn stopped(nodes: &Nodes) {
     let (node, epoch) = nodes.place_away_from_leader("/one");
-    nodes.docker(&["stop", "--time", "60", &nodes.container(&node)]);
-    let code = nodes.docker(&["inspect", "--format", "{{.State.ExitCode}}", &nodes.container(&node)]);
+    docker(&["stop", "--time", "60", &nodes.container(&node)]);
+    let code = docker(&["inspect", "--format", "{{.State.ExitCode}}", &nodes.container(&node)]);
     assert_eq!(code.trim(), "0", "{}", nodes.log(&node));
     // It was released, not lost: no lease had to end.
     let events = nodes.events("/one");
@@ -109,13 +110,13 @@ fn stopped(nodes: &Nodes) {
     };
     assert!(of_epoch("bucket.leaving") || of_epoch("bucket.released"), "{events:#?}");
     nodes.wait_elsewhere("/one", &node, Duration::from_secs(5));
-    nodes.docker(&["start", &nodes.container(&node)]);
+    docker(&["start", &nodes.container(&node)]);
     nodes.wait_ready(5);
 }
 
 fn verdict(nodes: &Nodes) {
     for name in nodes.names() {
-        let processes = nodes.docker(&["top", &nodes.container(&name), "-eo", "pid,stat,args"]);
+        let processes = docker(&["top", &nodes.container(&name), "-eo", "pid,stat,args"]);
         let dead: Vec<&str> = processes.lines().filter(|line| line.contains(" Z")).collect();
         assert!(dead.is_empty(), "process 1 of {name} leaves dead ones: {dead:?}");
     }

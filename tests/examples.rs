@@ -5,20 +5,15 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sheaf_tests::cluster::SOON;
+use sheaf_tests::documents::example;
 use sheaf_tests::{Agent, Cluster, need, wait_for};
-
-fn example(name: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies below the root");
-    let path = root.join("deploy/examples").join(name);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
 
 /// The example with a setting of its bucket changed.
 fn with(document: &str, setting: &str, value: &str) -> String {

@@ -1,7 +1,7 @@
 //! `sheaf module try`: a module on its developer's machine, run and checked without any cluster.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -16,9 +16,7 @@ fn faulty() -> &'static str {
 }
 
 fn collector() -> PathBuf {
-    let built = Path::new(faulty()).with_file_name("examples").join("collector");
-    assert!(built.exists(), "{}: cargo build -p sheaf-module --examples makes it", built.display());
-    built
+    need::example_program(faulty().as_ref(), "collector")
 }
 
 /// The documents that lie beside an example, with one of their texts replaced.

@@ -1,6 +1,6 @@
 //! Pages of jobs: how far they are, what failed and how alike, down to what an attempt printed.
 
-use sheaf_tests::{Cases, wait_for};
+use sheaf_tests::{Cases, jobs, wait_for};
 
 use crate::scene::{Scene, of};
 use crate::{case, quiet};
@@ -17,8 +17,7 @@ pub(crate) fn cases(cases: &mut Cases, scene: &Scene) {
 }
 
 fn submit(scene: &Scene, name: &str, module: &str, more: &str) {
-    let document = format!("kind: Job\nname: {name}\nmodule: {module}\n{more}\n");
-    scene.cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).ok();
+    jobs::submit(&scene.cluster, &jobs::job(name, module, more));
 }
 
 /// How far the bar of the page is.

@@ -9,11 +9,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use sheaf_model::{Artifact, ClusterId, ModuleRef, Shape};
+use sheaf_tests::calls::runtime;
+use sheaf_tests::jobs::{job, over, submit};
 use sheaf_tests::wait::wait_until;
 use sheaf_tests::{Agent, Cases, Cluster, Output, wait_for};
 
-use crate::jobs::{job, over, submit};
-use crate::load::runtime;
 use crate::plugin::example;
 use crate::scene::{explain, gates};
 

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sheaf_tests::jobs::{job, over, soon, submit};
 use sheaf_tests::{Cases, Cluster};
-
-use crate::jobs::{job, over, soon, submit};
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("O11 no more subtasks at a time than a backend's limit, over all jobs and nodes", || {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sheaf_model::{Artifact, Digest, ModuleRef, Shape};
+use sheaf_tests::calls::runtime;
 use sheaf_tests::{Agent, Cases, Cluster, wait_for};
 use sheaf_wire::module::{FinishPush, PushPiece};
 use sheaf_wire::{ApiError, Client, Options};
 
 use crate::artifact::{blob, bucket, digest, module, program, push, pushed};
-use crate::load::runtime;
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a copy that a disk damaged is not used, and replaced", || damaged(cluster));

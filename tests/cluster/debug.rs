@@ -9,10 +9,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::program;
+use sheaf_tests::jobs::{job, over};
 use sheaf_tests::receiver::Receiver;
 use sheaf_tests::{Agent, Cases, Cluster, Machine, secured, wait_for};
-
-use crate::jobs::{job, over};
 
 /// Stands in every place where something secret may stand, and must not stand in any bundle.
 const MARK: &str = "squeamish-ossifrage";

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
+use sheaf_tests::jobs::{job, over, soon, submit};
 use sheaf_tests::{Agent, Cases, Cluster};
-
-use crate::jobs::{job, over, soon, submit};
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a job that has ended says what became of it, and asks no gate", || explained(cluster));

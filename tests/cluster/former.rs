@@ -16,9 +16,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::Value;
+use sheaf_tests::jobs::{job, over, soon, submit};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, wait_for};
-
-use crate::jobs::{job, over, soon, submit};
 
 /// What was written, oldest first.
 const KNOWN: [&str; 1] = ["sheaf-0.1.0-schema-6"];
@@ -132,7 +131,7 @@ request_id: former-1";
     submit(&cluster, &job("after", "does", "subtasks: {items: [{do: 'echo at last'}]}\nafter: [long]"));
     submit(&cluster, &job("many", "counts", "subtasks: {array: 0-999}\npriority: 1\nmax_running: 1"));
     agent.cli(&["job", "pause", "many"]).ok();
-    soon("it runs", || (crate::jobs::status(&cluster, "long")["counts"]["running"] == 1).then_some(()));
+    soon("it runs", || (sheaf_tests::jobs::status(&cluster, "long")["counts"]["running"] == 1).then_some(()));
     assert_eq!(agent.stop(), 0);
     agent.kill_machine();
     let dir = agent.dir();
@@ -199,7 +198,7 @@ fn registered(cluster: &Cluster) {
 }
 
 fn remembered(cluster: &Cluster, agent: &Agent) {
-    let status = crate::jobs::status(cluster, "ended");
+    let status = sheaf_tests::jobs::status(cluster, "ended");
     let counts = ["finished", "failed", "canceled"].map(|state| status["counts"][state].as_u64());
     assert_eq!((&status["state"], counts), (&"failed".into(), [Some(1), Some(3), Some(1)]), "{status:#}");
     assert_eq!(status["failed_attempts"]["exit"], 6, "{status:#}");
@@ -230,12 +229,12 @@ fn remembered(cluster: &Cluster, agent: &Agent) {
 
 fn goes_on(cluster: &Cluster) {
     wait_for("what was lost is run again", std::time::Duration::from_secs(60), || {
-        let status = crate::jobs::status(cluster, "long");
+        let status = sheaf_tests::jobs::status(cluster, "long");
         let tried: Option<u64> = status["failed_attempts"]["lost"].as_u64();
         let runs = status["counts"]["running"] == 1;
         if runs { Ok(()) } else { Err(format!("{tried:?} {status:#}")) }
     });
-    let many = crate::jobs::status(cluster, "many");
+    let many = sheaf_tests::jobs::status(cluster, "many");
     assert_eq!((&many["state"], &many["priority"]), (&"paused".into(), &1.into()), "{many:#}");
     let waits = cluster.json(&["job", "explain", "after", "-o", "json"])["why"].clone();
     assert!(waits.to_string().contains("it waits for job long"), "{waits}");

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use sheaf_tests::jobs::{self, job, over, soon, status};
 use sheaf_tests::{Cases, Cluster, Machine, Service, cli, processes};
-
-use crate::jobs::{job, over, soon, status};
 
 /// Two agents that run eight subtasks each, and open secrets.
 pub(crate) fn cluster() -> Cluster {
@@ -63,9 +62,8 @@ fn backend(cluster: &Cluster, name: &str, service: &Service, more: &str) {
 
 fn submit(cluster: &Cluster, name: &str, backends: &str, items: &[&str], more: &str) {
     let items = items.join(", ");
-    let document =
-        job(name, "post", &format!("subtasks: {{items: [{items}]}}\nbackends: [{backends}]\n{more}"));
-    cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).ok();
+    let more = format!("subtasks: {{items: [{items}]}}\nbackends: [{backends}]\n{more}");
+    jobs::submit(cluster, &job(name, "post", &more));
 }
 
 fn rows(cluster: &Cluster, name: &str) -> Vec<Value> {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use sheaf_tests::calls::runtime;
 use sheaf_tests::documents::{bucket, module};
 use sheaf_tests::{Cases, Cluster, Output, cli};
 use sheaf_wire::bucket::{ApplyBucket, OnBucket};
 use sheaf_wire::{ApiError, Client, Options};
 
-use crate::load::{put, runtime};
+use crate::load::put;
 use crate::scene::{event_kinds, modules, revision, trace};
 
 #[test]

@@ -3,13 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use serde_json::Value;
-use sheaf_tests::{Cases, Cluster, wait_for};
-
-/// Long enough for a job of thousands of subtasks on a slow machine.
-const OVER_WITHIN: Duration = Duration::from_secs(120);
+use sheaf_tests::jobs::{job, over, soon, status, submit};
+use sheaf_tests::{Cases, Cluster};
 
 /// Each attempt leaves a line `JOB SUBTASK ATTEMPT NODE`, then does what its item says.
 fn module(cluster: &Cluster) -> String {
@@ -67,34 +63,6 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
         killed(cluster);
     });
     cases.run("an agent's restart costs no attempt", || restarted(cluster));
-}
-
-pub(crate) fn job(name: &str, module: &str, more: &str) -> String {
-    format!("kind: Job\nname: {name}\nmodule: {module}\n{more}\n")
-}
-
-pub(crate) fn submit(cluster: &Cluster, document: &str) {
-    cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).ok();
-}
-
-pub(crate) fn status(cluster: &Cluster, name: &str) -> Value {
-    cluster.json(&["job", "status", name, "-o", "json"])
-}
-
-/// Waits until a job is over, and gives its status.
-pub(crate) fn over(cluster: &Cluster, name: &str) -> Value {
-    wait_for(&format!("job {name} is over"), OVER_WITHIN, || {
-        let status = cluster.try_json(&["job", "status", name, "-o", "json"])?;
-        match status["state"].as_str() {
-            Some("finished" | "failed" | "canceled") => Ok(status),
-            _ => Err(format!("{status:#}")),
-        }
-    })
-}
-
-/// What comes soon.
-pub(crate) fn soon<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    wait_for(what, Duration::from_secs(30), || look().ok_or_else(|| "not yet".to_owned()))
 }
 
 /// Attempts of a job that left a line: by subtask, their numbers in order, and all nodes.
@@ -288,15 +256,24 @@ fn refused(cluster: &Cluster) {
 
 /// What the cluster says and what the attempts left behind is the same.
 fn reconciled(cluster: &Cluster, name: &str, count: usize) {
+    finished(cluster, name, count);
+    ran(&traced(cluster, name).0, count);
+}
+
+/// The cluster says that all of it finished.
+pub(crate) fn finished(cluster: &Cluster, name: &str, count: usize) {
     let status = over(cluster, name);
     assert_eq!(
         (&status["state"], &status["counts"]["finished"]),
         (&"finished".into(), &count.into()),
         "{status:#}"
     );
-    let (attempts, _) = traced(cluster, name);
+}
+
+/// Each subtask has left attempts behind, and no attempt ran twice.
+pub(crate) fn ran(attempts: &BTreeMap<u32, Vec<u32>>, count: usize) {
     assert_eq!(attempts.len(), count, "every subtask ran");
-    for (subtask, numbers) in &attempts {
+    for (subtask, numbers) in attempts {
         let once: BTreeSet<u32> = numbers.iter().copied().collect();
         assert_eq!(once.len(), numbers.len(), "an attempt of subtask {subtask} ran twice: {numbers:?}");
     }

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use serde_json::Value;
 use sheaf_model::{Document, PutBucket, RequestId, document};
+use sheaf_tests::calls::runtime;
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::{Cases, Cluster, wait_for};
 use sheaf_wire::bucket::{ApplyBucket, BucketChange, BucketStep, WatchBuckets};
 use sheaf_wire::{Answers, Client, Options};
-use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -46,15 +46,6 @@ pub(crate) fn put(cluster: &Cluster, name: &str, owner: &str) -> PutBucket {
         Some(Document::Bucket(put)) => *put,
         other => panic!("a bucket: {other:?}"),
     }
-}
-
-/// For clients in this process.
-pub(crate) fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("threads can be started")
 }
 
 /// Asks for a change, with the same id again and again until it is answered; how often it was asked.

@@ -1,11 +1,11 @@
 //! Plugins: one that works, and all that can be wrong with one. Whatever it is, the agent is unharmed, and others go on.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use sheaf_tests::wait::watch_for;
-use sheaf_tests::{Cases, Cluster, processes, wait_for};
+use sheaf_tests::{Cases, Cluster, need, processes, wait_for};
 
 use crate::scene::{epoch, explain, gates, only_node, pids};
 
@@ -57,9 +57,7 @@ pub(crate) fn faulty(how: &str) -> String {
 
 /// An example of the SDK, which cargo builds with the workspace's tests.
 pub(crate) fn example(name: &str) -> PathBuf {
-    let built = Path::new(env!("CARGO_BIN_EXE_faulty")).with_file_name("examples").join(name);
-    assert!(built.exists(), "{}: cargo build -p sheaf-module --examples makes it", built.display());
-    built
+    need::example_program(env!("CARGO_BIN_EXE_faulty").as_ref(), name)
 }
 
 pub(crate) fn bucket(name: &str, module: &str, config: &str, more: &str) -> String {

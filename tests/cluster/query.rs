@@ -1,9 +1,8 @@
 //! SQL over everything the cluster remembers, from any node, and what is found with it.
 
 use serde_json::{Value, json};
+use sheaf_tests::jobs::{job, over, submit};
 use sheaf_tests::{Cases, Cluster};
-
-use crate::jobs::{job, over, submit};
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("J18 failures are groups, each down to its attempts, in SQL and in the status", || {

@@ -8,11 +8,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use sheaf_tests::cluster::SOON;
+use sheaf_tests::jobs::{job, over};
 use sheaf_tests::wait::watch_for;
 use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, processes, wait_for};
 
 use crate::context::Asker;
-use crate::jobs::{job, over};
 use crate::scene::only_node;
 
 /// What must stand nowhere.

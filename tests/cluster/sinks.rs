@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use sheaf_tests::jobs::{job, over, submit};
 use sheaf_tests::receiver::{Answer, Letter, Postbox, Receiver, Request};
 use sheaf_tests::{Cases, Cluster, Machine, cli, wait_for};
 
-use crate::jobs::{job, over, submit};
 use crate::scene::event_kinds;
 
 /// What must stand nowhere: the key that webhooks are signed with.

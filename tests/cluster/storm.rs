@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use sheaf_tests::calls::runtime;
 use sheaf_tests::documents::bucket;
 use sheaf_tests::{Cases, Cluster};
 use sheaf_wire::bucket::{ApplyBucket, ListBuckets, WatchBuckets};
 use sheaf_wire::{Client, Options};
 use tokio::task::JoinSet;
 
-use crate::load::{put, runtime};
+use crate::load::put;
 use crate::scene::{epoch, event_kinds, pids, trace};
 
 /// Connections to each node, each with a watch of its own.

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use rustix::process::Signal;
 use sheaf_tests::documents::{Trace, bucket, program};
+use sheaf_tests::jobs::{job, over, submit};
 use sheaf_tests::processes::is_alive;
 use sheaf_tests::screen::{Left, Screen};
 use sheaf_tests::{Cases, Cluster};
 
-use crate::jobs::{job, over, submit};
 use crate::scene;
 
 const SMALL: (u16, u16) = (80, 24);

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::time::Duration;
 
+use sheaf_tests::documents::example;
 use sheaf_tests::{Cases, Cluster, wait_for};
 
 use crate::rollout;
@@ -16,12 +16,6 @@ const FLUME: &str = "/opt/flume";
 /// Nodes, and how many of them import.
 const NODES: usize = 20;
 const IMPORTS: usize = 4;
-
-fn example(name: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies below the root");
-    let path = root.join("deploy/examples").join(name);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
 
 /// A program that stands at Flume's place: what it is called with must be what Flume would understand.
 const STAND: &str = r#"#!/bin/sh

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use sheaf_tests::jobs::{job, over, soon, status, submit};
 use sheaf_tests::{Cases, Cluster, need};
 
-use crate::jobs::{job, over, soon, status, submit};
+use crate::jobs::{finished, ran};
 use crate::plugin::example;
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
@@ -75,18 +76,9 @@ fn traced(cluster: &Cluster, name: &str) -> Traced {
 
 /// The cluster says that all of it finished, each ran, and no attempt ran twice.
 fn reconciled(cluster: &Cluster, name: &str, count: usize) -> Traced {
-    let status = over(cluster, name);
-    assert_eq!(
-        (&status["state"], &status["counts"]["finished"]),
-        (&"finished".into(), &count.into()),
-        "{status:#}"
-    );
+    finished(cluster, name, count);
     let traced = traced(cluster, name);
-    assert_eq!(traced.attempts.len(), count, "every subtask ran");
-    for (subtask, numbers) in &traced.attempts {
-        let once: BTreeSet<u32> = numbers.iter().copied().collect();
-        assert_eq!(once.len(), numbers.len(), "an attempt of subtask {subtask} ran twice: {numbers:?}");
-    }
+    ran(&traced.attempts, count);
     traced
 }
 

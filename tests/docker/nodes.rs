@@ -11,6 +11,8 @@ use serde_json::Value;
 use sheaf_tests::documents::{self, Trace};
 use sheaf_tests::{Machine, NodePlan, cli, image, wait_for};
 
+use crate::world::{docker, names};
+
 /// How long nodes may take to be ready, and buckets to run.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
@@ -33,7 +35,7 @@ impl Nodes {
         let nodes =
             Self { machine: Arc::clone(machine), prefix: format!("{PREFIX}{}", std::process::id()), count };
         nodes.make_image(beat);
-        nodes.docker(&["network", "create", &nodes.prefix]);
+        docker(&["network", "create", &nodes.prefix]);
         fs::create_dir_all(machine.path("traces")).expect("a directory can be made in the test's own");
         let secret = machine.path("join.secret").display().to_string();
         cli::run(machine, &["secret", "keygen", &secret], b"").ok();
@@ -67,7 +69,7 @@ impl Nodes {
         let tar = self.machine.path("image.tar");
         let packed = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg(".").status();
         assert!(packed.is_ok_and(|status| status.success()), "tar of {}", root.display());
-        self.docker(&["import", &tar.display().to_string(), &self.prefix]);
+        docker(&["import", &tar.display().to_string(), &self.prefix]);
     }
 
     fn run(&self, name: &str) {
@@ -79,7 +81,7 @@ impl Nodes {
         let dir = self.machine.path(name);
         fs::create_dir_all(&dir).expect("a directory can be made in the test's own");
         let mount = |from: &Path, to: &str| format!("{}:{to}", from.display());
-        self.docker(&[
+        docker(&[
             "run",
             "--detach",
             "--name",
@@ -118,15 +120,6 @@ impl Nodes {
                 Err(String::from_utf8_lossy(&done.stderr).into_owned())
             }
         });
-    }
-
-    /// Runs a command of Docker's and gives what it prints.
-    pub(crate) fn docker(&self, args: &[&str]) -> String {
-        let done = Command::new("docker").args(args).stdin(Stdio::null()).output();
-        let done = done.unwrap_or_else(|error| panic!("docker {args:?}: {error}"));
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(done.status.success(), "docker {args:?}: {}\n{}", done.status, text(&done.stderr));
-        text(&done.stdout)
     }
 
     /// What an agent has logged.
@@ -255,11 +248,11 @@ impl Nodes {
     }
 
     pub(crate) fn disconnect(&self, node: &str) {
-        self.docker(&["network", "disconnect", "--force", &self.prefix, &self.container(node)]);
+        docker(&["network", "disconnect", "--force", &self.prefix, &self.container(node)]);
     }
 
     pub(crate) fn connect(&self, node: &str) {
-        self.docker(&["network", "connect", "--alias", node, &self.prefix, &self.container(node)]);
+        docker(&["network", "connect", "--alias", node, &self.prefix, &self.container(node)]);
     }
 }
 
@@ -288,11 +281,4 @@ fn remove(prefix: &str) {
     }
     names(&["network", "rm", prefix]);
     names(&["rmi", "--force", prefix]);
-}
-
-/// The lines that a command of Docker's prints; none if it fails.
-fn names(args: &[&str]) -> Vec<String> {
-    let done = Command::new("docker").args(args).stdin(Stdio::null()).output();
-    let text = done.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
 }

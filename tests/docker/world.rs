@@ -24,7 +24,7 @@ pub(crate) fn docker(args: &[&str]) -> String {
 }
 
 /// The lines that a command of Docker's prints; none if it fails.
-fn names(args: &[&str]) -> Vec<String> {
+pub(crate) fn names(args: &[&str]) -> Vec<String> {
     let done = Command::new("docker").args(args).stdin(Stdio::null()).output();
     let text = done.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default();
     text.lines().map(str::to_owned).collect()

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::manual;
+
 /// A module whose programs write a line when they start and then stay.
 pub fn module(name: &str, checks: &str) -> String {
     let script = r#"echo "$SHEAF_NODE $$ ${SHEAF_EPOCH:-0} $SHEAF_REVISION" >> "$TRACE"; exec sleep 100000"#;
@@ -29,6 +31,15 @@ pub fn bucket(name: &str, module: &str, trace: &Trace, more: &str) -> String {
     }
     let _ = writeln!(text, "{more}\n---");
     text
+}
+
+/// An example of `deploy/examples`, as it stands there.
+///
+/// # Panics
+/// If there is none of this name.
+pub fn example(name: &str) -> String {
+    let path = manual::root().join("deploy/examples").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// A file into which the programs of a bucket write a line when they start.

@@ -40,6 +40,17 @@ pub fn example_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("crates/module/examples").join(name)
 }
 
+/// A program among the SDK's examples, which cargo builds with the workspace's tests, in a folder beside other programs of
+/// theirs.
+///
+/// # Panics
+/// If it was not built.
+pub fn example_program(beside: &Path, name: &str) -> PathBuf {
+    let built = beside.with_file_name("examples").join(name);
+    assert!(built.exists(), "{}: cargo build -p sheaf-module --examples makes it", built.display());
+    built
+}
+
 /// Says that a test was skipped for want of something; always false.
 ///
 /// # Panics

@@ -1,6 +1,5 @@
 //! Trying inputs, and what is found.
 
-use std::any::Any;
 use std::fmt;
 use std::fs;
 use std::ops::Range;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::mutate::{self, Soil};
+use crate::cases::text;
 
 /// The longest that an input may keep a processor busy.
 pub const CPU: Duration = Duration::from_secs(3);
@@ -149,12 +149,6 @@ impl Runner {
 fn busy() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-/// What a panic says.
-fn text(panic: &(dyn Any + Send)) -> String {
-    let owned = panic.downcast_ref::<String>().cloned();
-    owned.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
 /// The process's memory since some time.

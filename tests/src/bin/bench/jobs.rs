@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sheaf_tests::{Cluster, Machine, wait_for};
+use sheaf_tests::{Cluster, Machine, jobs};
 
 use crate::ask::Ask;
 use crate::figure::{Figures, Goal, Times, brief};
@@ -152,18 +152,11 @@ fn bare_spawns() -> f64 {
 }
 
 pub(crate) fn submit(cluster: &Cluster, name: &str, module: &str, subtasks: &str) {
-    let document = format!("kind: Job\nname: {name}\nmodule: {module}\n{subtasks}\n");
-    cluster.cli_with(&["job", "submit", "-f", "-"], document.as_bytes()).ok();
+    jobs::submit(cluster, &jobs::job(name, module, subtasks));
 }
 
 pub(crate) fn over(cluster: &Cluster, name: &str) -> Value {
-    wait_for(&format!("job {name} is over"), LONGEST, || {
-        let status = cluster.try_json(&["job", "status", name, "-o", "json"])?;
-        match status["state"].as_str() {
-            Some("finished" | "failed" | "canceled") => Ok(status),
-            _ => Err(status["counts"].to_string()),
-        }
-    })
+    jobs::over_within(cluster, name, LONGEST)
 }
 
 /// Of the leader, in MiB.

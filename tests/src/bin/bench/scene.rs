@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sheaf_model::{BucketName, BucketSpec, Json, ModuleRef, PutBucket, TokenText, document};
 use sheaf_tests::beats;
+pub(crate) use sheaf_tests::calls::{client, runtime};
 use sheaf_tests::config::Timing;
 use sheaf_tests::net::Net;
 use sheaf_tests::{Agent, Cluster, Machine, secured};
+use sheaf_wire::Client;
 use sheaf_wire::bucket::ListBuckets;
-use sheaf_wire::{Client, Options};
-use tokio::runtime::Runtime;
 
 /// What agents do whose config file says nothing of timing. (The files of these say it, with these values.)
 const DEFAULTS: Timing = Timing { heartbeat: "100ms", election: ("300ms", "500ms"), ttl: "3s" };
@@ -149,19 +149,6 @@ pub(crate) fn fill(cluster: &Cluster, count: usize) -> Duration {
         cluster.cli_with(&["apply", "-f", "-"], text.as_bytes()).ok();
     }
     begun.elapsed()
-}
-
-pub(crate) fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("threads can be started")
-}
-
-/// A client of an agent's; made within a runtime.
-pub(crate) fn client(address: &str) -> Client {
-    Client::lazy(address, Options::default()).expect("an agent's address is one")
 }
 
 /// How long the first page of the list takes, and its rows.
