@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use futures::future::BoxFuture;
 use sheaf_engine::gates::{CheckAnswer, Here, Part};
 use sheaf_engine::node::artifact::Wanted;
 use sheaf_engine::node::question::{Key, Question};
@@ -119,7 +120,13 @@ impl Agent {
 
     /// Runs until `stop` is cancelled. What the agent has started goes on running: its keepers outlive it, a stand-in
     /// holds the leases, and its next life takes them over.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
+    ///
+    /// Boxed, so that all of it is compiled here, and not with whoever waits for it.
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, Result<(), AgentError>> {
+        Box::pin(self.run_all(stop))
+    }
+
+    async fn run_all(self, stop: CancellationToken) -> Result<(), AgentError> {
         let Self { options, keepers, facts, requests, work, desk: shown } = self;
         let boot = clock::boot_id();
         stand_in::relieve(&options.data_dir).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use futures::future::BoxFuture;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sheaf_wire::Client;
@@ -123,9 +124,19 @@ impl Web {
 
     /// Answers until `stop`, and returns when all connections have ended.
     ///
+    /// Boxed, so that all of it is compiled here, and not with whoever waits for it.
+    ///
     /// # Errors
     /// The listener does not know its address.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+    pub fn serve(
+        self,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, std::io::Result<()>> {
+        Box::pin(self.serve_all(listener, stop))
+    }
+
+    async fn serve_all(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
         let listening = listener.local_addr()?;
         let limits = self.options.limits;
         let shared = Arc::new(Shared {

@@ -80,7 +80,7 @@ impl Guard for Door {
 #[derive(Clone)]
 struct Certified<S>(S, Option<Certificate>);
 
-impl tower::Service<Request<Body>> for Certified<Front<Script>> {
+impl tower::Service<Request<Body>> for Certified<Front> {
     type Response = Response<Body>;
     type Error = std::convert::Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Self::Error>> + Send>>;
