@@ -30,7 +30,7 @@ impl NodeState {
             && place.retry_at.is_none_or(|at| at <= now)
             && let Some(step) = steps.0.first()
             && self.may(bucket, *step)
-            && let Some(action) = self.action(bucket, *step, place.decommissioned, now)
+            && let Some(action) = self.action(bucket, *step, place.is_left_for_good(), now)
         {
             place.busy = Some(*step);
             out.extend([Action::Note(bucket.clone(), steps.to_string()), action]);
