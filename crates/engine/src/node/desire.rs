@@ -44,8 +44,11 @@ impl NodeState {
     /// What shall be of the bucket here. None: this is not for now to decide, everything stays as it is.
     pub(super) fn desired(&mut self, name: &BucketName, place: &mut Place, now: Moment) -> Option<Desired> {
         if self.left {
+            // Whatever comes here again comes to a node that has joined anew, with an empty data directory.
+            place.decommissioned = true;
             return Some(Desired {
                 run: Run::Nothing("this node has left the cluster"),
+                remove: true,
                 ..Desired::default()
             });
         }
