@@ -316,7 +316,7 @@ async fn a_node_speaks_for_itself_and_nobody_as_a_user() {
     let error = client.bucket(&name("/a")).await.unwrap_err();
     assert_eq!(error, ApiError::Forbidden("node 1 is not user:root: only a token says so".to_owned()));
 
-    let ask = WatchNode { cluster: ClusterId::from("c"), node: NodeId(1) };
+    let ask = WatchNode { cluster: ClusterId::from("c"), node: NodeId(1), places: None };
     let hello = HelloAsk { instance: "i".to_owned(), key: NodeKey::from("k"), cluster: None, node: None };
     let stranger = Node::start(Target::Local, None).await;
     let peer = PeerClient::new(&stranger.address, &crate::Transport::plain()).unwrap();
