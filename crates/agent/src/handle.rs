@@ -9,7 +9,7 @@ use futures::stream;
 use sheaf_engine::node::Leaving;
 use sheaf_model::{Attempt, BucketName, Load, NodeName, Phase, Revision, Verdict};
 use sheaf_wire::logs::{AttemptLogs, LogLine, LogStream, LogsApi, LogsOf};
-use sheaf_wire::{Answers, ApiError, Caller};
+use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::facts::NodeConfig;
@@ -161,6 +161,7 @@ impl Handle {
 }
 
 /// What every agent answers to others about its own instances.
+#[async_trait]
 impl LogsApi for Handle {
     async fn read(&self, _caller: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
         self.logs(ask).await

@@ -16,7 +16,7 @@ use sheaf_control::Control;
 use sheaf_model::{ClusterId, first_lines, redacted};
 use sheaf_web::metrics::Metrics;
 use sheaf_wire::debug::{DebugApi, DebugFile, FILE_MAX};
-use sheaf_wire::{Answers, ApiError, Caller};
+use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 
 use crate::config::Config;
 use crate::node::Logs;
@@ -37,6 +37,7 @@ pub(crate) struct Insight {
     pub(crate) dir: PathBuf,
 }
 
+#[async_trait]
 impl DebugApi for Insight {
     async fn collect(&self, _: Caller, cluster: ClusterId) -> Result<Answers<DebugFile>, ApiError> {
         let own = self.control.place().registration.borrow().clone();

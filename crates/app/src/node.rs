@@ -12,7 +12,7 @@ use sheaf_control::{Control, Place, Registration};
 use sheaf_model::{Facts, NodeKey, Queue};
 use sheaf_seal::Key;
 use sheaf_wire::logs::{AttemptLogs, LogLine, LogsApi, LogsOf};
-use sheaf_wire::{Answers, ApiError, Caller, Refused};
+use sheaf_wire::{Answers, ApiError, Caller, Refused, async_trait};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -234,6 +234,7 @@ impl Logs {
     }
 }
 
+#[async_trait]
 impl LogsApi for Logs {
     async fn read(&self, caller: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
         match self.0.get() {

@@ -23,7 +23,7 @@ use sheaf_model::{Artifact, ClusterId, Digest, NodeId};
 use sheaf_wire::artifact::{ArtifactApi, FetchArtifact, HoldArtifact, LookForArtifact};
 use sheaf_wire::module::{FinishPush, PushPiece, PushState};
 use sheaf_wire::peer::PeerClient;
-use sheaf_wire::{Answers, ApiError, Caller, Done};
+use sheaf_wire::{Answers, ApiError, Caller, Done, async_trait};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -259,6 +259,7 @@ impl Control {
     }
 }
 
+#[async_trait]
 impl ArtifactApi for Control {
     async fn fetch(&self, _: Caller, ask: FetchArtifact) -> Result<Answers<Bytes>, ApiError> {
         self.of_this_cluster(&ask.cluster)?;

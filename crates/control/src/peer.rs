@@ -5,12 +5,13 @@ use futures::StreamExt;
 use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply, State};
 use sheaf_model::{Actor, ClusterId, Digest, NodeId, NodeKey, NodeStatus};
 use sheaf_wire::peer::{AuthorityKey, Certified, Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerHeader};
-use sheaf_wire::{Answers, ApiError, Caller};
+use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 
 use crate::Control;
 use crate::place::{Identity, Member};
 use crate::trust::Proven;
 
+#[async_trait]
 impl PeerApi for Control {
     async fn hello(&self, caller: Caller, ask: HelloAsk) -> Result<Greeting, ApiError> {
         let place = &self.place;

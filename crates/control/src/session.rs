@@ -14,7 +14,7 @@ use futures::{StreamExt, stream};
 use sheaf_engine::{Command, ConfirmResidue, RecordPhases, RecordPurge, RecordResults, Register, Reply};
 use sheaf_model::session::{Hello, ToLeader, ToNode};
 use sheaf_model::{Actor, Incarnation, NodeId, NodeStatus, Span};
-use sheaf_wire::{Answers, ApiError, Caller};
+use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 use tokio::sync::mpsc;
 
 use crate::Control;
@@ -293,6 +293,7 @@ fn only(message: ToNode) -> Answers<ToNode> {
     stream::once(async move { Ok(message) }).boxed()
 }
 
+#[async_trait]
 impl sheaf_wire::peer::AgentApi for Control {
     async fn session(
         &self,

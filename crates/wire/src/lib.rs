@@ -63,4 +63,6 @@ pub use error::{ApiError, Applies};
 pub use forward::{Alone, Class, Route, Target};
 pub use guard::{Admitted, Certificate, Guard, Need, Presented};
 pub use server::{Health, MESSAGE_MAX, Refused, ServeError, ServeOptions, Server};
+/// For what answers an API: its futures are boxed, so that a server is compiled once, and not for each that answers.
+pub use tonic::async_trait;
 pub use transport::{Credentials, CredentialsError, JOINS_ANEW, Join, Pair, Pin, Transport, vouched};

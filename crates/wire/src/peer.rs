@@ -10,7 +10,6 @@ mod convert;
 mod serve;
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +20,7 @@ use sheaf_model::{BucketName, ClusterId, Digest, Facts, NodeId, NodeKey, NodeNam
 pub use client::PeerClient;
 pub(crate) use serve::{ServeAgent, ServePeer, probes};
 
-use crate::{Answers, ApiError, Caller};
+use crate::{Answers, ApiError, Caller, async_trait};
 
 /// From whom, to whom. Whoever answers refuses what is not meant for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,59 +153,49 @@ pub struct WatchNode {
 }
 
 /// What answers `sheaf.peer.v1.PeerService`.
+#[async_trait]
 pub trait PeerApi: Send + Sync + 'static {
     /// Who are you, and whom do you know?
-    fn hello(&self, caller: Caller, ask: HelloAsk)
-    -> impl Future<Output = Result<Greeting, ApiError>> + Send;
+    async fn hello(&self, caller: Caller, ask: HelloAsk) -> Result<Greeting, ApiError>;
     /// A data directory asks for a number.
-    fn join(&self, caller: Caller, ask: JoinAsk) -> impl Future<Output = Result<Joined, ApiError>> + Send;
+    async fn join(&self, caller: Caller, ask: JoinAsk) -> Result<Joined, ApiError>;
     /// The next certificate of the node that asks with its present one.
-    fn renew(
+    async fn renew(
         &self,
         caller: Caller,
         cluster: ClusterId,
         public_key: Vec<u8>,
-    ) -> impl Future<Output = Result<Certified, ApiError>> + Send;
+    ) -> Result<Certified, ApiError>;
     /// The key of the authority whose certificate has this SHA-256, for a voter; none: of the one that issues.
-    fn fetch_authority(
+    async fn fetch_authority(
         &self,
         caller: Caller,
         cluster: ClusterId,
         fingerprint: Option<Digest>,
-    ) -> impl Future<Output = Result<AuthorityKey, ApiError>> + Send;
+    ) -> Result<AuthorityKey, ApiError>;
     /// One message of the replicated log.
-    fn raft(
-        &self,
-        header: PeerHeader,
-        message: Bytes,
-    ) -> impl Future<Output = Result<Bytes, ApiError>> + Send;
+    async fn raft(&self, header: PeerHeader, message: Bytes) -> Result<Bytes, ApiError>;
     /// Many, answered one for one in order.
-    fn raft_stream(
+    async fn raft_stream(
         &self,
         header: PeerHeader,
         messages: Answers<Bytes>,
-    ) -> impl Future<Output = Result<Answers<Bytes>, ApiError>> + Send;
+    ) -> Result<Answers<Bytes>, ApiError>;
     /// A snapshot: its head, then the file in pieces.
-    fn raft_snapshot(
+    async fn raft_snapshot(
         &self,
         header: PeerHeader,
         head: Bytes,
         pieces: Answers<Bytes>,
-    ) -> impl Future<Output = Result<Bytes, ApiError>> + Send;
+    ) -> Result<Bytes, ApiError>;
 }
 
 /// What answers `sheaf.peer.v1.AgentService`.
+#[async_trait]
 pub trait AgentApi: Send + Sync + 'static {
     /// A session: the agent's first message is `Hello`.
-    fn session(
-        &self,
-        caller: Caller,
-        messages: Answers<ToLeader>,
-    ) -> impl Future<Output = Result<Answers<ToNode>, ApiError>> + Send;
+    async fn session(&self, caller: Caller, messages: Answers<ToLeader>)
+    -> Result<Answers<ToNode>, ApiError>;
     /// Everything a node must know, then what changes.
-    fn watch(
-        &self,
-        caller: Caller,
-        ask: WatchNode,
-    ) -> impl Future<Output = Result<Answers<Vec<WatchItem>>, ApiError>> + Send;
+    async fn watch(&self, caller: Caller, ask: WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError>;
 }

@@ -15,7 +15,7 @@ use sheaf_model::{
     NodeStatus, PutBucket, Settings, Span, Term, Timestamp, Verdict,
 };
 use sheaf_wire::peer::{AgentApi, WatchNode};
-use sheaf_wire::{Alone, Answers, ApiError, Caller, ServeOptions, Server};
+use sheaf_wire::{Alone, Answers, ApiError, Caller, ServeOptions, Server, async_trait};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -185,6 +185,7 @@ impl Leader {
     }
 }
 
+#[async_trait]
 impl AgentApi for Leader {
     async fn session(&self, _: Caller, mut messages: Answers<ToLeader>) -> Result<Answers<ToNode>, ApiError> {
         let Some(Ok(ToLeader::Hello(hello))) = messages.next().await else {

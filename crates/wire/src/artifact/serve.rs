@@ -11,9 +11,8 @@ use crate::call::{self, Messages};
 use crate::proto::peer::v1;
 use crate::proto::peer::v1::artifact_service_server::ArtifactService;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn ArtifactApi>);
 
 fn digest(bytes: &[u8]) -> Result<Digest, ApiError> {
     let bytes = bytes.try_into().map_err(|_| ApiError::invalid("digest", "no digest", "32 bytes"))?;
@@ -36,7 +35,7 @@ fn look(q: v1::LookForArtifactRequest) -> Result<LookForArtifact, ApiError> {
 }
 
 #[tonic::async_trait]
-impl<A: ArtifactApi> ArtifactService for Serve<A> {
+impl ArtifactService for Serve {
     type FetchStream = Messages<v1::ArtifactPiece>;
 
     async fn fetch(

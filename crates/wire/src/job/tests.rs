@@ -23,7 +23,7 @@ use crate::proto::v1::job_service_client::JobServiceClient;
 use crate::proto::v1::submit_job_request::Part;
 use crate::{
     Alone, Answers, ApiError, Caller, Class, Client, Done, Filter, Options, Page, PageOf, Route,
-    ServeOptions, Server, Target,
+    ServeOptions, Server, Target, async_trait,
 };
 
 const AT: &str = "2026-01-02T03:04:05.678Z";
@@ -65,6 +65,7 @@ fn row(state: SubtaskState) -> SubtaskRow {
     .unwrap()
 }
 
+#[async_trait]
 impl JobApi for Fake {
     async fn submit(
         &self,

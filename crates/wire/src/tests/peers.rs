@@ -19,7 +19,7 @@ use crate::peer::{
     AgentApi, AuthorityKey, Certified, Confidential, Greeting, HelloAsk, JoinAsk, Joined, PeerApi,
     PeerClient, PeerHeader, WatchNode,
 };
-use crate::{Alone, Answers, ApiError, Caller, ServeOptions, Server};
+use crate::{Alone, Answers, ApiError, Caller, ServeOptions, Server, async_trait};
 
 pub(super) const SOON: Duration = Duration::from_secs(5);
 
@@ -52,6 +52,7 @@ fn certified() -> Certified {
     Certified { certificate: vec![1, 2, 3], authorities, bridges, lifetime: Duration::from_secs(60) }
 }
 
+#[async_trait]
 impl PeerApi for Echo {
     async fn hello(&self, _: Caller, ask: HelloAsk) -> Result<Greeting, ApiError> {
         Ok(greeting(ask.key))
@@ -111,6 +112,7 @@ impl PeerApi for Echo {
     }
 }
 
+#[async_trait]
 impl AgentApi for Echo {
     async fn session(&self, _: Caller, messages: Answers<ToLeader>) -> Result<Answers<ToNode>, ApiError> {
         let answers = messages.map(|message| match message? {
@@ -129,6 +131,7 @@ impl AgentApi for Echo {
     }
 }
 
+#[async_trait]
 impl LogsApi for Echo {
     async fn read(&self, _: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
         Err(ApiError::NotFound(format!("{} never ran here", ask.bucket)))
