@@ -40,7 +40,8 @@ pub(super) fn look(config: &Config, secured: bool) -> Vec<Finding> {
     let names = identity.names();
     let own = [config.hostname.as_str(), config.name.as_str()];
     if names.is_empty() && !own.iter().any(|name| identity.is_for(name)) {
-        let message = "the certificate has no DNS names (subjectAltName), which are all that browsers look at";
+        let message =
+            "the certificate has no DNS names (subjectAltName), which are all that browsers look at";
         findings.push(Finding::warning(CHECK, message, "have it issued with the names that people type"));
     }
     if !secured {
