@@ -12,6 +12,7 @@ mod proof;
 mod rotation;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,16 +155,19 @@ impl Trust {
     }
 }
 
-/// What a node is called by in its certificate: the host of its address, and its hostname and its name as long as no other living
-/// node with a smaller number is called so, or is there. Whoever comes later has no certificate of a name that is taken.
+/// What a node is called by in its certificate: the host of its address, its hostname and its name, as long as no other living node
+/// with a smaller number is called so, or is there. Whoever comes later has no certificate of a name that is taken. An IP address
+/// that it is reached at may be that of others, too: several agents may be behind one.
 fn hosts(nodes: &BTreeMap<NodeId, Node>, node: &Node) -> Vec<String> {
     let earlier = nodes.values().filter(|other| other.id < node.id && other.status.is_alive());
     let taken: BTreeSet<String> =
         earlier.flat_map(|other| other.facts.hosts()).map(str::to_ascii_lowercase).collect();
-    let mut hosts = node.facts.hosts();
-    let address = hosts.next();
-    let names = hosts.filter(|name| !taken.contains(&name.to_ascii_lowercase()));
-    address.into_iter().chain(names).map(str::to_owned).collect()
+    let is_reached_at = |host: &str| {
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        address.is_ok() && node.facts.hosts().next() == Some(host)
+    };
+    let is_free = |host: &&str| is_reached_at(host) || !taken.contains(&host.to_ascii_lowercase());
+    node.facts.hosts().filter(is_free).map(str::to_owned).collect()
 }
 
 fn internal(error: impl Into<TrustFailure>) -> ApiError {
