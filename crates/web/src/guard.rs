@@ -7,7 +7,7 @@ use std::time::Instant;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Uri};
 use sheaf_wire::ApiError;
 use sheaf_wire::inward::Inward;
@@ -162,8 +162,7 @@ fn is_near(peer: Peer) -> bool {
 }
 
 fn check(hosts: &Hosts, by_tls: bool, request: &Request) -> Result<(), Failed> {
-    let (method, uri, headers): (&Method, &Uri, &HeaderMap) =
-        (request.method(), request.uri(), request.headers());
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     if PUBLIC.contains(&uri.path()) {
         return Ok(());
     }

@@ -16,7 +16,8 @@
 //! Read in this order: [`error`](ApiError) and [`Caller`] (what all calls share), [`bucket`] (the pattern: what is
 //! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`secret`], [`event`], [`logs`],
 //! [`backend`], [`sink`], [`job`] (asked by a stream), [`query`], [`debug`], then [`peer`],
-//! `spec` (documents as messages), [`forward`], [`guard`] (who may make which call), [`Transport`], [`outward`] (TLS to others), [`inward`] (TLS for browsers), [`trace`] (what is told of it all), [`Server`], [`Client`]; [`probe`] is for
+//! `spec` (documents as messages), [`forward`], [`guard`] (who may make which call), [`Transport`], [`outward`] (TLS to others),
+//! [`inward`] (TLS for browsers), [`trace`] (what is told of it all), [`Server`], [`Client`]; [`probe`] is for
 //! tests.
 
 mod bearer;
