@@ -108,7 +108,7 @@ impl Scene<'_> {
                 is_forbidden(&answer.expect_err(what), "is no member");
             }
         }
-        let watch = WatchNode { cluster: thief.cluster.clone(), node: chief };
+        let watch = WatchNode { cluster: thief.cluster.clone(), node: chief, places: None };
         let error = thief.runtime.block_on(peer.watch(watch, WITHIN)).map(drop).expect_err("another's");
         is_forbidden(&error, "does not speak for node");
         let client = thief.client(leader);
@@ -167,7 +167,7 @@ impl Scene<'_> {
         assert!(matches!(&error, ApiError::Precondition(why) if why.contains("was forgotten")), "{error}");
         is_refused(&thief.joins(leader, NodeKey::from("new"), None), "join token");
         let told = thief.runtime.block_on(async {
-            let watch = WatchNode { cluster: thief.cluster.clone(), node: thief.node };
+            let watch = WatchNode { cluster: thief.cluster.clone(), node: thief.node, places: None };
             let mut items = peer.watch(watch, WITHIN).await?;
             items.next().await.unwrap_or_else(|| Ok(Vec::new()))
         });

@@ -298,7 +298,7 @@ impl Member {
         let mut turn = self.place;
         loop {
             let address = &self.shared.members[turn % self.shared.members.len()];
-            let ask = WatchNode { cluster: self.shared.cluster.clone(), node: self.node };
+            let ask = WatchNode { cluster: self.shared.cluster.clone(), node: self.node, places: None };
             let client = PeerClient::new(address, &Transport::plain()).expect("an agent's address is one");
             if let Ok(mut items) = client.watch(ask, OPENING).await {
                 self.shared.seen().watches.insert(self.place);

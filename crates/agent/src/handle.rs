@@ -1,5 +1,6 @@
 //! The handle of a running agent: reading its config again, its instances' output, where it stands.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -19,12 +20,14 @@ use crate::work::{self, Desk};
 /// How often output of an attempt that runs is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// What a handle asks of the loop.
+/// What a handle, or a part of the agent, asks of the loop.
 #[derive(Debug)]
 pub(crate) enum Request {
     Reload(Box<NodeConfig>, oneshot::Sender<()>),
     State(oneshot::Sender<State>),
     Leave(Leaving, oneshot::Sender<()>),
+    /// Of which buckets something is here, for the next watch.
+    Occupied(oneshot::Sender<BTreeSet<BucketName>>),
 }
 
 /// Where an agent stands.

@@ -242,21 +242,7 @@ async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let control = Arc::new(control);
-    let server = Server::new()
-        .cluster(control.clone())
-        .buckets(control.clone())
-        .jobs(control.clone())
-        .modules(control.clone())
-        .nodes(control.clone())
-        .instances(control.clone())
-        .events(control.clone())
-        .queries(control.clone())
-        .secrets(control.clone())
-        .backends(control.clone())
-        .sinks(control.clone())
-        .peers(control.clone())
-        .agents(control.clone())
-        .artifacts(control.clone())
+    let server = (control.answer_on(Server::new()))
         .logs(logs)
         .debugging(insight)
         .over(control.place().trust.transport.clone())

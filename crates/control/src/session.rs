@@ -8,7 +8,7 @@
 //! ```
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use sheaf_engine::{Command, ConfirmResidue, RecordPhases, RecordPurge, RecordResults, Register, Reply};
@@ -235,7 +235,7 @@ impl Control {
                 self.record(node, Command::RecordPurge(record), None).await;
             }
             ToLeader::Ends { seq, ends } => {
-                self.floor.lock().ended(node, ends.iter().flat_map(|(_, ends)| ends));
+                self.floor.lock().ended(node, &ends, Instant::now());
                 let record = RecordResults { node, results: ends };
                 self.record(node, Command::RecordResults(record), Some(ToNode::EndsRecorded { seq })).await;
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures::future::BoxFuture;
 use sheaf_wire::inward::Inward;
 use sheaf_wire::{Client, Crowd};
 use tokio::net::{TcpListener, TcpStream};
@@ -128,9 +129,19 @@ impl Web {
 
     /// Answers until `stop`, and returns when all connections have ended.
     ///
+    /// Boxed, so that all of it is compiled here, and not with whoever waits for it.
+    ///
     /// # Errors
     /// The listener does not know its address.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+    pub fn serve(
+        self,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, std::io::Result<()>> {
+        Box::pin(self.serve_all(listener, stop))
+    }
+
+    async fn serve_all(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
         let listening = listener.local_addr()?;
         let limits = self.options.limits;
         let shared = Arc::new(Shared {

@@ -9,13 +9,14 @@ mod client;
 mod convert;
 mod serve;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
 use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{ClusterId, Digest, Facts, NodeId, NodeKey, NodeName, TokenText};
+use sheaf_model::{BucketName, ClusterId, Digest, Facts, NodeId, NodeKey, NodeName, TokenText};
 
 pub use client::PeerClient;
 pub(crate) use serve::{ServeAgent, ServePeer, probes};
@@ -147,6 +148,9 @@ pub struct WatchNode {
     pub cluster: ClusterId,
     /// Its number.
     pub node: NodeId,
+    /// The buckets of which something is on it, or may be soon: of these it wants to know where they are bound, if to other
+    /// nodes. None: an agent of an earlier version, which does not understand that of any.
+    pub places: Option<BTreeSet<BucketName>>,
 }
 
 /// What answers `sheaf.peer.v1.PeerService`.

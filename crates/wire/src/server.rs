@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt as _};
 use http::{Request, Response};
 use tokio::net::{TcpListener, TcpStream};
@@ -284,12 +285,34 @@ impl Server {
 
     /// Answers calls until `stop` is done and those under way have ended, or the grace has. From then on peers are
     /// refused too: whoever leads hands over before.
-    pub async fn serve<R: Route>(
+    ///
+    /// Boxed, so that the transport is compiled here, and not with whoever waits for it.
+    pub fn serve(
         self,
         listener: TcpListener,
-        route: Arc<R>,
+        route: Arc<dyn Route>,
         options: ServeOptions,
-        stop: impl Future<Output = ()> + Send,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> BoxFuture<'static, Result<(), ServeError>> {
+        self.serve_boxed(listener, route, options, Box::pin(stop))
+    }
+
+    fn serve_boxed(
+        self,
+        listener: TcpListener,
+        route: Arc<dyn Route>,
+        options: ServeOptions,
+        stop: BoxFuture<'static, ()>,
+    ) -> BoxFuture<'static, Result<(), ServeError>> {
+        Box::pin(self.serve_until(listener, route, options, stop))
+    }
+
+    async fn serve_until(
+        self,
+        listener: TcpListener,
+        route: Arc<dyn Route>,
+        options: ServeOptions,
+        stop: BoxFuture<'static, ()>,
     ) -> Result<(), ServeError> {
         let health = self.health();
         health.set(true).await;
@@ -336,12 +359,12 @@ impl Server {
     }
 
     /// All services behind one, which carries on what is answered elsewhere.
-    pub(crate) fn front<R: Route>(
+    pub(crate) fn front(
         self,
-        route: Arc<R>,
+        route: Arc<dyn Route>,
         calls: usize,
         stopped: watch::Receiver<bool>,
-    ) -> Result<Front<R>, ServeError> {
+    ) -> Result<Front, ServeError> {
         let server = self.with_reflection()?;
         let peers = Peers::new(server.transport);
         Ok(Front::new(server.handlers, route, peers, (calls, server.refused), server.guard, stopped))

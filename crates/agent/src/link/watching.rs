@@ -7,15 +7,17 @@ use sheaf_engine::node::Input;
 use sheaf_model::watch::WatchItem;
 use sheaf_wire::peer::{PeerClient, WatchNode};
 use sheaf_wire::{Answers, ApiError};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Backoff, Link, OPENING};
+use crate::handle::Request;
 
 /// The longest wait before the next member is tried.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Keeps a watch open until it is to stop, or nobody listens any more.
-pub(crate) async fn watch(link: Link, stop: CancellationToken) {
+/// Keeps a watch open until it is to stop, or nobody listens any more. `agent` is its loop.
+pub(crate) async fn watch(link: Link, agent: mpsc::Sender<Request>, stop: CancellationToken) {
     let mut backoff = Backoff::new(LONGEST_WAIT);
     let mut turn = 0;
     while !stop.is_cancelled() && !link.inputs.is_closed() {
@@ -24,7 +26,7 @@ pub(crate) async fn watch(link: Link, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             // Dropping it ends the watch, which holds nothing.
-            ended = follow(&link, address, &mut backoff) => {
+            ended = follow(&link, &agent, address, &mut backoff) => {
                 tracing::debug!(address, error = %ended, "the watch ended");
             }
         }
@@ -37,8 +39,13 @@ pub(crate) async fn watch(link: Link, stop: CancellationToken) {
 }
 
 /// Passes on what one member says, until it says no more.
-async fn follow(link: &Link, address: &str, backoff: &mut Backoff) -> ApiError {
-    let mut items = match open(link, address).await {
+async fn follow(
+    link: &Link,
+    agent: &mpsc::Sender<Request>,
+    address: &str,
+    backoff: &mut Backoff,
+) -> ApiError {
+    let mut items = match open(link, agent, address).await {
         Ok(items) => items,
         Err(error) => return error,
     };
@@ -56,7 +63,15 @@ async fn follow(link: &Link, address: &str, backoff: &mut Backoff) -> ApiError {
     ApiError::unavailable(format!("{address} has ended the watch"))
 }
 
-async fn open(link: &Link, address: &str) -> Result<Answers<Vec<WatchItem>>, ApiError> {
-    let ask = WatchNode { cluster: link.cluster.clone(), node: link.node };
+async fn open(
+    link: &Link,
+    agent: &mpsc::Sender<Request>,
+    address: &str,
+) -> Result<Answers<Vec<WatchItem>>, ApiError> {
+    let (answer, occupied) = oneshot::channel();
+    let stops = || ApiError::unavailable("the agent stops");
+    agent.send(Request::Occupied(answer)).await.map_err(|_| stops())?;
+    let places = Some(occupied.await.map_err(|_| stops())?);
+    let ask = WatchNode { cluster: link.cluster.clone(), node: link.node, places };
     PeerClient::new(address, &link.transport)?.watch(ask, OPENING).await
 }

@@ -176,10 +176,10 @@ impl Leader {
     }
 
     /// What changed from `told` on, as its watcher hears it.
-    fn news(&self, told: usize) -> (Vec<WatchItem>, usize) {
+    fn news(&self, watcher: &watched::Watcher, told: usize) -> (Vec<WatchItem>, usize) {
         let inner = self.lock();
         let news = inner.changes[told..].iter();
-        let mut items: Vec<_> = news.filter_map(|change| watched::item(change, NODE)).collect();
+        let mut items: Vec<_> = news.filter_map(|change| watched::item(change, watcher)).collect();
         items.push(WatchItem::Synced(inner.state.revision));
         (items, inner.changes.len())
     }
@@ -199,16 +199,17 @@ impl AgentApi for Leader {
         Ok(stream::once(std::future::ready(Ok(welcome))).chain(answers).boxed())
     }
 
-    async fn watch(&self, _: Caller, _: WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError> {
+    async fn watch(&self, _: Caller, ask: WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError> {
+        let watcher = watched::Watcher { node: NODE, places: ask.places };
         let (first, told) = {
             let inner = self.lock();
-            (watched::everything(&inner.state, NODE).collect::<Vec<_>>(), inner.changes.len())
+            (watched::everything(&inner.state, &watcher).collect::<Vec<_>>(), inner.changes.len())
         };
-        let changed = self.changed.subscribe();
-        let rest = stream::unfold((self.clone(), changed, told), |(leader, mut changed, told)| async move {
+        let from = (self.clone(), self.changed.subscribe(), watcher, told);
+        let rest = stream::unfold(from, |(leader, mut changed, watcher, told)| async move {
             changed.wait_for(|now| *now > told).await.ok()?;
-            let (items, told) = leader.news(told);
-            Some((Ok(items), (leader, changed, told)))
+            let (items, told) = leader.news(&watcher, told);
+            Some((Ok(items), (leader, changed, watcher, told)))
         });
         Ok(stream::once(std::future::ready(Ok(first))).chain(rest).boxed())
     }

@@ -65,18 +65,13 @@ pub(crate) type Handler =
     Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> + Send + Sync>;
 
 /// See [`super`].
-pub(crate) struct Front<R>(Arc<Inner<R>>);
+#[derive(Clone)]
+pub(crate) struct Front(Arc<Inner>);
 
-impl<R> Clone for Front<R> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-struct Inner<R> {
+struct Inner {
     /// By `PACKAGE.SERVICE`.
     handlers: BTreeMap<&'static str, Handler>,
-    route: Arc<R>,
+    route: Arc<dyn Route>,
     peers: Peers,
     /// Calls under way that are neither streams nor `Own`.
     calls: AtomicUsize,
@@ -97,10 +92,10 @@ struct Inner<R> {
     stopping: watch::Receiver<bool>,
 }
 
-impl<R: Route> Front<R> {
+impl Front {
     pub(crate) fn new(
         handlers: BTreeMap<&'static str, Handler>,
-        route: Arc<R>,
+        route: Arc<dyn Route>,
         peers: Peers,
         (calls_max, refused): (usize, Refused),
         guard: Option<Arc<dyn Guard>>,
@@ -124,7 +119,7 @@ impl<R: Route> Front<R> {
     }
 }
 
-impl<R: Route> tower::Service<Request<Body>> for Front<R> {
+impl tower::Service<Request<Body>> for Front {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -149,7 +144,7 @@ enum Attempt {
     Failed(String, Applies),
 }
 
-impl<R: Route> Inner<R> {
+impl Inner {
     /// Answers, and counts how long that took; what peers ask of each other is not counted.
     async fn measured(&self, mut request: Request<Body>, begun: Instant) -> Response<Body> {
         let path = request.uri().path();

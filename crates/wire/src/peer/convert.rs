@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sheaf_model::{ClusterId, Digest, NodeId, NodeKey, NodeName, TokenText};
+use sheaf_model::{BucketName, ClusterId, Digest, NodeId, NodeKey, NodeName, TokenText};
 
 use super::{
     AuthorityKey, Certified, Confidential, Greeting, HelloAsk, JoinAsk, Joined, PeerHeader, WatchNode,
@@ -219,10 +219,40 @@ impl TryFrom<v1::JoinResponse> for Joined {
 
 impl From<WatchNode> for v1::WatchNodeRequest {
     fn from(ask: WatchNode) -> Self {
-        Self { cluster: ask.cluster.0, node: ask.node.0 }
+        let elsewhere = ask.places.is_some();
+        let places = ask.places.iter().flatten().map(|place| place.as_str().to_owned()).collect();
+        Self { cluster: ask.cluster.0, node: ask.node.0, elsewhere, places }
     }
 }
 
 pub(super) fn watch(message: v1::WatchNodeRequest) -> Result<WatchNode, ApiError> {
-    Ok(WatchNode { cluster: ClusterId(required("cluster", message.cluster)?), node: NodeId(message.node) })
+    let place = |name: &String| {
+        BucketName::new(name).map_err(|error| ApiError::invalid("places", error.problem, error.remedy))
+    };
+    let places = || message.places.iter().map(place).collect::<Result<_, _>>();
+    let places = message.elsewhere.then(places).transpose()?;
+    let cluster = ClusterId(required("cluster", message.cluster)?);
+    Ok(WatchNode { cluster, node: NodeId(message.node), places })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(elsewhere: bool, places: &[&str]) -> v1::WatchNodeRequest {
+        let places = places.iter().map(|place| (*place).to_owned()).collect();
+        v1::WatchNodeRequest { cluster: "c".to_owned(), node: 7, elsewhere, places }
+    }
+
+    #[test]
+    fn an_agent_has_places_if_it_says_that_it_understands_what_it_is_told_of_them() {
+        let of_an_earlier_version = v1::WatchNodeRequest { elsewhere: false, ..ask(true, &[]) };
+        assert_eq!(watch(of_an_earlier_version).unwrap().places, None);
+        assert_eq!(watch(ask(false, &["/a"])).unwrap().places, None);
+        assert_eq!(watch(ask(true, &[])).unwrap().places.map(|places| places.len()), Some(0));
+        let read = watch(ask(true, &["/a", "/b", "/a"])).unwrap();
+        assert_eq!(v1::WatchNodeRequest::from(read), ask(true, &["/a", "/b"]), "each once");
+        let error = watch(ask(true, &["/a", "no slash"])).unwrap_err();
+        assert!(error.to_string().starts_with("places: "), "{error}");
+    }
 }

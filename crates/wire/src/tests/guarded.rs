@@ -80,7 +80,7 @@ impl Guard for Door {
 #[derive(Clone)]
 struct Certified<S>(S, Option<Certificate>);
 
-impl tower::Service<Request<Body>> for Certified<Front<Script>> {
+impl tower::Service<Request<Body>> for Certified<Front> {
     type Response = Response<Body>;
     type Error = std::convert::Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Self::Error>> + Send>>;
@@ -316,7 +316,7 @@ async fn a_node_speaks_for_itself_and_nobody_as_a_user() {
     let error = client.bucket(&name("/a")).await.unwrap_err();
     assert_eq!(error, ApiError::Forbidden("node 1 is not user:root: only a token says so".to_owned()));
 
-    let ask = WatchNode { cluster: ClusterId::from("c"), node: NodeId(1) };
+    let ask = WatchNode { cluster: ClusterId::from("c"), node: NodeId(1), places: None };
     let hello = HelloAsk { instance: "i".to_owned(), key: NodeKey::from("k"), cluster: None, node: None };
     let stranger = Node::start(Target::Local, None).await;
     let peer = PeerClient::new(&stranger.address, &crate::Transport::plain()).unwrap();

@@ -8,7 +8,8 @@ use futures::StreamExt as _;
 use sheaf_model::session::{Heartbeat, ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    ClusterId, Digest, Facts, Load, Moment, NodeId, NodeKey, NodeName, Revision, Span, TokenId, TokenText,
+    ClusterId, Digest, Epoch, Facts, Load, Moment, NodeId, NodeKey, NodeName, Revision, Span, TokenId,
+    TokenText,
 };
 use tokio::net::TcpListener;
 
@@ -120,7 +121,10 @@ impl AgentApi for Echo {
     }
 
     async fn watch(&self, _: Caller, ask: WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError> {
-        let items = vec![WatchItem::Reset, WatchItem::Synced(Revision(ask.node.0))];
+        let mut items = vec![WatchItem::Reset];
+        let elsewhere = ask.places.iter().flatten().cloned();
+        items.extend(elsewhere.map(|place| WatchItem::BoundElsewhere(place, Epoch(1))));
+        items.push(WatchItem::Synced(Revision(ask.node.0)));
         Ok(futures::stream::iter([Ok(items)]).boxed())
     }
 }
@@ -230,9 +234,12 @@ async fn agents_hold_sessions_and_watch() {
         answers,
         [ToNode::Welcome { heartbeat: Span::millis(500), start_in: Span(0) }, ToNode::Recorded { seq: 9 }]
     );
-    let ask = WatchNode { cluster: ClusterId::from("c"), node: NodeId(7) };
+    let places = [name("/b"), name("/a")];
+    let ask =
+        WatchNode { cluster: ClusterId::from("c"), node: NodeId(7), places: Some(places.clone().into()) };
     let items: Vec<_> = client.watch(ask, SOON).await.unwrap().map(Result::unwrap).collect().await;
-    assert_eq!(items, [vec![WatchItem::Reset, WatchItem::Synced(Revision(7))]]);
+    let [b, a] = places.map(|place| WatchItem::BoundElsewhere(place, Epoch(1)));
+    assert_eq!(items, [vec![WatchItem::Reset, a, b, WatchItem::Synced(Revision(7))]]);
     let of = LogsOf { bucket: name("/a"), follow: false, since: None, tail: None, previous: false };
     let error = client.logs(of, SOON).await.err().unwrap();
     assert_eq!(error, ApiError::NotFound("/a never ran here".to_owned()));

@@ -50,7 +50,7 @@ async fn calls_between_nodes_end_at_their_deadline() {
         public_key: Vec::new(),
         token: None,
     };
-    let watch = WatchNode { cluster: ClusterId::from("c"), node: NodeId(7) };
+    let watch = WatchNode { cluster: ClusterId::from("c"), node: NodeId(7), places: None };
     let cluster = ClusterId::from("c");
     let messages = || futures::stream::pending::<Bytes>().boxed();
     let said = || futures::stream::pending::<ToLeader>().boxed();
