@@ -81,7 +81,7 @@ pub(crate) async fn run(
     let (trust, proof) = secure::trust(&config, &dir)?;
     let (record, data) = (data.record.clone(), SharedDir::new(data));
     let (listener, listening) = listen(&config).await?;
-    let port = Port::open(&config).await?;
+    let port = Port::open(&config, &trust.transport).await?;
     secure::refuse_open(&trust, listening, &config)?;
     let transport = trust.transport.clone();
     let stop = CancellationToken::new();

@@ -250,8 +250,7 @@ impl Forming {
         let registration = Registration { cluster, node: FOUNDER };
         self.remember(registration.clone(), &BTreeMap::new(), true)?;
         let place = self.control.place();
-        secure::found(&place.trust, FOUNDER, &place.identity.address)
-            .context("make the cluster's authority")?;
+        secure::found(&place.trust, FOUNDER, self.facts.hosts()).context("make the cluster's authority")?;
         let member = match place.member() {
             Some(member) => member,
             None => self.control.become_member(FOUNDER).await.context("open the replica")?,

@@ -69,7 +69,6 @@ impl PeerApi for Control {
             }
         };
         let actor = Actor(format!("node:{}", ask.facts.name));
-        let address = ask.facts.address.clone();
         let register = Register { key: ask.key, facts: ask.facts };
         let register = match self.place.trust.keyring {
             None => Command::Register(register),
@@ -77,9 +76,8 @@ impl PeerApi for Control {
         };
         match self.propose_as(actor, None, register, caller.deadline).await {
             Ok(Reply::Registered(node)) => {
-                let trust = &self.place.trust;
-                let certified = match trust.keyring {
-                    Some(_) => Some(trust.certify(node, &ask.public_key, &address, self.clock.wall())?),
+                let certified = match self.place.trust.keyring {
+                    Some(_) => Some(self.certified(&member, node, &ask.public_key)?),
                     None => None,
                 };
                 Ok(Joined::Registered { cluster, node, certified })

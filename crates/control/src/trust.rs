@@ -11,10 +11,12 @@
 mod proof;
 mod rotation;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_model::{ClusterId, Digest, Holder, NodeId, NodeStatus, Timestamp, Trusting};
+use sheaf_model::{ClusterId, Digest, Holder, Node, NodeId, NodeStatus, Timestamp, Trusting};
 use sheaf_trust::{Keyring, KeyringError, PrivateKey, PublicKey, names, pin};
 use sheaf_wire::peer::{AuthorityKey, Certified, Confidential, JoinAsk, PeerClient};
 use sheaf_wire::{ApiError, Caller, Credentials, Join, Pair, Transport, vouched};
@@ -132,12 +134,12 @@ impl Trust {
         Ok(news)
     }
 
-    /// Issues a certificate, if the authority's key is here.
-    pub fn certify(
+    /// Issues a certificate, if the authority's key is here. By `hosts` people call the node.
+    pub fn certify<'a>(
         &self,
         node: NodeId,
         public_key: &[u8],
-        address: &str,
+        hosts: impl IntoIterator<Item = &'a str>,
         now: Timestamp,
     ) -> Result<Certified, ApiError> {
         let keyring = self.keyring.as_ref().ok_or_else(unsecured)?;
@@ -146,12 +148,26 @@ impl Trust {
         })?;
         let public = PublicKey::read(public_key)
             .map_err(|error| ApiError::invalid("public_key", error.to_string(), "65 bytes"))?;
-        let host = address.rsplit_once(':').map(|(host, _)| host);
-        let issued = authority.issue(&public, Holder::Node(node), host, now, self.lifetime);
+        let issued = authority.issue(&public, Holder::Node(node), hosts, now, self.lifetime);
         let certificate = issued.map_err(|error| ApiError::Internal(error.to_string()))?;
         let (authorities, bridges) = (keyring.authorities(), keyring.bridges());
         Ok(Certified { certificate, authorities, bridges, lifetime: self.lifetime })
     }
+}
+
+/// What a node is called by in its certificate: the host of its address, its hostname and its name, as long as no other living node
+/// with a smaller number is called so, or is there. Whoever comes later has no certificate of a name that is taken. An IP address
+/// that it is reached at may be that of others, too: several agents may be behind one.
+fn hosts(nodes: &BTreeMap<NodeId, Node>, node: &Node) -> Vec<String> {
+    let earlier = nodes.values().filter(|other| other.id < node.id && other.status.is_alive());
+    let taken: BTreeSet<String> =
+        earlier.flat_map(|other| other.facts.hosts()).map(str::to_ascii_lowercase).collect();
+    let is_reached_at = |host: &str| {
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        address.is_ok() && node.facts.hosts().next() == Some(host)
+    };
+    let is_free = |host: &&str| is_reached_at(host) || !taken.contains(&host.to_ascii_lowercase());
+    node.facts.hosts().filter(is_free).map(str::to_owned).collect()
 }
 
 fn internal(error: impl Into<TrustFailure>) -> ApiError {
@@ -219,13 +235,24 @@ impl Control {
         let node = shown(caller)?;
         let member = self.leading()?;
         self.same_cluster(cluster)?;
-        let address = {
+        self.certified(&member, node, public_key)
+    }
+
+    /// A certificate for a node that is registered.
+    pub(crate) fn certified(
+        &self,
+        member: &Member,
+        node: NodeId,
+        public_key: &[u8],
+    ) -> Result<Certified, ApiError> {
+        let hosts = {
             let state = member.replica.state();
             let known = state.nodes.get(&node).filter(|known| known.status != NodeStatus::Left);
-            known.map(|known| known.facts.address.clone())
+            known.map(|known| hosts(&state.nodes, known))
         };
         let gone = || ApiError::Precondition(format!("node {node} was forgotten; it must join anew"));
-        self.place.trust.certify(node, public_key, &address.ok_or_else(gone)?, self.clock.wall())
+        let hosts = hosts.ok_or_else(gone)?;
+        self.place.trust.certify(node, public_key, hosts.iter().map(String::as_str), self.clock.wall())
     }
 
     /// The key of an authority, or of the one that issues, for a node that votes or is about to.

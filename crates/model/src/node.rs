@@ -66,6 +66,14 @@ pub struct Facts {
     pub notes: Vec<String>,
 }
 
+impl Facts {
+    /// What people may call it by: the host of its address, its hostname, its name. Some may be the same.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        let address = self.address.rsplit_once(':').map(|(host, _)| host);
+        address.into_iter().chain([self.hostname.as_str(), self.name.as_str()])
+    }
+}
+
 /// How an operator empties a node. Stands until it is undone, also while the node is away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {

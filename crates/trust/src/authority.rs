@@ -109,13 +109,13 @@ impl Authority {
         Ok(bridge.der().to_vec())
     }
 
-    /// A certificate in DER for the holder of that key, who may serve and call with it. `host` is a name or an address under
-    /// which people reach the node, beside the names that all nodes have.
-    pub fn issue(
+    /// A certificate in DER for the holder of that key, who may serve and call with it. `hosts` are names and addresses under
+    /// which people reach the node, beside the names that all nodes have; what is neither is left out.
+    pub fn issue<'a>(
         &self,
         public: &PublicKey,
         holder: Holder,
-        host: Option<&str>,
+        hosts: impl IntoIterator<Item = &'a str>,
         now: Timestamp,
         lifetime: Duration,
     ) -> Result<Vec<u8>, TrustError> {
@@ -124,7 +124,11 @@ impl Authority {
             names.push(AGENT_NAME.to_owned());
         }
         let mut params = CertificateParams::new(names).map_err(failed("name a certificate's holder"))?;
-        params.subject_alt_names.extend(host.and_then(alternative));
+        for name in hosts.into_iter().filter_map(alternative) {
+            if !params.subject_alt_names.contains(&name) {
+                params.subject_alt_names.push(name);
+            }
+        }
         params.distinguished_name = named(&holder.to_string());
         params.not_before = date(Timestamp(now.0.saturating_sub(millis(BEFORE))));
         params.not_after = date(Timestamp(now.0.saturating_add(millis(lifetime))));
@@ -157,14 +161,20 @@ fn named(name: &str) -> DistinguishedName {
     named
 }
 
-/// An address or a DNS name; none: it is neither.
+/// An address or a DNS name; none: it is neither, or nobody's to have: every machine calls itself `localhost`, and a name with a
+/// star would be that of many.
 fn alternative(host: &str) -> Option<SanType> {
-    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        Ok(address) => Some(SanType::IpAddress(address)),
-        // Ours are the cluster's alone to give.
-        Err(_) if host.ends_with(".internal") => None,
-        Err(_) => host.try_into().ok().map(SanType::DnsName),
+    if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        return Some(SanType::IpAddress(address));
     }
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    let is_name = name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
+    let is_ours = |last: &str| name == last || name.ends_with(&format!(".{last}"));
+    // Names below `internal` are the cluster's alone to give.
+    if name.is_empty() || !is_name || is_ours("internal") || is_ours("localhost") {
+        return None;
+    }
+    name.try_into().ok().map(SanType::DnsName)
 }
 
 /// When what is made now is good no more that shall be good for as long as the cluster is.
@@ -207,6 +217,32 @@ mod tests {
         let host = Some("10.0.0.11");
         assert!(again.issue(&public, holder, host, now, Duration::from_secs(60)).is_ok());
         assert!(again.issue(&public, holder, Some("not a name"), now, Duration::from_secs(60)).is_ok());
+    }
+
+    #[test]
+    fn a_certificate_has_the_names_that_a_node_may_have_and_each_once() {
+        let now = Timestamp(1_800_000_000_000);
+        let authority = Authority::new(now).unwrap();
+        let public = PrivateKey::new().unwrap().public();
+        let hosts = [
+            "10.0.0.11",
+            "Import-01",
+            "import-01",
+            "n1.example.org.",
+            "*.example.org",
+            "localhost",
+            "a.localhost",
+            "JOIN.sheaf.INTERNAL",
+            "not a name",
+            "",
+        ];
+        let holder = Holder::Node(NodeId(7));
+        let issued = authority.issue(&public, holder, hosts, now, Duration::from_secs(60)).unwrap();
+        let times = |part: &[u8]| issued.windows(part.len()).filter(|window| *window == part).count();
+        assert_eq!((times(b"import-01"), times(b"n1.example.org"), times(&[10, 0, 0, 11])), (1, 1, 1));
+        for never in [&b"*.example"[..], b"localhost", b"join", b"JOIN", b"INTERNAL", b"not a"] {
+            assert_eq!(times(never), 0, "{:?}", String::from_utf8_lossy(never));
+        }
     }
 
     #[test]

@@ -166,6 +166,14 @@ async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
         &[],
         open as f64,
     );
+    if let Some(tls) = &shared.tls
+        && let Some(end) = tls.not_after()
+    {
+        let about = "Until when the certificate is good that this port shows; its source is the cluster or the operator.";
+        let labels = [("source", if tls.is_operators() { "operator" } else { "cluster" })];
+        let name = "sheaf_http_certificate_expiry_timestamp_seconds";
+        samples.gauge(name, about, &labels, (end.0 / 1000) as f64);
+    }
     let text = shared.metrics.text_with(samples).await;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], Body::from(text)).into_response()

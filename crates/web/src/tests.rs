@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sheaf_wire::Client;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use sheaf_wire::inward::Inward;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,8 @@ impl Source for Nothing {
     }
 }
 
+mod tls;
+
 /// A dashboard of a node whose gRPC port nobody serves.
 struct Served {
     address: String,
@@ -31,13 +34,26 @@ struct Served {
 
 impl Served {
     async fn with(limits: Limits) -> Self {
+        Self::over(None, limits).await
+    }
+
+    async fn over(tls: Option<Inward>, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound").to_string();
         let nobody =
             TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("it is bound");
         let client = Client::lazy(&nobody.to_string(), sheaf_wire::Options::default()).expect("an address");
-        let options = Options { node: "n1".to_owned(), hosts: Vec::new(), secured: false, limits };
-        let web = Web::new(options, client, Metrics::silent(Arc::new(Nothing)));
+        let options = Options {
+            node: "n1".to_owned(),
+            hosts: Vec::new(),
+            secured: tls.is_some(),
+            strict_transport: tls.as_ref().map(|_| Duration::from_secs(7)),
+            limits,
+        };
+        let mut web = Web::new(options, client, Metrics::silent(Arc::new(Nothing)));
+        if let Some(tls) = tls {
+            web = web.over(tls);
+        }
         let stop = CancellationToken::new();
         let serving = tokio::spawn(web.serve(listener, stop.clone()));
         Self { address, stop, serving }
@@ -49,7 +65,15 @@ impl Served {
 
     /// What is answered to a request, which ends with its connection.
     async fn ask(&self, head: &str, body: &str) -> String {
-        let mut stream = self.connect().await;
+        self.ask_over(self.connect().await, head, body).await
+    }
+
+    async fn ask_over<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        mut stream: S,
+        head: &str,
+        body: &str,
+    ) -> String {
         let host = if head.contains("host:") { String::new() } else { format!("host: {}\r\n", self.address) };
         let length = body.len();
         let text = format!("{head}\r\n{host}connection: close\r\ncontent-length: {length}\r\n\r\n{body}");
@@ -67,7 +91,7 @@ impl Served {
     }
 }
 
-async fn read(stream: &mut TcpStream) -> String {
+async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> String {
     let mut bytes = Vec::new();
     let reading = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes));
     // One that is cut off has said what it said.

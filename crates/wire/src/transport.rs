@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig};
 use sheaf_model::{AGENT_NAME, JOIN_NAME};
 use tokio::net::TcpStream;
@@ -32,7 +33,7 @@ use tonic::transport::{Channel, Endpoint};
 
 pub(crate) use connection::{Arrived, Connection};
 pub use credentials::{Credentials, CredentialsError, Join, Pair, Pin};
-pub(crate) use crowd::Crowd;
+pub use crowd::{Crowd, Place};
 use dialled::Dialled;
 use verify::Found;
 pub use verify::JOINS_ANEW;
@@ -54,6 +55,8 @@ struct Tls {
 /// What connections are made of now.
 #[derive(Clone)]
 struct Now {
+    /// This node's certificate.
+    own: Option<Arc<CertifiedKey>>,
     server: Option<Arc<ServerConfig>>,
     client: Option<(Arc<ClientConfig>, &'static str)>,
 }
@@ -117,6 +120,11 @@ impl Transport {
     /// one is still believed by the cluster then, but not for long.
     pub fn successor(&self) -> Option<Vec<u8>> {
         self.0.as_ref()?.found.lock().unwrap_or_else(PoisonError::into_inner).successor.clone()
+    }
+
+    /// This node's certificate as it is now; none: it has not got one yet.
+    pub(crate) fn own(&self) -> Option<Arc<CertifiedKey>> {
+        self.0.as_ref()?.now.read().unwrap_or_else(PoisonError::into_inner).own.clone()
     }
 
     /// A connection that is made when first used, and again when it breaks.

@@ -90,6 +90,7 @@ fn documented_command_lines_are_understood() {
         "cluster token list --where role=admin",
         "cluster token revoke ci abababababab --yes",
         "cluster ca status -o json",
+        "cluster ca export",
         "cluster ca rotate --wait --timeout 5m",
         "cluster ca rotate --finish --yes",
         "cluster ca rotate --abandon",

@@ -111,8 +111,8 @@ impl Credentials {
         });
         let join = join.transpose()?;
         let client = self.client(own.as_ref(), join.as_ref(), found, &provider)?;
-        let server = self.server(own, join, &provider)?;
-        Ok(Now { server, client })
+        let server = self.server(own.clone(), join, &provider)?;
+        Ok(Now { own, server, client })
     }
 
     fn client(
