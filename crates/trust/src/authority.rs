@@ -161,8 +161,8 @@ fn named(name: &str) -> DistinguishedName {
 fn alternative(host: &str) -> Option<SanType> {
     match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         Ok(address) => Some(SanType::IpAddress(address)),
-        // Ours are the cluster's alone to give.
-        Err(_) if host.ends_with(".internal") => None,
+        // Ours are the cluster's alone to give. Names are the same in capitals, and with the root's dot.
+        Err(_) if host.trim_end_matches('.').to_ascii_lowercase().ends_with(".internal") => None,
         Err(_) => host.try_into().ok().map(SanType::DnsName),
     }
 }
@@ -220,6 +220,17 @@ mod tests {
         assert!(names(&bridge, one.certificate()) && names(&bridge, two.certificate()));
         assert!(!names(&leaf, b"") && !names(b"", one.certificate()));
         assert!(!names(&leaf, b"Sheaf authority 12"), "cut off");
+    }
+
+    #[test]
+    fn no_address_brings_a_name_of_another_node_into_a_certificate() {
+        let other = Holder::Node(NodeId(8)).to_string();
+        for host in
+            [other.clone(), other.to_uppercase(), format!("{other}."), "*.Node.Sheaf.Internal".to_owned()]
+        {
+            assert!(alternative(&host).is_none(), "{host}");
+        }
+        assert!(alternative("ops1.example.org").is_some() && alternative("[::1]").is_some());
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod serve;
 use std::future::Future;
 
 use bytes::Bytes;
-use sheaf_model::{Artifact, ClusterId, Digest};
+use sheaf_model::{Artifact, ClusterId, Contact, Digest};
 
 pub(crate) use serve::Serve;
 
@@ -29,8 +29,8 @@ pub struct HoldArtifact {
     pub cluster: ClusterId,
     /// Which one.
     pub artifact: Artifact,
-    /// Who has it, `host:port`.
-    pub from: String,
+    /// Who has it.
+    pub from: Contact,
 }
 
 /// Somebody asks how much of an artifact is here.
@@ -59,7 +59,7 @@ pub trait ArtifactApi: Send + Sync + 'static {
         &self,
         caller: Caller,
         ask: LookForArtifact,
-    ) -> impl Future<Output = Result<Vec<String>, ApiError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Contact>, ApiError>> + Send;
     /// Hundredths of it that are here.
     fn look(
         &self,

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{ClusterId, Digest, Facts, NodeId, NodeKey, NodeName, TokenText};
+use sheaf_model::{ClusterId, Contact, Digest, Facts, NodeId, NodeKey, NodeName, TokenText};
 
 pub use client::PeerClient;
 pub(crate) use serve::{ServeAgent, ServePeer, probes};
@@ -63,8 +63,8 @@ pub struct Greeting {
     pub node: Option<NodeId>,
     /// It holds a replica of the log.
     pub member: bool,
-    /// Where the leader is, as far as known.
-    pub leader: Option<String>,
+    /// Who leads and where it is, as far as known.
+    pub leader: Option<Contact>,
     /// Random identities of the lives it has seen, its own included.
     pub seen: Vec<String>,
     /// Certificates in DER of the authorities that it trusts, the issuing one first; empty: nothing is secured there.
@@ -135,7 +135,7 @@ pub enum Joined {
         certified: Option<Certified>,
     },
     /// Ask there; none: not known, ask again later.
-    Redirect(Option<String>),
+    Redirect(Option<Contact>),
     /// Not welcome, and why; asking again does not help.
     Refused(String),
 }

@@ -8,7 +8,8 @@ use futures::StreamExt as _;
 use sheaf_model::session::{Heartbeat, ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    ClusterId, Digest, Facts, Load, Moment, NodeId, NodeKey, NodeName, Revision, Span, TokenId, TokenText,
+    ClusterId, Contact, Digest, Facts, Load, Moment, NodeId, NodeKey, NodeName, Revision, Span, TokenId,
+    TokenText,
 };
 use tokio::net::TcpListener;
 
@@ -37,7 +38,7 @@ fn greeting(key: NodeKey) -> Greeting {
         cluster: Some(ClusterId::from("c")),
         node: Some(NodeId(3)),
         member: true,
-        leader: None,
+        leader: Some(Contact::of(NodeId(2), "b:2")),
         seen: vec!["me".to_owned(), "you".to_owned()],
         authorities: vec![vec![1, 2]],
         bridges: vec![vec![3]],
@@ -63,7 +64,10 @@ impl PeerApi for Echo {
                 node: NodeId(4),
                 certified: Some(certified()),
             },
-            Some(cluster) if cluster.0 == "c" => Joined::Redirect(Some(ask.facts.address)),
+            Some(cluster) if cluster.0 == "c" => {
+                Joined::Redirect(Some(Contact::of(NodeId(2), ask.facts.address)))
+            }
+            Some(cluster) if cluster.0 == "old" => Joined::Redirect(Some(Contact::anyone("b:2"))),
             Some(cluster) => Joined::Refused(format!("you belong to {cluster}")),
         })
     }
@@ -141,7 +145,7 @@ pub(super) async fn start() -> (Arc<Echo>, PeerClient) {
     let echo = Arc::new(Echo::default());
     let server = Server::new().peers(echo.clone()).agents(echo.clone()).logs(echo.clone());
     tokio::spawn(server.serve(listener, Arc::new(Alone), ServeOptions::default(), std::future::pending()));
-    (echo, PeerClient::new(&address, &crate::Transport::plain()).unwrap())
+    (echo, PeerClient::new(&Contact::anyone(&address), &crate::Transport::plain()).unwrap())
 }
 
 pub(super) fn header() -> PeerHeader {
@@ -179,7 +183,11 @@ async fn nodes_greet_and_join() {
         Joined::Registered { cluster: ClusterId::from("c"), node: NodeId(4), certified: Some(certified()) };
     assert_eq!(client.join(&ask, SOON).await.unwrap(), joined);
     ask.cluster = Some(ClusterId::from("c"));
-    assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Redirect(Some("b:2".to_owned())));
+    let leader = Contact::of(NodeId(2), "b:2");
+    assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Redirect(Some(leader)));
+    ask.cluster = Some(ClusterId::from("old"));
+    let anyone = Contact::anyone("b:2");
+    assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Redirect(Some(anyone)), "it does not say who");
     ask.cluster = Some(ClusterId::from("d"));
     assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Refused("you belong to d".to_owned()));
     let nobody = HelloAsk { instance: String::new(), key: NodeKey::from("k"), cluster: None, node: None };
