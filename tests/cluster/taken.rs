@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    ClusterId, Digest, NodeId, NodeKey, NodeStatus, Rights, Role, TokenName, TokenText, TokenUse,
+    ClusterId, Contact, Digest, NodeId, NodeKey, NodeStatus, Rights, Role, TokenName, TokenText, TokenUse,
 };
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::module;
@@ -209,7 +209,8 @@ impl Scene<'_> {
 impl Thief {
     fn peer(&self, agent: &Agent) -> PeerClient {
         let _within = self.runtime.enter();
-        PeerClient::new(&agent.address(), &self.transport).expect("an agent's address is one")
+        PeerClient::new(&Contact::anyone(agent.address()), &self.transport)
+            .expect("an agent's address is one")
     }
 
     fn client(&self, agent: &Agent) -> Client {

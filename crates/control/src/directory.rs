@@ -2,18 +2,18 @@
 //! member asks whether its leader still answers, and a leader whether a majority still answers it, since without one
 //! nobody else tells them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sheaf_model::NodeStatus;
+use sheaf_model::{Contact, NodeId, NodeStatus};
 use sheaf_wire::ApiError;
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
 use crate::others::members_at;
-use crate::place::{Member, Members, Place};
+use crate::place::{Member, Members, Place, contact};
 
 /// How often a known member is asked; after a failure others are asked at once.
 const EVERY: Duration = Duration::from_secs(1);
@@ -35,24 +35,30 @@ const WITHIN: Duration = Duration::from_secs(1);
 /// Addresses of all members are asked for every so many greetings.
 const MEMBERS_EVERY: u32 = 10;
 
-/// Asks the node at `address` who it is.
+/// Asks the node at `contact` who it is.
 ///
 /// # Errors
-/// As the client's; among others that nobody answers there.
-pub async fn hello(place: &Place, address: &str) -> Result<Greeting, ApiError> {
-    greet(place, &PeerClient::new(address, &place.trust.transport)?).await
+/// As the client's; among others that nobody answers there, or another node than the one that is meant.
+pub async fn hello(place: &Place, contact: &Contact) -> Result<Greeting, ApiError> {
+    Ok(greet(place, contact).await?.1)
 }
 
-/// Greets everybody at `addresses` at once, so that a cluster founded anew is met ([`Place::successor`]).
-pub async fn meet(place: &Place, addresses: impl IntoIterator<Item = String>) {
+/// Greets everybody at once, so that a cluster founded anew is met ([`Place::successor`]).
+pub async fn meet(place: &Place, contacts: impl IntoIterator<Item = Contact>) {
     let own = place.identity.address.clone();
-    let others = addresses.into_iter().filter(|address| *address != own);
-    let greetings = others.map(|address| async move { hello(place, &address).await.map(drop) });
+    let others = contacts.into_iter().filter(|contact| contact.address != own);
+    let greetings = others.map(|contact| async move { hello(place, &contact).await.map(drop) });
     // Who does not answer has nothing to say.
     drop(futures::future::join_all(greetings).await);
 }
 
-async fn greet(place: &Place, peer: &PeerClient) -> Result<Greeting, ApiError> {
+async fn greet(place: &Place, contact: &Contact) -> Result<(PeerClient, Greeting), ApiError> {
+    let peer = PeerClient::new(contact, &place.trust.transport)?;
+    let greeting = ask(place, &peer).await?;
+    Ok((peer, greeting))
+}
+
+async fn ask(place: &Place, peer: &PeerClient) -> Result<Greeting, ApiError> {
     let registration = place.registration.borrow().clone();
     let cluster = registration.as_ref().map(|registration| registration.cluster.clone());
     let ask = HelloAsk {
@@ -81,9 +87,9 @@ struct Asked {
 const SILENT_AFTER: u32 = 2;
 
 impl Asked {
-    async fn hello(&mut self, place: &Place, address: &str) -> Result<Greeting, ApiError> {
-        if let Some(peer) = self.peer.take().filter(|peer| peer.address() == address) {
-            match greet(place, &peer).await {
+    async fn hello(&mut self, place: &Place, contact: &Contact) -> Result<Greeting, ApiError> {
+        if let Some(peer) = self.peer.take().filter(|peer| peer.contact() == contact) {
+            match ask(place, &peer).await {
                 // It may have been started again since: the connection's end says nothing of it.
                 Err(error) if !matches!(error, ApiError::DeadlineExceeded(_)) => {}
                 answer => {
@@ -92,8 +98,7 @@ impl Asked {
                 }
             }
         }
-        let peer = PeerClient::new(address, &place.trust.transport)?;
-        let greeting = greet(place, &peer).await?;
+        let (peer, greeting) = greet(place, contact).await?;
         self.peer = Some(peer);
         Ok(greeting)
     }
@@ -129,14 +134,22 @@ impl Control {
     }
 
     /// Where those may be who belong to a cluster founded anew from this one, or from which this one was: members, nodes
-    /// that are lost here, and whoever was ever known.
-    fn silent_ones(&self, member: &Member) -> BTreeSet<String> {
-        let mut addresses = self.place.members.borrow().known.clone();
-        addresses.extend(member.replica.metrics().members.into_iter().map(|member| member.peer.address));
+    /// that are lost here, and whoever was ever known. Of two nodes that had an address the one that is there counts.
+    fn silent_ones(&self, member: &Member) -> Vec<Contact> {
+        let known = self.place.members.borrow().known.clone();
+        let members = member.replica.metrics().members.into_iter().map(|member| contact(member.peer));
         let state = member.replica.state();
-        let lost = state.nodes.values().filter(|node| node.status == NodeStatus::Lost);
-        addresses.extend(lost.map(|node| node.facts.address.clone()).take(LOST_GREETED));
-        addresses
+        let (alive, gone): (Vec<_>, Vec<_>) = state.nodes.values().partition(|node| node.status.is_alive());
+        let lost = gone.into_iter().filter(|node| node.status == NodeStatus::Lost).take(LOST_GREETED);
+        let mut all: BTreeMap<String, Option<NodeId>> = known;
+        let named = lost.map(|node| node.contact()).chain(members);
+        all.extend(named.map(|contact| (contact.address, contact.node)));
+        for node in alive {
+            if let Some(known) = all.get_mut(&node.facts.address) {
+                *known = Some(node.id);
+            }
+        }
+        all.into_iter().map(|(address, node)| Contact { address, node }).collect()
     }
 
     /// Asks the others, before anything is done by what a replica without a leader says, whether this node still belongs to
@@ -157,7 +170,7 @@ impl Control {
         let silent = match leadership.leader.and_then(|leader| member.replica.peer(leader)) {
             _ if leadership.leading => !member.replica.is_heard(),
             Some(leader) => {
-                let failed = asked.hello(&self.place, &leader.address).await.is_err();
+                let failed = asked.hello(&self.place, &contact(leader)).await.is_err();
                 if !failed {
                     self.place.is_let_in();
                 }
@@ -178,18 +191,17 @@ impl Control {
         {
             return true;
         }
-        let others = members.known.iter().chain(&members.leader);
-        let others = others.filter(|address| Some(*address) != members.member.as_ref());
-        for address in others {
-            if self.greet(address, true, asked).await {
+        let others = members.contacts().chain(members.leader.clone());
+        for contact in others.filter(|contact| Some(contact) != members.member.as_ref()) {
+            if self.greet(&contact, true, asked).await {
                 return true;
             }
         }
         false
     }
 
-    async fn greet(&self, address: &str, all: bool, asked: &mut Asked) -> bool {
-        let Ok(greeting) = asked.hello(&self.place, address).await else { return false };
+    async fn greet(&self, contact: &Contact, all: bool, asked: &mut Asked) -> bool {
+        let Ok(greeting) = asked.hello(&self.place, contact).await else { return false };
         let ours = self.place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
         if !greeting.member || greeting.cluster != ours {
             return false;
@@ -198,13 +210,17 @@ impl Control {
         if let Err(error) = self.place.trust.learn(&greeting.authorities, &greeting.bridges) {
             tracing::warn!(%error, "whom the cluster believes is not kept; trying again");
         }
-        let all = if all { members_at(address, &self.place.trust.transport).await } else { Vec::new() };
+        let member = Contact { address: contact.address.clone(), node: greeting.node };
+        let all = if all { members_at(&member, &self.place.trust.transport).await } else { Vec::new() };
         self.place.others.are_members(&all);
         self.place.members.send_if_modified(|members: &mut Members| {
             let before = members.clone();
-            members.member = Some(address.to_owned());
-            members.leader.clone_from(&greeting.leader);
-            members.known.extend(all.into_iter().map(|row| row.address));
+            members.note(member.clone());
+            for row in all {
+                members.note(Contact::of(NodeId(row.id), row.address));
+            }
+            members.member = Some(member);
+            members.leader = greeting.leader.map(|leader| members.named(leader));
             *members != before
         });
         true

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply, State};
-use sheaf_model::{Actor, ClusterId, Digest, NodeId, NodeKey, NodeStatus};
+use sheaf_model::{Actor, ClusterId, Contact, Digest, NodeId, NodeKey, NodeStatus};
 use sheaf_wire::peer::{AuthorityKey, Certified, Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerHeader};
 use sheaf_wire::{Answers, ApiError, Caller};
 
@@ -25,7 +25,8 @@ impl PeerApi for Control {
         let registration = place.registration.borrow().clone();
         let Identity { instance, key, name, address } = place.identity.clone();
         let left = place.member().is_some_and(|member| has_left(&member.replica.state(), &ask));
-        let leader = if place.leads() { Some(address.clone()) } else { place.leader_address() };
+        let own = || Contact { address: address.clone(), node: registration.as_ref().map(|own| own.node) };
+        let leader = if place.leads() { Some(own()) } else { place.leader_contact() };
         Ok(Greeting {
             instance,
             key: if stranger { NodeKey::default() } else { key },
@@ -43,7 +44,7 @@ impl PeerApi for Control {
     }
 
     async fn join(&self, caller: Caller, ask: JoinAsk) -> Result<Joined, ApiError> {
-        let leader = self.place.leader_address();
+        let leader = self.place.leader_contact();
         let Some(member) = self.place.member().filter(|_| self.place.leads()) else {
             return Ok(Joined::Redirect(leader));
         };
@@ -85,7 +86,7 @@ impl PeerApi for Control {
             }
             Ok(Reply::Refused(refusal)) => Ok(Joined::Refused(refusal.to_string())),
             Ok(other) => Err(ApiError::Internal(format!("an answer that fits no registration: {other:?}"))),
-            Err(error) if error.can_retry() => Ok(Joined::Redirect(self.place.leader_address())),
+            Err(error) if error.can_retry() => Ok(Joined::Redirect(self.place.leader_contact())),
             Err(error) => Err(error),
         }
     }

@@ -301,7 +301,7 @@ impl Control {
     }
 
     async fn renew_own(&self, cluster: &ClusterId) -> Result<(), ApiError> {
-        let leader = self.place.leader_address();
+        let leader = self.place.leader_contact();
         let leader = leader.ok_or_else(|| ApiError::unavailable("no leader is known now"))?;
         let key = PrivateKey::new().map_err(internal)?;
         let peer = PeerClient::new(&leader, &self.place.trust.transport)?;

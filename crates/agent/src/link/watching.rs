@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use sheaf_engine::node::Input;
+use sheaf_model::Contact;
 use sheaf_model::watch::WatchItem;
 use sheaf_wire::peer::{PeerClient, WatchNode};
 use sheaf_wire::{Answers, ApiError};
@@ -19,13 +20,13 @@ pub(crate) async fn watch(link: Link, stop: CancellationToken) {
     let mut backoff = Backoff::new(LONGEST_WAIT);
     let mut turn = 0;
     while !stop.is_cancelled() && !link.inputs.is_closed() {
-        let addresses = link.addresses();
-        let address = &addresses[turn % addresses.len()];
+        let contacts = link.contacts();
+        let contact = &contacts[turn % contacts.len()];
         tokio::select! {
             () = stop.cancelled() => return,
             // Dropping it ends the watch, which holds nothing.
-            ended = follow(&link, address, &mut backoff) => {
-                tracing::debug!(address, error = %ended, "the watch ended");
+            ended = follow(&link, contact, &mut backoff) => {
+                tracing::debug!(%contact, error = %ended, "the watch ended");
             }
         }
         turn += 1; // a member that cut this node off may be busy: the next one
@@ -37,8 +38,8 @@ pub(crate) async fn watch(link: Link, stop: CancellationToken) {
 }
 
 /// Passes on what one member says, until it says no more.
-async fn follow(link: &Link, address: &str, backoff: &mut Backoff) -> ApiError {
-    let mut items = match open(link, address).await {
+async fn follow(link: &Link, contact: &Contact, backoff: &mut Backoff) -> ApiError {
+    let mut items = match open(link, contact).await {
         Ok(items) => items,
         Err(error) => return error,
     };
@@ -53,10 +54,10 @@ async fn follow(link: &Link, address: &str, backoff: &mut Backoff) -> ApiError {
             Err(error) => return error,
         }
     }
-    ApiError::unavailable(format!("{address} has ended the watch"))
+    ApiError::unavailable(format!("{contact} has ended the watch"))
 }
 
-async fn open(link: &Link, address: &str) -> Result<Answers<Vec<WatchItem>>, ApiError> {
+async fn open(link: &Link, contact: &Contact) -> Result<Answers<Vec<WatchItem>>, ApiError> {
     let ask = WatchNode { cluster: link.cluster.clone(), node: link.node };
-    PeerClient::new(address, &link.transport)?.watch(ask, OPENING).await
+    PeerClient::new(contact, &link.transport)?.watch(ask, OPENING).await
 }
