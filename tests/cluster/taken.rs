@@ -280,6 +280,7 @@ impl Thief {
             key: NodeKey::from("thief"),
             cluster: Some(self.cluster.clone()),
             node: Some(self.node),
+            nonce: None,
         };
         let peer = self.peer(agent);
         self.runtime.block_on(peer.hello(ask, WITHIN)).expect("it says who it is").key

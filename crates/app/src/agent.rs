@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use sheaf_agent::Leaving;
 use sheaf_artifact::Cache;
-use sheaf_control::{Control, Identity, Place, Sealing};
+use sheaf_control::{Control, Identity, Members, Place, Sealing};
 use sheaf_model::Contact;
 use sheaf_seal::Key;
 use sheaf_web::metrics::Metrics;
@@ -176,6 +176,7 @@ fn identity(config: &Config, record: &Record, listening: SocketAddr) -> Identity
 /// What the data directory knows of where the node belongs.
 fn remember(place: &Place, opener: &ReplicaOpener, record: &Record, config: &Config) {
     place.members.send_modify(|members| {
+        members.proven = record.proven;
         for address in record.members.iter().chain(&config.join) {
             let (address, node) = (address.clone(), record.numbers.get(address).copied());
             members.note(Contact { address, node });
@@ -330,8 +331,9 @@ async fn remember_members(
 ) -> (&'static str, anyhow::Result<()>) {
     let mut members = place.members.subscribe();
     loop {
-        let known = members.borrow_and_update().known.clone();
+        let Members { known, proven, .. } = members.borrow_and_update().clone();
         let noted = data.update(|record| {
+            record.proven = proven;
             record.numbers =
                 known.iter().filter_map(|(address, node)| Some((address.clone(), (*node)?))).collect();
             record.members = known.into_keys().collect();

@@ -48,6 +48,9 @@ pub(crate) struct Record {
     /// Which of them is where, as far as that is known.
     #[serde(default)]
     pub(crate) numbers: BTreeMap<String, NodeId>,
+    /// Members prove that they are: who does not is none.
+    #[serde(default)]
+    pub(crate) proven: bool,
     /// The cluster that said that this node was forgotten there. One that is founded anew may see it otherwise.
     #[serde(default)]
     pub(crate) left: Option<ClusterId>,
@@ -65,6 +68,7 @@ impl Record {
             member: false,
             members: Vec::new(),
             numbers: BTreeMap::new(),
+            proven: false,
             left: None,
         }
     }

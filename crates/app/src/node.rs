@@ -169,7 +169,7 @@ fn members(place: &Place) -> Vec<Contact> {
         .collect();
     // A replica that is still empty knows nobody.
     if others.is_empty() {
-        others = place.members.borrow().contacts().collect();
+        others = place.known_members().into_iter().collect();
     }
     let is_other = |other: &Contact| leader.as_ref().is_none_or(|leader| leader.address != other.address);
     let others: Vec<Contact> = others.into_iter().filter(is_other).collect();

@@ -200,7 +200,8 @@ impl<'a> Former<'a> {
     }
 
     async fn hello(&self, address: &str) -> Result<Greeting, ApiError> {
-        let ask = HelloAsk { instance: random(), key: self.key.clone(), cluster: None, node: None };
+        let ask =
+            HelloAsk { instance: random(), key: self.key.clone(), cluster: None, node: None, nonce: None };
         // Whoever is there: one that has taken the place of another is no less alive.
         PeerClient::new(&Contact::anyone(address), self.transport)?.hello(ask, WITHIN).await
     }

@@ -32,6 +32,8 @@ const LOST_GREETED: usize = 64;
 const ALONE_WITHIN: Duration = Duration::from_millis(500);
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(1);
+/// As which node it is, as whoever it is, as the member that it has proven to be.
+const GREETED_MOST: usize = 3;
 /// Addresses of all members are asked for every so many greetings.
 const MEMBERS_EVERY: u32 = 10;
 
@@ -52,27 +54,77 @@ pub async fn meet(place: &Place, contacts: impl IntoIterator<Item = Contact>) {
     drop(futures::future::join_all(greetings).await);
 }
 
+/// Greets whoever is at `contact`, and a member that is not known yet once more as the node that it has proven to be.
 async fn greet(place: &Place, contact: &Contact) -> Result<(PeerClient, Greeting), ApiError> {
-    let peer = PeerClient::new(contact, &place.trust.transport)?;
-    let greeting = ask(place, &peer).await?;
-    Ok((peer, greeting))
+    let mut contact = contact.clone();
+    for _ in 0..GREETED_MOST {
+        let peer = PeerClient::new(&contact, &place.trust.transport)?;
+        match ask(place, &peer).await {
+            Ok((greeting, true)) if contact.node.is_none() => contact.node = greeting.node,
+            Ok((greeting, proven)) => {
+                heed(place, &contact, &greeting, proven)?;
+                return Ok((peer, greeting));
+            }
+            // Another node has come to this address. If it is a member it proves that.
+            Err(error) if error.is_of_another_node() && place.wants_proof() => contact.node = None,
+            Err(error) => return Err(error),
+        }
+    }
+    let address = contact.address;
+    Err(ApiError::unavailable(format!("whoever answers at {address} is not the member that it names")))
 }
 
-async fn ask(place: &Place, peer: &PeerClient) -> Result<Greeting, ApiError> {
+/// What somebody says, and whether with it comes the proof that it is a member's. Who is known is asked for that only where
+/// it matters.
+async fn ask(place: &Place, peer: &PeerClient) -> Result<(Greeting, bool), ApiError> {
+    let is_known = peer.contact().node.is_some() && place.wants_proof();
+    let (greeting, proven) = ask_for(place, peer, !is_known).await?;
+    let ours = place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
+    let is_grave = greeting.left || (greeting.cluster.is_some() && greeting.cluster != ours);
+    if is_known && is_grave { ask_for(place, peer, true).await } else { Ok((greeting, proven)) }
+}
+
+async fn ask_for(place: &Place, peer: &PeerClient, proof: bool) -> Result<(Greeting, bool), ApiError> {
     let registration = place.registration.borrow().clone();
-    let cluster = registration.as_ref().map(|registration| registration.cluster.clone());
+    let is_wanted = proof && place.trust.keyring.is_some();
+    let nonce = if is_wanted { sheaf_seal::nonce().ok() } else { None };
     let ask = HelloAsk {
         instance: place.identity.instance.clone(),
         key: place.identity.key.clone(),
-        cluster: cluster.clone(),
+        cluster: registration.as_ref().map(|registration| registration.cluster.clone()),
         node: registration.as_ref().map(|registration| registration.node),
+        nonce,
     };
     let greeting = peer.hello(ask, WITHIN).await.inspect_err(|error| place.is_refused(error))?;
+    let proven = nonce.is_some_and(|nonce| place.trust.is_proven(&greeting, nonce));
+    if proven {
+        place.members.send_if_modified(|members| !std::mem::replace(&mut members.proven, true));
+    }
+    Ok((greeting, proven))
+}
+
+/// Heeds what concerns this node. Once members prove that they are, what only members know is taken from nobody else.
+///
+/// # Errors
+/// It says that it is a member, and nobody knows it.
+fn heed(place: &Place, contact: &Contact, greeting: &Greeting, proven: bool) -> Result<(), ApiError> {
+    // Another's proof may have been carried here.
+    let by_member = proven && contact.node.is_some() && contact.node == greeting.node;
+    if !by_member && place.wants_proof() {
+        if greeting.member && contact.node.is_none() {
+            let address = &contact.address;
+            return Err(ApiError::unavailable(format!(
+                "whoever answers at {address} says that it is a member, and does not prove it"
+            )));
+        }
+        return Ok(());
+    }
     place.met(greeting.cluster.as_ref());
-    if greeting.left && cluster.is_some() && greeting.cluster == cluster {
+    let ours = place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
+    if greeting.left && ours.is_some() && greeting.cluster == ours {
         place.leave();
     }
-    Ok(greeting)
+    Ok(())
 }
 
 /// The node that is asked again and again: one connection serves until it fails.
@@ -92,9 +144,11 @@ impl Asked {
             match ask(place, &peer).await {
                 // It may have been started again since: the connection's end says nothing of it.
                 Err(error) if !matches!(error, ApiError::DeadlineExceeded(_)) => {}
-                answer => {
-                    self.peer = answer.is_ok().then_some(peer);
-                    return answer;
+                Err(error) => return Err(error),
+                Ok((greeting, proven)) => {
+                    heed(place, contact, &greeting, proven)?;
+                    self.peer = Some(peer);
+                    return Ok(greeting);
                 }
             }
         }
@@ -170,7 +224,10 @@ impl Control {
         let silent = match leadership.leader.and_then(|leader| member.replica.peer(leader)) {
             _ if leadership.leading => !member.replica.is_heard(),
             Some(leader) => {
-                let failed = asked.hello(&self.place, &contact(leader)).await.is_err();
+                let node = Some(leader.node);
+                let answer = asked.hello(&self.place, &contact(leader)).await;
+                // Another member at its address is not the leader.
+                let failed = !answer.is_ok_and(|greeting| greeting.node == node);
                 if !failed {
                     self.place.is_let_in();
                 }
@@ -201,7 +258,13 @@ impl Control {
     }
 
     async fn greet(&self, contact: &Contact, all: bool, asked: &mut Asked) -> bool {
-        let Ok(greeting) = asked.hello(&self.place, contact).await else { return false };
+        let greeting = match asked.hello(&self.place, contact).await {
+            Ok(greeting) => greeting,
+            Err(error) => {
+                tracing::debug!(%contact, %error, "no member is found there");
+                return false;
+            }
+        };
         let ours = self.place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
         if !greeting.member || greeting.cluster != ours {
             return false;
@@ -213,6 +276,7 @@ impl Control {
         let member = Contact { address: contact.address.clone(), node: greeting.node };
         let all = if all { members_at(&member, &self.place.trust.transport).await } else { Vec::new() };
         self.place.others.are_members(&all);
+        let wants_proof = self.place.wants_proof();
         self.place.members.send_if_modified(|members: &mut Members| {
             let before = members.clone();
             members.note(member.clone());
@@ -220,9 +284,13 @@ impl Control {
                 members.note(Contact::of(NodeId(row.id), row.address));
             }
             members.member = Some(member);
-            members.leader = greeting.leader.map(|leader| members.named(leader));
+            let leader = greeting.leader.map(|leader| members.named(leader));
+            members.leader = leader.filter(|leader| !wants_proof || leader.node.is_some());
             *members != before
         });
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

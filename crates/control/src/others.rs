@@ -256,7 +256,7 @@ impl Place {
         let peers = peers.into_iter().map(|member| contact(member.peer));
         let mut seen = BTreeSet::from([self.identity.address.clone()]);
         let last = members.member.iter().chain(&members.leader).cloned();
-        let all = peers.chain(last).chain(members.contacts());
+        let all = peers.chain(last).chain(self.known_members());
         all.filter(|contact| seen.insert(contact.address.clone())).take(ASKED_MAX).collect()
     }
 }

@@ -27,7 +27,7 @@ impl PeerApi for Control {
         let left = place.member().is_some_and(|member| has_left(&member.replica.state(), &ask));
         let own = || Contact { address: address.clone(), node: registration.as_ref().map(|own| own.node) };
         let leader = if place.leads() { Some(own()) } else { place.leader_contact() };
-        Ok(Greeting {
+        let greeting = Greeting {
             instance,
             key: if stranger { NodeKey::default() } else { key },
             name,
@@ -40,7 +40,11 @@ impl PeerApi for Control {
             authorities: place.trust.authorities(),
             bridges: place.trust.bridges(),
             left,
-        })
+            proof: Vec::new(),
+        };
+        let membership = ask.nonce.and_then(|nonce| greeting.membership(nonce));
+        let proof = membership.map(|membership| place.trust.prove(&membership)).unwrap_or_default();
+        Ok(Greeting { proof, ..greeting })
     }
 
     async fn join(&self, caller: Caller, ask: JoinAsk) -> Result<Joined, ApiError> {

@@ -61,6 +61,8 @@ pub struct Members {
     pub leader: Option<Contact>,
     /// Addresses where members were seen or may be, for when that one is gone; and whose they are, once that is known.
     pub known: BTreeMap<String, Option<NodeId>>,
+    /// A member has proven to this node that it is one. All can, but those of earlier versions.
+    pub proven: bool,
 }
 
 impl Members {
@@ -217,6 +219,19 @@ impl Place {
         let registration = self.registration.borrow();
         let cluster = registration.as_ref().map(|known| known.cluster.to_string()).unwrap_or_default();
         left_text(self.identity.name.as_str(), &cluster)
+    }
+
+    /// Whether nobody is believed to be a member who neither proves it nor is known by its number: members of this cluster
+    /// prove it.
+    pub(crate) fn wants_proof(&self) -> bool {
+        self.trust.keyring.is_some() && self.members.borrow().proven
+    }
+
+    /// Where members may be, as far as they may be asked for more than who they are.
+    pub fn known_members(&self) -> Vec<Contact> {
+        let wants_proof = self.wants_proof();
+        let members = self.members.borrow();
+        members.contacts().filter(|contact| !wants_proof || contact.node.is_some()).collect()
     }
 
     /// The leader, as far as known.

@@ -109,6 +109,12 @@ impl Authority {
         Ok(bridge.der().to_vec())
     }
 
+    /// Its signature, ES256, of a statement that is no certificate: by it whoever has the key shows that.
+    pub fn sign(&self, statement: &[u8]) -> Result<[u8; 64], TrustError> {
+        let signature = sheaf_seal::sign_es256(&self.key.der(), statement);
+        signature.ok_or(TrustError::Malformed { expected: "key that can sign" })
+    }
+
     /// A certificate in DER for the holder of that key, who may serve and call with it. `host` is a name or an address under
     /// which people reach the node, beside the names that all nodes have.
     pub fn issue(

@@ -7,6 +7,7 @@
 
 mod client;
 mod convert;
+mod membership;
 mod serve;
 
 use std::future::Future;
@@ -18,6 +19,7 @@ use sheaf_model::watch::WatchItem;
 use sheaf_model::{ClusterId, Contact, Digest, Facts, NodeId, NodeKey, NodeName, TokenText};
 
 pub use client::PeerClient;
+pub use membership::Membership;
 pub(crate) use serve::{ServeAgent, ServePeer, probes};
 
 use crate::{Answers, ApiError, Caller};
@@ -44,6 +46,8 @@ pub struct HelloAsk {
     pub cluster: Option<ClusterId>,
     /// The sender's number there.
     pub node: Option<NodeId>,
+    /// Random: a member is to prove with it that it is one.
+    pub nonce: Option<[u8; 32]>,
 }
 
 /// Who answers, and whom it knows.
@@ -73,6 +77,16 @@ pub struct Greeting {
     pub bridges: Vec<Vec<u8>>,
     /// Whoever asked was forgotten by the cluster that it says it belongs to.
     pub left: bool,
+    /// The authority's signature of a [`Membership`]; empty: it proves nothing.
+    pub proof: Vec<u8>,
+}
+
+impl Greeting {
+    /// What its proof is to be of, if it was asked with this nonce; none: it says nothing of the kind.
+    pub fn membership(&self, nonce: [u8; 32]) -> Option<Membership> {
+        let (cluster, node) = (self.cluster.clone()?, self.node?);
+        self.member.then_some(Membership { cluster, node, nonce })
+    }
 }
 
 /// A data directory asks for a number.

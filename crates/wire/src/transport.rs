@@ -40,6 +40,7 @@ pub(crate) use connection::{Arrived, Connection};
 pub use credentials::{Credentials, CredentialsError, Join, Pair, Pin};
 pub(crate) use crowd::Crowd;
 use dialled::Dialled;
+pub(crate) use impostor::ANOTHER;
 use impostor::{ByNode, Impostor, Impostors};
 use verify::Found;
 pub use verify::JOINS_ANEW;

@@ -221,6 +221,7 @@ async fn hello(entry: &str, transport: &Transport) -> Result<Greeting, String> {
         key: NodeKey("check".to_owned()),
         cluster: Some(ClusterId("check".to_owned())),
         node: None,
+        nonce: None,
     };
     let peer = PeerClient::new(&Contact::anyone(entry), transport).map_err(|error| error.to_string())?;
     peer.hello(ask, ANSWERED_WITHIN).await.map_err(|error| error.to_string())

@@ -21,7 +21,7 @@ impl Secured {
         }
     }
 
-    async fn forget(&self, node: NodeId) {
+    pub(crate) async fn forget(&self, node: NodeId) {
         let lost = SetNodeStatus { node, status: NodeStatus::Lost, reason: String::new(), term: None };
         for command in [Command::SetNodeStatus(lost), Command::Forget(node)] {
             assert!(matches!(self.propose(command).await, Reply::Done(_)));

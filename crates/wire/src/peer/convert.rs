@@ -63,7 +63,8 @@ pub(super) fn header(header: Option<v1::PeerHeader>) -> Result<PeerHeader, ApiEr
 impl From<HelloAsk> for v1::HelloRequest {
     fn from(ask: HelloAsk) -> Self {
         let cluster = ask.cluster.map(|cluster| cluster.0).unwrap_or_default();
-        Self { instance: ask.instance, key: ask.key.0, cluster, node: number(ask.node) }
+        let nonce = ask.nonce.map(|nonce| nonce.to_vec().into()).unwrap_or_default();
+        Self { instance: ask.instance, key: ask.key.0, cluster, node: number(ask.node), nonce }
     }
 }
 
@@ -73,6 +74,12 @@ pub(super) fn hello(message: v1::HelloRequest) -> Result<HelloAsk, ApiError> {
         key: NodeKey(required("key", message.key)?),
         cluster: some(message.cluster).map(ClusterId),
         node: (message.node != 0).then_some(NodeId(message.node)),
+        nonce: match &*message.nonce {
+            [] => None,
+            bytes => Some(bytes.try_into().map_err(|_| {
+                ApiError::invalid("nonce", format!("{} bytes", bytes.len()), "32 bytes, or none")
+            })?),
+        },
     })
 }
 
@@ -92,6 +99,7 @@ impl From<Greeting> for v1::HelloResponse {
             authorities: greeting.authorities.into_iter().map(Into::into).collect(),
             left: greeting.left,
             bridges: greeting.bridges.into_iter().map(Into::into).collect(),
+            proof: greeting.proof.into(),
         }
     }
 }
@@ -115,6 +123,7 @@ impl TryFrom<v1::HelloResponse> for Greeting {
             authorities: message.authorities.into_iter().map(Into::into).collect(),
             bridges: message.bridges.into_iter().map(Into::into).collect(),
             left: message.left,
+            proof: message.proof.into(),
         })
     }
 }

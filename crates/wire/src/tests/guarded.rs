@@ -319,7 +319,13 @@ async fn a_node_speaks_for_itself_and_nobody_as_a_user() {
     assert_eq!(error, ApiError::Forbidden("node 1 is not user:root: only a token says so".to_owned()));
 
     let ask = WatchNode { cluster: ClusterId::from("c"), node: NodeId(1) };
-    let hello = HelloAsk { instance: "i".to_owned(), key: NodeKey::from("k"), cluster: None, node: None };
+    let hello = HelloAsk {
+        instance: "i".to_owned(),
+        key: NodeKey::from("k"),
+        cluster: None,
+        node: None,
+        nonce: None,
+    };
     let stranger = Node::start(Target::Local, None).await;
     let peer = PeerClient::new(&Contact::anyone(&stranger.address), &crate::Transport::plain()).unwrap();
     assert!(matches!(peer.watch(ask.clone(), SOON).await.map(drop), Err(ApiError::Unauthenticated(_))));

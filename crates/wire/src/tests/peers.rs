@@ -29,7 +29,7 @@ pub(super) struct Echo {
     headers: Mutex<Vec<PeerHeader>>,
 }
 
-fn greeting(key: NodeKey) -> Greeting {
+fn greeting(key: NodeKey, nonce: Option<[u8; 32]>) -> Greeting {
     Greeting {
         instance: "me".to_owned(),
         key,
@@ -43,6 +43,7 @@ fn greeting(key: NodeKey) -> Greeting {
         authorities: vec![vec![1, 2]],
         bridges: vec![vec![3]],
         left: true,
+        proof: nonce.map(|nonce| nonce.to_vec()).unwrap_or_default(),
     }
 }
 
@@ -54,7 +55,7 @@ fn certified() -> Certified {
 
 impl PeerApi for Echo {
     async fn hello(&self, _: Caller, ask: HelloAsk) -> Result<Greeting, ApiError> {
-        Ok(greeting(ask.key))
+        Ok(greeting(ask.key, ask.nonce))
     }
 
     async fn join(&self, _: Caller, ask: JoinAsk) -> Result<Joined, ApiError> {
@@ -170,8 +171,11 @@ pub(super) fn facts() -> Facts {
 #[tokio::test]
 async fn nodes_greet_and_join() {
     let (_, client) = start().await;
-    let ask = HelloAsk { instance: "you".to_owned(), key: NodeKey::from("k"), cluster: None, node: None };
-    assert_eq!(client.hello(ask, SOON).await.unwrap(), greeting(NodeKey::from("k")));
+    for nonce in [None, Some([7; 32])] {
+        let (instance, key) = ("you".to_owned(), NodeKey::from("k"));
+        let ask = HelloAsk { instance, key: key.clone(), cluster: None, node: None, nonce };
+        assert_eq!(client.hello(ask, SOON).await.unwrap(), greeting(key, nonce));
+    }
     let mut ask = JoinAsk {
         key: NodeKey::from("k"),
         cluster: None,
@@ -190,7 +194,8 @@ async fn nodes_greet_and_join() {
     assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Redirect(Some(anyone)), "it does not say who");
     ask.cluster = Some(ClusterId::from("d"));
     assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Refused("you belong to d".to_owned()));
-    let nobody = HelloAsk { instance: String::new(), key: NodeKey::from("k"), cluster: None, node: None };
+    let (instance, key) = (String::new(), NodeKey::from("k"));
+    let nobody = HelloAsk { instance, key, cluster: None, node: None, nonce: None };
     assert!(matches!(client.hello(nobody, SOON).await, Err(ApiError::Invalid(_))));
 }
 

@@ -42,7 +42,13 @@ fn logs_of() -> LogsOf {
 async fn calls_between_nodes_end_at_their_deadline() {
     let (_listener, address) = silent().await;
     let client = PeerClient::new(&Contact::anyone(&address), &crate::Transport::plain()).unwrap();
-    let hello = HelloAsk { instance: "me".to_owned(), key: NodeKey::from("k"), cluster: None, node: None };
+    let hello = HelloAsk {
+        instance: "me".to_owned(),
+        key: NodeKey::from("k"),
+        cluster: None,
+        node: None,
+        nonce: None,
+    };
     let join = JoinAsk {
         key: NodeKey::from("k"),
         cluster: None,

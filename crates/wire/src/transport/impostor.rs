@@ -22,6 +22,9 @@ const TOLD_AGAIN: Duration = Duration::from_secs(600);
 /// More than any cluster has nodes that are dialled: beyond, all are forgotten.
 const PLACES_MAX: usize = 1024;
 
+/// What an error says where another node has answered.
+pub(crate) const ANOTHER: &str = "answers there, as its certificate says, and not node";
+
 /// Who answered, and who should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Impostor {
@@ -37,8 +40,8 @@ impl fmt::Display for Impostor {
         }
         write!(
             f,
-            " answers there, as its certificate says, and not node {0}, so nothing was said to it: either that address belongs \
-             to another node now (sheaf node list shows where each one is), or somebody in between answers in node {0}'s place",
+            " {ANOTHER} {0}, so nothing was said to it: either that address belongs to another node now (sheaf node list shows \
+             where each one is), or somebody in between answers in node {0}'s place",
             self.wanted
         )
     }

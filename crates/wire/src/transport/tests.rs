@@ -163,7 +163,7 @@ async fn whoever_dials_a_node_is_told_who_answers_and_does_not_ask_it_again_at_o
     let dials = client(&node(&authority, 1));
     let peer = PeerClient::new(&Contact::of(NodeId(7), &address), &dials).unwrap();
     for _ in 0..3 {
-        let ask = HelloAsk { instance: "i".into(), key: "k".into(), cluster: None, node: None };
+        let ask = HelloAsk { instance: "i".into(), key: "k".into(), cluster: None, node: None, nonce: None };
         let error = peer.hello(ask, Duration::from_secs(3)).await.unwrap_err();
         assert!(matches!(&error, ApiError::Unreachable { why, .. } if why.contains(NINE)), "{error:?}");
     }
