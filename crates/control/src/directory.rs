@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sheaf_model::{Contact, NodeId, NodeStatus};
+use sheaf_model::{ClusterId, Contact, NodeId, NodeStatus};
 use sheaf_wire::ApiError;
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
 use tokio_util::sync::CancellationToken;
@@ -204,6 +204,28 @@ impl Control {
             }
         }
         all.into_iter().map(|(address, node)| Contact { address, node }).collect()
+    }
+
+    /// That node says that it is of this cluster. If it is one that was founded anew from this one, it is asked back, once
+    /// members prove that they are: whoever has a node's certificate could say so.
+    pub(crate) async fn hear_of(&self, node: Option<NodeId>, cluster: Option<&ClusterId>) {
+        let place = &self.place;
+        if !place.wants_proof() {
+            return place.met(cluster);
+        }
+        let ours = place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
+        if !cluster.zip(ours).is_some_and(|(theirs, ours)| theirs.succeeds(&ours)) {
+            return;
+        }
+        let known = place.member().zip(node).and_then(|(member, node)| {
+            let state = member.replica.state();
+            state.nodes.get(&node).map(|node| node.contact())
+        });
+        if let Some(contact) = known
+            && let Err(error) = hello(place, &contact).await
+        {
+            tracing::debug!(%contact, %error, "that the cluster was founded anew is not shown");
+        }
     }
 
     /// Asks the others, before anything is done by what a replica without a leader says, whether this node still belongs to

@@ -17,7 +17,7 @@ impl PeerApi for Control {
         // Whoever: what it says of itself counts for nothing, and it learns no more than where it may join.
         let stranger = place.trust.keyring.is_some() && caller.holder.is_none();
         if !stranger {
-            place.met(ask.cluster.as_ref());
+            self.hear_of(caller.certified_node(), ask.cluster.as_ref()).await;
         }
         if ask.cluster.is_none() && !stranger {
             place.seen.send_if_modified(|seen| seen.insert(ask.instance.clone()));

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply};
 use sheaf_model::{ClusterId, Facts, Holder, NodeName, Timestamp};
 use sheaf_trust::{Authority, Keyring, PrivateKey};
-use sheaf_wire::{Credentials, ServeOptions, Server, Transport};
+use sheaf_wire::peer::PeerApi as _;
+use sheaf_wire::{Caller, Credentials, ServeOptions, Server, Transport};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -50,16 +51,36 @@ fn register(control: &Control, node: NodeId) {
     control.place.registration.send_replace(Some(registration));
 }
 
+/// Lets in the node with that data directory at that address.
+async fn admit(world: &Secured, key: &str, address: &str) -> NodeId {
+    let (name, address) = (NodeName::new(&format!("node-{key}")).expect("a name"), address.to_owned());
+    let register = Register { key: key.into(), facts: Facts { name, address, ..facts() } };
+    let admit = Command::Access(AccessCommand::Admit(Admit { register, may_vote: false }));
+    match world.propose(admit).await {
+        Reply::Registered(node) => node,
+        other => panic!("no number: {other:?}"),
+    }
+}
+
+/// What a node says that belongs to a cluster founded anew from that of the scene.
+fn successors_hello() -> HelloAsk {
+    HelloAsk {
+        instance: "i".to_owned(),
+        key: "x".into(),
+        cluster: Some(ClusterId::from("c+1-x")),
+        node: None,
+        nonce: None,
+    }
+}
+
 impl Scene {
     async fn start() -> Self {
         let (world, dir) = (Secured::start().await, tempfile::tempdir().expect("a directory"));
         register(&world.control, MEMBER);
+        world.control.place.trust.refresh().expect("what it keeps is good");
         let authority = keyring(&world.control.place.trust).authority().expect("a member has the key");
-        let facts = Facts { name: NodeName::new("b").expect("a name"), ..facts() };
         // Its data directory is that of the node below.
-        let register_it = Register { key: "a".into(), facts };
-        let admit = Command::Access(AccessCommand::Admit(Admit { register: register_it, may_vote: false }));
-        let Reply::Registered(node) = world.propose(admit).await else { panic!("no number") };
+        let node = admit(&world, "a", "127.0.0.1:1").await;
         let asker = control_without(dir.path(), Arc::new(Wall), secured(dir.path(), &authority, node));
         register(&asker, node);
         Self { world, authority, dir, asker, node }
@@ -176,4 +197,33 @@ async fn another_member_that_has_come_to_a_known_address_is_found_once_it_proves
     // Whoever has the certificate of a node that is no member does not.
     let taken = scene.serve(&scene.unproven(), TAKEN).await;
     assert_eq!(scene.found(Contact::of(MEMBER, &taken)).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_the_cluster_was_founded_anew_is_believed_of_a_member_of_that_one_alone() {
+    let scene = Scene::start().await;
+    let (control, founder) = (&scene.world.control, NodeId(scene.node.0 + 1));
+    let dir = scene.dir.path().join("anew");
+    let trust = secured(&dir, &scene.authority, founder);
+    let key = PrivateKey::from_pem(scene.authority.key().pem().as_bytes()).expect("its key");
+    let kept = Authority::from_parts(key, scene.authority.certificate().to_vec()).expect("the same");
+    keyring(&trust).keep_authority(kept).expect("kept");
+    let member = control.place.member().expect("a replica");
+    let anew = control_of(&dir, member, Arc::new(Wall), trust);
+    let registration = Registration { cluster: ClusterId::from("c+1-x"), node: founder };
+    anew.place.registration.send_replace(Some(registration));
+    let address = scene.serve(&anew, founder).await;
+    assert_eq!(admit(&scene.world, "founder", &address).await, founder);
+
+    control.place.members.send_modify(|members| members.proven = true);
+    let says = async |node: NodeId| {
+        let caller = Caller { holder: Some(Holder::Node(node)), ..Caller::local("test") };
+        control.hello(caller, successors_hello()).await.expect("it is greeted");
+        control.place.successor.borrow().clone()
+    };
+    // One that is not known, and one that is and does not prove it.
+    for node in [TAKEN, scene.node] {
+        assert_eq!(says(node).await, None, "{node}");
+    }
+    assert_eq!(says(founder).await, Some(ClusterId::from("c+1-x")));
 }
