@@ -40,6 +40,8 @@
 mod artifact;
 #[path = "cluster/backends.rs"]
 mod backends;
+#[path = "cluster/between.rs"]
+mod between;
 #[path = "cluster/blobs.rs"]
 mod blobs;
 #[path = "cluster/calls.rs"]

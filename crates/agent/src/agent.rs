@@ -18,7 +18,7 @@ use sheaf_engine::node::artifact::Wanted;
 use sheaf_engine::node::question::{Key, Question};
 use sheaf_engine::node::{self, Action, Identity, Input, NodeState};
 use sheaf_model::session::ToLeader;
-use sheaf_model::{ClusterId, Facts, Incarnation, NodeId, NodeKey, Revision, Span};
+use sheaf_model::{ClusterId, Contact, Facts, Incarnation, NodeId, NodeKey, Revision, Span};
 use sheaf_wire::{Client, Transport, trace};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -347,7 +347,8 @@ impl Loop {
         let lasts = self.node.settings().lease.stand_in;
         // While this node is the only member, nobody is there to whom a stand-in could speak.
         let own = &options.config.address;
-        let members: Vec<String> = (options.members)().into_iter().filter(|member| member != own).collect();
+        let members = (options.members)().into_iter().filter(|member| member.address != *own);
+        let members: Vec<Contact> = members.collect();
         if !options.stand_in || lasts.0 == 0 || members.is_empty() || self.node.is_leaving() {
             return;
         }
@@ -359,7 +360,8 @@ impl Loop {
             incarnation: options.incarnation.clone(),
             agent: std::process::id(),
             facts: self.facts.borrow().clone(),
-            members,
+            members: members.iter().map(|member| member.address.clone()).collect(),
+            contacts: members,
             binary: options.binary.clone(),
             seen: self.node.seen(),
             lasts,

@@ -163,7 +163,7 @@ impl Measured {
     fn raft(&self, samples: &mut Samples) -> bool {
         let place = self.control.place();
         let member = place.member();
-        let knows_leader = place.leader_address().is_some();
+        let knows_leader = place.leader_contact().is_some();
         let flag = |yes: bool| if yes { 1.0 } else { 0.0 };
         let about = "Whether this node knows a leader that was heard lately.";
         samples.gauge("sheaf_raft_has_leader", about, &[], flag(knows_leader));

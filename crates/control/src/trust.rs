@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use sheaf_model::{ClusterId, Digest, Holder, Node, NodeId, NodeStatus, Timestamp, Trusting};
 use sheaf_trust::{Keyring, KeyringError, PrivateKey, PublicKey, names, pin};
-use sheaf_wire::peer::{AuthorityKey, Certified, Confidential, JoinAsk, PeerClient};
+use sheaf_wire::peer::{AuthorityKey, Certified, Confidential, Greeting, JoinAsk, Membership, PeerClient};
 use sheaf_wire::{ApiError, Caller, Credentials, Join, Pair, Transport, vouched};
 use tokio_util::sync::CancellationToken;
 
@@ -90,6 +90,26 @@ impl Trust {
     /// What leads from one of these to another, for others.
     pub fn bridges(&self) -> Vec<Vec<u8>> {
         self.keyring.as_ref().map(|keyring| keyring.bridges()).unwrap_or_default()
+    }
+
+    /// What proves that this node is a member: the signature of the authority whose key it has. Empty: it has none.
+    pub(crate) fn prove(&self, membership: &Membership) -> Vec<u8> {
+        let authority = self.keyring.as_ref().and_then(|keyring| keyring.authority());
+        let proof = authority.and_then(|authority| authority.sign(&membership.statement()).ok());
+        proof.map(|proof| proof.to_vec()).unwrap_or_default()
+    }
+
+    /// Whether a greeting proves, to who has asked with this nonce, that a member was asked: this node believes the authority
+    /// whose key has signed it, or one that vouches for that.
+    pub(crate) fn is_proven(&self, greeting: &Greeting, nonce: [u8; 32]) -> bool {
+        let Some(membership) = greeting.membership(nonce).filter(|_| !greeting.proof.is_empty()) else {
+            return false;
+        };
+        let mut known = self.authorities();
+        known.extend(self.transport.pinned().into_iter().chain(self.transport.successor()));
+        let is_vouched = |it: &&Vec<u8>| vouched(it, &greeting.bridges, &known);
+        let vouched: Vec<Vec<u8>> = greeting.authorities.iter().filter(is_vouched).cloned().collect();
+        membership.is_signed(&greeting.proof, &known) || membership.is_signed(&greeting.proof, &vouched)
     }
 
     /// What this node says of authorities to the leader; a `member` is to have their keys.
@@ -328,7 +348,7 @@ impl Control {
     }
 
     async fn renew_own(&self, cluster: &ClusterId) -> Result<(), ApiError> {
-        let leader = self.place.leader_address();
+        let leader = self.place.leader_contact();
         let leader = leader.ok_or_else(|| ApiError::unavailable("no leader is known now"))?;
         let key = PrivateKey::new().map_err(internal)?;
         let peer = PeerClient::new(&leader, &self.place.trust.transport)?;

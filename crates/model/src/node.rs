@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, FullQueues, NodeId, NodeKey, NodeName, Revision, Span, Timestamp, Trusting};
+use crate::{Bytes, Contact, FullQueues, NodeId, NodeKey, NodeName, Revision, Span, Timestamp, Trusting};
 
 /// Where a node stands, as recorded in the replicated state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -117,6 +117,11 @@ const fn yes() -> bool {
 }
 
 impl Node {
+    /// Where it is reached, and that it must be this one.
+    pub fn contact(&self) -> Contact {
+        Contact::of(self.id, &self.facts.address)
+    }
+
     /// All its labels, config file first, each once.
     pub fn labels(&self) -> Vec<String> {
         let mut all = self.facts.labels.clone();

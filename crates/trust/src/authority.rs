@@ -109,6 +109,12 @@ impl Authority {
         Ok(bridge.der().to_vec())
     }
 
+    /// Its signature, ES256, of a statement that is no certificate: by it whoever has the key shows that.
+    pub fn sign(&self, statement: &[u8]) -> Result<[u8; 64], TrustError> {
+        let signature = sheaf_seal::sign_es256(&self.key.der(), statement);
+        signature.ok_or(TrustError::Malformed { expected: "key that can sign" })
+    }
+
     /// A certificate in DER for the holder of that key, who may serve and call with it. `hosts` are names and addresses under
     /// which people reach the node, beside the names that all nodes have; what is neither is left out.
     pub fn issue<'a>(
@@ -256,6 +262,17 @@ mod tests {
         assert!(names(&bridge, one.certificate()) && names(&bridge, two.certificate()));
         assert!(!names(&leaf, b"") && !names(b"", one.certificate()));
         assert!(!names(&leaf, b"Sheaf authority 12"), "cut off");
+    }
+
+    #[test]
+    fn no_address_brings_a_name_of_another_node_into_a_certificate() {
+        let other = Holder::Node(NodeId(8)).to_string();
+        for host in
+            [other.clone(), other.to_uppercase(), format!("{other}."), "*.Node.Sheaf.Internal".to_owned()]
+        {
+            assert!(alternative(&host).is_none(), "{host}");
+        }
+        assert!(alternative("ops1.example.org").is_some() && alternative("[::1]").is_some());
     }
 
     #[test]

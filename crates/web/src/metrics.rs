@@ -78,6 +78,11 @@ pub const CATALOGUE: [(&str, Kind, &str); 12] = [
     ),
     ("sheaf_sink_delivered_total", Kind::Counter, "Events that this node, leading, delivered, by sink."),
     ("sheaf_sink_failures_total", Kind::Counter, "Deliveries that failed on this node, leading, by sink."),
+    (
+        "sheaf_impostors_total",
+        Kind::Counter,
+        "Connections that this node gave up as another node answered than the one it dialled.",
+    ),
     ("sheaf_session_losses_total", Kind::Counter, "How often this node's session with the leader was over."),
     ("sheaf_trace_spans_exported_total", Kind::Counter, "Spans of traces that a collector took."),
     (

@@ -3,7 +3,7 @@
 mod serve;
 
 use bytes::Bytes;
-use sheaf_model::{Artifact, ClusterId, Digest};
+use sheaf_model::{Artifact, ClusterId, Contact, Digest};
 
 pub(crate) use serve::Serve;
 
@@ -27,8 +27,8 @@ pub struct HoldArtifact {
     pub cluster: ClusterId,
     /// Which one.
     pub artifact: Artifact,
-    /// Who has it, `host:port`.
-    pub from: String,
+    /// Who has it.
+    pub from: Contact,
 }
 
 /// Somebody asks how much of an artifact is here.
@@ -50,7 +50,7 @@ pub trait ArtifactApi: Send + Sync + 'static {
     /// Answers once it is here, verified and on disk.
     async fn hold(&self, caller: Caller, ask: HoldArtifact) -> Result<(), ApiError>;
     /// Where nodes are that have all of it.
-    async fn holders(&self, caller: Caller, ask: LookForArtifact) -> Result<Vec<String>, ApiError>;
+    async fn holders(&self, caller: Caller, ask: LookForArtifact) -> Result<Vec<Contact>, ApiError>;
     /// Hundredths of it that are here.
     async fn look(&self, caller: Caller, ask: LookForArtifact) -> Result<u32, ApiError>;
 }

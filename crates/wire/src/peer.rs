@@ -7,6 +7,7 @@
 
 mod client;
 mod convert;
+mod membership;
 mod serve;
 
 use std::collections::BTreeSet;
@@ -15,9 +16,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{BucketName, ClusterId, Digest, Facts, NodeId, NodeKey, NodeName, TokenText};
+use sheaf_model::{BucketName, ClusterId, Contact, Digest, Facts, NodeId, NodeKey, NodeName, TokenText};
 
 pub use client::PeerClient;
+pub use membership::Membership;
 pub(crate) use serve::{ServeAgent, ServePeer, probes};
 
 use crate::{Answers, ApiError, Caller, async_trait};
@@ -44,6 +46,8 @@ pub struct HelloAsk {
     pub cluster: Option<ClusterId>,
     /// The sender's number there.
     pub node: Option<NodeId>,
+    /// Random: a member is to prove with it that it is one.
+    pub nonce: Option<[u8; 32]>,
 }
 
 /// Who answers, and whom it knows.
@@ -63,8 +67,8 @@ pub struct Greeting {
     pub node: Option<NodeId>,
     /// It holds a replica of the log.
     pub member: bool,
-    /// Where the leader is, as far as known.
-    pub leader: Option<String>,
+    /// Who leads and where it is, as far as known.
+    pub leader: Option<Contact>,
     /// Random identities of the lives it has seen, its own included.
     pub seen: Vec<String>,
     /// Certificates in DER of the authorities that it trusts, the issuing one first; empty: nothing is secured there.
@@ -73,6 +77,16 @@ pub struct Greeting {
     pub bridges: Vec<Vec<u8>>,
     /// Whoever asked was forgotten by the cluster that it says it belongs to.
     pub left: bool,
+    /// The authority's signature of a [`Membership`]; empty: it proves nothing.
+    pub proof: Vec<u8>,
+}
+
+impl Greeting {
+    /// What its proof is to be of, if it was asked with this nonce; none: it says nothing of the kind.
+    pub fn membership(&self, nonce: [u8; 32]) -> Option<Membership> {
+        let (cluster, node) = (self.cluster.clone()?, self.node?);
+        self.member.then_some(Membership { cluster, node, nonce })
+    }
 }
 
 /// A data directory asks for a number.
@@ -135,7 +149,7 @@ pub enum Joined {
         certified: Option<Certified>,
     },
     /// Ask there; none: not known, ask again later.
-    Redirect(Option<String>),
+    Redirect(Option<Contact>),
     /// Not welcome, and why; asking again does not help.
     Refused(String),
 }

@@ -12,6 +12,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
+use sheaf_model::Contact;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
@@ -339,11 +340,11 @@ impl Inner {
                     other => other,
                 }
             }
-            Target::To(address) if call.hops >= HOPS_MAX => Attempt::Failed(
-                format!("forwarded {HOPS_MAX} times and still not where it is answered, now to {address}"),
+            Target::To(contact) if call.hops >= HOPS_MAX => Attempt::Failed(
+                format!("forwarded {HOPS_MAX} times and still not where it is answered, now to {contact}"),
                 Applies::No,
             ),
-            Target::To(address) => self.forward(&address, call).await,
+            Target::To(contact) => self.forward(&contact, call).await,
         }
     }
 
@@ -382,8 +383,9 @@ impl Inner {
         }
     }
 
-    async fn forward(&self, address: &str, call: &mut Call) -> Attempt {
-        let connected = match self.peers.connected(address).await {
+    async fn forward(&self, to: &Contact, call: &mut Call) -> Attempt {
+        let address = &to.address;
+        let connected = match self.peers.connected(to).await {
             Ok(connected) => connected,
             Err(why) => return Attempt::Failed(why, Applies::No),
         };
@@ -394,7 +396,7 @@ impl Inner {
         let ready = match channel.ready().await {
             Ok(ready) => ready,
             Err(error) => {
-                self.peers.broken(address, &connected);
+                self.peers.broken(to, &connected);
                 return Attempt::Failed(format!("reach {address}: {}", explain(&error)), Applies::No);
             }
         };
@@ -407,7 +409,7 @@ impl Inner {
             // The transport's own timer, a little early: ours ends the attempt.
             Err(error) if caused_by::<TimeoutExpired>(&error) => std::future::pending().await,
             Err(error) => {
-                self.peers.broken(address, &connected);
+                self.peers.broken(to, &connected);
                 let applied = if never_sent(&error) || call.class != Class::Change {
                     Applies::No
                 } else {

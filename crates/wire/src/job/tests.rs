@@ -6,8 +6,8 @@ use futures::StreamExt as _;
 use serde_json::json;
 use sheaf_model::view::{JobExplanation, JobRow, JobStatus, SubtaskRow};
 use sheaf_model::{
-    ArrayRange, FailureClass, Item, JobId, JobName, JobSpec, Json, ModuleRef, NodeListRules, RequestId,
-    Retry, Revision, Span, SubtaskState, Subtasks, Timestamp,
+    ArrayRange, Contact, FailureClass, Item, JobId, JobName, JobSpec, Json, ModuleRef, NodeListRules,
+    RequestId, Retry, Revision, Span, SubtaskState, Subtasks, Timestamp,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -251,7 +251,7 @@ struct To(String);
 
 impl Route for To {
     fn target(&self, _: Class, _: &str) -> Target {
-        Target::To(self.0.clone())
+        Target::To(Contact::anyone(&self.0))
     }
 }
 

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{Artifact, ClusterId, Digest};
+use sheaf_model::{Artifact, ClusterId, Contact, Digest, NodeId};
 use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -37,28 +37,29 @@ const STALLED: Duration = Duration::from_secs(30);
 
 /// Two connections to one agent, shared by clones: one for what must not wait (heartbeats, votes, hello, join, session),
 /// one for streams that may be long (entries, snapshots, watches, logs). They connect when first used, on the runtime
-/// that uses them first, and reconnect by themselves.
+/// that uses them first, and reconnect by themselves. Each time it is looked whether it is the node that is dialled.
 #[derive(Clone, Debug)]
 pub struct PeerClient {
-    address: String,
+    contact: Contact,
     quick: Channel,
     bulk: Channel,
 }
 
 impl PeerClient {
-    /// A client of the agent at `address` (`host:port`). To be called within a runtime.
-    pub fn new(address: &str, transport: &Transport) -> Result<Self, ApiError> {
-        let endpoint = endpoint(address, CONNECT, PINGS)?;
+    /// A client of that agent. To be called within a runtime.
+    pub fn new(contact: &Contact, transport: &Transport) -> Result<Self, ApiError> {
+        let endpoint = endpoint(&contact.address, CONNECT, PINGS)?;
+        let transport = transport.to(contact.node);
         Ok(Self {
-            address: address.to_owned(),
+            contact: contact.clone(),
             quick: transport.lazy(&endpoint),
             bulk: transport.lazy(&endpoint),
         })
     }
 
-    /// Where it connects to.
-    pub fn address(&self) -> &str {
-        &self.address
+    /// Where it connects to, and whom it believes there.
+    pub fn contact(&self) -> &Contact {
+        &self.contact
     }
 
     fn peer(&self, channel: &Channel) -> PeerServiceClient<Channel> {
@@ -76,10 +77,10 @@ impl PeerClient {
     ) -> Result<T, ApiError> {
         match timeout(deadline, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(from_status(&self.address, &status)),
+            Ok(Err(status)) => Err(from_status(&self.contact.address, &status)),
             Err(_) => Err(ApiError::DeadlineExceeded(format!(
                 "no answer from {} within {deadline:?}",
-                self.address
+                self.contact.address
             ))),
         }
     }
@@ -141,7 +142,7 @@ impl PeerClient {
         let messages = messages.map(move |message| v1::RaftMessage { header: header.take(), message });
         let messages = call::Outgoing(messages.boxed());
         let answers = self.within(deadline, self.peer(&self.bulk).raft_stream(messages)).await?;
-        Ok(call::incoming(&self.address, answers, |answer| Ok(answer.message)))
+        Ok(call::incoming(&self.contact.address, answers, |answer| Ok(answer.message)))
     }
 
     /// Sends a snapshot: its head, then the file in order. Takes as long as it takes, as long as something moves.
@@ -175,10 +176,11 @@ impl PeerClient {
             }
             match answer {
                 Ok(Ok(answer)) => return Ok(answer.into_inner().message),
-                Ok(Err(status)) => return Err(from_status(&self.address, &status)),
+                Ok(Err(status)) => return Err(from_status(&self.contact.address, &status)),
                 Err(_) if sent.last.elapsed() < STALLED => {}
                 Err(_) => {
-                    let reason = format!("{} took nothing of a snapshot for {STALLED:?}", self.address);
+                    let reason =
+                        format!("{} took nothing of a snapshot for {STALLED:?}", self.contact.address);
                     return Err(ApiError::DeadlineExceeded(reason));
                 }
             }
@@ -197,7 +199,9 @@ impl PeerClient {
         let messages = messages.map(|json| v1::SessionMessage { json: json.unwrap_or_default() });
         let messages = call::Outgoing(messages.boxed());
         let answers = self.within(deadline, self.agent(&self.quick).session(messages)).await?;
-        Ok(call::incoming(&self.address, answers, |answer| convert::from_json("ToNode", &answer.json)))
+        Ok(call::incoming(&self.contact.address, answers, |answer| {
+            convert::from_json("ToNode", &answer.json)
+        }))
     }
 
     /// Everything a node must know, then what changes; `deadline` is for the opening alone.
@@ -208,7 +212,7 @@ impl PeerClient {
     ) -> Result<Answers<Vec<WatchItem>>, ApiError> {
         let request = Request::new(v1::WatchNodeRequest::from(ask));
         let items = self.within(deadline, self.agent(&self.bulk).watch(request)).await?;
-        Ok(call::incoming(&self.address, items, |items| convert::from_json("WatchItem", &items.json)))
+        Ok(call::incoming(&self.contact.address, items, |items| convert::from_json("WatchItem", &items.json)))
     }
 
     /// An artifact's archive from an offset on; `deadline` is for the opening alone.
@@ -223,20 +227,21 @@ impl PeerClient {
         let request =
             v1::FetchArtifactRequest { cluster: cluster.0.clone(), digest: digest.0.to_vec().into(), offset };
         let pieces = self.within(deadline, client.fetch(request)).await?;
-        Ok(call::incoming(&self.address, pieces, |piece| Ok(piece.data)))
+        Ok(call::incoming(&self.contact.address, pieces, |piece| Ok(piece.data)))
     }
 
-    /// Has that node fetch an artifact from the one at `from`, and waits until it has it on disk.
+    /// Has that node fetch an artifact from the one named, and waits until it has it on disk.
     pub async fn hold_artifact(
         &self,
         cluster: &ClusterId,
         artifact: &Artifact,
-        from: &str,
+        from: &Contact,
         deadline: Duration,
     ) -> Result<(), ApiError> {
         let mut client = ArtifactServiceClient::new(self.bulk.clone());
         let artifact = convert::json("Artifact", artifact)?;
-        let message = v1::HoldArtifactRequest { cluster: cluster.0.clone(), artifact, from: from.to_owned() };
+        let (cluster, node) = (cluster.0.clone(), from.node.map_or(0, |node| node.0));
+        let message = v1::HoldArtifactRequest { cluster, artifact, from: from.address.clone(), node };
         let mut request = Request::new(message);
         request.set_timeout(deadline);
         self.within(deadline, client.hold(request)).await.map(drop)
@@ -262,18 +267,22 @@ impl PeerClient {
         cluster: &ClusterId,
         artifact: &Artifact,
         deadline: Duration,
-    ) -> Result<Vec<String>, ApiError> {
+    ) -> Result<Vec<Contact>, ApiError> {
         let mut client = ArtifactServiceClient::new(self.quick.clone());
         let (digest, size) = (artifact.digest.0.to_vec().into(), artifact.size);
         let request = v1::LookForArtifactRequest { cluster: cluster.0.clone(), digest, size };
-        Ok(self.within(deadline, client.holders(request)).await?.addresses)
+        let v1::HoldersResponse { addresses, nodes } = self.within(deadline, client.holders(request)).await?;
+        // Members of earlier versions name no nodes.
+        let nodes = nodes.into_iter().map(|node| (node != 0).then_some(NodeId(node)));
+        let nodes = nodes.chain(std::iter::repeat(None));
+        Ok(addresses.into_iter().zip(nodes).map(|(address, node)| Contact { address, node }).collect())
     }
 
     /// What the instances of that agent printed; `deadline` is for the opening alone.
     pub async fn logs(&self, ask: LogsOf, deadline: Duration) -> Result<Answers<LogLine>, ApiError> {
         let mut client = LogServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
         let lines = self.within(deadline, client.read(v1::ReadLogsRequest::from(ask))).await?;
-        Ok(call::incoming(&self.address, lines, TryInto::try_into))
+        Ok(call::incoming(&self.contact.address, lines, TryInto::try_into))
     }
 
     /// What that node shows of itself; `deadline` is for the opening alone.
@@ -285,7 +294,7 @@ impl PeerClient {
         let mut client = DebugServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
         let request = v1::CollectRequest { cluster: cluster.0.clone() };
         let files = self.within(deadline, client.collect(request)).await?;
-        Ok(call::incoming(&self.address, files, TryInto::try_into))
+        Ok(call::incoming(&self.contact.address, files, TryInto::try_into))
     }
 
     /// The same of an attempt of a subtask.
@@ -296,7 +305,7 @@ impl PeerClient {
     ) -> Result<Answers<LogLine>, ApiError> {
         let mut client = LogServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
         let lines = self.within(deadline, client.read_attempt(v1::ReadAttemptRequest::from(ask))).await?;
-        Ok(call::incoming(&self.address, lines, TryInto::try_into))
+        Ok(call::incoming(&self.contact.address, lines, TryInto::try_into))
     }
 }
 
