@@ -18,18 +18,13 @@ fn home(scene: &Scene) -> String {
     status["instances"][0]["node"].as_str().expect("it runs").to_owned()
 }
 
-fn node_status(scene: &Scene, name: &str) -> String {
-    let row = scene.cluster.json(&["node", "status", name, "-o", "json"]);
-    row["status"].as_str().unwrap_or_default().to_owned()
-}
-
 fn drain(scene: &Scene) {
     let home = home(scene);
     let browser = scene.open(&of("node", &home));
     browser.push("Drain …");
     browser.shows(&[&format!("Drain {home}?"), "It takes no new work", "Goes to", "/web/one", "/web/all"]);
     browser.push("Cancel");
-    assert_eq!(node_status(scene, &home), "ready", "it was only looked at");
+    assert_eq!(scene.cluster.node(&home)["status"], "ready", "it was only looked at");
     // Without what runs everywhere there is less to move.
     browser.push("Drain …");
     browser.shows(&["/web/all"]);

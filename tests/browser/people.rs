@@ -1,12 +1,10 @@
 //! A secured cluster's dashboard: who must log in, what each role is offered, and logins that end.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use sheaf_tests::browser::{Browser, Complaint};
 use sheaf_tests::documents::{Trace, bucket, module};
-use sheaf_tests::{Cases, Cluster, Machine, TOKEN, cli};
+use sheaf_tests::{Cases, Cluster, Machine, cli, secured};
 
 use crate::scene::{address, of};
 use crate::{case, quiet};
@@ -56,8 +54,7 @@ impl Office {
         let config = cluster.agent(1).config().display().to_string();
         let made = cli::run(machine, &["cluster", "init", "--config", &config], b"").ok();
         let admin = made.stdout.trim().to_owned();
-        let file = machine.write(TOKEN, &admin);
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("it is the test's own");
+        secured::shows(machine, Some(&admin));
         cluster.start_all();
         cluster.wait_ready();
         cluster.apply(&module("steady", ""));
@@ -72,8 +69,7 @@ impl Office {
     }
 
     fn token(&self, args: &[&str]) -> String {
-        let made = self.cluster.cli(&[&["cluster", "token", "create"], args].concat()).ok();
-        made.stdout.trim().to_owned()
+        secured::token(&self.cluster, args)
     }
 
     fn see(&self, page: &str, shows: &[&str]) -> String {

@@ -360,9 +360,7 @@ fn leader_killed(cluster: &Cluster) {
 }
 
 fn lost_copy(cluster: &Cluster) {
-    let leader = cluster.leader().name();
-    let voters = cluster.voters();
-    let loser = voters.iter().find(|agent| agent.name() != leader).expect("a follower");
+    let loser = cluster.following_voter();
     let blob = blob(loser, &digest(cluster, "torn@1"));
     wait_until("it has a copy", SOON, || blob.exists());
     fs::remove_file(&blob).expect("it is lost");
@@ -372,9 +370,7 @@ fn lost_copy(cluster: &Cluster) {
 fn new_voter(cluster: &Cluster) {
     let watcher = cluster.watchers()[0].name();
     cluster.cli(&["cluster", "settings", "repair.after=1s"]).ok();
-    let leader = cluster.leader().name();
-    let voters = cluster.voters();
-    let lost = voters.iter().find(|agent| agent.name() != leader).expect("a follower");
+    let lost = cluster.following_voter();
     lost.kill_machine();
     for module in ["cut@1", "torn@1", "pushed@1"] {
         wait_states(cluster, module, &format!("{watcher} holds {module}"), |found| {

@@ -5,10 +5,10 @@ use std::fs;
 use serde_json::Value;
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::bucket;
-use sheaf_tests::{Cluster, Machine, Output, wait_for};
+use sheaf_tests::secured::{private, shows, token};
+use sheaf_tests::{Cluster, Machine, Output, dashboard, wait_for};
 
 use crate::scene::trace;
-use crate::secure::{cookie_of, http, private, shows, token};
 
 /// Node 4 is no member: whatever it is asked is answered elsewhere.
 pub(crate) fn certified(machine: &Machine, cluster: &Cluster, first: &str) {
@@ -65,13 +65,10 @@ pub(crate) fn certified(machine: &Machine, cluster: &Cluster, first: &str) {
 /// Whoever speaks the protocol shows what was signed where a token would stand.
 fn signed(cluster: &Cluster, text: &str) {
     let text = text.trim();
-    let (head, body) = http(cluster.agent(1), "GET", "/api/v1/session", "", "");
-    let cookie = cookie_of(&head);
-    let session: Value = serde_json::from_str(&body).expect("JSON");
-    let csrf = session["csrf"].as_str().expect("a token for changes");
-    let with = format!("cookie: {cookie}\r\ncontent-type: application/json\r\nsheaf-csrf: {csrf}\r\n");
+    let agent = cluster.agent(1);
+    let (_, with) = dashboard::enter(agent);
     let login = |token: &str| {
-        http(cluster.agent(1), "POST", "/api/v1/login", &with, &format!("{{\"token\":{token:?}}}")).0
+        dashboard::ask(agent, "POST", "/api/v1/login", &with, &format!("{{\"token\":{token:?}}}")).0
     };
     let (said, signature) = text.rsplit_once('.').expect("a JSON Web Token");
     let spoilt: String = signature.chars().rev().collect();
@@ -79,7 +76,6 @@ fn signed(cluster: &Cluster, text: &str) {
     assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
     let answer = login(text);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let with = format!("cookie: {}\r\n", cookie_of(&answer));
-    let (head, body) = http(cluster.agent(1), "GET", "/api/v1/node/list", &with, "");
+    let (head, body) = dashboard::ask(agent, "GET", "/api/v1/node/list", &dashboard::cookie(&answer), "");
     assert!(head.starts_with("HTTP/1.1 200"), "{head} {body}");
 }

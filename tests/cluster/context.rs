@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
-use sheaf_model::{BucketName, Claim, Epoch, NodeId, ObjectKey};
+use sheaf_model::{BucketName, Claim, Epoch, ObjectKey};
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::{Agent, Cases, Cluster, wait_for};
 use sheaf_wire::instance::{GetObject, PutObject};
@@ -174,16 +174,11 @@ fn client(agent: &Agent) -> (tokio::runtime::Runtime, Client) {
     (runtime, client)
 }
 
-fn id_of(cluster: &Cluster, node: &str) -> NodeId {
-    let status = cluster.json(&["node", "status", node, "-o", "json"]);
-    NodeId(status["id"].as_u64().unwrap_or_else(|| panic!("an id in {status:#}")))
-}
-
 fn fenced(cluster: &Cluster) {
     let asker = Asker::start(cluster, "/fenced", "");
     let status = cluster.status("/fenced");
     let (old, node) = (epoch(&status), only_node(&status));
-    let claim = Claim { node: id_of(cluster, &node), epoch: Some(Epoch(old)) };
+    let claim = Claim { node: cluster.node_id(&node), epoch: Some(Epoch(old)) };
     let ask = |value: &[u8]| PutObject {
         bucket: BucketName::new("/fenced").expect("a name"),
         key: ObjectKey::new("k").expect("a key"),

@@ -39,8 +39,8 @@ fn bundle() {
         plan.environment.push(("MARKED".to_owned(), MARK.to_owned()));
     });
     cluster.start_all();
-    let admin = secured::token(&machine, cluster.agent(1), &secret);
-    secured::show(&machine, Some(&admin));
+    let admin = secured::of_secret(&machine, &cluster, &secret);
+    secured::shows(&machine, Some(&admin));
     cluster.wait_ready();
     let receiver = Receiver::start();
     mark(&cluster, &receiver);
@@ -228,12 +228,12 @@ fn whole(cluster: &Cluster, secrets: &mut Secrets) {
 fn roles(machine: &Machine, cluster: &Cluster, admin: &str) {
     for (name, role) in [("vera", "viewer"), ("olaf", "operator")] {
         let token = cluster.cli(&["cluster", "token", "create", "--name", name, "--role", role]).ok().stdout;
-        secured::show(machine, Some(token.trim()));
+        secured::shows(machine, Some(token.trim()));
         let path = machine.path(&format!("{name}.tar.gz"));
         let refused = cluster.cli(&["cluster", "debug", &path.display().to_string()]);
         refused.exits(1).mentions(&[name, "needs the role admin"]);
         assert!(!path.exists());
-        secured::show(machine, Some(admin));
+        secured::shows(machine, Some(admin));
     }
     cluster.cli(&["cluster", "debug", "--node", "n9"]).exits(3).mentions(&["there is no node n9"]);
 }

@@ -182,7 +182,7 @@ fn no_room(cluster: &Cluster) {
 fn broken(cluster: &Cluster) {
     let steady = trace(cluster, "broken");
     let others = |agent: &Agent| cluster.voters().into_iter().find(|other| other.name() != agent.name());
-    let roles: [fn(&Cluster) -> &Agent; 2] = [follower, Cluster::leader];
+    let roles: [fn(&Cluster) -> &Agent; 2] = [Cluster::following_voter, Cluster::leader];
     for (turn, role) in roles.into_iter().enumerate() {
         let agent = role(cluster);
         let other = others(agent).expect("three vote");
@@ -207,9 +207,4 @@ fn broken(cluster: &Cluster) {
         agent.cli(&["bucket", "status", &name]).ok();
     }
     cluster.cli(&["bucket", "delete", "--yes", "/broken/0", "/broken/1"]).ok();
-}
-
-fn follower(cluster: &Cluster) -> &Agent {
-    let leader = cluster.leader().name();
-    cluster.voters().into_iter().find(|agent| agent.name() != leader).expect("three vote")
 }

@@ -15,7 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::module;
 use sheaf_tests::need::say;
-use sheaf_tests::{Agent, Cases, Cluster, wait_for};
+use sheaf_tests::{Agent, Cases, Cluster, dashboard, wait_for};
 use sheaf_wire::{Client, Options};
 use tokio::runtime::Runtime;
 use tonic::Status;
@@ -93,7 +93,8 @@ impl<'a> Scene<'a> {
     /// It is the process that it was, nothing in it has failed, and whoever comes now is answered.
     fn is_well(&self) {
         self.agent.cli(&["cluster", "status"]).ok();
-        assert!(http(self.agent, b"GET /healthz HTTP/1.1\r\nconnection: close\r\n").contains("200 OK"));
+        let (head, _) = dashboard::ask(self.agent, "GET", "/healthz", "", "");
+        assert!(head.contains("200 OK"), "{head}");
         assert_eq!(self.agent.pid(), self.pid);
         assert!(!self.agent.log().contains("panicked"), "{}", self.agent.log_tail());
     }
@@ -176,11 +177,7 @@ impl<'a> Scene<'a> {
 
     fn huge_post(&self) {
         let before = self.memory("VmHWM:");
-        let entered = http(self.agent, b"GET /api/v1/session HTTP/1.1\r\nconnection: close\r\n");
-        let cookie = entered.split("set-cookie: ").nth(1).and_then(|rest| rest.split(';').next());
-        let token = entered.split("\"csrf\":\"").nth(1).and_then(|rest| rest.split('"').next());
-        let (cookie, token) = (cookie.expect("a session's cookie"), token.expect("a token for changes"));
-        let own = format!("content-type: application/json\r\ncookie: {cookie}\r\nsheaf-csrf: {token}\r\n");
+        let (_, own) = dashboard::enter(self.agent);
         let host = self.agent.plan().http;
         for own in ["", own.as_str()] {
             for how in [format!("content-length: {HUGE}"), "transfer-encoding: chunked".to_owned()] {
@@ -239,17 +236,6 @@ fn send(stream: &mut TcpStream, piece: &[u8]) -> u64 {
         sent += piece.len() as u64;
     }
     sent
-}
-
-/// What the dashboard answers to a head without its end.
-fn http(agent: &Agent, head: &[u8]) -> String {
-    let host = agent.plan().http;
-    let mut stream = connect(&host);
-    let rest = format!("host: {host}\r\n\r\n");
-    stream.write_all(&[head, rest.as_bytes()].concat()).expect("it is listened to");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers and closes");
-    answer
 }
 
 /// A message that begins like this and goes on with nothing for very long.

@@ -128,14 +128,7 @@ fn same_name(cluster: &Cluster) {
         plan.hostname = "n2".to_owned();
     });
     twin.start();
-    wait_ready(cluster, "twin");
-}
-
-fn wait_ready(cluster: &Cluster, name: &str) {
-    wait_for(&format!("{name} is ready"), SOON, || {
-        let row = cluster.try_json(&["node", "status", name, "-o", "json"])?;
-        if row["status"] == "ready" { Ok(()) } else { Err(format!("{row:#}")) }
-    });
+    cluster.wait_node("twin", "ready");
 }
 
 fn same_dir(cluster: &Cluster) {
@@ -150,7 +143,7 @@ fn copied_dir(cluster: &Cluster) {
     let second = more(cluster, "copy", |plan| plan.dir.clone_from(&copy));
     let pid = cluster.agent(2).pid();
     unwelcome(&second, &["another agent is live as node ", "one data directory serves one agent"]);
-    wait_ready(cluster, "n2");
+    cluster.wait_node("n2", "ready");
     assert_eq!(cluster.agent(2).pid(), pid);
 }
 
@@ -257,7 +250,7 @@ fn no_majority(cluster: &Cluster, leader: &str) {
 fn lost_name(cluster: &mut Cluster) {
     let name = cluster.add(|_| {}).name();
     cluster.start_all();
-    wait_ready(cluster, &name);
+    cluster.wait_node(&name, "ready");
     let id = |cluster: &Cluster| cluster.json(&["node", "status", &name, "-o", "json"])["id"].as_u64();
     let before = id(cluster);
     let old = cluster.named(&name);
@@ -268,12 +261,12 @@ fn lost_name(cluster: &mut Cluster) {
     });
     let heir = more(cluster, "heir", |plan| plan.name.clone_from(&name));
     heir.start();
-    wait_ready(cluster, &name);
+    cluster.wait_node(&name, "ready");
     assert!(id(cluster) > before, "a node's number is never used again");
     // The old one returns and finds its name taken.
     unwelcome(
         cluster.named(&name),
         &[&format!("the name {name} is taken by node "), &heir.address(), "[node] name"],
     );
-    wait_ready(cluster, &name);
+    cluster.wait_node(&name, "ready");
 }

@@ -13,7 +13,7 @@ use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, need, wait_for};
 use sheaf_trust::{Authority, PrivateKey, encode};
 
 use crate::forming;
-use crate::secure::{cookie_of, private, shows, token};
+use crate::secure::cookie_of;
 
 /// What people type in place of the node's address once it has a certificate for it.
 const SITE: &str = "sheaf.example.org";

@@ -315,8 +315,7 @@ fn killed(cluster: &Cluster) {
     done(traced(cluster, "killed").0.len() + 200);
     leader.start();
     cluster.wait_back(leader);
-    let agents = cluster.agents();
-    let other = agents.iter().find(|agent| agent.name() != cluster.leader().name()).expect("another");
+    let other = cluster.follower();
     other.kill();
     done(traced(cluster, "killed").0.len() + 200);
     other.start();
@@ -331,8 +330,7 @@ fn restarted(cluster: &Cluster) {
         &job("restarted", "work", &format!("subtasks: {{items: [{items}]}}\nretry: {{max_attempts: 1}}")),
     );
     soon("some of it ran", || (traced(cluster, "restarted").0.len() > 10).then_some(()));
-    let agents = cluster.agents();
-    let other = agents.iter().find(|agent| agent.name() != cluster.leader().name()).expect("another");
+    let other = cluster.follower();
     assert_eq!(other.stop(), 0);
     other.start();
     cluster.wait_back(other);

@@ -138,11 +138,7 @@ async fn futures_of<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Outpu
 
 fn away(cluster: &Cluster) {
     let leader = cluster.leader().name();
-    let voter = cluster
-        .voters()
-        .into_iter()
-        .find(|agent| agent.name() != leader)
-        .expect("a voter that does not lead");
+    let voter = cluster.following_voter();
     let commit = |status: &Value| status["commit"].as_u64().unwrap_or(0);
     let status = || cluster.named(&leader).cli(&["cluster", "status", "-o", "json"]).ok().json();
     let goal = commit(&status()) + ENTRIES;

@@ -18,7 +18,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     let beat = cluster.machine().program(env!("CARGO_BIN_EXE_bench").as_ref(), "beat");
     cluster.apply(&beats::module(&beat));
     cases.run("A8 the agent of its node is killed", || {
-        a8(cluster, "/a8/agent", follower(cluster), Agent::kill);
+        a8(cluster, "/a8/agent", cluster.follower(), Agent::kill);
     });
     cases.run("A8 the leader's machine dies with it", || {
         a8(cluster, "/a8/leader", cluster.leader(), Agent::kill_machine);
@@ -26,11 +26,6 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a watch tells of a node that is lost, and that is back", || watched(cluster));
     cases.run("logs are followed over restarts of their node and of the one asked", || followed(cluster));
     cases.run("A29 deleted while a node is down", || a29(cluster));
-}
-
-fn follower(cluster: &Cluster) -> &Agent {
-    let leader = cluster.leader().name();
-    cluster.agents().iter().rfind(|agent| agent.name() != leader).expect("not all of them lead")
 }
 
 fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) {
@@ -78,7 +73,7 @@ fn trace_begins(trace: &Trace) -> Result<(), String> {
 }
 
 fn watched(cluster: &Cluster) {
-    let (trace, victim) = (trace(cluster, "watched.loss"), follower(cluster));
+    let (trace, victim) = (trace(cluster, "watched.loss"), cluster.follower());
     let node = victim.name();
     cluster.apply_and_wait(&bucket("/watched/loss", "steady", &trace, "multi_node: true"));
     let watching = cluster.leader().follow(&["bucket", "watch", "/watched/loss", "-o", "json"]);
@@ -156,7 +151,7 @@ fn followed(cluster: &Cluster) {
 
 fn a29(cluster: &Cluster) {
     let (everywhere, one) = (trace(cluster, "a29.all"), trace(cluster, "a29.one"));
-    let victim = follower(cluster);
+    let victim = cluster.follower();
     let node = victim.name();
     cluster.apply_and_wait(&bucket("/a29/all", "steady", &everywhere, "multi_node: true"));
     cluster.apply_and_wait(&bucket("/a29/one", "steady", &one, &format!("node_list_rules: [{node}]")));

@@ -50,7 +50,7 @@ fn drained(cluster: &Cluster) {
         assert!(event_kinds(cluster, name).contains(&"bucket.leaving".to_owned()));
     }
     assert!(cluster.agent(1).programs("/drain/all").is_empty());
-    assert_eq!(node_status(cluster, "n1"), "draining");
+    assert_eq!(cluster.node("n1")["status"], "draining");
     cluster.cli(&["node", "drain", "n2"]).ok();
     cluster.cli(&["node", "drain", "n3"]).exits(1).mentions(&["n3 is the last that takes work"]);
     for node in ["n1", "n2"] {
@@ -60,11 +60,6 @@ fn drained(cluster: &Cluster) {
         status["state"] == "running" && affinity(status) == names([1, 2, 3])
     });
     cluster.delete(&["/drain/all", "/drain/a", "/drain/b"]);
-}
-
-fn node_status(cluster: &Cluster, node: &str) -> String {
-    let status = cluster.json(&["node", "status", node, "-o", "json"]);
-    status["status"].as_str().unwrap_or_default().to_owned()
 }
 
 fn deadline(cluster: &Cluster) {
@@ -147,10 +142,10 @@ fn handed_over(cluster: &Cluster) {
 
 /// It would take no leadership, and until another one is elected no change would be taken.
 fn to_a_dead_one(cluster: &Cluster) {
-    let victim = follower(cluster);
+    let victim = cluster.follower();
     let (name, leader) = (victim.name(), cluster.leader().name());
     victim.kill_machine();
-    wait_status(cluster, &name, "lost");
+    cluster.wait_node(&name, "lost");
     let refused = cluster.cli(&["cluster", "transfer", "--to", &name]).exits(1);
     refused.mentions(&[&name, "is lost", "leadership stays where it is"]);
     assert_eq!(cluster.leader().name(), leader);
@@ -257,7 +252,7 @@ fn two_at_once(cluster: &Cluster) {
 /// It may still run there: nobody can know, until its lease is over.
 fn a9(cluster: &Cluster) {
     let runs = trace(cluster, "a9");
-    let victim = follower(cluster);
+    let victim = cluster.follower();
     let node = victim.name();
     cluster.apply_and_wait(&bucket("/a9", "steady", &runs, &format!("node_list_rules: [{node}]")));
     cluster.apply_and_wait(&bucket("/a9", "steady", &runs, ""));
@@ -268,7 +263,7 @@ fn a9(cluster: &Cluster) {
     assert_eq!((only_node(&stopping), stopping["state"].as_str()), (node.clone(), Some("stopping")));
     let off = cluster.wait_state("/a9", "suspended");
     assert!(affinity(&off).is_empty(), "{off:#}");
-    wait_status(cluster, &node, "lost");
+    cluster.wait_node(&node, "lost");
     cluster.cli(&["bucket", "move", "/a9", "--to", &node]).exits(1);
     victim.start();
     cluster.wait_back(victim);
@@ -282,14 +277,14 @@ fn a9(cluster: &Cluster) {
 fn a10(cluster: &Cluster) {
     let waits = trace(cluster, "a10");
     let more = |rest: &str| format!("on_node_lost: wait\n{rest}");
-    let victim = follower(cluster);
+    let victim = cluster.follower();
     let node = victim.name();
     let only = more(&format!("node_list_rules: [{node}]"));
     cluster.apply_and_wait(&bucket("/a10", "steady", &waits, &only));
     cluster.apply_and_wait(&bucket("/a10", "steady", &waits, &more("")));
     let before = epoch(&cluster.status("/a10"));
     victim.kill_machine();
-    wait_status(cluster, &node, "lost");
+    cluster.wait_node(&node, "lost");
     let meanwhile = cluster.wait_state("/a10", "waiting_for_node");
     assert_eq!((only_node(&meanwhile), epoch(&meanwhile)), (node.clone(), before), "it is not moved");
     let other = trace(cluster, "a10.other");
@@ -304,11 +299,6 @@ fn a10(cluster: &Cluster) {
     let back = cluster.wait_state("/a10", "running");
     assert_eq!((only_node(&back), epoch(&back)), (node, before), "the same binding");
     cluster.delete(&["/a10"]);
-}
-
-fn follower(cluster: &Cluster) -> &Agent {
-    let leader = cluster.leader().name();
-    cluster.agents().iter().rfind(|agent| agent.name() != leader).expect("not all of them lead")
 }
 
 /// Voters that do not come back are replaced; the third one was forgotten before this.
@@ -326,11 +316,9 @@ pub(crate) fn repair(cases: &mut Cases, cluster: &mut Cluster) {
     });
     cases.run("a voter that is lost for longer than is waited for is replaced, and welcome again", || {
         cluster.named(&fifth).start();
-        wait_status(cluster, &fifth, "ready");
+        cluster.wait_node(&fifth, "ready");
         cluster.cli(&["cluster", "settings", "repair.after=1s"]).ok();
-        let leader = cluster.leader().name();
-        let lost =
-            cluster.voters().into_iter().find(|agent| agent.name() != leader).expect("two others vote");
+        let lost = cluster.following_voter();
         lost.kill_machine();
         wait_members(cluster, "the fifth votes in its place", |found| {
             found.contains(&(fifth.clone(), true)) && found.contains(&(lost.name(), false))
@@ -338,7 +326,7 @@ pub(crate) fn repair(cases: &mut Cases, cluster: &mut Cluster) {
         let status = cluster.json(&["cluster", "status", "-o", "json"]);
         assert_eq!(status["fault_tolerance"], 1, "{status:#}");
         lost.start();
-        wait_status(cluster, &lost.name(), "ready");
+        cluster.wait_node(&lost.name(), "ready");
         // Without a vote, and with everything.
         cluster.apply_and_wait(&bucket("/repair/a", "steady", &trace(cluster, "repair"), ""));
         let list = |agent: &Agent| agent.cli(&["bucket", "list", "-o", "yaml"]).ok().stdout;
@@ -390,7 +378,7 @@ fn came_back(cluster: &Cluster) {
     assert_eq!(gone.stop(), 0, "{}", gone.log_tail());
     std::fs::remove_dir_all(gone.dir()).expect("nothing is left that uses it");
     gone.start();
-    wait_status(cluster, node, "ready");
+    cluster.wait_node(node, "ready");
     gone.cli(&["bucket", "status", "/forget/all"]).ok();
     cluster.delete(&["/forget/all"]);
 }
@@ -412,13 +400,6 @@ fn knows_it_alone(cluster: &Cluster, gone: &Agent) {
     assert!(gone.programs("/forget/all").is_empty());
 }
 
-fn wait_status(cluster: &Cluster, node: &str, wanted: &str) {
-    wait_for(&format!("{node} is {wanted}"), SOON, || {
-        let row = cluster.try_json(&["node", "status", node, "-o", "json"])?;
-        if row["status"] == wanted { Ok(()) } else { Err(row["status"].to_string()) }
-    });
-}
-
 /// Who is a member, and who of them votes.
 fn members(cluster: &Cluster) -> Vec<(String, bool)> {
     let rows = cluster.json(&["cluster", "members", "-o", "json"]);
@@ -437,7 +418,7 @@ fn wait_members(cluster: &Cluster, what: &str, is_so: impl Fn(&[(String, bool)])
 }
 
 fn forgotten(cluster: &Cluster) {
-    let victim = follower(cluster);
+    let victim = cluster.follower();
     let node = victim.name();
     let forget = || cluster.cli(&["node", "forget", "--yes", &node]);
     forget().exits(1).mentions(&["stop its agent first"]);
@@ -449,11 +430,11 @@ fn forgotten(cluster: &Cluster) {
     let told = bucket("/forget/told", "parting", &trace(cluster, "forget.told"), "multi_node: true");
     cluster.apply_and_wait(&[parting, told].concat());
     victim.kill_machine();
-    wait_status(cluster, &node, "lost");
+    cluster.wait_node(&node, "lost");
     // Its name may run a single-node bucket of that name only once somebody vouches for it.
     cluster.cli(&["bucket", "delete", "--yes", "/forget/all", "/forget/told"]).ok();
     forget().ok();
-    assert_eq!(node_status(cluster, &node), "left");
+    assert_eq!(cluster.node(&node)["status"], "left");
     cluster.apply_and_wait(&bucket("/forget/all", "steady", &all, ""));
     cluster.delete(&["/forget/all"]);
 }

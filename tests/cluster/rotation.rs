@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sheaf_tests::cluster::SOON;
+use sheaf_tests::secured::{of_secret, private, shows, token};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, wait_for};
 
 use crate::forming;
-use crate::secure::{certificate, of_secret, private, shows, token, with_token};
+use crate::secure::{certificate, with_token};
 
 /// How long a change of the authority may take, a node's lease included that is waited for.
 const ROTATED_WITHIN: Duration = Duration::from_secs(60);

@@ -1,17 +1,15 @@
 //! A secured cluster: who gets in, as whom, and who does not.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::{bucket, module};
 use sheaf_tests::screen::{Left, Screen};
-use sheaf_tests::{Agent, Cases, Cluster, Machine, NodePlan, TOKEN, cli, wait_for};
+use sheaf_tests::secured::{of_secret, private, shows, token};
+use sheaf_tests::{Agent, Cases, Cluster, Machine, NodePlan, cli, dashboard, wait_for};
 
 use crate::certified::certified;
 use crate::forming;
@@ -41,7 +39,7 @@ fn secured() {
     });
     cases.run("roles and prefixes say what may be changed", || roles(&machine, &cluster, &first));
     cases.run("a token that expired or was revoked is worth nothing", || gone(&machine, &cluster, &first));
-    cases.run("the dashboard asks for a token, too", || dashboard(&machine, &cluster, &first));
+    cases.run("the dashboard asks for a token, too", || on_pages(&machine, &cluster, &first));
     cases.run("the whole screen is for whoever has a token", || screen(&machine, &cluster, &first));
     cases.run("a node joins by a token, and comes back without it", || by_token(&machine, &mut cluster));
     cases.run("a certificate says who somebody is, as a token does", || {
@@ -87,44 +85,6 @@ fn prepared() {
 
 fn security(key: &str, path: &Path) -> String {
     format!("[security]\n{key} = {:?}\ncertificate_lifetime = {CERTIFICATE:?}\n", path.display().to_string())
-}
-
-/// A file that its owner alone can read.
-pub(crate) fn private(machine: &Machine, name: &str, text: &str) -> PathBuf {
-    let path = machine.write(name, text);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
-    path
-}
-
-/// The token that commands show from now on.
-pub(crate) fn shows(machine: &Machine, token: Option<&str>) {
-    match token {
-        Some(token) => drop(private(machine, TOKEN, token)),
-        None => fs::remove_file(machine.path(TOKEN)).expect("it was there"),
-    }
-}
-
-/// The token that a join secret is, as `login` writes it down.
-pub(crate) fn of_secret(machine: &Machine, cluster: &Cluster, secret: &Path) -> String {
-    let secret = secret.display().to_string();
-    wait_for("a login by the join secret", SOON, || {
-        let output = cluster.agent(1).cli(&["login", "--join-secret", &secret]);
-        if output.code == 0 { Ok(()) } else { Err(output.to_string()) }
-    });
-    let path = machine.path(".config/sheaf/config.toml");
-    let mode = fs::metadata(&path).expect("login has written it").permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let text = fs::read_to_string(&path).expect("login has written it");
-    let token = text.lines().find_map(|line| line.strip_prefix("token = \"")?.strip_suffix('"'));
-    let token = token.unwrap_or_else(|| panic!("a token in {path:?}")).to_owned();
-    // Commands are to show what the test says.
-    fs::remove_file(&path).expect("it is the test's own");
-    token
-}
-
-pub(crate) fn token(cluster: &Cluster, args: &[&str]) -> String {
-    let made = cluster.cli(&[&["cluster", "token", "create"], args].concat()).ok();
-    made.stdout.trim().to_owned()
 }
 
 fn strangers(machine: &Machine, cluster: &Cluster, first: &str) {
@@ -211,66 +171,32 @@ fn gone(machine: &Machine, cluster: &Cluster, first: &str) {
     shows(machine, Some(first));
 }
 
-/// The head and the body of what a node's dashboard answers.
-pub(crate) fn http(agent: &Agent, method: &str, path: &str, more: &str, body: &str) -> (String, String) {
-    let host = agent.plan().http;
-    let mut stream = TcpStream::connect(&host).expect("the dashboard listens");
-    stream.set_read_timeout(Some(SOON)).expect("a socket has time-outs");
-    let length = body.len();
-    let ask = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n{more}\r\n{body}"
-    );
-    stream.write_all(ask.as_bytes()).expect("it takes a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers and closes");
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {answer}"));
-    (head.to_owned(), body.to_owned())
-}
-
-/// The cookie that an answer sets.
-pub(crate) fn cookie_of(head: &str) -> String {
-    let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a session's cookie");
-    cookie.split(';').next().unwrap_or_default().to_owned()
-}
-
-fn dashboard(machine: &Machine, cluster: &Cluster, first: &str) {
+fn on_pages(machine: &Machine, cluster: &Cluster, first: &str) {
     let agent = cluster.agent(2);
-    let get = |path: &str, more: &str| http(agent, "GET", path, more, "");
+    let get = |path: &str, more: &str| dashboard::ask(agent, "GET", path, more, "");
     for path in ["/", "/assets/app.js", "/healthz", "/readyz", "/metrics"] {
         assert!(get(path, "").0.starts_with("HTTP/1.1 200"), "{path}");
     }
     let list = "/api/v1/node/list";
     assert!(get(list, "").0.starts_with("HTTP/1.1 401"));
     let viewer = token(cluster, &["--name", "wanda", "--role", "viewer"]);
-    let session = |more: &str| -> serde_json::Value {
-        serde_json::from_str(&get("/api/v1/session", more).1).expect("JSON")
-    };
-    let with_session = |cookie: &str, body: &serde_json::Value| {
-        let csrf = body["csrf"].as_str().expect("a token for changes");
-        format!("cookie: {cookie}\r\ncontent-type: application/json\r\nsheaf-csrf: {csrf}\r\n")
-    };
-    let (head, body) = get("/api/v1/session", "");
-    let cookie = cookie_of(&head);
-    let with = with_session(&cookie, &serde_json::from_str(&body).expect("JSON"));
-    let post = |path: &str, more: &str, body: &str| http(agent, "POST", path, more, body);
+    let (cookie, with) = dashboard::enter(agent);
+    let post = |path: &str, more: &str, body: &str| dashboard::ask(agent, "POST", path, more, body);
     let login = |token: &str, more: &str| post("/api/v1/login", more, &format!("{{\"token\":{token:?}}}")).0;
-    assert!(
-        login(&viewer, &format!("cookie: {cookie}\r\n")).starts_with("HTTP/1.1 403"),
-        "no token of the page"
-    );
+    assert!(login(&viewer, &cookie).starts_with("HTTP/1.1 403"), "no token of the page");
     assert!(login("hunter2", &with).starts_with("HTTP/1.1 400"));
     let head = login(&viewer, &with);
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     // Whoever knew the session before the login has nothing of it.
     assert!(get(list, &with).0.starts_with("HTTP/1.1 401"));
-    let cookie = cookie_of(&head);
-    let known = session(&format!("cookie: {cookie}\r\n"));
+    let cookie = dashboard::cookie(&head);
+    let known: serde_json::Value = serde_json::from_str(&get("/api/v1/session", &cookie).1).expect("JSON");
     assert_eq!(
         known["asker"],
         serde_json::json!({"name": "wanda", "role": "viewer", "prefix": ""}),
         "the page knows what to offer: {known:#}"
     );
-    let with = with_session(&cookie, &known);
+    let with = dashboard::page(&cookie, &known);
     assert!(get(list, &with).0.starts_with("HTTP/1.1 200"));
     let (head, body) = post("/api/v1/node/drain", &with, "{\"node\":\"n3\"}");
     assert!(head.starts_with("HTTP/1.1 403") && body.contains("wanda (viewer)"), "{head} {body}");

@@ -11,6 +11,7 @@ use sheaf_tests::receiver::{Answer, Letter, Postbox, Receiver, Request};
 use sheaf_tests::{Cases, Cluster, Machine, cli, wait_for};
 
 use crate::jobs::{job, over, submit};
+use crate::scene::event_kinds;
 
 /// What must stand nowhere: the key that webhooks are signed with.
 const KEY: &str = "squeamish-ossifrage";
@@ -117,7 +118,7 @@ fn documents(cluster: &Cluster) {
         "{failing:#}"
     );
     wait_for("history says so", DELIVERED_WITHIN, || {
-        let kinds = kinds_about(cluster, "shown");
+        let kinds = event_kinds(cluster, "shown");
         if kinds.iter().any(|kind| kind == "sink.failing") { Ok(()) } else { Err(format!("{kinds:?}")) }
     });
     apply(cluster, &(yaml + "suspended: true\n")).ok();
@@ -126,18 +127,11 @@ fn documents(cluster: &Cluster) {
     assert_eq!(said[0]["state"], "suspended", "{said:#}");
     delete(cluster, "shown");
     cluster.cli(&["sink", "status", "shown"]).exits(3).mentions(&["there is no sink shown"]);
-    let kinds = kinds_about(cluster, "shown");
+    let kinds = event_kinds(cluster, "shown");
     for kind in ["sink.applied", "sink.failing", "sink.deleted"] {
         assert!(kinds.contains(&kind.to_owned()), "{kind} in {kinds:?}");
     }
     cluster.cli_with(&["secret", "set", "hook.key"], KEY.as_bytes()).ok();
-}
-
-/// Kinds of the events about a subject, in order.
-fn kinds_about(cluster: &Cluster, subject: &str) -> Vec<String> {
-    let filter = format!("subject={subject}");
-    let events = cluster.cli(&["events", "--where", &filter, "-o", "json", "--all"]).ok().json_lines();
-    events.iter().filter_map(|event| event["kind"].as_str().map(str::to_owned)).collect()
 }
 
 /// The events of what was heard, each request's signature looked at.
@@ -267,7 +261,7 @@ fn slow(cluster: &Cluster) {
     drips.answers(Answer::Head("200 OK".to_owned()));
     let row = wait_status(cluster, "drips", "it is well again", |row| row["state"] == "idle");
     assert!(row["failing_since"].is_null(), "{row:#}");
-    let said = kinds_about(cluster, "drips");
+    let said = event_kinds(cluster, "drips");
     let told: Vec<&str> = said.iter().map(String::as_str).filter(|kind| *kind != "sink.applied").collect();
     assert_eq!(told, ["sink.failing", "sink.recovered"]);
     for name in ["drips", "quick"] {

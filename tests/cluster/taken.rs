@@ -11,6 +11,7 @@ use sheaf_model::{
 };
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::module;
+use sheaf_tests::secured::{of_secret, private, shows, token};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, wait_for};
 use sheaf_trust::{Keyring, PrivateKey, pin};
 use sheaf_wire::cluster::CreateToken;
@@ -20,7 +21,6 @@ use sheaf_wire::{ApiError, Client, Credentials, Options, Pair, Transport};
 use tokio::runtime::Runtime;
 
 use crate::between::Between;
-use crate::secure::{of_secret, private, shows, token};
 
 /// For an answer.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -72,11 +72,6 @@ struct Thief {
 }
 
 impl Scene<'_> {
-    fn number(&self, agent: &Agent) -> NodeId {
-        let row = self.cluster.json(&["node", "status", &agent.name(), "-o", "json"]);
-        NodeId(row["id"].as_u64().unwrap_or_else(|| panic!("its number in {row:#}")))
-    }
-
     fn thief(&self, agent: &Agent, shows_it: bool) -> Thief {
         let keyring = Keyring::of_node(&agent.dir()).expect("the files of a secured node");
         let own = keyring.own().filter(|_| shows_it);
@@ -88,7 +83,7 @@ impl Scene<'_> {
             runtime: runtime.expect("threads can be started"),
             transport: Transport::tls(&credentials).expect("a node's files"),
             cluster: ClusterId::from(status["cluster"].as_str().expect("it has formed")),
-            node: self.number(agent),
+            node: self.cluster.node_id(&agent.name()),
             authority: keyring.authorities().first().map(|der| Digest(pin(der))).expect("its authority"),
         }
     }
@@ -96,11 +91,11 @@ impl Scene<'_> {
     fn opens_no_more(&self) {
         let (mine, leader, fresh) = (self.cluster.agent(4), self.cluster.leader(), self.cluster.agent(5));
         let thief = self.thief(mine, true);
-        let chief = self.number(leader);
+        let chief = self.cluster.node_id(&leader.name());
         is_forbidden(&thief.speaks(leader, chief, thief.node), "may not vote");
         is_forbidden(&thief.speaks(leader, chief, chief), "does not speak for node");
         // It has no replica, and would open one for whoever votes.
-        is_forbidden(&thief.speaks(fresh, self.number(fresh), thief.node), "is no member");
+        is_forbidden(&thief.speaks(fresh, self.cluster.node_id(&fresh.name()), thief.node), "is no member");
         assert!(!fresh.log().contains("this node becomes a member"));
         let peer = thief.peer(leader);
         let error = thief.fetches_authority(leader).expect_err("the authority's key");
@@ -133,10 +128,10 @@ impl Scene<'_> {
         assert_ne!(key, NodeKey::default());
         is_refused(&thief.joins(leader, key, Some(&self.join)), "only its own certificate");
         // One that is lost can say nothing against it, and votes.
-        let gone = self.follower();
+        let gone = self.cluster.following_voter();
         let key = thief.key_of(gone);
         gone.kill_machine();
-        self.wait_status(gone, "lost");
+        self.cluster.wait_node(&gone.name(), "lost");
         let leader = self.cluster.leader();
         for token in [None, Some(&self.join)] {
             is_refused(&thief.joins(leader, key.clone(), token), "only its own certificate");
@@ -182,10 +177,10 @@ impl Scene<'_> {
     }
 
     fn forgotten(&self) {
-        let gone = self.follower();
+        let gone = self.cluster.following_voter();
         let thief = self.thief(gone, true);
         gone.kill_machine();
-        self.wait_status(gone, "lost");
+        self.cluster.wait_node(&gone.name(), "lost");
         self.cluster.cli(&["node", "forget", "--yes", &gone.name()]).ok();
         let leader = self.cluster.leader();
         let peer = thief.peer(leader);
@@ -198,7 +193,7 @@ impl Scene<'_> {
             run(what, answer);
         }
         run("the authority", thief.fetches_authority(leader));
-        is_forbidden(&thief.speaks(leader, self.number(leader), thief.node), "has left");
+        is_forbidden(&thief.speaks(leader, self.cluster.node_id(&leader.name()), thief.node), "has left");
         let key = PrivateKey::new().expect("a key");
         let renewed = thief.runtime.block_on(peer.renew(&thief.cluster, key.public().raw(), WITHIN));
         let error = renewed.map(drop).expect_err("another certificate");
@@ -221,26 +216,12 @@ impl Scene<'_> {
         // The authority's certificate is no secret; this stranger has nothing else.
         let stranger = self.thief(self.cluster.agent(4), false);
         assert_eq!(stranger.key_of(leader), NodeKey::default());
-        let error = stranger.speaks(leader, self.number(leader), stranger.node);
+        let error = stranger.speaks(leader, self.cluster.node_id(&leader.name()), stranger.node);
         assert!(matches!(&error, ApiError::Unauthenticated(_)), "{error}");
         is_refused(&stranger.joins(leader, NodeKey::from("new"), None), "join token");
         let client = stranger.client(leader);
         let error = stranger.runtime.block_on(client.members()).expect_err("no token");
         assert!(matches!(&error, ApiError::Unauthenticated(_)), "{error}");
-    }
-
-    /// A voter that does not lead.
-    fn follower(&self) -> &Agent {
-        let leader = self.cluster.leader().name();
-        let mut voters = self.cluster.voters().into_iter();
-        voters.find(|agent| agent.name() != leader).expect("not all of them lead")
-    }
-
-    fn wait_status(&self, agent: &Agent, wanted: &str) {
-        wait_for(&format!("{} is {wanted}", agent.name()), SOON, || {
-            let row = self.cluster.try_json(&["node", "status", &agent.name(), "-o", "json"])?;
-            if row["status"] == wanted { Ok(()) } else { Err(row["status"].to_string()) }
-        });
     }
 }
 

@@ -69,16 +69,10 @@ fn named<'a>(spans: &'a [Seen], name: &str) -> Vec<&'a Seen> {
     spans.iter().filter(|span| span.name == name).collect()
 }
 
-fn follower(cluster: &Cluster) -> &Agent {
-    let leader = cluster.leader().name();
-    let other = cluster.agents().iter().find(|agent| agent.name() != leader);
-    other.expect("there are three")
-}
-
 fn everywhere(cluster: &Cluster, collector: &Collector) {
     let text = bucket("/everywhere", "steady", &trace(cluster, "everywhere"), "multi_node: true");
     // Through a node that carries it on.
-    let by = follower(cluster);
+    let by = cluster.follower();
     by.cli_with(&["apply", "-f", "-", "--wait"], text.as_bytes()).ok();
     let spans =
         whole(collector, "/everywhere", &[("sheaf.start", 3), ("sheaf.gates", 3), ("sheaf.spawn", 3)]);

@@ -164,7 +164,7 @@ fn gone(cluster: &Cluster) {
 
 fn node_gone(cluster: &Cluster) {
     let leader = cluster.leader();
-    let victim = cluster.agents().iter().rfind(|agent| agent.name() != leader.name()).expect("not all lead");
+    let victim = cluster.follower();
     let rule = format!("node_list_rules: [{}]", victim.name());
     let asked = document(cluster, "/trial/node-gone", "echo here; sleep 1000", &rule);
     let times = ["--start-within", "30s", "--max-time", "60s", "-o", "json"];

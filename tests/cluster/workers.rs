@@ -223,8 +223,7 @@ fn restarted(cluster: &Cluster) {
     let more = format!("subtasks: {{items: [{items}]}}\nretry: {{max_attempts: 1}}");
     submit(cluster, &job("handed", "faulty-worker", &more));
     soon("some of it ran", || (traced(cluster, "handed").attempts.len() > 10).then_some(()));
-    let agents = cluster.agents();
-    let other = agents.iter().find(|agent| agent.name() != cluster.leader().name()).expect("another");
+    let other = cluster.follower();
     assert_eq!(other.stop(), 0);
     other.start();
     cluster.wait_back(other);
@@ -235,8 +234,7 @@ fn node_killed(cluster: &Cluster) {
     let more = "subtasks: {array: 0-19999}\nretry: {max_attempts: 5, backoff: 10ms..50ms}";
     submit(cluster, &job("widow", "faulty-worker", more));
     soon("some of it ran", || (traced(cluster, "widow").attempts.len() > 300).then_some(()));
-    let agents = cluster.agents();
-    let other = agents.iter().find(|agent| agent.name() != cluster.leader().name()).expect("another");
+    let other = cluster.follower();
     other.kill();
     let left = traced(cluster, "widow").processes.remove(&other.name()).unwrap_or_default();
     soon("its worker ends with it", || {

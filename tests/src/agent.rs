@@ -2,8 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -12,10 +11,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::cli::{self, Follower, Output};
-use crate::cluster::SOON;
 use crate::processes::{self, Process};
 use crate::wait::wait_for;
-use crate::{Machine, NodePlan};
+use crate::{Machine, NodePlan, dashboard};
 
 /// How long an agent may take to leave in an orderly way.
 const LEAVES_WITHIN: Duration = Duration::from_secs(30);
@@ -213,18 +211,12 @@ impl Agent {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// What it answers to `/metrics`, head and all.
+    /// What it answers to `/metrics`.
     ///
     /// # Errors
-    /// Nobody is there, or it says nothing for [`SOON`].
+    /// As [`dashboard::try_ask`].
     pub fn metrics(&self) -> io::Result<String> {
-        let host = self.plan().http;
-        let mut stream = TcpStream::connect(&host)?;
-        stream.set_read_timeout(Some(SOON))?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        dashboard::try_ask(self, "GET", "/metrics", "", "").map(|(_, metrics)| metrics)
     }
 
     /// The end of it.

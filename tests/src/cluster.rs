@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use sheaf_model::NodeId;
 
 use crate::need::say;
 use crate::wait::wait_for;
@@ -177,6 +178,24 @@ impl Cluster {
         self.named(&name)
     }
 
+    /// The last agent whose node does not lead.
+    ///
+    /// # Panics
+    /// If there is but one.
+    pub fn follower(&self) -> &Agent {
+        let leader = self.leader().name();
+        self.agents.iter().rfind(|agent| agent.name() != leader).expect("not all of them lead")
+    }
+
+    /// An agent that votes and does not lead.
+    ///
+    /// # Panics
+    /// If one votes alone.
+    pub fn following_voter(&self) -> &Agent {
+        let leader = self.leader().name();
+        self.voters().into_iter().find(|agent| agent.name() != leader).expect("not all of them lead")
+    }
+
     /// The agents that vote.
     pub fn voters(&self) -> Vec<&Agent> {
         let status = self.json(&["cluster", "status", "-o", "json"]);
@@ -220,6 +239,34 @@ impl Cluster {
     pub fn try_json(&self, args: &[&str]) -> Result<Value, String> {
         let output = self.cli(args);
         if output.code == 0 { output.try_json() } else { Err(output.to_string()) }
+    }
+
+    /// The status of a node.
+    ///
+    /// # Panics
+    /// If it does not exist.
+    pub fn node(&self, name: &str) -> Value {
+        self.json(&["node", "status", name, "-o", "json"])
+    }
+
+    /// A node's number.
+    ///
+    /// # Panics
+    /// If it does not exist.
+    pub fn node_id(&self, name: &str) -> NodeId {
+        let node = self.node(name);
+        NodeId(node["id"].as_u64().unwrap_or_else(|| panic!("a number in {node:#}")))
+    }
+
+    /// Waits until a node's status is this.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub fn wait_node(&self, name: &str, status: &str) {
+        wait_for(&format!("{name} is {status}"), SOON, || {
+            let node = self.try_json(&["node", "status", name, "-o", "json"])?;
+            if node["status"] == status { Ok(()) } else { Err(format!("{node:#}")) }
+        });
     }
 
     /// Registers documents.

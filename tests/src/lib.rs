@@ -23,6 +23,7 @@ pub mod cluster;
 pub mod collector;
 pub mod config;
 pub mod crowd;
+pub mod dashboard;
 pub mod disk;
 pub mod documents;
 pub mod fuzz;

@@ -1,11 +1,11 @@
-//! A secured cluster in a few words: a join secret that agents form by, and the token that it is.
+//! A secured cluster in a few words: a join secret that agents form by, tokens, and which of them commands show.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::cluster::SOON;
-use crate::{Agent, Machine, TOKEN, cli, wait_for};
+use crate::{Cluster, Machine, TOKEN, cli, wait_for};
 
 /// Makes a secret file of this name.
 pub fn secret(machine: &Machine, name: &str) -> PathBuf {
@@ -19,17 +19,30 @@ pub fn config(secret: &Path) -> String {
     format!("[security]\njoin_secret_file = {:?}\n", secret.display().to_string())
 }
 
-/// The token that a join secret is, as `login` at this agent finds out, whose cluster need not stand yet. No profile stays.
+/// A file that its owner alone can read.
 ///
 /// # Panics
-/// If it takes too long.
-pub fn token(machine: &Machine, agent: &Agent, secret: &Path) -> String {
+/// If it cannot be written.
+pub fn private(machine: &Machine, name: &str, text: &str) -> PathBuf {
+    let path = machine.write(name, text);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+    path
+}
+
+/// The token that a join secret is, as `login` writes it down at the first agent, whose cluster need not stand yet. No profile
+/// stays: commands are to show what the test says.
+///
+/// # Panics
+/// If it takes too long, or others could read it.
+pub fn of_secret(machine: &Machine, cluster: &Cluster, secret: &Path) -> String {
     let secret = secret.display().to_string();
     wait_for("a login by the join secret", SOON, || {
-        let output = agent.cli(&["login", "--join-secret", &secret]);
+        let output = cluster.agent(1).cli(&["login", "--join-secret", &secret]);
         if output.code == 0 { Ok(()) } else { Err(output.to_string()) }
     });
     let path = machine.path(".config/sheaf/config.toml");
+    let mode = fs::metadata(&path).expect("login has written it").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     let text = fs::read_to_string(&path).expect("login has written it");
     let token = text.lines().find_map(|line| line.strip_prefix("token = \"")?.strip_suffix('"'));
     let token = token.unwrap_or_else(|| panic!("a token in {path:?}")).to_owned();
@@ -37,13 +50,19 @@ pub fn token(machine: &Machine, agent: &Agent, secret: &Path) -> String {
     token
 }
 
+/// Another token; `args` say whose and what for.
+///
+/// # Panics
+/// If it is refused.
+pub fn token(cluster: &Cluster, args: &[&str]) -> String {
+    let made = cluster.cli(&[&["cluster", "token", "create"], args].concat()).ok();
+    made.stdout.trim().to_owned()
+}
+
 /// Commands on this machine show that token from now on; none: they show none.
-pub fn show(machine: &Machine, token: Option<&str>) {
+pub fn shows(machine: &Machine, token: Option<&str>) {
     match token {
-        Some(token) => {
-            let path = machine.write(TOKEN, token);
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
-        }
+        Some(token) => drop(private(machine, TOKEN, token)),
         // None was shown.
         None => drop(fs::remove_file(machine.path(TOKEN))),
     }

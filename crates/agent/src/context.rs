@@ -200,9 +200,10 @@ pub(crate) fn refused(error: &ApiError) -> Refused {
         ApiError::Invalid(_) => Why::Invalid,
         ApiError::Precondition(_) => Why::Fenced,
         ApiError::Exhausted(_) => Why::Exhausted,
-        ApiError::Unavailable { .. } | ApiError::DeadlineExceeded(_) | ApiError::Unreachable { .. } => {
-            Why::Unavailable
-        }
+        ApiError::Unavailable { .. }
+        | ApiError::DeadlineExceeded(_)
+        | ApiError::Busy(_)
+        | ApiError::Unreachable { .. } => Why::Unavailable,
         ApiError::Unimplemented(_)
         | ApiError::Internal(_)
         | ApiError::Unauthenticated(_)

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use sheaf_engine::node::{Action, Done, Input, Seen};
 use sheaf_model::session::ToLeader;
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{BucketName, Phase, Revision, TraceContext, Traced, Verdict};
+use sheaf_model::{BucketName, Phase, Revision, TraceContext, Traced, Verdict, remember};
 use sheaf_wire::trace;
 
 /// What happens later to a bucket has other causes.
@@ -99,7 +99,7 @@ impl Trail {
             Action::Start(start) => {
                 let epoch = start.mode.epoch().map(|epoch| epoch.0);
                 let starting = Starting { begun: now, spawned: None, epoch };
-                keep(&mut self.starts, &start.bucket.name, starting, |start| start.begun);
+                remember(&mut self.starts, MOST, start.bucket.name.clone(), starting, |start| start.begun);
                 Vec::new()
             }
             Action::Say(ToLeader::Verdicts(verdicts)) => {
@@ -117,7 +117,8 @@ impl Trail {
             }
             WatchItem::Synced(_) => self.loading = false,
             WatchItem::Bucket(bucket) if !self.loading => {
-                keep(&mut self.changed, &bucket.spec.name, (bucket.revision, now), |(_, at)| *at);
+                let (name, seen) = (bucket.spec.name.clone(), (bucket.revision, now));
+                remember(&mut self.changed, MOST, name, seen, |(_, at)| *at);
             }
             WatchItem::BucketGone(bucket) => {
                 self.changed.remove(bucket);
@@ -129,7 +130,7 @@ impl Trail {
     /// What has waited for this.
     fn learn(&mut self, traces: &[Traced], now: SystemTime) -> Vec<Leaf> {
         for Traced { bucket, context } in traces {
-            keep(&mut self.parents, bucket, (*context, now), |(_, at)| *at);
+            remember(&mut self.parents, MOST, bucket.clone(), (*context, now), |(_, at)| *at);
         }
         if traces.is_empty() {
             return Vec::new();
@@ -194,17 +195,6 @@ impl Trail {
             failure: failure.map(str::to_owned),
         };
         self.place(deed, now).into_iter().collect()
-    }
-}
-
-/// Puts one more; the oldest goes when there are too many.
-fn keep<T>(map: &mut BTreeMap<BucketName, T>, bucket: &BucketName, one: T, at: impl Fn(&T) -> SystemTime) {
-    map.insert(bucket.clone(), one);
-    if map.len() > MOST {
-        let oldest = map.iter().min_by_key(|(_, one)| at(one)).map(|(bucket, _)| bucket.clone());
-        if let Some(bucket) = oldest {
-            map.remove(&bucket);
-        }
     }
 }
 

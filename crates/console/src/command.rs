@@ -16,6 +16,7 @@ mod page;
 pub mod query;
 mod rows;
 pub mod secret;
+mod several;
 pub mod sink;
 pub mod version;
 

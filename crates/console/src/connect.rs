@@ -144,6 +144,7 @@ impl From<ApiError> for Failure {
                 Self::Refused(format!("{text}; this is a bug of sheaf, please report it"))
             }
             ApiError::Precondition(text)
+            | ApiError::Busy(text)
             | ApiError::Exhausted(text)
             | ApiError::Unauthenticated(text)
             | ApiError::Forbidden(text) => Self::Refused(text),
@@ -177,6 +178,7 @@ mod tests {
             (ApiError::Precondition(text()), 1),
             (ApiError::unavailable("no leader"), 1),
             (ApiError::DeadlineExceeded(text()), 1),
+            (ApiError::Busy(text()), 1),
             (ApiError::Exhausted(text()), 1),
             (ApiError::Unauthenticated(text()), 1),
             (ApiError::Forbidden(text()), 1),

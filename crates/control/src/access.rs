@@ -117,7 +117,7 @@ impl Control {
     /// catch up.
     ///
     /// # Errors
-    /// `Unauthenticated`: unknown (revoked, or never made), or expired. `Exhausted`: too many failed lately from there.
+    /// `Unauthenticated`: unknown (revoked, or never made), or expired. `Busy`: too many failed lately from there.
     pub(crate) async fn token(
         &self,
         member: &Member,
@@ -176,7 +176,7 @@ impl Control {
             return Ok(());
         }
         let from = from.map_or_else(|| "there".to_owned(), |from| from.to_string());
-        Err(ApiError::Exhausted(format!(
+        Err(ApiError::Busy(format!(
             "too many calls from {from} have shown tokens that are not valid; wait a second, and show one that is"
         )))
     }

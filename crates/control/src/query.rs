@@ -57,7 +57,7 @@ impl Control {
     pub(crate) async fn query_turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         match tokio::time::timeout(TURN_WITHIN, self.queries.clone().acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
-            _ => Err(ApiError::Exhausted(format!(
+            _ => Err(ApiError::Busy(format!(
                 "{AT_ONCE} queries run on this node already; ask again, or another node"
             ))),
         }

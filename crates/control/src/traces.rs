@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sheaf_engine::Command;
-use sheaf_model::{BucketName, NodeId, TraceContext, Traced};
+use sheaf_model::{BucketName, NodeId, TraceContext, Traced, remember};
 
 /// What happens later to a bucket has other causes.
 const KEPT_FOR: Duration = Duration::from_secs(60);
@@ -58,13 +58,7 @@ impl Traces {
         known.retain(|_, known| now.duration_since(known.since) < KEPT_FOR);
         for bucket in buckets {
             let fresh = Known { change, placed: None, since: now, told: BTreeSet::new() };
-            known.insert(bucket.clone(), fresh);
-        }
-        while known.len() > MOST {
-            let oldest = known.iter().min_by_key(|(_, known)| known.since).map(|(bucket, _)| bucket.clone());
-            if let Some(bucket) = oldest {
-                known.remove(&bucket);
-            }
+            remember(&mut known, MOST, bucket.clone(), fresh, |known| known.since);
         }
         self.any.store(true, Ordering::Relaxed);
     }

@@ -72,7 +72,7 @@ impl From<ApiError> for Failed {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
             }
             ApiError::DeadlineExceeded(_) => (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded"),
-            ApiError::Exhausted(_) => (StatusCode::TOO_MANY_REQUESTS, "exhausted"),
+            ApiError::Busy(_) | ApiError::Exhausted(_) => (StatusCode::TOO_MANY_REQUESTS, "exhausted"),
             ApiError::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "unauthenticated"),
             ApiError::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
             ApiError::Unimplemented(_) => (StatusCode::NOT_IMPLEMENTED, "unimplemented"),

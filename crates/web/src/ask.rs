@@ -46,7 +46,7 @@ impl FromRequestParts<Arc<Shared>> for Ask {
         // Where nothing is secured everybody who looks is the same.
         let session =
             if shared.access.is_secured() { shared.access.known(&parts.headers, by_tls) } else { None };
-        let client = shared.access.client(&shared.client, session.as_ref(), from)?;
+        let client = shared.access.client(shared.client()?, session.as_ref(), from)?;
         Ok(Self { client, token: session.and_then(|session| session.token()), values })
     }
 }
@@ -197,7 +197,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Change<T> {
             Failed::invalid("body", error.to_string(), "a JSON object with the fields of this call")
         })?;
         let nowhere = std::net::Ipv4Addr::UNSPECIFIED.into();
-        let client = shared.access.client(&shared.client, Some(&session), nowhere)?;
+        let client = shared.access.client(shared.client()?, Some(&session), nowhere)?;
         Ok(Self { client, ask, request: Some(RequestId(random()?)) })
     }
 }

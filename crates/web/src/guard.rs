@@ -9,7 +9,6 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Uri};
-use sheaf_wire::ApiError;
 use sheaf_wire::inward::Inward;
 
 use crate::answer::Failed;
@@ -69,13 +68,7 @@ pub(crate) async fn guarded(State(shared): State<Arc<Shared>>, request: Request,
     let by_tls = peer.is_some_and(|peer| peer.by_tls);
     let reach = Reach::of(&shared);
     let better = reach.better(peer, &shared.hosts, &request);
-    let checked =
-        reach.near(peer, &path).and_then(|()| check(&shared.hosts, by_tls, &request)).and_then(|()| {
-            match (shared.awaits)().filter(|_| path.starts_with("/api/")) {
-                Some(what) => Err(ApiError::unavailable(what).into()),
-                None => Ok(()),
-            }
-        });
+    let checked = reach.near(peer, &path).and_then(|()| check(&shared.hosts, by_tls, &request));
     let mut response = match (checked, better) {
         (Ok(()), _) => next.run(request).await,
         (Err(_), Some(url)) => Redirect::temporary(&url).into_response(),

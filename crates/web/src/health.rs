@@ -9,7 +9,6 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::StatusCode;
 use serde_json::json;
-use sheaf_wire::ApiError;
 
 use crate::answer;
 use crate::serve::Shared;
@@ -22,9 +21,9 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
 }
 
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    let asked = match (shared.awaits)() {
-        Some(what) => Err(ApiError::unavailable(what)),
-        None => shared.client.with_deadline(WITHIN).cluster_status().await,
+    let asked = match shared.client() {
+        Ok(client) => client.with_deadline(WITHIN).cluster_status().await,
+        Err(error) => Err(error),
     };
     let (ready, leader, why) = match asked {
         Ok(status) if status.leader.is_some() => (true, status.leader, String::new()),

@@ -97,7 +97,7 @@ pub(crate) fn events(shared: &Shared, items: impl Stream<Item = Sent> + Send + '
         let why = format!(
             "{most} live streams are open on this node, the most it takes; close some, or ask another"
         );
-        return Err(ApiError::Exhausted(why).into());
+        return Err(ApiError::Busy(why).into());
     };
     let mut beat = interval_at(Instant::now() + BEAT, BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use futures::future::BoxFuture;
 use sheaf_wire::inward::Inward;
-use sheaf_wire::{Client, Crowd};
+use sheaf_wire::{ApiError, Client, Crowd};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -78,7 +78,7 @@ impl Default for Limits {
 }
 
 /// Says what a node waits for, as long as it does.
-pub(crate) type Awaits = Box<dyn Fn() -> Option<String> + Send + Sync>;
+type Awaits = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// What every answer is made with.
 pub(crate) struct Shared {
@@ -87,9 +87,8 @@ pub(crate) struct Shared {
     pub(crate) hosts: Hosts,
     /// None: TLS is not spoken.
     pub(crate) tls: Option<Inward>,
-    pub(crate) client: Client,
-    /// What the node waits for before `client` may be used.
-    pub(crate) awaits: Awaits,
+    client: Client,
+    awaits: Awaits,
     pub(crate) metrics: Metrics,
     pub(crate) fresh: Fresh,
     pub(crate) hints: Hints,
@@ -97,6 +96,19 @@ pub(crate) struct Shared {
     pub(crate) streams: Arc<Semaphore>,
     /// The node stops: streams end.
     pub(crate) stop: CancellationToken,
+}
+
+impl Shared {
+    /// Who asks this node's own port.
+    ///
+    /// # Errors
+    /// Nothing may be asked yet: what the node waits for.
+    pub(crate) fn client(&self) -> Result<&Client, ApiError> {
+        match (self.awaits)() {
+            Some(what) => Err(ApiError::unavailable(what)),
+            None => Ok(&self.client),
+        }
+    }
 }
 
 /// The HTTP side of a node.

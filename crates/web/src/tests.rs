@@ -34,10 +34,15 @@ struct Served {
 
 impl Served {
     async fn with(limits: Limits) -> Self {
-        Self::over(None, limits).await
+        Self::of(None, limits, None).await
     }
 
     async fn over(tls: Option<Inward>, limits: Limits) -> Self {
+        Self::of(tls, limits, None).await
+    }
+
+    /// Of a node that waits for this.
+    async fn of(tls: Option<Inward>, limits: Limits, awaits: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound").to_string();
         let nobody =
@@ -50,7 +55,8 @@ impl Served {
             strict_transport: tls.as_ref().map(|_| Duration::from_secs(7)),
             limits,
         };
-        let mut web = Web::new(options, client, Metrics::silent(Arc::new(Nothing)));
+        let web = Web::new(options, client, Metrics::silent(Arc::new(Nothing)));
+        let mut web = web.awaiting(move || awaits.map(str::to_owned));
         if let Some(tls) = tls {
             web = web.over(tls);
         }
@@ -115,6 +121,21 @@ async fn pages_health_and_metrics_are_answered_and_the_policy_is_strict() {
     assert!(metrics.contains("\nsheaf_test 1\n") && metrics.contains("\nprocess_open_fds "), "{metrics}");
     let missing = served.ask("GET /assets/..%2f..%2fCargo.toml HTTP/1.1", "").await;
     assert!(missing.starts_with("HTTP/1.1 404") && missing.contains("not_found"), "{missing}");
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_node_that_may_not_ask_yet_says_what_it_waits_for() {
+    let served = Served::of(None, Limits::default(), Some("this node joins: nobody answers")).await;
+    for path in ["/readyz", "/api/v1/session", "/api/v1/node/list", "/api/v1/events"] {
+        let answer = served.ask(&format!("GET {path} HTTP/1.1"), "").await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{path}: {answer}");
+        assert!(answer.contains("this node joins: nobody answers"), "{path}: {answer}");
+    }
+    for path in ["/", "/healthz", "/metrics"] {
+        let answer = served.ask(&format!("GET {path} HTTP/1.1"), "").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
     served.end().await;
 }
 

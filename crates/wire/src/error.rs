@@ -34,7 +34,10 @@ pub enum ApiError {
     /// The deadline passed; a change may have been made. `DEADLINE_EXCEEDED`
     #[error("{0}")]
     DeadlineExceeded(String),
-    /// Too many calls or streams at a time, or a watcher that is too slow. `RESOURCE_EXHAUSTED`
+    /// More than is taken at a time, or sooner: it passes by itself, and nothing was changed. `RESOURCE_EXHAUSTED`
+    #[error("{0}")]
+    Busy(String),
+    /// More than is kept, or than there is room for: somebody must ask for less, or make room. `RESOURCE_EXHAUSTED`
     #[error("{0}")]
     Exhausted(String),
     /// Nobody knows who asks: no token, or none that is valid. `UNAUTHENTICATED`
@@ -88,10 +91,7 @@ impl ApiError {
     pub fn can_retry(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable { .. }
-                | Self::DeadlineExceeded(_)
-                | Self::Exhausted(_)
-                | Self::Unreachable { .. }
+            Self::Unavailable { .. } | Self::DeadlineExceeded(_) | Self::Busy(_) | Self::Unreachable { .. }
         )
     }
 }

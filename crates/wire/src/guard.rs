@@ -81,7 +81,7 @@ pub trait Guard: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unauthenticated`: nothing, or nothing valid, is shown. `Forbidden`: it is known who it is, and that this is not for
-    /// it. `Exhausted`: too many failed lately from there.
+    /// it. `Busy`: too many failed lately from there.
     fn admit(&self, presented: Presented, need: Need) -> BoxFuture<'_, Result<Admitted, ApiError>>;
 
     /// Whether the node is a member, which others' calls are carried by; as far as is known here.

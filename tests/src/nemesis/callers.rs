@@ -244,7 +244,7 @@ impl Caller {
                 Ok(applied) => return Ok(applied.revision.0),
                 Err(error) => error,
             };
-            if !error.can_retry() {
+            if !passes(&error) {
                 if !matches!(error, ApiError::Conflict(_)) {
                     answers.wrong.push(format!("{}: {error:?}", put.spec.name));
                 }
@@ -347,13 +347,18 @@ fn unchanged() -> Done {
     Done { unchanged: true, ..Done::default() }
 }
 
+/// Whether the same call may succeed later: a disk that was filled is emptied here, too.
+fn passes(error: &ApiError) -> bool {
+    error.can_retry() || matches!(error, ApiError::Exhausted(_))
+}
+
 /// Remembers a change that was acknowledged.
 fn note(name: String, done: Result<Done, ApiError>, answers: &mut Answers) {
     match done {
         Ok(done) if !done.unchanged => answers.acts.push((name, done.revision.0)),
         // Refused as things stand, or not answered: both are right while things go wrong.
         Ok(_) => {}
-        Err(error) if error.can_retry() => {}
+        Err(error) if passes(&error) => {}
         Err(ApiError::NotFound(_) | ApiError::Precondition(_) | ApiError::Conflict(_)) => {}
         Err(error) => answers.wrong.push(format!("{name}: {error:?}")),
     }

@@ -3,6 +3,9 @@
 //! Connections are not kept: a request on one that the service is just closing would be lost without anybody's knowing whether
 //! it had arrived. Whether it may have is what [`NoAnswer`] says, and what a post must know. Redirects are not followed, so that
 //! nothing in a header goes to another host.
+//!
+//! Nothing is shared with what delivers to sinks, `wire::outward`: builtins know nothing of wire, and no crate below the two
+//! speaks with anybody. That one reads heads alone and keeps no account of what may have arrived.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

@@ -9,10 +9,8 @@ use sheaf_model::{BackendName, BackendSpec, Document, NameError, Timestamp};
 use sheaf_wire::Client;
 use sheaf_wire::backend::{ApplyBackend, DeleteBackend, GotBackend, ListBackends};
 
-use crate::command::apply::{OutcomeRow, warn};
-use crate::command::page;
+use crate::command::{page, several};
 use crate::connect;
-use crate::documents;
 use crate::exit::{Exit, Failure};
 use crate::options::{Page, Yes};
 use crate::output::{Format, Terminal};
@@ -111,27 +109,15 @@ impl Backend {
 
 impl Apply {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-        let mut written = documents::read(out, &self.files);
-        written.only("Backend");
-        if !written.defects.is_empty() {
-            return Err(Failure::Defects(written.defects));
-        }
-        let specs: Vec<BackendSpec> = (written.documents())
-            .filter_map(|(_, document)| match document {
-                Document::Backend(spec) => Some((**spec).clone()),
-                Document::Module(_) | Document::Bucket(_) | Document::Job(_) | Document::Sink(_) => None,
-            })
-            .collect();
-        let mut listing = Listing::new(format);
-        for spec in specs {
-            let name = spec.name.clone();
-            let done = client.apply_backend(ApplyBackend { spec, request: connect::request() }).await?;
-            warn(out, &done.warnings);
-            let verb = if done.unchanged { "unchanged" } else { "applied" };
-            listing.page(out, &[OutcomeRow::of("Backend", name.as_str(), verb, done.revision)])?;
-        }
-        listing.end(out)?;
-        Ok(Exit::Done)
+        let ask = async |spec| client.apply_backend(ApplyBackend { spec, request: connect::request() }).await;
+        several::apply("Backend", &self.files, format, out, spec, ask).await
+    }
+}
+
+fn spec(document: &Document) -> Option<&BackendSpec> {
+    match document {
+        Document::Backend(spec) => Some(spec),
+        Document::Module(_) | Document::Bucket(_) | Document::Job(_) | Document::Sink(_) => None,
     }
 }
 
@@ -142,14 +128,8 @@ async fn list(
     format: Format,
     out: &mut Terminal,
 ) -> Result<Exit, Failure> {
-    let filter = page::filter(filter)?;
-    let empty = if filter.terms.is_empty() { EMPTY } else { NONE_SUCH };
-    let fetch = async |page| {
-        let rows = client.list_backends(ListBackends { page, filter: filter.clone() });
-        Ok(rows.await?)
-    };
-    page::print(of, format, out, empty, fetch).await?;
-    Ok(Exit::Done)
+    let fetch = async |page, filter| client.list_backends(ListBackends { page, filter }).await;
+    page::narrowed(&page::filter(filter)?, of, format, out, (EMPTY, NONE_SUCH), fetch).await
 }
 
 /// What `-o yaml` prints can be applied again.
@@ -209,18 +189,8 @@ impl Listed for BackendRow {
 
 impl Delete {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-        let names: Vec<&str> = self.names.iter().map(BackendName::as_str).collect();
-        if !self.yes.yes && !out.confirm(&format!("delete {}?", names.join(", "))) {
-            return Err(Failure::Refused("nothing was deleted".to_owned()));
-        }
-        let mut listing = Listing::new(format);
-        for name in &self.names {
-            let ask = DeleteBackend { name: name.clone(), request: connect::request() };
-            let done = client.delete_backend(ask).await?;
-            warn(out, &done.warnings);
-            listing.page(out, &[OutcomeRow::of("Backend", name.as_str(), "deleted", done.revision)])?;
-        }
-        listing.end(out)?;
-        Ok(Exit::Done)
+        let ask =
+            async |name| client.delete_backend(DeleteBackend { name, request: connect::request() }).await;
+        several::delete("Backend", self.names, ("", self.yes), format, out, ask).await
     }
 }

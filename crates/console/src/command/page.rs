@@ -1,8 +1,8 @@
 //! Lists, a page at a time: no list is ever held whole.
 
-use sheaf_wire::{Filter, PAGE_MAX, Page as Rows, PageOf, Term};
+use sheaf_wire::{ApiError, Filter, PAGE_MAX, Page as Rows, PageOf, Term};
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::options::Page;
 use crate::output::{Format, Terminal};
 use crate::table::{Listed, Listing};
@@ -49,6 +49,20 @@ pub(super) async fn print<R: Listed>(
         out.say(empty);
     }
     Ok(())
+}
+
+/// Prints a list that was narrowed. `empty` says what to do when there is nothing at all, `none_such` when nothing is like that.
+pub(super) async fn narrowed<R: Listed>(
+    filter: &Filter,
+    page: &Page,
+    format: Format,
+    out: &mut Terminal,
+    (empty, none_such): (&str, &str),
+    mut fetch: impl AsyncFnMut(PageOf, Filter) -> Result<Rows<R>, ApiError>,
+) -> Result<Exit, Failure> {
+    let empty = if filter.terms.is_empty() { empty } else { none_such };
+    print(page, format, out, empty, async |page| Ok(fetch(page, filter.clone()).await?)).await?;
+    Ok(Exit::Done)
 }
 
 /// What a list is narrowed to: terms `KEY=VALUE` or `KEY!=VALUE`. Which keys there are, the other side knows.

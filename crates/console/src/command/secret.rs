@@ -11,7 +11,7 @@ use sheaf_wire::Client;
 use sheaf_wire::secret::{DeleteSecret, ListSecrets, SetSecret};
 
 use crate::command::apply::{OutcomeRow, warn};
-use crate::command::page;
+use crate::command::{page, several};
 use crate::connect::{self, connect};
 use crate::exit::{Exit, Failure};
 use crate::options::{Options, Page, Yes};
@@ -172,14 +172,8 @@ impl Set {
 
 impl List {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-        let filter = page::filter(&self.filter)?;
-        let empty = if filter.terms.is_empty() { EMPTY } else { NONE_SUCH };
-        let fetch = async |page| {
-            let rows = client.list_secrets(ListSecrets { page, filter: filter.clone() });
-            Ok(rows.await?)
-        };
-        page::print(&self.page, format, out, empty, fetch).await?;
-        Ok(Exit::Done)
+        let fetch = async |page, filter| client.list_secrets(ListSecrets { page, filter }).await;
+        page::narrowed(&page::filter(&self.filter)?, &self.page, format, out, (EMPTY, NONE_SUCH), fetch).await
     }
 }
 
@@ -209,19 +203,8 @@ impl Listed for SecretRow {
 
 impl Delete {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-        let names: Vec<&str> = self.names.iter().map(SecretName::as_str).collect();
-        if !self.yes.yes && !out.confirm(&format!("delete {}?", names.join(", "))) {
-            return Err(Failure::Refused("nothing was deleted".to_owned()));
-        }
-        let mut listing = Listing::new(format);
-        for name in &self.names {
-            let ask = DeleteSecret { name: name.clone(), request: connect::request() };
-            let done = client.delete_secret(ask).await?;
-            warn(out, &done.warnings);
-            listing.page(out, &[OutcomeRow::of("Secret", name.as_str(), "deleted", done.revision)])?;
-        }
-        listing.end(out)?;
-        Ok(Exit::Done)
+        let ask = async |name| client.delete_secret(DeleteSecret { name, request: connect::request() }).await;
+        several::delete("Secret", self.names, ("", self.yes), format, out, ask).await
     }
 }
 

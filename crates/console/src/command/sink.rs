@@ -11,10 +11,8 @@ use sheaf_model::{Document, NameError, SinkName, SinkSpec, Timestamp};
 use sheaf_wire::Client;
 use sheaf_wire::sink::{ApplySink, DeleteSink, GotSink, ListSinks, TestedSink};
 
-use crate::command::apply::{OutcomeRow, warn};
-use crate::command::page;
+use crate::command::{page, several};
 use crate::connect;
-use crate::documents;
 use crate::exit::{Exit, Failure};
 use crate::options::{Page, Yes};
 use crate::output::{Format, Terminal};
@@ -137,27 +135,15 @@ impl Sink {
 
 impl Apply {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-        let mut written = documents::read(out, &self.files);
-        written.only("Sink");
-        if !written.defects.is_empty() {
-            return Err(Failure::Defects(written.defects));
-        }
-        let specs: Vec<SinkSpec> = (written.documents())
-            .filter_map(|(_, document)| match document {
-                Document::Sink(spec) => Some((**spec).clone()),
-                Document::Module(_) | Document::Bucket(_) | Document::Job(_) | Document::Backend(_) => None,
-            })
-            .collect();
-        let mut listing = Listing::new(format);
-        for spec in specs {
-            let name = spec.name.clone();
-            let done = client.apply_sink(ApplySink { spec, request: connect::request() }).await?;
-            warn(out, &done.warnings);
-            let verb = if done.unchanged { "unchanged" } else { "applied" };
-            listing.page(out, &[OutcomeRow::of("Sink", name.as_str(), verb, done.revision)])?;
-        }
-        listing.end(out)?;
-        Ok(Exit::Done)
+        let ask = async |spec| client.apply_sink(ApplySink { spec, request: connect::request() }).await;
+        several::apply("Sink", &self.files, format, out, spec, ask).await
+    }
+}
+
+fn spec(document: &Document) -> Option<&SinkSpec> {
+    match document {
+        Document::Sink(spec) => Some(spec),
+        Document::Module(_) | Document::Bucket(_) | Document::Job(_) | Document::Backend(_) => None,
     }
 }
 
@@ -168,14 +154,8 @@ async fn list(
     format: Format,
     out: &mut Terminal,
 ) -> Result<Exit, Failure> {
-    let filter = page::filter(filter)?;
-    let empty = if filter.terms.is_empty() { EMPTY } else { NONE_SUCH };
-    let fetch = async |page| {
-        let rows = client.list_sinks(ListSinks { page, filter: filter.clone() });
-        Ok(rows.await?)
-    };
-    page::print(of, format, out, empty, fetch).await?;
-    Ok(Exit::Done)
+    let fetch = async |page, filter| client.list_sinks(ListSinks { page, filter }).await;
+    page::narrowed(&page::filter(filter)?, of, format, out, (EMPTY, NONE_SUCH), fetch).await
 }
 
 /// What `-o yaml` prints can be applied again.
@@ -300,18 +280,7 @@ impl Test {
 
 impl Delete {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-        let names: Vec<&str> = self.names.iter().map(SinkName::as_str).collect();
-        if !self.yes.yes && !out.confirm(&format!("delete {}?", names.join(", "))) {
-            return Err(Failure::Refused("nothing was deleted".to_owned()));
-        }
-        let mut listing = Listing::new(format);
-        for name in &self.names {
-            let ask = DeleteSink { name: name.clone(), request: connect::request() };
-            let done = client.delete_sink(ask).await?;
-            warn(out, &done.warnings);
-            listing.page(out, &[OutcomeRow::of("Sink", name.as_str(), "deleted", done.revision)])?;
-        }
-        listing.end(out)?;
-        Ok(Exit::Done)
+        let ask = async |name| client.delete_sink(DeleteSink { name, request: connect::request() }).await;
+        several::delete("Sink", self.names, ("", self.yes), format, out, ask).await
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
-use sheaf_model::{Moment, Span};
+use sheaf_model::{Moment, Span, remember};
+use sheaf_wire::Network;
 
 /// So many may fail at once …
 const MOST: u64 = 10;
@@ -18,35 +19,23 @@ const ADDRESSES_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     /// When all of them will be forgotten. Held for a look-up only.
-    until: Mutex<BTreeMap<IpAddr, Moment>>,
+    until: Mutex<BTreeMap<Network, Moment>>,
 }
 
 impl Attempts {
     /// Counts one; false: it is one too many.
     pub(crate) fn take(&self, from: Option<IpAddr>, now: Moment) -> bool {
-        let from = from.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), network);
+        let from = Network::from(from.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
         let mut all = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         let until = all.get(&from).copied().unwrap_or(now).max(now);
         if until.since(now).0 + EACH.0 > MOST * EACH.0 {
             return false;
         }
-        if !all.contains_key(&from) && all.len() >= ADDRESSES_MAX {
+        if all.len() >= ADDRESSES_MAX {
             all.retain(|_, until| *until > now);
-            let soonest = all.iter().min_by_key(|(_, until)| **until).map(|(from, _)| *from);
-            if let Some(soonest) = soonest.filter(|_| all.len() >= ADDRESSES_MAX) {
-                all.remove(&soonest);
-            }
         }
-        all.insert(from, until.after(EACH));
+        remember(&mut all, ADDRESSES_MAX, from, until.after(EACH), |until| *until);
         true
-    }
-}
-
-/// Whoever has an address of version 6 has all of its network.
-fn network(from: IpAddr) -> IpAddr {
-    match from.to_canonical() {
-        IpAddr::V6(from) => IpAddr::V6(Ipv6Addr::from_bits(from.to_bits() & (u128::MAX << 64))),
-        from => from,
     }
 }
 

@@ -6,9 +6,8 @@ use futures::{FutureExt as _, StreamExt as _};
 use sheaf_engine::{Register, SetNodeStatus};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    Actor, BucketName, BucketSpec, Bytes, Claim, Facts, ModuleName, ModuleRef, ModuleSpec, ModuleVersion,
-    Moment, NodeKey, NodeName, NodeStatus, ObjectKey, Prefix, PutBucket, Rights, Role, Runtime, Span,
-    TokenName,
+    Actor, BucketName, BucketSpec, Claim, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment, NodeKey,
+    NodeStatus, ObjectKey, Prefix, PutBucket, Rights, Role, Runtime, Span, TokenName,
 };
 use sheaf_wire::bucket::{ApplyBucket, BucketApi, MoveBucket, OnBucket, RollbackBucket, TestBucket};
 use sheaf_wire::cluster::{Apply, ClusterApi};
@@ -17,7 +16,7 @@ use sheaf_wire::peer::{AgentApi, WatchNode};
 
 use super::*;
 use crate::clock::Clock;
-use crate::propose::tests::{control_by, form, member};
+use crate::propose::tests::{control_by, facts, form, member};
 
 /// Goes on when it is told to.
 #[derive(Default)]
@@ -136,7 +135,7 @@ async fn failed_attempts_are_limited_and_keep_no_valid_token_out() {
         assert!(is_unauthenticated(&world.shown(&foreign, Need::Viewer).await, ""));
     }
     let error = world.shown(&foreign, Need::Viewer).await.expect_err("too many");
-    assert!(matches!(&error, ApiError::Exhausted(why) if why.contains("from 10.0.0.1")), "{error:?}");
+    assert!(matches!(&error, ApiError::Busy(why) if why.contains("from 10.0.0.1")), "{error:?}");
     assert!(world.shown(&alice, Need::Viewer).await.is_ok());
     world.clock.0.store(1_000, Ordering::Relaxed);
     assert!(is_unauthenticated(&world.shown(&foreign, Need::Viewer).await, ""), "one a second");
@@ -210,21 +209,6 @@ async fn a_node_that_was_forgotten_is_told_so_and_nothing_else() {
     assert!(told.iter().any(is_left), "{told:?}");
     let ends = tokio::time::timeout(Duration::from_secs(30), open).await;
     assert_eq!(ends, Ok(()), "streams of before end, too");
-}
-
-fn facts(name: &str) -> Facts {
-    Facts {
-        name: NodeName::new(name).expect("a name"),
-        hostname: name.to_owned(),
-        address: "127.0.0.1:1".to_owned(),
-        labels: vec![],
-        allow: vec![],
-        deny: vec![],
-        version: "1".to_owned(),
-        cpu: 2,
-        memory_total: Bytes(1 << 30),
-        notes: vec![],
-    }
 }
 
 /// What each change of a bucket answers this caller, by its verb.

@@ -1,20 +1,19 @@
 use std::sync::Arc;
 
 use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply, SetNodeStatus};
-use sheaf_model::{ClusterId, Facts, NodeName};
+use sheaf_model::ClusterId;
 use sheaf_wire::{Admitted, Certificate, Guard as _, Need, Presented, ServeOptions, Server};
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::place::Registration;
-use crate::propose::tests::control_without;
+use crate::propose::tests::{control_without, facts};
 use crate::trust::Trust;
-use crate::trust::tests::{Secured, Wall, facts};
+use crate::trust::tests::{Secured, Wall};
 
 impl Secured {
     async fn admit(&self, name: &str, may_vote: bool) -> NodeId {
-        let facts = Facts { name: NodeName::new(name).expect("a name"), ..facts() };
-        let register = Register { key: name.into(), facts };
+        let register = Register { key: name.into(), facts: facts(name) };
         match self.propose(Command::Access(AccessCommand::Admit(Admit { register, may_vote }))).await {
             Reply::Registered(node) => node,
             other => panic!("no number: {other:?}"),

@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use sheaf_artifact::Cache;
 use sheaf_consensus::{Options, Peer, PeerError, Peers, Replica};
 use sheaf_engine::{Command, Form, Proposal};
-use sheaf_model::{Actor, ClusterId, Moment, NodeId, NodeKey, NodeName, Settings, Timestamp};
+use sheaf_model::{Actor, ClusterId, Facts, Moment, NodeId, NodeKey, NodeName, Settings, Timestamp};
 use sheaf_store::Store;
 use sheaf_wire::bucket::{BucketApi, ListBuckets};
 use sheaf_wire::cluster::ClusterApi;
@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::place::{Identity, Member, Opener, Place};
 
 /// Stands still at the beginning of all time.
-struct Still;
+pub(crate) struct Still;
 
 impl Clock for Still {
     fn moment(&self) -> Moment {
@@ -94,6 +94,22 @@ pub(crate) fn control_without(dir: &Path, clock: Arc<dyn Clock>, trust: crate::T
     let place = Place::new(identity, Arc::new(Alone), trust);
     let cache = Cache::open(&dir.join("cache"), 1 << 20).expect("a cache");
     Control::new(Arc::new(place), clock, cache).0
+}
+
+/// Of a node that is made up.
+pub(crate) fn facts(name: &str) -> Facts {
+    Facts {
+        name: NodeName::new(name).expect("a name"),
+        hostname: name.to_owned(),
+        address: "127.0.0.1:1".to_owned(),
+        labels: Vec::new(),
+        allow: Vec::new(),
+        deny: Vec::new(),
+        version: "1".to_owned(),
+        cpu: 2,
+        memory_total: sheaf_model::Bytes(1 << 30),
+        notes: Vec::new(),
+    }
 }
 
 fn somebody() -> Caller {

@@ -60,26 +60,16 @@ pub(super) fn judge(known: Option<&Node>, holder: Option<Holder>, unheard_of: bo
 
 #[cfg(test)]
 mod tests {
-    use sheaf_model::{Bytes, Facts, NodeId, NodeKey, NodeName, Revision, Timestamp};
+    use sheaf_model::{NodeId, NodeKey, Revision, Timestamp};
 
     use super::*;
+    use crate::propose::tests::facts;
 
     fn node(status: NodeStatus, may_vote: bool) -> Node {
         Node {
             id: NodeId(3),
             key: NodeKey::from("c"),
-            facts: Facts {
-                name: NodeName::new("n3").expect("a name"),
-                hostname: "n3".to_owned(),
-                address: "127.0.0.1:3".to_owned(),
-                labels: vec![],
-                allow: vec![],
-                deny: vec![],
-                version: "1".to_owned(),
-                cpu: 2,
-                memory_total: Bytes(1 << 30),
-                notes: vec![],
-            },
+            facts: facts("n3"),
             given_labels: Vec::new(),
             status,
             since: Timestamp::default(),

@@ -3,14 +3,14 @@ use std::path::Path;
 use sheaf_consensus::Replica;
 use sheaf_engine::{AccessCommand, Command, IssueBy, Proposal, PutAuthority, Register, Reply};
 use sheaf_model::session::{Heartbeat, Hello};
-use sheaf_model::{Actor, Bytes, Facts, Load, Moment, NodeName, ObjectValue, Revision};
+use sheaf_model::{Actor, Load, Moment, ObjectValue, Revision};
 use sheaf_trust::Authority;
 use sheaf_wire::cluster::{RotateAuthority, RotationStep};
 
 use super::*;
 use crate::clock::Clock;
 use crate::place::Registration;
-use crate::propose::tests::{control_of, form, member};
+use crate::propose::tests::{control_of, facts, form, member};
 
 /// Certificates are good for so long.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -158,7 +158,7 @@ impl Secured {
             certificate: ObjectValue::from(authority.certificate()),
         };
         secured.propose(Command::Access(AccessCommand::PutAuthority(put))).await;
-        let register = Register { key: "k".into(), facts: facts() };
+        let register = Register { key: "k".into(), facts: facts("a") };
         assert_eq!(secured.propose(Command::Register(register)).await, Reply::Registered(NODE));
         secured
     }
@@ -198,21 +198,6 @@ impl Drop for Secured {
     }
 }
 
-pub(crate) fn facts() -> Facts {
-    Facts {
-        name: NodeName::new("a").expect("a name"),
-        hostname: "a".to_owned(),
-        address: "127.0.0.1:1".to_owned(),
-        labels: Vec::new(),
-        allow: Vec::new(),
-        deny: Vec::new(),
-        version: "1".to_owned(),
-        cpu: 1,
-        memory_total: Bytes(1),
-        notes: Vec::new(),
-    }
-}
-
 fn hello() -> Hello {
     Hello {
         cluster: ClusterId::from("c"),
@@ -220,7 +205,7 @@ fn hello() -> Hello {
         key: "k".into(),
         boot: "boot".into(),
         incarnation: "life".into(),
-        facts: facts(),
+        facts: facts("a"),
         fresh: false,
         stand_in: false,
         work: None,

@@ -25,6 +25,8 @@ pub(super) async fn session(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Answer {
+    // A page that could not ask anything is told so first.
+    shared.client()?;
     let entered = shared.access.enter(&headers, peer)?;
     let mut response = answer::value(&json!({
         "actor": entered.session.actor,
@@ -71,7 +73,7 @@ pub(super) async fn login(
     // What is wrong with it is not repeated: it may be most of a secret.
     let Shown { token } = serde_json::from_slice(&body).map_err(|_| wrong("no such object".to_owned()))?;
     let token = Bearer::parse(&token).map_err(|error| wrong(error.to_string()))?;
-    let client = shared.client.acting_as(&session.actor)?.presenting(Some(token.clone()));
+    let client = shared.client()?.acting_as(&session.actor)?.presenting(Some(token.clone()));
     let asker = client.cluster_status().await?.asker;
     let cookie = shared.access.log_in(&headers, session, Login { token, asker })?;
     let mut response = answer::value(&json!({ "logged_in": true }));

@@ -15,6 +15,9 @@ use crate::proto::v1;
 
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 const DEFECTS: &str = "type.googleapis.com/sheaf.v1.Defects";
+const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+/// When whoever was told that it is too much just now may ask again.
+const AGAIN_IN: prost_types::Duration = prost_types::Duration { seconds: 1, nanos: 0 };
 /// Longest message in bytes; details come beside it.
 const MESSAGE_MAX: usize = 1 << 10;
 
@@ -36,6 +39,7 @@ pub(crate) fn to_status(error: ApiError, long: bool) -> Status {
         }
         ApiError::Unavailable { applied: Applies::Perhaps, .. } => Status::unavailable(message),
         ApiError::DeadlineExceeded(_) => Status::deadline_exceeded(message),
+        ApiError::Busy(_) => busy(message),
         ApiError::Exhausted(_) => Status::resource_exhausted(message),
         ApiError::Unauthenticated(_) => Status::unauthenticated(message),
         ApiError::Forbidden(_) => Status::permission_denied(message),
@@ -86,8 +90,18 @@ fn invalid(defects: &[Defect], message: String, long: bool) -> Status {
     let own = v1::Defects { defects: listed, omitted: u32::try_from(omitted).unwrap_or(u32::MAX) };
     let details =
         vec![any(BAD_REQUEST, &pb::BadRequest { field_violations: violations }), any(DEFECTS, &own)];
-    let status = pb::Status { code: Code::InvalidArgument.into(), message: message.clone(), details };
-    Status::with_details(Code::InvalidArgument, message, status.encode_to_vec().into())
+    detailed(Code::InvalidArgument, message, details)
+}
+
+/// What tells a limit that passes by itself from one that does not, to any gRPC client.
+fn busy(message: String) -> Status {
+    let again = pb::RetryInfo { retry_delay: Some(AGAIN_IN) };
+    detailed(Code::ResourceExhausted, message, vec![any(RETRY_INFO, &again)])
+}
+
+fn detailed(code: Code, message: String, details: Vec<prost_types::Any>) -> Status {
+    let status = pb::Status { code: code.into(), message: message.clone(), details };
+    Status::with_details(code, message, status.encode_to_vec().into())
 }
 
 fn any(type_url: &str, message: &impl Message) -> prost_types::Any {
@@ -148,6 +162,7 @@ pub(crate) fn from_status(address: &str, status: &Status) -> ApiError {
             ApiError::Unavailable { reason: message, applied }
         }
         Code::DeadlineExceeded => ApiError::DeadlineExceeded(message),
+        Code::ResourceExhausted if detail(status, RETRY_INFO).is_some() => ApiError::Busy(message),
         Code::ResourceExhausted => ApiError::Exhausted(message),
         Code::Unauthenticated => ApiError::Unauthenticated(message),
         Code::PermissionDenied => ApiError::Forbidden(message),
@@ -191,22 +206,24 @@ fn from_transport(address: &str, status: &Status) -> Option<ApiError> {
     })
 }
 
+/// The detail of that type, whatever stands before the type's name.
+fn detail(status: &Status, type_url: &str) -> Option<Vec<u8>> {
+    let rich = pb::Status::decode(status.details()).ok()?;
+    let name = type_url.rsplit('/').next();
+    rich.details.into_iter().find(|any| any.type_url.rsplit('/').next() == name).map(|any| any.value)
+}
+
 fn defects(status: &Status) -> Vec<Defect> {
     let whole = || vec![Defect::new("", status.message(), "")];
-    let Ok(rich) = pb::Status::decode(status.details()) else { return whole() };
-    let detail = |name: &str| {
-        let found = rich.details.iter().find(|any| any.type_url.rsplit('/').next() == Some(name));
-        found.map(|any| any.value.clone())
-    };
-    if let Some(own) = detail("sheaf.v1.Defects").and_then(|bytes| v1::Defects::decode(bytes.as_slice()).ok())
-    {
+    let own = detail(status, DEFECTS).and_then(|bytes| v1::Defects::decode(bytes.as_slice()).ok());
+    if let Some(own) = own {
         let mut defects: Vec<Defect> = own.defects.into_iter().map(Into::into).collect();
         if own.omitted > 0 {
             defects.push(Defect::new("", format!("{} more defects", own.omitted), "correct these first"));
         }
         return if defects.is_empty() { whole() } else { defects };
     }
-    let bad = detail("google.rpc.BadRequest").and_then(|bytes| pb::BadRequest::decode(bytes.as_slice()).ok());
+    let bad = detail(status, BAD_REQUEST).and_then(|bytes| pb::BadRequest::decode(bytes.as_slice()).ok());
     match bad {
         Some(bad) if !bad.field_violations.is_empty() => {
             bad.field_violations.into_iter().map(|v| Defect::new(v.field, v.description, "")).collect()
@@ -238,6 +255,7 @@ mod tests {
             ApiError::unavailable(text()),
             ApiError::Unavailable { reason: text(), applied: Applies::Perhaps },
             ApiError::DeadlineExceeded(text()),
+            ApiError::Busy(text()),
             ApiError::Exhausted(text()),
             ApiError::Unauthenticated(text()),
             ApiError::Forbidden(text()),
@@ -258,6 +276,20 @@ mod tests {
         let violation = &details.bad_request().expect("a BadRequest").field_violations[0];
         assert_eq!(violation.field, "module");
         assert_eq!(violation.description, "Bucket /a: there is no module x; one of: flume");
+    }
+
+    #[test]
+    fn standard_clients_see_which_limit_passes_by_itself() {
+        use tonic_types::StatusExt as _;
+        let status = |error| to_status(error, false);
+        let busy = status(ApiError::Busy("two calls".to_owned()));
+        let again = busy.get_error_details().retry_info().and_then(|info| info.retry_delay);
+        assert_eq!((busy.code(), again), (Code::ResourceExhausted, Some(std::time::Duration::from_secs(1))));
+        let full = status(ApiError::Exhausted("two buckets".to_owned()));
+        assert_eq!(full.code(), Code::ResourceExhausted);
+        assert!(full.get_error_details().retry_info().is_none() && full.details().is_empty());
+        let bare = Status::resource_exhausted("of another version");
+        assert!(!from_status("a:1", &bare).can_retry(), "who does not say when is not asked again");
     }
 
     #[test]

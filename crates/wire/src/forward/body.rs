@@ -62,7 +62,7 @@ impl Held {
         }
         if taken > self.room.most {
             let most = self.room.most >> 20;
-            return Err(ApiError::Exhausted(format!(
+            return Err(ApiError::Busy(format!(
                 "{most} MiB of requests are under way on this node, the most it takes; ask again, or another node"
             )));
         }

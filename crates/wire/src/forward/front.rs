@@ -190,7 +190,7 @@ impl Inner {
         let Some(_slot) = Slot::take(&self.calls, self.calls_max) else {
             self.refused.another();
             let reason = format!("{} calls are under way on this node, the most it takes", self.calls_max);
-            return refuse(ApiError::Exhausted(reason), long);
+            return refuse(ApiError::Busy(reason), long);
         };
         let asked = request.headers().get(TIMEOUT).and_then(timeout);
         let deadline = begun + asked.map_or(DEFAULT_DEADLINE, |asked| asked - (asked / 10).min(EARLY_MAX));
@@ -274,7 +274,7 @@ impl Inner {
         places.clone().try_acquire_owned().map_err(|_| {
             self.refused.another();
             let why = "as much of this is under way on this node as it takes; ask again, or another node";
-            ApiError::Exhausted(why.into())
+            ApiError::Busy(why.into())
         })
     }
 

@@ -90,7 +90,7 @@ async fn more_calls_than_the_limit_are_refused() {
     }
     assert_eq!(node.refused.times(), 0);
     let error = client.apply_bucket(apply(None)).await.unwrap_err();
-    assert!(matches!(error, ApiError::Exhausted(_)), "{error:?}");
+    assert!(matches!(error, ApiError::Busy(_)), "{error:?}");
     assert_eq!(node.refused.times(), 1);
     assert!(waiting.await.unwrap().is_err());
 }

@@ -18,14 +18,27 @@ pub struct Crowd {
 #[derive(Debug, Default)]
 struct Inside {
     all: usize,
-    by: BTreeMap<IpAddr, usize>,
+    by: BTreeMap<Network, usize>,
+}
+
+/// Where somebody comes from, where what each may do has a bound: whoever has an address of version 6 has all of its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Network(IpAddr);
+
+impl From<IpAddr> for Network {
+    fn from(from: IpAddr) -> Self {
+        Self(match from.to_canonical() {
+            IpAddr::V6(from) => IpAddr::V6(Ipv6Addr::from_bits(from.to_bits() & (u128::MAX << 64))),
+            from => from,
+        })
+    }
 }
 
 /// A place, given back when dropped.
 #[derive(Debug)]
 pub struct Place {
     crowd: Arc<Crowd>,
-    from: IpAddr,
+    from: Network,
 }
 
 impl Crowd {
@@ -38,7 +51,7 @@ impl Crowd {
     pub fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
         let local = from.to_canonical().is_loopback();
         let each = if local { self.most } else { self.most.div_ceil(SHARE) };
-        let from = network(from);
+        let from = Network::from(from);
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
         let there = inside.by.get(&from).copied().unwrap_or_default();
         if inside.all >= self.most || there >= each {
@@ -60,14 +73,6 @@ impl Drop for Place {
         } else {
             inside.by.insert(self.from, left);
         }
-    }
-}
-
-/// Whoever has an address of version 6 has all of its network.
-fn network(from: IpAddr) -> IpAddr {
-    match from.to_canonical() {
-        IpAddr::V6(from) => IpAddr::V6(Ipv6Addr::from_bits(from.to_bits() & (u128::MAX << 64))),
-        from => from,
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a million subtasks that have finished cost: what people see of them and how soon, the leader's memory, a member that
-//! starts again; and that nothing of a job is lost, whoever is killed when.
+//! What a million subtasks that have finished cost: what people see of them and how soon, how long they are searched (J20), the
+//! leader's memory and disk, a member that starts again; and that nothing of a job is lost, whoever is killed when.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,6 +18,8 @@ use crate::scene;
 const LONGEST: Duration = Duration::from_secs(900);
 /// How often people look.
 const LOOKS: usize = 100;
+/// How often they search.
+const SEARCHES: usize = 5;
 /// Subtasks that are granted and have not ended when the leader is killed.
 const IN_FLIGHT: usize = 10_000;
 /// Subtasks of each trial of the promise that `--wait` makes.
@@ -101,11 +103,45 @@ fn remembered(ask: &Ask, machine: &Machine, cluster: &Cluster, subtasks: usize, 
             format!("{what}, beside {subtasks} finished and {failed} failed, through the command line");
         figures.figure(&name, &times.to_string(), &goal);
     }
+    searched(cluster, subtasks, figures);
     let started: Times = (0..ask.trials(3)).map(|_| started_again(cluster, subtasks)).collect();
     let goal = Goal::within("3 s", started.median(), Duration::from_secs(3));
     let name =
         format!("restart of a member with {subtasks} finished on disk, until it tells of them and is ready");
     figures.figure(&name, &started.to_string(), &goal);
+}
+
+/// What somebody asks who looks for one of them, or for what they have in common; some of it reads all of them.
+fn searched(cluster: &Cluster, subtasks: usize, figures: &Figures) {
+    let one = subtasks / 2;
+    let queries = [
+        "SELECT name, state, finished, failed FROM jobs".to_owned(),
+        "SELECT * FROM subtasks WHERE job = 'history' LIMIT 1000".to_owned(),
+        format!("SELECT * FROM subtasks WHERE job = 'history' AND subtask = {one}"),
+        format!("SELECT * FROM attempts WHERE job = 'history' AND subtask = {one}"),
+        "SELECT * FROM subtasks WHERE job = 'unlucky' AND state = 'failed' LIMIT 1000".to_owned(),
+        "SELECT * FROM attempts WHERE job = 'unlucky' AND state = 'failed' AND subtask = 7".to_owned(),
+        "SELECT state, count(*) FROM subtasks WHERE job = 'history' GROUP BY 1".to_owned(),
+        "SELECT node, count(*), max(ended_at) FROM attempts WHERE job = 'history' GROUP BY 1".to_owned(),
+    ];
+    let condition = "state = 'failed' AND message LIKE '%/data/1%'";
+    let mut looks: Vec<Vec<&str>> =
+        queries.iter().map(|sql| vec!["query", sql, "--timeout", "60s", "-o", "json"]).collect();
+    looks.push(vec!["job", "subtasks", "unlucky", "--where", condition, "-o", "json"]);
+    for args in looks {
+        let look = |_| {
+            let begun = Instant::now();
+            let found = cluster.cli(&args).ok().json();
+            assert!(found.as_array().is_some_and(|rows| !rows.is_empty()), "{args:?}: {found}");
+            begun.elapsed()
+        };
+        let times: Times = (0..SEARCHES).map(look).collect();
+        figures.aside(&args[..args.len() - 2].join(" "), &times.to_string());
+    }
+    let database = cluster.leader().dir().join(sheaf_consensus::DATABASE);
+    let bytes = fs::metadata(&database).map_or(0, |file| file.len());
+    figures
+        .aside(&format!("the leader's database with {subtasks} finished"), &format!("{} MiB", bytes >> 20));
 }
 
 /// Subtasks that fail in three ways, under two priorities. How many.
@@ -132,7 +168,7 @@ pub(crate) fn failures(machine: &Machine, cluster: &Cluster, count: usize) -> us
 
 /// From starting a follower until it tells how the job went, and counts as ready.
 fn started_again(cluster: &Cluster, subtasks: usize) -> Duration {
-    let agent = follower(cluster);
+    let agent = cluster.follower();
     agent.stop();
     let begun = Instant::now();
     agent.start();
@@ -143,11 +179,6 @@ fn started_again(cluster: &Cluster, subtasks: usize) -> Duration {
     });
     cluster.wait_back(agent);
     begun.elapsed()
-}
-
-fn follower(cluster: &Cluster) -> &Agent {
-    let leader = cluster.leader().name();
-    cluster.agents().iter().find(|agent| agent.name() != leader).expect("there are three")
 }
 
 /// What `--wait` has promised is known after all agents are killed at that moment.
@@ -200,7 +231,7 @@ fn killed(machine: &Arc<Machine>, worker: &std::path::Path, subtasks: usize, fig
         (running, _) if running >= in_flight as u64 => Ok(running),
         other => Err(format!("{other:?}")),
     });
-    let other = follower(&cluster);
+    let other = cluster.follower();
     let (_, finished) = counts(other).unwrap_or_default();
     let begun = Instant::now();
     leader.kill_machine();

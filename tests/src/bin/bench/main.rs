@@ -119,7 +119,7 @@ const BENCHES: [Bench; 18] = [
     },
     Bench {
         name: "history",
-        about: "3 members: a million subtasks that finished, seen, kept and not lost  [--subtasks 1000000] [--trials 3]",
+        about: "3 members: a million subtasks that finished, seen, searched, kept and not lost  [--subtasks 1000000] [--trials 3]",
         run: history::run,
     },
     Bench {

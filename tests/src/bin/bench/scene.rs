@@ -51,8 +51,8 @@ pub(crate) fn secured(
         plan.more.clone_from(&more);
     });
     cluster.start_all();
-    let token = secured::token(machine, cluster.agent(1), secret);
-    secured::show(machine, Some(&token));
+    let token = secured::of_secret(machine, &cluster, secret);
+    secured::shows(machine, Some(&token));
     (started(cluster), TokenText::parse(&token).expect("login writes a token"))
 }
 

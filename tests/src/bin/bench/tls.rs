@@ -53,7 +53,7 @@ fn round_on(machine: &Arc<Machine>, secret: &Path, round: usize, plan: &Plan) ->
     let bursts = bursts_on(&cluster, plan, |address| client(address, &token));
     scene::end(cluster);
     // The next cluster knows no tokens.
-    secured::show(machine, None);
+    secured::shows(machine, None);
     bursts
 }
 

@@ -6,12 +6,11 @@ use sheaf_wire::Client;
 use sheaf_wire::bucket::OnBucket;
 
 use super::bucket_name;
-use crate::command::apply::{OutcomeRow, warn};
+use crate::command::several;
 use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::options::{self, Wait, Yes};
 use crate::output::{Format, Terminal};
-use crate::table::Listing;
 use crate::wait::{self, Goal};
 
 /// `sheaf bucket delete`
@@ -42,21 +41,16 @@ impl Delete {
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         options::one_revision(self.if_revision, self.names.len())?;
-        let names: Vec<&str> = self.names.iter().map(BucketName::as_str).collect();
-        if !self.yes.yes && !out.confirm(&format!("delete {} and stop what runs of it?", names.join(", "))) {
-            return Err(Failure::Refused("nothing was deleted".to_owned()));
-        }
-        let mut listing = Listing::new(format);
+        let base = self.if_revision.map(Revision);
         let mut waiting = Vec::new();
-        for name in self.names {
-            let base = self.if_revision.map(Revision);
-            let ask = OnBucket { bucket: name.clone(), base, request: connect::request() };
+        let ask = async |bucket: BucketName| {
+            let ask = OnBucket { bucket: bucket.clone(), base, request: connect::request() };
             let done = client.delete_bucket(ask).await?;
-            warn(out, &done.warnings);
-            listing.page(out, &[OutcomeRow::of("Bucket", name.as_str(), "deleted", done.revision)])?;
-            waiting.push((name, done.revision));
-        }
-        listing.end(out)?;
+            waiting.push((bucket, done.revision));
+            Ok(done)
+        };
+        let and = " and stop what runs of it";
+        several::delete("Bucket", self.names, (and, self.yes), format, out, ask).await?;
         out.flush()?;
         wait::until(client, out, self.wait, Goal::Gone, &waiting).await?;
         Ok(Exit::Done)

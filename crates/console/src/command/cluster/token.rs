@@ -281,11 +281,8 @@ fn show(created: &CreatedToken, format: Format, out: &mut Terminal) -> Result<()
 
 impl List {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-        let filter = page::filter(&self.filter)?;
-        let empty = if filter.terms.is_empty() { EMPTY } else { NONE_SUCH };
-        let fetch = async |page| Ok(client.list_tokens(ListTokens { page, filter: filter.clone() }).await?);
-        page::print(&self.page, format, out, empty, fetch).await?;
-        Ok(Exit::Done)
+        let fetch = async |page, filter| client.list_tokens(ListTokens { page, filter }).await;
+        page::narrowed(&page::filter(&self.filter)?, &self.page, format, out, (EMPTY, NONE_SUCH), fetch).await
     }
 }
 

@@ -6,12 +6,11 @@ use sheaf_wire::Client;
 use sheaf_wire::job::OnJob;
 
 use super::job_name;
-use crate::command::apply::{OutcomeRow, warn};
+use crate::command::several;
 use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::options::Yes;
 use crate::output::{Format, Terminal};
-use crate::table::Listing;
 
 /// `sheaf job delete`
 #[derive(Args, Debug)]
@@ -32,18 +31,8 @@ impl Delete {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
-        let names: Vec<&str> = self.names.iter().map(JobName::as_str).collect();
-        if !self.yes.yes && !out.confirm(&format!("delete {} and all that is known of it?", names.join(", ")))
-        {
-            return Err(Failure::Refused("nothing was deleted".to_owned()));
-        }
-        let mut listing = Listing::new(format);
-        for name in self.names {
-            let done = client.delete_job(OnJob { job: name.clone() }, connect::request()).await?;
-            warn(out, &done.warnings);
-            listing.page(out, &[OutcomeRow::of("Job", name.as_str(), "deleted", done.revision)])?;
-        }
-        listing.end(out)?;
-        Ok(Exit::Done)
+        let ask = async |job| client.delete_job(OnJob { job }, connect::request()).await;
+        let and = " and all that is known of it";
+        several::delete("Job", self.names, (and, self.yes), format, out, ask).await
     }
 }

@@ -45,10 +45,8 @@ impl List {
         let filter = self.labels.labels.iter().fold(page::filter(&self.filter)?, |filter, (key, value)| {
             filter.with(format!("label.{key}"), value)
         });
-        let empty = if filter.terms.is_empty() { EMPTY } else { NONE_SUCH };
-        let fetch = async |page| Ok(client.list_jobs(ListJobs { page, filter: filter.clone() }).await?);
-        page::print(&self.page, format, out, empty, fetch).await?;
-        Ok(Exit::Done)
+        let fetch = async |page, filter| client.list_jobs(ListJobs { page, filter }).await;
+        page::narrowed(&filter, &self.page, format, out, (EMPTY, NONE_SUCH), fetch).await
     }
 }
 

@@ -64,9 +64,7 @@ pub(super) async fn send(
             break Err(Failure::Defects(found));
         }
         let once = matches!(items, Items::Stream(_));
-        // A limit does not go away by itself.
-        let may_go_away = error.can_retry() && !matches!(error, ApiError::Exhausted(_));
-        if once || !may_go_away || Instant::now() >= patience {
+        if once || !error.can_retry() || Instant::now() >= patience {
             break Err(because(error, once));
         }
         progress.set_message("waiting for the cluster");

@@ -134,11 +134,7 @@ async fn try_push(
     progress: &ProgressBar,
     request: Option<sheaf_model::RequestId>,
 ) -> Result<Option<Done>, Stopped> {
-    let begun = client.begin_push(artifact).await.map_err(|error| match error {
-        // Room does not come by waiting.
-        full @ ApiError::Exhausted(_) => Stopped::Here(full.into()),
-        other => Stopped::There(other),
-    })?;
+    let begun = client.begin_push(artifact).await?;
     if begun.registered {
         return Ok(None);
     }

@@ -9,9 +9,8 @@ use sheaf_engine::{Apply, Command, OnBucket, Proposal, RecordPhases, Register, S
 use sheaf_model::session::Hello;
 use sheaf_model::view::BucketCounts;
 use sheaf_model::{
-    Actor, BucketName, BucketSpec, Bytes, Facts, GateOutcome, Instance, ModuleName, ModuleRef, ModuleSpec,
-    ModuleVersion, Moment, NodeId, NodeKey, NodeName, NodeStatus, Phase, PutBucket, Runtime, Timestamp,
-    Verdict,
+    Actor, BucketName, BucketSpec, GateOutcome, Instance, ModuleName, ModuleRef, ModuleSpec, ModuleVersion,
+    Moment, NodeId, NodeKey, NodeStatus, Phase, PutBucket, Runtime, Timestamp, Verdict,
 };
 use sheaf_wire::bucket::{BucketApi, BucketChange, BucketStep, ListBuckets, WatchBuckets};
 use sheaf_wire::cluster::ClusterApi;
@@ -19,24 +18,10 @@ use sheaf_wire::{Answers, ApiError, Caller, Filter, PageOf};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
-use crate::clock::Clock;
-use crate::propose::tests::{control_by, form, member};
+use crate::propose::tests::{Still, control_by, facts, form, member};
 use crate::service::AT_ONCE;
 
 const NODE: NodeId = NodeId(1);
-
-/// Stands still at the beginning of all time.
-struct Still;
-
-impl Clock for Still {
-    fn moment(&self) -> Moment {
-        Moment(0)
-    }
-
-    fn wall(&self) -> Timestamp {
-        Timestamp::default()
-    }
-}
 
 async fn propose(replica: &Replica, command: Command) {
     let proposal = Proposal { actor: Actor::from("test"), at: Timestamp(1), request: None, command };
@@ -47,21 +32,6 @@ fn name(text: &str) -> BucketName {
     BucketName::new(text).expect("a name")
 }
 
-fn facts() -> Facts {
-    Facts {
-        name: NodeName::new("n1").expect("a name"),
-        hostname: "n1".to_owned(),
-        address: "127.0.0.1:1".to_owned(),
-        labels: vec![],
-        allow: vec![],
-        deny: vec![],
-        version: "1".to_owned(),
-        cpu: 2,
-        memory_total: Bytes(1 << 30),
-        notes: vec![],
-    }
-}
-
 fn put(bucket: &str, multi_node: bool) -> PutBucket {
     let module = ModuleRef::parse("sleep").expect("a name");
     let spec = BucketSpec { multi_node, ..BucketSpec::new(name(bucket), module) };
@@ -70,7 +40,7 @@ fn put(bucket: &str, multi_node: bool) -> PutBucket {
 
 /// A node that is ready, a single-node bucket `/a` and a multi-node bucket `/m`.
 async fn register(replica: &Replica) {
-    propose(replica, Command::Register(Register { key: NodeKey::from("k1"), facts: facts() })).await;
+    propose(replica, Command::Register(Register { key: NodeKey::from("k1"), facts: facts("n1") })).await;
     set_status(replica, NodeStatus::Ready).await;
     let module = ModuleSpec::new(
         ModuleName::new("sleep").expect("a name"),
@@ -96,7 +66,7 @@ fn open(control: &Control, replica: &Replica) {
         key: NodeKey::from("k1"),
         boot: "boot".into(),
         incarnation: "life".into(),
-        facts: facts(),
+        facts: facts("n1"),
         fresh: false,
         stand_in: false,
         work: None,

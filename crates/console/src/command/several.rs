@@ -1,0 +1,66 @@
+//! Changes of several things of one kind: one call each, in the order in which they were named.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use sheaf_model::Document;
+use sheaf_wire::{ApiError, Done};
+
+use super::apply::{OutcomeRow, warn};
+use crate::documents;
+use crate::exit::{Exit, Failure};
+use crate::options::Yes;
+use crate::output::{Format, Terminal};
+use crate::table::Listing;
+
+/// Registers what these files hold, of one kind alone, whose content `of` finds. With a defect in any of them
+/// nothing is asked for.
+pub(super) async fn apply<S: Clone>(
+    kind: &str,
+    files: &[PathBuf],
+    format: Format,
+    out: &mut Terminal,
+    of: impl Fn(&Document) -> Option<&S>,
+    mut ask: impl AsyncFnMut(S) -> Result<Done, ApiError>,
+) -> Result<Exit, Failure> {
+    let mut written = documents::read(out, files);
+    written.only(kind);
+    if !written.defects.is_empty() {
+        return Err(Failure::Defects(written.defects));
+    }
+    let mut listing = Listing::new(format);
+    for (_, document) in written.documents() {
+        let Some(spec) = of(document) else { continue };
+        let done = ask(spec.clone()).await?;
+        warn(out, &done.warnings);
+        let label = document.label();
+        let name = label.split_once(' ').map_or("", |(_, name)| name);
+        let outcome = if done.unchanged { "unchanged" } else { "applied" };
+        listing.page(out, &[OutcomeRow::of(kind, name, outcome, done.revision)])?;
+    }
+    listing.end(out)?;
+    Ok(Exit::Done)
+}
+
+/// Deletes what is named, once it is confirmed; `and` says in the question what else goes with it.
+pub(super) async fn delete<N: Display>(
+    kind: &str,
+    names: Vec<N>,
+    (and, yes): (&str, Yes),
+    format: Format,
+    out: &mut Terminal,
+    mut ask: impl AsyncFnMut(N) -> Result<Done, ApiError>,
+) -> Result<Exit, Failure> {
+    let listed: Vec<String> = names.iter().map(N::to_string).collect();
+    if !yes.yes && !out.confirm(&format!("delete {}{and}?", listed.join(", "))) {
+        return Err(Failure::Refused("nothing was deleted".to_owned()));
+    }
+    let mut listing = Listing::new(format);
+    for (name, title) in names.into_iter().zip(&listed) {
+        let done = ask(name).await?;
+        warn(out, &done.warnings);
+        listing.page(out, &[OutcomeRow::of(kind, title, "deleted", done.revision)])?;
+    }
+    listing.end(out)?;
+    Ok(Exit::Done)
+}
