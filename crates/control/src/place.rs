@@ -77,7 +77,7 @@ impl Members {
         self.known.iter().map(|(address, node)| Contact { address: address.clone(), node: *node })
     }
 
-    /// The same, with whose it is if that is known here and was not said.
+    /// The contact with whose address it is, if that was not said and is known here.
     pub fn named(&self, contact: Contact) -> Contact {
         let node = contact.node.or_else(|| self.known.get(&contact.address).copied().flatten());
         Contact { node, ..contact }
