@@ -10,7 +10,7 @@ use sheaf_model::{ClusterId, Contact, Digest, NodeId, NodeKey, NodeName};
 use sheaf_wire::peer::{
     AgentApi, AuthorityKey, Certified, Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerHeader, WatchNode,
 };
-use sheaf_wire::{Alone, Answers, ApiError, Caller, ServeOptions, Server, Transport};
+use sheaf_wire::{Alone, Answers, ApiError, Caller, ServeOptions, Server, Transport, async_trait};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -54,6 +54,7 @@ impl Between {
     }
 }
 
+#[async_trait]
 impl PeerApi for Between {
     /// Whoever may ask it.
     async fn hello(&self, _: Caller, _: HelloAsk) -> Result<Greeting, ApiError> {
@@ -104,6 +105,7 @@ impl PeerApi for Between {
     }
 }
 
+#[async_trait]
 impl AgentApi for Between {
     async fn session(&self, _: Caller, _: Answers<ToLeader>) -> Result<Answers<ToNode>, ApiError> {
         self.hears("session")

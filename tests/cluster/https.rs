@@ -9,14 +9,19 @@ use serde_json::Value;
 use sheaf_model::{Holder, NodeId, Timestamp};
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::outside::{self, Believing};
-use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, need, wait_for};
+use sheaf_tests::secured::{private, shows, token};
+use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, dashboard, need, wait_for};
 use sheaf_trust::{Authority, PrivateKey, encode};
 
 use crate::forming;
-use crate::secure::cookie_of;
 
 /// What people type in place of the node's address once it has a certificate for it.
 const SITE: &str = "sheaf.example.org";
+
+/// The cookie that an answer sets.
+fn cookie_of(head: &str) -> String {
+    dashboard::cookie(head).trim_start_matches("cookie: ").trim_end().to_owned()
+}
 
 /// One secured node that other machines can reach, and somebody on another one.
 #[test]

@@ -141,9 +141,9 @@ impl Scene<'_> {
     }
 
     fn between(&self) {
-        let (gone, fresh) = (self.follower(), self.cluster.agent(5));
+        let (gone, fresh) = (self.cluster.following_voter(), self.cluster.agent(5));
         let thief = self.thief(self.cluster.agent(4), true);
-        let place = Contact::of(self.number(gone), gone.address());
+        let place = Contact::of(self.cluster.node_id(&gone.name()), gone.address());
         gone.kill_machine();
         let between = Between::stand(&thief.runtime, &thief.transport, thief.cluster.clone(), place);
         // Who has a number and stands in the way of who looks for members anew.
@@ -158,7 +158,7 @@ impl Scene<'_> {
         let said = format!(
             "node {} answers there, as its certificate says, and not node {}",
             thief.node,
-            self.number(gone)
+            self.cluster.node_id(&gone.name())
         );
         wait_for(&format!("{} sees who answers", leader.name()), SOON, || {
             let log = leader.log_tail();

@@ -231,7 +231,7 @@ pub(crate) mod tests {
         );
         let gone = Files { key: dir.path().join("gone"), ..files.clone() };
         wrong(&gone, &["cannot read ", "gone ([http] key_file)"]);
-        let folder = Files { certificate: dir.path().to_owned(), ..files.clone() };
+        let folder = Files { certificate: dir.path().to_owned(), ..files };
         wrong(&folder, &["([http] certificate_file) is no file of at most 1 MiB"]);
         let long = "x".repeat(usize::try_from(FILE_MAX).expect("it is small") + 1);
         wrong(&written(dir.path(), &long, &key), &["is no file of at most 1 MiB"]);

@@ -44,7 +44,7 @@ pub enum Kind {
 }
 
 /// Everything that is counted where it happens: name, kind, meaning.
-pub const CATALOGUE: [(&str, Kind, &str); 12] = [
+pub const CATALOGUE: [(&str, Kind, &str); 13] = [
     (
         "sheaf_api_request_duration_seconds",
         Kind::Histogram,

@@ -116,7 +116,7 @@ impl Inward {
 
     /// Until when it is good; none: there is none yet.
     pub fn not_after(&self) -> Option<Timestamp> {
-        identity::validity(&self.shows.now()?).map(|(_, not_after)| not_after)
+        identity::validity(&*self.shows.now()?).map(|(_, not_after)| not_after)
     }
 
     /// Takes a connection, whose client begins. Takes as long as the client does: give it a time.

@@ -167,7 +167,7 @@ impl Transport {
 
     /// This node's certificate as it is now; none: it has not got one yet.
     pub(crate) fn own(&self) -> Option<Arc<CertifiedKey>> {
-        self.0.as_ref()?.now.read().unwrap_or_else(PoisonError::into_inner).own.clone()
+        self.tls.as_ref()?.now.read().unwrap_or_else(PoisonError::into_inner).own.clone()
     }
 
     /// A connection that is made when first used, and again when it breaks.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply};
-use sheaf_model::{ClusterId, Facts, Holder, NodeName, Timestamp};
+use sheaf_model::{ClusterId, Facts, Holder, Timestamp};
 use sheaf_trust::{Authority, Keyring, PrivateKey};
 use sheaf_wire::peer::PeerApi as _;
 use sheaf_wire::{Caller, Credentials, ServeOptions, Server, Transport};
@@ -12,9 +12,9 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::place::Registration;
-use crate::propose::tests::{control_of, control_without};
+use crate::propose::tests::{control_of, control_without, facts};
 use crate::trust::Trust;
-use crate::trust::tests::{Secured, Wall, facts, keyring, now};
+use crate::trust::tests::{Secured, Wall, keyring, now};
 
 /// Certificates are good for so long.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -53,8 +53,8 @@ fn register(control: &Control, node: NodeId) {
 
 /// Lets in the node with that data directory at that address.
 async fn admit(world: &Secured, key: &str, address: &str) -> NodeId {
-    let (name, address) = (NodeName::new(&format!("node-{key}")).expect("a name"), address.to_owned());
-    let register = Register { key: key.into(), facts: Facts { name, address, ..facts() } };
+    let facts = Facts { address: address.to_owned(), ..facts(&format!("node-{key}")) };
+    let register = Register { key: key.into(), facts };
     let admit = Command::Access(AccessCommand::Admit(Admit { register, may_vote: false }));
     match world.propose(admit).await {
         Reply::Registered(node) => node,

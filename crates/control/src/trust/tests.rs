@@ -3,7 +3,7 @@ use std::path::Path;
 use sheaf_consensus::Replica;
 use sheaf_engine::{AccessCommand, Command, IssueBy, Proposal, PutAuthority, Register, Reply};
 use sheaf_model::session::{Heartbeat, Hello};
-use sheaf_model::{Actor, Load, Moment, ObjectValue, Revision};
+use sheaf_model::{Actor, Facts, Load, Moment, ObjectValue, Revision};
 use sheaf_trust::Authority;
 use sheaf_wire::cluster::{RotateAuthority, RotationStep};
 
@@ -95,12 +95,7 @@ fn a_node_has_no_certificate_of_a_name_that_another_has_already() {
     let node = |number: u64, status, name: &str, hostname: &str, address: &str| Node {
         id: NodeId(number),
         key: "k".into(),
-        facts: Facts {
-            name: NodeName::new(name).expect("a name"),
-            hostname: hostname.to_owned(),
-            address: address.to_owned(),
-            ..facts()
-        },
+        facts: Facts { hostname: hostname.to_owned(), address: address.to_owned(), ..facts(name) },
         given_labels: Vec::new(),
         status,
         since: Timestamp(0),

@@ -129,7 +129,7 @@ async fn way(to: String) -> (String, watch::Sender<bool>) {
 #[tokio::test]
 async fn a_session_whose_peer_falls_silent_ends_by_its_pings() {
     let (_, there) = start().await;
-    let (address, cut) = way(there.address().to_owned()).await;
+    let (address, cut) = way(there.contact().address.clone()).await;
     let client = PeerClient::new(&Contact::anyone(&address), &crate::Transport::plain()).unwrap();
     let said = futures::stream::iter([ToLeader::Goodbye]).chain(futures::stream::pending());
     let mut answers = client.session(said.boxed(), SOON).await.unwrap();
