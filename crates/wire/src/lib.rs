@@ -60,7 +60,7 @@ pub mod trace;
 pub use bearer::{Bearer, Signed, Signer, public_key};
 pub use caller::{CALLER_TEXT_MAX, Caller, DEFAULT_DEADLINE};
 pub use change::{Answers, Applied, Done, Filter, Outcome, OutcomeVerb, PAGE_MAX, Page, PageOf, Term};
-pub use client::{Client, Options};
+pub use client::{Asking, Client, Options};
 pub use error::{ApiError, Applies};
 pub use forward::{Alone, Class, Route, Target};
 pub use guard::{Admitted, Certificate, Guard, Need, Presented};
