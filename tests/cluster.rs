@@ -18,6 +18,7 @@
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
+//! | `https` | 1 | the dashboard from other machines: by TLS alone, with the cluster's certificate or one's own |
 //! | `rotated` | 3, then 6 | another authority takes the place of the one that signs certificates, and no call fails |
 //! | `bundle` | 3 | what is to be shown to who helps, with nodes down and without a leader, and nothing secret in it |
 //! | `traces` | 3 | one trace from a command to the starts on all nodes; a collector that is down disturbs nobody |
@@ -39,6 +40,8 @@
 mod artifact;
 #[path = "cluster/backends.rs"]
 mod backends;
+#[path = "cluster/between.rs"]
+mod between;
 #[path = "cluster/blobs.rs"]
 mod blobs;
 #[path = "cluster/calls.rs"]
@@ -71,6 +74,8 @@ mod former;
 mod forming;
 #[path = "cluster/http.rs"]
 mod http;
+#[path = "cluster/https.rs"]
+mod https;
 #[path = "cluster/input.rs"]
 mod input;
 #[path = "cluster/jobs.rs"]

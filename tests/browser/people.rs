@@ -41,6 +41,11 @@ pub(crate) fn run(cases: &mut Cases, machine: &Arc<Machine>) {
             office.forgotten();
         },
     );
+    // Some of what is refused is the certificate, until it is taken all the same.
+    let refused = |said: &Complaint| ["network", "security"].contains(&said.source.as_str());
+    case(cases, browser, "by https it is the same, and no script sees the session", refused, || {
+        office.by_tls();
+    });
 }
 
 impl Office {
@@ -180,6 +185,22 @@ impl Office {
         self.log_in(&self.token(&["--name", "short", "--role", "viewer", "--ttl", "4s"]));
         self.browser.shows(&["short (viewer) on n1", "ready"]);
         self.browser.shows(&["You are logged out: ", "expired"]);
+    }
+
+    fn by_tls(&self) {
+        let http = self.cluster.agent(1).plan().http;
+        self.browser.goto(&format!("https://{http}/#/nodes"));
+        // The session without TLS, which has logged in, is another one.
+        self.log_in(&self.admin);
+        self.browser.shows(&["(admin) on n1", "ready", "live"]);
+        let script = "return [location.protocol, isSecureContext, document.cookie].join(' ')";
+        assert_eq!(self.browser.evaluate(script), "https: true ");
+        self.browser.reload();
+        self.browser.shows(&["(admin) on n1", "ready", "live"]);
+        self.see(&of("bucket", "/team-a/x"), &["(admin) on n1", "Why there"]);
+        self.browser.goto(&format!("https://{http}/#/nodes"));
+        self.browser.push("Log out");
+        self.browser.shows(&["This cluster asks for a token."]);
     }
 
     fn forgotten(&self) {

@@ -280,7 +280,7 @@ pub(crate) fn ran(attempts: &BTreeMap<u32, Vec<u32>>, count: usize) {
 }
 
 fn killed(cluster: &Cluster) {
-    let more = "subtasks: {array: 0-3999}\nretry: {max_attempts: 5, backoff: 10ms..50ms}";
+    let more = "subtasks: {array: 0-9999}\nretry: {max_attempts: 5, backoff: 10ms..50ms}";
     submit(cluster, &job("killed", "count", more));
     let done = |least: usize| {
         let some = || (traced(cluster, "killed").0.len() > least).then_some(());
@@ -297,7 +297,7 @@ fn killed(cluster: &Cluster) {
     done(traced(cluster, "killed").0.len() + 200);
     other.start();
     cluster.wait_back(other);
-    reconciled(cluster, "killed", 4000);
+    reconciled(cluster, "killed", 10_000);
 }
 
 fn restarted(cluster: &Cluster) {

@@ -6,8 +6,11 @@ use std::time::Duration;
 use sheaf_tests::wait::watch_for;
 use sheaf_tests::{Cases, Cluster, wait_for};
 
-use crate::plugin::{bucket, count, lines, wait_line};
-use crate::scene::{epoch, pids};
+use crate::plugin::{bucket, count, lines, wait_gone, wait_line};
+use crate::scene::{epoch, only_node, pids};
+
+/// Silence until the lease is surely over, and time to place and start on a busy machine.
+const FAILOVER: Duration = Duration::from_secs(30);
 
 /// Says its file when it starts and when it gets SIGHUP.
 const PROGRAM: &str = "\
@@ -50,6 +53,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("commands tell that a bucket leaves the node, or is deleted, also if nothing ran", || {
         farewells(cluster);
     });
+    cases.run("commands tell a node that comes back what goes on elsewhere, once", || returns(cluster));
     cases.run("a document's life_cycle is wrong", || documents(cluster));
 }
 
@@ -232,14 +236,17 @@ fn failing(cluster: &Cluster) {
     cluster.delete(&[name]); // nothing of it is alive
 }
 
+/// Waits until commands of a bucket have left these words on a node.
+fn wait_word(cluster: &Cluster, bucket: &str, node: usize, wanted: &str) {
+    let file = cluster.machine().path(&format!("told{}.n{node}", bucket.replace('/', "+")));
+    wait_for(&format!("{wanted} in {}", file.display()), Duration::from_secs(10), || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        if text == wanted { Ok(()) } else { Err(text) }
+    });
+}
+
 fn farewells(cluster: &Cluster) {
-    let word = |bucket: &str, node: usize, wanted: &str| {
-        let file = cluster.machine().path(&format!("told{}.n{node}", bucket.replace('/', "+")));
-        wait_for(&format!("{wanted} in {}", file.display()), Duration::from_secs(10), || {
-            let text = fs::read_to_string(&file).unwrap_or_default();
-            if text == wanted { Ok(()) } else { Err(text) }
-        });
-    };
+    let word = |bucket: &str, node: usize, wanted: &str| wait_word(cluster, bucket, node, wanted);
     let (moved, failed) = ("/told/moved", "/told/failed");
     cluster.apply_and_wait(&told(cluster, moved, "", "node_list_rules: [n1]"));
     cluster.apply_and_wait(&told(cluster, moved, "", "node_list_rules: [n2]"));
@@ -256,6 +263,52 @@ fn farewells(cluster: &Cluster) {
     });
     // Each once, and not by the other node.
     word(moved, 1, "decommissioned");
+}
+
+/// Its machine dies under one bucket, and had another one suspended.
+fn returns(cluster: &Cluster) {
+    let (ran, slept) = ("/told/ran", "/told/slept");
+    let leader = cluster.leader().name();
+    let numbers = 1..=cluster.agents().len();
+    let away = numbers.rev().find(|number| cluster.agent(*number).name() != leader).expect("another");
+    let gone = cluster.agent(away);
+    for name in [ran, slept] {
+        let only = format!("node_list_rules: [{}]", gone.name());
+        cluster.apply_and_wait(&told(cluster, name, "", &only));
+        cluster.apply_and_wait(&told(cluster, name, "", ""));
+        assert_eq!(only_node(&cluster.status(name)), gone.name());
+    }
+    let before = epoch(&cluster.status(ran));
+    cluster.cli(&["bucket", "suspend", slept, "--wait"]).ok();
+    gone.kill_machine();
+    cluster.wait_status_within(ran, "runs elsewhere", FAILOVER, |status| {
+        status["state"] == "running" && epoch(status) > before
+    });
+    cluster.cli(&["bucket", "resume", slept, "--wait"]).ok();
+    let there = [ran, slept].map(|name| cluster.wait_state(name, "running"));
+    gone.start();
+    cluster.wait_back(gone);
+    for name in [ran, slept] {
+        wait_word(cluster, name, away, "decommissioned");
+        wait_gone(cluster, name, away);
+    }
+    // Nothing is left that its next life could tell again.
+    assert_eq!(gone.stop(), 0, "{}", gone.log_tail());
+    gone.start();
+    cluster.wait_back(gone);
+    let after = [ran, slept].map(|name| cluster.wait_state(name, "running"));
+    let of = |all: &[serde_json::Value; 2]| [0, 1].map(|at| (pids(&all[at]), epoch(&all[at])));
+    assert_eq!(of(&after), of(&there), "they go on all the while");
+    cluster.delete(&[ran, slept]);
+    for (name, status) in [ran, slept].into_iter().zip(&there) {
+        wait_word(cluster, name, number(&only_node(status)), "deleted");
+        wait_word(cluster, name, away, "decommissioned");
+    }
+}
+
+/// The number of a node that is called by it.
+fn number(node: &str) -> usize {
+    node.trim_start_matches('n').parse().unwrap_or_else(|_| panic!("{node} has a number"))
 }
 
 fn documents(cluster: &Cluster) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use sheaf_tests::documents::bucket;
+use sheaf_tests::documents::{bucket, program};
 use sheaf_tests::{Agent, Cases, Cluster, Follower, cli, processes, wait_for};
 
 use crate::scene::{affinity, epoch, event_kinds, names, only_node, pids, trace};
@@ -360,11 +360,21 @@ fn came_back(cluster: &Cluster) {
     });
     assert_eq!(all.on(node), started, "it has started nothing");
     assert!(gone.programs("/forget/all").is_empty());
+    // What did not run when it heard of it is told, too.
+    wait_for("it parts with what it has", SOON, || {
+        let kept = ["forget+all", "forget+told"].map(|name| gone.dir().join("instances").join(name));
+        if kept.iter().any(|dir| dir.exists()) { Err(gone.log_tail()) } else { Ok(()) }
+    });
+    let parted = || {
+        let said = std::fs::read_to_string(trace(cluster, "forget.told").path()).unwrap_or_default();
+        said.matches(&format!("{node} parts\n")).count()
+    };
+    assert_eq!(parted(), 1, "{}", gone.log_tail());
     gone.cli(&["bucket", "list"]).exits(1).mentions(&["has left cluster"]);
     gone.cli(&["cluster", "status"]).mentions(&["has left cluster"]);
     assert_eq!(gone.stop(), 0, "{}", gone.log_tail());
     knows_it_alone(cluster, gone);
-    assert_eq!(all.on(node), started, "it has started nothing");
+    assert_eq!((all.on(node), parted()), (started, 1), "it has started nothing, and has nothing to tell");
     assert_eq!(gone.stop(), 0, "{}", gone.log_tail());
     std::fs::remove_dir_all(gone.dir()).expect("nothing is left that uses it");
     gone.start();
@@ -414,10 +424,15 @@ fn forgotten(cluster: &Cluster) {
     forget().exits(1).mentions(&["stop its agent first"]);
     let all = trace(cluster, "forget.all");
     cluster.apply_and_wait(&bucket("/forget/all", "steady", &all, "multi_node: true"));
+    let words =
+        "life_cycle: {on_decommission: {command: [/bin/sh, -c, 'echo $SHEAF_NODE parts >> \"$TRACE\"']}}";
+    let parting = program("parting", "exec sleep 100000", words);
+    let told = bucket("/forget/told", "parting", &trace(cluster, "forget.told"), "multi_node: true");
+    cluster.apply_and_wait(&[parting, told].concat());
     victim.kill_machine();
     cluster.wait_node(&node, "lost");
     // Its name may run a single-node bucket of that name only once somebody vouches for it.
-    cluster.cli(&["bucket", "delete", "--yes", "/forget/all"]).ok();
+    cluster.cli(&["bucket", "delete", "--yes", "/forget/all", "/forget/told"]).ok();
     forget().ok();
     assert_eq!(cluster.node(&node)["status"], "left");
     cluster.apply_and_wait(&bucket("/forget/all", "steady", &all, ""));

@@ -42,6 +42,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("A31 A32 A33 a plugin is polled where it runs, as long as its bucket says so", || a31(cluster));
     cases.run("a plugin is told that its bucket leaves the node, or is deleted", || farewells(cluster));
     cases.run("the same where no process of it is there", || farewells_of_nobody(cluster));
+    cases.run("the same where it was suspended and goes on elsewhere", || passed_over(cluster));
     cases.run("A44 an agent restarts, and plugins keep their processes", || a44(cluster));
 }
 
@@ -470,12 +471,38 @@ fn farewells_of_nobody(cluster: &Cluster) {
         if said { Ok(()) } else { Err(log) }
     });
     for (bucket, node) in [(asleep, 1), (left, 2), (left, 3), (failed, 3), (mute, 3)] {
-        let name = bucket.trim_start_matches('/').replace('/', "+");
-        let dir = cluster.agent(node).dir().join("instances").join(name);
-        wait_for("its directory is gone", Duration::from_secs(10), || {
-            if dir.exists() { Err(dir.display().to_string()) } else { Ok(()) }
-        });
+        wait_gone(cluster, bucket, node);
     }
+}
+
+/// Waits until a node has nothing of a bucket on its disk.
+pub(crate) fn wait_gone(cluster: &Cluster, bucket: &str, node: usize) {
+    let name = bucket.trim_start_matches('/').replace('/', "+");
+    let dir = cluster.agent(node).dir().join("instances").join(name);
+    wait_for("its directory is gone", Duration::from_secs(10), || {
+        if dir.exists() { Err(dir.display().to_string()) } else { Ok(()) }
+    });
+}
+
+/// Its node may run it as before, and is not chosen again.
+fn passed_over(cluster: &Cluster) {
+    let name = "/bye/passed";
+    cluster.apply_and_wait(&bucket(name, "faulty", "{}", "node_list_rules: [n1]"));
+    cluster.apply_and_wait(&bucket(name, "faulty", "{}", "node_list_rules: [n1, n2]"));
+    assert_eq!(only_node(&cluster.status(name)), "n1");
+    cluster.cli(&["bucket", "suspend", name, "--wait"]).ok();
+    cluster.cli(&["node", "drain", "n1", "--wait"]).ok();
+    cluster.cli(&["bucket", "resume", name, "--wait"]).ok();
+    let there = cluster.wait_state(name, "running");
+    assert_eq!(only_node(&there), "n2");
+    wait_word(cluster, name, 1, "decommissioned");
+    wait_gone(cluster, name, 1);
+    cluster.cli(&["node", "undrain", "n1"]).ok();
+    let after = cluster.wait_state(name, "running");
+    assert_eq!((pids(&after), epoch(&after)), (pids(&there), epoch(&there)), "it goes on all the while");
+    cluster.delete(&[name]);
+    wait_word(cluster, name, 2, "deleted");
+    wait_word(cluster, name, 1, "decommissioned");
 }
 
 fn a44(cluster: &Cluster) {

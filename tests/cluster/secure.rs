@@ -1,6 +1,7 @@
 //! A secured cluster: who gets in, as whom, and who does not.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -7,17 +7,20 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    ClusterId, Digest, NodeId, NodeKey, NodeStatus, Rights, Role, TokenName, TokenText, TokenUse,
+    ClusterId, Contact, Digest, NodeId, NodeKey, NodeStatus, Rights, Role, TokenName, TokenText, TokenUse,
 };
+use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::module;
 use sheaf_tests::secured::{of_secret, private, shows, token};
-use sheaf_tests::{Agent, Cases, Cluster, Machine, cli};
+use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, wait_for};
 use sheaf_trust::{Keyring, PrivateKey, pin};
 use sheaf_wire::cluster::CreateToken;
 use sheaf_wire::logs::LogsOf;
 use sheaf_wire::peer::{HelloAsk, JoinAsk, Joined, PeerClient, PeerHeader, WatchNode};
 use sheaf_wire::{ApiError, Client, Credentials, Options, Pair, Transport};
 use tokio::runtime::Runtime;
+
+use crate::between::Between;
 
 /// For an answer.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -46,6 +49,7 @@ fn taken() {
     let mut cases = Cases::of("taken");
     cases.run("a certificate opens no more than its node could", || scene.opens_no_more());
     cases.run("a node's data directory is of no use to another", || scene.takes_nothing_over());
+    cases.run("who answers in a node's place with another's certificate hears nothing", || scene.between());
     cases.run("the certificate of a node that was forgotten opens nothing", || scene.forgotten());
     cases.run("who shows nothing learns nothing", || scene.stranger());
     cases.end();
@@ -101,7 +105,7 @@ impl Scene<'_> {
                 is_forbidden(&answer.expect_err(what), "is no member");
             }
         }
-        let watch = WatchNode { cluster: thief.cluster.clone(), node: chief };
+        let watch = WatchNode { cluster: thief.cluster.clone(), node: chief, places: None };
         let error = thief.runtime.block_on(peer.watch(watch, WITHIN)).map(drop).expect_err("another's");
         is_forbidden(&error, "does not speak for node");
         let client = thief.client(leader);
@@ -136,6 +140,42 @@ impl Scene<'_> {
         self.cluster.wait_back(gone);
     }
 
+    fn between(&self) {
+        let (gone, fresh) = (self.cluster.following_voter(), self.cluster.agent(5));
+        let thief = self.thief(self.cluster.agent(4), true);
+        let place = Contact::of(self.cluster.node_id(&gone.name()), gone.address());
+        gone.kill_machine();
+        let between = Between::stand(&thief.runtime, &thief.transport, thief.cluster.clone(), place);
+        // Who has a number and stands in the way of who looks for members anew.
+        fresh.stop();
+        fresh.start();
+        wait_for(&format!("{} answers by asking a member", fresh.name()), SOON, || {
+            let output = fresh.cli(&["node", "status", &fresh.name(), "-o", "json"]);
+            let is_ready = output.code == 0 && output.json()["status"] == "ready";
+            if is_ready { Ok(()) } else { Err(output.to_string()) }
+        });
+        let leader = self.cluster.leader();
+        let said = format!(
+            "node {} answers there, as its certificate says, and not node {}",
+            thief.node,
+            self.cluster.node_id(&gone.name())
+        );
+        wait_for(&format!("{} sees who answers", leader.name()), SOON, || {
+            let log = leader.log_tail();
+            if leader.log().contains(&said) { Ok(()) } else { Err(log) }
+        });
+        wait_for("it is counted", SOON, || {
+            let metrics = leader.metrics().map_err(|error| error.to_string())?;
+            let counted = metrics.lines().find_map(|line| line.strip_prefix("sheaf_impostors_total "));
+            let counted = counted.and_then(|count| count.parse::<f64>().ok());
+            if counted.is_some_and(|count| count >= 1.0) { Ok(()) } else { Err(format!("{counted:?}")) }
+        });
+        assert_eq!(between.heard(), Vec::<&str>::new(), "it is asked for nothing");
+        drop(thief);
+        gone.start();
+        self.cluster.wait_back(gone);
+    }
+
     fn forgotten(&self) {
         let gone = self.cluster.following_voter();
         let thief = self.thief(gone, true);
@@ -160,7 +200,7 @@ impl Scene<'_> {
         assert!(matches!(&error, ApiError::Precondition(why) if why.contains("was forgotten")), "{error}");
         is_refused(&thief.joins(leader, NodeKey::from("new"), None), "join token");
         let told = thief.runtime.block_on(async {
-            let watch = WatchNode { cluster: thief.cluster.clone(), node: thief.node };
+            let watch = WatchNode { cluster: thief.cluster.clone(), node: thief.node, places: None };
             let mut items = peer.watch(watch, WITHIN).await?;
             items.next().await.unwrap_or_else(|| Ok(Vec::new()))
         });
@@ -188,7 +228,8 @@ impl Scene<'_> {
 impl Thief {
     fn peer(&self, agent: &Agent) -> PeerClient {
         let _within = self.runtime.enter();
-        PeerClient::new(&agent.address(), &self.transport).expect("an agent's address is one")
+        PeerClient::new(&Contact::anyone(agent.address()), &self.transport)
+            .expect("an agent's address is one")
     }
 
     fn client(&self, agent: &Agent) -> Client {
@@ -258,6 +299,7 @@ impl Thief {
             key: NodeKey::from("thief"),
             cluster: Some(self.cluster.clone()),
             node: Some(self.node),
+            nonce: None,
         };
         let peer = self.peer(agent);
         self.runtime.block_on(peer.hello(ask, WITHIN)).expect("it says who it is").key

@@ -32,8 +32,8 @@ struct Twenty {
     machine: Arc<Machine>,
     name: String,
     work: PathBuf,
-    /// Where import-01 is reached.
-    port: String,
+    /// Where import-01 is reached, and its dashboard.
+    ports: [String; 2],
 }
 
 impl Twenty {
@@ -42,9 +42,9 @@ impl Twenty {
         sweep(PREFIX);
         let name = format!("{PREFIX}{}", std::process::id());
         let work = workplace(&machine);
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("it has one").port().to_string();
-        Self { machine, name, work, port }
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let ports = free.map(|free| free.local_addr().expect("it has one").port().to_string());
+        Self { machine, name, work, ports }
     }
 
     fn image(&self, tag: &str) -> String {
@@ -56,7 +56,8 @@ impl Twenty {
         let secret = self.work.join("join.secret").display().to_string();
         let more = [
             ("SHEAF_IMAGE", self.image(tag)),
-            ("SHEAF_PORT", self.port.clone()),
+            ("SHEAF_PORT", self.ports[0].clone()),
+            ("SHEAF_HTTP_PORT", self.ports[1].clone()),
             ("SHEAF_JOIN_SECRET", secret),
             ("PROJECT", self.name.clone()),
             ("COMPOSE", compose),
@@ -68,7 +69,7 @@ impl Twenty {
     fn run(&self, block: &Block) -> String {
         let binary = self.machine.binary().display().to_string();
         let build = format!("--base {} {binary} {}", base().display(), self.image("1"));
-        let (project, address) = (format!("-p {}", self.name), format!("127.0.0.1:{}", self.port));
+        let (project, address) = (format!("-p {}", self.name), format!("127.0.0.1:{}", self.ports[0]));
         let block = block.where_said(&[
             ("target/release/sheaf sheaf:0.1.0", &build),
             ("-p sheaf", &project),
@@ -180,6 +181,7 @@ fn twenty_nodes() {
     cases.run("the product's image runs alone, as nobody, and says that it is healthy", || product(&twenty));
     cases.run("up, and all ready", || up(&twenty));
     cases.run("the four examples", || examples(&twenty));
+    cases.run("a dashboard is opened from another node by https", || by_https(&twenty));
     cases.run("a node is killed", || killed(&twenty));
     cases.run("a node is cut off", || cut_off(&twenty));
     cases.run("a rolling upgrade", || upgrade(&twenty));
@@ -268,6 +270,24 @@ fn examples(twenty: &Twenty) {
         let text = twenty.exec(&node, &find("parts.txt"));
         if text.lines().count() == 7 { Ok(()) } else { Err(text) }
     });
+}
+
+/// By the wget of a distribution, which believes whom it is told to.
+fn by_https(twenty: &Twenty) {
+    let authority = twenty.cli(&["cluster", "ca", "export"], b"").ok().stdout;
+    assert!(authority.starts_with("-----BEGIN CERTIFICATE-----"), "{authority}");
+    twenty.exec("work-01", &format!("cat >/tmp/ca.pem <<'END'\n{authority}END"));
+    let get = "wget -q -O - --ca-certificate=/tmp/ca.pem";
+    // Without TLS it is led to the same page with.
+    for scheme in ["https", "http"] {
+        let page = twenty.exec("work-01", &format!("{get} {scheme}://import-01:7421/"));
+        assert!(page.contains("/assets/app.js"), "{scheme}: {page}");
+    }
+    let refused = "if wget -q -O - https://import-01:7421/; then exit 1; fi";
+    assert!(
+        !twenty.exec("work-01", refused).contains("/assets/app.js"),
+        "whom it does not know it does not ask"
+    );
 }
 
 fn killed(twenty: &Twenty) {

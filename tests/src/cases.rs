@@ -33,18 +33,19 @@ impl Cases {
         match ended {
             Ok(()) => say(&format!("{}: {name} … ok ({seconds:.1} s)", self.test)),
             Err(panic) => {
-                say(&format!("{}: {name} … FAILED ({seconds:.1} s): {}", self.test, text(&*panic)));
-                self.failed.push(name.to_owned());
+                let text = text(&*panic);
+                say(&format!("{}: {name} … FAILED ({seconds:.1} s): {text}", self.test));
+                self.failed.push(format!("{name}: {text}"));
             }
         }
     }
 
-    /// Fails if a case did. Its text was printed when it happened.
+    /// Fails if a case did. Its text is said again, since the end of a long output is what is kept of it.
     ///
     /// # Panics
-    /// With the names of those that failed.
+    /// With the names and the texts of those that failed.
     pub fn end(self) {
-        assert!(self.failed.is_empty(), "failed: {}", self.failed.join("; "));
+        assert!(self.failed.is_empty(), "failed:\n{}", self.failed.join("\n"));
     }
 }
 

@@ -9,7 +9,7 @@ use futures::stream::{self, FuturesUnordered};
 use futures::{FutureExt as _, StreamExt as _};
 use sheaf_model::session::{Heartbeat, Hello, ToLeader, ToNode};
 use sheaf_model::{
-    BootId, Bytes, ClusterId, Facts, Incarnation, Load, Moment, NodeId, NodeKey, NodeName, Revision,
+    BootId, Bytes, ClusterId, Contact, Facts, Incarnation, Load, Moment, NodeId, NodeKey, NodeName, Revision,
 };
 use sheaf_wire::peer::{JoinAsk, Joined, PeerClient, WatchNode};
 use sheaf_wire::{Answers, Transport};
@@ -183,11 +183,12 @@ impl Member {
         let joined = async {
             let mut address = shared.members[0].clone();
             loop {
+                let contact = Contact::anyone(&address);
                 let client =
-                    PeerClient::new(&address, &Transport::plain()).expect("an agent's address is one");
+                    PeerClient::new(&contact, &Transport::plain()).expect("an agent's address is one");
                 match client.join(&ask, OPENING).await {
                     Ok(Joined::Registered { node, .. }) => return node,
-                    Ok(Joined::Redirect(Some(leader))) => address = leader,
+                    Ok(Joined::Redirect(Some(leader))) => address = leader.address,
                     Ok(Joined::Refused(why)) => panic!("crowd-{place}: {why}"),
                     _ => sleep(PAUSE).await,
                 }
@@ -251,13 +252,13 @@ impl Member {
         }));
         let waiting = stream::unfold(waiting, |mut waiting| async { Some((waiting.recv().await?, waiting)) });
         let said = stream::once(std::future::ready(hello)).chain(waiting).boxed();
-        let mut answers =
-            PeerClient::new(&address, &Transport::plain()).ok()?.session(said, OPENING).await.ok()?;
+        let client = PeerClient::new(&Contact::anyone(&address), &Transport::plain()).ok()?;
+        let mut answers = client.session(said, OPENING).await.ok()?;
         Some(match answers.next().await? {
             Ok(ToNode::Welcome { heartbeat, .. }) => {
                 Reply::Welcome(Opened { address, messages, answers, heartbeat: heartbeat.duration() })
             }
-            Ok(ToNode::Redirect { leader: Some(leader) }) => Reply::Elsewhere(leader),
+            Ok(ToNode::Redirect { leader: Some(leader), .. }) => Reply::Elsewhere(leader),
             _ => Reply::Nothing,
         })
     }
@@ -297,9 +298,9 @@ impl Member {
     async fn hold_watch(self: Arc<Self>) {
         let mut turn = self.place;
         loop {
-            let address = &self.shared.members[turn % self.shared.members.len()];
-            let ask = WatchNode { cluster: self.shared.cluster.clone(), node: self.node };
-            let client = PeerClient::new(address, &Transport::plain()).expect("an agent's address is one");
+            let contact = Contact::anyone(&self.shared.members[turn % self.shared.members.len()]);
+            let ask = WatchNode { cluster: self.shared.cluster.clone(), node: self.node, places: None };
+            let client = PeerClient::new(&contact, &Transport::plain()).expect("an agent's address is one");
             if let Ok(mut items) = client.watch(ask, OPENING).await {
                 self.shared.seen().watches.insert(self.place);
                 while let Some(Ok(_)) = items.next().await {}

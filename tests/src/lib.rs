@@ -36,6 +36,7 @@ pub mod manual;
 pub mod need;
 pub mod nemesis;
 pub mod net;
+pub mod outside;
 mod ports;
 pub mod processes;
 pub mod receiver;

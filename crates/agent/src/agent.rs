@@ -12,12 +12,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use futures::future::BoxFuture;
 use sheaf_engine::gates::{CheckAnswer, Here, Part};
 use sheaf_engine::node::artifact::Wanted;
 use sheaf_engine::node::question::{Key, Question};
 use sheaf_engine::node::{self, Action, Identity, Input, NodeState};
 use sheaf_model::session::ToLeader;
-use sheaf_model::{ClusterId, Facts, Incarnation, NodeId, NodeKey, Revision, Span};
+use sheaf_model::{ClusterId, Contact, Facts, Incarnation, NodeId, NodeKey, Revision, Span};
 use sheaf_wire::{Client, Transport, trace};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -97,6 +98,8 @@ pub struct Agent {
     keepers: Keepers,
     facts: watch::Sender<Facts>,
     requests: mpsc::Receiver<Request>,
+    /// For the agent's own parts.
+    asks: mpsc::Sender<Request>,
     work: work::Place,
     desk: Arc<OnceLock<Arc<Desk>>>,
 }
@@ -113,14 +116,21 @@ impl Agent {
             (options.data_dir.clone(), options.binary.clone(), options.seal.clone());
         let (cluster, fetcher) = (options.cluster.clone(), Some(Fetcher::new(&options)));
         let work = work::Place { data_dir, binary, key, cluster, fetcher };
-        let (handle, desk) = Handle::new(sender, keepers.clone(), options.config.name.clone(), work.clone());
-        Ok((Self { options, keepers, facts, requests, work, desk }, handle))
+        let (name, asks) = (options.config.name.clone(), sender.clone());
+        let (handle, desk) = Handle::new(sender, keepers.clone(), name, work.clone());
+        Ok((Self { options, keepers, facts, requests, asks, work, desk }, handle))
     }
 
     /// Runs until `stop` is cancelled. What the agent has started goes on running: its keepers outlive it, a stand-in
     /// holds the leases, and its next life takes them over.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
-        let Self { options, keepers, facts, requests, work, desk: shown } = self;
+    ///
+    /// Boxed, so that all of it is compiled here, and not with whoever waits for it.
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, Result<(), AgentError>> {
+        Box::pin(self.run_all(stop))
+    }
+
+    async fn run_all(self, stop: CancellationToken) -> Result<(), AgentError> {
+        let Self { options, keepers, facts, requests, asks, work, desk: shown } = self;
         let boot = clock::boot_id();
         stand_in::relieve(&options.data_dir).await;
         let (name, own) = (options.config.name.clone(), own_port(&options)?);
@@ -143,7 +153,7 @@ impl Agent {
         // They end after the agent's loop: its stand-in begins before the session's farewell.
         let over = CancellationToken::new();
         let mut streams = JoinSet::new();
-        streams.spawn(link::watch(link.clone(), over.clone()));
+        streams.spawn(link::watch(link.clone(), asks, over.clone()));
         streams.spawn(artifacts.run(over.clone()));
         let no_more_work = CancellationToken::new();
         let working = AbortOnDropHandle::new(tokio::spawn(work.run(no_more_work.clone())));
@@ -337,7 +347,8 @@ impl Loop {
         let lasts = self.node.settings().lease.stand_in;
         // While this node is the only member, nobody is there to whom a stand-in could speak.
         let own = &options.config.address;
-        let members: Vec<String> = (options.members)().into_iter().filter(|member| member != own).collect();
+        let members = (options.members)().into_iter().filter(|member| member.address != *own);
+        let members: Vec<Contact> = members.collect();
         if !options.stand_in || lasts.0 == 0 || members.is_empty() || self.node.is_leaving() {
             return;
         }
@@ -349,7 +360,8 @@ impl Loop {
             incarnation: options.incarnation.clone(),
             agent: std::process::id(),
             facts: self.facts.borrow().clone(),
-            members,
+            members: members.iter().map(|member| member.address.clone()).collect(),
+            contacts: members,
             binary: options.binary.clone(),
             seen: self.node.seen(),
             lasts,
@@ -428,6 +440,10 @@ impl Loop {
             Request::Leave(leaving, left) => {
                 self.leaving.push(left);
                 Some(Input::Leave(leaving))
+            }
+            Request::Occupied(answer) => {
+                let _ = answer.send(self.node.occupied()); // whoever asked may have gone
+                None
             }
             Request::State(answer) => {
                 let running = self.node.instances().map(|(bucket, seen)| Running {

@@ -9,7 +9,7 @@ use sheaf_artifact::{Cache, FetchError, holders};
 use sheaf_engine::artifact::sources;
 use sheaf_engine::node::Input;
 use sheaf_engine::node::artifact::Wanted;
-use sheaf_model::{Artifact, ClusterId, Digest, Holding, NodeId};
+use sheaf_model::{Artifact, ClusterId, Contact, Digest, Holding, NodeId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -151,7 +151,7 @@ impl Fetcher {
     async fn fetch(
         &self,
         artifact: &Artifact,
-        members: &[String],
+        members: &[Contact],
         progress: &impl Fn(u64),
     ) -> Result<(), FetchError> {
         let error = match self.cache.fetch(&self.cluster, artifact, members, progress).await {
@@ -159,7 +159,7 @@ impl Fetcher {
             done => return done,
         };
         let others = holders(&self.cluster, artifact, members, self.cache.transport()).await;
-        let others: Vec<String> = others.into_iter().filter(|other| !members.contains(other)).collect();
+        let others: Vec<Contact> = others.into_iter().filter(|other| !members.contains(other)).collect();
         if others.is_empty() {
             return Err(error);
         }

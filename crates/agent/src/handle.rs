@@ -1,5 +1,6 @@
 //! The handle of a running agent: reading its config again, its instances' output, where it stands.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use futures::stream;
 use sheaf_engine::node::Leaving;
 use sheaf_model::{Attempt, BucketName, Load, NodeName, Phase, Revision, Verdict};
 use sheaf_wire::logs::{AttemptLogs, LogLine, LogStream, LogsApi, LogsOf};
-use sheaf_wire::{Answers, ApiError, Caller};
+use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::facts::NodeConfig;
@@ -19,12 +20,14 @@ use crate::work::{self, Desk};
 /// How often output of an attempt that runs is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// What a handle asks of the loop.
+/// What a handle, or a part of the agent, asks of the loop.
 #[derive(Debug)]
 pub(crate) enum Request {
     Reload(Box<NodeConfig>, oneshot::Sender<()>),
     State(oneshot::Sender<State>),
     Leave(Leaving, oneshot::Sender<()>),
+    /// Of which buckets something is here, for the next watch.
+    Occupied(oneshot::Sender<BTreeSet<BucketName>>),
 }
 
 /// Where an agent stands.
@@ -158,6 +161,7 @@ impl Handle {
 }
 
 /// What every agent answers to others about its own instances.
+#[async_trait]
 impl LogsApi for Handle {
     async fn read(&self, _caller: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
         self.logs(ask).await

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use sheaf_engine::node::Input;
 use sheaf_model::session::{Hello, ToLeader};
-use sheaf_model::{BootId, ClusterId, Facts, Incarnation, NodeId, NodeKey, Revision};
+use sheaf_model::{BootId, ClusterId, Contact, Facts, Incarnation, NodeId, NodeKey, Revision};
 use sheaf_wire::Transport;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -32,8 +32,8 @@ pub(crate) use watching::watch;
 /// Opening a stream takes at most so long.
 const OPENING: Duration = Duration::from_secs(1);
 
-/// The addresses of members, newest knowledge first; asked each time a stream is opened.
-pub type Members = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+/// Where members are, newest knowledge first; asked each time a stream is opened.
+pub type Members = Arc<dyn Fn() -> Vec<Contact> + Send + Sync>;
 
 /// What both streams need to know.
 #[derive(Clone)]
@@ -130,14 +130,23 @@ impl Link {
     }
 
     /// The node's own port, then the members', each once.
-    fn addresses(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.own.iter().cloned().collect();
-        for address in (self.members)() {
-            if !all.contains(&address) {
-                all.push(address);
+    fn contacts(&self) -> Vec<Contact> {
+        let mut all: Vec<Contact> = self.own.iter().map(|own| Contact::of(self.node, own)).collect();
+        for contact in (self.members)() {
+            if !all.contains(&contact) {
+                all.push(contact);
             }
         }
         all
+    }
+
+    /// With who is there, if whoever has named the address does not say, and it is known here.
+    fn named(&self, contact: Contact) -> Contact {
+        if contact.node.is_some() {
+            return contact;
+        }
+        let known = (self.members)().into_iter().find(|known| known.address == contact.address);
+        known.unwrap_or(contact)
     }
 }
 

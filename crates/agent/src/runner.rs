@@ -4,7 +4,7 @@
 //!  agent                     runner (`sheaf runner`)                  a subtask's program
 //!    ├─ spawns ────────────────►│ subreaper                              │
 //!    ├─ Start ─────────────────►├─ spawns, in a group of its own ───────►│
-//!    │◄──────── Started ────────┤◄────────────── output, exit ───────────┤
+//!    │                          │◄────────────── output, exit ───────────┤
 //!    │◄──────── Ended ──────────┤ nothing of it is left                  │
 //!    ├─ (its end closes) ──────►│ kills everything, and ends             │
 //! ```
@@ -83,14 +83,7 @@ pub struct Start {
 /// What a runner says to its agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromRunner {
-    /// The program runs.
-    Started {
-        /// Which.
-        ticket: u64,
-        /// Its process.
-        pid: u32,
-    },
-    /// It has ended, or could not be started, and nothing that it started is left.
+    /// A program has ended, or could not be started, and nothing that it started is left.
     Ended(Ended),
 }
 

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use sheaf_engine::gates::Here;
 use sheaf_engine::node::{self, Action, Identity, Input, NodeState};
 use sheaf_model::session::ToLeader;
-use sheaf_model::{BootId, ClusterId, Facts, Incarnation, NodeId, NodeKey, Revision, Span};
+use sheaf_model::{BootId, ClusterId, Contact, Facts, Incarnation, NodeId, NodeKey, Revision, Span};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
@@ -65,8 +65,11 @@ pub(crate) struct Orders {
     /// The process it stands in for.
     pub(crate) agent: u32,
     pub(crate) facts: Facts,
-    /// Where members are.
+    /// Where members are; for a binary of an earlier version.
     pub(crate) members: Vec<String>,
+    /// The same, and who they are. An agent of an earlier version does not say.
+    #[serde(default)]
+    pub(crate) contacts: Vec<Contact>,
     pub(crate) binary: PathBuf,
     /// The newest state that the node has seen.
     pub(crate) seen: Revision,
@@ -171,7 +174,10 @@ async fn stand(data_dir: &Path, orders: Orders) -> Result<(), AgentError> {
     let (say, said) = mpsc::channel(QUEUE);
     let signals = Arc::new(Signals::of_a_welcomed_life(orders.seen));
     let (_facts, facts) = watch::channel(orders.facts);
-    let members = orders.members;
+    let members: Vec<Contact> = match orders.contacts {
+        contacts if contacts.is_empty() => orders.members.into_iter().map(Contact::anyone).collect(),
+        contacts => contacts,
+    };
     let transport = credentials::of_node(data_dir)?;
     let link = Link {
         cluster: orders.cluster,

@@ -49,8 +49,6 @@ mod workers;
 
 pub(crate) use desk::{Desk, Place, WorkInput};
 
-/// Ends that came so soon one after the other share a message.
-const GATHER: Duration = Duration::from_millis(2);
 /// For the ends of what is handed back, when the agent stops: beyond their grace.
 const HANDED_BACK_WITHIN: Duration = Duration::from_secs(2);
 /// Messages of workers that wait for the loop.
@@ -210,7 +208,6 @@ impl Loop {
             match self.next(&stop, leave_at).await {
                 Event::Input(input) => self.take(input).await,
                 Event::Heard(Some(FromRunner::Ended(ended))) => self.ended(ended).await,
-                Event::Heard(Some(FromRunner::Started { .. })) => {}
                 Event::Heard(None) => self.runner_is_gone().await,
                 Event::Worker(ticket, heard) => {
                     let follows = self.workers.heard(ticket, heard, now());
@@ -246,8 +243,14 @@ impl Loop {
         self.waiting.is_empty() && !runs && self.ends.is_empty()
     }
 
+    /// How many subtasks are here that have not begun.
+    fn ready(&self) -> usize {
+        let begun = self.running.len() + self.workers.busy();
+        self.desk.held().len().saturating_sub(begun + self.ends.len())
+    }
+
     async fn next(&mut self, stop: &CancellationToken, leave_at: Option<Instant>) -> Event {
-        let may_say = self.ends.may_say();
+        let say_at = self.ends.say_at(self.ready());
         let due = self.workers.due(Instant::now()).into_iter().chain(self.stock.due());
         let due = due.chain([self.leftovers.due()]).min();
         let again = self.ends.due();
@@ -271,7 +274,7 @@ impl Loop {
             stocked = self.stock.next() => Event::Stocked(stocked),
             cleared = self.leftovers.next() => Event::Cleared(cleared),
             () = until(due) => Event::Tick,
-            () = tokio::time::sleep(GATHER), if may_say => Event::Say,
+            () = until(say_at) => Event::Say,
             () = until(again) => Event::SayAgain,
             () = over => Event::Stop,
         }
@@ -445,7 +448,8 @@ impl Loop {
     fn end(&mut self, attempt: Attempt, ran: Ran) {
         let Attempt { job, subtask, number } = attempt;
         let Ran { started_at, took, ending } = ran;
-        self.ends.push(job, AttemptEnd { subtask, attempt: number, started_at, took, ending });
+        let end = AttemptEnd { subtask, attempt: number, started_at, took, ending };
+        self.ends.push(job, end, Instant::now());
     }
 
     fn say_ends(&mut self) {

@@ -16,7 +16,8 @@ use std::time::Duration;
 use anyhow::Context;
 use sheaf_agent::Leaving;
 use sheaf_artifact::Cache;
-use sheaf_control::{Control, Identity, Place, Sealing};
+use sheaf_control::{Control, Identity, Members, Place, Sealing};
+use sheaf_model::Contact;
 use sheaf_seal::Key;
 use sheaf_web::metrics::Metrics;
 use sheaf_wire::{Client, Refused, ServeOptions, Server, Transport};
@@ -81,7 +82,7 @@ pub(crate) async fn run(
     let (trust, proof) = secure::trust(&config, &dir)?;
     let (record, data) = (data.record.clone(), SharedDir::new(data));
     let (listener, listening) = listen(&config).await?;
-    let port = Port::open(&config).await?;
+    let port = Port::open(&config, &trust.transport).await?;
     secure::refuse_open(&trust, listening, &config)?;
     let transport = trust.transport.clone();
     let stop = CancellationToken::new();
@@ -175,7 +176,11 @@ fn identity(config: &Config, record: &Record, listening: SocketAddr) -> Identity
 /// What the data directory knows of where the node belongs.
 fn remember(place: &Place, opener: &ReplicaOpener, record: &Record, config: &Config) {
     place.members.send_modify(|members| {
-        members.known.extend(record.members.iter().chain(&config.join).cloned());
+        members.proven = record.proven;
+        for address in record.members.iter().chain(&config.join) {
+            let (address, node) = (address.clone(), record.numbers.get(address).copied());
+            members.note(Contact { address, node });
+        }
     });
     if let (Some(cluster), Some(node)) = (record.cluster.clone(), record.node) {
         opener.belongs_to(cluster.clone());
@@ -226,9 +231,10 @@ async fn listen(config: &Config) -> anyhow::Result<(TcpListener, SocketAddr)> {
 /// Before anybody is answered: a replica of a cluster that was founded anew must not bring the former one back to life, and
 /// the others' votes would open it.
 async fn greet(place: &Arc<Place>, data: &SharedDir, replica: &Path) -> anyhow::Result<()> {
-    let mut known = place.members.borrow().known.clone();
-    known.extend(sheaf_consensus::nodes_on_disk(replica));
-    sheaf_control::meet(place, known).await;
+    let mut members = place.members.borrow().clone();
+    // What the replica says is newer than what was known before there was one.
+    sheaf_consensus::nodes_on_disk(replica).into_iter().for_each(|contact| members.note(contact));
+    sheaf_control::meet(place, members.contacts()).await;
     refuse_succeeded(place, data)
 }
 
@@ -242,21 +248,7 @@ async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let control = Arc::new(control);
-    let server = Server::new()
-        .cluster(control.clone())
-        .buckets(control.clone())
-        .jobs(control.clone())
-        .modules(control.clone())
-        .nodes(control.clone())
-        .instances(control.clone())
-        .events(control.clone())
-        .queries(control.clone())
-        .secrets(control.clone())
-        .backends(control.clone())
-        .sinks(control.clone())
-        .peers(control.clone())
-        .agents(control.clone())
-        .artifacts(control.clone())
+    let server = (control.answer_on(Server::new()))
         .logs(logs)
         .debugging(insight)
         .over(control.place().trust.transport.clone())
@@ -325,8 +317,14 @@ async fn remember_members(
 ) -> (&'static str, anyhow::Result<()>) {
     let mut members = place.members.subscribe();
     loop {
-        let known: Vec<String> = members.borrow_and_update().known.iter().cloned().collect();
-        if let Err(error) = data.update(|record| record.members = known) {
+        let Members { known, proven, .. } = members.borrow_and_update().clone();
+        let noted = data.update(|record| {
+            record.proven = proven;
+            record.numbers =
+                known.iter().filter_map(|(address, node)| Some((address.clone(), (*node)?))).collect();
+            record.members = known.into_keys().collect();
+        });
+        if let Err(error) = noted {
             tracing::warn!(%error, "where members are was not written down");
         }
         tokio::select! {

@@ -8,6 +8,7 @@
 //! ```
 
 mod disk;
+mod https;
 mod machine;
 mod network;
 mod security;

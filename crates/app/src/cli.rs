@@ -213,7 +213,7 @@ fn client(command: ClientCommand, options: &sheaf_console::Options) -> ExitCode 
     let mut terminal = Terminal::of_process();
     let work = async {
         let traces = telemetry::trace_command();
-        let ended = Box::pin(sheaf_console::run(command, options, Cli::command(), &mut terminal)).await;
+        let ended = sheaf_console::run(command, options, Cli::command(), &mut terminal).await;
         telemetry::farewell(traces).await;
         ended
     };

@@ -28,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) grpc: String,
     /// Where the dashboard, health and metrics are served; none: nowhere.
     pub(crate) http: Option<String>,
+    pub(crate) https: Https,
     /// Where others reach `grpc`; none: found out.
     pub(crate) advertise: Option<String>,
     /// The same list on every node; empty: a cluster of one.
@@ -58,6 +59,54 @@ pub(crate) struct Config {
     pub(crate) certificate_lifetime: Span,
     /// The collector that traces are sent to, `http://HOST:PORT` or `https://HOST:PORT`; none: where the environment says.
     pub(crate) otlp: Option<String>,
+}
+
+/// How the port of the dashboard speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Https {
+    /// Whether it does, where there is a certificate.
+    pub(crate) on: bool,
+    /// A certificate of the operator's own; none: that of the node.
+    pub(crate) certificate_file: Option<PathBuf>,
+    /// The key of that one.
+    pub(crate) key_file: Option<PathBuf>,
+    /// Names that lead here beside the node's own and the certificate's.
+    pub(crate) names: Vec<String>,
+    /// For how long browsers are to ask this host by TLS alone; zero: they are not told so.
+    pub(crate) strict_transport: Span,
+}
+
+impl Https {
+    /// What is wrong with the combination of values.
+    fn defects(&self) -> Vec<Defect> {
+        let mut defects = Vec::new();
+        match (&self.certificate_file, &self.key_file) {
+            (Some(_), None) => defects.push(Defect::new(
+                "http.key_file",
+                "is missing, and http.certificate_file is given",
+                "the file of that certificate's key, in PEM",
+            )),
+            (None, Some(_)) => defects.push(Defect::new(
+                "http.certificate_file",
+                "is missing, and http.key_file is given",
+                "the file of that key's certificate, in PEM",
+            )),
+            (Some(_), Some(_)) if !self.on => defects.push(Defect::new(
+                "http.tls",
+                "is \"off\", and http.certificate_file is given",
+                "\"cluster\", or no certificate",
+            )),
+            _ => {}
+        }
+        if self.strict_transport.0 > 0 && self.certificate_file.is_none() {
+            defects.push(Defect::new(
+                "http.strict_transport",
+                "is given without http.certificate_file",
+                "a certificate that browsers believe: of others they remember nothing",
+            ));
+        }
+        defects
+    }
 }
 
 /// Timing of elections.
@@ -99,6 +148,7 @@ impl Config {
     /// What is wrong with the combination of values.
     fn defects(&self) -> Vec<Defect> {
         let mut defects = self.lease.defects();
+        defects.extend(self.https.defects());
         let Raft { heartbeat, election_min, election_max } = self.raft;
         if heartbeat.0 == 0 || election_min.0 < heartbeat.0.saturating_mul(3) {
             let problem =

@@ -1,5 +1,6 @@
 //! The data directory: one agent at a time, and who it is.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -44,6 +45,12 @@ pub(crate) struct Record {
     /// Where members were seen last.
     #[serde(default)]
     pub(crate) members: Vec<String>,
+    /// Which of them is where, as far as that is known.
+    #[serde(default)]
+    pub(crate) numbers: BTreeMap<String, NodeId>,
+    /// Members prove that they are: who does not is none.
+    #[serde(default)]
+    pub(crate) proven: bool,
     /// The cluster that said that this node was forgotten there. One that is founded anew may see it otherwise.
     #[serde(default)]
     pub(crate) left: Option<ClusterId>,
@@ -60,6 +67,8 @@ impl Record {
             node: None,
             member: false,
             members: Vec::new(),
+            numbers: BTreeMap::new(),
+            proven: false,
             left: None,
         }
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use sheaf_control::{Clock, Control, Member, Registration};
 use sheaf_engine::{Command, Form, Proposal, Register, Reply};
-use sheaf_model::{Actor, ClusterId, Facts, NodeId, Settings};
+use sheaf_model::{Actor, ClusterId, Contact, Facts, NodeId, Settings};
 use sheaf_trust::PrivateKey;
 use sheaf_wire::ApiError;
 use sheaf_wire::peer::{Greeting, JoinAsk, Joined, PeerClient};
@@ -70,7 +70,7 @@ impl Forming {
             return self.found(new_cluster()).await;
         }
         loop {
-            let (greetings, silent) = self.dial_or_why(&self.config.join).await;
+            let (greetings, silent) = self.dial_or_why(self.listed()).await;
             if let Some(registration) = self.join_one(&greetings).await? {
                 return Ok(registration);
             }
@@ -89,8 +89,8 @@ impl Forming {
         if known.cluster.refounding().is_none() || place.member().is_some() {
             return known;
         }
-        let addresses = place.members.borrow().known.clone();
-        let mut greetings = self.dial(&addresses).await;
+        let contacts = place.members.borrow().contacts().collect::<Vec<_>>();
+        let mut greetings = self.dial(contacts).await;
         greetings.retain(|_, greeting| greeting.cluster.as_ref() == Some(&known.cluster));
         self.join_one(&greetings).await.ok().flatten().unwrap_or(known)
     }
@@ -99,7 +99,7 @@ impl Forming {
     /// list, or moved the directory. Nodes that do not answer now say nothing either way.
     async fn refuse_another_cluster(&self, known: &Registration) -> anyhow::Result<()> {
         let own = &self.control.place().identity.instance;
-        let greetings = self.dial(&self.config.join).await;
+        let greetings = self.dial(self.listed()).await;
         let others = greetings.iter().filter(|(_, greeting)| greeting.instance != *own);
         let related = |other: &ClusterId| other.succeeds(&known.cluster) || known.cluster.succeeds(other);
         let found = others.filter_map(|(entry, greeting)| Some((entry, greeting.cluster.as_ref()?)));
@@ -118,19 +118,26 @@ impl Forming {
     }
 
     /// Greets all of them at once; those that answered, by address.
-    async fn dial(&self, addresses: impl IntoIterator<Item = &String>) -> BTreeMap<String, Greeting> {
-        self.dial_or_why(addresses).await.0
+    async fn dial(&self, contacts: Vec<Contact>) -> BTreeMap<String, Greeting> {
+        self.dial_or_why(contacts).await.0
+    }
+
+    /// The entries of the list, and who is there if this node knows.
+    fn listed(&self) -> Vec<Contact> {
+        let members = self.control.place().members.borrow();
+        self.config.join.iter().map(|entry| members.named(Contact::anyone(entry))).collect()
     }
 
     /// The same, and why the others did not.
     async fn dial_or_why(
         &self,
-        addresses: impl IntoIterator<Item = &String>,
+        contacts: Vec<Contact>,
     ) -> (BTreeMap<String, Greeting>, BTreeMap<String, ApiError>) {
         let place = self.control.place();
-        let dials = addresses
-            .into_iter()
-            .map(|entry| async move { (entry.clone(), sheaf_control::hello(place, entry).await) });
+        let dials = contacts.into_iter().map(|contact| async move {
+            let answer = sheaf_control::hello(place, &contact).await;
+            (contact.address, answer)
+        });
         let (mut greetings, mut silent) = (BTreeMap::new(), BTreeMap::new());
         for (entry, answer) in futures::future::join_all(dials).await {
             match answer {
@@ -145,37 +152,39 @@ impl Forming {
     async fn join_one(&self, greetings: &BTreeMap<String, Greeting>) -> anyhow::Result<Option<Registration>> {
         let own = &self.control.place().identity.instance;
         let others = greetings.iter().filter(|(_, greeting)| greeting.instance != *own);
-        let mut targets: BTreeSet<String> = BTreeSet::new();
+        let mut targets: BTreeSet<Contact> = BTreeSet::new();
         for (entry, greeting) in others.filter(|(_, greeting)| greeting.cluster.is_some()) {
-            targets.insert(greeting.leader.clone().unwrap_or_else(|| entry.clone()));
+            let itself = || Contact { address: entry.clone(), node: greeting.node };
+            targets.insert(greeting.leader.clone().unwrap_or_else(itself));
         }
         for target in targets {
+            let at = &target.address;
             match self.ask_to_join(&target).await {
                 Ok((Joined::Registered { cluster, node, certified }, key, leader)) => {
                     // Before anything else: without a certificate the number is of no use.
                     let place = self.control.place();
                     secure::keep(&place.trust, certified.as_ref(), key.as_ref())?;
                     // Whoever sends the log is looked up at members, and the list may name none.
-                    place.members.send_modify(|members| members.known.extend([leader]));
+                    place.members.send_modify(|members| members.note(leader));
                     return self.remember(Registration { cluster, node }, greetings, false).map(Some);
                 }
                 Ok((Joined::Refused(reason), ..)) => {
-                    bail!("the cluster at {target} refuses this node: {reason}")
+                    bail!("the cluster at {at} refuses this node: {reason}")
                 }
                 Ok((Joined::Redirect(_), ..)) => {
-                    self.wait_for(format!("the cluster at {target} has no leader now"));
+                    self.wait_for(format!("the cluster at {at} has no leader now"));
                 }
-                Err(error) => self.wait_for(format!("joining at {target}: {error}")),
+                Err(error) => self.wait_for(format!("joining at {at}: {error}")),
             }
         }
         Ok(None)
     }
 
     /// What is said there, the key that a certificate was asked for, and who said it.
-    async fn ask_to_join(&self, target: &str) -> Result<(Joined, Option<PrivateKey>, String), ApiError> {
+    async fn ask_to_join(&self, target: &Contact) -> Result<(Joined, Option<PrivateKey>, Contact), ApiError> {
         let trust = &self.control.place().trust;
         let key = secure::new_key(trust).map_err(|error| ApiError::Internal(error.to_string()))?;
-        let mut target = target.to_owned();
+        let mut target = target.clone();
         let registration = self.control.place().registration.borrow().clone();
         let cluster = registration.map(|registration| registration.cluster);
         // A redirect or two: whoever is asked may know the leader better.
@@ -188,7 +197,7 @@ impl Forming {
                 token: self.proof.token.clone(),
             };
             match PeerClient::new(&target, &trust.transport)?.join(&ask, JOIN_WITHIN).await? {
-                Joined::Redirect(Some(leader)) if leader != target => target = leader,
+                Joined::Redirect(Some(leader)) if leader.address != target.address => target = leader,
                 answer => return Ok((answer, key, target)),
             }
         }
@@ -250,8 +259,7 @@ impl Forming {
         let registration = Registration { cluster, node: FOUNDER };
         self.remember(registration.clone(), &BTreeMap::new(), true)?;
         let place = self.control.place();
-        secure::found(&place.trust, FOUNDER, &place.identity.address)
-            .context("make the cluster's authority")?;
+        secure::found(&place.trust, FOUNDER, self.facts.hosts()).context("make the cluster's authority")?;
         let member = match place.member() {
             Some(member) => member,
             None => self.control.become_member(FOUNDER).await.context("open the replica")?,
@@ -320,7 +328,9 @@ impl Forming {
         })?;
         let place = self.control.place();
         place.members.send_modify(|members| {
-            members.known.extend(greetings.values().map(|greeting| greeting.address.clone()));
+            for greeting in greetings.values() {
+                members.note(Contact::anyone(&greeting.address));
+            }
         });
         self.opener.belongs_to(registration.cluster.clone());
         place.registration.send_replace(Some(registration.clone()));

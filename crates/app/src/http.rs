@@ -13,11 +13,12 @@ use sheaf_model::{JobState, Phase, Queue};
 use sheaf_web::metrics::{Metrics, Samples, Source};
 use sheaf_web::{Limits, Web};
 use sheaf_wire::job::ListJobs;
-use sheaf_wire::{Client, Filter, PAGE_MAX, PageOf, Refused};
+use sheaf_wire::{Client, Filter, PAGE_MAX, PageOf, Refused, Transport};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::https::Https;
 use crate::node::Logs;
 
 /// A scrape waits no longer for a part of what it asks for; that part is left out then.
@@ -27,12 +28,15 @@ const WITHIN: Duration = Duration::from_secs(2);
 pub(crate) struct Port {
     listener: TcpListener,
     address: String,
+    /// None: TLS is not spoken there.
+    https: Option<Https>,
 }
 
 impl Port {
     /// Opens `[listen] http`; none if that is empty.
-    pub(crate) async fn open(config: &Config) -> anyhow::Result<Option<Self>> {
+    pub(crate) async fn open(config: &Config, transport: &Transport) -> anyhow::Result<Option<Self>> {
         let Some(http) = &config.http else { return Ok(None) };
+        let https = Https::open(config, transport)?;
         let listener = TcpListener::bind(http).await.with_context(|| {
             format!(
                 "listen on {http} for the dashboard: is another agent running here? else set [listen] http, or to \"\" \
@@ -40,7 +44,7 @@ impl Port {
             )
         })?;
         let address = listener.local_addr().context("learn the listening address")?;
-        Ok(Some(Self { listener, address: address.to_string() }))
+        Ok(Some(Self { listener, address: address.to_string(), https }))
     }
 
     /// Where it is, for people; empty: nowhere.
@@ -58,25 +62,36 @@ pub(crate) async fn serve(
     place: Arc<Place>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some(Port { listener, .. }) = port else {
+    let Some(Port { listener, https, .. }) = port else {
         stop.cancelled().await;
         return Ok(());
     };
     let advertised = config.advertise.as_ref().and_then(|address| address.rsplit_once(':'));
     let mut hosts = vec![config.name.to_string(), config.hostname.clone()];
     hosts.extend(advertised.map(|(host, _)| host.to_owned()));
+    hosts.extend(config.https.names.iter().cloned());
     let secured = place.trust.transport.is_secured();
     let awaits = move || {
         let joins = secured && place.registration.borrow().is_none();
         joins.then(|| format!("this node joins: {}", *place.waiting_for.borrow()))
     };
-    let options =
-        sheaf_web::Options { node: config.name.to_string(), hosts, secured, limits: Limits::default() };
-    Web::new(options, client, metrics)
-        .awaiting(awaits)
-        .serve(listener, stop)
-        .await
-        .context("serve the dashboard")
+    let strict_transport = config.https.strict_transport.duration();
+    let options = sheaf_web::Options {
+        node: config.name.to_string(),
+        hosts,
+        secured,
+        strict_transport: Some(strict_transport).filter(|span| !span.is_zero()),
+        limits: Limits::default(),
+    };
+    let mut web = Web::new(options, client, metrics).awaiting(awaits);
+    let Some(https) = https else {
+        return web.serve(listener, stop).await.context("serve the dashboard");
+    };
+    web = web.over(https.inward());
+    let serving = async { web.serve(listener, stop.clone()).await.context("serve the dashboard") };
+    // Whichever fails ends the agent, and the other with it.
+    futures::try_join!(serving, https.watch(stop.clone()))?;
+    Ok(())
 }
 
 /// What this agent's process knows.
@@ -148,7 +163,7 @@ impl Measured {
     fn raft(&self, samples: &mut Samples) -> bool {
         let place = self.control.place();
         let member = place.member();
-        let knows_leader = place.leader_address().is_some();
+        let knows_leader = place.leader_contact().is_some();
         let flag = |yes: bool| if yes { 1.0 } else { 0.0 };
         let about = "Whether this node knows a leader that was heard lately.";
         samples.gauge("sheaf_raft_has_leader", about, &[], flag(knows_leader));

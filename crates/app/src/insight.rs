@@ -13,10 +13,10 @@ use futures::stream;
 use serde_json::{Value, json};
 use sheaf_agent::{Running, State};
 use sheaf_control::Control;
-use sheaf_model::{ClusterId, first_lines, redacted};
+use sheaf_model::{ClusterId, Contact, first_lines, redacted};
 use sheaf_web::metrics::Metrics;
 use sheaf_wire::debug::{DebugApi, DebugFile, FILE_MAX};
-use sheaf_wire::{Answers, ApiError, Caller};
+use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 
 use crate::config::Config;
 use crate::node::Logs;
@@ -37,6 +37,7 @@ pub(crate) struct Insight {
     pub(crate) dir: PathBuf,
 }
 
+#[async_trait]
 impl DebugApi for Insight {
     async fn collect(&self, _: Caller, cluster: ClusterId) -> Result<Answers<DebugFile>, ApiError> {
         let own = self.control.place().registration.borrow().clone();
@@ -84,7 +85,8 @@ impl Insight {
         let place = self.control.place();
         let Some(member) = place.member() else {
             let known = place.members.borrow().clone();
-            return json!({"holds_a_replica": false, "member": known.member, "leader": known.leader});
+            let at = |contact: Option<Contact>| contact.map(|contact| contact.to_string());
+            return json!({"holds_a_replica": false, "member": at(known.member), "leader": at(known.leader)});
         };
         let metrics = member.replica.metrics();
         let (revision, members) = {

@@ -23,6 +23,7 @@ mod disk;
 mod example;
 mod form;
 mod http;
+mod https;
 mod init;
 mod insight;
 mod node;

@@ -9,10 +9,10 @@ use anyhow::Context;
 use sheaf_agent::{Agent, Handle, NodeConfig, Options, Strain};
 use sheaf_artifact::Cache;
 use sheaf_control::{Control, Place, Registration};
-use sheaf_model::{Facts, NodeKey, Queue};
+use sheaf_model::{Contact, Facts, NodeKey, Queue};
 use sheaf_seal::Key;
 use sheaf_wire::logs::{AttemptLogs, LogLine, LogsApi, LogsOf};
-use sheaf_wire::{Answers, ApiError, Caller, Refused};
+use sheaf_wire::{Answers, ApiError, Caller, Refused, async_trait};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -156,23 +156,24 @@ fn slots(configured: u32) -> u32 {
 }
 
 /// Where members are: the leader first, then the others. Of a cluster that was founded anew there are none any more.
-fn members(place: &Place) -> Vec<String> {
+fn members(place: &Place) -> Vec<Contact> {
     if place.successor.borrow().is_some() {
         return Vec::new();
     }
-    let leader = place.leader_address();
-    let mut others: BTreeSet<String> = place
+    let leader = place.leader_contact();
+    let mut others: BTreeSet<Contact> = place
         .member()
         .into_iter()
         .flat_map(|member| member.replica.metrics().members)
-        .map(|member| member.peer.address)
+        .map(|member| Contact::of(member.peer.node, member.peer.address))
         .collect();
     // A replica that is still empty knows nobody.
     if others.is_empty() {
-        others.clone_from(&place.members.borrow().known);
+        others = place.known_members().into_iter().collect();
     }
-    let others = others.into_iter().filter(|address| Some(address) != leader.as_ref());
-    leader.clone().into_iter().chain(others).collect()
+    let is_other = |other: &Contact| leader.as_ref().is_none_or(|leader| leader.address != other.address);
+    let others: Vec<Contact> = others.into_iter().filter(is_other).collect();
+    leader.into_iter().chain(others).collect()
 }
 
 /// What this node says of itself to others, reached at `address`.
@@ -234,6 +235,7 @@ impl Logs {
     }
 }
 
+#[async_trait]
 impl LogsApi for Logs {
     async fn read(&self, caller: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
         match self.0.get() {

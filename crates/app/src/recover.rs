@@ -19,7 +19,7 @@ use anyhow::{Context, bail};
 use sheaf_consensus::{DATABASE, LOG, Offline, Peer};
 use sheaf_control::Clock;
 use sheaf_engine::{Command, Proposal, Refound, State};
-use sheaf_model::{Actor, ClusterEpoch, ClusterId, NodeKey, Span};
+use sheaf_model::{Actor, ClusterEpoch, ClusterId, Contact, NodeKey, Span};
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
 use sheaf_wire::{ApiError, Transport};
 
@@ -135,14 +135,16 @@ impl<'a> Former<'a> {
     pub(crate) async fn refuse_the_living(&self) -> anyhow::Result<ClusterEpoch> {
         let mut greetings = self.greet(&self.addresses).await?;
         let leaders: BTreeSet<String> =
-            greetings.values().filter_map(|greeting| greeting.leader.clone()).collect();
+            greetings.values().filter_map(|greeting| Some(greeting.leader.clone()?.address)).collect();
         let unasked = leaders.difference(&self.addresses).cloned().collect();
         greetings.extend(self.greet(&unasked).await?);
         let votes = |address: &String, greeting: &Greeting| {
             let is = |voter: &Peer| voter.address == *address || Some(voter.node) == greeting.node;
             self.voters.iter().any(is)
         };
-        let leads = |greeting: &Greeting| greeting.leader.as_ref() == Some(&greeting.address);
+        let leads = |greeting: &Greeting| {
+            greeting.leader.as_ref().is_some_and(|leader| leader.address == greeting.address)
+        };
         // A learner of a majority that is gone is no sign of life; a member that came after this state is.
         let living = greetings.iter().filter(|(address, greeting)| {
             greeting.member
@@ -198,8 +200,10 @@ impl<'a> Former<'a> {
     }
 
     async fn hello(&self, address: &str) -> Result<Greeting, ApiError> {
-        let ask = HelloAsk { instance: random(), key: self.key.clone(), cluster: None, node: None };
-        PeerClient::new(address, self.transport)?.hello(ask, WITHIN).await
+        let ask =
+            HelloAsk { instance: random(), key: self.key.clone(), cluster: None, node: None, nonce: None };
+        // Whoever is there: one that has taken the place of another is no less alive.
+        PeerClient::new(&Contact::anyone(address), self.transport)?.hello(ask, WITHIN).await
     }
 }
 

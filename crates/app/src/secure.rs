@@ -109,7 +109,11 @@ fn pin(proof: &Proof) -> Option<Pin> {
 
 /// The founding node's authority, made now if it knows none, and its own first certificate. One that knows whom the cluster
 /// believes, and has not got the key, gets it from the other members.
-pub(crate) fn found(trust: &Trust, node: NodeId, address: &str) -> anyhow::Result<()> {
+pub(crate) fn found<'a>(
+    trust: &Trust,
+    node: NodeId,
+    hosts: impl IntoIterator<Item = &'a str>,
+) -> anyhow::Result<()> {
     let Some(keyring) = &trust.keyring else { return Ok(()) };
     let now = SystemClock.wall();
     if keyring.authorities().is_empty() {
@@ -119,7 +123,7 @@ pub(crate) fn found(trust: &Trust, node: NodeId, address: &str) -> anyhow::Resul
         return Ok(trust.refresh()?);
     }
     let key = PrivateKey::new()?;
-    let certified = trust.certify(node, key.public().raw(), address, now)?;
+    let certified = trust.certify(node, key.public().raw(), hosts, now)?;
     Ok(trust.keep(&certified, &key, now)?)
 }
 
@@ -156,13 +160,13 @@ mod tests {
         let transport = Transport::tls(&Credentials::default()).expect("nothing to be wrong with");
         let lifetime = std::time::Duration::from_secs(60);
         let trust = Trust { transport, keyring: Some(keyring.clone()), join: None, lifetime };
-        found(&trust, NodeId(1), "127.0.0.1:1").expect("begun");
+        found(&trust, NodeId(1), ["127.0.0.1"]).expect("begun");
         let old = keyring.authority().expect("it was made");
         let new = Authority::new(SystemClock.wall()).expect("an authority");
         let both = [&new, &*old].map(|authority| authority.certificate().to_vec());
         keyring.keep_authorities(&both, &[]).expect("kept");
         assert!(keyring.authority().is_none());
-        found(&trust, NodeId(1), "127.0.0.1:1").expect("it begins again");
+        found(&trust, NodeId(1), ["127.0.0.1"]).expect("it begins again");
         assert_eq!(keyring.authorities(), both);
     }
 }

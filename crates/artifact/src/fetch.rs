@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use sheaf_model::{Artifact, ClusterId};
+use sheaf_model::{Artifact, ClusterId, Contact};
 use sheaf_wire::peer::PeerClient;
 use sheaf_wire::{ApiError, Transport};
 use tokio::time::timeout;
@@ -30,13 +30,13 @@ pub enum FetchError {
 }
 
 impl Cache {
-    /// Has the blob here when it returns: fetched from the first of `sources` (`host:port`) that gives it, from where a
+    /// Has the blob here when it returns: fetched from the first of `sources` that gives it, from where a
     /// former try ended. `progress` hears of the bytes that are here.
     pub async fn fetch(
         &self,
         cluster: &ClusterId,
         artifact: &Artifact,
-        sources: &[String],
+        sources: &[Contact],
         progress: impl Fn(u64),
     ) -> Result<(), FetchError> {
         let part = self.part(&artifact.digest);
@@ -48,11 +48,11 @@ impl Cache {
             }
             match self.fetch_from(cluster, artifact, source, &progress).await {
                 Ok(()) => {}
-                Err(FetchFailure::There(error)) => failures.push((source.clone(), error.to_string())),
+                Err(FetchFailure::There(error)) => failures.push((source.to_string(), error.to_string())),
                 Err(FetchFailure::Here(error)) => match error {
                     CacheError::Digest { .. } => {
-                        tracing::warn!(source, module = %artifact.module, %error, "asking another node");
-                        failures.push((source.clone(), error.to_string()));
+                        tracing::warn!(%source, module = %artifact.module, %error, "asking another node");
+                        failures.push((source.to_string(), error.to_string()));
                     }
                     error => return Err(error.into()),
                 },
@@ -69,7 +69,7 @@ impl Cache {
         &self,
         cluster: &ClusterId,
         artifact: &Artifact,
-        source: &str,
+        source: &Contact,
         progress: impl Fn(u64),
     ) -> Result<(), FetchFailure> {
         let Artifact { digest, size, .. } = artifact;
@@ -101,14 +101,14 @@ impl Cache {
 pub async fn holders(
     cluster: &ClusterId,
     artifact: &Artifact,
-    members: &[String],
+    members: &[Contact],
     transport: &Transport,
-) -> Vec<String> {
+) -> Vec<Contact> {
     for member in members {
         let Ok(client) = PeerClient::new(member, transport) else { continue };
         match client.artifact_holders(cluster, artifact, BEGIN_WITHIN).await {
             Ok(holders) => return holders,
-            Err(error) => tracing::debug!(member, %error, "it does not say who has an artifact"),
+            Err(error) => tracing::debug!(%member, %error, "it does not say who has an artifact"),
         }
     }
     Vec::new()

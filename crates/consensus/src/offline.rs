@@ -5,7 +5,7 @@
 //!     (only read)                (only read)                          its member alone; a log with nothing but a vote
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use openraft::BasicNode;
 use openraft::entry::RaftEntry;
 use openraft::storage::RaftLogStorage;
 use sheaf_engine::{Change, Proposal, Reply, State};
-use sheaf_model::{NodeId, Term};
+use sheaf_model::{Contact, NodeId, Term};
 use sheaf_store::{Store, StoreError};
 
 use crate::codec::{self, CodecError, LogIdV1, Position};
@@ -58,15 +58,18 @@ pub enum OfflineError {
     },
 }
 
-/// Where members and nodes were reached when the database in `dir` was last written; none where there is no database, or none
-/// that can be read: whoever opens it will say why.
-pub fn nodes_on_disk(dir: &Path) -> BTreeSet<String> {
+/// Where members and nodes were reached when the database in `dir` was last written, each address as that of the last one that
+/// was alive there; none where there is no database, or none that can be read: whoever opens it will say why.
+pub fn nodes_on_disk(dir: &Path) -> Vec<Contact> {
     let database = dir.join(DATABASE);
     let position = Store::read_applied(&database).ok().flatten();
     let position = position.and_then(|position| codec::decode_position(&position).ok()).unwrap_or_default();
-    let nodes = Store::read_nodes(&database).unwrap_or_default();
-    let members = position.membership.nodes().map(|(_, node)| node.addr.clone());
-    members.chain(nodes.into_iter().map(|node| node.facts.address)).collect()
+    let mut nodes = Store::read_nodes(&database).unwrap_or_default();
+    nodes.sort_by_key(|node| node.status.is_alive());
+    let nodes = nodes.into_iter().map(|node| (node.facts.address, node.id));
+    let members = position.membership.nodes().map(|(id, node)| (node.addr.clone(), NodeId(*id)));
+    let by_address: BTreeMap<String, NodeId> = nodes.chain(members).collect();
+    by_address.into_iter().map(|(address, node)| Contact::of(node, address)).collect()
 }
 
 /// A replica that no process runs.

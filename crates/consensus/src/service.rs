@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use openraft::async_runtime::watch::WatchReceiver;
 use sheaf_model::{NodeId, Term};
 use sheaf_store::Store;
@@ -79,7 +80,18 @@ impl Replica {
     /// directory that is new belongs to no cluster yet: [`Replica::initialize`], or the leader adds this member.
     ///
     /// The store belongs to the replica from now on; take a reader from it before. `node` is the number that this data directory has in the log, always the same one.
-    pub async fn open(
+    ///
+    /// Boxed, so that openraft is compiled here, and not with whoever waits for it.
+    pub fn open(
+        options: Options,
+        store: Store,
+        node: NodeId,
+        peers: Arc<dyn Peers>,
+    ) -> BoxFuture<'static, Result<(Self, Service), OpenError>> {
+        Box::pin(Self::open_apart(options, store, node, peers))
+    }
+
+    async fn open_apart(
         options: Options,
         store: Store,
         node: NodeId,
@@ -241,7 +253,13 @@ async fn compact(raft: Raft, log: LogStore, shared: Arc<Shared>, limit: u64) {
 impl Service {
     /// Runs until `stop`, then closes in order: openraft, the proposals still waiting (each gets an answer), SQLite.
     /// Returns earlier only when consensus has failed.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), ServiceError> {
+    ///
+    /// Boxed, so that all of it is compiled here, and not with whoever waits for it.
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, Result<(), ServiceError>> {
+        Box::pin(self.run_all(stop))
+    }
+
+    async fn run_all(self, stop: CancellationToken) -> Result<(), ServiceError> {
         let metrics = self.replica.inner.raft.metrics();
         let mut server = self.replica.inner.raft.server_metrics();
         let said = || metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);

@@ -21,6 +21,7 @@ pub mod sink;
 pub mod version;
 
 use clap::Subcommand;
+use futures::future::LocalBoxFuture;
 use sheaf_wire::trace::{self, Kind, Span};
 
 use crate::connect::connect;
@@ -76,7 +77,23 @@ pub enum ClientCommand {
 
 /// Carries out a command and says how it ended. `root` is the whole command line of the binary, for completions and
 /// the manual; what went wrong has been said on stderr when this returns.
-pub async fn run(command: ClientCommand, options: &Options, root: clap::Command, out: &mut Terminal) -> Exit {
+///
+/// Boxed, so that all commands are compiled here, and not once more with whoever waits for them.
+pub fn run<'a>(
+    command: ClientCommand,
+    options: &'a Options,
+    root: clap::Command,
+    out: &'a mut Terminal,
+) -> LocalBoxFuture<'a, Exit> {
+    Box::pin(run_traced(command, options, root, out))
+}
+
+async fn run_traced(
+    command: ClientCommand,
+    options: &Options,
+    root: clap::Command,
+    out: &mut Terminal,
+) -> Exit {
     let mut span = traced(&command);
     let options = Options { trace: span.as_ref().and_then(Span::context), ..options.clone() };
     let ended = Box::pin(carry_out(command, &options, root, out)).await;

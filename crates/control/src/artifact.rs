@@ -19,15 +19,16 @@ use sheaf_consensus::Replica;
 use sheaf_engine::artifact::{check, sources};
 use sheaf_engine::{Command, Refusal};
 use sheaf_model::view::{ArtifactOnNode, ArtifactStatus, Holds};
-use sheaf_model::{Artifact, ClusterId, Digest, NodeId};
+use sheaf_model::{Artifact, ClusterId, Contact, Digest, NodeId};
 use sheaf_wire::artifact::{ArtifactApi, FetchArtifact, HoldArtifact, LookForArtifact};
 use sheaf_wire::module::{FinishPush, PushPiece, PushState};
 use sheaf_wire::peer::PeerClient;
-use sheaf_wire::{Answers, ApiError, Caller, Done};
+use sheaf_wire::{Answers, ApiError, Caller, Done, async_trait};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
+use crate::place::contact;
 
 /// How long copying to the voters may take whose caller does not say.
 const COPY_WITHIN: Duration = Duration::from_secs(60);
@@ -83,17 +84,17 @@ impl Control {
     async fn copy_to_voters(&self, artifact: &Artifact, deadline: Instant) -> Result<(), ApiError> {
         let member = self.member()?;
         let cluster = self.cluster_id()?;
-        let own = self.place.identity.address.clone();
         let me = self.place.registration.borrow().as_ref().map(|registration| registration.node);
+        let own = Contact { address: self.place.identity.address.clone(), node: me };
         let voters: Vec<_> =
             member.replica.metrics().members.into_iter().filter(|member| member.voter).collect();
         let others = voters.iter().filter(|voter| Some(voter.peer.node) != me);
         // A little is left for the log.
         let within = deadline.saturating_duration_since(Instant::now()).mul_f32(0.9);
         let copying = others.map(|voter| {
-            let (cluster, own, address) = (&cluster, &own, &voter.peer.address);
+            let (cluster, own, contact) = (&cluster, &own, contact(voter.peer.clone()));
             async move {
-                let client = PeerClient::new(address, &self.place.trust.transport)?;
+                let client = PeerClient::new(&contact, &self.place.trust.transport)?;
                 client.hold_artifact(cluster, artifact, own, within).await.map_err(|error| {
                     ApiError::unavailable(format!("{}: {error}", self.node_name(voter.peer.node)))
                 })
@@ -140,15 +141,16 @@ impl Control {
         let found = self.see_rows(|sight| {
             let pushed = sight.state.artifacts.get(module)?.clone();
             let alive = sight.state.nodes.values().filter(|node| node.status.is_alive());
-            let nodes = alive.map(|node| (node.id, node.facts.name.to_string(), node.facts.address.clone()));
+            let nodes = alive.map(|node| (node.contact(), node.facts.name.to_string()));
             Some((pushed, nodes.collect::<Vec<_>>()))
         })?;
         let Some((pushed, nodes)) = found else { return Ok(None) };
         let artifact: &Artifact = &pushed.artifact;
-        let addresses = nodes.iter().map(|(_, _, address)| address.clone()).collect();
-        let found = self.look_everywhere(artifact.digest, artifact.size, addresses).await?;
-        let on = |(id, node, address): (NodeId, String, String)| {
-            let (voter, percent) = (voters.contains(&id), *found.get(&address)?);
+        let contacts = nodes.iter().map(|(contact, _)| contact.clone()).collect();
+        let found = self.look_everywhere(artifact.digest, artifact.size, contacts).await?;
+        let on = |(contact, node): (Contact, String)| {
+            let voter = contact.node.is_some_and(|id| voters.contains(&id));
+            let percent = *found.get(&contact)?;
             let state = match (voter, percent) {
                 (false, 0) => return None,
                 (true, 0) => Holds::Missing,
@@ -169,18 +171,18 @@ impl Control {
         }))
     }
 
-    /// How many hundredths the nodes at these addresses have; without those that do not answer.
+    /// How many hundredths these nodes have; without those that do not answer.
     async fn look_everywhere(
         &self,
         digest: Digest,
         size: u64,
-        addresses: Vec<String>,
-    ) -> Result<BTreeMap<String, u32>, ApiError> {
+        contacts: Vec<Contact>,
+    ) -> Result<BTreeMap<Contact, u32>, ApiError> {
         let cluster = &self.cluster_id()?;
-        let asking = addresses.into_iter().map(|address| async move {
-            let client = PeerClient::new(&address, &self.place.trust.transport).ok()?;
+        let asking = contacts.into_iter().map(|contact| async move {
+            let client = PeerClient::new(&contact, &self.place.trust.transport).ok()?;
             let percent = client.look_for_artifact(cluster, digest, size, LOOK_WITHIN).await.ok()?;
-            Some((address, percent))
+            Some((contact, percent))
         });
         let asking: Vec<_> = asking.collect();
         let found = stream::iter(asking).buffer_unordered(LOOK_AT_ONCE).filter_map(std::future::ready);
@@ -233,16 +235,16 @@ impl Control {
         if lacking.is_empty() {
             return;
         }
-        let others =
-            members.iter().filter(|member| member.peer.node != me).map(|member| member.peer.address.clone());
-        let others: Vec<String> = others.collect();
+        let others = members.into_iter().filter(|member| member.peer.node != me);
+        let others: Vec<Contact> = others.map(|member| contact(member.peer)).collect();
         // What no member has, a node may that runs it.
-        let nodes: Vec<String> = replica
+        let nodes: Vec<Contact> = replica
             .state()
             .nodes
             .values()
-            .filter(|node| node.status.is_alive() && node.id != me && !others.contains(&node.facts.address))
-            .map(|node| node.facts.address.clone())
+            .filter(|node| node.status.is_alive() && node.id != me)
+            .map(|node| node.contact())
+            .filter(|contact| !others.contains(contact))
             .collect();
         for artifact in lacking {
             let mut from = sources(me, &artifact.digest, others.clone());
@@ -259,6 +261,7 @@ impl Control {
     }
 }
 
+#[async_trait]
 impl ArtifactApi for Control {
     async fn fetch(&self, _: Caller, ask: FetchArtifact) -> Result<Answers<Bytes>, ApiError> {
         self.of_this_cluster(&ask.cluster)?;
@@ -276,14 +279,14 @@ impl ArtifactApi for Control {
         })
     }
 
-    async fn holders(&self, _: Caller, ask: LookForArtifact) -> Result<Vec<String>, ApiError> {
+    async fn holders(&self, _: Caller, ask: LookForArtifact) -> Result<Vec<Contact>, ApiError> {
         self.of_this_cluster(&ask.cluster)?;
-        let addresses = self.see_rows(|sight| {
+        let contacts = self.see_rows(|sight| {
             let alive = sight.state.nodes.values().filter(|node| node.status.is_alive());
-            alive.map(|node| node.facts.address.clone()).collect()
+            alive.map(|node| node.contact()).collect()
         })?;
-        let found = self.look_everywhere(ask.digest, ask.size, addresses).await?;
-        Ok(found.into_iter().filter(|(_, percent)| *percent == 100).map(|(address, _)| address).collect())
+        let found = self.look_everywhere(ask.digest, ask.size, contacts).await?;
+        Ok(found.into_iter().filter(|(_, percent)| *percent == 100).map(|(contact, _)| contact).collect())
     }
 
     async fn look(&self, _: Caller, ask: LookForArtifact) -> Result<u32, ApiError> {

@@ -8,7 +8,7 @@ use sheaf_engine::{Command, Job, State};
 use sheaf_model::view::BackendRow;
 use sheaf_model::{BackendName, Defect, JobSpec, Timestamp};
 use sheaf_wire::backend::{ApplyBackend, BackendApi, DeleteBackend, GotBackend, ListBackends};
-use sheaf_wire::{ApiError, Caller, Done, Page};
+use sheaf_wire::{ApiError, Caller, Done, Page, async_trait};
 
 use crate::Control;
 use crate::filter::{page, selects};
@@ -16,6 +16,7 @@ use crate::filter::{page, selects};
 /// Names shown where one is not known.
 const SHOWN: usize = 20;
 
+#[async_trait]
 impl BackendApi for Control {
     async fn apply(&self, caller: Caller, ask: ApplyBackend) -> Result<Done, ApiError> {
         let ApplyBackend { spec, request } = ask;

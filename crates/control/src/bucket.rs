@@ -10,7 +10,7 @@ use sheaf_wire::bucket::{
 };
 use sheaf_wire::cluster::Apply;
 use sheaf_wire::logs::LogLine;
-use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Page};
+use sheaf_wire::{Answers, ApiError, Applied, Caller, Done, Page, async_trait};
 
 use crate::Control;
 use crate::event::read;
@@ -18,6 +18,7 @@ use crate::filter::{label, page, selects, size};
 use crate::node::find;
 use crate::service::AT_ONCE;
 
+#[async_trait]
 impl BucketApi for Control {
     async fn apply(&self, caller: Caller, ask: ApplyBucket) -> Result<Applied, ApiError> {
         let ApplyBucket { put, request, validate_only } = ask;

@@ -15,7 +15,9 @@ use sheaf_wire::cluster::{
     CreatedToken, ListTokens, RevokeToken, RotateAuthority, SnapshotPart,
 };
 use sheaf_wire::debug::{AskDebug, DebugPart};
-use sheaf_wire::{Admitted, Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page};
+use sheaf_wire::{
+    Admitted, Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page, async_trait,
+};
 
 use crate::Control;
 use crate::event::stored;
@@ -24,6 +26,7 @@ use crate::propose::{newest, refused};
 use crate::service::AT_ONCE;
 use crate::{secret, warnings};
 
+#[async_trait]
 impl ClusterApi for Control {
     async fn apply(&self, caller: Caller, ask: Apply) -> Result<Applied, ApiError> {
         self.apply_documents(&caller, ask).await

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
-use sheaf_model::{ClusterId, NodeStatus};
+use sheaf_model::{ClusterId, Contact, NodeStatus};
 use sheaf_wire::debug::{self, AskDebug, DebugFile, DebugPart};
 use sheaf_wire::peer::PeerClient;
 use sheaf_wire::{Answers, ApiError, Transport};
@@ -24,7 +24,7 @@ const BYTES_MAX: usize = 16 << 20;
 /// A node that is asked.
 struct Source {
     name: String,
-    address: String,
+    contact: Contact,
 }
 
 impl Control {
@@ -45,10 +45,8 @@ impl Control {
     }
 
     fn debug_sources(&self, ask: &AskDebug) -> Result<Vec<Source>, ApiError> {
-        let source = |node: &sheaf_model::Node| Source {
-            name: node.facts.name.to_string(),
-            address: node.facts.address.clone(),
-        };
+        let source =
+            |node: &sheaf_model::Node| Source { name: node.facts.name.to_string(), contact: node.contact() };
         self.see_rows(|sight| match &ask.node {
             Some(only) => find(sight.state, only).map(|node| vec![source(node)]),
             // One that is lost may answer here all the same.
@@ -78,7 +76,7 @@ async fn collect(
     transport: &Transport,
     parts: &mut Vec<DebugPart>,
 ) -> Result<(), ApiError> {
-    let client = PeerClient::new(&source.address, transport)?;
+    let client = PeerClient::new(&source.contact, transport)?;
     let mut files = client.collect_debug(cluster, BEGIN_WITHIN).await?;
     let mut size = 0;
     while let Some(file) = files.next().await {

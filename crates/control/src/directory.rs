@@ -2,18 +2,18 @@
 //! member asks whether its leader still answers, and a leader whether a majority still answers it, since without one
 //! nobody else tells them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sheaf_model::NodeStatus;
+use sheaf_model::{ClusterId, Contact, NodeId, NodeStatus};
 use sheaf_wire::ApiError;
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
 use crate::others::members_at;
-use crate::place::{Member, Members, Place};
+use crate::place::{Member, Members, Place, contact};
 
 /// How often a known member is asked; after a failure others are asked at once.
 const EVERY: Duration = Duration::from_secs(1);
@@ -32,41 +32,99 @@ const LOST_GREETED: usize = 64;
 const ALONE_WITHIN: Duration = Duration::from_millis(500);
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(1);
+/// As which node it is, as whoever it is, as the member that it has proven to be.
+const GREETED_MOST: usize = 3;
 /// Addresses of all members are asked for every so many greetings.
 const MEMBERS_EVERY: u32 = 10;
 
-/// Asks the node at `address` who it is.
+/// Asks the node at `contact` who it is.
 ///
 /// # Errors
-/// As the client's; among others that nobody answers there.
-pub async fn hello(place: &Place, address: &str) -> Result<Greeting, ApiError> {
-    greet(place, &PeerClient::new(address, &place.trust.transport)?).await
+/// As the client's; among others that nobody answers there, or another node than the one that is meant.
+pub async fn hello(place: &Place, contact: &Contact) -> Result<Greeting, ApiError> {
+    Ok(greet(place, contact).await?.1)
 }
 
-/// Greets everybody at `addresses` at once, so that a cluster founded anew is met ([`Place::successor`]).
-pub async fn meet(place: &Place, addresses: impl IntoIterator<Item = String>) {
+/// Greets everybody at once, so that a cluster founded anew is met ([`Place::successor`]).
+pub async fn meet(place: &Place, contacts: impl IntoIterator<Item = Contact>) {
     let own = place.identity.address.clone();
-    let others = addresses.into_iter().filter(|address| *address != own);
-    let greetings = others.map(|address| async move { hello(place, &address).await.map(drop) });
+    let others = contacts.into_iter().filter(|contact| contact.address != own);
+    let greetings = others.map(|contact| async move { hello(place, &contact).await.map(drop) });
     // Who does not answer has nothing to say.
     drop(futures::future::join_all(greetings).await);
 }
 
-async fn greet(place: &Place, peer: &PeerClient) -> Result<Greeting, ApiError> {
+/// Greets whoever is at `contact`, and a member that is not known yet once more as the node that it has proven to be.
+async fn greet(place: &Place, contact: &Contact) -> Result<(PeerClient, Greeting), ApiError> {
+    let mut contact = contact.clone();
+    for _ in 0..GREETED_MOST {
+        let peer = PeerClient::new(&contact, &place.trust.transport)?;
+        match ask(place, &peer).await {
+            Ok((greeting, true)) if contact.node.is_none() => contact.node = greeting.node,
+            Ok((greeting, proven)) => {
+                heed(place, &contact, &greeting, proven)?;
+                return Ok((peer, greeting));
+            }
+            // Another node has come to this address. If it is a member it proves that.
+            Err(error) if error.is_of_another_node() && place.wants_proof() => contact.node = None,
+            Err(error) => return Err(error),
+        }
+    }
+    let address = contact.address;
+    Err(ApiError::unavailable(format!("whoever answers at {address} is not the member that it names")))
+}
+
+/// What somebody says, and whether with it comes the proof that it is a member's. Who is known is asked for that only where
+/// it matters.
+async fn ask(place: &Place, peer: &PeerClient) -> Result<(Greeting, bool), ApiError> {
+    let is_known = peer.contact().node.is_some() && place.wants_proof();
+    let (greeting, proven) = ask_for(place, peer, !is_known).await?;
+    let ours = place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
+    let is_grave = greeting.left || (greeting.cluster.is_some() && greeting.cluster != ours);
+    if is_known && is_grave { ask_for(place, peer, true).await } else { Ok((greeting, proven)) }
+}
+
+async fn ask_for(place: &Place, peer: &PeerClient, proof: bool) -> Result<(Greeting, bool), ApiError> {
     let registration = place.registration.borrow().clone();
-    let cluster = registration.as_ref().map(|registration| registration.cluster.clone());
+    let is_wanted = proof && place.trust.keyring.is_some();
+    let nonce = if is_wanted { sheaf_seal::nonce().ok() } else { None };
     let ask = HelloAsk {
         instance: place.identity.instance.clone(),
         key: place.identity.key.clone(),
-        cluster: cluster.clone(),
+        cluster: registration.as_ref().map(|registration| registration.cluster.clone()),
         node: registration.as_ref().map(|registration| registration.node),
+        nonce,
     };
     let greeting = peer.hello(ask, WITHIN).await.inspect_err(|error| place.is_refused(error))?;
+    let proven = nonce.is_some_and(|nonce| place.trust.is_proven(&greeting, nonce));
+    if proven {
+        place.members.send_if_modified(|members| !std::mem::replace(&mut members.proven, true));
+    }
+    Ok((greeting, proven))
+}
+
+/// Heeds what concerns this node. Once members prove that they are, what only members know is taken from nobody else.
+///
+/// # Errors
+/// It says that it is a member, and nobody knows it.
+fn heed(place: &Place, contact: &Contact, greeting: &Greeting, proven: bool) -> Result<(), ApiError> {
+    // Another's proof may have been carried here.
+    let by_member = proven && contact.node.is_some() && contact.node == greeting.node;
+    if !by_member && place.wants_proof() {
+        if greeting.member && contact.node.is_none() {
+            let address = &contact.address;
+            return Err(ApiError::unavailable(format!(
+                "whoever answers at {address} says that it is a member, and does not prove it"
+            )));
+        }
+        return Ok(());
+    }
     place.met(greeting.cluster.as_ref());
-    if greeting.left && cluster.is_some() && greeting.cluster == cluster {
+    let ours = place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
+    if greeting.left && ours.is_some() && greeting.cluster == ours {
         place.leave();
     }
-    Ok(greeting)
+    Ok(())
 }
 
 /// The node that is asked again and again: one connection serves until it fails.
@@ -81,19 +139,20 @@ struct Asked {
 const SILENT_AFTER: u32 = 2;
 
 impl Asked {
-    async fn hello(&mut self, place: &Place, address: &str) -> Result<Greeting, ApiError> {
-        if let Some(peer) = self.peer.take().filter(|peer| peer.address() == address) {
-            match greet(place, &peer).await {
+    async fn hello(&mut self, place: &Place, contact: &Contact) -> Result<Greeting, ApiError> {
+        if let Some(peer) = self.peer.take().filter(|peer| peer.contact() == contact) {
+            match ask(place, &peer).await {
                 // It may have been started again since: the connection's end says nothing of it.
                 Err(error) if !matches!(error, ApiError::DeadlineExceeded(_)) => {}
-                answer => {
-                    self.peer = answer.is_ok().then_some(peer);
-                    return answer;
+                Err(error) => return Err(error),
+                Ok((greeting, proven)) => {
+                    heed(place, contact, &greeting, proven)?;
+                    self.peer = Some(peer);
+                    return Ok(greeting);
                 }
             }
         }
-        let peer = PeerClient::new(address, &place.trust.transport)?;
-        let greeting = greet(place, &peer).await?;
+        let (peer, greeting) = greet(place, contact).await?;
         self.peer = Some(peer);
         Ok(greeting)
     }
@@ -129,14 +188,44 @@ impl Control {
     }
 
     /// Where those may be who belong to a cluster founded anew from this one, or from which this one was: members, nodes
-    /// that are lost here, and whoever was ever known.
-    fn silent_ones(&self, member: &Member) -> BTreeSet<String> {
-        let mut addresses = self.place.members.borrow().known.clone();
-        addresses.extend(member.replica.metrics().members.into_iter().map(|member| member.peer.address));
+    /// that are lost here, and whoever was ever known. Of two nodes that had an address the one that is there counts.
+    fn silent_ones(&self, member: &Member) -> Vec<Contact> {
+        let known = self.place.members.borrow().known.clone();
+        let members = member.replica.metrics().members.into_iter().map(|member| contact(member.peer));
         let state = member.replica.state();
-        let lost = state.nodes.values().filter(|node| node.status == NodeStatus::Lost);
-        addresses.extend(lost.map(|node| node.facts.address.clone()).take(LOST_GREETED));
-        addresses
+        let (alive, gone): (Vec<_>, Vec<_>) = state.nodes.values().partition(|node| node.status.is_alive());
+        let lost = gone.into_iter().filter(|node| node.status == NodeStatus::Lost).take(LOST_GREETED);
+        let mut all: BTreeMap<String, Option<NodeId>> = known;
+        let named = lost.map(|node| node.contact()).chain(members);
+        all.extend(named.map(|contact| (contact.address, contact.node)));
+        for node in alive {
+            if let Some(known) = all.get_mut(&node.facts.address) {
+                *known = Some(node.id);
+            }
+        }
+        all.into_iter().map(|(address, node)| Contact { address, node }).collect()
+    }
+
+    /// That node says that it is of this cluster. If it is one that was founded anew from this one, it is asked back, once
+    /// members prove that they are: whoever has a node's certificate could say so.
+    pub(crate) async fn hear_of(&self, node: Option<NodeId>, cluster: Option<&ClusterId>) {
+        let place = &self.place;
+        if !place.wants_proof() {
+            return place.met(cluster);
+        }
+        let ours = place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
+        if !cluster.zip(ours).is_some_and(|(theirs, ours)| theirs.succeeds(&ours)) {
+            return;
+        }
+        let known = place.member().zip(node).and_then(|(member, node)| {
+            let state = member.replica.state();
+            state.nodes.get(&node).map(|node| node.contact())
+        });
+        if let Some(contact) = known
+            && let Err(error) = hello(place, &contact).await
+        {
+            tracing::debug!(%contact, %error, "that the cluster was founded anew is not shown");
+        }
     }
 
     /// Asks the others, before anything is done by what a replica without a leader says, whether this node still belongs to
@@ -157,7 +246,10 @@ impl Control {
         let silent = match leadership.leader.and_then(|leader| member.replica.peer(leader)) {
             _ if leadership.leading => !member.replica.is_heard(),
             Some(leader) => {
-                let failed = asked.hello(&self.place, &leader.address).await.is_err();
+                let node = Some(leader.node);
+                let answer = asked.hello(&self.place, &contact(leader)).await;
+                // Another member at its address is not the leader.
+                let failed = !answer.is_ok_and(|greeting| greeting.node == node);
                 if !failed {
                     self.place.is_let_in();
                 }
@@ -178,18 +270,23 @@ impl Control {
         {
             return true;
         }
-        let others = members.known.iter().chain(&members.leader);
-        let others = others.filter(|address| Some(*address) != members.member.as_ref());
-        for address in others {
-            if self.greet(address, true, asked).await {
+        let others = members.contacts().chain(members.leader.clone());
+        for contact in others.filter(|contact| Some(contact) != members.member.as_ref()) {
+            if self.greet(&contact, true, asked).await {
                 return true;
             }
         }
         false
     }
 
-    async fn greet(&self, address: &str, all: bool, asked: &mut Asked) -> bool {
-        let Ok(greeting) = asked.hello(&self.place, address).await else { return false };
+    async fn greet(&self, contact: &Contact, all: bool, asked: &mut Asked) -> bool {
+        let greeting = match asked.hello(&self.place, contact).await {
+            Ok(greeting) => greeting,
+            Err(error) => {
+                tracing::debug!(%contact, %error, "no member is found there");
+                return false;
+            }
+        };
         let ours = self.place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
         if !greeting.member || greeting.cluster != ours {
             return false;
@@ -198,15 +295,24 @@ impl Control {
         if let Err(error) = self.place.trust.learn(&greeting.authorities, &greeting.bridges) {
             tracing::warn!(%error, "whom the cluster believes is not kept; trying again");
         }
-        let all = if all { members_at(address, &self.place.trust.transport).await } else { Vec::new() };
+        let member = Contact { address: contact.address.clone(), node: greeting.node };
+        let all = if all { members_at(&member, &self.place.trust.transport).await } else { Vec::new() };
         self.place.others.are_members(&all);
+        let wants_proof = self.place.wants_proof();
         self.place.members.send_if_modified(|members: &mut Members| {
             let before = members.clone();
-            members.member = Some(address.to_owned());
-            members.leader.clone_from(&greeting.leader);
-            members.known.extend(all.into_iter().map(|row| row.address));
+            members.note(member.clone());
+            for row in all {
+                members.note(Contact::of(NodeId(row.id), row.address));
+            }
+            members.member = Some(member);
+            let leader = greeting.leader.map(|leader| members.named(leader));
+            members.leader = leader.filter(|leader| !wants_proof || leader.node.is_some());
             *members != before
         });
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

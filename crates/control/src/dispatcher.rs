@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sheaf_consensus::Replica;
-use sheaf_engine::dispatch::{Offer, Room, difference, grant};
+use sheaf_engine::dispatch::{Offer, difference, grant};
 use sheaf_engine::{Command, Grant, GrantAll, Job, State, TakeUp};
 use sheaf_model::session::{Order, OrderedSubtask, ToNode};
 use sheaf_model::{
@@ -223,16 +223,20 @@ impl Control {
         }
     }
 
+    /// Nothing as long as none of the nodes that would get something wants it: then it is more, in one entry of the log.
     fn grants(&self, state: &State) -> Vec<Grant> {
         let mut floor = self.floor.lock();
+        let (nodes, wanting) = floor.rooms(state, Instant::now());
+        if wanting.is_empty() {
+            return Vec::new();
+        }
         let backends = floor.paces.rooms(state, self.clock.wall());
-        let nodes = floor.nodes().map(|(node, worker)| {
-            let free = worker.takes().saturating_sub(state.jobs.on_node(node));
-            (node, Room { incarnation: worker.incarnation.clone(), free })
-        });
-        let nodes: BTreeMap<NodeId, Room> = nodes.filter(|(_, room)| room.free > 0).collect();
         let may_run = |job: &Job, node: NodeId| floor.may_run(job.id, node);
-        let grants = grant(state, Offer { nodes, may_run: &may_run, backends, most: MOST });
+        let takes = |job: &Job, node: NodeId| floor.takes(job.id, node);
+        let grants = grant(state, Offer { nodes, may_run: &may_run, takes: &takes, backends, most: MOST });
+        if !grants.iter().any(|grant| wanting.contains(&grant.node)) {
+            return Vec::new();
+        }
         for Grant { backend, subtasks, .. } in &grants {
             let count: u64 = subtasks.iter().map(|(run, _)| run.len()).sum();
             if let Some(name) = backend {

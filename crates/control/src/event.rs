@@ -9,7 +9,7 @@ use sheaf_engine::Change;
 use sheaf_model::{Event, Revision};
 use sheaf_store::{EventFilter as StoreFilter, Reader, StoreError};
 use sheaf_wire::event::{Cursor, EventApi, EventFilter, EventPage, ListEvents, WatchEvents};
-use sheaf_wire::{Answers, ApiError, Caller};
+use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 
 use crate::Control;
 use crate::place::Member;
@@ -19,6 +19,7 @@ const PAGE: usize = 1000;
 /// How long a reader of history waits for SQLite.
 const STORED_WITHIN: Duration = Duration::from_secs(2);
 
+#[async_trait]
 impl EventApi for Control {
     async fn list(&self, caller: Caller, ask: ListEvents) -> Result<EventPage, ApiError> {
         self.caught_up(&caller).await?;

@@ -6,16 +6,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use sheaf_engine::State;
+use sheaf_engine::dispatch::Room;
 use sheaf_model::session::Work;
-use sheaf_model::{Attempt, AttemptEnd, Incarnation, JobId, NodeId, Verdict};
+use sheaf_model::{Attempt, AttemptEnd, Ending, Incarnation, JobId, NodeId, Span, Verdict};
 use tokio::sync::Notify;
 
 use crate::backend::Paces;
 
-/// So much work is to lie ready on a node beside what runs: far more than it takes to grant more.
-const AHEAD: Duration = Duration::from_millis(50);
-/// How many times what runs may lie ready, however short it is.
-const AHEAD_MAX: u32 = 64;
+/// So much work a node has for each of its slots, what runs included: far more than it takes to grant more, so that this need
+/// not be done with each end, and far less than anybody waits for what is more urgent. What takes longer has a slot to itself.
+const AHEAD: Span = Span::millis(200);
+/// Nothing is taken to be shorter: nodes say how many milliseconds it took. So for each slot a node has 200 at most.
+const SHORTEST: Span = Span::millis(1);
+/// What nothing is known of is taken to be as long as what ended on the node lately, but no shorter.
+const UNKNOWN: Duration = Duration::from_millis(50);
+/// A node on which nothing has ended for so long is busy with what takes long, whatever ended there before.
+const STILL: Duration = Duration::from_secs(1);
+/// The part of all that a node takes that is free before it is granted more, unless a slot is idle: each entry of the log
+/// carries more.
+const REFILL: u64 = 4;
 /// A refusal, or no answer, is asked for again after so long: what a gate looks at may have changed.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// The same of a module that has an artifact, which the node may be fetching.
@@ -38,6 +48,8 @@ pub(crate) struct Inner {
     opened: u64,
     nodes: BTreeMap<NodeId, Worker>,
     verdicts: BTreeMap<JobId, BTreeMap<NodeId, Answer>>,
+    /// How long attempts of a job took lately.
+    means: BTreeMap<JobId, Duration>,
     /// How fast backends may be sent to.
     pub(crate) paces: Paces,
 }
@@ -56,8 +68,8 @@ pub(crate) struct Worker {
     /// Jobs of which it keeps something, as it said, and those that it was sent something of; none: it is not to be told when
     /// they are gone.
     kept: Option<BTreeSet<JobId>>,
-    /// How long attempts took lately, in seconds.
-    mean: Option<f64>,
+    /// How long attempts took there lately, and when that was last heard of.
+    pace: Option<(Duration, Instant)>,
 }
 
 #[derive(Debug)]
@@ -99,7 +111,7 @@ impl Inner {
                 said: Some(work.held.iter().copied().collect()),
                 stopped: BTreeSet::new(),
                 kept: work.kept.as_ref().map(|kept| kept.iter().copied().collect()),
-                mean: None,
+                pace: None,
             };
             self.nodes.insert(node, worker);
         }
@@ -125,13 +137,58 @@ impl Inner {
         self.verdicts.values_mut().for_each(|nodes| drop(nodes.remove(&node)));
     }
 
-    /// Attempts on it have ended.
-    pub(crate) fn ended<'a>(&mut self, node: NodeId, ends: impl Iterator<Item = &'a AttemptEnd>) {
+    /// Attempts on it have ended. What was not begun, or was stopped, says nothing of how long others take.
+    pub(crate) fn ended(&mut self, node: NodeId, ends: &[(JobId, Vec<AttemptEnd>)], now: Instant) {
         let Some(worker) = self.nodes.get_mut(&node) else { return };
-        for end in ends {
-            let took = end.took.duration().as_secs_f64();
-            worker.mean = Some(worker.mean.map_or(took, |mean| mean + (took - mean) * WEIGHT));
+        for (job, ends) in ends {
+            for end in ends.iter().filter(|it| matches!(it.ending, Ending::Finished | Ending::Failed(_))) {
+                let took = end.took.duration();
+                let mean = self.means.entry(*job).or_insert(took);
+                *mean = moved(*mean, took);
+                worker.pace = Some((worker.pace.map_or(took, |(mean, _)| moved(mean, took)), now));
+            }
         }
+    }
+
+    /// How long a subtask of a job is likely to have a slot of a node. What takes longer than [`AHEAD`] counts as that.
+    pub(crate) fn takes(&self, job: JobId, node: NodeId) -> Span {
+        let guess = || self.nodes.get(&node)?.pace.map(|(mean, _)| mean.max(UNKNOWN));
+        let likely = self.means.get(&job).copied().or_else(guess).unwrap_or(UNKNOWN);
+        let millis = u64::try_from(likely.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+        Span(millis).clamp(SHORTEST, AHEAD)
+    }
+
+    /// The room of every node, and the nodes that are to be granted more now.
+    pub(crate) fn rooms(&self, state: &State, now: Instant) -> (BTreeMap<NodeId, Room>, BTreeSet<NodeId>) {
+        let (mut rooms, mut wanting) = (BTreeMap::new(), BTreeSet::new());
+        for (node, worker) in &self.nodes {
+            let (room, wants) = self.room(*node, worker, state.jobs.of_jobs_on(*node), now);
+            rooms.insert(*node, room);
+            if wants {
+                wanting.insert(*node);
+            }
+        }
+        (rooms, wanting)
+    }
+
+    /// The room of a node that has so many of each job, and whether it is to be granted more now.
+    fn room(
+        &self,
+        node: NodeId,
+        worker: &Worker,
+        has: impl Iterator<Item = (JobId, u32)>,
+        now: Instant,
+    ) -> (Room, bool) {
+        let (mut held, mut work) = (0_u32, 0_u64);
+        for (job, count) in has {
+            held = held.saturating_add(count);
+            work = work.saturating_add(self.takes(job, node).0 * u64::from(count));
+        }
+        let idle = worker.slots.saturating_sub(held);
+        let most = if worker.is_still(now) { 0 } else { AHEAD.0 * u64::from(worker.slots) };
+        let spare = most.saturating_sub(work);
+        let wants = idle > 0 || spare > most / REFILL;
+        (Room { incarnation: worker.incarnation.clone(), idle, spare: Span(spare) }, wants)
     }
 
     pub(crate) fn nodes(&mut self) -> impl Iterator<Item = (NodeId, &mut Worker)> {
@@ -166,6 +223,7 @@ impl Inner {
     /// Forgets jobs that are not there any more.
     pub(crate) fn keep_jobs(&mut self, is_there: impl Fn(JobId) -> bool) {
         self.verdicts.retain(|job, _| is_there(*job));
+        self.means.retain(|job, _| is_there(*job));
     }
 }
 
@@ -189,22 +247,20 @@ impl Worker {
         }
     }
 
-    /// How many subtasks it may be granted in all: what it runs at a time, and what is to lie ready.
-    pub(crate) fn takes(&self) -> u32 {
-        let ahead = self.mean.map_or(0.0, |mean| AHEAD.as_secs_f64() / mean.max(0.000_1));
-        let ahead = ahead.clamp(0.0, f64::from(AHEAD_MAX)) * f64::from(self.slots);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "it is small and positive"
-        )]
-        self.slots.saturating_add(ahead as u32)
+    /// Whether nothing has ended on it for long, as far as is known.
+    fn is_still(&self, now: Instant) -> bool {
+        self.pace.is_none_or(|(_, at)| now.saturating_duration_since(at) >= STILL)
     }
+}
+
+/// A mean after one more.
+fn moved(mean: Duration, took: Duration) -> Duration {
+    mean.mul_f64(1.0 - WEIGHT) + took.mul_f64(WEIGHT)
 }
 
 #[cfg(test)]
 mod tests {
-    use sheaf_model::{Ending, Span, Timestamp};
+    use sheaf_model::Timestamp;
 
     use super::*;
 
@@ -218,27 +274,57 @@ mod tests {
         }
     }
 
+    /// What a node has room for at once, how much work it takes beside, and whether it wants that now.
+    fn room(floor: &Inner, has: &[(JobId, u32)], now: Instant) -> Option<(u32, u64, bool)> {
+        let (node, worker) = floor.nodes.first_key_value()?;
+        let (room, wants) = floor.room(*node, worker, has.iter().copied(), now);
+        Some((room.idle, room.spare.0, wants))
+    }
+
     #[test]
     fn what_lies_ready_depends_on_how_long_attempts_take() {
-        let mut floor = Inner::default();
+        let (mut floor, now) = (Inner::default(), Instant::now());
         let (node, life) = (NodeId(1), Incarnation::from("a"));
-        let takes = |floor: &mut Inner| floor.nodes().next().map(|(_, worker)| worker.takes());
+        let [short, long, other] = [7, 8, 9].map(JobId);
         floor.opened(node, &life, Some(&Work { slots: 4, ..Work::default() }));
-        assert_eq!(takes(&mut floor), Some(4), "nothing is known of what it runs");
-        floor.ended(node, [end(60_000)].iter());
-        assert_eq!(takes(&mut floor), Some(4), "who waits for an hour waits better elsewhere");
-        floor.opened(node, &life, Some(&Work { slots: 4, ..Work::default() }));
-        floor.ended(node, [end(0), end(0)].iter());
-        assert_eq!(takes(&mut floor), Some(4 + 4 * AHEAD_MAX));
-        floor.no_more(node, &"another".into());
-        assert_eq!(takes(&mut floor), Some(4 + 4 * AHEAD_MAX));
-        floor.no_more(node, &life);
-        assert_eq!(takes(&mut floor), Some(0));
-        floor.closed(node, 1);
-        assert_eq!(takes(&mut floor), Some(0), "the end of a former session");
-        floor.closed(node, 2);
-        assert_eq!(takes(&mut floor), None);
+        assert_eq!(room(&floor, &[], now), Some((4, 0, true)), "nothing is known of what it runs");
+        assert_eq!(room(&floor, &[(short, 4)], now), Some((0, 0, false)));
+        floor.ended(node, &[(short, vec![end(5), end(5)])], now);
+        let canceled = AttemptEnd { ending: Ending::Canceled, ..end(0) };
+        floor.ended(node, &[(short, vec![canceled; 100])], now);
+        assert_eq!(room(&floor, &[(short, 4)], now), Some((0, 780, true)));
+        assert_eq!(room(&floor, &[(short, 119)], now), Some((0, 205, true)));
+        assert_eq!(room(&floor, &[(short, 120)], now), Some((0, 200, false)), "there is plenty");
+        assert_eq!(floor.takes(other, node), Span(50), "as nothing is known of it");
+        floor.ended(node, &[(long, vec![end(60_000)])], now);
+        assert_eq!(floor.takes(other, node), AHEAD, "as what ended there");
+        let mixed = [(short, 3), (long, 3)];
+        assert_eq!(room(&floor, &mixed, now), Some((0, 185, false)), "only one slot goes on soon");
+        assert_eq!(room(&floor, &[(long, 3)], now), Some((1, 200, true)));
+        assert_eq!(room(&floor, &[(long, 4)], now), Some((0, 0, false)), "it waits better elsewhere");
+        assert_eq!(room(&floor, &[(short, 3)], now + STILL), Some((1, 0, true)), "it is busy, or was idle");
+        floor.ended(node, &[(other, vec![end(0)])], now);
+        assert_eq!(floor.takes(other, node), SHORTEST);
     }
+
+    #[test]
+    fn a_node_that_takes_no_more_has_no_room() {
+        let (mut floor, now) = (Inner::default(), Instant::now());
+        let (node, life) = (NodeId(1), Incarnation::from("a"));
+        for _ in 0..2 {
+            floor.opened(node, &life, Some(&Work { slots: 4, ..Work::default() }));
+        }
+        floor.ended(node, &[(JobId(7), vec![end(5)])], now);
+        floor.no_more(node, &"another".into());
+        assert_eq!(room(&floor, &[], now), Some((4, 800, true)));
+        floor.no_more(node, &life);
+        assert_eq!(room(&floor, &[], now), Some((0, 0, false)));
+        floor.closed(node, 1);
+        assert_eq!(room(&floor, &[], now), Some((0, 0, false)), "the end of a former session");
+        floor.closed(node, 2);
+        assert_eq!(room(&floor, &[], now), None);
+    }
+
     #[test]
     fn who_does_not_say_what_it_keeps_is_not_told_of_jobs_that_are_gone() {
         let mut floor = Inner::default();

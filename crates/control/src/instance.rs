@@ -11,7 +11,7 @@ use sheaf_wire::instance::{
     AddStatusLine, DeleteObject, DisableBucket, GetObject, GetSecret, GotObject, InstanceApi, ListObjects,
     ObjectChange, ObjectHead, ObjectStep, PeerNode, PutObject, QuarantineBucket, WatchObjects,
 };
-use sheaf_wire::{Answers, ApiError, Caller, Done, Page};
+use sheaf_wire::{Answers, ApiError, Caller, Done, Page, async_trait};
 
 use crate::Control;
 use crate::bucket::no_bucket;
@@ -27,6 +27,7 @@ const QUARANTINE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// What runs on a node is recorded soon after it was started; for so long what it asks meanwhile waits.
 const RECORDED_WITHIN: Duration = Duration::from_secs(5);
 
+#[async_trait]
 impl InstanceApi for Control {
     async fn get_object(&self, caller: Caller, ask: GetObject) -> Result<GotObject, ApiError> {
         self.caught_up(&caller).await?;

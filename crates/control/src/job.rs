@@ -17,7 +17,7 @@ use sheaf_wire::job::{
     RetrySubtasks, SubmitPart, Submitted, Touched,
 };
 use sheaf_wire::logs::LogLine;
-use sheaf_wire::{Answers, ApiError, Caller, Done, Page};
+use sheaf_wire::{Answers, ApiError, Caller, Done, Page, async_trait};
 
 use crate::Control;
 use crate::filter::{label, page, selects};
@@ -31,6 +31,7 @@ const WHERE_WITHIN: Duration = Duration::from_secs(8);
 /// Most places at which a selector takes subtasks out of a job: each costs memory as long as the call takes.
 const RUNS_MAX: u64 = 1_000_000;
 
+#[async_trait]
 impl JobApi for Control {
     async fn submit(
         &self,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::stream::SelectAll;
 use futures::{StreamExt, stream};
-use sheaf_model::{NodeStatus, Timestamp};
+use sheaf_model::{Contact, NodeStatus, Timestamp};
 use sheaf_wire::bucket::BucketLogs;
 use sheaf_wire::logs::{LogLine, LogStream, LogsOf};
 use sheaf_wire::peer::PeerClient;
@@ -23,7 +23,7 @@ const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 /// A node whose output is read.
 struct Source {
     name: String,
-    address: String,
+    contact: Contact,
 }
 
 impl Control {
@@ -39,10 +39,10 @@ impl Control {
             return Ok(self.follow_logs(sources, ask));
         }
         let mut merged = SelectAll::new();
-        let opening = sources.into_iter().map(|Source { name, address }| {
+        let opening = sources.into_iter().map(|Source { name, contact }| {
             let of = ask.of.clone();
             async move {
-                let problem = match self.open_logs(&address, of).await {
+                let problem = match self.open_logs(&contact, of).await {
                     Ok(lines) => return Some((name, lines)),
                     Err(ApiError::NotFound(_)) => return None,
                     Err(error) => error.to_string(),
@@ -63,8 +63,8 @@ impl Control {
         Ok(merged.boxed())
     }
 
-    async fn open_logs(&self, address: &str, of: LogsOf) -> Result<Answers<LogLine>, ApiError> {
-        PeerClient::new(address, &self.place.trust.transport)?.logs(of, BEGIN_WITHIN).await
+    async fn open_logs(&self, contact: &Contact, of: LogsOf) -> Result<Answers<LogLine>, ApiError> {
+        PeerClient::new(contact, &self.place.trust.transport)?.logs(of, BEGIN_WITHIN).await
     }
 
     fn sources(&self, ask: &BucketLogs) -> Result<Vec<Source>, ApiError> {
@@ -76,7 +76,7 @@ impl Control {
             }
             let source = |node: &sheaf_model::Node| Source {
                 name: node.facts.name.to_string(),
-                address: node.facts.address.clone(),
+                contact: node.contact(),
             };
             if let Some(only) = &ask.node {
                 let node = state

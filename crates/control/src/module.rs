@@ -9,11 +9,12 @@ use sheaf_wire::cluster::Apply;
 use sheaf_wire::module::{
     ApplyModule, DeleteModule, FinishPush, GotModule, ListModules, ModuleApi, PushPiece, PushState,
 };
-use sheaf_wire::{ApiError, Applied, Caller, Done, Page};
+use sheaf_wire::{ApiError, Applied, Caller, Done, Page, async_trait};
 
 use crate::Control;
 use crate::filter::{page, selects};
 
+#[async_trait]
 impl ModuleApi for Control {
     async fn apply(&self, caller: Caller, ask: ApplyModule) -> Result<Applied, ApiError> {
         let ApplyModule { module, request, validate_only } = ask;

@@ -7,11 +7,12 @@ use sheaf_model::{Node, NodeId};
 use sheaf_wire::node::{
     Affinity, DrainNode, Drained, Going, LabelNode, Labelled, ListNodes, NodeApi, OnNode,
 };
-use sheaf_wire::{ApiError, Caller, Done, Page};
+use sheaf_wire::{ApiError, Caller, Done, Page, async_trait};
 
 use crate::Control;
 use crate::filter::{page, selects};
 
+#[async_trait]
 impl NodeApi for Control {
     async fn list(&self, caller: Caller, ask: ListNodes) -> Result<Page<NodeRow>, ApiError> {
         self.caught_up(&caller).await?;

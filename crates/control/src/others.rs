@@ -10,12 +10,12 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt as _};
 use sheaf_engine::State;
 use sheaf_model::view::MemberRow;
-use sheaf_model::{NodeId, NodeStatus};
+use sheaf_model::{Contact, NodeId, NodeStatus};
 use sheaf_wire::{ApiError, Client, Options, Transport};
 use tokio::time::Instant;
 
 use crate::Control;
-use crate::place::{Member, Place};
+use crate::place::{Member, Place, contact};
 
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -128,8 +128,8 @@ impl Control {
 
     /// Asks members whether that node belongs to the cluster.
     async fn look_up(&self, node: NodeId) -> Result<bool, ApiError> {
-        for address in self.place.likely_members() {
-            let Ok(client) = client(&address, &self.place.trust.transport) else { continue };
+        for contact in self.place.likely_members() {
+            let Ok(client) = client(&contact, &self.place.trust.transport) else { continue };
             let belongs = match client.node(&node.to_string()).await {
                 Ok(found) if found.row.id == node.0 => found.row.status != NodeStatus::Left.as_str(),
                 Err(ApiError::NotFound(_)) => false,
@@ -218,9 +218,9 @@ async fn ask_for_members(place: &Place, node: NodeId) -> Result<(), ApiError> {
 
 /// Whether any member answered.
 async fn ask_until_named(place: &Place, node: NodeId) -> bool {
-    let asking = place.likely_members().into_iter().map(|address| {
+    let asking = place.likely_members().into_iter().map(|contact| {
         let transport = place.trust.transport.clone();
-        async move { members_at(&address, &transport).await }
+        async move { members_at(&contact, &transport).await }
     });
     let asking: Vec<_> = asking.collect();
     let mut answers = stream::iter(asking).buffer_unordered(ASKED_MAX);
@@ -235,27 +235,29 @@ async fn ask_until_named(place: &Place, node: NodeId) -> bool {
     answered
 }
 
-/// All members, as the one at `address` says; empty when it does not.
-pub(crate) async fn members_at(address: &str, transport: &Transport) -> Vec<MemberRow> {
-    match client(address, transport) {
+/// All members, as that one says; empty when it does not.
+pub(crate) async fn members_at(contact: &Contact, transport: &Transport) -> Vec<MemberRow> {
+    match client(contact, transport) {
         Ok(client) => client.members().await.unwrap_or_default(),
         Err(_) => Vec::new(),
     }
 }
 
-fn client(address: &str, transport: &Transport) -> Result<Client, ApiError> {
-    Client::lazy(address, Options { deadline: WITHIN, transport: transport.clone(), ..Options::default() })
+fn client(contact: &Contact, transport: &Transport) -> Result<Client, ApiError> {
+    let transport = transport.to(contact.node);
+    Client::lazy(&contact.address, Options { deadline: WITHIN, transport, ..Options::default() })
 }
 
 impl Place {
-    /// Where members may be, this node left out; who answered last comes first.
-    fn likely_members(&self) -> Vec<String> {
+    /// Where members may be, this node left out: those that a replica knows, then who answered last, then the others.
+    fn likely_members(&self) -> Vec<Contact> {
         let members = self.members.borrow().clone();
         let peers = self.member().map(|member| member.replica.metrics().members).unwrap_or_default();
-        let peers = peers.into_iter().map(|member| member.peer.address);
+        let peers = peers.into_iter().map(|member| contact(member.peer));
         let mut seen = BTreeSet::from([self.identity.address.clone()]);
-        let all = members.member.into_iter().chain(members.leader).chain(peers).chain(members.known);
-        all.filter(|address| seen.insert(address.clone())).take(ASKED_MAX).collect()
+        let last = members.member.iter().chain(&members.leader).cloned();
+        let all = peers.chain(last).chain(self.known_members());
+        all.filter(|contact| seen.insert(contact.address.clone())).take(ASKED_MAX).collect()
     }
 }
 

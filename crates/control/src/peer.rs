@@ -3,21 +3,22 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply, State};
-use sheaf_model::{Actor, ClusterId, Digest, NodeId, NodeKey, NodeStatus};
+use sheaf_model::{Actor, ClusterId, Contact, Digest, NodeId, NodeKey, NodeStatus};
 use sheaf_wire::peer::{AuthorityKey, Certified, Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerHeader};
-use sheaf_wire::{Answers, ApiError, Caller};
+use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 
 use crate::Control;
 use crate::place::{Identity, Member};
 use crate::trust::Proven;
 
+#[async_trait]
 impl PeerApi for Control {
     async fn hello(&self, caller: Caller, ask: HelloAsk) -> Result<Greeting, ApiError> {
         let place = &self.place;
         // Whoever: what it says of itself counts for nothing, and it learns no more than where it may join.
         let stranger = place.trust.keyring.is_some() && caller.holder.is_none();
         if !stranger {
-            place.met(ask.cluster.as_ref());
+            self.hear_of(caller.certified_node(), ask.cluster.as_ref()).await;
         }
         if ask.cluster.is_none() && !stranger {
             place.seen.send_if_modified(|seen| seen.insert(ask.instance.clone()));
@@ -25,8 +26,9 @@ impl PeerApi for Control {
         let registration = place.registration.borrow().clone();
         let Identity { instance, key, name, address } = place.identity.clone();
         let left = place.member().is_some_and(|member| has_left(&member.replica.state(), &ask));
-        let leader = if place.leads() { Some(address.clone()) } else { place.leader_address() };
-        Ok(Greeting {
+        let own = || Contact { address: address.clone(), node: registration.as_ref().map(|own| own.node) };
+        let leader = if place.leads() { Some(own()) } else { place.leader_contact() };
+        let greeting = Greeting {
             instance,
             key: if stranger { NodeKey::default() } else { key },
             name,
@@ -39,11 +41,15 @@ impl PeerApi for Control {
             authorities: place.trust.authorities(),
             bridges: place.trust.bridges(),
             left,
-        })
+            proof: Vec::new(),
+        };
+        let membership = ask.nonce.and_then(|nonce| greeting.membership(nonce));
+        let proof = membership.map(|membership| place.trust.prove(&membership)).unwrap_or_default();
+        Ok(Greeting { proof, ..greeting })
     }
 
     async fn join(&self, caller: Caller, ask: JoinAsk) -> Result<Joined, ApiError> {
-        let leader = self.place.leader_address();
+        let leader = self.place.leader_contact();
         let Some(member) = self.place.member().filter(|_| self.place.leads()) else {
             return Ok(Joined::Redirect(leader));
         };
@@ -68,7 +74,6 @@ impl PeerApi for Control {
             }
         };
         let actor = Actor(format!("node:{}", ask.facts.name));
-        let address = ask.facts.address.clone();
         let register = Register { key: ask.key, facts: ask.facts };
         let register = match self.place.trust.keyring {
             None => Command::Register(register),
@@ -76,16 +81,15 @@ impl PeerApi for Control {
         };
         match self.propose_as(actor, None, register, caller.deadline).await {
             Ok(Reply::Registered(node)) => {
-                let trust = &self.place.trust;
-                let certified = match trust.keyring {
-                    Some(_) => Some(trust.certify(node, &ask.public_key, &address, self.clock.wall())?),
+                let certified = match self.place.trust.keyring {
+                    Some(_) => Some(self.certified(&member, node, &ask.public_key)?),
                     None => None,
                 };
                 Ok(Joined::Registered { cluster, node, certified })
             }
             Ok(Reply::Refused(refusal)) => Ok(Joined::Refused(refusal.to_string())),
             Ok(other) => Err(ApiError::Internal(format!("an answer that fits no registration: {other:?}"))),
-            Err(error) if error.can_retry() => Ok(Joined::Redirect(self.place.leader_address())),
+            Err(error) if error.can_retry() => Ok(Joined::Redirect(self.place.leader_contact())),
             Err(error) => Err(error),
         }
     }

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use sheaf_consensus::{Peer, PeerError, PeerStream, Peers};
-use sheaf_model::{ClusterId, NodeId};
+use sheaf_model::{ClusterId, Contact, NodeId};
 use sheaf_wire::peer::{PeerClient, PeerHeader};
 use sheaf_wire::{ApiError, Transport};
 
@@ -21,8 +21,8 @@ pub struct RemotePeers {
     cluster: ClusterId,
     node: NodeId,
     transport: Transport,
-    /// One connection per address, made when first used. Held for a look-up only.
-    clients: Mutex<BTreeMap<String, PeerClient>>,
+    /// That of each member, where it was reached last; made when first used. Held for a look-up only.
+    clients: Mutex<BTreeMap<NodeId, PeerClient>>,
 }
 
 impl RemotePeers {
@@ -37,12 +37,13 @@ impl RemotePeers {
 
     fn client(&self, peer: &Peer) -> Result<PeerClient, PeerError> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&peer.address) {
+        if let Some(client) = clients.get(&peer.node).filter(|known| known.contact().address == peer.address)
+        {
             return Ok(client.clone());
         }
-        let client =
-            PeerClient::new(&peer.address, &self.transport).map_err(|error| peer_error(peer, &error))?;
-        clients.insert(peer.address.clone(), client.clone());
+        let contact = Contact::of(peer.node, &peer.address);
+        let client = PeerClient::new(&contact, &self.transport).map_err(|error| peer_error(peer, &error))?;
+        clients.insert(peer.node, client.clone());
         Ok(client)
     }
 }

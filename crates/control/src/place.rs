@@ -1,12 +1,12 @@
 //! Where this node stands: which cluster it belongs to, which replica it holds, whom it knows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
-use sheaf_consensus::{Leadership, Replica};
-use sheaf_model::{ClusterId, NodeId, NodeKey, NodeName};
+use sheaf_consensus::{Leadership, Peer, Replica};
+use sheaf_model::{ClusterId, Contact, NodeId, NodeKey, NodeName};
 use sheaf_store::Reader;
 use sheaf_wire::{ApiError, JOINS_ANEW};
 use tokio::sync::watch;
@@ -55,12 +55,33 @@ pub trait Opener: Send + Sync + 'static {
 /// What a node that is not a member knows of the members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {
-    /// Where a member answered last.
-    pub member: Option<String>,
-    /// Where the leader is, as that member knew.
-    pub leader: Option<String>,
-    /// Addresses where members were seen, for when that one is gone.
-    pub known: BTreeSet<String>,
+    /// The member that answered last.
+    pub member: Option<Contact>,
+    /// The leader, as that member knew.
+    pub leader: Option<Contact>,
+    /// Addresses where members were seen or may be, for when that one is gone; and whose they are, once that is known.
+    pub known: BTreeMap<String, Option<NodeId>>,
+    /// A member has proven to this node that it is one. All can, but those of earlier versions.
+    pub proven: bool,
+}
+
+impl Members {
+    /// Notes an address. Whose it is stays known, unless something else is said of it now.
+    pub fn note(&mut self, contact: Contact) {
+        let known = self.known.entry(contact.address).or_default();
+        *known = contact.node.or(*known);
+    }
+
+    /// The addresses known, and whose they are.
+    pub fn contacts(&self) -> impl Iterator<Item = Contact> + '_ {
+        self.known.iter().map(|(address, node)| Contact { address: address.clone(), node: *node })
+    }
+
+    /// The contact with whose address it is, if that was not said and is known here.
+    pub fn named(&self, contact: Contact) -> Contact {
+        let node = contact.node.or_else(|| self.known.get(&contact.address).copied().flatten());
+        Contact { node, ..contact }
+    }
 }
 
 /// Where this node stands. Each part is a watch, so that whoever depends on it wakes.
@@ -200,13 +221,31 @@ impl Place {
         left_text(self.identity.name.as_str(), &cluster)
     }
 
-    /// Where the leader is, as far as known.
-    pub fn leader_address(&self) -> Option<String> {
+    /// Whether nobody is believed to be a member who neither proves it nor is known by its number: members of this cluster
+    /// prove it.
+    pub(crate) fn wants_proof(&self) -> bool {
+        self.trust.keyring.is_some() && self.members.borrow().proven
+    }
+
+    /// Where members may be, as far as they may be asked for more than who they are.
+    pub fn known_members(&self) -> Vec<Contact> {
+        let wants_proof = self.wants_proof();
+        let members = self.members.borrow();
+        members.contacts().filter(|contact| !wants_proof || contact.node.is_some()).collect()
+    }
+
+    /// The leader, as far as known.
+    pub fn leader_contact(&self) -> Option<Contact> {
         match self.member() {
-            Some(member) => Some(member.replica.peer(self.leader(&member)?)?.address),
+            Some(member) => Some(contact(member.replica.peer(self.leader(&member)?)?)),
             None => self.members.borrow().leader.clone(),
         }
     }
+}
+
+/// A member, as the log has it.
+pub(crate) fn contact(peer: Peer) -> Contact {
+    Contact::of(peer.node, peer.address)
 }
 
 /// That a node was forgotten, and what to do about it.

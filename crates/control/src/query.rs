@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use sheaf_model::QueryPart;
 use sheaf_store::{Ask, QueryError, Reader};
 use sheaf_wire::query::{QueryApi, RunQuery};
-use sheaf_wire::{Answers, ApiError, Caller};
+use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
@@ -23,6 +23,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Parts of an answer that wait for who asked; a query waits when there are more.
 const PARTS: usize = 4;
 
+#[async_trait]
 impl QueryApi for Control {
     async fn query(&self, caller: Caller, ask: RunQuery) -> Result<Answers<QueryPart>, ApiError> {
         self.caught_up(&caller).await?;

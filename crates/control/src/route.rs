@@ -18,11 +18,11 @@ impl Route for Control {
             Class::Read | Class::LiveRead if place.has_left() && member.is_some() => Target::Local,
             _ if place.has_left() => Target::Unavailable(place.left_text()),
             Class::Change if place.leads() => Target::Local,
-            Class::Change => match place.leader_address() {
+            Class::Change => match place.leader_contact() {
                 Some(leader) => Target::To(leader),
                 None => Target::Unavailable(self.no_leader()),
             },
-            Class::LiveRead => match (place.leads(), place.leader_address(), member) {
+            Class::LiveRead => match (place.leads(), place.leader_contact(), member) {
                 (true, ..) => Target::Local,
                 (false, Some(leader), _) => Target::To(leader),
                 (false, None, Some(_)) => Target::Local,

@@ -11,7 +11,7 @@ use sheaf_model::view::SecretRow;
 use sheaf_model::{ModuleRef, ModuleSpec, PutBucket, SecretName};
 use sheaf_seal::Key;
 use sheaf_wire::secret::{DeleteSecret, ListSecrets, PutSecret, SecretApi, SetSecret};
-use sheaf_wire::{ApiError, Caller, Client, Done, Page};
+use sheaf_wire::{ApiError, Caller, Client, Done, Page, async_trait};
 use tokio::time::Instant;
 
 use crate::Control;
@@ -29,6 +29,7 @@ pub struct Sealing {
     pub own: Client,
 }
 
+#[async_trait]
 impl SecretApi for Control {
     async fn set(&self, caller: Caller, ask: SetSecret) -> Result<Done, ApiError> {
         let sealing = self.sealing.as_ref();

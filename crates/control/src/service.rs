@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use sheaf_artifact::Cache;
 use sheaf_engine::status::Sight;
 use sheaf_model::{Changeable, FullQueues, Moment, NodeId, Settings, Trusting};
-use sheaf_wire::ApiError;
+use sheaf_wire::{ApiError, Server};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -92,6 +93,26 @@ impl Control {
         Self { secured: true, ..self }
     }
 
+    /// Adds every service that the control plane answers: compiled here, and not with whoever opens the port.
+    #[must_use]
+    pub fn answer_on(self: &Arc<Self>, server: Server) -> Server {
+        server
+            .cluster(self.clone())
+            .buckets(self.clone())
+            .jobs(self.clone())
+            .modules(self.clone())
+            .nodes(self.clone())
+            .instances(self.clone())
+            .events(self.clone())
+            .queries(self.clone())
+            .secrets(self.clone())
+            .backends(self.clone())
+            .sinks(self.clone())
+            .peers(self.clone())
+            .agents(self.clone())
+            .artifacts(self.clone())
+    }
+
     /// Where this node stands.
     pub fn place(&self) -> &Arc<Place> {
         &self.place
@@ -168,7 +189,13 @@ impl Service {
     }
 
     /// Runs until told to stop: finds members while this node is none, conducts once it is one.
-    pub async fn run(self, stop: CancellationToken) {
+    ///
+    /// Boxed, so that all of it is compiled here, and not with whoever waits for it.
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(self.run_all(stop))
+    }
+
+    async fn run_all(self, stop: CancellationToken) {
         let Self { control, records } = self;
         let mut loops = JoinSet::new();
         let (recorder, acknowledger, directory) = (control.clone(), control.clone(), control.clone());

@@ -8,13 +8,13 @@
 //! ```
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use sheaf_engine::{Command, ConfirmResidue, RecordPhases, RecordPurge, RecordResults, Register, Reply};
 use sheaf_model::session::{Hello, ToLeader, ToNode};
 use sheaf_model::{Actor, Incarnation, NodeId, NodeStatus, Span};
-use sheaf_wire::{Answers, ApiError, Caller};
+use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 use tokio::sync::mpsc;
 
 use crate::Control;
@@ -53,7 +53,7 @@ impl Control {
         let leads = self.place.leads();
         // Only its own agent asks this node for what it has heard of itself.
         if !leads && !self.place.has_left() {
-            return Ok(only(ToNode::Redirect { leader: self.place.leader_address() }));
+            return Ok(only(ToNode::redirect(self.place.leader_contact())));
         }
         let hello = match tokio::time::timeout(HELLO_WITHIN, from_agent.next()).await {
             Ok(Some(Ok(ToLeader::Hello(hello)))) => hello,
@@ -97,13 +97,13 @@ impl Control {
         if own.is_some_and(|own| own.node == hello.node && own.cluster == hello.cluster) {
             return ToNode::Refused { reason: self.place.left_text(), retry: false, left: true };
         }
-        ToNode::Redirect { leader: None }
+        ToNode::redirect(None)
     }
 
     /// Is this a node of ours? Its facts are recorded if they changed.
     async fn recognise(&self, hello: &Hello) -> Result<(), ToNode> {
         let refused = |reason: String, retry| Err(ToNode::Refused { reason, retry, left: false });
-        let Some(member) = self.place.member() else { return Err(ToNode::Redirect { leader: None }) };
+        let Some(member) = self.place.member() else { return Err(ToNode::redirect(None)) };
         let (known, cluster) = {
             let state = member.replica.state();
             (state.nodes.get(&hello.node).cloned(), state.cluster.id.clone())
@@ -133,7 +133,7 @@ impl Control {
                 match self.propose_as(actor, None, Command::Register(register), None).await {
                     Ok(Reply::Refused(refusal)) => refused(refusal.to_string(), true),
                     Ok(_) => Ok(()),
-                    Err(_) => Err(ToNode::Redirect { leader: self.place.leader_address() }),
+                    Err(_) => Err(ToNode::redirect(self.place.leader_contact())),
                 }
             }
         }
@@ -144,18 +144,18 @@ impl Control {
         let (ttl, now) = (self.settings().lease.ttl, self.clock.moment());
         let live = self.live.lock();
         let Some(sessions) = &live.sessions else {
-            return Err(ToNode::Redirect { leader: self.place.leader_address() });
+            return Err(ToNode::redirect(self.place.leader_contact()));
         };
         let admitted = sessions.admits(hello.node, &hello.incarnation, now, ttl);
         admitted.map_err(|reason| ToNode::Refused { reason, retry: true, left: false })
     }
 
     fn open(&self, hello: &Hello) -> Result<Opened, ToNode> {
-        let Some(member) = self.place.member() else { return Err(ToNode::Redirect { leader: None }) };
+        let Some(member) = self.place.member() else { return Err(ToNode::redirect(None)) };
         let now = self.clock.moment();
         let mut live = self.live.lock();
         let Some(sessions) = &mut live.sessions else {
-            return Err(ToNode::Redirect { leader: self.place.leader_address() });
+            return Err(ToNode::redirect(self.place.leader_contact()));
         };
         let opened = sessions.opened(hello, &member.replica.state(), now);
         let start_in = opened.map_err(|reason| ToNode::Refused { reason, retry: true, left: false })?;
@@ -235,7 +235,7 @@ impl Control {
                 self.record(node, Command::RecordPurge(record), None).await;
             }
             ToLeader::Ends { seq, ends } => {
-                self.floor.lock().ended(node, ends.iter().flat_map(|(_, ends)| ends));
+                self.floor.lock().ended(node, &ends, Instant::now());
                 let record = RecordResults { node, results: ends };
                 self.record(node, Command::RecordResults(record), Some(ToNode::EndsRecorded { seq })).await;
             }
@@ -293,6 +293,7 @@ fn only(message: ToNode) -> Answers<ToNode> {
     stream::once(async move { Ok(message) }).boxed()
 }
 
+#[async_trait]
 impl sheaf_wire::peer::AgentApi for Control {
     async fn session(
         &self,

@@ -35,7 +35,7 @@ use sheaf_engine::{Command, SinkCommand, State};
 use sheaf_model::view::SinkRow;
 use sheaf_model::{Deliverable, Event, SinkName, SinkSpec, Span, Timestamp};
 use sheaf_wire::sink::{ApplySink, DeleteSink, GotSink, ListSinks, SinkApi, TestedSink};
-use sheaf_wire::{ApiError, Caller, Done, Page};
+use sheaf_wire::{ApiError, Caller, Done, Page, async_trait};
 
 pub(crate) use board::Board;
 
@@ -44,6 +44,7 @@ use crate::filter::{page, selects};
 use board::Standing;
 use hand::Hand;
 
+#[async_trait]
 impl SinkApi for Control {
     async fn apply(&self, caller: Caller, ask: ApplySink) -> Result<Done, ApiError> {
         let ApplySink { spec, request } = ask;

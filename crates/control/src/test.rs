@@ -10,7 +10,9 @@ use futures::{Stream, StreamExt, stream};
 use sheaf_consensus::{Changes, Lagged};
 use sheaf_engine::{Change, Command, OnBucket, PutTrial, registration};
 use sheaf_model::view::BucketState;
-use sheaf_model::{BucketName, BucketSpec, NodeStatus, OnNodeLost, Phase, PutBucket, Span, Timestamp, Trial};
+use sheaf_model::{
+    BucketName, BucketSpec, Contact, NodeStatus, OnNodeLost, Phase, PutBucket, Span, Timestamp, Trial,
+};
 use sheaf_wire::bucket::{TestBucket, TestEnd, TestResult, TestStep};
 use sheaf_wire::logs::{LogLine, LogStream, LogsOf};
 use sheaf_wire::peer::PeerClient;
@@ -59,7 +61,7 @@ struct Test {
 enum Stand {
     Waits(String),
     NotPlaced(String),
-    Placed { node: String, address: String, phase: Option<Phase>, message: String, over: bool },
+    Placed { node: String, contact: Contact, phase: Option<Phase>, message: String, over: bool },
     Lost { node: String },
     Gone,
 }
@@ -117,7 +119,7 @@ impl Control {
 impl Test {
     async fn run(&mut self) {
         let end = match self.place().await {
-            Ok((node, address)) => self.watch(node, address).await,
+            Ok((node, contact)) => self.watch(node, contact).await,
             Err(end) => end,
         };
         let end = self.clear_away(end).await;
@@ -133,14 +135,14 @@ impl Test {
         TestEnd { result, message: message.into(), objects: self.objects }
     }
 
-    /// Until a node has it: its name and address.
-    async fn place(&mut self) -> Result<(String, String), TestEnd> {
+    /// Until a node has it: its name, and where it is.
+    async fn place(&mut self) -> Result<(String, Contact), TestEnd> {
         let give_up = self.start_by;
         loop {
             let why = match self.stand() {
-                Stand::Placed { node, address, .. } => {
+                Stand::Placed { node, contact, .. } => {
                     self.say(TestStep::Started { bucket: self.bucket.clone(), node: node.clone() }).await;
-                    return Ok((node, address));
+                    return Ok((node, contact));
                 }
                 Stand::NotPlaced(why) => return Err(self.end(TestResult::NotPlaced, why)),
                 Stand::Gone => return Err(self.end(TestResult::Failed, "it was deleted")),
@@ -180,7 +182,7 @@ impl Test {
     }
 
     /// Until it is over, passing on what it prints.
-    async fn watch(&mut self, node: String, address: String) -> TestEnd {
+    async fn watch(&mut self, node: String, contact: Contact) -> TestEnd {
         let start_by = self.start_by;
         let mut runs_until: Option<Instant> = None;
         let mut lines: Option<Lines> = None;
@@ -193,14 +195,14 @@ impl Test {
                 Stand::Waits(why) | Stand::NotPlaced(why) => (None, why, true),
             };
             if over {
-                return self.over(&address, phase, message).await;
+                return self.over(&contact, phase, message).await;
             }
             let now = Instant::now();
             if phase == Some(Phase::Running) && runs_until.is_none() {
                 runs_until = Some(now + self.ask.max_time.duration());
             }
             if lines.is_none() && phase.is_some() {
-                lines = self.printed(&address, true).await.ok();
+                lines = self.printed(&contact, true).await.ok();
             }
             match runs_until {
                 Some(until) if now >= until => {
@@ -228,8 +230,8 @@ impl Test {
     }
 
     /// It has ended by itself: what it printed last is read before anything else.
-    async fn over(&mut self, address: &str, phase: Option<Phase>, message: String) -> TestEnd {
-        if let Ok(rest) = self.printed(address, false).await {
+    async fn over(&mut self, contact: &Contact, phase: Option<Phase>, message: String) -> TestEnd {
+        if let Ok(rest) = self.printed(contact, false).await {
             let known = self.passed_on;
             let mut seen = 0;
             let mut rest = rest.filter(move |line| {
@@ -252,9 +254,9 @@ impl Test {
         }
     }
 
-    async fn printed(&self, address: &str, follow: bool) -> Result<Lines, ApiError> {
+    async fn printed(&self, contact: &Contact, follow: bool) -> Result<Lines, ApiError> {
         let of = LogsOf { bucket: self.bucket.clone(), follow, since: None, tail: None, previous: false };
-        PeerClient::new(address, &self.control.place.trust.transport)?.logs(of, BEGIN_WITHIN).await
+        PeerClient::new(contact, &self.control.place.trust.transport)?.logs(of, BEGIN_WITHIN).await
     }
 
     /// Passes on what comes until it is to be looked at again; true: there are as many objects as were asked for.
@@ -341,7 +343,7 @@ impl Test {
             };
             let phase = if gave_up.is_some() { Some(Phase::Failed) } else { instance.map(|it| it.phase) };
             let over = matches!(phase, Some(Phase::Failed | Phase::Stopped));
-            Stand::Placed { node: name, address: node.facts.address.clone(), phase, message, over }
+            Stand::Placed { node: name, contact: node.contact(), phase, message, over }
         });
         stand.unwrap_or_else(|error| Stand::Waits(error.to_string()))
     }

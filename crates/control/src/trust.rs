@@ -11,12 +11,14 @@
 mod proof;
 mod rotation;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_model::{ClusterId, Digest, Holder, NodeId, NodeStatus, Timestamp, Trusting};
+use sheaf_model::{ClusterId, Digest, Holder, Node, NodeId, NodeStatus, Timestamp, Trusting};
 use sheaf_trust::{Keyring, KeyringError, PrivateKey, PublicKey, names, pin};
-use sheaf_wire::peer::{AuthorityKey, Certified, Confidential, JoinAsk, PeerClient};
+use sheaf_wire::peer::{AuthorityKey, Certified, Confidential, Greeting, JoinAsk, Membership, PeerClient};
 use sheaf_wire::{ApiError, Caller, Credentials, Join, Pair, Transport, vouched};
 use tokio_util::sync::CancellationToken;
 
@@ -90,6 +92,26 @@ impl Trust {
         self.keyring.as_ref().map(|keyring| keyring.bridges()).unwrap_or_default()
     }
 
+    /// What proves that this node is a member: the signature of the authority whose key it has. Empty: it has none.
+    pub(crate) fn prove(&self, membership: &Membership) -> Vec<u8> {
+        let authority = self.keyring.as_ref().and_then(|keyring| keyring.authority());
+        let proof = authority.and_then(|authority| authority.sign(&membership.statement()).ok());
+        proof.map(|proof| proof.to_vec()).unwrap_or_default()
+    }
+
+    /// Whether a greeting proves, to who has asked with this nonce, that a member was asked: this node believes the authority
+    /// whose key has signed it, or one that vouches for that.
+    pub(crate) fn is_proven(&self, greeting: &Greeting, nonce: [u8; 32]) -> bool {
+        let Some(membership) = greeting.membership(nonce).filter(|_| !greeting.proof.is_empty()) else {
+            return false;
+        };
+        let mut known = self.authorities();
+        known.extend(self.transport.pinned().into_iter().chain(self.transport.successor()));
+        let is_vouched = |it: &&Vec<u8>| vouched(it, &greeting.bridges, &known);
+        let vouched: Vec<Vec<u8>> = greeting.authorities.iter().filter(is_vouched).cloned().collect();
+        membership.is_signed(&greeting.proof, &known) || membership.is_signed(&greeting.proof, &vouched)
+    }
+
     /// What this node says of authorities to the leader; a `member` is to have their keys.
     pub fn said(&self, member: bool) -> Trusting {
         let Some(keyring) = &self.keyring else { return Trusting::default() };
@@ -132,12 +154,12 @@ impl Trust {
         Ok(news)
     }
 
-    /// Issues a certificate, if the authority's key is here.
-    pub fn certify(
+    /// Issues a certificate, if the authority's key is here. By `hosts` people call the node.
+    pub fn certify<'a>(
         &self,
         node: NodeId,
         public_key: &[u8],
-        address: &str,
+        hosts: impl IntoIterator<Item = &'a str>,
         now: Timestamp,
     ) -> Result<Certified, ApiError> {
         let keyring = self.keyring.as_ref().ok_or_else(unsecured)?;
@@ -146,12 +168,26 @@ impl Trust {
         })?;
         let public = PublicKey::read(public_key)
             .map_err(|error| ApiError::invalid("public_key", error.to_string(), "65 bytes"))?;
-        let host = address.rsplit_once(':').map(|(host, _)| host);
-        let issued = authority.issue(&public, Holder::Node(node), host, now, self.lifetime);
+        let issued = authority.issue(&public, Holder::Node(node), hosts, now, self.lifetime);
         let certificate = issued.map_err(|error| ApiError::Internal(error.to_string()))?;
         let (authorities, bridges) = (keyring.authorities(), keyring.bridges());
         Ok(Certified { certificate, authorities, bridges, lifetime: self.lifetime })
     }
+}
+
+/// What a node is called by in its certificate: the host of its address, its hostname and its name, as long as no other living node
+/// with a smaller number is called so, or is there. Whoever comes later has no certificate of a name that is taken. An IP address
+/// that it is reached at may be that of others, too: several agents may be behind one.
+fn hosts(nodes: &BTreeMap<NodeId, Node>, node: &Node) -> Vec<String> {
+    let earlier = nodes.values().filter(|other| other.id < node.id && other.status.is_alive());
+    let taken: BTreeSet<String> =
+        earlier.flat_map(|other| other.facts.hosts()).map(str::to_ascii_lowercase).collect();
+    let is_reached_at = |host: &str| {
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        address.is_ok() && node.facts.hosts().next() == Some(host)
+    };
+    let is_free = |host: &&str| is_reached_at(host) || !taken.contains(&host.to_ascii_lowercase());
+    node.facts.hosts().filter(is_free).map(str::to_owned).collect()
 }
 
 fn internal(error: impl Into<TrustFailure>) -> ApiError {
@@ -219,13 +255,24 @@ impl Control {
         let node = shown(caller)?;
         let member = self.leading()?;
         self.same_cluster(cluster)?;
-        let address = {
+        self.certified(&member, node, public_key)
+    }
+
+    /// A certificate for a node that is registered.
+    pub(crate) fn certified(
+        &self,
+        member: &Member,
+        node: NodeId,
+        public_key: &[u8],
+    ) -> Result<Certified, ApiError> {
+        let hosts = {
             let state = member.replica.state();
             let known = state.nodes.get(&node).filter(|known| known.status != NodeStatus::Left);
-            known.map(|known| known.facts.address.clone())
+            known.map(|known| hosts(&state.nodes, known))
         };
         let gone = || ApiError::Precondition(format!("node {node} was forgotten; it must join anew"));
-        self.place.trust.certify(node, public_key, &address.ok_or_else(gone)?, self.clock.wall())
+        let hosts = hosts.ok_or_else(gone)?;
+        self.place.trust.certify(node, public_key, hosts.iter().map(String::as_str), self.clock.wall())
     }
 
     /// The key of an authority, or of the one that issues, for a node that votes or is about to.
@@ -301,7 +348,7 @@ impl Control {
     }
 
     async fn renew_own(&self, cluster: &ClusterId) -> Result<(), ApiError> {
-        let leader = self.place.leader_address();
+        let leader = self.place.leader_contact();
         let leader = leader.ok_or_else(|| ApiError::unavailable("no leader is known now"))?;
         let key = PrivateKey::new().map_err(internal)?;
         let peer = PeerClient::new(&leader, &self.place.trust.transport)?;

@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use sheaf_consensus::Changes;
 use sheaf_engine::{Change, watched};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{BucketName, NodeId, NodeStatus};
+use sheaf_model::{BucketName, NodeStatus};
 use sheaf_wire::peer::WatchNode;
 use sheaf_wire::{Answers, ApiError};
 use tokio::sync::watch;
@@ -28,7 +28,7 @@ const GATHER: Duration = Duration::from_millis(10);
 /// One node's watch.
 struct NodeWatch {
     member: Member,
-    node: NodeId,
+    watcher: watched::Watcher,
     changes: Changes,
     ready: VecDeque<Vec<WatchItem>>,
     /// When changes were last sent.
@@ -56,14 +56,15 @@ impl Control {
             // A member that lags behind does not know a node that registered just now.
             return Err(ApiError::unavailable(format!("node {} is not registered here (yet)", ask.node)));
         };
+        let watcher = watched::Watcher { node: ask.node, places: ask.places.clone() };
         if status == NodeStatus::Left {
             let items: Vec<WatchItem> =
-                watched::everything(&member.replica.state(), ask.node).filter(is_its_own).collect();
+                watched::everything(&member.replica.state(), &watcher).filter(is_its_own).collect();
             return Ok(stream::once(async move { Ok(items) }).chain(stream::pending()).boxed());
         }
-        let (ready, changes) = NodeWatch::from_the_start(&member, ask.node);
+        let (ready, changes) = NodeWatch::from_the_start(&member, &watcher);
         let left = self.place.left.subscribe();
-        let watch = NodeWatch { member, node: ask.node, changes, ready, sent: None, left };
+        let watch = NodeWatch { member, watcher, changes, ready, sent: None, left };
         let items = stream::unfold(watch, |mut watch| async move {
             let items = watch.next().await?;
             Some((Ok(items), watch))
@@ -73,9 +74,9 @@ impl Control {
 }
 
 impl NodeWatch {
-    fn from_the_start(member: &Member, node: NodeId) -> (VecDeque<Vec<WatchItem>>, Changes) {
+    fn from_the_start(member: &Member, watcher: &watched::Watcher) -> (VecDeque<Vec<WatchItem>>, Changes) {
         let state = member.replica.state();
-        let items: Vec<WatchItem> = watched::everything(&state, node).collect();
+        let items: Vec<WatchItem> = watched::everything(&state, watcher).collect();
         let changes = member.replica.changes(state.revision);
         (items.chunks(ITEMS).map(<[WatchItem]>::to_vec).collect(), changes)
     }
@@ -98,15 +99,17 @@ impl NodeWatch {
                 Ok(sets) => {
                     self.sent = Some(Instant::now());
                     let mut items: Vec<WatchItem> = (sets.iter().flat_map(|set| set.changes.iter()))
-                        .filter_map(|change| watched::item(change, self.node))
+                        .filter_map(|change| watched::item(change, &self.watcher))
                         .collect();
                     if !items.is_empty() {
                         items.push(WatchItem::Synced(self.changes.position()));
                         self.ready.push_back(items);
                     }
                 }
-                // Too slow for what is kept in memory: from the start again.
-                Err(_) => (self.ready, self.changes) = Self::from_the_start(&self.member, self.node),
+                // Too slow for what is kept in memory: from the start again. What the node has of buckets may be more by now
+                // than it said: it is to ask again.
+                Err(_) if self.watcher.places.is_some() => return None,
+                Err(_) => (self.ready, self.changes) = Self::from_the_start(&self.member, &self.watcher),
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sheaf_model::{Digest, NodeId};
+use sheaf_model::{Contact, Digest, NodeId};
 
 pub use crate::apply::check_artifact as check;
 use crate::reconcile::fingerprint;
@@ -49,7 +49,7 @@ pub fn evict(held: &BTreeMap<Digest, Held>, keep: &Keep, bound: u64) -> Vec<Dige
 
 /// Whom to ask for a blob, first to last: each fetching node begins with another one, so that one that has it does not
 /// serve all.
-pub fn sources(node: NodeId, digest: &Digest, mut known: Vec<String>) -> Vec<String> {
+pub fn sources(node: NodeId, digest: &Digest, mut known: Vec<Contact>) -> Vec<Contact> {
     let start = fingerprint(&[&node.0.to_be_bytes(), &digest.0]);
     if let Some(first) = usize::try_from(start % known.len().max(1) as u64).ok().filter(|_| !known.is_empty())
     {
@@ -93,9 +93,9 @@ mod tests {
 
     #[test]
     fn every_source_is_asked_and_not_all_nodes_begin_with_the_same() {
-        let known: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
+        let known: Vec<Contact> = ["a", "b", "c"].map(Contact::anyone).into();
         let order = |node| sources(NodeId(node), &digest(1), known.clone());
-        let firsts: BTreeSet<String> = (1..20).map(|node| order(node)[0].clone()).collect();
+        let firsts: BTreeSet<Contact> = (1..20).map(|node| order(node)[0].clone()).collect();
         assert_eq!(firsts.len(), 3);
         let mut all = order(7);
         all.sort();

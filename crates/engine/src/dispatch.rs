@@ -1,11 +1,16 @@
 //! Who gets which subtasks: by priority, then by age of the job, to nodes that have room.
 //!
-//! A job that cannot take what is free (no node may run it, its backends are full) holds up no other. Looking costs as much
-//! as there are jobs before the room is used up, and never depends on how many subtasks they have.
+//! A node has room for as many as begin at once, and for some that lie ready until others end, so that nothing stands still
+//! meanwhile: for so much work that it is soon done, so of short ones for many, and of long ones for none. What lies ready
+//! runs as far as limits are concerned.
+//!
+//! A job that cannot take what is free (no node may run it, its backends are full) holds up no other. One that finds too
+//! little room on a node does: there nothing that comes after it is granted, or what is short would always be in its way.
+//! Looking costs as much as there are jobs before the room is used up, and never depends on how many subtasks they have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sheaf_model::{Attempt, BackendName, Incarnation, JobId, NodeId, NodeStatus, Run};
+use sheaf_model::{Attempt, BackendName, Incarnation, JobId, NodeId, NodeStatus, Run, Span};
 
 use crate::command::Grant;
 use crate::job::Job;
@@ -16,8 +21,16 @@ use crate::state::State;
 pub struct Room {
     /// The life of its agent.
     pub incarnation: Incarnation,
-    /// How many more it takes.
-    pub free: u32,
+    /// How many more begin at once.
+    pub idle: u32,
+    /// So much work it takes beside what it has: the sum of how long each takes.
+    pub spare: Span,
+}
+
+impl Room {
+    const fn is_any(&self) -> bool {
+        self.idle > 0 || self.spare.0 > 0
+    }
 }
 
 /// What there is for subtasks to run on now.
@@ -26,6 +39,8 @@ pub struct Offer<'a> {
     pub nodes: BTreeMap<NodeId, Room>,
     /// Whether all three gates of a node pass for a job.
     pub may_run: &'a dyn Fn(&Job, NodeId) -> bool,
+    /// How long a subtask of a job is likely to take on a node.
+    pub takes: &'a dyn Fn(&Job, NodeId) -> Span,
     /// How many more each backend takes now; one that is not named: none.
     pub backends: BTreeMap<BackendName, u32>,
     /// So many subtasks at most: what fits one entry of the log.
@@ -36,7 +51,7 @@ pub struct Offer<'a> {
 pub fn grant(state: &State, mut offer: Offer<'_>) -> Vec<Grant> {
     offer.nodes.retain(|node, room| {
         let ready = state.nodes.get(node).is_some_and(|it| it.status == NodeStatus::Ready);
-        ready && room.free > 0 && state.jobs.runner(*node) == Some(&room.incarnation)
+        ready && room.is_any() && state.jobs.runner(*node) == Some(&room.incarnation)
     });
     let mut grants = Vec::new();
     // By job: what its own limit still allows, as a job may stand in the queue under several priorities.
@@ -56,6 +71,10 @@ pub fn grant(state: &State, mut offer: Offer<'_>) -> Vec<Grant> {
             *room -= granted;
             offer.most -= granted;
             count -= granted;
+            if granted < wanted {
+                let may_run = offer.may_run;
+                offer.nodes.retain(|node, _| !may_run(job, *node));
+            }
         }
     }
     grants
@@ -72,7 +91,7 @@ fn backends(job: &Job, offer: &Offer<'_>) -> Vec<(Option<BackendName>, u32)> {
     all
 }
 
-/// Shares up to `wanted` subtasks among the nodes that may run the job, each by its room. How many it were.
+/// Gives up to `wanted` subtasks to the nodes that may run the job. How many it were.
 fn grant_through(
     job: &Job,
     backend: Option<&BackendName>,
@@ -84,29 +103,22 @@ fn grant_through(
     if wanted == 0 {
         return 0;
     }
-    let nodes: Vec<NodeId> = offer.nodes.keys().copied().filter(|node| (offer.may_run)(job, *node)).collect();
-    let mut free: u64 =
-        nodes.iter().filter_map(|node| offer.nodes.get(node)).map(|it| u64::from(it.free)).sum();
-    let mut wanted_left = u64::from(wanted).min(free);
     let mut granted = 0;
-    for node in nodes {
+    for (node, share) in shares(job, wanted, offer) {
         let Some(room) = offer.nodes.get_mut(&node) else { continue };
-        // The part of the rest that this node's room is of all room left; rounded up, so that nothing stays over.
-        let share = (wanted_left * u64::from(room.free)).div_ceil(free.max(1));
-        free -= u64::from(room.free);
-        let runs = left.take(u32::try_from(share).unwrap_or(u32::MAX));
+        let runs = left.take(share);
         let count: u64 = runs.iter().map(|run| run.len()).sum();
         if count == 0 {
             continue;
         }
-        wanted_left -= count;
+        room.spare.0 = room.spare.0.saturating_sub((offer.takes)(job, node).0.saturating_mul(count));
         let count = u32::try_from(count).unwrap_or(u32::MAX);
+        room.idle = room.idle.saturating_sub(count);
         granted += count;
-        room.free -= count;
         let subtasks = runs.into_iter().flat_map(|run| job.progress.grantable(run)).collect();
         let incarnation = room.incarnation.clone();
         grants.push(Grant { node, incarnation, job: job.id, backend: backend.cloned(), subtasks });
-        if room.free == 0 {
+        if !room.is_any() {
             offer.nodes.remove(&node);
         }
     }
@@ -116,6 +128,35 @@ fn grant_through(
         *free -= granted;
     }
     granted
+}
+
+/// How many of a job each node that may run it is to have: what begins at once before what lies ready.
+fn shares(job: &Job, wanted: u32, offer: &Offer<'_>) -> Vec<(NodeId, u32)> {
+    let nodes: Vec<(&NodeId, &Room)> =
+        offer.nodes.iter().filter(|(node, _)| (offer.may_run)(job, **node)).collect();
+    let idle: Vec<u32> = nodes.iter().map(|(_, room)| room.idle).collect();
+    let begin = shared(wanted, &idle);
+    let mut spare = Vec::with_capacity(nodes.len());
+    for ((node, room), begin) in nodes.iter().zip(&begin) {
+        let fits = room.spare.0 / (offer.takes)(job, **node).0.max(1);
+        spare.push(u32::try_from(fits).unwrap_or(u32::MAX).saturating_sub(*begin));
+    }
+    let lie = shared(wanted - begin.iter().sum::<u32>(), &spare);
+    nodes.iter().zip(begin.iter().zip(lie)).map(|((node, _), (begin, lie))| (**node, begin + lie)).collect()
+}
+
+/// Shares so many by room: each gets the part of the rest that its room is of all room left; rounded up, so that nothing
+/// stays over.
+fn shared(wanted: u32, rooms: &[u32]) -> Vec<u32> {
+    let mut free: u64 = rooms.iter().copied().map(u64::from).sum();
+    let mut left = u64::from(wanted).min(free);
+    let share = |room: &u32| {
+        let share = (left * u64::from(*room)).div_ceil(free.max(1));
+        free -= u64::from(*room);
+        left -= share;
+        u32::try_from(share).unwrap_or(u32::MAX)
+    };
+    rooms.iter().map(share).collect()
 }
 
 /// What of a job is ready and not yet given to anyone.

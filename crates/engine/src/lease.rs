@@ -66,6 +66,11 @@ impl Leases {
         (lease.epoch == epoch && now < lease.until).then_some(lease.until)
     }
 
+    /// The newest epoch that may run, as far as is known.
+    pub fn newest(&self, bucket: &BucketName) -> Option<Epoch> {
+        self.held.get(bucket).map(|lease| lease.epoch)
+    }
+
     /// When the next lease ends.
     pub fn next(&self) -> Option<Moment> {
         self.held.values().map(|lease| lease.until).min()

@@ -309,6 +309,8 @@ struct Place {
     busy: Option<Step>,
     /// The directory shall go once nothing wants it: the bucket left this node for good.
     decommissioned: bool,
+    /// The same, for as long as the bucket is bound to another node and this one may not have it before: it may come back.
+    elsewhere: bool,
     /// Steps that failed in a row, and until when the next one waits.
     failures: u32,
     retry_at: Option<Moment>,
@@ -404,6 +406,13 @@ impl NodeState {
     /// Every instance, dead or alive.
     pub fn instances(&self) -> impl Iterator<Item = (&BucketName, &Seen)> {
         self.places.iter().filter_map(|(bucket, place)| Some((bucket, place.seen.as_ref()?)))
+    }
+
+    /// The buckets of which something is here, or may be before the next watch has said everything: of these it is to say also
+    /// where they are bound, if to another node.
+    pub fn occupied(&self) -> BTreeSet<BucketName> {
+        let here = self.places.iter().filter(|(_, place)| place.seen.is_some() || place.busy.is_some());
+        here.map(|(bucket, _)| bucket).chain(self.known.bindings.keys()).cloned().collect()
     }
 
     /// When [`step`] must be called next, if nothing happens before.

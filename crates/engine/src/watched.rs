@@ -1,16 +1,32 @@
 //! What one node must know of the replicated state: everything at first, then what changes.
 
-use sheaf_model::NodeId;
+use std::collections::BTreeSet;
+
 use sheaf_model::watch::{WatchItem, WatchedBinding, WatchedBucket};
+use sheaf_model::{Binding, BucketName, NodeId};
 
 use crate::change::Change;
 use crate::state::{Bucket, State};
 
-/// Everything that `node` must know, for an empty memory; ends with `Synced`.
-pub fn everything(state: &State, node: NodeId) -> impl Iterator<Item = WatchItem> + '_ {
+/// Who is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watcher {
+    /// The node.
+    pub node: NodeId,
+    /// The buckets of which it has something, or may have before it was told everything: of these it is told at the
+    /// beginning where they are bound, if to another node. There may be very many others, which are nothing to it. None: an
+    /// agent of an earlier version, which would not understand that of any.
+    pub places: Option<BTreeSet<BucketName>>,
+}
+
+/// Everything that a node must know, for an empty memory; ends with `Synced`.
+pub fn everything<'a>(state: &'a State, watcher: &'a Watcher) -> impl Iterator<Item = WatchItem> + 'a {
+    let node = watcher.node;
     let own = state.nodes.get(&node).map(|node| WatchItem::Own(Box::new(node.clone())));
     let modules = state.modules.values().flat_map(|versions| versions.values());
     let bindings = state.bindings.values().filter(move |binding| binding.node == node);
+    let places = watcher.places.iter().flatten();
+    let elsewhere = places.filter_map(move |name| bound_elsewhere(state.bindings.get(name)?, node));
     let residues = state.residues.values();
     std::iter::once(WatchItem::Reset)
         .chain(std::iter::once(WatchItem::Settings(state.cluster.settings)))
@@ -25,6 +41,7 @@ pub fn everything(state: &State, node: NodeId) -> impl Iterator<Item = WatchItem
                 leaving: binding.leaving.is_some(),
             })
         }))
+        .chain(elsewhere)
         .chain(residues.filter_map(move |residue| {
             let ending = residue.nodes.get(&node)?;
             Some(WatchItem::Residue(residue.bucket.clone(), *ending))
@@ -32,8 +49,9 @@ pub fn everything(state: &State, node: NodeId) -> impl Iterator<Item = WatchItem
         .chain(std::iter::once(WatchItem::Synced(state.revision)))
 }
 
-/// What a change means to `node`; none: nothing.
-pub fn item(change: &Change, node: NodeId) -> Option<WatchItem> {
+/// What a change means to a node; none: nothing.
+pub fn item(change: &Change, watcher: &Watcher) -> Option<WatchItem> {
+    let node = watcher.node;
     match change {
         Change::Cluster(cluster) => Some(WatchItem::Settings(cluster.settings)),
         Change::Node(row) if row.id == node => Some(WatchItem::Own(Box::new(row.clone()))),
@@ -49,7 +67,10 @@ pub fn item(change: &Change, node: NodeId) -> Option<WatchItem> {
             leaving: binding.leaving.is_some(),
         })),
         // Bound elsewhere or not at all: not here.
-        Change::Binding(binding) => Some(WatchItem::BindingGone(binding.bucket.clone())),
+        Change::Binding(binding) => {
+            let elsewhere = bound_elsewhere(binding, node).filter(|_| watcher.places.is_some());
+            Some(elsewhere.unwrap_or_else(|| WatchItem::BindingGone(binding.bucket.clone())))
+        }
         Change::BindingGone(name) => Some(WatchItem::BindingGone(name.clone())),
         Change::Residue(residue) => Some(match residue.nodes.get(&node) {
             Some(ending) => WatchItem::Residue(residue.bucket.clone(), *ending),
@@ -87,6 +108,12 @@ pub fn item(change: &Change, node: NodeId) -> Option<WatchItem> {
         | Change::Sink(_)
         | Change::SinkGone(_) => None,
     }
+}
+
+/// What a binding is to another node than its own; none: it is this one's, or about to end, and the next may be this one's.
+fn bound_elsewhere(binding: &Binding, node: NodeId) -> Option<WatchItem> {
+    let stays = binding.node != node && binding.leaving.is_none();
+    stays.then(|| WatchItem::BoundElsewhere(binding.bucket.clone(), binding.epoch))
 }
 
 fn watched(bucket: &Bucket, node: NodeId) -> WatchedBucket {

@@ -3,8 +3,8 @@
 //! Everything here is plain data, valid once built: no clock, no randomness, no network, no async. Read in this
 //! order: [`id`] and [`time`] (positions and clocks), [`name`] (what people call things), [`bucket`] and [`module`]
 //! (what they ask for, with [`rule`], [`template`], [`life_cycle`], [`trial`], [`measure`], [`artifact`]), [`job`]
-//! (finite work, with [`ranges`], [`selector`], [`fingerprint`], [`backend`]), [`node`],
-//! [`queue`] and [`verdict`] (what nodes say), [`binding`] and [`instance`] (what was decided and what runs), [`object`]
+//! (finite work, with [`ranges`], [`selector`], [`fingerprint`], [`backend`]), [`node`]
+//! and [`contact`] (where one is reached), [`queue`] and [`verdict`] (what nodes say), [`binding`] and [`instance`] (what was decided and what runs), [`object`]
 //! (what modules keep), [`secret`] (what they must know), [`access`] (who may do what), [`event`] (what happened), [`sink`] (who is told), [`settings`], [`session`] and [`watch`] (what agents and the control
 //! plane say to each other), [`trace`] (what follows from what),
 //! [`view`] and [`query`] (answers), [`bound`] (what is remembered of them all), [`redact`] (what of a text may leave the cluster), and [`document`] (what people write, and everything that can be wrong with it).
@@ -24,6 +24,7 @@ pub mod binding;
 pub mod bound;
 pub mod bucket;
 pub mod certificate;
+pub mod contact;
 pub mod defect;
 pub mod document;
 pub mod event;
@@ -66,6 +67,7 @@ pub use binding::{Binding, Decision, LeaveReason, Residue};
 pub use bound::remember;
 pub use bucket::{BucketSpec, BucketType, Json, OnNodeLost, Placement, PutBucket};
 pub use certificate::{AGENT_NAME, Holder, JOIN_NAME};
+pub use contact::Contact;
 pub use defect::Defect;
 pub use document::{Difference, Document, Parsed, nearest};
 pub use event::Event;

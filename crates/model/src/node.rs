@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, FullQueues, NodeId, NodeKey, NodeName, Revision, Span, Timestamp, Trusting};
+use crate::{Bytes, Contact, FullQueues, NodeId, NodeKey, NodeName, Revision, Span, Timestamp, Trusting};
 
 /// Where a node stands, as recorded in the replicated state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,6 +66,14 @@ pub struct Facts {
     pub notes: Vec<String>,
 }
 
+impl Facts {
+    /// What people may call it by: the host of its address, its hostname, its name. Some may be the same.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        let address = self.address.rsplit_once(':').map(|(host, _)| host);
+        address.into_iter().chain([self.hostname.as_str(), self.name.as_str()])
+    }
+}
+
 /// How an operator empties a node. Stands until it is undone, also while the node is away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
@@ -109,6 +117,11 @@ const fn yes() -> bool {
 }
 
 impl Node {
+    /// Where it is reached, and that it must be this one.
+    pub fn contact(&self) -> Contact {
+        Contact::of(self.id, &self.facts.address)
+    }
+
     /// All its labels, config file first, each once.
     pub fn labels(&self) -> Vec<String> {
         let mut all = self.facts.labels.clone();

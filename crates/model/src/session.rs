@@ -20,9 +20,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Artifact, Attempt, AttemptEnd, BackendName, BootId, BucketName, BucketSpec, ClusterId, Epoch, Facts,
-    Incarnation, Instance, JobId, JobSpec, Json, Load, ModuleSpec, Moment, NodeId, NodeKey, Revision, Sealed,
-    SecretName, Span, Traced, Verdict,
+    Artifact, Attempt, AttemptEnd, BackendName, BootId, BucketName, BucketSpec, ClusterId, Contact, Epoch,
+    Facts, Incarnation, Instance, JobId, JobSpec, Json, Load, ModuleSpec, Moment, NodeId, NodeKey, Revision,
+    Sealed, SecretName, Span, Traced, Verdict,
 };
 
 /// From an agent to the leader.
@@ -193,6 +193,9 @@ pub enum ToNode {
     Redirect {
         /// Where the leader is, as far as known.
         leader: Option<String>,
+        /// Which node it is, as far as known. Nodes of earlier versions do not say.
+        #[serde(default)]
+        node: Option<NodeId>,
     },
     /// Not welcome, and why: another cluster, an unknown node, a second incarnation. The session ends here.
     Refused {
@@ -251,4 +254,12 @@ pub struct Acknowledged {
     /// What changed buckets since the acknowledgement before, where a trace is kept of it. For telemetry alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub traces: Vec<Traced>,
+}
+
+impl ToNode {
+    /// Ask there; none: who leads is not known now.
+    pub fn redirect(leader: Option<Contact>) -> Self {
+        let node = leader.as_ref().and_then(|leader| leader.node);
+        Self::Redirect { leader: leader.map(|leader| leader.address), node }
+    }
 }

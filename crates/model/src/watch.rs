@@ -41,6 +41,9 @@ pub enum WatchItem {
     Artifact(Arc<Artifact>),
     /// A module's version has no artifact any more.
     ArtifactGone(ModuleRef),
+    /// The bucket is bound to another node, under this epoch, and is not to leave it. Only for agents that say that they
+    /// understand it; others hear `BindingGone`, as all do where it is to leave that node.
+    BoundElsewhere(BucketName, Epoch),
 }
 
 /// A bucket as one node shall see it.

@@ -18,7 +18,7 @@ mod token;
 
 pub use key::{Key, KeyError, make, read};
 pub use sealing::SealError;
-pub use signature::{hmac_sha256, sign_es256};
+pub use signature::{hmac_sha256, nonce, sign_es256};
 pub use token::{digest_of, is_secret_of, new_token, sha256, token_of_secret};
 
 /// What is wrong on a node without a key, and what to do about it.

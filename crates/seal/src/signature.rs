@@ -2,8 +2,10 @@
 //! ES256 (RFC 7518).
 
 use ring::hmac;
-use ring::rand::SystemRandom;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+
+use crate::key::KeyError;
 
 /// The signature of some bytes with a key, in hexadecimal digits.
 pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> String {
@@ -20,6 +22,13 @@ pub fn sign_es256(key: &[u8], message: &[u8]) -> Option<[u8; 64]> {
     let random = SystemRandom::new();
     let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key, &random).ok()?;
     key.sign(&random, message).ok()?.as_ref().try_into().ok()
+}
+
+/// Bytes that nobody can guess, for a question that is to be answered once.
+pub fn nonce() -> Result<[u8; 32], KeyError> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| KeyError::NoRandom)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -109,13 +109,19 @@ impl Authority {
         Ok(bridge.der().to_vec())
     }
 
-    /// A certificate in DER for the holder of that key, who may serve and call with it. `host` is a name or an address under
-    /// which people reach the node, beside the names that all nodes have.
-    pub fn issue(
+    /// Its signature, ES256, of a statement that is no certificate: by it whoever has the key shows that.
+    pub fn sign(&self, statement: &[u8]) -> Result<[u8; 64], TrustError> {
+        let signature = sheaf_seal::sign_es256(&self.key.der(), statement);
+        signature.ok_or(TrustError::Malformed { expected: "key that can sign" })
+    }
+
+    /// A certificate in DER for the holder of that key, who may serve and call with it. `hosts` are names and addresses under
+    /// which people reach the node, beside the names that all nodes have; what is neither is left out.
+    pub fn issue<'a>(
         &self,
         public: &PublicKey,
         holder: Holder,
-        host: Option<&str>,
+        hosts: impl IntoIterator<Item = &'a str>,
         now: Timestamp,
         lifetime: Duration,
     ) -> Result<Vec<u8>, TrustError> {
@@ -124,7 +130,11 @@ impl Authority {
             names.push(AGENT_NAME.to_owned());
         }
         let mut params = CertificateParams::new(names).map_err(failed("name a certificate's holder"))?;
-        params.subject_alt_names.extend(host.and_then(alternative));
+        for name in hosts.into_iter().filter_map(alternative) {
+            if !params.subject_alt_names.contains(&name) {
+                params.subject_alt_names.push(name);
+            }
+        }
         params.distinguished_name = named(&holder.to_string());
         params.not_before = date(Timestamp(now.0.saturating_sub(millis(BEFORE))));
         params.not_after = date(Timestamp(now.0.saturating_add(millis(lifetime))));
@@ -157,14 +167,20 @@ fn named(name: &str) -> DistinguishedName {
     named
 }
 
-/// An address or a DNS name; none: it is neither.
+/// An address or a DNS name; none: it is neither, or nobody's to have: every machine calls itself `localhost`, and a name with a
+/// star would be that of many.
 fn alternative(host: &str) -> Option<SanType> {
-    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        Ok(address) => Some(SanType::IpAddress(address)),
-        // Ours are the cluster's alone to give.
-        Err(_) if host.ends_with(".internal") => None,
-        Err(_) => host.try_into().ok().map(SanType::DnsName),
+    if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        return Some(SanType::IpAddress(address));
     }
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    let is_name = name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
+    let is_ours = |last: &str| name == last || name.ends_with(&format!(".{last}"));
+    // Names below `internal` are the cluster's alone to give.
+    if name.is_empty() || !is_name || is_ours("internal") || is_ours("localhost") {
+        return None;
+    }
+    name.try_into().ok().map(SanType::DnsName)
 }
 
 /// When what is made now is good no more that shall be good for as long as the cluster is.
@@ -210,6 +226,32 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_has_the_names_that_a_node_may_have_and_each_once() {
+        let now = Timestamp(1_800_000_000_000);
+        let authority = Authority::new(now).unwrap();
+        let public = PrivateKey::new().unwrap().public();
+        let hosts = [
+            "10.0.0.11",
+            "Import-01",
+            "import-01",
+            "n1.example.org.",
+            "*.example.org",
+            "localhost",
+            "a.localhost",
+            "JOIN.sheaf.INTERNAL",
+            "not a name",
+            "",
+        ];
+        let holder = Holder::Node(NodeId(7));
+        let issued = authority.issue(&public, holder, hosts, now, Duration::from_secs(60)).unwrap();
+        let times = |part: &[u8]| issued.windows(part.len()).filter(|window| *window == part).count();
+        assert_eq!((times(b"import-01"), times(b"n1.example.org"), times(&[10, 0, 0, 11])), (1, 1, 1));
+        for never in [&b"*.example"[..], b"localhost", b"join", b"JOIN", b"INTERNAL", b"not a"] {
+            assert_eq!(times(never), 0, "{:?}", String::from_utf8_lossy(never));
+        }
+    }
+
+    #[test]
     fn a_certificate_names_who_signed_it() {
         let now = Timestamp(1_800_000_000_000);
         let (one, two) = (Authority::new(now).unwrap(), Authority::new(now).unwrap());
@@ -220,6 +262,17 @@ mod tests {
         assert!(names(&bridge, one.certificate()) && names(&bridge, two.certificate()));
         assert!(!names(&leaf, b"") && !names(b"", one.certificate()));
         assert!(!names(&leaf, b"Sheaf authority 12"), "cut off");
+    }
+
+    #[test]
+    fn no_address_brings_a_name_of_another_node_into_a_certificate() {
+        let other = Holder::Node(NodeId(8)).to_string();
+        for host in
+            [other.clone(), other.to_uppercase(), format!("{other}."), "*.Node.Sheaf.Internal".to_owned()]
+        {
+            assert!(alternative(&host).is_none(), "{host}");
+        }
+        assert!(alternative("ops1.example.org").is_some() && alternative("[::1]").is_some());
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! Where nothing is secured whoever reaches the port may do everything, as on the gRPC port. A session proves in any case
 //! that a change comes from a page that this node gave out, and not from another site in the same browser. A token is kept
 //! in memory alone; what its owner may do is decided by the cluster at each call.
+//!
+//! A session that began by TLS is none without, and the other way round: what went over the wire in the open opens nothing else.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,6 +24,7 @@ use sheaf_model::view::Asker;
 use sheaf_wire::{ApiError, Bearer, Client};
 
 use crate::answer::Failed;
+use crate::door::Peer;
 
 /// The header that proves that a change comes from a page.
 pub(crate) const CSRF: &str = "sheaf-csrf";
@@ -32,8 +35,10 @@ const IDLE: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Sessions of browsers.
 pub(crate) struct Access {
-    /// Cookies are shared by all ports of a host, and `sheaf dev` has many nodes on one.
+    /// What the cookie is called. Cookies are shared by all ports of a host, and `sheaf dev` has many nodes on one.
     cookie: String,
+    /// The same by TLS. Browsers take one of such a name from nobody but this very host, by TLS (RFC 6265bis, 4.1.3.2).
+    cookie_by_tls: String,
     /// Who asks must have shown a token.
     secured: bool,
     sessions: Mutex<HashMap<String, Session>>,
@@ -47,6 +52,7 @@ pub(crate) struct Session {
     /// Who it is, for history.
     pub(crate) actor: String,
     login: Option<Login>,
+    by_tls: bool,
     used: Instant,
 }
 
@@ -84,7 +90,9 @@ pub(crate) struct Entered {
 impl Access {
     /// For everybody who reaches the port, or for those alone who show a token.
     pub(crate) fn new(port: u16, secured: bool) -> Self {
-        Self { cookie: format!("sheaf-{port}"), secured, sessions: Mutex::default() }
+        let cookie = format!("sheaf-{port}");
+        let cookie_by_tls = format!("__Host-{cookie}");
+        Self { cookie, cookie_by_tls, secured, sessions: Mutex::default() }
     }
 
     /// Whether a token is asked for.
@@ -93,12 +101,13 @@ impl Access {
     }
 
     /// The browser's session, or a new one.
-    pub(crate) fn enter(&self, headers: &HeaderMap, from: IpAddr) -> Result<Entered, Failed> {
+    pub(crate) fn enter(&self, headers: &HeaderMap, peer: Peer) -> Result<Entered, Failed> {
         let now = Instant::now();
-        if let Some(session) = self.session(headers, now) {
+        if let Some(session) = self.session(headers, peer.by_tls, now) {
             return Ok(Entered { session, cookie: None });
         }
-        let session = Session { csrf: random()?, actor: actor(from), login: None, used: now };
+        let actor = actor(peer.address.ip());
+        let session = Session { csrf: random()?, actor, login: None, by_tls: peer.by_tls, used: now };
         let cookie = Some(self.begin(session.clone(), now)?);
         Ok(Entered { session, cookie })
     }
@@ -106,7 +115,8 @@ impl Access {
     /// Keeps a session under a new id; the cookie that names it.
     fn begin(&self, session: Session, now: Instant) -> Result<String, Failed> {
         let id = random()?;
-        let cookie = format!("{}={id}; Path=/; HttpOnly; SameSite=Strict", self.cookie);
+        let (name, secure) = (self.name(session.by_tls), if session.by_tls { "Secure; " } else { "" });
+        let cookie = format!("{name}={id}; Path=/; {secure}HttpOnly; SameSite=Strict");
         let mut sessions = self.lock();
         sessions.retain(|_, session| now.duration_since(session.used) < IDLE);
         if sessions.len() >= SESSIONS {
@@ -118,9 +128,13 @@ impl Access {
         Ok(cookie)
     }
 
+    fn name(&self, by_tls: bool) -> &str {
+        if by_tls { &self.cookie_by_tls } else { &self.cookie }
+    }
+
     /// Who may change something: a browser with a session, from a page that knows the session's token.
-    pub(crate) fn may_change(&self, headers: &HeaderMap) -> Result<Session, Failed> {
-        let Some(session) = self.session(headers, Instant::now()) else {
+    pub(crate) fn may_change(&self, headers: &HeaderMap, by_tls: bool) -> Result<Session, Failed> {
+        let Some(session) = self.session(headers, by_tls, Instant::now()) else {
             return Err(Failed::forbidden(
                 "no session, or it is over",
                 "load the page again; programs use the gRPC port or the command line",
@@ -152,41 +166,53 @@ impl Access {
     }
 
     /// The browser's session; none: it has none, or it is over.
-    pub(crate) fn known(&self, headers: &HeaderMap) -> Option<Session> {
-        self.session(headers, Instant::now())
+    pub(crate) fn known(&self, headers: &HeaderMap, by_tls: bool) -> Option<Session> {
+        self.session(headers, by_tls, Instant::now())
     }
 
-    /// From now on the browser shows this token: in a new session, so that whoever knows the former one, and may have put
-    /// it there, has nothing of it. Its cookie.
-    pub(crate) fn log_in(&self, headers: &HeaderMap, actor: String, login: Login) -> Result<String, Failed> {
-        self.log_out(headers);
+    /// From now on the browser of this session shows this token: in a new session, so that whoever knows the former one, and may
+    /// have put it there, has nothing of it. Its cookie.
+    pub(crate) fn log_in(
+        &self,
+        headers: &HeaderMap,
+        session: Session,
+        login: Login,
+    ) -> Result<String, Failed> {
+        self.log_out(headers, session.by_tls);
         let now = Instant::now();
-        self.begin(Session { csrf: random()?, actor, login: Some(login), used: now }, now)
+        self.begin(Session { csrf: random()?, login: Some(login), used: now, ..session }, now)
     }
 
     /// The browser's session is over.
-    pub(crate) fn log_out(&self, headers: &HeaderMap) {
+    pub(crate) fn log_out(&self, headers: &HeaderMap, by_tls: bool) {
         let mut sessions = self.lock();
-        if let Some(id) = self.id(headers, &sessions, Instant::now()) {
+        if let Some(id) = self.id(headers, by_tls, &sessions, Instant::now()) {
             sessions.remove(&id);
         }
     }
 
-    fn session(&self, headers: &HeaderMap, now: Instant) -> Option<Session> {
+    fn session(&self, headers: &HeaderMap, by_tls: bool, now: Instant) -> Option<Session> {
         let mut sessions = self.lock();
-        let id = self.id(headers, &sessions, now)?;
+        let id = self.id(headers, by_tls, &sessions, now)?;
         let session = sessions.get_mut(&id)?;
         session.used = now;
         Some(session.clone())
     }
 
-    fn id(&self, headers: &HeaderMap, sessions: &HashMap<String, Session>, now: Instant) -> Option<String> {
+    fn id(
+        &self,
+        headers: &HeaderMap,
+        by_tls: bool,
+        sessions: &HashMap<String, Session>,
+        now: Instant,
+    ) -> Option<String> {
+        let name = self.name(by_tls);
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         let mut ids = cookies
             .flat_map(|cookies| cookies.split(';'))
-            .filter_map(|cookie| cookie.trim().strip_prefix(&self.cookie)?.strip_prefix('='));
+            .filter_map(|cookie| cookie.trim().strip_prefix(name)?.strip_prefix('='));
         ids.find_map(|id| {
-            let session = sessions.get(id)?;
+            let session = sessions.get(id).filter(|session| session.by_tls == by_tls)?;
             (now.duration_since(session.used) < IDLE).then(|| id.to_owned())
         })
     }
@@ -224,7 +250,11 @@ mod tests {
 
     use super::*;
 
-    const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const FROM: Peer = Peer {
+        address: std::net::SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1),
+        by_tls: false,
+    };
+    const BY_TLS: Peer = Peer { by_tls: true, ..FROM };
 
     fn entered(access: &Access, headers: &HeaderMap) -> Entered {
         access.enter(headers, FROM).unwrap_or_else(|failed| panic!("{failed:?}"))
@@ -246,28 +276,55 @@ mod tests {
         assert!(cookie.starts_with("sheaf-7421=") && cookie.contains("HttpOnly; SameSite=Strict"));
         let mut headers = with_cookie(&cookie);
         assert!(entered(&access, &headers).cookie.is_none(), "it is known");
-        assert!(access.may_change(&headers).is_err(), "no token");
+        assert!(access.may_change(&headers, false).is_err(), "no token");
         headers.insert(CSRF, HeaderValue::from_str(&session.csrf[1..]).expect("a header"));
-        assert!(access.may_change(&headers).is_err(), "another token");
+        assert!(access.may_change(&headers, false).is_err(), "another token");
         headers.insert(CSRF, HeaderValue::from_str(&session.csrf).expect("a header"));
-        assert_eq!(access.may_change(&headers).expect("all is there").actor, "web:127.0.0.1");
+        assert_eq!(access.may_change(&headers, false).expect("all is there").actor, "web:127.0.0.1");
         headers.remove(header::COOKIE);
-        assert!(access.may_change(&headers).is_err(), "no session");
-        assert!(Access::new(7421, false).may_change(&with_cookie(&cookie)).is_err(), "of another life");
+        assert!(access.may_change(&headers, false).is_err(), "no session");
+        assert!(
+            Access::new(7421, false).may_change(&with_cookie(&cookie), false).is_err(),
+            "of another life"
+        );
     }
 
     #[test]
     fn a_login_begins_a_session_that_nobody_could_know() {
         let access = Access::new(7421, true);
-        let before = entered(&access, &HeaderMap::new()).cookie.expect("a new one");
+        let Entered { session: former, cookie: before } = entered(&access, &HeaderMap::new());
+        let before = before.expect("a new one");
         let token = TokenText::new(TokenId([1; 6]), [2; 32], None);
         let login = Login { token: token.into(), asker: None };
-        let cookie = access.log_in(&with_cookie(&before), "web:1".to_owned(), login).expect("random bits");
-        assert!(access.known(&with_cookie(&before)).is_none(), "the former one is over");
-        let session = access.known(&with_cookie(&cookie)).expect("the new one");
+        let cookie = access.log_in(&with_cookie(&before), former.clone(), login).expect("random bits");
+        assert!(access.known(&with_cookie(&before), false).is_none(), "the former one is over");
+        let session = access.known(&with_cookie(&cookie), false).expect("the new one");
         assert_eq!((session.is_logged_in(), session.token()), (true, Some(TokenId([1; 6]))));
-        access.log_out(&with_cookie(&cookie));
-        assert!(access.known(&with_cookie(&cookie)).is_none());
+        assert_ne!(session.csrf, former.csrf);
+        access.log_out(&with_cookie(&cookie), false);
+        assert!(access.known(&with_cookie(&cookie), false).is_none());
+    }
+
+    #[test]
+    fn a_session_by_tls_has_a_cookie_for_that_alone_and_opens_nothing_else() {
+        let access = Access::new(7421, true);
+        let Entered { session, cookie } = access.enter(&HeaderMap::new(), BY_TLS).expect("random bits");
+        let cookie = cookie.expect("a new one");
+        let (name, rest) = cookie.split_once('=').expect("a name and a value");
+        assert_eq!(name, "__Host-sheaf-7421");
+        assert!(rest.ends_with("; Path=/; Secure; HttpOnly; SameSite=Strict"), "{cookie}");
+        assert!(!cookie.contains("Domain"), "browsers would not take it");
+        let mut headers = with_cookie(&cookie);
+        headers.insert(CSRF, HeaderValue::from_str(&session.csrf).expect("a header"));
+        assert!(access.may_change(&headers, true).is_ok() && access.may_change(&headers, false).is_err());
+        // Whoever reads or sets cookies without TLS has nothing of it under the other name.
+        let plain = with_cookie(cookie.trim_start_matches("__Host-"));
+        assert!(access.known(&plain, false).is_none() && access.known(&plain, true).is_none());
+        let open = entered(&access, &HeaderMap::new()).cookie.expect("a new one");
+        let planted = with_cookie(&format!("__Host-{open}"));
+        assert!(access.known(&with_cookie(&open), false).is_some() && access.known(&planted, true).is_none());
+        access.log_out(&headers, false);
+        assert!(access.known(&headers, true).is_some(), "that was another's");
     }
 
     #[test]

@@ -15,8 +15,9 @@ use sheaf_wire::{Client, Filter, PAGE_MAX, PageOf, Term};
 
 use crate::access::random;
 use crate::answer::Failed;
+use crate::door::Peer;
 use crate::fresh::Question;
-use crate::serve::{Peer, Shared};
+use crate::serve::Shared;
 
 /// A call that shows something: the client that asks in its name, and its parameters.
 pub(crate) struct Ask {
@@ -39,10 +40,12 @@ impl FromRequestParts<Arc<Shared>> for Ask {
                 return Err(Failed::invalid(name, "given twice", "each parameter once"));
             }
         }
-        let from = parts.extensions.get::<Peer>().map(|Peer(peer)| peer.ip());
-        let from = from.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
+        let peer = parts.extensions.get::<Peer>();
+        let from = peer.map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |peer| peer.address.ip());
+        let by_tls = peer.is_some_and(|peer| peer.by_tls);
         // Where nothing is secured everybody who looks is the same.
-        let session = if shared.access.is_secured() { shared.access.known(&parts.headers) } else { None };
+        let session =
+            if shared.access.is_secured() { shared.access.known(&parts.headers, by_tls) } else { None };
         let client = shared.access.client(shared.client()?, session.as_ref(), from)?;
         Ok(Self { client, token: session.and_then(|session| session.token()), values })
     }
@@ -166,7 +169,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Change<T> {
     type Rejection = Failed;
 
     async fn from_request(request: Request<Body>, shared: &Arc<Shared>) -> Result<Self, Failed> {
-        let session = shared.access.may_change(request.headers())?;
+        let by_tls = request.extensions().get::<Peer>().is_some_and(|peer| peer.by_tls);
+        let session = shared.access.may_change(request.headers(), by_tls)?;
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         if kind.and_then(|kind| kind.split(';').next()).map(str::trim) != Some("application/json") {
             return Err(Failed::invalid(

@@ -6,13 +6,15 @@ use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Uri};
+use sheaf_wire::inward::Inward;
 
 use crate::answer::Failed;
+use crate::door::Peer;
 use crate::metrics::served;
-use crate::serve::{Peer, Shared};
+use crate::serve::Shared;
 
 /// What a page may do: nothing but what it brings along itself.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
@@ -27,11 +29,13 @@ const PUBLIC: [&str; 3] = ["/metrics", "/healthz", "/readyz"];
 pub(crate) struct Hosts {
     listening: IpAddr,
     names: Vec<String>,
+    /// What its certificate says are its names, is so: nobody else's leads to who has the key.
+    tls: Option<Inward>,
 }
 
 impl Hosts {
-    pub(crate) fn new(listening: IpAddr, names: &[String]) -> Self {
-        Self { listening, names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
+    pub(crate) fn new(listening: IpAddr, names: &[String], tls: Option<Inward>) -> Self {
+        Self { listening, names: names.iter().map(|name| name.to_ascii_lowercase()).collect(), tls }
     }
 
     /// Whether `host`, as the header has it, is a name of this node. An address proves itself: only names can be bent.
@@ -40,12 +44,10 @@ impl Hosts {
         if name == "localhost" || name.ends_with(".localhost") || self.names.contains(&name) {
             return true;
         }
-        match name.parse::<IpAddr>() {
-            Ok(address) => {
-                address.is_loopback() || self.listening.is_unspecified() || address == self.listening
-            }
-            Err(_) => false,
-        }
+        let is_own = |address: IpAddr| {
+            address.is_loopback() || self.listening.is_unspecified() || address == self.listening
+        };
+        name.parse::<IpAddr>().is_ok_and(is_own) || self.tls.as_ref().is_some_and(|tls| tls.is_for(&name))
     }
 }
 
@@ -62,12 +64,15 @@ pub(crate) async fn guarded(State(shared): State<Arc<Shared>>, request: Request,
     let begun = Instant::now();
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
-    let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.ip());
-    let checked = near(peer, &path)
-        .and_then(|()| check(&shared.hosts, request.method(), request.uri(), request.headers()));
-    let mut response = match checked {
-        Ok(()) => next.run(request).await,
-        Err(failed) => failed.into_response(),
+    let peer = request.extensions().get::<Peer>().copied();
+    let by_tls = peer.is_some_and(|peer| peer.by_tls);
+    let reach = Reach::of(&shared);
+    let better = reach.better(peer, &shared.hosts, &request);
+    let checked = reach.near(peer, &path).and_then(|()| check(&shared.hosts, by_tls, &request));
+    let mut response = match (checked, better) {
+        (Ok(()), _) => next.run(request).await,
+        (Err(_), Some(url)) => Redirect::temporary(&url).into_response(),
+        (Err(failed), None) => failed.into_response(),
     };
     served(route.as_deref(), response.status(), begun.elapsed());
     let headers = response.headers_mut();
@@ -84,21 +89,73 @@ pub(crate) async fn guarded(State(shared): State<Arc<Shared>>, request: Request,
     if path.starts_with("/api/") {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+    if let Some(span) = shared.options.strict_transport.filter(|_| by_tls)
+        && let Ok(value) = HeaderValue::from_str(&format!("max-age={}", span.as_secs()))
+    {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
+    }
     response
 }
 
-/// Pages are for the node's own machine: what is typed and shown there is not encrypted on its way.
-fn near(peer: Option<IpAddr>, path: &str) -> Result<(), Failed> {
-    if PUBLIC.contains(&path) || peer.is_some_and(|peer| peer.to_canonical().is_loopback()) {
-        return Ok(());
-    }
-    Err(Failed::forbidden(
-        "a node's dashboard is for its own machine alone",
-        "come through a tunnel: ssh -L 7421:127.0.0.1:7421 NODE, then http://127.0.0.1:7421/",
-    ))
+/// From where pages may be asked for.
+#[derive(Clone, Copy, Debug)]
+struct Reach {
+    /// Whoever looks shows a token.
+    secured: bool,
+    /// TLS is spoken.
+    tls: bool,
 }
 
-fn check(hosts: &Hosts, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Failed> {
+impl Reach {
+    fn of(shared: &Shared) -> Self {
+        Self { secured: shared.options.secured, tls: shared.tls.is_some() }
+    }
+
+    /// Pages are for the node's own machine, and by TLS for others if they show a token: what is typed and shown must not be
+    /// read on its way.
+    fn near(self, peer: Option<Peer>, path: &str) -> Result<(), Failed> {
+        if PUBLIC.contains(&path) || peer.is_some_and(is_near) {
+            return Ok(());
+        }
+        let tunnel = "come through a tunnel: ssh -L 7421:127.0.0.1:7421 NODE, then http://127.0.0.1:7421/";
+        match self {
+            Self { secured: true, tls: true } if peer.is_some_and(|peer| peer.by_tls) => Ok(()),
+            Self { secured: true, tls: true } => Err(Failed::forbidden(
+                "without TLS a node's dashboard is for its own machine alone",
+                "ask by https:// on the same port",
+            )),
+            Self { secured: true, tls: false } => Err(Failed::forbidden(
+                "this node speaks no TLS here ([http] tls), so that its dashboard is for its own machine alone",
+                tunnel,
+            )),
+            Self { secured: false, .. } => Err(Failed::forbidden(
+                "nothing secures this cluster, so that a node's dashboard is for its own machine alone",
+                tunnel,
+            )),
+        }
+    }
+
+    /// Where the same page is by TLS, for a browser on another machine that asks without.
+    fn better(self, peer: Option<Peer>, hosts: &Hosts, request: &Request) -> Option<String> {
+        let path = request.uri().path();
+        let page = matches!(*request.method(), Method::GET | Method::HEAD) && !path.starts_with("/api/");
+        let plain = peer.is_none_or(|peer| !peer.by_tls && !is_near(peer));
+        if !(self.secured && self.tls && plain && page) || PUBLIC.contains(&path) {
+            return None;
+        }
+        let host = request.headers().get(header::HOST)?.to_str().ok().filter(|host| hosts.are(host))?;
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        Some(format!("https://{host}{path}"))
+    }
+}
+
+/// Whether it is on the node's own machine.
+fn is_near(peer: Peer) -> bool {
+    peer.address.ip().to_canonical().is_loopback()
+}
+
+fn check(hosts: &Hosts, by_tls: bool, request: &Request) -> Result<(), Failed> {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     if PUBLIC.contains(&uri.path()) {
         return Ok(());
     }
@@ -107,7 +164,8 @@ fn check(hosts: &Hosts, method: &Method, uri: &Uri, headers: &HeaderMap) -> Resu
     if !hosts.are(host) {
         return Err(Failed::forbidden(
             format!("{host:?} is no name of this node"),
-            "ask by its address, by localhost, or by the hostname in its config file ([node] hostname)",
+            "ask by its address, by localhost, by the hostname in its config file ([node] hostname), or by another name that \
+             stands there ([http] names)",
         ));
     }
     let elsewhere = |why: String| Failed::forbidden(why, "a page of this node, or no browser");
@@ -119,10 +177,12 @@ fn check(hosts: &Hosts, method: &Method, uri: &Uri, headers: &HeaderMap) -> Resu
         }
         _ => {}
     }
+    // Without TLS it may be behind something on this machine that speaks it.
+    let is_own = |origin: &str| {
+        origin.split_once("://").is_some_and(|(scheme, rest)| rest == host && (scheme == "https" || !by_tls))
+    };
     match text(header::ORIGIN) {
-        Some(origin) if origin.split_once("://").map(|(_, rest)| rest) != Some(host) => {
-            Err(elsewhere(format!("asked by a page of {origin:?}")))
-        }
+        Some(origin) if !is_own(origin) => Err(elsewhere(format!("asked by a page of {origin:?}"))),
         _ => Ok(()),
     }
 }
@@ -136,15 +196,24 @@ pub(crate) async fn not_found(uri: Uri) -> Failed {
 mod tests {
     use super::*;
 
-    fn asked(host: &str, method: &Method, path: &str, more: &[(&'static str, &str)]) -> bool {
-        let hosts = Hosts::new([127, 0, 0, 1].into(), &["Import-01".to_owned()]);
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, HeaderValue::from_str(host).expect("a header"));
+    fn request(host: &str, method: &Method, path: &str, more: &[(&'static str, &str)]) -> Request {
+        let mut request = http::Request::builder().method(method).uri(path).header(header::HOST, host);
         for (name, value) in more {
-            headers.insert(*name, HeaderValue::from_str(value).expect("a header"));
+            request = request.header(*name, *value);
         }
-        check(&hosts, method, &path.parse().expect("a path"), &headers).is_ok()
+        request.body(axum::body::Body::empty()).expect("a request")
     }
+
+    fn asked(host: &str, method: &Method, path: &str, more: &[(&'static str, &str)]) -> bool {
+        let hosts = Hosts::new([127, 0, 0, 1].into(), &["Import-01".to_owned()], None);
+        check(&hosts, false, &request(host, method, path, more)).is_ok()
+    }
+
+    fn peer(address: &str, by_tls: bool) -> Option<Peer> {
+        Some(Peer { address: (address.parse::<IpAddr>().expect("an address"), 1).into(), by_tls })
+    }
+
+    const ALL: Reach = Reach { secured: true, tls: true };
 
     #[test]
     fn only_its_own_names_lead_to_a_node() {
@@ -164,25 +233,75 @@ mod tests {
             assert!(!asked(host, &Method::GET, "/api/v1/node/list", &[]), "{host}");
             assert!(asked(host, &Method::GET, "/metrics", &[]), "{host}");
         }
-        let anywhere = Hosts::new([0, 0, 0, 0].into(), &[]);
+        let anywhere = Hosts::new([0, 0, 0, 0].into(), &[], None);
         assert!(anywhere.are("10.0.0.1:7421") && !anywhere.are("evil.example"));
     }
 
     #[test]
-    fn pages_are_for_the_nodes_own_machine_and_numbers_for_everybody() {
+    fn pages_are_for_the_nodes_own_machine_or_by_tls_and_numbers_for_everybody() {
+        let open = [Reach { secured: false, tls: true }, Reach { secured: false, tls: false }];
+        let plain = Reach { secured: true, tls: false };
         for path in ["/", "/assets/app.js", "/api/v1/session", "/api/v1/node/list", "/metrics/", "/healthz/x"]
         {
-            for own in ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"] {
-                assert!(near(own.parse().ok(), path).is_ok(), "{own} {path}");
+            for reach in [ALL, plain, open[0], open[1]] {
+                for own in ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"] {
+                    let both = [false, true].map(|by_tls| reach.near(peer(own, by_tls), path).is_ok());
+                    assert_eq!(both, [true, true], "{own} {path}");
+                }
+                for other in ["10.0.0.1", "fe80::1", "::ffff:10.0.0.1", "0.0.0.0"] {
+                    assert!(reach.near(peer(other, false), path).is_err(), "{other} {path}");
+                    let by_tls = reach.near(peer(other, true), path).is_ok();
+                    assert_eq!(by_tls, reach.secured && reach.tls, "{other} {path} {reach:?}");
+                }
+                assert!(reach.near(None, path).is_err(), "{path}");
             }
-            for other in ["10.0.0.1", "fe80::1", "::ffff:10.0.0.1", "0.0.0.0"] {
-                assert!(near(other.parse().ok(), path).is_err(), "{other} {path}");
-            }
-            assert!(near(None, path).is_err(), "{path}");
         }
         for path in PUBLIC {
-            assert!(near("10.0.0.1".parse().ok(), path).is_ok(), "{path}");
+            assert!(open[1].near(peer("10.0.0.1", false), path).is_ok(), "{path}");
         }
+    }
+
+    #[test]
+    fn who_asks_for_a_page_without_tls_from_elsewhere_is_led_to_it_by_tls() {
+        let hosts = Hosts::new([0, 0, 0, 0].into(), &["import-01".to_owned()], None);
+        let led = |reach: Reach, from: &str, by_tls, host: &str, method: &Method, path: &str| {
+            reach.better(peer(from, by_tls), &hosts, &request(host, method, path, &[]))
+        };
+        let get = |from: &str, path: &str| led(ALL, from, false, "import-01:7421", &Method::GET, path);
+        assert_eq!(get("10.0.0.9", "/").as_deref(), Some("https://import-01:7421/"));
+        assert_eq!(get("10.0.0.9", "/x?y=%0d%0a").as_deref(), Some("https://import-01:7421/x?y=%0d%0a"));
+        assert_eq!(
+            get("10.0.0.9", "//evil.example/").as_deref(),
+            Some("https://import-01:7421//evil.example/")
+        );
+        for stays in ["/api/v1/session", "/metrics", "/healthz", "/readyz"] {
+            assert_eq!(get("10.0.0.9", stays), None, "{stays}");
+        }
+        assert_eq!(get("127.0.0.1", "/"), None, "the machine itself");
+        for (reach, by_tls, host, method) in [
+            (ALL, true, "import-01:7421", Method::GET),
+            (ALL, false, "evil.example", Method::GET),
+            (ALL, false, "import-01:7421", Method::POST),
+            (Reach { tls: false, ..ALL }, false, "import-01:7421", Method::GET),
+            (Reach { secured: false, ..ALL }, false, "import-01:7421", Method::GET),
+        ] {
+            assert_eq!(led(reach, "10.0.0.9", by_tls, host, &method, "/"), None, "{host} {method}");
+        }
+    }
+
+    #[test]
+    fn by_tls_a_page_without_it_is_another_site() {
+        let hosts = Hosts::new([0, 0, 0, 0].into(), &[], None);
+        let own = "10.0.0.1:7421";
+        let post = |by_tls, origin: &str| {
+            let asked = request(own, &Method::POST, "/api/v1/job/pause", &[("origin", origin)]);
+            check(&hosts, by_tls, &asked).is_ok()
+        };
+        assert!(post(true, "https://10.0.0.1:7421") && !post(true, "http://10.0.0.1:7421"));
+        assert!(
+            !post(true, "https://10.0.0.1") && !post(true, "https://10.0.0.2:7421") && !post(true, "null")
+        );
+        assert!(post(false, "https://10.0.0.1:7421"), "something on this machine speaks TLS for it");
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  browser, curl, Prometheus
-//!      │ HTTP/1.1
+//!      │ HTTP/1.1, by TLS or, on the node's own machine, without
 //!      ▼
-//!  serve ── limits ──► guard ── host, origin ──► router
+//!  serve ── limits ──► door ── TLS? ──► guard ── host, origin ──► router
 //!                                                  ├─ assets    /            pages, embedded, no other source
 //!                                                  ├─ health    /healthz, /readyz
 //!                                                  ├─ metrics   /metrics ◄── Source (what only the agent knows)
@@ -16,8 +16,8 @@
 //! lists are pages, whose header `sheaf-next` says how to go on. A change is a `POST` with a JSON body, a session and
 //! its token.
 //!
-//! Read in this order: `serve` (connections and their limits), `guard` (who may ask at all), `access` (sessions),
-//! `ask` and `answer` (what all calls share), `api` (the calls), `live` (server-sent events), `hint` (that pages should look
+//! Read in this order: `serve` (connections and their limits), `door` (one of them), `guard` (who may ask at all), `access`
+//! (sessions), `ask` and `answer` (what all calls share), `api` (the calls), `live` (server-sent events), `hint` (that pages should look
 //! anew), `fresh` (what many ask for is made once), `matrix` (the one answer that is made here), [`metrics`], `assets`.
 
 mod access;
@@ -25,6 +25,7 @@ mod answer;
 mod api;
 mod ask;
 mod assets;
+mod door;
 mod fresh;
 mod guard;
 mod health;

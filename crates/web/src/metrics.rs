@@ -44,7 +44,7 @@ pub enum Kind {
 }
 
 /// Everything that is counted where it happens: name, kind, meaning.
-pub const CATALOGUE: [(&str, Kind, &str); 12] = [
+pub const CATALOGUE: [(&str, Kind, &str); 13] = [
     (
         "sheaf_api_request_duration_seconds",
         Kind::Histogram,
@@ -78,6 +78,11 @@ pub const CATALOGUE: [(&str, Kind, &str); 12] = [
     ),
     ("sheaf_sink_delivered_total", Kind::Counter, "Events that this node, leading, delivered, by sink."),
     ("sheaf_sink_failures_total", Kind::Counter, "Deliveries that failed on this node, leading, by sink."),
+    (
+        "sheaf_impostors_total",
+        Kind::Counter,
+        "Connections that this node gave up as another node answered than the one it dialled.",
+    ),
     ("sheaf_session_losses_total", Kind::Counter, "How often this node's session with the leader was over."),
     ("sheaf_trace_spans_exported_total", Kind::Counter, "Spans of traces that a collector took."),
     (
@@ -166,6 +171,14 @@ async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
         &[],
         open as f64,
     );
+    if let Some(tls) = &shared.tls
+        && let Some(end) = tls.not_after()
+    {
+        let about = "Until when the certificate is good that this port shows; its source is the cluster or the operator.";
+        let labels = [("source", if tls.is_operators() { "operator" } else { "cluster" })];
+        let name = "sheaf_http_certificate_expiry_timestamp_seconds";
+        samples.gauge(name, about, &labels, (end.0 / 1000) as f64);
+    }
     let text = shared.metrics.text_with(samples).await;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], Body::from(text)).into_response()

@@ -1,35 +1,26 @@
 //! Connections: how many, how slow, and how they end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use sheaf_wire::{ApiError, Client};
+use futures::future::BoxFuture;
+use sheaf_wire::inward::Inward;
+use sheaf_wire::{ApiError, Client, Crowd};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tower::Service as _;
 
 use crate::access::Access;
+use crate::door::Door;
 use crate::fresh::Fresh;
 use crate::guard::Hosts;
 use crate::hint::Hints;
 use crate::metrics::Metrics;
-use crate::stall::Stalling;
 use crate::{api, assets, guard, health, metrics};
 
-/// What a request brings along of its connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
-
-/// Longest head of a request in bytes.
-const HEAD_MAX: usize = 64 << 10;
 /// After a failed accept, e.g. because no descriptor is left.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -43,6 +34,9 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// Whether the cluster asks for tokens: whoever looks must log in with one.
     pub secured: bool,
+    /// For how long browsers are to remember that this host is to be asked by TLS alone, on any of its ports (RFC 6797). For
+    /// certificates that browsers believe anyway: of others they do not take it.
+    pub strict_transport: Option<Duration>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -50,10 +44,12 @@ pub struct Options {
 /// Bounds of everything that a client may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time; one more is told so and closed.
+    /// Connections at a time, of one other machine a quarter of them; one more is told so and closed.
     pub connections: usize,
     /// Streams at a time, of events and of output.
     pub streams: usize,
+    /// How long it may take until a client has said whether it speaks TLS, and until that is agreed on.
+    pub open_within: Duration,
     /// How long the head of a request may take, also on a connection kept open.
     pub head_within: Duration,
     /// How long the body of a request may take.
@@ -71,6 +67,7 @@ impl Default for Limits {
         Self {
             connections: 1024,
             streams: 256,
+            open_within: Duration::from_secs(10),
             head_within: Duration::from_secs(10),
             body_within: Duration::from_secs(10),
             body: 256 << 10,
@@ -88,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) access: Access,
     pub(crate) hosts: Hosts,
+    /// None: TLS is not spoken.
+    pub(crate) tls: Option<Inward>,
     client: Client,
     awaits: Awaits,
     pub(crate) metrics: Metrics,
@@ -118,12 +117,19 @@ pub struct Web {
     client: Client,
     awaits: Awaits,
     metrics: Metrics,
+    tls: Option<Inward>,
 }
 
 impl Web {
     /// A dashboard that asks `client`, which leads to this node's own port.
     pub fn new(options: Options, client: Client, metrics: Metrics) -> Self {
-        Self { options, client, awaits: Box::new(|| None), metrics }
+        Self { options, client, awaits: Box::new(|| None), metrics, tls: None }
+    }
+
+    /// The same, which speaks TLS with who begins it. Where tokens are asked for, pages are for other machines then, too.
+    #[must_use]
+    pub fn over(self, tls: Inward) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// The same, which asks nothing as long as this says what the node waits for: a connection that a node makes before
@@ -135,14 +141,25 @@ impl Web {
 
     /// Answers until `stop`, and returns when all connections have ended.
     ///
+    /// Boxed, so that all of it is compiled here, and not with whoever waits for it.
+    ///
     /// # Errors
     /// The listener does not know its address.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+    pub fn serve(
+        self,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, std::io::Result<()>> {
+        Box::pin(self.serve_all(listener, stop))
+    }
+
+    async fn serve_all(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
         let listening = listener.local_addr()?;
         let limits = self.options.limits;
         let shared = Arc::new(Shared {
             access: Access::new(listening.port(), self.options.secured),
-            hosts: Hosts::new(listening.ip(), &self.options.hosts),
+            hosts: Hosts::new(listening.ip(), &self.options.hosts, self.tls.clone()),
+            tls: self.tls.clone(),
             options: self.options,
             client: self.client,
             awaits: self.awaits,
@@ -153,8 +170,8 @@ impl Web {
             stop: stop.clone(),
         });
         let upkeep = shared.metrics.clone();
-        let router = router(shared);
-        let slots = Arc::new(Semaphore::new(limits.connections));
+        let door = Door { router: router(shared), limits, tls: self.tls, stop: stop.clone() };
+        let crowd = Crowd::of(limits.connections);
         let mut connections = JoinSet::new();
         let mut tidy = tokio::time::interval(metrics::UPKEEP);
         tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -163,11 +180,11 @@ impl Web {
                 () = stop.cancelled() => break,
                 // Dropping `accept` loses no connection.
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => match slots.clone().try_acquire_owned() {
-                        Ok(slot) => {
-                            connections.spawn(connection(stream, peer, router.clone(), limits, slot, stop.clone()));
+                    Ok((stream, peer)) => match crowd.enter(peer.ip()) {
+                        Some(place) => {
+                            connections.spawn(door.clone().serve(stream, peer, place));
                         }
-                        Err(_) => refuse(&stream),
+                        None => refuse(&stream),
                     },
                     Err(error) => {
                         tracing::warn!(%error, "a connection was not accepted");
@@ -195,40 +212,6 @@ fn router(shared: Arc<Shared>) -> Router {
         .fallback(guard::not_found)
         .layer(axum::middleware::from_fn_with_state(shared.clone(), guard::guarded))
         .with_state(shared)
-}
-
-/// One connection until it ends. Its slot is given back then.
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    limits: Limits,
-    _slot: OwnedSemaphorePermit,
-    stop: CancellationToken,
-) {
-    // Without it an event would wait for the next one; a connection that is gone already ends below.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
-        router.clone().call(request)
-    });
-    let io = TokioIo::new(Stalling::new(stream, limits.stalled));
-    let serving = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_within)
-        .max_buf_size(HEAD_MAX)
-        .serve_connection(io, service);
-    let mut serving = std::pin::pin!(serving);
-    tokio::select! {
-        // How a client's connection ends is the client's business.
-        _ended = serving.as_mut() => {}
-        () = stop.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            // What is still under way then is cut off.
-            let _ = tokio::time::timeout(limits.grace, serving).await;
-        }
-    }
 }
 
 /// Says that there are too many, as far as that can be said without waiting.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sheaf_wire::Client;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use sheaf_wire::inward::Inward;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,8 @@ impl Source for Nothing {
     }
 }
 
+mod tls;
+
 /// A dashboard of a node whose gRPC port nobody serves.
 struct Served {
     address: String,
@@ -31,19 +34,32 @@ struct Served {
 
 impl Served {
     async fn with(limits: Limits) -> Self {
-        Self::of(limits, None).await
+        Self::of(None, limits, None).await
+    }
+
+    async fn over(tls: Option<Inward>, limits: Limits) -> Self {
+        Self::of(tls, limits, None).await
     }
 
     /// Of a node that waits for this.
-    async fn of(limits: Limits, awaits: Option<&'static str>) -> Self {
+    async fn of(tls: Option<Inward>, limits: Limits, awaits: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound").to_string();
         let nobody =
             TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("it is bound");
         let client = Client::lazy(&nobody.to_string(), sheaf_wire::Options::default()).expect("an address");
-        let options = Options { node: "n1".to_owned(), hosts: Vec::new(), secured: false, limits };
+        let options = Options {
+            node: "n1".to_owned(),
+            hosts: Vec::new(),
+            secured: tls.is_some(),
+            strict_transport: tls.as_ref().map(|_| Duration::from_secs(7)),
+            limits,
+        };
         let web = Web::new(options, client, Metrics::silent(Arc::new(Nothing)));
-        let web = web.awaiting(move || awaits.map(str::to_owned));
+        let mut web = web.awaiting(move || awaits.map(str::to_owned));
+        if let Some(tls) = tls {
+            web = web.over(tls);
+        }
         let stop = CancellationToken::new();
         let serving = tokio::spawn(web.serve(listener, stop.clone()));
         Self { address, stop, serving }
@@ -55,7 +71,15 @@ impl Served {
 
     /// What is answered to a request, which ends with its connection.
     async fn ask(&self, head: &str, body: &str) -> String {
-        let mut stream = self.connect().await;
+        self.ask_over(self.connect().await, head, body).await
+    }
+
+    async fn ask_over<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        mut stream: S,
+        head: &str,
+        body: &str,
+    ) -> String {
         let host = if head.contains("host:") { String::new() } else { format!("host: {}\r\n", self.address) };
         let length = body.len();
         let text = format!("{head}\r\n{host}connection: close\r\ncontent-length: {length}\r\n\r\n{body}");
@@ -73,7 +97,7 @@ impl Served {
     }
 }
 
-async fn read(stream: &mut TcpStream) -> String {
+async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> String {
     let mut bytes = Vec::new();
     let reading = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes));
     // One that is cut off has said what it said.
@@ -102,7 +126,7 @@ async fn pages_health_and_metrics_are_answered_and_the_policy_is_strict() {
 
 #[tokio::test]
 async fn a_node_that_may_not_ask_yet_says_what_it_waits_for() {
-    let served = Served::of(Limits::default(), Some("this node joins: nobody answers")).await;
+    let served = Served::of(None, Limits::default(), Some("this node joins: nobody answers")).await;
     for path in ["/readyz", "/api/v1/session", "/api/v1/node/list", "/api/v1/events"] {
         let answer = served.ask(&format!("GET {path} HTTP/1.1"), "").await;
         assert!(answer.starts_with("HTTP/1.1 503"), "{path}: {answer}");

@@ -2,14 +2,12 @@
 
 mod serve;
 
-use std::future::Future;
-
 use bytes::Bytes;
-use sheaf_model::{Artifact, ClusterId, Digest};
+use sheaf_model::{Artifact, ClusterId, Contact, Digest};
 
 pub(crate) use serve::Serve;
 
-use crate::{Answers, ApiError, Caller};
+use crate::{Answers, ApiError, Caller, async_trait};
 
 /// An archive is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +27,8 @@ pub struct HoldArtifact {
     pub cluster: ClusterId,
     /// Which one.
     pub artifact: Artifact,
-    /// Who has it, `host:port`.
-    pub from: String,
+    /// Who has it.
+    pub from: Contact,
 }
 
 /// Somebody asks how much of an artifact is here.
@@ -45,25 +43,14 @@ pub struct LookForArtifact {
 }
 
 /// What answers `sheaf.peer.v1.ArtifactService`: every node.
+#[async_trait]
 pub trait ArtifactApi: Send + Sync + 'static {
     /// The archive in pieces.
-    fn fetch(
-        &self,
-        caller: Caller,
-        ask: FetchArtifact,
-    ) -> impl Future<Output = Result<Answers<Bytes>, ApiError>> + Send;
+    async fn fetch(&self, caller: Caller, ask: FetchArtifact) -> Result<Answers<Bytes>, ApiError>;
     /// Answers once it is here, verified and on disk.
-    fn hold(&self, caller: Caller, ask: HoldArtifact) -> impl Future<Output = Result<(), ApiError>> + Send;
+    async fn hold(&self, caller: Caller, ask: HoldArtifact) -> Result<(), ApiError>;
     /// Where nodes are that have all of it.
-    fn holders(
-        &self,
-        caller: Caller,
-        ask: LookForArtifact,
-    ) -> impl Future<Output = Result<Vec<String>, ApiError>> + Send;
+    async fn holders(&self, caller: Caller, ask: LookForArtifact) -> Result<Vec<Contact>, ApiError>;
     /// Hundredths of it that are here.
-    fn look(
-        &self,
-        caller: Caller,
-        ask: LookForArtifact,
-    ) -> impl Future<Output = Result<u32, ApiError>> + Send;
+    async fn look(&self, caller: Caller, ask: LookForArtifact) -> Result<u32, ApiError>;
 }

@@ -4,14 +4,12 @@ mod client;
 mod convert;
 mod serve;
 
-use std::future::Future;
-
 use sheaf_model::view::BackendRow;
 use sheaf_model::{BackendName, BackendSpec, RequestId, document};
 
 pub(crate) use serve::{Serve, probes};
 
-use crate::{ApiError, Caller, Done, Filter, Page, PageOf};
+use crate::{ApiError, Caller, Done, Filter, Page, PageOf, async_trait};
 
 /// See `BackendService.Apply`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,26 +60,14 @@ pub struct DeleteBackend {
 }
 
 /// What answers `sheaf.v1.BackendService`. The errors of each call are those of its comment in the proto file.
+#[async_trait]
 pub trait BackendApi: Send + Sync + 'static {
     /// Registers or changes one.
-    fn apply(&self, caller: Caller, ask: ApplyBackend)
-    -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn apply(&self, caller: Caller, ask: ApplyBackend) -> Result<Done, ApiError>;
     /// A page of backends by name.
-    fn list(
-        &self,
-        caller: Caller,
-        ask: ListBackends,
-    ) -> impl Future<Output = Result<Page<BackendRow>, ApiError>> + Send;
+    async fn list(&self, caller: Caller, ask: ListBackends) -> Result<Page<BackendRow>, ApiError>;
     /// One of them.
-    fn get(
-        &self,
-        caller: Caller,
-        ask: BackendName,
-    ) -> impl Future<Output = Result<GotBackend, ApiError>> + Send;
+    async fn get(&self, caller: Caller, ask: BackendName) -> Result<GotBackend, ApiError>;
     /// Deletes one.
-    fn delete(
-        &self,
-        caller: Caller,
-        ask: DeleteBackend,
-    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn delete(&self, caller: Caller, ask: DeleteBackend) -> Result<Done, ApiError>;
 }

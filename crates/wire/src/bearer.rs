@@ -235,7 +235,7 @@ fn is_signed(certificate: &EndEntityCert<'_>, authorities: &[Vec<u8>], now: Time
 }
 
 /// Two numbers of 32 bytes, as X.509 has them.
-fn in_der(signature: &[u8; 64]) -> Vec<u8> {
+pub(crate) fn in_der(signature: &[u8; 64]) -> Vec<u8> {
     let element = |tag: u8, content: Vec<u8>| {
         // At most 70 bytes.
         let length = u8::try_from(content.len()).unwrap_or(u8::MAX);

@@ -1,7 +1,7 @@
 //! Buckets over the wire: what is asked, what is answered, and both ends of it.
 //!
 //! ```text
-//!  console ──► Client::apply_bucket ──► sheaf.v1.BucketService ──► Serve<A: BucketApi> ──► control
+//!  console ──► Client::apply_bucket ──► sheaf.v1.BucketService ──► Serve (a BucketApi) ──► control
 //! ```
 
 mod client;
@@ -9,8 +9,6 @@ mod convert;
 mod serve;
 mod test;
 mod view;
-
-use std::future::Future;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -23,7 +21,7 @@ pub(crate) use convert::name;
 pub(crate) use serve::{Serve, probes};
 
 use crate::logs::{LogLine, LogPlace, LogsOf};
-use crate::{Answers, ApiError, Applied, Caller, Done, Filter, Outcome, Page, PageOf};
+use crate::{Answers, ApiError, Applied, Caller, Done, Filter, Outcome, Page, PageOf, async_trait};
 
 /// See `BucketService.Apply`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -271,77 +269,38 @@ impl ReleaseRow {
 }
 
 /// What answers `sheaf.v1.BucketService`. The errors of each call are those of its comment in the proto file.
+#[async_trait]
 pub trait BucketApi: Send + Sync + 'static {
     /// Registers or changes one bucket.
-    fn apply(
-        &self,
-        caller: Caller,
-        ask: ApplyBucket,
-    ) -> impl Future<Output = Result<Applied, ApiError>> + Send;
+    async fn apply(&self, caller: Caller, ask: ApplyBucket) -> Result<Applied, ApiError>;
     /// What `apply` would change; changes nothing.
-    fn plan(&self, caller: Caller, ask: PlanBucket) -> impl Future<Output = Result<Plan, ApiError>> + Send;
+    async fn plan(&self, caller: Caller, ask: PlanBucket) -> Result<Plan, ApiError>;
     /// What it shall be and where it stands.
-    fn get(
-        &self,
-        caller: Caller,
-        ask: BucketName,
-    ) -> impl Future<Output = Result<GotBucket, ApiError>> + Send;
+    async fn get(&self, caller: Caller, ask: BucketName) -> Result<GotBucket, ApiError>;
     /// Buckets in the order of their names.
-    fn list(
-        &self,
-        caller: Caller,
-        ask: ListBuckets,
-    ) -> impl Future<Output = Result<Page<BucketRow>, ApiError>> + Send;
+    async fn list(&self, caller: Caller, ask: ListBuckets) -> Result<Page<BucketRow>, ApiError>;
     /// All gates of all nodes.
-    fn explain(
-        &self,
-        caller: Caller,
-        ask: BucketName,
-    ) -> impl Future<Output = Result<Explanation, ApiError>> + Send;
+    async fn explain(&self, caller: Caller, ask: BucketName) -> Result<Explanation, ApiError>;
     /// As they are, then whenever they change.
-    fn watch(
-        &self,
-        caller: Caller,
-        ask: WatchBuckets,
-    ) -> impl Future<Output = Result<Answers<BucketStep>, ApiError>> + Send;
+    async fn watch(&self, caller: Caller, ask: WatchBuckets) -> Result<Answers<BucketStep>, ApiError>;
     /// What its instances printed, everywhere.
-    fn logs(
-        &self,
-        caller: Caller,
-        ask: BucketLogs,
-    ) -> impl Future<Output = Result<Answers<LogLine>, ApiError>> + Send;
+    async fn logs(&self, caller: Caller, ask: BucketLogs) -> Result<Answers<LogLine>, ApiError>;
     /// Takes it from its node.
-    fn move_bucket(
-        &self,
-        caller: Caller,
-        ask: MoveBucket,
-    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn move_bucket(&self, caller: Caller, ask: MoveBucket) -> Result<Done, ApiError>;
     /// Switches it off.
-    fn suspend(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn suspend(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError>;
     /// Switches it on.
-    fn resume(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn resume(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError>;
     /// Restarts its instances once.
-    fn restart(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn restart(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError>;
     /// Throws away what it has collected.
-    fn purge(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn purge(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError>;
     /// Runs it once, apart from the real one.
-    fn test(
-        &self,
-        caller: Caller,
-        ask: TestBucket,
-    ) -> impl Future<Output = Result<Answers<TestStep>, ApiError>> + Send;
+    async fn test(&self, caller: Caller, ask: TestBucket) -> Result<Answers<TestStep>, ApiError>;
     /// Its revisions, newest first.
-    fn history(
-        &self,
-        caller: Caller,
-        ask: BucketHistory,
-    ) -> impl Future<Output = Result<Page<BucketRelease>, ApiError>> + Send;
+    async fn history(&self, caller: Caller, ask: BucketHistory) -> Result<Page<BucketRelease>, ApiError>;
     /// Makes it what it was.
-    fn rollback(
-        &self,
-        caller: Caller,
-        ask: RollbackBucket,
-    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn rollback(&self, caller: Caller, ask: RollbackBucket) -> Result<Done, ApiError>;
     /// Deletes it.
-    fn delete(&self, caller: Caller, ask: OnBucket) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn delete(&self, caller: Caller, ask: OnBucket) -> Result<Done, ApiError>;
 }

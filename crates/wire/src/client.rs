@@ -5,6 +5,7 @@ mod channel;
 use std::future::Future;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use sheaf_model::{RequestId, Revision, TraceContext};
 use tonic::metadata::{Ascii, MetadataValue};
@@ -19,6 +20,9 @@ use crate::error::from_status;
 use crate::trace::TRACEPARENT;
 use crate::transport::Transport;
 use crate::{ApiError, DEFAULT_DEADLINE};
+
+/// A call under way: dropping it gives the call up. Boxed, so that calls are compiled here, and not with each that makes them.
+pub type Asking<'a, T> = BoxFuture<'a, Result<T, ApiError>>;
 
 /// How a client calls.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,6 @@ mod convert;
 mod serve;
 mod token;
 
-use std::future::Future;
-
 use bytes::Bytes;
 use sheaf_model::view::{AuthorityStatus, ClusterStatus, MemberRow, SnapshotHead, TokenRow};
 use sheaf_model::{ModuleSpec, PutBucket, RequestId};
@@ -17,7 +15,7 @@ pub(crate) use serve::{Serve, probes};
 pub use token::{CreateCertificate, CreateToken, CreatedCertificate, CreatedToken, ListTokens, RevokeToken};
 
 use crate::debug::{AskDebug, DebugPart};
-use crate::{Answers, ApiError, Applied, Caller, Done, Page};
+use crate::{Answers, ApiError, Applied, Caller, Done, Page, async_trait};
 
 /// See `ClusterService.Apply`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,69 +60,36 @@ pub enum SnapshotPart {
 }
 
 /// What answers `sheaf.v1.ClusterService`. The errors of each call are those of its comment in the proto file.
+#[async_trait]
 pub trait ClusterApi: Send + Sync + 'static {
     /// All documents or none.
-    fn apply(&self, caller: Caller, ask: Apply) -> impl Future<Output = Result<Applied, ApiError>> + Send;
+    async fn apply(&self, caller: Caller, ask: Apply) -> Result<Applied, ApiError>;
     /// Leader, members and counts; before there is a quorum, what this node knows.
-    fn status(&self, caller: Caller) -> impl Future<Output = Result<ClusterStatus, ApiError>> + Send;
+    async fn status(&self, caller: Caller) -> Result<ClusterStatus, ApiError>;
     /// The members alone.
-    fn members(&self, caller: Caller) -> impl Future<Output = Result<Vec<MemberRow>, ApiError>> + Send;
+    async fn members(&self, caller: Caller) -> Result<Vec<MemberRow>, ApiError>;
     /// Changes what holds for all nodes, and shows it.
-    fn settings(
-        &self,
-        caller: Caller,
-        ask: ChangeSettings,
-    ) -> impl Future<Output = Result<AllSettings, ApiError>> + Send;
+    async fn settings(&self, caller: Caller, ask: ChangeSettings) -> Result<AllSettings, ApiError>;
     /// Hands leadership to another voter, by name or number; answers with the name of the one that leads then.
-    fn transfer(
-        &self,
-        caller: Caller,
-        to: Option<String>,
-    ) -> impl Future<Output = Result<String, ApiError>> + Send;
+    async fn transfer(&self, caller: Caller, to: Option<String>) -> Result<String, ApiError>;
     /// A copy of everything agreed on: its head, then the database.
-    fn save_snapshot(
-        &self,
-        caller: Caller,
-    ) -> impl Future<Output = Result<Answers<SnapshotPart>, ApiError>> + Send;
+    async fn save_snapshot(&self, caller: Caller) -> Result<Answers<SnapshotPart>, ApiError>;
     /// What somebody needs to see who is to help, of every node that answers.
-    fn debug(
-        &self,
-        caller: Caller,
-        ask: AskDebug,
-    ) -> impl Future<Output = Result<Answers<DebugPart>, ApiError>> + Send;
+    async fn debug(&self, caller: Caller, ask: AskDebug) -> Result<Answers<DebugPart>, ApiError>;
     /// Makes a token, and shows it this once.
-    fn create_token(
-        &self,
-        caller: Caller,
-        ask: CreateToken,
-    ) -> impl Future<Output = Result<CreatedToken, ApiError>> + Send;
+    async fn create_token(&self, caller: Caller, ask: CreateToken) -> Result<CreatedToken, ApiError>;
     /// Makes a certificate in place of a token.
-    fn create_certificate(
+    async fn create_certificate(
         &self,
         caller: Caller,
         ask: CreateCertificate,
-    ) -> impl Future<Output = Result<CreatedCertificate, ApiError>> + Send;
+    ) -> Result<CreatedCertificate, ApiError>;
     /// A page of tokens by name.
-    fn list_tokens(
-        &self,
-        caller: Caller,
-        ask: ListTokens,
-    ) -> impl Future<Output = Result<Page<TokenRow>, ApiError>> + Send;
+    async fn list_tokens(&self, caller: Caller, ask: ListTokens) -> Result<Page<TokenRow>, ApiError>;
     /// A token is worth nothing from now on.
-    fn revoke_token(
-        &self,
-        caller: Caller,
-        ask: RevokeToken,
-    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn revoke_token(&self, caller: Caller, ask: RevokeToken) -> Result<Done, ApiError>;
     /// Begins to replace the authority that issues, or ends that.
-    fn rotate_authority(
-        &self,
-        caller: Caller,
-        ask: RotateAuthority,
-    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn rotate_authority(&self, caller: Caller, ask: RotateAuthority) -> Result<Done, ApiError>;
     /// Whom the cluster believes, and how far a change of that is.
-    fn authority_status(
-        &self,
-        caller: Caller,
-    ) -> impl Future<Output = Result<AuthorityStatus, ApiError>> + Send;
+    async fn authority_status(&self, caller: Caller) -> Result<AuthorityStatus, ApiError>;
 }

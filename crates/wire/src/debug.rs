@@ -9,14 +9,12 @@
 mod convert;
 mod serve;
 
-use std::future::Future;
-
 use bytes::Bytes;
 use sheaf_model::ClusterId;
 
 pub(crate) use serve::Serve;
 
-use crate::{Answers, ApiError, Caller};
+use crate::{Answers, ApiError, Caller, async_trait};
 
 /// Longest file in bytes.
 pub const FILE_MAX: usize = 4 << 20;
@@ -64,13 +62,10 @@ pub fn is_file_name(name: &str) -> bool {
 }
 
 /// What answers `sheaf.peer.v1.DebugService`: every node, for itself, and to members alone.
+#[async_trait]
 pub trait DebugApi: Send + Sync + 'static {
     /// Its files. What could not be collected says why, in place of its content.
-    fn collect(
-        &self,
-        caller: Caller,
-        cluster: ClusterId,
-    ) -> impl Future<Output = Result<Answers<DebugFile>, ApiError>> + Send;
+    async fn collect(&self, caller: Caller, cluster: ClusterId) -> Result<Answers<DebugFile>, ApiError>;
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use sheaf_model::Defect;
 
 pub(crate) use status::{from_status, to_status};
 
+use crate::transport::ANOTHER;
+
 /// Why a call was not answered as asked. The same on both sides of the wire.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
@@ -73,6 +75,11 @@ impl ApiError {
     /// Not possible now, and surely nothing was changed.
     pub fn unavailable(reason: impl Into<String>) -> Self {
         Self::Unavailable { reason: reason.into(), applied: Applies::No }
+    }
+
+    /// Whether another node has answered than the one that was dialled.
+    pub fn is_of_another_node(&self) -> bool {
+        matches!(self, Self::Unreachable { why, .. } if why.contains(ANOTHER))
     }
 
     /// One defect of the field at `path`.

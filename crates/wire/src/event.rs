@@ -5,14 +5,13 @@ mod convert;
 mod serve;
 
 use std::fmt;
-use std::future::Future;
 use std::str::FromStr;
 
 use sheaf_model::{Event, Revision, Timestamp};
 
 pub(crate) use serve::{Serve, probes};
 
-use crate::{Answers, ApiError, Caller};
+use crate::{Answers, ApiError, Caller, async_trait};
 
 /// A place in history: just after an event. Written `REVISION.N`, or `REVISION` for after all of that revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,17 +114,10 @@ pub struct WatchEvents {
 }
 
 /// What answers `sheaf.v1.EventService`. The errors of each call are those of its comment in the proto file.
+#[async_trait]
 pub trait EventApi: Send + Sync + 'static {
     /// A page of history.
-    fn list(
-        &self,
-        caller: Caller,
-        ask: ListEvents,
-    ) -> impl Future<Output = Result<EventPage, ApiError>> + Send;
+    async fn list(&self, caller: Caller, ask: ListEvents) -> Result<EventPage, ApiError>;
     /// History from a place on, then what happens.
-    fn watch(
-        &self,
-        caller: Caller,
-        ask: WatchEvents,
-    ) -> impl Future<Output = Result<Answers<Event>, ApiError>> + Send;
+    async fn watch(&self, caller: Caller, ask: WatchEvents) -> Result<Answers<Event>, ApiError>;
 }

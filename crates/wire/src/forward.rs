@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  client ──call──► Front ──class──► Route::target ─┬─ Local ───────────► the service here
-//!                     ▲                             ├─ To(address) ─────► the same Front there, one hop on
+//!                     ▲                             ├─ To(contact) ─────► the same Front there, one hop on
 //!                     └── asked again until the     └─ Unavailable ─────► wait a little
 //!                         deadline if nothing was
 //!                         applied for sure
@@ -20,14 +20,15 @@ mod peers;
 pub use class::{Class, class};
 pub(crate) use front::{Front, Handler};
 pub(crate) use peers::Peers;
+use sheaf_model::Contact;
 
 /// Where a call is answered now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// By this node.
     Local,
-    /// By the node at this address, `host:port`.
-    To(String),
+    /// By that node.
+    To(Contact),
     /// By nobody for the moment, and why, for people. The call waits until its deadline.
     Unavailable(String),
 }

@@ -4,15 +4,13 @@ mod client;
 mod convert;
 mod serve;
 
-use std::future::Future;
-
 use sheaf_model::{
     BucketName, Claim, ObjectKey, ObjectValue, RequestId, Revision, Sealed, SecretName, Timestamp,
 };
 
 pub(crate) use serve::{Serve, probes};
 
-use crate::{Answers, ApiError, Caller, Done, Page, PageOf};
+use crate::{Answers, ApiError, Caller, Done, Page, PageOf, async_trait};
 
 /// See `InstanceService.GetObject`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,62 +179,27 @@ pub struct GetSecret {
 }
 
 /// What answers `sheaf.v1.InstanceService`. The errors of each call are those of its comment in the proto file.
+#[async_trait]
 pub trait InstanceApi: Send + Sync + 'static {
     /// An object with its value.
-    fn get_object(
-        &self,
-        caller: Caller,
-        ask: GetObject,
-    ) -> impl Future<Output = Result<GotObject, ApiError>> + Send;
+    async fn get_object(&self, caller: Caller, ask: GetObject) -> Result<GotObject, ApiError>;
     /// A page of objects by key.
-    fn list_objects(
-        &self,
-        caller: Caller,
-        ask: ListObjects,
-    ) -> impl Future<Output = Result<Page<ObjectHead>, ApiError>> + Send;
+    async fn list_objects(&self, caller: Caller, ask: ListObjects) -> Result<Page<ObjectHead>, ApiError>;
     /// Every object, then what changes.
-    fn watch_objects(
-        &self,
-        caller: Caller,
-        ask: WatchObjects,
-    ) -> impl Future<Output = Result<Answers<ObjectStep>, ApiError>> + Send;
+    async fn watch_objects(&self, caller: Caller, ask: WatchObjects)
+    -> Result<Answers<ObjectStep>, ApiError>;
     /// Writes an object.
-    fn put_object(
-        &self,
-        caller: Caller,
-        ask: PutObject,
-    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn put_object(&self, caller: Caller, ask: PutObject) -> Result<Done, ApiError>;
     /// Deletes an object.
-    fn delete_object(
-        &self,
-        caller: Caller,
-        ask: DeleteObject,
-    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn delete_object(&self, caller: Caller, ask: DeleteObject) -> Result<Done, ApiError>;
     /// Adds a line to the bucket's history.
-    fn add_status_line(
-        &self,
-        caller: Caller,
-        ask: AddStatusLine,
-    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn add_status_line(&self, caller: Caller, ask: AddStatusLine) -> Result<Done, ApiError>;
     /// Has the bucket suspended.
-    fn disable(
-        &self,
-        caller: Caller,
-        ask: DisableBucket,
-    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn disable(&self, caller: Caller, ask: DisableBucket) -> Result<Done, ApiError>;
     /// Has the bucket stopped for a time.
-    fn quarantine(
-        &self,
-        caller: Caller,
-        ask: QuarantineBucket,
-    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn quarantine(&self, caller: Caller, ask: QuarantineBucket) -> Result<Done, ApiError>;
     /// The nodes that run the bucket.
-    fn peers(
-        &self,
-        caller: Caller,
-        ask: BucketName,
-    ) -> impl Future<Output = Result<Vec<PeerNode>, ApiError>> + Send;
+    async fn peers(&self, caller: Caller, ask: BucketName) -> Result<Vec<PeerNode>, ApiError>;
     /// A secret that the bucket's module names, sealed.
-    fn secret(&self, caller: Caller, ask: GetSecret)
-    -> impl Future<Output = Result<Sealed, ApiError>> + Send;
+    async fn secret(&self, caller: Caller, ask: GetSecret) -> Result<Sealed, ApiError>;
 }

@@ -1,7 +1,7 @@
 //! Jobs over the wire: what is asked, what is answered, and both ends of it.
 //!
 //! ```text
-//!  console ── spec, items …, done ──► Client::submit_job ──► sheaf.v1.JobService ──► Serve<A: JobApi> ──► control
+//!  console ── spec, items …, done ──► Client::submit_job ──► sheaf.v1.JobService ──► Serve (a JobApi) ──► control
 //! ```
 //!
 //! Whoever changes a job may name the request: in messages `request_id`, here [`Caller::request`].
@@ -16,8 +16,6 @@ mod submit;
 mod tests;
 mod view;
 
-use std::future::Future;
-
 use sheaf_model::view::{JobExplanation, JobRow, JobStatus, SubtaskRow};
 use sheaf_model::{Item, JobId, JobName, JobSpec, Revision, Selector, SubtaskState};
 
@@ -25,7 +23,7 @@ pub use chunk::{Chunks, size};
 pub(crate) use serve::{Serve, probes};
 
 use crate::logs::LogLine;
-use crate::{Answers, ApiError, Caller, Done, Filter, Page, PageOf};
+use crate::{Answers, ApiError, Caller, Done, Filter, Page, PageOf, async_trait};
 
 /// Longest items of one message, by [`size`]; also the longest item.
 pub const CHUNK_MAX: usize = sheaf_model::job::ITEM_MAX;
@@ -176,68 +174,37 @@ pub struct Touched {
 }
 
 /// What answers `sheaf.v1.JobService`. The errors of each call are those of its comment in the proto file.
+#[async_trait]
 pub trait JobApi: Send + Sync + 'static {
     /// Submits a job. The parts are checked for themselves (JSON, length, count); what comes of them together is not.
-    fn submit(
+    async fn submit(
         &self,
         caller: Caller,
         spec: JobSpec,
         parts: Answers<SubmitPart>,
-    ) -> impl Future<Output = Result<Submitted, ApiError>> + Send;
+    ) -> Result<Submitted, ApiError>;
     /// Jobs, the newest first.
-    fn list(
-        &self,
-        caller: Caller,
-        ask: ListJobs,
-    ) -> impl Future<Output = Result<Page<JobRow>, ApiError>> + Send;
+    async fn list(&self, caller: Caller, ask: ListJobs) -> Result<Page<JobRow>, ApiError>;
     /// What was asked for and where it stands.
-    fn get(&self, caller: Caller, ask: JobName) -> impl Future<Output = Result<GotJob, ApiError>> + Send;
+    async fn get(&self, caller: Caller, ask: JobName) -> Result<GotJob, ApiError>;
     /// Subtasks in the order of their numbers.
-    fn subtasks(
-        &self,
-        caller: Caller,
-        ask: ListSubtasks,
-    ) -> impl Future<Output = Result<Page<SubtaskRow>, ApiError>> + Send;
+    async fn subtasks(&self, caller: Caller, ask: ListSubtasks) -> Result<Page<SubtaskRow>, ApiError>;
     /// Why it does not run, or no faster.
-    fn explain(
-        &self,
-        caller: Caller,
-        ask: ExplainJob,
-    ) -> impl Future<Output = Result<JobExplanation, ApiError>> + Send;
+    async fn explain(&self, caller: Caller, ask: ExplainJob) -> Result<JobExplanation, ApiError>;
     /// As it is, then as it changes, until it is over.
-    fn watch(
-        &self,
-        caller: Caller,
-        ask: JobName,
-    ) -> impl Future<Output = Result<Answers<JobStatus>, ApiError>> + Send;
+    async fn watch(&self, caller: Caller, ask: JobName) -> Result<Answers<JobStatus>, ApiError>;
     /// What an attempt printed.
-    fn logs(
-        &self,
-        caller: Caller,
-        ask: JobLogs,
-    ) -> impl Future<Output = Result<Answers<LogLine>, ApiError>> + Send;
+    async fn logs(&self, caller: Caller, ask: JobLogs) -> Result<Answers<LogLine>, ApiError>;
     /// Nothing more of it is started.
-    fn pause(&self, caller: Caller, ask: OnJob) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn pause(&self, caller: Caller, ask: OnJob) -> Result<Done, ApiError>;
     /// It goes on.
-    fn resume(&self, caller: Caller, ask: OnJob) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn resume(&self, caller: Caller, ask: OnJob) -> Result<Done, ApiError>;
     /// Deletes a job that is over.
-    fn delete(&self, caller: Caller, ask: OnJob) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn delete(&self, caller: Caller, ask: OnJob) -> Result<Done, ApiError>;
     /// Ends it, or some of its subtasks.
-    fn cancel(
-        &self,
-        caller: Caller,
-        ask: CancelSubtasks,
-    ) -> impl Future<Output = Result<Touched, ApiError>> + Send;
+    async fn cancel(&self, caller: Caller, ask: CancelSubtasks) -> Result<Touched, ApiError>;
     /// Has failed and canceled subtasks tried again.
-    fn retry(
-        &self,
-        caller: Caller,
-        ask: RetrySubtasks,
-    ) -> impl Future<Output = Result<Touched, ApiError>> + Send;
+    async fn retry(&self, caller: Caller, ask: RetrySubtasks) -> Result<Touched, ApiError>;
     /// Gives it, or some of its subtasks, another priority.
-    fn reprioritize(
-        &self,
-        caller: Caller,
-        ask: Reprioritize,
-    ) -> impl Future<Output = Result<Touched, ApiError>> + Send;
+    async fn reprioritize(&self, caller: Caller, ask: Reprioritize) -> Result<Touched, ApiError>;
 }

@@ -16,7 +16,8 @@
 //! Read in this order: [`error`](ApiError) and [`Caller`] (what all calls share), [`bucket`] (the pattern: what is
 //! asked, the trait, both ends), its siblings [`cluster`], [`module`], [`node`], [`instance`], [`secret`], [`event`], [`logs`],
 //! [`backend`], [`sink`], [`job`] (asked by a stream), [`query`], [`debug`], then [`peer`],
-//! `spec` (documents as messages), [`forward`], [`guard`] (who may make which call), [`Transport`], [`outward`] (TLS to others), [`trace`] (what is told of it all), [`Server`], [`Client`]; [`probe`] is for
+//! `spec` (documents as messages), [`forward`], [`guard`] (who may make which call), [`Transport`], [`outward`] (TLS to others),
+//! [`inward`] (TLS for browsers), [`trace`] (what is told of it all), [`Server`], [`Client`]; [`probe`] is for
 //! tests.
 
 mod bearer;
@@ -43,6 +44,7 @@ pub mod event;
 pub mod forward;
 pub mod guard;
 pub mod instance;
+pub mod inward;
 pub mod job;
 pub mod logs;
 pub mod module;
@@ -58,11 +60,13 @@ pub mod trace;
 pub use bearer::{Bearer, Signed, Signer, public_key};
 pub use caller::{CALLER_TEXT_MAX, Caller, DEFAULT_DEADLINE};
 pub use change::{Answers, Applied, Done, Filter, Outcome, OutcomeVerb, PAGE_MAX, Page, PageOf, Term};
-pub use client::{Client, Options};
+pub use client::{Asking, Client, Options};
 pub use error::{ApiError, Applies};
 pub use forward::{Alone, Class, Route, Target};
 pub use guard::{Admitted, Certificate, Guard, Need, Presented};
 pub use server::{Health, MESSAGE_MAX, Refused, ServeError, ServeOptions, Server};
+/// For what answers an API: its futures are boxed, so that a server is compiled once, and not for each that answers.
+pub use tonic::async_trait;
 pub use transport::{
-    Credentials, CredentialsError, JOINS_ANEW, Join, Network, Pair, Pin, Transport, vouched,
+    Credentials, CredentialsError, Crowd, JOINS_ANEW, Join, Network, Pair, Pin, Place, Transport, vouched,
 };

@@ -3,13 +3,11 @@
 mod convert;
 mod serve;
 
-use std::future::Future;
-
 use sheaf_model::{Attempt, BucketName, Timestamp};
 
 pub(crate) use serve::{Serve, probes};
 
-use crate::{Answers, ApiError, Caller};
+use crate::{Answers, ApiError, Caller, async_trait};
 
 /// Which lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,17 +108,10 @@ impl LogStream {
 }
 
 /// What answers `sheaf.peer.v1.LogService`: every agent, for what it ran.
+#[async_trait]
 pub trait LogsApi: Send + Sync + 'static {
     /// Lines in the order printed; ends after the last one unless asked to stay.
-    fn read(
-        &self,
-        caller: Caller,
-        ask: LogsOf,
-    ) -> impl Future<Output = Result<Answers<LogLine>, ApiError>> + Send;
+    async fn read(&self, caller: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError>;
     /// The same of an attempt of a subtask.
-    fn read_attempt(
-        &self,
-        caller: Caller,
-        ask: AttemptLogs,
-    ) -> impl Future<Output = Result<Answers<LogLine>, ApiError>> + Send;
+    async fn read_attempt(&self, caller: Caller, ask: AttemptLogs) -> Result<Answers<LogLine>, ApiError>;
 }

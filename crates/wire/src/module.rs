@@ -4,15 +4,13 @@ mod client;
 mod convert;
 mod serve;
 
-use std::future::Future;
-
 use bytes::Bytes;
 use sheaf_model::view::{ArtifactStatus, ModuleRow};
 use sheaf_model::{Artifact, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, RequestId, document};
 
 pub(crate) use serve::{Serve, probes};
 
-use crate::{ApiError, Applied, Caller, Done, Filter, Page, PageOf};
+use crate::{ApiError, Applied, Caller, Done, Filter, Page, PageOf, async_trait};
 
 /// See `ModuleService.Apply`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,44 +100,20 @@ pub struct DeleteModule {
 }
 
 /// What answers `sheaf.v1.ModuleService`. The errors of each call are those of its comment in the proto file.
+#[async_trait]
 pub trait ModuleApi: Send + Sync + 'static {
     /// Registers a version.
-    fn apply(
-        &self,
-        caller: Caller,
-        ask: ApplyModule,
-    ) -> impl Future<Output = Result<Applied, ApiError>> + Send;
+    async fn apply(&self, caller: Caller, ask: ApplyModule) -> Result<Applied, ApiError>;
     /// One version, or the newest.
-    fn get(&self, caller: Caller, ask: ModuleRef)
-    -> impl Future<Output = Result<GotModule, ApiError>> + Send;
+    async fn get(&self, caller: Caller, ask: ModuleRef) -> Result<GotModule, ApiError>;
     /// All versions of all modules, by name, newest version first.
-    fn list(
-        &self,
-        caller: Caller,
-        ask: ListModules,
-    ) -> impl Future<Output = Result<Page<ModuleRow>, ApiError>> + Send;
+    async fn list(&self, caller: Caller, ask: ListModules) -> Result<Page<ModuleRow>, ApiError>;
     /// Begins a push, or goes on with one.
-    fn begin_push(
-        &self,
-        caller: Caller,
-        ask: Artifact,
-    ) -> impl Future<Output = Result<PushState, ApiError>> + Send;
+    async fn begin_push(&self, caller: Caller, ask: Artifact) -> Result<PushState, ApiError>;
     /// The next piece of a push.
-    fn push_piece(
-        &self,
-        caller: Caller,
-        ask: PushPiece,
-    ) -> impl Future<Output = Result<PushState, ApiError>> + Send;
+    async fn push_piece(&self, caller: Caller, ask: PushPiece) -> Result<PushState, ApiError>;
     /// All pieces are there: copied to the voters, then registered.
-    fn finish_push(
-        &self,
-        caller: Caller,
-        ask: FinishPush,
-    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn finish_push(&self, caller: Caller, ask: FinishPush) -> Result<Done, ApiError>;
     /// Deletes a version that no bucket uses.
-    fn delete(
-        &self,
-        caller: Caller,
-        ask: DeleteModule,
-    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn delete(&self, caller: Caller, ask: DeleteModule) -> Result<Done, ApiError>;
 }

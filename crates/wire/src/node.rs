@@ -5,15 +5,13 @@ mod convert;
 mod leaving;
 mod serve;
 
-use std::future::Future;
-
 use serde::Serialize;
 use sheaf_model::view::{AffinityRow, NodeDetail, NodeRow};
 use sheaf_model::{BucketName, Drain, RequestId};
 
 pub(crate) use serve::{Serve, probes};
 
-use crate::{ApiError, Caller, Done, Filter, Page, PageOf};
+use crate::{ApiError, Caller, Done, Filter, Page, PageOf, async_trait};
 
 /// See `NodeService.List`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,32 +98,20 @@ pub struct OnNode {
 }
 
 /// What answers `sheaf.v1.NodeService`. The errors of each call are those of its comment in the proto file.
+#[async_trait]
 pub trait NodeApi: Send + Sync + 'static {
     /// Nodes in the order of their names.
-    fn list(
-        &self,
-        caller: Caller,
-        ask: ListNodes,
-    ) -> impl Future<Output = Result<Page<NodeRow>, ApiError>> + Send;
+    async fn list(&self, caller: Caller, ask: ListNodes) -> Result<Page<NodeRow>, ApiError>;
     /// One node, by name or number.
-    fn get(&self, caller: Caller, ask: String) -> impl Future<Output = Result<NodeDetail, ApiError>> + Send;
+    async fn get(&self, caller: Caller, ask: String) -> Result<NodeDetail, ApiError>;
     /// What runs where, since when and why, by bucket.
-    fn affinity(
-        &self,
-        caller: Caller,
-        ask: Affinity,
-    ) -> impl Future<Output = Result<Page<AffinityRow>, ApiError>> + Send;
+    async fn affinity(&self, caller: Caller, ask: Affinity) -> Result<Page<AffinityRow>, ApiError>;
     /// Gives labels and takes them away.
-    fn label(
-        &self,
-        caller: Caller,
-        ask: LabelNode,
-    ) -> impl Future<Output = Result<Labelled, ApiError>> + Send;
+    async fn label(&self, caller: Caller, ask: LabelNode) -> Result<Labelled, ApiError>;
     /// Empties a node.
-    fn drain(&self, caller: Caller, ask: DrainNode)
-    -> impl Future<Output = Result<Drained, ApiError>> + Send;
+    async fn drain(&self, caller: Caller, ask: DrainNode) -> Result<Drained, ApiError>;
     /// Lets it take work again.
-    fn undrain(&self, caller: Caller, ask: OnNode) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn undrain(&self, caller: Caller, ask: OnNode) -> Result<Done, ApiError>;
     /// Vouches for a lost one.
-    fn forget(&self, caller: Caller, ask: OnNode) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn forget(&self, caller: Caller, ask: OnNode) -> Result<Done, ApiError>;
 }

@@ -7,20 +7,22 @@
 
 mod client;
 mod convert;
+mod membership;
 mod serve;
 
-use std::future::Future;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{ClusterId, Digest, Facts, NodeId, NodeKey, NodeName, TokenText};
+use sheaf_model::{BucketName, ClusterId, Contact, Digest, Facts, NodeId, NodeKey, NodeName, TokenText};
 
 pub use client::PeerClient;
+pub use membership::Membership;
 pub(crate) use serve::{ServeAgent, ServePeer, probes};
 
-use crate::{Answers, ApiError, Caller};
+use crate::{Answers, ApiError, Caller, async_trait};
 
 /// From whom, to whom. Whoever answers refuses what is not meant for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct HelloAsk {
     pub cluster: Option<ClusterId>,
     /// The sender's number there.
     pub node: Option<NodeId>,
+    /// Random: a member is to prove with it that it is one.
+    pub nonce: Option<[u8; 32]>,
 }
 
 /// Who answers, and whom it knows.
@@ -63,8 +67,8 @@ pub struct Greeting {
     pub node: Option<NodeId>,
     /// It holds a replica of the log.
     pub member: bool,
-    /// Where the leader is, as far as known.
-    pub leader: Option<String>,
+    /// Who leads and where it is, as far as known.
+    pub leader: Option<Contact>,
     /// Random identities of the lives it has seen, its own included.
     pub seen: Vec<String>,
     /// Certificates in DER of the authorities that it trusts, the issuing one first; empty: nothing is secured there.
@@ -73,6 +77,16 @@ pub struct Greeting {
     pub bridges: Vec<Vec<u8>>,
     /// Whoever asked was forgotten by the cluster that it says it belongs to.
     pub left: bool,
+    /// The authority's signature of a [`Membership`]; empty: it proves nothing.
+    pub proof: Vec<u8>,
+}
+
+impl Greeting {
+    /// What its proof is to be of, if it was asked with this nonce; none: it says nothing of the kind.
+    pub fn membership(&self, nonce: [u8; 32]) -> Option<Membership> {
+        let (cluster, node) = (self.cluster.clone()?, self.node?);
+        self.member.then_some(Membership { cluster, node, nonce })
+    }
 }
 
 /// A data directory asks for a number.
@@ -135,7 +149,7 @@ pub enum Joined {
         certified: Option<Certified>,
     },
     /// Ask there; none: not known, ask again later.
-    Redirect(Option<String>),
+    Redirect(Option<Contact>),
     /// Not welcome, and why; asking again does not help.
     Refused(String),
 }
@@ -147,62 +161,55 @@ pub struct WatchNode {
     pub cluster: ClusterId,
     /// Its number.
     pub node: NodeId,
+    /// The buckets of which something is on it, or may be soon: of these it wants to know where they are bound, if to other
+    /// nodes. None: an agent of an earlier version, which does not understand that of any.
+    pub places: Option<BTreeSet<BucketName>>,
 }
 
 /// What answers `sheaf.peer.v1.PeerService`.
+#[async_trait]
 pub trait PeerApi: Send + Sync + 'static {
     /// Who are you, and whom do you know?
-    fn hello(&self, caller: Caller, ask: HelloAsk)
-    -> impl Future<Output = Result<Greeting, ApiError>> + Send;
+    async fn hello(&self, caller: Caller, ask: HelloAsk) -> Result<Greeting, ApiError>;
     /// A data directory asks for a number.
-    fn join(&self, caller: Caller, ask: JoinAsk) -> impl Future<Output = Result<Joined, ApiError>> + Send;
+    async fn join(&self, caller: Caller, ask: JoinAsk) -> Result<Joined, ApiError>;
     /// The next certificate of the node that asks with its present one.
-    fn renew(
+    async fn renew(
         &self,
         caller: Caller,
         cluster: ClusterId,
         public_key: Vec<u8>,
-    ) -> impl Future<Output = Result<Certified, ApiError>> + Send;
+    ) -> Result<Certified, ApiError>;
     /// The key of the authority whose certificate has this SHA-256, for a voter; none: of the one that issues.
-    fn fetch_authority(
+    async fn fetch_authority(
         &self,
         caller: Caller,
         cluster: ClusterId,
         fingerprint: Option<Digest>,
-    ) -> impl Future<Output = Result<AuthorityKey, ApiError>> + Send;
+    ) -> Result<AuthorityKey, ApiError>;
     /// One message of the replicated log.
-    fn raft(
-        &self,
-        header: PeerHeader,
-        message: Bytes,
-    ) -> impl Future<Output = Result<Bytes, ApiError>> + Send;
+    async fn raft(&self, header: PeerHeader, message: Bytes) -> Result<Bytes, ApiError>;
     /// Many, answered one for one in order.
-    fn raft_stream(
+    async fn raft_stream(
         &self,
         header: PeerHeader,
         messages: Answers<Bytes>,
-    ) -> impl Future<Output = Result<Answers<Bytes>, ApiError>> + Send;
+    ) -> Result<Answers<Bytes>, ApiError>;
     /// A snapshot: its head, then the file in pieces.
-    fn raft_snapshot(
+    async fn raft_snapshot(
         &self,
         header: PeerHeader,
         head: Bytes,
         pieces: Answers<Bytes>,
-    ) -> impl Future<Output = Result<Bytes, ApiError>> + Send;
+    ) -> Result<Bytes, ApiError>;
 }
 
 /// What answers `sheaf.peer.v1.AgentService`.
+#[async_trait]
 pub trait AgentApi: Send + Sync + 'static {
     /// A session: the agent's first message is `Hello`.
-    fn session(
-        &self,
-        caller: Caller,
-        messages: Answers<ToLeader>,
-    ) -> impl Future<Output = Result<Answers<ToNode>, ApiError>> + Send;
+    async fn session(&self, caller: Caller, messages: Answers<ToLeader>)
+    -> Result<Answers<ToNode>, ApiError>;
     /// Everything a node must know, then what changes.
-    fn watch(
-        &self,
-        caller: Caller,
-        ask: WatchNode,
-    ) -> impl Future<Output = Result<Answers<Vec<WatchItem>>, ApiError>> + Send;
+    async fn watch(&self, caller: Caller, ask: WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError>;
 }

@@ -4,13 +4,11 @@ mod client;
 mod convert;
 mod serve;
 
-use std::future::Future;
-
 use sheaf_model::{QueryPart, Span};
 
 pub(crate) use serve::{Serve, probes};
 
-use crate::{Answers, ApiError, Caller};
+use crate::{Answers, ApiError, Caller, async_trait};
 
 /// See `QueryService.Query`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,11 +22,8 @@ pub struct RunQuery {
 }
 
 /// What answers `sheaf.v1.QueryService`. The errors of each call are those of its comment in the proto file.
+#[async_trait]
 pub trait QueryApi: Send + Sync + 'static {
     /// Answers one statement that reads.
-    fn query(
-        &self,
-        caller: Caller,
-        ask: RunQuery,
-    ) -> impl Future<Output = Result<Answers<QueryPart>, ApiError>> + Send;
+    async fn query(&self, caller: Caller, ask: RunQuery) -> Result<Answers<QueryPart>, ApiError>;
 }

@@ -4,15 +4,13 @@ mod client;
 mod convert;
 mod serve;
 
-use std::future::Future;
-
 use sheaf_model::view::SecretRow;
 use sheaf_model::{RequestId, Sealed, SecretName, SecretValue};
 
 pub(crate) use convert::{sealed_answered, secret_name};
 pub(crate) use serve::{Serve, probes};
 
-use crate::{ApiError, Caller, Done, Filter, Page, PageOf};
+use crate::{ApiError, Caller, Done, Filter, Page, PageOf, async_trait};
 
 /// See `SecretService.Set`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,21 +53,14 @@ pub struct DeleteSecret {
 }
 
 /// What answers `sheaf.v1.SecretService`. The errors of each call are those of its comment in the proto file.
+#[async_trait]
 pub trait SecretApi: Send + Sync + 'static {
     /// Seals a value here and has it set.
-    fn set(&self, caller: Caller, ask: SetSecret) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn set(&self, caller: Caller, ask: SetSecret) -> Result<Done, ApiError>;
     /// Sets one that is sealed.
-    fn put(&self, caller: Caller, ask: PutSecret) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn put(&self, caller: Caller, ask: PutSecret) -> Result<Done, ApiError>;
     /// A page of secrets by name.
-    fn list(
-        &self,
-        caller: Caller,
-        ask: ListSecrets,
-    ) -> impl Future<Output = Result<Page<SecretRow>, ApiError>> + Send;
+    async fn list(&self, caller: Caller, ask: ListSecrets) -> Result<Page<SecretRow>, ApiError>;
     /// Deletes one.
-    fn delete(
-        &self,
-        caller: Caller,
-        ask: DeleteSecret,
-    ) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn delete(&self, caller: Caller, ask: DeleteSecret) -> Result<Done, ApiError>;
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt as _};
 use http::{Request, Response};
 use tokio::net::{TcpListener, TcpStream};
@@ -142,91 +143,91 @@ impl Server {
 
     /// Serves `sheaf.v1.ClusterService`.
     #[must_use]
-    pub fn cluster<A: ClusterApi>(self, api: Arc<A>) -> Self {
+    pub fn cluster(self, api: Arc<dyn ClusterApi>) -> Self {
         serve!(self, v1::cluster_service_server::ClusterServiceServer<_>, cluster::Serve, api)
     }
 
     /// Serves `sheaf.v1.BucketService`.
     #[must_use]
-    pub fn buckets<A: BucketApi>(self, api: Arc<A>) -> Self {
+    pub fn buckets(self, api: Arc<dyn BucketApi>) -> Self {
         serve!(self, v1::bucket_service_server::BucketServiceServer<_>, bucket::Serve, api)
     }
 
     /// Serves `sheaf.v1.ModuleService`.
     #[must_use]
-    pub fn modules<A: ModuleApi>(self, api: Arc<A>) -> Self {
+    pub fn modules(self, api: Arc<dyn ModuleApi>) -> Self {
         serve!(self, v1::module_service_server::ModuleServiceServer<_>, module::Serve, api)
     }
 
     /// Serves `sheaf.v1.NodeService`.
     #[must_use]
-    pub fn nodes<A: NodeApi>(self, api: Arc<A>) -> Self {
+    pub fn nodes(self, api: Arc<dyn NodeApi>) -> Self {
         serve!(self, v1::node_service_server::NodeServiceServer<_>, node::Serve, api)
     }
 
     /// Serves `sheaf.v1.InstanceService`.
     #[must_use]
-    pub fn instances<A: InstanceApi>(self, api: Arc<A>) -> Self {
+    pub fn instances(self, api: Arc<dyn InstanceApi>) -> Self {
         serve!(self, v1::instance_service_server::InstanceServiceServer<_>, instance::Serve, api)
     }
 
     /// Serves `sheaf.v1.SecretService`.
     #[must_use]
-    pub fn secrets<A: SecretApi>(self, api: Arc<A>) -> Self {
+    pub fn secrets(self, api: Arc<dyn SecretApi>) -> Self {
         serve!(self, v1::secret_service_server::SecretServiceServer<_>, secret::Serve, api)
     }
 
     /// Serves `sheaf.v1.BackendService`.
     #[must_use]
-    pub fn backends<A: BackendApi>(self, api: Arc<A>) -> Self {
+    pub fn backends(self, api: Arc<dyn BackendApi>) -> Self {
         serve!(self, v1::backend_service_server::BackendServiceServer<_>, backend::Serve, api)
     }
 
     /// Serves `sheaf.v1.SinkService`.
     #[must_use]
-    pub fn sinks<A: SinkApi>(self, api: Arc<A>) -> Self {
+    pub fn sinks(self, api: Arc<dyn SinkApi>) -> Self {
         serve!(self, v1::sink_service_server::SinkServiceServer<_>, sink::Serve, api)
     }
 
     /// Serves `sheaf.v1.JobService`.
     #[must_use]
-    pub fn jobs<A: JobApi>(self, api: Arc<A>) -> Self {
+    pub fn jobs(self, api: Arc<dyn JobApi>) -> Self {
         serve!(self, v1::job_service_server::JobServiceServer<_>, job::Serve, api)
     }
 
     /// Serves `sheaf.v1.EventService`.
     #[must_use]
-    pub fn events<A: EventApi>(self, api: Arc<A>) -> Self {
+    pub fn events(self, api: Arc<dyn EventApi>) -> Self {
         serve!(self, v1::event_service_server::EventServiceServer<_>, event::Serve, api)
     }
 
     /// Serves `sheaf.v1.QueryService`.
     #[must_use]
-    pub fn queries<A: QueryApi>(self, api: Arc<A>) -> Self {
+    pub fn queries(self, api: Arc<dyn QueryApi>) -> Self {
         serve!(self, v1::query_service_server::QueryServiceServer<_>, query::Serve, api)
     }
 
     /// Serves `sheaf.peer.v1.PeerService`.
     #[must_use]
-    pub fn peers<A: PeerApi>(self, api: Arc<A>) -> Self {
+    pub fn peers(self, api: Arc<dyn PeerApi>) -> Self {
         serve!(self, peer::v1::peer_service_server::PeerServiceServer<_>, peers::ServePeer, api)
     }
 
     /// Serves `sheaf.peer.v1.AgentService`.
     #[must_use]
-    pub fn agents<A: AgentApi>(self, api: Arc<A>) -> Self {
+    pub fn agents(self, api: Arc<dyn AgentApi>) -> Self {
         serve!(self, peer::v1::agent_service_server::AgentServiceServer<_>, peers::ServeAgent, api)
     }
 
     /// Serves `sheaf.peer.v1.LogService`.
     #[must_use]
-    pub fn logs<A: LogsApi>(self, api: Arc<A>) -> Self {
+    pub fn logs(self, api: Arc<dyn LogsApi>) -> Self {
         serve!(self, peer::v1::log_service_server::LogServiceServer<_>, logs::Serve, api)
     }
 
     /// Serves `sheaf.peer.v1.DebugService`.
     #[must_use]
-    pub fn debugging<A: DebugApi>(self, api: Arc<A>) -> Self {
+    pub fn debugging(self, api: Arc<dyn DebugApi>) -> Self {
         serve!(self, peer::v1::debug_service_server::DebugServiceServer<_>, debug::Serve, api)
     }
 
@@ -250,7 +251,7 @@ impl Server {
 
     /// Serves `sheaf.peer.v1.ArtifactService`.
     #[must_use]
-    pub fn artifacts<A: ArtifactApi>(self, api: Arc<A>) -> Self {
+    pub fn artifacts(self, api: Arc<dyn ArtifactApi>) -> Self {
         serve!(self, peer::v1::artifact_service_server::ArtifactServiceServer<_>, artifact::Serve, api)
     }
 
@@ -284,12 +285,34 @@ impl Server {
 
     /// Answers calls until `stop` is done and those under way have ended, or the grace has. From then on peers are
     /// refused too: whoever leads hands over before.
-    pub async fn serve<R: Route>(
+    ///
+    /// Boxed, so that the transport is compiled here, and not with whoever waits for it.
+    pub fn serve(
         self,
         listener: TcpListener,
-        route: Arc<R>,
+        route: Arc<dyn Route>,
         options: ServeOptions,
-        stop: impl Future<Output = ()> + Send,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> BoxFuture<'static, Result<(), ServeError>> {
+        self.serve_boxed(listener, route, options, Box::pin(stop))
+    }
+
+    fn serve_boxed(
+        self,
+        listener: TcpListener,
+        route: Arc<dyn Route>,
+        options: ServeOptions,
+        stop: BoxFuture<'static, ()>,
+    ) -> BoxFuture<'static, Result<(), ServeError>> {
+        Box::pin(self.serve_until(listener, route, options, stop))
+    }
+
+    async fn serve_until(
+        self,
+        listener: TcpListener,
+        route: Arc<dyn Route>,
+        options: ServeOptions,
+        stop: BoxFuture<'static, ()>,
     ) -> Result<(), ServeError> {
         let health = self.health();
         health.set(true).await;
@@ -336,12 +359,12 @@ impl Server {
     }
 
     /// All services behind one, which carries on what is answered elsewhere.
-    pub(crate) fn front<R: Route>(
+    pub(crate) fn front(
         self,
-        route: Arc<R>,
+        route: Arc<dyn Route>,
         calls: usize,
         stopped: watch::Receiver<bool>,
-    ) -> Result<Front<R>, ServeError> {
+    ) -> Result<Front, ServeError> {
         let server = self.with_reflection()?;
         let peers = Peers::new(server.transport);
         Ok(Front::new(server.handlers, route, peers, (calls, server.refused), server.guard, stopped))

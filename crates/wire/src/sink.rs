@@ -4,14 +4,12 @@ mod client;
 mod convert;
 mod serve;
 
-use std::future::Future;
-
 use sheaf_model::view::SinkRow;
 use sheaf_model::{RequestId, SinkName, SinkSpec, Span, document};
 
 pub(crate) use serve::{Serve, probes};
 
-use crate::{ApiError, Caller, Done, Filter, Page, PageOf};
+use crate::{ApiError, Caller, Done, Filter, Page, PageOf, async_trait};
 
 /// See `SinkService.Apply`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,23 +70,16 @@ pub struct DeleteSink {
 }
 
 /// What answers `sheaf.v1.SinkService`. The errors of each call are those of its comment in the proto file.
+#[async_trait]
 pub trait SinkApi: Send + Sync + 'static {
     /// Registers or changes one.
-    fn apply(&self, caller: Caller, ask: ApplySink) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn apply(&self, caller: Caller, ask: ApplySink) -> Result<Done, ApiError>;
     /// A page of sinks by name.
-    fn list(
-        &self,
-        caller: Caller,
-        ask: ListSinks,
-    ) -> impl Future<Output = Result<Page<SinkRow>, ApiError>> + Send;
+    async fn list(&self, caller: Caller, ask: ListSinks) -> Result<Page<SinkRow>, ApiError>;
     /// One of them.
-    fn get(&self, caller: Caller, ask: SinkName) -> impl Future<Output = Result<GotSink, ApiError>> + Send;
+    async fn get(&self, caller: Caller, ask: SinkName) -> Result<GotSink, ApiError>;
     /// Tries one.
-    fn test(
-        &self,
-        caller: Caller,
-        ask: SinkName,
-    ) -> impl Future<Output = Result<TestedSink, ApiError>> + Send;
+    async fn test(&self, caller: Caller, ask: SinkName) -> Result<TestedSink, ApiError>;
     /// Deletes one.
-    fn delete(&self, caller: Caller, ask: DeleteSink) -> impl Future<Output = Result<Done, ApiError>> + Send;
+    async fn delete(&self, caller: Caller, ask: DeleteSink) -> Result<Done, ApiError>;
 }

@@ -344,7 +344,7 @@ impl Agent {
             WatchItem::Binding(it) if !it.leaving => {
                 self.shown.insert(it.bucket.clone(), it.epoch);
             }
-            WatchItem::BindingGone(bucket) => {
+            WatchItem::BindingGone(bucket) | WatchItem::BoundElsewhere(bucket, _) => {
                 self.shown.remove(bucket);
             }
             _ => {}

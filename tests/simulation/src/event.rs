@@ -6,6 +6,7 @@ use sheaf_engine::Proposal;
 use sheaf_engine::gates::{CheckAnswer, Part};
 use sheaf_engine::node::question::Key;
 use sheaf_engine::node::{Done, Start};
+use sheaf_engine::watched::Watcher;
 use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{Attempt, BootId, BucketName, Epoch, Moment, NodeId, Revision, Term};
@@ -61,7 +62,7 @@ pub(crate) enum What {
 pub(crate) enum Words {
     ToLeader(ToLeader),
     ToNode(ToNode),
-    WatchAsk(NodeId),
+    WatchAsk(Watcher),
     Watched(Vec<WatchItem>),
     Work(WorkWords),
     /// The other end is gone.

@@ -101,6 +101,9 @@ impl World {
                 self.later_agent(m, takes, AtAgent::Work(bucket, Done::Confirmed(revision), 0));
             }
             Action::Remove(bucket, _) => {
+                let binding = self.truth.state.bindings.get(&bucket);
+                let is_elsewhere = binding.is_some_and(|it| Some(it.node) != self.machines[m].disk.node);
+                self.counts.cleared += u64::from(is_elsewhere);
                 self.later_agent(m, takes, AtAgent::Work(bucket, Done::Removed, 0));
             }
             Action::Kill(..) if self.plan.has(Planted::OneEnforcer) => {}

@@ -22,6 +22,9 @@ impl World {
                 self.judge_single(bucket);
             }
         }
+        if self.plan.told_elsewhere {
+            self.judge_disks();
+        }
         for name in self.lives.buckets() {
             if !self.truth.state.buckets.contains_key(&name) {
                 self.broken(Rule::Everywhere, format!("{name} is deleted and still runs"));
@@ -116,6 +119,38 @@ impl World {
             );
             self.broken(Rule::Runs, what);
         }
+    }
+
+    /// A bucket that is bound to one node has left the disks of all others that hear of it.
+    fn judge_disks(&mut self) {
+        let mut left_over = Vec::new();
+        for (m, machine) in self.machines.iter().enumerate() {
+            let Some(id) = machine.disk.node.filter(|_| self.hears(m)) else { continue };
+            for (name, plan) in &machine.disk.plans {
+                let state = &self.truth.state;
+                let bucket = state.buckets.get(name).filter(|bucket| {
+                    !(bucket.suspended || bucket.current.spec.multi_node || bucket.gave_up.contains_key(&id))
+                });
+                let binding = state.bindings.get(name).filter(|it| it.node != id && it.leaving.is_none());
+                if let (Some(_), Some(binding)) = (bucket, binding) {
+                    let (node, epoch, lease) = (binding.node, binding.epoch, &plan.lease);
+                    let why = self.why(name, m);
+                    left_over.push(format!("{name} is bound to {node} under {epoch}, not {lease:?}: {why}"));
+                }
+            }
+        }
+        for what in left_over {
+            self.broken(Rule::LeftOver, what);
+        }
+    }
+
+    /// Whether a machine's agent is there, and the log has it as ready.
+    fn hears(&self, m: usize) -> bool {
+        let (machine, agent) = (&self.machines[m], &self.agents[m]);
+        let node = machine.disk.node.and_then(|id| self.truth.state.nodes.get(&id));
+        let is_ready = node.is_some_and(|node| node.status == NodeStatus::Ready);
+        let stays = agent.node.is_some() && agent.stand_in.is_none() && !agent.closing && !agent.leaves;
+        is_ready && machine.gate.up && !machine.frozen && agent.gate.is_there() && stays
     }
 
     /// What a node has of a bucket, for people.

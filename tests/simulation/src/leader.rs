@@ -216,7 +216,7 @@ impl World {
     }
 
     fn turn_away(&mut self, v: usize, conn: u64) {
-        self.say(Process::Voter(v), conn, Words::ToNode(ToNode::Redirect { leader: None }));
+        self.say(Process::Voter(v), conn, Words::ToNode(ToNode::redirect(None)));
         self.hang_up(Process::Voter(v), conn);
     }
 

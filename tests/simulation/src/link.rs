@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sheaf_engine::node::Input;
+use sheaf_engine::node::{Input, NodeState};
+use sheaf_engine::watched::Watcher;
 use sheaf_model::session::{Heartbeat, Hello, ToLeader, ToNode};
 use sheaf_model::{Load, Moment, Span};
 
@@ -204,7 +205,9 @@ impl World {
         let watch = &mut self.agents[m].watch;
         watch.conn = Some(conn);
         watch.heard = false;
-        self.say(me, conn, Words::WatchAsk(node));
+        let occupied = self.agents[m].node.as_ref().map(NodeState::occupied).unwrap_or_default();
+        let places = self.plan.told_elsewhere.then_some(occupied);
+        self.say(me, conn, Words::WatchAsk(Watcher { node, places }));
         self.later(OPENING, me, What::Agent(AtAgent::WatchLate(conn)));
     }
 

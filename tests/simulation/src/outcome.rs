@@ -37,6 +37,8 @@ pub enum Rule {
     Replicas,
     /// A subtask has one recorded success, or ends otherwise; no attempt's number is given or begun twice.
     Attempts,
+    /// What ran of a bucket where it is bound no more has left nothing on the disk.
+    LeftOver,
 }
 
 impl fmt::Display for Violation {
@@ -111,6 +113,8 @@ pub struct Counts {
     pub left_behind: u64,
     /// … and those for which that took too long.
     pub released_late: u64,
+    /// Instances that were removed from where they ran since their bucket is bound to another node.
+    pub cleared: u64,
     /// How many buckets ended with the machines that were lost at once.
     pub interrupted: u64,
     /// After how long, in microseconds, every bucket ran again.

@@ -36,6 +36,9 @@ pub struct Plan {
     pub changes: bool,
     /// Whether every node is available for every bucket, and a bucket moves when its node is lost.
     pub anywhere: bool,
+    /// Whether agents understand what they are told of buckets that are bound to other nodes; else they are of the version
+    /// before that.
+    pub told_elsewhere: bool,
     /// So many machines, none of which votes, lose power for good and all at once.
     pub lost_at_once: usize,
     /// Keep a line of every event worth reading.
@@ -68,6 +71,7 @@ impl Plan {
             loss: [0, 0, 10, 50][usize::try_from(seed / 20 % 4).unwrap_or(0)],
             changes: true,
             anywhere: false,
+            told_elsewhere: seed % 16 != 7,
             lost_at_once: 0,
             lines: false,
             #[cfg(feature = "planted")]
@@ -92,6 +96,7 @@ impl Plan {
             loss,
             changes: false,
             anywhere: false,
+            told_elsewhere: true,
             lost_at_once: 0,
             lines: false,
             #[cfg(feature = "planted")]

@@ -60,9 +60,9 @@ pub(crate) struct Disk {
 }
 
 /// A node that watches.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Watcher {
-    node: NodeId,
+    who: watched::Watcher,
     position: usize,
 }
 
@@ -288,7 +288,7 @@ impl World {
     pub(crate) fn voter_hears(&mut self, v: usize, conn: u64, words: Words) {
         match words {
             Words::ToLeader(said) => self.heard(v, conn, said),
-            Words::WatchAsk(node) => self.watch(v, conn, node),
+            Words::WatchAsk(who) => self.watch(v, conn, who),
             Words::Closed => {
                 self.voters[v].watchers.remove(&conn);
                 self.end_session(v, conn);
@@ -298,13 +298,13 @@ impl World {
         }
     }
 
-    fn watch(&mut self, v: usize, conn: u64, node: NodeId) {
+    fn watch(&mut self, v: usize, conn: u64, who: watched::Watcher) {
         let voter = &mut self.voters[v];
-        if !voter.state.nodes.contains_key(&node) {
+        if !voter.state.nodes.contains_key(&who.node) {
             return self.hang_up(Process::Voter(v), conn);
         }
-        voter.watchers.insert(conn, Watcher { node, position: voter.sets.len() });
-        let items: Vec<WatchItem> = watched::everything(&voter.state, node).collect();
+        let items: Vec<WatchItem> = watched::everything(&voter.state, &who).collect();
+        voter.watchers.insert(conn, Watcher { who, position: voter.sets.len() });
         for chunk in items.chunks(ITEMS) {
             self.say(Process::Voter(v), conn, Words::Watched(chunk.to_vec()));
         }
@@ -323,7 +323,7 @@ impl World {
             let new = voter.sets.get(watcher.position..).unwrap_or_default();
             let changes = new.iter().flat_map(|(_, changes)| changes.iter());
             let mut items: Vec<WatchItem> =
-                changes.filter_map(|change| watched::item(change, watcher.node)).collect();
+                changes.filter_map(|change| watched::item(change, &watcher.who)).collect();
             watcher.position = end;
             if !items.is_empty() {
                 items.push(WatchItem::Synced(revision));

@@ -279,13 +279,14 @@ impl World {
         let voter = &self.voters[v];
         let term = voter.live.sessions.as_ref()?.term;
         let room = |(node, worker): (&NodeId, &Worker)| {
-            let free = SLOTS.saturating_sub(voter.state.jobs.on_node(*node));
-            (*node, Room { incarnation: worker.incarnation.clone(), free })
+            let idle = SLOTS.saturating_sub(voter.state.jobs.on_node(*node));
+            (*node, Room { incarnation: worker.incarnation.clone(), idle, spare: Span(0) })
         };
         let nodes = voter.live.workers.iter().filter(|(_, worker)| worker.confirmed).map(room).collect();
         // Some nodes are not available for some jobs.
         let may_run = |job: &sheaf_engine::Job, node: NodeId| !(job.id.0 + node.0).is_multiple_of(5);
-        let offer = Offer { nodes, may_run: &may_run, backends: BTreeMap::new(), most: 1_000 };
+        let backends = BTreeMap::new();
+        let offer = Offer { nodes, may_run: &may_run, takes: &|_, _| Span(1), backends, most: 1_000 };
         let grants = dispatch::grant(&voter.state, offer);
         (!grants.is_empty()).then_some(Command::Grant(GrantAll { term, grants }))
     }

@@ -1,8 +1,10 @@
 //! Processes: who is below us, what a killed keeper has left behind, who has died.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -73,6 +75,35 @@ fn listed_children(pid: i32) -> Option<Vec<i32>> {
         }
     }
     Some(children)
+}
+
+/// The children of the thread that opens it, by a file that stays open: of a process with one thread, all there are.
+#[derive(Debug)]
+pub(crate) struct Children {
+    /// None: the kernel was built without these files.
+    list: Option<File>,
+}
+
+impl Children {
+    pub(crate) fn open() -> Self {
+        Self { list: File::open("/proc/thread-self/children").ok() }
+    }
+
+    /// Those that it has now, zombies too; none: the kernel does not list them.
+    pub(crate) fn now(&self) -> Option<Vec<i32>> {
+        let list = self.list.as_ref()?;
+        let (mut text, mut buffer) = (Vec::new(), [0; 512]);
+        loop {
+            match list.read_at(&mut buffer, text.len() as u64) {
+                Ok(0) => break,
+                Ok(read) => text.extend_from_slice(&buffer[..read]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+        let text = String::from_utf8(text).ok()?;
+        text.split_ascii_whitespace().map(|pid| pid.parse().ok()).collect()
+    }
 }
 
 /// Every descendant of `root`, parents first.
@@ -302,6 +333,30 @@ pub(crate) fn reap_keeper(keeper: KeeperProcess) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn children_are_listed_again_and_again_as_they_come_and_go() {
+        let children = Children::open();
+        // A kernel may be built without the list.
+        let Some(before) = children.now() else { return };
+        assert!(before.is_empty(), "this thread has started nothing");
+        let start = |_| std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut started: Vec<_> = (0..150).map(start).collect();
+        let pids: Vec<i32> = started.iter().map(|child| child.id().cast_signed()).collect();
+        assert_eq!(children.now().unwrap(), pids, "more than are read at once");
+        for child in started.iter_mut().skip(1) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(children.now().unwrap(), pids[..1]);
+        started[0].kill().unwrap();
+        while stat(pids[0]).is_some_and(|stat| !stat.zombie) {
+            std::thread::yield_now();
+        }
+        assert_eq!(children.now().unwrap(), pids[..1], "a zombie is one");
+        started[0].wait().unwrap();
+        assert!(children.now().unwrap().is_empty());
+    }
 
     #[test]
     #[expect(clippy::zombie_processes, reason = "that is what is taken note of")]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use sheaf_model::Span;
 use sheaf_model::session::{ToLeader, ToNode};
+use sheaf_model::{Contact, Span};
 use sheaf_wire::peer::PeerClient;
 use sheaf_wire::{Answers, ApiError};
 use tokio::sync::mpsc;
@@ -21,7 +21,7 @@ const HEAD_START: Duration = Duration::from_millis(200);
 
 /// A session that stands.
 pub(super) struct Opened {
-    pub(super) address: String,
+    pub(super) leader: Contact,
     pub(super) messages: mpsc::Sender<ToLeader>,
     pub(super) answers: Answers<ToNode>,
     pub(super) heartbeat: Span,
@@ -32,7 +32,7 @@ pub(super) struct Opened {
 /// What one node answered to `Hello`.
 enum Reply {
     Welcome(Box<Opened>),
-    Redirect(Option<String>),
+    Redirect(Option<Contact>),
     Refused { reason: String, retry: bool, left: bool },
     Failed(ApiError),
 }
@@ -47,20 +47,21 @@ pub(super) enum NoLeader {
     Left,
 }
 
-/// Asks all `addresses` at once, `suspect` after the others, and follows where they point.
+/// Asks all `contacts` at once, `suspect` after the others, and follows where they point.
 pub(super) async fn search(
     link: &Link,
-    addresses: Vec<String>,
-    suspect: Option<&str>,
+    contacts: Vec<Contact>,
+    suspect: Option<&Contact>,
 ) -> Result<Opened, NoLeader> {
-    let mut asked: BTreeSet<String> = addresses.iter().cloned().collect();
+    let mut asked: BTreeSet<Contact> = contacts.iter().cloned().collect();
     let mut asking = FuturesUnordered::new();
-    for address in addresses {
-        let wait = if suspect == Some(address.as_str()) { HEAD_START } else { Duration::ZERO };
-        asking.push(ask(link, address, wait).boxed());
+    for contact in contacts {
+        let wait = if suspect == Some(&contact) { HEAD_START } else { Duration::ZERO };
+        asking.push(ask(link, contact, wait).boxed());
     }
     let mut refused = false;
-    while let Some((address, reply)) = asking.next().await {
+    while let Some((contact, reply)) = asking.next().await {
+        let address = contact.address;
         match reply {
             Reply::Welcome(opened) => {
                 link.signals.is_news("");
@@ -94,10 +95,10 @@ pub(super) async fn search(
     Err(if refused { NoLeader::Refused } else { NoLeader::Yet })
 }
 
-async fn ask(link: &Link, address: String, wait: Duration) -> (String, Reply) {
+async fn ask(link: &Link, contact: Contact, wait: Duration) -> (Contact, Reply) {
     tokio::time::sleep(wait).await;
     let opening = async {
-        match open(link, &address).await {
+        match open(link, &contact).await {
             Ok(reply) => reply,
             Err(error) => Reply::Failed(error),
         }
@@ -106,20 +107,24 @@ async fn ask(link: &Link, address: String, wait: Duration) -> (String, Reply) {
         Ok(reply) => reply,
         Err(_) => Reply::Failed(ApiError::DeadlineExceeded(format!("no welcome within {OPENING:?}"))),
     };
-    (address, reply)
+    (contact, reply)
 }
 
-async fn open(link: &Link, address: &str) -> Result<Reply, ApiError> {
+async fn open(link: &Link, contact: &Contact) -> Result<Reply, ApiError> {
+    let address = &contact.address;
     let (messages, waiting) = mpsc::channel(ON_THEIR_WAY);
     let hello = futures::stream::once(std::future::ready(link.hello()));
     let stream = hello.chain(ReceiverStream::new(waiting)).boxed();
-    let mut answers = PeerClient::new(address, &link.transport)?.session(stream, OPENING).await?;
+    let mut answers = PeerClient::new(contact, &link.transport)?.session(stream, OPENING).await?;
     match answers.next().await {
         Some(Ok(ToNode::Welcome { heartbeat, start_in })) => {
-            let address = address.to_owned();
-            Ok(Reply::Welcome(Box::new(Opened { address, messages, answers, heartbeat, start_in })))
+            let leader = contact.clone();
+            Ok(Reply::Welcome(Box::new(Opened { leader, messages, answers, heartbeat, start_in })))
         }
-        Some(Ok(ToNode::Redirect { leader })) => Ok(Reply::Redirect(leader)),
+        Some(Ok(ToNode::Redirect { leader, node })) => {
+            let leader = leader.map(|address| link.named(Contact { address, node }));
+            Ok(Reply::Redirect(leader))
+        }
         Some(Ok(ToNode::Refused { reason, retry, left })) => Ok(Reply::Refused { reason, retry, left }),
         Some(Ok(other)) => Err(ApiError::Internal(format!("{address} begins a session with {other:?}"))),
         Some(Err(error)) => Err(error),

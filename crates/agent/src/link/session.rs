@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use sheaf_engine::node::Input;
 use sheaf_model::session::{Heartbeat, ToLeader, ToNode};
-use sheaf_model::{Moment, Span};
+use sheaf_model::{Contact, Moment, Span};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -48,33 +48,33 @@ pub(crate) async fn session(
     stop: CancellationToken,
 ) {
     let mut refusals = Backoff::new(LONGEST_WAIT);
-    let mut leader: Option<String> = None;
-    let mut suspect = None;
+    let mut leader: Option<Contact> = None;
+    let mut suspect: Option<Contact> = None;
     let mut tries = 0_u32;
     loop {
-        let mut addresses = link.addresses();
-        addresses
-            .extend(leader.iter().filter(|leader| !addresses.contains(leader)).cloned().collect::<Vec<_>>());
+        let mut contacts = link.contacts();
+        contacts
+            .extend(leader.iter().filter(|leader| !contacts.contains(leader)).cloned().collect::<Vec<_>>());
         let found = tokio::select! {
             () = stop.cancelled() => return,
             // Dropping it drops streams in which nothing but Hello was said.
-            found = search(&link, addresses, suspect.as_deref()) => found,
+            found = search(&link, contacts, suspect.as_ref()) => found,
         };
         let wait = match found {
             Ok(opened) => {
                 tries = 0;
                 refusals.reset();
-                let address = opened.address.clone();
-                tracing::debug!(address, "a session stands");
+                let chief = opened.leader.clone();
+                tracing::debug!(leader = %chief, "a session stands");
                 let over = keep(&link, opened, &mut say, &stop).await;
                 let ends = over == Over::Stop || last.is_cancelled();
                 if ends || !link.input(Input::SessionLost).await {
                     return;
                 }
-                tracing::info!(address, ?over, "the session is over; looking for the leader");
+                tracing::info!(address = chief.address, ?over, "the session is over; looking for the leader");
                 metrics::counter!("sheaf_session_losses_total").increment(1);
-                suspect = (over == Over::Silent).then(|| address.clone());
-                leader = Some(address);
+                suspect = (over == Over::Silent).then(|| chief.clone());
+                leader = Some(chief);
                 Duration::ZERO
             }
             Err(NoLeader::Refused) => refusals.wait(),

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::Signal;
 use sheaf_model::{Exit, Moment};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::attempt::Attempt;
 use super::{Ended, FromRunner, Start, Stopped, ToRunner, entry};
-use crate::keeper::proc::{self, Reaped};
+use crate::keeper::proc::{self, Children, Reaped};
 use crate::keeper::wires::Line;
 use crate::keeper::{clock, first_wire};
 
@@ -43,6 +43,7 @@ pub(super) fn run(data_dir: &Path) -> io::Result<()> {
         running: BTreeMap::new(),
         by_pid: BTreeMap::new(),
         ending: BTreeMap::new(),
+        children: Children::open(),
         mark: entry(data_dir),
     };
     runner.run(data_dir);
@@ -58,15 +59,27 @@ struct Runner {
     by_pid: BTreeMap<i32, u64>,
     /// Those whose process has ended, and how, while something that it started may be left.
     ending: BTreeMap<u64, Exit>,
+    children: Children,
     mark: Vec<u8>,
+}
+
+/// What has happened. Only that is looked at: where many programs run, one of them ends all the time.
+#[derive(Default)]
+struct Woken {
+    /// The agent says something, or is gone.
+    told: bool,
+    /// Some child has ended.
+    ended: bool,
+    /// Programs that write, or have closed a stream.
+    heard: Vec<u64>,
 }
 
 impl Runner {
     fn run(mut self, data_dir: &Path) {
         let mut asked = Vec::new();
         loop {
-            self.wait();
-            let goes_on = self.wire.read(&mut asked);
+            let woken = self.wait();
+            let goes_on = !woken.told || self.wire.read(&mut asked);
             for message in asked.drain(..) {
                 match message {
                     ToRunner::Start(start) => self.start(&start, data_dir),
@@ -82,8 +95,14 @@ impl Runner {
                     }
                 }
             }
-            self.running.values_mut().for_each(Attempt::listen);
-            self.reap();
+            for ticket in &woken.heard {
+                if let Some(attempt) = self.running.get_mut(ticket) {
+                    attempt.listen();
+                }
+            }
+            if woken.ended {
+                self.reap();
+            }
             self.finish();
             let now = clock::now();
             self.running.values_mut().for_each(|attempt| attempt.tick(now));
@@ -94,16 +113,19 @@ impl Runner {
     }
 
     /// Until something happens, or something is due.
-    fn wait(&self) {
-        let mut fds: Vec<PollFd<'_>> = self
-            .running
-            .values()
-            .flat_map(Attempt::descriptors)
-            .chain([self.signals.as_fd()])
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
-            .collect();
+    fn wait(&self) -> Woken {
         let wants = if self.wire.is_flushed() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
-        fds.push(PollFd::from_borrowed_fd(self.wire.descriptor(), wants));
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.wire.descriptor(), wants),
+            PollFd::new(&self.signals, PollFlags::IN),
+        ];
+        let mut tickets = Vec::new();
+        for (ticket, attempt) in &self.running {
+            for stream in attempt.descriptors() {
+                fds.push(PollFd::from_borrowed_fd(stream, PollFlags::IN));
+                tickets.push(*ticket);
+            }
+        }
         let now = clock::now();
         let look = (!self.ending.is_empty()).then(|| Moment(now.0 + LOOK_AGAIN));
         let due = self.running.values().filter_map(Attempt::due).chain(look).min();
@@ -114,10 +136,23 @@ impl Runner {
                 tv_nsec: i64::try_from(millis % 1000).unwrap_or(0) * 1_000_000,
             }
         });
-        // An error is a signal that came; whatever it was, everything is looked at.
-        let _ = poll(&mut fds, pause.as_ref());
-        let mut buffer = [0; 512];
-        while matches!(rustix::io::read(&self.signals, &mut buffer), Ok(read) if read == buffer.len()) {}
+        let polled = poll(&mut fds, pause.as_ref());
+        if polled == Err(Errno::INTR) {
+            return Woken::default(); // what the signal says can be read, and is seen the next time
+        }
+        // After any other error everything is looked at.
+        let all = polled.is_err();
+        let mut happened = fds.iter().map(|fd| all || !fd.revents().is_empty());
+        let told = happened.next().unwrap_or(true);
+        let ended = happened.next().unwrap_or(true);
+        let mut heard: Vec<u64> =
+            tickets.into_iter().zip(happened).filter(|(_, it)| *it).map(|(ticket, _)| ticket).collect();
+        heard.dedup();
+        if ended {
+            let mut buffer = [0; 512];
+            while matches!(rustix::io::read(&self.signals, &mut buffer), Ok(read) if read == buffer.len()) {}
+        }
+        Woken { told, ended, heard }
     }
 
     fn start(&mut self, start: &Start, data_dir: &Path) {
@@ -129,7 +164,6 @@ impl Runner {
         }
         match Attempt::start(start, data_dir, clock::now()) {
             Ok(attempt) => {
-                self.wire.say(&FromRunner::Started { ticket, pid: attempt.pid.unsigned_abs() });
                 self.by_pid.insert(attempt.pid, ticket);
                 self.running.insert(ticket, attempt);
             }
@@ -161,15 +195,7 @@ impl Runner {
         if self.ending.is_empty() {
             return;
         }
-        // What left its group came to us when its parent ended; mostly there is nothing.
-        let mut left: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
-        for pid in proc::below_us().into_iter().filter(|pid| !self.by_pid.contains_key(pid)) {
-            match proc::ticket(pid, &self.mark) {
-                Some(ticket) => left.entry(ticket).or_default().push(pid),
-                // It has ended, or is another's child and not ours to take note of.
-                None => drop(proc::reap_child(pid)),
-            }
-        }
+        let left = if self.has_strangers() { self.left() } else { BTreeMap::new() };
         let (held, over): (BTreeMap<_, _>, BTreeMap<_, _>) =
             std::mem::take(&mut self.ending).into_iter().partition(|(ticket, _)| left.contains_key(ticket));
         held.keys().filter_map(|ticket| left.get(ticket)).for_each(|pids| proc::kill_each(pids));
@@ -179,6 +205,26 @@ impl Runner {
                 self.wire.say(&FromRunner::Ended(attempt.ended(exit)));
             }
         }
+    }
+
+    /// Whether there are children that are no programs of ours. What left its group came to us when its parent ended, so
+    /// what is left of a program that has ended is one of them, or below one; mostly there is none.
+    fn has_strangers(&self) -> bool {
+        let ours = |pid: &i32| self.by_pid.contains_key(pid);
+        self.children.now().is_none_or(|children| !children.iter().all(ours))
+    }
+
+    /// What is there beside programs, by the program that it comes from. Looks at every process below us.
+    fn left(&self) -> BTreeMap<u64, Vec<i32>> {
+        let mut left: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
+        for pid in proc::below_us().into_iter().filter(|pid| !self.by_pid.contains_key(pid)) {
+            match proc::ticket(pid, &self.mark) {
+                Some(ticket) => left.entry(ticket).or_default().push(pid),
+                // It has ended, or is another's child and not ours to take note of.
+                None => drop(proc::reap_child(pid)),
+            }
+        }
+        left
     }
 
     /// The agent is gone, and with it the right to run anything.

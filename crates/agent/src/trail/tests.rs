@@ -147,7 +147,7 @@ fn what_is_told_anew_is_no_change_and_all_is_bounded() {
     let mut map = BTreeMap::new();
     for number in 0..MOST as u64 + 5 {
         let bucket = BucketName::new(&format!("/{number}")).expect("a name");
-        keep(&mut map, &bucket, number, |number| at(*number));
+        remember(&mut map, MOST, bucket, number, |number| at(*number));
     }
     assert_eq!((map.len(), map.values().min()), (MOST, Some(&5)));
 }

@@ -71,11 +71,13 @@ impl Loop {
         let Some(subtask) = self.pop(place) else { return true };
         let attempt = id(job, &subtask);
         self.tickets += 1;
-        let facts = self.facts.borrow().clone();
         let artifact = self.stock.of(job).path();
         let workplace = self.workplaces.take();
-        let start = match start::start(&self.place, &facts, job, artifact, &subtask, self.tickets, workplace)
-        {
+        let start = {
+            let facts = self.facts.borrow();
+            start::start(&self.place, &facts, job, artifact, &subtask, self.tickets, workplace)
+        };
+        let start = match start {
             Ok(start) => start,
             Err(why) => {
                 self.workplaces.give_back(workplace);

@@ -7,6 +7,10 @@ use sheaf_model::session::ToLeader;
 use sheaf_model::{Attempt, AttemptEnd, JobId};
 use tokio::time::Instant;
 
+/// Ends that came so soon one after the other share a message.
+const GATHER: Duration = Duration::from_millis(2);
+/// The same while so much lies ready here that no slot waits for them to be recorded: each entry of the log carries more.
+const GATHER_LONG: Duration = Duration::from_millis(40);
 /// Ends in one message.
 const AT_ONCE: usize = 1_000;
 /// Messages that may be under way; then ends gather.
@@ -19,6 +23,8 @@ const SAY_AGAIN: Duration = Duration::from_secs(12);
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     waiting: VecDeque<(JobId, AttemptEnd)>,
+    /// When the first of those came.
+    since: Option<Instant>,
     /// By message.
     said: VecDeque<(u64, Vec<(JobId, AttemptEnd)>)>,
     seq: u64,
@@ -32,8 +38,20 @@ impl Ends {
         self.waiting.is_empty() && self.said.is_empty()
     }
 
-    /// Whether there is something to be said.
-    pub(super) fn may_say(&self) -> bool {
+    /// How many are not recorded.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.said.iter().map(|(_, ends)| ends.len()).sum::<usize>()
+    }
+
+    /// When something is to be said, where so many subtasks lie ready; none: there is nothing, or enough is under way.
+    pub(super) fn say_at(&self, ready: usize) -> Option<Instant> {
+        let since = self.since.filter(|_| self.may_say())?;
+        // To the leader what has ended takes room until it is recorded: what lies ready must last until then.
+        let plenty = ready > 2 * self.waiting.len();
+        Some(since + if plenty { GATHER_LONG } else { GATHER })
+    }
+
+    fn may_say(&self) -> bool {
         !self.waiting.is_empty() && self.said.len() < UNRECORDED
     }
 
@@ -42,7 +60,8 @@ impl Ends {
         self.moved.filter(|_| !self.said.is_empty()).map(|moved| moved + SAY_AGAIN)
     }
 
-    pub(super) fn push(&mut self, job: JobId, end: AttemptEnd) {
+    pub(super) fn push(&mut self, job: JobId, end: AttemptEnd, now: Instant) {
+        self.since.get_or_insert(now);
         self.waiting.push_back((job, end));
     }
 
@@ -55,6 +74,7 @@ impl Ends {
             self.moved = Some(now);
         }
         let some: Vec<_> = self.waiting.drain(..self.waiting.len().min(AT_ONCE)).collect();
+        self.since = self.since.filter(|_| !self.waiting.is_empty());
         self.seq += 1;
         let message = message(self.seq, &some);
         self.said.push_back((self.seq, some));
@@ -71,6 +91,7 @@ impl Ends {
     pub(super) fn again(&mut self) {
         let said: Vec<_> = self.said.drain(..).flat_map(|(_, ends)| ends).collect();
         said.into_iter().rev().for_each(|end| self.waiting.push_front(end));
+        self.since = self.since.or(self.moved).filter(|_| !self.waiting.is_empty());
     }
 
     /// Messages up to this one are in the log: these attempts are over.
@@ -104,7 +125,8 @@ mod tests {
         let mut ends = Ends::default();
         for subtask in subtasks {
             let (started_at, took) = (Timestamp(0), Span(1));
-            ends.push(JOB, AttemptEnd { subtask, attempt: 1, started_at, took, ending: Ending::Finished });
+            let end = AttemptEnd { subtask, attempt: 1, started_at, took, ending: Ending::Finished };
+            ends.push(JOB, end, Instant::now());
         }
         ends
     }
@@ -137,6 +159,29 @@ mod tests {
     }
 
     #[test]
+    fn while_plenty_lies_ready_ends_gather_for_longer() {
+        let mut ends = ends(0..0);
+        assert_eq!(ends.say_at(100), None, "there is nothing to say");
+        let begun = Instant::now();
+        let end = |subtask| {
+            let (started_at, took) = (Timestamp(0), Span(1));
+            AttemptEnd { subtask, attempt: 1, started_at, took, ending: Ending::Finished }
+        };
+        ends.push(JOB, end(0), begun);
+        ends.push(JOB, end(1), begun + GATHER);
+        assert_eq!(ends.say_at(0), Some(begun + GATHER), "however often another one comes");
+        assert_eq!(ends.say_at(4), Some(begun + GATHER), "what lies ready is soon used up");
+        assert_eq!(ends.say_at(5), Some(begun + GATHER_LONG));
+        assert_eq!(said(ends.next(begun)), (1, vec![0, 1]));
+        assert_eq!((ends.say_at(5), ends.len()), (None, 2));
+        ends.again();
+        assert_eq!(ends.say_at(0), Some(begun + GATHER), "in a new session");
+        assert_eq!(said(ends.next(begun)), (2, vec![0, 1]));
+        ends.recorded(2, begun);
+        assert_eq!((ends.say_at(5), ends.len()), (None, 0));
+    }
+
+    #[test]
     fn what_comes_in_the_meantime_waits_behind_it_and_moves_nothing() {
         let (mut ends, begun) = (ends(0..3_500), Instant::now());
         let later = begun + Duration::from_secs(5);
@@ -146,7 +191,7 @@ mod tests {
         }
         assert_eq!(said(ends.next(later)).1.len(), 500);
         assert_eq!(ends.due(), Some(begun + SAY_AGAIN), "the first one has waited since then");
-        ends.push(JOB, ends.said[0].1[0].1.clone());
+        ends.push(JOB, ends.said[0].1[0].1.clone(), later);
         assert!(!ends.may_say() && ends.next(later).is_none(), "enough is under way");
         assert_eq!(ends.recorded(2, later).len(), 2_000);
         assert_eq!(ends.due(), Some(later + SAY_AGAIN), "one has moved on");

@@ -15,7 +15,7 @@ use sheaf_model::{
     NodeStatus, PutBucket, Settings, Span, Term, Timestamp, Verdict,
 };
 use sheaf_wire::peer::{AgentApi, WatchNode};
-use sheaf_wire::{Alone, Answers, ApiError, Caller, ServeOptions, Server};
+use sheaf_wire::{Alone, Answers, ApiError, Caller, ServeOptions, Server, async_trait};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -176,15 +176,16 @@ impl Leader {
     }
 
     /// What changed from `told` on, as its watcher hears it.
-    fn news(&self, told: usize) -> (Vec<WatchItem>, usize) {
+    fn news(&self, watcher: &watched::Watcher, told: usize) -> (Vec<WatchItem>, usize) {
         let inner = self.lock();
         let news = inner.changes[told..].iter();
-        let mut items: Vec<_> = news.filter_map(|change| watched::item(change, NODE)).collect();
+        let mut items: Vec<_> = news.filter_map(|change| watched::item(change, watcher)).collect();
         items.push(WatchItem::Synced(inner.state.revision));
         (items, inner.changes.len())
     }
 }
 
+#[async_trait]
 impl AgentApi for Leader {
     async fn session(&self, _: Caller, mut messages: Answers<ToLeader>) -> Result<Answers<ToNode>, ApiError> {
         let Some(Ok(ToLeader::Hello(hello))) = messages.next().await else {
@@ -199,16 +200,17 @@ impl AgentApi for Leader {
         Ok(stream::once(std::future::ready(Ok(welcome))).chain(answers).boxed())
     }
 
-    async fn watch(&self, _: Caller, _: WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError> {
+    async fn watch(&self, _: Caller, ask: WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError> {
+        let watcher = watched::Watcher { node: NODE, places: ask.places };
         let (first, told) = {
             let inner = self.lock();
-            (watched::everything(&inner.state, NODE).collect::<Vec<_>>(), inner.changes.len())
+            (watched::everything(&inner.state, &watcher).collect::<Vec<_>>(), inner.changes.len())
         };
-        let changed = self.changed.subscribe();
-        let rest = stream::unfold((self.clone(), changed, told), |(leader, mut changed, told)| async move {
+        let from = (self.clone(), self.changed.subscribe(), watcher, told);
+        let rest = stream::unfold(from, |(leader, mut changed, watcher, told)| async move {
             changed.wait_for(|now| *now > told).await.ok()?;
-            let (items, told) = leader.news(told);
-            Some((Ok(items), (leader, changed, told)))
+            let (items, told) = leader.news(&watcher, told);
+            Some((Ok(items), (leader, changed, watcher, told)))
         });
         Ok(stream::once(std::future::ready(Ok(first))).chain(rest).boxed())
     }

@@ -32,17 +32,10 @@ fn start(dir: &Path, ticket: u64, script: &str) -> Box<Start> {
     })
 }
 
-async fn next(runner: &mut Runner) -> FromRunner {
-    let heard = timeout(Duration::from_secs(20), runner.hear()).await;
-    heard.expect("it answers").expect("it lives")
-}
-
 async fn ended(runner: &mut Runner) -> Ended {
-    loop {
-        if let FromRunner::Ended(ended) = next(runner).await {
-            return ended;
-        }
-    }
+    let heard = timeout(Duration::from_secs(20), runner.hear()).await;
+    let FromRunner::Ended(ended) = heard.expect("it answers").expect("it lives");
+    ended
 }
 
 fn alive(pid: u32) -> bool {
@@ -164,12 +157,20 @@ async fn nothing_that_a_program_started_outlives_it() {
     assert!(!alive(pid), "it left its group and its session, and ended all the same");
 }
 
+/// Starts a program that goes on, and gives its process.
+async fn goes_on(runner: &Runner, dir: &Path) -> u32 {
+    runner.say(ToRunner::Start(start(dir, 1, "echo $$ > ../../pid; exec sleep 1000"))).await;
+    let pid =
+        || -> Option<u32> { std::fs::read_to_string(dir.join("pid")).ok()?.strip_suffix('\n')?.parse().ok() };
+    until("it says which process it is", || pid().is_some()).await;
+    pid().unwrap()
+}
+
 #[tokio::test]
 async fn everything_ends_with_the_agent() {
     let dir = tempfile::tempdir().unwrap();
-    let mut runner = Runner::start(probe(), dir.path()).unwrap();
-    runner.say(ToRunner::Start(start(dir.path(), 1, "sleep 1000"))).await;
-    let FromRunner::Started { pid, .. } = next(&mut runner).await else { panic!("it starts") };
+    let runner = Runner::start(probe(), dir.path()).unwrap();
+    let pid = goes_on(&runner, dir.path()).await;
     assert!(alive(pid));
     drop(runner);
     until("the program has ended", || !alive(pid)).await;
@@ -179,8 +180,7 @@ async fn everything_ends_with_the_agent() {
 async fn what_a_killed_runner_leaves_is_swept() {
     let dir = tempfile::tempdir().unwrap();
     let mut runner = Runner::start(probe(), dir.path()).unwrap();
-    runner.say(ToRunner::Start(start(dir.path(), 1, "sleep 1000"))).await;
-    let FromRunner::Started { pid, .. } = next(&mut runner).await else { panic!("it starts") };
+    let pid = goes_on(&runner, dir.path()).await;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
     let parent = rustix::process::Pid::from_raw(parent).unwrap();

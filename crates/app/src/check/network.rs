@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _, UdpSocket};
 use std::time::Duration;
 
-use sheaf_model::{ClusterId, NodeKey};
+use sheaf_model::{ClusterId, Contact, NodeKey};
 use sheaf_wire::Transport;
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
 use tokio::net::{TcpStream, lookup_host};
@@ -221,8 +221,9 @@ async fn hello(entry: &str, transport: &Transport) -> Result<Greeting, String> {
         key: NodeKey("check".to_owned()),
         cluster: Some(ClusterId("check".to_owned())),
         node: None,
+        nonce: None,
     };
-    let peer = PeerClient::new(entry, transport).map_err(|error| error.to_string())?;
+    let peer = PeerClient::new(&Contact::anyone(entry), transport).map_err(|error| error.to_string())?;
     peer.hello(ask, ANSWERED_WITHIN).await.map_err(|error| error.to_string())
 }
 
@@ -231,7 +232,9 @@ fn answered(entry: &str, greeting: &Greeting, record: Option<&Record>) -> Entry 
     let own = record.is_some_and(|record| record.key == greeting.key);
     let who = if own { format!("this node, {name}, which runs") } else { name.to_string() };
     let message = match (&greeting.cluster, &greeting.leader) {
-        (Some(cluster), Some(leader)) => format!("{entry} is {who}, of cluster {cluster}, led from {leader}"),
+        (Some(cluster), Some(leader)) => {
+            format!("{entry} is {who}, of cluster {cluster}, led from {}", leader.address)
+        }
         (Some(cluster), None) => format!("{entry} is {who}, of cluster {cluster}, which has no leader now"),
         (None, _) => format!("{entry} is {who}, and belongs to no cluster yet"),
     };

@@ -11,7 +11,7 @@ use sheaf_model::Timestamp;
 use sheaf_seal::Key;
 use sheaf_wire::Transport;
 
-use super::Finding;
+use super::{Finding, https};
 use crate::config::Config;
 use crate::secure;
 
@@ -32,6 +32,8 @@ pub(super) fn look(config: &Config) -> (Option<Transport>, Vec<Finding>) {
         findings.extend(outlived(config, trust));
     }
     findings.extend(config.join_token_file.as_deref().and_then(open_token));
+    let is_secured = trust.as_ref().is_some_and(|trust| trust.keyring.is_some());
+    findings.extend(https::look(config, is_secured));
     findings.extend(config.key_file.as_deref().map(|path| match Key::read(path) {
         Ok(key) => Finding::fine("secrets", format!("key {} in {}", key.id(), path.display())),
         Err(error) => Finding::error("secrets", error.to_string(), ""),

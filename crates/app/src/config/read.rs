@@ -6,7 +6,7 @@ use sheaf_model::{Bytes, Defect, LeaseSettings, NodeName, Span, Voters};
 use toml::Value;
 
 use super::values::Values;
-use super::{Config, Raft};
+use super::{Config, Https, Raft};
 
 /// How long a node's certificate is good: it is renewed after two thirds, so a cluster may be down for ten days.
 const CERTIFICATE: Span = Span::millis(30 * 24 * 3_600_000);
@@ -24,6 +24,7 @@ pub(super) fn config(mut values: Values) -> Result<Config, Vec<Defect>> {
         labels: texts(&mut values, "node.labels"),
         grpc: address(&mut values, "listen.grpc").unwrap_or_else(|| "0.0.0.0:7420".to_owned()),
         http: http(&mut values),
+        https: https(&mut values),
         advertise: address(&mut values, "listen.advertise"),
         bootstrap_expect: number(&mut values, "cluster.bootstrap_expect", 1).unwrap_or(expect_all),
         join,
@@ -104,6 +105,43 @@ fn http(values: &mut Values) -> Option<String> {
         return None;
     }
     Some(address(values, key).unwrap_or_else(|| "127.0.0.1:7421".to_owned()))
+}
+
+fn https(values: &mut Values) -> Https {
+    Https {
+        on: tls(values),
+        certificate_file: path(values, "http.certificate_file"),
+        key_file: path(values, "http.key_file"),
+        names: host_names(values, "http.names"),
+        strict_transport: span(values, "http.strict_transport").unwrap_or(Span(0)),
+    }
+}
+
+/// Left out: as far as there is a certificate.
+fn tls(values: &mut Values) -> bool {
+    let key = "http.tls";
+    let Some(given) = values.take(key) else { return true };
+    match given.value.as_str() {
+        Some("cluster") => true,
+        Some("off") => false,
+        _ => {
+            let problem = format!("{} is no way to speak TLS", given.value);
+            values.wrong(key, &given.from, problem, "\"cluster\" or \"off\"");
+            true
+        }
+    }
+}
+
+/// Names without a port.
+fn host_names(values: &mut Values, key: &'static str) -> Vec<String> {
+    let from = values.from(key);
+    let names = texts(values, key);
+    let is_part = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
+    for name in names.iter().filter(|name| !name.bytes().all(is_part)) {
+        let problem = format!("{name:?} is no name of a host");
+        values.wrong(key, &from, problem, "names without a port, like [\"sheaf.example.org\"]");
+    }
+    names
 }
 
 /// Empty: none, as where it is left out.

@@ -16,6 +16,13 @@ impl Config {
         json!({
             "node": {"name": self.name.as_str(), "hostname": self.hostname, "labels": self.labels},
             "listen": {"grpc": self.grpc, "http": self.http, "advertise": self.advertise},
+            "http": {
+                "tls": if self.https.on { "cluster" } else { "off" },
+                "certificate_file": path(&self.https.certificate_file),
+                "key_file": path(&self.https.key_file),
+                "names": self.https.names,
+                "strict_transport": self.https.strict_transport.to_string(),
+            },
             "cluster": {
                 "join": self.join,
                 "bootstrap_expect": self.bootstrap_expect,

@@ -86,6 +86,11 @@ fn every_defect_is_found_with_its_place_and_remedy() {
         election_min = 300
         [storage]
         artifact_cache = 10
+        [http]
+        tls = "yes"
+        certificate_file = "/etc/sheaf/https.pem"
+        names = ["https://sheaf.example.org"]
+        strict_transport = "soon"
         [sinks]
         exec_allow = ["notify"]
         [telemetry]
@@ -103,6 +108,10 @@ fn every_defect_is_found_with_its_place_and_remedy() {
         "raft.election_min",
         "raft.heartbeats",
         "storage.artifact_cache",
+        "http.tls",
+        "http.key_file",
+        "http.names",
+        "http.strict_transport",
         "sinks.exec_allow",
         "telemetry.otlp",
     ] {
@@ -112,6 +121,30 @@ fn every_defect_is_found_with_its_place_and_remedy() {
     assert_eq!(unknown.remedy, "did you mean lease.ttl?");
     let size = defects.iter().find(|defect| defect.path == "storage.artifact_cache").expect("found above");
     assert!(size.remedy.contains("\"10GiB\""), "{size}");
+}
+
+#[test]
+fn a_certificate_and_its_key_belong_together() {
+    let load = |more: &[&str]| {
+        let flags: Vec<String> = more.iter().map(|flag| format!("http.{flag}")).collect();
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        load("[node]\nname = \"a\"", &[], &flags).map(|config| config.https)
+    };
+    let left_out = load(&[]).expect("no defects");
+    assert!(left_out.on && left_out.certificate_file.is_none() && left_out.strict_transport == Span(0));
+    assert!(!load(&["tls=off"]).expect("no defects").on);
+    let both = ["certificate_file=/a", "key_file=/b", "strict_transport=180d", "names=x.example.org, y"];
+    let both = load(&both).expect("no defects");
+    assert_eq!(both.names, ["x.example.org", "y"]);
+    for (more, place) in [
+        (&["certificate_file=/a"][..], "http.key_file"),
+        (&["key_file=/b"][..], "http.certificate_file"),
+        (&["certificate_file=/a", "key_file=/b", "tls=off"][..], "http.tls"),
+        (&["strict_transport=1d"][..], "http.strict_transport"),
+    ] {
+        let defects = load(more).expect_err("they contradict each other");
+        assert!(defects.len() == 1 && defects[0].path == place, "{more:?}: {defects:?}");
+    }
 }
 
 #[test]

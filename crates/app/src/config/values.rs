@@ -8,13 +8,18 @@ use toml::Value;
 use super::ENVIRONMENT;
 
 /// Every key there is, `section.key`.
-pub(super) const KEYS: [&str; 27] = [
+pub(super) const KEYS: [&str; 32] = [
     "node.name",
     "node.hostname",
     "node.labels",
     "listen.grpc",
     "listen.http",
     "listen.advertise",
+    "http.tls",
+    "http.certificate_file",
+    "http.key_file",
+    "http.names",
+    "http.strict_transport",
     "cluster.join",
     "cluster.bootstrap_expect",
     "cluster.voters",

@@ -33,7 +33,8 @@ use sheaf_wire::node::{
     Affinity, DrainNode, Drained, Going, LabelNode, Labelled, ListNodes, NodeApi, OnNode,
 };
 use sheaf_wire::{
-    Alone, Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page, PageOf, ServeOptions, Server,
+    Alone, Answers, ApiError, Applied, Caller, Done, Outcome, OutcomeVerb, Page, PageOf, ServeOptions,
+    Server, async_trait,
 };
 use tokio::net::TcpListener;
 
@@ -162,6 +163,7 @@ fn page<T>(rows: Vec<T>, of: &PageOf) -> Page<T> {
     Page { rows: rows.into_iter().skip(from).take(to - from).collect(), next }
 }
 
+#[async_trait]
 impl ClusterApi for Fake {
     async fn apply(&self, caller: Caller, ask: Apply) -> Result<Applied, ApiError> {
         self.held().applies.push((ask.modules.len() + ask.buckets.len(), ask.validate_only));
@@ -309,6 +311,7 @@ impl ClusterApi for Fake {
     }
 }
 
+#[async_trait]
 impl BucketApi for Fake {
     async fn apply(&self, _: Caller, _: ApplyBucket) -> Result<Applied, ApiError> {
         Err(ApiError::Unimplemented("one bucket alone".to_owned()))
@@ -470,6 +473,7 @@ impl BucketApi for Fake {
     }
 }
 
+#[async_trait]
 impl ModuleApi for Fake {
     async fn apply(&self, _: Caller, _: ApplyModule) -> Result<Applied, ApiError> {
         Err(ApiError::Unimplemented("one module alone".to_owned()))
@@ -517,6 +521,7 @@ fn row(spec: &ModuleSpec) -> ModuleRow {
     }
 }
 
+#[async_trait]
 impl NodeApi for Fake {
     async fn list(&self, _: Caller, ask: ListNodes) -> Result<Page<NodeRow>, ApiError> {
         Ok(page(super::node::example::nodes(), &ask.page))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use sheaf_model::{NodeKey, Timestamp, TokenText};
+use sheaf_model::{Contact, NodeKey, Timestamp, TokenText};
 use sheaf_wire::peer::{HelloAsk, PeerClient};
 use sheaf_wire::{Credentials, Join, Pair};
 
@@ -93,9 +93,14 @@ async fn of_secret(file: &Path, address: &str) -> Result<TokenText, Failure> {
     let pair = Pair { certificate: joining.certificate, key: joining.key };
     let join = Join { authority: joining.authority, pair };
     let transport = connect::tls(&Credentials { join: Some(join), ..Credentials::default() })?;
-    let ask =
-        HelloAsk { instance: "login".to_owned(), key: NodeKey::from("login"), cluster: None, node: None };
-    let greeting = PeerClient::new(address, &transport)?.hello(ask, HELLO).await?;
+    let ask = HelloAsk {
+        instance: "login".to_owned(),
+        key: NodeKey::from("login"),
+        cluster: None,
+        node: None,
+        nonce: None,
+    };
+    let greeting = PeerClient::new(&Contact::anyone(address), &transport)?.hello(ask, HELLO).await?;
     let Some(issuing) = greeting.authorities.first().filter(|_| greeting.cluster.is_some()) else {
         return Err(Failure::Refused(format!("the node at {address} belongs to no cluster yet; try again")));
     };

@@ -43,7 +43,7 @@ async fn ran(line: &str) -> (Exit, String, String) {
         panic!("{line} is not ours");
     };
     let (mut out, recording) = recorded::terminal("");
-    let exit = Box::pin(run(command, &options, Cli::command(), &mut out)).await;
+    let exit = run(command, &options, Cli::command(), &mut out).await;
     (exit, recording.data(), recording.talk())
 }
 
@@ -90,6 +90,7 @@ fn documented_command_lines_are_understood() {
         "cluster token list --where role=admin",
         "cluster token revoke ci abababababab --yes",
         "cluster ca status -o json",
+        "cluster ca export",
         "cluster ca rotate --wait --timeout 5m",
         "cluster ca rotate --finish --yes",
         "cluster ca rotate --abandon",
@@ -277,7 +278,7 @@ impl Bench {
         let cli = Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
         let Command::Client(command) = cli.command else { panic!("{line} is not ours") };
         let (mut out, recording) = recorded::terminal(input);
-        let exit = Box::pin(run(command, &cli.options, Cli::command(), &mut out)).await;
+        let exit = run(command, &cli.options, Cli::command(), &mut out).await;
         let talk = recording.talk().replace(&format!("{}/", self.place.path().display()), "");
         (exit, recording.data(), talk)
     }
@@ -559,6 +560,6 @@ async fn a_reader_that_left_is_no_failure() {
     let options = Options { address: Some(bench.address.clone()), ..Options::default() };
     let Command::Client(command) = parsed("bucket list").expect("good").command else { panic!("ours") };
     let (out, recording) = recorded::terminal("");
-    let exit = Box::pin(run(command, &options, Cli::command(), &mut out.closed())).await;
+    let exit = run(command, &options, Cli::command(), &mut out.closed()).await;
     assert_eq!((exit, recording.talk().as_str()), (Exit::Done, ""));
 }

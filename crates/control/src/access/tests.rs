@@ -167,7 +167,7 @@ async fn a_node_is_believed_for_itself_and_a_token_to_join_is_none_to_call_with(
 /// The first items that a node is told.
 async fn watched(world: &World, node: u64) -> Vec<WatchItem> {
     let node = NodeId(node);
-    let ask = WatchNode { cluster: "c".into(), node };
+    let ask = WatchNode { cluster: "c".into(), node, places: None };
     let answers = AgentApi::watch(&world.control, caller(Admitted::Node(node)), ask).await;
     let mut answers = answers.expect("it is told something");
     answers.next().await.expect("and goes on").expect("items")
@@ -305,7 +305,7 @@ async fn a_node_claims_nothing_of_another() {
     let secret = GetSecret { bucket: bucket(), claim: Claim { node: NodeId(4), epoch: None }, name };
     let error = InstanceApi::secret(control, own(), secret).await.expect_err("another's");
     assert!(matches!(error, ApiError::Forbidden(_)), "{error:?}");
-    let watch = WatchNode { cluster: sheaf_model::ClusterId::from("c"), node: NodeId(4) };
+    let watch = WatchNode { cluster: sheaf_model::ClusterId::from("c"), node: NodeId(4), places: None };
     let error = AgentApi::watch(control, own(), watch).await.map(drop).expect_err("another's");
     assert!(matches!(error, ApiError::Forbidden(_)), "{error:?}");
 }

@@ -16,13 +16,13 @@ const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 impl Control {
     pub(super) async fn job_logs(&self, ask: JobLogs) -> Result<Answers<LogLine>, ApiError> {
         let (attempt, node) = self.attempt_of(&ask).await?;
-        let address = {
+        let contact = {
             let state = &self.member()?.replica;
             let state = state.state();
             let found = state.nodes.get(&node).filter(|node| node.status.is_alive());
-            found.map(|node| node.facts.address.clone())
+            found.map(|node| node.contact())
         };
-        let Some(address) = address else {
+        let Some(contact) = contact else {
             return Err(ApiError::unavailable(format!(
                 "attempt {} of subtask {} ran on node {}, which keeps its output and does not answer",
                 attempt.number,
@@ -31,7 +31,7 @@ impl Control {
             )));
         };
         let logs = AttemptLogs { attempt, follow: ask.follow, tail: ask.tail };
-        PeerClient::new(&address, &self.place.trust.transport)?.attempt_logs(logs, BEGIN_WITHIN).await
+        PeerClient::new(&contact, &self.place.trust.transport)?.attempt_logs(logs, BEGIN_WITHIN).await
     }
 
     /// The attempt meant, and where it runs or ran.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::stream::{BoxStream, SelectAll};
 use futures::{StreamExt, stream};
-use sheaf_model::Timestamp;
+use sheaf_model::{Contact, Timestamp};
 use sheaf_wire::bucket::BucketLogs;
 use sheaf_wire::logs::{LogLine, LogPlace, LogsOf};
 use sheaf_wire::{Answers, ApiError};
@@ -116,16 +116,16 @@ impl Control {
     /// The output of one node, from its opening to its end.
     fn words_of(&self, source: Source, of: LogsOf) -> BoxStream<'static, Heard> {
         enum At {
-            Closed(String),
+            Closed(Contact),
             Open(Answers<LogLine>),
             Over,
         }
         let (control, name) = (self.clone(), source.name);
-        let words = stream::unfold(At::Closed(source.address), move |at| {
+        let words = stream::unfold(At::Closed(source.contact), move |at| {
             let (control, of) = (control.clone(), of.clone());
             async move {
                 match at {
-                    At::Closed(address) => match control.open_logs(&address, of).await {
+                    At::Closed(contact) => match control.open_logs(&contact, of).await {
                         Ok(lines) => Some((Word::Opened, At::Open(lines))),
                         Err(error) => Some((Word::Ended(error), At::Over)),
                     },

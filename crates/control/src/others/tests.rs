@@ -20,7 +20,7 @@ impl Secured {
         }
     }
 
-    async fn forget(&self, node: NodeId) {
+    pub(crate) async fn forget(&self, node: NodeId) {
         let lost = SetNodeStatus { node, status: NodeStatus::Lost, reason: String::new(), term: None };
         for command in [Command::SetNodeStatus(lost), Command::Forget(node)] {
             assert!(matches!(self.propose(command).await, Reply::Done(_)));
@@ -82,7 +82,7 @@ async fn who_holds_no_state_asks_members_what_a_node_is() {
     let registration = Registration { cluster: ClusterId::from("c"), node: worker };
     control.place.registration.send_replace(Some(registration));
     let address = serve(&world.control).await;
-    control.place.members.send_modify(|members| members.known.extend([address]));
+    control.place.members.send_modify(|members| members.note(Contact::anyone(address)));
 
     let [founder, unknown] = [NodeId(1), NodeId(9)];
     for node in [unknown, gone, worker] {

@@ -20,7 +20,7 @@ use sheaf_wire::{ApiError, Caller, Done};
 
 use super::{WITHIN, internal, unsecured};
 use crate::Control;
-use crate::place::{Member, Registration};
+use crate::place::{Member, Registration, contact};
 
 /// Whom the cluster believes, as its state says.
 struct Believed {
@@ -84,7 +84,8 @@ impl Control {
         let others = others.filter(|other| other.peer.node != registration.node);
         let mut why = ApiError::unavailable("no other voter has the authority's key");
         for other in others {
-            let peer = PeerClient::new(&other.peer.address, &self.place.trust.transport)?;
+            let contact = contact(other.peer);
+            let peer = PeerClient::new(&contact, &self.place.trust.transport)?;
             let got = match peer.fetch_authority(&registration.cluster, wanted, WITHIN).await {
                 Ok(got) => got,
                 Err(error) => {
@@ -92,10 +93,9 @@ impl Control {
                     continue;
                 }
             };
-            // Whoever answers there: only what the cluster has agreed on counts.
+            // Whatever it answers: only what the cluster has agreed on counts.
             if pin(&got.certificate) != wanted.0 {
-                why =
-                    ApiError::unavailable(format!("{} has the key of another authority", other.peer.address));
+                why = ApiError::unavailable(format!("{contact} has the key of another authority"));
                 continue;
             }
             let key = PrivateKey::from_pem(got.key.0.as_bytes()).map_err(internal)?;

@@ -3,7 +3,7 @@ use std::path::Path;
 use sheaf_consensus::Replica;
 use sheaf_engine::{AccessCommand, Command, IssueBy, Proposal, PutAuthority, Register, Reply};
 use sheaf_model::session::{Heartbeat, Hello};
-use sheaf_model::{Actor, Load, Moment, ObjectValue, Revision};
+use sheaf_model::{Actor, Facts, Load, Moment, ObjectValue, Revision};
 use sheaf_trust::Authority;
 use sheaf_wire::cluster::{RotateAuthority, RotationStep};
 
@@ -88,6 +88,39 @@ fn a_node_without_a_replica_believes_whom_those_vouch_for_that_it_believes() {
     certify(&trust, &new);
     assert!(trust.learn(&[der(&new)], &[]).expect("kept"));
     assert_eq!(trust.said(false).believes, [Digest(pin(new.certificate())).leading(), 0]);
+}
+
+#[test]
+fn a_node_has_no_certificate_of_a_name_that_another_has_already() {
+    let node = |number: u64, status, name: &str, hostname: &str, address: &str| Node {
+        id: NodeId(number),
+        key: "k".into(),
+        facts: Facts { hostname: hostname.to_owned(), address: address.to_owned(), ..facts(name) },
+        given_labels: Vec::new(),
+        status,
+        since: Timestamp(0),
+        reason: String::new(),
+        registered: Revision(1),
+        revision: Revision(1),
+        drain: None,
+        may_vote: true,
+    };
+    let (ready, lost) = (NodeStatus::Ready, NodeStatus::Lost);
+    let all = [
+        node(1, ready, "a", "a.example.org", "10.0.0.1:7420"),
+        node(2, ready, "b", "A.example.org", "10.0.0.2:7420"),
+        node(3, lost, "c", "c.example.org", "c.example.net:7420"),
+        node(4, ready, "c", "10.0.0.2", "c.example.net:7420"),
+        node(5, ready, "e", "c.example.net", "10.0.0.1:7420"),
+        node(6, ready, "f", "10.0.0.1", "a:7420"),
+    ];
+    let nodes: BTreeMap<NodeId, Node> = all.into_iter().map(|node| (node.id, node)).collect();
+    let of = |number| hosts(&nodes, &nodes[&NodeId(number)]);
+    assert_eq!(of(1), ["10.0.0.1", "a.example.org", "a"], "whoever was first keeps it");
+    assert_eq!(of(2), ["10.0.0.2", "b"]);
+    assert_eq!(of(4), ["c.example.net", "c"], "the name of a lost one is free");
+    assert_eq!(of(5), ["10.0.0.1", "e"], "several may be behind one address");
+    assert_eq!(of(6), ["f"], "but is not called by it, nor reached by another's name");
 }
 
 /// What a secured cluster of one does, with a node in it.

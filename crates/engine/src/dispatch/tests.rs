@@ -4,6 +4,11 @@ use super::*;
 use crate::command::{CancelJob, Command};
 use crate::testing::World;
 
+/// So many begin there at once, and nothing lies ready.
+fn idle(idle: u32) -> Room {
+    Room { incarnation: "life".into(), idle, spare: Span(0) }
+}
+
 fn order(grants: &[Grant]) -> Vec<(JobId, u32)> {
     let runs = grants.iter().flat_map(|grant| grant.subtasks.iter().map(|(run, _)| (grant.job, *run)));
     runs.flat_map(|(job, run)| run.numbers().map(move |subtask| (job, subtask))).collect()
@@ -36,10 +41,10 @@ fn a_job_that_cannot_run_holds_up_no_other() {
     });
     let last = world.submit("last", 50, |_| {});
     let may_run = |job: &Job, node: NodeId| job.id != nowhere && (job.id != limited || node == NodeId(2));
-    let room = |node: &NodeId| (*node, Room { incarnation: "life".into(), free: 4 });
-    let nodes = world.state.nodes.keys().map(room).collect();
+    let nodes = world.state.nodes.keys().map(|node| (*node, idle(4))).collect();
     let backends = [(BackendName::new("free").unwrap(), 2), (BackendName::new("full").unwrap(), 0)].into();
-    let grants = grant(&world.state, Offer { nodes, may_run: &may_run, backends, most: 100 });
+    let offer = Offer { nodes, may_run: &may_run, takes: &|_, _| Span(1), backends, most: 100 };
+    let grants = grant(&world.state, offer);
     let sums = |job| {
         grants.iter().filter(|it| it.job == job).flat_map(|it| &it.subtasks).map(|it| it.0.len()).sum::<u64>()
     };
@@ -58,10 +63,11 @@ fn work_is_shared_by_room_and_what_is_not_ready_gets_none() {
     let mut world = World::with_runners(4);
     world.submit("a", 90, |_| {});
     world.set_status(4, NodeStatus::Restarting);
-    let room = |(node, free): (u64, u32)| (NodeId(node), Room { incarnation: "life".into(), free });
+    let room = |(node, free): (u64, u32)| (NodeId(node), idle(free));
     let nodes: BTreeMap<NodeId, Room> = [(1, 20), (2, 40), (3, 60), (4, 80)].map(room).into();
     let share = |most| {
-        let offer = Offer { nodes: nodes.clone(), may_run: &|_, _| true, backends: BTreeMap::new(), most };
+        let (nodes, backends) = (nodes.clone(), BTreeMap::new());
+        let offer = Offer { nodes, may_run: &|_, _| true, takes: &|_, _| Span(1), backends, most };
         let grants = grant(&world.state, offer);
         grants
             .iter()
@@ -70,10 +76,53 @@ fn work_is_shared_by_room_and_what_is_not_ready_gets_none() {
     };
     assert_eq!(share(100), [(1, 15), (2, 30), (3, 45)]);
     assert_eq!(share(2), [(1, 1), (2, 1)]);
-    let stranger: BTreeMap<NodeId, Room> =
-        [(NodeId(1), Room { incarnation: "another".into(), free: 9 })].into();
-    let offer = Offer { nodes: stranger, may_run: &|_, _| true, backends: BTreeMap::new(), most: 9 };
+    let stranger = Room { incarnation: "another".into(), ..idle(9) };
+    let (nodes, backends) = ([(NodeId(1), stranger)].into(), BTreeMap::new());
+    let offer = Offer { nodes, may_run: &|_, _| true, takes: &|_, _| Span(1), backends, most: 9 };
     assert_eq!(grant(&world.state, offer), []);
+}
+
+/// How many of which job each node is given: `rooms` are nodes, how many begin there at once, and how much work may lie
+/// ready there.
+fn given(world: &World, rooms: &[(u64, u32, u64)], takes: &[(JobId, u64)]) -> Vec<(JobId, u64, u64)> {
+    let room =
+        |(node, free, spare): &(u64, u32, u64)| (NodeId(*node), Room { spare: Span(*spare), ..idle(*free) });
+    let nodes = rooms.iter().map(room).collect();
+    let takes: BTreeMap<JobId, u64> = takes.iter().copied().collect();
+    let takes = |job: &Job, _: NodeId| Span(takes[&job.id]);
+    let offer =
+        Offer { nodes, may_run: &|_, _| true, takes: &takes, backends: BTreeMap::new(), most: u32::MAX };
+    let grants = grant(&world.state, offer);
+    let count = |it: &Grant| it.subtasks.iter().map(|(run, _)| run.len()).sum::<u64>();
+    grants.iter().map(|it| (it.job, it.node.0, count(it))).collect()
+}
+
+#[test]
+fn as_much_lies_ready_as_is_soon_done_and_an_idle_slot_goes_before_it() {
+    let mut world = World::with_runners(2);
+    let one = world.submit("one", 1, |_| {});
+    let many = world.submit("many", 500, |_| {});
+    let rooms = [(1, 0, 105), (2, 2, 400)];
+    // Of node 2's room one is taken by then, with 10 ms.
+    let wanted = [(one, 2, 1), (many, 1, 10), (many, 2, 39)];
+    assert_eq!(given(&world, &rooms, &[(one, 10), (many, 10)]), wanted);
+    let long = [(one, 2, 1), (many, 2, 1)];
+    assert_eq!(given(&world, &rooms, &[(one, 300), (many, 200)]), long, "what takes long lies nowhere");
+}
+
+#[test]
+fn room_that_is_too_little_for_a_job_is_not_filled_by_those_behind_it() {
+    let mut world = World::with_runners(2);
+    let short = world.submit("short", 500, |_| {});
+    let rooms = [(1, 0, 100), (2, 1, 250)];
+    assert_eq!(given(&world, &rooms, &[(short, 10)]), [(short, 1, 10), (short, 2, 25)]);
+    let long = world.submit("long", 9, |spec| spec.priority = 60);
+    assert_eq!(given(&world, &rooms, &[(short, 10), (long, 200)]), [(long, 2, 1)]);
+    world.propose(Command::CancelJob(CancelJob { job: long, subtasks: None, reason: String::new() }));
+    let limited = world.submit("limited", 9, |spec| (spec.priority, spec.max_running) = (60, Some(1)));
+    let takes = [(short, 10), (long, 200), (limited, 200)];
+    let others = [(limited, 2, 1), (short, 1, 10), (short, 2, 5)];
+    assert_eq!(given(&world, &rooms, &takes), others, "one that may have no more is in nobody's way");
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub struct Jobs {
     /// How many subtasks run where, and through which backend; none is zero.
     on_nodes: BTreeMap<NodeId, u32>,
     on_backends: BTreeMap<BackendName, u32>,
+    /// The same where, and of which job.
+    of_jobs: BTreeMap<(NodeId, JobId), u32>,
 }
 
 impl Jobs {
@@ -101,6 +103,12 @@ impl Jobs {
     /// How many subtasks run on a node.
     pub fn on_node(&self, node: NodeId) -> u32 {
         self.on_nodes.get(&node).copied().unwrap_or_default()
+    }
+
+    /// The same by job.
+    pub fn of_jobs_on(&self, node: NodeId) -> impl Iterator<Item = (JobId, u32)> + '_ {
+        let here = self.of_jobs.range((node, JobId(0))..=(node, JobId(u64::MAX)));
+        here.map(|((_, job), count)| (*job, *count))
     }
 
     /// How many run through a backend.
@@ -227,7 +235,7 @@ impl Jobs {
         job.progress.apply(step, at, job.priority, dependencies, &mut moved);
         if !moved.is_empty() {
             let spec = job.spec.clone();
-            moved.into_iter().for_each(|it| self.load_of(&spec.backends, it));
+            moved.into_iter().for_each(|it| self.load_of(id, &spec.backends, it));
         }
     }
 
@@ -275,11 +283,12 @@ impl Jobs {
     }
 
     fn load(&mut self, job: &Job, moved: Moved) {
-        self.load_of(&job.spec.backends, moved);
+        self.load_of(job.id, &job.spec.backends, moved);
     }
 
-    fn load_of(&mut self, backends: &[BackendName], moved: Moved) {
+    fn load_of(&mut self, id: JobId, backends: &[BackendName], moved: Moved) {
         add(&mut self.on_nodes, &moved.node, moved.by);
+        add(&mut self.of_jobs, &(moved.node, id), moved.by);
         let backend = moved.backend.and_then(|place| backends.get(usize::from(place)));
         if let Some(backend) = backend {
             add(&mut self.on_backends, backend, moved.by);

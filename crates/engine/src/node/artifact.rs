@@ -94,7 +94,7 @@ impl Place {
             Some(Step::Start(_, origin)) => origin.artifact,
             _ => None,
         };
-        let ends = self.decommissioned || self.busy == Some(Step::Remove);
+        let ends = self.is_left_for_good() || self.busy == Some(Step::Remove);
         let seen = self.seen.as_ref().filter(|seen| seen.observed.is_alive() || ends);
         starts.into_iter().chain(seen.and_then(|seen| seen.observed.origin.artifact))
     }

@@ -1,7 +1,7 @@
 //! What follows for one bucket: the node's verdict, and what shall run of it here.
 
-use sheaf_model::watch::WatchedBinding;
-use sheaf_model::{BucketName, Call, Moment, Node, NodeStatus, Revision, Verdict};
+use sheaf_model::watch::{WatchedBinding, WatchedBucket};
+use sheaf_model::{BucketName, Call, Epoch, Moment, Node, NodeStatus, Revision, Verdict};
 
 use super::known::KnownBucket;
 use super::{Leaving, NodeState, Place, artifact};
@@ -44,8 +44,11 @@ impl NodeState {
     /// What shall be of the bucket here. None: this is not for now to decide, everything stays as it is.
     pub(super) fn desired(&mut self, name: &BucketName, place: &mut Place, now: Moment) -> Option<Desired> {
         if self.left {
+            // Whatever comes here again comes to a node that has joined anew, with an empty data directory.
+            place.decommissioned = true;
             return Some(Desired {
                 run: Run::Nothing("this node has left the cluster"),
+                remove: true,
                 ..Desired::default()
             });
         }
@@ -74,7 +77,8 @@ impl NodeState {
                 place.decommissioned || self.leaves_for_good(bucket, place, leaving.is_some(), own)
             }
         };
-        desired.remove = place.decommissioned;
+        place.elsewhere = bucket.is_some_and(|bucket| self.is_elsewhere(bucket, place));
+        desired.remove = place.is_left_for_good();
         if let Run::Want(mode, _) = desired.run {
             desired.hold = self.hold(name, place, mode, now);
         }
@@ -152,6 +156,24 @@ impl NodeState {
         refused || (leaving && !watched.spec.multi_node)
     }
 
+    /// Whether the bucket is bound to another node, later than it was to this one in anything that this node knows. A member
+    /// that is behind may tell of a binding that was over before what is here began: the order of epochs says so. Where this
+    /// node has given up restarting it stays: that shows why it is left out.
+    fn is_elsewhere(&self, bucket: &KnownBucket, place: &Place) -> bool {
+        let WatchedBucket { spec, suspended, gave_up, .. } = &bucket.watched;
+        let (Some(epoch), Some(seen)) = (bucket.elsewhere, &place.seen) else { return false };
+        if spec.multi_node || *suspended || *gave_up {
+            return false;
+        }
+        let (single, multi) = match seen.observed.mode {
+            Mode::Single(had) => (had, Revision::default()),
+            Mode::Multi(from) => (Epoch::default(), from),
+        };
+        let leased = self.leases.newest(&spec.name).unwrap_or_default();
+        single.max(place.fence.gave_up).max(leased) < epoch
+            && multi.max(place.fence.gave_up_multi) < epoch.revision()
+    }
+
     /// Why what is wanted may not be started just now.
     fn hold(&mut self, name: &BucketName, place: &Place, mode: Mode, now: Moment) -> Option<&'static str> {
         if let Mode::Single(epoch) = mode
@@ -192,5 +214,10 @@ fn refuses(verdict: &Verdict) -> bool {
 impl Place {
     pub(super) fn is_alive(&self) -> bool {
         self.seen.as_ref().is_some_and(|seen| seen.observed.is_alive())
+    }
+
+    /// Whether what is here of the bucket is of no more use.
+    pub(super) fn is_left_for_good(&self) -> bool {
+        self.decommissioned || self.elsewhere
     }
 }

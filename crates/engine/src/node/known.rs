@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sheaf_model::watch::{WatchItem, WatchedBinding, WatchedBucket};
 use sheaf_model::{
-    Artifact, BucketName, CompiledRules, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment, Node,
-    Revision, Settings,
+    Artifact, BucketName, CompiledRules, Epoch, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment,
+    Node, Revision, Settings,
 };
 
 use super::question::Key;
@@ -36,6 +36,8 @@ pub(super) struct KnownBucket {
     pub(super) watched: WatchedBucket,
     pub(super) rules: Arc<CompiledRules>,
     pub(super) origin: Origin,
+    /// Under which epoch it is bound to another node, which it is not to leave; none: it is not, or that is not known.
+    pub(super) elsewhere: Option<Epoch>,
 }
 
 /// A module, with what is worked out from it once.
@@ -141,7 +143,11 @@ impl NodeState {
                     self.dirty.insert(bucket);
                 }
                 // Whatever is bound anywhere is told to all nodes: most of it changes nothing here.
-                Put::Elsewhere(bucket) if self.is_well(&bucket) => {}
+                Put::Elsewhere(bucket) if self.is_well(&bucket) => {
+                    if self.leaves_behind(&bucket) {
+                        self.dirty.insert(bucket);
+                    }
+                }
                 Put::Elsewhere(bucket) => {
                     self.may_succeed_now(&bucket, now);
                     self.dirty.insert(bucket);
@@ -167,6 +173,12 @@ impl NodeState {
         self.places
             .get(bucket)
             .is_some_and(|place| place.retry_at.is_none() && place.failures == 0 && passes(place))
+    }
+
+    /// Whether something is here of a bucket that is bound to another node.
+    fn leaves_behind(&self, bucket: &BucketName) -> bool {
+        let is_elsewhere = self.known.buckets.get(bucket).is_some_and(|it| it.elsewhere.is_some());
+        is_elsewhere && self.places.get(bucket).is_some_and(|place| place.seen.is_some())
     }
 
     /// Something of a bucket changed: gate 3 must be known, and what failed may now succeed.
@@ -199,7 +211,7 @@ fn is_news(known: &Known, binding: &WatchedBinding) -> bool {
 enum Put {
     /// And whether its module is, or was, one that artifacts or processes are kept for.
     Bucket(BucketName, bool),
-    /// About a bucket, but nothing that this node knew or has to know.
+    /// About where a bucket is bound, and not to this node, now or before.
     Elsewhere(BucketName),
     Module(ModuleRef),
     Own,
@@ -240,18 +252,7 @@ impl Known {
                 self.artifacts.remove(&module);
                 Put::Module(module)
             }
-            WatchItem::Bucket(watched) => {
-                let name = watched.spec.name.clone();
-                let rules = self.rules.compiled(&watched.spec.node_list_rules);
-                match watched.purge {
-                    Some(revision) => drop(self.purges.insert(name.clone(), revision)),
-                    None => drop(self.purges.remove(&name)),
-                }
-                let mut equipped = self.is_equipped(&watched.spec.module);
-                let former = self.buckets.insert(name.clone(), KnownBucket::new(watched, rules));
-                equipped |= former.is_some_and(|it| self.is_equipped(&it.watched.spec.module));
-                Put::Bucket(name, equipped)
-            }
+            WatchItem::Bucket(watched) => self.put_bucket(watched),
             WatchItem::BucketGone(name) => {
                 let former = self.buckets.remove(&name);
                 self.purges.remove(&name);
@@ -259,13 +260,12 @@ impl Known {
             }
             WatchItem::Binding(binding) => {
                 let name = binding.bucket.clone();
+                self.elsewhere(&name, None);
                 self.bindings.insert(name.clone(), binding);
                 Put::Bucket(name, false)
             }
-            WatchItem::BindingGone(name) => {
-                let had = self.bindings.remove(&name).is_some();
-                if had { Put::Bucket(name, false) } else { Put::Elsewhere(name) }
-            }
+            WatchItem::BindingGone(name) => self.not_here(name, None),
+            WatchItem::BoundElsewhere(name, epoch) => self.not_here(name, Some(epoch)),
             WatchItem::Residue(name, revision) => {
                 self.residues.insert(name.clone(), revision);
                 Put::Bucket(name, false)
@@ -274,6 +274,35 @@ impl Known {
                 let had = self.residues.remove(&name).is_some();
                 if had { Put::Bucket(name, false) } else { Put::Elsewhere(name) }
             }
+        }
+    }
+
+    fn put_bucket(&mut self, watched: WatchedBucket) -> Put {
+        let name = watched.spec.name.clone();
+        let rules = self.rules.compiled(&watched.spec.node_list_rules);
+        match watched.purge {
+            Some(revision) => drop(self.purges.insert(name.clone(), revision)),
+            None => drop(self.purges.remove(&name)),
+        }
+        let mut equipped = self.is_equipped(&watched.spec.module);
+        // Whatever changed of it, its binding did not.
+        let elsewhere = self.buckets.get(&name).and_then(|it| it.elsewhere);
+        let bucket = KnownBucket { elsewhere, ..KnownBucket::new(watched, rules) };
+        let former = self.buckets.insert(name.clone(), bucket);
+        equipped |= former.is_some_and(|it| self.is_equipped(&it.watched.spec.module));
+        Put::Bucket(name, equipped)
+    }
+
+    /// A bucket is not bound to this node; under which epoch it is to another one, if it is.
+    fn not_here(&mut self, name: BucketName, elsewhere: Option<Epoch>) -> Put {
+        self.elsewhere(&name, elsewhere);
+        let had = self.bindings.remove(&name).is_some();
+        if had { Put::Bucket(name, false) } else { Put::Elsewhere(name) }
+    }
+
+    fn elsewhere(&mut self, name: &BucketName, epoch: Option<Epoch>) {
+        if let Some(bucket) = self.buckets.get_mut(name) {
+            bucket.elsewhere = epoch;
         }
     }
 }
@@ -287,6 +316,6 @@ impl KnownBucket {
             live: None,
             artifact: None,
         };
-        Self { rules, origin, watched }
+        Self { rules, origin, watched, elsewhere: None }
     }
 }

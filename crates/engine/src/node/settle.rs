@@ -30,7 +30,7 @@ impl NodeState {
             && place.retry_at.is_none_or(|at| at <= now)
             && let Some(step) = steps.0.first()
             && self.may(bucket, *step)
-            && let Some(action) = self.action(bucket, *step, place.decommissioned, now)
+            && let Some(action) = self.action(bucket, *step, place.is_left_for_good(), now)
         {
             place.busy = Some(*step);
             out.extend([Action::Note(bucket.clone(), steps.to_string()), action]);
@@ -70,9 +70,10 @@ impl NodeState {
         }
     }
 
-    /// A directory goes only after the leader has recorded that its instance is gone: afterwards nobody could say it.
+    /// A directory goes only after the leader has recorded that its instance is gone: afterwards nobody could say it. There
+    /// is none to whom a node that was forgotten could.
     fn may(&self, bucket: &BucketName, step: Step) -> bool {
-        step != Step::Remove || self.reports.is_recorded(bucket)
+        step != Step::Remove || self.left || self.reports.is_recorded(bucket)
     }
 
     fn action(&mut self, bucket: &BucketName, step: Step, for_good: bool, now: Moment) -> Option<Action> {
@@ -84,7 +85,8 @@ impl NodeState {
             Step::GiveUp(epoch) => Action::GiveUp(name, epoch),
             Step::Confirm(revision) => Action::Confirm(name, revision),
             Step::Remove => {
-                let is_gone = !self.known.buckets.contains_key(bucket);
+                // A node that has left does not know whether the bucket is.
+                let is_gone = !self.left && !self.known.buckets.contains_key(bucket);
                 Action::Remove(name, if is_gone { Call::Delete } else { Call::Decommission })
             }
             Step::Start(mode, origin) => Action::Start(Box::new(self.start(bucket, mode, origin, now)?)),

@@ -7,11 +7,12 @@ use sheaf_model::{Check, CheckKind, NodeListRules, Part as TemplatePart, Templat
 use super::*;
 use crate::reconcile::{Ended, Life};
 use crate::testing::World;
-use crate::watched;
+use crate::watched::{self, Watcher};
 use crate::{Command, OnBucket};
 
 mod artifact;
 mod availability;
+mod elsewhere;
 mod leaving;
 mod running;
 
@@ -26,6 +27,10 @@ struct Scene {
     machine: CheckAnswer,
     /// What was asked and not answered, when answers are held back.
     held: Option<Vec<Question>>,
+    /// What was to be told at an end.
+    farewells: Vec<Call>,
+    /// Its agent is of an earlier version: it does not say what it has.
+    is_old: bool,
     serial: u32,
 }
 
@@ -48,6 +53,8 @@ impl Scene {
             lines: Vec::new(),
             machine: CheckAnswer::Holds,
             held: None,
+            farewells: Vec::new(),
+            is_old: false,
             serial: 100,
         };
         scene.input(Input::Found(Vec::new()));
@@ -57,17 +64,22 @@ impl Scene {
         scene
     }
 
+    /// Who asks for the watch.
+    fn watcher(&self) -> Watcher {
+        Watcher { node: NodeId(1), places: (!self.is_old).then(|| self.node.occupied()) }
+    }
+
     /// The watch starts again with everything.
     fn watch_anew(&mut self) {
-        let items = watched::everything(&self.world.state, NodeId(1)).collect();
+        let items = watched::everything(&self.world.state, &self.watcher()).collect();
         self.told = self.world.changes.len();
         self.input(Input::Watch(items));
     }
 
     /// The watch tells what has changed.
     fn sync(&mut self) {
-        let news = self.world.changes[self.told..].iter();
-        let mut items: Vec<_> = news.filter_map(|change| watched::item(change, NodeId(1))).collect();
+        let (news, watcher) = (self.world.changes[self.told..].iter(), self.watcher());
+        let mut items: Vec<_> = news.filter_map(|change| watched::item(change, &watcher)).collect();
         items.push(WatchItem::Synced(self.world.state.revision));
         self.told = self.world.changes.len();
         self.input(Input::Watch(items));
@@ -153,8 +165,9 @@ impl Scene {
                 note(self, format!("update {} to {}", start.bucket.name, start.origin.revision));
                 self.input(Input::Done(start.bucket.name.clone(), Done::Updated(seen)));
             }
-            Action::Stop(bucket, why, _) => {
+            Action::Stop(bucket, why, farewell) => {
                 note(self, format!("stop {bucket} ({why})"));
+                self.farewells.extend(farewell);
                 self.input(Input::Done(bucket.clone(), Done::Told));
                 self.keeper_says(bucket.as_str(), Life::Dead(Ended::Stopped), Phase::Stopped);
             }
@@ -172,8 +185,9 @@ impl Scene {
                 note(self, format!("confirm {bucket} {revision}"));
                 self.input(Input::Done(bucket, Done::Confirmed(revision)));
             }
-            Action::Remove(bucket, _) => {
+            Action::Remove(bucket, call) => {
                 note(self, format!("remove {bucket}"));
+                self.farewells.push(call);
                 self.input(Input::Done(bucket, Done::Removed));
             }
             Action::Purge(bucket, revision) => note(self, format!("purge {bucket} {revision}")),

@@ -23,6 +23,8 @@ struct Tally {
     ended: u32,
     /// Nodes whose answer is still awaited.
     awaited: u32,
+    /// Nodes that nothing is known of: not lost, without a session, as after a change of leaders.
+    unheard: u32,
     /// Instances that exist in any phase but stopped and failed.
     alive: u32,
 }
@@ -273,8 +275,9 @@ impl<'a> Sight<'a> {
             let available = match verdict {
                 Some(Some(verdict)) => verdict.eligible() || (multi && running),
                 Some(None) => {
-                    let known = self.sessions.is_some_and(|sessions| sessions.is_connected(node.id));
-                    tally.awaited += u32::from(known && node.status != NodeStatus::Joining);
+                    let connected = self.sessions.is_some_and(|sessions| sessions.is_connected(node.id));
+                    tally.awaited += u32::from(connected && node.status != NodeStatus::Joining);
+                    tally.unheard += u32::from(!connected && node.status != NodeStatus::Joining);
                     running || ended
                 }
                 None => running || ended,
@@ -295,7 +298,7 @@ impl<'a> Sight<'a> {
     }
 
     fn multi_state(&self, bucket: &Bucket, tally: Tally) -> (BucketState, String) {
-        let Tally { desired, running, gave_up, ended, awaited, alive } = tally;
+        let Tally { desired, running, gave_up, ended, awaited, unheard, alive } = tally;
         if bucket.is_off() {
             return match alive {
                 0 => off_state(bucket),
@@ -304,14 +307,15 @@ impl<'a> Sight<'a> {
         }
         match desired {
             0 if awaited > 0 || (self.sessions.is_none() && ended == 0) => {
-                (BucketState::Placing, format!("{awaited} nodes have not answered yet"))
+                (BucketState::Placing, unanswered(awaited + unheard))
             }
             // As wanted: it runs wherever it should, which is nowhere any more.
             0 if ended > 0 => (BucketState::Running, self.said_of_the_end(bucket)),
+            0 if unheard > 0 => (BucketState::Placing, unanswered(unheard)),
             0 => (BucketState::Unplaced, "no node is available".to_owned()),
             n if gave_up == n => (BucketState::Failed, "its instances gave up restarting".to_owned()),
             n if running >= n && awaited == 0 => (BucketState::Running, self.said_of_the_end(bucket)),
-            n if running >= n => (BucketState::Partial, format!("{awaited} nodes have not answered yet")),
+            n if running >= n => (BucketState::Partial, unanswered(awaited)),
             n if running == 0 => (BucketState::Starting, format!("0 of {n} run")),
             n => (BucketState::Partial, format!("{running} of {n} run")),
         }
@@ -375,8 +379,8 @@ impl<'a> Sight<'a> {
             return (BucketState::Placing, message);
         }
         match tally.desired {
-            0 if tally.awaited > 0 || self.sessions.is_none() => {
-                (BucketState::Placing, format!("{} nodes have not answered yet", tally.awaited))
+            0 if tally.awaited + tally.unheard > 0 || self.sessions.is_none() => {
+                (BucketState::Placing, unanswered(tally.awaited + tally.unheard))
             }
             0 => (BucketState::Unplaced, "no node is available".to_owned()),
             n if tally.gave_up == n => {
@@ -385,6 +389,15 @@ impl<'a> Sight<'a> {
             }
             _ => (BucketState::Placing, "a node is being chosen".to_owned()),
         }
+    }
+}
+
+/// So many nodes may yet say that it can run there; 0: it is not known how many.
+fn unanswered(nodes: u32) -> String {
+    match nodes {
+        0 => "the nodes have not answered yet".to_owned(),
+        1 => "1 node has not answered yet".to_owned(),
+        n => format!("{n} nodes have not answered yet"),
     }
 }
 

@@ -76,6 +76,27 @@ fn a_single_node_bucket_passes_through_its_states() {
     assert_eq!(state(&world, &sessions, "/a").0, BucketState::Suspended);
 }
 
+#[test]
+fn a_new_leader_that_has_not_heard_of_the_nodes_does_not_say_that_none_is_available() {
+    let mut world = World::with_nodes(2);
+    world.apply_bucket("/a", |_| {});
+    world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    let mut sessions = sessions(&world, 0);
+    for bucket in ["/a", "/m"] {
+        assert_eq!(state(&world, &sessions, bucket), (BucketState::Placing, 0, 0));
+        assert_eq!(message(&world, &sessions, bucket), "2 nodes have not answered yet");
+    }
+    sessions.opened(&world.hello(1, "i"), &world.state, Moment(0)).expect("the first of it");
+    for bucket in ["/a", "/m"] {
+        sessions.answered(NodeId(1), vec![world.verdict(bucket, Some("no")).into()], Moment(0));
+        assert_eq!(message(&world, &sessions, bucket), "1 node has not answered yet");
+    }
+    world.set_status(2, NodeStatus::Lost);
+    for bucket in ["/a", "/m"] {
+        assert_eq!(state(&world, &sessions, bucket), (BucketState::Unplaced, 0, 0));
+    }
+}
+
 /// What a program leaves that ended by itself, with exit code 0 or another.
 fn ended(world: &mut World, bucket: &str, node: u64, epoch: Option<Epoch>, code: i32) {
     let instance = world.instance(bucket, node, epoch, Phase::Stopped);

@@ -64,10 +64,13 @@ impl World {
 
     /// What would be granted if every node took so many.
     pub(crate) fn grants(&self, free: u32) -> Vec<Grant> {
-        let room =
-            |node: &NodeId| Some((*node, Room { incarnation: self.state.jobs.runner(*node)?.clone(), free }));
+        let room = |node: &NodeId| {
+            let incarnation = self.state.jobs.runner(*node)?.clone();
+            Some((*node, Room { incarnation, idle: free, spare: Span(0) }))
+        };
         let nodes: BTreeMap<NodeId, Room> = self.state.nodes.keys().filter_map(room).collect();
-        let offer = Offer { nodes, may_run: &|_, _| true, backends: BTreeMap::new(), most: u32::MAX };
+        let backends = BTreeMap::new();
+        let offer = Offer { nodes, may_run: &|_, _| true, takes: &|_, _| Span(1), backends, most: u32::MAX };
         dispatch::grant(&self.state, offer)
     }
 

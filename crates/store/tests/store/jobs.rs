@@ -89,10 +89,13 @@ impl World {
 
     /// Grants up to so many to every node.
     pub(crate) fn dispatch(&mut self, free: u32) -> Vec<Granted> {
-        let room =
-            |node: &NodeId| Some((*node, Room { incarnation: self.state.jobs.runner(*node)?.clone(), free }));
+        let room = |node: &NodeId| {
+            let incarnation = self.state.jobs.runner(*node)?.clone();
+            Some((*node, Room { incarnation, idle: free, spare: Span(0) }))
+        };
         let nodes: BTreeMap<NodeId, Room> = self.state.nodes.keys().filter_map(room).collect();
-        let offer = Offer { nodes, may_run: &|_, _| true, backends: BTreeMap::new(), most: u32::MAX };
+        let backends = BTreeMap::new();
+        let offer = Offer { nodes, may_run: &|_, _| true, takes: &|_, _| Span(1), backends, most: u32::MAX };
         let grants = dispatch::grant(&self.state, offer);
         let attempts = grants.iter().flat_map(|grant| {
             let all = grant.subtasks.iter();

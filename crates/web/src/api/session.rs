@@ -13,7 +13,8 @@ use sheaf_wire::Bearer;
 
 use crate::access::Login;
 use crate::answer::{self, Answer, Failed};
-use crate::serve::{Peer, Shared};
+use crate::door::Peer;
+use crate::serve::Shared;
 
 /// A token in JSON is shorter, and so is what somebody has signed with a certificate's key.
 const LOGIN_MAX: usize = 8 << 10;
@@ -21,12 +22,12 @@ const LOGIN_MAX: usize = 8 << 10;
 /// Who asks, and the token for changes; begins a session where there is none.
 pub(super) async fn session(
     State(shared): State<Arc<Shared>>,
-    Extension(Peer(peer)): Extension<Peer>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Answer {
     // A page that could not ask anything is told so first.
     shared.client()?;
-    let entered = shared.access.enter(&headers, peer.ip())?;
+    let entered = shared.access.enter(&headers, peer)?;
     let mut response = answer::value(&json!({
         "actor": entered.session.actor,
         "csrf": entered.session.csrf,
@@ -56,8 +57,13 @@ pub(super) struct Shown {
 }
 
 /// Shows the token to the cluster, and keeps it for the browser's session if that knows it.
-pub(super) async fn login(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Body) -> Answer {
-    let session = shared.access.may_change(&headers)?;
+pub(super) async fn login(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let session = shared.access.may_change(&headers, peer.by_tls)?;
     let remedy = "{\"token\": …} as `sheaf cluster token create` prints it";
     let wrong = |problem: String| Failed::invalid("token", problem, remedy);
     let reading = axum::body::to_bytes(body, LOGIN_MAX);
@@ -69,15 +75,19 @@ pub(super) async fn login(State(shared): State<Arc<Shared>>, headers: HeaderMap,
     let token = Bearer::parse(&token).map_err(|error| wrong(error.to_string()))?;
     let client = shared.client()?.acting_as(&session.actor)?.presenting(Some(token.clone()));
     let asker = client.cluster_status().await?.asker;
-    let cookie = shared.access.log_in(&headers, session.actor, Login { token, asker })?;
+    let cookie = shared.access.log_in(&headers, session, Login { token, asker })?;
     let mut response = answer::value(&json!({ "logged_in": true }));
     set_cookie(&mut response, &cookie);
     Ok(response)
 }
 
 /// Ends the browser's session, and forgets its token with it.
-pub(super) async fn logout(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Answer {
-    shared.access.may_change(&headers)?;
-    shared.access.log_out(&headers);
+pub(super) async fn logout(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Answer {
+    shared.access.may_change(&headers, peer.by_tls)?;
+    shared.access.log_out(&headers, peer.by_tls);
     Ok(answer::value(&json!({ "logged_in": false })))
 }

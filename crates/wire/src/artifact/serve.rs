@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sheaf_model::{ClusterId, Digest};
+use sheaf_model::{ClusterId, Contact, Digest, NodeId};
 use tonic::{Request, Response, Status};
 
 use super::{ArtifactApi, FetchArtifact, HoldArtifact, LookForArtifact};
@@ -11,9 +11,8 @@ use crate::call::{self, Messages};
 use crate::proto::peer::v1;
 use crate::proto::peer::v1::artifact_service_server::ArtifactService;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn ArtifactApi>);
 
 fn digest(bytes: &[u8]) -> Result<Digest, ApiError> {
     let bytes = bytes.try_into().map_err(|_| ApiError::invalid("digest", "no digest", "32 bytes"))?;
@@ -28,7 +27,8 @@ fn hold(q: v1::HoldArtifactRequest) -> Result<HoldArtifact, ApiError> {
     let wrong =
         |error: serde_json::Error| ApiError::invalid("artifact", error.to_string(), "JSON of an Artifact");
     let artifact = serde_json::from_slice(&q.artifact).map_err(wrong)?;
-    Ok(HoldArtifact { cluster: ClusterId(q.cluster), artifact, from: q.from })
+    let from = Contact { address: q.from, node: (q.node != 0).then_some(NodeId(q.node)) };
+    Ok(HoldArtifact { cluster: ClusterId(q.cluster), artifact, from })
 }
 
 fn look(q: v1::LookForArtifactRequest) -> Result<LookForArtifact, ApiError> {
@@ -36,7 +36,7 @@ fn look(q: v1::LookForArtifactRequest) -> Result<LookForArtifact, ApiError> {
 }
 
 #[tonic::async_trait]
-impl<A: ArtifactApi> ArtifactService for Serve<A> {
+impl ArtifactService for Serve {
     type FetchStream = Messages<v1::ArtifactPiece>;
 
     async fn fetch(
@@ -59,7 +59,10 @@ impl<A: ArtifactApi> ArtifactService for Serve<A> {
         &self,
         request: Request<v1::LookForArtifactRequest>,
     ) -> Result<Response<v1::HoldersResponse>, Status> {
-        let write = |addresses| v1::HoldersResponse { addresses };
+        let write = |holders: Vec<Contact>| v1::HoldersResponse {
+            nodes: holders.iter().map(|holder| holder.node.map_or(0, |node| node.0)).collect(),
+            addresses: holders.into_iter().map(|holder| holder.address).collect(),
+        };
         call::unary(request, |q, _| look(q), |caller, ask| self.0.holders(caller, ask), write).await
     }
 

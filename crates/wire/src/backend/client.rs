@@ -8,7 +8,7 @@ use super::{ApplyBackend, DeleteBackend, GotBackend, ListBackends};
 use crate::proto::v1;
 use crate::proto::v1::backend_service_client::BackendServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{ApiError, Client, Done, Page};
+use crate::{Asking, Client, Done, Page};
 
 impl Client {
     fn backends(&self) -> BackendServiceClient<Channel> {
@@ -16,28 +16,36 @@ impl Client {
     }
 
     /// Registers or changes a backend.
-    pub async fn apply_backend(&self, ask: ApplyBackend) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::ApplyBackendRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.backends().apply(request).await).await?.into())
+    pub fn apply_backend(&self, ask: ApplyBackend) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::ApplyBackendRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.backends().apply(request).await).await?.into())
+        })
     }
 
     /// A page of backends by name.
-    pub async fn list_backends(&self, ask: ListBackends) -> Result<Page<BackendRow>, ApiError> {
-        let request = self.request(v1::ListBackendsRequest::from(ask));
-        Ok(self.unary(request, async |request| self.backends().list(request).await).await?.into())
+    pub fn list_backends(&self, ask: ListBackends) -> Asking<'_, Page<BackendRow>> {
+        Box::pin(async move {
+            let request = self.request(v1::ListBackendsRequest::from(ask));
+            Ok(self.unary(request, async |request| self.backends().list(request).await).await?.into())
+        })
     }
 
     /// One backend.
-    pub async fn backend(&self, name: &BackendName) -> Result<GotBackend, ApiError> {
-        let request = self.request(v1::GetBackendRequest { name: name.to_string() });
-        self.unary(request, async |request| self.backends().get(request).await).await?.try_into()
+    pub fn backend<'a>(&'a self, name: &'a BackendName) -> Asking<'a, GotBackend> {
+        Box::pin(async move {
+            let request = self.request(v1::GetBackendRequest { name: name.to_string() });
+            self.unary(request, async |request| self.backends().get(request).await).await?.try_into()
+        })
     }
 
     /// Deletes a backend.
-    pub async fn delete_backend(&self, ask: DeleteBackend) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::DeleteBackendRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.backends().delete(request).await).await?.into())
+    pub fn delete_backend(&self, ask: DeleteBackend) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::DeleteBackendRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.backends().delete(request).await).await?.into())
+        })
     }
 }

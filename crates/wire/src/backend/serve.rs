@@ -10,12 +10,11 @@ use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::backend_service_server::BackendService;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn BackendApi>);
 
 #[tonic::async_trait]
-impl<A: BackendApi> BackendService for Serve<A> {
+impl BackendService for Serve {
     async fn apply(
         &self,
         request: Request<v1::ApplyBackendRequest>,

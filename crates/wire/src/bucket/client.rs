@@ -12,7 +12,7 @@ use crate::logs::LogLine;
 use crate::proto::v1;
 use crate::proto::v1::bucket_service_client::BucketServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{Answers, ApiError, Applied, Client, Done, Page, call};
+use crate::{Answers, Applied, Asking, Client, Done, Page, call};
 
 impl Client {
     fn buckets(&self) -> BucketServiceClient<Channel> {
@@ -20,109 +20,141 @@ impl Client {
     }
 
     /// Registers or changes one bucket.
-    pub async fn apply_bucket(&self, ask: ApplyBucket) -> Result<Applied, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::ApplyBucketRequest::from(ask), id.as_ref());
-        self.unary(request, async |request| self.buckets().apply(request).await).await?.try_into()
+    pub fn apply_bucket(&self, ask: ApplyBucket) -> Asking<'_, Applied> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::ApplyBucketRequest::from(ask), id.as_ref());
+            self.unary(request, async |request| self.buckets().apply(request).await).await?.try_into()
+        })
     }
 
     /// What [`Client::apply_bucket`] would change.
-    pub async fn plan_bucket(&self, ask: PlanBucket) -> Result<Plan, ApiError> {
-        let request = self.request(v1::PlanBucketRequest::from(ask));
-        self.unary(request, async |request| self.buckets().plan(request).await).await?.try_into()
+    pub fn plan_bucket(&self, ask: PlanBucket) -> Asking<'_, Plan> {
+        Box::pin(async move {
+            let request = self.request(v1::PlanBucketRequest::from(ask));
+            self.unary(request, async |request| self.buckets().plan(request).await).await?.try_into()
+        })
     }
 
     /// What a bucket shall be and where it stands.
-    pub async fn bucket(&self, name: &BucketName) -> Result<GotBucket, ApiError> {
-        let request = self.request(v1::GetBucketRequest { name: name.as_str().to_owned() });
-        self.unary(request, async |request| self.buckets().get(request).await).await?.try_into()
+    pub fn bucket<'a>(&'a self, name: &'a BucketName) -> Asking<'a, GotBucket> {
+        Box::pin(async move {
+            let request = self.request(v1::GetBucketRequest { name: name.as_str().to_owned() });
+            self.unary(request, async |request| self.buckets().get(request).await).await?.try_into()
+        })
     }
 
     /// A page of buckets, in the order of their names.
-    pub async fn list_buckets(&self, ask: ListBuckets) -> Result<Page<BucketRow>, ApiError> {
-        let request = self.request(v1::ListBucketsRequest::from(ask));
-        self.unary(request, async |request| self.buckets().list(request).await).await?.try_into()
+    pub fn list_buckets(&self, ask: ListBuckets) -> Asking<'_, Page<BucketRow>> {
+        Box::pin(async move {
+            let request = self.request(v1::ListBucketsRequest::from(ask));
+            self.unary(request, async |request| self.buckets().list(request).await).await?.try_into()
+        })
     }
 
     /// All gates of all nodes, and why the present node was chosen.
-    pub async fn explain_bucket(&self, name: &BucketName) -> Result<Explanation, ApiError> {
-        let request = self.request(v1::ExplainBucketRequest { name: name.as_str().to_owned() });
-        self.unary(request, async |request| self.buckets().explain(request).await).await?.try_into()
+    pub fn explain_bucket<'a>(&'a self, name: &'a BucketName) -> Asking<'a, Explanation> {
+        Box::pin(async move {
+            let request = self.request(v1::ExplainBucketRequest { name: name.as_str().to_owned() });
+            self.unary(request, async |request| self.buckets().explain(request).await).await?.try_into()
+        })
     }
 
     /// Buckets as they are, then whenever they change.
-    pub async fn watch_buckets(&self, ask: WatchBuckets) -> Result<Answers<BucketStep>, ApiError> {
-        let request = self.request(v1::WatchBucketsRequest::from(ask));
-        let steps = self.stream(request, async |request| self.buckets().watch(request).await).await?;
-        Ok(call::incoming(self.address(), steps, TryInto::try_into))
+    pub fn watch_buckets(&self, ask: WatchBuckets) -> Asking<'_, Answers<BucketStep>> {
+        Box::pin(async move {
+            let request = self.request(v1::WatchBucketsRequest::from(ask));
+            let steps = self.stream(request, async |request| self.buckets().watch(request).await).await?;
+            Ok(call::incoming(self.address(), steps, TryInto::try_into))
+        })
     }
 
     /// What a bucket's instances printed, everywhere.
-    pub async fn bucket_logs(&self, ask: BucketLogs) -> Result<Answers<LogLine>, ApiError> {
-        let request = self.request(v1::BucketLogsRequest::from(ask));
-        let lines = self.stream(request, async |request| self.buckets().logs(request).await).await?;
-        Ok(call::incoming(self.address(), lines, TryInto::try_into))
+    pub fn bucket_logs(&self, ask: BucketLogs) -> Asking<'_, Answers<LogLine>> {
+        Box::pin(async move {
+            let request = self.request(v1::BucketLogsRequest::from(ask));
+            let lines = self.stream(request, async |request| self.buckets().logs(request).await).await?;
+            Ok(call::incoming(self.address(), lines, TryInto::try_into))
+        })
     }
 
     /// Takes a single-node bucket from its node.
-    pub async fn move_bucket(&self, ask: MoveBucket) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::MoveBucketRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.buckets().r#move(request).await).await?.into())
+    pub fn move_bucket(&self, ask: MoveBucket) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::MoveBucketRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.buckets().r#move(request).await).await?.into())
+        })
     }
 
     /// Makes a bucket what it was.
-    pub async fn rollback_bucket(&self, ask: RollbackBucket) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::RollbackBucketRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.buckets().rollback(request).await).await?.into())
+    pub fn rollback_bucket(&self, ask: RollbackBucket) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::RollbackBucketRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.buckets().rollback(request).await).await?.into())
+        })
     }
 
     /// Switches a bucket off.
-    pub async fn suspend_bucket(&self, ask: OnBucket) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::SuspendBucketRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.buckets().suspend(request).await).await?.into())
+    pub fn suspend_bucket(&self, ask: OnBucket) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::SuspendBucketRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.buckets().suspend(request).await).await?.into())
+        })
     }
 
     /// Switches a bucket on.
-    pub async fn resume_bucket(&self, ask: OnBucket) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::ResumeBucketRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.buckets().resume(request).await).await?.into())
+    pub fn resume_bucket(&self, ask: OnBucket) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::ResumeBucketRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.buckets().resume(request).await).await?.into())
+        })
     }
 
     /// Restarts a bucket's instances once, everywhere.
-    pub async fn restart_bucket(&self, ask: OnBucket) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::RestartBucketRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.buckets().restart(request).await).await?.into())
+    pub fn restart_bucket(&self, ask: OnBucket) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::RestartBucketRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.buckets().restart(request).await).await?.into())
+        })
     }
 
     /// Throws away what a bucket has collected, wherever it runs.
-    pub async fn purge_bucket(&self, ask: OnBucket) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::PurgeBucketRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.buckets().purge(request).await).await?.into())
+    pub fn purge_bucket(&self, ask: OnBucket) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::PurgeBucketRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.buckets().purge(request).await).await?.into())
+        })
     }
 
     /// Runs a bucket once, apart from the real one.
-    pub async fn test_bucket(&self, ask: TestBucket) -> Result<Answers<TestStep>, ApiError> {
-        let request = self.request(v1::TestBucketRequest::from(ask));
-        let steps = self.stream(request, async |request| self.buckets().test(request).await).await?;
-        Ok(call::incoming(self.address(), steps, TryInto::try_into))
+    pub fn test_bucket(&self, ask: TestBucket) -> Asking<'_, Answers<TestStep>> {
+        Box::pin(async move {
+            let request = self.request(v1::TestBucketRequest::from(ask));
+            let steps = self.stream(request, async |request| self.buckets().test(request).await).await?;
+            Ok(call::incoming(self.address(), steps, TryInto::try_into))
+        })
     }
 
     /// A page of a bucket's revisions, newest first.
-    pub async fn bucket_history(&self, ask: BucketHistory) -> Result<Page<BucketRelease>, ApiError> {
-        let request = self.request(v1::BucketHistoryRequest::from(ask));
-        self.unary(request, async |request| self.buckets().history(request).await).await?.try_into()
+    pub fn bucket_history(&self, ask: BucketHistory) -> Asking<'_, Page<BucketRelease>> {
+        Box::pin(async move {
+            let request = self.request(v1::BucketHistoryRequest::from(ask));
+            self.unary(request, async |request| self.buckets().history(request).await).await?.try_into()
+        })
     }
 
     /// Deletes a bucket.
-    pub async fn delete_bucket(&self, ask: OnBucket) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::DeleteBucketRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.buckets().delete(request).await).await?.into())
+    pub fn delete_bucket(&self, ask: OnBucket) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::DeleteBucketRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.buckets().delete(request).await).await?.into())
+        })
     }
 }

@@ -10,12 +10,11 @@ use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::bucket_service_server::BucketService;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn BucketApi>);
 
 #[tonic::async_trait]
-impl<A: BucketApi> BucketService for Serve<A> {
+impl BucketService for Serve {
     async fn apply(
         &self,
         request: Request<v1::ApplyBucketRequest>,

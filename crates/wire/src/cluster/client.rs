@@ -12,7 +12,7 @@ use crate::debug::{AskDebug, DebugPart};
 use crate::proto::v1;
 use crate::proto::v1::cluster_service_client::ClusterServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{Answers, ApiError, Applied, Client, Done, Page};
+use crate::{Answers, Applied, Asking, Client, Done, Page};
 
 impl Client {
     fn cluster(&self) -> ClusterServiceClient<Channel> {
@@ -20,88 +20,121 @@ impl Client {
     }
 
     /// Applies documents in one transaction: all or none.
-    pub async fn apply(&self, ask: Apply) -> Result<Applied, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::ApplyRequest::from(ask), id.as_ref());
-        self.unary(request, async |request| self.cluster().apply(request).await).await?.try_into()
+    pub fn apply(&self, ask: Apply) -> Asking<'_, Applied> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::ApplyRequest::from(ask), id.as_ref());
+            self.unary(request, async |request| self.cluster().apply(request).await).await?.try_into()
+        })
     }
 
     /// Leader, members and counts.
-    pub async fn cluster_status(&self) -> Result<ClusterStatus, ApiError> {
-        let request = self.request(v1::ClusterStatusRequest {});
-        Ok(self.unary(request, async |request| self.cluster().status(request).await).await?.into())
+    pub fn cluster_status(&self) -> Asking<'_, ClusterStatus> {
+        Box::pin(async move {
+            let request = self.request(v1::ClusterStatusRequest {});
+            Ok(self.unary(request, async |request| self.cluster().status(request).await).await?.into())
+        })
     }
 
     /// The members alone.
-    pub async fn members(&self) -> Result<Vec<MemberRow>, ApiError> {
-        let request = self.request(v1::MembersRequest {});
-        let answer = self.unary(request, async |request| self.cluster().members(request).await).await?;
-        Ok(answer.members.into_iter().map(Into::into).collect())
+    pub fn members(&self) -> Asking<'_, Vec<MemberRow>> {
+        Box::pin(async move {
+            let request = self.request(v1::MembersRequest {});
+            let answer = self.unary(request, async |request| self.cluster().members(request).await).await?;
+            Ok(answer.members.into_iter().map(Into::into).collect())
+        })
     }
 
     /// Changes what holds for all nodes, and shows it.
-    pub async fn settings(&self, ask: ChangeSettings) -> Result<AllSettings, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::SettingsRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.cluster().settings(request).await).await?.into())
+    pub fn settings(&self, ask: ChangeSettings) -> Asking<'_, AllSettings> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::SettingsRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.cluster().settings(request).await).await?.into())
+        })
     }
 
     /// Hands leadership to another voter; returns the name of the one that leads then.
-    pub async fn transfer(&self, to: Option<String>) -> Result<String, ApiError> {
-        let request = self.request(v1::TransferRequest { to: to.unwrap_or_default() });
-        Ok(self.unary(request, async |request| self.cluster().transfer(request).await).await?.leader)
+    pub fn transfer(&self, to: Option<String>) -> Asking<'_, String> {
+        Box::pin(async move {
+            let request = self.request(v1::TransferRequest { to: to.unwrap_or_default() });
+            Ok(self.unary(request, async |request| self.cluster().transfer(request).await).await?.leader)
+        })
     }
 
     /// A copy of everything agreed on: its head, then the database.
-    pub async fn save_snapshot(&self) -> Result<Answers<SnapshotPart>, ApiError> {
-        let request = self.request(v1::SaveSnapshotRequest {});
-        let parts = self.stream(request, async |request| self.cluster().save_snapshot(request).await).await?;
-        Ok(call::incoming(self.address(), parts, TryInto::try_into))
+    pub fn save_snapshot(&self) -> Asking<'_, Answers<SnapshotPart>> {
+        Box::pin(async move {
+            let request = self.request(v1::SaveSnapshotRequest {});
+            let parts =
+                self.stream(request, async |request| self.cluster().save_snapshot(request).await).await?;
+            Ok(call::incoming(self.address(), parts, TryInto::try_into))
+        })
     }
 
     /// What somebody needs to see who is to help, of every node that answers.
-    pub async fn debug(&self, ask: AskDebug) -> Result<Answers<DebugPart>, ApiError> {
-        let request = self.request(v1::DebugRequest::from(ask));
-        let parts = self.stream(request, async |request| self.cluster().debug(request).await).await?;
-        Ok(call::incoming(self.address(), parts, TryInto::try_into))
+    pub fn debug(&self, ask: AskDebug) -> Asking<'_, Answers<DebugPart>> {
+        Box::pin(async move {
+            let request = self.request(v1::DebugRequest::from(ask));
+            let parts = self.stream(request, async |request| self.cluster().debug(request).await).await?;
+            Ok(call::incoming(self.address(), parts, TryInto::try_into))
+        })
     }
 
     /// Makes a token, and shows it this once.
-    pub async fn create_token(&self, ask: CreateToken) -> Result<CreatedToken, ApiError> {
-        let request = self.request(v1::CreateTokenRequest::from(ask));
-        self.unary(request, async |request| self.cluster().create_token(request).await).await?.try_into()
+    pub fn create_token(&self, ask: CreateToken) -> Asking<'_, CreatedToken> {
+        Box::pin(async move {
+            let request = self.request(v1::CreateTokenRequest::from(ask));
+            self.unary(request, async |request| self.cluster().create_token(request).await).await?.try_into()
+        })
     }
 
     /// Makes a certificate in place of a token, for a key that stays where it is.
-    pub async fn create_certificate(&self, ask: CreateCertificate) -> Result<CreatedCertificate, ApiError> {
-        let request = self.request(v1::CreateCertificateRequest::from(ask));
-        let made = self.unary(request, async |request| self.cluster().create_certificate(request).await);
-        made.await?.try_into()
+    pub fn create_certificate(&self, ask: CreateCertificate) -> Asking<'_, CreatedCertificate> {
+        Box::pin(async move {
+            let request = self.request(v1::CreateCertificateRequest::from(ask));
+            let made = self.unary(request, async |request| self.cluster().create_certificate(request).await);
+            made.await?.try_into()
+        })
     }
 
     /// A page of tokens by name, without their secrets.
-    pub async fn list_tokens(&self, ask: ListTokens) -> Result<Page<TokenRow>, ApiError> {
-        let request = self.request(v1::ListTokensRequest::from(ask));
-        Ok(self.unary(request, async |request| self.cluster().list_tokens(request).await).await?.into())
+    pub fn list_tokens(&self, ask: ListTokens) -> Asking<'_, Page<TokenRow>> {
+        Box::pin(async move {
+            let request = self.request(v1::ListTokensRequest::from(ask));
+            Ok(self.unary(request, async |request| self.cluster().list_tokens(request).await).await?.into())
+        })
     }
 
     /// A token is worth nothing from now on.
-    pub async fn revoke_token(&self, ask: RevokeToken) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::RevokeTokenRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.cluster().revoke_token(request).await).await?.into())
+    pub fn revoke_token(&self, ask: RevokeToken) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::RevokeTokenRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.cluster().revoke_token(request).await).await?.into())
+        })
     }
 
     /// Begins to replace the authority that issues, or ends that.
-    pub async fn rotate_authority(&self, ask: RotateAuthority) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::RotateAuthorityRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.cluster().rotate_authority(request).await).await?.into())
+    pub fn rotate_authority(&self, ask: RotateAuthority) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::RotateAuthorityRequest::from(ask), id.as_ref());
+            Ok(self
+                .unary(request, async |request| self.cluster().rotate_authority(request).await)
+                .await?
+                .into())
+        })
     }
 
     /// Whom the cluster believes, and how far a change of that is.
-    pub async fn authority_status(&self) -> Result<AuthorityStatus, ApiError> {
-        let request = self.request(v1::AuthorityStatusRequest {});
-        Ok(self.unary(request, async |request| self.cluster().authority_status(request).await).await?.into())
+    pub fn authority_status(&self) -> Asking<'_, AuthorityStatus> {
+        Box::pin(async move {
+            let request = self.request(v1::AuthorityStatusRequest {});
+            Ok(self
+                .unary(request, async |request| self.cluster().authority_status(request).await)
+                .await?
+                .into())
+        })
     }
 }

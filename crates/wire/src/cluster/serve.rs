@@ -10,12 +10,11 @@ use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::cluster_service_server::ClusterService;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn ClusterApi>);
 
 #[tonic::async_trait]
-impl<A: ClusterApi> ClusterService for Serve<A> {
+impl ClusterService for Serve {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
         call::unary(request, convert::apply, |caller, ask| self.0.apply(caller, ask), Into::into).await
     }

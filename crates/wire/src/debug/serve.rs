@@ -11,12 +11,11 @@ use crate::proto::peer::v1::CollectRequest;
 use crate::proto::peer::v1::debug_service_server::DebugService;
 use crate::proto::v1;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn DebugApi>);
 
 #[tonic::async_trait]
-impl<A: DebugApi> DebugService for Serve<A> {
+impl DebugService for Serve {
     type CollectStream = Messages<v1::DebugFile>;
 
     async fn collect(

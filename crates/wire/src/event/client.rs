@@ -7,7 +7,7 @@ use super::{EventPage, ListEvents, WatchEvents};
 use crate::proto::v1;
 use crate::proto::v1::event_service_client::EventServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{Answers, ApiError, Client, call};
+use crate::{Answers, Asking, Client, call};
 
 impl Client {
     fn events(&self) -> EventServiceClient<Channel> {
@@ -15,15 +15,19 @@ impl Client {
     }
 
     /// A page of history.
-    pub async fn list_events(&self, ask: ListEvents) -> Result<EventPage, ApiError> {
-        let request = self.request(v1::ListEventsRequest::from(ask));
-        self.unary(request, async |request| self.events().list(request).await).await?.try_into()
+    pub fn list_events(&self, ask: ListEvents) -> Asking<'_, EventPage> {
+        Box::pin(async move {
+            let request = self.request(v1::ListEventsRequest::from(ask));
+            self.unary(request, async |request| self.events().list(request).await).await?.try_into()
+        })
     }
 
     /// History from a place on, then what happens.
-    pub async fn watch_events(&self, ask: WatchEvents) -> Result<Answers<Event>, ApiError> {
-        let request = self.request(v1::WatchEventsRequest::from(ask));
-        let events = self.stream(request, async |request| self.events().watch(request).await).await?;
-        Ok(call::incoming(self.address(), events, |event| Ok(event.into())))
+    pub fn watch_events(&self, ask: WatchEvents) -> Asking<'_, Answers<Event>> {
+        Box::pin(async move {
+            let request = self.request(v1::WatchEventsRequest::from(ask));
+            let events = self.stream(request, async |request| self.events().watch(request).await).await?;
+            Ok(call::incoming(self.address(), events, |event| Ok(event.into())))
+        })
     }
 }

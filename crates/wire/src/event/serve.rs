@@ -10,12 +10,11 @@ use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::event_service_server::EventService;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn EventApi>);
 
 #[tonic::async_trait]
-impl<A: EventApi> EventService for Serve<A> {
+impl EventService for Serve {
     async fn list(
         &self,
         request: Request<v1::ListEventsRequest>,

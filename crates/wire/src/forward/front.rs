@@ -12,6 +12,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
+use sheaf_model::Contact;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
@@ -65,18 +66,13 @@ pub(crate) type Handler =
     Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> + Send + Sync>;
 
 /// See [`super`].
-pub(crate) struct Front<R>(Arc<Inner<R>>);
+#[derive(Clone)]
+pub(crate) struct Front(Arc<Inner>);
 
-impl<R> Clone for Front<R> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-struct Inner<R> {
+struct Inner {
     /// By `PACKAGE.SERVICE`.
     handlers: BTreeMap<&'static str, Handler>,
-    route: Arc<R>,
+    route: Arc<dyn Route>,
     peers: Peers,
     /// Calls under way that are neither streams nor `Own`.
     calls: AtomicUsize,
@@ -97,10 +93,10 @@ struct Inner<R> {
     stopping: watch::Receiver<bool>,
 }
 
-impl<R: Route> Front<R> {
+impl Front {
     pub(crate) fn new(
         handlers: BTreeMap<&'static str, Handler>,
-        route: Arc<R>,
+        route: Arc<dyn Route>,
         peers: Peers,
         (calls_max, refused): (usize, Refused),
         guard: Option<Arc<dyn Guard>>,
@@ -124,7 +120,7 @@ impl<R: Route> Front<R> {
     }
 }
 
-impl<R: Route> tower::Service<Request<Body>> for Front<R> {
+impl tower::Service<Request<Body>> for Front {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -149,7 +145,7 @@ enum Attempt {
     Failed(String, Applies),
 }
 
-impl<R: Route> Inner<R> {
+impl Inner {
     /// Answers, and counts how long that took; what peers ask of each other is not counted.
     async fn measured(&self, mut request: Request<Body>, begun: Instant) -> Response<Body> {
         let path = request.uri().path();
@@ -344,11 +340,11 @@ impl<R: Route> Inner<R> {
                     other => other,
                 }
             }
-            Target::To(address) if call.hops >= HOPS_MAX => Attempt::Failed(
-                format!("forwarded {HOPS_MAX} times and still not where it is answered, now to {address}"),
+            Target::To(contact) if call.hops >= HOPS_MAX => Attempt::Failed(
+                format!("forwarded {HOPS_MAX} times and still not where it is answered, now to {contact}"),
                 Applies::No,
             ),
-            Target::To(address) => self.forward(&address, call).await,
+            Target::To(contact) => self.forward(&contact, call).await,
         }
     }
 
@@ -387,8 +383,9 @@ impl<R: Route> Inner<R> {
         }
     }
 
-    async fn forward(&self, address: &str, call: &mut Call) -> Attempt {
-        let connected = match self.peers.connected(address).await {
+    async fn forward(&self, to: &Contact, call: &mut Call) -> Attempt {
+        let address = &to.address;
+        let connected = match self.peers.connected(to).await {
             Ok(connected) => connected,
             Err(why) => return Attempt::Failed(why, Applies::No),
         };
@@ -399,7 +396,7 @@ impl<R: Route> Inner<R> {
         let ready = match channel.ready().await {
             Ok(ready) => ready,
             Err(error) => {
-                self.peers.broken(address, &connected);
+                self.peers.broken(to, &connected);
                 return Attempt::Failed(format!("reach {address}: {}", explain(&error)), Applies::No);
             }
         };
@@ -412,7 +409,7 @@ impl<R: Route> Inner<R> {
             // The transport's own timer, a little early: ours ends the attempt.
             Err(error) if caused_by::<TimeoutExpired>(&error) => std::future::pending().await,
             Err(error) => {
-                self.peers.broken(address, &connected);
+                self.peers.broken(to, &connected);
                 let applied = if never_sent(&error) || call.class != Class::Change {
                     Applies::No
                 } else {

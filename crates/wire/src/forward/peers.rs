@@ -1,4 +1,5 @@
-//! Connections to other nodes, one for each address, made when first needed and thrown away when they break.
+//! Connections to other nodes, one for each node at its address, made when first needed and thrown away when they break. To
+//! a node that has taken another's place at its address a connection of its own is made.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
+use sheaf_model::Contact;
 use tonic::transport::Channel;
 
 use crate::client::{Pings, endpoint, explain};
@@ -15,8 +17,8 @@ use crate::transport::Transport;
 const CONNECT: Duration = Duration::from_secs(1);
 /// One that does not answer pings for so long is taken for hung.
 const PINGS: Pings = Pings { every: Duration::from_secs(2), within: Duration::from_secs(3), idle: false };
-/// More addresses than any cluster has members: beyond, all are forgotten.
-const ADDRESSES_MAX: usize = 64;
+/// More than any cluster has members: beyond, all are forgotten.
+const CONTACTS_MAX: usize = 64;
 
 /// One attempt to connect, shared by all who wait for it, so that a dead node costs them one time-out together.
 type Connecting = Shared<BoxFuture<'static, Result<Channel, String>>>;
@@ -32,8 +34,8 @@ pub(crate) struct Peers {
 struct Known {
     /// So many attempts were made; the next one's number.
     attempts: u64,
-    /// The newest attempt of each address, and its number.
-    by_address: BTreeMap<String, (u64, Connecting)>,
+    /// The newest attempt of each, and its number.
+    by_contact: BTreeMap<Contact, (u64, Connecting)>,
 }
 
 /// A connection, and which attempt made it.
@@ -49,41 +51,41 @@ impl Peers {
         Self { transport, known: Mutex::default() }
     }
 
-    /// The connection to `address`; the error says in words why there is none.
-    pub(super) async fn connected(&self, address: &str) -> Result<Connected, String> {
+    /// The connection to `contact`; the error says in words why there is none.
+    pub(super) async fn connected(&self, contact: &Contact) -> Result<Connected, String> {
         let (attempt, connecting) = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((attempt, connecting)) = known.by_address.get(address) {
+            if let Some((attempt, connecting)) = known.by_contact.get(contact) {
                 (*attempt, connecting.clone())
             } else {
                 known.attempts += 1;
                 let (attempt, connecting) =
-                    (known.attempts, connect(self.transport.clone(), address.to_owned()));
-                if known.by_address.len() >= ADDRESSES_MAX {
-                    known.by_address.clear();
+                    (known.attempts, connect(self.transport.to(contact.node), contact.address.clone()));
+                if known.by_contact.len() >= CONTACTS_MAX {
+                    known.by_contact.clear();
                 }
-                known.by_address.insert(address.to_owned(), (attempt, connecting.clone()));
+                known.by_contact.insert(contact.clone(), (attempt, connecting.clone()));
                 (attempt, connecting)
             }
         };
         match connecting.await {
             Ok(channel) => Ok(Connected { channel, attempt }),
             Err(why) => {
-                self.forget(address, attempt);
+                self.forget(contact, attempt);
                 Err(why)
             }
         }
     }
 
     /// The connection broke: whoever asks next connects anew.
-    pub(super) fn broken(&self, address: &str, connected: &Connected) {
-        self.forget(address, connected.attempt);
+    pub(super) fn broken(&self, contact: &Contact, connected: &Connected) {
+        self.forget(contact, connected.attempt);
     }
 
-    fn forget(&self, address: &str, attempt: u64) {
+    fn forget(&self, contact: &Contact, attempt: u64) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.by_address.get(address).is_some_and(|(current, _)| *current == attempt) {
-            known.by_address.remove(address);
+        if known.by_contact.get(contact).is_some_and(|(current, _)| *current == attempt) {
+            known.by_contact.remove(contact);
         }
     }
 }
@@ -98,4 +100,46 @@ fn connect(transport: Transport, address: String) -> Connecting {
         }
     };
     connecting.boxed().shared()
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_model::{Holder, NodeId, Timestamp};
+    use sheaf_trust::{Authority, PrivateKey};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::transport::{Credentials, Pair};
+
+    fn transport(authority: &Authority, node: u64) -> Transport {
+        let (key, now) = (PrivateKey::new().unwrap(), Timestamp::from_system(std::time::SystemTime::now()));
+        let (holder, lifetime) = (Holder::Node(NodeId(node)), Duration::from_secs(3600));
+        let certificate = authority.issue(&key.public(), holder, None, now, lifetime).unwrap();
+        let own = Some(Pair { certificate, key: key.der() });
+        let authorities = vec![authority.certificate().to_vec()];
+        Transport::tls(&Credentials { authorities, own, ..Credentials::default() }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_one_node_is_none_to_another_at_its_address() {
+        let authority = Authority::new(Timestamp::from_system(std::time::SystemTime::now())).unwrap();
+        let (nine, peers) = (transport(&authority, 9), Peers::new(transport(&authority, 1)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            let mut connections = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.extend(nine.accept(stream).await);
+            }
+        });
+        // Made when nobody knew who is there, and when node 9 was meant.
+        for known in [Contact::anyone(&address), Contact::of(NodeId(9), &address)] {
+            peers.connected(&known).await.unwrap();
+            let error = peers.connected(&Contact::of(NodeId(7), &address)).await.unwrap_err();
+            assert!(error.contains("node 9 answers there"), "{error}");
+        }
+        let first = peers.connected(&Contact::of(NodeId(9), &address)).await.unwrap();
+        let again = peers.connected(&Contact::of(NodeId(9), &address)).await.unwrap();
+        assert_eq!(first.attempt, again.attempt, "one serves all who mean that node");
+    }
 }

@@ -11,7 +11,7 @@ use crate::proto::v1;
 use crate::proto::v1::instance_service_client::InstanceServiceClient;
 use crate::secret::sealed_answered;
 use crate::server::MESSAGE_MAX;
-use crate::{Answers, ApiError, Client, Done, Page, call};
+use crate::{Answers, Asking, Client, Done, Page, call};
 
 impl Client {
     fn instances(&self) -> InstanceServiceClient<Channel> {
@@ -19,66 +19,91 @@ impl Client {
     }
 
     /// An object with its value.
-    pub async fn get_object(&self, ask: GetObject) -> Result<GotObject, ApiError> {
-        let request = self.request(v1::GetObjectRequest::from(ask));
-        self.unary(request, async |request| self.instances().get_object(request).await).await?.try_into()
+    pub fn get_object(&self, ask: GetObject) -> Asking<'_, GotObject> {
+        Box::pin(async move {
+            let request = self.request(v1::GetObjectRequest::from(ask));
+            self.unary(request, async |request| self.instances().get_object(request).await).await?.try_into()
+        })
     }
 
     /// A page of objects by key.
-    pub async fn list_objects(&self, ask: ListObjects) -> Result<Page<ObjectHead>, ApiError> {
-        let request = self.request(v1::ListObjectsRequest::from(ask));
-        self.unary(request, async |request| self.instances().list_objects(request).await).await?.try_into()
+    pub fn list_objects(&self, ask: ListObjects) -> Asking<'_, Page<ObjectHead>> {
+        Box::pin(async move {
+            let request = self.request(v1::ListObjectsRequest::from(ask));
+            self.unary(request, async |request| self.instances().list_objects(request).await)
+                .await?
+                .try_into()
+        })
     }
 
     /// Every object, then what changes.
-    pub async fn watch_objects(&self, ask: WatchObjects) -> Result<Answers<ObjectStep>, ApiError> {
-        let request = self.request(v1::WatchObjectsRequest::from(ask));
-        let steps = self.stream(request, async |request| self.instances().watch_objects(request).await);
-        Ok(call::incoming(self.address(), steps.await?, TryInto::try_into))
+    pub fn watch_objects(&self, ask: WatchObjects) -> Asking<'_, Answers<ObjectStep>> {
+        Box::pin(async move {
+            let request = self.request(v1::WatchObjectsRequest::from(ask));
+            let steps = self.stream(request, async |request| self.instances().watch_objects(request).await);
+            Ok(call::incoming(self.address(), steps.await?, TryInto::try_into))
+        })
     }
 
     /// Writes an object.
-    pub async fn put_object(&self, ask: PutObject) -> Result<Done, ApiError> {
-        let request = self.change(v1::PutObjectRequest::from(ask), None);
-        Ok(self.unary(request, async |request| self.instances().put_object(request).await).await?.into())
+    pub fn put_object(&self, ask: PutObject) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let request = self.change(v1::PutObjectRequest::from(ask), None);
+            Ok(self.unary(request, async |request| self.instances().put_object(request).await).await?.into())
+        })
     }
 
     /// Deletes an object.
-    pub async fn delete_object(&self, ask: DeleteObject) -> Result<Done, ApiError> {
-        let request = self.change(v1::DeleteObjectRequest::from(ask), None);
-        Ok(self.unary(request, async |request| self.instances().delete_object(request).await).await?.into())
+    pub fn delete_object(&self, ask: DeleteObject) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let request = self.change(v1::DeleteObjectRequest::from(ask), None);
+            Ok(self
+                .unary(request, async |request| self.instances().delete_object(request).await)
+                .await?
+                .into())
+        })
     }
 
     /// Adds a line to a bucket's history.
-    pub async fn add_status_line(&self, ask: AddStatusLine) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::AddStatusLineRequest::from(ask), id.as_ref());
-        let answer = self.unary(request, async |request| self.instances().add_status_line(request).await);
-        Ok(answer.await?.into())
+    pub fn add_status_line(&self, ask: AddStatusLine) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::AddStatusLineRequest::from(ask), id.as_ref());
+            let answer = self.unary(request, async |request| self.instances().add_status_line(request).await);
+            Ok(answer.await?.into())
+        })
     }
 
     /// Has a bucket suspended.
-    pub async fn disable_bucket(&self, ask: DisableBucket) -> Result<Done, ApiError> {
-        let request = self.change(v1::DisableRequest::from(ask), None);
-        Ok(self.unary(request, async |request| self.instances().disable(request).await).await?.into())
+    pub fn disable_bucket(&self, ask: DisableBucket) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let request = self.change(v1::DisableRequest::from(ask), None);
+            Ok(self.unary(request, async |request| self.instances().disable(request).await).await?.into())
+        })
     }
 
     /// Has a bucket stopped for a time.
-    pub async fn quarantine_bucket(&self, ask: QuarantineBucket) -> Result<Done, ApiError> {
-        let request = self.change(v1::QuarantineRequest::from(ask), None);
-        Ok(self.unary(request, async |request| self.instances().quarantine(request).await).await?.into())
+    pub fn quarantine_bucket(&self, ask: QuarantineBucket) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let request = self.change(v1::QuarantineRequest::from(ask), None);
+            Ok(self.unary(request, async |request| self.instances().quarantine(request).await).await?.into())
+        })
     }
 
     /// The nodes that run a bucket.
-    pub async fn peers_of(&self, bucket: &BucketName) -> Result<Vec<PeerNode>, ApiError> {
-        let request = self.request(v1::ListPeersRequest { bucket: bucket.to_string() });
-        Ok(self.unary(request, async |request| self.instances().list_peers(request).await).await?.into())
+    pub fn peers_of<'a>(&'a self, bucket: &'a BucketName) -> Asking<'a, Vec<PeerNode>> {
+        Box::pin(async move {
+            let request = self.request(v1::ListPeersRequest { bucket: bucket.to_string() });
+            Ok(self.unary(request, async |request| self.instances().list_peers(request).await).await?.into())
+        })
     }
 
     /// A secret that a bucket's module names, sealed.
-    pub async fn secret_for(&self, ask: GetSecret) -> Result<Sealed, ApiError> {
-        let request = self.request(v1::GetSecretRequest::from(ask));
-        let answer = self.unary(request, async |request| self.instances().get_secret(request).await);
-        sealed_answered(answer.await?.sealed)
+    pub fn secret_for(&self, ask: GetSecret) -> Asking<'_, Sealed> {
+        Box::pin(async move {
+            let request = self.request(v1::GetSecretRequest::from(ask));
+            let answer = self.unary(request, async |request| self.instances().get_secret(request).await);
+            sealed_answered(answer.await?.sealed)
+        })
     }
 }

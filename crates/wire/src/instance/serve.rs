@@ -10,12 +10,11 @@ use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::instance_service_server::InstanceService;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn InstanceApi>);
 
 #[tonic::async_trait]
-impl<A: InstanceApi> InstanceService for Serve<A> {
+impl InstanceService for Serve {
     async fn get_object(
         &self,
         request: Request<v1::GetObjectRequest>,

@@ -15,7 +15,7 @@ use crate::logs::LogLine;
 use crate::proto::v1;
 use crate::proto::v1::job_service_client::JobServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{Answers, ApiError, Client, Done, Page, call};
+use crate::{Answers, Asking, Client, Done, Page, call};
 
 impl Client {
     fn jobs(&self) -> JobServiceClient<Channel> {
@@ -24,96 +24,110 @@ impl Client {
 
     /// Submits a job: takes as long as the parts take to come, whatever the client's deadline. Parts that end before
     /// `Done` are refused. Under the same request id it may be asked again, from the start.
-    pub async fn submit_job(
-        &self,
-        spec: JobSpec,
-        parts: BoxStream<'static, SubmitPart>,
-    ) -> Result<Submitted, ApiError> {
-        let id = spec.request_id.clone();
-        let request = self.change(Outgoing(submit::write(spec, parts)), id.as_ref());
-        let answer = self.jobs().submit(request).await;
-        answer.map_err(|status| from_status(self.address(), &status))?.into_inner().try_into()
+    pub fn submit_job(&self, spec: JobSpec, parts: BoxStream<'static, SubmitPart>) -> Asking<'_, Submitted> {
+        Box::pin(async move {
+            let id = spec.request_id.clone();
+            let request = self.change(Outgoing(submit::write(spec, parts)), id.as_ref());
+            let answer = self.jobs().submit(request).await;
+            answer.map_err(|status| from_status(self.address(), &status))?.into_inner().try_into()
+        })
     }
 
     /// A page of jobs, the newest first.
-    pub async fn list_jobs(&self, ask: ListJobs) -> Result<Page<JobRow>, ApiError> {
-        let request = self.request(v1::ListJobsRequest::from(ask));
-        self.unary(request, async |request| self.jobs().list(request).await).await?.try_into()
+    pub fn list_jobs(&self, ask: ListJobs) -> Asking<'_, Page<JobRow>> {
+        Box::pin(async move {
+            let request = self.request(v1::ListJobsRequest::from(ask));
+            self.unary(request, async |request| self.jobs().list(request).await).await?.try_into()
+        })
     }
 
     /// What a job was asked to be and where it stands.
-    pub async fn job(&self, name: &JobName) -> Result<GotJob, ApiError> {
-        let request = self.request(v1::GetJobRequest { name: name.as_str().to_owned() });
-        self.unary(request, async |request| self.jobs().get(request).await).await?.try_into()
+    pub fn job<'a>(&'a self, name: &'a JobName) -> Asking<'a, GotJob> {
+        Box::pin(async move {
+            let request = self.request(v1::GetJobRequest { name: name.as_str().to_owned() });
+            self.unary(request, async |request| self.jobs().get(request).await).await?.try_into()
+        })
     }
 
     /// A page of a job's subtasks, in the order of their numbers.
-    pub async fn list_subtasks(&self, ask: ListSubtasks) -> Result<Page<SubtaskRow>, ApiError> {
-        let request = self.request(v1::ListSubtasksRequest::from(ask));
-        self.unary(request, async |request| self.jobs().subtasks(request).await).await?.try_into()
+    pub fn list_subtasks(&self, ask: ListSubtasks) -> Asking<'_, Page<SubtaskRow>> {
+        Box::pin(async move {
+            let request = self.request(v1::ListSubtasksRequest::from(ask));
+            self.unary(request, async |request| self.jobs().subtasks(request).await).await?.try_into()
+        })
     }
 
     /// Why a job, or one subtask of it, does not run, or no faster.
-    pub async fn explain_job(&self, ask: ExplainJob) -> Result<JobExplanation, ApiError> {
-        let request = self.request(v1::ExplainJobRequest::from(ask));
-        self.unary(request, async |request| self.jobs().explain(request).await).await?.try_into()
+    pub fn explain_job(&self, ask: ExplainJob) -> Asking<'_, JobExplanation> {
+        Box::pin(async move {
+            let request = self.request(v1::ExplainJobRequest::from(ask));
+            self.unary(request, async |request| self.jobs().explain(request).await).await?.try_into()
+        })
     }
 
     /// A job as it is, then as it changes, until it is over.
-    pub async fn watch_job(&self, name: &JobName) -> Result<Answers<JobStatus>, ApiError> {
-        let request = self.request(v1::WatchJobRequest { name: name.as_str().to_owned() });
-        let steps = self.stream(request, async |request| self.jobs().watch(request).await).await?;
-        Ok(call::incoming(self.address(), steps, TryInto::try_into))
+    pub fn watch_job<'a>(&'a self, name: &'a JobName) -> Asking<'a, Answers<JobStatus>> {
+        Box::pin(async move {
+            let request = self.request(v1::WatchJobRequest { name: name.as_str().to_owned() });
+            let steps = self.stream(request, async |request| self.jobs().watch(request).await).await?;
+            Ok(call::incoming(self.address(), steps, TryInto::try_into))
+        })
     }
 
     /// What an attempt of a subtask printed.
-    pub async fn job_logs(&self, ask: JobLogs) -> Result<Answers<LogLine>, ApiError> {
-        let request = self.request(v1::JobLogsRequest::from(ask));
-        let lines = self.stream(request, async |request| self.jobs().logs(request).await).await?;
-        Ok(call::incoming(self.address(), lines, TryInto::try_into))
+    pub fn job_logs(&self, ask: JobLogs) -> Asking<'_, Answers<LogLine>> {
+        Box::pin(async move {
+            let request = self.request(v1::JobLogsRequest::from(ask));
+            let lines = self.stream(request, async |request| self.jobs().logs(request).await).await?;
+            Ok(call::incoming(self.address(), lines, TryInto::try_into))
+        })
     }
 
     /// Starts nothing more of a job.
-    pub async fn pause_job(&self, ask: OnJob, id: Option<RequestId>) -> Result<Done, ApiError> {
-        let request = self.change(v1::PauseJobRequest::of(&ask, id.as_ref()), id.as_ref());
-        Ok(self.unary(request, async |request| self.jobs().pause(request).await).await?.into())
+    pub fn pause_job(&self, ask: OnJob, id: Option<RequestId>) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let request = self.change(v1::PauseJobRequest::of(&ask, id.as_ref()), id.as_ref());
+            Ok(self.unary(request, async |request| self.jobs().pause(request).await).await?.into())
+        })
     }
 
     /// Lets a job go on.
-    pub async fn resume_job(&self, ask: OnJob, id: Option<RequestId>) -> Result<Done, ApiError> {
-        let request = self.change(v1::ResumeJobRequest::of(&ask, id.as_ref()), id.as_ref());
-        Ok(self.unary(request, async |request| self.jobs().resume(request).await).await?.into())
+    pub fn resume_job(&self, ask: OnJob, id: Option<RequestId>) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let request = self.change(v1::ResumeJobRequest::of(&ask, id.as_ref()), id.as_ref());
+            Ok(self.unary(request, async |request| self.jobs().resume(request).await).await?.into())
+        })
     }
 
     /// Deletes a job that is over.
-    pub async fn delete_job(&self, ask: OnJob, id: Option<RequestId>) -> Result<Done, ApiError> {
-        let request = self.change(v1::DeleteJobRequest::of(&ask, id.as_ref()), id.as_ref());
-        Ok(self.unary(request, async |request| self.jobs().delete(request).await).await?.into())
+    pub fn delete_job(&self, ask: OnJob, id: Option<RequestId>) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let request = self.change(v1::DeleteJobRequest::of(&ask, id.as_ref()), id.as_ref());
+            Ok(self.unary(request, async |request| self.jobs().delete(request).await).await?.into())
+        })
     }
 
     /// Ends a job, or some of its subtasks.
-    pub async fn cancel_subtasks(
-        &self,
-        ask: CancelSubtasks,
-        id: Option<RequestId>,
-    ) -> Result<Touched, ApiError> {
-        let request = self.change(v1::CancelSubtasksRequest::of(ask, id.as_ref()), id.as_ref());
-        Ok(self.unary(request, async |request| self.jobs().cancel(request).await).await?.into())
+    pub fn cancel_subtasks(&self, ask: CancelSubtasks, id: Option<RequestId>) -> Asking<'_, Touched> {
+        Box::pin(async move {
+            let request = self.change(v1::CancelSubtasksRequest::of(ask, id.as_ref()), id.as_ref());
+            Ok(self.unary(request, async |request| self.jobs().cancel(request).await).await?.into())
+        })
     }
 
     /// Has failed and canceled subtasks tried again.
-    pub async fn retry_subtasks(
-        &self,
-        ask: RetrySubtasks,
-        id: Option<RequestId>,
-    ) -> Result<Touched, ApiError> {
-        let request = self.change(v1::RetrySubtasksRequest::of(&ask, id.as_ref()), id.as_ref());
-        Ok(self.unary(request, async |request| self.jobs().retry(request).await).await?.into())
+    pub fn retry_subtasks(&self, ask: RetrySubtasks, id: Option<RequestId>) -> Asking<'_, Touched> {
+        Box::pin(async move {
+            let request = self.change(v1::RetrySubtasksRequest::of(&ask, id.as_ref()), id.as_ref());
+            Ok(self.unary(request, async |request| self.jobs().retry(request).await).await?.into())
+        })
     }
 
     /// Gives a job, or some of its subtasks, another priority.
-    pub async fn reprioritize(&self, ask: Reprioritize, id: Option<RequestId>) -> Result<Touched, ApiError> {
-        let request = self.change(v1::ReprioritizeSubtasksRequest::of(&ask, id.as_ref()), id.as_ref());
-        Ok(self.unary(request, async |request| self.jobs().reprioritize(request).await).await?.into())
+    pub fn reprioritize(&self, ask: Reprioritize, id: Option<RequestId>) -> Asking<'_, Touched> {
+        Box::pin(async move {
+            let request = self.change(v1::ReprioritizeSubtasksRequest::of(&ask, id.as_ref()), id.as_ref());
+            Ok(self.unary(request, async |request| self.jobs().reprioritize(request).await).await?.into())
+        })
     }
 }

@@ -13,9 +13,8 @@ use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::job_service_server::JobService;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn JobApi>);
 
 /// The caller, with the id that the message has or the metadata.
 fn named(caller: Caller, request: Option<RequestId>) -> Caller {
@@ -23,7 +22,7 @@ fn named(caller: Caller, request: Option<RequestId>) -> Caller {
 }
 
 #[tonic::async_trait]
-impl<A: JobApi> JobService for Serve<A> {
+impl JobService for Serve {
     async fn submit(
         &self,
         request: Request<Streaming<v1::SubmitJobRequest>>,

@@ -6,8 +6,8 @@ use futures::StreamExt as _;
 use serde_json::json;
 use sheaf_model::view::{JobExplanation, JobRow, JobStatus, SubtaskRow};
 use sheaf_model::{
-    ArrayRange, FailureClass, Item, JobId, JobName, JobSpec, Json, ModuleRef, NodeListRules, RequestId,
-    Retry, Revision, Span, SubtaskState, Subtasks, Timestamp,
+    ArrayRange, Contact, FailureClass, Item, JobId, JobName, JobSpec, Json, ModuleRef, NodeListRules,
+    RequestId, Retry, Revision, Span, SubtaskState, Subtasks, Timestamp,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -23,7 +23,7 @@ use crate::proto::v1::job_service_client::JobServiceClient;
 use crate::proto::v1::submit_job_request::Part;
 use crate::{
     Alone, Answers, ApiError, Caller, Class, Client, Done, Filter, Options, Page, PageOf, Route,
-    ServeOptions, Server, Target,
+    ServeOptions, Server, Target, async_trait,
 };
 
 const AT: &str = "2026-01-02T03:04:05.678Z";
@@ -65,6 +65,7 @@ fn row(state: SubtaskState) -> SubtaskRow {
     .unwrap()
 }
 
+#[async_trait]
 impl JobApi for Fake {
     async fn submit(
         &self,
@@ -250,7 +251,7 @@ struct To(String);
 
 impl Route for To {
     fn target(&self, _: Class, _: &str) -> Target {
-        Target::To(self.0.clone())
+        Target::To(Contact::anyone(&self.0))
     }
 }
 

@@ -11,12 +11,11 @@ use crate::proto::peer::v1::log_service_server::LogService;
 use crate::proto::peer::v1::{ReadAttemptRequest, ReadLogsRequest};
 use crate::proto::v1;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn LogsApi>);
 
 #[tonic::async_trait]
-impl<A: LogsApi> LogService for Serve<A> {
+impl LogService for Serve {
     type ReadStream = Messages<v1::LogLine>;
 
     async fn read(&self, request: Request<ReadLogsRequest>) -> Result<Response<Self::ReadStream>, Status> {

@@ -8,7 +8,7 @@ use super::{ApplyModule, DeleteModule, FinishPush, GotModule, ListModules, PushP
 use crate::proto::v1;
 use crate::proto::v1::module_service_client::ModuleServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{ApiError, Applied, Client, Done, Page};
+use crate::{Applied, Asking, Client, Done, Page};
 
 impl Client {
     fn modules(&self) -> ModuleServiceClient<Channel> {
@@ -16,47 +16,61 @@ impl Client {
     }
 
     /// Registers a module's version.
-    pub async fn apply_module(&self, ask: ApplyModule) -> Result<Applied, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::ApplyModuleRequest::from(ask), id.as_ref());
-        self.unary(request, async |request| self.modules().apply(request).await).await?.try_into()
+    pub fn apply_module(&self, ask: ApplyModule) -> Asking<'_, Applied> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::ApplyModuleRequest::from(ask), id.as_ref());
+            self.unary(request, async |request| self.modules().apply(request).await).await?.try_into()
+        })
     }
 
     /// One version of a module, or the newest.
-    pub async fn module(&self, module: &ModuleRef) -> Result<GotModule, ApiError> {
-        let request = self.request(v1::GetModuleRequest::from(module));
-        self.unary(request, async |request| self.modules().get(request).await).await?.try_into()
+    pub fn module<'a>(&'a self, module: &'a ModuleRef) -> Asking<'a, GotModule> {
+        Box::pin(async move {
+            let request = self.request(v1::GetModuleRequest::from(module));
+            self.unary(request, async |request| self.modules().get(request).await).await?.try_into()
+        })
     }
 
     /// A page of modules, by name, newest version first.
-    pub async fn list_modules(&self, ask: ListModules) -> Result<Page<ModuleRow>, ApiError> {
-        let request = self.request(v1::ListModulesRequest::from(ask));
-        Ok(self.unary(request, async |request| self.modules().list(request).await).await?.into())
+    pub fn list_modules(&self, ask: ListModules) -> Asking<'_, Page<ModuleRow>> {
+        Box::pin(async move {
+            let request = self.request(v1::ListModulesRequest::from(ask));
+            Ok(self.unary(request, async |request| self.modules().list(request).await).await?.into())
+        })
     }
 
     /// Deletes a module's version.
-    pub async fn delete_module(&self, ask: DeleteModule) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::DeleteModuleRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.modules().delete(request).await).await?.into())
+    pub fn delete_module(&self, ask: DeleteModule) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::DeleteModuleRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.modules().delete(request).await).await?.into())
+        })
     }
 
     /// Begins to push an artifact, or goes on with it.
-    pub async fn begin_push(&self, artifact: &Artifact) -> Result<PushState, ApiError> {
-        let request = self.request(v1::BeginPushRequest { artifact: Some(artifact.into()) });
-        Ok(self.unary(request, async |request| self.modules().begin_push(request).await).await?.into())
+    pub fn begin_push<'a>(&'a self, artifact: &'a Artifact) -> Asking<'a, PushState> {
+        Box::pin(async move {
+            let request = self.request(v1::BeginPushRequest { artifact: Some(artifact.into()) });
+            Ok(self.unary(request, async |request| self.modules().begin_push(request).await).await?.into())
+        })
     }
 
     /// Sends the next piece.
-    pub async fn push_piece(&self, ask: PushPiece) -> Result<PushState, ApiError> {
-        let request = self.request(v1::PushPieceRequest::from(ask));
-        Ok(self.unary(request, async |request| self.modules().push_piece(request).await).await?.into())
+    pub fn push_piece(&self, ask: PushPiece) -> Asking<'_, PushState> {
+        Box::pin(async move {
+            let request = self.request(v1::PushPieceRequest::from(ask));
+            Ok(self.unary(request, async |request| self.modules().push_piece(request).await).await?.into())
+        })
     }
 
     /// Has what was sent copied to the voters and registered; may take as long as copying takes.
-    pub async fn finish_push(&self, ask: FinishPush) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::FinishPushRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.modules().finish_push(request).await).await?.into())
+    pub fn finish_push(&self, ask: FinishPush) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::FinishPushRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.modules().finish_push(request).await).await?.into())
+        })
     }
 }

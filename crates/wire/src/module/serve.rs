@@ -11,12 +11,11 @@ use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::module_service_server::ModuleService;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn ModuleApi>);
 
 #[tonic::async_trait]
-impl<A: ModuleApi> ModuleService for Serve<A> {
+impl ModuleService for Serve {
     async fn apply(
         &self,
         request: Request<v1::ApplyModuleRequest>,

@@ -7,7 +7,7 @@ use super::{Affinity, DrainNode, Drained, LabelNode, Labelled, ListNodes, OnNode
 use crate::proto::v1;
 use crate::proto::v1::node_service_client::NodeServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{ApiError, Client, Done, Page};
+use crate::{Asking, Client, Done, Page};
 
 impl Client {
     fn nodes(&self) -> NodeServiceClient<Channel> {
@@ -15,48 +15,62 @@ impl Client {
     }
 
     /// A page of nodes, in the order of their names.
-    pub async fn list_nodes(&self, ask: ListNodes) -> Result<Page<NodeRow>, ApiError> {
-        let request = self.request(v1::ListNodesRequest::from(ask));
-        Ok(self.unary(request, async |request| self.nodes().list(request).await).await?.into())
+    pub fn list_nodes(&self, ask: ListNodes) -> Asking<'_, Page<NodeRow>> {
+        Box::pin(async move {
+            let request = self.request(v1::ListNodesRequest::from(ask));
+            Ok(self.unary(request, async |request| self.nodes().list(request).await).await?.into())
+        })
     }
 
     /// One node, by name or number.
-    pub async fn node(&self, name: &str) -> Result<NodeDetail, ApiError> {
-        let request = self.request(v1::GetNodeRequest { name: name.to_owned() });
-        self.unary(request, async |request| self.nodes().get(request).await).await?.try_into()
+    pub fn node<'a>(&'a self, name: &'a str) -> Asking<'a, NodeDetail> {
+        Box::pin(async move {
+            let request = self.request(v1::GetNodeRequest { name: name.to_owned() });
+            self.unary(request, async |request| self.nodes().get(request).await).await?.try_into()
+        })
     }
 
     /// A page of what runs where, since when and why.
-    pub async fn affinity(&self, ask: Affinity) -> Result<Page<AffinityRow>, ApiError> {
-        let request = self.request(v1::AffinityRequest::from(ask));
-        Ok(self.unary(request, async |request| self.nodes().affinity(request).await).await?.into())
+    pub fn affinity(&self, ask: Affinity) -> Asking<'_, Page<AffinityRow>> {
+        Box::pin(async move {
+            let request = self.request(v1::AffinityRequest::from(ask));
+            Ok(self.unary(request, async |request| self.nodes().affinity(request).await).await?.into())
+        })
     }
 
     /// Gives a node labels and takes them away.
-    pub async fn label_node(&self, ask: LabelNode) -> Result<Labelled, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::LabelNodeRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.nodes().label(request).await).await?.into())
+    pub fn label_node(&self, ask: LabelNode) -> Asking<'_, Labelled> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::LabelNodeRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.nodes().label(request).await).await?.into())
+        })
     }
 
     /// Empties a node, or only says what would move where.
-    pub async fn drain_node(&self, ask: DrainNode) -> Result<Drained, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::DrainNodeRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.nodes().drain(request).await).await?.into())
+    pub fn drain_node(&self, ask: DrainNode) -> Asking<'_, Drained> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::DrainNodeRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.nodes().drain(request).await).await?.into())
+        })
     }
 
     /// Lets a node take work again.
-    pub async fn undrain_node(&self, ask: OnNode) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::UndrainNodeRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.nodes().undrain(request).await).await?.into())
+    pub fn undrain_node(&self, ask: OnNode) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::UndrainNodeRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.nodes().undrain(request).await).await?.into())
+        })
     }
 
     /// Vouches for a node that is lost.
-    pub async fn forget_node(&self, ask: OnNode) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::ForgetNodeRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.nodes().forget(request).await).await?.into())
+    pub fn forget_node(&self, ask: OnNode) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::ForgetNodeRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.nodes().forget(request).await).await?.into())
+        })
     }
 }

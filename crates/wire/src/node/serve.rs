@@ -10,12 +10,11 @@ use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::node_service_server::NodeService;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn NodeApi>);
 
 #[tonic::async_trait]
-impl<A: NodeApi> NodeService for Serve<A> {
+impl NodeService for Serve {
     async fn list(
         &self,
         request: Request<v1::ListNodesRequest>,

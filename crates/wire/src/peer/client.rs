@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{Artifact, ClusterId, Digest};
+use sheaf_model::{Artifact, ClusterId, Contact, Digest, NodeId};
 use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -26,7 +26,7 @@ use crate::proto::peer::v1::log_service_client::LogServiceClient;
 use crate::proto::peer::v1::peer_service_client::PeerServiceClient;
 use crate::server::MESSAGE_MAX;
 use crate::transport::Transport;
-use crate::{Answers, ApiError, call};
+use crate::{Answers, ApiError, Asking, call};
 
 /// A peer that takes no connection for so long is taken for dead.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -37,28 +37,29 @@ const STALLED: Duration = Duration::from_secs(30);
 
 /// Two connections to one agent, shared by clones: one for what must not wait (heartbeats, votes, hello, join, session),
 /// one for streams that may be long (entries, snapshots, watches, logs). They connect when first used, on the runtime
-/// that uses them first, and reconnect by themselves.
+/// that uses them first, and reconnect by themselves. Each time it is looked whether it is the node that is dialled.
 #[derive(Clone, Debug)]
 pub struct PeerClient {
-    address: String,
+    contact: Contact,
     quick: Channel,
     bulk: Channel,
 }
 
 impl PeerClient {
-    /// A client of the agent at `address` (`host:port`). To be called within a runtime.
-    pub fn new(address: &str, transport: &Transport) -> Result<Self, ApiError> {
-        let endpoint = endpoint(address, CONNECT, PINGS)?;
+    /// A client of that agent. To be called within a runtime.
+    pub fn new(contact: &Contact, transport: &Transport) -> Result<Self, ApiError> {
+        let endpoint = endpoint(&contact.address, CONNECT, PINGS)?;
+        let transport = transport.to(contact.node);
         Ok(Self {
-            address: address.to_owned(),
+            contact: contact.clone(),
             quick: transport.lazy(&endpoint),
             bulk: transport.lazy(&endpoint),
         })
     }
 
-    /// Where it connects to.
-    pub fn address(&self) -> &str {
-        &self.address
+    /// Where it connects to, and whom it believes there.
+    pub fn contact(&self) -> &Contact {
+        &self.contact
     }
 
     fn peer(&self, channel: &Channel) -> PeerServiceClient<Channel> {
@@ -76,227 +77,264 @@ impl PeerClient {
     ) -> Result<T, ApiError> {
         match timeout(deadline, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(from_status(&self.address, &status)),
+            Ok(Err(status)) => Err(from_status(&self.contact.address, &status)),
             Err(_) => Err(ApiError::DeadlineExceeded(format!(
                 "no answer from {} within {deadline:?}",
-                self.address
+                self.contact.address
             ))),
         }
     }
 
     /// Who are you, and whom do you know?
-    pub async fn hello(&self, ask: HelloAsk, deadline: Duration) -> Result<Greeting, ApiError> {
-        self.within(deadline, self.peer(&self.quick).hello(v1::HelloRequest::from(ask))).await?.try_into()
+    pub fn hello(&self, ask: HelloAsk, deadline: Duration) -> Asking<'_, Greeting> {
+        Box::pin(async move {
+            self.within(deadline, self.peer(&self.quick).hello(v1::HelloRequest::from(ask))).await?.try_into()
+        })
     }
 
     /// Asks for a number.
-    pub async fn join(&self, ask: &JoinAsk, deadline: Duration) -> Result<Joined, ApiError> {
-        let request = v1::JoinRequest::try_from(ask)?;
-        self.within(deadline, self.peer(&self.quick).join(request)).await?.try_into()
+    pub fn join<'a>(&'a self, ask: &'a JoinAsk, deadline: Duration) -> Asking<'a, Joined> {
+        Box::pin(async move {
+            let request = v1::JoinRequest::try_from(ask)?;
+            self.within(deadline, self.peer(&self.quick).join(request)).await?.try_into()
+        })
     }
 
     /// This node's next certificate.
-    pub async fn renew(
-        &self,
-        cluster: &ClusterId,
-        public_key: &[u8],
+    pub fn renew<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        public_key: &'a [u8],
         deadline: Duration,
-    ) -> Result<Certified, ApiError> {
-        let request = v1::RenewRequest { cluster: cluster.0.clone(), public_key: public_key.to_vec().into() };
-        Ok(self.within(deadline, self.peer(&self.quick).renew(request)).await?.into())
+    ) -> Asking<'a, Certified> {
+        Box::pin(async move {
+            let request =
+                v1::RenewRequest { cluster: cluster.0.clone(), public_key: public_key.to_vec().into() };
+            Ok(self.within(deadline, self.peer(&self.quick).renew(request)).await?.into())
+        })
     }
 
     /// The key of the authority whose certificate has this SHA-256, if it is there. Nodes of earlier versions answer with
     /// the one that issues, whatever was asked for.
-    pub async fn fetch_authority(
-        &self,
-        cluster: &ClusterId,
-        fingerprint: &Digest,
+    pub fn fetch_authority<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        fingerprint: &'a Digest,
         deadline: Duration,
-    ) -> Result<AuthorityKey, ApiError> {
-        let fingerprint = fingerprint.0.to_vec().into();
-        let request = v1::FetchAuthorityRequest { cluster: cluster.0.clone(), fingerprint };
-        Ok(self.within(deadline, self.peer(&self.quick).fetch_authority(request)).await?.into())
+    ) -> Asking<'a, AuthorityKey> {
+        Box::pin(async move {
+            let fingerprint = fingerprint.0.to_vec().into();
+            let request = v1::FetchAuthorityRequest { cluster: cluster.0.clone(), fingerprint };
+            Ok(self.within(deadline, self.peer(&self.quick).fetch_authority(request)).await?.into())
+        })
     }
 
     /// Sends one message of the replicated log.
-    pub async fn raft(
-        &self,
-        header: PeerHeader,
-        message: Bytes,
-        deadline: Duration,
-    ) -> Result<Bytes, ApiError> {
-        let request = v1::RaftMessage { header: Some(header.into()), message };
-        Ok(self.within(deadline, self.peer(&self.quick).raft(request)).await?.message)
+    pub fn raft(&self, header: PeerHeader, message: Bytes, deadline: Duration) -> Asking<'_, Bytes> {
+        Box::pin(async move {
+            let request = v1::RaftMessage { header: Some(header.into()), message };
+            Ok(self.within(deadline, self.peer(&self.quick).raft(request)).await?.message)
+        })
     }
 
     /// Opens a stream of messages answered one for one, in order; `deadline` is for the opening alone.
-    pub async fn raft_stream(
+    pub fn raft_stream(
         &self,
         header: PeerHeader,
         messages: BoxStream<'static, Bytes>,
         deadline: Duration,
-    ) -> Result<Answers<Bytes>, ApiError> {
-        let mut header = Some(v1::PeerHeader::from(header));
-        let messages = messages.map(move |message| v1::RaftMessage { header: header.take(), message });
-        let messages = call::Outgoing(messages.boxed());
-        let answers = self.within(deadline, self.peer(&self.bulk).raft_stream(messages)).await?;
-        Ok(call::incoming(&self.address, answers, |answer| Ok(answer.message)))
+    ) -> Asking<'_, Answers<Bytes>> {
+        Box::pin(async move {
+            let mut header = Some(v1::PeerHeader::from(header));
+            let messages = messages.map(move |message| v1::RaftMessage { header: header.take(), message });
+            let messages = call::Outgoing(messages.boxed());
+            let answers = self.within(deadline, self.peer(&self.bulk).raft_stream(messages)).await?;
+            Ok(call::incoming(&self.contact.address, answers, |answer| Ok(answer.message)))
+        })
     }
 
     /// Sends a snapshot: its head, then the file in order. Takes as long as it takes, as long as something moves.
-    pub async fn raft_snapshot(
+    pub fn raft_snapshot(
         &self,
         header: PeerHeader,
         head: Bytes,
         pieces: BoxStream<'static, std::io::Result<Bytes>>,
-    ) -> Result<Bytes, ApiError> {
-        let sent = Arc::new(Mutex::new(Sent { last: Instant::now(), failed: None }));
-        let first = v1::RaftMessage { header: Some(header.into()), message: head };
-        let pieces = pieces.scan(sent.clone(), |sent, piece| {
-            let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-            sent.last = Instant::now();
-            std::future::ready(match piece {
-                Ok(message) => Some(v1::RaftMessage { header: None, message }),
-                Err(error) => {
-                    sent.failed = Some(error);
-                    None
+    ) -> Asking<'_, Bytes> {
+        Box::pin(async move {
+            let sent = Arc::new(Mutex::new(Sent { last: Instant::now(), failed: None }));
+            let first = v1::RaftMessage { header: Some(header.into()), message: head };
+            let pieces = pieces.scan(sent.clone(), |sent, piece| {
+                let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+                sent.last = Instant::now();
+                std::future::ready(match piece {
+                    Ok(message) => Some(v1::RaftMessage { header: None, message }),
+                    Err(error) => {
+                        sent.failed = Some(error);
+                        None
+                    }
+                })
+            });
+            let messages =
+                call::Outgoing(futures::stream::once(std::future::ready(first)).chain(pieces).boxed());
+            let mut client = self.peer(&self.bulk);
+            let mut call = std::pin::pin!(client.raft_snapshot(messages));
+            loop {
+                let answer = timeout(STALLED, &mut call).await;
+                let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(error) = sent.failed.take() {
+                    return Err(ApiError::Internal(format!("read a snapshot to send: {error}")));
                 }
-            })
-        });
-        let messages = call::Outgoing(futures::stream::once(std::future::ready(first)).chain(pieces).boxed());
-        let mut client = self.peer(&self.bulk);
-        let mut call = std::pin::pin!(client.raft_snapshot(messages));
-        loop {
-            let answer = timeout(STALLED, &mut call).await;
-            let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(error) = sent.failed.take() {
-                return Err(ApiError::Internal(format!("read a snapshot to send: {error}")));
-            }
-            match answer {
-                Ok(Ok(answer)) => return Ok(answer.into_inner().message),
-                Ok(Err(status)) => return Err(from_status(&self.address, &status)),
-                Err(_) if sent.last.elapsed() < STALLED => {}
-                Err(_) => {
-                    let reason = format!("{} took nothing of a snapshot for {STALLED:?}", self.address);
-                    return Err(ApiError::DeadlineExceeded(reason));
+                match answer {
+                    Ok(Ok(answer)) => return Ok(answer.into_inner().message),
+                    Ok(Err(status)) => return Err(from_status(&self.contact.address, &status)),
+                    Err(_) if sent.last.elapsed() < STALLED => {}
+                    Err(_) => {
+                        let reason =
+                            format!("{} took nothing of a snapshot for {STALLED:?}", self.contact.address);
+                        return Err(ApiError::DeadlineExceeded(reason));
+                    }
                 }
             }
-        }
+        })
     }
 
     /// Opens a session; `deadline` is for the opening alone.
-    pub async fn session(
+    pub fn session(
         &self,
         messages: BoxStream<'static, ToLeader>,
         deadline: Duration,
-    ) -> Result<Answers<ToNode>, ApiError> {
-        // One that cannot be written ends the session; the agent opens another.
-        let messages = messages.map(|message| convert::json("ToLeader", &message));
-        let messages = messages.take_while(|json| std::future::ready(json.is_ok()));
-        let messages = messages.map(|json| v1::SessionMessage { json: json.unwrap_or_default() });
-        let messages = call::Outgoing(messages.boxed());
-        let answers = self.within(deadline, self.agent(&self.quick).session(messages)).await?;
-        Ok(call::incoming(&self.address, answers, |answer| convert::from_json("ToNode", &answer.json)))
+    ) -> Asking<'_, Answers<ToNode>> {
+        Box::pin(async move {
+            // One that cannot be written ends the session; the agent opens another.
+            let messages = messages.map(|message| convert::json("ToLeader", &message));
+            let messages = messages.take_while(|json| std::future::ready(json.is_ok()));
+            let messages = messages.map(|json| v1::SessionMessage { json: json.unwrap_or_default() });
+            let messages = call::Outgoing(messages.boxed());
+            let answers = self.within(deadline, self.agent(&self.quick).session(messages)).await?;
+            Ok(call::incoming(&self.contact.address, answers, |answer| {
+                convert::from_json("ToNode", &answer.json)
+            }))
+        })
     }
 
     /// Everything a node must know, then what changes; `deadline` is for the opening alone.
-    pub async fn watch(
-        &self,
-        ask: WatchNode,
-        deadline: Duration,
-    ) -> Result<Answers<Vec<WatchItem>>, ApiError> {
-        let request = Request::new(v1::WatchNodeRequest::from(ask));
-        let items = self.within(deadline, self.agent(&self.bulk).watch(request)).await?;
-        Ok(call::incoming(&self.address, items, |items| convert::from_json("WatchItem", &items.json)))
+    pub fn watch(&self, ask: WatchNode, deadline: Duration) -> Asking<'_, Answers<Vec<WatchItem>>> {
+        Box::pin(async move {
+            let request = Request::new(v1::WatchNodeRequest::from(ask));
+            let items = self.within(deadline, self.agent(&self.bulk).watch(request)).await?;
+            Ok(call::incoming(&self.contact.address, items, |items| {
+                convert::from_json("WatchItem", &items.json)
+            }))
+        })
     }
 
     /// An artifact's archive from an offset on; `deadline` is for the opening alone.
-    pub async fn fetch_artifact(
-        &self,
-        cluster: &ClusterId,
+    pub fn fetch_artifact<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
         digest: Digest,
         offset: u64,
         deadline: Duration,
-    ) -> Result<Answers<Bytes>, ApiError> {
-        let mut client = ArtifactServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
-        let request =
-            v1::FetchArtifactRequest { cluster: cluster.0.clone(), digest: digest.0.to_vec().into(), offset };
-        let pieces = self.within(deadline, client.fetch(request)).await?;
-        Ok(call::incoming(&self.address, pieces, |piece| Ok(piece.data)))
+    ) -> Asking<'a, Answers<Bytes>> {
+        Box::pin(async move {
+            let mut client =
+                ArtifactServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
+            let request = v1::FetchArtifactRequest {
+                cluster: cluster.0.clone(),
+                digest: digest.0.to_vec().into(),
+                offset,
+            };
+            let pieces = self.within(deadline, client.fetch(request)).await?;
+            Ok(call::incoming(&self.contact.address, pieces, |piece| Ok(piece.data)))
+        })
     }
 
-    /// Has that node fetch an artifact from the one at `from`, and waits until it has it on disk.
-    pub async fn hold_artifact(
-        &self,
-        cluster: &ClusterId,
-        artifact: &Artifact,
-        from: &str,
+    /// Has that node fetch an artifact from the one named, and waits until it has it on disk.
+    pub fn hold_artifact<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        artifact: &'a Artifact,
+        from: &'a Contact,
         deadline: Duration,
-    ) -> Result<(), ApiError> {
-        let mut client = ArtifactServiceClient::new(self.bulk.clone());
-        let artifact = convert::json("Artifact", artifact)?;
-        let message = v1::HoldArtifactRequest { cluster: cluster.0.clone(), artifact, from: from.to_owned() };
-        let mut request = Request::new(message);
-        request.set_timeout(deadline);
-        self.within(deadline, client.hold(request)).await.map(drop)
+    ) -> Asking<'a, ()> {
+        Box::pin(async move {
+            let mut client = ArtifactServiceClient::new(self.bulk.clone());
+            let artifact = convert::json("Artifact", artifact)?;
+            let (cluster, node) = (cluster.0.clone(), from.node.map_or(0, |node| node.0));
+            let message = v1::HoldArtifactRequest { cluster, artifact, from: from.address.clone(), node };
+            let mut request = Request::new(message);
+            request.set_timeout(deadline);
+            self.within(deadline, client.hold(request)).await.map(drop)
+        })
     }
 
     /// How many hundredths of an artifact that node has.
-    pub async fn look_for_artifact(
-        &self,
-        cluster: &ClusterId,
+    pub fn look_for_artifact<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
         digest: Digest,
         size: u64,
         deadline: Duration,
-    ) -> Result<u32, ApiError> {
-        let mut client = ArtifactServiceClient::new(self.quick.clone());
-        let digest = digest.0.to_vec().into();
-        let request = v1::LookForArtifactRequest { cluster: cluster.0.clone(), digest, size };
-        Ok(self.within(deadline, client.look(request)).await?.percent)
+    ) -> Asking<'a, u32> {
+        Box::pin(async move {
+            let mut client = ArtifactServiceClient::new(self.quick.clone());
+            let digest = digest.0.to_vec().into();
+            let request = v1::LookForArtifactRequest { cluster: cluster.0.clone(), digest, size };
+            Ok(self.within(deadline, client.look(request)).await?.percent)
+        })
     }
 
     /// Where nodes are that have all of an artifact, as that member finds out.
-    pub async fn artifact_holders(
-        &self,
-        cluster: &ClusterId,
-        artifact: &Artifact,
+    pub fn artifact_holders<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        artifact: &'a Artifact,
         deadline: Duration,
-    ) -> Result<Vec<String>, ApiError> {
-        let mut client = ArtifactServiceClient::new(self.quick.clone());
-        let (digest, size) = (artifact.digest.0.to_vec().into(), artifact.size);
-        let request = v1::LookForArtifactRequest { cluster: cluster.0.clone(), digest, size };
-        Ok(self.within(deadline, client.holders(request)).await?.addresses)
+    ) -> Asking<'a, Vec<Contact>> {
+        Box::pin(async move {
+            let mut client = ArtifactServiceClient::new(self.quick.clone());
+            let (digest, size) = (artifact.digest.0.to_vec().into(), artifact.size);
+            let request = v1::LookForArtifactRequest { cluster: cluster.0.clone(), digest, size };
+            let v1::HoldersResponse { addresses, nodes } =
+                self.within(deadline, client.holders(request)).await?;
+            // Members of earlier versions name no nodes.
+            let nodes = nodes.into_iter().map(|node| (node != 0).then_some(NodeId(node)));
+            let nodes = nodes.chain(std::iter::repeat(None));
+            Ok(addresses.into_iter().zip(nodes).map(|(address, node)| Contact { address, node }).collect())
+        })
     }
 
     /// What the instances of that agent printed; `deadline` is for the opening alone.
-    pub async fn logs(&self, ask: LogsOf, deadline: Duration) -> Result<Answers<LogLine>, ApiError> {
-        let mut client = LogServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
-        let lines = self.within(deadline, client.read(v1::ReadLogsRequest::from(ask))).await?;
-        Ok(call::incoming(&self.address, lines, TryInto::try_into))
+    pub fn logs(&self, ask: LogsOf, deadline: Duration) -> Asking<'_, Answers<LogLine>> {
+        Box::pin(async move {
+            let mut client = LogServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
+            let lines = self.within(deadline, client.read(v1::ReadLogsRequest::from(ask))).await?;
+            Ok(call::incoming(&self.contact.address, lines, TryInto::try_into))
+        })
     }
 
     /// What that node shows of itself; `deadline` is for the opening alone.
-    pub async fn collect_debug(
-        &self,
-        cluster: &ClusterId,
+    pub fn collect_debug<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
         deadline: Duration,
-    ) -> Result<Answers<DebugFile>, ApiError> {
-        let mut client = DebugServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
-        let request = v1::CollectRequest { cluster: cluster.0.clone() };
-        let files = self.within(deadline, client.collect(request)).await?;
-        Ok(call::incoming(&self.address, files, TryInto::try_into))
+    ) -> Asking<'a, Answers<DebugFile>> {
+        Box::pin(async move {
+            let mut client =
+                DebugServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
+            let request = v1::CollectRequest { cluster: cluster.0.clone() };
+            let files = self.within(deadline, client.collect(request)).await?;
+            Ok(call::incoming(&self.contact.address, files, TryInto::try_into))
+        })
     }
 
     /// The same of an attempt of a subtask.
-    pub async fn attempt_logs(
-        &self,
-        ask: AttemptLogs,
-        deadline: Duration,
-    ) -> Result<Answers<LogLine>, ApiError> {
-        let mut client = LogServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
-        let lines = self.within(deadline, client.read_attempt(v1::ReadAttemptRequest::from(ask))).await?;
-        Ok(call::incoming(&self.address, lines, TryInto::try_into))
+    pub fn attempt_logs(&self, ask: AttemptLogs, deadline: Duration) -> Asking<'_, Answers<LogLine>> {
+        Box::pin(async move {
+            let mut client = LogServiceClient::new(self.bulk.clone()).max_decoding_message_size(MESSAGE_MAX);
+            let lines = self.within(deadline, client.read_attempt(v1::ReadAttemptRequest::from(ask))).await?;
+            Ok(call::incoming(&self.contact.address, lines, TryInto::try_into))
+        })
     }
 }
 

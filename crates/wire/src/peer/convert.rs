@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sheaf_model::{ClusterId, Digest, NodeId, NodeKey, NodeName, TokenText};
+use sheaf_model::{BucketName, ClusterId, Contact, Digest, NodeId, NodeKey, NodeName, TokenText};
 
 use super::{
     AuthorityKey, Certified, Confidential, Greeting, HelloAsk, JoinAsk, Joined, PeerHeader, WatchNode,
@@ -31,6 +31,16 @@ fn some(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// The number of a node, as messages have it: 0 is none.
+fn number(node: Option<NodeId>) -> u64 {
+    node.map_or(0, |node| node.0)
+}
+
+/// Where the leader is, and who it is if that is said.
+fn leader(address: String, node: u64) -> Option<Contact> {
+    some(address).map(|address| Contact { address, node: (node != 0).then_some(NodeId(node)) })
+}
+
 fn required(field: &str, text: String) -> Result<String, ApiError> {
     if text.is_empty() { Err(ApiError::invalid(field, "missing", "")) } else { Ok(text) }
 }
@@ -53,7 +63,8 @@ pub(super) fn header(header: Option<v1::PeerHeader>) -> Result<PeerHeader, ApiEr
 impl From<HelloAsk> for v1::HelloRequest {
     fn from(ask: HelloAsk) -> Self {
         let cluster = ask.cluster.map(|cluster| cluster.0).unwrap_or_default();
-        Self { instance: ask.instance, key: ask.key.0, cluster, node: ask.node.map_or(0, |node| node.0) }
+        let nonce = ask.nonce.map(|nonce| nonce.to_vec().into()).unwrap_or_default();
+        Self { instance: ask.instance, key: ask.key.0, cluster, node: number(ask.node), nonce }
     }
 }
 
@@ -63,6 +74,12 @@ pub(super) fn hello(message: v1::HelloRequest) -> Result<HelloAsk, ApiError> {
         key: NodeKey(required("key", message.key)?),
         cluster: some(message.cluster).map(ClusterId),
         node: (message.node != 0).then_some(NodeId(message.node)),
+        nonce: match &*message.nonce {
+            [] => None,
+            bytes => Some(bytes.try_into().map_err(|_| {
+                ApiError::invalid("nonce", format!("{} bytes", bytes.len()), "32 bytes, or none")
+            })?),
+        },
     })
 }
 
@@ -74,13 +91,15 @@ impl From<Greeting> for v1::HelloResponse {
             name: greeting.name.as_str().to_owned(),
             address: greeting.address,
             cluster: greeting.cluster.map(|cluster| cluster.0).unwrap_or_default(),
-            node: greeting.node.map_or(0, |node| node.0),
+            node: number(greeting.node),
             member: greeting.member,
-            leader: greeting.leader.unwrap_or_default(),
+            leader_node: number(greeting.leader.as_ref().and_then(|leader| leader.node)),
+            leader: greeting.leader.map(|leader| leader.address).unwrap_or_default(),
             seen: greeting.seen,
             authorities: greeting.authorities.into_iter().map(Into::into).collect(),
             left: greeting.left,
             bridges: greeting.bridges.into_iter().map(Into::into).collect(),
+            proof: greeting.proof.into(),
         }
     }
 }
@@ -99,11 +118,12 @@ impl TryFrom<v1::HelloResponse> for Greeting {
             cluster: some(message.cluster).map(ClusterId),
             node: (message.node != 0).then_some(NodeId(message.node)),
             member: message.member,
-            leader: some(message.leader),
+            leader: leader(message.leader, message.leader_node),
             seen: message.seen,
             authorities: message.authorities.into_iter().map(Into::into).collect(),
             bridges: message.bridges.into_iter().map(Into::into).collect(),
             left: message.left,
+            proof: message.proof.into(),
         })
     }
 }
@@ -186,16 +206,20 @@ impl From<v1::AuthorityKey> for AuthorityKey {
 impl From<Joined> for v1::JoinResponse {
     fn from(joined: Joined) -> Self {
         use v1::join_response::Answer;
+        let mut node = 0;
         let answer = match joined {
             Joined::Registered { cluster, node, certified } => Answer::Joined(v1::Joined {
                 cluster: cluster.0,
                 node: node.0,
                 certified: certified.map(Into::into),
             }),
-            Joined::Redirect(leader) => Answer::Redirect(leader.unwrap_or_default()),
+            Joined::Redirect(leader) => {
+                node = number(leader.as_ref().and_then(|leader| leader.node));
+                Answer::Redirect(leader.map(|leader| leader.address).unwrap_or_default())
+            }
             Joined::Refused(why) => Answer::Refused(why),
         };
-        Self { answer: Some(answer) }
+        Self { answer: Some(answer), leader_node: node }
     }
 }
 
@@ -210,7 +234,7 @@ impl TryFrom<v1::JoinResponse> for Joined {
                 node: NodeId(joined.node),
                 certified: joined.certified.map(Into::into),
             },
-            Some(Answer::Redirect(leader)) => Self::Redirect(some(leader)),
+            Some(Answer::Redirect(address)) => Self::Redirect(leader(address, message.leader_node)),
             Some(Answer::Refused(why)) => Self::Refused(why),
             None => return Err(ApiError::Internal("the answer to a join says nothing".to_owned())),
         })
@@ -219,10 +243,40 @@ impl TryFrom<v1::JoinResponse> for Joined {
 
 impl From<WatchNode> for v1::WatchNodeRequest {
     fn from(ask: WatchNode) -> Self {
-        Self { cluster: ask.cluster.0, node: ask.node.0 }
+        let elsewhere = ask.places.is_some();
+        let places = ask.places.iter().flatten().map(|place| place.as_str().to_owned()).collect();
+        Self { cluster: ask.cluster.0, node: ask.node.0, elsewhere, places }
     }
 }
 
 pub(super) fn watch(message: v1::WatchNodeRequest) -> Result<WatchNode, ApiError> {
-    Ok(WatchNode { cluster: ClusterId(required("cluster", message.cluster)?), node: NodeId(message.node) })
+    let place = |name: &String| {
+        BucketName::new(name).map_err(|error| ApiError::invalid("places", error.problem, error.remedy))
+    };
+    let places = || message.places.iter().map(place).collect::<Result<_, _>>();
+    let places = message.elsewhere.then(places).transpose()?;
+    let cluster = ClusterId(required("cluster", message.cluster)?);
+    Ok(WatchNode { cluster, node: NodeId(message.node), places })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(elsewhere: bool, places: &[&str]) -> v1::WatchNodeRequest {
+        let places = places.iter().map(|place| (*place).to_owned()).collect();
+        v1::WatchNodeRequest { cluster: "c".to_owned(), node: 7, elsewhere, places }
+    }
+
+    #[test]
+    fn an_agent_has_places_if_it_says_that_it_understands_what_it_is_told_of_them() {
+        let of_an_earlier_version = v1::WatchNodeRequest { elsewhere: false, ..ask(true, &[]) };
+        assert_eq!(watch(of_an_earlier_version).unwrap().places, None);
+        assert_eq!(watch(ask(false, &["/a"])).unwrap().places, None);
+        assert_eq!(watch(ask(true, &[])).unwrap().places.map(|places| places.len()), Some(0));
+        let read = watch(ask(true, &["/a", "/b", "/a"])).unwrap();
+        assert_eq!(v1::WatchNodeRequest::from(read), ask(true, &["/a", "/b"]), "each once");
+        let error = watch(ask(true, &["/a", "no slash"])).unwrap_err();
+        assert!(error.to_string().starts_with("places: "), "{error}");
+    }
 }

@@ -18,9 +18,8 @@ use crate::proto::peer::v1::agent_service_server::AgentService;
 use crate::proto::peer::v1::peer_service_server::PeerService;
 use crate::{Answers, ApiError, Caller};
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct ServePeer<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct ServePeer(pub(crate) Arc<dyn PeerApi>);
 
 /// Errors between agents are read by agents.
 fn refused(error: ApiError) -> Status {
@@ -47,7 +46,7 @@ async fn opened(
 }
 
 #[tonic::async_trait]
-impl<A: PeerApi> PeerService for ServePeer<A> {
+impl PeerService for ServePeer {
     async fn hello(&self, request: Request<v1::HelloRequest>) -> Result<Response<v1::HelloResponse>, Status> {
         let ask = |caller, ask| self.0.hello(caller, ask);
         call::unary(request, |q, _| convert::hello(q), ask, Into::into).await
@@ -102,12 +101,11 @@ impl<A: PeerApi> PeerService for ServePeer<A> {
     }
 }
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct ServeAgent<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct ServeAgent(pub(crate) Arc<dyn AgentApi>);
 
 #[tonic::async_trait]
-impl<A: AgentApi> AgentService for ServeAgent<A> {
+impl AgentService for ServeAgent {
     type SessionStream = Messages<v1::SessionMessage>;
 
     async fn session(

@@ -7,7 +7,7 @@ use super::{RunQuery, convert};
 use crate::proto::v1;
 use crate::proto::v1::query_service_client::QueryServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{Answers, ApiError, Client, call};
+use crate::{Answers, Asking, Client, call};
 
 impl Client {
     fn queries(&self) -> QueryServiceClient<Channel> {
@@ -15,12 +15,14 @@ impl Client {
     }
 
     /// Answers one statement that reads: columns, rows, the end.
-    pub async fn query(&self, ask: RunQuery) -> Result<Answers<QueryPart>, ApiError> {
-        let request = self.request(v1::QueryRequest::from(ask));
-        let parts = self.stream(request, async |request| self.queries().query(request).await).await?;
-        let mut is_first = true;
-        Ok(call::incoming(self.address(), parts, move |part| {
-            convert::part(part, std::mem::replace(&mut is_first, false))
-        }))
+    pub fn query(&self, ask: RunQuery) -> Asking<'_, Answers<QueryPart>> {
+        Box::pin(async move {
+            let request = self.request(v1::QueryRequest::from(ask));
+            let parts = self.stream(request, async |request| self.queries().query(request).await).await?;
+            let mut is_first = true;
+            Ok(call::incoming(self.address(), parts, move |part| {
+                convert::part(part, std::mem::replace(&mut is_first, false))
+            }))
+        })
     }
 }

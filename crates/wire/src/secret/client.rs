@@ -7,7 +7,7 @@ use super::{DeleteSecret, ListSecrets, PutSecret, SetSecret};
 use crate::proto::v1;
 use crate::proto::v1::secret_service_client::SecretServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{ApiError, Client, Done, Page};
+use crate::{Asking, Client, Done, Page};
 
 impl Client {
     fn secrets(&self) -> SecretServiceClient<Channel> {
@@ -15,29 +15,37 @@ impl Client {
     }
 
     /// Sets a secret; the node that this is connected to seals it.
-    pub async fn set_secret(&self, ask: SetSecret) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::SetSecretRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.secrets().set(request).await).await?.into())
+    pub fn set_secret(&self, ask: SetSecret) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::SetSecretRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.secrets().set(request).await).await?.into())
+        })
     }
 
     /// Sets a secret that is sealed.
-    pub async fn put_secret(&self, ask: PutSecret) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::PutSecretRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.secrets().put(request).await).await?.into())
+    pub fn put_secret(&self, ask: PutSecret) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::PutSecretRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.secrets().put(request).await).await?.into())
+        })
     }
 
     /// A page of secrets by name, without their values.
-    pub async fn list_secrets(&self, ask: ListSecrets) -> Result<Page<SecretRow>, ApiError> {
-        let request = self.request(v1::ListSecretsRequest::from(ask));
-        Ok(self.unary(request, async |request| self.secrets().list(request).await).await?.into())
+    pub fn list_secrets(&self, ask: ListSecrets) -> Asking<'_, Page<SecretRow>> {
+        Box::pin(async move {
+            let request = self.request(v1::ListSecretsRequest::from(ask));
+            Ok(self.unary(request, async |request| self.secrets().list(request).await).await?.into())
+        })
     }
 
     /// Deletes a secret.
-    pub async fn delete_secret(&self, ask: DeleteSecret) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::DeleteSecretRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.secrets().delete(request).await).await?.into())
+    pub fn delete_secret(&self, ask: DeleteSecret) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::DeleteSecretRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.secrets().delete(request).await).await?.into())
+        })
     }
 }

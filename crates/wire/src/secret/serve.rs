@@ -10,12 +10,11 @@ use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::secret_service_server::SecretService;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn SecretApi>);
 
 #[tonic::async_trait]
-impl<A: SecretApi> SecretService for Serve<A> {
+impl SecretService for Serve {
     async fn set(
         &self,
         request: Request<v1::SetSecretRequest>,

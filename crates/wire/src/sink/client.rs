@@ -8,7 +8,7 @@ use super::{ApplySink, DeleteSink, GotSink, ListSinks, TestedSink};
 use crate::proto::v1;
 use crate::proto::v1::sink_service_client::SinkServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{ApiError, Client, Done, Page};
+use crate::{Asking, Client, Done, Page};
 
 impl Client {
     fn sinks(&self) -> SinkServiceClient<Channel> {
@@ -16,34 +16,44 @@ impl Client {
     }
 
     /// Registers or changes a sink.
-    pub async fn apply_sink(&self, ask: ApplySink) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::ApplySinkRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.sinks().apply(request).await).await?.into())
+    pub fn apply_sink(&self, ask: ApplySink) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::ApplySinkRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.sinks().apply(request).await).await?.into())
+        })
     }
 
     /// A page of sinks by name.
-    pub async fn list_sinks(&self, ask: ListSinks) -> Result<Page<SinkRow>, ApiError> {
-        let request = self.request(v1::ListSinksRequest::from(ask));
-        Ok(self.unary(request, async |request| self.sinks().list(request).await).await?.into())
+    pub fn list_sinks(&self, ask: ListSinks) -> Asking<'_, Page<SinkRow>> {
+        Box::pin(async move {
+            let request = self.request(v1::ListSinksRequest::from(ask));
+            Ok(self.unary(request, async |request| self.sinks().list(request).await).await?.into())
+        })
     }
 
     /// One sink.
-    pub async fn sink(&self, name: &SinkName) -> Result<GotSink, ApiError> {
-        let request = self.request(v1::GetSinkRequest { name: name.to_string() });
-        self.unary(request, async |request| self.sinks().get(request).await).await?.try_into()
+    pub fn sink<'a>(&'a self, name: &'a SinkName) -> Asking<'a, GotSink> {
+        Box::pin(async move {
+            let request = self.request(v1::GetSinkRequest { name: name.to_string() });
+            self.unary(request, async |request| self.sinks().get(request).await).await?.try_into()
+        })
     }
 
     /// Delivers a test.
-    pub async fn test_sink(&self, name: &SinkName) -> Result<TestedSink, ApiError> {
-        let request = self.request(v1::TestSinkRequest { name: name.to_string() });
-        Ok(self.unary(request, async |request| self.sinks().test(request).await).await?.into())
+    pub fn test_sink<'a>(&'a self, name: &'a SinkName) -> Asking<'a, TestedSink> {
+        Box::pin(async move {
+            let request = self.request(v1::TestSinkRequest { name: name.to_string() });
+            Ok(self.unary(request, async |request| self.sinks().test(request).await).await?.into())
+        })
     }
 
     /// Deletes a sink.
-    pub async fn delete_sink(&self, ask: DeleteSink) -> Result<Done, ApiError> {
-        let id = ask.request.clone();
-        let request = self.change(v1::DeleteSinkRequest::from(ask), id.as_ref());
-        Ok(self.unary(request, async |request| self.sinks().delete(request).await).await?.into())
+    pub fn delete_sink(&self, ask: DeleteSink) -> Asking<'_, Done> {
+        Box::pin(async move {
+            let id = ask.request.clone();
+            let request = self.change(v1::DeleteSinkRequest::from(ask), id.as_ref());
+            Ok(self.unary(request, async |request| self.sinks().delete(request).await).await?.into())
+        })
     }
 }

@@ -10,12 +10,11 @@ use crate::probe::Probe;
 use crate::proto::v1;
 use crate::proto::v1::sink_service_server::SinkService;
 
-/// Messages in, questions to `A`, messages out.
-#[derive(Debug)]
-pub(crate) struct Serve<A>(pub(crate) Arc<A>);
+/// Messages in, questions to the API, messages out.
+pub(crate) struct Serve(pub(crate) Arc<dyn SinkApi>);
 
 #[tonic::async_trait]
-impl<A: SinkApi> SinkService for Serve<A> {
+impl SinkService for Serve {
     async fn apply(
         &self,
         request: Request<v1::ApplySinkRequest>,

@@ -20,7 +20,7 @@ use crate::event::{EventApi, EventPage, ListEvents, WatchEvents};
 use crate::logs::{LogLine, LogStream};
 use crate::{
     Answers, ApiError, Applied, Caller, Class, Client, Done, Options, Outcome, OutcomeVerb, Page, Refused,
-    Route, ServeError, ServeOptions, Server, Target,
+    Route, ServeError, ServeOptions, Server, Target, async_trait,
 };
 
 /// What a call of `apply` answers, instead of done.
@@ -37,6 +37,7 @@ fn not_here<T>() -> Result<T, ApiError> {
     Err(ApiError::Unimplemented("not in this test".to_owned()))
 }
 
+#[async_trait]
 impl BucketApi for Fake {
     async fn apply(&self, caller: Caller, ask: ApplyBucket) -> Result<Applied, ApiError> {
         self.callers.lock().unwrap().push(caller);
@@ -120,6 +121,7 @@ impl BucketApi for Fake {
     }
 }
 
+#[async_trait]
 impl EventApi for Fake {
     async fn list(&self, _: Caller, _: ListEvents) -> Result<EventPage, ApiError> {
         Ok(EventPage::default())

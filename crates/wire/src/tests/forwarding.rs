@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use sheaf_model::{Actor, TraceContext};
+use sheaf_model::{Actor, Contact, TraceContext};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
@@ -21,7 +21,7 @@ fn logs(follow: bool) -> BucketLogs {
 /// Two nodes: the first forwards to the second, which answers.
 async fn pair() -> (Running, Running) {
     let leader = Running::start("leader", Script::new([Target::Local])).await;
-    let node = Running::start("node", Script::new([Target::To(leader.address.clone())])).await;
+    let node = Running::start("node", Script::new([Target::To(Contact::anyone(&leader.address))])).await;
     (node, leader)
 }
 
@@ -71,7 +71,9 @@ async fn errors_and_streams_come_through() {
 async fn a_call_that_runs_in_a_circle_is_stopped() {
     let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let second = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let to = |listener: &TcpListener| Script::new([Target::To(listener.local_addr().unwrap().to_string())]);
+    let to = |listener: &TcpListener| {
+        Script::new([Target::To(Contact::anyone(listener.local_addr().unwrap().to_string()))])
+    };
     let (to_first, to_second) = (to(&first), to(&second));
     let node = Running::listening(first, "a", to_second, ServeOptions::default());
     let _other = Running::listening(second, "b", to_first, ServeOptions::default());
@@ -84,7 +86,8 @@ async fn a_call_that_runs_in_a_circle_is_stopped() {
 #[tokio::test]
 async fn a_leader_that_is_gone_costs_time_but_no_error() {
     let leader = Running::start("leader", Script::new([Target::Local])).await;
-    let (dead, alive) = (Target::To(nobody().await), Target::To(leader.address.clone()));
+    let (dead, alive) =
+        (Target::To(Contact::anyone(nobody().await)), Target::To(Contact::anyone(&leader.address)));
     let route = Script::new([dead.clone(), Target::Unavailable("electing".to_owned()), dead, alive]);
     let node = Running::start("node", route.clone()).await;
     let applied = node.client().await.apply_bucket(apply(None)).await.unwrap();
@@ -148,7 +151,7 @@ async fn hangs_up(times: usize) -> String {
 
 #[tokio::test]
 async fn a_connection_that_breaks_after_sending_is_an_unknown_outcome() {
-    let node = Running::start("node", Script::new([Target::To(hangs_up(1).await)])).await;
+    let node = Running::start("node", Script::new([Target::To(Contact::anyone(hangs_up(1).await))])).await;
     let error = node.client().await.apply_bucket(apply(None)).await.unwrap_err();
     let ApiError::Unavailable { reason, applied: Applies::Perhaps } = &error else { panic!("{error:?}") };
     assert!(reason.contains("the change may have been applied"), "{reason}");
@@ -157,7 +160,8 @@ async fn a_connection_that_breaks_after_sending_is_an_unknown_outcome() {
 #[tokio::test]
 async fn with_a_request_id_an_unknown_outcome_is_asked_again() {
     let leader = Running::start("leader", Script::new([Target::Local])).await;
-    let targets = [Target::To(hangs_up(1).await), Target::To(leader.address.clone())];
+    let targets =
+        [Target::To(Contact::anyone(hangs_up(1).await)), Target::To(Contact::anyone(&leader.address))];
     let node = Running::start("node", Script::new(targets)).await;
     let applied = node.client().await.apply_bucket(apply(Some("r1"))).await.unwrap();
     assert_eq!(applied.warnings, ["leader"]);

@@ -8,7 +8,9 @@ use std::task::{Context, Poll};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use sheaf_model::{Actor, ClusterId, NodeId, NodeKey, Prefix, Rights, Role, TokenId, TokenName, TokenText};
+use sheaf_model::{
+    Actor, ClusterId, Contact, NodeId, NodeKey, Prefix, Rights, Role, TokenId, TokenName, TokenText,
+};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::body::Body;
@@ -80,7 +82,7 @@ impl Guard for Door {
 #[derive(Clone)]
 struct Certified<S>(S, Option<Certificate>);
 
-impl tower::Service<Request<Body>> for Certified<Front<Script>> {
+impl tower::Service<Request<Body>> for Certified<Front> {
     type Response = Response<Body>;
     type Error = std::convert::Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Self::Error>> + Send>>;
@@ -199,7 +201,7 @@ async fn who_is_not_let_in_is_told_before_anything_is_read() {
     let node = Node::start(Target::Local, None).await;
     assert!(matches!(endless(&node, 5).await, ApiError::Unauthenticated(_)));
     // Where it is answered elsewhere nobody can be judged; but who shows nothing asks nothing long.
-    let node = Node::start(Target::To(super::fake::nobody().await), None).await;
+    let node = Node::start(Target::To(Contact::anyone(super::fake::nobody().await)), None).await;
     assert!(matches!(endless(&node, 100_000).await, ApiError::Unauthenticated(_)));
     assert!(node.door.seen.lock().unwrap().is_empty());
 }
@@ -243,7 +245,7 @@ async fn what_is_no_token_is_refused_without_repeating_it() {
 #[tokio::test]
 async fn a_token_travels_along_and_is_judged_where_the_call_is_answered() {
     let leader = Node::start(Target::Local, Some(Certificate::Node(NodeId(7)))).await;
-    let node = Node::start(Target::To(leader.address.clone()), None).await;
+    let node = Node::start(Target::To(Contact::anyone(&leader.address)), None).await;
     node.client(Some(token(4))).await.apply_bucket(apply(None)).await.unwrap();
     assert_eq!(leader.actors(), [Actor::from("user:alice")]);
     assert!(node.door.seen.lock().unwrap().is_empty(), "who carries it on has nothing to say");
@@ -291,7 +293,7 @@ async fn only_a_member_says_whose_call_it_carries() {
 
     // Through a member: a node's own call stays its own.
     let leader = Node::start(Target::Local, Some(Certificate::Node(NodeId(7)))).await;
-    let through = Target::To(leader.address.clone());
+    let through = Target::To(Contact::anyone(&leader.address));
     let member = Node::start(through.clone(), Some(Certificate::Node(NodeId(3)))).await;
     liar(&member).await;
     assert_eq!(leader.last_seen().on_behalf, Some(NodeId(3)));
@@ -306,7 +308,7 @@ async fn only_a_member_says_whose_call_it_carries() {
 #[tokio::test]
 async fn a_node_speaks_for_itself_and_nobody_as_a_user() {
     let node = Node::start(Target::Local, Some(Certificate::Node(NodeId(1)))).await;
-    let peer = PeerClient::new(&node.address, &crate::Transport::plain()).unwrap();
+    let peer = PeerClient::new(&Contact::anyone(&node.address), &crate::Transport::plain()).unwrap();
     peer.raft(header(), "vote".into(), SOON).await.expect("node 1 sends its own messages");
     let other = crate::peer::PeerHeader { from: NodeId(2), ..header() };
     let error = peer.raft(other, "vote".into(), SOON).await.unwrap_err();
@@ -316,14 +318,20 @@ async fn a_node_speaks_for_itself_and_nobody_as_a_user() {
     let error = client.bucket(&name("/a")).await.unwrap_err();
     assert_eq!(error, ApiError::Forbidden("node 1 is not user:root: only a token says so".to_owned()));
 
-    let ask = WatchNode { cluster: ClusterId::from("c"), node: NodeId(1) };
-    let hello = HelloAsk { instance: "i".to_owned(), key: NodeKey::from("k"), cluster: None, node: None };
+    let ask = WatchNode { cluster: ClusterId::from("c"), node: NodeId(1), places: None };
+    let hello = HelloAsk {
+        instance: "i".to_owned(),
+        key: NodeKey::from("k"),
+        cluster: None,
+        node: None,
+        nonce: None,
+    };
     let stranger = Node::start(Target::Local, None).await;
-    let peer = PeerClient::new(&stranger.address, &crate::Transport::plain()).unwrap();
+    let peer = PeerClient::new(&Contact::anyone(&stranger.address), &crate::Transport::plain()).unwrap();
     assert!(matches!(peer.watch(ask.clone(), SOON).await.map(drop), Err(ApiError::Unauthenticated(_))));
     peer.hello(hello.clone(), SOON).await.expect("whoever may ask where to join");
     let joining = Node::start(Target::Local, Some(Certificate::Bootstrap)).await;
-    let peer = PeerClient::new(&joining.address, &crate::Transport::plain()).unwrap();
+    let peer = PeerClient::new(&Contact::anyone(&joining.address), &crate::Transport::plain()).unwrap();
     peer.hello(hello, SOON).await.expect("it may join");
     assert!(matches!(peer.watch(ask, SOON).await.map(drop), Err(ApiError::Forbidden(_))));
     let error = peer.raft(header(), "vote".into(), SOON).await.unwrap_err();

@@ -8,7 +8,8 @@ use futures::StreamExt as _;
 use sheaf_model::session::{Heartbeat, ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    ClusterId, Digest, Facts, Load, Moment, NodeId, NodeKey, NodeName, Revision, Span, TokenId, TokenText,
+    ClusterId, Contact, Digest, Epoch, Facts, Load, Moment, NodeId, NodeKey, NodeName, Revision, Span,
+    TokenId, TokenText,
 };
 use tokio::net::TcpListener;
 
@@ -18,7 +19,7 @@ use crate::peer::{
     AgentApi, AuthorityKey, Certified, Confidential, Greeting, HelloAsk, JoinAsk, Joined, PeerApi,
     PeerClient, PeerHeader, WatchNode,
 };
-use crate::{Alone, Answers, ApiError, Caller, ServeOptions, Server};
+use crate::{Alone, Answers, ApiError, Caller, ServeOptions, Server, async_trait};
 
 pub(super) const SOON: Duration = Duration::from_secs(5);
 
@@ -28,7 +29,7 @@ pub(super) struct Echo {
     headers: Mutex<Vec<PeerHeader>>,
 }
 
-fn greeting(key: NodeKey) -> Greeting {
+fn greeting(key: NodeKey, nonce: Option<[u8; 32]>) -> Greeting {
     Greeting {
         instance: "me".to_owned(),
         key,
@@ -37,11 +38,12 @@ fn greeting(key: NodeKey) -> Greeting {
         cluster: Some(ClusterId::from("c")),
         node: Some(NodeId(3)),
         member: true,
-        leader: None,
+        leader: Some(Contact::of(NodeId(2), "b:2")),
         seen: vec!["me".to_owned(), "you".to_owned()],
         authorities: vec![vec![1, 2]],
         bridges: vec![vec![3]],
         left: true,
+        proof: nonce.map(|nonce| nonce.to_vec()).unwrap_or_default(),
     }
 }
 
@@ -51,9 +53,10 @@ fn certified() -> Certified {
     Certified { certificate: vec![1, 2, 3], authorities, bridges, lifetime: Duration::from_secs(60) }
 }
 
+#[async_trait]
 impl PeerApi for Echo {
     async fn hello(&self, _: Caller, ask: HelloAsk) -> Result<Greeting, ApiError> {
-        Ok(greeting(ask.key))
+        Ok(greeting(ask.key, ask.nonce))
     }
 
     async fn join(&self, _: Caller, ask: JoinAsk) -> Result<Joined, ApiError> {
@@ -63,7 +66,10 @@ impl PeerApi for Echo {
                 node: NodeId(4),
                 certified: Some(certified()),
             },
-            Some(cluster) if cluster.0 == "c" => Joined::Redirect(Some(ask.facts.address)),
+            Some(cluster) if cluster.0 == "c" => {
+                Joined::Redirect(Some(Contact::of(NodeId(2), ask.facts.address)))
+            }
+            Some(cluster) if cluster.0 == "old" => Joined::Redirect(Some(Contact::anyone("b:2"))),
             Some(cluster) => Joined::Refused(format!("you belong to {cluster}")),
         })
     }
@@ -110,6 +116,7 @@ impl PeerApi for Echo {
     }
 }
 
+#[async_trait]
 impl AgentApi for Echo {
     async fn session(&self, _: Caller, messages: Answers<ToLeader>) -> Result<Answers<ToNode>, ApiError> {
         let answers = messages.map(|message| match message? {
@@ -120,11 +127,15 @@ impl AgentApi for Echo {
     }
 
     async fn watch(&self, _: Caller, ask: WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError> {
-        let items = vec![WatchItem::Reset, WatchItem::Synced(Revision(ask.node.0))];
+        let mut items = vec![WatchItem::Reset];
+        let elsewhere = ask.places.iter().flatten().cloned();
+        items.extend(elsewhere.map(|place| WatchItem::BoundElsewhere(place, Epoch(1))));
+        items.push(WatchItem::Synced(Revision(ask.node.0)));
         Ok(futures::stream::iter([Ok(items)]).boxed())
     }
 }
 
+#[async_trait]
 impl LogsApi for Echo {
     async fn read(&self, _: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
         Err(ApiError::NotFound(format!("{} never ran here", ask.bucket)))
@@ -141,7 +152,7 @@ pub(super) async fn start() -> (Arc<Echo>, PeerClient) {
     let echo = Arc::new(Echo::default());
     let server = Server::new().peers(echo.clone()).agents(echo.clone()).logs(echo.clone());
     tokio::spawn(server.serve(listener, Arc::new(Alone), ServeOptions::default(), std::future::pending()));
-    (echo, PeerClient::new(&address, &crate::Transport::plain()).unwrap())
+    (echo, PeerClient::new(&Contact::anyone(&address), &crate::Transport::plain()).unwrap())
 }
 
 pub(super) fn header() -> PeerHeader {
@@ -166,8 +177,11 @@ pub(super) fn facts() -> Facts {
 #[tokio::test]
 async fn nodes_greet_and_join() {
     let (_, client) = start().await;
-    let ask = HelloAsk { instance: "you".to_owned(), key: NodeKey::from("k"), cluster: None, node: None };
-    assert_eq!(client.hello(ask, SOON).await.unwrap(), greeting(NodeKey::from("k")));
+    for nonce in [None, Some([7; 32])] {
+        let (instance, key) = ("you".to_owned(), NodeKey::from("k"));
+        let ask = HelloAsk { instance, key: key.clone(), cluster: None, node: None, nonce };
+        assert_eq!(client.hello(ask, SOON).await.unwrap(), greeting(key, nonce));
+    }
     let mut ask = JoinAsk {
         key: NodeKey::from("k"),
         cluster: None,
@@ -179,10 +193,15 @@ async fn nodes_greet_and_join() {
         Joined::Registered { cluster: ClusterId::from("c"), node: NodeId(4), certified: Some(certified()) };
     assert_eq!(client.join(&ask, SOON).await.unwrap(), joined);
     ask.cluster = Some(ClusterId::from("c"));
-    assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Redirect(Some("b:2".to_owned())));
+    let leader = Contact::of(NodeId(2), "b:2");
+    assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Redirect(Some(leader)));
+    ask.cluster = Some(ClusterId::from("old"));
+    let anyone = Contact::anyone("b:2");
+    assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Redirect(Some(anyone)), "it does not say who");
     ask.cluster = Some(ClusterId::from("d"));
     assert_eq!(client.join(&ask, SOON).await.unwrap(), Joined::Refused("you belong to d".to_owned()));
-    let nobody = HelloAsk { instance: String::new(), key: NodeKey::from("k"), cluster: None, node: None };
+    let (instance, key) = (String::new(), NodeKey::from("k"));
+    let nobody = HelloAsk { instance, key, cluster: None, node: None, nonce: None };
     assert!(matches!(client.hello(nobody, SOON).await, Err(ApiError::Invalid(_))));
 }
 
@@ -230,9 +249,12 @@ async fn agents_hold_sessions_and_watch() {
         answers,
         [ToNode::Welcome { heartbeat: Span::millis(500), start_in: Span(0) }, ToNode::Recorded { seq: 9 }]
     );
-    let ask = WatchNode { cluster: ClusterId::from("c"), node: NodeId(7) };
+    let places = [name("/b"), name("/a")];
+    let ask =
+        WatchNode { cluster: ClusterId::from("c"), node: NodeId(7), places: Some(places.clone().into()) };
     let items: Vec<_> = client.watch(ask, SOON).await.unwrap().map(Result::unwrap).collect().await;
-    assert_eq!(items, [vec![WatchItem::Reset, WatchItem::Synced(Revision(7))]]);
+    let [b, a] = places.map(|place| WatchItem::BoundElsewhere(place, Epoch(1)));
+    assert_eq!(items, [vec![WatchItem::Reset, a, b, WatchItem::Synced(Revision(7))]]);
     let of = LogsOf { bucket: name("/a"), follow: false, since: None, tail: None, previous: false };
     let error = client.logs(of, SOON).await.err().unwrap();
     assert_eq!(error, ApiError::NotFound("/a never ran here".to_owned()));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use sheaf_model::session::ToLeader;
-use sheaf_model::{ClusterId, NodeId, NodeKey};
+use sheaf_model::{ClusterId, Contact, NodeId, NodeKey};
 use tokio::io::copy;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -41,8 +41,14 @@ fn logs_of() -> LogsOf {
 #[tokio::test]
 async fn calls_between_nodes_end_at_their_deadline() {
     let (_listener, address) = silent().await;
-    let client = PeerClient::new(&address, &crate::Transport::plain()).unwrap();
-    let hello = HelloAsk { instance: "me".to_owned(), key: NodeKey::from("k"), cluster: None, node: None };
+    let client = PeerClient::new(&Contact::anyone(&address), &crate::Transport::plain()).unwrap();
+    let hello = HelloAsk {
+        instance: "me".to_owned(),
+        key: NodeKey::from("k"),
+        cluster: None,
+        node: None,
+        nonce: None,
+    };
     let join = JoinAsk {
         key: NodeKey::from("k"),
         cluster: None,
@@ -50,7 +56,7 @@ async fn calls_between_nodes_end_at_their_deadline() {
         public_key: Vec::new(),
         token: None,
     };
-    let watch = WatchNode { cluster: ClusterId::from("c"), node: NodeId(7) };
+    let watch = WatchNode { cluster: ClusterId::from("c"), node: NodeId(7), places: None };
     let cluster = ClusterId::from("c");
     let messages = || futures::stream::pending::<Bytes>().boxed();
     let said = || futures::stream::pending::<ToLeader>().boxed();
@@ -123,8 +129,8 @@ async fn way(to: String) -> (String, watch::Sender<bool>) {
 #[tokio::test]
 async fn a_session_whose_peer_falls_silent_ends_by_its_pings() {
     let (_, there) = start().await;
-    let (address, cut) = way(there.address().to_owned()).await;
-    let client = PeerClient::new(&address, &crate::Transport::plain()).unwrap();
+    let (address, cut) = way(there.contact().address.clone()).await;
+    let client = PeerClient::new(&Contact::anyone(&address), &crate::Transport::plain()).unwrap();
     let said = futures::stream::iter([ToLeader::Goodbye]).chain(futures::stream::pending());
     let mut answers = client.session(said.boxed(), SOON).await.unwrap();
     answers.next().await.unwrap().unwrap();

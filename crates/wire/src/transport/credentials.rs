@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -13,7 +14,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sheaf_model::JOIN_NAME;
 
 use super::verify::{ByHolder, ByPin, Found};
-use super::{Now, dialled};
+use super::{Dials, Now, dialled};
 
 /// The one protocol.
 const ALPN: &[u8] = b"h2";
@@ -111,8 +112,8 @@ impl Credentials {
         });
         let join = join.transpose()?;
         let client = self.client(own.as_ref(), join.as_ref(), found, &provider)?;
-        let server = self.server(own, join, &provider)?;
-        Ok(Now { server, client })
+        let server = self.server(own.clone(), join, &provider)?;
+        Ok(Now { own, server, client })
     }
 
     fn client(
@@ -121,7 +122,7 @@ impl Credentials {
         join: Option<&Arc<CertifiedKey>>,
         found: &Arc<Mutex<Found>>,
         provider: &Arc<CryptoProvider>,
-    ) -> Result<Option<(Arc<ClientConfig>, &'static str)>, CredentialsError> {
+    ) -> Result<Option<Dials>, CredentialsError> {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(|source| CredentialsError::Unusable { what: "TLS 1.3", source })?;
@@ -130,13 +131,15 @@ impl Credentials {
             Some(join) if joining => roots("the join secret", std::slice::from_ref(&join.authority))?,
             _ => roots("the authority", &self.authorities)?,
         };
-        let verified = if roots.is_empty() {
+        let verifier: Arc<dyn ServerCertVerifier> = if roots.is_empty() {
             let Some(pin) = self.pin.clone() else { return Ok(None) };
-            let verifier = ByPin::new(pin, found.clone(), provider.clone());
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            Arc::new(ByPin::new(pin, found.clone(), provider.clone()))
         } else {
-            builder.with_root_certificates(roots)
+            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+            let untrusted = |why: String| CredentialsError::Untrusted { what: "the authority", why };
+            builder.build().map_err(|error| untrusted(error.to_string()))?
         };
+        let verified = builder.dangerous().with_custom_certificate_verifier(verifier.clone());
         let shown = if joining { join } else { own };
         let mut config = match shown {
             Some(shown) => verified.with_client_cert_resolver(Arc::new(Shown(shown.clone()))),
@@ -145,7 +148,9 @@ impl Credentials {
         config.alpn_protocols = vec![ALPN.to_vec()];
         // Whoever is forgotten must not come back by a ticket.
         config.resumption = Resumption::disabled();
-        Ok(Some((Arc::new(config), dialled(joining))))
+        // A join secret's certificate is the same for all who hold it: it says of nobody which node it is.
+        let verifier = (!joining).then_some(verifier);
+        Ok(Some(Dials { config: Arc::new(config), name: dialled(joining), verifier }))
     }
 
     fn server(

@@ -9,7 +9,7 @@ const SHARE: usize = 4;
 
 /// Places for connections of which nobody knows yet, or ever will, whose they are.
 #[derive(Debug)]
-pub(crate) struct Crowd {
+pub struct Crowd {
     most: usize,
     /// Held for a look-up only.
     inside: Mutex<Inside>,
@@ -36,19 +36,19 @@ impl From<IpAddr> for Network {
 
 /// A place, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     crowd: Arc<Crowd>,
     from: Network,
 }
 
 impl Crowd {
     /// So many places. Of this machine's own addresses each may have all of them.
-    pub(crate) fn of(most: usize) -> Arc<Self> {
+    pub fn of(most: usize) -> Arc<Self> {
         Arc::new(Self { most, inside: Mutex::default() })
     }
 
     /// A place; none: there is none left, or none for that address.
-    pub(crate) fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
+    pub fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
         let local = from.to_canonical().is_loopback();
         let each = if local { self.most } else { self.most.div_ceil(SHARE) };
         let from = Network::from(from);

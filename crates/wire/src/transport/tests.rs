@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use sheaf_model::{Holder, NodeId, Timestamp};
+use sheaf_model::{Contact, Holder, NodeId, Timestamp};
 use sheaf_trust::{Authority, PrivateKey};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::ApiError;
 use crate::client::{Pings, endpoint, explain};
+use crate::peer::{HelloAsk, PeerClient};
 
 fn now() -> Timestamp {
     Timestamp::from_system(std::time::SystemTime::now())
@@ -84,6 +86,92 @@ async fn who_is_of_another_cluster_is_refused_on_both_sides() {
     let mixed = Credentials { own: node(&other, 1).own, ..node(&authority, 1) };
     let server = meet(&node(&authority, 1), &client(&mixed)).await;
     assert!(server.is_err(), "{server:?}");
+}
+
+/// The same credentials, over which only that node is dialled.
+fn wanting(number: u64, credentials: &Credentials) -> Transport {
+    client(credentials).to(Some(NodeId(number)))
+}
+
+const NINE: &str = "node 9 answers there, as its certificate says, and not node 7";
+
+#[tokio::test]
+async fn who_answers_must_be_the_node_that_was_dialled() {
+    let authority = Authority::new(now()).unwrap();
+    let nine = node(&authority, 9);
+    // Whoever has taken node 9's certificate stands in node 7's place.
+    for dials in [node(&authority, 1), Credentials { own: None, ..node(&authority, 1) }] {
+        let error = meet(&nine, &wanting(7, &dials)).await.unwrap_err();
+        assert!(error.contains(NINE), "{error}");
+        let shown = dials.own.as_ref().map(|_| Holder::Node(NodeId(1)));
+        assert_eq!(meet(&nine, &wanting(9, &dials)).await, Ok(shown));
+        assert_eq!(meet(&nine, &client(&dials)).await, Ok(shown), "it is not known who is there");
+        assert_eq!(meet(&nine, &wanting(7, &dials).to(None)).await, Ok(shown));
+    }
+    let error = meet(&node(&Authority::new(now()).unwrap(), 7), &wanting(7, &node(&authority, 1))).await;
+    assert!(error.unwrap_err().contains("it belongs to another cluster"));
+    // The certificate of a person is none to answer with, whoever is wanted.
+    let person = pair(&authority, Holder::Person(sheaf_model::TokenId([7; 6])));
+    let person = Credentials { own: Some(person), ..node(&authority, 7) };
+    assert!(meet(&person, &wanting(7, &node(&authority, 1))).await.is_err());
+}
+
+#[tokio::test]
+async fn who_it_is_counts_by_a_pin_and_while_one_authority_takes_the_place_of_another() {
+    let (old, new) = (Authority::new(now()).unwrap(), Authority::new(now()).unwrap());
+    let person = pins(&old);
+    let error = meet(&node(&old, 9), &person.to(Some(NodeId(7)))).await.unwrap_err();
+    assert!(error.contains(NINE), "{error}");
+    assert_eq!(meet(&node(&old, 7), &person.to(Some(NodeId(7)))).await, Ok(None));
+    assert_eq!(person.pinned().as_deref(), Some(old.certificate()));
+    // Certificates of the next authority, known by its bridge alone, and of both.
+    for dials in [node(&old, 2), renewed(&old, &new, 2)] {
+        let error = meet(&renewed(&old, &new, 9), &wanting(7, &dials)).await.unwrap_err();
+        assert!(error.contains(NINE), "{error}");
+        let met = meet(&renewed(&old, &new, 7), &wanting(7, &dials)).await;
+        assert_eq!(met, Ok(Some(Holder::Node(NodeId(2)))));
+    }
+}
+
+#[tokio::test]
+async fn a_join_secret_says_of_nobody_which_node_it_is() {
+    assert_eq!(meet(&joining(1), &wanting(7, &joining(1))).await, Ok(Some(Holder::Joining)));
+    let authority = Authority::new(now()).unwrap();
+    let both = Credentials { join: joining(1).join, ..node(&authority, 9) };
+    assert_eq!(meet(&both, &wanting(7, &joining(1))).await, Ok(Some(Holder::Joining)));
+}
+
+/// A port where a node with these credentials takes connections, and how many were made there.
+async fn serving(credentials: &Credentials) -> (String, Arc<std::sync::atomic::AtomicUsize>) {
+    let (server, taken) = (client(credentials), Arc::<std::sync::atomic::AtomicUsize>::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, counted) = (listener.local_addr().unwrap().to_string(), taken.clone());
+    tokio::spawn(async move {
+        let mut connections = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            connections.extend(server.accept(stream).await);
+        }
+    });
+    (address, taken)
+}
+
+#[tokio::test]
+async fn whoever_dials_a_node_is_told_who_answers_and_does_not_ask_it_again_at_once() {
+    let authority = Authority::new(now()).unwrap();
+    let (address, taken) = serving(&node(&authority, 9)).await;
+    let dials = client(&node(&authority, 1));
+    let peer = PeerClient::new(&Contact::of(NodeId(7), &address), &dials).unwrap();
+    for _ in 0..3 {
+        let ask = HelloAsk { instance: "i".into(), key: "k".into(), cluster: None, node: None, nonce: None };
+        let error = peer.hello(ask, Duration::from_secs(3)).await.unwrap_err();
+        assert!(matches!(&error, ApiError::Unreachable { why, .. } if why.contains(NINE)), "{error:?}");
+    }
+    assert_eq!(taken.load(std::sync::atomic::Ordering::Relaxed), 1);
+    // The node that came under another number to the same address is reached by it.
+    let endpoint = endpoint(&address, Duration::from_secs(3), Pings::default()).unwrap();
+    dials.to(Some(NodeId(9))).connect(&endpoint).await.unwrap();
+    assert_eq!(taken.load(std::sync::atomic::Ordering::Relaxed), 2);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use rustls::{
 use sheaf_model::Holder;
 
 use super::credentials::{CredentialsError, Pin};
+use super::impostor::Impostor;
 use super::vouch::vouches;
 
 /// Whom a certificate names.
@@ -204,7 +205,11 @@ pub const JOINS_ANEW: &str = "joins anew then, with an empty data directory and 
 /// A failed handshake, so that a person knows what to look at.
 pub(super) fn in_words(error: std::io::Error) -> std::io::Error {
     use rustls::{AlertDescription as Alert, InvalidMessage};
-    let words = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+    let failed = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    if let Some(impostor) = failed.and_then(Impostor::of) {
+        return std::io::Error::new(error.kind(), impostor);
+    }
+    let words = match failed {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))) => {
             "it belongs to another cluster, whose authority is not trusted here; or its cluster has replaced its authority \
              while this node was away; it joins anew then, with an empty data directory and a join token"

@@ -125,6 +125,8 @@ fn spawns(cluster: &Cluster, figures: &Figures) {
     let bare = bare_spawns();
     let begun = Instant::now();
     submit(cluster, "spawned", "nothing", &format!("subtasks: {{array: 0-{}}}", SPAWNED - 1));
+    // One command that is told: to ask again and again starts programs as well, with the processors that are measured.
+    cluster.agent(1).follow(&["job", "watch", "spawned"]).finish(LONGEST).ok();
     let status = over(cluster, "spawned");
     let rate = f64::from(SPAWNED) / begun.elapsed().as_secs_f64();
     assert_eq!(status["counts"]["finished"], SPAWNED, "{status:#}");

@@ -33,6 +33,12 @@ alone. When it may be known to others, or once in a while, another one takes its
 pub enum Ca {
     /// Show whom the cluster believes, and how far a change of that is
     Status,
+    /// Print the certificates of whom the cluster believes, in PEM: what believes them believes the nodes' dashboards by https
+    ///
+    /// They are no secret. But whoever has the key of one, which stands on every voter, can be any site on the internet to a
+    /// browser that believes it: for browsers that people use for other things, give the nodes a certificate of an authority that
+    /// these believe anyway ([http] certificate_file).
+    Export,
     /// Have another authority take the place of the one that signs certificates
     Rotate(Rotate),
 }
@@ -70,6 +76,11 @@ impl Ca {
             Self::Status => {
                 let status = connect(options, out).await?.authority_status().await?;
                 print(out, options.output, &status)?;
+                Ok(Exit::Done)
+            }
+            Self::Export => {
+                let status = connect(options, out).await?.authority_status().await?;
+                export(out, &status)?;
                 Ok(Exit::Done)
             }
             Self::Rotate(rotate) => rotate.run(&connect(options, out).await?, out).await,
@@ -179,6 +190,10 @@ impl Listed for AuthorityWait {
     }
 }
 
+fn export(out: &mut Terminal, status: &AuthorityStatus) -> Result<(), Failure> {
+    status.authorities.iter().try_for_each(|authority| out.line(authority.certificate.trim_end()))
+}
+
 fn print(out: &mut Terminal, format: Format, status: &AuthorityStatus) -> Result<(), Failure> {
     match format {
         Format::Json => return out.json(&table::json(status)),
@@ -251,6 +266,13 @@ mod tests {
         assert_eq!(printed(Format::Name).lines().count(), 2);
         let json: serde_json::Value = serde_json::from_str(&printed(Format::Json)).expect("JSON");
         assert_eq!((&json["stage"], &json["waits_for"][6]["node"]), (&"renewing".into(), &"n7".into()));
+    }
+
+    #[test]
+    fn certificates_are_printed_one_below_the_other() {
+        let (mut out, recording) = recorded::terminal("");
+        export(&mut out, &status()).expect("it prints");
+        assert_eq!(recording.data(), "PEM\nPEM\n");
     }
 
     #[test]

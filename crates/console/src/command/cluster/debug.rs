@@ -211,7 +211,7 @@ mod tests {
             Cli::try_parse_from(line).expect("a good line");
         let (mut out, recording) = recorded::terminal("");
         let root = <Cli as clap::CommandFactory>::command();
-        let exit = Box::pin(crate::command::run(command, &options, root, &mut out)).await;
+        let exit = crate::command::run(command, &options, root, &mut out).await;
         (exit, recording.data(), recording.talk())
     }
 

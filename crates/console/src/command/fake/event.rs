@@ -2,7 +2,7 @@
 
 use sheaf_model::{Event, Revision, Timestamp};
 use sheaf_wire::event::{Cursor, EventApi, EventPage, ListEvents, WatchEvents};
-use sheaf_wire::{Answers, ApiError, Caller};
+use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 
 use super::Fake;
 
@@ -22,6 +22,7 @@ fn event(revision: u64) -> Event {
     }
 }
 
+#[async_trait]
 impl EventApi for Fake {
     async fn list(&self, _: Caller, ask: ListEvents) -> Result<EventPage, ApiError> {
         let beyond = |event: &Event| match ask.after {

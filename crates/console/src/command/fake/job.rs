@@ -8,7 +8,7 @@ use sheaf_wire::job::{
     RetrySubtasks, SubmitPart, Submitted, Touched,
 };
 use sheaf_wire::logs::{LogLine, LogStream};
-use sheaf_wire::{Answers, ApiError, Caller, Done, Page};
+use sheaf_wire::{Answers, ApiError, Caller, Done, Page, async_trait};
 
 use super::super::job::example;
 use super::{Fake, Held, page};
@@ -40,6 +40,7 @@ impl Fake {
 /// Items of a job, at most.
 const ITEMS_MAX: usize = 30_000;
 
+#[async_trait]
 impl JobApi for Fake {
     async fn submit(
         &self,

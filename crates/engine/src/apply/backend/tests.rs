@@ -39,9 +39,9 @@ fn events(world: &World) -> Vec<String> {
 
 /// Grants so many through the backend, on node 1.
 fn granted(world: &mut World, most: u32) -> Vec<Attempt> {
-    let room = Room { incarnation: "life".into(), free: 100 };
-    let backends = [(name(), most)].into();
-    let offer = Offer { nodes: [(NodeId(1), room)].into(), may_run: &|_, _| true, backends, most: 100 };
+    let room = Room { incarnation: "life".into(), idle: 100, spare: Span(0) };
+    let (nodes, backends) = ([(NodeId(1), room)].into(), [(name(), most)].into());
+    let offer = Offer { nodes, may_run: &|_, _| true, takes: &|_, _| Span(1), backends, most: 100 };
     let grants = dispatch::grant(&world.state, offer);
     let term = world.term;
     world.propose(Command::Grant(crate::command::GrantAll { term, grants: grants.clone() }));

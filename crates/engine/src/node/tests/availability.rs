@@ -153,7 +153,7 @@ fn a42_an_instance_that_gave_up_stays_down_until_something_changes() {
 #[test]
 fn a_view_from_before_is_waited_out() {
     let mut scene = Scene::new();
-    let old: Vec<_> = watched::everything(&scene.world.state, NodeId(1)).collect();
+    let old: Vec<_> = watched::everything(&scene.world.state, &scene.watcher()).collect();
     let then = scene.told;
     scene.world.apply_bucket("/m", |put| put.spec.multi_node = true);
     scene.sync();
@@ -175,7 +175,7 @@ fn a_start_that_cannot_be_carried_out_is_tried_again_and_then_given_up() {
     let name = scene.world.name("/m");
     let mut items: Vec<_> = scene.world.changes[scene.told..]
         .iter()
-        .filter_map(|change| watched::item(change, NodeId(1)))
+        .filter_map(|change| watched::item(change, &scene.watcher()))
         .collect();
     items.push(WatchItem::Synced(scene.world.state.revision));
     scene.told = scene.world.changes.len();

@@ -57,7 +57,8 @@ fn a_node_that_was_forgotten_ends_everything_whatever_it_knows() {
     scene.input(Input::SessionLost);
     scene.lines.clear();
     scene.input(Input::Left);
-    scene.expect(&["stop /m (this node has left the cluster)"]);
+    scene.expect(&["stop /m (this node has left the cluster)", "remove /m"]);
+    assert_eq!(scene.farewells, [Call::Decommission, Call::Decommission]);
     // Its own replica tells what was.
     scene.watch_anew();
     scene.pass(60_000);
@@ -67,8 +68,35 @@ fn a_node_that_was_forgotten_ends_everything_whatever_it_knows() {
     scene.restart(vec![Found { bucket: name, seen, fence: Fence::default() }]);
     scene.expect(&[]);
     scene.input(Input::Left);
-    scene.expect(&["stop /m (this node has left the cluster)"]);
+    scene.expect(&["stop /m (this node has left the cluster)", "remove /m"]);
     scene.watch_anew();
     scene.pass(60_000);
     assert!(!scene.lines.iter().any(|line| line.starts_with("start")), "{:?}", scene.lines);
+}
+
+#[test]
+fn a_node_that_was_forgotten_tells_also_what_does_not_run() {
+    let mut scene = Scene::new();
+    let first = Revision(1);
+    let origin = Origin { revision: first, basis: first, content: 0, live: None, artifact: None };
+    let ends = [("/crashed", Ended::Lost), ("/failed", Ended::Finished), ("/off", Ended::Stopped)];
+    let mut found: Vec<Found> = ends
+        .map(|(bucket, ended)| {
+            let seen = scene.seen(Mode::Single(Epoch(7)), origin, Life::Dead(ended), Phase::Stopped);
+            Found { bucket: scene.world.name(bucket), seen: Some(*seen), fence: Fence::default() }
+        })
+        .into();
+    let sworn = Fence { gave_up: Epoch(7), ..Fence::default() };
+    found.push(Found { bucket: scene.world.name("/sworn"), seen: None, fence: sworn });
+    scene.restart(found);
+    scene.pass(60_000);
+    scene.expect(&[]);
+    scene.input(Input::Left);
+    // It does not know of any bucket whether it is deleted.
+    scene.expect(&["remove /crashed", "remove /failed", "remove /off"]);
+    assert_eq!(scene.farewells, [Call::Decommission; 3]);
+    // It is told so again and again.
+    scene.input(Input::Left);
+    scene.pass(60_000);
+    scene.expect(&[]);
 }
