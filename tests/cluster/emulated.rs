@@ -8,13 +8,14 @@
 //! ```
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use sheaf_tests::{Cases, Cluster, Machine, image, need, processes, wait_for};
+use sheaf_tests::{Cases, Cluster, Machine, emulator, image, need, processes, wait_for};
 
 use crate::limits::{self, LIMITS, groups, is_kept};
 use crate::plugin::bucket;
@@ -45,38 +46,13 @@ pub(crate) fn run() {
     if env::var_os(WITHIN).is_some() {
         return within();
     }
-    if !cfg!(target_arch = "x86_64") {
-        need::skipped("a machine of x86_64: its kernel is fetched");
-        return;
-    }
-    if !need::programs(&["qemu-system-x86_64", "busybox", "dpkg-deb", "ldd", "strip"]) {
+    if !emulator::is_possible(&["busybox", "ldd", "strip"]) {
         return;
     }
     let machine = Machine::take();
-    let kernel = image::kept(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/kernel.sh"), "vmlinuz");
-    let (console, said) = (machine.path("console"), machine.path("said"));
-    let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024"])
-        .args(["-machine", "pc", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
-        .args(["-append", "console=ttyS0 quiet panic=-1 cgroup_no_v1=all"])
-        .arg("-kernel")
-        .arg(&kernel)
-        .arg("-initrd")
-        .arg(initramfs(&machine))
-        .args(["-serial", &format!("file:{}", console.display())])
-        .args(["-serial", &format!("file:{}", said.display())])
-        .env(processes::PLACE, machine.place())
-        .stdin(Stdio::null());
-    let mut child = qemu.spawn().unwrap_or_else(|error| panic!("{qemu:?}: {error}"));
-    let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
-    let all = || format!("--- it said\n{}--- its kernel\n{}", read(&said), read(&console));
-    let status = wait_for("it has run its test and is off", ENDS_WITHIN, || match child.try_wait() {
-        Ok(Some(status)) => Ok(status),
-        other => Err(format!("{other:?}\n{}", all())),
-    });
-    let done = status.success() && read(&said).lines().any(|line| line.trim_end() == "exit 0");
-    assert!(done, "{status}\n{}", all());
-    for line in read(&said).lines().filter(|line| line.starts_with("emulated: ")) {
+    let initramfs = initramfs(&machine);
+    let said = emulator::run(&machine, "", &[OsStr::new("-initrd"), initramfs.as_os_str()], ENDS_WITHIN);
+    for line in said.lines().filter(|line| line.starts_with("emulated: ")) {
         let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", line.trim_end()));
     }
 }

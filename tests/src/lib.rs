@@ -27,6 +27,7 @@ pub mod crowd;
 pub mod dashboard;
 pub mod disk;
 pub mod documents;
+pub mod emulator;
 pub mod fuzz;
 pub mod image;
 pub mod jobs;
