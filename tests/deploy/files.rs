@@ -61,7 +61,7 @@ fn the_unit_is_one() {
     assert_eq!(said.trim(), "", "no complaints");
     content(
         Command::new("systemd-analyze")
-            .args(["security", "--offline=true", "--no-pager", "--threshold=65"])
+            .args(["security", "--offline=true", "--no-pager", "--threshold=60"])
             .arg(&file),
     );
     content(Command::new("systemd-sysusers").arg("--dry-run").arg(deploy().join("systemd/sheaf.sysusers")));
