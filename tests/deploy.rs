@@ -20,8 +20,20 @@ use sheaf_tests::cluster::SOON;
 use sheaf_tests::{Cases, Cluster, Machine, cli, manual, need, wait_for};
 
 /// What blocks of the manual are run by, each in some test.
-const RUNS: [&str; 9] =
-    ["cluster", "compose", "compose-down", "forget", "install", "promtool", "recover", "restore", "upgrade"];
+const RUNS: [&str; 12] = [
+    "cluster",
+    "compose",
+    "compose-down",
+    "forget",
+    "install",
+    "promtool",
+    "purge",
+    "recover",
+    "remove",
+    "restore",
+    "stop",
+    "upgrade",
+];
 
 #[test]
 fn every_block_of_the_manual_is_run_by_some_test() {

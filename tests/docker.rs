@@ -2,9 +2,9 @@
 //!
 //! The image holds the binary, the program of the tests' buckets and the libraries of both, and nothing else: no shell,
 //! no init. So the agent is process 1 there.
-
 //!
-//! `twenty` and `install` are the deployments of `deploy/`, as its manual starts them, on a small Debian.
+//! `twenty` and `install` are the deployments of `deploy/`, as its manual starts them, on a small Debian. In `unit` that Debian's
+//! systemd is process 1, and the agent is its service.
 
 #[path = "docker/install.rs"]
 mod install;
@@ -12,6 +12,10 @@ mod install;
 mod nodes;
 #[path = "docker/twenty.rs"]
 mod twenty;
+#[path = "docker/unit.rs"]
+mod unit;
+#[path = "docker/within.rs"]
+mod within;
 #[path = "docker/world.rs"]
 mod world;
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes an archive of a small Debian with what the examples wrap: the root file system of test images. One that is there stays.
+# Makes an archive of a small Debian with what the examples wrap, and with systemd: the root file system of test images. One that is
+# there stays.
 #
 #   base.sh FILE
 set -eu
@@ -10,7 +11,7 @@ out=$1
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-debootstrap --variant=minbase --include=rsyslog,wget,metis "${suite:-bookworm}" "$dir/root" >"$dir/log" 2>&1 || {
+debootstrap --variant=minbase --include=rsyslog,wget,metis,systemd,dbus "${suite:-bookworm}" "$dir/root" >"$dir/log" 2>&1 || {
   tail -n 20 "$dir/log" >&2
   exit 1
 }

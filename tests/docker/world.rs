@@ -13,9 +13,9 @@ pub(crate) fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docker").join(name)
 }
 
-/// The archive of a small Debian with what the examples wrap; made once.
+/// The archive of a small Debian with what the examples wrap, and with systemd; made once.
 pub(crate) fn base() -> PathBuf {
-    kept(&file("base.sh"), "debian.tar")
+    kept(&file("base.sh"), "debian-systemd.tar")
 }
 
 /// Runs a command of Docker's and gives what it prints.

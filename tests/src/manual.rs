@@ -43,7 +43,15 @@ pub fn blocks() -> Vec<Block> {
 /// # Panics
 /// If there is none.
 pub fn of(run: &str) -> Vec<Block> {
-    let found: Vec<Block> = blocks().into_iter().filter(|block| block.run == run).collect();
+    of_text(&text(), run)
+}
+
+/// The same of a text that is the manual elsewhere: where the package has put it.
+///
+/// # Panics
+/// If there is none.
+pub fn of_text(text: &str, run: &str) -> Vec<Block> {
+    let found: Vec<Block> = parse(text).into_iter().filter(|block| block.run == run).collect();
     assert!(!found.is_empty(), "no block of the manual is run: {run}");
     found
 }
