@@ -66,7 +66,11 @@ pub use plan::{Commands, FromKeeper, KeeperProcess, OutputLimits, Plan, Plugin, 
 /// Runs a keeper, or its second stage; `args` are those after `sheaf keep`. Call it before any runtime or thread
 /// exists: the program dies with the thread that spawned it.
 pub fn keep_main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let mut args = args.peekable();
+    keep(args.collect())
+}
+
+fn keep(args: Vec<OsString>) -> ExitCode {
+    let mut args = args.into_iter().peekable();
     if args.next_if(|arg| arg == "--exec").is_some() {
         return exec::second_stage(args);
     }

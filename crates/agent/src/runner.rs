@@ -112,13 +112,17 @@ pub enum Stopped {
 /// Runs a runner; `args` are those after `sheaf runner`: the agent's data directory. The agent is at the other end of
 /// standard input. Call it before any runtime or thread exists.
 pub fn runner_main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
-    let (Some(data_dir), None) = (args.next().map(PathBuf::from), args.next()) else {
+    let (Some(data_dir), None) = (args.next(), args.next()) else {
         eprintln!("sheaf runner: expected DATA_DIR");
         return ExitCode::FAILURE;
     };
+    work(Path::new(&data_dir))
+}
+
+fn work(data_dir: &Path) -> ExitCode {
     // Its own files say their modes.
     umask::take();
-    match run::run(&data_dir) {
+    match run::run(data_dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sheaf runner: {error}");

@@ -130,14 +130,15 @@ pub(crate) async fn relieve(data_dir: &Path) {
 /// The process: stands in for an agent until the next one comes. `args` are `DATA_DIR`; the orders come on standard
 /// input.
 pub fn stand_in_main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    if begin(args) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let mut args = args.map(PathBuf::from);
+    let (Some(data_dir), None) = (args.next(), args.next()) else {
+        eprintln!("sheaf stand-in: expected DATA_DIR");
+        return ExitCode::FAILURE;
+    };
+    if begin(&data_dir) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn begin(mut args: impl Iterator<Item = OsString>) -> bool {
-    let (Some(data_dir), None) = (args.next().map(PathBuf::from), args.next()) else {
-        eprintln!("sheaf stand-in: expected DATA_DIR");
-        return false;
-    };
+fn begin(data_dir: &Path) -> bool {
     // Already the leader of a group: then started by hand, and not worth a failure.
     let _ = rustix::process::setsid();
     let orders: Orders = match serde_json::from_reader(io::stdin()) {
@@ -149,7 +150,7 @@ fn begin(mut args: impl Iterator<Item = OsString>) -> bool {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let stood = runtime.map_err(|source| AgentError::Alarm { source }).and_then(|runtime| {
-        let stood = runtime.block_on(stand(&data_dir, orders));
+        let stood = runtime.block_on(stand(data_dir, orders));
         runtime.shutdown_background(); // a disk that hangs must not keep it
         stood
     });

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::BoxFuture;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, InitializeError, RaftError};
 use openraft::raft::ClientWriteResponse;
 use openraft::{BasicNode, ChangeMembers};
@@ -16,16 +17,22 @@ type Written = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteEr
 impl Replica {
     /// Whether this member was ever in a cluster. openraft itself is asked: its metrics say nothing for a moment after
     /// a start.
-    pub async fn is_initialized(&self) -> Result<bool, MembershipError> {
-        let asked = self.inner.raft.is_initialized().await;
-        asked.map_err(|_| MembershipError::Stopped { operation: "look for a cluster" })
+    pub fn is_initialized(&self) -> BoxFuture<'_, Result<bool, MembershipError>> {
+        Box::pin(async {
+            let asked = self.inner.raft.is_initialized().await;
+            asked.map_err(|_| MembershipError::Stopped { operation: "look for a cluster" })
+        })
     }
 
     /// Forms a cluster of this member alone. Refused when it has ever been in one. It leads soon after; watch
     /// [`Replica::leadership`].
-    pub async fn initialize(&self, address: impl Into<String>) -> Result<(), MembershipError> {
+    pub fn initialize(&self, address: impl Into<String>) -> BoxFuture<'_, Result<(), MembershipError>> {
+        Box::pin(self.initialize_alone(address.into()))
+    }
+
+    async fn initialize_alone(&self, address: String) -> Result<(), MembershipError> {
         const OPERATION: &str = "form a cluster";
-        let members = BTreeMap::from([(self.node().0, BasicNode::new(address.into()))]);
+        let members = BTreeMap::from([(self.node().0, BasicNode::new(address))]);
         self.inner.raft.initialize(members).await.map_err(|error| match error {
             RaftError::APIError(InitializeError::NotAllowed(error)) => {
                 MembershipError::Refused { operation: OPERATION, why: error.to_string() }

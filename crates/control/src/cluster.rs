@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, SettingsCommand, registration};
@@ -191,7 +192,11 @@ enum Unfit {
 
 impl Control {
     /// Before this node stops: if it leads, another voter is to lead, so that nobody has to notice its end first.
-    pub async fn hand_over(&self) {
+    pub fn hand_over(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.hand_over_now())
+    }
+
+    async fn hand_over_now(&self) {
         let voters = self.place.member().map_or(0, |member| member.replica.metrics().voters().count());
         if !self.place.leads() || voters < 2 {
             return;

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sheaf_model::{ClusterId, Contact, NodeId, NodeStatus};
-use sheaf_wire::ApiError;
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
+use sheaf_wire::{ApiError, Asking};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
@@ -41,8 +41,8 @@ const MEMBERS_EVERY: u32 = 10;
 ///
 /// # Errors
 /// As the client's; among others that nobody answers there, or another node than the one that is meant.
-pub async fn hello(place: &Place, contact: &Contact) -> Result<Greeting, ApiError> {
-    Ok(greet(place, contact).await?.1)
+pub fn hello<'a>(place: &'a Place, contact: &'a Contact) -> Asking<'a, Greeting> {
+    Box::pin(async move { Ok(greet(place, contact).await?.1) })
 }
 
 /// Greets everybody at once, so that a cluster founded anew is met ([`Place::successor`]).

@@ -5,7 +5,7 @@ use futures::StreamExt;
 use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply, State};
 use sheaf_model::{Actor, ClusterId, Contact, Digest, NodeId, NodeKey, NodeStatus};
 use sheaf_wire::peer::{AuthorityKey, Certified, Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerHeader};
-use sheaf_wire::{Answers, ApiError, Caller, async_trait};
+use sheaf_wire::{Answers, ApiError, Asking, Caller, async_trait};
 
 use crate::Control;
 use crate::place::{Identity, Member};
@@ -177,7 +177,11 @@ impl Control {
     ///
     /// # Errors
     /// That it could not be opened, and why.
-    pub async fn become_member(&self, node: NodeId) -> Result<Member, ApiError> {
+    pub fn become_member(&self, node: NodeId) -> Asking<'_, Member> {
+        Box::pin(self.open_replica(node))
+    }
+
+    async fn open_replica(&self, node: NodeId) -> Result<Member, ApiError> {
         let member = self.place.opener.open(node).await.map_err(ApiError::Internal)?;
         self.place.member.send_if_modified(|known| {
             let fresh = known.is_none();

@@ -4,6 +4,7 @@
 //! made it, and is then cancelled. What a process asks of the cluster has.
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -86,6 +87,9 @@ impl CallError {
     }
 }
 
+/// A call under way. Boxed, so that calls are compiled here, and not with each that makes them.
+pub type Calling<'a, T> = Pin<Box<dyn Future<Output = Result<T, CallError>> + Send + 'a>>;
+
 impl Host {
     /// Connects to a socket on which somebody listens already. Nothing is said before the first call.
     ///
@@ -105,31 +109,38 @@ impl Host {
     ///
     /// # Errors
     /// Also if the module speaks another version of the protocol.
-    pub async fn hello(&self, sheaf: &str) -> Result<(), CallError> {
-        let request = HelloRequest { protocol: PROTOCOL, sheaf: sheaf.to_owned() };
-        let answer = self.client.clone().hello(request).await.map_err(|status| failed("Hello", &status))?;
-        match answer.into_inner().protocol {
-            PROTOCOL => Ok(()),
-            theirs => Err(CallError::OtherProtocol { theirs }),
-        }
+    pub fn hello<'a>(&'a self, sheaf: &'a str) -> Calling<'a, ()> {
+        Box::pin(async move {
+            let request = HelloRequest { protocol: PROTOCOL, sheaf: sheaf.to_owned() };
+            let answer =
+                self.client.clone().hello(request).await.map_err(|status| failed("Hello", &status))?;
+            match answer.into_inner().protocol {
+                PROTOCOL => Ok(()),
+                theirs => Err(CallError::OtherProtocol { theirs }),
+            }
+        })
     }
 
     /// Gate 3. A module that does not implement it can run anywhere.
     ///
     /// # Errors
     /// If there is no answer.
-    pub async fn can_run_on_this_node(&self, bucket: Bucket, node: Node) -> Result<CanRun, CallError> {
-        let request = CanRunOnThisNodeRequest { bucket: Some(bucket.into()), node: Some(node.into()) };
-        let answer = match self.client.clone().can_run_on_this_node(request).await {
-            Ok(answer) => answer.into_inner(),
-            Err(status) => {
-                return done(failed("CanRunOnThisNode", &status)).map(|()| CanRun::Yes);
-            }
-        };
-        Ok(match (answer.can_run, shown(&answer.reason)) {
-            (true, _) => CanRun::Yes,
-            (false, reason) if reason.is_empty() => CanRun::No("the module says no, and not why".to_owned()),
-            (false, reason) => CanRun::No(reason),
+    pub fn can_run_on_this_node(&self, bucket: Bucket, node: Node) -> Calling<'_, CanRun> {
+        Box::pin(async move {
+            let request = CanRunOnThisNodeRequest { bucket: Some(bucket.into()), node: Some(node.into()) };
+            let answer = match self.client.clone().can_run_on_this_node(request).await {
+                Ok(answer) => answer.into_inner(),
+                Err(status) => {
+                    return done(failed("CanRunOnThisNode", &status)).map(|()| CanRun::Yes);
+                }
+            };
+            Ok(match (answer.can_run, shown(&answer.reason)) {
+                (true, _) => CanRun::Yes,
+                (false, reason) if reason.is_empty() => {
+                    CanRun::No("the module says no, and not why".to_owned())
+                }
+                (false, reason) => CanRun::No(reason),
+            })
         })
     }
 
@@ -137,85 +148,94 @@ impl Host {
     ///
     /// # Errors
     /// If it fails.
-    pub async fn on_init(&self, instance: Instance) -> Result<(), CallError> {
-        let request = OnInitRequest { instance: Some(instance.into()) };
-        settled("OnInit", self.client.clone().on_init(request).await)
+    pub fn on_init(&self, instance: Instance) -> Calling<'_, ()> {
+        Box::pin(async move {
+            let request = OnInitRequest { instance: Some(instance.into()) };
+            settled("OnInit", self.client.clone().on_init(request).await)
+        })
     }
 
     /// The bucket is to run in that process.
     ///
     /// # Errors
     /// If it fails.
-    pub async fn on_new_source(&self, bucket: Bucket) -> Result<(), CallError> {
-        let request = OnNewSourceRequest { bucket: Some(bucket.into()) };
-        settled("OnNewSource", self.client.clone().on_new_source(request).await)
+    pub fn on_new_source(&self, bucket: Bucket) -> Calling<'_, ()> {
+        Box::pin(async move {
+            let request = OnNewSourceRequest { bucket: Some(bucket.into()) };
+            settled("OnNewSource", self.client.clone().on_new_source(request).await)
+        })
     }
 
     /// The same, after the bucket was suspended on this node. A module that does not know it gets OnNewSource.
     ///
     /// # Errors
     /// If it fails.
-    pub async fn on_resume(&self, bucket: Bucket) -> Result<(), CallError> {
-        let request = OnResumeRequest { bucket: Some(bucket.clone().into()) };
-        match self.client.clone().on_resume(request).await.map_err(|status| failed("OnResume", &status)) {
-            Ok(_) => Ok(()),
-            Err(CallError::Unimplemented { .. }) => self.on_new_source(bucket).await,
-            Err(error) => Err(error),
-        }
+    pub fn on_resume(&self, bucket: Bucket) -> Calling<'_, ()> {
+        Box::pin(async move {
+            let request = OnResumeRequest { bucket: Some(bucket.clone().into()) };
+            match self.client.clone().on_resume(request).await.map_err(|status| failed("OnResume", &status)) {
+                Ok(_) => Ok(()),
+                Err(CallError::Unimplemented { .. }) => self.on_new_source(bucket).await,
+                Err(error) => Err(error),
+            }
+        })
     }
 
     /// The bucket changed.
     ///
     /// # Errors
     /// [`CallError::Unimplemented`] if the process is to be started anew for it.
-    pub async fn on_updated_source(
+    pub fn on_updated_source(
         &self,
         old: Bucket,
         new: Bucket,
         differences: Vec<Difference>,
-    ) -> Result<(), CallError> {
-        let differences = differences.into_iter().map(Into::into).collect();
-        let request = OnUpdatedSourceRequest { old: Some(old.into()), new: Some(new.into()), differences };
-        let answer = self.client.clone().on_updated_source(request).await;
-        answer.map(drop).map_err(|status| failed("OnUpdatedSource", &status))
+    ) -> Calling<'_, ()> {
+        Box::pin(async move {
+            let differences = differences.into_iter().map(Into::into).collect();
+            let request =
+                OnUpdatedSourceRequest { old: Some(old.into()), new: Some(new.into()), differences };
+            let answer = self.client.clone().on_updated_source(request).await;
+            answer.map(drop).map_err(|status| failed("OnUpdatedSource", &status))
+        })
     }
 
     /// The bucket's `poll_frequency` has passed.
     ///
     /// # Errors
     /// If it fails.
-    pub async fn on_periodic_poll(&self, bucket: Bucket) -> Result<(), CallError> {
-        let request = OnPeriodicPollRequest { bucket: Some(bucket.into()) };
-        settled("OnPeriodicPoll", self.client.clone().on_periodic_poll(request).await)
+    pub fn on_periodic_poll(&self, bucket: Bucket) -> Calling<'_, ()> {
+        Box::pin(async move {
+            let request = OnPeriodicPollRequest { bucket: Some(bucket.into()) };
+            settled("OnPeriodicPoll", self.client.clone().on_periodic_poll(request).await)
+        })
     }
 
     /// What the bucket has collected is to be thrown away.
     ///
     /// # Errors
     /// If it fails.
-    pub async fn on_purge(&self) -> Result<(), CallError> {
-        settled("OnPurge", self.client.clone().on_purge(OnPurgeRequest {}).await)
+    pub fn on_purge(&self) -> Calling<'_, ()> {
+        Box::pin(async move { settled("OnPurge", self.client.clone().on_purge(OnPurgeRequest {}).await) })
     }
 
     /// The process is to show what comes of a bucket: so many objects, in so many milliseconds.
     ///
     /// # Errors
     /// If it fails, or the module cannot be tested.
-    pub async fn on_test_source(
-        &self,
-        bucket: Bucket,
-        max_objects: u64,
-        max_time_ms: u64,
-    ) -> Result<(), CallError> {
-        let call = "OnTestSource";
-        let request = OnTestSourceRequest { bucket: Some(bucket.into()), max_objects, max_time_ms };
-        let answer = self.client.clone().on_test_source(request).await;
-        answer.map(drop).map_err(|status| match failed(call, &status) {
-            CallError::Unimplemented { .. } => {
-                let reason = "the module cannot be tested, for it does not implement this call".to_owned();
-                CallError::Failed { call, reason }
-            }
-            error => error,
+    pub fn on_test_source(&self, bucket: Bucket, max_objects: u64, max_time_ms: u64) -> Calling<'_, ()> {
+        Box::pin(async move {
+            let call = "OnTestSource";
+            let request = OnTestSourceRequest { bucket: Some(bucket.into()), max_objects, max_time_ms };
+            let answer = self.client.clone().on_test_source(request).await;
+            answer.map(drop).map_err(|status| match failed(call, &status) {
+                CallError::Unimplemented { .. } => {
+                    let reason =
+                        "the module cannot be tested, for it does not implement this call".to_owned();
+                    CallError::Failed { call, reason }
+                }
+                error => error,
+            })
         })
     }
 
@@ -223,32 +243,36 @@ impl Host {
     ///
     /// # Errors
     /// If it fails.
-    pub async fn on_suspend(&self) -> Result<(), CallError> {
-        settled("OnSuspend", self.client.clone().on_suspend(OnSuspendRequest {}).await)
+    pub fn on_suspend(&self) -> Calling<'_, ()> {
+        Box::pin(
+            async move { settled("OnSuspend", self.client.clone().on_suspend(OnSuspendRequest {}).await) },
+        )
     }
 
     /// The bucket was deleted.
     ///
     /// # Errors
     /// If it fails.
-    pub async fn on_delete(&self) -> Result<(), CallError> {
-        settled("OnDelete", self.client.clone().on_delete(OnDeleteRequest {}).await)
+    pub fn on_delete(&self) -> Calling<'_, ()> {
+        Box::pin(async move { settled("OnDelete", self.client.clone().on_delete(OnDeleteRequest {}).await) })
     }
 
     /// The bucket leaves the node for good.
     ///
     /// # Errors
     /// If it fails.
-    pub async fn on_decommission(&self) -> Result<(), CallError> {
-        settled("OnDecommission", self.client.clone().on_decommission(OnDecommissionRequest {}).await)
+    pub fn on_decommission(&self) -> Calling<'_, ()> {
+        Box::pin(async move {
+            settled("OnDecommission", self.client.clone().on_decommission(OnDecommissionRequest {}).await)
+        })
     }
 
     /// The process is about to end.
     ///
     /// # Errors
     /// If it fails.
-    pub async fn on_stop(&self) -> Result<(), CallError> {
-        settled("OnStop", self.client.clone().on_stop(OnStopRequest {}).await)
+    pub fn on_stop(&self) -> Calling<'_, ()> {
+        Box::pin(async move { settled("OnStop", self.client.clone().on_stop(OnStopRequest {}).await) })
     }
 }
 

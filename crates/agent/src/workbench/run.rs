@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::LocalBoxFuture;
 use sheaf_model::{Call, RestartWhen};
 use sheaf_module::CanRun;
 use tokio::time::{Instant, sleep};
@@ -15,8 +16,14 @@ impl Workbench {
     ///
     /// # Errors
     /// If the module refuses, fails, or ends by itself.
-    pub async fn run(&self, stop: impl Future<Output = ()>) -> Result<(), WorkbenchError> {
-        let mut stop = std::pin::pin!(stop);
+    pub fn run<'a>(
+        &'a self,
+        stop: impl Future<Output = ()> + 'a,
+    ) -> LocalBoxFuture<'a, Result<(), WorkbenchError>> {
+        Box::pin(self.run_until(Box::pin(stop)))
+    }
+
+    async fn run_until(&self, mut stop: LocalBoxFuture<'_, ()>) -> Result<(), WorkbenchError> {
         self.ask().await?;
         let process = self.start(For::Bucket).await?;
         let running = async {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::LocalBoxFuture;
 use sheaf_model::session::OrderedSubtask;
 use sheaf_model::{Json, Span};
 use sheaf_module::host::{End, Given, Told, Work};
@@ -46,8 +47,14 @@ impl Workbench {
     ///
     /// # Errors
     /// If the module refuses, fails, or ends by itself, or one of the subtasks fails.
-    pub async fn work(&self, stop: impl Future<Output = ()>) -> Result<(), WorkbenchError> {
-        let mut stop = std::pin::pin!(stop);
+    pub fn work<'a>(
+        &'a self,
+        stop: impl Future<Output = ()> + 'a,
+    ) -> LocalBoxFuture<'a, Result<(), WorkbenchError>> {
+        Box::pin(self.work_until(Box::pin(stop)))
+    }
+
+    async fn work_until(&self, mut stop: LocalBoxFuture<'_, ()>) -> Result<(), WorkbenchError> {
         let job = self.job.as_ref().ok_or_else(|| wrong("there is no job to try"))?;
         self.ask().await?;
         let process = self.start(For::Job).await?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use opentelemetry::trace::TracerProvider as _;
@@ -201,8 +202,11 @@ pub struct Exporter {
 
 impl Exporter {
     /// Sends batches until `stop`, then what is left. A collector that does not answer costs spans, and nothing else.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        let mut stop = std::pin::pin!(stop);
+    pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
+        Box::pin(self.run_until(Box::pin(stop)))
+    }
+
+    async fn run_until(mut self, mut stop: BoxFuture<'static, ()>) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let taken = tokio::select! {
@@ -236,8 +240,8 @@ impl Exporter {
     }
 
     /// Sends what there is, and no more, for so long at most.
-    pub async fn finish(mut self, within: Duration) {
-        self.rest(Vec::new(), within).await;
+    pub fn finish(mut self, within: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.rest(Vec::new(), within).await })
     }
 
     async fn rest(&mut self, mut batch: Vec<SpanData>, within: Duration) {
