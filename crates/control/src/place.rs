@@ -233,7 +233,7 @@ impl Place {
 
     /// Whether nobody is believed to be a member who neither proves it nor is known by its number: members of this cluster
     /// prove it.
-    pub(crate) fn wants_proof(&self) -> bool {
+    pub fn wants_proof(&self) -> bool {
         self.trust.keyring.is_some() && self.members.borrow().proven
     }
 
