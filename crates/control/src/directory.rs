@@ -200,14 +200,14 @@ impl Control {
     /// All members prove that they are where this one is all of them and has the authority's key: it would hear so of nobody.
     fn note_own_proof(&self, member: &Member) {
         let place = &self.place;
-        if place.wants_proof() {
+        let has_key = place.trust.keyring.as_ref().is_some_and(|keyring| keyring.authority().is_some());
+        if !has_key || place.wants_proof() {
             return;
         }
         let own = place.registration.borrow().as_ref().map(|registration| registration.node);
         let members = member.replica.metrics().members;
         let is_alone = matches!(members.as_slice(), [only] if Some(only.peer.node) == own);
-        let has_key = place.trust.keyring.as_ref().is_some_and(|keyring| keyring.authority().is_some());
-        if is_alone && has_key {
+        if is_alone {
             place.members.send_if_modified(Members::prove);
         }
     }
@@ -305,6 +305,7 @@ impl Control {
     }
 
     async fn greet(&self, contact: &Contact, all: bool, asked: &mut Asked) -> bool {
+        let wanted_proof = self.place.wants_proof();
         let greeting = match asked.hello(&self.place, contact).await {
             Ok(greeting) => greeting,
             Err(error) => {
@@ -321,9 +322,11 @@ impl Control {
             tracing::warn!(%error, "whom the cluster believes is not kept; trying again");
         }
         let member = Contact { address: contact.address.clone(), node: greeting.node };
+        let wants_proof = self.place.wants_proof();
+        // Where the others are is not known any more once somebody has proven that it is a member: see `Members::prove`.
+        let all = all || wants_proof != wanted_proof;
         let all = if all { members_at(&member, &self.place.trust.transport).await } else { Vec::new() };
         self.place.others.are_members(&all);
-        let wants_proof = self.place.wants_proof();
         self.place.members.send_if_modified(|members: &mut Members| {
             let before = members.clone();
             members.note(member.clone());
