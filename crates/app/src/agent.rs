@@ -99,7 +99,7 @@ pub(crate) async fn run(
     if let (true, Some(cluster)) = (record.member, &record.cluster) {
         if let Some(number) = record.node {
             let facts = node::facts(&config, &identity.address);
-            secure::be(&place.trust, number, facts.hosts()).context("make this node's certificate")?;
+            secure::be_node(&place.trust, number, facts.hosts()).context("make this node's certificate")?;
         }
         greet(&place, &data, &replica_dir(&dir, cluster)).await?;
     }

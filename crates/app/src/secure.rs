@@ -123,7 +123,7 @@ pub(crate) fn found<'a>(
 
 /// A certificate of this number, if this node has the authority's key and none of it: a cluster that was restored goes on with the
 /// keys of a node that was there before, and nobody believes that one's certificate of this one.
-pub(crate) fn be<'a>(
+pub(crate) fn be_node<'a>(
     trust: &Trust,
     node: NodeId,
     hosts: impl IntoIterator<Item = &'a str>,
@@ -181,15 +181,15 @@ mod tests {
         let lifetime = std::time::Duration::from_secs(60);
         let trust = Trust { transport, keyring: Some(keyring.clone()), join: None, lifetime };
         let own = || keyring.own().map(|own| own.certificate);
-        be(&trust, NodeId(7), ["127.0.0.1"]).expect("nothing is done");
+        be_node(&trust, NodeId(7), ["127.0.0.1"]).expect("nothing is done");
         assert_eq!(own(), None, "it has not got the authority's key");
         found(&trust, NodeId(2), ["127.0.0.1"]).expect("begun");
         let before = own().expect("it was made");
-        be(&trust, NodeId(2), ["127.0.0.1"]).expect("nothing is done");
+        be_node(&trust, NodeId(2), ["127.0.0.1"]).expect("nothing is done");
         assert_eq!(own().as_ref(), Some(&before), "it is that node");
-        be(&trust, NodeId(7), ["127.0.0.1"]).expect("another is made");
+        be_node(&trust, NodeId(7), ["127.0.0.1"]).expect("another is made");
         assert_eq!(own().as_deref().and_then(holder_of), Some(Holder::Node(NodeId(7))));
-        be(&Trust::default(), NodeId(7), ["127.0.0.1"]).expect("nothing is secured");
+        be_node(&Trust::default(), NodeId(7), ["127.0.0.1"]).expect("nothing is secured");
     }
 
     #[test]
