@@ -40,9 +40,9 @@ fn taken() {
     cluster.apply(&module("steady", ""));
     let join = token(&cluster, &["--name", "agents", "--role", "agent"]);
     let file = private(&machine, "agents.token", &join);
+    let security = format!("[security]\njoin_token_file = {:?}\n", file.display().to_string());
     for _ in 0..2 {
-        let security = format!("[security]\njoin_token_file = {:?}\n", file.display().to_string());
-        cluster.add(|plan| plan.more = security).start();
+        cluster.add(|plan| plan.more.clone_from(&security)).start();
     }
     cluster.wait_ready();
     let scene = Scene { cluster: &cluster, join: TokenText::parse(&join).expect("it was printed") };
@@ -52,6 +52,10 @@ fn taken() {
     cases.run("who answers in a node's place with another's certificate hears nothing", || scene.between());
     cases.run("the certificate of a node that was forgotten opens nothing", || scene.forgotten());
     cases.run("who shows nothing learns nothing", || scene.stranger());
+    let thief = scene.thief(cluster.agent(4), true);
+    cases.run("a join token is shown to members alone, where one answers", || {
+        thief.waits(&mut cluster, &security)
+    });
     cases.end();
 }
 
@@ -226,6 +230,24 @@ impl Scene<'_> {
 }
 
 impl Thief {
+    /// For who comes anew, at an address that stands first in its list and says that it leads.
+    fn waits(&self, cluster: &mut Cluster, security: &str) {
+        let address = cluster.agent(1).address().replace("127.0.0.1:", "127.0.0.10:");
+        let place = Contact::of(self.node, &address);
+        let between = Between::stand(&self.runtime, &self.transport, self.cluster.clone(), place);
+        let fresh = cluster.add(|plan| {
+            security.clone_into(&mut plan.more);
+            plan.join.insert(0, address);
+        });
+        fresh.start();
+        wait_for(&format!("{} has joined", fresh.name()), SOON, || {
+            let output = fresh.cli(&["node", "status", &fresh.name(), "-o", "json"]);
+            let is_ready = output.code == 0 && output.json()["status"] == "ready";
+            if is_ready { Ok(()) } else { Err(output.to_string()) }
+        });
+        assert_eq!(between.heard(), Vec::<&str>::new(), "it is asked for nothing");
+    }
+
     fn peer(&self, agent: &Agent) -> PeerClient {
         let _within = self.runtime.enter();
         PeerClient::new(&Contact::anyone(agent.address()), &self.transport)

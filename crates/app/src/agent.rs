@@ -34,7 +34,7 @@ use crate::data::{DataDir, Record, SharedDir, replica_dir};
 use crate::form::Forming;
 use crate::http::{self, Measured, Port};
 use crate::insight::Insight;
-use crate::node::{Logs, Node};
+use crate::node::{self, Logs, Node};
 use crate::recover;
 use crate::replica::ReplicaOpener;
 use crate::secure;
@@ -97,6 +97,10 @@ pub(crate) async fn run(
     let place = Arc::new(Place::new(identity.clone(), opener.clone(), trust));
     remember(&place, &opener, &record, &config);
     if let (true, Some(cluster)) = (record.member, &record.cluster) {
+        if let Some(number) = record.node {
+            let facts = node::facts(&config, &identity.address);
+            secure::be_node(&place.trust, number, facts.hosts()).context("make this node's certificate")?;
+        }
         greet(&place, &data, &replica_dir(&dir, cluster)).await?;
     }
     let cache =

@@ -70,7 +70,12 @@ impl Forming {
             return self.found(new_cluster()).await;
         }
         loop {
+            let wanted_proof = self.control.place().wants_proof();
             let (greetings, silent) = self.dial_or_why(self.listed()).await;
+            if !wanted_proof && self.control.place().wants_proof() {
+                // Somebody has proven that it is a member: who was heard before that may only say so.
+                continue;
+            }
             if let Some(registration) = self.join_one(&greetings).await? {
                 return Ok(registration);
             }
@@ -150,14 +155,7 @@ impl Forming {
 
     /// Asks for a number where a cluster is known. None: nobody knows one, or nobody could give a number now.
     async fn join_one(&self, greetings: &BTreeMap<String, Greeting>) -> anyhow::Result<Option<Registration>> {
-        let own = &self.control.place().identity.instance;
-        let others = greetings.iter().filter(|(_, greeting)| greeting.instance != *own);
-        let mut targets: BTreeSet<Contact> = BTreeSet::new();
-        for (entry, greeting) in others.filter(|(_, greeting)| greeting.cluster.is_some()) {
-            let itself = || Contact { address: entry.clone(), node: greeting.node };
-            targets.insert(greeting.leader.clone().unwrap_or_else(itself));
-        }
-        for target in targets {
+        for target in self.leaders(greetings).await {
             let at = &target.address;
             match self.ask_to_join(&target).await {
                 Ok((Joined::Registered { cluster, node, certified }, key, leader)) => {
@@ -178,6 +176,26 @@ impl Forming {
             }
         }
         Ok(None)
+    }
+
+    /// Whom to ask for a number: first whom members name. Where members prove that they are, so must whom others name, before it is
+    /// shown a token.
+    async fn leaders(&self, greetings: &BTreeMap<String, Greeting>) -> Vec<Contact> {
+        let place = self.control.place();
+        let (mut by_members, mut by_others) = (BTreeSet::new(), BTreeSet::new());
+        let others = greetings.iter().filter(|(_, greeting)| greeting.instance != place.identity.instance);
+        for (entry, greeting) in others.filter(|(_, greeting)| greeting.cluster.is_some()) {
+            let itself = || Contact { address: entry.clone(), node: greeting.node };
+            let named = if greeting.member { &mut by_members } else { &mut by_others };
+            named.insert(greeting.leader.clone().unwrap_or_else(itself));
+        }
+        by_others.retain(|leader| !by_members.contains(leader));
+        if place.wants_proof() {
+            let asked = by_others.iter().map(|leader| Contact::anyone(&leader.address)).collect();
+            let answers = self.dial(asked).await.into_iter().filter(|(_, greeting)| greeting.member);
+            by_others = answers.map(|(address, greeting)| Contact { address, node: greeting.node }).collect();
+        }
+        by_members.into_iter().chain(by_others).collect()
     }
 
     /// What is said there, the key that a certificate was asked for, and who said it.

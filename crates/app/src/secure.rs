@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use sheaf_control::{Clock, Trust};
-use sheaf_model::{NodeId, TokenText};
+use sheaf_model::{Holder, NodeId, TokenText};
 use sheaf_trust::{Authority, Keyring, PrivateKey};
 use sheaf_wire::peer::Certified;
-use sheaf_wire::{Credentials, Join, Pair, Pin, Transport};
+use sheaf_wire::{Credentials, Join, Pair, Pin, Transport, holder_of};
 
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -115,14 +115,34 @@ pub(crate) fn found<'a>(
     hosts: impl IntoIterator<Item = &'a str>,
 ) -> anyhow::Result<()> {
     let Some(keyring) = &trust.keyring else { return Ok(()) };
-    let now = SystemClock.wall();
     if keyring.authorities().is_empty() {
-        keyring.keep_authority(Authority::new(now)?)?;
+        keyring.keep_authority(Authority::new(SystemClock.wall())?)?;
     }
-    if keyring.own().is_some() {
-        return Ok(trust.refresh()?);
+    if keyring.own().is_some() { Ok(trust.refresh()?) } else { certify_own(trust, node, hosts) }
+}
+
+/// A certificate of this number, if this node has the authority's key and none of it: a cluster that was restored goes on with the
+/// keys of a node that was there before, and nobody believes that one's certificate of this one.
+pub(crate) fn be_node<'a>(
+    trust: &Trust,
+    node: NodeId,
+    hosts: impl IntoIterator<Item = &'a str>,
+) -> anyhow::Result<()> {
+    let keyring = trust.keyring.as_ref().filter(|keyring| keyring.authority().is_some());
+    let own = keyring.map(|keyring| keyring.own().and_then(|own| holder_of(&own.certificate)));
+    match own {
+        Some(own) if own != Some(Holder::Node(node)) => certify_own(trust, node, hosts),
+        Some(_) | None => Ok(()),
     }
-    let key = PrivateKey::new()?;
+}
+
+/// By the authority's key that is here.
+fn certify_own<'a>(
+    trust: &Trust,
+    node: NodeId,
+    hosts: impl IntoIterator<Item = &'a str>,
+) -> anyhow::Result<()> {
+    let (key, now) = (PrivateKey::new()?, SystemClock.wall());
     let certified = trust.certify(node, key.public().raw(), hosts, now)?;
     Ok(trust.keep(&certified, &key, now)?)
 }
@@ -152,6 +172,25 @@ pub(crate) fn keep(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_with_the_keys_of_another_makes_a_certificate_of_its_own_number() {
+        let place = tempfile::tempdir().expect("a directory");
+        let keyring = Arc::new(Keyring::open(place.path()).expect("an empty folder"));
+        let transport = Transport::tls(&Credentials::default()).expect("nothing to be wrong with");
+        let lifetime = std::time::Duration::from_secs(60);
+        let trust = Trust { transport, keyring: Some(keyring.clone()), join: None, lifetime };
+        let own = || keyring.own().map(|own| own.certificate);
+        be_node(&trust, NodeId(7), ["127.0.0.1"]).expect("nothing is done");
+        assert_eq!(own(), None, "it has not got the authority's key");
+        found(&trust, NodeId(2), ["127.0.0.1"]).expect("begun");
+        let before = own().expect("it was made");
+        be_node(&trust, NodeId(2), ["127.0.0.1"]).expect("nothing is done");
+        assert_eq!(own().as_ref(), Some(&before), "it is that node");
+        be_node(&trust, NodeId(7), ["127.0.0.1"]).expect("another is made");
+        assert_eq!(own().as_deref().and_then(holder_of), Some(Holder::Node(NodeId(7))));
+        be_node(&Trust::default(), NodeId(7), ["127.0.0.1"]).expect("nothing is secured");
+    }
 
     #[test]
     fn a_founder_that_has_not_got_the_present_authoritys_key_makes_none() {

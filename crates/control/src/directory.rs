@@ -54,24 +54,33 @@ pub async fn meet(place: &Place, contacts: impl IntoIterator<Item = Contact>) {
     drop(futures::future::join_all(greetings).await);
 }
 
-/// Greets whoever is at `contact`, and a member that is not known yet once more as the node that it has proven to be.
+/// Greets whoever is at `contact`, and a member that is not known yet once more as the node that it has proven to be. Where another
+/// node has come to an address it is heard if it proves that it is a member.
 async fn greet(place: &Place, contact: &Contact) -> Result<(PeerClient, Greeting), ApiError> {
     let mut contact = contact.clone();
+    let mut another: Option<ApiError> = None;
     for _ in 0..GREETED_MOST {
         let peer = PeerClient::new(&contact, &place.trust.transport)?;
         match ask(place, &peer).await {
             Ok((greeting, true)) if contact.node.is_none() => contact.node = greeting.node,
             Ok((greeting, proven)) => {
+                if let Some(error) = another.filter(|_| contact.node.is_none()) {
+                    return Err(error);
+                }
                 heed(place, &contact, &greeting, proven)?;
                 return Ok((peer, greeting));
             }
-            // Another node has come to this address. If it is a member it proves that.
-            Err(error) if error.is_of_another_node() && place.wants_proof() => contact.node = None,
+            Err(error) if error.is_of_another_node() => {
+                contact.node = None;
+                another = another.or(Some(error));
+            }
             Err(error) => return Err(error),
         }
     }
     let address = contact.address;
-    Err(ApiError::unavailable(format!("whoever answers at {address} is not the member that it names")))
+    let not_itself =
+        || ApiError::unavailable(format!("whoever answers at {address} is not the member that it names"));
+    Err(another.unwrap_or_else(not_itself))
 }
 
 /// What somebody says, and whether with it comes the proof that it is a member's. Who is known is asked for that only where
@@ -98,7 +107,7 @@ async fn ask_for(place: &Place, peer: &PeerClient, proof: bool) -> Result<(Greet
     let greeting = peer.hello(ask, WITHIN).await.inspect_err(|error| place.is_refused(error))?;
     let proven = nonce.is_some_and(|nonce| place.trust.is_proven(&greeting, nonce));
     if proven {
-        place.members.send_if_modified(|members| !std::mem::replace(&mut members.proven, true));
+        place.members.send_if_modified(Members::prove);
     }
     Ok((greeting, proven))
 }
@@ -165,6 +174,7 @@ impl Control {
         let mut asked = Asked::default();
         loop {
             if let Some(member) = self.place.member() {
+                self.note_own_proof(&member);
                 self.look_at_leader(&member, &mut asked).await;
                 turn = turn.wrapping_add(1);
                 // Without a leader it may be that all others go on without this node.
@@ -184,6 +194,21 @@ impl Control {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(if found { EVERY } else { EVERY_WITHOUT }) => {}
             }
+        }
+    }
+
+    /// All members prove that they are where this one is all of them and has the authority's key: it would hear so of nobody.
+    fn note_own_proof(&self, member: &Member) {
+        let place = &self.place;
+        let has_key = place.trust.keyring.as_ref().is_some_and(|keyring| keyring.authority().is_some());
+        if !has_key || place.wants_proof() {
+            return;
+        }
+        let own = place.registration.borrow().as_ref().map(|registration| registration.node);
+        let members = member.replica.metrics().members;
+        let is_alone = matches!(members.as_slice(), [only] if Some(only.peer.node) == own);
+        if is_alone {
+            place.members.send_if_modified(Members::prove);
         }
     }
 
@@ -280,6 +305,7 @@ impl Control {
     }
 
     async fn greet(&self, contact: &Contact, all: bool, asked: &mut Asked) -> bool {
+        let wanted_proof = self.place.wants_proof();
         let greeting = match asked.hello(&self.place, contact).await {
             Ok(greeting) => greeting,
             Err(error) => {
@@ -296,9 +322,11 @@ impl Control {
             tracing::warn!(%error, "whom the cluster believes is not kept; trying again");
         }
         let member = Contact { address: contact.address.clone(), node: greeting.node };
+        let wants_proof = self.place.wants_proof();
+        // Where the others are is not known any more once somebody has proven that it is a member: see `Members::prove`.
+        let all = all || wants_proof != wanted_proof;
         let all = if all { members_at(&member, &self.place.trust.transport).await } else { Vec::new() };
         self.place.others.are_members(&all);
-        let wants_proof = self.place.wants_proof();
         self.place.members.send_if_modified(|members: &mut Members| {
             let before = members.clone();
             members.note(member.clone());

@@ -72,6 +72,16 @@ impl Members {
         *known = contact.node.or(*known);
     }
 
+    /// Notes that members prove that they are; whether that is news. Whose an address is was said by who had not proven
+    /// anything: that is to be shown anew.
+    pub(crate) fn prove(&mut self) -> bool {
+        let news = !std::mem::replace(&mut self.proven, true);
+        if news {
+            self.known.values_mut().for_each(|node| *node = None);
+        }
+        news
+    }
+
     /// The addresses known, and whose they are.
     pub fn contacts(&self) -> impl Iterator<Item = Contact> + '_ {
         self.known.iter().map(|(address, node)| Contact { address: address.clone(), node: *node })
@@ -223,7 +233,7 @@ impl Place {
 
     /// Whether nobody is believed to be a member who neither proves it nor is known by its number: members of this cluster
     /// prove it.
-    pub(crate) fn wants_proof(&self) -> bool {
+    pub fn wants_proof(&self) -> bool {
         self.trust.keyring.is_some() && self.members.borrow().proven
     }
 

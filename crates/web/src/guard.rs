@@ -40,7 +40,7 @@ impl Hosts {
 
     /// Whether `host`, as the header has it, is a name of this node. An address proves itself: only names can be bent.
     fn are(&self, host: &str) -> bool {
-        let name = name_of(host).to_ascii_lowercase();
+        let Some(name) = name_of(host).map(str::to_ascii_lowercase) else { return false };
         if name == "localhost" || name.ends_with(".localhost") || self.names.contains(&name) {
             return true;
         }
@@ -51,12 +51,15 @@ impl Hosts {
     }
 }
 
-/// A host without its port and without the brackets of an IPv6 address.
-fn name_of(host: &str) -> &str {
-    if let Some(rest) = host.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or(rest);
-    }
-    host.rsplit_once(':').map_or(host, |(name, _)| name)
+/// A host without its port and without the brackets of an IPv6 address; none: it is something else. A browser is led to it as it
+/// stands there, and goes to somebody else's where that is `import-01:1@evil.example`.
+fn name_of(host: &str) -> Option<&str> {
+    let (name, rest) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let is_port = |port: &str| port.bytes().all(|c| c.is_ascii_digit());
+    (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port)).then_some(name)
 }
 
 /// Around every answer: refuses who may not ask, counts, and says what a browser must know.
@@ -229,6 +232,11 @@ mod tests {
             "10.0.0.1:7421",
             "localhost.evil.example",
             "127.0.0.1.x",
+            "import-01:7421@evil.example",
+            "import-01:@evil.example:80",
+            "[::1]@evil.example",
+            "[::1]evil.example:7421",
+            "[::1",
         ] {
             assert!(!asked(host, &Method::GET, "/api/v1/node/list", &[]), "{host}");
             assert!(asked(host, &Method::GET, "/metrics", &[]), "{host}");
@@ -281,6 +289,8 @@ mod tests {
         for (reach, by_tls, host, method) in [
             (ALL, true, "import-01:7421", Method::GET),
             (ALL, false, "evil.example", Method::GET),
+            (ALL, false, "import-01:7421@evil.example", Method::GET),
+            (ALL, false, "[10.0.0.1]@evil.example", Method::GET),
             (ALL, false, "import-01:7421", Method::POST),
             (Reach { tls: false, ..ALL }, false, "import-01:7421", Method::GET),
             (Reach { secured: false, ..ALL }, false, "import-01:7421", Method::GET),

@@ -68,5 +68,6 @@ pub use server::{Health, MESSAGE_MAX, Refused, ServeError, ServeOptions, Server}
 /// For what answers an API: its futures are boxed, so that a server is compiled once, and not for each that answers.
 pub use tonic::async_trait;
 pub use transport::{
-    Credentials, CredentialsError, Crowd, JOINS_ANEW, Join, Network, Pair, Pin, Place, Transport, vouched,
+    Credentials, CredentialsError, Crowd, JOINS_ANEW, Join, Network, Pair, Pin, Place, Transport, holder_of,
+    vouched,
 };

@@ -44,8 +44,8 @@ use dialled::Dialled;
 pub(crate) use impostor::ANOTHER;
 use impostor::{ByNode, Impostor, Impostors};
 use verify::Found;
-pub use verify::JOINS_ANEW;
 pub(crate) use verify::holder;
+pub use verify::{JOINS_ANEW, holder_of};
 pub use vouch::vouched;
 
 /// See the module's doc. Clones are the same.

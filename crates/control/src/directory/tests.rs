@@ -176,6 +176,10 @@ async fn who_proves_nothing_is_believed_as_long_as_nobody_does() {
     assert!(!scene.is_proven());
     assert_eq!(scene.asker.place.known_members().len(), scene.asker.place.members.borrow().known.len());
 
+    let without_key = unproven.place.member().expect("a replica");
+    unproven.note_own_proof(&without_key);
+    assert!(!unproven.place.wants_proof(), "it cannot prove it itself");
+
     let proving = scene.serve(&scene.world.control, MEMBER).await;
     scene.found(Contact::anyone(&proving)).await.expect("a member");
     assert!(scene.is_proven());
@@ -187,15 +191,35 @@ async fn who_proves_nothing_is_believed_as_long_as_nobody_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_of_addresses_before_anybody_proved_anything_is_forgotten_then() {
+    let scene = Scene::start().await;
+    let place = &scene.asker.place;
+    place.members.send_modify(|members| members.note(Contact::of(TAKEN, "127.0.0.1:9")));
+    let address = scene.serve(&scene.world.control, MEMBER).await;
+    let member = Contact::of(MEMBER, &address);
+    for said in [Contact::anyone("127.0.0.1:9"), Contact::of(TAKEN, "127.0.0.1:9")] {
+        hello(place, &member).await.expect("it is that node");
+        assert!(place.members.borrow().contacts().any(|known| known == said), "{said}");
+        // From then on members alone have said whose it is.
+        place.members.send_modify(|members| members.note(Contact::of(TAKEN, "127.0.0.1:9")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_member_that_has_come_to_a_known_address_is_found_once_it_proves_that_it_is_one() {
     let scene = Scene::start().await;
+    let unproven = scene.unproven();
+    let earlier = scene.serve(&unproven, MEMBER).await;
+    let found = scene.found(Contact::of(NodeId(3), &earlier)).await;
+    assert_eq!(found, None, "members of earlier versions prove nothing");
     let address = scene.serve(&scene.world.control, MEMBER).await;
-    let former = Contact::of(NodeId(3), &address);
-    assert_eq!(scene.found(former.clone()).await, None, "members of earlier versions prove nothing");
-    scene.asker.place.members.send_modify(|members| members.proven = true);
-    assert_eq!(scene.found(former).await, Some(Contact::of(MEMBER, &address)));
+    for is_proven in [false, true] {
+        scene.asker.place.members.send_modify(|members| members.proven = is_proven);
+        let found = scene.found(Contact::of(NodeId(3), &address)).await;
+        assert_eq!(found, Some(Contact::of(MEMBER, &address)), "{is_proven}");
+    }
     // Whoever has the certificate of a node that is no member does not.
-    let taken = scene.serve(&scene.unproven(), TAKEN).await;
+    let taken = scene.serve(&unproven, TAKEN).await;
     assert_eq!(scene.found(Contact::of(MEMBER, &taken)).await, None);
 }
 
@@ -215,7 +239,9 @@ async fn that_the_cluster_was_founded_anew_is_believed_of_a_member_of_that_one_a
     let address = scene.serve(&anew, founder).await;
     assert_eq!(admit(&scene.world, "founder", &address).await, founder);
 
-    control.place.members.send_modify(|members| members.proven = true);
+    // It is the only member, and has the key.
+    control.note_own_proof(&control.place.member().expect("a replica"));
+    assert!(control.place.wants_proof());
     let says = async |node: NodeId| {
         let caller = Caller { holder: Some(Holder::Node(node)), ..Caller::local("test") };
         control.hello(caller, successors_hello()).await.expect("it is greeted");

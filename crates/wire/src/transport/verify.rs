@@ -24,6 +24,11 @@ pub(crate) fn holder(certificate: &CertificateDer<'_>) -> Option<Holder> {
     certificate.valid_dns_names().find_map(Holder::of_name)
 }
 
+/// The same of one in DER, whoever has signed it.
+pub fn holder_of(certificate: &[u8]) -> Option<Holder> {
+    holder(&CertificateDer::from(certificate))
+}
+
 /// A client's certificate: a node's by the authorities, that of a join secret by the secret's, and neither by the other's.
 #[derive(Debug)]
 pub(super) struct ByHolder {
