@@ -31,7 +31,7 @@ const OWN: u32 = 0o700;
 /// See the module.
 pub(super) struct Attempt {
     pub(super) ticket: u64,
-    /// Its process and its group.
+    /// Its process and its group; 0 once that is reaped: its number may be another's then.
     pub(super) pid: i32,
     dir: PathBuf,
     /// The directory stays.
@@ -145,7 +145,13 @@ impl Attempt {
         self.due = Some(now.after(Span::seconds(1)));
     }
 
-    /// To its whole group.
+    /// Its process has ended, and the rest of its group was killed before: what else it left is the runner's to end.
+    pub(super) fn reaped(&mut self) {
+        self.pid = 0;
+        self.due = None;
+    }
+
+    /// To its whole group, as long as that is known to be its own.
     pub(super) fn signal(&self, signal: Signal) {
         if let Some(group) = Pid::from_raw(self.pid) {
             // No such group: its members have ended.
