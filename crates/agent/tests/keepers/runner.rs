@@ -34,8 +34,10 @@ fn start(dir: &Path, ticket: u64, script: &str) -> Box<Start> {
 
 async fn ended(runner: &mut Runner) -> Ended {
     let heard = timeout(Duration::from_secs(20), runner.hear()).await;
-    let FromRunner::Ended(ended) = heard.expect("it answers").expect("it lives");
-    ended
+    match heard.expect("it answers").expect("it lives") {
+        FromRunner::Ended(ended) => ended,
+        started @ FromRunner::Started {} => panic!("{started:?}"),
+    }
 }
 
 fn alive(pid: u32) -> bool {
@@ -216,4 +218,10 @@ async fn what_a_killed_runner_leaves_is_swept() {
     assert!(sweep(dir.path()) >= 1);
     assert!(!alive(pid));
     assert_eq!(sweep(&dir.path().join("other")), 0);
+}
+
+#[test]
+fn a_runner_of_an_earlier_version_may_say_that_a_program_runs() {
+    let said = r#"{"Started":{"ticket":1,"pid":2}}"#;
+    assert_eq!(serde_json::from_str::<FromRunner>(said).unwrap(), FromRunner::Started {});
 }
