@@ -137,14 +137,17 @@ impl Inner {
         self.verdicts.values_mut().for_each(|nodes| drop(nodes.remove(&node)));
     }
 
-    /// Attempts on it have ended. What was not begun, or was stopped, says nothing of how long others take.
+    /// Attempts on it have ended. What was not begun, or was stopped, says nothing of how long others take; what failed says
+    /// only that they may take longer: it may have failed at the beginning.
     pub(crate) fn ended(&mut self, node: NodeId, ends: &[(JobId, Vec<AttemptEnd>)], now: Instant) {
         let Some(worker) = self.nodes.get_mut(&node) else { return };
         for (job, ends) in ends {
             for end in ends.iter().filter(|it| matches!(it.ending, Ending::Finished | Ending::Failed(_))) {
                 let took = end.took.duration();
-                let mean = self.means.entry(*job).or_insert(took);
-                *mean = moved(*mean, took);
+                let known = self.means.get(job).copied();
+                if end.ending == Ending::Finished || took > known.unwrap_or(UNKNOWN) {
+                    self.means.insert(*job, known.map_or(took, |mean| moved(mean, took)));
+                }
                 worker.pace = Some((worker.pace.map_or(took, |(mean, _)| moved(mean, took)), now));
             }
         }
@@ -260,7 +263,7 @@ fn moved(mean: Duration, took: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use sheaf_model::Timestamp;
+    use sheaf_model::{Failure, FailureClass, Timestamp};
 
     use super::*;
 
@@ -305,6 +308,25 @@ mod tests {
         assert_eq!(room(&floor, &[(short, 3)], now + STILL), Some((1, 0, true)), "it is busy, or was idle");
         floor.ended(node, &[(other, vec![end(0)])], now);
         assert_eq!(floor.takes(other, node), SHORTEST);
+    }
+
+    #[test]
+    fn what_fails_at_once_does_not_make_others_short() {
+        let (mut floor, now) = (Inner::default(), Instant::now());
+        let (node, life, job) = (NodeId(1), Incarnation::from("a"), JobId(7));
+        floor.opened(node, &life, Some(&Work { slots: 4, ..Work::default() }));
+        let failed = |took: u64| {
+            let failure = Failure { class: FailureClass::Exit, exit: None, message: String::new() };
+            AttemptEnd { ending: Ending::Failed(failure), ..end(took) }
+        };
+        floor.ended(node, &[(job, vec![failed(1); 100])], now);
+        assert_eq!(floor.takes(job, node), Span(50), "as nothing is known of it");
+        floor.ended(node, &[(job, vec![end(60_000)])], now);
+        floor.ended(node, &[(job, vec![failed(1); 1000])], now);
+        assert_eq!(floor.takes(job, node), AHEAD);
+        let late = JobId(8);
+        floor.ended(node, &[(late, vec![failed(120)])], now);
+        assert_eq!(floor.takes(late, node), Span(120), "so long at least");
     }
 
     #[test]
