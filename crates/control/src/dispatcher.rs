@@ -35,6 +35,9 @@ const SPACING: Duration = Duration::from_millis(1);
 const IDLE_SPACING: Duration = Duration::from_millis(10);
 /// Subtasks granted at once.
 const MOST: u32 = 5_000;
+/// Bytes of items in one message to a node, beyond the last one's. It may take 16 MiB, and what an item has is at most twice as
+/// long there.
+const ITEMS_MAX: usize = 4 << 20;
 /// Jobs whose nodes are asked at once.
 const ASKED: usize = 64;
 /// How long a node may take to say what its gates say: as long as a check may take by default, and a little.
@@ -299,7 +302,14 @@ impl Control {
             for (job, attempts) in jobs {
                 self.floor.keeps(node, job);
                 match self.order(member, job, &attempts).await {
-                    Ok(Some(order)) => self.live.lock().say(node, ToNode::Run(vec![order])),
+                    Ok(Some(mut order)) => {
+                        let subtasks = std::mem::take(&mut order.subtasks);
+                        self.floor.lock().sent(job, &subtasks);
+                        for subtasks in messages(subtasks) {
+                            let order = Order { subtasks, ..order.clone() };
+                            self.live.lock().say(node, ToNode::Run(vec![order]));
+                        }
+                    }
                     Ok(None) => {}
                     Err(error) => {
                         tracing::error!(%error, %job, "the items of a job cannot be read");
@@ -361,6 +371,21 @@ impl Control {
     }
 }
 
+/// As many of them at a time as one message takes.
+fn messages(subtasks: Vec<OrderedSubtask>) -> Vec<Vec<OrderedSubtask>> {
+    let (mut all, mut some, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for subtask in subtasks {
+        bytes += subtask.item.as_str().len();
+        some.push(subtask);
+        if bytes >= ITEMS_MAX {
+            all.push(std::mem::take(&mut some));
+            bytes = 0;
+        }
+    }
+    all.extend((!some.is_empty()).then_some(some));
+    all
+}
+
 /// What each of these subtasks is about, in order.
 pub(crate) async fn items_of(
     member: &Member,
@@ -403,4 +428,27 @@ fn as_bucket(job: &Job) -> Option<Arc<BucketSpec>> {
     let mut spec = BucketSpec::new(name, job.spec.module.clone());
     spec.node_list_rules = job.spec.node_list_rules.clone();
     Some(Arc::new(spec))
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_model::job::ITEM_MAX;
+
+    use super::*;
+
+    #[test]
+    fn what_one_message_could_not_take_comes_in_several() {
+        let item = |bytes: usize| Json::new(&"x".repeat(bytes - 2).into());
+        let of = |count: u32, item: &Json| -> Vec<OrderedSubtask> {
+            let one = |subtask| OrderedSubtask { subtask, attempt: 1, backend: None, item: item.clone() };
+            (0..count).map(one).collect()
+        };
+        assert_eq!(messages(Vec::new()), Vec::<Vec<OrderedSubtask>>::new());
+        let large = of(20, &item(ITEM_MAX));
+        let sent = messages(large.clone());
+        assert_eq!(sent.iter().map(Vec::len).collect::<Vec<_>>(), [8, 8, 4]);
+        assert_eq!(sent.concat(), large);
+        let small = of(MOST, &item(3));
+        assert_eq!(messages(small.clone()), [small]);
+    }
 }
