@@ -204,9 +204,12 @@ impl Runner {
         let left = if self.has_strangers() { self.left() } else { BTreeMap::new() };
         let (held, over): (BTreeMap<_, _>, BTreeMap<_, _>) =
             std::mem::take(&mut self.ending).into_iter().partition(|(ticket, _)| left.contains_key(ticket));
-        // Also what was overlooked of one that is over.
-        let goes = |ticket: &u64| held.contains_key(ticket) || !self.running.contains_key(ticket);
-        left.iter().filter(|(ticket, _)| goes(ticket)).for_each(|(_, pids)| proc::kill_each(pids));
+        for (ticket, pids) in &left {
+            // Also what was overlooked of one that is over.
+            if held.contains_key(ticket) || !self.running.contains_key(ticket) {
+                proc::kill_each(pids);
+            }
+        }
         self.ending = held;
         for (ticket, exit) in over {
             if let Some(attempt) = self.running.remove(&ticket) {
