@@ -117,9 +117,9 @@ impl Attempt {
         read_some(stderr, most, |bytes| output.take(STDERR, bytes, at));
     }
 
-    /// Asks it to end, once.
+    /// Asks it to end, once. How it ended by itself before is not changed by that.
     pub(super) fn ask_to_stop(&mut self, why: Stopped, now: Moment) {
-        if self.stopped.is_none() {
+        if self.stopped.is_none() && self.pid != 0 {
             self.stopped = Some(why);
             self.signal(proc::kernel_signal(self.stop.signal));
             self.due = Some(now.after(self.stop.grace));
@@ -139,6 +139,9 @@ impl Attempt {
 
     /// Ends it.
     pub(super) fn kill(&mut self, now: Moment) {
+        if self.pid == 0 {
+            return;
+        }
         self.stopped.get_or_insert(Stopped::Asked);
         self.signal(Signal::KILL);
         // A process that sleeps in the kernel dies later; a new one of the group would have to be killed as well.
