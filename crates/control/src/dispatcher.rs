@@ -62,13 +62,14 @@ impl Control {
         let replica = &member.replica;
         let mut revision = replica.revision();
         let mut swept: Option<Instant> = None;
+        let mut unsure = Vec::new();
         // Nothing may be decided before an entry of this term is applied; reading the index waits for that.
         while replica.confirm_leadership().await.is_err() {
             tokio::time::sleep(AT_LEAST_EVERY / 10).await;
         }
         loop {
             revision.mark_unchanged();
-            let granted = self.look_at_jobs(member, term).await;
+            let granted = self.look_at_jobs(member, term, &mut unsure).await;
             if swept.is_none_or(|at| at.elapsed() >= AT_LEAST_EVERY) {
                 swept = Some(Instant::now());
                 self.tell_of_the_gone(member).await;
@@ -86,10 +87,12 @@ impl Control {
         }
     }
 
-    /// Does all that is due. Whether something was granted.
-    async fn look_at_jobs(&self, member: &Member, term: Term) -> bool {
+    /// Does all that is due. Whether something was granted. `unsure`: what was decided and not seen to be applied.
+    async fn look_at_jobs(&self, member: &Member, term: Term, unsure: &mut Vec<Grant>) -> bool {
         self.take_up(&member.replica, term).await;
         self.catch_up(member).await;
+        let found = late(&member.replica.state(), unsure);
+        self.begin_anew(found);
         let stops = self.to_stop(&member.replica.state());
         self.say_to_stop(stops);
         self.ask_gates(&member.replica.state());
@@ -104,15 +107,25 @@ impl Control {
             return false;
         }
         let command = Command::Grant(GrantAll { term, grants: grants.clone() });
-        if !self.decide(&member.replica, term, command).await {
+        let Some(holds) = self.decided(&member.replica, term, command).await else {
+            unsure.extend(grants);
             return false;
-        }
-        let due = {
-            let state = member.replica.state();
-            applied(&state, &grants)
         };
-        self.send(member, due).await;
-        true
+        let (due, found) = {
+            let state = member.replica.state();
+            (applied(&state, &grants), late(&state, unsure))
+        };
+        unsure.clear(); // what was decided before this is applied by now, or never
+        self.begin_anew(found);
+        if holds {
+            self.send(member, due).await;
+        }
+        holds
+    }
+
+    /// The sessions of these nodes; all that they lack is sent again in the next.
+    fn begin_anew(&self, nodes: Vec<NodeId>) {
+        nodes.into_iter().for_each(|node| self.live.lock().cut(node));
     }
 
     /// Lives of agents that the state does not know of take subtasks from now on.
@@ -420,6 +433,15 @@ fn applied(state: &State, grants: &[Grant]) -> PerNode {
         }
     }
     all
+}
+
+/// The nodes that have something of these grants in the state, after all: none of it was sent to anybody. It may be sent only in
+/// a new session, or what has ended meanwhile would be begun twice. What is left may still come.
+fn late(state: &State, unsure: &mut Vec<Grant>) -> Vec<NodeId> {
+    let mut late = applied(state, unsure);
+    late.retain(|_, jobs| jobs.values().any(|attempts| !attempts.is_empty()));
+    unsure.retain(|grant| !late.contains_key(&grant.node));
+    late.into_keys().collect()
 }
 
 /// The gates know buckets: a job is asked for as one of its name would be.
