@@ -85,6 +85,8 @@ pub struct Start {
 pub enum FromRunner {
     /// A program has ended, or could not be started, and nothing that it started is left.
     Ended(Ended),
+    /// A program runs. Runners of earlier versions say so: the binary may be replaced by such a one while the agent runs.
+    Started {},
 }
 
 /// How a program ended.

@@ -208,6 +208,7 @@ impl Loop {
             match self.next(&stop, leave_at).await {
                 Event::Input(input) => self.take(input).await,
                 Event::Heard(Some(FromRunner::Ended(ended))) => self.ended(ended).await,
+                Event::Heard(Some(FromRunner::Started {})) => {}
                 Event::Heard(None) => self.runner_is_gone().await,
                 Event::Worker(ticket, heard) => {
                     let follows = self.workers.heard(ticket, heard, now());

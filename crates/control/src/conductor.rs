@@ -105,6 +105,11 @@ impl Control {
 
     /// Proposes what the leader of `term` has decided. Whether it holds: it may have been overtaken.
     pub(crate) async fn decide(&self, replica: &Replica, term: Term, command: Command) -> bool {
+        self.decided(replica, term, command).await == Some(true)
+    }
+
+    /// The same; none: that is not known, and it may hold later.
+    pub(crate) async fn decided(&self, replica: &Replica, term: Term, command: Command) -> Option<bool> {
         let proposal = Proposal {
             actor: Actor(format!("leader:{}", self.place.identity.name)),
             at: self.clock.wall(),
@@ -120,19 +125,20 @@ impl Control {
             Ok(Ok(applied)) => match applied.reply {
                 Reply::Refused(refusal) => {
                     tracing::debug!(%refusal, command = ?proposal.command, "not decided");
+                    return Some(false);
                 }
                 _ => {
                     tracing::debug!(command = ?proposal.command, "decided");
                     if matches!(proposal.command, Command::Bind(_)) {
                         metrics::counter!("sheaf_placements_total").increment(1);
                     }
-                    return true;
+                    return Some(true);
                 }
             },
             Ok(Err(error)) => tracing::debug!(%error, "not decided"),
             Err(_) => tracing::warn!("a decision was not applied within {DECIDE_WITHIN:?}: no quorum?"),
         }
-        false
+        None
     }
 
     /// A placement as a part of what changed its bucket lately.

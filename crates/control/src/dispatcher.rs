@@ -35,6 +35,9 @@ const SPACING: Duration = Duration::from_millis(1);
 const IDLE_SPACING: Duration = Duration::from_millis(10);
 /// Subtasks granted at once.
 const MOST: u32 = 5_000;
+/// Bytes of items in one message to a node, beyond the last one's. It may take 16 MiB, and what an item has is at most twice as
+/// long there.
+const ITEMS_MAX: usize = 4 << 20;
 /// Jobs whose nodes are asked at once.
 const ASKED: usize = 64;
 /// How long a node may take to say what its gates say: as long as a check may take by default, and a little.
@@ -59,13 +62,14 @@ impl Control {
         let replica = &member.replica;
         let mut revision = replica.revision();
         let mut swept: Option<Instant> = None;
+        let mut unsure = Vec::new();
         // Nothing may be decided before an entry of this term is applied; reading the index waits for that.
         while replica.confirm_leadership().await.is_err() {
             tokio::time::sleep(AT_LEAST_EVERY / 10).await;
         }
         loop {
             revision.mark_unchanged();
-            let granted = self.look_at_jobs(member, term).await;
+            let granted = self.look_at_jobs(member, term, &mut unsure).await;
             if swept.is_none_or(|at| at.elapsed() >= AT_LEAST_EVERY) {
                 swept = Some(Instant::now());
                 self.tell_of_the_gone(member).await;
@@ -83,10 +87,12 @@ impl Control {
         }
     }
 
-    /// Does all that is due. Whether something was granted.
-    async fn look_at_jobs(&self, member: &Member, term: Term) -> bool {
+    /// Does all that is due. Whether something was granted. `unsure`: what was decided and not seen to be applied.
+    async fn look_at_jobs(&self, member: &Member, term: Term, unsure: &mut Vec<Grant>) -> bool {
         self.take_up(&member.replica, term).await;
         self.catch_up(member).await;
+        let found = late(&member.replica.state(), unsure);
+        self.begin_anew(found);
         let stops = self.to_stop(&member.replica.state());
         self.say_to_stop(stops);
         self.ask_gates(&member.replica.state());
@@ -101,15 +107,25 @@ impl Control {
             return false;
         }
         let command = Command::Grant(GrantAll { term, grants: grants.clone() });
-        if !self.decide(&member.replica, term, command).await {
+        let Some(holds) = self.decided(&member.replica, term, command).await else {
+            unsure.extend(grants);
             return false;
-        }
-        let due = {
-            let state = member.replica.state();
-            applied(&state, &grants)
         };
-        self.send(member, due).await;
-        true
+        let (due, found) = {
+            let state = member.replica.state();
+            (applied(&state, &grants), late(&state, unsure))
+        };
+        unsure.clear(); // what was decided before this is applied by now, or never
+        self.begin_anew(found);
+        if holds {
+            self.send(member, due).await;
+        }
+        holds
+    }
+
+    /// The sessions of these nodes; all that they lack is sent again in the next.
+    fn begin_anew(&self, nodes: Vec<NodeId>) {
+        nodes.into_iter().for_each(|node| self.live.lock().cut(node));
     }
 
     /// Lives of agents that the state does not know of take subtasks from now on.
@@ -299,7 +315,14 @@ impl Control {
             for (job, attempts) in jobs {
                 self.floor.keeps(node, job);
                 match self.order(member, job, &attempts).await {
-                    Ok(Some(order)) => self.live.lock().say(node, ToNode::Run(vec![order])),
+                    Ok(Some(mut order)) => {
+                        let subtasks = std::mem::take(&mut order.subtasks);
+                        self.floor.lock().sent(job, &subtasks);
+                        for subtasks in messages(subtasks) {
+                            let order = Order { subtasks, ..order.clone() };
+                            self.live.lock().say(node, ToNode::Run(vec![order]));
+                        }
+                    }
                     Ok(None) => {}
                     Err(error) => {
                         tracing::error!(%error, %job, "the items of a job cannot be read");
@@ -361,6 +384,21 @@ impl Control {
     }
 }
 
+/// As many of them at a time as one message takes.
+fn messages(subtasks: Vec<OrderedSubtask>) -> Vec<Vec<OrderedSubtask>> {
+    let (mut all, mut some, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for subtask in subtasks {
+        bytes += subtask.item.as_str().len();
+        some.push(subtask);
+        if bytes >= ITEMS_MAX {
+            all.push(std::mem::take(&mut some));
+            bytes = 0;
+        }
+    }
+    all.extend((!some.is_empty()).then_some(some));
+    all
+}
+
 /// What each of these subtasks is about, in order.
 pub(crate) async fn items_of(
     member: &Member,
@@ -397,10 +435,42 @@ fn applied(state: &State, grants: &[Grant]) -> PerNode {
     all
 }
 
+/// The nodes that have something of these grants in the state, after all: none of it was sent to anybody. It may be sent only in
+/// a new session, or what has ended meanwhile would be begun twice. What is left may still come.
+fn late(state: &State, unsure: &mut Vec<Grant>) -> Vec<NodeId> {
+    let mut late = applied(state, unsure);
+    late.retain(|_, jobs| jobs.values().any(|attempts| !attempts.is_empty()));
+    unsure.retain(|grant| !late.contains_key(&grant.node));
+    late.into_keys().collect()
+}
+
 /// The gates know buckets: a job is asked for as one of its name would be.
 fn as_bucket(job: &Job) -> Option<Arc<BucketSpec>> {
     let name = BucketName::new(&format!("/jobs/{}", job.spec.name)).ok()?;
     let mut spec = BucketSpec::new(name, job.spec.module.clone());
     spec.node_list_rules = job.spec.node_list_rules.clone();
     Some(Arc::new(spec))
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_model::job::ITEM_MAX;
+
+    use super::*;
+
+    #[test]
+    fn what_one_message_could_not_take_comes_in_several() {
+        let item = |bytes: usize| Json::new(&"x".repeat(bytes - 2).into());
+        let of = |count: u32, item: &Json| -> Vec<OrderedSubtask> {
+            let one = |subtask| OrderedSubtask { subtask, attempt: 1, backend: None, item: item.clone() };
+            (0..count).map(one).collect()
+        };
+        assert_eq!(messages(Vec::new()), Vec::<Vec<OrderedSubtask>>::new());
+        let large = of(20, &item(ITEM_MAX));
+        let sent = messages(large.clone());
+        assert_eq!(sent.iter().map(Vec::len).collect::<Vec<_>>(), [8, 8, 4]);
+        assert_eq!(sent.concat(), large);
+        let small = of(MOST, &item(3));
+        assert_eq!(messages(small.clone()), [small]);
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sheaf_engine::State;
 use sheaf_engine::dispatch::Room;
-use sheaf_model::session::Work;
+use sheaf_model::session::{OrderedSubtask, Work};
 use sheaf_model::{Attempt, AttemptEnd, Ending, Incarnation, JobId, NodeId, Span, Verdict};
 use tokio::sync::Notify;
 
@@ -19,6 +19,8 @@ use crate::backend::Paces;
 const AHEAD: Span = Span::millis(200);
 /// Nothing is taken to be shorter: nodes say how many milliseconds it took. So for each slot a node has 200 at most.
 const SHORTEST: Span = Span::millis(1);
+/// Bytes of items that lie ready for each of its slots at most: they go the way of heartbeats.
+const BYTES_AHEAD: u64 = 1 << 20;
 /// What nothing is known of is taken to be as long as what ended on the node lately, but no shorter.
 const UNKNOWN: Duration = Duration::from_millis(50);
 /// A node on which nothing has ended for so long is busy with what takes long, whatever ended there before.
@@ -50,6 +52,8 @@ pub(crate) struct Inner {
     verdicts: BTreeMap<JobId, BTreeMap<NodeId, Answer>>,
     /// How long attempts of a job took lately.
     means: BTreeMap<JobId, Duration>,
+    /// How many bytes the items of a job have that was sent something of: the mean of what was sent last.
+    sizes: BTreeMap<JobId, u64>,
     /// How fast backends may be sent to.
     pub(crate) paces: Paces,
 }
@@ -137,25 +141,38 @@ impl Inner {
         self.verdicts.values_mut().for_each(|nodes| drop(nodes.remove(&node)));
     }
 
-    /// Attempts on it have ended. What was not begun, or was stopped, says nothing of how long others take.
+    /// Attempts on it have ended. What was not begun, or was stopped, says nothing of how long others take; what failed says
+    /// only that they may take longer: it may have failed at the beginning.
     pub(crate) fn ended(&mut self, node: NodeId, ends: &[(JobId, Vec<AttemptEnd>)], now: Instant) {
         let Some(worker) = self.nodes.get_mut(&node) else { return };
         for (job, ends) in ends {
             for end in ends.iter().filter(|it| matches!(it.ending, Ending::Finished | Ending::Failed(_))) {
                 let took = end.took.duration();
-                let mean = self.means.entry(*job).or_insert(took);
-                *mean = moved(*mean, took);
+                let known = self.means.get(job).copied();
+                if end.ending == Ending::Finished || took > known.unwrap_or(UNKNOWN) {
+                    self.means.insert(*job, known.map_or(took, |mean| moved(mean, took)));
+                }
                 worker.pace = Some((worker.pace.map_or(took, |(mean, _)| moved(mean, took)), now));
             }
         }
     }
 
-    /// How long a subtask of a job is likely to have a slot of a node. What takes longer than [`AHEAD`] counts as that.
+    /// These subtasks of a job were sent to a node.
+    pub(crate) fn sent(&mut self, job: JobId, subtasks: &[OrderedSubtask]) {
+        let bytes: usize = subtasks.iter().map(|subtask| subtask.item.as_str().len()).sum();
+        if let Some(mean) = bytes.checked_div(subtasks.len()) {
+            self.sizes.insert(job, u64::try_from(mean).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// How long a subtask of a job is likely to have a slot of a node. What takes longer than [`AHEAD`] counts as that, and
+    /// what is large as if it took long.
     pub(crate) fn takes(&self, job: JobId, node: NodeId) -> Span {
         let guess = || self.nodes.get(&node)?.pace.map(|(mean, _)| mean.max(UNKNOWN));
         let likely = self.means.get(&job).copied().or_else(guess).unwrap_or(UNKNOWN);
         let millis = u64::try_from(likely.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-        Span(millis).clamp(SHORTEST, AHEAD)
+        let bytes = self.sizes.get(&job).copied().unwrap_or_default();
+        Span(millis.max(bytes.saturating_mul(AHEAD.0) / BYTES_AHEAD)).clamp(SHORTEST, AHEAD)
     }
 
     /// The room of every node, and the nodes that are to be granted more now.
@@ -224,6 +241,7 @@ impl Inner {
     pub(crate) fn keep_jobs(&mut self, is_there: impl Fn(JobId) -> bool) {
         self.verdicts.retain(|job, _| is_there(*job));
         self.means.retain(|job, _| is_there(*job));
+        self.sizes.retain(|job, _| is_there(*job));
     }
 }
 
@@ -260,7 +278,7 @@ fn moved(mean: Duration, took: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use sheaf_model::Timestamp;
+    use sheaf_model::{Failure, FailureClass, Json, Timestamp};
 
     use super::*;
 
@@ -305,6 +323,45 @@ mod tests {
         assert_eq!(room(&floor, &[(short, 3)], now + STILL), Some((1, 0, true)), "it is busy, or was idle");
         floor.ended(node, &[(other, vec![end(0)])], now);
         assert_eq!(floor.takes(other, node), SHORTEST);
+    }
+
+    #[test]
+    fn of_large_items_few_lie_ready() {
+        let (mut floor, now) = (Inner::default(), Instant::now());
+        let (node, life, job) = (NodeId(1), Incarnation::from("a"), JobId(7));
+        floor.opened(node, &life, Some(&Work { slots: 4, ..Work::default() }));
+        floor.ended(node, &[(job, vec![end(1)])], now);
+        let send = |floor: &mut Inner, bytes: usize| {
+            let item = Json::new(&"x".repeat(bytes - 2).into());
+            floor.sent(job, &[OrderedSubtask { subtask: 0, attempt: 1, backend: None, item }]);
+        };
+        send(&mut floor, 1000);
+        assert_eq!(floor.takes(job, node), SHORTEST);
+        send(&mut floor, 512 << 10);
+        assert_eq!(floor.takes(job, node), Span(100), "2 for each slot");
+        floor.sent(job, &[]);
+        assert_eq!(floor.takes(job, node), Span(100));
+        floor.keep_jobs(|_| false);
+        assert_eq!(floor.takes(job, node), Span(50), "as nothing is known of it");
+    }
+
+    #[test]
+    fn what_fails_at_once_does_not_make_others_short() {
+        let (mut floor, now) = (Inner::default(), Instant::now());
+        let (node, life, job) = (NodeId(1), Incarnation::from("a"), JobId(7));
+        floor.opened(node, &life, Some(&Work { slots: 4, ..Work::default() }));
+        let failed = |took: u64| {
+            let failure = Failure { class: FailureClass::Exit, exit: None, message: String::new() };
+            AttemptEnd { ending: Ending::Failed(failure), ..end(took) }
+        };
+        floor.ended(node, &[(job, vec![failed(1); 100])], now);
+        assert_eq!(floor.takes(job, node), Span(50), "as nothing is known of it");
+        floor.ended(node, &[(job, vec![end(60_000)])], now);
+        floor.ended(node, &[(job, vec![failed(1); 1000])], now);
+        assert_eq!(floor.takes(job, node), AHEAD);
+        let late = JobId(8);
+        floor.ended(node, &[(late, vec![failed(120)])], now);
+        assert_eq!(floor.takes(late, node), Span(120), "so long at least");
     }
 
     #[test]

@@ -31,7 +31,7 @@ const OWN: u32 = 0o700;
 /// See the module.
 pub(super) struct Attempt {
     pub(super) ticket: u64,
-    /// Its process and its group.
+    /// Its process and its group; 0 once that is reaped: its number may be another's then.
     pub(super) pid: i32,
     dir: PathBuf,
     /// The directory stays.
@@ -117,9 +117,9 @@ impl Attempt {
         read_some(stderr, most, |bytes| output.take(STDERR, bytes, at));
     }
 
-    /// Asks it to end, once.
+    /// Asks it to end, once. How it ended by itself before is not changed by that.
     pub(super) fn ask_to_stop(&mut self, why: Stopped, now: Moment) {
-        if self.stopped.is_none() {
+        if self.stopped.is_none() && self.pid != 0 {
             self.stopped = Some(why);
             self.signal(proc::kernel_signal(self.stop.signal));
             self.due = Some(now.after(self.stop.grace));
@@ -139,13 +139,22 @@ impl Attempt {
 
     /// Ends it.
     pub(super) fn kill(&mut self, now: Moment) {
+        if self.pid == 0 {
+            return;
+        }
         self.stopped.get_or_insert(Stopped::Asked);
         self.signal(Signal::KILL);
         // A process that sleeps in the kernel dies later; a new one of the group would have to be killed as well.
         self.due = Some(now.after(Span::seconds(1)));
     }
 
-    /// To its whole group.
+    /// Its process has ended, and the rest of its group was killed before: what else it left is the runner's to end.
+    pub(super) fn reaped(&mut self) {
+        self.pid = 0;
+        self.due = None;
+    }
+
+    /// To its whole group, as long as that is known to be its own.
     pub(super) fn signal(&self, signal: Signal) {
         if let Some(group) = Pid::from_raw(self.pid) {
             // No such group: its members have ended.

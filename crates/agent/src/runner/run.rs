@@ -19,6 +19,9 @@ use crate::keeper::{clock, first_wire};
 
 /// Milliseconds between looks while something refuses to die.
 const LOOK_AGAIN: u64 = 5;
+/// Looks at what is left, one after the other, while each meets processes that have ended: a program that runs may start
+/// such without end.
+const LOOKS: u32 = 8;
 
 /// Longest line from the agent: a start, with all that it hands to its program.
 const LINE_MAX: usize = 8 << 20;
@@ -185,6 +188,9 @@ impl Runner {
             }
             if let Reaped::Child(_, exit) = proc::reap_child(pid) {
                 self.by_pid.remove(&pid);
+                if let Some(attempt) = self.running.get_mut(&ticket) {
+                    attempt.reaped();
+                }
                 self.ending.insert(ticket, exit);
             }
         }
@@ -198,7 +204,12 @@ impl Runner {
         let left = if self.has_strangers() { self.left() } else { BTreeMap::new() };
         let (held, over): (BTreeMap<_, _>, BTreeMap<_, _>) =
             std::mem::take(&mut self.ending).into_iter().partition(|(ticket, _)| left.contains_key(ticket));
-        held.keys().filter_map(|ticket| left.get(ticket)).for_each(|pids| proc::kill_each(pids));
+        for (ticket, pids) in &left {
+            // Also what was overlooked of one that is over.
+            if held.contains_key(ticket) || !self.running.contains_key(ticket) {
+                proc::kill_each(pids);
+            }
+        }
         self.ending = held;
         for (ticket, exit) in over {
             if let Some(attempt) = self.running.remove(&ticket) {
@@ -214,14 +225,23 @@ impl Runner {
         self.children.now().is_none_or(|children| !children.iter().all(ours))
     }
 
-    /// What is there beside programs, by the program that it comes from. Looks at every process below us.
+    /// What is there beside programs, by the program that it comes from. Looks at every process below us, and again if one
+    /// of our children had ended by then: its own became ours as it did, perhaps after ours had been listed, and before its
+    /// own were.
     fn left(&self) -> BTreeMap<u64, Vec<i32>> {
         let mut left: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
-        for pid in proc::below_us().into_iter().filter(|pid| !self.by_pid.contains_key(pid)) {
-            match proc::ticket(pid, &self.mark) {
-                Some(ticket) => left.entry(ticket).or_default().push(pid),
-                // It has ended, or is another's child and not ours to take note of.
-                None => drop(proc::reap_child(pid)),
+        for _ in 0..LOOKS {
+            left.clear();
+            let mut reaped = false;
+            for pid in proc::below_us().into_iter().filter(|pid| !self.by_pid.contains_key(pid)) {
+                match proc::ticket(pid, &self.mark) {
+                    Some(ticket) => left.entry(ticket).or_default().push(pid),
+                    // It has ended, or is another's child and not ours to take note of.
+                    None => reaped |= matches!(proc::reap_child(pid), Reaped::Child(..)),
+                }
+            }
+            if !reaped {
+                break;
             }
         }
         left

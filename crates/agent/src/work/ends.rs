@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use sheaf_model::session::ToLeader;
-use sheaf_model::{Attempt, AttemptEnd, JobId};
+use sheaf_model::{Attempt, AttemptEnd, Ending, Failure, JobId};
 use tokio::time::Instant;
 
 /// Ends that came so soon one after the other share a message.
@@ -13,6 +13,10 @@ const GATHER: Duration = Duration::from_millis(2);
 const GATHER_LONG: Duration = Duration::from_millis(40);
 /// Ends in one message.
 const AT_ONCE: usize = 1_000;
+/// Bytes of what is said of failures in one message, beyond the last one's.
+const BYTES: usize = 1 << 20;
+/// Of one failure no more is said, in bytes: the end. The cluster keeps less.
+const FAILURE_MAX: usize = 16 << 10;
 /// Messages that may be under way; then ends gather.
 const UNRECORDED: usize = 4;
 /// After so long without any of them being recorded they are said again: a leader that could not write them says nothing.
@@ -60,7 +64,11 @@ impl Ends {
         self.moved.filter(|_| !self.said.is_empty()).map(|moved| moved + SAY_AGAIN)
     }
 
-    pub(super) fn push(&mut self, job: JobId, end: AttemptEnd, now: Instant) {
+    pub(super) fn push(&mut self, job: JobId, mut end: AttemptEnd, now: Instant) {
+        if let Ending::Failed(Failure { message: why, .. }) | Ending::NotNow(_, why) = &mut end.ending {
+            let begin = why.ceil_char_boundary(why.len().saturating_sub(FAILURE_MAX));
+            why.drain(..begin);
+        }
         self.since.get_or_insert(now);
         self.waiting.push_back((job, end));
     }
@@ -73,7 +81,14 @@ impl Ends {
         if self.said.is_empty() {
             self.moved = Some(now);
         }
-        let some: Vec<_> = self.waiting.drain(..self.waiting.len().min(AT_ONCE)).collect();
+        let mut bytes = 0;
+        let fits = |(_, end): &&(JobId, AttemptEnd)| {
+            let fits = bytes < BYTES;
+            bytes += said_of(end);
+            fits
+        };
+        let count = self.waiting.iter().take(AT_ONCE).take_while(fits).count();
+        let some: Vec<_> = self.waiting.drain(..count).collect();
         self.since = self.since.filter(|_| !self.waiting.is_empty());
         self.seq += 1;
         let message = message(self.seq, &some);
@@ -105,6 +120,14 @@ impl Ends {
     }
 }
 
+/// Bytes of what is said for people.
+fn said_of(end: &AttemptEnd) -> usize {
+    match &end.ending {
+        Ending::Failed(Failure { message: why, .. }) | Ending::NotNow(_, why) => why.len(),
+        Ending::Finished | Ending::Canceled | Ending::HandedBack => 0,
+    }
+}
+
 fn message(seq: u64, ends: &[(JobId, AttemptEnd)]) -> ToLeader {
     let mut by_job: BTreeMap<JobId, Vec<AttemptEnd>> = BTreeMap::new();
     for (job, end) in ends {
@@ -115,7 +138,7 @@ fn message(seq: u64, ends: &[(JobId, AttemptEnd)]) -> ToLeader {
 
 #[cfg(test)]
 mod tests {
-    use sheaf_model::{Ending, Span, Timestamp};
+    use sheaf_model::{FailureClass, Span, Timestamp};
 
     use super::*;
 
@@ -179,6 +202,24 @@ mod tests {
         assert_eq!(said(ends.next(begun)), (2, vec![0, 1]));
         ends.recorded(2, begun);
         assert_eq!((ends.say_at(5), ends.len()), (None, 0));
+    }
+
+    #[test]
+    fn what_is_said_of_failures_never_makes_a_message_too_long() {
+        let (mut ends, now) = (Ends::default(), Instant::now());
+        for subtask in 0..100 {
+            let failure =
+                Failure { class: FailureClass::Exit, exit: None, message: "ä".repeat(FAILURE_MAX) };
+            let (started_at, took) = (Timestamp(0), Span(1));
+            let end = AttemptEnd { subtask, attempt: 1, started_at, took, ending: Ending::Failed(failure) };
+            ends.push(JOB, end, now);
+        }
+        assert_eq!(said_of(&ends.waiting[0].1), FAILURE_MAX);
+        let at_once = u32::try_from(BYTES / FAILURE_MAX).unwrap();
+        assert_eq!(said(ends.next(now)), (1, (0..at_once).collect()));
+        assert!(ends.say_at(0).is_some(), "the rest goes at once");
+        assert_eq!(said(ends.next(now)), (2, (at_once..100).collect()));
+        assert_eq!(ends.recorded(2, now).len(), 100);
     }
 
     #[test]

@@ -34,8 +34,10 @@ fn start(dir: &Path, ticket: u64, script: &str) -> Box<Start> {
 
 async fn ended(runner: &mut Runner) -> Ended {
     let heard = timeout(Duration::from_secs(20), runner.hear()).await;
-    let FromRunner::Ended(ended) = heard.expect("it answers").expect("it lives");
-    ended
+    match heard.expect("it answers").expect("it lives") {
+        FromRunner::Ended(ended) => ended,
+        started @ FromRunner::Started {} => panic!("{started:?}"),
+    }
 }
 
 fn alive(pid: u32) -> bool {
@@ -157,6 +159,32 @@ async fn nothing_that_a_program_started_outlives_it() {
     assert!(!alive(pid), "it left its group and its session, and ended all the same");
 }
 
+/// It is killed with its parent's group, as the runner looks at what is left: its own child becomes the runner's meanwhile.
+#[tokio::test]
+async fn what_a_child_leaves_that_ends_while_it_is_looked_for_does_not_outlive_the_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = Runner::start(probe(), dir.path()).unwrap();
+    // The look takes longer where much runs.
+    for ticket in 100..250 {
+        runner.say(ToRunner::Start(start(dir.path(), ticket, "exec sleep 1000"))).await;
+    }
+    let file = |ticket: u64| dir.path().join(format!("pid.{ticket}"));
+    for ticket in 1..=16 {
+        let leaves =
+            format!("setsid sh -c 'echo $$ > ../../pid.{ticket}; exec sleep 1000' & exec sleep 1000");
+        let script = format!("({leaves}) & until [ -s ../../pid.{ticket} ]; do sleep 0.01; done");
+        runner.say(ToRunner::Start(start(dir.path(), ticket, &script))).await;
+    }
+    for _ in 0..16 {
+        let end = ended(&mut runner).await;
+        assert_eq!((end.exit, end.stopped), (Some(Exit::Code(0)), None), "{}", end.ticket);
+    }
+    for ticket in 1..=16 {
+        let pid: u32 = std::fs::read_to_string(file(ticket)).unwrap().trim().parse().unwrap();
+        until("what left its group and its session has ended, too", || !alive(pid)).await;
+    }
+}
+
 /// Starts a program that goes on, and gives its process.
 async fn goes_on(runner: &Runner, dir: &Path) -> u32 {
     runner.say(ToRunner::Start(start(dir, 1, "echo $$ > ../../pid; exec sleep 1000"))).await;
@@ -190,4 +218,10 @@ async fn what_a_killed_runner_leaves_is_swept() {
     assert!(sweep(dir.path()) >= 1);
     assert!(!alive(pid));
     assert_eq!(sweep(&dir.path().join("other")), 0);
+}
+
+#[test]
+fn a_runner_of_an_earlier_version_may_say_that_a_program_runs() {
+    let said = r#"{"Started":{"ticket":1,"pid":2}}"#;
+    assert_eq!(serde_json::from_str::<FromRunner>(said).unwrap(), FromRunner::Started {});
 }
