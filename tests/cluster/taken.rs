@@ -54,7 +54,7 @@ fn taken() {
     cases.run("who shows nothing learns nothing", || scene.stranger());
     let thief = scene.thief(cluster.agent(4), true);
     cases.run("a join token is shown to members alone, where one answers", || {
-        thief.waits(&mut cluster, &security)
+        thief.waits(&mut cluster, &security);
     });
     cases.end();
 }
