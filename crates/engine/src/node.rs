@@ -278,6 +278,8 @@ pub struct NodeState {
     /// Buckets to look at before this step ends.
     dirty: BTreeSet<BucketName>,
     retries: BTreeSet<(Moment, BucketName)>,
+    /// Buckets of which something here is from a later state than is known, and from which: to be looked at then.
+    awaited: BTreeSet<(Revision, BucketName)>,
     /// Until then a former life of this node's agent may run single-node work that this one does not know of.
     start_from: Moment,
     say_again: Option<Moment>,
@@ -341,6 +343,7 @@ impl NodeState {
             holdings: Holdings::default(),
             dirty: BTreeSet::new(),
             retries: BTreeSet::new(),
+            awaited: BTreeSet::new(),
             start_from: Moment(0),
             say_again: None,
             leaving: None,

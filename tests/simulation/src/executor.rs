@@ -4,7 +4,7 @@
 use sheaf_engine::keep::Lease;
 use sheaf_engine::node::{Action, Birth, Done, Input, Seen, Start};
 use sheaf_engine::reconcile::Mode;
-use sheaf_model::{BucketName, Epoch, Revision, Span};
+use sheaf_model::{BucketName, Call, Epoch, Revision, Span};
 
 use crate::agent::failed;
 use crate::clock::{MS, SECOND};
@@ -79,6 +79,9 @@ impl World {
 
     pub(crate) fn execute(&mut self, m: usize, action: Action) -> Option<Input> {
         let takes = self.disk_takes(m);
+        if let Action::Stop(bucket, _, Some(call)) | Action::Remove(bucket, call) = &action {
+            self.check_farewell(m, bucket, *call);
+        }
         match action {
             Action::Start(start) if self.agents[m].closing => {
                 return Some(Input::Done(start.bucket.name.clone(), failed("the agent stops")));
@@ -141,6 +144,19 @@ impl World {
         let rules = start.bucket.node_list_rules.compile();
         if said == Some(false) || rules.check(&here.hostname, &here.labels).is_err() {
             self.broken(Rule::Available, format!("{} is started on n{m}, which refused", start.bucket.name));
+        }
+    }
+
+    /// Nothing of a bucket is given up that has been there since before it was started, or by what was before.
+    fn check_farewell(&mut self, m: usize, bucket: &BucketName, call: Call) {
+        let Some(plan) = self.machines[m].disk.plans.get(bucket) else { return };
+        let (from, origin, seen) = (plan.begun_from(), plan.origin.revision, self.agents[m].seen());
+        let created = self.truth.state.buckets.get(bucket).map(|it| it.created);
+        let is_there = call == Call::Delete && created.is_some_and(|created| created <= origin);
+        let is_behind = matches!(call, Call::Delete | Call::Decommission) && seen < from;
+        if is_there || is_behind {
+            let what = format!("{bucket} of {origin}, started from {from}, hears {call:?} on n{m} at {seen}");
+            self.broken(Rule::Kept, what);
         }
     }
 

@@ -69,6 +69,16 @@ pub(crate) struct Plan {
     pub(crate) written: Moment,
 }
 
+impl Plan {
+    /// The state that it comes from.
+    pub(crate) fn begun_from(&self) -> Revision {
+        match self.lease {
+            Lease::Multi { from } => from.max(self.origin.basis),
+            Lease::Single { epoch, .. } => epoch.revision().max(self.origin.basis),
+        }
+    }
+}
+
 /// Where an instance is, as its keeper says and writes down.
 #[derive(Clone, Debug)]
 pub(crate) struct Status {

@@ -39,6 +39,8 @@ pub enum Rule {
     Attempts,
     /// What ran of a bucket where it is bound no more has left nothing on the disk.
     LeftOver,
+    /// What is on a disk of a bucket stays as long as the bucket does, and goes by no state from before it was started.
+    Kept,
 }
 
 impl fmt::Display for Violation {
@@ -115,6 +117,8 @@ pub struct Counts {
     pub released_late: u64,
     /// Instances that were removed from where they ran since their bucket is bound to another node.
     pub cleared: u64,
+    /// Watches of agents that had restarted and began with a state from before something on their disk was started.
+    pub began_behind: u64,
     /// How many buckets ended with the machines that were lost at once.
     pub interrupted: u64,
     /// After how long, in microseconds, every bucket ran again.

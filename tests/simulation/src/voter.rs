@@ -304,10 +304,19 @@ impl World {
             return self.hang_up(Process::Voter(v), conn);
         }
         let items: Vec<WatchItem> = watched::everything(&voter.state, &who).collect();
+        let (node, revision) = (who.node, voter.state.revision);
         voter.watchers.insert(conn, Watcher { who, position: voter.sets.len() });
+        self.counts.began_behind += u64::from(self.is_behind(node, revision));
         for chunk in items.chunks(ITEMS) {
             self.say(Process::Voter(v), conn, Words::Watched(chunk.to_vec()));
         }
+    }
+
+    /// Whether something on a node is from a later state than this, and its agent has seen none so late.
+    fn is_behind(&self, node: NodeId, revision: Revision) -> bool {
+        let Some(m) = self.machines.iter().position(|it| it.disk.node == Some(node)) else { return false };
+        let seen = self.agents[m].seen().max(revision);
+        self.machines[m].disk.plans.values().any(|plan| plan.begun_from() > seen)
     }
 
     fn flush_watches(&mut self, v: usize) {

@@ -60,6 +60,7 @@ fn no_seed_breaks_a_rule() {
     assert!(sum(|it| it.counts.paused_beside_stand_ins) > n / 20, "keepers were paused beside stand-ins");
     assert!(sum(|it| it.counts.released) > n / 4, "agents handed their work over and stopped");
     assert!(sum(|it| it.counts.cleared) > n / 4, "what went on elsewhere left the disk");
+    assert!(sum(|it| it.counts.began_behind) > n / 20, "watches began behind what was on a disk");
     assert!(sum(|it| it.counts.hunts) > n / 8, "leaders were hunted");
     assert!(sum(|it| it.counts.caught) > n / 40, "and did what was waited for");
     println!("{} attempts, {} finished", sum(|it| it.counts.attempts), sum(|it| it.counts.subtasks_finished));

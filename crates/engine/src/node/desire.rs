@@ -4,9 +4,9 @@ use sheaf_model::watch::{WatchedBinding, WatchedBucket};
 use sheaf_model::{BucketName, Call, Epoch, Moment, Node, NodeStatus, Revision, Verdict};
 
 use super::known::KnownBucket;
-use super::{Leaving, NodeState, Place, artifact};
+use super::{Leaving, NodeState, Place, Seen, artifact};
 use crate::gates::{self, Answer, Asked, Equipment};
-use crate::reconcile::{self, Desired, Mode, Origin, Run};
+use crate::reconcile::{self, Desired, Mode, Observed, Origin, Run};
 
 impl NodeState {
     /// The node's answer for a bucket; none while gate 3, on which alone it depends, has not been answered.
@@ -52,6 +52,12 @@ impl NodeState {
                 ..Desired::default()
             });
         }
+        // What was so before something here began does not end it: a member may be behind what an earlier life of this node's
+        // agent had seen.
+        let is_behind = self.is_behind(name, place.begun_from());
+        if self.is_behind(name, place.since()) {
+            return None; // a view that does not know what is here
+        }
         let own = self.known.own.as_deref()?;
         if self.known.revision < own.registered {
             return None; // a view from before this node was
@@ -66,6 +72,9 @@ impl NodeState {
             ..Desired::default()
         };
         let bucket = self.known.buckets.get(name);
+        if bucket.is_none() && is_behind {
+            return None; // it was made anew before this began
+        }
         desired.run = match bucket {
             Some(bucket) => self.wanted(bucket, place, binding, own),
             None => Run::default(),
@@ -74,7 +83,8 @@ impl NodeState {
             (None, _) => true,
             (Some(_), Run::Want(..)) => false,
             (Some(bucket), Run::Nothing(_)) => {
-                place.decommissioned || self.leaves_for_good(bucket, place, leaving.is_some(), own)
+                let leaves = self.leaves_for_good(bucket, place, leaving.is_some(), own);
+                place.decommissioned || (leaves && !is_behind)
             }
         };
         place.elsewhere = bucket.is_some_and(|bucket| self.is_elsewhere(bucket, place));
@@ -83,6 +93,15 @@ impl NodeState {
             desired.hold = self.hold(name, place, mode, now);
         }
         Some(desired)
+    }
+
+    /// Whether what is known is older than this state; the bucket is looked at again once it is not.
+    fn is_behind(&mut self, name: &BucketName, state: Revision) -> bool {
+        let is_behind = self.known.revision < state;
+        if is_behind {
+            self.awaited.insert((state, name.clone()));
+        }
+        is_behind
     }
 
     fn wanted(
@@ -212,6 +231,24 @@ fn refuses(verdict: &Verdict) -> bool {
 }
 
 impl Place {
+    /// The newest change that what is here was started after: a state from before does not know of it. Revisions only grow, also
+    /// where a cluster is founded anew.
+    fn since(&self) -> Revision {
+        let Some(Seen { observed: Observed { mode, origin, .. }, .. }) = &self.seen else {
+            return Revision::default();
+        };
+        let bound = mode.epoch().map(Epoch::revision).unwrap_or_default();
+        origin.revision.max(origin.basis).max(bound)
+    }
+
+    /// The state that it was started from, as far as is known.
+    fn begun_from(&self) -> Revision {
+        match self.seen.as_ref().map(|seen| seen.observed.mode) {
+            Some(Mode::Multi(from)) => from.max(self.since()),
+            Some(Mode::Single(_)) | None => self.since(),
+        }
+    }
+
     pub(super) fn is_alive(&self) -> bool {
         self.seen.as_ref().is_some_and(|seen| seen.observed.is_alive())
     }

@@ -85,7 +85,8 @@ impl Known {
 
 impl NodeState {
     /// Takes in one item. A group of changes counts once it is whole; what follows `Reset` replaces what was known once
-    /// all of it is there, and only if it is not older: a node that turns to a member behind the former one waits.
+    /// all of it is there, and only if it is not older: a node that turns to a member behind the former one waits. What an
+    /// earlier life of its agent had seen shows only in what that has left: see [`NodeState::desired`].
     pub(super) fn watch(&mut self, item: WatchItem, now: Moment, out: &mut Vec<Action>) {
         match item {
             WatchItem::Reset => {
@@ -107,6 +108,7 @@ impl NodeState {
     fn replace(&mut self, new: Known, now: Moment, out: &mut Vec<Action>) {
         self.dirty.extend(self.places.keys().cloned());
         self.dirty.extend(new.names().cloned());
+        self.awaited.clear();
         let former = std::mem::replace(&mut self.known, new);
         if self.known.bindings.values().any(|binding| is_news(&former, binding)) {
             out.push(Action::HeartbeatNow);
@@ -165,6 +167,11 @@ impl NodeState {
             }
         }
         self.known.revision = self.known.revision.max(revision);
+        while self.awaited.first().is_some_and(|(state, _)| *state <= self.known.revision) {
+            if let Some((_, bucket)) = self.awaited.pop_first() {
+                self.dirty.insert(bucket);
+            }
+        }
     }
 
     /// Whether nothing of a bucket failed here, and gate 3 does not refuse it.

@@ -12,6 +12,7 @@ use crate::{Command, OnBucket};
 
 mod artifact;
 mod availability;
+mod behind;
 mod elsewhere;
 mod leaving;
 mod running;
