@@ -119,7 +119,7 @@ fn prolong(leases: &mut Leases, bucket: &BucketName, new: Lease, now: Moment, ev
 
 #[cfg(test)]
 mod tests {
-    use sheaf_model::Span;
+    use sheaf_model::{Revision, Span};
 
     use super::*;
 
@@ -133,6 +133,7 @@ mod tests {
             sent_at: Moment(sent_at),
             ttl: Span::seconds(3),
             epochs: epochs.iter().map(|(name, epoch)| (bucket(name), Epoch(*epoch))).collect(),
+            own: Revision::default(),
             traces: Vec::new(),
         }
     }

@@ -11,7 +11,8 @@
 //!
 //! Read `known` (what the watch says), [`artifact`] (what must be here before), [`question`] (when gate 3 is asked),
 //! `desire` (what follows for one bucket), then [`crate::reconcile`] (how it differs from what is) and `settle` (what is
-//! done about it). `told` is what keepers say of what is, `report` what the leader hears of it.
+//! done about it). `told` is what keepers say of what is, `report` what the leader hears of it, `leaving` what an agent waits
+//! for that is about to stop.
 //!
 //! A bucket is looked at when anything that concerns it changes, and then all of it, from the beginning: nothing is
 //! remembered of why it was looked at. A multi-node bucket needs no leader. A single-node bucket is started only under
@@ -24,7 +25,7 @@ use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
     BootId, BucketName, BucketSpec, Call, Digest, Epoch, Exit, Holding, ModuleRef, ModuleSpec, Moment,
-    NodeId, NodeStatus, Phase, Revision, Settings, Span, Timestamp, Trial, Verdict,
+    NodeId, Phase, Revision, Settings, Span, Timestamp, Trial, Verdict,
 };
 
 use crate::gates::{CheckAnswer, Here, Part};
@@ -36,6 +37,7 @@ pub mod artifact;
 mod desire;
 mod judge;
 mod known;
+mod leaving;
 mod purge;
 pub mod question;
 mod report;
@@ -49,6 +51,7 @@ mod told;
 use artifact::{Holdings, Wanted};
 use judge::Judging;
 use known::Known;
+use leaving::{Company, Release};
 use question::{Key, Question, Questions};
 use report::Reports;
 
@@ -284,22 +287,12 @@ pub struct NodeState {
     start_from: Moment,
     say_again: Option<Moment>,
     leaving: Option<Leaving>,
+    release: Release,
     /// It belongs to the cluster no more.
     left: bool,
     company: Company,
     /// Something changed after which a plugin may have nothing to be asked any more, or other artifacts be needed.
     retire: bool,
-}
-
-/// Whether a leader hears this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Company {
-    /// A session stands.
-    Leader,
-    /// None does, since then.
-    AloneSince(Moment),
-    /// None has for so long that every leader takes the node for lost.
-    Forgotten,
 }
 
 /// What a node has of one bucket.
@@ -347,42 +340,10 @@ impl NodeState {
             start_from: Moment(0),
             say_again: None,
             leaving: None,
+            release: Release::Unsaid,
             left: false,
             company: Company::AloneSince(Moment(0)),
             retire: false,
-        }
-    }
-
-    /// Whether the node was told to leave, or was forgotten.
-    pub fn is_leaving(&self) -> bool {
-        self.leaving.is_some() || self.left
-    }
-
-    /// Whether nothing is left of what was to go before the agent stops, and nothing can come any more.
-    pub fn has_left(&self) -> bool {
-        let stays = |seen: &Seen| {
-            let is_single = seen.observed.mode.epoch().is_some();
-            seen.observed.is_alive() && (is_single || self.leaving == Some(Leaving::Everything))
-        };
-        self.leaving.is_some()
-            && self.synced
-            && self.is_passed_over()
-            && self.known.bindings.is_empty()
-            && !self.places.values().filter_map(|place| place.seen.as_ref()).any(stays)
-    }
-
-    /// Whether no binding can be on its way to this node: the log has it as not ready, or no leader has had a session
-    /// with it for so long that none counts on it.
-    fn is_passed_over(&self) -> bool {
-        let is_ready = self.known.own.as_ref().is_some_and(|own| own.status == NodeStatus::Ready);
-        !is_ready || self.company == Company::Forgotten
-    }
-
-    /// When a node without a session counts as lost.
-    fn forgotten_at(&self) -> Option<Moment> {
-        match self.company {
-            Company::AloneSince(since) => Some(since.after(self.known.settings.lease.wait())),
-            Company::Leader | Company::Forgotten => None,
         }
     }
 

@@ -357,7 +357,8 @@ impl Sessions {
         let answer = |waiting: Waiting| {
             let epochs = bound.remove(&waiting.node).unwrap_or_default();
             let Waiting { node, boot, sent_at } = waiting;
-            (node, Acknowledged { boot, sent_at, ttl, epochs, traces: Vec::new() })
+            let own = state.nodes.get(&node).map(|node| node.revision).unwrap_or_default();
+            (node, Acknowledged { boot, sent_at, ttl, epochs, own, traces: Vec::new() })
         };
         round.into_iter().map(answer).collect()
     }

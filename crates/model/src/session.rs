@@ -251,6 +251,10 @@ pub struct Acknowledged {
     pub ttl: Span,
     /// What the applied state binds to this node and the leader has not fenced. What is not named is not prolonged.
     pub epochs: Vec<(BucketName, Epoch)>,
+    /// When this node's own record last changed, in the applied state: what the node has seen of itself may be older.
+    /// Leaders of earlier versions do not say.
+    #[serde(default)]
+    pub own: Revision,
     /// What changed buckets since the acknowledgement before, where a trace is kept of it. For telemetry alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub traces: Vec<Traced>,

@@ -15,7 +15,7 @@ use sheaf_engine::node::{self, Action, Done, Found, Identity, Input, NodeState, 
 use sheaf_engine::{Command, Register};
 use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{BucketName, Bytes, CheckKind, Epoch, Facts, Incarnation, NodeKey, NodeName, Span};
+use sheaf_model::{BucketName, Bytes, CheckKind, Epoch, Facts, Incarnation, NodeId, NodeKey, NodeName, Span};
 
 use crate::clock::{MS, SECOND, Time};
 use crate::event::{Ask, AtAgent, Process, What};
@@ -148,12 +148,7 @@ impl World {
         match it {
             AtAgent::Found => self.find(m),
             AtAgent::Join => self.join(m),
-            AtAgent::Joined(id) => {
-                if self.machines[m].disk.node.is_none() {
-                    self.machines[m].disk.node = Some(id);
-                    self.find(m);
-                }
-            }
+            AtAgent::Joined(key, id) => self.joined(m, key, id),
             AtAgent::Wake => self.wake(m),
             AtAgent::Echo(conn, words) => self.toss(Process::Agent(m), conn, *words),
             AtAgent::Search => self.search(m),
@@ -219,10 +214,19 @@ impl World {
         let register = Register { key: node_key(key), facts: facts(m, key) };
         let it = Arc::new(proposal("node", self.now, Command::Register(register)));
         for v in 0..self.voters.len() {
-            let ask = Ask { from: Process::Agent(m), number: 0, proposal: it.clone() };
+            let ask = Ask { from: Process::Agent(m), number: key, proposal: it.clone() };
             self.datagram(Process::Agent(m), Process::Voter(v), What::Asked(ask));
         }
         self.later(SECOND, Process::Agent(m), What::Agent(AtAgent::Join));
+    }
+
+    /// It has its number, unless that is the one of a disk that was lost while it was asked for.
+    fn joined(&mut self, m: usize, key: u64, id: NodeId) {
+        let disk = &mut self.machines[m].disk;
+        if disk.key == key && disk.node.is_none() {
+            disk.node = Some(id);
+            self.find(m);
+        }
     }
 
     fn wake(&mut self, m: usize) {
@@ -365,4 +369,22 @@ pub(crate) fn failed(reason: &str) -> Done {
 /// How long a session waits for an acknowledgement: two heartbeats.
 pub(crate) fn patience(heartbeat: Span) -> Span {
     Span(2 * heartbeat.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Plan;
+    use crate::machine::MachineDisk;
+
+    #[test]
+    fn the_number_of_a_disk_that_was_lost_is_not_the_next_ones() {
+        let mut world = World::new(1, Plan::of_seed(1));
+        world.begin();
+        world.machines[0].disk = MachineDisk { key: 1000, ..MachineDisk::default() };
+        world.on_agent(0, AtAgent::Joined(0, NodeId(8)));
+        assert_eq!(world.machines[0].disk.node, None);
+        world.on_agent(0, AtAgent::Joined(1000, NodeId(9)));
+        assert_eq!(world.machines[0].disk.node, Some(NodeId(9)));
+    }
 }

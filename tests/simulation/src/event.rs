@@ -73,7 +73,7 @@ pub(crate) enum Words {
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     pub(crate) from: Process,
-    /// Counts the tries; an answer carries it back.
+    /// Counts the tries, or is the key of the disk that joins; an answer carries it back.
     pub(crate) number: u64,
     pub(crate) proposal: Arc<Proposal>,
 }
@@ -104,7 +104,8 @@ pub(crate) enum AtAgent {
     /// It has looked at its disk.
     Found,
     Join,
-    Joined(NodeId),
+    /// The disk with this key is registered under this number.
+    Joined(u64, NodeId),
     Wake,
     /// A late copy of what was said, on the same connection.
     Echo(u64, Box<Words>),

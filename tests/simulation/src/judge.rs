@@ -158,6 +158,8 @@ impl World {
         let Some(node) = &self.agents[m].node else { return "its agent is not there".to_owned() };
         let seen = node.instances().find(|(name, _)| *name == bucket).map(|(_, seen)| seen);
         let verdict = node.verdicts().find(|verdict| verdict.bucket == *bucket);
-        format!("n{m} at revision {} has {seen:?}, {verdict:?}", node.seen())
+        let known = self.machines[m].disk.node.and_then(|id| self.truth.state.nodes.get(&id));
+        let status = known.map(|known| known.status);
+        format!("n{m} ({status:?}) at revision {} has {seen:?}, {verdict:?}", node.seen())
     }
 }

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use sheaf_engine::{Command, DrainNode, MoveBucket, SettingsCommand};
-use sheaf_model::{BucketName, Drain, NodeId, NodeStatus, Setting, Span};
+use sheaf_model::{BucketName, Drain, NodeId, NodeKey, NodeStatus, Setting, Span};
 
+use crate::agent::node_key;
 use crate::clock::{MS, SECOND};
 use crate::event::{Ask, AtWorld, Process, What};
 use crate::voter::proposal;
@@ -78,12 +79,17 @@ impl World {
 
     /// Who is lost and has no disk any more never comes back: that nothing of it is alive can be vouched for.
     pub(crate) fn forget_the_gone(&mut self) {
-        let here: Vec<NodeId> = self.machines.iter().filter_map(|machine| machine.disk.node).collect();
-        let lost = self.truth.state.nodes.values().filter(|node| node.status == NodeStatus::Lost);
-        let gone: Vec<NodeId> = lost.map(|node| node.id).filter(|id| !here.contains(id)).collect();
-        for node in gone {
+        for node in self.gone() {
             self.operate(Command::Forget(node));
         }
+    }
+
+    /// Nodes that are lost and whose disk is nowhere. A disk is known by its key: its machine may have been registered
+    /// and not have heard its number yet, and comes back as the node that it is.
+    fn gone(&self) -> Vec<NodeId> {
+        let here: Vec<NodeKey> = self.machines.iter().map(|machine| node_key(machine.disk.key)).collect();
+        let lost = self.truth.state.nodes.values().filter(|node| node.status == NodeStatus::Lost);
+        lost.filter(|node| !here.contains(&node.key)).map(|node| node.id).collect()
     }
 
     /// Leases become longer or shorter, while those given before run on; every other time more than once within W.
@@ -105,5 +111,45 @@ impl World {
         let kill_margin = Span::millis(self.random.between(750, 1500));
         let changes = vec![Setting::Ttl(Span(ttl / MS)), Setting::KillMargin(kill_margin)];
         self.operate(Command::Settings(SettingsCommand::Change(changes)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_engine::{Form, Register, Reply, SetNodeStatus};
+    use sheaf_model::{Settings, Term};
+
+    use super::*;
+    use crate::Plan;
+    use crate::agent::facts;
+    use crate::machine::MachineDisk;
+
+    fn done(world: &mut World, command: Command) -> Reply {
+        let it = proposal("test", 0, command);
+        sheaf_engine::apply(&mut world.truth.state, Term(1), &it, &mut Vec::new())
+    }
+
+    /// The first machine is registered with this key, and lost.
+    fn lost(world: &mut World, key: u64) -> NodeId {
+        let register = Register { key: node_key(key), facts: facts(0, key) };
+        let Reply::Registered(node) = done(world, Command::Register(register)) else {
+            panic!("nobody else has its key or its name");
+        };
+        let status = SetNodeStatus { node, status: NodeStatus::Lost, reason: String::new(), term: None };
+        done(world, Command::SetNodeStatus(status));
+        node
+    }
+
+    #[test]
+    fn a_machine_that_has_not_heard_its_number_yet_is_not_gone() {
+        let mut world = World::new(1, Plan::of_seed(1));
+        world.begin();
+        done(&mut world, Command::Form(Form { cluster: "c".into(), settings: Settings::default() }));
+        let former = lost(&mut world, 0);
+        assert!(world.gone().is_empty(), "its disk is there");
+        world.machines[0].disk = MachineDisk { key: 1000, ..MachineDisk::default() };
+        let registered = lost(&mut world, 1000);
+        assert_ne!(former, registered);
+        assert_eq!(world.gone(), [former]);
     }
 }

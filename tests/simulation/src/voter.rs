@@ -267,7 +267,9 @@ impl World {
 
     fn answer_asker(&mut self, v: usize, ask: &Ask, reply: Reply, revision: Revision) {
         let what = match (ask.from, reply) {
-            (Process::Agent(_), Reply::Registered(id)) => What::Agent(crate::event::AtAgent::Joined(id)),
+            (Process::Agent(_), Reply::Registered(id)) => {
+                What::Agent(crate::event::AtAgent::Joined(ask.number, id))
+            }
             (Process::Agent(_), _) => return,
             (_, reply) => What::Client(AtClient::Answer(ask.number, reply, revision)),
         };

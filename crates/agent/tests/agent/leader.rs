@@ -12,7 +12,7 @@ use sheaf_model::session::{Acknowledged, ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
     Actor, BootId, BucketName, BucketSpec, Decision, Epoch, Instance, ModuleRef, ModuleSpec, NodeId,
-    NodeStatus, PutBucket, Settings, Span, Term, Timestamp, Verdict,
+    NodeStatus, PutBucket, Revision, Settings, Span, Term, Timestamp, Verdict,
 };
 use sheaf_wire::peer::{AgentApi, WatchNode};
 use sheaf_wire::{Alone, Answers, ApiError, Caller, ServeOptions, Server, async_trait};
@@ -143,8 +143,8 @@ impl Leader {
                 let bound =
                     inner.state.bindings.values().map(|binding| (binding.bucket.clone(), binding.epoch));
                 let (sent_at, ttl) = (heartbeat.sent_at, Span::seconds(3));
-                let (boot, epochs) = (boot.clone(), bound.collect());
-                let ack = Acknowledged { boot, sent_at, ttl, epochs, traces: Vec::new() };
+                let (boot, epochs, own) = (boot.clone(), bound.collect(), Revision::default());
+                let ack = Acknowledged { boot, sent_at, ttl, epochs, own, traces: Vec::new() };
                 (!inner.silent).then_some(ToNode::Acknowledged(ack))
             }
             ToLeader::Verdicts(verdicts) => {

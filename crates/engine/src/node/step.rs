@@ -5,8 +5,9 @@ use std::sync::Arc;
 use sheaf_model::session::ToLeader;
 use sheaf_model::{BucketName, ModuleRef, Moment, Span};
 
+use super::leaving::{Company, Release};
 use super::question::Key;
-use super::{Action, Company, Found, Input, NodeState, SAY_AGAIN};
+use super::{Action, Found, Input, NodeState, SAY_AGAIN};
 use crate::gates::{self, CheckAnswer, Part};
 use crate::lease::{self, Lease, LeaseEvent, LeaseInput};
 use crate::reconcile::{Ended, Life, Mode};
@@ -77,6 +78,7 @@ impl NodeState {
             }
             Input::Done(bucket, done) => self.done(bucket, done, now, out),
             Input::Acknowledged(ack) => {
+                self.release_heard(&ack);
                 let events = lease::step(&mut self.leases, LeaseInput::Acknowledged(&ack), now);
                 self.leased(events, out);
             }
@@ -87,13 +89,13 @@ impl NodeState {
                 self.reports.opened(now);
                 self.say_owed(now, out);
                 if self.leaving.is_some() {
-                    out.push(Action::Say(ToLeader::Release));
+                    self.say_release(now, out);
                 }
             }
             Input::Leave(leaving) => {
                 self.leaving = self.leaving.max(Some(leaving));
                 self.dirty.extend(self.places.keys().cloned());
-                out.push(Action::Say(ToLeader::Release));
+                self.say_release(now, out);
             }
             Input::Left => {
                 self.left = true;
@@ -103,6 +105,7 @@ impl NodeState {
             }
             Input::SessionLost => {
                 self.company = Company::AloneSince(now);
+                self.release = Release::Unsaid;
                 self.retire = true;
                 self.reports.lost();
                 self.judging.clear();

@@ -114,8 +114,9 @@ impl Scene {
 
     fn acknowledge(&mut self, epochs: &[(&str, Epoch)]) {
         let epochs = epochs.iter().map(|(name, epoch)| (self.world.name(name), *epoch)).collect();
+        let own = self.world.state.nodes[&NodeId(1)].revision;
         let (boot, ttl, traces) = ("b1".into(), Span::seconds(3), Vec::new());
-        let ack = Acknowledged { boot, sent_at: self.now, ttl, epochs, traces };
+        let ack = Acknowledged { boot, sent_at: self.now, ttl, epochs, own, traces };
         self.input(Input::Acknowledged(ack));
     }
 

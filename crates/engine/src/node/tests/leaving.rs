@@ -8,7 +8,8 @@ use super::*;
 fn an_agent_that_leaves_waits_for_a_binding_that_is_on_its_way_to_it() {
     let mut scene = Scene::new();
     scene.input(Input::Leave(Leaving::SingleNode));
-    scene.expect(&["say Release"]);
+    scene.expect(&["say Release", "heartbeat"]);
+    scene.acknowledge(&[]);
     assert!(!scene.node.has_left(), "the leader may have decided something before it heard that");
     let epoch = scene.world.bound("/s", 1);
     scene.world.set_status(1, NodeStatus::Restarting);
@@ -26,10 +27,47 @@ fn what_was_asked_of_one_leader_is_asked_of_the_next() {
     scene.lines.clear();
     scene.input(Input::SessionLost);
     scene.input(Input::SessionOpened { start_in: Span(0) });
-    scene.expect(&["say Release"]);
-    assert!(!scene.node.has_left());
+    scene.expect(&["say Release", "heartbeat"]);
     scene.world.set_status(1, NodeStatus::Restarting);
     scene.sync();
+    assert!(!scene.node.has_left(), "as the former leader asked, for all that this one knows");
+    scene.acknowledge(&[]);
+    assert!(scene.node.has_left());
+}
+
+#[test]
+fn what_a_watch_shows_of_an_earlier_time_does_not_let_an_agent_go() {
+    let mut scene = Scene::new();
+    // Something stood in for its former life.
+    scene.world.set_status(1, NodeStatus::Restarting);
+    scene.sync();
+    scene.world.set_status(1, NodeStatus::Ready);
+    let epoch = scene.world.bound("/s", 1);
+    scene.input(Input::Leave(Leaving::SingleNode));
+    assert!(!scene.node.has_left(), "the leader may not have heard that");
+    scene.acknowledge(&[("/s", epoch)]);
+    assert!(!scene.node.has_left(), "its watch does not show what the leader knew then");
+    scene.world.set_status(1, NodeStatus::Restarting);
+    scene.sync();
+    assert!(!scene.node.has_left(), "something is bound to it");
+    scene.world.free("/s", epoch);
+    scene.sync();
+    assert!(scene.node.has_left());
+}
+
+#[test]
+fn what_was_sent_before_it_asked_is_no_answer() {
+    let mut scene = Scene::new();
+    scene.world.set_status(1, NodeStatus::Restarting);
+    scene.sync();
+    let (sent, asked) = (scene.now, scene.now.after(Span(10)));
+    scene.now = asked;
+    scene.input(Input::Leave(Leaving::SingleNode));
+    scene.now = sent;
+    scene.acknowledge(&[]);
+    assert!(!scene.node.has_left());
+    scene.now = asked;
+    scene.acknowledge(&[]);
     assert!(scene.node.has_left());
 }
 
