@@ -185,5 +185,7 @@ pub(crate) enum AtWorld {
     Lose,
     /// Whether everything runs again; since then.
     Restored(Time),
+    /// Messages are neither lost nor late any more.
+    Calm,
     Judge,
 }

@@ -361,6 +361,10 @@ impl World {
             self.later(MS, Process::Client(c), What::Client(crate::event::AtClient::Next));
         }
         self.undrain_all();
+        // Where messages are lost now and then, some lease is lost once in a very long while, and its program for a moment:
+        // that must not be the moment at which all is looked at.
+        let calm = self.plan.healing / 4;
+        self.later(self.plan.healing - calm, Process::World, What::World(AtWorld::Calm));
         self.later(self.plan.healing, Process::World, What::World(AtWorld::Judge));
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Network {
     pub(crate) loss: u64,
     /// Of 1000 messages, on top, while there is noise.
     pub(crate) noise: u64,
+    /// Nothing is lost or late any more.
+    calm: bool,
     pub(crate) conns: BTreeMap<u64, Conn>,
     next: u64,
     /// What became of messages that nobody had cut off.
@@ -41,7 +43,7 @@ pub(crate) struct Conn {
 impl Network {
     pub(crate) fn new(loss: u64) -> Self {
         let (cuts, conns) = (BTreeMap::new(), BTreeMap::new());
-        Self { cuts, loss, noise: 0, conns, next: 1, lost: 0, doubled: 0, late: 0 }
+        Self { cuts, loss, noise: 0, calm: false, conns, next: 1, lost: 0, doubled: 0, late: 0 }
     }
 
     pub(crate) fn cut(&mut self, from: usize, to: usize) {
@@ -59,6 +61,13 @@ impl Network {
 
     pub(crate) fn mend_all(&mut self) {
         self.cuts.clear();
+        self.noise = 0;
+    }
+
+    /// From now on every message comes, and soon.
+    pub(crate) fn calm_down(&mut self) {
+        self.calm = true;
+        self.loss = 0;
         self.noise = 0;
     }
 
@@ -87,6 +96,9 @@ impl Network {
     fn delay(&self, random: &mut Random, from: usize, to: usize) -> Time {
         if from == to {
             return random.between(20, 200);
+        }
+        if self.calm {
+            return random.between(200, 4 * MS);
         }
         match random.below(1000) {
             0..3 => random.between(500 * MS, 6000 * MS),
@@ -150,6 +162,20 @@ mod tests {
         assert!(!network.datagram(&mut random, 1, 0).is_empty());
         network.mend(0, 1);
         assert!(!network.datagram(&mut random, 0, 1).is_empty());
+    }
+
+    #[test]
+    fn in_the_end_nothing_is_lost_or_late() {
+        let mut network = Network::new(500);
+        let mut random = Random::new(1);
+        network.calm_down();
+        let conn = network.connect((Process::Agent(0), 0), (Process::Voter(1), 0));
+        for now in (0..).step_by(10_000).take(500) {
+            let copies = network.datagram(&mut random, 0, 1);
+            assert!(!copies.is_empty() && copies.iter().all(|delay| *delay < LATE), "{copies:?}");
+            assert!(network.in_order(&mut random, conn, 1, (0, 1), now) < now + LATE);
+        }
+        assert_eq!((network.lost, network.late), (0, 0));
     }
 
     #[test]
