@@ -131,6 +131,9 @@ impl World {
             _ => vec![(m, other), (other, m)],
         });
         self.cut_all(pairs.collect(), duration);
+        if self.plan.keepers_hang && self.is_whole(m) {
+            self.pause_any_keeper(m, 8 * SECOND);
+        }
     }
 
     fn split(&mut self) {

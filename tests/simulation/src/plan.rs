@@ -39,6 +39,8 @@ pub struct Plan {
     /// Whether agents understand what they are told of buckets that are bound to other nodes; else they are of the version
     /// before that.
     pub told_elsewhere: bool,
+    /// Whether a keeper is paused whenever its machine is cut off: then the agent alone ends what it keeps.
+    pub keepers_hang: bool,
     /// So many machines, none of which votes, lose power for good and all at once.
     pub lost_at_once: usize,
     /// Keep a line of every event worth reading.
@@ -72,6 +74,7 @@ impl Plan {
             changes: true,
             anywhere: false,
             told_elsewhere: seed % 16 != 7,
+            keepers_hang: false,
             lost_at_once: 0,
             lines: false,
             #[cfg(feature = "planted")]
@@ -97,6 +100,7 @@ impl Plan {
             changes: false,
             anywhere: false,
             told_elsewhere: true,
+            keepers_hang: false,
             lost_at_once: 0,
             lines: false,
             #[cfg(feature = "planted")]

@@ -12,27 +12,32 @@ const SEARCHED: u64 = 2000;
 /// The first seed that shows each bug, and the rule it breaks; what `search` prints. Whatever changes what happens in a
 /// seed may make a new search necessary.
 const RECORDED: [(Planted, u64, Rule); 15] = [
-    (Planted::LeaseFromReceipt, 191, Rule::Overlap),
-    (Planted::NoQuorumRound, 49, Rule::Overlap),
+    (Planted::LeaseFromReceipt, 325, Rule::Overlap),
+    (Planted::NoQuorumRound, 93, Rule::Overlap),
     (Planted::NoWaitAfterElection, 4, Rule::Overlap),
-    (Planted::EpochNotChecked, 30, Rule::Overlap),
+    (Planted::EpochNotChecked, 36, Rule::Overlap),
     (Planted::KeeperDoesNotKill, 0, Rule::Overlap),
     (Planted::ReleaseOnSuspend, 1, Rule::Overlap),
-    (Planted::NodeWideLease, 23, Rule::Overlap),
-    (Planted::ForwardedDecision, 87, Rule::Overlap),
+    (Planted::NodeWideLease, 72, Rule::Overlap),
+    (Planted::ForwardedDecision, 52, Rule::Overlap),
     (Planted::LateExec, 155, Rule::Overlap),
     (Planted::GaveUpInMemory, 18, Rule::Overlap),
     (Planted::FenceUndone, 941, Rule::Overlap),
     (Planted::ContactFromReceipt, 77, Rule::Overlap),
     (Planted::FreshContact, 165, Rule::Overlap),
     (Planted::ContactByClock, 189, Rule::Overlap),
-    (Planted::OneEnforcer, 396, Rule::Everywhere),
+    (Planted::OneEnforcer, 94, Rule::Overlap),
 ];
+
+/// What a bug is looked for in: of two that end an instance, the one that is left out shows only where the other hangs.
+fn without(bug: Planted, seed: u64) -> Plan {
+    Plan { keepers_hang: bug == Planted::OneEnforcer, ..Plan::of_seed(seed) }
+}
 
 /// Among agents that are told of no binding elsewhere, as when the bugs were found: what they do about it has nothing to do
 /// with leases.
 fn with(bug: Planted, seed: u64) -> Outcome {
-    run(seed, &Plan { planted: Some(bug), told_elsewhere: false, ..Plan::of_seed(seed) })
+    run(seed, &Plan { planted: Some(bug), told_elsewhere: false, ..without(bug, seed) })
 }
 
 #[test]
@@ -44,7 +49,7 @@ fn each_bug_is_found_in_its_seed_and_without_it_the_seed_is_clean() {
         if found.as_ref().map(|violation| violation.rule) != Some(rule) {
             wrong.push(format!("{bug:?} in seed {seed}: {found:?}"));
         }
-        let clean = run(seed, &Plan::of_seed(seed)).violation;
+        let clean = run(seed, &without(bug, seed)).violation;
         if clean.is_some() {
             wrong.push(format!("seed {seed} without {bug:?}: {clean:?}"));
         }
@@ -67,7 +72,7 @@ fn search() {
         let mut missed = Vec::new();
         while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
             // A seed that breaks a rule by itself shows nothing.
-            let is_clean = |seed| run(seed, &Plan::of_seed(seed)).violation.is_none();
+            let is_clean = |seed| run(seed, &without(bug, seed)).violation.is_none();
             let shows =
                 |seed| with(bug, seed).violation.filter(|_| is_clean(seed)).map(|found| (seed, found));
             match (0..SEARCHED).find_map(shows) {
