@@ -37,7 +37,7 @@ pub enum Ca {
     ///
     /// They are no secret. But whoever has the key of one, which stands on every voter, can be any site on the internet to a
     /// browser that believes it: for browsers that people use for other things, give the nodes a certificate of an authority that
-    /// these believe anyway ([http] certificate_file).
+    /// these believe anyway (certificate_file of http in the configuration).
     Export,
     /// Have another authority take the place of the one that signs certificates
     Rotate(Rotate),
