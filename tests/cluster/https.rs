@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
-use serde_json::Value;
 use sheaf_model::{Holder, NodeId, Timestamp};
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::outside::{self, Believing};
@@ -17,11 +16,6 @@ use crate::forming;
 
 /// What people type in place of the node's address once it has a certificate for it.
 const SITE: &str = "sheaf.example.org";
-
-/// The cookie that an answer sets.
-fn cookie_of(head: &str) -> String {
-    dashboard::cookie(head).trim_start_matches("cookie: ").trim_end().to_owned()
-}
 
 /// One secured node that other machines can reach, and somebody on another one.
 #[test]
@@ -107,12 +101,10 @@ impl Scene {
         assert!(head.starts_with("HTTP/1.1 200") && !head.contains("strict-transport-security"), "{head}");
         let (head, body) = ask("/api/v1/session", "", "");
         assert!(head.contains("; Path=/; Secure; HttpOnly; SameSite=Strict"), "{head}");
-        let cookie = cookie_of(&head);
-        assert!(cookie.starts_with("__Host-sheaf-"), "{cookie}");
-        let with = |cookie: &str, body: &str| {
-            let body: Value = serde_json::from_str(body).expect("JSON");
-            let csrf = body["csrf"].as_str().expect("a token for changes");
-            format!("cookie: {cookie}\r\ncontent-type: application/json\r\nsheaf-csrf: {csrf}\r\n")
+        let cookie = dashboard::cookie(&head);
+        assert!(cookie.starts_with("cookie: __Host-sheaf-"), "{cookie}");
+        let with = |cookie: &str, body: &str| -> String {
+            dashboard::page(cookie, &serde_json::from_str(body).expect("JSON"))
         };
         let list = "/api/v1/node/list";
         let own = with(&cookie, &body);
@@ -120,9 +112,9 @@ impl Scene {
         let viewer = token(&self.cluster, &["--name", "vera", "--role", "viewer"]);
         let (head, body) = ask("/api/v1/login", &own, &format!("{{\"token\":{viewer:?}}}"));
         assert!(head.starts_with("HTTP/1.1 200"), "{head} {body}");
-        let cookie = cookie_of(&head);
-        assert!(cookie.starts_with("__Host-sheaf-"), "{cookie}");
-        let (_, body) = ask("/api/v1/session", &format!("cookie: {cookie}\r\n"), "");
+        let cookie = dashboard::cookie(&head);
+        assert!(cookie.starts_with("cookie: __Host-sheaf-"), "{cookie}");
+        let (_, body) = ask("/api/v1/session", &cookie, "");
         let own = with(&cookie, &body);
         assert!(ask(list, &own, "").0.starts_with("HTTP/1.1 200"));
         let (head, body) = ask("/api/v1/node/drain", &own, "{\"node\":\"n1\"}");
@@ -133,8 +125,8 @@ impl Scene {
             assert!(ask(list, &more, "").0.starts_with("HTTP/1.1 403"), "{origin}");
         }
         // On the machine itself it opens nothing without TLS, by whatever name.
-        for cookie in [cookie.as_str(), cookie.trim_start_matches("__Host-")] {
-            let asked = request(&self.inner, list, &format!("cookie: {cookie}\r\n"), "");
+        for cookie in [cookie.clone(), cookie.replace("__Host-", "")] {
+            let asked = request(&self.inner, list, &cookie, "");
             let (head, _) = outside::ask(&self.inner, None, &asked).expect("it answers");
             assert!(head.starts_with("HTTP/1.1 401"), "{head}");
         }

@@ -46,6 +46,16 @@ fn removed(scene: &Scene) -> usize {
     scene.lines.iter().filter(|line| *line == "remove /s").count()
 }
 
+/// It is bound to another node: what is here goes.
+#[track_caller]
+fn assert_goes_on_elsewhere(scene: &mut Scene) {
+    scene.farewells.clear();
+    bind(scene, 2);
+    scene.sync();
+    scene.pass(5000);
+    assert_gone(scene);
+}
+
 /// Its directory was removed, once, and it was told why.
 #[track_caller]
 fn assert_gone(scene: &Scene) {
@@ -118,11 +128,7 @@ fn a_bucket_that_was_suspended_here_and_goes_on_elsewhere_leaves_nothing() {
     scene.pass(5000);
     // It may be resumed here.
     assert_eq!((removed(&scene), &*scene.farewells), (0, &[Call::Suspend][..]), "{:?}", scene.lines);
-    scene.farewells.clear();
-    bind(&mut scene, 2);
-    scene.sync();
-    scene.pass(5000);
-    assert_gone(&scene);
+    assert_goes_on_elsewhere(&mut scene);
 }
 
 #[test]
@@ -232,11 +238,7 @@ fn what_ran_while_all_nodes_did_goes_where_the_bucket_is_not_bound() {
         scene.world.propose(confirm);
     }
     scene.sync();
-    scene.farewells.clear();
-    bind(&mut scene, 2);
-    scene.sync();
-    scene.pass(5000);
-    assert_gone(&scene);
+    assert_goes_on_elsewhere(&mut scene);
 }
 
 /// Where it goes next may be here.
