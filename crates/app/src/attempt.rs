@@ -38,9 +38,9 @@ async fn attempt(ask: &Try, binary: &Path, format: Format, out: &mut Terminal) -
                 checked = bench.conformance() => checked.map(drop).map_err(|error| refused(&error)),
             }
         } else {
-            let stop = async {
+            let stop = Box::pin(async {
                 let _ = tokio::signal::ctrl_c().await; // without signals there is no other end
-            };
+            });
             let done = if works { bench.work(stop).await } else { bench.run(stop).await };
             done.map_err(|error| refused(&error))
         }

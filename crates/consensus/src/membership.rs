@@ -27,12 +27,18 @@ impl Replica {
     /// Forms a cluster of this member alone. Refused when it has ever been in one. It leads soon after; watch
     /// [`Replica::leadership`].
     pub fn initialize(&self, address: impl Into<String>) -> BoxFuture<'_, Result<(), MembershipError>> {
-        Box::pin(self.initialize_alone(address.into()))
+        self.initialize_with(BTreeMap::from([(self.node().0, BasicNode::new(address.into()))]))
     }
 
-    async fn initialize_alone(&self, address: String) -> Result<(), MembershipError> {
+    fn initialize_with(
+        &self,
+        members: BTreeMap<u64, BasicNode>,
+    ) -> BoxFuture<'_, Result<(), MembershipError>> {
+        Box::pin(self.initialized_with(members))
+    }
+
+    async fn initialized_with(&self, members: BTreeMap<u64, BasicNode>) -> Result<(), MembershipError> {
         const OPERATION: &str = "form a cluster";
-        let members = BTreeMap::from([(self.node().0, BasicNode::new(address))]);
         self.inner.raft.initialize(members).await.map_err(|error| match error {
             RaftError::APIError(InitializeError::NotAllowed(error)) => {
                 MembershipError::Refused { operation: OPERATION, why: error.to_string() }

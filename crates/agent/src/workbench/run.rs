@@ -16,11 +16,8 @@ impl Workbench {
     ///
     /// # Errors
     /// If the module refuses, fails, or ends by itself.
-    pub fn run<'a>(
-        &'a self,
-        stop: impl Future<Output = ()> + 'a,
-    ) -> LocalBoxFuture<'a, Result<(), WorkbenchError>> {
-        Box::pin(self.run_until(Box::pin(stop)))
+    pub fn run<'a>(&'a self, stop: LocalBoxFuture<'a, ()>) -> LocalBoxFuture<'a, Result<(), WorkbenchError>> {
+        Box::pin(self.run_until(stop))
     }
 
     async fn run_until(&self, mut stop: LocalBoxFuture<'_, ()>) -> Result<(), WorkbenchError> {

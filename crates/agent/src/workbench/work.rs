@@ -49,9 +49,9 @@ impl Workbench {
     /// If the module refuses, fails, or ends by itself, or one of the subtasks fails.
     pub fn work<'a>(
         &'a self,
-        stop: impl Future<Output = ()> + 'a,
+        stop: LocalBoxFuture<'a, ()>,
     ) -> LocalBoxFuture<'a, Result<(), WorkbenchError>> {
-        Box::pin(self.work_until(Box::pin(stop)))
+        Box::pin(self.work_until(stop))
     }
 
     async fn work_until(&self, mut stop: LocalBoxFuture<'_, ()>) -> Result<(), WorkbenchError> {
