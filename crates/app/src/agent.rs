@@ -351,7 +351,7 @@ async fn remember_leaving(
         // Dropping it loses nothing: the value stays.
         _ = left.wait_for(|left| *left) => {}
     }
-    let cluster = place.registration.borrow().as_ref().map(|known| known.cluster.clone());
+    let cluster = place.cluster();
     if let Err(error) = data.update(|record| record.left = cluster) {
         tracing::warn!(%error, "that this node was forgotten was not written down; its next life asks again");
     }

@@ -203,8 +203,7 @@ impl Forming {
         let trust = &self.control.place().trust;
         let key = secure::new_key(trust).map_err(|error| ApiError::Internal(error.to_string()))?;
         let mut target = target.clone();
-        let registration = self.control.place().registration.borrow().clone();
-        let cluster = registration.map(|registration| registration.cluster);
+        let cluster = self.control.place().cluster();
         // A redirect or two: whoever is asked may know the leader better.
         for _ in 0..3 {
             let ask = JoinAsk {

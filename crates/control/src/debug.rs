@@ -30,8 +30,7 @@ struct Source {
 impl Control {
     /// Asks each node for what it shows of itself. One that does not answer says why, in its end.
     pub(crate) fn gather_debug(&self, ask: &AskDebug) -> Result<Answers<DebugPart>, ApiError> {
-        let registration = self.place.registration.borrow().clone();
-        let cluster = registration.map(|registration| registration.cluster);
+        let cluster = self.place.cluster();
         let cluster = cluster.ok_or_else(|| ApiError::unavailable("this node belongs to no cluster yet"))?;
         let sources = self.debug_sources(ask)?;
         let nodes = sources.iter().map(|source| source.name.clone()).collect();

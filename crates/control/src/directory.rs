@@ -88,7 +88,7 @@ async fn greet(place: &Place, contact: &Contact) -> Result<(PeerClient, Greeting
 async fn ask(place: &Place, peer: &PeerClient) -> Result<(Greeting, bool), ApiError> {
     let is_known = peer.contact().node.is_some() && place.wants_proof();
     let (greeting, proven) = ask_for(place, peer, !is_known).await?;
-    let ours = place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
+    let ours = place.cluster();
     let is_grave = greeting.left || (greeting.cluster.is_some() && greeting.cluster != ours);
     if is_known && is_grave { ask_for(place, peer, true).await } else { Ok((greeting, proven)) }
 }
@@ -129,7 +129,7 @@ fn heed(place: &Place, contact: &Contact, greeting: &Greeting, proven: bool) -> 
         return Ok(());
     }
     place.met(greeting.cluster.as_ref());
-    let ours = place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
+    let ours = place.cluster();
     if greeting.left && ours.is_some() && greeting.cluster == ours {
         place.leave();
     }
@@ -238,7 +238,7 @@ impl Control {
         if !place.wants_proof() {
             return place.met(cluster);
         }
-        let ours = place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
+        let ours = place.cluster();
         if !cluster.zip(ours).is_some_and(|(theirs, ours)| theirs.succeeds(&ours)) {
             return;
         }
@@ -313,7 +313,7 @@ impl Control {
                 return false;
             }
         };
-        let ours = self.place.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
+        let ours = self.place.cluster();
         if !greeting.member || greeting.cluster != ours {
             return false;
         }

@@ -170,7 +170,7 @@ impl Place {
 
     /// Notes the cluster of somebody that answered, if this node's goes on as that one.
     pub fn met(&self, cluster: Option<&ClusterId>) {
-        let ours = self.registration.borrow().as_ref().map(|registration| registration.cluster.clone());
+        let ours = self.cluster();
         let Some((cluster, ours)) = cluster.zip(ours) else { return };
         self.successor.send_if_modified(|known| {
             let newer = cluster.succeeds(known.as_ref().unwrap_or(&ours));
@@ -217,6 +217,11 @@ impl Place {
             tracing::error!("{why}");
             self.waiting_for.send_replace(why);
         }
+    }
+
+    /// The cluster that this node is registered in.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.registration.borrow().as_ref().map(|registration| registration.cluster.clone())
     }
 
     /// Whether this node was forgotten, as far as it has heard.
