@@ -51,6 +51,9 @@ fn secured() {
     cases.run("an agent's planned restart leaves its instance untouched", || planned(&cluster));
     cases.run("whoever leads next can issue certificates, too", || handed_over(&machine, &mut cluster));
     cases.run("no log holds a secret", || logs_say_nothing(&cluster, &first));
+    cases.run("a revoked join secret brings nobody in, without any restart", || {
+        revoked(&machine, &cluster, &secret);
+    });
     cases.end();
 }
 
@@ -348,6 +351,15 @@ fn logs_say_nothing(cluster: &Cluster, first: &str) {
     }
     let events = cluster.cli(&["events", "-o", "json", "--all"]);
     assert!(!events.stdout.contains(secret), "an event");
+}
+
+/// All nodes still have the secret. Commands have shown the token that it is, so this comes last.
+fn revoked(machine: &Machine, cluster: &Cluster, secret: &Path) {
+    let admin = token(cluster, &["--name", "root", "--role", "admin"]);
+    shows(machine, Some(&admin));
+    cluster.cli(&["cluster", "token", "revoke", "join-secret", "--yes"]).ok();
+    let late = forming::more(cluster, "late", |plan| plan.more = security("join_secret_file", secret));
+    forming::refused(&late, &["the join secret was revoked", "sheaf cluster token create"]);
 }
 
 fn open_to_all(machine: &Arc<Machine>) {

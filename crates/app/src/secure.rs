@@ -50,7 +50,8 @@ pub(crate) fn trust(config: &Config, data_dir: &Path) -> anyhow::Result<(Trust, 
     let credentials = Credentials { authorities, bridges, own, join: join.clone(), pin: pin(&proof) };
     let transport = Transport::tls(&credentials).context("use this node's keys and certificates")?;
     let lifetime = config.certificate_lifetime.duration();
-    Ok((Trust { transport, keyring: Some(Arc::new(keyring)), join, lifetime }, proof))
+    let secret = proof.secret.as_ref().map(|secret| sheaf_seal::token_of_secret(secret).id());
+    Ok((Trust { transport, keyring: Some(Arc::new(keyring)), join, secret, lifetime }, proof))
 }
 
 /// What is not secured stays on its machine.
@@ -179,7 +180,7 @@ mod tests {
         let keyring = Arc::new(Keyring::open(place.path()).expect("an empty folder"));
         let transport = Transport::tls(&Credentials::default()).expect("nothing to be wrong with");
         let lifetime = std::time::Duration::from_secs(60);
-        let trust = Trust { transport, keyring: Some(keyring.clone()), join: None, lifetime };
+        let trust = Trust { transport, keyring: Some(keyring.clone()), lifetime, ..Trust::default() };
         let own = || keyring.own().map(|own| own.certificate);
         be_node(&trust, NodeId(7), ["127.0.0.1"]).expect("nothing is done");
         assert_eq!(own(), None, "it has not got the authority's key");
@@ -198,7 +199,7 @@ mod tests {
         let keyring = Arc::new(Keyring::open(place.path()).expect("an empty folder"));
         let transport = Transport::tls(&Credentials::default()).expect("nothing to be wrong with");
         let lifetime = std::time::Duration::from_secs(60);
-        let trust = Trust { transport, keyring: Some(keyring.clone()), join: None, lifetime };
+        let trust = Trust { transport, keyring: Some(keyring.clone()), lifetime, ..Trust::default() };
         found(&trust, NodeId(1), ["127.0.0.1"]).expect("begun");
         let old = keyring.authority().expect("it was made");
         let new = Authority::new(SystemClock.wall()).expect("an authority");

@@ -41,7 +41,8 @@ fn secured(dir: &Path, authority: &Authority, node: NodeId) -> Trust {
     let issued = authority.issue(&key.public(), Holder::Node(node), None, now(), LIFETIME);
     keyring.keep_own(&issued.expect("signed"), &key, Timestamp(u64::MAX)).expect("kept");
     let transport = Transport::tls(&Credentials::default()).expect("nothing to be wrong with");
-    let trust = Trust { transport, keyring: Some(Arc::new(keyring)), join: None, lifetime: LIFETIME };
+    let keyring = Some(Arc::new(keyring));
+    let trust = Trust { transport, keyring, lifetime: LIFETIME, ..Trust::default() };
     trust.refresh().expect("what was kept is good");
     trust
 }

@@ -1,9 +1,13 @@
 use std::path::Path;
 
 use sheaf_consensus::Replica;
-use sheaf_engine::{AccessCommand, Command, IssueBy, Proposal, PutAuthority, Register, Reply};
+use sheaf_engine::{
+    AccessCommand, Command, CreateToken, IssueBy, Proposal, PutAuthority, Register, Reply, SetNodeStatus,
+};
 use sheaf_model::session::{Heartbeat, Hello};
-use sheaf_model::{Actor, Facts, Load, Moment, ObjectValue, Revision};
+use sheaf_model::{
+    Actor, Facts, Load, Moment, ObjectValue, Revision, Rights, Role, TokenName, TokenText, TokenUse,
+};
 use sheaf_trust::Authority;
 use sheaf_wire::cluster::{RotateAuthority, RotationStep};
 
@@ -14,6 +18,8 @@ use crate::propose::tests::{control_of, facts, form, member};
 
 /// Certificates are good for so long.
 const LIFETIME: Duration = Duration::from_secs(3600);
+/// The join secret.
+const SECRET: [u8; 32] = [7; 32];
 
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_system(std::time::SystemTime::now())
@@ -35,7 +41,8 @@ impl Clock for Wall {
 fn trust(dir: &Path) -> Trust {
     let keyring = Keyring::open(&dir.join("trust")).expect("an empty folder");
     let transport = Transport::tls(&Credentials::default()).expect("nothing to be wrong with");
-    Trust { transport, keyring: Some(Arc::new(keyring)), join: None, lifetime: LIFETIME }
+    let secret = Some(sheaf_seal::token_of_secret(&SECRET).id());
+    Trust { transport, keyring: Some(Arc::new(keyring)), join: None, secret, lifetime: LIFETIME }
 }
 
 pub(crate) fn keyring(trust: &Trust) -> &Keyring {
@@ -272,4 +279,45 @@ async fn an_authority_that_has_not_issued_is_given_up_and_never_used() {
     assert_eq!(world.stage().await, "settled");
     world.rotate(RotationStep::Begin).await.expect("begun anew");
     assert_ne!(keyring(trust).next().map(|it| der(&it)), Some(given_up));
+}
+
+/// The token is known from now on.
+async fn create(world: &Secured, name: &str, token: &TokenText, of: TokenUse) {
+    let name = TokenName::new(name).expect("a name");
+    let (id, digest) = (token.id(), sheaf_seal::digest_of(token));
+    let create = AccessCommand::CreateToken(CreateToken { id, name, of, digest, expires_at: None });
+    assert!(matches!(world.propose(Command::Access(create)).await, Reply::Done(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_join_secret_brings_nobody_in_and_is_no_hindrance() {
+    let world = Secured::start().await;
+    let caller = Caller { holder: Some(Holder::Joining), ..Caller::local("test") };
+    let ask = |key: &str, token: Option<&TokenText>| JoinAsk {
+        key: key.into(),
+        cluster: None,
+        facts: facts("b"),
+        public_key: Vec::new(),
+        token: token.cloned(),
+    };
+    let proven = async |key: &str, token: Option<&TokenText>| {
+        world.control.proven(&caller, &ask(key, token)).await.expect("it is judged")
+    };
+    let is_revoked =
+        |proven: Proven| matches!(&proven, Proven::Refused(why) if why.contains("join secret was revoked"));
+    assert!(is_revoked(proven("new", None).await), "of another cluster");
+    let token = sheaf_seal::token_of_secret(&SECRET);
+    create(&world, "join-secret", &token, TokenUse::User(Rights::of(Role::Admin))).await;
+    assert_eq!(proven("new", None).await, Proven::Welcome { may_vote: true });
+    let lost = SetNodeStatus { node: NODE, status: NodeStatus::Lost, reason: String::new(), term: None };
+    world.propose(Command::SetNodeStatus(lost)).await;
+    assert_eq!(proven("k", None).await, Proven::Welcome { may_vote: true }, "it is a lost one");
+
+    let revoke = AccessCommand::RevokeToken(token.id());
+    assert!(matches!(world.propose(Command::Access(revoke)).await, Reply::Done(_)));
+    assert!(is_revoked(proven("new", None).await));
+    assert!(matches!(proven("k", None).await, Proven::Refused(why) if why.contains("node a")));
+    let join = sheaf_seal::new_token(None).expect("random");
+    create(&world, "rack-7", &join, TokenUse::Join { voter: false }).await;
+    assert_eq!(proven("new", Some(&join)).await, Proven::Welcome { may_vote: false });
 }
