@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sheaf_engine::State;
 use sheaf_model::{ClusterId, Digest, Holder, Node, NodeId, NodeStatus, Timestamp, TokenId, Trusting};
 use sheaf_trust::{Keyring, KeyringError, PrivateKey, PublicKey, names, pin};
 use sheaf_wire::peer::{AuthorityKey, Certified, Confidential, Greeting, JoinAsk, Membership, PeerClient};
@@ -82,6 +83,11 @@ impl Trust {
         let after = u64::try_from(certified.lifetime.as_millis()).unwrap_or(u64::MAX) / 3 * 2;
         keyring.keep_own(&certified.certificate, key, Timestamp(now.0.saturating_add(after)))?;
         self.refresh()
+    }
+
+    /// Whether the cluster knows the token that this node's join secret is.
+    pub(crate) fn secret_counts(&self, state: &State) -> bool {
+        self.secret.is_some_and(|id| state.access.tokens.contains_key(&id))
     }
 
     /// Whom this node trusts, for others; empty: nothing is secured.
@@ -266,8 +272,7 @@ impl Control {
         if !matches!(confirmed, Ok(Ok(_))) {
             return Err(ApiError::unavailable("no majority answers this node now"));
         }
-        let state = member.replica.state();
-        Ok(self.place.trust.secret.is_some_and(|id| state.access.tokens.contains_key(&id)))
+        Ok(self.place.trust.secret_counts(&member.replica.state()))
     }
 
     /// A node's next certificate; for the node that shows its present one.

@@ -6,10 +6,11 @@ use sheaf_engine::{
 };
 use sheaf_model::session::{Heartbeat, Hello};
 use sheaf_model::{
-    Actor, Facts, Load, Moment, ObjectValue, Revision, Rights, Role, TokenName, TokenText, TokenUse,
+    Actor, Facts, Load, Moment, NodeKey, ObjectValue, Revision, Rights, Role, TokenName, TokenText, TokenUse,
 };
 use sheaf_trust::Authority;
 use sheaf_wire::cluster::{RotateAuthority, RotationStep};
+use sheaf_wire::peer::{HelloAsk, PeerApi as _};
 
 use super::*;
 use crate::clock::Clock;
@@ -305,10 +306,17 @@ async fn a_revoked_join_secret_brings_nobody_in_and_is_no_hindrance() {
     };
     let is_revoked =
         |proven: Proven| matches!(&proven, Proven::Refused(why) if why.contains("join secret was revoked"));
+    let greeted = async || {
+        let ask =
+            HelloAsk { instance: "i".to_owned(), key: "x".into(), cluster: None, node: None, nonce: None };
+        world.control.hello(caller.clone(), ask).await.expect("it is greeted").key
+    };
     assert!(is_revoked(proven("new", None).await), "of another cluster");
+    assert_eq!(greeted().await, NodeKey::default(), "as whoever shows nothing");
     let token = sheaf_seal::token_of_secret(&SECRET);
     create(&world, "join-secret", &token, TokenUse::User(Rights::of(Role::Admin))).await;
     assert_eq!(proven("new", None).await, Proven::Welcome { may_vote: true });
+    assert_eq!(greeted().await, NodeKey::from("a"));
     let lost = SetNodeStatus { node: NODE, status: NodeStatus::Lost, reason: String::new(), term: None };
     world.propose(Command::SetNodeStatus(lost)).await;
     assert_eq!(proven("k", None).await, Proven::Welcome { may_vote: true }, "it is a lost one");
@@ -316,6 +324,7 @@ async fn a_revoked_join_secret_brings_nobody_in_and_is_no_hindrance() {
     let revoke = AccessCommand::RevokeToken(token.id());
     assert!(matches!(world.propose(Command::Access(revoke)).await, Reply::Done(_)));
     assert!(is_revoked(proven("new", None).await));
+    assert_eq!(greeted().await, NodeKey::default());
     assert!(matches!(proven("k", None).await, Proven::Refused(why) if why.contains("node a")));
     let join = sheaf_seal::new_token(None).expect("random");
     create(&world, "rack-7", &join, TokenUse::Join { voter: false }).await;
