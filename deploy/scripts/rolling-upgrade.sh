@@ -83,8 +83,9 @@ over_ssh() {
       case $3 in
         *.deb)
           scp -q "$3" "$user@$2:/tmp/sheaf-upgrade.deb"
+          # The node's own /etc/sheaf/agent.toml stays, whatever the package brings: there is nobody to be asked.
           # shellcheck disable=SC2029
-          ssh -n "$user@$2" 'dpkg -i /tmp/sheaf-upgrade.deb && rm /tmp/sheaf-upgrade.deb'
+          ssh -n "$user@$2" 'dpkg --force-confold -i /tmp/sheaf-upgrade.deb && rm /tmp/sheaf-upgrade.deb'
           ;;
         *)
           scp -q "$3" "$user@$2:/tmp/sheaf-upgrade"
