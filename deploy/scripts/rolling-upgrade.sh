@@ -67,9 +67,9 @@ file=$1
 shift
 [ -r "$file" ] || { echo "$file cannot be read: a package or the binary" >&2; exit 2; }
 
-# The version that the file brings.
+# The version that the file brings, as agents say it: a package's may have a revision, and what comes before a release after `~`.
 case $file in
-  *.deb) version=$(dpkg-deb -f "$file" Version) ;;
+  *.deb) version=$(dpkg-deb -f "$file" Version | sed 's/-[0-9][0-9]*$//;s/~/-/') ;;
   *) version=$("$file" version -o name) ;;
 esac
 [ -n "$version" ] || { echo "$file does not say its version" >&2; exit 2; }
