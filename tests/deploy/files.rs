@@ -51,6 +51,7 @@ fn the_unit_is_one() {
     for setting in ["KillMode=process", "Delegate=yes", "OOMPolicy=continue", "TasksMax=infinity"] {
         assert!(unit.lines().any(|line| line == setting), "{setting}: what runs must outlive the agent");
     }
+    assert!(unit.lines().any(|line| line == "LimitCORE=0:infinity"), "keys are in its memory");
     for setting in ["PrivateTmp=", "RuntimeDirectory=", "ProtectControlGroups=", "NoNewPrivileges="] {
         assert!(!unit.lines().any(|line| line.starts_with(setting)), "{setting} breaks what runs");
     }

@@ -14,10 +14,10 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+use crate::given;
 use crate::keeper::cgroup;
 use crate::keeper::layout::{self, FileError, Layout, Lock};
 use crate::keeper::{Opened, Plan, Status, ToKeeper, clock, proc};
-use crate::umask;
 
 mod handle;
 
@@ -239,7 +239,7 @@ impl Keepers {
                 .arg(&self.data_dir)
                 .arg(bucket.as_str())
                 .current_dir(&self.data_dir)
-                .envs(umask::handed_on())
+                .envs(given::handed_on())
                 .stdin(Stdio::from(OwnedFd::from(theirs)))
                 .stdout(Stdio::null())
                 .stderr(Stdio::from(log))

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 use super::remaining;
+use crate::given;
 
 /// Lines of output that make a reason.
 const REASON_LINES: usize = 3;
@@ -24,16 +25,16 @@ pub(super) async fn run(words: &[String], limit: Span) -> CheckAnswer {
         return CheckAnswer::Fails("command: nothing to run".to_owned());
     };
     let started = Instant::now();
-    let spawned = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(args)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = match spawned {
+        .kill_on_drop(true);
+    let mut child = match given::with_cores(|| command.spawn()) {
         Ok(child) => child,
         Err(error) => return CheckAnswer::Unclear(format!("{program} could not be started: {error}")),
     };
