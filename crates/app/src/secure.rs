@@ -8,6 +8,7 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -81,15 +82,22 @@ fn proof(config: &Config) -> anyhow::Result<Proof> {
     Ok(Proof { secret, token })
 }
 
-/// The token in a file; none: the file is gone, as it may be once the node has joined.
+/// The token in a file that its owner alone can read; none: the file is gone, as it may be once the node has joined.
 fn read_token(path: &Path) -> anyhow::Result<Option<TokenText>> {
-    let size = match std::fs::metadata(path) {
-        Ok(found) => found.len(),
+    let found = match std::fs::metadata(path) {
+        Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
     };
+    let (shown, mode, size) = (path.display(), found.permissions().mode() & 0o7777, found.len());
+    if mode & 0o077 != 0 {
+        bail!(
+            "{shown} has mode {mode:04o}: others could read it, and join with it; chmod 600 {shown}, or mount it with mode 0400 \
+             (defaultMode of a secret in Kubernetes), and revoke the token if somebody may have read it"
+        );
+    }
     if size > TOKEN_FILE_MAX {
-        bail!("{} holds {size} bytes, which is no token", path.display());
+        bail!("{shown} holds {size} bytes, which is no token");
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     TokenText::parse(&text).map(Some).with_context(|| path.display().to_string())
@@ -191,6 +199,22 @@ mod tests {
         be_node(&trust, NodeId(7), ["127.0.0.1"]).expect("another is made");
         assert_eq!(own().as_deref().and_then(holder_of), Some(Holder::Node(NodeId(7))));
         be_node(&Trust::default(), NodeId(7), ["127.0.0.1"]).expect("nothing is secured");
+    }
+
+    #[test]
+    fn a_join_token_that_others_can_read_is_refused_and_one_that_is_gone_is_none() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("join.token");
+        assert!(read_token(&path).expect("it need not be there").is_none());
+        let token = sheaf_seal::new_token(None).expect("random");
+        std::fs::write(&path, token.reveal()).expect("written");
+        for (mode, is_refused) in [(0o640, true), (0o604, true), (0o600, false), (0o400, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("changed");
+            let said = read_token(&path).map_err(|error| error.to_string());
+            let why = format!("has mode {mode:04o}: others could read it, and join with it; chmod 600 ");
+            assert_eq!(said.as_ref().is_err_and(|said| said.contains(&why)), is_refused, "{said:?}");
+            assert_eq!(said.ok().flatten().as_ref(), (!is_refused).then_some(&token));
+        }
     }
 
     #[test]

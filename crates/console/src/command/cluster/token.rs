@@ -67,7 +67,7 @@ a certificate with its key, which is made here and sent nowhere.
 
 Examples:
   sheaf cluster token create --name alice --role operator
-  sheaf cluster token create --name ci --role operator --on /team-a/ --ttl 90d > ci.token
+  (umask 077; sheaf cluster token create --name ci --role operator --on /team-a/ --ttl 90d > ci.token)
   (umask 077; sheaf cluster token create --name bob --role viewer --certificate > bob.pem)
   sheaf cluster token create --role agent --ttl 1h")]
 pub struct Create {
