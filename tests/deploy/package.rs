@@ -87,6 +87,8 @@ fn the_package_has_what_a_node_needs() {
     assert_eq!(metadata().get("revision").and_then(Value::as_str), Some(""));
     let field = |name: &str| said(Command::new("dpkg-deb").arg("-f").arg(&package).arg(name));
     assert_eq!(field("Version").trim(), env!("CARGO_PKG_VERSION"));
+    let recommends = metadata().get("recommends").and_then(Value::as_str).map(str::to_owned);
+    assert_eq!(recommends.as_deref(), Some(field("Recommends").trim()));
     assert!(field("Depends").contains("libc6 (>= 2."), "{}", field("Depends"));
     let inside = machine.path("control");
     said(Command::new("dpkg-deb").arg("--control").arg(&package).arg(&inside));

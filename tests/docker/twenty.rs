@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -189,7 +189,7 @@ fn twenty_nodes() {
     cases.end();
 }
 
-/// From nothing but the binary and its libraries.
+/// From nothing but the binary, its libraries, and whom this machine believes.
 fn product(twenty: &Twenty) {
     let image = twenty.image("product");
     let build = manual::root().join("deploy/container/build.sh");
@@ -203,6 +203,13 @@ fn product(twenty: &Twenty) {
     // What its health check runs.
     let health = docker(&["inspect", "--format", "{{.Config.Healthcheck.Test}}", &image]);
     assert_eq!(health.trim(), "[CMD /usr/bin/sheaf agent ready]");
+    // Whom it believes where it goes out by TLS.
+    let believed = Path::new("/etc/ssl/certs/ca-certificates.crt");
+    if believed.exists() {
+        let copy = twenty.machine.path("authorities.pem");
+        docker(&["cp", &format!("{name}:{}", believed.display()), &copy.display().to_string()]);
+        assert_eq!(std::fs::read(&copy).ok(), std::fs::read(believed).ok());
+    }
     docker(&["stop", "--time", "30", &name]);
     let code = docker(&["inspect", "--format", "{{.State.ExitCode}}", &name]);
     assert_eq!(code.trim(), "0");
