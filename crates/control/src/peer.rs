@@ -42,6 +42,7 @@ impl PeerApi for Control {
             bridges: place.trust.bridges(),
             left,
             proof: Vec::new(),
+            wall: Some(self.clock.wall()),
         };
         let membership = ask.nonce.and_then(|nonce| greeting.membership(nonce));
         let proof = membership.map(|membership| place.trust.prove(&membership)).unwrap_or_default();
