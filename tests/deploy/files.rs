@@ -80,6 +80,24 @@ fn alerts_and_their_tests_are_right() {
     run(&["test", "rules", "alerts-test.yml"]);
 }
 
+/// What Kubernetes mounts others can read, unless the manifest says so; and a secret that others can read is refused.
+#[test]
+fn secrets_are_mounted_for_their_owner_alone() {
+    let volumes = ["agents.yaml", "voters.yaml"].map(|name| {
+        let text = fs::read_to_string(deploy().join("kubernetes").join(name)).expect("it is there");
+        text.lines()
+            .filter(|line| line.contains("secret: {secretName:"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    });
+    for volumes in volumes {
+        assert!(
+            !volumes.is_empty() && volumes.iter().all(|it| it.contains("defaultMode: 0400")),
+            "{volumes:?}"
+        );
+    }
+}
+
 #[test]
 fn manifests_are_kubernetes() {
     let given = std::env::var_os("SHEAF_TEST_KUBERNETES_VALIDATE").filter(|given| !given.is_empty());
