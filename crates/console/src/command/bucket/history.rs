@@ -16,6 +16,9 @@ use crate::when;
 /// `sheaf bucket history`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
+Kept is what it was in the last 30 days, or as far back as the last 10 million events go; at least what it is and what it
+was before.
+
 Examples:
   sheaf bucket history /logs/web
   sheaf bucket history /logs/web --limit 1 -o yaml      # the document as it is")]
