@@ -72,6 +72,8 @@ pub(super) struct Held {
     pub(super) job_state: Option<JobState>,
     /// What was asked about subtasks, output and history, in words.
     pub(super) asked: Vec<String>,
+    /// A bucket that is refused once it is more than checked.
+    pub(super) refused: Option<BucketName>,
     /// How often somebody may look until nothing runs of what is deleted.
     pub(super) lingers: usize,
 }
@@ -167,6 +169,10 @@ fn page<T>(rows: Vec<T>, of: &PageOf) -> Page<T> {
 impl ClusterApi for Fake {
     async fn apply(&self, caller: Caller, ask: Apply) -> Result<Applied, ApiError> {
         self.held().applies.push((ask.modules.len() + ask.buckets.len(), ask.validate_only));
+        let refused = self.held().refused.clone();
+        if !ask.validate_only && ask.buckets.iter().any(|put| Some(&put.spec.name) == refused.as_ref()) {
+            return Err(ApiError::Precondition("it is refused".to_owned()));
+        }
         let mut outcomes = Vec::new();
         let mut defects = Vec::new();
         for module in &ask.modules {

@@ -11,6 +11,7 @@ use super::*;
 use crate::output::recorded;
 
 mod cluster;
+mod several;
 
 /// The command line as `app` puts it together.
 #[derive(Debug, Parser)]

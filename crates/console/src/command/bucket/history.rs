@@ -37,6 +37,22 @@ impl History {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
+        let mut listing = Listing::new(format);
+        let shown = self.show(client, &mut listing, format, out).await;
+        if format != Format::Yaml {
+            listing.over(out, shown)?;
+            return Ok(Exit::Done);
+        }
+        shown.map(|()| Exit::Done)
+    }
+
+    async fn show(
+        &self,
+        client: &Client,
+        listing: &mut Listing,
+        format: Format,
+        out: &mut Terminal,
+    ) -> Result<(), Failure> {
         let mut next = String::new();
         let fetch = async |page| {
             let ask = BucketHistory { bucket: self.name.clone(), page };
@@ -44,7 +60,6 @@ impl History {
             next.clone_from(&page.next);
             Ok(page)
         };
-        let mut listing = Listing::new(format);
         // A release is shown once the one before it is known: it says what it changed.
         let mut held: Option<BucketRelease> = None;
         let mut first = true;
@@ -80,10 +95,7 @@ impl History {
             };
             listing.page(out, &[ReleaseRow::new(&oldest, before.as_ref())])?;
         }
-        if format != Format::Yaml {
-            listing.end(out)?;
-        }
-        Ok(Exit::Done)
+        Ok(())
     }
 }
 
