@@ -52,6 +52,9 @@ fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) 
     });
     assert_eq!(one_at_a_time(&programs(&trace)), Ok(()));
     assert!(victim.programs(name).is_empty(), "what ran there has ended: {:?}", victim.programs(name));
+    let logs = cluster.cli(&["bucket", "logs", name]).ok();
+    let told = format!("{node}: its output cannot be read: it is lost; what it printed is on its disk");
+    assert!(logs.stderr.lines().any(|line| line == told), "{logs}");
     let kinds = event_kinds(cluster, name);
     assert_eq!(kinds.iter().filter(|kind| *kind == "bucket.bound").count(), 2, "{kinds:?}");
     let lost = cluster.cli(&["events", "--all", "--where", &format!("node={node}"), "-o", "json"]).ok();

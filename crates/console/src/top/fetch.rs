@@ -268,8 +268,11 @@ async fn explain(client: &Client, concern: &mut Concern) {
 
 async fn history(client: &Client, name: &BucketName) -> Result<Vec<ReleaseRow>, ApiError> {
     let page = PageOf { size: RELEASES + 1, ..PageOf::default() };
-    let releases = client.bucket_history(BucketHistory { bucket: name.clone(), page }).await?.rows;
-    let shown = releases.iter().take(RELEASES as usize).enumerate();
+    let Page { rows: releases, next } =
+        client.bucket_history(BucketHistory { bucket: name.clone(), page }).await?;
+    // Large ones make a page end early; what its last one changed is not known.
+    let shown = if next.is_empty() { releases.len() } else { releases.len().saturating_sub(1) };
+    let shown = releases.iter().take(shown.min(RELEASES as usize)).enumerate();
     Ok(shown.map(|(at, release)| ReleaseRow::new(release, releases.get(at + 1))).collect())
 }
 
