@@ -1,5 +1,6 @@
 //! Agents and machines that die.
 
+use std::fs;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
@@ -162,30 +163,59 @@ fn followed(cluster: &Cluster) {
     cluster.delete(&["/followed"]);
 }
 
+/// A module that stays, and whose bucket's end leaves a word for each node.
+fn telling() -> String {
+    let told = |word: &str| format!("{{command: [/bin/sh, -c, 'echo -n {word} >> \"$TRACE.$SHEAF_NODE\"']}}");
+    let (deleted, decommissioned) = (told("deleted"), told("decommissioned"));
+    let more = format!(
+        "stop: {{grace: 5s}}\nlife_cycle:\n  on_delete: {deleted}\n  on_decommission: {decommissioned}"
+    );
+    program("telling", "exec sleep 100000", &more)
+}
+
 fn a29(cluster: &Cluster) {
-    let (everywhere, one) = (trace(cluster, "a29.all"), trace(cluster, "a29.one"));
+    let [everywhere, one, told] = ["a29.all", "a29.one", "a29.told"].map(|name| trace(cluster, name));
+    let word = |agent: &Agent| {
+        let file = format!("{}.{}", told.path().display(), agent.name());
+        fs::read_to_string(file).unwrap_or_default()
+    };
     let victim = cluster.follower();
     let node = victim.name();
     cluster.apply_and_wait(&bucket("/a29/all", "steady", &everywhere, "multi_node: true"));
     cluster.apply_and_wait(&bucket("/a29/one", "steady", &one, &format!("node_list_rules: [{node}]")));
+    cluster.apply_and_wait(&[telling(), bucket("/a29/told", "telling", &told, "multi_node: true")].concat());
     let pid = pids(&cluster.status("/a29/all"))[&node];
     victim.kill();
     assert_eq!(victim.programs("/a29/all").len(), 1, "a keeper outlives its agent");
-    cluster.cli(&["bucket", "delete", "--yes", "/a29/all", "/a29/one"]).ok();
-    cluster.cli(&["bucket", "status", "/a29/all"]).exits(3).calm();
-    cluster.cli(&["bucket", "status", "/a29/one"]).exits(3).calm();
+    cluster.cli(&["bucket", "delete", "--yes", "/a29/all", "/a29/one", "/a29/told"]).ok();
+    for name in ["/a29/all", "/a29/one", "/a29/told"] {
+        cluster.cli(&["bucket", "status", name]).exits(3).calm();
+    }
     for agent in cluster.agents().iter().filter(|agent| agent.name() != node) {
         wait_for(&format!("{} runs nothing of it", agent.name()), Duration::from_secs(20), || nothing(agent));
+        assert_eq!(word(agent), "deleted", "{} was reachable", agent.name());
     }
     let still: Vec<_> = victim.programs("/a29/all").iter().map(|program| u64::from(program.pid)).collect();
     assert_eq!(still, [pid], "nobody could tell the node that is down");
+    assert_eq!(word(victim), "");
     victim.start();
     cluster.wait_back(victim);
     wait_for(&format!("{node} runs nothing of it"), Duration::from_secs(20), || nothing(victim));
     assert_eq!((everywhere.starts().len(), one.starts().len()), (5, 1), "and has started nothing of it");
+    // A node that was away tells it when it is back; each does so once.
+    for agent in cluster.agents() {
+        assert_eq!(word(agent), "deleted", "{}", agent.name());
+    }
 }
 
+/// Neither a process of the deleted buckets, nor anything on the disk by which they could be told something.
 fn nothing(agent: &Agent) -> Result<(), String> {
-    let left = [agent.programs("/a29/all"), agent.programs("/a29/one")].concat();
-    if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    let names = ["/a29/all", "/a29/one", "/a29/told"];
+    let programs = names.map(|name| agent.programs(name)).concat();
+    let dir = agent.dir().join("instances/a29+told");
+    if programs.is_empty() && !dir.exists() {
+        Ok(())
+    } else {
+        Err(format!("{programs:?}, {}", dir.display()))
+    }
 }
