@@ -32,7 +32,7 @@
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
 //! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
 //! | `emulated` | 1, then 2 | limits of instances on a kernel with control groups of version 2, in a virtual machine |
-//! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
+//! | `dev` | 3; 4 | what a newcomer sees first, and that nothing of it is left |
 //! | `input` | 1 | everything that people and programs can get wrong |
 //!
 //! Starting agents takes longer than most cases, so cases share clusters; each has its own buckets.
