@@ -394,5 +394,10 @@ fn takeover(cluster: &Cluster) {
     assert_eq!(again, (noted..7000).collect::<Vec<_>>(), "from the last checkpoint on, none lost or doubled");
     first.start();
     cluster.wait_back(first);
+    cluster.cli(&["bucket", "purge", "/taken", "--wait"]).ok();
+    wait_for("all of it is collected anew", SOON, || {
+        let anew = collected(second, "/taken").split_off(again.len());
+        if anew == (0..7000).collect::<Vec<_>>() { Ok(()) } else { Err(format!("{} lines", anew.len())) }
+    });
     cluster.delete(&["/taken"]);
 }
