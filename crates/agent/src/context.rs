@@ -22,7 +22,7 @@ use sheaf_wire::instance::{
     AddStatusLine, DeleteObject, DisableBucket, GetObject, ListObjects, PutObject, QuarantineBucket,
     WatchObjects,
 };
-use sheaf_wire::{ApiError, Client, PageOf, instance};
+use sheaf_wire::{ApiError, Client, Done, PageOf, instance};
 use tokio::net::UnixListener;
 
 use crate::keeper::layout::{self, make_dir};
@@ -146,14 +146,22 @@ impl Place {
 }
 
 impl Speaker {
-    /// Reads what is at least as new as all that it has written or seen, and all that was written under epochs before its
-    /// own: those were over when its binding was made. Nobody else writes what a single-node bucket reads.
+    /// Reads what is at least as new as all that was answered to this process, and to those of its bucket before it, that it
+    /// is written.
     fn reader(&self, seen: u64) -> Client {
-        match self.claim.epoch {
-            Some(epoch) => self.client.at_least(epoch.revision().max(Revision(seen))),
-            // Others write as well: whatever was acknowledged to any of them.
+        match self.knows(seen) {
+            Some(revision) => self.client.at_least(revision),
             None => self.client.clone(),
         }
+    }
+
+    /// The state from which on nothing that it must see is missing. None: only the leader can say.
+    ///
+    /// Nobody else writes what a single-node bucket reads, and a write of this process came after all that the ones before it
+    /// were answered. As long as it has made none, how far the last one under the same epoch came is known to nobody here; and
+    /// of a multi-node bucket, how far the others are.
+    fn knows(&self, seen: u64) -> Option<Revision> {
+        (self.claim.epoch.is_some() && seen > 0).then_some(Revision(seen))
     }
 
     async fn get(&self, seen: u64, key: ObjectKey) -> Result<Option<Object>, Refused> {
@@ -191,6 +199,11 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     UnixListener::bind(socket)
+}
+
+/// The revision that a change of the bucket made; 0: none. What was so already may be older than what another process wrote.
+fn made(done: &Done) -> u64 {
+    if done.unchanged { 0 } else { done.revision.0 }
 }
 
 pub(crate) fn refused(error: &ApiError) -> Refused {
@@ -342,8 +355,7 @@ impl ClusterApi for Context {
 
     async fn emergency_disable(&self, by: Speaker, reason: String) -> Result<u64, Refused> {
         let ask = DisableBucket { bucket: by.bucket, claim: by.claim, reason };
-        let done = by.client.disable_bucket(ask).await;
-        done.map(|done| done.revision.0).map_err(|error| refused(&error))
+        by.client.disable_bucket(ask).await.map(|done| made(&done)).map_err(|error| refused(&error))
     }
 
     async fn emergency_quarantine(
@@ -354,12 +366,15 @@ impl ClusterApi for Context {
     ) -> Result<u64, Refused> {
         let until = Timestamp::from_system(until);
         let ask = QuarantineBucket { bucket: by.bucket, claim: by.claim, until, reason };
-        let done = by.client.quarantine_bucket(ask).await;
-        done.map(|done| done.revision.0).map_err(|error| refused(&error))
+        by.client.quarantine_bucket(ask).await.map(|done| made(&done)).map_err(|error| refused(&error))
     }
 
     async fn peers(&self, by: Speaker, seen: u64) -> Result<Vec<sheaf_module::Node>, Refused> {
-        let peers = by.reader(seen).peers_of(&by.bucket).await.map_err(|error| refused(&error))?;
+        let client = match by.claim.epoch {
+            Some(epoch) => by.client.at_least(epoch.revision().max(Revision(seen))),
+            None => by.client.clone(),
+        };
+        let peers = client.peers_of(&by.bucket).await.map_err(|error| refused(&error))?;
         let node = |peer: instance::PeerNode| sheaf_module::Node {
             name: peer.name,
             hostname: peer.hostname,
@@ -378,6 +393,8 @@ impl ClusterApi for Context {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_model::Epoch;
+
     use super::*;
     use crate::keepers::KeeperOptions;
 
@@ -415,6 +432,23 @@ mod tests {
             let refused = context.speaker(bucket, std::process::id()).await.expect_err("nobody");
             assert_eq!(refused.why, Why::Fenced, "{refused}");
         }
+    }
+
+    #[tokio::test]
+    async fn only_who_wrote_itself_in_a_single_node_bucket_reads_from_any_member() {
+        let speaker = |epoch: Option<u64>| Speaker {
+            bucket: BucketName::new("/a").expect("a name"),
+            claim: Claim { node: NodeId(1), epoch: epoch.map(Epoch) },
+            client: Client::lazy("127.0.0.1:1", sheaf_wire::Options::default()).expect("an address"),
+        };
+        // A new process under the same epoch: the one before it may have written later than the binding.
+        assert_eq!(speaker(Some(50)).knows(0), None);
+        assert_eq!(speaker(Some(50)).knows(100), Some(Revision(100)));
+        // Others write as well.
+        assert_eq!((speaker(None).knows(0), speaker(None).knows(100)), (None, None));
+        // What a bucket was already does not count as written.
+        let done = |unchanged| Done { revision: Revision(70), unchanged, ..Done::default() };
+        assert_eq!((made(&done(false)), made(&done(true))), (70, 0));
     }
 
     #[test]

@@ -30,7 +30,7 @@ const RECORDED_WITHIN: Duration = Duration::from_secs(5);
 #[async_trait]
 impl InstanceApi for Control {
     async fn get_object(&self, caller: Caller, ask: GetObject) -> Result<GotObject, ApiError> {
-        self.caught_up(&caller).await?;
+        self.newest(&caller).await?;
         let GetObject { bucket, key } = ask;
         let member = self.member()?;
         let none = |bucket: &BucketName, key: &ObjectKey| {
@@ -50,7 +50,7 @@ impl InstanceApi for Control {
     }
 
     async fn list_objects(&self, caller: Caller, ask: ListObjects) -> Result<Page<ObjectHead>, ApiError> {
-        self.caught_up(&caller).await?;
+        self.newest(&caller).await?;
         let member = self.member()?;
         let state = member.replica.state();
         let heads = heads(&state, &ask.bucket, &ask.prefix, &ask.page.token)?;
@@ -62,7 +62,7 @@ impl InstanceApi for Control {
         caller: Caller,
         ask: WatchObjects,
     ) -> Result<Answers<ObjectStep>, ApiError> {
-        self.caught_up(&caller).await?;
+        self.newest(&caller).await?;
         let member = self.member()?;
         let (known, now) = {
             let state = member.replica.state();
@@ -273,3 +273,6 @@ impl ObjectWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

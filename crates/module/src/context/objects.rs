@@ -9,7 +9,7 @@ use crate::{Object, ObjectHead, ObjectPage, Why};
 
 impl Context {
     /// An object of the bucket; none: there is no such object. At least as new as whatever this process has written, and
-    /// whatever any process wrote under an earlier epoch.
+    /// whatever the ones before it had; of a multi-node bucket, whatever any has.
     ///
     /// # Errors
     /// [`Why::Invalid`] if it is no key: 1 to 256 bytes of visible ASCII, not beginning with `.`.
