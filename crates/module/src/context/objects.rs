@@ -105,7 +105,7 @@ impl Context {
     }
 
     /// How far the bucket's work came, as it was last set by this process or one before it, on any node; none: it never
-    /// was. Of a multi-node bucket each node has its own.
+    /// was. Of a multi-node bucket each node has its own, also from when the bucket ran there alone.
     ///
     /// # Errors
     /// If nobody answers.
