@@ -98,7 +98,7 @@ impl Keep {
         self.farewell.is_some() && self.telling.is_by_commands()
     }
 
-    /// How often it is polled from now on.
+    /// How often it is polled from now on. Of one that runs it counts once it is told that its bucket changed.
     pub fn poll_every(&mut self, every: Option<Span>) {
         let every = every.filter(|every| every.0 > 0);
         if self.poll_every != every {
@@ -143,7 +143,9 @@ impl Keep {
     /// later begins with what is new anyway.
     pub(super) fn update_asked(&mut self, now: Moment) -> Vec<Action> {
         if !self.telling.takes(Call::UpdatedSource) {
-            return vec![];
+            // What it is not told of is how often it is polled. After a call that is under way that is looked at anyway.
+            let waits = self.life == Life::Running && self.calling.is_none();
+            return if waits { self.wait_for_poll(now) } else { vec![] };
         }
         match self.life {
             // It was told of the former one.
