@@ -146,6 +146,8 @@ fn a31(cluster: &Cluster) {
             && status["instances"][0]["restarts"] == 0
             && status["instances"][0]["message"] == "on_periodic_poll: exit code 7: away"
     });
+    cluster.apply(&told(cluster, away, "", "poll_frequency: 200ms"));
+    cluster.wait_status(away, "the next poll succeeds", |status| status["instances"][0]["message"] == "");
     wait_line(cluster, only, "polled");
     assert_eq!(unpolled, pids(&cluster.status(only)), "it goes on without a command for changes");
     // A33: no longer asked for, and the program goes on.

@@ -238,7 +238,14 @@ impl Keep {
                 self.part(None, now)
             }
             (Life::Running, Err(why)) if call == Call::PeriodicPoll => {
+                self.poll_failed = true;
                 let mut actions = vec![self.report(Phase::Running, why)];
+                actions.extend(self.next_call(now));
+                actions
+            }
+            (Life::Running, Ok(())) if call == Call::PeriodicPoll && self.poll_failed => {
+                self.poll_failed = false;
+                let mut actions = vec![self.report(Phase::Running, self.said.clone())];
                 actions.extend(self.next_call(now));
                 actions
             }
@@ -277,18 +284,21 @@ impl Keep {
         self.queue.clear();
         self.calling = None;
         self.said.clear();
+        self.poll_failed = false;
         self.poll_at = None;
     }
 
-    /// What a running program says of itself is shown until its phase changes.
+    /// What a running program says of itself is shown until its phase changes; in its place, why a poll failed, until it says
+    /// something again or the next one succeeds.
     pub(super) fn heard(&mut self, line: String) -> Vec<Action> {
         match self.life {
             Life::Opening => {
                 self.said = line;
                 vec![]
             }
-            Life::Running if self.said != line => {
+            Life::Running if self.said != line || self.poll_failed => {
                 self.said = line;
+                self.poll_failed = false;
                 vec![self.report(Phase::Running, self.said.clone())]
             }
             _ => vec![],
