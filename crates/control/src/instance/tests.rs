@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use sheaf_consensus::{Peer, PeerError, Peers, Replica};
-use sheaf_engine::{Apply, Proposal, RecordPhases, Register, Reply};
+use sheaf_engine::{Apply, Proposal, RecordPhases, Register, Reply, SetNodeStatus};
 use sheaf_model::{
     Actor, BucketSpec, Instance, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeId, NodeKey, Phase,
     PutBucket, Runtime, Timestamp,
@@ -205,4 +205,22 @@ async fn a_member_that_is_behind_shows_no_object_as_it_was() {
     mesh.heal();
     timeout(SOON, behind.replica.wait_for(second)).await.expect("it catches up");
     assert_eq!(behind.read(None).await.expect("all of it is here"), b"two");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_recorded_yet_is_not_over() {
+    let leading = Answering::leading(&Arc::default()).await;
+    let a_moment = Duration::from_millis(50);
+    let error = leading.write("early", a_moment).await.expect_err("nobody has said that it runs");
+    let text = "it is not recorded yet that bucket /m runs on node n1";
+    assert_eq!(error, ApiError::unavailable(text));
+    // It waits for that.
+    let (written, ()) = tokio::join!(leading.write("in time", SOON), leading.runs());
+    written.expect("it runs there");
+    // Its record goes before the node is forgotten; then it is over.
+    let status = |status| SetNodeStatus { node: NodeId(1), status, reason: String::new(), term: None };
+    leading.propose(Command::SetNodeStatus(status(NodeStatus::Lost))).await;
+    leading.propose(Command::Forget(NodeId(1))).await;
+    let error = leading.write("late", SOON).await.expect_err("the node has left");
+    assert!(matches!(error, ApiError::Precondition(_)), "{error:?}");
 }
