@@ -1,6 +1,6 @@
 //! Back to what a bucket was: the release that is meant is looked up in history, and registered as a change.
 
-use sheaf_engine::{Bucket, Command, Release, Rollback};
+use sheaf_engine::{Apply, Bucket, Command, Release, Rollback};
 use sheaf_model::{BucketName, PutBucket, Revision};
 use sheaf_wire::bucket::RollbackBucket;
 use sheaf_wire::{ApiError, Caller, Done};
@@ -37,7 +37,13 @@ impl Control {
             base: Some(ask.base.unwrap_or(bucket.revision)),
             latest: false,
         };
-        self.change(&caller, ask.request, Command::Rollback(Rollback { put, to: to.revision })).await
+        // A version that was deleted and registered again may have another schema, or other needs.
+        let apply = Apply { modules: Vec::new(), buckets: vec![put.clone()] };
+        self.check_schemas(&apply)?;
+        let warnings = self.warnings_of(&apply);
+        let command = Command::Rollback(Rollback { put, to: to.revision });
+        let done = self.change(&caller, ask.request, command).await?;
+        Ok(Done { warnings, ..done })
     }
 
     /// What a bucket was at a revision.
@@ -77,5 +83,71 @@ impl Control {
                 "bucket {name} never was anything else, as far as history is kept"
             ))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+    use sheaf_engine::{DeleteModule, Reply};
+    use sheaf_model::{
+        Actor, BucketName, BucketSpec, Json, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Runtime,
+    };
+    use sheaf_wire::cluster;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::propose::tests::{Still, control_by, form, member};
+
+    fn module(version: &str, schema: Option<&Value>) -> ModuleSpec {
+        let (name, version) = (ModuleName::new("m"), ModuleVersion::new(version));
+        let (name, version) = (name.expect("a name"), version.expect("a version"));
+        let config_schema = schema.map(Json::new);
+        ModuleSpec { config_schema, ..ModuleSpec::new(name, version, Runtime::Exec) }
+    }
+
+    fn bucket(module: &str, config: &Value) -> PutBucket {
+        let name = BucketName::new("/a").expect("a name");
+        let mut spec = BucketSpec::new(name, ModuleRef::parse(module).expect("a version of a module"));
+        spec.config = Json::new(config);
+        PutBucket { spec, suspended: None, base: None, latest: false }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_it_was_is_judged_by_the_schema_that_its_version_has_now() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (member, service) = member(dir.path()).await;
+        let replica = member.replica.clone();
+        let control = control_by(dir.path(), member, Arc::new(Still));
+        let running = tokio::spawn(service.run(CancellationToken::new()));
+        form(&replica).await;
+        let who = || Caller::local("test");
+        let apply = async |modules: Vec<ModuleSpec>, buckets: Vec<PutBucket>| {
+            let ask = cluster::Apply { modules, buckets, ..cluster::Apply::default() };
+            control.apply_documents(&who(), ask).await.expect("applied").revision
+        };
+        let back = async |to: Option<Revision>| {
+            let bucket = BucketName::new("/a").expect("a name");
+            control.roll_back(who(), RollbackBucket { bucket, to, base: None, request: None }).await
+        };
+        let first = apply(vec![module("1", None)], vec![bucket("m@1", &json!({}))]).await;
+        let second = apply(vec![module("2", None)], vec![bucket("m@2", &json!({"port": 1}))]).await;
+        let gone = module("1", None);
+        let delete = Command::DeleteModule(DeleteModule { name: gone.name, version: gone.version });
+        let reply = control.propose_as(Actor::from("test"), None, delete, None).await;
+        assert!(matches!(reply, Ok(Reply::Done(_))), "{reply:?}");
+        let another = module("1", Some(&json!({"type": "object", "required": ["port"]})));
+        apply(vec![another], vec![bucket("m@2", &json!({"port": 2}))]).await;
+
+        match back(Some(first)).await {
+            Err(ApiError::Invalid(defects)) => {
+                assert!(defects[0].problem.contains("\"port\" is a required property"), "{defects:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(!back(Some(second)).await.expect("its config is good").unchanged);
+        running.abort();
     }
 }
