@@ -158,8 +158,8 @@ function rollback(name, release, done) {
   confirm({
     title: `Make ${name} what it was at revision ${release.revision}?`, verb: "Roll back", done,
     consequence: async () => {
+      shown = (await get("bucket/status", { name })).revision;
       const { rows: [present] } = await page("bucket/history", { name, limit: 1 });
-      shown = present.revision;
       return [el("p", null, "These fields change, and its instances with them:"), difference(present.bucket, release.bucket)];
     },
     // What was changed since is not what was looked at.
