@@ -52,6 +52,8 @@ fn the_unit_is_one() {
         assert!(unit.lines().any(|line| line == setting), "{setting}: what runs must outlive the agent");
     }
     assert!(unit.lines().any(|line| line == "LimitCORE=0:infinity"), "keys are in its memory");
+    let brought_back = "RestartForceExitStatus=SIGHUP";
+    assert!(unit.lines().any(|line| line == brought_back), "{brought_back}: a reload may come too early");
     for setting in ["PrivateTmp=", "RuntimeDirectory=", "ProtectControlGroups=", "NoNewPrivileges="] {
         assert!(!unit.lines().any(|line| line.starts_with(setting)), "{setting} breaks what runs");
     }

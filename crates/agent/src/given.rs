@@ -58,10 +58,10 @@ pub fn handed_on() -> impl Iterator<Item = (&'static str, OsString)> {
     mask.into_iter().chain(core)
 }
 
-/// Takes what was handed on, for the program that this process becomes.
+/// Takes what was handed on, or what this process was started with, for the program that it becomes.
 pub(crate) fn take() {
     take_mask();
-    if let Some(most) = handed_core() {
+    if let Some(most) = CORE_LIMIT.get().copied().or_else(handed_core) {
         limit_core(most);
     }
 }

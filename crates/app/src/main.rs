@@ -32,6 +32,7 @@ mod recover;
 mod replica;
 mod restore;
 mod secure;
+mod signals;
 mod stop;
 mod telemetry;
 

@@ -145,8 +145,8 @@ pub(crate) fn be_node<'a>(
     }
 }
 
-/// By the authority's key that is here.
-fn certify_own<'a>(
+/// A certificate of this number by the authority's key that is here.
+pub(crate) fn certify_own<'a>(
     trust: &Trust,
     node: NodeId,
     hosts: impl IntoIterator<Item = &'a str>,

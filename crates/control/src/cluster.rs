@@ -342,6 +342,11 @@ impl Control {
         warnings.extend(said.unwrap_or_default());
         let said = self.see_rows(|sight| secret::missing(modules, buckets, sight.state));
         warnings.extend(said.unwrap_or_default());
+        let said = self.see_rows(|sight| {
+            let of_buckets = sheaf_engine::registration::modules_of(sight.state, apply);
+            warnings::unpushed(of_buckets.into_iter().flatten(), sight.state)
+        });
+        warnings.extend(said.unwrap_or_default());
         warnings
     }
 
