@@ -29,6 +29,7 @@ use self::ends::Ends;
 use self::hands::Now;
 use self::kept::Leftovers;
 use self::line::Heard;
+use self::stall::Stall;
 use self::stock::{Stock, Stocked};
 use self::workers::{Do, Workers};
 use crate::keeper::clock;
@@ -43,6 +44,7 @@ mod ends;
 pub(crate) mod hands;
 mod kept;
 mod line;
+mod stall;
 mod start;
 mod stock;
 mod workers;
@@ -127,6 +129,7 @@ pub(crate) struct Loop {
     tickets: u64,
     /// In the order in which they came.
     waiting: VecDeque<Waiting>,
+    stall: Stall,
     running: BTreeMap<u64, Running>,
     workplaces: Workplaces,
     workers: Workers,
@@ -188,6 +191,7 @@ impl Loop {
             runner: None,
             tickets: 0,
             waiting: VecDeque::new(),
+            stall: Stall::default(),
             running: BTreeMap::new(),
             workplaces: Workplaces::default(),
             workers: Workers::default(),
@@ -220,6 +224,7 @@ impl Loop {
                     let follows = self.workers.tick(now());
                     self.perform(follows).await;
                     self.let_go();
+                    self.give_up_on_slots();
                 }
                 Event::Say => self.say_ends(),
                 Event::SayAgain => {
@@ -236,6 +241,8 @@ impl Loop {
             }
             self.start_some().await;
             self.clear_up().await;
+            let ready = self.waiting.iter().map(|waiting| waiting.subtasks.len()).sum();
+            self.stall.see(ready, self.free(), Instant::now());
         }
     }
 
@@ -253,7 +260,7 @@ impl Loop {
     async fn next(&mut self, stop: &CancellationToken, leave_at: Option<Instant>) -> Event {
         let say_at = self.ends.say_at(self.ready());
         let due = self.workers.due(Instant::now()).into_iter().chain(self.stock.due());
-        let due = due.chain([self.leftovers.due()]).min();
+        let due = due.chain([self.leftovers.due()]).chain(self.stall.due()).min();
         let again = self.ends.due();
         let over = async {
             match leave_at {
@@ -501,6 +508,13 @@ impl Loop {
         let follows = self.workers.dismiss_all();
         self.perform(follows).await;
         Instant::now() + HANDED_BACK_WITHIN
+    }
+
+    /// Hands back what lies ready, if all slots are taken by what takes long.
+    fn give_up_on_slots(&mut self) {
+        if self.stall.due().is_some_and(|due| due <= Instant::now()) {
+            self.hand_back_waiting();
+        }
     }
 
     fn hand_back_waiting(&mut self) {

@@ -49,7 +49,7 @@ impl Loop {
     }
 
     /// Slots that nothing runs in.
-    fn free(&self) -> usize {
+    pub(super) fn free(&self) -> usize {
         (self.desk.slots as usize).saturating_sub(self.running.len() + self.workers.busy())
     }
 
