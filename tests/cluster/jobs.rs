@@ -256,7 +256,7 @@ fn refused(cluster: &Cluster) {
 }
 
 /// What the cluster says and what the attempts left behind is the same.
-fn reconciled(cluster: &Cluster, name: &str, count: usize) {
+pub(crate) fn reconciled(cluster: &Cluster, name: &str, count: usize) {
     finished(cluster, name, count);
     ran(&traced(cluster, name).0, count);
 }

@@ -12,7 +12,10 @@ use sheaf_model::session::{OrderedSubtask, Work};
 use sheaf_model::{Attempt, AttemptEnd, Ending, Incarnation, JobId, NodeId, Span, Verdict};
 use tokio::sync::Notify;
 
+use self::verdicts::Verdicts;
 use crate::backend::Paces;
+
+pub(crate) mod verdicts;
 
 /// So much work a node has for each of its slots, what runs included: far more than it takes to grant more, so that this need
 /// not be done with each end, and far less than anybody waits for what is more urgent. What takes longer has a slot to itself.
@@ -28,10 +31,6 @@ const STILL: Duration = Duration::from_secs(1);
 /// The part of all that a node takes that is free before it is granted more, unless a slot is idle: each entry of the log
 /// carries more.
 const REFILL: u64 = 4;
-/// A refusal, or no answer, is asked for again after so long: what a gate looks at may have changed.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
-/// The same of a module that has an artifact, which the node may be fetching.
-const ASK_SOON: Duration = Duration::from_secs(2);
 /// How much one end moves the mean.
 const WEIGHT: f64 = 0.05;
 
@@ -49,7 +48,7 @@ pub(crate) struct Inner {
     /// Sessions that were opened.
     opened: u64,
     nodes: BTreeMap<NodeId, Worker>,
-    verdicts: BTreeMap<JobId, BTreeMap<NodeId, Answer>>,
+    pub(crate) verdicts: Verdicts,
     /// How long attempts of a job took lately.
     means: BTreeMap<JobId, Duration>,
     /// How many bytes the items of a job have that was sent something of: the mean of what was sent last.
@@ -76,14 +75,6 @@ pub(crate) struct Worker {
     pace: Option<(Duration, Instant)>,
 }
 
-#[derive(Debug)]
-struct Answer {
-    verdict: Option<Arc<Verdict>>,
-    at: Instant,
-    /// After so long a refusal is asked for again.
-    again: Duration,
-}
-
 impl Floor {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -97,7 +88,8 @@ impl Floor {
     /// Leadership begins or is over: nothing is known.
     pub(crate) fn clear(&self) {
         let mut inner = self.lock();
-        *inner = Inner { opened: inner.opened, ..Inner::default() };
+        let (opened, verdicts) = (inner.opened, Verdicts::after(&inner.verdicts));
+        *inner = Inner { opened, verdicts, ..Inner::default() };
     }
 }
 
@@ -138,7 +130,7 @@ impl Inner {
 
     /// Its config is another one: what its gates said may not hold.
     pub(crate) fn forget_verdicts(&mut self, node: NodeId) {
-        self.verdicts.values_mut().for_each(|nodes| drop(nodes.remove(&node)));
+        self.verdicts.forget(node);
     }
 
     /// Attempts on it have ended. What was not begun, or was stopped, says nothing of how long others take; what failed says
@@ -212,34 +204,19 @@ impl Inner {
         self.nodes.iter_mut().map(|(node, worker)| (*node, worker))
     }
 
-    /// What a node said of a job; none: it is to be asked. A refusal is asked for again now and then.
+    /// What a node said of a job last; none in that: it has not answered yet. None: it was not asked.
     pub(crate) fn verdict(&self, job: JobId, node: NodeId) -> Option<Option<Arc<Verdict>>> {
-        let answer = self.verdicts.get(&job)?.get(&node)?;
-        let eligible = answer.verdict.as_ref().is_some_and(|verdict| verdict.eligible());
-        (eligible || answer.at.elapsed() < answer.again).then(|| answer.verdict.clone())
+        self.verdicts.verdict(job, node)
     }
 
     /// Whether a node's gates let it run a job.
     pub(crate) fn may_run(&self, job: JobId, node: NodeId) -> bool {
-        self.verdict(job, node).flatten().is_some_and(|verdict| verdict.eligible())
-    }
-
-    /// A node is being asked, which is done again when no answer comes.
-    pub(crate) fn asked(&mut self, job: JobId, node: NodeId) {
-        let answer = Answer { verdict: None, at: Instant::now(), again: ASK_AGAIN };
-        self.verdicts.entry(job).or_default().insert(node, answer);
-    }
-
-    /// What a node answered; `fetches`: what it lacks may be on its way to it.
-    pub(crate) fn answered(&mut self, job: JobId, node: NodeId, verdict: Arc<Verdict>, fetches: bool) {
-        let again = if fetches { ASK_SOON } else { ASK_AGAIN };
-        let answer = Answer { verdict: Some(verdict), at: Instant::now(), again };
-        self.verdicts.entry(job).or_default().insert(node, answer);
+        self.verdicts.may_run(job, node)
     }
 
     /// Forgets jobs that are not there any more.
     pub(crate) fn keep_jobs(&mut self, is_there: impl Fn(JobId) -> bool) {
-        self.verdicts.retain(|job, _| is_there(*job));
+        self.verdicts.keep_jobs(&is_there);
         self.means.retain(|job, _| is_there(*job));
         self.sizes.retain(|job, _| is_there(*job));
     }

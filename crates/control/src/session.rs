@@ -18,6 +18,7 @@ use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 use tokio::sync::mpsc;
 
 use crate::Control;
+use crate::floor::verdicts::Verdicts;
 use crate::place::left_text;
 use crate::recorder::Record;
 
@@ -220,6 +221,10 @@ impl Control {
                     sessions.gave_up(node, bucket, epoch);
                 }
                 self.live.conduct.notify_one();
+            }
+            ToLeader::Judged { question, verdict } if Verdicts::is_ours(question) => {
+                self.floor.lock().verdicts.answered(question, node, verdict, Instant::now());
+                self.floor.dispatch.notify_one();
             }
             ToLeader::Judged { question, verdict } => self.live.lock().judged(question, node, verdict),
             ToLeader::Phases { seq, instances } => {
