@@ -43,7 +43,7 @@ exec: {{command: /bin/true}}
     )
 }
 
-fn trace(cluster: &Cluster) -> PathBuf {
+pub(crate) fn trace(cluster: &Cluster) -> PathBuf {
     cluster.machine().path("attempts")
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
 }
 
 /// Attempts of a job that left a line: by subtask, their numbers in order, and all nodes.
-fn traced(cluster: &Cluster, name: &str) -> (BTreeMap<u32, Vec<u32>>, BTreeSet<String>) {
+pub(crate) fn traced(cluster: &Cluster, name: &str) -> (BTreeMap<u32, Vec<u32>>, BTreeSet<String>) {
     let text = fs::read_to_string(trace(cluster)).unwrap_or_default();
     let (mut attempts, mut nodes): (BTreeMap<u32, Vec<u32>>, _) = (BTreeMap::new(), BTreeSet::new());
     for line in text.lines().filter_map(|line| line.strip_prefix(name)) {

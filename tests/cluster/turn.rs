@@ -1,12 +1,28 @@
 //! Jobs: whose turn it is, where, and who has to make room.
 
-use sheaf_tests::jobs::{job, submit};
-use sheaf_tests::{Cases, Cluster};
+use std::fs;
+use std::path::Path;
 
-use crate::jobs::reconciled;
+use sheaf_tests::jobs::{job, soon, status, submit};
+use sheaf_tests::{Agent, Cases, Cluster};
+
+use crate::jobs::{reconciled, trace, traced};
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("jobs that no node may run hold up no other, however many they are", || held_up(cluster));
+    cases.run("J21 an agent's restart costs no attempt of programs that take their time to end", || {
+        patient(cluster)
+    });
+}
+
+/// How many subtasks run at a time.
+fn slots(cluster: &Cluster) -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * cluster.agents().len()
+}
+
+/// An item of the module `work` whose subtask runs until there is this file.
+fn until(gate: &Path) -> String {
+    format!("{{do: 'until test -e {}; do sleep 0.1; done'}}", gate.display())
 }
 
 fn held_up(cluster: &Cluster) {
@@ -17,4 +33,36 @@ fn held_up(cluster: &Cluster) {
     reconciled(cluster, "behind-them", 3);
     let them: Vec<&str> = names.iter().map(String::as_str).collect();
     cluster.cli(&[&["job", "pause"], &them[..]].concat()).ok();
+}
+
+fn patient(cluster: &Cluster) {
+    let gate = cluster.machine().path("patient.gate");
+    cluster.apply(&format!(
+        "kind: Module\nname: patient\nversion: '1'\nruntime: exec\nexec:\n  command: /bin/sh\n  args:\n    - -c\n    \
+         - 'trap \"sleep 3; exit 1\" TERM; echo \"$SHEAF_JOB $SHEAF_SUBTASK $SHEAF_ATTEMPT $SHEAF_NODE\" >> {}; \
+         ${{item.do}}'\n---\n",
+        trace(cluster).display()
+    ));
+    let count = slots(cluster);
+    let items = vec![until(&gate); count].join(", ");
+    let once = format!("subtasks: {{items: [{items}]}}\nretry: {{max_attempts: 1}}");
+    submit(cluster, &job("patient", "patient", &once));
+    let all_begun = |times: usize| {
+        let begun = || traced(cluster, "patient").0.values().map(Vec::len).sum::<usize>();
+        let all_run = || status(cluster, "patient")["counts"]["running"] == count;
+        soon("all of it runs", || (begun() >= times && all_run()).then_some(()));
+        begun()
+    };
+    let first = all_begun(count);
+    let restart = |agent: &Agent| {
+        assert_eq!(agent.stop(), 0);
+        agent.start();
+        cluster.wait_back(agent);
+    };
+    restart(cluster.follower());
+    let second = all_begun(first + 1);
+    restart(cluster.leader());
+    all_begun(second + 1);
+    fs::write(&gate, "").expect("a directory of the test's own");
+    reconciled(cluster, "patient", count);
 }

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::ends::Ends;
 use self::hands::Now;
 use self::kept::Leftovers;
+use self::leave::Leave;
 use self::line::Heard;
 use self::stall::Stall;
 use self::stock::{Stock, Stocked};
@@ -43,6 +44,7 @@ mod desk;
 mod ends;
 pub(crate) mod hands;
 mod kept;
+mod leave;
 mod line;
 mod stall;
 mod start;
@@ -50,9 +52,8 @@ mod stock;
 mod workers;
 
 pub(crate) use desk::{Desk, Place, WorkInput};
+pub(crate) use leave::LEAVES_WITHIN;
 
-/// For the ends of what is handed back, when the agent stops: beyond their grace.
-const HANDED_BACK_WITHIN: Duration = Duration::from_secs(2);
 /// Messages of workers that wait for the loop.
 const HEARD: usize = 64;
 
@@ -84,6 +85,8 @@ struct Running {
     started_at: Timestamp,
     since: Instant,
     canceled: bool,
+    /// How long it may take to end when it is asked to.
+    grace: Duration,
     /// What it was started from.
     artifact: Option<Digest>,
     /// See [`Workplaces`].
@@ -205,11 +208,11 @@ impl Loop {
         (this, desk)
     }
 
-    /// Runs until told to stop; then hands back what it has, and ends once that is recorded, or after a while.
+    /// Runs until told to stop; then hands back what it has, and ends once that is recorded, or after [`LEAVES_WITHIN`].
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut leave_at = None;
+        let mut leave = Leave::No;
         loop {
-            match self.next(&stop, leave_at).await {
+            match self.next(&stop, leave.at()).await {
                 Event::Input(input) => self.take(input).await,
                 Event::Heard(Some(FromRunner::Ended(ended))) => self.ended(ended).await,
                 Event::Heard(Some(FromRunner::Started {})) => {}
@@ -233,10 +236,12 @@ impl Loop {
                     let again = self.ends.repeat(Instant::now());
                     again.into_iter().filter(|_| !unheard).for_each(|message| self.tell(message));
                 }
-                Event::Stop if leave_at.is_none() => leave_at = Some(self.hand_back().await),
-                Event::Stop => return,
+                Event::Stop => match self.leave(leave).await {
+                    Some(next) => leave = next,
+                    None => return,
+                },
             }
-            if leave_at.is_some() && self.is_empty() {
+            if leave != Leave::No && self.is_empty() {
                 return;
             }
             self.start_some().await;
@@ -493,36 +498,6 @@ impl Loop {
             self.end(attempt, ran(begun, ending, now));
         }
         forget_sockets(&self.place);
-    }
-
-    /// Stops everything, without its counting as tried. Until when that may take.
-    async fn hand_back(&mut self) -> Instant {
-        self.leaving = true;
-        self.tell(ToLeader::NoMoreWork);
-        self.hand_back_waiting();
-        for ticket in self.running.keys() {
-            if let Some(runner) = &self.runner {
-                runner.say(ToRunner::Stop(*ticket)).await;
-            }
-        }
-        let follows = self.workers.dismiss_all();
-        self.perform(follows).await;
-        Instant::now() + HANDED_BACK_WITHIN
-    }
-
-    /// Hands back what lies ready, if all slots are taken by what takes long.
-    fn give_up_on_slots(&mut self) {
-        if self.stall.due().is_some_and(|due| due <= Instant::now()) {
-            self.hand_back_waiting();
-        }
-    }
-
-    fn hand_back_waiting(&mut self) {
-        for Waiting { job, subtasks } in std::mem::take(&mut self.waiting) {
-            for it in subtasks {
-                self.end(id(&job, &it), never(Ending::HandedBack));
-            }
-        }
     }
 }
 

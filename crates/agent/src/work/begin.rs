@@ -90,6 +90,7 @@ impl Loop {
             started_at: clock::wall(),
             since: Instant::now(),
             canceled: false,
+            grace: job.module.stop.grace.duration(),
             artifact: job.artifact.as_ref().map(|artifact| artifact.digest),
             workplace,
         };

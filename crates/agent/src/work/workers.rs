@@ -146,6 +146,17 @@ impl Workers {
         self.by_ticket.len()
     }
 
+    /// Their tickets.
+    pub(super) fn tickets(&self) -> impl Iterator<Item = u64> {
+        self.by_ticket.keys().copied()
+    }
+
+    /// How long each that has something in hand may take to end.
+    pub(super) fn graces(&self) -> impl Iterator<Item = Duration> {
+        let busy = self.all.values().filter(|worker| worker.hands.bundles() > 0);
+        busy.map(|worker| worker.job.module.stop.grace.duration())
+    }
+
     /// A process is being started.
     pub(super) fn started(&mut self, job: Arc<Job>, ticket: u64, line: Line) {
         let former = self.all.get(&job.id);
