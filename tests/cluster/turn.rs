@@ -11,7 +11,10 @@ use crate::jobs::{reconciled, trace, traced};
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("jobs that no node may run hold up no other, however many they are", || held_up(cluster));
     cases.run("J21 an agent's restart costs no attempt of programs that take their time to end", || {
-        patient(cluster)
+        patient(cluster);
+    });
+    cases.run("J21 a node is drained of subtasks, which is waited for, and costs no attempt", || {
+        drained(cluster);
     });
 }
 
@@ -65,4 +68,29 @@ fn patient(cluster: &Cluster) {
     all_begun(second + 1);
     fs::write(&gate, "").expect("a directory of the test's own");
     reconciled(cluster, "patient", count);
+}
+
+fn drained(cluster: &Cluster) {
+    let gate = cluster.machine().path("drained.gate");
+    let count = slots(cluster);
+    let items = vec![until(&gate); count].join(", ");
+    let once = format!("subtasks: {{items: [{items}]}}\nretry: {{max_attempts: 1}}");
+    submit(cluster, &job("drained", "work", &once));
+    let running = || status(cluster, "drained")["counts"]["running"].clone();
+    let all_run = || soon("all of it runs", || (running() == count).then_some(()));
+    all_run();
+    let node = cluster.follower().name();
+    let drain = |more: &[&str]| cluster.cli(&[&["node", "drain", node.as_str()], more].concat());
+    drain(&["--dry-run"]).ok().mentions(&["subtask", "of jobs there"]);
+    drain(&["--wait", "--timeout", "1s"]).exits(4).mentions(&["subtask", "left"]);
+    assert_eq!(running(), count, "what has begun goes on");
+    assert_ne!(cluster.node(&node)["subtasks"], 0);
+    drain(&["--deadline", "1s", "--wait"]).ok();
+    assert_eq!(cluster.node(&node)["subtasks"], 0);
+    cluster.cli(&["node", "undrain", &node]).ok();
+    all_run();
+    fs::write(&gate, "").expect("a directory of the test's own");
+    reconciled(cluster, "drained", count);
+    let tries = traced(cluster, "drained").0;
+    assert!(tries.values().any(|numbers| numbers.len() > 1), "some of it began there: {tries:?}");
 }

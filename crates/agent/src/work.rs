@@ -1,7 +1,7 @@
 //! Subtasks on this node: what is granted is run, so many at a time, and each end is told until it is recorded.
 //!
 //! ```text
-//!  the leader ── Run, StopAttempts, EndsRecorded ──► desk ──► this loop ── Start, Stop ──► the runner
+//!  the leader ── Run, StopAttempts, GiveBack, EndsRecorded ──► desk ──► this loop ── Start, Stop ──► the runner
 //!             ◄── Hello{held}, Ends{seq} ────────────────────┘      ◄───── Ended ──────────┘
 //! ```
 //!
@@ -38,6 +38,7 @@ use crate::link::Signals;
 use crate::runner::host::Runner;
 use crate::runner::{Ended, FromRunner, Stopped, ToRunner, sweep};
 
+mod back;
 mod begin;
 mod confide;
 mod desk;
@@ -142,6 +143,8 @@ pub(crate) struct Loop {
     told: mpsc::Receiver<(u64, Heard)>,
     /// Of attempts, until they are in the log.
     ends: Ends,
+    /// Jobs of which nothing is to begin here, until more of them comes.
+    unwanted: BTreeSet<JobId>,
     /// Everything is handed back.
     leaving: bool,
 }
@@ -203,6 +206,7 @@ impl Loop {
             tell,
             told,
             ends: Ends::default(),
+            unwanted: BTreeSet::new(),
             leaving: false,
         };
         (this, desk)
@@ -296,6 +300,7 @@ impl Loop {
     async fn take(&mut self, input: WorkInput) {
         match input {
             WorkInput::Opened => {
+                self.unwanted.clear(); // which is said again
                 self.ends.again();
                 if self.leaving {
                     self.tell(ToLeader::NoMoreWork);
@@ -308,6 +313,7 @@ impl Loop {
             // Nobody records that; it is only to end.
             WorkInput::Left => _ = self.hand_back().await,
             WorkInput::Gone(jobs) => self.leftovers.add(jobs),
+            WorkInput::GiveBack { jobs, begun } => self.give_back(jobs.into_iter().collect(), begun).await,
             WorkInput::Recorded(seq) => {
                 let over = self.ends.recorded(seq, Instant::now());
                 let mut held = self.desk.held();
@@ -328,6 +334,7 @@ impl Loop {
             }
         }
         self.stock.want(&job);
+        self.unwanted.remove(&job.id);
         self.desk.keep(job.id);
         let job = Arc::new(job);
         let attempt = |it: &OrderedSubtask| id(&job, it);
@@ -384,6 +391,9 @@ impl Loop {
                 Do::Kill(ticket) => self.tell_runner(ToRunner::Kill(ticket)).await,
                 Do::End(attempt, ran) => self.end(attempt, ran),
                 Do::Fail(job, failure) => self.fail_waiting(job, &failure),
+                Do::Again(job, subtask) if self.unwanted.contains(&job.id) => {
+                    self.end(id(&job, &subtask), never(Ending::HandedBack));
+                }
                 Do::Again(job, subtask) => match self.waiting.front_mut().filter(|it| it.job.id == job.id) {
                     Some(waiting) => waiting.subtasks.push_front(subtask),
                     None => self.waiting.push_front(Waiting { job, subtasks: [subtask].into() }),
@@ -401,7 +411,8 @@ impl Loop {
         let Err(why) = went else { return };
         let message = format!("artifact {} is not here: {why}", digest.short());
         let failure = Failure { class: FailureClass::Exit, exit: Some(Exit::NotStarted), message };
-        self.fail_those(|job| job.artifact.as_ref().is_some_and(|it| it.digest == digest), &failure);
+        let of_it = |job: &Job| job.artifact.as_ref().is_some_and(|it| it.digest == digest);
+        self.end_waiting(of_it, &Ending::Failed(failure));
     }
 
     /// Lets go of artifacts that nothing is of any more.
@@ -416,19 +427,7 @@ impl Loop {
     }
 
     fn fail_waiting(&mut self, job: JobId, failure: &Failure) {
-        self.fail_those(|it| it.id == job, failure);
-    }
-
-    fn fail_those(&mut self, is_meant: impl Fn(&Job) -> bool, failure: &Failure) {
-        let (those, others) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| is_meant(&waiting.job));
-        self.waiting = others;
-        let those: VecDeque<Waiting> = those;
-        for Waiting { job, subtasks } in those {
-            for it in subtasks {
-                self.end(id(&job, &it), never(Ending::Failed(failure.clone())));
-            }
-        }
+        self.end_waiting(|it| it.id == job, &Ending::Failed(failure.clone()));
     }
 
     async fn ended(&mut self, ended: Ended) {

@@ -18,7 +18,7 @@ use sheaf_engine::dispatch::{Offer, difference, grant};
 use sheaf_engine::{Command, Grant, GrantAll, Job, State, TakeUp};
 use sheaf_model::session::{Order, OrderedSubtask, ToNode};
 use sheaf_model::{
-    Attempt, BackendName, BucketName, BucketSpec, Incarnation, Item, JobId, Json, ModuleSpec, NodeId,
+    Attempt, BackendName, BucketName, BucketSpec, Incarnation, Item, JobId, Json, ModuleSpec, Node, NodeId,
     NodeStatus, Subtasks, Term,
 };
 
@@ -94,6 +94,7 @@ impl Control {
         self.begin_anew(found);
         let stops = self.to_stop(&member.replica.state());
         self.say_to_stop(stops);
+        self.ask_back(member);
         let (grants, questions) = {
             let state = member.replica.state();
             let (grants, unsaid) = match state.jobs.queue().next() {
@@ -239,6 +240,36 @@ impl Control {
         for (node, attempts) in stops.into_iter().filter(|(_, attempts)| !attempts.is_empty()) {
             self.live.lock().say(node, ToNode::StopAttempts(attempts));
         }
+    }
+
+    /// Asks for what is not to begin where it was granted.
+    fn ask_back(&self, member: &Member) {
+        let over = self.drains_over(member);
+        let told = {
+            let state = member.replica.state();
+            self.floor.lock().to_give_back(&state, &over)
+        };
+        for (node, message) in told {
+            self.live.lock().say(node, message);
+        }
+    }
+
+    /// Nodes that are drained, and whose time for that is over.
+    fn drains_over(&self, member: &Member) -> BTreeSet<NodeId> {
+        let drained: Vec<Node> = {
+            let state = member.replica.state();
+            state.nodes.values().filter(|node| node.drain.is_some()).cloned().collect()
+        };
+        if drained.is_empty() {
+            return BTreeSet::new();
+        }
+        let now = self.clock.moment();
+        let live = self.live.lock();
+        let is_over = |node: &&Node| {
+            let over = live.sessions.as_ref().and_then(|sessions| sessions.drain_over(node));
+            over.is_some_and(|over| over <= now)
+        };
+        drained.iter().filter(is_over).map(|node| node.id).collect()
     }
 
     /// What to grant, and of which jobs nodes that have room are to be asked. Nothing is granted as long as none of the nodes that

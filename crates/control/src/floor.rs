@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use self::verdicts::Verdicts;
 use crate::backend::Paces;
 
+mod back;
 pub(crate) mod verdicts;
 
 /// So much work a node has for each of its slots, what runs included: far more than it takes to grant more, so that this need
@@ -71,6 +72,10 @@ pub(crate) struct Worker {
     /// Jobs of which it keeps something, as it said, and those that it was sent something of; none: it is not to be told when
     /// they are gone.
     kept: Option<BTreeSet<JobId>>,
+    /// It gives back what it is asked for.
+    gives_back: bool,
+    /// What it was asked to give back: of which jobs, and whether what has begun as well.
+    asked_back: BTreeMap<JobId, bool>,
     /// How long attempts took there lately, and when that was last heard of.
     pace: Option<(Duration, Instant)>,
 }
@@ -107,6 +112,8 @@ impl Inner {
                 said: Some(work.held.iter().copied().collect()),
                 stopped: BTreeSet::new(),
                 kept: work.kept.as_ref().map(|kept| kept.iter().copied().collect()),
+                gives_back: work.gives_back,
+                asked_back: BTreeMap::new(),
                 pace: None,
             };
             self.nodes.insert(node, worker);

@@ -10,11 +10,10 @@
 
 use std::time::Duration;
 
-use sheaf_model::Ending;
 use sheaf_model::session::ToLeader;
 use tokio::time::Instant;
 
-use super::{Loop, Waiting, id, never};
+use super::Loop;
 use crate::runner::ToRunner;
 
 /// No program has longer to end, whatever its module says: who stops an agent does not wait for ever.
@@ -76,21 +75,6 @@ impl Loop {
     async fn kill_all(&mut self) {
         for ticket in self.running.keys().copied().chain(self.workers.tickets()) {
             self.tell_runner(ToRunner::Kill(ticket)).await;
-        }
-    }
-
-    /// Hands back what lies ready, if all slots are taken by what takes long.
-    pub(super) fn give_up_on_slots(&mut self) {
-        if self.stall.due().is_some_and(|due| due <= Instant::now()) {
-            self.hand_back_waiting();
-        }
-    }
-
-    pub(super) fn hand_back_waiting(&mut self) {
-        for Waiting { job, subtasks } in std::mem::take(&mut self.waiting) {
-            for it in subtasks {
-                self.end(id(&job, &it), never(Ending::HandedBack));
-            }
         }
     }
 }
