@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use sheaf_tests::jobs::{job, soon, status, submit};
+use sheaf_tests::jobs::{job, over, soon, status, submit};
 use sheaf_tests::{Agent, Cases, Cluster};
 
 use crate::jobs::{reconciled, trace, traced};
@@ -16,6 +16,8 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("J21 a node is drained of subtasks, which is waited for, and costs no attempt", || {
         drained(cluster);
     });
+    cases.run("J6 what lies ready gives way to what is more urgent", || urgent(cluster));
+    cases.run("of a paused job nothing begins that lies ready", || paused(cluster));
 }
 
 /// How many subtasks run at a time.
@@ -93,4 +95,45 @@ fn drained(cluster: &Cluster) {
     reconciled(cluster, "drained", count);
     let tries = traced(cluster, "drained").0;
     assert!(tries.values().any(|numbers| numbers.len() > 1), "some of it began there: {tries:?}");
+}
+
+/// For each slot so many of a job take their time, behind others by which all of them seem to be short.
+const SLOW: usize = 60;
+
+/// Begins such a job. When this returns the first of those has begun, and many lie ready behind it.
+fn deceptive(cluster: &Cluster, name: &str) {
+    let quick = vec!["{do: 'exit 0'}".to_owned(); 200];
+    let slow = vec!["{do: 'sleep 0.5'}".to_owned(); SLOW * slots(cluster)];
+    let items = [quick, slow].concat().join(", ");
+    submit(cluster, &job(name, "work", &format!("subtasks: {{items: [{items}]}}")));
+    let begun = || traced(cluster, name).0.keys().any(|subtask| *subtask >= 200);
+    soon("one that takes its time has begun", || begun().then_some(()));
+}
+
+fn left(cluster: &Cluster, name: &str) -> u64 {
+    let counts = &status(cluster, name)["counts"];
+    ["waiting", "ready", "running"].iter().filter_map(|state| counts[*state].as_u64()).sum()
+}
+
+fn urgent(cluster: &Cluster) {
+    deceptive(cluster, "lasting");
+    submit(cluster, &job("urgent", "count", "subtasks: {array: 0-4}\npriority: 90"));
+    reconciled(cluster, "urgent", 5);
+    let (left, slots) = (left(cluster, "lasting"), slots(cluster));
+    assert!(left >= (SLOW * slots * 2 / 3) as u64, "it has waited for all but {left}, with {slots} slots");
+    cluster.cli(&["job", "cancel", "lasting"]).ok();
+    over(cluster, "lasting");
+}
+
+fn paused(cluster: &Cluster) {
+    deceptive(cluster, "halted");
+    cluster.cli(&["job", "pause", "halted"]).ok();
+    let begun = || traced(cluster, "halted").0.len();
+    let before = begun();
+    soon("nothing of it runs", || (status(cluster, "halted")["counts"]["running"] == 0).then_some(()));
+    let (after, slots) = (begun(), slots(cluster));
+    assert!(after <= before + 2 * slots, "{before}, then {after}, with {slots} slots");
+    assert_eq!(status(cluster, "halted")["state"], "paused");
+    cluster.cli(&["job", "cancel", "halted"]).ok();
+    over(cluster, "halted");
 }

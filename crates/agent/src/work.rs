@@ -63,6 +63,8 @@ const HEARD: usize = 64;
 struct Job {
     id: JobId,
     spec: Arc<JobSpec>,
+    /// What of a higher one waits begins before.
+    priority: u8,
     module: Arc<ModuleSpec>,
     /// What the module names, sealed.
     secrets: BTreeMap<SecretName, Sealed>,
@@ -114,7 +116,7 @@ impl Workplaces {
     }
 }
 
-/// Subtasks of one job that wait; never empty.
+/// Subtasks of one job and priority that wait; never empty.
 #[derive(Debug)]
 struct Waiting {
     job: Arc<Job>,
@@ -131,7 +133,7 @@ pub(crate) struct Loop {
     signals: Arc<Signals>,
     runner: Option<Runner>,
     tickets: u64,
-    /// In the order in which they came.
+    /// In the order in which they came; of those that can begin the first of the highest priority is next.
     waiting: VecDeque<Waiting>,
     stall: Stall,
     running: BTreeMap<u64, Running>,
@@ -325,8 +327,9 @@ impl Loop {
     }
 
     fn ordered(&mut self, order: Order) {
-        let Order { job, spec, module, subtasks, secrets, backends, artifact } = order;
-        let mut job = Job { id: job, spec, module, secrets, backends, artifact };
+        let Order { job, spec, module, subtasks, secrets, backends, artifact, priority } = order;
+        let priority = priority.unwrap_or(spec.priority);
+        let mut job = Job { id: job, spec, priority, module, secrets, backends, artifact };
         // What is told of it now may be newer than what those that wait came with; of each backend only once.
         if let Some(last) = self.waiting.back().filter(|last| last.job.id == job.id) {
             for (name, config) in &last.job.backends {
@@ -341,7 +344,8 @@ impl Loop {
         let mut held = self.desk.held();
         let new: VecDeque<_> = subtasks.into_iter().filter(|it| held.insert(attempt(it))).collect();
         drop(held);
-        match self.waiting.back_mut().filter(|last| last.job.id == job.id) {
+        let is_like = |last: &&mut Waiting| last.job.id == job.id && last.job.priority == job.priority;
+        match self.waiting.back_mut().filter(is_like) {
             Some(last) => {
                 last.job = job;
                 last.subtasks.extend(new);

@@ -54,6 +54,8 @@ struct Asked {
 
 /// By node: attempts of jobs.
 type PerNode = BTreeMap<NodeId, BTreeMap<JobId, Vec<(u32, u32)>>>;
+/// The same of one node, apart for each priority.
+type PerPriority = BTreeMap<(JobId, u8), Vec<(u32, u32)>>;
 
 impl Control {
     /// Dispatches in one term. Never ends by itself.
@@ -247,7 +249,7 @@ impl Control {
         let over = self.drains_over(member);
         let told = {
             let state = member.replica.state();
-            self.floor.lock().to_give_back(&state, &over)
+            self.floor.lock().to_give_back(&state, &over, Instant::now())
         };
         for (node, message) in told {
             self.live.lock().say(node, message);
@@ -319,10 +321,11 @@ impl Control {
 
     /// Sends attempts that are in the log.
     async fn send(&self, member: &Member, due: PerNode) {
+        let due = by_priority(&member.replica.state(), due);
         for (node, jobs) in due {
-            for (job, attempts) in jobs {
+            for ((job, priority), attempts) in jobs {
                 self.floor.keeps(node, job);
-                match self.order(member, job, &attempts).await {
+                match self.order(member, job, priority, &attempts).await {
                     Ok(Some(mut order)) => {
                         let subtasks = std::mem::take(&mut order.subtasks);
                         self.floor.lock().sent(job, &subtasks);
@@ -347,6 +350,7 @@ impl Control {
         &self,
         member: &Member,
         id: JobId,
+        priority: u8,
         attempts: &[(u32, u32)],
     ) -> Result<Option<Order>, ApiError> {
         let (order, backends) = {
@@ -374,6 +378,7 @@ impl Control {
                 secrets: set.collect(),
                 backends: used.into_iter().filter_map(config).collect(),
                 artifact: state.artifacts.get(&job.spec.module).map(|pushed| pushed.artifact.clone()),
+                priority: Some(priority),
             };
             (order, backends)
         };
@@ -390,6 +395,23 @@ impl Control {
             .collect();
         Ok(Some(Order { subtasks, ..order }))
     }
+}
+
+/// The same apart for each priority that subtasks of a job have.
+fn by_priority(state: &State, due: PerNode) -> BTreeMap<NodeId, PerPriority> {
+    let apart = |jobs: BTreeMap<JobId, Vec<(u32, u32)>>| {
+        let mut all = PerPriority::new();
+        for (id, attempts) in jobs {
+            // One that is gone has no order either.
+            let Some(job) = state.jobs.get(id) else { continue };
+            for attempt in attempts {
+                let priority = job.progress.own_priority(attempt.0).unwrap_or(job.priority);
+                all.entry((id, priority)).or_default().push(attempt);
+            }
+        }
+        all
+    };
+    due.into_iter().map(|(node, jobs)| (node, apart(jobs))).collect()
 }
 
 /// As many of them at a time as one message takes.

@@ -25,6 +25,9 @@ const AHEAD: Span = Span::millis(200);
 const SHORTEST: Span = Span::millis(1);
 /// Bytes of items that lie ready for each of its slots at most: they go the way of heartbeats.
 const BYTES_AHEAD: u64 = 1 << 20;
+/// What lies ready on a node is too much if it is likely to wait longer than this, and has been for as long: then it waits better
+/// elsewhere, and behind what is more urgent. It is far more than [`AHEAD`], as what is likely changes with each end.
+const TOO_LONG: Span = Span::seconds(1);
 /// What nothing is known of is taken to be as long as what ended on the node lately, but no shorter.
 const UNKNOWN: Duration = Duration::from_millis(50);
 /// A node on which nothing has ended for so long is busy with what takes long, whatever ended there before.
@@ -76,6 +79,8 @@ pub(crate) struct Worker {
     gives_back: bool,
     /// What it was asked to give back: of which jobs, and whether what has begun as well.
     asked_back: BTreeMap<JobId, bool>,
+    /// Since when what lies ready there is likely to wait too long.
+    too_much: Option<Instant>,
     /// How long attempts took there lately, and when that was last heard of.
     pace: Option<(Duration, Instant)>,
 }
@@ -114,6 +119,7 @@ impl Inner {
                 kept: work.kept.as_ref().map(|kept| kept.iter().copied().collect()),
                 gives_back: work.gives_back,
                 asked_back: BTreeMap::new(),
+                too_much: None,
                 pace: None,
             };
             self.nodes.insert(node, worker);
@@ -167,11 +173,17 @@ impl Inner {
     /// How long a subtask of a job is likely to have a slot of a node. What takes longer than [`AHEAD`] counts as that, and
     /// what is large as if it took long.
     pub(crate) fn takes(&self, job: JobId, node: NodeId) -> Span {
+        let bytes = self.sizes.get(&job).copied().unwrap_or_default();
+        let as_large = Span(bytes.saturating_mul(AHEAD.0) / BYTES_AHEAD);
+        self.lasts(job, node).max(as_large).min(AHEAD)
+    }
+
+    /// The same, however large it is.
+    fn lasts(&self, job: JobId, node: NodeId) -> Span {
         let guess = || self.nodes.get(&node)?.pace.map(|(mean, _)| mean.max(UNKNOWN));
         let likely = self.means.get(&job).copied().or_else(guess).unwrap_or(UNKNOWN);
         let millis = u64::try_from(likely.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-        let bytes = self.sizes.get(&job).copied().unwrap_or_default();
-        Span(millis.max(bytes.saturating_mul(AHEAD.0) / BYTES_AHEAD)).clamp(SHORTEST, AHEAD)
+        Span(millis).clamp(SHORTEST, AHEAD)
     }
 
     /// The room of every node, and the nodes that are to be granted more now.

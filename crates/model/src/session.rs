@@ -154,6 +154,10 @@ pub struct Order {
     /// What was pushed for the module's version; none: nothing.
     #[serde(default)]
     pub artifact: Option<Arc<Artifact>>,
+    /// Before what else lies ready these begin, and behind what; none: as the job's document says. Leaders of earlier versions do not
+    /// say.
+    #[serde(default)]
+    pub priority: Option<u8>,
 }
 
 /// See [`Order`].

@@ -33,6 +33,7 @@ fn job() -> Arc<Job> {
     Arc::new(Job {
         id: ID,
         spec: Arc::new(spec),
+        priority: 50,
         module: Arc::new(module),
         secrets: BTreeMap::new(),
         backends: BTreeMap::new(),
