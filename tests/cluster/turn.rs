@@ -6,7 +6,7 @@ use std::path::Path;
 use sheaf_tests::jobs::{job, over, soon, status, submit};
 use sheaf_tests::{Agent, Cases, Cluster};
 
-use crate::jobs::{reconciled, trace, traced};
+use crate::jobs::{finished, reconciled, trace, traced};
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("jobs that no node may run hold up no other, however many they are", || held_up(cluster));
@@ -18,6 +18,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     });
     cases.run("J6 what lies ready gives way to what is more urgent", || urgent(cluster));
     cases.run("of a paused job nothing begins that lies ready", || paused(cluster));
+    cases.run("a gate that takes long to answer is waited for", || hesitant(cluster));
 }
 
 /// How many subtasks run at a time.
@@ -136,4 +137,13 @@ fn paused(cluster: &Cluster) {
     assert_eq!(status(cluster, "halted")["state"], "paused");
     cluster.cli(&["job", "cancel", "halted"]).ok();
     over(cluster, "halted");
+}
+
+fn hesitant(cluster: &Cluster) {
+    cluster.apply(
+        "kind: Module\nname: hesitant\nversion: '1'\nruntime: exec\nexec: {command: /bin/true}\n\
+         can_run_on_this_node: [{command: [/bin/sleep, '8'], timeout: 20s}]\n---\n",
+    );
+    submit(cluster, &job("hesitant", "hesitant", "subtasks: {array: 0-2}"));
+    finished(cluster, "hesitant", 3);
 }

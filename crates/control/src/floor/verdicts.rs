@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use sheaf_model::{JobId, NodeId, Verdict};
 
-/// A refusal, or no answer, is asked for again after so long: what a gate looks at may have changed.
+/// A refusal is asked for again after so long: what a gate looks at may have changed.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// The same of a module that has an artifact, which the node may be fetching.
 const ASK_SOON: Duration = Duration::from_secs(2);
+/// How long an answer is waited for: a check says itself how long it may take. What broke off is asked again.
+const LOST: Duration = Duration::from_secs(3600);
 /// Questions that a node has to answer at most: it answers a few at a time, and what it is told waits for it to read.
 const AT_ONCE: usize = 64;
 /// Numbers of these questions begin here; those of a plan begin at 1.
@@ -79,7 +81,7 @@ impl Verdicts {
     pub(crate) fn turn(&self, job: JobId, node: NodeId, now: Instant) -> Option<Turn> {
         let Some(answer) = self.of(job, node) else { return Some(Turn::First) };
         let is_old = |since: Instant, after: Duration| now.saturating_duration_since(since) >= after;
-        let is_awaited = answer.question.is_some_and(|(_, since)| !is_old(since, ASK_AGAIN));
+        let is_awaited = answer.question.is_some_and(|(_, since)| !is_old(since, LOST));
         let said = answer.said.as_ref();
         let is_due = said.is_none_or(|(verdict, at)| !verdict.eligible() && is_old(*at, answer.again));
         (is_due && !is_awaited).then_some(Turn::Again)
@@ -191,6 +193,21 @@ mod tests {
         assert!(verdicts.verdict(job, NODE).flatten().is_some(), "until it answers anew");
         verdicts.answered(again, NODE, verdict(true), later);
         assert!(verdicts.may_run(job, NODE));
+    }
+
+    #[test]
+    fn an_answer_counts_however_late_it_comes_and_nobody_is_asked_again_before() {
+        let (mut verdicts, now, job) = (Verdicts::default(), Instant::now(), JobId(7));
+        let question = ask(&mut verdicts, 7, NODE, now);
+        let later = now + 20 * ASK_AGAIN;
+        assert_eq!((verdicts.turn(job, NODE, later), verdicts.verdict(job, NODE)), (None, Some(None)));
+        verdicts.answered(question, NODE, verdict(true), later);
+        assert!(verdicts.may_run(job, NODE));
+        let lost = ask(&mut verdicts, 8, NODE, now);
+        assert_eq!(verdicts.turn(JobId(8), NODE, now + LOST), Some(Turn::Again), "it broke off");
+        ask(&mut verdicts, 8, NODE, now + LOST);
+        verdicts.answered(lost, NODE, verdict(true), now + LOST);
+        assert_eq!(verdicts.verdict(JobId(8), NODE), Some(None), "the other is waited for");
     }
 
     #[test]
