@@ -19,6 +19,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("J6 what lies ready gives way to what is more urgent", || urgent(cluster));
     cases.run("of a paused job nothing begins that lies ready", || paused(cluster));
     cases.run("a gate that takes long to answer is waited for", || hesitant(cluster));
+    cases.run("a job follows a node's labels while it runs", || labelled(cluster));
 }
 
 /// How many subtasks run at a time.
@@ -146,4 +147,36 @@ fn hesitant(cluster: &Cluster) {
     );
     submit(cluster, &job("hesitant", "hesitant", "subtasks: {array: 0-2}"));
     finished(cluster, "hesitant", 3);
+}
+
+fn labelled(cluster: &Cluster) {
+    cluster.apply(&format!(
+        "kind: Module\nname: picky\nversion: '1'\nruntime: exec\ncan_run_on_this_node: [{{label: picky}}]\nexec:\n  \
+         command: /bin/sh\n  args:\n    - -c\n    \
+         - 'echo \"$SHEAF_JOB $SHEAF_SUBTASK $SHEAF_ATTEMPT $SHEAF_NODE\" >> {}; sleep 0.1'\n---\n",
+        trace(cluster).display()
+    ));
+    let on = |node: &str| {
+        let text = fs::read_to_string(trace(cluster)).unwrap_or_default();
+        text.lines().filter(|line| line.starts_with("picky ") && line.ends_with(node)).count()
+    };
+    let label = |node: &str, label: &str| cluster.cli(&["node", "label", node, label]).ok();
+    let eligible = |node: &str| {
+        let explained = cluster.json(&["job", "explain", "picky", "-o", "json"]);
+        let nodes = explained["nodes"].as_array().cloned().unwrap_or_default();
+        nodes.iter().any(|row| row["node"] == node && row["eligible"] == true)
+    };
+    submit(cluster, &job("picky", "picky", "subtasks: {array: 0-9999}"));
+    label("n1", "picky");
+    soon("it runs where the label is", || (on("n1") > 10).then_some(()));
+    label("n1", "picky-");
+    let none_runs = || !eligible("n1") && status(cluster, "picky")["counts"]["running"] == 0;
+    soon("it runs nowhere", || none_runs().then_some(()));
+    let there = on("n1");
+    label("n2", "picky");
+    soon("it goes on where the label is now", || (on("n2") > 10).then_some(()));
+    assert_eq!(on("n1"), there);
+    cluster.cli(&["job", "cancel", "picky"]).ok();
+    over(cluster, "picky");
+    label("n2", "picky-");
 }

@@ -286,7 +286,7 @@ impl Control {
         let backends = floor.paces.rooms(state, self.clock.wall());
         let unsaid = RefCell::new(Vec::new());
         let may_run = |job: &Job, node: NodeId| {
-            if floor.verdicts.turn(job.id, node, now).is_some() {
+            if floor.turn(state, job.id, node, now).is_some() {
                 unsaid.borrow_mut().push((job.id, node));
             }
             floor.may_run(job.id, node)
@@ -481,17 +481,17 @@ fn questions(
     all: impl Iterator<Item = (JobId, NodeId)>,
     now: Instant,
 ) -> Vec<(NodeId, ToNode)> {
-    let turns = all.filter_map(|(job, node)| Some((floor.verdicts.turn(job, node, now)?, job, node)));
+    let turns = all.filter_map(|(job, node)| Some((floor.turn(state, job, node, now)?, job, node)));
     let mut turns: Vec<_> = turns.collect();
     turns.sort_by_key(|(turn, ..)| *turn);
     let mut about: BTreeMap<JobId, Option<Asked>> = BTreeMap::new();
     let mut questions = Vec::new();
     for (_, job, node) in turns {
-        if floor.verdicts.turn(job, node, now).is_none() {
+        if floor.turn(state, job, node, now).is_none() {
             continue; // it stood there twice
         }
         let Some(asked) = about.entry(job).or_insert_with(|| Asked::of(state, job)) else { continue };
-        if let Some(question) = floor.verdicts.ask(job, node, asked.fetches, now) {
+        if let Some(question) = floor.ask(state, job, node, asked.fetches, now) {
             let (spec, module) = (asked.spec.clone(), asked.module.clone());
             questions.push((node, ToNode::Judge { question, spec, module, fetch: true }));
         }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use sheaf_engine::State;
 use sheaf_engine::dispatch::Room;
 use sheaf_model::session::{OrderedSubtask, Work};
-use sheaf_model::{Attempt, AttemptEnd, Ending, Incarnation, JobId, NodeId, Span, Verdict};
+use sheaf_model::{Attempt, AttemptEnd, Ending, Incarnation, JobId, NodeId, Revision, Span, Verdict};
 use tokio::sync::Notify;
 
-use self::verdicts::Verdicts;
+use self::verdicts::{Turn, Verdicts};
 use crate::backend::Paces;
 
 mod back;
@@ -52,7 +52,7 @@ pub(crate) struct Inner {
     /// Sessions that were opened.
     opened: u64,
     nodes: BTreeMap<NodeId, Worker>,
-    pub(crate) verdicts: Verdicts,
+    verdicts: Verdicts,
     /// How long attempts of a job took lately.
     means: BTreeMap<JobId, Duration>,
     /// How many bytes the items of a job have that was sent something of: the mean of what was sent last.
@@ -68,6 +68,8 @@ pub(crate) struct Worker {
     session: u64,
     pub(crate) incarnation: Incarnation,
     slots: u32,
+    /// The newest state that it said it has seen; none: it was not heard yet.
+    seen: Option<Revision>,
     /// What it holds, as it said when the session opened, until that is compared with what it should hold.
     pub(crate) said: Option<BTreeSet<Attempt>>,
     /// What it was told to stop.
@@ -114,6 +116,7 @@ impl Inner {
                 session: self.opened,
                 incarnation: incarnation.clone(),
                 slots: work.slots,
+                seen: None,
                 said: Some(work.held.iter().copied().collect()),
                 stopped: BTreeSet::new(),
                 kept: work.kept.as_ref().map(|kept| kept.iter().copied().collect()),
@@ -132,6 +135,12 @@ impl Inner {
         if self.nodes.get(&node).is_some_and(|worker| worker.session == session) {
             self.nodes.remove(&node);
         }
+    }
+
+    /// It says what it has seen. Whether that is the first that is heard of it.
+    pub(crate) fn heard(&mut self, node: NodeId, incarnation: &Incarnation, seen: Revision) -> bool {
+        let worker = self.nodes.get_mut(&node).filter(|worker| worker.incarnation == *incarnation);
+        worker.is_some_and(|worker| worker.seen.replace(seen).is_none())
     }
 
     /// It takes no more.
@@ -231,6 +240,37 @@ impl Inner {
     /// Whether a node's gates let it run a job.
     pub(crate) fn may_run(&self, job: JobId, node: NodeId) -> bool {
         self.verdicts.may_run(job, node)
+    }
+
+    /// When a node's own record last changed, if it has seen that; none: it was not heard yet, and is not asked about anything.
+    fn own(&self, state: &State, node: NodeId) -> Option<Revision> {
+        let seen = self.nodes.get(&node)?.seen?;
+        let own = state.nodes.get(&node)?.revision;
+        Some(if own <= seen { own } else { Revision::default() })
+    }
+
+    /// Whether a node is to be asked about a job now.
+    pub(crate) fn turn(&self, state: &State, job: JobId, node: NodeId, now: Instant) -> Option<Turn> {
+        self.verdicts.turn(job, node, self.own(state, node)?, now)
+    }
+
+    /// A node is asked about a job: the number of the question. None: it has enough to answer. `fetches`: what it lacks may be on
+    /// its way to it.
+    pub(crate) fn ask(
+        &mut self,
+        state: &State,
+        job: JobId,
+        node: NodeId,
+        fetches: bool,
+        now: Instant,
+    ) -> Option<u64> {
+        let own = self.own(state, node)?;
+        self.verdicts.ask(job, node, fetches, own, now)
+    }
+
+    /// A node has answered.
+    pub(crate) fn answered(&mut self, question: u64, node: NodeId, verdict: Verdict, now: Instant) {
+        self.verdicts.answered(question, node, verdict, now);
     }
 
     /// Forgets jobs that are not there any more.
@@ -358,6 +398,18 @@ mod tests {
         let late = JobId(8);
         floor.ended(node, &[(late, vec![failed(120)])], now);
         assert_eq!(floor.takes(late, node), Span(120), "so long at least");
+    }
+
+    #[test]
+    fn the_first_that_is_heard_of_a_node_in_a_session_is_told_apart() {
+        let (mut floor, node, life) = (Inner::default(), NodeId(1), Incarnation::from("a"));
+        let heard = |floor: &mut Inner, life: &Incarnation| floor.heard(node, life, Revision(7));
+        assert!(!heard(&mut floor, &life), "it has no session");
+        for _ in 0..2 {
+            floor.opened(node, &life, Some(&Work { slots: 4, ..Work::default() }));
+            assert!(!heard(&mut floor, &"former".into()));
+            assert!(heard(&mut floor, &life) && !heard(&mut floor, &life));
+        }
     }
 
     #[test]

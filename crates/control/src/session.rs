@@ -197,6 +197,9 @@ impl Control {
     async fn take(&self, node: NodeId, of: &Incarnation, message: ToLeader) {
         match message {
             ToLeader::Heartbeat(heartbeat) => {
+                if self.floor.lock().heard(node, of, heartbeat.seen) {
+                    self.floor.dispatch.notify_one();
+                }
                 let now = self.clock.moment();
                 // A late one of a former life, perhaps of another boot, is not this one's.
                 let before = match &mut self.live.lock().sessions {
@@ -223,7 +226,7 @@ impl Control {
                 self.live.conduct.notify_one();
             }
             ToLeader::Judged { question, verdict } if Verdicts::is_ours(question) => {
-                self.floor.lock().verdicts.answered(question, node, verdict, Instant::now());
+                self.floor.lock().answered(question, node, verdict, Instant::now());
                 self.floor.dispatch.notify_one();
             }
             ToLeader::Judged { question, verdict } => self.live.lock().judged(question, node, verdict),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sheaf_model::{JobId, NodeId, Verdict};
+use sheaf_model::{JobId, NodeId, Revision, Verdict};
 
 /// A refusal is asked for again after so long: what a gate looks at may have changed.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
@@ -39,6 +39,8 @@ struct Answer {
     question: Option<(u64, Instant)>,
     /// After so long a refusal is asked for again.
     again: Duration,
+    /// See [`Verdicts::turn`]: what it was when the question was asked that was answered, or is to be.
+    own: Revision,
 }
 
 /// Which questions come first.
@@ -77,19 +79,27 @@ impl Verdicts {
         said.is_some_and(|(verdict, _)| verdict.eligible())
     }
 
-    /// Whether a node is to be asked about a job now.
-    pub(crate) fn turn(&self, job: JobId, node: NodeId, now: Instant) -> Option<Turn> {
+    /// Whether a node is to be asked about a job now. `own`: when its own record last changed, as far as it has seen it. What it
+    /// said before it saw that, as before it was given a label, holds until it has answered anew.
+    pub(super) fn turn(&self, job: JobId, node: NodeId, own: Revision, now: Instant) -> Option<Turn> {
         let Some(answer) = self.of(job, node) else { return Some(Turn::First) };
         let is_old = |since: Instant, after: Duration| now.saturating_duration_since(since) >= after;
         let is_awaited = answer.question.is_some_and(|(_, since)| !is_old(since, LOST));
         let said = answer.said.as_ref();
         let is_due = said.is_none_or(|(verdict, at)| !verdict.eligible() && is_old(*at, answer.again));
-        (is_due && !is_awaited).then_some(Turn::Again)
+        ((is_due || own > answer.own) && !is_awaited).then_some(Turn::Again)
     }
 
     /// A node is asked about a job: the number of the question. None: it has enough to answer. `fetches`: what it lacks may be on
-    /// its way to it.
-    pub(crate) fn ask(&mut self, job: JobId, node: NodeId, fetches: bool, now: Instant) -> Option<u64> {
+    /// its way to it; `own` as in [`Verdicts::turn`].
+    pub(super) fn ask(
+        &mut self,
+        job: JobId,
+        node: NodeId,
+        fetches: bool,
+        own: Revision,
+        now: Instant,
+    ) -> Option<u64> {
         let waiting = self.waiting.entry(node).or_default();
         if *waiting >= AT_ONCE {
             return None;
@@ -100,6 +110,7 @@ impl Verdicts {
         self.open.insert(question, (job, node));
         let answer = self.jobs.entry(job).or_default().entry(node).or_default();
         answer.again = if fetches { ASK_SOON } else { ASK_AGAIN };
+        answer.own = own;
         if let Some((former, _)) = answer.question.replace((question, now)) {
             self.close(former);
         }
@@ -150,12 +161,13 @@ impl Verdicts {
 
 #[cfg(test)]
 mod tests {
-    use sheaf_model::{BucketName, GateOutcome, ModuleRef, Revision};
+    use sheaf_model::{BucketName, GateOutcome, ModuleRef};
 
     use super::*;
 
     const NODE: NodeId = NodeId(1);
     const OTHER: NodeId = NodeId(2);
+    const OWN: Revision = Revision(5);
 
     fn verdict(passes: bool) -> Verdict {
         let gate = || if passes { GateOutcome::pass("") } else { GateOutcome::refuse("no") };
@@ -168,25 +180,25 @@ mod tests {
     }
 
     fn ask(verdicts: &mut Verdicts, job: u64, node: NodeId, now: Instant) -> u64 {
-        verdicts.ask(JobId(job), node, false, now).unwrap()
+        verdicts.ask(JobId(job), node, false, OWN, now).unwrap()
     }
 
     #[test]
     fn who_refuses_is_asked_again_after_a_while_and_what_it_said_stays() {
         let (mut verdicts, now, job) = (Verdicts::default(), Instant::now(), JobId(7));
-        assert_eq!(verdicts.turn(job, NODE, now), Some(Turn::First));
+        assert_eq!(verdicts.turn(job, NODE, OWN, now), Some(Turn::First));
         let (question, other) = (ask(&mut verdicts, 7, NODE, now), ask(&mut verdicts, 7, OTHER, now));
         assert!(Verdicts::is_ours(question) && question != other && !Verdicts::is_ours(4711));
-        assert_eq!((verdicts.turn(job, NODE, now), verdicts.verdict(job, NODE)), (None, Some(None)));
+        assert_eq!((verdicts.turn(job, NODE, OWN, now), verdicts.verdict(job, NODE)), (None, Some(None)));
         verdicts.answered(question, OTHER, verdict(true), now);
         assert!(!verdicts.may_run(job, OTHER), "that is the other's question");
         verdicts.answered(question, NODE, verdict(false), now);
         verdicts.answered(other, OTHER, verdict(true), now);
         assert!(!verdicts.may_run(job, NODE) && verdicts.may_run(job, OTHER));
         let later = now + ASK_AGAIN;
-        assert_eq!(verdicts.turn(job, NODE, later - Duration::from_millis(1)), None);
+        assert_eq!(verdicts.turn(job, NODE, OWN, later - Duration::from_millis(1)), None);
         assert_eq!(
-            (verdicts.turn(job, NODE, later), verdicts.turn(job, OTHER, later)),
+            (verdicts.turn(job, NODE, OWN, later), verdicts.turn(job, OTHER, OWN, later)),
             (Some(Turn::Again), None)
         );
         let again = ask(&mut verdicts, 7, NODE, later);
@@ -200,38 +212,54 @@ mod tests {
         let (mut verdicts, now, job) = (Verdicts::default(), Instant::now(), JobId(7));
         let question = ask(&mut verdicts, 7, NODE, now);
         let later = now + 20 * ASK_AGAIN;
-        assert_eq!((verdicts.turn(job, NODE, later), verdicts.verdict(job, NODE)), (None, Some(None)));
+        assert_eq!((verdicts.turn(job, NODE, OWN, later), verdicts.verdict(job, NODE)), (None, Some(None)));
         verdicts.answered(question, NODE, verdict(true), later);
         assert!(verdicts.may_run(job, NODE));
         let lost = ask(&mut verdicts, 8, NODE, now);
-        assert_eq!(verdicts.turn(JobId(8), NODE, now + LOST), Some(Turn::Again), "it broke off");
+        assert_eq!(verdicts.turn(JobId(8), NODE, OWN, now + LOST), Some(Turn::Again), "it broke off");
         ask(&mut verdicts, 8, NODE, now + LOST);
         verdicts.answered(lost, NODE, verdict(true), now + LOST);
         assert_eq!(verdicts.verdict(JobId(8), NODE), Some(None), "the other is waited for");
     }
 
     #[test]
+    fn who_has_seen_that_it_was_changed_is_asked_again_and_what_it_said_holds_until_then() {
+        let (mut verdicts, now, job) = (Verdicts::default(), Instant::now(), JobId(7));
+        let question = verdicts.ask(job, NODE, false, Revision::default(), now).unwrap();
+        assert_eq!(verdicts.turn(job, NODE, OWN, now), None, "it has not answered yet");
+        verdicts.answered(question, NODE, verdict(true), now);
+        assert_eq!(verdicts.turn(job, NODE, Revision::default(), now), None);
+        assert_eq!(verdicts.turn(job, NODE, OWN, now), Some(Turn::Again), "it may not have known of it");
+        let question = ask(&mut verdicts, 7, NODE, now);
+        assert!(verdicts.may_run(job, NODE) && verdicts.turn(job, NODE, OWN, now).is_none());
+        verdicts.answered(question, NODE, verdict(false), now);
+        assert!(!verdicts.may_run(job, NODE) && verdicts.turn(job, NODE, OWN, now).is_none());
+        assert_eq!(verdicts.turn(job, NODE, Revision(6), now), Some(Turn::Again));
+    }
+
+    #[test]
     fn a_node_is_asked_so_many_at_once_and_whoever_goes_makes_room() {
         let (mut verdicts, now) = (Verdicts::default(), Instant::now());
         let questions: Vec<u64> = (0..AT_ONCE as u64).map(|job| ask(&mut verdicts, job, NODE, now)).collect();
-        assert_eq!(verdicts.ask(JobId(1000), NODE, false, now), None);
-        assert!(verdicts.ask(JobId(1000), OTHER, false, now).is_some(), "of each node");
+        assert_eq!(verdicts.ask(JobId(1000), NODE, false, OWN, now), None);
+        assert!(verdicts.ask(JobId(1000), OTHER, false, OWN, now).is_some(), "of each node");
         verdicts.answered(questions[0], NODE, verdict(false), now);
         ask(&mut verdicts, 1001, NODE, now);
-        assert_eq!(verdicts.ask(JobId(1002), NODE, false, now), None);
+        assert_eq!(verdicts.ask(JobId(1002), NODE, false, OWN, now), None);
         verdicts.keep_jobs(|job| job != JobId(1));
         ask(&mut verdicts, 1002, NODE, now);
         verdicts.answered(questions[1], NODE, verdict(true), now);
         assert_eq!(verdicts.verdict(JobId(1), NODE), None, "its job is gone");
         verdicts.forget(NODE);
-        assert_eq!(verdicts.turn(JobId(2), NODE, now), Some(Turn::First));
+        assert_eq!(verdicts.turn(JobId(2), NODE, OWN, now), Some(Turn::First));
         verdicts.answered(questions[2], NODE, verdict(true), now);
         assert!(!verdicts.may_run(JobId(2), NODE), "said in a former session");
         for job in 0..AT_ONCE as u64 {
             ask(&mut verdicts, job, NODE, now);
         }
         assert!(
-            Verdicts::after(&verdicts).ask(JobId(1), NODE, false, now) > verdicts.open.keys().max().copied()
+            Verdicts::after(&verdicts).ask(JobId(1), NODE, false, OWN, now)
+                > verdicts.open.keys().max().copied()
         );
     }
 }
