@@ -137,6 +137,8 @@ mod top;
 mod traces;
 #[path = "cluster/trial.rs"]
 mod trial;
+#[path = "cluster/turn.rs"]
+mod turn;
 #[path = "cluster/twenty.rs"]
 mod twenty;
 #[path = "cluster/workers.rs"]
@@ -195,6 +197,7 @@ fn jobs() {
     let cluster = Cluster::start(3);
     let mut cases = Cases::of("jobs");
     jobs::cases(&mut cases, &cluster);
+    turn::cases(&mut cases, &cluster);
     ended::cases(&mut cases, &cluster);
     query::cases(&mut cases, &cluster);
     cases.end();

@@ -41,8 +41,9 @@ use crate::secure;
 use crate::signals::{Departure, Signals, Stops};
 use crate::telemetry::{self, Recent};
 
-/// How long parts may take to end once told to.
-const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// How long parts may take to end once told to: leadership goes first, then the agent, then the rest. A second signal ends nothing
+/// sooner: what is cut off is lost, and who is in a hurry has SIGKILL.
+const DRAIN_WITHIN: Duration = sheaf_agent::agent::STOPS_WITHIN.saturating_add(Duration::from_secs(6));
 /// How long the node's work may take to go elsewhere, for an agent that is to release it.
 const RELEASE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -470,5 +471,27 @@ fn ended(
         Ok((name, result)) => (Some(name), result.with_context(|| name.to_owned())),
         Err(error) if error.is_cancelled() => (None, Ok(())),
         Err(error) => (None, Err(anyhow::anyhow!("a part of the agent panicked: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What waits for less loses what the agent was about to hand over.
+    #[test]
+    fn whoever_stops_an_agent_waits_for_as_long_as_it_may_take() {
+        let takes = RELEASE_WITHIN + DRAIN_WITHIN;
+        assert!(crate::stop::WITHIN > takes, "sheaf agent stop");
+        for (text, key) in [
+            (include_str!("../../../deploy/systemd/sheaf.service"), "TimeoutStopSec="),
+            (include_str!("../../../deploy/kubernetes/voters.yaml"), "terminationGracePeriodSeconds: "),
+            (include_str!("../../../deploy/kubernetes/agents.yaml"), "terminationGracePeriodSeconds: "),
+            (include_str!("../../../deploy/compose/twenty-nodes.yaml"), "stop_grace_period: "),
+        ] {
+            let said = text.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap();
+            let waits = Duration::from_secs(said.trim_end_matches('s').parse().unwrap());
+            assert!(waits > takes, "{key}{said}: an agent may take {takes:?}");
+        }
     }
 }

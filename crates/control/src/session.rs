@@ -18,6 +18,7 @@ use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 use tokio::sync::mpsc;
 
 use crate::Control;
+use crate::floor::verdicts::Verdicts;
 use crate::place::left_text;
 use crate::recorder::Record;
 
@@ -225,6 +226,9 @@ impl Control {
     async fn take(&self, node: NodeId, of: &Incarnation, message: ToLeader) {
         match message {
             ToLeader::Heartbeat(heartbeat) => {
+                if self.floor.lock().heard(node, of, heartbeat.seen) {
+                    self.floor.dispatch.notify_one();
+                }
                 let now = self.clock.moment();
                 // A late one of a former life, perhaps of another boot, is not this one's.
                 let before = match &mut self.live.lock().sessions {
@@ -249,6 +253,10 @@ impl Control {
                     sessions.gave_up(node, bucket, epoch);
                 }
                 self.live.conduct.notify_one();
+            }
+            ToLeader::Judged { question, verdict } if Verdicts::is_ours(question) => {
+                self.floor.lock().answered(question, node, verdict, Instant::now());
+                self.floor.dispatch.notify_one();
             }
             ToLeader::Judged { question, verdict } => self.live.lock().judged(question, node, verdict),
             ToLeader::Phases { seq, instances } => {

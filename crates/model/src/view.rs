@@ -274,6 +274,8 @@ pub struct NodeDetail {
     pub row: NodeRow,
     pub facts: NodeFacts,
     pub affinity: Vec<AffinityRow>,
+    /// Subtasks of jobs that run there or lie ready.
+    pub subtasks: u32,
 }
 
 /// What a node says of itself, in `node status`.

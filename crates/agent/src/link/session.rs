@@ -207,6 +207,7 @@ impl Session<'_> {
             ToNode::Run(orders) => return self.work(WorkInput::Run(orders)),
             ToNode::StopAttempts(attempts) => return self.work(WorkInput::Stop(attempts)),
             ToNode::JobsGone(jobs) => return self.work(WorkInput::Gone(jobs)),
+            ToNode::GiveBack { jobs, begun } => return self.work(WorkInput::GiveBack { jobs, begun }),
             ToNode::EndsRecorded { seq } => return self.work(WorkInput::Recorded(seq)),
             ToNode::Redirect { .. } => return Err(Over::Broken),
             ToNode::Refused { reason, .. } => {

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 
 use super::layout::Node;
 
-/// How long agents may take to end in their own way; a little more than they give themselves.
+/// How long agents may take to end in their own way: a little more than the examples' subtasks have to end.
 const GRACE: Duration = Duration::from_secs(12);
 /// Lines of a log that are shown when an agent failed.
 const LINES: usize = 8;

@@ -559,7 +559,7 @@ impl NodeApi for Fake {
         let revision = Revision(self.change(&caller, ask.request));
         let going =
             Going { bucket: "/logs/web".to_owned(), to: "b".to_owned(), why: "least_loaded".to_owned() };
-        Ok(Drained { done: Done { revision, ..Done::default() }, going: vec![going] })
+        Ok(Drained { done: Done { revision, ..Done::default() }, going: vec![going], subtasks: 0 })
     }
 
     async fn undrain(&self, caller: Caller, ask: OnNode) -> Result<Done, ApiError> {

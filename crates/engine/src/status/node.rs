@@ -67,6 +67,7 @@ impl<'a> Sight<'a> {
                 seen: self.sessions.map_or(0, |sessions| sessions.seen(node.id).0),
             },
             affinity,
+            subtasks: self.state.jobs.on_node(node.id),
         }
     }
 
