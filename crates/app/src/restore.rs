@@ -19,7 +19,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::data::{DataDir, replica_dir};
 use crate::node;
-use crate::recover::{Former, agree, discard, random, refound, summary, wait_for_leases};
+use crate::recover::{Former, agree, discard, done, random, refound, summary, wait_for_leases};
 use crate::secure;
 
 /// The snapshot's database while it is looked at; removed in the end.
@@ -100,8 +100,7 @@ pub(crate) async fn run(config: &Config, ask: &Restore, out: &mut impl Write) ->
         record.node = Some(member.node);
         record.member = true;
     })?;
-    writeln!(out, "this node is the only member of cluster {new} now; start its agent")?;
-    Ok(())
+    done(&new, true, out)
 }
 
 /// Where this node's agent will be reached, as far as can be told while it does not run; it corrects this when it starts.
