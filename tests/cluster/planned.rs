@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use sheaf_tests::documents::{bucket, program};
+use sheaf_tests::wait::watch_for;
 use sheaf_tests::{Agent, Cases, Cluster, Follower, cli, processes, wait_for};
 
 use crate::scene::{affinity, epoch, event_kinds, names, only_node, pids, trace};
@@ -18,6 +19,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("leadership is handed over without a failed call", || handed_over(cluster));
     cases.run("leadership is not handed to a voter that is not there", || to_a_dead_one(cluster));
     cases.run("settings are changed for all nodes, or refused with every defect", || settings(cluster));
+    cases.run("a heartbeat that is changed is that of sessions that stand", || heartbeat(cluster));
     cases.run("an agent that stops for longer hands its work over first", || released(cluster));
     cases.run("settings changed by two at once are both changed", || two_at_once(cluster));
     cases.run("A9 a bucket is suspended while its node is down", || a9(cluster));
@@ -210,6 +212,27 @@ fn settings(cluster: &Cluster) {
     set(&["offer_window=900ms"]).ok();
     assert_eq!(get("offer_window"), "900ms");
     set(&[&format!("offer_window={window}")]).ok();
+}
+
+/// Leases become shorter than heartbeats were.
+fn heartbeat(cluster: &Cluster) {
+    let one = trace(cluster, "beat");
+    cluster.apply_and_wait(&bucket("/beat", "steady", &one, ""));
+    let set = |lease: [&str; 3]| cluster.cli(&[&["cluster", "settings"], &lease[..]].concat()).ok();
+    set(["lease.heartbeat=4s", "lease.ttl=12s", "lease.kill_margin=1s"]);
+    // Sessions with another leader begin with that.
+    cluster.cli(&["cluster", "transfer"]).ok();
+    let before = cluster.wait_state("/beat", "running");
+    set(["lease.heartbeat=500ms", "lease.ttl=3s", "lease.kill_margin=1s"]);
+    watch_for("nobody is missed, and nothing is interrupted", Duration::from_secs(8), || {
+        let rows = cluster.try_json(&["node", "list", "-o", "json"])?;
+        let ready = rows.as_array().into_iter().flatten().all(|row| row["status"] == "ready");
+        let status = cluster.try_json(&["bucket", "status", "/beat", "-o", "json"])?;
+        let is_same = pids(&status) == pids(&before) && epoch(&status) == epoch(&before);
+        if ready && is_same { Ok(()) } else { Err(format!("{rows:#} {status:#}")) }
+    });
+    assert_eq!(one.starts().len(), 1);
+    cluster.delete(&["/beat"]);
 }
 
 /// Each writes what it changes, and nothing of what it was shown before.

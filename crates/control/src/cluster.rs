@@ -236,9 +236,8 @@ impl Control {
     fn unfit_to_lead(&self, node: NodeId) -> Option<Unfit> {
         let why = self.see(|sight| {
             let known = sight.state.nodes.get(&node)?;
-            let heartbeat = sight.state.cluster.settings.lease.heartbeat;
             let silent = |sessions: &sheaf_engine::Sessions| {
-                !sessions.is_answering(node) || sessions.is_suspect(node, heartbeat, sight.now)
+                !sessions.is_answering(node) || sessions.is_suspect(sight.state, node, sight.now)
             };
             match known.status {
                 NodeStatus::Ready | NodeStatus::Draining if sight.sessions.is_none_or(silent) => {

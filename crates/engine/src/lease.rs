@@ -133,6 +133,7 @@ mod tests {
             sent_at: Moment(sent_at),
             ttl: Span::seconds(3),
             epochs: epochs.iter().map(|(name, epoch)| (bucket(name), Epoch(*epoch))).collect(),
+            heartbeat: Span::default(),
             own: Revision::default(),
             traces: Vec::new(),
         }

@@ -244,6 +244,16 @@ async fn a_single_node_instance_lives_as_long_as_it_is_acknowledged() {
     life.end().await;
 }
 
+/// The settings may change while its session stands.
+#[tokio::test]
+async fn heartbeats_are_as_far_apart_as_the_last_acknowledgement_says() {
+    let world = World::new().await;
+    world.leader.beat_every(Span::seconds(600), Span::millis(20));
+    let life = world.agent();
+    until("it is heard as often as it was told since", || world.leader.heartbeats() >= 20).await;
+    life.end().await;
+}
+
 /// Neither its next life nor a stand-in could find what is not there yet, and nobody would prolong its lease.
 #[tokio::test]
 async fn an_agent_that_stops_waits_for_what_it_is_starting() {
