@@ -207,6 +207,13 @@ fn settings(cluster: &Cluster) {
     assert_eq!(get("lease.ttl"), ttl, "nothing has changed");
     let tight = set(&["lease.ttl=1500ms"]).ok();
     assert!(tight.stderr.contains("an election would cost single-node work"), "{tight}");
+    // Who stands for election later than others says so, too.
+    for agent in cluster.agents() {
+        wait_for("each member says so in its log", SOON, || {
+            let said = agent.log().contains("an election would cost single-node work");
+            if said { Ok(()) } else { Err(agent.log_tail()) }
+        });
+    }
     let plenty = set(&[&format!("lease.ttl={ttl}")]).ok();
     assert!(!plenty.stderr.contains("an election"), "{plenty}");
     set(&["offer_window=900ms"]).ok();

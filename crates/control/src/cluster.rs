@@ -10,7 +10,7 @@ use sheaf_engine::{Command, Reply, SettingsCommand, registration};
 use sheaf_model::view::{
     Asker, AuthorityStatus, BucketCounts, ClusterStatus, MemberRow, SnapshotHead, TokenRow,
 };
-use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Setting, Span};
+use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Setting};
 use sheaf_wire::cluster::{
     AllSettings, Apply, ChangeSettings, ClusterApi, CreateCertificate, CreateToken, CreatedCertificate,
     CreatedToken, ListTokens, RevokeToken, RotateAuthority, SnapshotPart,
@@ -25,7 +25,7 @@ use crate::event::stored;
 use crate::node::find;
 use crate::propose::{newest, refused};
 use crate::service::AT_ONCE;
-use crate::{secret, warnings};
+use crate::{election, secret, warnings};
 
 #[async_trait]
 impl ClusterApi for Control {
@@ -64,9 +64,8 @@ impl ClusterApi for Control {
             // Whether they fit to the others is seen when they are applied: somebody may be changing those.
             let change = Command::Settings(SettingsCommand::Change(changes));
             let changed = self.change(&caller, ask.request, change).await?;
-            let longest = self.member()?.replica.longest_election();
-            let lease = self.changeable().settings.lease;
-            let warning = lease.election_warning(Span::millis(longest.as_millis() as u64));
+            let longest = election::longest(&self.member()?.replica);
+            let warning = self.settings().lease.election_warning(longest);
             Some(Done { warnings: changed.warnings.into_iter().chain(warning).collect(), ..changed })
         };
         let named = self.changeable().named().into_iter().map(|(key, value)| (key.to_owned(), value));
