@@ -72,6 +72,8 @@ mod flood;
 mod former;
 #[path = "cluster/forming.rs"]
 mod forming;
+#[path = "cluster/handover.rs"]
+mod handover;
 #[path = "cluster/http.rs"]
 mod http;
 #[path = "cluster/https.rs"]

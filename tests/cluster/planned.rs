@@ -7,6 +7,7 @@ use sheaf_tests::documents::{bucket, program};
 use sheaf_tests::wait::watch_for;
 use sheaf_tests::{Agent, Cases, Cluster, Follower, cli, processes, wait_for};
 
+use crate::handover;
 use crate::scene::{affinity, epoch, event_kinds, names, only_node, pids, trace};
 
 /// A stop, a placement and a start, on a busy machine.
@@ -16,7 +17,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a node is drained and takes work again", || drained(cluster));
     cases.run("what cannot go elsewhere stays until the deadline", || deadline(cluster));
     cases.run("a bucket is moved", || moved(cluster));
-    cases.run("leadership is handed over without a failed call", || handed_over(cluster));
+    cases.run("leadership is handed over without a failed call", || handover::handed_over(cluster));
     cases.run("leadership is not handed to a voter that is not there", || to_a_dead_one(cluster));
     cases.run("settings are changed for all nodes, or refused with every defect", || settings(cluster));
     cases.run("a heartbeat that is changed is that of sessions that stand", || heartbeat(cluster));
@@ -115,31 +116,6 @@ fn moved(cluster: &Cluster) {
     let after = cluster.status("/move/only");
     assert_eq!((pids(&after), epoch(&after)), (pids(&before), epoch(&before)), "it is not touched");
     cluster.delete(&["/move/one", "/move/only"]);
-}
-
-fn handed_over(cluster: &Cluster) {
-    let (one, off) = (trace(cluster, "over.one"), trace(cluster, "over.off"));
-    cluster.apply_and_wait(&bucket("/over/one", "steady", &one, ""));
-    let (leader, before) = (cluster.leader().name(), cluster.status("/over/one"));
-    // They are under way while leadership is handed over.
-    let writers: Vec<Follower> = (0..20)
-        .map(|number| {
-            let documents = bucket(&format!("/over/{number:02}"), "steady", &off, "suspended: true");
-            cluster.agent(number % 3 + 1).begin(&["apply", "-f", "-"], documents.as_bytes())
-        })
-        .collect();
-    cluster.cli(&["cluster", "transfer"]).ok();
-    for writer in writers {
-        writer.finish(SOON).ok();
-    }
-    assert_ne!(cluster.leader().name(), leader);
-    cluster.cli(&["cluster", "transfer", "--to", &leader]).ok();
-    assert_eq!(cluster.leader().name(), leader);
-    let after = cluster.status("/over/one");
-    assert_eq!((pids(&after), epoch(&after)), (pids(&before), epoch(&before)), "nothing was interrupted");
-    let all: Vec<String> = (0..20).map(|number| format!("/over/{number:02}")).collect();
-    let all: Vec<&str> = all.iter().map(String::as_str).chain(["/over/one"]).collect();
-    cluster.delete(&all);
 }
 
 /// It would take no leadership, and until another one is elected no change would be taken.
