@@ -182,6 +182,7 @@ fn faults() {
     calls::cases(&mut cases, &cluster);
     storm::cases(&mut cases, &cluster);
     starved::cases(&mut cases, &cluster);
+    disk::cases(&mut cases, &cluster);
     loss::cases(&mut cases, &cluster);
     restart::cases(&mut cases, &cluster);
     load::cases(&mut cases, &cluster);
