@@ -14,7 +14,7 @@ use sheaf_console::command::module::attempt::Try;
 use sheaf_console::{ClientCommand, Format, Terminal};
 use sheaf_model::Span;
 
-use crate::agent::{Departure, Refounded};
+use crate::agent::{Again, Departure};
 use crate::config::Config;
 use crate::dev::Dev;
 use crate::example::Example;
@@ -243,7 +243,7 @@ fn agent(config: Config, recent: Recent, how: AgentOptions) -> anyhow::Result<()
     let runtime = runtime()?;
     let ended = runtime.block_on(crate::agent::run(config, recent, reload, departure));
     match ended {
-        Err(error) if error.is::<Refounded>() => {
+        Err(error) if error.is::<Again>() => {
             tracing::warn!("{error:#}");
             runtime.shutdown_timeout(LAST_WORK);
             Err(sheaf_agent::run_again(&program)).context("start this program again")

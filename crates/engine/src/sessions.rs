@@ -358,7 +358,8 @@ impl Sessions {
             let epochs = bound.remove(&waiting.node).unwrap_or_default();
             let Waiting { node, boot, sent_at } = waiting;
             let own = state.nodes.get(&node).map(|node| node.revision).unwrap_or_default();
-            (node, Acknowledged { boot, sent_at, ttl, epochs, heartbeat, own, traces: Vec::new() })
+            let (unwanted, traces) = (false, Vec::new());
+            (node, Acknowledged { boot, sent_at, ttl, epochs, heartbeat, unwanted, own, traces })
         };
         round.into_iter().map(answer).collect()
     }

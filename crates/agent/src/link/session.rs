@@ -217,6 +217,9 @@ impl Session<'_> {
                     }
                 }
                 self.pace(ack.heartbeat);
+                if ack.unwanted {
+                    (self.link.unwanted)();
+                }
                 Input::Acknowledged(ack)
             }
             ToNode::Recorded { seq } => Input::Recorded(seq),

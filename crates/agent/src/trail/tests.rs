@@ -42,7 +42,8 @@ fn acknowledged() -> Input {
     let traces = vec![Traced { bucket: name(), context: CONTEXT }];
     let (boot, sent_at, ttl) = ("b1".into(), Moment(0), Span::seconds(3));
     let (epochs, heartbeat, own) = (Vec::new(), Span::millis(500), Revision::default());
-    Input::Acknowledged(Acknowledged { boot, sent_at, ttl, epochs, heartbeat, own, traces })
+    let unwanted = false;
+    Input::Acknowledged(Acknowledged { boot, sent_at, ttl, epochs, heartbeat, unwanted, own, traces })
 }
 
 fn verdict(revision: u64, third: Option<bool>) -> Action {
