@@ -6,6 +6,7 @@
 //! | `placement` | 5, then 6 | gates, single-node and multi-node buckets, changes, and how people see and explain them |
 //! | `faults` | 5 | nothing acknowledged is lost and nothing runs twice, whoever is killed |
 //! | `planned` | 3 | drain, move, hand over, settings, forget: nothing of it is a failure |
+//! | `votes` | 5 | how many vote, and who, is changed while everything runs |
 //! | `plugins` | 3 | modules that are told of their bucket's life: plugins, good ones and bad ones, and commands |
 //! | `secrets` | 4 | what is set in one place is known to those who must know it, and to nobody else |
 //! | `artifacts` | 4 | programs that are pushed, and run where they were not before |
@@ -73,6 +74,8 @@ mod flood;
 mod former;
 #[path = "cluster/forming.rs"]
 mod forming;
+#[path = "cluster/handover.rs"]
+mod handover;
 #[path = "cluster/http.rs"]
 mod http;
 #[path = "cluster/https.rs"]
@@ -141,6 +144,8 @@ mod trial;
 mod turn;
 #[path = "cluster/twenty.rs"]
 mod twenty;
+#[path = "cluster/votes.rs"]
+mod votes;
 #[path = "cluster/workers.rs"]
 mod workers;
 
@@ -185,6 +190,7 @@ fn faults() {
     calls::cases(&mut cases, &cluster);
     storm::cases(&mut cases, &cluster);
     starved::cases(&mut cases, &cluster);
+    disk::cases(&mut cases, &cluster);
     loss::cases(&mut cases, &cluster);
     restart::cases(&mut cases, &cluster);
     load::cases(&mut cases, &cluster);
@@ -304,6 +310,16 @@ fn artifacts_apart() {
     let cluster = Cluster::start_with(5, |_, plan| plan.more = artifact::ROOM.to_owned());
     let mut cases = Cases::of("artifacts_apart");
     artifact::apart(&mut cases, &cluster);
+    cases.end();
+}
+
+/// Who votes; at last one of them is forgotten.
+#[test]
+fn votes() {
+    let cluster = Cluster::start(5);
+    let mut cases = Cases::of("votes");
+    cluster.apply(&scene::modules());
+    votes::cases(&mut cases, &cluster);
     cases.end();
 }
 

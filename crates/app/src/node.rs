@@ -125,6 +125,7 @@ impl Node {
 
     fn options(&self, registration: &Registration, control: &Control) -> Options {
         let (place, control, refused) = (control.place().clone(), control.clone(), self.refused.clone());
+        let (known, unwanted) = (place.clone(), place.clone());
         let node = registration.node;
         Options {
             data_dir: self.dir.clone(),
@@ -136,7 +137,7 @@ impl Node {
             version: sheaf_model::version().to_owned(),
             own: self.own.clone(),
             transport: place.trust.transport.clone(),
-            members: Arc::new(move || members(&place)),
+            members: Arc::new(move || members(&known)),
             binary: self.binary.clone(),
             slots: self.slots,
             cache: self.cache.clone(),
@@ -146,6 +147,10 @@ impl Node {
                 late_timers: control.late_timers(),
                 full_queues: control.full_queues().with(Queue::Calls, refused.times()),
                 trust: control.said_of_authorities(node),
+                replica: control.place().member().is_some(),
+            }),
+            unwanted: Arc::new(move || {
+                unwanted.unwanted.send_replace(true);
             }),
         }
     }

@@ -27,7 +27,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::data::{self, DataDir, replica_dir};
 use crate::node;
-use crate::recover::{Former, agree, discard, random, refound, summary, wait_for_leases};
+use crate::recover::{Former, agree, discard, done, random, refound, summary, wait_for_leases};
 use crate::secure;
 
 /// The snapshot's database while it is looked at; removed in the end.
@@ -114,8 +114,7 @@ pub(crate) async fn run(config: &Config, ask: &Restore, out: &mut impl Write) ->
     let placed = signing.keep(&state.access, node, facts.hosts(), lifetime);
     let placed = placed.context("make this node's certificate").inspect_err(|_| discard(&folder))?;
     count(&mut dir, &new, node, placed, out)?;
-    writeln!(out, "this node is the only member of cluster {new} now; start its agent")?;
-    Ok(())
+    done(&new, true, out)
 }
 
 fn proposed(actor: String, command: Command) -> Proposal {

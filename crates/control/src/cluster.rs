@@ -10,7 +10,7 @@ use sheaf_engine::{Command, Reply, SettingsCommand, registration};
 use sheaf_model::view::{
     Asker, AuthorityStatus, BucketCounts, ClusterStatus, MemberRow, SnapshotHead, TokenRow,
 };
-use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Setting, Span};
+use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Setting};
 use sheaf_wire::cluster::{
     AllSettings, Apply, ChangeSettings, ClusterApi, CreateCertificate, CreateToken, CreatedCertificate,
     CreatedToken, ListTokens, RevokeToken, RotateAuthority, SnapshotPart,
@@ -25,7 +25,7 @@ use crate::event::stored;
 use crate::node::find;
 use crate::propose::{newest, refused};
 use crate::service::AT_ONCE;
-use crate::{secret, warnings};
+use crate::{election, secret, warnings};
 
 /// So many members that do not answer are named at most.
 const SEEN_MAX: usize = 5;
@@ -67,9 +67,8 @@ impl ClusterApi for Control {
             // Whether they fit to the others is seen when they are applied: somebody may be changing those.
             let change = Command::Settings(SettingsCommand::Change(changes));
             let changed = self.change(&caller, ask.request, change).await?;
-            let longest = self.member()?.replica.longest_election();
-            let lease = self.changeable().settings.lease;
-            let warning = lease.election_warning(Span::millis(longest.as_millis() as u64));
+            let longest = election::longest(&self.member()?.replica);
+            let warning = self.settings().lease.election_warning(longest);
             Some(Done { warnings: changed.warnings.into_iter().chain(warning).collect(), ..changed })
         };
         let named = self.changeable().named().into_iter().map(|(key, value)| (key.to_owned(), value));
@@ -239,9 +238,8 @@ impl Control {
     fn unfit_to_lead(&self, node: NodeId) -> Option<Unfit> {
         let why = self.see(|sight| {
             let known = sight.state.nodes.get(&node)?;
-            let heartbeat = sight.state.cluster.settings.lease.heartbeat;
             let silent = |sessions: &sheaf_engine::Sessions| {
-                !sessions.is_answering(node) || sessions.is_suspect(node, heartbeat, sight.now)
+                !sessions.is_answering(node) || sessions.is_suspect(sight.state, node, sight.now)
             };
             match known.status {
                 NodeStatus::Ready | NodeStatus::Draining if sight.sessions.is_none_or(silent) => {

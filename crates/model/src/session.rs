@@ -5,7 +5,7 @@
 //!    ├─ Hello ────────────────────────────────────────►│ the former session of that node ends
 //!    │◄──────────────────────────── Welcome or Redirect┤
 //!    ├─ Heartbeat{sent_at} ───────────────────────────►│ quorum round begun after receiving it
-//!    │◄──────────── Acknowledged{sent_at, ttl, epochs} ┤
+//!    │◄── Acknowledged{sent_at, ttl, epochs, heartbeat} ┤
 //!    ├─ Verdicts, Phases{seq}, GaveUp, NothingLeft ───►│ proposes what follows from them
 //!    │◄──────────────────────────────── Recorded{seq} ─┤
 //!    │◄────────────────────────────────── Run, StopAttempts ┤ attempts that are granted to the node
@@ -190,7 +190,7 @@ pub struct Heartbeat {
 pub enum ToNode {
     /// The session stands.
     Welcome {
-        /// How often to send heartbeats.
+        /// How far apart heartbeats are to be, until an acknowledgement says otherwise.
         heartbeat: Span,
         /// For so long no single-node work may be started (what runs is prolonged): a former life of this node's agent
         /// was heard lately.
@@ -267,6 +267,13 @@ pub struct Acknowledged {
     pub ttl: Span,
     /// What the applied state binds to this node and the leader has not fenced. What is not named is not prolonged.
     pub epochs: Vec<(BucketName, Epoch)>,
+    /// How far apart heartbeats are to be from now on; 0: a leader of an earlier version does not say.
+    #[serde(default)]
+    pub heartbeat: Span,
+    /// The node's replica is no member's any more, and nobody brings it up to date: it is to be given up. Leaders of earlier
+    /// versions do not say.
+    #[serde(default)]
+    pub unwanted: bool,
     /// When this node's own record last changed, in the applied state: what the node has seen of itself may be older.
     /// Leaders of earlier versions do not say.
     #[serde(default)]

@@ -7,6 +7,7 @@ mod leader;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -32,6 +33,9 @@ struct World {
     leader: Leader,
     address: String,
     dir: TempDir,
+    /// What an agent calls that is told that its node's replica is not wanted.
+    unwanted: Arc<dyn Fn() + Send + Sync>,
+    told: Arc<AtomicBool>,
     _serving: AbortOnDropHandle<()>,
 }
 
@@ -48,7 +52,10 @@ impl World {
     async fn new() -> Self {
         let (leader, address, serving) = Leader::serve().await;
         let dir = tempfile::tempdir().unwrap();
-        let world = Self { leader, address, dir, _serving: serving };
+        let told = Arc::new(AtomicBool::new(false));
+        let tell = told.clone();
+        let unwanted = Arc::new(move || tell.store(true, Ordering::Relaxed));
+        let world = Self { leader, address, dir, unwanted, told, _serving: serving };
         world.leader.register(Register { key: KEY.into(), facts: facts::facts(&world.config(), "1") });
         world.leader.apply(module(|_| {}));
         world
@@ -88,6 +95,7 @@ impl World {
             seal: None,
             stand_in: false,
             elsewhere: Arc::new(facts::Strain::default),
+            unwanted: self.unwanted.clone(),
         };
         let (agent, handle) = Agent::new(options).unwrap();
         let stop = CancellationToken::new();
@@ -241,6 +249,27 @@ async fn a_single_node_instance_lives_as_long_as_it_is_acknowledged() {
     world.leader.on("/s", Command::Suspend);
     until("it is given up", || world.leader.gave_up("/s") == Some(epoch)).await;
     assert!(processes_below(world.dir.path()).is_empty(), "given up with nothing of it alive");
+    life.end().await;
+}
+
+/// The settings may change while its session stands.
+#[tokio::test]
+async fn heartbeats_are_as_far_apart_as_the_last_acknowledgement_says() {
+    let world = World::new().await;
+    world.leader.beat_every(Span::seconds(600), Span::millis(20));
+    let life = world.agent();
+    until("it is heard as often as it was told since", || world.leader.heartbeats() >= 20).await;
+    life.end().await;
+}
+
+#[tokio::test]
+async fn that_its_replica_is_not_wanted_is_passed_on() {
+    let world = World::new().await;
+    let life = world.agent();
+    until("it is heard", || world.leader.heartbeats() >= 3).await;
+    assert!(!world.told.load(Ordering::Relaxed));
+    world.leader.wants_no_replica();
+    until("it is told", || world.told.load(Ordering::Relaxed)).await;
     life.end().await;
 }
 
