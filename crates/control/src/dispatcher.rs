@@ -249,7 +249,7 @@ impl Control {
         let over = self.drains_over(member);
         let told = {
             let state = member.replica.state();
-            self.floor.lock().to_give_back(&state, &over, Instant::now())
+            self.floor.lock().ask_back(&state, &over, Instant::now())
         };
         for (node, message) in told {
             self.live.lock().say(node, message);

@@ -12,7 +12,7 @@ use super::{Inner, TOO_LONG, Worker};
 impl Inner {
     /// What each node is to be told to give back that it was not told: what has not begun there, of paused jobs, and of all if it is
     /// drained or has too much. Of nodes whose drain is `over` what has begun as well.
-    pub(crate) fn to_give_back(
+    pub(crate) fn ask_back(
         &mut self,
         state: &State,
         over: &BTreeSet<NodeId>,
@@ -27,7 +27,7 @@ impl Inner {
             let here = state.jobs.of_jobs_on(*node).map(|(job, _)| job);
             let wanted = here.filter(|job| all || is_paused(job));
             let begun = drained && over.contains(node);
-            let messages = worker.to_give_back(wanted.map(|job| (job, begun)).collect());
+            let messages = worker.ask_back(wanted.map(|job| (job, begun)).collect());
             told.extend(messages.into_iter().map(|message| (*node, message)));
         }
         told
@@ -65,7 +65,7 @@ impl Inner {
 
 impl Worker {
     /// What it is to be told now, if these jobs are wanted back; of each, whether what has begun is as well.
-    fn to_give_back(&mut self, wanted: BTreeMap<JobId, bool>) -> Vec<ToNode> {
+    fn ask_back(&mut self, wanted: BTreeMap<JobId, bool>) -> Vec<ToNode> {
         let is_new =
             |(job, begun): &(&JobId, &bool)| self.asked_back.get(*job).is_none_or(|asked| asked < *begun);
         let mut messages = Vec::new();
@@ -98,7 +98,7 @@ mod tests {
             ToNode::GiveBack { jobs, begun } => (jobs.into_iter().map(|job| job.0).collect(), begun),
             other => panic!("{other:?}"),
         };
-        worker.to_give_back(wanted).into_iter().map(message).collect()
+        worker.ask_back(wanted).into_iter().map(message).collect()
     }
 
     #[test]
