@@ -117,7 +117,9 @@ impl Control {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let narrowed = ask.selector.is_some() || ask.condition.is_some();
         let selected = match narrowed {
-            true => Some(self.selected(caller, &ask.job, ask.selector.as_ref(), ask.condition).await?.1),
+            true => {
+                Some(self.selected(caller, &ask.job, ask.selector.as_ref(), ask.condition).await?.subtasks)
+            }
             false => None,
         };
         let (id, mut rows, next) = self.see_job(&ask.job, |state, job| {
