@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use sheaf_engine::{CancelJob, Command, Job, ReprioritizeJob, RetryJob};
-use sheaf_model::SubtaskState::{Canceled, Failed, Ready, Running, Waiting};
 use sheaf_model::view::{JobExplanation, JobRow, JobStatus, SubtaskRow};
 use sheaf_model::{JobId, JobName, JobSpec, Ranges, Selector};
 use sheaf_wire::job::{
@@ -97,38 +96,29 @@ impl JobApi for Control {
 
     async fn cancel(&self, caller: Caller, ask: CancelSubtasks) -> Result<Touched, ApiError> {
         let meant = self.selected(&caller, &ask.job, ask.selector.as_ref(), ask.condition).await?;
-        if ask.dry_run {
-            return self.would_touch(&ask.job, &meant.subtasks, &[Waiting, Ready, Running]);
-        }
         let (job, all, reason) = (meant.job, meant.all, ask.reason);
         let verb = move |subtasks: Ranges| {
             let subtasks = (!all).then_some(subtasks);
             Command::CancelJob(CancelJob { job, subtasks, reason: reason.clone() })
         };
-        self.touch(&caller, &meant, verb).await
+        self.touch(&caller, &meant, ask.dry_run, verb).await
     }
 
     async fn retry(&self, caller: Caller, ask: RetrySubtasks) -> Result<Touched, ApiError> {
         let meant = self.selected(&caller, &ask.job, ask.selector.as_ref(), ask.condition).await?;
-        if ask.dry_run {
-            return self.would_touch(&ask.job, &meant.subtasks, &[Failed, Canceled]);
-        }
         let job = meant.job;
         let verb = move |subtasks: Ranges| Command::RetryJob(RetryJob { job, subtasks });
-        self.touch(&caller, &meant, verb).await
+        self.touch(&caller, &meant, ask.dry_run, verb).await
     }
 
     async fn reprioritize(&self, caller: Caller, ask: Reprioritize) -> Result<Touched, ApiError> {
         let meant = self.selected(&caller, &ask.job, ask.selector.as_ref(), ask.condition).await?;
-        if ask.dry_run {
-            return self.would_touch(&ask.job, &meant.subtasks, &[Waiting, Ready]);
-        }
         let (job, all, priority) = (meant.job, meant.all, ask.priority);
         let verb = move |subtasks: Ranges| {
             let subtasks = (!all).then_some(subtasks);
             Command::ReprioritizeJob(ReprioritizeJob { job, subtasks, priority })
         };
-        self.touch(&caller, &meant, verb).await
+        self.touch(&caller, &meant, ask.dry_run, verb).await
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use sheaf_engine::{Command, Reply};
-use sheaf_model::{JobId, JobName, Ranges, RequestId, Run, Selector, SubtaskState};
+use sheaf_engine::{Command, Proposal, Reply};
+use sheaf_model::{JobId, JobName, Ranges, RequestId, Run, Selector};
 use sheaf_wire::job::Touched;
 use sheaf_wire::{ApiError, Caller, Done};
 
@@ -75,41 +75,49 @@ impl Control {
         found.map_err(|error| query_error(error, "where"))
     }
 
-    /// How many of the subtasks are in one of these states.
-    pub(super) fn would_touch(
-        &self,
-        name: &JobName,
-        selected: &Ranges,
-        states: &[SubtaskState],
-    ) -> Result<Touched, ApiError> {
-        self.see_job(name, |state, job| {
-            let meant = selected.runs().flat_map(|run| job.progress.places(run));
-            let touched = meant.filter(|(_, place)| states.contains(&place.state()));
-            let done = Done { revision: state.revision, unchanged: true, ..Done::default() };
-            Touched { done, subtasks: touched.map(|(run, _)| run.len()).sum() }
-        })
-    }
-
     /// Does a verb, in as many commands as it takes. If one fails, those before it stay done: asked for again under the
-    /// same id, it goes on from there, and answers for all of them.
+    /// same id, it goes on from there, and answers for all of them. Of a dry run it says what would be answered.
     pub(super) async fn touch(
         &self,
         caller: &Caller,
         meant: &Selected,
+        dry_run: bool,
         verb: impl Fn(Ranges) -> Command + Send,
     ) -> Result<Touched, ApiError> {
         let parts = {
             let member = self.member()?;
             let fits = |command| self.fits(caller, command).is_ok();
             let is_known = |id: &RequestId| member.replica.state().request_ids.contains_key(id);
-            parts(caller.request.as_ref(), meant, verb, fits, is_known)
+            let request = caller.request.as_ref().filter(|_| !dry_run);
+            parts(request, meant, verb, fits, is_known)
         };
+        if dry_run {
+            return self.would_touch(caller, meant.job, parts).await;
+        }
         let mut all = nothing();
         for (request, command) in parts {
             let reply = self.propose(caller, request, command).await?;
             all = sum(all, &touched(reply)?);
         }
         Ok(all)
+    }
+
+    /// Applies the commands to a copy of their job, so that it is counted what they would count.
+    async fn would_touch(&self, caller: &Caller, job: JobId, parts: Vec<Part>) -> Result<Touched, ApiError> {
+        let (member, actor, at) = (self.member()?, caller.actor.clone(), self.clock.wall());
+        let tried = tokio::task::spawn_blocking(move || {
+            let term = member.replica.leadership().borrow().term;
+            let mut copy = member.replica.state().with_only(job);
+            let (revision, mut all) = (copy.revision, nothing());
+            for (_, command) in parts {
+                let proposal = Proposal { actor: actor.clone(), at, request: None, command };
+                let reply = sheaf_engine::apply(&mut copy, term, &proposal, &mut Vec::new());
+                all = sum(all, &touched(reply)?);
+            }
+            let done = Done { revision, unchanged: true, ..Done::default() };
+            Ok::<_, ApiError>(Touched { done, subtasks: all.subtasks })
+        });
+        tried.await.map_err(|error| ApiError::Internal(error.to_string()))?
     }
 }
 
@@ -167,7 +175,7 @@ fn sum(all: Touched, next: &Touched) -> Touched {
 
 #[cfg(test)]
 mod tests {
-    use sheaf_engine::{CancelJob, Proposal};
+    use sheaf_engine::CancelJob;
     use sheaf_model::{Actor, Revision, Timestamp};
 
     use super::*;
