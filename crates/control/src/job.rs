@@ -5,6 +5,7 @@ mod ended;
 mod logs;
 mod submit;
 mod view;
+mod why;
 
 use std::time::Duration;
 

@@ -82,7 +82,7 @@ impl Control {
         let now = self.clock.wall();
         self.see_job(name, |state, job| GotJob {
             spec: (*job.spec).clone(),
-            status: status(job, now, groups, self.why(state, job).join("; ")),
+            status: status(job, now, groups, self.why(state, job, None).join("; ")),
         })
     }
 
@@ -191,7 +191,7 @@ impl Control {
             let why = match place {
                 Some((subtask, place)) => self.why_subtask(state, job, subtask, place),
                 None if over => ended::of_job(job),
-                None => self.why(state, job),
+                None => self.why(state, job, None),
             };
             let explanation = JobExplanation {
                 name: job.spec.name.to_string(),
@@ -240,81 +240,6 @@ impl Control {
             .collect();
         nodes.sort_by(|a, b| a.node.cmp(&b.node));
         nodes
-    }
-
-    /// What keeps a job from running, or from running faster.
-    fn why(&self, state: &State, job: &Job) -> Vec<String> {
-        let counts = job.counts();
-        let mut why = Vec::new();
-        if let Some(reason) = &job.canceled {
-            let reason = if reason.is_empty() { "by an operator" } else { reason };
-            why.push(format!("it is canceled: {reason}"));
-        }
-        if counts.left() == 0 {
-            return why;
-        }
-        if job.paused {
-            why.push("it is paused; sheaf job resume lets it go on".to_owned());
-        }
-        for other in job.after.iter().filter_map(|id| state.jobs.get(*id)) {
-            why.push(format!("it waits for job {}, which is {}", other.spec.name, other.state().as_str()));
-        }
-        if job.room() == Some(0) {
-            why.push(format!("max_running: {} of its subtasks run", counts.running));
-        }
-        if counts.ready > 0 && !job.paused && job.after.is_empty() && job.room() != Some(0) {
-            why.extend(self.why_ready(state, job));
-        }
-        if let Some(at) = job.progress.next_due() {
-            why.push(format!("subtasks that failed are tried again from {at} on"));
-        }
-        why
-    }
-
-    fn why_ready(&self, state: &State, job: &Job) -> Vec<String> {
-        let mut why = Vec::new();
-        let full = self.floor.lock().paces.why_not(job, state, self.clock.wall());
-        if !full.is_empty() {
-            return full;
-        }
-        let ready = state.nodes.values().filter(|node| node.status == NodeStatus::Ready);
-        let may = ready.filter(|node| self.floor.lock().may_run(job.id, node.id)).count();
-        if may == 0 {
-            why.push(
-                "no ready node may run it, as far as they have answered; see the gates of each".to_owned(),
-            );
-        } else if let Some((first, ..)) = state.jobs.queue().next()
-            && first.0 > job.priority
-        {
-            why.push(format!("jobs of priority {} go before it; its own is {}", first.0, job.priority));
-        } else {
-            why.push(format!("{may} nodes run it as fast as they have slots ([jobs] slots)"));
-        }
-        why
-    }
-
-    fn why_subtask(&self, state: &State, job: &Job, subtask: u32, place: Place) -> Vec<String> {
-        let mut why = Vec::new();
-        match place {
-            Place::Waiting => {
-                if let Some(at) = job.progress.delayed(subtask) {
-                    why.push(format!("its last attempt failed; it is tried again at {at}"));
-                }
-                let needs = state.jobs.dependencies(job.id).map_or(&[][..], |all| all.needs(subtask));
-                let open = needs.iter().filter(|on| job.progress.place(**on) != Some(Place::Finished));
-                let open: Vec<String> = open.take(10).map(u32::to_string).collect();
-                if !open.is_empty() {
-                    why.push(format!("it depends on subtask {}", open.join(", ")));
-                }
-            }
-            Place::Ready => why.extend(self.why(state, job)),
-            Place::Running => why.extend(job.progress.running().get(&subtask).map(|running| {
-                format!("attempt {} runs on node {}", running.attempt, state.node_name(running.node))
-            })),
-            Place::Skipped => why.push("something that it depends on did not finish".to_owned()),
-            Place::Finished | Place::Failed | Place::Canceled => {}
-        }
-        why
     }
 }
 
