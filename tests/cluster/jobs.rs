@@ -211,6 +211,13 @@ fn nowhere(cluster: &Cluster) {
     };
     let explained = soon("every node's gates are told", explained);
     assert!(explained["why"].to_string().contains("no ready node may run it"), "{explained:#}");
+    submit(cluster, &job("patient", "count", "subtasks: {array: 0-2}\nafter: [lost-cause]"));
+    assert_eq!(status(cluster, "patient")["counts"]["waiting"], 3);
+    for (how, rows) in [(["--state", "waiting"], 3), (["--state", "ready"], 0), (["--limit", "9"], 3)] {
+        let listed = cluster.json(&[&["job", "subtasks", "patient", "-o", "json"][..], &how].concat());
+        let waiting = listed.to_string().matches("\"waiting\"").count();
+        assert_eq!((listed.as_array().map(Vec::len), waiting), (Some(rows), rows), "{listed:#}");
+    }
     cluster.cli(&["job", "cancel", "lost-cause"]).ok();
     over(cluster, "lost-cause");
 }

@@ -45,7 +45,7 @@ impl Control {
                 return Ok(Selected { job: job.id, count, subtasks: whole, all: true });
             };
             within(job, selector)?;
-            let subtasks = selector.select(count, |state| job.progress.in_state(state));
+            let subtasks = selector.select(count, |state| job.in_state(state));
             Ok::<_, ApiError>(Selected { job: job.id, count, subtasks, all: false })
         })??;
         if let Some(condition) = condition {

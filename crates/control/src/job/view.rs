@@ -127,7 +127,7 @@ impl Control {
                 return Ok((job.id, Vec::new(), String::new()));
             };
             let wanted = |subtask: &u32, place: Place| {
-                let in_state = ask.states.is_empty() || ask.states.contains(&place.state());
+                let in_state = ask.states.is_empty() || ask.states.contains(&job.state_at(place));
                 in_state && selected.as_ref().is_none_or(|selected| selected.contains(*subtask))
             };
             let places = job.progress.places(Run::new(from, rest));
@@ -185,7 +185,7 @@ impl Control {
             };
             let place = subtask.and_then(|subtask| Some((subtask, job.progress.place(subtask)?)));
             let over = match place {
-                Some((_, place)) => ended::is_over(place.state()),
+                Some((_, place)) => ended::is_over(job.state_at(place)),
                 None => job.state().is_over(),
             };
             let why = match place {
@@ -249,7 +249,7 @@ fn subtask_row(state: &State, job: &Job, subtask: u32, place: Place) -> SubtaskR
     let backend = running.and_then(|it| it.backend).and_then(|it| job.spec.backends.get(usize::from(it)));
     SubtaskRow {
         subtask,
-        state: place.state(),
+        state: job.state_at(place),
         attempt: running.map_or(job.progress.tries(subtask).given, |it| it.attempt),
         node: running.map(|it| state.node_name(it.node)),
         backend: backend.map(ToString::to_string),

@@ -167,7 +167,7 @@ fn pieces(source: &mut Source, ctx: &Context<'_>) -> Answer<Array> {
         let mut pieces = Vec::new();
         let Some(whole) = Run::first_of(job.count) else { return pieces };
         for (run, place) in job.progress.places(whole) {
-            if Some(state_of(job, place.state())) == state {
+            if Some(job.state_at(place)) == state {
                 let starts = run.numbers().step_by(PIECE as usize);
                 pieces.extend(
                     starts
@@ -178,14 +178,6 @@ fn pieces(source: &mut Source, ctx: &Context<'_>) -> Answer<Array> {
         pieces
     });
     Ok(numbers(found.map_err(failed)?.unwrap_or_default()))
-}
-
-/// While a job waits for others nothing of it is ready, as its counts say.
-fn state_of(job: &Job, state: SubtaskState) -> SubtaskState {
-    match state {
-        SubtaskState::Ready if !job.after.is_empty() => SubtaskState::Waiting,
-        state => state,
-    }
 }
 
 fn running(source: &mut Source, ctx: &Context<'_>) -> Answer<Array> {

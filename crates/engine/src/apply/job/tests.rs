@@ -285,6 +285,8 @@ fn j26_a_job_after_one_that_fails_is_canceled_with_the_reason() {
     let second = world.submit("b", 3, after("a"));
     let third = world.submit("c", 3, after("b"));
     assert_eq!(counts(&world, second), [3, 0, 0, 0, 0, 0]);
+    let in_state = |state| world.job(second).in_state(state).to_string();
+    assert_eq!([SubtaskState::Waiting, SubtaskState::Ready].map(in_state), ["0-2", ""]);
     let granted = world.dispatch(9);
     assert_eq!(granted.len(), 1);
     world.fail(granted[0]);
