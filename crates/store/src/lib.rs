@@ -18,8 +18,8 @@
 //!  views, SQL ──events, tail, releases──► Reader (own read-only connections, any thread)
 //! ```
 //!
-//! Read in this order: `schema.sql` (what stands where), `codec` (how a row's body is written), `row`, `job` (with `ends`
-//! and `trail`) and `write`, `load`, `store` (open, durability), `prune`, `snapshot`, `reader`, `history`, `delivery`, `attempts`,
+//! Read in this order: `schema.sql` (what stands where), `codec` (how a row's body is written), `row`, `job` (with `ends`,
+//! `steps` and `trail`) and `write`, `load`, `store` (open, durability), `prune`, `snapshot`, `reader`, `history`, `delivery`, `attempts`,
 //! `items` and `object`, `query`, `error`.
 //!
 //! Everything here blocks; asynchronous callers put it on a thread of its own.
@@ -40,6 +40,7 @@ mod reader;
 mod row;
 mod schema;
 mod snapshot;
+mod steps;
 mod store;
 mod trail;
 mod write;

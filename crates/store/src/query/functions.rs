@@ -15,6 +15,7 @@ use sheaf_model::{JobId, NodeId, Run, SubtaskState, Timestamp};
 use super::source::Source;
 use crate::ends::{AttemptState, RanAttempt};
 use crate::error::StoreError;
+use crate::steps::kind;
 use crate::trail::BLOCK;
 
 /// Subtasks that are expanded at a time.
@@ -265,14 +266,15 @@ fn attempt(source: &mut Source, ctx: &Context<'_>) -> Answer<Value> {
 /// The places of the steps in a piece of history.
 fn steps(source: &mut Source, ctx: &Context<'_>) -> Answer<Array> {
     let piece = source.piece(job_id(ctx)?, ctx.get(1)?).map_err(failed)?;
-    let count = piece.map_or(0, |piece| piece.steps.len());
+    let count = piece.map_or(0, |piece| piece.all.steps.len());
     Ok(numbers((0..count).filter_map(|place| i64::try_from(place).ok())))
 }
 
 fn step(source: &mut Source, ctx: &Context<'_>) -> Answer<Value> {
     let piece = source.piece(job_id(ctx)?, ctx.get(1)?).map_err(failed)?;
     let place = usize::try_from(ctx.get::<i64>(2)?).unwrap_or(usize::MAX);
-    let Some(step) = piece.as_ref().and_then(|piece| piece.steps.get(place)) else { return Ok(Value::Null) };
+    let Some(piece) = piece else { return Ok(Value::Null) };
+    let Some(step) = piece.all.steps.get(place) else { return Ok(Value::Null) };
     Ok(match word(ctx, 3) {
         "kind" => text(kind(step.what)),
         "first" => Value::Integer(step.run.first.into()),
@@ -286,25 +288,10 @@ fn step(source: &mut Source, ctx: &Context<'_>) -> Answer<Value> {
             What::Retried(class, _) | What::Failed(class) => text(class.as_str()),
             _ => Value::Null,
         },
+        "actor" if !piece.all.actor.0.is_empty() => text(&piece.all.actor),
+        "reason" => some(piece.reason(step)),
         _ => Value::Null,
     })
-}
-
-const fn kind(what: What) -> &'static str {
-    match what {
-        What::Granted(..) => "granted",
-        What::Finished => "finished",
-        What::Retried(..) => "retried",
-        What::Failed(_) => "failed",
-        What::HandedBack => "handed_back",
-        What::Woken => "woken",
-        What::Canceled => "canceled",
-        What::Skipped(_) => "skipped",
-        What::Stopping => "stopping",
-        What::Again => "again",
-        What::Prioritized(_) | What::AllPrioritized(_) => "prioritized",
-        What::Stale => "stale",
-    }
 }
 
 #[cfg(test)]

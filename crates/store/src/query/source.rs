@@ -15,6 +15,7 @@ use crate::codec::Stored;
 use crate::ends::RanAttempt;
 use crate::error::StoreError;
 use crate::reader::decode_row;
+use crate::steps::Piece;
 
 /// Jobs kept. Each may have as many entries as it has subtasks that are special.
 const JOBS: usize = 4;
@@ -33,7 +34,7 @@ pub(super) struct Source {
     jobs: VecDeque<(JobId, Option<Arc<State>>)>,
     blocks: VecDeque<((JobId, u32, bool), Arc<Block>)>,
     /// The one that was read last.
-    piece: Option<((JobId, i64), Arc<Transitions>)>,
+    piece: Option<((JobId, i64), Arc<Piece>)>,
 }
 
 impl Source {
@@ -144,7 +145,7 @@ impl Source {
     }
 
     /// A piece of a job's history; none: there is none of that number.
-    pub(super) fn piece(&mut self, id: JobId, number: i64) -> Result<Option<Arc<Transitions>>, StoreError> {
+    pub(super) fn piece(&mut self, id: JobId, number: i64) -> Result<Option<Arc<Piece>>, StoreError> {
         if let Some((_, piece)) = self.piece.as_ref().filter(|(key, _)| *key == (id, number)) {
             return Ok(Some(Arc::clone(piece)));
         }
@@ -155,7 +156,7 @@ impl Source {
         let body = found.map_err(StoreError::sqlite("read the history of a job in", &self.path))?;
         let Some(body) = body else { return Ok(None) };
         let key = || format!("{id}/{number}");
-        let piece: Arc<Transitions> = Arc::new(decode_row(&self.path, "job_transitions", key, &body)?);
+        let piece = Arc::new(Piece::new(decode_row(&self.path, "job_transitions", key, &body)?));
         self.piece = Some(((id, number), Arc::clone(&piece)));
         Ok(Some(piece))
     }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use sheaf_engine::{CancelJob, Command, ReprioritizeJob};
 use sheaf_model::query::VIEWS;
-use sheaf_model::{Ending, JobName, QueryPart};
+use sheaf_model::{Ending, JobName, QueryPart, Run, Span};
 use sheaf_store::{Ask, QueryError};
 
 use crate::jobs::{World, broken};
@@ -149,6 +150,35 @@ fn what_a_query_is_good_for() {
         let found: Vec<String> = world.ask(sql).iter().map(|row| row.join(" ")).collect();
         assert_eq!(found, rows, "{sql}");
     }
+}
+
+#[test]
+fn transitions_say_who_and_why() {
+    let mut world = World::new();
+    let id = world.submit("a", 4, |spec| {
+        (spec.retry.max_attempts, spec.retry.backoff_min) = (2, Span::seconds(60));
+    });
+    let granted = world.dispatch(1);
+    world.end(&granted[..1], |_| broken("no file\n"));
+    let (subtasks, reason) = (Some(Run::one(3).into()), "a wrong tile".to_owned());
+    world.propose(Command::CancelJob(CancelJob { job: id, subtasks, reason }));
+    let subtasks = Some(Run::one(2).into());
+    world.propose(Command::ReprioritizeJob(ReprioritizeJob { job: id, subtasks, priority: 7 }));
+    let rows = world.ask("SELECT kind, first, actor, reason FROM transitions ORDER BY revision, first");
+    let rows: Vec<String> = rows.iter().map(|row| row.join(" ")).collect();
+    let until =
+        world.ask("SELECT substr(reason, 25) FROM transitions WHERE kind = 'retried'").concat().concat();
+    assert_eq!(
+        rows,
+        [
+            "granted 0 test ",
+            "granted 1 test ",
+            &format!("retried 0 test no file; tried again at {until}"),
+            "canceled 3 test 1 subtasks: a wrong tile",
+            "prioritized 2 test priority 7",
+        ]
+    );
+    assert!(until.ends_with('Z'), "{until}");
 }
 
 #[test]
