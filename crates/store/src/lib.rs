@@ -54,4 +54,5 @@ pub use history::EventFilter;
 pub use prune::Retention;
 pub use query::{Ask, QueryError};
 pub use reader::Reader;
+pub use steps::steps_of;
 pub use store::Store;

@@ -156,7 +156,8 @@ impl Source {
         let body = found.map_err(StoreError::sqlite("read the history of a job in", &self.path))?;
         let Some(body) = body else { return Ok(None) };
         let key = || format!("{id}/{number}");
-        let piece = Arc::new(Piece::new(decode_row(&self.path, "job_transitions", key, &body)?));
+        let all: Transitions = decode_row(&self.path, "job_transitions", key, &body)?;
+        let piece = Arc::new(Piece::new(Arc::new(all)));
         self.piece = Some(((id, number), Arc::clone(&piece)));
         Ok(Some(piece))
     }
