@@ -162,6 +162,24 @@ impl Job {
         places.filter(|(_, place)| self.state_at(*place) == state).map(|(run, _)| run).collect()
     }
 
+    /// Its subtasks within a run that are in one of these states (none: in any) and among these, in order. What is left out
+    /// costs no more than it has runs.
+    pub fn subtasks<'a>(
+        &'a self,
+        within: Run,
+        states: &'a [SubtaskState],
+        among: Option<&'a Ranges>,
+    ) -> impl Iterator<Item = (u32, Place)> + 'a {
+        let runs: Box<dyn Iterator<Item = Run> + 'a> = match among {
+            Some(among) => Box::new(among.within(within)),
+            None => Box::new(std::iter::once(within)),
+        };
+        let places = runs.flat_map(move |run| self.progress.places(run));
+        let is_wanted = move |place| states.is_empty() || states.contains(&self.state_at(place));
+        let wanted = places.filter(move |(_, place)| is_wanted(*place));
+        wanted.flat_map(|(run, place)| run.numbers().map(move |subtask| (subtask, place)))
+    }
+
     /// How many more may run; none: as many as there is room for.
     pub fn room(&self) -> Option<u32> {
         let running = u32::try_from(self.progress.running().len()).unwrap_or(u32::MAX);

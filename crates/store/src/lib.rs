@@ -52,7 +52,7 @@ pub use ends::{AttemptState, RanAttempt};
 pub use error::StoreError;
 pub use history::EventFilter;
 pub use prune::Retention;
-pub use query::{Ask, QueryError};
+pub use query::{Ask, Found, QueryError, Wanted};
 pub use reader::Reader;
 pub use steps::steps_of;
 pub use store::Store;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use sheaf_engine::{Command, Proposal, Reply};
 use sheaf_model::{JobId, JobName, Ranges, RequestId, Run, Selector};
+use sheaf_store::{Found, Wanted};
 use sheaf_wire::job::Touched;
 use sheaf_wire::{ApiError, Caller, Done};
 
@@ -13,7 +14,7 @@ use crate::propose::refused;
 use crate::query::{fresh, query_error};
 
 /// How long finding the subtasks for which a condition holds may take: less than callers wait.
-const WHERE_WITHIN: Duration = Duration::from_secs(8);
+pub(super) const WHERE_WITHIN: Duration = Duration::from_secs(8);
 /// So many numbers of subtasks one command is about where not all that are meant fit into one: every other of them takes
 /// 960,000 bytes at most, and nothing takes more. Always the same, so that who asks again asks for the same commands.
 const STRETCH: u32 = 240_000;
@@ -49,27 +50,24 @@ impl Control {
             Ok::<_, ApiError>(Selected { job: job.id, count, subtasks, all: false })
         })??;
         if let Some(condition) = condition {
-            let found = self.subtasks_where(caller, name, condition).await?;
-            selected.subtasks = selected.subtasks.intersection(&found);
+            let among = (!selected.all).then(|| selected.subtasks.clone());
+            let (job, states, until) = (name.clone(), Vec::new(), Instant::now() + WHERE_WITHIN);
+            let wanted = Wanted { job, condition, states, among, from: 0, most: u64::MAX, until };
+            selected.subtasks = self.subtasks_where(caller, wanted).await?.subtasks;
             selected.all = false;
         }
         Ok(selected)
     }
 
     /// The subtasks of a job for which a condition holds, as SQLite has them.
-    async fn subtasks_where(
-        &self,
-        caller: &Caller,
-        job: &JobName,
-        condition: String,
-    ) -> Result<Ranges, ApiError> {
+    pub(super) async fn subtasks_where(&self, caller: &Caller, wanted: Wanted) -> Result<Found, ApiError> {
         let member = self.member()?;
         let permit = self.query_turn().await?;
         fresh(&member, caller).await?;
-        let (reader, job, until) = (member.reader, job.clone(), Instant::now() + WHERE_WITHIN);
+        let reader = member.reader;
         let found = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            reader.subtasks_where(&job, &condition, until)
+            reader.subtasks_where(&wanted)
         });
         let found = found.await.map_err(|error| ApiError::Internal(error.to_string()))?;
         found.map_err(|error| query_error(error, "where"))

@@ -1,5 +1,7 @@
 //! What people see of jobs: rows from memory, and details of attempts from the history.
 
+use std::time::Instant;
+
 use sheaf_engine::job::progress::Place;
 use sheaf_engine::{Job, State};
 use sheaf_model::view::{
@@ -8,10 +10,11 @@ use sheaf_model::view::{
 use sheaf_model::{
     FailureClass, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskState, Timestamp,
 };
-use sheaf_store::{FailedAlike, RanAttempt};
+use sheaf_store::{FailedAlike, RanAttempt, Wanted};
 use sheaf_wire::job::{ExplainJob, GotJob, ListSubtasks};
 use sheaf_wire::{ApiError, Caller, Page};
 
+use super::bulk::WHERE_WITHIN;
 use super::ended;
 use crate::Control;
 use crate::event::read;
@@ -115,32 +118,46 @@ impl Control {
         };
         let size = if ask.page.size == 0 { sheaf_wire::PAGE_MAX } else { ask.page.size };
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let narrowed = ask.selector.is_some() || ask.condition.is_some();
-        let selected = match narrowed {
-            true => {
-                Some(self.selected(caller, &ask.job, ask.selector.as_ref(), ask.condition).await?.subtasks)
-            }
-            false => None,
-        };
+        let (among, to) = self.narrowed(caller, &ask, from, size).await?;
         let (id, mut rows, next) = self.see_job(&ask.job, |state, job| {
-            let Some(rest) = job.count.checked_sub(1).filter(|last| from <= *last) else {
-                return Ok((job.id, Vec::new(), String::new()));
+            let Some(last) = job.count.checked_sub(1).filter(|last| from <= *last) else {
+                return (job.id, Vec::new(), None);
             };
-            let wanted = |subtask: &u32, place: Place| {
-                let in_state = ask.states.is_empty() || ask.states.contains(&job.state_at(place));
-                in_state && selected.as_ref().is_none_or(|selected| selected.contains(*subtask))
+            let within = Run::new(from, to.map_or(last, |to| to.clamp(from, last)));
+            let found = job.subtasks(within, &ask.states, among.as_ref());
+            let mut found: Vec<(u32, Place)> = found.take(size + 1).collect();
+            let next = match found.len() > size {
+                true => found.pop().map(|(subtask, _)| subtask),
+                // What comes after was not looked at yet.
+                false => within.last.checked_add(1).filter(|next| *next <= last),
             };
-            let places = job.progress.places(Run::new(from, rest));
-            let numbers = places.flat_map(|(run, place)| run.numbers().map(move |subtask| (subtask, place)));
-            let mut found: Vec<(u32, Place)> =
-                numbers.filter(|(subtask, place)| wanted(subtask, *place)).take(size + 1).collect();
-            let next = if found.len() > size { found.pop().map(|(subtask, _)| subtask) } else { None };
             let rows: Vec<SubtaskRow> =
                 found.into_iter().map(|(subtask, place)| subtask_row(state, job, subtask, place)).collect();
-            Ok::<_, ApiError>((job.id, rows, next.map(|next| next.to_string()).unwrap_or_default()))
-        })??;
+            (job.id, rows, next)
+        })?;
         self.add_history(id, &mut rows).await?;
-        Ok(Page { rows, next })
+        Ok(Page { rows, next: next.map(|next| next.to_string()).unwrap_or_default() })
+    }
+
+    /// The subtasks from one on among which a page is to be found, and up to where they were looked for; none: everywhere.
+    async fn narrowed(
+        &self,
+        caller: &Caller,
+        ask: &ListSubtasks,
+        from: u32,
+        size: usize,
+    ) -> Result<(Option<Ranges>, Option<u32>), ApiError> {
+        let among = match &ask.selector {
+            Some(selector) => Some(self.selected(caller, &ask.job, Some(selector), None).await?.subtasks),
+            None => None,
+        };
+        let Some(condition) = ask.condition.clone() else { return Ok((among, None)) };
+        let (job, states, until) = (ask.job.clone(), ask.states.clone(), Instant::now() + WHERE_WITHIN);
+        // One more tells whether the page is the last.
+        let most = u64::try_from(size).unwrap_or(u64::MAX).saturating_add(1);
+        let wanted = Wanted { job, condition, states, among, from, most, until };
+        let found = self.subtasks_where(caller, wanted).await?;
+        Ok((Some(found.subtasks), found.to))
     }
 
     /// Of those that do not run just now: how their last attempts went.

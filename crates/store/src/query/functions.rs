@@ -26,9 +26,14 @@ type Answer<T> = rusqlite::Result<T>;
 
 /// A source that functions share. SQLite calls one at a time, so that nobody ever waits for the lock.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<Source>>);
+pub(super) struct Shared(Arc<Mutex<Source>>);
 
 impl Shared {
+    /// The view of a part of the subtasks has these from now on.
+    pub(super) fn show(&self, part: Run) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).part = part;
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Source) -> Result<T, StoreError>) -> Answer<T> {
         let mut source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut source).map_err(|error| Error::UserFunctionError(Box::new(error)))
@@ -36,7 +41,7 @@ impl Shared {
 }
 
 /// Makes them known to a connection.
-pub(super) fn register(db: &Connection, source: Source) -> rusqlite::Result<()> {
+pub(super) fn register(db: &Connection, source: Source) -> rusqlite::Result<Shared> {
     array::load_module(db)?;
     let shared = Shared(Arc::new(Mutex::new(source)));
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
@@ -66,7 +71,8 @@ pub(super) fn register(db: &Connection, source: Source) -> rusqlite::Result<()> 
     function!("sheaf_attempt", 3, attempt);
     function!("sheaf_steps", 2, steps);
     function!("sheaf_step", 4, step);
-    Ok(())
+    function!("sheaf_part", 2, part);
+    Ok(shared)
 }
 
 fn numbers(all: impl IntoIterator<Item = i64>) -> Array {
@@ -163,11 +169,20 @@ fn job(source: &mut Source, ctx: &Context<'_>) -> Answer<Value> {
 
 /// The subtasks of a job in a state, in pieces.
 fn pieces(source: &mut Source, ctx: &Context<'_>) -> Answer<Array> {
+    pieces_within(source, ctx, Run::new(0, u32::MAX))
+}
+
+/// The same of the part that is to be shown.
+fn part(source: &mut Source, ctx: &Context<'_>) -> Answer<Array> {
+    let part = source.part;
+    pieces_within(source, ctx, part)
+}
+
+fn pieces_within(source: &mut Source, ctx: &Context<'_>, within: Run) -> Answer<Array> {
     let state = SubtaskState::ALL.into_iter().find(|state| state.as_str() == word(ctx, 1));
     let found = source.job(job_id(ctx)?, |job| {
         let mut pieces = Vec::new();
-        let Some(whole) = Run::first_of(job.count) else { return pieces };
-        for (run, place) in job.progress.places(whole) {
+        for (run, place) in job.progress.places(within) {
             if Some(job.state_at(place)) == state {
                 let starts = run.numbers().step_by(PIECE as usize);
                 pieces.extend(

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use sheaf_engine::job::dependency::Dependencies;
 use sheaf_engine::job::step::Transitions;
 use sheaf_engine::{Change, Job, State};
-use sheaf_model::{JobId, NodeId};
+use sheaf_model::{JobId, NodeId, Run};
 
 use crate::attempts;
 use crate::codec::Stored;
@@ -33,13 +33,16 @@ pub(super) struct Source {
     /// The newest last.
     jobs: VecDeque<(JobId, Option<Arc<State>>)>,
     blocks: VecDeque<((JobId, u32, bool), Arc<Block>)>,
+    /// Which subtasks the view of a part of them has.
+    pub(super) part: Run,
     /// The one that was read last.
     piece: Option<((JobId, i64), Arc<Piece>)>,
 }
 
 impl Source {
     pub(super) fn new(db: Connection, path: PathBuf) -> Self {
-        Self { db, path, nodes: None, jobs: VecDeque::new(), blocks: VecDeque::new(), piece: None }
+        let (jobs, blocks, part) = (VecDeque::new(), VecDeque::new(), Run::new(0, u32::MAX));
+        Self { db, path, nodes: None, jobs, blocks, part, piece: None }
     }
 
     /// A node's name for people.
