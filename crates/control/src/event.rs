@@ -148,6 +148,14 @@ pub(crate) async fn read<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let now = member.replica.state().revision;
     stored(&member.replica, now).await;
+    read_at_once(member, query).await
+}
+
+/// Reads what SQLite has by now, which may be some commands behind. Blocks nobody.
+pub(crate) async fn read_at_once<T: Send + 'static>(
+    member: &Member,
+    query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, ApiError> {
     let reader = member.reader.clone();
     let read = tokio::task::spawn_blocking(move || query(&reader)).await;
     read.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)

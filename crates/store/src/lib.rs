@@ -19,8 +19,8 @@
 //! ```
 //!
 //! Read in this order: `schema.sql` (what stands where), `codec` (how a row's body is written), `row`, `job` (with `ends`,
-//! `steps` and `trail`) and `write`, `load`, `store` (open, durability), `prune`, `snapshot`, `reader`, `history`, `delivery`, `attempts`,
-//! `items` and `object`, `query`, `error`.
+//! `steps` and `trail`) and `write`, `load`, `store` (open, durability), `prune`, `snapshot`, `reader`, `history`,
+//! `delivery`, `attempts`, `pace`, `items` and `object`, `query`, `error`.
 //!
 //! Everything here blocks; asynchronous callers put it on a thread of its own.
 
@@ -34,6 +34,7 @@ mod items;
 mod job;
 mod load;
 mod object;
+mod pace;
 mod prune;
 mod query;
 mod reader;
@@ -51,6 +52,7 @@ pub use delivery::{Ahead, Delivery};
 pub use ends::{AttemptState, RanAttempt};
 pub use error::StoreError;
 pub use history::EventFilter;
+pub use pace::Lately;
 pub use prune::Retention;
 pub use query::{Ask, Found, QueryError, Wanted};
 pub use reader::Reader;

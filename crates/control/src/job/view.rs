@@ -10,14 +10,14 @@ use sheaf_model::view::{
 use sheaf_model::{
     FailureClass, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskState, Timestamp,
 };
-use sheaf_store::{FailedAlike, RanAttempt, Wanted};
+use sheaf_store::{FailedAlike, Lately, RanAttempt, Wanted};
 use sheaf_wire::job::{ExplainJob, GotJob, ListSubtasks};
 use sheaf_wire::{ApiError, Caller, Page};
 
 use super::bulk::WHERE_WITHIN;
 use super::ended;
 use crate::Control;
-use crate::event::read;
+use crate::event::{read, read_at_once};
 
 /// Groups of failures that a status names.
 const GROUPS: usize = 10;
@@ -38,13 +38,27 @@ pub(super) fn row(job: &Job) -> JobRow {
     }
 }
 
-fn status(job: &Job, now: Timestamp, failures: Vec<FailureGroup>, message: String) -> JobStatus {
+/// How many subtasks end in a second: lately, or of a job that is over on the whole.
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn rate(job: &Job, now: Timestamp, lately: Option<Lately>) -> f64 {
     let counts = job.counts();
-    let over = counts.total() - counts.left();
-    let until = job.ended_at.unwrap_or(now);
-    let ran = job.started_at.map_or(0, |started| until.0.saturating_sub(started.0));
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
-    let rate = if ran == 0 { 0.0 } else { over as f64 * 1000.0 / ran as f64 };
+    let (ended, since, until) = match (lately, job.started_at, job.ended_at) {
+        (_, Some(started), Some(over)) => (counts.total(), started, over),
+        (Some(lately), ..) => (lately.ended, lately.since, now),
+        _ => return 0.0,
+    };
+    let took = until.0.saturating_sub(since.0);
+    if took == 0 { 0.0 } else { ended as f64 * 1000.0 / took as f64 }
+}
+
+fn status(
+    job: &Job,
+    now: Timestamp,
+    lately: Option<Lately>,
+    failures: Vec<FailureGroup>,
+    message: String,
+) -> JobStatus {
+    let (counts, rate) = (job.counts(), rate(job, now, lately));
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -80,12 +94,21 @@ fn status(job: &Job, now: Timestamp, failures: Vec<FailureGroup>, message: Strin
 
 impl Control {
     pub(super) async fn got(&self, name: &JobName) -> Result<GotJob, ApiError> {
-        let (id, failed) = self.see_job(name, |_, job| (job.id, job.counts().failed > 0))?;
+        let (id, failed, runs_since) = self.see_job(name, |_, job| {
+            (job.id, job.counts().failed > 0, job.started_at.filter(|_| job.ended_at.is_none()))
+        })?;
+        let lately = match runs_since {
+            Some(started) => {
+                let member = self.member()?;
+                Some(read_at_once(&member, move |reader| reader.ended_lately(id, started)).await?)
+            }
+            None => None,
+        };
         let groups = if failed { self.failure_groups(id).await? } else { Vec::new() };
         let now = self.clock.wall();
         self.see_job(name, |state, job| GotJob {
             spec: (*job.spec).clone(),
-            status: status(job, now, groups, self.why(state, job, None).join("; ")),
+            status: status(job, now, lately, groups, self.why(state, job, None).join("; ")),
         })
     }
 
