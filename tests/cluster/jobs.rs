@@ -57,6 +57,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a canceled job ends what runs and starts nothing more", || canceled(cluster));
     cases.run("a paused job starts nothing until it is resumed", || paused(cluster));
     cases.run("a job that no node may run says why", || nowhere(cluster));
+    cases.run("J19 a verb says what its dry run said, however far apart its subtasks", || apart(cluster));
     cases.run("a subtask has its module's limits, and runs as its user", || confined(cluster));
     cases.run("what subtasks do not get is refused, and a wrong job changes nothing", || refused(cluster));
     cases.run("J13 J16 nodes and the leader are killed, and every subtask has one success", || {
@@ -211,8 +212,30 @@ fn nowhere(cluster: &Cluster) {
     };
     let explained = soon("every node's gates are told", explained);
     assert!(explained["why"].to_string().contains("no ready node may run it"), "{explained:#}");
+    submit(cluster, &job("patient", "count", "subtasks: {array: 0-2}\nafter: [lost-cause]"));
+    assert_eq!(status(cluster, "patient")["counts"]["waiting"], 3);
+    for (how, rows) in [(["--state", "waiting"], 3), (["--state", "ready"], 0), (["--limit", "9"], 3)] {
+        let listed = cluster.json(&[&["job", "subtasks", "patient", "-o", "json"][..], &how].concat());
+        let waiting = listed.to_string().matches("\"waiting\"").count();
+        assert_eq!((listed.as_array().map(Vec::len), waiting), (Some(rows), rows), "{listed:#}");
+    }
     cluster.cli(&["job", "cancel", "lost-cause"]).ok();
     over(cluster, "lost-cause");
+}
+
+/// More places than one command holds.
+fn apart(cluster: &Cluster) {
+    submit(cluster, &job("apart", "nowhere", "subtasks: {array: 0-399999}"));
+    let said = |verb: &[&str], more: &[&str], outcome: &str, subtasks: u64| {
+        let row = cluster.json(&[&["job"][..], verb, &["-o", "json"], more].concat())[0].clone();
+        assert_eq!((&row["outcome"], &row["subtasks"]), (&outcome.into(), &subtasks.into()), "{row:#}");
+    };
+    let some = ["reprioritize", "apart", "0-399999:2", "--priority", "60"];
+    said(&some, &["--dry-run"], "would be reprioritized", 200_000);
+    said(&some, &[], "reprioritized", 200_000);
+    said(&["cancel", "apart"], &["--dry-run"], "would be canceled", 400_000);
+    said(&["cancel", "apart"], &[], "canceled", 400_000);
+    assert_eq!(over(cluster, "apart")["counts"]["canceled"], 400_000);
 }
 
 fn confined(cluster: &Cluster) {

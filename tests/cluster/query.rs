@@ -134,6 +134,16 @@ fn events(cluster: &Cluster) {
         &job("told", "tiles", "subtasks: {items: [{n: 0}]}\nretry: {max_attempts: 1, backoff: 1ms..1ms}"),
     );
     over(cluster, "told");
+    let steps = cluster.cli(&["events", "--subtasks", "--where", "subject=told,kind=subtask", "-o", "json"]);
+    let steps: Vec<Value> =
+        steps.ok().stdout.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    let kinds: Vec<&str> = steps.iter().filter_map(|step| step["kind"].as_str()).collect();
+    assert_eq!(kinds, ["subtask.granted", "subtask.failed"], "{steps:#?}");
+    assert_eq!(
+        steps[1]["actor"],
+        format!("node:{}", steps[0]["node"].as_str().expect("a node")),
+        "{steps:#?}"
+    );
     cluster.cli(&["job", "reprioritize", "told", "--priority", "70"]).ok();
     cluster.cli(&["job", "delete", "told", "--yes"]).ok();
     let rows =

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use sheaf_consensus::{Changes, Replica};
-use sheaf_engine::Change;
-use sheaf_model::{Event, Revision};
-use sheaf_store::{EventFilter as StoreFilter, Reader, StoreError};
+use sheaf_consensus::{ChangeSet, Changes, Replica};
+use sheaf_engine::{Change, State};
+use sheaf_model::{Event, JobId, Revision};
+use sheaf_store::{EventFilter as StoreFilter, Reader, StoreError, steps_of};
 use sheaf_wire::event::{Cursor, EventApi, EventFilter, EventPage, ListEvents, WatchEvents};
 use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 
@@ -100,15 +100,10 @@ impl Watch {
     async fn follow(&mut self) -> Result<(), ApiError> {
         match self.changes.next(PAGE).await {
             Ok(sets) => {
-                let place = self.place;
-                let changes = sets.iter().flat_map(|set| set.changes.iter());
-                let events = changes.filter_map(|change| match change {
-                    Change::Event(event) if Cursor::of(event) > place && self.filter.selects(event) => {
-                        Some(event.clone())
-                    }
-                    _ => None,
-                });
-                self.ready = events.collect();
+                let state = self.replica.state();
+                let events = sets.iter().flat_map(|set| told(&state, set, self.filter.subtasks));
+                let wanted = |event: &Event| Cursor::of(event) > self.place && self.filter.selects(event);
+                self.ready = events.filter(wanted).collect();
             }
             Err(_) => {
                 // Too slow for memory: SQLite has what was missed.
@@ -123,6 +118,24 @@ impl Watch {
     }
 }
 
+/// The events of one command, in order.
+fn told(state: &State, set: &ChangeSet, subtasks: bool) -> Vec<Event> {
+    let (mut events, mut pieces) = (Vec::new(), Vec::new());
+    for change in set.changes.iter() {
+        match change {
+            Change::Event(event) => events.push(event.clone()),
+            Change::Transitions(all) if subtasks => pieces.push(all.clone()),
+            _ => {}
+        }
+    }
+    let job = |id: JobId| {
+        let job = state.jobs.get(id);
+        job.map_or_else(|| format!("job {id}"), |job| job.spec.name.to_string())
+    };
+    events.extend(steps_of(pieces, job, |node| state.node_name(node)));
+    events
+}
+
 /// Waits, for a moment at most, until SQLite has what memory has: a caller that was told of a change finds it.
 pub(crate) async fn stored(replica: &Replica, revision: Revision) {
     let _ = tokio::time::timeout(STORED_WITHIN, replica.stored(revision)).await; // a full disk keeps nobody waiting
@@ -135,6 +148,14 @@ pub(crate) async fn read<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let now = member.replica.state().revision;
     stored(&member.replica, now).await;
+    read_at_once(member, query).await
+}
+
+/// Reads what SQLite has by now, which may be some commands behind. Blocks nobody.
+pub(crate) async fn read_at_once<T: Send + 'static>(
+    member: &Member,
+    query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, ApiError> {
     let reader = member.reader.clone();
     let read = tokio::task::spawn_blocking(move || query(&reader)).await;
     read.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)
@@ -147,8 +168,8 @@ async fn page(
     limit: usize,
     newest_first: bool,
 ) -> Result<Vec<Event>, ApiError> {
-    let filter =
-        StoreFilter { subject: filter.subject, kind: filter.kind, node: filter.node, since: filter.since };
+    let EventFilter { subject, kind, node, since, subtasks } = filter;
+    let filter = StoreFilter { subject, kind, node, since, subtasks };
     let place = after.map(|cursor| (cursor.revision, cursor.n));
     let read = tokio::task::spawn_blocking(move || {
         if newest_first {

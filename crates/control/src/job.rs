@@ -1,17 +1,18 @@
 //! Jobs: `sheaf.v1.JobService`.
 
+mod bulk;
 mod ended;
 mod logs;
 mod submit;
 mod view;
+mod why;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt as _;
-use sheaf_engine::{CancelJob, Command, Job, Reply, ReprioritizeJob, RetryJob};
-use sheaf_model::SubtaskState::{self, Canceled, Failed, Ready, Running, Waiting};
+use sheaf_engine::{CancelJob, Command, Job, ReprioritizeJob, RetryJob};
 use sheaf_model::view::{JobExplanation, JobRow, JobStatus, SubtaskRow};
-use sheaf_model::{JobId, JobName, JobSpec, Ranges, Run, Selector};
+use sheaf_model::{JobId, JobName, JobSpec, Ranges, Selector};
 use sheaf_wire::job::{
     CancelSubtasks, ExplainJob, GotJob, JobApi, JobLogs, ListJobs, ListSubtasks, OnJob, Reprioritize,
     RetrySubtasks, SubmitPart, Submitted, Touched,
@@ -21,13 +22,9 @@ use sheaf_wire::{Answers, ApiError, Caller, Done, Page, async_trait};
 
 use crate::Control;
 use crate::filter::{label, page, selects};
-use crate::propose::refused;
-use crate::query::{fresh, query_error};
 
 /// A watch says how a job stands at most so often.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
-/// How long finding the subtasks for which a condition holds may take: less than callers wait.
-const WHERE_WITHIN: Duration = Duration::from_secs(8);
 /// Most places at which a selector takes subtasks out of a job: each costs memory as long as the call takes.
 const RUNS_MAX: u64 = 1_000_000;
 
@@ -99,34 +96,30 @@ impl JobApi for Control {
     }
 
     async fn cancel(&self, caller: Caller, ask: CancelSubtasks) -> Result<Touched, ApiError> {
-        let (job, selected, all) =
-            self.selected(&caller, &ask.job, ask.selector.as_ref(), ask.condition).await?;
-        if ask.dry_run {
-            return self.would_touch(&ask.job, &selected, &[Waiting, Ready, Running]);
-        }
-        let subtasks = (!all).then_some(selected);
-        let cancel = CancelJob { job, subtasks, reason: ask.reason };
-        self.touch(&caller, Command::CancelJob(cancel)).await
+        let meant = self.selected(&caller, &ask.job, ask.selector.as_ref(), ask.condition).await?;
+        let (job, all, reason) = (meant.job, meant.all, ask.reason);
+        let verb = move |subtasks: Ranges| {
+            let subtasks = (!all).then_some(subtasks);
+            Command::CancelJob(CancelJob { job, subtasks, reason: reason.clone() })
+        };
+        self.touch(&caller, &meant, ask.dry_run, verb).await
     }
 
     async fn retry(&self, caller: Caller, ask: RetrySubtasks) -> Result<Touched, ApiError> {
-        let (job, subtasks, _) =
-            self.selected(&caller, &ask.job, ask.selector.as_ref(), ask.condition).await?;
-        if ask.dry_run {
-            return self.would_touch(&ask.job, &subtasks, &[Failed, Canceled]);
-        }
-        self.touch(&caller, Command::RetryJob(RetryJob { job, subtasks })).await
+        let meant = self.selected(&caller, &ask.job, ask.selector.as_ref(), ask.condition).await?;
+        let job = meant.job;
+        let verb = move |subtasks: Ranges| Command::RetryJob(RetryJob { job, subtasks });
+        self.touch(&caller, &meant, ask.dry_run, verb).await
     }
 
     async fn reprioritize(&self, caller: Caller, ask: Reprioritize) -> Result<Touched, ApiError> {
-        let (job, selected, all) =
-            self.selected(&caller, &ask.job, ask.selector.as_ref(), ask.condition).await?;
-        if ask.dry_run {
-            return self.would_touch(&ask.job, &selected, &[Waiting, Ready]);
-        }
-        let subtasks = (!all).then_some(selected);
-        let command = ReprioritizeJob { job, subtasks, priority: ask.priority };
-        self.touch(&caller, Command::ReprioritizeJob(command)).await
+        let meant = self.selected(&caller, &ask.job, ask.selector.as_ref(), ask.condition).await?;
+        let (job, all, priority) = (meant.job, meant.all, ask.priority);
+        let verb = move |subtasks: Ranges| {
+            let subtasks = (!all).then_some(subtasks);
+            Command::ReprioritizeJob(ReprioritizeJob { job, subtasks, priority })
+        };
+        self.touch(&caller, &meant, ask.dry_run, verb).await
     }
 }
 
@@ -144,78 +137,6 @@ impl Control {
 
     fn job_id(&self, name: &JobName) -> Result<JobId, ApiError> {
         self.see_job(name, |_, job| job.id)
-    }
-
-    /// The subtasks meant, and whether those are all, as nothing narrower was said.
-    async fn selected(
-        &self,
-        caller: &Caller,
-        name: &JobName,
-        selector: Option<&Selector>,
-        condition: Option<String>,
-    ) -> Result<(JobId, Ranges, bool), ApiError> {
-        let (id, selected, all) = self.see_job(name, |_, job| {
-            let whole: Ranges = Run::first_of(job.count).map(Ranges::from).unwrap_or_default();
-            let Some(selector) = selector else { return Ok((job.id, whole, true)) };
-            within(job, selector)?;
-            let of = |state| job.progress.in_state(state);
-            Ok::<_, ApiError>((job.id, selector.select(job.count, of), false))
-        })??;
-        match condition {
-            None => Ok((id, selected, all)),
-            Some(condition) => {
-                let found = self.subtasks_where(caller, name, condition).await?;
-                Ok((id, selected.intersection(&found), false))
-            }
-        }
-    }
-
-    /// The subtasks of a job for which a condition holds, as SQLite has them.
-    async fn subtasks_where(
-        &self,
-        caller: &Caller,
-        job: &JobName,
-        condition: String,
-    ) -> Result<Ranges, ApiError> {
-        let member = self.member()?;
-        let permit = self.query_turn().await?;
-        fresh(&member, caller).await?;
-        let (reader, job, until) = (member.reader, job.clone(), Instant::now() + WHERE_WITHIN);
-        let found = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            reader.subtasks_where(&job, &condition, until)
-        });
-        let found = found.await.map_err(|error| ApiError::Internal(error.to_string()))?;
-        found.map_err(|error| query_error(error, "where"))
-    }
-
-    /// How many of the subtasks are in one of these states.
-    fn would_touch(
-        &self,
-        name: &JobName,
-        selected: &Ranges,
-        states: &[SubtaskState],
-    ) -> Result<Touched, ApiError> {
-        self.see_job(name, |state, job| {
-            let meant = selected.runs().flat_map(|run| job.progress.places(run));
-            let touched = meant.filter(|(_, place)| states.contains(&place.state()));
-            let done = Done { revision: state.revision, unchanged: true, ..Done::default() };
-            Touched { done, subtasks: touched.map(|(run, _)| run.len()).sum() }
-        })
-    }
-
-    async fn touch(&self, caller: &Caller, command: Command) -> Result<Touched, ApiError> {
-        match self.propose(caller, caller.request.clone(), command).await? {
-            Reply::Touched(revision, subtasks) => {
-                Ok(Touched { done: Done { revision, unchanged: subtasks == 0, ..Done::default() }, subtasks })
-            }
-            Reply::Done(revision) => Ok(Touched { done: Done { revision, ..Done::default() }, subtasks: 0 }),
-            Reply::Unchanged(revision) => {
-                Ok(Touched { done: Done { revision, unchanged: true, ..Done::default() }, subtasks: 0 })
-            }
-            Reply::Refused(refusal) => Err(refused(refusal)),
-            other => Err(ApiError::Internal(format!("an answer that fits no verb: {other:?}"))),
-        }
     }
 }
 

@@ -14,6 +14,7 @@ use sheaf_model::{Attempt, BackendName, Incarnation, JobId, NodeId, NodeStatus, 
 
 use crate::command::Grant;
 use crate::job::Job;
+use crate::job::table::Turn;
 use crate::state::State;
 
 /// A node that takes subtasks.
@@ -178,6 +179,16 @@ impl<I: Iterator<Item = Run>> Left<I> {
         }
         taken
     }
+}
+
+/// What stands before a turn in the queue, in order: other jobs, each once, with the priority under which they stand there.
+pub fn before(state: &State, turn: Turn) -> impl Iterator<Item = (u8, &Job)> {
+    let mut told = BTreeSet::from([turn.2]);
+    let ahead = state.jobs.queue().take_while(move |it| *it < turn);
+    ahead.filter_map(move |(priority, _, id)| {
+        let job = state.jobs.get(id).filter(|_| told.insert(id))?;
+        Some((priority.0, job))
+    })
 }
 
 /// What a node's agent must be told of its attempts.

@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sheaf_model::{JobId, JobSpec, JobState, Revision, SubtaskCounts, Timestamp};
+use sheaf_model::{JobId, JobSpec, JobState, Ranges, Revision, Run, SubtaskCounts, SubtaskState, Timestamp};
 
 use progress::{Place, Progress};
 
@@ -145,6 +145,39 @@ impl Job {
             return counts;
         }
         SubtaskCounts { waiting: counts.waiting + counts.ready, ready: 0, ..counts }
+    }
+
+    /// What a place is for people: as the counts say, nothing is ready while the job waits for others.
+    pub fn state_at(&self, place: Place) -> SubtaskState {
+        match place {
+            Place::Ready if !self.after.is_empty() => SubtaskState::Waiting,
+            place => place.state(),
+        }
+    }
+
+    /// Its subtasks that are in a state.
+    pub fn in_state(&self, state: SubtaskState) -> Ranges {
+        let whole = Run::first_of(self.count);
+        let places = whole.into_iter().flat_map(|run| self.progress.places(run));
+        places.filter(|(_, place)| self.state_at(*place) == state).map(|(run, _)| run).collect()
+    }
+
+    /// Its subtasks within a run that are in one of these states (none: in any) and among these, in order. What is left out
+    /// costs no more than it has runs.
+    pub fn subtasks<'a>(
+        &'a self,
+        within: Run,
+        states: &'a [SubtaskState],
+        among: Option<&'a Ranges>,
+    ) -> impl Iterator<Item = (u32, Place)> + 'a {
+        let runs: Box<dyn Iterator<Item = Run> + 'a> = match among {
+            Some(among) => Box::new(among.within(within)),
+            None => Box::new(std::iter::once(within)),
+        };
+        let places = runs.flat_map(move |run| self.progress.places(run));
+        let is_wanted = move |place| states.is_empty() || states.contains(&self.state_at(place));
+        let wanted = places.filter(move |(_, place)| is_wanted(*place));
+        wanted.flat_map(|(run, place)| run.numbers().map(move |subtask| (subtask, place)))
     }
 
     /// How many more may run; none: as many as there is room for.

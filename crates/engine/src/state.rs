@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
     Artifact, BackendName, Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance,
-    JobSettings, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey, Repair,
-    RequestId, Residue, Revision, Sealed, SecretName, Settings, SinkName, Timestamp, Trial,
+    JobId, JobSettings, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey,
+    Repair, RequestId, Residue, Revision, Sealed, SecretName, Settings, SinkName, Timestamp, Trial,
 };
 
 use crate::access::Access;
@@ -283,6 +283,12 @@ impl State {
         } else if !is_unsettled && !self.unsettled.is_empty() {
             self.unsettled.remove(name);
         }
+    }
+
+    /// A copy with one job and nothing else of what the cluster has: enough to try what an operator may do with that job.
+    pub fn with_only(&self, job: JobId) -> Self {
+        let jobs = self.jobs.only(job);
+        Self { revision: self.revision, cluster: self.cluster.clone(), jobs, ..Self::default() }
     }
 
     /// Puts one changed row in place. Events, old releases and values of objects live only in the store.

@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use sheaf_engine::backend::Backend;
 use sheaf_engine::job::JobV1;
 use sheaf_engine::job::dependency::Dependencies;
-use sheaf_engine::job::step::Transitions;
+use sheaf_engine::job::step::{Detail, Ran, Step, Transitions};
 use sheaf_engine::job::submit::{Items, Submit};
 use sheaf_engine::sink::Sink;
 use sheaf_engine::{
     Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Reply, Request, Rollout, Secret,
 };
 use sheaf_model::{
-    AuthorityRecord, AuthorityStage, Binding, ClusterEpoch, ClusterId, Digest, Drain, Facts, Instance,
-    JobSettings, ModuleSpecV1, ModuleSpecV2, Node, NodeId, NodeKey, NodeStatus, ObjectValue, Repair,
+    Actor, AuthorityRecord, AuthorityStage, Binding, ClusterEpoch, ClusterId, Digest, Drain, Facts, Instance,
+    JobId, JobSettings, ModuleSpecV1, ModuleSpecV2, Node, NodeId, NodeKey, NodeStatus, ObjectValue, Repair,
     RequestId, Residue, Revision, Settings, Timestamp, TokenRecord,
 };
 
@@ -73,7 +73,7 @@ first_version!(
     Submit,
     Items,
     Dependencies,
-    Transitions,
+    TransitionsV1,
     Secret,
     Backend,
     TokenRecord,
@@ -86,6 +86,27 @@ impl Stored for Job {
     type Previous = JobV1;
     fn from_previous(previous: JobV1) -> Self {
         previous.into()
+    }
+}
+
+/// What a command did to subtasks before it was kept who caused it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TransitionsV1 {
+    job: JobId,
+    number: u64,
+    revision: Revision,
+    at: Timestamp,
+    steps: Vec<Step>,
+    ran: Vec<Ran>,
+    details: Vec<Detail>,
+}
+
+impl Stored for Transitions {
+    const VERSION: u8 = 2;
+    type Previous = TransitionsV1;
+    fn from_previous(previous: TransitionsV1) -> Self {
+        let TransitionsV1 { job, number, revision, at, steps, ran, details } = previous;
+        Self { job, number, revision, at, steps, ran, details, actor: Actor::default() }
     }
 }
 

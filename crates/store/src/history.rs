@@ -10,6 +10,7 @@ use sheaf_model::{BucketName, BucketSpec, Event, Revision, Timestamp};
 use crate::error::StoreError;
 use crate::reader::Reader;
 use crate::row::hour;
+use crate::steps;
 
 /// Which events are meant; what is none does not restrict.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct EventFilter {
     pub node: Option<String>,
     /// Not before this time.
     pub since: Option<Timestamp>,
+    /// What became of subtasks, too: each step of a command an event, whose kind begins with `subtask.`.
+    pub subtasks: bool,
 }
 
 /// Some revisions of a bucket.
@@ -38,7 +41,7 @@ const RELEASES: &str =
     "SELECT revision, body FROM releases WHERE bucket = ? AND revision < ? ORDER BY revision DESC LIMIT ?";
 
 /// An event's place: revision and number within it.
-type Place = (i64, i64);
+pub(crate) type Place = (i64, i64);
 
 /// Before every event.
 const START: Place = (i64::MIN, i64::MIN);
@@ -54,7 +57,7 @@ impl Reader {
         filter: &EventFilter,
         limit: usize,
     ) -> Result<Vec<Event>, StoreError> {
-        self.read("read the events of", |db| between(db, place(after), END, filter, "ASC", limit))
+        self.page((place(after), END), filter, false, limit)
     }
 
     /// Up to `limit` events before the one at `before`, or up to the newest, newest first.
@@ -64,8 +67,34 @@ impl Reader {
         filter: &EventFilter,
         limit: usize,
     ) -> Result<Vec<Event>, StoreError> {
-        let before = before.map_or(END, place);
-        self.read("read the events of", |db| between(db, START, before, filter, "DESC", limit))
+        self.page((START, before.map_or(END, place)), filter, true, limit)
+    }
+
+    /// Up to `limit` events strictly between two places.
+    fn page(
+        &self,
+        (after, before): (Place, Place),
+        filter: &EventFilter,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let order = if newest_first { "DESC" } else { "ASC" };
+        self.lend(|db| {
+            let failed = StoreError::sqlite("read the events of", self.path());
+            // One commit throughout: what is written between the two would be left out.
+            let db = db.unchecked_transaction().map_err(&failed)?;
+            let mut events = between(&db, after, before, filter, order, limit).map_err(&failed)?;
+            if steps::are_wanted(filter) {
+                let within = (after, before);
+                events.extend(steps::between(&db, self.path(), within, filter, newest_first, limit)?);
+                events.sort_by_key(|event| (event.revision, event.n));
+                if newest_first {
+                    events.reverse();
+                }
+                events.truncate(limit);
+            }
+            Ok(events)
+        })
     }
 
     /// Up to `limit` revisions of a bucket before the one at `before`, or up to the newest; newest first, also of one that
@@ -152,7 +181,7 @@ fn revision_before(revision: Revision) -> i64 {
     i64::try_from(revision.0).unwrap_or(i64::MAX)
 }
 
-fn place((revision, n): (Revision, u32)) -> Place {
+pub(crate) fn place((revision, n): (Revision, u32)) -> Place {
     (revision.0.cast_signed(), i64::from(n))
 }
 

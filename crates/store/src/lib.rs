@@ -18,9 +18,9 @@
 //!  views, SQL ──events, tail, releases──► Reader (own read-only connections, any thread)
 //! ```
 //!
-//! Read in this order: `schema.sql` (what stands where), `codec` (how a row's body is written), `row`, `job` (with `ends`
-//! and `trail`) and `write`, `load`, `store` (open, durability), `prune`, `snapshot`, `reader`, `history`, `delivery`, `attempts`,
-//! `items` and `object`, `query`, `error`.
+//! Read in this order: `schema.sql` (what stands where), `codec` (how a row's body is written), `row`, `job` (with `ends`,
+//! `steps` and `trail`) and `write`, `load`, `store` (open, durability), `prune`, `snapshot`, `reader`, `history`,
+//! `delivery`, `attempts`, `pace`, `items` and `object`, `query`, `error`.
 //!
 //! Everything here blocks; asynchronous callers put it on a thread of its own.
 
@@ -34,12 +34,14 @@ mod items;
 mod job;
 mod load;
 mod object;
+mod pace;
 mod prune;
 mod query;
 mod reader;
 mod row;
 mod schema;
 mod snapshot;
+mod steps;
 mod store;
 mod trail;
 mod write;
@@ -50,7 +52,9 @@ pub use delivery::{Ahead, Delivery};
 pub use ends::{AttemptState, RanAttempt};
 pub use error::StoreError;
 pub use history::{EventFilter, Releases};
+pub use pace::Lately;
 pub use prune::Retention;
-pub use query::{Ask, QueryError};
+pub use query::{Ask, Found, QueryError, Wanted};
 pub use reader::Reader;
+pub use steps::steps_of;
 pub use store::Store;

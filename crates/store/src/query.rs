@@ -24,11 +24,12 @@ use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::types::ValueRef;
 use rusqlite::{Batch, Connection, ErrorCode, Row, Statement, ToSql};
 use sheaf_model::query::{SQL_MAX, VIEWS};
-use sheaf_model::{Cell, JobName, QueryEnd, QueryPart, Ranges, Revision, Run};
+use sheaf_model::{Cell, JobName, QueryEnd, QueryPart, Ranges, Revision, Run, SubtaskState};
 
 use crate::error::StoreError;
 use crate::reader::{Pool, Reader};
 use crate::store;
+use functions::Shared;
 use guard::Guard;
 use source::Source;
 
@@ -44,6 +45,10 @@ const ROW_BYTES: usize = 8 << 20;
 const ANSWER_BYTES: usize = 256 << 20;
 /// Memory for pages of each connection, in KiB; what sorting needs beyond goes to a file.
 const CACHE_KIB: i64 = 8 << 10;
+/// Subtasks that a condition is asked about first, if few of them may be enough; then twice as many, and so on.
+const PART: u32 = 1 << 16;
+/// What the view of a part of the subtasks is called, after what is made up.
+const SUBTASKS_PART: &str = "part";
 /// How often both connections are asked for the same commit. The writer commits a few times a second.
 const TRIES: usize = 100;
 
@@ -56,6 +61,52 @@ pub struct Ask {
     pub rows: u64,
     /// When it is cut off.
     pub until: Instant,
+}
+
+/// Which subtasks of a job are looked for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Of this job.
+    pub job: JobName,
+    /// What may follow WHERE in a query of the view `subtasks`.
+    pub condition: String,
+    /// Only those in one of these states; none: in any.
+    pub states: Vec<SubtaskState>,
+    /// Only these; none: any.
+    pub among: Option<Ranges>,
+    /// Only from this one on.
+    pub from: u32,
+    /// So many are enough, though it may be more.
+    pub most: u64,
+    /// When it is cut off.
+    pub until: Instant,
+}
+
+/// The subtasks that were found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// All that there are …
+    pub subtasks: Ranges,
+    /// … up to this one; none: all.
+    pub to: Option<u32>,
+}
+
+impl Wanted {
+    /// What is looked at first: not all, if few of them may be enough.
+    fn first_part(&self) -> Run {
+        let last = if self.most == u64::MAX { u32::MAX } else { self.from.saturating_add(PART) };
+        Run::new(self.from, last)
+    }
+
+    /// Of rows with a number each, those that are wanted.
+    fn of_rows(&self, rows: &[Vec<Cell>]) -> impl Iterator<Item = Run> {
+        let numbers = rows.iter().filter_map(|row| match row.first() {
+            Some(Cell::Integer(number)) => u32::try_from(*number).ok(),
+            _ => None,
+        });
+        let among = move |number: &u32| self.among.as_ref().is_none_or(|among| among.contains(*number));
+        numbers.filter(among).map(Run::one)
+    }
 }
 
 /// Why a query was not answered.
@@ -106,38 +157,9 @@ impl Reader {
         })
     }
 
-    /// The subtasks of a job for which `condition` holds: what may follow WHERE in a query of the view `subtasks`.
-    pub fn subtasks_where(
-        &self,
-        job: &JobName,
-        condition: &str,
-        until: Instant,
-    ) -> Result<Ranges, QueryError> {
-        self.session(until, || true, |session| {
-            // First within a CASE: what closes the bracket below to go on with something else than a condition, or makes
-            // a comment of the rest, cannot be read there.
-            let alone = format!("SELECT CASE WHEN (\n{condition}\n) THEN 1 END FROM subtasks");
-            drop(session.prepare(&alone)?);
-            let sql = format!(
-                "SELECT subtask FROM (SELECT * FROM subtasks WHERE job = ?1) AS subtasks WHERE (\n{condition}\n)"
-            );
-            let mut statement = session.prepare(&sql)?;
-            if statement.parameter_count() != 1 {
-                return Err(refused("the condition has parameters", "values in their place"));
-            }
-            let mut found = Ranges::default();
-            session.run(&mut statement, &[&job.as_str()], u64::MAX, |rows| {
-                for row in rows {
-                    if let Some(Cell::Integer(number)) = row.first()
-                        && let Ok(number) = u32::try_from(*number)
-                    {
-                        found.insert(Run::one(number));
-                    }
-                }
-                Ok(())
-            })?;
-            Ok(found)
-        })
+    /// The subtasks of a job for which a condition holds, those with the lowest numbers first.
+    pub fn subtasks_where(&self, wanted: &Wanted) -> Result<Found, QueryError> {
+        self.session(wanted.until, || true, |session| session.subtasks_where(wanted))
     }
 
     fn session<T>(
@@ -159,6 +181,7 @@ impl Reader {
 struct Session {
     db: Connection,
     revision: Revision,
+    source: Shared,
     guard: Arc<Guard>,
 }
 
@@ -172,13 +195,52 @@ impl Session {
         db.pragma_update(None, "temp_store", "FILE").map_err(&failed)?;
         let revision = same_commit(&db, &inner).map_err(&failed)?;
         let source = Source::new(inner, path.to_owned());
-        functions::register(&db, source).map_err(&failed)?;
+        let source = functions::register(&db, source).map_err(&failed)?;
         // Only now, so that above it is the database where names are looked for.
         db.execute_batch(include_str!("schema.sql")).map_err(&failed)?;
         db.execute_batch(&views(&own)).map_err(&failed)?;
         let guard = Arc::new(guard(own));
         guard.watch(&mut db, pool).map_err(&failed)?;
-        Ok(Self { db, revision, guard })
+        Ok(Self { db, revision, source, guard })
+    }
+
+    fn subtasks_where(&self, wanted: &Wanted) -> Result<Found, QueryError> {
+        let mut statement = self.prepare_where(wanted)?;
+        let (mut subtasks, mut part) = (Ranges::default(), wanted.first_part());
+        loop {
+            self.source.show(part);
+            self.run(&mut statement, &[&wanted.job.as_str()], u64::MAX, |rows| {
+                wanted.of_rows(&rows).for_each(|run| subtasks.insert(run));
+                Ok(())
+            })?;
+            let Some(next) = part.last.checked_add(1) else { return Ok(Found { subtasks, to: None }) };
+            if subtasks.len() >= wanted.most {
+                return Ok(Found { subtasks, to: Some(part.last) });
+            }
+            let width = u32::try_from(part.len()).unwrap_or(u32::MAX).saturating_mul(2);
+            part = Run::new(next, next.saturating_add(width));
+        }
+    }
+
+    /// Reads what finds subtasks of the part that is shown, of the job that is its parameter.
+    fn prepare_where(&self, wanted: &Wanted) -> Result<Statement<'_>, QueryError> {
+        let condition = &wanted.condition;
+        // First within a CASE: what closes the bracket below to go on with something else than a condition, or makes
+        // a comment of the rest, cannot be read there.
+        drop(self.prepare(&format!("SELECT CASE WHEN (\n{condition}\n) THEN 1 END FROM subtasks"))?);
+        let states: Vec<String> = wanted.states.iter().map(|state| format!("'{}'", state.as_str())).collect();
+        let states = match &states[..] {
+            [] => String::new(),
+            some => format!(" AND state IN ({})", some.join(", ")),
+        };
+        let part = format!("temp.{}_{SUBTASKS_PART}", self.guard.own());
+        let statement = self.prepare(&format!(
+            "SELECT subtask FROM (SELECT * FROM {part} WHERE job = ?1) AS subtasks WHERE (\n{condition}\n){states}"
+        ))?;
+        if statement.parameter_count() != 1 {
+            return Err(refused("the condition has parameters", "values in their place"));
+        }
+        Ok(statement)
     }
 
     /// Reads one statement, and refuses what is none, or more than one, or does more than read.
@@ -275,7 +337,12 @@ impl Session {
 /// The views over the database called `own`. Each that people read is a plain one over the real one, whose name also begins
 /// so: from that the guard knows who reads.
 fn views(own: &str) -> String {
-    let real = include_str!("query/views.sql").replace("main.", &format!("{own}."));
+    let mut real = include_str!("query/views.sql").replace("main.", &format!("{own}."));
+    // The same with another function, and nobody's to read but for conditions.
+    let subtasks = "CREATE TEMP VIEW subtasks ";
+    let part = real.split_inclusive(';').find_map(|sql| sql.trim_start().strip_prefix(subtasks));
+    let part = part.unwrap_or_default().replace("sheaf_pieces(", "sheaf_part(");
+    real.push_str(&format!("\nCREATE TEMP VIEW {SUBTASKS_PART} {part}"));
     let mut all = real.replace("CREATE TEMP VIEW ", &format!("CREATE TEMP VIEW {own}_"));
     for view in VIEWS {
         let name = view.name;

@@ -67,6 +67,8 @@ pub struct EventFilter {
     pub node: Option<String>,
     /// Not before this time.
     pub since: Option<Timestamp>,
+    /// What became of subtasks, too.
+    pub subtasks: bool,
 }
 
 impl EventFilter {

@@ -27,6 +27,7 @@ Examples:
   sheaf events --since 10m
   sheaf events --where subject=/logs/web
   sheaf events --follow --where kind=node -o json
+  sheaf events --follow --subtasks --where subject=ndvi-2024
   sheaf events --follow --since 4711          # everything after revision 4711, then what comes")]
 pub struct Events {
     /// Stay, and print what happens from now on
@@ -38,6 +39,9 @@ pub struct Events {
     /// Only these: subject=NAME, kind=KIND (`bucket` selects `bucket.bound`), node=NAME
     #[arg(long = "where", value_name = "KEY=VALUE", value_delimiter = ',')]
     filter: Vec<String>,
+    /// What became of subtasks, too; of those that lie together in one line
+    #[arg(long)]
+    subtasks: bool,
     #[command(flatten)]
     page: Page,
 }
@@ -49,7 +53,7 @@ impl Events {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
-        let mut filter = filter(&self.filter)?;
+        let mut filter = EventFilter { subtasks: self.subtasks, ..filter(&self.filter)? };
         let mut after = self.page.after.as_deref().map(cursor).transpose()?;
         match self.since.as_deref().map(|text| when::since(text, out.now())).transpose()? {
             Some(Since::Revision(revision)) => after = after.or(Some(Cursor { revision, n: u32::MAX })),
@@ -131,8 +135,9 @@ async fn onward(
 }
 
 /// The end of history as it is now.
-async fn end(client: &Client) -> Result<Cursor, Failure> {
-    let newest = ListEvents { limit: 1, newest_first: true, ..ListEvents::default() };
+async fn end(client: &Client, subtasks: bool) -> Result<Cursor, Failure> {
+    let filter = EventFilter { subtasks, ..EventFilter::default() };
+    let newest = ListEvents { limit: 1, newest_first: true, filter, after: None };
     let events = client.list_events(newest).await?.events;
     Ok(events.first().map_or(Cursor { revision: Revision(0), n: u32::MAX }, Cursor::of))
 }
@@ -150,7 +155,7 @@ async fn follow(
     // A stream that breaks off before anything has happened goes on from here, too.
     let mut after = match after {
         Some(after) => after,
-        None => end(client).await?,
+        None => end(client, filter.subtasks).await?,
     };
     loop {
         let ask = WatchEvents { after: Some(after), filter: filter.clone() };

@@ -113,6 +113,7 @@ fn documented_command_lines_are_understood() {
         "job reprioritize ndvi 0-9 --priority 100",
         "job delete a --yes",
         "events --follow --since 4711 --where subject=/a,kind=bucket --where node=n1",
+        "events --subtasks --where kind=subtask.failed",
         "completions bash",
         "man --dir x",
         "version",

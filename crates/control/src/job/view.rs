@@ -1,5 +1,7 @@
 //! What people see of jobs: rows from memory, and details of attempts from the history.
 
+use std::time::Instant;
+
 use sheaf_engine::job::progress::Place;
 use sheaf_engine::{Job, State};
 use sheaf_model::view::{
@@ -8,13 +10,14 @@ use sheaf_model::view::{
 use sheaf_model::{
     FailureClass, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskState, Timestamp,
 };
-use sheaf_store::{FailedAlike, RanAttempt};
+use sheaf_store::{FailedAlike, Lately, RanAttempt, Wanted};
 use sheaf_wire::job::{ExplainJob, GotJob, ListSubtasks};
 use sheaf_wire::{ApiError, Caller, Page};
 
+use super::bulk::WHERE_WITHIN;
 use super::ended;
 use crate::Control;
-use crate::event::read;
+use crate::event::{read, read_at_once};
 
 /// Groups of failures that a status names.
 const GROUPS: usize = 10;
@@ -35,13 +38,27 @@ pub(super) fn row(job: &Job) -> JobRow {
     }
 }
 
-fn status(job: &Job, now: Timestamp, failures: Vec<FailureGroup>, message: String) -> JobStatus {
+/// How many subtasks end in a second: lately, or of a job that is over on the whole.
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn rate(job: &Job, now: Timestamp, lately: Option<Lately>) -> f64 {
     let counts = job.counts();
-    let over = counts.total() - counts.left();
-    let until = job.ended_at.unwrap_or(now);
-    let ran = job.started_at.map_or(0, |started| until.0.saturating_sub(started.0));
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
-    let rate = if ran == 0 { 0.0 } else { over as f64 * 1000.0 / ran as f64 };
+    let (ended, since, until) = match (lately, job.started_at, job.ended_at) {
+        (_, Some(started), Some(over)) => (counts.total(), started, over),
+        (Some(lately), ..) => (lately.ended, lately.since, now),
+        _ => return 0.0,
+    };
+    let took = until.0.saturating_sub(since.0);
+    if took == 0 { 0.0 } else { ended as f64 * 1000.0 / took as f64 }
+}
+
+fn status(
+    job: &Job,
+    now: Timestamp,
+    lately: Option<Lately>,
+    failures: Vec<FailureGroup>,
+    message: String,
+) -> JobStatus {
+    let (counts, rate) = (job.counts(), rate(job, now, lately));
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -77,12 +94,21 @@ fn status(job: &Job, now: Timestamp, failures: Vec<FailureGroup>, message: Strin
 
 impl Control {
     pub(super) async fn got(&self, name: &JobName) -> Result<GotJob, ApiError> {
-        let (id, failed) = self.see_job(name, |_, job| (job.id, job.counts().failed > 0))?;
+        let (id, failed, runs_since) = self.see_job(name, |_, job| {
+            (job.id, job.counts().failed > 0, job.started_at.filter(|_| job.ended_at.is_none()))
+        })?;
+        let lately = match runs_since {
+            Some(started) => {
+                let member = self.member()?;
+                Some(read_at_once(&member, move |reader| reader.ended_lately(id, started)).await?)
+            }
+            None => None,
+        };
         let groups = if failed { self.failure_groups(id).await? } else { Vec::new() };
         let now = self.clock.wall();
         self.see_job(name, |state, job| GotJob {
             spec: (*job.spec).clone(),
-            status: status(job, now, groups, self.why(state, job).join("; ")),
+            status: status(job, now, lately, groups, self.why(state, job, None).join("; ")),
         })
     }
 
@@ -115,30 +141,46 @@ impl Control {
         };
         let size = if ask.page.size == 0 { sheaf_wire::PAGE_MAX } else { ask.page.size };
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let narrowed = ask.selector.is_some() || ask.condition.is_some();
-        let selected = match narrowed {
-            true => Some(self.selected(caller, &ask.job, ask.selector.as_ref(), ask.condition).await?.1),
-            false => None,
-        };
+        let (among, to) = self.narrowed(caller, &ask, from, size).await?;
         let (id, mut rows, next) = self.see_job(&ask.job, |state, job| {
-            let Some(rest) = job.count.checked_sub(1).filter(|last| from <= *last) else {
-                return Ok((job.id, Vec::new(), String::new()));
+            let Some(last) = job.count.checked_sub(1).filter(|last| from <= *last) else {
+                return (job.id, Vec::new(), None);
             };
-            let wanted = |subtask: &u32, place: Place| {
-                let in_state = ask.states.is_empty() || ask.states.contains(&place.state());
-                in_state && selected.as_ref().is_none_or(|selected| selected.contains(*subtask))
+            let within = Run::new(from, to.map_or(last, |to| to.clamp(from, last)));
+            let found = job.subtasks(within, &ask.states, among.as_ref());
+            let mut found: Vec<(u32, Place)> = found.take(size + 1).collect();
+            let next = match found.len() > size {
+                true => found.pop().map(|(subtask, _)| subtask),
+                // What comes after was not looked at yet.
+                false => within.last.checked_add(1).filter(|next| *next <= last),
             };
-            let places = job.progress.places(Run::new(from, rest));
-            let numbers = places.flat_map(|(run, place)| run.numbers().map(move |subtask| (subtask, place)));
-            let mut found: Vec<(u32, Place)> =
-                numbers.filter(|(subtask, place)| wanted(subtask, *place)).take(size + 1).collect();
-            let next = if found.len() > size { found.pop().map(|(subtask, _)| subtask) } else { None };
             let rows: Vec<SubtaskRow> =
                 found.into_iter().map(|(subtask, place)| subtask_row(state, job, subtask, place)).collect();
-            Ok::<_, ApiError>((job.id, rows, next.map(|next| next.to_string()).unwrap_or_default()))
-        })??;
+            (job.id, rows, next)
+        })?;
         self.add_history(id, &mut rows).await?;
-        Ok(Page { rows, next })
+        Ok(Page { rows, next: next.map(|next| next.to_string()).unwrap_or_default() })
+    }
+
+    /// The subtasks from one on among which a page is to be found, and up to where they were looked for; none: everywhere.
+    async fn narrowed(
+        &self,
+        caller: &Caller,
+        ask: &ListSubtasks,
+        from: u32,
+        size: usize,
+    ) -> Result<(Option<Ranges>, Option<u32>), ApiError> {
+        let among = match &ask.selector {
+            Some(selector) => Some(self.selected(caller, &ask.job, Some(selector), None).await?.subtasks),
+            None => None,
+        };
+        let Some(condition) = ask.condition.clone() else { return Ok((among, None)) };
+        let (job, states, until) = (ask.job.clone(), ask.states.clone(), Instant::now() + WHERE_WITHIN);
+        // One more tells whether the page is the last.
+        let most = u64::try_from(size).unwrap_or(u64::MAX).saturating_add(1);
+        let wanted = Wanted { job, condition, states, among, from, most, until };
+        let found = self.subtasks_where(caller, wanted).await?;
+        Ok((Some(found.subtasks), found.to))
     }
 
     /// Of those that do not run just now: how their last attempts went.
@@ -183,13 +225,13 @@ impl Control {
             };
             let place = subtask.and_then(|subtask| Some((subtask, job.progress.place(subtask)?)));
             let over = match place {
-                Some((_, place)) => ended::is_over(place.state()),
+                Some((_, place)) => ended::is_over(job.state_at(place)),
                 None => job.state().is_over(),
             };
             let why = match place {
                 Some((subtask, place)) => self.why_subtask(state, job, subtask, place),
                 None if over => ended::of_job(job),
-                None => self.why(state, job),
+                None => self.why(state, job, None),
             };
             let explanation = JobExplanation {
                 name: job.spec.name.to_string(),
@@ -239,81 +281,6 @@ impl Control {
         nodes.sort_by(|a, b| a.node.cmp(&b.node));
         nodes
     }
-
-    /// What keeps a job from running, or from running faster.
-    fn why(&self, state: &State, job: &Job) -> Vec<String> {
-        let counts = job.counts();
-        let mut why = Vec::new();
-        if let Some(reason) = &job.canceled {
-            let reason = if reason.is_empty() { "by an operator" } else { reason };
-            why.push(format!("it is canceled: {reason}"));
-        }
-        if counts.left() == 0 {
-            return why;
-        }
-        if job.paused {
-            why.push("it is paused; sheaf job resume lets it go on".to_owned());
-        }
-        for other in job.after.iter().filter_map(|id| state.jobs.get(*id)) {
-            why.push(format!("it waits for job {}, which is {}", other.spec.name, other.state().as_str()));
-        }
-        if job.room() == Some(0) {
-            why.push(format!("max_running: {} of its subtasks run", counts.running));
-        }
-        if counts.ready > 0 && !job.paused && job.after.is_empty() && job.room() != Some(0) {
-            why.extend(self.why_ready(state, job));
-        }
-        if let Some(at) = job.progress.next_due() {
-            why.push(format!("subtasks that failed are tried again from {at} on"));
-        }
-        why
-    }
-
-    fn why_ready(&self, state: &State, job: &Job) -> Vec<String> {
-        let mut why = Vec::new();
-        let full = self.floor.lock().paces.why_not(job, state, self.clock.wall());
-        if !full.is_empty() {
-            return full;
-        }
-        let ready = state.nodes.values().filter(|node| node.status == NodeStatus::Ready);
-        let may = ready.filter(|node| self.floor.lock().may_run(job.id, node.id)).count();
-        if may == 0 {
-            why.push(
-                "no ready node may run it, as far as they have answered; see the gates of each".to_owned(),
-            );
-        } else if let Some((first, ..)) = state.jobs.queue().next()
-            && first.0 > job.priority
-        {
-            why.push(format!("jobs of priority {} go before it; its own is {}", first.0, job.priority));
-        } else {
-            why.push(format!("{may} nodes run it as fast as they have slots ([jobs] slots)"));
-        }
-        why
-    }
-
-    fn why_subtask(&self, state: &State, job: &Job, subtask: u32, place: Place) -> Vec<String> {
-        let mut why = Vec::new();
-        match place {
-            Place::Waiting => {
-                if let Some(at) = job.progress.delayed(subtask) {
-                    why.push(format!("its last attempt failed; it is tried again at {at}"));
-                }
-                let needs = state.jobs.dependencies(job.id).map_or(&[][..], |all| all.needs(subtask));
-                let open = needs.iter().filter(|on| job.progress.place(**on) != Some(Place::Finished));
-                let open: Vec<String> = open.take(10).map(u32::to_string).collect();
-                if !open.is_empty() {
-                    why.push(format!("it depends on subtask {}", open.join(", ")));
-                }
-            }
-            Place::Ready => why.extend(self.why(state, job)),
-            Place::Running => why.extend(job.progress.running().get(&subtask).map(|running| {
-                format!("attempt {} runs on node {}", running.attempt, state.node_name(running.node))
-            })),
-            Place::Skipped => why.push("something that it depends on did not finish".to_owned()),
-            Place::Finished | Place::Failed | Place::Canceled => {}
-        }
-        why
-    }
 }
 
 /// What memory knows of a subtask.
@@ -322,7 +289,7 @@ fn subtask_row(state: &State, job: &Job, subtask: u32, place: Place) -> SubtaskR
     let backend = running.and_then(|it| it.backend).and_then(|it| job.spec.backends.get(usize::from(it)));
     SubtaskRow {
         subtask,
-        state: place.state(),
+        state: job.state_at(place),
         attempt: running.map_or(job.progress.tries(subtask).given, |it| it.attempt),
         node: running.map(|it| state.node_name(it.node)),
         backend: backend.map(ToString::to_string),

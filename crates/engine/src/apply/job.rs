@@ -28,8 +28,9 @@ impl Transaction<'_> {
     }
 
     fn noted(&mut self, id: JobId) -> &mut Transitions {
-        let (revision, at) = (self.revision, self.proposal.at);
-        self.steps.entry(id).or_insert_with(|| Transitions::new(id, revision, at))
+        let (revision, proposal) = (self.revision, self.proposal);
+        let new = || Transitions::new(id, revision, proposal.at, proposal.actor.clone());
+        self.steps.entry(id).or_insert_with(new)
     }
 
     fn note_ran(&mut self, id: JobId, ran: Ran) {

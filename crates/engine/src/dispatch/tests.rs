@@ -1,7 +1,9 @@
+use std::cmp::Reverse;
+
 use sheaf_model::*;
 
 use super::*;
-use crate::command::{CancelJob, Command};
+use crate::command::{CancelJob, Command, ReprioritizeJob};
 use crate::testing::World;
 
 /// So many begin there at once, and nothing lies ready.
@@ -29,6 +31,25 @@ fn j7_of_equal_priority_the_earlier_job_goes_first() {
     let mut world = World::with_runners(1);
     let (a, b) = (world.submit("a", 2, |_| {}), world.submit("b", 2, |_| {}));
     assert_eq!(order(&world.grants(3)), [(a, 0), (a, 1), (b, 0)]);
+}
+
+#[test]
+fn what_goes_before_a_job_is_told_in_order_and_each_once() {
+    let mut world = World::with_runners(1);
+    let (a, b) = (world.submit("a", 3, |_| {}), world.submit("b", 3, |_| {}));
+    let high = world.submit("high", 1, |spec| spec.priority = 90);
+    for (job, priority) in [(a, 60), (b, 70)] {
+        let subtasks = Some(Ranges::from(Run::one(2)));
+        world.propose(Command::ReprioritizeJob(ReprioritizeJob { job, subtasks, priority }));
+    }
+    let ahead = |job: JobId, priority: u8| -> Vec<(u8, JobId)> {
+        let turn = (Reverse(priority), world.job(job).created, job);
+        before(&world.state, turn).map(|(priority, other)| (priority, other.id)).collect()
+    };
+    assert_eq!(ahead(b, 50), [(90, high), (60, a)], "of equal priority, too");
+    assert_eq!(ahead(a, 50), [(90, high), (70, b)]);
+    assert_eq!(ahead(b, 70), [(90, high)]);
+    assert!(ahead(high, 90).is_empty());
 }
 
 #[test]

@@ -161,11 +161,6 @@ impl Progress {
         self.places.within(run)
     }
 
-    /// All that are in a state.
-    pub fn in_state(&self, state: SubtaskState) -> Ranges {
-        self.places.iter().filter(|(_, place)| place.state() == state).map(|(run, _)| run).collect()
-    }
-
     /// What is ready, by priority.
     pub fn ready(&self) -> &BTreeMap<u8, Ranges> {
         &self.ready

@@ -1,7 +1,7 @@
 //! Steps: what becomes of a run of subtasks. The only way in which subtasks change.
 
 use serde::{Deserialize, Serialize};
-use sheaf_model::{Exit, FailureClass, Fingerprint, JobId, NodeId, Revision, Run, Span, Timestamp};
+use sheaf_model::{Actor, Exit, FailureClass, Fingerprint, JobId, NodeId, Revision, Run, Span, Timestamp};
 
 /// What became of some subtasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,12 +101,15 @@ pub struct Transitions {
     pub ran: Vec<Ran>,
     /// For each attempt that failed, and each report that was stale, in the order of the steps.
     pub details: Vec<Detail>,
+    /// Who caused it: the leader, the node that reported, a person. Empty: that was not kept.
+    pub actor: Actor,
 }
 
 impl Transitions {
     /// Nothing yet.
-    pub fn new(job: JobId, revision: Revision, at: Timestamp) -> Self {
-        Self { job, number: 0, revision, at, steps: Vec::new(), ran: Vec::new(), details: Vec::new() }
+    pub fn new(job: JobId, revision: Revision, at: Timestamp, actor: Actor) -> Self {
+        let (number, steps, ran, details) = (0, Vec::new(), Vec::new(), Vec::new());
+        Self { job, number, revision, at, steps, ran, details, actor }
     }
 
     /// Notes a step; what goes on where the last one ended is one with it.

@@ -140,6 +140,18 @@ impl Jobs {
         edges.chain(jobs).chain(submits).chain(runners)
     }
 
+    /// This job with what its subtasks depend on, and nothing else.
+    pub(crate) fn only(&self, id: JobId) -> Self {
+        let mut only = Self::default();
+        if let Some(all) = self.dependencies.get(&id) {
+            only.put_dependencies(id, all);
+        }
+        if let Some(job) = self.all.get(&id) {
+            only.put_job(job);
+        }
+        only
+    }
+
     pub(crate) fn put_runner(&mut self, node: NodeId, life: &Incarnation) {
         self.runners.insert(node, life.clone());
     }

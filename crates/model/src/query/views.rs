@@ -143,7 +143,7 @@ const ATTEMPTS: QueryView = QueryView {
         column("subtask", Integer, ""),
         column("attempt", Integer, "from 1"),
         column("state", Text, "running, finished, failed, canceled or handed_back; narrows what is read"),
-        column("class", Text, "of a failure: exit, lost, timeout or backend"),
+        column("class", Text, "of a failure: exit, lost, timeout, backend or refused"),
         column("retried", Flag, "of a failure: another attempt was to follow"),
         column("node", Text, "its name"),
         column("backend", Text, ""),
@@ -172,7 +172,9 @@ const TRANSITIONS: QueryView = QueryView {
         column("last", Integer, "subtask"),
         column("attempt", Integer, "that it is about"),
         column("node", Text, "that it was granted to"),
-        column("class", Text, "of a failure: exit, lost, timeout or backend"),
+        column("class", Text, "of a failure: exit, lost, timeout, backend or refused"),
+        column("actor", Text, "who caused it: leader:NODE, node:NODE that reported it, or who asked for it"),
+        column("reason", Text, "why, where there is more to say; of a failure its message"),
     ],
 };
 
@@ -183,7 +185,7 @@ const FAILURES: QueryView = QueryView {
         column("job", Text, "its name; narrows what is read"),
         column("subtask", Integer, ""),
         column("attempt", Integer, ""),
-        column("class", Text, "exit, lost, timeout or backend"),
+        column("class", Text, "exit, lost, timeout, backend or refused"),
         column("node", Text, "its name"),
         column("at", Time, "when it failed"),
         column("exit_code", Integer, "as a shell gives it: of a signal, 128 more"),

@@ -40,7 +40,8 @@ pub struct JobStatus {
     pub counts: SubtaskCounts,
     /// Percent that is over, rounded down.
     pub progress: u64,
-    /// Subtasks that ended in a second, lately.
+    /// Subtasks that finished or failed in a second: lately, not before it was last resumed or tried again; of a job that is
+    /// over, on the whole.
     pub rate_per_s: f64,
     /// RFC 3339; when it is over if it goes on like this.
     pub eta: Option<String>,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sheaf_engine::backend::{Backend, Opened};
+use sheaf_engine::job::step::{Detail, Ran, Step, Transitions, What};
 use sheaf_engine::sink::{Sink, SinkFailing};
 use sheaf_engine::{
     Asked, Bucket, Cluster, Emergency, Entry, Module, Object, OnBucket, Outcome, OutcomeVerb, Purge, Refusal,
@@ -15,7 +16,7 @@ use sheaf_model::{BackendName, BackendSpec, Frequency};
 
 use super::{
     AuthorityRecordV1, BucketV1, BucketV2, BucketV3, ClusterV1, ClusterV2, ModuleV1, ModuleV2, NodeV1,
-    NodeV2, RequestV1, RolloutV1, Stored, decode, encode,
+    NodeV2, RequestV1, RolloutV1, Stored, TransitionsV1, decode, encode,
 };
 fn bucket_name() -> BucketName {
     BucketName::new("/logs/web").unwrap()
@@ -424,6 +425,53 @@ fn version_2_of_an_authority_is_written_as_it_was_first_shipped() {
     let mut first = Vec::new();
     encode(&authority_v1(), &mut first).unwrap();
     assert_eq!(decode::<AuthorityRecord>(&first), Ok(issuing), "what an earlier Sheaf wrote is read");
+}
+
+fn transitions_v1() -> TransitionsV1 {
+    let until = Timestamp(1_700_000_030_000);
+    let all = [
+        What::Granted(NodeId(3), Some(1)),
+        What::Finished,
+        What::Retried(FailureClass::Timeout, until),
+        What::Failed(FailureClass::Refused),
+        What::HandedBack,
+        What::Woken,
+        What::Canceled,
+        What::Skipped(7),
+        What::Stopping,
+        What::Again,
+        What::Prioritized(90),
+        What::AllPrioritized(10),
+        What::Stale,
+    ];
+    let steps = all.into_iter().zip(0..);
+    TransitionsV1 {
+        job: JobId(300),
+        number: 5,
+        revision: Revision(400),
+        at: Timestamp(1_700_000_000_000),
+        steps: steps.map(|(what, n)| Step { what, run: Run::new(n, n + 200), attempt: n }).collect(),
+        ran: vec![Ran { started_at: Timestamp(1_700_000_000_000), took: Span::millis(5) }],
+        details: vec![Detail {
+            subtask: 2,
+            exit: Some(Exit::Signal(9)),
+            fingerprint: Fingerprint(0xfeed),
+            message: "no file".to_owned(),
+        }],
+    }
+}
+
+#[test]
+fn what_a_command_did_to_subtasks_is_written_as_it_was_first_shipped() {
+    let former = transitions_v1();
+    compare("v1-transitions", &written("transitions", &former), include_str!("golden/v1-transitions.hex"));
+    let mut first = Vec::new();
+    encode(&former, &mut first).unwrap();
+    let read: Transitions = decode(&first).unwrap();
+    assert_eq!(read, Transitions::from_previous(former));
+    assert_eq!(read.actor, Actor::default(), "what an earlier Sheaf wrote is read");
+    let all = Transitions { actor: "node:n3".into(), ..read };
+    compare("v2-transitions", &written("transitions", &all), include_str!("golden/v2-transitions.hex"));
 }
 
 #[test]

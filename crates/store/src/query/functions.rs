@@ -15,6 +15,7 @@ use sheaf_model::{JobId, NodeId, Run, SubtaskState, Timestamp};
 use super::source::Source;
 use crate::ends::{AttemptState, RanAttempt};
 use crate::error::StoreError;
+use crate::steps::kind;
 use crate::trail::BLOCK;
 
 /// Subtasks that are expanded at a time.
@@ -25,9 +26,14 @@ type Answer<T> = rusqlite::Result<T>;
 
 /// A source that functions share. SQLite calls one at a time, so that nobody ever waits for the lock.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<Source>>);
+pub(super) struct Shared(Arc<Mutex<Source>>);
 
 impl Shared {
+    /// The view of a part of the subtasks has these from now on.
+    pub(super) fn show(&self, part: Run) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).part = part;
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Source) -> Result<T, StoreError>) -> Answer<T> {
         let mut source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut source).map_err(|error| Error::UserFunctionError(Box::new(error)))
@@ -35,7 +41,7 @@ impl Shared {
 }
 
 /// Makes them known to a connection.
-pub(super) fn register(db: &Connection, source: Source) -> rusqlite::Result<()> {
+pub(super) fn register(db: &Connection, source: Source) -> rusqlite::Result<Shared> {
     array::load_module(db)?;
     let shared = Shared(Arc::new(Mutex::new(source)));
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
@@ -65,7 +71,8 @@ pub(super) fn register(db: &Connection, source: Source) -> rusqlite::Result<()> 
     function!("sheaf_attempt", 3, attempt);
     function!("sheaf_steps", 2, steps);
     function!("sheaf_step", 4, step);
-    Ok(())
+    function!("sheaf_part", 2, part);
+    Ok(shared)
 }
 
 fn numbers(all: impl IntoIterator<Item = i64>) -> Array {
@@ -162,12 +169,21 @@ fn job(source: &mut Source, ctx: &Context<'_>) -> Answer<Value> {
 
 /// The subtasks of a job in a state, in pieces.
 fn pieces(source: &mut Source, ctx: &Context<'_>) -> Answer<Array> {
+    pieces_within(source, ctx, Run::new(0, u32::MAX))
+}
+
+/// The same of the part that is to be shown.
+fn part(source: &mut Source, ctx: &Context<'_>) -> Answer<Array> {
+    let part = source.part;
+    pieces_within(source, ctx, part)
+}
+
+fn pieces_within(source: &mut Source, ctx: &Context<'_>, within: Run) -> Answer<Array> {
     let state = SubtaskState::ALL.into_iter().find(|state| state.as_str() == word(ctx, 1));
     let found = source.job(job_id(ctx)?, |job| {
         let mut pieces = Vec::new();
-        let Some(whole) = Run::first_of(job.count) else { return pieces };
-        for (run, place) in job.progress.places(whole) {
-            if Some(state_of(job, place.state())) == state {
+        for (run, place) in job.progress.places(within) {
+            if Some(job.state_at(place)) == state {
                 let starts = run.numbers().step_by(PIECE as usize);
                 pieces.extend(
                     starts
@@ -178,14 +194,6 @@ fn pieces(source: &mut Source, ctx: &Context<'_>) -> Answer<Array> {
         pieces
     });
     Ok(numbers(found.map_err(failed)?.unwrap_or_default()))
-}
-
-/// While a job waits for others nothing of it is ready, as its counts say.
-fn state_of(job: &Job, state: SubtaskState) -> SubtaskState {
-    match state {
-        SubtaskState::Ready if !job.after.is_empty() => SubtaskState::Waiting,
-        state => state,
-    }
 }
 
 fn running(source: &mut Source, ctx: &Context<'_>) -> Answer<Array> {
@@ -273,14 +281,15 @@ fn attempt(source: &mut Source, ctx: &Context<'_>) -> Answer<Value> {
 /// The places of the steps in a piece of history.
 fn steps(source: &mut Source, ctx: &Context<'_>) -> Answer<Array> {
     let piece = source.piece(job_id(ctx)?, ctx.get(1)?).map_err(failed)?;
-    let count = piece.map_or(0, |piece| piece.steps.len());
+    let count = piece.map_or(0, |piece| piece.all.steps.len());
     Ok(numbers((0..count).filter_map(|place| i64::try_from(place).ok())))
 }
 
 fn step(source: &mut Source, ctx: &Context<'_>) -> Answer<Value> {
     let piece = source.piece(job_id(ctx)?, ctx.get(1)?).map_err(failed)?;
     let place = usize::try_from(ctx.get::<i64>(2)?).unwrap_or(usize::MAX);
-    let Some(step) = piece.as_ref().and_then(|piece| piece.steps.get(place)) else { return Ok(Value::Null) };
+    let Some(piece) = piece else { return Ok(Value::Null) };
+    let Some(step) = piece.all.steps.get(place) else { return Ok(Value::Null) };
     Ok(match word(ctx, 3) {
         "kind" => text(kind(step.what)),
         "first" => Value::Integer(step.run.first.into()),
@@ -294,25 +303,10 @@ fn step(source: &mut Source, ctx: &Context<'_>) -> Answer<Value> {
             What::Retried(class, _) | What::Failed(class) => text(class.as_str()),
             _ => Value::Null,
         },
+        "actor" if !piece.all.actor.0.is_empty() => text(&piece.all.actor),
+        "reason" => some(piece.reason(step)),
         _ => Value::Null,
     })
-}
-
-const fn kind(what: What) -> &'static str {
-    match what {
-        What::Granted(..) => "granted",
-        What::Finished => "finished",
-        What::Retried(..) => "retried",
-        What::Failed(_) => "failed",
-        What::HandedBack => "handed_back",
-        What::Woken => "woken",
-        What::Canceled => "canceled",
-        What::Skipped(_) => "skipped",
-        What::Stopping => "stopping",
-        What::Again => "again",
-        What::Prioritized(_) | What::AllPrioritized(_) => "prioritized",
-        What::Stale => "stale",
-    }
 }
 
 #[cfg(test)]

@@ -62,6 +62,11 @@ impl Guard {
         Self { until, own, is_heard, refusal: Mutex::default(), stopped: Mutex::default() }
     }
 
+    /// How names begin that only this session knows.
+    pub(super) fn own(&self) -> &str {
+        &self.own
+    }
+
     /// Why the query was not allowed to go on, if it was not.
     pub(super) fn refusal(&self) -> Option<QueryError> {
         match *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) {

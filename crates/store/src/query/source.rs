@@ -8,13 +8,14 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use sheaf_engine::job::dependency::Dependencies;
 use sheaf_engine::job::step::Transitions;
 use sheaf_engine::{Change, Job, State};
-use sheaf_model::{JobId, NodeId};
+use sheaf_model::{JobId, NodeId, Run};
 
 use crate::attempts;
 use crate::codec::Stored;
 use crate::ends::RanAttempt;
 use crate::error::StoreError;
 use crate::reader::decode_row;
+use crate::steps::Piece;
 
 /// Jobs kept. Each may have as many entries as it has subtasks that are special.
 const JOBS: usize = 4;
@@ -32,13 +33,16 @@ pub(super) struct Source {
     /// The newest last.
     jobs: VecDeque<(JobId, Option<Arc<State>>)>,
     blocks: VecDeque<((JobId, u32, bool), Arc<Block>)>,
+    /// Which subtasks the view of a part of them has.
+    pub(super) part: Run,
     /// The one that was read last.
-    piece: Option<((JobId, i64), Arc<Transitions>)>,
+    piece: Option<((JobId, i64), Arc<Piece>)>,
 }
 
 impl Source {
     pub(super) fn new(db: Connection, path: PathBuf) -> Self {
-        Self { db, path, nodes: None, jobs: VecDeque::new(), blocks: VecDeque::new(), piece: None }
+        let (jobs, blocks, part) = (VecDeque::new(), VecDeque::new(), Run::new(0, u32::MAX));
+        Self { db, path, nodes: None, jobs, blocks, part, piece: None }
     }
 
     /// A node's name for people.
@@ -144,7 +148,7 @@ impl Source {
     }
 
     /// A piece of a job's history; none: there is none of that number.
-    pub(super) fn piece(&mut self, id: JobId, number: i64) -> Result<Option<Arc<Transitions>>, StoreError> {
+    pub(super) fn piece(&mut self, id: JobId, number: i64) -> Result<Option<Arc<Piece>>, StoreError> {
         if let Some((_, piece)) = self.piece.as_ref().filter(|(key, _)| *key == (id, number)) {
             return Ok(Some(Arc::clone(piece)));
         }
@@ -155,7 +159,8 @@ impl Source {
         let body = found.map_err(StoreError::sqlite("read the history of a job in", &self.path))?;
         let Some(body) = body else { return Ok(None) };
         let key = || format!("{id}/{number}");
-        let piece: Arc<Transitions> = Arc::new(decode_row(&self.path, "job_transitions", key, &body)?);
+        let all: Transitions = decode_row(&self.path, "job_transitions", key, &body)?;
+        let piece = Arc::new(Piece::new(Arc::new(all)));
         self.piece = Some(((id, number), Arc::clone(&piece)));
         Ok(Some(piece))
     }

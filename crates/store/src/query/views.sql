@@ -74,7 +74,14 @@ CREATE TEMP VIEW transitions AS
 SELECT j.name AS job, t.revision AS revision, sheaf_time(t.at) AS at, sheaf_step(j.id, t.number, k.value, 'kind') AS kind,
        sheaf_step(j.id, t.number, k.value, 'first') AS first, sheaf_step(j.id, t.number, k.value, 'last') AS last,
        sheaf_step(j.id, t.number, k.value, 'attempt') AS attempt, sheaf_step(j.id, t.number, k.value, 'node') AS node,
-       sheaf_step(j.id, t.number, k.value, 'class') AS class
+       sheaf_step(j.id, t.number, k.value, 'class') AS class,
+       coalesce(sheaf_step(j.id, t.number, k.value, 'actor'),
+                (SELECT e.actor FROM main.events e WHERE e.revision = t.revision ORDER BY e.n LIMIT 1)) AS actor,
+       coalesce(sheaf_step(j.id, t.number, k.value, 'reason'),
+                (SELECT e.message FROM main.events e
+                 WHERE e.revision = t.revision AND e.subject = j.name
+                       AND e.kind IN ('job.canceling', 'job.subtasks_canceled')
+                 ORDER BY e.n LIMIT 1)) AS reason
 FROM main.jobs j JOIN main.job_transitions t ON t.job_id = j.id CROSS JOIN rarray(sheaf_steps(j.id, t.number)) k;
 
 CREATE TEMP VIEW failures AS

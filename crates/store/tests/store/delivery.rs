@@ -1,7 +1,7 @@
 //! What sinks read of history: all of it, once, in order, whatever is read at once; and what was dropped before they came.
 
 use sheaf_model::*;
-use sheaf_store::{Ahead, Delivery, Retention};
+use sheaf_store::{Ahead, Delivery, EventFilter, Retention};
 
 use crate::jobs::{World, broken};
 
@@ -88,4 +88,59 @@ fn what_was_dropped_before_it_was_read_is_said() {
     let dropped = late.dropped_to.expect("so far");
     assert_eq!(ahead(&world, dropped, 10_000, false).dropped_to, None, "who had read so far missed nothing");
     assert_eq!(ahead(&world, end, 10_000, true).dropped_to, None);
+}
+
+/// Everything, so much at a time, from the beginning or from the end.
+fn history(world: &World, filter: &EventFilter, limit: usize, newest_first: bool) -> Vec<Event> {
+    let (mut all, mut place) = (Vec::new(), None);
+    loop {
+        let reader = world.store.reader();
+        let page = match newest_first {
+            true => reader.tail(place, filter, limit),
+            false => reader.events(place.unwrap_or_default(), filter, limit),
+        };
+        let page = page.expect("it is read");
+        assert!(page.len() <= limit);
+        let Some(last) = page.last() else { break };
+        place = Some((last.revision, last.n));
+        all.extend(page);
+    }
+    if newest_first {
+        all.reverse();
+    }
+    all
+}
+
+#[test]
+fn what_became_of_subtasks_stands_among_events_whatever_is_read_at_once() {
+    let mut world = World::new();
+    world.submit("a", 9, |spec| (spec.retry.max_attempts, spec.retry.backoff_min) = (2, Span::seconds(60)));
+    world.submit("b", 9, |_| {});
+    while let granted @ [_, ..] = &world.dispatch(4)[..] {
+        world.end(granted, |subtask| if subtask % 3 == 0 { broken("no licence") } else { Ending::Finished });
+    }
+    let subtasks = EventFilter { subtasks: true, ..EventFilter::default() };
+    let whole = history(&world, &subtasks, 10_000, false);
+    let places: Vec<(Revision, u32)> = whole.iter().map(|event| (event.revision, event.n)).collect();
+    assert!(places.is_sorted_by(|one, next| one < next), "each has its place: {places:?}");
+    for limit in [1, 2, 7, 10_000] {
+        assert_eq!(history(&world, &subtasks, limit, false), whole);
+        assert_eq!(history(&world, &subtasks, limit, true), whole);
+    }
+    let is_step = |event: &&Event| event.kind.starts_with("subtask.");
+    let others: Vec<Event> = whole.iter().filter(|event| !is_step(event)).cloned().collect();
+    assert_eq!(history(&world, &EventFilter::default(), 10_000, false), others);
+    let of = |kind: &str| {
+        let filter =
+            EventFilter { kind: Some(kind.to_owned()), subject: Some("b".to_owned()), ..subtasks.clone() };
+        history(&world, &filter, 3, false)
+    };
+    assert!(of("job.").iter().all(|event| !event.kind.starts_with("subtask.")));
+    let mut failed: Vec<String> = of("subtask.failed").into_iter().map(|event| event.message).collect();
+    failed.sort();
+    assert_eq!(failed, [0, 3, 6].map(|n| format!("subtask {n}, attempt 1: no licence")));
+    let since = EventFilter { since: Some(world.now), ..subtasks.clone() };
+    assert!(history(&world, &since, 10, false).is_empty());
+    let early = EventFilter { since: whole.first().map(|event| event.at), ..subtasks.clone() };
+    assert_eq!(history(&world, &early, 10, true), whole);
 }

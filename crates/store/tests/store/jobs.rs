@@ -10,7 +10,7 @@ use sheaf_engine::{
     SetNodeStatus, State, SubmitAll, TakeUp, WakeSubtasks, apply,
 };
 use sheaf_model::*;
-use sheaf_store::{Ask, QueryError, Retention, Store};
+use sheaf_store::{Ask, Lately, QueryError, Retention, Store};
 
 use crate::kit;
 
@@ -261,6 +261,35 @@ fn attempts_are_kept_over_retries_and_an_operators_will() {
         world.ask("SELECT (SELECT count(*) FROM attempts), (SELECT count(*) FROM subtasks)"),
         [["0", "0"]]
     );
+}
+
+/// Neither a pause nor the time before a retry is one in which nothing ended.
+#[test]
+fn how_fast_subtasks_end_is_counted_lately() {
+    let mut world = World::new();
+    let id = world.submit("a", 5_000, |_| {});
+    let started = world.now;
+    let lately = |world: &World| world.store.reader().ended_lately(id, started).expect("a count");
+    let go_on = |world: &mut World, times: usize| {
+        for _ in 0..times {
+            let granted = world.dispatch(5);
+            world.end(&granted, |_| Ending::Finished);
+        }
+    };
+    go_on(&mut world, 3);
+    assert_eq!(lately(&world), Lately { ended: 30, since: started });
+    world.propose(Command::PauseJob(id));
+    world.now.0 += 86_400_000;
+    let resumed = world.now;
+    world.propose(Command::ResumeJob(id));
+    assert_eq!(lately(&world), Lately { ended: 0, since: resumed });
+    go_on(&mut world, 1);
+    assert_eq!(lately(&world), Lately { ended: 10, since: resumed });
+    go_on(&mut world, 100);
+    let Lately { ended, since } = lately(&world);
+    // Each time three commands, of which the last hundred are looked at.
+    assert_eq!(ended, 330);
+    assert!(since > resumed, "{since} {resumed}");
 }
 
 /// What was written before there were indexes is found after the upgrade.

@@ -174,7 +174,7 @@ fn any_filter() -> impl Strategy<Value = EventFilter> {
     ]);
     let node = of(prop_oneof![Just(String::new()), Just("import-01".to_owned())]);
     (subject, kind, node, of((0..25_000_000_u64).prop_map(Timestamp)))
-        .prop_map(|(subject, kind, node, since)| EventFilter { subject, kind, node, since })
+        .prop_map(|(subject, kind, node, since)| EventFilter { subject, kind, node, since, subtasks: false })
 }
 
 fn lets_through(filter: &EventFilter, event: &Event) -> bool {

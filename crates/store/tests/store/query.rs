@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use sheaf_engine::{CancelJob, Command, ReprioritizeJob};
 use sheaf_model::query::VIEWS;
-use sheaf_model::{Ending, JobName, QueryPart};
-use sheaf_store::{Ask, QueryError};
+use sheaf_model::{Ending, JobName, QueryPart, Run, Span, SubtaskState};
+use sheaf_store::{Ask, QueryError, Wanted};
 
 use crate::jobs::{World, broken};
 
@@ -152,6 +153,35 @@ fn what_a_query_is_good_for() {
 }
 
 #[test]
+fn transitions_say_who_and_why() {
+    let mut world = World::new();
+    let id = world.submit("a", 4, |spec| {
+        (spec.retry.max_attempts, spec.retry.backoff_min) = (2, Span::seconds(60));
+    });
+    let granted = world.dispatch(1);
+    world.end(&granted[..1], |_| broken("no file\n"));
+    let (subtasks, reason) = (Some(Run::one(3).into()), "a wrong tile".to_owned());
+    world.propose(Command::CancelJob(CancelJob { job: id, subtasks, reason }));
+    let subtasks = Some(Run::one(2).into());
+    world.propose(Command::ReprioritizeJob(ReprioritizeJob { job: id, subtasks, priority: 7 }));
+    let rows = world.ask("SELECT kind, first, actor, reason FROM transitions ORDER BY revision, first");
+    let rows: Vec<String> = rows.iter().map(|row| row.join(" ")).collect();
+    let until =
+        world.ask("SELECT substr(reason, 25) FROM transitions WHERE kind = 'retried'").concat().concat();
+    assert_eq!(
+        rows,
+        [
+            "granted 0 test ",
+            "granted 1 test ",
+            &format!("retried 0 test no file; tried again at {until}"),
+            "canceled 3 test 1 subtasks: a wrong tile",
+            "prioritized 2 test priority 7",
+        ]
+    );
+    assert!(until.ends_with('Z'), "{until}");
+}
+
+#[test]
 fn an_answer_is_cut_off_where_it_was_said() {
     let mut world = World::new();
     world.submit("a", 50_000, |_| {});
@@ -206,11 +236,31 @@ fn j19_a_condition_selects_subtasks_and_nothing_else() {
     world.end(&granted, |subtask| if subtask % 10 < 2 { broken("full") } else { Ending::Finished });
     let until = Instant::now() + Duration::from_secs(20);
     let reader = world.store.reader();
-    let (a, b) = (JobName::new("a").expect("a name"), JobName::new("b").expect("a name"));
-    let of = |job: &JobName, condition: &str| reader.subtasks_where(job, condition, until);
+    let [a, b] = ["a", "b"].map(|name| Wanted {
+        job: JobName::new(name).expect("a name"),
+        condition: String::new(),
+        states: vec![],
+        among: None,
+        from: 0,
+        most: u64::MAX,
+        until,
+    });
+    let of = |wanted: &Wanted, condition: &str| {
+        let found = reader.subtasks_where(&Wanted { condition: condition.to_owned(), ..wanted.clone() })?;
+        assert_eq!(found.to, None, "all of it");
+        Ok::<_, QueryError>(found.subtasks)
+    };
     assert_eq!(of(&a, "state = 'failed' AND subtask < 20").expect("a set").to_string(), "0-1,10-11");
     assert_eq!(of(&a, "subtask IN (3, 5) -- these").expect("a set").to_string(), "3,5");
     assert_eq!(of(&b, "message = 'full'").expect("a set").len(), 20);
+    let failed = Wanted { states: vec![SubtaskState::Failed], ..a.clone() };
+    assert_eq!(of(&failed, "subtask < 15").expect("a set").to_string(), "0-1,10-11");
+    let among = Wanted { among: Some(Run::new(1, 10).into()), from: 1, ..failed };
+    assert_eq!(of(&among, "1").expect("a set").to_string(), "1,10");
+    // Of its own only a part is looked at, of others everything.
+    let elsewhere = "subtask IN (SELECT subtask FROM subtasks WHERE job = 'b' AND state = 'failed')";
+    assert_eq!(of(&Wanted { from: 95, ..b.clone() }, "1").expect("a set").to_string(), "95-99");
+    assert_eq!(of(&Wanted { from: 20, ..a.clone() }, elsewhere).expect("a set").len(), 16);
     for bad in [
         "",
         "state",
@@ -231,4 +281,25 @@ fn j19_a_condition_selects_subtasks_and_nothing_else() {
         let error = of(&a, bad);
         assert!(matches!(error, Err(QueryError::Refused { .. })) || bad == "1) OR (1", "{bad}: {error:?}");
     }
+}
+
+#[test]
+fn no_more_is_looked_at_than_it_takes_to_find_enough() {
+    let mut world = World::new();
+    world.submit("a", 300_000, |_| {});
+    let wanted = |from: u32, most: u64, condition: &str| {
+        let (job, condition) = (JobName::new("a").expect("a name"), condition.to_owned());
+        let until = Instant::now() + Duration::from_secs(20);
+        let wanted = Wanted { job, condition, states: vec![], among: None, from, most, until };
+        let found = world.store.reader().subtasks_where(&wanted).expect("a set");
+        (found.subtasks.to_string(), found.to)
+    };
+    let (first, to) = wanted(7, 10, "subtask % 2 = 0 AND subtask < 12");
+    assert_eq!((first.as_str(), to), ("8,10", None), "there are no more");
+    let (first, to) = wanted(7, 10, "1");
+    let to = to.expect("enough");
+    assert_eq!(first, format!("7-{to}"));
+    assert!((16..150_000).contains(&to), "not all was looked at, but up to {to}");
+    assert_eq!(wanted(to + 1, 1, "subtask = 299999").0, "299999");
+    assert_eq!(wanted(300_000, 1, "1"), (String::new(), None));
 }

@@ -9,7 +9,7 @@ use sheaf_model::view::EventRow;
 use sheaf_wire::PAGE_MAX;
 use sheaf_wire::event::{Cursor, EventFilter, ListEvents, WatchEvents};
 
-use crate::answer::{self, Answer};
+use crate::answer::{self, Answer, Failed};
 use crate::ask::{Ask, read};
 use crate::hint;
 use crate::live::{self, Sent, last_id};
@@ -17,12 +17,12 @@ use crate::serve::Shared;
 
 /// `events`, a page: the newest first unless `oldest_first`.
 pub(super) async fn list(ask: Ask) -> Answer {
-    let ask = ask.only(&["subject", "kind", "node", "limit", "after", "oldest_first"])?;
+    let ask = ask.only(&["subject", "kind", "node", "limit", "after", "oldest_first", "subtasks"])?;
     let limit = ask.page()?.size.min(PAGE_MAX);
     let page = ask.client.list_events(ListEvents {
         after: ask.text("after").map(|text| read("after", text)).transpose()?,
         limit,
-        filter: filter(&ask),
+        filter: filter(&ask)?,
         newest_first: !ask.flag("oldest_first")?,
     });
     let page = page.await?;
@@ -32,10 +32,10 @@ pub(super) async fn list(ask: Ask) -> Answer {
 
 /// `events --follow`: from a place on, or from now on; a browser that lost its connection goes on where it was.
 pub(super) async fn watch(State(shared): State<Arc<Shared>>, headers: HeaderMap, ask: Ask) -> Answer {
-    let ask = ask.only(&["subject", "kind", "node", "after"])?;
+    let ask = ask.only(&["subject", "kind", "node", "after", "subtasks"])?;
     let place = last_id(&headers).or(ask.text("after"));
     let after = place.map(|text| read::<Cursor>("after", text)).transpose()?;
-    let opened = ask.client.watch_events(WatchEvents { after, filter: filter(&ask) }).await;
+    let opened = ask.client.watch_events(WatchEvents { after, filter: filter(&ask)? }).await;
     live::answers(&shared, opened, |event| {
         let id = Some(Cursor::of(&event).to_string());
         Sent { id, ..Sent::new("event", json!(EventRow::from(event))) }
@@ -49,7 +49,9 @@ pub(super) async fn changes(State(shared): State<Arc<Shared>>, ask: Ask) -> Answ
     live::events(&shared, hints)
 }
 
-fn filter(ask: &Ask) -> EventFilter {
+fn filter(ask: &Ask) -> Result<EventFilter, Failed> {
     let text = |name| ask.text(name).map(str::to_owned);
-    EventFilter { subject: text("subject"), kind: text("kind"), node: text("node"), since: None }
+    let (subject, kind, node, subtasks) =
+        (text("subject"), text("kind"), text("node"), ask.flag("subtasks")?);
+    Ok(EventFilter { subject, kind, node, since: None, subtasks })
 }

@@ -60,6 +60,7 @@ fn filter(message: Option<v1::EventFilter>) -> EventFilter {
         kind: some(message.kind),
         node: some(message.node),
         since: message.since.as_ref().map(timestamp_from),
+        subtasks: message.subtasks,
     }
 }
 
@@ -70,6 +71,7 @@ impl From<EventFilter> for v1::EventFilter {
             kind: filter.kind.unwrap_or_default(),
             node: filter.node.unwrap_or_default(),
             since: filter.since.map(timestamp),
+            subtasks: filter.subtasks,
         }
     }
 }

@@ -6,6 +6,8 @@ use sheaf_model::{JobState, SubtaskCounts, Timestamp};
 use crate::text::{one_line, thousands};
 use crate::when;
 
+/// Groups of failures in a line.
+const GROUPS_MAX: usize = 3;
 /// Longest message of a group of failures in a line.
 const MESSAGE_MAX: usize = 40;
 
@@ -20,7 +22,7 @@ pub(crate) const fn about(state: JobState) -> &'static str {
     }
 }
 
-/// `ndvi running 45%: 22,500 finished, 12 failed, 500 running, 26,988 ready; 812.0/s, 34s left; 8 failed: no such file`
+/// `ndvi running 45%: 22,500 finished, 12 failed, 500 running; 812.0/s, 34s left; 8 failed: no such file; 4 failed otherwise`
 pub(super) fn line(status: &JobStatus, now: Timestamp) -> String {
     let counts = counted(&status.counts);
     let mut line = format!("{} {} {}%: {counts}", status.name, status.state.as_str(), status.progress);
@@ -31,9 +33,14 @@ pub(super) fn line(status: &JobStatus, now: Timestamp) -> String {
             line.push_str(&pace);
         }
     }
-    if let Some(group) = status.failures.first() {
+    let groups = &status.failures[..status.failures.len().min(GROUPS_MAX)];
+    for group in groups {
         let message: String = one_line(&group.message).chars().take(MESSAGE_MAX).collect();
         line.push_str(&format!("; {} failed: {message}", thousands(group.subtasks)));
+    }
+    let others = status.counts.failed.saturating_sub(groups.iter().map(|group| group.subtasks).sum());
+    if !groups.is_empty() && others > 0 {
+        line.push_str(&format!("; {} failed otherwise", thousands(others)));
     }
     line
 }
@@ -73,8 +80,13 @@ mod tests {
         assert_eq!(
             line(&status, NOW),
             "ndvi-2024 running 45%: 22,500 finished, 12 failed, 500 running, 26,988 ready; 812.5/s, 34s left; \
-             8 failed: no such file: <path>"
+             8 failed: no such file: <path>; 4 failed: out of memory"
         );
+        let mut many = status.clone();
+        many.counts.failed = 1_500;
+        many.failures.extend(many.failures.clone());
+        let told = line(&many, NOW);
+        assert!(told.ends_with("; 8 failed: no such file: <path>; 1,480 failed otherwise"), "{told}");
         let over = JobStatus { state: JobState::Finished, failures: Vec::new(), ..status };
         assert_eq!(
             line(&over, NOW),

@@ -274,6 +274,24 @@ fn j25_a_timeout_is_a_class_of_its_own() {
     assert_eq!(world.job(id).failures, [1, 0, 1, 0, 0]);
 }
 
+#[test]
+fn subtasks_are_found_by_state_and_number_in_order() {
+    let mut world = World::with_runners(1);
+    let id = world.submit("a", 1_000, |_| {});
+    let granted = world.dispatch(6);
+    granted.into_iter().for_each(|it| if it.1.subtask % 2 == 0 { world.fail(it) } else { world.finish(it) });
+    let some: Ranges = [1, 2, 3, 4, 5, 9, 700].into_iter().collect();
+    let of = |within, states: &[SubtaskState], among: Option<&Ranges>| -> Vec<u32> {
+        world.job(id).subtasks(within, states, among).take(5).map(|(subtask, _)| subtask).collect()
+    };
+    let (all, failed) = (Run::new(0, 999), [SubtaskState::Failed]);
+    assert_eq!(of(all, &[], None), [0, 1, 2, 3, 4]);
+    assert_eq!(of(all, &failed, None), [0, 2, 4]);
+    assert_eq!(of(Run::new(1, 999), &failed, Some(&some)), [2, 4]);
+    assert_eq!(of(all, &[SubtaskState::Ready, SubtaskState::Finished], Some(&some)), [1, 3, 5, 9, 700]);
+    assert!(of(Run::new(701, 999), &[], Some(&some)).is_empty());
+}
+
 /// J26
 #[test]
 fn j26_a_job_after_one_that_fails_is_canceled_with_the_reason() {
@@ -285,6 +303,8 @@ fn j26_a_job_after_one_that_fails_is_canceled_with_the_reason() {
     let second = world.submit("b", 3, after("a"));
     let third = world.submit("c", 3, after("b"));
     assert_eq!(counts(&world, second), [3, 0, 0, 0, 0, 0]);
+    let in_state = |state| world.job(second).in_state(state).to_string();
+    assert_eq!([SubtaskState::Waiting, SubtaskState::Ready].map(in_state), ["0-2", ""]);
     let granted = world.dispatch(9);
     assert_eq!(granted.len(), 1);
     world.fail(granted[0]);

@@ -35,8 +35,9 @@ impl Transaction<'_> {
             return Ok(Reply::Unchanged(job.revision));
         }
         let Some(subtasks) = &cancel.subtasks else {
+            let left = job.counts().left();
             self.cancel_whole(cancel.job, &cancel.reason);
-            return Ok(Reply::Done(self.revision));
+            return Ok(Reply::Touched(self.revision, left));
         };
         let name = job.spec.name.clone();
         let count = self.cancel_some(cancel.job, subtasks);
@@ -118,7 +119,8 @@ impl Transaction<'_> {
             self.step(id, Step::of(run, What::Again));
         }
         self.skip_hopeless(id, &again);
-        let count = again.len();
+        let goes_on = |run| self.standing(id, Some(run), |place| !place.is_unfinished_end());
+        let count: u64 = again.runs().flat_map(goes_on).map(Run::len).sum();
         self.event(Line::new("job.retried", &name).because(format!("{count} subtasks")));
         Ok(Reply::Touched(self.revision, count))
     }
@@ -165,12 +167,16 @@ impl Transaction<'_> {
             return Err(Refusal::Precondition(why));
         }
         let (id, name, before) = (job.id, job.spec.name.clone(), job.priority);
+        let left = job.counts().left();
         let (Some(whole), what) = (Run::first_of(job.count), What::Prioritized(ask.priority)) else {
             return Ok(Reply::Unchanged(job.revision));
         };
         let mut count = 0;
         match &ask.subtasks {
-            None => self.step(id, Step::of(whole, What::AllPrioritized(ask.priority))),
+            None => {
+                self.step(id, Step::of(whole, What::AllPrioritized(ask.priority)));
+                count = left;
+            }
             Some(subtasks) => {
                 for run in subtasks.runs().filter_map(|run| run.overlap(whole)) {
                     let left = |place| matches!(place, Place::Waiting | Place::Ready | Place::Running);
@@ -189,7 +195,8 @@ impl Transaction<'_> {
             None => self.event(line),
             Some(_) => self.event(line.because(format!("{count} subtasks"))),
         }
-        Ok(Reply::Touched(self.revision, count))
+        // Of a job that is over it has changed all the same, for what of it may be tried again.
+        Ok(if count == 0 { Reply::Done(self.revision) } else { Reply::Touched(self.revision, count) })
     }
 
     pub(in super::super) fn delete_job(&mut self, id: JobId) -> Result<Reply, Refusal> {

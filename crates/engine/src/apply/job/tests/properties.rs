@@ -301,7 +301,7 @@ proptest! {
         }).collect();
         world.dispatch(free);
         let open = world.state.jobs.iter().filter(|job| job.is_open());
-        let left = open.flat_map(|job| job.progress.in_state(SubtaskState::Ready).numbers().map(|it| rank(&world, job.id, it)).collect::<Vec<_>>());
+        let left = open.flat_map(|job| job.in_state(SubtaskState::Ready).numbers().map(|it| rank(&world, job.id, it)).collect::<Vec<_>>());
         if let (Some(last), Some(first)) = (granted.iter().max(), left.min()) {
             prop_assert!(*last < first, "{last:?} before {first:?}");
         }

@@ -6,6 +6,64 @@ fn cancel(job: JobId, subtasks: Option<Run>) -> Command {
     Command::CancelJob(CancelJob { job, subtasks: subtasks.map(Ranges::from), reason: "enough".to_owned() })
 }
 
+/// How many subtasks a verb changes, as a copy that has nothing but its job said before.
+fn touched(world: &mut World, command: Command) -> u64 {
+    let id = match &command {
+        Command::CancelJob(CancelJob { job, .. })
+        | Command::RetryJob(RetryJob { job, .. })
+        | Command::ReprioritizeJob(ReprioritizeJob { job, .. }) => *job,
+        other => panic!("{other:?}"),
+    };
+    let mut copy = world.state.with_only(id);
+    let proposal =
+        Proposal { actor: Actor::from("test"), at: world.now, request: None, command: command.clone() };
+    let tried = crate::apply(&mut copy, world.term, &proposal, &mut Vec::new());
+    let reply = world.propose(command);
+    assert_eq!(tried, reply);
+    sound(world);
+    match reply {
+        Reply::Touched(_, count) => count,
+        Reply::Done(_) => 0,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn retry(job: JobId, subtasks: Run) -> Command {
+    Command::RetryJob(RetryJob { job, subtasks: subtasks.into() })
+}
+
+fn reprioritize(job: JobId, subtasks: Option<Run>, priority: u8) -> Command {
+    Command::ReprioritizeJob(ReprioritizeJob { job, subtasks: subtasks.map(Ranges::from), priority })
+}
+
+/// J19
+#[test]
+fn j19_a_verb_says_how_many_it_changed_and_a_copy_of_the_job_says_the_same() {
+    let mut world = World::with_runners(1);
+    let id = world.submit_items("a", &[&[], &[0], &[1], &[], &[2, 3], &[]]);
+    world.submit("follower", 1, |spec| spec.after = vec![JobName::new("a").expect("a name")]);
+    let granted = world.dispatch(2);
+    assert_eq!(counts(&world, id), [3, 1, 2, 0, 0, 0]);
+    assert_eq!(touched(&mut world, reprioritize(id, Some(Run::new(0, 3)), 60)), 4, "what runs, too");
+    assert_eq!(touched(&mut world, reprioritize(id, None, 90)), 6);
+    world.finish(granted[1]);
+    world.fail(granted[0]);
+    assert_eq!(counts(&world, id), [0, 1, 0, 1, 1, 3]);
+    assert_eq!(
+        touched(&mut world, retry(id, Run::new(2, 4))),
+        0,
+        "1, on which they depend, is not tried again"
+    );
+    assert_eq!(touched(&mut world, retry(id, Run::one(0))), 4, "and what was canceled because of it");
+    assert_eq!(touched(&mut world, cancel(id, Some(Run::new(1, 5)))), 4, "3 has finished");
+    assert_eq!(touched(&mut world, cancel(id, None)), 1);
+    assert_eq!(world.job(id).state(), JobState::Canceled);
+    assert_eq!(touched(&mut world, reprioritize(id, None, 10)), 0);
+    assert_eq!(world.job(id).priority, 10);
+    assert_eq!(touched(&mut world, retry(id, Run::new(0, 5))), 5);
+    assert_eq!(counts(&world, id), [3, 2, 0, 1, 0, 0]);
+}
+
 /// J17
 #[test]
 fn j17_a_canceled_job_starts_nothing_and_is_over_with_its_last_attempt() {
@@ -16,8 +74,8 @@ fn j17_a_canceled_job_starts_nothing_and_is_over_with_its_last_attempt() {
     assert_eq!(world.dispatch(9), []);
     assert_eq!((world.job(id).state(), counts(&world, id)), (JobState::Running, [0, 0, 4, 0, 0, 49_996]));
     assert!(matches!(world.propose(cancel(id, None)), Reply::Unchanged(_)));
-    let retry = RetryJob { job: id, subtasks: Ranges::from(Run::new(0, 49_999)) };
-    assert!(matches!(world.propose(Command::RetryJob(retry)), Reply::Refused(Refusal::Precondition(_))));
+    let again = world.propose(retry(id, Run::new(0, 49_999)));
+    assert!(matches!(again, Reply::Refused(Refusal::Precondition(_))), "{again:?}");
     world.finish(granted[0]);
     world.fail(granted[1]);
     assert_eq!(world.end(granted[2].0, granted[2].1, Ending::Canceled), Reply::Recorded(vec![]));
@@ -41,8 +99,7 @@ fn some_subtasks_are_canceled_and_the_others_go_on() {
     assert_eq!(last[0].1.subtask, 3);
     world.finish(last[0]);
     assert_eq!(world.job(id).state(), JobState::Failed, "2 was canceled because of 1");
-    let again = RetryJob { job: id, subtasks: Ranges::from(Run::one(2)) };
-    world.propose(Command::RetryJob(again));
+    assert_eq!(touched(&mut world, retry(id, Run::one(2))), 0);
     assert_eq!(counts(&world, id), [0, 0, 0, 1, 0, 3], "1 is not tried again, so 2 cannot be");
     sound(&world);
 }
@@ -104,9 +161,6 @@ fn a_priority_takes_effect_on_what_waits() {
     let mut world = World::with_runners(1);
     let first = world.submit("a", 4, |_| {});
     let second = world.submit("b", 4, |_| {});
-    let reprioritize = |job, subtasks: Option<Run>, priority| {
-        Command::ReprioritizeJob(ReprioritizeJob { job, subtasks: subtasks.map(Ranges::from), priority })
-    };
     world.propose(reprioritize(second, Some(Run::new(2, 3)), 60));
     world.propose(reprioritize(first, Some(Run::one(3)), 40));
     let order = world.dispatch(8);
