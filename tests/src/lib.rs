@@ -23,6 +23,7 @@ pub mod cli;
 pub mod cluster;
 pub mod collector;
 pub mod config;
+pub mod containers;
 pub mod crowd;
 pub mod dashboard;
 pub mod disk;

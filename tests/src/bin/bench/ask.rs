@@ -19,6 +19,8 @@ pub(crate) struct Ask {
     large: Large,
     target: Option<String>,
     former: Option<PathBuf>,
+    image: Option<String>,
+    package: Option<PathBuf>,
     writers: Option<Vec<usize>>,
     to: To,
     tls: bool,
@@ -71,6 +73,8 @@ impl Ask {
                 "--seeds" => ask.seeds = Some(number(&option, &value)?),
                 "--target" => ask.target = Some(value),
                 "--from" => ask.former = Some(value.into()),
+                "--image" => ask.image = Some(value),
+                "--package" => ask.package = Some(value.into()),
                 "--large" => {
                     ask.large = match value.as_str() {
                         "yes" => Large::Yes,
@@ -139,6 +143,16 @@ impl Ask {
     /// The binary of another version.
     pub(crate) fn former(&self) -> Option<&Path> {
         self.former.as_deref()
+    }
+
+    /// An image that Docker has; none: one is made.
+    pub(crate) fn image(&self) -> Option<&str> {
+        self.image.as_deref()
+    }
+
+    /// A Debian package; none: one is made.
+    pub(crate) fn package(&self) -> Option<&Path> {
+        self.package.as_deref()
     }
 
     pub(crate) fn large(&self) -> Large {

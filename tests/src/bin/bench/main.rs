@@ -7,6 +7,7 @@
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone; tls: on, off
 //!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, jobs, history,
 //!                       │    dashboard, upgrade ── scene: clusters and documents
+//!                       ├──► deploy ── the binary as it is shipped: package, image, docker-compose
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       ├──► fuzz ──► the targets of `sheaf_tests::fuzz`: no agents either
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
@@ -19,6 +20,7 @@ mod ask;
 mod burst;
 mod changes;
 mod dashboard;
+mod deploy;
 mod etcd;
 mod failover;
 mod figure;
@@ -58,7 +60,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 19] = [
+const BENCHES: [Bench; 20] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all] [--tls: on against off]",
@@ -133,6 +135,11 @@ const BENCHES: [Bench; 19] = [
         name: "upgrade",
         about: "5 agents of another version become this one, and go back, one by one  [--from BIN: that version]",
         run: upgrade::run,
+    },
+    Bench {
+        name: "deploy",
+        about: "how large binary, package and image are; docker-compose with twenty nodes, until all are ready  [--package FILE] [--image NAME]",
+        run: deploy::run,
     },
     Bench {
         name: "nemesis",
