@@ -40,12 +40,14 @@ pub mod nemesis;
 pub mod net;
 pub mod outside;
 mod ports;
+pub mod postbox;
 pub mod processes;
 pub mod receiver;
 pub mod screen;
 pub mod secured;
 pub mod service;
 pub mod syscalls;
+pub mod tls;
 pub mod wait;
 pub mod web;
 
