@@ -19,6 +19,7 @@
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
 //! | `https` | 1 | the dashboard from other machines: by TLS alone, with the cluster's certificate or one's own |
+//! | `restored` | 3, then 2 | a snapshot of a secured cluster goes on with the key of its authority, or with another authority |
 //! | `rotated` | 3, then 6 | another authority takes the place of the one that signs certificates, and no call fails |
 //! | `bundle` | 3 | what is to be shown to who helps, with nodes down and without a leader, and nothing secret in it |
 //! | `traces` | 3 | one trace from a command to the starts on all nodes; a collector that is down disturbs nobody |
@@ -31,7 +32,7 @@
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
 //! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
 //! | `emulated` | 1, then 2 | limits of instances on a kernel with control groups of version 2, in a virtual machine |
-//! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
+//! | `dev` | 3; 4 | what a newcomer sees first, and that nothing of it is left |
 //! | `input` | 1 | everything that people and programs can get wrong |
 //!
 //! Starting agents takes longer than most cases, so cases share clusters; each has its own buckets.
@@ -106,6 +107,8 @@ mod query;
 mod reload;
 #[path = "cluster/restart.rs"]
 mod restart;
+#[path = "cluster/restored.rs"]
+mod restored;
 #[path = "cluster/rollout.rs"]
 mod rollout;
 #[path = "cluster/rotation.rs"]

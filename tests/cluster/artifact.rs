@@ -142,7 +142,8 @@ pub(crate) fn wait_refusal(cluster: &Cluster, bucket: &str, node: &str, wanted: 
 fn runs_everywhere(cluster: &Cluster) {
     let (voter, watcher) = (cluster.leader().name(), cluster.watchers()[0].name());
     let more = format!("multi_node: true\nnode_list_rules: ['-{watcher}']");
-    cluster.apply(&(module("pushed") + &bucket("pushed", &more)));
+    let applied = cluster.apply(&(module("pushed") + &bucket("pushed", &more)));
+    assert!(applied.stderr.contains("it starts after `sheaf module push pushed@1 PATH`"), "{applied}");
     wait_refusal(cluster, "/pushed", &voter, "none was pushed for it yet: sheaf module push pushed@1 PATH");
     let dir = program(cluster, "pushed", 3 << 20);
     pushed(cluster, "pushed@1", &dir, "Module pushed@1 pushed, sha256 ");

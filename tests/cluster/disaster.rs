@@ -86,6 +86,7 @@ impl Scene<'_> {
             cluster.named(name).kill_machine();
         }
         last.stop();
+        self.watchers.iter().for_each(|name| knows_no_leader(cluster.named(name)));
         let hung = TcpListener::bind(cluster.named(&self.voters[0]).address()).expect("its port is free");
         let output = recover(cluster, last, &["--force-new-cluster", "--yes"]).exits(1);
         output.mentions(&["takes connections and does not say who it is", "If it is a process that hangs"]);
@@ -240,6 +241,17 @@ fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = std::fs::read_dir(dir).expect("it is there").map(|entry| entry.expect("readable").path());
     let entries = entries.filter(|path| !path.ends_with("lock"));
     entries.filter_map(|path| Some((path.clone(), std::fs::read(path).ok()?))).collect()
+}
+
+/// Who holds no replica has nobody left to ask: it says so at once, and so does its number for alerts.
+fn knows_no_leader(agent: &Agent) {
+    wait_for(&format!("{} knows of no leader", agent.name()), SOON, || {
+        let metrics = agent.metrics().map_err(|error| error.to_string())?;
+        let line = metrics.lines().find(|line| line.starts_with("sheaf_raft_has_leader "));
+        if line == Some("sheaf_raft_has_leader 0") { Ok(()) } else { Err(format!("{line:?}")) }
+    });
+    let status = agent.cli(&["cluster", "status", "--timeout", "2s", "-o", "json"]).exits(1).calm().json();
+    assert!(status["message"].to_string().contains("no member that it reaches knows of one"), "{status:#}");
 }
 
 fn is_number(text: &str) -> bool {

@@ -133,6 +133,10 @@ impl Scene {
         let (_, metrics) = ask("/metrics", "", "");
         let until = "sheaf_http_certificate_expiry_timestamp_seconds{source=\"cluster\"} ";
         assert!(metrics.contains(until), "{metrics}");
+        for at in ["expiry", "renewal"] {
+            let line = format!("\nsheaf_node_certificate_{at}_timestamp_seconds ");
+            assert!(metrics.contains(&line), "{metrics}");
+        }
         // The certificate has the names that the node has, and no other.
         self.by_tls("n1", &self.authority, "/", "", "").expect("its name");
         self.by_tls("n2", &self.authority, "/", "", "").expect_err("not its name");

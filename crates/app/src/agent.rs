@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use sheaf_agent::Leaving;
+use sheaf_agent::{Handle, Leaving};
 use sheaf_artifact::Cache;
 use sheaf_control::{Control, Identity, Members, Place, Sealing};
 use sheaf_model::Contact;
@@ -22,7 +22,7 @@ use sheaf_seal::Key;
 use sheaf_web::metrics::Metrics;
 use sheaf_wire::{Client, Refused, ServeOptions, Server, Transport};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,7 @@ use crate::node::{self, Logs, Node};
 use crate::recover;
 use crate::replica::ReplicaOpener;
 use crate::secure;
+use crate::signals::{Departure, Signals, Stops};
 use crate::telemetry::{self, Recent};
 
 /// How long parts may take to end once told to.
@@ -54,24 +55,42 @@ type Services = JoinSet<(&'static str, anyhow::Result<()>)>;
 /// The part that ends first when the agent is to stop.
 const NODE: &str = "agent";
 
-/// What SIGTERM and SIGINT mean to an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Departure {
-    /// It is soon started again: a stand-in holds its leases, so that its node's work stays where it is.
-    Restart,
-    /// It is away for longer: its node's work goes elsewhere first.
-    Release(Leaving),
-    /// Everything ends with it.
-    End,
-}
-
 /// Runs an agent until a signal or a failure.
 pub(crate) async fn run(
     config: Config,
     recent: Recent,
     reload: Reload,
     departure: Departure,
+    signals: Signals,
 ) -> anyhow::Result<()> {
+    let Signals { hangup, mut stops } = signals;
+    let mut starting = Box::pin(start(config, recent, reload, departure, hangup));
+    let mut asked = None;
+    let (leaver, services) = loop {
+        tokio::select! {
+            started = &mut starting => break started?,
+            how = stops.next(departure) => match how {
+                // What there is to hand over is known once it has started.
+                Departure::Release(_) if asked.is_none() => asked = Some(how),
+                // Dropped, it is as if it had been killed, which it must survive anyway.
+                _ => {
+                    tracing::info!("stopping before all is started");
+                    return Ok(());
+                }
+            },
+        }
+    };
+    leaver.wait(services, stops, departure, asked).await
+}
+
+/// Starts everything.
+async fn start(
+    config: Config,
+    recent: Recent,
+    reload: Reload,
+    departure: Departure,
+    hangup: Signal,
+) -> anyhow::Result<(Leaver, Services)> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -130,9 +149,8 @@ pub(crate) async fn run(
     let forming = Forming { config: config.clone(), control: control.clone(), data, opener, facts, proof };
     let leave = stop.child_token();
     let token = leave.clone();
-    services.spawn(async move { (NODE, node.run(forming, reload, token).await) });
-    let leaver = Leaver { control, logs, leave, stop };
-    leaver.wait(services, departure).await
+    services.spawn(async move { (NODE, node.run(forming, (hangup, reload), token).await) });
+    Ok((Leaver { control, logs, leave, stop }, services))
 }
 
 /// Where others reach the node, and what they may see of it beside.
@@ -370,28 +388,32 @@ struct Leaver {
 }
 
 impl Leaver {
-    /// Waits for a signal or for the first part that ends, and for all others. By a signal another node leads first,
-    /// then the node's work is left in other hands, and only then does this member fall silent.
-    async fn wait(self, mut services: Services, departure: Departure) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
-        let mut release = signal(SignalKind::user_defined1()).context("wait for SIGUSR1")?;
-        let (departure, first) = tokio::select! {
-            _ = terminate.recv() => (Some(departure), None),
-            _ = interrupt.recv() => (Some(departure), None),
-            _ = release.recv() => (Some(released(departure)), None),
-            // Dropping `join_next` loses nothing: the set keeps what has ended.
-            ended = services.join_next() => (None, ended),
+    /// Waits for a signal, unless one has come already, or for the first part that ends, and for all others. By a signal
+    /// another node leads first, then the node's work is left in other hands, and only then does this member fall silent.
+    async fn wait(
+        self,
+        mut services: Services,
+        mut stops: Stops,
+        departure: Departure,
+        asked: Option<Departure>,
+    ) -> anyhow::Result<()> {
+        let (asked, first) = match asked {
+            Some(how) => (Some(how), None),
+            None => tokio::select! {
+                how = stops.next(departure) => (Some(how), None),
+                // Dropping `join_next` loses nothing: the set keeps what has ended.
+                ended = services.join_next() => (None, ended),
+            },
         };
         tracing::info!("stopping");
-        if let Some(Departure::Release(leaving)) = departure {
+        if let Some(Departure::Release(leaving)) = asked {
             tokio::select! {
                 () = self.release(leaving) => {}
-                _ = terminate.recv() => tracing::warn!("asked again: stopping before all is handed over"),
+                () = stops.terminated() => tracing::warn!("asked again: stopping before all is handed over"),
             }
         }
         let mut result = first.map_or(Ok(()), |first| ended(first).1);
-        let asked = departure.is_some();
+        let asked = asked.is_some();
         let rest = self.end(&mut services, asked, &mut result);
         if tokio::time::timeout(DRAIN_WITHIN, rest).await.is_err() {
             tracing::warn!("some parts did not end within {DRAIN_WITHIN:?}");
@@ -402,13 +424,22 @@ impl Leaver {
 
     /// Lets the node's work go elsewhere.
     async fn release(&self, leaving: Leaving) {
-        let Some(agent) = self.logs.agent() else { return };
+        let Some(agent) = self.agent().await else { return };
         tracing::info!("this node's work goes elsewhere first");
         match tokio::time::timeout(RELEASE_WITHIN, agent.leave(leaving)).await {
             Ok(Ok(())) => tracing::info!("nothing is bound to this node any more"),
             Ok(Err(error)) => tracing::warn!(%error, "work may be left here"),
             Err(_) => tracing::warn!("work is left here after {RELEASE_WITHIN:?}"),
         }
+    }
+
+    /// The node's agent, also if it is about to run. None: nothing can be bound to this node.
+    async fn agent(&self) -> Option<Handle> {
+        let place = self.control.place();
+        if place.registration.borrow().is_none() || place.has_left() {
+            return self.logs.agent();
+        }
+        tokio::time::timeout(RELEASE_WITHIN, self.logs.agent_runs()).await.ok().flatten()
     }
 
     /// Ends all parts in their order; `result` is the first failure of all.
@@ -428,14 +459,6 @@ impl Leaver {
                 self.stop.cancel();
             }
         }
-    }
-}
-
-/// What is meant by asking for a release.
-fn released(departure: Departure) -> Departure {
-    match departure {
-        Departure::Restart | Departure::End => Departure::Release(Leaving::SingleNode),
-        Departure::Release(leaving) => Departure::Release(leaving),
     }
 }
 

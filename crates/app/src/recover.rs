@@ -186,7 +186,7 @@ impl<'a> Former<'a> {
                 "something takes connections and does not say who it is: {}. It may be a voter of this cluster that lives. If \
                  the cluster is secured, this node needs what the others know it by: [security] join_secret_file, or the \
                  folder trust of a voter's data directory, copied into this one's, with a certificate that is still valid. If \
-                 it is a process that hangs, or none of this cluster, stop it",
+                 it is a process that hangs, none of this cluster, or the agent of a node that is to join anew, stop it",
                 unclear.join(", ")
             );
         }

@@ -27,6 +27,9 @@ use crate::propose::{newest, refused};
 use crate::service::AT_ONCE;
 use crate::{secret, warnings};
 
+/// So many members that do not answer are named at most.
+const SEEN_MAX: usize = 5;
+
 #[async_trait]
 impl ClusterApi for Control {
     async fn apply(&self, caller: Caller, ask: Apply) -> Result<Applied, ApiError> {
@@ -339,6 +342,11 @@ impl Control {
         warnings.extend(said.unwrap_or_default());
         let said = self.see_rows(|sight| secret::missing(modules, buckets, sight.state));
         warnings.extend(said.unwrap_or_default());
+        let said = self.see_rows(|sight| {
+            let of_buckets = sheaf_engine::registration::modules_of(sight.state, apply);
+            warnings::unpushed(of_buckets.into_iter().flatten(), sight.state)
+        });
+        warnings.extend(said.unwrap_or_default());
         warnings
     }
 
@@ -389,15 +397,15 @@ impl Control {
     async fn cluster_status(&self) -> ClusterStatus {
         let waiting = self.place.waiting_for.borrow().clone();
         let Some(member) = self.place.member() else {
-            let cluster = self.place.registration.borrow().as_ref().map(|r| r.cluster.to_string());
-            let waiting = if waiting.is_empty() {
-                "this node is no member of a cluster yet".to_owned()
-            } else {
-                waiting
+            let cluster = self.place.cluster();
+            let message = match &cluster {
+                _ if !waiting.is_empty() => waiting,
+                Some(_) => self.reaches_nobody(),
+                None => "this node is no member of a cluster yet".to_owned(),
             };
             return ClusterStatus {
-                cluster: cluster.unwrap_or_default(),
-                message: waiting,
+                cluster: cluster.map(|cluster| cluster.to_string()).unwrap_or_default(),
+                message,
                 secured: self.secured,
                 ..ClusterStatus::default()
             };
@@ -438,6 +446,16 @@ impl Control {
             secured: self.secured,
             asker: None,
         }
+    }
+
+    /// What a node without a replica says where it knows of no leader.
+    fn reaches_nobody(&self) -> String {
+        let known = self.place.known_members();
+        let at: Vec<&str> = known.iter().take(SEEN_MAX).map(|contact| contact.address.as_str()).collect();
+        let at = at.join(", ");
+        format!(
+            "no leader: this node holds no replica, and no member that it reaches knows of one; they may be at {at}"
+        )
     }
 
     fn member_rows(&self) -> Vec<MemberRow> {

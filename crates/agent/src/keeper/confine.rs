@@ -40,6 +40,11 @@ const PROCESSES: &str = "processes=";
 const MEMORY: &str = "memory=";
 const USER: &str = "user=";
 
+/// What a second stage is told that is to become this user and nothing else.
+pub(crate) fn run_as(user: &str) -> String {
+    format!("{USER}{user}")
+}
+
 impl Confine {
     /// Whether there is nothing to do.
     pub(crate) fn is_none(&self) -> bool {

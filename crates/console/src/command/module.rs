@@ -241,13 +241,17 @@ impl Delete {
             return Err(Failure::Refused("nothing was deleted".to_owned()));
         }
         let mut listing = Listing::new(format);
-        for ((name, version), title) in versions.into_iter().zip(&titles) {
-            let done =
-                client.delete_module(DeleteModule { name, version, request: connect::request() }).await?;
-            warn(out, &done.warnings);
-            listing.page(out, &[OutcomeRow::of("Module", title, "deleted", done.revision)])?;
+        let deleted = async {
+            for ((name, version), title) in versions.into_iter().zip(&titles) {
+                let ask = DeleteModule { name, version, request: connect::request() };
+                let done = client.delete_module(ask).await?;
+                warn(out, &done.warnings);
+                listing.page(out, &[OutcomeRow::of("Module", title, "deleted", done.revision)])?;
+            }
+            Ok(())
         }
-        listing.end(out)?;
+        .await;
+        listing.over(out, deleted)?;
         // No bucket uses it, so nothing of it runs: there is nothing to wait for.
         let _ = self.wait;
         Ok(Exit::Done)

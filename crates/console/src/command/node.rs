@@ -192,7 +192,7 @@ impl Label {
 }
 
 /// Asks of a node that is named by its name or number, or by the unique beginning of one.
-async fn found<T>(
+pub(super) async fn found<T>(
     client: &Client,
     text: &str,
     ask: impl AsyncFn(String) -> Result<T, ApiError>,

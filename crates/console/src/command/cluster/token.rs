@@ -67,7 +67,7 @@ a certificate with its key, which is made here and sent nowhere.
 
 Examples:
   sheaf cluster token create --name alice --role operator
-  sheaf cluster token create --name ci --role operator --on /team-a/ --ttl 90d > ci.token
+  (umask 077; sheaf cluster token create --name ci --role operator --on /team-a/ --ttl 90d > ci.token)
   (umask 077; sheaf cluster token create --name bob --role viewer --certificate > bob.pem)
   sheaf cluster token create --role agent --ttl 1h")]
 pub struct Create {
@@ -328,14 +328,17 @@ impl Revoke {
             return Err(Failure::Refused("nothing was revoked".to_owned()));
         }
         let mut listing = Listing::new(format);
-        for token in &self.tokens {
-            let ask = RevokeToken { token: token.clone(), request: connect::request() };
-            let done = client.revoke_token(ask).await?;
-            warn(out, &done.warnings);
-            listing.page(out, &[OutcomeRow::of("Token", token, "revoked", done.revision)])?;
+        let revoked = async {
+            for token in &self.tokens {
+                let ask = RevokeToken { token: token.clone(), request: connect::request() };
+                let done = client.revoke_token(ask).await?;
+                warn(out, &done.warnings);
+                listing.page(out, &[OutcomeRow::of("Token", token, "revoked", done.revision)])?;
+            }
+            Ok(Exit::Done)
         }
-        listing.end(out)?;
-        Ok(Exit::Done)
+        .await;
+        listing.over(out, revoked)
     }
 }
 
