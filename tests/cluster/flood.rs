@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::Value;
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::module;
 use sheaf_tests::need::say;
@@ -37,10 +38,11 @@ const TAKEN_MAX: u64 = 64 << 20;
 /// For an answer to somebody who does nothing wrong.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// One agent; nothing of it is secured, so that nobody is sent away for who he is.
+/// One agent; nothing of it is secured, so that nobody is sent away for who he is. It logs for programs.
 #[test]
 fn flood() {
-    let cluster = Cluster::start(1);
+    let cluster =
+        Cluster::start_with(1, |_, plan| plan.args = ["--log-format", "json"].map(str::to_owned).into());
     cluster.apply(&module("steady", ""));
     let scene = Scene::of(&cluster);
     let mut cases = Cases::of("flood");
@@ -48,6 +50,7 @@ fn flood() {
     cases.run("clients that never get to the point", || scene.slow());
     cases.run("a request of a gigabyte to the gRPC port", || scene.huge_call());
     cases.run("a request of a gigabyte to the dashboard", || scene.huge_post());
+    cases.run("each line that it has logged by then is an object", || scene.log());
     cases.end();
 }
 
@@ -198,6 +201,16 @@ impl<'a> Scene<'a> {
         let grown = self.memory("VmHWM:").saturating_sub(before);
         assert!(grown < MEMORY_MAX, "{grown} KiB more at times");
         self.is_well();
+    }
+
+    fn log(&self) {
+        let log = self.agent.log();
+        assert!(log.lines().count() > 2, "{log}");
+        for line in log.lines() {
+            let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let has = |key: &&str| event[*key].as_str().is_some_and(|text| !text.is_empty());
+            assert!(["timestamp", "level", "target", "message"].iter().all(has), "{line}");
+        }
     }
 }
 

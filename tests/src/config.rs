@@ -58,6 +58,8 @@ pub struct NodePlan {
     pub group: Option<PathBuf>,
     /// The file that the agent is started from; none: the binary under test.
     pub binary: Option<PathBuf>,
+    /// Words put at the end of the agent's command line.
+    pub args: Vec<String>,
 }
 
 impl NodePlan {
@@ -87,6 +89,7 @@ impl NodePlan {
             environment: Vec::new(),
             group: None,
             binary: None,
+            args: Vec::new(),
         }
     }
 
