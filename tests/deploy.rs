@@ -9,6 +9,8 @@ mod files;
 mod metrics;
 #[path = "deploy/package.rs"]
 mod package;
+#[path = "deploy/prometheus.rs"]
+mod prometheus;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -168,6 +170,9 @@ fn the_manual() {
         }
     });
     cases.run("every metric that alerts and dashboard name is there", || metrics::named(&scene.cluster));
+    cases.run("a real Prometheus reads them, and has an answer for every panel and alert", || {
+        prometheus::asked(&scene.cluster);
+    });
     cases.run("a rolling upgrade says its order, and stops at the first trouble", || trouble(&scene));
     cases.run("a node that is gone is forgotten", || {
         if scene.cluster.named("work-07").is_running() {
@@ -250,14 +255,17 @@ fn disaster(scene: &Scene) {
 }
 
 #[test]
-fn every_alert_is_explained_and_every_explanation_has_an_alert() {
-    let alerts =
-        fs::read_to_string(manual::root().join("deploy/observability/alerts.yml")).expect("it is there");
+fn every_alert_is_explained_and_tried_and_every_explanation_has_an_alert() {
+    let (alerts, tests) = (metrics::read("alerts.yml"), metrics::read("alerts-test.yml"));
     let named: BTreeSet<&str> =
         alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     let text = manual::text();
     let explained: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("#### ")).collect();
     assert_eq!(named, explained);
+    for name in named {
+        let fires = format!("alertname: {name}\n        exp_alerts:\n          - exp_labels:");
+        assert!(tests.contains(&fires), "{name} goes off in no test");
+    }
     // Links within the manual lead somewhere.
     let anchors: BTreeSet<String> = text
         .lines()

@@ -255,13 +255,14 @@ impl Scene {
 }
 
 /// A certificate from an authority that has nothing to do with the cluster's; all in PEM.
-struct Issued {
-    authority: String,
-    certificate: String,
-    key: String,
+pub(crate) struct Issued {
+    pub(crate) authority: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
-fn issued(hosts: &[&str]) -> Issued {
+/// One for these names and addresses.
+pub(crate) fn issued(hosts: &[&str]) -> Issued {
     let now = Timestamp::from_system(SystemTime::now());
     let (authority, key) = (Authority::new(now).expect("an authority"), PrivateKey::new().expect("a key"));
     let (holder, days) = (Holder::Node(NodeId(1)), Duration::from_secs(90 * 24 * 3600));

@@ -270,9 +270,20 @@ fn refused(machine: &Machine, cluster: &Cluster) {
     let person = token(cluster, &["--name", "person", "--role", "admin"]);
     let (id, rest) = person.split_once('.').expect("an id and the rest");
     let spoilt = format!("{id}.{}{}", "0".repeat(64), &rest[64..]);
-    for (name, token, said) in
-        [("person", &person, "is for people"), ("spoilt", &spoilt, "is not known here")]
-    {
+    let stale = token(cluster, &["--name", "stale", "--role", "agent", "--ttl", "1s"]);
+    let revoked = token(cluster, &["--name", "revoked", "--role", "agent"]);
+    cluster.cli(&["cluster", "token", "revoke", "revoked", "--yes"]).ok();
+    wait_for("a token has expired", SOON, || {
+        let expired = ["cluster", "token", "list", "--where", "name=stale,expired=true", "-o", "name"];
+        let output = cluster.cli(&expired);
+        if output.stdout.contains("stale") { Ok(()) } else { Err(output.to_string()) }
+    });
+    for (name, token, said) in [
+        ("person", &person, "is for people"),
+        ("spoilt", &spoilt, "is not known here"),
+        ("stale", &stale, "token stale has expired at"),
+        ("revoked", &revoked, "is not known here: it was revoked"),
+    ] {
         let file = with_token(machine, &format!("{name}.token"), token);
         forming::refused(&forming::more(cluster, name, file), &[said]);
     }

@@ -105,7 +105,7 @@ fn installed_by_the_manual() {
     let mut cases = Cases::of("installed");
     cases.run("the package, the secrets and the file on every node, then started", || install(&fleet));
     cases.run("upgraded one after the other, and nothing that runs notices", || upgrade(&fleet));
-    cases.run("the package is removed and takes what ran with it", || removed(&fleet));
+    cases.run("the package is purged and leaves no file", || removed(&fleet));
     cases.end();
     let name = fleet.name.clone();
     drop(fleet);
