@@ -209,6 +209,8 @@ fn a_job(cluster: &Cluster) {
     push(cluster, "carries-out@1", &shell).ok();
     let status = over(cluster, "carried-out");
     assert_eq!((&status["state"], &status["counts"]["finished"]), (&"finished".into(), &40.into()));
+    let module = cluster.json(&["module", "status", "carries-out@1", "-o", "json"]);
+    assert_eq!(module["used_by"], Value::from(vec!["carried-out"]));
     let rows = cluster.json(&["job", "subtasks", "carried-out", "-o", "json"]);
     let node = |row: &Value| row["node"].as_str().map(str::to_owned);
     let nodes: BTreeSet<String> = rows.as_array().into_iter().flatten().filter_map(node).collect();
