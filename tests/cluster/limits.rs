@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sheaf_tests::{Cases, Cluster, wait_for};
 
+use crate::context::Asker;
 use crate::plugin::{bucket, lines, wait_line};
 use crate::scene::pids;
 
@@ -168,13 +169,17 @@ fn user(cluster: &Cluster) {
             if said.contains(r#""path":"config.port","before":1,"after":2"#) { Ok(()) } else { Err(said) }
         });
         cluster.delete(&["/other_told"]);
-        let plugin = format!(
-            "kind: Module\nname: other_plugin\nversion: '1'\nruntime: plugin\nexec: {{command: '{}'}}\nuser: nobody\n---\n",
+        let asks = cluster.machine().path("asks+other_plugin");
+        fs::create_dir(&asks).expect("a directory");
+        fs::set_permissions(&asks, fs::Permissions::from_mode(0o777)).expect("its mode");
+        cluster.apply(&format!(
+            "kind: Module\nname: asking\nversion: '2'\nruntime: plugin\nexec: {{command: '{}'}}\nuser: nobody\n---\n",
             open_copy(cluster).display()
-        );
-        cluster.apply(&plugin);
-        cluster.apply_and_wait(&bucket("/other_plugin", "other_plugin", "{}", ""));
-        wait_line(cluster, "/other_plugin", "new source /other_plugin");
+        ));
+        // Its context is its user's to use.
+        let asker = Asker::start_with(cluster, "/other_plugin", "x: y", "");
+        let version = asker.done("put k kept");
+        assert_eq!(asker.done("get k"), format!("{version} kept"));
         cluster.delete(&["/other_plugin"]);
     }
     let nobody = module("stranger", "true", "user: no_such_user");
@@ -205,10 +210,10 @@ fn closed(cluster: &Cluster) {
     }
 }
 
-/// The plugin of the tests where every user can execute it.
+/// A plugin of the tests where every user can execute it.
 fn open_copy(cluster: &Cluster) -> PathBuf {
-    let copy = cluster.machine().path("faulty");
-    fs::copy(env!("CARGO_BIN_EXE_faulty"), &copy).expect("a copy");
+    let copy = cluster.machine().path("asking");
+    fs::copy(env!("CARGO_BIN_EXE_asking"), &copy).expect("a copy");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("its mode");
     copy
 }

@@ -438,6 +438,18 @@ pub struct ArtifactOnNode {
     pub state: Holds,
 }
 
+/// So many instances of a module's version on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the words of the document")]
+pub struct ModuleOnNode {
+    pub node: String,
+    /// Empty: one that its bucket had before those it has now, and that was not looked up.
+    pub version: String,
+    /// The phase of these instances; `lost`: their node is, and nobody knows.
+    pub state: String,
+    pub instances: u32,
+}
+
 /// What a node is to an artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -4,6 +4,7 @@
 
 mod leader;
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -225,6 +226,50 @@ async fn a44_an_agent_that_restarts_finds_what_it_runs_and_ends_what_is_gone() {
     world.leader.on("/m/stays", Command::Suspend);
     until("it is suspended", || !is_alive(stays)).await;
     assert!(world.has_directory("/m/stays"), "kept for its return");
+    life.end().await;
+}
+
+#[tokio::test]
+async fn two_hundred_instances_of_one_node_outlive_their_agent_and_are_found_again() {
+    const COUNT: usize = 200;
+    let world = World::new().await;
+    world.leader.apply(module(|module| {
+        module.version = ModuleVersion::new("2").unwrap();
+        let args = vec![template("100000")];
+        module.exec = Some(Exec { command: template("/bin/sleep"), args, env: Default::default() });
+    }));
+    let names: Vec<String> = (0..COUNT).map(|number| format!("/many/{number}")).collect();
+    let life = world.agent();
+    for name in &names {
+        world.leader.put(name, |spec| {
+            spec.multi_node = true;
+            spec.module = sheaf_model::ModuleRef::parse("m@2").unwrap();
+        });
+    }
+    let running = || -> Option<BTreeSet<u32>> {
+        let of = |name: &String| world.leader.instance(name).filter(|it| it.phase == Phase::Running)?.pid;
+        names.iter().map(of).collect()
+    };
+    until("all of them run", || running().is_some()).await;
+    let before = running().unwrap();
+    assert_eq!(before.len(), COUNT);
+    life.end().await;
+    assert!(before.iter().all(|pid| is_alive(*pid)), "keepers outlive the agent");
+
+    let life = world.agent();
+    let found = async {
+        loop {
+            let state = life.handle.state().await.unwrap();
+            let runs = state.instances.iter().filter(|it| it.phase == Phase::Running);
+            let pids: BTreeSet<u32> = runs.filter_map(|it| it.pid).collect();
+            if state.has_session && pids.len() == COUNT {
+                return pids;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let found = timeout(PATIENCE, found).await.expect("all of them are found again");
+    assert!(found == before, "the same processes");
     life.end().await;
 }
 

@@ -488,7 +488,8 @@ impl ModuleApi for Fake {
         let held = self.held();
         let spec = held.modules.iter().find(|module| module.name == ask.name);
         let spec = spec.ok_or_else(|| ApiError::NotFound(format!("there is no module {ask}")))?;
-        Ok(GotModule { spec: spec.clone(), row: row(spec), artifact: None, used_by: Vec::new() })
+        let (used_by, nodes) = (Vec::new(), Vec::new());
+        Ok(GotModule { spec: spec.clone(), row: row(spec), artifact: None, used_by, nodes })
     }
 
     async fn list(&self, _: Caller, ask: ListModules) -> Result<Page<ModuleRow>, ApiError> {

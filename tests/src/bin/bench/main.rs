@@ -108,7 +108,7 @@ const BENCHES: [Bench; 20] = [
     },
     Bench {
         name: "modules",
-        about: "one node: gate 3 of a plugin, keepers of 200 instances and their start  [--buckets 1000]",
+        about: "one node: gate 3 of a plugin, 200 keepers of programs and as many of plugins, and their start  [--buckets 1000]",
         run: modules::run,
     },
     Bench {
