@@ -225,7 +225,7 @@ mod tests {
     fn what_fits_is_one_command_and_asked_again_is_the_same_one() {
         let (id, meant) = (RequestId::from("r"), every_other(0, 99, 1_000_000));
         let once = parts(Some(&id), &meant, cancel, fits, |_| false);
-        assert_eq!(once, [(Some(id.clone()), cancel(meant.subtasks.clone()))]);
+        assert_eq!(once, [(Some(id.clone()), cancel(meant.subtasks))]);
         let many = every_other(0, 999_999, 1_000_000);
         let again = parts(Some(&id), &many, cancel, fits, |known| *known == id);
         assert_eq!(again, [(Some(id), cancel(Ranges::default()))], "it is answered as the first time");
