@@ -6,6 +6,7 @@
 //! | `placement` | 5, then 6 | gates, single-node and multi-node buckets, changes, and how people see and explain them |
 //! | `faults` | 5 | nothing acknowledged is lost and nothing runs twice, whoever is killed |
 //! | `planned` | 3 | drain, move, hand over, settings, forget: nothing of it is a failure |
+//! | `votes` | 5 | how many vote, and who, is changed while everything runs |
 //! | `plugins` | 3 | modules that are told of their bucket's life: plugins, good ones and bad ones, and commands |
 //! | `secrets` | 4 | what is set in one place is known to those who must know it, and to nobody else |
 //! | `artifacts` | 4 | programs that are pushed, and run where they were not before |
@@ -19,6 +20,7 @@
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
 //! | `https` | 1 | the dashboard from other machines: by TLS alone, with the cluster's certificate or one's own |
+//! | `restored` | 3, then 2 | a snapshot of a secured cluster goes on with the key of its authority, or with another authority |
 //! | `rotated` | 3, then 6 | another authority takes the place of the one that signs certificates, and no call fails |
 //! | `bundle` | 3 | what is to be shown to who helps, with nodes down and without a leader, and nothing secret in it |
 //! | `traces` | 3 | one trace from a command to the starts on all nodes; a collector that is down disturbs nobody |
@@ -31,7 +33,7 @@
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
 //! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
 //! | `emulated` | 1, then 2 | limits of instances on a kernel with control groups of version 2, in a virtual machine |
-//! | `dev` | 3 | what a newcomer sees first, and that nothing of it is left |
+//! | `dev` | 3; 4 | what a newcomer sees first, and that nothing of it is left |
 //! | `input` | 1 | everything that people and programs can get wrong |
 //!
 //! Starting agents takes longer than most cases, so cases share clusters; each has its own buckets.
@@ -72,6 +74,8 @@ mod flood;
 mod former;
 #[path = "cluster/forming.rs"]
 mod forming;
+#[path = "cluster/handover.rs"]
+mod handover;
 #[path = "cluster/http.rs"]
 mod http;
 #[path = "cluster/https.rs"]
@@ -106,6 +110,8 @@ mod query;
 mod reload;
 #[path = "cluster/restart.rs"]
 mod restart;
+#[path = "cluster/restored.rs"]
+mod restored;
 #[path = "cluster/rollout.rs"]
 mod rollout;
 #[path = "cluster/rotation.rs"]
@@ -134,8 +140,12 @@ mod top;
 mod traces;
 #[path = "cluster/trial.rs"]
 mod trial;
+#[path = "cluster/turn.rs"]
+mod turn;
 #[path = "cluster/twenty.rs"]
 mod twenty;
+#[path = "cluster/votes.rs"]
+mod votes;
 #[path = "cluster/workers.rs"]
 mod workers;
 
@@ -180,6 +190,7 @@ fn faults() {
     calls::cases(&mut cases, &cluster);
     storm::cases(&mut cases, &cluster);
     starved::cases(&mut cases, &cluster);
+    disk::cases(&mut cases, &cluster);
     loss::cases(&mut cases, &cluster);
     restart::cases(&mut cases, &cluster);
     load::cases(&mut cases, &cluster);
@@ -192,6 +203,7 @@ fn jobs() {
     let cluster = Cluster::start(3);
     let mut cases = Cases::of("jobs");
     jobs::cases(&mut cases, &cluster);
+    turn::cases(&mut cases, &cluster);
     ended::cases(&mut cases, &cluster);
     query::cases(&mut cases, &cluster);
     cases.end();
@@ -298,6 +310,16 @@ fn artifacts_apart() {
     let cluster = Cluster::start_with(5, |_, plan| plan.more = artifact::ROOM.to_owned());
     let mut cases = Cases::of("artifacts_apart");
     artifact::apart(&mut cases, &cluster);
+    cases.end();
+}
+
+/// Who votes; at last one of them is forgotten.
+#[test]
+fn votes() {
+    let cluster = Cluster::start(5);
+    let mut cases = Cases::of("votes");
+    cluster.apply(&scene::modules());
+    votes::cases(&mut cases, &cluster);
     cases.end();
 }
 

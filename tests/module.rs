@@ -281,4 +281,47 @@ fn python(machine: &Machine) {
     trial.wait_for_line("what is new", Duration::from_secs(10), |line| line == "four");
     assert_eq!(trial.lines(), ["one", "two", "three", "four"]);
     assert_eq!(trial.end(Signal::INT), 0);
+    cancelled(machine, &python, &document);
+}
+
+/// The poller, whose polls wait until they are cancelled. What is told of the end waits for that.
+const WAITS: &str = r#"
+import sys, threading, time
+sys.path.insert(0, sys.argv[1])
+import http_poller
+cancelled = threading.Event()
+
+def note(word):
+    with open(sys.argv[2], "a") as file:
+        print(word, file=file)
+
+class Waits(http_poller.Poller):
+    def OnPeriodicPoll(self, request, call):
+        note("polled")
+        while call.is_active():
+            time.sleep(0.01)
+        note("cancelled")
+        cancelled.set()
+        return http_poller.messages.OnPeriodicPollResponse()
+
+    def OnStop(self, request, call):
+        note("told to stop" if cancelled.wait(5) else "not cancelled")
+        return http_poller.messages.OnStopResponse()
+
+http_poller.Poller = Waits
+http_poller.main()
+"#;
+
+/// A call under way is cancelled when its process is to end, and says so in other languages, too.
+fn cancelled(machine: &Machine, python: &str, document: &str) {
+    let (dir, noted) = (need::example_file("python").display().to_string(), machine.path("noted"));
+    let file = noted.display().to_string();
+    let args = ["module", "try", "-f", "-", "--", python, "-B", "-c", WAITS, &dir, &file];
+    let trial = Follower::start(machine, &args, document.as_bytes());
+    let read = || fs::read_to_string(&noted).unwrap_or_default();
+    wait_for("it is polled", Duration::from_secs(30), || {
+        if read() == "polled\n" { Ok(()) } else { Err(trial.talk()) }
+    });
+    assert_eq!(trial.end(Signal::INT), 0);
+    assert_eq!(read(), "polled\ncancelled\ntold to stop\n");
 }

@@ -76,6 +76,11 @@ fn files_fit() {
 }
 
 #[test]
+fn the_way_of_a_bucket_can_be_read() {
+    judge("A file on the way of a bucket has at most 400 lines", shape::way(files()));
+}
+
+#[test]
 fn functions_fit() {
     judge("A function has under 70 lines", shape::function_length(files()));
 }

@@ -1,12 +1,16 @@
 #!/bin/sh
-# Makes a container image out of a binary that is built: the binary, the libraries that it loads, and nothing else. No image is
-# pulled, no shell is in it.
+# Makes a container image out of a binary that is built: the binary, the libraries that it loads, the certificates of authorities that
+# this machine believes, and nothing else. No image is pulled, no shell is in it.
 #
 #   cargo build --release --package sheaf
 #   deploy/container/build.sh target/release/sheaf sheaf:0.1.0
 #
 # With --base FILE, an archive (tar) of a root file system, the image holds that too: for modules that wrap programs of a
-# distribution. `debootstrap --variant=minbase --include=rsyslog,wget bookworm DIR && tar -C DIR -cf base.tar .` makes one.
+# distribution, whose certificates it has then. One is made by
+#   debootstrap --variant=minbase --include=rsyslog,wget,ca-certificates bookworm DIR && tar -C DIR -cf base.tar .
+#
+# Environment: CA_CERTIFICATES, a file of certificates in PEM in place of this machine's: by these servers are known where sinks, mail,
+# traces and subtasks go by TLS.
 set -eu
 
 usage() {
@@ -54,6 +58,12 @@ if [ -z "$base" ]; then
     path=$(ldd "$binary" | sed -n 's|.* => \(/[^ ]*\)/libc\.so.*|\1|p')/$library
     [ ! -e "$path" ] || install -D -m 755 "$path" "$root/image$path"
   done
+  authorities=${CA_CERTIFICATES-/etc/ssl/certs/ca-certificates.crt}
+  if [ -r "$authorities" ]; then
+    install -D -m 644 "$authorities" "$root/image/etc/ssl/certs/ca-certificates.crt"
+  else
+    echo "$0: no $authorities, so the image believes no server: install ca-certificates, or set CA_CERTIFICATES" >&2
+  fi
   printf 'root:x:0:0:root:/:/usr/sbin/nologin\nsheaf:x:65532:65532:Sheaf:/tmp:/usr/sbin/nologin\n' >"$root/image/etc/passwd"
   printf 'root:x:0:\nsheaf:x:65532:\n' >"$root/image/etc/group"
   printf 'hosts: files dns\npasswd: files\ngroup: files\n' >"$root/image/etc/nsswitch.conf"

@@ -69,7 +69,7 @@ Architecture: $architecture
 Maintainer: Sheaf
 Installed-Size: $size
 Depends: libc6 (>= $libc), libgcc-s1
-Recommends: systemd
+Recommends: systemd, ca-certificates
 Section: admin
 Priority: optional
 Homepage: https://github.com/sheaf/sheaf

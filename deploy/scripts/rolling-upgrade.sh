@@ -67,9 +67,9 @@ file=$1
 shift
 [ -r "$file" ] || { echo "$file cannot be read: a package or the binary" >&2; exit 2; }
 
-# The version that the file brings.
+# The version that the file brings, as agents say it: a package's may have a revision, and what comes before a release after `~`.
 case $file in
-  *.deb) version=$(dpkg-deb -f "$file" Version) ;;
+  *.deb) version=$(dpkg-deb -f "$file" Version | sed 's/-[0-9][0-9]*$//;s/~/-/') ;;
   *) version=$("$file" version -o name) ;;
 esac
 [ -n "$version" ] || { echo "$file does not say its version" >&2; exit 2; }
@@ -83,8 +83,9 @@ over_ssh() {
       case $3 in
         *.deb)
           scp -q "$3" "$user@$2:/tmp/sheaf-upgrade.deb"
+          # The node's own /etc/sheaf/agent.toml stays, whatever the package brings: there is nobody to be asked.
           # shellcheck disable=SC2029
-          ssh -n "$user@$2" 'dpkg -i /tmp/sheaf-upgrade.deb && rm /tmp/sheaf-upgrade.deb'
+          ssh -n "$user@$2" 'dpkg --force-confold -i /tmp/sheaf-upgrade.deb && rm /tmp/sheaf-upgrade.deb'
           ;;
         *)
           scp -q "$3" "$user@$2:/tmp/sheaf-upgrade"
@@ -105,7 +106,8 @@ reach() {
 
 # A line `NAME STATUS ROLE VERSION` for each node; ROLE is leader, voter or -.
 nodes() {
-  $sheaf node list --all -o json | sed -n 's/^ *\({"name":.*}\),\{0,1\}$/\1/p' | while read -r row; do
+  listed=$($sheaf node list --all -o json) || return 1
+  printf '%s\n' "$listed" | sed -n 's/^ *\({"name":.*}\),\{0,1\}$/\1/p' | while read -r row; do
     field() { printf '%s\n' "$row" | sed -n "s/.*\"$1\":\"\\([^\"]*\\)\".*/\\1/p"; }
     role=-
     case $row in *'"voter":true'*) role=voter ;; esac
@@ -114,17 +116,22 @@ nodes() {
   done
 }
 
-# A number of `cluster status`, like fault_tolerance.
-number() {
-  $sheaf cluster status -o json | sed -n "s/^ *\"$1\": *\\([0-9]*\\),\\{0,1\\}\$/\\1/p" | head -n 1
+# The sum of these numbers of `cluster status`, like fault_tolerance, if a node leads.
+counted() {
+  status=$($sheaf cluster status -o json) || { echo "the cluster does not answer, or no node leads" >&2; return 1; }
+  total=0
+  for key in "$@"; do
+    found=$(printf '%s\n' "$status" | sed -n "s/^ *\"$key\": *\\([0-9]*\\),\\{0,1\\}\$/\\1/p" | head -n 1)
+    [ -n "$found" ] || { echo "cluster status does not say $key" >&2; return 1; }
+    total=$((total + found))
+  done
+  echo "$total"
 }
 
 # Buckets that do not run as they should. A bucket that is unplaced since nothing is available for it is among them, before as after.
-troubled() {
-  echo $(($(number partial) + $(number unplaced) + $(number failed)))
-}
+troubled() { counted partial unplaced failed; }
 
-# Something that can be tried again. wait_for WHAT COMMAND...
+# Something that can be tried again. wait_for WHAT COMMAND... What it says at last is in $why.
 wait_for() {
   what=$1
   shift
@@ -139,14 +146,19 @@ wait_for() {
 }
 
 whole() {
-  [ -n "$(number fault_tolerance)" ] || { echo "there is no leader"; return 1; }
+  counted fault_tolerance >/dev/null || return 1
+  rows=$(nodes) || return 1
   # Nodes that left for good are gone from the list; one that is lost is a trouble already there.
-  bad=$(nodes | awk '$2 != "ready" && $2 != "draining" && $2 != "left" { print $1 " is " $2 }')
+  bad=$(printf '%s\n' "$rows" | awk '$2 != "ready" && $2 != "draining" && $2 != "left" { print $1 " is " $2 }')
   [ -z "$bad" ] || { echo "$bad"; return 1; }
 }
 
+# Whether a voter can be spared, if this node votes: it may by now though it did not when this began.
 spare() {
-  [ "$(number fault_tolerance)" -ge 1 ] || { echo "no voter can be spared now"; return 1; }
+  rows=$(nodes) || return 1
+  printf '%s\n' "$rows" | awk -v name="$1" '$1 == name && $3 != "-" { found = 1 } END { exit !found }' || return 0
+  spared=$(counted fault_tolerance) || return 1
+  [ "$spared" -ge 1 ] || { echo "$1 votes, and no voter can be spared now"; return 1; }
 }
 
 upgraded() {
@@ -158,7 +170,7 @@ upgraded() {
 }
 
 calm() {
-  now=$(troubled)
+  now=$(troubled) || return 1
   [ "$now" -le "$1" ] || { echo "$now buckets do not run as they should, $1 before"; return 1; }
 }
 
@@ -194,13 +206,12 @@ for node in $ordered; do
   wait_for "the cluster is whole" whole ||
     stop "the cluster is not whole, so $node was not touched" \
       "see sheaf node list and sheaf cluster status; bring nodes that are lost back, or forget those that are gone for good; then run this again"
-  # It may vote by now though it did not when this began.
-  if nodes | awk -v name="$node" '$1 == name && $3 != "-" { found = 1 } END { exit !found }'; then
-    wait_for "a voter can be spared" spare ||
-      stop "$node votes, and no vote can be spared, so it was not touched" \
-        "with fewer than three voters nothing can be decided while one restarts: add nodes, or upgrade this one by hand"
-  fi
-  before=$(troubled)
+  wait_for "a voter can be spared" spare "$node" ||
+    stop "$node votes, and no vote can be spared, so it was not touched" \
+      "with fewer than three voters nothing can be decided while one restarts: add nodes, or upgrade this one by hand"
+  wait_for "the cluster says how its buckets run" troubled ||
+    stop "how buckets run before is not known, so $node was not touched" "see sheaf cluster status; then run this again"
+  before=${why##*[!0-9]}
   say "$node: install"
   reach install "$node" "$file" ||
     stop "the new version could not be put on $node, where the former one runs on" \

@@ -31,7 +31,7 @@ fn overview(scene: &Scene) {
         "3 ready",
         "3 running",
     ]);
-    browser.shows(&["1 more voter may fail", "Members", "leader", "Lately", "on n1", "live"]);
+    browser.shows(&["1 more voter may fail", "Members", "leader", "Lately", "NOT secured", "on n1", "live"]);
     browser.follow("/web/nowhere");
     browser.shows(&["It runs nowhere.", "/no/such/program does not exist"]);
 }

@@ -113,7 +113,8 @@ impl Office {
     fn viewer(&self) {
         self.log_in(&self.token(&["--name", "vera", "--role", "viewer"]));
         // Where one wanted to go.
-        self.browser.shows(&["/team-a/x", "Why there", "vera (viewer) on n1", "Log out"]);
+        let text = self.browser.shows(&["/team-a/x", "Why there", "vera (viewer) on n1", "Log out"]);
+        assert!(!text.contains("NOT secured"), "{text}");
         for (page, shows) in [
             (of("bucket", "/team-a/x"), "Why there"),
             (of("node", "n1"), "What it runs"),

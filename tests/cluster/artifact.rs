@@ -11,6 +11,7 @@ use serde_json::Value;
 use sheaf_model::{Artifact, ClusterId, Contact, ModuleRef, Shape};
 use sheaf_tests::calls::runtime;
 use sheaf_tests::jobs::{job, over, submit};
+use sheaf_tests::screen::{Left, Screen};
 use sheaf_tests::wait::wait_until;
 use sheaf_tests::{Agent, Cases, Cluster, Output, wait_for};
 
@@ -142,7 +143,8 @@ pub(crate) fn wait_refusal(cluster: &Cluster, bucket: &str, node: &str, wanted: 
 fn runs_everywhere(cluster: &Cluster) {
     let (voter, watcher) = (cluster.leader().name(), cluster.watchers()[0].name());
     let more = format!("multi_node: true\nnode_list_rules: ['-{watcher}']");
-    cluster.apply(&(module("pushed") + &bucket("pushed", &more)));
+    let applied = cluster.apply(&(module("pushed") + &bucket("pushed", &more)));
+    assert!(applied.stderr.contains("it starts after `sheaf module push pushed@1 PATH`"), "{applied}");
     wait_refusal(cluster, "/pushed", &voter, "none was pushed for it yet: sheaf module push pushed@1 PATH");
     let dir = program(cluster, "pushed", 3 << 20);
     pushed(cluster, "pushed@1", &dir, "Module pushed@1 pushed, sha256 ");
@@ -208,6 +210,8 @@ fn a_job(cluster: &Cluster) {
     push(cluster, "carries-out@1", &shell).ok();
     let status = over(cluster, "carried-out");
     assert_eq!((&status["state"], &status["counts"]["finished"]), (&"finished".into(), &40.into()));
+    let module = cluster.json(&["module", "status", "carries-out@1", "-o", "json"]);
+    assert_eq!(module["used_by"], Value::from(vec!["carried-out"]));
     let rows = cluster.json(&["job", "subtasks", "carried-out", "-o", "json"]);
     let node = |row: &Value| row["node"].as_str().map(str::to_owned);
     let nodes: BTreeSet<String> = rows.as_array().into_iter().flatten().filter_map(node).collect();
@@ -260,7 +264,7 @@ fn goes_on(cluster: &Cluster) {
     assert!(before > 0 && before < packed.size, "{before} of {}", packed.size);
     let file = |path: &Path| fs::metadata(path).expect("a file").ino();
     let begun = file(&incoming);
-    pushed(cluster, "cut@1", &path, "Module cut@1 pushed");
+    on_a_terminal(cluster, &["module", "push", "cut@1", text(&path)], "Module cut@1 pushed");
     let whole = blob(cluster.leader(), &packed.digest.to_string());
     assert_eq!(file(&whole), begun, "it was sent from the beginning");
     assert!(!incoming.exists());
@@ -272,6 +276,22 @@ fn goes_on(cluster: &Cluster) {
     push(cluster, "torn@1", &path).exits(1).mentions(&["digest", "push again"]);
     assert_eq!(states(cluster, "torn@1"), Ok(Vec::new()));
     pushed(cluster, "torn@1", &path, "torn@1 pushed");
+}
+
+/// Somebody looks on: a bar shows how far it is, and is gone at the end.
+fn on_a_terminal(cluster: &Cluster, args: &[&str], last: &str) {
+    let address = cluster.agent(1).address();
+    let args = [args, &["--address", &address]].concat();
+    let screen = Screen::start(cluster.machine(), &args, (120, 24), false);
+    let shown = wait_for(last, Duration::from_secs(60), || {
+        let text = screen.text();
+        if text.contains(last) { Ok(text) } else { Err(text) }
+    });
+    let drawn = String::from_utf8_lossy(&screen.bytes()).into_owned();
+    for bar in ["sending [", "copying to the voters ["] {
+        assert!(drawn.contains(bar) && !shown.contains(bar), "{bar}: {drawn:?}");
+    }
+    assert_eq!(screen.end(), Left { code: 0, restored: true });
 }
 
 fn deleted(cluster: &Cluster) {

@@ -72,6 +72,7 @@ impl PeerApi for Between {
             bridges: Vec::new(),
             left: true,
             proof: vec![7; 64],
+            wall: None,
         })
     }
 

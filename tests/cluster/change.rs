@@ -1,5 +1,6 @@
 //! Buckets that are changed, switched and based on something old.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sheaf_tests::documents::{Trace, bucket};
@@ -7,7 +8,7 @@ use sheaf_tests::wait::watch_for;
 use sheaf_tests::{Cases, Cluster, wait_for};
 
 use crate::multi::config;
-use crate::scene::{affinity, epoch, names, only_node, pids, revision, trace};
+use crate::scene::{affinity, epoch, names, only_node, pids, revision, texts, trace};
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("A23 the same again changes nothing", || a23(cluster));
@@ -17,6 +18,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("A27 single-node becomes multi-node", || a27(cluster));
     cases.run("a restart that is asked for happens once everywhere", || restarted(cluster));
     cases.run("a deleted bucket leaves nothing, and may be created again", || deleted(cluster));
+    cases.run("the history of a large document is more than one answer holds", || large(cluster));
 }
 
 fn a23(cluster: &Cluster) {
@@ -171,4 +173,38 @@ fn deleted(cluster: &Cluster) {
         epoch(&before)
     );
     cluster.delete(&["/gone"]);
+}
+
+fn large(cluster: &Cluster) {
+    const REVISIONS: usize = 10;
+    let trace = trace(cluster, "large");
+    // In an answer a number takes several times what it takes in a document.
+    let numbers = vec!["1"; 200_000].join(",");
+    let config = format!("config: {{trace: '{}', numbers: [{numbers}]}}", trace.path().display());
+    for number in 0..REVISIONS {
+        cluster.apply(&bucket(
+            "/large/history",
+            "steady",
+            &trace,
+            &format!("suspended: true\nowner: o{number}\n{config}"),
+        ));
+    }
+    let history = |args: &[&str]| -> Vec<(u64, BTreeSet<String>)> {
+        let rows = cluster.json(&[&["bucket", "history", "/large/history", "-o", "json"], args].concat());
+        rows.as_array().into_iter().flatten().map(|row| (revision(row), texts(&row["changed"]))).collect()
+    };
+    let all = history(&[]);
+    assert_eq!(all.len(), REVISIONS, "{all:?}");
+    let (oldest, later) = all.split_last().expect("they are there");
+    assert!(oldest.1.is_empty() && later.iter().all(|row| row.1.iter().eq(["owner"])), "{all:?}");
+    assert_eq!(history(&["--all"]), all);
+    assert_eq!(history(&["--limit", "7"]), all[..7]);
+    let owner = || cluster.status("/large/history")["owner"].clone();
+    cluster.cli(&["bucket", "rollback", "/large/history", "--to", &oldest.0.to_string()]).ok();
+    assert_eq!(owner(), "o0");
+    cluster.cli(&["bucket", "rollback", "/large/history"]).ok();
+    assert_eq!(owner(), "o9", "what it was before it went back");
+    let refused = cluster.cli(&["bucket", "rollback", "/large/history", "--to", "1"]).exits(3).calm();
+    refused.mentions(&["was not changed at revision 1", &all[0].0.to_string()]);
+    cluster.delete(&["/large/history"]);
 }

@@ -160,6 +160,17 @@ fn moves(cluster: &Cluster) {
     assert_ne!(from, to);
     assert_eq!(asker.done("get k"), format!("{version} kept"));
     assert_eq!(asker.done("checkpoint"), "page-7");
+    // It becomes multi-node, and begins anew for it: its node goes on from there. Back again what was noted last counts.
+    let before = pids(&cluster.status("/moves"))[&to];
+    cluster.apply(&asker.document("multi_node: true"));
+    cluster.wait_status("/moves", "all nodes run it, and its own anew", |status| {
+        let pids = pids(status);
+        pids.len() == 3 && pids[&to] != before
+    });
+    let on = |question: &str| asker.ask_on(&to, question);
+    assert_eq!((on("checkpoint"), on("note page-8")), ("ok page-7".to_owned(), "ok".to_owned()));
+    cluster.apply_and_wait(&asker.document(""));
+    assert_eq!(asker.done("checkpoint"), "page-8");
     cluster.delete(&["/moves"]);
     let asker = Asker::start(cluster, "/moves", "");
     assert_eq!((asker.done("get k"), asker.done("checkpoint")), ("none".to_owned(), String::new()));
@@ -371,7 +382,7 @@ fn takeover(cluster: &Cluster) {
     let said = collected(first, "/taken");
     let rest = cluster.agents().iter().find(|agent| agent.name() != first.name()).expect("another");
     let (runtime, client) = client(rest);
-    let key = ObjectKey::new(".checkpoint").expect("a key");
+    let key = ObjectKey::new(&format!(".checkpoint/{}", first.name())).expect("a key");
     let ask = GetObject { bucket: BucketName::new("/taken").expect("a name"), key };
     let noted = wait_for("the checkpoint", SOON, || {
         runtime.block_on(client.get_object(ask.clone())).map_err(|error| error.to_string())
@@ -394,5 +405,10 @@ fn takeover(cluster: &Cluster) {
     assert_eq!(again, (noted..7000).collect::<Vec<_>>(), "from the last checkpoint on, none lost or doubled");
     first.start();
     cluster.wait_back(first);
+    cluster.cli(&["bucket", "purge", "/taken", "--wait"]).ok();
+    wait_for("all of it is collected anew", SOON, || {
+        let anew = collected(second, "/taken").split_off(again.len());
+        if anew == (0..7000).collect::<Vec<_>>() { Ok(()) } else { Err(format!("{} lines", anew.len())) }
+    });
     cluster.delete(&["/taken"]);
 }

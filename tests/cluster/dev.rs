@@ -65,6 +65,25 @@ fn dev_shows_a_cluster_and_leaves_no_process() {
     });
 }
 
+#[test]
+fn dev_without_a_directory_leaves_nothing() {
+    let machine = Machine::take();
+    let temporary = machine.path("t");
+    fs::create_dir(&temporary).expect("a directory can be made in the test's own");
+    let found = || fs::read_dir(&temporary).expect("it is the test's own").count();
+    let dev = Follower::start_with_temporary(&machine, &["dev", "--nodes", "4"], &temporary);
+    dev.wait_for_line("that it is ready", UP, |line| line.starts_with("Ctrl-C stops everything"));
+    let lines = dev.lines();
+    let agents = ["import-01", "import-02", "work-01", "import-03"].map(|name| node(&lines, name).0);
+    assert!(agents.into_iter().all(processes::is_alive), "{lines:#?}");
+    let is_said = lines.iter().any(|line| line.contains("4 nodes") && line.contains("(removed at the end)"));
+    assert!(is_said, "{lines:#?}");
+    assert_eq!(found(), 1, "everything is in one place");
+    assert_eq!(dev.end(Signal::INT), 0);
+    assert_eq!(processes::of(machine.place()), [], "nothing is left after Ctrl-C");
+    assert_eq!(found(), 0, "nor in the directory for temporary files");
+}
+
 /// The agent's process and address that the screen shows for a node.
 fn node(lines: &[String], name: &str) -> (u32, String) {
     let words = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();

@@ -22,7 +22,9 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     let watchers: [String; 2] = sorted(cluster.watchers()).try_into().expect("two do not");
     let scene = Scene { cluster, voters, watchers };
     cases.run("recover refuses what would lose something that is there", || scene.refused());
-    cases.run("the last voter founds the cluster anew, and the nodes follow", || scene.recovered());
+    cases.run("the last voter founds the cluster anew, and waits for nodes that may know better", || {
+        scene.recovered();
+    });
     cases.run("voters that come back are welcome, and bring nothing of the former cluster", || {
         scene.returned();
     });
@@ -55,10 +57,6 @@ impl Scene<'_> {
         &self.voters[..2]
     }
 
-    fn left(&self) -> BTreeSet<String> {
-        self.watchers.iter().chain([&self.voters[2]]).cloned().collect()
-    }
-
     fn refused(&self) {
         let (cluster, last) = (self.cluster, self.last());
         let (all, one) = (trace(cluster, "all"), trace(cluster, "one"));
@@ -78,14 +76,32 @@ impl Scene<'_> {
         cluster.wait_ready();
     }
 
+    /// The last voter goes away, and after that the others agree that a single-node bucket is multi-node.
+    fn lagged(&self) {
+        let (cluster, late) = (self.cluster, trace(self.cluster, "late"));
+        let only = format!("node_list_rules: [{}]", self.watchers[1]);
+        for more in [only.as_str(), ""] {
+            cluster.apply_and_wait(&bucket("/disaster/late", "steady", &late, more));
+        }
+        self.last().stop();
+        cluster.apply(&bucket("/disaster/late", "steady", &late, "multi_node: true"));
+        let others: BTreeSet<String> = self.lost().iter().chain(&self.watchers).cloned().collect();
+        cluster.wait_status("/disaster/late", "runs on all the others", |status| {
+            affinity(status).is_superset(&others)
+        });
+    }
+
     fn recovered(&self) {
         let (cluster, last) = (self.cluster, self.last());
-        let before = cluster.status("/disaster/one");
-        let pids = self.watchers.each_ref().map(|name| cluster.named(name).pid());
+        let [near, apart] = self.watchers.each_ref().map(|name| cluster.named(name));
+        self.lagged();
+        let pid = near.pid();
         for name in self.lost() {
             cluster.named(name).kill_machine();
         }
-        last.stop();
+        self.watchers.iter().for_each(|name| knows_no_leader(cluster.named(name)));
+        // What it runs multi-node runs on, and nobody hears of it.
+        apart.kill();
         let hung = TcpListener::bind(cluster.named(&self.voters[0]).address()).expect("its port is free");
         let output = recover(cluster, last, &["--force-new-cluster", "--yes"]).exits(1);
         output.mentions(&["takes connections and does not say who it is", "If it is a process that hangs"]);
@@ -96,23 +112,40 @@ impl Scene<'_> {
         assert!(output.stdout.contains(&format!("other voters, all silent: {lost}")), "{output}");
         last.start();
         let nodes = ["node", "list", "-o", "json"];
-        wait("the watchers follow", last, &nodes, |rows| ready(rows) == self.left());
-        assert_eq!(
-            self.watchers.each_ref().map(|name| cluster.named(name).pid()),
-            pids,
-            "as the same processes"
-        );
+        let there = BTreeSet::from([near.name(), last.name()]);
+        wait("the watcher follows", last, &nodes, |rows| ready(rows) == there);
+        assert_eq!(near.pid(), pid, "as the same process");
         let all = ["bucket", "status", "/disaster/all", "-o", "json"];
-        wait("it runs on all that are left", last, &all, |status| {
-            status["state"] == "running" && affinity(status) == self.left()
+        wait("it runs on both", last, &all, |status| {
+            status["state"] == "running" && affinity(status) == there
         });
-        let one = ["bucket", "status", "/disaster/one", "-o", "json"];
-        wait("it runs on one of them", last, &one, |status| status["state"] == "running");
-        let after = last.cli(&one).ok().json();
-        assert!(self.left().contains(&only_node(&after)));
-        assert!(epoch(&before) < SECOND && epoch(&after) > SECOND, "{} {}", epoch(&before), epoch(&after));
-        let status = cluster.named(&self.watchers[0]).cli(&["cluster", "status", "-o", "json"]).ok().json();
+        let status = near.cli(&["cluster", "status", "-o", "json"]).ok().json();
         assert!(status["cluster"].as_str().is_some_and(|id| id.contains("+1-")), "{status:#}");
+
+        // The last voter does not know that it is multi-node; who runs it so is waited for, as for all that may.
+        let mut away: BTreeSet<String> = self.lost().iter().cloned().chain([apart.name()]).collect();
+        self.wait_confirmed_but_by(&away);
+        let on = |agent: &Agent| agent.programs("/disaster/late").len();
+        assert_eq!((on(apart), on(near), on(last)), (1, 0, 0), "it runs multi-node, and nowhere else");
+        apart.start();
+        away.remove(&apart.name());
+        self.wait_confirmed_but_by(&away);
+        assert_eq!((on(apart), on(near), on(last)), (0, 0, 0), "only the lost ones may run it");
+    }
+
+    /// Single-node buckets wait for a word of these nodes alone.
+    fn wait_confirmed_but_by(&self, nodes: &BTreeSet<String>) {
+        for name in ["/disaster/one", "/disaster/late"] {
+            let status = ["bucket", "status", name, "-o", "json"];
+            wait("it waits for those that may run it", self.last(), &status, |status| {
+                let message = status["message"].as_str().unwrap_or_default();
+                let waits =
+                    message.split_once("waits for ").and_then(|(_, rest)| rest.split_once(" to confirm"));
+                waits.is_some_and(|(names, _)| {
+                    names.split(", ").map(str::to_owned).collect::<BTreeSet<_>>() == *nodes
+                })
+            });
+        }
     }
 
     fn returned(&self) {
@@ -124,6 +157,14 @@ impl Scene<'_> {
         cluster.wait_status("/disaster/all", "runs on all nodes", |status| {
             status["state"] == "running" && affinity(status) == names(1..=5)
         });
+        for name in ["/disaster/one", "/disaster/late"] {
+            let status = cluster.wait_state(name, "running");
+            let (node, epoch) = (only_node(&status), epoch(&status));
+            assert!(epoch > SECOND, "{status:#}");
+            let running = cluster.agents().iter().filter(|agent| !agent.programs(name).is_empty());
+            assert_eq!(running.map(Agent::name).collect::<Vec<_>>(), [node], "{status:#}");
+        }
+        cluster.delete(&["/disaster/late"]);
         let id = cluster.json(&["cluster", "status", "-o", "json"])["cluster"].as_str().map(str::to_owned);
         assert_eq!(event_kinds(cluster, &id.unwrap_or_default()), ["cluster.refounded"]);
     }
@@ -240,6 +281,17 @@ fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = std::fs::read_dir(dir).expect("it is there").map(|entry| entry.expect("readable").path());
     let entries = entries.filter(|path| !path.ends_with("lock"));
     entries.filter_map(|path| Some((path.clone(), std::fs::read(path).ok()?))).collect()
+}
+
+/// Who holds no replica has nobody left to ask: it says so at once, and so does its number for alerts.
+fn knows_no_leader(agent: &Agent) {
+    wait_for(&format!("{} knows of no leader", agent.name()), SOON, || {
+        let metrics = agent.metrics().map_err(|error| error.to_string())?;
+        let line = metrics.lines().find(|line| line.starts_with("sheaf_raft_has_leader "));
+        if line == Some("sheaf_raft_has_leader 0") { Ok(()) } else { Err(format!("{line:?}")) }
+    });
+    let status = agent.cli(&["cluster", "status", "--timeout", "2s", "-o", "json"]).exits(1).calm().json();
+    assert!(status["message"].to_string().contains("no member that it reaches knows of one"), "{status:#}");
 }
 
 fn is_number(text: &str) -> bool {

@@ -1,5 +1,5 @@
 //! A full disk: changes are refused and say why; who leads is still decided; with room again all goes on by itself. And a
-//! broken one: nothing is promised on it.
+//! broken one: nothing is promised on it, by voters or by others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use sheaf_tests::syscalls::FailingSyncs;
 use sheaf_tests::{Agent, Cases, Cluster, Machine, wait_for};
 
 use crate::artifact;
-use crate::scene::{self, epoch, pids, trace};
+use crate::scene::{self, epoch, only_node, pids, trace};
 
 /// Less than what agents keep for votes.
 const LEFT: u64 = 16 << 20;
@@ -52,6 +52,45 @@ fn disk_at_zero() {
     cases.run("an agent goes on voting", || at_zero(&cluster, &disk));
     cases.run("one that was not there meanwhile starts, and votes", || starts_at_zero(&cluster, &disk));
     cases.end();
+}
+
+/// On a cluster with nodes that do not vote: the agent of one goes on with a disk that it can write nothing to for sure.
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
+    cases.run("what a node gives up is on its disk before it says so", || {
+        what_is_given_up_is_on_disk_before_it_is_said(cluster);
+    });
+}
+
+fn what_is_given_up_is_on_disk_before_it_is_said(cluster: &Cluster) {
+    let agent = cluster.watchers()[0];
+    let (node, only) = (agent.name(), format!("node_list_rules: [{}]", agent.name()));
+    cluster.apply_and_wait(&bucket("/sworn", "steady", &trace(cluster, "sworn"), &only));
+    let before = cluster.status("/sworn");
+    let said = agent.log().len();
+    let Some(failing) = FailingSyncs::of(agent.pid()) else { return };
+    let leader = cluster.leader();
+    leader.cli(&["bucket", "suspend", "/sworn"]).ok();
+    wait_for("the node tries again, and says why", SOON, || {
+        let log = agent.log().split_off(said);
+        let tried = log.matches("could not be carried out; trying again later").count();
+        if tried >= 2 && log.contains("Input/output error") { Ok(()) } else { Err(agent.log_tail()) }
+    });
+    assert!(agent.programs("/sworn").is_empty(), "it has ended");
+    let status = leader.cli(&["bucket", "status", "/sworn", "-o", "json"]).ok().json();
+    assert_eq!(
+        (only_node(&status), epoch(&status)),
+        (node, epoch(&before)),
+        "and is not given up: {status:#}"
+    );
+    assert_eq!(status["state"], "stopping", "{status:#}");
+    drop(failing);
+    cluster.wait_state("/sworn", "suspended");
+    let events = ["events", "--all", "--where", "subject=/sworn", "-o", "json"];
+    let events = leader.cli(&events).ok().json_lines();
+    let freed = events.iter().filter(|event| event["kind"] == "bucket.freed");
+    let why: Vec<&str> = freed.filter_map(|event| event["message"].as_str()).collect();
+    assert_eq!(why, ["given up by its node"], "as soon as it could be written");
+    cluster.delete(&["/sworn"]);
 }
 
 /// The agent on the small disk.

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::Value;
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::module;
-use sheaf_tests::need::say;
-use sheaf_tests::{Agent, Cases, Cluster, dashboard, wait_for};
+use sheaf_tests::{Agent, Cases, Cluster, dashboard, need, wait_for};
 use sheaf_wire::{Client, Options};
 use tokio::runtime::Runtime;
 use tonic::Status;
@@ -24,6 +24,9 @@ use tonic::transport::Endpoint;
 
 /// Connections opened at once, if this process may have so many files.
 const CONNECTIONS: u64 = 10_000;
+/// Places at the dashboard's port, and connections that are tried there.
+const PLACES: usize = 1024;
+const VISITORS: u64 = 2 * PLACES as u64;
 /// Files of this process beside those.
 const OTHER_FILES: u64 = 500;
 /// An agent has no more files open: it takes 4,096 connections at most, and half of the files that it may have.
@@ -37,17 +40,20 @@ const TAKEN_MAX: u64 = 64 << 20;
 /// For an answer to somebody who does nothing wrong.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// One agent; nothing of it is secured, so that nobody is sent away for who he is.
+/// One agent; nothing of it is secured, so that nobody is sent away for who he is. It logs for programs.
 #[test]
 fn flood() {
-    let cluster = Cluster::start(1);
+    let cluster =
+        Cluster::start_with(1, |_, plan| plan.args = ["--log-format", "json"].map(str::to_owned).into());
     cluster.apply(&module("steady", ""));
     let scene = Scene::of(&cluster);
     let mut cases = Cases::of("flood");
     cases.run("thousands of connections that say nothing", || scene.connections());
+    cases.run("more connections to the dashboard than it has places", || scene.visitors());
     cases.run("clients that never get to the point", || scene.slow());
     cases.run("a request of a gigabyte to the gRPC port", || scene.huge_call());
     cases.run("a request of a gigabyte to the dashboard", || scene.huge_post());
+    cases.run("each line that it has logged by then is an object", || scene.log());
     cases.end();
 }
 
@@ -102,7 +108,9 @@ impl<'a> Scene<'a> {
     fn connections(&self) {
         let former = getrlimit(Resource::Nofile);
         let count = as_many_files().saturating_sub(OTHER_FILES).min(CONNECTIONS);
-        say(&format!("flood: {count} connections, of {CONNECTIONS} as the limit of open files allows"));
+        if count < CONNECTIONS {
+            need::skipped(&format!("open files for {CONNECTIONS} connections: here there are only {count}"));
+        }
         self.asks();
         let (before, files) = (self.memory("VmRSS:"), self.files());
         let mut open = Vec::new();
@@ -123,6 +131,40 @@ impl<'a> Scene<'a> {
             if output.code == 0 { Ok(()) } else { Err(output.to_string()) }
         });
         drop(open);
+        setrlimit(Resource::Nofile, former).expect("a limit can be what it was");
+        wait_for("their files are closed", SOON, || {
+            let now = self.files();
+            if now <= files + 64 { Ok(()) } else { Err(format!("{now} instead of {files}")) }
+        });
+        self.is_well();
+    }
+
+    /// All places are taken: whoever has one of them is answered all the same.
+    fn visitors(&self) {
+        let former = getrlimit(Resource::Nofile);
+        let count = as_many_files().saturating_sub(OTHER_FILES).min(VISITORS);
+        let http = self.agent.plan().http;
+        let (before, files) = (self.memory("VmRSS:"), self.files());
+        let mut kept = connect(&http);
+        assert!(ready(&mut kept, &http).contains("200 OK"));
+        let mut open = Vec::new();
+        for number in 1..=count {
+            let stream = connect(&http);
+            stream.set_nonblocking(true).expect("a socket can be");
+            open.push(stream);
+            if number % 256 == 0 {
+                assert!(ready(&mut kept, &http).contains("200 OK"));
+                assert!(self.asks() < AT_ONCE && self.files() <= FILES_MAX, "{} files", self.files());
+            }
+        }
+        wait_for("there are no more than places", SOON, || {
+            open.retain_mut(|stream| !is_cut_off(stream));
+            if open.len() < PLACES { Ok(()) } else { Err(format!("{} are there", open.len())) }
+        });
+        assert!(ready(&mut kept, &http).contains("200 OK"));
+        let grown = self.memory("VmRSS:").saturating_sub(before);
+        assert!(grown < MEMORY_MAX, "{grown} KiB more");
+        drop((open, kept));
         setrlimit(Resource::Nofile, former).expect("a limit can be what it was");
         wait_for("their files are closed", SOON, || {
             let now = self.files();
@@ -199,15 +241,41 @@ impl<'a> Scene<'a> {
         assert!(grown < MEMORY_MAX, "{grown} KiB more at times");
         self.is_well();
     }
+
+    fn log(&self) {
+        let log = self.agent.log();
+        assert!(log.lines().count() > 2, "{log}");
+        for line in log.lines() {
+            let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let has = |key: &&str| event[*key].as_str().is_some_and(|text| !text.is_empty());
+            assert!(["timestamp", "level", "target", "message"].iter().all(has), "{line}");
+        }
+    }
 }
 
 /// Raises this process' limit of open files as far as it may; what it is then.
 fn as_many_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(CONNECTIONS + OTHER_FILES);
-    // Without it there are fewer, which is said.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
-    getrlimit(Resource::Nofile).current.unwrap_or(most)
+    let wanted = CONNECTIONS + OTHER_FILES;
+    let raised = |maximum: Option<u64>| {
+        let current = Some(maximum.unwrap_or(wanted));
+        setrlimit(Resource::Nofile, Rlimit { current, maximum }).is_ok()
+    };
+    // Beyond the hard limit root alone can go. Without it there are fewer, which is said.
+    let _ = raised(limit.maximum.map(|most| most.max(wanted))) || raised(limit.maximum);
+    getrlimit(Resource::Nofile).current.unwrap_or(wanted)
+}
+
+/// Asks on a connection that stays whether the node is ready; the head of the answer, which is all of it.
+fn ready(stream: &mut TcpStream, host: &str) -> String {
+    let ask = format!("HEAD /readyz HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    stream.write_all(ask.as_bytes()).expect("it is listened to");
+    let (mut said, mut byte) = (Vec::new(), [0]);
+    while !said.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("it is answered");
+        said.extend(byte);
+    }
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 fn connect(address: &str) -> TcpStream {

@@ -133,6 +133,10 @@ impl Scene {
         let (_, metrics) = ask("/metrics", "", "");
         let until = "sheaf_http_certificate_expiry_timestamp_seconds{source=\"cluster\"} ";
         assert!(metrics.contains(until), "{metrics}");
+        for at in ["expiry", "renewal"] {
+            let line = format!("\nsheaf_node_certificate_{at}_timestamp_seconds ");
+            assert!(metrics.contains(&line), "{metrics}");
+        }
         // The certificate has the names that the node has, and no other.
         self.by_tls("n1", &self.authority, "/", "", "").expect("its name");
         self.by_tls("n2", &self.authority, "/", "", "").expect_err("not its name");
@@ -251,13 +255,14 @@ impl Scene {
 }
 
 /// A certificate from an authority that has nothing to do with the cluster's; all in PEM.
-struct Issued {
-    authority: String,
-    certificate: String,
-    key: String,
+pub(crate) struct Issued {
+    pub(crate) authority: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
-fn issued(hosts: &[&str]) -> Issued {
+/// One for these names and addresses.
+pub(crate) fn issued(hosts: &[&str]) -> Issued {
     let now = Timestamp::from_system(SystemTime::now());
     let (authority, key) = (Authority::new(now).expect("an authority"), PrivateKey::new().expect("a key"));
     let (holder, days) = (Holder::Node(NodeId(1)), Duration::from_secs(90 * 24 * 3600));

@@ -43,7 +43,7 @@ exec: {{command: /bin/true}}
     )
 }
 
-fn trace(cluster: &Cluster) -> PathBuf {
+pub(crate) fn trace(cluster: &Cluster) -> PathBuf {
     cluster.machine().path("attempts")
 }
 
@@ -64,10 +64,11 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
         killed(cluster);
     });
     cases.run("an agent's restart costs no attempt", || restarted(cluster));
+    cases.run("what lies ready behind subtasks that take long runs where there is room", || behind(cluster));
 }
 
 /// Attempts of a job that left a line: by subtask, their numbers in order, and all nodes.
-fn traced(cluster: &Cluster, name: &str) -> (BTreeMap<u32, Vec<u32>>, BTreeSet<String>) {
+pub(crate) fn traced(cluster: &Cluster, name: &str) -> (BTreeMap<u32, Vec<u32>>, BTreeSet<String>) {
     let text = fs::read_to_string(trace(cluster)).unwrap_or_default();
     let (mut attempts, mut nodes): (BTreeMap<u32, Vec<u32>>, _) = (BTreeMap::new(), BTreeSet::new());
     for line in text.lines().filter_map(|line| line.strip_prefix(name)) {
@@ -278,7 +279,7 @@ fn refused(cluster: &Cluster) {
 }
 
 /// What the cluster says and what the attempts left behind is the same.
-fn reconciled(cluster: &Cluster, name: &str, count: usize) {
+pub(crate) fn reconciled(cluster: &Cluster, name: &str, count: usize) {
     finished(cluster, name, count);
     ran(&traced(cluster, name).0, count);
 }
@@ -336,4 +337,25 @@ fn restarted(cluster: &Cluster) {
     cluster.wait_back(other);
     // One attempt each may count: what was handed back did not.
     reconciled(cluster, "restarted", 200);
+}
+
+/// Among many that are done in no time some take long: as many as leave one slot of all.
+fn behind(cluster: &Cluster) {
+    let gate = cluster.machine().path("gate");
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let long = cores * cluster.agents().len() - 1;
+    let waits = format!("{{do: 'until test -e {}; do sleep 0.1; done'}}", gate.display());
+    let soon_done = |count: usize| vec!["{do: 'exit 0'}".to_owned(); count];
+    let items = [soon_done(200), vec![waits; long], soon_done(400)].concat().join(", ");
+    submit(
+        cluster,
+        &job("mixed", "work", &format!("subtasks: {{items: [{items}]}}\nretry: {{max_attempts: 1}}")),
+    );
+    let others_done = || {
+        let counts = &status(cluster, "mixed")["counts"];
+        (counts["finished"] == 600 && counts["running"] == long).then_some(())
+    };
+    soon("all that is short is done while all that is long runs", others_done);
+    fs::write(&gate, "").expect("a directory of the test's own");
+    reconciled(cluster, "mixed", 600 + long);
 }

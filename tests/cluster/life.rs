@@ -115,8 +115,21 @@ fn a26(cluster: &Cluster) {
     cluster.delete(&[name]);
 }
 
+/// Is polled, and told nothing else.
+const POLLED: &str = "\
+kind: Module
+name: polled
+version: '1'
+exec: {command: /bin/sleep, args: ['100000']}
+life_cycle: {on_periodic_poll: {command: [/bin/echo, polled]}}
+---
+";
+
 fn a31(cluster: &Cluster) {
-    let (due, away) = ("/told/due", "/told/away");
+    let (due, away, only) = ("/told/due", "/told/away", "/told/only");
+    cluster.apply_and_wait(&[POLLED.to_owned(), bucket(only, "polled", "{}", "")].concat());
+    let unpolled = pids(&cluster.status(only));
+    cluster.apply(&bucket(only, "polled", "{}", "poll_frequency: 200ms"));
     cluster.apply_and_wait(
         &[
             told(cluster, due, "", "poll_frequency: 200ms"),
@@ -133,6 +146,10 @@ fn a31(cluster: &Cluster) {
             && status["instances"][0]["restarts"] == 0
             && status["instances"][0]["message"] == "on_periodic_poll: exit code 7: away"
     });
+    cluster.apply(&told(cluster, away, "", "poll_frequency: 200ms"));
+    cluster.wait_status(away, "the next poll succeeds", |status| status["instances"][0]["message"] == "");
+    wait_line(cluster, only, "polled");
+    assert_eq!(unpolled, pids(&cluster.status(only)), "it goes on without a command for changes");
     // A33: no longer asked for, and the program goes on.
     let before = pids(&cluster.status(due));
     cluster.apply_and_wait(&told(cluster, due, "", ""));
@@ -151,7 +168,7 @@ fn a31(cluster: &Cluster) {
     // A32: suspended.
     cluster.cli(&["bucket", "suspend", away, "--wait"]).ok();
     none(away);
-    cluster.delete(&[due, away]);
+    cluster.delete(&[due, away, only]);
     // A module that cannot be polled: the answer says so.
     let warned = cluster.apply(&format!(
         "{}{}",

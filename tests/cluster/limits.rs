@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sheaf_tests::{Cases, Cluster, wait_for};
 
+use crate::context::Asker;
 use crate::plugin::{bucket, lines, wait_line};
 use crate::scene::pids;
 
@@ -136,9 +137,13 @@ fn user(cluster: &Cluster) {
         let _ = fs::set_permissions(&above, fs::Permissions::from_mode(0o711));
     }
     let script = "id -un; umask; cat \"$SHEAF_DIR/conf\" && echo && echo mine > \"$SHEAF_DIR/own\" && cat own; echo $USER $HOME; sleep 1000";
-    let said = cluster.apply(&module("other", script, "user: nobody"));
+    let is_possible = !notes(cluster, "n1").iter().any(|note| note.starts_with("user "));
+    // Whoever may not run it may not ask for it either.
+    let check = "can_run_on_this_node: [{command: [/bin/sh, -c, 'test \"$(id -un)\" = nobody']}]\n";
+    let more = format!("user: nobody\n{}", if is_possible { check } else { "" });
+    let said = cluster.apply(&module("other", script, &more));
     cluster.apply(&bucket("/other", "other", "{}", ""));
-    if notes(cluster, "n1").iter().any(|note| note.starts_with("user ")) {
+    if !is_possible {
         assert!(said.stderr.contains("Module other@1: user is possible only"), "{said}");
         let status = cluster.wait_state("/other", "failed");
         assert!(status["message"].to_string().contains("runs as root"), "{status:#}");
@@ -164,13 +169,17 @@ fn user(cluster: &Cluster) {
             if said.contains(r#""path":"config.port","before":1,"after":2"#) { Ok(()) } else { Err(said) }
         });
         cluster.delete(&["/other_told"]);
-        let plugin = format!(
-            "kind: Module\nname: other_plugin\nversion: '1'\nruntime: plugin\nexec: {{command: '{}'}}\nuser: nobody\n---\n",
+        let asks = cluster.machine().path("asks+other_plugin");
+        fs::create_dir(&asks).expect("a directory");
+        fs::set_permissions(&asks, fs::Permissions::from_mode(0o777)).expect("its mode");
+        cluster.apply(&format!(
+            "kind: Module\nname: asking\nversion: '2'\nruntime: plugin\nexec: {{command: '{}'}}\nuser: nobody\n---\n",
             open_copy(cluster).display()
-        );
-        cluster.apply(&plugin);
-        cluster.apply_and_wait(&bucket("/other_plugin", "other_plugin", "{}", ""));
-        wait_line(cluster, "/other_plugin", "new source /other_plugin");
+        ));
+        // Its context is its user's to use.
+        let asker = Asker::start_with(cluster, "/other_plugin", "x: y", "");
+        let version = asker.done("put k kept");
+        assert_eq!(asker.done("get k"), format!("{version} kept"));
         cluster.delete(&["/other_plugin"]);
     }
     let nobody = module("stranger", "true", "user: no_such_user");
@@ -201,10 +210,10 @@ fn closed(cluster: &Cluster) {
     }
 }
 
-/// The plugin of the tests where every user can execute it.
+/// A plugin of the tests where every user can execute it.
 fn open_copy(cluster: &Cluster) -> PathBuf {
-    let copy = cluster.machine().path("faulty");
-    fs::copy(env!("CARGO_BIN_EXE_faulty"), &copy).expect("a copy");
+    let copy = cluster.machine().path("asking");
+    fs::copy(env!("CARGO_BIN_EXE_asking"), &copy).expect("a copy");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("its mode");
     copy
 }

@@ -1,6 +1,7 @@
 //! Agents and machines that die.
 
-use std::time::Duration;
+use std::fs;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -13,6 +14,9 @@ use crate::scene::{affinity, epoch, event_kinds, explain, only_node, pids, trace
 
 /// Silence until the lease is surely over, an election, and time to place and start on a busy machine.
 const FAILOVER: Duration = Duration::from_secs(30);
+/// From when a leader takes a node for lost until it has placed what ran there: two looks and some entries of the log, which a
+/// busy machine stretches far less than everything around them.
+const PLACED_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     let beat = cluster.machine().program(env!("CARGO_BIN_EXE_bench").as_ref(), "beat");
@@ -52,10 +56,15 @@ fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) 
     });
     assert_eq!(one_at_a_time(&programs(&trace)), Ok(()));
     assert!(victim.programs(name).is_empty(), "what ran there has ended: {:?}", victim.programs(name));
+    let logs = cluster.cli(&["bucket", "logs", name]).ok();
+    let told = format!("{node}: its output cannot be read: it is lost; what it printed is on its disk");
+    assert!(logs.stderr.lines().any(|line| line == told), "{logs}");
     let kinds = event_kinds(cluster, name);
     assert_eq!(kinds.iter().filter(|kind| *kind == "bucket.bound").count(), 2, "{kinds:?}");
-    let lost = cluster.cli(&["events", "--all", "--where", &format!("node={node}"), "-o", "json"]).ok();
-    assert!(lost.stdout.contains("\"node.lost\""), "history says why: {lost}");
+    let lost = last(cluster, &format!("node={node},kind=node.lost")); // history says why
+    let bound = last(cluster, &format!("subject={name},kind=bucket.bound"));
+    let took = bound.duration_since(lost).unwrap_or_default();
+    assert!(took < PLACED_WITHIN, "placed {took:?} after {node} was lost");
     let decision = &explain(cluster, name)["decision"];
     assert_eq!((&decision["chosen"], &decision["epoch"]), (&second.as_str().into(), &epoch(&after).into()));
     victim.start();
@@ -66,6 +75,14 @@ fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) 
     assert!(victim.programs(name).is_empty(), "{:?}", victim.programs(name));
     cluster.delete(&[name]);
     assert_eq!(one_at_a_time(&programs(&trace)), Ok(()));
+}
+
+/// When the newest of these events was.
+fn last(cluster: &Cluster, filter: &str) -> SystemTime {
+    let events = cluster.cli(&["events", "--all", "--where", filter, "-o", "json"]).ok();
+    let newest = events.json_lines().pop().unwrap_or_else(|| panic!("{filter} happened: {events}"));
+    let at = newest["at"].as_str().unwrap_or_else(|| panic!("a time in {newest:#}"));
+    humantime::parse_rfc3339(at).unwrap_or_else(|error| panic!("{error}: {newest:#}"))
 }
 
 fn trace_begins(trace: &Trace) -> Result<(), String> {
@@ -149,30 +166,59 @@ fn followed(cluster: &Cluster) {
     cluster.delete(&["/followed"]);
 }
 
+/// A module that stays, and whose bucket's end leaves a word for each node.
+fn telling() -> String {
+    let told = |word: &str| format!("{{command: [/bin/sh, -c, 'echo -n {word} >> \"$TRACE.$SHEAF_NODE\"']}}");
+    let (deleted, decommissioned) = (told("deleted"), told("decommissioned"));
+    let more = format!(
+        "stop: {{grace: 5s}}\nlife_cycle:\n  on_delete: {deleted}\n  on_decommission: {decommissioned}"
+    );
+    program("telling", "exec sleep 100000", &more)
+}
+
 fn a29(cluster: &Cluster) {
-    let (everywhere, one) = (trace(cluster, "a29.all"), trace(cluster, "a29.one"));
+    let [everywhere, one, told] = ["a29.all", "a29.one", "a29.told"].map(|name| trace(cluster, name));
+    let word = |agent: &Agent| {
+        let file = format!("{}.{}", told.path().display(), agent.name());
+        fs::read_to_string(file).unwrap_or_default()
+    };
     let victim = cluster.follower();
     let node = victim.name();
     cluster.apply_and_wait(&bucket("/a29/all", "steady", &everywhere, "multi_node: true"));
     cluster.apply_and_wait(&bucket("/a29/one", "steady", &one, &format!("node_list_rules: [{node}]")));
+    cluster.apply_and_wait(&[telling(), bucket("/a29/told", "telling", &told, "multi_node: true")].concat());
     let pid = pids(&cluster.status("/a29/all"))[&node];
     victim.kill();
     assert_eq!(victim.programs("/a29/all").len(), 1, "a keeper outlives its agent");
-    cluster.cli(&["bucket", "delete", "--yes", "/a29/all", "/a29/one"]).ok();
-    cluster.cli(&["bucket", "status", "/a29/all"]).exits(3).calm();
-    cluster.cli(&["bucket", "status", "/a29/one"]).exits(3).calm();
+    cluster.cli(&["bucket", "delete", "--yes", "/a29/all", "/a29/one", "/a29/told"]).ok();
+    for name in ["/a29/all", "/a29/one", "/a29/told"] {
+        cluster.cli(&["bucket", "status", name]).exits(3).calm();
+    }
     for agent in cluster.agents().iter().filter(|agent| agent.name() != node) {
         wait_for(&format!("{} runs nothing of it", agent.name()), Duration::from_secs(20), || nothing(agent));
+        assert_eq!(word(agent), "deleted", "{} was reachable", agent.name());
     }
     let still: Vec<_> = victim.programs("/a29/all").iter().map(|program| u64::from(program.pid)).collect();
     assert_eq!(still, [pid], "nobody could tell the node that is down");
+    assert_eq!(word(victim), "");
     victim.start();
     cluster.wait_back(victim);
     wait_for(&format!("{node} runs nothing of it"), Duration::from_secs(20), || nothing(victim));
     assert_eq!((everywhere.starts().len(), one.starts().len()), (5, 1), "and has started nothing of it");
+    // A node that was away tells it when it is back; each does so once.
+    for agent in cluster.agents() {
+        assert_eq!(word(agent), "deleted", "{}", agent.name());
+    }
 }
 
+/// Neither a process of the deleted buckets, nor anything on the disk by which they could be told something.
 fn nothing(agent: &Agent) -> Result<(), String> {
-    let left = [agent.programs("/a29/all"), agent.programs("/a29/one")].concat();
-    if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    let names = ["/a29/all", "/a29/one", "/a29/told"];
+    let programs = names.map(|name| agent.programs(name)).concat();
+    let dir = agent.dir().join("instances/a29+told");
+    if programs.is_empty() && !dir.exists() {
+        Ok(())
+    } else {
+        Err(format!("{programs:?}, {}", dir.display()))
+    }
 }

@@ -132,6 +132,12 @@ fn logs(cluster: &Cluster) {
     assert!(all.stdout.contains("n2 | n2 complains\n"), "stderr of the program, too: {all}");
     let one = cluster.cli(&["bucket", "logs", "/talk", "--node", "n2"]).ok();
     assert!(one.stdout.contains("n2 | ") && !one.stdout.contains("n1 | "), "{one}");
+    let nodes = cluster.json(&["node", "list", "-o", "json"]);
+    let node = nodes.as_array().into_iter().flatten().find(|node| node["name"] == "n2").expect("n2");
+    let by_id = cluster.cli(&["bucket", "logs", "/talk", "--node", &node["id"].to_string()]).ok();
+    assert_eq!(by_id.stdout, one.stdout);
+    let typo = cluster.cli(&["bucket", "logs", "/talk", "--node", "n22"]).exits(3);
+    typo.mentions(&["there is no node n22; did you mean n2?"]);
     let tail = cluster.cli(&["bucket", "logs", "/talk", "--tail", "1", "-o", "json"]).ok().json_lines();
     for node in ["n1", "n2", "n3"] {
         let printed = tail.iter().filter(|line| line["stream"] != "sheaf" && line["node"] == node).count();

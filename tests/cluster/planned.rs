@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use sheaf_tests::documents::{bucket, program};
+use sheaf_tests::wait::watch_for;
 use sheaf_tests::{Agent, Cases, Cluster, Follower, cli, processes, wait_for};
 
+use crate::handover;
 use crate::scene::{affinity, epoch, event_kinds, names, only_node, pids, trace};
 
 /// A stop, a placement and a start, on a busy machine.
@@ -15,9 +17,10 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a node is drained and takes work again", || drained(cluster));
     cases.run("what cannot go elsewhere stays until the deadline", || deadline(cluster));
     cases.run("a bucket is moved", || moved(cluster));
-    cases.run("leadership is handed over without a failed call", || handed_over(cluster));
+    cases.run("leadership is handed over without a failed call", || handover::handed_over(cluster));
     cases.run("leadership is not handed to a voter that is not there", || to_a_dead_one(cluster));
     cases.run("settings are changed for all nodes, or refused with every defect", || settings(cluster));
+    cases.run("a heartbeat that is changed is that of sessions that stand", || heartbeat(cluster));
     cases.run("an agent that stops for longer hands its work over first", || released(cluster));
     cases.run("settings changed by two at once are both changed", || two_at_once(cluster));
     cases.run("A9 a bucket is suspended while its node is down", || a9(cluster));
@@ -115,31 +118,6 @@ fn moved(cluster: &Cluster) {
     cluster.delete(&["/move/one", "/move/only"]);
 }
 
-fn handed_over(cluster: &Cluster) {
-    let (one, off) = (trace(cluster, "over.one"), trace(cluster, "over.off"));
-    cluster.apply_and_wait(&bucket("/over/one", "steady", &one, ""));
-    let (leader, before) = (cluster.leader().name(), cluster.status("/over/one"));
-    // They are under way while leadership is handed over.
-    let writers: Vec<Follower> = (0..20)
-        .map(|number| {
-            let documents = bucket(&format!("/over/{number:02}"), "steady", &off, "suspended: true");
-            cluster.agent(number % 3 + 1).begin(&["apply", "-f", "-"], documents.as_bytes())
-        })
-        .collect();
-    cluster.cli(&["cluster", "transfer"]).ok();
-    for writer in writers {
-        writer.finish(SOON).ok();
-    }
-    assert_ne!(cluster.leader().name(), leader);
-    cluster.cli(&["cluster", "transfer", "--to", &leader]).ok();
-    assert_eq!(cluster.leader().name(), leader);
-    let after = cluster.status("/over/one");
-    assert_eq!((pids(&after), epoch(&after)), (pids(&before), epoch(&before)), "nothing was interrupted");
-    let all: Vec<String> = (0..20).map(|number| format!("/over/{number:02}")).collect();
-    let all: Vec<&str> = all.iter().map(String::as_str).chain(["/over/one"]).collect();
-    cluster.delete(&all);
-}
-
 /// It would take no leadership, and until another one is elected no change would be taken.
 fn to_a_dead_one(cluster: &Cluster) {
     let victim = cluster.follower();
@@ -205,11 +183,39 @@ fn settings(cluster: &Cluster) {
     assert_eq!(get("lease.ttl"), ttl, "nothing has changed");
     let tight = set(&["lease.ttl=1500ms"]).ok();
     assert!(tight.stderr.contains("an election would cost single-node work"), "{tight}");
+    // Who stands for election later than others says so, too.
+    for agent in cluster.agents() {
+        wait_for("each member says so in its log", SOON, || {
+            let said = agent.log().contains("an election would cost single-node work");
+            if said { Ok(()) } else { Err(agent.log_tail()) }
+        });
+    }
     let plenty = set(&[&format!("lease.ttl={ttl}")]).ok();
     assert!(!plenty.stderr.contains("an election"), "{plenty}");
     set(&["offer_window=900ms"]).ok();
     assert_eq!(get("offer_window"), "900ms");
     set(&[&format!("offer_window={window}")]).ok();
+}
+
+/// Leases become shorter than heartbeats were.
+fn heartbeat(cluster: &Cluster) {
+    let one = trace(cluster, "beat");
+    cluster.apply_and_wait(&bucket("/beat", "steady", &one, ""));
+    let set = |lease: [&str; 3]| cluster.cli(&[&["cluster", "settings"], &lease[..]].concat()).ok();
+    set(["lease.heartbeat=4s", "lease.ttl=12s", "lease.kill_margin=1s"]);
+    // Sessions with another leader begin with that.
+    cluster.cli(&["cluster", "transfer"]).ok();
+    let before = cluster.wait_state("/beat", "running");
+    set(["lease.heartbeat=500ms", "lease.ttl=3s", "lease.kill_margin=1s"]);
+    watch_for("nobody is missed, and nothing is interrupted", Duration::from_secs(8), || {
+        let rows = cluster.try_json(&["node", "list", "-o", "json"])?;
+        let ready = rows.as_array().into_iter().flatten().all(|row| row["status"] == "ready");
+        let status = cluster.try_json(&["bucket", "status", "/beat", "-o", "json"])?;
+        let is_same = pids(&status) == pids(&before) && epoch(&status) == epoch(&before);
+        if ready && is_same { Ok(()) } else { Err(format!("{rows:#} {status:#}")) }
+    });
+    assert_eq!(one.starts().len(), 1);
+    cluster.delete(&["/beat"]);
 }
 
 /// Each writes what it changes, and nothing of what it was shown before.
@@ -326,7 +332,7 @@ pub(crate) fn repair(cases: &mut Cases, cluster: &mut Cluster) {
         let status = cluster.json(&["cluster", "status", "-o", "json"]);
         assert_eq!(status["fault_tolerance"], 1, "{status:#}");
         lost.start();
-        cluster.wait_node(&lost.name(), "ready");
+        wait_given_up(cluster, lost);
         // Without a vote, and with everything.
         cluster.apply_and_wait(&bucket("/repair/a", "steady", &trace(cluster, "repair"), ""));
         let list = |agent: &Agent| agent.cli(&["bucket", "list", "-o", "yaml"]).ok().stdout;
@@ -339,6 +345,27 @@ pub(crate) fn repair(cases: &mut Cases, cluster: &mut Cluster) {
             came_back(cluster);
         },
     );
+}
+
+/// Nobody needs its replica: it is no member any more, and its agent starts again as the same process.
+pub(crate) fn wait_given_up(cluster: &Cluster, former: &Agent) {
+    let (name, pid) = (former.name(), former.pid());
+    wait_members(cluster, &format!("{name} is no member any more"), |found| {
+        !found.iter().any(|(member, _)| *member == name)
+    });
+    wait_for(&format!("the agent of {name} starts again"), SOON, || {
+        let log = former.log();
+        let again = log.rsplit_once("starting again without it").map(|(_, after)| after);
+        let is_back = again.is_some_and(|after| after.contains("agent starts"));
+        let node = former.cli(&["node", "status", &name, "-o", "json"]);
+        if is_back && node.code == 0 && node.json()["status"] == "ready" {
+            Ok(())
+        } else {
+            Err(former.log_tail())
+        }
+    });
+    assert_eq!(former.pid(), pid);
+    assert!(former.is_running(), "{}", former.log_tail());
 }
 
 /// It was away when it was forgotten: its replica tells of a cluster in which it runs something.
@@ -401,20 +428,24 @@ fn knows_it_alone(cluster: &Cluster, gone: &Agent) {
 }
 
 /// Who is a member, and who of them votes.
-fn members(cluster: &Cluster) -> Vec<(String, bool)> {
-    let rows = cluster.json(&["cluster", "members", "-o", "json"]);
+fn members(cluster: &Cluster) -> Result<Vec<(String, bool)>, String> {
+    let rows = cluster.try_json(&["cluster", "members", "-o", "json"])?;
     let row = |row: &serde_json::Value| {
         (row["name"].as_str().unwrap_or_default().to_owned(), row["voter"] == serde_json::Value::Bool(true))
     };
-    rows.as_array().into_iter().flatten().map(row).collect()
+    Ok(rows.as_array().into_iter().flatten().map(row).collect())
 }
 
 /// No vote is taken away within 30 s of an election.
-fn wait_members(cluster: &Cluster, what: &str, is_so: impl Fn(&[(String, bool)]) -> bool) {
+pub(crate) fn wait_members(
+    cluster: &Cluster,
+    what: &str,
+    is_so: impl Fn(&[(String, bool)]) -> bool,
+) -> Vec<(String, bool)> {
     wait_for(what, Duration::from_secs(90), || {
-        let found = members(cluster);
-        if is_so(&found) { Ok(()) } else { Err(format!("{found:?}")) }
-    });
+        let found = members(cluster)?;
+        if is_so(&found) { Ok(found) } else { Err(format!("{found:?}")) }
+    })
 }
 
 fn forgotten(cluster: &Cluster) {

@@ -1,5 +1,6 @@
 //! A plugin in another language, written from the comments of the interface alone: `crates/module/examples/python`.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use sheaf_tests::web::Web;
@@ -23,6 +24,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
         poller.display()
     ));
     cases.run("a plugin in Python polls, takes changes as it runs, is tested and purged", || polls(cluster));
+    cases.run("a poll that gets no answer does not hold up the end of a plugin in Python", || hangs(cluster));
     cases.run("a node dies, and a plugin in Python goes on elsewhere without reading anything twice", || {
         goes_on(cluster);
     });
@@ -74,6 +76,23 @@ fn polls(cluster: &Cluster) {
         polled(name, &web.url(), "").as_bytes(),
     );
     assert_eq!(tested.ok().json()["objects"], serde_json::json!(["one", "two"]));
+    cluster.delete(&[name]);
+}
+
+fn hangs(cluster: &Cluster) {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    silent.set_nonblocking(true).expect("a socket");
+    let url = format!("http://{}/", silent.local_addr().expect("its own"));
+    let name = "/python/hangs";
+    cluster.apply_and_wait(&polled(name, &url, "node_list_rules: [n1]"));
+    let asked =
+        wait_for("it polls", Duration::from_secs(15), || silent.accept().map_err(|error| error.to_string()));
+    cluster.cli(&["bucket", "suspend", name, "--wait"]).ok();
+    let events = cluster.cli(&["events", "-o", "json", "--all"]).ok().stdout;
+    let of_it: Vec<&str> = events.lines().filter(|line| line.contains(name)).collect();
+    assert!(of_it.iter().any(|line| line.contains("stopping")), "{of_it:#?}");
+    assert!(!of_it.iter().any(|line| line.contains("killed")), "{of_it:#?}");
+    drop(asked);
     cluster.delete(&[name]);
 }
 

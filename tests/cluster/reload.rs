@@ -1,16 +1,24 @@
-//! SIGHUP: a node's config file is read anew.
+//! SIGHUP: a node's config file is read anew. And signals that come while an agent still starts.
+
+use std::net::TcpListener;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::bucket;
-use sheaf_tests::{Cases, Cluster, wait_for};
+use sheaf_tests::{Agent, Cases, Cluster, wait_for};
 
-use crate::scene::{affinity, explain, gates, names, pids, trace};
+use crate::scene::{affinity, explain, gates, names, only_node, pids, trace};
+
+/// What an agent logs as soon as it is sure that it can start.
+const STARTS: &str = "agent starts";
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("SIGHUP changes what a node allows", || allow(cluster));
     cases.run("SIGHUP changes a node's labels", || labels(cluster));
     cases.run("SIGHUP with a bad file changes nothing", || bad(cluster));
+    cases.run("SIGHUP and SIGTERM while an agent starts", || early(cluster));
+    cases.run("an agent that is to hand its work over while it starts does so", || early_release(cluster));
 }
 
 fn allow(cluster: &Cluster) {
@@ -79,4 +87,58 @@ fn bad(cluster: &Cluster) {
     assert_eq!((agent.pid(), pids(&cluster.status("/reload/c"))), before);
     agent.write_config(&good);
     cluster.delete(&["/reload/c"]);
+}
+
+/// Starts an agent that holds a replica, and returns while it is busy with that: for a second it waits for the answer of one
+/// of its list that takes connections and says nothing, which is given back.
+fn start_slowly(agent: &Agent) -> TcpListener {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("it has one").to_string();
+    let before = agent.log().matches(STARTS).count();
+    agent.change(|plan| plan.join.push(address));
+    agent.start();
+    wait_for("it starts", SOON, || {
+        if agent.log().matches(STARTS).count() > before { Ok(()) } else { Err(agent.log_tail()) }
+    });
+    agent.change(|plan| drop(plan.join.pop()));
+    silent
+}
+
+fn early(cluster: &Cluster) {
+    let alone = Cluster::plan(cluster.machine(), "early-", 1, |_, _| {});
+    alone.start_all();
+    alone.wait_ready();
+    let agent = alone.agent(1);
+    agent.kill();
+    let silent = start_slowly(agent);
+    let pid = agent.pid();
+    wait_for("it reads its file again", SOON, || {
+        assert!(agent.is_running(), "the signal has ended it:\n{}", agent.log_tail());
+        agent.signal(Signal::HUP);
+        let done = agent.log().contains("configuration read again");
+        if done { Ok(()) } else { Err(agent.log_tail()) }
+    });
+    alone.wait_ready();
+    assert_eq!(agent.pid(), pid);
+    agent.kill();
+    drop(silent);
+    let _silent = start_slowly(agent);
+    assert_eq!(agent.stop(), 0, "{}", agent.log_tail());
+}
+
+fn early_release(cluster: &Cluster) {
+    let (agent, trace) = (cluster.following_voter(), trace(cluster, "early"));
+    let name = agent.name();
+    cluster.apply_and_wait(&bucket("/early", "steady", &trace, &format!("node_list_rules: [{name}]")));
+    cluster.apply_and_wait(&bucket("/early", "steady", &trace, ""));
+    assert_eq!(only_node(&cluster.status("/early")), name, "it stays where it is");
+    assert_eq!(agent.stop(), 0, "{}", agent.log_tail());
+    let _silent = start_slowly(agent);
+    agent.signal(Signal::USR1);
+    assert_eq!(agent.exit(Duration::from_secs(60)), 0, "{}", agent.log_tail());
+    assert_eq!(agent.stand_in(), None, "there is no lease left to hold");
+    assert_ne!(only_node(&cluster.wait_state("/early", "running")), name);
+    cluster.delete(&["/early"]);
+    agent.start();
+    cluster.wait_back(agent);
 }

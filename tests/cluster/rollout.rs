@@ -71,6 +71,12 @@ fn stops(cluster: &Cluster, trace: &Trace) {
     let now = pids(&status);
     let mut untouched = workers().filter(|name| !released.contains(name));
     assert!(untouched.all(|name| now[&name] == before[&name]), "those after it run on: {status:#}");
+    let runs = cluster.json(&["module", "status", "roller", "-o", "json"])["nodes"].clone();
+    let of = |version: &str| {
+        let on = runs.as_array().into_iter().flatten().filter(|on| on["state"] == "running");
+        on.filter(|on| on["version"] == version).filter_map(|on| on["node"].as_str()).count()
+    };
+    assert_eq!((of("1"), of("2")), (NODES - 3, 2), "{runs:#}");
     let shown = cluster.cli(&["bucket", "status", "/rollout"]).ok();
     assert!(shown.stdout.contains("stopped: "), "{shown}");
     let logs = cluster.cli(&["bucket", "logs", "/rollout", "--node", third]).ok();

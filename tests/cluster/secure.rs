@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::{bucket, module};
 use sheaf_tests::screen::{Left, Screen};
@@ -25,6 +26,9 @@ const RENEWED_WITHIN: Duration = Duration::from_secs(40);
 #[test]
 fn secured() {
     let machine = Arc::new(Machine::take());
+    // Agents are started where any core may be left.
+    let hard = getrlimit(Resource::Core).maximum;
+    setrlimit(Resource::Core, Rlimit { current: hard, maximum: hard }).expect("below the hard limit");
     let secret = machine.path("join.secret");
     cli::run(&machine, &["secret", "keygen", &secret.display().to_string()], b"").ok();
     let mut cluster =
@@ -51,6 +55,9 @@ fn secured() {
     cases.run("an agent's planned restart leaves its instance untouched", || planned(&cluster));
     cases.run("whoever leads next can issue certificates, too", || handed_over(&machine, &mut cluster));
     cases.run("no log holds a secret", || logs_say_nothing(&cluster, &first));
+    cases.run("a revoked join secret brings nobody in, without any restart", || {
+        revoked(&machine, &cluster, &secret);
+    });
     cases.end();
 }
 
@@ -263,9 +270,20 @@ fn refused(machine: &Machine, cluster: &Cluster) {
     let person = token(cluster, &["--name", "person", "--role", "admin"]);
     let (id, rest) = person.split_once('.').expect("an id and the rest");
     let spoilt = format!("{id}.{}{}", "0".repeat(64), &rest[64..]);
-    for (name, token, said) in
-        [("person", &person, "is for people"), ("spoilt", &spoilt, "is not known here")]
-    {
+    let stale = token(cluster, &["--name", "stale", "--role", "agent", "--ttl", "1s"]);
+    let revoked = token(cluster, &["--name", "revoked", "--role", "agent"]);
+    cluster.cli(&["cluster", "token", "revoke", "revoked", "--yes"]).ok();
+    wait_for("a token has expired", SOON, || {
+        let expired = ["cluster", "token", "list", "--where", "name=stale,expired=true", "-o", "name"];
+        let output = cluster.cli(&expired);
+        if output.stdout.contains("stale") { Ok(()) } else { Err(output.to_string()) }
+    });
+    for (name, token, said) in [
+        ("person", &person, "is for people"),
+        ("spoilt", &spoilt, "is not known here"),
+        ("stale", &stale, "token stale has expired at"),
+        ("revoked", &revoked, "is not known here: it was revoked"),
+    ] {
         let file = with_token(machine, &format!("{name}.token"), token);
         forming::refused(&forming::more(cluster, name, file), &[said]);
     }
@@ -300,6 +318,9 @@ fn planned(cluster: &Cluster) {
     let pids = |agent: &Agent| agent.programs("/renewed").iter().map(|it| it.pid).collect::<Vec<_>>();
     let before = pids(agent);
     assert_eq!(before.len(), 1);
+    assert_eq!(core_limits(agent.pid())[0], "0", "keys are in its memory");
+    let [soft, hard] = core_limits(before[0]);
+    assert_eq!(soft, hard, "what it runs may leave a core, as without it");
     assert_eq!(agent.stop(), 0);
     assert!(agent.stand_in().is_some(), "somebody holds its leases");
     // Longer than a lease: only a session of the stand-in's keeps it.
@@ -312,6 +333,14 @@ fn planned(cluster: &Cluster) {
     cluster.wait_back(agent);
     assert_eq!((pids(agent), only_node(&cluster.status("/renewed"))), (before, node));
     cluster.delete(&["/renewed"]);
+}
+
+/// How large a core of a process may be, softly and hardly.
+fn core_limits(pid: u32) -> [String; 2] {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("it lives");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    let mut words = line.expect("the kernel says it").split_whitespace().map(str::to_owned);
+    [(); 2].map(|()| words.next().expect("two numbers"))
 }
 
 fn handed_over(machine: &Machine, cluster: &mut Cluster) {
@@ -348,6 +377,15 @@ fn logs_say_nothing(cluster: &Cluster, first: &str) {
     }
     let events = cluster.cli(&["events", "-o", "json", "--all"]);
     assert!(!events.stdout.contains(secret), "an event");
+}
+
+/// All nodes still have the secret. Commands have shown the token that it is, so this comes last.
+fn revoked(machine: &Machine, cluster: &Cluster, secret: &Path) {
+    let admin = token(cluster, &["--name", "root", "--role", "admin"]);
+    shows(machine, Some(&admin));
+    cluster.cli(&["cluster", "token", "revoke", "join-secret", "--yes"]).ok();
+    let late = forming::more(cluster, "late", |plan| plan.more = security("join_secret_file", secret));
+    forming::refused(&late, &["the join secret was revoked", "sheaf cluster token create"]);
 }
 
 fn open_to_all(machine: &Arc<Machine>) {

@@ -7,14 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use sheaf_model::MailSecurity;
 use sheaf_tests::jobs::{job, over, submit};
-use sheaf_tests::receiver::{Answer, Letter, Postbox, Receiver, Request};
+use sheaf_tests::postbox::{Letter, Postbox};
+use sheaf_tests::receiver::{Answer, Receiver, Request};
+use sheaf_tests::tls::Tls;
 use sheaf_tests::{Cases, Cluster, Machine, cli, wait_for};
 
+use crate::https::{Issued, issued};
 use crate::scene::event_kinds;
 
-/// What must stand nowhere: the key that webhooks are signed with.
+/// What must stand nowhere: the key that webhooks are signed with …
 const KEY: &str = "squeamish-ossifrage";
+/// … and what mail servers are told.
+const PASSWORD: &str = "correct-horse-battery";
 /// Deliveries that were tried for a while are tried again after this at most.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -49,6 +55,12 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a receiver that drips holds nobody else, and redirects are not followed", || slow(cluster));
     cases.run("a program that the node allows is given events, and no other is run", || program(cluster));
     cases.run("J23 2,500 failures are one mail, and no event's text is a header", || mail(cluster));
+    cases.run(
+        "mail by STARTTLS and by TLS after a login, webhooks by https, and only to whom the ca says",
+        || {
+            by_tls(cluster);
+        },
+    );
     cases.run("J22 a receiver is down, the leader is killed, and each event arrives, in order", || {
         down(cluster);
     });
@@ -363,6 +375,54 @@ fn mail(cluster: &Cluster) {
     delete(cluster, "ops");
 }
 
+/// What a test of the sink says; it failed if nothing is delivered.
+fn tested(cluster: &Cluster, document: &str) -> Result<(), String> {
+    apply(cluster, &format!("{document}filter: {{subjects: [nothing]}}\n")).ok();
+    let output = cluster.cli(&["sink", "test", "secured"]).calm();
+    if output.code == 0 { Ok(()) } else { Err(output.stderr) }
+}
+
+fn by_tls(cluster: &Cluster) {
+    let (known, stranger) = (issued(&["127.0.0.1"]), issued(&["127.0.0.1"]));
+    let tls = Tls::showing(&known.certificate, &known.key);
+    for (name, value) in [("mail.password", PASSWORD), ("mail.wrong", "incorrect")] {
+        cluster.cli_with(&["secret", "set", name], value.as_bytes()).ok();
+    }
+    let mail = |server: &str, more: &str, password: &str, ca: &Issued| {
+        let ca = &ca.authority;
+        let login = format!("user: ops, password: '${{secret.{password}}}'");
+        let who = "from: sheaf@example.org, to: [ops@example.org]";
+        let document = format!("mail: {{server: '{server}', {more}{login}, {who}, ca: {ca:?}}}\n");
+        tested(cluster, &format!("kind: Sink\nname: secured\n{document}"))
+    };
+    let refused = |outcome: Result<(), String>, why: &str| {
+        let said = outcome.expect_err(why);
+        assert!(said.contains(why) && !said.contains("incorrect"), "{why}: {said}");
+    };
+    let postbox = Postbox::secured(&tls, MailSecurity::StartTls, "ops", PASSWORD);
+    let (server, right) = (postbox.server(), "mail.password");
+    mail(&server, "", right, &known).expect("STARTTLS is how mail is sent unless the document says else");
+    refused(mail(&server, "", right, &stranger), "comes from an authority that is not trusted");
+    let elsewhere = server.replace("127.0.0.1", "localhost");
+    refused(mail(&elsewhere, "", right, &known), "its certificate is of another name");
+    refused(mail(&server, "", "mail.wrong", &known), "answered 535 to AUTH PLAIN");
+    assert_eq!(letters_about(&postbox.letters(), "test of sink secured").len(), 1);
+    let postbox = Postbox::secured(&tls, MailSecurity::Tls, "ops", PASSWORD);
+    mail(&postbox.server(), "security: tls, ", right, &known).expect("TLS from the first byte");
+    assert_eq!(letters_about(&postbox.letters(), "test of sink secured").len(), 1);
+
+    let receiver = Receiver::by_https(&tls);
+    let post = |ca: &Issued| {
+        let (url, ca) = (receiver.url(), &ca.authority);
+        let webhook = format!("{{url: '{url}', secret: '${{secret.hook.key}}', ca: {ca:?}}}");
+        tested(cluster, &format!("kind: Sink\nname: secured\nwebhook: {webhook}\n"))
+    };
+    refused(post(&stranger), "comes from an authority that is not trusted");
+    post(&known).expect("the server's certificate comes from whom the document names");
+    assert_eq!(events(&receiver.heard()).len(), 1);
+    delete(cluster, "secured");
+}
+
 fn down(cluster: &Cluster) {
     let mut receiver = Receiver::start();
     apply(cluster, &hook("steady", &receiver.url(), "filter: {subjects: ['j22-*']}")).ok();
@@ -441,7 +501,7 @@ fn nowhere(cluster: &Cluster) {
     }
     texts.extend(cluster.agents().iter().map(sheaf_tests::Agent::log));
     for text in &texts {
-        assert!(!text.contains(KEY), "the key in {text}");
+        assert!(!text.contains(KEY) && !text.contains(PASSWORD), "the key or the password in {text}");
     }
     cluster.cli(&["secret", "delete", "hook.key", "--yes"]).exits(1).mentions(&["Sink steady"]);
     let text = cluster.leader().metrics().expect("it answers");

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use sheaf_tests::{Cases, Cluster, Follower, wait_for};
 
+use crate::context::Asker;
 use crate::plugin::{bucket, count, lines};
 use crate::scene::pids;
 
@@ -34,6 +35,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a test ends by itself, after its time, or fails", || ends(cluster));
     cases.run("A35 a module takes longer to start than a test allows", || a35(cluster));
     cases.run("a plugin is tested", || plugin(cluster));
+    cases.run("what a plugin keeps while it is tested is not the real one's", || keeps(cluster));
     cases.run("who asked for a test is gone", || gone(cluster));
     cases.run("the node dies that a test runs on", || node_gone(cluster));
     cases.run("a config keeps to its module's schema", || schema(cluster));
@@ -140,6 +142,26 @@ fn plugin(cluster: &Cluster) {
     assert_eq!((code, &answer["result"]), (1, &Value::from("failed")), "{answer:#}");
     assert!(answer["message"].to_string().contains("OnTestSource: the feed is no feed"), "{answer:#}");
     nothing_left(cluster);
+}
+
+fn keeps(cluster: &Cluster) {
+    let (name, program) = ("/trial/keeps", env!("CARGO_BIN_EXE_asking"));
+    cluster.apply(&format!(
+        "kind: Module\nname: asking\nversion: '1'\nruntime: plugin\nexec: {{command: '{program}'}}\n---\n"
+    ));
+    let asker = Asker::start_with(cluster, name, "x: y", "");
+    let kept = format!("{} real", asker.done("put k real"));
+    asker.done("note real");
+    let (code, answer, said) = test(cluster, &bucket(name, "asking", "{}", ""), &["--max-objects", "9"]);
+    assert_eq!((code, answer["objects"].as_array().map(Vec::len)), (0, Some(6)), "{answer:#} {said}");
+    assert_eq!(
+        (&answer["objects"][0], &answer["objects"][1]),
+        (&"get k [none]".into(), &"checkpoint []".into())
+    );
+    assert_eq!(answer["objects"][5], "checkpoint [tested]");
+    nothing_left(cluster);
+    assert_eq!((asker.done("get k"), asker.done("checkpoint")), (kept, "real".to_owned()));
+    cluster.delete(&[name]);
 }
 
 fn gone(cluster: &Cluster) {

@@ -51,6 +51,9 @@ fn the_unit_is_one() {
     for setting in ["KillMode=process", "Delegate=yes", "OOMPolicy=continue", "TasksMax=infinity"] {
         assert!(unit.lines().any(|line| line == setting), "{setting}: what runs must outlive the agent");
     }
+    assert!(unit.lines().any(|line| line == "LimitCORE=0:infinity"), "keys are in its memory");
+    let brought_back = "RestartForceExitStatus=SIGHUP";
+    assert!(unit.lines().any(|line| line == brought_back), "{brought_back}: a reload may come too early");
     for setting in ["PrivateTmp=", "RuntimeDirectory=", "ProtectControlGroups=", "NoNewPrivileges="] {
         assert!(!unit.lines().any(|line| line.starts_with(setting)), "{setting} breaks what runs");
     }
@@ -77,6 +80,24 @@ fn alerts_and_their_tests_are_right() {
     run(&["check", "config", "prometheus.yml"]);
     run(&["check", "rules", "alerts.yml"]);
     run(&["test", "rules", "alerts-test.yml"]);
+}
+
+/// What Kubernetes mounts others can read, unless the manifest says so; and a secret that others can read is refused.
+#[test]
+fn secrets_are_mounted_for_their_owner_alone() {
+    let volumes = ["agents.yaml", "voters.yaml"].map(|name| {
+        let text = fs::read_to_string(deploy().join("kubernetes").join(name)).expect("it is there");
+        text.lines()
+            .filter(|line| line.contains("secret: {secretName:"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    });
+    for volumes in volumes {
+        assert!(
+            !volumes.is_empty() && volumes.iter().all(|it| it.contains("defaultMode: 0400")),
+            "{volumes:?}"
+        );
+    }
 }
 
 #[test]

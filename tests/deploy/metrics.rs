@@ -9,20 +9,28 @@ use sheaf_tests::{Agent, Cluster, manual, wait_for};
 
 /// Every name in the expressions of alerts and dashboard is one that some agent answers.
 pub(crate) fn named(cluster: &Cluster) {
-    let observability = manual::root().join("deploy/observability");
-    let read = |name: &str| fs::read_to_string(observability.join(name)).expect("it is there");
-    let dashboard: Value = serde_json::from_str(&read("dashboard.json")).expect("it is JSON");
     let mut used = names(&read("alerts.yml"));
-    let mut expressions = Vec::new();
-    collect(&dashboard, &mut expressions);
-    assert!(expressions.len() > 20, "{expressions:?}");
-    used.extend(expressions.iter().flat_map(|expression| names(expression)));
+    used.extend(panels().iter().flat_map(|expression| names(expression)));
     assert!(used.len() > 20, "{used:?}");
     wait_for("agents answer every metric that is used", Duration::from_secs(20), || {
         let answered: BTreeSet<String> = cluster.agents().iter().flat_map(scrape).collect();
         let missing: Vec<&String> = used.difference(&answered).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} are not in {answered:?}")) }
     });
+}
+
+/// A file that operators give their Prometheus or Grafana.
+pub(crate) fn read(name: &str) -> String {
+    let path = manual::root().join("deploy/observability").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The expressions of the dashboard.
+pub(crate) fn panels() -> Vec<String> {
+    let mut expressions = Vec::new();
+    collect(&serde_json::from_str(&read("dashboard.json")).expect("it is JSON"), &mut expressions);
+    assert!(expressions.len() > 20, "{expressions:?}");
+    expressions
 }
 
 /// The expressions of a dashboard, wherever they stand.

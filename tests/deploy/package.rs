@@ -15,18 +15,20 @@ fn said(command: &mut Command) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
-/// Destinations in the metadata of `cargo deb`, of files that stand in the tree.
-fn metadata() -> BTreeSet<String> {
+/// What is said to `cargo deb`.
+fn metadata() -> Value {
     let text = fs::read_to_string(manual::root().join("crates/app/Cargo.toml")).expect("it is there");
-    let table: Table = text.parse().expect("cargo reads it");
-    let assets = ["package", "metadata", "deb", "assets"]
-        .into_iter()
-        .try_fold(&Value::Table(table), |value, key| value.get(key))
-        .and_then(Value::as_array)
-        .expect("there are assets")
-        .clone();
+    let all = Value::Table(text.parse::<Table>().expect("cargo reads it"));
+    let found = ["package", "metadata", "deb"].into_iter().try_fold(&all, |value, key| value.get(key));
+    found.cloned().expect("something is said")
+}
+
+/// Destinations in the metadata of `cargo deb`, of files that stand in the tree.
+fn assets() -> BTreeSet<String> {
+    let metadata = metadata();
+    let assets = metadata.get("assets").and_then(Value::as_array).expect("there are assets");
     let mut found = BTreeSet::new();
-    for asset in &assets {
+    for asset in assets {
         let at = |index: usize| asset.get(index).and_then(Value::as_str).expect("source, destination, mode");
         let (source, to) = (at(0), at(1));
         if source.starts_with("target/") && source != "target/release/sheaf" {
@@ -71,7 +73,7 @@ fn the_package_has_what_a_node_needs() {
         .filter(|line| line.starts_with('-'))
         .filter_map(|line| line.split(" ./").nth(1).map(str::to_owned))
         .collect();
-    let static_files = metadata();
+    let static_files = assets();
     let missing: Vec<&String> = static_files.difference(&files).collect();
     assert!(missing.is_empty(), "in the metadata of cargo deb alone: {missing:?}\n{listed}");
     let more: Vec<&String> = files.difference(&static_files).collect();
@@ -81,8 +83,12 @@ fn the_package_has_what_a_node_needs() {
         assert!(files.contains(&format!("usr/share/man/man1/{page}")), "{page}");
     }
     assert!(listed.lines().all(|line| line.contains("root/root")), "{listed}");
+    // Without one cargo-deb says 1, and no agent would ever have that version.
+    assert_eq!(metadata().get("revision").and_then(Value::as_str), Some(""));
     let field = |name: &str| said(Command::new("dpkg-deb").arg("-f").arg(&package).arg(name));
     assert_eq!(field("Version").trim(), env!("CARGO_PKG_VERSION"));
+    let recommends = metadata().get("recommends").and_then(Value::as_str).map(str::to_owned);
+    assert_eq!(recommends.as_deref(), Some(field("Recommends").trim()));
     assert!(field("Depends").contains("libc6 (>= 2."), "{}", field("Depends"));
     let inside = machine.path("control");
     said(Command::new("dpkg-deb").arg("--control").arg(&package).arg(&inside));

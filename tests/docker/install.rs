@@ -21,6 +21,9 @@ const SOON: Duration = Duration::from_secs(60);
 /// A machine's first process: takes in what others leave.
 const FIRST: &str = "while :; do sleep 1 & wait; done";
 
+/// What the next version's agent.toml says, and the present one's does not.
+const OF_THE_NEXT: &str = "# of the next version";
+
 const BUCKETS: &str = "kind: Module\nname: steady\nversion: '1'\nruntime: exec\nexec: {command: /bin/sleep, args: ['100000']}\n---\n\
     kind: Bucket\nname: /one\nmodule: steady\n---\nkind: Bucket\nname: /all\nmodule: steady\nmulti_node: true\n";
 
@@ -102,7 +105,7 @@ fn installed_by_the_manual() {
     let mut cases = Cases::of("installed");
     cases.run("the package, the secrets and the file on every node, then started", || install(&fleet));
     cases.run("upgraded one after the other, and nothing that runs notices", || upgrade(&fleet));
-    cases.run("the package is removed and takes what ran with it", || removed(&fleet));
+    cases.run("the package is purged and leaves no file", || removed(&fleet));
     cases.end();
     let name = fleet.name.clone();
     drop(fleet);
@@ -149,7 +152,13 @@ fn upgrade(fleet: &Fleet) {
     let (binary, version) = fleet.machine.next_version();
     let packages = fleet.work.join("upgrade");
     fs::create_dir_all(&packages).expect("a directory can be made in the test's own");
-    let mut build = Command::new(manual::root().join("deploy/debian/build.sh"));
+    // With another agent.toml than before; nobody is there to say which is to stay.
+    let next = fleet.work.join("next");
+    run(Command::new("cp").arg("-r").arg(manual::root().join("deploy")).arg(&next));
+    let told = next.join("agent.toml");
+    let text = fs::read_to_string(&told).expect("it was copied");
+    fs::write(&told, format!("{text}{OF_THE_NEXT}\n")).expect("it is the test's own");
+    let mut build = Command::new(next.join("debian/build.sh"));
     run(build.arg(&binary).arg(&packages).env("DEB_COMPRESS", "gzip"));
     for block in manual::of("upgrade") {
         let said = fleet.run(&block.where_said(&[("sheaf_*.deb", "upgrade/sheaf_*.deb")]), &[]);
@@ -162,6 +171,9 @@ fn upgrade(fleet: &Fleet) {
     let versions: Vec<&Value> = rows.as_array().into_iter().flatten().map(|row| &row["version"]).collect();
     assert!(versions.len() == 3 && versions.iter().all(|it| **it == version.as_str()), "{rows:#}");
     assert_eq!([programs(fleet, "/one"), programs(fleet, "/all")], before, "the same processes, untouched");
+    let read = |file: &str| docker(&["exec", &format!("{}-import-01", fleet.name), "cat", file]);
+    assert!(read("/etc/sheaf/agent.toml").contains("join_secret_file"), "the node's own stays");
+    assert!(read("/etc/sheaf/agent.toml.dpkg-dist").contains(OF_THE_NEXT));
 }
 
 /// There is no systemd here to kill what is left; the rest of the package's scripts is run.

@@ -48,10 +48,11 @@ impl Agent {
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = log.expect("a log can be made in the test's own directory");
         let copy = log.try_clone().expect("an open file can be shared");
-        let group = self.plan.borrow().group.clone();
-        let mut command = cli::plain_within(group.as_deref(), self.machine.binary(), self.machine.place());
-        command.args(["agent", "--config"]).arg(&self.config);
-        command.envs(self.plan.borrow().environment.iter().map(|(name, value)| (name, value)));
+        let NodePlan { group, binary, args, environment, .. } = self.plan();
+        let binary = binary.as_deref().unwrap_or(self.machine.binary());
+        let mut command = cli::plain_within(group.as_deref(), binary, self.machine.place());
+        command.args(["agent", "--config"]).arg(&self.config).args(args);
+        command.envs(environment);
         command.stdin(Stdio::null()).stdout(copy).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         *self.child.borrow_mut() = Some(child);

@@ -118,7 +118,7 @@ impl fmt::Display for Output {
 /// # Panics
 /// If it cannot be started, or takes too long.
 pub fn run(machine: &Machine, args: &[&str], input: &[u8]) -> Output {
-    let mut started = Started::new(machine, args, input);
+    let mut started = Started::new(machine, args, input, &[]);
     let begun = Instant::now();
     let status = loop {
         if let Some(status) = started.child.try_wait().expect("a child can be waited for") {
@@ -154,7 +154,12 @@ pub struct Follower(Started);
 impl Follower {
     /// Starts it.
     pub fn start(machine: &Machine, args: &[&str], input: &[u8]) -> Self {
-        Self(Started::new(machine, args, input))
+        Self(Started::new(machine, args, input, &[]))
+    }
+
+    /// Starts it where what it makes for a while goes to this directory.
+    pub fn start_with_temporary(machine: &Machine, args: &[&str], directory: &Path) -> Self {
+        Self(Started::new(machine, args, b"", &[("TMPDIR", directory)]))
     }
 
     /// The whole lines it has printed so far.
@@ -227,7 +232,7 @@ struct Started {
 }
 
 impl Started {
-    fn new(machine: &Machine, args: &[&str], input: &[u8]) -> Self {
+    fn new(machine: &Machine, args: &[&str], input: &[u8], variables: &[(&str, &Path)]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let file = |what: &str| machine.path(&format!("cli.{number}.{what}"));
@@ -248,6 +253,7 @@ impl Started {
         if let Ok(endpoint) = fs::read_to_string(machine.path(crate::TRACES)) {
             command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
         }
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::from(open(&stdin))).stdout(create(&stdout)).stderr(create(&stderr));
         let child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         Self { command: format!("sheaf {}", args.join(" ")), child, stdin, stdout, stderr }

@@ -56,6 +56,10 @@ pub struct NodePlan {
     pub environment: Vec<(String, String)>,
     /// The directory of the control group that the agent is started in; none: that of the test.
     pub group: Option<PathBuf>,
+    /// The file that the agent is started from; none: the binary under test.
+    pub binary: Option<PathBuf>,
+    /// Words put at the end of the agent's command line.
+    pub args: Vec<String>,
 }
 
 impl NodePlan {
@@ -84,6 +88,8 @@ impl NodePlan {
             more: String::new(),
             environment: Vec::new(),
             group: None,
+            binary: None,
+            args: Vec::new(),
         }
     }
 

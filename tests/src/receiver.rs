@@ -1,7 +1,7 @@
-//! What sinks deliver to: a receiver of webhooks and a mail server, which remember what they heard, and go down and up again.
+//! What sinks deliver to: a receiver of webhooks, which remembers what it heard, and goes down and up again.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::ports;
+use crate::tls::Tls;
 use crate::wait::pause;
 
 /// Longest anybody waits for a client that says nothing.
@@ -34,47 +35,32 @@ pub struct Request {
     pub taken: bool,
 }
 
-/// A mail that was taken.
-#[derive(Clone, Debug, Default)]
-pub struct Letter {
-    /// Of the envelope.
-    pub from: String,
-    /// Of the envelope.
-    pub to: Vec<String>,
-    /// Headers and body, as they came; lines ended by a line feed.
-    pub data: String,
-}
-
 /// A receiver of webhooks. Goes down with its last clone.
 pub struct Receiver {
     port: u16,
     shared: Arc<Shared<Request>>,
     answer: Arc<Mutex<Answer>>,
+    /// None: it is spoken with in plain.
+    tls: Option<Tls>,
     serving: Option<JoinHandle<()>>,
 }
 
-/// A mail server that takes every mail.
-pub struct Postbox {
-    port: u16,
-    shared: Arc<Shared<Letter>>,
-    serving: Option<JoinHandle<()>>,
-}
-
-struct Shared<T> {
+/// What a server and those who look at it have in common.
+pub(crate) struct Shared<T> {
     heard: Mutex<Vec<T>>,
     down: AtomicBool,
 }
 
 impl<T: Clone> Shared<T> {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { heard: Mutex::new(Vec::new()), down: AtomicBool::new(false) })
     }
 
-    fn add(&self, one: T) {
+    pub(crate) fn add(&self, one: T) {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(one);
     }
 
-    fn all(&self) -> Vec<T> {
+    pub(crate) fn all(&self) -> Vec<T> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -84,7 +70,7 @@ impl<T: Clone> Shared<T> {
 }
 
 /// Takes connections until it goes down, each on a thread of its own.
-fn listen<T: Clone + Send + 'static>(
+pub(crate) fn listen<T: Clone + Send + 'static>(
     port: u16,
     shared: &Arc<Shared<T>>,
     serve: impl Fn(TcpStream) + Send + Sync + 'static,
@@ -114,7 +100,8 @@ fn listen<T: Clone + Send + 'static>(
     })
 }
 
-fn go_down<T>(shared: &Shared<T>, serving: &mut Option<JoinHandle<()>>) {
+/// Takes no more connections; returns when nobody listens any more.
+pub(crate) fn go_down<T>(shared: &Shared<T>, serving: &mut Option<JoinHandle<()>>) {
     shared.down.store(true, Ordering::Relaxed);
     if let Some(serving) = serving.take() {
         serving.join().expect("a listener does not panic");
@@ -124,16 +111,26 @@ fn go_down<T>(shared: &Shared<T>, serving: &mut Option<JoinHandle<()>>) {
 impl Receiver {
     /// On a port of its own on loopback.
     pub fn start() -> Self {
+        Self::new(None)
+    }
+
+    /// The same by https.
+    pub fn by_https(tls: &Tls) -> Self {
+        Self::new(Some(tls.clone()))
+    }
+
+    fn new(tls: Option<Tls>) -> Self {
         let port = ports::free(1)[0];
         let answer = Arc::new(Mutex::new(Answer::Head("200 OK".to_owned())));
-        let mut receiver = Self { port, shared: Shared::new(), answer, serving: None };
+        let mut receiver = Self { port, shared: Shared::new(), answer, tls, serving: None };
         receiver.come_up();
         receiver
     }
 
     /// Where to post to.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/hook", self.port)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}/hook", self.port)
     }
 
     /// Answers so from now on.
@@ -148,10 +145,14 @@ impl Receiver {
 
     /// Listens again, on the same port.
     pub fn come_up(&mut self) {
-        let (shared, answer) = (self.shared.clone(), self.answer.clone());
+        let (shared, answer, tls) = (self.shared.clone(), self.answer.clone(), self.tls.clone());
         self.serving = Some(listen(self.port, &self.shared, move |stream| {
             let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let _gone = take(stream, &answer, &shared); // whoever asked does not wait any more
+            // Whoever asked does not wait any more.
+            let _gone = match &tls {
+                None => take(stream, &answer, &shared),
+                Some(tls) => tls.over(stream).and_then(|stream| take(stream, &answer, &shared)),
+            };
         }));
     }
 
@@ -167,8 +168,8 @@ impl Drop for Receiver {
     }
 }
 
-fn take(stream: TcpStream, answer: &Answer, shared: &Shared<Request>) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
+fn take(stream: impl Read + Write, answer: &Answer, shared: &Shared<Request>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
     let mut headers = BTreeMap::new();
     let mut line = String::new();
     while reader.read_line(&mut line)? > 0 && !line.trim().is_empty() {
@@ -181,7 +182,7 @@ fn take(stream: TcpStream, answer: &Answer, shared: &Shared<Request>) -> std::io
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let body = String::from_utf8_lossy(&body).into_owned();
-    let mut stream = stream;
+    let stream = reader.get_mut();
     match answer {
         Answer::Head(head) => {
             shared.add(Request { headers, body, taken: head.starts_with("200") });
@@ -196,134 +197,5 @@ fn take(stream: TcpStream, answer: &Answer, shared: &Shared<Request>) -> std::io
             }
             Ok(())
         }
-    }
-}
-
-impl Postbox {
-    /// On a port of its own on loopback.
-    pub fn start() -> Self {
-        let mut postbox = Self { port: ports::free(1)[0], shared: Shared::new(), serving: None };
-        postbox.come_up();
-        postbox
-    }
-
-    /// `host:port`
-    pub fn server(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    /// Nobody listens any more.
-    pub fn go_down(&mut self) {
-        go_down(&self.shared, &mut self.serving);
-    }
-
-    /// Listens again, on the same port.
-    pub fn come_up(&mut self) {
-        let shared = self.shared.clone();
-        self.serving = Some(listen(self.port, &self.shared, move |stream| {
-            let _gone = converse(stream, &shared); // whoever called has hung up
-        }));
-    }
-
-    /// Every mail, in order.
-    pub fn letters(&self) -> Vec<Letter> {
-        self.shared.all()
-    }
-}
-
-impl Drop for Postbox {
-    fn drop(&mut self) {
-        self.go_down();
-    }
-}
-
-/// SMTP as RFC 5321 has it, as far as one mail needs it.
-fn converse(mut stream: TcpStream, shared: &Shared<Letter>) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut letter = Letter::default();
-    stream.write_all(b"220 postbox ESMTP\r\n")?;
-    let mut line = String::new();
-    while reader.read_line(&mut line)? > 0 {
-        let said = line.trim_end().to_owned();
-        line.clear();
-        let word = said.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
-        let address = || {
-            said.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(inner, _)| inner.to_owned())
-        };
-        let answer = match word.as_str() {
-            "EHLO" => "250-postbox\r\n250-8BITMIME\r\n250 SIZE 1000000",
-            "MAIL" => {
-                letter = Letter { from: address().unwrap_or_default(), ..Letter::default() };
-                "250 2.1.0 well"
-            }
-            "RCPT" => {
-                letter.to.extend(address());
-                "250 2.1.5 well"
-            }
-            "DATA" => {
-                stream.write_all(b"354 go on\r\n")?;
-                letter.data = data(&mut reader)?;
-                shared.add(letter.clone());
-                "250 2.0.0 queued"
-            }
-            "QUIT" => {
-                return stream.write_all(b"221 bye\r\n");
-            }
-            _ => "500 5.5.1 not known here",
-        };
-        stream.write_all(format!("{answer}\r\n").as_bytes())?;
-    }
-    Ok(())
-}
-
-/// Up to the line with a dot alone.
-fn data(reader: &mut BufReader<TcpStream>) -> std::io::Result<String> {
-    let mut data = String::new();
-    let mut line = String::new();
-    while reader.read_line(&mut line)? > 0 {
-        let text = line.trim_end_matches(['\r', '\n']);
-        if text == "." {
-            return Ok(data);
-        }
-        data.push_str(text.strip_prefix('.').unwrap_or(text));
-        data.push('\n');
-        line.clear();
-    }
-    Err(std::io::ErrorKind::UnexpectedEof.into())
-}
-
-impl Letter {
-    /// The value of a header, as it came.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let (headers, _) = self.data.split_once("\n\n")?;
-        headers.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-    }
-
-    /// What stands before the first empty line, a line each.
-    pub fn headers(&self) -> Vec<&str> {
-        self.data.split_once("\n\n").map(|(headers, _)| headers.lines().collect()).unwrap_or_default()
-    }
-
-    /// The text, decoded.
-    pub fn text(&self) -> String {
-        let body = self.data.split_once("\n\n").map(|(_, body)| body).unwrap_or_default();
-        let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::new());
-        for c in body.bytes().filter(|c| !c.is_ascii_whitespace() && *c != b'=') {
-            let value = match c {
-                b'A'..=b'Z' => c - b'A',
-                b'a'..=b'z' => c - b'a' + 26,
-                b'0'..=b'9' => c - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                other => panic!("{other} is no base64"),
-            };
-            bits = bits << 6 | u32::from(value);
-            count += 6;
-            if count >= 8 {
-                count -= 8;
-                bytes.push(u8::try_from(bits >> count & 0xff).expect("eight bits"));
-            }
-        }
-        String::from_utf8(bytes).expect("the text is UTF-8")
     }
 }

@@ -67,3 +67,17 @@ pub fn shows(machine: &Machine, token: Option<&str>) {
         None => drop(fs::remove_file(machine.path(TOKEN))),
     }
 }
+
+/// Copies the files of a folder `trust`, but for `without`.
+///
+/// # Panics
+/// If it is not there, or cannot be written.
+pub fn copy(from: &Path, to: &Path, without: Option<&str>) {
+    fs::create_dir_all(to).expect("a directory can be made in the test's own");
+    for entry in fs::read_dir(from).expect("a folder that is there") {
+        let entry = entry.expect("an entry that can be read");
+        if without.is_none_or(|without| entry.file_name() != without) {
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("a file that can be read");
+        }
+    }
+}

@@ -5,6 +5,33 @@ use crate::tree::File;
 
 /// Lines of a file, at most.
 const FILE: usize = 600;
+/// Lines of a file on [`WAY`], at most.
+const ON_THE_WAY: usize = 400;
+/// The way of a bucket from a person's command to the programs that run, and back to what is shown of them: whoever has read these
+/// in this order knows how Sheaf works.
+const WAY: [&str; 21] = [
+    "crates/console/src/command/bucket.rs",
+    "crates/wire/src/bucket.rs",
+    "crates/control/src/bucket.rs",
+    "crates/consensus/src/replica.rs",
+    "crates/consensus/src/machine.rs",
+    "crates/engine/src/apply/bucket.rs",
+    "crates/store/src/write.rs",
+    "crates/control/src/watch.rs",
+    "crates/agent/src/link.rs",
+    "crates/engine/src/node.rs",
+    "crates/engine/src/gates.rs",
+    "crates/control/src/session.rs",
+    "crates/control/src/conductor.rs",
+    "crates/engine/src/steward.rs",
+    "crates/engine/src/placement.rs",
+    "crates/engine/src/apply/binding.rs",
+    "crates/engine/src/reconcile.rs",
+    "crates/agent/src/executor.rs",
+    "crates/agent/src/keeper.rs",
+    "crates/engine/src/node/report.rs",
+    "crates/engine/src/apply/phase.rs",
+];
 /// Lines of a function, from `fn` to its closing bracket: fewer than this.
 const FUNCTION: usize = 70;
 
@@ -30,6 +57,25 @@ pub(crate) fn file_length(files: &[File]) -> Vec<String> {
         })
     });
     long.collect()
+}
+
+/// Files on the way of a bucket that are not there, or too long to be read in one go.
+pub(crate) fn way(files: &[File]) -> Vec<String> {
+    let broken = WAY.into_iter().filter_map(|path| {
+        let Some(file) = files.iter().find(|file| file.path == path) else {
+            return Some(format!(
+                "{path}:1: is on the way of a bucket and not there: name what is in its place"
+            ));
+        };
+        let lines = file.text.lines().count();
+        (lines > ON_THE_WAY).then(|| {
+            let why = format!(
+                "{lines} lines on the way of a bucket, {ON_THE_WAY} are allowed: leave its course here"
+            );
+            file.at_line(lines, &why)
+        })
+    });
+    broken.collect()
 }
 
 /// Functions that are too long.
@@ -122,6 +168,18 @@ fn a_long_file_is_found() {
     assert_eq!(file_length(&file(&"//\n".repeat(FILE + 1))).len(), 1);
     let python = File::new("tests/a.py", &"#\n".repeat(FILE + 1));
     assert!(file_length(&[python]).is_empty(), "Rust only");
+}
+
+#[test]
+fn a_part_of_the_way_that_is_long_or_missing_is_found() {
+    let of = |lines: usize| "//\n".repeat(lines);
+    let mut files: Vec<File> = WAY.iter().map(|path| File::new(path, &of(ON_THE_WAY))).collect();
+    assert!(way(&files).is_empty());
+    files[3] = File::new(WAY[3], &of(ON_THE_WAY + 1));
+    files.pop();
+    let found = way(&files);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with(WAY[3]) && found[1].starts_with(WAY[20]), "{found:?}");
 }
 
 #[test]

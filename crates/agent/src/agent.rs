@@ -35,7 +35,7 @@ use crate::facts::{self, Elsewhere, LoadMeter, NodeConfig};
 use crate::handle::{Handle, Request, Running, State};
 use crate::keeper::{cgroup, clock};
 use crate::keepers::{KeeperOptions, Keepers};
-use crate::link::{self, Link, Members, Signals};
+use crate::link::{self, Link, Members, Signals, Unwanted};
 use crate::secrets::Secrets;
 use crate::stand_in::{self, Orders};
 use crate::trail::{Leaf, Trail};
@@ -53,6 +53,10 @@ const LATE: Span = Span::millis(50);
 const STARTED_WITHIN: Duration = Duration::from_secs(3);
 /// For the streams' farewell when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long an agent may take to stop: programs of subtasks have their grace. Beside it there is what the machine takes to start a
+/// stand-in.
+pub const STOPS_WITHIN: Duration =
+    work::LEAVES_WITHIN.saturating_add(STARTED_WITHIN).saturating_add(FAREWELL);
 
 /// Who the node is and where things are.
 #[derive(Clone)]
@@ -90,6 +94,8 @@ pub struct Options {
     pub stand_in: bool,
     /// What of the rest of the process is shown with this node's load.
     pub elsewhere: Elsewhere,
+    /// Called when the leader says that nobody needs this node's replica of the log; again and again.
+    pub unwanted: Unwanted,
 }
 
 /// The node side of the binary. See [`Agent::run`].
@@ -180,11 +186,8 @@ impl Agent {
             trail: Trail::default(),
         };
         agent.step(Input::Found(found));
-        let ended = agent.run(&stop, &mut streams).await;
+        let ended = agent.run(&stop, (no_more_work, working), &mut streams).await;
         if ended.is_ok() {
-            no_more_work.cancel();
-            // Handed back, or after a while lost; a panic in it has lost everything already.
-            let _ = working.await;
             last.cancel();
             agent.leave_stand_in(&options).await;
         }
@@ -220,6 +223,7 @@ fn link(
         inputs,
         signals: signals.clone(),
         stand_in: false,
+        unwanted: options.unwanted.clone(),
         desk: Some(desk),
     }
 }
@@ -286,14 +290,18 @@ struct Loop {
 }
 
 impl Loop {
-    async fn run(&mut self, stop: &CancellationToken, streams: &mut JoinSet<()>) -> Result<(), AgentError> {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                // Dropped, it has taken nothing that is not done.
-                input = self.next(streams) => self.step(input?),
-            }
-        }
+    /// Until told to stop, and then until subtasks are handed back, for which all else goes on meanwhile: the leases of what runs
+    /// would end. Then nothing more is begun.
+    async fn run(
+        &mut self,
+        stop: &CancellationToken,
+        (no_more_work, working): (CancellationToken, AbortOnDropHandle<()>),
+        streams: &mut JoinSet<()>,
+    ) -> Result<(), AgentError> {
+        self.go_on_until(stop.cancelled(), streams).await?;
+        no_more_work.cancel();
+        // After a while what is not handed back is lost; a panic in it has lost everything already.
+        self.go_on_until(async { drop(working.await) }, streams).await?;
         self.executor.begin_no_more();
         let started = async {
             while self.executor.is_starting() {
@@ -306,6 +314,22 @@ impl Loop {
             tracing::warn!("some instances have not started within {STARTED_WITHIN:?}; they may be lost");
             Ok(())
         })
+    }
+
+    async fn go_on_until(
+        &mut self,
+        until: impl Future<Output = ()>,
+        streams: &mut JoinSet<()>,
+    ) -> Result<(), AgentError> {
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                // It is polled again where it was.
+                () = &mut until => return Ok(()),
+                // Dropped, it has taken nothing that is not done.
+                input = self.next(streams) => self.step(input?),
+            }
+        }
     }
 
     /// What happens next.

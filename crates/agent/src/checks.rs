@@ -61,7 +61,8 @@ impl Checks {
             artifact: question.artifact.as_deref(),
             subtask: None,
         };
-        let checks = question.checks.iter().map(|check| self.check(check, &scope, &question.here));
+        let user = question.user.as_deref();
+        let checks = question.checks.iter().map(|check| self.check(check, &scope, &question.here, user));
         let asked = async {
             match &question.plugin {
                 Some(module) => Some(self.plugins.ask(module, question).await),
@@ -73,7 +74,13 @@ impl Checks {
         answers
     }
 
-    async fn check(&self, check: &Check, scope: &Scope<'_>, here: &Arc<Here>) -> CheckAnswer {
+    async fn check(
+        &self,
+        check: &Check,
+        scope: &Scope<'_>,
+        here: &Arc<Here>,
+        user: Option<&str>,
+    ) -> CheckAnswer {
         let limit = check.timeout.unwrap_or(DEFAULT_TIMEOUT);
         let rendered: Result<Vec<String>, RenderError> =
             check.kind.templates().into_iter().map(|template: &Template| template.render(scope)).collect();
@@ -83,7 +90,7 @@ impl Checks {
         };
         let first = texts.first().cloned().unwrap_or_default();
         match &check.kind {
-            CheckKind::Command(_) => command::run(&texts, limit).await,
+            CheckKind::Command(_) => command::run(&texts, limit, user).await,
             CheckKind::Label(_) => label(&first, &here.labels),
             CheckKind::Env(_) => env(&first),
             CheckKind::File(_) => self.looks.at(&first.clone(), limit, move || file(Path::new(&first))).await,

@@ -15,14 +15,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt as _;
-use sheaf_model::{BucketName, Claim, NodeId, NodeName, ObjectKey, Revision, SecretName, Timestamp};
+use sheaf_model::{BucketName, Claim, Epoch, NodeId, NodeName, ObjectKey, Revision, SecretName, Timestamp};
 use sheaf_module::host::{ClusterApi, Line, Put, Steps, serve_cluster};
 use sheaf_module::{Object, ObjectChange, ObjectHead, ObjectPage, ObjectStep, Refused, Secret, Why};
 use sheaf_wire::instance::{
     AddStatusLine, DeleteObject, DisableBucket, GetObject, ListObjects, PutObject, QuarantineBucket,
     WatchObjects,
 };
-use sheaf_wire::{ApiError, Client, PageOf, instance};
+use sheaf_wire::{ApiError, Client, Done, PageOf, instance};
 use tokio::net::UnixListener;
 
 use crate::keeper::layout::{self, make_dir};
@@ -126,9 +126,9 @@ impl Context {
         }
     }
 
-    /// Where the bucket's checkpoint is, as far as it is this node's.
-    fn checkpoint_key(&self, by: &Speaker) -> ObjectKey {
-        ObjectKey::checkpoint(by.claim.epoch.is_none().then_some(&self.place.name))
+    /// Where this node notes a bucket's checkpoint, on however many nodes it runs: that may change as it runs.
+    fn checkpoint_key(&self) -> ObjectKey {
+        ObjectKey::checkpoint(Some(&self.place.name))
     }
 }
 
@@ -136,24 +136,34 @@ impl Place {
     /// What the bucket's files say of the process that keeps it. Blocks.
     fn identify(&self, bucket: &BucketName, keeper: u32) -> Option<Speaker> {
         let (plan, status) = self.keepers.last(bucket);
-        let status = status.filter(|status| status.keeper.pid == keeper && proc::is_alive(status.keeper))?;
-        let Some(Plugin::Instance(instance)) = plan?.plugin else { return None };
+        let status = status.filter(|status| status.keeper.pid == keeper && proc::is_alive(status.keeper));
+        let (plan, _) = plan.zip(status)?;
+        let Some(Plugin::Instance(instance)) = plan.plugin else { return None };
         let actor = format!("module:{} on {}", instance.bucket.module, self.name);
         let client = self.client.acting_as(&actor).ok()?;
-        let claim = Claim { node: self.node, epoch: status.epoch };
+        // As it is now: the status says what the keeper began with, and the bucket may have become multi-node since.
+        let claim = Claim { node: self.node, epoch: plan.lease.epoch() };
         Some(Speaker { bucket: bucket.clone(), claim, client })
     }
 }
 
 impl Speaker {
-    /// Reads what is at least as new as all that it has written or seen, and all that was written under epochs before its
-    /// own: those were over when its binding was made. Nobody else writes what a single-node bucket reads.
+    /// Reads what is at least as new as all that was answered to this process, and to those of its bucket before it, that it
+    /// is written.
     fn reader(&self, seen: u64) -> Client {
-        match self.claim.epoch {
-            Some(epoch) => self.client.at_least(epoch.revision().max(Revision(seen))),
-            // Others write as well: whatever was acknowledged to any of them.
+        match self.knows(seen) {
+            Some(revision) => self.client.at_least(revision),
             None => self.client.clone(),
         }
+    }
+
+    /// The state from which on nothing that it must see is missing. None: only the leader can say.
+    ///
+    /// Nobody else writes what a single-node bucket reads, and a write of this process came after all that the ones before it
+    /// were answered. As long as it has made none, how far the last one under the same epoch came is known to nobody here; and
+    /// of a multi-node bucket, how far the others are.
+    fn knows(&self, seen: u64) -> Option<Revision> {
+        (self.claim.epoch.is_some() && seen > 0).then_some(Revision(seen))
     }
 
     async fn get(&self, seen: u64, key: ObjectKey) -> Result<Option<Object>, Refused> {
@@ -165,6 +175,40 @@ impl Speaker {
             }
             Err(ApiError::NotFound(_)) => Ok(None),
             Err(error) => Err(refused(&error)),
+        }
+    }
+
+    /// The checkpoint of a single-node bucket that is bound under `epoch`: the one that was noted last, here or elsewhere. From
+    /// elsewhere it is noted here as well: the bucket may become multi-node before this node has anything new to note.
+    async fn take_over(&self, seen: u64, own: &ObjectKey, epoch: Epoch) -> Result<Option<Object>, Refused> {
+        let noted = self.noted(seen).await?;
+        let Some(head) = counts(&noted, own, epoch) else { return Ok(None) };
+        let found = self.get(seen.max(head.version.0), head.key.clone()).await?;
+        if let Some(object) = found.as_ref().filter(|_| head.key != *own) {
+            let former = noted.iter().find(|head| head.key == *own).map_or(0, |head| head.version.0);
+            let (key, value) = (own.to_string(), object.value.clone());
+            let put = Put { key, value, expected: Some(former), token: 0 };
+            match self.put(own.clone(), put).await {
+                Err(refused) if refused.why == Why::Unavailable => return Err(refused),
+                // The process has noted something itself meanwhile, or may not or cannot note anything any more.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every checkpoint of the bucket, whoever has noted it.
+    async fn noted(&self, seen: u64) -> Result<Vec<instance::ObjectHead>, Refused> {
+        let (mut heads, mut token) = (Vec::new(), String::new());
+        loop {
+            let prefix = ObjectKey::checkpoint(None).to_string();
+            let ask = ListObjects { bucket: self.bucket.clone(), prefix, page: PageOf { size: 0, token } };
+            let page = self.reader(seen).list_objects(ask).await.map_err(|error| refused(&error))?;
+            heads.extend(page.rows);
+            if page.next.is_empty() {
+                return Ok(heads);
+            }
+            token = page.next;
         }
     }
 
@@ -181,6 +225,22 @@ impl Speaker {
     }
 }
 
+/// Which of a bucket's checkpoints counts where it is bound under `epoch`: the last one of those that this node has noted, and
+/// all that were noted before that binding was made. What another node has noted since, it did because the bucket is multi-node
+/// by now, which is not known here yet.
+fn counts<'a>(
+    noted: &'a [instance::ObjectHead],
+    own: &ObjectKey,
+    epoch: Epoch,
+) -> Option<&'a instance::ObjectHead> {
+    // Where agents of earlier versions note that of a single-node bucket.
+    let shared = ObjectKey::checkpoint(None);
+    let is_its_own = |head: &&instance::ObjectHead| {
+        head.key == *own || head.key == shared || head.version < epoch.revision()
+    };
+    noted.iter().filter(is_its_own).max_by_key(|head| head.version)
+}
+
 /// Only one agent at a time has the data directory, so a socket that is there is a dead one's.
 fn listen(socket: &Path) -> io::Result<UnixListener> {
     if let Some(dir) = socket.parent() {
@@ -191,6 +251,11 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     UnixListener::bind(socket)
+}
+
+/// The revision that a change of the bucket made; 0: none. What was so already may be older than what another process wrote.
+fn made(done: &Done) -> u64 {
+    if done.unchanged { 0 } else { done.revision.0 }
 }
 
 pub(crate) fn refused(error: &ApiError) -> Refused {
@@ -316,12 +381,16 @@ impl ClusterApi for Context {
     }
 
     async fn checkpoint(&self, by: Speaker, seen: u64) -> Result<Vec<u8>, Refused> {
-        let found = by.get(seen, self.checkpoint_key(&by)).await?;
+        let own = self.checkpoint_key();
+        let found = match by.claim.epoch {
+            Some(epoch) => by.take_over(seen, &own, epoch).await?,
+            None => by.get(seen, own).await?,
+        };
         Ok(found.map(|object| object.value).unwrap_or_default())
     }
 
     async fn set_checkpoint(&self, by: Speaker, checkpoint: Vec<u8>) -> Result<u64, Refused> {
-        let key = self.checkpoint_key(&by);
+        let key = self.checkpoint_key();
         let put = Put { key: key.to_string(), value: checkpoint, expected: None, token: 0 };
         by.put(key, put).await
     }
@@ -342,8 +411,7 @@ impl ClusterApi for Context {
 
     async fn emergency_disable(&self, by: Speaker, reason: String) -> Result<u64, Refused> {
         let ask = DisableBucket { bucket: by.bucket, claim: by.claim, reason };
-        let done = by.client.disable_bucket(ask).await;
-        done.map(|done| done.revision.0).map_err(|error| refused(&error))
+        by.client.disable_bucket(ask).await.map(|done| made(&done)).map_err(|error| refused(&error))
     }
 
     async fn emergency_quarantine(
@@ -354,12 +422,15 @@ impl ClusterApi for Context {
     ) -> Result<u64, Refused> {
         let until = Timestamp::from_system(until);
         let ask = QuarantineBucket { bucket: by.bucket, claim: by.claim, until, reason };
-        let done = by.client.quarantine_bucket(ask).await;
-        done.map(|done| done.revision.0).map_err(|error| refused(&error))
+        by.client.quarantine_bucket(ask).await.map(|done| made(&done)).map_err(|error| refused(&error))
     }
 
     async fn peers(&self, by: Speaker, seen: u64) -> Result<Vec<sheaf_module::Node>, Refused> {
-        let peers = by.reader(seen).peers_of(&by.bucket).await.map_err(|error| refused(&error))?;
+        let client = match by.claim.epoch {
+            Some(epoch) => by.client.at_least(epoch.revision().max(Revision(seen))),
+            None => by.client.clone(),
+        };
+        let peers = client.peers_of(&by.bucket).await.map_err(|error| refused(&error))?;
         let node = |peer: instance::PeerNode| sheaf_module::Node {
             name: peer.name,
             hostname: peer.hostname,
@@ -415,6 +486,45 @@ mod tests {
             let refused = context.speaker(bucket, std::process::id()).await.expect_err("nobody");
             assert_eq!(refused.why, Why::Fenced, "{refused}");
         }
+    }
+
+    #[tokio::test]
+    async fn only_who_wrote_itself_in_a_single_node_bucket_reads_from_any_member() {
+        let speaker = |epoch: Option<u64>| Speaker {
+            bucket: BucketName::new("/a").expect("a name"),
+            claim: Claim { node: NodeId(1), epoch: epoch.map(Epoch) },
+            client: Client::lazy("127.0.0.1:1", sheaf_wire::Options::default()).expect("an address"),
+        };
+        // A new process under the same epoch: the one before it may have written later than the binding.
+        assert_eq!(speaker(Some(50)).knows(0), None);
+        assert_eq!(speaker(Some(50)).knows(100), Some(Revision(100)));
+        // Others write as well.
+        assert_eq!((speaker(None).knows(0), speaker(None).knows(100)), (None, None));
+        // What a bucket was already does not count as written.
+        let done = |unchanged| Done { revision: Revision(70), unchanged, ..Done::default() };
+        assert_eq!((made(&done(false)), made(&done(true))), (70, 0));
+    }
+
+    #[test]
+    fn the_checkpoint_that_counts_is_the_last_of_this_node_or_from_before_the_binding() {
+        let own = ObjectKey::checkpoint(Some(&NodeName::new("n1").expect("a name")));
+        let head = |key: &str, version: u64| instance::ObjectHead {
+            key: ObjectKey::new(key).expect("a key"),
+            version: Revision(version),
+            size: 1,
+            at: Timestamp(0),
+        };
+        let of = |noted: &[(&str, u64)]| {
+            let noted: Vec<_> = noted.iter().map(|(key, version)| head(key, *version)).collect();
+            counts(&noted, &own, Epoch(50)).map(|head| head.version.0)
+        };
+        let (n1, n2, n3) = (".checkpoint/n1", ".checkpoint/n2", ".checkpoint/n3");
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[(n1, 10), (n2, 40), (n3, 30)]), Some(40), "it was bound to n2 before, or ran on all");
+        assert_eq!(of(&[(n1, 60), (n2, 40)]), Some(60), "by this process, or one before it here");
+        assert_eq!(of(&[(n1, 60), (n2, 70)]), Some(60), "it has become multi-node");
+        assert_eq!(of(&[(n2, 70)]), None);
+        assert_eq!(of(&[(".checkpoint", 60), (n1, 10)]), Some(60), "by an agent of an earlier version");
     }
 
     #[test]

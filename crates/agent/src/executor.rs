@@ -2,15 +2,14 @@
 //! removed. Never waits: everything that takes time is a task, and its end is an [`Outcome`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use sheaf_engine::keep::Fence;
-use sheaf_engine::node::{Action, Birth, Done, Found as NodeFound, Input, Seen, Start};
-use sheaf_engine::reconcile::Mode;
-use sheaf_model::{BootId, BucketName, Call, Epoch, LeaseSettings, Moment, NodeName, Phase, Revision, Span};
+use sheaf_engine::node::{Action, Birth, Done, Found as NodeFound, Input, Seen};
+use sheaf_model::{BootId, BucketName, Epoch, LeaseSettings, NodeName, Phase, Span};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -21,15 +20,18 @@ use crate::keepers::{Found, Handle, KeeperError, Keepers};
 use crate::secrets::Secrets;
 
 mod lease;
+mod living;
 mod origin;
 pub(crate) mod plan;
 mod remove;
 mod renew;
 mod start;
+mod task;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use origin::StartedFrom;
+use task::{blocking, listen, patiently};
 
 /// Keepers spawned, fences written and directories removed at a time: enough for any disk, gentle to a small machine.
 const AT_ONCE: usize = 32;
@@ -37,14 +39,8 @@ const AT_ONCE: usize = 32;
 const TOLD_AT_ONCE: usize = 8;
 /// Beyond its grace, until a keeper that was told to stop is taken for hung.
 const HUNG_AFTER: Span = Span::seconds(5);
-/// Between two looks at something that is about to end.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How often to look before it is a failure.
-const LOOKS: u32 = 50;
 /// How long a keeper may take to answer an agent that has just started: other instances' leases are running out.
 const ADOPT_WITHIN: Duration = Duration::from_secs(1);
-/// Ten years.
-const NEVER: Span = Span::seconds(10 * 365 * 24 * 3600);
 
 /// See the module.
 #[derive(Debug)]
@@ -317,102 +313,6 @@ impl Executor {
         None
     }
 
-    /// Tells a keeper what its instance is to go on with.
-    fn update(&mut self, start: Box<Start>) -> Option<Input> {
-        let bucket = start.bucket.name.clone();
-        let shared = self.shared.clone();
-        let dir = shared.keepers.program_dir(&bucket);
-        let binary = shared.binary.to_string_lossy();
-        let place = plan::Place { node: &shared.node, boot: &shared.boot, dir: &dir, binary: &binary };
-        let plan = plan::plan(&start, &place).map_err(|error| error.to_string());
-        let held = self.held.get(&bucket).ok_or_else(|| "its keeper does not answer".to_owned());
-        let (plan, held) = match plan.and_then(|plan| held.map(|held| (plan, held))) {
-            Ok(both) => both,
-            Err(reason) => return Some(Input::Done(bucket, Done::Failed { reason, again: true })),
-        };
-        let birth = Birth { origin: start.origin, ..held.birth };
-        let seen = birth.seen(&held.handle.status().borrow().told());
-        let (handle, from, basis) = (held.handle.clone(), start.origin.into(), plan.basis);
-        let (with, name) = (shared.clone(), bucket.clone());
-        self.tasks.spawn(async move {
-            let opened = match shared.open(&plan, start.mode.epoch()).await {
-                Ok(opened) => opened,
-                Err(reason) => return Outcome::Done(bucket, Done::Failed { reason, again: true }),
-            };
-            let lay_out = move || {
-                with.keepers.lay_out_update(&plan)?;
-                if let Err(error) = origin::write(&with.keepers, &name, from) {
-                    tracing::warn!(%error, bucket = %name, "its origin.json could not be written");
-                }
-                Ok::<(), KeeperError>(())
-            };
-            let reason = match blocking(lay_out).await {
-                Some(Ok(())) => {
-                    handle.update(basis, opened);
-                    return Outcome::Done(bucket, Done::Updated(Box::new(seen)));
-                }
-                Some(Err(error)) => text(&error),
-                None => "it broke off".to_owned(),
-            };
-            Outcome::Done(bucket, Done::Failed { reason, again: true })
-        });
-        None
-    }
-
-    fn stop(&mut self, bucket: BucketName, why: &'static str, farewell: Option<Call>) -> Option<Input> {
-        tracing::info!(%bucket, why, "stopping");
-        let Some(held) = self.held.get(&bucket) else {
-            // Nothing can be told to a keeper that does not answer.
-            self.tasks.spawn(end(self.shared.clone(), bucket.clone()));
-            return Some(Input::Done(bucket, Done::Told));
-        };
-        match farewell.filter(|_| held.speaks) {
-            Some(call) => held.handle.part(call),
-            None => held.handle.stop(),
-        }
-        let (shared, handle, name) = (self.shared.clone(), held.handle.clone(), bucket.clone());
-        let patience = Span(held.grace.0.saturating_add(HUNG_AFTER.0)).duration();
-        self.tasks.spawn(async move {
-            if tokio::time::timeout(patience, handle.ended()).await.is_err() {
-                tracing::warn!(bucket = %name, "its keeper does not end it; killing all of it");
-                return end(shared, name).await;
-            }
-            Outcome::Nothing
-        });
-        Some(Input::Done(bucket, Done::Told))
-    }
-
-    /// All nodes may run the bucket now, so the instance needs no lease: its keeper gets a deadline that never comes.
-    /// That is the keeper's word for it; it still holds the bucket's lock, without which nothing can be sworn.
-    fn become_multi(&mut self, bucket: BucketName, state: Revision, epoch: Epoch) -> Input {
-        let Some(held) = self.held.get_mut(&bucket) else {
-            let reason = "its keeper does not answer".to_owned();
-            return Input::Done(bucket, Done::Failed { reason, again: true });
-        };
-        held.birth.mode = Mode::Multi(state);
-        held.birth.until = None;
-        held.handle.deadline(epoch, self.shared.boot.clone(), clock::now().after(NEVER));
-        let seen = held.birth.seen(&held.handle.status().borrow().told());
-        Input::Done(bucket, Done::BecameMulti(Box::new(seen)))
-    }
-
-    /// The second enforcer of a deadline; the keeper is the first.
-    fn kill(&mut self, bucket: BucketName, epoch: Epoch) {
-        let is_that = |held: &Held| held.birth.mode.epoch() == Some(epoch);
-        if self.held.get(&bucket).is_none_or(is_that) {
-            tracing::warn!(%bucket, %epoch, "its lease is over; killing all of it");
-            metrics::counter!("sheaf_lease_expirations_total").increment(1);
-            self.tasks.spawn(end(self.shared.clone(), bucket));
-        }
-    }
-
-    fn move_deadline(&mut self, bucket: &BucketName, epoch: Epoch, until: Moment) {
-        if let Some(held) = self.held.get_mut(bucket) {
-            held.birth.until = held.birth.until.max(Some(until));
-            held.handle.deadline(epoch, self.shared.boot.clone(), until);
-        }
-    }
-
     /// The next end of a task, as what the node must hear of it. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Option<Input> {
         while let Some(joined) = self.tasks.join_next().await {
@@ -470,69 +370,4 @@ impl Executor {
             }
         }
     }
-}
-
-/// Waits for a keeper's next word. Its last one counts only once the keeper is gone and the bucket's lock is free:
-/// what follows an end needs the lock.
-async fn listen(bucket: BucketName, serial: u64, mut status: watch::Receiver<Status>) -> Outcome {
-    let closed = loop {
-        match status.changed().await {
-            Ok(()) if status.borrow().end.is_some() => {}
-            Ok(()) => break false,
-            Err(_) => break true,
-        }
-    };
-    Outcome::Said { bucket, serial, status, closed }
-}
-
-/// Runs what blocks on the disk; none if it broke off.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    tokio::task::spawn_blocking(work).await.ok()
-}
-
-/// Does what needs the bucket's lock, waiting a while for a keeper that is about to end.
-async fn patiently(
-    shared: Arc<Shared>,
-    bucket: BucketName,
-    done: Done,
-    work: impl Fn(&Keepers, &BucketName) -> Result<(), KeeperError> + Clone + Send + 'static,
-) -> Outcome {
-    let Ok(_slot) = shared.slots.acquire().await else { return Outcome::Nothing };
-    for look in 0.. {
-        let (work, with, name) = (work.clone(), shared.clone(), bucket.clone());
-        let error = match blocking(move || work(&with.keepers, &name)).await {
-            Some(Ok(())) => return Outcome::Done(bucket, done),
-            Some(Err(KeeperError::Busy { .. })) if look < LOOKS => {
-                tokio::time::sleep(LOOK_AGAIN).await;
-                continue;
-            }
-            Some(Err(error)) => text(&error),
-            None => "it broke off".to_owned(),
-        };
-        tracing::warn!(%bucket, error, "could not be carried out; trying again later");
-        return Outcome::Done(bucket, Done::Failed { reason: error, again: true });
-    }
-    Outcome::Nothing
-}
-
-/// SIGKILL to everything of a bucket, until nothing is left.
-async fn end(shared: Arc<Shared>, bucket: BucketName) -> Outcome {
-    for _ in 0..LOOKS {
-        let (with, name) = (shared.clone(), bucket.clone());
-        match blocking(move || with.keepers.kill(&name)).await {
-            Some(Ok(true)) => return Outcome::Nothing,
-            Some(Ok(false)) | None => tokio::time::sleep(LOOK_AGAIN).await,
-            Some(Err(error)) => {
-                tracing::error!(%bucket, error = text(&error), "cannot be killed");
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        }
-    }
-    Outcome::Nothing
-}
-
-/// The directory of a bucket's instance.
-fn instance_dir(keepers: &Keepers, bucket: &BucketName) -> PathBuf {
-    let dir = keepers.program_dir(bucket);
-    dir.parent().map_or(dir.clone(), Path::to_path_buf)
 }

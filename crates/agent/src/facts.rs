@@ -88,6 +88,8 @@ pub struct Strain {
     pub full_queues: FullQueues,
     /// Whom the node believes.
     pub trust: Trusting,
+    /// There is a replica of the log, which can be given up.
+    pub replica: bool,
 }
 
 /// How to learn that of the rest of the process.
@@ -144,6 +146,7 @@ impl LoadMeter {
             .with(Queue::Messages, counted(&self.messages_lost));
         load.full_queues = own.and(elsewhere.full_queues);
         load.trust = elsewhere.trust;
+        load.replica = elsewhere.replica;
         load
     }
 
@@ -156,6 +159,7 @@ impl LoadMeter {
             late_timers: 0,
             full_queues: FullQueues::default(),
             trust: Trusting::default(),
+            replica: false,
         }
     }
 }
@@ -174,13 +178,13 @@ mod tests {
     fn what_is_counted_here_and_elsewhere_adds_up() {
         let full_queues = FullQueues::default().with(Queue::Watches, 5);
         let trust = Trusting { issuer: 7, ..Trusting::default() };
-        let elsewhere = Strain { late_timers: 2, full_queues, trust };
+        let elsewhere = Strain { late_timers: 2, full_queues, trust, replica: true };
         let meter = LoadMeter::new(PathBuf::from("/"), Arc::new(move || elsewhere));
         meter.timer_was_late();
         meter.input_waited();
         meter.messages_were_lost();
         let load = meter.load();
-        assert_eq!((load.late_timers, load.trust.issuer), (3, 7));
+        assert_eq!((load.late_timers, load.trust.issuer, load.replica), (3, 7, true));
         let expected = [(Queue::Watches, 5), (Queue::Inputs, 1), (Queue::Messages, 1)];
         assert_eq!(load.full_queues.counts().collect::<Vec<_>>(), expected);
     }

@@ -14,10 +14,10 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+use crate::given;
 use crate::keeper::cgroup;
 use crate::keeper::layout::{self, FileError, Layout, Lock};
 use crate::keeper::{Opened, Plan, Status, ToKeeper, clock, proc};
-use crate::umask;
 
 mod handle;
 
@@ -174,11 +174,14 @@ impl Keepers {
         let layout = self.layout(&bucket);
         Ok(match layout.try_lock()? {
             None => Found::Alive { bucket },
-            Some(_held) => Found::Dead {
-                bucket,
-                plan: layout.read_plan().ok().flatten().map(Box::new),
-                status: layout.read_status().ok().flatten().map(Box::new),
-            },
+            Some(_held) => {
+                let plan = layout.read_plan().ok().flatten().map(Box::new);
+                if let Some(plan) = &plan {
+                    conceal_what_is_left(&layout, plan);
+                }
+                let status = layout.read_status().ok().flatten().map(Box::new);
+                Found::Dead { bucket, plan, status }
+            }
         })
     }
 
@@ -239,7 +242,7 @@ impl Keepers {
                 .arg(&self.data_dir)
                 .arg(bucket.as_str())
                 .current_dir(&self.data_dir)
-                .envs(umask::handed_on())
+                .envs(given::handed_on())
                 .stdin(Stdio::from(OwnedFd::from(theirs)))
                 .stdout(Stdio::null())
                 .stderr(Stdio::from(log))
@@ -330,6 +333,11 @@ impl Keepers {
             if sweep_once(&layout, status.as_ref()).is_empty()
                 && keeper.is_none_or(|keeper| !proc::is_alive(keeper))
             {
+                if let Some(_held) = layout.try_lock()?
+                    && let Ok(Some(plan)) = layout.read_plan()
+                {
+                    conceal_what_is_left(&layout, &plan);
+                }
                 return Ok(true);
             }
             clock::pause(LOOK_AGAIN);
@@ -398,16 +406,30 @@ fn write_plan(layout: &Layout, plan: &Plan) -> Result<(), KeeperError> {
         let plain = former.files.iter().map(|(name, _)| name);
         let gone = plain.filter(|name| plan.files.iter().all(|(new, _)| new != *name));
         for name in gone.chain(former.confided_files()) {
-            let path = layout.dir().join(name.as_str());
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(FileError::io("remove", &path, error).into());
-                }
-                _ => {}
-            }
+            remove_file(&layout.dir().join(name.as_str()))?;
         }
     }
     Ok(layout::write_json(&layout.plan(), plan, false)?)
+}
+
+/// That it is not there is no error.
+fn remove_file(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(FileError::io("remove", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes files with secrets in them that a killed keeper has left: it may be long before another one starts here. Hold the
+/// bucket's lock meanwhile. What fails is tried again when the next one starts.
+fn conceal_what_is_left(layout: &Layout, plan: &Plan) {
+    for name in plan.confided_files() {
+        if let Err(error) = remove_file(&layout.dir().join(name.as_str())) {
+            tracing::warn!(bucket = %plan.bucket, %error, "a file with secrets in it stays");
+        }
+    }
 }
 
 /// Connects to a socket, however long its directory's path is.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
-use crate::umask;
+use crate::given;
 
 /// Makes this process end, as by SIGTERM, when the one that started it ends, however it does.
 ///
@@ -40,7 +40,7 @@ pub fn vacate() -> io::Result<()> {
 /// Replaces this process by a new life of `program`, with the same arguments, under the same number. Returns only if that
 /// fails, with what the kernel says.
 pub fn run_again(program: &Path) -> io::Error {
-    Command::new(program).args(std::env::args_os().skip(1)).envs(umask::handed_on()).exec()
+    Command::new(program).args(std::env::args_os().skip(1)).envs(given::handed_on()).exec()
 }
 
 /// Whether this process may do everything on its machine.

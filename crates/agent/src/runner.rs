@@ -24,9 +24,9 @@ use std::process::ExitCode;
 use serde::{Deserialize, Serialize};
 use sheaf_model::{Exit, Span, Stop};
 
+use crate::given;
 use crate::keeper::proc;
 use crate::keeper::{Confine, OutputLimits};
-use crate::umask;
 
 mod attempt;
 pub mod host;
@@ -123,7 +123,8 @@ pub fn runner_main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn work(data_dir: &Path) -> ExitCode {
     // Its own files say their modes.
-    umask::take();
+    given::take_mask();
+    given::dump_nothing();
     match run::run(data_dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,7 +1,7 @@
 //! Subtasks on this node: what is granted is run, so many at a time, and each end is told until it is recorded.
 //!
 //! ```text
-//!  the leader ── Run, StopAttempts, EndsRecorded ──► desk ──► this loop ── Start, Stop ──► the runner
+//!  the leader ── Run, StopAttempts, GiveBack, EndsRecorded ──► desk ──► this loop ── Start, Stop ──► the runner
 //!             ◄── Hello{held}, Ends{seq} ────────────────────┘      ◄───── Ended ──────────┘
 //! ```
 //!
@@ -28,7 +28,9 @@ use tokio_util::sync::CancellationToken;
 use self::ends::Ends;
 use self::hands::Now;
 use self::kept::Leftovers;
+use self::leave::Leave;
 use self::line::Heard;
+use self::stall::Stall;
 use self::stock::{Stock, Stocked};
 use self::workers::{Do, Workers};
 use crate::keeper::clock;
@@ -36,21 +38,23 @@ use crate::link::Signals;
 use crate::runner::host::Runner;
 use crate::runner::{Ended, FromRunner, Stopped, ToRunner, sweep};
 
+mod back;
 mod begin;
 mod confide;
 mod desk;
 mod ends;
 pub(crate) mod hands;
 mod kept;
+mod leave;
 mod line;
+mod stall;
 mod start;
 mod stock;
 mod workers;
 
 pub(crate) use desk::{Desk, Place, WorkInput};
+pub(crate) use leave::LEAVES_WITHIN;
 
-/// For the ends of what is handed back, when the agent stops: beyond their grace.
-const HANDED_BACK_WITHIN: Duration = Duration::from_secs(2);
 /// Messages of workers that wait for the loop.
 const HEARD: usize = 64;
 
@@ -59,6 +63,8 @@ const HEARD: usize = 64;
 struct Job {
     id: JobId,
     spec: Arc<JobSpec>,
+    /// What of a higher one waits begins before.
+    priority: u8,
     module: Arc<ModuleSpec>,
     /// What the module names, sealed.
     secrets: BTreeMap<SecretName, Sealed>,
@@ -82,6 +88,8 @@ struct Running {
     started_at: Timestamp,
     since: Instant,
     canceled: bool,
+    /// How long it may take to end when it is asked to.
+    grace: Duration,
     /// What it was started from.
     artifact: Option<Digest>,
     /// See [`Workplaces`].
@@ -108,7 +116,7 @@ impl Workplaces {
     }
 }
 
-/// Subtasks of one job that wait; never empty.
+/// Subtasks of one job and priority that wait; never empty.
 #[derive(Debug)]
 struct Waiting {
     job: Arc<Job>,
@@ -125,8 +133,9 @@ pub(crate) struct Loop {
     signals: Arc<Signals>,
     runner: Option<Runner>,
     tickets: u64,
-    /// In the order in which they came.
+    /// In the order in which they came; of those that can begin the first of the highest priority is next.
     waiting: VecDeque<Waiting>,
+    stall: Stall,
     running: BTreeMap<u64, Running>,
     workplaces: Workplaces,
     workers: Workers,
@@ -136,6 +145,8 @@ pub(crate) struct Loop {
     told: mpsc::Receiver<(u64, Heard)>,
     /// Of attempts, until they are in the log.
     ends: Ends,
+    /// Jobs of which nothing is to begin here, until more of them comes.
+    unwanted: BTreeSet<JobId>,
     /// Everything is handed back.
     leaving: bool,
 }
@@ -188,6 +199,7 @@ impl Loop {
             runner: None,
             tickets: 0,
             waiting: VecDeque::new(),
+            stall: Stall::default(),
             running: BTreeMap::new(),
             workplaces: Workplaces::default(),
             workers: Workers::default(),
@@ -196,16 +208,17 @@ impl Loop {
             tell,
             told,
             ends: Ends::default(),
+            unwanted: BTreeSet::new(),
             leaving: false,
         };
         (this, desk)
     }
 
-    /// Runs until told to stop; then hands back what it has, and ends once that is recorded, or after a while.
+    /// Runs until told to stop; then hands back what it has, and ends once that is recorded, or after [`LEAVES_WITHIN`].
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut leave_at = None;
+        let mut leave = Leave::No;
         loop {
-            match self.next(&stop, leave_at).await {
+            match self.next(&stop, leave.at()).await {
                 Event::Input(input) => self.take(input).await,
                 Event::Heard(Some(FromRunner::Ended(ended))) => self.ended(ended).await,
                 Event::Heard(Some(FromRunner::Started {})) => {}
@@ -220,6 +233,7 @@ impl Loop {
                     let follows = self.workers.tick(now());
                     self.perform(follows).await;
                     self.let_go();
+                    self.give_up_on_slots();
                 }
                 Event::Say => self.say_ends(),
                 Event::SayAgain => {
@@ -228,14 +242,18 @@ impl Loop {
                     let again = self.ends.repeat(Instant::now());
                     again.into_iter().filter(|_| !unheard).for_each(|message| self.tell(message));
                 }
-                Event::Stop if leave_at.is_none() => leave_at = Some(self.hand_back().await),
-                Event::Stop => return,
+                Event::Stop => match self.leave(leave).await {
+                    Some(next) => leave = next,
+                    None => return,
+                },
             }
-            if leave_at.is_some() && self.is_empty() {
+            if leave != Leave::No && self.is_empty() {
                 return;
             }
             self.start_some().await;
             self.clear_up().await;
+            let ready = self.waiting.iter().map(|waiting| waiting.subtasks.len()).sum();
+            self.stall.see(ready, self.free(), Instant::now());
         }
     }
 
@@ -253,7 +271,7 @@ impl Loop {
     async fn next(&mut self, stop: &CancellationToken, leave_at: Option<Instant>) -> Event {
         let say_at = self.ends.say_at(self.ready());
         let due = self.workers.due(Instant::now()).into_iter().chain(self.stock.due());
-        let due = due.chain([self.leftovers.due()]).min();
+        let due = due.chain([self.leftovers.due()]).chain(self.stall.due()).min();
         let again = self.ends.due();
         let over = async {
             match leave_at {
@@ -284,6 +302,7 @@ impl Loop {
     async fn take(&mut self, input: WorkInput) {
         match input {
             WorkInput::Opened => {
+                self.unwanted.clear(); // which is said again
                 self.ends.again();
                 if self.leaving {
                     self.tell(ToLeader::NoMoreWork);
@@ -296,6 +315,7 @@ impl Loop {
             // Nobody records that; it is only to end.
             WorkInput::Left => _ = self.hand_back().await,
             WorkInput::Gone(jobs) => self.leftovers.add(jobs),
+            WorkInput::GiveBack { jobs, begun } => self.give_back(jobs.into_iter().collect(), begun).await,
             WorkInput::Recorded(seq) => {
                 let over = self.ends.recorded(seq, Instant::now());
                 let mut held = self.desk.held();
@@ -307,8 +327,9 @@ impl Loop {
     }
 
     fn ordered(&mut self, order: Order) {
-        let Order { job, spec, module, subtasks, secrets, backends, artifact } = order;
-        let mut job = Job { id: job, spec, module, secrets, backends, artifact };
+        let Order { job, spec, module, subtasks, secrets, backends, artifact, priority } = order;
+        let priority = priority.unwrap_or(spec.priority);
+        let mut job = Job { id: job, spec, priority, module, secrets, backends, artifact };
         // What is told of it now may be newer than what those that wait came with; of each backend only once.
         if let Some(last) = self.waiting.back().filter(|last| last.job.id == job.id) {
             for (name, config) in &last.job.backends {
@@ -316,13 +337,15 @@ impl Loop {
             }
         }
         self.stock.want(&job);
+        self.unwanted.remove(&job.id);
         self.desk.keep(job.id);
         let job = Arc::new(job);
         let attempt = |it: &OrderedSubtask| id(&job, it);
         let mut held = self.desk.held();
         let new: VecDeque<_> = subtasks.into_iter().filter(|it| held.insert(attempt(it))).collect();
         drop(held);
-        match self.waiting.back_mut().filter(|last| last.job.id == job.id) {
+        let is_like = |last: &&mut Waiting| last.job.id == job.id && last.job.priority == job.priority;
+        match self.waiting.back_mut().filter(is_like) {
             Some(last) => {
                 last.job = job;
                 last.subtasks.extend(new);
@@ -372,6 +395,9 @@ impl Loop {
                 Do::Kill(ticket) => self.tell_runner(ToRunner::Kill(ticket)).await,
                 Do::End(attempt, ran) => self.end(attempt, ran),
                 Do::Fail(job, failure) => self.fail_waiting(job, &failure),
+                Do::Again(job, subtask) if self.unwanted.contains(&job.id) => {
+                    self.end(id(&job, &subtask), never(Ending::HandedBack));
+                }
                 Do::Again(job, subtask) => match self.waiting.front_mut().filter(|it| it.job.id == job.id) {
                     Some(waiting) => waiting.subtasks.push_front(subtask),
                     None => self.waiting.push_front(Waiting { job, subtasks: [subtask].into() }),
@@ -389,7 +415,8 @@ impl Loop {
         let Err(why) = went else { return };
         let message = format!("artifact {} is not here: {why}", digest.short());
         let failure = Failure { class: FailureClass::Exit, exit: Some(Exit::NotStarted), message };
-        self.fail_those(|job| job.artifact.as_ref().is_some_and(|it| it.digest == digest), &failure);
+        let of_it = |job: &Job| job.artifact.as_ref().is_some_and(|it| it.digest == digest);
+        self.end_waiting(of_it, &Ending::Failed(failure));
     }
 
     /// Lets go of artifacts that nothing is of any more.
@@ -404,19 +431,7 @@ impl Loop {
     }
 
     fn fail_waiting(&mut self, job: JobId, failure: &Failure) {
-        self.fail_those(|it| it.id == job, failure);
-    }
-
-    fn fail_those(&mut self, is_meant: impl Fn(&Job) -> bool, failure: &Failure) {
-        let (those, others) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| is_meant(&waiting.job));
-        self.waiting = others;
-        let those: VecDeque<Waiting> = those;
-        for Waiting { job, subtasks } in those {
-            for it in subtasks {
-                self.end(id(&job, &it), never(Ending::Failed(failure.clone())));
-            }
-        }
+        self.end_waiting(|it| it.id == job, &Ending::Failed(failure.clone()));
     }
 
     async fn ended(&mut self, ended: Ended) {
@@ -486,29 +501,6 @@ impl Loop {
             self.end(attempt, ran(begun, ending, now));
         }
         forget_sockets(&self.place);
-    }
-
-    /// Stops everything, without its counting as tried. Until when that may take.
-    async fn hand_back(&mut self) -> Instant {
-        self.leaving = true;
-        self.tell(ToLeader::NoMoreWork);
-        self.hand_back_waiting();
-        for ticket in self.running.keys() {
-            if let Some(runner) = &self.runner {
-                runner.say(ToRunner::Stop(*ticket)).await;
-            }
-        }
-        let follows = self.workers.dismiss_all();
-        self.perform(follows).await;
-        Instant::now() + HANDED_BACK_WITHIN
-    }
-
-    fn hand_back_waiting(&mut self) {
-        for Waiting { job, subtasks } in std::mem::take(&mut self.waiting) {
-            for it in subtasks {
-                self.end(id(&job, &it), never(Ending::HandedBack));
-            }
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use sheaf_agent::Leaving;
+use sheaf_agent::{Handle, Leaving};
 use sheaf_artifact::Cache;
 use sheaf_control::{Control, Identity, Members, Place, Sealing};
 use sheaf_model::Contact;
@@ -22,7 +22,7 @@ use sheaf_seal::Key;
 use sheaf_web::metrics::Metrics;
 use sheaf_wire::{Client, Refused, ServeOptions, Server, Transport};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -38,12 +38,17 @@ use crate::node::{self, Logs, Node};
 use crate::recover;
 use crate::replica::ReplicaOpener;
 use crate::secure;
+use crate::signals::{Departure, Signals, Stops};
 use crate::telemetry::{self, Recent};
 
-/// How long parts may take to end once told to.
-const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// How long parts may take to end once told to: leadership goes first, then the agent, then the rest. A second signal ends nothing
+/// sooner: what is cut off is lost, and who is in a hurry has SIGKILL.
+const DRAIN_WITHIN: Duration = sheaf_agent::agent::STOPS_WITHIN.saturating_add(Duration::from_secs(6));
 /// How long the node's work may take to go elsewhere, for an agent that is to release it.
 const RELEASE_WITHIN: Duration = Duration::from_secs(60);
+
+/// Between two tries to write down what must be before this process starts again.
+const NOTE_AGAIN: Duration = Duration::from_secs(10);
 
 /// Reads the configuration anew, for SIGHUP.
 pub(crate) type Reload = Box<dyn Fn() -> Result<Config, Vec<sheaf_model::Defect>> + Send>;
@@ -54,24 +59,42 @@ type Services = JoinSet<(&'static str, anyhow::Result<()>)>;
 /// The part that ends first when the agent is to stop.
 const NODE: &str = "agent";
 
-/// What SIGTERM and SIGINT mean to an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Departure {
-    /// It is soon started again: a stand-in holds its leases, so that its node's work stays where it is.
-    Restart,
-    /// It is away for longer: its node's work goes elsewhere first.
-    Release(Leaving),
-    /// Everything ends with it.
-    End,
-}
-
 /// Runs an agent until a signal or a failure.
 pub(crate) async fn run(
     config: Config,
     recent: Recent,
     reload: Reload,
     departure: Departure,
+    signals: Signals,
 ) -> anyhow::Result<()> {
+    let Signals { hangup, mut stops } = signals;
+    let mut starting = Box::pin(start(config, recent, reload, departure, hangup));
+    let mut asked = None;
+    let (leaver, services) = loop {
+        tokio::select! {
+            started = &mut starting => break started?,
+            how = stops.next(departure) => match how {
+                // What there is to hand over is known once it has started.
+                Departure::Release(_) if asked.is_none() => asked = Some(how),
+                // Dropped, it is as if it had been killed, which it must survive anyway.
+                _ => {
+                    tracing::info!("stopping before all is started");
+                    return Ok(());
+                }
+            },
+        }
+    };
+    leaver.wait(services, stops, departure, asked).await
+}
+
+/// Starts everything.
+async fn start(
+    config: Config,
+    recent: Recent,
+    reload: Reload,
+    departure: Departure,
+    hangup: Signal,
+) -> anyhow::Result<(Leaver, Services)> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -130,9 +153,8 @@ pub(crate) async fn run(
     let forming = Forming { config: config.clone(), control: control.clone(), data, opener, facts, proof };
     let leave = stop.child_token();
     let token = leave.clone();
-    services.spawn(async move { (NODE, node.run(forming, reload, token).await) });
-    let leaver = Leaver { control, logs, leave, stop };
-    leaver.wait(services, departure).await
+    services.spawn(async move { (NODE, node.run(forming, (hangup, reload), token).await) });
+    Ok((Leaver { control, logs, leave, stop }, services))
 }
 
 /// Where others reach the node, and what they may see of it beside.
@@ -208,6 +230,7 @@ fn spawn_rest(
     services.spawn(remember_members(place.clone(), data.clone(), stop.clone()));
     services.spawn(follow_successor(place.clone(), data.clone(), stop.clone()));
     services.spawn(remember_leaving(place.clone(), data.clone(), stop.clone()));
+    services.spawn(give_up_replica(place.clone(), data.clone(), stop.clone()));
 }
 
 /// The node's port, and what secrets are sealed with.
@@ -288,15 +311,21 @@ async fn run_replica(
     }
 }
 
-/// This node's cluster was founded anew after a disaster: the process starts again, as a node of the new one.
+/// Why the process starts again by itself.
 #[derive(Debug, thiserror::Error)]
-#[error("this node's cluster was founded anew as {0}; starting again as a node of that one")]
-pub(crate) struct Refounded(sheaf_model::ClusterId);
+pub(crate) enum Again {
+    /// As a node of the new one, after a disaster.
+    #[error("this node's cluster was founded anew as {0}; starting again as a node of that one")]
+    Refounded(sheaf_model::ClusterId),
+    /// As a node that asks members, like any that is none.
+    #[error("nobody needs this node's replica any more; starting again without it")]
+    Unwanted,
+}
 
 fn refuse_succeeded(place: &Place, data: &SharedDir) -> anyhow::Result<()> {
     let Some(successor) = place.successor.borrow().clone() else { return Ok(()) };
     recover::follow(data, &successor)?;
-    Err(Refounded(successor).into())
+    Err(Again::Refounded(successor).into())
 }
 
 async fn follow_successor(
@@ -313,6 +342,53 @@ async fn follow_successor(
     ("founding", refuse_succeeded(&place, &data))
 }
 
+/// Once the leader has said that this node is no member any more: the process starts again as that of a node that asks members.
+/// The replica stays on the disk as it is; should the node become a member again, it goes on from there, by what it has promised.
+async fn give_up_replica(
+    place: Arc<Place>,
+    data: SharedDir,
+    stop: CancellationToken,
+) -> (&'static str, anyhow::Result<()>) {
+    const NAME: &str = "membership";
+    let mut unwanted = place.unwanted.subscribe();
+    tokio::select! {
+        () = stop.cancelled() => return (NAME, Ok(())),
+        // Dropping it loses nothing: the value stays.
+        _ = unwanted.wait_for(|unwanted| *unwanted) => {}
+    }
+    if let Some(member) = place.member() {
+        let members = member.replica.metrics().members;
+        place.members.send_modify(|known| {
+            members.into_iter().for_each(|it| known.note(Contact::of(it.peer.node, it.peer.address)));
+        });
+    }
+    loop {
+        let found = place.members.borrow().clone();
+        let written = data.update(|record| {
+            note(record, found);
+            record.member = false;
+        });
+        match written {
+            Ok(()) => return (NAME, Err(Again::Unwanted.into())),
+            Err(error) => {
+                tracing::warn!(%error, "nobody needs this node's replica, and that cannot be noted");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return (NAME, Ok(())),
+            () = tokio::time::sleep(NOTE_AGAIN) => {} // dropping a wait loses nothing
+        }
+    }
+}
+
+/// Where members are, for the next start.
+fn note(record: &mut Record, members: Members) {
+    let Members { known, proven, .. } = members;
+    record.proven = proven;
+    record.numbers = known.iter().filter_map(|(address, node)| Some((address.clone(), (*node)?))).collect();
+    record.members = known.into_keys().collect();
+}
+
 /// Writes down where members are, for the next start.
 async fn remember_members(
     place: Arc<Place>,
@@ -321,13 +397,8 @@ async fn remember_members(
 ) -> (&'static str, anyhow::Result<()>) {
     let mut members = place.members.subscribe();
     loop {
-        let Members { known, proven, .. } = members.borrow_and_update().clone();
-        let noted = data.update(|record| {
-            record.proven = proven;
-            record.numbers =
-                known.iter().filter_map(|(address, node)| Some((address.clone(), (*node)?))).collect();
-            record.members = known.into_keys().collect();
-        });
+        let found = members.borrow_and_update().clone();
+        let noted = data.update(|record| note(record, found));
         if let Err(error) = noted {
             tracing::warn!(%error, "where members are was not written down");
         }
@@ -370,45 +441,58 @@ struct Leaver {
 }
 
 impl Leaver {
-    /// Waits for a signal or for the first part that ends, and for all others. By a signal another node leads first,
-    /// then the node's work is left in other hands, and only then does this member fall silent.
-    async fn wait(self, mut services: Services, departure: Departure) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
-        let mut release = signal(SignalKind::user_defined1()).context("wait for SIGUSR1")?;
-        let (departure, first) = tokio::select! {
-            _ = terminate.recv() => (Some(departure), None),
-            _ = interrupt.recv() => (Some(departure), None),
-            _ = release.recv() => (Some(released(departure)), None),
-            // Dropping `join_next` loses nothing: the set keeps what has ended.
-            ended = services.join_next() => (None, ended),
+    /// Waits for a signal, unless one has come already, or for the first part that ends, and for all others. By a signal
+    /// another node leads first, then the node's work is left in other hands, and only then does this member fall silent.
+    async fn wait(
+        self,
+        mut services: Services,
+        mut stops: Stops,
+        departure: Departure,
+        asked: Option<Departure>,
+    ) -> anyhow::Result<()> {
+        let (asked, first) = match asked {
+            Some(how) => (Some(how), None),
+            None => tokio::select! {
+                how = stops.next(departure) => (Some(how), None),
+                // Dropping `join_next` loses nothing: the set keeps what has ended.
+                ended = services.join_next() => (None, ended),
+            },
         };
         tracing::info!("stopping");
-        if let Some(Departure::Release(leaving)) = departure {
+        if let Some(Departure::Release(leaving)) = asked {
             tokio::select! {
                 () = self.release(leaving) => {}
-                _ = terminate.recv() => tracing::warn!("asked again: stopping before all is handed over"),
+                () = stops.terminated() => tracing::warn!("asked again: stopping before all is handed over"),
             }
         }
         let mut result = first.map_or(Ok(()), |first| ended(first).1);
-        let asked = departure.is_some();
+        let asked = asked.is_some();
         let rest = self.end(&mut services, asked, &mut result);
         if tokio::time::timeout(DRAIN_WITHIN, rest).await.is_err() {
             tracing::warn!("some parts did not end within {DRAIN_WITHIN:?}");
         }
         // Who was asked to stop does not start again.
-        result.or_else(|error| if asked && error.is::<Refounded>() { Ok(()) } else { Err(error) })
+        result.or_else(|error| if asked && error.is::<Again>() { Ok(()) } else { Err(error) })
     }
 
     /// Lets the node's work go elsewhere.
     async fn release(&self, leaving: Leaving) {
-        let Some(agent) = self.logs.agent() else { return };
+        let Some(agent) = self.agent().await else { return };
         tracing::info!("this node's work goes elsewhere first");
         match tokio::time::timeout(RELEASE_WITHIN, agent.leave(leaving)).await {
             Ok(Ok(())) => tracing::info!("nothing is bound to this node any more"),
             Ok(Err(error)) => tracing::warn!(%error, "work may be left here"),
             Err(_) => tracing::warn!("work is left here after {RELEASE_WITHIN:?}"),
         }
+    }
+
+    /// The node's agent, also if it is about to run. None: nothing can be bound to this node.
+    async fn agent(&self) -> Option<Handle> {
+        let place = self.control.place();
+        if place.registration.borrow().is_none() || place.has_left() {
+            return self.logs.agent();
+        }
+        tokio::time::timeout(RELEASE_WITHIN, self.logs.agent_runs()).await.ok().flatten()
     }
 
     /// Ends all parts in their order; `result` is the first failure of all.
@@ -431,14 +515,6 @@ impl Leaver {
     }
 }
 
-/// What is meant by asking for a release.
-fn released(departure: Departure) -> Departure {
-    match departure {
-        Departure::Restart | Departure::End => Departure::Release(Leaving::SingleNode),
-        Departure::Release(leaving) => Departure::Release(leaving),
-    }
-}
-
 /// Which part ended, if it could say, and how.
 fn ended(
     joined: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>,
@@ -447,5 +523,27 @@ fn ended(
         Ok((name, result)) => (Some(name), result.with_context(|| name.to_owned())),
         Err(error) if error.is_cancelled() => (None, Ok(())),
         Err(error) => (None, Err(anyhow::anyhow!("a part of the agent panicked: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What waits for less loses what the agent was about to hand over.
+    #[test]
+    fn whoever_stops_an_agent_waits_for_as_long_as_it_may_take() {
+        let takes = RELEASE_WITHIN + DRAIN_WITHIN;
+        assert!(crate::stop::WITHIN > takes, "sheaf agent stop");
+        for (text, key) in [
+            (include_str!("../../../deploy/systemd/sheaf.service"), "TimeoutStopSec="),
+            (include_str!("../../../deploy/kubernetes/voters.yaml"), "terminationGracePeriodSeconds: "),
+            (include_str!("../../../deploy/kubernetes/agents.yaml"), "terminationGracePeriodSeconds: "),
+            (include_str!("../../../deploy/compose/twenty-nodes.yaml"), "stop_grace_period: "),
+        ] {
+            let said = text.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap();
+            let waits = Duration::from_secs(said.trim_end_matches('s').parse().unwrap());
+            assert!(waits > takes, "{key}{said}: an agent may take {takes:?}");
+        }
     }
 }

@@ -13,11 +13,13 @@ use sheaf_console::command::module::Module;
 use sheaf_console::command::module::attempt::Try;
 use sheaf_console::{ClientCommand, Format, Terminal};
 use sheaf_model::Span;
+use tokio::runtime::Runtime;
 
-use crate::agent::{Departure, Refounded};
+use crate::agent::Again;
 use crate::config::Config;
 use crate::dev::Dev;
 use crate::example::Example;
+use crate::signals::{Departure, Signals};
 use crate::telemetry::{self, LogFormat, Recent};
 
 /// Sheaf runs harvest and analytic technologies across a fleet of nodes
@@ -154,13 +156,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Client(ClientCommand::Cluster(ClusterVerb::Init(init))) => initialized(&init),
         Command::Client(ClientCommand::Module(Module::Try(ask))) => attempt(&ask, &cli.options),
         Command::Client(command) => client(command, &cli.options),
-        Command::Agent(Agent { how, verb: None }) => {
-            let recent = telemetry::init(how.log_format);
-            match load(&how) {
-                Ok(config) => report(agent(config, recent, how)),
-                Err(code) => code,
-            }
-        }
+        Command::Agent(Agent { how, verb: None }) => begin(how),
         Command::Agent(Agent { verb: Some(verb), .. }) => verb.run(cli.options.output),
         Command::Dev(dev) => match runtime() {
             Ok(runtime) => match runtime.block_on(crate::dev::run(dev)) {
@@ -228,7 +224,35 @@ fn attempt(ask: &Try, options: &sheaf_console::Options) -> ExitCode {
     }
 }
 
-fn agent(config: Config, recent: Recent, how: AgentOptions) -> anyhow::Result<()> {
+fn begin(how: AgentOptions) -> ExitCode {
+    let recent = telemetry::init(how.log_format);
+    // Before the configuration is read: what is told from now on is heeded.
+    let (runtime, signals) = match attentive() {
+        Ok(both) => both,
+        Err(error) => return failed(&error),
+    };
+    match load(&how) {
+        Ok(config) => report(agent(runtime, signals, config, recent, how)),
+        Err(code) => code,
+    }
+}
+
+/// A runtime in which signals are listened to.
+fn attentive() -> anyhow::Result<(Runtime, Signals)> {
+    let runtime = runtime()?;
+    let within = runtime.enter();
+    let signals = Signals::new()?;
+    drop(within);
+    Ok((runtime, signals))
+}
+
+fn agent(
+    runtime: Runtime,
+    signals: Signals,
+    config: Config,
+    recent: Recent,
+    how: AgentOptions,
+) -> anyhow::Result<()> {
     if how.with_parent {
         sheaf_agent::end_with_parent()?;
     }
@@ -240,10 +264,9 @@ fn agent(config: Config, recent: Recent, how: AgentOptions) -> anyhow::Result<()
     let reload = Box::new(move || read(&how));
     // Now: an upgrade may replace it while it runs.
     let program = std::env::current_exe().context("find this binary")?;
-    let runtime = runtime()?;
-    let ended = runtime.block_on(crate::agent::run(config, recent, reload, departure));
+    let ended = runtime.block_on(crate::agent::run(config, recent, reload, departure, signals));
     match ended {
-        Err(error) if error.is::<Refounded>() => {
+        Err(error) if error.is::<Again>() => {
             tracing::warn!("{error:#}");
             runtime.shutdown_timeout(LAST_WORK);
             Err(sheaf_agent::run_again(&program)).context("start this program again")
@@ -252,7 +275,7 @@ fn agent(config: Config, recent: Recent, how: AgentOptions) -> anyhow::Result<()
     }
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+fn runtime() -> anyhow::Result<Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 

@@ -108,6 +108,14 @@ mod tests {
     }
 
     #[test]
+    fn elections_on_a_very_slow_disk_are_too_long_for_the_shortest_leases() {
+        let lease = sheaf_model::LeaseSettings::default();
+        let told = |ms| lease.election_warning(of(&[ms]).expect("too slow").raised.election_max);
+        assert_eq!(told(80), None);
+        assert!(told(200).is_some_and(|text| text.contains("an election would cost single-node work")));
+    }
+
+    #[test]
     fn the_shortest_write_counts_and_the_text_says_what_follows() {
         assert_eq!(of(&[2, 2, 900]), None);
         assert_eq!(

@@ -9,9 +9,10 @@ use futures::future::BoxFuture;
 use sheaf_agent::State;
 use sheaf_control::{Control, Place};
 use sheaf_model::view::ClusterStatus;
-use sheaf_model::{JobState, Phase, Queue};
+use sheaf_model::{JobState, Phase, Queue, Timestamp, short_hostname};
 use sheaf_web::metrics::{Metrics, Samples, Source};
 use sheaf_web::{Limits, Web};
+use sheaf_wire::inward::not_after;
 use sheaf_wire::job::ListJobs;
 use sheaf_wire::{Client, Filter, PAGE_MAX, PageOf, Refused, Transport};
 use tokio::net::TcpListener;
@@ -68,6 +69,7 @@ pub(crate) async fn serve(
     };
     let advertised = config.advertise.as_ref().and_then(|address| address.rsplit_once(':'));
     let mut hosts = vec![config.name.to_string(), config.hostname.clone()];
+    hosts.extend(short_hostname(&config.hostname).map(str::to_owned));
     hosts.extend(advertised.map(|(host, _)| host.to_owned()));
     hosts.extend(config.https.names.iter().cloned());
     let secured = place.trust.transport.is_secured();
@@ -110,6 +112,7 @@ impl Source for Measured {
             let version = [("version", sheaf_model::version())];
             samples.gauge("sheaf_build_info", "The version of this agent; always 1.", &version, 1.0);
             self.disk(samples);
+            self.certificate(samples);
             let leads = self.raft(samples);
             self.sinks(samples);
             let (agent, cluster) = futures::join!(self.agent(), self.cluster(leads));
@@ -133,6 +136,18 @@ impl Measured {
         let about = "Room that is left where the data directory is.";
         samples.gauge("sheaf_storage_available_bytes", about, &[], free);
         samples.gauge("sheaf_storage_size_bytes", "Size of the disk where the data directory is.", &[], all);
+    }
+
+    /// Until when the node's own certificate is good, and when it is to be renewed.
+    fn certificate(&self, samples: &mut Samples) {
+        let keyring = self.control.place().trust.keyring.as_ref();
+        let Some(own) = keyring.and_then(|keyring| keyring.own()) else { return };
+        let Some(end) = not_after(&own.certificate) else { return };
+        let about = "Until when this node's certificate is good, by which other nodes know it.";
+        let seconds = |at: Timestamp| (at.0 / 1000) as f64;
+        samples.gauge("sheaf_node_certificate_expiry_timestamp_seconds", about, &[], seconds(end));
+        let about = "When this node's certificate is to be renewed, which it does by itself.";
+        samples.gauge("sheaf_node_certificate_renewal_timestamp_seconds", about, &[], seconds(own.renew_at));
     }
 
     fn sinks(&self, samples: &mut Samples) {

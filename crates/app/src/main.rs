@@ -32,12 +32,15 @@ mod recover;
 mod replica;
 mod restore;
 mod secure;
+mod signals;
 mod stop;
 mod telemetry;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Keys and tokens are in its memory, whatever it is.
+    sheaf_agent::dump_nothing();
     let mut arguments = std::env::args_os().skip(1);
     let first = arguments.next().unwrap_or_default();
     // A keeper is small and outlives everything: no runtime, no command line parser.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use anyhow::Context;
 use sheaf_agent::{Agent, Handle, NodeConfig, Options, Strain};
@@ -13,12 +13,14 @@ use sheaf_model::{Contact, Facts, NodeKey, Queue};
 use sheaf_seal::Key;
 use sheaf_wire::logs::{AttemptLogs, LogLine, LogsApi, LogsOf};
 use sheaf_wire::{Answers, ApiError, Caller, Refused, async_trait};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Departure, Reload};
+use crate::agent::Reload;
 use crate::config::Config;
 use crate::form::Forming;
+use crate::signals::Departure;
 
 /// What the node side needs before it can start.
 pub(crate) struct Node {
@@ -35,14 +37,15 @@ pub(crate) struct Node {
     seal: Option<Arc<Key>>,
     /// What it means that the agent stops.
     departure: Departure,
+    /// The agent, once it runs.
+    runs: watch::Sender<Option<Handle>>,
     logs: Arc<Logs>,
     /// Calls that the node's server refused.
     refused: Refused,
 }
 
 /// Output of this node's instances, served from the start and answered once the agent runs.
-#[derive(Default)]
-pub(crate) struct Logs(OnceLock<Handle>);
+pub(crate) struct Logs(watch::Receiver<Option<Handle>>);
 
 impl Node {
     pub(crate) fn new(
@@ -58,6 +61,7 @@ impl Node {
         if own.ip().is_unspecified() {
             own.set_ip(Ipv4Addr::LOCALHOST.into());
         }
+        let (runs, agent) = watch::channel(None);
         Ok(Self {
             dir: dir.to_owned(),
             key,
@@ -68,7 +72,8 @@ impl Node {
             cache,
             seal: None,
             departure,
-            logs: Arc::new(Logs::default()),
+            runs,
+            logs: Arc::new(Logs(agent)),
             refused: Refused::default(),
         })
     }
@@ -96,24 +101,21 @@ impl Node {
         self.logs.clone()
     }
 
-    /// Waits for a registration, then runs the agent until told to stop.
+    /// Waits for a registration, then runs the agent until told to stop. A SIGHUP that has come before is done then.
     pub(crate) async fn run(
         self,
         forming: Forming,
-        reload: Reload,
+        on_hangup: (Signal, Reload),
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        // From now on it ends nothing: what comes before there is anything to reload is done then.
-        let hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
         let registration = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             // Dropped only when the process ends; what was reached is on disk.
             registered = forming.run() => registered?,
         };
         let (agent, handle) = Agent::new(self.options(&registration, &forming.control))?;
-        // Set once: this runs once.
-        let _ = self.logs.0.set(handle.clone());
-        let reloading = reloads(handle, hangup, reload, self.config.clone());
+        self.runs.send_replace(Some(handle.clone()));
+        let reloading = reloads(handle, on_hangup, self.config.clone());
         tokio::select! {
             ended = agent.run(stop) => ended.context("run the agent"),
             // Dropped when the agent has ended: nobody is left to reload.
@@ -123,6 +125,7 @@ impl Node {
 
     fn options(&self, registration: &Registration, control: &Control) -> Options {
         let (place, control, refused) = (control.place().clone(), control.clone(), self.refused.clone());
+        let (known, unwanted) = (place.clone(), place.clone());
         let node = registration.node;
         Options {
             data_dir: self.dir.clone(),
@@ -134,7 +137,7 @@ impl Node {
             version: sheaf_model::version().to_owned(),
             own: self.own.clone(),
             transport: place.trust.transport.clone(),
-            members: Arc::new(move || members(&place)),
+            members: Arc::new(move || members(&known)),
             binary: self.binary.clone(),
             slots: self.slots,
             cache: self.cache.clone(),
@@ -144,6 +147,10 @@ impl Node {
                 late_timers: control.late_timers(),
                 full_queues: control.full_queues().with(Queue::Calls, refused.times()),
                 trust: control.said_of_authorities(node),
+                replica: control.place().member().is_some(),
+            }),
+            unwanted: Arc::new(move || {
+                unwanted.unwanted.send_replace(true);
             }),
         }
     }
@@ -195,8 +202,7 @@ fn node_config(config: &Config, address: &str) -> NodeConfig {
 /// Reads `[modules]` and labels again at each SIGHUP. A bad file is refused, and the old values stay.
 async fn reloads(
     handle: Handle,
-    mut hangup: Signal,
-    reload: Reload,
+    (mut hangup, reload): (Signal, Reload),
     first: NodeConfig,
 ) -> anyhow::Result<()> {
     loop {
@@ -230,22 +236,27 @@ fn reloaded(config: &Config, first: &NodeConfig) -> NodeConfig {
 
 impl Logs {
     /// The agent, once it runs.
-    pub(crate) fn agent(&self) -> Option<&Handle> {
-        self.0.get()
+    pub(crate) fn agent(&self) -> Option<Handle> {
+        self.0.borrow().clone()
+    }
+
+    /// Waits until it runs. None: it will not any more.
+    pub(crate) async fn agent_runs(&self) -> Option<Handle> {
+        self.0.clone().wait_for(Option::is_some).await.ok()?.clone()
     }
 }
 
 #[async_trait]
 impl LogsApi for Logs {
     async fn read(&self, caller: Caller, ask: LogsOf) -> Result<Answers<LogLine>, ApiError> {
-        match self.0.get() {
+        match self.agent() {
             Some(handle) => handle.read(caller, ask).await,
             None => Err(ApiError::unavailable("this node is not registered yet")),
         }
     }
 
     async fn read_attempt(&self, caller: Caller, ask: AttemptLogs) -> Result<Answers<LogLine>, ApiError> {
-        match self.0.get() {
+        match self.agent() {
             Some(handle) => handle.read_attempt(caller, ask).await,
             None => Err(ApiError::unavailable("this node is not registered yet")),
         }

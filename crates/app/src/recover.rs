@@ -82,10 +82,25 @@ pub(crate) async fn run(config: &Config, yes: bool, out: &mut impl Write) -> any
     // One may have come back while this waited.
     former.refuse_the_living().await?;
     let folder = replica_dir(dir.path(), &new);
-    let proposals = [refound(&new, false)];
+    // Others may have agreed on more than this node holds. One that votes alone has it all: nothing is agreed on without it,
+    // and nobody else comes to vote either.
+    let may_be_behind = !former.voters.is_empty();
+    let proposals = [refound(&new, may_be_behind)];
     offline.found(&folder, &proposals, |_| Peer { node, address }).await.inspect_err(|_| discard(&folder))?;
     dir.update(|record| record.cluster = Some(new.clone()))?;
+    done(&new, may_be_behind, out)
+}
+
+/// What the new cluster is called, and what it needs.
+pub(crate) fn done(new: &ClusterId, may_be_behind: bool, out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(out, "this node is the only member of cluster {new} now; start its agent")?;
+    if may_be_behind {
+        writeln!(
+            out,
+            "single-node work waits until every node has confirmed that it runs nothing of it: name those that are gone for \
+             good with sheaf node forget"
+        )?;
+    }
     Ok(())
 }
 
@@ -98,8 +113,8 @@ pub(crate) fn random() -> String {
     uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect()
 }
 
-pub(crate) fn refound(cluster: &ClusterId, from_snapshot: bool) -> Proposal {
-    let command = Command::Refound(Refound { cluster: cluster.clone(), from_snapshot });
+pub(crate) fn refound(cluster: &ClusterId, may_be_behind: bool) -> Proposal {
+    let command = Command::Refound(Refound { cluster: cluster.clone(), may_be_behind });
     Proposal { actor: Actor("operator".to_owned()), at: SystemClock.wall(), request: None, command }
 }
 
@@ -186,7 +201,7 @@ impl<'a> Former<'a> {
                 "something takes connections and does not say who it is: {}. It may be a voter of this cluster that lives. If \
                  the cluster is secured, this node needs what the others know it by: [security] join_secret_file, or the \
                  folder trust of a voter's data directory, copied into this one's, with a certificate that is still valid. If \
-                 it is a process that hangs, or none of this cluster, stop it",
+                 it is a process that hangs, none of this cluster, or the agent of a node that is to join anew, stop it",
                 unclear.join(", ")
             );
         }

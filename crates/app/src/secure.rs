@@ -8,6 +8,7 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,7 +51,8 @@ pub(crate) fn trust(config: &Config, data_dir: &Path) -> anyhow::Result<(Trust, 
     let credentials = Credentials { authorities, bridges, own, join: join.clone(), pin: pin(&proof) };
     let transport = Transport::tls(&credentials).context("use this node's keys and certificates")?;
     let lifetime = config.certificate_lifetime.duration();
-    Ok((Trust { transport, keyring: Some(Arc::new(keyring)), join, lifetime }, proof))
+    let secret = proof.secret.as_ref().map(|secret| sheaf_seal::token_of_secret(secret).id());
+    Ok((Trust { transport, keyring: Some(Arc::new(keyring)), join, secret, lifetime }, proof))
 }
 
 /// What is not secured stays on its machine.
@@ -80,15 +82,22 @@ fn proof(config: &Config) -> anyhow::Result<Proof> {
     Ok(Proof { secret, token })
 }
 
-/// The token in a file; none: the file is gone, as it may be once the node has joined.
+/// The token in a file that its owner alone can read; none: the file is gone, as it may be once the node has joined.
 fn read_token(path: &Path) -> anyhow::Result<Option<TokenText>> {
-    let size = match std::fs::metadata(path) {
-        Ok(found) => found.len(),
+    let found = match std::fs::metadata(path) {
+        Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
     };
+    let (shown, mode, size) = (path.display(), found.permissions().mode() & 0o7777, found.len());
+    if mode & 0o077 != 0 {
+        bail!(
+            "{shown} has mode {mode:04o}: others could read it, and join with it; chmod 600 {shown}, or mount it with mode 0400 \
+             (defaultMode of a secret in Kubernetes), and revoke the token if somebody may have read it"
+        );
+    }
     if size > TOKEN_FILE_MAX {
-        bail!("{} holds {size} bytes, which is no token", path.display());
+        bail!("{shown} holds {size} bytes, which is no token");
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     TokenText::parse(&text).map(Some).with_context(|| path.display().to_string())
@@ -136,8 +145,8 @@ pub(crate) fn be_node<'a>(
     }
 }
 
-/// By the authority's key that is here.
-fn certify_own<'a>(
+/// A certificate of this number by the authority's key that is here.
+pub(crate) fn certify_own<'a>(
     trust: &Trust,
     node: NodeId,
     hosts: impl IntoIterator<Item = &'a str>,
@@ -179,7 +188,7 @@ mod tests {
         let keyring = Arc::new(Keyring::open(place.path()).expect("an empty folder"));
         let transport = Transport::tls(&Credentials::default()).expect("nothing to be wrong with");
         let lifetime = std::time::Duration::from_secs(60);
-        let trust = Trust { transport, keyring: Some(keyring.clone()), join: None, lifetime };
+        let trust = Trust { transport, keyring: Some(keyring.clone()), lifetime, ..Trust::default() };
         let own = || keyring.own().map(|own| own.certificate);
         be_node(&trust, NodeId(7), ["127.0.0.1"]).expect("nothing is done");
         assert_eq!(own(), None, "it has not got the authority's key");
@@ -193,12 +202,28 @@ mod tests {
     }
 
     #[test]
+    fn a_join_token_that_others_can_read_is_refused_and_one_that_is_gone_is_none() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("join.token");
+        assert!(read_token(&path).expect("it need not be there").is_none());
+        let token = sheaf_seal::new_token(None).expect("random");
+        std::fs::write(&path, token.reveal()).expect("written");
+        for (mode, is_refused) in [(0o640, true), (0o604, true), (0o600, false), (0o400, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("changed");
+            let said = read_token(&path).map_err(|error| error.to_string());
+            let why = format!("has mode {mode:04o}: others could read it, and join with it; chmod 600 ");
+            assert_eq!(said.as_ref().is_err_and(|said| said.contains(&why)), is_refused, "{said:?}");
+            assert_eq!(said.ok().flatten().as_ref(), (!is_refused).then_some(&token));
+        }
+    }
+
+    #[test]
     fn a_founder_that_has_not_got_the_present_authoritys_key_makes_none() {
         let place = tempfile::tempdir().expect("a directory");
         let keyring = Arc::new(Keyring::open(place.path()).expect("an empty folder"));
         let transport = Transport::tls(&Credentials::default()).expect("nothing to be wrong with");
         let lifetime = std::time::Duration::from_secs(60);
-        let trust = Trust { transport, keyring: Some(keyring.clone()), join: None, lifetime };
+        let trust = Trust { transport, keyring: Some(keyring.clone()), lifetime, ..Trust::default() };
         found(&trust, NodeId(1), ["127.0.0.1"]).expect("begun");
         let old = keyring.authority().expect("it was made");
         let new = Authority::new(SystemClock.wall()).expect("an authority");

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::data;
 
 /// How long it may take: the agent gives up before.
-const WITHIN: Duration = Duration::from_secs(120);
+pub(crate) const WITHIN: Duration = Duration::from_secs(120);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 

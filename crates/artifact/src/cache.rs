@@ -316,7 +316,8 @@ impl Cache {
         Ok(pieces.boxed())
     }
 
-    /// Whether a blob that is here may be unpacked: see [`unpack::inspect`]. One that may not is thrown away.
+    /// Whether a blob that is here may be unpacked: see [`unpack::inspect`]. One that nobody may unpack is thrown away; one that
+    /// only lacks the file that this version names may be another version's, and stays.
     pub async fn inspect(&self, artifact: &Artifact) -> Result<(), CacheError> {
         let (blob, artifact) = (self.blob(&artifact.digest), artifact.clone());
         let digest = artifact.digest;
@@ -324,7 +325,7 @@ impl Cache {
             let failed = |source| CacheError::Io { path: blob.clone(), source };
             let file = File::open(&blob).map_err(failed)?;
             let inspected = unpack::inspect(io::BufReader::new(file), &artifact);
-            if inspected.is_err() {
+            if !matches!(inspected, Ok(()) | Err(UnpackError::Missing(_))) {
                 fs::remove_file(&blob).map_err(failed)?;
             }
             Ok(inspected?)

@@ -146,6 +146,11 @@ impl Offline {
         &self.state
     }
 
+    /// In which term [`found`](Self::found) applies proposals.
+    pub fn term(&self) -> Term {
+        Term(self.term)
+    }
+
     /// Who had a vote when this was written, and where they were reached.
     pub fn voters(&self) -> Vec<Peer> {
         let membership = self.position.membership.membership();
@@ -164,8 +169,9 @@ impl Offline {
     ) -> Result<(State, Peer), OfflineError> {
         let failed = |source| OfflineError::Io { path: to.to_owned(), source };
         std::fs::create_dir(to).map_err(failed)?;
+        let term = self.term();
         for proposal in proposals {
-            let reply = sheaf_engine::apply(&mut self.state, Term(self.term), proposal, &mut self.tail);
+            let reply = sheaf_engine::apply(&mut self.state, term, proposal, &mut self.tail);
             if let Reply::Refused(refusal) = reply {
                 return Err(OfflineError::Refused(refusal.to_string()));
             }

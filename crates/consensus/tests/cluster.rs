@@ -5,11 +5,12 @@
 mod harness;
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::join_all;
-use harness::{Cluster, proposal, quick};
+use harness::{Cluster, patient, proposal, quick};
 use sheaf_consensus::{MembershipError, Options, ProposeError, ReadError};
 use sheaf_model::{NodeId, Revision, Term};
 
@@ -88,6 +89,37 @@ async fn a_new_leader_confirms_nothing_before_it_has_applied_what_was_acknowledg
         heir.confirm_leadership().await.unwrap();
         assert!(heir.state().revision >= acknowledged, "in round {n}");
     }
+    cluster.stop().await;
+}
+
+/// What a majority has answered may come late: by then another leads, and has acknowledged what this one does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_confirms_nothing_to_who_asked_after_it_began() {
+    let mut cluster = Cluster::of_three(true, patient).await;
+    let old = cluster.leader().await;
+    let heir = cluster.members[cluster.follower(old.node())].replica().clone();
+    let newest = old.propose(&proposal(1)).await.unwrap().revision;
+    cluster.agree(newest).await;
+    cluster.mesh.hold(old.node());
+    let first = {
+        let old = old.clone();
+        tokio::spawn(async move { old.confirm_leadership().await })
+    };
+    cluster.mesh.holds(2).await;
+
+    cluster.mesh.deafen(old.node());
+    old.transfer_leader(heir.node()).await.unwrap();
+    heir.leadership().wait_for(|now| now.leading).await.unwrap();
+    heir.confirm_leadership().await.unwrap();
+    heir.propose(&proposal(2)).await.unwrap();
+    let mut second = pin!(old.confirm_leadership());
+    assert!(futures::poll!(second.as_mut()).is_pending(), "it waits for a round of its own");
+    cluster.mesh.release();
+    let first = first.await.unwrap();
+    assert!(first.is_ok(), "a majority answered before it voted for another: {first:?}");
+    let second = tokio::time::timeout(Duration::from_secs(15), second).await.expect("a round of its own");
+    assert!(second.is_err(), "another leads, and has acknowledged more: {second:?}");
+    cluster.mesh.heal();
     cluster.stop().await;
 }
 

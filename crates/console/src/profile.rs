@@ -194,11 +194,14 @@ pub(crate) fn given(
     }
 }
 
-/// What stands in a file, or comes on stdin: at most a token.
+/// What stands in a file that nobody else can read, or comes on stdin or through a pipe: at most a token.
 fn read_token(path: &Path, out: &mut Terminal) -> Result<String, Failure> {
     let read = if path == Path::new("-") {
         out.input(TOKEN_FILE_MAX)
     } else {
+        if std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
+            store::check_private(path, "a token")?;
+        }
         std::fs::File::open(path).and_then(|file| {
             let mut bytes = Vec::new();
             std::io::Read::read_to_end(&mut std::io::Read::take(file, TOKEN_FILE_MAX), &mut bytes)?;

@@ -133,6 +133,25 @@ impl Listing {
         Ok(self.rows)
     }
 
+    /// Ends the list with what came of filling it, and makes it visible. What broke off leaves what is printed whole: an array
+    /// that was begun has its end.
+    pub(crate) fn over<T>(self, out: &mut Terminal, filled: Result<T, Failure>) -> Result<T, Failure> {
+        match filled {
+            Ok(filled) => {
+                self.end(out)?;
+                out.flush()?;
+                Ok(filled)
+            }
+            Err(failure) => {
+                if self.rows > 0 {
+                    // That it cannot be written matters less than why it ends here.
+                    let _ = self.end(out).and_then(|_| out.flush());
+                }
+                Err(failure)
+            }
+        }
+    }
+
     fn table<R: Listed>(&mut self, out: &mut Terminal, rows: &[R]) -> Result<(), Failure> {
         let now = out.now();
         let wide = self.format == Format::Wide;
@@ -302,6 +321,24 @@ mod tests {
         /a         lost or not    12
         ");
         assert_eq!(paged(Format::Json), printed(Format::Json));
+    }
+
+    #[test]
+    fn a_list_that_breaks_off_is_whole_as_far_as_it_goes() {
+        let broken = |format, rows: &[Ship]| {
+            let (mut out, recording) = recorded::terminal("");
+            let mut listing = Listing::new(format);
+            let filled = listing.page(&mut out, rows).and(Err::<(), _>(Failure::Refused("why".to_owned())));
+            assert_eq!(listing.over(&mut out, filled).expect_err("it broke off").to_string(), "why");
+            recording.data()
+        };
+        for format in [Format::Table, Format::Json, Format::Yaml, Format::Name] {
+            assert_eq!(broken(format, &SHIPS), printed(format));
+            assert_eq!(broken(format, &[]), "", "nothing was begun");
+        }
+        let (mut out, recording) = recorded::terminal("");
+        assert_eq!(Listing::new(Format::Json).over(&mut out, Ok(7)).expect("it ends"), 7);
+        assert_eq!(recording.data(), "[]\n");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use sheaf_wire::node::Affinity;
 use sheaf_wire::{ApiError, Client, DEFAULT_DEADLINE, PAGE_MAX, PageOf};
 use tokio::time::{Instant, sleep};
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::options::Wait;
 use crate::output::Terminal;
 
@@ -93,6 +93,27 @@ pub(crate) async fn until(
     let ended = or_interrupted(all).await;
     progress.finish_and_clear();
     ended
+}
+
+/// How a command over several things ended that has waited for those it has done: as the first that failed. What failed in the
+/// wait is said before.
+pub(crate) fn ended(
+    out: &mut Terminal,
+    done: Result<(), Failure>,
+    waited: Result<(), Failure>,
+) -> Result<Exit, Failure> {
+    match (done, waited) {
+        (Err(failure), Err(later)) if !failure.is_closed_pipe() => {
+            let (said, ended) = match later {
+                Failure::Interrupted => (failure, later),
+                later => (later, failure),
+            };
+            out.say(&said.message());
+            Err(ended)
+        }
+        (_, Err(failure)) | (Err(failure), Ok(())) => Err(failure),
+        (Ok(()), Ok(())) => Ok(Exit::Done),
+    }
 }
 
 async fn one(
@@ -251,6 +272,7 @@ mod tests {
 
     use super::*;
     use crate::command::bucket::example;
+    use crate::output::recorded;
 
     #[test]
     fn a_look_tells_what_is_so_from_what_cannot_be() {
@@ -281,6 +303,28 @@ mod tests {
         assert_eq!(purge(9, &[], &[("n2", "in use")]), Look::Failed);
         assert_eq!(purge(9, &[], &[]), Look::There);
         assert_eq!(look(Goal::Gone, &at(BucketState::Suspended, false), least), Look::NotYet);
+    }
+
+    #[test]
+    fn what_failed_first_is_how_it_ends_and_all_is_said() {
+        let failed = |text: &str| Err(Failure::NotFound(text.to_owned()));
+        let late = || Err(Failure::TimedOut("late".to_owned()));
+        let gone = || {
+            let source = std::io::ErrorKind::BrokenPipe.into();
+            Err(Failure::Write { what: "the answer".to_owned(), source })
+        };
+        for (done, waited, exit, said) in [
+            (Ok(()), Ok(()), 0, ""),
+            (failed("none"), Ok(()), 3, ""),
+            (Ok(()), late(), 4, ""),
+            (failed("none"), late(), 3, "error: late\n"),
+            (failed("none"), Err(Failure::Interrupted), 130, "error: none\n"),
+            (gone(), late(), 4, ""),
+        ] {
+            let (mut out, recording) = recorded::terminal("");
+            let ended = ended(&mut out, done, waited).unwrap_or_else(|failure| failure.exit());
+            assert_eq!((ended.code(), recording.talk().as_str()), (exit, said));
+        }
     }
 
     #[test]

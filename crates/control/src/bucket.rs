@@ -1,9 +1,9 @@
 //! Buckets: `sheaf.v1.BucketService`.
 
 use sheaf_engine::status::Sight;
-use sheaf_engine::{Bucket, Command, OnBucket as Verb, Release, steward};
+use sheaf_engine::{Bucket, Command, OnBucket as Verb, steward};
 use sheaf_model::view::{BucketRow, Explanation};
-use sheaf_model::{BucketName, NodeId};
+use sheaf_model::{BucketName, NodeId, Revision};
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket, ListBuckets,
     MoveBucket, OnBucket, Plan, PlanBucket, RollbackBucket, TestBucket, TestStep, WatchBuckets,
@@ -17,6 +17,10 @@ use crate::event::read;
 use crate::filter::{label, page, selects, size};
 use crate::node::find;
 use crate::service::AT_ONCE;
+
+/// What the releases of one page may have together, as the database has them. In an answer a list of numbers, the worst
+/// there is, has six times as much, and that still fits into a message.
+pub(crate) const HISTORY_BYTES: usize = 2 << 20;
 
 #[async_trait]
 impl BucketApi for Control {
@@ -108,34 +112,34 @@ impl BucketApi for Control {
 
     async fn history(&self, caller: Caller, ask: BucketHistory) -> Result<Page<BucketRelease>, ApiError> {
         self.caught_up(&caller).await?;
-        let before: Option<u64> = match ask.page.token.as_str() {
+        let before = match ask.page.token.as_str() {
             "" => None,
-            token => Some(token.parse().map_err(|_| {
+            token => Some(Revision(token.parse().map_err(|_| {
                 ApiError::invalid("page_token", format!("{token:?} is no token of this list"), "as answered")
-            })?),
+            })?)),
         };
-        let releases = self.releases(&ask.bucket).await?;
-        if releases.is_empty() {
+        let (member, bucket, size) = (self.member()?, ask.bucket.clone(), size(&ask.page));
+        let (page, known) = read(&member, move |reader| {
+            let page = reader.releases(&bucket, before, size, HISTORY_BYTES)?;
+            let known = !page.found.is_empty() || !reader.releases(&bucket, None, 1, 0)?.found.is_empty();
+            Ok((page, known))
+        })
+        .await?;
+        if !known {
             return Err(no_bucket(&ask.bucket));
         }
-        let older = releases.into_iter().filter(|release| before.is_none_or(|b| release.revision.0 < b));
-        let rows = older.map(|release| BucketRelease {
+        let last = page.found.last().filter(|_| page.more).map(|release| release.revision.to_string());
+        let rows = page.found.into_iter().map(|release| BucketRelease {
             revision: release.revision,
             at: release.at,
             actor: release.actor,
             spec: (*release.spec).clone(),
         });
-        Ok(page(&ask.page, rows, |release| release.revision.to_string()))
+        Ok(Page { rows: rows.collect(), next: last.unwrap_or_default() })
     }
 }
 
 impl Control {
-    /// Every release of a bucket that is kept, newest first.
-    pub(crate) async fn releases(&self, bucket: &BucketName) -> Result<Vec<Release>, ApiError> {
-        let (member, bucket) = (self.member()?, bucket.clone());
-        read(&member, move |reader| reader.releases(&bucket, usize::MAX)).await
-    }
-
     async fn verb(
         &self,
         caller: &Caller,

@@ -10,7 +10,7 @@ use sheaf_engine::{Command, Reply, SettingsCommand, registration};
 use sheaf_model::view::{
     Asker, AuthorityStatus, BucketCounts, ClusterStatus, MemberRow, SnapshotHead, TokenRow,
 };
-use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Setting, Span};
+use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Setting};
 use sheaf_wire::cluster::{
     AllSettings, Apply, ChangeSettings, ClusterApi, CreateCertificate, CreateToken, CreatedCertificate,
     CreatedToken, ListTokens, RevokeToken, RotateAuthority, SnapshotPart,
@@ -25,7 +25,10 @@ use crate::event::stored;
 use crate::node::find;
 use crate::propose::{newest, refused};
 use crate::service::AT_ONCE;
-use crate::{secret, warnings};
+use crate::{election, secret, warnings};
+
+/// So many members that do not answer are named at most.
+const SEEN_MAX: usize = 5;
 
 #[async_trait]
 impl ClusterApi for Control {
@@ -64,9 +67,8 @@ impl ClusterApi for Control {
             // Whether they fit to the others is seen when they are applied: somebody may be changing those.
             let change = Command::Settings(SettingsCommand::Change(changes));
             let changed = self.change(&caller, ask.request, change).await?;
-            let longest = self.member()?.replica.longest_election();
-            let lease = self.changeable().settings.lease;
-            let warning = lease.election_warning(Span::millis(longest.as_millis() as u64));
+            let longest = election::longest(&self.member()?.replica);
+            let warning = self.settings().lease.election_warning(longest);
             Some(Done { warnings: changed.warnings.into_iter().chain(warning).collect(), ..changed })
         };
         let named = self.changeable().named().into_iter().map(|(key, value)| (key.to_owned(), value));
@@ -236,9 +238,8 @@ impl Control {
     fn unfit_to_lead(&self, node: NodeId) -> Option<Unfit> {
         let why = self.see(|sight| {
             let known = sight.state.nodes.get(&node)?;
-            let heartbeat = sight.state.cluster.settings.lease.heartbeat;
             let silent = |sessions: &sheaf_engine::Sessions| {
-                !sessions.is_answering(node) || sessions.is_suspect(node, heartbeat, sight.now)
+                !sessions.is_answering(node) || sessions.is_suspect(sight.state, node, sight.now)
             };
             match known.status {
                 NodeStatus::Ready | NodeStatus::Draining if sight.sessions.is_none_or(silent) => {
@@ -339,6 +340,11 @@ impl Control {
         warnings.extend(said.unwrap_or_default());
         let said = self.see_rows(|sight| secret::missing(modules, buckets, sight.state));
         warnings.extend(said.unwrap_or_default());
+        let said = self.see_rows(|sight| {
+            let of_buckets = sheaf_engine::registration::modules_of(sight.state, apply);
+            warnings::unpushed(of_buckets.into_iter().flatten(), sight.state)
+        });
+        warnings.extend(said.unwrap_or_default());
         warnings
     }
 
@@ -389,15 +395,15 @@ impl Control {
     async fn cluster_status(&self) -> ClusterStatus {
         let waiting = self.place.waiting_for.borrow().clone();
         let Some(member) = self.place.member() else {
-            let cluster = self.place.registration.borrow().as_ref().map(|r| r.cluster.to_string());
-            let waiting = if waiting.is_empty() {
-                "this node is no member of a cluster yet".to_owned()
-            } else {
-                waiting
+            let cluster = self.place.cluster();
+            let message = match &cluster {
+                _ if !waiting.is_empty() => waiting,
+                Some(_) => self.reaches_nobody(),
+                None => "this node is no member of a cluster yet".to_owned(),
             };
             return ClusterStatus {
-                cluster: cluster.unwrap_or_default(),
-                message: waiting,
+                cluster: cluster.map(|cluster| cluster.to_string()).unwrap_or_default(),
+                message,
                 secured: self.secured,
                 ..ClusterStatus::default()
             };
@@ -438,6 +444,16 @@ impl Control {
             secured: self.secured,
             asker: None,
         }
+    }
+
+    /// What a node without a replica says where it knows of no leader.
+    fn reaches_nobody(&self) -> String {
+        let known = self.place.known_members();
+        let at: Vec<&str> = known.iter().take(SEEN_MAX).map(|contact| contact.address.as_str()).collect();
+        let at = at.join(", ");
+        format!(
+            "no leader: this node holds no replica, and no member that it reaches knows of one; they may be at {at}"
+        )
     }
 
     fn member_rows(&self) -> Vec<MemberRow> {

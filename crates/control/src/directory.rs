@@ -144,7 +144,8 @@ struct Asked {
     failures: u32,
 }
 
-/// So often in a row a leader must not answer until it counts as silent: one late answer is no silence.
+/// So often in a row a leader must not answer, or none of the members that are known to one that is none, until it counts as
+/// silent: one late answer is no silence.
 const SILENT_AFTER: u32 = 2;
 
 impl Asked {
@@ -171,6 +172,7 @@ impl Control {
     /// Runs until told to stop.
     pub(crate) async fn run_directory(&self, stop: CancellationToken) {
         let mut turn: u32 = 0;
+        let mut unanswered: u32 = 0;
         let mut asked = Asked::default();
         loop {
             if let Some(member) = self.place.member() {
@@ -190,11 +192,25 @@ impl Control {
             let found =
                 self.place.registration.borrow().is_some() && self.look_around(turn, &mut asked).await;
             turn = if found { turn.wrapping_add(1) } else { 0 };
+            unanswered = if found { 0 } else { unanswered.saturating_add(1) };
+            if unanswered >= SILENT_AFTER {
+                self.forget_leader();
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(if found { EVERY } else { EVERY_WITHOUT }) => {}
             }
         }
+    }
+
+    /// No member answers: who leads is not known any more. Whoever led is asked as the others are.
+    fn forget_leader(&self) {
+        self.place.members.send_if_modified(|members| {
+            let leader = members.leader.take();
+            let was_known = leader.is_some();
+            leader.into_iter().for_each(|leader| members.note(leader));
+            was_known
+        });
     }
 
     /// All members prove that they are where this one is all of them and has the authority's key: it would hear so of nobody.

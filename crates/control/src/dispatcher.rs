@@ -8,6 +8,7 @@
 //! What is granted is in the log before a node hears of it. A session may break before that: the next one begins with what
 //! the node holds, and a quorum round after that tells what it should hold.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use sheaf_engine::dispatch::{Offer, difference, grant};
 use sheaf_engine::{Command, Grant, GrantAll, Job, State, TakeUp};
 use sheaf_model::session::{Order, OrderedSubtask, ToNode};
 use sheaf_model::{
-    Attempt, BackendName, BucketName, BucketSpec, Incarnation, Item, JobId, Json, ModuleSpec, NodeId,
+    Attempt, BackendName, BucketName, BucketSpec, Incarnation, Item, JobId, Json, ModuleSpec, Node, NodeId,
     NodeStatus, Subtasks, Term,
 };
 
@@ -25,6 +26,7 @@ use sheaf_wire::ApiError;
 
 use crate::Control;
 use crate::event::read;
+use crate::floor;
 use crate::place::Member;
 
 /// Looks are at most so far apart, whatever was missed.
@@ -38,15 +40,12 @@ const MOST: u32 = 5_000;
 /// Bytes of items in one message to a node, beyond the last one's. It may take 16 MiB, and what an item has is at most twice as
 /// long there.
 const ITEMS_MAX: usize = 4 << 20;
-/// Jobs whose nodes are asked at once.
-const ASKED: usize = 64;
-/// How long a node may take to say what its gates say: as long as a check may take by default, and a little.
-const ANSWER_WITHIN: Duration = Duration::from_secs(6);
+/// The first so many in the queue are asked about before there is room for them. Those behind them, which no room may be for, are
+/// asked about when there is.
+const ASKED_AHEAD: usize = 64;
 
-/// Whose gates are asked about what.
-struct Asking {
-    job: JobId,
-    nodes: Vec<NodeId>,
+/// What gates are asked about.
+struct Asked {
     spec: Arc<BucketSpec>,
     module: Arc<ModuleSpec>,
     /// The module has, or needs, an artifact.
@@ -55,6 +54,8 @@ struct Asking {
 
 /// By node: attempts of jobs.
 type PerNode = BTreeMap<NodeId, BTreeMap<JobId, Vec<(u32, u32)>>>;
+/// The same of one node, apart for each priority.
+type PerPriority = BTreeMap<(JobId, u8), Vec<(u32, u32)>>;
 
 impl Control {
     /// Dispatches in one term. Never ends by itself.
@@ -95,14 +96,18 @@ impl Control {
         self.begin_anew(found);
         let stops = self.to_stop(&member.replica.state());
         self.say_to_stop(stops);
-        self.ask_gates(&member.replica.state());
-        let grants = {
+        self.ask_back(member);
+        let (grants, questions) = {
             let state = member.replica.state();
-            if state.jobs.queue().next().is_none() {
-                return false;
-            }
-            self.grants(&state)
+            let (grants, unsaid) = match state.jobs.queue().next() {
+                Some(_) => self.grants(&state),
+                None => Default::default(),
+            };
+            (grants, self.questions(&state, unsaid))
         };
+        for (node, question) in questions {
+            self.live.lock().say(node, question);
+        }
         if grants.is_empty() {
             return false;
         }
@@ -239,19 +244,58 @@ impl Control {
         }
     }
 
-    /// Nothing as long as none of the nodes that would get something wants it: then it is more, in one entry of the log.
-    fn grants(&self, state: &State) -> Vec<Grant> {
+    /// Asks for what is not to begin where it was granted.
+    fn ask_back(&self, member: &Member) {
+        let over = self.drains_over(member);
+        let told = {
+            let state = member.replica.state();
+            self.floor.lock().ask_back(&state, &over, Instant::now())
+        };
+        for (node, message) in told {
+            self.live.lock().say(node, message);
+        }
+    }
+
+    /// Nodes that are drained, and whose time for that is over.
+    fn drains_over(&self, member: &Member) -> BTreeSet<NodeId> {
+        let drained: Vec<Node> = {
+            let state = member.replica.state();
+            state.nodes.values().filter(|node| node.drain.is_some()).cloned().collect()
+        };
+        if drained.is_empty() {
+            return BTreeSet::new();
+        }
+        let now = self.clock.moment();
+        let live = self.live.lock();
+        let is_over = |node: &&Node| {
+            let over = live.sessions.as_ref().and_then(|sessions| sessions.drain_over(node));
+            over.is_some_and(|over| over <= now)
+        };
+        drained.iter().filter(is_over).map(|node| node.id).collect()
+    }
+
+    /// What to grant, and of which jobs nodes that have room are to be asked. Nothing is granted as long as none of the nodes that
+    /// would get something wants it: then it is more, in one entry of the log.
+    fn grants(&self, state: &State) -> (Vec<Grant>, Vec<(JobId, NodeId)>) {
+        let now = Instant::now();
         let mut floor = self.floor.lock();
-        let (nodes, wanting) = floor.rooms(state, Instant::now());
+        let (nodes, wanting) = floor.rooms(state, now);
         if wanting.is_empty() {
-            return Vec::new();
+            return Default::default();
         }
         let backends = floor.paces.rooms(state, self.clock.wall());
-        let may_run = |job: &Job, node: NodeId| floor.may_run(job.id, node);
+        let unsaid = RefCell::new(Vec::new());
+        let may_run = |job: &Job, node: NodeId| {
+            if floor.turn(state, job.id, node, now).is_some() {
+                unsaid.borrow_mut().push((job.id, node));
+            }
+            floor.may_run(job.id, node)
+        };
         let takes = |job: &Job, node: NodeId| floor.takes(job.id, node);
         let grants = grant(state, Offer { nodes, may_run: &may_run, takes: &takes, backends, most: MOST });
+        let unsaid = unsaid.into_inner();
         if !grants.iter().any(|grant| wanting.contains(&grant.node)) {
-            return Vec::new();
+            return (Vec::new(), unsaid);
         }
         for Grant { backend, subtasks, .. } in &grants {
             let count: u64 = subtasks.iter().map(|(run, _)| run.len()).sum();
@@ -259,62 +303,29 @@ impl Control {
                 floor.paces.took(name, u32::try_from(count).unwrap_or(u32::MAX));
             }
         }
-        grants
+        (grants, unsaid)
     }
 
-    /// Asks nodes that have not said yet whether their gates let them run what is next.
-    fn ask_gates(&self, state: &State) {
+    /// Whom to ask whether its gates let it run what is next, or what there was room for.
+    fn questions(&self, state: &State, unsaid: Vec<(JobId, NodeId)>) -> Vec<(NodeId, ToNode)> {
+        let now = Instant::now();
         let mut floor = self.floor.lock();
         floor.keep_jobs(|job| state.jobs.get(job).is_some_and(|job| !job.state().is_over()));
-        let nodes: Vec<NodeId> = floor.nodes().map(|(node, _)| node).collect();
         let ready =
             |node: &NodeId| state.nodes.get(node).is_some_and(|node| node.status == NodeStatus::Ready);
-        for (.., id) in state.jobs.queue().take(ASKED) {
-            let asked: Vec<NodeId> = nodes
-                .iter()
-                .copied()
-                .filter(|node| ready(node) && floor.verdict(id, *node).is_none())
-                .collect();
-            let Some(job) = state.jobs.get(id).filter(|_| !asked.is_empty()) else { continue };
-            let Some(module) = state.module(&job.spec.module) else { continue };
-            let Some(spec) = as_bucket(job) else { continue };
-            asked.iter().for_each(|node| floor.asked(id, *node));
-            let fetches = module.spec.uses_artifact() || state.artifacts.contains_key(&job.spec.module);
-            let asking = Asking { job: id, nodes: asked, spec, module: module.spec.clone(), fetches };
-            let control = self.clone();
-            tokio::spawn(async move { control.ask(asking).await });
-        }
-    }
-
-    async fn ask(&self, asking: Asking) {
-        let Asking { job, nodes, spec, module, fetches } = asking;
-        let (question, mut answers) = self.live.lock().ask(&nodes, |question| ToNode::Judge {
-            question,
-            spec: spec.clone(),
-            module: module.clone(),
-            fetch: true,
-        });
-        let mut left = nodes.len();
-        let collect = async {
-            while left > 0
-                && let Some((node, verdict)) = answers.recv().await
-            {
-                left -= 1;
-                self.floor.lock().answered(job, node, Arc::new(verdict), fetches);
-                self.floor.dispatch.notify_one();
-            }
-        };
-        // Who does not answer is asked again later.
-        let _ = tokio::time::timeout(ANSWER_WITHIN, collect).await;
-        self.live.lock().forget(question);
+        let nodes: Vec<NodeId> = floor.nodes().map(|(node, _)| node).filter(ready).collect();
+        let next = state.jobs.queue().take(ASKED_AHEAD).map(|(.., job)| job);
+        let next = next.flat_map(|job| nodes.iter().map(move |node| (job, *node)));
+        questions(state, &mut floor, next.chain(unsaid), now)
     }
 
     /// Sends attempts that are in the log.
     async fn send(&self, member: &Member, due: PerNode) {
+        let due = by_priority(&member.replica.state(), due);
         for (node, jobs) in due {
-            for (job, attempts) in jobs {
+            for ((job, priority), attempts) in jobs {
                 self.floor.keeps(node, job);
-                match self.order(member, job, &attempts).await {
+                match self.order(member, job, priority, &attempts).await {
                     Ok(Some(mut order)) => {
                         let subtasks = std::mem::take(&mut order.subtasks);
                         self.floor.lock().sent(job, &subtasks);
@@ -339,6 +350,7 @@ impl Control {
         &self,
         member: &Member,
         id: JobId,
+        priority: u8,
         attempts: &[(u32, u32)],
     ) -> Result<Option<Order>, ApiError> {
         let (order, backends) = {
@@ -366,6 +378,7 @@ impl Control {
                 secrets: set.collect(),
                 backends: used.into_iter().filter_map(config).collect(),
                 artifact: state.artifacts.get(&job.spec.module).map(|pushed| pushed.artifact.clone()),
+                priority: Some(priority),
             };
             (order, backends)
         };
@@ -382,6 +395,23 @@ impl Control {
             .collect();
         Ok(Some(Order { subtasks, ..order }))
     }
+}
+
+/// The same apart for each priority that subtasks of a job have.
+fn by_priority(state: &State, due: PerNode) -> BTreeMap<NodeId, PerPriority> {
+    let apart = |jobs: BTreeMap<JobId, Vec<(u32, u32)>>| {
+        let mut all = PerPriority::new();
+        for (id, attempts) in jobs {
+            // One that is gone has no order either.
+            let Some(job) = state.jobs.get(id) else { continue };
+            for attempt in attempts {
+                let priority = job.progress.own_priority(attempt.0).unwrap_or(job.priority);
+                all.entry((id, priority)).or_default().push(attempt);
+            }
+        }
+        all
+    };
+    due.into_iter().map(|(node, jobs)| (node, apart(jobs))).collect()
 }
 
 /// As many of them at a time as one message takes.
@@ -442,6 +472,40 @@ fn late(state: &State, unsure: &mut Vec<Grant>) -> Vec<NodeId> {
     late.retain(|_, jobs| jobs.values().any(|attempts| !attempts.is_empty()));
     unsure.retain(|grant| !late.contains_key(&grant.node));
     late.into_keys().collect()
+}
+
+/// Questions to those whose turn it is, noted as asked; first those that were never asked.
+fn questions(
+    state: &State,
+    floor: &mut floor::Inner,
+    all: impl Iterator<Item = (JobId, NodeId)>,
+    now: Instant,
+) -> Vec<(NodeId, ToNode)> {
+    let turns = all.filter_map(|(job, node)| Some((floor.turn(state, job, node, now)?, job, node)));
+    let mut turns: Vec<_> = turns.collect();
+    turns.sort_by_key(|(turn, ..)| *turn);
+    let mut about: BTreeMap<JobId, Option<Asked>> = BTreeMap::new();
+    let mut questions = Vec::new();
+    for (_, job, node) in turns {
+        if floor.turn(state, job, node, now).is_none() {
+            continue; // it stood there twice
+        }
+        let Some(asked) = about.entry(job).or_insert_with(|| Asked::of(state, job)) else { continue };
+        if let Some(question) = floor.ask(state, job, node, asked.fetches, now) {
+            let (spec, module) = (asked.spec.clone(), asked.module.clone());
+            questions.push((node, ToNode::Judge { question, spec, module, fetch: true }));
+        }
+    }
+    questions
+}
+
+impl Asked {
+    fn of(state: &State, job: JobId) -> Option<Self> {
+        let job = state.jobs.get(job)?;
+        let module = state.module(&job.spec.module)?.spec.clone();
+        let fetches = module.uses_artifact() || state.artifacts.contains_key(&job.spec.module);
+        Some(Self { spec: as_bucket(job)?, module, fetches })
+    }
 }
 
 /// The gates know buckets: a job is asked for as one of its name would be.

@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use sheaf_engine::State;
 use sheaf_engine::dispatch::Room;
 use sheaf_model::session::{OrderedSubtask, Work};
-use sheaf_model::{Attempt, AttemptEnd, Ending, Incarnation, JobId, NodeId, Span, Verdict};
+use sheaf_model::{Attempt, AttemptEnd, Ending, Incarnation, JobId, NodeId, Revision, Span, Verdict};
 use tokio::sync::Notify;
 
+use self::verdicts::{Turn, Verdicts};
 use crate::backend::Paces;
+
+mod back;
+pub(crate) mod verdicts;
 
 /// So much work a node has for each of its slots, what runs included: far more than it takes to grant more, so that this need
 /// not be done with each end, and far less than anybody waits for what is more urgent. What takes longer has a slot to itself.
@@ -21,6 +25,9 @@ const AHEAD: Span = Span::millis(200);
 const SHORTEST: Span = Span::millis(1);
 /// Bytes of items that lie ready for each of its slots at most: they go the way of heartbeats.
 const BYTES_AHEAD: u64 = 1 << 20;
+/// What lies ready on a node is too much if it is likely to wait longer than this, and has been for as long: then it waits better
+/// elsewhere, and behind what is more urgent. It is far more than [`AHEAD`], as what is likely changes with each end.
+const TOO_LONG: Span = Span::seconds(1);
 /// What nothing is known of is taken to be as long as what ended on the node lately, but no shorter.
 const UNKNOWN: Duration = Duration::from_millis(50);
 /// A node on which nothing has ended for so long is busy with what takes long, whatever ended there before.
@@ -28,10 +35,6 @@ const STILL: Duration = Duration::from_secs(1);
 /// The part of all that a node takes that is free before it is granted more, unless a slot is idle: each entry of the log
 /// carries more.
 const REFILL: u64 = 4;
-/// A refusal, or no answer, is asked for again after so long: what a gate looks at may have changed.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
-/// The same of a module that has an artifact, which the node may be fetching.
-const ASK_SOON: Duration = Duration::from_secs(2);
 /// How much one end moves the mean.
 const WEIGHT: f64 = 0.05;
 
@@ -49,7 +52,7 @@ pub(crate) struct Inner {
     /// Sessions that were opened.
     opened: u64,
     nodes: BTreeMap<NodeId, Worker>,
-    verdicts: BTreeMap<JobId, BTreeMap<NodeId, Answer>>,
+    verdicts: Verdicts,
     /// How long attempts of a job took lately.
     means: BTreeMap<JobId, Duration>,
     /// How many bytes the items of a job have that was sent something of: the mean of what was sent last.
@@ -65,6 +68,8 @@ pub(crate) struct Worker {
     session: u64,
     pub(crate) incarnation: Incarnation,
     slots: u32,
+    /// The newest state that it said it has seen; none: it was not heard yet.
+    seen: Option<Revision>,
     /// What it holds, as it said when the session opened, until that is compared with what it should hold.
     pub(crate) said: Option<BTreeSet<Attempt>>,
     /// What it was told to stop.
@@ -72,16 +77,14 @@ pub(crate) struct Worker {
     /// Jobs of which it keeps something, as it said, and those that it was sent something of; none: it is not to be told when
     /// they are gone.
     kept: Option<BTreeSet<JobId>>,
+    /// It gives back what it is asked for.
+    gives_back: bool,
+    /// What it was asked to give back: of which jobs, and whether what has begun as well.
+    asked_back: BTreeMap<JobId, bool>,
+    /// Since when what lies ready there is likely to wait too long.
+    too_much: Option<Instant>,
     /// How long attempts took there lately, and when that was last heard of.
     pace: Option<(Duration, Instant)>,
-}
-
-#[derive(Debug)]
-struct Answer {
-    verdict: Option<Arc<Verdict>>,
-    at: Instant,
-    /// After so long a refusal is asked for again.
-    again: Duration,
 }
 
 impl Floor {
@@ -97,7 +100,8 @@ impl Floor {
     /// Leadership begins or is over: nothing is known.
     pub(crate) fn clear(&self) {
         let mut inner = self.lock();
-        *inner = Inner { opened: inner.opened, ..Inner::default() };
+        let (opened, verdicts) = (inner.opened, Verdicts::after(&inner.verdicts));
+        *inner = Inner { opened, verdicts, ..Inner::default() };
     }
 }
 
@@ -112,9 +116,13 @@ impl Inner {
                 session: self.opened,
                 incarnation: incarnation.clone(),
                 slots: work.slots,
+                seen: None,
                 said: Some(work.held.iter().copied().collect()),
                 stopped: BTreeSet::new(),
                 kept: work.kept.as_ref().map(|kept| kept.iter().copied().collect()),
+                gives_back: work.gives_back,
+                asked_back: BTreeMap::new(),
+                too_much: None,
                 pace: None,
             };
             self.nodes.insert(node, worker);
@@ -129,6 +137,12 @@ impl Inner {
         }
     }
 
+    /// It says what it has seen. Whether that is the first that is heard of it.
+    pub(crate) fn heard(&mut self, node: NodeId, incarnation: &Incarnation, seen: Revision) -> bool {
+        let worker = self.nodes.get_mut(&node).filter(|worker| worker.incarnation == *incarnation);
+        worker.is_some_and(|worker| worker.seen.replace(seen).is_none())
+    }
+
     /// It takes no more.
     pub(crate) fn no_more(&mut self, node: NodeId, incarnation: &Incarnation) {
         if let Some(worker) = self.nodes.get_mut(&node).filter(|worker| worker.incarnation == *incarnation) {
@@ -138,7 +152,7 @@ impl Inner {
 
     /// Its config is another one: what its gates said may not hold.
     pub(crate) fn forget_verdicts(&mut self, node: NodeId) {
-        self.verdicts.values_mut().for_each(|nodes| drop(nodes.remove(&node)));
+        self.verdicts.forget(node);
     }
 
     /// Attempts on it have ended. What was not begun, or was stopped, says nothing of how long others take; what failed says
@@ -168,11 +182,17 @@ impl Inner {
     /// How long a subtask of a job is likely to have a slot of a node. What takes longer than [`AHEAD`] counts as that, and
     /// what is large as if it took long.
     pub(crate) fn takes(&self, job: JobId, node: NodeId) -> Span {
+        let bytes = self.sizes.get(&job).copied().unwrap_or_default();
+        let as_large = Span(bytes.saturating_mul(AHEAD.0) / BYTES_AHEAD);
+        self.lasts(job, node).max(as_large).min(AHEAD)
+    }
+
+    /// The same, however large it is.
+    fn lasts(&self, job: JobId, node: NodeId) -> Span {
         let guess = || self.nodes.get(&node)?.pace.map(|(mean, _)| mean.max(UNKNOWN));
         let likely = self.means.get(&job).copied().or_else(guess).unwrap_or(UNKNOWN);
         let millis = u64::try_from(likely.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-        let bytes = self.sizes.get(&job).copied().unwrap_or_default();
-        Span(millis.max(bytes.saturating_mul(AHEAD.0) / BYTES_AHEAD)).clamp(SHORTEST, AHEAD)
+        Span(millis).clamp(SHORTEST, AHEAD)
     }
 
     /// The room of every node, and the nodes that are to be granted more now.
@@ -212,34 +232,50 @@ impl Inner {
         self.nodes.iter_mut().map(|(node, worker)| (*node, worker))
     }
 
-    /// What a node said of a job; none: it is to be asked. A refusal is asked for again now and then.
+    /// What a node said of a job last; none in that: it has not answered yet. None: it was not asked.
     pub(crate) fn verdict(&self, job: JobId, node: NodeId) -> Option<Option<Arc<Verdict>>> {
-        let answer = self.verdicts.get(&job)?.get(&node)?;
-        let eligible = answer.verdict.as_ref().is_some_and(|verdict| verdict.eligible());
-        (eligible || answer.at.elapsed() < answer.again).then(|| answer.verdict.clone())
+        self.verdicts.verdict(job, node)
     }
 
     /// Whether a node's gates let it run a job.
     pub(crate) fn may_run(&self, job: JobId, node: NodeId) -> bool {
-        self.verdict(job, node).flatten().is_some_and(|verdict| verdict.eligible())
+        self.verdicts.may_run(job, node)
     }
 
-    /// A node is being asked, which is done again when no answer comes.
-    pub(crate) fn asked(&mut self, job: JobId, node: NodeId) {
-        let answer = Answer { verdict: None, at: Instant::now(), again: ASK_AGAIN };
-        self.verdicts.entry(job).or_default().insert(node, answer);
+    /// When a node's own record last changed, if it has seen that; none: it was not heard yet, and is not asked about anything.
+    fn own(&self, state: &State, node: NodeId) -> Option<Revision> {
+        let seen = self.nodes.get(&node)?.seen?;
+        let own = state.nodes.get(&node)?.revision;
+        Some(if own <= seen { own } else { Revision::default() })
     }
 
-    /// What a node answered; `fetches`: what it lacks may be on its way to it.
-    pub(crate) fn answered(&mut self, job: JobId, node: NodeId, verdict: Arc<Verdict>, fetches: bool) {
-        let again = if fetches { ASK_SOON } else { ASK_AGAIN };
-        let answer = Answer { verdict: Some(verdict), at: Instant::now(), again };
-        self.verdicts.entry(job).or_default().insert(node, answer);
+    /// Whether a node is to be asked about a job now.
+    pub(crate) fn turn(&self, state: &State, job: JobId, node: NodeId, now: Instant) -> Option<Turn> {
+        self.verdicts.turn(job, node, self.own(state, node)?, now)
+    }
+
+    /// A node is asked about a job: the number of the question. None: it has enough to answer. `fetches`: what it lacks may be on
+    /// its way to it.
+    pub(crate) fn ask(
+        &mut self,
+        state: &State,
+        job: JobId,
+        node: NodeId,
+        fetches: bool,
+        now: Instant,
+    ) -> Option<u64> {
+        let own = self.own(state, node)?;
+        self.verdicts.ask(job, node, fetches, own, now)
+    }
+
+    /// A node has answered.
+    pub(crate) fn answered(&mut self, question: u64, node: NodeId, verdict: Verdict, now: Instant) {
+        self.verdicts.answered(question, node, verdict, now);
     }
 
     /// Forgets jobs that are not there any more.
     pub(crate) fn keep_jobs(&mut self, is_there: impl Fn(JobId) -> bool) {
-        self.verdicts.retain(|job, _| is_there(*job));
+        self.verdicts.keep_jobs(&is_there);
         self.means.retain(|job, _| is_there(*job));
         self.sizes.retain(|job, _| is_there(*job));
     }
@@ -362,6 +398,18 @@ mod tests {
         let late = JobId(8);
         floor.ended(node, &[(late, vec![failed(120)])], now);
         assert_eq!(floor.takes(late, node), Span(120), "so long at least");
+    }
+
+    #[test]
+    fn the_first_that_is_heard_of_a_node_in_a_session_is_told_apart() {
+        let (mut floor, node, life) = (Inner::default(), NodeId(1), Incarnation::from("a"));
+        let heard = |floor: &mut Inner, life: &Incarnation| floor.heard(node, life, Revision(7));
+        assert!(!heard(&mut floor, &life), "it has no session");
+        for _ in 0..2 {
+            floor.opened(node, &life, Some(&Work { slots: 4, ..Work::default() }));
+            assert!(!heard(&mut floor, &"former".into()));
+            assert!(heard(&mut floor, &life) && !heard(&mut floor, &life));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use sheaf_consensus::{ChangeSet, Changes};
 use sheaf_engine::{Change, Command, Entry, State};
-use sheaf_model::{BucketName, Claim, ObjectKey, Revision, Sealed};
+use sheaf_model::{BucketName, Claim, NodeStatus, ObjectKey, Revision, Sealed};
 use sheaf_wire::instance::{
     AddStatusLine, DeleteObject, DisableBucket, GetObject, GetSecret, GotObject, InstanceApi, ListObjects,
     ObjectChange, ObjectHead, ObjectStep, PeerNode, PutObject, QuarantineBucket, WatchObjects,
@@ -30,7 +30,7 @@ const RECORDED_WITHIN: Duration = Duration::from_secs(5);
 #[async_trait]
 impl InstanceApi for Control {
     async fn get_object(&self, caller: Caller, ask: GetObject) -> Result<GotObject, ApiError> {
-        self.caught_up(&caller).await?;
+        self.newest(&caller).await?;
         let GetObject { bucket, key } = ask;
         let member = self.member()?;
         let none = |bucket: &BucketName, key: &ObjectKey| {
@@ -50,7 +50,7 @@ impl InstanceApi for Control {
     }
 
     async fn list_objects(&self, caller: Caller, ask: ListObjects) -> Result<Page<ObjectHead>, ApiError> {
-        self.caught_up(&caller).await?;
+        self.newest(&caller).await?;
         let member = self.member()?;
         let state = member.replica.state();
         let heads = heads(&state, &ask.bucket, &ask.prefix, &ask.page.token)?;
@@ -62,7 +62,7 @@ impl InstanceApi for Control {
         caller: Caller,
         ask: WatchObjects,
     ) -> Result<Answers<ObjectStep>, ApiError> {
-        self.caught_up(&caller).await?;
+        self.newest(&caller).await?;
         let member = self.member()?;
         let (known, now) = {
             let state = member.replica.state();
@@ -154,8 +154,9 @@ impl InstanceApi for Control {
 }
 
 impl Control {
-    /// Refuses what another node claims. Waits until it is recorded that a multi-node bucket runs where it says it does: a module may ask something in the
-    /// moment it is started. Whether it may is decided when it is applied.
+    /// Refuses what another node claims. Waits until it is recorded that a multi-node bucket runs where it says it does: a
+    /// module may ask something in the moment it is started. As long as that is not recorded nothing of it is over, and it is
+    /// to ask again. Whether it may is decided when it is applied.
     async fn recorded(&self, caller: &Caller, bucket: &BucketName, claim: Claim) -> Result<(), ApiError> {
         caller.speaks_for(claim.node)?;
         let member = self.member()?;
@@ -163,21 +164,27 @@ impl Control {
         let recorded = async {
             loop {
                 revision.mark_unchanged();
-                let waits = {
-                    let state = member.replica.state();
-                    let multi = state.buckets.get(bucket).is_some_and(|b| b.current.spec.multi_node);
-                    multi && !state.runs(bucket, claim.node)
-                };
+                let waits = is_awaited(&member.replica.state(), bucket, claim);
                 if !waits || revision.changed().await.is_err() {
                     return;
                 }
             }
         };
         let bounded = tokio::time::timeout(RECORDED_WITHIN, recorded);
-        // Not recorded: then the answer says so.
-        let _ = within(caller, bounded).await;
-        Ok(())
+        if let Ok(Ok(())) = within(caller, bounded).await {
+            return Ok(());
+        }
+        let node = member.replica.state().node_name(claim.node);
+        Err(ApiError::unavailable(format!("it is not recorded yet that bucket {bucket} runs on node {node}")))
     }
+}
+
+/// Whether it may yet be recorded that a multi-node bucket runs where it says. Not on a node that was forgotten: it is told to
+/// end what it runs.
+fn is_awaited(state: &State, bucket: &BucketName, claim: Claim) -> bool {
+    let is_multi = state.buckets.get(bucket).is_some_and(|bucket| bucket.current.spec.multi_node);
+    let is_known = || state.nodes.get(&claim.node).is_some_and(|node| node.status != NodeStatus::Left);
+    is_multi && !state.runs(bucket, claim.node) && is_known()
 }
 
 fn entry(state: &State, bucket: &BucketName, key: &ObjectKey) -> Option<Entry> {
@@ -273,3 +280,6 @@ impl ObjectWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

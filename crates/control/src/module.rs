@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use sheaf_engine::{Bucket, Command, Module, State};
+use sheaf_engine::{Command, Module, State};
 use sheaf_model::view::ModuleRow;
 use sheaf_model::{Artifact, ModuleRef, ModuleVersion};
 use sheaf_wire::cluster::Apply;
@@ -13,6 +13,10 @@ use sheaf_wire::{ApiError, Applied, Caller, Done, Page, async_trait};
 
 use crate::Control;
 use crate::filter::{page, selects};
+
+mod places;
+
+use places::Places;
 
 #[async_trait]
 impl ModuleApi for Control {
@@ -30,12 +34,17 @@ impl ModuleApi for Control {
                 None => sight.state.newest(&ask.name),
             }?;
             let row = row(sight.state, module);
-            let used_by = users(sight.state, module).map(|bucket| bucket.name().to_string()).collect();
-            Some(GotModule { spec: (*module.spec).clone(), row, artifact: None, used_by })
+            let version = fixed(module);
+            let buckets = sight.state.buckets_of(&version).map(|bucket| bucket.name().to_string());
+            let used_by = buckets.chain(sight.state.jobs_of(&version).map(ToString::to_string)).collect();
+            let (spec, nodes) = ((*module.spec).clone(), Vec::new());
+            let got = GotModule { spec, row, artifact: None, used_by, nodes };
+            Some((got, version, Places::seen(sight, &ask)))
         })?;
-        let mut found = found.ok_or_else(|| ApiError::NotFound(format!("there is no module {ask}")))?;
-        let module = ModuleRef { name: found.spec.name.clone(), version: Some(found.spec.version.clone()) };
-        found.artifact = self.artifact_status(&module).await?;
+        let found = found.ok_or_else(|| ApiError::NotFound(format!("there is no module {ask}")))?;
+        let (mut found, version, places) = found;
+        found.nodes = self.rows_of(places).await?;
+        found.artifact = self.artifact_status(&version).await?;
         Ok(found)
     }
 
@@ -91,20 +100,14 @@ fn place(row: &ModuleRow) -> String {
     format!("{}@{}", row.name, row.version)
 }
 
-/// The buckets that are fixed to this version.
-fn users<'s>(state: &'s State, module: &'s Module) -> impl Iterator<Item = &'s Bucket> {
-    let spec = &module.spec;
-    let uses =
-        |module: &ModuleRef| module.name == spec.name && module.version.as_ref() == Some(&spec.version);
-    state.buckets.values().map(|bucket| &**bucket).filter(move |bucket| {
-        let next = bucket.next.as_ref().is_some_and(|next| uses(&next.release.spec.module));
-        next || uses(&bucket.current.spec.module)
-    })
+/// As a bucket names it that is fixed to this version.
+fn fixed(module: &Module) -> ModuleRef {
+    ModuleRef { name: module.spec.name.clone(), version: Some(module.spec.version.clone()) }
 }
 
 fn row(state: &State, module: &Module) -> ModuleRow {
     let spec = &module.spec;
-    let buckets = users(state, module).count();
+    let buckets = state.buckets_of(&fixed(module)).count();
     let newest = state.newest(&spec.name).is_some_and(|newest| newest.spec.version == spec.version);
     ModuleRow {
         name: spec.name.to_string(),

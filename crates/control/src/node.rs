@@ -75,9 +75,10 @@ impl NodeApi for Control {
 
     async fn drain(&self, caller: Caller, ask: DrainNode) -> Result<Drained, ApiError> {
         let drain = ask.drain;
-        let (node, going) = self.see(|sight| {
+        let (node, going, subtasks) = self.see(|sight| {
             let node = find(sight.state, &ask.node)?;
-            Ok::<_, ApiError>((node.id, going(&sight, node.id, drain)))
+            let subtasks = sight.state.jobs.on_node(node.id);
+            Ok::<_, ApiError>((node.id, going(&sight, node.id, drain), subtasks))
         })??;
         let command = Command::Drain(Drain { node, drain });
         let done = if ask.validate_only {
@@ -85,7 +86,7 @@ impl NodeApi for Control {
         } else {
             self.change(&caller, ask.request, command).await?
         };
-        Ok(Drained { done, going })
+        Ok(Drained { done, going, subtasks })
     }
 
     async fn undrain(&self, caller: Caller, ask: OnNode) -> Result<Done, ApiError> {

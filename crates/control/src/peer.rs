@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply, State};
-use sheaf_model::{Actor, ClusterId, Contact, Digest, NodeId, NodeKey, NodeStatus};
+use sheaf_model::{Actor, ClusterId, Contact, Digest, Holder, NodeId, NodeKey, NodeStatus};
 use sheaf_wire::peer::{AuthorityKey, Certified, Greeting, HelloAsk, JoinAsk, Joined, PeerApi, PeerHeader};
 use sheaf_wire::{Answers, ApiError, Asking, Caller, async_trait};
 
@@ -16,7 +16,7 @@ impl PeerApi for Control {
     async fn hello(&self, caller: Caller, ask: HelloAsk) -> Result<Greeting, ApiError> {
         let place = &self.place;
         // Whoever: what it says of itself counts for nothing, and it learns no more than where it may join.
-        let stranger = place.trust.keyring.is_some() && caller.holder.is_none();
+        let stranger = place.trust.keyring.is_some() && self.shows_nothing(&caller);
         if !stranger {
             self.hear_of(caller.certified_node(), ask.cluster.as_ref()).await;
         }
@@ -42,6 +42,7 @@ impl PeerApi for Control {
             bridges: place.trust.bridges(),
             left,
             proof: Vec::new(),
+            wall: Some(self.clock.wall()),
         };
         let membership = ask.nonce.and_then(|nonce| greeting.membership(nonce));
         let proof = membership.map(|membership| place.trust.prove(&membership)).unwrap_or_default();
@@ -145,6 +146,18 @@ impl PeerApi for Control {
 }
 
 impl Control {
+    /// Whether a caller has no certificate that counts: that of a join secret does not once it was revoked.
+    fn shows_nothing(&self, caller: &Caller) -> bool {
+        match (caller.holder, self.place.member()) {
+            (Some(Holder::Joining), Some(member)) => {
+                let state = member.replica.state();
+                // Before the cluster's first entries there is nothing to be revoked.
+                !state.nodes.is_empty() && !self.place.trust.secret_counts(&state)
+            }
+            (holder, _) => holder.is_none(),
+        }
+    }
+
     /// The replica that a member's message is meant for. A registered node that the leader has chosen as a member
     /// learns it from the first message, and opens its replica then: after it has heard from members that who sends it is
     /// one of them.

@@ -166,6 +166,26 @@ impl Control {
         })
     }
 
+    /// As [`Self::caught_up`], for whoever goes on from what it reads: to a caller that names no revision nothing is shown unless
+    /// it is sure that all is in it that was acknowledged to anybody before it asked.
+    pub(crate) async fn newest(&self, caller: &Caller) -> Result<(), ApiError> {
+        if caller.revision.is_some() {
+            return self.caught_up(caller).await;
+        }
+        self.refuse_if_left()?;
+        let member = self.member()?;
+        match within(caller, member.replica.read_index()).await {
+            // It may have been told meanwhile.
+            Ok(Ok(_)) => self.refuse_if_left(),
+            Ok(Err(error)) => {
+                Err(ApiError::unavailable(format!("what is newest is not known here: {error}")))
+            }
+            Err(()) => {
+                Err(ApiError::DeadlineExceeded("the leader has not said in time what is newest".to_owned()))
+            }
+        }
+    }
+
     /// Whether this node still belongs to the cluster, as far as it has heard.
     pub(crate) fn refuse_if_left(&self) -> Result<(), ApiError> {
         if self.place.has_left() {

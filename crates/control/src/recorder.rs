@@ -28,7 +28,8 @@ pub(crate) struct Record {
 
 impl Control {
     /// Runs until told to stop. A report that cannot be written now is dropped: the agent sends it again after a while, to
-    /// the next leader, and to this one when its session opens anew.
+    /// the next leader, and to this one when its session opens anew. Facts, which an agent says once, its session hands in
+    /// again.
     pub(crate) async fn run_recorder(&self, mut records: mpsc::Receiver<Record>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(AT_ONCE);
         loop {
@@ -55,7 +56,7 @@ impl Control {
                 }
             }
             Err(error) => {
-                tracing::info!(node = %record.node, %error, "a report was not recorded; its node makes it again");
+                tracing::info!(node = %record.node, %error, "a report was not recorded; it is made again");
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Attempts;
 use crate::clock::Clock;
+use crate::election;
 use crate::floor::Floor;
 use crate::live::{Live, SharedLive};
 use crate::place::{Member, Place};
@@ -216,6 +217,7 @@ impl Service {
         if let Some(member) = found {
             let (copier, of, stop_4) = (control.clone(), member.replica.clone(), stop.clone());
             loops.spawn(async move { copier.run_voter_copies(of, stop_4).await });
+            loops.spawn(election::warn_of_short_leases(member.replica.clone(), stop.clone()));
             control.run_conductor(member, stop.clone()).await;
         }
         stop.cancelled().await;

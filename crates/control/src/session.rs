@@ -13,16 +13,19 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, stream};
 use sheaf_engine::{Command, ConfirmResidue, RecordPhases, RecordPurge, RecordResults, Register, Reply};
 use sheaf_model::session::{Hello, ToLeader, ToNode};
-use sheaf_model::{Actor, Incarnation, NodeId, NodeStatus, Span};
+use sheaf_model::{Actor, Facts, Incarnation, Moment, NodeId, NodeStatus, Span};
 use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 use tokio::sync::mpsc;
 
 use crate::Control;
+use crate::floor::verdicts::Verdicts;
 use crate::place::left_text;
 use crate::recorder::Record;
 
 /// How long an agent may take to say hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// How long facts may take into the log until they are recorded again.
+const FACTS_WITHIN: Span = Span::seconds(2);
 
 /// One session under way.
 struct Session {
@@ -31,6 +34,8 @@ struct Session {
     incarnation: Incarnation,
     from_agent: Answers<ToLeader>,
     to_agent: mpsc::Receiver<ToNode>,
+    /// What the agent has said of its node since, until it is in the log; and when that was handed to the recorder.
+    said: Option<(Facts, Moment)>,
     /// Its number on the floor.
     floor: u64,
 }
@@ -82,6 +87,7 @@ impl Control {
             incarnation: hello.incarnation,
             from_agent,
             to_agent,
+            said: None,
             floor,
         };
         let answers = stream::unfold(session, |mut session| async move {
@@ -178,9 +184,33 @@ impl Session {
                 // Dropping `next` loses nothing: a message is handed out whole or not at all.
                 message = self.from_agent.next() => match message {
                     Some(Ok(ToLeader::Goodbye)) | Some(Err(_)) | None => return None,
-                    Some(Ok(message)) => self.control.take(self.node, &self.incarnation, message).await,
+                    Some(Ok(message)) => self.take(message).await,
                 },
             }
+        }
+    }
+
+    async fn take(&mut self, message: ToLeader) {
+        let is_heartbeat = matches!(message, ToLeader::Heartbeat(_));
+        if let ToLeader::Facts(facts) = &message {
+            self.said = Some((facts.clone(), self.control.clock.moment()));
+        }
+        self.control.take(self.node, &self.incarnation, message).await;
+        if is_heartbeat {
+            self.record_facts_again().await;
+        }
+    }
+
+    /// Hands the recorder once more what did not come into the log: an agent says its facts once.
+    async fn record_facts_again(&mut self) {
+        let now = self.control.clock.moment();
+        let Some((facts, at)) = &mut self.said else { return };
+        if self.control.knows(self.node, facts) {
+            self.said = None;
+        } else if now.since(*at) >= FACTS_WITHIN {
+            *at = now;
+            let facts = facts.clone();
+            self.control.register(self.node, facts).await;
         }
     }
 }
@@ -196,6 +226,9 @@ impl Control {
     async fn take(&self, node: NodeId, of: &Incarnation, message: ToLeader) {
         match message {
             ToLeader::Heartbeat(heartbeat) => {
+                if self.floor.lock().heard(node, of, heartbeat.seen) {
+                    self.floor.dispatch.notify_one();
+                }
                 let now = self.clock.moment();
                 // A late one of a former life, perhaps of another boot, is not this one's.
                 let before = match &mut self.live.lock().sessions {
@@ -220,6 +253,10 @@ impl Control {
                     sessions.gave_up(node, bucket, epoch);
                 }
                 self.live.conduct.notify_one();
+            }
+            ToLeader::Judged { question, verdict } if Verdicts::is_ours(question) => {
+                self.floor.lock().answered(question, node, verdict, Instant::now());
+                self.floor.dispatch.notify_one();
             }
             ToLeader::Judged { question, verdict } => self.live.lock().judged(question, node, verdict),
             ToLeader::Phases { seq, instances } => {
@@ -266,7 +303,13 @@ impl Control {
         let _ = self.records.send(Record { node, command, then }).await;
     }
 
-    async fn register(&self, node: NodeId, facts: sheaf_model::Facts) {
+    /// Whether this is what the log says of a node.
+    fn knows(&self, node: NodeId, facts: &Facts) -> bool {
+        let member = self.place.member();
+        member.is_some_and(|m| m.replica.state().nodes.get(&node).is_some_and(|node| node.facts == *facts))
+    }
+
+    async fn register(&self, node: NodeId, facts: Facts) {
         let known = self.place.member();
         let key = known.and_then(|m| m.replica.state().nodes.get(&node).map(|node| node.key.clone()));
         if let Some(key) = key {
@@ -312,3 +355,6 @@ impl sheaf_wire::peer::AgentApi for Control {
         self.watch_node(&ask).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sheaf_model::{ClusterId, Digest, Holder, Node, NodeId, NodeStatus, Timestamp, Trusting};
+use sheaf_engine::State;
+use sheaf_model::{ClusterId, Digest, Holder, Node, NodeId, NodeStatus, Timestamp, TokenId, Trusting};
 use sheaf_trust::{Keyring, KeyringError, PrivateKey, PublicKey, names, pin};
 use sheaf_wire::peer::{AuthorityKey, Certified, Confidential, Greeting, JoinAsk, Membership, PeerClient};
 use sheaf_wire::{ApiError, Caller, Credentials, Join, Pair, Transport, vouched};
@@ -40,6 +41,8 @@ pub struct Trust {
     pub keyring: Option<Arc<Keyring>>,
     /// What its join secret gives.
     pub join: Option<Join>,
+    /// The token that its join secret is: once that is revoked, the secret brings nobody in.
+    pub secret: Option<TokenId>,
     /// How long the certificates are good that it issues.
     pub lifetime: Duration,
 }
@@ -80,6 +83,11 @@ impl Trust {
         let after = u64::try_from(certified.lifetime.as_millis()).unwrap_or(u64::MAX) / 3 * 2;
         keyring.keep_own(&certified.certificate, key, Timestamp(now.0.saturating_add(after)))?;
         self.refresh()
+    }
+
+    /// Whether the cluster knows the token that this node's join secret is.
+    pub(crate) fn secret_counts(&self, state: &State) -> bool {
+        self.secret.is_some_and(|id| state.access.tokens.contains_key(&id))
     }
 
     /// Whom this node trusts, for others; empty: nothing is secured.
@@ -175,9 +183,9 @@ impl Trust {
     }
 }
 
-/// What a node is called by in its certificate: the host of its address, its hostname and its name, as long as no other living node
-/// with a smaller number is called so, or is there. Whoever comes later has no certificate of a name that is taken. An IP address
-/// that it is reached at may be that of others, too: several agents may be behind one.
+/// What a node is called by in its certificate: the host of its address, its hostname, also in short, and its name, as long as no
+/// other living node with a smaller number is called so, or is there. Whoever comes later has no certificate of a name that is
+/// taken. An IP address that it is reached at may be that of others, too: several agents may be behind one.
 fn hosts(nodes: &BTreeMap<NodeId, Node>, node: &Node) -> Vec<String> {
     let earlier = nodes.values().filter(|other| other.id < node.id && other.status.is_alive());
     let taken: BTreeSet<String> =
@@ -198,7 +206,13 @@ pub(crate) fn unsecured() -> ApiError {
     ApiError::Precondition("nothing is secured in this cluster: it runs without certificates".to_owned())
 }
 
+/// Why the join secret brings a node in no more.
+const SECRET_REVOKED: &str = "the join secret was revoked, or is none that this cluster began with: put a join token, as `sheaf \
+                              cluster token create --role agent` prints it, into the file that [security] join_token_file \
+                              names, and take join_secret_file out";
+
 /// What a node that wants in has proven.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Proven {
     /// It is welcome; whether it may become a voter.
     Welcome {
@@ -215,13 +229,15 @@ impl Control {
         if self.place.trust.keyring.is_none() {
             return Ok(Proven::Welcome { may_vote: true });
         }
+        let is_revoked = caller.holder == Some(Holder::Joining) && !self.takes_the_secret().await?;
         let judged = {
             let member = self.member()?;
             let state = member.replica.state();
             let mut nodes = state.nodes.values();
             let known = nodes.find(|node| node.key == ask.key && node.status != NodeStatus::Left);
             let is_unheard_of = |shown: NodeId| ask.cluster.is_some() && !state.nodes.contains_key(&shown);
-            proof::judge(known, caller.holder, caller.certified_node().is_some_and(is_unheard_of))
+            let holder = caller.holder.filter(|_| !is_revoked);
+            proof::judge(known, holder, caller.certified_node().is_some_and(is_unheard_of))
         };
         let may_vote = match judged {
             Judged::Welcome { may_vote } => return Ok(Proven::Welcome { may_vote }),
@@ -230,6 +246,9 @@ impl Control {
         };
         let refused = |why: &str| Ok(Proven::Refused(why.to_owned()));
         let Some(token) = &ask.token else {
+            if is_revoked {
+                return refused(SECRET_REVOKED);
+            }
             return refused(
                 "this cluster takes a node by a join token or by its join secret: put one, as `sheaf cluster token create \
                  --role agent` prints it, into the file that [security] join_token_file names",
@@ -243,6 +262,17 @@ impl Control {
             Err(ApiError::Unauthenticated(why) | ApiError::Forbidden(why)) => Ok(Proven::Refused(why)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether this node's join secret still brings somebody in: whether the token that it is was not revoked. Who has begun to
+    /// lead just now may not know it yet, and asks.
+    async fn takes_the_secret(&self) -> Result<bool, ApiError> {
+        let member = self.member()?;
+        let confirmed = tokio::time::timeout(WITHIN, member.replica.confirm_leadership()).await;
+        if !matches!(confirmed, Ok(Ok(_))) {
+            return Err(ApiError::unavailable("no majority answers this node now"));
+        }
+        Ok(self.place.trust.secret_counts(&member.replica.state()))
     }
 
     /// A node's next certificate; for the node that shows its present one.

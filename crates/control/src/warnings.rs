@@ -1,6 +1,6 @@
 //! What is registered as asked, and will not be quite as asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sheaf_engine::State;
 use sheaf_model::{Limits, ModuleRef, ModuleSpec, PutBucket};
@@ -77,9 +77,53 @@ pub(crate) fn without_effect(
     warnings
 }
 
+/// Artifacts that nobody has pushed and without which these modules do not start.
+pub(crate) fn unpushed<'a>(modules: impl IntoIterator<Item = &'a ModuleSpec>, state: &State) -> Vec<String> {
+    let lacking = modules.into_iter().filter(|module| {
+        let version = ModuleRef { name: module.name.clone(), version: Some(module.version.clone()) };
+        module.uses_artifact() && !state.artifacts.contains_key(&version)
+    });
+    let named: BTreeSet<String> =
+        lacking.map(|module| format!("{}@{}", module.name, module.version)).collect();
+    let warning = |named: String| {
+        let push = format!("`sheaf module push {named} PATH`");
+        format!("module {named} uses ${{artifact}}, and none was pushed: it starts after {push}")
+    };
+    named.into_iter().map(warning).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use sheaf_engine::{Change, Pushed};
+    use sheaf_model::{
+        Artifact, Digest, Exec, ModuleName, ModuleVersion, Revision, Runtime, Shape, Template, TemplateSet,
+        Timestamp,
+    };
+
     use super::*;
+
+    #[test]
+    fn an_artifact_that_is_missing_is_told_once_and_not_when_it_is_there() {
+        let module = |name: &str, command: &str| {
+            let (name, version) =
+                (ModuleName::new(name).expect("a name"), ModuleVersion::new("2").expect("one"));
+            let command = Template::parse(command, TemplateSet::Instance).expect("a template");
+            let exec = Some(Exec { command, args: Vec::new(), env: BTreeMap::new() });
+            ModuleSpec { exec, ..ModuleSpec::new(name, version, Runtime::Exec) }
+        };
+        let (brings, has) = (module("brings", "${artifact}/run"), module("has", "/bin/run"));
+        let mut state = State::default();
+        let told = unpushed([&brings, &has, &brings], &state);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("starts after `sheaf module push brings@2 PATH`"), "{told:?}");
+        let module = ModuleRef::parse("brings@2").expect("a version of a module");
+        let artifact = Artifact { module, digest: Digest([7; 32]), size: 1, shape: Shape::Directory };
+        let artifact = Arc::new(artifact);
+        state.put(&Change::Artifact(Pushed { artifact, revision: Revision(1), at: Timestamp(0) }));
+        assert_eq!(unpushed([&brings], &state), Vec::<String>::new());
+    }
 
     #[test]
     fn a_note_is_of_its_field_and_of_more_than_can_be_had() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sheaf_model::{AuthorityRecord, AuthorityStage, Digest, TokenId, TokenRecord};
+use sheaf_model::{AuthorityRecord, AuthorityStage, Digest, ObjectValue, TokenId, TokenRecord};
 
 use crate::change::Change;
 
@@ -40,6 +40,19 @@ impl Access {
     /// The authority with that fingerprint.
     pub fn authority(&self, fingerprint: &Digest) -> Option<&Arc<AuthorityRecord>> {
         self.authorities.iter().find(|authority| authority.fingerprint == *fingerprint)
+    }
+
+    /// Certificates in DER of whom the cluster believes, that of the one that issues first; and those that lead from one of them to
+    /// another.
+    pub fn certificates(&self) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let issuing = self.issuing();
+        let others = self.authorities.iter().rev();
+        let others = others.filter(|other| issuing.is_none_or(|it| it.fingerprint != other.fingerprint));
+        let all: Vec<_> = issuing.into_iter().chain(others).collect();
+        let bytes = |value: &ObjectValue| value.as_bytes().to_vec();
+        let authorities = all.iter().map(|it| bytes(&it.certificate)).collect();
+        let bridges = all.iter().filter_map(|it| it.bridge.as_ref()).map(bytes).collect();
+        (authorities, bridges)
     }
 
     /// Puts one changed row in place; other changes are none of its own.

@@ -329,9 +329,9 @@ pub struct DeleteObject {
 pub struct Refound {
     /// The cluster's new identity, which succeeds the present one.
     pub cluster: ClusterId,
-    /// The state is an earlier one than that which ran last: any bucket may have been multi-node since, so that each node
-    /// must confirm that it runs nothing of it before it is bound.
-    pub from_snapshot: bool,
+    /// The state may be an earlier one than that which ran last, as that of a snapshot, or of a voter among others: any bucket
+    /// may have been multi-node since, so that each node must confirm that it runs nothing of it before it is bound.
+    pub may_be_behind: bool,
 }
 
 /// See [`Command::Drain`].

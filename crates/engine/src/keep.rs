@@ -294,6 +294,8 @@ pub struct Keep {
     calling: Option<(Call, Moment)>,
     /// What the program said of itself since it runs.
     said: String,
+    /// What was shown last is why a poll failed.
+    poll_failed: bool,
     /// It is polled so often, while it runs.
     poll_every: Option<Span>,
     /// The next time.

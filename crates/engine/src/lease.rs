@@ -133,6 +133,8 @@ mod tests {
             sent_at: Moment(sent_at),
             ttl: Span::seconds(3),
             epochs: epochs.iter().map(|(name, epoch)| (bucket(name), Epoch(*epoch))).collect(),
+            heartbeat: Span::default(),
+            unwanted: false,
             own: Revision::default(),
             traces: Vec::new(),
         }

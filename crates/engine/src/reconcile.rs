@@ -36,7 +36,8 @@ pub struct Origin {
     pub basis: Revision,
     /// [`content`] of the bucket's spec.
     pub content: u64,
-    /// The [`program`] that runs, if it takes changes of its bucket as it runs; none: it is started anew.
+    /// What runs while its bucket changes: the [`program`], if it takes changes of its bucket as it runs; the `content`, if
+    /// only how often it is polled can change so. None: nothing of it can, or it is not known.
     pub live: Option<u64>,
     /// Its module's artifact, which is not removed while it runs.
     pub artifact: Option<Digest>,
@@ -52,7 +53,7 @@ impl Origin {
         wanted.basis > self.basis && !same_but_released
     }
 
-    /// Whether an instance started from `self` is to be told of `wanted` as it runs: the same program, a later release, and
+    /// Whether an instance started from `self` is to be told of `wanted` as it runs: the same that runs, a later release, and
     /// no restart that was asked for.
     pub fn is_told(self, wanted: Self) -> bool {
         let released = wanted.basis > self.basis && wanted.basis == wanted.revision;

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use sheaf_model::session::{Acknowledged, Heartbeat, Hello};
 use sheaf_model::{
-    BootId, BucketName, Epoch, Incarnation, Load, Moment, Node, NodeId, NodeStatus, Revision, Settings, Span,
-    Term, Verdict,
+    BootId, BucketName, Epoch, Incarnation, LeaseSettings, Load, Moment, Node, NodeId, NodeStatus, Revision,
+    Settings, Span, Term, Verdict,
 };
 
 use crate::state::State;
@@ -353,12 +353,13 @@ impl Sessions {
                 bound.entry(binding.node).or_default().push((binding.bucket.clone(), binding.epoch));
             }
         }
-        let ttl = state.cluster.settings.lease.ttl;
+        let LeaseSettings { ttl, heartbeat, .. } = state.cluster.settings.lease;
         let answer = |waiting: Waiting| {
             let epochs = bound.remove(&waiting.node).unwrap_or_default();
             let Waiting { node, boot, sent_at } = waiting;
             let own = state.nodes.get(&node).map(|node| node.revision).unwrap_or_default();
-            (node, Acknowledged { boot, sent_at, ttl, epochs, own, traces: Vec::new() })
+            let (unwanted, traces) = (false, Vec::new());
+            (node, Acknowledged { boot, sent_at, ttl, epochs, heartbeat, unwanted, own, traces })
         };
         round.into_iter().map(answer).collect()
     }
@@ -478,8 +479,8 @@ impl Sessions {
     }
 
     /// Whether the node missed heartbeats lately.
-    pub fn is_suspect(&self, node: NodeId, heartbeat: Span, now: Moment) -> bool {
-        now.since(self.last_heard(node)).0 > SUSPECT_AFTER * heartbeat.0
+    pub fn is_suspect(&self, state: &State, node: NodeId, now: Moment) -> bool {
+        now.since(self.last_heard(node)).0 > SUSPECT_AFTER * longest_heartbeat(state).0
     }
 
     /// How busy the node said it is.
@@ -515,6 +516,13 @@ impl Sessions {
     }
 }
 
+/// How far apart heartbeats are; after a change of the settings the larger of old and new: a node learns of it when its next one is
+/// acknowledged.
+fn longest_heartbeat(state: &State) -> Span {
+    let former = state.cluster.former.map(|settings| settings.lease.heartbeat).unwrap_or_default();
+    state.cluster.settings.lease.heartbeat.max(former)
+}
+
 /// W; after a change of the settings the larger of old and new.
 pub fn longest_wait(state: &State) -> Span {
     let former = state.cluster.former.map(|settings| settings.lease.wait()).unwrap_or_default();
@@ -523,12 +531,16 @@ pub fn longest_wait(state: &State) -> Span {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_model::Setting;
+
     use super::*;
+    use crate::testing::World;
+    use crate::{Command, Reply, SettingsCommand};
 
     const NODE: NodeId = NodeId(1);
 
     fn open(sessions: &mut Sessions, incarnation: &str, now: u64) -> Result<Span, String> {
-        let world = crate::testing::World::unformed();
+        let world = World::unformed();
         sessions.opened(&world.hello(NODE.0, incarnation), &world.state, Moment(now))
     }
 
@@ -542,6 +554,29 @@ mod tests {
         assert!(open(&mut sessions, "i2", 3).is_err(), "and so another agent is refused");
         sessions.closed(NODE, &"i1".into());
         assert!(!sessions.is_connected(NODE));
+    }
+
+    #[test]
+    fn a_changed_heartbeat_is_told_with_an_acknowledgement_and_nobody_is_missed_before_that() {
+        let mut world = World::with_nodes(1);
+        let mut sessions = Sessions::new(Term(1), Moment(0));
+        sessions.opened(&world.hello(NODE.0, "i1"), &world.state, Moment(0)).expect("nobody else is live");
+        for (heartbeat, ttl) in [(4000, 12), (500, 3)] {
+            let (heartbeat, ttl) =
+                (Setting::Heartbeat(Span::millis(heartbeat)), Setting::Ttl(Span::seconds(ttl)));
+            let change = Command::Settings(SettingsCommand::Change(vec![heartbeat, ttl]));
+            assert!(matches!(world.propose(change), Reply::Done(_)));
+        }
+        let heartbeat = Heartbeat { sent_at: Moment(1), load: Load::default(), seen: Revision(0) };
+        sessions.heard(NODE, &heartbeat, Moment(4000));
+        assert!(!sessions.is_suspect(&world.state, NODE, Moment(8100)), "it is heard every four seconds");
+        sessions.heard(NODE, &heartbeat, Moment(8100));
+        let round = sessions.take_round();
+        let told = sessions.acknowledge(&world.state, round);
+        let told: Vec<_> = told.iter().map(|(_, it)| (it.ttl, it.heartbeat)).collect();
+        assert_eq!(told, [(Span::seconds(3), Span::millis(500))]);
+        world.state.cluster.former = None;
+        assert!(sessions.is_suspect(&world.state, NODE, Moment(10_000)), "now it beats faster");
     }
 
     #[test]

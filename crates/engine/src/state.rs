@@ -195,6 +195,13 @@ impl Bucket {
         }
     }
 
+    /// The release that an instance runs; none: one before those that are here, which is in the history alone. (Where a rollout
+    /// took the place of another, a node that the former had reached counts as what it was before both until it is its turn.)
+    pub fn release_of(&self, instance: &Instance) -> Option<&Release> {
+        let known = [self.release_for(instance.node), &self.current];
+        known.into_iter().find(|release| release.revision <= instance.revision)
+    }
+
     /// The newest state of intent: what an instance must have been started from to be up to date on `node`.
     pub fn basis_for(&self, node: NodeId) -> Revision {
         let again = self.again.get(&node).copied().unwrap_or_default();

@@ -4,6 +4,7 @@ mod authority;
 mod bucket;
 mod explain;
 mod job;
+mod module;
 mod node;
 
 use sheaf_model::Moment;

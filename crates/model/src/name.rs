@@ -95,7 +95,8 @@ name! {
 }
 
 impl ObjectKey {
-    /// Where a bucket's checkpoint is kept; of a multi-node one, that of the node named.
+    /// Where a bucket's checkpoint is kept, as the node named has noted it. None: where earlier versions kept that of a
+    /// single-node bucket; all others begin with it.
     pub fn checkpoint(node: Option<&NodeName>) -> Self {
         Self(match node {
             Some(node) => format!(".checkpoint/{node}").into(),

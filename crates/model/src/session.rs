@@ -5,13 +5,14 @@
 //!    ├─ Hello ────────────────────────────────────────►│ the former session of that node ends
 //!    │◄──────────────────────────── Welcome or Redirect┤
 //!    ├─ Heartbeat{sent_at} ───────────────────────────►│ quorum round begun after receiving it
-//!    │◄──────────── Acknowledged{sent_at, ttl, epochs} ┤
+//!    │◄── Acknowledged{sent_at, ttl, epochs, heartbeat} ┤
 //!    ├─ Verdicts, Phases{seq}, GaveUp, NothingLeft ───►│ proposes what follows from them
 //!    │◄──────────────────────────────── Recorded{seq} ─┤
 //!    │◄────────────────────────────────── Run, StopAttempts ┤ attempts that are granted to the node
 //!    ├─ Ends{seq} ──────────────────────────────────────►│ proposes to record them
 //!    │◄─────────────────────────── EndsRecorded{seq} ─┤
 //!    │◄──────────────────────────────────── JobsGone ─┤ of which it keeps something, as it said in Hello
+//!    │◄──────────────────────────────────── GiveBack ─┤ what the node is not to run, if it said in Hello that it does so
 //! ```
 
 use std::collections::BTreeMap;
@@ -128,6 +129,9 @@ pub struct Work {
     /// they are gone.
     #[serde(default)]
     pub kept: Option<Vec<JobId>>,
+    /// It gives back what it is asked for. Agents of earlier versions do not, and would not understand.
+    #[serde(default)]
+    pub gives_back: bool,
 }
 
 /// Attempts of one job for one node. An attempt that the node was given before is the same.
@@ -150,6 +154,10 @@ pub struct Order {
     /// What was pushed for the module's version; none: nothing.
     #[serde(default)]
     pub artifact: Option<Arc<Artifact>>,
+    /// Before what else lies ready these begin, and behind what; none: as the job's document says. Leaders of earlier versions do not
+    /// say.
+    #[serde(default)]
+    pub priority: Option<u8>,
 }
 
 /// See [`Order`].
@@ -182,7 +190,7 @@ pub struct Heartbeat {
 pub enum ToNode {
     /// The session stands.
     Welcome {
-        /// How often to send heartbeats.
+        /// How far apart heartbeats are to be, until an acknowledgement says otherwise.
         heartbeat: Span,
         /// For so long no single-node work may be started (what runs is prolonged): a former life of this node's agent
         /// was heard lately.
@@ -238,6 +246,14 @@ pub enum ToNode {
     },
     /// These jobs are deleted: nothing is to be kept of them.
     JobsGone(Vec<JobId>),
+    /// What this node has of these jobs and has not begun is not to begin here: it is handed back. What comes of them later is to run
+    /// again. Said only to those that say [`Work::gives_back`].
+    GiveBack {
+        /// The jobs.
+        jobs: Vec<JobId>,
+        /// What has begun is stopped and handed back as well.
+        begun: bool,
+    },
 }
 
 /// See [`ToNode::Acknowledged`].
@@ -251,6 +267,13 @@ pub struct Acknowledged {
     pub ttl: Span,
     /// What the applied state binds to this node and the leader has not fenced. What is not named is not prolonged.
     pub epochs: Vec<(BucketName, Epoch)>,
+    /// How far apart heartbeats are to be from now on; 0: a leader of an earlier version does not say.
+    #[serde(default)]
+    pub heartbeat: Span,
+    /// The node's replica is no member's any more, and nobody brings it up to date: it is to be given up. Leaders of earlier
+    /// versions do not say.
+    #[serde(default)]
+    pub unwanted: bool,
     /// When this node's own record last changed, in the applied state: what the node has seen of itself may be older.
     /// Leaders of earlier versions do not say.
     #[serde(default)]
@@ -265,5 +288,17 @@ impl ToNode {
     pub fn redirect(leader: Option<Contact>) -> Self {
         let node = leader.as_ref().and_then(|leader| leader.node);
         Self::Redirect { leader: leader.map(|leader| leader.address), node }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_earlier_agents_do_not_say_is_not_asked_of_them() {
+        let former: Work = serde_json::from_str(r#"{"slots": 4, "held": []}"#).unwrap();
+        assert_eq!(former, Work { slots: 4, ..Work::default() });
+        assert!(!former.gives_back && former.kept.is_none());
     }
 }

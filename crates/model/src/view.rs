@@ -274,6 +274,8 @@ pub struct NodeDetail {
     pub row: NodeRow,
     pub facts: NodeFacts,
     pub affinity: Vec<AffinityRow>,
+    /// Subtasks of jobs that run there or lie ready.
+    pub subtasks: u32,
 }
 
 /// What a node says of itself, in `node status`.
@@ -434,6 +436,18 @@ pub struct ArtifactOnNode {
     /// Hundredths; 100: all of it, verified.
     pub percent: u32,
     pub state: Holds,
+}
+
+/// So many instances of a module's version on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the words of the document")]
+pub struct ModuleOnNode {
+    pub node: String,
+    /// Empty: one that its bucket had before those it has now, and that was not looked up.
+    pub version: String,
+    /// The phase of these instances; `lost`: their node is, and nobody knows.
+    pub state: String,
+    pub instances: u32,
 }
 
 /// What a node is to an artifact.

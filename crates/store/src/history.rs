@@ -5,7 +5,7 @@ use std::fmt::Write;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, ToSql, params};
 use sheaf_engine::Release;
-use sheaf_model::{BucketName, Event, Revision, Timestamp};
+use sheaf_model::{BucketName, BucketSpec, Event, Revision, Timestamp};
 
 use crate::error::StoreError;
 use crate::reader::Reader;
@@ -26,6 +26,19 @@ pub struct EventFilter {
     /// What became of subtasks, too: each step of a command an event, whose kind begins with `subtask.`.
     pub subtasks: bool,
 }
+
+/// Some revisions of a bucket.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Releases {
+    /// Newest first.
+    pub found: Vec<Release>,
+    /// Older ones are kept.
+    pub more: bool,
+}
+
+/// Of a bucket, before a revision, newest first: read as far as they are taken.
+const RELEASES: &str =
+    "SELECT revision, body FROM releases WHERE bucket = ? AND revision < ? ORDER BY revision DESC LIMIT ?";
 
 /// An event's place: revision and number within it.
 pub(crate) type Place = (i64, i64);
@@ -84,14 +97,59 @@ impl Reader {
         })
     }
 
-    /// Up to `limit` revisions of a bucket, newest first, also of one that was deleted.
-    pub fn releases(&self, bucket: &BucketName, limit: usize) -> Result<Vec<Release>, StoreError> {
-        let bodies = self.read("read the releases of", |db| {
-            let sql = "SELECT revision, body FROM releases WHERE bucket = ? ORDER BY revision DESC LIMIT ?";
-            let mut statement = db.prepare_cached(sql)?;
-            statement.query_map(params![bucket.as_str(), rows(limit)], body)?.collect::<Result<Vec<_>, _>>()
+    /// Up to `limit` revisions of a bucket before the one at `before`, or up to the newest; newest first, also of one that
+    /// was deleted. As they lie in the database they have at most so many `bytes` together, unless the first alone has more.
+    pub fn releases(
+        &self,
+        bucket: &BucketName,
+        before: Option<Revision>,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Releases, StoreError> {
+        let (bodies, more) = self.read("read the releases of", |db| {
+            let mut statement = db.prepare_cached(RELEASES)?;
+            let before = before.map_or(i64::MAX, revision_before);
+            let mut kept =
+                statement.query(params![bucket.as_str(), before, rows(limit.saturating_add(1))])?;
+            let (mut bodies, mut size) = (Vec::new(), 0_usize);
+            while let Some(row) = kept.next()? {
+                if bodies.len() == limit {
+                    return Ok((bodies, true));
+                }
+                let found = body(row)?;
+                size = size.saturating_add(found.1.len());
+                if size > bytes && !bodies.is_empty() {
+                    return Ok((bodies, true));
+                }
+                bodies.push(found);
+            }
+            Ok((bodies, false))
         })?;
-        bodies.into_iter().map(|found| self.decode_release(bucket, found)).collect()
+        let found = bodies.into_iter().map(|found| self.decode_release(bucket, found));
+        Ok(Releases { found: found.collect::<Result<_, _>>()?, more })
+    }
+
+    /// What a bucket was last, before the revision `before`, that is not what `spec` says.
+    pub fn release_unlike(
+        &self,
+        bucket: &BucketName,
+        before: Revision,
+        spec: &BucketSpec,
+    ) -> Result<Option<Release>, StoreError> {
+        self.lend(|db| {
+            let failed = StoreError::sqlite("read the releases of", self.path());
+            let mut statement = db.prepare_cached(RELEASES).map_err(&failed)?;
+            let mut kept = statement
+                .query(params![bucket.as_str(), revision_before(before), i64::MAX])
+                .map_err(&failed)?;
+            while let Some(row) = kept.next().map_err(&failed)? {
+                let release = self.decode_release(bucket, body(row).map_err(&failed)?)?;
+                if *release.spec != *spec {
+                    return Ok(Some(release));
+                }
+            }
+            Ok(None)
+        })
     }
 
     /// What a bucket was at `revision`; none if it was not changed by that command.
@@ -116,6 +174,11 @@ impl Reader {
 
 fn body(row: &Row<'_>) -> rusqlite::Result<(i64, Vec<u8>)> {
     Ok((row.get(0)?, row.get(1)?))
+}
+
+/// A revision as a bound; one that SQLite cannot count to is above all.
+fn revision_before(revision: Revision) -> i64 {
+    i64::try_from(revision.0).unwrap_or(i64::MAX)
 }
 
 pub(crate) fn place((revision, n): (Revision, u32)) -> Place {
@@ -220,5 +283,16 @@ mod tests {
                 ]
             );
         }
+    }
+
+    #[test]
+    fn revisions_of_a_bucket_are_found_by_an_index_and_never_sorted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state.db")).unwrap();
+        let (db, _) = store.db("explain").unwrap();
+        let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {RELEASES}")).unwrap();
+        let steps = statement.query_map(params!["/a", 8, 10], |row| row.get(3)).unwrap();
+        let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+        assert_eq!(steps, ["SEARCH releases USING INDEX releases_bucket (bucket=? AND revision<?)"]);
     }
 }

@@ -51,7 +51,7 @@ pub use codec::CodecError;
 pub use delivery::{Ahead, Delivery};
 pub use ends::{AttemptState, RanAttempt};
 pub use error::StoreError;
-pub use history::EventFilter;
+pub use history::{EventFilter, Releases};
 pub use pace::Lately;
 pub use prune::Retention;
 pub use query::{Ask, Found, QueryError, Wanted};

@@ -1,8 +1,8 @@
 //! How long history is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use sheaf_model::{HistorySettings, Span, Timestamp};
 
 use crate::error::StoreError;
@@ -10,9 +10,13 @@ use crate::store::Store;
 
 /// Events dropped at a time: some ten milliseconds on a busy machine.
 const PORTION: u64 = 1_000;
+/// Bytes of releases that go with them, about.
+const PORTION_BYTES: i64 = 4 << 20;
 
 /// Attempts of a job that ended by a time, without those that its failed subtasks failed by.
 const DROP_ATTEMPTS: &str = "DELETE FROM job_attempts WHERE job_id = ? AND ended_at <= ? AND stands = 0";
+
+const DROP_RELEASES: &str = "DELETE FROM releases WHERE bucket = ? AND revision < ?";
 
 /// In `meta`: the last revision whose events were dropped …
 pub(crate) const PRUNED: &str = "pruned";
@@ -38,8 +42,9 @@ impl Default for Retention {
 
 impl Store {
     /// Drops a portion of the events, and of what subtasks went through, that exceed `retention` at `now`, and says how
-    /// many rows: 0 when none is left to drop. What a job has come to stays with it, and so does what failed its subtasks.
-    /// Called from time to time between writes; a portion is small, so that writing never waits long for it.
+    /// many of these: 0 when none is left to drop. What a job has come to stays with it, and so does what failed its
+    /// subtasks. With the events about a bucket go those of its releases that were over by then. Called from time to time
+    /// between writes; a portion is small, so that writing never waits long for it.
     ///
     /// The same database, retention and time give the same result. Events go in the order they came: an old one behind
     /// a younger one, left by a leader whose clock was ahead, waits for it.
@@ -59,25 +64,63 @@ fn drop_portion(db: &Connection, kept: u64, oldest_kept: i64) -> rusqlite::Resul
     let count: i64 =
         db.prepare_cached("SELECT value FROM meta WHERE name = 'events'")?.query_row([], |row| row.get(0))?;
     let too_many = count.cast_unsigned().saturating_sub(kept);
-    let mut oldest = db.prepare_cached("SELECT revision, n, at FROM events ORDER BY revision, n LIMIT ?")?;
+    let mut oldest =
+        db.prepare_cached("SELECT revision, n, at, kind, subject FROM events ORDER BY revision, n LIMIT ?")?;
     let mut rows = oldest.query([PORTION.cast_signed()])?;
-    let mut dropped: u64 = 0;
+    let (mut dropped, mut bytes): (u64, i64) = (0, 0);
     let mut last: Option<(i64, i64)> = None;
+    let mut buckets = BTreeSet::new();
     while let Some(row) = rows.next()? {
-        if dropped >= too_many && row.get::<_, i64>(2)? >= oldest_kept {
+        let exceeds = dropped < too_many || row.get::<_, i64>(2)? < oldest_kept;
+        if !exceeds || bytes > PORTION_BYTES {
             break;
         }
-        last = Some((row.get(0)?, row.get(1)?));
+        let revision: i64 = row.get(0)?;
+        last = Some((revision, row.get(1)?));
         dropped += 1;
+        if row.get_ref(3)?.as_str()?.starts_with("bucket.") {
+            let bucket: String = row.get(4)?;
+            bytes += release_size(db, &bucket, revision)?;
+            buckets.insert(bucket);
+        }
     }
+    drop(rows);
     if let Some((revision, n)) = last {
         db.prepare_cached("DELETE FROM events WHERE (revision, n) <= (?, ?)")?
             .execute(params![revision, n])?;
         note_pruned(db, PRUNED, revision)?;
         db.prepare_cached("UPDATE meta SET value = value - ? WHERE name = 'events'")?
             .execute([dropped.cast_signed()])?;
+        for bucket in buckets {
+            drop_releases(db, &bucket, revision)?;
+        }
     }
     Ok(dropped)
+}
+
+/// The size of the release that a bucket got by a revision.
+fn release_size(db: &Connection, bucket: &str, revision: i64) -> rusqlite::Result<i64> {
+    let sql = "SELECT length(body) FROM releases WHERE revision = ? AND bucket = ?";
+    let size = db.prepare_cached(sql)?.query_row(params![revision, bucket], |row| row.get(0)).optional()?;
+    Ok(size.unwrap_or_default())
+}
+
+/// Drops what a bucket no longer was at the last revision whose events were dropped, but for what it is now and the one
+/// before that, to which it can go back; of a deleted one all up to that revision.
+fn drop_releases(db: &Connection, bucket: &str, pruned: i64) -> rusqlite::Result<()> {
+    let mut current = db.prepare_cached("SELECT release FROM buckets WHERE name = ?")?;
+    let current: Option<i64> = current.query_row([bucket], |row| row.get(0)).optional()?;
+    let last_before = |revision: i64| -> rusqlite::Result<Option<i64>> {
+        let sql = "SELECT max(revision) FROM releases WHERE bucket = ? AND revision < ?";
+        db.prepare_cached(sql)?.query_row(params![bucket, revision], |row| row.get(0))
+    };
+    let after = pruned.saturating_add(1);
+    let first_kept = match current {
+        None => Some(after),
+        Some(current) => last_before(after)?.min(last_before(current)?),
+    };
+    let Some(first_kept) = first_kept else { return Ok(()) };
+    db.prepare_cached(DROP_RELEASES)?.execute(params![bucket, first_kept]).map(drop)
 }
 
 /// Whoever has not read so far has missed something.
@@ -135,15 +178,22 @@ fn drop_histories(db: &Connection, kept: u64, oldest_kept: i64) -> rusqlite::Res
 mod tests {
     use super::*;
 
-    #[test]
-    fn attempts_to_drop_are_found_by_an_index() {
+    /// How SQLite would carry it out.
+    fn plan(sql: &str, values: impl rusqlite::Params) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("state.db")).unwrap();
         let (db, _) = store.db("explain").unwrap();
-        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {DROP_ATTEMPTS}")).unwrap();
-        let steps = plan.query_map([1, 2], |row| row.get::<_, String>(3)).unwrap();
-        let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
-        let found = "SEARCH job_attempts USING INDEX job_attempts_ended (job_id=? AND ended_at<?)";
-        assert_eq!(steps, [found]);
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps = plan.query_map(values, |row| row.get::<_, String>(3)).unwrap();
+        steps.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn what_is_to_drop_is_found_by_an_index() {
+        let attempts = "SEARCH job_attempts USING INDEX job_attempts_ended (job_id=? AND ended_at<?)";
+        assert_eq!(plan(DROP_ATTEMPTS, [1, 2]), [attempts]);
+        let steps = plan(DROP_RELEASES, params!["/a", 2]);
+        let ended = steps.iter().all(|step| step.ends_with("releases_bucket (bucket=? AND revision<?)"));
+        assert!(steps.len() == 1 && ended, "{steps:?}");
     }
 }

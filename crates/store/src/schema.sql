@@ -132,7 +132,8 @@ CREATE TABLE requests (
   body     BLOB NOT NULL
 ) STRICT;
 
--- Every revision of every bucket, also of deleted ones. In the order they came, so that writing appends.
+-- The revisions of buckets, also of deleted ones, as far back as there are events; of a bucket at least what it is and
+-- what it was before. In the order they came, so that writing appends.
 CREATE TABLE releases (
   bucket   TEXT NOT NULL,
   revision INTEGER NOT NULL,

@@ -57,7 +57,10 @@ function place() {
 function head() {
   const known = session?.asker;
   const rights = known ? `${known.name} (${known.role}${known.prefix ? ` on ${known.prefix}` : ""}) ` : "";
-  show(where, session ? el("span", null, `${rights}on ${session.node}`) : null,
+  const open = session && !session.secured;
+  show(where, open ? el("span", { class: "state warn", title: "Whoever reaches this port may do everything" },
+      el("i", { "aria-hidden": "true" }, "!"), "NOT secured") : null,
+    session ? el("span", null, `${rights}on ${session.node}`) : null,
     session?.logged_in ? el("button", { type: "button", onclick: leave }, "Log out") : null,
     live === "ready" ? el("span", { class: "state good" }, el("i", { "aria-hidden": "true" }, "●"), "live") : state(live));
   const here = current === null ? null : BELONGS[current] ?? current;

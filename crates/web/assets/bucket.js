@@ -154,13 +154,16 @@ async function move(status, done) {
 }
 
 function rollback(name, release, done) {
+  let shown;
   confirm({
     title: `Make ${name} what it was at revision ${release.revision}?`, verb: "Roll back", done,
     consequence: async () => {
+      shown = (await get("bucket/status", { name })).revision;
       const { rows: [present] } = await page("bucket/history", { name, limit: 1 });
       return [el("p", null, "These fields change, and its instances with them:"), difference(present.bucket, release.bucket)];
     },
-    act: () => change("bucket/rollback", { name, to: release.revision }),
+    // What was changed since is not what was looked at.
+    act: () => change("bucket/rollback", { name, to: release.revision, revision: shown }),
   });
 }
 

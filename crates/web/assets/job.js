@@ -55,7 +55,7 @@ export function open(place, params, { again }) {
     try {
       plotted = { ...(await get("job/progress", { name })), over };
     } catch (error) {
-      plotted = { points: [], cut: error.message, over: false };
+      plotted = { points: [], trouble: error.message, over: false };
     }
   }
   function filters(status) {
@@ -158,6 +158,7 @@ function stands(status, explained) {
 }
 
 function drawn(status, plotted) {
+  if (plotted?.trouble) return card("Progress over time", null, el("p", { class: "empty" }, `Not to be had just now: ${plotted.trouble}`));
   const points = plotted?.points ?? [];
   const cut = plotted?.cut ? el("p", { class: "small quiet" }, `The beginning only: ${plotted.cut}`) : null;
   return card("Progress over time", null, plotted === null ? el("p", { class: "empty" }, "Loading …")

@@ -78,9 +78,14 @@ export function drain(name, done) {
       { name: "deadline", label: "Stop after this time what could not go elsewhere", hint: "never; or 5m" },
     ],
     consequence: async (values) => {
-      const { going } = await change("node/drain", { ...body(values), dry_run: true });
-      if (going.length === 0) return el("p", null, "It takes no new work from then on. Nothing runs there now.");
-      return [el("p", null, `It takes no new work from then on, and ${many(going.length, "bucket")} would go, one after the other:`),
+      const { going, subtasks } = await change("node/drain", { ...body(values), dry_run: true });
+      const work = subtasks === 0 ? null : el("p", null,
+        `${many(subtasks, "subtask")} of jobs there: what has not begun goes elsewhere, what has ends there, or by then.`);
+      if (going.length === 0) {
+        return [el("p", null, `It takes no new work from then on.${work ? "" : " Nothing runs there now."}`), work];
+      }
+      return [work,
+        el("p", null, `It takes no new work from then on, and ${many(going.length, "bucket")} would go, one after the other:`),
         table("What would move", [
           { title: "Bucket", cell: (row) => row.bucket },
           { title: "Goes to", cell: (row) => row.to || el("span", { class: "warn" }, "stops") },

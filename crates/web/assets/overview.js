@@ -55,6 +55,7 @@ function tiles({ nodes, buckets, jobs, leader, term, revision, fault_tolerance: 
 }
 
 function subject({ kind, subject: name }) {
+  if (kind === "jobs") return link("jobs", null, "that ended");
   if (kind === "cluster" || !name) return "the cluster";
   return link(kind, { name }, name);
 }

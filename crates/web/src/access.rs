@@ -328,6 +328,32 @@ mod tests {
     }
 
     #[test]
+    fn a_session_lasts_while_it_is_used_and_is_over_and_gone_when_nobody_does() {
+        let access = Access::new(7421, true);
+        let Entered { session, cookie } = entered(&access, &HeaderMap::new());
+        let plain = cookie.expect("a new one");
+        let other = entered(&access, &HeaderMap::new());
+        let login = Login { token: TokenText::new(TokenId([1; 6]), [2; 32], None).into(), asker: None };
+        let before = with_cookie(&other.cookie.expect("a new one"));
+        let logged_in = access.log_in(&before, other.session, login).expect("random bits");
+        let mut last = Instant::now();
+        for cookie in [plain, logged_in] {
+            let headers = with_cookie(&cookie);
+            let mut now = Instant::now();
+            for _ in 0..14 {
+                now += IDLE / 2;
+                assert!(access.session(&headers, false, now).is_some(), "a tab that is open asks: a week");
+            }
+            now += IDLE;
+            assert!(access.session(&headers, false, now).is_none(), "closed for so long");
+            last = last.max(now);
+        }
+        assert_eq!(access.lock().len(), 2);
+        access.begin(Session { used: last, ..session }, last).expect("random bits");
+        assert_eq!(access.lock().len(), 1, "what is over takes no room");
+    }
+
+    #[test]
     fn there_are_never_more_than_so_many() {
         let access = Access::new(1, false);
         let first = entered(&access, &HeaderMap::new()).cookie.expect("new");

@@ -22,7 +22,7 @@ use sheaf_model::Timestamp;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-pub use identity::{Identity, IdentityError};
+pub use identity::{Identity, IdentityError, not_after};
 
 use crate::outward::Wire;
 use crate::transport::{CredentialsError, Transport};

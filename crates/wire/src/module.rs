@@ -5,7 +5,7 @@ mod convert;
 mod serve;
 
 use bytes::Bytes;
-use sheaf_model::view::{ArtifactStatus, ModuleRow};
+use sheaf_model::view::{ArtifactStatus, ModuleOnNode, ModuleRow};
 use sheaf_model::{Artifact, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, RequestId, document};
 
 pub(crate) use serve::{Serve, probes};
@@ -32,8 +32,10 @@ pub struct GotModule {
     pub row: ModuleRow,
     /// Its artifact and where it is, if one was pushed.
     pub artifact: Option<ArtifactStatus>,
-    /// The buckets that use it, by path.
+    /// What uses it: buckets by path, jobs by name.
     pub used_by: Vec<String>,
+    /// Which version runs on which node, by node: all of them, or the one that was asked for.
+    pub nodes: Vec<ModuleOnNode>,
 }
 
 impl GotModule {
@@ -43,6 +45,7 @@ impl GotModule {
         value["module"] = document::module_value(&self.spec);
         value["artifact"] = serde_json::json!(self.artifact);
         value["used_by"] = serde_json::json!(self.used_by);
+        value["nodes"] = serde_json::json!(self.nodes);
         value
     }
 }

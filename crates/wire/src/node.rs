@@ -86,6 +86,8 @@ pub struct Drained {
     pub done: Done,
     /// What runs there, by bucket.
     pub going: Vec<Going>,
+    /// Subtasks of jobs that run there or lie ready.
+    pub subtasks: u32,
 }
 
 /// A change to a node that needs no more than its name.

@@ -20,7 +20,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 pub enum OutwardError {
     /// The system's certificates are not there.
     #[error(
-        "this node's system has no certificates of authorities ({0}); install ca-certificates, or give the sink a ca"
+        "this node's system has no certificates of authorities ({0}); install ca-certificates (in an image: \
+         /etc/ssl/certs/ca-certificates.crt), or give the sink a ca"
     )]
     NoRoots(String),
     /// What was given is none.

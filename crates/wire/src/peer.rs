@@ -16,7 +16,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use sheaf_model::session::{ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{BucketName, ClusterId, Contact, Digest, Facts, NodeId, NodeKey, NodeName, TokenText};
+use sheaf_model::{
+    BucketName, ClusterId, Contact, Digest, Facts, NodeId, NodeKey, NodeName, Timestamp, TokenText,
+};
 
 pub use client::PeerClient;
 pub use membership::Membership;
@@ -79,6 +81,8 @@ pub struct Greeting {
     pub left: bool,
     /// The authority's signature of a [`Membership`]; empty: it proves nothing.
     pub proof: Vec<u8>,
+    /// Its wall clock. None: it does not say.
+    pub wall: Option<Timestamp>,
 }
 
 impl Greeting {

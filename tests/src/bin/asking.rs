@@ -1,6 +1,7 @@
 //! A plugin that asks of Sheaf what it is told to, by files in a directory that its bucket's config names. For tests only.
 //!
 //! `DIR/NODE/NAME.ask` holds what to ask; `DIR/NODE/NAME.answer` is what was answered.
+#![expect(clippy::print_stdout, reason = "what a module prints is the output of its bucket")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,16 @@ impl Module for Asking {
         fs::create_dir_all(&dir)?;
         let context = self.context.lock().await.clone().ok_or("no context")?;
         self.work.lock().await.spawn(work(dir, context));
+        Ok(())
+    }
+
+    /// Shows what is kept under its name before it keeps something, and then.
+    async fn on_test_source(&self, _: Bucket, _: u64, _: Duration) -> Result<(), Failure> {
+        let context = self.context.lock().await.clone().ok_or("no context")?;
+        for question in ["get k", "checkpoint", "put k tested", "note tested", "get k", "checkpoint"] {
+            let answer = ask(question, &context).await?;
+            println!("{question} [{answer}]");
+        }
         Ok(())
     }
 }

@@ -1,5 +1,9 @@
-//! The `command` check: a program that exits with 0, or says why not.
+//! The `command` check: a program that exits with 0, or says why not. It runs as its module's user, as what it is asked for
+//! will: what that user may not read is not there.
 
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -10,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 use super::remaining;
+use crate::given;
+use crate::keeper::{confine, exec};
 
 /// Lines of output that make a reason.
 const REASON_LINES: usize = 3;
@@ -19,22 +25,17 @@ const REASON_BYTES: usize = 600;
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Runs it as a process group of its own and ends all of that group, at the latest when the time is over.
-pub(super) async fn run(words: &[String], limit: Span) -> CheckAnswer {
+pub(super) async fn run(words: &[String], limit: Span, user: Option<&str>) -> CheckAnswer {
     let Some((program, args)) = words.split_first() else {
         return CheckAnswer::Fails("command: nothing to run".to_owned());
     };
     let started = Instant::now();
-    let spawned = Command::new(program)
-        .args(args)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = match spawned {
-        Ok(child) => child,
+    let spawned = match user {
+        None => spawn(Command::new(program).args(args).stdin(Stdio::null())).map(|child| (child, None)),
+        Some(user) => spawn_as(user, program, args).map(|(child, word)| (child, Some(word))),
+    };
+    let (mut child, word) = match spawned {
+        Ok(spawned) => spawned,
         Err(error) => return CheckAnswer::Unclear(format!("{program} could not be started: {error}")),
     };
     let group = Group::of(&child);
@@ -67,12 +68,48 @@ pub(super) async fn run(words: &[String], limit: Span) -> CheckAnswer {
         }
         Ok(Err(error)) => CheckAnswer::Unclear(format!("{program}: {error}")),
         Ok(Ok(status)) if status.success() => CheckAnswer::Holds,
-        Ok(Ok(status)) => match (status.code(), reason) {
-            (Some(_), Some(reason)) => CheckAnswer::Fails(reason),
-            (Some(code), None) => CheckAnswer::Fails(format!("{}: exit code {code}", words.join(" "))),
-            (None, _) => CheckAnswer::Unclear(format!("{} crashed: {status}", words.join(" "))),
+        Ok(Ok(status)) => match (word.and_then(why_not_begun), status.code(), reason) {
+            (Some(why), ..) => CheckAnswer::Unclear(format!("{program} could not be started: {why}")),
+            (None, Some(_), Some(reason)) => CheckAnswer::Fails(reason),
+            (None, Some(code), None) => CheckAnswer::Fails(format!("{}: exit code {code}", words.join(" "))),
+            (None, None, _) => CheckAnswer::Unclear(format!("{} crashed: {status}", words.join(" "))),
         },
     }
+}
+
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    command
+        .current_dir("/")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    given::with_cores(|| command.spawn())
+}
+
+/// By way of a second stage, which becomes that user and then the program; and where it says why it could not.
+fn spawn_as(user: &str, program: &str, args: &[String]) -> io::Result<(Child, UnixStream)> {
+    let (mut ours, theirs) = UnixStream::pair()?;
+    // It need not wait for anything.
+    ours.write_all(&[exec::GO])?;
+    ours.set_nonblocking(true)?;
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("sheaf")
+        .args(["keep", "--exec", &std::process::id().to_string(), &confine::run_as(user), "--", program])
+        .args(args)
+        .stdin(Stdio::from(OwnedFd::from(theirs)));
+    // The command keeps its end of the word until it is dropped.
+    Ok((spawn(&mut command)?, ours))
+}
+
+/// What a second stage that has ended said; none: it has become the program.
+fn why_not_begun(mut word: UnixStream) -> Option<String> {
+    let mut said = Vec::new();
+    // Where the program has left something behind that holds on to the other end, there is nothing to read either.
+    let _ = word.read_to_end(&mut said);
+    let said = String::from_utf8_lossy(&said).into_owned();
+    (!said.is_empty()).then_some(said)
 }
 
 /// The program's process group; ended when this is dropped, also when nobody waits for the answer any more.

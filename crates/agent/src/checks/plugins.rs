@@ -57,6 +57,8 @@ struct Shared {
 /// The process of one module version, kept up in the background. Dropping it ends the process.
 #[derive(Debug)]
 struct Asker {
+    /// What it was started from.
+    origin: Origin,
     state: watch::Receiver<State>,
     /// How often in a row no answer came in time.
     silent: AtomicU32,
@@ -64,6 +66,13 @@ struct Asker {
     answered: Arc<AtomicBool>,
     replace: Arc<Notify>,
     _task: AbortOnDropHandle<()>,
+}
+
+/// A version that was deleted and registered again has another one.
+#[derive(Debug, PartialEq)]
+struct Origin {
+    spec: Arc<ModuleSpec>,
+    artifact: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -142,8 +151,9 @@ impl Plugins {
     }
 
     fn asker(&self, module: &ModuleRef, spec: &Arc<ModuleSpec>, question: &Question) -> Arc<Asker> {
+        let origin = Origin { spec: spec.clone(), artifact: question.artifact.clone() };
         let mut askers = self.askers();
-        if let Some(asker) = askers.get(module) {
+        if let Some(asker) = askers.get(module).filter(|asker| asker.origin == origin) {
             return asker.clone();
         }
         let (tell, state) = watch::channel(State::Starting);
@@ -158,7 +168,8 @@ impl Plugins {
             answered: answered.clone(),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(keeping.run()));
-        let asker = Arc::new(Asker { state, silent: AtomicU32::new(0), answered, replace, _task: task });
+        let asker =
+            Arc::new(Asker { origin, state, silent: AtomicU32::new(0), answered, replace, _task: task });
         askers.insert(module.clone(), asker.clone());
         asker
     }

@@ -24,6 +24,7 @@ async fn ask(kinds: Vec<CheckKind>, timeout: Option<Span>) -> Vec<CheckAnswer> {
         bucket: None,
         here: Arc::new(Here { labels: vec!["zone=a".to_owned()], ..Here::default() }),
         artifact: None,
+        user: None,
     };
     checks.answer(&question).await
 }

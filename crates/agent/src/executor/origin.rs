@@ -1,12 +1,13 @@
 //! `origin.json` beside a keeper's plan: what an instance was started from, as far as its plan does not say it, by which a
 //! later life of the agent tells a release that changes what runs from one that changes only where it runs.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 use sheaf_engine::node::Birth;
 use sheaf_engine::reconcile::Origin;
 use sheaf_model::{BootId, BucketName, Digest};
 
-use super::instance_dir;
 use crate::keeper::{Plan, Status};
 use crate::keepers::Keepers;
 
@@ -55,4 +56,10 @@ pub(super) fn write(keepers: &Keepers, bucket: &BucketName, from: StartedFrom) -
 pub(super) fn read(keepers: &Keepers, bucket: &BucketName) -> StartedFrom {
     let text = std::fs::read(instance_dir(keepers, bucket).join("origin.json")).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// The directory of a bucket's instance.
+fn instance_dir(keepers: &Keepers, bucket: &BucketName) -> PathBuf {
+    let dir = keepers.program_dir(bucket);
+    dir.parent().map_or(dir.clone(), Path::to_path_buf)
 }

@@ -7,7 +7,8 @@ use sheaf_engine::node::Done;
 use sheaf_model::{BucketName, Call, Span};
 use tokio::time::timeout;
 
-use super::{HUNG_AFTER, Outcome, Shared, blocking, end, patiently};
+use super::task::{blocking, end, patiently};
+use super::{HUNG_AFTER, Outcome, Shared};
 use crate::error::text;
 use crate::keeper::Plan;
 use crate::keepers::Keepers;

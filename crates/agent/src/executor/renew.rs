@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sheaf_model::{BucketName, Epoch};
 
-use super::{Outcome, Shared, blocking};
+use super::task::blocking;
+use super::{Outcome, Shared};
 use crate::keeper::Opened;
 use crate::keepers::Handle;
 

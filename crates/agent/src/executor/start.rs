@@ -6,7 +6,8 @@ use std::time::Duration;
 use sheaf_engine::node::{Birth, Done, Start};
 use sheaf_model::{BucketName, Span};
 
-use super::{Fresh, Outcome, Shared, StartedFrom, blocking, origin, plan};
+use super::task::blocking;
+use super::{Fresh, Outcome, Shared, StartedFrom, origin, plan};
 use crate::error::text;
 use crate::keeper::Plan;
 use crate::keepers::KeeperError;

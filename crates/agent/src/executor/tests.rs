@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use sheaf_model::{LeaseSettings, Revision};
 
 use super::*;

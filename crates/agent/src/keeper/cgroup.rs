@@ -141,6 +141,8 @@ impl Place {
                     set("memory.max", &bytes)?;
                     perhaps("memory.swap.max", "0");
                 } else {
+                    // Neither may ever be the wrong side of the other, and a group that a killed keeper left has both.
+                    perhaps("memory.memsw.limit_in_bytes", &bytes);
                     set("memory.limit_in_bytes", &bytes)?;
                     perhaps("memory.memsw.limit_in_bytes", &bytes);
                 }

@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt as _, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, open};
 use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
@@ -40,6 +40,11 @@ const PROCESSES: &str = "processes=";
 const MEMORY: &str = "memory=";
 const USER: &str = "user=";
 
+/// What a second stage is told that is to become this user and nothing else.
+pub(crate) fn run_as(user: &str) -> String {
+    format!("{USER}{user}")
+}
+
 impl Confine {
     /// Whether there is nothing to do.
     pub(crate) fn is_none(&self) -> bool {
@@ -48,9 +53,14 @@ impl Confine {
 
     /// Makes the groups of an instance, and says what its second stage is to do. The error is for people.
     pub(crate) fn prepare(&self, instance: &Path) -> Result<Vec<OsString>, String> {
-        let Limits { memory, processes, open_files, .. } = &self.limits;
         let groups = cgroup::make(&cgroup::name(instance), &self.limits)
             .map_err(|error| format!("its limits cannot be set: {error}"))?;
+        Ok(self.orders(&groups))
+    }
+
+    /// What the second stage is to do if these groups could be had.
+    fn orders(&self, groups: &[(Controller, PathBuf)]) -> Vec<OsString> {
+        let Limits { memory, processes, open_files, .. } = &self.limits;
         let has = |wanted| groups.iter().any(|(controller, _)| *controller == wanted);
         let mut orders: Vec<OsString> = Vec::new();
         let mut say = |order: &str, value: &std::ffi::OsStr| {
@@ -58,9 +68,6 @@ impl Confine {
             text.push(value);
             orders.push(text);
         };
-        if let Some(bytes) = memory.filter(|_| !has(Controller::Memory)) {
-            say(MEMORY, bytes.0.to_string().as_ref());
-        }
         // Without a group it is the user who is counted, and the agent's own user has more than this instance.
         if let Some(most) = processes.filter(|_| !has(Controller::Pids) && self.user.is_some()) {
             say(PROCESSES, most.to_string().as_ref());
@@ -72,7 +79,11 @@ impl Confine {
         if let Some(user) = &self.user {
             say(USER, user.as_ref());
         }
-        Ok(orders)
+        // Last: to look a user up takes memory, and the second stage has more of it than some programs may.
+        if let Some(bytes) = memory.filter(|_| !has(Controller::Memory)) {
+            say(MEMORY, bytes.0.to_string().as_ref());
+        }
+        orders
     }
 
     /// Lets the instance's user have its directory, and reach it; an earlier user has it no more. Says whose the files in it
@@ -192,7 +203,7 @@ pub(crate) fn obey(orders: &[OsString]) -> Result<Vec<(&'static str, OsString)>,
     Ok(variables)
 }
 
-/// Comes last: afterwards there is no way back.
+/// Comes after all that takes root's rights: afterwards there is no way back.
 fn become_user(name: &str) -> Result<Vec<(&'static str, OsString)>, String> {
     let user = find(name)?;
     let variables = vec![
@@ -247,4 +258,33 @@ pub(crate) fn unenforced() -> Vec<String> {
         notes.push("user is possible only for the agent's own: the agent does not run as root".to_owned());
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_model::Bytes;
+
+    use super::*;
+
+    fn orders(user: Option<&str>, groups: &[Controller]) -> Vec<String> {
+        let limits = Limits {
+            memory: Some(Bytes(64 << 20)),
+            cpu_millis: Some(500),
+            open_files: Some(77),
+            processes: Some(8),
+        };
+        let confine = Confine { limits, user: user.map(str::to_owned) };
+        let groups: Vec<_> = groups.iter().map(|it| (*it, PathBuf::from("/its/cgroup.procs"))).collect();
+        confine.orders(&groups).iter().map(|order| order.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn what_no_group_keeps_is_a_limit_of_each_process() {
+        assert_eq!(orders(None, &[]), ["open_files=77", "memory=67108864"]);
+        let with_user = ["processes=8", "open_files=77", "user=flume", "memory=67108864"];
+        assert_eq!(orders(Some("flume"), &[]), with_user);
+        let group = "cgroup=/its/cgroup.procs";
+        assert_eq!(orders(None, &[Controller::Pids]), ["open_files=77", group, "memory=67108864"]);
+        assert_eq!(orders(None, &Controller::ALL), ["open_files=77", group, group, group]);
+    }
 }

@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use super::confine;
-use crate::umask;
+use crate::given;
 
 /// Before the name of a variable that is the program's only: the second stage itself must not feel, say, a
 /// `LD_LIBRARY_PATH`.
@@ -47,7 +47,7 @@ pub(crate) fn second_stage(mut args: impl Iterator<Item = OsString>) -> ExitCode
                 // The keeper has died or thought better of it.
                 _ => return ExitCode::FAILURE,
             }
-            umask::take();
+            given::take();
             let error = command(&program, args, variables).exec();
             reason(&program, &error)
         }
@@ -82,7 +82,10 @@ fn command(
     variables: Vec<(&'static str, OsString)>,
 ) -> Command {
     let mut command = Command::new(program);
-    command.args(args).env_remove(umask::VARIABLE).envs(variables);
+    for name in given::VARIABLES {
+        command.env_remove(name);
+    }
+    command.args(args).envs(variables);
     for (name, value) in env::vars_os() {
         if let Some(own) = name.as_bytes().strip_prefix(VARIABLE.as_bytes()) {
             command.env_remove(&name).env(OsString::from_vec(own.to_vec()), value);

@@ -274,6 +274,9 @@ impl Link {
         let mut last = if said.end.is_some() { said } else { written.unwrap_or(said) };
         if last.end.is_none() {
             self.sweep(&last).await;
+            if let Ok(Some(plan)) = self.layout.read_plan() {
+                super::conceal_what_is_left(&self.layout, &plan);
+            }
             last.phase = Phase::Failed;
             last.message = "its keeper was killed, and the program with it".to_owned();
             last.pid = None;

@@ -11,7 +11,7 @@ use sheaf_engine::node::Input;
 use sheaf_model::session::{Heartbeat, ToLeader, ToNode};
 use sheaf_model::{Contact, Moment, Span};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::search::{NoLeader, Opened, search};
@@ -105,7 +105,8 @@ async fn keep(
     say: &mut mpsc::Receiver<ToLeader>,
     stop: &CancellationToken,
 ) -> Over {
-    let mut session = Session { link, opened, unanswered: VecDeque::new() };
+    let beats = beats(opened.heartbeat);
+    let mut session = Session { link, opened, beats, unanswered: VecDeque::new() };
     while say.try_recv().is_ok() {} // said to nobody: all that matters is said again now
     let start_in = session.opened.start_in;
     if !link.input(Input::SessionOpened { start_in }).await {
@@ -120,25 +121,30 @@ async fn keep(
     over
 }
 
+/// Heartbeats are due so far apart, the first at once.
+fn beats(heartbeat: Span) -> Interval {
+    let mut beats = tokio::time::interval(heartbeat.duration().max(Duration::from_millis(10)));
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
+}
+
 struct Session<'a> {
     link: &'a Link,
     opened: Opened,
+    beats: Interval,
     /// When heartbeats were sent that nobody has acknowledged, oldest first.
     unanswered: VecDeque<Moment>,
 }
 
 impl Session<'_> {
     async fn run(&mut self, say: &mut mpsc::Receiver<ToLeader>, stop: &CancellationToken) -> Over {
-        let period = self.opened.heartbeat.duration().max(Duration::from_millis(10));
-        let mut beats = tokio::time::interval(period);
-        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut facts = self.link.facts.clone();
         facts.mark_unchanged();
         loop {
             let sent = tokio::select! {
                 () = stop.cancelled() => return Over::Stop,
                 // A tick that is dropped comes again at once.
-                due = beats.tick() => self.beat(due).await,
+                due = self.beats.tick() => self.beat(due).await,
                 () = self.link.signals.heartbeat.notified() => self.heartbeat().await, // a permit is kept
                 // A new session says everything again; a permit is kept.
                 () = self.link.signals.reset.notified() => return Over::Silent,
@@ -159,6 +165,16 @@ impl Session<'_> {
             if let Err(over) = sent {
                 return over;
             }
+        }
+    }
+
+    /// The settings have changed since the session opened. A lease that an acknowledgement gives is as short as they say: the
+    /// next heartbeat is due at once.
+    fn pace(&mut self, heartbeat: Span) {
+        let is_said = heartbeat.0 > 0;
+        if is_said && heartbeat != self.opened.heartbeat {
+            self.opened.heartbeat = heartbeat;
+            self.beats = beats(heartbeat);
         }
     }
 
@@ -200,6 +216,10 @@ impl Session<'_> {
                         self.unanswered.pop_front();
                     }
                 }
+                self.pace(ack.heartbeat);
+                if ack.unwanted {
+                    (self.link.unwanted)();
+                }
                 Input::Acknowledged(ack)
             }
             ToNode::Recorded { seq } => Input::Recorded(seq),
@@ -207,6 +227,7 @@ impl Session<'_> {
             ToNode::Run(orders) => return self.work(WorkInput::Run(orders)),
             ToNode::StopAttempts(attempts) => return self.work(WorkInput::Stop(attempts)),
             ToNode::JobsGone(jobs) => return self.work(WorkInput::Gone(jobs)),
+            ToNode::GiveBack { jobs, begun } => return self.work(WorkInput::GiveBack { jobs, begun }),
             ToNode::EndsRecorded { seq } => return self.work(WorkInput::Recorded(seq)),
             ToNode::Redirect { .. } => return Err(Over::Broken),
             ToNode::Refused { reason, .. } => {
@@ -214,7 +235,7 @@ impl Session<'_> {
                 return Err(Over::Broken);
             }
             ToNode::Welcome { heartbeat, .. } => {
-                self.opened.heartbeat = heartbeat;
+                self.pace(heartbeat);
                 return Ok(());
             }
         };

@@ -14,11 +14,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use sheaf_model::{Exit, Moment, Span, Stop};
 
 use super::{Ended, MARK, Start, Stopped, mark};
+use crate::given;
 use crate::keeper::layout::write;
 use crate::keeper::output::{Output, STDERR, STDOUT};
 use crate::keeper::program::read_some;
 use crate::keeper::{cgroup, clock, exec, proc};
-use crate::umask;
 
 /// How much is read of a stream at a time.
 const READ: usize = 64 << 10;
@@ -69,7 +69,7 @@ impl Attempt {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        let spawned = command.spawn().inspect_err(|_| remove(&start.dir));
+        let spawned = given::with_cores(|| command.spawn()).inspect_err(|_| remove(&start.dir));
         let mut child = spawned.map_err(|error| format!("{}: cannot be started: {error}", start.program))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let streams = [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)];
@@ -188,11 +188,10 @@ impl Attempt {
 /// The program itself.
 fn directly(start: &Start, program: &Path) -> Command {
     let mut command = Command::new(program);
-    command
-        .args(&start.args)
-        .env_remove(umask::VARIABLE)
-        .envs(start.env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null());
+    for name in given::VARIABLES {
+        command.env_remove(name);
+    }
+    command.args(&start.args).envs(start.env.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
     command
 }
 

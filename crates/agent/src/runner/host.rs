@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use super::{FromRunner, MARK, ToRunner, mark};
-use crate::umask;
+use crate::given;
 
 /// What a runner has to say when all else fails, in the data directory.
 const LOG: &str = "runner.log";
@@ -48,7 +48,7 @@ impl Runner {
             .current_dir(data_dir)
             // A sweep ends the runner, too: one that was stopped would start what it had been told before it hears of its end.
             .env(MARK, mark(data_dir))
-            .envs(umask::handed_on())
+            .envs(given::handed_on())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))

@@ -41,8 +41,9 @@ fn changed(revision: u64) -> Input {
 fn acknowledged() -> Input {
     let traces = vec![Traced { bucket: name(), context: CONTEXT }];
     let (boot, sent_at, ttl) = ("b1".into(), Moment(0), Span::seconds(3));
-    let (epochs, own) = (Vec::new(), Revision::default());
-    Input::Acknowledged(Acknowledged { boot, sent_at, ttl, epochs, own, traces })
+    let (epochs, heartbeat, own) = (Vec::new(), Span::millis(500), Revision::default());
+    let unwanted = false;
+    Input::Acknowledged(Acknowledged { boot, sent_at, ttl, epochs, heartbeat, unwanted, own, traces })
 }
 
 fn verdict(revision: u64, third: Option<bool>) -> Action {

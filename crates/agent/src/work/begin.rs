@@ -1,5 +1,6 @@
 //! Starting what waits: programs, and workers, which are given some at a time.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,21 +36,22 @@ impl Loop {
         }
     }
 
-    /// The first of those that wait that can be started now.
+    /// Which of those that wait can be started now, and is next.
     fn next_place(&self) -> Option<usize> {
         if self.free() == 0 {
             return None;
         }
         let (now, slots) = (Instant::now(), self.desk.slots as usize);
         let may_start = self.workers.may_start(slots);
-        self.waiting.iter().position(|Waiting { job, .. }| {
+        let can_start = |job: &Job| {
             self.stock.of(job) != Equipped::Waits
                 && (!job.module.runtime.is_worker() || self.workers.has_room(job.id, may_start, now))
-        })
+        };
+        foremost(self.waiting.iter().map(|Waiting { job, .. }| can_start(job).then_some(job.priority)))
     }
 
     /// Slots that nothing runs in.
-    fn free(&self) -> usize {
+    pub(super) fn free(&self) -> usize {
         (self.desk.slots as usize).saturating_sub(self.running.len() + self.workers.busy())
     }
 
@@ -90,6 +92,7 @@ impl Loop {
             started_at: clock::wall(),
             since: Instant::now(),
             canceled: false,
+            grace: job.module.stop.grace.duration(),
             artifact: job.artifact.as_ref().map(|artifact| artifact.digest),
             workplace,
         };
@@ -178,6 +181,12 @@ impl Loop {
     }
 }
 
+/// Where the first of the highest is.
+fn foremost(priorities: impl Iterator<Item = Option<u8>>) -> Option<usize> {
+    let there = priorities.enumerate().filter_map(|(place, priority)| Some((Reverse(priority?), place)));
+    there.min().map(|(_, place)| place)
+}
+
 /// A job as its worker knows it.
 fn known(job: &Job, facts: &Facts, slots: u32) -> sheaf_module::Job {
     let node = sheaf_module::Node {
@@ -186,4 +195,18 @@ fn known(job: &Job, facts: &Facts, slots: u32) -> sheaf_module::Job {
         labels: facts.labels.clone(),
     };
     sheaf_module::Job::new(job.spec.name.as_str(), job.spec.module.to_string(), node, slots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_more_urgent_begins_first_and_of_its_like_what_came_first() {
+        let next = |all: &[Option<u8>]| foremost(all.iter().copied());
+        assert_eq!(next(&[]), None);
+        assert_eq!(next(&[None, None]), None);
+        assert_eq!(next(&[Some(50), Some(90), None, Some(90), Some(7)]), Some(1));
+        assert_eq!(next(&[None, Some(0), Some(0)]), Some(1));
+    }
 }

@@ -32,6 +32,12 @@ pub(crate) enum WorkInput {
     Left,
     /// Jobs that are deleted.
     Gone(Vec<JobId>),
+    /// Jobs of which nothing is to begin here.
+    GiveBack {
+        jobs: Vec<JobId>,
+        /// What has begun is to go back as well.
+        begun: bool,
+    },
 }
 
 /// What the session and the loop share.
@@ -59,7 +65,8 @@ impl Desk {
     /// What is said of it in a session's first message.
     pub(crate) fn work(&self) -> Work {
         let kept = Some(self.kept().iter().copied().collect());
-        Work { slots: self.slots, held: self.held().iter().copied().collect(), kept }
+        let held = self.held().iter().copied().collect();
+        Work { slots: self.slots, held, kept, gives_back: true }
     }
 
     /// There will be something of a job on the disk.

@@ -120,6 +120,21 @@ struct Held {
     alone: bool,
 }
 
+impl Bundle {
+    /// See [`Hands::break_up`].
+    fn break_up(&mut self) -> Vec<u64> {
+        if std::mem::replace(&mut self.broken_up, true) {
+            return Vec::new();
+        }
+        let rest = self.held.iter_mut().skip(1).filter(|held| held.why.is_none());
+        let back = rest.map(|held| {
+            held.why = Some(Why::Back);
+            held.id
+        });
+        back.collect()
+    }
+}
+
 impl From<Held> for Over {
     fn from(held: Held) -> Self {
         let Held { subtask, begun, why, alone, .. } = held;
@@ -267,15 +282,16 @@ impl Hands {
                 self.stopping.insert(first.id, now.at + grace);
                 due.stop.push(first.id);
             }
-            if takes >= PATIENCE && !bundle.broken_up {
-                bundle.broken_up = true;
-                for held in bundle.held.iter_mut().skip(1).filter(|held| held.why.is_none()) {
-                    held.why = Some(Why::Back);
-                    due.stop.push(held.id);
-                }
+            if takes >= PATIENCE {
+                due.stop.extend(bundle.break_up());
             }
         }
         due
+    }
+
+    /// What has not begun is wanted back: what it is to stop, by id, as far as it was not asked already.
+    pub(crate) fn break_up(&mut self) -> Vec<u64> {
+        self.bundles.values_mut().flat_map(Bundle::break_up).collect()
     }
 
     /// Everything, when the worker has ended.

@@ -10,7 +10,7 @@
 //! What follows from what happens is put down as [`Do`] and done by the loop. An attempt ends only when nothing of the
 //! process that had it is left, or when that process says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +20,13 @@ use sheaf_module::SubtaskResult;
 use sheaf_module::host::End;
 use tokio::time::Instant;
 
+use self::parting::{Cause, Parting};
 use super::hands::{Hands, Now, Over, Terms, Why};
 use super::line::{Heard, Line};
 use super::{Job, Ran, failed, ran};
 use crate::runner::Ended;
+
+mod parting;
 
 /// A worker without anything to do is kept for so long.
 const IDLE: Duration = Duration::from_secs(30);
@@ -78,34 +81,6 @@ enum Phase {
     Ending(Parting),
 }
 
-/// How a process is on its way out.
-#[derive(Debug)]
-struct Parting {
-    cause: Cause,
-    /// How it ended.
-    ended: Option<Ended>,
-    /// Nothing more is heard from it.
-    silent: bool,
-    /// When that is not waited for any longer.
-    at: Option<Instant>,
-    killed: bool,
-}
-
-/// Why a process ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Cause {
-    /// It is not needed, or its node is left.
-    Dismissed,
-    /// It ended by itself.
-    Itself,
-    /// It was never ready, and why.
-    NotReady(String),
-    /// It said what it should not, or nothing more.
-    Wrong(String),
-    /// It did not stop what it was to stop.
-    Disobeyed,
-}
-
 impl Workers {
     /// Slots that are taken.
     pub(super) fn busy(&self) -> usize {
@@ -144,6 +119,17 @@ impl Workers {
     /// Processes that there are.
     pub(super) fn processes(&self) -> usize {
         self.by_ticket.len()
+    }
+
+    /// Their tickets.
+    pub(super) fn tickets(&self) -> impl Iterator<Item = u64> {
+        self.by_ticket.keys().copied()
+    }
+
+    /// How long each that has something in hand may take to end.
+    pub(super) fn graces(&self) -> impl Iterator<Item = Duration> {
+        let busy = self.all.values().filter(|worker| worker.hands.bundles() > 0);
+        busy.map(|worker| worker.job.module.stop.grace.duration())
     }
 
     /// A process is being started.
@@ -189,6 +175,20 @@ impl Workers {
             let attempt = |it: &OrderedSubtask| Attempt { job: *id, subtask: it.subtask, number: it.attempt };
             let stop = worker.hands.cancel(|it| is_meant(attempt(it)), now);
             out.extend(worker.stop(stop, now));
+        }
+        out
+    }
+
+    /// What has not begun of these jobs is wanted back, and what has as well, if `begun`.
+    pub(super) fn give_back(&mut self, jobs: &BTreeSet<JobId>, begun: bool, now: Now) -> Vec<Do> {
+        let mut out = Vec::new();
+        for job in jobs {
+            if begun {
+                out.extend(self.dismiss_of(*job).flatten());
+            } else if let Some(worker) = self.all.get_mut(job) {
+                let stop = worker.hands.break_up();
+                out.extend(worker.stop(stop, now));
+            }
         }
         out
     }
@@ -341,44 +341,6 @@ impl Workers {
 
 fn first_pause(job: &Job) -> Duration {
     job.module.restart.backoff_min.duration()
-}
-
-impl Parting {
-    /// One that begins: its process lives, and may have something to say.
-    const fn of(cause: Cause) -> Self {
-        Self { cause, ended: None, silent: false, at: None, killed: false }
-    }
-
-    /// What is said of the end.
-    fn why(&self, ended: &Ended) -> String {
-        match &self.cause {
-            Cause::Wrong(why) | Cause::NotReady(why)
-                if self.killed || !(why.is_empty() || ends_badly(ended)) =>
-            {
-                why.clone()
-            }
-            Cause::Disobeyed => "its worker did not stop what it was to stop, and was killed".to_owned(),
-            _ => how(ended),
-        }
-    }
-}
-
-/// Whether its end says more than that its line broke.
-fn ends_badly(ended: &Ended) -> bool {
-    ended.exit.is_none_or(|exit| !exit.is_success())
-}
-
-/// How a process ended, with its last lines of output.
-fn how(ended: &Ended) -> String {
-    let lines: Vec<&str> = ended.message.lines().filter(|line| !line.trim().is_empty()).collect();
-    let Some(exit) = ended.exit else {
-        return format!("its worker could not be started: {}", lines.join("; "));
-    };
-    let tail = &lines[lines.len().saturating_sub(3)..];
-    match tail {
-        [] => format!("its worker ended: {exit}"),
-        tail => format!("its worker ended: {exit}; it said last: {}", tail.join("; ")),
-    }
 }
 
 impl Worker {

@@ -30,6 +30,11 @@ struct Inner {
     verdicts: BTreeMap<BucketName, Verdict>,
     gave_up: BTreeMap<BucketName, Epoch>,
     silent: bool,
+    /// How far apart heartbeats are to be, as a session begins and as acknowledgements say; none: as a leader of an earlier version.
+    beats: Option<(Span, Span)>,
+    heartbeats: usize,
+    /// Acknowledgements say so of the node's replica.
+    unwanted: bool,
 }
 
 /// Shared by all calls.
@@ -119,6 +124,20 @@ impl Leader {
         self.lock().silent = silent;
     }
 
+    /// Sessions begin with `first`, and acknowledgements say `then`.
+    pub(crate) fn beat_every(&self, first: Span, then: Span) {
+        self.lock().beats = Some((first, then));
+    }
+
+    pub(crate) fn wants_no_replica(&self) {
+        self.lock().unwanted = true;
+    }
+
+    /// Heartbeats so far.
+    pub(crate) fn heartbeats(&self) -> usize {
+        self.lock().heartbeats
+    }
+
     pub(crate) fn instance(&self, bucket: &str) -> Option<Instance> {
         let inner = self.lock();
         inner.state.instances.get(&name(bucket))?.get(&NODE).map(|instance| (**instance).clone())
@@ -139,12 +158,15 @@ impl Leader {
     fn answer(&self, boot: &BootId, message: ToLeader) -> Option<ToNode> {
         match message {
             ToLeader::Heartbeat(heartbeat) => {
-                let inner = self.lock();
+                let mut inner = self.lock();
+                inner.heartbeats += 1;
+                let then = inner.beats.map(|(_, then)| then).unwrap_or_default();
                 let bound =
                     inner.state.bindings.values().map(|binding| (binding.bucket.clone(), binding.epoch));
                 let (sent_at, ttl) = (heartbeat.sent_at, Span::seconds(3));
                 let (boot, epochs, own) = (boot.clone(), bound.collect(), Revision::default());
-                let ack = Acknowledged { boot, sent_at, ttl, epochs, own, traces: Vec::new() };
+                let (heartbeat, unwanted, traces) = (then, inner.unwanted, Vec::new());
+                let ack = Acknowledged { boot, sent_at, ttl, epochs, heartbeat, unwanted, own, traces };
                 (!inner.silent).then_some(ToNode::Acknowledged(ack))
             }
             ToLeader::Verdicts(verdicts) => {
@@ -196,7 +218,8 @@ impl AgentApi for Leader {
             let answer = message.ok().and_then(|message| leader.answer(&hello.boot, message));
             std::future::ready(answer.map(Ok))
         });
-        let welcome = ToNode::Welcome { heartbeat: Span::millis(100), start_in: Span(0) };
+        let heartbeat = self.lock().beats.map_or(Span::millis(100), |(first, _)| first);
+        let welcome = ToNode::Welcome { heartbeat, start_in: Span(0) };
         Ok(stream::once(std::future::ready(Ok(welcome))).chain(answers).boxed())
     }
 

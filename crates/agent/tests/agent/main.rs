@@ -4,9 +4,11 @@
 
 mod leader;
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -32,6 +34,9 @@ struct World {
     leader: Leader,
     address: String,
     dir: TempDir,
+    /// What an agent calls that is told that its node's replica is not wanted.
+    unwanted: Arc<dyn Fn() + Send + Sync>,
+    told: Arc<AtomicBool>,
     _serving: AbortOnDropHandle<()>,
 }
 
@@ -48,7 +53,10 @@ impl World {
     async fn new() -> Self {
         let (leader, address, serving) = Leader::serve().await;
         let dir = tempfile::tempdir().unwrap();
-        let world = Self { leader, address, dir, _serving: serving };
+        let told = Arc::new(AtomicBool::new(false));
+        let tell = told.clone();
+        let unwanted = Arc::new(move || tell.store(true, Ordering::Relaxed));
+        let world = Self { leader, address, dir, unwanted, told, _serving: serving };
         world.leader.register(Register { key: KEY.into(), facts: facts::facts(&world.config(), "1") });
         world.leader.apply(module(|_| {}));
         world
@@ -88,6 +96,7 @@ impl World {
             seal: None,
             stand_in: false,
             elsewhere: Arc::new(facts::Strain::default),
+            unwanted: self.unwanted.clone(),
         };
         let (agent, handle) = Agent::new(options).unwrap();
         let stop = CancellationToken::new();
@@ -221,6 +230,50 @@ async fn a44_an_agent_that_restarts_finds_what_it_runs_and_ends_what_is_gone() {
 }
 
 #[tokio::test]
+async fn two_hundred_instances_of_one_node_outlive_their_agent_and_are_found_again() {
+    const COUNT: usize = 200;
+    let world = World::new().await;
+    world.leader.apply(module(|module| {
+        module.version = ModuleVersion::new("2").unwrap();
+        let args = vec![template("100000")];
+        module.exec = Some(Exec { command: template("/bin/sleep"), args, env: Default::default() });
+    }));
+    let names: Vec<String> = (0..COUNT).map(|number| format!("/many/{number}")).collect();
+    let life = world.agent();
+    for name in &names {
+        world.leader.put(name, |spec| {
+            spec.multi_node = true;
+            spec.module = sheaf_model::ModuleRef::parse("m@2").unwrap();
+        });
+    }
+    let running = || -> Option<BTreeSet<u32>> {
+        let of = |name: &String| world.leader.instance(name).filter(|it| it.phase == Phase::Running)?.pid;
+        names.iter().map(of).collect()
+    };
+    until("all of them run", || running().is_some()).await;
+    let before = running().unwrap();
+    assert_eq!(before.len(), COUNT);
+    life.end().await;
+    assert!(before.iter().all(|pid| is_alive(*pid)), "keepers outlive the agent");
+
+    let life = world.agent();
+    let found = async {
+        loop {
+            let state = life.handle.state().await.unwrap();
+            let runs = state.instances.iter().filter(|it| it.phase == Phase::Running);
+            let pids: BTreeSet<u32> = runs.filter_map(|it| it.pid).collect();
+            if state.has_session && pids.len() == COUNT {
+                return pids;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let found = timeout(PATIENCE, found).await.expect("all of them are found again");
+    assert!(found == before, "the same processes");
+    life.end().await;
+}
+
+#[tokio::test]
 async fn a_single_node_instance_lives_as_long_as_it_is_acknowledged() {
     let world = World::new().await;
     let life = world.agent();
@@ -241,6 +294,27 @@ async fn a_single_node_instance_lives_as_long_as_it_is_acknowledged() {
     world.leader.on("/s", Command::Suspend);
     until("it is given up", || world.leader.gave_up("/s") == Some(epoch)).await;
     assert!(processes_below(world.dir.path()).is_empty(), "given up with nothing of it alive");
+    life.end().await;
+}
+
+/// The settings may change while its session stands.
+#[tokio::test]
+async fn heartbeats_are_as_far_apart_as_the_last_acknowledgement_says() {
+    let world = World::new().await;
+    world.leader.beat_every(Span::seconds(600), Span::millis(20));
+    let life = world.agent();
+    until("it is heard as often as it was told since", || world.leader.heartbeats() >= 20).await;
+    life.end().await;
+}
+
+#[tokio::test]
+async fn that_its_replica_is_not_wanted_is_passed_on() {
+    let world = World::new().await;
+    let life = world.agent();
+    until("it is heard", || world.leader.heartbeats() >= 3).await;
+    assert!(!world.told.load(Ordering::Relaxed));
+    world.leader.wants_no_replica();
+    until("it is told", || world.told.load(Ordering::Relaxed)).await;
     life.end().await;
 }
 

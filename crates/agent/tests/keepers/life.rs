@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
+use rustix::process::Signal;
 use sheaf_agent::keeper::{Commands, Confided, Confidential, Status};
 use sheaf_agent::keepers::{Found, KeeperError};
 use sheaf_agent::logs::{LogQuery, LogReader};
@@ -15,7 +16,7 @@ use sheaf_model::{
     Timestamp,
 };
 
-use crate::world::{World, ended, open, until, until_phase};
+use crate::world::{World, ended, kill, open, until, until_phase};
 
 #[tokio::test]
 async fn a_program_gets_its_directory_its_environment_and_nothing_else() {
@@ -316,4 +317,31 @@ async fn files_with_secrets_are_there_only_while_something_is_that_reads_them() 
     assert!(!key.exists(), "it waits for its next start");
     handle.stop();
     ended(&handle).await;
+}
+
+/// With its machine, or by hand: nobody was there to remove them.
+#[tokio::test]
+async fn files_with_secrets_of_a_killed_keeper_go_when_it_is_found_dead() {
+    let world = World::new();
+    let mut plan = world.plan("cat key; echo; sleep 1000");
+    let key = FileName::new("key").unwrap();
+    let pieces = vec![Piece::Secret(SecretName::new("token").unwrap())];
+    plan.confidential = vec![Confidential { place: Confided::File(key), pieces }];
+    let opened = || serde_json::from_str(r#"{"token": "hunter2"}"#).unwrap();
+    let key = world.file(&plan, "key");
+    for agent_looks in [true, false] {
+        let handle = world.keepers.spawn_with(plan.clone(), opened()).await.unwrap();
+        let keeper = until_phase(&handle, Phase::Running).await.keeper;
+        until("it is written", || key.exists()).await;
+        let handle = Some(handle).filter(|_| agent_looks);
+        kill(keeper.pid.cast_signed(), Signal::KILL);
+        match handle {
+            Some(handle) => drop(ended(&handle).await),
+            None => {
+                let is_dead = || matches!(world.keepers.scan().unwrap()[..], [Found::Dead { .. }]);
+                until("the keeper is found dead", is_dead).await;
+            }
+        }
+        assert!(!key.exists(), "with an agent that looks: {agent_looks}");
+    }
 }

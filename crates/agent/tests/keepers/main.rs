@@ -5,6 +5,7 @@
 mod killed;
 mod lease;
 mod life;
+mod limits;
 mod runner;
 mod stop;
 mod user;

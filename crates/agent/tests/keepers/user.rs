@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sheaf_agent::keeper::{Commands, Confine, Plan};
 use sheaf_model::{Call, FileName, Phase, Span};
 
@@ -101,6 +102,10 @@ async fn a_directory_that_is_nobodys_any_more_is_taken_back() {
 
 #[tokio::test]
 async fn what_an_agent_makes_is_its_own_and_what_it_runs_has_the_mask_that_it_was_started_with() {
+    // A core may be as large as before, too.
+    let maximum = getrlimit(Resource::Core).maximum;
+    let most = maximum.map_or(8192, |hard| hard.min(8192));
+    setrlimit(Resource::Core, Rlimit { current: Some(most), maximum }).unwrap();
     let mask = || {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         status.lines().find_map(|line| line.strip_prefix("Umask:\t")).map(str::to_owned).unwrap()
@@ -108,10 +113,12 @@ async fn what_an_agent_makes_is_its_own_and_what_it_runs_has_the_mask_that_it_wa
     let before = mask();
     for _ in 0..2 {
         sheaf_agent::keep_to_itself();
-        assert_eq!(mask(), "0077");
+        sheaf_agent::dump_nothing();
+        assert_eq!((mask(), getrlimit(Resource::Core).current), ("0077".to_owned(), Some(0)));
     }
     let world = World::new();
-    let plan = world.plan("umask; env | grep -c SHEAF_UMASK");
+    let script = "umask; set -- $(grep '^Max core' /proc/self/limits); echo $5; env | grep -c 'SHEAF_UMASK\\|SHEAF_CORE'";
+    let plan = world.plan(script);
     ended(&world.keepers.spawn(plan.clone()).await.unwrap()).await;
-    assert_eq!(world.output(&plan), [before.as_str(), "0"]);
+    assert_eq!(world.output(&plan), [before.as_str(), &most.to_string(), "0"]);
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use sheaf_model::{ClusterId, Contact, NodeKey};
+use sheaf_model::{ClusterId, Contact, NodeKey, Timestamp};
 use sheaf_wire::Transport;
 use sheaf_wire::peer::{Greeting, HelloAsk, PeerClient};
 use tokio::net::{TcpStream, lookup_host};
@@ -22,6 +22,10 @@ const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
 const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
 /// How long it may take to say who it is.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
+/// Clocks that are kept are not so many seconds apart.
+const APART: u64 = 30;
+/// Certificates are good from so many seconds before they are made.
+const TOO_FAR: u64 = 3600;
 
 /// `runs` is the agent that has the data directory now.
 pub(super) fn ports(config: &Config, runs: Option<u32>) -> Vec<Finding> {
@@ -89,11 +93,13 @@ fn advertised(config: &Config) -> Option<Finding> {
 struct Entry {
     finding: Finding,
     cluster: Option<ClusterId>,
+    /// What its clock is beside ours.
+    clock: Option<Finding>,
 }
 
 impl From<Finding> for Entry {
     fn from(finding: Finding) -> Self {
-        Self { finding, cluster: None }
+        Self { finding, cluster: None, clock: None }
     }
 }
 
@@ -112,6 +118,7 @@ pub(super) async fn join(
         }
     }
     let mut findings: Vec<Finding> = all.iter().map(|entry| entry.finding.clone()).collect();
+    findings.extend(all.iter().filter_map(|entry| entry.clock.clone()));
     findings.extend(torn(&clusters));
     findings.extend(record.and_then(|record| foreign(config, record.cluster.as_ref()?, &clusters)));
     findings
@@ -171,8 +178,12 @@ async fn look(config: &Config, entry: &str, record: Option<&Record>, transport: 
     let Some(transport) = transport else {
         return Finding::fine(CHECK, format!("{entry} accepts connections")).into();
     };
+    let asked = now();
     match hello(entry, transport).await {
-        Ok(greeting) => answered(entry, &greeting, record),
+        Ok(greeting) => {
+            let apart = greeting.wall.map(|said| apart(said, asked, now()));
+            Entry { clock: apart.map(|apart| clock(entry, apart)), ..answered(entry, &greeting, record) }
+        }
         Err(error) => Finding::error(
             CHECK,
             format!("{entry} accepts connections, but not as an agent that this one could join: {error}"),
@@ -238,7 +249,35 @@ fn answered(entry: &str, greeting: &Greeting, record: Option<&Record>) -> Entry 
         (Some(cluster), None) => format!("{entry} is {who}, of cluster {cluster}, which has no leader now"),
         (None, _) => format!("{entry} is {who}, and belongs to no cluster yet"),
     };
-    Entry { finding: Finding::fine("join", message), cluster: greeting.cluster.clone() }
+    Entry { cluster: greeting.cluster.clone(), ..Finding::fine("join", message).into() }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system(SystemTime::now())
+}
+
+/// How far a clock is from ours at least that said this between these two times of ours.
+fn apart(said: Timestamp, asked: Timestamp, heard: Timestamp) -> Duration {
+    if said < asked { said.until(asked) } else { heard.until(said) }
+}
+
+/// Certificates, tokens and quarantines end at some wall time, and history is told by it.
+fn clock(entry: &str, apart: Duration) -> Finding {
+    let remedy = "set the one that is wrong, and have both kept: systemd-timesyncd or chrony";
+    let seconds = apart.as_secs();
+    match seconds {
+        ..APART => Finding::fine("clock", format!("as that of {entry}")),
+        APART..TOO_FAR => {
+            let message =
+                format!("{seconds} s from that of {entry}: times in history, and ends of tokens, differ");
+            Finding::warning("clock", message, remedy)
+        }
+        _ => {
+            let message =
+                format!("{seconds} s from that of {entry}: certificates that are new are not valid for both");
+            Finding::error("clock", message, remedy)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -261,6 +300,20 @@ mod tests {
         assert_eq!(torn(&clusters(&[("a", "n1:1"), ("a+1-x", "n2:1")])), None, "one goes on from the other");
         let found = torn(&clusters(&[("a", "n1:1"), ("b", "n2:1")])).expect("two clusters");
         assert!(found.level == Level::Error && found.message.contains("n1:1 of a; n2:1 of b"), "{found:?}");
+    }
+
+    #[test]
+    fn clocks_that_differ_are_a_warning_and_at_last_an_error() {
+        let level = |said: u64, asked: u64, heard: u64| {
+            let [said, asked, heard] = [said, asked, heard].map(|seconds| Timestamp(seconds * 1000));
+            clock("n1:1", apart(said, asked, heard)).level
+        };
+        assert_eq!(level(10_000, 9_999, 10_002), Level::Fine);
+        for (near, far, too_far) in [(9_975, 9_960, 6_000), (10_030, 10_050, 14_000)] {
+            assert_eq!(level(near, 10_000, 10_003), Level::Fine, "the way may take its time");
+            assert_eq!(level(far, 10_000, 10_003), Level::Warning);
+            assert_eq!(level(too_far, 10_000, 10_003), Level::Error);
+        }
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! Who gets in: what secures this node, and the files that secrets stand in.
 
-use std::fs;
 use std::net::ToSocketAddrs as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::time::SystemTime;
 
 use sheaf_control::Trust;
@@ -31,7 +28,6 @@ pub(super) fn look(config: &Config) -> (Option<Transport>, Vec<Finding>) {
         findings.push(secured(config, trust));
         findings.extend(outlived(config, trust));
     }
-    findings.extend(config.join_token_file.as_deref().and_then(open_token));
     let is_secured = trust.as_ref().is_some_and(|trust| trust.keyring.is_some());
     findings.extend(https::look(config, is_secured));
     findings.extend(config.key_file.as_deref().map(|path| match Key::read(path) {
@@ -90,19 +86,4 @@ fn outlived(config: &Config, trust: &Trust) -> Option<Finding> {
         format!("{} is still here, and whoever reads it is an admin and can join as a voter", file.display()),
         "once all nodes are in: take it and the key join_secret_file off every node; those to come get tokens",
     ))
-}
-
-/// A token is for the agent alone. One that is gone has done its work, or is missed where the agent needs it.
-fn open_token(path: &Path) -> Option<Finding> {
-    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
-    (mode & 0o077 != 0).then(|| {
-        Finding::error(
-            CHECK,
-            format!(
-                "the join token {} has mode {mode:04o}: others could read it, and join with it",
-                path.display()
-            ),
-            format!("chmod 600 {}; revoke the token if somebody may have", path.display()),
-        )
-    })
 }

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 
 use super::layout::Node;
 
-/// How long agents may take to end in their own way; a little more than they give themselves.
+/// How long agents may take to end in their own way: a little more than the examples' subtasks have to end.
 const GRACE: Duration = Duration::from_secs(12);
 /// Lines of a log that are shown when an agent failed.
 const LINES: usize = 8;
@@ -54,6 +54,8 @@ impl Agents {
                 command.env_remove(name);
             }
         }
+        // What they run is not to do without cores because we do.
+        command.envs(sheaf_agent::handed_on());
         command.arg("agent").arg("--with-parent").arg("--config").arg(node.config());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("start the agent of {}", node.name))?;

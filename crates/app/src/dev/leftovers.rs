@@ -13,8 +13,8 @@ use tokio::time::{sleep, timeout};
 
 use super::agents::signal;
 
-/// How long each step may take before the next one, which is rougher: as long as the longest stop of the examples and
-/// as an agent gives itself. A module with a longer grace is killed after it.
+/// How long each step may take before the next one, which is rougher: a little more than the longest stop of the examples. A module
+/// with a longer grace is killed after it.
 const GRACE: Duration = Duration::from_secs(12);
 /// How often it is looked whether killed processes are gone, and how long between.
 const LOOKS: u32 = 100;

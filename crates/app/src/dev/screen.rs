@@ -14,6 +14,9 @@ const COLUMN: usize = 60;
 /// Nodes shown of a bucket, and reasons.
 const SHOWN: usize = 4;
 
+/// Said wherever agents run without certificates.
+const UNSECURED: &str = "\nNothing is secured: whoever reaches a port of these agents may do everything. They are on loopback alone.\n";
+
 /// A line on stderr that changes; none where stderr is no terminal.
 pub(super) struct Progress {
     shown: bool,
@@ -137,6 +140,7 @@ impl Screen<'_> {
                 if command.chars().count() > width { format!("\n  {:width$}", "") } else { String::new() };
             text.push_str(&format!("  {command:<width$}{gap}   {about}\n"));
         }
+        text.push_str(UNSECURED);
         text.push_str("Ctrl-C stops everything.\n");
         text
     }
@@ -329,6 +333,7 @@ mod tests {
             "node label work-01 collect",
             "pid 42",
             "http://127.0.0.1:",
+            "Nothing is secured: whoever reaches a port",
         ] {
             assert!(text.contains(expected), "{expected} is missing:\n{text}");
         }

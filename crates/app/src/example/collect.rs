@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -93,7 +93,7 @@ struct Collector {
     /// Length of the output, all of it accounted for in the state.
     length: u64,
     /// What earlier runs have read, also of files that are not there now.
-    marks: BTreeMap<PathBuf, Mark>,
+    marks: BTreeMap<PathBuf, Vec<Mark>>,
     sources: BTreeMap<PathBuf, Source>,
     /// Files that could not be read, each said once.
     refused: BTreeMap<PathBuf, String>,
@@ -146,14 +146,11 @@ impl Collector {
             if self.sources.contains_key(&path) || path == self.into || path == self.state {
                 continue;
             }
-            match Source::open(&path, self.marks.get(&path).copied()) {
+            let marks = self.marks.get(&path).map_or(&[][..], Vec::as_slice);
+            match Source::open(&path, marks, Instant::now()) {
                 Ok(source) => {
-                    writeln!(
-                        io::stdout(),
-                        "following {} from byte {}",
-                        path.display(),
-                        source.mark().offset
-                    )?;
+                    let offset = source.marks().first().map_or(0, |mark| mark.offset);
+                    writeln!(io::stdout(), "following {} from byte {offset}", path.display())?;
                     self.refused.remove(&path);
                     self.sources.insert(path, source);
                 }
@@ -180,7 +177,7 @@ impl Collector {
         for (path, source) in &mut self.sources {
             let mut read = 0;
             while read < ROUND {
-                let lines = match source.read() {
+                let lines = match source.read(Instant::now()) {
                     Ok(lines) if lines.is_empty() => break,
                     Ok(lines) => lines,
                     Err(error) => {
@@ -197,7 +194,7 @@ impl Collector {
                 round.bytes += lines.len() as u64;
                 round.files.insert(path.clone());
             }
-            self.marks.insert(path.clone(), source.mark());
+            self.marks.insert(path.clone(), source.marks());
         }
         for (path, error) in failed {
             self.sources.remove(&path);
@@ -236,24 +233,26 @@ fn labelled(path: &Path, lines: &[u8]) -> (Vec<u8>, u64) {
     (text, number)
 }
 
-/// The state file: the output's length, then a line for each file with device, inode, offset and path.
-fn write_state(length: u64, marks: &BTreeMap<PathBuf, Mark>) -> String {
+/// The state file: the output's length, then a line for each file with device, inode, offset and path. Files that were put
+/// aside have the path that they had, and come before the one that has it.
+fn write_state(length: u64, marks: &BTreeMap<PathBuf, Vec<Mark>>) -> String {
     let mut text = format!("{HEAD}\noutput {length}\n");
-    for (path, Mark { device, inode, offset }) in marks {
+    for (path, marks) in marks {
         // A path that is no line of text is not remembered: it is read from its end part again after a restart.
-        if let Some(path) = path.to_str().filter(|path| !path.contains('\n')) {
+        let Some(path) = path.to_str().filter(|path| !path.contains('\n')) else { continue };
+        for Mark { device, inode, offset } in marks {
             text.push_str(&format!("file {device} {inode} {offset} {path}\n"));
         }
     }
     text
 }
 
-fn read_state(text: &str) -> anyhow::Result<(u64, BTreeMap<PathBuf, Mark>)> {
+fn read_state(text: &str) -> anyhow::Result<(u64, BTreeMap<PathBuf, Vec<Mark>>)> {
     let mut lines = text.lines();
     if lines.next() != Some(HEAD) {
         bail!("its first line is not {HEAD:?}; remove it to begin anew");
     }
-    let (mut length, mut marks) = (0, BTreeMap::new());
+    let (mut length, mut marks) = (0, BTreeMap::<PathBuf, Vec<Mark>>::new());
     for line in lines {
         let mut words = line.splitn(5, ' ');
         match words.next() {
@@ -263,7 +262,7 @@ fn read_state(text: &str) -> anyhow::Result<(u64, BTreeMap<PathBuf, Mark>)> {
                 let inode = number(words.next(), line)?;
                 let offset = number(words.next(), line)?;
                 let path = words.next().with_context(|| format!("line {line:?} names no file"))?;
-                marks.insert(PathBuf::from(path), Mark { device, inode, offset });
+                marks.entry(PathBuf::from(path)).or_default().push(Mark { device, inode, offset });
             }
             _ => bail!("line {line:?} is none of its lines; remove it to begin anew"),
         }
@@ -346,6 +345,26 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_put_aside_is_known_over_a_restart() {
+        let place = Place::new();
+        place.log("a.log", "one\n");
+        let mut collector = place.collector();
+        collector.round().expect("a round");
+        fs::rename(place.path("log/a.log"), place.path("log/a.log.1")).expect("renamed");
+        place.log("a.log", "two\n");
+        collector.round().expect("a round");
+        // Its writer was told late.
+        place.log("a.log.1", "three\n");
+        collector.round().expect("a round");
+        drop(collector);
+        place.log("a.log.1", "four\n");
+        place.log("a.log", "five\n");
+        place.collector().round().expect("a round");
+        let lines = ["one", "two", "three", "four", "five"].map(|word| format!("a.log\t{word}\n"));
+        assert_eq!(place.output(), lines.concat());
+    }
+
+    #[test]
     fn what_was_appended_and_not_accounted_for_is_read_again() {
         let place = Place::new();
         place.log("a.log", "one\n");
@@ -377,8 +396,8 @@ mod tests {
 
     #[test]
     fn the_state_reads_back() {
-        let mark = Mark { device: 1, inode: 2, offset: 3 };
-        let marks = BTreeMap::from([(PathBuf::from("/var/log/with space.log"), mark)]);
+        let marks = [2, 3].map(|inode| Mark { device: 1, inode, offset: 3 });
+        let marks = BTreeMap::from([(PathBuf::from("/var/log/with space.log"), marks.to_vec())]);
         assert_eq!(read_state(&write_state(7, &marks)).expect("read"), (7, marks));
         for bad in ["", "something else", "sheaf collect 1\nfile 1 2 3", "sheaf collect 1\nwhat"] {
             assert!(read_state(bad).is_err(), "{bad:?}");

@@ -1,9 +1,11 @@
-//! One log file that is followed: while it grows, is emptied, or is put aside and begun anew.
+//! One log file that is followed: while it grows, is emptied, or is put aside and begun anew. What is put aside is followed
+//! until nothing has come for a while: whoever writes to it may learn later that it was.
 
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::durable::folder;
 
@@ -11,6 +13,9 @@ use super::durable::folder;
 const CHUNK: usize = 256 << 10;
 /// Of a file that is seen for the first time, only so much of its end is read.
 const FIRST: u64 = 1 << 20;
+/// Nothing more comes to a file that was put aside and got nothing for so long: a daemon is told within a second or so to open
+/// its log anew.
+const SILENT: Duration = Duration::from_secs(10);
 
 /// How far which file was read. The file is known by its numbers, for its name may pass to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,83 +35,130 @@ impl Mark {
     }
 }
 
-/// A file being followed.
+/// A name of a log file that is followed: the file that has it, and those that had it before and may still be written to.
 #[derive(Debug)]
 pub(super) struct Source {
     path: PathBuf,
+    /// Never empty; the last one has the name, as far as is known.
+    files: Vec<Followed>,
+}
+
+/// A file that is read to its end again and again.
+#[derive(Debug)]
+struct Followed {
     file: File,
     mark: Mark,
+    /// When something new was in it last, or it was seen to have lost its name.
+    since: Instant,
 }
 
 impl Source {
-    /// Opens the file at `path`, to go on from `mark` if it was read before. If another file has its name by now, the
-    /// rest of the former is read first, provided it still lies in the same directory.
-    pub(super) fn open(path: &Path, mark: Option<Mark>) -> io::Result<Self> {
+    /// Opens the file at `path`, to go on from `marks` if it was read before. What other files of them have got since is read,
+    /// too, provided they still lie in the same directory.
+    pub(super) fn open(path: &Path, marks: &[Mark], now: Instant) -> io::Result<Self> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no file"));
         }
-        let path = path.to_owned();
-        match mark {
-            Some(mark) if mark.is_of(&metadata) => Ok(Self { path, file, mark }),
-            Some(mark) => match put_aside(&path, &mark) {
-                Some(former) => Ok(Self { path, file: former, mark }),
-                None => Ok(Self { path, mark: Mark::at(&metadata, 0), file }),
-            },
-            None => {
-                let offset = last_lines(&file, metadata.len())?;
-                Ok(Self { path, mark: Mark::at(&metadata, offset), file })
-            }
-        }
+        let mark = match marks.iter().find(|mark| mark.is_of(&metadata)) {
+            Some(mark) => *mark,
+            None if marks.is_empty() => Mark::at(&metadata, last_lines(&file, metadata.len())?),
+            None => Mark::at(&metadata, 0),
+        };
+        let others = marks.iter().filter(|mark| !mark.is_of(&metadata));
+        let former = others.filter_map(|mark| Some((put_aside(path, mark)?, *mark)));
+        let files = former.chain([(file, mark)]).map(|(file, mark)| Followed { file, mark, since: now });
+        Ok(Self { path: path.to_owned(), files: files.collect() })
     }
 
-    /// Where reading goes on.
-    pub(super) const fn mark(&self) -> Mark {
-        self.mark
+    /// Where reading goes on, in the oldest file first.
+    pub(super) fn marks(&self) -> Vec<Mark> {
+        self.files.iter().map(|followed| followed.mark).collect()
     }
 
-    /// The next whole lines, each with its line end; empty when there is nothing new. A last line without its end is
-    /// left for later, unless nothing more will come to it.
-    pub(super) fn read(&mut self) -> io::Result<Vec<u8>> {
+    /// The next whole lines of one of the files, each with its line end; empty when there is nothing new. A last line
+    /// without its end is left for later, unless nothing more will come to it.
+    pub(super) fn read(&mut self, now: Instant) -> io::Result<Vec<u8>> {
         loop {
-            let metadata = self.file.metadata()?;
-            if metadata.len() < self.mark.offset {
-                self.mark.offset = 0;
+            for followed in &mut self.files {
+                let lines = followed.read()?;
+                if !lines.is_empty() {
+                    followed.since = now;
+                    return Ok(lines);
+                }
             }
-            let mut chunk = vec![0; CHUNK];
-            let length = read_full(&self.file, &mut chunk, self.mark.offset)?;
-            chunk.truncate(length);
-            let whole = chunk.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-            if whole > 0 {
-                chunk.truncate(whole);
-                self.mark.offset += whole as u64;
-                return Ok(chunk);
-            }
-            if length == CHUNK {
-                self.mark.offset += length as u64;
-                chunk.push(b'\n');
-                return Ok(chunk);
-            }
-            let Some(successor) = self.successor()? else { return Ok(Vec::new()) };
-            self.mark = Mark::at(&successor.metadata()?, 0);
-            self.file = successor;
-            if length > 0 {
-                chunk.push(b'\n');
-                return Ok(chunk);
+            if !self.is_succeeded(now)? {
+                break;
             }
         }
+        // All of them were read to their ends just now.
+        while self.files.len() > 1 && now.duration_since(self.files[0].since) >= SILENT {
+            let lines = self.files.remove(0).rest()?;
+            if !lines.is_empty() {
+                return Ok(lines);
+            }
+        }
+        Ok(Vec::new())
     }
 
-    /// The file that has the name now, if it is another one.
-    fn successor(&self) -> io::Result<Option<File>> {
+    /// Whether another file has the name now. Whoever writes to the former one may do so until it is told to open it anew.
+    fn is_succeeded(&mut self, now: Instant) -> io::Result<bool> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
         let metadata = file.metadata()?;
-        Ok((metadata.is_file() && !self.mark.is_of(&metadata)).then_some(file))
+        let known = self.files.iter().position(|followed| followed.mark.is_of(&metadata));
+        if !metadata.is_file() || known.is_some_and(|at| at + 1 == self.files.len()) {
+            return Ok(false);
+        }
+        if let Some(former) = self.files.last_mut() {
+            former.since = now;
+        }
+        let successor = match known {
+            // It has got its name back.
+            Some(at) => self.files.remove(at),
+            None => Followed { file, mark: Mark::at(&metadata, 0), since: now },
+        };
+        self.files.push(successor);
+        Ok(true)
+    }
+}
+
+impl Followed {
+    /// The next whole lines; empty when there are none.
+    fn read(&mut self) -> io::Result<Vec<u8>> {
+        if self.file.metadata()?.len() < self.mark.offset {
+            self.mark.offset = 0;
+        }
+        let mut chunk = self.chunk()?;
+        let whole = chunk.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        if whole == 0 && chunk.len() == CHUNK {
+            self.mark.offset += CHUNK as u64;
+            chunk.push(b'\n');
+            return Ok(chunk);
+        }
+        chunk.truncate(whole);
+        self.mark.offset += whole as u64;
+        Ok(chunk)
+    }
+
+    /// What is left, with a line end; empty when nothing is.
+    fn rest(&self) -> io::Result<Vec<u8>> {
+        let mut rest = self.chunk()?;
+        if !rest.is_empty() {
+            rest.push(b'\n');
+        }
+        Ok(rest)
+    }
+
+    fn chunk(&self) -> io::Result<Vec<u8>> {
+        let mut chunk = vec![0; CHUNK];
+        let length = read_full(&self.file, &mut chunk, self.mark.offset)?;
+        chunk.truncate(length);
+        Ok(chunk)
     }
 }
 
@@ -169,10 +221,18 @@ mod tests {
         file.write_all(text.as_bytes()).expect("written");
     }
 
+    fn open(path: &Path, marks: &[Mark]) -> Source {
+        Source::open(path, marks, Instant::now()).expect("opened")
+    }
+
     fn all(source: &mut Source) -> String {
+        all_at(source, Instant::now())
+    }
+
+    fn all_at(source: &mut Source, now: Instant) -> String {
         let mut text = Vec::new();
         loop {
-            match source.read().expect("read") {
+            match source.read(now).expect("read") {
                 lines if lines.is_empty() => return String::from_utf8(text).expect("text"),
                 lines => text.extend(lines),
             }
@@ -189,7 +249,7 @@ mod tests {
     fn only_whole_lines_are_read_and_each_once() {
         let (_place, path) = place();
         append(&path, "one\ntwo\nthr");
-        let mut source = Source::open(&path, None).expect("opened");
+        let mut source = open(&path, &[]);
         assert_eq!(all(&mut source), "one\ntwo\n");
         append(&path, "ee\n");
         assert_eq!(all(&mut source), "three\n");
@@ -200,10 +260,10 @@ mod tests {
     fn it_goes_on_where_it_was() {
         let (_place, path) = place();
         append(&path, "one\n");
-        let mut source = Source::open(&path, None).expect("opened");
+        let mut source = open(&path, &[]);
         assert_eq!(all(&mut source), "one\n");
         append(&path, "two\n");
-        let mut again = Source::open(&path, Some(source.mark())).expect("opened");
+        let mut again = open(&path, &source.marks());
         assert_eq!(all(&mut again), "two\n");
     }
 
@@ -211,38 +271,87 @@ mod tests {
     fn a_file_put_aside_is_read_to_its_end_first() {
         let (_place, path) = place();
         append(&path, "one\n");
-        let mut source = Source::open(&path, None).expect("opened");
+        let mut source = open(&path, &[]);
         assert_eq!(all(&mut source), "one\n");
-        append(&path, "two\nunended");
+        append(&path, "two\n");
         fs::rename(&path, path.with_extension("log.1")).expect("renamed");
-        assert_eq!(all(&mut source), "two\n", "its writer may still end the line");
         append(&path, "three\n");
-        assert_eq!(all(&mut source), "unended\nthree\n");
+        assert_eq!(all(&mut source), "two\nthree\n");
+    }
+
+    #[test]
+    fn what_comes_to_a_file_that_was_put_aside_is_not_lost() {
+        let (_place, path) = place();
+        let aside = [path.with_extension("log.1"), path.with_extension("log.2")];
+        let begun = Instant::now();
+        append(&path, "one\n");
+        let mut source = open(&path, &[]);
+        fs::rename(&path, &aside[0]).expect("renamed");
+        append(&path, "");
+        assert_eq!(all_at(&mut source, begun), "one\n");
+        // Its writer has not been told yet.
+        append(&aside[0], "two\nunended");
+        append(&path, "three\n");
+        assert_eq!(all_at(&mut source, begun), "two\nthree\n");
+        // It is put aside again before that is over.
+        fs::rename(&aside[0], &aside[1]).expect("renamed");
+        fs::rename(&path, &aside[0]).expect("renamed");
+        append(&path, "five\n");
+        append(&aside[0], "four\n");
+        assert_eq!(all_at(&mut source, begun + SILENT / 2), "four\nfive\n");
+        assert_eq!(source.marks().len(), 3);
+        // Nobody will end the line.
+        assert_eq!(all_at(&mut source, begun + SILENT), "unended\n");
+        assert_eq!(all_at(&mut source, begun + SILENT * 3 / 2), "");
+        assert_eq!(source.marks().len(), 1, "the other one is over, too");
+        append(&path, "six\n");
+        assert_eq!(all_at(&mut source, begun + SILENT * 2), "six\n");
+    }
+
+    #[test]
+    fn a_file_that_gets_its_name_back_is_not_read_again() {
+        let (_place, path) = place();
+        let (aside, begun) = (path.with_extension("log.1"), Instant::now());
+        append(&path, "one\n");
+        let mut source = open(&path, &[]);
+        assert_eq!(all_at(&mut source, begun), "one\n");
+        fs::rename(&path, &aside).expect("renamed");
+        append(&path, "two\n");
+        assert_eq!(all_at(&mut source, begun), "two\n");
+        fs::rename(&aside, &path).expect("renamed");
+        append(&path, "three\n");
+        assert_eq!(all_at(&mut source, begun), "three\n");
+        assert_eq!(all_at(&mut source, begun + SILENT), "");
+        append(&path, "four\n");
+        assert_eq!(all_at(&mut source, begun + SILENT * 2), "four\n");
     }
 
     #[test]
     fn a_file_put_aside_while_nobody_looked_is_found() {
         let (_place, path) = place();
         append(&path, "one\n");
-        let mut source = Source::open(&path, None).expect("opened");
+        let mut source = open(&path, &[]);
         all(&mut source);
-        let mark = source.mark();
+        let marks = source.marks();
         drop(source);
         append(&path, "two\n");
         fs::rename(&path, path.with_extension("log.1")).expect("renamed");
         append(&path, "three\n");
-        let mut again = Source::open(&path, Some(mark)).expect("opened");
+        let mut again = open(&path, &marks);
         assert_eq!(all(&mut again), "two\nthree\n");
+        let marks = again.marks();
+        append(&path.with_extension("log.1"), "late\n");
+        append(&path, "four\n");
+        assert_eq!(all(&mut open(&path, &marks)), "late\nfour\n", "both are known");
         fs::remove_file(path.with_extension("log.1")).expect("removed");
-        let mut lost = Source::open(&path, Some(mark)).expect("opened");
-        assert_eq!(all(&mut lost), "three\n");
+        assert_eq!(all(&mut open(&path, &marks[..1])), "three\nfour\n");
     }
 
     #[test]
     fn an_emptied_file_is_read_from_its_start() {
         let (_place, path) = place();
         append(&path, "one\ntwo\n");
-        let mut source = Source::open(&path, None).expect("opened");
+        let mut source = open(&path, &[]);
         all(&mut source);
         fs::write(&path, "3\n").expect("written");
         assert_eq!(all(&mut source), "3\n");
@@ -253,7 +362,7 @@ mod tests {
         let (_place, path) = place();
         append(&path, &"x".repeat(CHUNK + 10));
         append(&path, "\n");
-        let mut source = Source::open(&path, None).expect("opened");
+        let mut source = open(&path, &[]);
         let lengths: Vec<usize> = all(&mut source).lines().map(str::len).collect();
         assert_eq!(lengths, [CHUNK, 10]);
     }
@@ -262,7 +371,7 @@ mod tests {
     fn of_a_long_file_the_end_is_read_at_first() {
         let (_place, path) = place();
         append(&path, &format!("{}\n", "x".repeat(99)).repeat(20_000));
-        let mut source = Source::open(&path, None).expect("opened");
+        let mut source = open(&path, &[]);
         let text = all(&mut source);
         assert!(text.len() as u64 <= FIRST && text.len() as u64 > FIRST - 200, "{}", text.len());
         assert!(text.lines().all(|line| line.len() == 99));

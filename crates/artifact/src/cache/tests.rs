@@ -1,4 +1,4 @@
-use sheaf_model::{ModuleRef, Shape};
+use sheaf_model::{FileName, ModuleRef, Shape};
 
 use super::*;
 
@@ -100,6 +100,30 @@ async fn what_the_disk_lost_is_not_used_and_fetched_anew() {
     receive(&cache, &blob, 0, blob.len()).await.unwrap();
     let path = cache.unpacked(&artifact).await.unwrap();
     assert_eq!(fs::read(path).unwrap(), b"#!/bin/sh\n");
+}
+
+#[tokio::test]
+async fn a_blob_that_is_announced_as_what_it_is_not_stays_for_the_version_that_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("program");
+    fs::write(&source, "#!/bin/sh\n").unwrap();
+    let packed = crate::pack(&source).unwrap();
+    let mut blob = Vec::new();
+    packed.write(&mut blob).unwrap();
+    let module = ModuleRef::parse("m@1").unwrap();
+    let (digest, size) = (packed.digest, packed.size);
+    let artifact = Artifact { module, digest, size, shape: packed.shape().clone() };
+    let cache = Cache::open(&folder.path().join("cache"), 0).unwrap();
+    receive(&cache, &blob, 0, blob.len()).await.unwrap();
+    let other = Artifact { shape: Shape::File(FileName::new("another").unwrap()), ..artifact.clone() };
+    let error = cache.inspect(&other).await.unwrap_err();
+    assert!(matches!(error, CacheError::Unpack(UnpackError::Missing(_))), "{error}");
+    cache.inspect(&artifact).await.unwrap();
+    let no_archive = b"no archive at all";
+    receive(&cache, no_archive, 0, no_archive.len()).await.unwrap();
+    let wrong = Artifact { digest: self::digest(no_archive), ..artifact };
+    cache.inspect(&wrong).await.unwrap_err();
+    assert!(!cache.has(&wrong.digest), "it is nobody's");
 }
 
 #[tokio::test]

@@ -379,7 +379,7 @@ fn purges() -> Vec<Proposal> {
 /// The command that no log holds, and those that came after it.
 fn latest_commands() -> Vec<Proposal> {
     let cluster = ClusterId("c0ffee+1-1a2b".to_owned());
-    let command = Command::Refound(Refound { cluster, from_snapshot: true });
+    let command = Command::Refound(Refound { cluster, may_be_behind: true });
     vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
 }
 

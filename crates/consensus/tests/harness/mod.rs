@@ -24,6 +24,7 @@ use sheaf_model::{
 };
 use sheaf_store::Store;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,12 @@ use tokio_util::sync::CancellationToken;
 pub struct Mesh {
     members: Mutex<BTreeMap<NodeId, Replica>>,
     cut: Mutex<BTreeSet<NodeId>>,
+    /// Whom nobody reaches; what they say themselves gets through.
+    deaf: Mutex<BTreeSet<NodeId>>,
+    /// Who gets no answers for now.
+    held: watch::Sender<Option<NodeId>>,
+    /// Answers that were held.
+    pub waiting: AtomicU64,
     /// Messages that did not get through because somebody was cut off.
     pub refused: AtomicU64,
     /// Snapshots that anybody began to send.
@@ -45,6 +52,39 @@ impl Mesh {
 
     pub fn heal(&self) {
         self.cut.lock().unwrap().clear();
+        self.deaf.lock().unwrap().clear();
+    }
+
+    /// From now on nobody reaches this one, which reaches everybody.
+    pub fn deafen(&self, node: NodeId) {
+        self.deaf.lock().unwrap().insert(node);
+    }
+
+    /// What this one asks is answered, but the answers are on their way until [`Self::release`].
+    pub fn hold(&self, node: NodeId) {
+        self.held.send_replace(Some(node));
+    }
+
+    pub fn release(&self) {
+        self.held.send_replace(None);
+    }
+
+    /// Returns when so many answers are on their way.
+    pub async fn holds(&self, answers: u64) {
+        let found = async {
+            while self.waiting.load(Ordering::Relaxed) < answers {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(15), found).await.expect("it is answered within 15 s");
+    }
+
+    async fn pass(&self, to: NodeId) {
+        let mut held = self.held.subscribe();
+        if *held.borrow_and_update() == Some(to) {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            drop(held.wait_for(|held| *held != Some(to)).await);
+        }
     }
 
     pub fn mend(&self, node: NodeId) {
@@ -62,7 +102,7 @@ impl Mesh {
 
     fn open(&self, from: NodeId, to: NodeId) -> bool {
         let cut = self.cut.lock().unwrap();
-        !cut.contains(&from) && !cut.contains(&to)
+        !cut.contains(&from) && !cut.contains(&to) && !self.deaf.lock().unwrap().contains(&to)
     }
 
     fn reach(&self, from: NodeId, peer: &Peer) -> Result<Replica, PeerError> {
@@ -97,6 +137,7 @@ impl Peers for MeshPeers {
             let answer = replica.runtime().clone().spawn(async move { replica.handle_peer(message).await });
             let answer = tokio::time::timeout(deadline, answer).await;
             let answer = answer.map_err(|_| PeerError::TimedOut { peer: peer.clone(), after: deadline })?;
+            self.mesh.pass(self.from).await;
             // The way back can be cut too.
             self.mesh.reach(self.from, peer)?;
             answer.map_err(|error| refused(peer, error))?.map_err(|error| refused(peer, error))
@@ -271,6 +312,12 @@ impl Cluster {
 
 pub fn quick(dir: PathBuf) -> Options {
     Options::new(dir)
+}
+
+/// Nothing happens by itself within a test: no heartbeat, no election. Answers are waited for for long.
+pub fn patient(dir: PathBuf) -> Options {
+    let seconds = Duration::from_secs;
+    Options { heartbeat: seconds(30), election_min: seconds(90), election_max: seconds(100), ..quick(dir) }
 }
 
 /// Registers a node named after `n`.

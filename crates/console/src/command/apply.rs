@@ -83,19 +83,23 @@ impl Apply {
         }
         let mut listing = Listing::new(format);
         let mut waiting = Vec::new();
-        for source in written.in_order() {
-            let applied = send(&source, client).await?;
-            warn(out, &applied.warnings);
-            let rows: Vec<OutcomeRow> = applied.outcomes.iter().map(OutcomeRow::from).collect();
-            listing.page(out, &rows)?;
-            // Modules come first in the answer, then the buckets in their order.
-            let revisions = rows.iter().filter(|row| row.kind == "Bucket").map(|row| Revision(row.revision));
-            waiting.extend(source.buckets().map(|put| put.spec.name.clone()).zip(revisions));
+        let applied = async {
+            for source in written.in_order() {
+                let applied = send(&source, client).await?;
+                warn(out, &applied.warnings);
+                let rows: Vec<OutcomeRow> = applied.outcomes.iter().map(OutcomeRow::from).collect();
+                listing.page(out, &rows)?;
+                // Modules come first in the answer, then the buckets in their order.
+                let buckets = rows.iter().filter(|row| row.kind == "Bucket");
+                let revisions = buckets.map(|row| Revision(row.revision));
+                waiting.extend(source.buckets().map(|put| put.spec.name.clone()).zip(revisions));
+            }
+            Ok(())
         }
-        listing.end(out)?;
-        out.flush()?;
-        wait::until(client, out, self.wait, Goal::Runs, &waiting).await?;
-        Ok(Exit::Done)
+        .await;
+        let applied = listing.over(out, applied);
+        let waited = wait::until(client, out, self.wait, Goal::Runs, &waiting).await;
+        wait::ended(out, applied, waited)
     }
 }
 

@@ -87,6 +87,15 @@ pub struct SnapshotFile {
 /// For when no voter is left. What was agreed on after the snapshot is lost. Nodes of the former cluster that reach this
 /// one follow it by themselves. The agent is started afterwards, as ever.
 #[derive(Args, Clone, Debug)]
+#[command(after_long_help = "\
+A snapshot holds no key. If the cluster was secured, first copy the folder trust of a voter's data directory into this one: it has \
+the key of the authority that signs the nodes' certificates. If no copy of that is left, --new-authority makes another authority, \
+which nobody believes who knew the former one: every other node joins anew, with an empty data directory and a join token, and \
+tokens of people are good as soon as they pin it.
+
+Examples:
+  sheaf cluster snapshot restore sheaf.snapshot
+  sheaf cluster snapshot restore sheaf.snapshot --new-authority")]
 pub struct Restore {
     /// The snapshot
     #[arg(value_name = "FILE")]
@@ -101,6 +110,10 @@ pub struct Restore {
     /// highest that the snapshot and the nodes that answer know]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=ClusterEpoch::MAX.0))]
     pub cluster_epoch: Option<u64>,
+    /// No copy of the authority's key is left: go on with an authority that is made now. Every other node joins anew then, and
+    /// people log in again
+    #[arg(long)]
+    pub new_authority: bool,
     /// Do not ask
     #[arg(long, short = 'y')]
     pub yes: bool,

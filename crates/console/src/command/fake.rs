@@ -72,6 +72,8 @@ pub(super) struct Held {
     pub(super) job_state: Option<JobState>,
     /// What was asked about subtasks, output and history, in words.
     pub(super) asked: Vec<String>,
+    /// A bucket that is refused once it is more than checked.
+    pub(super) refused: Option<BucketName>,
     /// How often somebody may look until nothing runs of what is deleted.
     pub(super) lingers: usize,
 }
@@ -167,6 +169,10 @@ fn page<T>(rows: Vec<T>, of: &PageOf) -> Page<T> {
 impl ClusterApi for Fake {
     async fn apply(&self, caller: Caller, ask: Apply) -> Result<Applied, ApiError> {
         self.held().applies.push((ask.modules.len() + ask.buckets.len(), ask.validate_only));
+        let refused = self.held().refused.clone();
+        if !ask.validate_only && ask.buckets.iter().any(|put| Some(&put.spec.name) == refused.as_ref()) {
+            return Err(ApiError::Precondition("it is refused".to_owned()));
+        }
         let mut outcomes = Vec::new();
         let mut defects = Vec::new();
         for module in &ask.modules {
@@ -395,16 +401,15 @@ impl BucketApi for Fake {
             };
             return Ok(Box::pin(futures::stream::iter(lines)));
         }
-        let lines = vec![
-            line("n1", LogStream::Stdout, "listening"),
-            line("n2", LogStream::Stderr, "no route"),
-            line("n2", LogStream::Sheaf, "exited with exit code 1"),
-        ];
-        let wanted = move |line: &Result<LogLine, ApiError>| match (line, &ask.node) {
-            (Ok(line), Some(node)) => line.node == *node,
-            _ => true,
+        let lines = match &ask.node {
+            Some(node) => vec![line(node, LogStream::Stdout, "listening")],
+            None => vec![
+                line("n1", LogStream::Stdout, "listening"),
+                line("n2", LogStream::Stderr, "no route"),
+                line("n2", LogStream::Sheaf, "exited with exit code 1"),
+            ],
         };
-        Ok(Box::pin(futures::stream::iter(lines.into_iter().filter(wanted).collect::<Vec<_>>())))
+        Ok(Box::pin(futures::stream::iter(lines)))
     }
 
     async fn move_bucket(&self, caller: Caller, ask: MoveBucket) -> Result<Done, ApiError> {
@@ -483,7 +488,8 @@ impl ModuleApi for Fake {
         let held = self.held();
         let spec = held.modules.iter().find(|module| module.name == ask.name);
         let spec = spec.ok_or_else(|| ApiError::NotFound(format!("there is no module {ask}")))?;
-        Ok(GotModule { spec: spec.clone(), row: row(spec), artifact: None, used_by: Vec::new() })
+        let (used_by, nodes) = (Vec::new(), Vec::new());
+        Ok(GotModule { spec: spec.clone(), row: row(spec), artifact: None, used_by, nodes })
     }
 
     async fn list(&self, _: Caller, ask: ListModules) -> Result<Page<ModuleRow>, ApiError> {
@@ -528,10 +534,10 @@ impl NodeApi for Fake {
     }
 
     async fn get(&self, _: Caller, ask: String) -> Result<NodeDetail, ApiError> {
-        match ask.as_str() {
-            "import-01" | "12" => Ok(super::node::example::detail()),
-            other => Err(ApiError::NotFound(format!("there is no node {other}"))),
-        }
+        let mut rows = super::node::example::nodes().into_iter();
+        let row = rows.find(|row| row.name == ask || row.id.to_string() == ask);
+        let row = row.ok_or_else(|| ApiError::NotFound(format!("there is no node {ask}")))?;
+        Ok(NodeDetail { row, ..super::node::example::detail() })
     }
 
     async fn affinity(&self, _: Caller, ask: Affinity) -> Result<Page<AffinityRow>, ApiError> {
@@ -554,7 +560,7 @@ impl NodeApi for Fake {
         let revision = Revision(self.change(&caller, ask.request));
         let going =
             Going { bucket: "/logs/web".to_owned(), to: "b".to_owned(), why: "least_loaded".to_owned() };
-        Ok(Drained { done: Done { revision, ..Done::default() }, going: vec![going] })
+        Ok(Drained { done: Done { revision, ..Done::default() }, going: vec![going], subtasks: 0 })
     }
 
     async fn undrain(&self, caller: Caller, ask: OnNode) -> Result<Done, ApiError> {

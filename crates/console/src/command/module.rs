@@ -3,8 +3,10 @@
 pub mod attempt;
 mod push;
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
-use sheaf_model::view::{ArtifactStatus, Holds, ModuleRow};
+use sheaf_model::view::{ArtifactStatus, Holds, ModuleOnNode, ModuleRow};
 use sheaf_model::{ModuleRef, NameError, document};
 use sheaf_wire::module::{DeleteModule, GotModule, ListModules};
 use sheaf_wire::{ApiError, Client};
@@ -52,7 +54,8 @@ pub struct List {
 /// `sheaf module status`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-Where its artifact is, and which buckets use it. With -o json its row and its document; with -o yaml the document, which can be applied again.
+Which nodes run it, where its artifact is, and which buckets and jobs use it. Without @VERSION the newest is shown, and the nodes that run any. \
+With -o json its row, all nodes and its document; with -o yaml the document, which can be applied again.
 
 Examples:
   sheaf module status flume
@@ -200,19 +203,39 @@ fn of_artifact(artifact: &ArtifactStatus) -> Vec<(&'static str, String)> {
     facts
 }
 
+/// A line for each version that runs: where, and how if it does not just run.
+fn of_nodes(nodes: &[ModuleOnNode]) -> impl Iterator<Item = (&'static str, String)> {
+    let mut versions: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for ModuleOnNode { node, version, state, instances } in nodes {
+        let state = (state != "running").then(|| state.clone());
+        let more: Vec<String> =
+            state.into_iter().chain((*instances > 1).then(|| format!("{instances} instances"))).collect();
+        let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
+        versions.entry(version).or_default().push(format!("{node}{more}"));
+    }
+    versions.into_iter().map(|(version, nodes)| {
+        let version = if version.is_empty() { "an earlier version" } else { version };
+        ("runs", format!("{version} on {}", some(&nodes)))
+    })
+}
+
+/// Buckets by path, and jobs.
+fn users(used_by: &[String]) -> String {
+    let user = |name: &String| if name.starts_with('/') { name.clone() } else { format!("job {name}") };
+    let names: Vec<String> = used_by.iter().map(user).collect();
+    if names.is_empty() { "nothing".to_owned() } else { some(&names) }
+}
+
 fn facts(got: &GotModule) -> Vec<(&'static str, String)> {
     let row = &got.row;
     let newest = if row.newest { "yes" } else { "no" };
-    let used_by = match got.used_by.as_slice() {
-        [] => "no bucket".to_owned(),
-        names => some(names),
-    };
     let mut facts = vec![
         ("module", format!("{}@{}", row.name, row.version)),
         ("newest", newest.to_owned()),
-        ("used by", used_by),
+        ("used by", users(&got.used_by)),
         ("revision", row.revision.to_string()),
     ];
+    facts.extend(of_nodes(&got.nodes));
     match &got.artifact {
         Some(artifact) => facts.extend(of_artifact(artifact)),
         None if got.spec.uses_artifact() => {
@@ -241,15 +264,54 @@ impl Delete {
             return Err(Failure::Refused("nothing was deleted".to_owned()));
         }
         let mut listing = Listing::new(format);
-        for ((name, version), title) in versions.into_iter().zip(&titles) {
-            let done =
-                client.delete_module(DeleteModule { name, version, request: connect::request() }).await?;
-            warn(out, &done.warnings);
-            listing.page(out, &[OutcomeRow::of("Module", title, "deleted", done.revision)])?;
+        let deleted = async {
+            for ((name, version), title) in versions.into_iter().zip(&titles) {
+                let ask = DeleteModule { name, version, request: connect::request() };
+                let done = client.delete_module(ask).await?;
+                warn(out, &done.warnings);
+                listing.page(out, &[OutcomeRow::of("Module", title, "deleted", done.revision)])?;
+            }
+            Ok(())
         }
-        listing.end(out)?;
+        .await;
+        listing.over(out, deleted)?;
         // No bucket uses it, so nothing of it runs: there is nothing to wait for.
         let _ = self.wait;
         Ok(Exit::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_version_has_a_line_with_the_nodes_that_run_it() {
+        let on = |node: &str, version: &str, state: &str, instances| ModuleOnNode {
+            node: node.to_owned(),
+            version: version.to_owned(),
+            state: state.to_owned(),
+            instances,
+        };
+        let nodes = [
+            on("n1", "1.10", "running", 1),
+            on("n1", "1.11", "running", 3),
+            on("n2", "1.11", "failed", 2),
+            on("n3", "", "running", 1),
+            on("n4", "1.10", "starting", 1),
+        ];
+        let lines: Vec<String> = of_nodes(&nodes).map(|(word, text)| format!("{word} {text}")).collect();
+        let wanted = [
+            "runs an earlier version on n3",
+            "runs 1.10 on n1, n4 (starting)",
+            "runs 1.11 on n1 (3 instances), n2 (failed, 2 instances)",
+        ];
+        assert_eq!(lines, wanted);
+    }
+
+    #[test]
+    fn buckets_and_jobs_are_told_apart() {
+        assert_eq!(users(&["/web".to_owned(), "nightly".to_owned()]), "/web, job nightly");
+        assert_eq!(users(&[]), "nothing");
     }
 }

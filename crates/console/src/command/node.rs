@@ -192,7 +192,7 @@ impl Label {
 }
 
 /// Asks of a node that is named by its name or number, or by the unique beginning of one.
-async fn found<T>(
+pub(super) async fn found<T>(
     client: &Client,
     text: &str,
     ask: impl AsyncFn(String) -> Result<T, ApiError>,
@@ -238,7 +238,7 @@ fn unique(text: &str, fitting: Vec<NodeRow>) -> Result<Option<String>, Failure> 
 }
 
 fn print(out: &mut Terminal, format: Format, detail: &NodeDetail) -> Result<(), Failure> {
-    let NodeDetail { row, facts, affinity } = detail;
+    let NodeDetail { row, facts, affinity, subtasks } = detail;
     let status = text::paint(&row.status, out.colour());
     let since = when::age_of(out.now(), Some(&row.since));
     out.line(&format!("{}  {status} since {since}", row.name))?;
@@ -248,8 +248,10 @@ fn print(out: &mut Terminal, format: Format, detail: &NodeDetail) -> Result<(), 
     out.line("")?;
     out.write(&text::facts(&said(row, facts)))?;
     out.line("")?;
-    if affinity.is_empty() {
-        out.line("nothing runs here")?;
+    match (affinity.is_empty(), *subtasks as usize) {
+        (true, 0) => out.line("nothing runs here")?,
+        (false, 0) => {}
+        (_, subtasks) => out.line(&format!("{} of jobs here", text::count(subtasks, "subtask")))?,
     }
     Listing::whole(out, format, affinity)
 }
@@ -339,7 +341,7 @@ pub(super) mod example {
             why: "least_loaded: load 0.10".to_owned(),
             multi_node: false,
         };
-        NodeDetail { row: row(12, "import-01"), facts, affinity: vec![affinity] }
+        NodeDetail { row: row(12, "import-01"), facts, affinity: vec![affinity], subtasks: 0 }
     }
 }
 

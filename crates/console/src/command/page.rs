@@ -44,8 +44,8 @@ pub(super) async fn print<R: Listed>(
     fetch: impl AsyncFnMut(PageOf) -> Result<Rows<R>, Failure>,
 ) -> Result<(), Failure> {
     let mut listing = Listing::new(format);
-    each(page, out, fetch, async |out, rows| listing.page(out, &rows)).await?;
-    if listing.end(out)? == 0 {
+    let shown = each(page, out, fetch, async |out, rows| listing.page(out, &rows)).await;
+    if listing.over(out, shown)? == 0 {
         out.say(empty);
     }
     Ok(())
@@ -80,7 +80,10 @@ pub(super) fn filter(texts: &[String]) -> Result<Filter, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_model::Revision;
+
     use super::*;
+    use crate::command::apply::OutcomeRow;
     use crate::output::recorded;
 
     /// Answers from 2,500 numbers.
@@ -111,6 +114,21 @@ mod tests {
         assert_eq!(asked(page(2000, None, false)).await, (2000, more("2000")));
         assert_eq!(asked(page(1000, Some("1500"), false)).await, (1000, String::new()));
         assert_eq!(asked(page(1000, None, true)).await, (2500, String::new()));
+    }
+
+    #[tokio::test]
+    async fn a_list_that_breaks_off_on_a_later_page_is_json() {
+        let (mut out, recording) = recorded::terminal("");
+        let page = Page { limit: 1000, after: None, all: true };
+        let row = || OutcomeRow::of("Bucket", "/a", "created", Revision(1));
+        let fetch = async |page: PageOf| match page.token.as_str() {
+            "" => Ok(Rows { rows: vec![row()], next: "1".to_owned() }),
+            _ => Err(Failure::Refused("the node stops".to_owned())),
+        };
+        let broken = print(&page, Format::Json, &mut out, "none", fetch).await;
+        assert_eq!(broken.expect_err("it broke off").to_string(), "the node stops");
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&recording.data()).expect("JSON");
+        assert_eq!(rows.len(), 1);
     }
 
     #[test]

@@ -79,22 +79,25 @@ async fn answer(client: &Client, ask: RunQuery, format: Format, out: &mut Termin
     let mut parts = client.query(ask).await?;
     let mut listing = Listing::new(format);
     let mut columns = Vec::new();
-    while let Some(part) = parts.try_next().await? {
-        match part {
-            QueryPart::Columns(names) => columns = names,
-            QueryPart::Rows(rows) => print(&mut listing, &columns, &rows, format, out)?,
-            QueryPart::End(end) => {
-                if listing.end(out)? == 0 && format.is_table() {
-                    out.say("no rows");
-                }
-                if let Some(cut) = end.cut {
-                    out.say(&format!("{cut}: the answer is cut off; --limit asks for more"));
-                }
-                return Ok(Exit::Done);
+    let filled = async {
+        while let Some(part) = parts.try_next().await? {
+            match part {
+                QueryPart::Columns(names) => columns = names,
+                QueryPart::Rows(rows) => print(&mut listing, &columns, &rows, format, out)?,
+                QueryPart::End(end) => return Ok(end),
             }
         }
+        Err(Failure::Refused("the answer broke off before its end; ask again".to_owned()))
     }
-    Err(Failure::Refused("the answer broke off before its end; ask again".to_owned()))
+    .await;
+    let end = listing.over(out, filled)?;
+    if end.rows == 0 && format.is_table() {
+        out.say("no rows");
+    }
+    if let Some(cut) = end.cut {
+        out.say(&format!("{cut}: the answer is cut off; --limit asks for more"));
+    }
+    Ok(Exit::Done)
 }
 
 fn print(

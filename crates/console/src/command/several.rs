@@ -1,4 +1,4 @@
-//! Changes of several things of one kind: one call each, in the order in which they were named.
+//! Changes of several things of one kind: one call each, in the order in which they were named, up to the first that fails.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -29,17 +29,20 @@ pub(super) async fn apply<S: Clone>(
         return Err(Failure::Defects(written.defects));
     }
     let mut listing = Listing::new(format);
-    for (_, document) in written.documents() {
-        let Some(spec) = of(document) else { continue };
-        let done = ask(spec.clone()).await?;
-        warn(out, &done.warnings);
-        let label = document.label();
-        let name = label.split_once(' ').map_or("", |(_, name)| name);
-        let outcome = if done.unchanged { "unchanged" } else { "applied" };
-        listing.page(out, &[OutcomeRow::of(kind, name, outcome, done.revision)])?;
+    let applied = async {
+        for (_, document) in written.documents() {
+            let Some(spec) = of(document) else { continue };
+            let done = ask(spec.clone()).await?;
+            warn(out, &done.warnings);
+            let label = document.label();
+            let name = label.split_once(' ').map_or("", |(_, name)| name);
+            let outcome = if done.unchanged { "unchanged" } else { "applied" };
+            listing.page(out, &[OutcomeRow::of(kind, name, outcome, done.revision)])?;
+        }
+        Ok(Exit::Done)
     }
-    listing.end(out)?;
-    Ok(Exit::Done)
+    .await;
+    listing.over(out, applied)
 }
 
 /// Deletes what is named, once it is confirmed; `and` says in the question what else goes with it.
@@ -56,11 +59,14 @@ pub(super) async fn delete<N: Display>(
         return Err(Failure::Refused("nothing was deleted".to_owned()));
     }
     let mut listing = Listing::new(format);
-    for (name, title) in names.into_iter().zip(&listed) {
-        let done = ask(name).await?;
-        warn(out, &done.warnings);
-        listing.page(out, &[OutcomeRow::of(kind, title, "deleted", done.revision)])?;
+    let deleted = async {
+        for (name, title) in names.into_iter().zip(&listed) {
+            let done = ask(name).await?;
+            warn(out, &done.warnings);
+            listing.page(out, &[OutcomeRow::of(kind, title, "deleted", done.revision)])?;
+        }
+        Ok(Exit::Done)
     }
-    listing.end(out)?;
-    Ok(Exit::Done)
+    .await;
+    listing.over(out, deleted)
 }

@@ -11,6 +11,7 @@ use super::*;
 use crate::output::recorded;
 
 mod cluster;
+mod several;
 
 /// The command line as `app` puts it together.
 #[derive(Debug, Parser)]
@@ -466,7 +467,14 @@ async fn lines_of_logs_have_their_node() {
     let (exit, data, talk) = bench.ran("bucket logs /b/0").await;
     assert_eq!((exit, data.as_str()), (Exit::Done, "n1 | listening\nn2 | no route\n"));
     assert_eq!(talk, "n2: exited with exit code 1\n");
-    assert_eq!(bench.ran("bucket logs /b/0 --node n1 -o name").await.1, "n1 | listening\n");
+    for (node, asked) in [("import-01", "import-01"), ("12", "12"), ("web", "140"), ("14", "140")] {
+        let (_, data, talk) = bench.ran(&format!("bucket logs /b/0 --node {node}")).await;
+        assert_eq!(data, format!("{asked} | listening\n"), "{talk}");
+    }
+    assert_eq!(bench.ran("bucket logs /b/0 --node import-0").await.0, Exit::Usage);
+    let (exit, _, talk) = bench.ran("bucket logs /b/0 --node nowhere").await;
+    let said = "error: there is no node nowhere; `sheaf node list` shows all\n";
+    assert_eq!((exit, talk.as_str()), (Exit::NotFound, said));
     let (_, data, _) = bench.ran("bucket logs /b/0 -o json").await;
     assert_eq!(data.lines().count(), 3);
     assert!(data.contains("\"stream\":\"sheaf\""), "{data}");

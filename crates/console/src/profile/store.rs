@@ -92,6 +92,6 @@ pub(super) fn check_private(path: &Path, what: &str) -> Result<(), Failure> {
     }
     let shown = path.display();
     Err(Failure::Refused(format!(
-        "{shown} holds {what} and has mode {mode:04o}: others could read it; chmod 600 {shown}"
+        "{shown} holds {what} and has mode {mode:04o}: others could read it; chmod 600 {shown}, or mount it with mode 0400"
     )))
 }

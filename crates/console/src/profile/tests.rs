@@ -99,6 +99,9 @@ fn a_token_is_given_by_a_file_the_environment_or_stdin_and_said_nowhere() {
     let place = tempfile::tempdir().expect("a directory");
     let file = place.path().join("token");
     std::fs::write(&file, token(1).reveal() + "\n").expect("written");
+    let mode =
+        |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("changed");
+    mode(0o600);
     let environment = Environment {
         token: Some(Unsaid(token(2).reveal())),
         token_file: Some(file.clone()),
@@ -112,6 +115,15 @@ fn a_token_is_given_by_a_file_the_environment_or_stdin_and_said_nowhere() {
     assert_eq!(given(None, &environment, "").expect("of SHEAF_TOKEN"), Some(token(2)));
     let only_file = Environment { token: None, ..environment.clone() };
     assert_eq!(given(None, &only_file, "").expect("of SHEAF_TOKEN_FILE"), Some(token(1)));
+    mode(0o644);
+    for environment in [&environment, &only_file] {
+        let asked = file.to_str().filter(|_| environment.token.is_some());
+        let error = given(asked, environment, "").expect_err("others can read it").to_string();
+        assert!(
+            error.contains("holds a token and has mode 0644: others could read it; chmod 600 "),
+            "{error}"
+        );
+    }
     let none = Environment::default();
     assert_eq!(given(Some("-"), &none, &token(3).reveal()).expect("of stdin"), Some(token(3)));
     assert_eq!(given(None, &none, "").expect("none"), None);

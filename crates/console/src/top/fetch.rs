@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use sheaf_model::query::TIME;
-use sheaf_model::view::{BucketState, ClusterStatus, Concern, EventRow, Level, concerns};
+use sheaf_model::view::{BucketState, Concern, EventRow, Level, concerns};
 use sheaf_model::{BucketName, Cell, JobName, QueryPart};
 use sheaf_wire::bucket::{BucketChange, BucketHistory, BucketLogs, ListBuckets, ReleaseRow, WatchBuckets};
 use sheaf_wire::event::{Cursor, EventFilter, ListEvents, WatchEvents};
@@ -244,16 +244,9 @@ async fn attention(client: &Client) -> Result<Vec<Concern>, ApiError> {
             found
         }
     };
-    found.extend(failed_jobs(&status));
     let buckets = found.iter_mut().filter(|concern| concern.kind == "bucket").take(ASKED_WHY);
     futures::future::join_all(buckets.map(|concern| explain(client, concern))).await;
     Ok(found)
-}
-
-fn failed_jobs(status: &ClusterStatus) -> Option<Concern> {
-    let failed = status.jobs.failed;
-    let why = "not all their subtasks ended well; they stay here until they are retried or deleted";
-    (failed > 0).then(|| Concern::new(Level::Watch, "jobs", "", &format!("{failed} failed"), why))
 }
 
 /// Says why a bucket stands as it does; what cannot be found out is not said.
@@ -268,8 +261,11 @@ async fn explain(client: &Client, concern: &mut Concern) {
 
 async fn history(client: &Client, name: &BucketName) -> Result<Vec<ReleaseRow>, ApiError> {
     let page = PageOf { size: RELEASES + 1, ..PageOf::default() };
-    let releases = client.bucket_history(BucketHistory { bucket: name.clone(), page }).await?.rows;
-    let shown = releases.iter().take(RELEASES as usize).enumerate();
+    let Page { rows: releases, next } =
+        client.bucket_history(BucketHistory { bucket: name.clone(), page }).await?;
+    // Large ones make a page end early; what its last one changed is not known.
+    let shown = if next.is_empty() { releases.len() } else { releases.len().saturating_sub(1) };
+    let shown = releases.iter().take(shown.min(RELEASES as usize)).enumerate();
     Ok(shown.map(|(at, release)| ReleaseRow::new(release, releases.get(at + 1))).collect())
 }
 

@@ -164,6 +164,26 @@ async fn a_node_is_believed_for_itself_and_a_token_to_join_is_none_to_call_with(
     assert!(matches!(world.control.joining(&admin, None).await, Err(ApiError::Forbidden(_))));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn by_a_token_to_join_with_nodes_come_until_it_expires_or_is_revoked() {
+    let world = World::start().await;
+    let rack = world.make("rack-7", TokenUse::Join { voter: false }, None).await;
+    let voters = world.make("voters", TokenUse::Join { voter: true }, Some(Span::seconds(60))).await;
+    for _ in 0..3 {
+        assert_eq!(world.control.joining(&rack, None).await, Ok((false, "rack-7".to_owned())));
+        assert_eq!(world.control.joining(&voters, None).await, Ok((true, "voters".to_owned())));
+    }
+    let revoke = RevokeToken { token: "rack-7".to_owned(), request: None };
+    world.control.forget_token(&Caller::local("test"), revoke).await.expect("revoked");
+    world.clock.0.store(60_000, Ordering::Relaxed);
+    for (token, said) in
+        [(&rack, "is not known here: it was revoked"), (&voters, "token voters has expired at 2023-")]
+    {
+        let joined = world.control.joining(token, None).await;
+        assert!(matches!(&joined, Err(ApiError::Unauthenticated(why)) if why.contains(said)), "{joined:?}");
+    }
+}
+
 /// The first items that a node is told.
 async fn watched(world: &World, node: u64) -> Vec<WatchItem> {
     let node = NodeId(node);

@@ -7,8 +7,9 @@ use sheaf_engine::{AccessCommand, Admit, Command, Register, Reply};
 use sheaf_model::{ClusterId, Facts, Holder, Timestamp};
 use sheaf_trust::{Authority, Keyring, PrivateKey};
 use sheaf_wire::peer::PeerApi as _;
-use sheaf_wire::{Caller, Credentials, ServeOptions, Server, Transport};
+use sheaf_wire::{Caller, Class, Credentials, Route as _, ServeOptions, Server, Target, Transport};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use super::*;
 use crate::place::Registration;
@@ -41,7 +42,8 @@ fn secured(dir: &Path, authority: &Authority, node: NodeId) -> Trust {
     let issued = authority.issue(&key.public(), Holder::Node(node), None, now(), LIFETIME);
     keyring.keep_own(&issued.expect("signed"), &key, Timestamp(u64::MAX)).expect("kept");
     let transport = Transport::tls(&Credentials::default()).expect("nothing to be wrong with");
-    let trust = Trust { transport, keyring: Some(Arc::new(keyring)), join: None, lifetime: LIFETIME };
+    let keyring = Some(Arc::new(keyring));
+    let trust = Trust { transport, keyring, lifetime: LIFETIME, ..Trust::default() };
     trust.refresh().expect("what was kept is good");
     trust
 }
@@ -252,4 +254,36 @@ async fn that_the_cluster_was_founded_anew_is_believed_of_a_member_of_that_one_a
         assert_eq!(says(node).await, None, "{node}");
     }
     assert_eq!(says(founder).await, Some(ClusterId::from("c+1-x")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_member_answers_nobody_leads_until_one_does() {
+    let scene = Scene::start().await;
+    let (asker, stop) = (scene.asker.clone(), CancellationToken::new());
+    let mut members = asker.place.members.subscribe();
+    // Nobody listens there, and the node that led is not among those that are known.
+    let gone = Contact::of(MEMBER, "127.0.0.1:1");
+    asker.place.members.send_modify(|members| {
+        members.member = Some(Contact::of(MEMBER, "127.0.0.1:2"));
+        members.leader = Some(gone.clone());
+    });
+    let status = || scene.asker.target(Class::LiveRead, "/sheaf.v1.ClusterService/Status");
+    assert_eq!(status(), Target::To(gone.clone()));
+    let running = tokio::spawn({
+        let stop = stop.clone();
+        async move { asker.run_directory(stop).await }
+    });
+    let soon = Duration::from_secs(30);
+    let forgotten = members.wait_for(|members| members.leader.is_none());
+    drop(timeout(soon, forgotten).await.expect("it is noticed").expect("its place is there"));
+    assert_eq!(status(), Target::Local, "what is known here is said");
+    assert!(scene.asker.place.known_members().contains(&gone), "it may come back");
+
+    let address = scene.serve(&scene.world.control, MEMBER).await;
+    scene.asker.place.members.send_modify(|members| members.note(Contact::of(MEMBER, &address)));
+    let found = members.wait_for(|members| members.leader.is_some());
+    drop(timeout(soon, found).await.expect("it is found").expect("its place is there"));
+    assert_eq!(status(), Target::To(gone), "as the member says");
+    stop.cancel();
+    running.await.expect("it ends");
 }

@@ -13,6 +13,7 @@ use crate::Control;
 use crate::backend::unknown;
 use crate::propose::refused;
 use crate::secret::{missing, module_of};
+use crate::warnings::unpushed;
 
 /// Where a submit stands.
 struct Stands {
@@ -155,13 +156,7 @@ impl Control {
 fn lacks(module: &ModuleRef, state: &State) -> Vec<String> {
     let Some(spec) = module_of(module, &[], state) else { return Vec::new() };
     let mut warnings = missing(std::slice::from_ref(spec), &[], state);
-    let named = format!("{}@{}", spec.name, spec.version);
-    let known = ModuleRef { name: spec.name.clone(), version: Some(spec.version.clone()) };
-    if spec.uses_artifact() && !state.artifacts.contains_key(&known) {
-        let push = format!("`sheaf module push {named} PATH`");
-        warnings
-            .push(format!("module {named} uses ${{artifact}}, and none was pushed: it starts after {push}"));
-    }
+    warnings.extend(unpushed([spec], state));
     warnings
 }
 

@@ -64,6 +64,11 @@ struct Reading {
 }
 
 impl Reading {
+    /// Of a node that was not there when this began.
+    fn later() -> Self {
+        Self { came_later: true, ..Self::default() }
+    }
+
     /// What to ask it for now.
     fn next(&mut self, of: &LogsOf, began: Timestamp) -> LogsOf {
         self.busy = true;
@@ -95,13 +100,24 @@ impl Reading {
 }
 
 impl Control {
-    pub(super) fn follow_logs(&self, sources: Vec<Source>, mut ask: BucketLogs) -> Answers<LogLine> {
+    /// `lost`: names of nodes that cannot be read until they are back.
+    pub(super) fn follow_logs(
+        &self,
+        sources: Vec<Source>,
+        lost: Vec<String>,
+        mut ask: BucketLogs,
+    ) -> Answers<LogLine> {
+        // Whoever goes on after a break knows.
+        let told = if ask.after.is_empty() { self.told(&lost) } else { self.told(&[]) };
         let places = std::mem::take(&mut ask.after).into_iter();
         let known = |place: LogPlace| {
             let reading = Reading { was_open: true, place: Some(place.clone()), ..Reading::default() };
             (place.node, reading)
         };
-        let nodes = places.map(known).collect();
+        let mut nodes: BTreeMap<String, Reading> = places.map(known).collect();
+        for name in lost {
+            nodes.entry(name).or_insert_with(Reading::later).troubled = true;
+        }
         let (began, look_at) = (self.clock.wall(), Instant::now() + LOOK_EVERY);
         let mut followed =
             Followed { control: self.clone(), ask, began, nodes, words: SelectAll::new(), look_at };
@@ -110,7 +126,7 @@ impl Control {
             let line = followed.next().await?;
             Ok(Some((line, followed)))
         });
-        lines.boxed()
+        told.chain(lines).boxed()
     }
 
     /// The output of one node, from its opening to its end.
@@ -200,7 +216,7 @@ impl Followed {
     /// Opens those of which no stream stands.
     fn open(&mut self, sources: Vec<Source>, came_later: bool) {
         for source in sources {
-            let fresh = || Reading { came_later, ..Reading::default() };
+            let fresh = if came_later { Reading::later } else { Reading::default };
             let reading = self.nodes.entry(source.name.clone()).or_insert_with(fresh);
             if !reading.busy {
                 let of = reading.next(&self.ask.of, self.began);
@@ -255,8 +271,7 @@ mod tests {
             "or nothing wanted"
         );
         assert_eq!(asked(&mut Reading::default(), &of(None, Some(3))), (None, Some(3)), "not reached before");
-        let later = || Reading { came_later: true, ..Reading::default() };
-        assert_eq!(asked(&mut later(), &of(None, Some(3))), (Some(Timestamp(100)), None));
-        assert_eq!(asked(&mut later(), &of(Some(200), None)), (Some(Timestamp(200)), None));
+        assert_eq!(asked(&mut Reading::later(), &of(None, Some(3))), (Some(Timestamp(100)), None));
+        assert_eq!(asked(&mut Reading::later(), &of(Some(200), None)), (Some(Timestamp(200)), None));
     }
 }

@@ -61,10 +61,19 @@ impl Opener for Alone {
 }
 
 pub(crate) async fn member(dir: &Path) -> (Member, sheaf_consensus::Service) {
+    member_among(dir, NodeId(1), Arc::new(Alone)).await
+}
+
+/// Of that number, which reaches others by `peers`.
+pub(crate) async fn member_among(
+    dir: &Path,
+    node: NodeId,
+    peers: Arc<dyn Peers>,
+) -> (Member, sheaf_consensus::Service) {
     let store = Store::open(&dir.join(sheaf_consensus::DATABASE)).expect("a database");
     let reader = store.reader();
     let options = Options::new(dir.join(sheaf_consensus::LOG));
-    let opened = Replica::open(options, store, NodeId(1), Arc::new(Alone)).await;
+    let opened = Replica::open(options, store, node, peers).await;
     let (replica, service) = opened.expect("a replica");
     (Member { replica, reader }, service)
 }

@@ -8,6 +8,8 @@
 //!  not known          — (*)                 a new number      a new number, by a token
 //! ```
 //!
+//! A join secret counts as long as the token that it is has not been revoked; then it is as if nothing were shown.
+//!
 //! (*) A certificate of a node that this state has never heard of: it came from before the cluster was founded anew. That of
 //! a node that is known, or was forgotten, speaks for no other data directory: or whoever has taken it would stay for ever.
 

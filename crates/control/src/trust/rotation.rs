@@ -35,17 +35,9 @@ struct Believed {
 impl Believed {
     fn of(state: &State) -> Self {
         let access = &state.access;
-        let issuing = access.issuing();
-        let others = access.authorities.iter().rev();
-        let others = others.filter(|other| issuing.is_none_or(|it| it.fingerprint != other.fingerprint));
-        let all: Vec<_> = issuing.into_iter().chain(others).collect();
-        let keys = issuing.into_iter().chain(access.successor());
-        let bytes = |value: &ObjectValue| value.as_bytes().to_vec();
-        Self {
-            authorities: all.iter().map(|it| bytes(&it.certificate)).collect(),
-            bridges: all.iter().filter_map(|it| it.bridge.as_ref()).map(bytes).collect(),
-            keys: keys.map(|it| it.fingerprint).collect(),
-        }
+        let (authorities, bridges) = access.certificates();
+        let keys = access.issuing().into_iter().chain(access.successor());
+        Self { authorities, bridges, keys: keys.map(|it| it.fingerprint).collect() }
     }
 }
 

@@ -1,11 +1,16 @@
 use std::path::Path;
 
 use sheaf_consensus::Replica;
-use sheaf_engine::{AccessCommand, Command, IssueBy, Proposal, PutAuthority, Register, Reply};
+use sheaf_engine::{
+    AccessCommand, Command, CreateToken, IssueBy, Proposal, PutAuthority, Register, Reply, SetNodeStatus,
+};
 use sheaf_model::session::{Heartbeat, Hello};
-use sheaf_model::{Actor, Facts, Load, Moment, ObjectValue, Revision};
+use sheaf_model::{
+    Actor, Facts, Load, Moment, NodeKey, ObjectValue, Revision, Rights, Role, TokenName, TokenText, TokenUse,
+};
 use sheaf_trust::Authority;
 use sheaf_wire::cluster::{RotateAuthority, RotationStep};
+use sheaf_wire::peer::{HelloAsk, PeerApi as _};
 
 use super::*;
 use crate::clock::Clock;
@@ -14,6 +19,8 @@ use crate::propose::tests::{control_of, facts, form, member};
 
 /// Certificates are good for so long.
 const LIFETIME: Duration = Duration::from_secs(3600);
+/// The join secret.
+const SECRET: [u8; 32] = [7; 32];
 
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_system(std::time::SystemTime::now())
@@ -35,7 +42,8 @@ impl Clock for Wall {
 fn trust(dir: &Path) -> Trust {
     let keyring = Keyring::open(&dir.join("trust")).expect("an empty folder");
     let transport = Transport::tls(&Credentials::default()).expect("nothing to be wrong with");
-    Trust { transport, keyring: Some(Arc::new(keyring)), join: None, lifetime: LIFETIME }
+    let secret = Some(sheaf_seal::token_of_secret(&SECRET).id());
+    Trust { transport, keyring: Some(Arc::new(keyring)), join: None, secret, lifetime: LIFETIME }
 }
 
 pub(crate) fn keyring(trust: &Trust) -> &Keyring {
@@ -113,6 +121,8 @@ fn a_node_has_no_certificate_of_a_name_that_another_has_already() {
         node(4, ready, "c", "10.0.0.2", "c.example.net:7420"),
         node(5, ready, "e", "c.example.net", "10.0.0.1:7420"),
         node(6, ready, "f", "10.0.0.1", "a:7420"),
+        node(7, ready, "g.a.example", "g.a.example", "10.0.0.7:7420"),
+        node(8, ready, "g.b.example", "g.b.example", "10.0.0.8:7420"),
     ];
     let nodes: BTreeMap<NodeId, Node> = all.into_iter().map(|node| (node.id, node)).collect();
     let of = |number| hosts(&nodes, &nodes[&NodeId(number)]);
@@ -121,6 +131,8 @@ fn a_node_has_no_certificate_of_a_name_that_another_has_already() {
     assert_eq!(of(4), ["c.example.net", "c"], "the name of a lost one is free");
     assert_eq!(of(5), ["10.0.0.1", "e"], "several may be behind one address");
     assert_eq!(of(6), ["f"], "but is not called by it, nor reached by another's name");
+    assert_eq!(of(7), ["10.0.0.7", "g.a.example", "g", "g.a.example"], "in short, too");
+    assert_eq!(of(8), ["10.0.0.8", "g.b.example", "g.b.example"], "if that is free");
 }
 
 /// What a secured cluster of one does, with a node in it.
@@ -272,4 +284,53 @@ async fn an_authority_that_has_not_issued_is_given_up_and_never_used() {
     assert_eq!(world.stage().await, "settled");
     world.rotate(RotationStep::Begin).await.expect("begun anew");
     assert_ne!(keyring(trust).next().map(|it| der(&it)), Some(given_up));
+}
+
+/// The token is known from now on.
+async fn create(world: &Secured, name: &str, token: &TokenText, of: TokenUse) {
+    let name = TokenName::new(name).expect("a name");
+    let (id, digest) = (token.id(), sheaf_seal::digest_of(token));
+    let create = AccessCommand::CreateToken(CreateToken { id, name, of, digest, expires_at: None });
+    assert!(matches!(world.propose(Command::Access(create)).await, Reply::Done(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_join_secret_brings_nobody_in_and_is_no_hindrance() {
+    let world = Secured::start().await;
+    let caller = Caller { holder: Some(Holder::Joining), ..Caller::local("test") };
+    let ask = |key: &str, token: Option<&TokenText>| JoinAsk {
+        key: key.into(),
+        cluster: None,
+        facts: facts("b"),
+        public_key: Vec::new(),
+        token: token.cloned(),
+    };
+    let proven = async |key: &str, token: Option<&TokenText>| {
+        world.control.proven(&caller, &ask(key, token)).await.expect("it is judged")
+    };
+    let is_revoked =
+        |proven: Proven| matches!(&proven, Proven::Refused(why) if why.contains("join secret was revoked"));
+    let greeted = async || {
+        let ask =
+            HelloAsk { instance: "i".to_owned(), key: "x".into(), cluster: None, node: None, nonce: None };
+        world.control.hello(caller.clone(), ask).await.expect("it is greeted").key
+    };
+    assert!(is_revoked(proven("new", None).await), "of another cluster");
+    assert_eq!(greeted().await, NodeKey::default(), "as whoever shows nothing");
+    let token = sheaf_seal::token_of_secret(&SECRET);
+    create(&world, "join-secret", &token, TokenUse::User(Rights::of(Role::Admin))).await;
+    assert_eq!(proven("new", None).await, Proven::Welcome { may_vote: true });
+    assert_eq!(greeted().await, NodeKey::from("a"));
+    let lost = SetNodeStatus { node: NODE, status: NodeStatus::Lost, reason: String::new(), term: None };
+    world.propose(Command::SetNodeStatus(lost)).await;
+    assert_eq!(proven("k", None).await, Proven::Welcome { may_vote: true }, "it is a lost one");
+
+    let revoke = AccessCommand::RevokeToken(token.id());
+    assert!(matches!(world.propose(Command::Access(revoke)).await, Reply::Done(_)));
+    assert!(is_revoked(proven("new", None).await));
+    assert_eq!(greeted().await, NodeKey::default());
+    assert!(matches!(proven("k", None).await, Proven::Refused(why) if why.contains("node a")));
+    let join = sheaf_seal::new_token(None).expect("random");
+    create(&world, "rack-7", &join, TokenUse::Join { voter: false }).await;
+    assert_eq!(proven("new", Some(&join)).await, Proven::Welcome { may_vote: false });
 }

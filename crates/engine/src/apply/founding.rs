@@ -45,7 +45,7 @@ impl Transaction<'_> {
         self.end_single_work();
         self.lose_nodes();
         self.restart_all();
-        self.leave_residues(refound.from_snapshot);
+        self.leave_residues(refound.may_be_behind);
         Ok(Reply::Done(self.revision))
     }
 
@@ -81,9 +81,9 @@ impl Transaction<'_> {
     }
 
     /// What a node confirmed in the former cluster says nothing of what it ran afterwards.
-    fn leave_residues(&mut self, from_snapshot: bool) {
+    fn leave_residues(&mut self, may_be_behind: bool) {
         let single = self.state.buckets.values().filter(|bucket| !bucket.current.spec.multi_node);
-        let single = single.filter(|_| from_snapshot).map(|bucket| bucket.name().clone());
+        let single = single.filter(|_| may_be_behind).map(|bucket| bucket.name().clone());
         let names: BTreeSet<BucketName> = self.state.residues.keys().cloned().chain(single).collect();
         for name in names {
             self.end_multi_node(&name);

@@ -36,20 +36,10 @@ impl Transaction<'_> {
         if !known {
             return Err(Refusal::NotFound("module".to_owned(), subject));
         }
-        let of_this = |module: &ModuleRef| {
-            module.name == delete.name && module.version.as_ref() == Some(&delete.version)
-        };
-        let uses = |spec: &sheaf_model::BucketSpec| of_this(&spec.module);
-        let buckets = self.state.buckets.values().filter(|bucket| {
-            uses(&bucket.current.spec) || bucket.next.as_ref().is_some_and(|n| uses(&n.release.spec))
-        });
-        let jobs = self.state.jobs.iter().map(|job| &job.spec);
-        let jobs = jobs.chain(self.state.jobs.submits().map(|submit| &submit.spec));
-        let jobs = jobs.filter(|spec| of_this(&spec.module));
-        let users: Vec<String> = buckets
-            .map(|bucket| bucket.name().to_string())
-            .chain(jobs.map(|job| format!("job {}", job.name)))
-            .collect();
+        let module = ModuleRef { name: delete.name.clone(), version: Some(delete.version.clone()) };
+        let buckets = self.state.buckets_of(&module).map(|bucket| bucket.name().to_string());
+        let jobs = self.state.jobs_of(&module).map(|job| format!("job {job}"));
+        let users: Vec<String> = buckets.chain(jobs).collect();
         if !users.is_empty() {
             let (shown, more) = users.split_at(users.len().min(SHOWN));
             let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
@@ -58,7 +48,6 @@ impl Transaction<'_> {
                 shown.join(", ")
             )));
         }
-        let module = ModuleRef { name: delete.name.clone(), version: Some(delete.version.clone()) };
         if self.state.artifacts.contains_key(&module) {
             self.put(Change::ArtifactGone(module));
         }

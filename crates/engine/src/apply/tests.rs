@@ -419,7 +419,7 @@ fn a_cluster_founded_anew_knows_nothing_that_nodes_could_contradict() {
     world.phase("/single", 2, Some(former), Phase::Running);
     world.phase("/multi", 3, None, Phase::Running);
     let id = world.state.cluster.id.clone().unwrap();
-    let refound = |cluster| Command::Refound(Refound { cluster, from_snapshot: false });
+    let refound = |cluster| Command::Refound(Refound { cluster, may_be_behind: false });
 
     assert!(matches!(world.propose(refound(id.clone())), Reply::Refused(Refusal::Conflict(_))));
     let other = ClusterId("other".to_owned()).founded_anew(ClusterEpoch(1), "1a2b");
@@ -449,13 +449,13 @@ fn a_cluster_founded_anew_knows_nothing_that_nodes_could_contradict() {
 }
 
 #[test]
-fn a_cluster_from_a_snapshot_waits_for_every_node_that_may_run_something_multi_node() {
+fn a_cluster_from_a_state_that_may_be_behind_waits_for_every_node_that_may_run_something_multi_node() {
     let mut world = World::with_nodes(2);
     world.apply_module("flume", "1", |_| {});
     world.apply_bucket("/single", |_| {});
     let id = world.state.cluster.id.clone().unwrap();
     let cluster = id.founded_anew(ClusterEpoch(1), "1a2b");
-    world.propose(Command::Refound(Refound { cluster, from_snapshot: true }));
+    world.propose(Command::Refound(Refound { cluster, may_be_behind: true }));
     let basis = world.bucket("/single").current.revision;
     let bind = |world: &World| Command::Bind(world.bind_command("/single", 1, basis));
     let asked = bind(&world);

@@ -98,7 +98,7 @@ impl Keep {
         self.farewell.is_some() && self.telling.is_by_commands()
     }
 
-    /// How often it is polled from now on.
+    /// How often it is polled from now on. Of one that runs it counts once it is told that its bucket changed.
     pub fn poll_every(&mut self, every: Option<Span>) {
         let every = every.filter(|every| every.0 > 0);
         if self.poll_every != every {
@@ -143,7 +143,9 @@ impl Keep {
     /// later begins with what is new anyway.
     pub(super) fn update_asked(&mut self, now: Moment) -> Vec<Action> {
         if !self.telling.takes(Call::UpdatedSource) {
-            return vec![];
+            // What it is not told of is how often it is polled. After a call that is under way that is looked at anyway.
+            let waits = self.life == Life::Running && self.calling.is_none();
+            return if waits { self.wait_for_poll(now) } else { vec![] };
         }
         match self.life {
             // It was told of the former one.
@@ -236,7 +238,14 @@ impl Keep {
                 self.part(None, now)
             }
             (Life::Running, Err(why)) if call == Call::PeriodicPoll => {
+                self.poll_failed = true;
                 let mut actions = vec![self.report(Phase::Running, why)];
+                actions.extend(self.next_call(now));
+                actions
+            }
+            (Life::Running, Ok(())) if call == Call::PeriodicPoll && self.poll_failed => {
+                self.poll_failed = false;
+                let mut actions = vec![self.report(Phase::Running, self.said.clone())];
                 actions.extend(self.next_call(now));
                 actions
             }
@@ -275,18 +284,21 @@ impl Keep {
         self.queue.clear();
         self.calling = None;
         self.said.clear();
+        self.poll_failed = false;
         self.poll_at = None;
     }
 
-    /// What a running program says of itself is shown until its phase changes.
+    /// What a running program says of itself is shown until its phase changes; in its place, why a poll failed, until it says
+    /// something again or the next one succeeds.
     pub(super) fn heard(&mut self, line: String) -> Vec<Action> {
         match self.life {
             Life::Opening => {
                 self.said = line;
                 vec![]
             }
-            Life::Running if self.said != line => {
+            Life::Running if self.said != line || self.poll_failed => {
                 self.said = line;
+                self.poll_failed = false;
                 vec![self.report(Phase::Running, self.said.clone())]
             }
             _ => vec![],

@@ -28,6 +28,7 @@ impl Keep {
             queue: VecDeque::new(),
             calling: None,
             said: String::new(),
+            poll_failed: false,
             poll_every: None,
             poll_at: None,
             polled: None,

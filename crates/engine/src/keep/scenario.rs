@@ -8,9 +8,11 @@
 //! limit on_stop 2s                 so long a call may take
 //! farewell on_delete               nothing is run, only this said
 //! secrets                          what it is started with has some
+//! polled every 1s
 //!
 //! 10 begin                         at this moment this happens …
 //!   kill all                       … and exactly this is done
+//! 20 update asked, polled every 2s its bucket changed; also: update asked, polled never
 //! ```
 
 use sheaf_model::{BootId, Epoch, Exit, Moment, Restart, RestartWhen, Revision, Signal, Span, Stop};
@@ -83,6 +85,10 @@ fn run(text: &str) {
         }
         let (at, input) = line.split_once(' ').unwrap();
         let keep = keep.get_or_insert_with(|| begin(&told));
+        let input = input.split_once(", polled ").map_or(input, |(input, every)| {
+            keep.poll_every(every.strip_prefix("every ").map(span));
+            input
+        });
         let actions = keep.step(parse_input(input), Moment(at.parse().unwrap()));
         let actions: Vec<String> = actions.iter().map(print).collect();
         assert_eq!(actions, expected, "line {}: {line}", number + 1);

@@ -150,13 +150,19 @@ impl NodeState {
         Run::Want(Mode::Multi(self.known.revision), self.origin(bucket))
     }
 
-    /// What the bucket is started from: some modules take changes as they run, as long as the module is the same.
+    /// What the bucket is started from: some modules take changes as they run, as long as the module is the same; of others how
+    /// often they are polled is the keeper's business alone.
     fn origin(&self, bucket: &KnownBucket) -> Origin {
         let spec = &bucket.watched.spec;
         let module = self.known.module(&spec.module);
-        let takes_changes = module.is_some_and(|module| module.spec.takes(Call::UpdatedSource));
+        let takes = |call| module.is_some_and(|module| module.spec.takes(call));
+        let live = if takes(Call::UpdatedSource) {
+            Some(reconcile::program(spec))
+        } else {
+            takes(Call::PeriodicPoll).then_some(bucket.origin.content)
+        };
         let artifact = self.known.artifacts.get(&spec.module).map(|artifact| artifact.digest);
-        Origin { live: takes_changes.then(|| reconcile::program(spec)), artifact, ..bucket.origin }
+        Origin { live, artifact, ..bucket.origin }
     }
 
     /// Whether the bucket leaves this node for good, and not only for a while.

@@ -96,6 +96,7 @@ impl NodeState {
                     bucket,
                     here: here.clone(),
                     artifact: path.clone().ok().flatten(),
+                    user: asking.module.user.clone(),
                 };
                 questions.is_asked(&question);
                 out.push(Action::Ask(question));

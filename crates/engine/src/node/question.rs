@@ -61,6 +61,8 @@ pub struct Question {
     pub here: Arc<Here>,
     /// Where the module's artifact is, if its version has one.
     pub artifact: Option<String>,
+    /// Whom programs run as that are asked; none: as the agent does.
+    pub user: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -313,7 +315,8 @@ impl Questions {
             }
             self.under_way.insert((key.clone(), part));
             let bucket = key.bucket.is_some().then(|| (bucket.watched.spec.clone(), bucket.watched.revision));
-            let question = Question { key, part, checks, plugin, bucket, here: here.clone(), artifact };
+            let user = module.spec.user.clone();
+            let question = Question { key, part, checks, plugin, bucket, here: here.clone(), artifact, user };
             self.note_plugin(&question);
             out.push(Action::Ask(question));
         }

@@ -89,6 +89,21 @@ fn an_instance_is_outdated_by_content_and_by_a_restart_and_not_by_rules() {
     assert!(!origin(9, 1).outdated(origin(5, 2)), "what is newer than wanted is left alone");
 }
 
+/// Its module has a command to poll by, and none for changes.
+#[test]
+fn an_instance_that_is_only_polled_is_told_of_a_release_that_leaves_its_content() {
+    let polled = |revision, content| Origin { live: Some(content), ..origin(revision, content) };
+    let runs = Observed { origin: polled(5, 1), ..alive(MULTI) };
+    let steps = |wanted| {
+        let desired = Desired { run: Run::Want(MULTI, wanted), ..Desired::default() };
+        diff(&desired, Some(&runs)).to_string()
+    };
+    assert_eq!(steps(polled(9, 1)), "tell it of revision 9");
+    assert_eq!(steps(polled(9, 2)), "stop (changed), start revision 9");
+    let restarted = Origin { revision: Revision(5), basis: Revision(9), ..polled(5, 1) };
+    assert_eq!(steps(restarted), "stop (changed), start revision 5");
+}
+
 #[test]
 fn content_is_the_module_and_the_config() {
     let name = sheaf_model::BucketName::new("/a").expect("a name");

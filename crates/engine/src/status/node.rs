@@ -11,9 +11,8 @@ use crate::state::Bucket;
 impl<'a> Sight<'a> {
     /// The node's status for people: as recorded, or `suspect` when the leader misses heartbeats of it.
     pub fn node_status(&self, node: &Node) -> &'static str {
-        let heartbeat = self.state.cluster.settings.lease.heartbeat;
         let suspect =
-            |sessions: &crate::sessions::Sessions| sessions.is_suspect(node.id, heartbeat, self.now);
+            |sessions: &crate::sessions::Sessions| sessions.is_suspect(self.state, node.id, self.now);
         match node.status {
             NodeStatus::Ready if self.sessions.is_some_and(suspect) => "suspect",
             status => status.as_str(),
@@ -67,6 +66,7 @@ impl<'a> Sight<'a> {
                 seen: self.sessions.map_or(0, |sessions| sessions.seen(node.id).0),
             },
             affinity,
+            subtasks: self.state.jobs.on_node(node.id),
         }
     }
 

@@ -5,7 +5,7 @@ use sheaf_model::*;
 
 use super::Sight;
 use crate::Sessions;
-use crate::command::{Command, Leave, RecordPhases};
+use crate::command::{Command, Leave, RecordPhases, ReleaseNodes};
 use crate::testing::World;
 
 fn sessions(world: &World, nodes: u64) -> Sessions {
@@ -210,6 +210,51 @@ fn affinity_is_counted_as_it_is_listed() {
     for (node, listed) in [(1, 3), (2, 1), (3, 0)] {
         assert_eq!(sight.affinity_on(NodeId(node)).count(), listed, "{node}");
     }
+}
+
+#[test]
+fn each_node_is_known_by_the_version_that_runs_there() {
+    let mut world = World::with_nodes(2);
+    let version = |version: &str| ModuleRef::parse(&format!("sleep@{version}")).expect("a version");
+    world.apply_module("sleep", "2", |_| {});
+    let rolling = |module: ModuleRef| {
+        move |put: &mut PutBucket| {
+            put.spec.module = module;
+            put.spec.multi_node = true;
+            put.spec.max_parallel = Some(1);
+        }
+    };
+    let runs = |world: &World| -> Vec<String> {
+        let (sight, module) =
+            (Sight { state: &world.state, sessions: None, now: Moment(0) }, version("1").name);
+        let all = sight.instances_of(&module).map(|(it, module)| {
+            let module = module.map_or_else(|| "an earlier one".to_owned(), ToString::to_string);
+            format!("{} {}: {module}", it.bucket, it.node)
+        });
+        all.collect()
+    };
+    world.apply_bucket("/m", rolling(version("1")));
+    world.phase("/m", 1, None, Phase::Running);
+    world.phase("/m", 2, None, Phase::Running);
+    world.apply_bucket("/m", rolling(version("2")));
+    assert_eq!(runs(&world), ["/m 1: sleep@1", "/m 2: sleep@1"]);
+    let release = world.bucket("/m").newest().revision;
+    let (bucket, nodes, term) = (world.name("/m"), vec![NodeId(1)], world.term);
+    world.propose(Command::ReleaseNodes(ReleaseNodes { bucket, release, nodes, term }));
+    assert_eq!(runs(&world), ["/m 1: sleep@1", "/m 2: sleep@1"], "it is released, and has not begun");
+    world.phase("/m", 1, None, Phase::Running);
+    assert_eq!(runs(&world), ["/m 1: sleep@2", "/m 2: sleep@1"]);
+    // A single-node bucket is at its new release at once, its instance a little later.
+    let epoch = world.bound("/s", 2);
+    world.phase("/s", 2, Some(epoch), Phase::Running);
+    world.apply_bucket("/s", |put| put.spec.module = version("1"));
+    assert_eq!(runs(&world)[2], "/s 2: an earlier one");
+    world.phase("/m", 2, None, Phase::Stopped);
+    assert_eq!(runs(&world), ["/m 1: sleep@2", "/s 2: an earlier one"]);
+    let used = |of: &str| -> Vec<String> {
+        world.state.buckets_of(&version(of)).map(|bucket| bucket.name().to_string()).collect()
+    };
+    assert_eq!((used("1"), used("2")), (vec!["/m".into(), "/s".into()], vec!["/m".into()]));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub enum Level {
 pub struct Concern {
     /// How much it matters.
     pub level: Level,
-    /// `cluster`, `node`, `bucket`, `job` or `sink`.
+    /// `cluster`, `node`, `bucket`, `job`, `jobs` (all of them) or `sink`.
     pub kind: &'static str,
     /// Its name.
     pub subject: String,
@@ -49,6 +49,7 @@ pub fn concerns(
     found.extend(buckets.iter().filter_map(bucket));
     found.extend(jobs.iter().filter_map(job));
     found.extend(sinks.iter().filter_map(sink));
+    found.extend(failed_jobs(status));
     found.sort_by_key(|concern| concern.level);
     found
 }
@@ -107,6 +108,12 @@ fn job(row: &JobRow) -> Option<Concern> {
     }
     let why = format!("{} of {} subtasks have failed", row.counts.failed, row.counts.total());
     Some(Concern::new(Level::Watch, "job", &row.name, row.state.as_str(), why))
+}
+
+fn failed_jobs(status: &ClusterStatus) -> Option<Concern> {
+    let failed = status.jobs.failed;
+    let why = "not all their subtasks ended well; they stay here until they are retried or deleted";
+    (failed > 0).then(|| Concern::new(Level::Watch, "jobs", "", &format!("{failed} failed"), why))
 }
 
 /// One failure alone is often nothing.
@@ -172,5 +179,13 @@ mod tests {
         assert_eq!(shown, expected);
         assert_eq!(found[4].why, "runs on some of the nodes it should; 2 of 3 run");
         assert_eq!(concerns(&status(None, 0), &[], &[], &[], &[])[0].state, "no leader");
+    }
+
+    #[test]
+    fn jobs_that_failed_are_something_to_look_at() {
+        let mut failing = status(Some("n1"), 1);
+        failing.jobs.failed = 2;
+        let found = concerns(&failing, &[], &[], &[], &[]);
+        assert_eq!((found.len(), found[0].kind, found[0].state.as_str()), (1, "jobs", "2 failed"));
     }
 }

@@ -35,7 +35,7 @@ const READ_MAX: u64 = 1 << 20;
 /// How long the start waits for the checkpoint; it must be over within 30 s.
 const CHECKPOINT_WITHIN: Duration = Duration::from_secs(20);
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
     /// What to collect; must exist.
@@ -48,7 +48,26 @@ struct Config {
 #[derive(Default)]
 struct Collector {
     context: Mutex<Option<Context>>,
-    work: Mutex<Option<JoinHandle<()>>>,
+    work: Mutex<Option<Work>>,
+}
+
+/// What is being collected.
+struct Work {
+    config: Config,
+    task: JoinHandle<()>,
+}
+
+impl Work {
+    fn begin(config: Config, positions: Positions, context: Context) -> Self {
+        Self { config: config.clone(), task: tokio::spawn(collect(config, positions, context)) }
+    }
+
+    /// What was said and is not noted yet is not noted any more.
+    async fn end(self) -> Config {
+        self.task.abort();
+        let _ = self.task.await;
+        self.config
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -76,8 +95,28 @@ impl Module for Collector {
             .map_err(|error| format!("{}: {error}", config.directory.display()))?;
         let context = self.context.lock().await.clone().ok_or("on_init has not been called")?;
         let positions = Positions::load(&context.within(CHECKPOINT_WITHIN)).await?;
-        *self.work.lock().await = Some(tokio::spawn(collect(config, positions, context)));
+        *self.work.lock().await = Some(Work::begin(config, positions, context));
         Ok(())
+    }
+
+    /// What was collected is thrown away: all that is there is collected anew.
+    async fn on_purge(&self) -> Result<(), Failure> {
+        let context = self.context.lock().await.clone().ok_or("on_init has not been called")?;
+        let mut work = self.work.lock().await;
+        let config = match work.take() {
+            Some(work) => Some(work.end().await),
+            None => None,
+        };
+        let forgotten = context.set_checkpoint(Vec::new()).await;
+        // Where it could not be forgotten it goes on all the same; whoever purges is told.
+        if let Some(config) = config {
+            let positions = match &forgotten {
+                Ok(()) => Positions::default(),
+                Err(_) => Positions::load(&context).await?,
+            };
+            *work = Some(Work::begin(config, positions, context));
+        }
+        Ok(forgotten?)
     }
 
     /// What is there now, from the beginning, and nothing is noted of it.
@@ -95,8 +134,7 @@ impl Module for Collector {
 
     async fn on_stop(&self) -> Result<(), Failure> {
         if let Some(work) = self.work.lock().await.take() {
-            work.abort(); // what was said and is not noted yet is said again by the next
-            let _ = work.await;
+            work.end().await; // what was said and is not noted yet is said again by the next
         }
         Ok(())
     }

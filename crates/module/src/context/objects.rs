@@ -9,7 +9,7 @@ use crate::{Object, ObjectHead, ObjectPage, Why};
 
 impl Context {
     /// An object of the bucket; none: there is no such object. At least as new as whatever this process has written, and
-    /// whatever any process wrote under an earlier epoch.
+    /// whatever the ones before it had; of a multi-node bucket, whatever any has.
     ///
     /// # Errors
     /// [`Why::Invalid`] if it is no key: 1 to 256 bytes of visible ASCII, not beginning with `.`.
@@ -105,7 +105,7 @@ impl Context {
     }
 
     /// How far the bucket's work came, as it was last set by this process or one before it, on any node; none: it never
-    /// was. Of a multi-node bucket each node has its own.
+    /// was. Of a multi-node bucket each node has its own, also from when the bucket ran there alone.
     ///
     /// # Errors
     /// If nobody answers.

@@ -51,9 +51,10 @@ pub struct Line {
     pub token: u64,
 }
 
-/// What answers a bucket's process in the cluster's name. Writes answer the revision that they made.
+/// What answers a bucket's process in the cluster's name. Writes answer the revision that they made; 0: it was so already.
 ///
-/// `seen` is the newest revision that the process was answered: what is read is to be at least as new.
+/// `seen` is the newest revision that the process was answered, 0 while it has written nothing: what is read is to be at least
+/// as new, and as all that was answered to the bucket's processes before it.
 pub trait ClusterApi: Send + Sync + 'static {
     /// Who asks.
     type Speaker: Send;

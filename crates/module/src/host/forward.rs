@@ -24,7 +24,7 @@ use crate::proto::cluster_service_server::SERVICE_NAME;
 
 /// Names the bucket for which the process speaks. Set by its keeper, which the agent knows by its process.
 pub(super) const BUCKET: &str = "sheaf-bucket";
-/// The newest revision that the process was answered, both ways: what it reads is at least as new.
+/// The newest revision that the process was answered that it made, both ways: what it reads is at least as new.
 pub(super) const REVISION: &str = "sheaf-revision";
 
 /// How long a call may take, or a stream to begin: longer than any try of ours (see [`crate::Context`]), for modules that name

@@ -1,14 +1,22 @@
 //! Both sides over a real socket.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Mutex;
+use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::server::NamedService;
 
 use super::*;
 use crate::host::{CallError, ContextServer, Host};
+use crate::proto::module_service_server::SERVICE_NAME;
 use crate::{Bucket, ContextError, Instance, Node};
 
 /// Does what the bucket's name says.
@@ -122,5 +130,55 @@ async fn garbage_and_silence_are_no_answer() {
             matches!(&error, CallError::Broken { call: "Hello", reason } if !reason.is_empty()),
             "{error}"
         );
+    }
+}
+
+/// A module in bare HTTP/2 that begins each call and never answers it. Who looks on gets what ends with the call.
+#[derive(Clone)]
+struct Waiting(mpsc::Sender<oneshot::Receiver<()>>);
+
+impl NamedService for Waiting {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl Service<http::Request<Body>> for Waiting {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Task<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+        let begun = self.0.clone();
+        Box::pin(async move {
+            let (_held, ends) = oneshot::channel();
+            begun.send(ends).await.unwrap();
+            std::future::pending::<Result<Self::Response, Infallible>>().await
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_waits_for_is_cancelled_in_the_modules_process() {
+    const SOON: Duration = Duration::from_secs(10);
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("m");
+    let (begun, mut calls) = mpsc::channel(1);
+    let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        drop(Server::builder().add_service(Waiting(begun)).serve_with_incoming(listener).await);
+    });
+    let host = Host::connect(&socket).await.unwrap();
+    // The second one shows that the first took nothing else with it.
+    for _ in 0..2 {
+        let ends = tokio::select! {
+            answer = host.on_periodic_poll(bucket("/a")) => panic!("nobody answers: {answer:?}"),
+            call = calls.recv() => call.unwrap(),
+        };
+        // The call was dropped with the choice, and here is dropped what it holds.
+        assert!(timeout(SOON, ends).await.unwrap().is_err());
     }
 }

@@ -1,9 +1,10 @@
 //! Opened, refused, damaged, out of space, pruned.
 
 use std::error::Error;
+use std::sync::Arc;
 
-use sheaf_engine::Change;
-use sheaf_model::{Revision, Span, Timestamp};
+use sheaf_engine::{Bucket, Change, Rollout};
+use sheaf_model::{BucketName, Event, Revision, Span, Timestamp};
 use sheaf_store::{EventFilter, Retention, Store, StoreError};
 
 use crate::kit::{self, commit, folder, holds, revision_of};
@@ -161,4 +162,62 @@ fn history_is_pruned_by_age_and_by_number() {
     assert_eq!(store.prune(&by_number, now).unwrap(), 0);
     let since = EventFilter { since: Some(Timestamp(95_000)), ..EventFilter::default() };
     assert_eq!(store.reader().tail(None, &since, 100).unwrap().len(), 6);
+}
+
+/// Writes a bucket as it is from this revision on, with the event that tells of it.
+fn release(store: &mut Store, bucket: Bucket, revision: u64) {
+    let newest = bucket.newest().clone();
+    let event = Event { subject: bucket.name().to_string(), ..kit::event(revision, 0) };
+    let release = Change::Release(bucket.name().clone(), newest);
+    let changes = [Change::Bucket(Arc::new(bucket)), release, Change::Event(event)];
+    store.write(&changes, Revision(revision), b"").expect("room to write");
+}
+
+#[test]
+fn releases_go_with_the_events_but_for_what_a_bucket_is_and_was_before() {
+    let (_folder, path) = folder();
+    let mut store = Store::open(&path).unwrap();
+    let [kept, gone, rolling] = [0, 1, 2].map(kit::bucket_name);
+    for revision in (1..=28).step_by(3) {
+        release(&mut store, kit::bucket(kept.clone(), revision), revision);
+        release(&mut store, kit::bucket(gone.clone(), revision + 1), revision + 1);
+        release(&mut store, kit::bucket(rolling.clone(), revision + 2), revision + 2);
+    }
+    let to = kit::bucket(rolling.clone(), 32).current;
+    let next = Rollout { release: to, released: [].into(), ran: [].into(), stopped: None };
+    release(&mut store, Bucket { next: Some(next), ..kit::bucket(rolling.clone(), 30) }, 32);
+    let event = Event { subject: gone.to_string(), ..kit::event(33, 0) };
+    store.write(&[Change::BucketGone(gone.clone()), Change::Event(event)], Revision(33), b"").unwrap();
+
+    let revisions = |store: &Store, bucket: &BucketName| -> Vec<u64> {
+        let releases = store.reader().releases(bucket, None, 100, usize::MAX).unwrap().found;
+        releases.iter().rev().map(|release| release.revision.0).collect()
+    };
+    // Event n is of second n.
+    let retention = Retention { age: Span::seconds(20), events: 1000 };
+    assert_eq!(store.prune(&retention, Timestamp(40_000)).unwrap(), 19);
+    assert_eq!(revisions(&store, &kept), [19, 22, 25, 28]);
+    assert_eq!(revisions(&store, &gone), [20, 23, 26, 29]);
+    assert_eq!(revisions(&store, &rolling), [18, 21, 24, 27, 30, 32]);
+    assert_eq!(store.prune(&retention, Timestamp(100_000)).unwrap(), 13);
+    assert_eq!(store.prune(&retention, Timestamp(100_000)).unwrap(), 0);
+    assert_eq!(revisions(&store, &kept), [25, 28]);
+    assert_eq!(revisions(&store, &gone), [0_u64; 0]);
+    assert_eq!(revisions(&store, &rolling), [27, 30, 32]);
+}
+
+#[test]
+fn a_portion_that_is_dropped_ends_where_much_goes_with_it() {
+    let (_folder, path) = folder();
+    let mut store = Store::open(&path).unwrap();
+    for revision in 1..=4 {
+        let mut bucket = kit::bucket(kit::bucket_name(0), revision);
+        let mut spec = (*bucket.current.spec).clone();
+        spec.owner = Some("x".repeat(3 << 20));
+        bucket.current.spec = Arc::new(spec);
+        release(&mut store, bucket, revision);
+    }
+    let nothing = Retention { age: Span::seconds(1), events: 1000 };
+    let dropped = [(); 3].map(|()| store.prune(&nothing, Timestamp(100_000)).unwrap());
+    assert_eq!(dropped, [2, 2, 0]);
 }

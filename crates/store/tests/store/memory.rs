@@ -2,9 +2,9 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sheaf_engine::{Change, State};
-use sheaf_model::{Event, Revision, Timestamp};
-use sheaf_store::{EventFilter, Store};
+use sheaf_engine::{Change, Release, State};
+use sheaf_model::{BucketName, Event, Revision, Timestamp};
+use sheaf_store::{EventFilter, Reader, Store};
 
 use crate::kit;
 
@@ -81,8 +81,17 @@ proptest! {
         let reader = store.reader();
         for (name, _) in &written {
             let mine = || memory.iter().rev().filter(|((bucket, _), _)| bucket == name).map(|(_, release)| release.clone());
-            prop_assert_eq!(reader.releases(name, 100).unwrap(), mine().collect::<Vec<_>>());
-            prop_assert_eq!(reader.releases(name, 2).unwrap(), mine().take(2).collect::<Vec<_>>());
+            let all: Vec<_> = mine().collect();
+            prop_assert_eq!(paged(&reader, name, 100, usize::MAX), all.clone());
+            prop_assert_eq!(paged(&reader, name, 2, usize::MAX), all.clone());
+            prop_assert_eq!(paged(&reader, name, 100, 300), all.clone());
+            let two = reader.releases(name, None, 2, usize::MAX).unwrap();
+            prop_assert_eq!((two.more, two.found), (all.len() > 2, mine().take(2).collect::<Vec<_>>()));
+            let one = reader.releases(name, None, 100, 0).unwrap();
+            prop_assert_eq!((one.more, one.found.len()), (all.len() > 1, 1));
+            let other = mine().find(|release| release.revision < all[0].revision && release.spec != all[0].spec);
+            let unlike = reader.release_unlike(name, all[0].revision, &all[0].spec);
+            prop_assert_eq!(unlike.unwrap(), other);
             let first = mine().next().unwrap();
             prop_assert_eq!(reader.release(name, first.revision).unwrap(), Some(first));
             prop_assert_eq!(reader.release(name, Revision(99)).unwrap(), None);
@@ -128,6 +137,20 @@ proptest! {
             read.extend(events);
         }
         prop_assert_eq!(&read, &expected);
+    }
+}
+
+/// All revisions of a bucket, from pages of at most so many and so large.
+fn paged(reader: &Reader, bucket: &BucketName, limit: usize, bytes: usize) -> Vec<Release> {
+    let (mut all, mut before): (Vec<Release>, _) = (Vec::new(), None);
+    loop {
+        let page = reader.releases(bucket, before, limit, bytes).expect("a page");
+        assert!((1..=limit).contains(&page.found.len()), "{page:?}");
+        before = page.found.last().map(|release| release.revision);
+        all.extend(page.found);
+        if !page.more {
+            return all;
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde::Deserialize;
 use sheaf_model::{BucketName, Revision};
+use sheaf_wire::PageOf;
 use sheaf_wire::bucket::{
     BucketHistory, BucketLogs, ListBuckets, MoveBucket, OnBucket, ReleaseRow, RollbackBucket,
 };
@@ -40,25 +41,20 @@ pub(super) async fn explain(ask: Ask) -> Answer {
 /// `bucket history NAME`: of each revision also what it changed.
 pub(super) async fn history(ask: Ask) -> Answer {
     let ask = ask.only(&["name", "limit", "after"])?;
-    let (bucket, mut page) = (ask.name("name", BucketName::new)?, ask.page()?);
-    // The last one of a page is known by the one after it.
-    let wanted = page.size as usize;
-    page.size = (page.size + 1).min(sheaf_wire::PAGE_MAX);
-    let got = ask.client.bucket_history(BucketHistory { bucket: bucket.clone(), page: page.clone() }).await?;
-    let releases = &got.rows;
-    let rows: Vec<ReleaseRow> = releases
-        .iter()
-        .enumerate()
-        .take(wanted)
-        .map(|(index, release)| ReleaseRow::new(release, releases.get(index + 1)))
-        .collect();
-    if releases.len() <= wanted {
-        return Ok(answer::rows(&rows, &got.next));
-    }
-    // One was asked for too many: the place before it is where the list goes on.
-    page.size -= 1;
-    let next = ask.client.bucket_history(BucketHistory { bucket, page }).await?.next;
-    Ok(answer::rows(&rows, &next))
+    let (bucket, page) = (ask.name("name", BucketName::new)?, ask.page()?);
+    let got = ask.client.bucket_history(BucketHistory { bucket: bucket.clone(), page }).await?;
+    // What the last one of a page changed is known by the one before it.
+    let before = match got.next.is_empty() {
+        true => None,
+        false => {
+            let page = PageOf { size: 1, token: got.next.clone() };
+            ask.client.bucket_history(BucketHistory { bucket, page }).await?.rows.pop()
+        }
+    };
+    let older = |at: usize| got.rows.get(at + 1).or(before.as_ref());
+    let rows = got.rows.iter().enumerate().map(|(at, release)| ReleaseRow::new(release, older(at)));
+    let rows: Vec<ReleaseRow> = rows.collect();
+    Ok(answer::rows(&rows, &got.next))
 }
 
 /// `bucket logs NAME`, each line an event.

@@ -86,6 +86,7 @@ pub(super) async fn drain(change: Change<DrainAsked>) -> Answer {
         "revision": drained.done.revision.0,
         "warnings": drained.done.warnings,
         "going": drained.going,
+        "subtasks": drained.subtasks,
     })))
 }
 

@@ -1,7 +1,9 @@
 //! SQL, and what of jobs is told by it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::State;
 use futures::TryStreamExt as _;
 use serde_json::{Map, Value, json};
 use sheaf_model::query::{ROWS_MAX, TIME, TIME_MAX, VIEWS};
@@ -11,6 +13,7 @@ use sheaf_wire::{ApiError, Client};
 
 use crate::answer::{self, Answer, Failed};
 use crate::ask::Ask;
+use crate::serve::Shared;
 
 /// Rows of an answer to a page.
 const ROWS: u32 = 1000;
@@ -97,35 +100,53 @@ pub(super) async fn attempts(ask: Ask) -> Answer {
 }
 
 /// How many subtasks had ended when: for a plot. `cut` says that there was too much to look through.
-pub(super) async fn progress(ask: Ask) -> Answer {
+pub(super) async fn progress(State(shared): State<Arc<Shared>>, ask: Ask) -> Answer {
     let ask = ask.only(&["name"])?;
     let job = quoted(ask.name("name", JobName::new)?.as_str());
-    let span = format!("SELECT min(unixepoch(at)), max(unixepoch(at)) FROM transitions WHERE job = {job}");
-    let table = run(&ask.client, span, 1, PLOT_WITHIN).await?;
+    let question = ask.question("job/progress");
+    let drawn = shared.fresh.look(question, async move { draw(&ask.client, &job).await });
+    Ok(answer::made(Box::pin(drawn).await?))
+}
+
+async fn draw(client: &Client, job: &str) -> Result<Value, ApiError> {
+    // When it was begun and ended is known without a look at its subtasks.
+    let span = format!(
+        "SELECT unixepoch(coalesce(started_at, created_at)), unixepoch(coalesce(ended_at, 'now')) FROM jobs WHERE name = {job}"
+    );
+    let table = run(client, span, 1, PLOT_WITHIN).await?;
     let (first, last) = match table.rows.first().map(Vec::as_slice) {
         Some([Cell::Integer(first), Cell::Integer(last)]) => (*first, *last),
-        _ => return Ok(answer::value(&json!({ "points": [], "step_s": 1, "cut": table.end.cut }))),
+        _ => return Ok(json!({ "points": [], "step_s": 1, "cut": table.end.cut })),
     };
     let step = ((last - first) / POINTS).max(1);
     let over = |kind: &str| format!("sum(CASE WHEN kind = '{kind}' THEN last - first + 1 ELSE 0 END)");
     let sql = format!(
-        "SELECT (unixepoch(at) - {first}) / {step}, {}, {} FROM transitions WHERE job = {job} \
-         AND kind IN ('finished', 'failed') GROUP BY 1 ORDER BY 1",
+        "SELECT (unixepoch(at) - {first}) / {step}, {}, {}, {} FROM transitions WHERE job = {job} \
+         AND kind IN ('finished', 'failed', 'again') GROUP BY 1 ORDER BY 1",
         over("finished"),
-        over("failed")
+        over("failed"),
+        over("again")
     );
-    let table = run(&ask.client, sql, ROWS, PLOT_WITHIN).await?;
+    let table = run(client, sql, ROWS, PLOT_WITHIN).await?;
+    let points = points(&table.rows)
+        .into_iter()
+        .map(|(at, finished, failed)| json!([first + at * step, finished, failed]));
+    Ok(json!({ "points": points.collect::<Vec<_>>(), "step_s": step, "cut": table.end.cut }))
+}
+
+/// When, and how many had finished and failed by then. What is wanted again has not failed any more.
+fn points(rows: &[Vec<Cell>]) -> Vec<(i64, i64, i64)> {
     let (mut finished, mut failed) = (0, 0);
-    let points = table.rows.iter().filter_map(|row| match row.as_slice() {
-        [Cell::Integer(at), Cell::Integer(more), Cell::Integer(wrong)] => {
+    let point = |row: &Vec<Cell>| match row.as_slice() {
+        [Cell::Integer(at), Cell::Integer(more), Cell::Integer(wrong), Cell::Integer(again)] => {
             finished += more;
-            failed += wrong;
-            Some(json!([first + at * step, finished, failed]))
+            // Of those some may have been canceled.
+            failed = (failed + wrong - again).max(0);
+            Some((*at, finished, failed))
         }
         _ => None,
-    });
-    let points: Vec<Value> = points.collect();
-    Ok(answer::value(&json!({ "points": points, "step_s": step, "cut": table.end.cut })))
+    };
+    rows.iter().filter_map(point).collect()
 }
 
 /// A text as SQL writes it.
@@ -140,5 +161,12 @@ mod tests {
     #[test]
     fn a_quote_ends_no_text() {
         assert_eq!(quoted("a' OR '1'='1"), "'a'' OR ''1''=''1'");
+    }
+
+    #[test]
+    fn what_is_tried_again_has_not_failed_any_more() {
+        let row = |numbers: [i64; 4]| numbers.map(Cell::Integer).to_vec();
+        let rows = [row([0, 50, 7, 0]), row([3, 0, 0, 7]), row([4, 7, 3, 0]), row([5, 0, 0, 4])];
+        assert_eq!(points(&rows), [(0, 50, 7), (3, 50, 0), (4, 57, 3), (5, 57, 0)]);
     }
 }

@@ -129,7 +129,14 @@ pub(super) fn validity(certified: &CertifiedKey) -> Option<(Timestamp, Timestamp
     dates(&parsed).ok()
 }
 
-/// The same of one that is for servers.
+/// Until when a certificate in DER is good, as far as that can be read.
+pub fn not_after(certificate: &[u8]) -> Option<Timestamp> {
+    let certificate = CertificateDer::from(certificate);
+    let parsed = EndEntityCert::try_from(&certificate).ok()?;
+    dates(&parsed).ok().map(|(_, not_after)| not_after)
+}
+
+/// From when and until when one is good that is for servers.
 fn of_server(certified: &CertifiedKey) -> Result<(Timestamp, Timestamp), IdentityError> {
     let first = certified.cert.first().ok_or(IdentityError::NoCertificate)?;
     let damaged = |error: webpki::Error| IdentityError::Damaged(error.to_string());

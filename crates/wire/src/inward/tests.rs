@@ -224,6 +224,8 @@ fn what_is_over_is_read_and_says_since_when() {
     let before = Timestamp(now().0 - 7_200_000);
     let holder = Holder::Node(NodeId(1));
     let certificate = authority.issue(&key.public(), holder, ["a"], before, HOUR / 2).unwrap();
+    let ended = not_after(&certificate);
     let read = Identity::read(encode(&[certificate]).as_bytes(), key.pem().as_bytes()).unwrap();
+    assert_eq!((ended, not_after(b"nothing")), (Some(read.not_after()), None));
     assert!(read.not_after() < now() && read.not_before() < read.not_after());
 }

@@ -1,7 +1,7 @@
 //! Questions and answers about modules, to and from messages.
 
 use sheaf_model::artifact::BLOB_MAX;
-use sheaf_model::view::{ArtifactOnNode, ArtifactStatus, Holds, ModuleRow};
+use sheaf_model::view::{ArtifactOnNode, ArtifactStatus, Holds, ModuleOnNode, ModuleRow};
 use sheaf_model::{Artifact, Bytes, Defect, Digest, FileName, ModuleName, ModuleRef, ModuleVersion, Shape};
 
 use super::{ApplyModule, DeleteModule, FinishPush, GotModule, ListModules, PIECE_MAX, PushPiece, PushState};
@@ -62,6 +62,7 @@ impl From<GotModule> for v1::GetModuleResponse {
             row: Some(got.row.into()),
             artifact: got.artifact.map(Into::into),
             used_by: got.used_by,
+            nodes: got.nodes.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -76,7 +77,20 @@ impl TryFrom<v1::GetModuleResponse> for GotModule {
             row: row.into(),
             artifact: got.artifact.map(Into::into),
             used_by: got.used_by,
+            nodes: got.nodes.into_iter().map(Into::into).collect(),
         })
+    }
+}
+
+impl From<ModuleOnNode> for v1::ModuleOnNode {
+    fn from(on: ModuleOnNode) -> Self {
+        Self { node: on.node, version: on.version, state: on.state, instances: on.instances }
+    }
+}
+
+impl From<v1::ModuleOnNode> for ModuleOnNode {
+    fn from(on: v1::ModuleOnNode) -> Self {
+        Self { node: on.node, version: on.version, state: on.state, instances: on.instances }
     }
 }
 

@@ -84,6 +84,7 @@ impl From<NodeDetail> for v1::NodeDetail {
                 seen: facts.seen,
             }),
             affinity: detail.affinity.into_iter().map(Into::into).collect(),
+            subtasks: detail.subtasks,
         }
     }
 }
@@ -109,6 +110,7 @@ impl TryFrom<v1::NodeDetail> for NodeDetail {
                 seen: facts.seen,
             },
             affinity: detail.affinity.into_iter().map(Into::into).collect(),
+            subtasks: detail.subtasks,
         })
     }
 }

@@ -32,7 +32,7 @@ impl From<Drained> for v1::DrainNodeResponse {
     fn from(drained: Drained) -> Self {
         let going = |going: Going| v1::Going { bucket: going.bucket, to: going.to, why: going.why };
         let going = drained.going.into_iter().map(going).collect();
-        Self { change: Some(drained.done.into()), going }
+        Self { change: Some(drained.done.into()), going, subtasks: drained.subtasks }
     }
 }
 
@@ -40,7 +40,8 @@ impl From<v1::DrainNodeResponse> for Drained {
     fn from(answer: v1::DrainNodeResponse) -> Self {
         let going = |going: v1::Going| Going { bucket: going.bucket, to: going.to, why: going.why };
         let done = answer.change.map(Into::into).unwrap_or_default();
-        Self { done, going: answer.going.into_iter().map(going).collect() }
+        let subtasks = answer.subtasks;
+        Self { done, going: answer.going.into_iter().map(going).collect(), subtasks }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sheaf_model::{BucketName, ClusterId, Contact, Digest, NodeId, NodeKey, NodeName, TokenText};
+use sheaf_model::{BucketName, ClusterId, Contact, Digest, NodeId, NodeKey, NodeName, Timestamp, TokenText};
 
 use super::{
     AuthorityKey, Certified, Confidential, Greeting, HelloAsk, JoinAsk, Joined, PeerHeader, WatchNode,
@@ -100,6 +100,7 @@ impl From<Greeting> for v1::HelloResponse {
             left: greeting.left,
             bridges: greeting.bridges.into_iter().map(Into::into).collect(),
             proof: greeting.proof.into(),
+            wall_ms: greeting.wall.map_or(0, |wall| wall.0),
         }
     }
 }
@@ -124,6 +125,7 @@ impl TryFrom<v1::HelloResponse> for Greeting {
             bridges: message.bridges.into_iter().map(Into::into).collect(),
             left: message.left,
             proof: message.proof.into(),
+            wall: (message.wall_ms != 0).then_some(Timestamp(message.wall_ms)),
         })
     }
 }

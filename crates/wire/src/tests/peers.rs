@@ -44,6 +44,7 @@ fn greeting(key: NodeKey, nonce: Option<[u8; 32]>) -> Greeting {
         bridges: vec![vec![3]],
         left: true,
         proof: nonce.map(|nonce| nonce.to_vec()).unwrap_or_default(),
+        wall: Some(sheaf_model::Timestamp(1_700_000_000_000)),
     }
 }
 

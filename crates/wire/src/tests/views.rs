@@ -95,6 +95,7 @@ fn nodes() {
         "late_timers": 2, "full_queues": {"calls": 3, "watches": 1}, "notes": ["n"], "reason": "r", "seen": 8
     });
     detail["affinity"] = json!([affinity]);
+    detail["subtasks"] = json!(9);
     let detail: NodeDetail = view(&detail);
     assert_eq!(NodeDetail::try_from(v1::NodeDetail::from(detail.clone())).unwrap(), detail);
 }

@@ -1,5 +1,6 @@
 //! What is asked of the benchmarks on the command line.
 
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// A benchmark's name and options; an option that is not given has the benchmark's own default.
@@ -17,6 +18,9 @@ pub(crate) struct Ask {
     seeds: Option<u64>,
     large: Large,
     target: Option<String>,
+    former: Option<PathBuf>,
+    image: Option<String>,
+    package: Option<PathBuf>,
     writers: Option<Vec<usize>>,
     to: To,
     tls: bool,
@@ -68,6 +72,9 @@ impl Ask {
                 "--subtasks" => ask.subtasks = Some(number(&option, &value)?),
                 "--seeds" => ask.seeds = Some(number(&option, &value)?),
                 "--target" => ask.target = Some(value),
+                "--from" => ask.former = Some(value.into()),
+                "--image" => ask.image = Some(value),
+                "--package" => ask.package = Some(value.into()),
                 "--large" => {
                     ask.large = match value.as_str() {
                         "yes" => Large::Yes,
@@ -131,6 +138,21 @@ impl Ask {
 
     pub(crate) fn target(&self) -> Option<&str> {
         self.target.as_deref()
+    }
+
+    /// The binary of another version.
+    pub(crate) fn former(&self) -> Option<&Path> {
+        self.former.as_deref()
+    }
+
+    /// An image that Docker has; none: one is made.
+    pub(crate) fn image(&self) -> Option<&str> {
+        self.image.as_deref()
+    }
+
+    /// A Debian package; none: one is made.
+    pub(crate) fn package(&self) -> Option<&Path> {
+        self.package.as_deref()
     }
 
     pub(crate) fn large(&self) -> Large {

@@ -25,6 +25,8 @@ const NODES: usize = 20;
 const RUNNING: usize = 180;
 /// And on every node.
 const EVERYWHERE: usize = 5;
+/// Webhooks that nobody takes: each has something to tell of.
+const SINKS: usize = 50;
 /// A cluster of twenty settles on two cores.
 const SETTLES: Duration = Duration::from_secs(300);
 /// Answers that a node gives to all who ask within a second are asked for after it.
@@ -75,6 +77,7 @@ fn fill(ask: &Ask, machine: &Arc<Machine>, cluster: &Cluster, figures: &Figures)
         let counts = &status["buckets"];
         if counts["running"] == running + everywhere { Ok(()) } else { Err(counts.to_string()) }
     });
+    register_sinks(cluster);
     let subtasks = ask.subtasks(1_000_000);
     let begun = Instant::now();
     submit(cluster, "history", "idle", &format!("subtasks: {{array: 0-{}}}", subtasks - 1));
@@ -82,11 +85,22 @@ fn fill(ask: &Ask, machine: &Arc<Machine>, cluster: &Cluster, figures: &Figures)
     assert_eq!(status["counts"]["finished"], subtasks, "{status:#}");
     let failed = history::failures(machine, cluster, (subtasks / 200).clamp(30, 5_000));
     figures.note(&format!(
-        "{NODES} nodes, {buckets} buckets ({running} run on one node, {everywhere} on all), {subtasks} subtasks finished and \
-         {failed} failed within {}",
+        "{NODES} nodes, {buckets} buckets ({running} run on one node, {everywhere} on all), {SINKS} sinks, {subtasks} subtasks \
+         finished and {failed} failed within {}",
         brief(begun.elapsed())
     ));
     Some(subtasks)
+}
+
+fn register_sinks(cluster: &Cluster) {
+    let mut documents = String::new();
+    for number in 0..SINKS {
+        let _ = writeln!(
+            documents,
+            "kind: Sink\nname: sink-{number:02}\nwebhook: {{url: 'http://127.0.0.1:1/'}}\nfilter: {{kinds: ['job.*']}}\n---"
+        );
+    }
+    cluster.cli_with(&["sink", "apply", "-f", "-"], documents.as_bytes()).ok();
 }
 
 fn pages(cluster: &Cluster, subtasks: usize) -> Vec<Page> {
@@ -139,6 +153,7 @@ fn pages(cluster: &Cluster, subtasks: usize) -> Vec<Page> {
         page("subtask", &of_subtask),
         page("events", &["event/list?limit=50"]),
         page("sinks", &["sink/list?limit=50"]),
+        page("sink", &["sink/status?name=sink-00", "event/list?subject=sink-00&kind=sink&limit=20"]),
         page("search", &["query/tables"]),
     ]
 }

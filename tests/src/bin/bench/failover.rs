@@ -7,7 +7,6 @@
 //! seen in the same trials.
 
 mod bystanders;
-mod writes;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +19,8 @@ use sheaf_tests::{Agent, Cluster, Machine, processes, wait_for};
 use crate::ask::Ask;
 use crate::figure::{Figures, Goal, Times, brief};
 use crate::scene;
+use crate::writes::Writes;
 use bystanders::Bystanders;
-use writes::Writes;
 
 const NODES: usize = 7;
 /// Nodes lost in one go: with them away most are still there.

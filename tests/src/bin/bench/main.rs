@@ -6,8 +6,9 @@
 //! ```text
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone; tls: on, off
 //!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, history,
-//!                       │    dashboard ── scene: clusters and documents
+//!                       │    dashboard, upgrade ── scene: clusters and documents
 //!                       ├──► jobs ── scene; hyperqueue: by turns
+//!                       ├──► deploy ── the binary as it is shipped: package, image, docker-compose
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       ├──► fuzz ──► the targets of `sheaf_tests::fuzz`: no agents either
 //!                       └──► figure: lines ◄── machine: cores, load, fsync
@@ -20,6 +21,7 @@ mod ask;
 mod burst;
 mod changes;
 mod dashboard;
+mod deploy;
 mod etcd;
 mod failover;
 mod figure;
@@ -41,6 +43,8 @@ mod simulate;
 mod start;
 mod storm;
 mod tls;
+mod upgrade;
+mod writes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -58,7 +62,7 @@ struct Bench {
     run: fn(&Ask, &Arc<Machine>, &Figures),
 }
 
-const BENCHES: [Bench; 18] = [
+const BENCHES: [Bench; 20] = [
     Bench {
         name: "changes",
         about: "acknowledged changes per second beside etcd  [--rounds 3] [--seconds 5] [--writers 1,64,256] [--to leader|all] [--tls: on against off]",
@@ -106,7 +110,7 @@ const BENCHES: [Bench; 18] = [
     },
     Bench {
         name: "modules",
-        about: "one node: gate 3 of a plugin, keepers of 200 instances and their start  [--buckets 1000]",
+        about: "one node: gate 3 of a plugin, 200 keepers of programs and as many of plugins, and their start  [--buckets 1000]",
         run: modules::run,
     },
     Bench {
@@ -128,6 +132,16 @@ const BENCHES: [Bench; 18] = [
         name: "dashboard",
         about: "20 nodes: first pages beside a million subtasks; 3 members: a hundred that are open  [--subtasks 1000000] [--buckets 1000] [--trials 100] [--seconds 20]",
         run: dashboard::run,
+    },
+    Bench {
+        name: "upgrade",
+        about: "5 agents of another version become this one, and go back, one by one  [--from BIN: that version]",
+        run: upgrade::run,
+    },
+    Bench {
+        name: "deploy",
+        about: "how large binary, package and image are; docker-compose with twenty nodes, until all are ready  [--package FILE] [--image NAME]",
+        run: deploy::run,
     },
     Bench {
         name: "nemesis",

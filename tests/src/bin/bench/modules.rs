@@ -24,8 +24,10 @@ pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
     let buckets = ask.buckets(1000);
     let cluster = scene::cluster(machine, "k-", 1);
     gates(&cluster, buckets, figures);
-    keepers(&cluster, figures);
+    keepers(&cluster, "bench", "keeper", figures);
     starts(&cluster, figures);
+    // The program that was asked runs, too. Its keepers have a second thread, with what it takes to speak with it.
+    keepers(&cluster, "asked", "keeper of a plugin", figures);
     scene::end(cluster);
 }
 
@@ -73,19 +75,19 @@ fn gates(cluster: &Cluster, buckets: usize, figures: &Figures) {
     figures.figure(&format!("can_run_on_this_node of a running plugin, {buckets} buckets"), &figure, &goal);
 }
 
-/// What each keeper of many instances has for itself.
-fn keepers(cluster: &Cluster, figures: &Figures) {
+/// What each keeper of many instances of a module has for itself.
+fn keepers(cluster: &Cluster, module: &str, what: &str, figures: &Figures) {
     let begun = Instant::now();
-    cluster.apply(&documents(INSTANCES, "kept", "bench", ""));
+    cluster.apply(&documents(INSTANCES, &format!("kept-{module}"), module, ""));
     let instances = cluster.agent(1).dir().join("instances");
+    let of = |number: usize| keeper(&instances.join(format!("kept-{module}+{number:04}")));
     let pids = wait_for("all instances run", PATIENCE, || {
-        let pids: Vec<u32> =
-            (0..INSTANCES).filter_map(|n| keeper(&instances.join(format!("kept+{n:04}")))).collect();
+        let pids: Vec<u32> = (0..INSTANCES).filter_map(of).collect();
         if pids.len() == INSTANCES { Ok(pids) } else { Err(format!("{} of {INSTANCES}", pids.len())) }
     });
     let took = begun.elapsed();
     figures.aside(
-        &format!("{INSTANCES} instances on one node run"),
+        &format!("{INSTANCES} instances on one node run, module {module}"),
         &format!("{:.2} s after apply", took.as_secs_f64()),
     );
     let mut private: Vec<f64> = pids.iter().map(|pid| private_of(*pid)).collect();
@@ -93,7 +95,7 @@ fn keepers(cluster: &Cluster, figures: &Figures) {
     let (median, most) = (private[private.len() / 2], private[private.len() - 1]);
     let figure = format!("{median:.2} MiB private (p50), {most:.2} (most)");
     let goal = Goal { text: "3 MiB private", reached: Some(median <= 3.0) };
-    figures.figure(&format!("keeper, one of {INSTANCES}"), &figure, &goal);
+    figures.figure(&format!("{what}, one of {INSTANCES}"), &figure, &goal);
 }
 
 /// The keeper of an instance that runs.

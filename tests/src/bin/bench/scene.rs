@@ -12,7 +12,7 @@ use sheaf_tests::beats;
 pub(crate) use sheaf_tests::calls::{client, runtime};
 use sheaf_tests::config::Timing;
 use sheaf_tests::net::Net;
-use sheaf_tests::{Agent, Cluster, Machine, secured};
+use sheaf_tests::{Agent, Cluster, Machine, NodePlan, secured};
 use sheaf_wire::Client;
 use sheaf_wire::bucket::ListBuckets;
 
@@ -32,9 +32,19 @@ pub(crate) fn cluster(machine: &Arc<Machine>, prefix: &str, count: usize) -> Clu
 
 /// The same with lines at the end of every config.
 pub(crate) fn cluster_with(machine: &Arc<Machine>, prefix: &str, count: usize, more: &str) -> Cluster {
+    planned(machine, prefix, count, |plan| more.clone_into(&mut plan.more))
+}
+
+/// The same with whatever else is to be different on every node.
+pub(crate) fn planned(
+    machine: &Arc<Machine>,
+    prefix: &str,
+    count: usize,
+    mut change: impl FnMut(&mut NodePlan),
+) -> Cluster {
     started(Cluster::plan(machine, prefix, count, |_, plan| {
         plan.timing = DEFAULTS;
-        more.clone_into(&mut plan.more);
+        change(plan);
     }))
 }
 

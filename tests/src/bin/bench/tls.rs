@@ -1,4 +1,4 @@
-//! `changes --tls`: the same changes on secured clusters and on such that are not, by turns, each alone on the machine.
+//! `changes --tls`, and a part of `all`: the same changes on secured clusters and on such that are not, by turns, each alone on the machine.
 //!
 //! What is compared is all that securing costs: TLS between members and towards clients, certificates, and a token with each
 //! call.

@@ -112,3 +112,16 @@ fn what_takes_too_long_is_stopped_and_must_obey() {
     assert_eq!(hands.due(), Some(at(600).at));
     assert!(hands.tick(at(600)).disobeyed);
 }
+
+#[test]
+fn what_has_not_begun_is_wanted_back_once_when_it_is_asked_for() {
+    let at = clock();
+    let mut hands = hands(2, None);
+    hands.take(subtasks(0..3), at(0));
+    hands.take(subtasks(3..4), at(0));
+    assert_eq!(hands.break_up(), [1, 2], "of each bundle the first has begun");
+    assert_eq!((hands.break_up(), hands.due()), (Vec::new(), None));
+    let back = hands.ended(1, NotBegun, at(10)).unwrap();
+    assert_eq!((back.subtask.subtask, back.why, back.begun), (1, Some(Why::Back), None));
+    assert_eq!(hands.ended(0, Finished, at(20)).unwrap().why, None);
+}

@@ -33,6 +33,7 @@ fn job() -> Arc<Job> {
     Arc::new(Job {
         id: ID,
         spec: Arc::new(spec),
+        priority: 50,
         module: Arc::new(module),
         secrets: BTreeMap::new(),
         backends: BTreeMap::new(),
@@ -247,4 +248,19 @@ async fn no_more_workers_are_started_than_there_are_slots() {
     assert!(workers.may_start(1), "it has nothing to do, and makes room");
     give(&mut workers, 0..1, at(0));
     assert!(!workers.may_start(1));
+}
+
+#[tokio::test]
+async fn what_is_not_to_run_here_goes_back_and_what_has_begun_when_its_process_has_ended() {
+    let mut workers = working();
+    give(&mut workers, 0..3, at(0));
+    let jobs = BTreeSet::from([ID, JobId(8)]);
+    assert!(workers.give_back(&jobs, false, at(5)).is_empty(), "its worker is asked");
+    let ends = vec![end(1, SubtaskResult::NotBegun, ""), end(2, SubtaskResult::NotBegun, "")];
+    assert_eq!(told(workers.heard(1, Heard::Ends(ends), at(10))), ["1 again", "2 again"]);
+    assert_eq!(told(workers.give_back(&jobs, true, at(20))), ["stop 1"]);
+    assert!(workers.give_back(&jobs, true, at(21)).is_empty(), "once");
+    assert!(workers.ended(ended(1, Exit::Code(1), ""), at(30)).unwrap().is_empty());
+    assert_eq!(told(workers.tick(at(600))), ["0 handed back"]);
+    assert!(workers.is_idle());
 }

@@ -50,9 +50,8 @@ impl Delete {
             Ok(done)
         };
         let and = " and stop what runs of it";
-        several::delete("Bucket", self.names, (and, self.yes), format, out, ask).await?;
-        out.flush()?;
-        wait::until(client, out, self.wait, Goal::Gone, &waiting).await?;
-        Ok(Exit::Done)
+        let deleted = several::delete("Bucket", self.names, (and, self.yes), format, out, ask).await;
+        let waited = wait::until(client, out, self.wait, Goal::Gone, &waiting).await;
+        wait::ended(out, deleted.map(|_| ()), waited)
     }
 }

@@ -16,6 +16,9 @@ use crate::when;
 /// `sheaf bucket history`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
+Kept is what it was in the last 30 days, or as far back as the last 10 million events go; at least what it is and what it
+was before.
+
 Examples:
   sheaf bucket history /logs/web
   sheaf bucket history /logs/web --limit 1 -o yaml      # the document as it is")]
@@ -34,6 +37,22 @@ impl History {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
+        let mut listing = Listing::new(format);
+        let shown = self.show(client, &mut listing, format, out).await;
+        if format != Format::Yaml {
+            listing.over(out, shown)?;
+            return Ok(Exit::Done);
+        }
+        shown.map(|()| Exit::Done)
+    }
+
+    async fn show(
+        &self,
+        client: &Client,
+        listing: &mut Listing,
+        format: Format,
+        out: &mut Terminal,
+    ) -> Result<(), Failure> {
         let mut next = String::new();
         let fetch = async |page| {
             let ask = BucketHistory { bucket: self.name.clone(), page };
@@ -41,7 +60,6 @@ impl History {
             next.clone_from(&page.next);
             Ok(page)
         };
-        let mut listing = Listing::new(format);
         // A release is shown once the one before it is known: it says what it changed.
         let mut held: Option<BucketRelease> = None;
         let mut first = true;
@@ -77,10 +95,7 @@ impl History {
             };
             listing.page(out, &[ReleaseRow::new(&oldest, before.as_ref())])?;
         }
-        if format != Format::Yaml {
-            listing.end(out)?;
-        }
-        Ok(Exit::Done)
+        Ok(())
     }
 }
 

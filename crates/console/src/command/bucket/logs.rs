@@ -11,6 +11,7 @@ use sheaf_wire::logs::{LogLine, LogPlace, LogStream, LogsOf};
 
 use super::bucket_name;
 use crate::command::logs::print;
+use crate::command::node::found;
 use crate::connect::Reconnect;
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Terminal};
@@ -31,7 +32,7 @@ pub struct Logs {
     /// Stay, and print what comes, also from nodes that start it later or come back
     #[arg(short = 'f', long)]
     follow: bool,
-    /// Only of this node
+    /// Only of this node, by name or id or the unique beginning of one
     #[arg(long, value_name = "NODE")]
     node: Option<String>,
     /// Only lines printed since a time, or so long ago
@@ -47,12 +48,17 @@ pub struct Logs {
 
 impl Logs {
     pub(super) async fn run(
-        self,
+        mut self,
         client: &Client,
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         let since = self.since.as_deref().map(|text| when::since_time(text, out.now())).transpose()?;
+        if let Some(text) = self.node.take() {
+            let row = found(client, &text, async |node| client.node(&node).await).await?.row;
+            // By its name it is found again once it is registered anew; a number means this node alone.
+            self.node = Some(if row.name == text { text } else { row.id.to_string() });
+        }
         let name = self.name.clone();
         let lines = if self.follow {
             or_interrupted(self.stay(client, since, format, out)).await?

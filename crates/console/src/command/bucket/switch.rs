@@ -68,25 +68,28 @@ impl Switch {
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         options::one_revision(self.if_revision, self.names.len())?;
+        let (names, base) = (self.names, self.if_revision.map(Revision));
         let mut listing = Listing::new(format);
         let mut waiting = Vec::new();
-        for name in self.names {
-            let base = self.if_revision.map(Revision);
-            let ask = OnBucket { bucket: name.clone(), base, request: connect::request() };
-            let done = match to {
-                To::Off => client.suspend_bucket(ask).await?,
-                To::On => client.resume_bucket(ask).await?,
-                To::Again => client.restart_bucket(ask).await?,
-                To::Empty => client.purge_bucket(ask).await?,
-            };
-            warn(out, &done.warnings);
-            let outcome = if done.unchanged { "unchanged" } else { to.done() };
-            listing.page(out, &[OutcomeRow::of("Bucket", name.as_str(), outcome, done.revision)])?;
-            waiting.push((name, done.revision));
+        let switched = async {
+            for name in names {
+                let ask = OnBucket { bucket: name.clone(), base, request: connect::request() };
+                let done = match to {
+                    To::Off => client.suspend_bucket(ask).await?,
+                    To::On => client.resume_bucket(ask).await?,
+                    To::Again => client.restart_bucket(ask).await?,
+                    To::Empty => client.purge_bucket(ask).await?,
+                };
+                warn(out, &done.warnings);
+                let outcome = if done.unchanged { "unchanged" } else { to.done() };
+                listing.page(out, &[OutcomeRow::of("Bucket", name.as_str(), outcome, done.revision)])?;
+                waiting.push((name, done.revision));
+            }
+            Ok(())
         }
-        listing.end(out)?;
-        out.flush()?;
-        wait::until(client, out, self.wait, to.goal(), &waiting).await?;
-        Ok(Exit::Done)
+        .await;
+        let switched = listing.over(out, switched);
+        let waited = wait::until(client, out, self.wait, to.goal(), &waiting).await;
+        wait::ended(out, switched, waited)
     }
 }

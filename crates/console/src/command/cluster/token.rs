@@ -33,8 +33,8 @@ const JOIN_TTL: Span = Span::seconds(24 * 3600);
 #[command(after_long_help = "\
 A token says who asks. A viewer sees everything but the values of secrets; an operator changes buckets, jobs and nodes, with --on \
 only the buckets under a prefix; an admin also modules, backends, secrets, settings and tokens. With an agent's or a voter's token \
-a new node joins; the latter may become a voter. A certificate does for a person or a program what a token does, and nothing secret \
-is ever sent: calls are signed with its key.
+new nodes join, as many as come until it expires or is revoked; those of a voter's may become voters. A certificate does for a \
+person or a program what a token does, and nothing secret is ever sent: calls are signed with its key.
 
 What somebody did with either stands in history as user:NAME.")]
 pub enum Token {
@@ -67,7 +67,7 @@ a certificate with its key, which is made here and sent nowhere.
 
 Examples:
   sheaf cluster token create --name alice --role operator
-  sheaf cluster token create --name ci --role operator --on /team-a/ --ttl 90d > ci.token
+  (umask 077; sheaf cluster token create --name ci --role operator --on /team-a/ --ttl 90d > ci.token)
   (umask 077; sheaf cluster token create --name bob --role viewer --certificate > bob.pem)
   sheaf cluster token create --role agent --ttl 1h")]
 pub struct Create {
@@ -252,7 +252,7 @@ fn said_of(what: &str, row: &TokenRow) -> String {
     format!("{what} {name}: {role}{on}, {until}; nobody can show it again")
 }
 
-/// A name for what is used once.
+/// A name for what is soon gone: a token to join with.
 fn made_up(of: &TokenUse) -> Result<TokenName, Failure> {
     let random = uuid::Uuid::new_v4().simple().to_string();
     let name = format!("{}-{}", of.as_str(), random.get(..8).unwrap_or(&random));
@@ -328,14 +328,17 @@ impl Revoke {
             return Err(Failure::Refused("nothing was revoked".to_owned()));
         }
         let mut listing = Listing::new(format);
-        for token in &self.tokens {
-            let ask = RevokeToken { token: token.clone(), request: connect::request() };
-            let done = client.revoke_token(ask).await?;
-            warn(out, &done.warnings);
-            listing.page(out, &[OutcomeRow::of("Token", token, "revoked", done.revision)])?;
+        let revoked = async {
+            for token in &self.tokens {
+                let ask = RevokeToken { token: token.clone(), request: connect::request() };
+                let done = client.revoke_token(ask).await?;
+                warn(out, &done.warnings);
+                listing.page(out, &[OutcomeRow::of("Token", token, "revoked", done.revision)])?;
+            }
+            Ok(Exit::Done)
         }
-        listing.end(out)?;
-        Ok(Exit::Done)
+        .await;
+        listing.over(out, revoked)
     }
 }
 

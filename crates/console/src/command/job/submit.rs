@@ -130,18 +130,21 @@ impl Submit {
         }
         let mut listing = Listing::new(format);
         let mut waiting = Vec::new();
-        for job in jobs {
-            let request_id = job.spec.request_id.clone().or_else(connect::request);
-            let spec = JobSpec { request_id, ..job.spec };
-            let submitted = send(client, out, &spec, &job.items, job.count).await?;
-            warn(out, &submitted.warnings);
-            listing.page(out, &[SubmittedRow::from(&submitted)])?;
-            waiting.push((submitted.name, submitted.revision));
+        let submitted = async {
+            for job in jobs {
+                let request_id = job.spec.request_id.clone().or_else(connect::request);
+                let spec = JobSpec { request_id, ..job.spec };
+                let submitted = send(client, out, &spec, &job.items, job.count).await?;
+                warn(out, &submitted.warnings);
+                listing.page(out, &[SubmittedRow::from(&submitted)])?;
+                waiting.push((submitted.name, submitted.revision));
+            }
+            Ok(())
         }
-        listing.end(out)?;
-        out.flush()?;
-        wait::until_over(client, out, self.wait, &waiting).await?;
-        Ok(Exit::Done)
+        .await;
+        let submitted = listing.over(out, submitted);
+        let waited = wait::until_over(client, out, self.wait, &waiting).await;
+        crate::wait::ended(out, submitted, waited)
     }
 }
 

@@ -36,17 +36,20 @@ impl Switch {
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         let mut listing = Listing::new(format);
-        for name in self.names {
-            let ask = OnJob { job: name.clone() };
-            let (done, word) = match to {
-                To::Paused => (client.pause_job(ask, connect::request()).await?, "paused"),
-                To::Running => (client.resume_job(ask, connect::request()).await?, "resumed"),
-            };
-            warn(out, &done.warnings);
-            let outcome = if done.unchanged { "unchanged" } else { word };
-            listing.page(out, &[OutcomeRow::of("Job", name.as_str(), outcome, done.revision)])?;
+        let switched = async {
+            for name in self.names {
+                let ask = OnJob { job: name.clone() };
+                let (done, word) = match to {
+                    To::Paused => (client.pause_job(ask, connect::request()).await?, "paused"),
+                    To::Running => (client.resume_job(ask, connect::request()).await?, "resumed"),
+                };
+                warn(out, &done.warnings);
+                let outcome = if done.unchanged { "unchanged" } else { word };
+                listing.page(out, &[OutcomeRow::of("Job", name.as_str(), outcome, done.revision)])?;
+            }
+            Ok(Exit::Done)
         }
-        listing.end(out)?;
-        Ok(Exit::Done)
+        .await;
+        listing.over(out, switched)
     }
 }

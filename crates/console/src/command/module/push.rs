@@ -32,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two tries.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// Between two looks of the bar at how far it is.
+const TICK: Duration = Duration::from_millis(100);
+
 /// `sheaf module push`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
@@ -215,5 +218,8 @@ fn bar() -> ProgressBar {
     let style =
         ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}")
             .expect("a template of known names");
-    ProgressBar::no_length().with_style(style)
+    let bar = ProgressBar::no_length().with_style(style);
+    // What is waited for is drawn however often the position was before, and goes on moving while nothing comes back.
+    bar.enable_steady_tick(TICK);
+    bar
 }

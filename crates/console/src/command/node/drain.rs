@@ -23,7 +23,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// `sheaf node drain`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-The node gets no new work; what it runs moves, one bucket after the other, each once it can go elsewhere.
+The node gets no new work; what it runs moves, one bucket after the other, each once it can go elsewhere. Subtasks of jobs that
+have not begun there are run elsewhere; those that have end there, or at the deadline are stopped and run elsewhere, which counts
+as no attempt.
 
 Examples:
   sheaf node drain import-01 --dry-run               # what would move where, and what cannot
@@ -100,8 +102,16 @@ impl Drain {
         let drained = drained.await?;
         warn(out, &drained.done.warnings);
         Listing::whole(out, format, &drained.going)?;
-        if drained.going.is_empty() {
-            out.say(&format!("nothing runs on {}", self.node));
+        match (drained.going.is_empty(), drained.subtasks as usize) {
+            (true, 0) => out.say(&format!("nothing runs on {}", self.node)),
+            (false, 0) => {}
+            (_, subtasks) => {
+                let until = if self.deadline.is_some() { ", or until the deadline" } else { "" };
+                out.say(&format!(
+                    "{} of jobs there: what has begun runs until it ends{until}, the rest goes elsewhere",
+                    text::count(subtasks, "subtask")
+                ));
+            }
         }
         if self.dry_run {
             return Ok(Exit::Done);
@@ -127,32 +137,61 @@ async fn emptied(
     timeout: Duration,
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + timeout;
-    let mut least = usize::MAX;
+    let mut said = Left { buckets: usize::MAX, subtasks: usize::MAX };
     let name = found(client, node, async |node| client.node(&node).await).await?.row.name;
     loop {
         let left = match client.node(&name).await {
             Ok(detail) => {
                 let stays = |multi_node: bool| multi_node && keep_multi_node;
                 let left = detail.affinity.iter().filter(|row| !stays(row.multi_node));
-                let left: Vec<&str> = left.map(|row| row.bucket.as_str()).collect();
-                if left.is_empty() {
+                let buckets: Vec<&str> = left.map(|row| row.bucket.as_str()).collect();
+                let left = Left { buckets: buckets.len(), subtasks: detail.subtasks as usize };
+                if left == (Left { buckets: 0, subtasks: 0 }) {
                     return Ok(());
                 }
-                if left.len() < least {
-                    least = left.len();
-                    out.say(&format!("{} left: {}", text::count(least, "bucket"), some(&left)));
+                let text = left.said(&buckets);
+                if left.is_news(said) {
+                    said = left;
+                    out.say(&text);
                 }
-                some(&left)
+                text
             }
             Err(error) if error.can_retry() => error.to_string(),
             Err(error) => return Err(error.into()),
         };
         if Instant::now() >= deadline {
             return Err(Failure::TimedOut(format!(
-                "the time to wait is over; the drain goes on. Left on {node}: {left}"
+                "the time to wait is over; the drain goes on. On {node}: {left}"
             )));
         }
         sleep(PAUSE).await;
+    }
+}
+
+/// How much of a node that is drained is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Left {
+    buckets: usize,
+    subtasks: usize,
+}
+
+impl Left {
+    /// Whether that is worth saying after this was said: subtasks may end one after the other for a long time.
+    fn is_news(self, said: Self) -> bool {
+        let fewer = self.subtasks < said.subtasks && self.subtasks <= said.subtasks / 2;
+        self.buckets < said.buckets || fewer
+    }
+
+    /// With the names of those buckets.
+    fn said(self, buckets: &[&str]) -> String {
+        let subtasks = text::count(self.subtasks, "subtask");
+        match (self.buckets, self.subtasks) {
+            (0, _) => format!("{subtasks} left"),
+            (count, 0) => format!("{} left: {}", text::count(count, "bucket"), some(buckets)),
+            (count, _) => {
+                format!("{} and {subtasks} left: {}", text::count(count, "bucket"), some(buckets))
+            }
+        }
     }
 }
 
@@ -206,4 +245,22 @@ async fn change(
     let outcome = if changed.unchanged { "unchanged" } else { done };
     Listing::whole(out, format, &[OutcomeRow::of("Node", node, outcome, changed.revision)])?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_said_now_and_then() {
+        let left = |buckets, subtasks| Left { buckets, subtasks };
+        assert_eq!(left(0, 1).said(&[]), "1 subtask left");
+        assert_eq!(left(2, 0).said(&["/a", "/b"]), "2 buckets left: /a, /b");
+        assert_eq!(left(1, 20).said(&["/a"]), "1 bucket and 20 subtasks left: /a");
+        let all = left(usize::MAX, usize::MAX);
+        assert!(left(0, 20).is_news(all) && left(2, 0).is_news(all));
+        assert!(left(1, 0).is_news(left(2, 0)) && left(1, 20).is_news(left(2, 20)));
+        assert!(!left(2, 19).is_news(left(2, 20)) && left(2, 10).is_news(left(2, 20)));
+        assert!(left(2, 0).is_news(left(2, 1)) && !left(2, 0).is_news(left(2, 0)));
+    }
 }

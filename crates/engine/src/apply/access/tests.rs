@@ -205,6 +205,22 @@ fn another_authority_is_believed_first_then_issues_and_then_is_alone() {
 }
 
 #[test]
+fn whom_to_believe_begins_with_who_issues() {
+    let mut world = World::with_nodes(1);
+    let term = world.term;
+    let believed = |world: &World| {
+        let (authorities, bridges) = world.state.access.certificates();
+        (authorities.iter().map(|der| der[0]).collect::<Vec<_>>(), bridges.len())
+    };
+    assert_eq!(believed(&world), (vec![], 0));
+    ask(&mut world, authority(1));
+    ask(&mut world, begin(2));
+    assert_eq!(believed(&world), (vec![1, 2], 1));
+    ask(&mut world, issue(2, term));
+    assert_eq!(believed(&world), (vec![2, 1], 1));
+}
+
+#[test]
 fn an_authority_that_certificates_of_people_need_is_dropped_by_nobody() {
     let mut world = World::with_nodes(1);
     let (term, now) = (world.term, world.now);

@@ -239,7 +239,7 @@ fn what_a_cluster_that_was_founded_anew_says_is_believed_at_once() {
         let mode = Mode::Multi(scene.world.state.revision);
         let former = std::mem::replace(&mut scene.world.state, snapshot);
         let cluster = former.cluster.id.clone().expect("it was formed").founded_anew(ClusterEpoch(1), "1a2b");
-        let reply = scene.world.propose(Command::Refound(Refound { cluster, from_snapshot: true }));
+        let reply = scene.world.propose(Command::Refound(Refound { cluster, may_be_behind: true }));
         assert!(matches!(reply, crate::Reply::Done(_)), "{reply:?}");
         let view = behind(&mut scene);
         scene.world.state = former;

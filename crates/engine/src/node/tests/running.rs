@@ -1,5 +1,7 @@
 //! What runs: by the watch, by leases, over changes and restarts of the agent.
 
+use sheaf_model::{Json, LifeCycleCall};
+
 use super::*;
 
 #[test]
@@ -44,6 +46,34 @@ fn a13_a14_rules_move_only_who_drops_out() {
     assert_eq!(scene.lines.remove(0), "stop /m (this node is not available)");
     assert!(scene.lines.remove(0).starts_with("verdict /m"), "and the leader hears why");
     scene.expect(&["phase /m stopped", "remove /m"]);
+}
+
+/// A31, A33: its module has a command to poll by, and none for changes.
+#[test]
+fn how_often_it_is_polled_reaches_what_runs() {
+    let mut scene = Scene::with(|module| {
+        let command = vec![Template(vec![TemplatePart::Text("/bin/poll".to_owned())])];
+        module.life_cycle.insert(Call::PeriodicPoll, LifeCycleCall { command, timeout: None });
+    });
+    let apply = |scene: &mut Scene, every: Option<u64>, port: u64| {
+        let at = scene.world.apply_bucket("/m", |put| {
+            put.spec.multi_node = true;
+            put.spec.poll_frequency = every.map(Span::seconds);
+            put.spec.config = Json::new(&serde_json::json!({"port": port}));
+        });
+        scene.sync();
+        scene.pass(50);
+        let did = |line: &String| ["start", "stop", "update"].iter().any(|verb| line.starts_with(verb));
+        (at.revision, std::mem::take(&mut scene.lines).into_iter().filter(did).collect::<Vec<_>>())
+    };
+    let (at, did) = apply(&mut scene, None, 1);
+    assert_eq!(did, [format!("start /m Multi(Revision({at}))")]);
+    for every in [Some(1), Some(2), None] {
+        let (at, did) = apply(&mut scene, every, 1);
+        assert_eq!(did, [format!("update /m to {at}")]);
+    }
+    let (at, did) = apply(&mut scene, None, 2);
+    assert_eq!(did, ["stop /m (changed)".to_owned(), format!("start /m Multi(Revision({at}))")]);
 }
 
 #[test]

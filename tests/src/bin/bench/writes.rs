@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 use sheaf_tests::{Agent, wait_for};
 use sheaf_wire::bucket::ApplyBucket;
 
-use super::LONGEST;
 use crate::scene;
 
 /// Between two changes: far less than what is measured, and time for everything else.
 const PAUSE: Duration = Duration::from_millis(2);
 /// So many changes say that it goes on.
 const SOME: usize = 20;
+/// Nothing that is done to a cluster meanwhile keeps it from changes for longer.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Ends its writer when it is asked for what it has seen.
-pub(super) struct Writes {
+pub(crate) struct Writes {
     /// When each change was acknowledged.
     acknowledged: Arc<Mutex<Vec<Instant>>>,
     enough: Arc<AtomicBool>,
@@ -26,7 +27,7 @@ pub(super) struct Writes {
 
 impl Writes {
     /// One that asks this node. Changes are being acknowledged when this returns.
-    pub(super) fn begin(to: &Agent, name: &str) -> Self {
+    pub(crate) fn begin(to: &Agent, name: &str) -> Self {
         let (acknowledged, enough) = (Arc::default(), Arc::default());
         let told = (Arc::clone(&acknowledged), Arc::clone(&enough));
         let (address, name) = (to.address(), name.to_owned());
@@ -52,7 +53,7 @@ impl Writes {
     ///
     /// # Panics
     /// If no change is acknowledged any more.
-    pub(super) fn longest_silence(self, since: Instant) -> Duration {
+    pub(crate) fn longest_silence(self, since: Instant) -> Duration {
         self.some_more();
         self.enough.store(true, Ordering::Relaxed);
         self.writer.join().expect("the writer notes each failure as none");
@@ -70,7 +71,7 @@ async fn write(
     let client = scene::client(address);
     let mut turn = 0_usize;
     while !enough.load(Ordering::Relaxed) {
-        let mut put = scene::suspended("/failover/writes");
+        let mut put = scene::suspended("/writes");
         put.spec.owner = Some(format!("{name}-{turn}"));
         turn += 1;
         let ask = ApplyBucket { put, request: None, validate_only: false };

@@ -1,0 +1,50 @@
+//! Where modules run, and what they are used by.
+
+use sheaf_model::{Instance, JobName, ModuleName, ModuleRef, Phase};
+
+use super::Sight;
+use crate::state::{Bucket, State};
+
+impl State {
+    /// The buckets that are fixed to this version, or shall be.
+    pub fn buckets_of<'a>(&'a self, module: &'a ModuleRef) -> impl Iterator<Item = &'a Bucket> {
+        let buckets = self.buckets.values().map(|bucket| &**bucket);
+        buckets.filter(move |bucket| bucket.is_of(|it| it == module))
+    }
+
+    /// The jobs of this version that are kept, and those that are being submitted.
+    pub fn jobs_of<'a>(&'a self, module: &'a ModuleRef) -> impl Iterator<Item = &'a JobName> {
+        let kept = self.jobs.iter().map(|job| &job.spec);
+        let all = kept.chain(self.jobs.submits().map(|submit| &submit.spec));
+        all.filter(move |spec| spec.module == *module).map(|spec| &spec.name)
+    }
+}
+
+impl Bucket {
+    /// Whether what runs, or shall run, is of such a module.
+    fn is_of(&self, such: impl Fn(&ModuleRef) -> bool) -> bool {
+        let next = self.next.as_ref().is_some_and(|next| such(&next.release.spec.module));
+        next || such(&self.current.spec.module)
+    }
+}
+
+impl<'a> Sight<'a> {
+    /// Instances that are not over of buckets of a module, each with the version that it runs; none: one that its bucket had
+    /// before those it has now, as its history says.
+    pub fn instances_of(
+        &self,
+        module: &'a ModuleName,
+    ) -> impl Iterator<Item = (&'a Instance, Option<&'a ModuleRef>)> + use<'a> {
+        let state = self.state;
+        let buckets = state.buckets.values().map(|bucket| &**bucket);
+        let buckets = buckets.filter(move |bucket| bucket.is_of(|it| it.name == *module));
+        buckets.flat_map(move |bucket| {
+            let instances = state.instances.get(bucket.name()).into_iter().flat_map(|nodes| nodes.values());
+            let instances = instances.map(|instance| &**instance).filter(|it| it.phase != Phase::Stopped);
+            instances.map(move |instance| {
+                let release = bucket.release_of(instance);
+                (instance, release.map(|release| &release.spec.module))
+            })
+        })
+    }
+}
