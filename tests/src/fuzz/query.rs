@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sheaf_model::{Cell, JobName, QueryPart, Revision};
-use sheaf_store::{Ask, QueryError, Reader, Store};
+use sheaf_store::{Ask, QueryError, Reader, Store, Wanted};
 
 use super::corpus::texts;
 use super::log::{HIDDEN, Place, grown};
@@ -116,7 +116,10 @@ fn ask(reader: &Reader, revision: Revision, input: &[u8]) -> Result<(), String> 
         answered
     } else {
         let job = JobName::new("j").map_err(|error| error.to_string())?;
-        reader.subtasks_where(&job, text.get(1..).unwrap_or_default(), until).map(drop)
+        let condition = text.get(1..).unwrap_or_default().to_owned();
+        let (states, among) = (Vec::new(), None);
+        let wanted = Wanted { job, condition, states, among, from: 0, most: u64::MAX, until };
+        reader.subtasks_where(&wanted).map(drop)
     };
     match answered {
         Ok(()) | Err(QueryError::TooLong) => {}

@@ -13,6 +13,8 @@ use crate::event::read;
 
 /// So many histories are looked at; more buckets are between two versions for a moment only.
 const HISTORIES: usize = 100;
+/// Bytes of each, about: what a bucket was lately.
+const HISTORY_BYTES: usize = 256 << 10;
 
 /// Instances by node, version and state; of all versions, or of the one that is asked for.
 pub(super) struct Places {
@@ -100,7 +102,11 @@ impl Control {
         let member = self.member()?;
         read(&member, move |reader| {
             let first = buckets.into_iter().take(HISTORIES);
-            first.map(|bucket| reader.releases(&bucket, usize::MAX).map(|all| (bucket, all))).collect()
+            let newest = |bucket: BucketName| {
+                let found = reader.releases(&bucket, None, usize::MAX, HISTORY_BYTES)?.found;
+                Ok((bucket, found))
+            };
+            first.map(newest).collect()
         })
         .await
     }

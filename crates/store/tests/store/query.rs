@@ -259,7 +259,7 @@ fn j19_a_condition_selects_subtasks_and_nothing_else() {
     assert_eq!(of(&among, "1").expect("a set").to_string(), "1,10");
     // Of its own only a part is looked at, of others everything.
     let elsewhere = "subtask IN (SELECT subtask FROM subtasks WHERE job = 'b' AND state = 'failed')";
-    assert_eq!(of(&Wanted { from: 95, ..b.clone() }, "1").expect("a set").to_string(), "95-99");
+    assert_eq!(of(&Wanted { from: 95, ..b }, "1").expect("a set").to_string(), "95-99");
     assert_eq!(of(&Wanted { from: 20, ..a.clone() }, elsewhere).expect("a set").len(), 16);
     for bad in [
         "",
