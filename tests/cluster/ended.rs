@@ -96,6 +96,9 @@ fn limited(cluster: &Cluster) {
         cluster.cli(&["cluster", "settings", &setting]).exits(1).mentions(&["jobs.max_subtasks"]).calm();
     }
     cluster.cli(&["cluster", "settings", "jobs.max_subtasks=10000000"]).ok();
+    let kept = cluster.cli(&["cluster", "settings", "history.events=20000000", "history.age=60d"]).ok();
+    assert!(kept.stdout.contains("20000000"), "{kept}");
+    cluster.cli(&["cluster", "settings", "history.age=1m"]).exits(1).mentions(&["history.age"]).calm();
 }
 
 fn ordered(cluster: &Cluster) {

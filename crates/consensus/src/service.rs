@@ -156,7 +156,8 @@ impl Opening {
                 applied: applied.index,
             });
         }
-        let writer = writer::start(store, position.clone(), state.revision).map_err(OpenError::Threads)?;
+        let writer = writer::start(store, position.clone(), (state.revision, state.cluster.history))
+            .map_err(OpenError::Threads)?;
         let writer::Started { handle: jobs, written, thread: writer } = writer;
 
         let shared = Arc::new(Shared::new(state, position.clone(), options.ring_rows));

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
-use sheaf_engine::State;
-use sheaf_model::{Revision, Timestamp};
+use sheaf_engine::{Change, State};
+use sheaf_model::{HistorySettings, Revision, Timestamp};
 use sheaf_store::{Retention, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -147,14 +147,18 @@ pub(crate) struct Started {
     pub(crate) thread: JoinHandle<()>,
 }
 
-/// Starts the thread, which owns the store from now on. `position` and `revision` are what the store holds.
-pub(crate) fn start(store: Store, position: Position, revision: Revision) -> io::Result<Started> {
+/// Starts the thread, which owns the store from now on. What is given beside is what the store holds.
+pub(crate) fn start(
+    store: Store,
+    position: Position,
+    (revision, history): (Revision, HistorySettings),
+) -> io::Result<Started> {
     let (jobs, queue) = mpsc::channel(QUEUE);
     let budget = Arc::new(Semaphore::new(WAITING_ROWS));
     let wanted = Arc::new(AtomicBool::new(false));
     let pace = Pace { written: None, hurry: wanted.clone(), budget: budget.clone() };
     let (says, revision) = watch::channel(revision);
-    let writer = Writer { store, queue, position, pace, says };
+    let writer = Writer { store, queue, position, history, pace, says };
     let thread = std::thread::Builder::new().name("sheaf-store".to_owned()).spawn(move || writer.run())?;
     let hurry = Hurry { wanted, thread: thread.thread().clone() };
     let full = Arc::<AtomicU64>::default();
@@ -167,6 +171,8 @@ struct Writer {
     queue: mpsc::Receiver<Job>,
     /// What SQLite holds.
     position: Position,
+    /// How much history is kept, as of there.
+    history: HistorySettings,
     pace: Pace,
     /// The revision that SQLite holds.
     says: watch::Sender<Revision>,
@@ -243,6 +249,11 @@ impl Writer {
         if self.persevere("write SQLite", |store| store.write(changes(), *revision, &encoded)) {
             self.position = position.clone();
             self.says.send_replace(*revision);
+            for change in changes() {
+                if let Change::Cluster(cluster) = change {
+                    self.history = cluster.history;
+                }
+            }
         }
         self.pace.written = Some(Instant::now());
         other
@@ -251,10 +262,11 @@ impl Writer {
     /// Drops history that is older, or more, than is kept.
     fn prune(&mut self) {
         let now = Timestamp::from_system(SystemTime::now());
+        let HistorySettings { age, events } = self.history;
         for _ in 0..PRUNED_AT_ONCE {
             let dropped = Cell::new(0);
             let pruned = self.persevere("prune the history", |store| {
-                dropped.set(store.prune(&Retention::default(), now)?);
+                dropped.set(store.prune(&Retention { age, events }, now)?);
                 Ok(())
             });
             if !pruned || dropped.get() == 0 {
@@ -267,6 +279,7 @@ impl Writer {
         self.store.replace(file.path()).map_err(io::Error::other)?;
         let (state, position) = load(&self.store).map_err(io::Error::other)?;
         self.position = position.clone();
+        self.history = state.cluster.history;
         self.says.send_replace(state.revision);
         Ok((state, position))
     }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sheaf_model::{
-    Artifact, BackendName, Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId, Instance,
-    JobId, JobSettings, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeName, ObjectKey,
-    Repair, RequestId, Residue, Revision, Sealed, SecretName, Settings, SinkName, Timestamp, Trial,
+    Artifact, BackendName, Binding, BucketName, BucketSpec, Changeable, ClusterEpoch, ClusterId,
+    HistorySettings, Instance, JobId, JobSettings, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node,
+    NodeId, NodeName, ObjectKey, Repair, RequestId, Residue, Revision, Sealed, SecretName, Settings,
+    SinkName, Timestamp, Trial,
 };
 
 use crate::access::Access;
@@ -41,12 +42,15 @@ pub struct Cluster {
     pub lease_changed: Revision,
     /// What jobs may be.
     pub jobs: JobSettings,
+    /// How much history is kept.
+    pub history: HistorySettings,
 }
 
 impl Cluster {
     /// What of it can be changed.
     pub fn changeable(&self) -> Changeable {
-        Changeable { settings: self.settings, repair: self.repair.clone(), jobs: self.jobs }
+        let (settings, repair, jobs) = (self.settings, self.repair.clone(), self.jobs);
+        Changeable { settings, repair, jobs, history: self.history }
     }
 }
 

@@ -102,7 +102,9 @@ pub use redact::{REDACTED, first_lines, redacted};
 pub use rule::{CompiledRules, NodeListRules, NodeRule, Pattern, RuleError, glob_matches};
 pub use secret::{KeyId, SEAL_TAG, SECRET_MAX, SECRETS_MAX, Sealed, SecretError, SecretValue};
 pub use selector::Selector;
-pub use settings::{Changeable, ChangeableV1, JobSettings, LeaseSettings, Repair, Setting, Settings, Voters};
+pub use settings::{
+    Changeable, ChangeableV1, HistorySettings, JobSettings, LeaseSettings, Repair, Setting, Settings, Voters,
+};
 pub use sink::{
     Confided, Deliverable, Mail, MailSecurity, SINK_BATCH_MAX, SINKS_MAX, SinkExec, SinkFilter, SinkSpec,
     SinkTarget, SubtaskEnd, Webhook,

@@ -10,6 +10,8 @@ use crate::{Defect, Span};
 const HOUR: Span = Span::seconds(3600);
 /// No job may be allowed more subtasks, whatever the settings say: each has a number of 32 bits, and some memory on members.
 const SUBTASKS_MOST: u32 = 100_000_000;
+/// So many events may be kept, from the least to the most.
+const EVENTS: (u64, u64) = (1_000, 1_000_000_000_000);
 
 /// How long a node may run single-node work after it was last heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,6 +192,36 @@ impl Default for JobSettings {
     }
 }
 
+/// How much of what happened is remembered; what exceeds either bound goes, oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistorySettings {
+    /// How old an event may become.
+    pub age: Span,
+    /// How many events are kept, and as many changes of subtasks beside. A subtask takes two: its grant, and its end.
+    pub events: u64,
+}
+
+impl Default for HistorySettings {
+    fn default() -> Self {
+        Self { age: Span::seconds(30 * 86_400), events: 10_000_000 }
+    }
+}
+
+impl HistorySettings {
+    fn defects(self) -> Vec<Defect> {
+        let (least, most) = EVENTS;
+        let mut defects: Vec<Defect> =
+            range("history.age", self.age, Span::seconds(3_600), Span::seconds(10 * 31_557_600))
+                .into_iter()
+                .collect();
+        if !(least..=most).contains(&self.events) {
+            let problem = format!("{} events cannot be the most that are kept", self.events);
+            defects.push(Defect::new("history.events", problem, format!("{least} to {most}")));
+        }
+        defects
+    }
+}
+
 /// What can be changed while the cluster runs, under one set of names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changeable {
@@ -199,6 +231,8 @@ pub struct Changeable {
     pub repair: Repair,
     /// What every node that is asked to submit must know.
     pub jobs: JobSettings,
+    /// What every member must know.
+    pub history: HistorySettings,
 }
 
 /// The same as it stood in the log before there was anything of jobs in it.
@@ -216,12 +250,14 @@ impl Changeable {
         named.push(("repair.after", self.repair.after.to_string()));
         named.push(("repair.spread", self.repair.spread.clone().unwrap_or_default()));
         named.push(("jobs.max_subtasks", self.jobs.max_subtasks.to_string()));
+        named.push(("history.age", self.history.age.to_string()));
+        named.push(("history.events", self.history.events.to_string()));
         named
     }
 
     /// Changes one.
     pub fn put(&mut self, setting: &Setting) {
-        let Self { settings, repair, jobs } = self;
+        let Self { settings, repair, jobs, history } = self;
         match setting {
             Setting::Heartbeat(span) => settings.lease.heartbeat = *span,
             Setting::Ttl(span) => settings.lease.ttl = *span,
@@ -233,6 +269,8 @@ impl Changeable {
             Setting::RepairAfter(span) => repair.after = *span,
             Setting::RepairSpread(label) => repair.spread.clone_from(label),
             Setting::MaxSubtasks(most) => jobs.max_subtasks = *most,
+            Setting::HistoryAge(age) => history.age = *age,
+            Setting::HistoryEvents(events) => history.events = *events,
         }
     }
 
@@ -258,6 +296,7 @@ impl Changeable {
                 format!("1 to {SUBTASKS_MOST}; the default is {SUBTASKS_MAX}"),
             ));
         }
+        defects.extend(self.history.defects());
         defects
     }
 
@@ -314,6 +353,10 @@ pub enum Setting {
     RepairSpread(Option<String>),
     /// `jobs.max_subtasks`
     MaxSubtasks(u32),
+    /// `history.age`
+    HistoryAge(Span),
+    /// `history.events`
+    HistoryEvents(u64),
 }
 
 impl Setting {
@@ -346,6 +389,11 @@ impl Setting {
             "jobs.max_subtasks" => Self::MaxSubtasks(value.parse().map_err(|_| {
                 let remedy = format!("a whole number from 1 to {SUBTASKS_MOST}");
                 Defect::new(key, format!("{} is no number of subtasks", quoted(value)), remedy)
+            })?),
+            "history.age" => Self::HistoryAge(span()?),
+            "history.events" => Self::HistoryEvents(value.parse().map_err(|_| {
+                let remedy = format!("a whole number from {} to {}", EVENTS.0, EVENTS.1);
+                Defect::new(key, format!("{} is no number of events", quoted(value)), remedy)
             })?),
             _ => {
                 let names: Vec<&str> =
@@ -504,5 +552,24 @@ mod tests {
             assert_eq!(all.defects()[0].path, "jobs.max_subtasks");
         }
         assert!(all.set("jobs.max_subtask", "1").unwrap_err().remedy.contains("jobs.max_subtasks?"));
+    }
+
+    #[test]
+    fn how_much_history_is_kept_has_its_bounds() {
+        let mut all = Changeable::default();
+        let kept = all.named().into_iter().filter(|(name, _)| name.starts_with("history."));
+        let kept: Vec<(&str, String)> = kept.collect();
+        assert_eq!(kept, [("history.age", "30days".to_owned()), ("history.events", "10000000".to_owned())]);
+        for (key, good, wrong) in
+            [("history.age", "90d", ["59m", "11y"]), ("history.events", "50000000", ["999", "1000000000001"])]
+        {
+            for value in wrong {
+                all.set(key, value).unwrap();
+                assert_eq!(all.defects()[0].path, key, "{value}");
+            }
+            all.set(key, good).unwrap();
+            assert!(all.defects().is_empty(), "{key} {good}");
+        }
+        assert!(all.set("history.events", "all").unwrap_err().problem.contains("no number of events"));
     }
 }

@@ -15,9 +15,9 @@ use sheaf_engine::{
     Bucket, Cluster, Emergency, Job, Module, Object, Pushed, Release, Reply, Request, Rollout, Secret,
 };
 use sheaf_model::{
-    Actor, AuthorityRecord, AuthorityStage, Binding, ClusterEpoch, ClusterId, Digest, Drain, Facts, Instance,
-    JobId, JobSettings, ModuleSpecV1, ModuleSpecV2, Node, NodeId, NodeKey, NodeStatus, ObjectValue, Repair,
-    RequestId, Residue, Revision, Settings, Timestamp, TokenRecord,
+    Actor, AuthorityRecord, AuthorityStage, Binding, ClusterEpoch, ClusterId, Digest, Drain, Facts,
+    HistorySettings, Instance, JobId, JobSettings, ModuleSpecV1, ModuleSpecV2, Node, NodeId, NodeKey,
+    NodeStatus, ObjectValue, Repair, RequestId, Residue, Revision, Settings, Timestamp, TokenRecord,
 };
 
 /// A type whose encoding lies on disk.
@@ -263,7 +263,32 @@ impl Stored for ClusterV2 {
     }
 }
 
+/// A cluster before it knew how much history is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ClusterV3 {
+    id: Option<ClusterId>,
+    epoch: ClusterEpoch,
+    settings: Settings,
+    former: Option<Settings>,
+    nodes_ever: u64,
+    formed_at: Timestamp,
+    repair: Repair,
+    lease_changed: Revision,
+    jobs: JobSettings,
+}
+
 impl Stored for Cluster {
+    const VERSION: u8 = 4;
+    type Previous = ClusterV3;
+    fn from_previous(previous: ClusterV3) -> Self {
+        let ClusterV3 { id, epoch, settings, former, nodes_ever, formed_at, repair, lease_changed, jobs } =
+            previous;
+        let history = HistorySettings::default();
+        Self { id, epoch, settings, former, nodes_ever, formed_at, repair, lease_changed, jobs, history }
+    }
+}
+
+impl Stored for ClusterV3 {
     const VERSION: u8 = 3;
     type Previous = ClusterV2;
     fn from_previous(previous: ClusterV2) -> Self {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, params};
-use sheaf_model::{Span, Timestamp};
+use sheaf_model::{HistorySettings, Span, Timestamp};
 
 use crate::error::StoreError;
 use crate::store::Store;
@@ -33,9 +33,10 @@ pub struct Retention {
 }
 
 impl Default for Retention {
-    /// 30 days or 10 million events.
+    /// As clusters keep it that say nothing else.
     fn default() -> Self {
-        Self { age: Span::seconds(30 * 24 * 3600), events: 10_000_000 }
+        let HistorySettings { age, events } = HistorySettings::default();
+        Self { age, events }
     }
 }
 

@@ -154,6 +154,13 @@ fn settings_commands() -> Vec<Proposal> {
     commands.into_iter().map(by).collect()
 }
 
+/// Settings that came later.
+fn later_settings() -> Vec<Proposal> {
+    let changes = vec![Setting::HistoryAge(Span::seconds(90 * 86_400)), Setting::HistoryEvents(50_000_000)];
+    let command = Command::Settings(SettingsCommand::Change(changes));
+    vec![Proposal { actor: Actor("x".to_owned()), at: Timestamp(1), request: None, command }]
+}
+
 /// What instances ask for.
 fn commands_of_instances() -> Vec<Proposal> {
     let bucket = BucketName::new("/logs/web").unwrap();
@@ -468,6 +475,7 @@ fn golden() -> Vec<(&'static str, Bytes, &'static str)> {
         ("entry-access", batch_of(&access_commands()), include_str!("golden/v1-entry-access.hex")),
         ("entry-access-2", batch_of(&rotation_commands()), include_str!("golden/v1-entry-access-2.hex")),
         ("entry-settings", batch_of(&settings_commands()), include_str!("golden/v1-entry-settings.hex")),
+        ("entry-settings-2", batch_of(&later_settings()), include_str!("golden/v1-entry-settings-2.hex")),
         (
             "entry-instances",
             batch_of(&commands_of_instances()),
@@ -514,6 +522,7 @@ fn what_was_written_is_read() {
     assert_eq!(decode_batch(&batch_of(&access_commands())).unwrap(), access_commands());
     assert_eq!(decode_batch(&batch_of(&rotation_commands())).unwrap(), rotation_commands());
     assert_eq!(decode_batch(&batch_of(&settings_commands())).unwrap(), settings_commands());
+    assert_eq!(decode_batch(&batch_of(&later_settings())).unwrap(), later_settings());
     assert_eq!(decode_batch(&batch_of(&sink_commands())).unwrap(), sink_commands());
     assert_eq!(decode_batch(&batch_of(&purges())).unwrap(), purges());
     assert_eq!(decode_batch(&batch_of(&artifact_commands())).unwrap(), artifact_commands());

@@ -138,7 +138,7 @@ impl StoreBuilder<Types, LogStore, Copying, TempDir> for Fresh {
         let (state, position) = writer::load(&store).unwrap();
         let copies = Copies::new(store.reader(), dir.path(), 0).unwrap();
         let shared = Arc::new(Shared::new(state, position.clone(), 100));
-        let started = writer::start(store, position.clone(), sheaf_model::Revision(0)).unwrap();
+        let started = writer::start(store, position.clone(), Default::default()).unwrap();
         let jobs = started.handle;
         let machine = Machine::new(shared, jobs, position);
         let log = LogStore::open(dir.path()).unwrap();

@@ -169,7 +169,8 @@ Examples:
   sheaf cluster settings
   sheaf cluster settings lease.ttl=3s lease.kill_margin=1s
   sheaf cluster settings voters=5
-  sheaf cluster settings jobs.max_subtasks=50000")]
+  sheaf cluster settings jobs.max_subtasks=50000
+  sheaf cluster settings history.age=90d history.events=50000000")]
 pub struct Settings {
     /// What to change; without any, all are shown
     #[arg(value_name = "KEY=VALUE", value_parser = label)]

@@ -266,8 +266,10 @@ impl Control {
         let nodes = state.nodes.values().filter(|node| node.status != NodeStatus::Left);
         let mut nodes: Vec<NodeExplanation> = nodes
             .map(|node| {
-                let verdict = self.floor.lock().verdict(job.id, node.id).flatten();
-                let silent = std::array::from_fn(|_| GateOutcome::unknown("not asked yet"));
+                let said = self.floor.lock().verdict(job.id, node.id);
+                let silence = if said.is_some() { "asked, and not answered yet" } else { "not asked yet" };
+                let (verdict, silent) =
+                    (said.flatten(), std::array::from_fn(|_| GateOutcome::unknown(silence)));
                 let gates = verdict.as_ref().map_or(&silent, |verdict| &verdict.gates);
                 NodeExplanation {
                     node: node.facts.name.to_string(),

@@ -44,10 +44,11 @@ impl Transaction<'_> {
         Ok(self.replace_settings(&wanted))
     }
 
-    /// Says nothing of jobs.
+    /// Says nothing of jobs and history.
     pub(super) fn change_settings_v1(&mut self, wanted: &ChangeableV1) -> Result<Reply, Refusal> {
         let ChangeableV1 { settings, repair } = wanted.clone();
-        let wanted = Changeable { settings, repair, jobs: self.state.cluster.jobs };
+        let Cluster { jobs, history, .. } = self.state.cluster;
+        let wanted = Changeable { settings, repair, jobs, history };
         let defects = wanted.contradictions();
         if !defects.is_empty() {
             return Err(Refusal::Invalid(defects));
@@ -71,6 +72,7 @@ impl Transaction<'_> {
         cluster.settings = wanted.settings;
         cluster.repair = wanted.repair.clone();
         cluster.jobs = wanted.jobs;
+        cluster.history = wanted.history;
         self.put(Change::Cluster(cluster));
         let subject = self.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
         let changed = changed(&before, wanted);

@@ -15,8 +15,8 @@ use sheaf_model::*;
 use sheaf_model::{BackendName, BackendSpec, Frequency};
 
 use super::{
-    AuthorityRecordV1, BucketV1, BucketV2, BucketV3, ClusterV1, ClusterV2, ModuleV1, ModuleV2, NodeV1,
-    NodeV2, RequestV1, RolloutV1, Stored, TransitionsV1, decode, encode,
+    AuthorityRecordV1, BucketV1, BucketV2, BucketV3, ClusterV1, ClusterV2, ClusterV3, ModuleV1, ModuleV2,
+    NodeV1, NodeV2, RequestV1, RolloutV1, Stored, TransitionsV1, decode, encode,
 };
 fn bucket_name() -> BucketName {
     BucketName::new("/logs/web").unwrap()
@@ -247,9 +247,14 @@ fn cluster_v2() -> ClusterV2 {
     ClusterV2 { repair, ..ClusterV2::from_previous(cluster_v1()) }
 }
 
-fn cluster() -> Cluster {
+fn cluster_v3() -> ClusterV3 {
     let jobs = JobSettings { max_subtasks: 1_000 };
-    Cluster { lease_changed: Revision(9), jobs, ..Cluster::from_previous(cluster_v2()) }
+    ClusterV3 { lease_changed: Revision(9), jobs, ..ClusterV3::from_previous(cluster_v2()) }
+}
+
+fn cluster() -> Cluster {
+    let history = HistorySettings { age: Span::seconds(7), events: 5_000 };
+    Cluster { history, ..Cluster::from_previous(cluster_v3()) }
 }
 
 fn requests_v1() -> Vec<RequestV1> {
@@ -363,12 +368,20 @@ fn version_2_is_written_as_it_was_first_shipped() {
 
 #[test]
 fn version_3_of_a_cluster_is_written_as_it_was_first_shipped() {
-    compare("v3-cluster", &written("cluster", &cluster()), include_str!("golden/v3-cluster.hex"));
+    compare("v3-cluster", &written("cluster", &cluster_v3()), include_str!("golden/v3-cluster.hex"));
     let mut former = Vec::new();
     encode(&cluster_v2(), &mut former).unwrap();
-    assert_eq!(decode::<Cluster>(&former), Ok(Cluster::from_previous(cluster_v2())));
+    assert_eq!(decode::<ClusterV3>(&former), Ok(ClusterV3::from_previous(cluster_v2())));
     encode(&cluster_v1(), &mut former).unwrap();
     assert_eq!(decode::<Cluster>(&former).unwrap().repair, Repair::default());
+}
+
+#[test]
+fn version_4_of_a_cluster_is_written_as_it_was_first_shipped() {
+    compare("v4-cluster", &written("cluster", &cluster()), include_str!("golden/v4-cluster.hex"));
+    let mut former = Vec::new();
+    encode(&cluster_v3(), &mut former).unwrap();
+    assert_eq!(decode::<Cluster>(&former), Ok(Cluster { history: HistorySettings::default(), ..cluster() }));
 }
 
 #[test]

@@ -12,11 +12,11 @@ use sheaf_engine::{
 };
 use sheaf_model::{
     Artifact, AuthorityRecord, AuthorityStage, Binding, BucketName, BucketSpec, Bytes, ClusterEpoch,
-    ClusterId, Decision, Digest, Drain, Epoch, Event, Exit, Facts, FileName, Gate, Instance, JobSettings,
-    Json, KeyId, LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId, NodeKey,
-    NodeName, NodeStatus, ObjectKey, Phase, Placement, Prefix, Repair, RequestId, Residue, Revision, Rights,
-    Role, Runtime, Sealed, SecretName, Settings, Shape, Span, Timestamp, TokenId, TokenName, TokenRecord,
-    TokenUse,
+    ClusterId, Decision, Digest, Drain, Epoch, Event, Exit, Facts, FileName, Gate, HistorySettings, Instance,
+    JobSettings, Json, KeyId, LeaveReason, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Node, NodeId,
+    NodeKey, NodeName, NodeStatus, ObjectKey, Phase, Placement, Prefix, Repair, RequestId, Residue, Revision,
+    Rights, Role, Runtime, Sealed, SecretName, Settings, Shape, Span, Timestamp, TokenId, TokenName,
+    TokenRecord, TokenUse,
 };
 use sheaf_store::{EventFilter, Store};
 
@@ -257,6 +257,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         repair: Repair { spread: former.then(|| "zone".to_owned()), ..Repair::default() },
         lease_changed: Revision(number),
         jobs: JobSettings { max_subtasks: u32::from(former) + 1 },
+        history: HistorySettings { age: Span(number), events: number },
     })
 }
 

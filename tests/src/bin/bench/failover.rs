@@ -150,7 +150,7 @@ fn measure(cluster: &Cluster, case: &Case<'_>, bystanders: &Bystanders, trials: 
     // A trial with an overlap ends all.
     let none = Goal { text: "0", reached: Some(true) };
     figures.figure(&format!("{name}: two at once, by the programs' own records"), "0", &none);
-    figures.figure(
+    figures.promise(
         &format!("{name}: single-node instances interrupted on other nodes"),
         &interrupted.to_string(),
         &Goal { text: "0", reached: Some(interrupted == 0) },
@@ -324,8 +324,8 @@ fn restarts(cluster: &Cluster, bystanders: &Bystanders, trials: usize, figures: 
         moved += bound.iter().filter(|row| !still.contains(row)).count();
     }
     let none = |count: usize| Goal { text: "0", reached: Some(count == 0) };
-    figures.figure("agent restart: instances interrupted", &interrupted.to_string(), &none(interrupted));
-    figures.figure("agent restart: buckets moved", &moved.to_string(), &none(moved));
+    figures.promise("agent restart: instances interrupted", &interrupted.to_string(), &none(interrupted));
+    figures.promise("agent restart: buckets moved", &moved.to_string(), &none(moved));
     let times: Times = times.into_iter().collect();
     figures.aside("agent restart: from SIGTERM until the node is ready again", &times.to_string());
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::machine::Surroundings;
@@ -16,6 +17,8 @@ pub(crate) fn say(line: &str) {
 pub(crate) struct Figures {
     bench: &'static str,
     machine: Surroundings,
+    /// Names of those that had to reach their goal and did not.
+    broken: Mutex<Vec<String>>,
 }
 
 /// What a figure is measured against.
@@ -40,7 +43,7 @@ impl Figures {
         for warning in machine.warnings() {
             say(&format!("# {bench}: WARNING: {warning}"));
         }
-        Self { bench, machine }
+        Self { bench, machine, broken: Mutex::default() }
     }
 
     /// A figure that has a goal.
@@ -51,6 +54,23 @@ impl Figures {
             None => "not judged",
         };
         self.line(name, figure, &format!("goal {}: {judged}", goal.text));
+    }
+
+    /// A figure whose goal is no wish: one that is missed is a bug, and the benchmark has failed.
+    pub(crate) fn promise(&self, name: &str, figure: &str, goal: &Goal<'_>) {
+        self.figure(name, figure, goal);
+        if goal.reached == Some(false) {
+            self.noted().push(format!("{name}: {figure}"));
+        }
+    }
+
+    /// Promises that were not kept.
+    pub(crate) fn broken(&self) -> Vec<String> {
+        self.noted().clone()
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Vec<String>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A figure that helps to understand another.

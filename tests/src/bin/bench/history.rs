@@ -24,6 +24,8 @@ const SEARCHES: usize = 5;
 const IN_FLIGHT: usize = 10_000;
 /// Subtasks of each trial of the promise that `--wait` makes.
 const PROMISED: usize = 2_000;
+/// Jobs whose subtasks all fail, each under a priority of its own.
+const PRIORITIES: [(&str, u8); 2] = [("unlucky", 50), ("unlucky-soon", 90)];
 /// How long each that is in flight takes.
 const TAKES: Duration = Duration::from_millis(5);
 
@@ -83,8 +85,9 @@ fn remembered(ask: &Ask, machine: &Machine, cluster: &Cluster, subtasks: usize, 
     let goal = Goal { text: "300 MiB", reached: Some(after <= 300.0) };
     let figure = format!("{after:.1} MiB, {before:.1} before");
     figures.figure(&format!("leader's resident memory with {subtasks} finished"), &figure, &goal);
-    let by_priority =
-        "SELECT priority, count(*) FROM subtasks WHERE job = 'unlucky' AND state = 'failed' GROUP BY 1";
+    let by_priority = "SELECT priority, count(*) FROM subtasks WHERE state = 'failed' GROUP BY 1";
+    let rows = cluster.json(&["query", by_priority, "-o", "json"]);
+    assert_eq!(rows.as_array().map(Vec::len), Some(PRIORITIES.len()), "{rows:#}");
     let groups = "SELECT fingerprint, count(*), min(message) FROM failures GROUP BY 1 ORDER BY 2 DESC";
     for (what, args) in [
         ("counts of the job", vec!["job", "status", "history", "-o", "json"]),
@@ -144,11 +147,12 @@ fn searched(cluster: &Cluster, subtasks: usize, figures: &Figures) {
         .aside(&format!("the leader's database with {subtasks} finished"), &format!("{} MiB", bytes >> 20));
 }
 
-/// Subtasks that fail in three ways, under two priorities. How many.
+/// Subtasks that fail in three ways, in a job of each priority. How many.
 pub(crate) fn failures(machine: &Machine, cluster: &Cluster, count: usize) -> usize {
+    let each = count.div_ceil(PRIORITIES.len());
     let file = machine.path("unlucky.jsonl");
     let mut text = String::new();
-    for number in 0..count {
+    for number in 0..each {
         let _ = match number % 3 {
             0 => writeln!(text, "{{\"do\": \"no tile at /data/{number}.tif\"}}"),
             1 => writeln!(text, "{{\"do\": \"status 503 after {number} s\"}}"),
@@ -156,14 +160,16 @@ pub(crate) fn failures(machine: &Machine, cluster: &Cluster, count: usize) -> us
         };
     }
     fs::write(&file, text).expect("room for the items");
-    let more = format!("subtasks: {{file: '{}'}}\nretry: {{max_attempts: 1}}", file.display());
-    submit(cluster, "unlucky", "idle", &more);
-    let half = format!("0-{}", count / 2);
-    // Of those that have not ended yet; whether there are any is chance.
-    cluster.cli(&["job", "reprioritize", "unlucky", &half, "--priority", "90"]);
-    let status = over(cluster, "unlucky");
-    assert_eq!(status["counts"]["failed"], count, "{status:#}");
-    count
+    for (name, priority) in PRIORITIES {
+        let file = file.display();
+        let more = format!("subtasks: {{file: '{file}'}}\npriority: {priority}\nretry: {{max_attempts: 1}}");
+        submit(cluster, name, "idle", &more);
+    }
+    for (name, _) in PRIORITIES {
+        let status = over(cluster, name);
+        assert_eq!(status["counts"]["failed"], each, "{status:#}");
+    }
+    each * PRIORITIES.len()
 }
 
 /// From starting a follower until it tells how the job went, and counts as ready.
@@ -202,7 +208,7 @@ fn kept_promises(ask: &Ask, cluster: &Cluster, figures: &Figures) {
     let name = format!(
         "all agents killed right after --wait said that {PROMISED} finished: forgotten, in {trials} trials"
     );
-    figures.figure(&name, &forgotten.to_string(), &goal);
+    figures.promise(&name, &forgotten.to_string(), &goal);
 }
 
 /// The leader is killed with many in flight.
@@ -257,7 +263,7 @@ fn killed(machine: &Arc<Machine>, worker: &std::path::Path, subtasks: usize, fig
     );
     let goal = Goal { text: "0", reached: Some(lost == 0 && traced.1 == subtasks) };
     let figure = format!("{lost}; {} of {subtasks} have begun", traced.1);
-    figures.figure("and lost with it", &figure, &goal);
+    figures.promise("and lost with it", &figure, &goal);
     scene::end(cluster);
 }
 

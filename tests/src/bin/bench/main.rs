@@ -5,8 +5,9 @@
 //!
 //! ```text
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone; tls: on, off
-//!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, jobs, history,
+//!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, history,
 //!                       │    dashboard, upgrade ── scene: clusters and documents
+//!                       ├──► jobs ── scene; hyperqueue: by turns
 //!                       ├──► deploy ── the binary as it is shipped: package, image, docker-compose
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       ├──► fuzz ──► the targets of `sheaf_tests::fuzz`: no agents either
@@ -27,6 +28,7 @@ mod figure;
 mod fuzz;
 mod gates;
 mod history;
+mod hyperqueue;
 mod idle;
 mod jobs;
 mod machine;
@@ -118,7 +120,7 @@ const BENCHES: [Bench; 20] = [
     },
     Bench {
         name: "jobs",
-        about: "3 members: submits of a million subtasks, how they are seen, 20,000 that do nothing  [--trials 3]",
+        about: "3 members: submits of a million subtasks, how they are seen; what does nothing, beside HyperQueue, and through workers  [--trials 3] [--rounds 3]",
         run: jobs::run,
     },
     Bench {
@@ -211,18 +213,26 @@ fn list() {
     say(&format!("{:10} all of them, one after the other", "all"));
 }
 
-/// Runs a benchmark in a directory of its own; whether it got to its end.
+/// Runs a benchmark in a directory of its own; whether it got to its end and everything was kept that must be.
 fn measured(bench: &Bench, ask: &Ask) -> bool {
     let ended = catch_unwind(AssertUnwindSafe(|| {
         let machine = Arc::new(Machine::take());
         let figures = Figures::on(bench.name, machine::look(machine.place()));
         (bench.run)(ask, &machine, &figures);
+        figures.broken()
     }));
-    if ended.is_err() {
-        say(&format!(
-            "{}: FAILED, for the reason above; what is missing of its figures was not measured",
-            bench.name
-        ));
+    match ended {
+        Ok(broken) if broken.is_empty() => true,
+        Ok(broken) => {
+            say(&format!("{}: FAILED, as no such figure may be short: {}", bench.name, broken.join("; ")));
+            false
+        }
+        Err(_) => {
+            say(&format!(
+                "{}: FAILED, for the reason above; what is missing of its figures was not measured",
+                bench.name
+            ));
+            false
+        }
     }
-    ended.is_ok()
 }

@@ -50,6 +50,10 @@ fn two_who_change_different_settings_do_not_undo_each_other() {
     let settings = world.state.cluster.settings;
     assert_eq!((settings.voters, settings.offer_window), (Voters::Fixed(5), Span::seconds(2)));
     assert_eq!(settings.lease, LeaseSettings::default());
+    assert!(matches!(change(&mut world, &[("history.age", "90d")]), Reply::Done(_)));
+    assert!(matches!(change(&mut world, &[("history.events", "50000000")]), Reply::Done(_)));
+    let history = HistorySettings { age: Span::seconds(90 * 86_400), events: 50_000_000 };
+    assert_eq!((world.state.cluster.history, world.state.cluster.settings), (history, settings));
 }
 
 /// Each would be right without the other.
