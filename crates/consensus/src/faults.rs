@@ -14,7 +14,7 @@
 mod disk;
 mod every_write;
 #[path = "../tests/harness/mod.rs"]
-mod harness;
+pub(crate) mod harness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

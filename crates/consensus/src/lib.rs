@@ -55,7 +55,7 @@ pub use codec::{CodecError, VERSION, decode_batch, encode_batch, encode_proposal
 pub use error::{MembershipError, OpenError, ProposeError, ReadError, ServiceError};
 pub use offline::{DATABASE, LOG, Offline, OfflineError, nodes_on_disk};
 pub use options::Options;
-pub use peer::{HandleError, Peer, PeerError, PeerStream, Peers};
+pub use peer::{HandleError, Peer, PeerError, PeerStream, Peers, Traffic};
 pub use proposer::{Applied, ENTRY_BYTES, fits};
 pub use replica::{Leadership, MemberMetrics, Metrics, Replica};
 pub use ring::{ChangeSet, Changes, Lagged};

@@ -1,5 +1,7 @@
 //! openraft's network: turns its requests into messages, `Peers` carries them.
 
+mod heartbeats;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,9 +19,11 @@ use openraft::raft::{
 };
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{BasicNode, RaftNetworkFactory, RaftNetworkV2};
+use tokio::time::Instant;
 
+use self::heartbeats::Heartbeats;
 use crate::codec::CodecError;
-use crate::peer::{self, Peer, PeerError, PeerStream, Peers, kind};
+use crate::peer::{self, Peer, PeerError, PeerStream, Peers, Traffic, kind};
 use crate::raft::{self, LogId, Types, Vote};
 use crate::snapshot::{Copies, SnapshotFile};
 
@@ -45,6 +49,7 @@ impl RaftNetworkFactory<Types> for Network {
             copies: self.copies.clone(),
             append_deadline: self.append_deadline,
             pipelined: true,
+            heartbeats: Heartbeats::default(),
         }
     }
 
@@ -61,6 +66,8 @@ pub(crate) struct Client {
     append_deadline: Duration,
     /// Entries go over a stream if the transport has one; heartbeats never wait behind them.
     pipelined: bool,
+    /// Where not: they have a stream of their own.
+    heartbeats: Heartbeats,
 }
 
 impl Client {
@@ -83,8 +90,17 @@ impl RaftNetworkV2<Types> for Client {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RpcError> {
-        let deadline = if request.entries.is_empty() { option.hard_ttl() } else { self.append_deadline };
-        let answer = self.call(peer::encode_append(&request), deadline).await?;
+        let is_heartbeat = request.entries.is_empty();
+        let deadline = if is_heartbeat { option.hard_ttl() } else { self.append_deadline };
+        let (message, begun) = (peer::encode_append(&request), Instant::now());
+        if is_heartbeat && !self.pipelined {
+            let heartbeat = (message.clone(), request.prev_log_id);
+            let answer = self.heartbeats.send(&*self.peers, &self.peer, heartbeat, deadline).await;
+            if let Some(response) = answer.map_err(|error| rpc_error(&error))? {
+                return Ok(response);
+            }
+        }
+        let answer = self.call(message, deadline.saturating_sub(begun.elapsed())).await?;
         self.decoded(peer::decode_appended(&answer))
     }
 
@@ -107,10 +123,11 @@ impl RaftNetworkV2<Types> for Client {
             // that refuses connections would be tried again at once, thousands of times a second.
             let Some(first) = messages.next().await else { return Ok(stream::empty().boxed()) };
             let messages = stream::once(future::ready(first)).chain(messages).boxed();
-            let answers = match tokio::time::timeout(deadline, peers.stream(&peer, messages)).await {
-                Ok(opened) => opened.map_err(|error| rpc_error(&error))?,
-                Err(_) => return Err(rpc_error(&PeerError::TimedOut { peer, after: deadline })),
-            };
+            let answers =
+                match tokio::time::timeout(deadline, peers.stream(&peer, Traffic::Entries, messages)).await {
+                    Ok(opened) => opened.map_err(|error| rpc_error(&error))?,
+                    Err(_) => return Err(rpc_error(&PeerError::TimedOut { peer, after: deadline })),
+                };
             Ok(pipelined(Pipeline { peer, answers, sent, deadline }))
         })
     }

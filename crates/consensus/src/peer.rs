@@ -44,7 +44,7 @@ impl std::fmt::Display for Peer {
 /// are called on the runtime of consensus, many at a time for one peer.
 pub trait Peers: Send + Sync + 'static {
     /// Sends one message and returns the answer; the other side hands it to [`crate::Replica::handle_peer`]. Gives up
-    /// after `deadline`. Heartbeats come this way and must not queue behind anything.
+    /// after `deadline`. Votes come this way and must not queue behind anything.
     fn call<'a>(
         &'a self,
         peer: &'a Peer,
@@ -52,16 +52,18 @@ pub trait Peers: Send + Sync + 'static {
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Bytes, PeerError>>;
 
-    /// Whether [`Peers::stream`] works. Where not, entries go by [`Peers::call`], one message at a time.
+    /// Whether [`Peers::stream`] works. Where not, entries and heartbeats go by [`Peers::call`], one message at a time.
     fn has_streams(&self) -> bool {
         false
     }
 
     /// Opens a stream of messages that are answered one for one, in order, by
-    /// [`crate::Replica::handle_append_stream`]. It lives as long as the leader's term; dropping the answers ends it.
+    /// [`crate::Replica::handle_append_stream`]. It lives as long as the leader's term at most; dropping the answers ends it.
+    /// A peer that refuses one of heartbeats gets calls in its place.
     fn stream<'a>(
         &'a self,
         peer: &'a Peer,
+        _: Traffic,
         messages: BoxStream<'static, Bytes>,
     ) -> BoxFuture<'a, Result<PeerStream, PeerError>> {
         drop(messages);
@@ -77,6 +79,15 @@ pub trait Peers: Send + Sync + 'static {
         head: Bytes,
         chunks: BoxStream<'static, std::io::Result<Bytes>>,
     ) -> BoxFuture<'a, Result<Bytes, PeerError>>;
+}
+
+/// What a stream carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// One at a time, each with a deadline: they must not queue behind anything.
+    Heartbeats,
+    /// As many as there are.
+    Entries,
 }
 
 /// Answers of a stream of messages.

@@ -51,8 +51,8 @@ impl Replica {
         }
     }
 
-    /// Answers a stream of appends, one for one and in order. Ends after the first that is not a success, and when
-    /// the messages end.
+    /// Answers a stream of appends, entries or heartbeats, one for one and in order. The first that is not a success is
+    /// the last; the stream ends with the next message, or when the messages end.
     pub fn handle_append_stream(
         &self,
         messages: impl Stream<Item = Bytes> + Send + 'static,
@@ -134,4 +134,50 @@ impl Replica {
 
 fn stopped(error: impl std::fmt::Display) -> HandleError {
     HandleError::Stopped(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::raft::AppendEntriesRequest;
+
+    use super::*;
+    use crate::faults::harness::{Cluster, patient, proposal};
+    use crate::raft::{Vote, log_id};
+
+    type Response = AppendEntriesResponse<Types>;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_heartbeat_is_answered_the_same_over_a_stream_and_by_a_call() {
+        let mut cluster = Cluster::of_three(true, patient).await;
+        let leader = cluster.leader().await;
+        let follower = cluster.members[cluster.follower(leader.node())].replica().clone();
+        let newest = leader.propose(&proposal(1)).await.unwrap();
+        cluster.agree(newest.revision).await;
+        let applied = (*follower.inner.shared.applied.borrow()).unwrap();
+        let vote = |term| Vote::new_committed(term, leader.node().0);
+        let (term, there) = (newest.term.0, log_id(newest.term.0, applied));
+        let cases = [
+            (vote(term), Some(there), Response::Success),
+            (vote(term), None, Response::Success),
+            (vote(term), Some(log_id(term, applied + 1000)), Response::Conflict),
+            (vote(0), Some(there), Response::HigherVote(vote(term))),
+        ];
+        for (vote, prev_log_id, expected) in cases {
+            let request =
+                AppendEntriesRequest { vote, prev_log_id, leader_commit: None, entries: Vec::new() };
+            let message = peer::encode_append(&request);
+            let by_call = follower.handle_peer(message.clone()).await.unwrap();
+            assert_eq!(peer::decode_appended(&by_call).unwrap(), expected);
+            let answers = follower.handle_append_stream(stream::iter([message.clone(), message]));
+            let answers: Vec<_> = answers
+                .map(|answer| peer::decode_appended(&answer.unwrap()).unwrap())
+                .map(|response| response.into_stream_result(prev_log_id, prev_log_id))
+                .collect()
+                .await;
+            let expected = expected.into_stream_result(prev_log_id, prev_log_id);
+            let times = if expected.is_ok() { 2 } else { 1 };
+            assert_eq!(answers, vec![expected; times], "with {prev_log_id:?}");
+        }
+        cluster.stop().await;
+    }
 }

@@ -124,6 +124,33 @@ async fn a_round_confirms_nothing_to_who_asked_after_it_began() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_go_over_one_stream_to_each_member() {
+    let mut cluster = Cluster::of_three(true, patient).await;
+    let leader = cluster.leader().await;
+    let mesh = &cluster.mesh;
+    let seen = || [&mesh.beats, &mesh.beating, &mesh.appends].map(|count| count.load(Ordering::Relaxed));
+    let [beats, beating, appends] = seen();
+    for _ in 0..50 {
+        leader.confirm_leadership().await.unwrap();
+    }
+    let now = seen();
+    assert!(now[0] - beats >= 50, "each round of a read is heartbeats: {now:?}");
+    assert!(now[1] - beating <= 2, "streams are kept: {now:?}");
+    assert_eq!(now[2], appends, "none went by a call");
+
+    // A member that comes back is told over another one, at once.
+    let away = cluster.follower(leader.node());
+    cluster.members[away].stop(&cluster.mesh).await;
+    cluster.members[away].start(&cluster.setting, &cluster.mesh).await;
+    let other = 6 - leader.node().0 - cluster.members[away].node.0;
+    cluster.mesh.cut(NodeId(other));
+    leader.confirm_leadership().await.unwrap();
+    assert_eq!(cluster.mesh.appends.load(Ordering::Relaxed), appends, "none went by a call");
+    cluster.mesh.heal();
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_restarts_and_has_everything_again() {
     let mut cluster = Cluster::of_three(true, quick).await;
     let leader = cluster.leader().await;

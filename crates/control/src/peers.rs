@@ -8,12 +8,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use sheaf_consensus::{Peer, PeerError, PeerStream, Peers};
+use sheaf_consensus::{Peer, PeerError, PeerStream, Peers, Traffic};
 use sheaf_model::{ClusterId, Contact, NodeId};
 use sheaf_wire::peer::{PeerClient, PeerHeader};
 use sheaf_wire::{ApiError, Transport};
 
-/// How long opening a stream may take.
+/// How long opening a stream may take; that of heartbeats has a shorter deadline of its own.
 const OPEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Implements consensus' [`Peers`] over the wire.
@@ -83,12 +83,16 @@ impl Peers for RemotePeers {
     fn stream<'a>(
         &'a self,
         peer: &'a Peer,
+        traffic: Traffic,
         messages: BoxStream<'static, Bytes>,
     ) -> BoxFuture<'a, Result<PeerStream, PeerError>> {
         Box::pin(async move {
-            let client = self.client(peer)?;
-            let answers = client.raft_stream(self.header(peer.node), messages, OPEN_WITHIN).await;
-            let answers = answers.map_err(|error| peer_error(peer, &error))?;
+            let (client, header) = (self.client(peer)?, self.header(peer.node));
+            let opening = match traffic {
+                Traffic::Heartbeats => client.raft_heartbeats(header, messages, OPEN_WITHIN),
+                Traffic::Entries => client.raft_stream(header, messages, OPEN_WITHIN),
+            };
+            let answers = opening.await.map_err(|error| peer_error(peer, &error))?;
             let peer = peer.clone();
             Ok(answers.map(move |answer| answer.map_err(|error| peer_error(&peer, &error))).boxed())
         })

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
-use sheaf_consensus::{DATABASE, LOG, Options, Peer, PeerError, PeerStream, Peers, Replica};
+use sheaf_consensus::{DATABASE, LOG, Options, Peer, PeerError, PeerStream, Peers, Replica, Traffic};
 use sheaf_engine::{Command, Form, Proposal, Register};
 use sheaf_model::{
     Actor, Bytes as Amount, ClusterId, Facts, NodeId, NodeKey, NodeName, Revision, Settings, Timestamp,
@@ -43,7 +43,16 @@ pub struct Mesh {
     pub refused: AtomicU64,
     /// Snapshots that anybody began to send.
     pub uploads: AtomicU64,
+    /// Appends, heartbeats too, that were no part of a stream.
+    pub appends: AtomicU64,
+    /// Streams of heartbeats that were opened.
+    pub beating: AtomicU64,
+    /// Heartbeats that were answered over such.
+    pub beats: AtomicU64,
 }
+
+/// The second byte of a message that is an append.
+const APPEND: u8 = 1;
 
 impl Mesh {
     pub fn cut(&self, node: NodeId) {
@@ -133,6 +142,9 @@ impl Peers for MeshPeers {
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
         Box::pin(async move {
+            if message.get(1) == Some(&APPEND) {
+                self.mesh.appends.fetch_add(1, Ordering::Relaxed);
+            }
             let replica = self.mesh.reach(self.from, peer)?;
             let answer = replica.runtime().clone().spawn(async move { replica.handle_peer(message).await });
             let answer = tokio::time::timeout(deadline, answer).await;
@@ -151,19 +163,33 @@ impl Peers for MeshPeers {
     fn stream<'a>(
         &'a self,
         peer: &'a Peer,
+        traffic: Traffic,
         messages: BoxStream<'static, Bytes>,
     ) -> BoxFuture<'a, Result<PeerStream, PeerError>> {
         Box::pin(async move {
             let replica = self.mesh.reach(self.from, peer)?;
             let (mesh, from, to) = (self.mesh.clone(), self.from, peer.clone());
             let open = move |_: &Bytes| futures::future::ready(mesh.open(from, to.node));
-            let messages = messages.take_while(open);
+            let answers = replica.handle_append_stream(messages.take_while(open));
             let (mesh, to) = (self.mesh.clone(), peer.clone());
-            let answers = replica.handle_append_stream(messages).map(move |answer| {
-                mesh.reach(from, &to)?;
-                answer.map_err(|error| refused(&to, error))
+            if traffic == Traffic::Entries {
+                let arrived = answers.map(move |answer| {
+                    mesh.reach(from, &to)?;
+                    answer.map_err(|error| refused(&to, error))
+                });
+                return Ok(arrived.boxed());
+            }
+            mesh.beating.fetch_add(1, Ordering::Relaxed);
+            let arrived = answers.then(move |answer| {
+                let (mesh, to) = (mesh.clone(), to.clone());
+                async move {
+                    mesh.pass(from).await;
+                    mesh.reach(from, &to)?;
+                    mesh.beats.fetch_add(1, Ordering::Relaxed);
+                    answer.map_err(|error| refused(&to, error))
+                }
             });
-            Ok(answers.boxed())
+            Ok(arrived.boxed())
         })
     }
 

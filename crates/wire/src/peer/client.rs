@@ -144,11 +144,31 @@ impl PeerClient {
         messages: BoxStream<'static, Bytes>,
         deadline: Duration,
     ) -> Asking<'_, Answers<Bytes>> {
+        self.raft_stream_over(&self.bulk, header, messages, deadline)
+    }
+
+    /// The same for heartbeats, which must not wait: beside the calls, and not beside entries and snapshots.
+    pub fn raft_heartbeats(
+        &self,
+        header: PeerHeader,
+        messages: BoxStream<'static, Bytes>,
+        deadline: Duration,
+    ) -> Asking<'_, Answers<Bytes>> {
+        self.raft_stream_over(&self.quick, header, messages, deadline)
+    }
+
+    fn raft_stream_over<'a>(
+        &'a self,
+        channel: &'a Channel,
+        header: PeerHeader,
+        messages: BoxStream<'static, Bytes>,
+        deadline: Duration,
+    ) -> Asking<'a, Answers<Bytes>> {
         Box::pin(async move {
             let mut header = Some(v1::PeerHeader::from(header));
             let messages = messages.map(move |message| v1::RaftMessage { header: header.take(), message });
             let messages = call::Outgoing(messages.boxed());
-            let answers = self.within(deadline, self.peer(&self.bulk).raft_stream(messages)).await?;
+            let answers = self.within(deadline, self.peer(channel).raft_stream(messages)).await?;
             Ok(call::incoming(&self.contact.address, answers, |answer| Ok(answer.message)))
         })
     }

@@ -224,10 +224,14 @@ async fn the_log_travels_as_bytes_with_a_header() {
     let answers = client.raft_stream(header(), messages, SOON).await.unwrap();
     let answers: Vec<_> = answers.map(|answer| answer.unwrap()[0]).collect().await;
     assert_eq!(answers, (0..100).collect::<Vec<u8>>());
+    let beats = futures::stream::iter([Bytes::from_static(b"1"), Bytes::from_static(b"2")]).boxed();
+    let answers = client.raft_heartbeats(header(), beats, SOON).await.unwrap();
+    let answers: Vec<_> = answers.map(Result::unwrap).collect().await;
+    assert_eq!(answers, ["1", "2"]);
     let pieces = futures::stream::iter((0..20).map(|_| Ok(Bytes::from(vec![0; 1 << 20])))).boxed();
     let answer = client.raft_snapshot(header(), Bytes::from_static(b"head"), pieces).await.unwrap();
     assert_eq!(answer, format!("4 and {}", 20 << 20));
-    assert_eq!(*echo.headers.lock().unwrap(), [header(), header(), header()]);
+    assert_eq!(*echo.headers.lock().unwrap(), [header(), header(), header(), header()]);
 }
 
 #[tokio::test]

@@ -65,6 +65,7 @@ async fn calls_between_nodes_end_at_their_deadline() {
         ("join", client.join(&join, PATIENCE).map(|it| it.map(drop)).boxed()),
         ("raft", client.raft(header(), Bytes::new(), PATIENCE).map(|it| it.map(drop)).boxed()),
         ("raft stream", client.raft_stream(header(), messages(), PATIENCE).map(|it| it.map(drop)).boxed()),
+        ("heartbeats", client.raft_heartbeats(header(), messages(), PATIENCE).map(|it| it.map(drop)).boxed()),
         ("session", client.session(said(), PATIENCE).map(|it| it.map(drop)).boxed()),
         ("watch", client.watch(watch, PATIENCE).map(|it| it.map(drop)).boxed()),
         ("logs", client.logs(logs_of(), PATIENCE).map(|it| it.map(drop)).boxed()),
