@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use sheaf_agent::State;
 use sheaf_control::{Control, Place};
 use sheaf_model::view::ClusterStatus;
-use sheaf_model::{JobState, Phase, Queue, Timestamp, short_hostname};
+use sheaf_model::{JobState, Phase, Queue, Timestamp};
 use sheaf_web::metrics::{Metrics, Samples, Source};
 use sheaf_web::{Limits, Web};
 use sheaf_wire::inward::not_after;
@@ -69,7 +69,6 @@ pub(crate) async fn serve(
     };
     let advertised = config.advertise.as_ref().and_then(|address| address.rsplit_once(':'));
     let mut hosts = vec![config.name.to_string(), config.hostname.clone()];
-    hosts.extend(short_hostname(&config.hostname).map(str::to_owned));
     hosts.extend(advertised.map(|(host, _)| host.to_owned()));
     hosts.extend(config.https.names.iter().cloned());
     let secured = place.trust.transport.is_secured();

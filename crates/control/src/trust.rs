@@ -183,9 +183,9 @@ impl Trust {
     }
 }
 
-/// What a node is called by in its certificate: the host of its address, its hostname, also in short, and its name, as long as no
-/// other living node with a smaller number is called so, or is there. Whoever comes later has no certificate of a name that is
-/// taken. An IP address that it is reached at may be that of others, too: several agents may be behind one.
+/// What a node is called by in its certificate: the host of its address, its hostname and its name, as long as no other living node
+/// with a smaller number is called so, or is there. Whoever comes later has no certificate of a name that is taken. An IP address
+/// that it is reached at may be that of others, too: several agents may be behind one.
 fn hosts(nodes: &BTreeMap<NodeId, Node>, node: &Node) -> Vec<String> {
     let earlier = nodes.values().filter(|other| other.id < node.id && other.status.is_alive());
     let taken: BTreeSet<String> =

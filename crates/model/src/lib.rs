@@ -90,7 +90,7 @@ pub use name::{
     BackendName, BucketName, FileName, JobName, ModuleName, ModuleRef, ModuleVersion, NameError, NodeName,
     ObjectKey, SecretName, SinkName, TokenName,
 };
-pub use node::{Drain, Facts, Load, Node, NodeStatus, short_hostname};
+pub use node::{Drain, Facts, Load, Node, NodeStatus};
 pub use object::{
     Claim, OBJECT_KEY_MAX, OBJECT_VALUE_MAX, OBJECTS_BYTES_MAX, OBJECTS_MAX, ObjectValue, STATUS_KIND_MAX,
     STATUS_LINE_MAX,

@@ -1,7 +1,5 @@
 //! Nodes: machines that run the agent, and what they say of themselves.
 
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{Bytes, Contact, FullQueues, NodeId, NodeKey, NodeName, Revision, Span, Timestamp, Trusting};
@@ -69,18 +67,11 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What people may call it by: the host of its address, its hostname, also in short, and its name. Some may be the same.
+    /// What people may call it by: the host of its address, its hostname, its name. Some may be the same.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
         let address = self.address.rsplit_once(':').map(|(host, _)| host);
-        let short = short_hostname(&self.hostname).filter(|short| *short != self.name.as_str());
-        address.into_iter().chain([self.hostname.as_str()]).chain(short).chain([self.name.as_str()])
+        address.into_iter().chain([self.hostname.as_str(), self.name.as_str()])
     }
-}
-
-/// What stands before the first dot of a machine's hostname, by which others in its domain call it; none: there is no dot.
-pub fn short_hostname(hostname: &str) -> Option<&str> {
-    let is_address = hostname.parse::<IpAddr>().is_ok();
-    hostname.split_once('.').map(|(short, _)| short).filter(|short| !short.is_empty() && !is_address)
 }
 
 /// How an operator empties a node. Stands until it is undone, also while the node is away.

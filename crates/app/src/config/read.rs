@@ -12,15 +12,10 @@ use super::{Config, Https, Raft};
 const CERTIFICATE: Span = Span::millis(30 * 24 * 3_600_000);
 
 /// Builds the configuration, or gives all defects.
-pub(super) fn config(values: Values) -> Result<Config, Vec<Defect>> {
+pub(super) fn config(mut values: Values) -> Result<Config, Vec<Defect>> {
     let machine = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    config_on(&machine, values)
-}
-
-/// The same on a machine of this hostname.
-pub(super) fn config_on(machine: &str, mut values: Values) -> Result<Config, Vec<Defect>> {
-    let hostname = text(&mut values, "node.hostname").unwrap_or_else(|| machine.to_owned());
-    let name = name(&mut values, machine);
+    let hostname = text(&mut values, "node.hostname").unwrap_or_else(|| machine.clone());
+    let name = name(&mut values, &machine);
     let lease = LeaseSettings::default();
     let join: Vec<String> = texts(&mut values, "cluster.join").into_iter().map(with_port).collect();
     let expect_all = u32::try_from(join.len()).unwrap_or(u32::MAX).max(1);
@@ -78,7 +73,9 @@ fn name(values: &mut Values, machine: &str) -> Option<NodeName> {
                 return None;
             }
         },
-        None => ("the machine's hostname".to_owned(), machine.to_owned()),
+        None => {
+            ("the machine's hostname".to_owned(), machine.split('.').next().unwrap_or_default().to_owned())
+        }
     };
     match NodeName::new(&text) {
         Ok(name) => Some(name),

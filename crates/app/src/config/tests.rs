@@ -62,28 +62,6 @@ fn an_empty_file_is_a_cluster_of_one() {
 }
 
 #[test]
-fn a_node_is_called_as_its_machine_is() {
-    let on = |machine: &str, text: &str| {
-        read::config_on(machine, values::Values::from_toml("agent.toml", text).expect("TOML"))
-    };
-    // Two of these are two nodes.
-    for machine in ["web1", "web1.a.example", "web1.b.example"] {
-        let config = on(machine, "").expect("no defects");
-        assert_eq!((config.name.as_str(), config.hostname.as_str()), (machine, machine));
-    }
-    let named = on("web1.a.example", "[node]\nname = \"w\"").expect("no defects");
-    assert_eq!((named.name.as_str(), named.hostname.as_str()), ("w", "web1.a.example"));
-    let as_called = on("web1.a.example", "[node]\nhostname = \"w\"").expect("no defects");
-    assert_eq!((as_called.name.as_str(), as_called.hostname.as_str()), ("web1.a.example", "w"));
-    for machine in ["", "(none)", "web 1"] {
-        let defects = on(machine, "").expect_err("it is no name of a node");
-        let [defect] = defects.as_slice() else { panic!("one: {defects:?}") };
-        let at = (defect.path.as_str(), defect.file.as_str());
-        assert_eq!(at, ("node.name", "the machine's hostname"), "{defect}");
-    }
-}
-
-#[test]
 fn the_environment_wins_over_the_file_and_flags_over_both() {
     let environment = [("SHEAF_CONFIG_LEASE_TTL", "6s"), ("SHEAF_CONFIG_CLUSTER_BOOTSTRAP_EXPECT", "2")];
     let config = load(DOCUMENTED, &environment, &["lease.ttl=7s", "modules.allow=a, b"]).expect("no defects");
