@@ -332,7 +332,7 @@ pub(crate) fn repair(cases: &mut Cases, cluster: &mut Cluster) {
         let status = cluster.json(&["cluster", "status", "-o", "json"]);
         assert_eq!(status["fault_tolerance"], 1, "{status:#}");
         lost.start();
-        wait_given_up(cluster, lost);
+        cluster.wait_node(&lost.name(), "ready");
         // Without a vote, and with everything.
         cluster.apply_and_wait(&bucket("/repair/a", "steady", &trace(cluster, "repair"), ""));
         let list = |agent: &Agent| agent.cli(&["bucket", "list", "-o", "yaml"]).ok().stdout;
@@ -345,27 +345,6 @@ pub(crate) fn repair(cases: &mut Cases, cluster: &mut Cluster) {
             came_back(cluster);
         },
     );
-}
-
-/// Nobody needs its replica: it is no member any more, and its agent starts again as the same process.
-pub(crate) fn wait_given_up(cluster: &Cluster, former: &Agent) {
-    let (name, pid) = (former.name(), former.pid());
-    wait_members(cluster, &format!("{name} is no member any more"), |found| {
-        !found.iter().any(|(member, _)| *member == name)
-    });
-    wait_for(&format!("the agent of {name} starts again"), SOON, || {
-        let log = former.log();
-        let again = log.rsplit_once("starting again without it").map(|(_, after)| after);
-        let is_back = again.is_some_and(|after| after.contains("agent starts"));
-        let node = former.cli(&["node", "status", &name, "-o", "json"]);
-        if is_back && node.code == 0 && node.json()["status"] == "ready" {
-            Ok(())
-        } else {
-            Err(former.log_tail())
-        }
-    });
-    assert_eq!(former.pid(), pid);
-    assert!(former.is_running(), "{}", former.log_tail());
 }
 
 /// It was away when it was forgotten: its replica tells of a cluster in which it runs something.
@@ -428,24 +407,20 @@ fn knows_it_alone(cluster: &Cluster, gone: &Agent) {
 }
 
 /// Who is a member, and who of them votes.
-fn members(cluster: &Cluster) -> Result<Vec<(String, bool)>, String> {
-    let rows = cluster.try_json(&["cluster", "members", "-o", "json"])?;
+fn members(cluster: &Cluster) -> Vec<(String, bool)> {
+    let rows = cluster.json(&["cluster", "members", "-o", "json"]);
     let row = |row: &serde_json::Value| {
         (row["name"].as_str().unwrap_or_default().to_owned(), row["voter"] == serde_json::Value::Bool(true))
     };
-    Ok(rows.as_array().into_iter().flatten().map(row).collect())
+    rows.as_array().into_iter().flatten().map(row).collect()
 }
 
 /// No vote is taken away within 30 s of an election.
-pub(crate) fn wait_members(
-    cluster: &Cluster,
-    what: &str,
-    is_so: impl Fn(&[(String, bool)]) -> bool,
-) -> Vec<(String, bool)> {
+fn wait_members(cluster: &Cluster, what: &str, is_so: impl Fn(&[(String, bool)]) -> bool) {
     wait_for(what, Duration::from_secs(90), || {
-        let found = members(cluster)?;
-        if is_so(&found) { Ok(found) } else { Err(format!("{found:?}")) }
-    })
+        let found = members(cluster);
+        if is_so(&found) { Ok(()) } else { Err(format!("{found:?}")) }
+    });
 }
 
 fn forgotten(cluster: &Cluster) {

@@ -35,7 +35,7 @@ use crate::facts::{self, Elsewhere, LoadMeter, NodeConfig};
 use crate::handle::{Handle, Request, Running, State};
 use crate::keeper::{cgroup, clock};
 use crate::keepers::{KeeperOptions, Keepers};
-use crate::link::{self, Link, Members, Signals, Unwanted};
+use crate::link::{self, Link, Members, Signals};
 use crate::secrets::Secrets;
 use crate::stand_in::{self, Orders};
 use crate::trail::{Leaf, Trail};
@@ -94,8 +94,6 @@ pub struct Options {
     pub stand_in: bool,
     /// What of the rest of the process is shown with this node's load.
     pub elsewhere: Elsewhere,
-    /// Called when the leader says that nobody needs this node's replica of the log; again and again.
-    pub unwanted: Unwanted,
 }
 
 /// The node side of the binary. See [`Agent::run`].
@@ -223,7 +221,6 @@ fn link(
         inputs,
         signals: signals.clone(),
         stand_in: false,
-        unwanted: options.unwanted.clone(),
         desk: Some(desk),
     }
 }

@@ -88,8 +88,6 @@ pub struct Strain {
     pub full_queues: FullQueues,
     /// Whom the node believes.
     pub trust: Trusting,
-    /// There is a replica of the log, which can be given up.
-    pub replica: bool,
 }
 
 /// How to learn that of the rest of the process.
@@ -146,7 +144,6 @@ impl LoadMeter {
             .with(Queue::Messages, counted(&self.messages_lost));
         load.full_queues = own.and(elsewhere.full_queues);
         load.trust = elsewhere.trust;
-        load.replica = elsewhere.replica;
         load
     }
 
@@ -159,7 +156,6 @@ impl LoadMeter {
             late_timers: 0,
             full_queues: FullQueues::default(),
             trust: Trusting::default(),
-            replica: false,
         }
     }
 }
@@ -178,13 +174,13 @@ mod tests {
     fn what_is_counted_here_and_elsewhere_adds_up() {
         let full_queues = FullQueues::default().with(Queue::Watches, 5);
         let trust = Trusting { issuer: 7, ..Trusting::default() };
-        let elsewhere = Strain { late_timers: 2, full_queues, trust, replica: true };
+        let elsewhere = Strain { late_timers: 2, full_queues, trust };
         let meter = LoadMeter::new(PathBuf::from("/"), Arc::new(move || elsewhere));
         meter.timer_was_late();
         meter.input_waited();
         meter.messages_were_lost();
         let load = meter.load();
-        assert_eq!((load.late_timers, load.trust.issuer, load.replica), (3, 7, true));
+        assert_eq!((load.late_timers, load.trust.issuer), (3, 7));
         let expected = [(Queue::Watches, 5), (Queue::Inputs, 1), (Queue::Messages, 1)];
         assert_eq!(load.full_queues.counts().collect::<Vec<_>>(), expected);
     }

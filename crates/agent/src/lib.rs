@@ -43,7 +43,7 @@ pub use error::AgentError;
 pub use facts::{NodeConfig, Strain};
 pub use given::{dump_nothing, handed_on, keep_to_itself};
 pub use handle::{Handle, Running, State, Stopped};
-pub use link::{Members, Unwanted};
+pub use link::Members;
 pub use process::{ask_to_stop, end_with_parent, run_again, runs_as_root, vacate};
 pub use sheaf_engine::node::Leaving;
 pub use stand_in::stand_in_main;

@@ -35,9 +35,6 @@ const OPENING: Duration = Duration::from_secs(1);
 /// Where members are, newest knowledge first; asked each time a stream is opened.
 pub type Members = Arc<dyn Fn() -> Vec<Contact> + Send + Sync>;
 
-/// Who is told that nobody needs this node's replica of the log.
-pub type Unwanted = Arc<dyn Fn() + Send + Sync>;
-
 /// What both streams need to know.
 #[derive(Clone)]
 pub(crate) struct Link {
@@ -58,7 +55,6 @@ pub(crate) struct Link {
     pub(crate) signals: Arc<Signals>,
     /// This is the stand-in of an agent that restarts.
     pub(crate) stand_in: bool,
-    pub(crate) unwanted: Unwanted,
     /// Where what is said of subtasks goes; none: none are taken here.
     pub(crate) desk: Option<Arc<Desk>>,
 }

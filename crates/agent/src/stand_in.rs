@@ -194,7 +194,6 @@ async fn stand(data_dir: &Path, orders: Orders) -> Result<(), AgentError> {
         inputs: inputs_in,
         signals: signals.clone(),
         stand_in: true,
-        unwanted: Arc::new(|| ()),
         desk: None,
     };
     let stop = CancellationToken::new();

@@ -47,9 +47,6 @@ const DRAIN_WITHIN: Duration = sheaf_agent::agent::STOPS_WITHIN.saturating_add(D
 /// How long the node's work may take to go elsewhere, for an agent that is to release it.
 const RELEASE_WITHIN: Duration = Duration::from_secs(60);
 
-/// Between two tries to write down what must be before this process starts again.
-const NOTE_AGAIN: Duration = Duration::from_secs(10);
-
 /// Reads the configuration anew, for SIGHUP.
 pub(crate) type Reload = Box<dyn Fn() -> Result<Config, Vec<sheaf_model::Defect>> + Send>;
 
@@ -230,7 +227,6 @@ fn spawn_rest(
     services.spawn(remember_members(place.clone(), data.clone(), stop.clone()));
     services.spawn(follow_successor(place.clone(), data.clone(), stop.clone()));
     services.spawn(remember_leaving(place.clone(), data.clone(), stop.clone()));
-    services.spawn(give_up_replica(place.clone(), data.clone(), stop.clone()));
 }
 
 /// The node's port, and what secrets are sealed with.
@@ -311,21 +307,15 @@ async fn run_replica(
     }
 }
 
-/// Why the process starts again by itself.
+/// This node's cluster was founded anew after a disaster: the process starts again, as a node of the new one.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Again {
-    /// As a node of the new one, after a disaster.
-    #[error("this node's cluster was founded anew as {0}; starting again as a node of that one")]
-    Refounded(sheaf_model::ClusterId),
-    /// As a node that asks members, like any that is none.
-    #[error("nobody needs this node's replica any more; starting again without it")]
-    Unwanted,
-}
+#[error("this node's cluster was founded anew as {0}; starting again as a node of that one")]
+pub(crate) struct Refounded(sheaf_model::ClusterId);
 
 fn refuse_succeeded(place: &Place, data: &SharedDir) -> anyhow::Result<()> {
     let Some(successor) = place.successor.borrow().clone() else { return Ok(()) };
     recover::follow(data, &successor)?;
-    Err(Again::Refounded(successor).into())
+    Err(Refounded(successor).into())
 }
 
 async fn follow_successor(
@@ -342,53 +332,6 @@ async fn follow_successor(
     ("founding", refuse_succeeded(&place, &data))
 }
 
-/// Once the leader has said that this node is no member any more: the process starts again as that of a node that asks members.
-/// The replica stays on the disk as it is; should the node become a member again, it goes on from there, by what it has promised.
-async fn give_up_replica(
-    place: Arc<Place>,
-    data: SharedDir,
-    stop: CancellationToken,
-) -> (&'static str, anyhow::Result<()>) {
-    const NAME: &str = "membership";
-    let mut unwanted = place.unwanted.subscribe();
-    tokio::select! {
-        () = stop.cancelled() => return (NAME, Ok(())),
-        // Dropping it loses nothing: the value stays.
-        _ = unwanted.wait_for(|unwanted| *unwanted) => {}
-    }
-    if let Some(member) = place.member() {
-        let members = member.replica.metrics().members;
-        place.members.send_modify(|known| {
-            members.into_iter().for_each(|it| known.note(Contact::of(it.peer.node, it.peer.address)));
-        });
-    }
-    loop {
-        let found = place.members.borrow().clone();
-        let written = data.update(|record| {
-            note(record, found);
-            record.member = false;
-        });
-        match written {
-            Ok(()) => return (NAME, Err(Again::Unwanted.into())),
-            Err(error) => {
-                tracing::warn!(%error, "nobody needs this node's replica, and that cannot be noted");
-            }
-        }
-        tokio::select! {
-            () = stop.cancelled() => return (NAME, Ok(())),
-            () = tokio::time::sleep(NOTE_AGAIN) => {} // dropping a wait loses nothing
-        }
-    }
-}
-
-/// Where members are, for the next start.
-fn note(record: &mut Record, members: Members) {
-    let Members { known, proven, .. } = members;
-    record.proven = proven;
-    record.numbers = known.iter().filter_map(|(address, node)| Some((address.clone(), (*node)?))).collect();
-    record.members = known.into_keys().collect();
-}
-
 /// Writes down where members are, for the next start.
 async fn remember_members(
     place: Arc<Place>,
@@ -397,8 +340,13 @@ async fn remember_members(
 ) -> (&'static str, anyhow::Result<()>) {
     let mut members = place.members.subscribe();
     loop {
-        let found = members.borrow_and_update().clone();
-        let noted = data.update(|record| note(record, found));
+        let Members { known, proven, .. } = members.borrow_and_update().clone();
+        let noted = data.update(|record| {
+            record.proven = proven;
+            record.numbers =
+                known.iter().filter_map(|(address, node)| Some((address.clone(), (*node)?))).collect();
+            record.members = known.into_keys().collect();
+        });
         if let Err(error) = noted {
             tracing::warn!(%error, "where members are was not written down");
         }
@@ -472,7 +420,7 @@ impl Leaver {
             tracing::warn!("some parts did not end within {DRAIN_WITHIN:?}");
         }
         // Who was asked to stop does not start again.
-        result.or_else(|error| if asked && error.is::<Again>() { Ok(()) } else { Err(error) })
+        result.or_else(|error| if asked && error.is::<Refounded>() { Ok(()) } else { Err(error) })
     }
 
     /// Lets the node's work go elsewhere.

@@ -15,7 +15,7 @@ use sheaf_console::{ClientCommand, Format, Terminal};
 use sheaf_model::Span;
 use tokio::runtime::Runtime;
 
-use crate::agent::Again;
+use crate::agent::Refounded;
 use crate::config::Config;
 use crate::dev::Dev;
 use crate::example::Example;
@@ -266,7 +266,7 @@ fn agent(
     let program = std::env::current_exe().context("find this binary")?;
     let ended = runtime.block_on(crate::agent::run(config, recent, reload, departure, signals));
     match ended {
-        Err(error) if error.is::<Again>() => {
+        Err(error) if error.is::<Refounded>() => {
             tracing::warn!("{error:#}");
             runtime.shutdown_timeout(LAST_WORK);
             Err(sheaf_agent::run_again(&program)).context("start this program again")

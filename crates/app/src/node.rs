@@ -125,7 +125,6 @@ impl Node {
 
     fn options(&self, registration: &Registration, control: &Control) -> Options {
         let (place, control, refused) = (control.place().clone(), control.clone(), self.refused.clone());
-        let (known, unwanted) = (place.clone(), place.clone());
         let node = registration.node;
         Options {
             data_dir: self.dir.clone(),
@@ -137,7 +136,7 @@ impl Node {
             version: sheaf_model::version().to_owned(),
             own: self.own.clone(),
             transport: place.trust.transport.clone(),
-            members: Arc::new(move || members(&known)),
+            members: Arc::new(move || members(&place)),
             binary: self.binary.clone(),
             slots: self.slots,
             cache: self.cache.clone(),
@@ -147,10 +146,6 @@ impl Node {
                 late_timers: control.late_timers(),
                 full_queues: control.full_queues().with(Queue::Calls, refused.times()),
                 trust: control.said_of_authorities(node),
-                replica: control.place().member().is_some(),
-            }),
-            unwanted: Arc::new(move || {
-                unwanted.unwanted.send_replace(true);
             }),
         }
     }

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use sheaf_model::NodeId;
-use sheaf_model::session::{Acknowledged, ToNode};
+use sheaf_model::session::ToNode;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -58,13 +57,8 @@ impl Control {
         let Some(sessions) = live.sessions.as_ref().filter(|sessions| sessions.term == term) else { return };
         // The state is read under the same lock under which epochs are fenced.
         let acknowledged = sessions.acknowledge(&member.replica.state(), round);
-        let unwanted = |node| sessions.load(node).replica && member.replica.peer(node).is_none();
-        let told = |(node, acknowledged)| {
-            let traces = self.traces.untold(node, std::time::Instant::now());
-            (node, Acknowledged { unwanted: unwanted(node), traces, ..acknowledged })
-        };
-        let acknowledged: Vec<(NodeId, Acknowledged)> = acknowledged.into_iter().map(told).collect();
-        for (node, acknowledged) in acknowledged {
+        for (node, mut acknowledged) in acknowledged {
+            acknowledged.traces = self.traces.untold(node, std::time::Instant::now());
             live.say(node, ToNode::Acknowledged(acknowledged));
         }
     }

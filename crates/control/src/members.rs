@@ -1,11 +1,4 @@
 //! The leader's care for the membership: as many voters as there should be, each where it is, lost ones replaced.
-//!
-//! ```text
-//!  next_change ──► an heir catches up as a member without a vote ──► takes the vote, in one step with who loses it
-//!              ──► who has lost its vote is no member any more ──acknowledgement──► its agent gives up the replica
-//! ```
-//!
-//! One change after the other: the next one is looked for when the one before is agreed on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -22,7 +15,7 @@ const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
 const UNFIT_FOR: Duration = Duration::from_secs(300);
 /// How often the membership is looked at.
 const EVERY: Duration = Duration::from_millis(250);
-/// No vote, and no replica, is taken away so soon after an election: who is missing then may be on its way.
+/// No vote is taken away so soon after an election: who is missing then may be on its way.
 const CALM_AFTER: Duration = Duration::from_secs(30);
 
 impl Control {
@@ -35,7 +28,6 @@ impl Control {
             self.keep_addresses(replica).await;
             unfit.retain(|_, since| since.elapsed() < UNFIT_FOR);
             let members = Membership {
-                willing: self.willing(),
                 unfit: unfit.keys().copied().collect(),
                 ..membership(replica, elected, &mut lost)
             };
@@ -47,14 +39,6 @@ impl Control {
                 tokio::time::sleep(4 * EVERY).await;
             }
         }
-    }
-
-    /// Nodes whose agents would give up their replicas.
-    fn willing(&self) -> BTreeSet<NodeId> {
-        let live = self.live.lock();
-        let Some(sessions) = &live.sessions else { return BTreeSet::new() };
-        let gives_up = |node: &NodeId| sessions.is_answering(*node) && sessions.load(*node).replica;
-        sessions.connected().filter(gives_up).collect()
     }
 
     /// A member that came back at another address is reached there from now on. At once, also just after an election:
@@ -129,7 +113,6 @@ async fn make(replica: &Replica, change: &MembershipChange) -> Result<(), Failed
             }
             voters.extend(add);
             voters.retain(|node| !remove.contains(node));
-            // Both at once; see `MembershipChange::Voters`.
             replica.change_voters(&voters).await?;
             let numbers =
                 |nodes: &mut dyn Iterator<Item = &NodeId>| nodes.map(|node| node.0).collect::<Vec<_>>();
@@ -142,7 +125,7 @@ async fn make(replica: &Replica, change: &MembershipChange) -> Result<(), Failed
         }
         MembershipChange::Remove(node) => {
             replica.remove_learner(*node).await?;
-            tracing::info!(%node, "a member without a vote is removed");
+            tracing::info!(%node, "a member that was forgotten is removed");
         }
     }
     Ok(())

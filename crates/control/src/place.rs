@@ -108,8 +108,6 @@ pub struct Place {
     pub seen: watch::Sender<BTreeSet<String>>,
     /// The cluster that this one goes on as, once somebody says that it was founded anew after a disaster.
     pub successor: watch::Sender<Option<ClusterId>>,
-    /// The leader has said that this node is no member any more: its replica is to be given up. Never undone.
-    pub unwanted: watch::Sender<bool>,
     /// What this node waits for, for people; empty when it waits for nothing.
     pub waiting_for: watch::Sender<String>,
     /// The cluster has said that this node was forgotten: what it holds of the replicated state is what was once, and
@@ -136,7 +134,6 @@ impl Place {
             members: watch::Sender::new(Members::default()),
             seen: watch::Sender::new(seen),
             successor: watch::Sender::new(None),
-            unwanted: watch::Sender::new(false),
             waiting_for: watch::Sender::new(String::new()),
             left: watch::Sender::new(false),
             silent_term: AtomicU64::new(0),

@@ -134,7 +134,6 @@ mod tests {
             ttl: Span::seconds(3),
             epochs: epochs.iter().map(|(name, epoch)| (bucket(name), Epoch(*epoch))).collect(),
             heartbeat: Span::default(),
-            unwanted: false,
             own: Revision::default(),
             traces: Vec::new(),
         }

@@ -3,8 +3,7 @@
 //! Nobody's vote is taken away while nobody can take it over, unless there are more votes than the settings want: a voter
 //! that is lost still counts once it is back. Votes are given at once, also just after an election: a cluster that forms,
 //! or grows, is to tolerate failures as soon as it can, and nothing is lost if the new voter goes away again. They are
-//! taken, and taken over, only when it is calm. So are replicas of members without a vote: they are only those that are about to
-//! vote, and former voters, which keep the leader as busy as voters do.
+//! taken, and taken over, only when it is calm.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,18 +14,15 @@ use crate::state::State;
 /// What is to be done about the members of the replicated log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MembershipChange {
-    /// These become voters once they have caught up, in the same step in which those cease to be. With the heir first there would be
-    /// four voters of which one is dead, and should another die before that one is removed, the two that are left decide nothing;
-    /// with the dead one first there would be two, of which none may die. The step itself takes a majority of the old ones and one
-    /// of the new ones, and nothing lies between. Who ceases stays a member without a vote: it is welcome when it comes back, and
-    /// learns that it votes no more.
+    /// These become voters once they have caught up, in the same step in which those cease to be. Who ceases stays a
+    /// member without a vote: it is welcome when it comes back.
     Voters {
         /// Nodes that are ready and do not vote yet.
         add: Vec<NodeId>,
         /// Voters; never the leader.
         remove: Vec<NodeId>,
     },
-    /// A member without a vote that will not come back, or that gives up its replica then.
+    /// A member without a vote that will not come back.
     Remove(NodeId),
 }
 
@@ -41,10 +37,7 @@ pub struct Membership {
     pub leader: NodeId,
     /// Nodes that it has seen lost for longer than is waited for.
     pub gone: BTreeSet<NodeId>,
-    /// Nodes that are there and give up the replica that they hold, once they are no members any more and are told so. Another
-    /// would go on answering by what it knew last.
-    pub willing: BTreeSet<NodeId>,
-    /// Nodes that could not catch up lately. They may be about to.
+    /// Nodes that could not catch up lately.
     pub unfit: BTreeSet<NodeId>,
     /// The last election was long enough ago to take votes away.
     pub is_calm: bool,
@@ -83,9 +76,7 @@ pub fn next_change(state: &State, members: &Membership) -> Option<MembershipChan
             return Some(MembershipChange::Voters { add: vec![heir], remove: vec![dead] });
         }
     }
-    let gives_up = |node: &NodeId| members.willing.contains(node) && !members.unfit.contains(node);
-    let unwanted = |node: &&NodeId| left(node) || gives_up(node);
-    members.learners.iter().find(unwanted).copied().map(MembershipChange::Remove)
+    members.learners.iter().find(|node| left(node)).copied().map(MembershipChange::Remove)
 }
 
 /// How many voters are too few to take one away: what the settings want of all nodes that belong to the cluster, be they
@@ -211,26 +202,6 @@ mod tests {
         let lost = Membership { learners: [NodeId(2)].into(), ..members([1, 4]) };
         world.set_status(2, NodeStatus::Lost);
         assert_eq!(next_change(&world.state, &lost), None, "who is only lost is welcome back");
-    }
-
-    #[test]
-    fn a_replica_that_nobody_needs_is_given_up_by_who_can_when_it_is_calm() {
-        let mut world = world(6, Voters::Fixed(3));
-        let ids = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
-        let former = Membership { learners: ids(&[4, 5]), ..members([1, 2, 3]) };
-        assert_eq!(next_change(&world.state, &former), None, "they are not there, or would keep it");
-        let willing = Membership { willing: ids(&[1, 2, 3, 5]), ..former };
-        assert_eq!(next_change(&world.state, &willing), Some(MembershipChange::Remove(NodeId(5))));
-        let elected = Membership { is_calm: false, ..willing.clone() };
-        assert_eq!(next_change(&world.state, &elected), None, "not so soon after an election");
-        let slow = Membership { unfit: ids(&[5]), ..willing.clone() };
-        assert_eq!(next_change(&world.state, &slow), None, "it may have caught up by the time it is needed");
-        // Whoever has it already is as good as any other where a voter is to be replaced.
-        world.set_status(2, NodeStatus::Lost);
-        assert_eq!(next_change(&world.state, &gone(willing, &[2])), change(&[4], &[2]));
-        world.state.cluster.settings.voters = Voters::Fixed(5);
-        let wanted = Membership { willing: ids(&[4, 5]), learners: ids(&[4, 5]), ..members([1, 2, 3]) };
-        assert_eq!(next_change(&world.state, &wanted), change(&[4, 5], &[]));
     }
 
     #[test]

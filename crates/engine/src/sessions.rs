@@ -358,8 +358,7 @@ impl Sessions {
             let epochs = bound.remove(&waiting.node).unwrap_or_default();
             let Waiting { node, boot, sent_at } = waiting;
             let own = state.nodes.get(&node).map(|node| node.revision).unwrap_or_default();
-            let (unwanted, traces) = (false, Vec::new());
-            (node, Acknowledged { boot, sent_at, ttl, epochs, heartbeat, unwanted, own, traces })
+            (node, Acknowledged { boot, sent_at, ttl, epochs, heartbeat, own, traces: Vec::new() })
         };
         round.into_iter().map(answer).collect()
     }

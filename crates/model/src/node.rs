@@ -151,8 +151,4 @@ pub struct Load {
     /// Whom it believes. Agents of earlier versions do not say.
     #[serde(default)]
     pub trust: Trusting,
-    /// It holds a replica of the log, and gives it up when it is told that nobody needs it. Agents of earlier versions do not say,
-    /// and keep theirs.
-    #[serde(default)]
-    pub replica: bool,
 }

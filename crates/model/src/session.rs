@@ -270,10 +270,6 @@ pub struct Acknowledged {
     /// How far apart heartbeats are to be from now on; 0: a leader of an earlier version does not say.
     #[serde(default)]
     pub heartbeat: Span,
-    /// The node's replica is no member's any more, and nobody brings it up to date: it is to be given up. Leaders of earlier
-    /// versions do not say.
-    #[serde(default)]
-    pub unwanted: bool,
     /// When this node's own record last changed, in the applied state: what the node has seen of itself may be older.
     /// Leaders of earlier versions do not say.
     #[serde(default)]

@@ -217,9 +217,6 @@ impl Session<'_> {
                     }
                 }
                 self.pace(ack.heartbeat);
-                if ack.unwanted {
-                    (self.link.unwanted)();
-                }
                 Input::Acknowledged(ack)
             }
             ToNode::Recorded { seq } => Input::Recorded(seq),

@@ -42,8 +42,7 @@ fn acknowledged() -> Input {
     let traces = vec![Traced { bucket: name(), context: CONTEXT }];
     let (boot, sent_at, ttl) = ("b1".into(), Moment(0), Span::seconds(3));
     let (epochs, heartbeat, own) = (Vec::new(), Span::millis(500), Revision::default());
-    let unwanted = false;
-    Input::Acknowledged(Acknowledged { boot, sent_at, ttl, epochs, heartbeat, unwanted, own, traces })
+    Input::Acknowledged(Acknowledged { boot, sent_at, ttl, epochs, heartbeat, own, traces })
 }
 
 fn verdict(revision: u64, third: Option<bool>) -> Action {

@@ -33,8 +33,6 @@ struct Inner {
     /// How far apart heartbeats are to be, as a session begins and as acknowledgements say; none: as a leader of an earlier version.
     beats: Option<(Span, Span)>,
     heartbeats: usize,
-    /// Acknowledgements say so of the node's replica.
-    unwanted: bool,
 }
 
 /// Shared by all calls.
@@ -129,10 +127,6 @@ impl Leader {
         self.lock().beats = Some((first, then));
     }
 
-    pub(crate) fn wants_no_replica(&self) {
-        self.lock().unwanted = true;
-    }
-
     /// Heartbeats so far.
     pub(crate) fn heartbeats(&self) -> usize {
         self.lock().heartbeats
@@ -165,8 +159,8 @@ impl Leader {
                     inner.state.bindings.values().map(|binding| (binding.bucket.clone(), binding.epoch));
                 let (sent_at, ttl) = (heartbeat.sent_at, Span::seconds(3));
                 let (boot, epochs, own) = (boot.clone(), bound.collect(), Revision::default());
-                let (heartbeat, unwanted, traces) = (then, inner.unwanted, Vec::new());
-                let ack = Acknowledged { boot, sent_at, ttl, epochs, heartbeat, unwanted, own, traces };
+                let (heartbeat, traces) = (then, Vec::new());
+                let ack = Acknowledged { boot, sent_at, ttl, epochs, heartbeat, own, traces };
                 (!inner.silent).then_some(ToNode::Acknowledged(ack))
             }
             ToLeader::Verdicts(verdicts) => {

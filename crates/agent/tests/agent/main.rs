@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -34,9 +33,6 @@ struct World {
     leader: Leader,
     address: String,
     dir: TempDir,
-    /// What an agent calls that is told that its node's replica is not wanted.
-    unwanted: Arc<dyn Fn() + Send + Sync>,
-    told: Arc<AtomicBool>,
     _serving: AbortOnDropHandle<()>,
 }
 
@@ -53,10 +49,7 @@ impl World {
     async fn new() -> Self {
         let (leader, address, serving) = Leader::serve().await;
         let dir = tempfile::tempdir().unwrap();
-        let told = Arc::new(AtomicBool::new(false));
-        let tell = told.clone();
-        let unwanted = Arc::new(move || tell.store(true, Ordering::Relaxed));
-        let world = Self { leader, address, dir, unwanted, told, _serving: serving };
+        let world = Self { leader, address, dir, _serving: serving };
         world.leader.register(Register { key: KEY.into(), facts: facts::facts(&world.config(), "1") });
         world.leader.apply(module(|_| {}));
         world
@@ -96,7 +89,6 @@ impl World {
             seal: None,
             stand_in: false,
             elsewhere: Arc::new(facts::Strain::default),
-            unwanted: self.unwanted.clone(),
         };
         let (agent, handle) = Agent::new(options).unwrap();
         let stop = CancellationToken::new();
@@ -304,17 +296,6 @@ async fn heartbeats_are_as_far_apart_as_the_last_acknowledgement_says() {
     world.leader.beat_every(Span::seconds(600), Span::millis(20));
     let life = world.agent();
     until("it is heard as often as it was told since", || world.leader.heartbeats() >= 20).await;
-    life.end().await;
-}
-
-#[tokio::test]
-async fn that_its_replica_is_not_wanted_is_passed_on() {
-    let world = World::new().await;
-    let life = world.agent();
-    until("it is heard", || world.leader.heartbeats() >= 3).await;
-    assert!(!world.told.load(Ordering::Relaxed));
-    world.leader.wants_no_replica();
-    until("it is told", || world.told.load(Ordering::Relaxed)).await;
     life.end().await;
 }
 

@@ -116,8 +116,8 @@ impl Scene {
         let epochs = epochs.iter().map(|(name, epoch)| (self.world.name(name), *epoch)).collect();
         let own = self.world.state.nodes[&NodeId(1)].revision;
         let (boot, ttl, traces) = ("b1".into(), Span::seconds(3), Vec::new());
-        let (heartbeat, unwanted) = (Span::millis(500), false);
-        let ack = Acknowledged { boot, sent_at: self.now, ttl, epochs, heartbeat, unwanted, own, traces };
+        let heartbeat = Span::millis(500);
+        let ack = Acknowledged { boot, sent_at: self.now, ttl, epochs, heartbeat, own, traces };
         self.input(Input::Acknowledged(ack));
     }
 
