@@ -407,20 +407,24 @@ fn knows_it_alone(cluster: &Cluster, gone: &Agent) {
 }
 
 /// Who is a member, and who of them votes.
-fn members(cluster: &Cluster) -> Vec<(String, bool)> {
-    let rows = cluster.json(&["cluster", "members", "-o", "json"]);
+fn members(cluster: &Cluster) -> Result<Vec<(String, bool)>, String> {
+    let rows = cluster.try_json(&["cluster", "members", "-o", "json"])?;
     let row = |row: &serde_json::Value| {
         (row["name"].as_str().unwrap_or_default().to_owned(), row["voter"] == serde_json::Value::Bool(true))
     };
-    rows.as_array().into_iter().flatten().map(row).collect()
+    Ok(rows.as_array().into_iter().flatten().map(row).collect())
 }
 
 /// No vote is taken away within 30 s of an election.
-fn wait_members(cluster: &Cluster, what: &str, is_so: impl Fn(&[(String, bool)]) -> bool) {
+pub(crate) fn wait_members(
+    cluster: &Cluster,
+    what: &str,
+    is_so: impl Fn(&[(String, bool)]) -> bool,
+) -> Vec<(String, bool)> {
     wait_for(what, Duration::from_secs(90), || {
-        let found = members(cluster);
-        if is_so(&found) { Ok(()) } else { Err(format!("{found:?}")) }
-    });
+        let found = members(cluster)?;
+        if is_so(&found) { Ok(found) } else { Err(format!("{found:?}")) }
+    })
 }
 
 fn forgotten(cluster: &Cluster) {

@@ -38,12 +38,16 @@ pub fn keep_to_itself() {
     });
 }
 
+/// Bytes of no core. With 0 the kernel still gives one to a program that `core_pattern` names; this is what it gives that program
+/// itself, and what keeps it from both (`fs/coredump.c`).
+const NO_CORE: u64 = 1;
+
 /// From here on this process leaves no core, and what it starts through keepers and runners does as it would have before. Once is
 /// enough.
 pub fn dump_nothing() {
     CORE_LIMIT.get_or_init(|| {
         let before = getrlimit(Resource::Core).current;
-        limit_core(Some(0));
+        limit_core(Some(NO_CORE));
         handed_core().unwrap_or(before)
     });
 }
@@ -81,7 +85,7 @@ pub(crate) fn with_cores<T>(start: impl FnOnce() -> T) -> T {
     let _alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     limit_core(*most);
     let started = start();
-    limit_core(Some(0));
+    limit_core(Some(NO_CORE));
     started
 }
 
@@ -127,7 +131,7 @@ mod tests {
         setrlimit(Resource::Core, Rlimit { current: Some(most), maximum }).unwrap();
         for _ in 0..2 {
             dump_nothing();
-            assert_eq!(getrlimit(Resource::Core), Rlimit { current: Some(0), maximum });
+            assert_eq!(getrlimit(Resource::Core), Rlimit { current: Some(NO_CORE), maximum });
             assert_eq!(of_a_child(), most.to_string());
         }
         assert!(handed_on().any(|(name, value)| name == CORE && value == most.to_string().as_str()));

@@ -37,7 +37,7 @@ pub(crate) struct Proof {
 /// What secures the node with this data directory and this configuration.
 pub(crate) fn trust(config: &Config, data_dir: &Path) -> anyhow::Result<(Trust, Proof)> {
     let keyring = Keyring::of_node(data_dir)?;
-    let proof = proof(config)?;
+    let proof = proof(config, keyring.own().is_some())?;
     let secured = keyring.own().is_some()
         || keyring.authority().is_some()
         || proof.secret.is_some()
@@ -74,11 +74,18 @@ pub(crate) fn refuse_open(trust: &Trust, listening: SocketAddr, config: &Config)
     Ok(())
 }
 
-fn proof(config: &Config) -> anyhow::Result<Proof> {
+/// Where this node has `joined`, nothing is wrong with a token that nobody needs any more.
+fn proof(config: &Config, joined: bool) -> anyhow::Result<Proof> {
     let secret = config.join_secret_file.as_deref().map(sheaf_seal::read).transpose();
     let secret = secret.context("use [security] join_secret_file")?;
     let token = config.join_token_file.as_deref().map(read_token).transpose();
-    let token = token.context("use [security] join_token_file")?.flatten();
+    let token = match token.context("use [security] join_token_file") {
+        Err(error) if joined => {
+            tracing::warn!("{error:#}; this node has joined, so the token is not used, and the file can go");
+            None
+        }
+        token => token?.flatten(),
+    };
     Ok(Proof { secret, token })
 }
 

@@ -14,8 +14,10 @@ use crate::state::State;
 /// What is to be done about the members of the replicated log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MembershipChange {
-    /// These become voters once they have caught up, in the same step in which those cease to be. Who ceases stays a
-    /// member without a vote: it is welcome when it comes back.
+    /// These become voters once they have caught up, in the same step in which those cease to be. With the heir first there would be
+    /// four voters of which one is dead, and should another die before that one is removed, the two that are left decide nothing;
+    /// with the dead one first there would be two, of which none may die. The step itself takes a majority of the old ones and one
+    /// of the new ones, and nothing lies between. Who ceases stays a member without a vote: it is welcome when it comes back.
     Voters {
         /// Nodes that are ready and do not vote yet.
         add: Vec<NodeId>,
