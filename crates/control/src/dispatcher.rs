@@ -328,7 +328,7 @@ impl Control {
                 match self.order(member, job, priority, &attempts).await {
                     Ok(Some(mut order)) => {
                         let subtasks = std::mem::take(&mut order.subtasks);
-                        self.floor.lock().sent(job, &subtasks);
+                        self.floor.lock().sent(node, job, &subtasks);
                         for subtasks in messages(subtasks) {
                             let order = Order { subtasks, ..order.clone() };
                             self.live.lock().say(node, ToNode::Run(vec![order]));

@@ -171,8 +171,11 @@ impl Inner {
         }
     }
 
-    /// These subtasks of a job were sent to a node.
-    pub(crate) fn sent(&mut self, job: JobId, subtasks: &[OrderedSubtask]) {
+    /// These subtasks of a job are sent to a node. What it was asked to give back before does not mean them.
+    pub(crate) fn sent(&mut self, node: NodeId, job: JobId, subtasks: &[OrderedSubtask]) {
+        if let Some(worker) = self.nodes.get_mut(&node) {
+            worker.asked_back.remove(&job);
+        }
         let bytes: usize = subtasks.iter().map(|subtask| subtask.item.as_str().len()).sum();
         if let Some(mean) = bytes.checked_div(subtasks.len()) {
             self.sizes.insert(job, u64::try_from(mean).unwrap_or(u64::MAX));
@@ -369,13 +372,13 @@ mod tests {
         floor.ended(node, &[(job, vec![end(1)])], now);
         let send = |floor: &mut Inner, bytes: usize| {
             let item = Json::new(&"x".repeat(bytes - 2).into());
-            floor.sent(job, &[OrderedSubtask { subtask: 0, attempt: 1, backend: None, item }]);
+            floor.sent(node, job, &[OrderedSubtask { subtask: 0, attempt: 1, backend: None, item }]);
         };
         send(&mut floor, 1000);
         assert_eq!(floor.takes(job, node), SHORTEST);
         send(&mut floor, 512 << 10);
         assert_eq!(floor.takes(job, node), Span(100), "2 for each slot");
-        floor.sent(job, &[]);
+        floor.sent(node, job, &[]);
         assert_eq!(floor.takes(job, node), Span(100));
         floor.keep_jobs(|_| false);
         assert_eq!(floor.takes(job, node), Span(50), "as nothing is known of it");
