@@ -53,7 +53,7 @@ pub(crate) struct Inner {
     opened: u64,
     nodes: BTreeMap<NodeId, Worker>,
     verdicts: Verdicts,
-    /// How long attempts of a job took lately.
+    /// How long attempts of a job took lately, wherever they ran.
     means: BTreeMap<JobId, Duration>,
     /// How many bytes the items of a job have that was sent something of: the mean of what was sent last.
     sizes: BTreeMap<JobId, u64>,
@@ -85,6 +85,8 @@ pub(crate) struct Worker {
     too_much: Option<Instant>,
     /// How long attempts took there lately, and when that was last heard of.
     pace: Option<(Duration, Instant)>,
+    /// The same by job.
+    means: BTreeMap<JobId, Duration>,
 }
 
 impl Floor {
@@ -124,6 +126,7 @@ impl Inner {
                 asked_back: BTreeMap::new(),
                 too_much: None,
                 pace: None,
+                means: BTreeMap::new(),
             };
             self.nodes.insert(node, worker);
         }
@@ -162,9 +165,12 @@ impl Inner {
         for (job, ends) in ends {
             for end in ends.iter().filter(|it| matches!(it.ending, Ending::Finished | Ending::Failed(_))) {
                 let took = end.took.duration();
-                let known = self.means.get(job).copied();
-                if end.ending == Ending::Finished || took > known.unwrap_or(UNKNOWN) {
-                    self.means.insert(*job, known.map_or(took, |mean| moved(mean, took)));
+                let likely = self.means.get(job).copied().unwrap_or(UNKNOWN);
+                for means in [&mut worker.means, &mut self.means] {
+                    let known = means.get(job).copied();
+                    if end.ending == Ending::Finished || took > known.unwrap_or(likely) {
+                        means.insert(*job, known.map_or(took, |mean| moved(mean, took)));
+                    }
                 }
                 worker.pace = Some((worker.pace.map_or(took, |(mean, _)| moved(mean, took)), now));
             }
@@ -190,10 +196,12 @@ impl Inner {
         self.lasts(job, node).max(as_large).min(AHEAD)
     }
 
-    /// The same, however large it is.
+    /// The same, however large it is. What is not known of the node is known of others: they may be faster.
     fn lasts(&self, job: JobId, node: NodeId) -> Span {
-        let guess = || self.nodes.get(&node)?.pace.map(|(mean, _)| mean.max(UNKNOWN));
-        let likely = self.means.get(&job).copied().or_else(guess).unwrap_or(UNKNOWN);
+        let worker = self.nodes.get(&node);
+        let known = worker.and_then(|worker| worker.means.get(&job)).or_else(|| self.means.get(&job));
+        let guess = || worker?.pace.map(|(mean, _)| mean.max(UNKNOWN));
+        let likely = known.copied().or_else(guess).unwrap_or(UNKNOWN);
         let millis = u64::try_from(likely.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
         Span(millis).clamp(SHORTEST, AHEAD)
     }
@@ -280,6 +288,7 @@ impl Inner {
     pub(crate) fn keep_jobs(&mut self, is_there: impl Fn(JobId) -> bool) {
         self.verdicts.keep_jobs(&is_there);
         self.means.retain(|job, _| is_there(*job));
+        self.nodes.values_mut().for_each(|worker| worker.means.retain(|job, _| is_there(*job)));
         self.sizes.retain(|job, _| is_there(*job));
     }
 }
@@ -362,6 +371,27 @@ mod tests {
         assert_eq!(room(&floor, &[(short, 3)], now + STILL), Some((1, 0, true)), "it is busy, or was idle");
         floor.ended(node, &[(other, vec![end(0)])], now);
         assert_eq!(floor.takes(other, node), SHORTEST);
+    }
+
+    #[test]
+    fn a_slow_node_among_quick_ones_keeps_little() {
+        let (mut floor, now) = (Inner::default(), Instant::now());
+        let (life, job) = (Incarnation::from("a"), JobId(7));
+        let [slow, quick, new] = [1, 2, 3].map(NodeId);
+        for node in [slow, quick, new] {
+            floor.opened(node, &life, Some(&Work { slots: 4, ..Work::default() }));
+        }
+        floor.ended(quick, &[(job, vec![end(5); 100])], now);
+        assert_eq!(floor.takes(job, slow), Span(5), "as elsewhere");
+        floor.ended(slow, &[(job, vec![end(1000)])], now);
+        floor.ended(quick, &[(job, vec![end(5); 100])], now);
+        assert_eq!([slow, quick].map(|node| floor.takes(job, node)), [AHEAD, Span(5)]);
+        assert!(floor.takes(job, new) < Span(10), "as on all of them");
+        assert_eq!(room(&floor, &[(job, 4)], now), Some((0, 0, false)));
+        floor.opened(slow, &life, Some(&Work { slots: 4, ..Work::default() }));
+        assert!(floor.takes(job, slow) < Span(10), "nothing is known of it any more");
+        floor.keep_jobs(|_| false);
+        assert_eq!(floor.takes(job, quick), Span(50), "as nothing is known of it");
     }
 
     #[test]
