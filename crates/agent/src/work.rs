@@ -121,6 +121,13 @@ impl Workplaces {
 struct Waiting {
     job: Arc<Job>,
     subtasks: VecDeque<OrderedSubtask>,
+    stall: Stall,
+}
+
+impl Waiting {
+    fn new(job: Arc<Job>, subtasks: VecDeque<OrderedSubtask>) -> Self {
+        Self { job, subtasks, stall: Stall::default() }
+    }
 }
 
 /// The loop; see the module.
@@ -135,7 +142,6 @@ pub(crate) struct Loop {
     tickets: u64,
     /// In the order in which they came; of those that can begin the first of the highest priority is next.
     waiting: VecDeque<Waiting>,
-    stall: Stall,
     running: BTreeMap<u64, Running>,
     workplaces: Workplaces,
     workers: Workers,
@@ -199,7 +205,6 @@ impl Loop {
             runner: None,
             tickets: 0,
             waiting: VecDeque::new(),
-            stall: Stall::default(),
             running: BTreeMap::new(),
             workplaces: Workplaces::default(),
             workers: Workers::default(),
@@ -252,8 +257,7 @@ impl Loop {
             }
             self.start_some().await;
             self.clear_up().await;
-            let ready = self.waiting.iter().map(|waiting| waiting.subtasks.len()).sum();
-            self.stall.see(ready, self.free(), Instant::now());
+            self.see_what_waits();
         }
     }
 
@@ -271,7 +275,8 @@ impl Loop {
     async fn next(&mut self, stop: &CancellationToken, leave_at: Option<Instant>) -> Event {
         let say_at = self.ends.say_at(self.ready());
         let due = self.workers.due(Instant::now()).into_iter().chain(self.stock.due());
-        let due = due.chain([self.leftovers.due()]).chain(self.stall.due()).min();
+        let stalls = self.waiting.iter().filter_map(|waiting| waiting.stall.due());
+        let due = due.chain([self.leftovers.due()]).chain(stalls).min();
         let again = self.ends.due();
         let over = async {
             match leave_at {
@@ -351,7 +356,7 @@ impl Loop {
                 last.subtasks.extend(new);
             }
             None if new.is_empty() => {}
-            None => self.waiting.push_back(Waiting { job, subtasks: new }),
+            None => self.waiting.push_back(Waiting::new(job, new)),
         }
         if self.leaving {
             self.hand_back_waiting();
@@ -361,7 +366,7 @@ impl Loop {
     async fn stop(&mut self, attempts: &[Attempt]) {
         let meant: BTreeSet<Attempt> = attempts.iter().copied().collect();
         let mut stopped = Vec::new();
-        for Waiting { job, subtasks } in &mut self.waiting {
+        for Waiting { job, subtasks, .. } in &mut self.waiting {
             subtasks.retain(|it| {
                 let attempt = id(job, it);
                 let stays = !meant.contains(&attempt);
@@ -400,7 +405,7 @@ impl Loop {
                 }
                 Do::Again(job, subtask) => match self.waiting.front_mut().filter(|it| it.job.id == job.id) {
                     Some(waiting) => waiting.subtasks.push_front(subtask),
-                    None => self.waiting.push_front(Waiting { job, subtasks: [subtask].into() }),
+                    None => self.waiting.push_front(Waiting::new(job, [subtask].into())),
                 },
             }
         }
