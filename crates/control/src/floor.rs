@@ -236,7 +236,8 @@ impl Inner {
         let most = if worker.is_still(now) { 0 } else { AHEAD.0 * u64::from(worker.slots) };
         let spare = most.saturating_sub(work);
         let wants = idle > 0 || spare > most / REFILL;
-        (Room { incarnation: worker.incarnation.clone(), idle, spare: Span(spare) }, wants)
+        let incarnation = worker.incarnation.clone();
+        (Room { incarnation, slots: worker.slots, idle, spare: Span(spare) }, wants)
     }
 
     pub(crate) fn nodes(&mut self) -> impl Iterator<Item = (NodeId, &mut Worker)> {
