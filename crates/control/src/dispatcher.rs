@@ -285,12 +285,14 @@ impl Control {
             return Default::default();
         }
         let backends = floor.paces.rooms(state, self.clock.wall());
-        let unsaid = RefCell::new(Vec::new());
+        let (own, unsaid) = (floor.own(state), RefCell::new(Vec::new()));
         let may_run = |job: &Job, node: NodeId| {
-            if floor.turn(state, job.id, node, now).is_some() {
+            let Some(own) = own.get(&node) else { return floor.may_run(job.id, node) };
+            let (may_run, turn) = floor.stands(job.id, node, *own, now);
+            if turn.is_some() {
                 unsaid.borrow_mut().push((job.id, node));
             }
-            floor.may_run(job.id, node)
+            may_run
         };
         let takes = |job: &Job, node: NodeId| floor.takes(job.id, node);
         let grants = grant(state, Offer { nodes, may_run: &may_run, takes: &takes, backends, most: MOST });
@@ -487,17 +489,21 @@ fn questions(
     all: impl Iterator<Item = (JobId, NodeId)>,
     now: Instant,
 ) -> Vec<(NodeId, ToNode)> {
-    let turns = all.filter_map(|(job, node)| Some((floor.turn(state, job, node, now)?, job, node)));
+    let own = floor.own(state);
+    let turns = all.filter_map(|(job, node)| {
+        let own = *own.get(&node)?;
+        Some((floor.turn(job, node, own, now)?, job, node, own))
+    });
     let mut turns: Vec<_> = turns.collect();
     turns.sort_by_key(|(turn, ..)| *turn);
     let mut about: BTreeMap<JobId, Option<Asked>> = BTreeMap::new();
     let mut questions = Vec::new();
-    for (_, job, node) in turns {
-        if floor.turn(state, job, node, now).is_none() {
+    for (_, job, node, own) in turns {
+        if floor.turn(job, node, own, now).is_none() {
             continue; // it stood there twice
         }
         let Some(asked) = about.entry(job).or_insert_with(|| Asked::of(state, job)) else { continue };
-        if let Some(question) = floor.ask(state, job, node, asked.fetches, now) {
+        if let Some(question) = floor.ask(job, node, asked.fetches, own, now) {
             let (spec, module) = (asked.spec.clone(), asked.module.clone());
             questions.push((node, ToNode::Judge { question, spec, module, fetch: true }));
         }

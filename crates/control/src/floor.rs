@@ -254,29 +254,42 @@ impl Inner {
         self.verdicts.may_run(job, node)
     }
 
-    /// When a node's own record last changed, if it has seen that; none: it was not heard yet, and is not asked about anything.
-    fn own(&self, state: &State, node: NodeId) -> Option<Revision> {
-        let seen = self.nodes.get(&node)?.seen?;
-        let own = state.nodes.get(&node)?.revision;
-        Some(if own <= seen { own } else { Revision::default() })
+    /// When each node's own record last changed, if it has seen that. Those that were not heard yet are left out, and are not asked
+    /// about anything.
+    pub(crate) fn own(&self, state: &State) -> BTreeMap<NodeId, Revision> {
+        let own = |(node, worker): (&NodeId, &Worker)| {
+            let (own, seen) = (state.nodes.get(node)?.revision, worker.seen?);
+            Some((*node, if own <= seen { own } else { Revision::default() }))
+        };
+        self.nodes.iter().filter_map(own).collect()
     }
 
-    /// Whether a node is to be asked about a job now.
-    pub(crate) fn turn(&self, state: &State, job: JobId, node: NodeId, now: Instant) -> Option<Turn> {
-        self.verdicts.turn(job, node, self.own(state, node)?, now)
+    /// Whether a node is to be asked about a job now; `own` as in [`Verdicts::turn`].
+    pub(crate) fn turn(&self, job: JobId, node: NodeId, own: Revision, now: Instant) -> Option<Turn> {
+        self.verdicts.turn(job, node, own, now)
+    }
+
+    /// Both: whether a node's gates let it run a job, and whether it is to be asked now.
+    pub(crate) fn stands(
+        &self,
+        job: JobId,
+        node: NodeId,
+        own: Revision,
+        now: Instant,
+    ) -> (bool, Option<Turn>) {
+        self.verdicts.stands(job, node, own, now)
     }
 
     /// A node is asked about a job: the number of the question. None: it has enough to answer. `fetches`: what it lacks may be on
-    /// its way to it.
+    /// its way to it; `own` as in [`Verdicts::turn`].
     pub(crate) fn ask(
         &mut self,
-        state: &State,
         job: JobId,
         node: NodeId,
         fetches: bool,
+        own: Revision,
         now: Instant,
     ) -> Option<u64> {
-        let own = self.own(state, node)?;
         self.verdicts.ask(job, node, fetches, own, now)
     }
 

@@ -54,6 +54,21 @@ pub(crate) enum Turn {
     Again,
 }
 
+impl Answer {
+    fn may_run(&self) -> bool {
+        self.said.as_ref().is_some_and(|(verdict, _)| verdict.eligible())
+    }
+
+    /// See [`Verdicts::turn`].
+    fn is_due(&self, own: Revision, now: Instant) -> bool {
+        let is_old = |since: Instant, after: Duration| now.saturating_duration_since(since) >= after;
+        let is_awaited = self.question.is_some_and(|(_, since)| !is_old(since, LOST));
+        let is_refusal = |at: Instant| !self.may_run() && is_old(at, self.again);
+        let is_due = self.said.as_ref().is_none_or(|(_, at)| is_refusal(*at));
+        (is_due || own > self.own) && !is_awaited
+    }
+}
+
 impl Verdicts {
     /// Nothing is known; no number is given again.
     pub(super) fn after(former: &Self) -> Self {
@@ -77,19 +92,26 @@ impl Verdicts {
 
     /// Whether a node's gates let it run a job.
     pub(crate) fn may_run(&self, job: JobId, node: NodeId) -> bool {
-        let said = self.of(job, node).and_then(|answer| answer.said.as_ref());
-        said.is_some_and(|(verdict, _)| verdict.eligible())
+        self.of(job, node).is_some_and(Answer::may_run)
     }
 
     /// Whether a node is to be asked about a job now. `own`: when its own record last changed, as far as it has seen it. What it
     /// said before it saw that, as before it was given a label, holds until it has answered anew.
     pub(super) fn turn(&self, job: JobId, node: NodeId, own: Revision, now: Instant) -> Option<Turn> {
-        let Some(answer) = self.of(job, node) else { return Some(Turn::First) };
-        let is_old = |since: Instant, after: Duration| now.saturating_duration_since(since) >= after;
-        let is_awaited = answer.question.is_some_and(|(_, since)| !is_old(since, LOST));
-        let said = answer.said.as_ref();
-        let is_due = said.is_none_or(|(verdict, at)| !verdict.eligible() && is_old(*at, answer.again));
-        ((is_due || own > answer.own) && !is_awaited).then_some(Turn::Again)
+        self.stands(job, node, own, now).1
+    }
+
+    /// Both: whether a node's gates let it run a job, and whether it is to be asked now.
+    pub(super) fn stands(
+        &self,
+        job: JobId,
+        node: NodeId,
+        own: Revision,
+        now: Instant,
+    ) -> (bool, Option<Turn>) {
+        let Some(answer) = self.of(job, node) else { return (false, Some(Turn::First)) };
+        let (may_run, is_due) = (answer.may_run(), answer.is_due(own, now));
+        (may_run, is_due.then_some(Turn::Again))
     }
 
     /// A node is asked about a job: the number of the question. None: it has enough to answer. `fetches`: what it lacks may be on
