@@ -128,6 +128,11 @@ impl Waiting {
     fn new(job: Arc<Job>, subtasks: VecDeque<OrderedSubtask>) -> Self {
         Self { job, subtasks, stall: Stall::default() }
     }
+
+    /// Whether what comes with this job can wait with it.
+    fn is_like(&self, job: &Job) -> bool {
+        self.job.id == job.id && self.job.priority == job.priority
+    }
 }
 
 /// The loop; see the module.
@@ -349,8 +354,7 @@ impl Loop {
         let mut held = self.desk.held();
         let new: VecDeque<_> = subtasks.into_iter().filter(|it| held.insert(attempt(it))).collect();
         drop(held);
-        let is_like = |last: &&mut Waiting| last.job.id == job.id && last.job.priority == job.priority;
-        match self.waiting.back_mut().filter(is_like) {
+        match self.waiting.back_mut().filter(|last| last.is_like(&job)) {
             Some(last) => {
                 last.job = job;
                 last.subtasks.extend(new);
@@ -403,7 +407,7 @@ impl Loop {
                 Do::Again(job, subtask) if self.unwanted.contains(&job.id) => {
                     self.end(id(&job, &subtask), never(Ending::HandedBack));
                 }
-                Do::Again(job, subtask) => match self.waiting.front_mut().filter(|it| it.job.id == job.id) {
+                Do::Again(job, subtask) => match self.waiting.front_mut().filter(|it| it.is_like(&job)) {
                     Some(waiting) => waiting.subtasks.push_front(subtask),
                     None => self.waiting.push_front(Waiting::new(job, [subtask].into())),
                 },
