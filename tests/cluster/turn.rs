@@ -110,6 +110,8 @@ fn deceptive(cluster: &Cluster, name: &str) {
     submit(cluster, &job(name, "work", &format!("subtasks: {{items: [{items}]}}")));
     let begun = || traced(cluster, name).0.keys().any(|subtask| *subtask >= 200);
     soon("one that takes its time has begun", || begun().then_some(()));
+    let given = || status(cluster, name)["counts"]["running"].as_u64().unwrap_or_default();
+    soon("many lie ready", || (given() > 2 * slots(cluster) as u64).then_some(()));
 }
 
 fn left(cluster: &Cluster, name: &str) -> u64 {
