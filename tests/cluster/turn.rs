@@ -11,7 +11,7 @@ use crate::jobs::{finished, reconciled, trace, traced};
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("jobs that no node may run hold up no other, however many they are", || held_up(cluster));
     cases.run("J21 an agent's restart costs no attempt of programs that take their time to end", || {
-        patient(cluster);
+        enduring(cluster);
     });
     cases.run("J21 a node is drained of subtasks, which is waited for, and costs no attempt", || {
         drained(cluster);
@@ -42,10 +42,10 @@ fn held_up(cluster: &Cluster) {
     cluster.cli(&[&["job", "pause"], &them[..]].concat()).ok();
 }
 
-fn patient(cluster: &Cluster) {
-    let gate = cluster.machine().path("patient.gate");
+fn enduring(cluster: &Cluster) {
+    let gate = cluster.machine().path("enduring.gate");
     cluster.apply(&format!(
-        "kind: Module\nname: patient\nversion: '1'\nruntime: exec\nexec:\n  command: /bin/sh\n  args:\n    - -c\n    \
+        "kind: Module\nname: enduring\nversion: '1'\nruntime: exec\nexec:\n  command: /bin/sh\n  args:\n    - -c\n    \
          - 'trap \"sleep 3; exit 1\" TERM; echo \"$SHEAF_JOB $SHEAF_SUBTASK $SHEAF_ATTEMPT $SHEAF_NODE\" >> {}; \
          ${{item.do}}'\n---\n",
         trace(cluster).display()
@@ -53,10 +53,10 @@ fn patient(cluster: &Cluster) {
     let count = slots(cluster);
     let items = vec![until(&gate); count].join(", ");
     let once = format!("subtasks: {{items: [{items}]}}\nretry: {{max_attempts: 1}}");
-    submit(cluster, &job("patient", "patient", &once));
+    submit(cluster, &job("enduring", "enduring", &once));
     let all_begun = |times: usize| {
-        let begun = || traced(cluster, "patient").0.values().map(Vec::len).sum::<usize>();
-        let all_run = || status(cluster, "patient")["counts"]["running"] == count;
+        let begun = || traced(cluster, "enduring").0.values().map(Vec::len).sum::<usize>();
+        let all_run = || status(cluster, "enduring")["counts"]["running"] == count;
         soon("all of it runs", || (begun() >= times && all_run()).then_some(()));
         begun()
     };
@@ -71,7 +71,7 @@ fn patient(cluster: &Cluster) {
     restart(cluster.leader());
     all_begun(second + 1);
     fs::write(&gate, "").expect("a directory of the test's own");
-    reconciled(cluster, "patient", count);
+    reconciled(cluster, "enduring", count);
 }
 
 fn drained(cluster: &Cluster) {
@@ -110,6 +110,8 @@ fn deceptive(cluster: &Cluster, name: &str) {
     submit(cluster, &job(name, "work", &format!("subtasks: {{items: [{items}]}}")));
     let begun = || traced(cluster, name).0.keys().any(|subtask| *subtask >= 200);
     soon("one that takes its time has begun", || begun().then_some(()));
+    let given = || status(cluster, name)["counts"]["running"].as_u64().unwrap_or_default();
+    soon("many lie ready", || (given() > 2 * slots(cluster) as u64).then_some(()));
 }
 
 fn left(cluster: &Cluster, name: &str) -> u64 {

@@ -121,6 +121,18 @@ impl Workplaces {
 struct Waiting {
     job: Arc<Job>,
     subtasks: VecDeque<OrderedSubtask>,
+    stall: Stall,
+}
+
+impl Waiting {
+    fn new(job: Arc<Job>, subtasks: VecDeque<OrderedSubtask>) -> Self {
+        Self { job, subtasks, stall: Stall::default() }
+    }
+
+    /// Whether what comes with this job can wait with it.
+    fn is_like(&self, job: &Job) -> bool {
+        self.job.id == job.id && self.job.priority == job.priority
+    }
 }
 
 /// The loop; see the module.
@@ -135,7 +147,6 @@ pub(crate) struct Loop {
     tickets: u64,
     /// In the order in which they came; of those that can begin the first of the highest priority is next.
     waiting: VecDeque<Waiting>,
-    stall: Stall,
     running: BTreeMap<u64, Running>,
     workplaces: Workplaces,
     workers: Workers,
@@ -199,7 +210,6 @@ impl Loop {
             runner: None,
             tickets: 0,
             waiting: VecDeque::new(),
-            stall: Stall::default(),
             running: BTreeMap::new(),
             workplaces: Workplaces::default(),
             workers: Workers::default(),
@@ -252,8 +262,7 @@ impl Loop {
             }
             self.start_some().await;
             self.clear_up().await;
-            let ready = self.waiting.iter().map(|waiting| waiting.subtasks.len()).sum();
-            self.stall.see(ready, self.free(), Instant::now());
+            self.see_what_waits();
         }
     }
 
@@ -271,7 +280,8 @@ impl Loop {
     async fn next(&mut self, stop: &CancellationToken, leave_at: Option<Instant>) -> Event {
         let say_at = self.ends.say_at(self.ready());
         let due = self.workers.due(Instant::now()).into_iter().chain(self.stock.due());
-        let due = due.chain([self.leftovers.due()]).chain(self.stall.due()).min();
+        let stalls = self.waiting.iter().filter_map(|waiting| waiting.stall.due());
+        let due = due.chain([self.leftovers.due()]).chain(stalls).min();
         let again = self.ends.due();
         let over = async {
             match leave_at {
@@ -344,14 +354,13 @@ impl Loop {
         let mut held = self.desk.held();
         let new: VecDeque<_> = subtasks.into_iter().filter(|it| held.insert(attempt(it))).collect();
         drop(held);
-        let is_like = |last: &&mut Waiting| last.job.id == job.id && last.job.priority == job.priority;
-        match self.waiting.back_mut().filter(is_like) {
+        match self.waiting.back_mut().filter(|last| last.is_like(&job)) {
             Some(last) => {
                 last.job = job;
                 last.subtasks.extend(new);
             }
             None if new.is_empty() => {}
-            None => self.waiting.push_back(Waiting { job, subtasks: new }),
+            None => self.waiting.push_back(Waiting::new(job, new)),
         }
         if self.leaving {
             self.hand_back_waiting();
@@ -361,7 +370,7 @@ impl Loop {
     async fn stop(&mut self, attempts: &[Attempt]) {
         let meant: BTreeSet<Attempt> = attempts.iter().copied().collect();
         let mut stopped = Vec::new();
-        for Waiting { job, subtasks } in &mut self.waiting {
+        for Waiting { job, subtasks, .. } in &mut self.waiting {
             subtasks.retain(|it| {
                 let attempt = id(job, it);
                 let stays = !meant.contains(&attempt);
@@ -398,9 +407,9 @@ impl Loop {
                 Do::Again(job, subtask) if self.unwanted.contains(&job.id) => {
                     self.end(id(&job, &subtask), never(Ending::HandedBack));
                 }
-                Do::Again(job, subtask) => match self.waiting.front_mut().filter(|it| it.job.id == job.id) {
+                Do::Again(job, subtask) => match self.waiting.front_mut().filter(|it| it.is_like(&job)) {
                     Some(waiting) => waiting.subtasks.push_front(subtask),
-                    None => self.waiting.push_front(Waiting { job, subtasks: [subtask].into() }),
+                    None => self.waiting.push_front(Waiting::new(job, [subtask].into())),
                 },
             }
         }

@@ -44,7 +44,7 @@ use crate::telemetry::{self, Recent};
 /// How long parts may take to end once told to: leadership goes first, then the agent, then the rest. A second signal ends nothing
 /// sooner: what is cut off is lost, and who is in a hurry has SIGKILL.
 const DRAIN_WITHIN: Duration = sheaf_agent::agent::STOPS_WITHIN.saturating_add(Duration::from_secs(6));
-/// How long the node's work may take to go elsewhere, for an agent that is to release it.
+/// How long the node's work may take to go elsewhere, for an agent that is to release it, also if it has just been started.
 const RELEASE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Reads the configuration anew, for SIGHUP.
@@ -425,12 +425,16 @@ impl Leaver {
 
     /// Lets the node's work go elsewhere.
     async fn release(&self, leaving: Leaving) {
-        let Some(agent) = self.agent().await else { return };
-        tracing::info!("this node's work goes elsewhere first");
-        match tokio::time::timeout(RELEASE_WITHIN, agent.leave(leaving)).await {
-            Ok(Ok(())) => tracing::info!("nothing is bound to this node any more"),
-            Ok(Err(error)) => tracing::warn!(%error, "work may be left here"),
-            Err(_) => tracing::warn!("work is left here after {RELEASE_WITHIN:?}"),
+        let release = async {
+            let agent = self.agent().await?;
+            tracing::info!("this node's work goes elsewhere first");
+            Some(agent.leave(leaving).await)
+        };
+        match tokio::time::timeout(RELEASE_WITHIN, release).await {
+            Ok(None) => {}
+            Ok(Some(Ok(()))) => tracing::info!("nothing is bound to this node any more"),
+            Ok(Some(Err(error))) => tracing::warn!(%error, "work may be left here"),
+            Err(_) => tracing::warn!("work may be left here after {RELEASE_WITHIN:?}"),
         }
     }
 
@@ -440,7 +444,7 @@ impl Leaver {
         if place.registration.borrow().is_none() || place.has_left() {
             return self.logs.agent();
         }
-        tokio::time::timeout(RELEASE_WITHIN, self.logs.agent_runs()).await.ok().flatten()
+        self.logs.agent_runs().await
     }
 
     /// Ends all parts in their order; `result` is the first failure of all.

@@ -9,6 +9,7 @@
 //! the node holds, and a quorum round after that tells what it should hold.
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,8 +55,8 @@ struct Asked {
 
 /// By node: attempts of jobs.
 type PerNode = BTreeMap<NodeId, BTreeMap<JobId, Vec<(u32, u32)>>>;
-/// The same of one node, apart for each priority.
-type PerPriority = BTreeMap<(JobId, u8), Vec<(u32, u32)>>;
+/// The same of one node, apart for each priority, the highest first.
+type PerPriority = BTreeMap<(Reverse<u8>, JobId), Vec<(u32, u32)>>;
 
 impl Control {
     /// Dispatches in one term. Never ends by itself.
@@ -284,12 +285,14 @@ impl Control {
             return Default::default();
         }
         let backends = floor.paces.rooms(state, self.clock.wall());
-        let unsaid = RefCell::new(Vec::new());
+        let (own, unsaid) = (floor.own(state), RefCell::new(Vec::new()));
         let may_run = |job: &Job, node: NodeId| {
-            if floor.turn(state, job.id, node, now).is_some() {
+            let Some(own) = own.get(&node) else { return floor.may_run(job.id, node) };
+            let (may_run, turn) = floor.stands(job.id, node, *own, now);
+            if turn.is_some() {
                 unsaid.borrow_mut().push((job.id, node));
             }
-            floor.may_run(job.id, node)
+            may_run
         };
         let takes = |job: &Job, node: NodeId| floor.takes(job.id, node);
         let grants = grant(state, Offer { nodes, may_run: &may_run, takes: &takes, backends, most: MOST });
@@ -321,14 +324,21 @@ impl Control {
 
     /// Sends attempts that are in the log.
     async fn send(&self, member: &Member, due: PerNode) {
-        let due = by_priority(&member.replica.state(), due);
+        let due = {
+            let state = member.replica.state();
+            let priority = |id: JobId, subtask: u32| {
+                let job = state.jobs.get(id)?;
+                Some(job.progress.own_priority(subtask).unwrap_or(job.priority))
+            };
+            by_priority(due, priority)
+        };
         for (node, jobs) in due {
-            for ((job, priority), attempts) in jobs {
+            for ((Reverse(priority), job), attempts) in jobs {
                 self.floor.keeps(node, job);
                 match self.order(member, job, priority, &attempts).await {
                     Ok(Some(mut order)) => {
                         let subtasks = std::mem::take(&mut order.subtasks);
-                        self.floor.lock().sent(job, &subtasks);
+                        self.floor.lock().sent(node, job, &subtasks);
                         for subtasks in messages(subtasks) {
                             let order = Order { subtasks, ..order.clone() };
                             self.live.lock().say(node, ToNode::Run(vec![order]));
@@ -397,16 +407,14 @@ impl Control {
     }
 }
 
-/// The same apart for each priority that subtasks of a job have.
-fn by_priority(state: &State, due: PerNode) -> BTreeMap<NodeId, PerPriority> {
+/// The same apart for each priority that subtasks have; none: the job is gone, and has no order either.
+fn by_priority(due: PerNode, priority: impl Fn(JobId, u32) -> Option<u8>) -> BTreeMap<NodeId, PerPriority> {
     let apart = |jobs: BTreeMap<JobId, Vec<(u32, u32)>>| {
         let mut all = PerPriority::new();
         for (id, attempts) in jobs {
-            // One that is gone has no order either.
-            let Some(job) = state.jobs.get(id) else { continue };
             for attempt in attempts {
-                let priority = job.progress.own_priority(attempt.0).unwrap_or(job.priority);
-                all.entry((id, priority)).or_default().push(attempt);
+                let Some(priority) = priority(id, attempt.0) else { continue };
+                all.entry((Reverse(priority), id)).or_default().push(attempt);
             }
         }
         all
@@ -481,17 +489,21 @@ fn questions(
     all: impl Iterator<Item = (JobId, NodeId)>,
     now: Instant,
 ) -> Vec<(NodeId, ToNode)> {
-    let turns = all.filter_map(|(job, node)| Some((floor.turn(state, job, node, now)?, job, node)));
+    let own = floor.own(state);
+    let turns = all.filter_map(|(job, node)| {
+        let own = *own.get(&node)?;
+        Some((floor.turn(job, node, own, now)?, job, node, own))
+    });
     let mut turns: Vec<_> = turns.collect();
     turns.sort_by_key(|(turn, ..)| *turn);
     let mut about: BTreeMap<JobId, Option<Asked>> = BTreeMap::new();
     let mut questions = Vec::new();
-    for (_, job, node) in turns {
-        if floor.turn(state, job, node, now).is_none() {
+    for (_, job, node, own) in turns {
+        if floor.turn(job, node, own, now).is_none() {
             continue; // it stood there twice
         }
         let Some(asked) = about.entry(job).or_insert_with(|| Asked::of(state, job)) else { continue };
-        if let Some(question) = floor.ask(state, job, node, asked.fetches, now) {
+        if let Some(question) = floor.ask(job, node, asked.fetches, own, now) {
             let (spec, module) = (asked.spec.clone(), asked.module.clone());
             questions.push((node, ToNode::Judge { question, spec, module, fetch: true }));
         }
@@ -521,6 +533,26 @@ mod tests {
     use sheaf_model::job::ITEM_MAX;
 
     use super::*;
+
+    #[test]
+    fn what_is_more_urgent_is_sent_first_and_of_its_like_the_earlier_job() {
+        let [slow, gone, urgent, late] = [1, 2, 3, 4].map(JobId);
+        let of = |job| (job, vec![(0, 1), (1, 1)]);
+        let due = PerNode::from([(NodeId(7), [slow, gone, urgent, late].map(of).into())]);
+        let priority = |job: JobId, subtask: u32| match (job.0, subtask) {
+            (2, _) => None,
+            (1 | 3, 1) => Some(90),
+            (3, _) => Some(60),
+            _ => Some(50),
+        };
+        let sent: Vec<_> = by_priority(due, priority).remove(&NodeId(7)).unwrap().into_iter().collect();
+        let some = |priority: u8, job, subtask: u32| ((Reverse(priority), job), vec![(subtask, 1)]);
+        let all = ((Reverse(50), late), vec![(0, 1), (1, 1)]);
+        assert_eq!(
+            sent,
+            [some(90, slow, 1), some(90, urgent, 1), some(60, urgent, 0), some(50, slow, 0), all]
+        );
+    }
 
     #[test]
     fn what_one_message_could_not_take_comes_in_several() {

@@ -53,7 +53,7 @@ pub(crate) struct Inner {
     opened: u64,
     nodes: BTreeMap<NodeId, Worker>,
     verdicts: Verdicts,
-    /// How long attempts of a job took lately.
+    /// How long attempts of a job took lately, wherever they ran.
     means: BTreeMap<JobId, Duration>,
     /// How many bytes the items of a job have that was sent something of: the mean of what was sent last.
     sizes: BTreeMap<JobId, u64>,
@@ -85,6 +85,8 @@ pub(crate) struct Worker {
     too_much: Option<Instant>,
     /// How long attempts took there lately, and when that was last heard of.
     pace: Option<(Duration, Instant)>,
+    /// The same by job.
+    means: BTreeMap<JobId, Duration>,
 }
 
 impl Floor {
@@ -124,6 +126,7 @@ impl Inner {
                 asked_back: BTreeMap::new(),
                 too_much: None,
                 pace: None,
+                means: BTreeMap::new(),
             };
             self.nodes.insert(node, worker);
         }
@@ -162,17 +165,23 @@ impl Inner {
         for (job, ends) in ends {
             for end in ends.iter().filter(|it| matches!(it.ending, Ending::Finished | Ending::Failed(_))) {
                 let took = end.took.duration();
-                let known = self.means.get(job).copied();
-                if end.ending == Ending::Finished || took > known.unwrap_or(UNKNOWN) {
-                    self.means.insert(*job, known.map_or(took, |mean| moved(mean, took)));
+                let likely = self.means.get(job).copied().unwrap_or(UNKNOWN);
+                for means in [&mut worker.means, &mut self.means] {
+                    let known = means.get(job).copied();
+                    if end.ending == Ending::Finished || took > known.unwrap_or(likely) {
+                        means.insert(*job, known.map_or(took, |mean| moved(mean, took)));
+                    }
                 }
                 worker.pace = Some((worker.pace.map_or(took, |(mean, _)| moved(mean, took)), now));
             }
         }
     }
 
-    /// These subtasks of a job were sent to a node.
-    pub(crate) fn sent(&mut self, job: JobId, subtasks: &[OrderedSubtask]) {
+    /// These subtasks of a job are sent to a node. What it was asked to give back before does not mean them.
+    pub(crate) fn sent(&mut self, node: NodeId, job: JobId, subtasks: &[OrderedSubtask]) {
+        if let Some(worker) = self.nodes.get_mut(&node) {
+            worker.asked_back.remove(&job);
+        }
         let bytes: usize = subtasks.iter().map(|subtask| subtask.item.as_str().len()).sum();
         if let Some(mean) = bytes.checked_div(subtasks.len()) {
             self.sizes.insert(job, u64::try_from(mean).unwrap_or(u64::MAX));
@@ -187,10 +196,12 @@ impl Inner {
         self.lasts(job, node).max(as_large).min(AHEAD)
     }
 
-    /// The same, however large it is.
+    /// The same, however large it is. What is not known of the node is known of others: they may be faster.
     fn lasts(&self, job: JobId, node: NodeId) -> Span {
-        let guess = || self.nodes.get(&node)?.pace.map(|(mean, _)| mean.max(UNKNOWN));
-        let likely = self.means.get(&job).copied().or_else(guess).unwrap_or(UNKNOWN);
+        let worker = self.nodes.get(&node);
+        let known = worker.and_then(|worker| worker.means.get(&job)).or_else(|| self.means.get(&job));
+        let guess = || worker?.pace.map(|(mean, _)| mean.max(UNKNOWN));
+        let likely = known.copied().or_else(guess).unwrap_or(UNKNOWN);
         let millis = u64::try_from(likely.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
         Span(millis).clamp(SHORTEST, AHEAD)
     }
@@ -225,7 +236,8 @@ impl Inner {
         let most = if worker.is_still(now) { 0 } else { AHEAD.0 * u64::from(worker.slots) };
         let spare = most.saturating_sub(work);
         let wants = idle > 0 || spare > most / REFILL;
-        (Room { incarnation: worker.incarnation.clone(), idle, spare: Span(spare) }, wants)
+        let incarnation = worker.incarnation.clone();
+        (Room { incarnation, slots: worker.slots, idle, spare: Span(spare) }, wants)
     }
 
     pub(crate) fn nodes(&mut self) -> impl Iterator<Item = (NodeId, &mut Worker)> {
@@ -242,29 +254,42 @@ impl Inner {
         self.verdicts.may_run(job, node)
     }
 
-    /// When a node's own record last changed, if it has seen that; none: it was not heard yet, and is not asked about anything.
-    fn own(&self, state: &State, node: NodeId) -> Option<Revision> {
-        let seen = self.nodes.get(&node)?.seen?;
-        let own = state.nodes.get(&node)?.revision;
-        Some(if own <= seen { own } else { Revision::default() })
+    /// When each node's own record last changed, if it has seen that. Those that were not heard yet are left out, and are not asked
+    /// about anything.
+    pub(crate) fn own(&self, state: &State) -> BTreeMap<NodeId, Revision> {
+        let own = |(node, worker): (&NodeId, &Worker)| {
+            let (own, seen) = (state.nodes.get(node)?.revision, worker.seen?);
+            Some((*node, if own <= seen { own } else { Revision::default() }))
+        };
+        self.nodes.iter().filter_map(own).collect()
     }
 
-    /// Whether a node is to be asked about a job now.
-    pub(crate) fn turn(&self, state: &State, job: JobId, node: NodeId, now: Instant) -> Option<Turn> {
-        self.verdicts.turn(job, node, self.own(state, node)?, now)
+    /// Whether a node is to be asked about a job now; `own` as in [`Verdicts::turn`].
+    pub(crate) fn turn(&self, job: JobId, node: NodeId, own: Revision, now: Instant) -> Option<Turn> {
+        self.verdicts.turn(job, node, own, now)
+    }
+
+    /// Both: whether a node's gates let it run a job, and whether it is to be asked now.
+    pub(crate) fn stands(
+        &self,
+        job: JobId,
+        node: NodeId,
+        own: Revision,
+        now: Instant,
+    ) -> (bool, Option<Turn>) {
+        self.verdicts.stands(job, node, own, now)
     }
 
     /// A node is asked about a job: the number of the question. None: it has enough to answer. `fetches`: what it lacks may be on
-    /// its way to it.
+    /// its way to it; `own` as in [`Verdicts::turn`].
     pub(crate) fn ask(
         &mut self,
-        state: &State,
         job: JobId,
         node: NodeId,
         fetches: bool,
+        own: Revision,
         now: Instant,
     ) -> Option<u64> {
-        let own = self.own(state, node)?;
         self.verdicts.ask(job, node, fetches, own, now)
     }
 
@@ -277,6 +302,7 @@ impl Inner {
     pub(crate) fn keep_jobs(&mut self, is_there: impl Fn(JobId) -> bool) {
         self.verdicts.keep_jobs(&is_there);
         self.means.retain(|job, _| is_there(*job));
+        self.nodes.values_mut().for_each(|worker| worker.means.retain(|job, _| is_there(*job)));
         self.sizes.retain(|job, _| is_there(*job));
     }
 }
@@ -362,6 +388,27 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_node_among_quick_ones_keeps_little() {
+        let (mut floor, now) = (Inner::default(), Instant::now());
+        let (life, job) = (Incarnation::from("a"), JobId(7));
+        let [slow, quick, new] = [1, 2, 3].map(NodeId);
+        for node in [slow, quick, new] {
+            floor.opened(node, &life, Some(&Work { slots: 4, ..Work::default() }));
+        }
+        floor.ended(quick, &[(job, vec![end(5); 100])], now);
+        assert_eq!(floor.takes(job, slow), Span(5), "as elsewhere");
+        floor.ended(slow, &[(job, vec![end(1000)])], now);
+        floor.ended(quick, &[(job, vec![end(5); 100])], now);
+        assert_eq!([slow, quick].map(|node| floor.takes(job, node)), [AHEAD, Span(5)]);
+        assert!(floor.takes(job, new) < Span(10), "as on all of them");
+        assert_eq!(room(&floor, &[(job, 4)], now), Some((0, 0, false)));
+        floor.opened(slow, &life, Some(&Work { slots: 4, ..Work::default() }));
+        assert!(floor.takes(job, slow) < Span(10), "nothing is known of it any more");
+        floor.keep_jobs(|_| false);
+        assert_eq!(floor.takes(job, quick), Span(50), "as nothing is known of it");
+    }
+
+    #[test]
     fn of_large_items_few_lie_ready() {
         let (mut floor, now) = (Inner::default(), Instant::now());
         let (node, life, job) = (NodeId(1), Incarnation::from("a"), JobId(7));
@@ -369,13 +416,13 @@ mod tests {
         floor.ended(node, &[(job, vec![end(1)])], now);
         let send = |floor: &mut Inner, bytes: usize| {
             let item = Json::new(&"x".repeat(bytes - 2).into());
-            floor.sent(job, &[OrderedSubtask { subtask: 0, attempt: 1, backend: None, item }]);
+            floor.sent(node, job, &[OrderedSubtask { subtask: 0, attempt: 1, backend: None, item }]);
         };
         send(&mut floor, 1000);
         assert_eq!(floor.takes(job, node), SHORTEST);
         send(&mut floor, 512 << 10);
         assert_eq!(floor.takes(job, node), Span(100), "2 for each slot");
-        floor.sent(job, &[]);
+        floor.sent(node, job, &[]);
         assert_eq!(floor.takes(job, node), Span(100));
         floor.keep_jobs(|_| false);
         assert_eq!(floor.takes(job, node), Span(50), "as nothing is known of it");

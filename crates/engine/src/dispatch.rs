@@ -6,6 +6,7 @@
 //!
 //! A job that cannot take what is free (no node may run it, its backends are full) holds up no other. One that finds too
 //! little room on a node does: there nothing that comes after it is granted, or what is short would always be in its way.
+//! Nor does anything lie ready behind what is more urgent and waits itself: for as long as more of that comes it would not begin.
 //! Looking costs as much as there are jobs before the room is used up, and never depends on how many subtasks they have.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,8 @@ use crate::state::State;
 pub struct Room {
     /// The life of its agent.
     pub incarnation: Incarnation,
+    /// How many run there at a time.
+    pub slots: u32,
     /// How many more begin at once.
     pub idle: u32,
     /// So much work it takes beside what it has: the sum of how long each takes.
@@ -54,10 +57,21 @@ pub fn grant(state: &State, mut offer: Offer<'_>) -> Vec<Grant> {
         let ready = state.nodes.get(node).is_some_and(|it| it.status == NodeStatus::Ready);
         ready && room.is_any() && state.jobs.runner(*node) == Some(&room.incarnation)
     });
+    let ahead = |(node, room): (&NodeId, &Room)| Some((*node, waits(state, *node, room.slots)?));
+    let ahead: BTreeMap<NodeId, u8> = offer.nodes.iter().filter_map(ahead).collect();
+    let mut lowest = None;
     let mut grants = Vec::new();
     // By job: what its own limit still allows, as a job may stand in the queue under several priorities.
     let mut rooms: BTreeMap<JobId, u32> = BTreeMap::new();
     for (priority, _, id) in state.jobs.queue() {
+        if lowest.replace(priority) != Some(priority) {
+            offer.nodes.retain(|node, room| {
+                if ahead.get(node).is_some_and(|ahead| *ahead > priority.0) {
+                    room.spare = Span(0);
+                }
+                room.is_any()
+            });
+        }
         if offer.nodes.is_empty() || offer.most == 0 {
             break;
         }
@@ -79,6 +93,20 @@ pub fn grant(state: &State, mut offer: Offer<'_>) -> Vec<Grant> {
         }
     }
     grants
+}
+
+/// The priority at least of something that waits on a node, as more that have it or a higher one are there than run at a time;
+/// as jobs have it: that a few subtasks may have one of their own makes no difference here.
+fn waits(state: &State, node: NodeId, slots: u32) -> Option<u8> {
+    let held = state.jobs.of_jobs_on(node);
+    let held = held.filter_map(|(job, count)| Some((state.jobs.get(job)?.priority, count)));
+    let mut held: Vec<(u8, u32)> = held.collect();
+    held.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
+    let mut sum = 0_u32;
+    held.into_iter().find_map(|(priority, count)| {
+        sum = sum.saturating_add(count);
+        (sum > slots).then_some(priority)
+    })
 }
 
 /// The ways that a job's attempts may go, each with how many more it takes; those with most room first.

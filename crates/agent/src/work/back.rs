@@ -24,11 +24,17 @@ impl Loop {
         self.perform(follows).await;
     }
 
-    /// Hands back what lies ready, if all slots are taken by what takes long.
-    pub(super) fn give_up_on_slots(&mut self) {
-        if self.stall.due().is_some_and(|due| due <= Instant::now()) {
-            self.hand_back_waiting();
+    pub(super) fn see_what_waits(&mut self) {
+        let (free, now) = (self.free(), Instant::now());
+        for Waiting { subtasks, stall, .. } in &mut self.waiting {
+            stall.see(subtasks.len(), free, now);
         }
+    }
+
+    /// Hands back what lies ready, and does not come to a slot: they are taken by what takes long, or by what is more urgent.
+    pub(super) fn give_up_on_slots(&mut self) {
+        let now = Instant::now();
+        self.end_those(|waiting| waiting.stall.due().is_some_and(|due| due <= now), &Ending::HandedBack);
     }
 
     pub(super) fn hand_back_waiting(&mut self) {
@@ -37,10 +43,14 @@ impl Loop {
 
     /// What of these jobs has not begun never does here.
     pub(super) fn end_waiting(&mut self, is_meant: impl Fn(&Job) -> bool, ending: &Ending) {
+        self.end_those(|waiting| is_meant(&waiting.job), ending);
+    }
+
+    fn end_those(&mut self, is_meant: impl Fn(&Waiting) -> bool, ending: &Ending) {
         let waiting = std::mem::take(&mut self.waiting).into_iter();
-        let (those, others): (VecDeque<Waiting>, _) = waiting.partition(|waiting| is_meant(&waiting.job));
+        let (those, others): (VecDeque<Waiting>, _) = waiting.partition(is_meant);
         self.waiting = others;
-        for Waiting { job, subtasks } in those {
+        for Waiting { job, subtasks, .. } in those {
             for it in subtasks {
                 self.end(id(&job, &it), never(ending.clone()));
             }

@@ -158,6 +158,16 @@ impl Hands {
         self.careful
     }
 
+    /// In which bundle a subtask is: its first id.
+    pub(crate) fn bundle_of(&self, id: u64) -> Option<u64> {
+        self.places.get(&id).copied()
+    }
+
+    /// Whether anything of a bundle is in hand.
+    pub(crate) fn has_of(&self, first: u64) -> bool {
+        self.bundles.contains_key(&first)
+    }
+
     /// How many slots it takes.
     pub(crate) fn bundles(&self) -> usize {
         self.bundles.len()

@@ -1,8 +1,8 @@
 //! What lies ready behind subtasks that take long goes back to the leader, who may have room for it elsewhere.
 //!
 //! Work is granted ahead by how long a job's subtasks took lately. Where most are done in no time and a few take hours,
-//! that is wrong for a moment: all slots are taken by long ones, and what lies ready would wait for them. Plain data; time is
-//! an argument.
+//! that is wrong for a moment: all slots are taken by long ones, and what lies ready would wait for them. So it would for as
+//! long as what is more urgent comes past it. Plain data; time is an argument.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// ends, or it would come again.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// For how long what lies ready has not moved.
+/// For how long what lies ready of one job and priority has not moved.
 #[derive(Debug, Default)]
 pub(super) struct Stall {
     ready: usize,
@@ -54,6 +54,18 @@ mod tests {
         assert_eq!(stall.due(), Some(at(2500)), "one of them has begun");
         stall.see(0, 0, at(1100));
         assert_eq!(stall.due(), None);
+    }
+
+    #[test]
+    fn what_is_passed_by_what_is_more_urgent_is_due() {
+        let ((mut urgent, mut passed), begun) = (<(Stall, Stall)>::default(), Instant::now());
+        for turn in 0_u32..100 {
+            let now = begun + turn * PATIENCE / 10;
+            urgent.see(if turn % 2 == 0 { 9 } else { 8 }, 0, now);
+            passed.see(5, 0, now);
+            assert!(urgent.due() > Some(now));
+        }
+        assert_eq!(passed.due(), Some(begun + PATIENCE));
     }
 
     #[test]

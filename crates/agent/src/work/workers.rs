@@ -66,6 +66,8 @@ struct Worker {
     ticket: u64,
     line: Option<Line>,
     hands: Hands,
+    /// The job as each bundle was given with it, by the bundle's first id.
+    given: BTreeMap<u64, Arc<Job>>,
     phase: Phase,
     /// The next rest, if it comes to one.
     pause: Duration,
@@ -140,7 +142,8 @@ impl Workers {
         let hands = Hands::new(Terms { at_once: 0, timeout: None, grace: Duration::ZERO });
         let id = job.id;
         self.by_ticket.insert(ticket, id);
-        let worker = Worker { job, ticket, line: Some(line), hands, phase: Phase::Starting, pause, careful };
+        let (line, given, phase) = (Some(line), BTreeMap::new(), Phase::Starting);
+        let worker = Worker { job, ticket, line, hands, given, phase, pause, careful };
         self.all.insert(id, worker);
     }
 
@@ -159,6 +162,7 @@ impl Workers {
             line.confide(&job.secrets);
         }
         if worker.line.as_ref().is_some_and(|line| line.give(bundle, attempts.into_iter())) {
+            worker.given.extend(first.map(|first| (first, job.clone())));
             return Vec::new();
         }
         // It never had them.
@@ -314,6 +318,7 @@ impl Workers {
         self.by_ticket.remove(&ticket);
         worker.careful = worker.hands.careful();
         let over = worker.hands.drain();
+        worker.given.clear();
         if !matches!(cause, Cause::Dismissed | Cause::Disobeyed) && over.iter().any(|it| !it.alone) {
             // Which of a bundle it died of is not known: what was answered last may not have come.
             let count = u32::try_from(over.len()).unwrap_or(u32::MAX);
@@ -378,10 +383,14 @@ impl Worker {
         }
         let mut out = Vec::new();
         for End { id, result, message } in ends {
+            let bundle = self.hands.bundle_of(id);
             match self.hands.ended(id, result, now) {
                 Ok(over) => {
                     self.pause = first_pause(&self.job);
-                    out.push(self.answered(over, result, message, now));
+                    out.push(self.answered(over, bundle, result, message, now));
+                    if let Some(first) = bundle.filter(|first| !self.hands.has_of(*first)) {
+                        self.given.remove(&first);
+                    }
                 }
                 Err(strange) => {
                     out.extend(self.kill(Cause::Wrong(strange.to_string())));
@@ -395,11 +404,22 @@ impl Worker {
         out
     }
 
-    /// What a worker's answer comes to.
-    fn answered(&self, over: Over, result: SubtaskResult, message: String, now: Now) -> Do {
+    /// What a worker's answer comes to; `bundle`: in which it was.
+    fn answered(
+        &self,
+        over: Over,
+        bundle: Option<u64>,
+        result: SubtaskResult,
+        message: String,
+        now: Now,
+    ) -> Do {
         let ending = match (result, over.why) {
             (SubtaskResult::Finished, _) => Ending::Finished,
-            (SubtaskResult::NotBegun, Some(Why::Back)) => return Do::Again(self.job.clone(), over.subtask),
+            (SubtaskResult::NotBegun, Some(Why::Back)) => {
+                // What its worker was started with may be older: of another priority, or without its backend.
+                let job = bundle.and_then(|first| self.given.get(&first)).unwrap_or(&self.job);
+                return Do::Again(job.clone(), over.subtask);
+            }
             (_, Some(Why::Canceled)) => Ending::Canceled,
             (_, Some(Why::TimedOut)) => self.timed_out(message),
             (SubtaskResult::Failed, _) => failed(FailureClass::Exit, message),

@@ -117,6 +117,10 @@ mod tests {
         );
         floor.opened(node, &life, Some(&work));
         assert_eq!(told(&mut floor, &[(7, false), (8, true)]), [(vec![7], false), (vec![8], true)]);
+        floor.sent(NodeId(2), JobId(8), &[]);
+        assert!(told(&mut floor, &[(7, false), (8, true)]).is_empty(), "that went elsewhere");
+        floor.sent(node, JobId(8), &[]);
+        assert_eq!(told(&mut floor, &[(7, false), (8, true)]), [(vec![8], true)], "it was sent more");
     }
 
     #[test]

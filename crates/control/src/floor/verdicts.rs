@@ -16,6 +16,8 @@ const ASK_SOON: Duration = Duration::from_secs(2);
 const LOST: Duration = Duration::from_secs(3600);
 /// Questions that a node has to answer at most: it answers a few at a time, and what it is told waits for it to read.
 const AT_ONCE: usize = 64;
+/// Those of them at most about jobs that it has been asked about before: checks that take long each time leave room for others.
+const AGAIN_AT_ONCE: usize = 8;
 /// Numbers of these questions begin here; those of a plan begin at 1.
 const FIRST: u64 = 1 << 32;
 
@@ -24,9 +26,9 @@ const FIRST: u64 = 1 << 32;
 pub(crate) struct Verdicts {
     jobs: BTreeMap<JobId, BTreeMap<NodeId, Answer>>,
     /// By number: who was asked about what, and has not answered.
-    open: BTreeMap<u64, (JobId, NodeId)>,
+    open: BTreeMap<u64, (JobId, NodeId, Turn)>,
     /// How many of those each node has.
-    waiting: BTreeMap<NodeId, usize>,
+    waiting: BTreeMap<(NodeId, Turn), usize>,
     /// Questions that were asked.
     asked: u64,
 }
@@ -52,6 +54,21 @@ pub(crate) enum Turn {
     Again,
 }
 
+impl Answer {
+    fn may_run(&self) -> bool {
+        self.said.as_ref().is_some_and(|(verdict, _)| verdict.eligible())
+    }
+
+    /// See [`Verdicts::turn`].
+    fn is_due(&self, own: Revision, now: Instant) -> bool {
+        let is_old = |since: Instant, after: Duration| now.saturating_duration_since(since) >= after;
+        let is_awaited = self.question.is_some_and(|(_, since)| !is_old(since, LOST));
+        let is_refusal = |at: Instant| !self.may_run() && is_old(at, self.again);
+        let is_due = self.said.as_ref().is_none_or(|(_, at)| is_refusal(*at));
+        (is_due || own > self.own) && !is_awaited
+    }
+}
+
 impl Verdicts {
     /// Nothing is known; no number is given again.
     pub(super) fn after(former: &Self) -> Self {
@@ -75,19 +92,26 @@ impl Verdicts {
 
     /// Whether a node's gates let it run a job.
     pub(crate) fn may_run(&self, job: JobId, node: NodeId) -> bool {
-        let said = self.of(job, node).and_then(|answer| answer.said.as_ref());
-        said.is_some_and(|(verdict, _)| verdict.eligible())
+        self.of(job, node).is_some_and(Answer::may_run)
     }
 
     /// Whether a node is to be asked about a job now. `own`: when its own record last changed, as far as it has seen it. What it
     /// said before it saw that, as before it was given a label, holds until it has answered anew.
     pub(super) fn turn(&self, job: JobId, node: NodeId, own: Revision, now: Instant) -> Option<Turn> {
-        let Some(answer) = self.of(job, node) else { return Some(Turn::First) };
-        let is_old = |since: Instant, after: Duration| now.saturating_duration_since(since) >= after;
-        let is_awaited = answer.question.is_some_and(|(_, since)| !is_old(since, LOST));
-        let said = answer.said.as_ref();
-        let is_due = said.is_none_or(|(verdict, at)| !verdict.eligible() && is_old(*at, answer.again));
-        ((is_due || own > answer.own) && !is_awaited).then_some(Turn::Again)
+        self.stands(job, node, own, now).1
+    }
+
+    /// Both: whether a node's gates let it run a job, and whether it is to be asked now.
+    pub(super) fn stands(
+        &self,
+        job: JobId,
+        node: NodeId,
+        own: Revision,
+        now: Instant,
+    ) -> (bool, Option<Turn>) {
+        let Some(answer) = self.of(job, node) else { return (false, Some(Turn::First)) };
+        let (may_run, is_due) = (answer.may_run(), answer.is_due(own, now));
+        (may_run, is_due.then_some(Turn::Again))
     }
 
     /// A node is asked about a job: the number of the question. None: it has enough to answer. `fetches`: what it lacks may be on
@@ -100,14 +124,16 @@ impl Verdicts {
         own: Revision,
         now: Instant,
     ) -> Option<u64> {
-        let waiting = self.waiting.entry(node).or_default();
-        if *waiting >= AT_ONCE {
+        let turn = if self.of(job, node).is_some() { Turn::Again } else { Turn::First };
+        let waiting = |turn| self.waiting.get(&(node, turn)).copied().unwrap_or_default();
+        let again = waiting(Turn::Again);
+        if again + waiting(Turn::First) >= AT_ONCE || (turn == Turn::Again && again >= AGAIN_AT_ONCE) {
             return None;
         }
-        *waiting += 1;
+        *self.waiting.entry((node, turn)).or_default() += 1;
         let question = FIRST + self.asked;
         self.asked += 1;
-        self.open.insert(question, (job, node));
+        self.open.insert(question, (job, node, turn));
         let answer = self.jobs.entry(job).or_default().entry(node).or_default();
         answer.again = if fetches { ASK_SOON } else { ASK_AGAIN };
         answer.own = own;
@@ -119,23 +145,23 @@ impl Verdicts {
 
     /// A node answered; what was not asked, or is not waited for any more, is nothing.
     pub(crate) fn answered(&mut self, question: u64, node: NodeId, verdict: Verdict, now: Instant) {
-        if self.open.get(&question).is_none_or(|(_, asked)| *asked != node) {
+        if self.open.get(&question).is_none_or(|(_, asked, _)| *asked != node) {
             return;
         }
-        let Some((job, _)) = self.close(question) else { return };
+        let Some(job) = self.close(question) else { return };
         if let Some(answer) = self.jobs.get_mut(&job).and_then(|nodes| nodes.get_mut(&node)) {
             answer.said = Some((Arc::new(verdict), now));
             answer.question = None;
         }
     }
 
-    /// Nobody waits for its answer any more.
-    fn close(&mut self, question: u64) -> Option<(JobId, NodeId)> {
-        let (job, node) = self.open.remove(&question)?;
-        if let Some(waiting) = self.waiting.get_mut(&node) {
+    /// Nobody waits for its answer any more. What it was about.
+    fn close(&mut self, question: u64) -> Option<JobId> {
+        let (job, node, turn) = self.open.remove(&question)?;
+        if let Some(waiting) = self.waiting.get_mut(&(node, turn)) {
             *waiting = waiting.saturating_sub(1);
         }
-        Some((job, node))
+        Some(job)
     }
 
     /// What a node said may not hold, and what it was asked it may not answer.
@@ -235,6 +261,23 @@ mod tests {
         verdicts.answered(question, NODE, verdict(false), now);
         assert!(!verdicts.may_run(job, NODE) && verdicts.turn(job, NODE, OWN, now).is_none());
         assert_eq!(verdicts.turn(job, NODE, Revision(6), now), Some(Turn::Again));
+    }
+
+    #[test]
+    fn what_is_asked_again_leaves_room_for_what_was_never_asked() {
+        let (mut verdicts, now) = (Verdicts::default(), Instant::now());
+        let first: Vec<u64> = (0..20).map(|job| ask(&mut verdicts, job, NODE, now)).collect();
+        first.into_iter().for_each(|question| verdicts.answered(question, NODE, verdict(false), now));
+        let later = now + ASK_AGAIN;
+        let again = |verdicts: &mut Verdicts, job| verdicts.ask(JobId(job), NODE, false, OWN, later);
+        let asked: Vec<u64> = (0..20).filter_map(|job| again(&mut verdicts, job)).collect();
+        assert_eq!(asked.len(), AGAIN_AT_ONCE);
+        for job in 100..100 + (AT_ONCE - AGAIN_AT_ONCE) as u64 {
+            ask(&mut verdicts, job, NODE, later);
+        }
+        assert_eq!(verdicts.ask(JobId(1000), NODE, false, OWN, later), None, "that is all");
+        verdicts.answered(asked[0], NODE, verdict(false), later);
+        assert!(again(&mut verdicts, 19).is_some() && again(&mut verdicts, 18).is_none());
     }
 
     #[test]

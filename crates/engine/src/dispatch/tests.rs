@@ -8,7 +8,7 @@ use crate::testing::World;
 
 /// So many begin there at once, and nothing lies ready.
 fn idle(idle: u32) -> Room {
-    Room { incarnation: "life".into(), idle, spare: Span(0) }
+    Room { incarnation: "life".into(), slots: u32::MAX, idle, spare: Span(0) }
 }
 
 fn order(grants: &[Grant]) -> Vec<(JobId, u32)> {
@@ -144,6 +144,24 @@ fn room_that_is_too_little_for_a_job_is_not_filled_by_those_behind_it() {
     let takes = [(short, 10), (long, 200), (limited, 200)];
     let others = [(limited, 2, 1), (short, 1, 10), (short, 2, 5)];
     assert_eq!(given(&world, &rooms, &takes), others, "one that may have no more is in nobody's way");
+}
+
+#[test]
+fn behind_what_waits_nothing_less_urgent_lies_ready() {
+    let mut world = World::with_runners(1);
+    world.submit("urgent", 5, |spec| spec.priority = 60);
+    assert_eq!(world.dispatch(5).len(), 5);
+    world.submit("low", 100, |_| {});
+    let given = |world: &World, slots: u32, free: u32| {
+        let room = Room { slots, spare: Span(100), ..idle(free) };
+        let (nodes, backends) = ([(NodeId(1), room)].into(), BTreeMap::new());
+        let offer = Offer { nodes, may_run: &|_, _| true, takes: &|_, _| Span(10), backends, most: 100 };
+        order(&grant(&world.state, offer)).len()
+    };
+    assert_eq!([given(&world, 4, 0), given(&world, 4, 1)], [0, 1], "what is free is for anybody");
+    assert_eq!(given(&world, 5, 0), 10, "all that is more urgent runs");
+    world.submit("alike", 7, |spec| spec.priority = 60);
+    assert_eq!(given(&world, 4, 0), 7);
 }
 
 #[test]

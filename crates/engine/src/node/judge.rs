@@ -18,11 +18,15 @@ const AT_ONCE: usize = super::question::AT_ONCE;
 /// Questions that have no answer yet.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Judging {
+    /// By numbers of this node's own: each leader begins to count anew, and checks may be under way for a former one's question.
     open: BTreeMap<u64, Asking>,
+    put: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Asking {
+    /// The leader's number.
+    question: u64,
     spec: Arc<BucketSpec>,
     module: Arc<ModuleSpec>,
     /// Still to be asked.
@@ -34,7 +38,8 @@ struct Asking {
 impl Judging {
     pub(super) fn put(&mut self, question: u64, spec: Arc<BucketSpec>, module: Arc<ModuleSpec>) {
         let parts = vec![Part::Admission, Part::Lasting];
-        self.open.insert(question, Asking { spec, module, parts, lasting: None, admission: None });
+        self.put += 1;
+        self.open.insert(self.put, Asking { question, spec, module, parts, lasting: None, admission: None });
     }
 
     /// Whether a bucket of this module is being asked about.
@@ -47,8 +52,8 @@ impl Judging {
         self.open.clear();
     }
 
-    pub(super) fn answered(&mut self, question: u64, part: Part, answers: &[CheckAnswer]) {
-        if let Some(asking) = self.open.get_mut(&question) {
+    pub(super) fn answered(&mut self, number: u64, part: Part, answers: &[CheckAnswer]) {
+        if let Some(asking) = self.open.get_mut(&number) {
             asking.put(part, Answer::of(answers));
         }
     }
@@ -67,7 +72,7 @@ impl NodeState {
     /// Asks what has not been asked, as far as there is room, and gives the answers that are complete.
     pub(super) fn judge_open(&mut self, out: &mut Vec<Action>) {
         let NodeState { judging, questions, here, retire, known, holdings, .. } = self;
-        for (question, asking) in &mut judging.open {
+        for (number, asking) in &mut judging.open {
             let name = &asking.spec.module.name;
             let allowed = gates::local_config(name, here).pass == Some(true);
             let path = holdings.path(known, &asking.spec.module, &asking.module);
@@ -86,7 +91,7 @@ impl NodeState {
                     asking.put(part, Answer::Yes);
                     continue;
                 }
-                let key = Key { question: Some(*question), ..Key::of(&asking.spec.module) };
+                let key = Key { question: Some(*number), ..Key::of(&asking.spec.module) };
                 let bucket = Some((asking.spec.clone(), Revision::default()));
                 let question = Question {
                     key,
@@ -104,8 +109,8 @@ impl NodeState {
         }
         let done = |asking: &Asking| asking.lasting.is_some() && asking.admission.is_some();
         let ready: Vec<u64> = judging.open.iter().filter(|(_, it)| done(it)).map(|(id, _)| *id).collect();
-        for question in ready {
-            let Some(asking) = judging.open.remove(&question) else { continue };
+        for number in ready {
+            let Some(asking) = judging.open.remove(&number) else { continue };
             let asked = Asked {
                 lasting: asking.lasting.as_ref(),
                 admission: asking.admission.as_ref(),
@@ -115,7 +120,7 @@ impl NodeState {
             let rules = asking.spec.node_list_rules.compile();
             let none = Revision::default();
             let verdict = gates::evaluate(&asking.spec, none, &rules, Some(&asking.module), here, asked);
-            out.push(Action::Say(ToLeader::Judged { question, verdict }));
+            out.push(Action::Say(ToLeader::Judged { question: asking.question, verdict }));
             *retire = true;
         }
     }

@@ -33,7 +33,7 @@ pub struct Key {
     pub module: ModuleRef,
     /// The one bucket, if the checks use it.
     pub bucket: Option<BucketName>,
-    /// The leader's question that alone it serves.
+    /// The leader's question that alone it serves, by a number that is given once in an agent's life.
     pub question: Option<u64>,
 }
 

@@ -185,9 +185,9 @@ impl NodeState {
     }
 
     fn answered(&mut self, key: &Key, part: Part, answers: &[CheckAnswer], now: Moment) {
-        if let Some(question) = key.question {
+        if let Some(number) = key.question {
             self.questions.is_answered(key, part);
-            return self.judging.answered(question, part, answers);
+            return self.judging.answered(number, part, answers);
         }
         let interval = self.known.settings.gate_interval;
         if self.questions.answered(key, part, answers, self.identity.node, interval, now) {

@@ -66,7 +66,7 @@ impl World {
     pub(crate) fn grants(&self, free: u32) -> Vec<Grant> {
         let room = |node: &NodeId| {
             let incarnation = self.state.jobs.runner(*node)?.clone();
-            Some((*node, Room { incarnation, idle: free, spare: Span(0) }))
+            Some((*node, Room { incarnation, slots: free, idle: free, spare: Span(0) }))
         };
         let nodes: BTreeMap<NodeId, Room> = self.state.nodes.keys().filter_map(room).collect();
         let backends = BTreeMap::new();

@@ -46,9 +46,13 @@ fn starting(workers: &mut Workers, ticket: u64) {
 }
 
 fn give(workers: &mut Workers, numbers: std::ops::Range<u32>, now: Now) {
+    give_of(workers, &job(), numbers, now);
+}
+
+fn give_of(workers: &mut Workers, job: &Arc<Job>, numbers: std::ops::Range<u32>, now: Now) {
     let item = |subtask: u32| Json::new(&subtask.into());
     let subtask = |subtask| OrderedSubtask { subtask, attempt: 1, backend: None, item: item(subtask) };
-    assert!(workers.give(&job(), numbers.map(subtask).collect(), now).is_empty());
+    assert!(workers.give(job, numbers.map(subtask).collect(), now).is_empty());
 }
 
 fn end(id: u64, result: SubtaskResult, message: &str) -> End {
@@ -263,4 +267,24 @@ async fn what_is_not_to_run_here_goes_back_and_what_has_begun_when_its_process_h
     assert!(workers.ended(ended(1, Exit::Code(1), ""), at(30)).unwrap().is_empty());
     assert_eq!(told(workers.tick(at(600))), ["0 handed back"]);
     assert!(workers.is_idle());
+}
+
+#[tokio::test]
+async fn what_comes_back_from_a_worker_is_of_the_job_as_it_was_given() {
+    let mut workers = working();
+    let urgent = Arc::new(Job { priority: 90, ..Arc::into_inner(job()).unwrap() });
+    give(&mut workers, 0..2, at(0));
+    give_of(&mut workers, &urgent, 2..5, at(0));
+    assert!(workers.give_back(&[ID].into(), false, at(5)).is_empty());
+    let again = |id| {
+        let ends = Heard::Ends(vec![end(id, SubtaskResult::NotBegun, "")]);
+        match &workers.heard(1, ends, at(9))[..] {
+            [Do::Again(job, subtask)] => (job.priority, subtask.subtask),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!([1, 3, 4].map(again), [(50, 1), (90, 3), (90, 4)]);
+    let ends = [0, 2].map(|id| end(id, SubtaskResult::Finished, ""));
+    workers.heard(1, Heard::Ends(ends.into()), at(10));
+    assert!(workers.is_idle() && workers.all[&ID].given.is_empty());
 }

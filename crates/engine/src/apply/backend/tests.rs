@@ -39,7 +39,7 @@ fn events(world: &World) -> Vec<String> {
 
 /// Grants so many through the backend, on node 1.
 fn granted(world: &mut World, most: u32) -> Vec<Attempt> {
-    let room = Room { incarnation: "life".into(), idle: 100, spare: Span(0) };
+    let room = Room { incarnation: "life".into(), slots: 100, idle: 100, spare: Span(0) };
     let (nodes, backends) = ([(NodeId(1), room)].into(), [(name(), most)].into());
     let offer = Offer { nodes, may_run: &|_, _| true, takes: &|_, _| Span(1), backends, most: 100 };
     let grants = dispatch::grant(&world.state, offer);

@@ -211,6 +211,28 @@ fn a_bucket_that_is_not_registered_is_judged_and_nothing_is_kept_of_it() {
 }
 
 #[test]
+fn what_comes_for_a_former_leaders_question_answers_none_of_the_next_that_has_its_number() {
+    let mut scene = Scene::with(file_check);
+    scene.held = Some(Vec::new());
+    for name in ["/former", "/next"] {
+        let module = sheaf_model::ModuleRef::parse("sleep@2").expect("a reference");
+        let spec = Arc::new(BucketSpec::new(scene.world.name(name), module));
+        let module = scene.world.state.module(&spec.module).expect("it is registered").spec.clone();
+        scene.input(Input::SessionLost);
+        scene.input(Input::SessionOpened { start_in: Span(0) });
+        scene.input(Input::Judge { question: 5, spec, module, fetch: false });
+    }
+    scene.lines.clear();
+    let asked = scene.held.take().expect("held back");
+    assert_eq!(asked.len(), 2);
+    for (asked, answer) in asked.into_iter().zip([CheckAnswer::Fails("gone".to_owned()), CheckAnswer::Holds])
+    {
+        scene.input(Input::Answered(asked.key, asked.part, vec![answer]));
+    }
+    scene.expect(&["judged /next: true"]);
+}
+
+#[test]
 fn a_drained_node_runs_no_multi_node_work() {
     let mut scene = Scene::new();
     scene.world.apply_bucket("/m", |put| put.spec.multi_node = true);
