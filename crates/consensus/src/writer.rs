@@ -276,8 +276,11 @@ impl Writer {
     }
 
     fn replace(&mut self, file: &TempFile) -> io::Result<(State, Position)> {
-        self.store.replace(file.path()).map_err(io::Error::other)?;
-        let (state, position) = load(&self.store).map_err(io::Error::other)?;
+        // Before the file takes the place of what is there: what this build cannot read must not.
+        let position = Store::read_applied(file.path()).map_err(io::Error::other)?;
+        let position = position.as_deref().map(codec::decode_position).transpose();
+        let position = position.map_err(io::Error::other)?.unwrap_or_default();
+        let (state, _) = self.store.replace(file.path()).map_err(io::Error::other)?;
         self.position = position.clone();
         self.history = state.cluster.history;
         self.says.send_replace(state.revision);

@@ -76,9 +76,9 @@ fn garbage_and_strangers_are_refused_and_left_alone() {
 fn a_newer_schema_is_refused_with_the_remedy() {
     let (_folder, path) = folder();
     commit(&mut Store::open(&path).unwrap(), 1);
-    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 8).unwrap();
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
     let error = Store::open(&path).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 8, known: 7, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 9, known: 8, .. }), "{error}");
     assert!(error.to_string().contains("at least as new"), "{error}");
 }
 
