@@ -28,7 +28,8 @@ impl EventApi for Control {
         let limit = usize::try_from(limit).unwrap_or(PAGE).min(PAGE);
         let now = member.replica.state().revision;
         stored(&member.replica, now).await;
-        let mut events = page(member.reader, ask.after, ask.filter, limit + 1, ask.newest_first).await?;
+        let mut events =
+            self.page(member.reader, ask.after, &ask.filter, limit + 1, ask.newest_first).await?;
         let more = events.len() > limit;
         events.truncate(limit);
         let next = if more { events.last().map(Cursor::of) } else { None };
@@ -88,7 +89,8 @@ impl Watch {
 
     async fn read_history(&mut self, until: Revision) -> Result<(), ApiError> {
         stored(&self.replica, until).await;
-        let events = page(self.reader.clone(), Some(self.place), self.filter.clone(), PAGE, false).await?;
+        let reader = self.reader.clone();
+        let events = self.control.page(reader, Some(self.place), &self.filter, PAGE, false).await?;
         let full = events.len() == PAGE;
         self.ready = events.into_iter().filter(|event| event.revision <= until).collect();
         if self.ready.is_empty() || !full {
@@ -161,28 +163,40 @@ pub(crate) async fn read_at_once<T: Send + 'static>(
     read.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)
 }
 
-async fn page(
-    reader: Reader,
-    after: Option<Cursor>,
-    filter: EventFilter,
-    limit: usize,
-    newest_first: bool,
-) -> Result<Vec<Event>, ApiError> {
-    let EventFilter { subject, kind, node, since, subtasks } = filter;
-    let filter = StoreFilter { subject, kind, node, since, subtasks };
-    let place = after.map(|cursor| (cursor.revision, cursor.n));
-    let read = tokio::task::spawn_blocking(move || {
-        if newest_first {
-            reader.tail(place, &filter, limit)
-        } else {
-            reader.events(place.unwrap_or_default(), &filter, limit)
-        }
-    });
-    read.await.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)
+impl Control {
+    async fn page(
+        &self,
+        reader: Reader,
+        after: Option<Cursor>,
+        filter: &EventFilter,
+        limit: usize,
+        newest_first: bool,
+    ) -> Result<Vec<Event>, ApiError> {
+        // What is said of subtasks may be a little among much, so it is a query as any other.
+        let subtasks = filter.takes_subtasks();
+        let permit = if subtasks { Some(self.query_turn().await?) } else { None };
+        let EventFilter { subject, kind, node, since, .. } = filter.clone();
+        let filter = StoreFilter { subject, kind, node, since, subtasks };
+        let place = after.map(|cursor| (cursor.revision, cursor.n));
+        let read = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            if newest_first {
+                reader.tail(place, &filter, limit)
+            } else {
+                reader.events(place.unwrap_or_default(), &filter, limit)
+            }
+        });
+        read.await.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)
+    }
 }
 
 /// A failed read of history.
 #[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 pub(crate) fn store_error(error: StoreError) -> ApiError {
-    ApiError::unavailable(error.to_string())
+    let why = error.to_string();
+    match &error {
+        // Asked again it would take as long.
+        StoreError::TooLong { .. } => ApiError::Exhausted(why),
+        _ => ApiError::unavailable(why),
+    }
 }

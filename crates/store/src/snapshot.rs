@@ -147,7 +147,7 @@ fn copy(source: &Connection, pool: &Pool, to: &Path) -> Result<(), StoreError> {
         let backup = Backup::new(source, &mut target).map_err(&writing)?;
         while backup.step(STEP_PAGES).map_err(&writing)? != StepResult::Done {
             if pool.is_replacing() {
-                return Err(StoreError::Superseded { path: pool.path().to_owned() });
+                return Err(StoreError::Superseded { doing: "back up", path: pool.path().to_owned() });
             }
         }
     }
