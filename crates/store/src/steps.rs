@@ -24,27 +24,36 @@ pub(crate) const WITHIN: Duration = Duration::from_secs(5);
 /// What one command did to subtasks of a job, and what was said about which.
 pub(crate) struct Piece {
     pub(crate) all: Arc<Transitions>,
-    /// By subtask: which of the details is the first about it.
-    details: BTreeMap<u32, usize>,
+    /// By subtask, and whether the report was stale: which of the details is the first about it.
+    details: BTreeMap<(u32, bool), usize>,
 }
 
 impl Piece {
     pub(crate) fn new(all: Arc<Transitions>) -> Self {
         let mut details = BTreeMap::new();
         for (place, detail) in all.details.iter().enumerate() {
-            details.entry(detail.subtask).or_insert(place);
+            details.entry((detail.subtask, detail.is_stale())).or_insert(place);
         }
         Self { all, details }
     }
 
-    /// Why it became that of the first subtask of a step, as far as the step and what its node said tell.
+    /// What the node said of a subtask of a step.
+    fn said(&self, step: &Step, subtask: u32) -> Option<&str> {
+        let place = self.details.get(&(subtask, step.what == What::Stale))?;
+        self.all.details.get(*place).map(|detail| detail.message.trim_end())
+    }
+
+    /// Why it became that of the subtasks of a step, as far as the step and what its node said tell; where it did not say the
+    /// same of all, of the first.
     pub(crate) fn reason(&self, step: &Step) -> Option<String> {
-        let detail = self.details.get(&step.run.first).and_then(|place| self.all.details.get(*place));
-        let said = detail.map(|detail| detail.message.trim_end());
+        let said = self.said(step, step.run.first);
+        let tells = matches!(step.what, What::Failed(_) | What::Retried(..) | What::Stale);
+        let differ = tells && step.run.numbers().any(|subtask| self.said(step, subtask) != said);
+        let whose = if differ { "the first of them: " } else { "" };
         let failure = |class: FailureClass| match (class, said) {
-            (_, Some(said)) if !said.is_empty() => said.to_owned(),
-            (FailureClass::Lost, _) => "lost with its node".to_owned(),
-            (class, _) => class.as_str().to_owned(),
+            (_, Some(said)) if !said.is_empty() => format!("{whose}{said}"),
+            (FailureClass::Lost, _) => format!("{whose}lost with its node"),
+            (class, _) => format!("{whose}{}", class.as_str()),
         };
         match step.what {
             What::Failed(class) => Some(failure(class)),
@@ -58,7 +67,7 @@ impl Piece {
             What::Stale => {
                 let said = said.unwrap_or("that it ended");
                 Some(format!(
-                    "a report of an attempt that did not run any more, which changed nothing: {said}"
+                    "a report of an attempt that did not run any more, which changed nothing: {whose}{said}"
                 ))
             }
             What::Granted(..) | What::Finished | What::Canceled | What::Stopping | What::Again => None,
@@ -295,13 +304,14 @@ mod tests {
     #[test]
     fn why_is_told_of_each_step_that_knows() {
         let mut all = Transitions::new(JobId(1), Revision(2), Timestamp(3), Actor::default());
-        let detail = |message: &str| Detail {
-            subtask: 7,
-            exit: None,
-            fingerprint: Fingerprint::default(),
-            message: message.to_owned(),
+        let detail = |subtask: u32, fingerprint: Fingerprint, message: &str| {
+            let message = message.to_owned();
+            Detail { subtask, exit: None, fingerprint, message }
         };
-        all.details = vec![detail("no file\n"), detail("finished")];
+        let failed = |subtask, message: &str| detail(subtask, Fingerprint::of(message), message);
+        let stale = |message| detail(7, Fingerprint::default(), message);
+        all.details =
+            vec![stale("finished"), failed(7, "no file\n"), failed(8, "no file"), failed(9, "full")];
         let piece = Piece::new(Arc::new(all));
         let why = |what, subtask| piece.reason(&Step { what, run: Run::one(subtask), attempt: 1 });
         let until = Timestamp(1_700_000_000_000);
@@ -310,8 +320,17 @@ mod tests {
             Some("no file; tried again at 2023-11-14T22:13:20.000Z")
         );
         assert_eq!(why(What::Failed(FailureClass::Exit), 7).as_deref(), Some("no file"));
-        assert_eq!(why(What::Failed(FailureClass::Lost), 8).as_deref(), Some("lost with its node"));
-        assert_eq!(why(What::Failed(FailureClass::Timeout), 8).as_deref(), Some("timeout"));
+        assert_eq!(why(What::Failed(FailureClass::Lost), 10).as_deref(), Some("lost with its node"));
+        assert_eq!(why(What::Failed(FailureClass::Timeout), 10).as_deref(), Some("timeout"));
+        let stale = why(What::Stale, 7);
+        assert!(stale.is_some_and(|why| why.ends_with("changed nothing: finished")), "not what failed it");
+        let of_all = |first, last| {
+            let (what, run) = (What::Failed(FailureClass::Exit), Run::new(first, last));
+            piece.reason(&Step { what, run, attempt: 1 })
+        };
+        assert_eq!(of_all(7, 8).as_deref(), Some("no file"), "the same of both");
+        assert_eq!(of_all(7, 9).as_deref(), Some("the first of them: no file"));
+        assert_eq!(of_all(9, 10).as_deref(), Some("the first of them: full"), "nothing was said of the last");
         let skipped = why(What::Skipped(3), 8);
         assert_eq!(skipped.as_deref(), Some("subtask 3, which it depends on, did not finish"));
         assert_eq!(why(What::Finished, 7), None);
