@@ -276,8 +276,11 @@ impl Writer {
     }
 
     fn replace(&mut self, file: &TempFile) -> io::Result<(State, Position)> {
-        self.store.replace(file.path()).map_err(io::Error::other)?;
-        let (state, position) = load(&self.store).map_err(io::Error::other)?;
+        // Before the file takes the place of what is there: what this build cannot read must not.
+        let position = Store::read_applied(file.path()).map_err(io::Error::other)?;
+        let position = position.as_deref().map(codec::decode_position).transpose();
+        let position = position.map_err(io::Error::other)?.unwrap_or_default();
+        let (state, _) = self.store.replace(file.path()).map_err(io::Error::other)?;
         self.position = position.clone();
         self.history = state.cluster.history;
         self.says.send_replace(state.revision);
@@ -327,4 +330,82 @@ pub(crate) fn load(store: &Store) -> Result<(State, Position), LoadError> {
     let (state, position) = store.load()?;
     let position = position.as_deref().map(codec::decode_position).transpose()?;
     Ok((state, position.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use sheaf_engine::Cluster;
+    use sheaf_model::{Event, Span};
+    use sheaf_store::EventFilter;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::raft::log_id;
+    use crate::snapshot::Copies;
+
+    /// An event, and before it how many of them are to be kept, if that changes.
+    fn set(revision: u64, kept: Option<u64>) -> ChangeSet {
+        let event = Event {
+            revision: Revision(revision),
+            n: 0,
+            at: Timestamp::from_system(SystemTime::now()),
+            kind: "node.ready".to_owned(),
+            subject: "a".to_owned(),
+            actor: "leader:1".to_owned(),
+            node: "a".to_owned(),
+            before: String::new(),
+            after: String::new(),
+            message: String::new(),
+        };
+        let history = kept.map(|events| HistorySettings { age: Span::seconds(86_400), events });
+        let cluster = history.map(|history| Change::Cluster(Cluster { history, ..Cluster::default() }));
+        let changes = cluster.into_iter().chain([Change::Event(event)]).collect();
+        ChangeSet { revision: Revision(revision), changes }
+    }
+
+    fn position(index: u64) -> Position {
+        Position { applied: Some(log_id(1, index)), ..Position::default() }
+    }
+
+    /// A database of a cluster that had so many events, and keeps so many.
+    fn database(path: &Path, events: u64, kept: u64) -> Store {
+        let mut store = Store::open(path).unwrap();
+        for revision in 1..=events {
+            let set = set(revision, (revision == 1).then_some(kept));
+            let position = codec::encode_position(&position(revision));
+            store.write(set.changes.iter(), Revision(revision), &position).unwrap();
+        }
+        store
+    }
+
+    #[tokio::test]
+    async fn so_much_history_is_kept_as_the_cluster_says_from_the_start_and_whenever_it_changes() {
+        let dir = TempDir::new().unwrap();
+        let store = database(&dir.path().join("state.db"), 40, 20);
+        let reader = store.reader();
+        let kept = || reader.events((Revision(0), 0), &EventFilter::default(), 1000).unwrap().len();
+        let (state, at) = load(&store).unwrap();
+        let started = start(store, at, (state.revision, state.cluster.history)).unwrap();
+        let Started { handle, thread, .. } = started;
+        handle.sync().await.unwrap();
+        assert_eq!(kept(), 20);
+
+        let sets = vec![set(41, Some(10))];
+        handle.write(Batch { sets, revision: Revision(41), position: position(41) }).await.unwrap();
+        handle.sync().await.unwrap();
+        assert_eq!(kept(), 10);
+
+        // What another member keeps comes with its database.
+        let other = database(&dir.path().join("other.db"), 30, 5);
+        let copies = Copies::new(other.reader(), dir.path(), 0).unwrap();
+        let file = copies.make().await.unwrap().into_file();
+        assert_eq!(handle.replace(file).await.unwrap().0.revision, Revision(30));
+        assert_eq!(kept(), 30);
+        handle.sync().await.unwrap();
+        assert_eq!(kept(), 5);
+        drop(handle);
+        thread.join().unwrap();
+    }
 }

@@ -64,6 +64,7 @@ impl ClusterApi for Control {
         let done = if changes.is_empty() {
             None
         } else {
+            self.known_to_all(&changes)?;
             // Whether they fit to the others is seen when they are applied: somebody may be changing those.
             let change = Command::Settings(SettingsCommand::Change(changes));
             let changed = self.change(&caller, ask.request, change).await?;
@@ -298,6 +299,30 @@ impl Control {
         }
     }
 
+    /// Refuses settings that the release before does not know while a node is left that may be of it: it would end when it
+    /// comes to them in the log, and so would every other one at once.
+    fn known_to_all(&self, changes: &[Setting]) -> Result<(), ApiError> {
+        if !changes.iter().any(Setting::is_new) {
+            return Ok(());
+        }
+        let ours = sheaf_model::version();
+        self.see_rows(|sight| {
+            let others = sight.state.nodes.values();
+            let others = others.filter(|node| node.status.is_alive() && node.facts.version != ours);
+            let others: Vec<String> =
+                others.map(|node| format!("{} ({})", node.facts.name, node.facts.version)).collect();
+            if others.is_empty() {
+                return Ok(());
+            }
+            let named: Vec<&str> = others.iter().map(String::as_str).collect();
+            Err(ApiError::Precondition(format!(
+                "this setting is new in {ours}, and there are nodes of another version, which might not know it: {}; \
+                 upgrade them first",
+                warnings::some(&named)
+            )))
+        })?
+    }
+
     /// Whether a bucket with this reference is, or would be, of a module that can be polled.
     fn can_be_polled(&self, applied: &[ModuleSpec], module: &ModuleRef) -> bool {
         let Ok(member) = self.member() else { return false };
@@ -495,4 +520,49 @@ pub(crate) fn outcome(outcome: sheaf_engine::Outcome) -> Outcome {
         sheaf_engine::OutcomeVerb::Unchanged => OutcomeVerb::Unchanged,
     };
     Outcome { document: outcome.document, verb, revision: outcome.revision }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sheaf_engine::Register;
+    use sheaf_model::{Actor, NodeKey};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::propose::tests::{Still, control_by, facts, form, member};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_setting_that_older_members_do_not_know_waits_until_there_are_none() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (member, service) = member(dir.path()).await;
+        let replica = member.replica.clone();
+        let control = control_by(dir.path(), member, Arc::new(Still));
+        let running = tokio::spawn(service.run(CancellationToken::new()));
+        form(&replica).await;
+        let registers = async |version: &str| {
+            let facts = sheaf_model::Facts { version: version.to_owned(), ..facts("b") };
+            let register = Command::Register(Register { key: NodeKey::from("b"), facts });
+            control.propose_as(Actor::from("test"), None, register, None).await.expect("registered");
+        };
+        let set = async |key: &str, value: &str| {
+            let changes = vec![(key.to_owned(), value.to_owned())];
+            let ask = ChangeSettings { changes, request: None };
+            ClusterApi::settings(&control, Caller::local("test"), ask).await
+        };
+        registers("0.0.9").await;
+        for (key, value) in [("history.age", "60d"), ("history.events", "20000000")] {
+            match set(key, value).await {
+                Err(ApiError::Precondition(why)) => {
+                    assert!(why.contains("b (0.0.9)") && why.contains("upgrade"), "{why}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(set("offer_window", "2s").await.is_ok(), "every member knows this one");
+        registers(sheaf_model::version()).await;
+        assert!(set("history.age", "60d").await.is_ok());
+        running.abort();
+    }
 }

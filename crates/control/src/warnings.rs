@@ -48,7 +48,7 @@ fn lacks(note: &str, field: &str, wanted: Option<u64>) -> bool {
 }
 
 /// A few names, and how many more there are.
-fn some(names: &[&str]) -> String {
+pub(crate) fn some(names: &[&str]) -> String {
     const SHOWN: usize = 5;
     match names.len().checked_sub(SHOWN) {
         None | Some(0) => names.join(", "),

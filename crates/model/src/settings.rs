@@ -330,7 +330,7 @@ impl Repair {
     }
 }
 
-/// One of them, with the value that it is to have. New ones are added at the end.
+/// One of them, with the value that it is to have. New ones are added at the end, and to [`Setting::is_new`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Setting {
     /// `lease.heartbeat`
@@ -360,6 +360,11 @@ pub enum Setting {
 }
 
 impl Setting {
+    /// Whether it came after the release before this one, whose members cannot read it in their log, and end.
+    pub const fn is_new(&self) -> bool {
+        matches!(self, Self::HistoryAge(_) | Self::HistoryEvents(_))
+    }
+
     /// One by its name, and its value as people write it.
     ///
     /// # Errors

@@ -106,7 +106,7 @@ pub(crate) fn each<'t, E>(
     // A node says of all the attempts whose ends it reports when they ran; of what is lost with it, nothing.
     let reported = ends().map(|(step, _)| step.run.len()).sum::<u64>() == all.ran.len() as u64;
     let mut details: BTreeMap<u32, &Detail> = BTreeMap::new();
-    for detail in &all.details {
+    for detail in all.details.iter().filter(|detail| !detail.is_stale()) {
         details.entry(detail.subtask).or_insert(detail);
     }
     let mut nth = 0;
@@ -160,5 +160,35 @@ const fn exit_code(exit: Exit) -> Option<i32> {
         Exit::Code(code) => Some(code),
         Exit::Signal(signal) => Some(128 + signal),
         Exit::NotStarted => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_model::{Actor, JobId, Revision, Run};
+
+    use super::*;
+
+    #[test]
+    fn what_a_stale_report_said_is_of_no_attempt_that_failed() {
+        let mut all = Transitions::new(JobId(1), Revision(2), Timestamp(3), Actor::default());
+        let step = |what, attempt| Step { what, run: Run::one(7), attempt };
+        all.steps = vec![step(What::Stale, 1), step(What::Failed(FailureClass::Exit), 2)];
+        let detail = |fingerprint, message: &str| {
+            let message = message.to_owned();
+            Detail { subtask: 7, exit: None, fingerprint, message }
+        };
+        all.details =
+            vec![detail(Fingerprint::default(), "finished"), detail(Fingerprint::of("full"), "full")];
+        let mut said = Vec::new();
+        let each = each(
+            &all,
+            |_| true,
+            |end| {
+                said.push(end.attempt(None).message);
+                Ok::<(), ()>(())
+            },
+        );
+        assert_eq!((each, said), (Ok(()), vec!["full".to_owned()]));
     }
 }

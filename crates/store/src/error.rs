@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
@@ -92,11 +93,25 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// The backup was given up because the database was replaced meanwhile.
-    #[error("back up {}: it was replaced by a snapshot meanwhile", path.display())]
+    /// Given up because the database was replaced meanwhile.
+    #[error("{doing} {}: it was replaced by a snapshot meanwhile", path.display())]
     Superseded {
+        /// What was being done.
+        doing: &'static str,
         /// The database.
         path: PathBuf,
+    },
+    /// What was looked for is too rare among what was to be looked through.
+    #[error(
+        "look through the histories of jobs in {}: not found within {} s; name the job whose subtasks they are, or a later time to begin at",
+        path.display(),
+        within.as_secs()
+    )]
+    TooLong {
+        /// The database.
+        path: PathBuf,
+        /// How long it may take.
+        within: Duration,
     },
     /// A replacement failed half way; opening the database again finishes it.
     #[error("{doing} {}: closed since its replacement by a snapshot failed; restart the agent", path.display())]

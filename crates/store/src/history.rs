@@ -1,6 +1,7 @@
 //! History as views read it: events in pages, revisions of buckets.
 
 use std::fmt::Write;
+use std::time::Instant;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, ToSql, params};
@@ -23,7 +24,8 @@ pub struct EventFilter {
     pub node: Option<String>,
     /// Not before this time.
     pub since: Option<Timestamp>,
-    /// What became of subtasks, too: each step of a command an event, whose kind begins with `subtask.`.
+    /// What became of subtasks, too: each step of a command an event, whose kind begins with `subtask.`. They are numbered among
+    /// those of the subject, if it is given.
     pub subtasks: bool,
 }
 
@@ -85,8 +87,9 @@ impl Reader {
             let db = db.unchecked_transaction().map_err(&failed)?;
             let mut events = between(&db, after, before, filter, order, limit).map_err(&failed)?;
             if steps::are_wanted(filter) {
+                let until = Instant::now() + steps::WITHIN;
                 let within = (after, before);
-                events.extend(steps::between(&db, self.path(), within, filter, newest_first, limit)?);
+                events.extend(steps::between(&db, self, within, filter, newest_first, limit, until)?);
                 events.sort_by_key(|event| (event.revision, event.n));
                 if newest_first {
                     events.reverse();

@@ -43,8 +43,9 @@ impl Default for Retention {
 impl Store {
     /// Drops a portion of the events, and of what subtasks went through, that exceed `retention` at `now`, and says how
     /// many of these: 0 when none is left to drop. What a job has come to stays with it, and so does what failed its
-    /// subtasks. With the events about a bucket go those of its releases that were over by then. Called from time to time
-    /// between writes; a portion is small, so that writing never waits long for it.
+    /// subtasks. With the events about a bucket go those of its releases that were over by then; while many of them are
+    /// left of before, some of these go, and the event waits. Called from time to time between writes; a portion is small,
+    /// so that writing never waits long for it.
     ///
     /// The same database, retention and time give the same result. Events go in the order they came: an old one behind
     /// a younger one, left by a leader whose clock was ahead, waits for it.
@@ -70,19 +71,28 @@ fn drop_portion(db: &Connection, kept: u64, oldest_kept: i64) -> rusqlite::Resul
     let (mut dropped, mut bytes): (u64, i64) = (0, 0);
     let mut last: Option<(i64, i64)> = None;
     let mut buckets = BTreeSet::new();
+    let mut are_left = false;
     while let Some(row) = rows.next()? {
         let exceeds = dropped < too_many || row.get::<_, i64>(2)? < oldest_kept;
         if !exceeds || bytes > PORTION_BYTES {
             break;
         }
         let revision: i64 = row.get(0)?;
-        last = Some((revision, row.get(1)?));
-        dropped += 1;
         if row.get_ref(3)?.as_str()?.starts_with("bucket.") {
             let bucket: String = row.get(4)?;
+            if !buckets.contains(&bucket) {
+                let former = drop_left(db, &bucket, revision)?;
+                bytes += former.bytes;
+                are_left = former.more;
+            }
+            if are_left {
+                break;
+            }
             bytes += release_size(db, &bucket, revision)?;
             buckets.insert(bucket);
         }
+        last = Some((revision, row.get(1)?));
+        dropped += 1;
     }
     drop(rows);
     if let Some((revision, n)) = last {
@@ -92,10 +102,12 @@ fn drop_portion(db: &Connection, kept: u64, oldest_kept: i64) -> rusqlite::Resul
         db.prepare_cached("UPDATE meta SET value = value - ? WHERE name = 'events'")?
             .execute([dropped.cast_signed()])?;
         for bucket in buckets {
-            drop_releases(db, &bucket, revision)?;
+            if let Some(first) = first_kept(db, &bucket, revision)? {
+                db.prepare_cached(DROP_RELEASES)?.execute(params![bucket, first])?;
+            }
         }
     }
-    Ok(dropped)
+    Ok(dropped.max(u64::from(are_left)))
 }
 
 /// The size of the release that a bucket got by a revision.
@@ -105,9 +117,9 @@ fn release_size(db: &Connection, bucket: &str, revision: i64) -> rusqlite::Resul
     Ok(size.unwrap_or_default())
 }
 
-/// Drops what a bucket no longer was at the last revision whose events were dropped, but for what it is now and the one
-/// before that, to which it can go back; of a deleted one all up to that revision.
-fn drop_releases(db: &Connection, bucket: &str, pruned: i64) -> rusqlite::Result<()> {
+/// The first revision of a bucket that is kept when the events up to `pruned` are dropped: what it was then, but also what
+/// it is now and the one before that, to which it can go back; of a deleted one none up to that revision. None: all are.
+fn first_kept(db: &Connection, bucket: &str, pruned: i64) -> rusqlite::Result<Option<i64>> {
     let mut current = db.prepare_cached("SELECT release FROM buckets WHERE name = ?")?;
     let current: Option<i64> = current.query_row([bucket], |row| row.get(0)).optional()?;
     let last_before = |revision: i64| -> rusqlite::Result<Option<i64>> {
@@ -115,12 +127,44 @@ fn drop_releases(db: &Connection, bucket: &str, pruned: i64) -> rusqlite::Result
         db.prepare_cached(sql)?.query_row(params![bucket, revision], |row| row.get(0))
     };
     let after = pruned.saturating_add(1);
-    let first_kept = match current {
+    Ok(match current {
         None => Some(after),
         Some(current) => last_before(after)?.min(last_before(current)?),
-    };
-    let Some(first_kept) = first_kept else { return Ok(()) };
-    db.prepare_cached(DROP_RELEASES)?.execute(params![bucket, first_kept]).map(drop)
+    })
+}
+
+/// What was dropped of a bucket's releases.
+struct Former {
+    bytes: i64,
+    /// There may be more to drop.
+    more: bool,
+}
+
+/// Drops, oldest first, some of those releases that should have gone with events that were dropped before this revision:
+/// an earlier version kept them.
+fn drop_left(db: &Connection, bucket: &str, revision: i64) -> rusqlite::Result<Former> {
+    let mut former = Former { bytes: 0, more: false };
+    let Some(first) = first_kept(db, bucket, revision.saturating_sub(1))? else { return Ok(former) };
+    let mut left = db.prepare_cached(
+        "SELECT revision, length(body) FROM releases WHERE bucket = ? AND revision < ? ORDER BY revision LIMIT ?",
+    )?;
+    let mut rows = left.query(params![bucket, first, PORTION.cast_signed()])?;
+    let (mut count, mut end) = (0, None);
+    while let Some(row) = rows.next()? {
+        let revision: i64 = row.get(0)?;
+        end = Some(revision.saturating_add(1));
+        former.bytes += row.get::<_, i64>(1)?;
+        count += 1;
+        former.more = count == PORTION || former.bytes > PORTION_BYTES;
+        if former.more {
+            break;
+        }
+    }
+    drop(rows);
+    if let Some(end) = end {
+        db.prepare_cached(DROP_RELEASES)?.execute(params![bucket, end])?;
+    }
+    Ok(former)
 }
 
 /// Whoever has not read so far has missed something.

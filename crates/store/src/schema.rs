@@ -12,8 +12,9 @@ use crate::trail::Grants;
 
 /// Marks a SQLite file as Sheaf's: "SHEF".
 const APPLICATION: i64 = 0x5348_4546;
-/// The newest schema this build knows. Grows with each step in [`bring_up`].
-const SCHEMA: i64 = 7;
+/// The newest schema this build knows. Grows with each step in [`bring_up`], of which there is one also where only the body of a
+/// row has a new version: a build that cannot read it is to refuse the file before anything else.
+const SCHEMA: i64 = 8;
 
 /// The first schema with indexes over jobs' histories.
 const INDEXED: i64 = 5;
@@ -25,13 +26,14 @@ struct Step {
     sql: &'static str,
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step { to: 2, sql: include_str!("schema/to-2.sql") },
     Step { to: 3, sql: include_str!("schema/to-3.sql") },
     Step { to: 4, sql: include_str!("schema/to-4.sql") },
     Step { to: 5, sql: include_str!("schema/to-5.sql") },
     Step { to: 6, sql: include_str!("schema/to-6.sql") },
     Step { to: 7, sql: include_str!("schema/to-7.sql") },
+    Step { to: 8, sql: include_str!("schema/to-8.sql") },
 ];
 
 /// What a file is, before anything of it is touched.
@@ -132,13 +134,14 @@ mod tests {
     }
 
     /// As they were first shipped, from 1 on.
-    const FORMER: [&str; 6] = [
+    const FORMER: [&str; 7] = [
         include_str!("schema/1.sql"),
         include_str!("schema/2.sql"),
         include_str!("schema/3.sql"),
         include_str!("schema/4.sql"),
         include_str!("schema/5.sql"),
         include_str!("schema/6.sql"),
+        include_str!("schema/7.sql"),
     ];
 
     #[test]
@@ -156,5 +159,35 @@ mod tests {
             assert_eq!(identify(&old, path).unwrap(), Kind::Ours(SCHEMA));
             assert_eq!(everything(&old), everything(&new), "from {schema}");
         }
+    }
+
+    #[test]
+    fn releases_of_deleted_buckets_go_whose_events_went_before() {
+        let path = Path::new("state.db");
+        let left = |pruned: &str| -> Vec<(String, i64)> {
+            let mut old = Connection::open_in_memory().unwrap();
+            old.execute_batch(include_str!("schema/7.sql")).unwrap();
+            old.execute_batch(
+                "INSERT INTO buckets (name, revision, release, created, type, module, multi_node, suspended,
+                   node_list_rules, config, placement, on_node_lost, labels, body)
+                 VALUES ('/is', 1, 1, 1, '', 'm@1', 0, 0, '[]', '{}', '', '', '{}', x'')",
+            )
+            .unwrap();
+            for (bucket, revision) in [("/is", 1), ("/was", 2), ("/was", 3), ("/was", 4)] {
+                let release = "INSERT INTO releases VALUES (?, ?, 0, '', 'm@1', x'')";
+                old.execute(release, rusqlite::params![bucket, revision]).unwrap();
+            }
+            old.execute_batch(pruned).unwrap();
+            bring_up(&mut old, path, Kind::Ours(7)).unwrap();
+            let mut kept = old.prepare("SELECT bucket, revision FROM releases ORDER BY revision").unwrap();
+            let kept = kept.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            kept.collect::<Result<_, _>>().unwrap()
+        };
+        let of = |all: &[(&str, i64)]| -> Vec<(String, i64)> {
+            all.iter().map(|(bucket, revision)| ((*bucket).to_owned(), *revision)).collect()
+        };
+        let pruned = left("INSERT INTO meta VALUES ('pruned', 3)");
+        assert_eq!(pruned, of(&[("/is", 1), ("/was", 4)]));
+        assert_eq!(left("").len(), 4, "no event ever went");
     }
 }

@@ -1,4 +1,4 @@
--- Schema 7 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
+-- Schema 8 of Sheaf's replicated state. What a column is called, people are answered by; `body` holds the row exactly
 -- (crate store, codec) and wins where the two differ. Times are milliseconds since 1970 (UTC), spans milliseconds,
 -- yes and no 1 and 0. Columns said to be JSON hold JSON text.
 

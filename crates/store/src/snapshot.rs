@@ -16,15 +16,18 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use sheaf_engine::State;
 
 use crate::error::StoreError;
 use crate::reader::Pool;
 use crate::schema;
 use crate::store::{self, Store, beside, sync_folder};
+use crate::trail::Grants;
 
 /// Pages copied in one step, 4 MiB: between steps a backup can be given up.
 const STEP_PAGES: i32 = 1024;
@@ -50,14 +53,15 @@ impl Store {
 
     /// Puts the snapshot file `with` in the database's place; `with` must lie on the same file system and is gone
     /// afterwards. Readers wait for it and then see the new content; a backup under way ends as superseded. After a
-    /// crash the database is the old one or the new one. Call [`Store::load`] next.
+    /// crash the database is the old one or the new one. Answers as [`Store::load`] would then.
     ///
-    /// A file that is no snapshot is refused and changes nothing. What goes wrong later closes the store, since which
-    /// of the two databases counts is then for [`Store::open`] to see.
-    pub fn replace(&mut self, with: &Path) -> Result<(), StoreError> {
+    /// A file that is no snapshot, or of which a row cannot be read, is refused, and the database stays what it was. What
+    /// goes wrong later closes the store, since which of the two databases counts is then for [`Store::open`] to see.
+    pub fn replace(&mut self, with: &Path) -> Result<(State, Option<Vec<u8>>), StoreError> {
         if Self::read_applied(with)?.is_none() {
             return Err(StoreError::NoSnapshot { path: with.to_owned() });
         }
+        let loaded = load_received(with)?;
         sync_file(with)?;
         self.grants.clear();
         let pool = self.pool.clone();
@@ -72,8 +76,19 @@ impl Store {
             finish_replacement(path)?;
             *db = Some(store::open_for_writing(path)?);
             Ok(())
-        })
+        })?;
+        Ok(loaded)
     }
+}
+
+/// All that a received file holds, after it was brought to the schema of this build.
+fn load_received(path: &Path) -> Result<(State, Option<Vec<u8>>), StoreError> {
+    // Without a write-ahead log: as one file it must not come to need one.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(path, flags).map_err(StoreError::sqlite("open", path))?;
+    let kind = schema::identify(&db, path)?;
+    schema::bring_up(&mut db, path, kind)?;
+    Store { db: Some(db), pool: Arc::new(Pool::new(path.to_owned())), grants: Grants::new() }.load()
 }
 
 /// What a snapshot is called from the moment it counts.
@@ -132,7 +147,7 @@ fn copy(source: &Connection, pool: &Pool, to: &Path) -> Result<(), StoreError> {
         let backup = Backup::new(source, &mut target).map_err(&writing)?;
         while backup.step(STEP_PAGES).map_err(&writing)? != StepResult::Done {
             if pool.is_replacing() {
-                return Err(StoreError::Superseded { path: pool.path().to_owned() });
+                return Err(StoreError::Superseded { doing: "back up", path: pool.path().to_owned() });
             }
         }
     }

@@ -3,45 +3,57 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use sheaf_engine::job::step::{Step, Transitions, What};
 use sheaf_model::{Event, FailureClass, JobId, NodeId, Timestamp};
 
 use crate::error::StoreError;
 use crate::history::{EventFilter, Place, place};
-use crate::reader::decode_row;
+use crate::reader::{Reader, decode_row};
 use crate::row::hour;
 
 /// The number of a revision's first step: above those of all else that one command tells of.
 const FIRST_STEP: u32 = 1 << 25;
 /// How the kinds of these events begin.
 const KIND: &str = "subtask.";
+/// How long reading some of them may take: less than callers wait.
+pub(crate) const WITHIN: Duration = Duration::from_secs(5);
 
 /// What one command did to subtasks of a job, and what was said about which.
 pub(crate) struct Piece {
     pub(crate) all: Arc<Transitions>,
-    /// By subtask: which of the details is the first about it.
-    details: BTreeMap<u32, usize>,
+    /// By subtask, and whether the report was stale: which of the details is the first about it.
+    details: BTreeMap<(u32, bool), usize>,
 }
 
 impl Piece {
     pub(crate) fn new(all: Arc<Transitions>) -> Self {
         let mut details = BTreeMap::new();
         for (place, detail) in all.details.iter().enumerate() {
-            details.entry(detail.subtask).or_insert(place);
+            details.entry((detail.subtask, detail.is_stale())).or_insert(place);
         }
         Self { all, details }
     }
 
-    /// Why it became that of the first subtask of a step, as far as the step and what its node said tell.
+    /// What the node said of a subtask of a step.
+    fn said(&self, step: &Step, subtask: u32) -> Option<&str> {
+        let place = self.details.get(&(subtask, step.what == What::Stale))?;
+        self.all.details.get(*place).map(|detail| detail.message.trim_end())
+    }
+
+    /// Why it became that of the subtasks of a step, as far as the step and what its node said tell; where it did not say the
+    /// same of all, of the first.
     pub(crate) fn reason(&self, step: &Step) -> Option<String> {
-        let detail = self.details.get(&step.run.first).and_then(|place| self.all.details.get(*place));
-        let said = detail.map(|detail| detail.message.trim_end());
+        let said = self.said(step, step.run.first);
+        let tells = matches!(step.what, What::Failed(_) | What::Retried(..) | What::Stale);
+        let differ = tells && step.run.numbers().any(|subtask| self.said(step, subtask) != said);
+        let whose = if differ { "the first of them: " } else { "" };
         let failure = |class: FailureClass| match (class, said) {
-            (_, Some(said)) if !said.is_empty() => said.to_owned(),
-            (FailureClass::Lost, _) => "lost with its node".to_owned(),
-            (class, _) => class.as_str().to_owned(),
+            (_, Some(said)) if !said.is_empty() => format!("{whose}{said}"),
+            (FailureClass::Lost, _) => format!("{whose}lost with its node"),
+            (class, _) => format!("{whose}{}", class.as_str()),
         };
         match step.what {
             What::Failed(class) => Some(failure(class)),
@@ -55,7 +67,7 @@ impl Piece {
             What::Stale => {
                 let said = said.unwrap_or("that it ended");
                 Some(format!(
-                    "a report of an attempt that did not run any more, which changed nothing: {said}"
+                    "a report of an attempt that did not run any more, which changed nothing: {whose}{said}"
                 ))
             }
             What::Granted(..) | What::Finished | What::Canceled | What::Stopping | What::Again => None,
@@ -146,29 +158,36 @@ pub(crate) fn are_wanted(filter: &EventFilter) -> bool {
     filter.subtasks && (kind.starts_with(KIND) || KIND.starts_with(kind))
 }
 
-/// Up to `limit` of them strictly between two places, in the order asked for.
+/// Up to `limit` of them strictly between two places, in the order asked for. Of one job only its history is read.
 pub(crate) fn between(
     db: &Connection,
-    path: &Path,
+    reader: &Reader,
     (after, before): (Place, Place),
     filter: &EventFilter,
     newest_first: bool,
     limit: usize,
+    until: Instant,
 ) -> Result<Vec<Event>, StoreError> {
+    let path = reader.path();
     let failed = StoreError::sqlite("read the histories of jobs in", path);
     let from = filter.since.map_or(Ok(0), |since| begin(db, since)).map_err(&failed)?.max(after.0);
+    let (job, bounds) = match &filter.subject {
+        None => (None, Some((from, before.0))),
+        Some(name) => of_job(db, name, (from, before.0)).map_err(&failed)?,
+    };
+    let Some(bounds) = bounds else { return Ok(Vec::new()) };
     let nodes = nodes(db).map_err(&failed)?;
-    let order = if newest_first { "DESC" } else { "ASC" };
-    let sql = format!(
-        "SELECT t.job_id, t.number, t.revision, t.body, j.name
-         FROM job_transitions t INDEXED BY job_transitions_age CROSS JOIN jobs j ON j.id = t.job_id
-         WHERE t.revision >= ? AND t.revision <= ?
-         ORDER BY t.revision {order}, t.job_id {order}, t.number {order}"
-    );
-    let mut statement = db.prepare_cached(&sql).map_err(&failed)?;
-    let mut rows = statement.query(params![from, before.0]).map_err(&failed)?;
+    let mut statement = db.prepare_cached(&rows_of(job.is_some(), newest_first)).map_err(&failed)?;
+    let mut rows = statement.query(params![bounds.0, bounds.1, job]).map_err(&failed)?;
     let (mut found, mut of_one): (Vec<Event>, Vec<Kept>) = (Vec::new(), Vec::new());
     loop {
+        if reader.is_replacing() {
+            let doing = "read the histories of jobs in";
+            return Err(StoreError::Superseded { doing, path: path.to_owned() });
+        }
+        if Instant::now() >= until {
+            return Err(StoreError::TooLong { path: path.to_owned(), within: WITHIN });
+        }
         let next = rows.next().map_err(&failed)?.map(kept).transpose().map_err(&failed)?;
         let revision = next.as_ref().map(|next| next.revision);
         if of_one.last().is_some_and(|last| Some(last.revision) != revision) {
@@ -187,6 +206,46 @@ pub(crate) fn between(
     }
     found.truncate(limit);
     Ok(found)
+}
+
+/// Pieces between two revisions, or of a job (`?3`) between two numbers, which grow with the revision.
+fn rows_of(one_job: bool, newest_first: bool) -> String {
+    let order = if newest_first { "DESC" } else { "ASC" };
+    let (by, which, order) = if one_job {
+        ("", "t.job_id = ?3 AND t.number >= ?1 AND t.number <= ?2", format!("t.number {order}"))
+    } else {
+        let order = format!("t.revision {order}, t.job_id {order}, t.number {order}");
+        ("INDEXED BY job_transitions_age", "t.revision >= ?1 AND t.revision <= ?2 AND ?3 IS NULL", order)
+    };
+    format!(
+        "SELECT t.job_id, t.number, t.revision, t.body, j.name
+         FROM job_transitions t {by} CROSS JOIN jobs j ON j.id = t.job_id WHERE {which} ORDER BY {order}"
+    )
+}
+
+/// The first piece of a job from a revision on …
+const FIRST: &str = "SELECT number FROM job_transitions INDEXED BY job_transitions_age
+    WHERE revision >= ? AND job_id = ? ORDER BY revision, job_id, number LIMIT 1";
+/// … and the last one up to a revision.
+const LAST: &str = "SELECT number FROM job_transitions INDEXED BY job_transitions_age
+    WHERE revision <= ? AND job_id = ? ORDER BY revision DESC, job_id DESC, number DESC LIMIT 1";
+
+/// A job by its name, and the numbers of its first and its last piece within two revisions; none: it has no piece there.
+fn of_job(
+    db: &Connection,
+    name: &str,
+    (from, to): (i64, i64),
+) -> rusqlite::Result<(Option<i64>, Option<(i64, i64)>)> {
+    let mut named = db.prepare_cached("SELECT id FROM jobs WHERE name = ?")?;
+    let Some(job) = named.query_row([name], |row| row.get::<_, i64>(0)).optional()? else {
+        return Ok((None, None));
+    };
+    let number = |sql, revision: i64| {
+        db.prepare_cached(sql)?.query_row([revision, job], |row| row.get::<_, i64>(0)).optional()
+    };
+    let first = if from <= 0 { Some(0) } else { number(FIRST, from)? };
+    let last = if to == i64::MAX { Some(to) } else { number(LAST, to)? };
+    Ok((Some(job), first.zip(last)))
 }
 
 fn selects(filter: &EventFilter, event: &Event) -> bool {
@@ -240,17 +299,19 @@ mod tests {
     use sheaf_model::{Actor, Fingerprint, JobId, Revision, Run, Timestamp};
 
     use super::*;
+    use crate::Store;
 
     #[test]
     fn why_is_told_of_each_step_that_knows() {
         let mut all = Transitions::new(JobId(1), Revision(2), Timestamp(3), Actor::default());
-        let detail = |message: &str| Detail {
-            subtask: 7,
-            exit: None,
-            fingerprint: Fingerprint::default(),
-            message: message.to_owned(),
+        let detail = |subtask: u32, fingerprint: Fingerprint, message: &str| {
+            let message = message.to_owned();
+            Detail { subtask, exit: None, fingerprint, message }
         };
-        all.details = vec![detail("no file\n"), detail("finished")];
+        let failed = |subtask, message: &str| detail(subtask, Fingerprint::of(message), message);
+        let stale = |message| detail(7, Fingerprint::default(), message);
+        all.details =
+            vec![stale("finished"), failed(7, "no file\n"), failed(8, "no file"), failed(9, "full")];
         let piece = Piece::new(Arc::new(all));
         let why = |what, subtask| piece.reason(&Step { what, run: Run::one(subtask), attempt: 1 });
         let until = Timestamp(1_700_000_000_000);
@@ -259,10 +320,65 @@ mod tests {
             Some("no file; tried again at 2023-11-14T22:13:20.000Z")
         );
         assert_eq!(why(What::Failed(FailureClass::Exit), 7).as_deref(), Some("no file"));
-        assert_eq!(why(What::Failed(FailureClass::Lost), 8).as_deref(), Some("lost with its node"));
-        assert_eq!(why(What::Failed(FailureClass::Timeout), 8).as_deref(), Some("timeout"));
+        assert_eq!(why(What::Failed(FailureClass::Lost), 10).as_deref(), Some("lost with its node"));
+        assert_eq!(why(What::Failed(FailureClass::Timeout), 10).as_deref(), Some("timeout"));
+        let stale = why(What::Stale, 7);
+        assert!(stale.is_some_and(|why| why.ends_with("changed nothing: finished")), "not what failed it");
+        let of_all = |first, last| {
+            let (what, run) = (What::Failed(FailureClass::Exit), Run::new(first, last));
+            piece.reason(&Step { what, run, attempt: 1 })
+        };
+        assert_eq!(of_all(7, 8).as_deref(), Some("no file"), "the same of both");
+        assert_eq!(of_all(7, 9).as_deref(), Some("the first of them: no file"));
+        assert_eq!(of_all(9, 10).as_deref(), Some("the first of them: full"), "nothing was said of the last");
         let skipped = why(What::Skipped(3), 8);
         assert_eq!(skipped.as_deref(), Some("subtask 3, which it depends on, did not finish"));
         assert_eq!(why(What::Finished, 7), None);
+    }
+
+    /// How SQLite would carry it out.
+    fn plan(store: &Store, sql: &str, values: impl rusqlite::Params) -> Vec<String> {
+        let (db, _) = store.db("explain").unwrap();
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps = plan.query_map(values, |row| row.get::<_, String>(3)).unwrap();
+        steps.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn steps_of_a_job_are_found_by_an_index_and_never_sorted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state.db")).unwrap();
+        for newest_first in [false, true] {
+            let of_one = plan(&store, &rows_of(true, newest_first), params![1, 2, 3]);
+            assert!(
+                of_one[0].contains("t USING PRIMARY KEY (job_id=? AND number>? AND number<?)"),
+                "{of_one:?}"
+            );
+            let of_all = plan(&store, &rows_of(false, newest_first), params![1, 2, None::<i64>]);
+            assert!(of_all[0].contains("t USING INDEX job_transitions_age"), "{of_all:?}");
+            let sorts = |step: &String| step.contains("TEMP B-TREE");
+            assert!(!of_one.iter().chain(&of_all).any(sorts), "{of_one:?} {of_all:?}");
+        }
+        for sql in [FIRST, LAST] {
+            let steps = plan(&store, sql, [1, 2]);
+            let found = steps.len() == 1 && steps[0].contains("USING COVERING INDEX job_transitions_age");
+            assert!(found, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_looked_for_too_long_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state.db")).unwrap();
+        let (db, _) = store.db("read").unwrap();
+        let (reader, filter) = (store.reader(), EventFilter { subtasks: true, ..EventFilter::default() });
+        let read = |until| {
+            let whole = ((i64::MIN, i64::MIN), (i64::MAX, i64::MAX));
+            between(db, &reader, whole, &filter, false, 9, until)
+        };
+        assert_eq!(read(Instant::now() + WITHIN).unwrap(), []);
+        let error = read(Instant::now()).unwrap_err();
+        assert!(matches!(error, StoreError::TooLong { .. }) && !error.retry_helps(), "{error}");
+        assert!(error.to_string().contains("name the job"), "{error}");
     }
 }

@@ -87,6 +87,27 @@ impl ApiError {
         Self::Invalid(vec![Defect::new(path, problem, remedy)])
     }
 
+    /// The same, and what else is to be known. Of defects nothing is: each speaks for itself.
+    #[must_use]
+    pub fn but(self, more: &str) -> Self {
+        let with = |text: String| format!("{text}; {more}");
+        match self {
+            Self::NotFound(text) => Self::NotFound(with(text)),
+            Self::Conflict(text) => Self::Conflict(with(text)),
+            Self::Invalid(defects) => Self::Invalid(defects),
+            Self::Precondition(text) => Self::Precondition(with(text)),
+            Self::Unavailable { reason, applied } => Self::Unavailable { reason: with(reason), applied },
+            Self::DeadlineExceeded(text) => Self::DeadlineExceeded(with(text)),
+            Self::Busy(text) => Self::Busy(with(text)),
+            Self::Exhausted(text) => Self::Exhausted(with(text)),
+            Self::Unauthenticated(text) => Self::Unauthenticated(with(text)),
+            Self::Forbidden(text) => Self::Forbidden(with(text)),
+            Self::Unimplemented(text) => Self::Unimplemented(with(text)),
+            Self::Internal(text) => Self::Internal(with(text)),
+            Self::Unreachable { address, why } => Self::Unreachable { address, why: with(why) },
+        }
+    }
+
     /// Whether the same call may succeed later without anything being corrected.
     pub fn can_retry(&self) -> bool {
         matches!(

@@ -67,11 +67,23 @@ pub struct EventFilter {
     pub node: Option<String>,
     /// Not before this time.
     pub since: Option<Timestamp>,
-    /// What became of subtasks, too.
+    /// What became of subtasks, too. With a subject these events are numbered among its own: a cursor is of the filter that it
+    /// was answered to.
     pub subtasks: bool,
 }
 
 impl EventFilter {
+    /// Whether it may select any of what became of subtasks.
+    pub fn takes_subtasks(&self) -> bool {
+        self.subtasks && (self.kind.is_none() || self.is_about_subtasks())
+    }
+
+    /// Whether its kind is of what becomes of subtasks, and of nothing else.
+    pub fn is_about_subtasks(&self) -> bool {
+        let rest = self.kind.as_deref().and_then(|kind| kind.strip_prefix("subtask"));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
     /// Whether it selects `event`.
     pub fn selects(&self, event: &Event) -> bool {
         let kind = |kind: &str| {

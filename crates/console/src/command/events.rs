@@ -39,7 +39,7 @@ pub struct Events {
     /// Only these: subject=NAME, kind=KIND (`bucket` selects `bucket.bound`), node=NAME
     #[arg(long = "where", value_name = "KEY=VALUE", value_delimiter = ',')]
     filter: Vec<String>,
-    /// What became of subtasks, too; of those that lie together in one line
+    /// What became of subtasks, too, as --where kind=subtask means; of those that lie together in one line
     #[arg(long)]
     subtasks: bool,
     #[command(flatten)]
@@ -53,7 +53,7 @@ impl Events {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
-        let mut filter = EventFilter { subtasks: self.subtasks, ..filter(&self.filter)? };
+        let mut filter = filter(&self.filter, self.subtasks)?;
         let mut after = self.page.after.as_deref().map(cursor).transpose()?;
         match self.since.as_deref().map(|text| when::since(text, out.now())).transpose()? {
             Some(Since::Revision(revision)) => after = after.or(Some(Cursor { revision, n: u32::MAX })),
@@ -225,8 +225,8 @@ fn cursor(text: &str) -> Result<Cursor, Failure> {
         .map_err(|error| Failure::usage(format!("--after: {error}"), "as an answer before said, like 4711.0"))
 }
 
-/// Reads `--where`: each key once.
-fn filter(terms: &[String]) -> Result<EventFilter, Failure> {
+/// Reads `--where`: each key once. Who names a kind of what becomes of subtasks means them, said or not.
+fn filter(terms: &[String], subtasks: bool) -> Result<EventFilter, Failure> {
     let mut filter = EventFilter::default();
     for term in terms {
         let Some((key, value)) = term.split_once('=') else {
@@ -249,6 +249,7 @@ fn filter(terms: &[String]) -> Result<EventFilter, Failure> {
             return Err(Failure::usage(format!("--where: {key} is given twice"), "each key once"));
         }
     }
+    filter.subtasks = subtasks || filter.is_about_subtasks();
     Ok(filter)
 }
 
@@ -330,7 +331,8 @@ mod tests {
 
     #[test]
     fn a_filter_is_read_and_what_it_cannot_be_is_said() {
-        let read = |terms: &[&str]| filter(&terms.iter().map(|term| (*term).to_owned()).collect::<Vec<_>>());
+        let read =
+            |terms: &[&str]| filter(&terms.iter().map(|term| (*term).to_owned()).collect::<Vec<_>>(), false);
         let good = read(&["subject=/a", "kind=bucket"]).expect("a filter");
         assert_eq!(
             (good.subject.as_deref(), good.kind.as_deref(), good.node),
@@ -338,6 +340,9 @@ mod tests {
         );
         for bad in [&["subject"][..], &["colour=red"], &["node=a", "node=b"]] {
             assert_eq!(read(bad).expect_err("a bad filter").exit().code(), 2);
+        }
+        for (kind, subtasks) in [("kind=subtask.failed", true), ("kind=subtask", true), ("kind=job", false)] {
+            assert_eq!(read(&[kind]).expect("a filter").subtasks, subtasks, "{kind}");
         }
         assert_eq!(cursor("x").expect_err("no cursor").exit().code(), 2);
         assert_eq!(cursor("12.3").expect("a cursor").to_string(), "12.3");

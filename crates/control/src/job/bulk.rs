@@ -94,8 +94,11 @@ impl Control {
         }
         let mut all = nothing();
         for (request, command) in parts {
-            let reply = self.propose(caller, request, command).await?;
-            all = sum(all, &touched(reply)?);
+            let reply = self.propose(caller, request, command).await;
+            match reply.and_then(touched) {
+                Ok(next) => all = sum(all, &next),
+                Err(error) => return Err(half_way(error, &all, caller.request.as_ref())),
+            }
         }
         Ok(all)
     }
@@ -157,6 +160,18 @@ fn touched(reply: Reply) -> Result<Touched, ApiError> {
         other => return Err(ApiError::Internal(format!("an answer that fits no verb: {other:?}"))),
     };
     Ok(Touched { done: Done { revision, unchanged, ..Done::default() }, subtasks })
+}
+
+/// Why a verb went no further, with what was done of it before.
+fn half_way(error: ApiError, done: &Touched, request: Option<&RequestId>) -> ApiError {
+    if done.done.unchanged {
+        return error;
+    }
+    let again = match request {
+        Some(id) => format!("ask again under the same request id, {}, and it goes on from there", id.0),
+        None => "ask again for the rest".to_owned(),
+    };
+    error.but(&format!("{} subtasks were changed before: {again}", done.subtasks))
 }
 
 /// What no command at all answers.
@@ -254,5 +269,20 @@ mod tests {
         assert_eq!((all.done.revision, all.done.unchanged, all.subtasks), (Revision(5), false, 2));
         let none = sum(nothing(), &touched(Reply::Touched(Revision(3), 0)).expect("an answer"));
         assert_eq!((none.done.revision, none.done.unchanged), (Revision(3), true));
+    }
+
+    #[test]
+    fn what_fails_half_way_says_what_was_done() {
+        let lost = || ApiError::unavailable("no leader");
+        assert_eq!(half_way(lost(), &nothing(), Some(&RequestId::from("r"))), lost());
+        let some = touched(Reply::Touched(Revision(3), 240_000)).expect("an answer");
+        let said = half_way(lost(), &some, Some(&RequestId::from("r-1")));
+        assert_eq!(
+            said,
+            ApiError::unavailable(
+                "no leader; 240000 subtasks were changed before: ask again under the same request id, r-1, and it goes on from there"
+            )
+        );
+        assert!(half_way(lost(), &some, None).to_string().ends_with("ask again for the rest"));
     }
 }

@@ -8,7 +8,8 @@ use sheaf_model::view::{
     FailedAttempts, FailureGroup, GateView, JobExplanation, JobRow, JobStatus, NodeExplanation, SubtaskRow,
 };
 use sheaf_model::{
-    FailureClass, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskState, Timestamp,
+    FailureClass, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskCounts, SubtaskState,
+    Timestamp,
 };
 use sheaf_store::{FailedAlike, Lately, RanAttempt, Wanted};
 use sheaf_wire::job::{ExplainJob, GotJob, ListSubtasks};
@@ -38,12 +39,20 @@ pub(super) fn row(job: &Job) -> JobRow {
     }
 }
 
-/// How many subtasks end in a second: lately, or of a job that is over on the whole.
-#[expect(clippy::cast_precision_loss, reason = "for people")]
+/// How many subtasks finish or fail in a second: lately, or of a job that is over on the whole.
 fn rate(job: &Job, now: Timestamp, lately: Option<Lately>) -> f64 {
-    let counts = job.counts();
-    let (ended, since, until) = match (lately, job.started_at, job.ended_at) {
-        (_, Some(started), Some(over)) => (counts.total(), started, over),
+    rate_of(job.counts(), (job.started_at, job.ended_at), now, lately)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn rate_of(
+    counts: SubtaskCounts,
+    (started, over): (Option<Timestamp>, Option<Timestamp>),
+    now: Timestamp,
+    lately: Option<Lately>,
+) -> f64 {
+    let (ended, since, until) = match (lately, started, over) {
+        (_, Some(started), Some(over)) => (counts.finished + counts.failed, started, over),
         (Some(lately), ..) => (lately.ended, lately.since, now),
         _ => return 0.0,
     };
@@ -301,5 +310,21 @@ fn subtask_row(state: &State, job: &Job, subtask: u32, place: Place) -> SubtaskR
         exit_code: None,
         message: String::new(),
         fingerprint: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_canceled_did_not_come_at_any_rate() {
+        let counts = SubtaskCounts { finished: 10, failed: 10, canceled: 1_000_000, ..Default::default() };
+        let (started, over, now) = (Timestamp(1_000), Timestamp(11_000), Timestamp(500_000));
+        let close = |rate: f64, wanted: f64| (rate - wanted).abs() < 1e-9;
+        assert!(close(rate_of(counts, (Some(started), Some(over)), now, None), 2.0));
+        let lately = Some(Lately { ended: 98, since: Timestamp(451_000) });
+        assert!(close(rate_of(counts, (Some(started), None), now, lately), 2.0));
+        assert!(close(rate_of(counts, (None, None), now, None), 0.0), "nothing began");
     }
 }

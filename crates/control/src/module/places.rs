@@ -26,6 +26,8 @@ pub(super) struct Places {
 /// An instance of a release that its bucket had before those it has now.
 struct Earlier {
     bucket: BucketName,
+    /// The bucket is of another module now: this may be of the one that is asked for if its history says so.
+    moved: bool,
     revision: Revision,
     node: String,
     state: &'static str,
@@ -41,7 +43,10 @@ impl Places {
                 Some(module) => places.count(node, Some(module), state),
                 None => {
                     let (bucket, revision) = (instance.bucket.clone(), instance.revision);
-                    places.earlier.push(Earlier { bucket, revision, node, state });
+                    let is_of = |release: &Release| release.spec.module.name == asked.name;
+                    let now = sight.state.buckets.get(&bucket);
+                    let moved = now.is_none_or(|now| !is_of(&now.current) && !is_of(now.newest()));
+                    places.earlier.push(Earlier { bucket, moved, revision, node, state });
                 }
             }
         }
@@ -60,6 +65,16 @@ impl Places {
         }
         let version = version.map(|version| version.to_string()).unwrap_or_default();
         *self.counts.entry((node, version, state)).or_default() += 1;
+    }
+
+    /// Adds those that the state does not say, by what their buckets were.
+    fn settle(&mut self, earlier: Vec<Earlier>, histories: &BTreeMap<BucketName, Vec<Release>>) {
+        for it in earlier {
+            let module = histories.get(&it.bucket).and_then(|history| at(history, it.revision));
+            if module.is_some() || !it.moved {
+                self.count(it.node, module, it.state);
+            }
+        }
     }
 
     fn rows(self) -> Vec<ModuleOnNode> {
@@ -82,19 +97,18 @@ impl Control {
     /// The rows, after a look at histories where the state does not say it.
     pub(super) async fn rows_of(&self, mut places: Places) -> Result<Vec<ModuleOnNode>, ApiError> {
         let earlier = std::mem::take(&mut places.earlier);
-        let buckets: BTreeSet<BucketName> = earlier.iter().map(|it| it.bucket.clone()).collect();
-        let histories = self.histories(buckets).await?;
-        for it in earlier {
-            let module = histories.get(&it.bucket).and_then(|history| at(history, it.revision));
-            places.count(it.node, module, it.state);
-        }
+        // Those that are of the module still are looked at first.
+        let buckets: BTreeSet<(bool, BucketName)> =
+            earlier.iter().map(|it| (it.moved, it.bucket.clone())).collect();
+        let histories = self.histories(buckets.into_iter().map(|(_, bucket)| bucket).collect()).await?;
+        places.settle(earlier, &histories);
         Ok(places.rows())
     }
 
     /// Of the first of these buckets.
     async fn histories(
         &self,
-        buckets: BTreeSet<BucketName>,
+        buckets: Vec<BucketName>,
     ) -> Result<BTreeMap<BucketName, Vec<Release>>, ApiError> {
         if buckets.is_empty() {
             return Ok(BTreeMap::new());
@@ -159,5 +173,30 @@ mod tests {
         assert_eq!(counted("m"), [first.clone(), failed, new, unknown]);
         assert_eq!(counted("m@1"), [first]);
         assert!(counted("m@3").is_empty());
+    }
+
+    #[test]
+    fn what_its_bucket_was_counts_when_that_is_of_another_module_now() {
+        let (asked, counts) = (module("m"), BTreeMap::new());
+        let mut places = Places { asked, counts, earlier: Vec::new() };
+        let name = |name: &str| BucketName::new(name).expect("a name");
+        let earlier = |bucket: &str, moved, node: &str| {
+            let (bucket, node) = (name(bucket), node.to_owned());
+            Earlier { bucket, moved, revision: Revision(12), node, state: "running" }
+        };
+        let all = vec![
+            earlier("/moved", true, "a"),
+            earlier("/never", true, "b"),
+            earlier("/lost", true, "c"),
+            earlier("/still", false, "d"),
+        ];
+        let histories = [
+            (name("/moved"), vec![release(20, "other@1"), release(10, "m@1")]),
+            (name("/never"), vec![release(20, "other@2"), release(10, "other@1")]),
+        ];
+        places.settle(all, &histories.into());
+        let rows: Vec<(String, String)> =
+            places.rows().into_iter().map(|row| (row.node, row.version)).collect();
+        assert_eq!(rows, [("a".to_owned(), "1".to_owned()), ("d".to_owned(), String::new())]);
     }
 }

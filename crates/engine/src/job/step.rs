@@ -81,6 +81,13 @@ pub struct Detail {
     pub message: String,
 }
 
+impl Detail {
+    /// Whether it is of a report that was stale, and of no failure: those have no fingerprint.
+    pub fn is_stale(&self) -> bool {
+        self.fingerprint == Fingerprint::default()
+    }
+}
+
 /// Longest message of a failure that is kept, in bytes.
 pub const MESSAGE_MAX: usize = 4_096;
 

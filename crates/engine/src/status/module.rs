@@ -29,22 +29,22 @@ impl Bucket {
 }
 
 impl<'a> Sight<'a> {
-    /// Instances that are not over of buckets of a module, each with the version that it runs; none: one that its bucket had
-    /// before those it has now, as its history says.
+    /// Instances that are not over of a module, each with the version that it runs; none: one that its bucket had before those
+    /// it has now, as its history says. That may be of another module, as its bucket may be now.
     pub fn instances_of(
         &self,
         module: &'a ModuleName,
     ) -> impl Iterator<Item = (&'a Instance, Option<&'a ModuleRef>)> + use<'a> {
         let state = self.state;
         let buckets = state.buckets.values().map(|bucket| &**bucket);
-        let buckets = buckets.filter(move |bucket| bucket.is_of(|it| it.name == *module));
-        buckets.flat_map(move |bucket| {
+        let all = buckets.flat_map(move |bucket| {
             let instances = state.instances.get(bucket.name()).into_iter().flat_map(|nodes| nodes.values());
             let instances = instances.map(|instance| &**instance).filter(|it| it.phase != Phase::Stopped);
             instances.map(move |instance| {
                 let release = bucket.release_of(instance);
                 (instance, release.map(|release| &release.spec.module))
             })
-        })
+        });
+        all.filter(move |(_, runs)| runs.is_none_or(|runs| runs.name == *module))
     }
 }

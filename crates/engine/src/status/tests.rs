@@ -255,6 +255,12 @@ fn each_node_is_known_by_the_version_that_runs_there() {
         world.state.buckets_of(&version(of)).map(|bucket| bucket.name().to_string()).collect()
     };
     assert_eq!((used("1"), used("2")), (vec!["/m".into(), "/s".into()], vec!["/m".into()]));
+    // What it was still runs when its bucket is of another module.
+    world.apply_module("other", "1", |_| {});
+    world.apply_bucket("/s", |put| put.spec.module = ModuleRef::parse("other@1").expect("a version"));
+    assert_eq!(runs(&world), ["/m 1: sleep@2", "/s 2: an earlier one"]);
+    world.phase("/s", 2, Some(epoch), Phase::Running);
+    assert_eq!(runs(&world), ["/m 1: sleep@2"]);
 }
 
 #[test]

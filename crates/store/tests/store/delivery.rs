@@ -141,6 +141,25 @@ fn what_became_of_subtasks_stands_among_events_whatever_is_read_at_once() {
     assert_eq!(failed, [0, 3, 6].map(|n| format!("subtask {n}, attempt 1: no licence")));
     let since = EventFilter { since: Some(world.now), ..subtasks.clone() };
     assert!(history(&world, &since, 10, false).is_empty());
+    let steps_of = |name: &str| -> Vec<Event> {
+        let of_it = |event: &&Event| is_step(event) && event.subject == name;
+        whole.iter().filter(of_it).cloned().collect()
+    };
+    for name in ["a", "b"] {
+        let filter = EventFilter {
+            kind: Some("subtask.".to_owned()),
+            subject: Some(name.to_owned()),
+            ..subtasks.clone()
+        };
+        // Numbered among themselves, so that only the order is the same.
+        let plain = |events: Vec<Event>| -> Vec<Event> {
+            events.into_iter().map(|event| Event { n: 0, ..event }).collect()
+        };
+        for (limit, newest_first) in [(1, false), (2, true), (10_000, false)] {
+            let found = history(&world, &filter, limit, newest_first);
+            assert_eq!(plain(found), plain(steps_of(name)), "{name}, {limit}");
+        }
+    }
     let early = EventFilter { since: whole.first().map(|event| event.at), ..subtasks.clone() };
     assert_eq!(history(&world, &early, 10, true), whole);
 }

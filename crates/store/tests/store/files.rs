@@ -76,9 +76,9 @@ fn garbage_and_strangers_are_refused_and_left_alone() {
 fn a_newer_schema_is_refused_with_the_remedy() {
     let (_folder, path) = folder();
     commit(&mut Store::open(&path).unwrap(), 1);
-    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 8).unwrap();
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
     let error = Store::open(&path).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 8, known: 7, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 9, known: 8, .. }), "{error}");
     assert!(error.to_string().contains("at least as new"), "{error}");
 }
 
@@ -220,4 +220,25 @@ fn a_portion_that_is_dropped_ends_where_much_goes_with_it() {
     let nothing = Retention { age: Span::seconds(1), events: 1000 };
     let dropped = [(); 3].map(|()| store.prune(&nothing, Timestamp(100_000)).unwrap());
     assert_eq!(dropped, [2, 2, 0]);
+}
+
+#[test]
+fn releases_that_an_earlier_version_kept_go_some_at_a_time() {
+    let (_folder, path) = folder();
+    let mut store = Store::open(&path).unwrap();
+    let name = kit::bucket_name(0);
+    let at = |revision: u64| kit::bucket(name.clone(), revision);
+    let mut changes: Vec<Change> =
+        (1..=2_500).map(|revision| Change::Release(name.clone(), at(revision).current)).collect();
+    changes.push(Change::Bucket(Arc::new(at(2_500))));
+    store.write(&changes, Revision(2_500), b"").unwrap();
+    release(&mut store, at(2_501), 2_501);
+    let nothing = Retention { age: Span::seconds(1), events: 1000 };
+    let dropped = [(); 4].map(|()| {
+        let dropped = store.prune(&nothing, Timestamp(100_000_000)).unwrap();
+        let reader = store.reader();
+        let events = reader.events((Revision(0), 0), &EventFilter::default(), 10).unwrap().len();
+        (dropped, reader.releases(&name, None, 10_000, usize::MAX).unwrap().found.len(), events)
+    });
+    assert_eq!(dropped, [(1, 1_501, 1), (1, 501, 1), (1, 2, 0), (0, 2, 0)]);
 }

@@ -54,7 +54,7 @@ fn a_snapshot_takes_the_databases_place() {
     (1..=3).for_each(|revision| commit(&mut store, revision));
     let reader = store.reader();
     assert_eq!(reader.revision().unwrap(), Revision(3));
-    store.replace(&snapshot).unwrap();
+    assert_eq!(store.replace(&snapshot).unwrap(), other.load().unwrap());
     assert!(!snapshot.exists());
     assert_eq!(reader.revision().unwrap(), Revision(70), "readers follow");
     assert_eq!(store.load().unwrap(), other.load().unwrap());
@@ -95,6 +95,35 @@ fn what_is_no_snapshot_is_refused_and_changes_nothing() {
     commit(&mut store, 2);
     drop(store);
     holds(&path, 2);
+}
+
+#[test]
+fn a_row_of_a_newer_version_is_refused_before_anything_is_lost() {
+    let (folder, path) = folder();
+    let mut store = Store::open(&path).unwrap();
+    (1..=3).for_each(|revision| commit(&mut store, revision));
+    let mut other = Store::open(&folder.path().join("other.db")).unwrap();
+    (1..=70).for_each(|revision| commit(&mut other, revision));
+    let snapshot = folder.path().join("snapshot");
+    let received = |sql: &str| {
+        other.backup(&snapshot).unwrap();
+        rusqlite::Connection::open(&snapshot).unwrap().execute_batch(sql).unwrap();
+    };
+    received("UPDATE buckets SET body = x'0901' WHERE name = '/logs/b7'");
+    let error = store.replace(&snapshot).unwrap_err();
+    assert!(matches!(&error, StoreError::Row { key, .. } if key == "/logs/b7"), "{error}");
+    received("PRAGMA user_version = 99");
+    assert!(matches!(store.replace(&snapshot), Err(StoreError::Newer { found: 99, .. })));
+    assert_eq!(store.reader().revision().unwrap(), Revision(3));
+    commit(&mut store, 4);
+    assert_eq!(store.load().unwrap().0.revision, Revision(4), "it is written as before");
+    // What an older one sent is brought up.
+    received("PRAGMA user_version = 7");
+    let replaced = store.replace(&snapshot).unwrap();
+    assert_eq!(replaced, store.load().unwrap());
+    assert_eq!(replaced.0.revision, Revision(70));
+    drop(store);
+    holds(&path, 70);
 }
 
 #[test]

@@ -53,5 +53,7 @@ fn filter(ask: &Ask) -> Result<EventFilter, Failed> {
     let text = |name| ask.text(name).map(str::to_owned);
     let (subject, kind, node, subtasks) =
         (text("subject"), text("kind"), text("node"), ask.flag("subtasks")?);
-    Ok(EventFilter { subject, kind, node, since: None, subtasks })
+    let filter = EventFilter { subject, kind, node, since: None, subtasks };
+    // Who names such a kind means them.
+    Ok(EventFilter { subtasks: subtasks || filter.is_about_subtasks(), ..filter })
 }
