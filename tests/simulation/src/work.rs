@@ -280,7 +280,8 @@ impl World {
         let term = voter.live.sessions.as_ref()?.term;
         let room = |(node, worker): (&NodeId, &Worker)| {
             let idle = SLOTS.saturating_sub(voter.state.jobs.on_node(*node));
-            (*node, Room { incarnation: worker.incarnation.clone(), idle, spare: Span(0) })
+            let incarnation = worker.incarnation.clone();
+            (*node, Room { incarnation, slots: SLOTS, idle, spare: Span(0) })
         };
         let nodes = voter.live.workers.iter().filter(|(_, worker)| worker.confirmed).map(room).collect();
         // Some nodes are not available for some jobs.
