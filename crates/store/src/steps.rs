@@ -223,12 +223,13 @@ fn rows_of(one_job: bool, newest_first: bool) -> String {
     )
 }
 
-/// The first piece of a job from a revision on …
+/// The first piece of a job from a revision on … With the plus SQLite does not take the job for fixed, and sees that the index has
+/// the order.
 const FIRST: &str = "SELECT number FROM job_transitions INDEXED BY job_transitions_age
-    WHERE revision >= ? AND job_id = ? ORDER BY revision, job_id, number LIMIT 1";
+    WHERE revision >= ? AND +job_id = ? ORDER BY revision, job_id, number LIMIT 1";
 /// … and the last one up to a revision.
 const LAST: &str = "SELECT number FROM job_transitions INDEXED BY job_transitions_age
-    WHERE revision <= ? AND job_id = ? ORDER BY revision DESC, job_id DESC, number DESC LIMIT 1";
+    WHERE revision <= ? AND +job_id = ? ORDER BY revision DESC, job_id DESC, number DESC LIMIT 1";
 
 /// A job by its name, and the numbers of its first and its last piece within two revisions; none: it has no piece there.
 fn of_job(

@@ -114,7 +114,7 @@ async fn what_an_agent_makes_is_its_own_and_what_it_runs_has_the_mask_that_it_wa
     for _ in 0..2 {
         sheaf_agent::keep_to_itself();
         sheaf_agent::dump_nothing();
-        assert_eq!((mask(), getrlimit(Resource::Core).current), ("0077".to_owned(), Some(0)));
+        assert_eq!((mask(), getrlimit(Resource::Core).current), ("0077".to_owned(), Some(1)));
     }
     let world = World::new();
     let script = "umask; set -- $(grep '^Max core' /proc/self/limits); echo $5; env | grep -c 'SHEAF_UMASK\\|SHEAF_CORE'";
