@@ -179,7 +179,7 @@ fn large(cluster: &Cluster) {
     const REVISIONS: usize = 10;
     let trace = trace(cluster, "large");
     // In an answer a number takes several times what it takes in a document.
-    let numbers = vec!["1"; 200_000].join(",");
+    let numbers = vec!["1"; 190_000].join(",");
     let config = format!("config: {{trace: '{}', numbers: [{numbers}]}}", trace.path().display());
     for number in 0..REVISIONS {
         cluster.apply(&bucket(
