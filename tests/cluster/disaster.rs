@@ -119,8 +119,10 @@ impl Scene<'_> {
         wait("it runs on both", last, &all, |status| {
             status["state"] == "running" && affinity(status) == there
         });
-        let status = near.cli(&["cluster", "status", "-o", "json"]).ok().json();
-        assert!(status["cluster"].as_str().is_some_and(|id| id.contains("+1-")), "{status:#}");
+        // It asks a member once a second who leads.
+        wait("it knows who leads", near, &["cluster", "status", "-o", "json"], |status| {
+            status["cluster"].as_str().is_some_and(|id| id.contains("+1-"))
+        });
 
         // The last voter does not know that it is multi-node; who runs it so is waited for, as for all that may.
         let mut away: BTreeSet<String> = self.lost().iter().cloned().chain([apart.name()]).collect();
