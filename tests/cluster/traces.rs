@@ -24,6 +24,8 @@ fn traces() {
     cluster.start_all();
     cluster.wait_ready();
     cluster.apply(&module("steady", ""));
+    // What a node is told when its watch begins is no change to it: each of them has begun once it runs something.
+    cluster.apply_and_wait(&bucket("/before", "steady", &trace(&cluster, "before"), "multi_node: true"));
     let mut cases = Cases::of("traces");
     cases.run("one trace from a command over every node to the starts", || everywhere(&cluster, &collector));
     cases.run("a placement is a part of what asked for it, and the start of the placement", || {
