@@ -231,12 +231,15 @@ const FIRST: &str = "SELECT number FROM job_transitions INDEXED BY job_transitio
 const LAST: &str = "SELECT number FROM job_transitions INDEXED BY job_transitions_age
     WHERE revision <= ? AND +job_id = ? ORDER BY revision DESC, job_id DESC, number DESC LIMIT 1";
 
+/// The first and the last.
+type Numbers = (i64, i64);
+
 /// A job by its name, and the numbers of its first and its last piece within two revisions; none: it has no piece there.
 fn of_job(
     db: &Connection,
     name: &str,
     (from, to): (i64, i64),
-) -> rusqlite::Result<(Option<i64>, Option<(i64, i64)>)> {
+) -> rusqlite::Result<(Option<i64>, Option<Numbers>)> {
     let mut named = db.prepare_cached("SELECT id FROM jobs WHERE name = ?")?;
     let Some(job) = named.query_row([name], |row| row.get::<_, i64>(0)).optional()? else {
         return Ok((None, None));
