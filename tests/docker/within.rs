@@ -328,7 +328,18 @@ impl Here {
     /// Has `/one` on the unit's node.
     fn one_here(&self) {
         if self.phase != Phase::Emulated {
-            self.sheaf(&["bucket", "move", "/one", "--to", NODE, "--wait", "--timeout", "60s"]);
+            // That the agent reaches a leader is not yet that the leader has heard of its node.
+            wait_for("the bucket is moved here", SOON, || {
+                let mut command = Command::new(Path::new(OTHER).join("sheaf"));
+                let asked = ["bucket", "move", "/one", "--to", NODE, "--wait", "--timeout", "60s"];
+                let output = command.args(asked).env("SHEAF_ADDRESS", self.phase.address()).output();
+                let output = output.map_err(|error| error.to_string())?;
+                if output.status.success() {
+                    Ok(())
+                } else {
+                    Err(String::from_utf8_lossy(&output.stderr).into_owned())
+                }
+            });
         }
     }
 
