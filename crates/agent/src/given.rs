@@ -7,6 +7,7 @@
 //! ```
 
 use std::ffi::OsString;
+use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::Mode;
@@ -18,8 +19,6 @@ const UMASK: &str = "SHEAF_UMASK";
 const CORE: &str = "SHEAF_CORE";
 /// What stands for no limit there.
 const UNLIMITED: &str = "unlimited";
-/// What programs do not find in their environment.
-pub(crate) const VARIABLES: [&str; 2] = [UMASK, CORE];
 /// Nothing for the group, nothing for others.
 const OWN: u32 = 0o077;
 
@@ -60,6 +59,11 @@ pub fn handed_on() -> impl Iterator<Item = (&'static str, OsString)> {
         (CORE, OsString::from(most))
     });
     mask.into_iter().chain(core)
+}
+
+/// A program does not find in its environment what was handed on.
+pub(crate) fn hide(command: &mut Command) -> &mut Command {
+    command.env_remove(UMASK).env_remove(CORE)
 }
 
 /// Takes what was handed on, or what this process was started with, for the program that it becomes.
@@ -112,8 +116,6 @@ fn handed_core() -> Option<Option<u64>> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
 
     /// How many bytes a core of what is started may have.

@@ -406,27 +406,17 @@ fn write_plan(layout: &Layout, plan: &Plan) -> Result<(), KeeperError> {
         let plain = former.files.iter().map(|(name, _)| name);
         let gone = plain.filter(|name| plan.files.iter().all(|(new, _)| new != *name));
         for name in gone.chain(former.confided_files()) {
-            remove_file(&layout.dir().join(name.as_str()))?;
+            layout::remove(&layout.dir().join(name.as_str()))?;
         }
     }
     Ok(layout::write_json(&layout.plan(), plan, false)?)
-}
-
-/// That it is not there is no error.
-fn remove_file(path: &Path) -> Result<(), FileError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(FileError::io("remove", path, error))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Removes files with secrets in them that a killed keeper has left: it may be long before another one starts here. Hold the
 /// bucket's lock meanwhile. What fails is tried again when the next one starts.
 fn conceal_what_is_left(layout: &Layout, plan: &Plan) {
     for name in plan.confided_files() {
-        if let Err(error) = remove_file(&layout.dir().join(name.as_str())) {
+        if let Err(error) = layout::remove(&layout.dir().join(name.as_str())) {
             tracing::warn!(bucket = %plan.bucket, %error, "a file with secrets in it stays");
         }
     }

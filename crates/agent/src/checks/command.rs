@@ -1,8 +1,7 @@
 //! The `command` check: a program that exits with 0, or says why not. It runs as its module's user, as what it is asked for
 //! will: what that user may not read is not there.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -89,18 +88,9 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
 
 /// By way of a second stage, which becomes that user and then the program; and where it says why it could not.
 fn spawn_as(user: &str, program: &str, args: &[String]) -> io::Result<(Child, UnixStream)> {
-    let (mut ours, theirs) = UnixStream::pair()?;
-    // It need not wait for anything.
-    ours.write_all(&[exec::GO])?;
-    ours.set_nonblocking(true)?;
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .arg0("sheaf")
-        .args(["keep", "--exec", &std::process::id().to_string(), &confine::run_as(user), "--", program])
-        .args(args)
-        .stdin(Stdio::from(OwnedFd::from(theirs)));
-    // The command keeps its end of the word until it is dropped.
-    Ok((spawn(&mut command)?, ours))
+    let mut command = exec::stage([confine::run_as(user)], program);
+    let word = exec::let_go(command.args(args))?;
+    Ok((spawn(&mut Command::from(command))?, word))
 }
 
 /// What a second stage that has ended said; none: it has become the program.

@@ -41,8 +41,8 @@ const MEMORY: &str = "memory=";
 const USER: &str = "user=";
 
 /// What a second stage is told that is to become this user and nothing else.
-pub(crate) fn run_as(user: &str) -> String {
-    format!("{USER}{user}")
+pub(crate) fn run_as(user: &str) -> OsString {
+    format!("{USER}{user}").into()
 }
 
 impl Confine {

@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
@@ -24,6 +24,26 @@ use crate::given;
 pub(crate) const VARIABLE: &str = "sheaf:";
 /// What the keeper says when the check at exec has passed.
 pub(crate) const GO: u8 = b'g';
+
+/// The command line of one that is a child of this process, obeys `orders` and becomes `program`, whose arguments come behind. On
+/// its standard input it waits for the word.
+pub(crate) fn stage(orders: impl IntoIterator<Item = OsString>, program: impl AsRef<OsStr>) -> Command {
+    // Our own file, also when an upgrade has put another one in its place.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("sheaf").args(["keep", "--exec", &std::process::id().to_string()]);
+    command.args(orders).arg("--").arg(program);
+    command
+}
+
+/// Has one go on at once. Ours is the end where it says why it could not become the program; the command keeps the other one until it
+/// is dropped.
+pub(crate) fn let_go(command: &mut Command) -> io::Result<UnixStream> {
+    let (mut ours, theirs) = UnixStream::pair()?;
+    ours.write_all(&[GO])?;
+    ours.set_nonblocking(true)?;
+    command.stdin(Stdio::from(OwnedFd::from(theirs)));
+    Ok(ours)
+}
 
 /// Runs it; `args` are `KEEPER_PID ORDER… -- PROGRAM ARGS…`, with orders of [`confine`]. Returns only if the program could
 /// not be executed.
@@ -82,10 +102,7 @@ fn command(
     variables: Vec<(&'static str, OsString)>,
 ) -> Command {
     let mut command = Command::new(program);
-    for name in given::VARIABLES {
-        command.env_remove(name);
-    }
-    command.args(args).envs(variables);
+    given::hide(&mut command).args(args).envs(variables);
     for (name, value) in env::vars_os() {
         if let Some(own) = name.as_bytes().strip_prefix(VARIABLE.as_bytes()) {
             command.env_remove(&name).env(OsString::from_vec(own.to_vec()), value);

@@ -273,12 +273,7 @@ pub(crate) fn write_json_for<T: Serialize>(
 /// directory of another user nothing but what was made here is written to or given away.
 pub(crate) fn write(path: &Path, bytes: &[u8], durably: bool, owner: Option<Owner>) -> Result<(), FileError> {
     let new = path.with_added_extension("new");
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(FileError::io("remove", &new, error));
-        }
-        _ => {}
-    }
+    remove(&new)?;
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         owner.map_or(Ok(()), |owner| owner.take(&file))?;
@@ -288,6 +283,14 @@ pub(crate) fn write(path: &Path, bytes: &[u8], durably: bool, owner: Option<Owne
     written.map_err(|error| FileError::io("write", &new, error))?;
     fs::rename(&new, path).map_err(|error| FileError::io("replace", path, error))?;
     if durably { sync_dir(path.parent().unwrap_or(Path::new("."))) } else { Ok(()) }
+}
+
+/// Removes a file; that it is not there is no error.
+pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::io("remove", path, error)),
+        _ => Ok(()),
+    }
 }
 
 /// What was made, replaced and removed in a directory is so after a crash, too.

@@ -8,7 +8,6 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 
-use rustix::process::getpid;
 use sheaf_model::{FileName, Timestamp};
 
 use super::layout::{FileError, Layout, Sockets, write};
@@ -163,13 +162,8 @@ fn second_stage(
     let dir = layout.dir();
     plan.confine.hand_over(layout.data_dir(), &dir)?;
     let orders = plan.confine.prepare(&layout.instance)?;
-    // Our own file, also when an upgrade has put another one in its place.
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = exec::stage(orders, program);
     command
-        .arg0("sheaf")
-        .args(["keep", "--exec", &getpid().as_raw_nonzero().to_string()])
-        .args(orders)
-        .args(["--", program])
         .args(args)
         .current_dir(&dir)
         .env("SHEAF_NODE", plan.node.as_str())

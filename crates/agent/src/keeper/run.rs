@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use sheaf_model::{BootId, BucketName, Call, FileName, Moment, Phase, Revision, S
 use sheaf_module::Bucket;
 
 use super::caller::{Caller, Heard};
-use super::layout::{Layout, Lock, write_json};
+use super::layout::{Layout, Lock, remove, write_json};
 use super::output::Output;
 use super::proc::{self, Reaped};
 use super::program::{Executed, Program};
@@ -537,13 +537,11 @@ impl Keeper {
         self.confided.extend(self.plan.confided_files().cloned());
         self.confided.retain(|name| {
             let path = self.layout.dir().join(name.as_str());
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    eprintln!("sheaf keep {}: cannot remove {}: {error}", self.plan.bucket, path.display());
-                    true // tried again with what is started next
-                }
-                _ => false,
+            let removed = remove(&path);
+            if let Err(error) = &removed {
+                eprintln!("sheaf keep {}: {error}", self.plan.bucket);
             }
+            removed.is_err() // tried again with what is started next
         });
     }
 }

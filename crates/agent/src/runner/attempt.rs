@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -188,10 +188,10 @@ impl Attempt {
 /// The program itself.
 fn directly(start: &Start, program: &Path) -> Command {
     let mut command = Command::new(program);
-    for name in given::VARIABLES {
-        command.env_remove(name);
-    }
-    command.args(&start.args).envs(start.env.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
+    given::hide(&mut command)
+        .args(&start.args)
+        .envs(start.env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null());
     command
 }
 
@@ -201,24 +201,12 @@ fn confined(start: &Start, program: &Path, data_dir: &Path) -> Result<(Command, 
         start.confine.hand_over(data_dir, dir)?;
     }
     let orders = start.confine.prepare(&start.dir)?;
-    let words = || {
-        let (mut ours, theirs) = UnixStream::pair()?;
-        ours.write_all(&[exec::GO])?;
-        ours.set_nonblocking(true)?;
-        io::Result::Ok((ours, theirs))
-    };
-    let (ours, theirs) = words().map_err(|error| format!("its word: {error}"))?;
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = exec::stage(orders, program);
     command
-        .arg0("sheaf")
-        .args(["keep", "--exec", &std::process::id().to_string()])
-        .args(orders)
-        .arg("--")
-        .arg(program)
         .args(&start.args)
-        .envs(start.env.iter().map(|(name, value)| (format!("{}{name}", exec::VARIABLE), value)))
-        .stdin(Stdio::from(OwnedFd::from(theirs)));
-    Ok((command, ours))
+        .envs(start.env.iter().map(|(name, value)| (format!("{}{name}", exec::VARIABLE), value)));
+    let word = exec::let_go(&mut command).map_err(|error| format!("its word: {error}"))?;
+    Ok((command, word))
 }
 
 /// Makes the program's directory, for its user alone, with its files. The error is for people.
