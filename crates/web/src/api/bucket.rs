@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde::Deserialize;
 use sheaf_model::{BucketName, Revision};
-use sheaf_wire::PageOf;
 use sheaf_wire::bucket::{
     BucketHistory, BucketLogs, ListBuckets, MoveBucket, OnBucket, ReleaseRow, RollbackBucket,
 };
@@ -44,13 +43,7 @@ pub(super) async fn history(ask: Ask) -> Answer {
     let (bucket, page) = (ask.name("name", BucketName::new)?, ask.page()?);
     let got = ask.client.bucket_history(BucketHistory { bucket: bucket.clone(), page }).await?;
     // What the last one of a page changed is known by the one before it.
-    let before = match got.next.is_empty() {
-        true => None,
-        false => {
-            let page = PageOf { size: 1, token: got.next.clone() };
-            ask.client.bucket_history(BucketHistory { bucket, page }).await?.rows.pop()
-        }
-    };
+    let before = ask.client.release_before(&bucket, got.next.clone()).await?;
     let older = |at: usize| got.rows.get(at + 1).or(before.as_ref());
     let rows = got.rows.iter().enumerate().map(|(at, release)| ReleaseRow::new(release, older(at)));
     let rows: Vec<ReleaseRow> = rows.collect();

@@ -12,7 +12,7 @@ use crate::logs::LogLine;
 use crate::proto::v1;
 use crate::proto::v1::bucket_service_client::BucketServiceClient;
 use crate::server::MESSAGE_MAX;
-use crate::{Answers, Applied, Asking, Client, Done, Page, call};
+use crate::{Answers, Applied, Asking, Client, Done, Page, PageOf, call};
 
 impl Client {
     fn buckets(&self) -> BucketServiceClient<Channel> {
@@ -146,6 +146,22 @@ impl Client {
         Box::pin(async move {
             let request = self.request(v1::BucketHistoryRequest::from(ask));
             self.unary(request, async |request| self.buckets().history(request).await).await?.try_into()
+        })
+    }
+
+    /// The revision before the last one of a page of [`Client::bucket_history`], by the page's `next`: by it is known what that last
+    /// one changed. None: there is none.
+    pub fn release_before<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        next: String,
+    ) -> Asking<'a, Option<BucketRelease>> {
+        Box::pin(async move {
+            if next.is_empty() {
+                return Ok(None);
+            }
+            let page = PageOf { size: 1, token: next };
+            Ok(self.bucket_history(BucketHistory { bucket: bucket.clone(), page }).await?.rows.pop())
         })
     }
 

@@ -2,8 +2,8 @@
 
 use clap::Args;
 use sheaf_model::{BucketName, Timestamp, document};
+use sheaf_wire::Client;
 use sheaf_wire::bucket::{BucketHistory, BucketRelease, ReleaseRow};
-use sheaf_wire::{Client, PageOf};
 
 use super::bucket_name;
 use crate::command::page;
@@ -85,14 +85,7 @@ impl History {
         page::each(&self.page, out, fetch, show).await?;
         if let Some(oldest) = held {
             // Where more are kept than were asked for, the one before it says what it changed.
-            let before = match next.is_empty() {
-                true => None,
-                false => {
-                    let page = PageOf { size: 1, token: next };
-                    let ask = BucketHistory { bucket: self.name.clone(), page };
-                    client.bucket_history(ask).await?.rows.pop()
-                }
-            };
+            let before = client.release_before(&self.name, next).await?;
             listing.page(out, &[ReleaseRow::new(&oldest, before.as_ref())])?;
         }
         Ok(())
