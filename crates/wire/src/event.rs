@@ -78,6 +78,12 @@ impl EventFilter {
         self.subtasks && (self.kind.is_none() || self.is_about_subtasks())
     }
 
+    /// The same with what became of subtasks, if that is `wanted` or its kind is of them: who names such a kind means them.
+    #[must_use]
+    pub fn with_subtasks(self, wanted: bool) -> Self {
+        Self { subtasks: wanted || self.is_about_subtasks(), ..self }
+    }
+
     /// Whether its kind is of what becomes of subtasks, and of nothing else.
     pub fn is_about_subtasks(&self) -> bool {
         let rest = self.kind.as_deref().and_then(|kind| kind.strip_prefix("subtask"));

@@ -225,7 +225,7 @@ fn cursor(text: &str) -> Result<Cursor, Failure> {
         .map_err(|error| Failure::usage(format!("--after: {error}"), "as an answer before said, like 4711.0"))
 }
 
-/// Reads `--where`: each key once. Who names a kind of what becomes of subtasks means them, said or not.
+/// Reads `--where`: each key once.
 fn filter(terms: &[String], subtasks: bool) -> Result<EventFilter, Failure> {
     let mut filter = EventFilter::default();
     for term in terms {
@@ -249,8 +249,7 @@ fn filter(terms: &[String], subtasks: bool) -> Result<EventFilter, Failure> {
             return Err(Failure::usage(format!("--where: {key} is given twice"), "each key once"));
         }
     }
-    filter.subtasks = subtasks || filter.is_about_subtasks();
-    Ok(filter)
+    Ok(filter.with_subtasks(subtasks))
 }
 
 impl Listed for EventRow {

@@ -51,9 +51,7 @@ pub(super) async fn changes(State(shared): State<Arc<Shared>>, ask: Ask) -> Answ
 
 fn filter(ask: &Ask) -> Result<EventFilter, Failed> {
     let text = |name| ask.text(name).map(str::to_owned);
-    let (subject, kind, node, subtasks) =
-        (text("subject"), text("kind"), text("node"), ask.flag("subtasks")?);
-    let filter = EventFilter { subject, kind, node, since: None, subtasks };
-    // Who names such a kind means them.
-    Ok(EventFilter { subtasks: subtasks || filter.is_about_subtasks(), ..filter })
+    let (subject, kind, node) = (text("subject"), text("kind"), text("node"));
+    let filter = EventFilter { subject, kind, node, ..EventFilter::default() };
+    Ok(filter.with_subtasks(ask.flag("subtasks")?))
 }
