@@ -11,13 +11,12 @@ use sheaf_model::{ModuleRef, NameError, document};
 use sheaf_wire::module::{DeleteModule, GotModule, ListModules};
 use sheaf_wire::{ApiError, Client};
 
-use crate::command::apply::{self, OutcomeRow, warn};
 use crate::command::page;
+use crate::command::{apply, several};
 use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::options::{Page, Wait, Yes};
 use crate::output::{Format, Terminal};
-use crate::table::Listing;
 use crate::text;
 
 /// What to do when there is nothing to list.
@@ -249,35 +248,18 @@ fn facts(got: &GotModule) -> Vec<(&'static str, String)> {
 
 impl Delete {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-        let mut versions = Vec::new();
-        for ModuleRef { name, version } in self.names {
-            let Some(version) = version else {
-                let remedy =
-                    format!("like {name}@1.0; `sheaf module list --where name={name}` shows its versions");
-                return Err(Failure::usage(format!("{name} has no version"), remedy));
-            };
-            versions.push((name, version));
+        if let Some(ModuleRef { name, .. }) = self.names.iter().find(|name| name.version.is_none()) {
+            let remedy =
+                format!("like {name}@1.0; `sheaf module list --where name={name}` shows its versions");
+            return Err(Failure::usage(format!("{name} has no version"), remedy));
         }
-        let titles: Vec<String> =
-            versions.iter().map(|(name, version)| format!("{name}@{version}")).collect();
-        if !self.yes.yes && !out.confirm(&format!("delete {}?", titles.join(", "))) {
-            return Err(Failure::Refused("nothing was deleted".to_owned()));
-        }
-        let mut listing = Listing::new(format);
-        let deleted = async {
-            for ((name, version), title) in versions.into_iter().zip(&titles) {
-                let ask = DeleteModule { name, version, request: connect::request() };
-                let done = client.delete_module(ask).await?;
-                warn(out, &done.warnings);
-                listing.page(out, &[OutcomeRow::of("Module", title, "deleted", done.revision)])?;
-            }
-            Ok(())
-        }
-        .await;
-        listing.over(out, deleted)?;
         // No bucket uses it, so nothing of it runs: there is nothing to wait for.
         let _ = self.wait;
-        Ok(Exit::Done)
+        let ask = async |ModuleRef { name, version }: ModuleRef| {
+            let version = version.expect("one without a version is refused above");
+            client.delete_module(DeleteModule { name, version, request: connect::request() }).await
+        };
+        several::delete("Module", self.names, ("", self.yes), format, out, ask).await
     }
 }
 

@@ -49,24 +49,37 @@ pub(super) async fn apply<S: Clone>(
 pub(super) async fn delete<N: Display>(
     kind: &str,
     names: Vec<N>,
+    asked: (&str, Yes),
+    format: Format,
+    out: &mut Terminal,
+    ask: impl AsyncFnMut(N) -> Result<Done, ApiError>,
+) -> Result<Exit, Failure> {
+    each(kind, ("delete", "deleted"), names, asked, format, out, ask).await
+}
+
+/// The same with another verb, as it is asked for and as it is told.
+pub(super) async fn each<N: Display>(
+    kind: &str,
+    (verb, outcome): (&str, &str),
+    names: Vec<N>,
     (and, yes): (&str, Yes),
     format: Format,
     out: &mut Terminal,
     mut ask: impl AsyncFnMut(N) -> Result<Done, ApiError>,
 ) -> Result<Exit, Failure> {
     let listed: Vec<String> = names.iter().map(N::to_string).collect();
-    if !yes.yes && !out.confirm(&format!("delete {}{and}?", listed.join(", "))) {
-        return Err(Failure::Refused("nothing was deleted".to_owned()));
+    if !yes.yes && !out.confirm(&format!("{verb} {}{and}?", listed.join(", "))) {
+        return Err(Failure::Refused(format!("nothing was {outcome}")));
     }
     let mut listing = Listing::new(format);
-    let deleted = async {
+    let done = async {
         for (name, title) in names.into_iter().zip(&listed) {
             let done = ask(name).await?;
             warn(out, &done.warnings);
-            listing.page(out, &[OutcomeRow::of(kind, title, "deleted", done.revision)])?;
+            listing.page(out, &[OutcomeRow::of(kind, title, outcome, done.revision)])?;
         }
         Ok(Exit::Done)
     }
     .await;
-    listing.over(out, deleted)
+    listing.over(out, done)
 }

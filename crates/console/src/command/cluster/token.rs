@@ -10,14 +10,14 @@ use sheaf_trust::{Person, PrivateKey};
 use sheaf_wire::Client;
 use sheaf_wire::cluster::{CreateCertificate, CreateToken, CreatedToken, ListTokens, RevokeToken};
 
-use crate::command::apply::{OutcomeRow, warn};
 use crate::command::page;
+use crate::command::several;
 use crate::connect::{self, connect};
 use crate::exit::{Exit, Failure};
 use crate::options::{Options, Page, Yes};
 use crate::output::{Format, Terminal};
 use crate::profile::{self, Environment};
-use crate::table::{self, Column, Listed, Listing};
+use crate::table::{self, Column, Listed};
 use crate::when;
 
 /// What to do when there is nothing to list.
@@ -324,21 +324,8 @@ impl Listed for TokenRow {
 
 impl Revoke {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-        if !self.yes.yes && !out.confirm(&format!("revoke {}?", self.tokens.join(", "))) {
-            return Err(Failure::Refused("nothing was revoked".to_owned()));
-        }
-        let mut listing = Listing::new(format);
-        let revoked = async {
-            for token in &self.tokens {
-                let ask = RevokeToken { token: token.clone(), request: connect::request() };
-                let done = client.revoke_token(ask).await?;
-                warn(out, &done.warnings);
-                listing.page(out, &[OutcomeRow::of("Token", token, "revoked", done.revision)])?;
-            }
-            Ok(Exit::Done)
-        }
-        .await;
-        listing.over(out, revoked)
+        let ask = async |token| client.revoke_token(RevokeToken { token, request: connect::request() }).await;
+        several::each("Token", ("revoke", "revoked"), self.tokens, ("", self.yes), format, out, ask).await
     }
 }
 
