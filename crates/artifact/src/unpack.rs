@@ -237,4 +237,4 @@ impl<R: Read> Read for Hashed<R> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

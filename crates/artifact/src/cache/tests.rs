@@ -1,6 +1,7 @@
-use sheaf_model::{FileName, ModuleRef, Shape};
+use sheaf_model::{FileName, Shape};
 
 use super::*;
+use crate::unpack::tests::{artifact, packed};
 
 fn digest(bytes: &[u8]) -> Digest {
     Digest(Sha256::digest(bytes).into())
@@ -9,6 +10,15 @@ fn digest(bytes: &[u8]) -> Digest {
 async fn receive(cache: &Cache, bytes: &[u8], from: usize, to: usize) -> Result<u64, CacheError> {
     let piece = Bytes::copy_from_slice(&bytes[from..to]);
     cache.receive(digest(bytes), bytes.len() as u64, from as u64, piece).await
+}
+
+/// A program's blob, and what it is registered as.
+fn program(folder: &Path) -> (Vec<u8>, Artifact) {
+    let source = folder.join("program");
+    fs::write(&source, "#!/bin/sh\n").unwrap();
+    let (packed, blob) = packed(&source);
+    let artifact = artifact(&blob, packed.shape().clone());
+    (blob, artifact)
 }
 
 #[tokio::test]
@@ -78,25 +88,15 @@ async fn what_belongs_to_nobody_goes_and_what_was_just_pushed_stays() {
 #[tokio::test]
 async fn what_the_disk_lost_is_not_used_and_fetched_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("program");
-    fs::write(&source, "#!/bin/sh\n").unwrap();
-    let packed = crate::pack(&source).unwrap();
-    let mut blob = Vec::new();
-    packed.write(&mut blob).unwrap();
-    let artifact = Artifact {
-        module: ModuleRef::parse("m@1").unwrap(),
-        digest: packed.digest,
-        size: packed.size,
-        shape: packed.shape().clone(),
-    };
+    let (blob, artifact) = program(folder.path());
     assert!(matches!(artifact.shape, Shape::File(_)));
     let cache = Cache::open(&folder.path().join("cache"), 0).unwrap();
     receive(&cache, &blob, 0, blob.len()).await.unwrap();
     let mut torn = blob.clone();
     torn[520] ^= 1;
-    fs::write(cache.blob(&packed.digest), &torn).unwrap();
+    fs::write(cache.blob(&artifact.digest), &torn).unwrap();
     assert!(matches!(cache.unpacked(&artifact).await, Err(CacheError::Unpack(UnpackError::Digest { .. }))));
-    assert!(!cache.has(&packed.digest));
+    assert!(!cache.has(&artifact.digest));
     receive(&cache, &blob, 0, blob.len()).await.unwrap();
     let path = cache.unpacked(&artifact).await.unwrap();
     assert_eq!(fs::read(path).unwrap(), b"#!/bin/sh\n");
@@ -105,14 +105,7 @@ async fn what_the_disk_lost_is_not_used_and_fetched_anew() {
 #[tokio::test]
 async fn a_blob_that_is_announced_as_what_it_is_not_stays_for_the_version_that_has_it() {
     let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("program");
-    fs::write(&source, "#!/bin/sh\n").unwrap();
-    let packed = crate::pack(&source).unwrap();
-    let mut blob = Vec::new();
-    packed.write(&mut blob).unwrap();
-    let module = ModuleRef::parse("m@1").unwrap();
-    let (digest, size) = (packed.digest, packed.size);
-    let artifact = Artifact { module, digest, size, shape: packed.shape().clone() };
+    let (blob, artifact) = program(folder.path());
     let cache = Cache::open(&folder.path().join("cache"), 0).unwrap();
     receive(&cache, &blob, 0, blob.len()).await.unwrap();
     let other = Artifact { shape: Shape::File(FileName::new("another").unwrap()), ..artifact.clone() };
@@ -121,7 +114,7 @@ async fn a_blob_that_is_announced_as_what_it_is_not_stays_for_the_version_that_h
     cache.inspect(&artifact).await.unwrap();
     let no_archive = b"no archive at all";
     receive(&cache, no_archive, 0, no_archive.len()).await.unwrap();
-    let wrong = Artifact { digest: self::digest(no_archive), ..artifact };
+    let wrong = Artifact { digest: digest(no_archive), ..artifact };
     cache.inspect(&wrong).await.unwrap_err();
     assert!(!cache.has(&wrong.digest), "it is nobody's");
 }

@@ -7,7 +7,7 @@ use tar::{Builder, EntryType, Header};
 use super::*;
 use crate::pack::pack;
 
-fn artifact(blob: &[u8], shape: Shape) -> Artifact {
+pub(crate) fn artifact(blob: &[u8], shape: Shape) -> Artifact {
     let digest = Digest(Sha256::digest(blob).into());
     Artifact { module: ModuleRef::parse("m@1").unwrap(), digest, size: blob.len() as u64, shape }
 }
@@ -162,7 +162,7 @@ fn what_was_unpacked_is_read_only_and_can_be_removed_all_the_same() {
     remove(&to).unwrap();
 }
 
-fn packed(path: &Path) -> (crate::Packed, Vec<u8>) {
+pub(crate) fn packed(path: &Path) -> (crate::Packed, Vec<u8>) {
     let packed = pack(path).unwrap();
     let mut blob = Vec::new();
     packed.write(&mut blob).unwrap();
