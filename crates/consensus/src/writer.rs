@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sheaf_engine::{Change, State};
 use sheaf_model::{HistorySettings, Revision, Timestamp};
-use sheaf_store::{Retention, Store, StoreError};
+use sheaf_store::{Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::codec::{self, CodecError, Position};
@@ -262,11 +262,11 @@ impl Writer {
     /// Drops history that is older, or more, than is kept.
     fn prune(&mut self) {
         let now = Timestamp::from_system(SystemTime::now());
-        let HistorySettings { age, events } = self.history;
+        let history = self.history;
         for _ in 0..PRUNED_AT_ONCE {
             let dropped = Cell::new(0);
             let pruned = self.persevere("prune the history", |store| {
-                dropped.set(store.prune(&Retention { age, events }, now)?);
+                dropped.set(store.prune(&history, now)?);
                 Ok(())
             });
             if !pruned || dropped.get() == 0 {

@@ -260,25 +260,22 @@ mod tests {
     use crate::Store;
 
     /// How SQLite would answer, step by step.
-    fn plan(db: &Connection, condition: &str, order: &str) -> Vec<String> {
+    fn plan(store: &Store, condition: &str, order: &str) -> Vec<String> {
         let sql = format!(
-            "EXPLAIN QUERY PLAN SELECT message FROM events WHERE (revision, n) > (1, 2) AND (revision, n) < (8, 9)
+            "SELECT message FROM events WHERE (revision, n) > (1, 2) AND (revision, n) < (8, 9)
              {condition} ORDER BY revision {order}, n {order} LIMIT 10"
         );
-        let mut statement = db.prepare(&sql).unwrap();
-        let steps = statement.query_map([], |row| row.get(3)).unwrap();
-        steps.collect::<Result<_, _>>().unwrap()
+        store.plan(&sql, [])
     }
 
     #[test]
     fn a_page_is_found_by_an_index_and_never_sorted() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("state.db")).unwrap();
-        let (db, _) = store.db("explain").unwrap();
         for order in ["ASC", "DESC"] {
-            let any = plan(db, "AND node = 'a' AND at >= 7", order);
+            let any = plan(&store, "AND node = 'a' AND at >= 7", order);
             assert_eq!(any, ["SEARCH events USING PRIMARY KEY ((revision,n)>(?,?) AND (revision,n)<(?,?))"]);
-            let subject = plan(db, "AND subject = '/a'", order);
+            let subject = plan(&store, "AND subject = '/a'", order);
             assert_eq!(
                 subject,
                 [
@@ -292,10 +289,7 @@ mod tests {
     fn revisions_of_a_bucket_are_found_by_an_index_and_never_sorted() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("state.db")).unwrap();
-        let (db, _) = store.db("explain").unwrap();
-        let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {RELEASES}")).unwrap();
-        let steps = statement.query_map(params!["/a", 8, 10], |row| row.get(3)).unwrap();
-        let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+        let steps = store.plan(RELEASES, params!["/a", 8, 10]);
         assert_eq!(steps, ["SEARCH releases USING INDEX releases_bucket (bucket=? AND revision<?)"]);
     }
 }

@@ -53,7 +53,6 @@ pub use ends::{AttemptState, RanAttempt};
 pub use error::StoreError;
 pub use history::{EventFilter, Releases};
 pub use pace::Lately;
-pub use prune::Retention;
 pub use query::{Ask, Found, QueryError, Wanted};
 pub use reader::Reader;
 pub use steps::steps_of;

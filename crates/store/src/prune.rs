@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, params};
-use sheaf_model::{HistorySettings, Span, Timestamp};
+use sheaf_model::{HistorySettings, Timestamp};
 
 use crate::error::StoreError;
 use crate::store::Store;
@@ -23,23 +23,6 @@ pub(crate) const PRUNED: &str = "pruned";
 /// … and the last whose changes of subtasks were.
 pub(crate) const PRUNED_JOBS: &str = "pruned_jobs";
 
-/// How much history is kept; what exceeds either bound goes, oldest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// How old an event may become.
-    pub age: Span,
-    /// How many events are kept, and as many changes of subtasks beside.
-    pub events: u64,
-}
-
-impl Default for Retention {
-    /// As clusters keep it that say nothing else.
-    fn default() -> Self {
-        let HistorySettings { age, events } = HistorySettings::default();
-        Self { age, events }
-    }
-}
-
 impl Store {
     /// Drops a portion of the events, and of what subtasks went through, that exceed `retention` at `now`, and says how
     /// many of these: 0 when none is left to drop. What a job has come to stays with it, and so does what failed its
@@ -49,7 +32,7 @@ impl Store {
     ///
     /// The same database, retention and time give the same result. Events go in the order they came: an old one behind
     /// a younger one, left by a leader whose clock was ahead, waits for it.
-    pub fn prune(&mut self, retention: &Retention, now: Timestamp) -> Result<u64, StoreError> {
+    pub fn prune(&mut self, retention: &HistorySettings, now: Timestamp) -> Result<u64, StoreError> {
         let (db, path) = self.db_mut("prune the history of")?;
         let failed = StoreError::sqlite("prune the history of", path);
         let oldest_kept = now.0.saturating_sub(retention.age.0).cast_signed();
@@ -222,21 +205,13 @@ fn drop_histories(db: &Connection, kept: u64, oldest_kept: i64) -> rusqlite::Res
 mod tests {
     use super::*;
 
-    /// How SQLite would carry it out.
-    fn plan(sql: &str, values: impl rusqlite::Params) -> Vec<String> {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("state.db")).unwrap();
-        let (db, _) = store.db("explain").unwrap();
-        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-        let steps = plan.query_map(values, |row| row.get::<_, String>(3)).unwrap();
-        steps.collect::<Result<_, _>>().unwrap()
-    }
-
     #[test]
     fn what_is_to_drop_is_found_by_an_index() {
         let attempts = "SEARCH job_attempts USING INDEX job_attempts_ended (job_id=? AND ended_at<?)";
-        assert_eq!(plan(DROP_ATTEMPTS, [1, 2]), [attempts]);
-        let steps = plan(DROP_RELEASES, params!["/a", 2]);
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state.db")).unwrap();
+        assert_eq!(store.plan(DROP_ATTEMPTS, [1, 2]), [attempts]);
+        let steps = store.plan(DROP_RELEASES, params!["/a", 2]);
         let ended = steps.iter().all(|step| step.ends_with("releases_bucket (bucket=? AND revision<?)"));
         assert!(steps.len() == 1 && ended, "{steps:?}");
     }

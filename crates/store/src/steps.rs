@@ -284,7 +284,8 @@ fn told(path: &Path, rows: Vec<Kept>, nodes: &BTreeMap<NodeId, String>) -> Resul
     Ok(steps_of(pieces, job, |id| nodes.get(&id).cloned().unwrap_or_else(|| format!("node {id}"))))
 }
 
-fn nodes(db: &Connection) -> rusqlite::Result<BTreeMap<NodeId, String>> {
+/// All nodes' names.
+pub(crate) fn nodes(db: &Connection) -> rusqlite::Result<BTreeMap<NodeId, String>> {
     let mut statement = db.prepare_cached("SELECT id, name FROM nodes")?;
     let rows =
         statement.query_map([], |row| Ok((NodeId(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?)))?;
@@ -340,31 +341,23 @@ mod tests {
         assert_eq!(why(What::Finished, 7), None);
     }
 
-    /// How SQLite would carry it out.
-    fn plan(store: &Store, sql: &str, values: impl rusqlite::Params) -> Vec<String> {
-        let (db, _) = store.db("explain").unwrap();
-        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-        let steps = plan.query_map(values, |row| row.get::<_, String>(3)).unwrap();
-        steps.collect::<Result<_, _>>().unwrap()
-    }
-
     #[test]
     fn steps_of_a_job_are_found_by_an_index_and_never_sorted() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("state.db")).unwrap();
         for newest_first in [false, true] {
-            let of_one = plan(&store, &rows_of(true, newest_first), params![1, 2, 3]);
+            let of_one = store.plan(&rows_of(true, newest_first), params![1, 2, 3]);
             assert!(
                 of_one[0].contains("t USING PRIMARY KEY (job_id=? AND number>? AND number<?)"),
                 "{of_one:?}"
             );
-            let of_all = plan(&store, &rows_of(false, newest_first), params![1, 2, None::<i64>]);
+            let of_all = store.plan(&rows_of(false, newest_first), params![1, 2, None::<i64>]);
             assert!(of_all[0].contains("t USING INDEX job_transitions_age"), "{of_all:?}");
             let sorts = |step: &String| step.contains("TEMP B-TREE");
             assert!(!of_one.iter().chain(&of_all).any(sorts), "{of_one:?} {of_all:?}");
         }
         for sql in [FIRST, LAST] {
-            let steps = plan(&store, sql, [1, 2]);
+            let steps = store.plan(sql, [1, 2]);
             let found = steps.len() == 1 && steps[0].contains("USING COVERING INDEX job_transitions_age");
             assert!(found, "{steps:?}");
         }

@@ -186,6 +186,16 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
 mod tests {
     use super::*;
 
+    impl Store {
+        /// How SQLite would carry it out, step by step.
+        pub(crate) fn plan(&self, sql: &str, values: impl rusqlite::Params) -> Vec<String> {
+            let (db, _) = self.db("explain").unwrap();
+            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps = plan.query_map(values, |row| row.get::<_, String>(3)).unwrap();
+            steps.collect::<Result<_, _>>().unwrap()
+        }
+    }
+
     #[test]
     fn a_database_beside_is_only_read_wherever_it_is() {
         let folder = tempfile::tempdir().unwrap();

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use sheaf_engine::sink::Sink;
 use sheaf_engine::{Command, Proposal, SinkCommand};
 use sheaf_model::{
-    Actor, Confided, Moment, SinkFilter, SinkName, SinkSpec, SinkTarget, Span, Timestamp, Webhook,
+    Actor, Confided, HistorySettings, Moment, SinkFilter, SinkName, SinkSpec, SinkTarget, Span, Timestamp,
+    Webhook,
 };
-use sheaf_store::{Retention, Store};
+use sheaf_store::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -136,7 +137,7 @@ async fn what_happens_is_delivered_in_order_and_what_was_dropped_is_said() {
     let now = member.replica.state().revision;
     member.replica.stored(now).await;
     let mut store = Store::open(&dir.path().join(sheaf_consensus::DATABASE)).expect("the same database");
-    let retention = Retention { age: Span::seconds(1 << 30), events: 2 };
+    let retention = HistorySettings { age: Span::seconds(1 << 30), events: 2 };
     store.prune(&retention, Real.wall()).expect("pruned");
     deliver_until(&control, &member, || sink(&member).missed == 1 && sink(&member).delivered == 7).await;
     let last = sink(&member);

@@ -1,6 +1,6 @@
 //! What of jobs is not in columns: their state, which is a row and the history since, and the attempts in their history.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::codec::Stored;
 use crate::ends::RanAttempt;
 use crate::error::StoreError;
 use crate::reader::decode_row;
-use crate::steps::Piece;
+use crate::steps::{self, Piece};
 
 /// Jobs kept. Each may have as many entries as it has subtasks that are special.
 const JOBS: usize = 4;
@@ -29,7 +29,7 @@ pub(super) type Block = BTreeMap<(u32, u32), RanAttempt>;
 pub(super) struct Source {
     db: Connection,
     path: PathBuf,
-    nodes: Option<HashMap<NodeId, String>>,
+    nodes: Option<BTreeMap<NodeId, String>>,
     /// The newest last.
     jobs: VecDeque<(JobId, Option<Arc<State>>)>,
     blocks: VecDeque<((JobId, u32, bool), Arc<Block>)>,
@@ -49,11 +49,7 @@ impl Source {
     pub(super) fn node(&mut self, id: NodeId) -> Result<String, StoreError> {
         if self.nodes.is_none() {
             let failed = StoreError::sqlite("read the nodes of", &self.path);
-            let mut statement = self.db.prepare("SELECT id, name FROM nodes").map_err(&failed)?;
-            let rows = statement
-                .query_map([], |row| Ok((NodeId(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?)))
-                .map_err(&failed)?;
-            self.nodes = Some(rows.collect::<Result<_, _>>().map_err(&failed)?);
+            self.nodes = Some(steps::nodes(&self.db).map_err(failed)?);
         }
         let known = self.nodes.as_ref().and_then(|nodes| nodes.get(&id));
         Ok(known.cloned().unwrap_or_else(|| format!("node {id}")))

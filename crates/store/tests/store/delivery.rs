@@ -1,7 +1,7 @@
 //! What sinks read of history: all of it, once, in order, whatever is read at once; and what was dropped before they came.
 
 use sheaf_model::*;
-use sheaf_store::{Ahead, Delivery, EventFilter, Retention};
+use sheaf_store::{Ahead, Delivery, EventFilter};
 
 use crate::jobs::{World, broken};
 
@@ -80,7 +80,7 @@ fn what_was_dropped_before_it_was_read_is_said() {
     let granted = world.dispatch(5);
     world.end(&granted, |_| broken("no licence"));
     let end = ahead(&world, Revision(0), 10_000, true).to;
-    let retention = Retention { age: Span::seconds(3600), events: 2 };
+    let retention = HistorySettings { age: Span::seconds(3600), events: 2 };
     let now = world.now;
     while world.store.prune(&retention, now).expect("pruned") > 0 {}
     let late = ahead(&world, Revision(1), 10_000, false);

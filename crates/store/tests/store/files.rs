@@ -4,8 +4,8 @@ use std::error::Error;
 use std::sync::Arc;
 
 use sheaf_engine::{Bucket, Change, Rollout};
-use sheaf_model::{BucketName, Event, Revision, Span, Timestamp};
-use sheaf_store::{EventFilter, Retention, Store, StoreError};
+use sheaf_model::{BucketName, Event, HistorySettings, Revision, Span, Timestamp};
+use sheaf_store::{EventFilter, Store, StoreError};
 
 use crate::kit::{self, commit, folder, holds, revision_of};
 
@@ -150,11 +150,11 @@ fn history_is_pruned_by_age_and_by_number() {
     };
     // Event n is of second n.
     let now = Timestamp(100_000);
-    let by_age = Retention { age: Span::seconds(60), events: 1000 };
+    let by_age = HistorySettings { age: Span::seconds(60), events: 1000 };
     assert_eq!(store.prune(&by_age, now).unwrap(), 39);
     assert_eq!(store.prune(&by_age, now).unwrap(), 0);
     assert_eq!(kept(&store), (40..=100).collect::<Vec<_>>());
-    let by_number = Retention { events: 10, ..by_age };
+    let by_number = HistorySettings { events: 10, ..by_age };
     assert_eq!(store.prune(&by_number, now).unwrap(), 51);
     assert_eq!(kept(&store), (91..=100).collect::<Vec<_>>());
     // An event that is written again is not counted again.
@@ -194,7 +194,7 @@ fn releases_go_with_the_events_but_for_what_a_bucket_is_and_was_before() {
         releases.iter().rev().map(|release| release.revision.0).collect()
     };
     // Event n is of second n.
-    let retention = Retention { age: Span::seconds(20), events: 1000 };
+    let retention = HistorySettings { age: Span::seconds(20), events: 1000 };
     assert_eq!(store.prune(&retention, Timestamp(40_000)).unwrap(), 19);
     assert_eq!(revisions(&store, &kept), [19, 22, 25, 28]);
     assert_eq!(revisions(&store, &gone), [20, 23, 26, 29]);
@@ -217,7 +217,7 @@ fn a_portion_that_is_dropped_ends_where_much_goes_with_it() {
         bucket.current.spec = Arc::new(spec);
         release(&mut store, bucket, revision);
     }
-    let nothing = Retention { age: Span::seconds(1), events: 1000 };
+    let nothing = HistorySettings { age: Span::seconds(1), events: 1000 };
     let dropped = [(); 3].map(|()| store.prune(&nothing, Timestamp(100_000)).unwrap());
     assert_eq!(dropped, [2, 2, 0]);
 }
@@ -233,7 +233,7 @@ fn releases_that_an_earlier_version_kept_go_some_at_a_time() {
     changes.push(Change::Bucket(Arc::new(at(2_500))));
     store.write(&changes, Revision(2_500), b"").unwrap();
     release(&mut store, at(2_501), 2_501);
-    let nothing = Retention { age: Span::seconds(1), events: 1000 };
+    let nothing = HistorySettings { age: Span::seconds(1), events: 1000 };
     let dropped = [(); 4].map(|()| {
         let dropped = store.prune(&nothing, Timestamp(100_000_000)).unwrap();
         let reader = store.reader();

@@ -10,7 +10,7 @@ use sheaf_engine::{
     SetNodeStatus, State, SubmitAll, TakeUp, WakeSubtasks, apply,
 };
 use sheaf_model::*;
-use sheaf_store::{Ask, Lately, QueryError, Retention, Store};
+use sheaf_store::{Ask, Lately, QueryError, Store};
 
 use crate::kit;
 
@@ -329,9 +329,9 @@ fn histories_are_forgotten_and_what_they_came_to_is_not() {
     world.end(&granted, |_| Ending::Finished);
     let jobs = "SELECT name, state, finished, failed, started_at, ended_at FROM jobs ORDER BY 1";
     let before = world.ask(jobs);
-    let everything = Retention { events: u64::MAX, ..Retention::default() };
+    let everything = HistorySettings { events: u64::MAX, ..HistorySettings::default() };
     assert_eq!(world.store.prune(&everything, world.now).expect("it prunes"), 0);
-    let nothing = Retention { events: 0, age: Span(u64::MAX) };
+    let nothing = HistorySettings { events: 0, age: Span(u64::MAX) };
     while world.store.prune(&nothing, world.now).expect("it prunes") > 0 {}
     assert_eq!(world.ask(jobs), before);
     assert_eq!(
