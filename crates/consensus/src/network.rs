@@ -48,13 +48,12 @@ impl RaftNetworkFactory<Types> for Network {
             peers: self.peers.clone(),
             copies: self.copies.clone(),
             append_deadline: self.append_deadline,
-            pipelined: true,
-            heartbeats: Heartbeats::default(),
+            heartbeats: None,
         }
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &BasicNode) -> Client {
-        Client { pipelined: false, ..self.new_client(target, node).await }
+        Client { heartbeats: Some(Heartbeats::default()), ..self.new_client(target, node).await }
     }
 }
 
@@ -64,10 +63,8 @@ pub(crate) struct Client {
     peers: Arc<dyn Peers>,
     copies: Copies,
     append_deadline: Duration,
-    /// Entries go over a stream if the transport has one; heartbeats never wait behind them.
-    pipelined: bool,
-    /// Where not: they have a stream of their own.
-    heartbeats: Heartbeats,
+    /// The stream of heartbeats, which never wait behind entries. None: entries go over one if the transport has streams.
+    heartbeats: Option<Heartbeats>,
 }
 
 impl Client {
@@ -93,9 +90,9 @@ impl RaftNetworkV2<Types> for Client {
         let is_heartbeat = request.entries.is_empty();
         let deadline = if is_heartbeat { option.hard_ttl() } else { self.append_deadline };
         let (message, begun) = (peer::encode_append(&request), Instant::now());
-        if is_heartbeat && !self.pipelined {
+        if is_heartbeat && let Some(heartbeats) = &mut self.heartbeats {
             let heartbeat = (message.clone(), request.prev_log_id);
-            let answer = self.heartbeats.send(&*self.peers, &self.peer, heartbeat, deadline).await;
+            let answer = heartbeats.send(&*self.peers, &self.peer, heartbeat, deadline).await;
             if let Some(response) = answer.map_err(|error| rpc_error(&error))? {
                 return Ok(response);
             }
@@ -112,7 +109,7 @@ impl RaftNetworkV2<Types> for Client {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {
-        if !self.pipelined || !self.peers.has_streams() {
+        if self.heartbeats.is_some() || !self.peers.has_streams() {
             return stream_append_sequential(self, input, option);
         }
         let sent = Sent::default();
