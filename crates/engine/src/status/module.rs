@@ -9,7 +9,8 @@ impl State {
     /// The buckets that are fixed to this version, or shall be.
     pub fn buckets_of<'a>(&'a self, module: &'a ModuleRef) -> impl Iterator<Item = &'a Bucket> {
         let buckets = self.buckets.values().map(|bucket| &**bucket);
-        buckets.filter(move |bucket| bucket.is_of(|it| it == module))
+        buckets
+            .filter(move |it| [&it.current, it.newest()].iter().any(|release| release.spec.module == *module))
     }
 
     /// The jobs of this version that are kept, and those that are being submitted.
@@ -17,14 +18,6 @@ impl State {
         let kept = self.jobs.iter().map(|job| &job.spec);
         let all = kept.chain(self.jobs.submits().map(|submit| &submit.spec));
         all.filter(move |spec| spec.module == *module).map(|spec| &spec.name)
-    }
-}
-
-impl Bucket {
-    /// Whether what runs, or shall run, is of such a module.
-    fn is_of(&self, such: impl Fn(&ModuleRef) -> bool) -> bool {
-        let next = self.next.as_ref().is_some_and(|next| such(&next.release.spec.module));
-        next || such(&self.current.spec.module)
     }
 }
 
