@@ -16,7 +16,9 @@ use crate::data::{Record, SharedDir, ballast, replica_dir};
 use crate::disk;
 
 /// Opens once; see [`Opener`].
-pub(crate) struct ReplicaOpener {
+pub(crate) struct ReplicaOpener(Arc<Opening>);
+
+struct Opening {
     config: Arc<Config>,
     dir: PathBuf,
     data: SharedDir,
@@ -37,14 +39,17 @@ impl ReplicaOpener {
         services: mpsc::Sender<Service>,
     ) -> Self {
         let cluster = Mutex::new(None);
-        Self { config, dir, data, transport, cluster, opened: OnceCell::new(), services }
+        let opened = OnceCell::new();
+        Self(Arc::new(Opening { config, dir, data, transport, cluster, opened, services }))
     }
 
     /// The cluster this node is registered in.
     pub(crate) fn belongs_to(&self, cluster: ClusterId) {
-        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = Some(cluster);
+        *self.0.cluster.lock().unwrap_or_else(PoisonError::into_inner) = Some(cluster);
     }
+}
 
+impl Opening {
     async fn open_once(&self, node: NodeId) -> Result<Member, String> {
         let cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let cluster = cluster.ok_or_else(|| "this node belongs to no cluster".to_owned())?;
@@ -87,9 +92,35 @@ async fn timings(raft: Raft, dir: PathBuf) -> Raft {
 
 impl Opener for ReplicaOpener {
     fn open(&self, node: NodeId) -> BoxFuture<'_, Result<Member, String>> {
-        Box::pin(async move {
-            let member = self.opened.get_or_try_init(|| self.open_once(node)).await?;
-            Ok(member.clone())
-        })
+        let it = Arc::clone(&self.0);
+        // Whoever asks may hang up: a member that sends its log waits no longer than it must. What it has begun goes on, or the
+        // next one would find files that are locked.
+        let opening =
+            tokio::spawn(async move { it.opened.get_or_try_init(|| it.open_once(node)).await.cloned() });
+        Box::pin(async move { opening.await.map_err(|_| "this node is stopping".to_owned())? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::data::DataDir;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whoever_hangs_up_while_it_is_opened_does_not_keep_the_next_from_it() {
+        for hangs_up_after in [0, 1, 3, 10, 30, 100].map(Duration::from_millis) {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let config = Config::load(None, [], &[]).expect("the defaults");
+            let data = SharedDir::new(DataDir::open(dir.path()).expect("a new directory"));
+            let (sender, _services) = mpsc::channel(1);
+            let dirs = (dir.path().to_owned(), data);
+            let opener = ReplicaOpener::new(Arc::new(config), dirs, Transport::plain(), sender);
+            opener.belongs_to(ClusterId("c".to_owned()));
+            tokio::time::timeout(hangs_up_after, opener.open(NodeId(1))).await.ok();
+            let opened = opener.open(NodeId(1)).await;
+            assert!(opened.is_ok(), "after {hangs_up_after:?}: {:?}", opened.err());
+        }
     }
 }
