@@ -27,7 +27,7 @@ use sheaf_wire::ApiError;
 
 use crate::Control;
 use crate::event::read;
-use crate::floor;
+use crate::floor::{self, Sessions};
 use crate::place::Member;
 
 /// Looks are at most so far apart, whatever was missed.
@@ -98,13 +98,15 @@ impl Control {
         let stops = self.to_stop(&member.replica.state());
         self.say_to_stop(stops);
         self.ask_back(member);
-        let (grants, questions) = {
+        let (grants, sessions, questions) = {
             let state = member.replica.state();
+            // What opens from now on is told of what is granted now as soon as it is compared with what it holds.
+            let sessions = self.floor.lock().sessions();
             let (grants, unsaid) = match state.jobs.queue().next() {
                 Some(_) => self.grants(&state),
                 None => Default::default(),
             };
-            (grants, self.questions(&state, unsaid))
+            (grants, sessions, self.questions(&state, unsaid))
         };
         for (node, question) in questions {
             self.live.lock().say(node, question);
@@ -124,7 +126,7 @@ impl Control {
         unsure.clear(); // what was decided before this is applied by now, or never
         self.begin_anew(found);
         if holds {
-            self.send(member, due).await;
+            self.send(member, due, &sessions).await;
         }
         holds
     }
@@ -153,15 +155,16 @@ impl Control {
 
     /// Sends to nodes whose sessions are new what they should hold and do not.
     async fn catch_up(&self, member: &Member) {
-        let new: Vec<(NodeId, Incarnation, BTreeSet<Attempt>)> = {
+        let (new, sessions): (Vec<(NodeId, Incarnation, BTreeSet<Attempt>)>, _) = {
             let state = member.replica.state();
             let mut floor = self.floor.lock();
+            let sessions = floor.sessions();
             let taken = floor.nodes().filter_map(|(node, worker)| {
                 let is_taken_up = state.jobs.runner(node) == Some(&worker.incarnation);
                 let said = if is_taken_up { worker.said.take() } else { None };
                 Some((node, worker.incarnation.clone(), said?))
             });
-            taken.collect()
+            (taken.collect(), sessions)
         };
         if new.is_empty() {
             return;
@@ -187,7 +190,7 @@ impl Control {
                 unwanted.push((*node, found.unwanted));
             }
         }
-        self.send(member, missing).await;
+        self.send(member, missing, &sessions).await;
         self.say_to_stop(unwanted);
     }
 
@@ -322,8 +325,8 @@ impl Control {
         questions(state, &mut floor, next.chain(unsaid), now)
     }
 
-    /// Sends attempts that are in the log.
-    async fn send(&self, member: &Member, due: PerNode) {
+    /// Sends attempts that are in the log, to nodes that are in these sessions still.
+    async fn send(&self, member: &Member, due: PerNode, sessions: &Sessions) {
         let due = {
             let state = member.replica.state();
             let priority = |id: JobId, subtask: u32| {
@@ -341,7 +344,7 @@ impl Control {
                         self.floor.lock().sent(node, job, &subtasks);
                         for subtasks in messages(subtasks) {
                             let order = Order { subtasks, ..order.clone() };
-                            self.live.lock().say(node, ToNode::Run(vec![order]));
+                            self.say_to_run(member, (node, sessions.get(&node).copied()), order);
                         }
                     }
                     Ok(None) => {}
@@ -352,6 +355,25 @@ impl Control {
                     }
                 }
             }
+        }
+    }
+
+    /// Says what of it runs there still. An agent knows an attempt until it hears that its end is recorded, and would begin it
+    /// again if this came after. While the state is held nothing is recorded, so whatever is said of that comes behind this; and
+    /// in another session the agent may have heard it of another leader.
+    fn say_to_run(&self, member: &Member, (node, session): (NodeId, Option<u64>), mut order: Order) {
+        let mut live = self.live.lock();
+        let state = member.replica.state();
+        if self.floor.lock().session(node) != session {
+            return;
+        }
+        let Some(job) = state.jobs.get(order.job) else { return };
+        let running = job.progress.running();
+        order.subtasks.retain(|it| {
+            running.get(&it.subtask).is_some_and(|runs| runs.node == node && runs.attempt == it.attempt)
+        });
+        if !order.subtasks.is_empty() {
+            live.say(node, ToNode::Run(vec![order]));
         }
     }
 
@@ -529,44 +551,4 @@ fn as_bucket(job: &Job) -> Option<Arc<BucketSpec>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use sheaf_model::job::ITEM_MAX;
-
-    use super::*;
-
-    #[test]
-    fn what_is_more_urgent_is_sent_first_and_of_its_like_the_earlier_job() {
-        let [slow, gone, urgent, late] = [1, 2, 3, 4].map(JobId);
-        let of = |job| (job, vec![(0, 1), (1, 1)]);
-        let due = PerNode::from([(NodeId(7), [slow, gone, urgent, late].map(of).into())]);
-        let priority = |job: JobId, subtask: u32| match (job.0, subtask) {
-            (2, _) => None,
-            (1 | 3, 1) => Some(90),
-            (3, _) => Some(60),
-            _ => Some(50),
-        };
-        let sent: Vec<_> = by_priority(due, priority).remove(&NodeId(7)).unwrap().into_iter().collect();
-        let some = |priority: u8, job, subtask: u32| ((Reverse(priority), job), vec![(subtask, 1)]);
-        let all = ((Reverse(50), late), vec![(0, 1), (1, 1)]);
-        assert_eq!(
-            sent,
-            [some(90, slow, 1), some(90, urgent, 1), some(60, urgent, 0), some(50, slow, 0), all]
-        );
-    }
-
-    #[test]
-    fn what_one_message_could_not_take_comes_in_several() {
-        let item = |bytes: usize| Json::new(&"x".repeat(bytes - 2).into());
-        let of = |count: u32, item: &Json| -> Vec<OrderedSubtask> {
-            let one = |subtask| OrderedSubtask { subtask, attempt: 1, backend: None, item: item.clone() };
-            (0..count).map(one).collect()
-        };
-        assert_eq!(messages(Vec::new()), Vec::<Vec<OrderedSubtask>>::new());
-        let large = of(20, &item(ITEM_MAX));
-        let sent = messages(large.clone());
-        assert_eq!(sent.iter().map(Vec::len).collect::<Vec<_>>(), [8, 8, 4]);
-        assert_eq!(sent.concat(), large);
-        let small = of(MOST, &item(3));
-        assert_eq!(messages(small.clone()), [small]);
-    }
-}
+mod tests;

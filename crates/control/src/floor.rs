@@ -47,6 +47,9 @@ pub(crate) struct Floor {
     pub(crate) dispatch: Notify,
 }
 
+/// Which session each node is in.
+pub(crate) type Sessions = BTreeMap<NodeId, u64>;
+
 #[derive(Debug, Default)]
 pub(crate) struct Inner {
     /// Sessions that were opened.
@@ -138,6 +141,16 @@ impl Inner {
         if self.nodes.get(&node).is_some_and(|worker| worker.session == session) {
             self.nodes.remove(&node);
         }
+    }
+
+    /// The session that a node is in; none: its agent takes no subtasks, or is not there.
+    pub(crate) fn session(&self, node: NodeId) -> Option<u64> {
+        self.nodes.get(&node).map(|worker| worker.session)
+    }
+
+    /// The same of all nodes.
+    pub(crate) fn sessions(&self) -> Sessions {
+        self.nodes.iter().map(|(node, worker)| (*node, worker.session)).collect()
     }
 
     /// It says what it has seen. Whether that is the first that is heard of it.

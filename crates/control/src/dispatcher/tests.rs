@@ -1,0 +1,128 @@
+use sheaf_engine::{Apply, Proposal, RecordResults, Register, Reply, SetNodeStatus, SubmitAll};
+use sheaf_model::job::{ArrayRange, ITEM_MAX};
+use sheaf_model::session::Work;
+use sheaf_model::{
+    Actor, AttemptEnd, Ending, JobName, JobSpec, ModuleName, ModuleRef, ModuleVersion, NodeKey, Run, Runtime,
+    Span, Timestamp,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::propose::tests::{Still, control_by, facts, form, member};
+
+#[test]
+fn what_is_more_urgent_is_sent_first_and_of_its_like_the_earlier_job() {
+    let [slow, gone, urgent, late] = [1, 2, 3, 4].map(JobId);
+    let of = |job| (job, vec![(0, 1), (1, 1)]);
+    let due = PerNode::from([(NodeId(7), [slow, gone, urgent, late].map(of).into())]);
+    let priority = |job: JobId, subtask: u32| match (job.0, subtask) {
+        (2, _) => None,
+        (1 | 3, 1) => Some(90),
+        (3, _) => Some(60),
+        _ => Some(50),
+    };
+    let sent: Vec<_> = by_priority(due, priority).remove(&NodeId(7)).unwrap().into_iter().collect();
+    let some = |priority: u8, job, subtask: u32| ((Reverse(priority), job), vec![(subtask, 1)]);
+    let all = ((Reverse(50), late), vec![(0, 1), (1, 1)]);
+    assert_eq!(sent, [some(90, slow, 1), some(90, urgent, 1), some(60, urgent, 0), some(50, slow, 0), all]);
+}
+
+#[test]
+fn what_one_message_could_not_take_comes_in_several() {
+    let item = |bytes: usize| Json::new(&"x".repeat(bytes - 2).into());
+    let of = |count: u32, item: &Json| -> Vec<OrderedSubtask> {
+        let one = |subtask| OrderedSubtask { subtask, attempt: 1, backend: None, item: item.clone() };
+        (0..count).map(one).collect()
+    };
+    assert_eq!(messages(Vec::new()), Vec::<Vec<OrderedSubtask>>::new());
+    let large = of(20, &item(ITEM_MAX));
+    let sent = messages(large.clone());
+    assert_eq!(sent.iter().map(Vec::len).collect::<Vec<_>>(), [8, 8, 4]);
+    assert_eq!(sent.concat(), large);
+    let small = of(MOST, &item(3));
+    assert_eq!(messages(small.clone()), [small]);
+}
+
+/// A node in a session, to which the subtasks 0 to 2 of a job are granted, and what it is told.
+struct Granted {
+    control: Control,
+    member: Member,
+    node: NodeId,
+    job: JobId,
+    told: tokio::sync::mpsc::Receiver<ToNode>,
+}
+
+impl Granted {
+    async fn new(dir: &std::path::Path) -> Self {
+        let (member, service) = member(dir).await;
+        tokio::spawn(service.run(CancellationToken::new()));
+        form(&member.replica).await;
+        let control = control_by(dir, member.clone(), Arc::new(Still));
+        let (node, life) = (NodeId(1), Incarnation::from("a"));
+        let told = control.live.lock().link(node, life.clone());
+        control.floor.lock().opened(node, &life, Some(&Work { slots: 3, ..Work::default() }));
+        let it = Self { control, member, node, job: JobId::default(), told };
+        it.propose(Command::Register(Register { key: NodeKey::from("n1"), facts: facts("n1") })).await;
+        let ready = SetNodeStatus { node, status: NodeStatus::Ready, reason: String::new(), term: None };
+        it.propose(Command::SetNodeStatus(ready)).await;
+        let (name, version) = (ModuleName::new("m").expect("a name"), ModuleVersion::new("1").expect("one"));
+        let module = ModuleSpec::new(name, version, Runtime::Exec);
+        it.propose(Command::Apply(Apply { modules: vec![module], buckets: Vec::new() })).await;
+        let (name, module) = (JobName::new("j").expect("a name"), ModuleRef::parse("m@1").expect("a module"));
+        let range = ArrayRange { first: 0, last: 2, step: 1 };
+        let spec = Arc::new(JobSpec::new(name, module, Subtasks::Array(range)));
+        it.propose(Command::Submit(SubmitAll { spec, most: 3, items: Arc::default() })).await;
+        let job = it.member.replica.state().jobs.iter().next().expect("the job").id;
+        it.propose(Command::TakeUp(TakeUp { node, incarnation: life.clone() })).await;
+        let subtasks = vec![(Run::new(0, 2), 1)];
+        let grants = vec![Grant { node, incarnation: life, job, backend: None, subtasks }];
+        let term = it.member.replica.leadership().borrow().term;
+        it.propose(Command::Grant(GrantAll { term, grants })).await;
+        Self { job, ..it }
+    }
+
+    async fn propose(&self, command: Command) {
+        let proposal =
+            Proposal { actor: Actor::from("test"), at: Timestamp::default(), request: None, command };
+        let reply = self.member.replica.propose(&proposal).await.expect("it leads").reply;
+        assert!(!matches!(reply, Reply::Refused(_)), "{reply:?}");
+    }
+
+    /// Sends all of it, as to a node in this session; what arrives.
+    async fn send(&mut self, sessions: &Sessions) -> Vec<u32> {
+        let all = [(self.job, vec![(0, 1), (1, 1), (2, 1)])];
+        self.control.send(&self.member, PerNode::from([(self.node, all.into())]), sessions).await;
+        match self.told.try_recv() {
+            Ok(ToNode::Run(orders)) => {
+                orders.iter().flat_map(|order| &order.subtasks).map(|it| it.subtask).collect()
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_ended_meanwhile_is_not_sent_and_nothing_is_to_another_session() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut it = Granted::new(dir.path()).await;
+    let sessions = it.control.floor.lock().sessions();
+    assert_eq!(it.send(&sessions).await, [0, 1, 2]);
+    let end = AttemptEnd {
+        subtask: 1,
+        attempt: 1,
+        started_at: Timestamp(0),
+        took: Span(1),
+        ending: Ending::Finished,
+    };
+    let results = vec![(it.job, vec![end])];
+    it.propose(Command::RecordResults(RecordResults { node: it.node, results })).await;
+    assert_eq!(
+        it.send(&sessions).await,
+        [0, 2],
+        "its agent may have forgotten the other one, and would begin it"
+    );
+    let work = Work { slots: 3, ..Work::default() };
+    it.control.floor.lock().opened(it.node, &Incarnation::from("a"), Some(&work));
+    assert_eq!(it.send(&sessions).await, Vec::<u32>::new(), "that is to be compared with what it holds");
+}
