@@ -114,6 +114,13 @@ impl Inner {
         }
     }
 
+    /// The same to one life of it alone: it means what that one has said, and another counts anew.
+    pub(crate) fn say_to(&mut self, node: NodeId, life: &Incarnation, message: ToNode) {
+        if self.links.get(&node).is_some_and(|link| link.incarnation == *life) {
+            self.say(node, message);
+        }
+    }
+
     /// Asks every connected agent, and no stand-in; answers arrive at the receiver as they come.
     pub(crate) fn ask_all(
         &mut self,
@@ -167,6 +174,17 @@ pub(crate) type SharedLive = Arc<Live>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_meant_for_a_former_life_is_not_said_to_the_next() {
+        let live = Live::default();
+        let (node, former, next) = (NodeId(7), Incarnation::from("a"), Incarnation::from("b"));
+        let mut reader = live.lock().link(node, next.clone());
+        live.lock().say_to(node, &former, ToNode::EndsRecorded { seq: 7 });
+        live.lock().say_to(node, &next, ToNode::EndsRecorded { seq: 1 });
+        assert_eq!(reader.try_recv(), Ok(ToNode::EndsRecorded { seq: 1 }));
+        assert!(reader.try_recv().is_err());
+    }
 
     #[test]
     fn an_agent_that_does_not_read_is_cut_off_and_counted_across_leaderships() {

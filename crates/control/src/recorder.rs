@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sheaf_engine::{Command, RecordPhases};
 use sheaf_model::session::ToNode;
-use sheaf_model::{Actor, NodeId};
+use sheaf_model::{Actor, Incarnation, NodeId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +22,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Record {
     pub(crate) node: NodeId,
     pub(crate) command: Command,
-    /// To be said to the node once it is in the log.
-    pub(crate) then: Option<ToNode>,
+    /// To be said to this life of the node's agent once it is in the log.
+    pub(crate) then: Option<(Incarnation, ToNode)>,
 }
 
 impl Control {
@@ -51,8 +51,8 @@ impl Control {
         let actor = Actor(format!("node:{}", self.node_name(record.node)));
         match self.propose_as(actor, None, record.command, None).await {
             Ok(_) => {
-                if let Some(then) = record.then {
-                    self.live.lock().say(record.node, then);
+                if let Some((life, then)) = record.then {
+                    self.live.lock().say_to(record.node, &life, then);
                 }
             }
             Err(error) => {

@@ -261,7 +261,8 @@ impl Control {
             ToLeader::Judged { question, verdict } => self.live.lock().judged(question, node, verdict),
             ToLeader::Phases { seq, instances } => {
                 let record = RecordPhases { node, instances };
-                self.record(node, Command::RecordPhases(record), Some(ToNode::Recorded { seq })).await;
+                let then = Some((of.clone(), ToNode::Recorded { seq }));
+                self.record(node, Command::RecordPhases(record), then).await;
             }
             ToLeader::NothingLeft { bucket, revision } => {
                 let confirm = ConfirmResidue { bucket, node, revision };
@@ -274,7 +275,8 @@ impl Control {
             ToLeader::Ends { seq, ends } => {
                 self.floor.lock().ended(node, &ends, Instant::now());
                 let record = RecordResults { node, results: ends };
-                self.record(node, Command::RecordResults(record), Some(ToNode::EndsRecorded { seq })).await;
+                let then = Some((of.clone(), ToNode::EndsRecorded { seq }));
+                self.record(node, Command::RecordResults(record), then).await;
             }
             ToLeader::NoMoreWork => self.floor.lock().no_more(node, of),
             ToLeader::Facts(facts) => {
@@ -295,7 +297,7 @@ impl Control {
 
     /// Hands something to the recorder. Waits while its queue is full: the agent is then slowed down, and heartbeats
     /// with it, which is right, since the log does not keep up.
-    async fn record(&self, node: NodeId, command: Command, then: Option<ToNode>) {
+    async fn record(&self, node: NodeId, command: Command, then: Option<(Incarnation, ToNode)>) {
         if self.records.capacity() == 0 {
             self.live.reports_waited.fetch_add(1, Ordering::Relaxed);
         }
