@@ -327,7 +327,7 @@ impl Loop {
             WorkInput::Gone(jobs) => self.leftovers.add(jobs),
             WorkInput::GiveBack { jobs, begun } => self.give_back(jobs.into_iter().collect(), begun).await,
             WorkInput::Recorded(seq) => {
-                let over = self.ends.recorded(seq, Instant::now());
+                let over = self.ends.recorded(seq);
                 let mut held = self.desk.held();
                 for attempt in &over {
                     held.remove(attempt);

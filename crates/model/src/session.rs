@@ -79,7 +79,7 @@ pub enum ToLeader {
     Release,
     /// Attempts that ended; kept by the node and sent again until `EndsRecorded` with this number.
     Ends {
-        /// Grows with each message of this session.
+        /// Grows with each message of this life of the agent.
         seq: u64,
         /// By job.
         ends: Vec<(JobId, Vec<AttemptEnd>)>,
@@ -234,7 +234,7 @@ pub enum ToNode {
     Run(Vec<Order>),
     /// These attempts are to be stopped, as their subtasks are canceled.
     StopAttempts(Vec<Attempt>),
-    /// The ends of attempts up to this message are in the log.
+    /// The ends of attempts in this message are in the log; of those before it that says nothing.
     EndsRecorded {
         /// Number of the message.
         seq: u64,

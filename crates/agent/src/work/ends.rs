@@ -29,11 +29,17 @@ pub(super) struct Ends {
     waiting: VecDeque<(JobId, AttemptEnd)>,
     /// When the first of those came.
     since: Option<Instant>,
-    /// By message.
-    said: VecDeque<(u64, Vec<(JobId, AttemptEnd)>)>,
+    /// Messages in the order in which they were said, with the moment of the last time.
+    said: VecDeque<Said>,
     seq: u64,
-    /// When something was last said first, or recorded.
-    moved: Option<Instant>,
+}
+
+/// A message that is under way.
+#[derive(Debug)]
+struct Said {
+    seq: u64,
+    at: Instant,
+    ends: Vec<(JobId, AttemptEnd)>,
 }
 
 impl Ends {
@@ -44,7 +50,7 @@ impl Ends {
 
     /// How many are not recorded.
     pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.said.iter().map(|(_, ends)| ends.len()).sum::<usize>()
+        self.waiting.len() + self.said.iter().map(|said| said.ends.len()).sum::<usize>()
     }
 
     /// When something is to be said, where so many subtasks lie ready; none: there is nothing, or enough is under way.
@@ -61,7 +67,7 @@ impl Ends {
 
     /// When what was said is to be said again; none: nothing was that is not recorded.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.moved.filter(|_| !self.said.is_empty()).map(|moved| moved + SAY_AGAIN)
+        self.said.iter().map(|said| said.at + SAY_AGAIN).min()
     }
 
     pub(super) fn push(&mut self, job: JobId, mut end: AttemptEnd, now: Instant) {
@@ -78,9 +84,6 @@ impl Ends {
         if !self.may_say() {
             return None;
         }
-        if self.said.is_empty() {
-            self.moved = Some(now);
-        }
         let mut bytes = 0;
         let fits = |(_, end): &&(JobId, AttemptEnd)| {
             let fits = bytes < BYTES;
@@ -92,30 +95,33 @@ impl Ends {
         self.since = self.since.filter(|_| !self.waiting.is_empty());
         self.seq += 1;
         let message = message(self.seq, &some);
-        self.said.push_back((self.seq, some));
+        self.said.push_back(Said { seq: self.seq, at: now, ends: some });
         Some(message)
     }
 
-    /// What was said and not recorded, once more as it was: an answer that is late counts for both.
+    /// What was said long ago and is not recorded, once more as it was: an answer that is late counts for both.
     pub(super) fn repeat(&mut self, now: Instant) -> Vec<ToLeader> {
-        self.moved = Some(now);
-        self.said.iter().map(|(seq, ends)| message(*seq, ends)).collect()
+        let late = self.said.iter_mut().filter(|said| said.at + SAY_AGAIN <= now);
+        late.map(|said| {
+            said.at = now;
+            message(said.seq, &said.ends)
+        })
+        .collect()
     }
 
     /// In a new session: what was said was said to nobody, or recorded without our hearing of it: then it is answered as stale.
     pub(super) fn again(&mut self) {
-        let said: Vec<_> = self.said.drain(..).flat_map(|(_, ends)| ends).collect();
+        let first = self.said.front().map(|said| said.at);
+        let said: Vec<_> = self.said.drain(..).flat_map(|said| said.ends).collect();
         said.into_iter().rev().for_each(|end| self.waiting.push_front(end));
-        self.since = self.since.or(self.moved).filter(|_| !self.waiting.is_empty());
+        self.since = self.since.or(first).filter(|_| !self.waiting.is_empty());
     }
 
-    /// Messages up to this one are in the log: these attempts are over.
-    pub(super) fn recorded(&mut self, seq: u64, now: Instant) -> Vec<Attempt> {
-        let count = self.said.iter().take_while(|(said, _)| *said <= seq).count();
-        if count > 0 {
-            self.moved = Some(now);
-        }
-        let ends = self.said.drain(..count).flat_map(|(_, ends)| ends);
+    /// This message is in the log: these attempts are over. Of those before it that says nothing: the leader writes several at
+    /// a time, and may have failed to write one.
+    pub(super) fn recorded(&mut self, seq: u64) -> Vec<Attempt> {
+        let said = self.said.iter().position(|said| said.seq == seq).and_then(|at| self.said.remove(at));
+        let ends = said.into_iter().flat_map(|said| said.ends);
         ends.map(|(job, end)| Attempt { job, subtask: end.subtask, number: end.attempt }).collect()
     }
 }
@@ -175,8 +181,8 @@ mod tests {
         assert_eq!(ends.due(), Some(begun + 2 * SAY_AGAIN));
         ends.again();
         assert_eq!(said(ends.next(begun + SAY_AGAIN)), (2, vec![0, 1]), "in a new session");
-        assert!(ends.recorded(1, begun).is_empty(), "the former message");
-        let over = ends.recorded(2, begun + SAY_AGAIN);
+        assert!(ends.recorded(1).is_empty(), "the former message");
+        let over = ends.recorded(2);
         assert_eq!(over, [0, 1].map(|subtask| Attempt { job: JOB, subtask, number: 1 }));
         assert!(ends.is_empty() && ends.due().is_none());
     }
@@ -200,7 +206,7 @@ mod tests {
         ends.again();
         assert_eq!(ends.say_at(0), Some(begun + GATHER), "in a new session");
         assert_eq!(said(ends.next(begun)), (2, vec![0, 1]));
-        ends.recorded(2, begun);
+        ends.recorded(2);
         assert_eq!((ends.say_at(5), ends.len()), (None, 0));
     }
 
@@ -219,7 +225,7 @@ mod tests {
         assert_eq!(said(ends.next(now)), (1, (0..at_once).collect()));
         assert!(ends.say_at(0).is_some(), "the rest goes at once");
         assert_eq!(said(ends.next(now)), (2, (at_once..100).collect()));
-        assert_eq!(ends.recorded(2, now).len(), 100);
+        assert_eq!(ends.recorded(1).len() + ends.recorded(2).len(), 100);
     }
 
     #[test]
@@ -232,10 +238,18 @@ mod tests {
         }
         assert_eq!(said(ends.next(later)).1.len(), 500);
         assert_eq!(ends.due(), Some(begun + SAY_AGAIN), "the first one has waited since then");
-        ends.push(JOB, ends.said[0].1[0].1.clone(), later);
+        ends.push(JOB, ends.said[0].ends[0].1.clone(), later);
         assert!(!ends.may_say() && ends.next(later).is_none(), "enough is under way");
-        assert_eq!(ends.recorded(2, later).len(), 2_000);
-        assert_eq!(ends.due(), Some(later + SAY_AGAIN), "one has moved on");
+        assert_eq!(ends.recorded(2).len(), 1_000);
+        assert_eq!(
+            ends.due(),
+            Some(begun + SAY_AGAIN),
+            "one that could not be written is told by none that could"
+        );
+        let again: Vec<u64> = ends.repeat(begun + SAY_AGAIN).into_iter().map(|it| said(Some(it)).0).collect();
+        assert_eq!(again, [1, 3], "the last one is not late yet");
+        assert_eq!(ends.due(), Some(later + SAY_AGAIN));
+        assert_eq!(ends.recorded(1).len(), 1_000);
         ends.again();
         assert_eq!(said(ends.next(later)).1[0], 2_000, "in their order");
     }
