@@ -1,5 +1,6 @@
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use futures::stream::BoxStream;
 use sheaf_artifact::Cache;
 use sheaf_consensus::{Options, Peer, PeerError, Peers, Replica};
 use sheaf_engine::{Command, Form, Proposal};
-use sheaf_model::{Actor, ClusterId, Facts, Moment, NodeId, NodeKey, NodeName, Settings, Timestamp};
+use sheaf_model::{Actor, ClusterId, Facts, Moment, NodeId, NodeKey, NodeName, Settings, Span, Timestamp};
 use sheaf_store::Store;
 use sheaf_wire::bucket::{BucketApi, ListBuckets};
 use sheaf_wire::cluster::ClusterApi;
@@ -28,6 +29,26 @@ impl Clock for Still {
 
     fn wall(&self) -> Timestamp {
         Timestamp::default()
+    }
+}
+
+/// Goes on when it is told to.
+#[derive(Default)]
+pub(crate) struct ByHand(AtomicU64);
+
+impl ByHand {
+    pub(crate) fn pass(&self, span: Span) {
+        self.0.fetch_add(span.0, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ByHand {
+    fn moment(&self) -> Moment {
+        Moment(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000 + self.0.load(Ordering::Relaxed))
     }
 }
 

@@ -1,33 +1,11 @@
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use sheaf_model::session::Heartbeat;
-use sheaf_model::{Load, NodeKey, Revision, Timestamp};
+use sheaf_model::{Load, NodeKey, Revision};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::clock::Clock;
-use crate::propose::tests::{control_by, facts, form, member};
-
-/// Stands where it is put.
-#[derive(Default)]
-struct Put(AtomicU64);
-
-impl Clock for Put {
-    fn moment(&self) -> Moment {
-        Moment(self.0.load(Ordering::Relaxed))
-    }
-
-    fn wall(&self) -> Timestamp {
-        Timestamp::default()
-    }
-}
-
-impl Put {
-    fn pass(&self, span: Span) {
-        self.0.fetch_add(span.0, Ordering::Relaxed);
-    }
-}
+use crate::propose::tests::{ByHand, control_by, facts, form, member};
 
 fn session(control: &Control, node: NodeId) -> Session {
     let (_, to_agent) = mpsc::channel(1);
@@ -54,7 +32,7 @@ async fn facts_that_could_not_be_recorded_are_recorded_later() {
     let replica = member.replica.clone();
     let running = tokio::spawn(service.run(CancellationToken::new()));
     form(&replica).await;
-    let clock = Arc::new(Put::default());
+    let clock = Arc::new(ByHand::default());
     let (sender, mut records) = mpsc::channel(8);
     let control = Control { records: sender, ..control_by(dir.path(), member, clock.clone()) };
     let record = async |command| control.propose_as(Actor::from("test"), None, command, None).await;
