@@ -14,28 +14,19 @@ use sheaf_wire::instance::{GetSecret, InstanceApi, PutObject};
 use sheaf_wire::peer::{AgentApi, WatchNode};
 
 use super::*;
-use crate::propose::tests::{ByHand, control_by, facts, form, member};
+use crate::propose::tests::{ByHand, One, facts};
 
 /// A cluster of one.
 struct World {
     control: Control,
     clock: Arc<ByHand>,
-    running: tokio::task::JoinHandle<()>,
-    _dir: tempfile::TempDir,
+    _one: One,
 }
 
 impl World {
     async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (member, service) = member(dir.path()).await;
-        let replica = member.replica.clone();
-        let clock = Arc::new(ByHand::default());
-        let control = control_by(dir.path(), member, clock.clone());
-        let running = tokio::spawn(async move {
-            let _ = service.run(tokio_util::sync::CancellationToken::new()).await;
-        });
-        form(&replica).await;
-        Self { control, clock, running, _dir: dir }
+        let (one, clock) = (One::formed().await, Arc::new(ByHand::default()));
+        Self { control: one.control(clock.clone()), clock, _one: one }
     }
 
     async fn make(&self, name: &str, of: TokenUse, ttl: Option<Span>) -> TokenText {
@@ -55,12 +46,6 @@ impl World {
         let certificate = Some(Certificate::Node(NodeId(by)));
         let presented = Presented { certificate, on_behalf: node.map(NodeId), ..Presented::default() };
         Guard::admit(&self.control, presented, need).await
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.running.abort();
     }
 }
 

@@ -14,6 +14,9 @@ use sheaf_store::Store;
 use sheaf_wire::bucket::{BucketApi, ListBuckets};
 use sheaf_wire::cluster::ClusterApi;
 use sheaf_wire::{ApiError, Caller};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::Control;
 use crate::clock::Clock;
@@ -157,10 +160,39 @@ async fn a_member_that_has_not_received_the_state_shows_none() {
     assert!(matches!(&refused, ApiError::Unavailable { reason, .. } if reason.contains("not received")));
     assert!(ClusterApi::status(&control, somebody()).await.is_ok(), "what is known of the cluster is told");
 
-    let running = tokio::spawn(service.run(tokio_util::sync::CancellationToken::new()));
+    let running = tokio::spawn(service.run(CancellationToken::new()));
     form(&replica).await;
     assert_eq!(list().await.expect("a list").rows.len(), 0);
     running.abort();
+}
+
+/// A cluster of one member, which runs until this is dropped.
+pub(crate) struct One {
+    pub(crate) member: Member,
+    pub(crate) dir: TempDir,
+    running: JoinHandle<()>,
+}
+
+impl One {
+    pub(crate) async fn formed() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (member, service) = member(dir.path()).await;
+        let running = tokio::spawn(async move {
+            let _ = service.run(CancellationToken::new()).await;
+        });
+        form(&member.replica).await;
+        Self { member, dir, running }
+    }
+
+    pub(crate) fn control(&self, clock: Arc<dyn Clock>) -> Control {
+        control_by(self.dir.path(), self.member.clone(), clock)
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
 }
 
 /// Makes it a cluster of one.

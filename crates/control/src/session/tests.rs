@@ -2,10 +2,9 @@ use std::sync::Arc;
 
 use sheaf_model::session::Heartbeat;
 use sheaf_model::{Load, NodeKey, Revision};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::propose::tests::{ByHand, control_by, facts, form, member};
+use crate::propose::tests::{ByHand, One, facts};
 
 fn session(control: &Control, node: NodeId) -> Session {
     let (_, to_agent) = mpsc::channel(1);
@@ -27,14 +26,10 @@ fn heartbeat() -> ToLeader {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn facts_that_could_not_be_recorded_are_recorded_later() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let (member, service) = member(dir.path()).await;
-    let replica = member.replica.clone();
-    let running = tokio::spawn(service.run(CancellationToken::new()));
-    form(&replica).await;
+    let one = One::formed().await;
     let clock = Arc::new(ByHand::default());
     let (sender, mut records) = mpsc::channel(8);
-    let control = Control { records: sender, ..control_by(dir.path(), member, clock.clone()) };
+    let control = Control { records: sender, ..one.control(clock.clone()) };
     let record = async |command| control.propose_as(Actor::from("test"), None, command, None).await;
     let register = Register { key: NodeKey::from("n1"), facts: facts("n1") };
     let registered = record(Command::Register(register)).await.expect("recorded");
@@ -52,9 +47,8 @@ async fn facts_that_could_not_be_recorded_are_recorded_later() {
     session.take(heartbeat()).await;
     assert!(records.try_recv().is_err(), "that is on its way, too");
     record(again.command).await.expect("recorded");
-    assert_eq!(replica.state().nodes[&node].facts, changed);
+    assert_eq!(one.member.replica.state().nodes[&node].facts, changed);
     clock.pass(FACTS_WITHIN);
     session.take(heartbeat()).await;
     assert!(records.try_recv().is_err() && session.said.is_none(), "nothing more is to be done");
-    running.abort();
 }
