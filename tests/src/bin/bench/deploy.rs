@@ -2,7 +2,6 @@
 //! the shipped file has them, with the product's defaults.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sheaf_tests::containers::sweep;
 use sheaf_tests::image::try_run;
-use sheaf_tests::{Machine, cli, manual, secured, wait_for};
+use sheaf_tests::{Machine, cli, manual, ports, secured, wait_for};
 
 use crate::ask::Ask;
 use crate::figure::{Figures, Goal, brief};
@@ -100,8 +99,8 @@ fn up(machine: &Machine, project: &str, image: &str) -> Result<Duration, String>
     let secret = secured::secret(machine, "join.secret");
     // Agents refuse one that others can read.
     chown(&secret, Some(USER), Some(USER)).map_err(|error| format!("only root can do it: {error}"))?;
-    let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
-    let [port, http] = free.map(|free| free.local_addr().expect("it has one").port().to_string());
+    let free = ports::free(2);
+    let [port, http] = [0, 1].map(|place| free[place].to_string());
     let compose = |args: &[&str]| {
         let file: PathBuf = manual::root().join("deploy/compose/twenty-nodes.yaml");
         let mut command = Command::new("docker-compose");

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sheaf_tests::{need, processes};
+use sheaf_tests::{need, ports, processes};
 use tonic::Request;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -80,7 +79,7 @@ impl Etcd {
         let dir = place.join(format!("etcd-{round}"));
         fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         let urls: Vec<String> =
-            free_ports(2 * members)?.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
+            ports::free(2 * members).iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
         let (clients, peers) = urls.split_at(members);
         let all: Vec<String> =
             peers.iter().enumerate().map(|(number, peer)| format!("e{number}={peer}")).collect();
@@ -180,15 +179,6 @@ fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(5)..].join("\n")
-}
-
-/// Ports nobody listens on just now, all different.
-fn free_ports(count: usize) -> Result<Vec<u16>, String> {
-    let bind = |_| TcpListener::bind(("127.0.0.1", 0));
-    let listeners = (0..count).map(bind).collect::<Result<Vec<_>, _>>();
-    let listeners = listeners.map_err(|error| format!("no free port: {error}"))?;
-    let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
-    listeners.iter().map(port).collect::<Result<_, _>>().map_err(|error| format!("no free port: {error}"))
 }
 
 /// A connection that is made when it is first used.
