@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_tests::cluster::SOON;
-use sheaf_tests::secured::copy;
+use sheaf_tests::secured::{copy, trust};
 use sheaf_tests::{Cases, Cluster, Machine, cli, manual, need, wait_for};
 
 /// What blocks of the manual are run by, each in some test.
@@ -111,12 +111,7 @@ impl Scene {
 
     /// What is to be kept beside a snapshot: a voter's folder `trust`, as it is then.
     fn keep_trust(&self) {
-        let voter = self.cluster.agent(1);
-        let trust = voter.dir().join("trust");
-        wait_for("a voter has the authority's key", SOON, || {
-            if trust.join("authority.key").exists() { Ok(()) } else { Err(voter.log_tail()) }
-        });
-        copy(&trust, &self.machine.path("kept.trust"), None);
+        copy(&trust(self.cluster.agent(1)), &self.machine.path("kept.trust"), None);
     }
 
     /// What a command answers as JSON.

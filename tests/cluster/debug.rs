@@ -179,13 +179,9 @@ fn whole(cluster: &Cluster, secrets: &mut Secrets) {
     secrets.of_file(&cluster.machine().path("join.secret"));
     secrets.of_file(&cluster.machine().path("secrets.key"));
     for agent in cluster.agents() {
-        let trust = agent.dir().join("trust");
+        let trust = secured::trust(agent);
         secrets.of_file(&trust.join("node.pem"));
-        let key = trust.join("authority.key");
-        wait_for("a voter has the authority's key", SOON, || {
-            if key.exists() { Ok(()) } else { Err(agent.log_tail()) }
-        });
-        secrets.of_file(&key);
+        secrets.of_file(&trust.join("authority.key"));
     }
     let join = cluster.cli(&["cluster", "token", "create", "--role", "agent"]).ok();
     secrets.of_token(join.stdout.trim());

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use serde_json::json;
-use sheaf_model::{BucketName, BucketSpec, Json, ModuleRef, PutBucket, RequestId};
+use sheaf_model::{PutBucket, RequestId};
 use sheaf_tests::calls::{client, runtime};
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::bucket;
 use sheaf_tests::{Agent, Cluster, wait_for};
 use sheaf_wire::bucket::ApplyBucket;
 
+use crate::load::put;
 use crate::scene::{epoch, pids, trace};
 
 /// So often.
@@ -28,7 +28,7 @@ pub(crate) fn handed_over(cluster: &Cluster) {
     // What is asked by an id may be asked twice; whoever gives none must know what came of it.
     let asks = agents.into_iter().flat_map(|agent| [(agent, true), (agent, false)]);
     let writers: Vec<Writer> =
-        asks.enumerate().map(|(number, (agent, ids))| Writer::begin(number, agent, ids)).collect();
+        asks.enumerate().map(|(number, (agent, ids))| Writer::begin(cluster, number, agent, ids)).collect();
     for _ in 0..TIMES {
         writers.iter().for_each(Writer::goes_on);
         let former = cluster.leader().name();
@@ -60,12 +60,12 @@ struct Writer {
 }
 
 impl Writer {
-    fn begin(number: usize, to: &Agent, ids: bool) -> Self {
+    fn begin(cluster: &Cluster, number: usize, to: &Agent, ids: bool) -> Self {
         let name = format!("/over/{number}");
-        let (address, bucket) = (to.address(), name.clone());
+        let (address, put) = (to.address(), put(cluster, &name, "nobody"));
         let (answered, failed, enough) = (Arc::default(), Arc::default(), Arc::default());
         let told = (Arc::clone(&answered), Arc::clone(&failed), Arc::clone(&enough));
-        let writing = thread::spawn(move || runtime().block_on(write(&address, &bucket, ids, told)));
+        let writing = thread::spawn(move || runtime().block_on(write(&address, put, ids, told)));
         Self { name, answered, failed, enough, writing: Some(writing) }
     }
 
@@ -97,18 +97,14 @@ impl Drop for Writer {
 
 type Told = (Arc<AtomicUsize>, Arc<Mutex<Vec<String>>>, Arc<AtomicBool>);
 
-async fn write(address: &str, name: &str, ids: bool, (answered, failed, enough): Told) {
-    let client = client(address);
-    let module = ModuleRef::parse("steady").expect("a module's name");
-    let mut spec = BucketSpec::new(BucketName::new(name).expect("a bucket's name"), module);
-    spec.config = Json::new(&json!({"trace": "nowhere"}));
+async fn write(address: &str, mut put: PutBucket, ids: bool, (answered, failed, enough): Told) {
+    let (client, name) = (client(address), put.spec.name.clone());
     let mut turn = 0;
     while !enough.load(Ordering::Relaxed) {
         turn += 1;
-        spec.owner = Some(format!("turn-{turn}"));
-        let put = PutBucket { spec: spec.clone(), suspended: Some(true), base: None, latest: false };
+        put.spec.owner = Some(format!("turn-{turn}"));
         let request = ids.then(|| RequestId(format!("{name}-{turn}")));
-        match client.apply_bucket(ApplyBucket { put, request, validate_only: false }).await {
+        match client.apply_bucket(ApplyBucket { put: put.clone(), request, validate_only: false }).await {
             Ok(_) => {
                 answered.fetch_add(1, Ordering::Relaxed);
             }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sheaf_tests::jobs::{job, over, soon, status, submit};
 use sheaf_tests::{Cases, Cluster};
 
 /// Each attempt leaves a line `JOB SUBTASK ATTEMPT NODE`, then does what its item says.
 fn module(cluster: &Cluster) -> String {
-    let trace = trace(cluster);
+    let line = line(cluster);
     format!(
         "\
 kind: Module
@@ -20,7 +20,7 @@ exec:
   command: /bin/sh
   args:
     - -c
-    - 'echo \"$SHEAF_JOB $SHEAF_SUBTASK $SHEAF_ATTEMPT $SHEAF_NODE\" >> {trace}; ${{item.do}}'
+    - '{line}; ${{item.do}}'
 stop: {{grace: 500ms}}
 ---
 kind: Module
@@ -29,7 +29,7 @@ version: '1'
 runtime: exec
 exec:
   command: /bin/sh
-  args: [-c, 'echo \"$SHEAF_JOB $SHEAF_SUBTASK $SHEAF_ATTEMPT $SHEAF_NODE\" >> {trace}']
+  args: [-c, '{line}']
 ---
 kind: Module
 name: nowhere
@@ -38,13 +38,42 @@ runtime: exec
 can_run_on_this_node: [{{file: /no/such/program}}]
 exec: {{command: /bin/true}}
 ---
-",
-        trace = trace.display()
+"
     )
 }
 
 pub(crate) fn trace(cluster: &Cluster) -> PathBuf {
     cluster.machine().path("attempts")
+}
+
+/// What a shell leaves that line by.
+pub(crate) fn line(cluster: &Cluster) -> String {
+    let words = "\"$SHEAF_JOB $SHEAF_SUBTASK $SHEAF_ATTEMPT $SHEAF_NODE\"";
+    format!("echo {words} >> {}", trace(cluster).display())
+}
+
+/// How many subtasks run at a time.
+pub(crate) fn slots(cluster: &Cluster) -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * cluster.agents().len()
+}
+
+/// An item whose subtask runs until there is this file.
+fn until(gate: &Path) -> String {
+    format!("{{do: 'until test -e {}; do sleep 0.1; done'}}", gate.display())
+}
+
+/// Submits a job of which each subtask is tried once.
+fn submit_once(cluster: &Cluster, name: &str, module: &str, items: &[String]) {
+    let items = items.join(", ");
+    let once = format!("subtasks: {{items: [{items}]}}\nretry: {{max_attempts: 1}}");
+    submit(cluster, &job(name, module, &once));
+}
+
+/// Submits one that takes every slot until there is this file; of how many subtasks.
+pub(crate) fn fill(cluster: &Cluster, name: &str, module: &str, gate: &Path) -> usize {
+    let count = slots(cluster);
+    submit_once(cluster, name, module, &vec![until(gate); count]);
+    count
 }
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
@@ -325,11 +354,7 @@ fn killed(cluster: &Cluster) {
 }
 
 fn restarted(cluster: &Cluster) {
-    let items = vec!["{do: 'sleep 0.05'}"; 200].join(", ");
-    submit(
-        cluster,
-        &job("restarted", "work", &format!("subtasks: {{items: [{items}]}}\nretry: {{max_attempts: 1}}")),
-    );
+    submit_once(cluster, "restarted", "work", &vec!["{do: 'sleep 0.05'}".to_owned(); 200]);
     soon("some of it ran", || (traced(cluster, "restarted").0.len() > 10).then_some(()));
     let other = cluster.follower();
     assert_eq!(other.stop(), 0);
@@ -342,15 +367,10 @@ fn restarted(cluster: &Cluster) {
 /// Among many that are done in no time some take long: as many as leave one slot of all.
 fn behind(cluster: &Cluster) {
     let gate = cluster.machine().path("gate");
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let long = cores * cluster.agents().len() - 1;
-    let waits = format!("{{do: 'until test -e {}; do sleep 0.1; done'}}", gate.display());
+    let long = slots(cluster) - 1;
     let soon_done = |count: usize| vec!["{do: 'exit 0'}".to_owned(); count];
-    let items = [soon_done(200), vec![waits; long], soon_done(400)].concat().join(", ");
-    submit(
-        cluster,
-        &job("mixed", "work", &format!("subtasks: {{items: [{items}]}}\nretry: {{max_attempts: 1}}")),
-    );
+    let items = [soon_done(200), vec![until(&gate); long], soon_done(400)].concat();
+    submit_once(cluster, "mixed", "work", &items);
     let others_done = || {
         let counts = &status(cluster, "mixed")["counts"];
         (counts["finished"] == 600 && counts["running"] == long).then_some(())

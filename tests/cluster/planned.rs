@@ -312,13 +312,15 @@ pub(crate) fn repair(cases: &mut Cases, cluster: &mut Cluster) {
     let fourth = cluster.add(|_| {}).name();
     let fifth = cluster.add(|_| {}).name();
     cases.run("a voter that was forgotten is replaced, and removed", || {
-        let known = members(cluster);
+        let known = members(cluster).unwrap_or_else(|error| panic!("{error}"));
         cluster.named(&fourth).start();
-        wait_members(cluster, "the new node votes", |found| {
+        let now = wait_members(cluster, "the new node votes", |found| {
             let votes = |name: &String| found.iter().any(|(member, voter)| member == name && *voter);
             votes(&fourth) && found.iter().filter(|(_, voter)| *voter).count() == 3 && found.len() == 3
         });
-        assert_ne!(known, members(cluster));
+        let is_gone = |name: &String| now.iter().all(|(member, _)| member != name);
+        let gone: Vec<String> = known.into_iter().map(|(name, _)| name).filter(is_gone).collect();
+        assert_eq!(gone, [has_left(cluster)], "{now:?}");
     });
     cases.run("a voter that is lost for longer than is waited for is replaced, and welcome again", || {
         cluster.named(&fifth).start();
@@ -347,11 +349,17 @@ pub(crate) fn repair(cases: &mut Cases, cluster: &mut Cluster) {
     );
 }
 
-/// It was away when it was forgotten: its replica tells of a cluster in which it runs something.
-fn came_back(cluster: &Cluster) {
+/// The node that was forgotten.
+fn has_left(cluster: &Cluster) -> String {
     let rows = cluster.json(&["node", "list", "-o", "json"]);
     let left = rows.as_array().into_iter().flatten().find(|row| row["status"] == "left");
-    let node = left.and_then(|row| row["name"].as_str()).unwrap_or_else(|| panic!("one has left: {rows:#}"));
+    let name = left.and_then(|row| row["name"].as_str());
+    name.unwrap_or_else(|| panic!("one has left: {rows:#}")).to_owned()
+}
+
+/// It was away when it was forgotten: its replica tells of a cluster in which it runs something.
+fn came_back(cluster: &Cluster) {
+    let node = &has_left(cluster);
     let gone = cluster.named(node);
     let all = trace(cluster, "forget.all");
     cluster.apply_and_wait(&bucket("/forget/all", "steady", &all, ""));

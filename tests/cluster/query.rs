@@ -138,8 +138,7 @@ fn events(cluster: &Cluster) {
     let steps = steps.ok();
     let unsaid = cluster.cli(&["events", "--where", "subject=told,kind=subtask", "-o", "json"]).ok();
     assert_eq!(unsaid.stdout, steps.stdout, "the kind says it");
-    let steps: Vec<Value> =
-        steps.stdout.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    let steps = steps.json_lines();
     let kinds: Vec<&str> = steps.iter().filter_map(|step| step["kind"].as_str()).collect();
     assert_eq!(kinds, ["subtask.granted", "subtask.failed"], "{steps:#?}");
     assert_eq!(

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::{bucket, module};
-use sheaf_tests::secured::{config, copy, of_secret, secret, shows, token};
+use sheaf_tests::secured::{config, copy, of_secret, secret, shows, token, trust};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, Output, cli, wait_for};
 
 use crate::scene::trace;
@@ -62,17 +61,12 @@ impl Saved {
         cluster.apply_and_wait(&bucket("/kept", "steady", &trace(cluster, "kept"), "multi_node: true"));
         let admin = token(cluster, &["--name", "ada", "--role", "admin"]);
         token(cluster, &["--name", "cora", "--role", "viewer", "--certificate"]);
-        let voter = cluster.agent(1);
-        let of_voter = voter.dir().join("trust");
-        wait_for("a voter has the authority's key", SOON, || {
-            if of_voter.join(KEY).exists() { Ok(()) } else { Err(voter.log_tail()) }
-        });
-        let trust = machine.path("kept.trust");
-        copy(&of_voter, &trust, None);
+        let kept = machine.path("kept.trust");
+        copy(&trust(cluster.agent(1)), &kept, None);
         let snapshot = machine.path("cluster.snapshot").display().to_string();
         cluster.cli(&["cluster", "snapshot", "save", &snapshot]).ok();
         cluster.agents().iter().for_each(Agent::kill_machine);
-        Self { machine: machine.clone(), snapshot, trust, admin }
+        Self { machine: machine.clone(), snapshot, trust: kept, admin }
     }
 
     fn restore(&self, agent: &Agent, more: &[&str]) -> Output {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sheaf_tests::cluster::SOON;
-use sheaf_tests::secured::{of_secret, private, shows, token};
+use sheaf_tests::secured::{of_secret, private, shows, token, trust};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, wait_for};
 
 use crate::forming;
@@ -121,9 +121,7 @@ fn takes_over(machine: &Arc<Machine>, cluster: &Cluster) {
     let voters = || (1..=3).map(|number| cluster.agent(number));
     let key = |agent: &Agent| fs::read(agent.dir().join("trust/authority.key")).expect("a voter has it");
     for agent in voters() {
-        let path = agent.dir().join("trust/authority.key");
-        let what = format!("{} has the authority's key", agent.name());
-        wait_for(&what, SOON, || if path.exists() { Ok(()) } else { Err(agent.log_tail()) });
+        trust(agent);
     }
     let before: Vec<_> = voters().map(certificate).collect();
     let former = key(cluster.agent(1));

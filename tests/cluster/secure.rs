@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::{bucket, module};
 use sheaf_tests::screen::{Left, Screen};
-use sheaf_tests::secured::{of_secret, private, shows, token};
+use sheaf_tests::secured::{of_secret, private, shows, token, trust};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, NodePlan, cli, dashboard, wait_for};
 
 use crate::certified::certified;
@@ -347,9 +347,7 @@ fn core_limits(pid: u32) -> [String; 2] {
 fn handed_over(machine: &Machine, cluster: &mut Cluster) {
     let leader = cluster.leader().name();
     for agent in cluster.voters() {
-        let key = agent.dir().join("trust/authority.key");
-        let what = format!("{} has the authority's key", agent.name());
-        wait_for(&what, SOON, || if key.exists() { Ok(()) } else { Err(agent.log_tail()) });
+        trust(agent);
     }
     assert!(!cluster.agent(4).dir().join("trust/authority.key").exists(), "it may not vote");
     let join = token(cluster, &["--name", "after", "--role", "agent"]);

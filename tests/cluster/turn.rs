@@ -1,12 +1,11 @@
 //! Jobs: whose turn it is, where, and who has to make room.
 
 use std::fs;
-use std::path::Path;
 
 use sheaf_tests::jobs::{job, over, soon, status, submit};
 use sheaf_tests::{Agent, Cases, Cluster};
 
-use crate::jobs::{finished, reconciled, trace, traced};
+use crate::jobs::{fill, finished, line, reconciled, slots, trace, traced};
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("jobs that no node may run hold up no other, however many they are", || held_up(cluster));
@@ -20,16 +19,6 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("of a paused job nothing begins that lies ready", || paused(cluster));
     cases.run("a gate that takes long to answer is waited for", || hesitant(cluster));
     cases.run("a job follows a node's labels while it runs", || labelled(cluster));
-}
-
-/// How many subtasks run at a time.
-fn slots(cluster: &Cluster) -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * cluster.agents().len()
-}
-
-/// An item of the module `work` whose subtask runs until there is this file.
-fn until(gate: &Path) -> String {
-    format!("{{do: 'until test -e {}; do sleep 0.1; done'}}", gate.display())
 }
 
 fn held_up(cluster: &Cluster) {
@@ -46,14 +35,10 @@ fn enduring(cluster: &Cluster) {
     let gate = cluster.machine().path("enduring.gate");
     cluster.apply(&format!(
         "kind: Module\nname: enduring\nversion: '1'\nruntime: exec\nexec:\n  command: /bin/sh\n  args:\n    - -c\n    \
-         - 'trap \"sleep 3; exit 1\" TERM; echo \"$SHEAF_JOB $SHEAF_SUBTASK $SHEAF_ATTEMPT $SHEAF_NODE\" >> {}; \
-         ${{item.do}}'\n---\n",
-        trace(cluster).display()
+         - 'trap \"sleep 3; exit 1\" TERM; {}; ${{item.do}}'\n---\n",
+        line(cluster)
     ));
-    let count = slots(cluster);
-    let items = vec![until(&gate); count].join(", ");
-    let once = format!("subtasks: {{items: [{items}]}}\nretry: {{max_attempts: 1}}");
-    submit(cluster, &job("enduring", "enduring", &once));
+    let count = fill(cluster, "enduring", "enduring", &gate);
     let all_begun = |times: usize| {
         let begun = || traced(cluster, "enduring").0.values().map(Vec::len).sum::<usize>();
         let all_run = || status(cluster, "enduring")["counts"]["running"] == count;
@@ -76,10 +61,7 @@ fn enduring(cluster: &Cluster) {
 
 fn drained(cluster: &Cluster) {
     let gate = cluster.machine().path("drained.gate");
-    let count = slots(cluster);
-    let items = vec![until(&gate); count].join(", ");
-    let once = format!("subtasks: {{items: [{items}]}}\nretry: {{max_attempts: 1}}");
-    submit(cluster, &job("drained", "work", &once));
+    let count = fill(cluster, "drained", "work", &gate);
     let running = || status(cluster, "drained")["counts"]["running"].clone();
     let all_run = || soon("all of it runs", || (running() == count).then_some(()));
     all_run();
@@ -155,8 +137,8 @@ fn labelled(cluster: &Cluster) {
     cluster.apply(&format!(
         "kind: Module\nname: picky\nversion: '1'\nruntime: exec\ncan_run_on_this_node: [{{label: picky}}]\nexec:\n  \
          command: /bin/sh\n  args:\n    - -c\n    \
-         - 'echo \"$SHEAF_JOB $SHEAF_SUBTASK $SHEAF_ATTEMPT $SHEAF_NODE\" >> {}; sleep 0.1'\n---\n",
-        trace(cluster).display()
+         - '{}; sleep 0.1'\n---\n",
+        line(cluster)
     ));
     let on = |node: &str| {
         let text = fs::read_to_string(trace(cluster)).unwrap_or_default();

@@ -4,12 +4,11 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use sheaf_tests::{Cluster, need, outside, processes, wait_for};
+use sheaf_tests::{Cluster, need, outside, ports, processes, wait_for};
 
 use crate::metrics::{panels, read};
 
@@ -80,9 +79,7 @@ impl Prometheus {
         let config = machine.write("prometheus/prometheus.yml", config(cluster));
         let data = machine.path("prometheus/data");
         let log = File::create(machine.path("prometheus/log")).expect("it is the test's own");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let address = free.local_addr().expect("it has one").to_string();
-        drop(free);
+        let address = format!("127.0.0.1:{}", ports::free(1)[0]);
         let mut command = Command::new("prometheus");
         command
             .arg(format!("--config.file={}", config.display()))

@@ -2,7 +2,6 @@
 //! gpmetis of Debian, through what happens to a cluster: a node that is killed, one that is cut off, an upgrade, the end.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sheaf_tests::manual::{self, Block};
-use sheaf_tests::{Cases, Machine, Output, cli, need, wait_for};
+use sheaf_tests::{Cases, Machine, Output, cli, need, ports, wait_for};
 
 use crate::world::{base, docker, file, left, run, sweep, workplace};
 
@@ -42,8 +41,8 @@ impl Twenty {
         sweep(PREFIX);
         let name = format!("{PREFIX}{}", std::process::id());
         let work = workplace(&machine);
-        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-        let ports = free.map(|free| free.local_addr().expect("it has one").port().to_string());
+        let free = ports::free(2);
+        let ports = [0, 1].map(|place| free[place].to_string());
         Self { machine, name, work, ports }
     }
 

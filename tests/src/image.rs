@@ -48,9 +48,20 @@ pub fn kept(script: &Path, name: &str) -> PathBuf {
 /// # Panics
 /// If it fails.
 pub fn run(command: &mut Command) -> String {
+    try_run(command).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// The same, where it may fail.
+///
+/// # Errors
+/// How, and what it complains of.
+pub fn try_run(command: &mut Command) -> Result<String, String> {
     let done = command.stdin(Stdio::null()).output();
-    let done = done.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let done = done.map_err(|error| format!("{command:?}: {error}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(done.status.success(), "{command:?}: {}\n{}", done.status, text(&done.stderr));
-    text(&done.stdout)
+    if done.status.success() {
+        Ok(text(&done.stdout))
+    } else {
+        Err(format!("{command:?}: {}\n{}", done.status, text(&done.stderr)))
+    }
 }

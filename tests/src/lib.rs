@@ -39,7 +39,7 @@ pub mod need;
 pub mod nemesis;
 pub mod net;
 pub mod outside;
-mod ports;
+pub mod ports;
 pub mod postbox;
 pub mod processes;
 pub mod receiver;

@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 ///
 /// They lie below the range out of which the system takes ports for outgoing connections: a port out of that range
 /// may be taken by such a connection while its agent is down, and could then not be listened on again.
-pub(crate) fn free(count: usize) -> Vec<u16> {
+///
+/// # Panics
+/// If there are not so many.
+pub fn free(count: usize) -> Vec<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let range = range();
     let begin = u16::try_from(std::process::id() % u32::from(range.end - range.start)).unwrap_or(0);

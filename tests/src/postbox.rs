@@ -256,23 +256,8 @@ impl Letter {
     /// The text, decoded.
     pub fn text(&self) -> String {
         let body = self.data.split_once("\n\n").map(|(_, body)| body).unwrap_or_default();
-        let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::new());
-        for c in body.bytes().filter(|c| !c.is_ascii_whitespace() && *c != b'=') {
-            let value = match c {
-                b'A'..=b'Z' => c - b'A',
-                b'a'..=b'z' => c - b'a' + 26,
-                b'0'..=b'9' => c - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                other => panic!("{other} is no base64"),
-            };
-            bits = bits << 6 | u32::from(value);
-            count += 6;
-            if count >= 8 {
-                count -= 8;
-                bytes.push(u8::try_from(bits >> count & 0xff).expect("eight bits"));
-            }
-        }
+        let body: String = body.split_whitespace().collect();
+        let bytes = STANDARD.decode(body).expect("the text is in base64");
         String::from_utf8(bytes).expect("the text is UTF-8")
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::cluster::SOON;
-use crate::{Cluster, Machine, TOKEN, cli, wait_for};
+use crate::{Agent, Cluster, Machine, TOKEN, cli, wait_for};
 
 /// Makes a secret file of this name.
 pub fn secret(machine: &Machine, name: &str) -> PathBuf {
@@ -66,6 +66,18 @@ pub fn shows(machine: &Machine, token: Option<&str>) {
         // None was shown.
         None => drop(fs::remove_file(machine.path(TOKEN))),
     }
+}
+
+/// The folder `trust` of a voter, once the authority's key is in it.
+///
+/// # Panics
+/// If it takes too long.
+pub fn trust(voter: &Agent) -> PathBuf {
+    let folder = voter.dir().join("trust");
+    wait_for(&format!("{} has the authority's key", voter.name()), SOON, || {
+        if folder.join("authority.key").exists() { Ok(()) } else { Err(voter.log_tail()) }
+    });
+    folder
 }
 
 /// Copies the files of a folder `trust`, but for `without`.

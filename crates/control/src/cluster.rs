@@ -528,19 +528,14 @@ mod tests {
 
     use sheaf_engine::Register;
     use sheaf_model::{Actor, NodeKey};
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::propose::tests::{Still, control_by, facts, form, member};
+    use crate::propose::tests::{One, Still, facts};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_setting_that_older_members_do_not_know_waits_until_there_are_none() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (member, service) = member(dir.path()).await;
-        let replica = member.replica.clone();
-        let control = control_by(dir.path(), member, Arc::new(Still));
-        let running = tokio::spawn(service.run(CancellationToken::new()));
-        form(&replica).await;
+        let one = One::formed().await;
+        let control = one.control(Arc::new(Still));
         let registers = async |version: &str| {
             let facts = sheaf_model::Facts { version: version.to_owned(), ..facts("b") };
             let register = Command::Register(Register { key: NodeKey::from("b"), facts });
@@ -563,6 +558,5 @@ mod tests {
         assert!(set("offer_window", "2s").await.is_ok(), "every member knows this one");
         registers(sheaf_model::version()).await;
         assert!(set("history.age", "60d").await.is_ok());
-        running.abort();
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::stream::SelectAll;
 use futures::{StreamExt, stream};
 use sheaf_engine::State;
-use sheaf_model::{BucketName, Contact, NodeStatus, Timestamp};
+use sheaf_model::{BucketName, Contact, Node, NodeStatus, Timestamp};
 use sheaf_store::EventFilter;
 use sheaf_wire::bucket::BucketLogs;
 use sheaf_wire::logs::{LogLine, LogStream, LogsOf};
@@ -89,10 +89,7 @@ impl Control {
             if !state.buckets.contains_key(name) && !state.instances.contains_key(name) {
                 return Err(no_bucket(name));
             }
-            let source = |node: &sheaf_model::Node| Source {
-                name: node.facts.name.to_string(),
-                contact: node.contact(),
-            };
+            let source = |node: &Node| Source { name: node.facts.name.to_string(), contact: node.contact() };
             if let Some(only) = &ask.node {
                 return Ok(vec![source(find(state, only)?)]);
             }
@@ -104,6 +101,10 @@ impl Control {
 
     /// Names of the nodes that are lost, as far as they have something of the bucket.
     async fn lost(&self, bucket: &BucketName) -> Result<Vec<String>, ApiError> {
+        let is_any = self.see_rows(|sight| sight.state.nodes.values().any(is_lost))?;
+        if !is_any {
+            return Ok(Vec::new());
+        }
         let filter = EventFilter { subject: Some(bucket.to_string()), ..EventFilter::default() };
         let latest = read(&self.member()?, move |reader| reader.tail(None, &filter, LOOKED_AT)).await;
         // Where it was before is not known then; what was printed elsewhere is read all the same.
@@ -124,13 +125,17 @@ impl Control {
 /// Names of lost nodes that have an instance of the bucket, or on which it `ran`. Not a name that another node has now.
 fn lost(state: &State, bucket: &BucketName, ran: &BTreeSet<&str>) -> Vec<String> {
     let (instances, alive) = (state.instances.get(bucket), state.names());
-    let gone = state.nodes.values().filter(|node| node.status == NodeStatus::Lost);
+    let gone = state.nodes.values().filter(|node| is_lost(node));
     let gone = gone.filter(|node| !alive.contains(&node.facts.name));
     let had_it = gone.filter(|node| {
         ran.contains(node.facts.name.as_str()) || instances.is_some_and(|nodes| nodes.contains_key(&node.id))
     });
     let names: BTreeSet<String> = had_it.map(|node| node.facts.name.to_string()).collect();
     names.into_iter().collect()
+}
+
+fn is_lost(node: &Node) -> bool {
+    node.status == NodeStatus::Lost
 }
 
 fn trouble(node: &str, at: Timestamp, problem: &str) -> LogLine {
@@ -146,7 +151,7 @@ mod tests {
     use std::sync::Arc;
 
     use sheaf_engine::Change;
-    use sheaf_model::{Instance, Node, NodeId, NodeKey, Phase, Revision};
+    use sheaf_model::{Instance, NodeId, NodeKey, Phase, Revision};
 
     use super::*;
     use crate::propose::tests::facts;

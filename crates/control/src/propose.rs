@@ -201,7 +201,8 @@ pub(crate) async fn within<T>(caller: &Caller, future: impl Future<Output = T>) 
     tokio::time::timeout_at(deadline, future).await.map_err(|_| ())
 }
 
-fn done(reply: Reply) -> Result<Done, ApiError> {
+/// What a verb was answered that is only done or refused.
+pub(crate) fn done(reply: Reply) -> Result<Done, ApiError> {
     match reply {
         Reply::Done(revision) => Ok(Done { revision, ..Done::default() }),
         Reply::Unchanged(revision) => Ok(Done { revision, unchanged: true, ..Done::default() }),

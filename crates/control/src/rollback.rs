@@ -96,10 +96,9 @@ mod tests {
         Actor, BucketName, BucketSpec, Json, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Runtime,
     };
     use sheaf_wire::cluster;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::propose::tests::{Still, control_by, form, member};
+    use crate::propose::tests::{One, Still};
 
     fn module(version: &str, schema: Option<&Value>) -> ModuleSpec {
         let (name, version) = (ModuleName::new("m"), ModuleVersion::new(version));
@@ -117,12 +116,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_it_was_is_judged_by_the_schema_that_its_version_has_now() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (member, service) = member(dir.path()).await;
-        let replica = member.replica.clone();
-        let control = control_by(dir.path(), member, Arc::new(Still));
-        let running = tokio::spawn(service.run(CancellationToken::new()));
-        form(&replica).await;
+        let one = One::formed().await;
+        let control = one.control(Arc::new(Still));
         let who = || Caller::local("test");
         let apply = async |modules: Vec<ModuleSpec>, buckets: Vec<PutBucket>| {
             let ask = cluster::Apply { modules, buckets, ..cluster::Apply::default() };
@@ -148,6 +143,5 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(!back(Some(second)).await.expect("its config is good").unchanged);
-        running.abort();
     }
 }

@@ -138,6 +138,11 @@ impl Job {
         }
     }
 
+    /// The priority of a subtask: its own, or else the job's.
+    pub fn priority_of(&self, subtask: u32) -> u8 {
+        self.progress.own_priority(subtask).unwrap_or(self.priority)
+    }
+
     /// Its subtasks by state. While it waits for other jobs none is ready.
     pub fn counts(&self) -> SubtaskCounts {
         let counts = self.progress.counts();

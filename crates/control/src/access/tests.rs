@@ -1,12 +1,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{FutureExt as _, StreamExt as _};
 use sheaf_engine::{Register, SetNodeStatus};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    Actor, BucketName, BucketSpec, Claim, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, Moment, NodeKey,
+    Actor, BucketName, BucketSpec, Claim, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeKey,
     NodeStatus, ObjectKey, Prefix, PutBucket, Rights, Role, Runtime, Span, TokenName,
 };
 use sheaf_wire::bucket::{ApplyBucket, BucketApi, MoveBucket, OnBucket, RollbackBucket, TestBucket};
@@ -15,43 +14,19 @@ use sheaf_wire::instance::{GetSecret, InstanceApi, PutObject};
 use sheaf_wire::peer::{AgentApi, WatchNode};
 
 use super::*;
-use crate::clock::Clock;
-use crate::propose::tests::{control_by, facts, form, member};
-
-/// Goes on when it is told to.
-#[derive(Default)]
-struct ByHand(AtomicU64);
-
-impl Clock for ByHand {
-    fn moment(&self) -> Moment {
-        Moment(self.0.load(Ordering::Relaxed))
-    }
-
-    fn wall(&self) -> Timestamp {
-        Timestamp(1_700_000_000_000 + self.0.load(Ordering::Relaxed))
-    }
-}
+use crate::propose::tests::{ByHand, One, facts};
 
 /// A cluster of one.
 struct World {
     control: Control,
     clock: Arc<ByHand>,
-    running: tokio::task::JoinHandle<()>,
-    _dir: tempfile::TempDir,
+    _one: One,
 }
 
 impl World {
     async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (member, service) = member(dir.path()).await;
-        let replica = member.replica.clone();
-        let clock = Arc::new(ByHand::default());
-        let control = control_by(dir.path(), member, clock.clone());
-        let running = tokio::spawn(async move {
-            let _ = service.run(tokio_util::sync::CancellationToken::new()).await;
-        });
-        form(&replica).await;
-        Self { control, clock, running, _dir: dir }
+        let (one, clock) = (One::formed().await, Arc::new(ByHand::default()));
+        Self { control: one.control(clock.clone()), clock, _one: one }
     }
 
     async fn make(&self, name: &str, of: TokenUse, ttl: Option<Span>) -> TokenText {
@@ -71,12 +46,6 @@ impl World {
         let certificate = Some(Certificate::Node(NodeId(by)));
         let presented = Presented { certificate, on_behalf: node.map(NodeId), ..Presented::default() };
         Guard::admit(&self.control, presented, need).await
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.running.abort();
     }
 }
 
@@ -107,7 +76,7 @@ async fn a_token_is_worth_something_until_it_expires_or_is_revoked() {
     assert!(is_unauthenticated(&world.shown(&wrong, Need::Viewer).await, "is not known here"));
     let foreign = sheaf_seal::new_token(None).expect("random");
     assert!(is_unauthenticated(&world.shown(&foreign, Need::Viewer).await, "is not known here"));
-    world.clock.0.store(60_000, Ordering::Relaxed);
+    world.clock.pass(Span::seconds(60));
     assert!(is_unauthenticated(&world.shown(&ci, Need::Viewer).await, "token ci has expired at 2023-"));
 
     let revoke = |token: &str| RevokeToken { token: token.to_owned(), request: Some("r1".into()) };
@@ -137,7 +106,7 @@ async fn failed_attempts_are_limited_and_keep_no_valid_token_out() {
     let error = world.shown(&foreign, Need::Viewer).await.expect_err("too many");
     assert!(matches!(&error, ApiError::Busy(why) if why.contains("from 10.0.0.1")), "{error:?}");
     assert!(world.shown(&alice, Need::Viewer).await.is_ok());
-    world.clock.0.store(1_000, Ordering::Relaxed);
+    world.clock.pass(Span::seconds(1));
     assert!(is_unauthenticated(&world.shown(&foreign, Need::Viewer).await, ""), "one a second");
 }
 
@@ -175,7 +144,7 @@ async fn by_a_token_to_join_with_nodes_come_until_it_expires_or_is_revoked() {
     }
     let revoke = RevokeToken { token: "rack-7".to_owned(), request: None };
     world.control.forget_token(&Caller::local("test"), revoke).await.expect("revoked");
-    world.clock.0.store(60_000, Ordering::Relaxed);
+    world.clock.pass(Span::seconds(60));
     for (token, said) in
         [(&rack, "is not known here: it was revoked"), (&voters, "token voters has expired at 2023-")]
     {

@@ -1,11 +1,11 @@
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+#[path = "../../../consensus/tests/harness/mod.rs"]
+mod harness;
 
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::stream::BoxStream;
-use sheaf_consensus::{Peer, PeerError, Peers, Replica};
+use std::path::Path;
+use std::sync::Arc;
+
+use harness::{Mesh, MeshPeers};
+use sheaf_consensus::Replica;
 use sheaf_engine::{Apply, Proposal, RecordPhases, Register, Reply, SetNodeStatus};
 use sheaf_model::{
     Actor, BucketSpec, Instance, ModuleName, ModuleRef, ModuleSpec, ModuleVersion, NodeId, NodeKey, Phase,
@@ -18,61 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::propose::tests::{Still, control_by, facts, form, member_among};
-
-/// Members in one process, some of whom nobody reaches.
-#[derive(Default)]
-struct Mesh {
-    members: Mutex<BTreeMap<NodeId, Replica>>,
-    cut: Mutex<BTreeSet<NodeId>>,
-}
-
-impl Mesh {
-    fn cut(&self, node: NodeId) {
-        self.cut.lock().unwrap_or_else(PoisonError::into_inner).insert(node);
-    }
-
-    fn heal(&self) {
-        self.cut.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn reach(&self, node: NodeId) -> Option<Replica> {
-        if self.cut.lock().unwrap_or_else(PoisonError::into_inner).contains(&node) {
-            return None;
-        }
-        self.members.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
-    }
-}
-
-fn cut_off(peer: &Peer) -> PeerError {
-    PeerError::Unreachable { peer: peer.clone(), why: "cut off".to_owned() }
-}
-
-impl Peers for Mesh {
-    fn call<'a>(
-        &'a self,
-        peer: &'a Peer,
-        message: Bytes,
-        deadline: Duration,
-    ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
-        Box::pin(async move {
-            let replica = self.reach(peer.node).ok_or_else(|| cut_off(peer))?;
-            let answer = replica.runtime().clone().spawn(async move { replica.handle_peer(message).await });
-            match timeout(deadline, answer).await {
-                Ok(Ok(Ok(answer))) => Ok(answer),
-                _ => Err(cut_off(peer)),
-            }
-        })
-    }
-
-    fn upload<'a>(
-        &'a self,
-        peer: &'a Peer,
-        _: Bytes,
-        _: BoxStream<'static, std::io::Result<Bytes>>,
-    ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
-        Box::pin(async move { Err(cut_off(peer)) })
-    }
-}
 
 /// A member with what answers there.
 struct Answering {
@@ -90,9 +35,10 @@ impl Answering {
     }
 
     async fn open(dir: &Path, node: NodeId, mesh: &Arc<Mesh>) -> (Control, Replica, JoinHandle<()>) {
-        let (member, service) = member_among(dir, node, mesh.clone()).await;
+        let peers = MeshPeers { mesh: mesh.clone(), from: node, streams: false };
+        let (member, service) = member_among(dir, node, Arc::new(peers)).await;
         let replica = member.replica.clone();
-        mesh.members.lock().unwrap_or_else(PoisonError::into_inner).insert(node, replica.clone());
+        mesh.put(&replica);
         let running = tokio::spawn(async move {
             let _ = service.run(CancellationToken::new()).await;
         });
@@ -187,7 +133,7 @@ async fn a_member_that_is_behind_shows_no_object_as_it_was() {
     timeout(SOON, behind.replica.wait_for(first)).await.expect("it has it");
     assert_eq!(behind.read(None).await.expect("all of it is here"), b"one");
 
-    mesh.cut(NodeId(2));
+    mesh.deafen(NodeId(2));
     let second = leading.write("two", SOON).await.expect("the learner is not waited for");
     // The leader says up to where it must wait, and it comes to nothing.
     let error = behind.read(None).await.expect_err("not as it was");
@@ -198,7 +144,7 @@ async fn a_member_that_is_behind_shows_no_object_as_it_was() {
         InstanceApi::list_objects(&behind.control, Caller::local("test"), list).await.expect_err("nor");
     assert!(matches!(error, ApiError::Unavailable { .. }), "{error:?}");
     // Nobody can be asked.
-    mesh.cut(NodeId(1));
+    mesh.deafen(NodeId(1));
     let error = behind.read(None).await.expect_err("not as it was");
     assert!(matches!(error, ApiError::Unavailable { .. }), "{error:?}");
 

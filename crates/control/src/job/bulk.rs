@@ -10,7 +10,7 @@ use sheaf_wire::{ApiError, Caller, Done};
 
 use super::within;
 use crate::Control;
-use crate::propose::refused;
+use crate::propose::done;
 use crate::query::{fresh, query_error};
 
 /// How long finding the subtasks for which a condition holds may take: less than callers wait.
@@ -152,14 +152,13 @@ fn parts(
 
 /// What a command answered.
 fn touched(reply: Reply) -> Result<Touched, ApiError> {
-    let (revision, unchanged, subtasks) = match reply {
-        Reply::Touched(revision, subtasks) => (revision, subtasks == 0, subtasks),
-        Reply::Done(revision) => (revision, false, 0),
-        Reply::Unchanged(revision) => (revision, true, 0),
-        Reply::Refused(refusal) => return Err(refused(refusal)),
-        other => return Err(ApiError::Internal(format!("an answer that fits no verb: {other:?}"))),
-    };
-    Ok(Touched { done: Done { revision, unchanged, ..Done::default() }, subtasks })
+    match reply {
+        Reply::Touched(revision, subtasks) => {
+            let done = Done { revision, unchanged: subtasks == 0, ..Done::default() };
+            Ok(Touched { done, subtasks })
+        }
+        other => Ok(Touched { done: done(other)?, subtasks: 0 }),
+    }
 }
 
 /// Why a verb went no further, with what was done of it before.

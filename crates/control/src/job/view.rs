@@ -304,7 +304,7 @@ fn subtask_row(state: &State, job: &Job, subtask: u32, place: Place) -> SubtaskR
         attempt: running.map_or(job.progress.tries(subtask).given, |it| it.attempt),
         node: running.map(|it| state.node_name(it.node)),
         backend: backend.map(ToString::to_string),
-        priority: job.progress.own_priority(subtask).unwrap_or(job.priority),
+        priority: job.priority_of(subtask),
         started_at: running.map(|it| it.since.to_string()),
         ended_at: None,
         exit_code: None,

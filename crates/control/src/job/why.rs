@@ -103,7 +103,7 @@ impl Control {
 /// The priority under which a subtask stands in the queue, or the first of a job; none: nothing of it is ready.
 fn turn(job: &Job, subtask: Option<u32>) -> Option<u8> {
     match subtask {
-        Some(subtask) => Some(job.progress.own_priority(subtask).unwrap_or(job.priority)),
+        Some(subtask) => Some(job.priority_of(subtask)),
         None => job.progress.ready().keys().next_back().copied(),
     }
 }

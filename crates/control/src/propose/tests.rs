@@ -1,5 +1,6 @@
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,11 +9,14 @@ use futures::stream::BoxStream;
 use sheaf_artifact::Cache;
 use sheaf_consensus::{Options, Peer, PeerError, Peers, Replica};
 use sheaf_engine::{Command, Form, Proposal};
-use sheaf_model::{Actor, ClusterId, Facts, Moment, NodeId, NodeKey, NodeName, Settings, Timestamp};
+use sheaf_model::{Actor, ClusterId, Facts, Moment, NodeId, NodeKey, NodeName, Settings, Span, Timestamp};
 use sheaf_store::Store;
 use sheaf_wire::bucket::{BucketApi, ListBuckets};
 use sheaf_wire::cluster::ClusterApi;
 use sheaf_wire::{ApiError, Caller};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::Control;
 use crate::clock::Clock;
@@ -28,6 +32,26 @@ impl Clock for Still {
 
     fn wall(&self) -> Timestamp {
         Timestamp::default()
+    }
+}
+
+/// Goes on when it is told to.
+#[derive(Default)]
+pub(crate) struct ByHand(AtomicU64);
+
+impl ByHand {
+    pub(crate) fn pass(&self, span: Span) {
+        self.0.fetch_add(span.0, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ByHand {
+    fn moment(&self) -> Moment {
+        Moment(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000 + self.0.load(Ordering::Relaxed))
     }
 }
 
@@ -136,10 +160,39 @@ async fn a_member_that_has_not_received_the_state_shows_none() {
     assert!(matches!(&refused, ApiError::Unavailable { reason, .. } if reason.contains("not received")));
     assert!(ClusterApi::status(&control, somebody()).await.is_ok(), "what is known of the cluster is told");
 
-    let running = tokio::spawn(service.run(tokio_util::sync::CancellationToken::new()));
+    let running = tokio::spawn(service.run(CancellationToken::new()));
     form(&replica).await;
     assert_eq!(list().await.expect("a list").rows.len(), 0);
     running.abort();
+}
+
+/// A cluster of one member, which runs until this is dropped.
+pub(crate) struct One {
+    pub(crate) member: Member,
+    pub(crate) dir: TempDir,
+    running: JoinHandle<()>,
+}
+
+impl One {
+    pub(crate) async fn formed() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (member, service) = member(dir.path()).await;
+        let running = tokio::spawn(async move {
+            let _ = service.run(CancellationToken::new()).await;
+        });
+        form(&member.replica).await;
+        Self { member, dir, running }
+    }
+
+    pub(crate) fn control(&self, clock: Arc<dyn Clock>) -> Control {
+        control_by(self.dir.path(), self.member.clone(), clock)
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
 }
 
 /// Makes it a cluster of one.

@@ -1,33 +1,10 @@
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use sheaf_model::session::Heartbeat;
-use sheaf_model::{Load, NodeKey, Revision, Timestamp};
-use tokio_util::sync::CancellationToken;
+use sheaf_model::{Load, NodeKey, Revision};
 
 use super::*;
-use crate::clock::Clock;
-use crate::propose::tests::{control_by, facts, form, member};
-
-/// Stands where it is put.
-#[derive(Default)]
-struct Put(AtomicU64);
-
-impl Clock for Put {
-    fn moment(&self) -> Moment {
-        Moment(self.0.load(Ordering::Relaxed))
-    }
-
-    fn wall(&self) -> Timestamp {
-        Timestamp::default()
-    }
-}
-
-impl Put {
-    fn pass(&self, span: Span) {
-        self.0.fetch_add(span.0, Ordering::Relaxed);
-    }
-}
+use crate::propose::tests::{ByHand, One, facts};
 
 fn session(control: &Control, node: NodeId) -> Session {
     let (_, to_agent) = mpsc::channel(1);
@@ -49,14 +26,10 @@ fn heartbeat() -> ToLeader {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn facts_that_could_not_be_recorded_are_recorded_later() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let (member, service) = member(dir.path()).await;
-    let replica = member.replica.clone();
-    let running = tokio::spawn(service.run(CancellationToken::new()));
-    form(&replica).await;
-    let clock = Arc::new(Put::default());
+    let one = One::formed().await;
+    let clock = Arc::new(ByHand::default());
     let (sender, mut records) = mpsc::channel(8);
-    let control = Control { records: sender, ..control_by(dir.path(), member, clock.clone()) };
+    let control = Control { records: sender, ..one.control(clock.clone()) };
     let record = async |command| control.propose_as(Actor::from("test"), None, command, None).await;
     let register = Register { key: NodeKey::from("n1"), facts: facts("n1") };
     let registered = record(Command::Register(register)).await.expect("recorded");
@@ -74,9 +47,8 @@ async fn facts_that_could_not_be_recorded_are_recorded_later() {
     session.take(heartbeat()).await;
     assert!(records.try_recv().is_err(), "that is on its way, too");
     record(again.command).await.expect("recorded");
-    assert_eq!(replica.state().nodes[&node].facts, changed);
+    assert_eq!(one.member.replica.state().nodes[&node].facts, changed);
     clock.pass(FACTS_WITHIN);
     session.take(heartbeat()).await;
     assert!(records.try_recv().is_err() && session.said.is_none(), "nothing more is to be done");
-    running.abort();
 }

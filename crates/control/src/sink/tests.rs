@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use crate::Control;
 use crate::clock::Clock;
 use crate::place::Member;
-use crate::propose::tests::{control_by, form, member};
+use crate::propose::tests::One;
 
 struct Real;
 
@@ -104,11 +104,8 @@ async fn deliver_until(control: &Control, member: &Member, is_so: impl Fn() -> b
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_is_delivered_in_order_and_what_was_dropped_is_said() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let (member, service) = member(dir.path()).await;
-    let control = control_by(dir.path(), member.clone(), Arc::new(Real));
-    let running = tokio::spawn(service.run(tokio_util::sync::CancellationToken::new()));
-    form(&member.replica).await;
+    let one = One::formed().await;
+    let (member, control) = (one.member.clone(), one.control(Arc::new(Real)));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/", listener.local_addr().expect("it has one"));
     let heard = Heard::default();
@@ -136,13 +133,12 @@ async fn what_happens_is_delivered_in_order_and_what_was_dropped_is_said() {
     }
     let now = member.replica.state().revision;
     member.replica.stored(now).await;
-    let mut store = Store::open(&dir.path().join(sheaf_consensus::DATABASE)).expect("the same database");
+    let mut store = Store::open(&one.dir.path().join(sheaf_consensus::DATABASE)).expect("the same database");
     let retention = HistorySettings { age: Span::seconds(1 << 30), events: 2 };
     store.prune(&retention, Real.wall()).expect("pruned");
     deliver_until(&control, &member, || sink(&member).missed == 1 && sink(&member).delivered == 7).await;
     let last = sink(&member);
     let (after, to) = last.missed_last.expect("it is said what");
     assert!(after < to && to < now, "{last:?}");
-    running.abort();
     receiving.abort();
 }

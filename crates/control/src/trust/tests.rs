@@ -1,6 +1,5 @@
 use std::path::Path;
 
-use sheaf_consensus::Replica;
 use sheaf_engine::{
     AccessCommand, Command, CreateToken, IssueBy, Proposal, PutAuthority, Register, Reply, SetNodeStatus,
 };
@@ -15,7 +14,7 @@ use sheaf_wire::peer::{HelloAsk, PeerApi as _};
 use super::*;
 use crate::clock::Clock;
 use crate::place::Registration;
-use crate::propose::tests::{control_of, facts, form, member};
+use crate::propose::tests::{One, control_of, facts};
 
 /// Certificates are good for so long.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -134,28 +133,20 @@ fn a_node_has_no_certificate_of_a_name_that_another_has_already() {
 /// What a secured cluster of one does, with a node in it.
 pub(crate) struct Secured {
     pub(crate) control: Control,
-    replica: Replica,
-    running: tokio::task::JoinHandle<()>,
-    _dir: tempfile::TempDir,
+    one: One,
 }
 
 const NODE: NodeId = NodeId(1);
 
 impl Secured {
     pub(crate) async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (member, service) = member(dir.path()).await;
-        let replica = member.replica.clone();
-        let trust = trust(dir.path());
+        let one = One::formed().await;
+        let trust = trust(one.dir.path());
         keyring(&trust).keep_authority(Authority::new(now()).expect("an authority")).expect("kept");
         let authority = keyring(&trust).authority().expect("it was just kept");
         certify(&trust, &authority);
-        let control = control_of(dir.path(), member, Arc::new(Wall), trust);
-        let running = tokio::spawn(async move {
-            let _ = service.run(CancellationToken::new()).await;
-        });
-        form(&replica).await;
-        let secured = Self { control, replica, running, _dir: dir };
+        let control = control_of(one.dir.path(), one.member.clone(), Arc::new(Wall), trust);
+        let secured = Self { control, one };
         let put = PutAuthority {
             fingerprint: Digest(pin(authority.certificate())),
             certificate: ObjectValue::from(authority.certificate()),
@@ -168,7 +159,7 @@ impl Secured {
 
     pub(crate) async fn propose(&self, command: Command) -> Reply {
         let proposal = Proposal { actor: Actor::from("test"), at: now(), request: None, command };
-        self.replica.propose(&proposal).await.expect("applied").reply
+        self.one.member.replica.propose(&proposal).await.expect("applied").reply
     }
 
     async fn rotate(&self, step: RotationStep) -> Result<sheaf_wire::Done, ApiError> {
@@ -192,12 +183,6 @@ impl Secured {
         let sessions = live.sessions.as_mut().expect("it leads");
         let load = Load { trust: self.control.place.trust.said(true), ..Load::default() };
         sessions.heard(NODE, &Heartbeat { sent_at: Moment(0), load, seen: Revision(0) }, Moment(0));
-    }
-}
-
-impl Drop for Secured {
-    fn drop(&mut self) {
-        self.running.abort();
     }
 }
 
@@ -232,7 +217,7 @@ async fn one_authority_takes_the_place_of_another_step_by_step() {
     assert_eq!(keyring(trust).authorities(), [der(&old), der(&next)]);
     assert_eq!(keyring(trust).authority().map(|it| der(&it)), Some(der(&old)), "it signs still");
 
-    let term = world.replica.leadership().borrow().term;
+    let term = world.one.member.replica.leadership().borrow().term;
     let fingerprint = Digest(pin(next.certificate()));
     let issue = AccessCommand::IssueBy(IssueBy { fingerprint, term });
     assert!(matches!(world.propose(Command::Access(issue)).await, Reply::Done(_)));
@@ -249,7 +234,7 @@ async fn one_authority_takes_the_place_of_another_step_by_step() {
     {
         let mut live = world.control.live.lock();
         let sessions = live.sessions.as_mut().expect("it leads");
-        sessions.opened(&hello(), &world.replica.state(), Moment(0)).expect("nobody else is live");
+        sessions.opened(&hello(), &world.one.member.replica.state(), Moment(0)).expect("nobody else is live");
     }
     world.hears();
     assert_eq!(world.stage().await, "renewing");

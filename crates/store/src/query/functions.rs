@@ -207,8 +207,8 @@ fn subtask(source: &mut Source, ctx: &Context<'_>) -> Answer<Value> {
     let (id, what) = (job_id(ctx)?, word(ctx, 2));
     let Ok(subtask) = u32::try_from(ctx.get::<i64>(1)?) else { return Ok(Value::Null) };
     if what == "priority" {
-        let own = |job: &Job| job.progress.own_priority(subtask).unwrap_or(job.priority);
-        return Ok(source.job(id, own).map_err(failed)?.map_or(Value::Null, |it| Value::Integer(it.into())));
+        let found = source.job(id, |job| job.priority_of(subtask)).map_err(failed)?;
+        return Ok(found.map_or(Value::Null, |it| Value::Integer(it.into())));
     }
     let found = source.job(id, |job| {
         let progress = &job.progress;

@@ -13,8 +13,9 @@ use sheaf_wire::Client;
 use sheaf_wire::bucket::ApplyBucket;
 
 use crate::ask::{Ask, To};
+use crate::beside::Program;
 use crate::burst::{self, Burst, Writer};
-use crate::etcd::{Etcd, EtcdWriter, Program};
+use crate::etcd::{self, Etcd, EtcdWriter};
 use crate::figure::{Figures, Goal, Times, brief, median};
 use crate::{scene, tls};
 
@@ -58,7 +59,7 @@ pub(crate) fn run(ask: &Ask, machine: &Arc<Machine>, figures: &Figures) {
         return tls::run(ask, machine, figures);
     }
     let plan = Plan::of(ask);
-    let etcd = Program::find();
+    let etcd = etcd::find();
     match &etcd {
         Ok(program) => figures.note(&format!("compared with {program}; writers ask: {:?}", plan.to)),
         Err(why) => figures.note(&format!("NOT COMPARED with etcd: {why}")),
@@ -135,7 +136,7 @@ fn etcd_round(
         for (number, count) in plan.writers.iter().enumerate() {
             let value = scene::json_of(&scene::suspended(&burst::name(number, 0, 0)).spec).into_bytes();
             let channels =
-                connections(*count, &endpoints).map(crate::etcd::channel).collect::<Result<Vec<_>, _>>()?;
+                connections(*count, &endpoints).map(etcd::channel).collect::<Result<Vec<_>, _>>()?;
             let channel = |writer: usize| channels[writer % channels.len()].clone();
             let writers = (0..*count).map(|writer| EtcdWriter::new(channel(writer), value.clone())).collect();
             bursts.push(burst::run(writers, number, plan.span).await);

@@ -2,15 +2,15 @@
 //! the shipped file has them, with the product's defaults.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sheaf_tests::containers::sweep;
-use sheaf_tests::{Machine, cli, manual, secured, wait_for};
+use sheaf_tests::image::try_run;
+use sheaf_tests::{Machine, cli, manual, ports, secured, wait_for};
 
 use crate::ask::Ask;
 use crate::figure::{Figures, Goal, brief};
@@ -69,14 +69,6 @@ fn length(file: &Path) -> Result<u64, String> {
     fs::metadata(file).map(|found| found.len()).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// What a command prints.
-fn said(command: &mut Command) -> Result<String, String> {
-    let done = command.stdin(Stdio::null()).output();
-    let done = done.map_err(|error| format!("{command:?}: {error}"))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
-}
-
 /// Packed as it is shipped.
 fn package(ask: &Ask, machine: &Machine) -> Result<u64, String> {
     if let Some(given) = ask.package() {
@@ -84,7 +76,7 @@ fn package(ask: &Ask, machine: &Machine) -> Result<u64, String> {
     }
     let mut build = Command::new(manual::root().join("deploy/debian/build.sh"));
     build.arg(machine.binary()).arg(machine.place()).env_remove("DEB_COMPRESS");
-    said(&mut build).and_then(|file| length(Path::new(&file)))
+    try_run(&mut build).and_then(|file| length(Path::new(file.trim())))
 }
 
 fn image(ask: &Ask, machine: &Machine, name: &str) -> Result<String, String> {
@@ -93,13 +85,13 @@ fn image(ask: &Ask, machine: &Machine, name: &str) -> Result<String, String> {
     }
     let image = format!("{name}:1");
     let mut build = Command::new(manual::root().join("deploy/container/build.sh"));
-    said(build.arg(machine.binary()).arg(&image))?;
+    try_run(build.arg(machine.binary()).arg(&image))?;
     Ok(image)
 }
 
 fn image_size(image: &str) -> Result<u64, String> {
-    let bytes = said(Command::new("docker").args(["image", "inspect", "--format", "{{.Size}}", image]))?;
-    bytes.parse().map_err(|error| format!("{bytes}: {error}"))
+    let bytes = try_run(Command::new("docker").args(["image", "inspect", "--format", "{{.Size}}", image]))?;
+    bytes.trim().parse().map_err(|error| format!("{bytes}: {error}"))
 }
 
 /// How long it took from `up` until all are ready and as many vote as should.
@@ -107,14 +99,14 @@ fn up(machine: &Machine, project: &str, image: &str) -> Result<Duration, String>
     let secret = secured::secret(machine, "join.secret");
     // Agents refuse one that others can read.
     chown(&secret, Some(USER), Some(USER)).map_err(|error| format!("only root can do it: {error}"))?;
-    let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
-    let [port, http] = free.map(|free| free.local_addr().expect("it has one").port().to_string());
+    let free = ports::free(2);
+    let [port, http] = [0, 1].map(|place| free[place].to_string());
     let compose = |args: &[&str]| {
         let file: PathBuf = manual::root().join("deploy/compose/twenty-nodes.yaml");
         let mut command = Command::new("docker-compose");
         command.args(["-p", project, "-f"]).arg(file).args(args);
         command.env("SHEAF_IMAGE", image).env("SHEAF_JOIN_SECRET", &secret);
-        said(command.env("SHEAF_PORT", &port).env("SHEAF_HTTP_PORT", &http))
+        try_run(command.env("SHEAF_PORT", &port).env("SHEAF_HTTP_PORT", &http))
     };
     let begun = Instant::now();
     compose(&["up", "-d"])?;

@@ -1,19 +1,17 @@
 //! etcd beside us: three members on loopback, and as much of a client as puts need.
 
-use std::fmt;
-use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use sheaf_tests::{need, processes};
+use sheaf_tests::{need, ports};
 use tonic::Request;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
+use crate::beside::{self, Program};
 use crate::burst::Writer;
 
 /// How long members may take to find a leader.
@@ -24,34 +22,16 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The etcd of this machine.
-pub(crate) struct Program {
-    path: PathBuf,
-    version: String,
-}
-
-impl Program {
-    /// Looks for it.
-    ///
-    /// # Errors
-    /// Why there is none that can be used.
-    pub(crate) fn find() -> Result<Self, String> {
-        let path = need::program("etcd")
-            .ok_or("there is no program etcd on PATH (Debian has it in the package etcd-server)")?;
-        let said = Command::new(&path)
-            .arg("--version")
-            .output()
-            .map_err(|error| format!("{} cannot be started: {error}", path.display()))?;
-        let text = String::from_utf8_lossy(&said.stdout);
-        let version = text.lines().next().and_then(|line| line.split(": ").nth(1));
-        let version = version.ok_or_else(|| format!("{} --version says: {text}", path.display()))?;
-        Ok(Self { version: version.trim().to_owned(), path })
-    }
-}
-
-impl fmt::Display for Program {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "etcd {} ({})", self.version, self.path.display())
-    }
+///
+/// # Errors
+/// Why there is none that can be used.
+pub(crate) fn find() -> Result<Program, String> {
+    let path = need::program("etcd")
+        .ok_or("there is no program etcd on PATH (Debian has it in the package etcd-server)")?;
+    let said = beside::version(&path)?;
+    let version = said.lines().next().and_then(|line| line.split(": ").nth(1));
+    let version = version.ok_or_else(|| format!("{} --version says: {said}", path.display()))?;
+    Ok(Program { title: format!("etcd {}", version.trim()), path })
 }
 
 /// Its members, killed when this ends.
@@ -77,10 +57,9 @@ impl Etcd {
         round: usize,
         members: usize,
     ) -> Result<Self, String> {
-        let dir = place.join(format!("etcd-{round}"));
-        fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        let dir = beside::directory(place, "etcd", round)?;
         let urls: Vec<String> =
-            free_ports(2 * members)?.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
+            ports::free(2 * members).iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
         let (clients, peers) = urls.split_at(members);
         let all: Vec<String> =
             peers.iter().enumerate().map(|(number, peer)| format!("e{number}={peer}")).collect();
@@ -93,7 +72,7 @@ impl Etcd {
             command.args(["--listen-client-urls", endpoint, "--advertise-client-urls", endpoint]);
             command.args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]);
             command.args(["--initial-cluster", &all.join(","), "--initial-cluster-state", "new"]);
-            let child = spawn(command, place, &log)?;
+            let child = beside::spawn(&mut command, "ETCD", place, &log)?;
             etcd.members.push(Member { child, endpoint: endpoint.clone(), log });
         }
         Ok(etcd)
@@ -117,7 +96,7 @@ impl Etcd {
             };
             for member in &mut self.members {
                 if let Ok(Some(status)) = member.child.try_wait() {
-                    return Err(format!("a member ended ({status}): {}", tail(&member.log)));
+                    return Err(format!("a member ended ({status}): {}", beside::tail(&member.log)));
                 }
             }
             if begun.elapsed() > READY_WITHIN {
@@ -147,48 +126,16 @@ impl Etcd {
     pub(crate) fn end(self) {
         let dir = self.dir.clone();
         drop(self);
-        // Left where it is, it disturbs nothing but the disk's free space.
-        let _ = fs::remove_dir_all(dir);
+        beside::remove(&dir);
     }
 }
 
 impl Drop for Etcd {
     fn drop(&mut self) {
         for member in &mut self.members {
-            let _ = member.child.kill();
-            let _ = member.child.wait();
+            beside::kill(&mut member.child);
         }
     }
-}
-
-/// Starts a member without anything of the caller's environment that etcd would look at.
-fn spawn(mut command: Command, place: &Path, log: &Path) -> Result<Child, String> {
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ETCD") {
-            command.env_remove(name);
-        }
-    }
-    // If this process is killed, the next one finds it and ends it.
-    command.env(processes::PLACE, place);
-    let file = File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
-    let copy = file.try_clone().map_err(|error| format!("{}: {error}", log.display()))?;
-    command.stdin(Stdio::null()).stdout(copy).stderr(file);
-    command.spawn().map_err(|error| format!("starting {command:?}: {error}"))
-}
-
-fn tail(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(5)..].join("\n")
-}
-
-/// Ports nobody listens on just now, all different.
-fn free_ports(count: usize) -> Result<Vec<u16>, String> {
-    let bind = |_| TcpListener::bind(("127.0.0.1", 0));
-    let listeners = (0..count).map(bind).collect::<Result<Vec<_>, _>>();
-    let listeners = listeners.map_err(|error| format!("no free port: {error}"))?;
-    let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
-    listeners.iter().map(port).collect::<Result<_, _>>().map_err(|error| format!("no free port: {error}"))
 }
 
 /// A connection that is made when it is first used.

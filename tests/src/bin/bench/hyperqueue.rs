@@ -1,12 +1,12 @@
 //! HyperQueue beside us: a server and workers on loopback, by its own command line.
 
-use std::fmt;
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use sheaf_tests::{need, processes};
+use sheaf_tests::need;
+
+use crate::beside::{self, Program};
 
 /// How long a server and its workers may take to find each other.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -16,31 +16,12 @@ const LONGEST: Duration = Duration::from_secs(900);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The HyperQueue of this machine.
-pub(crate) struct Program {
-    path: PathBuf,
-    version: String,
-}
-
-impl Program {
-    /// Looks for it.
-    ///
-    /// # Errors
-    /// Why there is none that can be used.
-    pub(crate) fn find() -> Result<Self, String> {
-        let path = need::program("hq").ok_or("there is no program hq on PATH")?;
-        let said = Command::new(&path)
-            .arg("--version")
-            .output()
-            .map_err(|error| format!("{} cannot be started: {error}", path.display()))?;
-        let version = String::from_utf8_lossy(&said.stdout).trim().to_owned();
-        Ok(Self { path, version })
-    }
-}
-
-impl fmt::Display for Program {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HyperQueue, {} ({})", self.version, self.path.display())
-    }
+///
+/// # Errors
+/// Why there is none that can be used.
+pub(crate) fn find() -> Result<Program, String> {
+    let path = need::program("hq").ok_or("there is no program hq on PATH")?;
+    Ok(Program { title: format!("HyperQueue, {}", beside::version(&path)?), path })
 }
 
 /// A server and its workers, killed when this ends.
@@ -63,8 +44,7 @@ impl HyperQueue {
         round: usize,
         workers: usize,
     ) -> Result<Self, String> {
-        let dir = place.join(format!("hq-{round}"));
-        fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        let dir = beside::directory(place, "hq", round)?;
         let (program, place) = (program.path.clone(), place.to_owned());
         let mut all = Self { program, place, dir, children: Vec::new() };
         let server = all.spawn(&["server", "start", "--host=127.0.0.1"])?;
@@ -101,8 +81,7 @@ impl HyperQueue {
     pub(crate) fn end(self) {
         let dir = self.dir.clone();
         drop(self);
-        // Left where it is, it disturbs nothing but the disk's free space.
-        let _ = fs::remove_dir_all(dir);
+        beside::remove(&dir);
     }
 
     /// Runs a command to its end.
@@ -111,52 +90,32 @@ impl HyperQueue {
         loop {
             match child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
-                Ok(Some(status)) => return Err(format!("hq {}: {status}: {}", args.join(" "), self.tail())),
+                Ok(Some(status)) => {
+                    return Err(format!("hq {}: {status}: {}", args.join(" "), beside::tail(&self.log())));
+                }
                 Ok(None) if begun.elapsed() < within => std::thread::park_timeout(PAUSE),
                 other => {
-                    let _ = child.kill();
-                    let _ = child.wait();
+                    beside::kill(&mut child);
                     return Err(format!("hq {} has not ended within {within:?}: {other:?}", args.join(" ")));
                 }
             }
         }
     }
 
-    /// Starts one without anything of the caller's environment that it would look at.
     fn spawn(&self, args: &[&str]) -> Result<Child, String> {
         let mut command = Command::new(&self.program);
         command.arg("--server-dir").arg(&self.dir).args(args).current_dir(&self.dir);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("HQ_") {
-                command.env_remove(name);
-            }
-        }
-        // If this process is killed, the next one finds it and ends it.
-        command.env(processes::PLACE, &self.place);
-        let failed = |error: std::io::Error| format!("starting hq {}: {error}", args.join(" "));
-        let file = File::options().create(true).append(true).open(self.log()).map_err(failed)?;
-        let copy = file.try_clone().map_err(failed)?;
-        command.stdin(Stdio::null()).stdout(copy).stderr(file);
-        command.spawn().map_err(failed)
+        beside::spawn(&mut command, "HQ_", &self.place, &self.log())
     }
 
     fn log(&self) -> PathBuf {
         self.dir.join("log")
-    }
-
-    fn tail(&self) -> String {
-        let text = fs::read_to_string(self.log()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(5)..].join("\n")
     }
 }
 
 impl Drop for HyperQueue {
     fn drop(&mut self) {
         // Workers first: the server would look for them.
-        for child in self.children.iter_mut().rev() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.children.iter_mut().rev().for_each(beside::kill);
     }
 }

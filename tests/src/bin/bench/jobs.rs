@@ -11,8 +11,9 @@ use serde_json::Value;
 use sheaf_tests::{Agent, Cluster, Machine, jobs};
 
 use crate::ask::Ask;
+use crate::beside::Program;
 use crate::figure::{Figures, Goal, Times, brief, median};
-use crate::hyperqueue::{HyperQueue, Program};
+use crate::hyperqueue::{self, HyperQueue};
 use crate::machine::kibibytes;
 use crate::scene;
 
@@ -147,7 +148,7 @@ fn only_on(cluster: &Cluster, agents: usize) -> String {
 /// A process for each, by turns with HyperQueue if that is there.
 fn spawns(ask: &Ask, machine: &Machine, cluster: &Cluster, figures: &Figures) {
     let bare = bare_spawns();
-    let other = Program::find();
+    let other = hyperqueue::find();
     match &other {
         Ok(program) => figures.note(&format!(
             "compared with {program}, which keeps no journal unless it is asked to; agents are idle meanwhile"

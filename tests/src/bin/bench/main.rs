@@ -7,7 +7,7 @@
 //!  main ── ask (options) ──► changes ── burst: many writers ──► sheaf, etcd: by turns, each alone; tls: on, off
 //!                       ├──► placement, apply, gates, idle, start, failover, storm, objects, modules, push, history,
 //!                       │    dashboard, upgrade ── scene: clusters and documents
-//!                       ├──► jobs ── scene; hyperqueue: by turns
+//!                       ├──► jobs ── scene; hyperqueue: by turns; beside starts and ends it, and etcd
 //!                       ├──► deploy ── the binary as it is shipped: package, image, docker-compose
 //!                       ├──► simulate, plant ──► the simulation: no agents, virtual time
 //!                       ├──► fuzz ──► the targets of `sheaf_tests::fuzz`: no agents either
@@ -18,6 +18,7 @@
 
 mod apply;
 mod ask;
+mod beside;
 mod burst;
 mod changes;
 mod dashboard;

@@ -18,7 +18,7 @@ use sheaf_wire::{Answers, ApiError, Caller, Filter, PageOf};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
-use crate::propose::tests::{Still, control_by, facts, form, member};
+use crate::propose::tests::{One, Still, control_by, facts, form, member};
 use crate::service::AT_ONCE;
 
 const NODE: NodeId = NodeId(1);
@@ -111,12 +111,8 @@ async fn said(watch: &mut Answers<BucketStep>, steps: usize) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_row_of_a_bucket_tells_is_said_once_it_differs() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let (member, service) = member(dir.path()).await;
-    let replica = member.replica.clone();
-    let control = control_by(dir.path(), member, Arc::new(Still));
-    let running = tokio::spawn(service.run(CancellationToken::new()));
-    form(&replica).await;
+    let one = One::formed().await;
+    let (replica, control) = (one.member.replica.clone(), one.control(Arc::new(Still)));
     register(&replica).await;
     open(&control, &replica);
 
@@ -156,18 +152,13 @@ async fn what_no_row_of_a_bucket_tells_is_said_once_it_differs() {
     for watch in [&mut watch, &mut resumed] {
         assert_eq!(said(watch, 2).await, ["/m unplaced", "synced"], "a row of its node, and none of its own");
     }
-    running.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_more_than_is_looked_at_at_once_each_is_said_and_counted_once() {
     const MANY: usize = 2 * AT_ONCE + 50;
-    let dir = tempfile::tempdir().expect("a directory");
-    let (member, service) = member(dir.path()).await;
-    let replica = member.replica.clone();
-    let control = control_by(dir.path(), member, Arc::new(Still));
-    let running = tokio::spawn(service.run(CancellationToken::new()));
-    form(&replica).await;
+    let one = One::formed().await;
+    let (replica, control) = (one.member.replica.clone(), one.control(Arc::new(Still)));
     register(&replica).await;
     let names: Vec<String> = (0..MANY).map(|n| format!("/many/{n:03}")).collect();
     let buckets = names.iter().map(|name| PutBucket { suspended: Some(true), ..put(name, false) }).collect();
@@ -199,7 +190,6 @@ async fn of_more_than_is_looked_at_at_once_each_is_said_and_counted_once() {
         }
     }
     assert_eq!(listed, names);
-    running.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

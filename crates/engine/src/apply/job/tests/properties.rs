@@ -293,8 +293,7 @@ proptest! {
         }
         let rank = |world: &World, id: JobId, subtask: u32| {
             let job = world.job(id);
-            let priority = job.progress.own_priority(subtask).unwrap_or(job.priority);
-            (std::cmp::Reverse(priority), job.created, subtask)
+            (std::cmp::Reverse(job.priority_of(subtask)), job.created, subtask)
         };
         let granted: Vec<_> = world.grants(free).iter().flat_map(|grant| {
             grant.subtasks.iter().flat_map(|(run, _)| run.numbers()).map(|it| rank(&world, grant.job, it)).collect::<Vec<_>>()
