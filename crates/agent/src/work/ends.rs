@@ -13,10 +13,11 @@ const GATHER: Duration = Duration::from_millis(2);
 const GATHER_LONG: Duration = Duration::from_millis(40);
 /// Ends in one message.
 const AT_ONCE: usize = 1_000;
-/// Bytes of what is said of failures in one message, beyond the last one's.
-const BYTES: usize = 1 << 20;
-/// Of one failure no more is said, in bytes: the end. The cluster keeps less.
-const FAILURE_MAX: usize = 16 << 10;
+/// Bytes of what is said of failures in one message, beyond the last one's: with all else of it this fits into an entry of the
+/// log, which takes 1 MiB. One that does not would never be recorded, and block those behind it.
+const BYTES: usize = 512 << 10;
+/// Of one failure no more is said, in bytes: the end. The cluster keeps no more.
+const FAILURE_MAX: usize = 4 << 10;
 /// Messages that may be under way; then ends gather.
 const UNRECORDED: usize = 4;
 /// After so long without any of them being recorded they are said again: a leader that could not write them says nothing.
@@ -213,7 +214,9 @@ mod tests {
     #[test]
     fn what_is_said_of_failures_never_makes_a_message_too_long() {
         let (mut ends, now) = (Ends::default(), Instant::now());
-        for subtask in 0..100 {
+        let at_once = u32::try_from(BYTES / FAILURE_MAX).unwrap();
+        let count = at_once + 20;
+        for subtask in 0..count {
             let failure =
                 Failure { class: FailureClass::Exit, exit: None, message: "ä".repeat(FAILURE_MAX) };
             let (started_at, took) = (Timestamp(0), Span(1));
@@ -221,11 +224,13 @@ mod tests {
             ends.push(JOB, end, now);
         }
         assert_eq!(said_of(&ends.waiting[0].1), FAILURE_MAX);
-        let at_once = u32::try_from(BYTES / FAILURE_MAX).unwrap();
-        assert_eq!(said(ends.next(now)), (1, (0..at_once).collect()));
+        let first = ends.next(now);
+        let entry = serde_json::to_vec(&first).unwrap().len();
+        assert!(entry < 1 << 20, "an entry of the log takes less than {entry} bytes");
+        assert_eq!(said(first), (1, (0..at_once).collect()));
         assert!(ends.say_at(0).is_some(), "the rest goes at once");
-        assert_eq!(said(ends.next(now)), (2, (at_once..100).collect()));
-        assert_eq!(ends.recorded(1).len() + ends.recorded(2).len(), 100);
+        assert_eq!(said(ends.next(now)), (2, (at_once..count).collect()));
+        assert_eq!(ends.recorded(1).len() + ends.recorded(2).len(), count as usize);
     }
 
     #[test]
