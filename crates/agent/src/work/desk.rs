@@ -66,7 +66,9 @@ impl Desk {
     pub(crate) fn work(&self) -> Work {
         let kept = Some(self.kept().iter().copied().collect());
         let held = self.held().iter().copied().collect();
-        Work { slots: self.slots, held, kept, gives_back: true }
+        // Where nobody takes what comes, nothing would begin.
+        let slots = if self.inputs.is_closed() { 0 } else { self.slots };
+        Work { slots, held, kept, gives_back: true }
     }
 
     /// There will be something of a job on the disk.
@@ -187,4 +189,17 @@ impl Place {
 /// Whether that is the directory of a worker's socket.
 pub(super) fn is_workers(name: &str) -> bool {
     name.strip_prefix(WORKER).is_some_and(|ticket| ticket.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_has_ended_takes_nothing_more() {
+        let (desk, inputs) = Desk::new(4, BTreeSet::new(), Arc::default());
+        assert_eq!(desk.work().slots, 4);
+        drop(inputs);
+        assert_eq!(desk.work().slots, 0);
+    }
 }
