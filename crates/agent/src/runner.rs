@@ -134,7 +134,8 @@ fn work(data_dir: &Path) -> ExitCode {
     }
 }
 
-/// Kills what runners of this data directory have left, and returns how many processes that were. None of them may be
+/// Kills what runners of this data directory have left, and returns how many of its processes were known by their mark; those in a
+/// runner's session go with it, as a process that is just becoming a program has no environment to be seen. None of them may be
 /// running: what it runs would be killed with it.
 pub fn sweep(data_dir: &Path) -> usize {
     let mut swept = 0;
@@ -144,7 +145,7 @@ pub fn sweep(data_dir: &Path) -> usize {
             return swept;
         }
         swept += left.len();
-        proc::kill_each(&left);
+        proc::kill_each(&proc::with_their_sessions(&left));
         crate::keeper::clock::pause(std::time::Duration::from_millis(1));
     }
 }

@@ -248,6 +248,12 @@ pub(crate) fn marked(mark: &[u8]) -> Vec<i32> {
     all().into_iter().filter(|&pid| pid != us && entry(pid, mark).is_some() && is_alive(pid)).collect()
 }
 
+/// These, and all that belong to sessions that they lead.
+pub(crate) fn with_their_sessions(pids: &[i32]) -> Vec<i32> {
+    let is_meant = |pid: &i32| pids.contains(pid) || stat(*pid).is_some_and(|it| pids.contains(&it.session));
+    all().into_iter().filter(is_meant).collect()
+}
+
 /// The number that stands behind `mark` in a process' environment.
 pub(crate) fn ticket(pid: i32, mark: &[u8]) -> Option<u64> {
     entry(pid, mark)?.parse().ok()

@@ -187,7 +187,12 @@ async fn what_a_child_leaves_that_ends_while_it_is_looked_for_does_not_outlive_t
 
 /// Starts a program that goes on, and gives its process.
 async fn goes_on(runner: &Runner, dir: &Path) -> u32 {
-    runner.say(ToRunner::Start(start(dir, 1, "echo $$ > ../../pid; exec sleep 1000"))).await;
+    goes_on_as(runner, dir, "sleep 1000").await
+}
+
+async fn goes_on_as(runner: &Runner, dir: &Path, program: &str) -> u32 {
+    let line = format!("echo $$ > ../../pid; exec {program}");
+    runner.say(ToRunner::Start(start(dir, 1, &line))).await;
     let pid =
         || -> Option<u32> { std::fs::read_to_string(dir.join("pid")).ok()?.strip_suffix('\n')?.parse().ok() };
     until("it says which process it is", || pid().is_some()).await;
@@ -209,15 +214,32 @@ async fn what_a_killed_runner_leaves_is_swept() {
     let dir = tempfile::tempdir().unwrap();
     let mut runner = Runner::start(probe(), dir.path()).unwrap();
     let pid = goes_on(&runner, dir.path()).await;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
-    let parent = rustix::process::Pid::from_raw(parent).unwrap();
+    let parent = rustix::process::Pid::from_raw(parent_of(pid)).unwrap();
     rustix::process::kill_process(parent, rustix::process::Signal::KILL).unwrap();
     assert_eq!(timeout(Duration::from_secs(20), runner.hear()).await.expect("its end is noticed"), None);
     assert!(alive(pid), "nobody has ended it");
     assert!(sweep(dir.path()) >= 1);
     assert!(!alive(pid));
     assert_eq!(sweep(&dir.path().join("other")), 0);
+}
+
+#[tokio::test]
+async fn what_shows_no_mark_is_swept_with_its_runner() {
+    let dir = tempfile::tempdir().unwrap();
+    let runner = Runner::start(probe(), dir.path()).unwrap();
+    let pid = goes_on_as(&runner, dir.path(), "env -i sleep 1000").await;
+    let shows = || std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    until("it has nothing in its environment", || shows().is_empty()).await;
+    // A runner that is stopped ends nothing when it is killed.
+    let runners = rustix::process::Pid::from_raw(parent_of(pid)).unwrap();
+    rustix::process::kill_process(runners, rustix::process::Signal::STOP).unwrap();
+    assert!(sweep(dir.path()) >= 1);
+    until("it has ended with it", || !alive(pid)).await;
+}
+
+fn parent_of(pid: u32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
 }
 
 #[test]
