@@ -123,6 +123,13 @@ pub enum ProposeError {
     Stopped,
 }
 
+impl ProposeError {
+    /// Whether it may be applied nevertheless, now or later.
+    pub const fn may_hold(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::Stopped)
+    }
+}
+
 /// Why a read could not be confirmed. Nothing was changed; trying again is safe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {

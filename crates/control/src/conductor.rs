@@ -29,6 +29,19 @@ struct Looked {
     took: Duration,
 }
 
+/// What came of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decided {
+    /// It is applied.
+    Holds,
+    /// It was applied and changed nothing: something else came before it.
+    Overtaken,
+    /// It never came into the log.
+    Never,
+    /// That is not known, and it may hold later.
+    Unsure,
+}
+
 impl Control {
     /// Follows leadership and conducts while this node leads. Runs until told to stop.
     pub(crate) async fn run_conductor(&self, member: Member, stop: CancellationToken) {
@@ -105,11 +118,11 @@ impl Control {
 
     /// Proposes what the leader of `term` has decided. Whether it holds: it may have been overtaken.
     pub(crate) async fn decide(&self, replica: &Replica, term: Term, command: Command) -> bool {
-        self.decided(replica, term, command).await == Some(true)
+        self.decided(replica, term, command).await == Decided::Holds
     }
 
-    /// The same; none: that is not known, and it may hold later.
-    pub(crate) async fn decided(&self, replica: &Replica, term: Term, command: Command) -> Option<bool> {
+    /// What came of it.
+    pub(crate) async fn decided(&self, replica: &Replica, term: Term, command: Command) -> Decided {
         let proposal = Proposal {
             actor: Actor(format!("leader:{}", self.place.identity.name)),
             at: self.clock.wall(),
@@ -125,20 +138,25 @@ impl Control {
             Ok(Ok(applied)) => match applied.reply {
                 Reply::Refused(refusal) => {
                     tracing::debug!(%refusal, command = ?proposal.command, "not decided");
-                    return Some(false);
+                    Decided::Overtaken
                 }
                 _ => {
                     tracing::debug!(command = ?proposal.command, "decided");
                     if matches!(proposal.command, Command::Bind(_)) {
                         metrics::counter!("sheaf_placements_total").increment(1);
                     }
-                    return Some(true);
+                    Decided::Holds
                 }
             },
-            Ok(Err(error)) => tracing::debug!(%error, "not decided"),
-            Err(_) => tracing::warn!("a decision was not applied within {DECIDE_WITHIN:?}: no quorum?"),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "not decided");
+                if error.may_hold() { Decided::Unsure } else { Decided::Never }
+            }
+            Err(_) => {
+                tracing::warn!("a decision was not applied within {DECIDE_WITHIN:?}: no quorum?");
+                Decided::Unsure
+            }
         }
-        None
     }
 
     /// A placement as a part of what changed its bucket lately.

@@ -26,6 +26,7 @@ use sheaf_model::{
 use sheaf_wire::ApiError;
 
 use crate::Control;
+use crate::conductor::Decided;
 use crate::event::read;
 use crate::floor::{self, Sessions};
 use crate::place::Member;
@@ -55,6 +56,8 @@ struct Asked {
 
 /// By node: attempts of jobs.
 type PerNode = BTreeMap<NodeId, BTreeMap<JobId, Vec<(u32, u32)>>>;
+/// What was decided and not seen to be applied.
+type Unsure = BTreeSet<(NodeId, Attempt)>;
 /// The same of one node, apart for each priority, the highest first.
 type PerPriority = BTreeMap<(Reverse<u8>, JobId), Vec<(u32, u32)>>;
 
@@ -64,7 +67,7 @@ impl Control {
         let replica = &member.replica;
         let mut revision = replica.revision();
         let mut swept: Option<Instant> = None;
-        let mut unsure = Vec::new();
+        let mut unsure = Unsure::new();
         // Nothing may be decided before an entry of this term is applied; reading the index waits for that.
         while replica.confirm_leadership().await.is_err() {
             tokio::time::sleep(AT_LEAST_EVERY / 10).await;
@@ -90,7 +93,7 @@ impl Control {
     }
 
     /// Does all that is due. Whether something was granted. `unsure`: what was decided and not seen to be applied.
-    async fn look_at_jobs(&self, member: &Member, term: Term, unsure: &mut Vec<Grant>) -> bool {
+    async fn look_at_jobs(&self, member: &Member, term: Term, unsure: &mut Unsure) -> bool {
         self.take_up(&member.replica, term).await;
         self.catch_up(member).await;
         let found = late(&member.replica.state(), unsure);
@@ -115,9 +118,14 @@ impl Control {
             return false;
         }
         let command = Command::Grant(GrantAll { term, grants: grants.clone() });
-        let Some(holds) = self.decided(&member.replica, term, command).await else {
-            unsure.extend(grants);
-            return false;
+        let holds = match self.decided(&member.replica, term, command).await {
+            Decided::Holds => true,
+            Decided::Overtaken => false,
+            Decided::Never => return false,
+            Decided::Unsure => {
+                unsure.extend(attempts_of(&grants));
+                return false;
+            }
         };
         let (due, found) = {
             let state = member.replica.state();
@@ -132,7 +140,7 @@ impl Control {
     }
 
     /// The sessions of these nodes; all that they lack is sent again in the next.
-    fn begin_anew(&self, nodes: Vec<NodeId>) {
+    fn begin_anew(&self, nodes: BTreeSet<NodeId>) {
         nodes.into_iter().for_each(|node| self.live.lock().cut(node));
     }
 
@@ -329,10 +337,7 @@ impl Control {
     async fn send(&self, member: &Member, due: PerNode, sessions: &Sessions) {
         let due = {
             let state = member.replica.state();
-            let priority = |id: JobId, subtask: u32| {
-                let job = state.jobs.get(id)?;
-                Some(job.progress.own_priority(subtask).unwrap_or(job.priority))
-            };
+            let priority = |id: JobId, subtask| Some(state.jobs.get(id)?.priority_of(subtask));
             by_priority(due, priority)
         };
         for (node, jobs) in due {
@@ -367,11 +372,10 @@ impl Control {
         if self.floor.lock().session(node) != session {
             return;
         }
-        let Some(job) = state.jobs.get(order.job) else { return };
-        let running = job.progress.running();
-        order.subtasks.retain(|it| {
-            running.get(&it.subtask).is_some_and(|runs| runs.node == node && runs.attempt == it.attempt)
-        });
+        let job = order.job;
+        order
+            .subtasks
+            .retain(|it| runs(&state, node, Attempt { job, subtask: it.subtask, number: it.attempt }));
         if !order.subtasks.is_empty() {
             live.say(node, ToNode::Run(vec![order]));
         }
@@ -478,30 +482,37 @@ fn is_busy(state: &State) -> bool {
     state.jobs.queue().next().is_some() || state.nodes.keys().any(|node| state.jobs.on_node(*node) > 0)
 }
 
+/// Whether an attempt runs on a node, as far as is recorded.
+fn runs(state: &State, node: NodeId, attempt: Attempt) -> bool {
+    let running = state.jobs.get(attempt.job).and_then(|job| job.progress.running().get(&attempt.subtask));
+    running.is_some_and(|it| it.node == node && it.attempt == attempt.number)
+}
+
+/// Each by itself.
+fn attempts_of(grants: &[Grant]) -> impl Iterator<Item = (NodeId, Attempt)> {
+    grants.iter().flat_map(|grant| {
+        let runs = grant.subtasks.iter().flat_map(|(run, number)| run.numbers().map(|it| (it, *number)));
+        runs.map(|(subtask, number)| (grant.node, Attempt { job: grant.job, subtask, number }))
+    })
+}
+
 /// What of these grants holds in the state.
 fn applied(state: &State, grants: &[Grant]) -> PerNode {
     let mut all = PerNode::new();
-    for grant in grants {
-        let Some(job) = state.jobs.get(grant.job) else { continue };
-        for (run, attempt) in &grant.subtasks {
-            let runs = |subtask: &u32| {
-                let running = job.progress.running().get(subtask);
-                running.is_some_and(|it| it.node == grant.node && it.attempt == *attempt)
-            };
-            let attempts = run.numbers().filter(runs).map(|subtask| (subtask, *attempt));
-            all.entry(grant.node).or_default().entry(grant.job).or_default().extend(attempts);
-        }
+    for (node, attempt) in attempts_of(grants).filter(|(node, attempt)| runs(state, *node, *attempt)) {
+        let Attempt { job, subtask, number } = attempt;
+        all.entry(node).or_default().entry(job).or_default().push((subtask, number));
     }
     all
 }
 
-/// The nodes that have something of these grants in the state, after all: none of it was sent to anybody. It may be sent only in
-/// a new session, or what has ended meanwhile would be begun twice. What is left may still come.
-fn late(state: &State, unsure: &mut Vec<Grant>) -> Vec<NodeId> {
-    let mut late = applied(state, unsure);
-    late.retain(|_, jobs| jobs.values().any(|attempts| !attempts.is_empty()));
-    unsure.retain(|grant| !late.contains_key(&grant.node));
-    late.into_keys().collect()
+/// The nodes that have something in the state that was not known to be decided: none of it was sent to anybody. It may be sent
+/// only in a new session, or what has ended meanwhile would be begun twice. What is left may still come.
+fn late(state: &State, unsure: &mut Unsure) -> BTreeSet<NodeId> {
+    let (late, rest) = std::mem::take(unsure).into_iter().partition(|(node, it)| runs(state, *node, *it));
+    *unsure = rest;
+    let late: Unsure = late;
+    late.into_iter().map(|(node, _)| node).collect()
 }
 
 /// Questions to those whose turn it is, noted as asked; first those that were never asked.

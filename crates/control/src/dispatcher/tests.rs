@@ -92,6 +92,10 @@ impl Granted {
     async fn send(&mut self, sessions: &Sessions) -> Vec<u32> {
         let all = [(self.job, vec![(0, 1), (1, 1), (2, 1)])];
         self.control.send(&self.member, PerNode::from([(self.node, all.into())]), sessions).await;
+        self.told()
+    }
+
+    fn told(&mut self) -> Vec<u32> {
         match self.told.try_recv() {
             Ok(ToNode::Run(orders)) => {
                 orders.iter().flat_map(|order| &order.subtasks).map(|it| it.subtask).collect()
@@ -125,4 +129,17 @@ async fn what_has_ended_meanwhile_is_not_sent_and_nothing_is_to_another_session(
     let work = Work { slots: 3, ..Work::default() };
     it.control.floor.lock().opened(it.node, &Incarnation::from("a"), Some(&work));
     assert_eq!(it.send(&sessions).await, Vec::<u32>::new(), "that is to be compared with what it holds");
+    it.control.catch_up(&it.member).await;
+    assert_eq!(it.told(), [0, 2], "as it is now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_was_not_known_to_be_decided_what_is_not_there_yet_is_still_looked_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let it = Granted::new(dir.path()).await;
+    let attempt = |subtask, number| (it.node, Attempt { job: it.job, subtask, number });
+    let mut unsure = Unsure::from([attempt(0, 1), attempt(1, 2)]);
+    assert_eq!(late(&it.member.replica.state(), &mut unsure), BTreeSet::from([it.node]));
+    assert_eq!(unsure, Unsure::from([attempt(1, 2)]), "it may be applied later");
+    assert_eq!(late(&it.member.replica.state(), &mut unsure), BTreeSet::new());
 }
