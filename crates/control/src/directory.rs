@@ -1,5 +1,5 @@
-//! Whom a node knows. While it is no member it asks one member every second, and others when that one is silent; a
-//! member asks whether its leader still answers, and a leader whether a majority still answers it, since without one
+//! Whom a node knows. While it is no member it asks one member every second, sooner when a call finds nobody where it is said to
+//! be answered, and others when that one is silent; a member asks whether its leader still answers, and a leader whether a majority still answers it, since without one
 //! nobody else tells them.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,8 @@ use crate::place::{Member, Members, Place, contact};
 
 /// How often a known member is asked; after a failure others are asked at once.
 const EVERY: Duration = Duration::from_secs(1);
+/// The least between two of these looks, however many calls wait.
+const APART: Duration = Duration::from_millis(50);
 /// How often, while nobody answers.
 const EVERY_WITHOUT: Duration = Duration::from_millis(200);
 /// How often a member looks whether its leader answers, or is answered.
@@ -198,8 +200,21 @@ impl Control {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(if found { EVERY } else { EVERY_WITHOUT }) => {}
+                () = self.rest(found) => {}
             }
+        }
+    }
+
+    /// Until it is time to look around again.
+    async fn rest(&self, found: bool) {
+        let doubted = async {
+            tokio::time::sleep(APART).await;
+            self.place.doubted.notified().await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(if found { EVERY } else { EVERY_WITHOUT }) => {}
+            // Dropping it loses nothing: whoever doubts something says so again.
+            () = doubted => {}
         }
     }
 

@@ -9,7 +9,7 @@ use sheaf_consensus::{Leadership, Peer, Replica};
 use sheaf_model::{ClusterId, Contact, NodeId, NodeKey, NodeName};
 use sheaf_store::Reader;
 use sheaf_wire::{ApiError, JOINS_ANEW};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::others::Others;
 use crate::trust::Trust;
@@ -116,6 +116,8 @@ pub struct Place {
     /// The term whose leader did not answer lately, or was answered by no majority if that is this node; 0: none.
     /// Without a majority nobody hears of another term.
     pub(crate) silent_term: AtomicU64,
+    /// A call waits for a member, or a leader, that does not answer where this node, which is no member, believes it to be.
+    pub(crate) doubted: Notify,
     /// What members said of other nodes.
     pub(crate) others: Others,
     pub(crate) opener: Arc<dyn Opener>,
@@ -137,6 +139,7 @@ impl Place {
             waiting_for: watch::Sender::new(String::new()),
             left: watch::Sender::new(false),
             silent_term: AtomicU64::new(0),
+            doubted: Notify::new(),
             others: Others::default(),
             opener,
             trust,

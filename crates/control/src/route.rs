@@ -35,6 +35,13 @@ impl Route for Control {
             },
         }
     }
+
+    /// A member hears of its leader by itself.
+    fn failed(&self) {
+        if self.place.member().is_none() {
+            self.place.doubted.notify_one();
+        }
+    }
 }
 
 impl Control {

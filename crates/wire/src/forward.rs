@@ -39,6 +39,10 @@ pub trait Route: Send + Sync + 'static {
     /// their class: the status of a cluster without a leader, say, is better told here than by nobody. Never asked
     /// for [`Class::Own`].
     fn target(&self, class: Class, path: &str) -> Target;
+
+    /// A call was not answered where [`Self::target`] said, or it said nowhere, and waits to be asked again: it may be known
+    /// better by then. Called with each failure, so it must be cheap, too.
+    fn failed(&self) {}
 }
 
 /// A node that answers everything itself: a cluster of one, and tests.

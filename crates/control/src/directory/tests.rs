@@ -287,3 +287,18 @@ async fn where_no_member_answers_nobody_leads_until_one_does() {
     stop.cancel();
     running.await.expect("it ends");
 }
+
+#[tokio::test(start_paused = true)]
+async fn whom_a_call_did_not_find_is_looked_for_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let asker = control_without(dir.path(), Arc::new(Wall), Trust::default());
+    let rested = async || {
+        let begun = tokio::time::Instant::now();
+        asker.rest(true).await;
+        begun.elapsed()
+    };
+    assert_eq!(rested().await, EVERY);
+    asker.failed();
+    asker.failed();
+    assert_eq!((rested().await, rested().await), (APART, EVERY), "however many calls wait");
+}

@@ -303,6 +303,7 @@ impl Inner {
                 Ok(Attempt::Failed(why, outcome)) => (why, outcome),
                 Err(_) => return refuse(call.late(), call.long),
             };
+            self.route.failed();
             if outcome == Applies::Perhaps {
                 applied = Applies::Perhaps;
             }

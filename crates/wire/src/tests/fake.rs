@@ -136,11 +136,12 @@ impl EventApi for Fake {
 pub(super) struct Script {
     targets: Vec<Target>,
     pub(super) asked: AtomicUsize,
+    pub(super) failed: AtomicUsize,
 }
 
 impl Script {
     pub(super) fn new(targets: impl Into<Vec<Target>>) -> Arc<Self> {
-        Arc::new(Self { targets: targets.into(), asked: AtomicUsize::new(0) })
+        Arc::new(Self { targets: targets.into(), asked: AtomicUsize::new(0), failed: AtomicUsize::new(0) })
     }
 }
 
@@ -149,6 +150,10 @@ impl Route for Script {
         assert_ne!(class, Class::Own);
         let turn = self.asked.fetch_add(1, Ordering::Relaxed);
         self.targets[turn.min(self.targets.len() - 1)].clone()
+    }
+
+    fn failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -92,7 +92,7 @@ async fn a_leader_that_is_gone_costs_time_but_no_error() {
     let node = Running::start("node", route.clone()).await;
     let applied = node.client().await.apply_bucket(apply(None)).await.unwrap();
     assert_eq!(applied.warnings, ["leader"]);
-    assert_eq!(route.asked.load(Ordering::Relaxed), 4);
+    assert_eq!((route.asked.load(Ordering::Relaxed), route.failed.load(Ordering::Relaxed)), (4, 3));
 }
 
 #[tokio::test]
