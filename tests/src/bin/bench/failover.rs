@@ -137,12 +137,12 @@ fn measure(cluster: &Cluster, case: &Case<'_>, bystanders: &Bystanders, trials: 
     cluster.cli(&[&["cluster", "settings"], case.settings].concat()).ok();
     // The first one does not count: the longer of two lease times holds for a while after a change.
     round(cluster, case, bystanders, 0, 1);
-    let (mut took, mut silent, mut interrupted) = (Vec::new(), Vec::new(), 0);
+    let (mut took, mut silent, mut interrupted) = (Vec::new(), [Vec::new(), Vec::new()], 0);
     while took.len() < trials.count {
         let wanted = trials.at_once.min(trials.count - took.len());
         let round = round(cluster, case, bystanders, took.len() + 1, wanted);
         took.extend(round.took);
-        silent.extend(round.silent);
+        silent.iter_mut().zip(round.silent.into_iter().flatten()).for_each(|(all, it)| all.push(it));
         interrupted += round.interrupted;
     }
     let name = case.name;
@@ -157,7 +157,9 @@ fn measure(cluster: &Cluster, case: &Case<'_>, bystanders: &Bystanders, trials: 
     );
     if case.leads {
         let goal = (Duration::from_secs(1), Duration::from_millis(1500));
-        judged(&format!("{name}: no change is acknowledged"), silent, goal, figures);
+        let [by_voters, by_others] = silent;
+        judged(&format!("{name}: no change is acknowledged, asked at a voter"), by_voters, goal, figures);
+        judged(&format!("{name}: the same, asked at another node"), by_others, goal, figures);
     }
 }
 
@@ -174,8 +176,8 @@ fn judged(name: &str, times: Vec<Duration>, (p50, worst): (Duration, Duration), 
 struct Round {
     /// For each, from its loss until its bucket's program lives elsewhere.
     took: Vec<Duration>,
-    /// Where the leader was lost: how long no change was acknowledged.
-    silent: Option<Duration>,
+    /// Where the leader was lost: how long no change was acknowledged that was asked for at a voter, and at another node.
+    silent: Option<[Duration; 2]>,
     /// Single-node programs of other nodes that lived before and do not live afterwards.
     interrupted: usize,
 }
@@ -241,9 +243,9 @@ fn round(cluster: &Cluster, case: &Case<'_>, bystanders: &Bystanders, number: us
     let trials: Vec<Trial<'_>> = trials.collect();
     let mut others = bound(cluster, &trials, bystanders);
     others.retain(|life| life.epoch > 0 && !victims.iter().any(|victim| victim.name() == life.node));
-    let stays = cluster.agents().iter().find(|agent| !victims.iter().any(|it| it.name() == agent.name()));
-    let stays = stays.expect("not all are lost");
-    let (writes, since) = (case.leads.then(|| Writes::begin(stays, &number.to_string())), Instant::now());
+    let asked = || [cluster.following_voter(), cluster.watchers()[0]];
+    let writes = case.leads.then(|| asked().map(|at| Writes::begin(at, &format!("{number}-{}", at.name()))));
+    let since = Instant::now();
     let lost = |victim: &&Agent| {
         let now = beats::now();
         (case.lose)(victim);
@@ -251,7 +253,7 @@ fn round(cluster: &Cluster, case: &Case<'_>, bystanders: &Bystanders, number: us
     };
     let lost: Vec<u64> = victims.iter().map(lost).collect();
     let took = trials.iter().zip(lost).map(|(trial, lost)| trial.lives_elsewhere(lost)).collect();
-    let silent = writes.map(|writes| writes.longest_silence(since));
+    let silent = writes.map(|both| both.map(|writes| writes.longest_silence(since)));
     for victim in &victims {
         (case.after)(victim);
         if !victim.is_running() {
