@@ -43,9 +43,13 @@ put 644 "$deploy/systemd/sheaf.sysusers" usr/lib/sysusers.d/sheaf.conf
 put 644 "$deploy/systemd/sheaf.tmpfiles" usr/lib/tmpfiles.d/sheaf.conf
 put 755 "$deploy/scripts/rolling-upgrade.sh" usr/share/sheaf/rolling-upgrade.sh
 put 644 "$deploy/README.md" usr/share/doc/sheaf/README.md
+put 644 "$deploy/security.md" usr/share/doc/sheaf/security.md
 put 644 "$here/copyright" usr/share/doc/sheaf/copyright
 for file in "$deploy"/examples/*.yaml; do
   put 644 "$file" "usr/share/doc/sheaf/examples/$(basename "$file")"
+done
+for file in "$deploy"/examples/http/*.yaml; do
+  put 644 "$file" "usr/share/doc/sheaf/examples/http/$(basename "$file")"
 done
 for file in "$deploy"/observability/*; do
   put 644 "$file" "usr/share/doc/sheaf/observability/$(basename "$file")"

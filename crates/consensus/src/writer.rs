@@ -350,6 +350,7 @@ mod tests {
         let event = Event {
             revision: Revision(revision),
             n: 0,
+            step: None,
             at: Timestamp::from_system(SystemTime::now()),
             kind: "node.ready".to_owned(),
             subject: "a".to_owned(),
@@ -385,7 +386,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let store = database(&dir.path().join("state.db"), 40, 20);
         let reader = store.reader();
-        let kept = || reader.events((Revision(0), 0), &EventFilter::default(), 1000).unwrap().len();
+        let kept = || reader.events(None, &EventFilter::default(), 1000).unwrap().len();
         let (state, at) = load(&store).unwrap();
         let started = start(store, at, (state.revision, state.cluster.history)).unwrap();
         let Started { handle, thread, .. } = started;

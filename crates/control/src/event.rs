@@ -7,9 +7,9 @@ use futures::{StreamExt, stream};
 use sheaf_consensus::{ChangeSet, Changes, Replica};
 use sheaf_engine::Change;
 use sheaf_engine::job::step::{Transitions, What};
-use sheaf_model::{Event, JobId, NodeId, Revision};
+use sheaf_model::{Behind, Cursor, Event, JobId, NodeId, Revision};
 use sheaf_store::{EventFilter as StoreFilter, Reader, StoreError, steps_of};
-use sheaf_wire::event::{Cursor, EventApi, EventFilter, EventPage, ListEvents, WatchEvents};
+use sheaf_wire::event::{EventApi, EventFilter, EventPage, ListEvents, WatchEvents};
 use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 
 use crate::Control;
@@ -44,7 +44,7 @@ impl EventApi for Control {
         let member = self.member()?;
         let now = member.replica.state().revision;
         let changes = member.replica.changes(now);
-        let place = ask.after.unwrap_or(Cursor { revision: now, n: u32::MAX });
+        let place = ask.after.unwrap_or(Cursor::end(now));
         let watch = Watch {
             control: self.clone(),
             replica: member.replica,
@@ -52,7 +52,7 @@ impl EventApi for Control {
             filter: ask.filter,
             ready: VecDeque::new(),
             place,
-            history_until: (place.revision < now || place.n != u32::MAX).then_some(now),
+            history_until: (place.revision < now || place.behind != Behind::All).then_some(now),
             changes,
         };
         let events = stream::try_unfold(watch, |mut watch| async move {
@@ -111,14 +111,16 @@ impl Watch {
                     false => Names::default(),
                 };
                 let events = sets.iter().flat_map(|set| told(&names, set, &self.filter));
-                let wanted = |event: &Event| Cursor::of(event) > self.place && self.filter.selects(event);
+                let wanted = |event: &Event| self.place.is_before(event) && self.filter.selects(event);
                 self.ready = events.filter(wanted).collect();
             }
             Err(_) => {
                 // Too slow for memory: SQLite has what was missed.
                 let member = self.control.member()?;
                 let now = member.replica.state().revision;
-                self.place = self.place.max(Cursor { revision: self.changes.position(), n: u32::MAX });
+                if self.place.revision <= self.changes.position() {
+                    self.place = Cursor::end(self.changes.position());
+                }
                 self.changes = member.replica.changes(now);
                 self.history_until = Some(now);
             }
@@ -221,13 +223,12 @@ impl Control {
         let permit = if subtasks { Some(self.query_turn().await?) } else { None };
         let EventFilter { subject, kind, node, since, .. } = filter.clone();
         let filter = StoreFilter { subject, kind, node, since, subtasks };
-        let place = after.map(|cursor| (cursor.revision, cursor.n));
         let read = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             if newest_first {
-                reader.tail(place, &filter, limit)
+                reader.tail(after, &filter, limit)
             } else {
-                reader.events(place.unwrap_or_default(), &filter, limit)
+                reader.events(after, &filter, limit)
             }
         });
         read.await.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(store_error)

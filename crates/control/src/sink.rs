@@ -88,6 +88,7 @@ impl SinkApi for Control {
         let event = Event {
             revision,
             n: 0,
+            step: None,
             at: self.clock.wall(),
             kind: "sink.test".to_owned(),
             subject: ask.to_string(),

@@ -172,6 +172,7 @@ impl Transaction<'_> {
         self.changes.push(Change::Event(Event {
             revision: self.revision,
             n,
+            step: None,
             at: self.proposal.at,
             kind: line.kind.to_owned(),
             subject: line.subject,

@@ -105,7 +105,7 @@ pub struct Parsed {
 /// Reads a text of one or more documents. Total: whatever the bytes, the answer is documents and defects.
 /// `file` is only said in the defects; empty if there is none.
 pub fn parse(file: &str, bytes: &[u8]) -> Parsed {
-    let mut reading = Reading::default();
+    let mut reading = Reading::new(DOCUMENT_MAX);
     let values = text::values(file, bytes);
     for (number, value) in (1..).zip(values) {
         match value {
@@ -119,21 +119,35 @@ pub fn parse(file: &str, bytes: &[u8]) -> Parsed {
 
 /// The same for documents that are values already, e.g. out of a JSON request.
 pub fn parse_values(file: &str, values: &[Value]) -> Parsed {
-    let mut reading = Reading::default();
-    for (number, value) in (1..).zip(values) {
-        reading.document(number, value);
-    }
-    reading.finish(file)
+    Reading::new(DOCUMENT_MAX).values(file, values)
 }
 
-#[derive(Default)]
+/// The same for documents that were accepted before, and are written out by who keeps them. How long they are
+/// is not judged again: what was left out stands in them now, and the version of a bucket's module.
+pub fn parse_accepted(values: &[Value]) -> Parsed {
+    Reading::new(usize::MAX).values("", values)
+}
+
 struct Reading {
     parsed: Parsed,
     /// The documents so far by what they are called, each with its number.
     seen: BTreeMap<String, usize>,
+    /// Most bytes of JSON that a document may have.
+    longest: usize,
 }
 
 impl Reading {
+    fn new(longest: usize) -> Self {
+        Self { parsed: Parsed::default(), seen: BTreeMap::new(), longest }
+    }
+
+    fn values(mut self, file: &str, values: &[Value]) -> Parsed {
+        for (number, value) in (1..).zip(values) {
+            self.document(number, value);
+        }
+        self.finish(file)
+    }
+
     fn document(&mut self, number: usize, value: &Value) {
         if self.full() {
             return;
@@ -144,7 +158,7 @@ impl Reading {
             let problem = format!("there are more than {DOCUMENTS_MAX} documents");
             defects.push(Defect::new("", problem, "several smaller files"));
         } else {
-            document = read(value, &mut defects);
+            document = read(value, self.longest, &mut defects);
         }
         if let Some(document) = &document {
             let first = *self.seen.entry(document.label()).or_insert(number);
@@ -213,7 +227,7 @@ fn label_of(number: usize, value: &Value) -> String {
     }
 }
 
-fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
+fn read(value: &Value, longest: usize, defects: &mut Vec<Defect>) -> Option<Document> {
     const REMEDY: &str = "kind: Backend, kind: Bucket, kind: Job, kind: Module or kind: Sink";
     let Value::Object(fields) = value else {
         let mut defect = reader::wrong_type("a mapping", value);
@@ -226,8 +240,8 @@ fn read(value: &Value, defects: &mut Vec<Defect>) -> Option<Document> {
         return None;
     };
     let length = length(value);
-    if length > DOCUMENT_MAX {
-        let problem = format!("the document has {length} bytes, more than {}", Bytes(DOCUMENT_MAX as u64));
+    if length > longest {
+        let problem = format!("the document has {length} bytes, more than {}", Bytes(longest as u64));
         defects.push(Defect::new("", problem, "less in it"));
         return None;
     }

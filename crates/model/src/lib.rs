@@ -70,7 +70,7 @@ pub use certificate::{AGENT_NAME, Holder, JOIN_NAME};
 pub use contact::Contact;
 pub use defect::Defect;
 pub use document::{Difference, Document, Parsed, nearest};
-pub use event::Event;
+pub use event::{Behind, Cursor, CursorError, Event, StepPlace};
 pub use fingerprint::Fingerprint;
 pub use id::{
     Actor, BootId, ClusterEpoch, ClusterId, Epoch, Incarnation, NodeId, NodeKey, RequestId, Revision, Term,

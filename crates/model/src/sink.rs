@@ -341,6 +341,7 @@ mod tests {
         Event {
             revision: Revision(7),
             n: 2,
+            step: None,
             at: Timestamp(1),
             kind: kind.to_owned(),
             subject: subject.to_owned(),

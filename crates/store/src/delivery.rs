@@ -178,6 +178,7 @@ fn ends_of(
             let event = Event {
                 revision: piece.revision,
                 n,
+                step: None,
                 at: attempt.ended_at,
                 kind: kind.to_owned(),
                 subject: name.clone(),

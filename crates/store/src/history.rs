@@ -6,7 +6,7 @@ use std::time::Instant;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, ToSql, params};
 use sheaf_engine::Release;
-use sheaf_model::{BucketName, BucketSpec, Event, Revision, Timestamp};
+use sheaf_model::{Behind, BucketName, BucketSpec, Cursor, Event, Revision, Timestamp};
 
 use crate::error::StoreError;
 use crate::reader::Reader;
@@ -24,8 +24,8 @@ pub struct EventFilter {
     pub node: Option<String>,
     /// Not before this time.
     pub since: Option<Timestamp>,
-    /// What became of subtasks, too: each step of a command an event, whose kind begins with `subtask.`. They are numbered among
-    /// those of the subject, if it is given.
+    /// What became of subtasks, too: each step of a command an event, whose kind begins with `subtask.`. They are
+    /// numbered among those of the subject, if it is given.
     pub subtasks: bool,
 }
 
@@ -42,8 +42,8 @@ pub struct Releases {
 const RELEASES: &str =
     "SELECT revision, body FROM releases WHERE bucket = ? AND revision < ? ORDER BY revision DESC LIMIT ?";
 
-/// An event's place: revision and number within it.
-pub(crate) type Place = (i64, i64);
+/// A place among what is no step: revision and number within it.
+type Place = (i64, i64);
 
 /// Before every event.
 const START: Place = (i64::MIN, i64::MIN);
@@ -51,31 +51,31 @@ const START: Place = (i64::MIN, i64::MIN);
 const END: Place = (i64::MAX, i64::MAX);
 
 impl Reader {
-    /// Up to `limit` events after the one at `after`, oldest first. `(Revision(0), 0)` is before the first; a page's
-    /// last event is where the next begins.
+    /// Up to `limit` events after a place, or from the oldest on, oldest first; a page's last event is where the next
+    /// begins.
     pub fn events(
         &self,
-        after: (Revision, u32),
+        after: Option<Cursor>,
         filter: &EventFilter,
         limit: usize,
     ) -> Result<Vec<Event>, StoreError> {
-        self.page((place(after), END), filter, false, limit)
+        self.page((after, None), filter, false, limit)
     }
 
     /// Up to `limit` events before the one at `before`, or up to the newest, newest first.
     pub fn tail(
         &self,
-        before: Option<(Revision, u32)>,
+        before: Option<Cursor>,
         filter: &EventFilter,
         limit: usize,
     ) -> Result<Vec<Event>, StoreError> {
-        self.page((START, before.map_or(END, place)), filter, true, limit)
+        self.page((None, before), filter, true, limit)
     }
 
     /// Up to `limit` events strictly between two places.
     fn page(
         &self,
-        (after, before): (Place, Place),
+        (after, before): (Option<Cursor>, Option<Cursor>),
         filter: &EventFilter,
         newest_first: bool,
         limit: usize,
@@ -85,7 +85,8 @@ impl Reader {
             let failed = StoreError::sqlite("read the events of", self.path());
             // One commit throughout: what is written between the two would be left out.
             let db = db.unchecked_transaction().map_err(&failed)?;
-            let mut events = between(&db, after, before, filter, order, limit).map_err(&failed)?;
+            let (first, last) = (after.map_or(START, place), before.map_or(END, place));
+            let mut events = between(&db, first, last, filter, order, limit).map_err(&failed)?;
             if steps::are_wanted(filter) {
                 let until = Instant::now() + steps::WITHIN;
                 let within = (after, before);
@@ -184,8 +185,14 @@ fn revision_before(revision: Revision) -> i64 {
     i64::try_from(revision.0).unwrap_or(i64::MAX)
 }
 
-pub(crate) fn place((revision, n): (Revision, u32)) -> Place {
-    (revision.0.cast_signed(), i64::from(n))
+/// Where a cursor stands among what is no step: all of that comes before a revision's steps.
+fn place(cursor: Cursor) -> Place {
+    let n = match cursor.behind {
+        Behind::Number(n) => n,
+        Behind::Step(_) => steps::FIRST_STEP,
+        Behind::All => u32::MAX,
+    };
+    (cursor.revision.0.cast_signed(), i64::from(n))
 }
 
 /// A limit as SQLite takes it; more than it can count is all.
@@ -243,6 +250,7 @@ pub(crate) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     Ok(Event {
         revision: Revision(row.get(0).map(i64::cast_unsigned)?),
         n: row.get(1)?,
+        step: None,
         at: Timestamp(row.get(2).map(i64::cast_unsigned)?),
         kind: row.get(3)?,
         subject: row.get(4)?,

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sheaf_engine::job::step::{Step, Transitions, What};
-use sheaf_model::{Event, FailureClass, JobId, NodeId, Timestamp};
+use sheaf_model::{Cursor, Event, FailureClass, JobId, NodeId, StepPlace, Timestamp};
 
 use crate::error::StoreError;
-use crate::history::{EventFilter, Place, place};
+use crate::history::EventFilter;
 use crate::reader::{Reader, decode_row};
 use crate::row::hour;
 
 /// The number of a revision's first step: above those of all else that one command tells of.
-const FIRST_STEP: u32 = 1 << 25;
+pub(crate) const FIRST_STEP: u32 = 1 << 25;
 /// How the kinds of these events begin.
 const KIND: &str = "subtask.";
 /// How long reading some of them may take: less than callers wait.
@@ -74,7 +74,7 @@ impl Piece {
         }
     }
 
-    /// A step as an event, but for its number.
+    /// A step as an event, but for its number and its place.
     fn event(&self, step: &Step, job: &str, node: &impl Fn(NodeId) -> String) -> Event {
         let node = match step.what {
             What::Granted(id, _) => node(id),
@@ -87,6 +87,7 @@ impl Piece {
         Event {
             revision: self.all.revision,
             n: 0,
+            step: None,
             at: self.all.at,
             kind: format!("{KIND}{}", kind(step.what)),
             subject: job.to_owned(),
@@ -135,8 +136,8 @@ const fn went(step: &Step) -> (&'static str, &'static str) {
     }
 }
 
-/// All that one command did to subtasks, as events, each step one. They come after its others, in an order that is always
-/// the same, so that each has its place.
+/// All that one command did to subtasks, as events, each step one. They come after its others, in the order of their
+/// places, which stay whatever else is kept.
 pub fn steps_of(
     mut pieces: Vec<Arc<Transitions>>,
     job: impl Fn(JobId) -> String,
@@ -145,8 +146,12 @@ pub fn steps_of(
     pieces.sort_by_key(|all| (all.job, all.number));
     let mut events = Vec::new();
     for piece in pieces.into_iter().map(Piece::new) {
-        let name = job(piece.all.job);
-        events.extend(piece.all.steps.iter().map(|step| piece.event(step, &name, &node)));
+        let (of, number) = (piece.all.job, piece.all.number);
+        let name = job(of);
+        events.extend((0..).zip(&piece.all.steps).map(|(nth, step)| {
+            let place = StepPlace { job: of, piece: number, step: nth };
+            Event { step: Some(place), ..piece.event(step, &name, &node) }
+        }));
     }
     (FIRST_STEP..).zip(&mut events).for_each(|(n, event)| event.n = n);
     events
@@ -162,7 +167,7 @@ pub(crate) fn are_wanted(filter: &EventFilter) -> bool {
 pub(crate) fn between(
     db: &Connection,
     reader: &Reader,
-    (after, before): (Place, Place),
+    (after, before): (Option<Cursor>, Option<Cursor>),
     filter: &EventFilter,
     newest_first: bool,
     limit: usize,
@@ -170,10 +175,13 @@ pub(crate) fn between(
 ) -> Result<Vec<Event>, StoreError> {
     let path = reader.path();
     let failed = StoreError::sqlite("read the histories of jobs in", path);
-    let from = filter.since.map_or(Ok(0), |since| begin(db, since)).map_err(&failed)?.max(after.0);
+    let revision = |cursor: Cursor| cursor.revision.0.cast_signed();
+    let since = filter.since.map_or(Ok(0), |since| begin(db, since)).map_err(&failed)?;
+    let revisions =
+        (after.map_or(since, |after| since.max(revision(after))), before.map_or(i64::MAX, revision));
     let (job, bounds) = match &filter.subject {
-        None => (None, Some((from, before.0))),
-        Some(name) => of_job(db, name, (from, before.0)).map_err(&failed)?,
+        None => (None, Some(revisions)),
+        Some(name) => of_job(db, name, revisions).map_err(&failed)?,
     };
     let Some(bounds) = bounds else { return Ok(Vec::new()) };
     let nodes = nodes(db).map_err(&failed)?;
@@ -192,8 +200,11 @@ pub(crate) fn between(
         let revision = next.as_ref().map(|next| next.revision);
         if of_one.last().is_some_and(|last| Some(last.revision) != revision) {
             let mut told = told(path, std::mem::take(&mut of_one), &nodes)?;
-            let within = |at: Place| after < at && at < before;
-            told.retain(|event| within(place((event.revision, event.n))) && selects(filter, event));
+            let is_within = |event: &Event| {
+                after.is_none_or(|after| after.is_before(event))
+                    && before.is_none_or(|before| before.is_after(event))
+            };
+            told.retain(|event| is_within(event) && selects(filter, event));
             if newest_first {
                 told.reverse();
             }
@@ -369,10 +380,7 @@ mod tests {
         let store = Store::open(&folder.path().join("state.db")).unwrap();
         let (db, _) = store.db("read").unwrap();
         let (reader, filter) = (store.reader(), EventFilter { subtasks: true, ..EventFilter::default() });
-        let read = |until| {
-            let whole = ((i64::MIN, i64::MIN), (i64::MAX, i64::MAX));
-            between(db, &reader, whole, &filter, false, 9, until)
-        };
+        let read = |until| between(db, &reader, (None, None), &filter, false, 9, until);
         assert_eq!(read(Instant::now() + WITHIN).unwrap(), []);
         let error = read(Instant::now()).unwrap_err();
         assert!(matches!(error, StoreError::TooLong { .. }) && !error.retry_helps(), "{error}");

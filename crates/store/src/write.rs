@@ -58,6 +58,7 @@ mod tests {
         Change::Event(Event {
             revision: Revision(revision),
             n: 0,
+            step: None,
             at: Timestamp(revision),
             kind: "bucket.updated".to_owned(),
             subject: "/logs/web".to_owned(),

@@ -4,57 +4,11 @@ mod client;
 mod convert;
 mod serve;
 
-use std::fmt;
-use std::str::FromStr;
-
-use sheaf_model::{Event, Revision, Timestamp};
+use sheaf_model::{Cursor, Event, Timestamp};
 
 pub(crate) use serve::{Serve, probes};
 
 use crate::{Answers, ApiError, Caller, async_trait};
-
-/// A place in history: just after an event. Written `REVISION.N`, or `REVISION` for after all of that revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor {
-    /// The event's revision.
-    pub revision: Revision,
-    /// Its place among the events of that revision.
-    pub n: u32,
-}
-
-impl Cursor {
-    /// The place of an event.
-    pub fn of(event: &Event) -> Self {
-        Self { revision: event.revision, n: event.n }
-    }
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.n {
-            u32::MAX => self.revision.fmt(f),
-            n => write!(f, "{}.{n}", self.revision),
-        }
-    }
-}
-
-/// Why a text is no cursor.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no cursor")]
-pub struct CursorError(String);
-
-impl FromStr for Cursor {
-    type Err = CursorError;
-
-    fn from_str(text: &str) -> Result<Self, CursorError> {
-        let error = || CursorError(text.chars().take(100).collect());
-        let (revision, n) = match text.split_once('.') {
-            Some((revision, n)) => (revision, n.parse().map_err(|_| error())?),
-            None => (text, u32::MAX),
-        };
-        Ok(Self { revision: Revision(revision.parse().map_err(|_| error())?), n })
-    }
-}
 
 /// Which events; what is none selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,8 +21,7 @@ pub struct EventFilter {
     pub node: Option<String>,
     /// Not before this time.
     pub since: Option<Timestamp>,
-    /// What became of subtasks, too. With a subject these events are numbered among its own: a cursor is of the filter that it
-    /// was answered to.
+    /// What became of subtasks, too.
     pub subtasks: bool,
 }
 

@@ -8,10 +8,12 @@ mod module;
 mod tests;
 
 use std::borrow::Cow;
+use std::slice;
 
 use prost::Message;
+use prost_types::Struct;
 use serde_json::{Map, Value};
-use sheaf_model::document::{DOCUMENT_MAX, DOCUMENTS_MAX, Document, parse_values};
+use sheaf_model::document::{DOCUMENT_MAX, DOCUMENTS_MAX, Document, parse_accepted, parse_values};
 use sheaf_model::{Bytes, Defect, ModuleSpec, PutBucket};
 
 pub(crate) use bucket::{bucket_answer, bucket_request, bucket_spec};
@@ -20,8 +22,8 @@ pub(crate) use module::{module_answer, module_request, module_spec};
 use crate::ApiError;
 use crate::proto::v1;
 
-/// Longest message of a document in bytes. It has as many at most as its JSON, but for white space in what stands there as
-/// text; the values that it becomes take many times as much.
+/// Longest message of a document in bytes, as [`length`] counts them. It has as many at most as its JSON, but for
+/// white space in what stands there as text; the values that it becomes take many times as much.
 const SPEC_MAX: usize = 3 * DOCUMENT_MAX;
 
 /// A bucket's document as every message has it.
@@ -54,21 +56,25 @@ pub(crate) fn read(
     let latest: Vec<bool> = buckets.iter().map(|bucket| bucket.latest).collect();
     for module in modules {
         match module {
-            Some(module) if module.encoded_len() > SPEC_MAX => {
-                let document = format!("Module {}@{}", short(&module.name), short(&module.version));
-                defects.push(too_long(&module).of(document));
-            }
-            Some(module) => values.push(module::value(module, &mut defects)),
+            Some(module) => match too_long(&module, module.config_schema.as_ref()) {
+                Some(defect) => {
+                    let document = format!("Module {}@{}", short(&module.name), short(&module.version));
+                    defects.push(defect.of(document));
+                }
+                None => values.push(module::value(module, &mut defects)),
+            },
             None => defects.push(Defect::new("module", "missing", "a ModuleSpec")),
         }
     }
     let many = buckets.len() > 1;
     for (index, message) in buckets.into_iter().enumerate() {
-        if let Some(long) = message.bucket.as_ref().filter(|bucket| bucket.encoded_len() > SPEC_MAX) {
-            defects.push(too_long(long).of(format!("Bucket {}", short(&long.name))));
-        } else if let Some(bucket) = message.bucket {
-            let value = bucket::value(bucket, message.suspended, message.base_revision, &mut defects);
-            values.push(value);
+        if let Some(bucket) = message.bucket {
+            if let Some(defect) = too_long(&bucket, bucket.config.as_ref()) {
+                defects.push(defect.of(format!("Bucket {}", short(&bucket.name))));
+            } else {
+                let value = bucket::value(bucket, message.suspended, message.base_revision, &mut defects);
+                values.push(value);
+            }
         } else {
             let path = if many { format!("buckets[{index}].bucket") } else { "bucket".to_owned() };
             defects.push(Defect::new(path, "missing", "a BucketSpec"));
@@ -102,10 +108,21 @@ pub(crate) fn read(
     }
 }
 
-fn too_long(message: &impl Message) -> Defect {
-    let problem =
-        format!("the document has {} bytes, more than {}", message.encoded_len(), Bytes(DOCUMENT_MAX as u64));
-    Defect::new("", problem, "less in it")
+/// What to say of a message that is not even made into values; `object` is the JSON in it.
+fn too_long(message: &impl Message, object: Option<&Struct>) -> Option<Defect> {
+    let length = length(message, object);
+    if length <= SPEC_MAX {
+        return None;
+    }
+    let problem = format!("the document has {length} bytes, more than {}", Bytes(DOCUMENT_MAX as u64));
+    Some(Defect::new("", problem, "less in it"))
+}
+
+/// How many bytes a message has, its object counted as text: a number of a list may take two there, and takes
+/// eleven in a message.
+fn length(message: &impl Message, object: Option<&Struct>) -> usize {
+    let more = object.map_or(0, |object| object.encoded_len().saturating_sub(config::length(object)));
+    message.encoded_len().saturating_sub(more)
 }
 
 /// The beginning of a text that nobody has checked yet.
@@ -174,16 +191,23 @@ fn unknown_number(path: &str, number: i32, known: impl Into<Cow<'static, str>>, 
     Defect::new(path, format!("{number} has no meaning"), known.into()).of(document)
 }
 
-/// A document out of an answer: what the server sent must be right, or it is of another version.
-fn answered<T>(read: Result<T, ApiError>) -> Result<T, ApiError> {
-    read.map_err(|error| match error {
-        ApiError::Invalid(defects) => {
+/// A document out of an answer. How long it may be was said when it was applied. What the server sent must be
+/// right, or it is of another version.
+fn answered(value: &Value, mut defects: Vec<Defect>) -> Result<Document, ApiError> {
+    let mut parsed = parse_accepted(slice::from_ref(value));
+    defects.append(&mut parsed.defects);
+    match parsed.documents.pop() {
+        Some(document) if defects.is_empty() => Ok(document),
+        _ => {
             let defects: Vec<_> = defects.iter().map(ToString::to_string).collect();
-            ApiError::Internal(format!(
+            Err(ApiError::Internal(format!(
                 "the answer holds a document that is not valid here: {}",
                 defects.join(", ")
-            ))
+            )))
         }
-        other => other,
-    })
+    }
+}
+
+fn no_spec() -> ApiError {
+    ApiError::Internal("the answer has no spec".to_owned())
 }

@@ -1,7 +1,7 @@
 //! What clients and peers send: messages of every call, filters, places in history.
 
+use sheaf_model::Cursor;
 use sheaf_simulation::random::Random;
-use sheaf_wire::event::Cursor;
 use sheaf_wire::probe::{self, Probe};
 use sheaf_wire::{ApiError, Filter};
 

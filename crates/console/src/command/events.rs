@@ -3,8 +3,8 @@
 use clap::Args;
 use futures::TryStreamExt;
 use sheaf_model::view::EventRow;
-use sheaf_model::{Revision, Timestamp, nearest};
-use sheaf_wire::event::{Cursor, EventFilter, ListEvents, WatchEvents};
+use sheaf_model::{Cursor, Revision, Timestamp, nearest};
+use sheaf_wire::event::{EventFilter, ListEvents, WatchEvents};
 use sheaf_wire::{Client, PAGE_MAX};
 
 use crate::connect::Reconnect;
@@ -56,13 +56,13 @@ impl Events {
         let mut filter = filter(&self.filter, self.subtasks)?;
         let mut after = self.page.after.as_deref().map(cursor).transpose()?;
         match self.since.as_deref().map(|text| when::since(text, out.now())).transpose()? {
-            Some(Since::Revision(revision)) => after = after.or(Some(Cursor { revision, n: u32::MAX })),
+            Some(Since::Revision(revision)) => after = after.or(Some(Cursor::end(revision))),
             Some(Since::Time(time)) => filter.since = Some(time),
             None => {}
         }
         if self.follow {
             if filter.since.is_some() {
-                after = after.or(Some(Cursor { revision: Revision(0), n: u32::MAX }));
+                after = after.or(Some(Cursor::end(Revision(0))));
             }
             return or_interrupted(follow(client, format, out, after, filter)).await;
         }
@@ -139,7 +139,7 @@ async fn end(client: &Client, subtasks: bool) -> Result<Cursor, Failure> {
     let filter = EventFilter { subtasks, ..EventFilter::default() };
     let newest = ListEvents { limit: 1, newest_first: true, filter, after: None };
     let events = client.list_events(newest).await?.events;
-    Ok(events.first().map_or(Cursor { revision: Revision(0), n: u32::MAX }, Cursor::of))
+    Ok(events.first().map_or(Cursor::end(Revision(0)), Cursor::of))
 }
 
 /// What happened after a place, then what happens, until Ctrl-C.
@@ -295,6 +295,7 @@ mod tests {
         Event {
             revision: Revision(4711),
             n: 1,
+            step: None,
             at: Timestamp(NOW.0 - 90_000),
             kind: "bucket.bound".to_owned(),
             subject: "/logs/web".to_owned(),

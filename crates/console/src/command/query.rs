@@ -25,9 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 One SELECT in SQLite's dialect over views of everything that the cluster remembers: nodes, modules, buckets, instances, jobs,
-subtasks, attempts, transitions, failures, events. --tables says what they have. Nothing can be changed by it. Times are texts like
-2026-01-10T12:00:00.000Z; lists and maps are JSON, for json_each and its like. Ask subtasks, attempts and failures for a job
-where you can, and for a state: then nothing else is read.
+subtasks, attempts, transitions, failures, sinks, events. --tables says what they have. Nothing can be changed by it. Times are
+texts like 2026-01-10T12:00:00.000Z; lists and maps are JSON, for json_each and its like. Ask subtasks, attempts and failures
+for a job where you can, and for a state: then nothing else is read.
 
 Examples:
   sheaf query 'SELECT name, state, failed FROM jobs'

@@ -107,6 +107,7 @@ pub(super) mod tests {
         let event = Event {
             revision: Revision(7),
             n: 1,
+            step: None,
             at: Timestamp(1_700_000_000_000),
             kind: kind.to_owned(),
             subject: subject.to_owned(),

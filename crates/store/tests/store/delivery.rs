@@ -1,5 +1,6 @@
 //! What sinks read of history: all of it, once, in order, whatever is read at once; and what was dropped before they came.
 
+use sheaf_engine::Command;
 use sheaf_model::*;
 use sheaf_store::{Ahead, Delivery, EventFilter};
 
@@ -97,12 +98,12 @@ fn history(world: &World, filter: &EventFilter, limit: usize, newest_first: bool
         let reader = world.store.reader();
         let page = match newest_first {
             true => reader.tail(place, filter, limit),
-            false => reader.events(place.unwrap_or_default(), filter, limit),
+            false => reader.events(place, filter, limit),
         };
         let page = page.expect("it is read");
         assert!(page.len() <= limit);
         let Some(last) = page.last() else { break };
-        place = Some((last.revision, last.n));
+        place = Some(Cursor::of(last));
         all.extend(page);
     }
     if newest_first {
@@ -126,6 +127,11 @@ fn what_became_of_subtasks_stands_among_events_whatever_is_read_at_once() {
     for limit in [1, 2, 7, 10_000] {
         assert_eq!(history(&world, &subtasks, limit, false), whole);
         assert_eq!(history(&world, &subtasks, limit, true), whole);
+    }
+    for event in &whole {
+        let after = |place| world.store.reader().events(Some(place), &subtasks, 10_000).expect("it is read");
+        let former = Cursor { revision: event.revision, behind: Behind::Number(event.n) };
+        assert_eq!(after(former), after(Cursor::of(event)), "as former versions wrote it");
     }
     let is_step = |event: &&Event| event.kind.starts_with("subtask.");
     let others: Vec<Event> = whole.iter().filter(|event| !is_step(event)).cloned().collect();
@@ -162,4 +168,34 @@ fn what_became_of_subtasks_stands_among_events_whatever_is_read_at_once() {
     }
     let early = EventFilter { since: whole.first().map(|event| event.at), ..subtasks.clone() };
     assert_eq!(history(&world, &early, 10, true), whole);
+}
+
+#[test]
+fn a_page_goes_on_where_the_last_one_ended_though_a_job_was_deleted_meanwhile() {
+    let mut world = World::new();
+    let deleted = world.submit("a", 4, |_| {});
+    world.submit("b", 4, |_| {});
+    let granted = world.dispatch(4);
+    let kind = Some("subtask.granted".to_owned());
+    let filter = EventFilter { kind, subtasks: true, ..EventFilter::default() };
+    let whole = history(&world, &filter, 10_000, false);
+    let is_of = |event: &Event, name: &str| event.subject == name;
+    assert!(is_of(&whole[0], "a") && whole.last().is_some_and(|last| is_of(last, "b")), "{whole:?}");
+    assert!(whole.iter().all(|event| event.revision == whole[0].revision), "by one command: {whole:?}");
+
+    let of_it: Vec<_> = granted.into_iter().filter(|(_, attempt)| attempt.job == deleted).collect();
+    world.end(&of_it, |_| Ending::Finished);
+    world.propose(Command::DeleteJob(deleted));
+    let places = |events: &[Event]| -> Vec<StepPlace> {
+        events.iter().filter(|event| is_of(event, "b")).filter_map(|event| event.step).collect()
+    };
+    for (place, event) in whole.iter().enumerate() {
+        let (reader, cursor) = (world.store.reader(), Some(Cursor::of(event)));
+        let after = reader.events(cursor, &filter, 100).expect("it is read");
+        assert_eq!(places(&after), places(&whole[place + 1..]), "after {event:?}");
+        let mut before = reader.tail(cursor, &filter, 100).expect("it is read");
+        before.reverse();
+        assert_eq!(places(&before), places(&whole[..place]), "before {event:?}");
+        assert!(after.iter().chain(&before).all(|event| is_of(event, "b")));
+    }
 }

@@ -145,7 +145,7 @@ fn history_is_pruned_by_age_and_by_number() {
     let mut store = Store::open(&path).unwrap();
     (1..=100).for_each(|revision| commit(&mut store, revision));
     let kept = |store: &Store| {
-        let events = store.reader().events((Revision(0), 0), &EventFilter::default(), 1000).unwrap();
+        let events = store.reader().events(None, &EventFilter::default(), 1000).unwrap();
         events.iter().map(|event| event.revision.0).collect::<Vec<_>>()
     };
     // Event n is of second n.
@@ -237,7 +237,7 @@ fn releases_that_an_earlier_version_kept_go_some_at_a_time() {
     let dropped = [(); 4].map(|()| {
         let dropped = store.prune(&nothing, Timestamp(100_000_000)).unwrap();
         let reader = store.reader();
-        let events = reader.events((Revision(0), 0), &EventFilter::default(), 10).unwrap().len();
+        let events = reader.events(None, &EventFilter::default(), 10).unwrap().len();
         (dropped, reader.releases(&name, None, 10_000, usize::MAX).unwrap().found.len(), events)
     });
     assert_eq!(dropped, [(1, 1_501, 1), (1, 501, 1), (1, 2, 0), (0, 2, 0)]);

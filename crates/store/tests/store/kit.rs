@@ -45,8 +45,7 @@ pub(crate) fn holds(path: &Path, revision: u64) {
     assert_eq!(revision_of(applied), revision);
     assert_eq!(state.buckets.len() as u64, revision.min(50));
     assert_eq!(state.buckets.values().map(|bucket| bucket.revision.0).max(), Some(revision));
-    let events =
-        store.reader().events((Revision(0), 0), &EventFilter::default(), usize::MAX).expect("events");
+    let events = store.reader().events(None, &EventFilter::default(), usize::MAX).expect("events");
     assert_eq!(events.len() as u64, revision);
 }
 
@@ -88,6 +87,7 @@ pub(crate) fn event(revision: u64, n: u32) -> Event {
     Event {
         revision: Revision(revision),
         n,
+        step: None,
         at: Timestamp(revision * 1000),
         kind: if n == 0 { "bucket.updated" } else { "instance.running" }.to_owned(),
         subject: bucket_name((revision % 3) as u8).to_string(),
@@ -409,6 +409,7 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
     (0..20_000_000_u64, 0..3_u8, text(), 0..2_u8).prop_map(|(at, subject, text, kind)| Event {
         revision: Revision(0),
         n: 0,
+        step: None,
         at: Timestamp(at),
         kind: ["bucket.updated", "instance.running"][usize::from(kind)].to_owned(),
         subject: bucket_name(subject).to_string(),

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sheaf_engine::{Change, Release, State};
-use sheaf_model::{BucketName, Event, Revision, Timestamp};
+use sheaf_model::{BucketName, Cursor, Event, Revision, Timestamp};
 use sheaf_store::{EventFilter, Reader, Store};
 
 use crate::kit;
@@ -116,8 +116,7 @@ proptest! {
         let reader = store.reader();
         let mut read: Vec<Event> = Vec::new();
         loop {
-            let after = read.last().map_or((Revision(0), 0), |event| (event.revision, event.n));
-            let events = reader.events(after, &filter, page).unwrap();
+            let events = reader.events(read.last().map(Cursor::of), &filter, page).unwrap();
             prop_assert!(events.len() <= page);
             if events.is_empty() {
                 break;
@@ -129,8 +128,7 @@ proptest! {
         expected.reverse();
         let mut read: Vec<Event> = Vec::new();
         loop {
-            let before = read.last().map(|event| (event.revision, event.n));
-            let events = reader.tail(before, &filter, page).unwrap();
+            let events = reader.tail(read.last().map(Cursor::of), &filter, page).unwrap();
             if events.is_empty() {
                 break;
             }

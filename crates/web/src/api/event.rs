@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use http::HeaderMap;
 use serde_json::json;
+use sheaf_model::Cursor;
 use sheaf_model::view::EventRow;
 use sheaf_wire::PAGE_MAX;
-use sheaf_wire::event::{Cursor, EventFilter, ListEvents, WatchEvents};
+use sheaf_wire::event::{EventFilter, ListEvents, WatchEvents};
 
 use crate::answer::{self, Answer, Failed};
 use crate::ask::{Ask, read};

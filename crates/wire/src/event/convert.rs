@@ -1,8 +1,8 @@
 //! History, to and from messages.
 
-use sheaf_model::{Event, Revision, Timestamp};
+use sheaf_model::{Behind, Cursor, CursorError, Event, Revision, Timestamp};
 
-use super::{Cursor, EventFilter, EventPage, ListEvents, WatchEvents};
+use super::{EventFilter, EventPage, ListEvents, WatchEvents};
 use crate::change::{page_of, timestamp, timestamp_from};
 use crate::proto::v1;
 use crate::{ApiError, PAGE_MAX};
@@ -27,9 +27,14 @@ impl From<Event> for v1::Event {
 
 impl From<v1::Event> for Event {
     fn from(event: v1::Event) -> Self {
+        let step = match event.cursor.parse() {
+            Ok(Cursor { behind: Behind::Step(step), .. }) => Some(step),
+            _ => None,
+        };
         Self {
             revision: Revision(event.revision),
             n: event.n,
+            step,
             at: event.at.as_ref().map_or(Timestamp(0), timestamp_from),
             kind: event.kind,
             subject: event.subject,
@@ -46,7 +51,7 @@ fn cursor(text: &str) -> Result<Option<Cursor>, ApiError> {
     if text.is_empty() {
         return Ok(None);
     }
-    let wrong = |error: super::CursorError| {
+    let wrong = |error: CursorError| {
         ApiError::invalid("after", error.to_string(), "the cursor of an event, or a revision")
     };
     text.parse().map(Some).map_err(wrong)
@@ -128,19 +133,20 @@ impl From<WatchEvents> for v1::WatchEventsRequest {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_model::{JobId, StepPlace};
+
     use super::*;
 
     #[test]
     fn cursors_are_read_and_refused() {
-        for text in ["7", "7.0", "7.3"] {
+        for text in ["7", "7.0", "7.3", "7.3.12.0"] {
             let read = cursor(text).expect("a cursor").expect("one");
             assert_eq!(read.to_string(), text);
         }
         for text in ["x", "7.", ".1", "7.x", "-1", "7.1.1"] {
             assert!(matches!(cursor(text), Err(ApiError::Invalid(_))), "{text}");
         }
-        let (early, late) = (Cursor { revision: Revision(7), n: 3 }, "7".parse().expect("a cursor"));
-        assert!(early < late, "a revision alone means all of its events");
+        assert_eq!(cursor(""), Ok(None));
     }
 
     #[test]
@@ -148,6 +154,7 @@ mod tests {
         let event = Event {
             revision: Revision(1),
             n: 0,
+            step: None,
             at: Timestamp(5),
             kind: "bucket.bound".to_owned(),
             subject: "/a".to_owned(),
@@ -161,5 +168,12 @@ mod tests {
         assert!(of("bucket").selects(&event) && of("bucket.bound").selects(&event));
         assert!(!of("buck").selects(&event) && !of("node").selects(&event));
         assert_eq!(Event::from(v1::Event::from(event.clone())), event);
+        let place = StepPlace { job: JobId(3), piece: 12, step: 0 };
+        let step = Event { n: 1 << 25, step: Some(place), kind: "subtask.failed".to_owned(), ..event };
+        let sent = v1::Event::from(step.clone());
+        assert_eq!(sent.cursor, "1.3.12.0");
+        assert_eq!(Event::from(sent.clone()), step);
+        let former = v1::Event { cursor: "1.33554432".to_owned(), ..sent };
+        assert_eq!(Cursor::of(&Event::from(former)).to_string(), "1.33554432");
     }
 }

@@ -1,9 +1,10 @@
 //! A bucket's document.
 
 use serde_json::Value;
+use sheaf_model::document::Document;
 use sheaf_model::{BucketSpec, BucketType, Defect, Json, OnNodeLost, PutBucket};
 
-use super::{BucketMessage, Fields, answered, config, millis, read, short, unknown_number};
+use super::{BucketMessage, Fields, answered, config, millis, no_spec, short, unknown_number};
 use crate::ApiError;
 use crate::proto::v1;
 
@@ -62,13 +63,12 @@ pub(super) fn value(
 
 /// The spec of an answer.
 pub(crate) fn bucket_spec(bucket: Option<v1::BucketSpec>) -> Result<BucketSpec, ApiError> {
-    let message = BucketMessage { bucket, ..BucketMessage::default() };
-    let mut documents = answered(read(Vec::new(), vec![message]))?;
-    documents
-        .buckets
-        .pop()
-        .map(|put| put.spec)
-        .ok_or_else(|| ApiError::Internal("the answer has no spec".to_owned()))
+    let mut defects = Vec::new();
+    let value = value(bucket.ok_or_else(no_spec)?, None, None, &mut defects);
+    match answered(&value, defects)? {
+        Document::Bucket(put) => Ok(put.spec),
+        _ => Err(no_spec()),
+    }
 }
 
 /// As our clients send it: the config as text, which is exact.

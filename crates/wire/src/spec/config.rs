@@ -85,6 +85,23 @@ fn json(path: &str, value: prost_types::Value, document: &str, defects: &mut Vec
     }
 }
 
+/// About how many bytes the object has as JSON; a number counts as one digit.
+pub(super) fn length(object: &Struct) -> usize {
+    2 + object.fields.iter().map(|(key, value)| key.len() + 4 + value_length(value)).sum::<usize>()
+}
+
+fn value_length(value: &prost_types::Value) -> usize {
+    match &value.kind {
+        None | Some(Kind::NullValue(_) | Kind::BoolValue(_)) => 4,
+        Some(Kind::NumberValue(_)) => 1,
+        Some(Kind::StringValue(text)) => text.len() + 2,
+        Some(Kind::StructValue(object)) => length(object),
+        Some(Kind::ListValue(list)) => {
+            2 + list.values.iter().map(|item| value_length(item) + 1).sum::<usize>()
+        }
+    }
+}
+
 /// Notes one more, unless nobody would read it.
 fn note(defects: &mut Vec<Defect>, defect: impl FnOnce() -> Defect) {
     if defects.len() <= DEFECTS_MAX {

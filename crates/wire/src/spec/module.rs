@@ -1,11 +1,12 @@
 //! A module's document.
 
 use serde_json::{Map, Value};
+use sheaf_model::document::Document;
 use sheaf_model::{
     Check, CheckKind, Defect, Exec, Limits, ModuleSpec, Restart, RestartWhen, Runtime, Signal, Stop, Template,
 };
 
-use super::{Fields, answered, config, millis, read, short, unknown_number};
+use super::{Fields, answered, config, millis, no_spec, short, unknown_number};
 use crate::ApiError;
 use crate::proto::v1;
 use crate::proto::v1::check::Kind;
@@ -171,8 +172,12 @@ fn cores(millis: u64) -> Value {
 
 /// The spec of an answer.
 pub(crate) fn module_spec(module: Option<v1::ModuleSpec>) -> Result<ModuleSpec, ApiError> {
-    let mut documents = answered(read(vec![module], Vec::new()))?;
-    documents.modules.pop().ok_or_else(|| ApiError::Internal("the answer has no spec".to_owned()))
+    let mut defects = Vec::new();
+    let value = value(module.ok_or_else(no_spec)?, &mut defects);
+    match answered(&value, defects)? {
+        Document::Module(spec) => Ok(*spec),
+        _ => Err(no_spec()),
+    }
 }
 
 /// As our clients send it: the schema as text, which is exact.

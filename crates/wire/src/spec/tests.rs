@@ -342,3 +342,47 @@ fn a_document_that_is_too_long_is_not_made_into_values() {
     let empty = vec![None; DOCUMENTS_MAX + 1];
     assert_eq!(defects(empty, Vec::new())[0].problem, "there are more than 10000 documents");
 }
+
+/// A number of a list takes two bytes in a document, and eleven in a message.
+#[test]
+fn a_list_of_many_numbers_is_accepted_and_shown() {
+    let numbers = Json::new(&json!({ "numbers": vec![7; 190_000] }));
+    let bucket = v1::BucketSpec {
+        name: "/a".to_owned(),
+        module: "m".to_owned(),
+        config: config::structure(&numbers.value()),
+        ..v1::BucketSpec::default()
+    };
+    assert!(bucket.encoded_len() > SPEC_MAX);
+    let bucket = read(Vec::new(), vec![asked(bucket)]).unwrap().buckets.remove(0).spec;
+    assert_eq!(bucket.config, numbers);
+    assert_eq!(bucket_spec(Some(bucket_answer(bucket.clone()))).unwrap(), bucket);
+    let module = v1::ModuleSpec {
+        name: "m".to_owned(),
+        version: "1".to_owned(),
+        exec: Some(v1::Exec { command: "/x".to_owned(), ..v1::Exec::default() }),
+        config_schema: config::structure(&json!({ "enum": vec![7; 190_000] })),
+        ..v1::ModuleSpec::default()
+    };
+    let module = read(vec![Some(module)], Vec::new()).unwrap().modules.remove(0);
+    assert_eq!(module_spec(Some(module_answer(module.clone()))).unwrap(), module);
+}
+
+/// Its module's version, and what was left out, stand in an answer.
+#[test]
+fn the_longest_document_is_shown_with_all_that_was_added() {
+    let bucket = |length: usize| v1::BucketSpec {
+        name: "/a".to_owned(),
+        module: "m".to_owned(),
+        config_json: Some(json!({ "a": "x".repeat(length) }).to_string()),
+        ..v1::BucketSpec::default()
+    };
+    let others =
+        json!({"kind": "Bucket", "name": "/a", "module": "m", "multi_node": false, "config": {"a": ""}});
+    let longest = DOCUMENT_MAX - others.to_string().len();
+    let found = defects(Vec::new(), vec![asked(bucket(longest + 1))]);
+    assert_eq!(found[0].problem, "the document has 524289 bytes, more than 512KiB");
+    let mut bucket = read(Vec::new(), vec![asked(bucket(longest))]).unwrap().buckets.remove(0).spec;
+    bucket.module = ModuleRef::parse("m@1.11.0").unwrap();
+    assert_eq!(bucket_spec(Some(bucket_answer(bucket.clone()))).unwrap(), bucket);
+}

@@ -1,7 +1,7 @@
 //! Its history: an event for each revision, and no more than a few.
 
-use sheaf_model::{Event, Revision, Timestamp};
-use sheaf_wire::event::{Cursor, EventApi, EventPage, ListEvents, WatchEvents};
+use sheaf_model::{Cursor, Event, Revision, Timestamp};
+use sheaf_wire::event::{EventApi, EventPage, ListEvents, WatchEvents};
 use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 
 use super::Fake;
@@ -11,6 +11,7 @@ fn event(revision: u64) -> Event {
     Event {
         revision: Revision(revision),
         n: 0,
+        step: None,
         at: Timestamp(crate::output::recorded::NOW.0 - 1000),
         kind: text("bucket.updated"),
         subject: text("/logs/web"),
@@ -27,8 +28,8 @@ impl EventApi for Fake {
     async fn list(&self, _: Caller, ask: ListEvents) -> Result<EventPage, ApiError> {
         let beyond = |event: &Event| match ask.after {
             None => true,
-            Some(place) if ask.newest_first => Cursor::of(event) < place,
-            Some(place) => Cursor::of(event) > place,
+            Some(place) if ask.newest_first => place.is_after(event),
+            Some(place) => place.is_before(event),
         };
         let mut events: Vec<Event> = (1..=5).map(event).filter(beyond).collect();
         if ask.newest_first {
