@@ -8,8 +8,9 @@
 //! What runs is a program for each subtask, or a worker: a plugin's process that takes many subtasks of one job, to which a
 //! line leads beside the runner (`workers`, `hands`, `line`).
 //!
-//! An attempt that was given once is never begun again in this life of the agent, however often it comes. What a former
-//! life ran is dead before this one says that it takes subtasks.
+//! An attempt that was given once is never begun again in this life of the agent, however often it comes: it is known until its
+//! end is in the log, and from then on no leader sends it. What a former life ran is dead before this one says that it takes
+//! subtasks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;

@@ -17,7 +17,7 @@ pub(crate) const TO_NODE_QUEUE: usize = 256;
 #[derive(Default)]
 pub(crate) struct Live {
     /// Everything that is decided about leases is decided under this one lock: an epoch that was fenced must never be
-    /// named again. Held for microseconds, across no await.
+    /// named again. Held for microseconds, across no await. Whoever needs more takes this first, then the state, then the floor.
     inner: Mutex<Inner>,
     /// A heartbeat waits for a quorum round, and somebody for what follows.
     pub(crate) round: Notify,
