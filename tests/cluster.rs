@@ -7,6 +7,8 @@
 //! | `faults` | 5 | nothing acknowledged is lost and nothing runs twice, whoever is killed |
 //! | `planned` | 3 | drain, move, hand over, settings, forget: nothing of it is a failure |
 //! | `plugins` | 3 | modules that are told of their bucket's life: plugins, good ones and bad ones, and commands |
+//! | … cases of `trials` | the same | a bucket that is tried apart from the real one, and what instances may use |
+//! | … cases of `crowd` | the same, and 300 that are only sessions | a storm of sessions costs no election and no lease |
 //! | `secrets` | 4 | what is set in one place is known to those who must know it, and to nobody else |
 //! | `artifacts` | 4 | programs that are pushed, and run where they were not before |
 //! | `artifacts_apart` | 5 | nodes that do not vote give each other what they have, and keep no more than they have room for |
@@ -28,7 +30,6 @@
 //! | `flood` | 1 | thousands of connections, clients that never get to the point, requests of a gigabyte |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
-//! | `crowd` | 3, and 300 that are only sessions | a storm of sessions costs no election and no lease |
 //! | `disk_at_zero` | 3 | an agent whose disk others fill to the last byte votes, and starts |
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
 //! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
@@ -253,17 +254,6 @@ fn disaster() {
     cases.end();
 }
 
-/// What a module's document says beside its life cycle.
-#[test]
-fn trials() {
-    let cluster = Cluster::start(3);
-    cluster.apply(&plugin::faulty(""));
-    let mut cases = Cases::of("trials");
-    trial::cases(&mut cases, &cluster);
-    limits::cases(&mut cases, &cluster);
-    cases.end();
-}
-
 /// The same limits by the other version of control groups than this machine may have.
 #[test]
 #[ignore = "needs qemu; .ci/run runs it"]
@@ -271,7 +261,8 @@ fn emulated() {
     emulated::run();
 }
 
-/// Technologies with a life cycle of their own.
+/// Technologies with a life cycle of their own; then what else a module's document says. At last the leader is lost, in
+/// front of a crowd.
 #[test]
 fn plugins() {
     let cluster = Cluster::start(3);
@@ -280,6 +271,12 @@ fn plugins() {
     context::cases(&mut cases, &cluster);
     life::cases(&mut cases, &cluster);
     python::cases(&mut cases, &cluster);
+    cases.now_of("trials");
+    cluster.apply(&plugin::faulty(""));
+    trial::cases(&mut cases, &cluster);
+    limits::cases(&mut cases, &cluster);
+    cases.now_of("crowd");
+    crowd::cases(&mut cases, &cluster);
     cases.end();
 }
 

@@ -241,13 +241,13 @@ fn strange(cluster: &Cluster) {
 }
 
 fn late(cluster: &Cluster) {
-    let limited = faulty("")
-        .replace("name: faulty", "name: limited\nlife_cycle: {on_new_source: {timeout: 1s}}")
+    let impatient = faulty("")
+        .replace("name: faulty", "name: impatient\nlife_cycle: {on_new_source: {timeout: 1s}}")
         .replace("policy: on_failure", "policy: never");
-    cluster.apply(&limited);
-    cluster.apply_and_wait(&bucket("/late/well", "limited", "{}", "node_list_rules: [n1]"));
+    cluster.apply(&impatient);
+    cluster.apply_and_wait(&bucket("/late/well", "impatient", "{}", "node_list_rules: [n1]"));
     let before = pids(&cluster.status("/late/well"));
-    cluster.apply(&bucket("/late/hangs", "limited", "{start: hang}", "node_list_rules: [n1]"));
+    cluster.apply(&bucket("/late/hangs", "impatient", "{start: hang}", "node_list_rules: [n1]"));
     let status = cluster.wait_state("/late/hangs", "failed");
     assert!(status.to_string().contains("OnNewSource: no answer within 1s"), "{status:#}");
     assert_eq!(pids(&cluster.status("/late/well")), before, "it runs on all the time");
