@@ -28,6 +28,7 @@
 //! | `traces` | 3 | one trace from a command to the starts on all nodes; a collector that is down disturbs nobody |
 //! | `taken` | 5 | somebody has taken a node's certificate: what it opens, and that forgetting the node ends it |
 //! | `flood` | 1 | thousands of connections, clients that never get to the point, requests of a gigabyte |
+//! | … cases of `input` | the same | everything that people and programs can get wrong |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `disk_at_zero` | 3 | an agent whose disk others fill to the last byte votes, and starts |
@@ -35,7 +36,6 @@
 //! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
 //! | `emulated` | 1, then 2 | limits of instances on a kernel with control groups of version 2, in a virtual machine |
 //! | `dev` | 3; 4 | what a newcomer sees first, and that nothing of it is left |
-//! | `input` | 1 | everything that people and programs can get wrong |
 //!
 //! Starting agents takes longer than most cases, so cases share clusters; each has its own buckets.
 
@@ -226,6 +226,19 @@ fn http() {
     let cluster = http::cluster();
     let mut cases = Cases::of("http");
     http::cases(&mut cases, &cluster);
+    cases.end();
+}
+
+/// Far too much for one node; then everything that people can get wrong. In this order: the former counts what the agent's
+/// process has ever taken of its machine.
+#[test]
+fn flood() {
+    let cluster = flood::cluster();
+    let mut cases = Cases::of("flood");
+    flood::cases(&mut cases, &cluster);
+    cluster.wait_ready();
+    cases.now_of("input");
+    input::cases(&mut cases, &cluster);
     cases.end();
 }
 

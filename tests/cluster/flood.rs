@@ -41,20 +41,19 @@ const TAKEN_MAX: u64 = 64 << 20;
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// One agent; nothing of it is secured, so that nobody is sent away for who he is. It logs for programs.
-#[test]
-fn flood() {
-    let cluster =
-        Cluster::start_with(1, |_, plan| plan.args = ["--log-format", "json"].map(str::to_owned).into());
+pub(crate) fn cluster() -> Cluster {
+    Cluster::start_with(1, |_, plan| plan.args = ["--log-format", "json"].map(str::to_owned).into())
+}
+
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cluster.apply(&module("steady", ""));
-    let scene = Scene::of(&cluster);
-    let mut cases = Cases::of("flood");
+    let scene = Scene::of(cluster);
     cases.run("thousands of connections that say nothing", || scene.connections());
     cases.run("more connections to the dashboard than it has places", || scene.visitors());
     cases.run("clients that never get to the point", || scene.slow());
     cases.run("a request of a gigabyte to the gRPC port", || scene.huge_call());
     cases.run("a request of a gigabyte to the dashboard", || scene.huge_post());
     cases.run("each line that it has logged by then is an object", || scene.log());
-    cases.end();
 }
 
 struct Scene<'a> {
