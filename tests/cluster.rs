@@ -6,11 +6,13 @@
 //! | `placement` | 5, then 6 | gates, single-node and multi-node buckets, changes, and how people see and explain them |
 //! | `faults` | 5 | nothing acknowledged is lost and nothing runs twice, whoever is killed |
 //! | `planned` | 3 | drain, move, hand over, settings, forget: nothing of it is a failure |
-//! | `votes` | 5 | how many vote, and who, is changed while everything runs |
 //! | `plugins` | 3 | modules that are told of their bucket's life: plugins, good ones and bad ones, and commands |
+//! | … cases of `trials` | the same | a bucket that is tried apart from the real one, and what instances may use |
+//! | … cases of `crowd` | the same, and 300 that are only sessions | a storm of sessions costs no election and no lease |
 //! | `secrets` | 4 | what is set in one place is known to those who must know it, and to nobody else |
 //! | `artifacts` | 4 | programs that are pushed, and run where they were not before |
 //! | `artifacts_apart` | 5 | nodes that do not vote give each other what they have, and keep no more than they have room for |
+//! | … cases of `votes` | the same | how many vote, and who, is changed while everything runs |
 //! | `jobs` | 3 | subtasks run, each to one end, whoever is killed, and people see and search what becomes of them |
 //! | `workers` | 2 | the same through plugins that take many subtasks, good ones and bad ones; and backends |
 //! | `http` | 2 | the same at services that are slow, lose answers, refuse, or ask to be left alone |
@@ -26,15 +28,14 @@
 //! | `traces` | 3 | one trace from a command to the starts on all nodes; a collector that is down disturbs nobody |
 //! | `taken` | 5 | somebody has taken a node's certificate: what it opens, and that forgetting the node ends it |
 //! | `flood` | 1 | thousands of connections, clients that never get to the point, requests of a gigabyte |
+//! | … cases of `input` | the same | everything that people and programs can get wrong |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
-//! | `crowd` | 3, and 300 that are only sessions | a storm of sessions costs no election and no lease |
 //! | `disk_at_zero` | 3 | an agent whose disk others fill to the last byte votes, and starts |
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
 //! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
 //! | `emulated` | 1, then 2 | limits of instances on a kernel with control groups of version 2, in a virtual machine |
 //! | `dev` | 3; 4 | what a newcomer sees first, and that nothing of it is left |
-//! | `input` | 1 | everything that people and programs can get wrong |
 //!
 //! Starting agents takes longer than most cases, so cases share clusters; each has its own buckets.
 
@@ -228,6 +229,19 @@ fn http() {
     cases.end();
 }
 
+/// Far too much for one node; then everything that people can get wrong. In this order: the former counts what the agent's
+/// process has ever taken of its machine.
+#[test]
+fn flood() {
+    let cluster = flood::cluster();
+    let mut cases = Cases::of("flood");
+    flood::cases(&mut cases, &cluster);
+    cluster.wait_ready();
+    cases.now_of("input");
+    input::cases(&mut cases, &cluster);
+    cases.end();
+}
+
 /// What an earlier version has written.
 #[test]
 fn former() {
@@ -253,17 +267,6 @@ fn disaster() {
     cases.end();
 }
 
-/// What a module's document says beside its life cycle.
-#[test]
-fn trials() {
-    let cluster = Cluster::start(3);
-    cluster.apply(&plugin::faulty(""));
-    let mut cases = Cases::of("trials");
-    trial::cases(&mut cases, &cluster);
-    limits::cases(&mut cases, &cluster);
-    cases.end();
-}
-
 /// The same limits by the other version of control groups than this machine may have.
 #[test]
 #[ignore = "needs qemu; .ci/run runs it"]
@@ -271,7 +274,8 @@ fn emulated() {
     emulated::run();
 }
 
-/// Technologies with a life cycle of their own.
+/// Technologies with a life cycle of their own; then what else a module's document says. At last the leader is lost, in
+/// front of a crowd.
 #[test]
 fn plugins() {
     let cluster = Cluster::start(3);
@@ -280,6 +284,12 @@ fn plugins() {
     context::cases(&mut cases, &cluster);
     life::cases(&mut cases, &cluster);
     python::cases(&mut cases, &cluster);
+    cases.now_of("trials");
+    cluster.apply(&plugin::faulty(""));
+    trial::cases(&mut cases, &cluster);
+    limits::cases(&mut cases, &cluster);
+    cases.now_of("crowd");
+    crowd::cases(&mut cases, &cluster);
     cases.end();
 }
 
@@ -303,21 +313,15 @@ fn artifacts() {
     cases.end();
 }
 
-/// Programs on nodes that do not vote.
+/// Programs on nodes that do not vote; then who votes.
 #[test]
 fn artifacts_apart() {
     // Which of them vote is chance; those that do keep everything, whatever their room.
     let cluster = Cluster::start_with(5, |_, plan| plan.more = artifact::ROOM.to_owned());
     let mut cases = Cases::of("artifacts_apart");
     artifact::apart(&mut cases, &cluster);
-    cases.end();
-}
-
-/// Who votes; at last one of them is forgotten.
-#[test]
-fn votes() {
-    let cluster = Cluster::start(5);
-    let mut cases = Cases::of("votes");
+    // Who votes; at last one of them is forgotten. By now votes may be taken away: the election is long over.
+    cases.now_of("votes");
     cluster.apply(&scene::modules());
     votes::cases(&mut cases, &cluster);
     cases.end();

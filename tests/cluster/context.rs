@@ -267,7 +267,7 @@ fn multi(cluster: &Cluster) {
     assert!(lost.starts_with("Some(Conflict) "), "{lost}");
     assert_eq!(done("n3", "get lock"), format!("{version} n1"));
     // A quarantine stops all of them.
-    asker.begin("n2", "last", "quarantine 4000 all of us");
+    asker.begin("n2", "last", "quarantine 2500 all of us");
     cluster.wait_status("/many", "nothing of it runs anywhere", |status| {
         status["state"] == "quarantined" && affinity(status).is_empty()
     });
@@ -299,7 +299,7 @@ fn a36(cluster: &Cluster) {
     let asker = Asker::start(cluster, "/a36", "");
     let before = cluster.status("/a36");
     asker.refused("quarantine 99999999999 too long", "Invalid", "at most 366 days ahead");
-    asker.last_word("quarantine 4000 the source asks for a pause");
+    asker.last_word("quarantine 2500 the source asks for a pause");
     let status = cluster.wait_state("/a36", "quarantined");
     assert_eq!(status["emergency"], "the source asks for a pause");
     assert!(status["quarantined_until"].as_str().is_some_and(|until| until.ends_with('Z')), "{status:#}");
@@ -318,11 +318,11 @@ fn a36(cluster: &Cluster) {
     cluster.wait_state("/a36", "quarantined");
     cluster.cli(&["bucket", "resume", "/a36", "--wait"]).ok();
     cluster.wait_state("/a36", "running");
-    asker.last_word("quarantine 4000 shortly");
+    asker.last_word("quarantine 2500 shortly");
     cluster.wait_state("/a36", "quarantined");
     cluster.cli(&["bucket", "suspend", "/a36"]).ok();
     cluster.wait_state("/a36", "suspended");
-    sheaf_tests::wait::watch_for("it stays suspended", Duration::from_secs(5), || {
+    sheaf_tests::wait::watch_for("it stays suspended", Duration::from_millis(3500), || {
         let status = cluster.status("/a36");
         if status["state"] == "suspended" { Ok(()) } else { Err(format!("{status:#}")) }
     });

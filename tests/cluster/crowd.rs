@@ -1,35 +1,28 @@
 //! Far more agents than this machine could run, as far as a leader sees them.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::crowd::Crowd;
-use sheaf_tests::documents::bucket;
-use sheaf_tests::{Agent, Cases, Cluster, Machine, wait_for};
+use sheaf_tests::documents::{bucket, module};
+use sheaf_tests::{Agent, Cases, Cluster, wait_for};
 
-use crate::scene::{self, epoch, only_node, pids, trace};
+use crate::scene::{epoch, only_node, pids, trace};
 
 /// The benchmark `storm` has 1,000.
 const AGENTS: usize = 300;
 /// For all of them to be with the new leader, on two cores that they share with it.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 
-#[test]
-fn crowd() {
-    let machine = Arc::new(Machine::take());
-    let cluster = Cluster::plan(&machine, "", 3, |_, _| {});
-    cluster.start_all();
-    cluster.wait_ready();
-    let mut cases = Cases::of("crowd");
+/// The former leader stays away.
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("300 agents that look for the new leader cost no further election and no lease", || {
-        led_by_another(&cluster);
+        led_by_another(cluster);
     });
-    cases.end();
 }
 
 fn led_by_another(cluster: &Cluster) {
-    cluster.apply(&scene::modules());
+    cluster.apply(&module("steady", ""));
     let leader = cluster.leader();
     let others: Vec<&Agent> = cluster.agents().iter().filter(|agent| agent.name() != leader.name()).collect();
     let rules = format!("node_list_rules: [{}]", others[0].name());

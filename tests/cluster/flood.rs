@@ -41,20 +41,28 @@ const TAKEN_MAX: u64 = 64 << 20;
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// One agent; nothing of it is secured, so that nobody is sent away for who he is. It logs for programs.
-#[test]
-fn flood() {
-    let cluster =
-        Cluster::start_with(1, |_, plan| plan.args = ["--log-format", "json"].map(str::to_owned).into());
+pub(crate) fn cluster() -> Cluster {
+    Cluster::start_with(1, |_, plan| plan.args = ["--log-format", "json"].map(str::to_owned).into())
+}
+
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cluster.apply(&module("steady", ""));
-    let scene = Scene::of(&cluster);
-    let mut cases = Cases::of("flood");
+    let scene = Scene::of(cluster);
     cases.run("thousands of connections that say nothing", || scene.connections());
     cases.run("more connections to the dashboard than it has places", || scene.visitors());
-    cases.run("clients that never get to the point", || scene.slow());
+    // They are cut off after a while; others go on meanwhile.
+    let mut slow = None;
+    cases.run("clients that never get to the point, as they come", || slow = Some(scene.slow()));
     cases.run("a request of a gigabyte to the gRPC port", || scene.huge_call());
     cases.run("a request of a gigabyte to the dashboard", || scene.huge_post());
+    cases.run("clients that never get to the point", || scene.cut_off(slow.expect("they came")));
     cases.run("each line that it has logged by then is an object", || scene.log());
-    cases.end();
+}
+
+/// Clients that never get to the point.
+struct Slow {
+    streams: Vec<TcpStream>,
+    since: Instant,
 }
 
 struct Scene<'a> {
@@ -173,7 +181,8 @@ impl<'a> Scene<'a> {
         self.is_well();
     }
 
-    fn slow(&self) {
+    fn slow(&self) -> Slow {
+        let since = Instant::now();
         let (grpc, web) = (self.agent.address(), self.agent.plan().http);
         // What each says in the end is the begin of a question that never comes.
         let begins: [(&str, &[u8]); 5] = [
@@ -183,20 +192,25 @@ impl<'a> Scene<'a> {
             (&web, b"GET / HTTP/1.1\r\nhost: "),
             (&web, b"POST /api/v1/login HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{"),
         ];
-        let mut slow = Vec::new();
+        let mut streams = Vec::new();
         for (address, says) in begins {
             for _ in 0..50 {
                 let mut stream = connect(address);
                 stream.write_all(says).expect("it is listened to");
                 stream.set_nonblocking(true).expect("a socket can be");
-                slow.push(stream);
+                streams.push(stream);
             }
         }
         assert!(self.asks() < AT_ONCE);
         self.is_well();
-        wait_for("all of them are cut off", 2 * SOON, || {
-            slow.retain_mut(|stream| !is_cut_off(stream));
-            if slow.is_empty() { Ok(()) } else { Err(format!("{} are there", slow.len())) }
+        Slow { streams, since }
+    }
+
+    fn cut_off(&self, slow: Slow) {
+        let Slow { mut streams, since } = slow;
+        wait_for("all of them are cut off", (2 * SOON).saturating_sub(since.elapsed()), || {
+            streams.retain_mut(|stream| !is_cut_off(stream));
+            if streams.is_empty() { Ok(()) } else { Err(format!("{} are there", streams.len())) }
         });
         self.is_well();
     }

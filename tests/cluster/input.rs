@@ -12,16 +12,13 @@ use sheaf_wire::{ApiError, Client, Options};
 use crate::load::put;
 use crate::scene::{event_kinds, modules, revision, trace};
 
-#[test]
-fn input() {
-    let cluster = Cluster::start(1);
+pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cluster.apply(&modules());
-    let mut cases = Cases::of("input");
-    let before = state(&cluster);
+    let before = state(cluster);
     let mut unchanged = |name: &str, case: &dyn Fn(&Cluster)| {
         cases.run(name, || {
-            case(&cluster);
-            assert!(state(&cluster) == before, "something changed: {:#?}", state(&cluster));
+            case(cluster);
+            assert!(state(cluster) == before, "something changed: {:#?}", state(cluster));
         });
     };
     unchanged("A21 names", &a21);
@@ -37,9 +34,8 @@ fn input() {
     unchanged("an address where nobody answers", &unreachable);
     unchanged("config files", &config_files);
     unchanged("what is not there", &not_found);
-    cases.run("an id of a request that was used for something else", || used_ids(&cluster));
-    cases.run("one node: written down, and there again after a restart", || one_node(&cluster));
-    cases.end();
+    cases.run("an id of a request that was used for something else", || used_ids(cluster));
+    cases.run("one node: written down, and there again after a restart", || one_node(cluster));
 }
 
 /// What a refused change must leave as it is.

@@ -205,9 +205,18 @@ const STRANGE: [(&str, &str); 6] = [
 /// All of them at once: some are known only when their time is up.
 fn strange(cluster: &Cluster) {
     let name = |how: &str| format!("/strange/{how}");
-    let on_n1 = |how: &str, module: &str| bucket(&name(how), module, "{}", "node_list_rules: [n1]");
+    let own = |how: &str| format!("/strange/own-{how}");
+    let on_n1 = |name: &str, module: &str| bucket(name, module, "{}", "node_list_rules: [n1]");
     for (how, _) in STRANGE {
-        cluster.apply(&on_n1(how, &format!("faulty-{how}")));
+        cluster.apply(&on_n1(&name(how), &format!("faulty-{how}")));
+    }
+    // The same of the bucket's own process, where gate 3 is answered well.
+    for (how, _) in STRANGE {
+        let module = faulty(how)
+            .replace(&format!("faulty-{how}"), &format!("own-{how}"))
+            .replace(&format!("['{how}']"), &format!("['{how}', instance]"))
+            .replace("policy: on_failure", "policy: never");
+        cluster.apply(&[module, on_n1(&own(how), &format!("own-{how}"))].concat());
     }
     for (how, reason) in STRANGE {
         let third = wait_for(&format!("{how} is answered"), Duration::from_secs(15), || {
@@ -223,30 +232,22 @@ fn strange(cluster: &Cluster) {
         assert!(third.1.contains(by_gate), "{how}: {third:?}");
         cluster.delete(&[&name(how)]);
     }
-    // The same of the bucket's own process, where gate 3 was answered well.
-    for (how, _) in STRANGE {
-        let module = faulty(how)
-            .replace(&format!("faulty-{how}"), &format!("own-{how}"))
-            .replace(&format!("['{how}']"), &format!("['{how}', instance]"))
-            .replace("policy: on_failure", "policy: never");
-        cluster.apply(&[module, on_n1(how, &format!("own-{how}"))].concat());
-    }
     for (how, reason) in STRANGE {
-        let status = cluster.wait_state(&name(how), "failed");
+        let status = cluster.wait_state(&own(how), "failed");
         assert!(status["message"].to_string().contains(reason), "{how}: {status:#}");
-        cluster.delete(&[&name(how)]);
+        cluster.delete(&[&own(how)]);
     }
     cluster.assert_alive();
 }
 
 fn late(cluster: &Cluster) {
-    let limited = faulty("")
-        .replace("name: faulty", "name: limited\nlife_cycle: {on_new_source: {timeout: 1s}}")
+    let impatient = faulty("")
+        .replace("name: faulty", "name: impatient\nlife_cycle: {on_new_source: {timeout: 1s}}")
         .replace("policy: on_failure", "policy: never");
-    cluster.apply(&limited);
-    cluster.apply_and_wait(&bucket("/late/well", "limited", "{}", "node_list_rules: [n1]"));
+    cluster.apply(&impatient);
+    cluster.apply_and_wait(&bucket("/late/well", "impatient", "{}", "node_list_rules: [n1]"));
     let before = pids(&cluster.status("/late/well"));
-    cluster.apply(&bucket("/late/hangs", "limited", "{start: hang}", "node_list_rules: [n1]"));
+    cluster.apply(&bucket("/late/hangs", "impatient", "{start: hang}", "node_list_rules: [n1]"));
     let status = cluster.wait_state("/late/hangs", "failed");
     assert!(status.to_string().contains("OnNewSource: no answer within 1s"), "{status:#}");
     assert_eq!(pids(&cluster.status("/late/well")), before, "it runs on all the time");

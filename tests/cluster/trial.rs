@@ -169,14 +169,14 @@ fn gone(cluster: &Cluster) {
     let args = ["--address", &cluster.agent(1).address(), "bucket", "test", "-f", "-", "--max-time", "2s"];
     let asking = Follower::start(
         cluster.machine(),
-        &[&args[..], &["--start-within", "5s"]].concat(),
+        &[&args[..], &["--start-within", "2s"]].concat(),
         asked.as_bytes(),
     );
     wait_for("the test runs", Duration::from_secs(10), || {
         let listed = cluster.cli(&["bucket", "list", "-o", "name"]).ok().stdout;
         if listed.contains("/trial/gone.test-") { Ok(()) } else { Err(listed) }
     });
-    asking.end(Signal::KILL);
+    assert_eq!(asking.end(Signal::KILL), 128 + 9, "it had not ended by itself");
     wait_for("its time to live is over", Duration::from_secs(40), || {
         let listed = cluster.cli(&["bucket", "list", "-o", "name"]).ok().stdout;
         if listed.contains(".test-") { Err(listed) } else { Ok(()) }

@@ -22,6 +22,11 @@ impl Cases {
         Self { test, only, failed: Vec::new() }
     }
 
+    /// What is run from now on, on the same cluster, is of another test: it is said as that one's.
+    pub fn now_of(&mut self, test: &'static str) {
+        self.test = test;
+    }
+
     /// Runs a case. Its name begins with the ids of the parity cases that it proves.
     pub fn run(&mut self, name: &str, case: impl FnOnce()) {
         if self.only.as_ref().is_some_and(|part| !name.contains(part.as_str())) {
@@ -35,7 +40,7 @@ impl Cases {
             Err(panic) => {
                 let text = text(&*panic);
                 say(&format!("{}: {name} … FAILED ({seconds:.1} s): {text}", self.test));
-                self.failed.push(format!("{name}: {text}"));
+                self.failed.push(format!("{}: {name}: {text}", self.test));
             }
         }
     }

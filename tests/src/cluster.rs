@@ -1,14 +1,14 @@
 //! Several agents that form a cluster, and short ways to ask it.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sheaf_model::NodeId;
 
 use crate::need::say;
 use crate::wait::wait_for;
-use crate::{Agent, Machine, NodePlan, Output, ports};
+use crate::{Agent, Machine, NodePlan, Output, machine, ports};
 
 /// How long agents may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -22,6 +22,9 @@ pub struct Cluster {
     agents: Vec<Agent>,
     machine: Arc<Machine>,
     name: String,
+    planned: Instant,
+    /// Said once: how long it took until all were ready.
+    said: Once,
 }
 
 impl Cluster {
@@ -50,7 +53,13 @@ impl Cluster {
         let address = |index: usize| format!("127.0.0.1:{}", ports[2 * index]);
         let join: Vec<String> =
             if count == 1 { Vec::new() } else { (0..count.min(3)).map(address).collect() };
-        let mut cluster = Self { agents: Vec::new(), machine: Arc::clone(machine), name: prefix.to_owned() };
+        let mut cluster = Self {
+            agents: Vec::new(),
+            machine: Arc::clone(machine),
+            name: prefix.to_owned(),
+            planned: Instant::now(),
+            said: Once::new(),
+        };
         for index in 0..count {
             let name = format!("{prefix}n{}", index + 1);
             let http = format!("127.0.0.1:{}", ports[2 * index + 1]);
@@ -110,6 +119,10 @@ impl Cluster {
                     status["leader"], status["message"]
                 ))
             }
+        });
+        self.said.call_once(|| {
+            let seconds = self.planned.elapsed().as_secs_f64();
+            say(&format!("{}: {count} nodes, ready after {seconds:.1} s", machine::test()));
         });
     }
 

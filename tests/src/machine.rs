@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -22,6 +23,7 @@ const PREFIX: &str = "sheaf-t.";
 pub struct Machine {
     place: PathBuf,
     binary: PathBuf,
+    taken: Instant,
     /// Locked as long as this lives, for other threads and other processes alike.
     _lock: File,
 }
@@ -30,6 +32,7 @@ impl Machine {
     /// Waits for the lock, ends what an earlier test that was killed has left over, and has the binary built.
     pub fn take() -> Self {
         let lock = lock();
+        let taken = Instant::now();
         sweep();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -37,7 +40,7 @@ impl Machine {
         fs::create_dir_all(&place).expect("a directory can be made for temporary files");
         let place = place.canonicalize().expect("the directory was just made");
         let binary = program(binary::path(), place.join("sheaf"));
-        Self { place, binary, _lock: lock }
+        Self { place, binary, taken, _lock: lock }
     }
 
     /// A program of the tests, by this name in the directory.
@@ -94,6 +97,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        let ended = Instant::now();
         let left = processes::end_all(&self.place);
         let failed = thread::panicking();
         if failed || env::var_os("SHEAF_TEST_KEEP").is_some_and(|value| !value.is_empty()) {
@@ -101,9 +105,16 @@ impl Drop for Machine {
         } else if let Err(error) = fs::remove_dir_all(&self.place) {
             say(&format!("{}: not removed: {error}", self.place.display()));
         }
+        let [whole, end] = [self.taken, ended].map(|since| since.elapsed().as_secs_f64());
+        say(&format!("{}: over after {whole:.1} s, of that its end {end:.1} s", test()));
         let left: Vec<String> = left.iter().map(ToString::to_string).collect();
         assert!(failed || left.is_empty(), "processes that outlived their keeper:\n  {}", left.join("\n  "));
     }
+}
+
+/// The test that runs on this thread.
+pub(crate) fn test() -> String {
+    thread::current().name().unwrap_or("a test").to_owned()
 }
 
 /// A link of its own, unless there is one: a build of somebody else must not replace a program while it runs.
