@@ -40,7 +40,16 @@ pub(crate) struct Event {
     pub(crate) life: u64,
     /// Not before the clock of its machine shows this.
     pub(crate) due: Option<Moment>,
+    /// It has waited while the process was paused.
+    pub(crate) waited: bool,
     pub(crate) what: What,
+}
+
+impl Event {
+    /// Whether what comes later never comes before it, also where the process was paused meanwhile.
+    pub(crate) fn is_in_order(&self) -> bool {
+        matches!(self.what, What::Words(..) | What::Agent(_) | What::Keeper(_))
+    }
 }
 
 #[derive(Clone, Debug)]

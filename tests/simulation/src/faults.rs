@@ -1,7 +1,7 @@
 //! What goes wrong: single faults by chance. Storms of them are in [`crate::storms`].
 
 use crate::clock::{MS, SECOND, Time};
-use crate::event::{AtWorld, Process, What};
+use crate::event::{AtWorld, Event, Process, What};
 use crate::machine::MachineDisk;
 use crate::raft::Rpc;
 use crate::storms::Ambush;
@@ -169,17 +169,19 @@ impl World {
     fn resume(&mut self, process: Process) {
         if let Some(gate) = self.gate(process) {
             gate.paused = false;
-            let waiting = std::mem::take(&mut gate.waiting);
-            self.release(waiting);
+            self.release(process);
         }
     }
 
     /// What waited happens now: messages in their order, timers anywhere between them.
-    fn release(&mut self, waiting: Vec<crate::event::Event>) {
+    fn release(&mut self, process: Process) {
+        let now = self.now;
+        let Some(gate) = self.gate(process) else { return };
+        let waiting = std::mem::take(&mut gate.waiting);
+        gate.catches_up = now + 20 * waiting.len() as u64;
         for (index, event) in (0..).zip(waiting) {
-            let message = matches!(event.what, What::Words(..) | What::Agent(_) | What::Keeper(_));
-            let delay = if message { 20 * index } else { self.random.below(5 * MS) };
-            self.post(self.now + delay, event);
+            let delay = if event.is_in_order() { 20 * index } else { self.random.below(5 * MS) };
+            self.post(now + delay, Event { waited: true, ..event });
         }
     }
 
@@ -192,8 +194,7 @@ impl World {
         for process in all {
             let Some(gate) = self.gate(process) else { continue };
             if !gate.paused {
-                let waiting = std::mem::take(&mut gate.waiting);
-                self.release(waiting);
+                self.release(process);
             }
         }
     }
