@@ -126,8 +126,10 @@ impl World {
         if writes.is_empty() && voter.writes.is_empty() {
             return self.written(v, then);
         }
-        // Without anything to write it still waits its turn: what it says rests on what was written before.
-        let takes = if writes.is_empty() { 0 } else { self.disk_takes(v) };
+        // Without anything to write it still waits its turn: what it says rests on what was written before. What waits behind
+        // the write that is under way is synced as one.
+        let is_first_to_wait = self.voters[v].writes.len() < 2;
+        let takes = if writes.is_empty() || !is_first_to_wait { 0 } else { self.disk_takes(v) };
         let voter = &mut self.voters[v];
         voter.writes.push_back((writes, then));
         voter.busy_until = voter.busy_until.max(self.now) + takes;
