@@ -24,7 +24,7 @@ use crate::link::{Session, Watch};
 use crate::plan::Planted;
 use crate::stand_in::StandIn;
 use crate::voter::proposal;
-use crate::work::Work;
+use crate::work::{Brought, Work};
 use crate::world::{Gate, World};
 
 #[derive(Debug)]
@@ -161,10 +161,9 @@ impl World {
             AtAgent::StoodLongEnough => self.stood_long_enough(m),
             AtAgent::Left { late } => self.left(m, late),
             AtAgent::Close(departure, give_up) => self.close(m, departure, give_up),
-            AtAgent::AttemptEnds(attempt) => {
-                self.attempt_ends(m, attempt, None);
-                self.say_ends(m);
-            }
+            AtAgent::AttemptEnds(attempt) => self.bring(m, Brought::Over(attempt)),
+            AtAgent::Brought(it) => self.bring(m, it),
+            AtAgent::TakeWork => self.take_work(m),
             AtAgent::EndsLate(seq) => self.ends_late(m, seq),
             it => self.on_executor(m, it),
         }

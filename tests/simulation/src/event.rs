@@ -16,7 +16,7 @@ use crate::faults::Undo;
 use crate::leaving::Departure;
 use crate::machine::Status;
 use crate::raft::Rpc;
-use crate::work::WorkWords;
+use crate::work::{Brought, WorkWords};
 
 /// Whoever events happen to. Each has a life that ends with a crash, and can be paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,7 +102,8 @@ pub(crate) enum AtVoter {
     RoundLate(u64),
     Confirm(Term),
     EndSession(u64),
-    ConfirmWork(u64),
+    /// A stage of the loop of jobs has waited for long enough.
+    Dispatch(Term, u64),
     FlushWatches,
     /// A deposed leader's decision, forwarded (planted only).
     Forwarded(Arc<Proposal>),
@@ -147,6 +148,9 @@ pub(crate) enum AtAgent {
     EndAll(BucketName),
     Hung(BucketName, u64),
     AttemptEnds(Attempt),
+    /// The loop of jobs looks at what was brought.
+    TakeWork,
+    Brought(Brought),
     /// Ends that were said under this number are not recorded.
     EndsLate(u64),
 }

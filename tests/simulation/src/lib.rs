@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Read in this order: [`Plan`] and [`Outcome`], `world` (the loop), `event`, `raft` and `voter`, `leader`, `agent` with
-//! `link`, `executor`, `leaving` and `stand_in`, `keeper`, `work`, `machine`, `client`, `owner`, `operator`, `faults`,
+//! `link`, `executor`, `leaving` and `stand_in`, `keeper`, `work` with `floor`, `machine`, `client`, `owner`, `operator`, `faults`,
 //! `storms`, `hunts`; what is checked: `truth`, `history`, `lives`, `judge`. `contact` is for planted bugs only.
 //!
 //! What must hold, and where that is looked at; [`Rule`] has the same numbers:
@@ -28,6 +28,7 @@
 //! | 4 with a quorum and an available node everything runs | within a bound after the last fault (`judge`) |
 //! | 5 a multi-node bucket runs once on each available node | twice on one: as 1; everywhere: as 4 |
 //! | 6 what was acknowledged is not lost | by each new leader's first entry, and in the end (`voter`, `client`, `judge`) |
+//! | an attempt is granted once and begun once, by whom it was granted to; a subtask has one success, or ends otherwise | with each entry (`history`), with each that begins (`work`), in the end (`owner`) |
 //! | what goes on elsewhere leaves nothing on a disk | in the end (`judge`) |
 //! | nothing is removed that is still there, or by a state from before it was started | with each farewell (`executor`) |
 //! | the replicated state keeps its own rules, and is the same on all | with each entry (`truth`, `voter`) |
@@ -50,6 +51,7 @@ mod contact;
 mod event;
 mod executor;
 mod faults;
+mod floor;
 mod history;
 mod hunts;
 mod judge;

@@ -10,6 +10,7 @@ use sheaf_model::{Load, Moment, Span};
 use crate::agent::{facts, node_key, patience};
 use crate::clock::{MS, SECOND};
 use crate::event::{AtAgent, Process, What, Words};
+use crate::work::Brought;
 use crate::world::World;
 
 /// Opening a stream takes at most so long.
@@ -72,6 +73,7 @@ impl World {
         let me = Process::Agent(m);
         let machine = &self.machines[m];
         let (key, Some(node)) = (machine.disk.key, machine.disk.node) else { return };
+        let takes_work = self.plan.jobs > 0 && self.agents[m].stand_in.is_none();
         let hello = Hello {
             cluster: "c".into(),
             node,
@@ -81,8 +83,7 @@ impl World {
             facts: facts(m, key),
             fresh: !self.agents[m].welcomed,
             stand_in: self.agents[m].stand_in.is_some(),
-            // What is said of work has words of its own here.
-            work: None,
+            work: takes_work.then(|| self.agents[m].work.said()),
         };
         let conn = self.connect(me, Process::Voter(v));
         if let Session::Searching(_, asked) = &mut self.agents[m].session {
@@ -136,7 +137,7 @@ impl World {
                     self.input(m, Input::Acknowledged(ack));
                 }
                 Words::ToNode(ToNode::Recorded { seq }) => self.input(m, Input::Recorded(seq)),
-                Words::Work(words) => self.work_arrives(m, words),
+                Words::Work(words) => self.work_comes(m, words),
                 Words::Closed => self.session_over(m, false),
                 _ => {}
             },
@@ -155,11 +156,13 @@ impl World {
         self.line(|| format!("agent {m} has a session with voter {voter}"));
         self.input(m, Input::SessionOpened { start_in });
         self.agents[m].welcomed = true;
-        self.offer_work(m);
+        if self.plan.jobs > 0 {
+            self.bring(m, Brought::Opened);
+        }
         self.agent_beat(m, conn);
     }
 
-    fn session_over(&mut self, m: usize, silent: bool) {
+    pub(crate) fn session_over(&mut self, m: usize, silent: bool) {
         let Session::Open(open) = std::mem::replace(&mut self.agents[m].session, Session::None) else {
             return;
         };

@@ -125,6 +125,16 @@ pub struct Counts {
     pub restored: Option<Time>,
     /// Attempts of subtasks that agents began.
     pub attempts: u64,
+    /// Messages after which a node had more of them than it runs at a time.
+    pub granted_ahead: u64,
+    /// Attempts that were handed back before they began: as they were asked for, …
+    pub given_back: u64,
+    /// … and as they lay ready for too long.
+    pub stalled: u64,
+    /// Attempts that were sent since a new session did not know of them.
+    pub sent_again: u64,
+    /// Sessions that broke with what they had just brought of jobs.
+    pub broken_at_work: u64,
     /// Subtasks that finished.
     pub subtasks_finished: u64,
     /// Hunts that began …
