@@ -154,7 +154,7 @@ impl World {
             AtAgent::Search => self.search(m),
             AtAgent::SearchLate(number) => self.search_late(m, number),
             AtAgent::AskSuspect(number, v) => self.ask_suspect(m, number, v),
-            AtAgent::Beat(conn) => self.agent_beat(m, conn),
+            AtAgent::Beat(conn, pace) => self.agent_beat(m, conn, pace),
             AtAgent::OpenWatch => self.open_watch(m),
             AtAgent::WatchLate(conn) => self.watch_late(m, conn),
             AtAgent::Answered(key, part, answers) => self.checked(m, &key, part, &answers),

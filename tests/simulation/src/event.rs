@@ -122,7 +122,8 @@ pub(crate) enum AtAgent {
     Search,
     SearchLate(u64),
     AskSuspect(u64, usize),
-    Beat(u64),
+    /// On this connection, at the pace with this number.
+    Beat(u64, u64),
     OpenWatch,
     /// It has left, or has tried for long enough.
     Left {

@@ -8,7 +8,7 @@ use sheaf_model::session::{Heartbeat, Hello, ToLeader, ToNode};
 use sheaf_model::{Load, Moment, Span};
 
 use crate::agent::{facts, node_key, patience};
-use crate::clock::{MS, SECOND};
+use crate::clock::{MS, SECOND, Time};
 use crate::event::{AtAgent, Process, What, Words};
 use crate::work::Brought;
 use crate::world::World;
@@ -32,6 +32,11 @@ pub(crate) struct Open {
     pub(crate) conn: u64,
     voter: usize,
     heartbeat: Span,
+    /// How often that has changed since the session opened.
+    pace: u64,
+    /// When the last heartbeat was due that was, and how long after the one before.
+    beat: Option<Time>,
+    pub(crate) gap: Option<Time>,
     unanswered: VecDeque<Moment>,
 }
 
@@ -134,6 +139,7 @@ impl World {
                             open.unanswered.pop_front();
                         }
                     }
+                    self.pace(m, ack.heartbeat);
                     self.input(m, Input::Acknowledged(ack));
                 }
                 Words::ToNode(ToNode::Recorded { seq }) => self.input(m, Input::Recorded(seq)),
@@ -152,14 +158,16 @@ impl World {
         for other in asked.into_keys().filter(|other| *other != conn) {
             self.hang_up(Process::Agent(m), other);
         }
-        self.agents[m].session = Session::Open(Open { conn, voter, heartbeat, unanswered: VecDeque::new() });
+        let (pace, beat, gap, unanswered) = (0, None, None, VecDeque::new());
+        let open = Open { conn, voter, heartbeat, pace, beat, gap, unanswered };
+        self.agents[m].session = Session::Open(open);
         self.line(|| format!("agent {m} has a session with voter {voter}"));
         self.input(m, Input::SessionOpened { start_in });
         self.agents[m].welcomed = true;
         if self.plan.jobs > 0 {
             self.bring(m, Brought::Opened);
         }
-        self.agent_beat(m, conn);
+        self.agent_beat(m, conn, 0);
     }
 
     pub(crate) fn session_over(&mut self, m: usize, silent: bool) {
@@ -172,18 +180,32 @@ impl World {
         self.search(m);
     }
 
-    pub(crate) fn agent_beat(&mut self, m: usize, conn: u64) {
+    /// The settings have changed since the session opened: the next heartbeat is due at once.
+    fn pace(&mut self, m: usize, heartbeat: Span) {
+        let Session::Open(open) = &mut self.agents[m].session else { return };
+        if heartbeat != open.heartbeat {
+            open.heartbeat = heartbeat;
+            open.pace += 1;
+            (open.beat, open.gap) = (None, None);
+            let (conn, pace) = (open.conn, open.pace);
+            self.counts.paces_changed += 1;
+            self.later(0, Process::Agent(m), What::Agent(AtAgent::Beat(conn, pace)));
+        }
+    }
+
+    pub(crate) fn agent_beat(&mut self, m: usize, conn: u64, pace: u64) {
         let now = self.clock(Process::Agent(m));
-        let Session::Open(open) = &self.agents[m].session else { return };
-        if open.conn != conn {
+        let Session::Open(open) = &mut self.agents[m].session else { return };
+        if (open.conn, open.pace) != (conn, pace) {
             return;
         }
+        open.gap = open.beat.replace(self.now).map(|former| self.now - former);
         let heartbeat = open.heartbeat;
         if open.unanswered.front().is_some_and(|sent| now.since(*sent) >= patience(heartbeat)) {
             return self.session_over(m, true);
         }
         self.heartbeat(m);
-        self.at(now.after(heartbeat), Process::Agent(m), What::Agent(AtAgent::Beat(conn)));
+        self.at(now.after(heartbeat), Process::Agent(m), What::Agent(AtAgent::Beat(conn, pace)));
     }
 
     pub(crate) fn heartbeat(&mut self, m: usize) {

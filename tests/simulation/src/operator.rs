@@ -1,5 +1,6 @@
 //! An operator: drains and empties nodes, moves buckets, forgets machines that will not come back, changes how long
-//! leases last. It asks whoever leads and does not wait for an answer; what it asked for may be made late, or never.
+//! leases last and how often agents are heard. It asks whoever leads and does not wait for an answer; what it asked for
+//! may be made late, or never.
 
 use std::sync::Arc;
 
@@ -109,7 +110,13 @@ impl World {
         }
         let ttl = [2 * SECOND, 3 * SECOND, LONGEST_TTL][self.random.index(3)];
         let kill_margin = Span::millis(self.random.between(750, 1500));
-        let changes = vec![Setting::Ttl(Span(ttl / MS)), Setting::KillMargin(kill_margin)];
+        // At least three to a lease.
+        let heartbeat = Span(ttl / MS / [3, 6, 20][self.random.index(3)]);
+        let changes = vec![
+            Setting::Ttl(Span(ttl / MS)),
+            Setting::KillMargin(kill_margin),
+            Setting::Heartbeat(heartbeat),
+        ];
         self.operate(Command::Settings(SettingsCommand::Change(changes)));
     }
 }

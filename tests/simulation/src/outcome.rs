@@ -41,6 +41,8 @@ pub enum Rule {
     LeftOver,
     /// What is on a disk of a bucket stays as long as the bucket does, and goes by no state from before it was started.
     Kept,
+    /// Agents are heard as often as the settings say, also in sessions that stood when these were changed.
+    Pace,
 }
 
 impl fmt::Display for Violation {
@@ -99,6 +101,8 @@ pub struct Counts {
     pub leases_changed_again: u64,
     /// … after which those given before were waited for, and over.
     pub leases_settled: u64,
+    /// Sessions that took another pace while they stood.
+    pub paces_changed: u64,
     /// Agents that stopped by plan and left a stand-in.
     pub stand_ins: u64,
     /// Stand-ins that an agent relieved.

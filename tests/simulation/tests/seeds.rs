@@ -54,6 +54,7 @@ fn no_seed_breaks_a_rule() {
     assert!(sum(|it| it.counts.leases_changed) > n / 2, "leases became longer or shorter");
     assert!(sum(|it| it.counts.leases_changed_again) > n / 4, "and again before that was over");
     assert!(sum(|it| it.counts.leases_settled) > n / 2, "what was given before was waited for");
+    assert!(sum(|it| it.counts.paces_changed) > n / 2, "sessions that stood took another pace");
     assert!(
         sum(|it| it.counts.stand_ins) > n && sum(|it| it.counts.relieved) > n,
         "agents restarted by plan"
