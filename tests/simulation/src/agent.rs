@@ -35,6 +35,8 @@ pub(crate) struct Agent {
     pub(crate) welcomed: bool,
     /// None until it has looked at its disk.
     pub(crate) node: Option<NodeState>,
+    /// Its machine as it was when its config was last read.
+    pub(crate) here: Option<Here>,
     wakes_at: Option<Time>,
     pub(crate) held: BTreeMap<BucketName, Held>,
     /// Keepers that were spawned and have not said anything, and what for.
@@ -67,6 +69,7 @@ impl Agent {
             incarnation,
             welcomed: false,
             node: None,
+            here: None,
             wakes_at: None,
             held: BTreeMap::new(),
             starting: BTreeMap::new(),
@@ -100,18 +103,6 @@ pub(crate) fn facts(m: usize, key: u64) -> Facts {
         cpu: 2,
         memory_total: Bytes(1 << 30),
         notes: vec![],
-    }
-}
-
-/// The same as gates see it.
-pub(crate) fn here(m: usize, key: u64) -> Here {
-    let facts = facts(m, key);
-    Here {
-        name: facts.name.to_string(),
-        hostname: facts.hostname,
-        labels: facts.labels,
-        allow: vec![],
-        deny: vec![],
     }
 }
 
@@ -158,6 +149,7 @@ impl World {
             AtAgent::OpenWatch => self.open_watch(m),
             AtAgent::WatchLate(conn) => self.watch_late(m, conn),
             AtAgent::Answered(key, part, answers) => self.checked(m, &key, part, &answers),
+            AtAgent::Config => self.config_changed(m),
             AtAgent::StoodLongEnough => self.stood_long_enough(m),
             AtAgent::Left { late } => self.left(m, late),
             AtAgent::Close(departure, give_up) => self.close(m, departure, give_up),
@@ -175,14 +167,36 @@ impl World {
         if self.agents[m].node.is_some() {
             return;
         }
-        let key = self.machines[m].disk.key;
         let identity = Identity { node: id, boot: self.machines[m].boot_id(m) };
-        self.agents[m].node = Some(NodeState::new(identity, here(m, key)));
+        let here = self.read_config(m);
+        self.agents[m].node = Some(NodeState::new(identity, here));
         let found = self.find_instances(m);
         self.input(m, Input::Found(found));
         self.search(m);
         if self.agents[m].stand_in.is_none() {
             self.open_watch(m);
+        }
+    }
+
+    /// What a machine says of itself, as gates see it.
+    fn read_config(&mut self, m: usize) -> Here {
+        let machine = &self.machines[m];
+        let facts = facts(m, machine.disk.key);
+        let here = Here {
+            name: facts.name.to_string(),
+            hostname: facts.hostname,
+            labels: facts.labels,
+            allow: vec![],
+            deny: machine.denied.iter().map(|denied| (*denied).to_owned()).collect(),
+        };
+        self.agents[m].here = Some(here.clone());
+        here
+    }
+
+    fn config_changed(&mut self, m: usize) {
+        if self.agents[m].stand_in.is_none() {
+            let here = self.read_config(m);
+            self.input(m, Input::Config(here));
         }
     }
 

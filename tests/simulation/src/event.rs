@@ -131,6 +131,8 @@ pub(crate) enum AtAgent {
     },
     /// It ends as soon as nothing is being started, or at this time.
     Close(Departure, Time),
+    /// Its config is another one.
+    Config,
     /// A stand-in may stay no longer.
     StoodLongEnough,
     WatchLate(u64),
@@ -199,6 +201,8 @@ pub(crate) enum AtWorld {
     Lose,
     /// Whether everything runs again; since then.
     Restored(Time),
+    /// Whether what runs may do so where it does.
+    Allowed,
     /// Messages are neither lost nor late any more.
     Calm,
     Judge,

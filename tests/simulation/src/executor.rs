@@ -140,9 +140,10 @@ impl World {
     fn check_gates(&mut self, m: usize, start: &Start) {
         let module = start.bucket.module.to_string();
         let said = self.agents[m].conclusive.get(&module).copied();
-        let here = crate::agent::here(m, self.machines[m].disk.key);
+        let Some(here) = &self.agents[m].here else { return };
         let rules = start.bucket.node_list_rules.compile();
-        if said == Some(false) || rules.check(&here.hostname, &here.labels).is_err() {
+        let denied = here.deny.iter().any(|denied| denied == start.bucket.module.name.as_str());
+        if denied || said == Some(false) || rules.check(&here.hostname, &here.labels).is_err() {
             self.broken(Rule::Available, format!("{} is started on n{m}, which refused", start.bucket.name));
         }
     }

@@ -75,7 +75,7 @@ impl World {
         }
         self.counts.faults += 1;
         let m = self.random.index(self.machines.len());
-        match self.random.below(40) {
+        match self.random.below(42) {
             0..3 => self.leaders_in_a_row(),
             3 | 4 => self.cut_machine(m),
             5 => self.split(),
@@ -102,7 +102,8 @@ impl World {
             32 => self.change_leases(),
             33..36 => self.restart_agent(m),
             36 | 37 => self.release_agent(m),
-            _ => self.slow_start_and_crash(m),
+            39 => self.slow_start_and_crash(m),
+            _ => self.change_config(m),
         }
         let every = self.plan.fault_every;
         let wait = self.random.between(every / 10, every * 2);
@@ -360,6 +361,9 @@ impl World {
             machine.has_file = true;
             machine.slow_disk_until = 0;
             machine.slow_spawn_until = 0;
+        }
+        for m in 0..self.machines.len() {
+            self.configure(m, None);
         }
         for c in 0..self.clients.len() {
             self.later(MS, Process::Client(c), What::Client(crate::event::AtClient::Next));

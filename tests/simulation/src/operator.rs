@@ -9,7 +9,7 @@ use sheaf_model::{BucketName, Drain, NodeId, NodeKey, NodeStatus, Setting, Span}
 
 use crate::agent::node_key;
 use crate::clock::{MS, SECOND};
-use crate::event::{Ask, AtWorld, Process, What};
+use crate::event::{Ask, AtAgent, AtWorld, Process, What};
 use crate::voter::proposal;
 use crate::world::World;
 
@@ -76,6 +76,19 @@ impl World {
             let to = self.machines[m].disk.node.filter(|_| self.random.chance(500));
             self.operate(Command::Move(MoveBucket { bucket, to, base: None }));
         }
+    }
+
+    /// A machine's config forbids a module from now on, or none.
+    pub(crate) fn change_config(&mut self, m: usize) {
+        let denied = [None, Some("plain"), Some("gated")][self.random.index(3)];
+        self.counts.configs_changed += u64::from(self.machines[m].denied != denied);
+        self.configure(m, denied);
+    }
+
+    pub(crate) fn configure(&mut self, m: usize, denied: Option<&'static str>) {
+        self.line(|| format!("the config of n{m} forbids {denied:?}"));
+        self.machines[m].denied = denied;
+        self.later(0, Process::Agent(m), What::Agent(AtAgent::Config));
     }
 
     /// Who is lost and has no disk any more never comes back: that nothing of it is alive can be vouched for.

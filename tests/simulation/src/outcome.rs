@@ -23,7 +23,7 @@ pub enum Rule {
     Overlap,
     /// 2: epochs grow, and nothing runs under one that was never bound.
     Epoch,
-    /// 3: nothing is started where the last conclusive check said no.
+    /// 3: nothing is started where the last conclusive check said no, or goes on where anything refuses it.
     Available,
     /// 4: with a quorum and an available node every unsuspended bucket runs.
     Runs,
@@ -93,6 +93,8 @@ pub struct Counts {
     pub drained: u64,
     /// Buckets that an operator moved.
     pub moved: u64,
+    /// Changes of nodes' own config.
+    pub configs_changed: u64,
     /// Nodes that were forgotten.
     pub forgotten: u64,
     /// Changes of how long leases last …

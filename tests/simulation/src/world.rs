@@ -267,6 +267,7 @@ impl World {
             AtWorld::ChangeLease => self.change_lease(),
             AtWorld::Lose => self.lose_at_once(),
             AtWorld::Restored(since) => self.look_whether_restored(since),
+            AtWorld::Allowed => self.look_whether_allowed(),
             AtWorld::Calm => self.network.calm_down(),
             AtWorld::Judge => self.judge_all(),
         }

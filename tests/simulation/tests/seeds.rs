@@ -50,6 +50,7 @@ fn no_seed_breaks_a_rule() {
     assert!(sum(|it| it.counts.refused) > n, "decisions that died with their term");
     assert!(sum(|it| it.counts.drained) > n / 2, "nodes were emptied");
     assert!(sum(|it| it.counts.moved) > n / 2, "buckets were moved");
+    assert!(sum(|it| it.counts.configs_changed) > n / 4, "nodes' own config changed");
     assert!(sum(|it| it.counts.forgotten) > n / 20, "machines without a disk were forgotten");
     assert!(sum(|it| it.counts.leases_changed) > n / 2, "leases became longer or shorter");
     assert!(sum(|it| it.counts.leases_changed_again) > n / 4, "and again before that was over");
