@@ -15,7 +15,10 @@ use sheaf_engine::node::{self, Action, Done, Found, Identity, Input, NodeState, 
 use sheaf_engine::{Command, Register};
 use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{BucketName, Bytes, CheckKind, Epoch, Facts, Incarnation, NodeId, NodeKey, NodeName, Span};
+use sheaf_model::{
+    BucketName, BucketSpec, Bytes, CheckKind, Epoch, Facts, Incarnation, NodeId, NodeKey, NodeListRules,
+    NodeName, Span,
+};
 
 use crate::clock::{MS, SECOND, Time};
 use crate::event::{Ask, AtAgent, Process, What};
@@ -57,6 +60,8 @@ pub(crate) struct Agent {
     pub(crate) pause_at_heartbeat: bool,
     /// What the watch shows as bound here (for a planted bug only).
     shown: BTreeMap<BucketName, Epoch>,
+    /// With which rules each bucket came last (for a planted bug only).
+    rules: BTreeMap<BucketName, NodeListRules>,
     /// What the machine said last when asked, by module.
     pub(crate) conclusive: BTreeMap<String, bool>,
     pub(crate) work: Work,
@@ -83,6 +88,7 @@ impl Agent {
             suspect: None,
             pause_at_heartbeat: false,
             shown: BTreeMap::new(),
+            rules: BTreeMap::new(),
             conclusive: BTreeMap::new(),
             work: Work::default(),
         }
@@ -332,7 +338,9 @@ impl World {
                 if self.plan.has(Planted::NodeWideLease) {
                     items.iter().for_each(|item| self.agents[m].shows(item));
                 }
-                Input::Watch(items)
+                let is_old = self.plan.has(Planted::OldRules);
+                let of_before = |item| if is_old { self.agents[m].with_old_rules(item) } else { item };
+                Input::Watch(items.into_iter().map(of_before).collect())
             }
             Input::Acknowledged(ack) if self.plan.has(Planted::LeaseFromReceipt) => {
                 Input::Acknowledged(Acknowledged { sent_at: now, ..ack })
@@ -366,6 +374,16 @@ impl Agent {
             }
             _ => {}
         }
+    }
+
+    /// Planted: a bucket comes with the rules that it came with before.
+    fn with_old_rules(&mut self, item: WatchItem) -> WatchItem {
+        let WatchItem::Bucket(mut watched) = item else { return item };
+        let (name, rules) = (watched.spec.name.clone(), watched.spec.node_list_rules.clone());
+        if let Some(former) = self.rules.insert(name, rules) {
+            watched.spec = Arc::new(BucketSpec { node_list_rules: former, ..(*watched.spec).clone() });
+        }
+        WatchItem::Bucket(watched)
     }
 
     /// The newest state it has seen whole.

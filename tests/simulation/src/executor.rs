@@ -23,6 +23,9 @@ const FIRST_WORD: u64 = 10 * SECOND;
 /// Beyond its grace, until a keeper that was told to stop is taken for hung.
 const HUNG_AFTER: u64 = 5 * SECOND;
 
+/// Why what may not run here any more is stopped (for a planted bug only).
+const REFUSED: &str = "this node is not available";
+
 /// A keeper that lives, as the agent knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
@@ -93,6 +96,9 @@ impl World {
             }
             // No program of the simulation is a plugin.
             Action::Update(_) => {}
+            Action::Stop(bucket, why, _) if self.plan.has(Planted::NotReleased) && why == REFUSED => {
+                return Some(Input::Done(bucket, Done::Told));
+            }
             Action::Stop(bucket, ..) => return Some(self.stop(m, bucket)),
             Action::BecomeMulti(bucket, state, epoch) => {
                 return Some(self.become_multi(m, bucket, state, epoch));

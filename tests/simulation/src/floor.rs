@@ -16,6 +16,7 @@ use sheaf_model::{Attempt, AttemptEnd, Ending, Incarnation, JobId, Moment, NodeI
 
 use crate::clock::{MS, SECOND, Time};
 use crate::event::{AtVoter, Process, What, Words};
+use crate::plan::Planted;
 use crate::voter::{ReadFor, Waiter, proposal};
 use crate::work::WorkWords;
 use crate::world::World;
@@ -272,7 +273,9 @@ impl World {
             let voter = &mut self.voters[v];
             let Some(worker) = voter.live.workers.get_mut(&node) else { continue };
             let is_its_own = voter.state.jobs.runner(node) == Some(&worker.incarnation);
-            attempts.retain(|it| is_its_own && runs(&voter.state, node, *it));
+            let is_to_any = self.plan.has(Planted::OrderToNextLife);
+            let is_late = self.plan.has(Planted::OrderAfterEnd);
+            attempts.retain(|it| (is_its_own || is_to_any) && (is_late || runs(&voter.state, node, *it)));
             for it in &attempts {
                 // What it was asked to give back before does not mean these.
                 worker.asked_back.remove(&it.job);

@@ -10,6 +10,7 @@ use sheaf_model::{Load, Moment, Span};
 use crate::agent::{facts, node_key, patience};
 use crate::clock::{MS, SECOND, Time};
 use crate::event::{AtAgent, Process, What, Words};
+use crate::plan::Planted;
 use crate::work::Brought;
 use crate::world::World;
 
@@ -183,7 +184,7 @@ impl World {
     /// The settings have changed since the session opened: the next heartbeat is due at once.
     fn pace(&mut self, m: usize, heartbeat: Span) {
         let Session::Open(open) = &mut self.agents[m].session else { return };
-        if heartbeat != open.heartbeat {
+        if heartbeat != open.heartbeat && !self.plan.has(Planted::OldHeartbeat) {
             open.heartbeat = heartbeat;
             open.pace += 1;
             (open.beat, open.gap) = (None, None);
