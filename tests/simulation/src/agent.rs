@@ -15,7 +15,10 @@ use sheaf_engine::node::{self, Action, Done, Found, Identity, Input, NodeState, 
 use sheaf_engine::{Command, Register};
 use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{BucketName, Bytes, CheckKind, Epoch, Facts, Incarnation, NodeId, NodeKey, NodeName, Span};
+use sheaf_model::{
+    BucketName, BucketSpec, Bytes, CheckKind, Epoch, Facts, Incarnation, NodeId, NodeKey, NodeListRules,
+    NodeName, Span,
+};
 
 use crate::clock::{MS, SECOND, Time};
 use crate::event::{Ask, AtAgent, Process, What};
@@ -24,7 +27,7 @@ use crate::link::{Session, Watch};
 use crate::plan::Planted;
 use crate::stand_in::StandIn;
 use crate::voter::proposal;
-use crate::work::Work;
+use crate::work::{Brought, Work};
 use crate::world::{Gate, World};
 
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub(crate) struct Agent {
     pub(crate) welcomed: bool,
     /// None until it has looked at its disk.
     pub(crate) node: Option<NodeState>,
+    /// Its machine as it was when its config was last read.
+    pub(crate) here: Option<Here>,
     wakes_at: Option<Time>,
     pub(crate) held: BTreeMap<BucketName, Held>,
     /// Keepers that were spawned and have not said anything, and what for.
@@ -55,6 +60,8 @@ pub(crate) struct Agent {
     pub(crate) pause_at_heartbeat: bool,
     /// What the watch shows as bound here (for a planted bug only).
     shown: BTreeMap<BucketName, Epoch>,
+    /// With which rules each bucket came last (for a planted bug only).
+    rules: BTreeMap<BucketName, NodeListRules>,
     /// What the machine said last when asked, by module.
     pub(crate) conclusive: BTreeMap<String, bool>,
     pub(crate) work: Work,
@@ -67,6 +74,7 @@ impl Agent {
             incarnation,
             welcomed: false,
             node: None,
+            here: None,
             wakes_at: None,
             held: BTreeMap::new(),
             starting: BTreeMap::new(),
@@ -80,6 +88,7 @@ impl Agent {
             suspect: None,
             pause_at_heartbeat: false,
             shown: BTreeMap::new(),
+            rules: BTreeMap::new(),
             conclusive: BTreeMap::new(),
             work: Work::default(),
         }
@@ -100,18 +109,6 @@ pub(crate) fn facts(m: usize, key: u64) -> Facts {
         cpu: 2,
         memory_total: Bytes(1 << 30),
         notes: vec![],
-    }
-}
-
-/// The same as gates see it.
-pub(crate) fn here(m: usize, key: u64) -> Here {
-    let facts = facts(m, key);
-    Here {
-        name: facts.name.to_string(),
-        hostname: facts.hostname,
-        labels: facts.labels,
-        allow: vec![],
-        deny: vec![],
     }
 }
 
@@ -154,17 +151,17 @@ impl World {
             AtAgent::Search => self.search(m),
             AtAgent::SearchLate(number) => self.search_late(m, number),
             AtAgent::AskSuspect(number, v) => self.ask_suspect(m, number, v),
-            AtAgent::Beat(conn) => self.agent_beat(m, conn),
+            AtAgent::Beat(conn, pace) => self.agent_beat(m, conn, pace),
             AtAgent::OpenWatch => self.open_watch(m),
             AtAgent::WatchLate(conn) => self.watch_late(m, conn),
             AtAgent::Answered(key, part, answers) => self.checked(m, &key, part, &answers),
+            AtAgent::Config => self.config_changed(m),
             AtAgent::StoodLongEnough => self.stood_long_enough(m),
             AtAgent::Left { late } => self.left(m, late),
             AtAgent::Close(departure, give_up) => self.close(m, departure, give_up),
-            AtAgent::AttemptEnds(attempt) => {
-                self.attempt_ends(m, attempt, None);
-                self.say_ends(m);
-            }
+            AtAgent::AttemptEnds(attempt) => self.bring(m, Brought::Over(attempt)),
+            AtAgent::Brought(it) => self.bring(m, it),
+            AtAgent::TakeWork => self.take_work(m),
             AtAgent::EndsLate(seq) => self.ends_late(m, seq),
             it => self.on_executor(m, it),
         }
@@ -176,14 +173,36 @@ impl World {
         if self.agents[m].node.is_some() {
             return;
         }
-        let key = self.machines[m].disk.key;
         let identity = Identity { node: id, boot: self.machines[m].boot_id(m) };
-        self.agents[m].node = Some(NodeState::new(identity, here(m, key)));
+        let here = self.read_config(m);
+        self.agents[m].node = Some(NodeState::new(identity, here));
         let found = self.find_instances(m);
         self.input(m, Input::Found(found));
         self.search(m);
         if self.agents[m].stand_in.is_none() {
             self.open_watch(m);
+        }
+    }
+
+    /// What a machine says of itself, as gates see it.
+    fn read_config(&mut self, m: usize) -> Here {
+        let machine = &self.machines[m];
+        let facts = facts(m, machine.disk.key);
+        let here = Here {
+            name: facts.name.to_string(),
+            hostname: facts.hostname,
+            labels: facts.labels,
+            allow: vec![],
+            deny: machine.denied.iter().map(|denied| (*denied).to_owned()).collect(),
+        };
+        self.agents[m].here = Some(here.clone());
+        here
+    }
+
+    fn config_changed(&mut self, m: usize) {
+        if self.agents[m].stand_in.is_none() {
+            let here = self.read_config(m);
+            self.input(m, Input::Config(here));
         }
     }
 
@@ -319,7 +338,9 @@ impl World {
                 if self.plan.has(Planted::NodeWideLease) {
                     items.iter().for_each(|item| self.agents[m].shows(item));
                 }
-                Input::Watch(items)
+                let is_old = self.plan.has(Planted::OldRules);
+                let of_before = |item| if is_old { self.agents[m].with_old_rules(item) } else { item };
+                Input::Watch(items.into_iter().map(of_before).collect())
             }
             Input::Acknowledged(ack) if self.plan.has(Planted::LeaseFromReceipt) => {
                 Input::Acknowledged(Acknowledged { sent_at: now, ..ack })
@@ -353,6 +374,16 @@ impl Agent {
             }
             _ => {}
         }
+    }
+
+    /// Planted: a bucket comes with the rules that it came with before.
+    fn with_old_rules(&mut self, item: WatchItem) -> WatchItem {
+        let WatchItem::Bucket(mut watched) = item else { return item };
+        let (name, rules) = (watched.spec.name.clone(), watched.spec.node_list_rules.clone());
+        if let Some(former) = self.rules.insert(name, rules) {
+            watched.spec = Arc::new(BucketSpec { node_list_rules: former, ..(*watched.spec).clone() });
+        }
+        WatchItem::Bucket(watched)
     }
 
     /// The newest state it has seen whole.

@@ -62,6 +62,7 @@ impl World {
             self.later(self.plan.chaos, Process::World, What::World(AtWorld::Lose));
         }
         self.later(self.plan.chaos, Process::World, What::World(AtWorld::Heal));
+        self.look_whether_allowed();
     }
 }
 

@@ -16,7 +16,7 @@ use crate::faults::Undo;
 use crate::leaving::Departure;
 use crate::machine::Status;
 use crate::raft::Rpc;
-use crate::work::WorkWords;
+use crate::work::{Brought, WorkWords};
 
 /// Whoever events happen to. Each has a life that ends with a crash, and can be paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +40,16 @@ pub(crate) struct Event {
     pub(crate) life: u64,
     /// Not before the clock of its machine shows this.
     pub(crate) due: Option<Moment>,
+    /// It has waited while the process was paused.
+    pub(crate) waited: bool,
     pub(crate) what: What,
+}
+
+impl Event {
+    /// Whether what comes later never comes before it, also where the process was paused meanwhile.
+    pub(crate) fn is_in_order(&self) -> bool {
+        matches!(self.what, What::Words(..) | What::Agent(_) | What::Keeper(_))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +102,8 @@ pub(crate) enum AtVoter {
     RoundLate(u64),
     Confirm(Term),
     EndSession(u64),
-    ConfirmWork(u64),
+    /// A stage of the loop of jobs has waited for long enough.
+    Dispatch(Term, u64),
     FlushWatches,
     /// A deposed leader's decision, forwarded (planted only).
     Forwarded(Arc<Proposal>),
@@ -112,7 +122,8 @@ pub(crate) enum AtAgent {
     Search,
     SearchLate(u64),
     AskSuspect(u64, usize),
-    Beat(u64),
+    /// On this connection, at the pace with this number.
+    Beat(u64, u64),
     OpenWatch,
     /// It has left, or has tried for long enough.
     Left {
@@ -120,6 +131,8 @@ pub(crate) enum AtAgent {
     },
     /// It ends as soon as nothing is being started, or at this time.
     Close(Departure, Time),
+    /// Its config is another one.
+    Config,
     /// A stand-in may stay no longer.
     StoodLongEnough,
     WatchLate(u64),
@@ -138,6 +151,9 @@ pub(crate) enum AtAgent {
     EndAll(BucketName),
     Hung(BucketName, u64),
     AttemptEnds(Attempt),
+    /// The loop of jobs looks at what was brought.
+    TakeWork,
+    Brought(Brought),
     /// Ends that were said under this number are not recorded.
     EndsLate(u64),
 }
@@ -185,6 +201,8 @@ pub(crate) enum AtWorld {
     Lose,
     /// Whether everything runs again; since then.
     Restored(Time),
+    /// Whether what runs may do so where it does.
+    Allowed,
     /// Messages are neither lost nor late any more.
     Calm,
     Judge,

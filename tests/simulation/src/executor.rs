@@ -23,6 +23,9 @@ const FIRST_WORD: u64 = 10 * SECOND;
 /// Beyond its grace, until a keeper that was told to stop is taken for hung.
 const HUNG_AFTER: u64 = 5 * SECOND;
 
+/// Why what may not run here any more is stopped (for a planted bug only).
+const REFUSED: &str = "this node is not available";
+
 /// A keeper that lives, as the agent knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
@@ -93,6 +96,9 @@ impl World {
             }
             // No program of the simulation is a plugin.
             Action::Update(_) => {}
+            Action::Stop(bucket, why, _) if self.plan.has(Planted::NotReleased) && why == REFUSED => {
+                return Some(Input::Done(bucket, Done::Told));
+            }
             Action::Stop(bucket, ..) => return Some(self.stop(m, bucket)),
             Action::BecomeMulti(bucket, state, epoch) => {
                 return Some(self.become_multi(m, bucket, state, epoch));
@@ -140,9 +146,10 @@ impl World {
     fn check_gates(&mut self, m: usize, start: &Start) {
         let module = start.bucket.module.to_string();
         let said = self.agents[m].conclusive.get(&module).copied();
-        let here = crate::agent::here(m, self.machines[m].disk.key);
+        let Some(here) = &self.agents[m].here else { return };
         let rules = start.bucket.node_list_rules.compile();
-        if said == Some(false) || rules.check(&here.hostname, &here.labels).is_err() {
+        let denied = here.deny.iter().any(|denied| denied == start.bucket.module.name.as_str());
+        if denied || said == Some(false) || rules.check(&here.hostname, &here.labels).is_err() {
             self.broken(Rule::Available, format!("{} is started on n{m}, which refused", start.bucket.name));
         }
     }

@@ -1,7 +1,7 @@
 //! What goes wrong: single faults by chance. Storms of them are in [`crate::storms`].
 
 use crate::clock::{MS, SECOND, Time};
-use crate::event::{AtWorld, Process, What};
+use crate::event::{AtWorld, Event, Process, What};
 use crate::machine::MachineDisk;
 use crate::raft::Rpc;
 use crate::storms::Ambush;
@@ -75,7 +75,7 @@ impl World {
         }
         self.counts.faults += 1;
         let m = self.random.index(self.machines.len());
-        match self.random.below(40) {
+        match self.random.below(42) {
             0..3 => self.leaders_in_a_row(),
             3 | 4 => self.cut_machine(m),
             5 => self.split(),
@@ -102,7 +102,8 @@ impl World {
             32 => self.change_leases(),
             33..36 => self.restart_agent(m),
             36 | 37 => self.release_agent(m),
-            _ => self.slow_start_and_crash(m),
+            39 => self.slow_start_and_crash(m),
+            _ => self.change_config(m),
         }
         let every = self.plan.fault_every;
         let wait = self.random.between(every / 10, every * 2);
@@ -169,17 +170,19 @@ impl World {
     fn resume(&mut self, process: Process) {
         if let Some(gate) = self.gate(process) {
             gate.paused = false;
-            let waiting = std::mem::take(&mut gate.waiting);
-            self.release(waiting);
+            self.release(process);
         }
     }
 
     /// What waited happens now: messages in their order, timers anywhere between them.
-    fn release(&mut self, waiting: Vec<crate::event::Event>) {
+    fn release(&mut self, process: Process) {
+        let now = self.now;
+        let Some(gate) = self.gate(process) else { return };
+        let waiting = std::mem::take(&mut gate.waiting);
+        gate.catches_up = now + 20 * waiting.len() as u64;
         for (index, event) in (0..).zip(waiting) {
-            let message = matches!(event.what, What::Words(..) | What::Agent(_) | What::Keeper(_));
-            let delay = if message { 20 * index } else { self.random.below(5 * MS) };
-            self.post(self.now + delay, event);
+            let delay = if event.is_in_order() { 20 * index } else { self.random.below(5 * MS) };
+            self.post(now + delay, Event { waited: true, ..event });
         }
     }
 
@@ -192,8 +195,7 @@ impl World {
         for process in all {
             let Some(gate) = self.gate(process) else { continue };
             if !gate.paused {
-                let waiting = std::mem::take(&mut gate.waiting);
-                self.release(waiting);
+                self.release(process);
             }
         }
     }
@@ -359,6 +361,9 @@ impl World {
             machine.has_file = true;
             machine.slow_disk_until = 0;
             machine.slow_spawn_until = 0;
+        }
+        for m in 0..self.machines.len() {
+            self.configure(m, None);
         }
         for c in 0..self.clients.len() {
             self.later(MS, Process::Client(c), What::Client(crate::event::AtClient::Next));

@@ -6,6 +6,8 @@ use sheaf_engine::Bucket;
 use sheaf_engine::reconcile::Mode;
 use sheaf_model::{BucketName, NodeId, NodeStatus, OnNodeLost};
 
+use crate::clock::MS;
+use crate::link::Session;
 use crate::outcome::Rule;
 use crate::world::World;
 
@@ -14,6 +16,7 @@ impl World {
         self.judge_replicas();
         self.judge_clients();
         self.judge_jobs();
+        self.judge_paces();
         let buckets: Vec<_> = self.truth.state.buckets.values().cloned().collect();
         for bucket in &buckets {
             if bucket.current.spec.multi_node {
@@ -141,6 +144,20 @@ impl World {
         }
         for what in left_over {
             self.broken(Rule::LeftOver, what);
+        }
+    }
+
+    /// Every session goes at the pace of the settings, whenever it was opened; by a clock that may run wrong.
+    fn judge_paces(&mut self) {
+        let wanted = self.truth.state.cluster.settings.lease.heartbeat.0 * MS;
+        for m in 0..self.machines.len() {
+            if let Session::Open(open) = &self.agents[m].session
+                && let Some(gap) = open.gap.filter(|gap| gap.abs_diff(wanted) > wanted / 50 + 20 * MS)
+                && self.hears(m)
+            {
+                let (gap, wanted) = (gap / MS, wanted / MS);
+                self.broken(Rule::Pace, format!("n{m} is heard every {gap} ms instead of {wanted}"));
+            }
         }
     }
 

@@ -17,9 +17,9 @@ use sheaf_model::{Incarnation, Moment, NodeId, Span, Term, Timestamp};
 
 use crate::clock::{MS, SECOND};
 use crate::event::{AtVoter, Process, What, Words};
+use crate::floor::{Dispatcher, Worker};
 use crate::plan::Planted;
 use crate::voter::{Leading, ReadFor, Waiter, proposal};
-use crate::work::Worker;
 use crate::world::World;
 
 /// The control plane's own times, as its shells have them.
@@ -46,6 +46,7 @@ pub(crate) struct Live {
     notified: bool,
     /// Nodes that take subtasks.
     pub(crate) workers: BTreeMap<NodeId, Worker>,
+    pub(crate) dispatcher: Dispatcher,
 }
 
 impl Live {
@@ -84,6 +85,7 @@ impl World {
         self.voters[v].live = Live { sessions: Some(sessions), looks, rounds, ..Live::default() };
         self.line(|| format!("voter {v} leads in term {term}"));
         self.confirm(v, term);
+        self.begin_dispatch(v);
     }
 
     /// Nothing is decided before an entry of this term is applied.
@@ -229,7 +231,6 @@ impl World {
         let opened = sessions.map(|sessions| sessions.opened(hello, &voter.state, now));
         let Some(Ok(start_in)) = opened else { return self.turn_away(v, conn) };
         let former = voter.live.links.insert(node, (incarnation.clone(), conn));
-        voter.live.workers.remove(&node);
         voter.live.served.insert(conn, (node, incarnation));
         if let Some((_, former)) = former {
             // The former session notices that nobody can speak through it any more.
@@ -241,6 +242,7 @@ impl World {
             conn,
             Words::ToNode(ToNode::Welcome { heartbeat: lease.heartbeat, start_in }),
         );
+        self.work_offered(v, hello);
         self.conduct_soon(v);
     }
 
@@ -326,7 +328,7 @@ impl World {
                 return;
             }
             ReadFor::Acknowledger(number) => number,
-            ReadFor::Work(conn) => return self.work_confirmed(v, conn),
+            ReadFor::Dispatcher(number) => return self.dispatch_confirmed(v, number),
         };
         let Some((_, waiting)) = live.round.take_if(|(of, _)| *of == number) else { return };
         live.resting = true;
@@ -374,7 +376,6 @@ impl World {
         if self.plan.has(Planted::ReleaseOnSuspend) {
             release_suspended(&self.voters[v].state, term, &mut due.commands);
         }
-        due.commands.extend(self.grant_work(v));
         self.caught_at_free(v, &due.commands);
         self.voters[v].live.conductor = Conductor::Deciding(number, due.commands.len() + 1);
         for command in due.commands {

@@ -14,7 +14,7 @@ use crate::faults::Undo;
 use crate::link::Session;
 use crate::world::World;
 
-/// How long an agent waits for what it has begun.
+/// How long an agent waits for what it has begun, and for what it hands back.
 const STARTED: Time = 3 * SECOND;
 /// How long it waits until its work is elsewhere.
 const RELEASED: Time = 60 * SECOND;
@@ -86,10 +86,11 @@ impl World {
         self.close(m, departure, self.now + STARTED);
     }
 
-    /// Waits for what is being started: nobody else could find it yet.
+    /// Waits for what is being started, as nobody else could find it yet, and until all that it had of jobs is recorded.
     pub(crate) fn close(&mut self, m: usize, departure: Departure, give_up: Time) {
         let agent = &self.agents[m];
-        if self.now < give_up && (agent.plans > 0 || !agent.starting.is_empty()) {
+        let waits = agent.plans > 0 || !agent.starting.is_empty() || !agent.work.is_empty();
+        if self.now < give_up && waits {
             let what = What::Agent(AtAgent::Close(departure, give_up));
             return self.later(LOOK_AGAIN, Process::Agent(m), what);
         }

@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Read in this order: [`Plan`] and [`Outcome`], `world` (the loop), `event`, `raft` and `voter`, `leader`, `agent` with
-//! `link`, `executor`, `leaving` and `stand_in`, `keeper`, `work`, `machine`, `client`, `owner`, `operator`, `faults`,
-//! `storms`, `hunts`; what is checked: `truth`, `history`, `lives`, `judge`. `contact` is for planted bugs only.
+//! `link`, `executor`, `leaving` and `stand_in`, `keeper`, `work` with `floor`, `machine`, `client`, `owner`, `operator`, `faults`,
+//! `storms`, `hunts`; what is checked: `truth`, `history`, `lives`, `allowed`, `judge`. `contact` is for planted bugs only.
 //!
 //! What must hold, and where that is looked at; [`Rule`] has the same numbers:
 //!
@@ -24,10 +24,12 @@
 //! | --- | --- |
 //! | 1 no two instances of a single-node bucket overlap | whenever a program begins or goes on (`lives`) |
 //! | 2 epochs grow, and nothing runs under another one than was bound | with each binding (`truth`) and each program that begins (`lives`) |
-//! | 3 nothing is started where the last conclusive check said no | with each start (`executor`) |
+//! | 3 nothing is started where the last conclusive check said no, or goes on where the rules, the config or the module refuse | with each start (`executor`), and all along (`allowed`) |
 //! | 4 with a quorum and an available node everything runs | within a bound after the last fault (`judge`) |
 //! | 5 a multi-node bucket runs once on each available node | twice on one: as 1; everywhere: as 4 |
 //! | 6 what was acknowledged is not lost | by each new leader's first entry, and in the end (`voter`, `client`, `judge`) |
+//! | an attempt is granted once and begun once, by whom it was granted to; a subtask has one success, or ends otherwise | with each entry (`history`), with each that begins (`work`), in the end (`owner`) |
+//! | agents are heard as often as the settings say now | in the end (`judge`) |
 //! | what goes on elsewhere leaves nothing on a disk | in the end (`judge`) |
 //! | nothing is removed that is still there, or by a state from before it was started | with each farewell (`executor`) |
 //! | the replicated state keeps its own rules, and is the same on all | with each entry (`truth`, `voter`) |
@@ -44,12 +46,14 @@ pub mod plan;
 pub mod random;
 
 mod agent;
+mod allowed;
 mod begin;
 mod client;
 mod contact;
 mod event;
 mod executor;
 mod faults;
+mod floor;
 mod history;
 mod hunts;
 mod judge;

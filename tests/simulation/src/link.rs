@@ -8,8 +8,10 @@ use sheaf_model::session::{Heartbeat, Hello, ToLeader, ToNode};
 use sheaf_model::{Load, Moment, Span};
 
 use crate::agent::{facts, node_key, patience};
-use crate::clock::{MS, SECOND};
+use crate::clock::{MS, SECOND, Time};
 use crate::event::{AtAgent, Process, What, Words};
+use crate::plan::Planted;
+use crate::work::Brought;
 use crate::world::World;
 
 /// Opening a stream takes at most so long.
@@ -31,6 +33,11 @@ pub(crate) struct Open {
     pub(crate) conn: u64,
     voter: usize,
     heartbeat: Span,
+    /// How often that has changed since the session opened.
+    pace: u64,
+    /// When the last heartbeat was due that was, and how long after the one before.
+    beat: Option<Time>,
+    pub(crate) gap: Option<Time>,
     unanswered: VecDeque<Moment>,
 }
 
@@ -72,6 +79,7 @@ impl World {
         let me = Process::Agent(m);
         let machine = &self.machines[m];
         let (key, Some(node)) = (machine.disk.key, machine.disk.node) else { return };
+        let takes_work = self.plan.jobs > 0 && self.agents[m].stand_in.is_none();
         let hello = Hello {
             cluster: "c".into(),
             node,
@@ -81,8 +89,7 @@ impl World {
             facts: facts(m, key),
             fresh: !self.agents[m].welcomed,
             stand_in: self.agents[m].stand_in.is_some(),
-            // What is said of work has words of its own here.
-            work: None,
+            work: takes_work.then(|| self.agents[m].work.said()),
         };
         let conn = self.connect(me, Process::Voter(v));
         if let Session::Searching(_, asked) = &mut self.agents[m].session {
@@ -133,10 +140,11 @@ impl World {
                             open.unanswered.pop_front();
                         }
                     }
+                    self.pace(m, ack.heartbeat);
                     self.input(m, Input::Acknowledged(ack));
                 }
                 Words::ToNode(ToNode::Recorded { seq }) => self.input(m, Input::Recorded(seq)),
-                Words::Work(words) => self.work_arrives(m, words),
+                Words::Work(words) => self.work_comes(m, words),
                 Words::Closed => self.session_over(m, false),
                 _ => {}
             },
@@ -151,15 +159,19 @@ impl World {
         for other in asked.into_keys().filter(|other| *other != conn) {
             self.hang_up(Process::Agent(m), other);
         }
-        self.agents[m].session = Session::Open(Open { conn, voter, heartbeat, unanswered: VecDeque::new() });
+        let (pace, beat, gap, unanswered) = (0, None, None, VecDeque::new());
+        let open = Open { conn, voter, heartbeat, pace, beat, gap, unanswered };
+        self.agents[m].session = Session::Open(open);
         self.line(|| format!("agent {m} has a session with voter {voter}"));
         self.input(m, Input::SessionOpened { start_in });
         self.agents[m].welcomed = true;
-        self.offer_work(m);
-        self.agent_beat(m, conn);
+        if self.plan.jobs > 0 {
+            self.bring(m, Brought::Opened);
+        }
+        self.agent_beat(m, conn, 0);
     }
 
-    fn session_over(&mut self, m: usize, silent: bool) {
+    pub(crate) fn session_over(&mut self, m: usize, silent: bool) {
         let Session::Open(open) = std::mem::replace(&mut self.agents[m].session, Session::None) else {
             return;
         };
@@ -169,18 +181,32 @@ impl World {
         self.search(m);
     }
 
-    pub(crate) fn agent_beat(&mut self, m: usize, conn: u64) {
+    /// The settings have changed since the session opened: the next heartbeat is due at once.
+    fn pace(&mut self, m: usize, heartbeat: Span) {
+        let Session::Open(open) = &mut self.agents[m].session else { return };
+        if heartbeat != open.heartbeat && !self.plan.has(Planted::OldHeartbeat) {
+            open.heartbeat = heartbeat;
+            open.pace += 1;
+            (open.beat, open.gap) = (None, None);
+            let (conn, pace) = (open.conn, open.pace);
+            self.counts.paces_changed += 1;
+            self.later(0, Process::Agent(m), What::Agent(AtAgent::Beat(conn, pace)));
+        }
+    }
+
+    pub(crate) fn agent_beat(&mut self, m: usize, conn: u64, pace: u64) {
         let now = self.clock(Process::Agent(m));
-        let Session::Open(open) = &self.agents[m].session else { return };
-        if open.conn != conn {
+        let Session::Open(open) = &mut self.agents[m].session else { return };
+        if (open.conn, open.pace) != (conn, pace) {
             return;
         }
+        open.gap = open.beat.replace(self.now).map(|former| self.now - former);
         let heartbeat = open.heartbeat;
         if open.unanswered.front().is_some_and(|sent| now.since(*sent) >= patience(heartbeat)) {
             return self.session_over(m, true);
         }
         self.heartbeat(m);
-        self.at(now.after(heartbeat), Process::Agent(m), What::Agent(AtAgent::Beat(conn)));
+        self.at(now.after(heartbeat), Process::Agent(m), What::Agent(AtAgent::Beat(conn, pace)));
     }
 
     pub(crate) fn heartbeat(&mut self, m: usize) {

@@ -28,6 +28,8 @@ struct Life {
     since: Time,
     /// It is executed; false while its machine is paused.
     runs: bool,
+    /// Since when its node has known that it may not run there.
+    forbidden: Option<Time>,
     /// It may overlap: the clock of its machine stood still under it, or its machine was paused beyond its lease.
     excused: bool,
 }
@@ -55,6 +57,24 @@ impl Lives {
     /// Every bucket of which anything lives.
     pub(crate) fn buckets(&self) -> Vec<BucketName> {
         self.now.iter().filter(|(_, all)| !all.is_empty()).map(|(bucket, _)| bucket.clone()).collect()
+    }
+
+    /// Every program: of which bucket, on which machine, with which number.
+    pub(crate) fn all(&self) -> Vec<(BucketName, usize, u64)> {
+        self.buckets.iter().map(|((m, pid), bucket)| (bucket.clone(), *m, *pid)).collect()
+    }
+
+    /// A program is found to be one that may not run where it does, or not; since when it was found so.
+    pub(crate) fn forbidden_since(
+        &mut self,
+        bucket: &BucketName,
+        one: (usize, u64),
+        is_forbidden: bool,
+        now: Time,
+    ) -> Option<Time> {
+        let life = self.now.get_mut(bucket)?.get_mut(&one)?;
+        life.forbidden = is_forbidden.then(|| life.forbidden.unwrap_or(now));
+        life.forbidden
     }
 
     /// A program that must not live at the same time as this one, if that counts.
@@ -103,7 +123,7 @@ impl World {
             }
         }
         let excused = self.now < self.machines[m].excused_until;
-        let life = Life { mode: program.mode, since: self.now, runs: true, excused };
+        let life = Life { mode: program.mode, since: self.now, runs: true, forbidden: None, excused };
         self.lives.now.entry(bucket.clone()).or_default().insert((m, pid), life);
         self.lives.buckets.insert((m, pid), bucket.clone());
         self.check_overlap(bucket, (m, pid));

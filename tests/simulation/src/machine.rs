@@ -38,6 +38,8 @@ pub(crate) struct Machine {
     pub(crate) ambush: Option<Ambush>,
     /// What gate 3 of the gated module finds here.
     pub(crate) has_file: bool,
+    /// A module that its config forbids.
+    pub(crate) denied: Option<&'static str>,
     /// Its keepers may not be paused before: the agent does not know their deadlines yet, or is to be paused itself.
     pub(crate) agent_alone_until: Time,
     /// A keeper is paused until then: the agent must not be.
@@ -115,6 +117,7 @@ impl Machine {
             slow_spawn_until: 0,
             ambush: None,
             has_file: true,
+            denied: None,
             agent_alone_until: 0,
             keeper_paused_until: 0,
             excused_until: 0,

@@ -1,5 +1,6 @@
 //! An operator: drains and empties nodes, moves buckets, forgets machines that will not come back, changes how long
-//! leases last. It asks whoever leads and does not wait for an answer; what it asked for may be made late, or never.
+//! leases last and how often agents are heard. It asks whoever leads and does not wait for an answer; what it asked for
+//! may be made late, or never.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use sheaf_model::{BucketName, Drain, NodeId, NodeKey, NodeStatus, Setting, Span}
 
 use crate::agent::node_key;
 use crate::clock::{MS, SECOND};
-use crate::event::{Ask, AtWorld, Process, What};
+use crate::event::{Ask, AtAgent, AtWorld, Process, What};
 use crate::voter::proposal;
 use crate::world::World;
 
@@ -77,6 +78,19 @@ impl World {
         }
     }
 
+    /// A machine's config forbids a module from now on, or none.
+    pub(crate) fn change_config(&mut self, m: usize) {
+        let denied = [None, Some("plain"), Some("gated")][self.random.index(3)];
+        self.counts.configs_changed += u64::from(self.machines[m].denied != denied);
+        self.configure(m, denied);
+    }
+
+    pub(crate) fn configure(&mut self, m: usize, denied: Option<&'static str>) {
+        self.line(|| format!("the config of n{m} forbids {denied:?}"));
+        self.machines[m].denied = denied;
+        self.later(0, Process::Agent(m), What::Agent(AtAgent::Config));
+    }
+
     /// Who is lost and has no disk any more never comes back: that nothing of it is alive can be vouched for.
     pub(crate) fn forget_the_gone(&mut self) {
         for node in self.gone() {
@@ -109,7 +123,13 @@ impl World {
         }
         let ttl = [2 * SECOND, 3 * SECOND, LONGEST_TTL][self.random.index(3)];
         let kill_margin = Span::millis(self.random.between(750, 1500));
-        let changes = vec![Setting::Ttl(Span(ttl / MS)), Setting::KillMargin(kill_margin)];
+        // At least three to a lease.
+        let heartbeat = Span(ttl / MS / [3, 6, 20][self.random.index(3)]);
+        let changes = vec![
+            Setting::Ttl(Span(ttl / MS)),
+            Setting::KillMargin(kill_margin),
+            Setting::Heartbeat(heartbeat),
+        ];
         self.operate(Command::Settings(SettingsCommand::Change(changes)));
     }
 }

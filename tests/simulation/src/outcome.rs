@@ -23,7 +23,7 @@ pub enum Rule {
     Overlap,
     /// 2: epochs grow, and nothing runs under one that was never bound.
     Epoch,
-    /// 3: nothing is started where the last conclusive check said no.
+    /// 3: nothing is started where the last conclusive check said no, or goes on where anything refuses it.
     Available,
     /// 4: with a quorum and an available node every unsuspended bucket runs.
     Runs,
@@ -41,6 +41,8 @@ pub enum Rule {
     LeftOver,
     /// What is on a disk of a bucket stays as long as the bucket does, and goes by no state from before it was started.
     Kept,
+    /// Agents are heard as often as the settings say, also in sessions that stood when these were changed.
+    Pace,
 }
 
 impl fmt::Display for Violation {
@@ -91,6 +93,8 @@ pub struct Counts {
     pub drained: u64,
     /// Buckets that an operator moved.
     pub moved: u64,
+    /// Changes of nodes' own config.
+    pub configs_changed: u64,
     /// Nodes that were forgotten.
     pub forgotten: u64,
     /// Changes of how long leases last …
@@ -99,6 +103,8 @@ pub struct Counts {
     pub leases_changed_again: u64,
     /// … after which those given before were waited for, and over.
     pub leases_settled: u64,
+    /// Sessions that took another pace while they stood.
+    pub paces_changed: u64,
     /// Agents that stopped by plan and left a stand-in.
     pub stand_ins: u64,
     /// Stand-ins that an agent relieved.
@@ -125,6 +131,16 @@ pub struct Counts {
     pub restored: Option<Time>,
     /// Attempts of subtasks that agents began.
     pub attempts: u64,
+    /// Messages after which a node had more of them than it runs at a time.
+    pub granted_ahead: u64,
+    /// Attempts that were handed back before they began: as they were asked for, …
+    pub given_back: u64,
+    /// … and as they lay ready for too long.
+    pub stalled: u64,
+    /// Attempts that were sent since a new session did not know of them.
+    pub sent_again: u64,
+    /// Sessions that broke with what they had just brought of jobs.
+    pub broken_at_work: u64,
     /// Subtasks that finished.
     pub subtasks_finished: u64,
     /// Hunts that began …

@@ -193,7 +193,14 @@ impl World {
                 let what = format!("job {name} is {}, {:?}", job.state().as_str(), job.counts());
                 return self.broken(Rule::Runs, what);
             }
-            self.counts.subtasks_finished += job.counts().finished;
+            let counts = job.counts();
+            let (ended, finished) =
+                (counts.finished + counts.failed + counts.canceled, self.truth.history.finished_of(job.id));
+            if ended != u64::from(job.count) || counts.finished != finished {
+                let what = format!("job {name} has {counts:?}, of which {finished} were seen to finish");
+                return self.broken(Rule::Attempts, what);
+            }
+            self.counts.subtasks_finished += finished;
         }
         if let Some(attempt) = self.truth.history.runs.first() {
             self.broken(Rule::Attempts, format!("{attempt:?} has no end"));

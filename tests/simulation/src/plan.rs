@@ -190,11 +190,24 @@ pub enum Planted {
     ContactByClock,
     /// The agent leaves it to the keeper to end what outlives its lease.
     OneEnforcer,
+    /// What a node lacks is sent as it was when that was looked up: its end may have been recorded since.
+    OrderAfterEnd,
+    /// What a node lacks is sent to whatever life of its agent has a session by then.
+    OrderToNextLife,
+    /// An agent goes on at the pace at which its session began.
+    OldHeartbeat,
+    /// A new leader asks a majority, and then places and acknowledges by what it has applied, before an entry of its own term
+    /// is.
+    NoOwnEntry,
+    /// What may not run on a node any more stays there.
+    NotReleased,
+    /// A node judges by the rules of a bucket that it knew before.
+    OldRules,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::LeaseFromReceipt,
         Self::NoQuorumRound,
         Self::NoWaitAfterElection,
@@ -210,5 +223,11 @@ impl Planted {
         Self::FreshContact,
         Self::ContactByClock,
         Self::OneEnforcer,
+        Self::OrderAfterEnd,
+        Self::OrderToNextLife,
+        Self::OldHeartbeat,
+        Self::NoOwnEntry,
+        Self::NotReleased,
+        Self::OldRules,
     ];
 }

@@ -45,7 +45,13 @@ mod tests {
 
     #[test]
     fn first_by_time_then_as_posted() {
-        let event = |life| Event { to: Process::World, life, due: None, what: What::World(AtWorld::Fault) };
+        let event = |life| Event {
+            to: Process::World,
+            life,
+            due: None,
+            waited: false,
+            what: What::World(AtWorld::Fault),
+        };
         let mut queue = Queue::default();
         for (at, number) in [(5, 0), (3, 1), (5, 2), (3, 3)] {
             queue.push(at, event(number));

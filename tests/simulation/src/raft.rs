@@ -14,6 +14,7 @@ use sheaf_model::{Span, Term};
 use crate::clock::MS;
 use crate::event::{AtVoter, Process, What};
 use crate::outcome::Rule;
+use crate::plan::Planted;
 use crate::voter::{Flow, Leading, ReadFor, Role, Waiter};
 use crate::world::World;
 
@@ -126,8 +127,10 @@ impl World {
         if writes.is_empty() && voter.writes.is_empty() {
             return self.written(v, then);
         }
-        // Without anything to write it still waits its turn: what it says rests on what was written before.
-        let takes = if writes.is_empty() { 0 } else { self.disk_takes(v) };
+        // Without anything to write it still waits its turn: what it says rests on what was written before. What waits behind
+        // the write that is under way is synced as one.
+        let is_first_to_wait = self.voters[v].writes.len() < 2;
+        let takes = if writes.is_empty() || !is_first_to_wait { 0 } else { self.disk_takes(v) };
         let voter = &mut self.voters[v];
         voter.writes.push_back((writes, then));
         voter.busy_until = voter.busy_until.max(self.now) + takes;
@@ -406,12 +409,13 @@ impl World {
     /// Confirms that this voter leads: a majority answers a round begun now, and an entry of its term and everything
     /// committed until now is applied.
     pub(crate) fn read_index(&mut self, v: usize, what: ReadFor) -> bool {
+        let early = self.plan.has(Planted::NoOwnEntry) && !matches!(what, ReadFor::Dispatcher(_));
         let voter = &mut self.voters[v];
         let commit = voter.commit;
         let Role::Leader(leading) = &mut voter.role else { return false };
         leading.round += 1;
         leading.rounds[v] = leading.round;
-        let index = leading.first.max(commit);
+        let index = if early { commit } else { leading.first.max(commit) };
         leading.reads.push((leading.round, index, what));
         self.append_to_all(v);
         self.answer_reads(v);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sheaf_engine::{Change, Proposal, Reply, State, invariants};
+use sheaf_engine::{Change, Command, Proposal, Reply, State, invariants};
 use sheaf_model::{BucketName, Epoch, NodeId, RequestId, Term};
 
 use crate::history::History;
@@ -88,6 +88,9 @@ impl Truth {
             {
                 self.binds(binding.bucket.clone(), binding.epoch, binding.node, &mut new);
             }
+        }
+        if let Command::Grant(all) = &proposal.command {
+            self.history.read_grants(all);
         }
         Ok(Some(new))
     }

@@ -103,8 +103,8 @@ pub(crate) enum Flow {
 pub(crate) enum ReadFor {
     Conductor,
     Acknowledger(u64),
-    /// What an agent said to hold on this connection may be compared with the state.
-    Work(u64),
+    /// The loop of jobs, at this stage.
+    Dispatcher(u64),
 }
 
 /// Who waits for a proposal to be applied.
@@ -115,6 +115,8 @@ pub(crate) enum Waiter {
     Record(NodeId, Option<u64>),
     /// Ends of attempts.
     Ends(NodeId, u64),
+    /// Grants, at this stage of the loop of jobs.
+    Granted(u64),
     Hello(u64, Box<Hello>),
     Nobody,
 }
@@ -205,7 +207,7 @@ impl World {
             AtVoter::Round => self.next_round(v),
             AtVoter::RoundLate(number) => self.round_over(v, number),
             AtVoter::Confirm(term) => self.confirm(v, term),
-            AtVoter::ConfirmWork(conn) => self.confirm_work(v, conn),
+            AtVoter::Dispatch(term, number) => self.go_on_dispatching(v, term, number),
             AtVoter::EndSession(conn) => self.end_session(v, conn),
             AtVoter::FlushWatches => self.flush_watches(v),
             AtVoter::Forwarded(it) => self.forwarded(v, &it),
@@ -241,7 +243,7 @@ impl World {
             let waiter = leading.waiters.remove(&index);
             self.answer(v, waiter.unwrap_or(Waiter::Nobody), reply);
         }
-        self.tell_of_work(v);
+        self.dispatch_soon(v);
         if !self.voters[v].flushing && !self.voters[v].watchers.is_empty() {
             self.voters[v].flushing = true;
             self.later(10 * MS, Process::Voter(v), What::Voter(AtVoter::FlushWatches));
@@ -260,6 +262,7 @@ impl World {
                 self.say_to_node(v, node, sheaf_model::session::ToNode::Recorded { seq });
             }
             Waiter::Ends(node, seq) => self.ends_recorded(v, node, seq),
+            Waiter::Granted(number) => self.granted(v, number, &reply),
             Waiter::Hello(conn, hello) => self.recognised(v, conn, &hello, &reply),
             Waiter::Record(_, None) | Waiter::Nobody => {}
         }

@@ -61,6 +61,8 @@ pub(crate) struct Gate {
     pub(crate) up: bool,
     pub(crate) paused: bool,
     pub(crate) waiting: Vec<Event>,
+    /// Until then it comes to what has waited; what comes meanwhile is behind that.
+    pub(crate) catches_up: Time,
 }
 
 impl Gate {
@@ -162,14 +164,14 @@ impl World {
     /// Something happens to a process after `delay`, unless it ends before.
     pub(crate) fn later(&mut self, delay: Time, to: Process, what: What) {
         let life = self.life(to);
-        self.post(self.now + delay, Event { to, life, due: None, what });
+        self.post(self.now + delay, Event { to, life, due: None, waited: false, what });
     }
 
     /// Something happens to a process when its clock shows `due`.
     pub(crate) fn at(&mut self, due: Moment, to: Process, what: What) {
         let life = self.life(to);
         let at = self.machine_of(to).map_or(self.now, |m| self.machines[m].clock.when(due, self.now));
-        self.post(at, Event { to, life, due: Some(due), what });
+        self.post(at, Event { to, life, due: Some(due), waited: false, what });
     }
 
     /// What the clock of a process shows.
@@ -206,7 +208,7 @@ impl World {
     fn dispatch(&mut self, event: Event) {
         let machine = self.machine_of(event.to);
         if let Some(m) = machine {
-            let frozen = self.machines[m].frozen;
+            let (frozen, now) = (self.machines[m].frozen, self.now);
             let Some(gate) = self.gate(event.to) else { return };
             if gate.life != event.life || !gate.up {
                 return;
@@ -214,6 +216,10 @@ impl World {
             if gate.paused || frozen {
                 gate.waiting.push(event);
                 return;
+            }
+            if event.is_in_order() && !event.waited && now <= gate.catches_up {
+                let behind = gate.catches_up + 1;
+                return self.post(behind, event);
             }
             if let Some(due) = event.due
                 && self.machines[m].clock.read(self.now) < due
@@ -261,6 +267,7 @@ impl World {
             AtWorld::ChangeLease => self.change_lease(),
             AtWorld::Lose => self.lose_at_once(),
             AtWorld::Restored(since) => self.look_whether_restored(since),
+            AtWorld::Allowed => self.look_whether_allowed(),
             AtWorld::Calm => self.network.calm_down(),
             AtWorld::Judge => self.judge_all(),
         }
@@ -289,7 +296,7 @@ impl World {
         let it = self.network.conns.get(&conn)?;
         let (to, life) = it.ends[towards];
         let from = self.machine_of(it.ends[1 - towards].0)?;
-        let event = Event { to, life, due: None, what: What::Words(conn, words) };
+        let event = Event { to, life, due: None, waited: false, what: What::Words(conn, words) };
         Some((event, (from, self.machine_of(to)?)))
     }
 

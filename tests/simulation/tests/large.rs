@@ -4,7 +4,7 @@ use sheaf_simulation::{Plan, run};
 
 #[test]
 fn a_hundred_nodes_and_fifty_buckets() {
-    let outcome = run(1, &Plan::large(100, 50, 100));
+    let outcome = run(4, &Plan::large(100, 50, 100));
     println!("{outcome}");
     assert_eq!(outcome.violation, None);
     assert!(outcome.counts.elections > 2, "leaders changed");

@@ -50,10 +50,12 @@ fn no_seed_breaks_a_rule() {
     assert!(sum(|it| it.counts.refused) > n, "decisions that died with their term");
     assert!(sum(|it| it.counts.drained) > n / 2, "nodes were emptied");
     assert!(sum(|it| it.counts.moved) > n / 2, "buckets were moved");
+    assert!(sum(|it| it.counts.configs_changed) > n / 4, "nodes' own config changed");
     assert!(sum(|it| it.counts.forgotten) > n / 20, "machines without a disk were forgotten");
     assert!(sum(|it| it.counts.leases_changed) > n / 2, "leases became longer or shorter");
     assert!(sum(|it| it.counts.leases_changed_again) > n / 4, "and again before that was over");
     assert!(sum(|it| it.counts.leases_settled) > n / 2, "what was given before was waited for");
+    assert!(sum(|it| it.counts.paces_changed) > n / 2, "sessions that stood took another pace");
     assert!(
         sum(|it| it.counts.stand_ins) > n && sum(|it| it.counts.relieved) > n,
         "agents restarted by plan"
@@ -69,6 +71,11 @@ fn no_seed_breaks_a_rule() {
     println!("{} attempts, {} finished", sum(|it| it.counts.attempts), sum(|it| it.counts.subtasks_finished));
     assert!(sum(|it| it.counts.attempts) > 20 * n, "subtasks were tried");
     assert!(sum(|it| it.counts.subtasks_finished) > 10 * n, "and finished");
+    assert!(sum(|it| it.counts.granted_ahead) > n, "some lay ready behind others");
+    assert!(sum(|it| it.counts.given_back) > n / 4, "and were given back before they began");
+    assert!(sum(|it| it.counts.stalled) > n / 20, "or did not come to a slot");
+    assert!(sum(|it| it.counts.sent_again) > n / 4, "some were sent again in a new session");
+    assert!(sum(|it| it.counts.broken_at_work) > n / 4, "as the former one broke just then");
     for (index, (what, _)) in Wrong::default().all().into_iter().enumerate() {
         let count: u64 = all.iter().map(|it| it.counts.wrong.all()[index].1).sum();
         assert!(count > n / 20, "{what}: {count} in {n} seeds");
