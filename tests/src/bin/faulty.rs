@@ -99,6 +99,11 @@ impl Module for Faulty {
         act(&std::env::var("FAULTY_JOB").unwrap_or_default()).await
     }
 
+    /// As many as FAULTY_AT_ONCE says, or else two.
+    fn at_once(&self) -> u32 {
+        std::env::var("FAULTY_AT_ONCE").ok().and_then(|said| said.parse().ok()).unwrap_or(2)
+    }
+
     /// Leaves a line `JOB SUBTASK ATTEMPT NODE PID` in the file that FAULTY_TRACE names, then does what its item says; of an
     /// array's number nothing.
     async fn on_subtask(&self, subtask: Subtask) -> Result<(), Failure> {
