@@ -297,7 +297,7 @@ impl World {
 
     fn go_on_with_jobs(&mut self, v: usize) {
         self.begin_anew(v);
-        let stops = self.to_stop(v);
+        let stops = self.stops_of(v);
         self.say_to_stop(v, stops);
         self.ask_back(v);
         let Some(term) = self.voters[v].live.sessions.as_ref().map(|it| it.term) else { return };
@@ -325,7 +325,7 @@ impl World {
     }
 
     /// What nodes run that is canceled, and were not told to stop.
-    fn to_stop(&mut self, v: usize) -> Attempts {
+    fn stops_of(&mut self, v: usize) -> Attempts {
         let voter = &mut self.voters[v];
         let mut stops: BTreeMap<NodeId, BTreeSet<Attempt>> = BTreeMap::new();
         for job in voter.state.jobs.iter() {
