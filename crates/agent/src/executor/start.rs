@@ -52,9 +52,10 @@ async fn spawn(shared: &Arc<Shared>, start: &Start) -> Result<Fresh, (String, bo
         tries -= 1;
         match shared.keepers.spawn_with(plan.clone(), opened.clone()).await {
             Ok(handle) => break handle,
-            // A keeper that this agent did not know: whatever it runs, the node decides about it.
-            Err(KeeperError::Busy { .. }) => match adopt(shared, bucket).await {
-                // It was the former one, on its last steps; its place is free now.
+            // A keeper that this agent did not know: whatever it runs, the node decides about it. Or the one that was just spawned,
+            // and took its time: without a lease nothing would end what nobody knows of.
+            Err(KeeperError::Busy { .. } | KeeperError::Silent { .. }) => match adopt(shared, bucket).await {
+                // It was the former one, on its last steps, or saw that nobody waited for it; its place is free now.
                 Err(KeeperError::Gone { .. }) if tries > 0 => {}
                 adopted => return adopted.map_err(|error| (text(&error), true)),
             },
