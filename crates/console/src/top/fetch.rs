@@ -274,7 +274,7 @@ async fn attempts(client: &Client, job: &JobName, subtask: u32) -> Result<Vec<At
     let job = job.as_str().replace('\'', "''");
     let sql = format!(
         "SELECT attempt, state, class, node, backend, started_at, ended_at, exit_code, message FROM attempts \
-         WHERE job = '{job}' AND subtask = {subtask} ORDER BY attempt DESC"
+         WHERE job = '{job}' AND subtask = {subtask} AND block = {subtask} / 1024 ORDER BY attempt DESC"
     );
     let mut parts = client.query(RunQuery { sql, limit: ATTEMPTS, timeout: TIME }).await?;
     let mut found = Vec::new();

@@ -152,6 +152,7 @@ const ATTEMPTS: QueryView = QueryView {
         column("exit_code", Integer, "as a shell gives it: of a signal, 128 more"),
         column("message", Text, "how it failed"),
         column("fingerprint", Text, "of the message: alike failures have the same"),
+        column("block", Integer, "subtask / 1024; beside the subtask it narrows what is read"),
     ],
 };
 

@@ -56,18 +56,18 @@ SELECT j.name AS job, a.subtask AS subtask, a.attempt AS attempt, a.state AS sta
        CASE a.state WHEN 'failed' THEN a.retried END AS retried,
        sheaf_node(a.node_id) AS node, sheaf_backend(j.id, a.backend) AS backend,
        sheaf_time(a.started_at) AS started_at, sheaf_time(a.ended_at) AS ended_at, a.exit_code AS exit_code,
-       a.message AS message, a.fingerprint AS fingerprint
+       a.message AS message, a.fingerprint AS fingerprint, a.subtask >> 10 AS block
 FROM main.jobs j CROSS JOIN main.job_attempts a ON a.job_id = j.id
 UNION ALL
 SELECT j.name, k.value >> 32, k.value & 4294967295, 'finished', NULL, NULL,
        sheaf_attempt(j.id, k.value, 'node'), sheaf_attempt(j.id, k.value, 'backend'),
        sheaf_time(sheaf_attempt(j.id, k.value, 'started_at')), sheaf_time(sheaf_attempt(j.id, k.value, 'ended_at')),
-       sheaf_attempt(j.id, k.value, 'exit_code'), '', NULL
+       sheaf_attempt(j.id, k.value, 'exit_code'), '', NULL, b.value
 FROM main.jobs j CROSS JOIN rarray(sheaf_blocks(j.id)) b CROSS JOIN rarray(sheaf_finished(j.id, b.value)) k
 UNION ALL
 SELECT j.name, k.value, sheaf_subtask(j.id, k.value, 'attempt'), 'running', NULL, NULL,
        sheaf_subtask(j.id, k.value, 'node'), sheaf_subtask(j.id, k.value, 'backend'),
-       sheaf_time(sheaf_subtask(j.id, k.value, 'started_at')), NULL, NULL, '', NULL
+       sheaf_time(sheaf_subtask(j.id, k.value, 'started_at')), NULL, NULL, '', NULL, k.value >> 10
 FROM main.jobs j CROSS JOIN rarray(sheaf_running(j.id)) k;
 
 CREATE TEMP VIEW transitions AS

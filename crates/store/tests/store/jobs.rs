@@ -208,6 +208,11 @@ fn j18_failures_are_groups_and_each_is_found() {
         [["failed", "110", "110", "110"], ["finished", "2890", "2890", "2890"]]
     );
     assert_eq!(
+        of("SELECT block, count(*), min(subtask) FROM attempts GROUP BY 1 ORDER BY 1"),
+        [["0", "1024", "0"], ["1", "1024", "1024"], ["2", "952", "2048"]]
+    );
+    assert_eq!(of("SELECT state FROM attempts WHERE subtask = 2000 AND block = 2000 / 1024"), [["finished"]]);
+    assert_eq!(
         of("SELECT state, subtasks, finished, failed, progress FROM jobs WHERE name = 'tiles'"),
         [["failed", "3000", "2890", "110", "100"]]
     );

@@ -88,7 +88,7 @@ pub(super) async fn attempts(ask: Ask) -> Answer {
     let subtask: u32 = ask.read_needed("subtask")?;
     let sql = format!(
         "SELECT attempt, state, class, retried, node, backend, started_at, ended_at, exit_code, message, fingerprint \
-         FROM attempts WHERE job = {} AND subtask = {subtask} ORDER BY attempt",
+         FROM attempts WHERE job = {} AND subtask = {subtask} AND block = {subtask} / 1024 ORDER BY attempt",
         quoted(job.as_str())
     );
     let table = run(&ask.client, sql, ROWS, TIME).await?;

@@ -123,6 +123,7 @@ fn searched(cluster: &Cluster, subtasks: usize, figures: &Figures) {
         "SELECT * FROM subtasks WHERE job = 'history' LIMIT 1000".to_owned(),
         format!("SELECT * FROM subtasks WHERE job = 'history' AND subtask = {one}"),
         format!("SELECT * FROM attempts WHERE job = 'history' AND subtask = {one}"),
+        format!("SELECT * FROM attempts WHERE job = 'history' AND subtask = {one} AND block = {one} / 1024"),
         "SELECT * FROM subtasks WHERE job = 'unlucky' AND state = 'failed' LIMIT 1000".to_owned(),
         "SELECT * FROM attempts WHERE job = 'unlucky' AND state = 'failed' AND subtask = 7".to_owned(),
         "SELECT state, count(*) FROM subtasks WHERE job = 'history' GROUP BY 1".to_owned(),
