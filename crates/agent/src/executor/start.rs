@@ -52,22 +52,31 @@ async fn spawn(shared: &Arc<Shared>, start: &Start) -> Result<Fresh, (String, bo
         tries -= 1;
         match shared.keepers.spawn_with(plan.clone(), opened.clone()).await {
             Ok(handle) => break handle,
-            // A keeper that this agent did not know: whatever it runs, the node decides about it. Or the one that was just spawned,
-            // and took its time: without a lease nothing would end what nobody knows of.
-            Err(KeeperError::Busy { .. } | KeeperError::Silent { .. }) => match adopt(shared, bucket).await {
-                // It was the former one, on its last steps, or saw that nobody waited for it; its place is free now.
-                Err(KeeperError::Gone { .. }) if tries > 0 => {}
-                adopted => return adopted.map_err(|error| (text(&error), true)),
-            },
+            // A keeper that this agent did not know: whatever it runs, the node decides about it.
+            Err(KeeperError::Busy { .. }) => {}
+            // It takes its time: without a lease nothing would end what nobody knows of.
+            Err(KeeperError::Silent { .. }) => write_origin(shared, start).await,
             Err(error) => return Err((text(&error), true)),
         }
+        match adopt(shared, bucket).await {
+            // It was the former one, on its last steps, or saw that nobody waited for it; its place is free now.
+            Err(KeeperError::Gone { .. }) if tries > 0 => {}
+            adopted => return adopted.map_err(|error| (text(&error), true)),
+        }
     };
-    let (with, name, from) = (shared.clone(), bucket.clone(), start.origin.into());
+    write_origin(shared, start).await;
+    Ok(Fresh { handle, birth, grace, speaks })
+}
+
+/// What it was started from: whoever takes it over reads that.
+async fn write_origin(shared: &Arc<Shared>, start: &Start) {
+    let (with, name, from) = (shared.clone(), start.bucket.name.clone(), start.origin.into());
     match blocking(move || origin::write(&with.keepers, &name, from)).await {
         Some(Ok(())) => {}
-        failed => tracing::warn!(%bucket, ?failed, "its origin.json could not be written"),
+        failed => {
+            tracing::warn!(bucket = %start.bucket.name, ?failed, "its origin.json could not be written");
+        }
     }
-    Ok(Fresh { handle, birth, grace, speaks })
 }
 
 /// Takes over a keeper that lives.
