@@ -138,14 +138,16 @@ fn work(data_dir: &Path) -> ExitCode {
 /// runner's session go with it, as a process that is just becoming a program has no environment to be seen. None of them may be
 /// running: what it runs would be killed with it.
 pub fn sweep(data_dir: &Path) -> usize {
-    let mut swept = 0;
+    let (mut swept, mut leaders) = (0, Vec::new());
     loop {
-        let left = proc::marked(&entry(data_dir));
+        let mut left = proc::marked(&entry(data_dir));
+        swept += left.len();
+        leaders.extend(proc::leaders(&left));
+        left.extend(proc::in_sessions_of(&leaders));
         if left.is_empty() {
             return swept;
         }
-        swept += left.len();
-        proc::kill_each(&proc::with_their_sessions(&left));
+        proc::kill_each(&left);
         crate::keeper::clock::pause(std::time::Duration::from_millis(1));
     }
 }

@@ -248,10 +248,19 @@ pub(crate) fn marked(mark: &[u8]) -> Vec<i32> {
     all().into_iter().filter(|&pid| pid != us && entry(pid, mark).is_some() && is_alive(pid)).collect()
 }
 
-/// These, and all that belong to sessions that they lead.
-pub(crate) fn with_their_sessions(pids: &[i32]) -> Vec<i32> {
-    let is_meant = |pid: &i32| pids.contains(pid) || stat(*pid).is_some_and(|it| pids.contains(&it.session));
-    all().into_iter().filter(is_meant).collect()
+/// Those of them that lead a session, unmistakably.
+pub(crate) fn leaders(pids: &[i32]) -> impl Iterator<Item = KeeperProcess> {
+    pids.iter().filter_map(|&pid| {
+        let started = stat(pid).filter(|it| it.session == pid)?.started;
+        Some(KeeperProcess { pid: pid.unsigned_abs(), started })
+    })
+}
+
+/// What is alive of their sessions.
+pub(crate) fn in_sessions_of(leaders: &[KeeperProcess]) -> Vec<i32> {
+    let us = getpid().as_raw_nonzero().get();
+    let is_meant = |it: Stat| !it.zombie && leaders.iter().any(|leader| is_in_session_of(it, *leader));
+    all().into_iter().filter(|&pid| pid != us && stat(pid).is_some_and(is_meant)).collect()
 }
 
 /// The number that stands behind `mark` in a process' environment.
