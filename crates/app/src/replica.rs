@@ -97,7 +97,15 @@ impl Opener for ReplicaOpener {
         // next one would find files that are locked.
         let opening =
             tokio::spawn(async move { it.opened.get_or_try_init(|| it.open_once(node)).await.cloned() });
-        Box::pin(async move { opening.await.map_err(|_| "this node is stopping".to_owned())? })
+        Box::pin(async move {
+            match opening.await {
+                Ok(opened) => opened,
+                Err(error) if error.is_panic() => {
+                    Err("the replica was being opened, and that broke off".to_owned())
+                }
+                Err(_) => Err("this node is stopping".to_owned()),
+            }
+        })
     }
 }
 

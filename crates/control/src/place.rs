@@ -48,7 +48,7 @@ pub struct Member {
 /// Opens this node's replica when it becomes a member. Implemented where everything is put together, which also runs
 /// what belongs to it.
 pub trait Opener: Send + Sync + 'static {
-    /// Opens the replica, once; asked again it gives the same.
+    /// Opens the replica, once; asked again it gives the same. It begins with the call, and goes on if nobody waits for it.
     fn open(&self, node: NodeId) -> BoxFuture<'_, Result<Member, String>>;
 }
 
