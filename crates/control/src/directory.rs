@@ -1,6 +1,6 @@
 //! Whom a node knows. While it is no member it asks one member every second, sooner when a call finds nobody where it is said to
-//! be answered, and others when that one is silent; a member asks whether its leader still answers, and a leader whether a majority still answers it, since without one
-//! nobody else tells them.
+//! be answered, and others when that one is silent; a member asks whether its leader still answers, and a leader whether a
+//! majority still answers it, since without one nobody else tells them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -175,6 +175,7 @@ impl Control {
     pub(crate) async fn run_directory(&self, stop: CancellationToken) {
         let mut turn: u32 = 0;
         let mut unanswered: u32 = 0;
+        let mut doubted = false;
         let mut asked = Asked::default();
         loop {
             if let Some(member) = self.place.member() {
@@ -191,30 +192,36 @@ impl Control {
                     () = tokio::time::sleep(LEADER_EVERY) => continue,
                 }
             }
-            let found =
-                self.place.registration.borrow().is_some() && self.look_around(turn, &mut asked).await;
-            turn = if found { turn.wrapping_add(1) } else { 0 };
-            unanswered = if found { 0 } else { unanswered.saturating_add(1) };
+            // What is looked at once more counts for nothing that is done every so many times.
+            let all = !doubted && turn.is_multiple_of(MEMBERS_EVERY);
+            let found = self.place.registration.borrow().is_some() && self.look_around(all, &mut asked).await;
+            if !doubted {
+                turn = if found { turn.wrapping_add(1) } else { 0 };
+                unanswered = unanswered.saturating_add(1);
+            }
+            if found {
+                unanswered = 0;
+            }
             if unanswered >= SILENT_AFTER {
                 self.forget_leader();
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.rest(found) => {}
+                again = self.rest(found) => doubted = again,
             }
         }
     }
 
-    /// Until it is time to look around again.
-    async fn rest(&self, found: bool) {
+    /// Until it is time to look around again; whether that is because somebody was not found.
+    async fn rest(&self, found: bool) -> bool {
         let doubted = async {
             tokio::time::sleep(APART).await;
             self.place.doubted.notified().await;
         };
         tokio::select! {
-            () = tokio::time::sleep(if found { EVERY } else { EVERY_WITHOUT }) => {}
+            () = tokio::time::sleep(if found { EVERY } else { EVERY_WITHOUT }) => false,
             // Dropping it loses nothing: whoever doubts something says so again.
-            () = doubted => {}
+            () = doubted => true,
         }
     }
 
@@ -318,11 +325,11 @@ impl Control {
         self.place.silent_term.store(term, Ordering::Relaxed);
     }
 
-    /// Greets the member known, else everybody known; whether one of this cluster answered.
-    async fn look_around(&self, turn: u32, asked: &mut Asked) -> bool {
+    /// Greets the member known, else everybody known; whether one of this cluster answered. `all`: it is asked who the others are.
+    async fn look_around(&self, all: bool, asked: &mut Asked) -> bool {
         let members = self.place.members.borrow().clone();
         if let Some(member) = &members.member
-            && self.greet(member, turn.is_multiple_of(MEMBERS_EVERY), asked).await
+            && self.greet(member, all, asked).await
         {
             return true;
         }

@@ -369,7 +369,7 @@ impl Control {
     fn say_to_run(&self, member: &Member, (node, session): (NodeId, Option<u64>), mut order: Order) {
         let mut live = self.live.lock();
         let state = member.replica.state();
-        if self.floor.lock().session(node) != session {
+        if session.is_none() || self.floor.lock().session(node) != session {
             return;
         }
         let job = order.job;

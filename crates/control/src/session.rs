@@ -260,9 +260,8 @@ impl Control {
             }
             ToLeader::Judged { question, verdict } => self.live.lock().judged(question, node, verdict),
             ToLeader::Phases { seq, instances } => {
-                let record = RecordPhases { node, instances };
-                let then = Some((of.clone(), ToNode::Recorded { seq }));
-                self.record(node, Command::RecordPhases(record), then).await;
+                let command = Command::RecordPhases(RecordPhases { node, instances });
+                self.record(node, command, Some((of.clone(), ToNode::Recorded { seq }))).await;
             }
             ToLeader::NothingLeft { bucket, revision } => {
                 let confirm = ConfirmResidue { bucket, node, revision };

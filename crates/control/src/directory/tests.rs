@@ -117,7 +117,7 @@ impl Scene {
             members.member = None;
             members.note(known);
         });
-        let found = self.asker.look_around(0, &mut Asked::default()).await;
+        let found = self.asker.look_around(true, &mut Asked::default()).await;
         let member = self.asker.place.members.borrow().member.clone();
         assert_eq!(found, member.is_some());
         member
