@@ -19,6 +19,9 @@ pub const TIME_MAX: Span = Span::seconds(60);
 /// Longest query in bytes.
 pub const SQL_MAX: usize = 64 << 10;
 
+/// Subtasks of one `block` of the view `attempts`.
+pub const BLOCK: u32 = 1_024;
+
 /// A view that queries read. Its names are a promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueryView {

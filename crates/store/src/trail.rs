@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::row::Rows;
 
 /// Subtasks of one block: a page of them needs few blocks, and a command touches few.
-pub(crate) const BLOCK: u32 = 1_024;
+pub(crate) const BLOCK: u32 = sheaf_model::query::BLOCK;
 
 /// What runs, by job and subtask: an end is told without saying where. What was granted before this process began is
 /// not in it, and found in the history.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use sheaf_model::query::TIME;
+use sheaf_model::query::{BLOCK, TIME};
 use sheaf_model::view::{BucketState, Concern, EventRow, Level, concerns};
 use sheaf_model::{BucketName, Cell, Cursor, JobName, QueryPart};
 use sheaf_wire::bucket::{BucketChange, BucketHistory, BucketLogs, ListBuckets, ReleaseRow, WatchBuckets};
@@ -274,7 +274,8 @@ async fn attempts(client: &Client, job: &JobName, subtask: u32) -> Result<Vec<At
     let job = job.as_str().replace('\'', "''");
     let sql = format!(
         "SELECT attempt, state, class, node, backend, started_at, ended_at, exit_code, message FROM attempts \
-         WHERE job = '{job}' AND subtask = {subtask} AND block = {subtask} / 1024 ORDER BY attempt DESC"
+         WHERE job = '{job}' AND subtask = {subtask} AND block = {} ORDER BY attempt DESC",
+        subtask / BLOCK
     );
     let mut parts = client.query(RunQuery { sql, limit: ATTEMPTS, timeout: TIME }).await?;
     let mut found = Vec::new();

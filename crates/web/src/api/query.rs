@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use futures::TryStreamExt as _;
 use serde_json::{Map, Value, json};
-use sheaf_model::query::{ROWS_MAX, TIME, TIME_MAX, VIEWS};
+use sheaf_model::query::{BLOCK, ROWS_MAX, TIME, TIME_MAX, VIEWS};
 use sheaf_model::{Cell, JobName, QueryEnd, QueryPart, Span};
 use sheaf_wire::query::RunQuery;
 use sheaf_wire::{ApiError, Client};
@@ -88,8 +88,9 @@ pub(super) async fn attempts(ask: Ask) -> Answer {
     let subtask: u32 = ask.read_needed("subtask")?;
     let sql = format!(
         "SELECT attempt, state, class, retried, node, backend, started_at, ended_at, exit_code, message, fingerprint \
-         FROM attempts WHERE job = {} AND subtask = {subtask} AND block = {subtask} / 1024 ORDER BY attempt",
-        quoted(job.as_str())
+         FROM attempts WHERE job = {} AND subtask = {subtask} AND block = {} ORDER BY attempt",
+        quoted(job.as_str()),
+        subtask / BLOCK
     );
     let table = run(&ask.client, sql, ROWS, TIME).await?;
     let rows = table.rows.iter().map(|row| {
