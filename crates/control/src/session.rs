@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use sheaf_engine::{Command, ConfirmResidue, RecordPhases, RecordPurge, RecordResults, Register, Reply};
-use sheaf_model::session::{Hello, ToLeader, ToNode};
+use sheaf_model::session::{Heartbeat, Hello, ToLeader, ToNode};
 use sheaf_model::{Actor, Facts, Incarnation, Moment, NodeId, NodeStatus, Span};
 use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 use tokio::sync::mpsc;
@@ -225,22 +225,7 @@ impl Control {
     /// Takes in what an agent says.
     async fn take(&self, node: NodeId, of: &Incarnation, message: ToLeader) {
         match message {
-            ToLeader::Heartbeat(heartbeat) => {
-                if self.floor.lock().heard(node, of, heartbeat.seen) {
-                    self.floor.dispatch.notify_one();
-                }
-                let now = self.clock.moment();
-                // A late one of a former life, perhaps of another boot, is not this one's.
-                let before = match &mut self.live.lock().sessions {
-                    Some(sessions) if sessions.is_of(node, of) => sessions.heard(node, &heartbeat, now),
-                    _ => None,
-                };
-                // One out of turn is sent because something is to be started.
-                match before.map(|before| now.since(before)) {
-                    Some(since) if since.0 * 4 > self.heartbeat().0 * 3 => self.live.routine.notify_one(),
-                    _ => self.live.round.notify_one(),
-                }
-            }
+            ToLeader::Heartbeat(heartbeat) => self.beats(node, of, &heartbeat),
             ToLeader::Verdicts(verdicts) => {
                 let now = self.clock.moment();
                 if let Some(sessions) = &mut self.live.lock().sessions {
@@ -291,6 +276,23 @@ impl Control {
                 self.live.conduct.notify_one();
             }
             ToLeader::Hello(_) | ToLeader::Goodbye => {}
+        }
+    }
+
+    fn beats(&self, node: NodeId, of: &Incarnation, heartbeat: &Heartbeat) {
+        if self.floor.lock().heard(node, of, heartbeat.seen) {
+            self.floor.dispatch.notify_one();
+        }
+        let now = self.clock.moment();
+        // A late one of a former life, perhaps of another boot, is not this one's.
+        let before = match &mut self.live.lock().sessions {
+            Some(sessions) if sessions.is_of(node, of) => sessions.heard(node, heartbeat, now),
+            _ => None,
+        };
+        // One out of turn is sent because something is to be started.
+        match before.map(|before| now.since(before)) {
+            Some(since) if since.0 * 4 > self.heartbeat().0 * 3 => self.live.routine.notify_one(),
+            _ => self.live.round.notify_one(),
         }
     }
 

@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use sheaf_model::session::Heartbeat;
 use sheaf_model::{Load, NodeKey, Revision};
 
 use super::*;
