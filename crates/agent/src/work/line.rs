@@ -26,8 +26,9 @@ use crate::keeper::{caller, clock};
 
 /// How long a worker may take from Hello to its first message: what it loads for its job is loaded by then.
 const READY_WITHIN: Duration = Duration::from_secs(30);
-/// Messages that wait for a worker to read them. There are a few for each bundle, and few bundles.
-const GIVEN: usize = 1024;
+/// Messages that wait for a worker to read them. There are a few for each bundle, and no more bundles than the node has slots, all
+/// of which it may be given in one go.
+const GIVEN: usize = 1 << 16;
 
 /// What is heard of a worker, by the ticket of its process.
 #[derive(Debug)]
@@ -222,5 +223,16 @@ fn finish(outputs: &mut BTreeMap<u64, Output>, ends: &mut [End]) {
         if end.message.trim().is_empty() {
             end.message = output.last_lines();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_may_be_given_thousands_of_bundles_in_one_go() {
+        let line = Line::to_nobody();
+        assert!((0..10_000).all(|_| line.give(Vec::new(), std::iter::empty())));
     }
 }
