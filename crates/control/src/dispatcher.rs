@@ -56,10 +56,10 @@ struct Asked {
 
 /// By node: attempts of jobs.
 type PerNode = BTreeMap<NodeId, BTreeMap<JobId, Vec<(u32, u32)>>>;
-/// What was decided and not seen to be applied.
-type Unsure = BTreeSet<(NodeId, Attempt)>;
 /// The same of one node, apart for each priority, the highest first.
 type PerPriority = BTreeMap<(Reverse<u8>, JobId), Vec<(u32, u32)>>;
+/// What was decided and not seen to be applied.
+type Unsure = BTreeSet<(NodeId, Attempt)>;
 
 impl Control {
     /// Dispatches in one term. Never ends by itself.
@@ -103,9 +103,7 @@ impl Control {
         self.ask_back(member);
         let (grants, sessions, questions) = {
             let state = member.replica.state();
-            // What opens from now on is told of what is granted now as soon as it is compared with what it holds.
-            let sessions = self.floor.lock().sessions();
-            let (grants, unsaid) = match state.jobs.queue().next() {
+            let (grants, sessions, unsaid) = match state.jobs.queue().next() {
                 Some(_) => self.grants(&state),
                 None => Default::default(),
             };
@@ -163,20 +161,20 @@ impl Control {
 
     /// Sends to nodes whose sessions are new what they should hold and do not.
     async fn catch_up(&self, member: &Member) {
-        let (new, sessions): (Vec<(NodeId, Incarnation, BTreeSet<Attempt>)>, _) = {
+        let (new, sessions) = {
             let state = member.replica.state();
             let mut floor = self.floor.lock();
-            let sessions = floor.sessions();
             let taken = floor.nodes().filter_map(|(node, worker)| {
                 let is_taken_up = state.jobs.runner(node) == Some(&worker.incarnation);
                 let said = if is_taken_up { worker.said.take() } else { None };
                 Some((node, worker.incarnation.clone(), said?))
             });
-            (taken.collect(), sessions)
+            let new: Vec<_> = taken.collect();
+            if new.is_empty() {
+                return;
+            }
+            (new, floor.sessions())
         };
-        if new.is_empty() {
-            return;
-        }
         // A leader that was deposed must not send what ended long ago; and what a majority knows is applied after this.
         if member.replica.confirm_leadership().await.is_err() {
             let mut floor = self.floor.lock();
@@ -286,9 +284,10 @@ impl Control {
         drained.iter().filter(is_over).map(|node| node.id).collect()
     }
 
-    /// What to grant, and of which jobs nodes that have room are to be asked. Nothing is granted as long as none of the nodes that
+    /// What to grant, in which sessions the nodes are, and of which jobs those that have room are to be asked. What opens from now on is
+    /// told of what is granted now as soon as it is compared with what it holds. Nothing is granted as long as none of the nodes that
     /// would get something wants it: then it is more, in one entry of the log.
-    fn grants(&self, state: &State) -> (Vec<Grant>, Vec<(JobId, NodeId)>) {
+    fn grants(&self, state: &State) -> (Vec<Grant>, Sessions, Vec<(JobId, NodeId)>) {
         let now = Instant::now();
         let mut floor = self.floor.lock();
         let (nodes, wanting) = floor.rooms(state, now);
@@ -309,7 +308,7 @@ impl Control {
         let grants = grant(state, Offer { nodes, may_run: &may_run, takes: &takes, backends, most: MOST });
         let unsaid = unsaid.into_inner();
         if !grants.iter().any(|grant| wanting.contains(&grant.node)) {
-            return (Vec::new(), unsaid);
+            return (Vec::new(), Sessions::new(), unsaid);
         }
         for Grant { backend, subtasks, .. } in &grants {
             let count: u64 = subtasks.iter().map(|(run, _)| run.len()).sum();
@@ -317,7 +316,7 @@ impl Control {
                 floor.paces.took(name, u32::try_from(count).unwrap_or(u32::MAX));
             }
         }
-        (grants, unsaid)
+        (grants, floor.sessions(), unsaid)
     }
 
     /// Whom to ask whether its gates let it run what is next, or what there was room for.
@@ -509,10 +508,7 @@ fn applied(state: &State, grants: &[Grant]) -> PerNode {
 /// The nodes that have something in the state that was not known to be decided: none of it was sent to anybody. It may be sent
 /// only in a new session, or what has ended meanwhile would be begun twice. What is left may still come.
 fn late(state: &State, unsure: &mut Unsure) -> BTreeSet<NodeId> {
-    let (late, rest) = std::mem::take(unsure).into_iter().partition(|(node, it)| runs(state, *node, *it));
-    *unsure = rest;
-    let late: Unsure = late;
-    late.into_iter().map(|(node, _)| node).collect()
+    unsure.extract_if(.., |(node, attempt)| runs(state, *node, *attempt)).map(|(node, _)| node).collect()
 }
 
 /// Questions to those whose turn it is, noted as asked; first those that were never asked.

@@ -5,10 +5,9 @@ use sheaf_model::{
     Actor, AttemptEnd, Ending, JobName, JobSpec, ModuleName, ModuleRef, ModuleVersion, NodeKey, Run, Runtime,
     Span, Timestamp,
 };
-use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::propose::tests::{Still, control_by, facts, form, member};
+use crate::propose::tests::{One, Still, facts};
 
 #[test]
 fn what_is_more_urgent_is_sent_first_and_of_its_like_the_earlier_job() {
@@ -50,18 +49,17 @@ struct Granted {
     node: NodeId,
     job: JobId,
     told: tokio::sync::mpsc::Receiver<ToNode>,
+    _one: One,
 }
 
 impl Granted {
-    async fn new(dir: &std::path::Path) -> Self {
-        let (member, service) = member(dir).await;
-        tokio::spawn(service.run(CancellationToken::new()));
-        form(&member.replica).await;
-        let control = control_by(dir, member.clone(), Arc::new(Still));
+    async fn new() -> Self {
+        let one = One::formed().await;
+        let (control, member) = (one.control(Arc::new(Still)), one.member.clone());
         let (node, life) = (NodeId(1), Incarnation::from("a"));
         let told = control.live.lock().link(node, life.clone());
         control.floor.lock().opened(node, &life, Some(&Work { slots: 3, ..Work::default() }));
-        let it = Self { control, member, node, job: JobId::default(), told };
+        let it = Self { control, member, node, job: JobId::default(), told, _one: one };
         it.propose(Command::Register(Register { key: NodeKey::from("n1"), facts: facts("n1") })).await;
         let ready = SetNodeStatus { node, status: NodeStatus::Ready, reason: String::new(), term: None };
         it.propose(Command::SetNodeStatus(ready)).await;
@@ -108,8 +106,7 @@ impl Granted {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_ended_meanwhile_is_not_sent_and_nothing_is_to_another_session() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut it = Granted::new(dir.path()).await;
+    let mut it = Granted::new().await;
     let sessions = it.control.floor.lock().sessions();
     assert_eq!(it.send(&sessions).await, [0, 1, 2]);
     let end = AttemptEnd {
@@ -135,8 +132,7 @@ async fn what_has_ended_meanwhile_is_not_sent_and_nothing_is_to_another_session(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_what_was_not_known_to_be_decided_what_is_not_there_yet_is_still_looked_for() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let it = Granted::new(dir.path()).await;
+    let it = Granted::new().await;
     let attempt = |subtask, number| (it.node, Attempt { job: it.job, subtask, number });
     let mut unsure = Unsure::from([attempt(0, 1), attempt(1, 2)]);
     assert_eq!(late(&it.member.replica.state(), &mut unsure), BTreeSet::from([it.node]));
