@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sheaf_consensus::Replica;
-use sheaf_engine::dispatch::{Offer, difference, grant};
+use sheaf_engine::dispatch::{Attempts, Offer, applied, attempts_of, difference, grant, late, runs, to_stop};
 use sheaf_engine::{Command, Grant, GrantAll, Job, State, TakeUp};
 use sheaf_model::session::{Order, OrderedSubtask, ToNode};
 use sheaf_model::{
@@ -54,9 +54,7 @@ struct Asked {
     fetches: bool,
 }
 
-/// By node: attempts of jobs.
-type PerNode = BTreeMap<NodeId, BTreeMap<JobId, Vec<(u32, u32)>>>;
-/// The same of one node, apart for each priority, the highest first.
+/// Attempts of one node by job, apart for each priority, the highest first.
 type PerPriority = BTreeMap<(Reverse<u8>, JobId), Vec<(u32, u32)>>;
 /// What was decided and not seen to be applied.
 type Unsure = BTreeSet<(NodeId, Attempt)>;
@@ -185,14 +183,12 @@ impl Control {
             }
             return;
         }
-        let (mut missing, mut unwanted) = (PerNode::new(), Vec::new());
+        let (mut missing, mut unwanted) = (Attempts::new(), Vec::new());
         {
             let state = member.replica.state();
             for (node, _, said) in &new {
                 let found = difference(&state, *node, said);
-                for Attempt { job, subtask, number } in found.missing {
-                    missing.entry(*node).or_default().entry(job).or_default().push((subtask, number));
-                }
+                missing.insert(*node, found.missing);
                 unwanted.push((*node, found.unwanted));
             }
         }
@@ -223,18 +219,7 @@ impl Control {
 
     /// What nodes run that is canceled, and were not told to stop.
     fn to_stop(&self, state: &State) -> Vec<(NodeId, Vec<Attempt>)> {
-        let mut stops: BTreeMap<NodeId, BTreeSet<Attempt>> = BTreeMap::new();
-        for job in state.jobs.iter().filter(|job| !job.progress.running().is_empty()) {
-            for (subtask, running) in job
-                .progress
-                .running()
-                .iter()
-                .filter(|(_, running)| running.stopping || job.canceled.is_some())
-            {
-                let attempt = Attempt { job: job.id, subtask: *subtask, number: running.attempt };
-                stops.entry(running.node).or_default().insert(attempt);
-            }
-        }
+        let mut stops = to_stop(state);
         let mut floor = self.floor.lock();
         let mut told = Vec::new();
         for (node, worker) in floor.nodes() {
@@ -333,7 +318,7 @@ impl Control {
     }
 
     /// Sends attempts that are in the log, to nodes that are in these sessions still.
-    async fn send(&self, member: &Member, due: PerNode, sessions: &Sessions) {
+    async fn send(&self, member: &Member, due: Attempts, sessions: &Sessions) {
         let due = {
             let state = member.replica.state();
             let priority = |id: JobId, subtask| Some(state.jobs.get(id)?.priority_of(subtask));
@@ -432,19 +417,17 @@ impl Control {
     }
 }
 
-/// The same apart for each priority that subtasks have; none: the job is gone, and has no order either.
-fn by_priority(due: PerNode, priority: impl Fn(JobId, u32) -> Option<u8>) -> BTreeMap<NodeId, PerPriority> {
-    let apart = |jobs: BTreeMap<JobId, Vec<(u32, u32)>>| {
+/// The same by job, apart for each priority that subtasks have; none: the job is gone, and has no order either.
+fn by_priority(due: Attempts, priority: impl Fn(JobId, u32) -> Option<u8>) -> BTreeMap<NodeId, PerPriority> {
+    let apart = |attempts: Vec<Attempt>| {
         let mut all = PerPriority::new();
-        for (id, attempts) in jobs {
-            for attempt in attempts {
-                let Some(priority) = priority(id, attempt.0) else { continue };
-                all.entry((Reverse(priority), id)).or_default().push(attempt);
-            }
+        for Attempt { job, subtask, number } in attempts {
+            let Some(priority) = priority(job, subtask) else { continue };
+            all.entry((Reverse(priority), job)).or_default().push((subtask, number));
         }
         all
     };
-    due.into_iter().map(|(node, jobs)| (node, apart(jobs))).collect()
+    due.into_iter().map(|(node, attempts)| (node, apart(attempts))).collect()
 }
 
 /// As many of them at a time as one message takes.
@@ -479,36 +462,6 @@ pub(crate) async fn items_of(
 /// Whether any subtask is ready or runs.
 fn is_busy(state: &State) -> bool {
     state.jobs.queue().next().is_some() || state.nodes.keys().any(|node| state.jobs.on_node(*node) > 0)
-}
-
-/// Whether an attempt runs on a node, as far as is recorded.
-fn runs(state: &State, node: NodeId, attempt: Attempt) -> bool {
-    let running = state.jobs.get(attempt.job).and_then(|job| job.progress.running().get(&attempt.subtask));
-    running.is_some_and(|it| it.node == node && it.attempt == attempt.number)
-}
-
-/// Each by itself.
-fn attempts_of(grants: &[Grant]) -> impl Iterator<Item = (NodeId, Attempt)> {
-    grants.iter().flat_map(|grant| {
-        let runs = grant.subtasks.iter().flat_map(|(run, number)| run.numbers().map(|it| (it, *number)));
-        runs.map(|(subtask, number)| (grant.node, Attempt { job: grant.job, subtask, number }))
-    })
-}
-
-/// What of these grants holds in the state.
-fn applied(state: &State, grants: &[Grant]) -> PerNode {
-    let mut all = PerNode::new();
-    for (node, attempt) in attempts_of(grants).filter(|(node, attempt)| runs(state, *node, *attempt)) {
-        let Attempt { job, subtask, number } = attempt;
-        all.entry(node).or_default().entry(job).or_default().push((subtask, number));
-    }
-    all
-}
-
-/// The nodes that have something in the state that was not known to be decided: none of it was sent to anybody. It may be sent
-/// only in a new session, or what has ended meanwhile would be begun twice. What is left may still come.
-fn late(state: &State, unsure: &mut Unsure) -> BTreeSet<NodeId> {
-    unsure.extract_if(.., |(node, attempt)| runs(state, *node, *attempt)).map(|(node, _)| node).collect()
 }
 
 /// Questions to those whose turn it is, noted as asked; first those that were never asked.

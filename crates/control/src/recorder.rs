@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sheaf_engine::{Command, RecordPhases};
+use sheaf_engine::{Command, Reply};
 use sheaf_model::session::ToNode;
-use sheaf_model::{Actor, Incarnation, NodeId};
+use sheaf_model::{Actor, Incarnation, Instance, NodeId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,8 @@ use crate::Control;
 pub(crate) const QUEUE: usize = 1024;
 /// How many are taken at once.
 const AT_ONCE: usize = 512;
+/// Bytes of phases that are gathered into one entry, which holds twice as much.
+const BYTES: usize = 512 << 10;
 /// How long to wait before trying again what could not be written.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -24,6 +26,14 @@ pub(crate) struct Record {
     pub(crate) command: Command,
     /// To be said to this life of the node's agent once it is in the log.
     pub(crate) then: Option<(Incarnation, ToNode)>,
+}
+
+/// Reports of one node that make one entry.
+struct Gathered {
+    node: NodeId,
+    command: Command,
+    /// What each of them is answered.
+    then: Vec<(Incarnation, ToNode)>,
 }
 
 impl Control {
@@ -41,50 +51,127 @@ impl Control {
             if taken == 0 {
                 return;
             }
-            let reports = merge(batch.drain(..));
-            let writes = reports.into_iter().map(|record| self.write(record));
+            let writes = gather(batch.drain(..)).into_iter().map(|in_turn| self.write_in_turn(in_turn));
             futures::future::join_all(writes).await;
         }
     }
 
-    async fn write(&self, record: Record) {
-        let actor = Actor(format!("node:{}", self.node_name(record.node)));
-        match self.propose_as(actor, None, record.command, None).await {
+    async fn write_in_turn(&self, all: Vec<Gathered>) {
+        for one in all {
+            self.write(one).await;
+        }
+    }
+
+    async fn write(&self, Gathered { node, command, then }: Gathered) {
+        let actor = Actor(format!("node:{}", self.node_name(node)));
+        match self.propose_as(actor, None, command, None).await {
+            Ok(Reply::Refused(refusal)) => {
+                tracing::info!(%node, %refusal, "a report was refused");
+            }
             Ok(_) => {
-                if let Some((life, then)) = record.then {
-                    self.live.lock().say_to(record.node, &life, then);
-                }
+                let mut live = self.live.lock();
+                then.into_iter().for_each(|(life, message)| live.say_to(node, &life, message));
             }
             Err(error) => {
-                tracing::info!(node = %record.node, %error, "a report was not recorded; it is made again");
+                tracing::info!(%node, %error, "a report was not recorded; it is made again");
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
-/// Phases of one node become one command; later reports of a bucket replace earlier ones of the same phase.
-fn merge(records: impl Iterator<Item = Record>) -> Vec<Record> {
-    let mut merged: Vec<Record> = Vec::new();
-    let mut phases: BTreeMap<NodeId, usize> = BTreeMap::new();
-    for record in records {
-        let Command::RecordPhases(report) = record.command else {
-            merged.push(record);
+/// Phases of one node share commands, as long as these are not too large for the log, and are written in the order in which
+/// they were reported; everything else is written by itself.
+fn gather(records: impl Iterator<Item = Record>) -> Vec<Vec<Gathered>> {
+    let mut all: Vec<Vec<Gathered>> = Vec::new();
+    // Where a node's phases are, and how many bytes the last of them have.
+    let mut phases: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
+    for Record { node, command, then } in records {
+        let mut new = Gathered { node, command, then: Vec::from_iter(then) };
+        let Command::RecordPhases(report) = &mut new.command else {
+            all.push(vec![new]);
             continue;
         };
-        match phases.get(&record.node).and_then(|at| merged.get_mut(*at)) {
-            Some(Record { command: Command::RecordPhases(known), then, .. }) => {
-                known.instances.extend(report.instances);
-                // Later ones have higher numbers, which stand for those before.
-                *then = record.then.or(then.take());
+        let bytes: usize = report.instances.iter().map(Instance::weight).sum();
+        let (at, so_far) = phases.entry(node).or_insert((all.len(), 0));
+        let Some(of_node) = all.get_mut(*at) else {
+            *so_far = bytes;
+            all.push(vec![new]);
+            continue;
+        };
+        *so_far += bytes;
+        match of_node.last_mut() {
+            Some(Gathered { command: Command::RecordPhases(known), then, .. }) if *so_far <= BYTES => {
+                known.instances.append(&mut report.instances);
+                then.append(&mut new.then);
             }
             _ => {
-                phases.insert(record.node, merged.len());
-                let RecordPhases { node, instances } = report;
-                let command = Command::RecordPhases(RecordPhases { node, instances });
-                merged.push(Record { command, ..record });
+                *so_far = bytes;
+                of_node.push(new);
             }
         }
     }
-    merged
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_engine::RecordPhases;
+    use sheaf_model::{BucketName, Phase, Revision};
+
+    use super::*;
+
+    fn phases(node: u64, seq: u64, bucket: &str, message: &str) -> Record {
+        let instance = Instance {
+            bucket: BucketName::new(bucket).expect("a name"),
+            node: NodeId(node),
+            phase: Phase::Running,
+            epoch: None,
+            revision: Revision(1),
+            pid: None,
+            started_at: None,
+            restarts: 0,
+            exit: None,
+            message: message.to_owned(),
+        };
+        let report = RecordPhases { node: NodeId(node), instances: vec![instance] };
+        let then = Some((Incarnation("a".to_owned()), ToNode::Recorded { seq }));
+        Record { node: NodeId(node), command: Command::RecordPhases(report), then }
+    }
+
+    /// The node, the buckets of its instances, and the numbers that are answered.
+    type Entry<'a> = (u64, Vec<&'a str>, Vec<u64>);
+
+    fn read(gathered: &[Vec<Gathered>]) -> Vec<Vec<Entry<'_>>> {
+        fn seq((_, message): &(Incarnation, ToNode)) -> u64 {
+            match message {
+                ToNode::Recorded { seq } => *seq,
+                other => panic!("{other:?}"),
+            }
+        }
+        fn one(it: &Gathered) -> Entry<'_> {
+            let Command::RecordPhases(report) = &it.command else { panic!("phases") };
+            let buckets = report.instances.iter().map(|it| it.bucket.as_str()).collect();
+            (it.node.0, buckets, it.then.iter().map(seq).collect())
+        }
+        gathered.iter().map(|all| all.iter().map(one).collect()).collect()
+    }
+
+    #[test]
+    fn phases_of_one_node_share_an_entry_and_each_report_is_answered() {
+        let records =
+            [phases(1, 1, "/a", ""), phases(2, 1, "/a", ""), phases(1, 2, "/b", ""), phases(1, 3, "/a", "")];
+        let gathered = gather(records.into_iter());
+        let expected = vec![vec![(1, vec!["/a", "/b", "/a"], vec![1, 2, 3])], vec![(2, vec!["/a"], vec![1])]];
+        assert_eq!(read(&gathered), expected);
+    }
+
+    #[test]
+    fn what_would_be_too_large_for_an_entry_comes_in_several_one_after_the_other() {
+        let long = "x".repeat(200_000);
+        let gathered = gather((1..=5).map(|seq| phases(1, seq, "/a", &long)));
+        let expected =
+            [(1, vec!["/a"; 2], vec![1, 2]), (1, vec!["/a"; 2], vec![3, 4]), (1, vec!["/a"], vec![5])];
+        assert_eq!(read(&gathered), [expected.to_vec()]);
+    }
 }

@@ -9,6 +9,10 @@
 //! Nor does anything lie ready behind what is more urgent and waits itself: for as long as more of that comes it would not begin.
 //! Looking costs as much as there are jobs before the room is used up, and never depends on how many subtasks they have.
 
+mod granted;
+
+pub use granted::{Attempts, applied, attempts_of, late, runs, to_stop};
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use sheaf_model::{Attempt, BackendName, Incarnation, JobId, NodeId, NodeStatus, Run, Span};

@@ -102,3 +102,10 @@ pub struct Instance {
     /// For people: why it is in this phase, with the last lines of output when it failed.
     pub message: String,
 }
+
+impl Instance {
+    /// About how many bytes it takes in a message or in the log, and hardly ever more.
+    pub fn weight(&self) -> usize {
+        200 + self.bucket.as_str().len() + self.message.len()
+    }
+}

@@ -239,7 +239,7 @@ pub enum ToNode {
         /// Number of the message.
         seq: u64,
     },
-    /// The phases up to this message are in the log.
+    /// The phases in this message are in the log; of those before it that says nothing.
     Recorded {
         /// Number of the message.
         seq: u64,

@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sheaf_engine::dispatch::{self, Offer, Room};
-use sheaf_engine::{Command, Grant, GrantAll, Job, RecordResults, Reply, State, TakeUp};
+use sheaf_engine::dispatch::{self, Attempts, Offer, Room, applied, late, runs};
+use sheaf_engine::{Command, Grant, GrantAll, Job, RecordResults, Reply, TakeUp};
 use sheaf_model::session::Hello;
 use sheaf_model::{Attempt, AttemptEnd, Ending, Incarnation, JobId, Moment, NodeId, Span, Term};
 
@@ -55,11 +55,8 @@ pub(crate) struct Dispatcher {
     number: u64,
     notified: bool,
     /// What was decided and not seen to be applied.
-    unsure: Vec<Grant>,
+    unsure: BTreeSet<(NodeId, Attempt)>,
 }
-
-/// By node.
-type Attempts = BTreeMap<NodeId, Vec<Attempt>>;
 
 #[derive(Debug, Default)]
 enum Stage {
@@ -183,7 +180,7 @@ impl World {
             Stage::Waiting => self.look_at_jobs(v),
             Stage::Reading(due, stops) => self.send_orders(v, due, stops),
             Stage::Deciding(grants) => {
-                live.dispatcher.unsure.extend(grants);
+                live.dispatcher.unsure.extend(dispatch::attempts_of(&grants));
                 self.wait_for_work(v);
             }
             stage @ (Stage::Off | Stage::Comparing(_)) => live.dispatcher.stage = stage,
@@ -316,10 +313,8 @@ impl World {
     /// The sessions of nodes that were granted something of which nobody knew: all that they lack is sent in the next.
     fn begin_anew(&mut self, v: usize) {
         let voter = &mut self.voters[v];
-        let mut late = applied(&voter.state, &voter.live.dispatcher.unsure);
-        late.retain(|_, attempts| !attempts.is_empty());
-        voter.live.dispatcher.unsure.retain(|grant| !late.contains_key(&grant.node));
-        for conn in late.into_keys().filter_map(|node| self.voters[v].live.link(node)).collect::<Vec<_>>() {
+        let late = late(&voter.state, &mut voter.live.dispatcher.unsure);
+        for conn in late.into_iter().filter_map(|node| self.voters[v].live.link(node)).collect::<Vec<_>>() {
             self.end_session(v, conn);
         }
     }
@@ -327,14 +322,7 @@ impl World {
     /// What nodes run that is canceled, and were not told to stop.
     fn stops_of(&mut self, v: usize) -> Attempts {
         let voter = &mut self.voters[v];
-        let mut stops: BTreeMap<NodeId, BTreeSet<Attempt>> = BTreeMap::new();
-        for job in voter.state.jobs.iter() {
-            let running = job.progress.running().iter();
-            for (subtask, it) in running.filter(|(_, it)| it.stopping || job.canceled.is_some()) {
-                let attempt = Attempt { job: job.id, subtask: *subtask, number: it.attempt };
-                stops.entry(it.node).or_default().insert(attempt);
-            }
-        }
+        let mut stops = dispatch::to_stop(&voter.state);
         let mut told = Attempts::new();
         for (node, worker) in &mut voter.live.workers {
             let wanted = stops.remove(node).unwrap_or_default();
@@ -411,24 +399,4 @@ impl World {
             self.wait_for_work(v);
         }
     }
-}
-
-/// Whether an attempt is granted to a node and has not ended.
-fn runs(state: &State, node: NodeId, attempt: Attempt) -> bool {
-    let job = state.jobs.get(attempt.job);
-    let running = job.and_then(|job| job.progress.running().get(&attempt.subtask));
-    running.is_some_and(|it| it.node == node && it.attempt == attempt.number)
-}
-
-/// What of these grants holds in the state.
-fn applied(state: &State, grants: &[Grant]) -> Attempts {
-    let mut all = Attempts::new();
-    for Grant { node, job, subtasks, .. } in grants {
-        for (run, number) in subtasks {
-            let attempt = |subtask| Attempt { job: *job, subtask, number: *number };
-            let holds = run.numbers().map(attempt).filter(|it| runs(state, *node, *it));
-            all.entry(*node).or_default().extend(holds);
-        }
-    }
-    all
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sheaf_engine::Bucket;
 use sheaf_engine::reconcile::Mode;
-use sheaf_model::{BucketName, NodeId, NodeStatus, OnNodeLost};
+use sheaf_model::{BucketName, NodeId, NodeStatus, OnNodeLost, Phase};
 
 use crate::clock::MS;
 use crate::link::Session;
@@ -17,6 +17,7 @@ impl World {
         self.judge_clients();
         self.judge_jobs();
         self.judge_paces();
+        self.judge_records();
         let buckets: Vec<_> = self.truth.state.buckets.values().cloned().collect();
         for bucket in &buckets {
             if bucket.current.spec.multi_node {
@@ -158,6 +159,25 @@ impl World {
                 let (gap, wanted) = (gap / MS, wanted / MS);
                 self.broken(Rule::Pace, format!("n{m} is heard every {gap} ms instead of {wanted}"));
             }
+        }
+    }
+
+    /// What runs is on record as running, with the epoch it has.
+    fn judge_records(&mut self) {
+        let mut untold = Vec::new();
+        for (name, bucket) in &self.truth.state.buckets {
+            let on_record = self.truth.state.instances.get(name);
+            for (m, mode) in self.lives.of(name) {
+                let Some(id) = self.machines[m].disk.node.filter(|_| self.hears(m)) else { continue };
+                let told = on_record.and_then(|nodes| nodes.get(&id));
+                if told.is_none_or(|it| it.phase != Phase::Running || it.epoch != mode.epoch()) {
+                    let (suspended, why) = (bucket.suspended, self.why(name, m));
+                    untold.push(format!("{name} ({suspended}) runs and is known as {told:?}: {why}"));
+                }
+            }
+        }
+        for what in untold {
+            self.broken(Rule::Told, what);
         }
     }
 

@@ -181,6 +181,10 @@ impl World {
     }
 
     fn record(&mut self, v: usize, node: NodeId, command: Command, seq: Option<u64>) {
+        if self.plan.full_disks && !self.healed && self.random.chance(250) {
+            self.counts.wrong.not_recorded += 1;
+            return;
+        }
         let it = proposal("node", self.now, command);
         self.propose(v, None, Arc::new(it), Waiter::Record(node, seq));
     }

@@ -143,7 +143,10 @@ impl World {
                     self.pace(m, ack.heartbeat);
                     self.input(m, Input::Acknowledged(ack));
                 }
-                Words::ToNode(ToNode::Recorded { seq }) => self.input(m, Input::Recorded(seq)),
+                Words::ToNode(ToNode::Recorded { seq }) => {
+                    let first = if self.plan.has(Planted::RecordedUpTo) { 1 } else { seq };
+                    (first..=seq).for_each(|seq| self.input(m, Input::Recorded(seq)));
+                }
                 Words::Work(words) => self.work_comes(m, words),
                 Words::Closed => self.session_over(m, false),
                 _ => {}

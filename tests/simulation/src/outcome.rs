@@ -43,6 +43,8 @@ pub enum Rule {
     Kept,
     /// Agents are heard as often as the settings say, also in sessions that stood when these were changed.
     Pace,
+    /// What runs on a node is on record as running.
+    Told,
 }
 
 impl fmt::Display for Violation {
@@ -186,11 +188,13 @@ pub struct Wrong {
     pub slow_disks: u64,
     /// Voters whose watches said nothing for a while.
     pub stale_watches: u64,
+    /// Reports that were not recorded.
+    pub not_recorded: u64,
 }
 
 impl Wrong {
     /// Each by its name.
-    pub fn all(&self) -> [(&'static str, u64); 16] {
+    pub fn all(&self) -> [(&'static str, u64); 17] {
         [
             ("lost", self.lost),
             ("doubled", self.doubled),
@@ -208,6 +212,7 @@ impl Wrong {
             ("wiped", self.wiped),
             ("slow disks", self.slow_disks),
             ("stale watches", self.stale_watches),
+            ("reports not recorded", self.not_recorded),
         ]
     }
 }

@@ -41,6 +41,8 @@ pub struct Plan {
     pub told_elsewhere: bool,
     /// Whether a keeper is paused whenever its machine is cut off: then the agent alone ends what it keeps.
     pub keepers_hang: bool,
+    /// Whether what nodes report is now and then not recorded: there is no room for it on the leader's disk.
+    pub full_disks: bool,
     /// So many machines, none of which votes, lose power for good and all at once.
     pub lost_at_once: usize,
     /// Keep a line of every event worth reading.
@@ -75,6 +77,7 @@ impl Plan {
             anywhere: false,
             told_elsewhere: seed % 16 != 7,
             keepers_hang: false,
+            full_disks: seed % 8 == 6,
             lost_at_once: 0,
             lines: false,
             #[cfg(feature = "planted")]
@@ -101,6 +104,7 @@ impl Plan {
             anywhere: false,
             told_elsewhere: true,
             keepers_hang: false,
+            full_disks: false,
             lost_at_once: 0,
             lines: false,
             #[cfg(feature = "planted")]
@@ -203,11 +207,13 @@ pub enum Planted {
     NotReleased,
     /// A node judges by the rules of a bucket that it knew before.
     OldRules,
+    /// What is said to be recorded is taken for all that was reported up to then.
+    RecordedUpTo,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::LeaseFromReceipt,
         Self::NoQuorumRound,
         Self::NoWaitAfterElection,
@@ -229,5 +235,6 @@ impl Planted {
         Self::NoOwnEntry,
         Self::NotReleased,
         Self::OldRules,
+        Self::RecordedUpTo,
     ];
 }

@@ -12,8 +12,8 @@ use crate::propose::tests::{One, Still, facts};
 #[test]
 fn what_is_more_urgent_is_sent_first_and_of_its_like_the_earlier_job() {
     let [slow, gone, urgent, late] = [1, 2, 3, 4].map(JobId);
-    let of = |job| (job, vec![(0, 1), (1, 1)]);
-    let due = PerNode::from([(NodeId(7), [slow, gone, urgent, late].map(of).into())]);
+    let of = |job| [0, 1].map(|subtask| Attempt { job, subtask, number: 1 });
+    let due = Attempts::from([(NodeId(7), [slow, gone, urgent, late].map(of).concat())]);
     let priority = |job: JobId, subtask: u32| match (job.0, subtask) {
         (2, _) => None,
         (1 | 3, 1) => Some(90),
@@ -88,8 +88,8 @@ impl Granted {
 
     /// Sends all of it, as to a node in this session; what arrives.
     async fn send(&mut self, sessions: &Sessions) -> Vec<u32> {
-        let all = [(self.job, vec![(0, 1), (1, 1), (2, 1)])];
-        self.control.send(&self.member, PerNode::from([(self.node, all.into())]), sessions).await;
+        let all = [0, 1, 2].map(|subtask| Attempt { job: self.job, subtask, number: 1 });
+        self.control.send(&self.member, Attempts::from([(self.node, all.into())]), sessions).await;
         self.told()
     }
 

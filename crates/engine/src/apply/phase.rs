@@ -10,7 +10,7 @@ use crate::command::{RecordPhases, Refusal, Reply};
 use crate::state::Bucket;
 
 /// Longest message kept of an instance, in bytes.
-const MESSAGE_MAX: usize = 4096;
+pub(crate) const MESSAGE_MAX: usize = 4096;
 
 impl Transaction<'_> {
     pub(super) fn record_phases(&mut self, record: &RecordPhases) -> Result<Reply, Refusal> {
@@ -31,7 +31,7 @@ impl Transaction<'_> {
             return;
         }
         let mut instance = reported.clone();
-        truncate(&mut instance.message, MESSAGE_MAX);
+        instance.message.truncate(instance.message.floor_char_boundary(MESSAGE_MAX));
         let before = former.as_ref().map_or("", |former| former.phase.as_str());
         let over = instance.phase == Phase::Stopped && !self.stays(&instance, bucket.as_deref());
         if former.as_deref() == Some(&instance) || (over && former.is_none()) {
@@ -118,16 +118,5 @@ const fn kind_of(phase: Phase) -> &'static str {
         Phase::Backoff => "instance.backoff",
         Phase::Failed => "instance.failed",
         Phase::Stopped => "instance.stopped",
-    }
-}
-
-/// Cuts a text off after `most` bytes, between two characters.
-pub(super) fn truncate(text: &mut String, most: usize) {
-    if text.len() > most {
-        let mut end = most;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
     }
 }

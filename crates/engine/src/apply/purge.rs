@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use sheaf_model::{BucketName, Call, NodeId, Phase};
 
-use super::phase::truncate;
 use super::{Line, Transaction};
 use crate::change::Change;
 use crate::command::{OnBucket, RecordPurge, Refusal, Reply};
 use crate::state::{Bucket, Purge};
 
 /// What is kept of a failure's text, in bytes.
-const FAILURE_MAX: usize = 1024;
+pub(crate) const FAILURE_MAX: usize = 1024;
 
 impl Transaction<'_> {
     pub(super) fn purge(&mut self, on: &OnBucket) -> Result<Reply, Refusal> {
@@ -64,7 +63,7 @@ impl Transaction<'_> {
             return Ok(Reply::Unchanged(revision));
         }
         let mut failure = record.failure.clone();
-        truncate(&mut failure, FAILURE_MAX);
+        failure.truncate(failure.floor_char_boundary(FAILURE_MAX));
         let kind = if failure.is_empty() { "bucket.purged" } else { "bucket.purge_failed" };
         if !failure.is_empty() {
             purge.failed.insert(record.node, failure.clone());

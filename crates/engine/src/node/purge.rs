@@ -4,6 +4,7 @@ use sheaf_model::session::ToLeader;
 use sheaf_model::{BucketName, Moment, Revision};
 
 use super::{Action, NodeState, Place, SAY_AGAIN};
+use crate::apply::FAILURE_MAX;
 use crate::reconcile::Life;
 
 impl NodeState {
@@ -54,10 +55,9 @@ impl NodeState {
 
     /// What there is to say of a purge, if it is done or came to nothing.
     fn purge_done(&self, bucket: &BucketName, place: &Place, revision: Revision) -> Option<ToLeader> {
-        let say = |failure: &str| ToLeader::Purged {
-            bucket: bucket.clone(),
-            revision,
-            failure: failure.to_owned(),
+        let say = |failure: &str| {
+            let failure = failure[..failure.floor_char_boundary(FAILURE_MAX)].to_owned();
+            ToLeader::Purged { bucket: bucket.clone(), revision, failure }
         };
         let purged = place.seen.as_ref().and_then(|seen| seen.purged.as_ref());
         match purged.filter(|purged| purged.revision >= revision) {

@@ -7,13 +7,16 @@ use sheaf_model::session::ToLeader;
 use sheaf_model::{BucketName, Instance, Moment, NodeId, Phase, Revision, Span, Verdict};
 
 use super::{Action, SAY_AGAIN, Seen};
+use crate::apply::MESSAGE_MAX;
 
 /// How long phases are gathered: short-lived ones never reach the log, and many share one entry.
 const GATHER: Span = Span::millis(20);
 /// Messages with verdicts are so far apart: the first verdict goes at once, those of a storm share messages.
 const SPREAD: Span = Span::millis(10);
-/// Verdicts or instances in one message.
+/// Verdicts or instances in one message …
 const CHUNK: usize = 500;
+/// … and bytes of instances, beyond the last one's: with all that lies around them they fit into an entry of the log.
+const CHUNK_BYTES: usize = 512 << 10;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reports {
@@ -84,6 +87,7 @@ impl Reports {
         seen: &Seen,
         now: Moment,
     ) {
+        let said = seen.message.floor_char_boundary(MESSAGE_MAX);
         let instance = Instance {
             bucket: bucket.clone(),
             node,
@@ -94,7 +98,7 @@ impl Reports {
             started_at: seen.started_at,
             restarts: seen.restarts,
             exit: seen.exit,
-            message: seen.message.clone(),
+            message: seen.message[..said].to_owned(),
         };
         if self.instances.get(bucket).is_some_and(|it| it.instance == instance) {
             return;
@@ -115,12 +119,10 @@ impl Reports {
         self.instances.get(bucket).is_none_or(|it| it.recorded && it.instance.phase == Phase::Stopped)
     }
 
-    /// The log holds all messages up to this; says whose state it holds as it is now.
+    /// The log holds this message, which says nothing of those before it; whose state it holds as it is now.
     pub(super) fn recorded(&mut self, seq: u64) -> Vec<BucketName> {
-        let later = self.sent.split_off(&seq.saturating_add(1));
-        let held = std::mem::replace(&mut self.sent, later);
         let mut recorded = Vec::new();
-        for instance in held.into_values().flat_map(|sent| sent.instances) {
+        for instance in self.sent.remove(&seq).into_iter().flat_map(|sent| sent.instances) {
             if let Some(it) = self.instances.get_mut(&instance.bucket).filter(|it| it.instance == instance) {
                 it.recorded = true;
                 recorded.push(instance.bucket);
@@ -170,13 +172,81 @@ impl Reports {
             return;
         }
         self.flush_at = None;
-        let changed: Vec<BucketName> = std::mem::take(&mut self.changed).into_iter().collect();
-        for chunk in changed.chunks(CHUNK) {
-            let known = chunk.iter().filter_map(|bucket| self.instances.get(bucket));
-            let instances: Vec<Instance> = known.map(|it| it.instance.clone()).collect();
+        let changed = std::mem::take(&mut self.changed).into_iter();
+        let known = changed.filter_map(|bucket| self.instances.get(&bucket));
+        let mut known = known.map(|it| it.instance.clone()).peekable();
+        while known.peek().is_some() {
+            let (mut instances, mut bytes) = (Vec::new(), 0);
+            while let Some(instance) = known.next_if(|_| instances.len() < CHUNK && bytes < CHUNK_BYTES) {
+                bytes += instance.weight();
+                instances.push(instance);
+            }
             self.seq += 1;
             self.sent.insert(self.seq, Sent { at: now, instances: instances.clone() });
             out.push(Action::Say(ToLeader::Phases { seq: self.seq, instances }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::told::tests::seen;
+
+    fn name(n: usize) -> BucketName {
+        BucketName::new(&format!("/team/b{n}")).expect("a name")
+    }
+
+    fn open() -> Reports {
+        let mut reports = Reports::default();
+        reports.opened(Moment(0));
+        reports
+    }
+
+    /// What is said when everything that was gathered is due: the number of each message, with its instances.
+    fn said(reports: &mut Reports, at: u64) -> Vec<(u64, Vec<Instance>)> {
+        let mut out = Vec::new();
+        reports.flush(Moment(at), &mut out);
+        let of = |action| match action {
+            Action::Say(ToLeader::Phases { seq, instances }) => (seq, instances),
+            other => panic!("{other:?}"),
+        };
+        out.into_iter().map(of).collect()
+    }
+
+    fn tell(reports: &mut Reports, bucket: usize, message: &str, at: u64) {
+        let seen = seen(Phase::Failed, message);
+        reports.instance(&name(bucket), NodeId(1), seen.phase, Revision(1), &seen, Moment(at));
+    }
+
+    #[test]
+    fn what_is_recorded_later_says_nothing_of_what_was_said_before() {
+        let mut reports = open();
+        tell(&mut reports, 1, "the disk is full when this comes", 0);
+        assert_eq!(said(&mut reports, 100)[0].0, 1);
+        tell(&mut reports, 2, "there is room again", 100);
+        assert_eq!(said(&mut reports, 200)[0].0, 2);
+        assert_eq!(reports.recorded(2), [name(2)]);
+        assert!(reports.waits(), "the first is not recorded");
+        reports.unconfirmed(Moment(5000));
+        let again = said(&mut reports, 5000);
+        assert_eq!(
+            again.iter().flat_map(|(_, all)| all).map(|it| &it.bucket).collect::<Vec<_>>(),
+            [&name(1)]
+        );
+        assert_eq!(reports.recorded(again[0].0), [name(1)]);
+        assert!(!reports.waits());
+    }
+
+    #[test]
+    fn however_much_there_is_to_say_each_message_fits_into_an_entry_of_the_log() {
+        let mut reports = open();
+        let long = "ä".repeat(100_000);
+        (0..700).for_each(|n| tell(&mut reports, n, &long, 0));
+        let all = said(&mut reports, 100);
+        let weights = all.iter().map(|(_, some)| some.iter().map(Instance::weight).sum::<usize>());
+        assert!(weights.max() < Some(CHUNK_BYTES + 2 * MESSAGE_MAX), "{} messages", all.len());
+        let told: BTreeSet<_> = all.iter().flat_map(|(_, some)| some).map(|it| &it.bucket).collect();
+        assert_eq!(told.len(), 700);
     }
 }

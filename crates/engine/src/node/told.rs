@@ -112,7 +112,7 @@ impl Birth {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use sheaf_model::Epoch;
 
     use super::*;
@@ -129,6 +129,12 @@ mod tests {
             end,
             purged: None,
         }
+    }
+
+    /// A multi-node instance in this phase.
+    pub(in super::super) fn seen(phase: Phase, message: &str) -> Seen {
+        let told = Told { message: message.to_owned(), ..told(phase, None) };
+        Birth::unknown().seen(&told)
     }
 
     fn birth() -> Birth {
