@@ -33,7 +33,7 @@ const RECORDED: [(Planted, u64, Rule); 22] = [
     (Planted::NoOwnEntry, 436, Rule::Overlap),
     (Planted::NotReleased, 1, Rule::Available),
     (Planted::OldRules, 0, Rule::Available),
-    (Planted::RecordedUpTo, 6, Rule::Told),
+    (Planted::RecordedUpTo, 830, Rule::Told),
 ];
 
 /// What a bug is looked for in: of two that end an instance, the one that is left out shows only where the other hangs.
