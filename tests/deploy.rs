@@ -15,6 +15,7 @@ mod prometheus;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -186,17 +187,17 @@ fn the_manual() {
 fn trouble(scene: &Scene) {
     let (next, version) = scene.machine.next_version();
     let script = manual::root().join("deploy/scripts/rolling-upgrade.sh");
-    let run = |options: &str| {
-        let text = format!("{} {options} {} 2>&1", script.display(), next.display());
+    let run = |options: &str, node: &str| {
+        let text = format!("{} {options} {} {node} 2>&1", script.display(), next.display());
         scene.try_run(&manual::Block { run: String::new(), line: 0, text }, &[])
     };
     let leader = scene.json_of("cluster status")["leader"].as_str().expect("one leads").to_owned();
-    let said = run("--dry-run").expect("the cluster is whole");
+    let said = run("--dry-run", "").expect("the cluster is whole");
     let order: Vec<&str> = said.trim().rsplit(": ").next().unwrap_or_default().split_whitespace().collect();
     assert_eq!((order.len(), order[0], order[3]), (4, "work-07", leader.as_str()), "{said}");
     assert!(said.starts_with(&format!("to version {version}, 4 nodes: ")), "{said}");
-    let stopped = |options: &str, parts: &[&str]| {
-        let said = run(options).expect_err("it stops");
+    let stopped = |options: &str, node: &str, parts: &[&str]| {
+        let said = run(options, node).expect_err("it stops");
         for part in parts {
             assert!(said.contains(part), "{part:?} in {said}");
         }
@@ -206,8 +207,9 @@ fn trouble(scene: &Scene) {
             "{said}"
         );
     };
-    stopped("--transport /bin/false", &["could not be put on work-07", "what to do: "]);
-    stopped("--transport /bin/true --timeout 2", &["work-07 did not come back", "what to do: "]);
+    stopped("--transport /bin/false", "", &["could not be put on work-07", "what to do: "]);
+    stopped("--transport /bin/true --timeout 2", "", &["work-07 did not come back", "what to do: "]);
+    broken_off(scene, &script, &next);
     // While another node begins to lead `cluster status` fails: here when it is asked how buckets run. It is asked again.
     let asked = scene.machine.path("asked").display().to_string();
     let fickle = format!(
@@ -226,8 +228,30 @@ fn trouble(scene: &Scene) {
     scene.wait_for("sheaf node list -o json", "\"lost\"", Duration::from_secs(30));
     stopped(
         "--transport /bin/true --timeout 2",
+        "",
+        &["work-07 did not come back", "work-07 lost", "what to do: ", "FORMER_FILE work-07"],
+    );
+    // It is looked after by itself; no other is touched while it is away.
+    stopped(
+        "--transport /bin/true --timeout 2",
+        "import-02",
         &["the cluster is not whole", "work-07 is lost", "what to do: "],
     );
+}
+
+/// What is copied to a node breaks off: it is not installed.
+fn broken_off(scene: &Scene, script: &Path, next: &Path) {
+    let dir = scene.machine.path("reach");
+    fs::create_dir(&dir).expect("a directory");
+    for (name, does) in [("scp", "exit 1"), ("ssh", "echo reached by ssh")] {
+        let file = dir.join(name);
+        fs::write(&file, format!("#!/bin/sh\n{does}\n")).expect("it is written");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("it can be run");
+    }
+    let text = format!("PATH={}:$PATH {} {} 2>&1", dir.display(), script.display(), next.display());
+    let said = scene.try_run(&manual::Block { run: String::new(), line: 0, text }, &[]);
+    let said = said.expect_err("it stops");
+    assert!(said.contains("could not be put on work-07") && !said.contains("reached by ssh"), "{said}");
 }
 
 /// One voter is left, then none.

@@ -76,21 +76,22 @@ esac
 
 # --- reaching a node ---
 
-# Run through a shell there: what is put in between is quoted for it.
+# Run through a shell there: what is put in between is quoted for it. `set -e` does not hold in here, since whoever calls this asks
+# whether it failed: each step says itself that the next one needs it.
 over_ssh() {
   case $1 in
     install)
       case $3 in
         *.deb)
-          scp -q "$3" "$user@$2:/tmp/sheaf-upgrade.deb"
           # The node's own /etc/sheaf/agent.toml stays, whatever the package brings: there is nobody to be asked.
           # shellcheck disable=SC2029
-          ssh -n "$user@$2" 'dpkg --force-confold -i /tmp/sheaf-upgrade.deb && rm /tmp/sheaf-upgrade.deb'
+          scp -q "$3" "$user@$2:/tmp/sheaf-upgrade.deb" &&
+            ssh -n "$user@$2" 'dpkg --force-confold -i /tmp/sheaf-upgrade.deb && rm /tmp/sheaf-upgrade.deb'
           ;;
         *)
-          scp -q "$3" "$user@$2:/tmp/sheaf-upgrade"
           # By a name of its own first: a program that runs cannot be written over, but replaced.
-          ssh -n "$user@$2" 'install -m 755 /tmp/sheaf-upgrade /usr/bin/sheaf.new && mv /usr/bin/sheaf.new /usr/bin/sheaf && rm /tmp/sheaf-upgrade'
+          scp -q "$3" "$user@$2:/tmp/sheaf-upgrade" &&
+            ssh -n "$user@$2" 'install -m 755 /tmp/sheaf-upgrade /usr/bin/sheaf.new && mv /usr/bin/sheaf.new /usr/bin/sheaf && rm /tmp/sheaf-upgrade'
           ;;
       esac
       ;;
@@ -145,18 +146,20 @@ wait_for() {
   done
 }
 
+# Whether all others are well: the node that is next may be one that did not come back with another version.
 whole() {
   counted fault_tolerance >/dev/null || return 1
   rows=$(nodes) || return 1
   # Nodes that left for good are gone from the list; one that is lost is a trouble already there.
-  bad=$(printf '%s\n' "$rows" | awk '$2 != "ready" && $2 != "draining" && $2 != "left" { print $1 " is " $2 }')
+  bad=$(printf '%s\n' "$rows" | awk -v next_one="$1" '$1 != next_one && $2 != "ready" && $2 != "draining" && $2 != "left" { print $1 " is " $2 }')
   [ -z "$bad" ] || { echo "$bad"; return 1; }
 }
 
-# Whether a voter can be spared, if this node votes: it may by now though it did not when this began.
+# Whether a voter can be spared, if this node votes: it may by now though it did not when this began. One that is away is none to
+# be spared.
 spare() {
   rows=$(nodes) || return 1
-  printf '%s\n' "$rows" | awk -v name="$1" '$1 == name && $3 != "-" { found = 1 } END { exit !found }' || return 0
+  printf '%s\n' "$rows" | awk -v name="$1" '$1 == name && $3 != "-" && $2 == "ready" { found = 1 } END { exit !found }' || return 0
   spared=$(counted fault_tolerance) || return 1
   [ "$spared" -ge 1 ] || { echo "$1 votes, and no voter can be spared now"; return 1; }
 }
@@ -203,7 +206,7 @@ for node in $ordered; do
     done_already=$((done_already + 1))
     continue
   fi
-  wait_for "the cluster is whole" whole ||
+  wait_for "the cluster is whole" whole "$node" ||
     stop "the cluster is not whole, so $node was not touched" \
       "see sheaf node list and sheaf cluster status; bring nodes that are lost back, or forget those that are gone for good; then run this again"
   wait_for "a voter can be spared" spare "$node" ||
@@ -221,7 +224,7 @@ for node in $ordered; do
     stop "the agent of $node was not restarted" "look there: systemctl status sheaf, journalctl -u sheaf; then run this again"
   wait_for "$node is ready with $version" upgraded "$node" ||
     stop "$node did not come back with $version; the others run on as before" \
-      "look there: journalctl -u sheaf, sheaf agent check; put the former version back with the same script if the new one is to blame; what $node ran alone moves elsewhere once its stand-in gives up (lease.stand_in)"
+      "look there: journalctl -u sheaf, sheaf agent check; if the new version is to blame put the former back with $0 FORMER_FILE $node; what $node ran alone moves elsewhere once its stand-in gives up (lease.stand_in)"
   wait_for "everything runs as before" calm "$before" ||
     stop "since $node was upgraded something runs worse than before" \
       "sheaf bucket list shows what, sheaf bucket explain NAME why; then run this again"

@@ -68,9 +68,13 @@ where
 fn of_environment() -> Option<String> {
     let set =
         |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
-    let is_off = set(&["OTEL_SDK_DISABLED"]).is_some_and(|it| it.eq_ignore_ascii_case("true"));
     let speaks = set(&PROTOCOLS).is_none_or(|it| it == "grpc");
-    set(&ENDPOINTS).filter(|_| speaks && !is_off)
+    set(&ENDPOINTS).filter(|_| speaks && !is_disabled())
+}
+
+/// Whether the environment wants no traces at all, whatever a file says.
+fn is_disabled() -> bool {
+    std::env::var("OTEL_SDK_DISABLED").is_ok_and(|it| it.eq_ignore_ascii_case("true"))
 }
 
 fn settings(endpoint: String, instance: String) -> Settings {
@@ -85,7 +89,8 @@ pub(crate) async fn trace_agent(
     stop: CancellationToken,
 ) -> (&'static str, anyhow::Result<()>) {
     let stopped = stop.cancelled_owned();
-    match config.otlp.clone().or_else(of_environment).map(|to| settings(to, config.name.to_string())) {
+    let wanted = config.otlp.clone().or_else(of_environment).filter(|_| !is_disabled());
+    match wanted.map(|to| settings(to, config.name.to_string())) {
         Some(settings) => match trace::start(&settings) {
             Ok(exporter) => {
                 tracing::info!(to = settings.endpoint, "traces are sent");

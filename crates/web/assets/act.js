@@ -72,7 +72,7 @@ function input(field) {
   if (field.options) {
     return el("select", null, field.options.map(([value, text]) => el("option", { value, selected: value === field.value }, text)));
   }
-  return el("input", { type: field.type ?? "text", value: field.value ?? "", placeholder: field.hint, min: field.min, max: field.max,
+  return el("input", { type: field.type ?? "text", value: field.value ?? "", placeholder: field.hint, min: field.min, max: field.max, required: field.type === "number",
     checked: field.type === "checkbox" && field.value });
 }
 

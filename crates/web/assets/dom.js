@@ -126,11 +126,22 @@ export function facts(pairs) {
 /** A table of columns `{ title, number?, cell(row) }`. */
 export function table(label, columns, rows, keyOf) {
   const heads = columns.map((column) => el("th", { scope: "col", class: column.number ? "number" : null }, column.title));
+  const keys = keyOf ? apart(rows.map((row) => String(keyOf(row)))) : null;
   const cells = (row) => columns.map((column, index) => {
     const kind = column.number ? "number" : column.text ? "text" : index === 0 ? "name" : null;
     return el("td", { class: kind }, column.cell(row));
   });
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
     el("table", null, el("thead", null, el("tr", null, heads)),
-      el("tbody", null, rows.map((row) => el("tr", { "data-key": keyOf?.(row) ?? null }, cells(row))))));
+      el("tbody", null, rows.map((row, index) => el("tr", { "data-key": keys?.[index] ?? null }, cells(row))))));
+}
+
+/** Keys of which each is of one thing alone: those that are the same are counted. A lost node and the next may share a name. */
+export function apart(keys) {
+  const seen = new Map();
+  return keys.map((one) => {
+    const before = seen.get(one) ?? 0;
+    seen.set(one, before + 1);
+    return before > 0 ? `${one} #${before}` : one;
+  });
 }

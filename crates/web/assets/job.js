@@ -94,7 +94,11 @@ function touching({ title: text, verb, danger, path, extra = {}, told, done, fie
   });
 }
 
-const numbers = (values) => ("priority" in values ? { priority: Number(values.priority) } : {});
+function numbers(values) {
+  if (!("priority" in values)) return {};
+  if (values.priority === "") throw new Error("Which priority? From 0 to 100.");
+  return { priority: Number(values.priority) };
+}
 
 /** Counts of subtasks; what is shown may be from before. */
 async function now(name) {
@@ -162,7 +166,7 @@ function drawn(status, plotted) {
   const points = plotted?.points ?? [];
   const cut = plotted?.cut ? el("p", { class: "small quiet" }, `The beginning only: ${plotted.cut}`) : null;
   return card("Progress over time", null, plotted === null ? el("p", { class: "empty" }, "Loading …")
-    : el("div", { class: "inner" }, progress(points, status.count, Date.parse(status.started_at ?? status.created_at) / 1000), cut));
+    : el("div", { class: "inner" }, progress(points, status.count, Date.parse(status.started_at ?? status.created_at) / 1000, ["finished", "failed", "canceled"].includes(status.state)), cut));
 }
 
 function failures(status, drill) {

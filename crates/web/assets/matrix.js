@@ -1,7 +1,7 @@
 // Nodes across, buckets down: what each is to the other, and why.
 
 import { get, page } from "./api.js";
-import { card, el, link, show, table } from "./dom.js";
+import { apart, card, el, link, show, table } from "./dom.js";
 import { eventColumns } from "./events.js";
 import { TROUBLED, asFilter, filterLine, keepFilter } from "./list.js";
 import { look, state, words } from "./words.js";
@@ -40,12 +40,12 @@ export function open(place, params, { again }) {
   }
   const hide = () => { hint.hidden = true; };
 
-  function cell(bucket, node, it, row, column) {
+  function cell(bucket, node, it, row, column, known) {
     const [glyph, tone] = look(it.mark);
     const id = `${bucket.name} ${node.name}`;
     const open = chosen === id;
     const tell_ = (event) => tell(event.currentTarget, bucket, node, it);
-    return el("td", { "data-key": id }, el("button", {
+    return el("td", { "data-key": `${bucket.name} ${known}` }, el("button", {
       type: "button", class: `cell ${tone}`, "data-at": `${row} ${column}`, "data-mark": it.mark,
       tabindex: (reached ?? "0 0") === `${row} ${column}` ? "0" : "-1", "aria-expanded": open ? "true" : "false",
       "aria-label": `${bucket.name} on ${node.name}: ${words(it.mark)}. ${it.why}`,
@@ -71,16 +71,17 @@ export function open(place, params, { again }) {
 
   function grid() {
     const { nodes, buckets } = found;
-    const heads = nodes.map((node) => {
+    const known = apart(nodes.map((node) => node.name));
+    const heads = nodes.map((node, column) => {
       const [glyph] = look(node.status);
       const status = node.status === "ready" ? null : `${glyph} `;
-      return el("th", { scope: "col", "data-key": node.name, title: `${node.name}: ${words(node.status)}${node.leader ? ", leads" : ""}` },
+      return el("th", { scope: "col", "data-key": known[column], title: `${node.name}: ${words(node.status)}${node.leader ? ", leads" : ""}` },
         link("node", { name: node.name }, status, node.name, node.leader ? " ★" : null));
     });
     const rows = buckets.map((bucket, row) => el("tr", { "data-key": bucket.name },
       el("th", { scope: "row", title: bucket.name }, look(bucket.state)[1] === "good" ? null : [el("span", { class: look(bucket.state)[1], title: words(bucket.state) }, look(bucket.state)[0]), " "],
         link("bucket", { name: bucket.name }, bucket.name), el("span", { class: "quiet small" }, bucket.multi_node ? " every" : " one")),
-      bucket.cells.map((it, column) => cell(bucket, nodes[column], it, row, column)), el("td", { class: "fill" })));
+      bucket.cells.map((it, column) => cell(bucket, nodes[column], it, row, column, known[column])), el("td", { class: "fill" })));
     return el("div", { class: "scroll", onscroll: hide }, el("table", { class: "matrix", role: "grid", "aria-label": "Affinity of buckets to nodes", onkeydown: moved },
       el("thead", null, el("tr", null, el("th", { scope: "col" }, "Bucket"), heads, el("th", { class: "fill" }))), el("tbody", null, rows)));
   }
@@ -117,7 +118,7 @@ export function open(place, params, { again }) {
     const all = link("events", { filter: `subject=${name} node=${nodeName}` }, "all of its history");
     const close = el("span", { class: "acts" }, events.next ? all : null, el("button", { type: "button", onclick: () => { chosen = null; again(); } }, "Close"));
     return el("div", { "data-key": "story" }, card(`${name} on ${nodeName}`, close,
-      el("h3", null, "Gates"), table("Gates", [
+      el("h3", null, "Gates"), gates.length === 0 ? el("p", { class: "empty" }, "The node has not answered yet.") : table("Gates", [
         { title: "Gate", cell: (gate) => gate.gate },
         { title: "Outcome", cell: (gate) => state(gate.pass === null ? "unknown" : gate.pass ? "pass" : "refuse") },
         { title: "Reason", text: true, cell: (gate) => gate.reason },

@@ -10,18 +10,17 @@ export const title = () => "Overview";
 export function open(place) {
   return {
     async refresh() {
-      const { cluster, attention, more, events } = await get("overview");
-      show(place, verdict(cluster, attention), tiles(cluster), concerns(attention, more),
+      const { cluster, attention, counts, more, events } = await get("overview");
+      show(place, verdict(cluster, counts), tiles(cluster), concerns(attention, counts, more),
         el("div", { class: "pair" }, members(cluster), recent(events)));
     },
   };
 }
 
-function verdict(cluster, attention) {
-  const act = attention.filter((one) => one.level === "act").length;
-  const watch = attention.length - act;
-  const [tone, glyph, text] = act > 0 ? ["bad", "✕", `${many(act, "thing")} to act on`]
-    : watch > 0 ? ["warn", "!", `Works; ${many(watch, "thing")} to watch`]
+function verdict(cluster, { act, watch, cut }) {
+  const least = cut ? "at least " : "";
+  const [tone, glyph, text] = act > 0 ? ["bad", "✕", `${least}${many(act, "thing")} to act on`]
+    : watch > 0 ? ["warn", "!", `Works; ${least}${many(watch, "thing")} to watch`]
       : ["good", "✓", "All is well"];
   const spare = cluster.leader === null ? "Nothing can be decided now." : cluster.fault_tolerance === 0
     ? "No voter may fail without stopping the control plane."
@@ -48,7 +47,7 @@ function tiles({ nodes, buckets, jobs, leader, term, revision, fault_tolerance: 
       [part(nodes.ready, "ready", "good"), part(nodes.draining, "draining", "warn"), part(nodes.lost, "lost", "bad")]),
     tile("buckets", "Buckets", count(all), [part(buckets.running, "running", "good"), part(buckets.partial, "partial", "warn"),
       part(buckets.unplaced, "unplaced", "bad"), part(buckets.failed, "failed", "bad"), part(buckets.suspended, "suspended", "idle"),
-      part(buckets.other, "under way", "busy")]),
+      part(buckets.other, "other", "busy")]),
     tile("jobs", "Jobs", count(Object.values(jobs).reduce((sum, number) => sum + number, 0)),
       [part(jobs.running, "running", "busy"), part(jobs.paused, "paused", "warn"), part(jobs.finished, "finished", "good"),
         part(jobs.failed, "failed", "bad"), part(jobs.canceled, "canceled", "idle")]));
@@ -60,7 +59,7 @@ function subject({ kind, subject: name }) {
   return link(kind, { name }, name);
 }
 
-function concerns(attention, more) {
+function concerns(attention, counts, more) {
   const body = attention.length === 0
     ? el("p", { class: "empty" }, "Nothing. Every node is ready, every bucket is as it should be.")
     : table("Needs attention", [
@@ -68,12 +67,14 @@ function concerns(attention, more) {
       { title: "State", cell: (one) => state(one.state) },
       { title: "Why", text: true, cell: (one) => one.why },
     ], attention, (one) => `${one.kind} ${one.subject} ${one.state}`);
-  const rest = more > 0 ? el("span", { class: "small quiet" }, `and ${many(more, "more")}`) : null;
+  const rest = more > 0 ? el("span", { class: "small quiet" }, `and ${counts.cut ? "at least " : ""}${count(more)} more`) : null;
   return card("Needs attention", rest, body);
 }
 
 function members({ members: all }) {
-  return card("Members", el("span", { class: "small quiet" }, "who keeps the replicated log"), table("Members", [
+  const about = el("span", { class: "small quiet" }, "who keeps the replicated log");
+  if (all.length === 0) return card("Members", about, el("p", { class: "empty" }, "The cluster is not formed yet: its first nodes have not found each other."));
+  return card("Members", about, table("Members", [
     { title: "Node", cell: (one) => link("node", { name: one.name }, one.name) },
     { title: "Role", cell: (one) => `${words(one.role)}${one.voter && !/voter|leader/.test(one.role) ? ", voter" : ""}` },
     { title: "Lag", number: true, cell: (one) => (one.match_lag === null ? "–" : count(one.match_lag)) },

@@ -15,10 +15,13 @@ const clock = (at) => new Date(at * 1000).toLocaleTimeString();
 
 /**
  * Subtasks that had ended, and failed, over time: `points` of [seconds, finished, failed], of `total`, since `begun`, in
- * seconds; and below it the same in words.
+ * seconds; and below it the same in words. `over`: nothing more will end.
  */
-export function progress(points, total, begun) {
-  if (points.length === 0) return el("p", { class: "empty" }, "Nothing has ended yet that could be drawn.");
+export function progress(points, total, begun, over) {
+  if (points.length === 0) {
+    return el("p", { class: "empty" }, over ? "There is nothing to draw: no subtask ran to its end, or what it went through is not kept any more."
+      : "Nothing has ended yet that could be drawn.");
+  }
   const first = Math.min(begun || points[0][0], points[0][0] - 1);
   const [last, finished, failed] = points.at(-1);
   const all = [[first, 0, 0], ...points];

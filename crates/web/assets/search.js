@@ -98,7 +98,12 @@ export function open(place, params) {
   let begun = false;
   return {
     async refresh() {
-      if (begun) return;
+      // A login may have ended, and what could not be had before may be there now.
+      if (begun) {
+        if (views) await get("cluster/status");
+        else { views = await get("query/tables"); draw(); }
+        return;
+      }
       begun = true;
       views = await get("query/tables").catch(() => null);
       draw();

@@ -4,7 +4,7 @@ import { change, get, may, page } from "./api.js";
 import { button, confirm } from "./act.js";
 import { card, el, link, show, table } from "./dom.js";
 import { logs } from "./logs.js";
-import { ago, many, span, state, words } from "./words.js";
+import { ago, count, many, span, state, words } from "./words.js";
 
 export const title = (params) => `${params.get("job")} ${params.get("subtask")}`;
 
@@ -23,7 +23,7 @@ export function open(place, params, { again }) {
         el("div", { class: "title" }, el("div", null, el("div", { class: "crumb" }, link("jobs", null, "Jobs"), " / ", link("job", { name }, name)),
           el("h1", null, `Subtask ${subtask}`)), now ? state(now.state) : null, el("div", { class: "acts" }, acts(name, subtask, now, again))),
         explained.why.length > 0 ? card(now && ["waiting", "ready", "running"].includes(now.state) ? "In the way" : "How it went", null, el("div", { class: "inner" }, explained.why.map((one) => el("p", null, one)))) : null,
-        card("Attempts", el("span", { class: "small quiet" }, many(attempts.rows.length, "attempt")), attempts.rows.length === 0
+        card("Attempts", el("span", { class: "small quiet" }, attempts.rows[0]?.attempt > 1 ? `the last ${count(attempts.rows.length)}` : many(attempts.rows.length, "attempt")), attempts.rows.length === 0
           ? el("p", { class: "empty" }, "There was none yet.")
           : table("Attempts", columns(chosen, see), attempts.rows, (row) => String(row.attempt))),
         output.view());

@@ -258,6 +258,9 @@ pub(crate) fn leaders(pids: &[i32]) -> impl Iterator<Item = KeeperProcess> {
 
 /// What is alive of their sessions.
 pub(crate) fn in_sessions_of(leaders: &[KeeperProcess]) -> Vec<i32> {
+    if leaders.is_empty() {
+        return Vec::new();
+    }
     let us = getpid().as_raw_nonzero().get();
     let is_meant = |it: Stat| !it.zombie && leaders.iter().any(|leader| is_in_session_of(it, *leader));
     all().into_iter().filter(|&pid| pid != us && stat(pid).is_some_and(is_meant)).collect()

@@ -24,7 +24,7 @@ pub(super) struct Sheet {
     /// A word for where the place stands, and what that means.
     pub(super) word: String,
     pub(super) about: String,
-    /// Lines above the body; they are cut, not wrapped.
+    /// Lines above the body; long ones take several.
     pub(super) head: Vec<String>,
     pub(super) body: Body,
     /// What is said where there is nothing.

@@ -120,8 +120,10 @@ fn small(paper: &mut Paper<'_>, width: u16, height: u16) {
 fn body(paper: &mut Paper<'_>, state: &State, sheet: &Sheet) {
     let (first, lines) = (3, state.size.1.min(paper.buffer.area.height).saturating_sub(FRAME));
     // However much is above it, a table is seen.
-    let head = u16::try_from(sheet.head.len()).unwrap_or(u16::MAX).min(lines.saturating_sub(8));
-    for (y, line) in (first..first + head).zip(&sheet.head) {
+    let told: Vec<String> =
+        sheet.head.iter().flat_map(|line| wrap(&clean(line), paper.columns().into(), 4)).collect();
+    let head = u16::try_from(told.len()).unwrap_or(u16::MAX).min(lines.saturating_sub(8));
+    for (y, line) in (first..first + head).zip(&told) {
         paper.line(0, y, line, Ink::Plain);
     }
     let (first, lines) = (first + head, lines - head);

@@ -47,8 +47,10 @@ async fn overlook(client: Client) -> Result<Value, ApiError> {
     let events =
         client.list_events(ListEvents { limit: LATELY, newest_first: true, ..ListEvents::default() });
     let (asked, events) = futures::join!(async { futures::try_join!(nodes, buckets, jobs, sinks) }, events);
+    let mut cut = false;
     let mut found = match asked {
         Ok((nodes, buckets, jobs, sinks)) => {
+            cut = [&nodes.next, &buckets.next, &jobs.next, &sinks.next].iter().any(|next| !next.is_empty());
             concerns(&status, &nodes.rows, &buckets.rows, &jobs.rows, &sinks.rows)
         }
         // Without a leader this is still an answer, and just then it is needed.
@@ -60,9 +62,12 @@ async fn overlook(client: Client) -> Result<Value, ApiError> {
     };
     let events = events.map(|page| page.events).unwrap_or_default();
     let events: Vec<EventRow> = events.into_iter().map(EventRow::from).collect();
-    let more = found.len().saturating_sub(TOLD);
+    let act = found.iter().filter(|concern| concern.level == Level::Act).count();
+    let (watch, more) = (found.len() - act, found.len().saturating_sub(TOLD));
     found.truncate(TOLD);
-    Ok(json!({ "cluster": status, "attention": found, "more": more, "events": events }))
+    // Of very many not all are looked at: then the counts are at least so.
+    let counts = json!({ "act": act, "watch": watch, "cut": cut });
+    Ok(json!({ "cluster": status, "attention": found, "counts": counts, "more": more, "events": events }))
 }
 
 fn not(key: &str, value: &str) -> Term {

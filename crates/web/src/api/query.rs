@@ -81,19 +81,19 @@ pub(super) async fn tables(ask: Ask) -> Answer {
     Ok(answer::value(&views.collect()))
 }
 
-/// All attempts at one subtask.
+/// The attempts at one subtask, the newest last; of very many the newest.
 pub(super) async fn attempts(ask: Ask) -> Answer {
     let ask = ask.only(&["name", "subtask"])?;
     let job = ask.name("name", JobName::new)?;
     let subtask: u32 = ask.read_needed("subtask")?;
     let sql = format!(
         "SELECT attempt, state, class, retried, node, backend, started_at, ended_at, exit_code, message, fingerprint \
-         FROM attempts WHERE job = {} AND subtask = {subtask} AND block = {} ORDER BY attempt",
+         FROM attempts WHERE job = {} AND subtask = {subtask} AND block = {} ORDER BY attempt DESC",
         quoted(job.as_str()),
         subtask / BLOCK
     );
     let table = run(&ask.client, sql, ROWS, TIME).await?;
-    let rows = table.rows.iter().map(|row| {
+    let rows = table.rows.iter().rev().map(|row| {
         let fields = table.columns.iter().cloned().zip(row.iter().map(Cell::json));
         Value::Object(fields.collect::<Map<_, _>>())
     });

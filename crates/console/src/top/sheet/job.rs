@@ -31,6 +31,7 @@ pub(super) fn failures(status: &JobStatus, now: Timestamp) -> Sheet {
         (failed.lost, "lost"),
         (failed.timeout, "timeout"),
         (failed.backend, "backend"),
+        (failed.refused, "refused for good"),
     ];
     let classes = classes.iter().filter(|(count, _)| *count > 0);
     let classes: Vec<String> =

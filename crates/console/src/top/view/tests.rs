@@ -111,6 +111,7 @@ fn buckets_and_their_gates_fit_a_small_terminal() {
         "Buckets > /logs/web",
         "[gates]",
         "chosen: import-01, 3h ago, under epoch 42",
+        "load 0.10", // over the edge of the first line
         "CAN_RUN",
         "> web-01",
         "local_config          refuse   module \"flume\"",
@@ -130,13 +131,15 @@ fn a_job_is_read_at_a_glance() {
     press(&mut state, "4");
     answered(&mut state, Answer::Jobs(Rows { rows: vec![job::row(job::status())], next: String::new() }));
     press(&mut state, "\n");
-    answered(&mut state, Answer::Job(Box::new(job::status())));
+    let mut status = job::status();
+    status.failed_attempts.refused = 2;
+    answered(&mut state, Answer::Job(Box::new(status)));
     let text = shown(&state);
     for part in [
         "Jobs > ndvi-2024  running: 500 run",
         "[##################......................] 45% of 50,000",
         "812.5/s, 34s left",
-        "40 exit, 3 lost",
+        "40 exit, 3 lost, 2 refused for good",
         "> ",
         "no such file: <path>",
     ] {

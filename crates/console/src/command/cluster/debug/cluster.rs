@@ -48,26 +48,42 @@ pub(super) async fn gather(
     put(collected, progress, "status", client.cluster_status().await.map(|it| table::json(&it)))?;
     put(collected, progress, "members", client.members().await.map(|it| table::json(&it)))?;
     put(collected, progress, "settings", settings(client).await)?;
-    let nodes =
-        rows(async |page| client.list_nodes(ListNodes { page, filter: Filter::default() }).await).await;
+    let nodes = rows(collected, "nodes", async |page| {
+        client.list_nodes(ListNodes { page, filter: Filter::default() }).await
+    })
+    .await;
     details(client, nodes.as_deref().unwrap_or_default(), collected).await?;
     put(collected, progress, "nodes", nodes.map(|it| table::json(&it)))?;
-    let buckets =
-        rows(async |page| client.list_buckets(ListBuckets { page, filter: Filter::default() }).await).await;
+    let buckets = rows(collected, "buckets", async |page| {
+        client.list_buckets(ListBuckets { page, filter: Filter::default() }).await
+    })
+    .await;
     explanations(client, buckets.as_deref().unwrap_or_default(), collected).await?;
     put(collected, progress, "buckets", buckets.map(|it| table::json(&it)))?;
-    let affinity = rows(async |page| client.affinity(Affinity { page, ..Affinity::default() }).await).await;
+    let affinity = rows(collected, "affinity", async |page| {
+        client.affinity(Affinity { page, ..Affinity::default() }).await
+    })
+    .await;
     put(collected, progress, "affinity", affinity.map(|it| table::json(&it)))?;
-    let modules =
-        rows(async |page| client.list_modules(ListModules { page, filter: Filter::default() }).await).await;
+    let modules = rows(collected, "modules", async |page| {
+        client.list_modules(ListModules { page, filter: Filter::default() }).await
+    })
+    .await;
     put(collected, progress, "modules", modules.map(|it| table::json(&it)))?;
-    let jobs = rows(async |page| client.list_jobs(ListJobs { page, filter: Filter::default() }).await).await;
+    let jobs = rows(collected, "jobs", async |page| {
+        client.list_jobs(ListJobs { page, filter: Filter::default() }).await
+    })
+    .await;
     put(collected, progress, "jobs", jobs.map(|it| table::json(&it)))?;
-    let backends =
-        rows(async |page| client.list_backends(ListBackends { page, filter: Filter::default() }).await).await;
+    let backends = rows(collected, "backends", async |page| {
+        client.list_backends(ListBackends { page, filter: Filter::default() }).await
+    })
+    .await;
     put(collected, progress, "backends", backends.map(|it| table::json(&without_answers(it))))?;
-    let sinks =
-        rows(async |page| client.list_sinks(ListSinks { page, filter: Filter::default() }).await).await;
+    let sinks = rows(collected, "sinks", async |page| {
+        client.list_sinks(ListSinks { page, filter: Filter::default() }).await
+    })
+    .await;
     put(collected, progress, "sinks", sinks.map(|it| table::json(&without_places(it))))?;
     put(collected, progress, "events", events(client).await)?;
     progress.inc(1);
@@ -92,8 +108,10 @@ fn put(
     }
 }
 
-/// A list, or the beginning of one that is very long.
+/// A list, or the beginning of one that is very long, which the bundle then says.
 async fn rows<T: Serialize>(
+    collected: &mut Collected,
+    name: &str,
     mut ask: impl AsyncFnMut(PageOf) -> Result<Page<T>, ApiError>,
 ) -> Result<Vec<T>, ApiError> {
     let mut all = Vec::new();
@@ -101,7 +119,12 @@ async fn rows<T: Serialize>(
     loop {
         let page = ask(PageOf { size: PAGE_MAX, token }).await?;
         all.extend(page.rows);
-        if page.next.is_empty() || all.len() >= ROWS {
+        if page.next.is_empty() {
+            return Ok(all);
+        }
+        if all.len() >= ROWS {
+            let why = format!("there are more: these are the first {}", all.len());
+            collected.lacks(&format!("cluster/{name}.json: the rest"), &why);
             return Ok(all);
         }
         token = page.next;
