@@ -17,6 +17,8 @@ pub(crate) const QUEUE: usize = 1024;
 const AT_ONCE: usize = 512;
 /// Bytes of phases that are gathered into one entry, which holds twice as much.
 const BYTES: usize = 512 << 10;
+/// Reports that are gathered into one entry: their answers come at once, and must find room in the session.
+const REPORTS: usize = 64;
 /// How long to wait before trying again what could not be written.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -58,23 +60,30 @@ impl Control {
 
     async fn write_in_turn(&self, all: Vec<Gathered>) {
         for one in all {
-            self.write(one).await;
+            // What is left is said again; others must not wait for each piece of it to fail.
+            if !self.write(one).await {
+                return;
+            }
         }
     }
 
-    async fn write(&self, Gathered { node, command, then }: Gathered) {
+    /// Whether it was decided on.
+    async fn write(&self, Gathered { node, command, then }: Gathered) -> bool {
         let actor = Actor(format!("node:{}", self.node_name(node)));
         match self.propose_as(actor, None, command, None).await {
             Ok(Reply::Refused(refusal)) => {
                 tracing::info!(%node, %refusal, "a report was refused");
+                true
             }
             Ok(_) => {
                 let mut live = self.live.lock();
                 then.into_iter().for_each(|(life, message)| live.say_to(node, &life, message));
+                true
             }
             Err(error) => {
                 tracing::info!(%node, %error, "a report was not recorded; it is made again");
                 tokio::time::sleep(PAUSE).await;
+                false
             }
         }
     }
@@ -101,7 +110,9 @@ fn gather(records: impl Iterator<Item = Record>) -> Vec<Vec<Gathered>> {
         };
         *so_far += bytes;
         match of_node.last_mut() {
-            Some(Gathered { command: Command::RecordPhases(known), then, .. }) if *so_far <= BYTES => {
+            Some(Gathered { command: Command::RecordPhases(known), then, .. })
+                if *so_far <= BYTES && then.len() < REPORTS =>
+            {
                 known.instances.append(&mut report.instances);
                 then.append(&mut new.then);
             }
@@ -164,6 +175,13 @@ mod tests {
         let gathered = gather(records.into_iter());
         let expected = vec![vec![(1, vec!["/a", "/b", "/a"], vec![1, 2, 3])], vec![(2, vec!["/a"], vec![1])]];
         assert_eq!(read(&gathered), expected);
+    }
+
+    #[test]
+    fn so_many_reports_share_an_entry_that_a_session_takes_their_answers() {
+        let gathered = gather((1..=150).map(|seq| phases(1, seq, "/a", "")));
+        let counts: Vec<usize> = gathered.iter().flatten().map(|it| it.then.len()).collect();
+        assert_eq!(counts, [REPORTS, REPORTS, 150 - 2 * REPORTS]);
     }
 
     #[test]
