@@ -241,14 +241,16 @@ fn trouble(scene: &Scene) {
 
 /// What is copied to a node breaks off: it is not installed.
 fn broken_off(scene: &Scene, script: &Path, next: &Path) {
-    let dir = scene.machine.path("reach");
-    fs::create_dir(&dir).expect("a directory");
     for (name, does) in [("scp", "exit 1"), ("ssh", "echo reached by ssh")] {
-        let file = dir.join(name);
-        fs::write(&file, format!("#!/bin/sh\n{does}\n")).expect("it is written");
+        let file = scene.machine.write(&format!("reach/{name}"), format!("#!/bin/sh\n{does}\n"));
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("it can be run");
     }
-    let text = format!("PATH={}:$PATH {} {} 2>&1", dir.display(), script.display(), next.display());
+    let text = format!(
+        "PATH={}:$PATH {} {} 2>&1",
+        scene.machine.path("reach").display(),
+        script.display(),
+        next.display()
+    );
     let said = scene.try_run(&manual::Block { run: String::new(), line: 0, text }, &[]);
     let said = said.expect_err("it stops");
     assert!(said.contains("could not be put on work-07") && !said.contains("reached by ssh"), "{said}");

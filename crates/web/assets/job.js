@@ -166,7 +166,7 @@ function drawn(status, plotted) {
   const points = plotted?.points ?? [];
   const cut = plotted?.cut ? el("p", { class: "small quiet" }, `The beginning only: ${plotted.cut}`) : null;
   return card("Progress over time", null, plotted === null ? el("p", { class: "empty" }, "Loading …")
-    : el("div", { class: "inner" }, progress(points, status.count, Date.parse(status.started_at ?? status.created_at) / 1000, ["finished", "failed", "canceled"].includes(status.state)), cut));
+    : el("div", { class: "inner" }, progress(points, status.count, Date.parse(status.started_at ?? status.created_at) / 1000, plotted.over), cut));
 }
 
 function failures(status, drill) {

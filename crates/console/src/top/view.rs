@@ -120,8 +120,7 @@ fn small(paper: &mut Paper<'_>, width: u16, height: u16) {
 fn body(paper: &mut Paper<'_>, state: &State, sheet: &Sheet) {
     let (first, lines) = (3, state.size.1.min(paper.buffer.area.height).saturating_sub(FRAME));
     // However much is above it, a table is seen.
-    let told: Vec<String> =
-        sheet.head.iter().flat_map(|line| wrap(&clean(line), paper.columns().into(), 4)).collect();
+    let told = wrapped(&sheet.head, paper, 4);
     let head = u16::try_from(told.len()).unwrap_or(u16::MAX).min(lines.saturating_sub(8));
     for (y, line) in (first..first + head).zip(&told) {
         paper.line(0, y, line, Ink::Plain);
@@ -142,8 +141,7 @@ fn body(paper: &mut Paper<'_>, state: &State, sheet: &Sheet) {
         }
         Body::Table(grid) => table::draw(paper, state.screen(), grid, first, lines),
         Body::Text(text) => {
-            let wrapped: Vec<String> =
-                text.iter().flat_map(|line| wrap(&clean(line), paper.columns().into(), 14)).collect();
+            let wrapped = wrapped(text, paper, 14);
             let from = state.screen().look().index.min(wrapped.len().saturating_sub(lines.into()));
             for (y, line) in (first..first + lines).zip(&wrapped[from..]) {
                 paper.line(0, y, line, Ink::Plain);
@@ -151,6 +149,11 @@ fn body(paper: &mut Paper<'_>, state: &State, sheet: &Sheet) {
         }
         Body::Log(log) => draw_log(paper, log, sheet, first, lines),
     }
+}
+
+/// Long lines over several, all after the first one moved in.
+fn wrapped(lines: &[String], paper: &Paper<'_>, indent: usize) -> Vec<String> {
+    lines.iter().flat_map(|line| wrap(&clean(line), paper.columns().into(), indent)).collect()
 }
 
 /// The last lines at the bottom, long ones over several.

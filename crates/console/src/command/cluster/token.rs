@@ -31,8 +31,8 @@ const JOIN_TTL: Span = Span::seconds(24 * 3600);
 /// `sheaf cluster token …`
 #[derive(Debug, Subcommand)]
 #[command(after_long_help = "\
-A token says who asks. A viewer sees everything but the values of secrets, settings and tokens; an operator changes buckets, jobs and nodes, with --on \
-only the buckets under a prefix; an admin also modules, backends, secrets, settings and tokens. With an agent's or a voter's token \
+A token says who asks. A viewer sees everything but the values of secrets, settings and tokens; an operator changes buckets, \
+jobs and nodes, with --on only the buckets under a prefix; an admin also modules, backends, secrets, settings and tokens. With an agent's or a voter's token \
 new nodes join, as many as come until it expires or is revoked; those of a voter's may become voters. A certificate does for a \
 person or a program what a token does, and nothing secret is ever sent: calls are signed with its key.
 
