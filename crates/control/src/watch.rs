@@ -20,7 +20,7 @@ use crate::place::Member;
 
 /// Rows taken from memory at once.
 const ROWS: usize = 1000;
-/// Items in one message to a node.
+/// Items that are made into messages at once; how many bytes a message has is for `wire` to see to.
 const ITEMS: usize = 500;
 /// Messages to a node are so far apart: the first change goes at once, those of a storm share messages.
 const GATHER: Duration = Duration::from_millis(10);

@@ -8,6 +8,7 @@
 mod client;
 mod convert;
 mod membership;
+mod pieces;
 mod serve;
 
 use std::collections::BTreeSet;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryFutureExt as _};
 use sheaf_model::ClusterId;
 use sheaf_model::session::ToLeader;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{AgentApi, PeerApi, PeerHeader, convert};
+use super::{AgentApi, PeerApi, PeerHeader, convert, pieces};
 use crate::call::{self, Messages, messages};
 use crate::error::to_status;
 use crate::guard::Admitted;
@@ -126,9 +126,8 @@ impl AgentService for ServeAgent {
         &self,
         request: Request<v1::WatchNodeRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let ask = |caller, ask| self.0.watch(caller, ask);
-        let write = |items: Vec<_>| Ok(v1::WatchItems { json: convert::json("WatchItem", &items)? });
-        call::stream(request, |q, _| convert::watch(q), ask, write).await
+        let ask = |caller, ask| self.0.watch(caller, ask).map_ok(pieces::messages);
+        call::stream(request, |q, _| convert::watch(q), ask, Ok).await
     }
 }
 

@@ -8,8 +8,8 @@ use futures::StreamExt as _;
 use sheaf_model::session::{Heartbeat, ToLeader, ToNode};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
-    ClusterId, Contact, Digest, Epoch, Facts, Load, Moment, NodeId, NodeKey, NodeName, Revision, Span,
-    TokenId, TokenText,
+    ClusterId, Contact, Digest, Epoch, Facts, Load, Moment, Node, NodeId, NodeKey, NodeName, NodeStatus,
+    Revision, Span, Timestamp, TokenId, TokenText,
 };
 use tokio::net::TcpListener;
 
@@ -22,6 +22,8 @@ use crate::peer::{
 use crate::{Alone, Answers, ApiError, Caller, ServeOptions, Server, async_trait};
 
 pub(super) const SOON: Duration = Duration::from_secs(5);
+/// A node whose watch has more than a message may have.
+const LARGE: NodeId = NodeId(20);
 
 /// Echoes; of a snapshot it answers how many bytes came.
 #[derive(Default)]
@@ -44,7 +46,7 @@ fn greeting(key: NodeKey, nonce: Option<[u8; 32]>) -> Greeting {
         bridges: vec![vec![3]],
         left: true,
         proof: nonce.map(|nonce| nonce.to_vec()).unwrap_or_default(),
-        wall: Some(sheaf_model::Timestamp(1_700_000_000_000)),
+        wall: Some(Timestamp(1_700_000_000_000)),
     }
 }
 
@@ -128,12 +130,35 @@ impl AgentApi for Echo {
     }
 
     async fn watch(&self, _: Caller, ask: WatchNode) -> Result<Answers<Vec<WatchItem>>, ApiError> {
+        if ask.node == LARGE {
+            return Ok(futures::stream::iter([Ok(large())]).boxed());
+        }
         let mut items = vec![WatchItem::Reset];
         let elsewhere = ask.places.iter().flatten().cloned();
         items.extend(elsewhere.map(|place| WatchItem::BoundElsewhere(place, Epoch(1))));
         items.push(WatchItem::Synced(Revision(ask.node.0)));
         Ok(futures::stream::iter([Ok(items)]).boxed())
     }
+}
+
+/// Items of one MiB each, as they are sent.
+fn large() -> Vec<WatchItem> {
+    let node = Node {
+        id: LARGE,
+        key: NodeKey::from("k"),
+        facts: facts(),
+        given_labels: Vec::new(),
+        status: NodeStatus::Ready,
+        since: Timestamp(0),
+        reason: "\"".repeat(512 << 10),
+        registered: Revision(1),
+        revision: Revision(2),
+        drain: None,
+        may_vote: true,
+    };
+    let mut items = vec![WatchItem::Own(Box::new(node)); 20];
+    items.push(WatchItem::Synced(Revision(3)));
+    items
 }
 
 #[async_trait]
@@ -263,4 +288,13 @@ async fn agents_hold_sessions_and_watch() {
     let of = LogsOf { bucket: name("/a"), follow: false, since: None, tail: None, previous: false };
     let error = client.logs(of, SOON).await.err().unwrap();
     assert_eq!(error, ApiError::NotFound("/a never ran here".to_owned()));
+}
+
+#[tokio::test]
+async fn a_watch_of_more_than_a_message_may_have_is_told_whole() {
+    let (_, client) = start().await;
+    let ask = WatchNode { cluster: ClusterId::from("c"), node: LARGE, places: None };
+    let told: Vec<_> = client.watch(ask, SOON).await.unwrap().map(Result::unwrap).collect().await;
+    assert!(told.len() >= 5, "{} messages", told.len());
+    assert!(told.concat() == large(), "{} items", told.concat().len());
 }

@@ -253,3 +253,32 @@ fn what_a_cluster_that_was_founded_anew_says_is_believed_at_once() {
         }
     }
 }
+
+/// A message ends where it is full, a stream wherever it breaks.
+#[test]
+fn what_is_told_in_parts_counts_once_all_of_it_is_there() {
+    for (from_the_start, breaks) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut scene = Scene::new();
+        let told = scene.told;
+        made(&mut scene, true);
+        let mut items = behind(&mut scene);
+        if !from_the_start {
+            let news = scene.world.changes[told..].iter();
+            items = news.filter_map(|change| watched::item(change, &scene.watcher())).collect();
+            items.push(WatchItem::Synced(scene.world.state.revision));
+        }
+        let last = items.pop().expect("it ends with Synced");
+        for item in items {
+            scene.input(Input::Watch(vec![item]));
+            scene.pass(1000);
+        }
+        assert_untouched(&scene);
+        if breaks {
+            scene.watch_anew();
+        } else {
+            scene.input(Input::Watch(vec![last]));
+        }
+        scene.pass(1000);
+        assert!(matches!(&done(&scene)[..], [one] if one.starts_with("start /b ")), "{:?}", scene.lines);
+    }
+}
