@@ -12,7 +12,7 @@ use std::time::Duration;
 use sheaf_engine::gates::{CheckAnswer, Here};
 use sheaf_engine::node::question::Question;
 use sheaf_model::rule::glob_matches;
-use sheaf_model::{BucketScope, Bytes, Check, CheckKind, RenderError, Scope, Span, Template};
+use sheaf_model::{BucketScope, Bytes, Check, CheckKind, RenderError, Scope, Span, Template, clipped};
 
 use crate::facts;
 
@@ -25,6 +25,8 @@ pub(crate) use plugins::{Plugins, ended};
 
 /// How long a check may take that says nothing of it.
 pub(crate) const DEFAULT_TIMEOUT: Span = Span::seconds(5);
+/// Bytes of a command, or of a value, in a reason: what is said of it is not to be what is left out.
+const QUOTED: usize = 300;
 
 /// What checks look at beside the machine.
 #[derive(Clone, Debug)]
@@ -146,6 +148,8 @@ fn env(text: &str) -> CheckAnswer {
     match (std::env::var_os(name), wanted) {
         (None, _) => CheckAnswer::Fails(format!("environment variable {name} is not set")),
         (Some(value), Some(wanted)) if value != wanted => {
+            let value = value.to_string_lossy();
+            let value = clipped(&value, QUOTED);
             CheckAnswer::Fails(format!("environment variable {name} is {value:?}, not {wanted:?}"))
         }
         (Some(_), _) => CheckAnswer::Holds,

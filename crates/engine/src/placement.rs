@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sheaf_model::{BucketName, Decision, Gate, NodeId, NodeName, Placement, Revision};
+use sheaf_model::{BucketName, Decision, Gate, NodeId, NodeName, Placement, Revision, clipped};
 
 /// A node that could take the bucket.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,8 +102,7 @@ fn describe(strategy: &Placement, candidate: &Candidate) -> String {
 fn counted(refusals: impl IntoIterator<Item = (Gate, Arc<str>)>) -> Vec<(Gate, String, u32)> {
     let mut counts: BTreeMap<(Gate, String), u32> = BTreeMap::new();
     for (gate, reason) in refusals {
-        let short = reason.floor_char_boundary(REASON_BYTES);
-        *counts.entry((gate, reason[..short].to_owned())).or_default() += 1;
+        *counts.entry((gate, clipped(&reason, REASON_BYTES).into_owned())).or_default() += 1;
     }
     let mut counted: Vec<_> = counts.into_iter().map(|((gate, reason), n)| (gate, reason, n)).collect();
     counted.sort_by_key(|(.., n)| std::cmp::Reverse(*n));

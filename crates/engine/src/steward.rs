@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 
+use sheaf_model::verdict::REASON_MAX;
 use sheaf_model::{
     Binding, Gate, LeaveReason, ModuleName, Moment, Node, NodeId, NodeStatus, OnNodeLost, Placement, Span,
-    Stop, Timestamp, Verdict,
+    Stop, Timestamp, Verdict, clipped,
 };
 
 use crate::command::{Bind, Command, Free, Leave, SetNodeStatus, SettingsCommand, SettleLease};
@@ -127,7 +128,9 @@ fn bindings(state: &State, sessions: &mut Sessions, now: Moment, due: &mut Due) 
         let verdict = sessions.verdict(&binding.bucket, release.revision, binding.node);
         let refused = verdict.and_then(|verdict| verdict.refusal()).filter(|(_, o)| o.pass == Some(false));
         if let Some((gate, outcome)) = refused {
-            let reason = LeaveReason::NotAvailable(gate, outcome.reason.to_string());
+            // Agents of earlier versions say any length, and an entry of the log does not hold it.
+            let reason = clipped(&outcome.reason, REASON_MAX).into_owned();
+            let reason = LeaveReason::NotAvailable(gate, reason);
             due.commands.push(leave(sessions, binding, reason));
         }
     }

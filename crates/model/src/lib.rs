@@ -7,7 +7,7 @@
 //! and [`contact`] (where one is reached), [`queue`] and [`verdict`] (what nodes say), [`binding`] and [`instance`] (what was decided and what runs), [`object`]
 //! (what modules keep), [`secret`] (what they must know), [`access`] (who may do what), [`event`] (what happened), [`sink`] (who is told), [`settings`], [`session`] and [`watch`] (what agents and the control
 //! plane say to each other), [`trace`] (what follows from what),
-//! [`view`] and [`query`] (answers), [`bound`] (what is remembered of them all), [`redact`] (what of a text may leave the cluster), and [`document`] (what people write, and everything that can be wrong with it).
+//! [`view`] and [`query`] (answers), [`bound`] (what is remembered of them all), [`redact`] and [`clip`] (what of a text may leave the cluster, and how much), and [`document`] (what people write, and everything that can be wrong with it).
 //!
 //! ```text
 //!  document ──parse──► PutBucket, ModuleSpec        view ◄──made from── Node, Binding, Instance, Event
@@ -24,6 +24,7 @@ pub mod binding;
 pub mod bound;
 pub mod bucket;
 pub mod certificate;
+pub mod clip;
 pub mod contact;
 pub mod defect;
 pub mod document;
@@ -67,6 +68,7 @@ pub use binding::{Binding, Decision, LeaveReason, Residue};
 pub use bound::remember;
 pub use bucket::{BucketSpec, BucketType, Json, OnNodeLost, Placement, PutBucket};
 pub use certificate::{AGENT_NAME, Holder, JOIN_NAME};
+pub use clip::clipped;
 pub use contact::Contact;
 pub use defect::Defect;
 pub use document::{Difference, Document, Parsed, nearest};

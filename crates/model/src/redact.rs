@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use crate::clip::REST;
+
 /// What stands in place of a secret.
 pub const REDACTED: &str = "[redacted]";
 
@@ -129,7 +131,7 @@ fn addresses(text: &str) -> String {
     out + rest
 }
 
-/// `environment variable NAME is "VALUE", not "OTHER"`, also where the quotes are escaped.
+/// `environment variable NAME is "VALUE", not "OTHER"`, also where the quotes are escaped, or the text is clipped.
 fn variables(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -142,7 +144,8 @@ fn variables(text: &str) -> String {
         if !(value.starts_with('"') || value.starts_with("\\\"")) {
             continue;
         }
-        if let Some(end) = value.find(", not ") {
+        // Of one that was clipped nothing may be there of what follows its value.
+        if let Some(end) = value.find(", not ").or_else(|| value.rfind(REST)) {
             out.push_str(&found[..name]);
             out.push_str(" is ");
             out.push_str(REDACTED);
@@ -175,6 +178,8 @@ mod tests {
                 "environment variable A is \\\"x\\\", not \\\"b\\\"",
                 "environment variable A is [redacted], not \\\"b\\\"",
             ),
+            ("environment variable A is \"hunt…", "environment variable A is [redacted]…"),
+            ("environment variable A is \"hunter2\", n…", "environment variable A is [redacted]…"),
         ] {
             assert_eq!(redacted(text), left);
             assert_eq!(redacted(left), left, "the same again");

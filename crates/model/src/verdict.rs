@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BucketName, ModuleRef, Revision};
+use crate::{BucketName, ModuleRef, Revision, clipped};
+
+/// Most bytes of a gate's reason: verdicts on many buckets share a message, and what ends an affinity goes into the log.
+pub const REASON_MAX: usize = 1024;
 
 /// One of the three checks, in the order they are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,30 +39,36 @@ impl Gate {
 pub struct GateOutcome {
     /// Passed, refused, or (none) not asked or not answered.
     pub pass: Option<bool>,
-    /// Why, for people; empty where a pass needs no reason.
+    /// Why, for people; empty where a pass needs no reason. At most [`REASON_MAX`] bytes, unless an agent of an earlier version
+    /// says it.
     pub reason: Arc<str>,
 }
 
 impl GateOutcome {
     /// Passed, with what is worth saying about it (may be empty).
     pub fn pass(reason: &str) -> Self {
-        Self { pass: Some(true), reason: shared(reason) }
+        Self { pass: Some(true), reason: shared(&clipped(reason, REASON_MAX)) }
     }
 
     /// Refused, and why.
     pub fn refuse(reason: impl Into<Arc<str>>) -> Self {
-        Self { pass: Some(false), reason: reason.into() }
+        Self { pass: Some(false), reason: short(reason.into()) }
     }
 
     /// Not asked, or not answered, and why.
     pub fn unknown(reason: impl Into<Arc<str>>) -> Self {
-        Self { pass: None, reason: reason.into() }
+        Self { pass: None, reason: short(reason.into()) }
     }
 }
 
 /// Most reasons of a pass are empty; the empty one is never allocated.
 fn shared(text: &str) -> Arc<str> {
     if text.is_empty() { Arc::default() } else { text.into() }
+}
+
+/// Nothing is allocated for one that is short, as nearly all are.
+fn short(reason: Arc<str>) -> Arc<str> {
+    if reason.len() <= REASON_MAX { reason } else { clipped(&reason, REASON_MAX).into() }
 }
 
 /// A node's answer for one bucket. Ephemeral; the leader keeps the newest of each node and bucket.
@@ -84,5 +93,30 @@ impl Verdict {
     /// The first gate that does not pass, with its outcome.
     pub fn refusal(&self) -> Option<(Gate, &GateOutcome)> {
         Gate::ALL.into_iter().zip(&self.gates).find(|(_, outcome)| outcome.pass != Some(true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_reason_is_too_long() {
+        let long = "ä".repeat(100_000);
+        let made = [
+            GateOutcome::pass(&long),
+            GateOutcome::refuse(long.as_str()),
+            GateOutcome::unknown(long.as_str()),
+        ];
+        for outcome in &made {
+            let reason = &outcome.reason;
+            assert!(
+                reason.len() <= REASON_MAX && reason.starts_with("ää") && reason.ends_with("ä…"),
+                "{reason}"
+            );
+        }
+        assert_eq!(made.map(|outcome| outcome.pass), [Some(true), Some(false), None]);
+        let plain = "x".repeat(REASON_MAX);
+        assert_eq!(&*GateOutcome::refuse(plain.as_str()).reason, plain);
     }
 }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use sheaf_engine::gates::CheckAnswer;
-use sheaf_model::Span;
+use sheaf_model::{Span, clipped};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
-use super::remaining;
+use super::{QUOTED, remaining};
 use crate::given;
 use crate::keeper::{confine, exec};
 
@@ -60,18 +60,20 @@ pub(super) async fn run(words: &[String], limit: Span, user: Option<&str>) -> Ch
     };
     drop(group); // everything it started
     let reason = first_lines(&stdout, &stderr);
+    let command = words.join(" ");
+    let command = clipped(&command, QUOTED);
     match ended {
         Err(_) => {
             let _ = child.wait().await; // killed with its group: this only collects it
-            CheckAnswer::Unclear(format!("{}: no answer within {limit}", words.join(" ")))
+            CheckAnswer::Unclear(format!("{command}: no answer within {limit}"))
         }
         Ok(Err(error)) => CheckAnswer::Unclear(format!("{program}: {error}")),
         Ok(Ok(status)) if status.success() => CheckAnswer::Holds,
         Ok(Ok(status)) => match (word.and_then(why_not_begun), status.code(), reason) {
             (Some(why), ..) => CheckAnswer::Unclear(format!("{program} could not be started: {why}")),
             (None, Some(_), Some(reason)) => CheckAnswer::Fails(reason),
-            (None, Some(code), None) => CheckAnswer::Fails(format!("{}: exit code {code}", words.join(" "))),
-            (None, None, _) => CheckAnswer::Unclear(format!("{} crashed: {status}", words.join(" "))),
+            (None, Some(code), None) => CheckAnswer::Fails(format!("{command}: exit code {code}")),
+            (None, None, _) => CheckAnswer::Unclear(format!("{command} crashed: {status}")),
         },
     }
 }

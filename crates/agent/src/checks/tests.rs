@@ -132,6 +132,21 @@ async fn a_command_is_ended_with_everything_when_its_time_is_over() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_is_said_however_long_the_command_is() {
+    let script = format!(": {}; sleep 1000", "x".repeat(50_000));
+    let fails = format!("exit 3 # {}", "x".repeat(50_000));
+    let answers = ask(vec![shell(&script), shell(&fails)], Some(Span::millis(300))).await;
+    let said = |answer: &CheckAnswer| match answer {
+        CheckAnswer::Unclear(text) | CheckAnswer::Fails(text) => text.clone(),
+        other => panic!("{other:?}"),
+    };
+    let [late, failed] = [said(&answers[0]), said(&answers[1])];
+    assert!(late.starts_with("/bin/sh -c : xx") && late.ends_with("x…: no answer within 300ms"), "{late}");
+    assert!(failed.ends_with("x…: exit code 3"), "{failed}");
+    assert!(late.len() < 2 * QUOTED && failed.len() < 2 * QUOTED);
+}
+
+#[tokio::test]
 async fn a_command_that_leaves_something_behind_is_answered_at_once() {
     let begun = Instant::now();
     let answers = ask(vec![shell("sleep 1000 & exit 0")], None).await;

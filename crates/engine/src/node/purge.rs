@@ -1,7 +1,7 @@
 //! Purges: telling an instance, once, and the leader how it went.
 
 use sheaf_model::session::ToLeader;
-use sheaf_model::{BucketName, Moment, Revision};
+use sheaf_model::{BucketName, Moment, Revision, clipped};
 
 use super::{Action, NodeState, Place, SAY_AGAIN};
 use crate::apply::FAILURE_MAX;
@@ -56,7 +56,7 @@ impl NodeState {
     /// What there is to say of a purge, if it is done or came to nothing.
     fn purge_done(&self, bucket: &BucketName, place: &Place, revision: Revision) -> Option<ToLeader> {
         let say = |failure: &str| {
-            let failure = failure[..failure.floor_char_boundary(FAILURE_MAX)].to_owned();
+            let failure = clipped(failure, FAILURE_MAX).into_owned();
             ToLeader::Purged { bucket: bucket.clone(), revision, failure }
         };
         let purged = place.seen.as_ref().and_then(|seen| seen.purged.as_ref());

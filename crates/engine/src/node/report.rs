@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sheaf_model::session::ToLeader;
-use sheaf_model::{BucketName, Instance, Moment, NodeId, Phase, Revision, Span, Verdict};
+use sheaf_model::{BucketName, Instance, Moment, NodeId, Phase, Revision, Span, Verdict, clipped};
 
 use super::{Action, SAY_AGAIN, Seen};
 use crate::apply::MESSAGE_MAX;
@@ -87,7 +87,6 @@ impl Reports {
         seen: &Seen,
         now: Moment,
     ) {
-        let said = seen.message.floor_char_boundary(MESSAGE_MAX);
         let instance = Instance {
             bucket: bucket.clone(),
             node,
@@ -98,7 +97,7 @@ impl Reports {
             started_at: seen.started_at,
             restarts: seen.restarts,
             exit: seen.exit,
-            message: seen.message[..said].to_owned(),
+            message: clipped(&seen.message, MESSAGE_MAX).into_owned(),
         };
         if self.instances.get(bucket).is_some_and(|it| it.instance == instance) {
             return;

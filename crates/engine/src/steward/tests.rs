@@ -160,6 +160,21 @@ fn a7_affinity_sticks_while_its_node_is_available() {
     assert_eq!(leader.act(), ["leave /a"]);
 }
 
+/// What makes it leave is written down: of an agent of an earlier version, too, no more than an entry of the log holds.
+#[test]
+fn a_reason_of_any_length_ends_affinity() {
+    let mut leader = Leader::new(1);
+    leader.world.bound("/a", 1);
+    let mut verdict = leader.world.verdict("/a", None);
+    verdict.gates[1] = GateOutcome { pass: Some(false), reason: "excluded by rule ".repeat(100_000).into() };
+    leader.sessions.answered(NodeId(1), vec![verdict.into()], leader.now);
+    let due = due(&leader.world.state, &mut leader.sessions, leader.now, leader.world.now);
+    let [Command::Leave(leave)] = &due.commands[..] else { panic!("{} commands", due.commands.len()) };
+    let LeaveReason::NotAvailable(gate, reason) = &leave.reason else { panic!("it is not available") };
+    assert_eq!((*gate, reason.len() <= REASON_MAX), (Gate::NodeListRules, true), "{} bytes", reason.len());
+    assert!(reason.starts_with("excluded by rule ") && reason.ends_with('…'), "{reason}");
+}
+
 #[test]
 fn a_verdict_that_is_unknown_does_not_end_affinity() {
     let mut leader = Leader::new(1);
