@@ -3,11 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use sheaf_model::Json;
+use sheaf_tests::calls::{client, runtime};
+use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::{Trace, bucket};
 use sheaf_tests::{Cases, Cluster, wait_for};
+use sheaf_wire::bucket::ApplyBucket;
 
+use crate::load::put;
 use crate::scene::{affinity, epoch, explain, gates, names, only_node, pids, trace};
 use crate::single;
+
+/// Buckets with documents of nearly the size that they may have.
+const LARGE: usize = 40;
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("A11 five instances on five nodes", || a11(cluster));
@@ -22,6 +30,7 @@ pub(crate) fn cases_of_a_sixth_node(cases: &mut Cases, cluster: &mut Cluster) {
     cluster.apply_and_wait(&bucket("/a15", "steady", &everywhere, "multi_node: true"));
     cluster.apply_and_wait(&bucket("/a7", "steady", &bound, ""));
     let before = (cluster.status("/a15"), cluster.status("/a7"));
+    let large = large(cluster);
     cluster.add(|plan| plan.deny = vec!["denied".to_owned()]);
     cluster.start_all();
     cluster.wait_ready();
@@ -31,6 +40,20 @@ pub(crate) fn cases_of_a_sixth_node(cases: &mut Cases, cluster: &mut Cluster) {
         let (old, new) = (pids(&before.0), pids(&status));
         assert!(old.iter().all(|(node, pid)| new.get(node) == Some(pid)), "{old:?} go on, {new:?}");
         wait_for("a trace of the sixth", Duration::from_secs(5), || one_each(&everywhere, &names(1..=6)));
+    });
+    cases.run("a node that joins hears of documents that no message holds together", || {
+        for name in [&large[0], &large[LARGE - 1]] {
+            wait_for("its answer", SOON, || {
+                let gates = gates(&explain(cluster, name), "n6");
+                if gates.iter().all(|(pass, _)| *pass == Some(true)) {
+                    Ok(())
+                } else {
+                    Err(format!("{gates:?}"))
+                }
+            });
+        }
+        let all: Vec<&str> = large.iter().map(String::as_str).collect();
+        cluster.cli(&[&["bucket", "delete", "--yes"], &all[..]].concat()).ok();
     });
     cases.run("A7 a bound bucket stays where it is", || {
         let node = only_node(&before.1);
@@ -48,6 +71,24 @@ pub(crate) fn cases_of_a_sixth_node(cases: &mut Cases, cluster: &mut Cluster) {
     cases.run("A12 three available, three not", || a12(cluster));
     single::cases_of_six(cases, cluster);
     cluster.delete(&["/a15", "/a7"]);
+}
+
+/// Registers neighbours whose documents have 20 MB together, and are switched off.
+fn large(cluster: &Cluster) -> Vec<String> {
+    let names: Vec<String> = (0..LARGE).map(|number| format!("/large/{number:02}")).collect();
+    let notes = "x".repeat(500 << 10);
+    runtime().block_on(async {
+        let client = client(&cluster.leader().address());
+        for name in &names {
+            let mut put = put(cluster, name, "me");
+            let mut config = put.spec.config.value();
+            config["notes"] = notes.as_str().into();
+            put.spec.config = Json::new(&config);
+            let ask = ApplyBucket { put, request: None, validate_only: false };
+            client.apply_bucket(ask).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    });
+    names
 }
 
 /// A config with the trace and one more value.
