@@ -21,6 +21,8 @@ use crate::service::AT_ONCE;
 /// What the releases of one page may have together, as the database has them. In an answer a list of numbers, the worst
 /// there is, has six times as much, and that still fits into a message.
 pub(crate) const HISTORY_BYTES: usize = 2 << 20;
+/// What the rows of one page may have together, beyond the last one's: each names all the nodes that run the bucket.
+const PAGE_BYTES: usize = 4 << 20;
 
 #[async_trait]
 impl BucketApi for Control {
@@ -45,13 +47,18 @@ impl BucketApi for Control {
 
     async fn list(&self, caller: Caller, ask: ListBuckets) -> Result<Page<BucketRow>, ApiError> {
         self.caught_up(&caller).await?;
-        let (mut rows, mut token) = (Vec::new(), ask.page.token.clone());
-        while let Some(next) = self.see(|sight| select(&sight, &ask, &token, &mut rows))? {
+        let (mut found, mut token) = (Found::default(), ask.page.token.clone());
+        while let Some(next) = self.see(|sight| select(&sight, &ask, &token, &mut found))? {
             token = next;
             // Whoever waits for the lock or for this thread comes first.
             tokio::task::yield_now().await;
         }
-        Ok(page(&ask.page, rows.into_iter(), |row| row.name.clone()))
+        let Found { rows, bytes } = found;
+        let mut page = page(&ask.page, rows.into_iter(), |row| row.name.clone());
+        if bytes > PAGE_BYTES && page.next.is_empty() {
+            page.next = page.rows.last().map(|row| row.name.clone()).unwrap_or_default();
+        }
+        Ok(page)
     }
 
     async fn explain(&self, caller: Caller, ask: BucketName) -> Result<Explanation, ApiError> {
@@ -208,9 +215,23 @@ fn after<'a>(sight: &Sight<'a>, token: &str) -> impl Iterator<Item = &'a Bucket>
     sight.state.buckets.range::<str, _>((from, Bound::Unbounded)).map(|(_, bucket)| &**bucket)
 }
 
+/// Rows of a page, and about what they have together.
+#[derive(Default)]
+struct Found {
+    rows: Vec<BucketRow>,
+    bytes: usize,
+}
+
+/// Bytes of what may be long in a row; a message has two more for each text.
+fn weight(row: &BucketRow) -> usize {
+    let labels = row.labels.iter().flat_map(|(key, value)| [key, value]);
+    let texts = row.node_affinity.iter().chain(&row.owner).chain(labels);
+    texts.map(|text| text.len() + 2).sum()
+}
+
 /// Adds the rows selected of some buckets after `token`, until they are more than a page. Returns after which bucket to go
 /// on; none: there is nothing to go on with.
-fn select(sight: &Sight<'_>, ask: &ListBuckets, token: &str, rows: &mut Vec<BucketRow>) -> Option<String> {
+fn select(sight: &Sight<'_>, ask: &ListBuckets, token: &str, found: &mut Found) -> Option<String> {
     let (mut looked, mut last) = (0, None);
     for bucket in after(sight, token).take(AT_ONCE) {
         (looked, last) = (looked + 1, Some(bucket.name()));
@@ -220,9 +241,10 @@ fn select(sight: &Sight<'_>, ask: &ListBuckets, token: &str, rows: &mut Vec<Buck
             key => values(&row, key),
         });
         if is_selected {
-            rows.push(row);
+            found.bytes += weight(&row);
+            found.rows.push(row);
         }
-        if rows.len() > size(&ask.page) {
+        if found.rows.len() > size(&ask.page) || found.bytes > PAGE_BYTES {
             return None;
         }
     }

@@ -193,6 +193,33 @@ async fn of_more_than_is_looked_at_at_once_each_is_said_and_counted_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_ends_before_it_is_longer_than_a_message() {
+    let one = One::formed().await;
+    let (replica, control) = (one.member.replica.clone(), one.control(Arc::new(Still)));
+    register(&replica).await;
+    open(&control, &replica);
+    let names: Vec<String> = (0..12).map(|n| format!("/owned/{n:02}")).collect();
+    for name in &names {
+        let mut put = PutBucket { suspended: Some(true), ..put(name, false) };
+        put.spec.owner = Some("x".repeat(500 << 10));
+        propose(&replica, Command::Apply(Apply { modules: vec![], buckets: vec![put] })).await;
+    }
+    let (mut pages, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = PageOf { size: 0, token };
+        let filter = Filter::parse("name=/owned/*", &["name"]).expect("a filter");
+        let ask = ListBuckets { page, filter };
+        let page = BucketApi::list(&control, Caller::local("test"), ask).await.expect("a page");
+        pages.push(page.rows.into_iter().map(|row| row.name).collect::<Vec<_>>());
+        token = page.next;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((pages.len(), pages.concat()), (2, names), "{pages:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watch_ends_with_the_leadership_that_it_tells_of() {
     let dir = tempfile::tempdir().expect("a directory");
     let (member, service) = member(dir.path()).await;
