@@ -6,7 +6,7 @@ use std::time::Duration;
 use sheaf_engine::node::pieces;
 use sheaf_engine::{Command, RecordPhases, Reply};
 use sheaf_model::session::ToNode;
-use sheaf_model::{Actor, Incarnation, Instance, NodeId};
+use sheaf_model::{Actor, Incarnation, Instance, NodeId, Term};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// One report.
 pub(crate) struct Record {
     pub(crate) node: NodeId,
+    /// The leadership in which it was made. In a later one it may be older than what another leader has recorded meanwhile.
+    pub(crate) term: Term,
     pub(crate) command: Command,
     /// To be said to this life of the node's agent once it is in the log.
     pub(crate) then: Option<(Incarnation, ToNode)>,
@@ -34,6 +36,7 @@ pub(crate) struct Record {
 /// Reports of one node that make one entry.
 struct Gathered {
     node: NodeId,
+    term: Term,
     command: Command,
     /// What each of them is answered.
     then: Vec<(Incarnation, ToNode)>,
@@ -69,9 +72,9 @@ impl Control {
     }
 
     /// Whether it was decided on.
-    async fn write(&self, Gathered { node, command, then }: Gathered) -> bool {
+    async fn write(&self, Gathered { node, term, command, then }: Gathered) -> bool {
         let actor = Actor(format!("node:{}", self.node_name(node)));
-        match self.propose_as(actor, None, command, None).await {
+        match self.propose_in(term, actor, command).await {
             Ok(Reply::Refused(refusal)) => {
                 tracing::info!(%node, %refusal, "a report was refused");
                 true
@@ -95,17 +98,17 @@ impl Control {
 fn gather(records: impl Iterator<Item = Record>) -> Vec<Vec<Gathered>> {
     let mut all: Vec<Vec<Gathered>> = Vec::new();
     // Where a node's phases are, and how many bytes the last of them have.
-    let mut phases: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
-    for Record { node, command, then } in records {
+    let mut phases: BTreeMap<(NodeId, Term), (usize, usize)> = BTreeMap::new();
+    for Record { node, term, command, then } in records {
         match command {
             Command::RecordPhases(report) => {
-                let (at, bytes) = phases.entry(node).or_insert_with(|| {
+                let (at, bytes) = phases.entry((node, term)).or_insert_with(|| {
                     all.push(Vec::new());
                     (all.len() - 1, 0)
                 });
-                gather_phases(&mut all[*at], bytes, report, then);
+                gather_phases(&mut all[*at], bytes, term, report, then);
             }
-            command => all.push(vec![Gathered { node, command, then: Vec::from_iter(then) }]),
+            command => all.push(vec![Gathered { node, term, command, then: Vec::from_iter(then) }]),
         }
     }
     all
@@ -116,6 +119,7 @@ fn gather(records: impl Iterator<Item = Record>) -> Vec<Vec<Gathered>> {
 fn gather_phases(
     of_node: &mut Vec<Gathered>,
     bytes: &mut usize,
+    term: Term,
     report: RecordPhases,
     answer: Option<(Incarnation, ToNode)>,
 ) {
@@ -136,7 +140,7 @@ fn gather_phases(
             _ => {
                 *bytes = more;
                 let command = Command::RecordPhases(RecordPhases { node, instances });
-                of_node.push(Gathered { node, command, then: Vec::new() });
+                of_node.push(Gathered { node, term, command, then: Vec::new() });
             }
         }
     }
@@ -147,10 +151,13 @@ fn gather_phases(
 
 #[cfg(test)]
 mod tests {
-    use sheaf_engine::Proposal;
-    use sheaf_model::{BucketName, Phase, Revision, Timestamp};
+    use std::sync::Arc;
+
+    use sheaf_engine::{Proposal, Register};
+    use sheaf_model::{BucketName, NodeKey, Phase, Revision, Timestamp};
 
     use super::*;
+    use crate::propose::tests::{One, Still, facts};
 
     fn instance(node: u64, bucket: &str, message: &str) -> Instance {
         Instance {
@@ -174,7 +181,7 @@ mod tests {
     fn report(node: u64, seq: u64, instances: Vec<Instance>) -> Record {
         let report = RecordPhases { node: NodeId(node), instances };
         let then = Some((Incarnation("a".to_owned()), ToNode::Recorded { seq }));
-        Record { node: NodeId(node), command: Command::RecordPhases(report), then }
+        Record { node: NodeId(node), term: Term(1), command: Command::RecordPhases(report), then }
     }
 
     /// The node, the buckets of its instances, and the numbers that are answered.
@@ -237,5 +244,18 @@ mod tests {
             sheaf_consensus::fits(&Proposal { actor, at, request: None, command })
                 .expect("an entry takes it");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_reported_in_a_former_leadership_is_not_written_in_this_one() {
+        let one = One::formed().await;
+        let control = one.control(Arc::new(Still));
+        let term = one.member.replica.leadership().borrow().term;
+        let register = Command::Register(Register { key: NodeKey::from("n1"), facts: facts("n1") });
+        let of = |term| Gathered { node: NodeId(1), term, command: register.clone(), then: Vec::new() };
+        assert!(!control.write(of(Term(term.0 - 1))).await);
+        assert!(one.member.replica.state().nodes.is_empty());
+        assert!(control.write(of(term)).await);
+        assert_eq!(one.member.replica.state().nodes.len(), 1);
     }
 }
