@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use sheaf_consensus::{Applied, ProposeError};
 use sheaf_engine::{Command, Proposal, Refusal, Reply};
-use sheaf_model::{Actor, RequestId, Revision, TraceContext};
+use sheaf_model::{Actor, RequestId, Revision, Term, TraceContext};
 use sheaf_wire::{ApiError, Applies, Caller, Done, trace};
 use tokio::time::Instant;
 
@@ -45,7 +45,8 @@ impl Control {
         let change = span.context().unwrap_or(parent);
         // Before: whoever acts on it may be quicker than its answer.
         self.traces.remember(&buckets, change, std::time::Instant::now());
-        let proposed = self.propose_now(caller.actor.clone(), request, command, caller.deadline).await;
+        let actor = caller.actor.clone();
+        let proposed = self.propose_now(actor, request, command, caller.deadline, None).await;
         let refusal = match &proposed {
             // These quote what is in documents.
             Ok(Applied { reply: Reply::Refused(Refusal::Invalid(_)), .. }) => Some("invalid".to_owned()),
@@ -72,7 +73,17 @@ impl Control {
         command: Command,
         deadline: Option<Instant>,
     ) -> Result<Reply, ApiError> {
-        Ok(self.propose_now(actor, request, command, deadline).await?.reply)
+        Ok(self.propose_now(actor, request, command, deadline, None).await?.reply)
+    }
+
+    /// The same for what holds in this leadership alone.
+    pub(crate) async fn propose_in(
+        &self,
+        term: Term,
+        actor: Actor,
+        command: Command,
+    ) -> Result<Reply, ApiError> {
+        Ok(self.propose_now(actor, None, command, None, Some(term)).await?.reply)
     }
 
     async fn propose_now(
@@ -81,12 +92,19 @@ impl Control {
         request: Option<RequestId>,
         command: Command,
         deadline: Option<Instant>,
+        term: Option<Term>,
     ) -> Result<Applied, ApiError> {
         let member = self.member()?;
         let proposal = Proposal { actor, at: self.clock.wall(), request, command };
         let begun = Instant::now();
         let deadline = deadline.unwrap_or_else(|| begun + WITHIN);
-        let proposed = tokio::time::timeout_at(deadline, member.replica.propose(&proposal)).await;
+        let proposing = async {
+            match term {
+                Some(term) => member.replica.propose_in_term(term, &proposal).await,
+                None => member.replica.propose(&proposal).await,
+            }
+        };
+        let proposed = tokio::time::timeout_at(deadline, proposing).await;
         let result = if matches!(proposed, Ok(Ok(_))) { "applied" } else { "failed" };
         metrics::histogram!("sheaf_raft_proposal_duration_seconds", "result" => result)
             .record(begun.elapsed());

@@ -302,8 +302,10 @@ impl Control {
         if self.records.capacity() == 0 {
             self.live.reports_waited.fetch_add(1, Ordering::Relaxed);
         }
+        let Some(member) = self.place.member() else { return };
+        let term = member.replica.leadership().borrow().term;
         // The recorder ends only with the process.
-        let _ = self.records.send(Record { node, command, then }).await;
+        let _ = self.records.send(Record { node, term, command, then }).await;
     }
 
     /// Whether this is what the log says of a node.

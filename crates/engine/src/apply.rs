@@ -24,7 +24,6 @@ mod sink;
 mod trial;
 
 pub use artifact::check as check_artifact;
-pub(crate) use phase::MESSAGE_MAX;
 pub(crate) use purge::FAILURE_MAX;
 
 use std::collections::BTreeMap;

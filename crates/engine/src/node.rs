@@ -55,6 +55,7 @@ use leaving::{Company, Release};
 use question::{Key, Question, Questions};
 use report::Reports;
 
+pub use report::pieces;
 pub use step::step;
 pub use told::{Birth, Told};
 

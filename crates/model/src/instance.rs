@@ -104,6 +104,14 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// Longest message that is kept, in bytes.
+    pub const MESSAGE_MAX: usize = 4096;
+
+    /// Cuts its message to what is kept of it.
+    pub fn cut(&mut self) {
+        self.message.truncate(self.message.floor_char_boundary(Self::MESSAGE_MAX));
+    }
+
     /// About how many bytes it takes in a message or in the log, and hardly ever more.
     pub fn weight(&self) -> usize {
         200 + self.bucket.as_str().len() + self.message.len()

@@ -37,7 +37,8 @@ pub enum ToLeader {
     Verdicts(Vec<Arc<Verdict>>),
     /// Instances that changed; kept by the node and sent again until `Recorded` with this number.
     Phases {
-        /// Grows with each message of this session.
+        /// Grows with each message of this life of the agent; one that is said again in its session keeps its own, without what
+        /// has changed since.
         seq: u64,
         /// The whole of each instance that changed.
         instances: Vec<Instance>,

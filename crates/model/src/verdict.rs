@@ -90,6 +90,14 @@ impl Verdict {
         self.gates.iter().all(|gate| gate.pass == Some(true))
     }
 
+    /// About how many bytes it takes in a message, and hardly ever more.
+    pub fn weight(&self) -> usize {
+        let ModuleRef { name, version } = &self.module;
+        let module = name.as_str().len() + version.as_ref().map_or(0, |version| version.as_str().len());
+        let reasons: usize = self.gates.iter().map(|gate| gate.reason.len()).sum();
+        200 + self.bucket.as_str().len() + module + reasons
+    }
+
     /// The first gate that does not pass, with its outcome.
     pub fn refusal(&self) -> Option<(Gate, &GateOutcome)> {
         Gate::ALL.into_iter().zip(&self.gates).find(|(_, outcome)| outcome.pass != Some(true))

@@ -134,7 +134,7 @@ impl World {
             return self.hello(v, conn, *hello);
         }
         let live = &mut self.voters[v].live;
-        let Some((node, _)) = live.served.get(&conn).cloned() else { return };
+        let Some((node, life)) = live.served.get(&conn).cloned() else { return };
         match said {
             ToLeader::Heartbeat(heartbeat) => {
                 if let Some(sessions) = &mut live.sessions {
@@ -162,7 +162,8 @@ impl World {
             // Nobody purges anything in a simulation.
             ToLeader::Purged { .. } => {}
             ToLeader::Phases { seq, instances } => {
-                self.record(v, node, Command::RecordPhases(RecordPhases { node, instances }), Some(seq));
+                let command = Command::RecordPhases(RecordPhases { node, instances });
+                self.record(v, node, command, Some((life, seq)));
             }
             ToLeader::NothingLeft { bucket, revision } => {
                 let confirm = ConfirmResidue { bucket, node, revision };
@@ -180,13 +181,13 @@ impl World {
         }
     }
 
-    fn record(&mut self, v: usize, node: NodeId, command: Command, seq: Option<u64>) {
+    fn record(&mut self, v: usize, node: NodeId, command: Command, then: Option<(Incarnation, u64)>) {
         if self.plan.full_disks && !self.healed && self.random.chance(250) {
             self.counts.wrong.not_recorded += 1;
             return;
         }
         let it = proposal("node", self.now, command);
-        self.propose(v, None, Arc::new(it), Waiter::Record(node, seq));
+        self.propose(v, None, Arc::new(it), Waiter::Record(node, then));
     }
 
     fn hello(&mut self, v: usize, conn: u64, hello: Hello) {
@@ -273,6 +274,13 @@ impl World {
             self.toss(Process::Voter(v), conn, words);
         } else {
             self.say(Process::Voter(v), conn, words);
+        }
+    }
+
+    /// To one life of its agent, whose message has this number.
+    pub(crate) fn say_recorded(&mut self, v: usize, node: NodeId, life: &Incarnation, seq: u64) {
+        if self.voters[v].live.links.get(&node).is_some_and(|(of, _)| of == life) {
+            self.say_to_node(v, node, ToNode::Recorded { seq });
         }
     }
 

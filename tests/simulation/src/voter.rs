@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sheaf_engine::{Change, Proposal, Reply, State, watched};
 use sheaf_model::session::Hello;
 use sheaf_model::watch::WatchItem;
-use sheaf_model::{Moment, NodeId, Revision, Term};
+use sheaf_model::{Incarnation, Moment, NodeId, Revision, Term};
 
 use crate::clock::{MS, SECOND, Time};
 use crate::contact::Contact;
@@ -112,7 +112,7 @@ pub(crate) enum ReadFor {
 pub(crate) enum Waiter {
     Asker(Ask),
     Decision(u64, Arc<Proposal>),
-    Record(NodeId, Option<u64>),
+    Record(NodeId, Option<(Incarnation, u64)>),
     /// Ends of attempts.
     Ends(NodeId, u64),
     /// Grants, at this stage of the loop of jobs.
@@ -258,9 +258,7 @@ impl World {
                 self.answer_asker(v, &ask, reply, revision);
             }
             Waiter::Decision(number, _) => self.decided(v, number, Some(&reply)),
-            Waiter::Record(node, Some(seq)) => {
-                self.say_to_node(v, node, sheaf_model::session::ToNode::Recorded { seq });
-            }
+            Waiter::Record(node, Some((life, seq))) => self.say_recorded(v, node, &life, seq),
             Waiter::Ends(node, seq) => self.ends_recorded(v, node, seq),
             Waiter::Granted(number) => self.granted(v, number, &reply),
             Waiter::Hello(conn, hello) => self.recognised(v, conn, &hello, &reply),

@@ -23,6 +23,8 @@ use crate::work::WorkInput;
 const SPREAD: Duration = Duration::from_millis(300);
 /// The longest wait after a refusal that asking again does not help.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// The longest wait after sessions that ended as soon as they stood: leases last longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A timer this late is counted: the machine is starved.
 const LATE: Duration = Duration::from_millis(50);
 /// For the last message on its way out.
@@ -48,6 +50,7 @@ pub(crate) async fn session(
     stop: CancellationToken,
 ) {
     let mut refusals = Backoff::new(LONGEST_WAIT);
+    let mut breaks = Backoff::new(LONGEST_PAUSE);
     let mut leader: Option<Contact> = None;
     let mut suspect: Option<Contact> = None;
     let mut tries = 0_u32;
@@ -65,6 +68,7 @@ pub(crate) async fn session(
                 tries = 0;
                 refusals.reset();
                 let chief = opened.leader.clone();
+                let (began, while_new) = (Instant::now(), 2 * opened.heartbeat.duration());
                 tracing::debug!(leader = %chief, "a session stands");
                 let over = keep(&link, opened, &mut say, &stop).await;
                 let ends = over == Over::Stop || last.is_cancelled();
@@ -75,7 +79,7 @@ pub(crate) async fn session(
                 metrics::counter!("sheaf_session_losses_total").increment(1);
                 suspect = (over == Over::Silent).then(|| chief.clone());
                 leader = Some(chief);
-                Duration::ZERO
+                pause(&mut breaks, began.elapsed() >= while_new)
             }
             Err(NoLeader::Refused) => refusals.wait(),
             Err(NoLeader::Left) => {
@@ -96,6 +100,16 @@ pub(crate) async fn session(
             () = tokio::time::sleep(wait) => {} // dropping a wait loses nothing
         }
     }
+}
+
+/// How long to wait after a session. One that has lasted is followed by the next at once: leases are running out. One that ends
+/// as soon as it stands may do so each time, for what is said in it; and each time everything is said again.
+fn pause(breaks: &mut Backoff, has_lasted: bool) -> Duration {
+    if has_lasted {
+        breaks.reset();
+        return Duration::ZERO;
+    }
+    breaks.wait()
 }
 
 /// One session, from its welcome to its end.
@@ -262,5 +276,24 @@ impl Session<'_> {
 fn work(link: &Link, input: WorkInput) {
     if let Some(desk) = &link.desk {
         desk.bring(input);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_end_at_once_are_opened_ever_more_seldom_until_one_has_lasted() {
+        let mut breaks = Backoff::new(LONGEST_PAUSE);
+        let mut longest = Backoff::FIRST;
+        for _ in 0..20 {
+            let wait = pause(&mut breaks, false);
+            assert!(wait >= longest / 2 && wait < longest * 3 / 2, "{wait:?} after {longest:?}");
+            longest = (longest * 2).min(LONGEST_PAUSE);
+        }
+        assert_eq!(longest, LONGEST_PAUSE);
+        assert_eq!(pause(&mut breaks, true), Duration::ZERO);
+        assert!(pause(&mut breaks, false) < Backoff::FIRST * 3 / 2);
     }
 }

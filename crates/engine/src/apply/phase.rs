@@ -9,9 +9,6 @@ use crate::change::Change;
 use crate::command::{RecordPhases, Refusal, Reply};
 use crate::state::Bucket;
 
-/// Longest message kept of an instance, in bytes.
-pub(crate) const MESSAGE_MAX: usize = 4096;
-
 impl Transaction<'_> {
     pub(super) fn record_phases(&mut self, record: &RecordPhases) -> Result<Reply, Refusal> {
         self.node(record.node)?;
@@ -31,7 +28,7 @@ impl Transaction<'_> {
             return;
         }
         let mut instance = reported.clone();
-        instance.message.truncate(instance.message.floor_char_boundary(MESSAGE_MAX));
+        instance.cut();
         let before = former.as_ref().map_or("", |former| former.phase.as_str());
         let over = instance.phase == Phase::Stopped && !self.stays(&instance, bucket.as_deref());
         if former.as_deref() == Some(&instance) || (over && former.is_none()) {

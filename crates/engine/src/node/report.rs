@@ -7,16 +7,15 @@ use sheaf_model::session::ToLeader;
 use sheaf_model::{BucketName, Instance, Moment, NodeId, Phase, Revision, Span, Verdict, clipped};
 
 use super::{Action, SAY_AGAIN, Seen};
-use crate::apply::MESSAGE_MAX;
 
 /// How long phases are gathered: short-lived ones never reach the log, and many share one entry.
 const GATHER: Span = Span::millis(20);
 /// Messages with verdicts are so far apart: the first verdict goes at once, those of a storm share messages.
 const SPREAD: Span = Span::millis(10);
 /// Verdicts or instances in one message …
-const CHUNK: usize = 500;
-/// … and bytes of instances, beyond the last one's: with all that lies around them they fit into an entry of the log.
-const CHUNK_BYTES: usize = 512 << 10;
+const PIECE: usize = 500;
+/// … and bytes of them, beyond the last one's: with all that lies around them instances fit into an entry of the log.
+const PIECE_BYTES: usize = 512 << 10;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reports {
@@ -35,14 +34,41 @@ pub(super) struct Reports {
 #[derive(Clone, Debug)]
 struct Reported {
     instance: Instance,
+    /// The message that said last what it is now; 0: none has.
+    said: u64,
     recorded: bool,
 }
 
-/// A message that the leader has not confirmed.
+/// A message that the leader has not confirmed. Said again it keeps its number: an answer that is late counts for both.
 #[derive(Clone, Debug)]
 struct Sent {
+    /// When it was last said …
     at: Moment,
-    instances: Vec<Instance>,
+    /// … and the newest message then.
+    newest: u64,
+    buckets: Vec<BucketName>,
+    /// It will not be answered any more.
+    lost: bool,
+}
+
+/// In as many pieces as are needed for each to fit into a message, and into an entry of the log.
+pub fn pieces<T>(items: impl Iterator<Item = T>, weight: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut all: Vec<Vec<T>> = Vec::new();
+    let mut bytes = 0;
+    for item in items {
+        let more = weight(&item);
+        match all.last_mut() {
+            Some(last) if last.len() < PIECE && bytes < PIECE_BYTES => {
+                bytes += more;
+                last.push(item);
+            }
+            _ => {
+                bytes = more;
+                all.push(vec![item]);
+            }
+        }
+    }
+    all
 }
 
 impl Reports {
@@ -97,12 +123,12 @@ impl Reports {
             started_at: seen.started_at,
             restarts: seen.restarts,
             exit: seen.exit,
-            message: clipped(&seen.message, MESSAGE_MAX).into_owned(),
+            message: clipped(&seen.message, Instance::MESSAGE_MAX).into_owned(),
         };
         if self.instances.get(bucket).is_some_and(|it| it.instance == instance) {
             return;
         }
-        self.instances.insert(bucket.clone(), Reported { instance, recorded: false });
+        self.instances.insert(bucket.clone(), Reported { instance, said: 0, recorded: false });
         self.changed.insert(bucket.clone());
         self.flush_at.get_or_insert(now.after(GATHER));
     }
@@ -118,28 +144,48 @@ impl Reports {
         self.instances.get(bucket).is_none_or(|it| it.recorded && it.instance.phase == Phase::Stopped)
     }
 
-    /// The log holds this message, which says nothing of those before it; whose state it holds as it is now.
+    /// The log holds this message, which says nothing of those before it; whose state it holds as it is now. What has changed
+    /// since and back again has not been said by this one: what was said in between may be recorded later.
     pub(super) fn recorded(&mut self, seq: u64) -> Vec<BucketName> {
+        let Some(sent) = self.sent.remove(&seq) else { return Vec::new() };
+        // Answers come in the order of messages: what was last said before this one was said at all would have been answered. The
+        // leader could not write it, or is one of the former release, which answers only the last of those that it writes at once.
+        for before in self.sent.values_mut().filter(|before| before.newest < seq) {
+            before.lost = true;
+        }
         let mut recorded = Vec::new();
-        for instance in self.sent.remove(&seq).into_iter().flat_map(|sent| sent.instances) {
-            if let Some(it) = self.instances.get_mut(&instance.bucket).filter(|it| it.instance == instance) {
+        for bucket in sent.buckets {
+            if let Some(it) = self.instances.get_mut(&bucket).filter(|it| it.said == seq) {
                 it.recorded = true;
-                recorded.push(instance.bucket);
+                recorded.push(bucket);
             }
         }
         recorded
     }
 
-    /// What was sent a while ago and not confirmed is sent again.
-    pub(super) fn unconfirmed(&mut self, now: Moment) {
-        let late = |sent: &Sent| now.since(sent.at) >= SAY_AGAIN;
-        let seqs: Vec<u64> = self.sent.iter().filter(|(_, sent)| late(sent)).map(|(seq, _)| *seq).collect();
-        for sent in seqs.into_iter().filter_map(|seq| self.sent.remove(&seq)) {
-            let still = |it: &Instance| self.instances.get(&it.bucket).is_some_and(|now| now.instance == *it);
-            let again = sent.instances.iter().filter(|it| still(it)).map(|it| it.bucket.clone());
-            self.changed.extend(again);
-            self.flush_at = Some(now);
-        }
+    /// What was sent a while ago and not confirmed is said again, without what has changed since: that the log must not take
+    /// for newer than it is. What is lost is gathered anew.
+    pub(super) fn unconfirmed(&mut self, now: Moment, out: &mut Vec<Action>) {
+        let Self { sent, instances, changed, flush_at, seq: newest, .. } = self;
+        sent.retain(|seq, message| {
+            if now.since(message.at) < SAY_AGAIN {
+                return true;
+            }
+            message.buckets.retain(|bucket| instances.get(bucket).is_some_and(|it| it.said == *seq));
+            if message.buckets.is_empty() {
+                return false;
+            }
+            if message.lost {
+                changed.extend(message.buckets.drain(..));
+                *flush_at = Some(now);
+                return false;
+            }
+            (message.at, message.newest) = (now, *newest);
+            let known = message.buckets.iter().filter_map(|bucket| instances.get(bucket));
+            let again = known.map(|it| it.instance.clone()).collect();
+            out.push(Action::Say(ToLeader::Phases { seq: *seq, instances: again }));
+            true
+        });
     }
 
     /// Whether something sent waits for the leader.
@@ -161,9 +207,9 @@ impl Reports {
         }
         if !self.new_verdicts.is_empty() && self.verdicts_at.is_none_or(|at| at <= now) {
             self.verdicts_at = Some(now.after(SPREAD));
-            let new: Vec<BucketName> = std::mem::take(&mut self.new_verdicts).into_iter().collect();
-            for chunk in new.chunks(CHUNK) {
-                let verdicts = chunk.iter().filter_map(|bucket| self.verdicts.get(bucket).cloned()).collect();
+            let new = std::mem::take(&mut self.new_verdicts);
+            let verdicts = new.iter().filter_map(|bucket| self.verdicts.get(bucket).cloned());
+            for verdicts in pieces(verdicts, |verdict| verdict.weight()) {
                 out.push(Action::Say(ToLeader::Verdicts(verdicts)));
             }
         }
@@ -171,81 +217,21 @@ impl Reports {
             return;
         }
         self.flush_at = None;
-        let changed = std::mem::take(&mut self.changed).into_iter();
-        let known = changed.filter_map(|bucket| self.instances.get(&bucket));
-        let mut known = known.map(|it| it.instance.clone()).peekable();
-        while known.peek().is_some() {
-            let (mut instances, mut bytes) = (Vec::new(), 0);
-            while let Some(instance) = known.next_if(|_| instances.len() < CHUNK && bytes < CHUNK_BYTES) {
-                bytes += instance.weight();
-                instances.push(instance);
-            }
+        let changed = std::mem::take(&mut self.changed);
+        let known = changed.iter().filter_map(|bucket| self.instances.get(bucket));
+        for instances in pieces(known.map(|it| it.instance.clone()), Instance::weight) {
             self.seq += 1;
-            self.sent.insert(self.seq, Sent { at: now, instances: instances.clone() });
+            let buckets: Vec<BucketName> = instances.iter().map(|it| it.bucket.clone()).collect();
+            for bucket in &buckets {
+                if let Some(it) = self.instances.get_mut(bucket) {
+                    it.said = self.seq;
+                }
+            }
+            self.sent.insert(self.seq, Sent { at: now, newest: self.seq, buckets, lost: false });
             out.push(Action::Say(ToLeader::Phases { seq: self.seq, instances }));
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::node::told::tests::seen;
-
-    fn name(n: usize) -> BucketName {
-        BucketName::new(&format!("/team/b{n}")).expect("a name")
-    }
-
-    fn open() -> Reports {
-        let mut reports = Reports::default();
-        reports.opened(Moment(0));
-        reports
-    }
-
-    /// What is said when everything that was gathered is due: the number of each message, with its instances.
-    fn said(reports: &mut Reports, at: u64) -> Vec<(u64, Vec<Instance>)> {
-        let mut out = Vec::new();
-        reports.flush(Moment(at), &mut out);
-        let of = |action| match action {
-            Action::Say(ToLeader::Phases { seq, instances }) => (seq, instances),
-            other => panic!("{other:?}"),
-        };
-        out.into_iter().map(of).collect()
-    }
-
-    fn tell(reports: &mut Reports, bucket: usize, message: &str, at: u64) {
-        let seen = seen(Phase::Failed, message);
-        reports.instance(&name(bucket), NodeId(1), seen.phase, Revision(1), &seen, Moment(at));
-    }
-
-    #[test]
-    fn what_is_recorded_later_says_nothing_of_what_was_said_before() {
-        let mut reports = open();
-        tell(&mut reports, 1, "the disk is full when this comes", 0);
-        assert_eq!(said(&mut reports, 100)[0].0, 1);
-        tell(&mut reports, 2, "there is room again", 100);
-        assert_eq!(said(&mut reports, 200)[0].0, 2);
-        assert_eq!(reports.recorded(2), [name(2)]);
-        assert!(reports.waits(), "the first is not recorded");
-        reports.unconfirmed(Moment(5000));
-        let again = said(&mut reports, 5000);
-        assert_eq!(
-            again.iter().flat_map(|(_, all)| all).map(|it| &it.bucket).collect::<Vec<_>>(),
-            [&name(1)]
-        );
-        assert_eq!(reports.recorded(again[0].0), [name(1)]);
-        assert!(!reports.waits());
-    }
-
-    #[test]
-    fn however_much_there_is_to_say_each_message_fits_into_an_entry_of_the_log() {
-        let mut reports = open();
-        let long = "ä".repeat(100_000);
-        (0..700).for_each(|n| tell(&mut reports, n, &long, 0));
-        let all = said(&mut reports, 100);
-        let weights = all.iter().map(|(_, some)| some.iter().map(Instance::weight).sum::<usize>());
-        assert!(weights.max() < Some(CHUNK_BYTES + 2 * MESSAGE_MAX), "{} messages", all.len());
-        let told: BTreeSet<_> = all.iter().flat_map(|(_, some)| some).map(|it| &it.bucket).collect();
-        assert_eq!(told.len(), 700);
-    }
-}
+mod tests;

@@ -41,7 +41,7 @@ pub fn step(state: &mut NodeState, input: Input, now: Moment) -> Vec<Action> {
         }
     }
     if state.say_again.is_some_and(|at| at <= now) {
-        state.reports.unconfirmed(now);
+        state.reports.unconfirmed(now, &mut out);
         state.say_owed(now, &mut out);
     }
     state.reports.flush(now, &mut out);
