@@ -33,6 +33,7 @@
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `disk_at_zero` | 3 | an agent whose disk others fill to the last byte votes, and starts |
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
+//! | `two_disks_full` | 3 | two voters whose disks are full stop changes, which says so, and neither reads nor votes |
 //! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
 //! | `emulated` | 1, then 2 | limits of instances on a kernel with control groups of version 2, in a virtual machine |
 //! | `dev` | 3; 4 | what a newcomer sees first, and that nothing of it is left |

@@ -54,6 +54,28 @@ fn disk_at_zero() {
     cases.end();
 }
 
+/// Three agents, of which two share a small disk: the third, which has room, leads.
+#[test]
+fn two_disks_full() {
+    let machine = Arc::new(Machine::take());
+    let Some(disk) = SmallDisk::mount(&machine, "shared", 128) else { return };
+    let cluster = Cluster::plan(&machine, "", 3, |number, plan| {
+        if number != WITH_ROOM {
+            plan.dir = disk.path().join(&plan.name);
+        }
+    });
+    cluster.start_all();
+    cluster.wait_ready();
+    let mut cases = Cases::of("two_disks_full");
+    cases.run(
+        "changes are refused and the nodes named; reads and votes are not, and it goes on by itself",
+        || {
+            two_full(&cluster, &disk);
+        },
+    );
+    cases.end();
+}
+
 /// On a cluster with nodes that do not vote: the agent of one goes on with a disk that it can write nothing to for sure.
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("what a node gives up is on its disk before it says so", || {
@@ -95,6 +117,9 @@ fn what_is_given_up_is_on_disk_before_it_is_said(cluster: &Cluster) {
 
 /// The agent on the small disk.
 const ON_IT: usize = 3;
+
+/// The one that is not, where two are.
+const WITH_ROOM: usize = 1;
 
 fn wait_ballast(agent: &Agent, there: bool) {
     let ballast = agent.dir().join("ballast");
@@ -199,6 +224,61 @@ fn full(cluster: &Cluster, disk: &SmallDisk) {
     }
     cluster.delete(&["/full/runs"]);
     cluster.cli(&["bucket", "delete", "--yes", "/full/new"]).ok();
+}
+
+fn two_full(cluster: &Cluster, disk: &SmallDisk) {
+    const REMEDY: &str = "free space on n2, n3; what can be written goes on by itself";
+    cluster.apply(&scene::modules());
+    let steady = trace(cluster, "two");
+    cluster.apply_and_wait(&bucket("/two/runs", "steady", &steady, ""));
+    let roomy = cluster.agent(WITH_ROOM);
+    if cluster.leader().name() != roomy.name() {
+        cluster.cli(&["cluster", "transfer", "--to", &roomy.name()]).ok();
+    }
+    cluster.wait_state("/two/runs", "running");
+    let message = || -> Result<String, String> {
+        let status = roomy.cli(&["cluster", "status", "-o", "json"]).try_json()?;
+        Ok(status["message"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(message().as_deref(), Ok(""));
+    disk.fill(LEFT);
+    wait_for("it is seen whose disks are full", SOON, || {
+        let message = message()?;
+        if message.contains(REMEDY) { Ok(()) } else { Err(message) }
+    });
+    let shown = roomy.cli(&["cluster", "status"]).ok().stdout;
+    assert!(shown.contains("no change can be made"), "{shown}");
+    let document = bucket("/two/new", "steady", &steady, "suspended: true");
+    let apply = || cluster.cli_with(&["apply", "-f", "-"], document.as_bytes());
+    // At once, and not when its time is over: nothing of it is on its way.
+    apply().exits(1).mentions(&["no change can be made", "less than 32MiB", REMEDY]);
+    // What was acknowledged is read on every node, and leases are renewed.
+    for agent in cluster.agents() {
+        let status = agent.cli(&["bucket", "status", "/two/runs", "-o", "json"]).ok().json();
+        assert_eq!(status["state"], "running", "{status:#}");
+    }
+    cluster.cli(&["bucket", "status", "/two/new"]).exits(3);
+    roomy.kill();
+    wait_for("another one leads, by votes that are on full disks", SOON, || {
+        let status = cluster.try_json(&["cluster", "status", "-o", "json"])?;
+        let leads = status["leader"].as_str().is_some_and(|leader| leader != roomy.name());
+        if leads { Ok(()) } else { Err(status.to_string()) }
+    });
+    assert!(apply().code != 0, "it is still full");
+    disk.clear();
+    wait_for("with room again changes are taken", Duration::from_secs(30), || {
+        let applied = apply();
+        if applied.code == 0 { Ok(()) } else { Err(applied.to_string()) }
+    });
+    roomy.start();
+    cluster.wait_back(roomy);
+    wait_for("nothing is wrong any more", SOON, || match message()? {
+        message if message.is_empty() => Ok(()),
+        message => Err(message),
+    });
+    cluster.wait_state("/two/runs", "running");
+    cluster.delete(&["/two/runs"]);
+    cluster.cli(&["bucket", "delete", "--yes", "/two/new"]).ok();
 }
 
 /// What would leave less than is kept free.

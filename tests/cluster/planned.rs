@@ -15,6 +15,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a node is drained and takes work again", || drained(cluster));
+    cases.run("a drain that keeps multi-node buckets moves the others alone", || kept(cluster));
     cases.run("what cannot go elsewhere stays until the deadline", || deadline(cluster));
     cases.run("a bucket is moved", || moved(cluster));
     cases.run("leadership is handed over without a failed call", || handover::handed_over(cluster));
@@ -63,6 +64,33 @@ fn drained(cluster: &Cluster) {
         status["state"] == "running" && affinity(status) == names([1, 2, 3])
     });
     cluster.delete(&["/drain/all", "/drain/a", "/drain/b"]);
+}
+
+fn kept(cluster: &Cluster) {
+    let (one, all) = (trace(cluster, "kept.one"), trace(cluster, "kept.all"));
+    cluster.apply_and_wait(&bucket("/kept/all", "steady", &all, "multi_node: true"));
+    cluster.apply_and_wait(&bucket("/kept/one", "steady", &one, "node_list_rules: [n1]"));
+    cluster.apply_and_wait(&bucket("/kept/one", "steady", &one, ""));
+    let before = cluster.status("/kept/all");
+    let plan = cluster.json(&["node", "drain", "n1", "--keep-multi-node", "--dry-run", "-o", "json"]);
+    let rows = plan.as_array().into_iter().flatten();
+    let going: Vec<&str> = rows.filter_map(|row| row["bucket"].as_str()).collect();
+    assert_eq!(going, ["/kept/one"], "{plan:#}");
+    // Nothing else is waited for.
+    cluster.cli(&["node", "drain", "n1", "--keep-multi-node", "--wait"]).ok();
+    assert_ne!(only_node(&cluster.wait_state("/kept/one", "running")), "n1");
+    assert_eq!(cluster.node("n1")["status"], "draining");
+    let after = cluster.status("/kept/all");
+    assert_eq!((affinity(&after), pids(&after)), (names([1, 2, 3]), pids(&before)), "it was not touched");
+    // Without it they go as well.
+    cluster.cli(&["node", "drain", "n1", "--wait"]).ok();
+    assert!(cluster.agent(1).programs("/kept/all").is_empty());
+    assert_eq!(all.starts().len(), 3, "one on each node, once");
+    cluster.cli(&["node", "undrain", "n1"]).ok();
+    cluster.wait_status("/kept/all", "runs everywhere again", |status| {
+        status["state"] == "running" && affinity(status) == names([1, 2, 3])
+    });
+    cluster.delete(&["/kept/all", "/kept/one"]);
 }
 
 fn deadline(cluster: &Cluster) {

@@ -4,7 +4,7 @@
 //! unclear, which is not the same: see [`sheaf_engine::gates`]. Whatever a check does, the agent is unharmed.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,19 +164,35 @@ fn label(glob: &str, labels: &[String]) -> CheckAnswer {
     CheckAnswer::Fails(format!("no label of this node matches {glob:?} ({has})"))
 }
 
-/// Whether nothing listens: the port can be taken on all addresses. It is let go at once.
+/// Whether nothing listens: the port can be taken on all addresses of this machine. It is let go at once.
 fn port_free(text: &str) -> CheckAnswer {
     let Ok(port) = text.trim().parse::<u16>() else {
         return CheckAnswer::Fails(format!("port_free: {text:?} is no port"));
     };
-    match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
-        Ok(_) => CheckAnswer::Holds,
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            CheckAnswer::Fails(format!("port {port} is in use"))
-        }
-        // Whether the program may take it is for the program (its user may be another) to find out.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => CheckAnswer::Holds,
-        Err(error) => CheckAnswer::Unclear(format!("port {port}: {error}")),
+    // One after the other: whoever listens on all addresses of IPv6 mostly has those of IPv4, too.
+    let all = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    let not_taken = |ip: IpAddr| not_taken(ip, port, &TcpListener::bind((ip, port)).err()?);
+    all.into_iter().find_map(not_taken).unwrap_or(CheckAnswer::Holds)
+}
+
+/// What it means that a port was not taken; none: nothing, since the machine has no such addresses.
+fn not_taken(on: IpAddr, port: u16, error: &std::io::Error) -> Option<CheckAnswer> {
+    /// Below it a port takes a privilege, unless the kernel is told otherwise.
+    const UNPRIVILEGED: u16 = 1024;
+    let unsupported = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    match error.kind() {
+        ErrorKind::AddrInUse => Some(CheckAnswer::Fails(format!("port {port} is in use"))),
+        // Only an agent of root starts programs as another user, and root may take any: what this one starts may do no more.
+        ErrorKind::PermissionDenied if port < UNPRIVILEGED => Some(CheckAnswer::Fails(format!(
+            "port {port} may not be taken by this agent's user, nor by what it starts: below {UNPRIVILEGED} that takes root or \
+             CAP_NET_BIND_SERVICE"
+        ))),
+        ErrorKind::PermissionDenied => Some(CheckAnswer::Fails(format!(
+            "port {port} may not be taken by this agent's user, nor by what it starts: permission denied"
+        ))),
+        ErrorKind::AddrNotAvailable if on.is_ipv6() => None,
+        _ if on.is_ipv6() && unsupported => None,
+        _ => Some(CheckAnswer::Unclear(format!("port {port}: {error}"))),
     }
 }
 

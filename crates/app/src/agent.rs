@@ -188,11 +188,18 @@ fn key(config: &Config) -> anyhow::Result<Option<Arc<Key>>> {
 
 /// What the node is, before it belongs to anything.
 fn identity(config: &Config, record: &Record, listening: SocketAddr) -> Identity {
+    let address = address::advertised(config, listening);
+    if address::leads_astray(&config.join, &address) {
+        tracing::warn!(
+            "others are told {address}, which leads each of them to itself; to mend that: {}",
+            address::REMEDY
+        );
+    }
     Identity {
         instance: uuid::Uuid::new_v4().to_string(),
         key: record.key.clone(),
         name: config.name.clone(),
-        address: address::advertised(config, listening),
+        address,
     }
 }
 

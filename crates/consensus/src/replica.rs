@@ -255,6 +255,23 @@ impl Replica {
         }
     }
 
+    /// Who votes.
+    pub fn voters(&self) -> BTreeSet<NodeId> {
+        let metrics = self.inner.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.voter_ids().map(NodeId).collect()
+    }
+
+    /// Whether its disk has room for entries, and not only for votes.
+    pub fn has_room(&self) -> bool {
+        *self.inner.space.borrow() == Space::Enough
+    }
+
+    /// Bytes on the disk that only votes may use; see [`crate::Options::reserve_bytes`].
+    pub fn reserve_bytes(&self) -> u64 {
+        self.inner.copies.reserve()
+    }
+
     /// Where a member is reached, as the membership says.
     pub fn peer(&self, node: NodeId) -> Option<Peer> {
         let metrics = self.inner.raft.server_metrics();

@@ -98,6 +98,11 @@ impl Copies {
         Ok(DatabaseCopy { file, position: position.unwrap_or_default(), bytes })
     }
 
+    /// What only votes may use.
+    pub(crate) const fn reserve(&self) -> u64 {
+        self.reserve
+    }
+
     /// Whether `bytes` more fit on the disk without touching what only votes may use.
     pub(crate) fn check_space(&self, bytes: u64) -> Result<(), HandleError> {
         match space::look(&self.dir, self.reserve.saturating_add(bytes)) {

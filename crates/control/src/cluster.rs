@@ -436,9 +436,13 @@ impl Control {
         let leader = self.place.leader(&member);
         let metrics = member.replica.metrics();
         let members = self.member_rows();
+        let shortage = self.shortage(&member.replica);
+        // One that takes no changes is none that another could be lost beside.
+        let takes = |node| shortage.as_ref().is_none_or(|shortage| !shortage.is_of(node));
         let seen = self.see_rows(|sight| {
             let id = sight.state.cluster.id.as_ref().map(ToString::to_string).unwrap_or_default();
-            let ready = metrics.voters().filter(|member| sight.state.is_alive(member.peer.node)).count();
+            let nodes = metrics.voters().map(|member| member.peer.node);
+            let ready = nodes.filter(|node| sight.state.is_alive(*node) && takes(*node)).count();
             (sight.node_counts(), sight.job_counts(), id, sight.state.revision.0, ready)
         });
         let (Ok((counts, jobs, cluster, revision, ready)), Ok(buckets)) = (seen, self.bucket_counts().await)
@@ -452,7 +456,7 @@ impl Control {
                 format!("no leader: {quorum} of {voters} voters must see each other")
             }
             None => waiting,
-            Some(_) => String::new(),
+            Some(_) => shortage.map(|shortage| shortage.to_string()).unwrap_or_default(),
         };
         ClusterStatus {
             leader: leader.map(|leader| self.node_name(leader)),

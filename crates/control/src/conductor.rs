@@ -153,7 +153,8 @@ impl Control {
                 if error.may_hold() { Decided::Unsure } else { Decided::Never }
             }
             Err(_) => {
-                tracing::warn!("a decision was not applied within {DECIDE_WITHIN:?}: no quorum?");
+                let why = self.why_unconfirmed(replica);
+                tracing::warn!("a decision was not applied within {DECIDE_WITHIN:?}: {why}");
                 Decided::Unsure
             }
         }

@@ -13,7 +13,7 @@
 //!
 //! Reading order: `bucket` (a change and its way into the log: `propose`), `watch` (the way back), `session`,
 //! `acknowledger`, `conductor` (what agents say and what the leader does about it), `recorder`, `members` (who votes),
-//! `election` (whether leases outlast one), `traces` (what follows from what);
+//! `shortage` (voters whose disks are full), `election` (whether leases outlast one), `traces` (what follows from what);
 //! `artifact` (what is pushed), `secret` (what is sealed), `backend` (where subtasks are sent), `access` (who is let in), `query` (what is
 //! searched), `sink` (who is told), `debug` (what is shown to who is to help), `trust` (what secures it all);
 //! then `place` (where this node stands), `directory` (whom it knows), `others` (what those are to the cluster), `route`
@@ -55,6 +55,7 @@ mod schema;
 mod secret;
 mod service;
 mod session;
+mod shortage;
 mod sink;
 mod test;
 mod traces;

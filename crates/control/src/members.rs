@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sheaf_consensus::{MembershipError, Replica};
 use sheaf_engine::membership::{Membership, MembershipChange, next_change};
-use sheaf_model::NodeId;
+use sheaf_model::{NodeId, Term};
 
 use crate::Control;
 
@@ -15,8 +15,10 @@ const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
 const UNFIT_FOR: Duration = Duration::from_secs(300);
 /// How often the membership is looked at.
 const EVERY: Duration = Duration::from_millis(250);
-/// No vote is taken away so soon after an election: who is missing then may be on its way.
+/// Nobody's vote is changed so soon after an election: who is missing then may be on its way.
 const CALM_AFTER: Duration = Duration::from_secs(30);
+/// The term of the first leader of all.
+const FIRST: Term = Term(1);
 
 impl Control {
     /// Makes one change after the other. Never ends by itself.
@@ -86,6 +88,7 @@ fn membership(replica: &Replica, elected: Instant, lost: &mut BTreeMap<NodeId, I
         leader: metrics.node,
         gone: lost.iter().filter(|(_, since)| since.elapsed() >= after).map(|(node, _)| *node).collect(),
         is_calm: elected.elapsed() >= CALM_AFTER,
+        is_first: metrics.term == FIRST,
         ..Membership::default()
     }
 }

@@ -9,6 +9,7 @@ use sheaf_model::{Actor, RequestId, Revision, Term, TraceContext};
 use sheaf_wire::{ApiError, Applies, Caller, Done, trace};
 use tokio::time::Instant;
 
+use crate::shortage::Shortage;
 use crate::{Control, traces};
 
 /// How long a follower that is to show what it has asks the leader whether that is all.
@@ -19,13 +20,20 @@ const REQUEST_MAX: usize = 128;
 const WITHIN: Duration = Duration::from_secs(10);
 
 impl Control {
-    /// Proposes a command for a caller and waits until it is applied here.
+    /// Proposes a command for a caller and waits until it is applied here. Refused at once where it would only wait.
     pub(crate) async fn propose(
         &self,
         caller: &Caller,
         request: Option<RequestId>,
         command: Command,
     ) -> Result<Reply, ApiError> {
+        let member = self.member()?;
+        // Of its own disk the replica itself says more.
+        if member.replica.has_room()
+            && let Some(shortage) = self.shortage(&member.replica).filter(Shortage::stops_changes)
+        {
+            return Err(ApiError::Exhausted(shortage.to_string()));
+        }
         match caller.trace.filter(|trace| trace.sampled) {
             Some(parent) => self.propose_traced(caller, request, command, parent).await,
             None => self.propose_as(caller.actor.clone(), request, command, caller.deadline).await,
@@ -111,9 +119,10 @@ impl Control {
         match proposed {
             Ok(Ok(applied)) => Ok(applied),
             Ok(Err(error)) => Err(api_error(&error)),
-            Err(_) => Err(ApiError::DeadlineExceeded(
-                "the change was not confirmed in time (no quorum?); it may still be made".to_owned(),
-            )),
+            Err(_) => Err(ApiError::DeadlineExceeded(format!(
+                "the change was not confirmed in time ({}); it may still be made",
+                self.why_unconfirmed(&member.replica)
+            ))),
         }
     }
 

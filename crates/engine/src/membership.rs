@@ -1,9 +1,9 @@
 //! Who votes: the next change that the cluster needs, one at a time.
 //!
 //! Nobody's vote is taken away while nobody can take it over, unless there are more votes than the settings want: a voter
-//! that is lost still counts once it is back. Votes are given at once, also just after an election: a cluster that forms,
-//! or grows, is to tolerate failures as soon as it can, and nothing is lost if the new voter goes away again. They are
-//! taken, and taken over, only when it is calm.
+//! that is lost still counts once it is back. Votes are given, taken, and taken over, only when it is calm: who is missing
+//! just after an election may be on its way, and each change needs a majority of the former voters and of the next ones.
+//! A cluster that forms does not wait: see [`Membership::is_first`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,14 +41,27 @@ pub struct Membership {
     pub gone: BTreeSet<NodeId>,
     /// Nodes that could not catch up lately.
     pub unfit: BTreeSet<NodeId>,
-    /// The last election was long enough ago to take votes away.
+    /// The last election was long enough ago to change who votes.
     pub is_calm: bool,
+    /// Nobody has led before this leader: nobody was lost before its election, so votes are given at once, since a cluster that
+    /// forms is to tolerate failures as soon as it can.
+    pub is_first: bool,
+}
+
+impl Membership {
+    /// So it is with one voter, whoever led before: no other one can be missing, and its loss would be that of everything.
+    fn forms(&self) -> bool {
+        self.is_first || self.voters.len() == 1
+    }
 }
 
 /// The next change; none: all is as it should be, or nothing can be done about it.
 pub fn next_change(state: &State, members: &Membership) -> Option<MembershipChange> {
     let left = |node: &NodeId| state.nodes.get(node).is_none_or(|node| node.status == NodeStatus::Left);
     let barred = |node: &NodeId| state.nodes.get(node).is_some_and(|node| !node.may_vote);
+    if !members.is_calm && !members.forms() {
+        return None;
+    }
     let mut candidates = Candidates::new(state, members);
     let may_vote = |node: &&Node| node.may_vote && node.status == NodeStatus::Ready;
     let ready = state.nodes.values().filter(may_vote).count();
@@ -161,10 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn voters_grow_with_the_cluster_in_odd_numbers_and_at_once() {
+    fn voters_grow_with_the_cluster_in_odd_numbers_and_at_once_while_it_forms() {
         let forming = Membership { is_calm: false, ..members([1]) };
         assert_eq!(next_change(&world(2, Voters::Auto).state, &forming), None, "two are no better than one");
         assert_eq!(next_change(&world(3, Voters::Auto).state, &forming), change(&[2, 3], &[]));
+        let first = Membership { is_calm: false, is_first: true, ..members([1, 2, 3]) };
+        assert_eq!(next_change(&world(10, Voters::Auto).state, &first), change(&[4, 5], &[]));
+        let elected = Membership { is_first: false, ..first };
+        assert_eq!(
+            next_change(&world(10, Voters::Auto).state, &elected),
+            None,
+            "not so soon after an election"
+        );
         assert_eq!(next_change(&world(10, Voters::Auto).state, &members([1, 2, 3])), change(&[4, 5], &[]));
         assert_eq!(next_change(&world(4, Voters::Fixed(7)).state, &members([1])), change(&[2, 3], &[]));
         assert_eq!(next_change(&world(9, Voters::Auto).state, &members([1, 2, 3])), None);
@@ -180,6 +201,8 @@ mod tests {
         assert_eq!(next_change(&five.state, &dead), change(&[4], &[2]));
         let elected = Membership { is_calm: false, ..dead };
         assert_eq!(next_change(&five.state, &elected), None, "not so soon after an election");
+        let first = Membership { is_first: true, ..elected };
+        assert_eq!(next_change(&five.state, &first), None, "nor is a vote taken away while it forms");
 
         let unfit = Membership { unfit: [NodeId(4)].into(), ..gone(members([1, 2, 3]), &[2]) };
         assert_eq!(
@@ -207,10 +230,27 @@ mod tests {
     }
 
     #[test]
+    fn who_was_replaced_stays_without_a_vote_until_one_is_missing() {
+        let mut world = world(5, Voters::Auto);
+        let back = Membership { learners: [NodeId(2)].into(), ..members([1, 3, 4]) };
+        assert_eq!(next_change(&world.state, &back), None, "three vote");
+        world.state.cluster.settings.voters = Voters::Fixed(5);
+        assert_eq!(next_change(&world.state, &back), change(&[2, 5], &[]), "five are to");
+        world.state.cluster.settings.voters = Voters::Auto;
+        world.set_status(5, NodeStatus::Lost);
+        world.set_status(4, NodeStatus::Lost);
+        assert_eq!(next_change(&world.state, &gone(back, &[4])), change(&[2], &[4]), "it takes a vote over");
+        let fewer = Membership { learners: [NodeId(2)].into(), ..members([1]) };
+        assert_eq!(next_change(&world.state, &fewer), change(&[2, 3], &[]), "two are missing");
+    }
+
+    #[test]
     fn fewer_voters_are_taken_by_the_settings_alone_and_never_from_the_leader() {
         let mut many = world(12, Voters::Fixed(3));
         let five = Membership { leader: NodeId(5), ..members(1..=5) };
         assert_eq!(next_change(&many.state, &five), change(&[], &[4, 3]));
+        let elected = Membership { is_calm: false, is_first: true, ..five.clone() };
+        assert_eq!(next_change(&many.state, &elected), None, "not so soon after an election");
         many.state.cluster.settings.voters = Voters::Auto;
         (6..=12).for_each(|node| many.set_status(node, NodeStatus::Lost));
         assert_eq!(next_change(&many.state, &five), None, "nodes that are lost still belong to the cluster");

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use sheaf_model::session::{Acknowledged, Heartbeat, Hello};
 use sheaf_model::{
-    BootId, BucketName, Epoch, Incarnation, LeaseSettings, Load, Moment, Node, NodeId, NodeStatus, Revision,
-    Settings, Span, Term, Verdict,
+    BootId, BucketName, Bytes, Epoch, Incarnation, LeaseSettings, Load, Moment, Node, NodeId, NodeStatus,
+    Revision, Settings, Span, Term, Verdict,
 };
 
 use crate::state::State;
@@ -93,7 +93,8 @@ struct Session {
     /// Its agent stops once nothing is bound to it; never undone in this life of it.
     releases: bool,
     last_heard: Moment,
-    load: Load,
+    /// None: it has not said it yet.
+    load: Option<Load>,
     /// The newest state that it said it has seen.
     seen: Revision,
     /// What it said last of any bucket. Of many buckets it says the same, and that is kept once.
@@ -265,7 +266,7 @@ impl Sessions {
             stand_in: hello.stand_in,
             releases: same.is_some_and(|former| former.releases),
             last_heard: now,
-            load: former.map(|former| former.load).unwrap_or_default(),
+            load: former.and_then(|former| former.load),
             seen: former.map(|former| former.seen).unwrap_or_default(),
             said: None,
         };
@@ -296,7 +297,7 @@ impl Sessions {
         let before = std::mem::replace(&mut session.last_heard, now);
         // What is heard comes through a session that stands, whatever ended of an earlier term.
         session.standing = session.standing.max(1);
-        session.load = heartbeat.load;
+        session.load = Some(heartbeat.load);
         session.seen = session.seen.max(heartbeat.seen);
         let boot = session.boot.clone();
         self.waiting.retain(|waiting| waiting.node != node);
@@ -484,7 +485,12 @@ impl Sessions {
 
     /// How busy the node said it is.
     pub fn load(&self, node: NodeId) -> Load {
-        self.nodes.get(&node).map(|session| session.load).unwrap_or_default()
+        self.nodes.get(&node).and_then(|session| session.load).unwrap_or_default()
+    }
+
+    /// What the node said is available on its disk; none: it has not said it yet.
+    pub fn disk_available(&self, node: NodeId) -> Option<Bytes> {
+        self.nodes.get(&node)?.load.map(|load| load.disk_available)
     }
 
     /// The newest state that the node said it has seen; 0 if it said nothing.
@@ -584,7 +590,9 @@ mod tests {
         open(&mut sessions, "i1", 1).expect("nobody else is live");
         sessions.closed(NODE, &"i1".into()); // opened in term 1, noticed now
         let heartbeat = Heartbeat { sent_at: Moment(9), load: Load::default(), seen: Revision(0) };
+        assert_eq!(sessions.disk_available(NODE), None, "it has not said anything of its disk");
         sessions.heard(NODE, &heartbeat, Moment(10));
         assert!(sessions.is_connected(NODE));
+        assert_eq!(sessions.disk_available(NODE), Some(Bytes(0)), "which is not the same as a full one");
     }
 }

@@ -82,6 +82,33 @@ async fn declarative_checks_say_precisely_what_is_not_so() {
     assert!(matches!(&amounts[0], CheckAnswer::Fails(text) if text.starts_with("memory_available: ")));
 }
 
+#[test]
+fn a_port_that_is_taken_for_one_kind_of_address_alone_is_not_free() {
+    let Ok(taken) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else { return }; // no IPv6 here
+    let port = taken.local_addr().expect("it has an address").port();
+    assert_eq!(port_free(&port.to_string()), fails(&format!("port {port} is in use")));
+}
+
+#[test]
+fn a_port_that_may_not_be_taken_is_not_free_and_a_machine_without_ipv6_is_no_reason() {
+    let [v4, v6] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    let denied = std::io::Error::from(ErrorKind::PermissionDenied);
+    assert_eq!(
+        not_taken(v4, 80, &denied),
+        Some(fails(
+            "port 80 may not be taken by this agent's user, nor by what it starts: below 1024 that takes root or \
+             CAP_NET_BIND_SERVICE"
+        ))
+    );
+    let policy = not_taken(v4, 8080, &denied);
+    assert!(matches!(&policy, Some(CheckAnswer::Fails(text)) if text.ends_with("permission denied")));
+    let absent = [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL].map(std::io::Error::from);
+    for error in &absent {
+        assert_eq!(not_taken(v6, 80, error), None, "{error}");
+        assert!(matches!(not_taken(v4, 80, error), Some(CheckAnswer::Unclear(_))), "{error}");
+    }
+}
+
 /// A41
 #[tokio::test]
 async fn a41_a_command_that_fails_crashes_hangs_or_prints_rubbish_harms_nobody() {

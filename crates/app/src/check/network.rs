@@ -63,28 +63,13 @@ fn advertised(config: &Config) -> Option<Finding> {
     const CHECK: &str = "address";
     let listening = config.grpc.to_socket_addrs().ok()?.next()?;
     let told = address::advertised(config, listening);
-    let found: Vec<SocketAddr> = match told.to_socket_addrs() {
-        Ok(found) => found.collect(),
-        Err(error) => {
-            let message = format!("others are told {told}, which cannot be resolved here: {error}");
-            return Some(Finding::warning(
-                CHECK,
-                message,
-                "a name that all nodes know in [listen] advertise",
-            ));
-        }
-    };
-    let loopback = |found: &[SocketAddr]| !found.is_empty() && found.iter().all(|it| it.ip().is_loopback());
-    let elsewhere = config
-        .join
-        .iter()
-        .any(|entry| entry.to_socket_addrs().is_ok_and(|found| !loopback(&found.collect::<Vec<_>>())));
-    if loopback(&found) && elsewhere {
-        return Some(Finding::error(
-            CHECK,
-            format!("others are told {told}, which leads each of them to itself"),
-            "[listen] grpc = \"0.0.0.0:7420\", or this machine's address in [listen] advertise",
-        ));
+    if let Err(error) = told.to_socket_addrs() {
+        let message = format!("others are told {told}, which cannot be resolved here: {error}");
+        return Some(Finding::warning(CHECK, message, "a name that all nodes know in [listen] advertise"));
+    }
+    if address::leads_astray(&config.join, &told) {
+        let message = format!("others are told {told}, which leads each of them to itself");
+        return Some(Finding::error(CHECK, message, address::REMEDY));
     }
     Some(Finding::fine(CHECK, format!("others are told {told}")))
 }

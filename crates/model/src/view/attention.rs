@@ -65,7 +65,8 @@ fn cluster(status: &ClusterStatus) -> Option<Concern> {
         return Some(Concern::new(Level::Act, "cluster", "", "no leader", why));
     }
     if status.fault_tolerance == 0 && voters > 1 {
-        let why = "the loss of one more voter stops the control plane: bring a lost one back, or forget it";
+        let why =
+            said("the loss of one more voter stops the control plane: bring a lost one back, or forget it");
         return Some(Concern::new(Level::Act, "cluster", "", "no spare voter", why));
     }
     let why = (!status.message.is_empty()).then(|| status.message.clone())?;
@@ -179,6 +180,19 @@ mod tests {
         assert_eq!(shown, expected);
         assert_eq!(found[4].why, "runs on some of the nodes it should; 2 of 3 run");
         assert_eq!(concerns(&status(None, 0), &[], &[], &[], &[])[0].state, "no leader");
+    }
+
+    #[test]
+    fn what_is_wrong_with_voters_that_are_there_is_said_in_place_of_what_to_do_about_lost_ones() {
+        let full = "n2 and n3 have no room";
+        for (tolerance, expected) in [(0, (Level::Act, "no spare voter")), (1, (Level::Watch, "incomplete"))]
+        {
+            let status = ClusterStatus { message: full.to_owned(), ..status(Some("n1"), tolerance) };
+            let found = concerns(&status, &[], &[], &[], &[]);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!((found[0].level, found[0].state.as_str()), expected);
+            assert_eq!(found[0].why, full);
+        }
     }
 
     #[test]
