@@ -11,7 +11,7 @@ const SEARCHED: u64 = 2000;
 
 /// The first seed that shows each bug, and the rule it breaks; what `search` prints. Whatever changes what happens in a
 /// seed may make a new search necessary.
-const RECORDED: [(Planted, u64, Rule); 22] = [
+const RECORDED: [(Planted, u64, Rule); 23] = [
     (Planted::LeaseFromReceipt, 21, Rule::Overlap),
     (Planted::NoQuorumRound, 24, Rule::Overlap),
     (Planted::NoWaitAfterElection, 3, Rule::Overlap),
@@ -34,6 +34,7 @@ const RECORDED: [(Planted, u64, Rule); 22] = [
     (Planted::NotReleased, 1, Rule::Available),
     (Planted::OldRules, 0, Rule::Available),
     (Planted::RecordedUpTo, 830, Rule::Told),
+    (Planted::EndUntold, 0, Rule::Told),
 ];
 
 /// What a bug is looked for in, and what its seed must be clean in without it: of two that end an instance, the one that is
