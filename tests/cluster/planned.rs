@@ -293,6 +293,7 @@ fn a10(cluster: &Cluster) {
     cluster.wait_node(&node, "lost");
     let meanwhile = cluster.wait_state("/a10", "waiting_for_node");
     assert_eq!((only_node(&meanwhile), epoch(&meanwhile)), (node.clone(), before), "it is not moved");
+    assert_eq!(meanwhile["message"], format!("node {node} is lost; on_node_lost: wait"), "{meanwhile:#}");
     let other = trace(cluster, "a10.other");
     cluster.apply_and_wait(&bucket("/other", "steady", &other, ""));
     let there = cluster.status("/other");
