@@ -8,6 +8,7 @@ use std::time::Duration;
 use sheaf_tests::documents::bucket;
 use sheaf_tests::{Agent, Cases, Cluster, Output, cli, wait_for};
 
+use crate::restored::is_unused;
 use crate::scene::{affinity, epoch, event_kinds, names, only_node, trace};
 
 /// Detection, leases, elections, restarts.
@@ -62,6 +63,8 @@ impl Scene<'_> {
         let (all, one) = (trace(cluster, "all"), trace(cluster, "one"));
         cluster.apply_and_wait(&bucket("/disaster/all", "steady", &all, "multi_node: true"));
         cluster.apply_and_wait(&bucket("/disaster/one", "steady", &one, ""));
+        let id = || cluster.json(&["cluster", "status", "-o", "json"])["cluster"].clone();
+        let before = id();
         let forced = ["--force-new-cluster", "--yes"];
         recover(cluster, last, &forced).exits(1).mentions(&["in use by another agent"]);
         last.stop();
@@ -74,6 +77,8 @@ impl Scene<'_> {
         watcher.start();
         last.start();
         cluster.wait_ready();
+        let own = last.cli(&["cluster", "status", "-o", "json"]).ok().json();
+        assert_eq!((&own["cluster"], &id()), (&before, &before), "nothing has changed");
     }
 
     /// The last voter goes away, and after that the others agree that a single-node bucket is multi-node.
@@ -196,9 +201,13 @@ impl Scene<'_> {
         };
         restore(&file, &[]).exits(1).mentions(&["in use by another agent"]);
         first.kill_machine();
+        let record = || std::fs::read(first.dir().join("node.json")).expect("it is a node's");
+        let former = record();
         restore(&file, &[]).exits(1).mentions(&["a node of cluster", "unused"]);
+        assert_eq!(record(), former, "nothing was changed");
         first.change(|plan| plan.dir = cluster.machine().path("n1.new"));
         restore(&file, &[]).exits(1).calm().mentions(&["still answer"]);
+        is_unused(&first.dir());
         for agent in cluster.agents() {
             if agent.is_running() {
                 agent.kill_machine();

@@ -61,7 +61,13 @@ fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) 
     assert!(logs.stderr.lines().any(|line| line == told), "{logs}");
     let kinds = event_kinds(cluster, name);
     assert_eq!(kinds.iter().filter(|kind| *kind == "bucket.bound").count(), 2, "{kinds:?}");
-    let lost = last(cluster, &format!("node={node},kind=node.lost")); // history says why
+    let freed = newest(cluster, &format!("subject={name},kind=bucket.freed"));
+    let why = format!("fenced: not acknowledged to node {node} for ");
+    assert!(
+        freed["message"].as_str().is_some_and(|text| text.starts_with(&why)),
+        "history says why: {freed:#}"
+    );
+    let lost = last(cluster, &format!("node={node},kind=node.lost"));
     let bound = last(cluster, &format!("subject={name},kind=bucket.bound"));
     let took = bound.duration_since(lost).unwrap_or_default();
     assert!(took < PLACED_WITHIN, "placed {took:?} after {node} was lost");
@@ -77,10 +83,15 @@ fn a8(cluster: &Cluster, name: &str, victim: &Agent, kill: impl FnOnce(&Agent)) 
     assert_eq!(one_at_a_time(&programs(&trace)), Ok(()));
 }
 
+/// The newest of these events.
+fn newest(cluster: &Cluster, filter: &str) -> Value {
+    let events = cluster.cli(&["events", "--all", "--where", filter, "-o", "json"]).ok();
+    events.json_lines().pop().unwrap_or_else(|| panic!("{filter} happened: {events}"))
+}
+
 /// When the newest of these events was.
 fn last(cluster: &Cluster, filter: &str) -> SystemTime {
-    let events = cluster.cli(&["events", "--all", "--where", filter, "-o", "json"]).ok();
-    let newest = events.json_lines().pop().unwrap_or_else(|| panic!("{filter} happened: {events}"));
+    let newest = newest(cluster, filter);
     let at = newest["at"].as_str().unwrap_or_else(|| panic!("a time in {newest:#}"));
     humantime::parse_rfc3339(at).unwrap_or_else(|error| panic!("{error}: {newest:#}"))
 }

@@ -27,5 +27,5 @@ fn nemesis() {
         Vec::<&str>::new(),
         "of each kind at least one: {report:?}"
     );
-    assert!(report.calls.0 > 100, "{report:?}");
+    assert!(report.calls.0 > 100 && report.reads > 50, "{report:?}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use sheaf_tests::documents::{bucket, program};
 use sheaf_tests::wait::watch_for;
-use sheaf_tests::{Agent, Cases, Cluster, Follower, cli, processes, wait_for};
+use sheaf_tests::{Agent, Cases, Cluster, Follower, Output, cli, processes, wait_for};
 
 use crate::handover;
 use crate::scene::{affinity, epoch, event_kinds, names, only_node, pids, trace};
@@ -57,6 +57,7 @@ fn drained(cluster: &Cluster) {
     assert_eq!(cluster.node("n1")["status"], "draining");
     cluster.cli(&["node", "drain", "n2"]).ok();
     cluster.cli(&["node", "drain", "n3"]).exits(1).mentions(&["n3 is the last that takes work"]);
+    assert_eq!(cluster.node("n3")["status"], "ready", "nothing has changed");
     for node in ["n1", "n2"] {
         cluster.cli(&["node", "undrain", node]).ok();
     }
@@ -202,13 +203,7 @@ fn settings(cluster: &Cluster) {
     };
     let (ttl, window) = (get("lease.ttl"), get("offer_window"));
     let set = |changes: &[&str]| cluster.cli(&[&["cluster", "settings"], changes].concat());
-    set(&["lease.ttl=1s", "lease.kill_margin=1ms", "voters=2"]).exits(1).mentions(&[
-        "lease.ttl",
-        "lease.kill_margin",
-        "voters",
-    ]);
-    set(&["lease.tll=1s"]).exits(1).mentions(&["did you mean lease.ttl?"]);
-    assert_eq!(get("lease.ttl"), ttl, "nothing has changed");
+    refused_settings(cluster, &set);
     let tight = set(&["lease.ttl=1500ms"]).ok();
     assert!(tight.stderr.contains("an election would cost single-node work"), "{tight}");
     // Who stands for election later than others says so, too.
@@ -223,6 +218,39 @@ fn settings(cluster: &Cluster) {
     set(&["offer_window=900ms"]).ok();
     assert_eq!(get("offer_window"), "900ms");
     set(&[&format!("offer_window={window}")]).ok();
+}
+
+/// What cannot be is said, with what can, and nothing is changed.
+fn refused_settings(cluster: &Cluster, set: &dyn Fn(&[&str]) -> Output) {
+    let all = || cluster.json(&["cluster", "settings", "-o", "json"]);
+    let before = all();
+    let margin = "does not cover clock drift and a kill of 250ms";
+    let cases: [(&[&str], &[&str]); 6] = [
+        // A ttl above, and a kill margin below, what the other allows.
+        (
+            &["lease.ttl=50s", "lease.kill_margin=1s"],
+            &["lease.kill_margin: kill margin 1s", margin, "with ttl 50s"],
+        ),
+        (
+            &["lease.ttl=3s", "lease.kill_margin=300ms"],
+            &["lease.kill_margin: kill margin 300ms", margin, "at least 316ms with ttl 3s"],
+        ),
+        (
+            &["lease.heartbeat=500ms", "lease.ttl=1s"],
+            &["lease.ttl: ttl 1s is shorter than three heartbeats of 500ms", "at least 1s 500ms"],
+        ),
+        (&["voters=2"], &["voters: 2 voters cannot be", "auto, 1, 3, 5 or 7"]),
+        (&["lease.tll=1s"], &["did you mean lease.ttl?"]),
+        // All of it at once, and beside it what would be right.
+        (
+            &["offer_window=2s", "lease.ttl=1s", "lease.kill_margin=1ms", "voters=2"],
+            &["lease.ttl", "lease.kill_margin", "voters"],
+        ),
+    ];
+    for (changes, said) in cases {
+        set(changes).exits(1).mentions(said);
+        assert_eq!(all(), before, "nothing has changed: {changes:?}");
+    }
 }
 
 /// Leases become shorter than heartbeats were.
@@ -321,6 +349,7 @@ fn a10(cluster: &Cluster) {
     cluster.wait_node(&node, "lost");
     let meanwhile = cluster.wait_state("/a10", "waiting_for_node");
     assert_eq!((only_node(&meanwhile), epoch(&meanwhile)), (node.clone(), before), "it is not moved");
+    assert_eq!(meanwhile["message"], format!("node {node} is lost; on_node_lost: wait"), "{meanwhile:#}");
     let other = trace(cluster, "a10.other");
     cluster.apply_and_wait(&bucket("/other", "steady", &other, ""));
     let there = cluster.status("/other");
@@ -467,7 +496,8 @@ fn forgotten(cluster: &Cluster) {
     let victim = cluster.follower();
     let node = victim.name();
     let forget = || cluster.cli(&["node", "forget", "--yes", &node]);
-    forget().exits(1).mentions(&["stop its agent first"]);
+    forget().exits(1).mentions(&[&format!("node {node} is ready"), "stop its agent first"]);
+    assert_eq!(cluster.node(&node)["status"], "ready", "nothing has changed");
     let all = trace(cluster, "forget.all");
     cluster.apply_and_wait(&bucket("/forget/all", "steady", &all, "multi_node: true"));
     let words =

@@ -181,7 +181,7 @@ impl Saved {
 }
 
 /// Nobody's yet; and nothing is left of what was tried.
-fn is_unused(dir: &Path) {
+pub(crate) fn is_unused(dir: &Path) {
     let record = fs::read(dir.join("node.json")).expect("who opens it writes it");
     let record: Value = serde_json::from_slice(&record).expect("JSON");
     assert!(record["cluster"].is_null() && record["node"].is_null(), "{record:#}");

@@ -3,7 +3,7 @@
 //! ```text
 //!  faults (seeded) ──► agents, keepers, machines, network, disk ──► programs write down when they live
 //!  a job ──► its subtasks write down which attempt began, and which came to its end
-//!  callers (seeded) ─► registers: put, compare and set; working buckets: suspend, move, drain … ─► what was answered
+//!  callers (seeded) ─► registers: put, compare and set, read; working buckets: suspend, move, drain … ─► what was answered
 //!                 then all is mended ──► verdict: everything runs, nothing overlapped, nothing acknowledged is lost,
 //!                                        the answers fit into one order, and every subtask has one success
 //! ```
@@ -26,6 +26,7 @@ use sheaf_simulation::random::Random;
 use crate::disk::SmallDisk;
 use crate::documents::{Trace, bucket};
 use crate::net::Net;
+use crate::processes::{self, Process};
 use crate::{Cluster, Machine, beats, wait};
 
 pub use faults::Counts;
@@ -36,6 +37,8 @@ const SINGLES: usize = 20;
 const MULTIS: usize = 5;
 /// Buckets that only stand for their content; nothing of them runs.
 const REGISTERS: usize = 8;
+/// The multi-node bucket whose objects are registers, too; operators leave it alone.
+const KEEPS_OBJECTS: &str = "/multi/0";
 /// The node on a small disk, one of those that vote.
 const ON_SMALL_DISK: usize = 3;
 /// Size of the small disk in MiB.
@@ -65,6 +68,8 @@ pub struct Report {
     pub has_disk: bool,
     /// Calls of registers that were answered, and that were not.
     pub calls: (usize, usize),
+    /// Reads among the answered ones.
+    pub reads: usize,
     /// Changes of working buckets and nodes that were acknowledged.
     pub acts: usize,
     /// Programs that lived.
@@ -120,6 +125,7 @@ pub fn run(machine: &Arc<Machine>, plan: &Plan) -> Report {
         faults,
         has_disk: world.disk.is_some(),
         calls: answers.count(),
+        reads: answers.reads(),
         acts: answers.acts(),
         programs: traces.map(|programs| programs.len()).sum(),
         bindings: answers.bindings(&world),
@@ -257,15 +263,22 @@ impl World {
         Self::working().flat_map(of).collect()
     }
 
-    /// Deletes everything and sees it end, then stops the agents; none may fail on its way out.
+    /// Deletes everything and sees it end, then stops the agents; none may fail on its way out, or leave anything behind but
+    /// its stand-in.
     fn end(self) {
         let names: Vec<String> = Self::working().chain(Self::registers()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         self.cluster.delete(&names);
+        let agents: Vec<u32> = self.cluster.agents().iter().map(crate::Agent::pid).collect();
+        // What runs attempts stays as long as its agent.
+        self.wait_for_no_others("of what was deleted no process is left", |process| {
+            agents.contains(&process.pid) || process.is("runner")
+        });
         for agent in self.cluster.agents() {
             assert_eq!(agent.stop(), 0, "{}", agent.log_tail());
         }
-        // Their stand-ins, and what another round must not find.
+        self.wait_for_no_others("agents leave only stand-ins", |process| process.is("stand-in"));
+        // What another round must not find.
         for agent in self.cluster.agents() {
             agent.kill_machine();
             std::fs::remove_dir_all(agent.dir()).expect("nothing is left that uses it");
@@ -273,6 +286,16 @@ impl World {
         for name in Self::working() {
             std::fs::remove_file(self.trace(&name).path()).expect("every bucket has run");
         }
+    }
+
+    /// Waits until all that was ever started here, by whichever node, has ended, beside what may stay.
+    fn wait_for_no_others(&self, what: &str, may_stay: impl Fn(&Process) -> bool) {
+        wait::wait_for(what, HEALS_WITHIN, || {
+            let all = processes::of(self.cluster.machine().place());
+            let left: Vec<String> =
+                all.iter().filter(|process| !may_stay(process)).map(ToString::to_string).collect();
+            if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+        });
     }
 }
 

@@ -17,7 +17,7 @@ use sheaf_model::session::{Acknowledged, ToLeader};
 use sheaf_model::watch::WatchItem;
 use sheaf_model::{
     BucketName, BucketSpec, Bytes, CheckKind, Epoch, Facts, Incarnation, NodeId, NodeKey, NodeListRules,
-    NodeName, Span,
+    NodeName, Phase, Span,
 };
 
 use crate::clock::{MS, SECOND, Time};
@@ -288,9 +288,14 @@ impl World {
         None
     }
 
-    pub(crate) fn say_to_leader(&mut self, m: usize, message: ToLeader) {
+    pub(crate) fn say_to_leader(&mut self, m: usize, mut message: ToLeader) {
         let Session::Open(open) = &self.agents[m].session else { return };
         let conn = open.conn;
+        if let ToLeader::Phases { instances, .. } = &mut message
+            && self.plan.has(Planted::EndUntold)
+        {
+            instances.retain(|it| !matches!(it.phase, Phase::Stopping | Phase::Stopped));
+        }
         // What is said again until it has its effect may be doubled and overtaken.
         let tossed = matches!(message, ToLeader::GaveUp { .. } | ToLeader::NothingLeft { .. });
         let words = crate::event::Words::ToLeader(message);

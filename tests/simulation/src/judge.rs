@@ -162,8 +162,15 @@ impl World {
         }
     }
 
-    /// What runs is on record as running, with the epoch it has.
+    /// What runs is on record as running, with the epoch it has; and what is on record as running runs.
     fn judge_records(&mut self) {
+        for what in self.untold().into_iter().chain(self.told_in_vain()) {
+            self.broken(Rule::Told, what);
+        }
+    }
+
+    /// What runs, and is on record as something else.
+    fn untold(&self) -> Vec<String> {
         let mut untold = Vec::new();
         for (name, bucket) in &self.truth.state.buckets {
             let on_record = self.truth.state.instances.get(name);
@@ -176,9 +183,23 @@ impl World {
                 }
             }
         }
-        for what in untold {
-            self.broken(Rule::Told, what);
+        untold
+    }
+
+    /// What is on record as running on a machine on which nothing of it runs.
+    fn told_in_vain(&self) -> Vec<String> {
+        let mut in_vain = Vec::new();
+        for m in (0..self.machines.len()).filter(|m| self.hears(*m)) {
+            let Some(id) = self.machines[m].disk.node else { continue };
+            for (name, nodes) in &self.truth.state.instances {
+                let told = nodes.get(&id).filter(|it| it.phase == Phase::Running);
+                if let Some(told) = told.filter(|_| self.lives.on(name, m) == 0) {
+                    let why = self.why(name, m);
+                    in_vain.push(format!("{name} does not run and is known as {told:?}: {why}"));
+                }
+            }
         }
+        in_vain
     }
 
     /// Whether a machine's agent is there, and the log has it as ready.

@@ -30,7 +30,7 @@
 //! | 6 what was acknowledged is not lost | by each new leader's first entry, and in the end (`voter`, `client`, `judge`) |
 //! | an attempt is granted once and begun once, by whom it was granted to; a subtask has one success, or ends otherwise | with each entry (`history`), with each that begins (`work`), in the end (`owner`) |
 //! | agents are heard as often as the settings say now | in the end (`judge`) |
-//! | what runs is on record as running | in the end (`judge`) |
+//! | what runs is on record as running, and what is on record as running runs | in the end (`judge`) |
 //! | what goes on elsewhere leaves nothing on a disk | in the end (`judge`) |
 //! | nothing is removed that is still there, or by a state from before it was started | with each farewell (`executor`) |
 //! | the replicated state keeps its own rules, and is the same on all | with each entry (`truth`, `voter`) |

@@ -43,7 +43,7 @@ pub enum Rule {
     Kept,
     /// Agents are heard as often as the settings say, also in sessions that stood when these were changed.
     Pace,
-    /// What runs on a node is on record as running.
+    /// What runs on a node is on record as running, and what is on record as running runs.
     Told,
 }
 

@@ -209,11 +209,13 @@ pub enum Planted {
     OldRules,
     /// What is said to be recorded is taken for all that was reported up to then.
     RecordedUpTo,
+    /// A node says nothing of what has come to its end.
+    EndUntold,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::LeaseFromReceipt,
         Self::NoQuorumRound,
         Self::NoWaitAfterElection,
@@ -236,5 +238,6 @@ impl Planted {
         Self::NotReleased,
         Self::OldRules,
         Self::RecordedUpTo,
+        Self::EndUntold,
     ];
 }

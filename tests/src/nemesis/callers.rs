@@ -1,10 +1,16 @@
 //! Clients that call while things go wrong, each any node, and write down what they asked and were answered.
+//!
+//! Registers are buckets, or objects of one (`objects`). Whoever reads an object is answered with the newest, and so these reads
+//! have their place in the order of all calls. What is shown of a bucket may be older than what others have been answered:
+//! it must only be at least as new as what its reader has seen, and something that the bucket has been.
+
+mod objects;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sheaf_model::{BucketName, Document, Drain, PutBucket, RequestId, Revision, Span, document};
+use sheaf_model::{BucketName, Document, Drain, NodeId, PutBucket, RequestId, Revision, Span, document};
 use sheaf_simulation::random::Random;
 use sheaf_wire::bucket::{ApplyBucket, MoveBucket, OnBucket};
 use sheaf_wire::node::{DrainNode, OnNode};
@@ -13,12 +19,15 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{NODES, World};
+use super::{HEALS_WITHIN, KEEPS_OBJECTS, NODES, World};
 use crate::documents::{Trace, bucket};
 use crate::linear::{Answer, Ask, Operation};
+use crate::wait;
 
-/// Callers of registers.
-const CALLERS: u64 = 6;
+/// Callers of registers that are buckets.
+const CALLERS: u64 = 4;
+/// Callers of registers that are objects.
+const OF_OBJECTS: u64 = 4;
 /// Callers that do what operators do.
 const OPERATORS: u64 = 3;
 /// A call that takes longer has no answer.
@@ -40,6 +49,8 @@ pub(super) struct Seen {
 pub(super) struct Answers {
     /// What was asked of each register, and answered, by its name.
     pub(super) histories: BTreeMap<String, Vec<Operation>>,
+    /// The same of objects, by their keys.
+    pub(super) objects: BTreeMap<String, Vec<Operation>>,
     /// What each register held first.
     pub(super) first: BTreeMap<String, Seen>,
     /// What each register was acknowledged to be at a revision, or was read as.
@@ -55,6 +66,9 @@ impl Answers {
         for (name, operations) in other.histories {
             self.histories.entry(name).or_default().extend(operations);
         }
+        for (key, operations) in other.objects {
+            self.objects.entry(key).or_default().extend(operations);
+        }
         self.seen.extend(other.seen);
         self.acts.extend(other.acts);
         self.wrong.extend(other.wrong);
@@ -63,9 +77,14 @@ impl Answers {
     /// Calls of registers that were answered, and that were not.
     pub(super) fn count(&self) -> (usize, usize) {
         let answered = |operation: &&Operation| operation.answer != Answer::None;
-        let all = self.histories.values().flatten();
+        let all = self.histories.values().chain(self.objects.values()).flatten();
         let count = all.clone().filter(answered).count();
         (count, all.count() - count)
+    }
+
+    /// Reads that have their place in the order of all calls.
+    pub(super) fn reads(&self) -> usize {
+        self.objects.values().flatten().filter(|operation| operation.ask == Ask::Read).count()
     }
 
     pub(super) fn acts(&self) -> usize {
@@ -81,8 +100,10 @@ impl Answers {
 /// Callers at work.
 pub(super) struct Calling {
     runtime: Runtime,
+    clients: Arc<Vec<Client>>,
     callers: JoinSet<Answers>,
     stop: CancellationToken,
+    begun: Instant,
     answers: Answers,
 }
 
@@ -115,6 +136,9 @@ impl Calling {
             let revision = applied.unwrap_or_else(|error| panic!("{name}: {error}")).revision.0;
             answers.first.insert(name, Seen { revision, value: 0 });
         }
+        let nodes = world.cluster.agents().iter().map(|agent| world.cluster.node_id(&agent.name()));
+        let nodes: Vec<NodeId> = nodes.collect();
+        let objects = runtime.block_on(objects::make(&clients[0], nodes[0]));
         let (stop, begun) = (CancellationToken::new(), Instant::now());
         let caller = |number: u64| Caller {
             clients: Arc::clone(&clients),
@@ -131,15 +155,28 @@ impl Calling {
         for number in CALLERS + 1..=CALLERS + OPERATORS {
             callers.spawn(caller(number).operate(puts(&world.documents())));
         }
+        for number in CALLERS + OPERATORS + 1..=CALLERS + OPERATORS + OF_OBJECTS {
+            callers.spawn(caller(number).change_objects(objects.clone(), nodes.clone()));
+        }
         drop(within);
-        Self { runtime, callers, stop, answers }
+        Self { runtime, clients, callers, stop, begun, answers }
     }
 
-    /// Ends when each has its last answer.
+    /// Ends when each has its last answer, and whatever was agreed on is read once more.
     pub(super) fn end(mut self) -> Answers {
         self.stop.cancel();
         let all = self.runtime.block_on(self.callers.join_all());
         all.into_iter().for_each(|answers| self.answers.add(answers));
+        for key in objects::keys() {
+            let called = elapsed(self.begun);
+            let value = wait::wait_for(&format!("object {key} is read"), HEALS_WITHIN, || {
+                let read = self.runtime.block_on(objects::read(&self.clients[0], &key));
+                read.map(|seen| seen.value).map_err(|error| error.to_string())
+            });
+            let (ask, answer, returned) = (Ask::Read, Answer::Value(value), elapsed(self.begun));
+            let last = Operation { ask, answer, called, returned };
+            self.answers.objects.entry(key).or_default().push(last);
+        }
         self.answers
     }
 }
@@ -163,6 +200,10 @@ fn puts(text: &str) -> BTreeMap<String, PutBucket> {
     parsed.documents.into_iter().filter_map(put).collect()
 }
 
+fn elapsed(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// What an owner stands for.
 pub(super) fn value(owner: Option<&str>) -> Option<u64> {
     owner?.strip_prefix('v')?.parse().ok()
@@ -174,7 +215,7 @@ impl Caller {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        elapsed(self.begun)
     }
 
     /// Until the next call, or the end; whether there is a next one.
@@ -208,9 +249,7 @@ impl Caller {
                 Ok(_) => Answer::Done,
                 Err(ApiError::Conflict(_)) => Answer::Refused,
                 // It surely has not happened, and so tells nothing.
-                Err(ApiError::Unavailable { applied: Applies::No, .. } | ApiError::Unreachable { .. }) => {
-                    continue;
-                }
+                Err(error) if surely_not(error) => continue,
                 Err(_) => Answer::None,
             };
             let operation = Operation { ask, answer, called, returned: self.now() };
@@ -250,11 +289,7 @@ impl Caller {
                 }
                 return Err(error);
             }
-            let surely_not = matches!(
-                error,
-                ApiError::Unavailable { applied: Applies::No, .. } | ApiError::Unreachable { .. }
-            );
-            perhaps |= !surely_not;
+            perhaps |= !surely_not(&error);
             if !again || begun.elapsed() > PATIENCE || !self.goes_on(20, 100).await {
                 // A former try may still come true.
                 return Err(if perhaps { ApiError::DeadlineExceeded(error.to_string()) } else { error });
@@ -262,7 +297,7 @@ impl Caller {
         }
     }
 
-    /// What a register is, from a state at least as new as what this caller has seen of it.
+    /// What a bucket is, from a state at least as new as what this caller has seen of it.
     async fn read(&mut self, name: &str, seen: Seen, answers: &mut Answers) -> Option<Seen> {
         let client = self.client().at_least(Revision(seen.revision));
         let got = client.bucket(&BucketName::new(name).expect("a register's name is one")).await.ok()?;
@@ -278,7 +313,8 @@ impl Caller {
     async fn operate(mut self, puts: BTreeMap<String, PutBucket>) -> Answers {
         let mut answers = Answers::default();
         let mut away = Away::default();
-        let (multis, singles): (Vec<_>, Vec<_>) = puts.keys().partition(|name| puts[*name].spec.multi_node);
+        let all = puts.keys().filter(|name| *name != KEEPS_OBJECTS);
+        let (multis, singles): (Vec<_>, Vec<_>) = all.partition(|name| puts[*name].spec.multi_node);
         while self.goes_on(100, 500).await {
             let many = self.random.chance(200);
             let among = if many { &multis } else { &singles };
@@ -350,6 +386,11 @@ fn unchanged() -> Done {
 /// Whether the same call may succeed later: a disk that was filled is emptied here, too.
 fn passes(error: &ApiError) -> bool {
     error.can_retry() || matches!(error, ApiError::Exhausted(_))
+}
+
+/// Whether a change was not made, and will not be.
+fn surely_not(error: &ApiError) -> bool {
+    matches!(error, ApiError::Unavailable { applied: Applies::No, .. } | ApiError::Unreachable { .. })
 }
 
 /// Remembers a change that was acknowledged.

@@ -26,6 +26,7 @@ const KEEPERS_WITHIN: Duration = Duration::from_millis(1500);
 enum Kind {
     KillAgent,
     KillMachine,
+    KillLeader,
     KillKeeper,
     StopAgent,
     StopKeeper,
@@ -37,9 +38,10 @@ enum Kind {
 }
 
 /// All kinds: how often each comes among twenty, and what is counted of it.
-const KINDS: [(Kind, usize, &[&str]); 10] = [
-    (Kind::KillAgent, 3, &["agent killed"]),
+const KINDS: [(Kind, usize, &[&str]); 11] = [
+    (Kind::KillAgent, 2, &["agent killed"]),
     (Kind::KillMachine, 2, &["machine killed"]),
+    (Kind::KillLeader, 1, &["leader killed"]),
     (Kind::KillKeeper, 2, &["keeper killed"]),
     (Kind::StopAgent, 2, &["agent stopped"]),
     (Kind::StopKeeper, 2, &["keeper stopped"]),
@@ -169,8 +171,13 @@ impl<'a> Nemesis<'a> {
     fn leader(&self) -> Option<usize> {
         let quiet = |node: &usize| self.troubles.iter().all(|trouble| trouble.node != *node);
         let asked = (1..=NODES).find(|node| quiet(node) && self.agent(*node).is_running())?;
-        let status = self.agent(asked).cli(&["cluster", "status", "-o", "json"]).try_json().ok()?;
-        number_of(status["leader"].as_str()?).filter(quiet)
+        self.leader_by(asked).filter(quiet)
+    }
+
+    /// The node that leads, as another or that itself has it.
+    fn leader_by(&self, node: usize) -> Option<usize> {
+        let status = self.agent(node).cli(&["cluster", "status", "-o", "json"]).try_json().ok()?;
+        number_of(status["leader"].as_str()?)
     }
 
     fn trouble(&mut self) {
@@ -199,6 +206,7 @@ impl<'a> Nemesis<'a> {
                 agent.kill_machine();
                 self.begin("machine killed", node, Undo::Start);
             }
+            Kind::KillLeader => return self.kill_leader(),
             Kind::KillKeeper => {
                 let Some(keeper) = self.keeper(agent) else { return false };
                 processes::signal(keeper.pid, Signal::KILL);
@@ -223,6 +231,20 @@ impl<'a> Nemesis<'a> {
             Kind::FillDisk => return self.fill_disk(),
             Kind::HandOver => return self.hand_over(),
         }
+        true
+    }
+
+    /// The agent of whoever leads by what another says and by what it says itself, or all of its machine.
+    fn kill_leader(&mut self) -> bool {
+        let leads = |node: &usize| self.agent(*node).is_running() && self.leader_by(*node) == Some(*node);
+        let Some(node) = self.leader().filter(leads) else { return false };
+        let agent = self.agent(node);
+        if self.random.chance(500) {
+            agent.kill();
+        } else {
+            agent.kill_machine();
+        }
+        self.begin("leader killed", node, Undo::Start);
         true
     }
 

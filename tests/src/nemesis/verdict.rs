@@ -25,6 +25,11 @@ pub(super) fn check(world: &World, answers: &Answers) -> Result<(), String> {
     for name in World::registers() {
         wrong.extend(register(world, &name, answers));
     }
+    for (key, operations) in &answers.objects {
+        if let Err(found) = linear::check(0, operations) {
+            wrong.push(format!("object {key} of {} calls: {found}", operations.len()));
+        }
+    }
     wrong.extend(acts(world, answers));
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }

@@ -318,6 +318,21 @@ fn only_free_ends_a_binding_and_epochs_grow_over_deletion() {
 }
 
 #[test]
+fn a_decision_to_free_dies_with_its_term() {
+    let mut world = World::with_nodes(1);
+    let epoch = world.bound("/a", 1);
+    let decided = world.free_command("/a", epoch);
+    world.term = Term(world.term.0 + 1);
+    assert!(matches!(world.propose(decided), Reply::Refused(Refusal::Stale(_))));
+    assert_eq!(
+        world.binding("/a").epoch,
+        epoch,
+        "whoever decided it did not know what was acknowledged since"
+    );
+    world.free("/a", epoch);
+}
+
+#[test]
 fn ending_multi_node_leaves_a_residue_that_only_newer_confirmations_clear() {
     let mut world = World::with_nodes(2);
     world.apply_bucket("/a", |put| put.spec.multi_node = true);
