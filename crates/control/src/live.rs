@@ -1,6 +1,6 @@
 //! What the leader knows beyond the replicated state: its sessions, and how to reach the agents behind them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,10 +37,17 @@ pub(crate) struct Inner {
     /// Sessions of the term this node leads in; none: it does not lead.
     pub(crate) sessions: Option<Sessions>,
     links: BTreeMap<NodeId, Link>,
-    questions: BTreeMap<u64, mpsc::Sender<(NodeId, Verdict)>>,
+    questions: BTreeMap<u64, Question>,
     asked: u64,
     /// Sessions that were cut off since this process began, because their agents read too slowly.
     cut_off: u64,
+}
+
+/// One that was asked of some nodes.
+struct Question {
+    /// Who has not answered it yet.
+    open: BTreeSet<NodeId>,
+    answers: mpsc::Sender<(NodeId, Verdict)>,
 }
 
 struct Link {
@@ -141,11 +148,11 @@ impl Inner {
     ) -> (u64, mpsc::Receiver<(NodeId, Verdict)>) {
         self.asked += 1;
         let question = self.asked;
-        let (sender, receiver) = mpsc::channel(nodes.len().max(1));
+        let (answers, receiver) = mpsc::channel(nodes.len().max(1));
         for node in nodes {
             self.say(*node, ask(question));
         }
-        self.questions.insert(question, sender);
+        self.questions.insert(question, Question { open: nodes.iter().copied().collect(), answers });
         (question, receiver)
     }
 
@@ -154,11 +161,13 @@ impl Inner {
         self.links.remove(&node);
     }
 
-    /// An agent answered; an answer to a question nobody waits for is dropped.
-    pub(crate) fn judged(&mut self, question: u64, node: NodeId, verdict: Verdict) {
-        if let Some(asker) = self.questions.get(&question) {
-            // Each node is asked once and there is room for each answer: full means that a node answers twice.
-            let _ = asker.try_send((node, verdict));
+    /// An agent answered. What nobody waits for is dropped, and what a node says that was not asked or has answered: there is
+    /// room for one answer of each that was asked.
+    pub(crate) fn judged(&mut self, question: u64, node: NodeId, mut verdict: Verdict) {
+        let Some(question) = self.questions.get_mut(&question) else { return };
+        if question.open.remove(&node) {
+            verdict.clip();
+            let _ = question.answers.try_send((node, verdict));
         }
     }
 
@@ -173,6 +182,8 @@ pub(crate) type SharedLive = Arc<Live>;
 
 #[cfg(test)]
 mod tests {
+    use sheaf_model::{BucketName, GateOutcome, ModuleRef, Revision};
+
     use super::*;
 
     #[test]
@@ -184,6 +195,28 @@ mod tests {
         live.lock().say_to(node, &next, ToNode::EndsRecorded { seq: 1 });
         assert_eq!(reader.try_recv(), Ok(ToNode::EndsRecorded { seq: 1 }));
         assert!(reader.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_node_answers_once_and_only_what_it_was_asked() {
+        let live = Live::default();
+        let [asked, other, stranger] = [7, 8, 9].map(NodeId);
+        let verdict = || Verdict {
+            bucket: BucketName::new("/a").unwrap(),
+            revision: Revision::default(),
+            module: ModuleRef::parse("m@1").unwrap(),
+            gates: std::array::from_fn(|_| GateOutcome::pass("")),
+        };
+        let (question, mut answers) =
+            live.lock().ask(&[asked, other], |question| ToNode::Recorded { seq: question });
+        for node in [stranger, asked, asked, stranger, other] {
+            live.lock().judged(question, node, verdict());
+        }
+        let mut heard = Vec::new();
+        while let Ok((node, _)) = answers.try_recv() {
+            heard.push(node);
+        }
+        assert_eq!(heard, [asked, other], "the place of another is not taken");
     }
 
     #[test]

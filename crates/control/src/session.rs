@@ -227,19 +227,21 @@ impl Control {
         match message {
             ToLeader::Heartbeat(heartbeat) => self.beats(node, of, &heartbeat),
             ToLeader::Verdicts(verdicts) => {
-                let now = self.clock.moment();
-                if let Some(sessions) = &mut self.live.lock().sessions {
-                    sessions.answered(node, verdicts, now);
+                let (now, member) = (self.clock.moment(), self.place.member());
+                if let (Some(member), Some(sessions)) = (member, &mut self.live.lock().sessions) {
+                    sessions.answered(node, verdicts, &member.replica.state(), now);
                 }
                 self.live.heard();
             }
             ToLeader::GaveUp { bucket, epoch } => {
-                if let Some(sessions) = &mut self.live.lock().sessions {
-                    sessions.gave_up(node, bucket, epoch);
+                let member = self.place.member();
+                if let (Some(member), Some(sessions)) = (member, &mut self.live.lock().sessions) {
+                    sessions.gave_up(node, bucket, epoch, &member.replica.state());
                 }
                 self.live.conduct.notify_one();
             }
-            ToLeader::Judged { question, verdict } if Verdicts::is_ours(question) => {
+            ToLeader::Judged { question, mut verdict } if Verdicts::is_ours(question) => {
+                verdict.clip();
                 self.floor.lock().answered(question, node, verdict, Instant::now());
                 self.floor.dispatch.notify_one();
             }

@@ -18,7 +18,10 @@ use sheaf_model::{
 
 use crate::state::State;
 
+mod answers;
 mod observe;
+
+use answers::Answers;
 
 /// How many heartbeats a node may miss before people are told.
 const SUSPECT_AFTER: u64 = 3;
@@ -32,8 +35,11 @@ pub struct Sessions {
     pub elected: Moment,
     nodes: BTreeMap<NodeId, Session>,
     answers: BTreeMap<BucketName, Answers>,
+    /// Answers about what this leader has not applied yet.
+    early: BTreeMap<NodeId, BTreeMap<BucketName, Arc<Verdict>>>,
     waiting: Vec<Waiting>,
     seen: BTreeMap<BucketName, Seen>,
+    /// By the nodes to which they are bound: nobody else has a say.
     given_up: BTreeMap<BucketName, (NodeId, Epoch)>,
     /// Since when this leader sees each drain.
     drains: BTreeMap<NodeId, Moment>,
@@ -97,7 +103,7 @@ struct Session {
     load: Option<Load>,
     /// The newest state that it said it has seen.
     seen: Revision,
-    /// What it said last of any bucket. Of many buckets it says the same, and that is kept once.
+    /// What it said last of any bucket; none: nothing of it is kept. Of many buckets it says the same, and that is kept once.
     said: Option<Arc<Verdict>>,
 }
 
@@ -118,16 +124,6 @@ impl Session {
             _ => self.said = Some(verdict.clone()),
         }
     }
-}
-
-/// Verdicts for one revision of a bucket.
-#[derive(Debug)]
-struct Answers {
-    revision: Revision,
-    first: Moment,
-    verdicts: BTreeMap<NodeId, Arc<Verdict>>,
-    /// What [`Heard::verdicts`] was when the newest of them came.
-    told: u64,
 }
 
 /// A heartbeat that waits for a quorum round begun after it.
@@ -181,6 +177,7 @@ impl Sessions {
             elected: now,
             nodes: BTreeMap::new(),
             answers: BTreeMap::new(),
+            early: BTreeMap::new(),
             waiting: Vec::new(),
             seen: BTreeMap::new(),
             given_up: BTreeMap::new(),
@@ -198,11 +195,6 @@ impl Sessions {
     /// How far what nodes say has come.
     pub const fn told(&self) -> Heard {
         self.told
-    }
-
-    /// Buckets about which a node answered after [`Heard::verdicts`] was so much.
-    pub fn answered_since(&self, verdicts: u64) -> impl Iterator<Item = &BucketName> {
-        self.answers.iter().filter(move |(_, answers)| answers.told > verdicts).map(|(name, _)| name)
     }
 
     /// Leadership is about to be handed over, or after all it is not. While frozen nothing is acknowledged, fenced or
@@ -268,7 +260,7 @@ impl Sessions {
             last_heard: now,
             load: former.and_then(|former| former.load),
             seen: former.map(|former| former.seen).unwrap_or_default(),
-            said: None,
+            said: former.and_then(|former| former.said.clone()),
         };
         self.nodes.insert(hello.node, session);
         self.told.sessions += 1;
@@ -303,32 +295,6 @@ impl Sessions {
         self.waiting.retain(|waiting| waiting.node != node);
         self.waiting.push(Waiting { node, boot, sent_at: heartbeat.sent_at });
         Some(before)
-    }
-
-    /// Verdicts came. During a rollout they are about different revisions; of each node the newest word counts.
-    pub fn answered(&mut self, node: NodeId, verdicts: Vec<Arc<Verdict>>, now: Moment) {
-        for mut verdict in verdicts {
-            if let Some(session) = self.nodes.get_mut(&node) {
-                session.share(&mut verdict);
-            }
-            self.told.verdicts += 1;
-            let told = self.told.verdicts;
-            let fresh =
-                || Answers { revision: verdict.revision, first: now, verdicts: BTreeMap::new(), told };
-            let answers = self.answers.entry(verdict.bucket.clone()).or_insert_with(fresh);
-            if verdict.revision > answers.revision {
-                // Of a node that has not answered anew the old answer still tells people something.
-                answers.revision = verdict.revision;
-                answers.first = now;
-            }
-            answers.told = told;
-            answers.verdicts.insert(node, verdict);
-        }
-    }
-
-    /// A node reported that it gave up an epoch, durably, with nothing of it alive.
-    pub fn gave_up(&mut self, node: NodeId, bucket: BucketName, epoch: Epoch) {
-        self.given_up.insert(bucket, (node, epoch));
     }
 
     /// The heartbeats that the quorum round beginning now will serve.
@@ -496,28 +462,6 @@ impl Sessions {
     /// The newest state that the node said it has seen; 0 if it said nothing.
     pub fn seen(&self, node: NodeId) -> Revision {
         self.nodes.get(&node).map(|session| session.seen).unwrap_or_default()
-    }
-
-    /// The node's newest answer for a bucket, if it is about `revision`.
-    pub fn verdict(&self, bucket: &BucketName, revision: Revision, node: NodeId) -> Option<&Verdict> {
-        let answers = self.answers.get(bucket)?;
-        answers.verdicts.get(&node).map(|verdict| &**verdict).filter(|verdict| verdict.revision == revision)
-    }
-
-    /// The newest answers for a bucket that are about `revision`, by node.
-    pub(crate) fn verdicts(
-        &self,
-        bucket: &BucketName,
-        revision: Revision,
-    ) -> impl Iterator<Item = (NodeId, &Verdict)> {
-        let answers = self.answers.get(bucket).into_iter().flat_map(|answers| &answers.verdicts);
-        answers.map(|(node, verdict)| (*node, &**verdict)).filter(move |(_, it)| it.revision == revision)
-    }
-
-    /// When the first answer about this revision of a bucket came.
-    pub fn first_answer(&self, bucket: &BucketName, revision: Revision) -> Option<Moment> {
-        let answers = self.answers.get(bucket)?;
-        (answers.revision == revision && !answers.verdicts.is_empty()).then_some(answers.first)
     }
 }
 

@@ -98,6 +98,19 @@ impl Verdict {
         200 + self.bucket.as_str().len() + module + reasons
     }
 
+    /// Whether a reason is longer than [`REASON_MAX`]: agents of earlier versions say any length, and so may whoever has taken a
+    /// node's certificate.
+    pub fn is_long(&self) -> bool {
+        self.gates.iter().any(|outcome| outcome.reason.len() > REASON_MAX)
+    }
+
+    /// Leaves no more than that of each reason.
+    pub fn clip(&mut self) {
+        for outcome in &mut self.gates {
+            outcome.reason = short(std::mem::take(&mut outcome.reason));
+        }
+    }
+
     /// The first gate that does not pass, with its outcome.
     pub fn refusal(&self) -> Option<(Gate, &GateOutcome)> {
         Gate::ALL.into_iter().zip(&self.gates).find(|(_, outcome)| outcome.pass != Some(true))

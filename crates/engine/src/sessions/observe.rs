@@ -38,9 +38,7 @@ impl Sessions {
         if self.given_up.len() > state.bindings.len() {
             self.given_up.retain(|name, _| state.bindings.contains_key(name));
         }
-        if self.answers.len() > state.buckets.len() {
-            self.answers.retain(|name, _| state.buckets.contains_key(name));
-        }
+        self.observe_answers(state, now);
     }
 
     fn observe_former(&mut self, state: &State, now: Moment) {

@@ -32,7 +32,7 @@ fn a12_a_node_that_is_not_available_is_not_a_failure() {
     assert_eq!(state(&world, &sessions, "/m"), (BucketState::Placing, 0, 0));
     for (node, refusal) in [(1, None), (2, None), (3, Some("no"))] {
         let verdict = world.verdict("/m", refusal);
-        sessions.answered(NodeId(node), vec![verdict.into()], Moment(0));
+        sessions.answered(NodeId(node), vec![verdict.into()], &world.state, Moment(0));
     }
     assert_eq!(state(&world, &sessions, "/m"), (BucketState::Starting, 2, 0));
     world.phase("/m", 1, None, Phase::Running);
@@ -54,11 +54,11 @@ fn a_single_node_bucket_passes_through_its_states() {
     assert_eq!(state(&world, &sessions, "/a").0, BucketState::Placing);
     for node in [1, 2] {
         let verdict = world.verdict("/a", Some("no"));
-        sessions.answered(NodeId(node), vec![verdict.into()], Moment(0));
+        sessions.answered(NodeId(node), vec![verdict.into()], &world.state, Moment(0));
     }
     assert_eq!(state(&world, &sessions, "/a").0, BucketState::Unplaced);
     let verdict = world.verdict("/a", None);
-    sessions.answered(NodeId(1), vec![verdict.into()], Moment(0));
+    sessions.answered(NodeId(1), vec![verdict.into()], &world.state, Moment(0));
     assert_eq!(state(&world, &sessions, "/a").0, BucketState::Placing);
     let basis = world.bucket("/a").current.revision;
     world.propose(Command::Bind(world.bind_command("/a", 1, basis)));
@@ -88,7 +88,7 @@ fn a_new_leader_that_has_not_heard_of_the_nodes_does_not_say_that_none_is_availa
     }
     sessions.opened(&world.hello(1, "i"), &world.state, Moment(0)).expect("the first of it");
     for bucket in ["/a", "/m"] {
-        sessions.answered(NodeId(1), vec![world.verdict(bucket, Some("no")).into()], Moment(0));
+        sessions.answered(NodeId(1), vec![world.verdict(bucket, Some("no")).into()], &world.state, Moment(0));
         assert_eq!(message(&world, &sessions, bucket), "1 node has not answered yet");
     }
     world.set_status(2, NodeStatus::Lost);
@@ -126,7 +126,7 @@ fn a_program_that_ended_well_is_as_wanted_until_it_is_to_run_again() {
 
     world.apply_bucket("/m", |put| put.spec.multi_node = true);
     for node in [1, 2] {
-        sessions.answered(NodeId(node), vec![world.verdict("/m", None).into()], Moment(0));
+        sessions.answered(NodeId(node), vec![world.verdict("/m", None).into()], &world.state, Moment(0));
         world.phase("/m", node, None, Phase::Running);
     }
     ended(&mut world, "/m", 1, None, 0);
@@ -135,7 +135,7 @@ fn a_program_that_ended_well_is_as_wanted_until_it_is_to_run_again() {
     ended(&mut world, "/m", 2, None, 0);
     assert_eq!(state(&world, &sessions, "/m"), (BucketState::Running, 0, 0));
     assert!(message(&world, &sessions, "/m").starts_with("ended well on n1, n2, "));
-    sessions.answered(NodeId(2), vec![world.verdict("/m", Some("no")).into()], Moment(0));
+    sessions.answered(NodeId(2), vec![world.verdict("/m", Some("no")).into()], &world.state, Moment(0));
     assert!(state(&world, &sessions, "/m").0 == BucketState::Running, "n1 did what it should");
     world.on("/m", Command::Suspend);
     assert_eq!(state(&world, &sessions, "/m").0, BucketState::Suspended);
@@ -271,7 +271,7 @@ fn a1_explain_gives_every_gate_of_every_node() {
     let mut sessions = sessions(&world, 2);
     let mut verdict = world.verdict("/a", Some("no flume"));
     verdict.gates[0] = GateOutcome::refuse("not allowed here");
-    sessions.answered(NodeId(1), vec![verdict.into()], Moment(0));
+    sessions.answered(NodeId(1), vec![verdict.into()], &world.state, Moment(0));
     let sight = Sight { state: &world.state, sessions: Some(&sessions), now: Moment(0) };
     let explanation = sight.explain(&world.bucket("/a"));
     assert_eq!(explanation.nodes.len(), 3);

@@ -7,6 +7,7 @@ use super::*;
 use crate::command::{DrainNode, MoveBucket, Refusal, Reply};
 use crate::testing::World;
 
+mod compromised;
 mod drains;
 mod rollouts;
 mod rotation;
@@ -50,7 +51,7 @@ impl Leader {
 
     fn answer(&mut self, node: u64, bucket: &str, refusal: Option<&str>) {
         let verdict = self.world.verdict(bucket, refusal);
-        self.sessions.answered(NodeId(node), vec![verdict.into()], self.now);
+        self.sessions.answered(NodeId(node), vec![verdict.into()], &self.world.state, self.now);
     }
 
     /// Time passes; the nodes named are heard all the while.
@@ -167,7 +168,7 @@ fn a_reason_of_any_length_ends_affinity() {
     leader.world.bound("/a", 1);
     let mut verdict = leader.world.verdict("/a", None);
     verdict.gates[1] = GateOutcome { pass: Some(false), reason: "excluded by rule ".repeat(100_000).into() };
-    leader.sessions.answered(NodeId(1), vec![verdict.into()], leader.now);
+    leader.sessions.answered(NodeId(1), vec![verdict.into()], &leader.world.state, leader.now);
     let due = due(&leader.world.state, &mut leader.sessions, leader.now, leader.world.now);
     let [Command::Leave(leave)] = &due.commands[..] else { panic!("{} commands", due.commands.len()) };
     let LeaveReason::NotAvailable(gate, reason) = &leave.reason else { panic!("it is not available") };
@@ -181,7 +182,7 @@ fn a_verdict_that_is_unknown_does_not_end_affinity() {
     leader.world.bound("/a", 1);
     let mut verdict = leader.world.verdict("/a", None);
     verdict.gates[2] = GateOutcome::unknown("timed out, first time");
-    leader.sessions.answered(NodeId(1), vec![verdict.into()], leader.now);
+    leader.sessions.answered(NodeId(1), vec![verdict.into()], &leader.world.state, leader.now);
     assert!(leader.act().is_empty());
 }
 
@@ -257,7 +258,7 @@ fn a26_a_leaving_epoch_is_freed_as_soon_as_it_is_given_up() {
     leader.world.on("/a", Command::Suspend);
     assert!(leader.act().is_empty(), "it stops gracefully, still named");
     assert_eq!(leader.named(1), [epoch.0]);
-    leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), epoch);
+    leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), epoch, &leader.world.state);
     assert_eq!(leader.act(), ["free /a"]);
 }
 
@@ -283,7 +284,7 @@ fn an_epoch_given_up_is_that_epoch_only() {
     leader.world.free("/a", old);
     let basis = leader.world.bucket("/a").current.revision;
     leader.world.propose(Command::Bind(leader.world.bind_command("/a", 1, basis)));
-    leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), old);
+    leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), old, &leader.world.state);
     assert!(leader.act().is_empty());
 }
 
@@ -375,7 +376,7 @@ fn a_node_whose_agent_stops_for_longer_is_left_without_work_first() {
     assert_eq!(leader.act(), ["bind /c 2"], "nothing more comes");
     for bucket in ["/a", "/b"] {
         let epoch = leader.world.binding(bucket).epoch;
-        leader.sessions.gave_up(NodeId(1), leader.world.name(bucket), epoch);
+        leader.sessions.gave_up(NodeId(1), leader.world.name(bucket), epoch, &leader.world.state);
     }
     assert_eq!(leader.act(), ["free /a", "free /b"]);
     (1..=2).for_each(|node| ["/a", "/b"].iter().for_each(|bucket| leader.answer(node, bucket, None)));

@@ -89,7 +89,7 @@ fn answer(control: &Control, replica: &Replica, gate: &GateOutcome) {
         state.buckets.values().map(|bucket| Arc::new(verdict(bucket))).collect()
     };
     if let Some(sessions) = &mut control.live.lock().sessions {
-        sessions.answered(NODE, verdicts, Moment(0));
+        sessions.answered(NODE, verdicts, &replica.state(), Moment(0));
     }
     control.live.heard();
 }

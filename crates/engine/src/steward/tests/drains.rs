@@ -15,7 +15,7 @@ fn a_node_is_drained_one_bucket_after_the_other() {
     assert_eq!(leader.act(), ["leave /a"]);
     assert!(leader.act().is_empty(), "one at a time");
     let epoch = leader.world.binding("/a").epoch;
-    leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), epoch);
+    leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), epoch, &leader.world.state);
     assert_eq!(leader.act(), ["free /a"]);
     leader.answer(1, "/a", None);
     let words = leader.act();
@@ -27,7 +27,7 @@ fn a_node_is_drained_one_bucket_after_the_other() {
     leader.world.phase("/a", node, Some(epoch), Phase::Running);
     assert_eq!(leader.act(), ["leave /b"]);
     let epoch = leader.world.binding("/b").epoch;
-    leader.sessions.gave_up(NodeId(1), leader.world.name("/b"), epoch);
+    leader.sessions.gave_up(NodeId(1), leader.world.name("/b"), epoch, &leader.world.state);
     leader.act();
     leader.answer(1, "/b", None);
     leader.act();
@@ -73,7 +73,7 @@ fn a_bucket_is_moved_where_the_operator_wants_it_or_anywhere_else() {
         let ask = MoveBucket { bucket: leader.world.name("/a"), to: to.map(NodeId), base: None };
         leader.world.propose(Command::Move(ask));
         leader.act();
-        leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), epoch);
+        leader.sessions.gave_up(NodeId(1), leader.world.name("/a"), epoch, &leader.world.state);
         assert_eq!(leader.act(), ["free /a"]);
         leader.act();
         let node = leader.world.binding("/a").node.0;
@@ -93,7 +93,7 @@ fn the_next_bucket_of_a_drain_waits_for_the_former_only_so_long() {
     assert_eq!(leader.act(), ["leave /a"]);
     let leaves = |leader: &mut Leader, bucket: &str| {
         let epoch = leader.world.binding(bucket).epoch;
-        leader.sessions.gave_up(NodeId(1), leader.world.name(bucket), epoch);
+        leader.sessions.gave_up(NodeId(1), leader.world.name(bucket), epoch, &leader.world.state);
         assert_eq!(leader.act(), [format!("free {bucket}")]);
     };
     leaves(&mut leader, "/a");

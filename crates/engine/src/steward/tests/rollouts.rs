@@ -52,7 +52,7 @@ impl Leader {
             module: release.spec.module.clone(),
             ..self.world.verdict(BUCKET, refusal)
         };
-        self.sessions.answered(NodeId(node), vec![verdict.into()], self.now);
+        self.sessions.answered(NodeId(node), vec![verdict.into()], &self.world.state, self.now);
     }
 
     /// So much time that what runs counts as well.
