@@ -143,8 +143,9 @@ impl World {
                 self.round(v);
             }
             ToLeader::Verdicts(verdicts) => {
-                if let Some(sessions) = &mut live.sessions {
-                    sessions.answered(node, verdicts, now);
+                let voter = &mut self.voters[v];
+                if let Some(sessions) = &mut voter.live.sessions {
+                    sessions.answered(node, verdicts, &voter.state, now);
                 }
                 self.conduct_soon(v);
             }
@@ -154,8 +155,9 @@ impl World {
                 {
                     epoch = binding.epoch;
                 }
-                if let Some(sessions) = &mut self.voters[v].live.sessions {
-                    sessions.gave_up(node, bucket, epoch);
+                let voter = &mut self.voters[v];
+                if let Some(sessions) = &mut voter.live.sessions {
+                    sessions.gave_up(node, bucket, epoch, &voter.state);
                 }
                 self.conduct_soon(v);
             }
