@@ -28,7 +28,8 @@ pub(super) struct Letter {
     pub(super) subject: String,
     /// Any text.
     pub(super) text: String,
-    /// The same for the same mail, also when it is sent again.
+    /// The same for the same mail, also when another leader sends it again. To one that has got more events until then it is
+    /// another mail, which has another: who has had the first must not take it for that.
     pub(super) id: String,
 }
 
@@ -39,8 +40,6 @@ pub(super) struct Digest {
     /// Jobs beyond the first, and what is about no job.
     others: Part,
     events: u64,
-    first: Option<(String, Timestamp)>,
-    last: Option<(String, Timestamp)>,
 }
 
 /// What happened to one job, or to all else.
@@ -56,6 +55,8 @@ struct Part {
     unlisted: u64,
     /// The kind of the last line of history.
     last_kind: String,
+    /// Which events these are: the first and the last, and when they happened.
+    span: Option<[(String, Timestamp); 2]>,
 }
 
 #[derive(Debug)]
@@ -70,9 +71,6 @@ impl Digest {
     /// Adds an event, after those that came before it.
     pub(super) fn add(&mut self, it: &Deliverable) {
         self.events += 1;
-        let place = (it.id(), it.event.at);
-        self.first.get_or_insert_with(|| place.clone());
-        self.last = Some(place);
         let part = match body::job(it) {
             Some(job) if self.jobs.contains_key(job) || self.jobs.len() < JOBS => {
                 self.jobs.entry(job.to_owned()).or_default()
@@ -89,37 +87,39 @@ impl Digest {
 
     /// The mails: jobs by name, then all else.
     pub(super) fn letters(&self, sink: &SinkName, cluster: &str) -> Vec<Letter> {
-        let (Some((first, from)), Some((last, to))) = (&self.first, &self.last) else { return Vec::new() };
-        let letter = |about: &str, subject: String, text: String| Letter {
-            sink: sink.to_string(),
-            cluster: cluster.to_owned(),
-            subject: format!("[sheaf] {subject}"),
-            text: format!("{text}\nFrom {from} to {to}, by sink {sink} of cluster {cluster}.\n"),
-            id: format!("{sink}.{first}.{last}.{about}"),
+        let letter = |part: &Part, about: &str, subject: String, text: String| {
+            let [(first, from), (last, to)] = part.span.as_ref()?;
+            Some(Letter {
+                sink: sink.to_string(),
+                cluster: cluster.to_owned(),
+                subject: format!("[sheaf] {subject}"),
+                text: format!("{text}\nFrom {from} to {to}, by sink {sink} of cluster {cluster}.\n"),
+                id: format!("{sink}.{first}.{last}.{about}"),
+            })
         };
         let mut letters = Vec::new();
-        for (n, (job, part)) in self.jobs.iter().enumerate() {
+        for (job, part) in &self.jobs {
             let mut text = format!("Job {}\n\n{}", one_line(job), part.text());
             text.push_str(&format!(
                 "\nMore: sheaf job status {job}; sheaf job subtasks {job} --state failed\n"
             ));
-            letters.push(letter(&format!("job{n}"), part.subject(&format!("job {}", one_line(job))), text));
+            let (about, subject) = (format!("job-{}", one_line(job)), format!("job {}", one_line(job)));
+            letters.extend(letter(part, &about, part.subject(&subject), text));
         }
-        if !self.others.is_empty() {
-            let text = self.others.text() + "\nMore: sheaf events\n";
-            letters.push(letter("events", self.others.subject("events"), text));
-        }
+        let text = self.others.text() + "\nMore: sheaf events\n";
+        letters.extend(letter(&self.others, "events", self.others.subject("events"), text));
         letters
     }
 }
 
 impl Part {
-    fn is_empty(&self) -> bool {
-        self.failed + self.retried + self.unlisted == 0 && self.lines.is_empty()
-    }
-
     fn add(&mut self, it: &Deliverable) {
         let event = &it.event;
+        let last = (it.id(), event.at);
+        match &mut self.span {
+            Some(span) => span[1] = last,
+            None => self.span = Some([last.clone(), last]),
+        }
         let Some(end) = &it.end else {
             self.last_kind.clone_from(&event.kind);
             if self.lines.len() >= LINES {
@@ -285,6 +285,32 @@ mod tests {
         ids.dedup();
         assert_eq!(ids.len(), letters.len());
         assert!(Digest::default().letters(&sink(), "c").is_empty());
+    }
+
+    #[test]
+    fn a_mail_that_is_made_again_is_the_same_unless_it_has_more_events() {
+        let numbered = |mut it: Deliverable, revision: u64| {
+            it.event.revision = sheaf_model::Revision(revision);
+            it
+        };
+        let mut digest = Digest::default();
+        digest.add(&numbered(failure_of("b", 1, "no licence"), 5));
+        digest.add(&numbered(event_of("bucket.bound", "/logs", ""), 6));
+        let before = digest.letters(&sink(), "c");
+        // The leader went before it had noted that they were sent, and this happened until the next one makes them.
+        digest.add(&numbered(failure_of("a", 1, "no licence"), 7));
+        digest.add(&numbered(event_of("bucket.freed", "/logs", ""), 8));
+        let after = digest.letters(&sink(), "c");
+        assert_eq!(after.len(), 3);
+        assert!(after.contains(&before[0]), "whatever job comes before it, and whatever else happened");
+        assert!(
+            after.iter().all(|letter| letter.id != before[1].id),
+            "who has it would miss what is new in it"
+        );
+        let mut ids: Vec<&str> = after.iter().map(|letter| letter.id.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 3);
     }
 
     #[test]

@@ -19,8 +19,8 @@ use crate::place::Member;
 pub(super) enum Parcel<'a> {
     /// Events, at least one.
     Events(&'a [Deliverable]),
-    /// Events, as a mail.
-    Letter(&'a Letter),
+    /// Events, as a mail; and whom it is for yet, if some have it already.
+    Letter(&'a Letter, Option<Vec<String>>),
 }
 
 /// TLS with a mail server, begun in the midst of a conversation or before it.
@@ -70,7 +70,7 @@ impl Hand {
         match &self.spec.target {
             SinkTarget::Mail(_) => {
                 let letter = Letter::test(&self.spec.name, &self.cluster(), event);
-                self.within_time(&Parcel::Letter(&letter), true).await
+                self.within_time(&Parcel::Letter(&letter, None), true).await
             }
             SinkTarget::Webhook(_) | SinkTarget::Exec(_) => {
                 self.within_time(&Parcel::Events(events), true).await
@@ -96,10 +96,12 @@ impl Hand {
                 let allowed = &self.control.sink_programs;
                 exec::run(program, allowed, &self.control.place.identity.name, &envelope).await
             }
-            (SinkTarget::Mail(mail), Parcel::Letter(letter)) => self.mail(mail, letter).await,
+            (SinkTarget::Mail(mail), Parcel::Letter(letter, left)) => {
+                self.mail(mail, letter, left.as_ref().unwrap_or(&mail.to)).await
+            }
             // Lines make letters of what goes to mail servers, and of nothing else.
             (SinkTarget::Mail(_), Parcel::Events(_)) => Err(Undelivered::BadAddress("events are no mail")),
-            (_, Parcel::Letter(_)) => Err(Undelivered::BadAddress("a mail is for a mail server")),
+            (_, Parcel::Letter(..)) => Err(Undelivered::BadAddress("a mail is for a mail server")),
         }
     }
 
@@ -137,7 +139,7 @@ impl Hand {
         webhook::post(stream, request).await
     }
 
-    async fn mail(&self, mail: &Mail, letter: &Letter) -> Result<String, Undelivered> {
+    async fn mail(&self, mail: &Mail, letter: &Letter, to: &[String]) -> Result<String, Undelivered> {
         let password = mail.password.as_ref().map(|name| self.text_of(name, "a password")).transpose()?;
         let login = mail.user.as_deref().zip(password.as_deref());
         let bad = Undelivered::BadAddress("it is no host:port");
@@ -145,7 +147,7 @@ impl Hand {
         let stream = self.reach(&host, port, &mail.server).await?;
         let node = self.control.place.identity.name.as_str();
         let text = letter::text(mail, letter, self.control.clock.wall());
-        let call = smtp::Call { mail, login, node, text: &text };
+        let call = smtp::Call { mail, to, login, node, text: &text };
         call.deliver(stream, &MailTls { hand: self, host: &host, mail }).await
     }
 

@@ -133,7 +133,7 @@ impl Line {
             let (waiting, oldest) = ((wanted.len() - from) as u64, chunk[0].event.at);
             self.waits = Some((waiting, to, oldest));
             self.count().await;
-            self.hand_over(&Parcel::Events(chunk)).await;
+            self.hand_over(Parcel::Events(chunk)).await;
             from += chunk.len();
             // All of a revision, or nothing of it.
             self.place = match wanted.get(from) {
@@ -161,7 +161,7 @@ impl Line {
         }
         let (letters, to, events) = self.fold().await?;
         for letter in &letters {
-            self.hand_over(&Parcel::Letter(letter)).await;
+            self.hand_over(Parcel::Letter(letter, None)).await;
         }
         self.place = self.place.max(to);
         self.has_delivered(events).await;
@@ -210,14 +210,18 @@ impl Line {
         read(&self.member, move |reader| reader.ahead(&ahead)).await
     }
 
-    /// Delivers, however long that takes.
-    async fn hand_over(&mut self, parcel: &Parcel<'_>) {
+    /// Delivers, however long that takes. A mail that some have is tried again for the others; the next leader, if this one goes
+    /// meanwhile, does not know that, and begins anew for all.
+    async fn hand_over(&mut self, mut parcel: Parcel<'_>) {
         loop {
-            let outcome = Box::pin(self.hand.deliver(parcel)).await;
+            let outcome = Box::pin(self.hand.deliver(&parcel)).await;
             let Err(error) = outcome else {
                 self.failures = 0;
                 return;
             };
+            if let (Undelivered::PutOff { left, .. }, Parcel::Letter(_, to)) = (&error, &mut parcel) {
+                *to = Some(left.clone());
+            }
             self.has_failed(&error).await;
         }
     }

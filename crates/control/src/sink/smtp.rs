@@ -1,4 +1,10 @@
 //! SMTP (RFC 5321, 3207, 4954), the part of it that hands over one mail.
+//!
+//! Nobody gets a mail twice, and nobody misses it: once a server has taken it for some, those whom it puts off are told to the caller, who
+//! tries again for them alone. Where it takes it for nobody, all are tried again. Whom it refuses for good, while others have the mail,
+//! is left out and named.
+
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,10 +19,14 @@ use super::undelivered::Undelivered;
 const ANSWER_MAX: usize = 64 << 10;
 /// Characters of an answer that are shown.
 const SHOWN: usize = 200;
+/// How long a server has to say goodbye.
+const QUIT: Duration = Duration::from_millis(500);
 
 /// One mail for one server.
 pub(super) struct Call<'a> {
     pub(super) mail: &'a Mail,
+    /// Whom it is for of those that the sink names: the others have it.
+    pub(super) to: &'a [String],
     /// Whom to log in as, and with what.
     pub(super) login: Option<(&'a str, &'a str)>,
     /// What this node calls itself.
@@ -81,7 +91,7 @@ impl Call<'_> {
         Ok(answer.lines.into_iter().skip(1).collect())
     }
 
-    async fn hand_over<S: AsyncRead + AsyncWrite + Unpin>(
+    async fn hand_over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         &self,
         mut talk: Talk<S>,
         greeted: bool,
@@ -92,30 +102,56 @@ impl Call<'_> {
         }
         let from = format!("MAIL FROM:<{}>", self.mail.from);
         talk.ask("MAIL FROM", &from).await?.expect(250, "MAIL FROM", true)?;
-        let mut refused = Vec::new();
-        for to in &self.mail.to {
+        let (mut put_off, mut refused) = (Vec::new(), Vec::new());
+        for to in self.to {
             let answer = talk.ask("RCPT TO", &format!("RCPT TO:<{to}>")).await?;
             match answer.expect(250, "RCPT TO", true) {
                 Ok(_) => {}
-                Err(error) => refused.push((to, error)),
+                Err(error) if error.is_for_good() => refused.push((to, error)),
+                Err(error) => put_off.push((to, error)),
             }
         }
-        let some = refused.iter().map(|(to, error)| format!("{to}: {error}")).collect::<Vec<_>>().join("; ");
-        if refused.len() == self.mail.to.len()
-            && let Some((_, error)) = refused.pop()
+        let some_take_it = put_off.len() + refused.len() < self.to.len();
+        let some_have_it = self.to.len() < self.mail.to.len();
+        if !some_take_it
+            && !some_have_it
+            && let Some((_, error)) = put_off.pop().or_else(|| refused.pop())
         {
+            talk.part();
             return Err(error);
         }
+        let said = if some_take_it { self.data(&mut talk).await? } else { "taken before".to_owned() };
+        talk.part();
+        self.conclude(said, &put_off, &refused)
+    }
+
+    /// The mail itself; what the server said to it.
+    async fn data<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        talk: &mut Talk<S>,
+    ) -> Result<String, Undelivered> {
         talk.ask("DATA", "DATA").await?.expect(354, "DATA", true)?;
         let answer =
             talk.ask("the mail", &(stuffed(self.text) + ".")).await?.expect(250, "the mail", true)?;
-        let _ = talk.ask("QUIT", "QUIT").await; // it has the mail already
-        let said = format!("{} {}", answer.code, shown(&answer.lines));
-        if some.is_empty() {
-            return Ok(said);
+        Ok(format!("{} {}", answer.code, shown(&answer.lines)))
+    }
+
+    /// What is left to do once some have the mail.
+    fn conclude(
+        &self,
+        said: String,
+        put_off: &[(&String, Undelivered)],
+        refused: &[(&String, Undelivered)],
+    ) -> Result<String, Undelivered> {
+        let some = refused.iter().map(|(to, error)| format!("{to}: {error}")).collect::<Vec<_>>().join("; ");
+        if !some.is_empty() {
+            tracing::warn!(server = self.mail.server, refused = some, "a mail was taken, though not for all");
         }
-        tracing::warn!(server = self.mail.server, refused = some, "a mail was taken, though not for all");
-        Ok(format!("{said}; not for all: {some}"))
+        if let Some((_, error)) = put_off.first() {
+            let left = put_off.iter().map(|(to, _)| (*to).clone()).collect();
+            return Err(Undelivered::PutOff { left, said: error.to_string() });
+        }
+        Ok(if some.is_empty() { said } else { format!("{said}; not for all: {some}") })
     }
 }
 
@@ -167,6 +203,15 @@ impl Answer {
         }
         let said = if show { format!(": {}", shown(&self.lines)) } else { String::new() };
         Err(Undelivered::Mail { step, code: self.code, said })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Talk<S> {
+    /// Takes leave. Nobody waits for the answer: a server that gives none has the mail all the same, and is not to get it again.
+    fn part(mut self) {
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(QUIT, self.ask("QUIT", "QUIT")).await;
+        });
     }
 }
 
@@ -253,8 +298,18 @@ mod tests {
         }
     }
 
-    /// Hands a mail to a server that answers by what each line begins with; what it heard.
+    /// Hands a mail to a server that answers by what each line begins with, and where it is to answer with nothing is silent from
+    /// then on; what it heard.
     async fn handed(
+        mail: &Mail,
+        login: Option<(&str, &str)>,
+        answers: &'static [(&'static str, &'static str)],
+    ) -> (Result<String, Undelivered>, Vec<String>) {
+        handed_to(&mail.to, mail, login, answers).await
+    }
+
+    async fn handed_to(
+        to: &[String],
         mail: &Mail,
         login: Option<(&str, &str)>,
         answers: &'static [(&'static str, &'static str)],
@@ -276,11 +331,14 @@ mod tests {
                 let answer =
                     answers.iter().find(|(begin, _)| line.starts_with(begin)).map(|(_, answer)| *answer);
                 let answer = answer.unwrap_or(if in_mail { "354 go on" } else { "250 well" });
+                if answer.is_empty() {
+                    continue;
+                }
                 talk.stream.write_all(format!("{answer}\r\n").as_bytes()).await.unwrap();
             }
             heard
         };
-        let call = Call { mail, login, node: "n1", text: "Subject: x\r\n\r\n.\r\nhello\r\n" };
+        let call = Call { mail, to, login, node: "n1", text: "Subject: x\r\n\r\n.\r\nhello\r\n" };
         tokio::join!(call.deliver(stream, &NoTls), server)
     }
 
@@ -314,6 +372,53 @@ mod tests {
         let one = mail(&["a@example.org"], MailSecurity::None);
         let error = handed(&one, None, &[("RCPT TO:<a", "550 no such user")]).await.0.unwrap_err();
         assert_eq!(error.to_string(), "the mail server answered 550 to RCPT TO: no such user");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_silent_after_goodbye_has_the_mail() {
+        let mail = mail(&["a@example.org"], MailSecurity::None);
+        let silent = handed(&mail, None, &[(".", "250 queued"), ("QUIT", "")]);
+        let (outcome, heard) =
+            tokio::time::timeout(Duration::from_secs(20), silent).await.expect("it is left");
+        assert_eq!(outcome.unwrap(), "250 queued");
+        assert_eq!(heard.last().map(String::as_str), Some("QUIT"));
+    }
+
+    #[tokio::test]
+    async fn who_is_put_off_is_tried_again_alone_and_everybody_if_nobody_has_it() {
+        let recipients = |heard: &[String]| -> Vec<String> {
+            let named = heard.iter().filter_map(|line| line.strip_prefix("RCPT TO:<"));
+            named.map(|it| it.trim_end_matches("@example.org>").to_owned()).collect()
+        };
+        let is_sent = |heard: &[String]| heard.iter().any(|line| line == "DATA");
+        let three = mail(&["a@example.org", "b@example.org", "c@example.org"], MailSecurity::None);
+        let busy = &[("RCPT TO:<b", "450 come back"), ("RCPT TO:<c", "550 nobody")];
+        let (outcome, heard) = handed(&three, None, busy).await;
+        let error = outcome.unwrap_err();
+        let Undelivered::PutOff { left, .. } = &error else { panic!("{error}") };
+        assert_eq!(*left, ["b@example.org"], "c is refused for good, and a has it");
+        assert!(is_sent(&heard));
+        assert!(
+            error.to_string().contains("b@example.org") && error.to_string().contains("come back"),
+            "{error}"
+        );
+
+        let (outcome, heard) = handed_to(left, &three, None, busy).await;
+        assert!(
+            matches!(&outcome, Err(Undelivered::PutOff { left: again, .. }) if again == left),
+            "{outcome:?}"
+        );
+        assert_eq!((recipients(&heard), is_sent(&heard)), (vec!["b".to_owned()], false));
+        let (outcome, heard) = handed_to(left, &three, None, &[]).await;
+        assert_eq!((outcome.is_ok(), recipients(&heard)), (true, vec!["b".to_owned()]));
+        let (outcome, _) = handed_to(left, &three, None, &[("RCPT TO:<b", "550 nobody")]).await;
+        assert!(outcome.unwrap().contains("not for all: b@example.org"), "others have it");
+
+        let nobody =
+            &[("RCPT TO:<a", "550 nobody"), ("RCPT TO:<b", "450 come back"), ("RCPT TO:<c", "450 wait")];
+        let (outcome, heard) = handed(&three, None, nobody).await;
+        assert!(matches!(outcome, Err(Undelivered::Mail { code: 450, .. })), "all are tried again");
+        assert!(!is_sent(&heard));
     }
 
     #[tokio::test]

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use sheaf_engine::sink::Sink;
 use sheaf_engine::{Command, Proposal, SinkCommand};
 use sheaf_model::{
-    Actor, Confided, HistorySettings, Moment, SinkFilter, SinkName, SinkSpec, SinkTarget, Span, Timestamp,
-    Webhook,
+    Actor, Confided, HistorySettings, Mail, MailSecurity, Moment, SinkFilter, SinkName, SinkSpec, SinkTarget,
+    Span, Timestamp, Webhook,
 };
 use sheaf_store::Store;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::Control;
 use crate::clock::Clock;
@@ -47,6 +47,43 @@ async fn receive(listener: TcpListener, heard: Heard) {
         }
         heard.lock().unwrap_or_else(PoisonError::into_inner).push(text);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    }
+}
+
+/// A mail server that notes whom it took each mail for, takes none for `late` before somebody has one, and never says goodbye.
+async fn take_mails(listener: TcpListener, heard: Heard) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { return };
+        tokio::spawn(take_mail(stream, heard.clone()));
+    }
+}
+
+async fn take_mail(stream: TcpStream, heard: Heard) {
+    let heard = || heard.lock().unwrap_or_else(PoisonError::into_inner);
+    let (lines, mut answers) = stream.into_split();
+    let mut lines = BufReader::new(lines).lines();
+    let (mut to, mut in_mail) = (Vec::new(), false);
+    let _ = answers.write_all(b"220 hello\r\n").await;
+    while let Ok(Some(line)) = lines.next_line().await {
+        let answer = match line.as_str() {
+            "." => {
+                in_mail = false;
+                heard().push(to.join(" "));
+                "250 taken"
+            }
+            _ if in_mail => continue,
+            "QUIT" => continue,
+            "DATA" => {
+                in_mail = true;
+                "354 go on"
+            }
+            "RCPT TO:<late@example.org>" if heard().is_empty() => "450 come back",
+            line => {
+                to.extend(line.strip_prefix("RCPT TO:").map(str::to_owned));
+                "250 well"
+            }
+        };
+        let _ = answers.write_all(format!("{answer}\r\n").as_bytes()).await;
     }
 }
 
@@ -140,5 +177,36 @@ async fn what_happens_is_delivered_in_order_and_what_was_dropped_is_said() {
     let last = sink(&member);
     let (after, to) = last.missed_last.expect("it is said what");
     assert!(after < to && to < now, "{last:?}");
+    receiving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_comes_once_to_each_though_one_is_put_off_and_the_server_says_no_goodbye() {
+    let one = One::formed().await;
+    let (member, control) = (one.member.clone(), one.control(Arc::new(Real)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let server = listener.local_addr().expect("it has one").to_string();
+    let heard = Heard::default();
+    let receiving = tokio::spawn(take_mails(listener, heard.clone()));
+
+    let mail = Mail {
+        server,
+        security: MailSecurity::None,
+        user: None,
+        password: None,
+        from: "sheaf@example.org".to_owned(),
+        to: ["early", "late"].map(|who| format!("{who}@example.org")).to_vec(),
+        digest: Span::millis(100),
+        timeout: Span::seconds(20),
+        ca: None,
+    };
+    put(&member, SinkSpec { target: SinkTarget::Mail(mail), ..spec("ours", "http://127.0.0.1:1/") }).await;
+    for n in 0..3 {
+        let other = SinkSpec { suspended: true, ..spec(&format!("other-{n}"), "http://127.0.0.1:1/") };
+        put(&member, other).await;
+    }
+    deliver_until(&control, &member, || sink(&member).delivered == 3).await;
+    let taken = heard.lock().expect("no panic").clone();
+    assert_eq!(taken, ["<early@example.org>", "<late@example.org>"]);
     receiving.abort();
 }

@@ -54,6 +54,9 @@ pub(super) enum Undelivered {
     /// A mail server said no.
     #[error("the mail server answered {code} to {step}{said}")]
     Mail { step: &'static str, code: u16, said: String },
+    /// A mail server took a mail for some, and puts off others, who are left.
+    #[error("the mail has not been taken for {} yet, and was for the others: {said}", .left.join(", "))]
+    PutOff { left: Vec<String>, said: String },
     /// A mail server does not offer what is needed.
     #[error("the mail server {0}")]
     MailServer(&'static str),
@@ -88,6 +91,11 @@ fn about(status: &u16) -> &'static str {
 }
 
 impl Undelivered {
+    /// Whether a mail server will not say otherwise when it is asked again.
+    pub(super) fn is_for_good(&self) -> bool {
+        matches!(self, Self::Mail { code: 500..=599, .. })
+    }
+
     /// How long to wait after so many failures in a row; `chance` is any number, so that sinks do not come back together.
     pub(super) fn wait(&self, failures: u32, chance: u64) -> Duration {
         let (first, most) = match self {
