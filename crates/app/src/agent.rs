@@ -295,7 +295,9 @@ async fn serve(
 fn serving() -> ServeOptions {
     let most = ServeOptions::default();
     let half = crate::check::open_files().and_then(|files| usize::try_from(files / 2).ok());
-    ServeOptions { connections: half.map_or(most.connections, |half| half.min(most.connections)), ..most }
+    let connections = half.map_or(most.connections, |half| half.min(most.connections));
+    // A node's certificate opens no more than an address does.
+    ServeOptions { connections, node_connections: most.node_connections.min(connections.div_ceil(4)), ..most }
 }
 
 /// Runs the replica's service once there is a replica.

@@ -1,15 +1,13 @@
 //! The server side: every service of a node behind one port.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::{Stream, StreamExt as _};
 use http::{Request, Response};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -35,11 +33,15 @@ use crate::proto::{DESCRIPTORS, peer, v1};
 use crate::query::QueryApi;
 use crate::secret::SecretApi;
 use crate::sink::SinkApi;
-use crate::transport::{Connection, Crowd, Transport};
+use crate::transport::Transport;
 use crate::{
     artifact, backend, bucket, cluster, debug, event, instance, job, logs, module, node, peer as peers,
     query, secret, sink,
 };
+
+mod doorway;
+
+use doorway::Doorway;
 
 /// Longest message in bytes, either way.
 pub const MESSAGE_MAX: usize = 16 << 20;
@@ -54,11 +56,6 @@ const PING: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Probes on connections without a call.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
-/// How long a handshake may take, and how many may be under way.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-const HANDSHAKES: usize = 1024;
-/// After a failed accept, e.g. because no descriptor is left.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// How to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +65,14 @@ pub struct ServeOptions {
     /// Most public calls at a time that are no streams; beyond, they are refused as `RESOURCE_EXHAUSTED`.
     pub calls: usize,
     /// Most connections at a time that are not proven to be a node's, a quarter of them from one address; beyond, they are
-    /// closed. Those of nodes are not counted.
+    /// closed. Those of nodes are not counted among them.
     pub connections: usize,
+    /// Most connections at a time by one node's certificate; beyond, they are closed. A member has one to each agent for each
+    /// reader of logs.
+    pub node_connections: usize,
+    /// Most calls at a time by one node's certificate that are meant for this very node, streams among them; beyond, they are
+    /// refused as `RESOURCE_EXHAUSTED`. What nodes carry on for others counts as others' does.
+    pub node_calls: usize,
     /// How long a connection may be silent before its first word.
     pub silent: Duration,
 }
@@ -80,6 +83,8 @@ impl Default for ServeOptions {
             grace: Duration::from_secs(3),
             calls: 8192,
             connections: 4096,
+            node_connections: 1024,
+            node_calls: 4096,
             silent: Duration::from_secs(10),
         }
     }
@@ -318,7 +323,7 @@ impl Server {
         health.set(true).await;
         let (stopping, stopped) = watch::channel(false);
         let (transport, refused) = (self.transport.clone(), self.refused.clone());
-        let front = self.front(route, options.calls, stopped.clone())?;
+        let front = self.front(route, options, stopped.clone())?;
         let stop = async {
             stop.await;
             health.set(false).await;
@@ -326,16 +331,7 @@ impl Server {
         };
         let incoming =
             TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
-        let incoming = shaken(
-            Doorway {
-                transport,
-                shaking: Crowd::of(HANDSHAKES),
-                strangers: Crowd::of(options.connections),
-                silent: options.silent,
-                refused,
-            },
-            incoming,
-        );
+        let incoming = Doorway::new(transport, options, refused).shaken(incoming);
         let serving = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -362,12 +358,12 @@ impl Server {
     pub(crate) fn front(
         self,
         route: Arc<dyn Route>,
-        calls: usize,
+        options: ServeOptions,
         stopped: watch::Receiver<bool>,
     ) -> Result<Front, ServeError> {
         let server = self.with_reflection()?;
         let peers = Peers::new(server.transport);
-        Ok(Front::new(server.handlers, route, peers, (calls, server.refused), server.guard, stopped))
+        Ok(Front::new(server.handlers, route, peers, (options, server.refused), server.guard, stopped))
     }
 
     fn with_reflection(mut self) -> Result<Self, ServeError> {
@@ -386,74 +382,6 @@ impl Server {
         let health = tonic_health::server::HealthService::from_health_reporter(self.health.clone());
         self = self.add(v1).add(v1alpha);
         Ok(self.add(tonic_health::pb::health_server::HealthServer::new(health)))
-    }
-}
-
-/// What every connection goes through.
-#[derive(Clone)]
-struct Doorway {
-    transport: Transport,
-    /// Those whose handshakes are under way.
-    shaking: Arc<Crowd>,
-    /// Those of which it is not known whose they are.
-    strangers: Arc<Crowd>,
-    silent: Duration,
-    refused: Refused,
-}
-
-/// Connections after their handshakes, of which many go on at a time: one that stalls holds up nobody.
-fn shaken(
-    doorway: Doorway,
-    incoming: TcpIncoming,
-) -> impl Stream<Item = std::io::Result<Connection>> + Send + use<> {
-    let shaking = futures::stream::unfold(incoming, accept).map(move |stream| {
-        let doorway = doorway.clone();
-        async move { doorway.take(stream).await }
-    });
-    shaking.buffer_unordered(HANDSHAKES).filter_map(|shaken| std::future::ready(shaken.map(Ok)))
-}
-
-/// The next connection; none: the port is closed.
-async fn accept(mut incoming: TcpIncoming) -> Option<(TcpStream, TcpIncoming)> {
-    loop {
-        match incoming.next().await? {
-            Ok(stream) => return Some((stream, incoming)),
-            // It would fail again at once, and as often as anything is asked.
-            Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-        }
-    }
-}
-
-impl Doorway {
-    /// The connection, unless its handshake fails, or there are too many.
-    async fn take(self, stream: TcpStream) -> Option<Connection> {
-        let from = stream.peer_addr().ok()?.ip();
-        let Some(shaking) = self.shaking.enter(from) else { return self.refuse(from) };
-        let connection = match tokio::time::timeout(HANDSHAKE, self.transport.accept(stream)).await {
-            Ok(Ok(connection)) => connection.speaking_within(self.silent),
-            Ok(Err(error)) => {
-                tracing::debug!(?from, %error, "no connection");
-                return None;
-            }
-            Err(_) => return None,
-        };
-        drop(shaking);
-        if connection.is_nodes() {
-            return Some(connection);
-        }
-        match self.strangers.enter(from) {
-            Some(place) => Some(connection.at(place)),
-            None => self.refuse(from),
-        }
-    }
-
-    fn refuse(&self, from: IpAddr) -> Option<Connection> {
-        self.refused.another();
-        tracing::debug!(%from, "a connection too many was closed");
-        None
     }
 }
 

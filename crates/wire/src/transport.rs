@@ -39,6 +39,7 @@ use tonic::transport::{Channel, Endpoint};
 
 pub(crate) use connection::{Arrived, Connection};
 pub use credentials::{Credentials, CredentialsError, Join, Pair, Pin};
+pub(crate) use crowd::Nodes;
 pub use crowd::{Crowd, Network, Place};
 use dialled::Dialled;
 pub(crate) use impostor::ANOTHER;

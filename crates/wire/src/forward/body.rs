@@ -9,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
@@ -199,8 +198,8 @@ pub(super) struct Answer {
     until: Option<BoxFuture<'static, Status>>,
     /// The status in place of a connection's error.
     broken: Option<fn(&Status) -> Status>,
-    /// Its place among the streams of this node.
-    _place: Option<OwnedSemaphorePermit>,
+    /// Its places among what is under way on this node, given back when dropped.
+    _place: Option<Box<dyn Send>>,
     ended: bool,
 }
 
@@ -209,8 +208,8 @@ impl Answer {
         Self { inner, until: None, broken: None, _place: None, ended: false }
     }
 
-    pub(super) fn at(mut self, place: OwnedSemaphorePermit) -> Self {
-        self._place = Some(place);
+    pub(super) fn at(mut self, place: impl Send + 'static) -> Self {
+        self._place = Some(Box::new(place));
         self
     }
 

@@ -12,7 +12,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
-use sheaf_model::Contact;
+use sheaf_model::{Contact, NodeId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
@@ -27,10 +27,10 @@ use super::{Class, Route, Target};
 use crate::caller::{DEFECTS, Deadline, FORWARDED, NOT_APPLIED, OUTCOME, REQUEST_ID, TIMEOUT};
 use crate::client::{caused_by, explain, never_sent};
 use crate::error::{from_status, to_status};
-use crate::guard::{self, Guard, door};
-use crate::server::Refused;
+use crate::guard::{self, Certificate, Guard, door};
+use crate::server::{Refused, ServeOptions};
 use crate::trace::{self, Kind, TRACEPARENT};
-use crate::transport::Arrived;
+use crate::transport::{Arrived, Nodes, Place};
 use crate::{ApiError, Applies, DEFAULT_DEADLINE};
 
 /// How often a call is carried on before it must run in a circle.
@@ -80,6 +80,8 @@ struct Inner {
     /// Calls beyond.
     refused: Refused,
     room: Room,
+    /// What nodes ask this one for themselves.
+    nodes: Nodes,
     /// Public streams that may be opened.
     streams: Arc<Semaphore>,
     /// The same of those for which nothing is needed.
@@ -98,7 +100,7 @@ impl Front {
         handlers: BTreeMap<&'static str, Handler>,
         route: Arc<dyn Route>,
         peers: Peers,
-        (calls_max, refused): (usize, Refused),
+        (options, refused): (ServeOptions, Refused),
         guard: Option<Arc<dyn Guard>>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
@@ -107,9 +109,10 @@ impl Front {
             route,
             peers,
             calls: AtomicUsize::new(0),
-            calls_max,
+            calls_max: options.calls,
             refused,
             room: Room::of(ROOM),
+            nodes: Nodes::with(options.node_calls),
             streams: Arc::new(Semaphore::new(STREAMS)),
             streams_to_all: Arc::new(Semaphore::new(STREAMS_TO_ALL)),
             strangers: Arc::new(Semaphore::new(STRANGERS)),
@@ -238,10 +241,15 @@ impl Inner {
     /// Answers what is meant for this node. It is never carried on, so that nobody is asked for whom.
     async fn own(&self, mut request: Request<Body>, stream: bool, long: bool) -> Response<Body> {
         request.headers_mut().remove(FORWARDED);
+        let request = self.signed(request);
+        let by_node = match self.place_of_node(&request) {
+            Ok(place) => place,
+            Err(error) => return refuse(error, long),
+        };
         let path = request.uri().path();
         if STRANGE.contains(&path) {
             return match self.strange(request).await {
-                Ok((request, _place)) => self.ending(self.local(self.signed(request), long).await),
+                Ok((request, _place)) => self.ending(self.local(request, long).await),
                 Err(error) => refuse(error, long),
             };
         }
@@ -250,8 +258,28 @@ impl Inner {
             Ok(place) => place,
             Err(error) => return refuse(error, long),
         };
-        let response = self.local(self.signed(request), long).await;
-        if stream { placed(self.ending(response), place) } else { response }
+        let response = self.local(request, long).await;
+        if !stream {
+            return response;
+        }
+        let places = (by_node.is_some() || place.is_some()).then_some((by_node, place));
+        placed(self.ending(response), places)
+    }
+
+    /// A place among what the node asks whose certificate comes with a question, if that is one's.
+    fn place_of_node(&self, request: &Request<Body>) -> Result<Option<Place<NodeId>>, ApiError> {
+        let Some(Certificate::Node(node)) = request.extensions().get::<Certificate>() else {
+            return Ok(None);
+        };
+        let place = self.nodes.enter(*node);
+        if place.is_none() {
+            self.refused.another();
+            let most = self.nodes.each();
+            return Err(ApiError::Busy(format!(
+                "node {node} has {most} calls under way with this node, the most that one may have"
+            )));
+        }
+        Ok(place)
     }
 
     /// A question of somebody who has nothing to show, whole, and its place among those.
@@ -471,7 +499,7 @@ fn traced(request: &mut Request<Body>, class: Class) -> Option<trace::Span> {
 }
 
 /// An answer that has a place as long as it lasts.
-fn placed(response: Response<Body>, place: Option<OwnedSemaphorePermit>) -> Response<Body> {
+fn placed(response: Response<Body>, place: Option<impl Send + 'static>) -> Response<Body> {
     match place {
         Some(place) => response.map(|body| Body::new(Answer::new(body).at(place))),
         None => response,

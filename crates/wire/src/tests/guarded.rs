@@ -24,8 +24,12 @@ use crate::logs::LogsOf;
 use crate::peer::{HelloAsk, PeerClient, WatchNode};
 use crate::transport::Arrived;
 use crate::{
-    Admitted, ApiError, Bearer, Certificate, Client, Guard, Need, Options, Presented, Server, Target, guard,
+    Admitted, ApiError, Bearer, Certificate, Client, Guard, Need, Options, Presented, Refused, ServeOptions,
+    Server, Target, guard,
 };
+
+/// How many calls of its own a node may have under way.
+const OWN_CALLS: usize = 8;
 
 /// Knows tokens by their first byte, and one member.
 struct Door {
@@ -105,6 +109,7 @@ struct Node {
     address: String,
     fake: Arc<Fake>,
     door: Arc<Door>,
+    refused: Refused,
     _stop: watch::Sender<bool>,
 }
 
@@ -118,12 +123,14 @@ impl Node {
             Arc::new(Door { member: NodeId(7), revoked: watch::Sender::new(false), seen: Mutex::default() });
         let echo = Arc::new(Echo::default());
         let server = Server::new().buckets(fake.clone()).peers(echo.clone()).agents(echo);
-        let (stop, stopped) = watch::channel(false);
-        let front = server.guarded(door.clone()).front(Script::new([target]), 100, stopped).unwrap();
+        let (refused, (stop, stopped)) = (Refused::default(), watch::channel(false));
+        let options = ServeOptions { calls: 100, node_calls: OWN_CALLS, ..ServeOptions::default() };
+        let server = server.guarded(door.clone()).counting(refused.clone());
+        let front = server.front(Script::new([target]), options, stopped).unwrap();
         let serving = tonic::transport::Server::builder()
             .serve_with_incoming(Certified(front, certificate), TcpIncoming::from(listener));
         tokio::spawn(serving);
-        Self { address, fake, door, _stop: stop }
+        Self { address, fake, door, refused, _stop: stop }
     }
 
     async fn client(&self, token: Option<TokenText>) -> Client {
@@ -336,4 +343,28 @@ async fn a_node_speaks_for_itself_and_nobody_as_a_user() {
     assert!(matches!(peer.watch(ask, SOON).await.map(drop), Err(ApiError::Forbidden(_))));
     let error = peer.raft(header(), "vote".into(), SOON).await.unwrap_err();
     assert!(matches!(error, ApiError::Forbidden(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_node_has_so_many_calls_under_way_and_is_told_so() {
+    let node = Node::start(Target::Local, Some(Certificate::Node(NodeId(1)))).await;
+    let peer = PeerClient::new(&Contact::anyone(&node.address), &crate::Transport::plain()).unwrap();
+    let mut sessions = Vec::new();
+    for _ in 0..OWN_CALLS {
+        sessions.push(peer.session(futures::stream::pending().boxed(), SOON).await.expect("there is room"));
+    }
+    let error = peer.raft(header(), "vote".into(), SOON).await.unwrap_err();
+    let ApiError::Busy(why) = &error else { panic!("{error:?}") };
+    assert!(why.contains("node 1 has 8 calls under way with this node"), "{why}");
+    assert_eq!(node.refused.times(), 1);
+    // What is carried on to here is somebody else's.
+    let viewer = node.client(Some(token(1))).await;
+    assert!(matches!(viewer.bucket(&name("/a")).await, Err(ApiError::NotFound(_))), "it is let in");
+
+    sessions.pop();
+    let begun = std::time::Instant::now();
+    while let Err(error) = peer.raft(header(), "vote".into(), SOON).await {
+        assert!(begun.elapsed() < SOON, "the place is not given back: {error}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 }

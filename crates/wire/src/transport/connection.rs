@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use sheaf_model::Holder;
+use sheaf_model::{Holder, NodeId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -50,6 +50,8 @@ pub(crate) struct Connection {
     heard: usize,
     /// Among those of which nobody knows whose they are.
     _place: Option<Place>,
+    /// Among those of the node whose it is.
+    _by_node: Option<Place<NodeId>>,
 }
 
 /// With or without TLS.
@@ -73,12 +75,15 @@ impl Connection {
     }
 
     fn new(io: Io, arrived: Arrived) -> Self {
-        Self { io, arrived, silence: None, heard: 0, _place: None }
+        Self { io, arrived, silence: None, heard: 0, _place: None, _by_node: None }
     }
 
-    /// Whether a node has proven that it is one of the cluster.
-    pub(crate) fn is_nodes(&self) -> bool {
-        matches!(self.arrived.holder, Some(Holder::Node(_)))
+    /// Which node has proven that it is one of the cluster.
+    pub(crate) fn node(&self) -> Option<NodeId> {
+        match self.arrived.holder {
+            Some(Holder::Node(node)) => Some(node),
+            _ => None,
+        }
     }
 
     /// The same, which ends if it does not say within this time that it speaks HTTP/2: nothing else would end it.
@@ -89,6 +94,11 @@ impl Connection {
     /// The same, which gives the place back when it ends.
     pub(crate) fn at(self, place: Place) -> Self {
         Self { _place: Some(place), ..self }
+    }
+
+    /// The same of a node's.
+    pub(crate) fn by(self, place: Place<NodeId>) -> Self {
+        Self { _by_node: Some(place), ..self }
     }
 }
 

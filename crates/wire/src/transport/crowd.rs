@@ -1,24 +1,27 @@
-//! How many may be there at a time, and how many of them from one address.
+//! How many may be there at a time, and how many of them from one address, or by one node's certificate.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sheaf_model::NodeId;
+
 /// One address may have this part of all places, so that it takes several to keep others out.
 const SHARE: usize = 4;
 
-/// Places for connections of which nobody knows yet, or ever will, whose they are.
+/// Places, counted by who has them: by addresses for connections of which nobody knows yet, or ever will, whose they are; by nodes
+/// for what is proven to be a node's.
 #[derive(Debug)]
-pub struct Crowd {
+pub struct Crowd<K: Ord + Copy = Network> {
     most: usize,
     /// Held for a look-up only.
-    inside: Mutex<Inside>,
+    inside: Mutex<Inside<K>>,
 }
 
-#[derive(Debug, Default)]
-struct Inside {
+#[derive(Debug)]
+struct Inside<K> {
     all: usize,
-    by: BTreeMap<Network, usize>,
+    by: BTreeMap<K, usize>,
 }
 
 /// Where somebody comes from, where what each may do has a bound: whoever has an address of version 6 has all of its network.
@@ -36,22 +39,18 @@ impl From<IpAddr> for Network {
 
 /// A place, given back when dropped.
 #[derive(Debug)]
-pub struct Place {
-    crowd: Arc<Crowd>,
-    from: Network,
+pub struct Place<K: Ord + Copy = Network> {
+    crowd: Arc<Crowd<K>>,
+    from: K,
 }
 
-impl Crowd {
-    /// So many places. Of this machine's own addresses each may have all of them.
-    pub fn of(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, inside: Mutex::default() })
+impl<K: Ord + Copy> Crowd<K> {
+    fn with(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, inside: Mutex::new(Inside { all: 0, by: BTreeMap::new() }) })
     }
 
-    /// A place; none: there is none left, or none for that address.
-    pub fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
-        let local = from.to_canonical().is_loopback();
-        let each = if local { self.most } else { self.most.div_ceil(SHARE) };
-        let from = Network::from(from);
+    /// A place for one that has fewer than `each`.
+    fn admit(self: &Arc<Self>, from: K, each: usize) -> Option<Place<K>> {
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
         let there = inside.by.get(&from).copied().unwrap_or_default();
         if inside.all >= self.most || there >= each {
@@ -63,7 +62,45 @@ impl Crowd {
     }
 }
 
-impl Drop for Place {
+/// How many places each node may have, whoever else has how many: members know how many nodes there are.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    each: usize,
+    crowd: Arc<Crowd<NodeId>>,
+}
+
+impl Nodes {
+    /// So many for each.
+    pub(crate) fn with(each: usize) -> Self {
+        Self { each, crowd: Crowd::with(usize::MAX) }
+    }
+
+    /// How many each may have.
+    pub(crate) const fn each(&self) -> usize {
+        self.each
+    }
+
+    /// A place; none: the node has all that it may have.
+    pub(crate) fn enter(&self, node: NodeId) -> Option<Place<NodeId>> {
+        self.crowd.admit(node, self.each)
+    }
+}
+
+impl Crowd {
+    /// So many places. Of this machine's own addresses each may have all of them.
+    pub fn of(most: usize) -> Arc<Self> {
+        Self::with(most)
+    }
+
+    /// A place; none: there is none left, or none for that address.
+    pub fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
+        let local = from.to_canonical().is_loopback();
+        let each = if local { self.most } else { self.most.div_ceil(SHARE) };
+        self.admit(Network::from(from), each)
+    }
+}
+
+impl<K: Ord + Copy> Drop for Place<K> {
     fn drop(&mut self) {
         let mut inside = self.crowd.inside.lock().unwrap_or_else(PoisonError::into_inner);
         inside.all = inside.all.saturating_sub(1);
