@@ -62,7 +62,7 @@ async fn take_mail(stream: TcpStream, heard: Heard) {
     let heard = || heard.lock().unwrap_or_else(PoisonError::into_inner);
     let (lines, mut answers) = stream.into_split();
     let mut lines = BufReader::new(lines).lines();
-    let (mut to, mut in_mail) = (Vec::new(), false);
+    let (mut to, mut in_mail) = (Vec::<String>::new(), false);
     let _ = answers.write_all(b"220 hello\r\n").await;
     while let Ok(Some(line)) = lines.next_line().await {
         let answer = match line.as_str() {
