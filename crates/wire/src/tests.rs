@@ -1,6 +1,6 @@
 //! Whole calls between real servers and clients on loopback.
 
-mod fake;
+pub(crate) mod fake;
 mod forwarding;
 mod guarded;
 mod peers;

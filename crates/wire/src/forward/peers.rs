@@ -104,26 +104,17 @@ fn connect(transport: Transport, address: String) -> Connecting {
 
 #[cfg(test)]
 mod tests {
-    use sheaf_model::{Holder, NodeId, Timestamp};
-    use sheaf_trust::{Authority, PrivateKey};
+    use sheaf_model::{NodeId, Timestamp};
+    use sheaf_trust::Authority;
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::transport::{Credentials, Pair};
-
-    fn transport(authority: &Authority, node: u64) -> Transport {
-        let (key, now) = (PrivateKey::new().unwrap(), Timestamp::from_system(std::time::SystemTime::now()));
-        let (holder, lifetime) = (Holder::Node(NodeId(node)), Duration::from_secs(3600));
-        let certificate = authority.issue(&key.public(), holder, None, now, lifetime).unwrap();
-        let own = Some(Pair { certificate, key: key.der() });
-        let authorities = vec![authority.certificate().to_vec()];
-        Transport::tls(&Credentials { authorities, own, ..Credentials::default() }).unwrap()
-    }
+    use crate::tests::fake::of_node;
 
     #[tokio::test]
     async fn a_connection_to_one_node_is_none_to_another_at_its_address() {
         let authority = Authority::new(Timestamp::from_system(std::time::SystemTime::now())).unwrap();
-        let (nine, peers) = (transport(&authority, 9), Peers::new(transport(&authority, 1)));
+        let (nine, peers) = (of_node(&authority, 9), Peers::new(of_node(&authority, 1)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         tokio::spawn(async move {

@@ -112,29 +112,20 @@ async fn accept(mut incoming: TcpIncoming) -> Option<(TcpStream, TcpIncoming)> {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use sheaf_model::{Holder, NodeId, Timestamp};
-    use sheaf_trust::{Authority, PrivateKey};
+    use sheaf_model::Timestamp;
+    use sheaf_trust::Authority;
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
     use tonic::transport::Channel;
 
     use super::*;
     use crate::client::{Pings, endpoint};
-    use crate::transport::{Credentials, Pair};
+    use crate::tests::fake::of_node;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const LONG: Duration = Duration::from_secs(60);
     /// How a client's first word by TLS begins, and no more of it.
     const HALF: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00";
-
-    fn transport(authority: &Authority, node: u64) -> Transport {
-        let (key, now) = (PrivateKey::new().unwrap(), Timestamp::from_system(std::time::SystemTime::now()));
-        let (holder, lifetime) = (Holder::Node(NodeId(node)), Duration::from_secs(3600));
-        let certificate = authority.issue(&key.public(), holder, None, now, lifetime).unwrap();
-        let own = Some(Pair { certificate, key: key.der() });
-        let authorities = vec![authority.certificate().to_vec()];
-        Transport::tls(&Credentials { authorities, own, ..Credentials::default() }).unwrap()
-    }
 
     fn authority() -> Authority {
         Authority::new(Timestamp::from_system(std::time::SystemTime::now())).unwrap()
@@ -142,7 +133,7 @@ mod tests {
 
     /// The doorway of node 1.
     fn doorway(authority: &Authority, options: ServeOptions) -> Doorway {
-        Doorway::new(transport(authority, 1), options, Refused::default())
+        Doorway::new(of_node(authority, 1), options, Refused::default())
     }
 
     /// Both ends of a connection of which nothing is said yet: the client's and the server's.
@@ -180,7 +171,7 @@ mod tests {
         }
         assert_eq!(slow.refused.times(), 0, "there was a place for each");
         let doorway = Doorway { handshake: LONG, ..slow };
-        assert!(connects(&doorway, &transport(&authority, 9)).await.1.is_some());
+        assert!(connects(&doorway, &of_node(&authority, 9)).await.1.is_some());
     }
 
     #[tokio::test]
@@ -208,7 +199,7 @@ mod tests {
         for stalled in stalling {
             assert!(stalled.await.unwrap().is_none(), "it broke off");
         }
-        assert!(connects(&doorway, &transport(&authority, 9)).await.1.is_some(), "there is room again");
+        assert!(connects(&doorway, &of_node(&authority, 9)).await.1.is_some(), "there is room again");
     }
 
     #[tokio::test]
@@ -216,7 +207,7 @@ mod tests {
         let authority = authority();
         let options = ServeOptions { node_connections: 2, connections: 1, ..ServeOptions::default() };
         let doorway = doorway(&authority, options);
-        let [eight, nine] = [8, 9].map(|node| transport(&authority, node));
+        let [eight, nine] = [8, 9].map(|node| of_node(&authority, node));
         let first = connects(&doorway, &nine).await.1.expect("its first");
         let second = connects(&doorway, &nine).await.1.expect("its second");
         assert_eq!(doorway.refused.times(), 0);

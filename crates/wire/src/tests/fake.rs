@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use sheaf_model::view::{BucketRow, Explanation};
-use sheaf_model::{BucketName, BucketSpec, Event, ModuleRef, PutBucket, RequestId, Revision, Timestamp};
+use sheaf_model::{
+    BucketName, BucketSpec, Event, Holder, ModuleRef, NodeId, PutBucket, RequestId, Revision, Timestamp,
+};
+use sheaf_trust::{Authority, PrivateKey};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -19,8 +22,8 @@ use crate::bucket::{
 use crate::event::{EventApi, EventPage, ListEvents, WatchEvents};
 use crate::logs::{LogLine, LogStream};
 use crate::{
-    Answers, ApiError, Applied, Caller, Class, Client, Done, Options, Outcome, OutcomeVerb, Page, Refused,
-    Route, ServeError, ServeOptions, Server, Target, async_trait,
+    Answers, ApiError, Applied, Caller, Class, Client, Credentials, Done, Options, Outcome, OutcomeVerb,
+    Page, Pair, Refused, Route, ServeError, ServeOptions, Server, Target, Transport, async_trait,
 };
 
 /// What a call of `apply` answers, instead of done.
@@ -213,4 +216,14 @@ pub(super) fn apply(request: Option<&str>) -> ApplyBucket {
 /// An address at which nobody listens.
 pub(super) async fn nobody() -> String {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+}
+
+/// What the node of this number dials and takes connections with, by a certificate of that authority.
+pub(crate) fn of_node(authority: &Authority, node: u64) -> Transport {
+    let (key, now) = (PrivateKey::new().unwrap(), Timestamp::from_system(std::time::SystemTime::now()));
+    let (holder, lifetime) = (Holder::Node(NodeId(node)), Duration::from_secs(3600));
+    let certificate = authority.issue(&key.public(), holder, None, now, lifetime).unwrap();
+    let own = Some(Pair { certificate, key: key.der() });
+    let authorities = vec![authority.certificate().to_vec()];
+    Transport::tls(&Credentials { authorities, own, ..Credentials::default() }).unwrap()
 }
