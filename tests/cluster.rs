@@ -30,6 +30,7 @@
 //! | `flood` | 1 | thousands of connections, clients that never get to the point, requests of a gigabyte |
 //! | … cases of `input` | the same | everything that people and programs can get wrong |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
+//! | `notified` | 2 | what systemd hears of an agent that is its unit's, and that nothing else speaks for that |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `disk_at_zero` | 3 | an agent whose disk others fill to the last byte votes, and starts |
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
@@ -97,6 +98,8 @@ mod loss;
 mod multi;
 #[path = "cluster/nemesis.rs"]
 mod nemesis;
+#[path = "cluster/notify.rs"]
+mod notify;
 #[path = "cluster/people.rs"]
 mod people;
 #[path = "cluster/planned.rs"]
