@@ -94,6 +94,8 @@ mod limits;
 mod load;
 #[path = "cluster/loss.rs"]
 mod loss;
+#[path = "cluster/mails.rs"]
+mod mails;
 #[path = "cluster/multi.rs"]
 mod multi;
 #[path = "cluster/nemesis.rs"]
@@ -257,6 +259,7 @@ fn sinks() {
     let cluster = sinks::cluster();
     let mut cases = Cases::of("sinks");
     sinks::cases(&mut cases, &cluster);
+    mails::cases(&mut cases, &cluster);
     cases.end();
 }
 

@@ -34,6 +34,7 @@ pub mod image;
 pub mod jobs;
 pub mod linear;
 pub mod machine;
+pub mod mailserver;
 pub mod manual;
 pub mod need;
 pub mod nemesis;
