@@ -21,6 +21,7 @@
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
+//! | … cases of `hostile` | the same | too much, too slow and too long, by TLS: with nothing, another authority's certificate, a token |
 //! | `https` | 1 | the dashboard from other machines: by TLS alone, with the cluster's certificate or one's own |
 //! | `restored` | 3, then 2 | a snapshot of a secured cluster goes on with the key of its authority, or with another authority |
 //! | `rotated` | 3, then 6 | another authority takes the place of the one that signs certificates, and no call fails |
@@ -78,6 +79,8 @@ mod former;
 mod forming;
 #[path = "cluster/handover.rs"]
 mod handover;
+#[path = "cluster/hostile.rs"]
+mod hostile;
 #[path = "cluster/http.rs"]
 mod http;
 #[path = "cluster/https.rs"]

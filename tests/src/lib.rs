@@ -49,6 +49,7 @@ pub mod secured;
 pub mod service;
 pub mod syscalls;
 pub mod tls;
+pub mod tunnel;
 pub mod wait;
 pub mod web;
 
