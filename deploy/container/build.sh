@@ -47,7 +47,8 @@ fi
 mkdir -p "$root/image/usr/bin" "$root/image/etc/sheaf" "$root/image/var/lib/sheaf" "$root/image/tmp"
 cp "$binary" "$root/image/usr/bin/sheaf"
 chmod 755 "$root/image/usr/bin/sheaf"
-strip --strip-debug "$root/image/usr/bin/sheaf"
+# As in the package: names of functions are of no use on a node.
+strip --strip-all "$root/image/usr/bin/sheaf"
 if [ -z "$base" ]; then
   # Where ldd names them, which is where the loader looks; the loader is among them.
   ldd "$binary" | sed -n 's|^[^/]*\(/[^ ]*\).*|\1|p' | while read -r library; do

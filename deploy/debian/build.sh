@@ -35,8 +35,8 @@ put() {
 }
 
 put 755 "$binary" usr/bin/sheaf
-# What stands in it for debuggers is of no use on a node.
-strip --strip-debug "$root/usr/bin/sheaf"
+# Names of functions are of no use on a node: a panic says file and line without them.
+strip --strip-all "$root/usr/bin/sheaf"
 put 644 "$deploy/agent.toml" etc/sheaf/agent.toml
 put 644 "$deploy/systemd/sheaf.service" lib/systemd/system/sheaf.service
 put 644 "$deploy/systemd/sheaf.sysusers" usr/lib/sysusers.d/sheaf.conf
