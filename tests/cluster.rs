@@ -21,6 +21,7 @@
 //! | `disaster` | 5 | a majority that is lost for good, and what is made of the rest |
 //! | `twenty` | 20 | the flume and the webcrawl example, and a change that reaches one node after the other |
 //! | `secured`, `prepared` | 3, then 5; 1, then 3 | certificates, tokens and roles: who comes in, as whom, and who does not |
+//! | … cases of `hostile` | the same | too much, too slow and too long, by TLS: with nothing, another authority's certificate, a token |
 //! | `https` | 1 | the dashboard from other machines: by TLS alone, with the cluster's certificate or one's own |
 //! | `restored` | 3, then 2 | a snapshot of a secured cluster goes on with the key of its authority, or with another authority |
 //! | `rotated` | 3, then 6 | another authority takes the place of the one that signs certificates, and no call fails |
@@ -30,6 +31,7 @@
 //! | `flood` | 1 | thousands of connections, clients that never get to the point, requests of a gigabyte |
 //! | … cases of `input` | the same | everything that people and programs can get wrong |
 //! | `forming` | a few | how nodes come to belong to a cluster, and which are refused |
+//! | `notified` | 2 | what systemd hears of an agent that is its unit's, and that nothing else speaks for that |
 //! | `nemesis` | 7 | the same and everything else by chance, with changes meanwhile, and what must be true afterwards |
 //! | `disk_at_zero` | 3 | an agent whose disk others fill to the last byte votes, and starts |
 //! | `full_disk` | 3 | a full disk stops changes, not votes; a broken one ends its agent |
@@ -78,6 +80,8 @@ mod former;
 mod forming;
 #[path = "cluster/handover.rs"]
 mod handover;
+#[path = "cluster/hostile.rs"]
+mod hostile;
 #[path = "cluster/http.rs"]
 mod http;
 #[path = "cluster/https.rs"]
@@ -94,10 +98,14 @@ mod limits;
 mod load;
 #[path = "cluster/loss.rs"]
 mod loss;
+#[path = "cluster/mails.rs"]
+mod mails;
 #[path = "cluster/multi.rs"]
 mod multi;
 #[path = "cluster/nemesis.rs"]
 mod nemesis;
+#[path = "cluster/notify.rs"]
+mod notify;
 #[path = "cluster/people.rs"]
 mod people;
 #[path = "cluster/planned.rs"]
@@ -255,6 +263,7 @@ fn sinks() {
     let cluster = sinks::cluster();
     let mut cases = Cases::of("sinks");
     sinks::cases(&mut cases, &cluster);
+    mails::cases(&mut cases, &cluster);
     cases.end();
 }
 

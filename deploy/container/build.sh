@@ -2,8 +2,8 @@
 # Makes a container image out of a binary that is built: the binary, the libraries that it loads, the certificates of authorities that
 # this machine believes, and nothing else. No image is pulled, no shell is in it.
 #
-#   cargo build --release --package sheaf
-#   deploy/container/build.sh target/release/sheaf sheaf:0.1.0
+#   cargo build --profile dist --package sheaf
+#   deploy/container/build.sh target/dist/sheaf sheaf:0.1.0
 #
 # With --base FILE, an archive (tar) of a root file system, the image holds that too: for modules that wrap programs of a
 # distribution, whose certificates it has then. One is made by
@@ -27,7 +27,7 @@ fi
 [ $# -eq 2 ] || usage
 binary=$1
 image=$2
-[ -x "$binary" ] || { echo "$0: $binary is no program; build it: cargo build --release --package sheaf" >&2; exit 1; }
+[ -x "$binary" ] || { echo "$0: $binary is no program; build it: cargo build --profile dist --package sheaf" >&2; exit 1; }
 [ -z "$base" ] || [ -r "$base" ] || { echo "$0: $base cannot be read" >&2; exit 1; }
 for tool in docker ldd tar strip; do
   command -v "$tool" >/dev/null || { echo "$0: $tool is missing" >&2; exit 1; }
@@ -47,7 +47,8 @@ fi
 mkdir -p "$root/image/usr/bin" "$root/image/etc/sheaf" "$root/image/var/lib/sheaf" "$root/image/tmp"
 cp "$binary" "$root/image/usr/bin/sheaf"
 chmod 755 "$root/image/usr/bin/sheaf"
-strip --strip-debug "$root/image/usr/bin/sheaf"
+# As in the package: names of functions are of no use on a node.
+strip --strip-all "$root/image/usr/bin/sheaf"
 if [ -z "$base" ]; then
   # Where ldd names them, which is where the loader looks; the loader is among them.
   ldd "$binary" | sed -n 's|^[^/]*\(/[^ ]*\).*|\1|p' | while read -r library; do

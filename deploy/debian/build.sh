@@ -1,9 +1,9 @@
 #!/bin/sh
 # Makes the Debian package out of a binary that is built: nothing but dpkg-deb, gzip and binutils is needed. (With cargo-deb
-# installed, `cargo deb --package sheaf` makes the same out of [package.metadata.deb] in crates/app/Cargo.toml.)
+# installed, `cargo deb --profile dist --package sheaf` makes the same out of [package.metadata.deb] in crates/app/Cargo.toml.)
 #
-#   cargo build --release --package sheaf
-#   deploy/debian/build.sh target/release/sheaf target
+#   cargo build --profile dist --package sheaf
+#   deploy/debian/build.sh target/dist/sheaf target
 #
 # Prints the path of the package. DEB_COMPRESS (xz, gzip, none) says how it is packed; default: xz, the smallest.
 set -eu
@@ -16,7 +16,7 @@ usage() {
 [ $# -eq 2 ] || usage
 binary=$1
 out=$2
-[ -x "$binary" ] || { echo "$0: $binary is no program; build it: cargo build --release --package sheaf" >&2; exit 1; }
+[ -x "$binary" ] || { echo "$0: $binary is no program; build it: cargo build --profile dist --package sheaf" >&2; exit 1; }
 [ -d "$out" ] || { echo "$0: $out is no directory" >&2; exit 1; }
 for tool in dpkg-deb dpkg gzip objdump strip; do
   command -v "$tool" >/dev/null || { echo "$0: $tool is missing; apt-get install dpkg gzip binutils" >&2; exit 1; }
@@ -35,8 +35,8 @@ put() {
 }
 
 put 755 "$binary" usr/bin/sheaf
-# What stands in it for debuggers is of no use on a node.
-strip --strip-debug "$root/usr/bin/sheaf"
+# Names of functions are of no use on a node: a panic says file and line without them.
+strip --strip-all "$root/usr/bin/sheaf"
 put 644 "$deploy/agent.toml" etc/sheaf/agent.toml
 put 644 "$deploy/systemd/sheaf.service" lib/systemd/system/sheaf.service
 put 644 "$deploy/systemd/sheaf.sysusers" usr/lib/sysusers.d/sheaf.conf

@@ -28,17 +28,19 @@ const CONNECTIONS: u64 = 10_000;
 const PLACES: usize = 1024;
 const VISITORS: u64 = 2 * PLACES as u64;
 /// Files of this process beside those.
-const OTHER_FILES: u64 = 500;
+pub(crate) const OTHER_FILES: u64 = 500;
 /// An agent has no more files open: it takes 4,096 connections at most, and half of the files that it may have.
-const FILES_MAX: usize = 4096 + 1024;
+pub(crate) const FILES_MAX: usize = 4096 + 1024;
 /// It takes no more memory than before, beside this; in KiB.
-const MEMORY_MAX: u64 = 256 << 10;
+pub(crate) const MEMORY_MAX: u64 = 256 << 10;
 /// A request of a gigabyte.
-const HUGE: u64 = 1 << 30;
+pub(crate) const HUGE: u64 = 1 << 30;
 /// So much of it may have gone before it is refused: what sockets and windows hold, and a message of the longest kind.
-const TAKEN_MAX: u64 = 64 << 20;
+pub(crate) const TAKEN_MAX: u64 = 64 << 20;
+/// A change, by gRPC.
+pub(crate) const APPLY: &str = "/sheaf.v1.BucketService/Apply";
 /// For an answer to somebody who does nothing wrong.
-const AT_ONCE: Duration = Duration::from_secs(5);
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// One agent; nothing of it is secured, so that nobody is sent away for who he is. It logs for programs.
 pub(crate) fn cluster() -> Cluster {
@@ -94,14 +96,11 @@ impl<'a> Scene<'a> {
     }
 
     fn files(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("it runs").count()
+        files(self.pid)
     }
 
-    /// A value in KiB from the kernel's account of its memory.
     fn memory(&self, key: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
-        let value = status.lines().find_map(|line| line.strip_prefix(key)?.strip_suffix("kB"));
-        value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("{key} in {status}"))
+        memory(self.pid, key)
     }
 
     /// It is the process that it was, nothing in it has failed, and whoever comes now is answered.
@@ -217,12 +216,9 @@ impl<'a> Scene<'a> {
 
     fn huge_call(&self) {
         let before = self.memory("VmHWM:");
-        // Of a message that is not compressed, and how long it is.
-        let mut head = vec![0];
-        head.extend(u32::try_from(HUGE).expect("a gigabyte is counted in 32 bits").to_be_bytes());
-        let sent = Arc::new(AtomicU64::new(0));
-        let body = Endless { head: Some(head), left: HUGE, sent: sent.clone() };
-        assert!(self.runtime.block_on(call(&self.agent.address(), body)), "it is refused");
+        let (body, sent) = Endless::huge();
+        let calling = call(&self.agent.address(), APPLY, None, body);
+        assert!(self.runtime.block_on(calling), "it is refused");
         let sent = sent.load(Ordering::Relaxed);
         assert!(sent < TAKEN_MAX, "{sent} bytes were taken");
         assert!(self.asks() < AT_ONCE);
@@ -267,8 +263,20 @@ impl<'a> Scene<'a> {
     }
 }
 
+/// Files that a process has open.
+pub(crate) fn files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count()
+}
+
+/// A value in KiB from the kernel's account of a process's memory.
+pub(crate) fn memory(pid: u32, key: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let value = status.lines().find_map(|line| line.strip_prefix(key)?.strip_suffix("kB"));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("{key} in {status}"))
+}
+
 /// Raises this process' limit of open files as far as it may; what it is then.
-fn as_many_files() -> u64 {
+pub(crate) fn as_many_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let wanted = CONNECTIONS + OTHER_FILES;
     let raised = |maximum: Option<u64>| {
@@ -292,7 +300,7 @@ fn ready(stream: &mut TcpStream, host: &str) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-fn connect(address: &str) -> TcpStream {
+pub(crate) fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address} listens: {error}"));
     stream.set_read_timeout(Some(SOON)).expect("a socket has time-outs");
     stream.set_write_timeout(Some(SOON)).expect("a socket has time-outs");
@@ -300,7 +308,7 @@ fn connect(address: &str) -> TcpStream {
 }
 
 /// Whether the other side has ended a connection; what it said before is of no interest.
-fn is_cut_off(stream: &mut TcpStream) -> bool {
+pub(crate) fn is_cut_off(stream: &mut TcpStream) -> bool {
     let mut said = [0; 4096];
     loop {
         match stream.read(&mut said) {
@@ -321,11 +329,27 @@ fn send(stream: &mut TcpStream, piece: &[u8]) -> u64 {
 }
 
 /// A message that begins like this and goes on with nothing for very long.
-struct Endless {
+pub(crate) struct Endless {
     head: Option<Vec<u8>>,
     left: u64,
     /// How much of it was taken.
     sent: Arc<AtomicU64>,
+}
+
+impl Endless {
+    /// One of a gigabyte, not compressed; and how much of it was taken.
+    pub(crate) fn huge() -> (Self, Arc<AtomicU64>) {
+        let mut head = vec![0];
+        head.extend(u32::try_from(HUGE).expect("a gigabyte is counted in 32 bits").to_be_bytes());
+        let sent = Arc::new(AtomicU64::new(0));
+        (Self { head: Some(head), left: HUGE, sent: sent.clone() }, sent)
+    }
+
+    /// One that says nothing, and ends.
+    pub(crate) fn empty() -> Self {
+        let head = vec![0; 5];
+        Self { left: head.len() as u64, head: Some(head), sent: Arc::default() }
+    }
 }
 
 impl Body for Endless {
@@ -348,16 +372,19 @@ impl Body for Endless {
     }
 }
 
-/// Calls with that message; whether it is refused.
-async fn call(address: &str, body: Endless) -> bool {
+/// Makes that call with that message, and shows that token; whether it is refused.
+pub(crate) async fn call(address: &str, path: &str, token: Option<&str>, body: Endless) -> bool {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an agent's address is one");
-    let mut channel = endpoint.connect().await.expect("the agent listens");
-    std::future::poll_fn(|context| channel.poll_ready(context)).await.expect("it is connected");
-    let request = http::Request::post("/sheaf.v1.BucketService/Apply")
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(tonic::body::Body::new(body))
-        .expect("a request");
+    let Ok(mut channel) = endpoint.connect().await else { return true };
+    if std::future::poll_fn(|context| channel.poll_ready(context)).await.is_err() {
+        return true;
+    }
+    let mut request =
+        http::Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let request = request.body(tonic::body::Body::new(body)).expect("a request");
     match tokio::time::timeout(SOON, channel.call(request)).await.expect("it is answered") {
         // A refusal without an answer has its status among the headers.
         Ok(answer) => answer.headers().get("grpc-status").is_some_and(|status| status != "0"),

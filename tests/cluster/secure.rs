@@ -14,8 +14,8 @@ use sheaf_tests::secured::{of_secret, private, shows, token, trust};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, NodePlan, cli, dashboard, wait_for};
 
 use crate::certified::certified;
-use crate::forming;
 use crate::scene::{only_node, trace};
+use crate::{forming, hostile};
 
 /// How long certificates are good here: they are renewed after two thirds of it.
 const CERTIFICATE: &str = "30s";
@@ -46,6 +46,9 @@ fn secured() {
     cases.run("a token that expired or was revoked is worth nothing", || gone(&machine, &cluster, &first));
     cases.run("the dashboard asks for a token, too", || on_pages(&machine, &cluster, &first));
     cases.run("the whole screen is for whoever has a token", || screen(&machine, &cluster, &first));
+    cases.now_of("hostile");
+    hostile::cases(&mut cases, &machine, &cluster);
+    cases.now_of("secured");
     cases.run("a node joins by a token, and comes back without it", || by_token(&machine, &mut cluster));
     cases.run("a certificate says who somebody is, as a token does", || {
         certified(&machine, &cluster, &first);

@@ -22,7 +22,7 @@ const KEY: &str = "squeamish-ossifrage";
 /// … and what mail servers are told.
 const PASSWORD: &str = "correct-horse-battery";
 /// Deliveries that were tried for a while are tried again after this at most.
-const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Three agents with a key for secrets, which let sinks run one program.
 pub(crate) fn cluster() -> Cluster {
@@ -78,7 +78,7 @@ fn modules() -> String {
     )
 }
 
-fn apply(cluster: &Cluster, document: &str) -> sheaf_tests::Output {
+pub(crate) fn apply(cluster: &Cluster, document: &str) -> sheaf_tests::Output {
     cluster.cli_with(&["sink", "apply", "-f", "-"], document.as_bytes())
 }
 
@@ -87,14 +87,19 @@ fn hook(name: &str, url: &str, more: &str) -> String {
     format!("kind: Sink\nname: {name}\nwebhook: {webhook}\n{more}\n")
 }
 
-fn wait_status(cluster: &Cluster, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn wait_status(
+    cluster: &Cluster,
+    name: &str,
+    what: &str,
+    is_so: impl Fn(&Value) -> bool,
+) -> Value {
     wait_for(&format!("sink {name}: {what}"), DELIVERED_WITHIN, || {
         let status = cluster.try_json(&["sink", "status", name, "-o", "json"])?;
         if is_so(&status) { Ok(status) } else { Err(format!("{status:#}")) }
     })
 }
 
-fn delete(cluster: &Cluster, name: &str) {
+pub(crate) fn delete(cluster: &Cluster, name: &str) {
     cluster.cli(&["sink", "delete", name, "--yes"]).ok();
 }
 

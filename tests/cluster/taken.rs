@@ -14,6 +14,7 @@ use sheaf_tests::documents::module;
 use sheaf_tests::secured::{of_secret, private, shows, token};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, wait_for};
 use sheaf_trust::{Keyring, PrivateKey, pin};
+use sheaf_wire::bucket::ListBuckets;
 use sheaf_wire::cluster::CreateToken;
 use sheaf_wire::logs::LogsOf;
 use sheaf_wire::peer::{HelloAsk, JoinAsk, Joined, PeerClient, PeerHeader, WatchNode};
@@ -113,6 +114,9 @@ impl Scene<'_> {
         let error = thief.runtime.block_on(peer.watch(watch, WITHIN)).map(drop).expect_err("another's");
         is_forbidden(&error, "does not speak for node");
         let client = thief.client(leader);
+        // What a viewer may read is no secret from it.
+        let reads = thief.runtime.block_on(client.list_buckets(ListBuckets::default()));
+        reads.expect("members show to nodes what they show to viewers");
         let admin = CreateToken {
             name: TokenName::new("mine").expect("a name"),
             of: TokenUse::User(Rights::of(Role::Admin)),

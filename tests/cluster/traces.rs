@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use sheaf_tests::collector::{Collector, Seen};
 use sheaf_tests::documents::{bucket, module};
-use sheaf_tests::{Agent, Cases, Cluster, Machine, TRACES, wait_for};
+use sheaf_tests::tls::Tls;
+use sheaf_tests::{Agent, Cases, Cluster, Machine, TRACES, cli, wait_for};
 
+use crate::https::{Issued, issued};
 use crate::scene::{names, only_node, trace};
 
 /// Spans wait a second for others, and agents up to a heartbeat for what theirs belong to.
@@ -33,6 +35,7 @@ fn traces() {
     });
     cases.run("what is refused is told as such", || refused(&cluster, &collector));
     cases.run("a collector that is down costs spans and nothing else", || down(&cluster, &mut collector));
+    cases.run("a collector is reached by https, and believed if its authority is named", || by_tls(&cluster));
     cases.end();
 }
 
@@ -158,4 +161,40 @@ fn down(cluster: &Cluster, collector: &mut Collector) {
     whole(collector, "/seen", &[("sheaf.start", 3)]);
     assert!(counted(leader, "sheaf_trace_spans_exported_total").is_ok_and(|sent| sent > 0.0));
     cluster.delete(&["/unseen", "/seen"]);
+}
+
+/// One agent sends its traces elsewhere from now on, and believes that authority.
+fn sends(cluster: &Cluster, agent: &Agent, collector: &Collector, authority: &str) {
+    let file = cluster.machine().write("collector-ca.pem", authority).display().to_string();
+    let more = format!("[telemetry]\notlp = {:?}\nca_file = {file:?}\n", collector.endpoint());
+    agent.change(|plan| plan.more = more);
+    agent.stop();
+    agent.start();
+    cluster.wait_back(agent);
+}
+
+fn by_tls(cluster: &Cluster) {
+    let (known, stranger): (Issued, Issued) = (issued(&["127.0.0.1"]), issued(&["127.0.0.1"]));
+    let collector = Collector::secured(&Tls::showing(&known.certificate, &known.key));
+    let agent = cluster.follower();
+    sends(cluster, agent, &collector, &stranger.authority);
+    let everywhere = |name: &str| bucket(name, "steady", &trace(cluster, &name[1..]), "multi_node: true");
+    cluster.apply_and_wait(&everywhere("/unbelieved"));
+    wait_for("spans are dropped, and counted", TOLD_WITHIN, || {
+        let dropped = counted(agent, "sheaf_trace_spans_dropped_total")?;
+        if dropped > 0.0 { Ok(()) } else { Err(agent.log_tail()) }
+    });
+    assert_eq!(collector.seen(), [], "nothing is sent to whom nobody vouches for");
+    sends(cluster, agent, &collector, &known.authority);
+    cluster.apply_and_wait(&everywhere("/believed"));
+    wait_for("spans come by TLS", TOLD_WITHIN, || {
+        let seen = collector.seen();
+        let is_start = |span: &Seen| span.name == "sheaf.start" && span.instance == agent.name();
+        if seen.iter().any(is_start) { Ok(()) } else { Err(format!("{seen:#?}\n{}", agent.log_tail())) }
+    });
+    let config = agent.config().display().to_string();
+    let wrong = ["agent", "check", "--config", &config, "--set", "telemetry.ca_file=/no/such", "-o", "json"];
+    let said = cli::run(cluster.machine(), &wrong, b"").calm().stdout;
+    assert!(said.contains("[telemetry] ca_file: ") && said.contains("/no/such"), "{said}");
+    cluster.delete(&["/unbelieved", "/believed"]);
 }

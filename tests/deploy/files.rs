@@ -48,6 +48,7 @@ fn the_unit_is_one() {
     }
     let machine = Machine::take();
     let unit = fs::read_to_string(deploy().join("systemd/sheaf.service")).expect("it is there");
+    assert!(unit.lines().any(|line| line == "Type=notify"), "`systemctl start` returns when it serves");
     for setting in ["KillMode=process", "Delegate=yes", "OOMPolicy=continue", "TasksMax=infinity"] {
         assert!(unit.lines().any(|line| line == setting), "{setting}: what runs must outlive the agent");
     }

@@ -114,11 +114,8 @@ fn installed_by_the_manual() {
 
 fn install(fleet: &Fleet) {
     let binary = fleet.machine.binary().display().to_string();
-    let here = [
-        ("target/release/sheaf", binary.as_str()),
-        ("01 02 03 04", "01 02 03"),
-        ("seq -w 1 16", "seq -w 1 0"),
-    ];
+    let here =
+        [("target/dist/sheaf", binary.as_str()), ("01 02 03 04", "01 02 03"), ("seq -w 1 16", "seq -w 1 0")];
     for block in manual::of("install") {
         fleet.run(&block.where_said(&here), &[]);
     }

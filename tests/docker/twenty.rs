@@ -70,7 +70,7 @@ impl Twenty {
         let build = format!("--base {} {binary} {}", base().display(), self.image("1"));
         let (project, address) = (format!("-p {}", self.name), format!("127.0.0.1:{}", self.ports[0]));
         let block = block.where_said(&[
-            ("target/release/sheaf sheaf:0.1.0", &build),
+            ("target/dist/sheaf sheaf:0.1.0", &build),
             ("-p sheaf", &project),
             ("deploy/compose/join.secret", "join.secret"),
             ("127.0.0.1:7420", &address),

@@ -271,6 +271,14 @@ impl Here {
         done(Command::new(BINARY).args(["agent", "ready", "--timeout", "60s"]));
     }
 
+    /// Waits until the unit's status line says this.
+    fn says(part: &str) {
+        wait_for(&format!("its status says {part}"), SOON, || {
+            let said = property("StatusText");
+            if said.contains(part) { Ok(()) } else { Err(said) }
+        });
+    }
+
     /// Where a bucket's programs run.
     fn instances(&self, bucket: &str) -> (BTreeMap<String, u32>, String) {
         let status = self.json(&["bucket", "status", bucket]);
@@ -298,6 +306,8 @@ impl Here {
         fs::write(CONFIG, self.phase.config(1)).expect("it can be written");
         systemctl(&["start", "sheaf"]);
         if self.phase == Phase::First {
+            // Nobody else is there yet.
+            Self::says("joins: 1 of 3 seen");
             fs::write("/etc/systemd/system/other@.service", OTHERS).expect("it can be written");
             for number in [2, 3] {
                 fs::write(format!("{OTHER}/{number}.toml"), self.phase.config(number))
@@ -306,6 +316,7 @@ impl Here {
             systemctl(&["enable", "--now", "other@2", "other@3"]);
         }
         self.ready();
+        Self::says("whose leader is at");
         fs::write("/documents", DOCUMENTS).expect("it can be written");
         self.sheaf(&["apply", "-f", "/documents", "--wait", "--timeout", "60s"]);
         self.one_here();
@@ -317,6 +328,9 @@ impl Here {
             assert_eq!([field(pid, "Seccomp"), field(pid, "NoNewPrivs")], ["2", "0"], "process {pid}");
             let rights = u64::from_str_radix(&field(pid, "CapBnd"), 16).expect("a number");
             assert!(TAKEN_AWAY.iter().all(|right| rights & (1 << right) == 0), "process {pid}: {rights:x}");
+            let environment = fs::read(format!("/proc/{pid}/environ")).expect("it lives");
+            let told = String::from_utf8_lossy(&environment).contains("NOTIFY_SOCKET=");
+            assert_eq!(told, pid == agent(), "the agent alone speaks for the unit");
         }
         wait_for("a program has tried to write to /usr", SOON, || {
             let log = self.sheaf(&["bucket", "logs", "/one"]);

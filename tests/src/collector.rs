@@ -14,10 +14,13 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
 use tonic::{Request, Response, Status};
 
 use crate::ports;
+use crate::tls::Tls;
 
 /// A span that was taken. Ids are hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +44,10 @@ pub struct Seen {
 }
 
 /// Goes down when it is dropped.
-#[derive(Debug)]
 pub struct Collector {
     port: u16,
+    /// In front of it, on a port of its own: nobody else knows the other one.
+    door: Option<(u16, TlsAcceptor)>,
     seen: Arc<Mutex<Vec<Seen>>>,
     serving: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
@@ -51,20 +55,32 @@ pub struct Collector {
 impl Collector {
     /// On a port of its own on loopback.
     pub fn start() -> Self {
-        let mut collector = Self { port: ports::free(1)[0], seen: Arc::default(), serving: None };
+        Self::new(None)
+    }
+
+    /// The same by TLS.
+    pub fn secured(tls: &Tls) -> Self {
+        Self::new(Some((ports::free(1)[0], tls.for_http2())))
+    }
+
+    fn new(door: Option<(u16, TlsAcceptor)>) -> Self {
+        let mut collector = Self { port: ports::free(1)[0], door, seen: Arc::default(), serving: None };
         collector.come_up();
         collector
     }
 
     /// Where spans are sent to.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        match &self.door {
+            Some((port, _)) => format!("https://127.0.0.1:{port}"),
+            None => format!("http://127.0.0.1:{}", self.port),
+        }
     }
 
     /// Listens, on the same port as before.
     pub fn come_up(&mut self) {
         let address = SocketAddr::from(([127, 0, 0, 1], self.port));
-        let service = Service(self.seen.clone());
+        let (service, door) = (Service(self.seen.clone()), self.door.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -73,6 +89,7 @@ impl Collector {
             runtime.block_on(async {
                 tokio::select! {
                     served = serve.serve(address) => served.expect("its port is free"),
+                    () = open(door, address) => {}
                     // What is under way is cut off, as when it is killed.
                     _ = stopped => {}
                 }
@@ -98,6 +115,22 @@ impl Collector {
 impl Drop for Collector {
     fn drop(&mut self) {
         self.go_down();
+    }
+}
+
+/// Lets in whoever comes by TLS; for ever, also where there is no such door.
+async fn open(door: Option<(u16, TlsAcceptor)>, inner: SocketAddr) {
+    let Some((port, tls)) = door else { return std::future::pending().await };
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("its port is free");
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let tls = tls.clone();
+        // It ends with the runtime.
+        tokio::spawn(async move {
+            let mut outer = tls.accept(stream).await?;
+            let mut inner = TcpStream::connect(inner).await?;
+            tokio::io::copy_bidirectional(&mut outer, &mut inner).await
+        });
     }
 }
 

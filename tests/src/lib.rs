@@ -34,6 +34,7 @@ pub mod image;
 pub mod jobs;
 pub mod linear;
 pub mod machine;
+pub mod mailserver;
 pub mod manual;
 pub mod need;
 pub mod nemesis;
@@ -48,6 +49,7 @@ pub mod secured;
 pub mod service;
 pub mod syscalls;
 pub mod tls;
+pub mod tunnel;
 pub mod wait;
 pub mod web;
 

@@ -28,9 +28,17 @@ pub fn programs(names: &[&str]) -> bool {
 
 /// A Python with grpcio, its reflection and its tools: `SHEAF_TEST_PYTHON`, or python3 if it has them.
 pub fn python() -> Option<PathBuf> {
+    python_with("import grpc, grpc_reflection.v1alpha.reflection, grpc_tools.protoc, google.protobuf")
+}
+
+/// The same with a mail server, aiosmtpd.
+pub fn mailer() -> Option<PathBuf> {
+    python_with("import aiosmtpd.smtp")
+}
+
+fn python_with(imports: &str) -> Option<PathBuf> {
     let given = env::var_os("SHEAF_TEST_PYTHON").filter(|given| !given.is_empty()).map(PathBuf::from);
     given.or_else(|| program("python3")).filter(|python| {
-        let imports = "import grpc, grpc_reflection.v1alpha.reflection, grpc_tools.protoc, google.protobuf";
         Command::new(python).args(["-c", imports]).output().is_ok_and(|done| done.status.success())
     })
 }

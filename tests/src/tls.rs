@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tokio_rustls::TlsAcceptor;
 
 /// What a server shows to those who call it. Clones are the same.
 #[derive(Clone)]
@@ -34,5 +35,12 @@ impl Tls {
     pub fn over<S: Read + Write>(&self, stream: S) -> io::Result<StreamOwned<ServerConnection, S>> {
         let connection = ServerConnection::new(self.0.clone()).map_err(io::Error::other)?;
         Ok(StreamOwned::new(connection, stream))
+    }
+
+    /// The same for servers of HTTP/2, on a runtime.
+    pub fn for_http2(&self) -> TlsAcceptor {
+        let mut config = ServerConfig::clone(&self.0);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        TlsAcceptor::from(Arc::new(config))
     }
 }

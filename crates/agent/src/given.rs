@@ -17,6 +17,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 const UMASK: &str = "SHEAF_UMASK";
 /// The same: how many bytes a core of it may have.
 const CORE: &str = "SHEAF_CORE";
+/// In the environment of an agent that systemd wants to hear from, where to. That is the agent's alone: what it runs has no say in
+/// how its unit is.
+pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 /// What stands for no limit there.
 const UNLIMITED: &str = "unlimited";
 /// Nothing for the group, nothing for others.
@@ -61,9 +64,9 @@ pub fn handed_on() -> impl Iterator<Item = (&'static str, OsString)> {
     mask.into_iter().chain(core)
 }
 
-/// A program does not find in its environment what was handed on.
+/// A program does not find in its environment what was handed on, and what is the agent's alone.
 pub(crate) fn hide(command: &mut Command) -> &mut Command {
-    command.env_remove(UMASK).env_remove(CORE)
+    command.env_remove(UMASK).env_remove(CORE).env_remove(NOTIFY_SOCKET)
 }
 
 /// Takes what was handed on, or what this process was started with, for the program that it becomes.

@@ -243,6 +243,7 @@ impl Keepers {
                 .arg(bucket.as_str())
                 .current_dir(&self.data_dir)
                 .envs(given::handed_on())
+                .env_remove(given::NOTIFY_SOCKET)
                 .stdin(Stdio::from(OwnedFd::from(theirs)))
                 .stdout(Stdio::null())
                 .stderr(Stdio::from(log))

@@ -37,6 +37,7 @@ use crate::credentials;
 use crate::error::AgentError;
 use crate::executor::Executor;
 use crate::facts::{LoadMeter, Strain};
+use crate::given::NOTIFY_SOCKET;
 use crate::keeper::clock;
 use crate::keepers::{self, KeeperOptions, Keepers};
 use crate::link::{self, Link, Signals};
@@ -89,6 +90,7 @@ pub(crate) async fn leave(data_dir: &Path, orders: &Orders) -> io::Result<()> {
         .arg("stand-in")
         .arg(data_dir)
         .current_dir(data_dir)
+        .env_remove(NOTIFY_SOCKET)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::from(log))

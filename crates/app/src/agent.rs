@@ -35,6 +35,7 @@ use crate::form::Forming;
 use crate::http::{self, Measured, Port};
 use crate::insight::Insight;
 use crate::node::{self, Logs, Node};
+use crate::notify::Notifier;
 use crate::recover;
 use crate::replica::ReplicaOpener;
 use crate::secure;
@@ -65,7 +66,8 @@ pub(crate) async fn run(
     signals: Signals,
 ) -> anyhow::Result<()> {
     let Signals { hangup, mut stops } = signals;
-    let mut starting = Box::pin(start(config, recent, reload, departure, hangup));
+    let (on_hangup, notifier) = ((hangup, reload), Notifier::of_environment());
+    let mut starting = Box::pin(start(config, recent, on_hangup, departure, notifier.clone()));
     let mut asked = None;
     let (leaver, services) = loop {
         tokio::select! {
@@ -76,6 +78,7 @@ pub(crate) async fn run(
                 // Dropped, it is as if it had been killed, which it must survive anyway.
                 _ => {
                     tracing::info!("stopping before all is started");
+                    notifier.stops();
                     return Ok(());
                 }
             },
@@ -88,9 +91,9 @@ pub(crate) async fn run(
 async fn start(
     config: Config,
     recent: Recent,
-    reload: Reload,
+    on_hangup: (Signal, Reload),
     departure: Departure,
-    hangup: Signal,
+    notifier: Notifier,
 ) -> anyhow::Result<(Leaver, Services)> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -129,7 +132,7 @@ async fn start(
     let (control, loops) = Control::new(place.clone(), Arc::new(SystemClock), cache.clone());
     let refused = Refused::default();
     let node = Node::new(&config, &dir, listening, &identity.address, record.key.clone(), cache, departure)?;
-    let node = node.counting(refused.clone()).opening(key.clone());
+    let node = node.counting(refused.clone()).opening(key.clone()).telling(notifier.clone());
     let control = control.letting_sinks_run(config.exec_allow.clone());
     let (control, own) = sealed(control, &node, key, &transport)?;
     let loops = loops.of(&control);
@@ -141,6 +144,7 @@ async fn start(
     let (logs, name) = (node.logs(), config.name.to_string());
     let shown = Measured { control: control.clone(), logs: logs.clone(), refused, client: own, name, dir };
     Doors { listener, port, config: config.clone(), recent }.open(&mut services, shown, &stop)?;
+    services.spawn(notifier.clone().follow(place.clone(), stop.clone()));
     services.spawn(telemetry::trace_agent(config.clone(), stop.clone()));
     spawn_rest(&mut services, replicas, &place, &data, &stop);
     if let (true, Some(number)) = (record.member, record.node) {
@@ -150,8 +154,8 @@ async fn start(
     let forming = Forming { config: config.clone(), control: control.clone(), data, opener, facts, proof };
     let leave = stop.child_token();
     let token = leave.clone();
-    services.spawn(async move { (NODE, node.run(forming, (hangup, reload), token).await) });
-    Ok((Leaver { control, logs, leave, stop }, services))
+    services.spawn(async move { (NODE, node.run(forming, on_hangup, token).await) });
+    Ok((Leaver { control, logs, leave, stop, notifier }, services))
 }
 
 /// Where others reach the node, and what they may see of it beside.
@@ -395,6 +399,7 @@ struct Leaver {
     leave: CancellationToken,
     /// Ends everything.
     stop: CancellationToken,
+    notifier: Notifier,
 }
 
 impl Leaver {
@@ -416,6 +421,10 @@ impl Leaver {
             },
         };
         tracing::info!("stopping");
+        if asked.is_some() {
+            // Else it may begin another life, which is no stop.
+            self.notifier.stops();
+        }
         if let Some(Departure::Release(leaving)) = asked {
             tokio::select! {
                 () = self.release(leaving) => {}

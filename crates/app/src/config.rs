@@ -59,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) certificate_lifetime: Span,
     /// The collector that traces are sent to, `http://HOST:PORT` or `https://HOST:PORT`; none: where the environment says.
     pub(crate) otlp: Option<String>,
+    /// The authorities that are believed for an `https://` collector; none: where the environment says, or as the system trusts.
+    pub(crate) otlp_ca_file: Option<PathBuf>,
 }
 
 /// How the port of the dashboard speaks TLS.

@@ -27,6 +27,7 @@ mod https;
 mod init;
 mod insight;
 mod node;
+mod notify;
 mod ready;
 mod recover;
 mod replica;

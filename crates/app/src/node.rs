@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::Reload;
 use crate::config::Config;
 use crate::form::Forming;
+use crate::notify::Notifier;
 use crate::signals::Departure;
 
 /// What the node side needs before it can start.
@@ -42,6 +43,8 @@ pub(crate) struct Node {
     logs: Arc<Logs>,
     /// Calls that the node's server refused.
     refused: Refused,
+    /// Who is told when the configuration is read again.
+    notifier: Notifier,
 }
 
 /// Output of this node's instances, served from the start and answered once the agent runs.
@@ -75,6 +78,7 @@ impl Node {
             runs,
             logs: Arc::new(Logs(agent)),
             refused: Refused::default(),
+            notifier: Notifier::default(),
         })
     }
 
@@ -86,6 +90,11 @@ impl Node {
     /// Opens secrets with it.
     pub(crate) fn opening(self, seal: Option<Arc<Key>>) -> Self {
         Self { seal, ..self }
+    }
+
+    /// Tells when its configuration is read again.
+    pub(crate) fn telling(self, notifier: Notifier) -> Self {
+        Self { notifier, ..self }
     }
 
     /// Its own port, as it reaches it itself.
@@ -115,7 +124,7 @@ impl Node {
         };
         let (agent, handle) = Agent::new(self.options(&registration, &forming.control))?;
         self.runs.send_replace(Some(handle.clone()));
-        let reloading = reloads(handle, on_hangup, self.config.clone());
+        let reloading = reloads(handle, on_hangup, self.config.clone(), &self.notifier);
         tokio::select! {
             ended = agent.run(stop) => ended.context("run the agent"),
             // Dropped when the agent has ended: nobody is left to reload.
@@ -199,11 +208,13 @@ async fn reloads(
     handle: Handle,
     (mut hangup, reload): (Signal, Reload),
     first: NodeConfig,
+    notifier: &Notifier,
 ) -> anyhow::Result<()> {
     loop {
         if hangup.recv().await.is_none() {
             return std::future::pending().await;
         }
+        notifier.reloads();
         match reload() {
             Ok(config) => {
                 if (&config.name, &config.hostname) != (&first.name, &first.hostname) {
@@ -220,6 +231,7 @@ async fn reloads(
                 }
             }
         }
+        notifier.reloaded();
     }
 }
 

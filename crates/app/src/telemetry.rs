@@ -3,10 +3,13 @@
 
 mod recent;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::ValueEnum;
+use sheaf_wire::outward::Outward;
 use sheaf_wire::trace::{self, Exporter, Settings};
 use tokio_util::sync::CancellationToken;
 use tracing::Subscriber;
@@ -21,6 +24,8 @@ pub(crate) use recent::Recent;
 
 /// Where programs of OpenTelemetry are told to send traces, the more precise one first.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+/// In which file they find the authorities whose certificates collectors show, the same way.
+const CERTIFICATES: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"];
 /// How, the more precise one first; nothing but `grpc` is spoken here.
 const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 /// How long a command waits for its traces to be taken, after all is done.
@@ -66,10 +71,13 @@ where
 
 /// Where the environment sends traces of this process; none: nowhere, or in a way that is not spoken here.
 fn of_environment() -> Option<String> {
-    let set =
-        |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
     let speaks = set(&PROTOCOLS).is_none_or(|it| it == "grpc");
     set(&ENDPOINTS).filter(|_| speaks && !is_disabled())
+}
+
+/// The first of these variables that says something.
+fn set(names: &[&str]) -> Option<String> {
+    names.iter().find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()))
 }
 
 /// Whether the environment wants no traces at all, whatever a file says.
@@ -77,10 +85,23 @@ fn is_disabled() -> bool {
     std::env::var("OTEL_SDK_DISABLED").is_ok_and(|it| it.eq_ignore_ascii_case("true"))
 }
 
-fn settings(endpoint: String, instance: String) -> Settings {
-    let service = std::env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty());
-    let service = service.unwrap_or_else(|| "sheaf".to_owned());
-    Settings { endpoint, service, instance, version: sheaf_model::version().to_owned() }
+/// Where to, who sends, and in which file the authorities are that are believed; none: where the environment says.
+fn settings(endpoint: String, instance: String, ca_file: Option<PathBuf>) -> anyhow::Result<Settings> {
+    let ca_file = ca_file.or_else(|| set(&CERTIFICATES).map(PathBuf::from));
+    let authorities = ca_file.as_deref().map(authorities).transpose()?;
+    let service = set(&["OTEL_SERVICE_NAME"]).unwrap_or_else(|| "sheaf".to_owned());
+    Ok(Settings { endpoint, authorities, service, instance, version: sheaf_model::version().to_owned() })
+}
+
+/// The authorities in a file, in PEM, if they can be used.
+///
+/// # Errors
+/// They cannot.
+pub(crate) fn authorities(file: &Path) -> anyhow::Result<String> {
+    let what = || format!("the authorities that are believed for traces, {}", file.display());
+    let pem = std::fs::read_to_string(file).with_context(what)?;
+    Outward::trusting(&pem).with_context(what)?;
+    Ok(pem)
 }
 
 /// Sends the agent's traces until `stop`, if a collector is named. One that cannot be used is no reason not to start.
@@ -90,17 +111,18 @@ pub(crate) async fn trace_agent(
 ) -> (&'static str, anyhow::Result<()>) {
     let stopped = stop.cancelled_owned();
     let wanted = config.otlp.clone().or_else(of_environment).filter(|_| !is_disabled());
-    match wanted.map(|to| settings(to, config.name.to_string())) {
-        Some(settings) => match trace::start(&settings) {
-            Ok(exporter) => {
-                tracing::info!(to = settings.endpoint, "traces are sent");
-                exporter.run(stopped).await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "no traces are sent");
-                stopped.await;
-            }
-        },
+    let begun = wanted.map(|to| {
+        let settings = settings(to, config.name.to_string(), config.otlp_ca_file.clone())?;
+        let exporter = trace::start(&settings)?;
+        tracing::info!(to = settings.endpoint, "traces are sent");
+        anyhow::Ok(exporter)
+    });
+    match begun {
+        Some(Ok(exporter)) => exporter.run(stopped).await,
+        Some(Err(error)) => {
+            tracing::warn!("no traces are sent: {error:#}");
+            stopped.await;
+        }
         None => stopped.await,
     }
     ("traces", Ok(()))
@@ -110,7 +132,7 @@ pub(crate) async fn trace_agent(
 /// not asked for by whoever runs the command.
 pub(crate) fn trace_command() -> Option<Exporter> {
     let machine = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    trace::start(&settings(of_environment()?, format!("cli@{machine}"))).ok()
+    trace::start(&settings(of_environment()?, format!("cli@{machine}"), None).ok()?).ok()
 }
 
 /// Has them sent.

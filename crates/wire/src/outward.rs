@@ -1,4 +1,4 @@
-//! TLS towards servers that belong to nobody here: those that sinks deliver to. They are trusted as the system trusts, or by
+//! TLS towards servers that belong to nobody here: those that sinks deliver to and traces go to. They are trusted as the system trusts, or by
 //! certificates that are given, and are shown nothing of this cluster.
 
 use std::sync::Arc;
@@ -21,11 +21,11 @@ pub enum OutwardError {
     /// The system's certificates are not there.
     #[error(
         "this node's system has no certificates of authorities ({0}); install ca-certificates (in an image: \
-         /etc/ssl/certs/ca-certificates.crt), or give the sink a ca"
+         /etc/ssl/certs/ca-certificates.crt), or name a ca for it"
     )]
     NoRoots(String),
     /// What was given is none.
-    #[error("the sink's ca has no certificate that can be used: {0}")]
+    #[error("the ca has no certificate that can be used: {0}")]
     BadRoots(String),
     /// TLS itself.
     #[error("prepare TLS: {0}")]
@@ -107,7 +107,7 @@ impl Outward {
 fn in_words(error: std::io::Error) -> std::io::Error {
     let words = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "its certificate comes from an authority that is not trusted; give the sink that authority's as ca"
+            "its certificate comes from an authority that is not trusted; name that authority's as ca"
         }
         Some(Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

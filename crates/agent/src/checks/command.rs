@@ -81,6 +81,7 @@ pub(super) async fn run(words: &[String], limit: Span, user: Option<&str>) -> Ch
 fn spawn(command: &mut Command) -> io::Result<Child> {
     command
         .current_dir("/")
+        .env_remove(given::NOTIFY_SOCKET)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)

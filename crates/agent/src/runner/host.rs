@@ -49,6 +49,7 @@ impl Runner {
             // A sweep ends the runner, too: one that was stopped would start what it had been told before it hears of its end.
             .env(MARK, mark(data_dir))
             .envs(given::handed_on())
+            .env_remove(given::NOTIFY_SOCKET)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))

@@ -10,7 +10,7 @@ use sheaf_wire::Transport;
 
 use super::{Finding, https};
 use crate::config::Config;
-use crate::secure;
+use crate::{secure, telemetry};
 
 const CHECK: &str = "security";
 
@@ -33,6 +33,13 @@ pub(super) fn look(config: &Config) -> (Option<Transport>, Vec<Finding>) {
     findings.extend(config.key_file.as_deref().map(|path| match Key::read(path) {
         Ok(key) => Finding::fine("secrets", format!("key {} in {}", key.id(), path.display())),
         Err(error) => Finding::error("secrets", error.to_string(), ""),
+    }));
+    findings.extend(config.otlp_ca_file.as_deref().map(|path| match telemetry::authorities(path) {
+        Ok(_) => Finding::fine("traces", format!("collectors are believed by {}", path.display())),
+        Err(error) => {
+            let instead = "certificates of authorities in PEM; without them no traces are sent";
+            Finding::warning("traces", format!("[telemetry] ca_file: {error:#}"), instead)
+        }
     }));
     (trust.map(|trust| trust.transport), findings)
 }

@@ -51,6 +51,7 @@ pub(super) fn config(mut values: Values) -> Result<Config, Vec<Defect>> {
         join_token_file: path(&mut values, "security.join_token_file"),
         certificate_lifetime: span(&mut values, "security.certificate_lifetime").unwrap_or(CERTIFICATE),
         otlp: collector(&mut values, "telemetry.otlp"),
+        otlp_ca_file: path(&mut values, "telemetry.ca_file"),
         name: name.unwrap_or_else(|| NodeName::new("unnamed").expect("a name of letters is a name")),
     };
     let mut defects = values.defects;

@@ -49,7 +49,10 @@ impl Config {
                 "join_token_file": path(&self.join_token_file),
                 "certificate_lifetime": self.certificate_lifetime.to_string(),
             },
-            "telemetry": {"otlp": self.otlp.as_deref().map(redacted)},
+            "telemetry": {
+                "otlp": self.otlp.as_deref().map(redacted),
+                "ca_file": path(&self.otlp_ca_file),
+            },
         })
     }
 }

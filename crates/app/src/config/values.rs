@@ -41,6 +41,7 @@ pub(super) const KEYS: [&str; 32] = [
     "security.join_token_file",
     "security.certificate_lifetime",
     "telemetry.otlp",
+    "telemetry.ca_file",
 ];
 
 /// A value and where it comes from, for error texts.

@@ -55,7 +55,7 @@ impl Agents {
             }
         }
         // What they run is not to do without cores because we do.
-        command.envs(sheaf_agent::handed_on());
+        command.envs(sheaf_agent::handed_on()).env_remove(sheaf_agent::NOTIFY_SOCKET);
         command.arg("agent").arg("--with-parent").arg("--config").arg(node.config());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("start the agent of {}", node.name))?;

@@ -41,6 +41,9 @@ const LAST: Duration = Duration::from_secs(2);
 pub struct Settings {
     /// As [`check_endpoint`] wants it.
     pub endpoint: String,
+    /// Whose certificates the collector's may come from where it is reached by `https://`, in PEM; none: as the machine's system
+    /// trusts.
+    pub authorities: Option<String>,
     /// What the collector calls the program: `service.name`.
     pub service: String,
     /// Which of them: a node's name, `service.instance.id`.
@@ -116,7 +119,7 @@ pub fn start(settings: &Settings) -> Result<Exporter, TraceError> {
         .build();
     let mut exporter = SpanExporter::builder()
         .with_tonic()
-        .with_channel(channel(&settings.endpoint)?)
+        .with_channel(channel(settings)?)
         .with_timeout(WITHIN)
         .with_retry_policy(RetryPolicy::disabled())
         .build()?;
@@ -134,9 +137,9 @@ pub fn start(settings: &Settings) -> Result<Exporter, TraceError> {
 }
 
 /// A connection that is made when the first spans go.
-fn channel(endpoint: &str) -> Result<Channel, TraceError> {
+fn channel(Settings { endpoint, authorities, .. }: &Settings) -> Result<Channel, TraceError> {
     let (secure, authority) = parts(endpoint)?;
-    let unreadable = |_| TraceError::Endpoint { endpoint: endpoint.to_owned(), problem: "it cannot be read" };
+    let unreadable = |_| TraceError::Endpoint { endpoint: endpoint.clone(), problem: "it cannot be read" };
     // Plain for the library: TLS is the connector's.
     let to = Endpoint::from_shared(format!("http://{authority}")).map_err(unreadable)?;
     let to = to.connect_timeout(CONNECT).timeout(WITHIN).tcp_nodelay(true);
@@ -148,7 +151,11 @@ fn channel(endpoint: &str) -> Result<Channel, TraceError> {
         Ok(origin) => to.origin(origin),
         Err(_) => to,
     };
-    let outward = Outward::system()?.for_http2();
+    let outward = match authorities {
+        Some(authorities) => Outward::trusting(authorities)?,
+        None => Outward::system()?,
+    };
+    let outward = outward.for_http2();
     Ok(to.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
         let outward = outward.clone();
         async move {
