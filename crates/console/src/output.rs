@@ -19,7 +19,7 @@ pub enum Format {
     Wide,
     /// JSON with the documented field names.
     Json,
-    /// YAML; of a bucket or a module the document, which can be applied again.
+    /// YAML; of a bucket, module, job, backend or sink the document, which can be applied again.
     Yaml,
     /// Names alone, one a line.
     Name,

@@ -10,6 +10,7 @@ use super::fake::Fake;
 use super::*;
 use crate::output::recorded;
 
+mod apply;
 mod cluster;
 mod several;
 
