@@ -172,7 +172,7 @@ mod tests {
             let (page_token, after) = (page_token.to_owned(), after.to_owned());
             let read =
                 list(v1::ListEventsRequest { page_size, page_token, limit, after, ..Default::default() })?;
-            Ok((read.limit, read.after.map(|place| place.to_string())))
+            Ok::<_, ApiError>((read.limit, read.after.map(|place| place.to_string())))
         };
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(asked(0, "", 0, ""), Ok((PAGE_MAX, None)));
