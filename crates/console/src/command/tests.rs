@@ -11,6 +11,7 @@ use super::*;
 use crate::output::recorded;
 
 mod apply;
+mod changes;
 mod cluster;
 mod several;
 
