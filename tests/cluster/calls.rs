@@ -15,6 +15,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("every call on every node", || {
         cluster.agents().iter().for_each(|agent| every_call(cluster, agent));
     });
+    cases.run("a bucket is explained alike by every node", || explained_alike(cluster));
     cases.run("a change is seen by who asks another node next", || read_what_was_written(cluster));
     cases.run("nodes that are no members watch", || watchers(cluster));
 }
@@ -81,6 +82,35 @@ fn every_call(cluster: &Cluster, agent: &Agent) {
     assert!(left.is_empty(), "waited for: {left:?}");
     agent.cli(&["module", "delete", "--yes", &format!("{extra}@1")]).ok();
     agent.cli(&["bucket", "status", &name]).exits(3).calm();
+}
+
+/// One that runs somewhere, one that does on some, one that no node takes: leader, member and watcher say the same of each node.
+fn explained_alike(cluster: &Cluster) {
+    let trace = trace(cluster, "alike");
+    let names = ["/alike/one", "/alike/some", "/alike/none"];
+    cluster.apply_and_wait(&bucket(names[0], "steady", &trace, ""));
+    cluster.apply_and_wait(&bucket(
+        names[1],
+        "steady",
+        &trace,
+        "multi_node: true\nnode_list_rules: ['+*', '-n2']",
+    ));
+    cluster.apply(&bucket(names[2], "steady", &trace, "node_list_rules: ['+nobody']"));
+    for name in names {
+        wait_for(&format!("all say the same of {name}"), SOON, || {
+            let asked =
+                cluster.agents().iter().map(|agent| agent.cli(&["bucket", "explain", name, "-o", "json"]));
+            let answers: Vec<Value> = asked.map(|output| output.ok().json()).collect();
+            let nodes = answers[0]["nodes"].as_array().cloned().unwrap_or_default();
+            let gates = |node: &Value| node["gates"].as_array().cloned().unwrap_or_default();
+            let told = nodes.len() == 5 && nodes.iter().all(|node| gates(node)[1]["pass"].is_boolean());
+            if told && answers.iter().all(|answer| *answer == answers[0]) {
+                return Ok(());
+            }
+            Err(format!("{answers:#?}"))
+        });
+    }
+    cluster.delete(&names);
 }
 
 /// A command that waits reads on the node it asked; what it reads is as new as its change.

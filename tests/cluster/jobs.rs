@@ -88,6 +88,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a job that no node may run says why", || nowhere(cluster));
     cases.run("J19 a verb says what its dry run said, however far apart its subtasks", || apart(cluster));
     cases.run("a subtask has its module's limits, and runs as its user", || confined(cluster));
+    cases.run("documents of every kind, applied together and again", || every_kind(cluster));
     cases.run("what subtasks do not get is refused, and a wrong job changes nothing", || refused(cluster));
     cases.run("J13 J16 nodes and the leader are killed, and every subtask has one success", || {
         killed(cluster);
@@ -279,6 +280,41 @@ fn confined(cluster: &Cluster) {
     assert_eq!(over(cluster, "confined")["state"], "finished");
     let lines = cluster.cli(&["job", "logs", "confined", "0"]).ok().stdout;
     assert!(lines.contains("77") && (!root || lines.contains("nobody")), "{lines}");
+}
+
+fn every_kind(cluster: &Cluster) {
+    let module = "kind: Module\nname: kinds\nversion: '1'\nruntime: exec\nexec: {command: /bin/true}\n";
+    let backend = "kind: Backend\nname: kinds\nmax_running: 2\n";
+    let sink = "kind: Sink\nname: kinds\nsuspended: true\nwebhook: {url: 'http://127.0.0.1:9/'}\n";
+    let late =
+        job("kinds-late", "kinds", "subtasks: {items: [{a: 1}, {a: 2}]}\nbackends: [kinds]\nafter: [kinds]");
+    let early = job("kinds", "kinds", "subtasks: {array: 0-1}");
+    let all = [late.as_str(), &early, sink, backend, module].join("---\n");
+    let apply = |text: &str, more: &[&str]| {
+        cluster.cli_with(&[&["apply", "-f", "-"], more].concat(), text.as_bytes())
+    };
+    // Nothing of it is there while anything is wrong with any of it.
+    let wrong = all.replace("backends: [kinds]", "backends: [none]");
+    apply(&wrong, &[])
+        .exits(1)
+        .mentions(&["stdin: Job kinds-late: backends[0]: there is no backend none"])
+        .calm();
+    for (noun, name) in [("module", "kinds@1"), ("backend", "kinds"), ("sink", "kinds"), ("job", "kinds")] {
+        cluster.cli(&[noun, "status", name]).exits(3);
+    }
+    let outcomes = |again: &str| {
+        let rows = apply(again, &["--wait", "--timeout", "120s", "-o", "json"]).ok().json();
+        let rows = rows.as_array().cloned().unwrap_or_default();
+        rows.iter().map(|row| row["outcome"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(outcomes(&all), ["created", "applied", "applied", "submitted", "submitted"]);
+    assert_eq!(status(cluster, "kinds-late")["state"], "finished", "it was waited for");
+    assert_eq!(outcomes(&all), ["unchanged"; 5]);
+    let printed = cluster.cli(&["job", "status", "kinds", "-o", "yaml"]).ok().stdout;
+    assert_eq!(outcomes(&printed), ["unchanged"]);
+    let other = early.replace("0-1", "0-2");
+    apply(&other, &[]).exits(6).mentions(&["there is a job of this name", "subtasks.array"]).calm();
+    cluster.cli(&["sink", "delete", "kinds", "--yes"]).ok();
 }
 
 fn refused(cluster: &Cluster) {

@@ -3,13 +3,14 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use sheaf_tests::documents::{Trace, bucket, program};
 use sheaf_tests::jobs::{job, over, submit};
 use sheaf_tests::processes::is_alive;
 use sheaf_tests::screen::{Left, Screen};
-use sheaf_tests::{Cases, Cluster};
+use sheaf_tests::{Cases, Cluster, wait_for};
 
 use crate::scene;
 
@@ -25,6 +26,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a job is opened down to what an attempt printed", || attempts(cluster));
     cases.run("events come by themselves", || events(cluster));
     cases.run("any size, and the terminal back however it ends", || ends(cluster));
+    cases.run("any command has colour on a terminal, unless NO_COLOR is set", || colour(cluster));
     cases.run("without a terminal it says what to use", || {
         let told = cluster.cli(&["top"]).exits(2);
         told.mentions(&["needs a terminal", "`sheaf cluster status`", "-o json"]);
@@ -253,6 +255,22 @@ fn ends(cluster: &Cluster) {
     quit(one);
     let nobody = Screen::start(cluster.machine(), &["top", "--address", "127.0.0.1:1"], SMALL, false);
     assert_eq!(nobody.end(), Left { code: 1, restored: true }, "said before the screen is taken");
+}
+
+fn colour(cluster: &Cluster) {
+    let address = cluster.agent(1).address();
+    let list = ["bucket", "list", "--address", &address];
+    for wanted in [true, false] {
+        let screen = Screen::start(cluster.machine(), &list, SMALL, wanted);
+        let bytes = wait_for("the list is there", Duration::from_secs(30), || {
+            let bytes = String::from_utf8_lossy(&screen.bytes()).into_owned();
+            if bytes.contains("/top/web") { Ok(bytes) } else { Err(bytes) }
+        });
+        assert_eq!(screen.end().code, 0);
+        assert_eq!(bytes.contains('\x1b'), wanted, "{bytes:?}");
+    }
+    let piped = cluster.cli(&list[..2]).ok().stdout;
+    assert!(piped.contains("/top/web") && !piped.contains('\x1b'), "{piped:?}");
 }
 
 fn loss(cluster: &Cluster) {

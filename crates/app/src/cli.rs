@@ -319,14 +319,16 @@ impl AgentVerb {
                 Err(error) => failed(&error.into()),
             }),
             Self::Ready(ReadyOptions { timeout, .. }) => {
-                match crate::ready::run(&config, timeout.unwrap_or_default(), out) {
+                match crate::ready::run(&config, timeout.unwrap_or_default(), format, out) {
                     Ok(true) => ExitCode::SUCCESS,
                     // As every command says it that has waited in vain.
                     Ok(false) => ExitCode::from(if timeout.is_some() { 4 } else { 1 }),
                     Err(error) => failed(&error),
                 }
             }
-            Self::Stop(StopOptions { release, .. }) => report(crate::stop::run(&config, release, out)),
+            Self::Stop(StopOptions { release, .. }) => {
+                report(crate::stop::run(&config, release, format, out))
+            }
             // Done above: it needs no configuration.
             Self::Vacate => ExitCode::SUCCESS,
         }

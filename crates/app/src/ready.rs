@@ -4,7 +4,10 @@ use std::io::{Read as _, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
+use sheaf_console::Format;
+use sheaf_model::document;
 
 use crate::config::Config;
 use crate::data;
@@ -20,7 +23,12 @@ const ANSWER_MAX: u64 = 64 << 10;
 ///
 /// # Errors
 /// It serves no HTTP, or what it said cannot be printed.
-pub(crate) fn run(config: &Config, timeout: Duration, out: &mut impl Write) -> anyhow::Result<bool> {
+pub(crate) fn run(
+    config: &Config,
+    timeout: Duration,
+    format: Format,
+    out: &mut impl Write,
+) -> anyhow::Result<bool> {
     let Some(http) = &config.http else {
         anyhow::bail!(
             "this agent answers no such question: [listen] http is \"\"; 127.0.0.1:7421, say, lets it"
@@ -28,20 +36,49 @@ pub(crate) fn run(config: &Config, timeout: Duration, out: &mut impl Write) -> a
     };
     let begun = Instant::now();
     loop {
-        let (ready, why) = match ask(http) {
-            Ok(answer) => answer,
-            Err(error) => (false, format!("no answer from {http}: {error}; is the agent running?")),
-        };
-        if ready || begun.elapsed() >= timeout {
-            writeln!(out, "{why}")?;
-            return Ok(ready);
+        let said = ask(http).unwrap_or_else(|error| {
+            Said::no(format!("no answer from {http}: {error}; is the agent running?"))
+        });
+        if said.ready || begun.elapsed() >= timeout {
+            match format {
+                Format::Table | Format::Wide => writeln!(out, "{}", said.text())?,
+                Format::Json => writeln!(out, "{:#}", json!(said))?,
+                Format::Yaml => write!(out, "{}", document::yaml(&json!(said)))?,
+                Format::Name => writeln!(out, "{}", said.node.as_deref().unwrap_or_default())?,
+            }
+            return Ok(said.ready);
         }
         data::pause(PAUSE);
     }
 }
 
-/// Whether it is ready, and what to say of it.
-fn ask(http: &str) -> std::io::Result<(bool, String)> {
+/// What an agent says of itself, or what there is to say where none does.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Said {
+    ready: bool,
+    /// None: it did not say so.
+    node: Option<String>,
+    leader: Option<String>,
+    message: String,
+}
+
+impl Said {
+    const fn no(message: String) -> Self {
+        Self { ready: false, node: None, leader: None, message }
+    }
+
+    /// In a sentence.
+    fn text(&self) -> String {
+        let leader = self.leader.as_deref().unwrap_or_default();
+        match &self.node {
+            Some(node) if self.ready => format!("{node} is ready; {leader} leads"),
+            Some(node) => format!("{node} is not ready: {}", self.message),
+            None => self.message.clone(),
+        }
+    }
+}
+
+fn ask(http: &str) -> std::io::Result<Said> {
     let address = http.to_socket_addrs()?.next().map(reached);
     let address = address.ok_or_else(|| std::io::Error::other("it has no address"))?;
     let mut stream = TcpStream::connect_timeout(&address, WITHIN)?;
@@ -61,18 +98,19 @@ fn reached(mut listening: SocketAddr) -> SocketAddr {
     listening
 }
 
-fn understood(answer: &str) -> (bool, String) {
+fn understood(answer: &str) -> Said {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let status = head.split_whitespace().nth(1).unwrap_or_default();
     let Ok(Value::Object(said)) = serde_json::from_str::<Value>(body) else {
-        return (false, "what listens there is no agent of Sheaf".to_owned());
+        return Said::no("what listens there is no agent of Sheaf".to_owned());
     };
-    let text = |key: &str| said.get(key).and_then(Value::as_str).unwrap_or_default();
-    let node = text("node");
-    if status == "200" && said.get("ready") == Some(&Value::Bool(true)) {
-        return (true, format!("{node} is ready; {} leads", text("leader")));
+    let text = |key: &str| said.get(key).and_then(Value::as_str).map(str::to_owned);
+    Said {
+        ready: status == "200" && said.get("ready") == Some(&Value::Bool(true)),
+        node: Some(text("node").unwrap_or_default()),
+        leader: text("leader").filter(|leader| !leader.is_empty()),
+        message: text("message").unwrap_or_default(),
     }
-    (false, format!("{node} is not ready: {}", text("message")))
 }
 
 #[cfg(test)]
@@ -82,12 +120,14 @@ mod tests {
     #[test]
     fn only_a_ready_agent_is_ready() {
         let ready = "HTTP/1.1 200 OK\r\na: b\r\n\r\n{\"ready\":true,\"node\":\"a\",\"leader\":\"b\",\"message\":\"\"}";
-        assert_eq!(understood(ready), (true, "a is ready; b leads".to_owned()));
+        let said = understood(ready);
+        assert_eq!((said.ready, said.text().as_str()), (true, "a is ready; b leads"));
+        assert_eq!(json!(said), json!({"ready": true, "node": "a", "leader": "b", "message": ""}));
         let waits = ready.replace("200 OK", "503 Service Unavailable").replace("true", "false");
-        let (is, why) = understood(&waits.replace("\"message\":\"\"", "\"message\":\"2 of 3 seen\""));
-        assert!(!is && why == "a is not ready: 2 of 3 seen");
+        let said = understood(&waits.replace("\"message\":\"\"", "\"message\":\"2 of 3 seen\""));
+        assert!(!said.ready && said.text() == "a is not ready: 2 of 3 seen");
         for other in ["", "HTTP/1.1 200 OK\r\n\r\nok\n", "SSH-2.0", "HTTP/1.1 200 OK\r\n\r\n[]"] {
-            assert!(!understood(other).0, "{other:?}");
+            assert!(!understood(other).ready, "{other:?}");
         }
     }
 

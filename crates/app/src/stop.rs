@@ -4,6 +4,9 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use serde_json::json;
+use sheaf_console::Format;
+use sheaf_model::document;
 
 use crate::config::Config;
 use crate::data;
@@ -17,7 +20,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// When none runs there, it cannot be asked, or does not stop in time.
-pub(crate) fn run(config: &Config, release: bool, out: &mut impl Write) -> anyhow::Result<()> {
+pub(crate) fn run(
+    config: &Config,
+    release: bool,
+    format: Format,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let talks = matches!(format, Format::Table | Format::Wide);
     let dir = config.dir.display();
     let Some(agent) = data::holder(&config.dir)? else {
         bail!("no agent runs with data directory {dir}; --config or [storage] dir may be meant for another");
@@ -25,7 +34,9 @@ pub(crate) fn run(config: &Config, release: bool, out: &mut impl Write) -> anyho
     sheaf_agent::ask_to_stop(agent, release)
         .with_context(|| format!("ask the agent (process {agent}) to stop"))?;
     let how = if release { "hands its single-node buckets over and stops" } else { "stops" };
-    writeln!(out, "the agent with data directory {dir} (process {agent}) {how}")?;
+    if talks {
+        writeln!(out, "the agent with data directory {dir} (process {agent}) {how}")?;
+    }
     let begun = Instant::now();
     while data::holder(&config.dir)? == Some(agent) {
         if begun.elapsed() > WITHIN {
@@ -33,6 +44,15 @@ pub(crate) fn run(config: &Config, release: bool, out: &mut impl Write) -> anyho
         }
         data::pause(PAUSE);
     }
-    writeln!(out, "stopped")?;
+    let node = config.name.as_str();
+    let said = json!({
+        "node": node, "data_directory": dir.to_string(), "pid": agent, "release": release, "stopped": true
+    });
+    match format {
+        Format::Table | Format::Wide => writeln!(out, "stopped")?,
+        Format::Json => writeln!(out, "{said:#}")?,
+        Format::Yaml => write!(out, "{}", document::yaml(&said))?,
+        Format::Name => writeln!(out, "{node}")?,
+    }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::output::Terminal;
 /// Endings of the files that are read from a directory.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// The documents of one file. They are applied together, or not at all.
+/// The documents of one file. Its modules and buckets are applied together, or not at all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Source {
     /// As the person named it; `stdin` for `-`.
@@ -73,6 +73,11 @@ impl Source {
         })
     }
 
+    /// Whether any of it is applied as one with the rest of the file.
+    pub(crate) fn is_transaction(&self) -> bool {
+        self.modules().next().is_some() || self.buckets().next().is_some()
+    }
+
     /// Its jobs, in the order written.
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &SubmitJob> {
         self.documents.iter().filter_map(|document| match document {
@@ -117,29 +122,31 @@ impl Written {
     }
 
     /// Every document of a kind that is not `wanted` is a defect.
-    pub(crate) fn only(&mut self, wanted: &str) {
-        self.refuse(|kind| kind != wanted, &format!("is not of kind {wanted}"));
-    }
-
-    /// Every job is a defect: it is submitted, not applied; and every backend and sink, which are applied by themselves.
-    pub(crate) fn no_jobs(&mut self) {
-        self.refuse(|kind| kind == "Job", "a job is submitted, not applied");
-        self.refuse(|kind| kind == "Backend", "a backend is applied apart from modules and buckets");
-        self.refuse(|kind| kind == "Sink", "a sink is applied apart from modules and buckets");
-    }
-
-    fn refuse(&mut self, refused: impl Fn(&str) -> bool, problem: &str) {
+    pub(crate) fn only(&mut self, wanted: &[&str]) {
+        let problem = format!("is not of kind {}", wanted.join(" or "));
         for source in &self.sources {
-            for document in source.documents.iter().filter(|document| refused(kind(document))) {
-                let remedy = match document {
-                    Document::Job(_) => "`sheaf job submit` takes it",
-                    Document::Backend(_) => "`sheaf backend apply` takes it",
-                    Document::Sink(_) => "`sheaf sink apply` takes it",
-                    Document::Module(_) | Document::Bucket(_) => "`sheaf apply` takes modules and buckets",
-                };
-                let mut defect = Defect::new("kind", problem, remedy);
-                defect.file.clone_from(&source.file);
-                self.defects.push(defect.of(document.label()));
+            for document in source.documents.iter().filter(|document| !wanted.contains(&kind(document))) {
+                let defect =
+                    Defect::new("kind", problem.as_str(), "`sheaf apply` takes documents of every kind");
+                self.defects.push(Defect { file: source.file.clone(), ..defect.of(document.label()) });
+            }
+        }
+    }
+
+    /// A backend or a sink that stands in several files is a defect: which of them is meant, nobody knows. Of buckets the
+    /// cluster says so, of jobs who submits them.
+    pub(crate) fn each_once(&mut self) {
+        let mut seen = BTreeMap::new();
+        for (place, source) in self.sources.iter().enumerate() {
+            for document in &source.documents {
+                if !matches!(document, Document::Backend(_) | Document::Sink(_)) {
+                    continue;
+                }
+                let label = document.label();
+                if *seen.entry(label.clone()).or_insert(place) != place {
+                    let defect = Defect::new("name", "another file has this name too", "each name once");
+                    self.defects.push(Defect { file: source.file.clone(), ..defect.of(label) });
+                }
             }
         }
     }
@@ -283,11 +290,13 @@ mod tests {
     #[test]
     fn documents_of_another_kind_are_defects() {
         let mut written = written(&[("x.yaml", vec![module("flume"), bucket("/a", "flume")])]);
-        written.only("Bucket");
+        written.only(&["Bucket"]);
         let texts: Vec<String> = written.defects.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
-            ["x.yaml: Module flume@1: kind: is not of kind Bucket; `sheaf apply` takes modules and buckets"]
+            [
+                "x.yaml: Module flume@1: kind: is not of kind Bucket; `sheaf apply` takes documents of every kind"
+            ]
         );
     }
 

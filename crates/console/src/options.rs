@@ -54,6 +54,12 @@ pub(crate) struct Wait {
     pub(crate) timeout: Duration,
 }
 
+impl Wait {
+    /// Of a change that is as asked when it is answered: nothing is left to wait for. The option is there all the same, so that a
+    /// script can give it to every change.
+    pub(crate) const fn already_so(self) {}
+}
+
 /// Options of a list: which page of it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Page {

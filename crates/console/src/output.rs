@@ -1,5 +1,6 @@
 //! Where answers go: data to stdout, talk to stderr, and what a terminal gets beyond that.
 
+use std::ffi::OsStr;
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
@@ -19,7 +20,7 @@ pub enum Format {
     Wide,
     /// JSON with the documented field names.
     Json,
-    /// YAML; of a bucket or a module the document, which can be applied again.
+    /// YAML; of a bucket, module, job, backend or sink the document, which can be applied again.
     Yaml,
     /// Names alone, one a line.
     Name,
@@ -50,8 +51,8 @@ pub struct Terminal {
 impl Terminal {
     /// The streams of this process. Colour only on a terminal and unless `NO_COLOR` is set.
     pub fn of_process() -> Self {
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        let set = |name: &str| std::env::var_os(name);
+        let plain = is_plain(set("NO_COLOR").as_deref(), set("TERM").as_deref());
         let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
         Self {
             data: Box::new(BufWriter::new(io::stdout())),
@@ -179,6 +180,11 @@ impl Terminal {
         (&mut self.input).take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+/// Whether no colour is wanted: `NO_COLOR` is set to anything but nothing, or the terminal knows none.
+fn is_plain(no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
+    no_color.is_some_and(|value| !value.is_empty()) || term.is_some_and(|value| value == "dumb")
 }
 
 /// Ctrl-C.
@@ -313,6 +319,15 @@ mod tests {
         let (mut script, recording) = recorded::terminal("");
         assert!(script.confirm("delete?"));
         assert_eq!(recording.talk(), "");
+    }
+
+    #[test]
+    fn no_color_is_honoured() {
+        let plain = |no_color: Option<&str>, term: Option<&str>| {
+            is_plain(no_color.map(OsStr::new), term.map(OsStr::new))
+        };
+        assert!(!plain(None, None) && !plain(None, Some("xterm")) && !plain(Some(""), Some("xterm")));
+        assert!(plain(Some("1"), Some("xterm")) && plain(Some("0"), None) && plain(None, Some("dumb")));
     }
 
     #[test]

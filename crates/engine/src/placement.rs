@@ -35,8 +35,13 @@ pub struct Choice {
 const RUNNERS_UP: usize = 5;
 /// How many different reasons of refusal are recorded.
 const REASONS: usize = 12;
-/// How many bytes of each reason are recorded, so that a decision stays under 4 KiB.
+/// How many bytes of each reason are recorded. With those of the two below a decision stays under 4 KiB, whatever labels and
+/// hostnames are called.
 const REASON_BYTES: usize = 160;
+/// How many bytes are recorded of what spoke for the node.
+const WHY_BYTES: usize = 512;
+/// How many bytes are recorded of what spoke against a runner-up.
+const RUNNER_UP_BYTES: usize = 256;
 
 /// Chooses among the available nodes; none if there is none. The same input gives the same choice.
 ///
@@ -61,8 +66,9 @@ pub fn choose(
     ranked.sort_by(by_rank);
     let (_, first) = ranked.first()?;
     let why = format!("{strategy} among {} available: {}", candidates.len(), describe(strategy, first));
+    let why = clipped(why, WHY_BYTES);
     let runners_up = (ranked.iter().skip(1))
-        .map(|(_, candidate)| (candidate.node, describe(strategy, candidate)))
+        .map(|(_, candidate)| (candidate.node, clipped(describe(strategy, candidate), RUNNER_UP_BYTES)))
         .collect();
     Some(Choice {
         node: first.node,
@@ -97,6 +103,15 @@ fn describe(strategy: &Placement, candidate: &Candidate) -> String {
         (Placement::Spread(label), None) => format!("{name} has no label {label}=…"),
         (Placement::LeastLoaded, _) => format!("{name} with {bound} bound, load {load:.2}"),
     }
+}
+
+/// At most so many bytes of a text, and a sign where there was more.
+fn clipped(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most - '…'.len_utf8()));
+        text.push('…');
+    }
+    text
 }
 
 fn counted(refusals: impl IntoIterator<Item = (Gate, Arc<str>)>) -> Vec<(Gate, String, u32)> {
@@ -174,6 +189,30 @@ mod tests {
             })
             .collect();
         assert_eq!(spread.len(), 5, "every node is chosen by some bucket");
+    }
+
+    #[test]
+    fn a_decision_is_under_4_kib_whatever_things_are_called() {
+        let long = |n: u64, byte: &str| format!("{n}{}", byte.repeat(5000));
+        let candidates: Vec<Candidate> = (1..=9)
+            .map(|n| Candidate {
+                name: NodeName::new(&"n".repeat(100)).expect("a node's name"),
+                zone: Some(long(n, "ü")),
+                ..candidate(n, u32::MAX - 1, 1e9, None)
+            })
+            .collect();
+        let refusals = (0..40).map(|n| (Gate::CanRunOnThisNode, long(n, "é").into()));
+        let bucket = BucketName::new("/a").expect("a bucket's name");
+        let spread = Placement::Spread("l".repeat(200));
+        let choice = choose(&bucket, Revision(1), &spread, &candidates, refusals, u32::MAX);
+        let Decision { why, runners_up, refusals, .. } = choice.expect("one is available").decision;
+        assert!(why.starts_with("spread:") && why.ends_with('…'), "{why}");
+        assert_eq!((runners_up.len(), refusals.len()), (RUNNERS_UP, REASONS));
+        // Beside the texts: their lengths, a number of a node or of refusals, a gate.
+        let texts = why.len()
+            + runners_up.iter().map(|(_, text)| text.len() + 12).sum::<usize>()
+            + refusals.iter().map(|(_, text, _)| text.len() + 8).sum::<usize>();
+        assert!(texts + 10 <= 4096, "{texts}");
     }
 
     #[test]

@@ -28,11 +28,13 @@ use serde_json::Value;
 pub use backend::backend_defects;
 pub use bucket::bucket_defects;
 pub use difference::{Difference, differences};
-pub use job::{item_line, job_defects};
+pub use job::{item_line, job_defects, job_module_defects, module_for_buckets};
 pub use sense::module_defects;
 pub use sink::sink_defects;
 pub use word::nearest;
-pub use write::{backend_value, bucket_value, bucket_yaml, module_value, module_yaml, sink_value, yaml};
+pub use write::{
+    backend_value, bucket_value, bucket_yaml, job_value, module_value, module_yaml, sink_value, yaml,
+};
 
 use crate::measure::quoted;
 use crate::{BackendSpec, Bytes, Defect, ModuleSpec, PutBucket, SinkSpec, SubmitJob};

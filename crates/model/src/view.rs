@@ -256,6 +256,7 @@ pub struct NodeRow {
     pub voter: bool,
     pub leader: bool,
     pub labels: Vec<String>,
+    /// First what is allowed, `*`: all; then what is denied, each with a `-` before it, which wins.
     pub allowed_modules: Vec<String>,
     pub version: String,
     pub cpu: u32,

@@ -1,5 +1,7 @@
 //! `sheaf apply`, and the same for one kind: `sheaf bucket apply`, `sheaf module apply`.
 
+mod beside;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -7,7 +9,9 @@ use clap::Args;
 use serde::Serialize;
 use sheaf_model::{Defect, Document, Revision, Timestamp};
 use sheaf_wire::{Applied, Client, Outcome};
+use tokio::time::Instant;
 
+use crate::command::job;
 use crate::connect;
 use crate::documents::{self, Source, Written};
 use crate::exit::{Exit, Failure};
@@ -15,12 +19,21 @@ use crate::options::{self, Wait};
 use crate::output::{Format, Terminal};
 use crate::table::{Column, Listed, Listing};
 use crate::wait::{self, Goal};
+use beside::Beside;
 
 /// `sheaf apply`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-The documents of one file are registered together or not at all, modules before buckets: one transaction, of at most \
-1 MiB. Everything that is wrong with any file is reported at once, and then nothing is registered.
+Documents of every kind, in any order, in any number of files. The modules and buckets of one file are registered together or not \
+at all, modules before buckets: one transaction, of at most 1 MiB. After those of all files come backends and sinks, and jobs last, \
+each after those that it names in `after`. Everything that is wrong with any document is reported at once, and then nothing is \
+changed.
+
+A job is submitted as `sheaf job submit` does it, with its items. One that is there already as its document says is left alone, \
+whether it is over or not; of its items only their number is compared. Another one of that name is refused (exit 6): what a job is \
+never changes.
+
+With --wait until every bucket is as asked and every job has ended; a job that failed or was canceled is exit code 1.
 
 Examples:
   sheaf apply -f deploy/examples/flume.yaml
@@ -47,8 +60,7 @@ impl Apply {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
-        let mut written = documents::read(out, &self.files);
-        written.no_jobs();
+        let written = documents::read(out, &self.files);
         self.apply(written, client, format, out).await
     }
 
@@ -61,7 +73,7 @@ impl Apply {
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         let mut written = documents::read(out, &self.files);
-        written.only(kind);
+        written.only(&[kind]);
         self.apply(written, client, format, out).await
     }
 
@@ -77,34 +89,73 @@ impl Apply {
             put.latest |= self.latest;
             put.base = self.if_revision.map(Revision).or(put.base);
         }
-        // One transaction checks itself; several must all be good before the first is asked for.
-        if written.sources.len() != 1 || !written.defects.is_empty() {
-            validate(&written, client, out).await?;
+        let mut beside = Beside::among(&mut written);
+        // One transaction checks itself; several changes must all be good before the first is asked for.
+        if written.sources.len() != 1 || !written.defects.is_empty() || !beside.is_empty() {
+            Box::pin(check(&mut written, &mut beside, client, out)).await?;
         }
         let mut listing = Listing::new(format);
-        let mut waiting = Vec::new();
+        let (mut buckets, mut jobs) = (Vec::new(), Vec::new());
         let applied = async {
-            for source in written.in_order() {
+            for source in written.in_order().into_iter().filter(Source::is_transaction) {
                 let applied = send(&source, client).await?;
                 warn(out, &applied.warnings);
                 let rows: Vec<OutcomeRow> = applied.outcomes.iter().map(OutcomeRow::from).collect();
                 listing.page(out, &rows)?;
                 // Modules come first in the answer, then the buckets in their order.
-                let buckets = rows.iter().filter(|row| row.kind == "Bucket");
-                let revisions = buckets.map(|row| Revision(row.revision));
-                waiting.extend(source.buckets().map(|put| put.spec.name.clone()).zip(revisions));
+                let revisions =
+                    rows.iter().filter(|row| row.kind == "Bucket").map(|row| Revision(row.revision));
+                buckets.extend(source.buckets().map(|put| put.spec.name.clone()).zip(revisions));
             }
-            Ok(())
+            Box::pin(beside.send(client, out, &mut listing, &mut jobs)).await
         }
         .await;
         let applied = listing.over(out, applied);
-        let waited = wait::until(client, out, self.wait, Goal::Runs, &waiting).await;
+        let began = Instant::now();
+        let mut waited = wait::until(client, out, self.wait, Goal::Runs, &buckets).await;
+        if waited.is_ok() {
+            let left = self.wait.timeout.saturating_sub(began.elapsed());
+            waited = job::until_over(client, out, Wait { timeout: left, ..self.wait }, &jobs).await;
+        }
         wait::ended(out, applied, waited)
     }
 }
 
-/// Sends everything that was read to be checked, as one transaction. Fails with every defect of every file, those
-/// found here included.
+/// Checks everything that was read, before any of it is asked for. Fails with all defects of all documents, whoever found them;
+/// without any, with all conflicts.
+async fn check(
+    written: &mut Written,
+    beside: &mut Beside,
+    client: &Client,
+    out: &mut Terminal,
+) -> Result<(), Failure> {
+    let found = match beside.check(written, client).await {
+        Ok(found) => found,
+        Err(failure) => {
+            if !written.defects.is_empty() {
+                out.say(&Failure::Defects(std::mem::take(&mut written.defects)).message());
+            }
+            return Err(failure);
+        }
+    };
+    written.defects.extend(found.defects);
+    let conflicts = found.conflicts;
+    let texts = || conflicts.iter().map(ToString::to_string);
+    match validate(written, client, out).await {
+        Err(Failure::Defects(defects)) => {
+            Err(Failure::Defects(defects.into_iter().chain(conflicts).collect()))
+        }
+        Err(Failure::Conflict(text)) => {
+            Err(Failure::Conflict(std::iter::once(text).chain(texts()).collect::<Vec<_>>().join("\n")))
+        }
+        Err(failure) => Err(failure),
+        Ok(_) if conflicts.is_empty() => Ok(()),
+        Ok(_) => Err(Failure::Conflict(texts().collect::<Vec<_>>().join("\n"))),
+    }
+}
+
+/// Sends the modules and buckets that were read to be checked, as one transaction. Fails with every defect of every file,
+/// those found before included.
 pub(crate) async fn validate(
     written: &Written,
     client: &Client,
@@ -112,12 +163,11 @@ pub(crate) async fn validate(
 ) -> Result<Applied, Failure> {
     let mut documents: Vec<&Document> = Vec::new();
     for (_, document) in written.documents() {
-        // A job has been refused; the same module may stand in several files, a bucket may not.
-        if matches!(document, Document::Job(_) | Document::Backend(_) | Document::Sink(_)) {
-            continue;
-        }
-        if matches!(document, Document::Bucket(_)) || !documents.contains(&document) {
-            documents.push(document);
+        match document {
+            // The same module may stand in several files, a bucket may not.
+            Document::Module(_) if documents.contains(&document) => {}
+            Document::Module(_) | Document::Bucket(_) => documents.push(document),
+            Document::Job(_) | Document::Backend(_) | Document::Sink(_) => {}
         }
     }
     let checked = match documents.as_slice() {
@@ -171,7 +221,7 @@ fn ask<'a>(documents: impl Iterator<Item = &'a Document>, validate_only: bool) -
         match document {
             Document::Module(module) => ask.modules.push((**module).clone()),
             Document::Bucket(put) => ask.buckets.push((**put).clone()),
-            // Refused before.
+            // Applied beside them.
             Document::Job(_) | Document::Backend(_) | Document::Sink(_) => {}
         }
     }

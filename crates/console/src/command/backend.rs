@@ -12,7 +12,7 @@ use sheaf_wire::backend::{ApplyBackend, DeleteBackend, GotBackend, ListBackends}
 use crate::command::{page, several};
 use crate::connect;
 use crate::exit::{Exit, Failure};
-use crate::options::{Page, Yes};
+use crate::options::{Page, Wait, Yes};
 use crate::output::{Format, Terminal};
 use crate::table::{Column, Listed, Listing};
 
@@ -52,6 +52,8 @@ pub struct Apply {
     /// Files with documents of kind: Backend, or - for stdin
     #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-", required = true)]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 /// `sheaf backend list`
@@ -82,6 +84,8 @@ pub struct Delete {
     names: Vec<BackendName>,
     #[command(flatten)]
     yes: Yes,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 fn backend_name(text: &str) -> Result<BackendName, String> {
@@ -109,6 +113,8 @@ impl Backend {
 
 impl Apply {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        // Whoever is asked next knows it: there is nothing to wait for, here and at the end.
+        self.wait.already_so();
         let ask = async |spec| client.apply_backend(ApplyBackend { spec, request: connect::request() }).await;
         several::apply("Backend", &self.files, format, out, spec, ask).await
     }
@@ -189,6 +195,7 @@ impl Listed for BackendRow {
 
 impl Delete {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        self.wait.already_so();
         let ask =
             async |name| client.delete_backend(DeleteBackend { name, request: connect::request() }).await;
         several::delete("Backend", self.names, ("", self.yes), format, out, ask).await

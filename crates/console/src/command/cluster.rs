@@ -5,6 +5,7 @@ pub mod debug;
 pub mod token;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use futures::StreamExt;
@@ -13,15 +14,20 @@ use sheaf_model::view::{ClusterStatus, SnapshotHead};
 use sheaf_model::{Bytes, ClusterEpoch, Timestamp};
 use sheaf_wire::Client;
 use sheaf_wire::cluster::{ChangeSettings, SnapshotPart};
+use tokio::time::{Instant, sleep};
 
 use crate::command::apply::warn;
 use crate::connect;
 use crate::exit::{Exit, Failure};
-use crate::options::{Options, label};
+use crate::options::{Options, Wait, label};
 use crate::output::{Format, Terminal};
 use crate::snapshot;
 use crate::table::{self, Column, Listed, Listing};
 use crate::text;
+use crate::wait::or_interrupted;
+
+/// Between two looks at what is waited for.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// `sheaf cluster …`
 #[derive(Debug, Subcommand)]
@@ -119,8 +125,16 @@ pub struct Restore {
     pub yes: bool,
 }
 
+/// What was saved, and where.
+#[derive(Serialize)]
+struct Saved<'a> {
+    file: String,
+    #[serde(flatten)]
+    head: &'a SnapshotHead,
+}
+
 impl SnapshotFile {
-    async fn save(&self, client: &Client, out: &mut Terminal) -> Result<Exit, Failure> {
+    async fn save(&self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
         let failed = |source| Failure::Write { what: self.file.display().to_string(), source };
         let mut parts = client.save_snapshot().await?;
         let Some(SnapshotPart::Head(head)) = parts.next().await.transpose()? else {
@@ -135,7 +149,14 @@ impl SnapshotFile {
         writer.finish().map_err(failed)?;
         let SnapshotHead { cluster, revision, bytes, .. } = &head;
         let file = self.file.display();
-        out.say(&format!("{file}: cluster {cluster} at revision {revision}, {}", Bytes(*bytes)));
+        match format {
+            Format::Json => out.json(&table::json(&Saved { file: file.to_string(), head: &head }))?,
+            Format::Yaml => out.yaml(&table::json(&Saved { file: file.to_string(), head: &head }))?,
+            Format::Name => out.line(&file.to_string())?,
+            Format::Table | Format::Wide => {
+                out.say(&format!("{file}: cluster {cluster} at revision {revision}, {}", Bytes(*bytes)));
+            }
+        }
         Ok(Exit::Done)
     }
 
@@ -165,6 +186,9 @@ impl SnapshotFile {
 /// `sheaf cluster settings`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
+What is changed holds from the answer on. With --wait and voters=N until there are so many; of everything else --wait has nothing
+to wait for.
+
 Examples:
   sheaf cluster settings
   sheaf cluster settings lease.ttl=3s lease.kill_margin=1s
@@ -175,14 +199,40 @@ pub struct Settings {
     /// What to change; without any, all are shown
     #[arg(value_name = "KEY=VALUE", value_parser = label)]
     changes: Vec<(String, String)>,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 /// `sheaf cluster transfer`
 #[derive(Args, Debug)]
+#[command(after_long_help = "\
+The answer comes when the other one leads, so that --wait has nothing to wait for.")]
 pub struct Transfer {
     /// To this voter: its name or its id; without it to the one that lacks the least
     #[arg(long, value_name = "NODE")]
     to: Option<String>,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+/// Who leads now.
+#[derive(Serialize)]
+struct Transferred {
+    leader: String,
+}
+
+impl Transfer {
+    async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        self.wait.already_so();
+        let now = Transferred { leader: client.transfer(self.to).await? };
+        match format {
+            Format::Json => out.json(&table::json(&now))?,
+            Format::Yaml => out.yaml(&table::json(&now))?,
+            Format::Name | Format::Table | Format::Wide => out.line(&now.leader)?,
+        }
+        out.say(&format!("{} leads", now.leader));
+        Ok(Exit::Done)
+    }
 }
 
 /// One setting.
@@ -206,6 +256,9 @@ impl Listed for Setting {
 
 impl Settings {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        // `auto` is as many as the cluster wants; of a number it is known when there are so many.
+        let voters = self.changes.iter().rev().find(|(key, _)| key == "voters");
+        let voters = voters.and_then(|(_, number)| number.parse().ok()).filter(|_| self.wait.wait);
         let ask = ChangeSettings { changes: self.changes, request: connect::request() };
         let all = client.settings(ask).await?;
         if let Some(done) = &all.done {
@@ -215,7 +268,30 @@ impl Settings {
         let rows: Vec<Setting> =
             all.settings.into_iter().map(|(key, value)| Setting { key, value }).collect();
         Listing::whole(out, format, &rows)?;
+        out.flush()?;
+        if let (Some(voters), Some(done)) = (voters, &all.done) {
+            or_interrupted(voting(&client.at_least(done.revision), voters, self.wait.timeout)).await?;
+        }
         Ok(Exit::Done)
+    }
+}
+
+/// Returns once there are so many voters.
+async fn voting(client: &Client, voters: usize, timeout: Duration) -> Result<(), Failure> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let seen = match client.members().await {
+            Ok(members) => match members.iter().filter(|member| member.voter).count() {
+                count if count == voters => return Ok(()),
+                count => format!("{} of {voters}", text::count(count, "voter")),
+            },
+            Err(error) if error.can_retry() => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        if Instant::now() >= deadline {
+            return Err(Failure::TimedOut(format!("the time to wait is over; it goes on. {seen}")));
+        }
+        sleep(PAUSE).await;
     }
 }
 
@@ -240,7 +316,7 @@ impl ClusterVerb {
                 settings.run(&connect::connect(options, out).await?, format, out).await
             }
             Self::Snapshot(Snapshot::Save(file)) => {
-                file.save(&connect::connect(options, out).await?, out).await
+                file.save(&connect::connect(options, out).await?, format, out).await
             }
             Self::Snapshot(Snapshot::Inspect(file)) => file.inspect(format, out),
             Self::Snapshot(Snapshot::Restore(_)) | Self::Init(_) => Err(offline()),
@@ -248,10 +324,7 @@ impl ClusterVerb {
             Self::Token(token) => token.run(options, out).await,
             Self::Ca(ca) => ca.run(options, out).await,
             Self::Transfer(transfer) => {
-                let leader = connect::connect(options, out).await?.transfer(transfer.to).await?;
-                out.line(&leader)?;
-                out.say(&format!("{leader} leads"));
-                Ok(Exit::Done)
+                transfer.run(&connect::connect(options, out).await?, format, out).await
             }
         }
     }

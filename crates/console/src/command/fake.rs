@@ -1,7 +1,9 @@
 //! A cluster that is made up: it keeps what is applied, and says of every bucket what a test wants it to say.
 
+mod backend;
 mod event;
 mod job;
+mod sink;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,8 +14,8 @@ use sheaf_model::view::{
 };
 use sheaf_model::view::{ModuleRow, NodeDetail, NodeRow, TokenRow};
 use sheaf_model::{
-    Artifact, BucketName, BucketSpec, Difference, Item, JobSpec, JobState, ModuleRef, ModuleSpec, PutBucket,
-    Revision, Timestamp, TokenId, TokenText, document,
+    Artifact, BackendSpec, BucketName, BucketSpec, Difference, Item, JobSpec, JobState, ModuleRef,
+    ModuleSpec, PutBucket, Revision, SinkSpec, Timestamp, TokenId, TokenText, document,
 };
 use sheaf_wire::bucket::{
     ApplyBucket, BucketApi, BucketChange, BucketHistory, BucketLogs, BucketRelease, BucketStep, GotBucket,
@@ -68,6 +70,8 @@ pub(super) struct Held {
     pub(super) applies: Vec<(usize, bool)>,
     /// Jobs with their items, in the order submitted.
     pub(super) jobs: Vec<(JobSpec, Vec<Item>)>,
+    pub(super) backends: Vec<BackendSpec>,
+    pub(super) sinks: Vec<SinkSpec>,
     /// The state that every job comes to; none: it runs for ever.
     pub(super) job_state: Option<JobState>,
     /// What was asked about subtasks, output and history, in words.
@@ -90,6 +94,7 @@ impl Fake {
         let fake = Arc::new(Self::default());
         let server = Server::new().cluster(fake.clone()).buckets(fake.clone()).modules(fake.clone());
         let server = server.nodes(fake.clone()).events(fake.clone()).jobs(fake.clone());
+        let server = server.backends(fake.clone()).sinks(fake.clone());
         tokio::spawn(server.serve(
             listener,
             Arc::new(Alone),

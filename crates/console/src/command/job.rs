@@ -1,5 +1,6 @@
 //! `sheaf job …`
 
+mod beside;
 mod bulk;
 mod delete;
 #[cfg(test)]
@@ -21,8 +22,11 @@ mod tests;
 mod wait;
 mod watch;
 
+pub(crate) use beside::{Found, Jobs};
 pub(crate) use items::first_items;
 pub(crate) use line::{about, counted, pace};
+pub(crate) use plan::Along;
+pub(crate) use wait::until_over;
 
 use clap::Subcommand;
 use sheaf_model::{JobName, MeasureError, NameError, Selector};

@@ -100,7 +100,7 @@ impl Module {
             Self::Try(_) => Err(attempt::elsewhere()),
             Self::List(list) => list.run(client, format, out).await,
             Self::Status(status) => status.run(client, format, out).await,
-            Self::Push(push) => push.run(client, out).await,
+            Self::Push(push) => push.run(client, format, out).await,
             Self::Delete(delete) => delete.run(client, format, out).await,
         }
     }
@@ -254,7 +254,7 @@ impl Delete {
             return Err(Failure::usage(format!("{name} has no version"), remedy));
         }
         // No bucket uses it, so nothing of it runs: there is nothing to wait for.
-        let _ = self.wait;
+        self.wait.already_so();
         let ask = async |ModuleRef { name, version }: ModuleRef| {
             let version = version.expect("one without a version is refused above");
             client.delete_module(DeleteModule { name, version, request: connect::request() }).await

@@ -1,5 +1,6 @@
 //! Lists, a page at a time: no list is ever held whole.
 
+use sheaf_model::Defect;
 use sheaf_wire::{ApiError, Filter, PAGE_MAX, Page as Rows, PageOf, Term};
 
 use crate::exit::{Exit, Failure};
@@ -21,7 +22,7 @@ pub(super) async fn each<R>(
     loop {
         let left = u32::try_from(limit.saturating_sub(shown)).unwrap_or(PAGE_MAX);
         let size = if page.all { PAGE_MAX } else { left.min(PAGE_MAX) };
-        let answer = fetch(PageOf { size, token }).await?;
+        let answer = fetch(PageOf { size, token }).await.map_err(asked_wrongly)?;
         shown += answer.rows.len();
         show(out, answer.rows).await?;
         if answer.next.is_empty() {
@@ -32,6 +33,26 @@ pub(super) async fn each<R>(
             return Ok(shown);
         }
         token = answer.next;
+    }
+}
+
+/// What the other side finds wrong with the question stands on the command line: which keys and cursors there are, it knows.
+fn asked_wrongly(failure: Failure) -> Failure {
+    let option = |defect: &Defect| match defect.path.as_str() {
+        "filter" => Some("--where"),
+        "page_token" => Some("--after"),
+        _ => None,
+    };
+    match failure {
+        Failure::Defects(defects) if defects.iter().all(|it| option(it).is_some()) => {
+            let Some((last, before)) = defects.split_last() else { return Failure::Defects(defects) };
+            let said = |it: &Defect| format!("{}: {}", option(it).unwrap_or_default(), it.problem);
+            let mut problem: String =
+                before.iter().map(|it| format!("{}; {}\n", said(it), it.remedy)).collect();
+            problem.push_str(&said(last));
+            Failure::usage(problem, last.remedy.as_str())
+        }
+        other => other,
     }
 }
 
@@ -129,6 +150,24 @@ mod tests {
         assert_eq!(broken.expect_err("it broke off").to_string(), "the node stops");
         let rows: Vec<serde_json::Value> = serde_json::from_str(&recording.data()).expect("JSON");
         assert_eq!(rows.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_the_question_is_wrong_usage() {
+        let refused = async |path: &str| {
+            let defects =
+                ["colour", "size"].map(|key| Defect::new(path, format!("unknown key {key:?}"), "name"));
+            let (mut out, _) = recorded::terminal("");
+            let page = Page { limit: 1, after: None, all: false };
+            let fetch = async |_: PageOf| Err::<Rows<u32>, _>(Failure::Defects(defects.to_vec()));
+            let asked = each(&page, &mut out, fetch, async |_, _| Ok(())).await;
+            asked.expect_err("it is refused")
+        };
+        let wrong = refused("filter").await;
+        let told = "error: --where: unknown key \"colour\"; name\n--where: unknown key \"size\"; name";
+        assert_eq!((wrong.exit().code(), wrong.message().as_str()), (2, told));
+        assert_eq!(refused("page_token").await.exit().code(), 2);
+        assert_eq!(refused("where").await.exit().code(), 1, "what is SQL is no option's word");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::command::apply::{OutcomeRow, warn};
 use crate::command::{page, several};
 use crate::connect::{self, connect};
 use crate::exit::{Exit, Failure};
-use crate::options::{Options, Page, Yes};
+use crate::options::{Options, Page, Wait, Yes};
 use crate::output::{Format, Terminal};
 use crate::table::{Column, Listed, Listing};
 use crate::when;
@@ -47,7 +47,8 @@ pub enum Secret {
 The value is asked for on the terminal, without showing it; or read from stdin if that is no terminal; or from a file. It is never \
 an argument, which others could see. What is read is taken as it is, the last line feed too: printf writes none.
 
-A program that has it in its environment or in a file gets the new value at its next start: `sheaf bucket restart NAME`.
+A program that has it in its environment or in a file gets the new value at its next start: `sheaf bucket restart NAME`. The answer
+comes when it is set, so that --wait has nothing to wait for.
 
 Examples:
   sheaf secret set crawler.token
@@ -60,6 +61,8 @@ pub struct Set {
     /// Read the value from a file, or - for stdin
     #[arg(long, value_name = "FILE|-")]
     from_file: Option<PathBuf>,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 /// `sheaf secret list`
@@ -80,6 +83,8 @@ pub struct Delete {
     names: Vec<SecretName>,
     #[command(flatten)]
     yes: Yes,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 /// `sheaf secret keygen`
@@ -160,6 +165,7 @@ impl Set {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
+        self.wait.already_so();
         let ask = SetSecret { name: self.name.clone(), value, request: connect::request() };
         let done = client.set_secret(ask).await?;
         warn(out, &done.warnings);
@@ -203,6 +209,7 @@ impl Listed for SecretRow {
 
 impl Delete {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        self.wait.already_so();
         let ask = async |name| client.delete_secret(DeleteSecret { name, request: connect::request() }).await;
         several::delete("Secret", self.names, ("", self.yes), format, out, ask).await
     }
@@ -224,11 +231,15 @@ impl Keygen {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::output::recorded;
 
     fn set(from_file: Option<&str>) -> Set {
-        Set { name: SecretName::new("token").expect("a name"), from_file: from_file.map(PathBuf::from) }
+        let wait = Wait { wait: false, timeout: Duration::ZERO };
+        let name = SecretName::new("token").expect("a name");
+        Set { name, from_file: from_file.map(PathBuf::from), wait }
     }
 
     #[test]

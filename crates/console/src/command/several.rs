@@ -24,25 +24,37 @@ pub(super) async fn apply<S: Clone>(
     mut ask: impl AsyncFnMut(S) -> Result<Done, ApiError>,
 ) -> Result<Exit, Failure> {
     let mut written = documents::read(out, files);
-    written.only(kind);
+    written.only(&[kind]);
+    written.each_once();
     if !written.defects.is_empty() {
         return Err(Failure::Defects(written.defects));
     }
     let mut listing = Listing::new(format);
-    let applied = async {
+    let ended = async {
         for (_, document) in written.documents() {
             let Some(spec) = of(document) else { continue };
             let done = ask(spec.clone()).await?;
-            warn(out, &done.warnings);
             let label = document.label();
             let name = label.split_once(' ').map_or("", |(_, name)| name);
-            let outcome = if done.unchanged { "unchanged" } else { "applied" };
-            listing.page(out, &[OutcomeRow::of(kind, name, outcome, done.revision)])?;
+            applied(kind, name, &done, out, &mut listing)?;
         }
         Ok(Exit::Done)
     }
     .await;
-    listing.over(out, applied)
+    listing.over(out, ended)
+}
+
+/// Prints what became of one thing that was applied by itself.
+pub(super) fn applied(
+    kind: &str,
+    name: &str,
+    done: &Done,
+    out: &mut Terminal,
+    listing: &mut Listing,
+) -> Result<(), Failure> {
+    warn(out, &done.warnings);
+    let outcome = if done.unchanged { "unchanged" } else { "applied" };
+    listing.page(out, &[OutcomeRow::of(kind, name, outcome, done.revision)])
 }
 
 /// Deletes what is named, once it is confirmed; `and` says in the question what else goes with it.

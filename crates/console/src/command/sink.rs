@@ -14,7 +14,7 @@ use sheaf_wire::sink::{ApplySink, DeleteSink, GotSink, ListSinks, TestedSink};
 use crate::command::{page, several};
 use crate::connect;
 use crate::exit::{Exit, Failure};
-use crate::options::{Page, Yes};
+use crate::options::{Page, Wait, Yes};
 use crate::output::{Format, Terminal};
 use crate::table::{Column, Listed, Listing};
 
@@ -71,6 +71,8 @@ pub struct Apply {
     /// Files with documents of kind: Sink, or - for stdin
     #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-", required = true)]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 /// `sheaf sink list`
@@ -109,6 +111,8 @@ pub struct Delete {
     names: Vec<SinkName>,
     #[command(flatten)]
     yes: Yes,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 fn sink_name(text: &str) -> Result<SinkName, String> {
@@ -135,6 +139,8 @@ impl Sink {
 
 impl Apply {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        // Whoever is asked next knows it: there is nothing to wait for, here and at the end.
+        self.wait.already_so();
         let ask = async |spec| client.apply_sink(ApplySink { spec, request: connect::request() }).await;
         several::apply("Sink", &self.files, format, out, spec, ask).await
     }
@@ -280,6 +286,7 @@ impl Test {
 
 impl Delete {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        self.wait.already_so();
         let ask = async |name| client.delete_sink(DeleteSink { name, request: connect::request() }).await;
         several::delete("Sink", self.names, ("", self.yes), format, out, ask).await
     }

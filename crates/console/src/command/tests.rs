@@ -10,6 +10,8 @@ use super::fake::Fake;
 use super::*;
 use crate::output::recorded;
 
+mod apply;
+mod changes;
 mod cluster;
 mod several;
 

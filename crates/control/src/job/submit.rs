@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use sheaf_engine::job::submit::Digest;
 use sheaf_engine::{AddItems, BeginSubmit, Command, CommitSubmit, Reply, State, SubmitAll};
-use sheaf_model::{Defect, Item, JobId, JobSpec, ModuleRef, ModuleSpec, Revision, Runtime, Subtasks};
+use sheaf_model::document::job_module_defects;
+use sheaf_model::{Item, JobId, JobSpec, ModuleRef, Revision, Subtasks};
 use sheaf_wire::job::{SubmitPart, Submitted};
 use sheaf_wire::{Answers, ApiError, Caller};
 
@@ -84,14 +85,8 @@ impl Control {
         let member = self.member()?;
         let state = member.replica.state();
         // One that is not there is told with everything else that the state knows.
-        let mut defects = module_of(&spec.module, &[], &state).map(lacking).unwrap_or_default();
-        let builtin =
-            module_of(&spec.module, &[], &state).is_some_and(|it| matches!(it.runtime, Runtime::Builtin(_)));
-        if builtin && spec.backends.is_empty() {
-            let problem =
-                format!("module {} sends subtasks through backends, and there is none", spec.module);
-            defects.push(Defect::new("backends", problem, "[NAME], see `sheaf backend list`"));
-        }
+        let module = module_of(&spec.module, &[], &state);
+        let mut defects = module.map(|module| job_module_defects(spec, module)).unwrap_or_default();
         defects.extend(unknown(spec, &state));
         if defects.is_empty() {
             return Ok(());
@@ -158,24 +153,6 @@ fn lacks(module: &ModuleRef, state: &State) -> Vec<String> {
     let mut warnings = missing(std::slice::from_ref(spec), &[], state);
     warnings.extend(unpushed([spec], state));
     warnings
-}
-
-/// What a module asks for and subtasks do not get.
-fn lacking(module: &ModuleSpec) -> Vec<Defect> {
-    let all = [
-        (
-            module.runtime == Runtime::Plugin,
-            format!("is {}, and jobs run exec modules and plugins that say worker: true", module.runtime),
-        ),
-        (
-            module.secrets.iter().any(|name| name.literal().is_none()),
-            "has its bucket's config say which secrets it may ask for, and a job has no such config"
-                .to_owned(),
-        ),
-    ];
-    let named = format!("module {}@{}", module.name, module.version);
-    let found = all.into_iter().filter(|(lacks, _)| *lacks);
-    found.map(|(_, why)| Defect::new("module", format!("{named} {why}"), "another module")).collect()
 }
 
 /// An array has no items.

@@ -12,7 +12,7 @@ use crate::job::{ITEM_MAX, PRIORITY_MAX};
 use crate::measure::quoted;
 use crate::{
     ArrayRange, BackendName, Defect, FailureClass, Item, ItemSource, JobName, JobSpec, Json, ModuleRef,
-    NodeListRules, RequestId, Retry, Span, SpanRange, SubmitJob, Subtasks,
+    ModuleSpec, NodeListRules, RequestId, Retry, Runtime, Span, SpanRange, SubmitJob, Subtasks,
 };
 
 /// Longest id of a request in bytes.
@@ -240,9 +240,38 @@ pub fn job_defects(spec: &JobSpec) -> Vec<Defect> {
     defects
 }
 
+/// What is wrong with a job against the module that its subtasks would be run by.
+pub fn job_module_defects(spec: &JobSpec, module: &ModuleSpec) -> Vec<Defect> {
+    let mut defects = Vec::new();
+    let named = format!("module {}@{}", module.name, module.version);
+    let mut wrong = |why: &str| {
+        defects.push(Defect::new("module", format!("{named} {why}"), "another module"));
+    };
+    if module.runtime == Runtime::Plugin {
+        wrong("is plugin, and jobs run exec modules and plugins that say worker: true");
+    }
+    if module.secrets.iter().any(|name| name.literal().is_none()) {
+        wrong("has its bucket's config say which secrets it may ask for, and a job has no such config");
+    }
+    if matches!(module.runtime, Runtime::Builtin(_)) && spec.backends.is_empty() {
+        let problem = format!("module {} sends subtasks through backends, and there is none", spec.module);
+        defects.push(Defect::new("backends", problem, "[NAME], see `sheaf backend list`"));
+    }
+    defects
+}
+
+/// Why no job can be of a module that depends on a bucket.
+pub fn module_for_buckets(module: &ModuleSpec) -> Option<Defect> {
+    module.is_for_buckets().then(|| {
+        let problem =
+            format!("module {}@{} is for buckets: it names ${{bucket…}}", module.name, module.version);
+        Defect::new("module", problem, "a module that names the subtask, or neither")
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{Document, parse};
+    use super::super::{Document, job_value, parse, parse_values};
     use super::*;
 
     const FULL: &str = r#"
@@ -295,6 +324,62 @@ request_id: "7f0c-1"
         assert_eq!(bare.items, ItemSource::File("-".to_owned()));
         let expected = JobSpec::new(bare.spec.name.clone(), bare.spec.module.clone(), Subtasks::Items);
         assert_eq!(bare.spec, expected);
+    }
+
+    #[test]
+    fn what_is_written_reads_back_as_the_same_job() {
+        let again = |spec: &JobSpec| {
+            let parsed = parse_values("", &[job_value(spec, "a.jsonl")]);
+            assert_eq!(parsed.defects, []);
+            match parsed.documents.into_iter().next() {
+                Some(Document::Job(job)) => *job,
+                other => panic!("a job, not {other:?}"),
+            }
+        };
+        let spec = read(FULL).spec;
+        let written = again(&spec);
+        // The id belongs to the request that brought it.
+        assert_eq!((written.spec, written.items), (JobSpec { request_id: None, ..spec }, ItemSource::Array));
+        let bare = read("kind: Job\nname: a\nmodule: m\nsubtasks: {items: [1]}\nretry: {retry_on: []}").spec;
+        let written = again(&bare);
+        assert_eq!((written.spec, written.items), (bare.clone(), ItemSource::File("a.jsonl".to_owned())));
+        assert_eq!(job_value(&bare, "a.jsonl").as_object().map(serde_json::Map::len), Some(5));
+    }
+
+    #[test]
+    fn a_module_that_takes_no_subtasks_is_told() {
+        let module = |text: &str| {
+            let text = format!("kind: Module\nname: m\nversion: '1'\n{text}\n");
+            match parse("", text.as_bytes()).documents.into_iter().next() {
+                Some(Document::Module(spec)) => *spec,
+                other => panic!("a module, not {other:?}"),
+            }
+        };
+        let spec = read("kind: Job\nname: a\nmodule: m\nsubtasks: {array: 0}").spec;
+        let said = |text: &str| {
+            let module = module(text);
+            let all = job_module_defects(&spec, &module).into_iter().chain(module_for_buckets(&module));
+            all.map(|defect| defect.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(said("exec: {command: /bin/true}"), [""; 0]);
+        assert_eq!(
+            said("runtime: plugin\nexec: {command: /bin/true}"),
+            [
+                "module: module m@1 is plugin, and jobs run exec modules and plugins that say worker: true; another module"
+            ]
+        );
+        assert_eq!(
+            said("exec: {command: '${bucket.name}'}"),
+            [
+                "module: module m@1 is for buckets: it names ${bucket…}; a module that names the subtask, or neither"
+            ]
+        );
+        assert_eq!(
+            said("runtime: 'builtin:http'"),
+            [
+                "backends: module m sends subtasks through backends, and there is none; [NAME], see `sheaf backend list`"
+            ]
+        );
     }
 
     #[test]

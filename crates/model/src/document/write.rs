@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    BackendSpec, Breaker, BucketSpec, Bytes, Call, Check, CheckKind, Cores, Exec, Frequency, LifeCycleCall,
-    Limits, Mail, ModuleSpec, OnNodeLost, Placement, Restart, Revision, Runtime, SecretName, SinkExec,
-    SinkFilter, SinkSpec, SinkTarget, SpanRange, Stop, Template, Webhook,
+    BackendSpec, Breaker, BucketSpec, Bytes, Call, Check, CheckKind, Cores, Exec, Frequency, JobSpec,
+    LifeCycleCall, Limits, Mail, ModuleSpec, OnNodeLost, Placement, Restart, Retry, Revision, Runtime,
+    SecretName, SinkExec, SinkFilter, SinkSpec, SinkTarget, SpanRange, Stop, Subtasks, Template, Webhook,
 };
 
 /// The document of a bucket, its fields in the documented order. `name`, `type`, `module` and `multi_node` are
@@ -53,6 +53,32 @@ pub fn module_value(spec: &ModuleSpec) -> Value {
     fields.some("user", spec.user.clone());
     fields.map("life_cycle", life_cycle(&spec.life_cycle));
     fields.list("secrets", spec.secrets.iter().map(text_of).collect());
+    fields.0.into()
+}
+
+/// The document of a job, its fields in the documented order, those at their defaults left out, and the id of the request,
+/// which is no part of what the job is. A spec has no items: whoever applies the document again has them in the file `items`.
+pub fn job_value(spec: &JobSpec, items: &str) -> Value {
+    let plain = JobSpec::new(spec.name.clone(), spec.module.clone(), spec.subtasks);
+    let mut fields = Writer::of("Job");
+    fields.put("name", spec.name.as_str());
+    fields.put("module", spec.module.to_string());
+    fields.put(
+        "subtasks",
+        match spec.subtasks {
+            Subtasks::Array(range) => json!({"array": range.to_string()}),
+            Subtasks::Items => json!({"file": items}),
+        },
+    );
+    fields.some("priority", (spec.priority != plain.priority).then_some(spec.priority));
+    fields.some("max_running", spec.max_running);
+    fields.some("retry", (spec.retry != plain.retry).then(|| retry(&spec.retry)));
+    fields.some("timeout", spec.timeout.map(|timeout| timeout.to_string()));
+    fields.list("node_list_rules", spec.node_list_rules.texts());
+    fields.list("backends", spec.backends.iter().map(|name| json!(name.as_str())).collect());
+    fields.list("after", spec.after.iter().map(|name| json!(name.as_str())).collect());
+    fields.map("labels", spec.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect());
+    fields.some("owner", spec.owner.clone());
     fields.0.into()
 }
 
@@ -187,6 +213,15 @@ fn restart(restart: &Restart) -> Value {
         "policy": restart.policy.as_str(),
         "backoff": SpanRange { min: restart.backoff_min, max: restart.backoff_max }.to_string(),
         "give_up_after": Frequency { count: restart.give_up_count, window: restart.give_up_window }.to_string(),
+    })
+}
+
+fn retry(retry: &Retry) -> Value {
+    let classes: Vec<&str> = retry.retry_on.iter().map(|class| class.as_str()).collect();
+    json!({
+        "max_attempts": retry.max_attempts,
+        "backoff": SpanRange { min: retry.backoff_min, max: retry.backoff_max }.to_string(),
+        "retry_on": classes,
     })
 }
 

@@ -47,12 +47,12 @@ impl From<v1::Event> for Event {
     }
 }
 
-fn cursor(text: &str) -> Result<Option<Cursor>, ApiError> {
+fn cursor(field: &str, text: &str) -> Result<Option<Cursor>, ApiError> {
     if text.is_empty() {
         return Ok(None);
     }
     let wrong = |error: CursorError| {
-        ApiError::invalid("after", error.to_string(), "the cursor of an event, or a revision")
+        ApiError::invalid(field, error.to_string(), "the cursor of an event, or a revision")
     };
     text.parse().map(Some).map_err(wrong)
 }
@@ -82,10 +82,19 @@ impl From<EventFilter> for v1::EventFilter {
 }
 
 pub(super) fn list(message: v1::ListEventsRequest) -> Result<ListEvents, ApiError> {
-    let limit = page_of(message.limit, String::new(), PAGE_MAX)
-        .map_err(|_| ApiError::invalid("limit", message.limit.to_string(), format!("at most {PAGE_MAX}")))?;
+    // Its own words came first; what is said in those of other lists counts.
+    let (size, most) = match message.page_size {
+        0 => ("limit", message.limit),
+        most => ("page_size", most),
+    };
+    let limit = page_of(most, String::new(), PAGE_MAX)
+        .map_err(|_| ApiError::invalid(size, most.to_string(), format!("at most {PAGE_MAX}")))?;
+    let (place, after) = match message.page_token.as_str() {
+        "" => ("after", message.after.as_str()),
+        token => ("page_token", token),
+    };
     Ok(ListEvents {
-        after: cursor(&message.after)?,
+        after: cursor(place, after)?,
         limit: limit.size,
         filter: filter(message.filter),
         newest_first: message.newest_first,
@@ -99,15 +108,20 @@ impl From<ListEvents> for v1::ListEventsRequest {
             limit: ask.limit,
             filter: Some(ask.filter.into()),
             newest_first: ask.newest_first,
+            // The words that every version of the other side knows.
+            page_size: 0,
+            page_token: String::new(),
         }
     }
 }
 
 impl From<EventPage> for v1::ListEventsResponse {
     fn from(page: EventPage) -> Self {
+        let next = page.next.map(|cursor| cursor.to_string()).unwrap_or_default();
         Self {
             events: page.events.into_iter().map(Into::into).collect(),
-            next: page.next.map(|cursor| cursor.to_string()).unwrap_or_default(),
+            next_page_token: next.clone(),
+            next,
         }
     }
 }
@@ -116,12 +130,15 @@ impl TryFrom<v1::ListEventsResponse> for EventPage {
     type Error = ApiError;
 
     fn try_from(page: v1::ListEventsResponse) -> Result<Self, ApiError> {
-        Ok(Self { events: page.events.into_iter().map(Into::into).collect(), next: cursor(&page.next)? })
+        Ok(Self {
+            events: page.events.into_iter().map(Into::into).collect(),
+            next: cursor("next", &page.next)?,
+        })
     }
 }
 
 pub(super) fn watch(message: v1::WatchEventsRequest) -> Result<WatchEvents, ApiError> {
-    Ok(WatchEvents { after: cursor(&message.after)?, filter: filter(message.filter) })
+    Ok(WatchEvents { after: cursor("after", &message.after)?, filter: filter(message.filter) })
 }
 
 impl From<WatchEvents> for v1::WatchEventsRequest {
@@ -140,13 +157,43 @@ mod tests {
     #[test]
     fn cursors_are_read_and_refused() {
         for text in ["7", "7.0", "7.3", "7.3.12.0"] {
-            let read = cursor(text).expect("a cursor").expect("one");
+            let read = cursor("after", text).expect("a cursor").expect("one");
             assert_eq!(read.to_string(), text);
         }
         for text in ["x", "7.", ".1", "7.x", "-1", "7.1.1"] {
-            assert!(matches!(cursor(text), Err(ApiError::Invalid(_))), "{text}");
+            assert!(matches!(cursor("after", text), Err(ApiError::Invalid(_))), "{text}");
         }
-        assert_eq!(cursor(""), Ok(None));
+        assert_eq!(cursor("after", ""), Ok(None));
+    }
+
+    #[test]
+    fn a_page_is_asked_for_in_the_words_of_all_lists_or_in_its_own() {
+        let asked = |page_size, page_token: &str, limit, after: &str| {
+            let (page_token, after) = (page_token.to_owned(), after.to_owned());
+            let read =
+                list(v1::ListEventsRequest { page_size, page_token, limit, after, ..Default::default() })?;
+            Ok::<_, ApiError>((read.limit, read.after.map(|place| place.to_string())))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(asked(0, "", 0, ""), Ok((PAGE_MAX, None)));
+        assert_eq!(asked(0, "", 5, "7.1"), Ok((5, some("7.1"))), "as before");
+        assert_eq!(asked(3, "9.0", 0, ""), Ok((3, some("9.0"))));
+        assert_eq!(asked(3, "9.0", 5, "7.1"), Ok((3, some("9.0"))), "the words of all lists count");
+        let place = |error: ApiError| match error {
+            ApiError::Invalid(defects) => defects[0].path.clone(),
+            other => panic!("{other:?}"),
+        };
+        for (size, token, limit, after, wrong) in [
+            (PAGE_MAX + 1, "", 0, "", "page_size"),
+            (0, "", PAGE_MAX + 1, "", "limit"),
+            (0, "x", 0, "", "page_token"),
+            (0, "", 0, "x", "after"),
+        ] {
+            assert_eq!(asked(size, token, limit, after).map_err(place), Err(wrong.to_owned()));
+        }
+        let next = "7.1".parse().ok();
+        let answer = v1::ListEventsResponse::from(EventPage { events: Vec::new(), next });
+        assert_eq!((answer.next.as_str(), answer.next_page_token.as_str()), ("7.1", "7.1"));
     }
 
     #[test]

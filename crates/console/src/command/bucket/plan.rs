@@ -58,7 +58,7 @@ impl Plan {
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         let mut written = documents::read(out, &self.files);
-        written.no_jobs();
+        written.only(&["Module", "Bucket"]);
         for put in written.buckets_mut() {
             put.latest |= self.latest;
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use sheaf_model::Timestamp;
 use sheaf_model::view::{AuthorityRow, AuthorityStatus, AuthorityWait};
 use sheaf_wire::Client;
@@ -83,28 +84,50 @@ impl Ca {
                 export(out, &status)?;
                 Ok(Exit::Done)
             }
-            Self::Rotate(rotate) => rotate.run(&connect(options, out).await?, out).await,
+            Self::Rotate(rotate) => rotate.run(&connect(options, out).await?, options.output, out).await,
         }
     }
 }
 
+/// What became of a step of a rotation.
+#[derive(Serialize)]
+struct Rotated {
+    /// begun, finished, abandoned or unchanged.
+    outcome: &'static str,
+    revision: u64,
+}
+
 impl Rotate {
-    async fn run(self, client: &Client, out: &mut Terminal) -> Result<Exit, Failure> {
+    async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
         let question = "drop the former authority? Nodes that are away join anew, and tokens that pin it are worth nothing.";
         if self.finish && !self.yes.yes && !out.confirm(question) {
             return Err(Failure::Refused("nothing was dropped".to_owned()));
         }
-        let (step, said, reached) = match (self.finish, self.abandon) {
-            (true, _) => (RotationStep::Finish, "the former authority is dropped", &["settled"][..]),
-            (_, true) => (RotationStep::Abandon, "the next authority is dropped", &["settled"][..]),
+        let (step, outcome, said, reached) = match (self.finish, self.abandon) {
+            (true, _) => {
+                (RotationStep::Finish, "finished", "the former authority is dropped", &["settled"][..])
+            }
+            (_, true) => {
+                (RotationStep::Abandon, "abandoned", "the next authority is dropped", &["settled"][..])
+            }
             (false, false) => (
                 RotationStep::Begin,
+                "begun",
                 "another authority takes the place of the present one; `sheaf cluster ca status` shows how far that is",
                 &["renewed", "settled"][..],
             ),
         };
         let done = client.rotate_authority(RotateAuthority { step, request: connect::request() }).await?;
         warn(out, &done.warnings);
+        let rotated = Rotated {
+            outcome: if done.unchanged { "unchanged" } else { outcome },
+            revision: done.revision.0,
+        };
+        match format {
+            Format::Json => out.json(&table::json(&rotated))?,
+            Format::Yaml => out.yaml(&table::json(&rotated))?,
+            Format::Name | Format::Table | Format::Wide => {}
+        }
         out.say(if done.unchanged { "under way already" } else { said });
         if self.wait.wait {
             let client = client.at_least(done.revision);

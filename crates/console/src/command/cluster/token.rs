@@ -14,7 +14,7 @@ use crate::command::page;
 use crate::command::several;
 use crate::connect::{self, connect};
 use crate::exit::{Exit, Failure};
-use crate::options::{Options, Page, Yes};
+use crate::options::{Options, Page, Wait, Yes};
 use crate::output::{Format, Terminal};
 use crate::profile::{self, Environment};
 use crate::table::{self, Column, Listed};
@@ -86,6 +86,8 @@ pub struct Create {
     /// Make a certificate in place of a token, for a person or a program
     #[arg(long)]
     certificate: bool,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 /// `sheaf cluster token sign`
@@ -117,6 +119,8 @@ pub struct Revoke {
     tokens: Vec<String>,
     #[command(flatten)]
     yes: Yes,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 fn said(NameError { problem, remedy }: NameError) -> String {
@@ -136,10 +140,12 @@ impl Token {
         let format = options.output;
         match self {
             Self::Create(create) if create.certificate => {
+                create.wait.already_so();
                 let ask = create.asked()?;
                 certify(&connect(options, out).await?, ask, format, out).await
             }
             Self::Create(create) => {
+                create.wait.already_so();
                 let ask = create.asked()?;
                 let created = connect(options, out).await?.create_token(ask).await?;
                 show(&created, format, out)?;
@@ -324,6 +330,7 @@ impl Listed for TokenRow {
 
 impl Revoke {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        self.wait.already_so();
         let ask = async |token| client.revoke_token(RevokeToken { token, request: connect::request() }).await;
         several::each("Token", ("revoke", "revoked"), self.tokens, ("", self.yes), format, out, ask).await
     }
@@ -339,7 +346,8 @@ mod tests {
     fn create(name: Option<&str>, role: Purpose, on: Option<&str>) -> Create {
         let name = name.map(|name| TokenName::new(name).expect("a name"));
         let on = on.map(|on| Prefix::new(on).expect("a prefix"));
-        Create { name, role, on, ttl: None, certificate: false }
+        let wait = Wait { wait: false, timeout: Duration::ZERO };
+        Create { name, role, on, ttl: None, certificate: false, wait }
     }
 
     #[test]

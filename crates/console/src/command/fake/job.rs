@@ -15,9 +15,12 @@ use super::{Fake, Held, page};
 
 impl Held {
     fn job(&self, name: &JobName) -> Result<JobStatus, ApiError> {
-        let known = self.jobs.iter().any(|(spec, _)| spec.name == *name);
+        let known = self.jobs.iter().find(|(spec, _)| spec.name == *name);
+        let (_, items) = known.ok_or_else(|| ApiError::NotFound(format!("there is no job {name}")))?;
         let status = JobStatus { name: name.to_string(), ..example::status() };
-        if known { Ok(status) } else { Err(ApiError::NotFound(format!("there is no job {name}"))) }
+        // An array has none.
+        let count = if items.is_empty() { status.count } else { items.len() as u64 };
+        Ok(JobStatus { count, ..status })
     }
 }
 

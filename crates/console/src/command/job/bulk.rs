@@ -33,6 +33,15 @@ struct About {
 }
 
 impl About {
+    fn can_be_waited_for(&self, wait: Wait) -> Result<(), Failure> {
+        match self.dry_run && wait.wait {
+            true => {
+                Err(Failure::usage("--dry-run changes nothing to wait for", "one of --dry-run and --wait"))
+            }
+            false => Ok(()),
+        }
+    }
+
     fn print(
         &self,
         (would, did): (&str, &str),
@@ -88,12 +97,7 @@ impl Cancel {
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         let Self { about, reason, wait } = self;
-        if about.dry_run && wait.wait {
-            return Err(Failure::usage(
-                "--dry-run changes nothing to wait for",
-                "one of --dry-run and --wait",
-            ));
-        }
+        about.can_be_waited_for(wait)?;
         if (about.selector.is_some() || about.condition.is_some()) && wait.wait {
             let remedy = "leave SELECTOR and --where out, or --wait";
             return Err(Failure::usage("--wait is for the job as a whole", remedy));
@@ -117,7 +121,8 @@ impl Cancel {
 #[derive(Args, Debug)]
 #[command(after_long_help = format!("\
 Subtasks that failed or were canceled are tried again, with all their attempts anew, and with them those that were canceled
-because of them. Attempts go on being numbered, and the old ones stay known.
+because of them. Attempts go on being numbered, and the old ones stay known. With --wait until the job has ended; exit 1 if it
+failed again.
 
 {SELECTORS}
 
@@ -129,6 +134,8 @@ Examples:
 pub struct Retry {
     #[command(flatten)]
     about: About,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 impl Retry {
@@ -138,7 +145,8 @@ impl Retry {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
-        let about = self.about;
+        let Self { about, wait } = self;
+        about.can_be_waited_for(wait)?;
         let ask = RetrySubtasks {
             job: about.name.clone(),
             selector: about.selector.clone(),
@@ -147,6 +155,8 @@ impl Retry {
         };
         let touched = client.retry_subtasks(ask, connect::request()).await?;
         about.print(("would be retried", "retried"), &touched, format, out)?;
+        out.flush()?;
+        wait::until_over(client, out, wait, &[(about.name, touched.done.revision)]).await?;
         Ok(Exit::Done)
     }
 }
@@ -154,7 +164,8 @@ impl Retry {
 /// `sheaf job reprioritize`
 #[derive(Args, Debug)]
 #[command(after_long_help = format!("\
-The priority counts for what is still waiting, across all jobs; of equal ones what was submitted first goes first.
+The priority counts for what is still waiting, across all jobs; of equal ones what was submitted first goes first. It counts from
+the answer on, so that --wait has nothing to wait for.
 
 {SELECTORS}
 
@@ -167,6 +178,8 @@ pub struct Reprioritize {
     /// The new one, 0 to 100, higher first
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=i64::from(PRIORITY_MAX)))]
     priority: u8,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 impl Reprioritize {
@@ -176,7 +189,8 @@ impl Reprioritize {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
-        let Self { about, priority } = self;
+        let Self { about, priority, wait } = self;
+        about.can_be_waited_for(wait)?;
         let ask = Ask {
             job: about.name.clone(),
             selector: about.selector.clone(),

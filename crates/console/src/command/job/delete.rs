@@ -9,19 +9,22 @@ use super::job_name;
 use crate::command::several;
 use crate::connect;
 use crate::exit::{Exit, Failure};
-use crate::options::Yes;
+use crate::options::{Wait, Yes};
 use crate::output::{Format, Terminal};
 
 /// `sheaf job delete`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-A job that is not over is not deleted: `sheaf job cancel NAME --wait` ends it before.")]
+A job that is not over is not deleted: `sheaf job cancel NAME --wait` ends it before. So nothing of it runs when it is deleted, and
+--wait has nothing to wait for here.")]
 pub struct Delete {
     /// The jobs' names
     #[arg(value_parser = job_name, required = true)]
     names: Vec<JobName>,
     #[command(flatten)]
     yes: Yes,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 impl Delete {
@@ -31,6 +34,7 @@ impl Delete {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
+        self.wait.already_so();
         let ask = async |job| client.delete_job(OnJob { job }, connect::request()).await;
         let and = " and all that is known of it";
         several::delete("Job", self.names, (and, self.yes), format, out, ask).await

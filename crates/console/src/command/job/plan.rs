@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use sheaf_model::{Defect, JobSpec, Timestamp};
+use sheaf_model::document::{job_module_defects, module_for_buckets};
+use sheaf_model::{BackendName, Defect, JobName, JobSpec, ModuleRef, ModuleSpec, Timestamp};
 use sheaf_wire::{ApiError, Client};
 
 use super::submit::{Prepared, prepare};
@@ -16,8 +17,8 @@ use crate::text;
 /// `sheaf job plan`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-Reads the documents and every file of items, asks whether the module and the jobs of `after` exist and whether the name is
-free, and tells everything that is wrong. Exits with 10 when something would be submitted, with 0 when all of it is there
+Reads the documents and every file of items, asks whether the module, the backends and the jobs of `after` exist and whether
+the name is free, and tells everything that is wrong. Exits with 10 when something would be submitted, with 0 when all of it is there
 already. Whether dependencies go round in a circle is only seen at submit.
 
 Examples:
@@ -49,24 +50,13 @@ pub(super) async fn show(
     out: &mut Terminal,
     jobs: Vec<Prepared>,
 ) -> Result<bool, Failure> {
-    let names: Vec<String> = jobs.iter().map(|job| job.spec.name.to_string()).collect();
+    let names: Vec<JobName> = jobs.iter().map(|job| job.spec.name.clone()).collect();
     let (mut rows, mut defects) = (Vec::new(), Vec::new());
-    for job in jobs {
-        let mut wrong = Vec::new();
-        let module = module(client, &job.spec, &mut wrong).await?;
+    for (place, job) in jobs.into_iter().enumerate() {
+        let along = Along { jobs: &names[..place], ..Along::default() };
+        let (module, mut wrong) = named(client, &job.spec, &along).await?;
         let known = is_known(client, &job.spec, &mut wrong).await?;
-        for (index, name) in job.spec.after.iter().enumerate() {
-            // Those that come along are submitted in this order.
-            let before = names.iter().take_while(|other| **other != job.spec.name.as_str());
-            if before.clone().any(|other| other == name.as_str()) {
-                continue;
-            }
-            if let Some(why) = missing(client.job(name).await)? {
-                wrong.push(Defect::new(format!("after[{index}]"), why, "a job that was submitted before"));
-            }
-        }
-        let label = format!("Job {}", job.spec.name);
-        defects.extend(wrong.into_iter().map(|defect| defect.of(label.as_str())));
+        defects.extend(wrong.into_iter().map(|defect| job.defect(defect)));
         rows.push(PlanRow {
             name: job.spec.name.to_string(),
             outcome: if known { "unchanged" } else { "submitted" }.to_owned(),
@@ -91,16 +81,66 @@ pub(super) async fn show(
     Ok(rows.iter().any(|row| row.outcome == "submitted"))
 }
 
-/// The module with the version that it would have.
-async fn module(client: &Client, spec: &JobSpec, wrong: &mut Vec<Defect>) -> Result<String, Failure> {
-    match client.module(&spec.module).await {
-        Ok(got) => Ok(format!("{}@{}", got.spec.name, got.spec.version)),
-        Err(ApiError::NotFound(why)) => {
-            wrong.push(Defect::new("module", why, "one that is registered, see `sheaf module list`"));
-            Ok(spec.module.to_string())
+/// What comes along with a job, before it, and counts as there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Along<'a> {
+    pub(crate) modules: &'a [&'a ModuleSpec],
+    pub(crate) backends: &'a [&'a BackendName],
+    pub(crate) jobs: &'a [JobName],
+}
+
+/// Asks whether what a job names is there: the module with the version that it would have, and what is wrong.
+pub(super) async fn named(
+    client: &Client,
+    spec: &JobSpec,
+    along: &Along<'_>,
+) -> Result<(String, Vec<Defect>), Failure> {
+    let mut wrong = Vec::new();
+    let module = module(client, spec, along.modules, &mut wrong).await?;
+    for (index, name) in spec.backends.iter().enumerate() {
+        if along.backends.contains(&name) {
+            continue;
         }
-        Err(error) => Err(error.into()),
+        if let Some(why) = missing(client.backend(name).await)? {
+            let remedy = "one that is registered, see `sheaf backend list`";
+            wrong.push(Defect::new(format!("backends[{index}]"), why, remedy));
+        }
     }
+    for (index, name) in spec.after.iter().enumerate() {
+        if along.jobs.contains(name) {
+            continue;
+        }
+        if let Some(why) = missing(client.job(name).await)? {
+            wrong.push(Defect::new(format!("after[{index}]"), why, "a job that was submitted before"));
+        }
+    }
+    Ok((module, wrong))
+}
+
+/// The module with the version that it would have: of what is registered and what comes along, the newest that is meant.
+async fn module(
+    client: &Client,
+    spec: &JobSpec,
+    along: &[&ModuleSpec],
+    wrong: &mut Vec<Defect>,
+) -> Result<String, Failure> {
+    let ModuleRef { name, version } = &spec.module;
+    let meant = |module: &&ModuleSpec| {
+        module.name == *name && version.as_ref().is_none_or(|version| *version == module.version)
+    };
+    let (registered, why) = match client.module(&spec.module).await {
+        Ok(got) => (Some(got.spec), String::new()),
+        Err(ApiError::NotFound(why)) => (None, why),
+        Err(error) => return Err(error.into()),
+    };
+    let all = along.iter().copied().filter(meant).chain(&registered);
+    let Some(module) = all.max_by_key(|module| module.version.newness()) else {
+        wrong.push(Defect::new("module", why, "one that is registered, see `sheaf module list`"));
+        return Ok(spec.module.to_string());
+    };
+    wrong.extend(module_for_buckets(module));
+    wrong.extend(job_module_defects(spec, module));
+    Ok(format!("{}@{}", module.name, module.version))
 }
 
 /// Whether the job is there already, under the id of this request.

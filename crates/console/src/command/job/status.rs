@@ -1,8 +1,9 @@
 //! `sheaf job status [NAME]`
 
 use clap::Args;
+use sheaf_model::document::job_value;
 use sheaf_model::view::{FailureGroup, JobStatus};
-use sheaf_model::{JobName, Timestamp};
+use sheaf_model::{JobName, JobSpec, Subtasks, Timestamp};
 use sheaf_wire::Client;
 use sheaf_wire::job::GotJob;
 
@@ -16,11 +17,13 @@ use crate::{text, when};
 /// `sheaf job status`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-Failed subtasks are grouped by fingerprint: a hash of what the attempt said, numbers, paths and ids masked.
+Failed subtasks are grouped by fingerprint: a hash of what the attempt said, numbers, paths and ids masked. With -o json the
+status; with -o yaml the document, which can be applied again (of a job of items, together with the file of its items).
 
 Examples:
   sheaf job status ndvi-2024
-  sheaf job status ndvi-2024 -o json")]
+  sheaf job status ndvi-2024 -o json
+  sheaf job status ndvi-2024 -o yaml > ndvi.yaml")]
 pub struct Status {
     /// The job's name; without it all are listed
     #[arg(value_parser = job_name)]
@@ -37,15 +40,28 @@ impl Status {
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         let Some(name) = self.name else { return self.list.run(client, format, out).await };
-        let GotJob { status, .. } = client.job(&name).await?;
+        let GotJob { spec, status } = client.job(&name).await?;
         match format {
             Format::Table | Format::Wide => print(out, format, &status)?,
             Format::Json => out.json(&table::json(&status))?,
-            Format::Yaml => out.yaml(&table::json(&status))?,
+            Format::Yaml => document(out, spec, &status)?,
             Format::Name => out.line(&status.name)?,
         }
         Ok(Exit::Done)
     }
+}
+
+/// Its document, which can be applied again. Items are kept apart from it: it names a file for them.
+fn document(out: &mut Terminal, spec: JobSpec, status: &JobStatus) -> Result<(), Failure> {
+    let items = format!("{}.jsonl", spec.name);
+    // It may have another priority by now.
+    let spec = JobSpec { priority: status.priority, ..spec };
+    out.yaml(&job_value(&spec, &items))?;
+    if spec.subtasks == Subtasks::Items {
+        let count = text::thousands(status.count);
+        out.say(&format!("its {count} items are not printed: the document wants them in {items}, beside it"));
+    }
+    Ok(())
 }
 
 impl Listed for FailureGroup {

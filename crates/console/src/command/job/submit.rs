@@ -13,11 +13,12 @@ use super::send::send;
 use super::wait;
 use super::{order, plan};
 use crate::command::apply::warn;
+use crate::connect;
+use crate::documents::{self, Written};
 use crate::exit::{Exit, Failure};
 use crate::options::Wait;
 use crate::output::{Format, Terminal};
 use crate::table::{Column, Listed, Listing};
-use crate::{connect, documents};
 
 /// `sheaf job submit`
 #[derive(Args, Debug)]
@@ -51,6 +52,8 @@ pub struct Submit {
 
 /// A job that is to be submitted.
 pub(super) struct Prepared {
+    /// Where its document stands.
+    pub(super) file: String,
     pub(super) spec: JobSpec,
     pub(super) items: Items,
     /// How many subtasks, as far as that is known.
@@ -60,8 +63,15 @@ pub(super) struct Prepared {
 /// Reads the documents, and every file of items that can be read twice. Fails with everything that is wrong.
 pub(super) fn prepare(out: &mut Terminal, files: &[PathBuf]) -> Result<Vec<Prepared>, Failure> {
     let mut written = documents::read(out, files);
-    written.only("Job");
-    let mut defects = std::mem::take(&mut written.defects);
+    written.only(&["Job"]);
+    let prepared = prepared(&mut written);
+    if written.defects.is_empty() { Ok(prepared) } else { Err(Failure::Defects(written.defects)) }
+}
+
+/// The jobs among these documents, each after those that it comes after. What is wrong with them or their items is a defect
+/// more.
+pub(super) fn prepared(written: &mut Written) -> Vec<Prepared> {
+    let mut defects = Vec::new();
     let mut prepared = Vec::new();
     let mut pipes = 0;
     for source in &written.sources {
@@ -92,7 +102,10 @@ pub(super) fn prepare(out: &mut Terminal, files: &[PathBuf]) -> Result<Vec<Prepa
                     let problem = "there are no items";
                     defects.push(wrong(Defect::new("subtasks", problem, "at least one subtask")));
                 }
-                Ok(count) => prepared.push(Prepared { spec: job.spec.clone(), items, count }),
+                Ok(count) => {
+                    let file = source.file.clone();
+                    prepared.push(Prepared { file, spec: job.spec.clone(), items, count });
+                }
                 Err(bad) => defects.extend(bad),
             }
         }
@@ -105,15 +118,30 @@ pub(super) fn prepare(out: &mut Terminal, files: &[PathBuf]) -> Result<Vec<Prepa
         let file = cycle.first().and_then(|place| all.get(*place)).map_or("", |(file, _)| *file);
         defects.push(Defect { file: file.to_owned(), ..order::defect(&specs, &cycle) });
     }
-    if defects.is_empty() { Ok(in_order(prepared)) } else { Err(Failure::Defects(defects)) }
+    written.defects.extend(defects);
+    in_order(prepared)
 }
 
-/// Each after those that it comes after. There is no cycle.
+/// Each after those that it comes after; with a cycle, which is a defect, as they were.
 fn in_order(prepared: Vec<Prepared>) -> Vec<Prepared> {
     let specs: Vec<&JobSpec> = prepared.iter().map(|job| &job.spec).collect();
     let order = order::order(&specs).unwrap_or_else(|_| (0..prepared.len()).collect());
     let mut left: Vec<Option<Prepared>> = prepared.into_iter().map(Some).collect();
     order.into_iter().filter_map(|place| left.get_mut(place)?.take()).collect()
+}
+
+impl Prepared {
+    /// The same defect, said of its document.
+    pub(super) fn defect(&self, defect: Defect) -> Defect {
+        Defect { file: self.file.clone(), ..defect.of(format!("Job {}", self.spec.name)) }
+    }
+
+    /// Submits it, under an id of its own if its document names none.
+    pub(super) async fn submit(self, client: &Client, out: &mut Terminal) -> Result<Submitted, Failure> {
+        let request_id = self.spec.request_id.clone().or_else(connect::request);
+        let spec = JobSpec { request_id, ..self.spec };
+        send(client, out, &spec, &self.items, self.count).await
+    }
 }
 
 impl Submit {
@@ -132,9 +160,7 @@ impl Submit {
         let mut waiting = Vec::new();
         let submitted = async {
             for job in jobs {
-                let request_id = job.spec.request_id.clone().or_else(connect::request);
-                let spec = JobSpec { request_id, ..job.spec };
-                let submitted = send(client, out, &spec, &job.items, job.count).await?;
+                let submitted = job.submit(client, out).await?;
                 warn(out, &submitted.warnings);
                 listing.page(out, &[SubmittedRow::from(&submitted)])?;
                 waiting.push((submitted.name, submitted.revision));

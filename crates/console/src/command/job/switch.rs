@@ -9,6 +9,7 @@ use super::job_name;
 use crate::command::apply::{OutcomeRow, warn};
 use crate::connect;
 use crate::exit::{Exit, Failure};
+use crate::options::Wait;
 use crate::output::{Format, Terminal};
 use crate::table::Listing;
 
@@ -21,10 +22,14 @@ pub(super) enum To {
 
 /// `sheaf job pause|resume`
 #[derive(Args, Debug)]
+#[command(after_long_help = "\
+From the answer on nothing more is started, or again is; what runs goes on either way. So --wait has nothing to wait for.")]
 pub struct Switch {
     /// The jobs' names
     #[arg(value_parser = job_name, required = true)]
     names: Vec<JobName>,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 impl Switch {
@@ -35,6 +40,7 @@ impl Switch {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
+        self.wait.already_so();
         let mut listing = Listing::new(format);
         let switched = async {
             for name in self.names {

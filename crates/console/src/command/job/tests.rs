@@ -88,15 +88,15 @@ async fn everything_that_is_wrong_is_told_before_anything_is_sent() {
     assert_eq!((exit, data.as_str()), (Exit::Error, ""));
     insta::assert_snapshot!(talk, @r#"
     b.yaml: Job second: subtasks.array: range 9-0 begins above its end; 0-9
-    c.yaml: Module flume@1: kind: is not of kind Job; `sheaf apply` takes modules and buckets
+    c.yaml: Module flume@1: kind: is not of kind Job; `sheaf apply` takes documents of every kind
     tasks.jsonl: line 2: this is no JSON: key must be a string at column 2; one JSON value a line, like {"tile": "T32"}
     tasks.jsonl: line 3: depends_on: expected a list of numbers of subtasks, found a number 1
     missing.jsonl: cannot be read: No such file or directory; a file of items, one JSON value a line; it is looked for beside the document
     "#);
     assert!(bench.cluster.held().jobs.is_empty());
     let (exit, _, talk) = bench.ran("apply -f b.yaml").await;
-    assert_eq!(exit, Exit::Error);
-    assert!(talk.contains("a job is submitted, not applied; `sheaf job submit` takes it"), "{talk}");
+    let told = "b.yaml: Job second: subtasks.array: range 9-0 begins above its end; 0-9\n";
+    assert_eq!((exit, talk.as_str()), (Exit::Error, told));
 
     bench.write("e.yaml", &from_file("-"));
     let lines = format!("{}nonsense\n{{}}\nmore of it\n", "{}\n".repeat(9000));
@@ -113,7 +113,7 @@ async fn a_plan_says_what_would_be_submitted() {
     let bench = with_job().await;
     let (exit, _, talk) = bench.ran("job plan -f job.yaml").await;
     assert_eq!(exit, Exit::Error);
-    assert!(talk.starts_with("Job ndvi: name: there is a job of this name"), "{talk}");
+    assert!(talk.starts_with("job.yaml: Job ndvi: name: there is a job of this name"), "{talk}");
     let new = ARRAY.replace("ndvi", "new");
     bench.write("new.yaml", &new);
     let (exit, data, talk) = bench.ran("job plan -f new.yaml").await;
@@ -129,6 +129,33 @@ async fn a_plan_says_what_would_be_submitted() {
     assert_eq!(talk.lines().count(), 2, "{talk}");
     assert!(talk.contains("Job new: after[1]: there is no job nothing; a job"), "{talk}");
     assert_eq!(bench.cluster.held().jobs.len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_is_printed_as_a_document_that_can_be_applied_again() {
+    let bench = with_job().await;
+    let (exit, document, talk) = bench.ran("job status ndvi -o yaml").await;
+    assert_eq!((exit, talk.as_str()), (Exit::Done, ""));
+    assert!(document.starts_with("kind: Job\nname: ndvi\nmodule: flume\nsubtasks:\n  array: "), "{document}");
+    let (exit, data, talk) = bench.ran_with("apply -f - -o name", &document).await;
+    assert_eq!((exit, data.as_str(), talk.as_str()), (Exit::Done, "ndvi\n", ""));
+    assert_eq!(bench.cluster.held().jobs.len(), 1, "it is there");
+
+    bench.write("b.yaml", &from_file("tasks.jsonl").replace("ndvi", "tiles"));
+    bench.write("tasks.jsonl", "1\n2\n");
+    assert_eq!(bench.ran("job submit -f b.yaml").await.0, Exit::Done);
+    let (_, document, talk) = bench.ran("job status tiles -o yaml").await;
+    assert!(document.contains("tiles.jsonl"), "{document}");
+    let said = "its 2 items are not printed: the document wants them in tiles.jsonl, beside it\n";
+    assert_eq!(talk, said);
+    bench.write("again.yaml", &document);
+    bench.write("tiles.jsonl", "1\n2\n");
+    let (exit, data, talk) = bench.ran("apply -f again.yaml").await;
+    assert_eq!((exit, data.contains("unchanged")), (Exit::Done, true), "{talk}");
+    bench.write("tiles.jsonl", "1\n2\n3\n");
+    let (exit, _, talk) = bench.ran("apply -f again.yaml").await;
+    assert_eq!(exit, Exit::Conflict, "{talk}");
+    assert!(talk.contains("and it differs in the number of its items; another name"), "{talk}");
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Waits until each of these jobs is over, if that is asked for; fails once one of them has not finished. The revision is
 /// that of the change waited for.
-pub(super) async fn until_over(
+pub(crate) async fn until_over(
     client: &Client,
     out: &mut Terminal,
     wait: Wait,

@@ -7,9 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use sheaf_artifact::{PackError, Packed, pack};
+use sheaf_model::view::{ArtifactOnNode, Holds};
 use sheaf_model::{Artifact, ModuleRef};
-use sheaf_wire::module::{FinishPush, PushPiece};
+use sheaf_wire::module::{FinishPush, GotModule, PushPiece};
 use sheaf_wire::{ApiError, Client, Done};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -17,7 +19,10 @@ use tokio::time::Instant;
 use super::module_ref;
 use crate::connect;
 use crate::exit::{Exit, Failure};
-use crate::output::Terminal;
+use crate::options::Wait;
+use crate::output::{Format, Terminal};
+use crate::table;
+use crate::wait::or_interrupted;
 
 /// One piece: large enough that calls do not count.
 const PIECE: usize = 1 << 20;
@@ -44,7 +49,8 @@ names it ${artifact}, which is the file or the directory on the node; the progra
 
 The version is registered first, and its artifact never changes: pushing other content is refused with exit code 6. What
 was cut off goes on where it was when it is pushed again. Modes are kept as far as executable or not; links must stay within
-the directory; at most 2GiB and 100000 files.
+the directory; at most 2GiB and 100000 files. With --wait until every voter that answers holds it, and every node that has begun
+to fetch it has it.
 
 Examples:
   sheaf module apply -f crawler.yaml
@@ -57,11 +63,18 @@ pub struct Push {
     module: ModuleRef,
     /// A file, or a directory whose content is pushed
     path: PathBuf,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 impl Push {
-    pub(super) async fn run(self, client: &Client, out: &mut Terminal) -> Result<Exit, Failure> {
-        let Self { module, path } = self;
+    pub(super) async fn run(
+        self,
+        client: &Client,
+        format: Format,
+        out: &mut Terminal,
+    ) -> Result<Exit, Failure> {
+        let Self { module, path, wait } = self;
         if module.version.is_none() {
             let remedy =
                 format!("like {module}@1.0; `sheaf module list --where name={module}` shows its versions");
@@ -76,15 +89,59 @@ impl Push {
         progress.set_length(artifact.size);
         let pushed = push(client, &artifact, &packed, &progress).await;
         progress.finish_and_clear();
-        let verb = match pushed? {
-            Some(done) if !done.unchanged => "pushed",
-            Some(_) | None => "unchanged",
-        };
-        out.line(&format!(
-            "Module {} {verb}, sha256 {}, {} bytes",
-            artifact.module, artifact.digest, artifact.size
-        ))?;
+        let done = pushed?;
+        let outcome = if done.as_ref().is_some_and(|done| !done.unchanged) { "pushed" } else { "unchanged" };
+        let (name, sha256) = (artifact.module.to_string(), artifact.digest.to_string());
+        let row = PushedRow { name, outcome, sha256, bytes: artifact.size };
+        match format {
+            Format::Json => out.json(&table::json(&row))?,
+            Format::Yaml => out.yaml(&table::json(&row))?,
+            Format::Name => out.line(&row.name)?,
+            Format::Table | Format::Wide => {
+                let PushedRow { name, outcome, sha256, bytes } = &row;
+                out.line(&format!("Module {name} {outcome}, sha256 {sha256}, {bytes} bytes"))?;
+            }
+        }
+        out.flush()?;
+        if wait.wait {
+            let client = client.at_least(done.map(|done| done.revision).unwrap_or_default());
+            or_interrupted(everywhere(&client, &artifact.module, wait.timeout)).await?;
+        }
         Ok(Exit::Done)
+    }
+}
+
+/// What became of a program that was pushed.
+#[derive(Serialize)]
+struct PushedRow {
+    name: String,
+    outcome: &'static str,
+    sha256: String,
+    bytes: u64,
+}
+
+/// Returns once every voter holds it, and no node is on the way of fetching it.
+async fn everywhere(client: &Client, module: &ModuleRef, timeout: Duration) -> Result<(), Failure> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let seen = match client.module(module).await {
+            Ok(GotModule { artifact: Some(artifact), .. }) => {
+                let lacks = |on: &&ArtifactOnNode| matches!(on.state, Holds::Fetching | Holds::Missing);
+                let lacking: Vec<&str> =
+                    artifact.nodes.iter().filter(lacks).map(|on| on.node.as_str()).collect();
+                if lacking.is_empty() && !artifact.nodes.is_empty() {
+                    return Ok(());
+                }
+                format!("{module} is not yet whole on {}", lacking.join(", "))
+            }
+            Ok(_) => format!("{module} has no artifact yet"),
+            Err(error) if error.can_retry() => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        if Instant::now() >= deadline {
+            return Err(Failure::TimedOut(format!("the time to wait is over: {seen}")));
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

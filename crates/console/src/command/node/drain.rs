@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use sheaf_model::view::NodeDetail;
 use sheaf_model::{Drain as How, Span, Timestamp};
 use sheaf_wire::node::{DrainNode, Going, OnNode};
 use sheaf_wire::{ApiError, Client, Done};
@@ -50,17 +51,24 @@ pub struct Drain {
 
 /// `sheaf node undrain`
 #[derive(Args, Debug)]
+#[command(after_long_help = "\
+With --wait until it is no longer draining.
+
+Examples:
+  sheaf node undrain import-01 --wait")]
 pub struct Undrain {
     /// The node's name, its id or the unique beginning of one
     #[arg(value_name = "NODE")]
     node: String,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 /// `sheaf node forget`
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Only for a node that is lost and will not come back. You vouch that nothing it ran is alive. Should it come back after
-all, it stops its work; to join again it needs an empty data directory.
+all, it stops its work; to join again it needs an empty data directory. With --wait until nothing is bound to it any more.
 
 Examples:
   sheaf node forget import-03")]
@@ -70,6 +78,8 @@ pub struct Forget {
     node: String,
     #[command(flatten)]
     yes: Yes,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 impl Listed for Going {
@@ -210,7 +220,8 @@ impl Undrain {
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         let ask = async |ask| client.undrain_node(ask).await;
-        change(client, &self.node, "undrained", format, out, ask).await
+        let drains = |detail: &NodeDetail| (detail.row.status == "draining").then(|| "it drains".to_owned());
+        change(client, (self.node.as_str(), "undrained"), self.wait, format, out, (ask, drains)).await
     }
 }
 
@@ -226,25 +237,66 @@ impl Forget {
             return Err(Failure::Refused("nothing was forgotten".to_owned()));
         }
         let ask = async |ask| client.forget_node(ask).await;
-        change(client, node, "forgotten", format, out, ask).await
+        let bound = |detail: &NodeDetail| {
+            let left = text::count(detail.affinity.len(), "bucket");
+            (!detail.affinity.is_empty()).then(|| format!("{left} bound to it"))
+        };
+        change(client, (node.as_str(), "forgotten"), self.wait, format, out, (ask, bound)).await
     }
 }
 
-/// A change that needs no more than the node's name; `done` is the word for its outcome.
+/// A change that needs no more than the node's name; `done` is the word for its outcome. It is waited for until nothing is left
+/// of what is to end.
 async fn change(
     client: &Client,
-    node: &str,
-    done: &str,
+    (node, done): (&str, &str),
+    wait: Wait,
     format: Format,
     out: &mut Terminal,
-    ask: impl AsyncFn(OnNode) -> Result<Done, ApiError>,
+    (ask, left): (impl AsyncFn(OnNode) -> Result<Done, ApiError>, impl Fn(&NodeDetail) -> Option<String>),
 ) -> Result<Exit, Failure> {
     let request = connect::request();
+    // By its number: when it is forgotten, another may have its name.
+    let id = match wait.wait {
+        true => Some(found(client, node, async |node| client.node(&node).await).await?.row.id),
+        false => None,
+    };
     let changed =
         found(client, node, async |node| ask(OnNode { node, request: request.clone() }).await).await?;
     let outcome = if changed.unchanged { "unchanged" } else { done };
     Listing::whole(out, format, &[OutcomeRow::of("Node", node, outcome, changed.revision)])?;
+    out.flush()?;
+    if let Some(id) = id {
+        or_interrupted(ended(&client.at_least(changed.revision), id, node, wait.timeout, left)).await?;
+    }
     Ok(Exit::Done)
+}
+
+/// Returns once nothing is left at the node, or it is gone altogether.
+async fn ended(
+    client: &Client,
+    id: u64,
+    node: &str,
+    timeout: Duration,
+    left: impl Fn(&NodeDetail) -> Option<String>,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + timeout;
+    let name = id.to_string();
+    loop {
+        let seen = match client.node(&name).await {
+            Ok(detail) => match left(&detail) {
+                Some(left) => left,
+                None => return Ok(()),
+            },
+            Err(ApiError::NotFound(_)) => return Ok(()),
+            Err(error) if error.can_retry() => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        if Instant::now() >= deadline {
+            return Err(Failure::TimedOut(format!("the time to wait is over. Node {node}: {seen}")));
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use sheaf_model::document::module_for_buckets;
 use sheaf_model::job::ITEM_MAX;
 use sheaf_model::{Defect, Item, JobId, JobName, JobSpec, JobState, Subtasks};
 
@@ -91,14 +92,8 @@ impl Transaction<'_> {
         let label = format!("Job {}", spec.name);
         let invalid = |defect: Defect| Refusal::Invalid(vec![defect.of(label.as_str())]);
         let module = find_module(self.state, &Batch::new(), &spec.module, None).map_err(invalid)?;
-        if module.is_for_buckets() {
-            let problem =
-                format!("module {}@{} is for buckets: it names ${{bucket…}}", module.name, module.version);
-            return Err(invalid(Defect::new(
-                "module",
-                problem,
-                "a module that names the subtask, or neither",
-            )));
+        if let Some(defect) = module_for_buckets(module) {
+            return Err(invalid(defect));
         }
         if let Some(other) = spec.after.iter().find(|other| self.state.jobs.named(other.as_str()).is_none()) {
             let problem = match *other == spec.name {
