@@ -218,6 +218,8 @@ pub struct NodeExplanation {
     pub eligible: bool,
     pub running: bool,
     pub gates: Vec<GateView>,
+    /// What keeps it from there whatever the gates say, for people; empty: nothing.
+    pub obstacle: String,
 }
 
 /// Why a node was chosen, in `bucket explain`.

@@ -114,7 +114,7 @@ export function open(place, params, { again }) {
       chosen = null;
       return null;
     }
-    const gates = explained.nodes.find((one) => one.node === nodeName)?.gates ?? [];
+    const { gates, obstacle } = explained.nodes.find((one) => one.node === nodeName) ?? { gates: [], obstacle: "" };
     const all = link("events", { filter: `subject=${name} node=${nodeName}` }, "all of its history");
     const close = el("span", { class: "acts" }, events.next ? all : null, el("button", { type: "button", onclick: () => { chosen = null; again(); } }, "Close"));
     return el("div", { "data-key": "story" }, card(`${name} on ${nodeName}`, close,
@@ -122,7 +122,7 @@ export function open(place, params, { again }) {
         { title: "Gate", cell: (gate) => gate.gate },
         { title: "Outcome", cell: (gate) => state(gate.pass === null ? "unknown" : gate.pass ? "pass" : "refuse") },
         { title: "Reason", text: true, cell: (gate) => gate.reason },
-      ], gates, (gate) => gate.gate),
+      ], gates, (gate) => gate.gate), obstacle ? el("p", null, `Whatever the gates say: ${obstacle}`) : null,
       el("h3", null, "History of this cell"), events.rows.length === 0 ? el("p", { class: "empty" }, "Nothing happened between the two yet.")
         : table("History of this cell", eventColumns().filter(({ title: name_ }) => !["Subject", "Node"].includes(name_)), events.rows,
           (row) => `${row.revision} ${row.kind} ${row.after}`)));

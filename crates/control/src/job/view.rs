@@ -8,7 +8,7 @@ use sheaf_model::view::{
     FailedAttempts, FailureGroup, GateView, JobExplanation, JobRow, JobStatus, NodeExplanation, SubtaskRow,
 };
 use sheaf_model::{
-    FailureClass, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskCounts, SubtaskState,
+    FailureClass, GateOutcome, JobId, JobName, Node, NodeStatus, Ranges, Run, SubtaskCounts, SubtaskState,
     Timestamp,
 };
 use sheaf_store::{FailedAlike, Lately, RanAttempt, Wanted};
@@ -286,11 +286,21 @@ impl Control {
                     eligible: verdict.as_ref().is_some_and(|verdict| verdict.eligible()),
                     running: job.progress.running().values().any(|it| it.node == node.id),
                     gates: GateView::all(gates),
+                    obstacle: obstacle(node),
                 }
             })
             .collect();
         nodes.sort_by(|a, b| a.node.cmp(&b.node));
         nodes
+    }
+}
+
+/// What keeps subtasks from a node whatever its gates say.
+fn obstacle(node: &Node) -> String {
+    if node.status.is_alive() && node.drain.is_some() {
+        "the node is being drained".to_owned()
+    } else {
+        String::new()
     }
 }
 
