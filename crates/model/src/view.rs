@@ -357,6 +357,8 @@ pub struct JobCounts {
     pub finished: u32,
     pub failed: u32,
     pub canceled: u32,
+    /// Subtasks of running jobs that could start.
+    pub subtasks_ready: u64,
 }
 
 /// `cluster status`.

@@ -314,3 +314,13 @@ fn explain_says_what_keeps_a_bucket_from_a_node_whatever_its_gates_say() {
     world.on("/a", Command::Resume);
     assert_eq!(obstacles(&world, "/a")[0], "");
 }
+
+#[test]
+fn subtasks_that_could_start_are_counted_over_all_running_jobs() {
+    let mut world = World::with_nodes(1);
+    let jobs = ["a", "b", "c"].map(|name| world.submit(name, 5, |_| {}));
+    world.submit_items("d", &[&[], &[0]]);
+    world.propose(Command::PauseJob(jobs[1]));
+    let counts = Sight { state: &world.state, sessions: None, now: Moment(0) }.job_counts();
+    assert_eq!((counts.running, counts.paused, counts.subtasks_ready), (3, 1, 11));
+}

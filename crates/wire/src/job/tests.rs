@@ -115,7 +115,8 @@ impl JobApi for Fake {
             "name": "ndvi", "state": "running", "subtask": subtask, "why": ["it waits for subtask 2"],
             "nodes": [{
                 "node": "n1", "status": "ready", "eligible": false, "running": true,
-                "gates": [{"gate": "local_config", "pass": null, "reason": "not asked"}]
+                "gates": [{"gate": "local_config", "pass": null, "reason": "not asked"}],
+                "obstacle": "the node is being drained"
             }]
         }))
         .unwrap())

@@ -70,7 +70,8 @@ pub(crate) fn explanation() -> JobExplanation {
                 gate("local_config", Some(true), ""),
                 gate("node_list_rules", Some(eligible), rules),
                 gate("can_run_on_this_node", eligible.then_some(true), if eligible { "" } else { "not asked" })
-            ]
+            ],
+            "obstacle": ""
         })
     };
     serde_json::from_value(json!({
