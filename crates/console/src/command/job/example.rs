@@ -19,7 +19,7 @@ pub(crate) fn status() -> JobStatus {
             {"fingerprint": "00c0ffee00c0ffee", "subtasks": 8, "message": "no such file: <path>"},
             {"fingerprint": "1234567890abcdef", "subtasks": 4, "message": "out of memory"}
         ],
-        "message": "500 run, as many as max_running allows"
+        "failure_groups": 2, "message": "500 run, as many as max_running allows"
     }))
     .expect("a status")
 }
