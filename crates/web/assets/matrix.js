@@ -1,7 +1,7 @@
 // Nodes across, buckets down: what each is to the other, and why.
 
 import { get, page } from "./api.js";
-import { apart, card, el, link, show, table } from "./dom.js";
+import { apart, card, el, link, show, table, whichNode } from "./dom.js";
 import { eventColumns } from "./events.js";
 import { TROUBLED, asFilter, filterLine, keepFilter } from "./list.js";
 import { look, state, words } from "./words.js";
@@ -76,7 +76,7 @@ export function open(place, params, { again }) {
       const [glyph] = look(node.status);
       const status = node.status === "ready" ? null : `${glyph} `;
       return el("th", { scope: "col", "data-key": known[column], title: `${node.name}: ${words(node.status)}${node.leader ? ", leads" : ""}` },
-        link("node", { name: node.name }, status, node.name, node.leader ? " ★" : null));
+        link("node", { name: whichNode(node) }, status, node.name, node.leader ? " ★" : null));
     });
     const rows = buckets.map((bucket, row) => el("tr", { "data-key": bucket.name },
       el("th", { scope: "row", title: bucket.name }, look(bucket.state)[1] === "good" ? null : [el("span", { class: look(bucket.state)[1], title: words(bucket.state) }, look(bucket.state)[0]), " "],

@@ -44,7 +44,7 @@ pub(crate) async fn make(client: Client, window: Window, filter: Filter) -> Resu
     let rows: Vec<Option<Value>> = rows.buffered(AT_ONCE).try_collect().await?;
     let rows: Vec<Value> = rows.into_iter().flatten().collect();
     let heads = nodes.rows.iter().map(|node| {
-        json!({ "name": node.name, "status": node.status, "leader": node.leader, "voter": node.voter })
+        json!({ "name": node.name, "id": node.id, "status": node.status, "leader": node.leader, "voter": node.voter })
     });
     Ok(json!({
         "nodes": heads.collect::<Vec<_>>(),
