@@ -97,6 +97,8 @@ mod loss;
 mod multi;
 #[path = "cluster/nemesis.rs"]
 mod nemesis;
+#[path = "cluster/obstacle.rs"]
+mod obstacle;
 #[path = "cluster/people.rs"]
 mod people;
 #[path = "cluster/planned.rs"]
