@@ -40,7 +40,7 @@ fn dashboard() {
         return;
     }
     let cluster = Cluster::start(3);
-    let scene = Scene::set(cluster);
+    let mut scene = Scene::set(cluster);
     let mut cases = Cases::of("dashboard");
     pages::cases(&mut cases, &scene);
     work::cases(&mut cases, &scene);
@@ -48,6 +48,7 @@ fn dashboard() {
     shape::cases(&mut cases, &scene);
     hostile::cases(&mut cases, &scene);
     away::cases(&mut cases, &scene);
+    away::heir(&mut cases, &mut scene);
     cases.end();
 }
 

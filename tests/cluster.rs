@@ -106,6 +106,8 @@ mod multi;
 mod nemesis;
 #[path = "cluster/notify.rs"]
 mod notify;
+#[path = "cluster/obstacle.rs"]
+mod obstacle;
 #[path = "cluster/people.rs"]
 mod people;
 #[path = "cluster/planned.rs"]

@@ -9,6 +9,9 @@
 # distribution, whose certificates it has then. One is made by
 #   debootstrap --variant=minbase --include=rsyslog,wget,ca-certificates bookworm DIR && tar -C DIR -cf base.tar .
 #
+# Its agent runs as 65532:65532, to whom the data directory belongs: a volume that is made for it gets that owner, a directory of the
+# host's that is mounted there must have it. Modules with `user` or `limits` need one that runs as root: `docker run --user 0`.
+#
 # Environment: CA_CERTIFICATES, a file of certificates in PEM in place of this machine's: by these servers are known where sinks, mail,
 # traces and subtasks go by TLS.
 set -eu
@@ -70,7 +73,7 @@ if [ -z "$base" ]; then
   printf 'hosts: files dns\npasswd: files\ngroup: files\n' >"$root/image/etc/nsswitch.conf"
 fi
 
-# A volume that is made here gets the owner of the directory: the agent need not be root.
+# A volume that is made here gets the owner of the directory: the agent is not root.
 # shellcheck disable=SC2086
 tar -C "$root/image" $owner --exclude=./var/lib/sheaf --exclude=./tmp -cf "$root/all.tar" .
 tar -C "$root/image" --owner=65532 --group=65532 --mode=0711 --no-recursion -rf "$root/all.tar" ./var/lib/sheaf
@@ -78,6 +81,7 @@ tar -C "$root/image" --owner=0 --group=0 --mode=1777 --no-recursion -rf "$root/a
 
 # HOME: where `sheaf login` in the container writes its profile. The health check needs no token.
 docker import \
+  --change 'USER 65532:65532' \
   --change 'ENTRYPOINT ["/usr/bin/sheaf"]' \
   --change 'CMD ["agent"]' \
   --change 'ENV HOME=/tmp' \

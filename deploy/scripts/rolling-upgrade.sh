@@ -117,20 +117,27 @@ nodes() {
   done
 }
 
-# The sum of these numbers of `cluster status`, like fault_tolerance, if a node leads.
+# This number of `cluster status`, like fault_tolerance, if a node leads.
 counted() {
   status=$($sheaf cluster status -o json) || { echo "the cluster does not answer, or no node leads" >&2; return 1; }
-  total=0
-  for key in "$@"; do
-    found=$(printf '%s\n' "$status" | sed -n "s/^ *\"$key\": *\\([0-9]*\\),\\{0,1\\}\$/\\1/p" | head -n 1)
-    [ -n "$found" ] || { echo "cluster status does not say $key" >&2; return 1; }
-    total=$((total + found))
-  done
-  echo "$total"
+  found=$(printf '%s\n' "$status" | sed -n "s/^ *\"$1\": *\\([0-9]*\\),\\{0,1\\}\$/\\1/p" | head -n 1)
+  [ -n "$found" ] || { echo "cluster status does not say $1" >&2; return 1; }
+  echo "$found"
 }
 
-# Buckets that do not run as they should. A bucket that is unplaced since nothing is available for it is among them, before as after.
-troubled() { counted partial unplaced failed; }
+# The buckets that do not run as they should, each on a line, and nothing else of what was said: their paths begin with a slash. One
+# that is unplaced since nothing is available for it is among them, before as after.
+paths() { printf '%s\n' "$1" | grep '^/' || true; }
+
+troubled() {
+  found=
+  for state in partial unplaced failed waiting_for_node; do
+    listed=$($sheaf bucket list --all --where "state=$state" -o name) || { echo "buckets are not listed" >&2; return 1; }
+    found="$found$listed
+"
+  done
+  paths "$found"
+}
 
 # Something that can be tried again. wait_for WHAT COMMAND... What it says at last is in $why.
 wait_for() {
@@ -172,9 +179,11 @@ upgraded() {
   esac
 }
 
+# Whether no other buckets are in trouble than those: as many could be others.
 calm() {
   now=$(troubled) || return 1
-  [ "$now" -le "$1" ] || { echo "$now buckets do not run as they should, $1 before"; return 1; }
+  worse=$(printf '%s\n' "$now" | grep -Fvx -e "$1" || true)
+  [ -z "$worse" ] || { printf 'in trouble now, and not before: %s\n' "$(printf '%s' "$worse" | tr '\n' ' ')"; return 1; }
 }
 
 # --- the order ---
@@ -213,8 +222,8 @@ for node in $ordered; do
     stop "$node votes, and no vote can be spared, so it was not touched" \
       "with fewer than three voters nothing can be decided while one restarts: add nodes, or upgrade this one by hand"
   wait_for "the cluster says how its buckets run" troubled ||
-    stop "how buckets run before is not known, so $node was not touched" "see sheaf cluster status; then run this again"
-  before=${why##*[!0-9]}
+    stop "how buckets run before is not known, so $node was not touched" "see sheaf bucket list; then run this again"
+  before=$(paths "$why")
   say "$node: install"
   reach install "$node" "$file" ||
     stop "the new version could not be put on $node, where the former one runs on" \

@@ -3,8 +3,8 @@
 use sheaf_tests::Cases;
 use sheaf_tests::browser::Complaint;
 
-use crate::case;
 use crate::scene::{Scene, address, of};
+use crate::{case, quiet};
 
 pub(crate) fn cases(cases: &mut Cases, scene: &Scene) {
     // What was asked of a node that was away.
@@ -84,4 +84,33 @@ fn cut_off(scene: &Scene) {
     browser
         .wait_for("that it goes on", |text| text.contains("live") && !text.contains("What is shown is from"));
     stays(scene);
+}
+
+/// Another node comes under the name of one that is lost: both can be opened, and what is done is done to the one that is shown.
+pub(crate) fn heir(cases: &mut Cases, scene: &mut Scene) {
+    let (browser, cluster) = (&scene.browser, &mut scene.cluster);
+    case(cases, browser, "a node that is lost can be opened when another has its name", quiet, || {
+        let name = cluster.add(|_| {}).name();
+        cluster.start_all();
+        cluster.wait_node(&name, "ready");
+        let former = cluster.node_id(&name);
+        cluster.named(&name).kill_machine();
+        cluster.wait_node(&name, "lost");
+        cluster.add(|plan| plan.name.clone_from(&name)).start();
+        cluster.wait_node(&name, "ready");
+        assert_ne!(cluster.node_id(&name), former, "another node");
+        browser.goto(&address(cluster.agent(1), "nodes"));
+        let links = format!("[...document.querySelectorAll('a')].filter((a) => a.innerText === '{name}')");
+        browser.waits("both are listed", &format!("return {links}.length === 2"));
+        let places = browser.evaluate(&format!("return {links}.map((a) => a.hash)"));
+        let lost = format!("#/node?name={former}");
+        assert!(places.as_array().is_some_and(|all| all.contains(&lost.clone().into())), "{places}");
+        browser.click(&format!("a[href='{lost}']"));
+        browser.shows(&[&name, "lost", "Forget …"]);
+        browser.push("Forget …");
+        browser.shows(&["You vouch that nothing it ran is alive."]);
+        browser.push("Forget it");
+        cluster.wait_node(&former.to_string(), "left");
+        cluster.wait_node(&name, "ready");
+    });
 }

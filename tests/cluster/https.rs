@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
-use sheaf_model::{Holder, NodeId, Timestamp};
+use sheaf_model::{Holder, NodeId, Timestamp, TokenId, TokenText};
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::outside::{self, Believing};
 use sheaf_tests::secured::{private, shows, token};
@@ -42,6 +42,7 @@ fn https() {
     let mut cases = Cases::of("https");
     cases.run("whoever believes the cluster's authority logs in by https", || scene.elsewhere());
     cases.run("without TLS pages are for the machine itself, and numbers for everybody", || scene.plain());
+    cases.run("whoever tries tokens in a browser is stopped, and no other browser is", || scene.tried());
     cases.run("a certificate of the operator's own is shown, and its names are the node's", || scene.own());
     cases.run("what is new in the files is taken, and a bad pair is not", || scene.renewed());
     cases.run("a bad pair is found before the agent starts, and keeps it from that", || scene.refused());
@@ -141,6 +142,35 @@ impl Scene {
         self.by_tls("n1", &self.authority, "/", "", "").expect("its name");
         self.by_tls("n2", &self.authority, "/", "", "").expect_err("not its name");
         self.by_tls("n1", &issued(&[]).authority, "/", "", "").expect_err("another authority is believed");
+    }
+
+    fn tried(&self) {
+        let foreign = TokenText::new(TokenId([7; 6]), [8; 32], None).reveal();
+        let body = format!("{{\"token\":{foreign:?}}}");
+        type Ask<'a> = &'a dyn Fn(&str, &str, &str) -> (String, String);
+        let come = |ask: Ask<'_>| {
+            let (head, session) = ask("/api/v1/session", "", "");
+            dashboard::page(&dashboard::cookie(&head), &serde_json::from_str(&session).expect("JSON"))
+        };
+        let outer = |path: &str, more: &str, body: &str| {
+            let answer = self.by_tls("n1.example.org", &self.authority, path, more, body);
+            answer.unwrap_or_else(|why| panic!("{path}: {why}"))
+        };
+        let inner = |path: &str, more: &str, body: &str| {
+            let asked = request(&self.inner, path, more, body);
+            outside::ask(&self.inner, None, &asked).unwrap_or_else(|why| panic!("{path}: {why}"))
+        };
+        let (attacker, other) = (come(&outer), come(&inner));
+        let stopped = || {
+            let (head, said) = outer("/api/v1/login", &attacker, &body);
+            assert!(head.starts_with("HTTP/1.1 401") || head.starts_with("HTTP/1.1 429"), "{head} {said}");
+            head.starts_with("HTTP/1.1 429").then_some(said)
+        };
+        let said = (0..100).find_map(|_| stopped()).expect("it is stopped after some");
+        let from = self.outer.split(':').next().unwrap_or_default();
+        assert!(said.contains(&format!("too many calls from {from} ")), "{said}");
+        let (head, said) = inner("/api/v1/login", &other, &body);
+        assert!(head.starts_with("HTTP/1.1 401"), "another browser is told what is wrong: {head} {said}");
     }
 
     fn plain(&self) {

@@ -7,8 +7,8 @@ use sheaf_tests::documents::{bucket, program};
 use sheaf_tests::wait::watch_for;
 use sheaf_tests::{Agent, Cases, Cluster, Follower, Output, cli, processes, wait_for};
 
-use crate::handover;
 use crate::scene::{affinity, epoch, event_kinds, names, only_node, pids, trace};
+use crate::{handover, obstacle};
 
 /// A stop, a placement and a start, on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -18,6 +18,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("a drain that keeps multi-node buckets moves the others alone", || kept(cluster));
     cases.run("what cannot go elsewhere stays until the deadline", || deadline(cluster));
     cases.run("a bucket is moved", || moved(cluster));
+    cases.run("a node where a bucket gave up is left out, and that is said", || obstacle::gave_up(cluster));
     cases.run("leadership is handed over without a failed call", || handover::handed_over(cluster));
     cases.run("leadership is not handed to a voter that is not there", || to_a_dead_one(cluster));
     cases.run("settings are changed for all nodes, or refused with every defect", || settings(cluster));
@@ -55,6 +56,20 @@ fn drained(cluster: &Cluster) {
     }
     assert!(cluster.agent(1).programs("/drain/all").is_empty());
     assert_eq!(cluster.node("n1")["status"], "draining");
+    let same = bucket("/drain/all", "steady", &all, "multi_node: true");
+    assert_eq!(
+        ["n1", "n2"].map(|node| obstacle::planned(cluster, &same, 0, node)),
+        ["the node is being drained", ""]
+    );
+    let off = bucket("/drain/all", "steady", &all, "multi_node: true\nsuspended: true");
+    assert_eq!(
+        ["n1", "n2"].map(|node| obstacle::planned(cluster, &off, 10, node)),
+        ["the bucket is suspended"; 2]
+    );
+    cluster
+        .cli(&["bucket", "move", "/drain/a", "--to", "n1"])
+        .exits(1)
+        .mentions(&["n1: the node is being drained"]);
     cluster.cli(&["node", "drain", "n2"]).ok();
     cluster.cli(&["node", "drain", "n3"]).exits(1).mentions(&["n3 is the last that takes work"]);
     assert_eq!(cluster.node("n3")["status"], "ready", "nothing has changed");

@@ -1,6 +1,7 @@
 //! Files that other tools read, each tried by the tool itself.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -38,6 +39,47 @@ pub(crate) fn scripts() -> Vec<PathBuf> {
 fn scripts_are_clean() {
     if need::programs(&["shellcheck"]) {
         content(Command::new("shellcheck").args(scripts()));
+    }
+}
+
+/// A cluster that is made up: one node, which has the new version once it is restarted, and buckets in trouble before and after.
+#[test]
+fn an_upgrade_that_brings_another_bucket_into_trouble_is_not_calm() {
+    let machine = Machine::take();
+    let fake = "[ -e restarted ] && is=after version=2.0.0 || { is=before version=1.0.0; }\n\
+        case \"$1 $2 $5\" in\n\
+        node*) printf '[\\n  {\"name\":\"a\",\"status\":\"ready\",\"version\":\"%s\"}\\n]\\n' $version ;;\n\
+        cluster*) printf '{\\n  \"fault_tolerance\": 1\\n}\\n' ;;\n\
+        *state=unplaced) echo said beside it >&2; cat $is ;;\n\
+        esac\n";
+    let fake = machine.write("calm/fake", fake);
+    let file = machine.write("calm/next", "#!/bin/sh\necho 2.0.0\n");
+    let reach = machine.write("calm/reach", "#!/bin/sh\n[ \"$1\" != restart ] || touch restarted\n");
+    for file in [&file, &reach] {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("it can be run");
+    }
+    let run = |before: &str, after: &str| {
+        for (name, buckets) in [("before", before), ("after", after)] {
+            machine.write(&format!("calm/{name}"), buckets.replace(' ', "\n"));
+        }
+        // What an earlier run left.
+        let _ = fs::remove_file(machine.path("calm/restarted"));
+        let mut script = Command::new(deploy().join("scripts/rolling-upgrade.sh"));
+        script.args(["--timeout", "2", "--transport"]).arg(&reach).arg(&file);
+        script.env("SHEAF", format!("sh {}", fake.display())).current_dir(machine.path("calm"));
+        let done = script.output().expect("it can be run");
+        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        (done.status.code(), said)
+    };
+    for (before, after) in [("", ""), ("/a /b", "/a /b"), ("/a /b", "/b"), ("/a", "")] {
+        let (code, said) = run(before, after);
+        assert!(code == Some(0) && said.contains("all 1 nodes have 2.0.0 (0 had it before)"), "{said}");
+    }
+    for (before, after, named) in [("", "/b", "/b"), ("/a", "/b", "/b"), ("/a /b", "/b /a/b /bb", "/a/b /bb")]
+    {
+        let (code, said) = run(before, after);
+        let why = format!("in trouble now, and not before: {named}\n");
+        assert!(code == Some(1) && said.contains("runs worse than before") && said.contains(&why), "{said}");
     }
 }
 

@@ -194,7 +194,10 @@ fn product(twenty: &Twenty) {
     let build = manual::root().join("deploy/container/build.sh");
     run(Command::new(build).arg(twenty.machine.binary()).arg(&image));
     let name = format!("{}-alone", twenty.name);
-    let flags = ["--user", "65532:65532", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"];
+    // Nobody asks for that user: it is the image's own.
+    let user = docker(&["inspect", "--format", "{{.Config.User}}", &image]);
+    assert_eq!(user.trim(), "65532:65532");
+    let flags = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"];
     let here = ["--env", "SHEAF_CONFIG_LISTEN_GRPC=127.0.0.1:7420"];
     docker(&[&["run", "--detach", "--name", &name], &flags[..], &here[..], &[&image]].concat());
     let said = docker(&["exec", &name, "/usr/bin/sheaf", "agent", "ready", "--timeout", "60s"]);

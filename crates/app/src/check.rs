@@ -126,6 +126,8 @@ async fn findings(config: &Config) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn config(dir: &std::path::Path, more: &[&str]) -> Config {
@@ -182,12 +184,45 @@ mod tests {
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
         let (startable, report) = found(&config(dir.path(), &more)).await;
         assert!(!startable && report["ok"] == false);
+        let all = report["findings"].as_array().expect("a list");
+        let without: Vec<_> =
+            all.iter().filter(|finding| finding["result"] == "error" && finding["remedy"] == "").collect();
+        assert!(without.is_empty(), "{without:#?}");
         for (check, part) in [("http port", "in use"), ("security", "mode"), ("join", "cannot be resolved")] {
             let all = of(&report, check);
             let wrong = all.iter().find(|finding| finding["result"] == "error");
             let wrong = wrong.unwrap_or_else(|| panic!("{check} is wrong in {report:#}"));
             let text = format!("{} {}", wrong["message"], wrong["remedy"]);
             assert!(text.contains(part), "{part:?} in {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn files_that_cannot_be_used_are_errors_with_a_remedy() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let bad = dir.path().join("bad");
+        std::fs::write(&bad, "no key, no token, no certificate").expect("the test's own file");
+        let closed = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&bad, closed).expect("the test's own file");
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).expect("the test's own directory");
+        std::fs::write(data.join("node.json"), "{").expect("the test's own file");
+        let bad = bad.display();
+        let pair = format!("http.certificate_file={bad} http.key_file={bad}");
+        for (check, keys, part) in [
+            ("data directory", String::new(), "node.json"),
+            ("https", pair, "PEM"),
+            ("secrets", format!("secrets.key_file={bad}"), "sheaf secret keygen"),
+            ("security", format!("security.join_secret_file={bad}"), "sheaf secret keygen"),
+            ("security", format!("security.join_token_file={bad}"), "sheaf cluster token create"),
+        ] {
+            let more: Vec<&str> = keys.split_whitespace().collect();
+            let (startable, report) = found(&config(dir.path(), &more)).await;
+            assert!(!startable, "{report:#}");
+            let all = of(&report, check);
+            let wrong = all.iter().find(|finding| finding["result"] == "error");
+            let wrong = wrong.unwrap_or_else(|| panic!("{check} is wrong in {report:#}"));
+            assert!(wrong["remedy"].as_str().is_some_and(|remedy| remedy.contains(part)), "{wrong:#}");
         }
     }
 

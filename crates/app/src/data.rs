@@ -91,6 +91,22 @@ pub(crate) enum DataError {
     Newer { path: String, found: u32 },
 }
 
+impl DataError {
+    /// What to do about it, for who has not started an agent yet.
+    pub(crate) const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => {
+                "run this as the agent's user, and let that own the directory; or set another [storage] dir"
+            }
+            Self::InUse(_) => "sheaf agent stop, where it is the former one of this node",
+            Self::Damaged { .. } => "or put a copy of node.json back, if there is one of this very directory",
+            Self::Newer { .. } => {
+                "the version that the agent had last, or a newer one; `sheaf version` says which this is"
+            }
+        }
+    }
+}
+
 impl DataDir {
     /// Opens the directory, made when missing, and takes its lock. What is in it is closed to other users, and what this
     /// process makes from here on is for its own alone.

@@ -9,12 +9,11 @@ use futures::future::BoxFuture;
 use sheaf_agent::State;
 use sheaf_control::{Control, Place};
 use sheaf_model::view::ClusterStatus;
-use sheaf_model::{JobState, Phase, Queue, Timestamp};
+use sheaf_model::{Phase, Queue, Timestamp};
 use sheaf_web::metrics::{Metrics, Samples, Source};
 use sheaf_web::{Limits, Web};
 use sheaf_wire::inward::not_after;
-use sheaf_wire::job::ListJobs;
-use sheaf_wire::{Client, Filter, PAGE_MAX, PageOf, Refused, Transport};
+use sheaf_wire::{Client, Refused, Transport};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -119,8 +118,8 @@ impl Source for Measured {
             if let Some(state) = agent {
                 of_agent(&state, samples);
             }
-            if let Some((status, waiting)) = cluster {
-                of_cluster(&status, waiting, samples);
+            if let Some(status) = cluster {
+                of_cluster(&status, samples);
             }
         })
     }
@@ -234,20 +233,13 @@ impl Measured {
         tokio::time::timeout(WITHIN, agent.state()).await.ok()?.ok()
     }
 
-    /// How the cluster stands, and how many subtasks of jobs that run could start; only from the leader, or each node
-    /// would tell the same.
-    async fn cluster(&self, leads: bool) -> Option<(ClusterStatus, u64)> {
+    /// How the cluster stands; only from the leader, or each node would tell the same.
+    async fn cluster(&self, leads: bool) -> Option<ClusterStatus> {
         if !leads {
             return None;
         }
-        let client = self.client.with_deadline(WITHIN);
-        let running = ListJobs {
-            page: PageOf { size: PAGE_MAX, ..PageOf::default() },
-            filter: Filter::default().with("state", JobState::Running.as_str()),
-        };
-        let (status, jobs) = futures::join!(client.cluster_status(), client.list_jobs(running));
-        let status = status.ok().filter(|status| status.leader.as_ref() == Some(&self.name))?;
-        Some((status, jobs.map_or(0, |page| page.rows.iter().map(|job| job.counts.ready).sum())))
+        let status = self.client.with_deadline(WITHIN).cluster_status().await.ok()?;
+        Some(status).filter(|status| status.leader.as_ref() == Some(&self.name))
     }
 }
 
@@ -273,7 +265,7 @@ fn of_agent(state: &State, samples: &mut Samples) {
     samples.gauge("sheaf_verdicts", about, &[("outcome", "not_eligible")], refused as f64);
 }
 
-fn of_cluster(status: &ClusterStatus, waiting: u64, samples: &mut Samples) {
+fn of_cluster(status: &ClusterStatus, samples: &mut Samples) {
     let spare = f64::from(status.fault_tolerance);
     let about = "On the leader: voters that may fail now with the control plane still working.";
     samples.gauge("sheaf_fault_tolerance", about, &[], spare);
@@ -303,5 +295,5 @@ fn of_cluster(status: &ClusterStatus, waiting: u64, samples: &mut Samples) {
     ];
     all("sheaf_jobs", "On the leader: jobs by state.", &counts, "state");
     let about = "On the leader: subtasks of running jobs that could start and wait for room.";
-    samples.gauge("sheaf_subtasks_ready", about, &[], waiting as f64);
+    samples.gauge("sheaf_subtasks_ready", about, &[], jobs.subtasks_ready as f64);
 }

@@ -58,6 +58,23 @@ pub(crate) enum FilesError {
     Unusable { certificate: PathBuf, key: PathBuf, why: IdentityError },
 }
 
+impl FilesError {
+    /// What to do about it.
+    pub(crate) const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Unread { .. } => "name a file that the agent's user may read",
+            Self::NoFile { .. } => "name the PEM file itself",
+            Self::Open { .. } => {
+                "have whoever renews it keep that mode, and replace the key if somebody may have read it"
+            }
+            Self::Unusable { .. } => {
+                "a certificate with its chain and the key that belongs to it, each in PEM; or leave out both, and the node shows \
+                 its own certificate"
+            }
+        }
+    }
+}
+
 impl Files {
     /// Those that the configuration names; none: none.
     pub(crate) fn of(config: &Config) -> Option<Self> {

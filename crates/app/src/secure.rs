@@ -55,23 +55,30 @@ pub(crate) fn trust(config: &Config, data_dir: &Path) -> anyhow::Result<(Trust, 
     Ok((Trust { transport, keyring: Some(Arc::new(keyring)), join, secret, lifetime }, proof))
 }
 
+/// What to do about a port that others can reach and that nothing secures.
+pub(crate) const SECURE_IT: &str = "on the first node of a cluster, run `sheaf cluster init` and start the agent again; on every other, \
+    put a join token, as `sheaf cluster token create` prints it, into a file and name that as [security] join_token_file; or \
+    give all nodes the same [security] join_secret_file, which `sheaf secret keygen FILE` makes; to try things on this machine \
+    alone: [listen] grpc = \"127.0.0.1:7420\"";
+
 /// What is not secured stays on its machine.
 pub(crate) fn refuse_open(trust: &Trust, listening: SocketAddr, config: &Config) -> anyhow::Result<()> {
     if trust.keyring.is_some() {
         return Ok(());
     }
     if !listening.ip().is_loopback() {
-        bail!(
-            "[listen] grpc {} can be reached from other machines, and nothing secures this node yet. On the first node of a \
-             cluster, run `sheaf cluster init` and start the agent again; on every other, put a join token, as `sheaf \
-             cluster token create` prints it, into a file and name that as [security] join_token_file. Or give all nodes \
-             the same [security] join_secret_file, which `sheaf secret keygen FILE` makes. To try things on this machine \
-             alone: [listen] grpc = \"127.0.0.1:7420\"",
-            config.grpc
-        );
+        bail!("{}; {SECURE_IT}", exposed(config));
     }
     tracing::warn!(address = %listening, "nothing secures this agent: whoever reaches the port may do everything; it is on loopback alone");
     Ok(())
+}
+
+/// What is wrong with a port that others can reach and that nothing secures.
+pub(crate) fn exposed(config: &Config) -> String {
+    format!(
+        "[listen] grpc {} can be reached from other machines, and nothing secures this node yet",
+        config.grpc
+    )
 }
 
 /// Where this node has `joined`, nothing is wrong with a token that nobody needs any more.

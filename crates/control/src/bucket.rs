@@ -199,7 +199,10 @@ fn takes(sight: &Sight<'_>, bucket: &BucketName, name: &str) -> Result<NodeId, A
         None => refused("it has not answered yet".to_owned()),
         Some(verdict) => match verdict.refusal() {
             Some((gate, outcome)) => refused(format!("{}: {}", gate.as_str(), outcome.reason)),
-            None => Ok(node.id),
+            None => match sight.obstacle(known, node) {
+                obstacle if obstacle.is_empty() => Ok(node.id),
+                obstacle => refused(obstacle),
+            },
         },
     }
 }

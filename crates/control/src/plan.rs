@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sheaf_engine::Bucket;
+use sheaf_engine::status::Sight;
 use sheaf_model::session::ToNode;
 use sheaf_model::view::{GateView, NodeExplanation};
-use sheaf_model::{GateOutcome, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Verdict, document};
+use sheaf_model::{
+    BucketName, GateOutcome, ModuleRef, ModuleSpec, Node, NodeId, NodeStatus, Role, Verdict, document,
+};
 use sheaf_wire::bucket::{Plan, PlanBucket};
 use sheaf_wire::{ApiError, Caller};
 
@@ -34,7 +38,7 @@ impl Control {
         self.check_schemas(&apply)?;
         let outcome = self.outcomes_of(&apply)?.pop();
         let outcome = outcome.ok_or_else(|| ApiError::Internal("a plan without an outcome".to_owned()))?;
-        let (spec, module, differences) = self.see(|sight| {
+        let (spec, module, differences, then) = self.see(|sight| {
             let spec = sheaf_engine::registration::check(sight.state, &apply).map_err(refused)?.pop();
             let put = apply.buckets.first();
             let (Some(spec), Some(put)) = (spec, put) else {
@@ -52,7 +56,13 @@ impl Control {
             let suspended = put.suspended.unwrap_or_else(|| known.is_some_and(|bucket| bucket.suspended));
             let after = document::bucket_value(&spec, suspended, None);
             let differences = document::differences(&before.unwrap_or(serde_json::json!({})), &after);
-            Ok((spec, module, differences))
+            let then = Then {
+                name: spec.name.clone(),
+                multi_node: spec.multi_node,
+                off: off_after(known.map(|known| &**known), suspended),
+                gave_up_stays: known.is_some_and(|known| *known.newest().spec == spec && !known.suspended),
+            };
+            Ok((spec, module, differences, then))
         })??;
         let running: std::collections::BTreeSet<NodeId> = self.see_rows(|sight| {
             let nodes = sight.state.instances.get(&spec.name).into_iter().flatten();
@@ -67,6 +77,7 @@ impl Control {
                 eligible: verdicts.get(&node.id).is_some_and(Verdict::eligible),
                 running: running.contains(&node.id),
                 gates: gates(verdicts.get(&node.id)),
+                obstacle: then.obstacle(sight, node),
             });
             let mut explained: Vec<NodeExplanation> = explained.collect();
             explained.sort_by(|a, b| a.node.cmp(&b.node));
@@ -100,6 +111,38 @@ impl Control {
         self.live.lock().forget(question);
         verdicts
     }
+}
+
+/// What a bucket would be once the plan is applied, as far as that keeps it from nodes whatever their gates say.
+struct Then {
+    name: BucketName,
+    multi_node: bool,
+    /// Why it would run nowhere, if so.
+    off: Option<String>,
+    /// Nothing would be changed that lets nodes try again that gave up.
+    gave_up_stays: bool,
+}
+
+impl Then {
+    fn obstacle(&self, sight: Sight<'_>, node: &Node) -> String {
+        if let Some(off) = &self.off {
+            return off.clone();
+        }
+        match sight.state.buckets.get(&self.name).filter(|_| self.gave_up_stays) {
+            Some(known) => sight.obstacle(known, node),
+            None => sight.closed(&self.name, self.multi_node, node),
+        }
+    }
+}
+
+/// Why a bucket would run nowhere after a change that leaves it suspended or not; none: it would be on. One that its module
+/// stopped stays so.
+fn off_after(known: Option<&Bucket>, suspended: bool) -> Option<String> {
+    if suspended {
+        return Some("the bucket is suspended".to_owned());
+    }
+    let until = known.filter(|known| !known.suspended)?.quarantined_until()?;
+    Some(format!("the bucket is in quarantine until {until}"))
 }
 
 fn gates(verdict: Option<&Verdict>) -> Vec<GateView> {

@@ -41,6 +41,9 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// All of them, in the order in which answers count them.
+    pub const ALL: [Self; 5] = [Self::Running, Self::Paused, Self::Finished, Self::Failed, Self::Canceled];
+
     /// The word in answers.
     pub const fn as_str(self) -> &'static str {
         match self {

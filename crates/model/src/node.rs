@@ -23,6 +23,10 @@ pub enum NodeStatus {
 }
 
 impl NodeStatus {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Joining, Self::Ready, Self::Restarting, Self::Draining, Self::Lost, Self::Left];
+
     /// The word in answers. (`suspect` is said by the leader alone and never recorded.)
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -218,6 +218,8 @@ pub struct NodeExplanation {
     pub eligible: bool,
     pub running: bool,
     pub gates: Vec<GateView>,
+    /// What keeps it from there whatever the gates say, for people; empty: nothing.
+    pub obstacle: String,
 }
 
 /// Why a node was chosen, in `bucket explain`.
@@ -356,6 +358,8 @@ pub struct JobCounts {
     pub finished: u32,
     pub failed: u32,
     pub canceled: u32,
+    /// Subtasks of running jobs that could start.
+    pub subtasks_ready: u64,
 }
 
 /// `cluster status`.

@@ -23,6 +23,15 @@ pub struct FailedAlike {
     pub message: String,
 }
 
+/// A job's subtasks that are failed now, by what their failure looks like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailedGroups {
+    /// The largest groups, the largest first.
+    pub largest: Vec<FailedAlike>,
+    /// How many groups there are.
+    pub all: u64,
+}
+
 impl Reader {
     /// The attempts of a subtask that are over, in order.
     pub fn attempts(&self, job: JobId, subtask: u32) -> Result<Vec<RanAttempt>, StoreError> {
@@ -40,8 +49,8 @@ impl Reader {
     }
 
     /// How many of a job's subtasks are failed now, by what their failure looks like: the largest groups, at most `most`.
-    pub fn failure_groups(&self, job: JobId, most: usize) -> Result<Vec<FailedAlike>, StoreError> {
-        let sql = "SELECT fingerprint, count(*) AS subtasks, min(subtask) FROM job_attempts
+    pub fn failure_groups(&self, job: JobId, most: usize) -> Result<FailedGroups, StoreError> {
+        let sql = "SELECT fingerprint, count(*) AS subtasks, min(subtask), count(*) OVER () FROM job_attempts
                    WHERE job_id = ?1 AND stands = 1 GROUP BY fingerprint ORDER BY subtasks DESC, fingerprint LIMIT ?2";
         self.read("read the failures of a job in", |db| {
             let most = i64::try_from(most).unwrap_or(i64::MAX);
@@ -51,13 +60,20 @@ impl Reader {
             let mut groups = db.prepare_cached(sql)?;
             let rows = groups.query_map(params![job.0.cast_signed(), most], |row| {
                 let first: u32 = row.get(2)?;
-                Ok(FailedAlike {
+                let alike = FailedAlike {
                     fingerprint: fingerprint(row, 0)?.unwrap_or_default(),
                     subtasks: row.get::<_, i64>(1)?.cast_unsigned(),
                     message: said.query_row(params![job.0.cast_signed(), first], |row| row.get(0))?,
-                })
+                };
+                Ok((alike, row.get::<_, i64>(3)?.cast_unsigned()))
             })?;
-            rows.collect()
+            let mut groups = FailedGroups::default();
+            for row in rows {
+                let (alike, all) = row?;
+                groups.all = all;
+                groups.largest.push(alike);
+            }
+            Ok(groups)
         })
     }
 

@@ -46,7 +46,7 @@ mod store;
 mod trail;
 mod write;
 
-pub use attempts::FailedAlike;
+pub use attempts::{FailedAlike, FailedGroups};
 pub use codec::CodecError;
 pub use delivery::{Ahead, Delivery};
 pub use ends::{AttemptState, RanAttempt};

@@ -137,7 +137,7 @@ async function move(status, done) {
   let failed = null;
   try {
     const { nodes } = await get("bucket/explain", { name });
-    able = nodes.filter((one) => one.eligible && !one.running).map((one) => one.node);
+    able = nodes.filter((one) => one.eligible && !one.obstacle && !one.running).map((one) => one.node);
   } catch (error) {
     failed = error;
   }
@@ -231,7 +231,8 @@ function gates(again) {
     columns: [
       { title: "Node", cell: (row) => link("node", { name: row.node }, row.node) },
       { title: "Status", cell: (row) => state(row.status) },
-      { title: "Available", cell: (row) => (row.eligible ? el("span", { class: "good" }, "✓ yes") : el("span", { class: "idle" }, "· no")) },
+      { title: "Available", text: true, cell: (row) => (row.eligible && !row.obstacle ? el("span", { class: "good" }, "✓ yes")
+        : [el("span", { class: "idle" }, "· no "), el("span", { class: "small quiet" }, row.obstacle)]) },
       { title: "Runs", cell: (row) => (row.running ? el("span", { class: "good nowrap" }, "● runs") : "") },
       ...GATES.map((gate) => ({ title: gate, text: true, cell: (row) => outcome(row, gate) })),
     ],

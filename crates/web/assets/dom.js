@@ -104,6 +104,11 @@ export function link(page, params, ...children) {
   return el("a", { href: href(page, params) }, ...children);
 }
 
+/** What leads to a node: its name, or of one that is away its number, since another may have its name by now. */
+export function whichNode({ id, name, status }) {
+  return status === "lost" || status === "left" ? String(id) : name;
+}
+
 /** The address of a page of ours. */
 export function href(page, params) {
   const kept = Object.entries(params ?? {}).filter(([, value]) => value !== undefined && value !== null && value !== "");

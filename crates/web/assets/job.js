@@ -176,5 +176,15 @@ function failures(status, drill) {
     { title: "Message of one", text: true, cell: (group) => group.message },
     { title: "Fingerprint", cell: (group) => el("span", { class: "mono small" }, group.fingerprint) },
     { title: "", cell: (group) => button("Show them", () => drill(group)) },
-  ], status.failures, (group) => group.fingerprint));
+  ], status.failures, (group) => group.fingerprint), others(status));
+}
+
+/** How many groups are not among those that are shown, and where all are. */
+function others(status) {
+  const groups = status.failure_groups - status.failures.length;
+  if (!(groups > 0)) return null;
+  const subtasks = status.failures.reduce((left, group) => left - group.subtasks, status.counts.failed);
+  const sql = `SELECT fingerprint, count(*) AS subtasks, min(message) AS message FROM failures WHERE job = '${status.name}' GROUP BY 1 ORDER BY 2 DESC`;
+  return el("p", { class: "inner small", "data-key": "others" }, `${many(groups, "more group")}, each smaller, ${many(subtasks, "subtask")} in all: `,
+    link("search", { sql }, "all groups"));
 }

@@ -1,7 +1,7 @@
 // Nodes across, buckets down: what each is to the other, and why.
 
 import { get, page } from "./api.js";
-import { apart, card, el, link, show, table } from "./dom.js";
+import { apart, card, el, link, show, table, whichNode } from "./dom.js";
 import { eventColumns } from "./events.js";
 import { TROUBLED, asFilter, filterLine, keepFilter } from "./list.js";
 import { look, state, words } from "./words.js";
@@ -76,7 +76,7 @@ export function open(place, params, { again }) {
       const [glyph] = look(node.status);
       const status = node.status === "ready" ? null : `${glyph} `;
       return el("th", { scope: "col", "data-key": known[column], title: `${node.name}: ${words(node.status)}${node.leader ? ", leads" : ""}` },
-        link("node", { name: node.name }, status, node.name, node.leader ? " ★" : null));
+        link("node", { name: whichNode(node) }, status, node.name, node.leader ? " ★" : null));
     });
     const rows = buckets.map((bucket, row) => el("tr", { "data-key": bucket.name },
       el("th", { scope: "row", title: bucket.name }, look(bucket.state)[1] === "good" ? null : [el("span", { class: look(bucket.state)[1], title: words(bucket.state) }, look(bucket.state)[0]), " "],
@@ -114,7 +114,7 @@ export function open(place, params, { again }) {
       chosen = null;
       return null;
     }
-    const gates = explained.nodes.find((one) => one.node === nodeName)?.gates ?? [];
+    const { gates, obstacle } = explained.nodes.find((one) => one.node === nodeName) ?? { gates: [], obstacle: "" };
     const all = link("events", { filter: `subject=${name} node=${nodeName}` }, "all of its history");
     const close = el("span", { class: "acts" }, events.next ? all : null, el("button", { type: "button", onclick: () => { chosen = null; again(); } }, "Close"));
     return el("div", { "data-key": "story" }, card(`${name} on ${nodeName}`, close,
@@ -122,7 +122,7 @@ export function open(place, params, { again }) {
         { title: "Gate", cell: (gate) => gate.gate },
         { title: "Outcome", cell: (gate) => state(gate.pass === null ? "unknown" : gate.pass ? "pass" : "refuse") },
         { title: "Reason", text: true, cell: (gate) => gate.reason },
-      ], gates, (gate) => gate.gate),
+      ], gates, (gate) => gate.gate), obstacle ? el("p", null, `Whatever the gates say: ${obstacle}`) : null,
       el("h3", null, "History of this cell"), events.rows.length === 0 ? el("p", { class: "empty" }, "Nothing happened between the two yet.")
         : table("History of this cell", eventColumns().filter(({ title: name_ }) => !["Subject", "Node"].includes(name_)), events.rows,
           (row) => `${row.revision} ${row.kind} ${row.after}`)));

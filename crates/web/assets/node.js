@@ -2,7 +2,7 @@
 
 import { change, get, may } from "./api.js";
 import { button, confirm, simple } from "./act.js";
-import { card, el, facts, link, show, table } from "./dom.js";
+import { card, el, facts, link, show, table, whichNode } from "./dom.js";
 import { eventColumns } from "./events.js";
 import { list } from "./list.js";
 import { share } from "./plot.js";
@@ -11,11 +11,13 @@ import { ago, bytes, count, many, state, tags } from "./words.js";
 export const title = (params) => params.get("name") ?? "Node";
 
 export function open(place, params, { again }) {
+  // Or a number; what happened is remembered by the name.
   const name = params.get("name") ?? "";
+  let called = name;
   const events = list({
     title: "History", again, size: 20, keyOf: (row) => `${row.revision} ${row.kind} ${row.subject}`,
     columns: eventColumns().filter((column) => column.title !== "Node"),
-    ask: () => ["event/list", { node: name }], empty: "Nothing happened here that is remembered.",
+    ask: () => ["event/list", { node: called }], empty: "Nothing happened here that is remembered.",
   });
   let held = 0;
   const runs = list({
@@ -31,8 +33,9 @@ export function open(place, params, { again }) {
   });
   return {
     async refresh() {
-      const [node] = await Promise.all([get("node/status", { name, brief: true }), runs.refresh(), events.refresh()]);
-      held = node.buckets;
+      const [node] = await Promise.all([get("node/status", { name, brief: true }), runs.refresh()]);
+      [held, called] = [node.buckets, node.name];
+      await events.refresh();
       show(place, head(node, again), el("div", { class: "pair" }, says(node), uses(node)), runs.view(), events.view());
     },
   };
@@ -47,6 +50,7 @@ function head(node, again) {
 
 function acts(node, done) {
   const { name, status } = node;
+  const which = whichNode(node);
   const found = [];
   const operates = may("operator");
   if (status === "draining" && operates) {
@@ -63,7 +67,7 @@ function acts(node, done) {
   if (status === "lost" && may("admin")) {
     found.push(button("Forget …", () => simple({ title: `Forget ${name}?`, verb: "Forget it", danger: true, done,
       text: async () => "You vouch that nothing it ran is alive. Its single-node work goes elsewhere at once, and another node takes its vote. Should it come back after all, it needs an empty data directory.",
-      path: "node/forget", body: { node: name } }), true));
+      path: "node/forget", body: { node: which } }), true));
   }
   return found;
 }
@@ -101,7 +105,7 @@ function labels(node, done) {
   const parse = (text) => text.split(/[\s,]+/).filter(Boolean);
   const plan = (values) => {
     const wanted = parse(values.labels);
-    return { node: node.name, add: wanted.filter((one) => !given.includes(one)), remove: given.filter((one) => !wanted.includes(one)) };
+    return { node: whichNode(node), add: wanted.filter((one) => !given.includes(one)), remove: given.filter((one) => !wanted.includes(one)) };
   };
   confirm({
     title: `Labels given to ${node.name}`, verb: "Set them", done,

@@ -1,6 +1,6 @@
 // Every node.
 
-import { el, link, show } from "./dom.js";
+import { el, link, show, whichNode } from "./dom.js";
 import { asFilter, filterLine, keepFilter, list } from "./list.js";
 import { ago, bytes, state, tags } from "./words.js";
 
@@ -9,9 +9,9 @@ export const title = () => "Nodes";
 export function open(place, params, { again }) {
   let text = params.get("filter") ?? "";
   const all = list({
-    title: "Nodes", again, keyOf: (row) => row.name,
+    title: "Nodes", again, keyOf: (row) => row.id,
     columns: [
-      { title: "Node", cell: (row) => link("node", { name: row.name }, row.name) },
+      { title: "Node", cell: (row) => link("node", { name: whichNode(row) }, row.name) },
       { title: "Status", cell: (row) => state(row.status) },
       { title: "Role", cell: (row) => (row.leader ? "leader" : row.voter ? "voter" : "") },
       { title: "Buckets", number: true, cell: (row) => row.buckets },

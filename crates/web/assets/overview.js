@@ -1,7 +1,7 @@
 // How the cluster stands, and what needs attention first.
 
 import { get } from "./api.js";
-import { card, el, link, show, table } from "./dom.js";
+import { card, el, link, show, table, whichNode } from "./dom.js";
 import { eventColumns } from "./events.js";
 import { count, many, state, words } from "./words.js";
 
@@ -53,10 +53,10 @@ function tiles({ nodes, buckets, jobs, leader, term, revision, fault_tolerance: 
         part(jobs.failed, "failed", "bad"), part(jobs.canceled, "canceled", "idle")]));
 }
 
-function subject({ kind, subject: name }) {
+function subject({ kind, subject: name, number, state: status }) {
   if (kind === "jobs") return link("jobs", null, "that ended");
   if (kind === "cluster" || !name) return "the cluster";
-  return link(kind, { name }, name);
+  return link(kind, { name: kind === "node" ? whichNode({ id: number, name, status }) : name }, name);
 }
 
 function concerns(attention, counts, more) {
@@ -66,7 +66,7 @@ function concerns(attention, counts, more) {
       { title: "What", cell: (one) => [el("span", { class: "quiet" }, `${one.kind} `), subject(one)] },
       { title: "State", cell: (one) => state(one.state) },
       { title: "Why", text: true, cell: (one) => one.why },
-    ], attention, (one) => `${one.kind} ${one.subject} ${one.state}`);
+    ], attention, (one) => `${one.kind} ${one.subject} ${one.number} ${one.state}`);
   const rest = more > 0 ? el("span", { class: "small quiet" }, `and ${counts.cut ? "at least " : ""}${count(more)} more`) : null;
   return card("Needs attention", rest, body);
 }

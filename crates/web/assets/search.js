@@ -1,7 +1,7 @@
 // Finding things: by a part of their name, or with SQL.
 
 import { get, page } from "./api.js";
-import { card, el, href, link, show, table } from "./dom.js";
+import { card, el, href, link, show, table, whichNode } from "./dom.js";
 import { asFilter } from "./list.js";
 import { count, state } from "./words.js";
 
@@ -66,7 +66,7 @@ export function open(place, params) {
     if (found === null) return null;
     return el("div", { class: "stack" }, found.map(([noun, { rows, next, error }]) => el("div", { "data-key": noun },
       el("b", null, `${noun}s: `), error ? el("span", { class: "quiet" }, error) : rows.length === 0 ? el("span", { class: "quiet" }, "none") : null,
-      rows.map((row) => [link(noun, { name: row.name }, row.name), " ", state(row.state ?? row.status), "  "]),
+      rows.map((row) => [link(noun, { name: noun === "node" ? whichNode(row) : row.name }, row.name), " ", state(row.state ?? row.status), "  "]),
       next ? link(`${noun}s`, { filter: text }, "all of them") : null)));
   }
 

@@ -16,9 +16,9 @@ const STATES = {
   handed_back: ["↩", "idle"], available: ["○", "idle"], refused: ["·", "none"], unknown: ["?", "none"],
 };
 
-/** Glyph and tone of a state. */
+/** Glyph and tone of a state, which may say first how many are in it. */
 export function look(word) {
-  return STATES[word] ?? ["◆", "idle"];
+  return STATES[word] ?? STATES[String(word).replace(/^\d+ /, "")] ?? ["◆", "idle"];
 }
 
 /** A state as a badge. */

@@ -158,6 +158,7 @@ impl Access {
     ) -> Result<Client, Failed> {
         let acting =
             client.acting_as(&session.map_or_else(|| actor(from), |session| session.actor.clone()))?;
+        let acting = acting.asking_for(from);
         match session.and_then(|session| session.login.as_ref()) {
             Some(login) => Ok(acting.presenting(Some(login.token.clone()))),
             None if self.secured => Err(Failed::unauthenticated("this cluster asks for a token: log in")),

@@ -113,6 +113,9 @@ fn fnv(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_model::view::BucketState;
+    use sheaf_model::{JobState, NodeStatus, Phase, SubtaskState};
+
     use super::*;
 
     #[test]
@@ -139,6 +142,48 @@ mod tests {
         );
         for path in index.text.split("/assets/").skip(1).filter_map(|rest| rest.split('"').next()) {
             assert!(ASSETS.iter().any(|asset| asset.name == path), "the page asks for {path}");
+        }
+    }
+
+    #[test]
+    fn every_state_that_answers_name_has_its_look() {
+        let asset = ASSETS.iter().find(|asset| asset.name == "words.js").expect("it is brought along");
+        let from = asset.text.split("const STATES = {").nth(1).expect("states");
+        let states = from.split("};").next().expect("they end");
+        let nodes = NodeStatus::ALL.map(NodeStatus::as_str);
+        let buckets = BucketState::ALL.map(BucketState::as_str);
+        let phases = Phase::ALL.map(Phase::as_str);
+        let jobs = JobState::ALL.map(JobState::as_str);
+        let subtasks = SubtaskState::ALL.map(SubtaskState::as_str);
+        // Those that are words in answers alone: of nodes that the leader has its doubts about, attempts, gates, cells, backends,
+        // sinks, and what else needs attention.
+        let others = [
+            "suspect",
+            "handed_back",
+            "pass",
+            "refuse",
+            "unknown",
+            "available",
+            "refused",
+            "closed",
+            "open",
+            "trying",
+            "idle",
+            "delivering",
+            "failing",
+            "delivered",
+            "no leader",
+            "no spare voter",
+            "incomplete",
+            "not answered",
+        ];
+        let all: [&[&str]; 6] = [&nodes, &buckets, &phases, &jobs, &subtasks, &others];
+        for word in all.concat() {
+            let known = [format!(" {word}: ["), format!("\"{word}\": [")];
+            assert!(
+                known.iter().any(|known| states.contains(known.as_str())),
+                "words.js has no look for {word:?}"
+            );
         }
     }
 

@@ -5,13 +5,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _, Shared};
 use serde_json::Value;
 use sheaf_model::TokenId;
 use sheaf_wire::ApiError;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long an answer serves everybody who looks, from when it was begun.
 const FRESH: Duration = Duration::from_secs(1);
@@ -65,6 +68,49 @@ impl Fresh {
     }
 }
 
+/// How long what nobody needs a token for serves everybody who asks, from when it was begun.
+const PROBED: Duration = Duration::from_millis(250);
+
+/// The one answer to a question that whoever reaches the port may ask, however often: it is not made more often than that, and
+/// never twice at a time.
+pub(crate) struct Lately<T>(Mutex<Option<Begun<T>>>);
+
+struct Begun<T> {
+    at: Instant,
+    task: AbortHandle,
+    made: Made<T>,
+}
+
+/// None: it could not be made to its end.
+type Made<T> = Shared<BoxFuture<'static, Option<T>>>;
+
+impl<T> Default for Lately<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Lately<T> {
+    /// The answer, made by `make` unless somebody just asked.
+    pub(crate) async fn look(&self, make: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        self.join(make).await
+    }
+
+    fn join(&self, make: impl Future<Output = T> + Send + 'static) -> Made<T> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let serves = |begun: &&Begun<T>| !begun.task.is_finished() || begun.at.elapsed() < PROBED;
+        if let Some(begun) = kept.as_ref().filter(serves) {
+            return begun.made.clone();
+        }
+        // A task of its own: who asks and goes away at once neither stops it nor has it begun again.
+        let making = tokio::spawn(make);
+        let task = making.abort_handle();
+        let made: Made<T> = AbortOnDropHandle::new(making).map(Result::ok).boxed().shared();
+        *kept = Some(Begun { at: Instant::now(), task, made: made.clone() });
+        made
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -94,6 +140,41 @@ mod tests {
         assert_eq!(ask(question(Some(1), "a")).await, Ok(Bytes::from("2")));
         assert_eq!(ask(question(Some(2), "a")).await, Ok(Bytes::from("3")));
         assert_eq!(ask(question(Some(1), "a")).await, Ok(Bytes::from("2")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_needs_no_token_is_made_once_in_a_while_however_many_ask_and_go_away() {
+        let (lately, made) = (Lately::default(), Arc::new(AtomicUsize::new(0)));
+        let ask = || {
+            let made = made.clone();
+            lately.look(async move {
+                let number = made.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(2 * PROBED).await;
+                number
+            })
+        };
+        for _ in 0..100 {
+            tokio::time::timeout(Duration::from_millis(1), ask()).await.expect_err("it takes longer");
+        }
+        assert_eq!(futures::join!(ask(), ask()), (Some(0), Some(0)), "nobody stopped it by going away");
+        assert_eq!(ask().await, Some(1), "it is older than it may be");
+        tokio::time::timeout(Duration::from_millis(1), ask()).await.expect_err("it takes longer");
+        tokio::time::sleep(100 * PROBED).await;
+        assert_eq!(ask().await, Some(3), "what nobody waited for serves no longer than other answers");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_made_quickly_serves_for_a_moment() {
+        let (lately, made) = (Lately::default(), Arc::new(AtomicUsize::new(0)));
+        let ask = || {
+            let made = made.clone();
+            lately.look(async move { made.fetch_add(1, Ordering::Relaxed) })
+        };
+        assert_eq!(ask().await, Some(0));
+        tokio::time::advance(PROBED - Duration::from_millis(1)).await;
+        assert_eq!(ask().await, Some(0));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(ask().await, Some(1));
     }
 
     #[tokio::test]

@@ -44,7 +44,7 @@ pub(crate) async fn make(client: Client, window: Window, filter: Filter) -> Resu
     let rows: Vec<Option<Value>> = rows.buffered(AT_ONCE).try_collect().await?;
     let rows: Vec<Value> = rows.into_iter().flatten().collect();
     let heads = nodes.rows.iter().map(|node| {
-        json!({ "name": node.name, "status": node.status, "leader": node.leader, "voter": node.voter })
+        json!({ "name": node.name, "id": node.id, "status": node.status, "leader": node.leader, "voter": node.voter })
     });
     Ok(json!({
         "nodes": heads.collect::<Vec<_>>(),
@@ -99,6 +99,9 @@ fn cells(nodes: &[NodeRow], explanation: &Explanation, status: &BucketStatus) ->
 fn absent(explained: Option<&NodeExplanation>) -> Cell {
     let cell = |mark: &str, why: String| Cell { mark: mark.to_owned(), epoch: None, why };
     let Some(explained) = explained else { return cell("unknown", "nothing is known of it yet".to_owned()) };
+    if !explained.obstacle.is_empty() {
+        return cell("refused", explained.obstacle.clone());
+    }
     if explained.eligible {
         return cell("available", "all gates let it through; it runs elsewhere, or is not to run".to_owned());
     }
@@ -125,8 +128,9 @@ mod tests {
             .zip(gates)
             .map(|(gate, (pass, reason))| json!({ "gate": gate, "pass": pass, "reason": reason }))
             .collect();
-        let value =
-            json!({ "node": "n", "status": "ready", "eligible": eligible, "running": false, "gates": gates });
+        let value = json!({
+            "node": "n", "status": "ready", "eligible": eligible, "running": false, "gates": gates, "obstacle": "",
+        });
         serde_json::from_value(value).expect("an explanation")
     }
 
@@ -139,5 +143,8 @@ mod tests {
         assert_eq!(absent(Some(&silent)).why, "node_list_rules: no answer yet");
         assert_eq!(absent(Some(&explained(true, &[]))).mark, "available");
         assert_eq!(absent(None).mark, "unknown");
+        let gave_up = NodeExplanation { obstacle: "it gave up there".to_owned(), ..explained(true, &[]) };
+        let cell = absent(Some(&gave_up));
+        assert_eq!((cell.mark.as_str(), cell.why.as_str()), ("refused", "it gave up there"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  where something happens ── metrics::counter!, histogram! ──► the recorder ─┐
-//!  what stands somewhere ◄── asked at each scrape ── Source ──► Samples ──────┴─► text
+//!  what stands somewhere ◄── asked when scraped ─── Source ──► Samples ──────┴─► text
 //! ```
 //!
 //! What happens is counted where it happens, and its names stand in [`CATALOGUE`] with what they mean. What stands is asked
@@ -27,6 +27,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 pub use samples::Samples;
 
+use crate::fresh::Lately;
 use crate::serve::Shared;
 
 /// How often what was counted is put together, scraped or not: unread it would grow.
@@ -92,7 +93,8 @@ pub const CATALOGUE: [(&str, Kind, &str); 13] = [
     ),
 ];
 
-/// What only the agent knows, asked at each scrape.
+/// What only the agent knows, asked when it is scraped, but not for every one of many scrapes: nobody shows a token for it, and
+/// what it asks the leader for costs something.
 pub trait Source: Send + Sync + 'static {
     /// Adds what stands now. Must be quick: it is waited for.
     fn collect<'a>(&'a self, samples: &'a mut Samples) -> BoxFuture<'a, ()>;
@@ -103,6 +105,8 @@ pub trait Source: Send + Sync + 'static {
 pub struct Metrics {
     recorder: PrometheusHandle,
     source: Arc<dyn Source>,
+    /// What it said lately.
+    standing: Arc<Lately<String>>,
 }
 
 impl Metrics {
@@ -113,14 +117,14 @@ impl Metrics {
     pub fn install(source: Arc<dyn Source>) -> Result<Self, BuildError> {
         let recorder = builder()?.install_recorder()?;
         describe();
-        Ok(Self { recorder, source })
+        Ok(Self { recorder, source, standing: Arc::default() })
     }
 
     /// Counts nothing, for tests: a process has one recorder.
     #[cfg(test)]
     pub(crate) fn silent(source: Arc<dyn Source>) -> Self {
         let recorder = builder().expect("bounds that are not empty").build_recorder();
-        Self { recorder: recorder.handle(), source }
+        Self { recorder: recorder.handle(), source, standing: Arc::default() }
     }
 
     /// All of it, as Prometheus reads it, without what the dashboard's port adds.
@@ -130,8 +134,14 @@ impl Metrics {
 
     async fn text_with(&self, mut samples: Samples) -> String {
         process::collect(&mut samples);
-        self.source.collect(&mut samples).await;
-        format!("{}{samples}", self.recorder.render())
+        let source = self.source.clone();
+        let standing = self.standing.look(async move {
+            let mut standing = Samples::default();
+            source.collect(&mut standing).await;
+            standing.to_string()
+        });
+        let standing = standing.await.unwrap_or_default();
+        format!("{}{samples}{standing}", self.recorder.render())
     }
 
     pub(crate) fn upkeep(&self) {
@@ -190,4 +200,31 @@ pub(crate) fn served(route: Option<&str>, status: StatusCode, took: Duration) {
     let status = status.as_str().to_owned();
     metrics::histogram!("sheaf_http_request_duration_seconds", "route" => route, "status" => status)
         .record(took);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Source for Counting {
+        fn collect<'a>(&'a self, samples: &'a mut Samples) -> BoxFuture<'a, ()> {
+            let asked = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+            samples.gauge("sheaf_test", "A test.", &[], asked as f64);
+            Box::pin(tokio::task::yield_now())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_scrapes_ask_once() {
+        let metrics = Metrics::silent(Arc::new(Counting::default()));
+        let texts = futures::future::join_all((0..100).map(|_| metrics.text())).await;
+        assert!(texts.iter().all(|text| text.contains("\nsheaf_test 1\n")), "{}", texts[0]);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(metrics.text().await.contains("\nsheaf_test 2\n"));
+    }
 }

@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::door::Door;
-use crate::fresh::Fresh;
+use crate::fresh::{Fresh, Lately};
 use crate::guard::Hosts;
+use crate::health::Ready;
 use crate::hint::Hints;
 use crate::metrics::Metrics;
 use crate::{api, assets, guard, health, metrics};
@@ -90,6 +91,7 @@ pub(crate) struct Shared {
     client: Client,
     awaits: Awaits,
     pub(crate) metrics: Metrics,
+    pub(crate) ready: Lately<Ready>,
     pub(crate) fresh: Fresh,
     pub(crate) hints: Hints,
     /// As many as streams may be open.
@@ -164,6 +166,7 @@ impl Web {
             client: self.client,
             awaits: self.awaits,
             metrics: self.metrics,
+            ready: Lately::default(),
             fresh: Fresh::default(),
             hints: Hints::default(),
             streams: Arc::new(Semaphore::new(limits.streams)),

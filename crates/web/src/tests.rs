@@ -1,4 +1,4 @@
-//! The whole of it over a socket, with nobody behind.
+//! The whole of it over a socket, with nobody behind, or hardly anybody.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,7 @@ impl Source for Nothing {
     }
 }
 
+mod streams;
 mod tls;
 
 /// A dashboard of a node whose gRPC port nobody serves.
@@ -43,11 +44,16 @@ impl Served {
 
     /// Of a node that waits for this.
     async fn of(tls: Option<Inward>, limits: Limits, awaits: Option<&'static str>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("it is bound").to_string();
         let nobody =
             TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("it is bound");
-        let client = Client::lazy(&nobody.to_string(), sheaf_wire::Options::default()).expect("an address");
+        Self::asking(&nobody.to_string(), tls, limits, awaits).await
+    }
+
+    /// Of a node whose gRPC port is this.
+    async fn asking(node: &str, tls: Option<Inward>, limits: Limits, awaits: Option<&'static str>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let client = Client::lazy(node, sheaf_wire::Options::default()).expect("an address");
         let options = Options {
             node: "n1".to_owned(),
             hosts: Vec::new(),
@@ -267,7 +273,7 @@ async fn a_client_that_dawdles_is_cut_off_and_so_are_too_many() {
 }
 
 #[tokio::test]
-async fn streams_are_so_many_at_most_say_what_troubles_them_and_end_with_the_node() {
+async fn streams_say_what_troubles_them() {
     let served = Served::with(Limits { streams: 1, ..Limits::default() }).await;
     for path in ["events", "changes"] {
         let troubled = served.ask(&format!("GET /api/v1/{path} HTTP/1.1"), "").await;

@@ -3,6 +3,7 @@
 mod channel;
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -17,6 +18,7 @@ pub(crate) use channel::{Pings, broke, caused_by, endpoint, explain, never_sent}
 use crate::bearer::Bearer;
 use crate::caller::{ACTOR, DEFECTS, REQUEST_ID, REVISION};
 use crate::error::from_status;
+use crate::guard::door::REMOTE;
 use crate::trace::TRACEPARENT;
 use crate::transport::Transport;
 use crate::{ApiError, DEFAULT_DEADLINE};
@@ -75,6 +77,8 @@ pub struct Client {
     actor: Option<MetadataValue<Ascii>>,
     /// Marked as sensitive: it is printed nowhere. None of what is signed anew for each call.
     token: Option<MetadataValue<Ascii>>,
+    /// Where who is asked for is.
+    remote: Option<MetadataValue<Ascii>>,
     revision: Option<Revision>,
 }
 
@@ -111,7 +115,7 @@ impl Client {
             None => None,
         };
         let token = options.token.as_ref().and_then(once);
-        Ok(Self { address: address.to_owned(), channel, options, actor, token, revision: None })
+        Ok(Self { address: address.to_owned(), channel, options, actor, token, remote: None, revision: None })
     }
 
     /// Where it connects to.
@@ -130,7 +134,14 @@ impl Client {
     pub fn acting_as(&self, actor: &str) -> Result<Self, ApiError> {
         let options = Options { actor: Some(actor.to_owned()), ..self.options.clone() };
         let asking = Self::over(&self.address, self.channel.clone(), options)?;
-        Ok(Self { revision: self.revision, ..asking })
+        Ok(Self { revision: self.revision, remote: self.remote.clone(), ..asking })
+    }
+
+    /// The same connection, on which a node asks for somebody at this address: what it shows that is not valid counts as an attempt
+    /// from there. Of others than nodes it is not believed.
+    #[must_use]
+    pub fn asking_for(&self, remote: IpAddr) -> Self {
+        Self { remote: remote.to_canonical().to_string().parse().ok(), ..self.clone() }
     }
 
     /// The same connection, on which somebody else's token is shown.
@@ -161,6 +172,9 @@ impl Client {
         let anew = || self.options.token.as_ref().and_then(header);
         if let Some(token) = self.token.clone().or_else(anew) {
             metadata.insert(AUTHORIZATION.as_str(), token);
+        }
+        if let Some(remote) = &self.remote {
+            metadata.insert(REMOTE, remote.clone());
         }
         if let Some(revision) = self.revision {
             metadata.insert(REVISION, MetadataValue::from(revision.0));

@@ -45,7 +45,7 @@ pub struct Presented {
     pub on_behalf: Option<NodeId>,
     /// Decides if there is one, whatever else is shown.
     pub token: Option<Bearer>,
-    /// Where the call came from, before any node carried it.
+    /// Where the call came from, before any node carried it, or asked it for a browser.
     pub remote: Option<IpAddr>,
 }
 

@@ -43,7 +43,7 @@ pub(super) fn look(
     const CHECK: &str = "data directory";
     let shown = config.dir.display();
     let mut findings = vec![match record {
-        Err(error) => Finding::error(CHECK, error.to_string(), ""),
+        Err(error) => Finding::error(CHECK, error.to_string(), error.remedy()),
         Ok(Some(record)) if record.cluster.is_some() => {
             let cluster = record.cluster.clone().unwrap_or_default();
             let holds = if record.member { ", and holds a replica of the log" } else { "" };

@@ -20,7 +20,7 @@ pub(super) fn look(config: &Config, secured: bool) -> Vec<Finding> {
     };
     let identity = match files.read() {
         Ok(identity) => identity,
-        Err(error) => return vec![Finding::error(CHECK, error.to_string(), "")],
+        Err(error) => return vec![Finding::error(CHECK, error.to_string(), error.remedy())],
     };
     let mut findings = Vec::new();
     if let Some(why) = lapse(&identity) {
@@ -46,7 +46,8 @@ pub(super) fn look(config: &Config, secured: bool) -> Vec<Finding> {
     }
     if !secured {
         let message = "nothing secures this agent: with TLS, too, its dashboard is for this machine alone";
-        findings.push(Finding::warning(CHECK, message, ""));
+        let remedy = "secure it: sheaf cluster init, a join token or a join secret ([security])";
+        findings.push(Finding::warning(CHECK, message, remedy));
     }
     if findings.is_empty() {
         let (names, end) = (names.join(", "), identity.not_after());
@@ -98,6 +99,8 @@ mod tests {
         assert_eq!(levels(&files, true), [Level::Warning]);
         let (_, other) = issued(&["a.example.org"], 90 * DAY);
         written(dir.path(), &soon, &other);
-        assert_eq!(levels(&files, true), [Level::Error]);
+        let found = look(&config(dir.path(), &files), true);
+        assert_eq!((found.len(), found[0].level), (1, Level::Error));
+        assert!(found[0].remedy.contains("the key that belongs to it"), "{found:?}");
     }
 }

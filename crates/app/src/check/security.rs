@@ -20,7 +20,9 @@ pub(super) fn look(config: &Config) -> (Option<Transport>, Vec<Finding>) {
     let trust = match secure::trust(config, &config.dir) {
         Ok((trust, _)) => Some(trust),
         Err(error) => {
-            findings.push(Finding::error(CHECK, format!("{error:#}"), ""));
+            let why = format!("{error:#}");
+            let remedy = remedy(config, &why);
+            findings.push(Finding::error(CHECK, why, remedy));
             None
         }
     };
@@ -32,7 +34,12 @@ pub(super) fn look(config: &Config) -> (Option<Transport>, Vec<Finding>) {
     findings.extend(https::look(config, is_secured));
     findings.extend(config.key_file.as_deref().map(|path| match Key::read(path) {
         Ok(key) => Finding::fine("secrets", format!("key {} in {}", key.id(), path.display())),
-        Err(error) => Finding::error("secrets", error.to_string(), ""),
+        Err(error) => Finding::error(
+            "secrets",
+            error.to_string(),
+            "the same key file on every node, for the agent's user alone: `sheaf secret keygen FILE` makes it on the first; or \
+             none, where no secrets are kept: leave out [secrets] key_file",
+        ),
     }));
     findings.extend(config.otlp_ca_file.as_deref().map(|path| match telemetry::authorities(path) {
         Ok(_) => Finding::fine("traces", format!("collectors are believed by {}", path.display())),
@@ -44,11 +51,29 @@ pub(super) fn look(config: &Config) -> (Option<Transport>, Vec<Finding>) {
     (trust.map(|trust| trust.transport), findings)
 }
 
+/// What to do where it cannot be said what secures this node, by what is named in `why`.
+fn remedy(config: &Config, why: &str) -> String {
+    if why.contains("join_token_file") {
+        return "a token as `sheaf cluster token create --role agent` prints it, in a file for the agent's user alone".to_owned();
+    }
+    if why.contains("join_secret_file") {
+        return "the file that all nodes share, for the agent's user alone: `sheaf secret keygen FILE` makes it on the first"
+            .to_owned();
+    }
+    let dir = config.dir.join("trust");
+    format!(
+        "let the agent's user read and write all of {dir}; if something in it is lost, move {data} away and join anew by a token \
+         (sheaf cluster token create)",
+        dir = dir.display(),
+        data = config.dir.display()
+    )
+}
+
 fn secured(config: &Config, trust: &Trust) -> Finding {
     let Some(keyring) = &trust.keyring else {
         let listening = config.grpc.to_socket_addrs().ok().and_then(|mut found| found.next());
         return match listening.map(|listening| secure::refuse_open(trust, listening, config)) {
-            Some(Err(error)) => Finding::error(CHECK, format!("{error:#}"), ""),
+            Some(Err(_)) => Finding::error(CHECK, secure::exposed(config), secure::SECURE_IT),
             Some(Ok(())) => Finding::warning(
                 CHECK,
                 "nothing secures this agent: whoever reaches the port may do everything; it is on loopback alone",

@@ -149,7 +149,7 @@ impl Screen<'_> {
     /// majority of voters stays.
     fn lost_next(&self) -> Option<(&str, u32)> {
         let (status, explanation) = self.seen.buckets.iter().find(|(status, _)| !status.multi_node)?;
-        let others = explanation.nodes.iter().filter(|node| node.eligible).count();
+        let others = explanation.nodes.iter().filter(|node| is_open(node)).count();
         let node = status.instances.first().filter(|_| others > 1 && self.nodes.len() > 2)?;
         Some((&node.node, self.pid(&node.node)))
     }
@@ -178,7 +178,7 @@ fn bucket(status: &BucketStatus, explanation: &Explanation) -> String {
         text.push_str(&format!("  {} under epoch {}: {}\n", decision.chosen, decision.epoch, decision.why));
     }
     let mut refusals: Vec<String> =
-        explanation.nodes.iter().filter(|node| !node.eligible).map(refusal).collect();
+        explanation.nodes.iter().filter(|node| !is_open(node)).map(refusal).collect();
     refusals.sort();
     let more = more(&mut refusals);
     for refusal in refusals {
@@ -190,10 +190,16 @@ fn bucket(status: &BucketStatus, explanation: &Explanation) -> String {
     text
 }
 
-/// A node and the first gate that does not let the bucket run there.
+/// Whether the bucket may run there.
+const fn is_open(node: &NodeExplanation) -> bool {
+    node.eligible && node.obstacle.is_empty()
+}
+
+/// A node and the first gate that does not let the bucket run there, or what else keeps it away.
 fn refusal(node: &NodeExplanation) -> String {
     let gate = node.gates.iter().find(|gate| gate.pass != Some(true));
-    let why = gate.map_or_else(|| node.status.clone(), |gate| format!("{}: {}", gate.gate, gate.reason));
+    let otherwise = || or(&node.obstacle, &node.status).to_owned();
+    let why = gate.map_or_else(otherwise, |gate| format!("{}: {}", gate.gate, gate.reason));
     format!("{}: {why}", node.node)
 }
 
@@ -279,6 +285,7 @@ mod tests {
             eligible: refused.is_none(),
             running: name == "work-01",
             gates: gates(refused),
+            obstacle: String::new(),
         };
         let reason = "module \"count\" is not in this node's [modules] allow list (collect)";
         let explanation = Explanation {

@@ -56,9 +56,17 @@ pub(super) fn of_job(job: &Job) -> Vec<String> {
     told
 }
 
-/// Of the failures of a job, each group in a sentence.
-pub(super) fn of_groups<'a>(job: &'a str, groups: &'a [FailureGroup]) -> impl Iterator<Item = String> + 'a {
-    groups.iter().map(move |FailureGroup { fingerprint, subtasks, message }| {
+/// Of the failures of a job, each of these groups in a sentence, and that there are more of `all`.
+pub(super) fn of_groups<'a>(
+    job: &'a str,
+    groups: &'a [FailureGroup],
+    all: u64,
+) -> impl Iterator<Item = String> + 'a {
+    let more = all.saturating_sub(groups.len() as u64);
+    let more = (more > 0).then(|| {
+        format!("{more} more groups failed alike, each smaller: sheaf query \"{}\"", FailureGroup::query(job))
+    });
+    let told = groups.iter().map(move |FailureGroup { fingerprint, subtasks, message }| {
         let said = message.lines().last().unwrap_or_default().trim();
         let said = match said.char_indices().nth(MESSAGE_MAX) {
             Some((end, _)) => format!("{}…", &said[..end]),
@@ -68,7 +76,8 @@ pub(super) fn of_groups<'a>(job: &'a str, groups: &'a [FailureGroup]) -> impl It
         format!(
             "{subtasks} failed alike: {said} (sheaf job subtasks {job} --where \"fingerprint = '{fingerprint}'\")"
         )
-    })
+    });
+    told.chain(more)
 }
 
 /// Of a subtask that is over, with how its last attempt went; `counted`: attempts that count against the limit.
@@ -101,7 +110,12 @@ mod tests {
             message: message.to_owned(),
         };
         let all = [group("starting\nno file /tmp/a7\n"), group(""), group(&"x".repeat(900))];
-        let told: Vec<String> = of_groups("ndvi", &all).collect();
+        assert_eq!(of_groups("ndvi", &all, 3).count(), 3);
+        let told: Vec<String> = of_groups("ndvi", &all, 15).collect();
+        assert!(
+            told[3].starts_with("12 more groups failed alike") && told[3].contains("job = 'ndvi'"),
+            "{told:?}"
+        );
         let query = "(sheaf job subtasks ndvi --where \"fingerprint = '00ff'\")";
         assert_eq!(told[0], format!("12 failed alike: no file /tmp/a7 {query}"));
         assert_eq!(told[1], format!("12 failed alike: without a word {query}"));

@@ -8,10 +8,10 @@ use sheaf_model::view::{
     FailedAttempts, FailureGroup, GateView, JobExplanation, JobRow, JobStatus, NodeExplanation, SubtaskRow,
 };
 use sheaf_model::{
-    FailureClass, GateOutcome, JobId, JobName, NodeStatus, Ranges, Run, SubtaskCounts, SubtaskState,
+    FailureClass, GateOutcome, JobId, JobName, Node, NodeStatus, Ranges, Run, SubtaskCounts, SubtaskState,
     Timestamp,
 };
-use sheaf_store::{FailedAlike, Lately, RanAttempt, Wanted};
+use sheaf_store::{FailedAlike, FailedGroups, Lately, RanAttempt, Wanted};
 use sheaf_wire::job::{ExplainJob, GotJob, ListSubtasks};
 use sheaf_wire::{ApiError, Caller, Page};
 
@@ -64,7 +64,7 @@ fn status(
     job: &Job,
     now: Timestamp,
     lately: Option<Lately>,
-    failures: Vec<FailureGroup>,
+    (failures, failure_groups): (Vec<FailureGroup>, u64),
     message: String,
 ) -> JobStatus {
     let (counts, rate) = (job.counts(), rate(job, now, lately));
@@ -97,6 +97,7 @@ fn status(
         revision: job.revision.0.max(job.created.0),
         failed_attempts: FailedAttempts { exit, lost, timeout, backend, refused },
         failures,
+        failure_groups,
         message,
     }
 }
@@ -113,7 +114,7 @@ impl Control {
             }
             None => None,
         };
-        let groups = if failed { self.failure_groups(id).await? } else { Vec::new() };
+        let groups = if failed { self.failure_groups(id).await? } else { Default::default() };
         let now = self.clock.wall();
         self.see_job(name, |state, job| GotJob {
             spec: (*job.spec).clone(),
@@ -121,15 +122,17 @@ impl Control {
         })
     }
 
-    async fn failure_groups(&self, job: JobId) -> Result<Vec<FailureGroup>, ApiError> {
+    /// The largest groups, and how many there are.
+    async fn failure_groups(&self, job: JobId) -> Result<(Vec<FailureGroup>, u64), ApiError> {
         let member = self.member()?;
-        let groups = read(&member, move |reader| reader.failure_groups(job, GROUPS)).await?;
+        let FailedGroups { largest, all } =
+            read(&member, move |reader| reader.failure_groups(job, GROUPS)).await?;
         let view = |FailedAlike { fingerprint, subtasks, message }: FailedAlike| FailureGroup {
             fingerprint: fingerprint.to_string(),
             subtasks,
             message,
         };
-        Ok(groups.into_iter().map(view).collect())
+        Ok((largest.into_iter().map(view).collect(), all))
     }
 
     /// The attempts of a subtask that are over, in order.
@@ -263,8 +266,8 @@ impl Control {
                 }
             }
             None if over => {
-                let groups = self.failure_groups(id).await?;
-                explanation.why.extend(ended::of_groups(&explanation.name, &groups));
+                let (groups, all) = self.failure_groups(id).await?;
+                explanation.why.extend(ended::of_groups(&explanation.name, &groups, all));
             }
             None => {}
         }
@@ -286,11 +289,21 @@ impl Control {
                     eligible: verdict.as_ref().is_some_and(|verdict| verdict.eligible()),
                     running: job.progress.running().values().any(|it| it.node == node.id),
                     gates: GateView::all(gates),
+                    obstacle: obstacle(node),
                 }
             })
             .collect();
         nodes.sort_by(|a, b| a.node.cmp(&b.node));
         nodes
+    }
+}
+
+/// What keeps subtasks from a node whatever its gates say.
+fn obstacle(node: &Node) -> String {
+    if node.status.is_alive() && node.drain.is_some() {
+        "the node is being drained".to_owned()
+    } else {
+        String::new()
     }
 }
 

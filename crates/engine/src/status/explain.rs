@@ -1,7 +1,7 @@
 //! Why a bucket runs where it runs, and why not elsewhere: every node, every gate, every reason.
 
 use sheaf_model::view::{DecisionView, Explanation, GateView, NodeExplanation};
-use sheaf_model::{GateOutcome, Node, NodeStatus};
+use sheaf_model::{BucketName, GateOutcome, Node, NodeStatus};
 
 use super::Sight;
 use crate::state::Bucket;
@@ -39,6 +39,39 @@ impl Sight<'_> {
             eligible: verdict.is_some_and(|verdict| verdict.eligible()) && node.status.is_alive(),
             running: self.runs_on(bucket, node.id),
             gates: GateView::all(gates),
+            obstacle: self.obstacle(bucket, node),
+        }
+    }
+
+    /// What keeps the bucket from a node that is alive, whatever its gates say; empty: nothing.
+    pub fn obstacle(&self, bucket: &Bucket, node: &Node) -> String {
+        match bucket.gave_up.get(&node.id) {
+            Some(why) if node.status.is_alive() => format!(
+                "its instance there gave up: {why}; it is tried there again once the bucket is changed or restarted, or by \
+                 `sheaf bucket resume {}`",
+                bucket.name()
+            ),
+            _ => self.closed(bucket.name(), bucket.current.spec.multi_node, node),
+        }
+    }
+
+    /// The same of what the node's own status keeps away, also of a bucket that is not registered yet.
+    pub fn closed(&self, bucket: &BucketName, multi_node: bool, node: &Node) -> String {
+        if !node.status.is_alive() {
+            return String::new(); // Its gates do not answer either.
+        }
+        if let Some(drain) = node.drain {
+            return match multi_node && drain.keep_multi_node {
+                true => String::new(),
+                false => "the node is being drained".to_owned(),
+            };
+        }
+        let bound = self.state.bindings.get(bucket).is_some_and(|binding| binding.node == node.id);
+        match node.status {
+            NodeStatus::Joining | NodeStatus::Restarting if !multi_node && !bound => {
+                format!("the node is {}: nothing is placed there until it is ready", node.status.as_str())
+            }
+            _ => String::new(),
         }
     }
 

@@ -11,7 +11,10 @@ impl Sight<'_> {
         let mut counts = JobCounts::default();
         for job in self.state.jobs.iter() {
             let count = match job.state() {
-                JobState::Running => &mut counts.running,
+                JobState::Running => {
+                    counts.subtasks_ready += job.counts().ready;
+                    &mut counts.running
+                }
                 JobState::Paused => &mut counts.paused,
                 JobState::Finished => &mut counts.finished,
                 JobState::Failed => &mut counts.failed,

@@ -5,7 +5,7 @@ use sheaf_model::*;
 
 use super::Sight;
 use crate::Sessions;
-use crate::command::{Command, Leave, RecordPhases, ReleaseNodes};
+use crate::command::{Command, DrainNode, Leave, RecordPhases, ReleaseNodes};
 use crate::testing::World;
 
 fn sessions(world: &World, nodes: u64) -> Sessions {
@@ -280,4 +280,47 @@ fn a1_explain_gives_every_gate_of_every_node() {
     assert_eq!(explanation.nodes[1].gates[2].reason, "not answered yet");
     assert_eq!(explanation.nodes[2].status, "lost");
     assert!(explanation.nodes.iter().all(|node| node.gates.len() == 3 && !node.eligible));
+}
+
+#[test]
+fn explain_says_what_keeps_a_bucket_from_a_node_whatever_its_gates_say() {
+    let mut world = World::with_nodes(4);
+    world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    let epoch = world.bound("/a", 1);
+    world.phase("/a", 1, Some(epoch), Phase::Failed);
+    world.free("/a", epoch);
+    world.propose(Command::Drain(DrainNode {
+        node: NodeId(2),
+        drain: Drain { deadline: None, keep_multi_node: true },
+    }));
+    world.set_status(3, NodeStatus::Restarting);
+    let mut sessions = sessions(&world, 4);
+    for bucket in ["/a", "/m"] {
+        for node in 1..=4 {
+            sessions.answered(NodeId(node), vec![world.verdict(bucket, None).into()], Moment(0));
+        }
+    }
+    let obstacles = |world: &World, bucket: &str| -> Vec<String> {
+        let sight = Sight { state: &world.state, sessions: Some(&sessions), now: Moment(0) };
+        let nodes = sight.explain(&world.bucket(bucket)).nodes;
+        assert!(nodes.iter().all(|node| node.eligible), "all gates pass");
+        nodes.into_iter().map(|node| node.obstacle).collect()
+    };
+    let gave_up = "its instance there gave up: said by the test; it is tried there again once the bucket is changed or \
+                   restarted, or by `sheaf bucket resume /a`";
+    let restarting = "the node is restarting: nothing is placed there until it is ready";
+    assert_eq!(obstacles(&world, "/a"), [gave_up, "the node is being drained", restarting, ""]);
+    assert_eq!(obstacles(&world, "/m"), ["", "", "", ""], "it runs on");
+    world.on("/a", Command::Resume);
+    assert_eq!(obstacles(&world, "/a")[0], "");
+}
+
+#[test]
+fn subtasks_that_could_start_are_counted_over_all_running_jobs() {
+    let mut world = World::with_nodes(1);
+    let jobs = ["a", "b", "c"].map(|name| world.submit(name, 5, |_| {}));
+    world.submit_items("d", &[&[], &[0]]);
+    world.propose(Command::PauseJob(jobs[1]));
+    let counts = Sight { state: &world.state, sessions: None, now: Moment(0) }.job_counts();
+    assert_eq!((counts.running, counts.paused, counts.subtasks_ready), (3, 1, 11));
 }

@@ -23,6 +23,8 @@ pub struct Concern {
     pub kind: &'static str,
     /// Its name.
     pub subject: String,
+    /// Of a node its number: another may have the name of one that is lost.
+    pub number: Option<u64>,
     /// A word for where it stands.
     pub state: String,
     /// For people.
@@ -32,7 +34,8 @@ pub struct Concern {
 impl Concern {
     /// One thing to look at.
     pub fn new(level: Level, kind: &'static str, subject: &str, state: &str, why: impl Into<String>) -> Self {
-        Self { level, kind, subject: subject.to_owned(), state: state.to_owned(), why: why.into() }
+        let (subject, state) = (subject.to_owned(), state.to_owned());
+        Self { level, kind, subject, number: None, state, why: why.into() }
     }
 }
 
@@ -82,7 +85,7 @@ fn node(row: &NodeRow) -> Option<Concern> {
         "joining" => (Level::Watch, "has not said what it can yet"),
         _ => return None,
     };
-    Some(Concern::new(level, "node", &row.name, &row.status, why))
+    Some(Concern { number: Some(row.id), ..Concern::new(level, "node", &row.name, &row.status, why) })
 }
 
 fn bucket(row: &BucketRow) -> Option<Concern> {
@@ -178,6 +181,7 @@ mod tests {
             "Watch /a partial",
         ];
         assert_eq!(shown, expected);
+        assert_eq!((found[1].number, found[2].number), (Some(1), None), "of nodes");
         assert_eq!(found[4].why, "runs on some of the nodes it should; 2 of 3 run");
         assert_eq!(concerns(&status(None, 0), &[], &[], &[], &[])[0].state, "no leader");
     }

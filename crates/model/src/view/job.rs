@@ -56,8 +56,19 @@ pub struct JobStatus {
     pub failed_attempts: FailedAttempts,
     /// Subtasks that failed, by the fingerprint of what failed them; the largest groups, the largest first.
     pub failures: Vec<FailureGroup>,
+    /// How many groups there are.
+    pub failure_groups: u64,
     /// Why it is in this state, for people.
     pub message: String,
+}
+
+impl JobStatus {
+    /// How many groups of failures are not among those that are named, and how many subtasks are in them.
+    pub fn other_failures(&self) -> (u64, u64) {
+        let named: u64 = self.failures.iter().map(|group| group.subtasks).sum();
+        let more = self.failure_groups.saturating_sub(self.failures.len() as u64);
+        (more, self.counts.failed.saturating_sub(named))
+    }
 }
 
 /// Attempts that failed, by class, in `job status`.
@@ -81,6 +92,16 @@ pub struct FailureGroup {
     pub subtasks: u64,
     /// What one of them said.
     pub message: String,
+}
+
+impl FailureGroup {
+    /// What is asked for all groups of a job.
+    pub fn query(job: &str) -> String {
+        format!(
+            "SELECT fingerprint, count(*) AS subtasks, min(message) AS message FROM failures WHERE job = '{job}' \
+             GROUP BY 1 ORDER BY 2 DESC"
+        )
+    }
 }
 
 /// `job subtasks` rows.

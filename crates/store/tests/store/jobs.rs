@@ -10,7 +10,7 @@ use sheaf_engine::{
     SetNodeStatus, State, SubmitAll, TakeUp, WakeSubtasks, apply,
 };
 use sheaf_model::*;
-use sheaf_store::{Ask, Lately, QueryError, Store};
+use sheaf_store::{Ask, FailedGroups, Lately, QueryError, Store};
 
 use crate::kit;
 
@@ -183,11 +183,13 @@ fn j18_failures_are_groups_and_each_is_found() {
     }
     let reader = world.store.reader();
     let groups = reader.failure_groups(id, 10).expect("groups");
-    let said: Vec<(u64, &str)> = groups.iter().map(|it| (it.subtasks, it.message.as_str())).collect();
+    assert_eq!(groups.all, 3);
+    let said: Vec<(u64, &str)> = groups.largest.iter().map(|it| (it.subtasks, it.message.as_str())).collect();
     assert_eq!(said.len(), 3);
     assert_eq!(said[2], (10, "no licence"));
     assert_eq!(said[0].0 + said[1].0, 100);
-    assert_eq!(reader.failure_groups(id, 1).expect("groups").len(), 1);
+    let cut = reader.failure_groups(id, 1).expect("groups");
+    assert_eq!((cut.largest.len(), cut.all), (1, 3), "it is known that there are more");
 
     let same = world.ask("SELECT fingerprint, count(*), min(message) FROM failures GROUP BY 1 ORDER BY 2, 3");
     let of = |sql: &str| world.ask(sql);
@@ -244,7 +246,7 @@ fn attempts_are_kept_over_retries_and_an_operators_will() {
     // An operator wants it again: it stands as failed no more, and is still known.
     world.propose(Command::RetryJob(RetryJob { job: id, subtasks: Run::one(1).into() }));
     assert_eq!(world.ask("SELECT count(*) FROM failures"), [["0"]]);
-    assert_eq!(world.store.reader().failure_groups(id, 10).expect("groups"), []);
+    assert_eq!(world.store.reader().failure_groups(id, 10).expect("groups"), FailedGroups::default());
     // A store that is opened again knows where it was granted.
     let granted = world.dispatch(9);
     let path = world.store.path().to_owned();
@@ -318,7 +320,7 @@ fn histories_of_the_former_schema_are_indexed_when_it_is_opened() {
     drop(db);
     world.store = Store::open(&path).expect("it is brought up");
     assert_eq!(world.ask(tables), before);
-    assert_eq!(world.store.reader().failure_groups(id, 9).expect("groups")[0].subtasks, 20);
+    assert_eq!(world.store.reader().failure_groups(id, 9).expect("groups").largest[0].subtasks, 20);
 }
 
 /// What is too old or too much goes, but what jobs have come to stays.

@@ -73,7 +73,9 @@ pub(super) async fn login(
     // What is wrong with it is not repeated: it may be most of a secret.
     let Shown { token } = serde_json::from_slice(&body).map_err(|_| wrong("no such object".to_owned()))?;
     let token = Bearer::parse(&token).map_err(|error| wrong(error.to_string()))?;
-    let client = shared.client()?.acting_as(&session.actor)?.presenting(Some(token.clone()));
+    // What is tried here counts as tried by the browser, not by this node for all of them.
+    let client = shared.client()?.acting_as(&session.actor)?.asking_for(peer.address.ip());
+    let client = client.presenting(Some(token.clone()));
     let asker = client.cluster_status().await?.asker;
     let cookie = shared.access.log_in(&headers, session, Login { token, asker })?;
     let mut response = answer::value(&json!({ "logged_in": true }));

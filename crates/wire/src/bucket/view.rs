@@ -233,6 +233,7 @@ impl From<NodeExplanation> for v1::NodeExplanation {
             eligible: node.eligible,
             running: node.running,
             gates: node.gates.into_iter().map(gate).collect(),
+            obstacle: node.obstacle,
         }
     }
 }
@@ -246,6 +247,7 @@ impl From<v1::NodeExplanation> for NodeExplanation {
             eligible: node.eligible,
             running: node.running,
             gates: node.gates.into_iter().map(gate).collect(),
+            obstacle: node.obstacle,
         }
     }
 }

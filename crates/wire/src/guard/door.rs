@@ -3,6 +3,9 @@
 //! A call that is carried on arrives with the certificate of the node that carried it. So that node says whose call it is:
 //! its token travels along as it is, and for a node's own call `sheaf-node` names that node. Only members are believed;
 //! whatever others write there is replaced by what is known of them.
+//!
+//! Where a call came from first, `sheaf-remote`, every node may say, of what it carries on and of what its dashboard asks for a
+//! browser: it opens nothing, and decides alone as whose attempts those count that fail.
 
 use std::net::IpAddr;
 
@@ -20,7 +23,7 @@ use crate::caller::{FORWARDED, remote};
 /// The node whose call it is that is carried on.
 const NODE: &str = "sheaf-node";
 /// Where it came from.
-const REMOTE: &str = "sheaf-remote";
+pub(crate) const REMOTE: &str = "sheaf-remote";
 const SCHEME: &str = "Bearer ";
 
 /// What a call shows that is answered where it cannot be judged.
@@ -37,8 +40,11 @@ pub(crate) fn sign(guard: &dyn Guard, parts: &mut Parts) {
     {
         return;
     }
-    let from = remote(&parts.extensions).and_then(|from| HeaderValue::try_from(from.ip().to_string()).ok());
-    set(&mut parts.headers, REMOTE, from);
+    let is_nodes = matches!(certificate, Some(Certificate::Node(_)));
+    if !(is_nodes && from(&parts.headers).is_some()) {
+        let from = remote(&parts.extensions).map(|from| from.ip().to_string());
+        set(&mut parts.headers, REMOTE, from.and_then(|from| HeaderValue::try_from(from).ok()));
+    }
     let node = match certificate {
         Some(Certificate::Node(node)) => Some(HeaderValue::from(node.0)),
         _ => None,
@@ -92,8 +98,12 @@ fn presented(headers: &HeaderMap, extensions: &Extensions) -> Result<Presented, 
         certificate: extensions.get::<Certificate>().copied(),
         on_behalf: text(headers, NODE).and_then(|node| node.parse().ok()).map(NodeId),
         token: token(headers)?,
-        remote: text(headers, REMOTE).and_then(|from| from.parse::<IpAddr>().ok()),
+        remote: from(headers),
     })
+}
+
+fn from(headers: &HeaderMap) -> Option<IpAddr> {
+    text(headers, REMOTE)?.parse().ok()
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -52,7 +52,7 @@ fn status() -> JobStatus {
         "owner": "o", "labels": {"team": "web"}, "revision": 9,
         "failed_attempts": {"exit": 1, "lost": 2, "timeout": 3, "backend": 4, "refused": 5},
         "failures": [{"fingerprint": "00000000000000ff", "subtasks": 5, "message": "no such file"}],
-        "message": "paused"
+        "failure_groups": 12, "message": "paused"
     }))
     .unwrap()
 }
@@ -115,7 +115,8 @@ impl JobApi for Fake {
             "name": "ndvi", "state": "running", "subtask": subtask, "why": ["it waits for subtask 2"],
             "nodes": [{
                 "node": "n1", "status": "ready", "eligible": false, "running": true,
-                "gates": [{"gate": "local_config", "pass": null, "reason": "not asked"}]
+                "gates": [{"gate": "local_config", "pass": null, "reason": "not asked"}],
+                "obstacle": "the node is being drained"
             }]
         }))
         .unwrap())

@@ -106,6 +106,7 @@ impl From<JobStatus> for v1::JobStatus {
             revision: status.revision,
             failed_attempts: Some(status.failed_attempts.into()),
             failures: status.failures.into_iter().map(group).collect(),
+            failure_groups: status.failure_groups,
             message: status.message,
         }
     }
@@ -140,6 +141,7 @@ impl TryFrom<v1::JobStatus> for JobStatus {
             revision: status.revision,
             failed_attempts: status.failed_attempts.unwrap_or_default().into(),
             failures: status.failures.into_iter().map(group).collect(),
+            failure_groups: status.failure_groups,
             message: status.message,
         })
     }

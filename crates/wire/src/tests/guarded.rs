@@ -292,6 +292,11 @@ async fn only_a_member_says_whose_call_it_carries() {
     let error = liar(&node).await;
     assert!(matches!(&error, ApiError::Forbidden(why) if why.starts_with("node 3 ")), "{error:?}");
     assert_eq!(node.last_seen().on_behalf, Some(NodeId(3)), "no member: it is itself");
+    assert_eq!(
+        node.last_seen().remote,
+        Some([10, 9, 9, 9].into()),
+        "a node: it knows where the call came from"
+    );
 
     let node = Node::start(Target::Local, Some(Certificate::Node(NodeId(7)))).await;
     liar(&node).await;
@@ -310,6 +315,27 @@ async fn only_a_member_says_whose_call_it_carries() {
         (leader.last_seen().on_behalf, leader.last_seen().remote),
         (None, Some([127, 0, 0, 1].into()))
     );
+}
+
+#[tokio::test]
+async fn what_a_node_asks_for_somebody_comes_from_there_as_far_as_the_leader() {
+    let browser = IpAddr::from([192, 0, 2, 7]);
+    for node in [3, 7] {
+        let leader = Node::start(Target::Local, Some(Certificate::Node(NodeId(node)))).await;
+        let through = Target::To(Contact::anyone(&leader.address));
+        let own = Node::start(through, Some(Certificate::Node(NodeId(node)))).await;
+        let client = own.client(Some(token(9))).await.asking_for(browser);
+        let error = client.acting_as("web:192.0.2.7").unwrap().apply_bucket(apply(None)).await.unwrap_err();
+        assert!(matches!(error, ApiError::Unauthenticated(_)), "{error:?}");
+        assert_eq!(leader.last_seen().remote, Some(browser), "through node {node}");
+        own.client(Some(token(9))).await.apply_bucket(apply(None)).await.unwrap_err();
+        assert_eq!(leader.last_seen().remote, Some([127, 0, 0, 1].into()), "its own");
+    }
+    // Of anybody else it is not believed.
+    let node = Node::start(Target::Local, None).await;
+    let client = node.client(Some(token(9))).await.asking_for(browser);
+    client.apply_bucket(apply(None)).await.unwrap_err();
+    assert_eq!(node.last_seen().remote, Some([127, 0, 0, 1].into()));
 }
 
 #[tokio::test]

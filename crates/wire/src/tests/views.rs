@@ -66,7 +66,8 @@ fn explanations() {
                 {"gate": "local_config", "pass": true, "reason": ""},
                 {"gate": "node_list_rules", "pass": false, "reason": "no"},
                 {"gate": "can_run_on_this_node", "pass": null, "reason": "not asked"}
-            ]
+            ],
+            "obstacle": "it gave up there"
         }],
         "decision": {"chosen": "n1", "epoch": 9, "at": AT, "why": "w", "runners_up": ["n2"]},
         "message": "m"
@@ -109,7 +110,7 @@ fn clusters_and_modules() {
         }],
         "nodes": {"ready": 5, "lost": 6, "draining": 7},
         "buckets": {"running": 1, "partial": 2, "unplaced": 3, "suspended": 4, "failed": 5, "other": 6},
-        "jobs": {"running": 1, "paused": 2, "finished": 3, "failed": 4, "canceled": 5},
+        "jobs": {"running": 1, "paused": 2, "finished": 3, "failed": 4, "canceled": 5, "subtasks_ready": 6},
         "fault_tolerance": 1, "secured": true, "cluster": "c", "revision": 8, "message": "m",
         "asker": {"name": "olaf", "role": "operator", "prefix": "/team-a/"}
     }));

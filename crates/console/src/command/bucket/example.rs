@@ -87,6 +87,7 @@ pub(crate) fn explanation() -> Explanation {
                 gate("node_list_rules", Some(true), "hostname \"import-01\" matches \"+import-*\""),
                 gate("can_run_on_this_node", Some(true), ""),
             ],
+            obstacle: String::new(),
         },
         NodeExplanation {
             node: "import-03".to_owned(),
@@ -98,6 +99,7 @@ pub(crate) fn explanation() -> Explanation {
                 gate("node_list_rules", Some(false), "excluded by rule \"-import-03\""),
                 gate("can_run_on_this_node", Some(false), "/opt/flume/bin/flume-ng does not exist"),
             ],
+            obstacle: String::new(),
         },
     ];
     nodes.extend((1..=16).map(|n| NodeExplanation {
@@ -114,6 +116,7 @@ pub(crate) fn explanation() -> Explanation {
             ),
             gate("can_run_on_this_node", None, "not asked: refused by local_config"),
         ],
+        obstacle: String::new(),
     }));
     Explanation {
         name: "/logs/web".to_owned(),

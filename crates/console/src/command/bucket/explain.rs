@@ -40,13 +40,18 @@ impl Explain {
             Format::Json => out.json(&table::json(&explanation))?,
             Format::Yaml => out.yaml(&table::json(&explanation))?,
             Format::Name => {
-                for node in explanation.nodes.iter().filter(|node| node.eligible) {
+                for node in explanation.nodes.iter().filter(|node| is_open(node)) {
                     out.line(&node.node)?;
                 }
             }
         }
         Ok(Exit::Done)
     }
+}
+
+/// Whether the bucket may run there: all gates let it, and nothing else keeps it away.
+pub(super) const fn is_open(node: &NodeExplanation) -> bool {
+    node.eligible && node.obstacle.is_empty()
 }
 
 impl Listed for NodeExplanation {
@@ -118,7 +123,8 @@ struct Reason<'a> {
     nodes: Vec<&'a str>,
 }
 
-/// Every reason, grouped by gate: what is refused or unknown, and with `-o wide` what passes.
+/// Every reason, grouped by gate: what is refused or unknown, and with `-o wide` what passes; then what keeps it from nodes
+/// whatever their gates say.
 pub(in crate::command) fn reasons(
     out: &mut Terminal,
     format: Format,
@@ -131,18 +137,38 @@ pub(in crate::command) fn reasons(
         }
         out.line(&format!("\n{}", gate.as_str()))?;
         for Reason { pass, text, open, nodes } in said {
-            let word = word(pass);
-            match nodes.as_slice() {
-                [node] => paragraph(out, 2, &format!("{word} on {node}: {text}"))?,
-                nodes => {
-                    let count = text::count(nodes.len(), "node");
-                    paragraph(out, 2, &format!("{word} on {count}: {open}"))?;
-                    paragraph(out, 6, &nodes.join(", "))?;
-                }
-            }
+            said_on(out, word(pass), (text, &open), &nodes)?;
         }
     }
+    let mut kept: Vec<(&str, Vec<&str>)> = Vec::new();
+    for node in nodes.iter().filter(|node| !node.obstacle.is_empty()) {
+        match kept.iter_mut().find(|(obstacle, _)| *obstacle == node.obstacle) {
+            Some((_, nodes)) => nodes.push(&node.node),
+            None => kept.push((&node.obstacle, vec![&node.node])),
+        }
+    }
+    if !kept.is_empty() {
+        out.line("\nwhatever the gates say")?;
+    }
+    for (obstacle, nodes) in kept {
+        said_on(out, "not", (obstacle, obstacle), &nodes)?;
+    }
     Ok(())
+}
+
+/// What is said on one node, or on several with the name left open.
+fn said_on(
+    out: &mut Terminal,
+    word: &str,
+    (text, open): (&str, &str),
+    nodes: &[&str],
+) -> Result<(), Failure> {
+    if let [node] = nodes {
+        return paragraph(out, 2, &format!("{word} on {node}: {text}"));
+    }
+    let count = text::count(nodes.len(), "node");
+    paragraph(out, 2, &format!("{word} on {count}: {open}"))?;
+    paragraph(out, 6, &nodes.join(", "))
 }
 
 fn grouped(gate: Gate, passes: bool, nodes: &[NodeExplanation]) -> Vec<Reason<'_>> {
@@ -228,6 +254,18 @@ mod tests {
               web-01, web-02, web-03, web-04, web-05, web-06, web-07, web-08, web-09,
                 web-10, web-11, web-12, web-13, web-14, web-15, web-16
         "#);
+    }
+
+    #[test]
+    fn a_node_where_it_gave_up_says_so_although_its_gates_pass() {
+        let mut explanation = example::explanation();
+        explanation.nodes[0].obstacle = "its instance there gave up: exit code 3".to_owned();
+        let (mut out, recording) = recorded::terminal("");
+        print(&mut out, Format::Table, &explanation).expect("it prints");
+        let text = recording.data();
+        let said = "\nwhatever the gates say\n  not on import-01: its instance there gave up: exit code 3\n";
+        assert!(text.contains(said), "{text}");
+        assert!(!is_open(&explanation.nodes[0]));
     }
 
     #[test]

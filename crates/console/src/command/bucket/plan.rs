@@ -195,7 +195,7 @@ impl Planned {
         if self.nodes.is_empty() {
             return Ok(());
         }
-        let eligible = self.nodes.iter().filter(|node| node.eligible).count();
+        let eligible = self.nodes.iter().filter(|node| explain::is_open(node)).count();
         let of = text::count(self.nodes.len(), "node");
         out.line(&match (self.multi_node, eligible) {
             (_, 0) => format!("\n  would run nowhere: none of {of} is available"),
@@ -238,7 +238,7 @@ impl Listed for PlannedNode<'_> {
     }
 
     fn cells(&self, now: Timestamp) -> Vec<String> {
-        let then = match (self.node.eligible, self.multi_node) {
+        let then = match (explain::is_open(self.node), self.multi_node) {
             (false, _) => "no",
             (true, true) => "runs",
             (true, false) => "may",
@@ -310,6 +310,37 @@ mod tests {
           refuse on import-03: /opt/flume/bin/flume-ng does not exist
           unknown on web-01: not asked: refused by local_config
         "#);
+    }
+
+    #[test]
+    fn what_keeps_it_from_a_node_whatever_its_gates_say_counts_and_is_said() {
+        let mut plan = planned("updated");
+        for (place, multi_node) in [(0, true), (1, false)] {
+            plan.multi_node = multi_node;
+            for node in &mut plan.nodes {
+                node.eligible = true;
+                node.obstacle.clear();
+            }
+            plan.nodes[place].obstacle = "the node is being drained".to_owned();
+            let (mut out, recording) = recorded::terminal("");
+            plan.print(&mut out, Format::Table).expect("it prints");
+            let (text, node) = (recording.data(), &plan.nodes[place].node);
+            let row = text.lines().find(|line| line.starts_with(node)).expect("its row");
+            let words: Vec<&str> = row.split_whitespace().collect();
+            assert_eq!((words[1], words[3]), ("ready", "no"), "{row}");
+            assert!(text.contains(&format!("not on {node}: the node is being drained")), "{text}");
+            let would =
+                if multi_node { "would run on 2 of 3 nodes" } else { "one of the 2 available of 3 nodes" };
+            assert!(text.contains(would), "{text}");
+        }
+        for node in &mut plan.nodes {
+            node.obstacle = "the bucket is suspended".to_owned();
+        }
+        let (mut out, recording) = recorded::terminal("");
+        plan.print(&mut out, Format::Table).expect("it prints");
+        let text = recording.data();
+        assert!(text.contains("would run nowhere: none of 3 nodes is available"), "{text}");
+        assert!(text.contains("not on 3 nodes: the bucket is suspended"), "{text}");
     }
 
     #[test]

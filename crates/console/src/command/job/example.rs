@@ -19,7 +19,7 @@ pub(crate) fn status() -> JobStatus {
             {"fingerprint": "00c0ffee00c0ffee", "subtasks": 8, "message": "no such file: <path>"},
             {"fingerprint": "1234567890abcdef", "subtasks": 4, "message": "out of memory"}
         ],
-        "message": "500 run, as many as max_running allows"
+        "failure_groups": 2, "message": "500 run, as many as max_running allows"
     }))
     .expect("a status")
 }
@@ -70,7 +70,8 @@ pub(crate) fn explanation() -> JobExplanation {
                 gate("local_config", Some(true), ""),
                 gate("node_list_rules", Some(eligible), rules),
                 gate("can_run_on_this_node", eligible.then_some(true), if eligible { "" } else { "not asked" })
-            ]
+            ],
+            "obstacle": ""
         })
     };
     serde_json::from_value(json!({

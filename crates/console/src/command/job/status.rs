@@ -90,6 +90,12 @@ fn print(out: &mut Terminal, format: Format, status: &JobStatus) -> Result<(), F
         out.line("")?;
         Listing::whole(out, format, &status.failures)?;
     }
+    let (groups, subtasks) = status.other_failures();
+    if groups > 0 {
+        let (groups, subtasks) = (text::thousands(groups), text::thousands(subtasks));
+        out.line(&format!("\n{groups} more groups, each smaller, {subtasks} subtasks in all:"))?;
+        out.line(&format!("  sheaf query \"{}\"", FailureGroup::query(&status.name)))?;
+    }
     Ok(())
 }
 
@@ -161,6 +167,16 @@ mod tests {
              8  00c0ffee00c0ffee  no such file: <path>
              4  1234567890abcdef  out of memory
         ");
+    }
+
+    #[test]
+    fn groups_of_failures_that_are_left_out_are_counted_and_found() {
+        let (mut out, recording) = recorded::terminal("");
+        let mut status = example::status();
+        (status.failure_groups, status.counts.failed) = (1_203, 3_012);
+        print(&mut out, Format::Table, &status).expect("it prints");
+        let said = "\n\n1,201 more groups, each smaller, 3,000 subtasks in all:\n  sheaf query \"SELECT fingerprint, count(*) ";
+        assert!(recording.data().contains(said), "{}", recording.data());
     }
 
     #[test]

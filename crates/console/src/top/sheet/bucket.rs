@@ -62,7 +62,8 @@ fn reasons(node: &NodeExplanation) -> Vec<String> {
         let reason = if view.reason.is_empty() { "-" } else { &view.reason };
         Some(format!("{:<20}  {:<7}  {reason}", view.gate, word(view.pass)))
     });
-    said.collect()
+    let obstacle = (!node.obstacle.is_empty()).then(|| format!("whatever they say: {}", node.obstacle));
+    said.chain(obstacle).collect()
 }
 
 /// Its revisions, newest first, and what each changed.

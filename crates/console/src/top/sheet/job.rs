@@ -37,6 +37,7 @@ pub(super) fn failures(status: &JobStatus, now: Timestamp) -> Sheet {
     let classes: Vec<String> =
         classes.map(|(count, class)| format!("{} {class}", text::thousands(*count))).collect();
     let pace = pace(status, now);
+    let (groups, _) = status.other_failures();
     let mut head = super::facts(&[
         (
             "progress",
@@ -54,6 +55,14 @@ pub(super) fn failures(status: &JobStatus, now: Timestamp) -> Sheet {
             },
         ),
         ("attempts failed", classes.join(", ")),
+        (
+            "failed alike",
+            if groups > 0 {
+                format!("{} groups; the largest are below", text::thousands(status.failure_groups))
+            } else {
+                String::new()
+            },
+        ),
         ("module", format!("{}, priority {}", status.module, status.priority)),
         ("at most", status.max_running.map(|most| format!("{most} at a time")).unwrap_or_default()),
         ("submitted", ago(now, Some(&status.created_at))),
