@@ -66,9 +66,11 @@ pub fn choose(
     ranked.sort_by(by_rank);
     let (_, first) = ranked.first()?;
     let why = format!("{strategy} among {} available: {}", candidates.len(), describe(strategy, first));
-    let why = clipped(why, WHY_BYTES);
+    let why = clipped(&why, WHY_BYTES).into_owned();
     let runners_up = (ranked.iter().skip(1))
-        .map(|(_, candidate)| (candidate.node, clipped(describe(strategy, candidate), RUNNER_UP_BYTES)))
+        .map(|(_, candidate)| {
+            (candidate.node, clipped(&describe(strategy, candidate), RUNNER_UP_BYTES).into_owned())
+        })
         .collect();
     Some(Choice {
         node: first.node,
@@ -103,15 +105,6 @@ fn describe(strategy: &Placement, candidate: &Candidate) -> String {
         (Placement::Spread(label), None) => format!("{name} has no label {label}=…"),
         (Placement::LeastLoaded, _) => format!("{name} with {bound} bound, load {load:.2}"),
     }
-}
-
-/// At most so many bytes of a text, and a sign where there was more.
-fn clipped(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        text.truncate(text.floor_char_boundary(most - '…'.len_utf8()));
-        text.push('…');
-    }
-    text
 }
 
 fn counted(refusals: impl IntoIterator<Item = (Gate, Arc<str>)>) -> Vec<(Gate, String, u32)> {
