@@ -1,5 +1,6 @@
 //! Scenarios of what people are told.
 
+use sheaf_model::verdict::REASON_MAX;
 use sheaf_model::view::{BucketCounts, BucketState};
 use sheaf_model::*;
 
@@ -280,4 +281,33 @@ fn a1_explain_gives_every_gate_of_every_node() {
     assert_eq!(explanation.nodes[1].gates[2].reason, "not answered yet");
     assert_eq!(explanation.nodes[2].status, "lost");
     assert!(explanation.nodes.iter().all(|node| node.gates.len() == 3 && !node.eligible));
+}
+
+#[test]
+fn what_many_nodes_say_at_length_fits_into_a_message() {
+    const NODES: u64 = 2_100;
+    let mut world = World::with_nodes(NODES);
+    world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    let mut sessions = sessions(&world, NODES);
+    for node in 1..=NODES {
+        let message = if node == 1 { "short".to_owned() } else { "x".repeat(Instance::MESSAGE_MAX) };
+        let instance = Instance { message, ..world.instance("/m", node, None, Phase::Failed) };
+        world.propose(Command::RecordPhases(RecordPhases { node: NodeId(node), instances: vec![instance] }));
+        let mut verdict = world.verdict("/m", Some("no"));
+        if node > 1 {
+            verdict.gates = std::array::from_fn(|_| GateOutcome::refuse("x".repeat(REASON_MAX)));
+        }
+        sessions.answered(NodeId(node), vec![verdict.into()], Moment(0));
+    }
+    let sight = Sight { state: &world.state, sessions: Some(&sessions), now: Moment(0) };
+    let status = sight.bucket_status(&world.bucket("/m"));
+    let messages: Vec<&str> = status.instances.iter().map(|instance| instance.message.as_str()).collect();
+    assert_eq!((messages.len(), messages[0]), (2_100, "short"));
+    assert!(messages[1].ends_with("x…") && messages[1].len() > 2_000, "{} bytes", messages[1].len());
+    assert!(messages.iter().map(|text| text.len()).sum::<usize>() <= 6 << 20);
+    let explanation = sight.explain(&world.bucket("/m"));
+    let reasons = explanation.nodes.iter().flat_map(|node| &node.gates).map(|gate| gate.reason.as_str());
+    let reasons: Vec<&str> = reasons.collect();
+    assert_eq!(reasons[..3], ["", "", "no"]);
+    assert!(reasons[3].ends_with("x…") && reasons.iter().map(|text| text.len()).sum::<usize>() <= 6 << 20);
 }
