@@ -49,6 +49,9 @@ fn disk_at_zero() {
     cluster.start_all();
     cluster.wait_ready();
     let mut cases = Cases::of("disk_at_zero");
+    cases.run("a leader without room hands over to a voter that has, and none is handed it", || {
+        hands_over(&cluster, &disk);
+    });
     cases.run("an agent goes on voting", || at_zero(&cluster, &disk));
     cases.run("one that was not there meanwhile starts, and votes", || starts_at_zero(&cluster, &disk));
     cases.end();
@@ -151,6 +154,45 @@ fn elects_with(cluster: &Cluster, voter: &Agent) -> String {
     });
     assert!(voter.is_running() && !voter.has_ended(), "{}", voter.log_tail());
     name
+}
+
+fn hands_over(cluster: &Cluster, disk: &SmallDisk) {
+    let full = cluster.agent(ON_IT);
+    cluster.apply(&scene::modules());
+    if cluster.leader().name() != full.name() {
+        cluster.cli(&["cluster", "transfer", "--to", &full.name()]).ok();
+    }
+    let others: Vec<&Agent> = cluster.agents().iter().filter(|agent| agent.name() != full.name()).collect();
+    let leader = || -> Result<String, String> {
+        let status = others[0].cli(&["cluster", "status", "-o", "json"]).try_json()?;
+        Ok(status["leader"].as_str().unwrap_or_default().to_owned())
+    };
+    disk.fill(LEFT);
+    wait_for("one with room leads", SOON, || match leader()? {
+        name if others.iter().any(|other| other.name() == name) => Ok(()),
+        name => Err(format!("{name:?} leads\n{}", full.log_tail())),
+    });
+    let steady = trace(cluster, "over");
+    let document = bucket("/handed/over", "steady", &steady, "suspended: true");
+    wait_for("changes are taken, with its disk still full", SOON, || {
+        let applied = others[0].cli_with(&["apply", "-f", "-"], document.as_bytes());
+        if applied.code == 0 { Ok(()) } else { Err(applied.to_string()) }
+    });
+    let remedy = format!("free space on {}", full.name());
+    wait_for("it has told the new leader of its disk", SOON, || {
+        let status = others[0].cli(&["cluster", "status", "-o", "json"]).try_json()?;
+        let message = status["message"].as_str().unwrap_or_default();
+        if message.contains(&remedy) { Ok(()) } else { Err(status.to_string()) }
+    });
+    let before = leader();
+    let refused = others[0].cli(&["cluster", "transfer", "--to", &full.name()]).exits(1);
+    refused.mentions(&["would take no change", "less than 32MiB", &remedy]);
+    assert_eq!(leader(), before, "leadership stays");
+    others[0].cli(&["cluster", "transfer"]).ok();
+    let after = leader().expect("it is known");
+    assert!(Ok(&after) != before.as_ref() && after != full.name(), "{after} leads after {before:?}");
+    disk.clear();
+    cluster.cli(&["bucket", "delete", "--yes", "/handed/over"]).ok();
 }
 
 fn at_zero(cluster: &Cluster, disk: &SmallDisk) {

@@ -8,12 +8,17 @@ use crate::config::Config;
 pub(crate) const REMEDY: &str =
     "[listen] grpc = \"0.0.0.0:7420\", or this machine's address in [listen] advertise";
 
+/// The same where no address is found that others could be told.
+pub(crate) const REMEDY_CUT_OFF: &str =
+    "this machine's address in [listen] advertise; or start again once it has a network";
+
 /// Addresses for documentation, which nobody has (RFC 5737, RFC 3849): the way there is that to whoever is not near.
 const FAR: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 /// The address to give to others: as configured; else the listening address, if it is one; else the local address that is
-/// used towards the join list. Nothing is sent to find out.
+/// used towards the join list, or towards whoever is far where there is none: it is others that join this node then. Nothing is
+/// sent to find out.
 pub(crate) fn advertised(config: &Config, listening: SocketAddr) -> String {
     if let Some(address) = &config.advertise {
         return with_port(address, listening.port());
@@ -25,6 +30,13 @@ pub(crate) fn advertised(config: &Config, listening: SocketAddr) -> String {
     let towards = towards_others(entries, |to| local_address_towards(to, listening));
     let ip = towards.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     SocketAddr::new(ip, listening.port()).to_string()
+}
+
+/// Whether those that join this node later are told loopback, although it listens for them: there is no way to other machines.
+pub(crate) fn is_cut_off(config: &Config, listening: SocketAddr, told: &str) -> bool {
+    let is_settled = config.advertise.is_some() || !config.join.is_empty();
+    let told = resolved(told);
+    !is_settled && listening.ip().is_unspecified() && told.iter().all(|address| address.ip().is_loopback())
 }
 
 /// Whether others who are told this address are led to themselves: it is loopback, and the join list has other machines.
@@ -68,13 +80,14 @@ fn resolved(address: &str) -> Vec<SocketAddr> {
 
 /// The first local address towards an entry that is not this machine for itself alone: many systems give their own name a
 /// loopback address, and all nodes have the same list, so that one's own entry may be the first. Where there is none but
-/// an entry has a name, as when the others' cannot be resolved yet, the one towards whoever is far.
+/// an entry has a name, as when the others' cannot be resolved yet, or where the list is empty, the one towards whoever is far.
 fn towards_others(
     entries: impl Iterator<Item = Entry>,
     local: impl Fn(SocketAddr) -> Option<IpAddr>,
 ) -> Option<IpAddr> {
-    let (mut loopback, mut is_named) = (None, false);
+    let (mut loopback, mut is_named, mut is_empty) = (None, false, true);
     for entry in entries {
+        is_empty = false;
         is_named |= entry.is_named;
         for ip in entry.found.into_iter().filter_map(&local) {
             if !ip.is_loopback() {
@@ -83,7 +96,8 @@ fn towards_others(
             loopback = loopback.or(Some(ip));
         }
     }
-    let mut far = FAR.into_iter().filter(|_| is_named).filter_map(|ip| local(SocketAddr::new(ip, 1)));
+    let mut far =
+        FAR.into_iter().filter(|_| is_named || is_empty).filter_map(|ip| local(SocketAddr::new(ip, 1)));
     far.find(|ip| !ip.is_loopback()).or(loopback)
 }
 
@@ -147,9 +161,38 @@ mod tests {
     fn a_cluster_on_loopback_stays_there() {
         let entries = [entry(false, &["127.0.0.1"]), entry(false, &["127.0.0.1"])];
         assert_eq!(found(&entries), Some(LOOPBACK));
-        assert_eq!(found(&[]), None);
         assert!(!["127.0.0.1:7420", "[::1]:7420", "localhost:7420"].into_iter().any(is_named));
         assert!(is_named("import-01:7420"));
+    }
+
+    #[test]
+    fn whom_others_are_to_join_tells_them_the_address_towards_whoever_is_far() {
+        assert_eq!(found(&[]), Some(ip("198.51.100.1")));
+        let cut_off = |to: SocketAddr| to.ip().is_loopback().then_some(LOOPBACK);
+        assert_eq!(towards_others(std::iter::empty(), cut_off), None);
+    }
+
+    #[test]
+    fn who_listens_on_loopback_says_so_and_who_is_cut_off_is_known() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("agent.toml");
+        std::fs::write(&file, "[node]\nname = \"a\"\n").expect("the test's own file");
+        let config = |flags: &[&str]| {
+            let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+            Config::load(Some(&file), [], &flags).expect("a good config")
+        };
+        let (everywhere, here) = (SocketAddr::new(ip("0.0.0.0"), 7420), SocketAddr::new(LOOPBACK, 7420));
+        let plain = config(&[]);
+        assert_eq!(advertised(&plain, here), "127.0.0.1:7420");
+        assert!(!is_cut_off(&plain, here, "127.0.0.1:7420"), "nobody is to come");
+        assert!(is_cut_off(&plain, everywhere, "127.0.0.1:7420"));
+        assert!(!is_cut_off(&plain, everywhere, "198.51.100.1:7420"));
+        let named = config(&["listen.advertise=127.0.0.1:7420"]);
+        assert_eq!(advertised(&named, everywhere), "127.0.0.1:7420");
+        assert!(!is_cut_off(&named, everywhere, "127.0.0.1:7420"), "it is meant");
+        let joins = config(&["cluster.join=127.0.0.1:7421"]);
+        assert_eq!(advertised(&joins, everywhere), "127.0.0.1:7420");
+        assert!(!is_cut_off(&joins, everywhere, "127.0.0.1:7420"));
     }
 
     #[test]

@@ -199,6 +199,13 @@ fn identity(config: &Config, record: &Record, listening: SocketAddr) -> Identity
             address::REMEDY
         );
     }
+    if address::is_cut_off(config, listening, &address) {
+        tracing::warn!(
+            "this machine has no way to others: those that join this node are told {address}, which leads each of them to \
+             itself; to mend that: {}",
+            address::REMEDY_CUT_OFF
+        );
+    }
     Identity {
         instance: uuid::Uuid::new_v4().to_string(),
         key: record.key.clone(),

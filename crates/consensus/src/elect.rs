@@ -6,7 +6,8 @@
 //!
 //! How much more is each voter's own turn, in the order of their numbers: by chance alone two stand at once in one election
 //! of some ten, neither wins, and the next try is most of a second later. Chance only breaks what turns cannot, as
-//! voters that disagree on who votes.
+//! voters that disagree on who votes. Who has no room on its disk for entries comes after all the others: as a leader it would
+//! take no change.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use crate::options::Options;
 use crate::raft::{Raft, Vote};
 use crate::replica::Leadership;
+use crate::space::Space;
 use crate::timer::Timers;
 
 /// How long a member waits.
@@ -44,21 +46,23 @@ impl Waits {
         Self { loyal: max, vacant: min, more: max.saturating_sub(min) }
     }
 
-    /// How much longer the `turn`th of `of` waits, the first being 0; `chance` is any number.
+    /// How much longer the `turn`th of `of` waits, the first being 0; `chance` is any number. There may be as many turns again
+    /// of those that come after all others.
     fn more(&self, turn: usize, of: usize, chance: u64) -> Duration {
         let grace = self.more / GRACE;
         let each = (self.more - grace) / u32::try_from(of.max(1)).unwrap_or(u32::MAX);
         let by_chance = each / CHANCE * (chance % 1024) as u32 / 1024;
-        grace + each * u32::try_from(turn.min(of)).unwrap_or(u32::MAX) + by_chance
+        grace + each * u32::try_from(turn.min(2 * of)).unwrap_or(u32::MAX) + by_chance
     }
 }
 
 /// Which turn is `node`'s among the voters but for the leader that is not heard, and how many turns there are. Who does
-/// not vote comes last.
-fn turn(node: u64, voters: impl Iterator<Item = u64>, leader: Option<u64>) -> (usize, usize) {
+/// not vote comes last, and so, in the same order, do those without room.
+fn turn(node: u64, voters: impl Iterator<Item = u64>, leader: Option<u64>, has_room: bool) -> (usize, usize) {
     let mut others: Vec<u64> = voters.filter(|voter| Some(*voter) != leader || *voter == node).collect();
     others.sort_unstable();
-    (others.iter().position(|voter| *voter == node).unwrap_or(others.len()), others.len())
+    let after = if has_room { 0 } else { others.len() };
+    (after + others.iter().position(|voter| *voter == node).unwrap_or(others.len()), others.len())
 }
 
 /// Until when this member does not stand, but for its turn.
@@ -98,7 +102,13 @@ impl Patience {
 
 /// Stands for election whenever no leader was heard for long enough; a member without a vote is ignored by openraft. Runs
 /// until openraft has stopped.
-pub(crate) async fn run(raft: Raft, node: NodeId, patience: Patience, timers: Timers) {
+pub(crate) async fn run(
+    raft: Raft,
+    node: NodeId,
+    patience: Patience,
+    space: watch::Receiver<Space>,
+    timers: Timers,
+) {
     let mut leadership = patience.leadership.clone();
     loop {
         if leadership.borrow().leading {
@@ -108,11 +118,12 @@ pub(crate) async fn run(raft: Raft, node: NodeId, patience: Patience, timers: Ti
             patience.vacant();
         }
         let until = patience.until();
+        let has_room = *space.borrow() == Space::Enough;
         let (turn, of) = {
             let metrics = raft.server_metrics();
             let metrics = metrics.borrow_watched();
             let leader = leadership.borrow().leader.map(|leader| leader.0);
-            turn(node.0, metrics.membership_config.voter_ids(), leader)
+            turn(node.0, metrics.membership_config.voter_ids(), leader, has_room)
         };
         // Keys of the standard library's hashers are random.
         let chance = RandomState::new().build_hasher().finish();
@@ -149,10 +160,27 @@ mod tests {
 
     #[test]
     fn voters_without_the_lost_leader_have_turns_by_number() {
-        let turns = |leader| [1, 4, 7].map(|node| turn(node, [7, 1, 4].into_iter(), leader));
+        let turns = |leader| [1, 4, 7].map(|node| turn(node, [7, 1, 4].into_iter(), leader, true));
         assert_eq!(turns(None), [(0, 3), (1, 3), (2, 3)]);
         // Who was the leader itself stands like the others.
         assert_eq!(turns(Some(1)), [(0, 3), (0, 2), (1, 2)]);
-        assert_eq!(turn(9, [7, 1, 4].into_iter(), Some(4)), (2, 2));
+        assert_eq!(turn(9, [7, 1, 4].into_iter(), Some(4), true), (2, 2));
+    }
+
+    #[test]
+    fn voters_without_room_stand_after_those_with_room_and_apart() {
+        let waits = Waits::new(&Options::new("unused"));
+        for voters in 1..=9_u64 {
+            let more = |node, has_room, chance| {
+                let (turn, of) = turn(node, 1..=voters, None, has_room);
+                waits.more(turn, of, chance)
+            };
+            for node in 1..=voters {
+                let short = more(node, false, 0);
+                assert!((1..=voters).all(|other| more(other, true, 1023) < short), "{node} of {voters}");
+                assert!(node == voters || more(node, false, 1023) < more(node + 1, false, 0));
+                assert!(more(node, false, 1023) <= 2 * waits.more, "{node} of {voters}");
+            }
+        }
     }
 }

@@ -19,7 +19,7 @@ pub struct Options {
     /// this time, or up to `election_max`. More than twice `heartbeat`, and well above one fsync.
     pub election_min: Duration,
     /// So long members stay loyal to a leader they heard; then they stand by turns, the last after at most what this is
-    /// longer than `election_min`.
+    /// longer than `election_min`; those without room on their disks come after that.
     pub election_max: Duration,
     /// Entries after which SQLite is made durable and the log is cut.
     pub snapshot_every: u64,

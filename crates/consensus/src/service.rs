@@ -176,7 +176,7 @@ impl Opening {
         let election = Patience::new(&options, leadership.clone());
         let timers = Timers::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(elect::run(raft.clone(), node, election.clone(), timers.clone()));
+        tasks.spawn(elect::run(raft.clone(), node, election.clone(), space.clone(), timers.clone()));
         tasks.spawn(follow_leadership(raft.clone(), node, leadership_sender));
         tasks.spawn(beat::run(raft.clone(), leadership.clone(), rounds.clone(), timers.clone()));
         let (dir, ballast) = (options.dir.clone(), options.ballast.clone());

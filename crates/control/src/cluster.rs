@@ -1,16 +1,13 @@
 //! The cluster as a whole: documents in one transaction, and how it stands.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
-use sheaf_consensus::Replica;
 use sheaf_engine::{Command, Reply, SettingsCommand, registration};
 use sheaf_model::view::{
     Asker, AuthorityStatus, BucketCounts, ClusterStatus, MemberRow, SnapshotHead, TokenRow,
 };
-use sheaf_model::{Call, ModuleRef, ModuleSpec, NodeId, NodeStatus, Role, Setting};
+use sheaf_model::{Call, ModuleRef, ModuleSpec, Role, Setting};
 use sheaf_wire::cluster::{
     AllSettings, Apply, ChangeSettings, ClusterApi, CreateCertificate, CreateToken, CreatedCertificate,
     CreatedToken, ListTokens, RevokeToken, RotateAuthority, SnapshotPart,
@@ -22,9 +19,9 @@ use sheaf_wire::{
 
 use crate::Control;
 use crate::event::stored;
-use crate::node::find;
 use crate::propose::{newest, refused};
 use crate::service::AT_ONCE;
+use crate::transfer::TRANSFER_WITHIN;
 use crate::{election, secret, warnings};
 
 /// So many members that do not answer are named at most.
@@ -151,154 +148,7 @@ impl ClusterApi for Control {
     }
 }
 
-/// Longer than an election takes. A leader that has begun to hand over takes no proposal and sends no heartbeat until another
-/// one leads: if the heir does not, the others elect somebody.
-const TRANSFER_WITHIN: Duration = Duration::from_secs(3);
-
-/// The same for a node that is about to stop: then the others elect one.
-const LEAVE_WITHIN: Duration = Duration::from_secs(1);
-
-/// While it lives this leader acknowledges and decides nothing; whoever asked for it may go away meanwhile.
-struct Frozen<'a>(&'a Control);
-
-impl<'a> Frozen<'a> {
-    fn begin(control: &'a Control) -> Self {
-        control.freeze(true);
-        Self(control)
-    }
-}
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        self.0.freeze(false);
-    }
-}
-
-/// Hands leadership to `heir`, and returns who leads next, as this node sees it.
-async fn hand_over(replica: &Replica, heir: NodeId) -> Result<NodeId, ApiError> {
-    let mut leadership = replica.leadership();
-    let term = leadership.borrow_and_update().term;
-    replica.transfer_leader(heir).await.map_err(|error| ApiError::unavailable(error.to_string()))?;
-    let stopping = || ApiError::unavailable("this node is stopping");
-    let led = leadership.wait_for(|now| now.term > term && now.leader.is_some()).await;
-    led.map_err(|_| stopping())?.leader.ok_or_else(stopping)
-}
-
-/// Why a voter cannot lead.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Unfit {
-    /// It may be lost, or has only to be heard: by a leader that has just begun, or after it came back.
-    Silent,
-    /// The status it has.
-    Is(&'static str),
-}
-
 impl Control {
-    /// Before this node stops: if it leads, another voter is to lead, so that nobody has to notice its end first.
-    pub fn hand_over(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.hand_over_now())
-    }
-
-    async fn hand_over_now(&self) {
-        let voters = self.place.member().map_or(0, |member| member.replica.metrics().voters().count());
-        if !self.place.leads() || voters < 2 {
-            return;
-        }
-        match self.transfer_to(None, LEAVE_WITHIN).await {
-            Ok(heir) => tracing::info!(heir, "another node leads now"),
-            Err(error) => tracing::warn!(%error, "nobody has taken leadership"),
-        }
-    }
-
-    async fn transfer_to(&self, to: Option<&str>, within: Duration) -> Result<String, ApiError> {
-        let heir = self.heir(to)?;
-        let member = self.member()?;
-        if heir != member.replica.node() {
-            // What is acknowledged from here on would only delay the heir's first decisions.
-            let _frozen = Frozen::begin(self);
-            let handed = tokio::time::timeout(within, hand_over(&member.replica, heir)).await;
-            let name = self.node_name(heir);
-            let Ok(led) = handed else {
-                return Err(ApiError::DeadlineExceeded(format!(
-                    "node {name} did not take leadership within {within:?}, and nobody else leads yet: no change is taken until \
-                     somebody does (sheaf cluster status)"
-                )));
-            };
-            let led = led?;
-            if led != heir {
-                let leads = self.node_name(led);
-                return Err(ApiError::unavailable(format!(
-                    "node {name} did not take leadership; the others have elected node {leads}"
-                )));
-            }
-        }
-        Ok(self.node_name(heir))
-    }
-
-    /// Why a voter cannot lead now; none: it can, as far as is known. One that does not take leadership costs an election.
-    fn unfit_to_lead(&self, node: NodeId) -> Option<Unfit> {
-        let why = self.see(|sight| {
-            let known = sight.state.nodes.get(&node)?;
-            let silent = |sessions: &sheaf_engine::Sessions| {
-                !sessions.is_answering(node) || sessions.is_suspect(sight.state, node, sight.now)
-            };
-            match known.status {
-                NodeStatus::Ready | NodeStatus::Draining if sight.sessions.is_none_or(silent) => {
-                    Some(Unfit::Silent)
-                }
-                NodeStatus::Ready | NodeStatus::Draining => None,
-                other => Some(Unfit::Is(other.as_str())),
-            }
-        });
-        why.ok().flatten()
-    }
-
-    /// The voter that is to lead: the one named, else, of those that are there, the one that lacks the least of the log.
-    /// [`ApiError::Unavailable`] while it may only have to be heard first: such a call is asked again by itself.
-    fn heir(&self, to: Option<&str>) -> Result<NodeId, ApiError> {
-        let member = self.member()?;
-        if !member.replica.leadership().borrow().leading {
-            return Err(ApiError::unavailable("this node does not lead"));
-        }
-        let metrics = member.replica.metrics();
-        let voters: Vec<_> = metrics.voters().collect();
-        let Some(to) = to else {
-            let others = voters.iter().filter(|voter| voter.peer.node != metrics.node);
-            let others: Vec<_> = others.map(|voter| (voter, self.unfit_to_lead(voter.peer.node))).collect();
-            let fit = others.iter().filter(|(_, unfit)| unfit.is_none());
-            let nearest = fit.min_by_key(|(voter, _)| voter.match_lag.unwrap_or(u64::MAX));
-            return nearest.map(|(voter, _)| voter.peer.node).ok_or_else(|| {
-                if others.iter().any(|(_, unfit)| *unfit == Some(Unfit::Silent)) {
-                    ApiError::unavailable("no other voter answers now")
-                } else {
-                    ApiError::Precondition("there is no other voter that could lead now".to_owned())
-                }
-            });
-        };
-        let node = self.see_rows(|sight| find(sight.state, to).map(|node| node.id))??;
-        if !voters.iter().any(|voter| voter.peer.node == node) {
-            let names: Vec<String> = voters.iter().map(|voter| self.node_name(voter.peer.node)).collect();
-            return Err(ApiError::Precondition(format!(
-                "node {to} does not vote; voters: {}",
-                names.join(", ")
-            )));
-        }
-        let stays = "leadership stays where it is, since no change would be taken until another is elected";
-        match self.unfit_to_lead(node).filter(|_| node != metrics.node) {
-            None => Ok(node),
-            Some(Unfit::Silent) => {
-                Err(ApiError::unavailable(format!("node {to} does not answer now: {stays}")))
-            }
-            Some(Unfit::Is(status)) => Err(ApiError::Precondition(format!("node {to} is {status}: {stays}"))),
-        }
-    }
-
-    fn freeze(&self, frozen: bool) {
-        if let Some(sessions) = &mut self.live.lock().sessions {
-            sessions.freeze(frozen);
-        }
-    }
-
     /// Refuses settings that the release before does not know while a node is left that may be of it: it would end when it
     /// comes to them in the log, and so would every other one at once.
     fn known_to_all(&self, changes: &[Setting]) -> Result<(), ApiError> {

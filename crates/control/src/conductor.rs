@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Control;
 use crate::place::Member;
+use crate::transfer::Relief;
 
 /// Looks are at least so far apart: under a storm of answers each look serves many.
 const SPACING: Duration = Duration::from_millis(2);
@@ -47,6 +48,7 @@ impl Control {
     pub(crate) async fn run_conductor(&self, member: Member, stop: CancellationToken) {
         let replica = &member.replica;
         let mut leadership = replica.leadership();
+        let mut relief = Relief::default();
         loop {
             let now = *leadership.borrow_and_update();
             if now.leading {
@@ -64,6 +66,7 @@ impl Control {
                     () = self.keep_members(replica, now.since) => {}
                     () = self.dispatch(&member, now.term) => {}
                     () = self.run_sinks(&member, now.term) => {}
+                    () = self.keep_room(replica, &mut relief) => {}
                 }
                 self.floor.clear();
                 self.sinks.clear();

@@ -23,7 +23,7 @@ use sheaf_model::{
     NodeStatus, Subtasks, Term,
 };
 
-use sheaf_wire::ApiError;
+use sheaf_wire::{ApiError, MESSAGE_MAX};
 
 use crate::Control;
 use crate::conductor::Decided;
@@ -39,9 +39,13 @@ const SPACING: Duration = Duration::from_millis(1);
 const IDLE_SPACING: Duration = Duration::from_millis(10);
 /// Subtasks granted at once.
 const MOST: u32 = 5_000;
-/// Bytes of items in one message to a node, beyond the last one's. It may take 16 MiB, and what an item has is at most twice as
-/// long there.
-const ITEMS_MAX: usize = 4 << 20;
+/// Bytes of subtasks in one message to a node, as they are written there. It takes [`MESSAGE_MAX`], and beside them stands what
+/// their job is.
+const SUBTASKS_MAX: usize = 9 << 20;
+/// What a message has beside an order, at most.
+const FRAME: usize = 1 << 10;
+/// What a subtask has in it beside its item and the name of its backend, at most.
+const NUMBERS: usize = 96;
 /// The first so many in the queue are asked about before there is room for them. Those behind them, which no room may be for, are
 /// asked about when there is.
 const ASKED_AHEAD: usize = 64;
@@ -330,8 +334,14 @@ impl Control {
                 match self.order(member, job, priority, &attempts).await {
                     Ok(Some(mut order)) => {
                         let subtasks = std::mem::take(&mut order.subtasks);
+                        let rest = rest(&order);
+                        let room = MESSAGE_MAX.saturating_sub(rest).min(SUBTASKS_MAX);
+                        if subtasks.iter().any(|it| weight(it) > room) {
+                            tracing::error!("{}", too_long(job, node, rest));
+                            continue;
+                        }
                         self.floor.lock().sent(node, job, &subtasks);
-                        for subtasks in messages(subtasks) {
+                        for subtasks in messages(subtasks, room) {
                             let order = Order { subtasks, ..order.clone() };
                             self.say_to_run(member, (node, sessions.get(&node).copied()), order);
                         }
@@ -430,16 +440,35 @@ fn by_priority(due: Attempts, priority: impl Fn(JobId, u32) -> Option<u8>) -> BT
     due.into_iter().map(|(node, attempts)| (node, apart(attempts))).collect()
 }
 
-/// As many of them at a time as one message takes.
-fn messages(subtasks: Vec<OrderedSubtask>) -> Vec<Vec<OrderedSubtask>> {
+/// Bytes of a message for what the job, its module, its secrets and its backends are.
+fn rest(order: &Order) -> usize {
+    serde_json::to_vec(order).map_or(MESSAGE_MAX, |json| json.len() + FRAME)
+}
+
+/// Bytes of a subtask there, at most: an item is JSON, of which no byte becomes more than two in a text.
+fn weight(subtask: &OrderedSubtask) -> usize {
+    let backend = subtask.backend.as_ref().map_or(0, |name| name.as_str().len());
+    2 * subtask.item.as_str().len() + backend + NUMBERS
+}
+
+fn too_long(job: JobId, node: NodeId, rest: usize) -> String {
+    format!(
+        "job {job} is not sent to node {node}: with the secrets that its module names, and what its backends say in config, it \
+         has {rest} bytes, and a message takes {MESSAGE_MAX}; cancel it, and let its module name fewer or shorter secrets"
+    )
+}
+
+/// As many of them at a time as one message has room for.
+fn messages(subtasks: Vec<OrderedSubtask>, room: usize) -> Vec<Vec<OrderedSubtask>> {
     let (mut all, mut some, mut bytes) = (Vec::new(), Vec::new(), 0);
     for subtask in subtasks {
-        bytes += subtask.item.as_str().len();
-        some.push(subtask);
-        if bytes >= ITEMS_MAX {
+        let more = weight(&subtask);
+        if !some.is_empty() && bytes + more > room {
             all.push(std::mem::take(&mut some));
             bytes = 0;
         }
+        bytes += more;
+        some.push(subtask);
     }
     all.extend((!some.is_empty()).then_some(some));
     all

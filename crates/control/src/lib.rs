@@ -13,8 +13,8 @@
 //!
 //! Reading order: `bucket` (a change and its way into the log: `propose`), `watch` (the way back), `session`,
 //! `acknowledger`, `conductor` (what agents say and what the leader does about it), `recorder`, `members` (who votes),
-//! `shortage` (voters whose disks are full), `election` (whether leases outlast one), `traces` (what follows from what);
-//! `artifact` (what is pushed), `secret` (what is sealed), `backend` (where subtasks are sent), `access` (who is let in), `query` (what is
+//! `shortage` (voters whose disks are full), `transfer` (who leads next), `election` (whether leases outlast one), `traces`
+//! (what follows from what); `artifact` (what is pushed), `secret` (what is sealed), `backend` (where subtasks are sent), `access` (who is let in), `query` (what is
 //! searched), `sink` (who is told), `debug` (what is shown to who is to help), `trust` (what secures it all);
 //! then `place` (where this node stands), `directory` (whom it knows), `others` (what those are to the cluster), `route`
 //! (where a call goes), `peer` and `peers` (between members).
@@ -59,6 +59,7 @@ mod shortage;
 mod sink;
 mod test;
 mod traces;
+mod transfer;
 mod trust;
 mod warnings;
 mod watch;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use sheaf_consensus::Replica;
+use sheaf_engine::Sessions;
 use sheaf_model::{Bytes, NodeId};
 
 use crate::Control;
@@ -61,6 +62,10 @@ impl fmt::Display for Shortage {
     }
 }
 
+fn room(sessions: &Sessions, node: NodeId, reserve: Bytes) -> Option<bool> {
+    sessions.disk_available(node).map(|free| free >= reserve)
+}
+
 impl Control {
     /// Voters without room, as far as the leader has heard; none elsewhere.
     pub(crate) fn shortage(&self, replica: &Replica) -> Option<Shortage> {
@@ -72,11 +77,17 @@ impl Control {
             let is_short = |node: &NodeId| match *node == own {
                 // What it says of itself as a node is older.
                 true => !has_room,
-                false => sessions.disk_available(*node).is_some_and(|free| free < reserve),
+                false => room(sessions, *node, reserve) == Some(false),
             };
             voters.iter().copied().filter(is_short).collect()
         };
         Shortage::among(&voters, reserve, |node| short.contains(&node), |node| self.node_name(node))
+    }
+
+    /// Whether the disk of another voter has room for changes; none: it has not said so to this leader yet.
+    pub(crate) fn has_room(&self, replica: &Replica, node: NodeId) -> Option<bool> {
+        let live = self.live.lock();
+        room(live.sessions.as_ref()?, node, Bytes(replica.reserve_bytes()))
     }
 
     /// Why the log takes so long.

@@ -6,6 +6,7 @@ mod explain;
 mod job;
 mod module;
 mod node;
+mod texts;
 
 use sheaf_model::Moment;
 

@@ -95,7 +95,7 @@ impl World {
     /// A leader hears of work.
     pub(crate) fn work_heard(&mut self, v: usize, conn: u64, words: WorkWords) {
         let now = self.clock(Process::Voter(v));
-        let Some((node, _)) = self.voters[v].live.served.get(&conn).cloned() else { return };
+        let Some((node, life)) = self.voters[v].live.served.get(&conn).cloned() else { return };
         let worker = self.voters[v].live.workers.get_mut(&node);
         match words {
             WorkWords::Ends(seq, results) => {
@@ -107,7 +107,7 @@ impl World {
                 }
                 let command = Command::RecordResults(RecordResults { node, results });
                 let it = Arc::new(proposal("node", self.now, command));
-                self.propose(v, None, it, Waiter::Ends(node, seq));
+                self.propose(v, None, it, Waiter::Ends(node, life, seq));
             }
             WorkWords::NoMore => {
                 if let Some(worker) = worker {
@@ -118,8 +118,11 @@ impl World {
         }
     }
 
-    pub(crate) fn ends_recorded(&mut self, v: usize, node: NodeId, seq: u64) {
-        self.say_work_to(v, node, WorkWords::Recorded(seq));
+    /// To one life of its agent, whose message has this number.
+    pub(crate) fn ends_recorded(&mut self, v: usize, node: NodeId, life: &Incarnation, seq: u64) {
+        if self.voters[v].live.is_linked(node, life) {
+            self.say_work_to(v, node, WorkWords::Recorded(seq));
+        }
     }
 
     fn say_work_to(&mut self, v: usize, node: NodeId, words: WorkWords) {

@@ -54,6 +54,11 @@ impl Live {
     pub(crate) fn link(&self, node: NodeId) -> Option<u64> {
         self.links.get(&node).map(|(_, conn)| *conn)
     }
+
+    /// Whether it is this life of the agent.
+    pub(crate) fn is_linked(&self, node: NodeId, life: &Incarnation) -> bool {
+        self.links.get(&node).is_some_and(|(of, _)| of == life)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -281,7 +286,7 @@ impl World {
 
     /// To one life of its agent, whose message has this number.
     pub(crate) fn say_recorded(&mut self, v: usize, node: NodeId, life: &Incarnation, seq: u64) {
-        if self.voters[v].live.links.get(&node).is_some_and(|(of, _)| of == life) {
+        if self.voters[v].live.is_linked(node, life) {
             self.say_to_node(v, node, ToNode::Recorded { seq });
         }
     }
@@ -473,5 +478,19 @@ fn release_suspended(state: &sheaf_engine::State, term: Term, commands: &mut Vec
     for binding in state.bindings.values().filter(|it| it.leaving.is_some() && !freed.contains(&it.bucket)) {
         let (bucket, epoch) = (binding.bucket.clone(), binding.epoch);
         commands.push(Command::Free(sheaf_engine::Free { bucket, epoch, term, why: "suspended".to_owned() }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_meant_for_a_former_life_is_not_said_to_the_next() {
+        let (node, former, next) = (NodeId(7), Incarnation::from("a"), Incarnation::from("b"));
+        let mut live = Live::default();
+        assert!(!live.is_linked(node, &former));
+        live.links.insert(node, (next.clone(), 1));
+        assert!(live.is_linked(node, &next) && !live.is_linked(node, &former));
     }
 }

@@ -114,7 +114,7 @@ pub(crate) enum Waiter {
     Decision(u64, Arc<Proposal>),
     Record(NodeId, Option<(Incarnation, u64)>),
     /// Ends of attempts.
-    Ends(NodeId, u64),
+    Ends(NodeId, Incarnation, u64),
     /// Grants, at this stage of the loop of jobs.
     Granted(u64),
     Hello(u64, Box<Hello>),
@@ -259,7 +259,7 @@ impl World {
             }
             Waiter::Decision(number, _) => self.decided(v, number, Some(&reply)),
             Waiter::Record(node, Some((life, seq))) => self.say_recorded(v, node, &life, seq),
-            Waiter::Ends(node, seq) => self.ends_recorded(v, node, seq),
+            Waiter::Ends(node, life, seq) => self.ends_recorded(v, node, &life, seq),
             Waiter::Granted(number) => self.granted(v, number, &reply),
             Waiter::Hello(conn, hello) => self.recognised(v, conn, &hello, &reply),
             Waiter::Record(_, None) | Waiter::Nobody => {}

@@ -71,6 +71,10 @@ fn advertised(config: &Config) -> Option<Finding> {
         let message = format!("others are told {told}, which leads each of them to itself");
         return Some(Finding::error(CHECK, message, address::REMEDY));
     }
+    if address::is_cut_off(config, listening, &told) {
+        let message = format!("there is no way to other machines, and others are told {told}");
+        return Some(Finding::warning(CHECK, message, address::REMEDY_CUT_OFF));
+    }
     Some(Finding::fine(CHECK, format!("others are told {told}")))
 }
 

@@ -2,8 +2,8 @@ use sheaf_engine::{Apply, Proposal, RecordResults, Register, Reply, SetNodeStatu
 use sheaf_model::job::{ArrayRange, ITEM_MAX};
 use sheaf_model::session::Work;
 use sheaf_model::{
-    Actor, AttemptEnd, Ending, JobName, JobSpec, ModuleName, ModuleRef, ModuleVersion, NodeKey, Run, Runtime,
-    Span, Timestamp,
+    Actor, AttemptEnd, Ending, JobName, JobSpec, KeyId, ModuleName, ModuleRef, ModuleVersion, NodeKey,
+    ObjectValue, Run, Runtime, SEAL_TAG, SECRET_MAX, Sealed, SecretName, Span, Timestamp,
 };
 
 use super::*;
@@ -33,13 +33,53 @@ fn what_one_message_could_not_take_comes_in_several() {
         let one = |subtask| OrderedSubtask { subtask, attempt: 1, backend: None, item: item.clone() };
         (0..count).map(one).collect()
     };
-    assert_eq!(messages(Vec::new()), Vec::<Vec<OrderedSubtask>>::new());
+    assert_eq!(messages(Vec::new(), SUBTASKS_MAX), Vec::<Vec<OrderedSubtask>>::new());
     let large = of(20, &item(ITEM_MAX));
-    let sent = messages(large.clone());
+    let sent = messages(large.clone(), SUBTASKS_MAX);
     assert_eq!(sent.iter().map(Vec::len).collect::<Vec<_>>(), [8, 8, 4]);
     assert_eq!(sent.concat(), large);
     let small = of(MOST, &item(3));
-    assert_eq!(messages(small.clone()), [small]);
+    assert_eq!(messages(small.clone(), SUBTASKS_MAX), [small]);
+}
+
+#[test]
+fn with_large_secrets_a_message_has_fewer_subtasks() {
+    let (name, version) = (ModuleName::new("m").expect("a name"), ModuleVersion::new("1").expect("one"));
+    let module = Arc::new(ModuleSpec::new(name, version, Runtime::Exec));
+    let (name, of) = (JobName::new("j").expect("a name"), ModuleRef::parse("m@1").expect("a module"));
+    let spec = Arc::new(JobSpec::new(name, of, Subtasks::Items));
+    // What is written of it is the longest there is: each byte has three digits and a comma.
+    let ciphertext = ObjectValue::from(&[255; SECRET_MAX + SEAL_TAG][..]);
+    let sealed = Sealed { key: KeyId([0; 8]), nonce: [0; 12], ciphertext };
+    let name = |n: u32| SecretName::new(&format!("s{n}")).expect("a name");
+    let secrets = (0..40).map(|n| (name(n), sealed.clone())).collect();
+    let backends = BTreeMap::new();
+    let order = Order {
+        job: JobId(7),
+        spec,
+        module,
+        subtasks: Vec::new(),
+        secrets,
+        backends,
+        artifact: None,
+        priority: Some(50),
+    };
+    // So is this item: quotes, in JSON twice.
+    let item = Json::new(&"\"".repeat(ITEM_MAX / 2 - 1).into());
+    let one = |subtask| OrderedSubtask { subtask, attempt: 1, backend: None, item: item.clone() };
+    let subtasks: Vec<OrderedSubtask> = (0..12).map(one).collect();
+    let room = MESSAGE_MAX - rest(&order);
+    assert!(room < SUBTASKS_MAX, "{room}");
+    let sent = messages(subtasks.clone(), room);
+    assert_eq!(sent.concat(), subtasks);
+    assert!(sent.len() < subtasks.len(), "as many as fit");
+    for subtasks in sent {
+        let message = ToNode::Run(vec![Order { subtasks, ..order.clone() }]);
+        let json = serde_json::to_vec(&message).expect("it can be written");
+        assert!(json.len() <= MESSAGE_MAX, "{} bytes", json.len());
+    }
+    let text = too_long(JobId(7), NodeId(3), 17_000_000);
+    assert!(text.contains("17000000 bytes") && text.contains("fewer or shorter secrets"), "{text}");
 }
 
 /// A node in a session, to which the subtasks 0 to 2 of a job are granted, and what it is told.

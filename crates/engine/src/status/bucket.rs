@@ -7,7 +7,7 @@ use sheaf_model::view::{
 };
 use sheaf_model::{BucketName, Exit, Instance, LeaveReason, Node, NodeId, NodeStatus, OnNodeLost, Phase};
 
-use super::Sight;
+use super::{Sight, texts};
 use crate::state::{Bucket, Emergency, Rollout};
 
 /// Counts over the nodes of one bucket.
@@ -90,8 +90,16 @@ impl<'a> Sight<'a> {
         }
     }
 
-    /// `bucket status` of one bucket.
+    /// `bucket status` of one bucket. What nodes say is cut where it would be too long for a message together.
     pub fn bucket_status(&self, bucket: &Bucket) -> BucketStatus {
+        let mut status = self.whole_status(bucket);
+        let instances = status.instances.iter_mut().map(|instance| &mut instance.message);
+        let failed = status.purge.iter_mut().flat_map(|purge| &mut purge.failed);
+        texts::fit(instances.chain(failed.map(|failure| &mut failure.message)), texts::MOST);
+        status
+    }
+
+    fn whole_status(&self, bucket: &Bucket) -> BucketStatus {
         let spec = &bucket.newest().spec;
         let (state, message) = self.bucket_state(bucket);
         let tally = self.tally(bucket);

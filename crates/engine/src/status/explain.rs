@@ -3,16 +3,18 @@
 use sheaf_model::view::{DecisionView, Explanation, GateView, NodeExplanation};
 use sheaf_model::{BucketName, GateOutcome, Node, NodeStatus};
 
-use super::Sight;
+use super::{Sight, texts};
 use crate::state::Bucket;
 
 impl Sight<'_> {
-    /// `bucket explain`.
+    /// `bucket explain`. Reasons are cut where they would be too long for a message together.
     pub fn explain(&self, bucket: &Bucket) -> Explanation {
         let (state, message) = self.bucket_state(bucket);
         let nodes = self.state.nodes.values().filter(|node| node.status != NodeStatus::Left);
         let mut nodes: Vec<NodeExplanation> = nodes.map(|node| self.explain_node(bucket, node)).collect();
         nodes.sort_by(|a, b| a.node.cmp(&b.node));
+        let gates = nodes.iter_mut().flat_map(|node| &mut node.gates);
+        texts::fit(gates.map(|gate| &mut gate.reason), texts::MOST);
         Explanation {
             name: bucket.name().to_string(),
             state,

@@ -1,5 +1,6 @@
 //! Scenarios of what people are told.
 
+use sheaf_model::verdict::REASON_MAX;
 use sheaf_model::view::{BucketCounts, BucketState};
 use sheaf_model::*;
 
@@ -297,7 +298,12 @@ fn explain_says_what_keeps_a_bucket_from_a_node_whatever_its_gates_say() {
     let mut sessions = sessions(&world, 4);
     for bucket in ["/a", "/m"] {
         for node in 1..=4 {
-            sessions.answered(NodeId(node), vec![world.verdict(bucket, None).into()], Moment(0));
+            sessions.answered(
+                NodeId(node),
+                vec![world.verdict(bucket, None).into()],
+                &world.state,
+                Moment(0),
+            );
         }
     }
     let obstacles = |world: &World, bucket: &str| -> Vec<String> {
@@ -323,4 +329,33 @@ fn subtasks_that_could_start_are_counted_over_all_running_jobs() {
     world.propose(Command::PauseJob(jobs[1]));
     let counts = Sight { state: &world.state, sessions: None, now: Moment(0) }.job_counts();
     assert_eq!((counts.running, counts.paused, counts.subtasks_ready), (3, 1, 11));
+}
+
+#[test]
+fn what_many_nodes_say_at_length_fits_into_a_message() {
+    const NODES: u64 = 2_100;
+    let mut world = World::with_nodes(NODES);
+    world.apply_bucket("/m", |put| put.spec.multi_node = true);
+    let mut sessions = sessions(&world, NODES);
+    for node in 1..=NODES {
+        let message = if node == 1 { "short".to_owned() } else { "x".repeat(Instance::MESSAGE_MAX) };
+        let instance = Instance { message, ..world.instance("/m", node, None, Phase::Failed) };
+        world.propose(Command::RecordPhases(RecordPhases { node: NodeId(node), instances: vec![instance] }));
+        let mut verdict = world.verdict("/m", Some("no"));
+        if node > 1 {
+            verdict.gates = std::array::from_fn(|_| GateOutcome::refuse("x".repeat(REASON_MAX)));
+        }
+        sessions.answered(NodeId(node), vec![verdict.into()], &world.state, Moment(0));
+    }
+    let sight = Sight { state: &world.state, sessions: Some(&sessions), now: Moment(0) };
+    let status = sight.bucket_status(&world.bucket("/m"));
+    let messages: Vec<&str> = status.instances.iter().map(|instance| instance.message.as_str()).collect();
+    assert_eq!((messages.len(), messages[0]), (2_100, "short"));
+    assert!(messages[1].ends_with("x…") && messages[1].len() > 2_000, "{} bytes", messages[1].len());
+    assert!(messages.iter().map(|text| text.len()).sum::<usize>() <= 6 << 20);
+    let explanation = sight.explain(&world.bucket("/m"));
+    let reasons = explanation.nodes.iter().flat_map(|node| &node.gates).map(|gate| gate.reason.as_str());
+    let reasons: Vec<&str> = reasons.collect();
+    assert_eq!(reasons[..3], ["", "", "no"]);
+    assert!(reasons[3].ends_with("x…") && reasons.iter().map(|text| text.len()).sum::<usize>() <= 6 << 20);
 }
