@@ -39,6 +39,7 @@
 //! | `top` | 3 | the whole screen: what it shows, follows and survives, and that it gives the terminal back |
 //! | `emulated` | 1, then 2 | limits of instances on a kernel with control groups of version 2, in a virtual machine |
 //! | `dev` | 3; 4 | what a newcomer sees first, and that nothing of it is left |
+//! | `tour` | 3 | what the screen of `sheaf dev` and the readme say to try, as it stands there |
 //!
 //! Starting agents takes longer than most cases, so cases share clusters; each has its own buckets.
 
@@ -148,6 +149,8 @@ mod storm;
 mod taken;
 #[path = "cluster/top.rs"]
 mod top;
+#[path = "cluster/tour.rs"]
+mod tour;
 #[path = "cluster/traces.rs"]
 mod traces;
 #[path = "cluster/trial.rs"]

@@ -105,12 +105,18 @@ fn breaker(cluster: &Cluster) {
 }
 
 fn documents(cluster: &Cluster) {
-    apply(cluster, "plain", "max_running: 3\nrate: 5 in 1s\nconfig: {url: 'https://x'}");
+    apply(cluster, "plain", "max_running: 3\nrate: 5 in 1s\nconfig: {url: 'https://x'}\nlabels: {team: eo}");
     let yaml = cluster.cli(&["backend", "status", "plain", "-o", "yaml"]).ok().stdout;
     let again = cluster.cli_with(&["backend", "apply", "-f", "-"], yaml.as_bytes()).ok();
     assert!(again.stdout.contains("unchanged"), "{again}");
     let listed = cluster.json(&["backend", "list", "--where", "name=pl*", "-o", "json"]);
     assert_eq!((&listed[0]["name"], &listed[0]["max_running"]), (&"plain".into(), &3.into()), "{listed:#}");
+    for (label, found) in [("team=eo", Some(1)), ("team=web", Some(0))] {
+        for list in [&["backend", "list"][..], &["backend", "status"]] {
+            let rows = cluster.json(&[list, &["-l", label, "-o", "json"]].concat());
+            assert_eq!(rows.as_array().map(Vec::len), found, "{label}: {rows:#}");
+        }
+    }
     let refused = |document: &str, parts: &[&str]| {
         cluster
             .cli_with(&["backend", "apply", "-f", "-"], document.as_bytes())

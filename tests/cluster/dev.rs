@@ -8,7 +8,7 @@ use serde_json::Value;
 use sheaf_tests::{Follower, Machine, cli, processes, wait_for};
 
 /// Three agents, the examples, and the screen.
-const UP: Duration = Duration::from_secs(60);
+pub(crate) const UP: Duration = Duration::from_secs(60);
 
 #[test]
 fn dev_shows_a_cluster_and_leaves_no_process() {
@@ -85,7 +85,7 @@ fn dev_without_a_directory_leaves_nothing() {
 }
 
 /// The agent's process and address that the screen shows for a node.
-fn node(lines: &[String], name: &str) -> (u32, String) {
+pub(crate) fn node(lines: &[String], name: &str) -> (u32, String) {
     let words = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let row = lines.iter().map(words).find(|words| words.first().is_some_and(|first| first == name));
     let row = row.unwrap_or_else(|| panic!("{name} in {lines:#?}"));

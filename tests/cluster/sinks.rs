@@ -114,9 +114,9 @@ fn documents(cluster: &Cluster) {
     ]);
     assert!(!refused.stderr.contains("plainly"), "{refused}");
     cluster
-        .cli_with(&["apply", "-f", "-"], b"kind: Sink\nname: s\nexec: {command: /x}\n")
+        .cli_with(&["bucket", "apply", "-f", "-"], b"kind: Sink\nname: s\nexec: {command: /x}\n")
         .exits(1)
-        .mentions(&["`sheaf sink apply` takes it"]);
+        .mentions(&["Sink s: kind: is not of kind Bucket; `sheaf apply` takes documents of every kind"]);
     let warning = "Sink shown: secret hook.key does not exist; deliveries fail until you set it with `sheaf secret set hook.key`";
     apply(cluster, &hook("shown", "http://127.0.0.1:1/", "labels: {team: web}\nowner: ops"))
         .ok()
@@ -127,6 +127,10 @@ fn documents(cluster: &Cluster) {
     assert!(again.stdout.contains("unchanged"), "{again}");
     let rows = cluster.json(&["sink", "list", "--where", "target=webhook,owner=ops", "-o", "json"]);
     assert_eq!(rows.as_array().map(Vec::len), Some(1), "{rows:#}");
+    let rows = cluster.json(&["sink", "list", "-l", "team=web", "-o", "json"]);
+    assert_eq!((rows.as_array().map(Vec::len), &rows[0]["name"]), (Some(1), &"shown".into()), "{rows:#}");
+    let rows = cluster.json(&["sink", "list", "-l", "team=ops", "-o", "json"]);
+    assert_eq!(rows.as_array().map(Vec::len), Some(0), "{rows:#}");
     submit(cluster, &job("something", "quick", "subtasks: {items: [{do: 'true'}]}"));
     let failing =
         wait_status(cluster, "shown", "the missing secret is said", |row| row["state"] == "failing");

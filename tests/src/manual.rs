@@ -1,4 +1,4 @@
-//! The operator's manual, `deploy/README.md`: its commands are run as they stand there.
+//! The operator's manual, `deploy/README.md`, and the readme: their commands are run as they stand there.
 //!
 //! Before each block of commands a comment says by which test: `<!-- run: cluster -->`.
 
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::cli;
 
-/// Commands of the manual.
+/// Commands of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     /// By which test they are run.
@@ -26,7 +26,16 @@ pub fn root() -> PathBuf {
 
 /// The manual.
 pub fn text() -> String {
-    let path = root().join("deploy/README.md");
+    read("deploy/README.md")
+}
+
+/// The readme.
+pub fn readme() -> String {
+    read("README.md")
+}
+
+fn read(name: &str) -> String {
+    let path = root().join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -35,7 +44,7 @@ pub fn text() -> String {
 /// # Panics
 /// If one does not say by which test it is run.
 pub fn blocks() -> Vec<Block> {
-    parse(&text())
+    blocks_of_text(&text())
 }
 
 /// Those that a test runs, in their order.
@@ -46,17 +55,21 @@ pub fn of(run: &str) -> Vec<Block> {
     of_text(&text(), run)
 }
 
-/// The same of a text that is the manual elsewhere: where the package has put it.
+/// The same of another text: the readme, or the manual where the package has put it.
 ///
 /// # Panics
 /// If there is none.
 pub fn of_text(text: &str, run: &str) -> Vec<Block> {
-    let found: Vec<Block> = parse(text).into_iter().filter(|block| block.run == run).collect();
-    assert!(!found.is_empty(), "no block of the manual is run: {run}");
+    let found: Vec<Block> = blocks_of_text(text).into_iter().filter(|block| block.run == run).collect();
+    assert!(!found.is_empty(), "no block is run: {run}");
     found
 }
 
-fn parse(text: &str) -> Vec<Block> {
+/// All blocks of commands in a text.
+///
+/// # Panics
+/// If one does not say by which test it is run.
+pub fn blocks_of_text(text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut run = None;
     let mut lines = text.lines().enumerate();
@@ -123,7 +136,7 @@ impl Block {
         }
         let Self { line, text, .. } = self;
         Err(format!(
-            "the manual's block at line {line}: {}\n{text}\n--- stdout\n{out}\n--- stderr\n{err}",
+            "the block at line {line}: {}\n{text}\n--- stdout\n{out}\n--- stderr\n{err}",
             done.status
         ))
     }
@@ -144,10 +157,10 @@ mod tests {
     #[test]
     fn blocks_say_by_which_test_they_are_run() {
         let text = "a\n\n<!-- run: x -->\n```sh\none\ntwo\n```\n```toml\nb\n```\n<!-- run: y -->\n```sh\nthree\n```\n";
-        let found = parse(text);
+        let found = blocks_of_text(text);
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].run.as_str(), found[0].line, found[0].text.as_str()), ("x", 4, "one\ntwo"));
         assert_eq!((found[1].run.as_str(), found[1].text.as_str()), ("y", "three"));
-        assert!(std::panic::catch_unwind(|| parse("```sh\nnobody\n```\n")).is_err());
+        assert!(std::panic::catch_unwind(|| blocks_of_text("```sh\nnobody\n```\n")).is_err());
     }
 }

@@ -11,7 +11,7 @@ use sheaf_wire::backend::{ApplyBackend, BackendApi, DeleteBackend, GotBackend, L
 use sheaf_wire::{ApiError, Caller, Done, Page, async_trait};
 
 use crate::Control;
-use crate::filter::{page, selects};
+use crate::filter::{label, page, selects};
 
 /// Names shown where one is not known.
 const SHOWN: usize = 20;
@@ -81,7 +81,7 @@ fn values(row: &BackendRow, key: &str) -> Vec<String> {
         "name" => vec![row.name.clone()],
         "state" => vec![row.state.clone()],
         "owner" => row.owner.iter().cloned().collect(),
-        _ => Vec::new(),
+        key => label(&row.labels, key),
     }
 }
 

@@ -40,7 +40,7 @@ use sheaf_wire::{ApiError, Caller, Done, Page, async_trait};
 pub(crate) use board::Board;
 
 use crate::Control;
-use crate::filter::{page, selects};
+use crate::filter::{label, page, selects};
 use board::Standing;
 use hand::Hand;
 
@@ -174,7 +174,7 @@ fn values(row: &SinkRow, key: &str) -> Vec<String> {
         "target" => vec![row.target.clone()],
         "state" => vec![row.state.clone()],
         "owner" => row.owner.iter().cloned().collect(),
-        _ => Vec::new(),
+        key => label(&row.labels, key),
     }
 }
 

@@ -69,8 +69,8 @@ impl Screen<'_> {
         text
     }
 
-    fn pid(&self, node: &str) -> u32 {
-        self.agents.iter().find(|(name, _)| name == node).map_or(0, |(_, pid)| *pid)
+    fn pid(&self, node: &str) -> Option<u32> {
+        self.agents.iter().find(|(name, _)| name == node).map(|(_, pid)| *pid)
     }
 
     fn cluster(&self) -> String {
@@ -94,7 +94,7 @@ impl Screen<'_> {
                 [all] if all == "*" => "all modules".to_owned(),
                 some => some.join(","),
             };
-            let agent = format!("pid {}", self.pid(&node.name));
+            let agent = self.pid(&node.name).map_or_else(|| "-".to_owned(), |pid| format!("pid {pid}"));
             rows.push([node.name.clone(), node.address(), agent, labels, allows, role.to_owned()]);
         }
         text.push_str(&table(&rows));
@@ -151,7 +151,8 @@ impl Screen<'_> {
         let (status, explanation) = self.seen.buckets.iter().find(|(status, _)| !status.multi_node)?;
         let others = explanation.nodes.iter().filter(|node| is_open(node)).count();
         let node = status.instances.first().filter(|_| others > 1 && self.nodes.len() > 2)?;
-        Some((&node.node, self.pid(&node.node)))
+        // To kill 0 would be to kill the shell of whoever tries it.
+        Some((&node.node, self.pid(&node.node)?))
     }
 }
 
@@ -331,8 +332,11 @@ mod tests {
             job: ("/d/checksums.yaml".into(), 300),
             wait: "4s".to_owned(),
         };
-        let agents = vec![("work-01".to_owned(), 42)];
-        let text = Screen { home: &home, nodes: &nodes, agents, seen: &seen, notes: &[] }.text();
+        let mut screen = Screen { home: &home, nodes: &nodes, agents: Vec::new(), seen: &seen, notes: &[] };
+        let text = screen.text();
+        assert!(!text.contains("kill -9") && !text.contains("pid 0"), "no agent is known:\n{text}");
+        screen.agents.push(("work-01".to_owned(), 42));
+        let text = screen.text();
         assert!(text.starts_with("Sheaf runs on 3 nodes, in "), "{text}");
         for expected in [
             "kill -9 42 ",

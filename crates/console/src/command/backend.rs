@@ -12,9 +12,10 @@ use sheaf_wire::backend::{ApplyBackend, DeleteBackend, GotBackend, ListBackends}
 use crate::command::{page, several};
 use crate::connect;
 use crate::exit::{Exit, Failure};
-use crate::options::{Page, Wait, Yes};
+use crate::options::{Labels, Page, Wait, Yes};
 use crate::output::{Format, Terminal};
 use crate::table::{Column, Listed, Listing};
+use crate::text::labels;
 
 /// What to do when there is nothing to list.
 const EMPTY: &str = "no backends yet; register one: sheaf backend apply -f FILE";
@@ -59,7 +60,9 @@ pub struct Apply {
 /// `sheaf backend list`
 #[derive(Args, Debug)]
 pub struct List {
-    /// Only those: name (with * and ?), state, owner
+    #[command(flatten)]
+    labels: Labels,
+    /// Only those: name (with * and ?), state, owner, label.KEY
     #[arg(long = "where", value_name = "KEY=VALUE", value_delimiter = ',')]
     filter: Vec<String>,
     #[command(flatten)]
@@ -73,7 +76,7 @@ pub struct Status {
     #[arg(value_parser = backend_name, value_name = "NAME")]
     name: Option<BackendName>,
     #[command(flatten)]
-    page: Page,
+    list: List,
 }
 
 /// `sheaf backend delete`
@@ -101,8 +104,9 @@ impl Backend {
     ) -> Result<Exit, Failure> {
         match self {
             Self::Apply(apply) => apply.run(client, format, out).await,
-            Self::List(List { filter, page }) => list(&filter, &page, client, format, out).await,
-            Self::Status(Status { name: None, page }) => list(&[], &page, client, format, out).await,
+            Self::List(list) | Self::Status(Status { name: None, list }) => {
+                list.run(client, format, out).await
+            }
             Self::Status(Status { name: Some(name), .. }) => {
                 status(&client.backend(&name).await?, format, out)
             }
@@ -127,15 +131,12 @@ fn spec(document: &Document) -> Option<&BackendSpec> {
     }
 }
 
-async fn list(
-    filter: &[String],
-    of: &Page,
-    client: &Client,
-    format: Format,
-    out: &mut Terminal,
-) -> Result<Exit, Failure> {
-    let fetch = async |page, filter| client.list_backends(ListBackends { page, filter }).await;
-    page::narrowed(&page::filter(filter)?, of, format, out, (EMPTY, NONE_SUCH), fetch).await
+impl List {
+    async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        let filter = page::labelled(&self.labels, &self.filter)?;
+        let fetch = async |page, filter| client.list_backends(ListBackends { page, filter }).await;
+        page::narrowed(&filter, &self.page, format, out, (EMPTY, NONE_SUCH), fetch).await
+    }
 }
 
 /// What `-o yaml` prints can be applied again.
@@ -170,6 +171,7 @@ impl Listed for BackendRow {
         Column::new("FAILURES").number(),
         Column::new("OPEN UNTIL"),
         Column::new("OWNER").wide(),
+        Column::new("LABELS").wide(),
         Column::new("REVISION").wide().number(),
     ];
 
@@ -188,6 +190,7 @@ impl Listed for BackendRow {
             self.failures.to_string(),
             dash(self.open_until.clone()),
             dash(self.owner.clone()),
+            labels(&self.labels),
             self.revision.to_string(),
         ]
     }

@@ -4,7 +4,7 @@ use sheaf_model::Defect;
 use sheaf_wire::{ApiError, Filter, PAGE_MAX, Page as Rows, PageOf, Term};
 
 use crate::exit::{Exit, Failure};
-use crate::options::Page;
+use crate::options::{Labels, Page};
 use crate::output::{Format, Terminal};
 use crate::table::{Listed, Listing};
 
@@ -84,6 +84,12 @@ pub(super) async fn narrowed<R: Listed>(
     let empty = if filter.terms.is_empty() { empty } else { none_such };
     print(page, format, out, empty, async |page| Ok(fetch(page, filter.clone()).await?)).await?;
     Ok(Exit::Done)
+}
+
+/// What a list of things with labels of a key and a value is narrowed to: terms as below, and these labels.
+pub(super) fn labelled(Labels { labels }: &Labels, texts: &[String]) -> Result<Filter, Failure> {
+    let narrow = |filter: Filter, (key, value): &(String, String)| filter.with(format!("label.{key}"), value);
+    Ok(labels.iter().fold(filter(texts)?, narrow))
 }
 
 /// What a list is narrowed to: terms `KEY=VALUE` or `KEY!=VALUE`. Which keys there are, the other side knows.

@@ -14,9 +14,10 @@ use sheaf_wire::sink::{ApplySink, DeleteSink, GotSink, ListSinks, TestedSink};
 use crate::command::{page, several};
 use crate::connect;
 use crate::exit::{Exit, Failure};
-use crate::options::{Page, Wait, Yes};
+use crate::options::{Labels, Page, Wait, Yes};
 use crate::output::{Format, Terminal};
 use crate::table::{Column, Listed, Listing};
+use crate::text::labels;
 
 /// What to do when there is nothing to list.
 const EMPTY: &str = "no sinks yet; register one: sheaf sink apply -f FILE";
@@ -78,7 +79,9 @@ pub struct Apply {
 /// `sheaf sink list`
 #[derive(Args, Debug)]
 pub struct List {
-    /// Only those: name (with * and ?), target, state, owner
+    #[command(flatten)]
+    labels: Labels,
+    /// Only those: name (with * and ?), target, state, owner, label.KEY
     #[arg(long = "where", value_name = "KEY=VALUE", value_delimiter = ',')]
     filter: Vec<String>,
     #[command(flatten)]
@@ -92,7 +95,7 @@ pub struct Status {
     #[arg(value_parser = sink_name, value_name = "NAME")]
     name: Option<SinkName>,
     #[command(flatten)]
-    page: Page,
+    list: List,
 }
 
 /// `sheaf sink test`
@@ -128,8 +131,9 @@ impl Sink {
     ) -> Result<Exit, Failure> {
         match self {
             Self::Apply(apply) => apply.run(client, format, out).await,
-            Self::List(List { filter, page }) => list(&filter, &page, client, format, out).await,
-            Self::Status(Status { name: None, page }) => list(&[], &page, client, format, out).await,
+            Self::List(list) | Self::Status(Status { name: None, list }) => {
+                list.run(client, format, out).await
+            }
             Self::Status(Status { name: Some(name), .. }) => status(&client.sink(&name).await?, format, out),
             Self::Test(test) => test.run(client, format, out).await,
             Self::Delete(delete) => delete.run(client, format, out).await,
@@ -153,15 +157,12 @@ fn spec(document: &Document) -> Option<&SinkSpec> {
     }
 }
 
-async fn list(
-    filter: &[String],
-    of: &Page,
-    client: &Client,
-    format: Format,
-    out: &mut Terminal,
-) -> Result<Exit, Failure> {
-    let fetch = async |page, filter| client.list_sinks(ListSinks { page, filter }).await;
-    page::narrowed(&page::filter(filter)?, of, format, out, (EMPTY, NONE_SUCH), fetch).await
+impl List {
+    async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
+        let filter = page::labelled(&self.labels, &self.filter)?;
+        let fetch = async |page, filter| client.list_sinks(ListSinks { page, filter }).await;
+        page::narrowed(&filter, &self.page, format, out, (EMPTY, NONE_SUCH), fetch).await
+    }
 }
 
 /// What `-o yaml` prints can be applied again.
@@ -210,6 +211,7 @@ impl Listed for SinkRow {
         Column::new("LAST ERROR").wide(),
         Column::new("CURSOR").wide().number(),
         Column::new("OWNER").wide(),
+        Column::new("LABELS").wide(),
         Column::new("REVISION").wide().number(),
     ];
 
@@ -232,6 +234,7 @@ impl Listed for SinkRow {
             dash(Some(self.last_error.clone())),
             self.cursor.to_string(),
             dash(self.owner.clone()),
+            labels(&self.labels),
             self.revision.to_string(),
         ]
     }

@@ -9,7 +9,7 @@ use crate::change::{page_of, timestamp_of_text, timestamp_text};
 use crate::proto::v1;
 use crate::{ApiError, Caller, Filter, PAGE_MAX, Page};
 
-const KEYS: &[&str] = &["name", "state", "owner"];
+const KEYS: &[&str] = &["name", "state", "owner", "label."];
 
 pub(super) fn backend_name(text: &str) -> Result<BackendName, ApiError> {
     BackendName::new(text).map_err(|error| ApiError::invalid("name", error.problem, error.remedy))

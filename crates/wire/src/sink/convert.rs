@@ -12,7 +12,7 @@ use crate::proto::v1;
 use crate::proto::v1::sink_spec::Target;
 use crate::{ApiError, Caller, Filter, PAGE_MAX, Page};
 
-const KEYS: &[&str] = &["name", "target", "state", "owner"];
+const KEYS: &[&str] = &["name", "target", "state", "owner", "label."];
 
 pub(super) fn sink_name(text: &str) -> Result<SinkName, ApiError> {
     SinkName::new(text).map_err(|error| ApiError::invalid("name", error.problem, error.remedy))

@@ -47,9 +47,7 @@ impl List {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
-        let filter = self.labels.labels.iter().fold(page::filter(&self.filter)?, |filter, (key, value)| {
-            filter.with(format!("label.{key}"), value)
-        });
+        let filter = page::labelled(&self.labels, &self.filter)?;
         let empty = if filter.terms.is_empty() { EMPTY } else { NONE_SUCH };
         let fetch =
             async |page| Ok(client.list_buckets(ListBuckets { page, filter: filter.clone() }).await?);

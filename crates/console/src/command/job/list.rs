@@ -42,9 +42,7 @@ impl List {
         format: Format,
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
-        let filter = self.labels.labels.iter().fold(page::filter(&self.filter)?, |filter, (key, value)| {
-            filter.with(format!("label.{key}"), value)
-        });
+        let filter = page::labelled(&self.labels, &self.filter)?;
         let fetch = async |page, filter| client.list_jobs(ListJobs { page, filter }).await;
         page::narrowed(&filter, &self.page, format, out, (EMPTY, NONE_SUCH), fetch).await
     }
