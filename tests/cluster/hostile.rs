@@ -216,8 +216,8 @@ impl Scene<'_> {
         });
     }
 
-    /// What an operator of a part can do by a module that an admin has registered without a thought: nothing of the node is closed to
-    /// what runs as its agent does.
+    /// What an operator of a part can do by a module that an admin has registered without a thought: nothing of the node is closed
+    /// to what runs as its agent does.
     fn shell(&self) {
         self.cluster.apply(
             "kind: Module\nname: shell\nversion: '1'\nruntime: exec\n\

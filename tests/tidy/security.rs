@@ -1,5 +1,5 @@
-//! The page on attacks: each line of what cannot be done names tests that try it, each of what can be done one that shows it, and they
-//! exist.
+//! The page on attacks: each line of what cannot be done names tests that try it, each of what can be done tests that show it,
+//! and they exist.
 
 use crate::tree::File;
 
