@@ -57,6 +57,9 @@ fn bucket(scene: &Scene) {
     browser.shows(&["Suspend /acts/one?", "It runs on n", "stays off until somebody resumes it."]);
     browser.push("Suspend it");
     browser.shows(&["suspended", "It runs nowhere."]);
+    browser.wait_for("no purge where nothing runs", |text| {
+        text.contains("Resume …") && !text.contains("Purge …")
+    });
     browser.push("Resume …");
     browser.shows(&["It is placed, and starts on one node."]);
     browser.push("Resume it");
@@ -72,6 +75,14 @@ fn bucket(scene: &Scene) {
     scene.cluster.wait_status("/acts/one", "it runs there", |status| {
         status["state"] == "running" && status["instances"][0]["node"] == other
     });
+    // Its module has no way to.
+    browser.push("Purge …");
+    browser.shows(&["Purge /acts/one?", "throw away what it has collected. That cannot be undone."]);
+    browser.push("Purge it");
+    browser.shows(&["bucket /acts/one has nothing to purge"]);
+    browser.push("Cancel");
+    let said = browser.complaints();
+    assert!(said.iter().all(|one| one.source == "network"), "{said:?}");
     browser.push("Delete …");
     browser.shows(&["Delete /acts/one?", "its directories are removed", "Its history stays."]);
     browser.push("Delete it");

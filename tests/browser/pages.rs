@@ -114,6 +114,12 @@ fn filters(scene: &Scene) {
 fn node(scene: &Scene) {
     let browser = scene.open("nodes");
     browser.shows(&["n1", "n2", "n3", "ready", "leader", "voter"]);
+    // Who upgrades them sees how far that is.
+    let version = scene.cluster.node("n2")["version"].as_str().expect("each has one").to_owned();
+    browser.waits(
+        "the version of a node",
+        &format!("return document.querySelector('table').innerText.includes('{version}')"),
+    );
     browser.follow("n2");
     browser.shows(&[
         "What it says",

@@ -85,6 +85,13 @@ fn acts(scene: &Scene) {
     browser.push("Resume …");
     browser.shows(&["120 subtasks may be started again."]);
     browser.push("Resume it");
+    browser.push("Priority …");
+    browser.fill("dialog input", "90");
+    browser.shows(&["subtasks would go before or after those of other jobs by it."]);
+    browser.push("Set it");
+    jobs::soon("its priority", || (jobs::status(&scene.cluster, "many")["priority"] == 90).then_some(()));
+    one(scene);
+    scene.open(&of("job", "many"));
     browser.push("Cancel …");
     browser.shows(&["120 subtasks would be canceled, 0 of them running now."]);
     browser.push("Cancel it");
@@ -96,4 +103,18 @@ fn acts(scene: &Scene) {
     browser.shows(&["What is remembered of its 120 subtasks goes with it"]);
     browser.push("Delete it");
     browser.wait_for("the list without it", |text| text.contains("tiles") && !text.contains("many"));
+}
+
+/// One subtask is canceled, and tried again after all.
+fn one(scene: &Scene) {
+    let browser = scene.open("subtask?job=many&subtask=7");
+    browser.push("Cancel …");
+    browser.shows(&["Cancel subtask 7?", "It does not run any more; what runs of it is stopped."]);
+    browser.push("Cancel it");
+    browser.push("Retry …");
+    browser.shows(&["Try subtask 7 again?", "It is tried again, with all its attempts."]);
+    browser.push("Retry");
+    browser.wait_for("that it can be canceled again", |text| {
+        text.contains("Cancel …") && !text.contains("Retry …")
+    });
 }

@@ -75,6 +75,8 @@ fn of_one(machine: &Arc<Machine>) {
     alone.wait_ready();
     let status = alone.json(&["cluster", "status", "-o", "json"]);
     assert_eq!((&status["leader"], &status["fault_tolerance"]), (&"alone-n1".into(), &0.into()));
+    let said = "nothing secures this agent: whoever reaches the port may do everything";
+    assert!(alone.agent(1).log().contains(said), "it says so where it runs like this");
     assert_eq!(alone.agent(1).stop(), 0);
     alone.start_all();
     alone.wait_ready();

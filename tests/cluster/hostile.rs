@@ -51,6 +51,9 @@ pub(crate) fn cases(cases: &mut Cases, machine: &Machine, cluster: &Cluster) {
     cases.run("a viewer takes all streams of a node: others are told, and all else is answered", || {
         scene.streams();
     });
+    cases.run("a module that takes a command is its node's, and viewers read what it prints", || {
+        scene.shell();
+    });
     cluster.cli(&["cluster", "token", "revoke", "hostile", "--yes"]).ok();
 }
 
@@ -211,5 +214,32 @@ impl Scene<'_> {
             let watch = runtime.block_on(clients[2].watch_buckets(WatchBuckets::default()));
             watch.map(drop).map_err(|error| error.to_string())
         });
+    }
+
+    /// What an operator of a part can do by a module that an admin has registered without a thought: nothing of the node is closed
+    /// to what runs as its agent does.
+    fn shell(&self) {
+        self.cluster.apply(
+            "kind: Module\nname: shell\nversion: '1'\nruntime: exec\n\
+             exec: {command: /bin/sh, args: [-c, '${bucket.config.command}']}\n",
+        );
+        let operator = token(self.cluster, &["--name", "taker", "--role", "operator", "--on", "/taken/"]);
+        let operator = private(self.machine, "taker.token", &operator).display().to_string();
+        let key = self.agent.dir().join("trust/node.pem");
+        let bucket = format!(
+            "kind: Bucket\nname: /taken/x\nmodule: shell\nnode_list_rules: [{}]\n\
+             config: {{command: 'sed -n \"s/BEGIN PRIVATE/this is its/p\" {} && exec sleep 100000'}}\n",
+            self.agent.name(),
+            key.display()
+        );
+        self.agent.cli_with(&["apply", "-f", "-", "--token-file", &operator], bucket.as_bytes()).ok();
+        let viewer = private(self.machine, "hostile.token", &self.viewer).display().to_string();
+        wait_for("a viewer reads of the node's key", SOON, || {
+            let output = self.agent.cli(&["bucket", "logs", "/taken/x", "--token-file", &viewer]);
+            let is_read = output.code == 0 && output.stdout.contains("this is its KEY");
+            if is_read { Ok(()) } else { Err(output.to_string()) }
+        });
+        self.cluster.delete(&["/taken/x"]);
+        self.cluster.cli(&["cluster", "token", "revoke", "taker", "--yes"]).ok();
     }
 }

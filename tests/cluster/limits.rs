@@ -26,6 +26,7 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
 /// Those about what an instance may use; they need no program but a shell's.
 pub(crate) fn kept(cases: &mut Cases, cluster: &Cluster) {
     cases.run("an instance has its limits, and the kernel keeps them", || limits(cluster));
+    cases.run("an instance whose module names no limits has none", || unlimited(cluster));
     cases.run("an instance that wants too much memory is ended, says so, and is the only one", || {
         greedy(cluster);
     });
@@ -109,6 +110,17 @@ fn limits(cluster: &Cluster) {
         let left: Vec<&PathBuf> = own.iter().filter(|group| group.exists()).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
+}
+
+fn unlimited(cluster: &Cluster) {
+    let free = module("free", "exec sleep 1000", "");
+    cluster.apply_and_wait(&[free, bucket("/free", "free", "{}", "")].concat());
+    let running = pids(&cluster.status("/free"));
+    let own = running.values().next().map(|pid| groups(*pid)).expect("it runs");
+    for field in ["limits.memory", "limits.cpu", "limits.processes"] {
+        assert!(is_kept(field, &own).is_err(), "{field} in {own:?}");
+    }
+    cluster.delete(&["/free"]);
 }
 
 fn greedy(cluster: &Cluster) {

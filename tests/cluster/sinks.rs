@@ -455,6 +455,10 @@ fn down(cluster: &Cluster) {
         let error = row["last_error"].as_str().unwrap_or_default();
         row["state"] == "failing" && !row["next_try"].is_null() && error.contains("connect to 127.0.0.1")
     });
+    let told = cluster.leader().metrics().expect("it answers");
+    for name in ["sheaf_sink_failures_total{sink=\"steady\"}", "sheaf_sink_lag_events{sink=\"steady\"}"] {
+        assert!(told.contains(name), "what the alert asks for: {name} in {told}");
+    }
     let cursor = row["cursor"].as_u64();
     let leader = cluster.leader().name();
     cluster.named(&leader).kill();

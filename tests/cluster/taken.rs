@@ -49,6 +49,7 @@ fn taken() {
     let scene = Scene { cluster: &cluster, join: TokenText::parse(&join).expect("it was printed") };
     let mut cases = Cases::of("taken");
     cases.run("a certificate opens no more than its node could", || scene.opens_no_more());
+    cases.run("a certificate is its node: it is told every document", || scene.is_its_node());
     cases.run("a node's data directory is of no use to another", || scene.takes_nothing_over());
     cases.run("who answers in a node's place with another's certificate hears nothing", || scene.between());
     cases.run("the certificate of a node that was forgotten opens nothing", || scene.forgotten());
@@ -124,6 +125,25 @@ impl Scene<'_> {
         };
         let error = thief.runtime.block_on(client.create_token(admin)).map(drop).expect_err("a token");
         is_forbidden(&error, "needs the role admin");
+    }
+
+    fn is_its_node(&self) {
+        let thief = self.thief(self.cluster.agent(4), true);
+        let peer = thief.peer(self.cluster.leader());
+        let told: Result<Vec<WatchItem>, ApiError> = thief.runtime.block_on(async {
+            let watch = WatchNode { cluster: thief.cluster.clone(), node: thief.node, places: None };
+            let mut items = peer.watch(watch, WITHIN).await?;
+            let mut told = Vec::new();
+            while !told.iter().any(|item| matches!(item, WatchItem::Synced(_))) {
+                let Some(more) = items.next().await else { break };
+                told.extend(more?);
+            }
+            Ok(told)
+        });
+        let told = told.expect("all that a node is told");
+        let is_steady =
+            |item: &WatchItem| matches!(item, WatchItem::Module(spec) if spec.name.as_str() == "steady");
+        assert!(told.iter().any(is_steady), "{told:?}");
     }
 
     fn takes_nothing_over(&self) {

@@ -27,10 +27,12 @@ fn build() -> PathBuf {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(root).env("CARGO_TARGET_DIR", target);
-    command.args(match folder.ends_with("release") {
-        true => &["build", "--release", "--package", "sheaf", "--bin", "sheaf"][..],
+    command.args(match folder.file_name().and_then(|name| name.to_str()) {
+        Some("release") => &["build", "--release", "--package", "sheaf", "--bin", "sheaf"][..],
+        // What is shipped.
+        Some("dist") => &["build", "--profile", "dist", "--package", "sheaf", "--bin", "sheaf"],
         // With the tests of the whole workspace, and so of the features that it has there: made of what is there already.
-        false => &["test", "--no-run", "--workspace", "--test", "binary"],
+        _ => &["test", "--no-run", "--workspace", "--test", "binary"],
     });
     command.args(["--quiet", "--locked", "--offline"]);
     // What cargo told this test about itself is not meant for another build.

@@ -1,4 +1,5 @@
-//! The page on attacks: each line of what cannot be done names tests that try it, and they exist.
+//! The page on attacks: each line of what cannot be done names tests that try it, each of what can be done tests that show it,
+//! and they exist.
 
 use crate::tree::File;
 
@@ -26,7 +27,7 @@ pub(crate) fn proofs(files: &[File]) -> Vec<String> {
     }
     for item in items {
         let named: Vec<(&str, &str)> = item.text.split('`').skip(1).step_by(2).filter_map(proof).collect();
-        if item.cannot && named.is_empty() {
+        if named.is_empty() {
             violations.push(page.at_line(item.line, "names no test: `tests/FILE.rs: NAME`"));
         }
         for (path, name) in named {
@@ -86,7 +87,7 @@ fn has_test(file: &File, name: &str) -> bool {
 #[test]
 fn what_names_no_test_or_a_dead_one_is_found() {
     let page = "Words.\n\nCannot:\n\n- fly.\n  `tests/a.rs: it_falls`,\n  `tests/a.rs: a case`\n- swim\n- run: `tests/a.rs: \
-                helper`\n- hop `tests/b.rs: x`, `tests/a.rs: another case`\n\nCan:\n\n- walk\n- sing `tests/a.rs: gone`\n";
+                helper`\n- hop `tests/b.rs: x`, `tests/a.rs: another case`\n\nCan:\n\n- walk\n- sing `tests/a.rs: gone`\n- sit `tests/a.rs: it_falls`\n";
     let tests = "#[test]\n/// Words.\nfn it_falls() {\n    run(\"a case\");\n}\n\nfn helper() {}\n";
     let found = proofs(&[File::new(PAGE, page), File::new("tests/a.rs", tests)]);
     assert_eq!(
@@ -96,6 +97,7 @@ fn what_names_no_test_or_a_dead_one_is_found() {
             "deploy/security.md:9: tests/a.rs has no test \"helper\"",
             "deploy/security.md:10: tests/b.rs has no test \"x\"",
             "deploy/security.md:10: tests/a.rs has no test \"another case\"",
+            "deploy/security.md:14: names no test: `tests/FILE.rs: NAME`",
             "deploy/security.md:15: tests/a.rs has no test \"gone\"",
         ]
     );

@@ -125,7 +125,10 @@ function acts(status, done) {
     found.push(act("Restart", "bucket/restart", async () => `${await where(name)} Each instance is stopped and started anew, all at once.`));
     if (!status.multi_node) found.push(button("Move …", () => move(status, done)));
   }
-  found.push(act("Purge", "bucket/purge", async () => `${await where(name)} Its module is told to throw away what it has collected. That cannot be undone.`, true));
+  // Of what is off nothing runs that could be told.
+  if (!status.suspended && status.state !== "quarantined") {
+    found.push(act("Purge", "bucket/purge", async () => `${await where(name)} Its module is told to throw away what it has collected. That cannot be undone.`, true));
+  }
   found.push(act("Delete", "bucket/delete", async () =>
     `${await where(name)} It is stopped everywhere, its directories are removed, and ${many(status.objects, "object")} that its module keeps. Its history stays.`, true));
   return found;

@@ -18,6 +18,7 @@ export function open(place, params, { again }) {
       { title: "Load", number: true, cell: (row) => `${row.load.toFixed(2)} / ${row.cpu}` },
       { title: "Memory", number: true, cell: (row) => `${bytes(row.memory_used)} / ${bytes(row.memory_total)}` },
       { title: "Labels", cell: (row) => tags(row.labels) },
+      { title: "Version", cell: (row) => row.version },
       { title: "Hostname", cell: (row) => row.hostname },
       { title: "Address", cell: (row) => el("span", { class: "mono small" }, row.address) },
       { title: "Since", cell: (row) => ago(row.since) },

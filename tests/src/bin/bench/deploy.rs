@@ -1,5 +1,8 @@
 //! What is shipped: how large binary, package and image are, and how soon twenty nodes of that image are one cluster, started as
 //! the shipped file has them, with the product's defaults.
+//!
+//! That is of the profile `dist`: `SHEAF_BIN=target/dist/sheaf`, or all of this in that profile. Sizes of another one are not
+//! its sizes.
 
 use std::fs;
 use std::os::unix::fs::chown;

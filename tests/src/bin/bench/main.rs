@@ -141,7 +141,7 @@ const BENCHES: [Bench; 20] = [
     },
     Bench {
         name: "deploy",
-        about: "how large binary, package and image are; docker-compose with twenty nodes, until all are ready  [--package FILE] [--image NAME]",
+        about: "how large binary, package and image are; docker-compose with twenty nodes, until all are ready  [--package FILE] [--image NAME] [SHEAF_BIN=target/dist/sheaf]",
         run: deploy::run,
     },
     Bench {
