@@ -107,9 +107,14 @@ impl Scene<'_> {
         self.watchers.iter().for_each(|name| knows_no_leader(cluster.named(name)));
         // What it runs multi-node runs on, and nobody hears of it.
         apart.kill();
+        last.tear_log();
         let hung = TcpListener::bind(cluster.named(&self.voters[0]).address()).expect("its port is free");
         let output = recover(cluster, last, &["--force-new-cluster", "--yes"]).exits(1);
         output.mentions(&["takes connections and does not say who it is", "If it is a process that hangs"]);
+        assert!(
+            output.stdout.contains("ends within a record"),
+            "what is missing at its end is said: {output}"
+        );
         drop(hung);
         recover(cluster, last, &["--force-new-cluster"]).exits(1).mentions(&["give --yes"]);
         let output = recover(cluster, last, &["--force-new-cluster", "--yes"]).ok();

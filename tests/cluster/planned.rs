@@ -375,7 +375,14 @@ fn a10(cluster: &Cluster) {
     victim.start();
     cluster.wait_back(victim);
     let back = cluster.wait_state("/a10", "running");
-    assert_eq!((only_node(&back), epoch(&back)), (node, before), "the same binding");
+    assert_eq!((only_node(&back), epoch(&back)), (node.clone(), before), "the same binding");
+    victim.kill_machine();
+    cluster.wait_state("/a10", "waiting_for_node");
+    cluster.cli(&["bucket", "move", "/a10", "--wait"]).ok();
+    let moved = cluster.status("/a10");
+    assert!(only_node(&moved) != node && epoch(&moved) > before, "an operator need not wait: {moved:#}");
+    victim.start();
+    cluster.wait_back(victim);
     cluster.delete(&["/a10"]);
 }
 

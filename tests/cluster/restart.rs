@@ -17,6 +17,9 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("A44 an agent is away for longer than a lease: its stand-in holds it", || away(cluster));
     cases.run("a stand-in that is hung does not keep the agent from coming back", || hung(cluster));
     cases.run("the machine dies while its agent is away: its work moves as ever", || dies(cluster));
+    cases.run("an agent does not come back: its stand-in ends in time, and its work moves", || {
+        stays_away(cluster)
+    });
     cases.run("all agents killed, all restarted: the same state", || all_killed(cluster));
 }
 
@@ -114,6 +117,24 @@ fn dies(cluster: &Cluster) {
     agent.start();
     cluster.wait_back(agent);
     cluster.delete(&["/away/dies"]);
+}
+
+fn stays_away(cluster: &Cluster) {
+    cluster.cli(&["cluster", "settings", "lease.stand_in=5s"]).ok();
+    let (agent, before) = stopped(cluster, "/away/long", false);
+    let status = cluster.wait_status_within("/away/long", "moves", Duration::from_secs(40), |status| {
+        status["running"] == 1 && epoch(status) > epoch(&before)
+    });
+    assert_ne!(only_node(&status), agent.name());
+    assert_eq!(
+        (agent.stand_in(), agent.programs("/away/long").len()),
+        (None, 0),
+        "nothing is left of it there"
+    );
+    agent.start();
+    cluster.wait_back(agent);
+    cluster.cli(&["cluster", "settings", "lease.stand_in=60s"]).ok();
+    cluster.delete(&["/away/long"]);
 }
 
 /// What must be the same before and after, asked of one node.

@@ -19,6 +19,8 @@ use crate::{Machine, NodePlan, dashboard};
 const LEAVES_WITHIN: Duration = Duration::from_secs(30);
 /// Lines of a log that are shown when a test fails.
 const TAIL: usize = 60;
+/// So many bytes of a record: fewer than any has.
+const TORN: usize = 12;
 
 /// A node's agent, running or not.
 #[derive(Debug)]
@@ -37,6 +39,21 @@ impl Agent {
         let log = machine.path(&format!("{id}.log"));
         let child = RefCell::new(None);
         Self { machine: Arc::clone(machine), plan: RefCell::new(plan), config, log, child }
+    }
+
+    /// Leaves the beginning of a record at the end of its replicated log, as a crash does. Returns the file.
+    ///
+    /// # Panics
+    /// If it never had one.
+    pub fn tear_log(&self) -> PathBuf {
+        let files = fs::read_dir(self.dir().join("raft")).expect("the log is there").flatten();
+        let files =
+            files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|it| it == "wal"));
+        let newest = files.max().expect("it has a file");
+        let written = fs::read(&newest).expect("the log can be read");
+        // A file begins with a record.
+        fs::write(&newest, [&written[..], &written[..TORN]].concat()).expect("the log can be written");
+        newest
     }
 
     /// Starts the process; what it needs to be ready is for others to wait for.

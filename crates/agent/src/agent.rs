@@ -151,8 +151,9 @@ impl Agent {
         let (say, said) = mpsc::channel(MESSAGES);
         let (artifacts, want) = Artifacts::new(&options, inputs_in.clone());
         let (slots, speaks, known) = (options.slots, say.clone(), facts.subscribe());
-        let resets = signals.clone();
-        let opened = tokio::task::spawn_blocking(move || work::Loop::new(work, slots, speaks, known, resets));
+        let (resets, counts) = (signals.clone(), meter.counts().clone());
+        let open = move || work::Loop::new(work, slots, speaks, known, (resets, counts));
+        let opened = tokio::task::spawn_blocking(open);
         let (work, desk) = opened.await.map_err(|_| AgentError::Ended("work"))?;
         let _ = shown.set(desk.clone()); // an agent runs once
         let link = link(&options, &meter, &facts, &signals, inputs_in, desk);
@@ -435,7 +436,7 @@ impl Loop {
             Action::HeartbeatNow => self.signals.heartbeat.notify_one(),
             Action::Say(message) => {
                 if self.say.try_send(message).is_err() {
-                    self.meter.messages_were_lost();
+                    self.meter.counts().messages_were_lost();
                     self.signals.reset.notify_one();
                 }
             }

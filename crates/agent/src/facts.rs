@@ -93,25 +93,16 @@ pub struct Strain {
 /// How to learn that of the rest of the process.
 pub type Elsewhere = Arc<dyn Fn() -> Strain + Send + Sync>;
 
-/// How busy the node is, looked at now and then.
-pub struct LoadMeter {
-    data_dir: PathBuf,
-    elsewhere: Elsewhere,
+/// What the agent's own parts count of what must be seen.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
     late_timers: AtomicU64,
     inputs_waited: AtomicU64,
     messages_lost: AtomicU64,
-    /// Two heartbeats at once may ask; whoever comes first looks.
-    last: Mutex<Option<(Instant, Load)>>,
 }
 
-impl LoadMeter {
-    /// Of this machine, with its disk where `data_dir` is.
-    pub fn new(data_dir: PathBuf, elsewhere: Elsewhere) -> Self {
-        let (late_timers, inputs_waited, messages_lost) = Default::default();
-        Self { data_dir, elsewhere, late_timers, inputs_waited, messages_lost, last: Mutex::new(None) }
-    }
-
-    /// A stream of the agent had to wait until its loop takes what it has.
+impl Counts {
+    /// What has happened had to wait until a loop of the agent takes it, or found no room.
     pub(crate) fn input_waited(&self) {
         self.inputs_waited.fetch_add(1, Ordering::Relaxed);
     }
@@ -121,9 +112,37 @@ impl LoadMeter {
         self.messages_lost.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Queues that were full.
+    pub(crate) fn full_queues(&self) -> FullQueues {
+        FullQueues::default()
+            .with(Queue::Inputs, self.inputs_waited.load(Ordering::Relaxed))
+            .with(Queue::Messages, self.messages_lost.load(Ordering::Relaxed))
+    }
+}
+
+/// How busy the node is, looked at now and then.
+pub struct LoadMeter {
+    data_dir: PathBuf,
+    elsewhere: Elsewhere,
+    counts: Arc<Counts>,
+    /// Two heartbeats at once may ask; whoever comes first looks.
+    last: Mutex<Option<(Instant, Load)>>,
+}
+
+impl LoadMeter {
+    /// Of this machine, with its disk where `data_dir` is.
+    pub fn new(data_dir: PathBuf, elsewhere: Elsewhere) -> Self {
+        Self { data_dir, elsewhere, counts: Arc::default(), last: Mutex::new(None) }
+    }
+
+    /// Where the agent's parts count.
+    pub(crate) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
     /// A timer of the agent fired more than 50 ms late.
     pub fn timer_was_late(&self) {
-        self.late_timers.fetch_add(1, Ordering::Relaxed);
+        self.counts.late_timers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The load, at most two seconds old but for what is counted.
@@ -137,12 +156,10 @@ impl LoadMeter {
                 load
             }
         };
-        let (counted, elsewhere) = (|count: &AtomicU64| count.load(Ordering::Relaxed), (self.elsewhere)());
-        load.late_timers = counted(&self.late_timers).saturating_add(elsewhere.late_timers);
-        let own = FullQueues::default()
-            .with(Queue::Inputs, counted(&self.inputs_waited))
-            .with(Queue::Messages, counted(&self.messages_lost));
-        load.full_queues = own.and(elsewhere.full_queues);
+        let elsewhere = (self.elsewhere)();
+        let late_timers = self.counts.late_timers.load(Ordering::Relaxed);
+        load.late_timers = late_timers.saturating_add(elsewhere.late_timers);
+        load.full_queues = self.counts.full_queues().and(elsewhere.full_queues);
         load.trust = elsewhere.trust;
         load
     }
@@ -177,8 +194,8 @@ mod tests {
         let elsewhere = Strain { late_timers: 2, full_queues, trust };
         let meter = LoadMeter::new(PathBuf::from("/"), Arc::new(move || elsewhere));
         meter.timer_was_late();
-        meter.input_waited();
-        meter.messages_were_lost();
+        meter.counts().input_waited();
+        meter.counts().messages_were_lost();
         let load = meter.load();
         assert_eq!((load.late_timers, load.trust.issuer), (3, 7));
         let expected = [(Queue::Watches, 5), (Queue::Inputs, 1), (Queue::Messages, 1)];

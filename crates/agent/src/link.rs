@@ -124,7 +124,7 @@ impl Link {
     /// Hands the loop something. False: it has ended.
     async fn input(&self, input: Input) -> bool {
         if self.inputs.capacity() == 0 {
-            self.meter.input_waited();
+            self.meter.counts().input_waited();
         }
         self.inputs.send(input).await.is_ok()
     }

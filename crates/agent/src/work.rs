@@ -34,6 +34,7 @@ use self::line::Heard;
 use self::stall::Stall;
 use self::stock::{Stock, Stocked};
 use self::workers::{Do, Workers};
+use crate::facts::Counts;
 use crate::keeper::clock;
 use crate::link::Signals;
 use crate::runner::host::Runner;
@@ -144,6 +145,7 @@ pub(crate) struct Loop {
     say: mpsc::Sender<ToLeader>,
     facts: watch::Receiver<Facts>,
     signals: Arc<Signals>,
+    counts: Arc<Counts>,
     runner: Option<Runner>,
     tickets: u64,
     /// In the order in which they came; of those that can begin the first of the highest priority is next.
@@ -191,14 +193,15 @@ impl Loop {
         slots: u32,
         say: mpsc::Sender<ToLeader>,
         facts: watch::Receiver<Facts>,
-        signals: Arc<Signals>,
+        (signals, counts): (Arc<Signals>, Arc<Counts>),
     ) -> (Self, Arc<Desk>) {
         let swept = sweep(&place.data_dir);
         if swept > 0 {
             tracing::info!(swept, "ended what a former life of the agent left of subtasks");
         }
         forget_sockets(&place);
-        let (desk, inputs) = Desk::new(slots, kept::found(&place.jobs()), signals.clone());
+        let kept = kept::found(&place.jobs());
+        let (desk, inputs) = Desk::new(slots, kept, signals.clone(), counts.clone());
         let (tell, told) = mpsc::channel(HEARD);
         let stock = Stock::new(place.fetcher.clone());
         let this = Self {
@@ -208,6 +211,7 @@ impl Loop {
             say,
             facts,
             signals,
+            counts,
             runner: None,
             tickets: 0,
             waiting: VecDeque::new(),
@@ -487,6 +491,7 @@ impl Loop {
     /// Where there is no room a new session begins, in which it is said again.
     fn tell(&self, message: ToLeader) {
         if self.say.try_send(message).is_err() {
+            self.counts.messages_were_lost();
             self.signals.reset.notify_one();
         }
     }

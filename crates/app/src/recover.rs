@@ -53,6 +53,9 @@ pub(crate) async fn run(config: &Config, yes: bool, out: &mut impl Write) -> any
     let (trust, _) = secure::trust(config, dir.path())?;
     let from = replica_dir(dir.path(), &cluster);
     let offline = Offline::open(&from.join(DATABASE), Some(&from.join(LOG)))?;
+    for cut in offline.cuts() {
+        writeln!(out, "{cut}")?;
+    }
     let known = config.join.iter().chain(&record.members).cloned();
     let mut former = Former::of(&offline, &cluster, &record.key, &trust.transport, known);
     let own = former.voters.iter().find(|voter| voter.node == node).map(|voter| voter.address.clone());

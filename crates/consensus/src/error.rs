@@ -37,7 +37,8 @@ pub enum OpenError {
     },
     /// The log was removed or lost while the database stayed: without its vote the member could vote twice in one term.
     #[error(
-        "open the log in {dir}: it is new, but the database beside it is at entry {applied}; this node's log was lost, so          move the whole data directory away and let it join as a new node"
+        "open the log in {dir}: it is new, but the database beside it is at entry {applied}; this node's log was lost, so move \
+         the whole data directory away and start the agent again: it joins empty as a new node"
     )]
     LogLost {
         /// Where the log should be.

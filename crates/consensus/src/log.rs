@@ -2,9 +2,10 @@
 //!
 //! What was checked in raft-log 0.4.6 before relying on it: its flush worker takes everything that waits, writes it with
 //! one `writev` and one `fdatasync`, then calls back; a record cut off by a crash fails its checksum and is cut from the
-//! tail at open; files wholly behind the purge point are removed only after the purge record is on disk, and the
-//! directory is synced after each creation and removal. After the first failed write or sync its worker answers nothing
-//! but errors, and we end the process then: what a failed fsync left on disk is unknown, and only a fresh read can tell.
+//! tail at open (`tail` sees to it that nothing else is); files wholly behind the purge point are removed only after the
+//! purge record is on disk, and the directory is synced after each creation and removal. After the first failed write or
+//! sync its worker answers nothing but errors, and we end the process then: what a failed fsync left on disk is unknown,
+//! and only a fresh read can tell.
 
 use std::fmt::Debug;
 use std::io::{self, Read as _};
@@ -28,6 +29,10 @@ use tokio::sync::oneshot;
 use crate::codec::{self, LogIdV1, VoteV1};
 use crate::end;
 use crate::raft::{Entry, LogId, Types, Vote};
+
+mod tail;
+
+pub(crate) use tail::Cut;
 
 /// Size at which a new file is begun. All entries of the newest file stay in memory, so this bounds memory; files are
 /// removed whole, so it also bounds what outlives a purge.
@@ -110,11 +115,13 @@ impl raft_log::Callback for Flushed {
 pub(crate) struct LogStore {
     // A plain mutex: every hold is a few memory operations, or the read of one old record from the page cache.
     log: Arc<Mutex<RaftLog<LogTypes>>>,
+    cuts: Arc<[Cut]>,
 }
 
 impl LogStore {
     /// Opens or creates the log in `dir`, which must exist. Fails while another process has it open.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        let cuts = tail::look(dir)?;
         let dir = dir.to_str().ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not UTF-8", dir.display()))
         })?;
@@ -124,7 +131,16 @@ impl LogStore {
         config.wal.flush_batch_wait = Some(GATHER);
         config.log_cache_capacity = Some(CACHE_BYTES);
         let _punctual = Punctual::begin();
-        Ok(Self { log: Arc::new(Mutex::new(RaftLog::open(Arc::new(config))?)) })
+        let log = RaftLog::open(Arc::new(config))?;
+        for cut in &cuts {
+            tracing::warn!("{cut}");
+        }
+        Ok(Self { log: Arc::new(Mutex::new(log)), cuts: cuts.into() })
+    }
+
+    /// What was cut off its end when it was opened.
+    pub(crate) fn cuts(&self) -> &[Cut] {
+        &self.cuts
     }
 
     /// Whether it holds nothing: no vote, no entry, nothing purged. A log that ever took part holds a vote.

@@ -82,6 +82,8 @@ pub struct Offline {
     tail: Vec<Change>,
     /// The latest term that it knows of.
     term: u64,
+    /// What was cut off the log's end, for people.
+    cuts: Vec<String>,
 }
 
 impl Offline {
@@ -94,8 +96,8 @@ impl Offline {
         let store = Store::open(database).map_err(OpenError::Store)?;
         let (state, position) = writer::load(&store).map_err(OpenError::from)?;
         let term = position.applied.map_or(0, |applied| LogIdV1::from(&applied).term);
-        let tail = Vec::new();
-        let mut offline = Self { database: database.to_owned(), store, state, position, tail, term };
+        let (tail, cuts) = (Vec::new(), Vec::new());
+        let mut offline = Self { database: database.to_owned(), store, state, position, tail, term, cuts };
         if let Some(dir) = log {
             let log = LogStore::open(dir).map_err(|source| service::log_error(dir, source))?;
             if let (Some(applied), true) = (offline.position.applied, log.is_pristine()) {
@@ -112,6 +114,7 @@ impl Offline {
 
     fn read_tail(&mut self, log: &LogStore) -> Result<(), OfflineError> {
         self.term = self.term.max(log.term());
+        self.cuts = log.cuts().iter().map(ToString::to_string).collect();
         let unread = |source| OpenError::Log { dir: self.database.display().to_string(), source };
         let mut next = self.position.applied.map_or(0, |applied| applied.index + 1);
         while next < log.end() {
@@ -144,6 +147,11 @@ impl Offline {
     /// What it holds, the log's tail included.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// What a crash had left at the log's end, and is cut off now; one line for people each.
+    pub fn cuts(&self) -> &[String] {
+        &self.cuts
     }
 
     /// In which term [`found`](Self::found) applies proposals.

@@ -214,7 +214,10 @@ fn open_log(dir: &Path) -> Result<LogStore, OpenError> {
 pub(crate) fn log_error(dir: &Path, source: std::io::Error) -> OpenError {
     let dir = dir.display().to_string();
     match source.kind() {
-        std::io::ErrorKind::InvalidData => OpenError::LogDamaged { dir, source },
+        // An older file that ends too early is no torn end: what followed it is there.
+        std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
+            OpenError::LogDamaged { dir, source }
+        }
         _ => OpenError::Log { dir, source },
     }
 }

@@ -78,7 +78,7 @@ impl NodeApi for Control {
         let (node, going, subtasks) = self.see(|sight| {
             let node = find(sight.state, &ask.node)?;
             let subtasks = sight.state.jobs.on_node(node.id);
-            Ok::<_, ApiError>((node.id, going(&sight, node.id, drain), subtasks))
+            Ok::<_, ApiError>((node.id, going(&sight, node.id, drain)?, subtasks))
         })??;
         let command = Command::Drain(Drain { node, drain });
         let done = if ask.validate_only {
@@ -101,17 +101,14 @@ impl NodeApi for Control {
 }
 
 /// What becomes of everything that runs on a node once it is drained.
-fn going(sight: &Sight<'_>, node: NodeId, drain: sheaf_model::Drain) -> Vec<Going> {
+fn going(sight: &Sight<'_>, node: NodeId, drain: sheaf_model::Drain) -> Result<Vec<Going>, ApiError> {
     let (state, mut all) = (sight.state, Vec::new());
+    let Some(sessions) = sight.sessions else { return Err(ApiError::unavailable("this node does not lead")) };
+    let mut places = steward::emptied(state, sessions, node);
     for binding in state.bindings.values().filter(|binding| binding.node == node) {
-        let bucket = state.buckets.get(&binding.bucket);
-        let place = sight.sessions.zip(bucket).and_then(|(sessions, bucket)| {
-            let (to, why) = steward::elsewhere(state, sessions, bucket, node)?;
-            Some((state.node_name(to), why))
-        });
-        let (to, why) = match (place, &binding.leaving) {
+        let (to, why) = match (places.remove(&binding.bucket), &binding.leaving) {
             (_, Some(reason)) => (String::new(), format!("leaving already: {reason}")),
-            (Some(place), None) => place,
+            (Some((to, why)), None) => (state.node_name(to), why),
             (None, None) => {
                 let until = match drain.deadline {
                     Some(deadline) => format!("another is, or until the deadline in {deadline}"),
@@ -135,7 +132,7 @@ fn going(sight: &Sight<'_>, node: NodeId, drain: sheaf_model::Drain) -> Vec<Goin
         }));
     }
     all.sort_by(|a, b| a.bucket.cmp(&b.bucket));
-    all
+    Ok(all)
 }
 
 impl Control {

@@ -5,8 +5,8 @@ use std::iter::Peekable;
 
 use sheaf_model::verdict::REASON_MAX;
 use sheaf_model::{
-    Binding, Gate, LeaveReason, ModuleName, Moment, Node, NodeId, NodeStatus, OnNodeLost, Placement, Span,
-    Stop, Timestamp, Verdict, clipped,
+    Binding, BucketName, Gate, LeaveReason, ModuleName, Moment, Node, NodeId, NodeStatus, OnNodeLost,
+    Placement, Span, Stop, Timestamp, Verdict, clipped,
 };
 
 use crate::command::{Bind, Command, Free, Leave, SetNodeStatus, SettingsCommand, SettleLease};
@@ -235,6 +235,24 @@ pub fn elsewhere(
     Some((bind.node, bind.decision.why))
 }
 
+/// Where what is bound to `from` would go now, one after the other, as a drain moves it; without what could go nowhere.
+pub fn emptied(state: &State, sessions: &Sessions, from: NodeId) -> BTreeMap<BucketName, (NodeId, String)> {
+    let mut occupancy = Occupancy::count(state, sessions);
+    let mut all = BTreeMap::new();
+    for binding in state.bindings.values().filter(|binding| binding.node == from) {
+        let Some(bucket) = state.buckets.get(&binding.bucket) else { continue };
+        occupancy.remove(bucket, from);
+        match place(sessions, bucket, &occupancy, Some(from)) {
+            Some(bind) => {
+                occupancy.add(bucket, bind.node);
+                all.insert(bind.bucket, (bind.node, bind.decision.why));
+            }
+            None => occupancy.add(bucket, from),
+        }
+    }
+    all
+}
+
 fn place(
     sessions: &Sessions,
     bucket: &Bucket,
@@ -305,6 +323,12 @@ impl<'a> Occupancy<'a> {
         *self.by_node.entry(node).or_default() += 1;
         let module = self.by_module.entry(bucket.current.spec.module.name.clone()).or_default();
         *module.entry(node).or_default() += 1;
+    }
+
+    fn remove(&mut self, bucket: &Bucket, node: NodeId) {
+        let of_module = self.by_module.get_mut(&bucket.current.spec.module.name);
+        let counts = [self.by_node.get_mut(&node), of_module.and_then(|nodes| nodes.get_mut(&node))];
+        counts.into_iter().flatten().for_each(|count| *count = count.saturating_sub(1));
     }
 
     /// How many of the bucket's module are bound in each zone over which it is spread.

@@ -21,7 +21,7 @@ pub enum Queue {
     Sessions,
     /// Reports of agents on their way into the log; sessions wait.
     Reports,
-    /// What happened on the node and its agent has not looked at yet; its streams wait.
+    /// What happened on the node and its agent has not looked at yet; its streams wait, or the session begins anew.
     Inputs,
     /// What the agent has to say to the leader; the session begins anew.
     Messages,

@@ -68,7 +68,11 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// A row whose content cannot be read.
-    #[error("read row {key} of table {table} in {}", path.display())]
+    #[error(
+        "read row {key} of table {table} in {}; unless a newer Sheaf wrote it the database is damaged: move the data directory \
+         away and start the node as a new one, or restore a snapshot of the cluster",
+        path.display()
+    )]
     Row {
         /// The database.
         path: PathBuf,

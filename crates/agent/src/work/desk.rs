@@ -9,8 +9,10 @@ use sheaf_model::session::{Order, Work};
 use sheaf_model::{Attempt, ClusterId, JobId};
 use sheaf_seal::Key;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::artifacts::Fetcher;
+use crate::facts::Counts;
 use crate::keeper::layout;
 use crate::link::Signals;
 
@@ -49,6 +51,7 @@ pub(crate) struct Desk {
     kept: Mutex<BTreeSet<JobId>>,
     inputs: mpsc::Sender<WorkInput>,
     signals: Arc<Signals>,
+    counts: Arc<Counts>,
 }
 
 impl Desk {
@@ -57,9 +60,11 @@ impl Desk {
         slots: u32,
         kept: BTreeSet<JobId>,
         signals: Arc<Signals>,
+        counts: Arc<Counts>,
     ) -> (Arc<Self>, mpsc::Receiver<WorkInput>) {
         let (inputs, brought) = mpsc::channel(INPUTS);
-        (Arc::new(Self { slots, held: Mutex::default(), kept: Mutex::new(kept), inputs, signals }), brought)
+        let (held, kept) = (Mutex::default(), Mutex::new(kept));
+        (Arc::new(Self { slots, held, kept, inputs, signals, counts }), brought)
     }
 
     /// What is said of it in a session's first message.
@@ -88,7 +93,10 @@ impl Desk {
     /// Hands over what a session brought, which never waits: heartbeats go through it as well. Where there is no room a new
     /// session begins, in which all that matters is said again.
     pub(crate) fn bring(&self, input: WorkInput) {
-        if self.inputs.try_send(input).is_err() {
+        if let Err(error) = self.inputs.try_send(input) {
+            if matches!(error, TrySendError::Full(_)) {
+                self.counts.input_waited();
+            }
             self.signals.reset.notify_one();
         }
     }
@@ -193,11 +201,27 @@ pub(super) fn is_workers(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_model::Queue;
+
     use super::*;
 
     #[test]
+    fn what_finds_no_room_is_counted() {
+        let counts = Arc::<Counts>::default();
+        let (desk, inputs) = Desk::new(4, BTreeSet::new(), Arc::default(), counts.clone());
+        let bring = |times: usize| (0..times).for_each(|_| desk.bring(WorkInput::Opened));
+        bring(INPUTS);
+        assert_eq!(counts.full_queues().times(Queue::Inputs), 0);
+        bring(2);
+        assert_eq!(counts.full_queues().times(Queue::Inputs), 2);
+        drop(inputs);
+        bring(1);
+        assert_eq!(counts.full_queues().times(Queue::Inputs), 2, "a loop that has ended is not too slow");
+    }
+
+    #[test]
     fn a_loop_that_has_ended_takes_nothing_more() {
-        let (desk, inputs) = Desk::new(4, BTreeSet::new(), Arc::default());
+        let (desk, inputs) = Desk::new(4, BTreeSet::new(), Arc::default(), Arc::default());
         assert_eq!(desk.work().slots, 4);
         drop(inputs);
         assert_eq!(desk.work().slots, 0);

@@ -79,11 +79,70 @@ async fn a_torn_tail_is_cut_off_and_the_rest_stays() {
         std::fs::OpenOptions::new().write(true).open(&newest).unwrap().set_len(size - torn).unwrap();
         let mut log = LogStore::open(dir.path()).unwrap();
         assert_eq!(indexes(&mut log).await, [0, 1, 2, 3]);
+        let cuts: Vec<String> = log.cuts().iter().map(ToString::to_string).collect();
+        let said = format!("{} ends within a record: its last ", newest.display());
+        assert!(matches!(&cuts[..], [cut] if cut.starts_with(&said)), "{cuts:?}");
         append(&mut log, vec![entry(2, 4)]).await;
         drop(log);
         let mut log = LogStore::open(dir.path()).unwrap();
         assert_eq!(indexes(&mut log).await, [0, 1, 2, 3, 4]);
+        assert!(log.cuts().is_empty());
     }
+}
+
+/// Whatever is damaged there, and however: it is not taken for what a crash leaves.
+#[tokio::test]
+async fn damage_before_the_last_record_is_refused_and_never_cut_off() {
+    let dir = TempDir::new().unwrap();
+    let last = {
+        let mut log = LogStore::open(dir.path()).unwrap();
+        log.save_vote(&Vote::new_committed(3, 2)).await.unwrap();
+        append(&mut log, (0..4).map(|index| entry(3, index)).collect()).await;
+        log.save_committed(Some(log_id(3, 2))).await.unwrap();
+        log.sync().await.unwrap();
+        let size = files(dir.path()).pop().unwrap().metadata().unwrap().len();
+        append(&mut log, vec![entry(3, 4)]).await;
+        usize::try_from(size).unwrap()
+    };
+    let file = files(dir.path()).pop().unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    assert!(last > 150 && last < whole.len());
+    for (at, flip) in (0..last).flat_map(|at| [0x01, 0x80, 0xff].map(|flip| (at, flip))) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= flip;
+        std::fs::write(&file, &damaged).unwrap();
+        let error = LogStore::open(dir.path()).err();
+        let kind = error.as_ref().map(io::Error::kind);
+        assert_eq!(kind, Some(io::ErrorKind::InvalidData), "byte {at} ^ {flip:#x}: {error:?}");
+        assert!(std::fs::read(&file).unwrap() == damaged, "byte {at} ^ {flip:#x}: it stays as it is");
+    }
+    std::fs::write(&file, &whole).unwrap();
+    assert_eq!(indexes(&mut LogStore::open(dir.path()).unwrap()).await, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn an_older_file_that_ends_too_early_is_damage_and_a_new_one_that_hardly_began_is_not() {
+    let dir = TempDir::new().unwrap();
+    {
+        let mut log = LogStore::open(dir.path()).unwrap();
+        for index in 0..100 {
+            append(&mut log, vec![large_entry(index)]).await;
+        }
+    }
+    let both = files(dir.path());
+    let [oldest, newest] = &both[..] else { panic!("two files, not {both:?}") };
+    let whole = std::fs::read(oldest).unwrap();
+    std::fs::write(oldest, &whole[..whole.len() - 10]).unwrap();
+    let error = LogStore::open(dir.path()).err().unwrap();
+    let error = crate::service::log_error(dir.path(), error).to_string();
+    assert!(error.contains("is damaged") && error.contains("move the whole data directory away"), "{error}");
+    std::fs::write(oldest, &whole).unwrap();
+    std::fs::OpenOptions::new().write(true).open(newest).unwrap().set_len(3).unwrap();
+    let mut log = LogStore::open(dir.path()).unwrap();
+    assert!(log.cuts()[0].to_string().contains("its last 3 bytes"), "{:?}", log.cuts());
+    let left = indexes(&mut log).await;
+    assert_eq!(left, (0..left.len() as u64).collect::<Vec<_>>(), "all of the older file");
+    assert!(left.len() > 50, "{left:?}");
 }
 
 #[tokio::test]
@@ -96,6 +155,7 @@ async fn a_tail_of_zeros_is_cut_off_too() {
     let newest = files(dir.path()).pop().unwrap();
     std::fs::OpenOptions::new().append(true).open(newest).unwrap().write_all(&[0; 5000]).unwrap();
     let mut log = LogStore::open(dir.path()).unwrap();
+    assert!(log.cuts()[0].to_string().contains("its last 5000 bytes"), "{:?}", log.cuts());
     assert_eq!(indexes(&mut log).await, [0, 1, 2, 3, 4]);
 }
 

@@ -252,6 +252,26 @@ fn a10_on_node_lost_wait_keeps_the_binding() {
 }
 
 #[test]
+fn a10_what_waits_for_its_node_moves_once_an_operator_says_so() {
+    for forgotten in [false, true] {
+        let mut leader = Leader::new(2);
+        leader.world.bound("/a", 1);
+        leader.world.apply_bucket("/a", |put| put.spec.on_node_lost = OnNodeLost::Wait);
+        (1..=2).for_each(|node| leader.answer(node, "/a", None));
+        leader.act();
+        leader.pass(Span::seconds(60), &[2]);
+        assert_eq!(leader.act(), ["1 lost"]);
+        assert!(leader.act().is_empty(), "it waits");
+        let moved = MoveBucket { bucket: leader.world.name("/a"), to: None, base: None };
+        let command = if forgotten { Command::Forget(NodeId(1)) } else { Command::Move(moved) };
+        let reply = leader.world.propose(command);
+        assert!(matches!(reply, Reply::Done(_)), "{reply:?}");
+        assert_eq!(leader.act(), ["free /a"], "its node has been silent for W");
+        assert_eq!(leader.act(), ["bind /a 2"]);
+    }
+}
+
+#[test]
 fn a26_a_leaving_epoch_is_freed_as_soon_as_it_is_given_up() {
     let mut leader = Leader::new(1);
     let epoch = leader.world.bound("/a", 1);

@@ -104,6 +104,7 @@ fn a_damaged_row_is_named() {
     stranger.execute("UPDATE buckets SET body = x'0101'", []).unwrap();
     let error = store.load().unwrap_err();
     assert!(error.to_string().starts_with("read row /logs/b7 of table buckets in "), "{error}");
+    assert!(error.to_string().contains("start the node as a new one"), "{error}");
     stranger.execute("UPDATE buckets SET body = x'0901'", []).unwrap();
     let error = store.load().unwrap_err();
     assert!(error.source().unwrap().to_string().contains("version 9"), "{error}");

@@ -36,6 +36,38 @@ fn a_node_is_drained_one_bucket_after_the_other() {
 }
 
 #[test]
+fn what_is_shown_of_a_drain_is_what_it_does() {
+    let mut leader = Leader::new(3);
+    let buckets = ["/a", "/b", "/c", "/d"];
+    for bucket in buckets {
+        leader.world.bound(bucket, 1);
+        (2..=3).for_each(|node| leader.answer(node, bucket, None));
+    }
+    leader.world.bound("/stays", 1);
+    leader.answer(2, "/stays", Some("no flume here"));
+    let shown = emptied(&leader.world.state, &leader.sessions, NodeId(1));
+    let shown: Vec<(String, u64)> =
+        shown.into_iter().map(|(bucket, (node, _))| (bucket.to_string(), node.0)).collect();
+    for node in 2..=3 {
+        let to_it = shown.iter().filter(|(_, to)| *to == node).count();
+        assert_eq!(to_it, 2, "not all to the one that has least now: {shown:?}");
+    }
+    leader.drain(1, Drain::default());
+    for bucket in buckets {
+        assert_eq!(leader.act(), [format!("leave {bucket}")]);
+        let epoch = leader.world.binding(bucket).epoch;
+        leader.sessions.gave_up(NodeId(1), leader.world.name(bucket), epoch, &leader.world.state);
+        assert_eq!(leader.act(), [format!("free {bucket}")]);
+        leader.answer(1, bucket, None);
+        leader.act();
+        let (node, epoch) = (leader.world.binding(bucket).node.0, leader.world.binding(bucket).epoch);
+        leader.world.phase(bucket, node, Some(epoch), Phase::Running);
+    }
+    let done = buckets.map(|bucket| (bucket.to_owned(), leader.world.binding(bucket).node.0));
+    assert_eq!(shown, done);
+}
+
+#[test]
 fn at_the_deadline_of_a_drain_everything_leaves_and_is_fenced() {
     let mut leader = Leader::new(2);
     leader.world.bound("/a", 1);
