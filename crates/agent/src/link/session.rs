@@ -23,7 +23,7 @@ use crate::work::WorkInput;
 const SPREAD: Duration = Duration::from_millis(300);
 /// The longest wait after a refusal that asking again does not help.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// The longest wait after sessions that ended as soon as they stood: leases last longer.
+/// The longest wait after sessions that ended as soon as they stood, and no longer than a heartbeat: see [`pause`].
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A timer this late is counted: the machine is starved.
 const LATE: Duration = Duration::from_millis(50);
@@ -68,7 +68,7 @@ pub(crate) async fn session(
                 tries = 0;
                 refusals.reset();
                 let chief = opened.leader.clone();
-                let (began, while_new) = (Instant::now(), 2 * opened.heartbeat.duration());
+                let (began, heartbeat) = (Instant::now(), opened.heartbeat.duration());
                 tracing::debug!(leader = %chief, "a session stands");
                 let over = keep(&link, opened, &mut say, &stop).await;
                 let ends = over == Over::Stop || last.is_cancelled();
@@ -79,7 +79,7 @@ pub(crate) async fn session(
                 metrics::counter!("sheaf_session_losses_total").increment(1);
                 suspect = (over == Over::Silent).then(|| chief.clone());
                 leader = Some(chief);
-                pause(&mut breaks, began.elapsed() >= while_new)
+                pause(&mut breaks, began.elapsed(), heartbeat)
             }
             Err(NoLeader::Refused) => refusals.wait(),
             Err(NoLeader::Left) => {
@@ -102,14 +102,15 @@ pub(crate) async fn session(
     }
 }
 
-/// How long to wait after a session. One that has lasted is followed by the next at once: leases are running out. One that ends
-/// as soon as it stands may do so each time, for what is said in it; and each time everything is said again.
-fn pause(breaks: &mut Backoff, has_lasted: bool) -> Duration {
-    if has_lasted {
+/// How long to wait after a session that has lasted so long. After two heartbeats the next one follows at once: leases are running
+/// out. One that ends as soon as it stands may do so each time, for what is said in it; and each time everything is said again. The
+/// wait is at most a heartbeat, whatever that is set to: leases last for at least three, and are not to end for it.
+fn pause(breaks: &mut Backoff, lasted: Duration, heartbeat: Duration) -> Duration {
+    if lasted >= 2 * heartbeat {
         breaks.reset();
         return Duration::ZERO;
     }
-    breaks.wait()
+    breaks.wait().min(heartbeat)
 }
 
 /// One session, from its welcome to its end.
@@ -283,17 +284,29 @@ fn work(link: &Link, input: WorkInput) {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(4);
+
     #[test]
     fn sessions_that_end_at_once_are_opened_ever_more_seldom_until_one_has_lasted() {
         let mut breaks = Backoff::new(LONGEST_PAUSE);
         let mut longest = Backoff::FIRST;
         for _ in 0..20 {
-            let wait = pause(&mut breaks, false);
+            let wait = pause(&mut breaks, Duration::ZERO, LONG);
             assert!(wait >= longest / 2 && wait < longest * 3 / 2, "{wait:?} after {longest:?}");
             longest = (longest * 2).min(LONGEST_PAUSE);
         }
         assert_eq!(longest, LONGEST_PAUSE);
-        assert_eq!(pause(&mut breaks, true), Duration::ZERO);
-        assert!(pause(&mut breaks, false) < Backoff::FIRST * 3 / 2);
+        assert_eq!(pause(&mut breaks, 2 * LONG, LONG), Duration::ZERO);
+        assert!(pause(&mut breaks, LONG, LONG) < Backoff::FIRST * 3 / 2);
+    }
+
+    #[test]
+    fn no_lease_ends_for_the_wait_before_the_next_session() {
+        let mut breaks = Backoff::new(LONGEST_PAUSE);
+        // Leases of a second have three of them, and more.
+        let heartbeat = Duration::from_millis(150);
+        let waits: Vec<Duration> = (0..20).map(|_| pause(&mut breaks, Duration::ZERO, heartbeat)).collect();
+        assert!(waits.iter().all(|wait| *wait <= heartbeat), "{waits:?}");
+        assert_eq!(waits.last(), Some(&heartbeat));
     }
 }
