@@ -111,7 +111,7 @@ fn credentials(text: &str) -> String {
     })
 }
 
-/// User and password before the host of an address.
+/// User and password before the host of an address; of one that is clipped in the midst of them, or of the host, all there is.
 fn addresses(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -121,7 +121,7 @@ fn addresses(text: &str) -> String {
         let ends = |c: char| c.is_whitespace() || "/?#\"'<>".contains(c);
         let authority = &found[..found.find(ends).unwrap_or(found.len())];
         rest = found;
-        if let Some(user) = authority.rfind('@')
+        if let Some(user) = authority.rfind(REST).filter(|at| *at > 0).or_else(|| authority.rfind('@'))
             && authority[..user] != *REDACTED
         {
             out.push_str(REDACTED);
@@ -131,7 +131,8 @@ fn addresses(text: &str) -> String {
     out + rest
 }
 
-/// `environment variable NAME is "VALUE", not "OTHER"`, also where the quotes are escaped, or the text is clipped.
+/// `environment variable NAME is "VALUE", not "OTHER"`, also where the quotes are escaped. A value may have anything in it but the
+/// end of a line; and the text may have been cut anywhere, with a sign for the rest or without one.
 fn variables(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -141,18 +142,29 @@ fn variables(text: &str) -> String {
         rest = found;
         let name = found.bytes().take_while(|c| !c.is_ascii_whitespace()).count();
         let Some(value) = found[name..].strip_prefix(" is ") else { continue };
-        if !(value.starts_with('"') || value.starts_with("\\\"")) {
-            continue;
-        }
-        // Of one that was clipped nothing may be there of what follows its value.
-        if let Some(end) = value.find(", not ").or_else(|| value.rfind(REST)) {
-            out.push_str(&found[..name]);
-            out.push_str(" is ");
-            out.push_str(REDACTED);
-            rest = &value[end..];
-        }
+        let within = match (value.starts_with("\\\""), value.starts_with('"')) {
+            (true, _) => quoted(value),
+            (_, true) => value.split('\n').next().unwrap_or_default(),
+            _ => continue,
+        };
+        let end = within.rfind(", not ").max(within.rfind(REST)).unwrap_or(within.len());
+        out.push_str(&found[..name]);
+        out.push_str(" is ");
+        out.push_str(REDACTED);
+        rest = &value[end..];
     }
     out + rest
+}
+
+/// What is left of a text in quotes, in which others are escaped.
+fn quoted(text: &str) -> &str {
+    let mut escaped = false;
+    let ends = |c: char| {
+        let is_end = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        is_end
+    };
+    text.split(ends).next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -180,6 +192,18 @@ mod tests {
             ),
             ("environment variable A is \"hunt…", "environment variable A is [redacted]…"),
             ("environment variable A is \"hunter2\", n…", "environment variable A is [redacted]…"),
+            ("environment variable A is \"x, not hunt…", "environment variable A is [redacted]…"),
+            (
+                "environment variable A is \"x, not y\", not \"b\"",
+                "environment variable A is [redacted], not \"b\"",
+            ),
+            ("environment variable A is \"hunt\nnext …", "environment variable A is [redacted]\nnext …"),
+            (
+                "{\"a\":\"environment variable A is \\\"x\\\\\\\"hunt\",\"b\":\"is blue, not red…\"}",
+                "{\"a\":\"environment variable A is [redacted]\",\"b\":\"is blue, not red…\"}",
+            ),
+            ("no answer from http://me:hunt…", "no answer from http://[redacted]…"),
+            ("http://me:h@t:7…; http://…", "http://[redacted]…; http://…"),
         ] {
             assert_eq!(redacted(text), left);
             assert_eq!(redacted(left), left, "the same again");
