@@ -7,13 +7,14 @@
 //!        ──Phases, NothingLeft, Facts──► recorder ──► the log
 //! ```
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use sheaf_engine::{Command, ConfirmResidue, RecordPhases, RecordPurge, RecordResults, Register, Reply};
 use sheaf_model::session::{Heartbeat, Hello, ToLeader, ToNode};
-use sheaf_model::{Actor, Facts, Incarnation, Moment, NodeId, NodeStatus, Span};
+use sheaf_model::{Actor, Facts, Incarnation, Moment, NodeId, NodeStatus, Span, Verdict};
 use sheaf_wire::{Answers, ApiError, Caller, async_trait};
 use tokio::sync::mpsc;
 
@@ -227,10 +228,7 @@ impl Control {
         match message {
             ToLeader::Heartbeat(heartbeat) => self.beats(node, of, &heartbeat),
             ToLeader::Verdicts(verdicts) => {
-                let (now, member) = (self.clock.moment(), self.place.member());
-                if let (Some(member), Some(sessions)) = (member, &mut self.live.lock().sessions) {
-                    sessions.answered(node, verdicts, &member.replica.state(), now);
-                }
+                self.take_verdicts(node, verdicts);
                 self.live.heard();
             }
             ToLeader::GaveUp { bucket, epoch } => {
@@ -278,6 +276,16 @@ impl Control {
                 self.live.conduct.notify_one();
             }
             ToLeader::Hello(_) | ToLeader::Goodbye => {}
+        }
+    }
+
+    fn take_verdicts(&self, node: NodeId, verdicts: Vec<Arc<Verdict>>) {
+        let (now, member) = (self.clock.moment(), self.place.member());
+        let mut live = self.live.lock();
+        let (Some(member), Some(sessions)) = (member, &mut live.sessions) else { return };
+        if !sessions.answered(node, verdicts, &member.replica.state(), now) {
+            // Its agent opens another and says all again; until then what it is ahead by is applied here.
+            live.cut(node);
         }
     }
 

@@ -9,6 +9,7 @@ use futures::stream::BoxStream;
 use sheaf_artifact::Cache;
 use sheaf_consensus::{Options, Peer, PeerError, Peers, Replica};
 use sheaf_engine::{Command, Form, Proposal};
+use sheaf_model::session::Hello;
 use sheaf_model::{Actor, ClusterId, Facts, Moment, NodeId, NodeKey, NodeName, Settings, Span, Timestamp};
 use sheaf_store::Store;
 use sheaf_wire::bucket::{BucketApi, ListBuckets};
@@ -142,6 +143,21 @@ pub(crate) fn facts(name: &str) -> Facts {
         cpu: 2,
         memory_total: sheaf_model::Bytes(1 << 30),
         notes: Vec::new(),
+    }
+}
+
+/// Of the agent of such a node.
+pub(crate) fn hello(node: NodeId) -> Hello {
+    Hello {
+        cluster: "c".into(),
+        node,
+        key: NodeKey::from("k1"),
+        boot: "boot".into(),
+        incarnation: "life".into(),
+        facts: facts("n1"),
+        fresh: false,
+        stand_in: false,
+        work: None,
     }
 }
 

@@ -1,9 +1,8 @@
-use std::sync::Arc;
-
-use sheaf_model::{Load, NodeKey, Revision};
+use sheaf_model::{BucketName, GateOutcome, Load, ModuleRef, NodeKey, Revision};
+use tokio::sync::mpsc::error::TryRecvError;
 
 use super::*;
-use crate::propose::tests::{ByHand, One, facts};
+use crate::propose::tests::{ByHand, One, Still, facts, hello};
 
 fn session(control: &Control, node: NodeId) -> Session {
     let (_, to_agent) = mpsc::channel(1);
@@ -50,4 +49,28 @@ async fn facts_that_could_not_be_recorded_are_recorded_later() {
     clock.pass(FACTS_WITHIN);
     session.take(heartbeat()).await;
     assert!(records.try_recv().is_err() && session.said.is_none(), "nothing more is to be done");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_in_which_more_is_answered_ahead_of_the_leader_than_is_kept() {
+    let one = One::formed().await;
+    let control = one.control(Arc::new(Still));
+    let term = one.member.replica.leadership().borrow().term;
+    control.live.begin(term, Moment(0));
+    let node = NodeId(1);
+    let Ok(Opened { mut to_agent, .. }) = control.open(&hello(node)) else { panic!("it leads") };
+    let mut session = session(&control, node);
+    let ahead = |n: usize| {
+        Arc::new(Verdict {
+            bucket: BucketName::new(&format!("/b{n}")).expect("a name"),
+            revision: Revision(u64::MAX),
+            module: ModuleRef::parse("m@1").expect("a module"),
+            gates: std::array::from_fn(|_| GateOutcome::pass("")),
+        })
+    };
+    session.take(ToLeader::Verdicts((0..10).map(ahead).collect())).await;
+    assert!(matches!(to_agent.try_recv(), Err(TryRecvError::Empty)), "these wait");
+    session.take(ToLeader::Verdicts((0..5_000).map(ahead).collect())).await;
+    let ended = matches!(to_agent.try_recv(), Err(TryRecvError::Disconnected));
+    assert!(ended, "in the next one it says all of it again");
 }

@@ -10,7 +10,7 @@ use super::Sessions;
 use crate::state::State;
 
 /// Verdicts of one node that wait for this leader to apply what they are about. A member that has applied it shows it to
-/// nodes, so that they may answer first; what is beyond this is said again in the next session.
+/// nodes, so that they may answer first; beyond this the session is to end, and all is said again in the next one.
 const EARLY: usize = 1024;
 
 /// Verdicts on one bucket.
@@ -32,11 +32,19 @@ impl Answers {
 }
 
 impl Sessions {
-    /// Verdicts came. During a rollout they are about different revisions; of each node the newest word counts.
-    pub fn answered(&mut self, node: NodeId, verdicts: Vec<Arc<Verdict>>, state: &State, now: Moment) {
+    /// Verdicts came. During a rollout they are about different revisions; of each node the newest word counts. False: too many are
+    /// about what is not applied here. An agent says each once in a session, so that one must end.
+    pub fn answered(
+        &mut self,
+        node: NodeId,
+        verdicts: Vec<Arc<Verdict>>,
+        state: &State,
+        now: Moment,
+    ) -> bool {
+        let mut are_kept = true;
         for mut verdict in verdicts {
             // One that has none says it all again once it has.
-            let Some(session) = self.nodes.get_mut(&node) else { return };
+            let Some(session) = self.nodes.get_mut(&node) else { return true };
             if verdict.is_long() {
                 Arc::make_mut(&mut verdict).clip();
             }
@@ -51,8 +59,11 @@ impl Sessions {
             let early = self.early.entry(node).or_default();
             if early.len() < EARLY {
                 early.insert(verdict.bucket.clone(), verdict);
+            } else {
+                are_kept = false;
             }
         }
+        are_kept
     }
 
     /// Takes an answer about what is applied here. Of a node that has not answered anew the old one still tells people
@@ -171,7 +182,8 @@ mod tests {
         for (revision, kept) in [(world.state.revision.0, 0), (u64::MAX, EARLY)] {
             for n in 0..3 * EARLY {
                 let verdict = about(&like, &format!("/none/{n}"), revision);
-                sessions.answered(NODE, vec![verdict], &world.state, Moment(0));
+                let is_kept = sessions.answered(NODE, vec![verdict], &world.state, Moment(0));
+                assert_eq!(is_kept, kept == 0 || n < EARLY, "beyond that the session is to end");
             }
             assert!(sessions.answers.is_empty());
             assert_eq!(sessions.early.values().map(BTreeMap::len).sum::<usize>(), kept);
