@@ -23,7 +23,7 @@ const AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 const DECIDE_WITHIN: Duration = Duration::from_secs(5);
 
 /// One look at everything.
-struct Looked {
+pub(crate) struct Looked {
     /// How long nothing more will be due.
     wake_in: Duration,
     /// How long it took to see what is due.
@@ -102,17 +102,23 @@ impl Control {
     }
 
     /// Does all that is due.
-    async fn look(&self, replica: &Replica, term: Term) -> Looked {
+    pub(crate) async fn look(&self, replica: &Replica, term: Term) -> Looked {
         let (now, wall) = (self.clock.moment(), self.clock.wall());
         let began = Instant::now();
-        let due = {
+        let (due, is_news) = {
             let mut live = self.live.lock();
             let Some(sessions) = live.sessions.as_mut().filter(|sessions| sessions.term == term) else {
                 return Looked { wake_in: AT_LEAST_EVERY, took: Duration::ZERO };
             };
-            steward::due(&replica.state(), sessions, now, wall)
+            let told = sessions.told();
+            let due = steward::due(&replica.state(), sessions, now, wall);
+            (due, sessions.told() != told)
         };
         let took = began.elapsed();
+        if is_news {
+            // Answers that came before this leader had applied what they are about count from now on.
+            self.live.heard();
+        }
         let proposals = due.commands.into_iter().map(|command| self.decide(replica, term, command));
         futures::future::join_all(proposals).await;
         let wake_in = due.wake_at.map_or(AT_LEAST_EVERY, |at| at.since(now).duration());

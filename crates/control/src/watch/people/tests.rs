@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures::StreamExt;
 use sheaf_consensus::Replica;
 use sheaf_engine::{Apply, Command, OnBucket, Proposal, RecordPhases, Register, SetNodeStatus};
-use sheaf_model::session::Hello;
 use sheaf_model::view::BucketCounts;
 use sheaf_model::{
     Actor, BucketName, BucketSpec, GateOutcome, Instance, ModuleName, ModuleRef, ModuleSpec, ModuleVersion,
@@ -18,7 +17,7 @@ use sheaf_wire::{Answers, ApiError, Caller, Filter, PageOf};
 use tokio_util::sync::CancellationToken;
 
 use crate::Control;
-use crate::propose::tests::{One, Still, control_by, facts, form, member};
+use crate::propose::tests::{One, Still, control_by, facts, form, hello, member};
 use crate::service::AT_ONCE;
 
 const NODE: NodeId = NodeId(1);
@@ -60,34 +59,26 @@ async fn set_status(replica: &Replica, status: NodeStatus) {
 fn open(control: &Control, replica: &Replica) {
     let term = replica.leadership().borrow().term;
     control.live.begin(term, Moment(0));
-    let hello = Hello {
-        cluster: "c".into(),
-        node: NODE,
-        key: NodeKey::from("k1"),
-        boot: "boot".into(),
-        incarnation: "life".into(),
-        facts: facts("n1"),
-        fresh: false,
-        stand_in: false,
-        work: None,
-    };
     let mut live = control.live.lock();
     let sessions = live.sessions.as_mut().expect("it leads");
-    sessions.opened(&hello, &replica.state(), Moment(0)).expect("nobody else is live as this node");
+    sessions.opened(&hello(NODE), &replica.state(), Moment(0)).expect("nobody else is live as this node");
 }
 
-/// The node says the same of each bucket.
-fn answer(control: &Control, replica: &Replica, gate: &GateOutcome) {
-    let verdicts: Vec<Arc<Verdict>> = {
-        let state = replica.state();
-        let verdict = |bucket: &Arc<sheaf_engine::Bucket>| Verdict {
-            bucket: bucket.name().clone(),
-            revision: bucket.current.revision,
-            module: bucket.current.spec.module.clone(),
-            gates: [GateOutcome::pass(""), GateOutcome::pass(""), gate.clone()],
-        };
-        state.buckets.values().map(|bucket| Arc::new(verdict(bucket))).collect()
+/// The same of each bucket.
+fn verdicts(replica: &Replica, gate: &GateOutcome) -> Vec<Arc<Verdict>> {
+    let state = replica.state();
+    let verdict = |bucket: &Arc<sheaf_engine::Bucket>| Verdict {
+        bucket: bucket.name().clone(),
+        revision: bucket.current.revision,
+        module: bucket.current.spec.module.clone(),
+        gates: [GateOutcome::pass(""), GateOutcome::pass(""), gate.clone()],
     };
+    state.buckets.values().map(|bucket| Arc::new(verdict(bucket))).collect()
+}
+
+/// The node says that, to a leader that has applied all of it.
+fn answer(control: &Control, replica: &Replica, gate: &GateOutcome) {
+    let verdicts = verdicts(replica, gate);
     if let Some(sessions) = &mut control.live.lock().sessions {
         sessions.answered(NODE, verdicts, &replica.state(), Moment(0));
     }
@@ -107,6 +98,24 @@ async fn said(watch: &mut Answers<BucketStep>, steps: usize) -> Vec<String> {
         });
     }
     said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_before_the_leader_had_applied_it_is_said_once_it_counts() {
+    let one = One::formed().await;
+    let (replica, control) = (one.member.replica.clone(), one.control(Arc::new(Still)));
+    let before = replica.state().clone();
+    register(&replica).await;
+    open(&control, &replica);
+    let mut watch = control.watch_buckets(WatchBuckets { bucket: None, after: None }).expect("a watch");
+    assert_eq!(said(&mut watch, 4).await, ["reset", "/a placing", "/m placing", "synced"]);
+    let early = verdicts(&replica, &GateOutcome::refuse("no flume"));
+    if let Some(sessions) = &mut control.live.lock().sessions {
+        sessions.answered(NODE, early, &before, Moment(0));
+    }
+    let term = replica.leadership().borrow().term;
+    control.look(&replica, term).await;
+    assert_eq!(said(&mut watch, 3).await, ["/a unplaced", "/m unplaced", "synced"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
