@@ -8,7 +8,7 @@ use toml::Value;
 use super::ENVIRONMENT;
 
 /// Every key there is, `section.key`.
-pub(super) const KEYS: [&str; 32] = [
+pub(super) const KEYS: [&str; 33] = [
     "node.name",
     "node.hostname",
     "node.labels",
