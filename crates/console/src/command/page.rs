@@ -1,7 +1,5 @@
 //! Lists, a page at a time: no list is ever held whole.
 
-use std::future::Future;
-
 use futures::{StreamExt as _, TryStreamExt as _};
 use sheaf_model::Defect;
 use sheaf_wire::{ApiError, Filter, PAGE_MAX, Page as Rows, PageOf, Term};
