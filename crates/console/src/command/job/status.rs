@@ -96,7 +96,7 @@ fn print(out: &mut Terminal, format: Format, status: &JobStatus) -> Result<(), F
     let (groups, subtasks) = status.other_failures();
     if groups > 0 {
         let (groups, subtasks) = (text::thousands(groups), text::thousands(subtasks));
-        out.line(&format!("\n{groups} more groups, each smaller, {subtasks} subtasks in all:"))?;
+        out.line(&format!("\n{groups} more groups, none larger, {subtasks} subtasks in all:"))?;
         out.line(&format!("  sheaf query \"{}\"", FailureGroup::query(&status.name)))?;
     }
     Ok(())
@@ -178,7 +178,7 @@ mod tests {
         let mut status = example::status();
         (status.failure_groups, status.counts.failed) = (1_203, 3_012);
         print(&mut out, Format::Table, &status).expect("it prints");
-        let said = "\n\n1,201 more groups, each smaller, 3,000 subtasks in all:\n  sheaf query \"SELECT fingerprint, count(*) ";
+        let said = "\n\n1,201 more groups, none larger, 3,000 subtasks in all:\n  sheaf query \"SELECT fingerprint, count(*) ";
         assert!(recording.data().contains(said), "{}", recording.data());
     }
 
