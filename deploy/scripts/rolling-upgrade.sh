@@ -179,10 +179,11 @@ upgraded() {
   esac
 }
 
-# Whether no other buckets are in trouble than those: as many could be others.
+# Whether no other buckets are in trouble than those: as many could be others, and more than fit into a program's arguments.
 calm() {
   now=$(troubled) || return 1
-  worse=$(printf '%s\n' "$now" | grep -Fvx -e "$1" || true)
+  worse=$(printf '%s\n-\n%s\n' "$1" "$now" |
+    awk '$0 == "-" { later = 1; next } !later { known[$0] = 1; next } $0 != "" && !($0 in known)') || return 1
   [ -z "$worse" ] || { printf 'in trouble now, and not before: %s\n' "$(printf '%s' "$worse" | tr '\n' ' ')"; return 1; }
 }
 

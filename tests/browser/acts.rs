@@ -1,6 +1,7 @@
 //! Acts: each shows first what comes of it, and nothing happens before somebody is sure.
 
 use sheaf_tests::Cases;
+use sheaf_tests::documents::{self, Trace};
 
 use crate::scene::{Scene, of};
 use crate::{case, quiet};
@@ -9,6 +10,7 @@ pub(crate) fn cases(cases: &mut Cases, scene: &Scene) {
     let browser = &scene.browser;
     case(cases, browser, "a drain shows what moves where before it does", quiet, || drain(scene));
     case(cases, browser, "a bucket is suspended, resumed, moved and deleted", quiet, || bucket(scene));
+    case(cases, browser, "where a purge failed stands on the bucket's page", quiet, || purge(scene));
     case(cases, browser, "labels are given, leadership is handed over", quiet, || node(scene));
 }
 
@@ -89,6 +91,22 @@ fn bucket(scene: &Scene) {
     browser.shows(&["Not found"]);
     let said = browser.complaints();
     assert!(said.iter().all(|one| one.source == "network" && one.message.contains("404")), "{said:?}");
+}
+
+fn purge(scene: &Scene) {
+    let (name, cluster) = ("/acts/kept", &scene.cluster);
+    let fails = "life_cycle: {on_purge: {command: [/bin/sh, -c, 'echo in use; exit 5']}}";
+    let trace = Trace::new(cluster.machine().path("trace"));
+    let here = documents::bucket(name, "keeping", &trace, "node_list_rules: [n2]");
+    cluster.apply_and_wait(&[documents::module("keeping", fails), here].concat());
+    let browser = scene.open(&of("bucket", name));
+    browser.push("Purge …");
+    browser.shows(&["Purge /acts/kept?", "It runs on n2 now.", "That cannot be undone."]);
+    browser.push("Purge it");
+    browser.shows(&["failed on n2: on_purge: exit code 5: in use"]);
+    scene.open("");
+    browser.shows(&["Needs attention"]);
+    cluster.delete(&[name]);
 }
 
 fn node(scene: &Scene) {

@@ -36,6 +36,14 @@ fn overview(scene: &Scene) {
     browser.shows(&["It runs nowhere.", "/no/such/program does not exist"]);
 }
 
+/// Signs in the matrix that its legend does not explain.
+const UNTOLD: &str = "
+    const sign = (element) => element.innerText.trim();
+    const told = new Set([...document.querySelectorAll('.legend > span')].map((one) => sign(one)[0]));
+    const signs = [...document.querySelectorAll('.matrix tbody button, .matrix tbody th > span:first-child')].map(sign);
+    return signs.filter((one) => !told.has(one)).join(' ');
+";
+
 /// What a cell of the matrix shows.
 fn mark(scene: &Scene, bucket: &str, node: &str) -> String {
     let script = format!(
@@ -62,6 +70,8 @@ fn affinity(scene: &Scene) {
         wait_mark(scene, "/web/all", node, "running");
         wait_mark(scene, "/web/nowhere", node, "refused");
     }
+    browser.shows(&["∅ bucket unplaced"]);
+    assert_eq!(browser.evaluate(UNTOLD), "", "signs without a word");
     // A page that is loaded anew would forget it.
     browser.evaluate("window.stays = true");
     scene.cluster.apply(&scene.steady("/live/new", "multi_node: true\nnode_list_rules: [n2]"));

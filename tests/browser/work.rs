@@ -74,6 +74,13 @@ fn failures(scene: &Scene) {
         "what is left",
         "return document.querySelectorAll('[aria-label=Subtasks] tbody tr').length === 20",
     );
+    let jobs = scene.cluster.cli(&["job", "list", "-o", "name"]).ok().stdout.lines().count();
+    scene.open("");
+    let tile = "[...document.querySelectorAll('.tile')].find((tile) => tile.querySelector('a')?.innerText === 'Jobs')";
+    browser.waits(
+        "jobs are counted, not what is ready of them",
+        &format!("return {tile}?.querySelector('b').innerText === '{jobs}'"),
+    );
 }
 
 fn acts(scene: &Scene) {

@@ -81,6 +81,13 @@ fn an_upgrade_that_brings_another_bucket_into_trouble_is_not_calm() {
         let why = format!("in trouble now, and not before: {named}\n");
         assert!(code == Some(1) && said.contains("runs worse than before") && said.contains(&why), "{said}");
     }
+    // More than fit into a program's arguments.
+    let many: Vec<String> = (0..5_000).map(|n| format!("/a/team/with/rather/long/names/{n}")).collect();
+    let many = many.join(" ");
+    assert_eq!(run(&many, &many).0, Some(0));
+    let (code, said) = run(&many, &format!("{many} /b"));
+    assert!(code == Some(1) && said.ends_with("then run this again\n"), "{code:?}: {said}");
+    assert!(said.contains("in trouble now, and not before: /b\n"), "{said}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::address;
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{Config, Warning};
 use crate::data::{DataDir, Record, SharedDir, replica_dir};
 use crate::form::Forming;
 use crate::http::{self, Measured, Port};
@@ -95,8 +95,8 @@ async fn start(
     departure: Departure,
     notifier: Notifier,
 ) -> anyhow::Result<(Leaver, Services)> {
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
+    for Warning { problem, remedy } in config.warnings() {
+        tracing::warn!("{problem}; {remedy}");
     }
     let key = key(&config)?;
     let config = Arc::new(config);

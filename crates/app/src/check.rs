@@ -21,7 +21,7 @@ use sheaf_model::document;
 
 pub(crate) use machine::open_files;
 
-use crate::config::Config;
+use crate::config::{Config, Warning};
 use crate::data;
 
 /// How a thing was found.
@@ -114,7 +114,8 @@ async fn findings(config: &Config) -> Vec<Finding> {
     let record = data::look(&config.dir);
     let known = record.as_ref().ok().and_then(Option::as_ref);
     let mut findings = vec![Finding::fine("config", format!("node {} ({})", config.name, config.hostname))];
-    findings.extend(config.warnings().into_iter().map(|warning| Finding::warning("config", warning, "")));
+    let warnings = config.warnings().into_iter();
+    findings.extend(warnings.map(|Warning { problem, remedy }| Finding::warning("config", problem, remedy)));
     findings.extend(disk::look(config, &record, runs));
     findings.extend(machine::look(config));
     let (transport, secured) = security::look(config);
@@ -195,6 +196,23 @@ mod tests {
             let text = format!("{} {}", wrong["message"], wrong["remedy"]);
             assert!(text.contains(part), "{part:?} in {text}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_unlikely_to_be_meant_is_a_warning_with_a_remedy() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let more = [
+            "raft.election_max=1200ms",
+            "cluster.bootstrap_expect=2",
+            "cluster.join=127.0.0.1:1,127.0.0.1:2,127.0.0.1:3,127.0.0.1:4",
+        ];
+        let (_, report) = found(&config(dir.path(), &more)).await;
+        let warned = of(&report, "config");
+        let warned: Vec<_> = warned.iter().filter(|finding| finding["result"] == "warning").collect();
+        for (finding, part) in warned.iter().zip(["a longer lease.ttl", "3 or more of them"]) {
+            assert!(finding["remedy"].as_str().is_some_and(|remedy| remedy.contains(part)), "{finding:#}");
+        }
+        assert_eq!(warned.len(), 2, "{report:#}");
     }
 
     #[tokio::test]

@@ -179,19 +179,35 @@ impl Config {
     }
 
     /// What deserves a word in the log though it is allowed.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> =
-            self.lease.election_warning(self.raft.election_max).into_iter().collect();
-        if 2 * self.bootstrap_expect as usize <= self.join.len() {
-            warnings.push(format!(
-                "cluster.bootstrap_expect {} is not more than half of the {} nodes in cluster.join: were the network \
-                 cut in two while they first start, both halves could form a cluster",
-                self.bootstrap_expect,
-                self.join.len()
-            ));
+    pub(crate) fn warnings(&self) -> Vec<Warning> {
+        let election = self.lease.election_warning(self.raft.election_max);
+        let election = election.map(|problem| Warning {
+            problem,
+            remedy: "a longer lease.ttl, or where disks and network are fast a shorter raft.election_max"
+                .to_owned(),
+        });
+        let mut warnings: Vec<Warning> = election.into_iter().collect();
+        let listed = self.join.len();
+        if 2 * self.bootstrap_expect as usize <= listed {
+            warnings.push(Warning {
+                problem: format!(
+                    "cluster.bootstrap_expect {} is not more than half of the {listed} nodes in cluster.join: were the \
+                     network cut in two while they first start, both halves could form a cluster",
+                    self.bootstrap_expect
+                ),
+                remedy: format!("{} or more of them, the same on all nodes", listed / 2 + 1),
+            });
         }
         warnings
     }
+}
+
+/// What is allowed, and unlikely to be meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Warning {
+    pub(crate) problem: String,
+    /// What would be right.
+    pub(crate) remedy: String,
 }
 
 /// Where a defect stands.

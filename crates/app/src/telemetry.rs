@@ -88,6 +88,8 @@ fn is_disabled() -> bool {
 /// Where to, who sends, and in which file the authorities are that are believed; none: where the environment says.
 fn settings(endpoint: String, instance: String, ca_file: Option<PathBuf>) -> anyhow::Result<Settings> {
     let ca_file = ca_file.or_else(|| set(&CERTIFICATES).map(PathBuf::from));
+    // A machine may name them for all its programs: without TLS they are nothing to us, whatever is wrong with them.
+    let ca_file = ca_file.filter(|_| endpoint.trim_start().starts_with("https://"));
     let authorities = ca_file.as_deref().map(authorities).transpose()?;
     let service = set(&["OTEL_SERVICE_NAME"]).unwrap_or_else(|| "sheaf".to_owned());
     Ok(Settings { endpoint, authorities, service, instance, version: sheaf_model::version().to_owned() })
@@ -139,5 +141,21 @@ pub(crate) fn trace_command() -> Option<Exporter> {
 pub(crate) async fn farewell(exporter: Option<Exporter>) {
     if let Some(exporter) = exporter {
         exporter.finish(FAREWELL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_matter_where_a_collector_is_reached_by_tls() {
+        let of = |endpoint: &str| {
+            settings(endpoint.to_owned(), "n1".to_owned(), Some(PathBuf::from("/no/such/file.pem")))
+        };
+        let plain = of("http://localhost:4317").expect("nothing is read");
+        assert_eq!(plain.authorities, None);
+        let error = of("https://localhost:4317").expect_err("it cannot be read");
+        assert!(format!("{error:#}").contains("/no/such/file.pem"), "{error:#}");
     }
 }

@@ -43,6 +43,8 @@ impl SecretApi for Control {
         let SetSecret { name, value, request } = ask;
         let sealed = key.seal(&name, &value).map_err(|error| ApiError::Internal(error.to_string()))?;
         let own = own.acting_as(&caller.actor.0)?.presenting(caller.token);
+        // A token that is not valid was tried there, not by this node for all of them.
+        let own = caller.remote.map_or_else(|| own.clone(), |from| own.asking_for(from));
         let own = match caller.deadline {
             Some(deadline) => own.with_deadline(deadline.saturating_duration_since(Instant::now())),
             None => own,

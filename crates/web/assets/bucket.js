@@ -170,6 +170,14 @@ function rollback(name, release, done) {
   });
 }
 
+/** How far a purge is; of one that is done everywhere nothing. */
+function purge(asked) {
+  if (!asked) return null;
+  const waits = asked.waiting.length > 0 ? [el("div", null, `waits for ${asked.waiting.join(", ")}`)] : [];
+  const failed = asked.failed.map(({ node, message }) => el("div", { class: "error" }, `failed on ${node}: ${message}`));
+  return waits.length + failed.length > 0 ? [waits, failed] : null;
+}
+
 function about(status) {
   const labels = Object.entries(status.labels).map(([key, value]) => `${key}=${value}`);
   const rollout = status.rollout;
@@ -185,6 +193,7 @@ function about(status) {
     ["Quarantined", status.quarantined_until ? ["until ", ago(status.quarantined_until)] : null],
     ["Its module says", status.emergency],
     ["Keeps", status.objects > 0 ? `${many(status.objects, "object")}, ${bytes(status.object_bytes)}` : null],
+    ["Purge", purge(status.purge)],
     ["Rollout", rollout ? `${count(rollout.released.length)} of ${many(rollout.nodes, "node")} at revision ${rollout.revision}${rollout.stopped ? `; stopped: ${rollout.stopped}` : ""}` : null],
   ])));
 }

@@ -183,8 +183,9 @@ function failures(status, drill) {
 function others(status) {
   const groups = status.failure_groups - status.failures.length;
   if (!(groups > 0)) return null;
-  const subtasks = status.failures.reduce((left, group) => left - group.subtasks, status.counts.failed);
+  // The counts may be a moment older.
+  const subtasks = Math.max(groups, status.failures.reduce((left, group) => left - group.subtasks, status.counts.failed));
   const sql = `SELECT fingerprint, count(*) AS subtasks, min(message) AS message FROM failures WHERE job = '${status.name}' GROUP BY 1 ORDER BY 2 DESC`;
-  return el("p", { class: "inner small", "data-key": "others" }, `${many(groups, "more group")}, each smaller, ${many(subtasks, "subtask")} in all: `,
+  return el("p", { class: "inner small", "data-key": "others" }, `${many(groups, "more group")}, none larger, ${many(subtasks, "subtask")} in all: `,
     link("search", { sql }, "all groups"));
 }

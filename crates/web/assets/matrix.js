@@ -8,8 +8,12 @@ import { look, state, words } from "./words.js";
 
 export const title = () => "Affinity";
 
-const LEGEND = ["running", "starting", "backoff", "failed", "stopping", "available", "refused", "unknown"];
+// What a cell may be: every phase, and what stands where there is no instance.
+const LEGEND = ["running", "pending", "starting", "backoff", "failed", "stopping", "stopped", "available", "refused", "unknown"];
 const HISTORY = 30;
+
+/** Whether a bucket's state stands before its name: not where it is in order. */
+const isTold = (word) => look(word)[1] !== "good";
 
 export function open(place, params, { again }) {
   let text = params.get("filter") ?? "";
@@ -79,17 +83,20 @@ export function open(place, params, { again }) {
         link("node", { name: whichNode(node) }, status, node.name, node.leader ? " ★" : null));
     });
     const rows = buckets.map((bucket, row) => el("tr", { "data-key": bucket.name },
-      el("th", { scope: "row", title: bucket.name }, look(bucket.state)[1] === "good" ? null : [el("span", { class: look(bucket.state)[1], title: words(bucket.state) }, look(bucket.state)[0]), " "],
+      el("th", { scope: "row", title: bucket.name }, !isTold(bucket.state) ? null : [el("span", { class: look(bucket.state)[1], title: words(bucket.state) }, look(bucket.state)[0]), " "],
         link("bucket", { name: bucket.name }, bucket.name), el("span", { class: "quiet small" }, bucket.multi_node ? " every" : " one")),
       bucket.cells.map((it, column) => cell(bucket, nodes[column], it, row, column, known[column])), el("td", { class: "fill" })));
     return el("div", { class: "scroll", onscroll: hide }, el("table", { class: "matrix", role: "grid", "aria-label": "Affinity of buckets to nodes", onkeydown: moved },
       el("thead", null, el("tr", null, el("th", { scope: "col" }, "Bucket"), heads, el("th", { class: "fill" }))), el("tbody", null, rows)));
   }
 
+  // Signs of buckets and nodes only as far as they are there: one means another thing in a cell.
   function legend() {
-    return el("div", { class: "legend" }, LEGEND.map((word) => el("span", null,
-      el("span", { class: look(word)[1], "aria-hidden": "true" }, look(word)[0]), ` ${words(word)}`)), el("span", null, "★ leads"),
-    el("span", null, "every, one: on how many nodes it is to run"));
+    const sign = (of) => (word) => el("span", null, el("span", { class: look(word)[1], "aria-hidden": "true" }, look(word)[0]), ` ${of}${words(word)}`);
+    const there = (all) => [...new Set(all)].sort();
+    return el("div", { class: "legend" }, LEGEND.map(sign("")), there(found.buckets.map((one) => one.state).filter(isTold)).map(sign("bucket ")),
+      there(found.nodes.map((one) => one.status).filter((status) => status !== "ready")).map(sign("node ")), el("span", null, "★ leads"),
+      el("span", null, "every, one: on how many nodes it is to run"));
   }
 
   function turns() {

@@ -39,16 +39,18 @@ function part(number, word, tone) {
 }
 
 function tiles({ nodes, buckets, jobs, leader, term, revision, fault_tolerance: spare }) {
-  const all = Object.values(buckets).reduce((sum, number) => sum + number, 0);
+  const sum = (counts) => Object.values(counts).reduce((all, number) => all + number, 0);
+  // What subtasks of theirs are ready is counted beside them.
+  const { subtasks_ready: _, ...ofJobs } = jobs;
   return el("div", { class: "tiles" },
     tile("nodes", "Leader", leader ?? "none", [el("span", null, `term ${count(term)}`), el("span", null, `revision ${count(revision)}`)]),
     tile("nodes", "Fault tolerance", count(spare), [el("span", null, "voters may fail")]),
     tile("nodes", "Nodes", count(nodes.ready + nodes.lost + nodes.draining),
       [part(nodes.ready, "ready", "good"), part(nodes.draining, "draining", "warn"), part(nodes.lost, "lost", "bad")]),
-    tile("buckets", "Buckets", count(all), [part(buckets.running, "running", "good"), part(buckets.partial, "partial", "warn"),
+    tile("buckets", "Buckets", count(sum(buckets)), [part(buckets.running, "running", "good"), part(buckets.partial, "partial", "warn"),
       part(buckets.unplaced, "unplaced", "bad"), part(buckets.failed, "failed", "bad"), part(buckets.suspended, "suspended", "idle"),
       part(buckets.other, "other", "busy")]),
-    tile("jobs", "Jobs", count(Object.values(jobs).reduce((sum, number) => sum + number, 0)),
+    tile("jobs", "Jobs", count(sum(ofJobs)),
       [part(jobs.running, "running", "busy"), part(jobs.paused, "paused", "warn"), part(jobs.finished, "finished", "good"),
         part(jobs.failed, "failed", "bad"), part(jobs.canceled, "canceled", "idle")]));
 }

@@ -188,6 +188,17 @@ mod tests {
     }
 
     #[test]
+    fn the_legend_of_the_matrix_has_every_mark_of_a_cell() {
+        let asset = ASSETS.iter().find(|asset| asset.name == "matrix.js").expect("it is brought along");
+        let from = asset.text.split("const LEGEND = [").nth(1).expect("a legend");
+        let legend = from.split(']').next().expect("it ends");
+        let phases = Phase::ALL.map(Phase::as_str);
+        for mark in phases.into_iter().chain(["available", "refused", "unknown"]) {
+            assert!(legend.contains(&format!("{mark:?}")), "{mark}: {legend}");
+        }
+    }
+
+    #[test]
     fn a_file_that_is_known_is_not_sent_again() {
         let first = answer("style.css", &HeaderMap::new()).expect("it is there");
         let etag = first.headers()[header::ETAG].clone();

@@ -1,6 +1,6 @@
 //! Who calls, and what every call brings along beside its message.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http::Extensions;
@@ -11,7 +11,7 @@ use tonic::metadata::MetadataMap;
 use crate::ApiError;
 use crate::bearer::Bearer;
 use crate::guard::Admitted;
-use crate::guard::door::Carried;
+use crate::guard::door::{Carried, REMOTE};
 use crate::trace::TRACEPARENT;
 use crate::transport::Arrived;
 
@@ -62,6 +62,9 @@ pub struct Caller {
     pub token: Option<Bearer>,
     /// Whose certificate the connection shows on which the call came, which may be that of a node that carries it on.
     pub holder: Option<Holder>,
+    /// Where the call came from, before any node carried it or asked it for a browser, for whoever asks on in its name: as whose
+    /// attempts those count that fail.
+    pub remote: Option<IpAddr>,
     /// What the call is a part of, for telemetry alone: the metadata `traceparent`.
     pub trace: Option<TraceContext>,
 }
@@ -81,6 +84,7 @@ impl Caller {
             admitted: Admitted::Open,
             token: None,
             holder: None,
+            remote: None,
             trace: None,
         }
     }
@@ -104,8 +108,12 @@ impl Caller {
         let token = extensions.get::<Carried>().map(|carried| carried.0.clone());
         let request = text(metadata, REQUEST_ID)?.map(RequestId::from);
         let holder = extensions.get::<Arrived>().and_then(|arrived| arrived.holder);
+        // The guard has seen to it that it is true; without one it is anybody's word.
+        let said =
+            extensions.get::<Admitted>().and_then(|_| metadata.get(REMOTE)?.to_str().ok()?.parse().ok());
+        let remote = said.or_else(|| remote(extensions).map(|address| address.ip()));
         let trace = metadata.get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse().ok());
-        Ok(Self { actor, revision, deadline, request, admitted, token, holder, trace })
+        Ok(Self { actor, revision, deadline, request, admitted, token, holder, remote, trace })
     }
 
     /// The node whose certificate the connection shows.

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use sheaf_model::document::backend_value;
+use sheaf_model::document::{backend_value, yaml};
 use sheaf_model::view::BackendRow;
 use sheaf_model::{BackendName, BackendSpec, Document, NameError, Timestamp};
 use sheaf_wire::Client;
 use sheaf_wire::backend::{ApplyBackend, DeleteBackend, GotBackend, ListBackends};
 
-use crate::command::{page, several};
+use crate::command::page::{self, Printed};
+use crate::command::several;
 use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::options::{Labels, Page, Wait, Yes};
@@ -133,9 +134,22 @@ fn spec(document: &Document) -> Option<&BackendSpec> {
 
 impl List {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-        let filter = page::labelled(&self.labels, &self.filter)?;
         let fetch = async |page, filter| client.list_backends(ListBackends { page, filter }).await;
-        page::narrowed(&filter, &self.page, format, out, (EMPTY, NONE_SUCH), fetch).await
+        let document = |row: BackendRow| async move {
+            let name = backend_name(&row.name).map_err(Failure::Refused)?;
+            let got = page::there(client.backend(&name).await)?;
+            Ok::<_, Failure>(got.map(|got| Printed::whole(yaml(&backend_value(&got.spec)))))
+        };
+        page::documented(
+            &page::labelled(&self.labels, &self.filter)?,
+            &self.page,
+            format,
+            out,
+            (EMPTY, NONE_SUCH),
+            fetch,
+            document,
+        )
+        .await
     }
 }
 

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use sheaf_model::view::{ArtifactStatus, Holds, ModuleOnNode, ModuleRow};
 use sheaf_model::{ModuleRef, NameError, document};
+use sheaf_wire::Client;
 use sheaf_wire::module::{DeleteModule, GotModule, ListModules};
-use sheaf_wire::{ApiError, Client};
 
-use crate::command::page;
+use crate::command::page::{self, Printed};
 use crate::command::{apply, several};
 use crate::connect;
 use crate::exit::{Exit, Failure};
@@ -109,43 +109,14 @@ impl Module {
 impl List {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
         let filter = page::filter(&self.filter)?;
-        let empty = if filter.terms.is_empty() { EMPTY } else { NONE_SUCH };
-        let fetch =
-            async |page| Ok(client.list_modules(ListModules { page, filter: filter.clone() }).await?);
-        if format == Format::Yaml {
-            let mut first = true;
-            let show = async |out: &mut Terminal, rows| documents(client, out, rows, &mut first).await;
-            if page::each(&self.page, out, fetch, show).await? == 0 {
-                out.say(empty);
-            }
-        } else {
-            page::print(&self.page, format, out, empty, fetch).await?;
-        }
-        Ok(Exit::Done)
+        let fetch = async |page, filter| client.list_modules(ListModules { page, filter }).await;
+        let document = |row: ModuleRow| async move {
+            let name = module_ref(&format!("{}@{}", row.name, row.version)).map_err(Failure::Refused)?;
+            let got = page::there(client.module(&name).await)?;
+            Ok::<_, Failure>(got.map(|got| Printed::whole(document::module_yaml(&got.spec))))
+        };
+        page::documented(&filter, &self.page, format, out, (EMPTY, NONE_SUCH), fetch, document).await
     }
-}
-
-/// The documents of these versions, which can be applied again. One deleted meanwhile is left out.
-async fn documents(
-    client: &Client,
-    out: &mut Terminal,
-    rows: Vec<ModuleRow>,
-    first: &mut bool,
-) -> Result<(), Failure> {
-    for row in rows {
-        let name = module_ref(&format!("{}@{}", row.name, row.version)).map_err(Failure::Refused)?;
-        match client.module(&name).await {
-            Ok(got) => {
-                if !std::mem::take(first) {
-                    out.line("---")?;
-                }
-                out.documents(&document::module_yaml(&got.spec))?;
-            }
-            Err(ApiError::NotFound(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 impl Status {

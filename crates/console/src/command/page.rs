@@ -1,5 +1,6 @@
 //! Lists, a page at a time: no list is ever held whole.
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use sheaf_model::Defect;
 use sheaf_wire::{ApiError, Filter, PAGE_MAX, Page as Rows, PageOf, Term};
 
@@ -7,6 +8,9 @@ use crate::exit::{Exit, Failure};
 use crate::options::{Labels, Page};
 use crate::output::{Format, Terminal};
 use crate::table::{Listed, Listing};
+
+/// Documents that are asked for at a time, for `-o yaml`.
+const AT_A_TIME: usize = 16;
 
 /// Asks for page after page until there are as many rows as wanted, and shows each; how many there were. Says how to
 /// go on when there are more.
@@ -90,6 +94,84 @@ pub(super) async fn narrowed<R: Listed>(
 pub(super) fn labelled(Labels { labels }: &Labels, texts: &[String]) -> Result<Filter, Failure> {
     let narrow = |filter: Filter, (key, value): &(String, String)| filter.with(format!("label.{key}"), value);
     Ok(labels.iter().fold(filter(texts)?, narrow))
+}
+
+/// A document of something that is listed, in YAML.
+pub(super) struct Printed {
+    text: String,
+    /// What cannot stand in it, for people; empty: nothing.
+    remark: String,
+}
+
+impl Printed {
+    /// One that says all there is.
+    pub(super) const fn whole(text: String) -> Self {
+        Self { text, remark: String::new() }
+    }
+
+    /// One without what the remark tells of.
+    pub(super) const fn without(text: String, remark: String) -> Self {
+        Self { text, remark }
+    }
+
+    /// Prints it.
+    pub(super) fn print(&self, out: &mut Terminal) -> Result<(), Failure> {
+        out.documents(&self.text)?;
+        if !self.remark.is_empty() {
+            out.say(&self.remark);
+        }
+        Ok(())
+    }
+}
+
+/// As [`narrowed`] of things that have documents, which is what `-o yaml` prints: they can be applied again. `document` asks for
+/// that of a row; none: it is gone meanwhile, and left out.
+pub(super) async fn documented<R: Listed, D: Future<Output = Result<Option<Printed>, Failure>>>(
+    filter: &Filter,
+    page: &Page,
+    format: Format,
+    out: &mut Terminal,
+    (empty, none_such): (&str, &str),
+    mut fetch: impl AsyncFnMut(PageOf, Filter) -> Result<Rows<R>, ApiError>,
+    document: impl Fn(R) -> D,
+) -> Result<Exit, Failure> {
+    if format != Format::Yaml {
+        return narrowed(filter, page, format, out, (empty, none_such), fetch).await;
+    }
+    let mut first = true;
+    let show = async |out: &mut Terminal, rows: Vec<R>| {
+        documents(out, rows.into_iter().map(&document), &mut first).await
+    };
+    if each(page, out, async |page| Ok(fetch(page, filter.clone()).await?), show).await? == 0 {
+        out.say(if filter.terms.is_empty() { empty } else { none_such });
+    }
+    Ok(Exit::Done)
+}
+
+/// Prints documents in their order, while more of them are asked for.
+async fn documents<D: Future<Output = Result<Option<Printed>, Failure>>>(
+    out: &mut Terminal,
+    asked: impl Iterator<Item = D>,
+    first: &mut bool,
+) -> Result<(), Failure> {
+    let mut answers = futures::stream::iter(asked).buffered(AT_A_TIME);
+    while let Some(answer) = answers.try_next().await? {
+        let Some(document) = answer else { continue };
+        if !std::mem::take(first) {
+            out.line("---")?;
+        }
+        document.print(out)?;
+    }
+    Ok(())
+}
+
+/// The answer, unless what was asked about is not there any more.
+pub(super) fn there<T>(answer: Result<T, ApiError>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(there) => Ok(Some(there)),
+        Err(ApiError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What a list is narrowed to: terms `KEY=VALUE` or `KEY!=VALUE`. Which keys there are, the other side knows.

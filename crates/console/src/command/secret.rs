@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use sheaf_model::view::SecretRow;
 use sheaf_model::{NameError, SECRET_MAX, SecretName, SecretValue, Timestamp};
 use sheaf_wire::Client;
@@ -16,7 +17,7 @@ use crate::connect::{self, connect};
 use crate::exit::{Exit, Failure};
 use crate::options::{Options, Page, Wait, Yes};
 use crate::output::{Format, Terminal};
-use crate::table::{Column, Listed, Listing};
+use crate::table::{self, Column, Listed, Listing};
 use crate::when;
 
 /// What to do when there is nothing to list.
@@ -135,7 +136,7 @@ impl Secret {
             }
             Self::List(list) => list.run(&connect(options, out).await?, format, out).await,
             Self::Delete(delete) => delete.run(&connect(options, out).await?, format, out).await,
-            Self::Keygen(keygen) => keygen.run(out),
+            Self::Keygen(keygen) => keygen.run(format, out),
         }
     }
 }
@@ -215,12 +216,26 @@ impl Delete {
     }
 }
 
+/// A key that was made, and where it is.
+#[derive(Serialize)]
+struct Made {
+    /// Its id, which is no secret.
+    key: String,
+    file: String,
+}
+
 impl Keygen {
-    fn run(self, out: &mut Terminal) -> Result<Exit, Failure> {
+    fn run(self, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
         let key = sheaf_seal::make(&self.file).map_err(|error| Failure::Refused(error.to_string()))?;
-        let file = std::path::absolute(&self.file).unwrap_or(self.file);
-        let file = file.display();
-        out.line(&format!("key {} is in {file}", key.id()))?;
+        let file = std::path::absolute(&self.file).unwrap_or(self.file).display().to_string();
+        let made = Made { key: key.id().to_string(), file };
+        let Made { key, file } = &made;
+        match format {
+            Format::Json => out.json(&table::json(&made))?,
+            Format::Yaml => out.yaml(&table::json(&made))?,
+            Format::Name => out.line(file)?,
+            Format::Table | Format::Wide => out.line(&format!("key {key} is in {file}"))?,
+        }
         out.say(&format!(
             "give every node this file, readable by its agent's user alone, set [secrets] key_file = \"{file}\" (or, to \
              join by, [security] join_secret_file), and start the agents again; keep a copy"
@@ -268,5 +283,30 @@ mod tests {
         assert_eq!(set(file.to_str()).value(&mut out).expect("read").reveal(), b"\0\xff\n");
         let error = read_file(&dir.path().join("none")).expect_err("none").to_string();
         assert!(error.contains("none cannot be read"), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_was_made_is_told_in_every_format() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let made = |format, name: &str| {
+            let file = dir.path().join(name);
+            let (mut out, recording) = recorded::terminal("");
+            Keygen { file: file.clone() }.run(format, &mut out).expect("it is made");
+            let key = sheaf_seal::Key::read(&file).expect("it can be read").id().to_string();
+            assert!(recording.talk().starts_with("give every node this file"), "{}", recording.talk());
+            (recording.data(), key, file.display().to_string())
+        };
+        let (data, key, file) = made(Format::Table, "a");
+        assert_eq!(data, format!("key {key} is in {file}\n"));
+        let (data, key, file) = made(Format::Json, "b");
+        let said: serde_json::Value = serde_json::from_str(&data).expect("JSON");
+        assert_eq!(said, serde_json::json!({"key": key, "file": file}));
+        let (data, _, file) = made(Format::Yaml, "c");
+        assert!(
+            data.starts_with("key: ") && data.lines().any(|line| line == format!("file: {file}")),
+            "{data}"
+        );
+        let (data, _, file) = made(Format::Name, "d");
+        assert_eq!(data, format!("{file}\n"));
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use sheaf_model::document::sink_value;
+use sheaf_model::document::{sink_value, yaml};
 use sheaf_model::view::SinkRow;
 use sheaf_model::{Document, NameError, SinkName, SinkSpec, Timestamp};
 use sheaf_wire::Client;
 use sheaf_wire::sink::{ApplySink, DeleteSink, GotSink, ListSinks, TestedSink};
 
-use crate::command::{page, several};
+use crate::command::page::{self, Printed};
+use crate::command::several;
 use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::options::{Labels, Page, Wait, Yes};
@@ -159,9 +160,22 @@ fn spec(document: &Document) -> Option<&SinkSpec> {
 
 impl List {
     async fn run(self, client: &Client, format: Format, out: &mut Terminal) -> Result<Exit, Failure> {
-        let filter = page::labelled(&self.labels, &self.filter)?;
         let fetch = async |page, filter| client.list_sinks(ListSinks { page, filter }).await;
-        page::narrowed(&filter, &self.page, format, out, (EMPTY, NONE_SUCH), fetch).await
+        let document = |row: SinkRow| async move {
+            let name = sink_name(&row.name).map_err(Failure::Refused)?;
+            let got = page::there(client.sink(&name).await)?;
+            Ok::<_, Failure>(got.map(|got| Printed::whole(yaml(&sink_value(&got.spec)))))
+        };
+        page::documented(
+            &page::labelled(&self.labels, &self.filter)?,
+            &self.page,
+            format,
+            out,
+            (EMPTY, NONE_SUCH),
+            fetch,
+            document,
+        )
+        .await
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) fn of_groups<'a>(
 ) -> impl Iterator<Item = String> + 'a {
     let more = all.saturating_sub(groups.len() as u64);
     let more = (more > 0).then(|| {
-        format!("{more} more groups failed alike, each smaller: sheaf query \"{}\"", FailureGroup::query(job))
+        format!("{more} more groups failed alike, none larger: sheaf query \"{}\"", FailureGroup::query(job))
     });
     let told = groups.iter().map(move |FailureGroup { fingerprint, subtasks, message }| {
         let said = message.lines().last().unwrap_or_default().trim();

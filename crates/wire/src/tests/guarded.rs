@@ -330,12 +330,17 @@ async fn what_a_node_asks_for_somebody_comes_from_there_as_far_as_the_leader() {
         assert_eq!(leader.last_seen().remote, Some(browser), "through node {node}");
         own.client(Some(token(9))).await.apply_bucket(apply(None)).await.unwrap_err();
         assert_eq!(leader.last_seen().remote, Some([127, 0, 0, 1].into()), "its own");
+        // Whoever asks on in its name says so, too.
+        own.client(Some(token(3))).await.asking_for(browser).apply_bucket(apply(None)).await.unwrap();
+        assert_eq!(leader.fake.callers.lock().unwrap()[0].remote, Some(browser));
     }
     // Of anybody else it is not believed.
     let node = Node::start(Target::Local, None).await;
     let client = node.client(Some(token(9))).await.asking_for(browser);
     client.apply_bucket(apply(None)).await.unwrap_err();
     assert_eq!(node.last_seen().remote, Some([127, 0, 0, 1].into()));
+    node.client(Some(token(3))).await.asking_for(browser).apply_bucket(apply(None)).await.unwrap();
+    assert_eq!(node.fake.callers.lock().unwrap()[0].remote, Some([127, 0, 0, 1].into()));
 }
 
 #[tokio::test]

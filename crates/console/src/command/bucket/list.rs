@@ -1,23 +1,19 @@
 //! `sheaf bucket list`
 
 use clap::Args;
-use futures::{StreamExt, TryStreamExt};
 use sheaf_model::view::BucketRow;
 use sheaf_model::{Timestamp, document};
+use sheaf_wire::Client;
 use sheaf_wire::bucket::ListBuckets;
-use sheaf_wire::{ApiError, Client};
 
 use super::bucket_name;
-use crate::command::page;
+use crate::command::page::{self, Printed};
 use crate::exit::{Exit, Failure};
 use crate::options::{Labels, Page};
 use crate::output::{Format, Terminal};
 use crate::table::{Column, Listed};
 use crate::text::labels;
 use crate::when;
-
-/// Documents that are asked for at a time, for `-o yaml`.
-const AT_A_TIME: usize = 16;
 
 /// What to do when there is nothing to list.
 const EMPTY: &str = "no buckets yet; register one: sheaf apply -f deploy/examples/flume.yaml";
@@ -48,46 +44,15 @@ impl List {
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         let filter = page::labelled(&self.labels, &self.filter)?;
-        let empty = if filter.terms.is_empty() { EMPTY } else { NONE_SUCH };
-        let fetch =
-            async |page| Ok(client.list_buckets(ListBuckets { page, filter: filter.clone() }).await?);
-        if format == Format::Yaml {
-            let mut first = true;
-            let show = async |out: &mut Terminal, rows| documents(client, out, rows, &mut first).await;
-            if page::each(&self.page, out, fetch, show).await? == 0 {
-                out.say(empty);
-            }
-        } else {
-            page::print(&self.page, format, out, empty, fetch).await?;
-        }
-        Ok(Exit::Done)
+        let fetch = async |page, filter| client.list_buckets(ListBuckets { page, filter }).await;
+        let document = |row: BucketRow| async move {
+            let name = bucket_name(&row.name).map_err(Failure::Refused)?;
+            let got = page::there(client.bucket(&name).await)?;
+            let text = got.map(|got| document::bucket_yaml(&got.spec, got.status.suspended, None));
+            Ok::<_, Failure>(text.map(Printed::whole))
+        };
+        page::documented(&filter, &self.page, format, out, (EMPTY, NONE_SUCH), fetch, document).await
     }
-}
-
-/// The documents of these buckets, which can be applied again. One deleted meanwhile is left out.
-async fn documents(
-    client: &Client,
-    out: &mut Terminal,
-    rows: Vec<BucketRow>,
-    first: &mut bool,
-) -> Result<(), Failure> {
-    let asked = rows.into_iter().map(async |row| {
-        let name = bucket_name(&row.name).map_err(Failure::Refused)?;
-        match client.bucket(&name).await {
-            Ok(got) => Ok(Some(document::bucket_yaml(&got.spec, got.status.suspended, None))),
-            Err(ApiError::NotFound(_)) => Ok(None),
-            Err(error) => Err(Failure::from(error)),
-        }
-    });
-    let mut texts = futures::stream::iter(asked).buffered(AT_A_TIME);
-    while let Some(text) = texts.try_next().await? {
-        let Some(text) = text else { continue };
-        if !std::mem::take(first) {
-            out.line("---")?;
-        }
-        out.documents(&text)?;
-    }
-    Ok(())
 }
 
 impl Listed for BucketRow {

@@ -6,6 +6,8 @@ use sheaf_model::view::JobRow;
 use sheaf_wire::Client;
 use sheaf_wire::job::ListJobs;
 
+use super::job_name;
+use super::status::document;
 use crate::command::page;
 use crate::exit::{Exit, Failure};
 use crate::options::{Labels, Page};
@@ -24,7 +26,8 @@ const NONE_SUCH: &str = "no job is like that; `sheaf job list` shows all";
 Examples:
   sheaf job list --where state=running
   sheaf job list --where 'state!=finished,module=ndvi' -o wide
-  sheaf job list -l team=eo --all -o name")]
+  sheaf job list -l team=eo --all -o name
+  sheaf job list --where state=failed -o yaml > failed.yaml")]
 pub struct List {
     #[command(flatten)]
     labels: Labels,
@@ -44,7 +47,11 @@ impl List {
     ) -> Result<Exit, Failure> {
         let filter = page::labelled(&self.labels, &self.filter)?;
         let fetch = async |page, filter| client.list_jobs(ListJobs { page, filter }).await;
-        page::narrowed(&filter, &self.page, format, out, (EMPTY, NONE_SUCH), fetch).await
+        let printed = |row: JobRow| async move {
+            let name = job_name(&row.name).map_err(Failure::Refused)?;
+            Ok::<_, Failure>(page::there(client.job(&name).await)?.map(document))
+        };
+        page::documented(&filter, &self.page, format, out, (EMPTY, NONE_SUCH), fetch, printed).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! `sheaf job status [NAME]`
 
 use clap::Args;
-use sheaf_model::document::job_value;
+use sheaf_model::document::{job_value, yaml};
 use sheaf_model::view::{FailureGroup, JobStatus};
 use sheaf_model::{JobName, JobSpec, Subtasks, Timestamp};
 use sheaf_wire::Client;
@@ -9,6 +9,7 @@ use sheaf_wire::job::GotJob;
 
 use super::line::{about, counted, pace};
 use super::{job_name, list};
+use crate::command::page::Printed;
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Terminal};
 use crate::table::{self, Column, Listed, Listing};
@@ -40,28 +41,30 @@ impl Status {
         out: &mut Terminal,
     ) -> Result<Exit, Failure> {
         let Some(name) = self.name else { return self.list.run(client, format, out).await };
-        let GotJob { spec, status } = client.job(&name).await?;
+        let got = client.job(&name).await?;
         match format {
-            Format::Table | Format::Wide => print(out, format, &status)?,
-            Format::Json => out.json(&table::json(&status))?,
-            Format::Yaml => document(out, spec, &status)?,
-            Format::Name => out.line(&status.name)?,
+            Format::Table | Format::Wide => print(out, format, &got.status)?,
+            Format::Json => out.json(&table::json(&got.status))?,
+            Format::Yaml => document(got).print(out)?,
+            Format::Name => out.line(&got.status.name)?,
         }
         Ok(Exit::Done)
     }
 }
 
 /// Its document, which can be applied again. Items are kept apart from it: it names a file for them.
-fn document(out: &mut Terminal, spec: JobSpec, status: &JobStatus) -> Result<(), Failure> {
+pub(super) fn document(GotJob { spec, status }: GotJob) -> Printed {
     let items = format!("{}.jsonl", spec.name);
     // It may have another priority by now.
     let spec = JobSpec { priority: status.priority, ..spec };
-    out.yaml(&job_value(&spec, &items))?;
-    if spec.subtasks == Subtasks::Items {
-        let count = text::thousands(status.count);
-        out.say(&format!("its {count} items are not printed: the document wants them in {items}, beside it"));
+    let text = yaml(&job_value(&spec, &items));
+    if spec.subtasks != Subtasks::Items {
+        return Printed::whole(text);
     }
-    Ok(())
+    let (name, count) = (&spec.name, text::thousands(status.count));
+    let remark =
+        format!("the {count} items of {name} are not printed: its document wants them in {items}, beside it");
+    Printed::without(text, remark)
 }
 
 impl Listed for FailureGroup {
@@ -93,7 +96,7 @@ fn print(out: &mut Terminal, format: Format, status: &JobStatus) -> Result<(), F
     let (groups, subtasks) = status.other_failures();
     if groups > 0 {
         let (groups, subtasks) = (text::thousands(groups), text::thousands(subtasks));
-        out.line(&format!("\n{groups} more groups, each smaller, {subtasks} subtasks in all:"))?;
+        out.line(&format!("\n{groups} more groups, none larger, {subtasks} subtasks in all:"))?;
         out.line(&format!("  sheaf query \"{}\"", FailureGroup::query(&status.name)))?;
     }
     Ok(())
@@ -175,7 +178,7 @@ mod tests {
         let mut status = example::status();
         (status.failure_groups, status.counts.failed) = (1_203, 3_012);
         print(&mut out, Format::Table, &status).expect("it prints");
-        let said = "\n\n1,201 more groups, each smaller, 3,000 subtasks in all:\n  sheaf query \"SELECT fingerprint, count(*) ";
+        let said = "\n\n1,201 more groups, none larger, 3,000 subtasks in all:\n  sheaf query \"SELECT fingerprint, count(*) ";
         assert!(recording.data().contains(said), "{}", recording.data());
     }
 

@@ -146,7 +146,7 @@ async fn a_job_is_printed_as_a_document_that_can_be_applied_again() {
     assert_eq!(bench.ran("job submit -f b.yaml").await.0, Exit::Done);
     let (_, document, talk) = bench.ran("job status tiles -o yaml").await;
     assert!(document.contains("tiles.jsonl"), "{document}");
-    let said = "its 2 items are not printed: the document wants them in tiles.jsonl, beside it\n";
+    let said = "the 2 items of tiles are not printed: its document wants them in tiles.jsonl, beside it\n";
     assert_eq!(talk, said);
     bench.write("again.yaml", &document);
     bench.write("tiles.jsonl", "1\n2\n");

@@ -148,3 +148,46 @@ user: flume
         assert_eq!(again, document);
     }
 }
+
+#[tokio::test]
+async fn lists_of_jobs_backends_and_sinks_are_documents_that_can_be_applied_again() {
+    let bench = Bench::new().await;
+    for line in ["job list", "backend list", "sink list"] {
+        let (exit, data, _) = bench.ran(&format!("{line} -o yaml")).await;
+        assert_eq!((exit, data.as_str()), (Exit::Done, ""), "{line}");
+    }
+    let job = |name: &str, subtasks: &str| {
+        format!("kind: Job\nname: {name}\nmodule: flume\nsubtasks: {subtasks}\nbackends: [vito]\n---\n")
+    };
+    let backend = |name: &str| format!("kind: Backend\nname: {name}\nmax_running: 5\n---\n");
+    let sink = |name: &str| {
+        format!("kind: Sink\nname: {name}\nwebhook: {{url: 'https://hooks.example.org/{name}'}}\n---\n")
+    };
+    let documents = [
+        job("early", "{array: 0-9}"),
+        job("late", "{items: [1, 2]}"),
+        backend("vito"),
+        backend("cdse"),
+        sink("hook"),
+        sink("ops"),
+        MODULE.to_owned(),
+    ];
+    bench.write("all.yaml", &documents.concat());
+    let (exit, _, talk) = bench.ran("apply -f all.yaml").await;
+    assert_eq!(exit, Exit::Done, "{talk}");
+    bench.write("late.jsonl", "1\n2\n");
+    let items = "the 2 items of late are not printed: its document wants them in late.jsonl, beside it\n";
+    for (line, said) in [
+        ("job list", items),
+        ("job status", items),
+        ("backend list --limit 9", ""),
+        ("sink status --all", ""),
+    ] {
+        let (exit, documents, talk) = bench.ran(&format!("{line} -o yaml")).await;
+        assert_eq!((exit, talk.as_str()), (Exit::Done, said), "{line}");
+        bench.write("again.yaml", &documents);
+        let (exit, data, talk) = bench.ran("apply -f again.yaml").await;
+        assert_eq!((exit, data.matches("unchanged").count()), (Exit::Done, 2), "{line}: {documents}{talk}");
+    }
+    assert_eq!(bench.cluster.held().jobs.len(), 2, "none twice");
+}

@@ -22,7 +22,11 @@ impl Listed for Concern {
     ];
 
     fn name(&self) -> String {
-        format!("{} {}", self.kind, self.subject)
+        match self.number {
+            // Several may be of one name.
+            Some(number) => format!("{} {number}", self.kind),
+            None => format!("{} {}", self.kind, self.subject),
+        }
     }
 
     fn cells(&self, _now: Timestamp) -> Vec<String> {
@@ -51,7 +55,7 @@ pub(super) fn concerns(state: &State, found: &[Concern]) -> Sheet {
             "bucket" => BucketName::new(subject).ok().map(Place::Bucket).map(Target::Place),
             "job" => JobName::new(subject).ok().map(Place::Job).map(Target::Place),
             "jobs" => Some(Target::Jobs("state=failed".to_owned())),
-            "node" => Some(Target::Place(Place::node(subject))),
+            "node" => Some(Target::Place(node(concern))),
             _ => None,
         };
         (target, vec![concern.why.clone()])
@@ -62,6 +66,15 @@ pub(super) fn concerns(state: &State, found: &[Concern]) -> Sheet {
     };
     let empty = "nothing needs attention".to_owned();
     Sheet { head, body: Body::Table(grid), empty, ..Sheet::default() }
+}
+
+/// The very node: another may have the name of one that is lost.
+fn node(concern: &Concern) -> Place {
+    let name = concern.subject.as_str();
+    match concern.number {
+        Some(id) => Place::Node { id: id.to_string(), name: name.to_owned() },
+        None => Place::node(name),
+    }
 }
 
 fn cluster(status: &ClusterStatus) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Keys and answers against the state, without a terminal and without a cluster.
 
 use sheaf_model::BucketName;
-use sheaf_model::view::BucketRow;
+use sheaf_model::view::{BucketRow, Concern, Level};
 use sheaf_wire::logs::{LogLine, LogStream};
 
 use super::super::ask::{Lines, Rows};
@@ -64,6 +64,23 @@ fn only_what_is_seen_is_wanted() {
     assert_eq!(chosen(&state), "/b", "back where it was");
     press(&mut state, "1");
     assert_eq!(state.wanted(), [Ask::Cluster, Ask::Concerns]);
+}
+
+#[test]
+fn of_two_nodes_with_one_name_the_one_that_is_meant_is_opened() {
+    let mut state = state();
+    let node = |number, status: &str| Concern {
+        number: Some(number),
+        ..Concern::new(Level::Watch, "node", "n3", status, "why")
+    };
+    answered(&mut state, Answer::Concerns(vec![node(3, "lost"), node(9, "draining")]));
+    press(&mut state, "j");
+    answered(&mut state, Answer::Concerns(vec![node(9, "draining")]));
+    assert_eq!(chosen(&state), "node 9", "the chosen one stays chosen");
+    answered(&mut state, Answer::Concerns(vec![node(3, "lost"), node(9, "draining")]));
+    press(&mut state, "k\n");
+    assert_eq!(state.wanted(), [Ask::Cluster, Ask::Node("3".to_owned())]);
+    assert_eq!(state.way(), ["Overview", "n3"]);
 }
 
 #[test]
