@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sheaf_tests::cluster::SOON;
+use sheaf_tests::config::BRIEF_TTL;
 use sheaf_tests::documents::{bucket, module};
 use sheaf_tests::{Agent, Cases, Cluster, Follower, Machine, cli, wait_for};
 
@@ -15,7 +16,7 @@ use crate::scene::trace;
 #[test]
 fn forming() {
     let machine = Arc::new(Machine::take());
-    let mut cluster = Cluster::plan(&machine, "", 3, |_, _| {});
+    let mut cluster = Cluster::plan(&machine, "", 3, |_, plan| plan.timing.ttl = BRIEF_TTL);
     let mut cases = Cases::of("forming");
     // Who asks where nobody leads is answered when his time is up: clusters of one begin and end meanwhile.
     let mut asked = Vec::new();
