@@ -275,7 +275,8 @@ fn sinks() {
 /// What is left is enough to go on.
 #[test]
 fn disaster() {
-    let cluster = Cluster::start(5);
+    // The lease that the product has.
+    let cluster = Cluster::start_with(5, |_, plan| plan.timing.ttl = "3s");
     let mut cases = Cases::of("disaster");
     cluster.apply(&scene::modules());
     disaster::cases(&mut cases, &cluster);

@@ -7,6 +7,7 @@ use sheaf_tests::documents::{Trace, bucket};
 use sheaf_tests::wait::watch_for;
 use sheaf_tests::{Cases, Cluster, wait_for};
 
+use crate::load::{apply_each, put_large};
 use crate::multi::config;
 use crate::scene::{affinity, epoch, names, only_node, pids, revision, texts, trace};
 
@@ -177,17 +178,10 @@ fn deleted(cluster: &Cluster) {
 
 fn large(cluster: &Cluster) {
     const REVISIONS: usize = 45;
-    let trace = trace(cluster, "large");
-    let text = "x".repeat(400_000);
-    let config = format!("config: {{trace: '{}', text: {text}}}", trace.path().display());
-    for number in 0..REVISIONS {
-        cluster.apply(&bucket(
-            "/large/history",
-            "steady",
-            &trace,
-            &format!("suspended: true\nowner: o{number}\n{config}"),
-        ));
-    }
+    // By the agent that is asked below.
+    let owners = (0..REVISIONS).map(|number| format!("o{number}"));
+    let puts = owners.map(|owner| put_large(cluster, "/large/history", &owner, 400_000));
+    apply_each(cluster.agent(1), puts);
     let history = |args: &[&str]| -> Vec<(u64, BTreeSet<String>)> {
         let rows = cluster.json(&[&["bucket", "history", "/large/history", "-o", "json"], args].concat());
         rows.as_array().into_iter().flatten().map(|row| (revision(row), texts(&row["changed"]))).collect()

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use serde_json::Value;
-use sheaf_model::{Document, PutBucket, RequestId, document};
-use sheaf_tests::calls::runtime;
+use sheaf_model::{Document, Json, PutBucket, RequestId, document};
+use sheaf_tests::calls::{client, runtime};
 use sheaf_tests::cluster::SOON;
-use sheaf_tests::{Cases, Cluster, wait_for};
+use sheaf_tests::{Agent, Cases, Cluster, wait_for};
 use sheaf_wire::bucket::{ApplyBucket, BucketChange, BucketStep, WatchBuckets};
 use sheaf_wire::{Answers, Client, Options};
 use tokio::task::JoinSet;
@@ -46,6 +46,27 @@ pub(crate) fn put(cluster: &Cluster, name: &str, owner: &str) -> PutBucket {
         Some(Document::Bucket(put)) => *put,
         other => panic!("a bucket: {other:?}"),
     }
+}
+
+/// The same with a document of more than so many bytes.
+pub(crate) fn put_large(cluster: &Cluster, name: &str, owner: &str, bytes: usize) -> PutBucket {
+    let mut put = put(cluster, name, owner);
+    let mut config = put.spec.config.value();
+    config["notes"] = "x".repeat(bytes).into();
+    put.spec.config = Json::new(&config);
+    put
+}
+
+/// Asks an agent for these changes, one after the other.
+pub(crate) fn apply_each(agent: &Agent, puts: impl Iterator<Item = PutBucket>) {
+    runtime().block_on(async {
+        let client = client(&agent.address());
+        for put in puts {
+            let name = put.spec.name.clone();
+            let ask = ApplyBucket { put, request: None, validate_only: false };
+            client.apply_bucket(ask).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    });
 }
 
 /// Asks for a change, with the same id again and again until it is answered; how often it was asked.
@@ -174,9 +195,9 @@ fn away(cluster: &Cluster) {
     });
     cluster.wait_ready();
     assert!(voter.log()[log..].contains("installed a snapshot"), "its log:\n{}", voter.log_tail());
-    let list = |agent: &sheaf_tests::Agent| agent.cli(&["bucket", "list", "--all", "-o", "yaml"]).ok().stdout;
+    let list = |agent: &Agent| agent.cli(&["bucket", "list", "--all", "-o", "yaml"]).ok().stdout;
     assert_eq!(list(voter), list(cluster.leader()));
-    let history = |agent: &sheaf_tests::Agent| {
+    let history = |agent: &Agent| {
         agent.cli(&["bucket", "history", "/away/00", "--limit", "100", "-o", "yaml"]).ok().stdout
     };
     assert_eq!(history(voter), history(cluster.leader()));

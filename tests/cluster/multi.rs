@@ -3,14 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sheaf_model::Json;
-use sheaf_tests::calls::{client, runtime};
 use sheaf_tests::cluster::SOON;
 use sheaf_tests::documents::{Trace, bucket};
 use sheaf_tests::{Cases, Cluster, wait_for};
-use sheaf_wire::bucket::ApplyBucket;
 
-use crate::load::put;
+use crate::load::{apply_each, put_large};
 use crate::scene::{affinity, epoch, explain, gates, names, only_node, pids, trace};
 use crate::single;
 
@@ -76,18 +73,7 @@ pub(crate) fn cases_of_a_sixth_node(cases: &mut Cases, cluster: &mut Cluster) {
 /// Registers neighbours whose documents have 20 MB together, and are switched off.
 fn large(cluster: &Cluster) -> Vec<String> {
     let names: Vec<String> = (0..LARGE).map(|number| format!("/large/{number:02}")).collect();
-    let notes = "x".repeat(500 << 10);
-    runtime().block_on(async {
-        let client = client(&cluster.leader().address());
-        for name in &names {
-            let mut put = put(cluster, name, "me");
-            let mut config = put.spec.config.value();
-            config["notes"] = notes.as_str().into();
-            put.spec.config = Json::new(&config);
-            let ask = ApplyBucket { put, request: None, validate_only: false };
-            client.apply_bucket(ask).await.unwrap_or_else(|error| panic!("{name}: {error}"));
-        }
-    });
+    apply_each(cluster.leader(), names.iter().map(|name| put_large(cluster, name, "me", 500 << 10)));
     names
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use sheaf_tests::config::BRIEF_TTL;
 use sheaf_tests::documents::{bucket, module};
 use sheaf_tests::secured::{config, copy, of_secret, secret, shows, token, trust};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, Output, cli, wait_for};
@@ -25,7 +26,10 @@ const KEY: &str = "authority.key";
 fn restored() {
     let machine = Arc::new(Machine::take());
     let secret = secret(&machine, "join.secret");
-    let mut cluster = Cluster::plan(&machine, "", 3, |_, plan| plan.more = config(&secret));
+    let mut cluster = Cluster::plan(&machine, "", 3, |_, plan| {
+        plan.timing.ttl = BRIEF_TTL;
+        plan.more = config(&secret);
+    });
     cluster.start_all();
     let first = of_secret(&machine, &cluster, &secret);
     shows(&machine, Some(&first));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sheaf_tests::cluster::SOON;
+use sheaf_tests::config::BRIEF_TTL;
 use sheaf_tests::secured::{of_secret, private, shows, token, trust};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, wait_for};
 
@@ -24,7 +25,10 @@ fn rotated() {
     let machine = Arc::new(Machine::take());
     let secret = machine.path("join.secret");
     cli::run(&machine, &["secret", "keygen", &secret.display().to_string()], b"").ok();
-    let mut cluster = Cluster::plan(&machine, "", 3, |_, plan| plan.more = lasting(&secret));
+    let mut cluster = Cluster::plan(&machine, "", 3, |_, plan| {
+        plan.timing.ttl = BRIEF_TTL;
+        plan.more = lasting(&secret);
+    });
     cluster.start_all();
     let first = of_secret(&machine, &cluster, &secret);
     shows(&machine, Some(&first));

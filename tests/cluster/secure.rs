@@ -1,5 +1,6 @@
 //! A secured cluster: who gets in, as whom, and who does not.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sheaf_tests::cluster::SOON;
-use sheaf_tests::documents::{bucket, module};
+use sheaf_tests::documents::{Trace, bucket, module};
 use sheaf_tests::screen::{Left, Screen};
 use sheaf_tests::secured::{of_secret, private, shows, token, trust};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, NodePlan, cli, dashboard, wait_for};
@@ -49,12 +50,15 @@ fn secured() {
     cases.now_of("hostile");
     hostile::cases(&mut cases, &machine, &cluster);
     cases.now_of("secured");
+    // Until each is renewed takes a while, in which others join or are refused.
+    let mut renewing = Renewing::begin(&cluster);
     cases.run("a node joins by a token, and comes back without it", || by_token(&machine, &mut cluster));
+    cluster.agents().iter().skip(3).for_each(|agent| renewing.with(agent));
     cases.run("a certificate says who somebody is, as a token does", || {
         certified(&machine, &cluster, &first);
     });
     cases.run("a node with a bad token is refused", || refused(&machine, &cluster));
-    cases.run("certificates are renewed, and nothing of it is felt", || renewed(&cluster));
+    cases.run("certificates are renewed, and nothing of it is felt", || renewing.end(&cluster));
     cases.run("an agent's planned restart leaves its instance untouched", || planned(&cluster));
     cases.run("whoever leads next can issue certificates, too", || handed_over(&machine, &mut cluster));
     cases.run("no log holds a secret", || logs_say_nothing(&cluster, &first));
@@ -299,20 +303,40 @@ pub(crate) fn certificate(agent: &Agent) -> Vec<u8> {
     fs::read(agent.dir().join("trust/node.pem")).expect("a secured node has one")
 }
 
-fn renewed(cluster: &Cluster) {
-    let trace = trace(cluster, "renewed");
-    cluster.apply_and_wait(&bucket("/renewed", "steady", &trace, ""));
-    let before: Vec<_> = cluster.agents().iter().map(certificate).collect();
-    for (agent, before) in cluster.agents().iter().zip(&before) {
-        let what = format!("the certificate of {} is renewed", agent.name());
-        wait_for(&what, RENEWED_WITHIN, || {
-            if certificate(agent) == *before { Err(agent.log_tail()) } else { Ok(()) }
-        });
-        agent.cli(&["node", "list"]).ok();
+/// A bucket that runs while certificates are renewed.
+struct Renewing {
+    trace: Trace,
+    /// By the name of their node, as they were.
+    before: BTreeMap<String, Vec<u8>>,
+}
+
+impl Renewing {
+    fn begin(cluster: &Cluster) -> Self {
+        let trace = trace(cluster, "renewed");
+        cluster.apply_and_wait(&bucket("/renewed", "steady", &trace, ""));
+        let mut renewing = Self { trace, before: BTreeMap::new() };
+        cluster.agents().iter().for_each(|agent| renewing.with(agent));
+        renewing
     }
-    assert_eq!(trace.starts().len(), 1, "the bucket's program was started once");
-    let rows = cluster.json(&["node", "list", "-o", "json"]);
-    assert!(rows.as_array().into_iter().flatten().all(|row| row["status"] == "ready"), "{rows:#}");
+
+    /// The node's certificate is to be renewed, too.
+    fn with(&mut self, agent: &Agent) {
+        self.before.insert(agent.name(), certificate(agent));
+    }
+
+    fn end(&self, cluster: &Cluster) {
+        assert_eq!(self.before.len(), cluster.agents().len(), "{:?}", self.before.keys());
+        for agent in cluster.agents() {
+            let what = format!("the certificate of {} is renewed", agent.name());
+            wait_for(&what, RENEWED_WITHIN, || {
+                if certificate(agent) == self.before[&agent.name()] { Err(agent.log_tail()) } else { Ok(()) }
+            });
+            agent.cli(&["node", "list"]).ok();
+        }
+        assert_eq!(self.trace.starts().len(), 1, "the bucket's program was started once");
+        let rows = cluster.json(&["node", "list", "-o", "json"]);
+        assert!(rows.as_array().into_iter().flatten().all(|row| row["status"] == "ready"), "{rows:#}");
+    }
 }
 
 fn planned(cluster: &Cluster) {

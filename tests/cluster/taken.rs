@@ -10,6 +10,7 @@ use sheaf_model::{
     ClusterId, Contact, Digest, NodeId, NodeKey, NodeStatus, Rights, Role, TokenName, TokenText, TokenUse,
 };
 use sheaf_tests::cluster::SOON;
+use sheaf_tests::config::BRIEF_TTL;
 use sheaf_tests::documents::module;
 use sheaf_tests::secured::{of_secret, private, shows, token};
 use sheaf_tests::{Agent, Cases, Cluster, Machine, cli, wait_for};
@@ -33,7 +34,10 @@ fn taken() {
     let secret = machine.path("join.secret");
     cli::run(&machine, &["secret", "keygen", &secret.display().to_string()], b"").ok();
     let security = format!("[security]\njoin_secret_file = {:?}\n", secret.display().to_string());
-    let mut cluster = Cluster::plan(&machine, "", 3, |_, plan| plan.more.clone_from(&security));
+    let mut cluster = Cluster::plan(&machine, "", 3, |_, plan| {
+        plan.timing.ttl = BRIEF_TTL;
+        plan.more.clone_from(&security);
+    });
     cluster.start_all();
     let first = of_secret(&machine, &cluster, &secret);
     shows(&machine, Some(&first));

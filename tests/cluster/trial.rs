@@ -36,9 +36,11 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     cases.run("A35 a module takes longer to start than a test allows", || a35(cluster));
     cases.run("a plugin is tested", || plugin(cluster));
     cases.run("what a plugin keeps while it is tested is not the real one's", || keeps(cluster));
+    // What is left of it lives for a while; others go on meanwhile.
     cases.run("who asked for a test is gone", || gone(cluster));
-    cases.run("the node dies that a test runs on", || node_gone(cluster));
     cases.run("a config keeps to its module's schema", || schema(cluster));
+    cases.run("the node dies that a test runs on", || node_gone(cluster));
+    cases.run("what nobody asks for any more is over with its time to live", || outlived(cluster));
 }
 
 fn document(cluster: &Cluster, name: &str, does: &str, more: &str) -> String {
@@ -165,7 +167,9 @@ fn keeps(cluster: &Cluster) {
 }
 
 fn gone(cluster: &Cluster) {
-    let asked = document(cluster, "/trial/gone", "echo here; sleep 1000", "");
+    // No later case ends that node.
+    let rule = format!("node_list_rules: [{}]", cluster.leader().name());
+    let asked = document(cluster, "/trial/gone", "echo here; sleep 1000", &rule);
     let args = ["--address", &cluster.agent(1).address(), "bucket", "test", "-f", "-", "--max-time", "2s"];
     let asking = Follower::start(
         cluster.machine(),
@@ -177,6 +181,10 @@ fn gone(cluster: &Cluster) {
         if listed.contains("/trial/gone.test-") { Ok(()) } else { Err(listed) }
     });
     assert_eq!(asking.end(Signal::KILL), 128 + 9, "it had not ended by itself");
+}
+
+/// Of this one and of the one whose node died.
+fn outlived(cluster: &Cluster) {
     wait_for("its time to live is over", Duration::from_secs(40), || {
         let listed = cluster.cli(&["bucket", "list", "-o", "name"]).ok().stdout;
         if listed.contains(".test-") { Err(listed) } else { Ok(()) }
@@ -206,7 +214,6 @@ fn node_gone(cluster: &Cluster) {
     assert!(answer["message"].to_string().contains(&why), "{output}");
     victim.start();
     cluster.wait_back(victim);
-    nothing_left(cluster);
 }
 
 fn schema(cluster: &Cluster) {

@@ -17,8 +17,10 @@ pub(crate) fn cases(cases: &mut Cases, cluster: &Cluster) {
     });
     cases.run("J6 what lies ready gives way to what is more urgent", || urgent(cluster));
     cases.run("of a paused job nothing begins that lies ready", || paused(cluster));
-    cases.run("a gate that takes long to answer is waited for", || hesitant(cluster));
+    // Others go on meanwhile.
+    cases.run("a job is submitted whose gate takes long to answer", || hesitant(cluster));
     cases.run("a job follows a node's labels while it runs", || labelled(cluster));
+    cases.run("a gate that takes long to answer is waited for", || finished(cluster, "hesitant", 3));
 }
 
 fn held_up(cluster: &Cluster) {
@@ -130,7 +132,6 @@ fn hesitant(cluster: &Cluster) {
          can_run_on_this_node: [{command: [/bin/sleep, '8'], timeout: 20s}]\n---\n",
     );
     submit(cluster, &job("hesitant", "hesitant", "subtasks: {array: 0-2}"));
-    finished(cluster, "hesitant", 3);
 }
 
 fn labelled(cluster: &Cluster) {

@@ -8,7 +8,7 @@ use sheaf_model::NodeId;
 
 use crate::need::say;
 use crate::wait::wait_for;
-use crate::{Agent, Machine, NodePlan, Output, machine, ports};
+use crate::{Agent, Machine, NodePlan, Output, machine, ports, processes};
 
 /// How long agents may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -345,12 +345,13 @@ impl Cluster {
     /// If it is refused, or something stays.
     pub fn delete(&self, buckets: &[&str]) {
         self.cli(&[&["bucket", "delete", "--yes"], buckets].concat()).ok();
-        for bucket in buckets {
-            wait_for(&format!("nothing of {bucket} is alive"), SOON, || {
-                let programs: Vec<_> = self.agents.iter().flat_map(|agent| agent.programs(bucket)).collect();
-                if programs.is_empty() { Ok(()) } else { Err(format!("{programs:?}")) }
-            });
-        }
+        let names: Vec<String> = self.agents.iter().map(Agent::name).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        // One look for all of them: to look at every process of the machine takes a while.
+        wait_for(&format!("nothing of {} is alive", buckets.join(", ")), SOON, || {
+            let programs = processes::of_instances(self.machine.place(), buckets, &names);
+            if programs.is_empty() { Ok(()) } else { Err(format!("{programs:?}")) }
+        });
     }
 }
 

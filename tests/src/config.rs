@@ -3,6 +3,10 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+/// A lease for clusters in which nothing runs that a silence of some seconds would cost its node: who is lost is known
+/// sooner.
+pub const BRIEF_TTL: &str = "2500ms";
+
 /// Timing of elections and leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timing {

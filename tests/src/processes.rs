@@ -52,9 +52,20 @@ pub fn of(place: &Path) -> Vec<Process> {
 
 /// Those of [`of`] whose environment has `SHEAF_BUCKET=bucket` and `SHEAF_NODE=node`: the programs of its instance.
 pub fn of_instance(place: &Path, bucket: &str, node: &str) -> Vec<Process> {
-    let wanted = [format!("SHEAF_BUCKET={bucket}"), format!("SHEAF_NODE={node}")];
-    let has = |pid| wanted.iter().all(|setting| environment(pid).any(|found| found == setting.as_bytes()));
-    of(place).into_iter().filter(|process| has(process.pid)).collect()
+    of_instances(place, &[bucket], &[node])
+}
+
+/// The programs of all instances of these buckets on these nodes, by one look at the system.
+pub fn of_instances(place: &Path, buckets: &[&str], nodes: &[&str]) -> Vec<Process> {
+    let is_wanted = |process: &Process| {
+        let settings: Vec<Vec<u8>> = environment(process.pid).collect();
+        let is_one_of = |name: &str, wanted: &[&str]| {
+            let value = settings.iter().find_map(|setting| setting.strip_prefix(name.as_bytes()));
+            value.is_some_and(|value| wanted.iter().any(|one| one.as_bytes() == value))
+        };
+        is_one_of("SHEAF_BUCKET=", buckets) && is_one_of("SHEAF_NODE=", nodes)
+    };
+    of(place).into_iter().filter(is_wanted).collect()
 }
 
 /// Whether the process is alive; one that ended and was not waited for is not.
