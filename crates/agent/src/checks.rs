@@ -15,7 +15,6 @@ use sheaf_model::rule::glob_matches;
 use sheaf_model::{BucketScope, Bytes, Check, CheckKind, RenderError, Scope, Span, Template, clipped};
 
 use crate::facts;
-use crate::keeper::confine;
 
 mod command;
 mod looks;
@@ -102,17 +101,7 @@ impl Checks {
                 let place = format!("{}/", first.trim_end_matches('/'));
                 self.looks.at(&place, limit, move || dir(Path::new(&first))).await
             }
-            CheckKind::PortFree(_) => match user.map(str::to_owned) {
-                None => port_free(&first, None),
-                // Who is looked up may be known on another machine alone.
-                Some(user) => {
-                    let place = format!("port_free {first} as {user}");
-                    let look = move || {
-                        port_free(&first, Some(user.as_str()).filter(|it| confine::gives_up_root(it)))
-                    };
-                    self.looks.at(&place, limit, look).await
-                }
-            },
+            CheckKind::PortFree(_) => port_free(&first),
             CheckKind::MemoryAvailable(wanted) => match facts::memory() {
                 Ok(memory) => amount("memory_available", memory.available, *wanted),
                 Err(error) => CheckAnswer::Unclear(format!("memory_available: {error}")),
@@ -175,35 +164,15 @@ fn label(glob: &str, labels: &[String]) -> CheckAnswer {
     CheckAnswer::Fails(format!("no label of this node matches {glob:?} ({has})"))
 }
 
-/// Whether nothing listens: the port can be taken on all addresses of this machine. It is let go at once. `user`: not this agent
-/// takes it, but a program that has no right of root any more.
-fn port_free(text: &str, user: Option<&str>) -> CheckAnswer {
+/// Whether nothing listens: the port can be taken on all addresses of this machine. It is let go at once.
+fn port_free(text: &str) -> CheckAnswer {
     let Ok(port) = text.trim().parse::<u16>() else {
         return CheckAnswer::Fails(format!("port_free: {text:?} is no port"));
     };
-    if let Some(refused) = user.and_then(|user| not_theirs(user, port, unprivileged_from())) {
-        return refused;
-    }
     // One after the other: whoever listens on all addresses of IPv6 mostly has those of IPv4, too.
     let all = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     let not_taken = |ip: IpAddr| not_taken(ip, port, &TcpListener::bind((ip, port)).err()?);
     all.into_iter().find_map(not_taken).unwrap_or(CheckAnswer::Holds)
-}
-
-/// From which port on no privilege is needed, as the kernel is told.
-fn unprivileged_from() -> u32 {
-    let told = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    told.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
-}
-
-/// Why this user may not take a port, where those below `from` take a privilege.
-fn not_theirs(user: &str, port: u16, from: u32) -> Option<CheckAnswer> {
-    (1..from).contains(&u32::from(port)).then(|| {
-        CheckAnswer::Fails(format!(
-            "port {port} may not be taken by user {user}, as whom its program runs: below {from} that takes root, or a lower \
-             net.ipv4.ip_unprivileged_port_start"
-        ))
-    })
 }
 
 /// What it means that a port was not taken; none: nothing, since the machine has no such addresses.

@@ -86,24 +86,7 @@ async fn declarative_checks_say_precisely_what_is_not_so() {
 fn a_port_that_is_taken_for_one_kind_of_address_alone_is_not_free() {
     let Ok(taken) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else { return }; // no IPv6 here
     let port = taken.local_addr().expect("it has an address").port();
-    assert_eq!(port_free(&port.to_string(), None), fails(&format!("port {port} is in use")));
-}
-
-#[test]
-fn a_port_that_takes_a_privilege_is_not_free_for_a_program_that_runs_as_a_user() {
-    assert_eq!(
-        not_theirs("flume", 80, 1024),
-        Some(fails(
-            "port 80 may not be taken by user flume, as whom its program runs: below 1024 that takes root, or a lower \
-             net.ipv4.ip_unprivileged_port_start"
-        ))
-    );
-    assert_eq!(not_theirs("flume", 1024, 1024), None);
-    assert_eq!(not_theirs("flume", 80, 80), None, "the kernel is told so");
-    let lowest = port_free("1", Some("flume"));
-    let is_refused = matches!(&lowest, CheckAnswer::Fails(text) if text.contains("by user flume"));
-    assert_eq!(is_refused, unprivileged_from() > 1, "{lowest:?}");
-    assert!(!confine::gives_up_root("root") && !confine::gives_up_root("no-such-user"));
+    assert_eq!(port_free(&port.to_string()), fails(&format!("port {port} is in use")));
 }
 
 #[test]

@@ -168,11 +168,6 @@ fn find(name: &str) -> Result<uzers::User, String> {
     uzers::get_user_by_name(name).ok_or_else(|| format!("there is no user {name} on this node"))
 }
 
-/// Whether a program that this agent starts as that user has no right of root any more; not where there is no such user.
-pub(crate) fn gives_up_root(name: &str) -> bool {
-    uzers::get_effective_uid() == 0 && find(name).is_ok_and(|user| user.uid() != 0)
-}
-
 fn is_me(user: &uzers::User) -> bool {
     uzers::get_effective_uid() == user.uid()
 }
