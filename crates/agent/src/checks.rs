@@ -175,25 +175,41 @@ fn port_free(text: &str) -> CheckAnswer {
     all.into_iter().find_map(not_taken).unwrap_or(CheckAnswer::Holds)
 }
 
-/// What it means that a port was not taken; none: nothing, since the machine has no such addresses.
+/// What it means that a port was not taken; none: nothing, since the machine has no such addresses, or nobody has it.
 fn not_taken(on: IpAddr, port: u16, error: &std::io::Error) -> Option<CheckAnswer> {
-    /// Below it a port takes a privilege, unless the kernel is told otherwise.
-    const UNPRIVILEGED: u16 = 1024;
     let unsupported = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    let in_use = || CheckAnswer::Fails(format!("port {port} is in use"));
     match error.kind() {
-        ErrorKind::AddrInUse => Some(CheckAnswer::Fails(format!("port {port} is in use"))),
-        // Only an agent of root starts programs as another user, and root may take any: what this one starts may do no more.
-        ErrorKind::PermissionDenied if port < UNPRIVILEGED => Some(CheckAnswer::Fails(format!(
-            "port {port} may not be taken by this agent's user, nor by what it starts: below {UNPRIVILEGED} that takes root or \
-             CAP_NET_BIND_SERVICE"
-        ))),
-        ErrorKind::PermissionDenied => Some(CheckAnswer::Fails(format!(
-            "port {port} may not be taken by this agent's user, nor by what it starts: permission denied"
-        ))),
+        ErrorKind::AddrInUse => Some(in_use()),
+        // This agent may not have it; a program with a privilege of its own may. The kernel says whether another has it.
+        ErrorKind::PermissionDenied => match listeners(on) {
+            Ok(table) => is_listened(&table, port).then(in_use),
+            Err(error) => {
+                Some(CheckAnswer::Unclear(format!("port {port}: who listens is not known: {error}")))
+            }
+        },
         ErrorKind::AddrNotAvailable if on.is_ipv6() => None,
         _ if on.is_ipv6() && unsupported => None,
         _ => Some(CheckAnswer::Unclear(format!("port {port}: {error}"))),
     }
+}
+
+/// The kernel's table of sockets for addresses of this kind.
+fn listeners(on: IpAddr) -> std::io::Result<String> {
+    let table = if on.is_ipv4() { "/proc/self/net/tcp" } else { "/proc/self/net/tcp6" };
+    std::fs::read_to_string(table)
+        .map_err(|error| std::io::Error::new(error.kind(), format!("{table}: {error}")))
+}
+
+/// Whether in such a table some socket listens at this port: its second column is `ADDRESS:PORT` in hex, its fourth `0A`.
+fn is_listened(table: &str, port: u16) -> bool {
+    table.lines().skip(1).any(|line| {
+        let mut columns = line.split_ascii_whitespace().skip(1);
+        let (local, state) = (columns.next(), columns.nth(1));
+        let at =
+            local.and_then(|local| local.rsplit(':').next()).and_then(|at| u16::from_str_radix(at, 16).ok());
+        state == Some("0A") && at == Some(port)
+    })
 }
 
 fn disk_available(data_dir: &Path, wanted: Bytes) -> CheckAnswer {

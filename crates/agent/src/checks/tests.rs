@@ -90,23 +90,28 @@ fn a_port_that_is_taken_for_one_kind_of_address_alone_is_not_free() {
 }
 
 #[test]
-fn a_port_that_may_not_be_taken_is_not_free_and_a_machine_without_ipv6_is_no_reason() {
+fn a_port_that_this_agent_may_not_take_is_free_unless_somebody_listens() {
     let [v4, v6] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     let denied = std::io::Error::from(ErrorKind::PermissionDenied);
-    assert_eq!(
-        not_taken(v4, 80, &denied),
-        Some(fails(
-            "port 80 may not be taken by this agent's user, nor by what it starts: below 1024 that takes root or \
-             CAP_NET_BIND_SERVICE"
-        ))
-    );
-    let policy = not_taken(v4, 8080, &denied);
-    assert!(matches!(&policy, Some(CheckAnswer::Fails(text)) if text.ends_with("permission denied")));
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = taken.local_addr().expect("it has an address").port();
+    assert_eq!(not_taken(v4, port, &denied), Some(fails(&format!("port {port} is in use"))));
+    drop(taken);
+    assert_eq!(not_taken(v4, port, &denied), None);
     let absent = [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL].map(std::io::Error::from);
     for error in &absent {
         assert_eq!(not_taken(v6, 80, error), None, "{error}");
         assert!(matches!(not_taken(v4, 80, error), Some(CheckAnswer::Unclear(_))), "{error}");
     }
+}
+
+#[test]
+fn who_listens_stands_in_the_table_of_the_kernel() {
+    let table = "  sl  local_address rem_address   st tx_queue rx_queue\n   0: 0100007F:0050 00000000:0000 0A 00000000:00000000\n   \
+                 1: 0100007F:1F90 0100007F:D2A4 01 00000000:00000000\n";
+    assert!(is_listened(table, 80));
+    assert!(!is_listened(table, 8080), "it is connected, nobody listens");
+    assert!(!is_listened("", 80));
 }
 
 /// A41
