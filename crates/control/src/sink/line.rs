@@ -39,6 +39,22 @@ const REST: Duration = Duration::from_secs(60);
 /// History cannot be read: how long until it is tried again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long a mail that others have is tried for those whom its server puts off.
+const PUT_OFF_FOR: Duration = Duration::from_secs(3600);
+
+/// Since when somebody is put off.
+#[derive(Default)]
+struct PutOff {
+    since: Option<Instant>,
+}
+
+impl PutOff {
+    /// Whether that has lasted long enough; the first time it has just begun.
+    fn is_enough(&mut self, now: Instant) -> bool {
+        now.duration_since(*self.since.get_or_insert(now)) >= PUT_OFF_FOR
+    }
+}
+
 /// See the module's doc.
 pub(super) struct Line {
     control: Control,
@@ -210,16 +226,24 @@ impl Line {
         read(&self.member, move |reader| reader.ahead(&ahead)).await
     }
 
-    /// Delivers, however long that takes. A mail that some have is tried again for the others; the next leader, if this one goes
-    /// meanwhile, does not know that, and begins anew for all.
+    /// Delivers, however long that takes. A mail that some have is tried again for the others, but not for ever: whose mailbox is
+    /// full keeps no mail from everybody. The next leader, if this one goes meanwhile, does not know who has it, and begins anew for
+    /// all.
     async fn hand_over(&mut self, mut parcel: Parcel<'_>) {
+        let mut put_off = PutOff::default();
         loop {
             let outcome = Box::pin(self.hand.deliver(&parcel)).await;
             let Err(error) = outcome else {
                 self.failures = 0;
                 return;
             };
-            if let (Undelivered::PutOff { left, .. }, Parcel::Letter(_, to)) = (&error, &mut parcel) {
+            if let (Undelivered::PutOff { left, said }, Parcel::Letter(_, to)) = (&error, &mut parcel) {
+                if put_off.is_enough(Instant::now()) {
+                    let left = left.join(", ");
+                    tracing::error!(sink = %self.name, "a mail is given up for {left}, whom its server has put off for {PUT_OFF_FOR:?}: {said}");
+                    self.failures = 0;
+                    return;
+                }
                 *to = Some(left.clone());
             }
             self.has_failed(&error).await;
@@ -350,5 +374,17 @@ impl Line {
             self.place = self.place.max(sink.cursor);
         }
         decided
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_put_off_for_an_hour_is_given_up() {
+        let (mut put_off, begun) = (PutOff::default(), Instant::now());
+        let enough = [0, 10, 3_599, 3_600].map(|after| put_off.is_enough(begun + Duration::from_secs(after)));
+        assert_eq!(enough, [false, false, false, true]);
     }
 }
