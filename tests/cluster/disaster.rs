@@ -109,8 +109,9 @@ impl Scene<'_> {
         apart.kill();
         last.tear_log();
         let hung = TcpListener::bind(cluster.named(&self.voters[0]).address()).expect("its port is free");
-        let output = recover(cluster, last, &["--force-new-cluster", "--yes"]).exits(1);
-        output.mentions(&["takes connections and does not say who it is", "If it is a process that hangs"]);
+        let output = recover(cluster, last, &["--force-new-cluster", "--yes"])
+            .exits(1)
+            .mentions(&["takes connections and does not say who it is", "If it is a process that hangs"]);
         assert!(
             output.stdout.contains("ends within a record"),
             "what is missing at its end is said: {output}"

@@ -217,8 +217,8 @@ impl<'a> Scene<'a> {
     fn huge_call(&self) {
         let before = self.memory("VmHWM:");
         let (body, sent) = Endless::huge();
-        let calling = call(&self.agent.address(), APPLY, None, body);
-        assert!(self.runtime.block_on(calling), "it is refused");
+        let address = self.agent.address();
+        assert!(self.runtime.block_on(call(&address, APPLY, None, body)), "it is refused");
         let sent = sent.load(Ordering::Relaxed);
         assert!(sent < TAKEN_MAX, "{sent} bytes were taken");
         assert!(self.asks() < AT_ONCE);

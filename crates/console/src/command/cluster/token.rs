@@ -177,7 +177,7 @@ impl Sign {
 
 impl Create {
     fn asked(self) -> Result<CreateToken, Failure> {
-        let Self { name, role, on, ttl, certificate } = self;
+        let Self { name, role, on, ttl, certificate, wait: _ } = self;
         let user = |role| {
             Rights::new(role, on.clone())
                 .map(TokenUse::User)
