@@ -109,7 +109,10 @@ fn clusters_and_modules() {
             "name": "n1", "id": 3, "voter": true, "role": "leader", "match_lag": 4, "address": "a:1"
         }],
         "nodes": {"ready": 5, "lost": 6, "draining": 7},
-        "buckets": {"running": 1, "partial": 2, "unplaced": 3, "suspended": 4, "failed": 5, "other": 6},
+        "buckets": {
+            "running": 1, "partial": 2, "unplaced": 3, "suspended": 4, "failed": 5, "other": 6, "placing": 7,
+            "starting": 8, "stopping": 9, "quarantined": 10, "waiting_for_node": 11
+        },
         "jobs": {"running": 1, "paused": 2, "finished": 3, "failed": 4, "canceled": 5, "subtasks_ready": 6},
         "fault_tolerance": 1, "secured": true, "cluster": "c", "revision": 8, "message": "m",
         "asker": {"name": "olaf", "role": "operator", "prefix": "/team-a/"}
