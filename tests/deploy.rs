@@ -198,10 +198,13 @@ fn the_manual() {
             }
         }
     });
+    let mut receiver = None;
+    cases.run("a sink is told, in the end", || receiver = Some(metrics::sink(&scene.cluster)));
     cases.run("every metric that alerts and dashboard name is there", || metrics::named(&scene.cluster));
     cases.run("a real Prometheus reads them, and has an answer for every panel and alert", || {
         prometheus::asked(&scene.cluster);
     });
+    drop(receiver);
     cases.run("a rolling upgrade says its order, and stops at the first trouble", || trouble(&scene));
     cases.run("a node that is gone is forgotten", || {
         if scene.cluster.named("work-07").is_running() {
