@@ -93,6 +93,9 @@ pub struct InstanceView {
     pub restarts: u32,
     pub message: String,
     pub revision: u64,
+    /// The node's number: a lost one and the next may share a name. 0: an agent of a former release does not say it.
+    #[serde(default)]
+    pub node_id: u64,
 }
 
 /// `bucket list` rows, and without `instances` and rules what `bucket status` says.
@@ -222,6 +225,9 @@ pub struct NodeExplanation {
     pub gates: Vec<GateView>,
     /// What keeps it from there whatever the gates say, for people; empty: nothing.
     pub obstacle: String,
+    /// The node's number, as in [`InstanceView`].
+    #[serde(default)]
+    pub node_id: u64,
 }
 
 /// Why a node was chosen, in `bucket explain`.

@@ -196,6 +196,7 @@ impl<'a> Sight<'a> {
             restarts: instance.restarts,
             message,
             revision: instance.revision.0,
+            node_id: instance.node.0,
         }
     }
 
